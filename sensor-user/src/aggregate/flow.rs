@@ -1,0 +1,123 @@
+//! `Flow`: one connection as the matcher sees it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::enrich::Process;
+
+/// Who began: `connect` on this host is outbound, `accept` is inbound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// This host accepted.
+    Inbound,
+    /// This host connected.
+    Outbound,
+}
+
+impl Direction {
+    /// The word of the `Direction` column.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// The transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP, MPTCP's subflows included.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// The word of the `Protocol` column.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// Where in its life a connection is when the matcher sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Seen for the first time: SYN sent, or accepted, or one replayed row.
+    Opened,
+    /// Ended; the byte counts are final. It was seen as `Opened` before.
+    Closed,
+}
+
+/// A connection at a moment that the matcher must see: at first sight, and when it ended.
+#[derive(Debug, Clone)]
+pub struct Flow {
+    /// When: of the SYN, of the accept, or of the end.
+    pub time: Timestamp,
+    /// Opened or closed.
+    pub phase: Phase,
+    /// Full name of the host.
+    pub computer: Arc<str>,
+    /// Who began.
+    pub direction: Direction,
+    /// Transport.
+    pub protocol: Protocol,
+    /// This host's end; an IPv4-mapped address is IPv4 here.
+    pub local: IpAddr,
+    /// This host's port; `None` while the kernel has not chosen one, or where the input has none.
+    pub local_port: Option<u16>,
+    /// The other end; an IPv4-mapped address is IPv4 here.
+    pub remote: IpAddr,
+    /// The other end's port; `None` where the input has none (inbound `VMConnection` rows).
+    pub remote_port: Option<u16>,
+    /// The process, as far as it is known.
+    pub process: Arc<Process>,
+    /// Physical connections that this stands for: 1, or the links of a replayed row.
+    pub connections: u64,
+    /// Payload bytes sent so far (final when closed).
+    pub bytes_sent: u64,
+    /// Payload bytes received so far (final when closed).
+    pub bytes_received: u64,
+}
+
+impl Flow {
+    /// `SourceIp` of Microsoft's tables: the end that began.
+    pub const fn source(&self) -> IpAddr {
+        match self.direction {
+            Direction::Inbound => self.remote,
+            Direction::Outbound => self.local,
+        }
+    }
+
+    /// `DestinationIp`: the end that was called.
+    pub const fn destination(&self) -> IpAddr {
+        match self.direction {
+            Direction::Inbound => self.local,
+            Direction::Outbound => self.remote,
+        }
+    }
+
+    /// The port of the end that began.
+    pub const fn source_port(&self) -> Option<u16> {
+        match self.direction {
+            Direction::Inbound => self.remote_port,
+            Direction::Outbound => self.local_port,
+        }
+    }
+
+    /// `DestinationPort`: the port of the end that was called.
+    pub const fn destination_port(&self) -> Option<u16> {
+        match self.direction {
+            Direction::Inbound => self.local_port,
+            Direction::Outbound => self.remote_port,
+        }
+    }
+}

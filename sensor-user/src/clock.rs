@@ -1,0 +1,67 @@
+//! Time as a parameter: the agent reads the wall clock, replay takes it from its input.
+
+use jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
+
+/// Source of "now". Only `main` picks the real one.
+pub trait Clock: Send + Sync + std::fmt::Debug {
+    /// The present instant, UTC.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's wall clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+        Timestamp::now()
+    }
+}
+
+/// A clock that stands where it is put: `replay --at`, and tests.
+#[derive(Debug, Clone, Copy)]
+pub struct FixedClock(pub Timestamp);
+
+impl Clock for FixedClock {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+}
+
+/// Turns the kernel's boot time (`bpf_ktime_get_boot_ns`, CLOCK_BOOTTIME) into wall time.
+///
+/// The offset is sampled by `resync`, which the pipeline calls at every drain, so a stepped wall
+/// clock is followed within one drain and a record is never off by more than that.
+#[derive(Debug, Clone, Copy)]
+pub struct BootClock {
+    offset_ns: i128,
+}
+
+impl BootClock {
+    /// Samples both clocks now.
+    pub fn sample(clock: &dyn Clock) -> Self {
+        Self { offset_ns: clock.now().as_nanosecond() - i128::from(boot_ns()) }
+    }
+
+    /// A conversion with a known offset (wall minus boot, ns), for tests.
+    pub const fn with_offset_ns(offset_ns: i128) -> Self {
+        Self { offset_ns }
+    }
+
+    /// The wall time of a boot-time instant in nanoseconds; saturates at the ends of time.
+    pub fn wall(&self, boot_ns: u64) -> Timestamp {
+        let ns = self.offset_ns + i128::from(boot_ns);
+        Timestamp::from_nanosecond(ns).unwrap_or(if ns < 0 { Timestamp::MIN } else { Timestamp::MAX })
+    }
+}
+
+/// Nanoseconds since boot, suspend included (CLOCK_BOOTTIME): the clock of kernel records.
+pub fn boot_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |now| {
+        let secs = u64::try_from(now.tv_sec()).unwrap_or(0);
+        let nanos = u64::try_from(now.tv_nsec()).unwrap_or(0);
+        secs.saturating_mul(1_000_000_000).saturating_add(nanos)
+    })
+}

@@ -1,0 +1,3 @@
+//! Enrich: Record to Event.
+mod facts;
+pub use facts::Process;

@@ -1,0 +1,103 @@
+//! Every counter of the agent, named `<noun>_<past participle>[_<reason>]`.
+//!
+//! Counters only grow. Losses are told apart by where they happen; what policy holds back
+//! (dedup, exclusion, allow-list) is never called "dropped".
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One monotonic counter.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds `count`.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The value so far.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// The counters, shared by all stages.
+        #[derive(Debug, Default)]
+        pub struct Stats {
+            $($(#[doc = $doc])* pub $name: Counter,)*
+        }
+
+        impl Stats {
+            /// Name and value of every counter, in the order of the data path.
+            pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.value()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Kernel records read from the ring.
+    records_received,
+    /// Records that `decode` refused.
+    records_discarded_decode,
+    /// TCP records among them, by what they say.
+    tcp_records_received,
+    /// Process records among them.
+    process_records_received,
+    /// Processes whose facts came from /proc, because no record told them.
+    processes_read_from_proc,
+    /// Processes about which neither record nor /proc told anything.
+    processes_unknown,
+    /// Process entries that left the full table.
+    processes_evicted,
+    /// Connections that left the full table before they were closed.
+    connections_evicted,
+    /// Connections whose end was seen without their beginning.
+    connections_without_open,
+    /// Connections handed to the matcher.
+    flows_observed,
+    /// Rows made.
+    rows_made,
+    /// Row keys of one minute that did not fit in the table; their connections are in no row.
+    row_keys_dropped_full,
+    /// Hits of the agent's own traffic, held back.
+    hits_held_own_traffic,
+    /// Hits held back by the allow-list.
+    hits_held_allowed,
+    /// Hits found.
+    hits_found,
+    /// Hits counted into an open window instead of raised.
+    hits_held_window,
+    /// Dedup windows closed early because the table was full.
+    windows_evicted,
+    /// Alerts raised (new and summary).
+    alerts_raised,
+    /// Alerts that did not fit in a sink's queue.
+    alerts_dropped_queue_full,
+    /// Alerts that a sink refused for good.
+    alerts_discarded_rejected,
+    /// Alerts delivered, once for each sink.
+    alerts_delivered,
+    /// Rows that did not fit in a sink's queue.
+    rows_dropped_queue_full,
+    /// Rows that a sink refused for good.
+    rows_discarded_rejected,
+    /// Rows delivered, once for each sink.
+    rows_delivered,
+    /// Requests or writes that were tried again.
+    deliveries_retried,
+    /// Good pulls of feeds, "not modified" included.
+    feeds_pulled,
+    /// Pulls that failed; the last good set stayed.
+    feeds_failed,
+    /// Feed rows and lines that were not used, all reasons.
+    feed_entries_rejected,
+}
