@@ -30,7 +30,7 @@ impl Clock for FixedClock {
     }
 }
 
-/// Turns the kernel's boot time (`bpf_ktime_get_boot_ns`, CLOCK_BOOTTIME) into wall time.
+/// Turns the kernel's boot time (`bpf_ktime_get_boot_ns`, `CLOCK_BOOTTIME`) into wall time.
 ///
 /// The offset is sampled by `resync`, which the pipeline calls at every drain, so a stepped wall
 /// clock is followed within one drain and a record is never off by more than that.
@@ -53,11 +53,15 @@ impl BootClock {
     /// The wall time of a boot-time instant in nanoseconds; saturates at the ends of time.
     pub fn wall(&self, boot_ns: u64) -> Timestamp {
         let ns = self.offset_ns + i128::from(boot_ns);
-        Timestamp::from_nanosecond(ns).unwrap_or(if ns < 0 { Timestamp::MIN } else { Timestamp::MAX })
+        Timestamp::from_nanosecond(ns).unwrap_or(if ns < 0 {
+            Timestamp::MIN
+        } else {
+            Timestamp::MAX
+        })
     }
 }
 
-/// Nanoseconds since boot, suspend included (CLOCK_BOOTTIME): the clock of kernel records.
+/// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`): the clock of kernel records.
 pub fn boot_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |now| {
         let secs = u64::try_from(now.tv_sec()).unwrap_or(0);

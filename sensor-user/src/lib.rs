@@ -4,14 +4,14 @@
 //! ARCHITECTURE.md has the same order as a table.
 #![forbid(unsafe_code)]
 
+pub mod aggregate;
 pub mod capture;
 pub mod decode;
-pub mod enrich;
-pub mod aggregate;
-pub mod intel;
-pub mod matcher;
 pub mod dedup;
 pub mod deliver;
+pub mod enrich;
+pub mod intel;
+pub mod matcher;
 
 pub mod pipeline;
 pub mod replay;
