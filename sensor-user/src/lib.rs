@@ -1,21 +1,38 @@
 //! netsensor: connections from the kernel, matched on the host against threat intelligence.
 //!
-//! The modules are listed in the order of the data path; `pipeline` calls them in that order and
-//! ARCHITECTURE.md has the same order as a table.
+//! The stages stand in the order of the data path (each in a group of its own, so that rustfmt
+//! keeps the order); `pipeline` calls them in that order and ARCHITECTURE.md tabulates it.
 #![forbid(unsafe_code)]
 
-pub mod aggregate;
+// Ring to bytes.
 pub mod capture;
+
+// Bytes to Record.
 pub mod decode;
-pub mod dedup;
-pub mod deliver;
+
+// Record to Event.
 pub mod enrich;
+
+// Event to Flow and Row.
+pub mod aggregate;
+
+// Feeds to IndicatorSet.
 pub mod intel;
+
+// Flow to Hit.
 pub mod matcher;
 
+// Hit to Alert.
+pub mod dedup;
+
+// Alert and Row to the sinks.
+pub mod deliver;
+
+// All of it, wired: live, and over recorded input.
 pub mod pipeline;
 pub mod replay;
 
+// What all of them use.
 pub mod cli;
 pub mod clock;
 pub mod config;
