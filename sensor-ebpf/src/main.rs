@@ -1,3 +1,31 @@
-//! The BPF programs.
+//! The BPF programs: which they are, and what a BPF object must have.
+//!
+//! Built for `bpfel-unknown-none` only, by `cargo xtask build-ebpf`. Programs never wait for user
+//! space: a record that finds no room is counted and lost.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
+#![expect(unsafe_code, reason = "kernel memory, map values and helpers; each block has its proof")]
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod emit;
+mod globals;
+mod probes {
+    mod process;
+    mod tcp_accept;
+    mod tcp_state;
+}
+mod sock;
+mod task;
+
+/// The kernel refuses the tracing helpers to programs that are not GPL-compatible.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: no program has a path that panics (arithmetic is wrapping or masked, indexing is
+    // checked); if one had, the verifier would refuse the endless loop and the object not load.
+    loop {}
+}

@@ -1,1 +1,9 @@
-//! capture.
+//! Capture: the kernel half is loaded here, and its ring is read here. Only this module knows aya.
+
+mod hooks;
+mod offsets;
+mod ring;
+
+pub use hooks::{Hook, HookState, Hooks};
+pub use offsets::{BtfError, KernelTypes, VMLINUX_BTF};
+pub use ring::{Capture, CaptureConfig, CaptureError, KernelLedger};

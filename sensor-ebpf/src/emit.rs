@@ -1,0 +1,88 @@
+//! The only writer of the ring: reserve, fill, submit; or count the loss.
+
+use aya_ebpf::helpers::{bpf_ringbuf_output, bpf_ringbuf_query};
+use sensor_ebpf::maps::LossCounter;
+use sensor_ebpf::record::{RecordHeader, RecordKind};
+
+use crate::globals::{RECORDS, count, wake_at_bytes};
+
+const BPF_RB_NO_WAKEUP: u64 = 1;
+const BPF_RB_FORCE_WAKEUP: u64 = 2;
+const BPF_RB_AVAIL_DATA: u64 = 0;
+
+/// The two ledgers: what is attempted and what finds no room is counted for each.
+#[derive(Clone, Copy)]
+pub(crate) enum Ledger {
+    Tcp,
+    Process,
+}
+
+impl Ledger {
+    #[inline(always)]
+    const fn attempted(self) -> LossCounter {
+        match self {
+            Self::Tcp => LossCounter::TcpAttempted,
+            Self::Process => LossCounter::ProcessAttempted,
+        }
+    }
+
+    #[inline(always)]
+    const fn ring_full(self) -> LossCounter {
+        match self {
+            Self::Tcp => LossCounter::TcpRingFull,
+            Self::Process => LossCounter::ProcessRingFull,
+        }
+    }
+}
+
+/// A header for a record of type `T`.
+#[inline(always)]
+pub(crate) fn header<T>(kind: RecordKind, detail: u32) -> RecordHeader {
+    RecordHeader { kind: kind as u16, len: size_of::<T>() as u16, detail, boot_ns: boot_ns() }
+}
+
+/// ns since boot, suspend included.
+#[inline(always)]
+pub(crate) fn boot_ns() -> u64 {
+    // SAFETY: a helper without arguments or preconditions (kernel 5.8 and later).
+    unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns() }
+}
+
+/// Puts a record of fixed size on the ring. `fill` writes all of it.
+#[inline(always)]
+pub(crate) fn record<T: 'static>(ledger: Ledger, fill: impl FnOnce(*mut T)) {
+    count(ledger.attempted());
+    match RECORDS.reserve::<T>(0) {
+        Some(mut entry) => {
+            fill(entry.as_mut_ptr());
+            entry.submit(wake_flags());
+        }
+        None => count(ledger.ring_full()),
+    }
+}
+
+/// Puts `len` bytes from `start` on the ring.
+///
+/// # Safety
+///
+/// `start` must be readable for `len` bytes, and the verifier must see a bound on `len`.
+#[inline(always)]
+pub(crate) unsafe fn bytes(ledger: Ledger, start: *mut u8, len: usize) {
+    count(ledger.attempted());
+    let ring = (&raw const RECORDS).cast_mut().cast();
+    // SAFETY: the caller's promise; the map pointer is that of a ring buffer.
+    let result = unsafe { bpf_ringbuf_output(ring, start.cast(), len as u64, wake_flags()) };
+    if result != 0 {
+        count(ledger.ring_full());
+    }
+}
+
+/// A wake-up costs more than the record: the reader drains on a timer, and is woken only when
+/// the ring fills faster than that.
+#[inline(always)]
+fn wake_flags() -> u64 {
+    let ring = (&raw const RECORDS).cast_mut().cast();
+    // SAFETY: the map pointer is that of a ring buffer; the helper only reads.
+    let waiting = unsafe { bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) };
+    if waiting >= wake_at_bytes() { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
+}

@@ -1,0 +1,51 @@
+//! Every map, and the globals that the agent sets at load.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
+use sensor_ebpf::maps::{ACCEPT_PENDING_MAX, COUNTER_COUNT, LossCounter, RECORDS_BYTES};
+use sensor_ebpf::offsets::{MISSING, OFFSET_COUNT, Offset};
+
+#[map]
+pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(RECORDS_BYTES, 0);
+
+#[map]
+pub(crate) static ACCEPT_PENDING: HashMap<u64, u8> =
+    HashMap::with_max_entries(ACCEPT_PENDING_MAX, 0);
+
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
+
+#[unsafe(no_mangle)]
+static OFFSETS: [u32; OFFSET_COUNT] = [MISSING; OFFSET_COUNT];
+
+#[unsafe(no_mangle)]
+static WAKE_AT_BYTES: u32 = RECORDS_BYTES / 4;
+
+/// Offset of a member, if this kernel has it.
+#[inline(always)]
+pub(crate) fn offset(member: Offset) -> Option<usize> {
+    // SAFETY: `Offset` has OFFSET_COUNT variants, numbered from 0, so the element exists. The read
+    // is volatile because the agent overwrites the value at load, behind the compiler's back.
+    let value = unsafe { core::ptr::read_volatile(OFFSETS.as_ptr().add(member as usize)) };
+    if value == MISSING { None } else { Some(value as usize) }
+}
+
+/// Bytes waiting in the ring from which on a record wakes the reader.
+#[inline(always)]
+pub(crate) fn wake_at_bytes() -> u64 {
+    // SAFETY: a static; volatile for the reason given in `offset`.
+    u64::from(unsafe { core::ptr::read_volatile(&raw const WAKE_AT_BYTES) })
+}
+
+/// Adds one to a counter of this CPU.
+#[inline(always)]
+pub(crate) fn count(counter: LossCounter) {
+    if let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: `slot` points to this CPU's u64 in the array, aligned, valid for the program's
+        // life. The add is atomic because a program in softirq may interrupt one in process
+        // context on the same CPU, and the ledger must close to the last record.
+        unsafe {
+            core::arch::asm!("lock *(u64 *)({slot} + 0) += {one}", slot = in(reg) slot, one = in(reg) 1_u64);
+        }
+    }
+}

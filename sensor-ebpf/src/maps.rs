@@ -1,0 +1,41 @@
+//! Maps: names, capacities, and what each slot of the counters means.
+
+/// Ring buffer of records: queue 1.
+pub const RECORDS: &str = "RECORDS";
+/// Default size of the ring, bytes. A power of two and a multiple of the page size.
+pub const RECORDS_BYTES: u32 = 8 << 20;
+
+/// Hash from `struct sock` address to 1: established inbound connections that no task has touched.
+pub const ACCEPT_PENDING: &str = "ACCEPT_PENDING";
+/// Such connections at most. One that does not fit is counted and keeps its listener as owner.
+pub const ACCEPT_PENDING_MAX: u32 = 65_536;
+
+/// Per-CPU array of `u64`, indexed by [`LossCounter`].
+pub const COUNTERS: &str = "COUNTERS";
+
+/// Global `u32`: bytes in the ring from which on a record wakes the reader at once.
+pub const WAKE_AT_BYTES: &str = "WAKE_AT_BYTES";
+/// Global `[u32; OFFSET_COUNT]`, see [`crate::offsets`].
+pub const OFFSETS: &str = "OFFSETS";
+
+/// What the kernel half counts. The ledger of a kind closes when
+/// attempted = delivered + ring full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum LossCounter {
+    /// TCP records that a program wanted to send.
+    TcpAttempted = 0,
+    /// Of these, lost because the ring was full.
+    TcpRingFull = 1,
+    /// Process records that a program wanted to send.
+    ProcessAttempted = 2,
+    /// Of these, lost because the ring was full.
+    ProcessRingFull = 3,
+    /// Accepted connections that did not fit in [`ACCEPT_PENDING`].
+    AcceptPendingFull = 4,
+    /// Kernel memory that could not be read where it must be readable.
+    ReadFailed = 5,
+}
+
+/// Slots of [`COUNTERS`].
+pub const COUNTER_COUNT: u32 = 6;

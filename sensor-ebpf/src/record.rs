@@ -1,0 +1,207 @@
+//! Records: what a program puts on the ring.
+//!
+//! Sizes are asserted at compile time. A new field goes at the end and changes the size, so an
+//! agent and an object of different ages cannot misread each other silently.
+
+/// Kind of a record, the first field of its header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum RecordKind {
+    /// CLOSE to `SYN_SENT`: the current task called connect. The local port may still be 0.
+    TcpConnect = 1,
+    /// `SYN_SENT` or `SYN_RECV` to ESTABLISHED, in softirq: no task.
+    TcpEstablished = 2,
+    /// The task that accepted a connection, or was the first to read, write or close it.
+    TcpOwner = 3,
+    /// Any connected state to CLOSE; the task means nothing here.
+    TcpClose = 4,
+    /// CLOSE to LISTEN: the current task called listen.
+    TcpListen = 5,
+    /// LISTEN to CLOSE.
+    TcpUnlisten = 6,
+    /// A task replaced its image.
+    ProcessExec = 16,
+    /// A task made a new process (not a thread).
+    ProcessFork = 17,
+    /// The last thread of a process ended.
+    ProcessExit = 18,
+}
+
+impl RecordKind {
+    /// The kind with this number, if there is one.
+    pub const fn from_raw(raw: u16) -> Option<Self> {
+        Some(match raw {
+            1 => Self::TcpConnect,
+            2 => Self::TcpEstablished,
+            3 => Self::TcpOwner,
+            4 => Self::TcpClose,
+            5 => Self::TcpListen,
+            6 => Self::TcpUnlisten,
+            16 => Self::ProcessExec,
+            17 => Self::ProcessFork,
+            18 => Self::ProcessExit,
+            _ => return None,
+        })
+    }
+}
+
+/// Opens every record.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct RecordHeader {
+    /// A [`RecordKind`].
+    pub kind: u16,
+    /// Bytes of the whole record, header included.
+    pub len: u16,
+    /// Of an owner record: how it was found, an [`OwnerSource`]. Otherwise 0.
+    pub detail: u32,
+    /// `bpf_ktime_get_boot_ns` (from 5.8): ns since boot, suspend included.
+    pub boot_ns: u64,
+}
+
+/// How the owner of an accepted connection was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum OwnerSource {
+    /// `inet_csk_accept` returned it to this task.
+    Accept = 1,
+    /// This task was the first to read, write or close it.
+    FirstIo = 2,
+}
+
+impl OwnerSource {
+    /// The source with this number, if there is one.
+    pub const fn from_raw(raw: u32) -> Option<Self> {
+        Some(match raw {
+            1 => Self::Accept,
+            2 => Self::FirstIo,
+            _ => return None,
+        })
+    }
+}
+
+/// Bytes of a task's name, the closing NUL included (`TASK_COMM_LEN`).
+pub const COMM_LEN: usize = 16;
+
+/// A task, as the kernel names it.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct TaskIds {
+    /// Process id as user space knows it, in the initial pid namespace.
+    pub tgid: u32,
+    /// Thread id, in the initial pid namespace.
+    pub tid: u32,
+    /// Start of the process (of its group leader), ns since boot; 0 when BTF did not tell where.
+    pub start_boot_ns: u64,
+    /// Real user id, in the initial user namespace.
+    pub uid: u32,
+    /// Process id of the parent at this moment; 0 when BTF did not tell where.
+    pub parent_tgid: u32,
+    /// Id of the cgroup v2 of the task.
+    pub cgroup_id: u64,
+    /// Name of the thread, NUL-terminated, any bytes.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// All `Tcp*` kinds. Fields that a kind does not have are zero.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct TcpRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// Address of the `struct sock`: identifies the socket while it lives.
+    pub sk: u64,
+    /// Socket cookie; 0 until someone asked for it.
+    pub cookie: u64,
+    /// The task, for connect, owner and listen.
+    pub task: TaskIds,
+    /// This end; IPv4 in the first four bytes when `family` is `AF_INET`.
+    pub local_addr: [u8; 16],
+    /// The other end; as above.
+    pub remote_addr: [u8; 16],
+    /// Host order; 0 at connect unless bound.
+    pub local_port: u16,
+    /// Host order; 0 for a listener.
+    pub remote_port: u16,
+    /// `AF_INET` (2) or `AF_INET6` (10).
+    pub family: u16,
+    /// State before.
+    pub old_state: u8,
+    /// State after.
+    pub new_state: u8,
+    /// Inode number of the network namespace; 0 when unknown.
+    pub netns: u32,
+    /// Owner of the socket by user id; `u32::MAX` when unknown.
+    pub sk_uid: u32,
+    /// `sk_err` at close: 0, or an errno such as 111 (refused), 110 (timed out), 104 (reset).
+    pub error: u32,
+    /// Smoothed round-trip time, microseconds; 0 when unknown.
+    pub srtt_us: u32,
+    /// Payload bytes sent, retransmissions not counted; 0 before the close.
+    pub bytes_sent: u64,
+    /// Payload bytes received, the FIN not counted; 0 before the close.
+    pub bytes_received: u64,
+    /// Id of the cgroup v2 of the socket; 0 when unknown.
+    pub sk_cgroup_id: u64,
+}
+
+/// Bytes of the executable's path at most.
+pub const PATH_MAX_LEN: usize = 1024;
+/// Bytes of the arguments at most; the rest is cut.
+pub const ARGS_MAX_LEN: usize = 1024;
+
+/// Fixed part of an exec record. Then come `path_len` bytes of path components, innermost first,
+/// each closed by NUL, then `args_len` bytes of arguments, each closed by NUL.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct ExecRecord {
+    /// Header; `len` counts the variable part too.
+    pub header: RecordHeader,
+    /// The task with its new name.
+    pub task: TaskIds,
+    /// Bytes of path components.
+    pub path_len: u16,
+    /// Bytes of arguments.
+    pub args_len: u16,
+    /// 1 when the path had more components or bytes than fit.
+    pub path_cut: u16,
+    /// 1 when there were more arguments than fit.
+    pub args_cut: u16,
+}
+
+/// A new process; its image is that of its maker.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct ForkRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// The task that forked.
+    pub parent: TaskIds,
+    /// The new process.
+    pub child_tgid: u32,
+    /// Padding.
+    pub padding: u32,
+    /// Its start, ns since boot.
+    pub child_start_boot_ns: u64,
+}
+
+/// The end of a process.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct ExitRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// The process.
+    pub tgid: u32,
+    /// Padding.
+    pub padding: u32,
+    /// Its start, ns since boot; 0 when unknown.
+    pub start_boot_ns: u64,
+}
+
+const _: () = assert!(size_of::<RecordHeader>() == 16);
+const _: () = assert!(size_of::<TaskIds>() == 48);
+const _: () = assert!(size_of::<TcpRecord>() == 160);
+const _: () = assert!(size_of::<ExecRecord>() == 72);
+const _: () = assert!(size_of::<ForkRecord>() == 80);
+const _: () = assert!(size_of::<ExitRecord>() == 32);

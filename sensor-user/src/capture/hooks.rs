@@ -1,0 +1,262 @@
+//! Which program goes to which hook, and what takes its place where a kernel refuses it.
+
+use aya::programs::{
+    BtfTracePoint, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint,
+};
+use aya::{Btf, Ebpf};
+use sensor_ebpf::offsets::Offset;
+
+use super::offsets::KernelTypes;
+
+/// What became of one program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookState {
+    /// Attached.
+    On,
+    /// Refused or absent, and why.
+    Off(String),
+    /// Not tried, since a better one is on.
+    NotNeeded,
+}
+
+/// One program and its hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// Name of the program in the object.
+    pub program: &'static str,
+    /// What it is attached to, for people.
+    pub attach: &'static str,
+    /// What became of it.
+    pub state: HookState,
+}
+
+/// What is attached, by subject.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// TCP state changes: one program is on.
+    pub tcp_state: Vec<Hook>,
+    /// The owner of accepted connections; with none on, the listener's owner stands in.
+    pub accept: Vec<Hook>,
+    /// Exec, fork and exit.
+    pub process: Vec<Hook>,
+}
+
+impl Hooks {
+    /// All hooks, in the order in which they were tried.
+    pub fn iter(&self) -> impl Iterator<Item = &Hook> {
+        self.tcp_state.iter().chain(&self.accept).chain(&self.process)
+    }
+}
+
+/// How a program is attached.
+#[derive(Debug, Clone, Copy)]
+enum Attach {
+    BtfTracepoint(&'static str),
+    RawTracepoint(&'static str),
+    Tracepoint(&'static str, &'static str),
+    FExit(&'static str),
+    KRetProbe(&'static str),
+}
+
+/// A program, its hook for people, and how to attach it.
+type Candidate = (&'static str, &'static str, Attach);
+
+const TCP_STATE: [Candidate; 3] = [
+    (
+        "inet_sock_set_state_btf",
+        "tp_btf inet_sock_set_state",
+        Attach::BtfTracepoint("inet_sock_set_state"),
+    ),
+    (
+        "inet_sock_set_state_raw",
+        "raw tracepoint inet_sock_set_state",
+        Attach::RawTracepoint("inet_sock_set_state"),
+    ),
+    (
+        "inet_sock_set_state_classic",
+        "tracepoint sock:inet_sock_set_state",
+        Attach::Tracepoint("sock", "inet_sock_set_state"),
+    ),
+];
+
+const ACCEPT_FEXIT_4: Candidate =
+    ("inet_csk_accept_fexit4", "fexit inet_csk_accept", Attach::FExit("inet_csk_accept"));
+const ACCEPT_FEXIT_2: Candidate =
+    ("inet_csk_accept_fexit2", "fexit inet_csk_accept", Attach::FExit("inet_csk_accept"));
+const ACCEPT_KRETPROBE: Candidate = (
+    "inet_csk_accept_kretprobe",
+    "kretprobe inet_csk_accept",
+    Attach::KRetProbe("inet_csk_accept"),
+);
+const FIRST_RECV: Candidate = (
+    "sock_recv_length",
+    "raw tracepoint sock_recv_length",
+    Attach::RawTracepoint("sock_recv_length"),
+);
+const FIRST_SEND: Candidate = (
+    "sock_send_length",
+    "raw tracepoint sock_send_length",
+    Attach::RawTracepoint("sock_send_length"),
+);
+const FIRST_TCP_RECV: Candidate = (
+    "tcp_rcv_space_adjust",
+    "raw tracepoint tcp_rcv_space_adjust",
+    Attach::RawTracepoint("tcp_rcv_space_adjust"),
+);
+
+const PROCESS: [Candidate; 3] = [
+    (
+        "sched_process_exec",
+        "raw tracepoint sched_process_exec",
+        Attach::RawTracepoint("sched_process_exec"),
+    ),
+    (
+        "sched_process_fork",
+        "raw tracepoint sched_process_fork",
+        Attach::RawTracepoint("sched_process_fork"),
+    ),
+    (
+        "sched_process_exit",
+        "raw tracepoint sched_process_exit",
+        Attach::RawTracepoint("sched_process_exit"),
+    ),
+];
+
+/// Attaches what this kernel allows, process hooks first: a connection must never be seen before
+/// its process could be.
+pub(super) fn attach(ebpf: &mut Ebpf, btf: Option<&Btf>, types: &KernelTypes) -> Hooks {
+    let mut attacher = Attacher { ebpf, btf };
+    let process = PROCESS
+        .iter()
+        .map(|candidate| match types.has(Offset::TaskTgid) {
+            true => attacher.try_one(candidate),
+            false => off(candidate, "needs BTF"),
+        })
+        .collect();
+    let accept = attach_accept(&mut attacher, types);
+    Hooks { tcp_state: attach_tcp_state(&mut attacher, types), accept, process }
+}
+
+fn attach_tcp_state(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hook> {
+    let mut done = false;
+    let with_offsets = types.has(Offset::SkFamily) && types.has(Offset::SkProtocol);
+    TCP_STATE
+        .iter()
+        .map(|candidate| {
+            if done {
+                return not_needed(candidate);
+            }
+            let classic = matches!(candidate.2, Attach::Tracepoint(..));
+            if !classic && !with_offsets {
+                return off(candidate, "needs BTF");
+            }
+            let hook = attacher.try_one(candidate);
+            done = hook.state == HookState::On;
+            hook
+        })
+        .collect()
+}
+
+/// fexit alone is exact. kretprobe can miss (it has few slots for calls under way), so the first
+/// read backs it. Else the first read or write of any kind; else the first read that copies data.
+fn attach_accept(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hook> {
+    let fexit = match types.accept_parameters {
+        Some(4) => attacher.try_one(&ACCEPT_FEXIT_4),
+        Some(2) => attacher.try_one(&ACCEPT_FEXIT_2),
+        Some(other) => off(&ACCEPT_FEXIT_2, &format!("unknown signature of {other} parameters")),
+        None => off(&ACCEPT_FEXIT_2, "not in this kernel's BTF"),
+    };
+    let fallbacks = [ACCEPT_KRETPROBE, FIRST_RECV, FIRST_SEND, FIRST_TCP_RECV];
+    if fexit.state == HookState::On {
+        return std::iter::once(fexit).chain(fallbacks.iter().map(not_needed)).collect();
+    }
+    let kretprobe = attacher.try_one(&ACCEPT_KRETPROBE);
+    let (recv, send) = match kretprobe.state {
+        HookState::On => (not_needed(&FIRST_RECV), not_needed(&FIRST_SEND)),
+        _ => (attacher.try_one(&FIRST_RECV), attacher.try_one(&FIRST_SEND)),
+    };
+    let tcp_recv = match recv.state {
+        HookState::On => not_needed(&FIRST_TCP_RECV),
+        _ => attacher.try_one(&FIRST_TCP_RECV),
+    };
+    vec![fexit, kretprobe, recv, send, tcp_recv]
+}
+
+struct Attacher<'a> {
+    ebpf: &'a mut Ebpf,
+    btf: Option<&'a Btf>,
+}
+
+impl Attacher<'_> {
+    fn try_one(&mut self, candidate: &Candidate) -> Hook {
+        match self.load_and_attach(candidate) {
+            Ok(()) => hook(candidate, HookState::On),
+            Err(reason) => off(candidate, &reason),
+        }
+    }
+
+    /// The link is kept by the program, which lives as long as the object.
+    fn load_and_attach(&mut self, &(name, _, attach): &Candidate) -> Result<(), String> {
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .ok_or_else(|| format!("object has no program {name}; build it with this agent"))?;
+        let result = match attach {
+            Attach::BtfTracepoint(tracepoint) => {
+                let btf = self.btf.ok_or("needs BTF")?;
+                typed::<BtfTracePoint>(program)
+                    .and_then(|program| program.load(tracepoint, btf).map(|()| program))
+                    .and_then(|program| program.attach().map(drop))
+            }
+            Attach::RawTracepoint(tracepoint) => typed::<RawTracePoint>(program)
+                .and_then(|program| program.load().map(|()| program))
+                .and_then(|program| program.attach(tracepoint).map(drop)),
+            Attach::Tracepoint(category, tracepoint) => typed::<TracePoint>(program)
+                .and_then(|program| program.load().map(|()| program))
+                .and_then(|program| program.attach(category, tracepoint).map(drop)),
+            Attach::FExit(function) => {
+                let btf = self.btf.ok_or("needs BTF")?;
+                typed::<FExit>(program)
+                    .and_then(|program| program.load(function, btf).map(|()| program))
+                    .and_then(|program| program.attach().map(drop))
+            }
+            Attach::KRetProbe(function) => typed::<KProbe>(program)
+                .and_then(|program| program.load().map(|()| program))
+                .and_then(|program| program.attach(function, 0).map(drop)),
+        };
+        result.map_err(|error| reason(&error))
+    }
+}
+
+fn typed<'a, P>(program: &'a mut Program) -> Result<&'a mut P, ProgramError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    program.try_into()
+}
+
+/// The innermost cause in one line; a verifier's log is for the debug log.
+fn reason(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        tracing::debug!(log = %verifier_log, "program refused");
+        return format!("refused by the kernel: {io_error}");
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let text = cause.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn hook(&(program, attach, _): &Candidate, state: HookState) -> Hook {
+    Hook { program, attach, state }
+}
+
+fn off(candidate: &Candidate, reason: &str) -> Hook {
+    hook(candidate, HookState::Off(reason.to_owned()))
+}
+
+fn not_needed(candidate: &Candidate) -> Hook {
+    hook(candidate, HookState::NotNeeded)
+}

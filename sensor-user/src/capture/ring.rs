@@ -1,0 +1,231 @@
+//! `Capture`: the loaded object, its ring and its counters.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use sensor_ebpf::maps::{ACCEPT_PENDING, COUNTERS, LossCounter, OFFSETS, RECORDS, WAKE_AT_BYTES};
+
+use super::hooks::{self, HookState, Hooks};
+use super::offsets::{KernelTypes, VMLINUX_BTF};
+
+/// The object that belongs to this agent.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../sensor-ebpf/object/netsensor.bpf.o");
+
+/// What the operator may set of the kernel half.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureConfig {
+    /// Bytes of the ring: a power of two, at least 64 KiB.
+    pub ring_bytes: u32,
+    /// Inbound connections that wait for their owner at most.
+    pub accept_pending: u32,
+    /// Another object than the embedded one.
+    pub object: Option<PathBuf>,
+}
+
+/// Why the kernel half does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// The object's file cannot be read.
+    #[error("read BPF object {}", path.display())]
+    ReadObject {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The object is not one.
+    #[error(
+        "{origin}: not a BPF object of netsensor; build one with `cargo xtask build-ebpf` ({detail})"
+    )]
+    BadObject {
+        /// Which object.
+        origin: String,
+        /// What the parser says.
+        detail: String,
+    },
+    /// The kernel refuses maps: privileges.
+    #[error(
+        "load kernel programs: {errno}; run as root, or give the process CAP_BPF and CAP_PERFMON \
+         (kernel 5.8 or later)"
+    )]
+    Refused {
+        /// What the kernel says.
+        errno: String,
+    },
+    /// No hook for TCP.
+    #[error("attach to inet_sock_set_state: no way in this kernel: {reasons}")]
+    NoTcpHook {
+        /// Each way with its reason.
+        reasons: String,
+    },
+    /// A map that the contract names is not in the object, or of another kind.
+    #[error("map {name}: not in the BPF object as this agent expects it; rebuild the object")]
+    BadMap {
+        /// Name of the map.
+        name: &'static str,
+        /// The cause.
+        source: Option<MapError>,
+    },
+    /// The reader's wait cannot be set up.
+    #[error("wait for the ring")]
+    Wait(#[source] Errno),
+}
+
+/// What the kernel half counted, summed over CPUs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KernelLedger {
+    /// TCP records that programs wanted to send.
+    pub tcp_attempted: u64,
+    /// Of these, lost because the ring was full.
+    pub tcp_ring_full: u64,
+    /// Process records that programs wanted to send.
+    pub process_attempted: u64,
+    /// Of these, lost because the ring was full.
+    pub process_ring_full: u64,
+    /// Inbound connections whose owner could not be waited for.
+    pub accept_pending_full: u64,
+    /// Kernel memory that could not be read.
+    pub read_failed: u64,
+}
+
+/// The running kernel half. Dropping it detaches everything.
+pub struct Capture {
+    ring: RingBuf<MapData>,
+    counters: PerCpuArray<MapData, u64>,
+    epoll: Epoll,
+    hooks: Hooks,
+    missing: Vec<String>,
+    /// Keeps programs and links alive.
+    _ebpf: Ebpf,
+}
+
+impl std::fmt::Debug for Capture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Capture").field("hooks", &self.hooks).finish_non_exhaustive()
+    }
+}
+
+impl Capture {
+    /// Loads the object and attaches what this kernel allows.
+    pub fn open(config: &CaptureConfig) -> Result<Self, CaptureError> {
+        let types = KernelTypes::read(VMLINUX_BTF.as_ref()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "no kernel type information; working from tracepoint fields");
+            KernelTypes::unknown()
+        });
+        let btf = Btf::from_sys_fs().ok();
+        let mut ebpf = load(config, btf.as_ref(), &types)?;
+        let ring = ebpf.take_map(RECORDS).ok_or(bad_map(RECORDS, None))?;
+        let ring = RingBuf::try_from(ring).map_err(|error| bad_map(RECORDS, Some(error)))?;
+        let counters = ebpf.take_map(COUNTERS).ok_or(bad_map(COUNTERS, None))?;
+        let counters =
+            PerCpuArray::try_from(counters).map_err(|error| bad_map(COUNTERS, Some(error)))?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(CaptureError::Wait)?;
+        // Edge-triggered: only the forced wake-ups of a ring that fills too fast end the wait.
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
+        epoll.add(&ring, event).map_err(CaptureError::Wait)?;
+        let hooks = hooks::attach(&mut ebpf, btf.as_ref(), &types);
+        if !hooks.tcp_state.iter().any(|hook| hook.state == HookState::On) {
+            return Err(CaptureError::NoTcpHook { reasons: reasons(&hooks) });
+        }
+        Ok(Self { ring, counters, epoll, hooks, missing: types.missing, _ebpf: ebpf })
+    }
+
+    /// What is attached and what is not.
+    pub const fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
+    /// Structure members that this kernel does not have.
+    pub fn missing_members(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// Hands each record that waits in the ring to `each`, oldest first; gives their number.
+    pub fn drain(&mut self, mut each: impl FnMut(&[u8])) -> u64 {
+        let mut records = 0;
+        while let Some(record) = self.ring.next() {
+            each(&record);
+            records += 1;
+        }
+        records
+    }
+
+    /// Sleeps for `limit`, or until the ring is so full that it must be drained now.
+    pub fn wait(&self, limit: Duration) {
+        let limit = EpollTimeout::try_from(limit).unwrap_or(EpollTimeout::ZERO);
+        // A signal ends the wait early, which does no harm.
+        let _interrupted = self.epoll.wait(&mut [EpollEvent::empty()], limit);
+    }
+
+    /// The counters as they stand.
+    pub fn ledger(&self) -> Result<KernelLedger, CaptureError> {
+        let sum = |counter: LossCounter| -> Result<u64, CaptureError> {
+            let values = self
+                .counters
+                .get(&(counter as u32), 0)
+                .map_err(|error| bad_map(COUNTERS, Some(error)))?;
+            Ok(values.iter().sum())
+        };
+        Ok(KernelLedger {
+            tcp_attempted: sum(LossCounter::TcpAttempted)?,
+            tcp_ring_full: sum(LossCounter::TcpRingFull)?,
+            process_attempted: sum(LossCounter::ProcessAttempted)?,
+            process_ring_full: sum(LossCounter::ProcessRingFull)?,
+            accept_pending_full: sum(LossCounter::AcceptPendingFull)?,
+            read_failed: sum(LossCounter::ReadFailed)?,
+        })
+    }
+}
+
+fn load(
+    config: &CaptureConfig,
+    btf: Option<&Btf>,
+    types: &KernelTypes,
+) -> Result<Ebpf, CaptureError> {
+    let wake_at = config.ring_bytes / 4;
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(btf)
+        .map_max_entries(RECORDS, config.ring_bytes)
+        .map_max_entries(ACCEPT_PENDING, config.accept_pending)
+        .override_global(OFFSETS, &types.offsets, true)
+        .override_global(WAKE_AT_BYTES, &wake_at, true);
+    let (origin, loaded) = match &config.object {
+        None => ("embedded BPF object".to_owned(), loader.load(OBJECT)),
+        Some(path) => {
+            let bytes = std::fs::read(path)
+                .map_err(|source| CaptureError::ReadObject { path: path.clone(), source })?;
+            (path.display().to_string(), loader.load(&bytes))
+        }
+    };
+    loaded.map_err(|error| match error {
+        EbpfError::MapError(MapError::CreateError { io_error, .. }) => {
+            CaptureError::Refused { errno: io_error.to_string() }
+        }
+        other => CaptureError::BadObject { origin, detail: innermost(&other) },
+    })
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+fn bad_map(name: &'static str, source: Option<MapError>) -> CaptureError {
+    CaptureError::BadMap { name, source }
+}
+
+fn reasons(hooks: &Hooks) -> String {
+    let each = hooks.tcp_state.iter().filter_map(|hook| match &hook.state {
+        HookState::Off(reason) => Some(format!("{}: {reason}", hook.attach)),
+        _ => None,
+    });
+    each.collect::<Vec<_>>().join("; ")
+}
