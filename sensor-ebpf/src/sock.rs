@@ -145,16 +145,27 @@ pub(crate) unsafe fn fill_close(record: *mut TcpRecord, sk: *const u8) {
     let srtt: u32 = member(sk, Offset::TcpSrttUs).unwrap_or(0);
     let flags: u64 = member(sk, Offset::SkFlags).unwrap_or(0);
     let fin = u64::from(flags & SOCK_DONE != 0);
-    let port = u16::from_be(member(sk, Offset::InetSport).unwrap_or(0));
     // SAFETY: the caller's promise.
     unsafe {
+        fill_kept_port(record, sk);
         (*record).bytes_sent = sent.saturating_sub(again);
         (*record).bytes_received = received.saturating_sub(fin);
         (*record).srtt_us = srtt >> 3;
         (*record).error = error(sk);
-        if port != 0 {
-            (*record).local_port = port;
-        }
+    }
+}
+
+/// Puts the local port back that `skc_num` has lost at CLOSE.
+///
+/// # Safety
+///
+/// `record` must have been filled by [`fill`], and `sk` be a `struct inet_sock`.
+#[inline(always)]
+pub(crate) unsafe fn fill_kept_port(record: *mut TcpRecord, sk: *const u8) {
+    let port = u16::from_be(member(sk, Offset::InetSport).unwrap_or(0));
+    if port != 0 {
+        // SAFETY: the caller's promise.
+        unsafe { (*record).local_port = port };
     }
 }
 

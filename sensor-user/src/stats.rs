@@ -62,10 +62,16 @@ counters! {
     connections_evicted,
     /// Connections whose end was seen without their beginning.
     connections_without_open,
+    /// Connections whose socket was used again without an end seen.
+    connections_without_close,
+    /// Listeners that left the full table.
+    listeners_evicted,
     /// Connections handed to the matcher.
     flows_observed,
     /// Rows made.
     rows_made,
+    /// Changes that came after their minute was closed, counted into the next.
+    row_changes_late,
     /// Row keys of one minute that did not fit in the table; their connections are in no row.
     row_keys_dropped_full,
     /// Hits of the agent's own traffic, held back.

@@ -62,6 +62,7 @@ fn state_change(sk: *const u8, old: u8, new: u8) {
                     sock::fill_owner_ids(record, sk);
                 }
                 RecordKind::TcpClose => sock::fill_close(record, sk),
+                RecordKind::TcpUnlisten => sock::fill_kept_port(record, sk),
                 _ => {}
             }
         }

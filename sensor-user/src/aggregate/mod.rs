@@ -1,5 +1,14 @@
-//! Aggregate: Event to Flow at once, and to Row at the end of the minute.
+//! Aggregate: Event to Change (and its Flow) at once, and to Row at the end of the minute.
+
+mod change;
+mod connections;
 mod flow;
+mod listeners;
 mod row;
+mod rows;
+
+pub use change::{Attribution, Change, What};
+pub use connections::ConnectionTable;
 pub use flow::{Direction, Flow, Phase, Protocol};
 pub use row::Row;
+pub use rows::{Identity, RowTable};

@@ -128,9 +128,12 @@ pub(super) fn attach(ebpf: &mut Ebpf, btf: Option<&Btf>, types: &KernelTypes) ->
     let mut attacher = Attacher { ebpf, btf };
     let process = PROCESS
         .iter()
-        .map(|candidate| match types.has(Offset::TaskTgid) {
-            true => attacher.try_one(candidate),
-            false => off(candidate, "needs BTF"),
+        .map(|candidate| {
+            if types.has(Offset::TaskTgid) {
+                attacher.try_one(candidate)
+            } else {
+                off(candidate, "needs BTF")
+            }
         })
         .collect();
     let accept = attach_accept(&mut attacher, types);

@@ -118,9 +118,9 @@ impl Capture {
         });
         let btf = Btf::from_sys_fs().ok();
         let mut ebpf = load(config, btf.as_ref(), &types)?;
-        let ring = ebpf.take_map(RECORDS).ok_or(bad_map(RECORDS, None))?;
+        let ring = ebpf.take_map(RECORDS).ok_or_else(|| bad_map(RECORDS, None))?;
         let ring = RingBuf::try_from(ring).map_err(|error| bad_map(RECORDS, Some(error)))?;
-        let counters = ebpf.take_map(COUNTERS).ok_or(bad_map(COUNTERS, None))?;
+        let counters = ebpf.take_map(COUNTERS).ok_or_else(|| bad_map(COUNTERS, None))?;
         let counters =
             PerCpuArray::try_from(counters).map_err(|error| bad_map(COUNTERS, Some(error)))?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(CaptureError::Wait)?;

@@ -16,13 +16,13 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(self.short(N))?;
+        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| self.short(N))?;
         self.rest = rest;
         Ok(*head)
     }
 
     pub(super) fn bytes(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
-        let (head, rest) = self.rest.split_at_checked(len).ok_or(self.short(len))?;
+        let (head, rest) = self.rest.split_at_checked(len).ok_or_else(|| self.short(len))?;
         self.rest = rest;
         Ok(head)
     }

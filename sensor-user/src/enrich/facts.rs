@@ -27,3 +27,10 @@ pub struct Process {
     /// Container id; "" outside containers or when unknown.
     pub container_id: String,
 }
+
+impl Process {
+    /// What groups processes: the path of the executable, or its name where no path is known.
+    pub fn executable(&self) -> &str {
+        if self.path.is_empty() { &self.name } else { &self.path }
+    }
+}

@@ -1,3 +1,89 @@
-//! Enrich: Record to Event.
+//! Enrich: Record to Event. Puts the process and the wall clock to what the kernel told.
+//!
+//! Process facts come from exec, fork and exit records, in ring order, so that they are there
+//! before the first connection of a process that lived a millisecond. /proc is read once at start
+//! for what ran before, and later only for a process of which no record told (counted).
+
 mod facts;
+mod proc_fs;
+mod processes;
+mod users;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::clock::BootClock;
+use crate::decode::{Record, Task, Tcp, TcpKind};
+use crate::stats::Stats;
+
 pub use facts::Process;
+pub use processes::ProcessTable;
+
+/// A TCP record with its time and its process.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// When, UTC.
+    pub time: Timestamp,
+    /// What the kernel told.
+    pub tcp: Box<Tcp>,
+    /// Who: for connect, owner and listen; otherwise `None`.
+    pub process: Option<Arc<Process>>,
+}
+
+/// Keeps the processes, makes the events.
+#[derive(Debug)]
+pub struct Enricher {
+    processes: ProcessTable,
+    stats: Arc<Stats>,
+}
+
+impl Enricher {
+    /// Knows no process yet. `proc_root` is `/proc`, `passwd` is `/etc/passwd`; at most
+    /// `max_processes` are kept.
+    pub fn new(proc_root: &Path, passwd: &Path, max_processes: usize, stats: Arc<Stats>) -> Self {
+        let processes = ProcessTable::new(proc_root, passwd, max_processes, Arc::clone(&stats));
+        Self { processes, stats }
+    }
+
+    /// Reads what runs already. Call it after the probes are attached, so that none falls between.
+    pub fn scan_running(&mut self) -> usize {
+        self.processes.scan()
+    }
+
+    /// Takes a record in; an event comes out of those that are about a socket.
+    pub fn event(&mut self, record: Record, clock: &BootClock) -> Option<Event> {
+        match record {
+            Record::Tcp(tcp) => {
+                self.stats.tcp_records_received.increment();
+                let process = self.process_of(tcp.kind, &tcp.task);
+                Some(Event { time: clock.wall(tcp.boot_ns), tcp, process })
+            }
+            Record::Exec(exec) => {
+                self.stats.process_records_received.increment();
+                self.processes.exec(exec);
+                None
+            }
+            Record::Fork(fork) => {
+                self.stats.process_records_received.increment();
+                self.processes.fork(&fork);
+                None
+            }
+            Record::Exit(exit) => {
+                self.stats.process_records_received.increment();
+                self.processes.exit(&exit);
+                None
+            }
+        }
+    }
+
+    fn process_of(&mut self, kind: TcpKind, task: &Task) -> Option<Arc<Process>> {
+        match kind {
+            TcpKind::Connect | TcpKind::Owner(_) | TcpKind::Listen => {
+                Some(self.processes.of_task(task))
+            }
+            TcpKind::Established { .. } | TcpKind::Close | TcpKind::Unlisten => None,
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! `ConnectionTable`: from socket events to what happens to a connection.
+//!
+//! Invariants. At most `max` connections are tracked; the least recently used leaves first
+//! (counted) and is told as closed, so that no gauge keeps it for ever. A connection is told as
+//! opened at most `OUTBOUND_HOLD_NS` or `INBOUND_HOLD_NS` after its first event: an outbound
+//! one waits for its local port, an inbound one for its owner; then the listener's owner stands
+//! in. What is told of the process is not changed later.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lru::LruCache;
+use sensor_ebpf::record::OwnerSource;
+
+use super::change::{Attribution, Change, What};
+use super::flow::{Direction, Flow, Phase, Protocol};
+use super::listeners::Listeners;
+use crate::decode::{Tcp, TcpKind};
+use crate::enrich::{Event, Process};
+use crate::stats::Stats;
+
+/// How long an outbound connection waits for its local port, ns.
+const OUTBOUND_HOLD_NS: u64 = 20_000_000;
+/// How long an inbound connection waits for its owner, ns.
+const INBOUND_HOLD_NS: u64 = 50_000_000;
+
+#[derive(Debug)]
+struct Connection {
+    number: u64,
+    opened_boot_ns: u64,
+    opened: Timestamp,
+    established: Option<Timestamp>,
+    told: bool,
+    direction: Direction,
+    local: IpAddr,
+    local_port: u16,
+    remote: IpAddr,
+    remote_port: u16,
+    netns: u32,
+    process: Option<Arc<Process>>,
+    attribution: Attribution,
+}
+
+/// Connections by socket.
+#[derive(Debug)]
+pub struct ConnectionTable {
+    computer: Arc<str>,
+    connections: LruCache<u64, Connection>,
+    listeners: Listeners,
+    /// Sockets that wait to be told, with the number of their connection, by deadline: one queue
+    /// a direction, since one hold is longer than the other.
+    held_outbound: VecDeque<Held>,
+    held_inbound: VecDeque<Held>,
+    last_number: u64,
+    nobody: Arc<Process>,
+    stats: Arc<Stats>,
+}
+
+#[derive(Debug)]
+struct Held {
+    deadline_boot_ns: u64,
+    sk: u64,
+    number: u64,
+}
+
+impl ConnectionTable {
+    /// An empty table for at most `max` connections (at least 1) of the host `computer`.
+    pub fn new(computer: Arc<str>, max: usize, stats: Arc<Stats>) -> Self {
+        Self {
+            computer,
+            connections: LruCache::new(NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN)),
+            listeners: Listeners::new(Arc::clone(&stats)),
+            held_outbound: VecDeque::new(),
+            held_inbound: VecDeque::new(),
+            last_number: 0,
+            nobody: Arc::new(Process::default()),
+            stats,
+        }
+    }
+
+    /// Connections tracked now.
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether none is tracked.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Takes an event in; what it changes is appended to `changes`.
+    pub fn observe(&mut self, event: Event, changes: &mut Vec<Change>) {
+        let Event { time, tcp, process } = event;
+        match tcp.kind {
+            TcpKind::Connect => self.connect(time, &tcp, process, changes),
+            TcpKind::Established { inbound: false } => self.established(time, &tcp, changes),
+            TcpKind::Established { inbound: true } => self.arrived(time, &tcp, changes),
+            TcpKind::Owner(source) => self.owned(tcp.sk, source, process, changes),
+            TcpKind::Close => self.close(time, &tcp, changes),
+            TcpKind::Listen => {
+                let process = process.unwrap_or_else(|| Arc::clone(&self.nobody));
+                self.listeners.add((tcp.netns, tcp.local_port), tcp.sk, tcp.local, process);
+            }
+            TcpKind::Unlisten => self.listeners.remove((tcp.netns, tcp.local_port), tcp.sk),
+        }
+    }
+
+    /// Tells what has waited long enough at `now_boot_ns`.
+    pub fn expire(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
+        for direction in [Direction::Outbound, Direction::Inbound] {
+            loop {
+                let held = match direction {
+                    Direction::Outbound => &mut self.held_outbound,
+                    Direction::Inbound => &mut self.held_inbound,
+                };
+                let due = held.front().is_some_and(|first| first.deadline_boot_ns <= now_boot_ns);
+                let Some(first) = due.then(|| held.pop_front()).flatten() else { break };
+                if self.connections.peek(&first.sk).is_some_and(|it| it.number == first.number) {
+                    self.tell_opened(first.sk, changes);
+                }
+            }
+        }
+    }
+
+    fn connect(
+        &mut self,
+        time: Timestamp,
+        tcp: &Tcp,
+        process: Option<Arc<Process>>,
+        changes: &mut Vec<Change>,
+    ) {
+        let found = (Direction::Outbound, process, Attribution::Connect);
+        self.open(time, tcp, found, changes);
+        if tcp.local_port == 0 {
+            self.hold(tcp, Direction::Outbound, changes);
+        } else {
+            self.tell_opened(tcp.sk, changes);
+        }
+    }
+
+    fn established(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
+        if !self.connections.contains(&tcp.sk) {
+            // Its connect was lost, or was before the agent.
+            self.stats.connections_without_open.increment();
+            self.open(time, tcp, (Direction::Outbound, None, Attribution::Unknown), changes);
+        }
+        if let Some(connection) = self.connections.get_mut(&tcp.sk) {
+            connection.local = tcp.local;
+            connection.local_port = tcp.local_port;
+        }
+        self.tell_opened(tcp.sk, changes);
+        self.tell_established(tcp.sk, time, changes);
+    }
+
+    fn arrived(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
+        self.open(time, tcp, (Direction::Inbound, None, Attribution::Unknown), changes);
+        if let Some(connection) = self.connections.get_mut(&tcp.sk) {
+            connection.established = Some(time);
+        }
+        self.hold(tcp, Direction::Inbound, changes);
+    }
+
+    fn owned(
+        &mut self,
+        sk: u64,
+        source: OwnerSource,
+        process: Option<Arc<Process>>,
+        changes: &mut Vec<Change>,
+    ) {
+        let Some(connection) = self.connections.get_mut(&sk) else { return };
+        if connection.told || connection.direction != Direction::Inbound {
+            return;
+        }
+        connection.process = process;
+        connection.attribution = match source {
+            OwnerSource::Accept => Attribution::Accept,
+            OwnerSource::FirstIo => Attribution::FirstIo,
+        };
+        self.tell_opened(sk, changes);
+    }
+
+    fn close(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
+        if !self.connections.contains(&tcp.sk) {
+            self.stats.connections_without_open.increment();
+            let listener = self.listeners.owner((tcp.netns, tcp.local_port), tcp.local);
+            let direction = match listener {
+                Some(_) => Direction::Inbound,
+                None => Direction::Outbound,
+            };
+            self.open(time, tcp, (direction, None, Attribution::Unknown), changes);
+            if tcp.old_state != TCP_SYN_SENT
+                && let Some(connection) = self.connections.get_mut(&tcp.sk)
+            {
+                connection.established = Some(time);
+            }
+        }
+        if let Some(connection) = self.connections.get_mut(&tcp.sk)
+            && connection.local_port == 0
+        {
+            connection.local_port = tcp.local_port;
+        }
+        self.tell_opened(tcp.sk, changes);
+        if let Some(connection) = self.connections.pop(&tcp.sk) {
+            changes.push(self.ended(&connection, time, Some(tcp)));
+        }
+    }
+
+    fn open(
+        &mut self,
+        time: Timestamp,
+        tcp: &Tcp,
+        (direction, process, attribution): (Direction, Option<Arc<Process>>, Attribution),
+        changes: &mut Vec<Change>,
+    ) {
+        self.last_number = self.last_number.saturating_add(1);
+        let connection = Connection {
+            number: self.last_number,
+            opened_boot_ns: tcp.boot_ns,
+            opened: time,
+            established: None,
+            told: false,
+            direction,
+            local: tcp.local,
+            local_port: tcp.local_port,
+            remote: tcp.remote,
+            remote_port: tcp.remote_port,
+            netns: tcp.netns,
+            process,
+            attribution,
+        };
+        let Some((sk, gone)) = self.connections.push(tcp.sk, connection) else { return };
+        // Either the same socket, whose close was lost, or the least recently used of a full table.
+        if sk == tcp.sk {
+            self.stats.connections_without_close.increment();
+        } else {
+            self.stats.connections_evicted.increment();
+        }
+        if !gone.told {
+            changes.push(self.change(&gone, What::Opened, gone.opened));
+            if let Some(established) = gone.established {
+                changes.push(self.change(&gone, What::Established, established));
+            }
+        }
+        changes.push(self.ended(&gone, time, None));
+    }
+
+    /// Lets a connection wait for what is still unknown of it; not more than the table holds.
+    fn hold(&mut self, tcp: &Tcp, direction: Direction, changes: &mut Vec<Change>) {
+        let (queue, hold_ns) = match direction {
+            Direction::Outbound => (&mut self.held_outbound, OUTBOUND_HOLD_NS),
+            Direction::Inbound => (&mut self.held_inbound, INBOUND_HOLD_NS),
+        };
+        if queue.len() >= self.connections.cap().get() {
+            self.tell_opened(tcp.sk, changes);
+            return;
+        }
+        queue.push_back(Held {
+            deadline_boot_ns: tcp.boot_ns.saturating_add(hold_ns),
+            sk: tcp.sk,
+            number: self.last_number,
+        });
+    }
+
+    /// Tells a connection as opened, once; an inbound one without owner gets its listener's.
+    fn tell_opened(&mut self, sk: u64, changes: &mut Vec<Change>) {
+        let Some(connection) = self.connections.get_mut(&sk) else { return };
+        if connection.told {
+            return;
+        }
+        connection.told = true;
+        if connection.process.is_none() && connection.direction == Direction::Inbound {
+            let key = (connection.netns, connection.local_port);
+            connection.process = self.listeners.owner(key, connection.local);
+            if connection.process.is_some() {
+                connection.attribution = Attribution::Listener;
+            }
+        }
+        let Some(connection) = self.connections.peek(&sk) else { return };
+        changes.push(self.change(connection, What::Opened, connection.opened));
+        if let Some(established) = connection.established {
+            changes.push(self.change(connection, What::Established, established));
+        }
+    }
+
+    fn tell_established(&mut self, sk: u64, time: Timestamp, changes: &mut Vec<Change>) {
+        let Some(connection) = self.connections.get_mut(&sk) else { return };
+        if connection.established.is_some() {
+            return;
+        }
+        connection.established = Some(time);
+        let Some(connection) = self.connections.peek(&sk) else { return };
+        changes.push(self.change(connection, What::Established, time));
+    }
+
+    fn change(&self, connection: &Connection, what: What, time: Timestamp) -> Change {
+        let port = |port: u16| (port != 0).then_some(port);
+        let flow = Flow {
+            time,
+            phase: match what {
+                What::Opened | What::Established => Phase::Opened,
+                What::Failed | What::Closed => Phase::Closed,
+            },
+            computer: Arc::clone(&self.computer),
+            direction: connection.direction,
+            protocol: Protocol::Tcp,
+            local: connection.local,
+            local_port: port(connection.local_port),
+            remote: connection.remote,
+            remote_port: port(connection.remote_port),
+            process: Arc::clone(connection.process.as_ref().unwrap_or(&self.nobody)),
+            connections: 1,
+            bytes_sent: 0,
+            bytes_received: 0,
+        };
+        Change {
+            what,
+            flow,
+            number: connection.number,
+            attribution: connection.attribution,
+            netns: connection.netns,
+            error: 0,
+            rtt_us: 0,
+            duration: Duration::ZERO,
+        }
+    }
+
+    /// The end, with its counts where the kernel told it.
+    fn ended(&self, connection: &Connection, time: Timestamp, tcp: Option<&Tcp>) -> Change {
+        let what = match connection.established {
+            Some(_) => What::Closed,
+            None => What::Failed,
+        };
+        let mut change = self.change(connection, what, time);
+        if let Some(tcp) = tcp {
+            change.flow.bytes_sent = tcp.bytes_sent;
+            change.flow.bytes_received = tcp.bytes_received;
+            change.error = tcp.error;
+            change.rtt_us = tcp.srtt_us;
+            let ns = tcp.boot_ns.saturating_sub(connection.opened_boot_ns);
+            change.duration = Duration::from_nanos(ns);
+        }
+        change
+    }
+}
+
+/// `include/net/tcp_states.h`.
+const TCP_SYN_SENT: u8 = 2;
+
+#[cfg(test)]
+mod tests;
