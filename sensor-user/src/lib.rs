@@ -36,5 +36,6 @@ pub mod replay;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod lines;
 pub mod stable_id;
 pub mod stats;

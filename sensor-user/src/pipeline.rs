@@ -1,1 +1,124 @@
-//! pipeline.
+//! The pipeline: all stages in the order of the path, on one thread, with one clock.
+//!
+//! Between the ring (queue 1) and the outbox (queue 2) every stage is a plain call: nothing waits,
+//! nothing is lost but by a counter.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::aggregate::{Change, ConnectionTable, Row, RowTable, What};
+use crate::clock::BootClock;
+use crate::decode;
+use crate::dedup::{Alert, Dedup};
+use crate::enrich::Enricher;
+use crate::matcher::Matcher;
+use crate::stats::Stats;
+
+/// Where alerts and rows go: the sinks, or the output of a replay.
+pub trait Outlet {
+    /// Takes an alert; must not wait.
+    fn alert(&mut self, alert: Alert);
+    /// Takes the rows of one or more minutes; must not wait.
+    fn rows(&mut self, rows: Vec<Row>);
+}
+
+/// The stages behind the connection table: the same for the live path and for replay.
+#[derive(Debug)]
+pub struct Detection {
+    /// `None` where no rows are wanted.
+    pub rows: Option<RowTable>,
+    /// Flow to Hit.
+    pub matcher: Matcher,
+    /// Hit to Alert.
+    pub dedup: Dedup,
+    /// Scratch, kept to spare allocations.
+    alerts: Vec<Alert>,
+    stats: Arc<Stats>,
+}
+
+impl Detection {
+    /// Puts the stages together.
+    pub fn new(rows: Option<RowTable>, matcher: Matcher, dedup: Dedup, stats: Arc<Stats>) -> Self {
+        Self { rows, matcher, dedup, alerts: Vec::new(), stats }
+    }
+
+    /// aggregate (rows) → matcher → dedup → deliver, for one change.
+    pub fn observe(&mut self, change: &Change, outlet: &mut dyn Outlet) {
+        if let Some(rows) = &mut self.rows {
+            rows.observe(change);
+        }
+        if change.what == What::Established {
+            return;
+        }
+        if change.what == What::Opened {
+            self.stats.flows_observed.increment();
+        }
+        for hit in self.matcher.hits(&change.flow) {
+            self.dedup.admit(&hit, &change.flow, &mut self.alerts);
+        }
+        for alert in self.alerts.drain(..) {
+            outlet.alert(alert);
+        }
+    }
+
+    /// What time alone brings about: minutes and windows that end.
+    pub fn tick(&mut self, now: Timestamp, outlet: &mut dyn Outlet) {
+        self.dedup.expire(now, &mut self.alerts);
+        for alert in self.alerts.drain(..) {
+            outlet.alert(alert);
+        }
+        let rows = self.rows.as_mut().map(|rows| rows.close_until(now)).unwrap_or_default();
+        if !rows.is_empty() {
+            outlet.rows(rows);
+        }
+    }
+
+    /// The end of the input: every window and minute is closed.
+    pub fn finish(&mut self, outlet: &mut dyn Outlet) {
+        self.dedup.close_all(&mut self.alerts);
+        for alert in self.alerts.drain(..) {
+            outlet.alert(alert);
+        }
+        let rows = self.rows.as_mut().map(RowTable::close_all).unwrap_or_default();
+        if !rows.is_empty() {
+            outlet.rows(rows);
+        }
+    }
+}
+
+/// From the kernel's bytes to changes of connections.
+#[derive(Debug)]
+pub struct Intake {
+    enricher: Enricher,
+    connections: ConnectionTable,
+    stats: Arc<Stats>,
+}
+
+impl Intake {
+    /// Puts the stages together.
+    pub fn new(enricher: Enricher, connections: ConnectionTable, stats: Arc<Stats>) -> Self {
+        Self { enricher, connections, stats }
+    }
+
+    /// decode → enrich → aggregate, for one record; what it changes is appended to `changes`.
+    pub fn record(&mut self, bytes: &[u8], clock: &BootClock, changes: &mut Vec<Change>) {
+        self.stats.records_received.increment();
+        match decode::record(bytes) {
+            Ok(record) => {
+                if let Some(event) = self.enricher.event(record, clock) {
+                    self.connections.observe(event, changes);
+                }
+            }
+            Err(error) => {
+                self.stats.records_discarded_decode.increment();
+                tracing::debug!(%error, "record discarded");
+            }
+        }
+    }
+
+    /// Connections that have waited long enough at `now_boot_ns`.
+    pub fn expire(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
+        self.connections.expire(now_boot_ns, changes);
+    }
+}

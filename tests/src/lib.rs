@@ -1,1 +1,3 @@
-//! Harness.
+//! Harness of the suites: what they share, and nothing of what they test.
+
+pub mod records;

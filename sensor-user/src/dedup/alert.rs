@@ -4,6 +4,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::sighting::Sighting;
+use crate::intel::Indicator;
+
 /// The rule that this product re-creates.
 pub const RULE_ID: &str = "9713e3c0-1410-468d-b79e-383448434b2d";
 /// Its name.
@@ -167,6 +170,107 @@ pub struct Alert {
     pub container_id: String,
     /// Port of the end that began.
     pub source_port: Option<u16>,
+}
+
+/// What an alert counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// First connection counted.
+    pub first_seen: Timestamp,
+    /// Last connection counted.
+    pub last_seen: Timestamp,
+    /// Connections counted.
+    pub connections: u64,
+    /// Payload bytes sent by them, as far as known.
+    pub bytes_sent: u64,
+    /// Payload bytes received by them, as far as known.
+    pub bytes_received: u64,
+}
+
+impl Alert {
+    /// The alert that `indicator` raises on a connection seen as `sighting`.
+    pub fn new(
+        kind: AlertKind,
+        alert_id: String,
+        indicator: &Indicator,
+        sighting: Sighting,
+        tally: Tally,
+    ) -> Self {
+        let (host_name, dns_domain) = split_computer(&sighting.computer);
+        let (host_name, dns_domain) = (host_name.to_owned(), dns_domain.to_owned());
+        Self {
+            vm_connection_time_generated: sighting.time,
+            description: indicator.description.clone(),
+            activity_group_names: indicator.activity_group_names.clone(),
+            indicator_id: indicator.id.clone(),
+            threat_type: indicator.threat_type.clone(),
+            url: indicator.url.clone(),
+            expiration_date_time: indicator.expires,
+            confidence_score: indicator.confidence,
+            ti_ip_entity: indicator.entity.clone(),
+            direction: sighting.direction,
+            process_name: sighting.process_name,
+            source_ip: sighting.source_ip,
+            destination_ip: sighting.destination_ip,
+            protocol: sighting.protocol,
+            destination_port: sighting.destination_port,
+            network_ip: indicator.network_ip.clone(),
+            network_destination_ip: indicator.network_destination_ip.clone(),
+            network_source_ip: indicator.network_source_ip.clone(),
+            email_source_ip_address: indicator.email_source_ip_address.clone(),
+            r#type: "ThreatIntelligenceIndicator".to_owned(),
+            timestamp: sighting.time,
+            entities: entities(&host_name, &dns_domain, &sighting.remote_ip, &indicator.url),
+            computer: sighting.computer,
+            remote_ip: sighting.remote_ip,
+            host_name,
+            dns_domain,
+            alert_id,
+            alert_kind: kind,
+            rule_id: RULE_ID.to_owned(),
+            rule_name: RULE_NAME.to_owned(),
+            severity: severity(indicator.threat_severity).to_owned(),
+            tactics: vec!["CommandAndControl".to_owned()],
+            techniques: vec!["T1071".to_owned()],
+            matched_prefix: indicator.prefix.to_string(),
+            feed: indicator.feed.to_string(),
+            tlp_level: indicator.tlp_level.clone(),
+            first_seen: tally.first_seen,
+            last_seen: tally.last_seen,
+            connection_count: tally.connections,
+            bytes_sent: tally.bytes_sent,
+            bytes_received: tally.bytes_received,
+            process_id: sighting.process_id,
+            process_path: sighting.process_path,
+            command_line: sighting.command_line,
+            user_name: sighting.user_name,
+            parent_process_name: sighting.parent_process_name,
+            container_id: sighting.container_id,
+            source_port: sighting.source_port,
+        }
+    }
+}
+
+/// The rule's severity, `Medium`, unless `ThreatSeverity` (0 to 5, 5 worst) says otherwise.
+const fn severity(threat_severity: Option<u8>) -> &'static str {
+    match threat_severity {
+        Some(0) => "Informational",
+        Some(1 | 2) => "Low",
+        Some(4..) => "High",
+        None | Some(3) => "Medium",
+    }
+}
+
+/// The rule's entity mappings.
+fn entities(host_name: &str, dns_domain: &str, address: &str, url: &str) -> Vec<Entity> {
+    let mut entities = vec![
+        Entity::Host { host_name: host_name.to_owned(), dns_domain: dns_domain.to_owned() },
+        Entity::Ip { address: address.to_owned() },
+    ];
+    if !url.is_empty() {
+        entities.push(Entity::Url { url: url.to_owned() });
+    }
+    entities
 }
 
 /// `HostName` and `DnsDomain` of a `Computer`: before and after its first dot.

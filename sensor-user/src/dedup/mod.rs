@@ -1,3 +1,9 @@
-//! Dedup: Hit to Alert.
+//! Dedup: Hit to Alert. Repeats inside a window are counted, not raised.
+
 mod alert;
-pub use alert::{Alert, AlertKind, Entity, RULE_ID, RULE_NAME, split_computer};
+mod sighting;
+mod window;
+
+pub use alert::{Alert, AlertKind, Entity, RULE_ID, RULE_NAME, Tally, split_computer};
+pub use sighting::Sighting;
+pub use window::Dedup;

@@ -46,3 +46,28 @@ pub struct Indicator {
     /// `EmailSourceIpAddress`.
     pub email_source_ip_address: String,
 }
+
+impl Indicator {
+    /// An indicator of `prefix` of which nothing else is known: no text, no expiry.
+    pub fn blank(prefix: IpNet) -> Self {
+        Self {
+            id: String::new(),
+            feed: Arc::from(""),
+            prefix,
+            entity: String::new(),
+            expires: None,
+            time_generated: Timestamp::UNIX_EPOCH,
+            description: String::new(),
+            activity_group_names: String::new(),
+            threat_type: String::new(),
+            url: String::new(),
+            confidence: None,
+            threat_severity: None,
+            tlp_level: String::new(),
+            network_ip: String::new(),
+            network_destination_ip: String::new(),
+            network_source_ip: String::new(),
+            email_source_ip_address: String::new(),
+        }
+    }
+}

@@ -3,9 +3,21 @@
 //! Feed content is hostile input: it is bounded in size, every entry that cannot be used is
 //! counted with its place and reason, and a failed pull keeps the last good set.
 
+mod address;
+mod columns;
 mod indicator;
+mod list;
+mod rejects;
+mod rows;
+mod set;
 
+pub use address::{Exclusion, PrefixPolicy, canonical, host, parse_prefix};
+pub use columns::{flag, integer, number, parse_time, time};
 pub use indicator::Indicator;
+pub use list::{Parsed, parse as parse_list};
+pub use rejects::{Reason, Reject, Rejects};
+pub use rows::RowReader;
+pub use set::IndicatorSet;
 
 use std::time::Duration;
 

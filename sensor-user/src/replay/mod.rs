@@ -1,1 +1,5 @@
-//! replay.
+//! Replay: the same detection over recorded input.
+
+mod recorded;
+
+pub use recorded::RecordedChange;

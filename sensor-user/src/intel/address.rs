@@ -1,0 +1,184 @@
+//! Addresses and networks of indicators: canonical form, and what is never one.
+
+use std::net::IpAddr;
+use std::sync::LazyLock;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::FeedConfig;
+
+/// Private, special and local ranges: an indicator inside, equal to or around one of them is
+/// excluded, unless its feed sets `allow_private`.
+static EXCLUDED: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
+    [
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "224.0.0.0/4",
+        "255.255.255.255/32",
+        "::/128",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+        "ff00::/8",
+    ]
+    .iter()
+    .filter_map(|text| text.parse().ok())
+    .collect()
+});
+
+/// Which prefixes a feed may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PrefixPolicy {
+    /// Private and special ranges too.
+    pub allow_private: bool,
+    /// Shortest IPv4 prefix.
+    pub min_v4: u8,
+    /// Shortest IPv6 prefix.
+    pub min_v6: u8,
+}
+
+impl Default for PrefixPolicy {
+    /// No private ranges; nothing shorter than /8 (IPv4) or /19 (IPv6).
+    fn default() -> Self {
+        Self { allow_private: false, min_v4: 8, min_v6: 19 }
+    }
+}
+
+impl From<&FeedConfig> for PrefixPolicy {
+    fn from(feed: &FeedConfig) -> Self {
+        Self {
+            allow_private: feed.allow_private,
+            min_v4: feed.min_prefix_v4,
+            min_v6: feed.min_prefix_v6,
+        }
+    }
+}
+
+/// Why a prefix is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exclusion {
+    /// In, equal to or around a private or special range.
+    Private(IpNet),
+    /// Covers too much.
+    TooShort,
+}
+
+impl PrefixPolicy {
+    /// Why `prefix` (canonical) must not be used, if so.
+    pub fn exclusion(&self, prefix: &IpNet) -> Option<Exclusion> {
+        let shortest = match prefix {
+            IpNet::V4(_) => self.min_v4,
+            IpNet::V6(_) => self.min_v6,
+        };
+        if prefix.prefix_len() < shortest {
+            return Some(Exclusion::TooShort);
+        }
+        if self.allow_private {
+            return None;
+        }
+        let meets = |range: &&IpNet| range.contains(prefix) || prefix.contains(*range);
+        EXCLUDED.iter().find(meets).map(|range| Exclusion::Private(*range))
+    }
+}
+
+/// The prefix that a text names: an address, or a network with a prefix length. `None` when it is
+/// neither. Host bits become zero, IPv4-mapped IPv6 becomes IPv4.
+pub fn parse_prefix(text: &str) -> Option<IpNet> {
+    let prefix = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address.to_canonical()),
+        Err(_) => text.parse::<IpNet>().ok()?.trunc(),
+    };
+    Some(canonical(prefix))
+}
+
+/// IPv4-mapped networks (inside `::ffff:0:0/96`) as IPv4; all others as they are.
+pub fn canonical(prefix: IpNet) -> IpNet {
+    const MAPPED_LEN: u8 = 96;
+    let IpNet::V6(v6) = prefix else { return prefix };
+    let (Some(v4), Some(len)) =
+        (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(MAPPED_LEN))
+    else {
+        return prefix;
+    };
+    Ipv4Net::new(v4, len).map_or(prefix, |net| IpNet::V4(net.trunc()))
+}
+
+/// A host as a prefix of full length, canonical.
+pub fn host(address: IpAddr) -> IpNet {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpNet::V4(Ipv4Net::from(v4)),
+        IpAddr::V6(v6) => IpNet::V6(Ipv6Net::from(v6)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_become_canonical_prefixes_or_none() {
+        for (text, prefix) in [
+            ("203.0.113.5", Some("203.0.113.5/32")),
+            ("203.0.113.5/32", Some("203.0.113.5/32")),
+            ("203.0.113.5/24", Some("203.0.113.0/24")),
+            ("::ffff:203.0.113.5", Some("203.0.113.5/32")),
+            ("::ffff:203.0.113.5/120", Some("203.0.113.0/24")),
+            ("::FFFF:CB00:7105", Some("203.0.113.5/32")),
+            ("2001:DB8::1", Some("2001:db8::1/128")),
+            ("2001:db8::1/64", Some("2001:db8::/64")),
+            ("::ffff:0:0/95", Some("::fffe:0:0/95")),
+            (" ", None),
+            ("", None),
+            ("1.2.3.4:443", None),
+            ("example.com", None),
+            ("1.2.3.4/33", None),
+            ("01.2.3.4", None),
+            ("fe80::1%eth0", None),
+        ] {
+            let expected = prefix.map(|prefix| prefix.parse().unwrap());
+            assert_eq!(parse_prefix(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn private_ranges_and_what_holds_them_are_excluded() {
+        let policy = PrefixPolicy::default();
+        for (text, used) in [
+            ("10.1.2.3", false),
+            ("172.31.0.1", false),
+            ("172.32.0.1", true),
+            ("172.0.0.0/8", false),
+            ("192.168.1.1/24", false),
+            ("169.254.1.1", false),
+            ("127.0.0.1", false),
+            ("100.64.0.1", false),
+            ("0.0.0.0", false),
+            ("224.0.0.1", false),
+            ("255.255.255.255", false),
+            ("192.0.2.1", true),
+            ("8.0.0.0/8", true),
+            ("8.0.0.0/7", false),
+            ("0.0.0.0/0", false),
+            ("::", false),
+            ("::1", false),
+            ("::/64", false),
+            ("fe80::1", false),
+            ("fd00::1", false),
+            ("ff02::1", false),
+            ("2001:db8::1", true),
+            ("2000::/18", false),
+            ("2000::/19", true),
+            ("::ffff:10.0.0.1", false),
+        ] {
+            let prefix = parse_prefix(text).unwrap();
+            assert_eq!(policy.exclusion(&prefix).is_none(), used, "{text}");
+        }
+        let open = PrefixPolicy { allow_private: true, min_v4: 0, min_v6: 0 };
+        assert_eq!(open.exclusion(&parse_prefix("10.0.0.0/7").unwrap()), None);
+    }
+}

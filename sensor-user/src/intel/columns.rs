@@ -1,0 +1,103 @@
+//! Columns of exported tables, tolerant of how exports write them: numbers and booleans as text,
+//! times with or without zone, absent as null or "".
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use serde::{Deserialize, Deserializer, de};
+
+/// Text, or null.
+pub(super) type Text<'a> = Option<Cow<'a, str>>;
+
+/// A time column: RFC 3339 with up to nine digits of a second; without zone it is UTC.
+pub fn parse_time(text: &str) -> Option<Timestamp> {
+    text.parse::<Timestamp>().ok().or_else(|| {
+        let civil: DateTime = text.parse().ok()?;
+        jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()
+    })
+}
+
+/// serde: a time; null and "" are absent.
+pub fn time<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = Option::<Borrowed<'de>>::deserialize(input)?;
+    match text.as_ref().map(|text| text.0.as_ref()) {
+        None | Some("") => Ok(None),
+        Some(text) => parse_time(text).map(Some).ok_or_else(|| {
+            de::Error::invalid_value(
+                de::Unexpected::Str(text),
+                &"a time such as 2026-11-24T10:00:00Z",
+            )
+        }),
+    }
+}
+
+/// serde: true or false, also as text (any case) or 1 and 0; null and "" are absent.
+pub fn flag<'de, D: Deserializer<'de>>(input: D) -> Result<Option<bool>, D::Error> {
+    match Option::<Scalar<'de>>::deserialize(input)? {
+        None => Ok(None),
+        Some(Scalar::Bool(value)) => Ok(Some(value)),
+        Some(Scalar::Number(0.0)) => Ok(Some(false)),
+        Some(Scalar::Number(1.0)) => Ok(Some(true)),
+        Some(Scalar::Number(value)) => {
+            Err(de::Error::invalid_value(de::Unexpected::Float(value), &"true or false"))
+        }
+        Some(Scalar::Text(text)) => match text.to_ascii_lowercase().as_str() {
+            "" => Ok(None),
+            "true" | "1" => Ok(Some(true)),
+            "false" | "0" => Ok(Some(false)),
+            _ => Err(de::Error::invalid_value(de::Unexpected::Str(&text), &"true or false")),
+        },
+    }
+}
+
+/// serde: a number, also as text; null and "" are absent.
+pub fn number<'de, D: Deserializer<'de>>(input: D) -> Result<Option<f64>, D::Error> {
+    match Option::<Scalar<'de>>::deserialize(input)? {
+        None => Ok(None),
+        Some(Scalar::Number(value)) => Ok(Some(value)),
+        Some(Scalar::Bool(value)) => {
+            Err(de::Error::invalid_type(de::Unexpected::Bool(value), &"a number"))
+        }
+        Some(Scalar::Text(text)) if text.is_empty() => Ok(None),
+        Some(Scalar::Text(text)) => text
+            .parse()
+            .map(Some)
+            .map_err(|_cause| de::Error::invalid_value(de::Unexpected::Str(&text), &"a number")),
+    }
+}
+
+/// serde: an integer of at least 0, also as text; null and "" are absent.
+pub fn integer<'de, D, N>(input: D) -> Result<Option<N>, D::Error>
+where
+    D: Deserializer<'de>,
+    N: TryFrom<u64>,
+{
+    let Some(value) = number(input)? else { return Ok(None) };
+    let wrong = || de::Error::invalid_value(de::Unexpected::Float(value), &"an integer in range");
+    if value < 0.0 || value.fract() != 0.0 || value > MAX_EXACT {
+        return Err(wrong());
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be whole and in range"
+    )]
+    let whole = value as u64;
+    N::try_from(whole).map(Some).map_err(|_cause| wrong())
+}
+
+/// 2^53: integers up to here are exact in JSON's numbers.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
+#[derive(Deserialize)]
+struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar<'a> {
+    Bool(bool),
+    Number(f64),
+    #[serde(borrow)]
+    Text(Cow<'a, str>),
+}

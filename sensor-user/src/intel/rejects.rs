@@ -1,0 +1,136 @@
+//! What of a feed is not used, why, and where it stands.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::address::Exclusion;
+
+/// Entries that are kept with their place; further ones are only counted.
+const KEPT_MAX: usize = 1000;
+/// Characters of an entry's text that are kept.
+const TEXT_MAX: usize = 200;
+
+/// Why an entry is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// Longer than a line may be.
+    LineTooLong,
+    /// Not UTF-8, not JSON, or a column of a wrong type; what the parser says.
+    Malformed(String),
+    /// No column names an address or a network.
+    NoAddress,
+    /// The text that should be an address or a network is neither.
+    NotAnAddress,
+    /// A range of addresses written `a-b`; write it as networks.
+    AddressRange,
+    /// Private, special, or too wide.
+    Excluded(Exclusion),
+    /// `TimeGenerated` is before the look-back.
+    TooOld,
+    /// A newer row of the same `IndicatorId` decides.
+    Superseded,
+    /// The deciding row is not active.
+    NotActive,
+    /// The deciding row is deleted or revoked.
+    Withdrawn,
+    /// The deciding row has no expiry.
+    NoExpiry,
+    /// The deciding row has expired.
+    Expired,
+}
+
+impl Reason {
+    /// A short name for counting.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::LineTooLong => "line too long",
+            Self::Malformed(_) => "malformed",
+            Self::NoAddress => "no address",
+            Self::NotAnAddress => "not an address",
+            Self::AddressRange => "address range",
+            Self::Excluded(Exclusion::Private(_)) => "private or special range",
+            Self::Excluded(Exclusion::TooShort) => "prefix too short",
+            Self::TooOld => "older than the look-back",
+            Self::Superseded => "superseded",
+            Self::NotActive => "not active",
+            Self::Withdrawn => "deleted or revoked",
+            Self::NoExpiry => "no expiry",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Whether the input is at fault; otherwise it is a rule that was applied to good input.
+    pub const fn is_malformed(&self) -> bool {
+        matches!(
+            self,
+            Self::LineTooLong | Self::Malformed(_) | Self::NotAnAddress | Self::AddressRange
+        )
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(detail) => write!(f, "malformed: {detail}"),
+            Self::AddressRange => f.write_str("a range of addresses; write it as networks"),
+            Self::Excluded(Exclusion::Private(range)) => {
+                write!(f, "meets the private or special range {range}; see allow_private")
+            }
+            Self::Excluded(Exclusion::TooShort) => {
+                f.write_str("prefix too short; see min_prefix_v4 and min_prefix_v6")
+            }
+            other => f.write_str(other.name()),
+        }
+    }
+}
+
+/// One entry that is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// Line, from 1.
+    pub line: u64,
+    /// Why.
+    pub reason: Reason,
+    /// The entry, or the part that is at fault, shortened. Hostile: escape it.
+    pub text: String,
+}
+
+/// All entries of a feed that are not used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rejects {
+    counts: BTreeMap<&'static str, u64>,
+    malformed: u64,
+    kept: Vec<Reject>,
+}
+
+impl Rejects {
+    /// Notes one.
+    pub fn add(&mut self, line: u64, reason: Reason, text: &str) {
+        *self.counts.entry(reason.name()).or_default() += 1;
+        self.malformed += u64::from(reason.is_malformed());
+        if self.kept.len() < KEPT_MAX {
+            let text = text.chars().take(TEXT_MAX).collect();
+            self.kept.push(Reject { line, reason, text });
+        }
+    }
+
+    /// Number by short name of the reason.
+    pub const fn counts(&self) -> &BTreeMap<&'static str, u64> {
+        &self.counts
+    }
+
+    /// Those where the input is at fault.
+    pub const fn malformed(&self) -> u64 {
+        self.malformed
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// The first `KEPT_MAX`, in input order within each pass.
+    pub fn kept(&self) -> &[Reject] {
+        &self.kept
+    }
+}

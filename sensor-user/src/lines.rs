@@ -1,0 +1,92 @@
+//! `Lines`: numbered lines of hostile input, bounded in length, whatever bytes they hold.
+
+use std::io::{self, BufRead};
+
+/// Bytes of one line at most; the rest of a longer one is skipped.
+pub const LINE_MAX: usize = 1 << 20;
+
+/// Reads line by line into one buffer.
+#[derive(Debug)]
+pub struct Lines<R> {
+    reader: R,
+    buffer: Vec<u8>,
+    number: u64,
+    max: usize,
+}
+
+/// One line, without its line ending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// From 1.
+    pub number: u64,
+    /// Its bytes; `None` when there are more than the limit.
+    pub bytes: Option<&'a [u8]>,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// Lines of at most [`LINE_MAX`] bytes.
+    pub const fn new(reader: R) -> Self {
+        Self::with_max(reader, LINE_MAX)
+    }
+
+    /// Lines of at most `max` bytes.
+    pub const fn with_max(reader: R, max: usize) -> Self {
+        Self { reader, buffer: Vec::new(), number: 0, max }
+    }
+
+    /// The next line; `None` at the end. A last line needs no line ending.
+    pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
+        self.buffer.clear();
+        let mut too_long = false;
+        loop {
+            let available = self.reader.fill_buf()?;
+            if available.is_empty() {
+                if self.buffer.is_empty() && !too_long {
+                    return Ok(None);
+                }
+                break;
+            }
+            let end = memchr::memchr(b'\n', available);
+            let part = end.map_or(available, |end| available.split_at(end).0);
+            if self.buffer.len().saturating_add(part.len()) > self.max {
+                too_long = true;
+            } else if !too_long {
+                self.buffer.extend_from_slice(part);
+            }
+            let used = part.len() + usize::from(end.is_some());
+            self.reader.consume(used);
+            if end.is_some() {
+                break;
+            }
+        }
+        self.number += 1;
+        let bytes = self.buffer.strip_suffix(b"\r").unwrap_or(&self.buffer);
+        Ok(Some(Line { number: self.number, bytes: (!too_long).then_some(bytes) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(input: &[u8], max: usize, buffer: usize) -> Vec<(u64, Option<String>)> {
+        let mut lines = Lines::with_max(io::BufReader::with_capacity(buffer, input), max);
+        let mut found = Vec::new();
+        while let Some(line) = lines.next_line().unwrap() {
+            let text = line.bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+            found.push((line.number, text));
+        }
+        found
+    }
+
+    #[test]
+    fn lines_are_numbered_and_bounded() {
+        for buffer in [1, 3, 64] {
+            let found = lines(b"ab\r\n\nabcdef\nlast", 4, buffer);
+            let text = |text: &str| Some(text.to_owned());
+            assert_eq!(found, [(1, text("ab")), (2, text("")), (3, None), (4, text("last"))]);
+        }
+        assert_eq!(lines(b"", 4, 8), []);
+        assert_eq!(lines(b"toolong", 4, 8), [(1, None)]);
+    }
+}

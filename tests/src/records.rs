@@ -1,0 +1,160 @@
+//! Bytes of kernel records, exactly as the BPF programs write them.
+
+use std::net::IpAddr;
+
+use sensor_ebpf::record::{COMM_LEN, OwnerSource, RecordKind};
+
+/// A task of a record.
+#[derive(Debug, Clone)]
+pub struct TaskBytes {
+    /// Process id.
+    pub tgid: u32,
+    /// Start, ns since boot.
+    pub start_boot_ns: u64,
+    /// User.
+    pub uid: u32,
+    /// Parent's process id.
+    pub parent_tgid: u32,
+    /// Name, cut to 15 bytes.
+    pub comm: &'static str,
+}
+
+impl Default for TaskBytes {
+    fn default() -> Self {
+        Self { tgid: 100, start_boot_ns: 1_000, uid: 0, parent_tgid: 1, comm: "task" }
+    }
+}
+
+impl TaskBytes {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend(self.tgid.to_ne_bytes());
+        out.extend(self.tgid.to_ne_bytes());
+        out.extend(self.start_boot_ns.to_ne_bytes());
+        out.extend(self.uid.to_ne_bytes());
+        out.extend(self.parent_tgid.to_ne_bytes());
+        out.extend(1_u64.to_ne_bytes());
+        let mut comm = [0; COMM_LEN];
+        for (slot, byte) in comm.iter_mut().zip(self.comm.bytes().take(COMM_LEN - 1)) {
+            *slot = byte;
+        }
+        out.extend(comm);
+    }
+}
+
+/// A TCP record.
+#[derive(Debug, Clone)]
+pub struct TcpBytes {
+    /// Which kind.
+    pub kind: RecordKind,
+    /// Owner source, or 0.
+    pub detail: u32,
+    /// When, ns since boot.
+    pub boot_ns: u64,
+    /// Which socket.
+    pub sk: u64,
+    /// Who.
+    pub task: TaskBytes,
+    /// This end.
+    pub local: (IpAddr, u16),
+    /// The other end.
+    pub remote: (IpAddr, u16),
+    /// State before.
+    pub old_state: u8,
+    /// At close: sent and received.
+    pub bytes: (u64, u64),
+    /// At close: errno.
+    pub error: u32,
+}
+
+impl TcpBytes {
+    /// A record of this kind about a socket between two addresses.
+    pub fn new(kind: RecordKind, sk: u64, local: (&str, u16), remote: (&str, u16)) -> Self {
+        let address = |text: &str| text.parse().expect("an address");
+        Self {
+            kind,
+            detail: 0,
+            boot_ns: 1_000_000,
+            sk,
+            task: TaskBytes::default(),
+            local: (address(local.0), local.1),
+            remote: (address(remote.0), remote.1),
+            old_state: 1,
+            bytes: (0, 0),
+            error: 0,
+        }
+    }
+
+    /// The owner record of a socket.
+    pub fn owner(sk: u64, task: TaskBytes) -> Self {
+        let unspecified = ("0.0.0.0", 0);
+        let owner = Self::new(RecordKind::TcpOwner, sk, unspecified, unspecified);
+        Self { detail: OwnerSource::FirstIo as u32, task, ..owner }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.task.write(&mut out);
+        let mut body = Vec::new();
+        body.extend(self.sk.to_ne_bytes());
+        body.extend(0_u64.to_ne_bytes());
+        body.extend(out);
+        body.extend(address_bytes(self.local.0));
+        body.extend(address_bytes(self.remote.0));
+        body.extend(self.local.1.to_ne_bytes());
+        body.extend(self.remote.1.to_ne_bytes());
+        let family: u16 = if self.remote.0.is_ipv4() { 2 } else { 10 };
+        body.extend(family.to_ne_bytes());
+        body.extend([self.old_state, 7]);
+        body.extend(1_u32.to_ne_bytes());
+        body.extend(0_u32.to_ne_bytes());
+        body.extend(self.error.to_ne_bytes());
+        body.extend(0_u32.to_ne_bytes());
+        body.extend(self.bytes.0.to_ne_bytes());
+        body.extend(self.bytes.1.to_ne_bytes());
+        body.extend(0_u64.to_ne_bytes());
+        with_header(self.kind, self.detail, self.boot_ns, &body)
+    }
+}
+
+/// The bytes of an exec record: `path` is absolute, `arguments` are joined as given.
+pub fn exec(task: &TaskBytes, boot_ns: u64, path: &str, arguments: &[&str]) -> Vec<u8> {
+    let mut body = Vec::new();
+    task.write(&mut body);
+    let components: Vec<u8> = path
+        .trim_start_matches('/')
+        .rsplit('/')
+        .flat_map(|component| component.bytes().chain([0]))
+        .collect();
+    let arguments: Vec<u8> =
+        arguments.iter().flat_map(|argument| argument.bytes().chain([0])).collect();
+    let len = |bytes: &[u8]| u16::try_from(bytes.len()).expect("short").to_ne_bytes();
+    body.extend(len(&components));
+    body.extend(len(&arguments));
+    body.extend([0; 4]);
+    body.extend(components);
+    body.extend(arguments);
+    with_header(RecordKind::ProcessExec, 0, boot_ns, &body)
+}
+
+fn address_bytes(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&v4.octets());
+            bytes
+        }
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+fn with_header(kind: RecordKind, detail: u32, boot_ns: u64, body: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(body.len() + 16).expect("short");
+    let mut out = Vec::new();
+    out.extend((kind as u16).to_ne_bytes());
+    out.extend(len.to_ne_bytes());
+    out.extend(detail.to_ne_bytes());
+    out.extend(boot_ns.to_ne_bytes());
+    out.extend(body);
+    out
+}
