@@ -35,6 +35,9 @@ pub mod replay;
 // What all of them use.
 pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod stable_id;
+pub mod state;
 pub mod stats;
+pub mod tls;
