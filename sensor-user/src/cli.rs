@@ -1,1 +1,148 @@
-//! cli.
+//! Cli: what was typed. Nothing here opens a file or decides what a command does.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+
+/// The command line of `netsensor`.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "netsensor",
+    version,
+    about = "Matches this host's connections against threat intelligence and alerts",
+    after_help = "Exit status: 0 done, 1 failure at run time, 2 bad flags or configuration \
+                  (nothing was started), 3 finished with rejected input, 4 --fail-on-alert and \
+                  there was one."
+)]
+pub struct RawArgs {
+    /// What to log, for example "info" or "warn,sensor_user=debug"
+    #[arg(long, global = true, value_name = "FILTER", value_parser = log_filter)]
+    pub log: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// A command with its flags.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Watch this host and alert (without a configuration: the example indicators, to the terminal)
+    Run(ConfigArg),
+    /// Match recorded connections
+    Replay(ReplayArgs),
+    /// Write this host's connections to a file that `replay --live` reads
+    Record(RecordArgs),
+    /// Make one real connection to a planted indicator and see it end to end
+    SelfTest,
+    /// Say what a configuration means, or what is wrong with it
+    CheckConfig(CheckConfigArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// `--config`.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArg {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `replay`.
+#[derive(Debug, Clone, Args)]
+#[command(group = clap::ArgGroup::new("mode").required(true).args(["at", "live"]))]
+pub struct ReplayArgs {
+    /// Recorded connections: JSON lines of VMConnection rows; - is standard input
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    pub connections: Vec<PathBuf>,
+    /// Indicators: JSON lines of ThreatIntelligenceIndicator rows, or plain lists
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    pub indicators: Vec<PathBuf>,
+    /// Answer as the original rule would at this time, for example 2026-11-24T10:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub at: Option<Timestamp>,
+    /// Run the input through the live pipeline, by its own time
+    #[arg(long)]
+    pub live: bool,
+    /// How long before TIME connections count
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub lookback: Duration,
+    /// Ignore indicator rows older than this
+    #[arg(long, value_name = "DURATION", default_value = "14d", value_parser = duration)]
+    pub indicator_lookback: Duration,
+    /// Write alerts here instead of to standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Exit with 4 when there is an alert
+    #[arg(long)]
+    pub fail_on_alert: bool,
+}
+
+/// `record`.
+#[derive(Debug, Clone, Args)]
+pub struct RecordArgs {
+    /// Where to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Stop after this time instead of at a signal
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub duration: Option<Duration>,
+}
+
+/// `check-config`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckConfigArgs {
+    /// Configuration file (TOML); without one, what the agent does by itself
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub file: Option<PathBuf>,
+    /// The same, as `run` spells it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Shells with a completion script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU Bash.
+    Bash,
+    /// Z shell.
+    Zsh,
+    /// fish.
+    Fish,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; use one such as 30s, 1h or 14d"))
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|error| format!("{error}; use one such as 2026-11-24T10:00:00Z"))
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match text.parse::<tracing_subscriber::EnvFilter>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => {
+            Err(format!("{error}; use one such as \"info\" or \"warn,sensor_user=debug\""))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        super::RawArgs::command().debug_assert();
+    }
+}

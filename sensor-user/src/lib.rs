@@ -35,7 +35,10 @@ pub mod replay;
 // What all of them use.
 pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod lines;
 pub mod stable_id;
+pub mod state;
 pub mod stats;
+pub mod tls;

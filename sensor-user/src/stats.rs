@@ -88,12 +88,20 @@ counters! {
     alerts_raised,
     /// Alerts that did not fit in a sink's queue.
     alerts_dropped_queue_full,
+    /// Alerts for a sink that nobody reads any more (standard output's reader has gone).
+    alerts_dropped_sink_closed,
+    /// Alerts that a sink had not taken when the agent's time to end was up.
+    alerts_dropped_shutdown,
     /// Alerts that a sink refused for good.
     alerts_discarded_rejected,
     /// Alerts delivered, once for each sink.
     alerts_delivered,
     /// Rows that did not fit in a sink's queue.
     rows_dropped_queue_full,
+    /// Rows for a sink that nobody reads any more.
+    rows_dropped_sink_closed,
+    /// Rows that a sink had not taken when the agent's time to end was up.
+    rows_dropped_shutdown,
     /// Rows that a sink refused for good.
     rows_discarded_rejected,
     /// Rows delivered, once for each sink.

@@ -1,4 +1,30 @@
 //! Deliver: alerts and rows leave the host here, and only here.
+//!
+//! `Outbox` is what the pipeline's thread holds: it never waits. `Deliverer` is the other end: one
+//! tokio task a sink, each with its own two bounded queues (alerts, rows), so a sink that stalls
+//! delays no other. Within a sink one batch is under way at a time, in order, and alerts go before
+//! rows. A batch that may succeed later is tried again with the same `Idempotency-Key`; one that
+//! cannot is discarded with its reason.
+//!
+//! The ledger closes, for alerts and for rows, over all sinks: accepted by a queue = delivered +
+//! discarded (rejected) + dropped (sink closed, or left at shutdown); what a full queue refused is
+//! counted too.
+
+mod backoff;
+mod batch;
+mod escape;
+mod file;
+mod http;
+mod outbox;
+mod quiet;
+mod readable;
+mod sink;
+mod stream;
+
+pub use escape::escaped;
+pub use outbox::{Deliverer, Leftover, Outbox, Pace};
+pub use quiet::Quiet;
+pub use readable::readable;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +34,8 @@ use std::time::Duration;
 pub enum SinkKind {
     /// JSON lines on standard output.
     Stdout,
+    /// A line for people an alert, on standard error.
+    Readable,
     /// JSON lines appended to a file.
     File(PathBuf),
     /// JSON array, or JSON lines, by POST.
@@ -36,4 +64,128 @@ pub struct SinkConfig {
     pub queue: usize,
     /// Items in one request at most.
     pub batch: usize,
+}
+
+impl SinkConfig {
+    /// Items that wait unless set.
+    pub const QUEUE: usize = 10_000;
+    /// Items in one request unless set.
+    pub const BATCH: usize = 500;
+}
+
+/// What to do with a batch that was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Keep it and try again, not before `after` where the other side named a time.
+    Retry {
+        /// `Retry-After`, as a delay from now.
+        after: Option<Duration>,
+    },
+    /// It is too large: halve it and try both.
+    Split,
+    /// One item may spoil it: find that one by halving, where that is worth it.
+    Isolate,
+    /// It can never succeed.
+    Discard,
+    /// Nobody reads this sink any more.
+    Closed,
+}
+
+/// Why a batch was not taken, or a sink not started.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliverError {
+    /// The HTTP client cannot be built: a defect of the host's TLS set-up.
+    #[error("http client")]
+    Client(#[source] reqwest::Error),
+    /// No answer: connection refused or reset, name not found, time limit.
+    #[error("post {url}")]
+    Post {
+        /// Where to.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// An answer that is not a success.
+    #[error("post {url}: the answer is {status}{}", Said(text))]
+    Status {
+        /// Where to.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// Beginning of the answer's body, escaped; may be "".
+        text: String,
+        /// Delay that `Retry-After` asks for.
+        retry_after: Option<Duration>,
+    },
+    /// The device under a file is full.
+    #[error("write {}: {reason}; free space {free}", path.display())]
+    Full {
+        /// Which file.
+        path: PathBuf,
+        /// The system's words.
+        reason: String,
+        /// Free bytes for people.
+        free: String,
+    },
+    /// A file cannot be opened or written.
+    #[error("write {}", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Standard output or standard error cannot be written.
+    #[error("write {stream}")]
+    Stream {
+        /// Which.
+        stream: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl DeliverError {
+    /// What to do with the batch.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Status { status: 408 | 429 | 500..=599, retry_after, .. } => {
+                Verdict::Retry { after: *retry_after }
+            }
+            Self::Status { status: 413, .. } => Verdict::Split,
+            Self::Status { status: 400 | 422, .. } => Verdict::Isolate,
+            Self::Status { .. } => Verdict::Discard,
+            Self::Stream { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe => {
+                Verdict::Closed
+            }
+            Self::Client(_)
+            | Self::Post { .. }
+            | Self::Full { .. }
+            | Self::Write { .. }
+            | Self::Stream { .. } => Verdict::Retry { after: None },
+        }
+    }
+}
+
+/// `: text`, or nothing.
+struct Said<'a>(&'a str);
+
+impl std::fmt::Display for Said<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(out, ": {}", self.0) }
+    }
+}
+
+/// The message of an error and of its causes, `a: b: c`, for a log line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

@@ -1,0 +1,148 @@
+//! Commands: one function a command, from what was typed to what the process answers.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use clap::CommandFactory as _;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{CheckConfigArgs, Command, ConfigArg, RawArgs, RecordArgs, ReplayArgs, Shell};
+use crate::config::{AgentConfig, Config, ConfigError, Environment, describe};
+
+/// How a command that did its work ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// Done, but some input was rejected.
+    Rejected,
+    /// `--fail-on-alert`, and there was one; tells more than `Rejected` and wins over it.
+    Alerted,
+}
+
+impl Outcome {
+    /// The process's exit status.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Rejected => 3,
+            Self::Alerted => 4,
+        }
+    }
+}
+
+/// The exit status of an error: 2 for a configuration that cannot be, 0 where only the reader of
+/// standard output has gone, else 1.
+pub fn error_exit_code(error: &anyhow::Error) -> u8 {
+    let broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(broken_pipe) {
+        return 0;
+    }
+    if error.chain().any(|cause| cause.is::<ConfigError>()) { 2 } else { 1 }
+}
+
+/// Does what was typed.
+pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome> {
+    let log = args.log.as_deref();
+    match args.command {
+        Command::Run(args) => run(&args, log, environment),
+        Command::Replay(args) => replay(&args, log),
+        Command::Record(args) => record(&args, log, environment),
+        Command::SelfTest => self_test(log),
+        Command::CheckConfig(args) => check_config(&args, environment),
+        Command::Completions { shell } => completions(shell),
+    }
+}
+
+fn run(args: &ConfigArg, log: Option<&str>, environment: &Environment) -> anyhow::Result<Outcome> {
+    let config = config(args.config.as_deref(), environment)?;
+    start_log(log.unwrap_or(&config.agent.log))?;
+    // lead: wire pipeline::run(config, RunOptions) -> anyhow::Result<()>
+    bail!("run: this build has no capture")
+}
+
+fn replay(args: &ReplayArgs, log: Option<&str>) -> anyhow::Result<Outcome> {
+    start_log(log.unwrap_or("warn"))?;
+    // lead: wire replay::at::run(AtOptions, &mut out, &mut stderr) -> Result<AtSummary, _> for
+    // Some(at), replay::live for None; out = args.out or standard output; then replayed(...)
+    bail!("replay: this build cannot read {}", args.connections.len())
+}
+
+fn record(
+    args: &RecordArgs,
+    log: Option<&str>,
+    environment: &Environment,
+) -> anyhow::Result<Outcome> {
+    let config = config(args.config.as_deref(), environment)?;
+    start_log(log.unwrap_or(&config.agent.log))?;
+    // lead: wire pipeline::record(config, RecordOptions { out, duration }) -> anyhow::Result<()>
+    bail!("record {}: this build has no capture", args.out.display())
+}
+
+fn self_test(log: Option<&str>) -> anyhow::Result<Outcome> {
+    start_log(log.unwrap_or("warn"))?;
+    // lead: wire pipeline::self_test() -> anyhow::Result<()>
+    bail!("self-test: this build has no capture")
+}
+
+/// The outcome of a replay that read all its input.
+pub const fn replayed(rejected: u64, alerts: u64, fail_on_alert: bool) -> Outcome {
+    if fail_on_alert && alerts > 0 {
+        Outcome::Alerted
+    } else if rejected > 0 {
+        Outcome::Rejected
+    } else {
+        Outcome::Done
+    }
+}
+
+fn check_config(args: &CheckConfigArgs, environment: &Environment) -> anyhow::Result<Outcome> {
+    let path = args.file.as_deref().or(args.config.as_deref());
+    let config = config(path, environment)?;
+    let name = path.map_or_else(|| "no configuration file".to_owned(), |p| p.display().to_string());
+    let text = format!("{name}: good\n{}", describe(&config));
+    print(text.as_bytes())
+}
+
+fn completions(shell: Shell) -> anyhow::Result<Outcome> {
+    let shell = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut RawArgs::command(), "netsensor", &mut script);
+    print(&script)
+}
+
+fn print(text: &[u8]) -> anyhow::Result<Outcome> {
+    let mut out = io::stdout().lock();
+    out.write_all(text).and_then(|()| out.flush()).context("write standard output")?;
+    Ok(Outcome::Done)
+}
+
+/// The configuration at `path`, or what the agent does without one.
+fn config(path: Option<&Path>, environment: &Environment) -> Result<Config, ConfigError> {
+    match path {
+        Some(path) => Config::load(path, environment),
+        None => Ok(Config::embedded(environment.state_dir()?)),
+    }
+}
+
+/// Logs to standard error from here on.
+fn start_log(filter: &str) -> anyhow::Result<()> {
+    let filter = filter.parse::<EnvFilter>().or_else(|_unparsable| AgentConfig::LOG.parse())?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .try_init()
+        .map_err(|error| anyhow::anyhow!(error))
+        .context("start the log")
+}

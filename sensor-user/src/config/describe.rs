@@ -1,0 +1,84 @@
+//! What a configuration means, in a few lines for people.
+
+use std::fmt::Write as _;
+
+use super::{Config, values};
+use crate::deliver::{SinkConfig, SinkKind, escaped};
+use crate::intel::{FeedConfig, FeedKind, FeedSource};
+
+/// A line a subject, in the order of the data path.
+pub fn describe(config: &Config) -> String {
+    let mut out = String::new();
+    let mut line = |label: &str, text: String| {
+        let _infallible = writeln!(out, "{label:<12}{text}");
+    };
+    line("state", config.agent.state_dir.display().to_string());
+    let computer = config.agent.computer.as_deref().unwrap_or("this host's name");
+    line("computer", escaped(computer, 255));
+    line("log", config.agent.log.clone());
+    let object = config.capture.object.as_ref();
+    let object = object.map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
+    let ring = values::size_text(config.capture.ring_bytes.into());
+    line("capture", format!("ring {ring}, object {object}"));
+    line(
+        "tables",
+        format!(
+            "{} connections, {} processes at most",
+            config.max_connections, config.max_processes
+        ),
+    );
+    if config.rows.enabled {
+        let most = config.rows.max_keys_per_minute;
+        line("rows", format!("on, {most} keys a minute at most"));
+    } else {
+        line("rows", "off".to_owned());
+    }
+    for each in &config.feeds {
+        line("feed", feed(each));
+    }
+    if config.feeds.is_empty() {
+        line("feed", "none: nothing will alert".to_owned());
+    }
+    for network in &config.allow {
+        line("allow", network.to_string());
+    }
+    let window = humantime::format_duration(config.dedup.window);
+    line("dedup", format!("window {window}, {} keys at most", config.dedup.max_keys));
+    for each in &config.sinks {
+        line("sink", sink(each));
+    }
+    out
+}
+
+fn feed(feed: &FeedConfig) -> String {
+    let kind = match feed.kind {
+        FeedKind::List => "list",
+        FeedKind::Sentinel => "sentinel rows",
+    };
+    let source = match &feed.source {
+        FeedSource::File(path) => format!("file {}", path.display()),
+        FeedSource::Http(url) => url.to_string(),
+        FeedSource::Embedded(_) => "the built-in example".to_owned(),
+    };
+    let interval = humantime::format_duration(feed.interval);
+    format!("{}: {kind}, {source}, every {interval}", feed.name)
+}
+
+fn sink(sink: &SinkConfig) -> String {
+    let place = match &sink.kind {
+        SinkKind::Stdout => "JSON lines on standard output".to_owned(),
+        SinkKind::Readable => "readable lines on standard error".to_owned(),
+        SinkKind::File(path) => format!("JSON lines to file {}", path.display()),
+        SinkKind::Http { url, lines, .. } => {
+            let form = if *lines { "JSON lines" } else { "JSON arrays" };
+            format!("{form} to {url}")
+        }
+    };
+    let takes = match (sink.alerts, sink.rows) {
+        (true, true) => "alerts and rows",
+        (true, false) => "alerts",
+        (false, true) => "rows",
+        (false, false) => "nothing",
+    };
+    format!("{}: {takes} as {place}, {} waiting at most", sink.name, sink.queue)
+}

@@ -1,0 +1,344 @@
+//! Config: what the agent is told to do. `Config` cannot be wrong: text is checked, defaulted and
+//! typed here, once, and every problem is `path:line: section.key: what is wrong; what to use`.
+
+mod describe;
+mod reader;
+mod sections;
+mod values;
+
+pub use describe::describe;
+pub use reader::Problem;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::de::{DeTable, DeValue};
+
+use crate::deliver::{SinkConfig, SinkKind};
+use crate::intel::{FeedConfig, FeedKind, FeedSource};
+use reader::{Problems, Section};
+
+/// What the agent does, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The agent itself.
+    pub agent: AgentConfig,
+    /// The kernel side.
+    pub capture: CaptureConfig,
+    /// Sources of indicators, with unique names. None means that nothing alerts.
+    pub feeds: Vec<FeedConfig>,
+    /// Remote networks that never alert.
+    pub allow: Vec<IpNet>,
+    /// How repeated hits are held back.
+    pub dedup: DedupConfig,
+    /// `VMConnection` rows.
+    pub rows: RowsConfig,
+    /// Connections tracked at once at most.
+    pub max_connections: usize,
+    /// Processes known at once at most.
+    pub max_processes: usize,
+    /// Where alerts and rows go, with unique names; at least one.
+    pub sinks: Vec<SinkConfig>,
+}
+
+/// `[agent]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentConfig {
+    /// Folder of the agent's id and state, absolute.
+    pub state_dir: PathBuf,
+    /// Replaces the host's name in the `Computer` column.
+    pub computer: Option<String>,
+    /// Log filter (`tracing`'s directives), already known to parse.
+    pub log: String,
+}
+
+impl AgentConfig {
+    /// Log filter unless set.
+    pub const LOG: &str = "info";
+}
+
+/// `[capture]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureConfig {
+    /// Size of the ring between kernel and agent, bytes; a power of two.
+    pub ring_bytes: u32,
+    /// A BPF object to load in place of the built-in one.
+    pub object: Option<PathBuf>,
+}
+
+impl CaptureConfig {
+    /// Ring size unless set: 8 MiB.
+    pub const RING_BYTES: u32 = 8 << 20;
+    const MIN_RING: u64 = 64 << 10;
+    const MAX_RING: u64 = 1 << 30;
+}
+
+/// `[dedup]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DedupConfig {
+    /// Hits of one key within this time after its alert are counted, not raised.
+    pub window: Duration,
+    /// Keys with an open window at most.
+    pub max_keys: usize,
+}
+
+/// `[rows]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowsConfig {
+    /// Whether rows are made at all.
+    pub enabled: bool,
+    /// Group keys in one minute at most.
+    pub max_keys_per_minute: usize,
+}
+
+impl RowsConfig {
+    /// Group keys unless set.
+    pub const MAX_KEYS_PER_MINUTE: usize = 65_536;
+}
+
+/// What of the process environment the configuration depends on; only `main` reads the real one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `STATE_DIRECTORY`, which systemd sets for a unit that has one.
+    pub state_directory: Option<OsString>,
+    /// `XDG_STATE_HOME`.
+    pub xdg_state_home: Option<OsString>,
+    /// `HOME`.
+    pub home: Option<OsString>,
+}
+
+impl Environment {
+    /// The state directory where none is configured: systemd's, else `netsensor` in
+    /// `$XDG_STATE_HOME`, else in `~/.local/state`. Relative values are ignored, as XDG says.
+    pub fn state_dir(&self) -> Result<PathBuf, ConfigError> {
+        let absolute = |value: &Option<OsString>| {
+            value.as_ref().map(PathBuf::from).filter(|path| path.is_absolute())
+        };
+        let systemd = self.state_directory.as_ref().and_then(|value| {
+            std::env::split_paths(value).next().filter(|path| path.is_absolute())
+        });
+        systemd
+            .or_else(|| absolute(&self.xdg_state_home).map(|dir| dir.join("netsensor")))
+            .or_else(|| absolute(&self.home).map(|dir| dir.join(".local/state/netsensor")))
+            .ok_or(ConfigError::NoStateDir)
+    }
+}
+
+/// Why there is no `Config`. Nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("read configuration {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not one that a person wrote.
+    #[error("{}: is over {MAX_FILE} bytes; is this the configuration file?", path.display())]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The file says something that cannot be.
+    #[error("{}", lines(path, problems))]
+    Invalid {
+        /// Which.
+        path: PathBuf,
+        /// All that is wrong, in the order of the file; at least one.
+        problems: Vec<Problem>,
+    },
+    /// Neither configuration nor environment names a state directory.
+    #[error(
+        "agent.state_dir: not set, and neither XDG_STATE_HOME nor HOME is an absolute path; set one of them"
+    )]
+    NoStateDir,
+}
+
+/// A configuration file is not larger than this, bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    pub fn load(path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
+        let read = || {
+            let mut text = String::new();
+            std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let text = read().map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        if text.len() as u64 > MAX_FILE {
+            return Err(ConfigError::TooLarge { path: path.to_owned() });
+        }
+        Self::parse(&text, path, environment)
+    }
+
+    /// Checks `text`, which stands (or would stand) at `path`.
+    pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut problems = Problems::new(text);
+        let config = match DeTable::parse(text) {
+            Ok(document) => {
+                let folder = path.parent().unwrap_or(Path::new(""));
+                Some(document_config(document.get_ref(), folder, &mut problems))
+            }
+            Err(error) => {
+                let line = problems.line(&error.span().unwrap_or_default());
+                let message = error.message().replace('\n', ", ");
+                problems.note(line, format!("not TOML: {message}"));
+                None
+            }
+        };
+        let problems = problems.into_list();
+        let Some((state_dir, mut config)) = config.filter(|_| problems.is_empty()) else {
+            return Err(ConfigError::Invalid { path: path.to_owned(), problems });
+        };
+        config.agent.state_dir = match state_dir {
+            Some(state_dir) => state_dir,
+            None => environment.state_dir()?,
+        };
+        Ok(config)
+    }
+
+    /// What the agent does without a file: the example indicators, alerts as JSON lines on
+    /// standard output and as readable lines on standard error.
+    pub fn embedded(state_dir: PathBuf) -> Self {
+        let mut problems = Problems::new("");
+        let (_, mut config) = document_config(&DeTable::new(), Path::new(""), &mut problems);
+        config.agent.state_dir = state_dir;
+        let source = FeedSource::Embedded(EXAMPLE_INDICATORS);
+        config.feeds.push(sections::default_feed("example".to_owned(), FeedKind::List, source));
+        config.sinks.push(default_sink("readable", SinkKind::Readable));
+        config
+    }
+}
+
+/// The small list of documentation addresses that an agent without configuration matches.
+pub const EXAMPLE_INDICATORS: &str = include_str!("../../../examples/indicators.txt");
+
+fn default_sink(name: &str, kind: SinkKind) -> SinkConfig {
+    SinkConfig {
+        name: name.to_owned(),
+        kind,
+        alerts: true,
+        rows: false,
+        queue: SinkConfig::QUEUE,
+        batch: SinkConfig::BATCH,
+    }
+}
+
+const SECTIONS: [&str; 9] =
+    ["agent", "capture", "feed", "allow", "dedup", "rows", "connections", "processes", "sink"];
+
+/// The state directory as configured, and all the rest (its `state_dir` is still empty).
+fn document_config<'t>(
+    document: &DeTable<'t>,
+    folder: &Path,
+    problems: &mut Problems<'t>,
+) -> (Option<PathBuf>, Config) {
+    for (key, _) in document {
+        let name = key.get_ref().as_ref();
+        if !SECTIONS.contains(&name) {
+            let hint = reader::hint(name, &SECTIONS);
+            problems.note(problems.line(&key.span()), format!("unknown section {name:?}; {hint}"));
+        }
+    }
+    let (state_dir, agent) = sections::agent(single(document, "agent", problems));
+    let mut config = Config {
+        agent,
+        capture: sections::capture(single(document, "capture", problems)),
+        feeds: Vec::new(),
+        allow: sections::allow(single(document, "allow", problems)),
+        dedup: sections::dedup(single(document, "dedup", problems)),
+        rows: sections::rows(single(document, "rows", problems)),
+        max_connections: sections::most(single(document, "connections", problems), 262_144),
+        max_processes: sections::most(single(document, "processes", problems), 131_072),
+        sinks: Vec::new(),
+    };
+    let feeds = many(document, "feed", problems, |section| sections::feed(section, folder));
+    let names = feeds.iter().map(|(feed, line)| (feed.name.as_str(), *line)).collect();
+    unique("feed", names, problems);
+    config.feeds = feeds.into_iter().map(|(feed, _)| feed).collect();
+    let sinks = many(document, "sink", problems, sections::sink);
+    let names = sinks.iter().map(|(sink, line)| (sink.name.as_str(), *line)).collect();
+    unique("sink", names, problems);
+    config.sinks = sinks.into_iter().map(|(sink, _)| sink).collect();
+    if config.sinks.is_empty() {
+        config.sinks.push(default_sink("stdout", SinkKind::Stdout));
+    }
+    (state_dir, config)
+}
+
+/// The section `[name]`; an empty one where it is absent, or is something else (noted).
+fn single<'d, 't>(
+    document: &'d DeTable<'t>,
+    name: &'static str,
+    problems: &'d mut Problems<'t>,
+) -> Section<'d, 't> {
+    let table = document.get(name).and_then(|value| {
+        let table = value.get_ref().as_table().map(|table| (table, value.span()));
+        if table.is_none() {
+            let line = problems.line(&value.span());
+            problems.note(line, format!("{name}: is not a section; write [{name}] on a line"));
+        }
+        table
+    });
+    Section::new(name, table, problems)
+}
+
+/// Every `[[name]]`, read by `read`.
+fn many<'t, T>(
+    document: &DeTable<'t>,
+    name: &'static str,
+    problems: &mut Problems<'t>,
+    read: impl Fn(Section<'_, 't>) -> Option<T>,
+) -> Vec<T> {
+    let Some(value) = document.get(name) else { return Vec::new() };
+    let DeValue::Array(array) = value.get_ref() else {
+        let line = problems.line(&value.span());
+        problems.note(line, format!("{name}: is not a list of sections; write [[{name}]]"));
+        return Vec::new();
+    };
+    let mut all = Vec::new();
+    for value in array {
+        let Some(table) = value.get_ref().as_table() else {
+            let line = problems.line(&value.span());
+            problems.note(line, format!("{name}: is not a list of sections; write [[{name}]]"));
+            continue;
+        };
+        all.extend(read(Section::new(name, Some((table, value.span())), problems)));
+    }
+    all
+}
+
+/// Notes every name that was used before.
+fn unique(section: &str, names: Vec<(&str, usize)>, problems: &mut Problems<'_>) {
+    let mut first = std::collections::BTreeMap::new();
+    for (name, line) in names {
+        let before = *first.entry(name).or_insert(line);
+        if before != line {
+            problems.note(
+                line,
+                format!("{section}.name: {name:?} is taken by line {before}; use another name"),
+            );
+        }
+    }
+}
+
+fn lines(path: &Path, problems: &[Problem]) -> String {
+    use fmt::Write as _;
+    let mut text = String::new();
+    for (index, Problem { line, what }) in problems.iter().enumerate() {
+        let separator = if index == 0 { "" } else { "\n" };
+        let _infallible = write!(text, "{separator}{}:{line}: {what}", path.display());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

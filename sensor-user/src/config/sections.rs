@@ -1,0 +1,197 @@
+//! One function a section: what its keys are, and what they default to.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::reader::Section;
+use super::values;
+use super::{AgentConfig, CaptureConfig, DedupConfig, RowsConfig};
+use crate::deliver::{SinkConfig, SinkKind};
+use crate::intel::{FeedConfig, FeedKind};
+
+/// `[agent]`; the state directory is `None` where it is not set.
+pub(super) fn agent(mut section: Section<'_, '_>) -> (Option<std::path::PathBuf>, AgentConfig) {
+    let state_dir = section.read("state_dir", values::absolute_path);
+    let computer = section.read("computer", values::text);
+    let log = section.read("log", |value| {
+        let text = values::text(value)?;
+        match text.parse::<tracing_subscriber::EnvFilter>() {
+            Ok(_) => Ok(text),
+            Err(error) => Err(format!(
+                "{text:?} is not a log filter ({error}); use one such as \"info\" or \
+                 \"warn,sensor_user=debug\""
+            )),
+        }
+    });
+    section.finish();
+    let log = log.unwrap_or_else(|| AgentConfig::LOG.to_owned());
+    (state_dir, AgentConfig { state_dir: std::path::PathBuf::new(), computer, log })
+}
+
+/// `[capture]`.
+pub(super) fn capture(mut section: Section<'_, '_>) -> CaptureConfig {
+    let ring_bytes = section.read("ring_bytes", |value| {
+        let bytes = values::size(CaptureConfig::MIN_RING..=CaptureConfig::MAX_RING)(value)?;
+        let small = u32::try_from(bytes).ok().filter(|bytes| bytes.is_power_of_two());
+        small.ok_or_else(|| {
+            format!(
+                "{} is not a power of two; use 64KiB, 128KiB and so on",
+                values::size_text(bytes)
+            )
+        })
+    });
+    let object = section.read("object", values::absolute_path);
+    section.finish();
+    CaptureConfig { ring_bytes: ring_bytes.unwrap_or(CaptureConfig::RING_BYTES), object }
+}
+
+/// `[dedup]`.
+pub(super) fn dedup(mut section: Section<'_, '_>) -> DedupConfig {
+    let window = section.read("window", values::duration(SECOND..=7 * DAY));
+    let max_keys = section.read("max_keys", values::number(1..=10_000_000_usize));
+    section.finish();
+    DedupConfig { window: window.unwrap_or(HOUR), max_keys: max_keys.unwrap_or(100_000) }
+}
+
+/// `[rows]`.
+pub(super) fn rows(mut section: Section<'_, '_>) -> RowsConfig {
+    let enabled = section.read("enabled", values::boolean);
+    let most = section.read("max_keys_per_minute", values::number(1..=10_000_000_usize));
+    section.finish();
+    RowsConfig {
+        enabled: enabled.unwrap_or(true),
+        max_keys_per_minute: most.unwrap_or(RowsConfig::MAX_KEYS_PER_MINUTE),
+    }
+}
+
+/// `[allow]`.
+pub(super) fn allow(mut section: Section<'_, '_>) -> Vec<ipnet::IpNet> {
+    let networks = section.read_list("networks", "networks in quotes", values::network);
+    section.finish();
+    networks.unwrap_or_default()
+}
+
+/// `[connections]` and `[processes]`: how many entries are kept at once.
+pub(super) fn most(mut section: Section<'_, '_>, default: usize) -> usize {
+    let max = section.read("max", values::number(1..=16_777_216_usize));
+    section.finish();
+    max.unwrap_or(default)
+}
+
+/// One `[[feed]]` and the line of its name; `None` where something that it needs is missing or
+/// wrong (noted). A relative `file:` URL is relative to `folder`.
+pub(super) fn feed(mut section: Section<'_, '_>, folder: &Path) -> Option<(FeedConfig, usize)> {
+    let line = section.line_of("name");
+    let name = section.require("name", "a short unique name", values::name);
+    let kinds = &["list", "sentinel"];
+    let kind = section.require("kind", "\"list\" or \"sentinel\"", |v| values::word(kinds, v));
+    let source = section.require("url", "\"file:PATH\" or an http: or https: URL", |value| {
+        values::feed_source(folder, value)
+    });
+    let interval = section.read("interval", values::duration(SECOND..=30 * DAY));
+    let default_ttl = section.read("default_ttl", values::duration(SECOND..=3650 * DAY));
+    let lookback = section.read("indicator_lookback", values::duration(SECOND..=3650 * DAY));
+    let allow_private = section.read("allow_private", values::boolean);
+    let min_prefix_v4 = section.read("min_prefix_v4", values::number(0..=32_u8));
+    let min_prefix_v6 = section.read("min_prefix_v6", values::number(0..=128_u8));
+    let timeout = section.read("timeout", values::duration(SECOND..=10 * MINUTE));
+    let max_bytes = section.read("max_size", values::size(1 << 10..=4 << 30));
+    section.finish();
+    let kind = if kind? == 0 { FeedKind::List } else { FeedKind::Sentinel };
+    let mut feed =
+        FeedConfig { interval: interval.unwrap_or(HOUR), ..default_feed(name?, kind, source?) };
+    feed.default_ttl = default_ttl.unwrap_or(feed.default_ttl);
+    feed.indicator_lookback = lookback.unwrap_or(feed.indicator_lookback);
+    feed.allow_private = allow_private.unwrap_or(feed.allow_private);
+    feed.min_prefix_v4 = min_prefix_v4.unwrap_or(feed.min_prefix_v4);
+    feed.min_prefix_v6 = min_prefix_v6.unwrap_or(feed.min_prefix_v6);
+    feed.timeout = timeout.unwrap_or(feed.timeout);
+    feed.max_bytes = max_bytes.unwrap_or(feed.max_bytes);
+    Some((feed, line))
+}
+
+/// A feed with every default filled in.
+pub(super) fn default_feed(
+    name: String,
+    kind: FeedKind,
+    source: crate::intel::FeedSource,
+) -> FeedConfig {
+    FeedConfig {
+        name,
+        kind,
+        source,
+        interval: HOUR,
+        default_ttl: 30 * DAY,
+        indicator_lookback: 14 * DAY,
+        allow_private: false,
+        min_prefix_v4: 8,
+        min_prefix_v6: 19,
+        timeout: 30 * SECOND,
+        max_bytes: 256 << 20,
+    }
+}
+
+/// One `[[sink]]` and the line of its name; `None` where something that it needs is missing or
+/// wrong (noted).
+pub(super) fn sink(mut section: Section<'_, '_>) -> Option<(SinkConfig, usize)> {
+    let line = section.line_of("name");
+    let name = section.require("name", "a short unique name", values::name);
+    let kinds = &["stdout", "readable", "file", "http"];
+    let form = "\"stdout\", \"readable\", \"file\" or \"http\"";
+    let kind = section.require("kind", form, |value| values::word(kinds, value));
+    let kind_name = kind.and_then(|kind| kinds.get(kind)).copied().unwrap_or_default();
+    let kind = sink_kind(&mut section, kind_name);
+    let takes = section.read_list("takes", "\"alerts\" and \"rows\"", |value| {
+        values::word(&["alerts", "rows"], value)
+    });
+    let takes = takes.unwrap_or_else(|| vec![0]);
+    if takes.is_empty() {
+        section.note("takes", "is empty; use [\"alerts\"], [\"rows\"] or both");
+    } else if kind_name == "readable" && takes.contains(&1) {
+        section.note("takes", "has \"rows\", which have no readable form; use [\"alerts\"]");
+    }
+    let queue = section.read("queue", values::number(1..=1_000_000_usize));
+    let batch = section.read("batch", values::number(1..=10_000_usize));
+    section.finish();
+    let sink = SinkConfig {
+        name: name?,
+        kind: kind?,
+        alerts: takes.contains(&0),
+        rows: takes.contains(&1),
+        queue: queue.unwrap_or(SinkConfig::QUEUE),
+        batch: batch.unwrap_or(SinkConfig::BATCH),
+    };
+    Some((sink, line))
+}
+
+/// The keys that only one kind has.
+fn sink_kind(section: &mut Section<'_, '_>, kind: &str) -> Option<SinkKind> {
+    if kind != "file" {
+        section.refuse("path", kind, "\"file\"");
+    }
+    if kind != "http" {
+        for key in ["url", "format", "timeout"] {
+            section.refuse(key, kind, "\"http\"");
+        }
+    }
+    match kind {
+        "stdout" => Some(SinkKind::Stdout),
+        "readable" => Some(SinkKind::Readable),
+        "file" => section
+            .require("path", "an absolute path in quotes", values::absolute_path)
+            .map(SinkKind::File),
+        "http" => {
+            let url = section.require("url", "an http: or https: URL", values::http_url);
+            let format = section.read("format", |value| values::word(&["array", "lines"], value));
+            let timeout = section.read("timeout", values::duration(SECOND..=10 * MINUTE));
+            let timeout = timeout.unwrap_or(10 * SECOND);
+            url.map(|url| SinkKind::Http { url, lines: format == Some(1), timeout })
+        }
+        _ => None,
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);

@@ -1,0 +1,288 @@
+//! Tests of config: every message is a contract with the person who reads it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Config, ConfigError, Environment};
+use crate::deliver::SinkKind;
+use crate::intel::{FeedKind, FeedSource};
+
+const EXAMPLE: &str = include_str!("../../../examples/netsensor.toml");
+
+fn environment() -> Environment {
+    Environment { home: Some("/home/user".into()), ..Environment::default() }
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/n.toml"), &environment())
+}
+
+/// The messages, without the path.
+fn problems(text: &str) -> Vec<String> {
+    let error = parse(text).expect_err("a problem");
+    error.to_string().lines().map(|line| line.replacen("/etc/n.toml:", "", 1)).collect()
+}
+
+#[test]
+fn the_example_is_accepted_and_means_what_it_says() {
+    let config = parse(EXAMPLE).unwrap();
+    assert_eq!(config.agent.state_dir, Path::new("/var/lib/netsensor"));
+    assert_eq!(config.agent.computer.as_deref(), Some("web01.example.net"));
+    assert_eq!(config.capture.ring_bytes, 8 << 20);
+    let [example, rows] = &config.feeds[..] else { panic!("two feeds: {:?}", config.feeds) };
+    assert_eq!(example.source, FeedSource::File("/etc/indicators.txt".into()));
+    assert_eq!((example.kind, rows.kind), (FeedKind::List, FeedKind::Sentinel));
+    assert_eq!(config.allow.len(), 2);
+    let [collector, archive] = &config.sinks[..] else { panic!("two sinks: {:?}", config.sinks) };
+    assert!(collector.alerts && collector.rows && archive.alerts && !archive.rows);
+    assert!(matches!(&collector.kind, SinkKind::Http { lines: false, .. }));
+}
+
+#[test]
+fn the_values_shown_in_the_example_are_the_defaults() {
+    let shown = parse(EXAMPLE).unwrap();
+    let bare = parse("[[feed]]\nname='example'\nkind='list'\nurl='file:indicators.txt'").unwrap();
+    assert_eq!(shown.feeds[0], bare.feeds[0]);
+    assert_eq!(shown.dedup, bare.dedup);
+    assert_eq!(shown.rows, bare.rows);
+    assert_eq!(shown.capture.ring_bytes, bare.capture.ring_bytes);
+    assert_eq!(shown.agent.log, bare.agent.log);
+    assert_eq!(
+        (shown.max_connections, shown.max_processes),
+        (bare.max_connections, bare.max_processes)
+    );
+    let sink = parse("[[sink]]\nname='collector'\nkind='http'\ntakes=['alerts','rows']\nurl='https://collector.example.net/netsensor'").unwrap();
+    assert_eq!(shown.sinks[0], sink.sinks[0]);
+}
+
+#[test]
+fn without_a_file_the_example_indicators_alert_to_the_terminal() {
+    let config = Config::embedded("/s".into());
+    assert_eq!(config.agent.state_dir, Path::new("/s"));
+    assert!(matches!(&config.feeds[..], [feed] if matches!(feed.source, FeedSource::Embedded(_))));
+    let kinds: Vec<_> = config.sinks.iter().map(|sink| &sink.kind).collect();
+    assert_eq!(kinds, [&SinkKind::Stdout, &SinkKind::Readable]);
+    assert!(config.sinks.iter().all(|sink| sink.alerts && !sink.rows));
+}
+
+#[test]
+fn each_mistake_is_named_with_its_line_value_and_remedy() {
+    let cases = [
+        (
+            "[agent]\nstate_dir = 'here'",
+            "2: agent.state_dir: \"here\" is not absolute; use an absolute path in quotes",
+        ),
+        ("[agent]\ncomputer = 5", "2: agent.computer: 5 is a number; use text in quotes"),
+        (
+            "[agent]\nlog = 'a=b=c'",
+            "2: agent.log: \"a=b=c\" is not a log filter (error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5); use one such as \"info\" or \"warn,sensor_user=debug\"",
+        ),
+        (
+            "[capture]\nring_bytes = 100000",
+            "2: capture.ring_bytes: 100000B is not a power of two; use 64KiB, 128KiB and so on",
+        ),
+        (
+            "[capture]\nring_bytes = '32KiB'",
+            "2: capture.ring_bytes: \"32KiB\" is out of range; use 64KiB to 1GiB",
+        ),
+        (
+            "[capture]\nring_bytes = '8MB'",
+            "2: capture.ring_bytes: \"8MB\" is not a size; use a size such as \"64KiB\", \"8MiB\" or \"1GiB\", or a number of bytes",
+        ),
+        (
+            "[capture]\nring_bytes = true",
+            "2: capture.ring_bytes: true is a truth value; use a size such as \"64KiB\", \"8MiB\" or \"1GiB\", or a number of bytes",
+        ),
+        (
+            "\n[allow]\nnetworks = ['::/0',\n '10.0.0.0/33']",
+            "4: allow.networks[1]: \"10.0.0.0/33\" is not a network such as 10.0.0.0/8",
+        ),
+        (
+            "[allow]\nnetworks = '10.0.0.0/8'",
+            "2: allow.networks: is not a list; use a list of networks in quotes in [ ]",
+        ),
+        (
+            "[allow]\nnetworks = [10]",
+            "2: allow.networks[0]: 10 is a number; use a network in quotes such as \"10.0.0.0/8\"",
+        ),
+        (
+            "[dedup]\nwindow = '1 our'",
+            "2: dedup.window: \"1 our\" is not a duration (unknown time unit \"our\", supported units: ns, us/µs, ms, sec, min, hours, days, weeks, months, years (and few variations)); use one such as \"30s\", \"5m\" or \"1h 30m\"",
+        ),
+        (
+            "[dedup]\nwindow = 3600",
+            "2: dedup.window: 3600 is a number; use a duration in quotes such as \"30s\", \"5m\" or \"1h 30m\"",
+        ),
+        ("[dedup]\nwindow = '8d'", "2: dedup.window: \"8d\" is out of range; use 1s to 7days"),
+        (
+            "[dedup]\nmax_keys = -1",
+            "2: dedup.max_keys: -1 is out of range; use a whole number from 1 to 10000000",
+        ),
+        ("[rows]\nenabled = 'yes'", "2: rows.enabled: \"yes\" is text; use true or false"),
+        ("[rows]\nenabeld = true", "2: rows: unknown key \"enabeld\"; did you mean \"enabled\"?"),
+        ("[processes]\nlimit = 5", "2: processes: unknown key \"limit\"; known are max"),
+        ("[[feeds]]\nname = 'a'", "1: unknown section \"feeds\"; did you mean \"feed\"?"),
+        ("[feed]\nname = 'a'", "1: feed: is not a list of sections; write [[feed]]"),
+        ("[[dedup]]\nwindow = '1h'", "1: dedup: is not a section; write [dedup] on a line"),
+        ("a = = 1", "1: not TOML: extra `=`, expected nothing"),
+        ("[dedup]\nmax_keys = 1\nmax_keys = 2", "3: not TOML: duplicate key"),
+    ];
+    for (text, message) in cases {
+        assert_eq!(problems(text), [message], "{text}");
+    }
+}
+
+#[test]
+fn a_feed_needs_a_name_a_kind_and_a_source() {
+    let feed =
+        |more: &str| format!("\n\n[[feed]]\nname = 'a'\nkind = 'list'\nurl = 'file:x'\n{more}");
+    assert!(parse(&feed("")).is_ok());
+    let cases = [
+        (
+            feed("intervall = '1h'"),
+            "7: feed: unknown key \"intervall\"; did you mean \"interval\"?",
+        ),
+        (
+            feed("min_prefix_v4 = 33"),
+            "7: feed.min_prefix_v4: 33 is out of range; use a whole number from 0 to 32",
+        ),
+        (
+            feed("[[feed]]\nname = 'a'\nkind = 'list'\nurl = 'file:y'"),
+            "8: feed.name: \"a\" is taken by line 4; use another name",
+        ),
+        (
+            "[[feed]]\nkind = 'list'\nurl = 'file:x'".into(),
+            "1: feed.name: is missing; set it to a short unique name",
+        ),
+        (
+            "[[feed]]\nname = 'a b'\nkind = 'list'\nurl = 'file:x'".into(),
+            "2: feed.name: \"a b\" is not a name; use 1 to 64 letters, digits, -, _ or . in quotes",
+        ),
+        (
+            "[[feed]]\nname = 'a'\nkind = 'stix'\nurl = 'file:x'".into(),
+            "3: feed.kind: \"stix\" is not known here; use \"list\" or \"sentinel\"",
+        ),
+        (
+            "[[feed]]\nname = 'a'\nkind = 'list'\nurl = 'ftp://u:secret@h/'".into(),
+            "4: feed.url: has scheme ftp; use \"file:PATH\" or an http: or https: URL",
+        ),
+        (
+            "[[feed]]\nname = 'a'\nkind = 'list'\nurl = 'http://u:secret@h/'".into(),
+            "4: feed.url: holds a user name or password; leave it out, this file is not a place for secrets",
+        ),
+        (
+            "[[feed]]\nname = 'a'\nkind = 'list'\nurl = 'list.txt'".into(),
+            "4: feed.url: is not a URL (relative URL without a base); use \"file:PATH\" or an http: or https: URL",
+        ),
+        (
+            "[[feed]]\nname = 'a'\nkind = 'list'\nurl = 'file://host/x'".into(),
+            "4: feed.url: \"file://host/x\" names a host; use file:/absolute/path or file:relative",
+        ),
+    ];
+    for (text, message) in cases {
+        assert_eq!(problems(&text), [message], "{text}");
+    }
+}
+
+#[test]
+fn a_sink_has_the_keys_of_its_kind_only() {
+    let sink = |more: &str| format!("[[sink]]\nname = 's'\n{more}");
+    let cases = [
+        (
+            sink("kind = 'tape'\npath = '/x'"),
+            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"readable\" or \"file\" or \"http\"",
+        ),
+        (sink("kind = 'http'"), "1: sink.url: is missing; set it to an http: or https: URL"),
+        (sink("kind = 'file'"), "1: sink.path: is missing; set it to an absolute path in quotes"),
+        (
+            sink("kind = 'stdout'\nurl = 'http://h/'"),
+            "4: sink.url: has no meaning for kind \"stdout\", only for \"http\"",
+        ),
+        (
+            sink("kind = 'http'\nurl = 'http://h/'\npath = '/x'"),
+            "5: sink.path: has no meaning for kind \"http\", only for \"file\"",
+        ),
+        (
+            sink("kind = 'stdout'\ntakes = ['alert']"),
+            "4: sink.takes[0]: \"alert\" is not known here; use \"alerts\" or \"rows\"",
+        ),
+        (
+            sink("kind = 'stdout'\ntakes = []"),
+            "4: sink.takes: is empty; use [\"alerts\"], [\"rows\"] or both",
+        ),
+        (
+            sink("kind = 'readable'\ntakes = ['rows']"),
+            "4: sink.takes: has \"rows\", which have no readable form; use [\"alerts\"]",
+        ),
+        (
+            sink("kind = 'stdout'\nqueue = 0"),
+            "4: sink.queue: 0 is out of range; use a whole number from 1 to 1000000",
+        ),
+        (
+            sink("kind = 'stdout'\n[[sink]]\nname = 's'\nkind = 'stdout'"),
+            "5: sink.name: \"s\" is taken by line 2; use another name",
+        ),
+    ];
+    for (text, message) in cases {
+        assert_eq!(problems(&text), [message], "{text}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_in_the_order_of_the_file() {
+    let found = problems("[rows]\nenabled = 1\n[dedup]\nmax_keys = 0\n[agent]\nlog = 1\n[nope]");
+    let lines: Vec<_> = found.iter().map(|problem| problem.split(':').next().unwrap()).collect();
+    assert_eq!(lines, ["2", "4", "6", "7"], "{found:?}");
+}
+
+#[test]
+fn feed_files_are_relative_to_the_configuration() {
+    for (url, path) in [
+        ("file:x/y.txt", "/etc/x/y.txt"),
+        ("file:/abs.txt", "/abs.txt"),
+        ("file:///abs.txt", "/abs.txt"),
+    ] {
+        let config = parse(&format!("[[feed]]\nname='a'\nkind='list'\nurl='{url}'")).unwrap();
+        assert_eq!(config.feeds[0].source, FeedSource::File(path.into()), "{url}");
+    }
+}
+
+#[test]
+fn values_are_taken_as_written() {
+    let config = parse(
+        "[capture]\nring_bytes = 0x10000\n[dedup]\nwindow = '1h 30m'\n[allow]\nnetworks = ['10.1.2.3/8', '::1']",
+    )
+    .unwrap();
+    assert_eq!(config.capture.ring_bytes, 65536);
+    assert_eq!(config.dedup.window, Duration::from_mins(90));
+    let allowed: Vec<_> = config.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(allowed, ["10.0.0.0/8", "::1/128"]);
+}
+
+#[test]
+fn the_state_directory_follows_the_environment() {
+    let of = |state: Option<&str>, xdg: Option<&str>, home: Option<&str>| Environment {
+        state_directory: state.map(Into::into),
+        xdg_state_home: xdg.map(Into::into),
+        home: home.map(Into::into),
+    };
+    for (environment, dir) in [
+        (of(Some("/var/lib/n:/other"), Some("/x"), Some("/h")), Some("/var/lib/n")),
+        (of(None, Some("/x"), Some("/h")), Some("/x/netsensor")),
+        (of(None, Some("relative"), Some("/h")), Some("/h/.local/state/netsensor")),
+        (of(None, None, None), None),
+    ] {
+        assert_eq!(environment.state_dir().ok(), dir.map(PathBuf::from), "{environment:?}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_one_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let load = |name: &str| Config::load(&dir.path().join(name), &environment());
+    assert!(matches!(load("absent"), Err(ConfigError::Read { .. })));
+    std::fs::write(dir.path().join("large"), vec![b'#'; (1 << 20) + 1]).unwrap();
+    assert!(matches!(load("large"), Err(ConfigError::TooLarge { .. })));
+    std::fs::write(dir.path().join("binary"), [0xff, 0xfe]).unwrap();
+    assert!(matches!(load("binary"), Err(ConfigError::Read { .. })));
+}

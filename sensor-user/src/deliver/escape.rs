@@ -1,0 +1,50 @@
+//! Foreign text on its way to a terminal or a log.
+
+/// `text` with everything that a terminal might obey made visible, at most `most` characters of it
+/// (then `…`).
+///
+/// Control characters, line ends, bidirectional and zero-width controls become `\n`, `\u{202e}`
+/// and so on; `"` and `\` are escaped, so the result can stand between quotes.
+pub fn escaped(text: &str, most: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(most));
+    let mut characters = text.chars();
+    for character in characters.by_ref().take(most) {
+        if character == '\'' {
+            out.push(character);
+        } else {
+            out.extend(character.escape_debug());
+        }
+    }
+    if characters.next().is_some() {
+        out.push('…');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_stays() {
+        for (text, shown) in [
+            ("plain it's", "plain it's"),
+            ("a\nb\r\t\0", "a\\nb\\r\\t\\0"),
+            ("\u{1b}[31mred", "\\u{1b}[31mred"),
+            ("\u{202e}txt.exe", "\\u{202e}txt.exe"),
+            ("\u{2066}\u{200b}\u{2028}\u{61c}", "\\u{2066}\\u{200b}\\u{2028}\\u{61c}"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+            ("say \"hi\" \\", "say \\\"hi\\\" \\\\"),
+            ("größe", "größe"),
+        ] {
+            assert_eq!(escaped(text, 80), shown, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn long_text_is_cut_at_a_character() {
+        assert_eq!(escaped("äöü", 2), "äö…");
+        assert_eq!(escaped("äöü", 3), "äöü");
+        assert_eq!(escaped("", 0), "");
+    }
+}
