@@ -46,6 +46,11 @@ impl Hooks {
     pub fn iter(&self) -> impl Iterator<Item = &Hook> {
         self.tcp_state.iter().chain(&self.accept).chain(&self.process)
     }
+
+    /// What is on, for people.
+    pub fn attached(&self) -> impl Iterator<Item = &'static str> {
+        self.iter().filter(|hook| hook.state == HookState::On).map(|hook| hook.attach)
+    }
 }
 
 /// How a program is attached.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
-use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use sensor_ebpf::maps::{ACCEPT_PENDING, COUNTERS, LossCounter, OFFSETS, RECORDS, WAKE_AT_BYTES};
@@ -24,6 +24,8 @@ pub struct CaptureConfig {
     pub accept_pending: u32,
     /// Another object than the embedded one.
     pub object: Option<PathBuf>,
+    /// Another description of the kernel's types than its own, [`VMLINUX_BTF`].
+    pub btf: Option<PathBuf>,
 }
 
 /// Why the kernel half does not run.
@@ -100,7 +102,7 @@ pub struct Capture {
     hooks: Hooks,
     missing: Vec<String>,
     /// Keeps programs and links alive.
-    _ebpf: Ebpf,
+    ebpf: Option<Ebpf>,
 }
 
 impl std::fmt::Debug for Capture {
@@ -112,11 +114,12 @@ impl std::fmt::Debug for Capture {
 impl Capture {
     /// Loads the object and attaches what this kernel allows.
     pub fn open(config: &CaptureConfig) -> Result<Self, CaptureError> {
-        let types = KernelTypes::read(VMLINUX_BTF.as_ref()).unwrap_or_else(|error| {
-            tracing::warn!(%error, "no kernel type information; working from tracepoint fields");
+        let btf_path = config.btf.as_deref().unwrap_or_else(|| VMLINUX_BTF.as_ref());
+        let types = KernelTypes::read(btf_path).unwrap_or_else(|error| {
+            tracing::warn!("{:#}", anyhow::Error::new(error));
             KernelTypes::unknown()
         });
-        let btf = Btf::from_sys_fs().ok();
+        let btf = Btf::parse_file(btf_path, Endianness::default()).ok();
         let mut ebpf = load(config, btf.as_ref(), &types)?;
         let ring = ebpf.take_map(RECORDS).ok_or_else(|| bad_map(RECORDS, None))?;
         let ring = RingBuf::try_from(ring).map_err(|error| bad_map(RECORDS, Some(error)))?;
@@ -131,7 +134,7 @@ impl Capture {
         if !hooks.tcp_state.iter().any(|hook| hook.state == HookState::On) {
             return Err(CaptureError::NoTcpHook { reasons: reasons(&hooks) });
         }
-        Ok(Self { ring, counters, epoll, hooks, missing: types.missing, _ebpf: ebpf })
+        Ok(Self { ring, counters, epoll, hooks, missing: types.missing, ebpf: Some(ebpf) })
     }
 
     /// What is attached and what is not.
@@ -159,6 +162,11 @@ impl Capture {
         let limit = EpollTimeout::try_from(limit).unwrap_or(EpollTimeout::ZERO);
         // A signal ends the wait early, which does no harm.
         let _interrupted = self.epoll.wait(&mut [EpollEvent::empty()], limit);
+    }
+
+    /// Detaches every program. What is in the ring stays to be drained, the counters to be read.
+    pub fn detach(&mut self) {
+        self.ebpf = None;
     }
 
     /// The counters as they stand.

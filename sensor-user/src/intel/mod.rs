@@ -5,6 +5,8 @@
 
 mod address;
 mod columns;
+mod feeds;
+mod fetch;
 mod indicator;
 mod list;
 mod rejects;
@@ -13,6 +15,8 @@ mod set;
 
 pub use address::{Exclusion, PrefixPolicy, canonical, host, parse_prefix};
 pub use columns::{flag, integer, number, parse_time, time};
+pub use feeds::{FeedError, FeedStatus, Intel};
+pub use fetch::{FetchError, Fetched, Validators, client, fetch, place};
 pub use indicator::Indicator;
 pub use list::{Parsed, parse as parse_list};
 pub use rejects::{Reason, Reject, Rejects};

@@ -3,12 +3,24 @@
 //! Between the ring (queue 1) and the outbox (queue 2) every stage is a plain call: nothing waits,
 //! nothing is lost but by a counter.
 
+mod agent;
+mod banner;
+mod ledger;
+mod record;
+mod self_test;
+mod watch;
+
+pub use agent::run;
+pub use record::record;
+pub use self_test::{SelfTest, self_test};
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::aggregate::{Change, ConnectionTable, Row, RowTable, What};
 use crate::clock::BootClock;
+use crate::config::Config;
 use crate::decode;
 use crate::dedup::{Alert, Dedup};
 use crate::enrich::Enricher;
@@ -120,5 +132,14 @@ impl Intake {
     /// Connections that have waited long enough at `now_boot_ns`.
     pub fn expire(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
         self.connections.expire(now_boot_ns, changes);
+    }
+}
+
+/// The `Computer` column: the configured name, or the host's own.
+fn computer(config: &Config) -> Arc<str> {
+    let own = || hostname::get().map(|name| name.to_string_lossy().into_owned());
+    match &config.agent.computer {
+        Some(name) => name.as_str().into(),
+        None => own().unwrap_or_default().into(),
     }
 }

@@ -1,0 +1,181 @@
+//! `netsensor run`: all stages, feeds and sinks, from start to drained end.
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::{SignedDuration, Timestamp};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+use super::ledger::LossLog;
+use super::watch::Watch;
+use super::{Detection, Outlet, banner, computer};
+use crate::aggregate::{Identity, Row, RowTable};
+use crate::capture::KernelLedger;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::dedup::{Alert, Dedup};
+use crate::deliver::{Deliverer, Outbox, Pace};
+use crate::intel::Intel;
+use crate::matcher::{AllowList, Matcher};
+use crate::state;
+use crate::stats::Stats;
+
+/// How long the sinks may take to send what waits when the agent ends.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+impl Outlet for Outbox {
+    fn alert(&mut self, alert: Alert) {
+        self.alerts(alert);
+    }
+
+    fn rows(&mut self, rows: Vec<Row>) {
+        Self::rows(self, rows);
+    }
+}
+
+/// Runs the agent until SIGINT or SIGTERM, or until nobody reads its standard output any more.
+pub fn run(config: &Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let result = runtime.block_on(agent(config));
+    // A write to standard output that nobody reads must not hold the end up.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn agent(config: &Config) -> anyhow::Result<()> {
+    let agent_id = state::agent_id(&config.agent.state_dir)?.to_string();
+    let computer = computer(config);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let stats = Arc::new(Stats::default());
+
+    let mut intel = Intel::new(config.feeds.clone(), Arc::clone(&clock), Arc::clone(&stats))?;
+    intel.load_local().await;
+    let (set, statuses) = (intel.set(), intel.statuses());
+    let watching = Watch::open(config, Arc::clone(&computer), Arc::clone(&clock), &stats)?;
+    let (outbox, deliverer) = Deliverer::start(&config.sinks, Pace::USUAL, &stats, &clock)?;
+
+    let identity = Identity { computer, agent_id: agent_id.clone() };
+    let rows = config.rows.enabled.then(|| {
+        RowTable::new(identity, config.rows.max_keys_per_minute, Arc::clone(&stats))
+    });
+    let own = HashSet::from([std::process::id()]);
+    let allow = AllowList::new(config.allow.iter().copied());
+    let matcher = Matcher::new(set, allow, own, Arc::clone(&stats));
+    let window = SignedDuration::try_from(config.dedup.window).unwrap_or(SignedDuration::MAX);
+    let dedup = Dedup::new(agent_id.clone(), window, config.dedup.max_keys, Arc::clone(&stats));
+    let detection = Detection::new(rows, matcher, dedup, Arc::clone(&stats));
+
+    let feeds = statuses.lock().map(|statuses| statuses.clone()).unwrap_or_default();
+    say(&banner::lines(config, watching.capture(), &feeds, &agent_id));
+
+    let (closing, closing_seen) = watch::channel(false);
+    let feeds_task = tokio::spawn(intel.run(closing_seen));
+    let stop = Arc::new(AtomicBool::new(false));
+    let path = Path { watching, detection, outbox: outbox.clone(), clock, stats: Arc::clone(&stats) };
+    let (ended, end) = spawn_path(path, Arc::clone(&stop))?;
+
+    let reason = until_told(&outbox, end).await?;
+    stop.store(true, Ordering::Release);
+    closing.send_replace(true);
+    let ledger = ended.await.context("the pipeline's thread ended early; please report")??;
+    feeds_task.await.context("the feeds' task ended early; please report")?;
+    let left = deliverer.drain(DRAIN_LIMIT).await;
+    super::ledger::log_closed(&ledger, &stats);
+    tracing::info!(left = left.len(), "ended: {reason}");
+    Ok(())
+}
+
+/// Waits for a reason to end.
+async fn until_told(
+    outbox: &Outbox,
+    mut died: oneshot::Receiver<()>,
+) -> anyhow::Result<&'static str> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut look = tokio::time::interval(Duration::from_millis(200));
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => return Ok("interrupted"),
+            _ = terminate.recv() => return Ok("terminated"),
+            _ = &mut died => return Ok("the pipeline's thread ended"),
+            _ = look.tick() => {
+                if outbox.stdout_closed() {
+                    return Ok("nobody reads standard output");
+                }
+            }
+        }
+    }
+}
+
+/// What the pipeline's thread owns.
+struct Path {
+    watching: Watch,
+    detection: Detection,
+    outbox: Outbox,
+    clock: Arc<dyn Clock>,
+    stats: Arc<Stats>,
+}
+
+type Ended = oneshot::Receiver<anyhow::Result<KernelLedger>>;
+
+/// Starts the pipeline's thread: the ring is drained there, and the path has no runtime in it.
+fn spawn_path(
+    mut path: Path,
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<(Ended, oneshot::Receiver<()>)> {
+    let (result, ended) = oneshot::channel();
+    let (alive, died) = oneshot::channel::<()>();
+    std::thread::Builder::new()
+        .name("pipeline".to_owned())
+        .spawn(move || {
+            let outcome = path.run(&stop);
+            drop(alive);
+            if result.send(outcome).is_err() {
+                tracing::debug!("nobody waits for the pipeline any more");
+            }
+        })
+        .context("start the pipeline's thread")?;
+    Ok((ended, died))
+}
+
+impl Path {
+    fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<KernelLedger> {
+        let mut changes = Vec::new();
+        let mut losses = LossLog::default();
+        while !stop.load(Ordering::Acquire) {
+            self.watching.turn(&mut changes);
+            for change in changes.drain(..) {
+                self.detection.observe(&change, &mut self.outbox);
+            }
+            let now: Timestamp = self.clock.now();
+            self.detection.tick(now, &mut self.outbox);
+            losses.look(self.watching.capture(), &self.stats, now);
+            self.watching.wait();
+        }
+        let ledger = self.watching.finish(&mut changes)?;
+        for change in changes.drain(..) {
+            self.detection.observe(&change, &mut self.outbox);
+        }
+        self.detection.finish(&mut self.outbox);
+        Ok(ledger)
+    }
+}
+
+/// To the person at the terminal, or the journal.
+fn say(lines: &[String]) {
+    let mut text = lines.join("\n");
+    text.push('\n');
+    // Nobody there to read is no failure.
+    if let Err(error) = std::io::stderr().lock().write_all(text.as_bytes()) {
+        tracing::debug!(%error, "standard error is closed");
+    }
+}

@@ -1,0 +1,65 @@
+//! What the agent says when it has started: five lines.
+
+use std::collections::BTreeMap;
+
+use crate::capture::{Capture, HookState};
+use crate::config::Config;
+use crate::deliver::{SinkKind, escaped};
+use crate::intel::FeedStatus;
+
+/// Characters of a reason or name at most.
+const MOST: usize = 200;
+
+/// What it watches, which probes are on, which are off and why, what it matches and where alerts
+/// go, where its state is.
+pub(super) fn lines(
+    config: &Config,
+    capture: &Capture,
+    feeds: &BTreeMap<String, FeedStatus>,
+    agent_id: &str,
+) -> Vec<String> {
+    let (mut on, mut off) = (Vec::new(), Vec::new());
+    for hook in capture.hooks().iter() {
+        match &hook.state {
+            HookState::On => on.push(hook.attach.to_owned()),
+            HookState::Off(reason) => off.push(format!("{} ({reason})", hook.attach)),
+            HookState::NotNeeded => {}
+        }
+    }
+    if !capture.missing_members().is_empty() {
+        off.push(format!("not in this kernel: {}", capture.missing_members().join(", ")));
+    }
+    let off = if off.is_empty() { "none".to_owned() } else { off.join("; ") };
+    vec![
+        format!(
+            "netsensor {} watches all TCP connections of this host, in every network namespace",
+            env!("CARGO_PKG_VERSION")
+        ),
+        format!("probes on: {}", on.join(", ")),
+        format!("probes off: {off}"),
+        format!("indicators: {}; alerts to {}", indicators(feeds), sinks(config)),
+        format!("state: {}, agent id {agent_id}", config.agent.state_dir.display()),
+    ]
+}
+
+fn indicators(feeds: &BTreeMap<String, FeedStatus>) -> String {
+    if feeds.is_empty() {
+        return "no feed is configured, so nothing can alert".to_owned();
+    }
+    let each = feeds.iter().map(|(name, status)| match (&status.error, status.last_good) {
+        (Some(error), _) => format!("{name}: {}", escaped(error, MOST)),
+        (None, None) => format!("{name}: first pull under way"),
+        (None, Some(_)) => format!("{} from {name}", status.indicators),
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+fn sinks(config: &Config) -> String {
+    let names = config.sinks.iter().filter(|sink| sink.alerts).map(|sink| match &sink.kind {
+        SinkKind::Stdout => "standard output".to_owned(),
+        SinkKind::Readable => "standard error, readable".to_owned(),
+        SinkKind::File(path) => path.display().to_string(),
+        SinkKind::Http { .. } => format!("http sink {}", sink.name),
+    });
+    names.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,128 @@
+//! `netsensor record`: changes of connections to a file, as JSON lines.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::{SignedDuration, Timestamp};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::computer;
+use super::ledger::{LossLog, log_closed};
+use super::watch::Watch;
+use crate::aggregate::Change;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::replay::RecordedChange;
+use crate::stats::Stats;
+
+/// Lines are on their way to the file within this time.
+const FLUSH_EVERY: SignedDuration = SignedDuration::from_secs(1);
+
+/// Records until SIGINT or SIGTERM, or for `duration`; gives the number of lines written.
+pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow::Result<u64> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(out);
+    let file = file.with_context(|| format!("write {}", out.display()))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let stats = Arc::new(Stats::default());
+    let watching = Watch::open(config, computer(config), Arc::clone(&clock), &stats)?;
+    let writer = Writer { file: BufWriter::new(file), path: out.to_owned(), lines: 0 };
+    let mut recording = Recording { watching, writer, clock, stats, losses: LossLog::default() };
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    runtime.block_on(async move {
+        let thread = std::thread::Builder::new()
+            .name("pipeline".to_owned())
+            .spawn(move || recording.run(&stopped))
+            .context("start the pipeline's thread")?;
+        until_told(duration, || thread.is_finished()).await?;
+        stop.store(true, Ordering::Release);
+        thread.join().map_err(|_| anyhow::anyhow!("the pipeline's thread panicked; please report"))?
+    })
+}
+
+struct Recording {
+    watching: Watch,
+    writer: Writer,
+    clock: Arc<dyn Clock>,
+    stats: Arc<Stats>,
+    losses: LossLog,
+}
+
+impl Recording {
+    fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<u64> {
+        let mut changes = Vec::new();
+        let mut flushed = self.clock.now();
+        while !stop.load(Ordering::Acquire) {
+            self.watching.turn(&mut changes);
+            self.writer.write(&mut changes)?;
+            let now: Timestamp = self.clock.now();
+            if now.duration_since(flushed).abs() >= FLUSH_EVERY {
+                self.writer.flush()?;
+                flushed = now;
+            }
+            self.losses.look(self.watching.capture(), &self.stats, now);
+            self.watching.wait();
+        }
+        let ledger = self.watching.finish(&mut changes)?;
+        self.writer.write(&mut changes)?;
+        self.writer.flush()?;
+        log_closed(&ledger, &self.stats);
+        Ok(self.writer.lines)
+    }
+}
+
+struct Writer {
+    file: BufWriter<File>,
+    path: PathBuf,
+    lines: u64,
+}
+
+impl Writer {
+    fn write(&mut self, changes: &mut Vec<Change>) -> anyhow::Result<()> {
+        for change in changes.drain(..) {
+            let mut line = serde_json::to_vec(&RecordedChange::from(&change))?;
+            line.push(b'\n');
+            self.file.write_all(&line).with_context(|| self.context())?;
+            self.lines += 1;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        self.file.flush().with_context(|| self.context())
+    }
+
+    fn context(&self) -> String {
+        format!("write {} (after {} lines)", self.path.display(), self.lines)
+    }
+}
+
+/// Waits for a signal, the end of `duration`, or `ended`.
+async fn until_told(
+    duration: Option<Duration>,
+    ended: impl Fn() -> bool,
+) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let enough = tokio::time::sleep(duration.unwrap_or(Duration::MAX));
+    tokio::pin!(enough);
+    let mut look = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(()),
+            () = &mut enough => return Ok(()),
+            _ = look.tick() => if ended() { return Ok(()) },
+        }
+    }
+}

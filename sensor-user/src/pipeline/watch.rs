@@ -1,0 +1,82 @@
+//! `Watch`: the kernel half and the stages up to the connection table, a turn at a time.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Intake;
+use crate::aggregate::{Change, ConnectionTable};
+use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger};
+use crate::clock::{self, BootClock, Clock};
+use crate::config::Config;
+use crate::enrich::Enricher;
+use crate::stats::Stats;
+
+/// How often the ring is drained.
+const DRAIN_EVERY: Duration = Duration::from_millis(10);
+/// Inbound connections that wait for their owner in the kernel at most.
+const ACCEPT_PENDING: u32 = 65_536;
+
+/// Watches this host.
+#[derive(Debug)]
+pub struct Watch {
+    capture: Capture,
+    intake: Intake,
+    clock: Arc<dyn Clock>,
+}
+
+impl Watch {
+    /// Loads and attaches the probes, then reads what runs already.
+    pub fn open(
+        config: &Config,
+        computer: Arc<str>,
+        clock: Arc<dyn Clock>,
+        stats: &Arc<Stats>,
+    ) -> Result<Self, CaptureError> {
+        let capture = Capture::open(&CaptureConfig {
+            ring_bytes: config.capture.ring_bytes,
+            accept_pending: ACCEPT_PENDING,
+            object: config.capture.object.clone(),
+            btf: config.capture.btf.clone(),
+        })?;
+        let (proc_root, passwd) = (Path::new("/proc"), Path::new("/etc/passwd"));
+        let mut enricher =
+            Enricher::new(proc_root, passwd, config.max_processes, Arc::clone(stats));
+        let running = enricher.scan_running();
+        tracing::debug!(running, "processes read");
+        let connections =
+            ConnectionTable::new(computer, config.max_connections, Arc::clone(stats));
+        let intake = Intake::new(enricher, connections, Arc::clone(stats));
+        Ok(Self { capture, intake, clock })
+    }
+
+    /// The kernel half.
+    pub const fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
+    /// Drains the ring once; what changed is appended to `changes`.
+    pub fn turn(&mut self, changes: &mut Vec<Change>) {
+        // Before the drain: what waits now is in the ring by then if its next record is.
+        let now_boot_ns = clock::boot_ns();
+        let boot_clock = BootClock::sample(&*self.clock);
+        let intake = &mut self.intake;
+        self.capture.drain(|bytes| intake.record(bytes, &boot_clock, changes));
+        self.intake.expire(now_boot_ns, changes);
+    }
+
+    /// Sleeps until the next drain is due, or the ring fills up.
+    pub fn wait(&self) {
+        self.capture.wait(DRAIN_EVERY);
+    }
+
+    /// Detaches the probes, takes what they left in the ring, and gives the closed ledger.
+    pub fn finish(&mut self, changes: &mut Vec<Change>) -> Result<KernelLedger, CaptureError> {
+        self.capture.detach();
+        // A program that was running on another CPU has ended by then.
+        self.capture.wait(DRAIN_EVERY);
+        self.turn(changes);
+        self.intake.expire(u64::MAX, changes);
+        self.capture.ledger()
+    }
+}
