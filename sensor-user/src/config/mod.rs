@@ -184,7 +184,7 @@ impl Config {
         let mut problems = Problems::new(text);
         let config = match DeTable::parse(text) {
             Ok(document) => {
-                let folder = path.parent().unwrap_or(Path::new(""));
+                let folder = path.parent().unwrap_or_else(|| Path::new(""));
                 Some(document_config(document.get_ref(), folder, &mut problems))
             }
             Err(error) => {
