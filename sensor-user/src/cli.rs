@@ -1,4 +1,5 @@
 //! Cli: what was typed. Nothing here opens a file or decides what a command does.
+#![expect(clippy::doc_markdown, reason = "the comments are the help texts, shown as they stand")]
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -43,7 +43,7 @@ pub fn error_exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(broken_pipe) {
         return 0;
     }
-    if error.chain().any(|cause| cause.is::<ConfigError>()) { 2 } else { 1 }
+    if error.chain().any(<dyn std::error::Error>::is::<ConfigError>) { 2 } else { 1 }
 }
 
 /// Does what was typed.

@@ -1,3 +1,16 @@
-//! Harness of the suites: what they share, and nothing of what they test.
+//! Harness of the suites: the running agent, a collector that misbehaves on demand, samples.
+//!
+//! Everything here talks to 127.0.0.1 only, ends what it started, and waits with a limit.
 
+mod agent;
+mod collector;
+mod logs;
 pub mod records;
+mod samples;
+mod skip;
+
+pub use agent::{Agent, Ended, Line, binary, command};
+pub use collector::{Answer, Collector, Request};
+pub use logs::logged;
+pub use samples::{alert, row};
+pub use skip::skip_unless;

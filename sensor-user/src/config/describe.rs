@@ -18,8 +18,10 @@ pub fn describe(config: &Config) -> String {
     line("log", config.agent.log.clone());
     let object = config.capture.object.as_ref();
     let object = object.map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
+    let btf = config.capture.btf.as_ref();
+    let btf = btf.map_or_else(|| "the kernel's".to_owned(), |path| path.display().to_string());
     let ring = values::size_text(config.capture.ring_bytes.into());
-    line("capture", format!("ring {ring}, object {object}"));
+    line("capture", format!("ring {ring}, object {object}, types {btf}"));
     line(
         "tables",
         format!(

@@ -68,6 +68,8 @@ pub struct CaptureConfig {
     pub ring_bytes: u32,
     /// A BPF object to load in place of the built-in one.
     pub object: Option<PathBuf>,
+    /// A description of the kernel's types (BTF) in place of the kernel's own.
+    pub btf: Option<PathBuf>,
 }
 
 impl CaptureConfig {
@@ -184,7 +186,7 @@ impl Config {
         let mut problems = Problems::new(text);
         let config = match DeTable::parse(text) {
             Ok(document) => {
-                let folder = path.parent().unwrap_or(Path::new(""));
+                let folder = path.parent().unwrap_or_else(|| Path::new(""));
                 Some(document_config(document.get_ref(), folder, &mut problems))
             }
             Err(error) => {

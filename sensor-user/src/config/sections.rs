@@ -41,8 +41,9 @@ pub(super) fn capture(mut section: Section<'_, '_>) -> CaptureConfig {
         })
     });
     let object = section.read("object", values::absolute_path);
+    let btf = section.read("btf", values::absolute_path);
     section.finish();
-    CaptureConfig { ring_bytes: ring_bytes.unwrap_or(CaptureConfig::RING_BYTES), object }
+    CaptureConfig { ring_bytes: ring_bytes.unwrap_or(CaptureConfig::RING_BYTES), object, btf }
 }
 
 /// `[dedup]`.

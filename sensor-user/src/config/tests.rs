@@ -136,7 +136,7 @@ fn each_mistake_is_named_with_its_line_value_and_remedy() {
 fn a_feed_needs_a_name_a_kind_and_a_source() {
     let feed =
         |more: &str| format!("\n\n[[feed]]\nname = 'a'\nkind = 'list'\nurl = 'file:x'\n{more}");
-    assert!(parse(&feed("")).is_ok());
+    parse(&feed("")).unwrap();
     let cases = [
         (
             feed("intervall = '1h'"),
@@ -285,4 +285,26 @@ fn a_file_that_cannot_be_one_is_refused() {
     assert!(matches!(load("large"), Err(ConfigError::TooLarge { .. })));
     std::fs::write(dir.path().join("binary"), [0xff, 0xfe]).unwrap();
     assert!(matches!(load("binary"), Err(ConfigError::Read { .. })));
+}
+
+#[test]
+fn the_example_shows_every_key() {
+    let document: toml::Table = EXAMPLE.parse().unwrap();
+    for section in super::SECTIONS {
+        let shown: std::collections::BTreeSet<String> = match &document[section] {
+            toml::Value::Array(all) => {
+                all.iter().flat_map(|one| one.as_table().unwrap().keys().cloned()).collect()
+            }
+            one => one.as_table().unwrap().keys().cloned().collect(),
+        };
+        let header = if document[section].is_array() {
+            format!("[[{section}]]")
+        } else {
+            format!("[{section}]")
+        };
+        let found = problems(&format!("{header}\nqqqqqqqqqqqqqqqqqqqqqqqqqqqqq = 1"));
+        let known = found.iter().find_map(|problem| problem.split_once("; known are ")).unwrap().1;
+        let known = known.split(", ").map(str::to_owned).collect();
+        assert_eq!(shown, known, "[{section}]");
+    }
 }

@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_limit_within_the_jitter() {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(1000));
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
         for full in [100, 200, 400, 800, 1000, 1000] {
             let wait = backoff.next(None);
             let full = Duration::from_millis(full);

@@ -1,0 +1,275 @@
+//! An HTTP collector in this process that answers as a script says: takes, refuses, stalls, breaks
+//! the connection.
+#![expect(clippy::panic, clippy::expect_used, reason = "a test ends with a panic")]
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Response, Uri};
+use axum::serve::ListenerExt as _;
+use serde_json::Value;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+/// What the collector does with one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// This status, these headers, this text.
+    Status(u16, Vec<(&'static str, String)>, String),
+    /// This status, and a body that never ends.
+    Endless(u16),
+    /// No answer before `Collector::release`, then 200.
+    Stall,
+    /// The connection is reset.
+    Reset,
+}
+
+impl Answer {
+    /// 200 without a body.
+    pub const TAKE: Self = Self::Status(200, Vec::new(), String::new());
+
+    /// This status without headers or body.
+    pub const fn status(status: u16) -> Self {
+        Self::Status(status, Vec::new(), String::new())
+    }
+
+    /// This status with `Retry-After`.
+    pub fn retry_after(status: u16, value: &str) -> Self {
+        Self::Status(status, vec![("retry-after", value.to_owned())], String::new())
+    }
+
+    const fn takes(&self) -> bool {
+        matches!(self, Self::Stall | Self::Status(200..=299, ..) | Self::Endless(200..=299))
+    }
+}
+
+/// One request, whole.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// When it had arrived.
+    pub at: Instant,
+    /// Path.
+    pub path: String,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: String,
+    /// Whether the answer was (or, stalled, will be) a success.
+    pub taken: bool,
+}
+
+impl Request {
+    /// A header's text; "" where it is absent.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The items, from one array or from lines.
+    pub fn items(&self) -> Vec<Value> {
+        if self.body.starts_with('[') {
+            serde_json::from_str(&self.body).expect("an array")
+        } else {
+            self.body.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
+        }
+    }
+
+    /// `AlertId` or `ConnectionId` of each item.
+    pub fn ids(&self) -> Vec<String> {
+        let id = |item: &Value| {
+            let id = item.get("AlertId").or_else(|| item.get("ConnectionId"));
+            id.and_then(Value::as_str).expect("an id").to_owned()
+        };
+        self.items().iter().map(id).collect()
+    }
+}
+
+type Script = dyn FnMut(usize, &Request) -> Answer + Send;
+
+struct Shared {
+    script: Mutex<Box<Script>>,
+    requests: Mutex<Vec<Request>>,
+    more: Condvar,
+    released: watch::Sender<bool>,
+}
+
+/// A running collector. Dropping it ends it.
+pub struct Collector {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Collector {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Collector").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Collector {
+    /// Starts on a free port of 127.0.0.1; `script` gets the request's number (from 0) and the
+    /// request.
+    pub fn start(script: impl FnMut(usize, &Request) -> Answer + Send + 'static) -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), script)
+    }
+
+    /// Starts at `address`.
+    pub fn start_at(
+        address: SocketAddr,
+        script: impl FnMut(usize, &Request) -> Answer + Send + 'static,
+    ) -> Self {
+        let listener = std::net::TcpListener::bind(address)
+            .unwrap_or_else(|error| panic!("listen at {address}: {error}"));
+        listener.set_nonblocking(true).expect("a listener");
+        let address = listener.local_addr().expect("a listener");
+        let shared = Arc::new(Shared {
+            script: Mutex::new(Box::new(script)),
+            requests: Mutex::default(),
+            more: Condvar::new(),
+            released: watch::Sender::new(false),
+        });
+        let (end, ended) = oneshot::channel();
+        let state = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || serve(listener, state, ended));
+        Self { address, shared, end: Some(end), thread: Some(thread) }
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://ADDRESS/alerts`.
+    pub fn url(&self) -> String {
+        format!("http://{}/alerts", self.address)
+    }
+
+    /// Lets every stalled request, and those to come, succeed.
+    pub fn release(&self) {
+        self.shared.released.send_replace(true);
+    }
+
+    /// The requests so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.requests.lock().expect("lock").clone()
+    }
+
+    /// The ids of all items that were taken, in order.
+    pub fn taken(&self) -> Vec<String> {
+        self.requests().iter().filter(|request| request.taken).flat_map(Request::ids).collect()
+    }
+
+    /// Waits until `count` requests have arrived; panics when they have not within 10 s.
+    pub fn wait_for(&self, count: usize) -> Vec<Request> {
+        self.wait_until(&format!("{count} requests"), |requests| requests.len() >= count)
+    }
+
+    /// Waits until `count` items were taken; panics when they were not within 10 s.
+    pub fn wait_for_taken(&self, count: usize) -> Vec<String> {
+        self.wait_until(&format!("{count} items"), |requests| {
+            let taken = requests.iter().filter(|request| request.taken);
+            taken.map(|request| request.ids().len()).sum::<usize>() >= count
+        });
+        self.taken()
+    }
+
+    fn wait_until(&self, what: &str, there: impl Fn(&[Request]) -> bool) -> Vec<Request> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut requests = self.shared.requests.lock().expect("lock");
+        while !there(&requests) {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                panic!("not {what} within 10 s: {requests:?}");
+            };
+            requests = self.shared.more.wait_timeout(requests, left).expect("lock").0;
+        }
+        requests.clone()
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            let _ended_already = end.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, ended: oneshot::Receiver<()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+        // With no linger, a connection that the handler abandons is reset, not closed in order.
+        let listener = listener.tap_io(|stream| {
+            stream.set_zero_linger().expect("a socket");
+        });
+        let router = Router::new().fallback(answer).with_state(shared);
+        tokio::select! {
+            served = axum::serve(listener, router) => served.expect("serve"),
+            _ = ended => {}
+        }
+    });
+}
+
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let body = String::from_utf8_lossy(&body).into_owned();
+    let path = uri.path().to_owned();
+    let mut request = Request { at: Instant::now(), path, headers, body, taken: false };
+    let answer = {
+        let mut requests = shared.requests.lock().expect("lock");
+        let mut script = shared.script.lock().expect("lock");
+        let answer = script(requests.len(), &request);
+        request.taken = answer.takes();
+        requests.push(request);
+        answer
+    };
+    shared.more.notify_all();
+    match answer {
+        Answer::Status(status, headers, text) => {
+            let mut response = Response::builder().status(status);
+            for (name, value) in headers {
+                response = response.header(name, value);
+            }
+            response.body(Body::from(text)).expect("a response")
+        }
+        Answer::Endless(status) => {
+            let response = Response::builder().status(status);
+            response.body(Body::new(EndlessBody)).expect("a response")
+        }
+        Answer::Stall => {
+            let mut released = shared.released.subscribe();
+            released.wait_for(|released| *released).await.expect("the collector lives");
+            Response::new(Body::empty())
+        }
+        // Unwinds through the connection's task, which drops the socket; prints nothing.
+        Answer::Reset => std::panic::resume_unwind(Box::new("reset")),
+    }
+}
+
+/// `xxxx…` for ever.
+struct EndlessBody;
+
+impl axum::body::HttpBody for EndlessBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        let chunk = Bytes::from_static(&[b'x'; 4096]);
+        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(chunk))))
+    }
+}

@@ -1,0 +1,221 @@
+//! The command line: flags, messages and exit statuses of the built agent.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends with a panic")]
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use sensor_tests::{command, skip_unless};
+
+const COMMANDS: [&str; 6] = ["run", "replay", "record", "self-test", "check-config", "completions"];
+
+/// The agent's answer to `arguments`, in an empty home.
+fn answer(arguments: &[&str]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    command(home.path(), arguments).output().unwrap()
+}
+
+fn status(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(path)
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    let help = answer(&["--help"]);
+    assert_eq!(status(&help), 0);
+    for command in COMMANDS {
+        assert!(stdout(&help).contains(command), "{command}");
+        assert_eq!(status(&answer(&[command, "--help"])), 0, "{command}");
+    }
+    assert!(stdout(&help).contains("Exit status: 0 done, 1 failure at run time, 2 bad flags"));
+    let version = answer(&["--version"]);
+    assert_eq!(stdout(&version), format!("netsensor {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn flags_that_cannot_be_exit_with_2_and_say_what_to_do() {
+    let replay = ["replay", "--connections", "c", "--indicators", "i"];
+    let with = |more: &[&'static str]| [&replay[..], more].concat();
+    let cases = [
+        (vec![], "Usage: netsensor"),
+        (vec!["rum"], "a similar subcommand exists: 'run'"),
+        (vec!["run", "--confg", "x"], "a similar argument exists: '--config'"),
+        (vec!["record"], "--out <FILE>"),
+        (vec!["record", "--out", "x", "--duration", "5 parsecs"], "use one such as 30s, 1h or 14d"),
+        (vec!["replay", "--indicators", "i", "--live"], "--connections <PATH>"),
+        (vec!["replay", "--connections", "c", "--live"], "--indicators <PATH>"),
+        (with(&[]), "<--at <TIME>|--live>"),
+        (with(&["--live", "--at", "2026-11-24T10:00:00Z"]), "cannot be used with"),
+        (with(&["--at", "yesterday"]), "use one such as 2026-11-24T10:00:00Z"),
+        (with(&["--live", "--lookback", "1 ours"]), "use one such as 30s, 1h or 14d"),
+        (vec!["--log", "a=b=c", "self-test"], "use one such as \"info\""),
+        (vec!["completions", "tcsh"], "[possible values: bash, zsh, fish]"),
+        (vec!["check-config", "x", "--config", "y"], "cannot be used with"),
+    ];
+    for (arguments, part) in cases {
+        let output = answer(&arguments);
+        assert_eq!(status(&output), 2, "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(part), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_named_and_nothing_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("n.toml");
+    let shown = path.display();
+    let mistakes = [
+        (
+            "[agent]\nlog = 'info'\n\n[[feed]]\nname = 'a'\nkind = 'list'\nurl = 'file:x'\nintervall = '1h'\n",
+            format!(
+                "netsensor: {shown}:8: feed: unknown key \"intervall\"; did you mean \"interval\"?\n"
+            ),
+        ),
+        (
+            "[allow]\nnetworks = [\"10.0.0.0/33\"]\n",
+            format!(
+                "netsensor: {shown}:2: allow.networks[0]: \"10.0.0.0/33\" is not a network such as 10.0.0.0/8\n"
+            ),
+        ),
+        (
+            "[dedup]\nmax_keys = 'many'\n[[sink]]\nname = 's'\nkind = 'http'\n",
+            format!(
+                "netsensor: {shown}:2: dedup.max_keys: \"many\" is text; use a whole number from 1 to 10000000\n\
+                 {shown}:3: sink.url: is missing; set it to an http: or https: URL\n"
+            ),
+        ),
+        ("[agent\n", format!("netsensor: {shown}:1: not TOML: unclosed table, expected `]`\n")),
+    ];
+    let home = folder.path().join("home");
+    let config = path.to_str().unwrap();
+    for (text, message) in mistakes {
+        std::fs::write(&path, text).unwrap();
+        for arguments in [
+            vec!["check-config", config],
+            vec!["check-config", "--config", config],
+            vec!["run", "--config", config],
+            vec!["record", "--out", "/nowhere/x", "--config", config],
+        ] {
+            let output = command(&home, &arguments).output().unwrap();
+            assert_eq!(stderr(&output), message, "{arguments:?}");
+            assert_eq!((status(&output), stdout(&output).as_str()), (2, ""), "{arguments:?}");
+            assert!(!home.exists(), "{arguments:?} made a state directory");
+        }
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_exits_with_2() {
+    let output = answer(&["run", "--config", "/nowhere/n.toml"]);
+    assert_eq!(status(&output), 2);
+    assert_eq!(
+        stderr(&output),
+        "netsensor: read configuration /nowhere/n.toml: No such file or directory (os error 2)\n"
+    );
+    let mut without_home = command(Path::new("/"), &["check-config"]);
+    let output = without_home.env_remove("HOME").env_remove("XDG_STATE_HOME").output().unwrap();
+    assert_eq!(status(&output), 2);
+    assert!(stderr(&output).starts_with("netsensor: agent.state_dir: not set"));
+}
+
+#[test]
+fn check_config_says_what_the_example_means() {
+    let example = repository("examples/netsensor.toml");
+    let output = answer(&["check-config", example.to_str().unwrap()]);
+    let text = stdout(&output);
+    assert_eq!((status(&output), stderr(&output).as_str()), (0, ""), "{text}");
+    assert!(text.starts_with(&format!("{}: good\n", example.display())), "{text}");
+    let indicators = repository("examples/indicators.txt");
+    for line in [
+        "state       /var/lib/netsensor".to_owned(),
+        format!("feed        example: list, file {}, every 1h", indicators.display()),
+        "allow       192.0.2.200/32".to_owned(),
+        "dedup       window 1h, 100000 keys at most".to_owned(),
+        "sink        collector: alerts and rows as JSON arrays to \
+         https://collector.example.net/netsensor, 10000 waiting at most"
+            .to_owned(),
+    ] {
+        assert!(text.lines().any(|each| each == line), "{line:?} in\n{text}");
+    }
+    let without = answer(&["check-config"]);
+    assert_eq!(status(&without), 0);
+    assert!(stdout(&without).contains("example: list, the built-in example, every 1h"));
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure() {
+    let home = tempfile::tempdir().unwrap();
+    for arguments in [&["check-config"][..], &["completions", "zsh"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut child = command(home.path(), arguments);
+        let child = child.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((status(&output), stderr(&output).as_str()), (0, ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn completions_know_the_commands_in_three_shells() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = answer(&["completions", shell]);
+        let script = stdout(&output);
+        assert_eq!(status(&output), 0, "{shell}");
+        for word in COMMANDS.into_iter().chain(["fail-on-alert", "indicator-lookback", "log"]) {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+}
+
+/// The script as bash understands it: `netsensor re<TAB>`.
+#[test]
+fn bash_completes_a_command() {
+    let script = stdout(&answer(&["completions", "bash"]));
+    let program = format!(
+        "{script}\nCOMP_WORDS=(netsensor re) COMP_CWORD=1\n_netsensor netsensor re netsensor\n\
+         printf '%s\\n' \"${{COMPREPLY[@]}}\"\n"
+    );
+    let mut bash = std::process::Command::new("bash");
+    let bash = bash.args(["--norc", "-s"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    if skip_unless(bash.is_ok(), "no bash here") {
+        return;
+    }
+    let mut bash = bash.unwrap();
+    bash.stdin.take().unwrap().write_all(program.as_bytes()).unwrap();
+    let output = bash.wait_with_output().unwrap();
+    assert_eq!(stdout(&output), "replay\nrecord\n");
+}
+
+#[test]
+fn the_reference_lists_the_keys_of_the_example() {
+    let example = std::fs::read_to_string(repository("examples/netsensor.toml")).unwrap();
+    let example: toml::Table = example.parse().unwrap();
+    let mut shown = BTreeSet::new();
+    for (section, value) in &example {
+        let tables: Vec<&toml::Table> = match value {
+            toml::Value::Array(all) => all.iter().map(|one| one.as_table().unwrap()).collect(),
+            one => vec![one.as_table().unwrap()],
+        };
+        let keys = tables.iter().flat_map(|table| table.keys());
+        shown.extend(keys.map(|key| format!("{section}.{key}")));
+    }
+    let reference = std::fs::read_to_string(repository("docs/configuration.md")).unwrap();
+    let rows = reference.lines().filter_map(|line| line.strip_prefix("| `"));
+    let described: BTreeSet<String> =
+        rows.map(|row| row.split('`').next().unwrap().to_owned()).collect();
+    assert_eq!(described, shown);
+}
