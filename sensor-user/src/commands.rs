@@ -9,6 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{CheckConfigArgs, Command, ConfigArg, RawArgs, RecordArgs, ReplayArgs, Shell};
 use crate::config::{AgentConfig, Config, ConfigError, Environment, describe};
+use crate::deliver::readable;
+use crate::pipeline;
 
 /// How a command that did its work ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +55,7 @@ pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome>
         Command::Run(args) => run(&args, log, environment),
         Command::Replay(args) => replay(&args, log),
         Command::Record(args) => record(&args, log, environment),
-        Command::SelfTest => self_test(log),
+        Command::SelfTest => self_test(log, environment),
         Command::CheckConfig(args) => check_config(&args, environment),
         Command::Completions { shell } => completions(shell),
     }
@@ -62,8 +64,8 @@ pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome>
 fn run(args: &ConfigArg, log: Option<&str>, environment: &Environment) -> anyhow::Result<Outcome> {
     let config = config(args.config.as_deref(), environment)?;
     start_log(log.unwrap_or(&config.agent.log))?;
-    // lead: wire pipeline::run(config, RunOptions) -> anyhow::Result<()>
-    bail!("run: this build has no capture")
+    pipeline::run(&config)?;
+    Ok(Outcome::Done)
 }
 
 fn replay(args: &ReplayArgs, log: Option<&str>) -> anyhow::Result<Outcome> {
@@ -80,14 +82,22 @@ fn record(
 ) -> anyhow::Result<Outcome> {
     let config = config(args.config.as_deref(), environment)?;
     start_log(log.unwrap_or(&config.agent.log))?;
-    // lead: wire pipeline::record(config, RecordOptions { out, duration }) -> anyhow::Result<()>
-    bail!("record {}: this build has no capture", args.out.display())
+    let lines = pipeline::record(&config, &args.out, args.duration)?;
+    tracing::info!(lines, "recorded to {}", args.out.display());
+    Ok(Outcome::Done)
 }
 
-fn self_test(log: Option<&str>) -> anyhow::Result<Outcome> {
+fn self_test(log: Option<&str>, environment: &Environment) -> anyhow::Result<Outcome> {
     start_log(log.unwrap_or("warn"))?;
-    // lead: wire pipeline::self_test() -> anyhow::Result<()>
-    bail!("self-test: this build has no capture")
+    let config = config(None, environment)?;
+    let seen = pipeline::self_test(&config).context("self-test failed")?;
+    let text = format!(
+        "probes on: {}\n{}\nalert {:.1} ms after the connection: the path from kernel to alert works\n",
+        seen.probes.join(", "),
+        readable(&seen.alert),
+        seen.latency.as_secs_f64() * 1000.0,
+    );
+    print(text.as_bytes())
 }
 
 /// The outcome of a replay that read all its input.

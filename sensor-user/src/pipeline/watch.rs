@@ -19,7 +19,7 @@ const ACCEPT_PENDING: u32 = 65_536;
 
 /// Watches this host.
 #[derive(Debug)]
-pub struct Watch {
+pub(super) struct Watch {
     capture: Capture,
     intake: Intake,
     clock: Arc<dyn Clock>,
@@ -27,7 +27,7 @@ pub struct Watch {
 
 impl Watch {
     /// Loads and attaches the probes, then reads what runs already.
-    pub fn open(
+    pub(super) fn open(
         config: &Config,
         computer: Arc<str>,
         clock: Arc<dyn Clock>,
@@ -51,12 +51,12 @@ impl Watch {
     }
 
     /// The kernel half.
-    pub const fn capture(&self) -> &Capture {
+    pub(super) const fn capture(&self) -> &Capture {
         &self.capture
     }
 
     /// Drains the ring once; what changed is appended to `changes`.
-    pub fn turn(&mut self, changes: &mut Vec<Change>) {
+    pub(super) fn turn(&mut self, changes: &mut Vec<Change>) {
         // Before the drain: what waits now is in the ring by then if its next record is.
         let now_boot_ns = clock::boot_ns();
         let boot_clock = BootClock::sample(&*self.clock);
@@ -66,12 +66,12 @@ impl Watch {
     }
 
     /// Sleeps until the next drain is due, or the ring fills up.
-    pub fn wait(&self) {
+    pub(super) fn wait(&self) {
         self.capture.wait(DRAIN_EVERY);
     }
 
     /// Detaches the probes, takes what they left in the ring, and gives the closed ledger.
-    pub fn finish(&mut self, changes: &mut Vec<Change>) -> Result<KernelLedger, CaptureError> {
+    pub(super) fn finish(&mut self, changes: &mut Vec<Change>) -> Result<KernelLedger, CaptureError> {
         self.capture.detach();
         // A program that was running on another CPU has ended by then.
         self.capture.wait(DRAIN_EVERY);
