@@ -5,6 +5,7 @@
 mod agent;
 mod collector;
 mod logs;
+mod netns;
 pub mod records;
 mod samples;
 mod skip;
@@ -12,5 +13,6 @@ mod skip;
 pub use agent::{Agent, Ended, Line, binary, command};
 pub use collector::{Answer, Collector, Request};
 pub use logs::logged;
+pub use netns::{Netns, run};
 pub use samples::{alert, row};
 pub use skip::skip_unless;

@@ -1,4 +1,5 @@
 //! Bytes of kernel records, exactly as the BPF programs write them.
+#![expect(clippy::expect_used, reason = "a test ends with a panic")]
 
 use std::net::IpAddr;
 

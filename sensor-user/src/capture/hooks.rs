@@ -66,6 +66,22 @@ enum Attach {
 /// A program, its hook for people, and how to attach it.
 type Candidate = (&'static str, &'static str, Attach);
 
+/// Names of all programs that may be attached.
+pub const PROGRAMS: [&str; 12] = [
+    "inet_sock_set_state_btf",
+    "inet_sock_set_state_raw",
+    "inet_sock_set_state_classic",
+    "inet_csk_accept_fexit4",
+    "inet_csk_accept_fexit2",
+    "inet_csk_accept_kretprobe",
+    "sock_recv_length",
+    "sock_send_length",
+    "tcp_rcv_space_adjust",
+    "sched_process_exec",
+    "sched_process_fork",
+    "sched_process_exit",
+];
+
 const TCP_STATE: [Candidate; 3] = [
     (
         "inet_sock_set_state_btf",
@@ -129,8 +145,13 @@ const PROCESS: [Candidate; 3] = [
 
 /// Attaches what this kernel allows, process hooks first: a connection must never be seen before
 /// its process could be.
-pub(super) fn attach(ebpf: &mut Ebpf, btf: Option<&Btf>, types: &KernelTypes) -> Hooks {
-    let mut attacher = Attacher { ebpf, btf };
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    btf: Option<&Btf>,
+    types: &KernelTypes,
+    disable: &[String],
+) -> Hooks {
+    let mut attacher = Attacher { ebpf, btf, disable };
     let process = PROCESS
         .iter()
         .map(|candidate| {
@@ -193,10 +214,14 @@ fn attach_accept(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hook> 
 struct Attacher<'a> {
     ebpf: &'a mut Ebpf,
     btf: Option<&'a Btf>,
+    disable: &'a [String],
 }
 
 impl Attacher<'_> {
     fn try_one(&mut self, candidate: &Candidate) -> Hook {
+        if self.disable.iter().any(|name| name == candidate.0) {
+            return off(candidate, "disabled by the configuration");
+        }
         match self.load_and_attach(candidate) {
             Ok(()) => hook(candidate, HookState::On),
             Err(reason) => off(candidate, &reason),

@@ -4,6 +4,6 @@ mod hooks;
 mod offsets;
 mod ring;
 
-pub use hooks::{Hook, HookState, Hooks};
+pub use hooks::{Hook, HookState, Hooks, PROGRAMS};
 pub use offsets::{BtfError, KernelTypes, VMLINUX_BTF};
 pub use ring::{Capture, CaptureConfig, CaptureError, KernelLedger};

@@ -26,6 +26,8 @@ pub struct CaptureConfig {
     pub object: Option<PathBuf>,
     /// Another description of the kernel's types than its own, [`VMLINUX_BTF`].
     pub btf: Option<PathBuf>,
+    /// Programs that are not attached, out of [`super::PROGRAMS`].
+    pub disable: Vec<String>,
 }
 
 /// Why the kernel half does not run.
@@ -130,7 +132,7 @@ impl Capture {
         // Edge-triggered: only the forced wake-ups of a ring that fills too fast end the wait.
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
         epoll.add(&ring, event).map_err(CaptureError::Wait)?;
-        let hooks = hooks::attach(&mut ebpf, btf.as_ref(), &types);
+        let hooks = hooks::attach(&mut ebpf, btf.as_ref(), &types, &config.disable);
         if !hooks.tcp_state.iter().any(|hook| hook.state == HookState::On) {
             return Err(CaptureError::NoTcpHook { reasons: reasons(&hooks) });
         }

@@ -22,6 +22,9 @@ pub fn describe(config: &Config) -> String {
     let btf = btf.map_or_else(|| "the kernel's".to_owned(), |path| path.display().to_string());
     let ring = values::size_text(config.capture.ring_bytes.into());
     line("capture", format!("ring {ring}, object {object}, types {btf}"));
+    for program in &config.capture.disable {
+        line("disable", program.clone());
+    }
     line(
         "tables",
         format!(

@@ -70,6 +70,8 @@ pub struct CaptureConfig {
     pub object: Option<PathBuf>,
     /// A description of the kernel's types (BTF) in place of the kernel's own.
     pub btf: Option<PathBuf>,
+    /// Programs that are not attached, by their names in the object.
+    pub disable: Vec<String>,
 }
 
 impl CaptureConfig {

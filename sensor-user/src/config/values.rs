@@ -9,6 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::DeValue;
 
+use super::reader::hint;
+use crate::capture::PROGRAMS;
 use crate::intel::FeedSource;
 
 /// Text.
@@ -129,6 +131,15 @@ pub(super) fn network(value: &DeValue<'_>) -> Result<IpNet, String> {
         Ok(network) => Ok(network.trunc()),
         Err(_neither) => Err(format!("{text:?} is not a network such as 10.0.0.0/8")),
     }
+}
+
+/// One of the BPF programs, by its name.
+pub(super) fn program(value: &DeValue<'_>) -> Result<String, String> {
+    let name = text(value)?;
+    if PROGRAMS.contains(&name.as_str()) {
+        return Ok(name);
+    }
+    Err(format!("{name:?} is not a program; {}", hint(&name, &PROGRAMS)))
 }
 
 /// An absolute path.

@@ -285,9 +285,8 @@ fn parse(config: &FeedConfig, body: &[u8], now: Timestamp) -> Result<Parsed, Fee
     let parser = |source| FeedError::Parser { place: place(), source };
     let policy = PrefixPolicy::from(config);
     let parsed = match config.kind {
-        FeedKind::List => {
-            parse_list(body, &feed, policy, (now, Some(list_expiry(config, now)))).map_err(parser)?
-        }
+        FeedKind::List => parse_list(body, &feed, policy, (now, Some(list_expiry(config, now))))
+            .map_err(parser)?,
         FeedKind::Sentinel => {
             if last_line_is_cut(body) {
                 return Err(FeedError::Truncated { place: place() });

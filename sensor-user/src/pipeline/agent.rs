@@ -64,9 +64,10 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let (outbox, deliverer) = Deliverer::start(&config.sinks, Pace::USUAL, &stats, &clock)?;
 
     let identity = Identity { computer, agent_id: agent_id.clone() };
-    let rows = config.rows.enabled.then(|| {
-        RowTable::new(identity, config.rows.max_keys_per_minute, Arc::clone(&stats))
-    });
+    let rows = config
+        .rows
+        .enabled
+        .then(|| RowTable::new(identity, config.rows.max_keys_per_minute, Arc::clone(&stats)));
     let own = HashSet::from([std::process::id()]);
     let allow = AllowList::new(config.allow.iter().copied());
     let matcher = Matcher::new(set, allow, own, Arc::clone(&stats));
@@ -80,7 +81,8 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let (closing, closing_seen) = watch::channel(false);
     let feeds_task = tokio::spawn(intel.run(closing_seen));
     let stop = Arc::new(AtomicBool::new(false));
-    let path = Path { watching, detection, outbox: outbox.clone(), clock, stats: Arc::clone(&stats) };
+    let path =
+        Path { watching, detection, outbox: outbox.clone(), clock, stats: Arc::clone(&stats) };
     let (ended, end) = spawn_path(path, Arc::clone(&stop))?;
 
     let reason = until_told(&outbox, end).await?;

@@ -46,7 +46,9 @@ pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow
             .context("start the pipeline's thread")?;
         until_told(duration, || thread.is_finished()).await?;
         stop.store(true, Ordering::Release);
-        thread.join().map_err(|_| anyhow::anyhow!("the pipeline's thread panicked; please report"))?
+        thread
+            .join()
+            .map_err(|_panic| anyhow::anyhow!("the pipeline's thread panicked; please report"))?
     })
 }
 
@@ -108,10 +110,7 @@ impl Writer {
 }
 
 /// Waits for a signal, the end of `duration`, or `ended`.
-async fn until_told(
-    duration: Option<Duration>,
-    ended: impl Fn() -> bool,
-) -> anyhow::Result<()> {
+async fn until_told(duration: Option<Duration>, ended: impl Fn() -> bool) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let enough = tokio::time::sleep(duration.unwrap_or(Duration::MAX));

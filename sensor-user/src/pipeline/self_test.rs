@@ -121,4 +121,3 @@ fn lost(watching: &Watch, stats: &Stats) -> String {
     }
     format!("{} connections were seen, and none matched", stats.flows_observed.value())
 }
-

@@ -38,14 +38,14 @@ impl Watch {
             accept_pending: ACCEPT_PENDING,
             object: config.capture.object.clone(),
             btf: config.capture.btf.clone(),
+            disable: config.capture.disable.clone(),
         })?;
         let (proc_root, passwd) = (Path::new("/proc"), Path::new("/etc/passwd"));
         let mut enricher =
             Enricher::new(proc_root, passwd, config.max_processes, Arc::clone(stats));
         let running = enricher.scan_running();
         tracing::debug!(running, "processes read");
-        let connections =
-            ConnectionTable::new(computer, config.max_connections, Arc::clone(stats));
+        let connections = ConnectionTable::new(computer, config.max_connections, Arc::clone(stats));
         let intake = Intake::new(enricher, connections, Arc::clone(stats));
         Ok(Self { capture, intake, clock })
     }
@@ -71,7 +71,10 @@ impl Watch {
     }
 
     /// Detaches the probes, takes what they left in the ring, and gives the closed ledger.
-    pub(super) fn finish(&mut self, changes: &mut Vec<Change>) -> Result<KernelLedger, CaptureError> {
+    pub(super) fn finish(
+        &mut self,
+        changes: &mut Vec<Change>,
+    ) -> Result<KernelLedger, CaptureError> {
         self.capture.detach();
         // A program that was running on another CPU has ended by then.
         self.capture.wait(DRAIN_EVERY);

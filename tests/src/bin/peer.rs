@@ -1,0 +1,55 @@
+//! The other end of a test's connections, small enough to live a millisecond.
+//!
+//! `peer serve ADDR:PORT` accepts and closes until it is killed; `peer connect ADDR:PORT COUNT`
+//! connects and closes COUNT times; `peer try ADDR:PORT` connects once, whatever comes of it,
+//! for 300 ms at most.
+#![expect(clippy::print_stdout, reason = "it tells the test when it is ready")]
+
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["serve", address, ..] => serve(address),
+        ["connect", address, count, ..] => connect(address, count),
+        ["try", address, ..] => attempt(address),
+        _ => Err("usage: peer serve|connect|try ADDR:PORT [COUNT]".into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("peer {}: {error}", words.join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Done = Result<(), Box<dyn std::error::Error>>;
+
+fn serve(address: &str) -> Done {
+    let listener = TcpListener::bind(address)?;
+    println!("ready {}", listener.local_addr()?);
+    for stream in listener.incoming() {
+        // The client closes first, so that its ports and not the server's wait in TIME_WAIT.
+        stream?.read_to_end(&mut Vec::new())?;
+    }
+    Ok(())
+}
+
+fn connect(address: &str, count: &str) -> Done {
+    let address: SocketAddr = address.parse()?;
+    for _ in 0..count.parse::<u32>()? {
+        drop(TcpStream::connect(address)?);
+    }
+    Ok(())
+}
+
+fn attempt(address: &str) -> Done {
+    let outcome = TcpStream::connect_timeout(&address.parse()?, Duration::from_millis(300));
+    println!("{outcome:?}");
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! From a real connection to the sinks: posted alerts, rows in a file, a feed that is down.
+
+use std::time::Duration;
+
+use sensor_tests::{Answer, Collector, Netns, run};
+use serde_json::Value;
+
+use crate::harness::{CLIENT_V4, Home, SOON, Server, V4, peer, skipped, text};
+
+#[test]
+fn an_alert_is_posted_and_rows_add_up() {
+    if skipped() {
+        return;
+    }
+    let netns = Netns::new(&[V4, CLIENT_V4]);
+    let (_server, port) = Server::peer(&netns, V4);
+    let collector = Collector::start(|_, _| Answer::TAKE);
+    let sinks = format!(
+        "[[sink]]\nname = \"siem\"\nkind = \"http\"\nurl = \"{}\"\ntakes = [\"alerts\"]\n\
+         [[sink]]\nname = \"rows\"\nkind = \"file\"\npath = \"ROWS\"\ntakes = [\"rows\"]",
+        collector.url()
+    );
+    let home = Home::new("", "");
+    let rows = home.path("rows.jsonl");
+    let home = Home::new("", &sinks.replace("ROWS", rows.to_str().unwrap()));
+    std::fs::create_dir_all(rows.parent().unwrap()).unwrap();
+    let agent = home.run();
+    run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "20"]));
+    collector.wait_for(1);
+    run(std::process::Command::new("sleep").arg("0.3"));
+    let ended = agent.stop();
+    assert!(ended.status.success(), "{ended:?}");
+
+    let posted: Vec<Value> =
+        collector.requests().iter().flat_map(sensor_tests::Request::items).collect();
+    let outbound: Vec<&Value> =
+        posted.iter().filter(|alert| text(alert, "Direction") == "outbound").collect();
+    let kinds: Vec<&str> = outbound.iter().map(|alert| text(alert, "AlertKind")).collect();
+    assert_eq!(kinds, ["new", "summary"]);
+    let counts: Vec<u64> =
+        outbound.iter().map(|alert| alert["ConnectionCount"].as_u64().unwrap()).collect();
+    assert_eq!(counts, [1, 19]);
+    assert_ne!(text(outbound[0], "AlertId"), text(outbound[1], "AlertId"));
+
+    let written = std::fs::read_to_string(&rows).unwrap();
+    let ours: Vec<Value> = written
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|row| row["DestinationPort"] == port && text(row, "Direction") == "outbound")
+        .collect();
+    let sum = |column: &str| ours.iter().map(|row| row[column].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((sum("LinksEstablished"), sum("LinksTerminated"), sum("LinksFailed")), (20, 20, 0));
+    let last = ours.last().unwrap();
+    assert_eq!(last["LinksLive"], 0);
+    assert_eq!(text(last, "ProcessName"), "peer");
+    assert!(text(last, "TimeGenerated").ends_with(":00Z"), "{last}");
+    assert!(text(last, "Machine").starts_with("m-") && text(last, "Process").starts_with("p-"));
+}
+
+#[test]
+fn a_feed_that_is_down_delays_nothing_and_is_named() {
+    if skipped() {
+        return;
+    }
+    let netns = Netns::new(&[V4]);
+    // A port that nobody listens on.
+    let dead = "[[feed]]\nname = \"dead\"\nkind = \"list\"\nurl = \"http://127.0.0.1:9/list\"\n";
+    let home = Home::new("", dead);
+    let agent = home.run();
+    let line = agent.wait_for_log(SOON, "feed dead: get http://127.0.0.1:9/list");
+    assert!(line.text.contains("Connection refused"), "{}", line.text);
+    run(netns.command(peer()).args(["try", &format!("{V4}:9")]));
+    agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == V4);
+    assert!(agent.stop().status.success());
+}
+
+#[test]
+fn a_kill_leaves_nothing_attached() {
+    if skipped() {
+        return;
+    }
+    let home = Home::new("", "");
+    let agent = home.run();
+    agent.signal(nix::sys::signal::Signal::SIGKILL);
+    let ended = agent.wait(Duration::from_secs(10));
+    assert!(!ended.status.success());
+    // The next one starts from nothing, with the same identity.
+    let first = ended.stderr.iter().find(|line| line.text.contains("agent id ")).unwrap();
+    let again = home.run();
+    let ended = again.stop();
+    let second = ended.stderr.iter().find(|line| line.text.contains("agent id ")).unwrap();
+    assert_eq!(first.text, second.text);
+}

@@ -1,0 +1,120 @@
+//! What stands in where a probe is refused: each way alone sees a connection.
+
+use sensor_tests::{Agent, Netns, run};
+use serde_json::Value;
+
+use crate::harness::{CLIENT_V4, Home, SOON, Server, V4, peer, skipped, text};
+
+/// A connection from an address of the list to a server on one: an alert on each end.
+fn both_ends_alert(capture: &str) -> (Agent, Value, Value, Server) {
+    let netns = Netns::new(&[V4, CLIENT_V4]);
+    let home = Home::new(capture, "");
+    let agent = home.run();
+    let (server, port) = Server::peer(&netns, V4);
+    let client = "
+import socket, sys
+connection = socket.create_connection((sys.argv[2], int(sys.argv[3])), 5, (sys.argv[1], 0))
+connection.sendall(b'hello')
+connection.close()
+";
+    let words = ["-c", client, CLIENT_V4, V4, &port.to_string()];
+    run(netns.command("/usr/bin/python3").args(words));
+    let of = |direction: &'static str| move |alert: &Value| text(alert, "Direction") == direction;
+    let (_, outbound) = agent.wait_for(SOON, of("outbound"));
+    let (_, inbound) = agent.wait_for(SOON, of("inbound"));
+    assert_eq!(text(&outbound, "RemoteIp"), V4);
+    assert_eq!(text(&inbound, "RemoteIp"), CLIENT_V4);
+    (agent, outbound, inbound, server)
+}
+
+fn said(agent: Agent) -> String {
+    let ended = agent.stop();
+    assert!(ended.status.success(), "{ended:?}");
+    ended.stderr.iter().map(|line| format!("{}\n", line.text)).collect()
+}
+
+#[test]
+fn the_raw_tracepoint_stands_in_for_tp_btf() {
+    if skipped() {
+        return;
+    }
+    let (agent, outbound, inbound, server) =
+        both_ends_alert("disable = [\"inet_sock_set_state_btf\"]");
+    assert!(text(&outbound, "ProcessPath").contains("python3"), "{outbound}");
+    assert_eq!(inbound["ProcessId"], server.0.id());
+    let said = said(agent);
+    assert!(said.contains("probes on: raw tracepoint inet_sock_set_state"), "{said}");
+    assert!(said.contains("tp_btf inet_sock_set_state (disabled by the configuration)"), "{said}");
+}
+
+#[test]
+fn without_kernel_types_the_classic_tracepoint_still_sees_everything_it_can() {
+    if skipped() {
+        return;
+    }
+    let (agent, outbound, inbound, server) = both_ends_alert("btf = \"/nonexistent/btf\"");
+    assert_eq!(text(&outbound, "UserName"), "root");
+    assert!(!text(&outbound, "ProcessName").is_empty(), "{outbound}");
+    assert_eq!(inbound["ProcessId"], server.0.id());
+    let said = said(agent);
+    assert!(said.contains("probes on: tracepoint sock:inet_sock_set_state"), "{said}");
+    assert!(said.contains("raw tracepoint sched_process_exec (needs BTF)"), "{said}");
+    assert!(said.contains("/nonexistent/btf: not readable"), "{said}");
+}
+
+#[test]
+fn the_first_read_that_copies_data_names_the_owner() {
+    if skipped() {
+        return;
+    }
+    let disable = "disable = [\"sock_recv_length\", \"sock_send_length\", \
+                   \"inet_csk_accept_fexit2\", \"inet_csk_accept_fexit4\", \
+                   \"inet_csk_accept_kretprobe\"]";
+    let (agent, _, inbound, server) = both_ends_alert(disable);
+    assert_eq!(inbound["ProcessId"], server.0.id());
+    let said = said(agent);
+    assert!(said.contains("raw tracepoint tcp_rcv_space_adjust"), "{said}");
+}
+
+#[test]
+fn with_no_accept_probe_at_all_the_closing_process_is_the_owner() {
+    if skipped() {
+        return;
+    }
+    let disable = "disable = [\"sock_recv_length\", \"sock_send_length\", \
+                   \"inet_csk_accept_fexit2\", \"inet_csk_accept_fexit4\", \
+                   \"inet_csk_accept_kretprobe\", \"tcp_rcv_space_adjust\"]";
+    let (agent, _, inbound, server) = both_ends_alert(disable);
+    assert_eq!(inbound["ProcessId"], server.0.id());
+    assert!(agent.stop().status.success());
+}
+
+#[test]
+fn without_process_probes_proc_is_asked() {
+    if skipped() {
+        return;
+    }
+    let disable = "disable = [\"sched_process_exec\", \"sched_process_fork\"]";
+    let netns = Netns::new(&[V4]);
+    let home = Home::new(disable, "");
+    let agent = home.run();
+    // It waits for an answer that does not come, so it is still there when /proc is read.
+    let (_server, port) = Server::peer(&netns, V4);
+    let client = "
+import socket, sys
+connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)
+connection.settimeout(1)
+try:
+    connection.recv(1)
+except TimeoutError:
+    pass
+";
+    let words = ["-c", client, V4, &port.to_string()];
+    let mut child = netns.command("/usr/bin/python3").args(words).spawn().unwrap();
+    let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "Direction") == "outbound");
+    assert_eq!(alert["ProcessId"], child.id());
+    assert!(text(&alert, "CommandLine").starts_with("/usr/bin/python3 -c"), "{alert}");
+    child.wait().unwrap();
+    assert!(agent.stop().status.success());
+    run(netns.command(peer()).args(["try", &format!("{V4}:{port}")]));
+}

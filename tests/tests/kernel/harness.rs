@@ -1,0 +1,167 @@
+//! A running agent with a configuration of the test's, a recording, and small servers.
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use sensor_tests::{Agent, Ended, command, skip_unless};
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// Opening a debug build's capture reads the kernel's types, which takes a second or two.
+pub(crate) const START: Duration = Duration::from_secs(60);
+
+/// Addresses of the suite's namespaces; all are in the suite's indicators.
+pub(crate) const V4: &str = "203.0.113.7";
+pub(crate) const V6: &str = "2001:db8:51::7";
+pub(crate) const CLIENT_V4: &str = "198.51.100.9";
+pub(crate) const CLIENT_V6: &str = "2001:db8:52::9";
+const INDICATORS: &str = "203.0.113.7\n2001:db8:51::/48\n198.51.100.9\n2001:db8:52::9\n";
+
+/// Whether the running test must return: the suite needs root.
+pub(crate) fn skipped() -> bool {
+    skip_unless(nix::unistd::geteuid().is_root(), "loading BPF programs needs root")
+}
+
+/// A folder with a configuration and the suite's indicators.
+#[derive(Debug)]
+pub(crate) struct Home {
+    folder: TempDir,
+}
+
+impl Home {
+    /// `capture` is the body of that section, `more` are further sections.
+    pub(crate) fn new(capture: &str, more: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut text = String::from("[agent]\ncomputer = \"host.example.net\"\n[capture]\n");
+        if let Some(object) = std::env::var_os("NETSENSOR_TEST_OBJECT") {
+            writeln!(text, "object = {:?}", object.to_str().unwrap()).unwrap();
+        }
+        writeln!(text, "{capture}\n{more}").unwrap();
+        text.push_str("[[feed]]\nname = \"test\"\nkind = \"list\"\nurl = \"file:list.txt\"\n");
+        std::fs::write(folder.path().join("netsensor.toml"), text).unwrap();
+        std::fs::write(folder.path().join("list.txt"), INDICATORS).unwrap();
+        Self { folder }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn config(&self) -> String {
+        self.path("netsensor.toml").to_str().unwrap().to_owned()
+    }
+
+    /// The agent's command line with this configuration.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let config = self.config();
+        let words: Vec<&str> = words.iter().copied().chain(["--config", &config]).collect();
+        command(self.folder.path(), &words)
+    }
+
+    /// `netsensor run`, with its probes attached.
+    pub(crate) fn run(&self) -> Agent {
+        let agent = Agent::spawn(self.command(&["run"]));
+        agent.wait_for_log(START, "state: ");
+        agent
+    }
+
+    /// `netsensor record`, with its probes attached.
+    pub(crate) fn record(&self) -> Recording {
+        let out = self.path("recorded.jsonl");
+        let words = ["record", "--log", "debug", "--out", out.to_str().unwrap()];
+        let agent = Agent::spawn(self.command(&words));
+        agent.wait_for_log(START, "processes read");
+        Recording { agent, out }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Recording {
+    pub(crate) agent: Agent,
+    out: PathBuf,
+}
+
+impl Recording {
+    /// Ends it; gives its lines and its ledger.
+    pub(crate) fn stop(self) -> (Vec<Value>, Ledger) {
+        let ended = self.agent.stop();
+        assert!(ended.status.success(), "{ended:?}");
+        let text = std::fs::read_to_string(&self.out).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (lines, Ledger::of(&ended))
+    }
+}
+
+/// The ledger that the agent logs at its end.
+#[derive(Debug)]
+pub(crate) struct Ledger(String);
+
+impl Ledger {
+    pub(crate) fn of(ended: &Ended) -> Self {
+        let line = ended.stderr.iter().find(|line| line.text.contains(" ledger "));
+        Self(line.unwrap_or_else(|| panic!("no ledger in {ended:?}")).text.clone())
+    }
+
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        let prefix = format!("{name}=");
+        let count = self.0.split(' ').find_map(|word| word.strip_prefix(&prefix));
+        count.unwrap_or_else(|| panic!("no {name} in {}", self.0)).parse().unwrap()
+    }
+
+    /// Attempted = received + ring full, for both kinds; nothing else was lost.
+    pub(crate) fn assert_closes(&self) {
+        for kind in ["tcp", "process"] {
+            let count = |name: &str| self.count(&format!("{kind}_{name}"));
+            assert_eq!(count("attempted"), count("received") + count("ring_full"), "{}", self.0);
+        }
+        assert_eq!(self.count("discarded"), 0, "{}", self.0);
+    }
+}
+
+/// A program that is killed when the test ends.
+#[derive(Debug)]
+pub(crate) struct Server(pub(crate) Child);
+
+impl Server {
+    /// Starts it and waits for a line that begins with `ready`; gives the rest of that line.
+    pub(crate) fn start(mut command: Command) -> (Self, String) {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let ready = lines.find_map(|line| Some(line.ok()?.strip_prefix("ready ")?.to_owned()));
+        (Self(child), ready.expect("the server is ready"))
+    }
+
+    /// The suite's own server on `address`, any port.
+    pub(crate) fn peer(netns: &sensor_tests::Netns, address: &str) -> (Self, u16) {
+        let mut command = netns.command(peer());
+        command.args(["serve", &format!("{}:0", bracketed(address))]);
+        let (server, ready) = Self::start(command);
+        (server, ready.rsplit(':').next().unwrap().parse().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _killed = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// The small program of this crate.
+pub(crate) fn peer() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_peer"))
+}
+
+/// As in a URL.
+pub(crate) fn bracketed(address: &str) -> String {
+    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+}
+
+/// A column as text.
+pub(crate) fn text<'a>(value: &'a Value, column: &str) -> &'a str {
+    value[column].as_str().unwrap_or_else(|| panic!("{column} of {value}"))
+}

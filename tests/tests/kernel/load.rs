@@ -1,0 +1,132 @@
+//! Many connections, and the ledger.
+
+use std::collections::{HashMap, HashSet};
+use std::process::Child;
+
+use nix::sys::signal::Signal;
+use sensor_tests::{Netns, run};
+use serde_json::Value;
+
+use crate::harness::{CLIENT_V4, Home, Ledger, SOON, Server, V4, peer, skipped, text};
+
+const PROCESSES: usize = 50;
+const EACH: usize = 200;
+
+/// 50 short-lived processes, each a program of its own with arguments of its own.
+fn storm(netns: &Netns, folder: &std::path::Path, port: u16) -> HashMap<u32, (String, String)> {
+    let target = format!("{V4}:{port}");
+    let mut expected = HashMap::new();
+    let mut running: Vec<Child> = Vec::new();
+    for number in 0..PROCESSES {
+        let program = folder.join(format!("client-{number}"));
+        std::fs::copy(peer(), &program).unwrap();
+        let words = ["connect", &target, &EACH.to_string(), &format!("mark-{number}")];
+        let child = netns.command(&program).args(words).spawn().unwrap();
+        let path = program.to_str().unwrap().to_owned();
+        let line = format!("{path} {}", words.join(" "));
+        expected.insert(child.id(), (path, line));
+        running.push(child);
+        // Two at a time: two cores.
+        if running.len() == 2 {
+            assert!(running.remove(0).wait().unwrap().success());
+        }
+    }
+    for mut child in running {
+        assert!(child.wait().unwrap().success());
+    }
+    expected
+}
+
+fn to_port<'a>(lines: &'a [Value], port: u16, direction: &str, event: &str) -> Vec<&'a Value> {
+    let fits = |line: &&Value| {
+        line["DestinationPort"] == port
+            && text(line, "Direction") == direction
+            && text(line, "Event") == event
+    };
+    lines.iter().filter(fits).collect()
+}
+
+#[test]
+fn ten_thousand_connections_of_fifty_processes_are_each_their_own() {
+    if skipped() {
+        return;
+    }
+    let netns = Netns::new(&[V4, CLIENT_V4]);
+    let (server, port) = Server::peer(&netns, V4);
+    let home = Home::new("", "");
+    let folder = tempfile::tempdir().unwrap();
+    let recording = home.record();
+    let expected = storm(&netns, folder.path(), port);
+    let (lines, ledger) = recording.stop();
+    ledger.assert_closes();
+    assert_eq!(ledger.count("tcp_ring_full") + ledger.count("process_ring_full"), 0);
+
+    for event in ["opened", "established", "closed"] {
+        let outbound = to_port(&lines, port, "outbound", event);
+        assert_eq!(outbound.len(), PROCESSES * EACH, "outbound {event}");
+        let numbers: HashSet<u64> =
+            outbound.iter().map(|line| line["ConnectionNumber"].as_u64().unwrap()).collect();
+        assert_eq!(numbers.len(), PROCESSES * EACH);
+        let mut each: HashMap<u32, usize> = HashMap::new();
+        for line in outbound {
+            let pid = u32::try_from(line["ProcessId"].as_u64().unwrap()).unwrap();
+            let (path, command_line) = expected.get(&pid).unwrap_or_else(|| panic!("{line}"));
+            assert_eq!(text(line, "ProcessPath"), path);
+            assert_eq!(text(line, "CommandLine"), command_line);
+            assert_eq!(text(line, "Attribution"), "connect");
+            assert_ne!(line["SourcePort"], Value::Null, "{line}");
+            *each.entry(pid).or_default() += 1;
+        }
+        assert!(each.values().all(|count| *count == EACH), "{each:?}");
+
+        let inbound = to_port(&lines, port, "inbound", event);
+        assert_eq!(inbound.len(), PROCESSES * EACH, "inbound {event}");
+        for line in inbound {
+            assert_eq!(line["ProcessId"], server.0.id(), "{line}");
+            assert!(["first_io", "accept"].contains(&text(line, "Attribution")), "{line}");
+        }
+    }
+}
+
+#[test]
+fn the_ledger_closes_when_a_small_ring_overflows() {
+    if skipped() {
+        return;
+    }
+    let netns = Netns::new(&[V4, CLIENT_V4]);
+    let (_server, port) = Server::peer(&netns, V4);
+    let home = Home::new("ring_bytes = \"64KiB\"", "");
+    let folder = tempfile::tempdir().unwrap();
+    let recording = home.record();
+    // A reader that stands still for a while makes sure that records are lost.
+    let words = ["connect", &format!("{V4}:{port}"), "2000"];
+    recording.agent.signal(Signal::SIGSTOP);
+    run(netns.command(peer()).args(words));
+    recording.agent.signal(Signal::SIGCONT);
+    storm(&netns, folder.path(), port);
+    let (lines, ledger) = recording.stop();
+    ledger.assert_closes();
+    assert!(ledger.count("tcp_ring_full") > 0, "{ledger:?}");
+    // Five for each end's connection: three outbound, three inbound, but for those lost.
+    let connections = u64::try_from(PROCESSES * EACH + 2000).unwrap();
+    assert!(ledger.count("tcp_attempted") >= connections * 5, "{ledger:?}");
+    assert!(to_port(&lines, port, "outbound", "closed").len() > 100);
+}
+
+#[test]
+fn losses_are_told_while_the_agent_runs() {
+    if skipped() {
+        return;
+    }
+    let netns = Netns::new(&[V4]);
+    let (_server, port) = Server::peer(&netns, V4);
+    let home = Home::new("ring_bytes = \"64KiB\"", "");
+    let agent = home.run();
+    agent.signal(Signal::SIGSTOP);
+    run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "2000"]));
+    agent.signal(Signal::SIGCONT);
+    let line = agent.wait_for_log(SOON * 3, "records lost since the last such line");
+    assert!(line.text.contains("tcp_records="), "{}", line.text);
+    let ended = agent.stop();
+    Ledger::of(&ended).assert_closes();
+}

@@ -1,0 +1,29 @@
+//! The kernel half on the real kernel: real programs, real connections, in network namespaces of
+//! the suite's own. Needs root; run with `--test-threads=1`, since the probes see the whole host.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends with a panic"
+)]
+
+mod harness;
+
+/// Outbound connections: who, where, when.
+mod outbound;
+
+/// Inbound connections: the worker, not its master.
+mod inbound;
+
+/// Many connections, and the ledger.
+mod load;
+
+/// What stands in where a probe is refused.
+mod fallback;
+
+/// What the agent says when it cannot run.
+mod refusals;
+
+/// From alert and row to the sinks.
+mod delivery;

@@ -1,0 +1,141 @@
+//! What the agent says when it cannot run: one clear message, and the right exit status.
+
+use std::process::{Command, Output};
+
+use sensor_tests::binary;
+
+use crate::harness::{Home, skipped};
+
+fn answer(mut command: Command) -> (i32, String) {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    let text = String::from_utf8(stderr).unwrap();
+    // The log says more; the message is the line that the agent signs.
+    let messages: Vec<&str> = text.lines().filter(|line| line.starts_with("netsensor: ")).collect();
+    assert_eq!(messages.len(), 1, "one message: {text}");
+    (status.code().unwrap(), messages[0].to_owned())
+}
+
+#[test]
+fn self_test_sees_its_own_connection() {
+    if skipped() {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let output = sensor_tests::command(home.path(), &["self-test"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("the path from kernel to alert works"), "{text}");
+    assert!(text.contains("probes on: "), "{text}");
+}
+
+#[test]
+fn an_object_that_is_none_is_named() {
+    if skipped() {
+        return;
+    }
+    let home = Home::new("", "");
+    for (name, content) in
+        [("empty", &b""[..]), ("text", b"hello"), ("elf", b"\x7fELF\x02\x01\x01")]
+    {
+        let object = home.path(name);
+        std::fs::write(&object, content).unwrap();
+        let config = home.path("object.toml");
+        std::fs::write(&config, format!("[capture]\nobject = {:?}", object.to_str().unwrap()))
+            .unwrap();
+        let words = ["run", "--config", config.to_str().unwrap()];
+        let (status, message) = answer(sensor_tests::command(&home.path(""), &words));
+        assert_eq!(status, 1, "{message}");
+        assert!(message.contains(object.to_str().unwrap()), "{message}");
+        assert!(message.contains("not a BPF object of netsensor"), "{message}");
+    }
+    let config = home.path("object.toml");
+    std::fs::write(&config, "[capture]\nobject = \"/nonexistent/x.o\"").unwrap();
+    let words = ["run", "--config", config.to_str().unwrap()];
+    let (status, message) = answer(sensor_tests::command(&home.path(""), &words));
+    assert_eq!(status, 1);
+    assert!(message.contains("read BPF object /nonexistent/x.o: No such file"), "{message}");
+}
+
+#[test]
+fn without_privileges_it_says_which_it_needs() {
+    if skipped() {
+        return;
+    }
+    // A copy where anybody may read it: the build's folder may be root's alone.
+    let home = tempfile::tempdir().unwrap();
+    let program = home.path().join("netsensor");
+    std::fs::copy(binary(), &program).unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(home.path(), open).unwrap();
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"])
+        .args(["--bounding-set=-all"])
+        .arg(&program)
+        .arg("run")
+        .env_clear()
+        .env("HOME", home.path());
+    let (status, message) = answer(command);
+    assert_eq!(status, 1);
+    assert!(message.contains("CAP_BPF") && message.contains("run as root"), "{message}");
+}
+
+#[test]
+fn a_kernel_without_the_hook_is_told_with_every_way_that_was_tried() {
+    if skipped() {
+        return;
+    }
+    let home = Home::new(
+        "disable = [\"inet_sock_set_state_btf\", \"inet_sock_set_state_raw\", \
+         \"inet_sock_set_state_classic\"]",
+        "",
+    );
+    let (status, message) = answer(home.command(&["run"]));
+    assert_eq!(status, 1);
+    assert!(message.contains("attach to inet_sock_set_state: no way in this kernel"), "{message}");
+    for way in ["tp_btf", "raw tracepoint", "tracepoint sock:"] {
+        assert!(message.contains(way), "{way}: {message}");
+    }
+}
+
+#[test]
+fn without_types_and_without_tracefs_there_is_no_way_and_it_says_so() {
+    if skipped() {
+        return;
+    }
+    let home = Home::new("btf = \"/nonexistent/btf\"", "");
+    let script = "for f in /sys/kernel/tracing /sys/kernel/debug; do \
+                  [ -d $f ] && mount -t tmpfs none $f; done; exec \"$@\"";
+    let agent = home.command(&["run"]);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(agent.get_program());
+    command.args(agent.get_args()).env("HOME", home.path(""));
+    let (status, message) = answer(command);
+    assert_eq!(status, 1);
+    assert!(message.contains("needs BTF"), "{message}");
+    assert!(message.contains("tracepoint sock:inet_sock_set_state"), "{message}");
+}
+
+#[test]
+fn a_full_disk_under_a_recording_ends_it_with_the_path() {
+    if skipped() {
+        return;
+    }
+    let home = Home::new("", "");
+    let mut command = home.command(&["record", "--out", "/dev/full", "--duration", "20s"]);
+    // Traffic of its own: the agent's first line is enough to fill what is full.
+    let traffic = std::thread::spawn(|| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        for _ in 0..60 {
+            drop(std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+            drop(listener.accept().unwrap());
+            sensor_tests::run(Command::new("sleep").arg("0.25"));
+        }
+    });
+    command.env("HOME", home.path(""));
+    let (status, message) = answer(command);
+    traffic.join().unwrap();
+    assert_eq!(status, 1);
+    assert!(message.contains("write /dev/full"), "{message}");
+    assert!(message.contains("No space left on device"), "{message}");
+}
