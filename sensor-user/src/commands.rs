@@ -72,7 +72,7 @@ fn replay(args: &ReplayArgs, log: Option<&str>) -> anyhow::Result<Outcome> {
     start_log(log.unwrap_or("warn"))?;
     // lead: wire replay::at::run(AtOptions, &mut out, &mut stderr) -> Result<AtSummary, _> for
     // Some(at), replay::live for None; out = args.out or standard output; then replayed(...)
-    bail!("replay: this build cannot read {}", args.connections.len())
+    bail!("replay: this build has no reader of {:?}", args.connections)
 }
 
 fn record(

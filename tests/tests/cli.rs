@@ -1,5 +1,5 @@
 //! The command line: flags, messages and exit statuses of the built agent.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends with a panic")]
+#![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
 use std::collections::BTreeSet;
 use std::io::Write as _;

@@ -109,7 +109,11 @@ impl Sink {
                 );
                 continue;
             };
-            match error.verdict() {
+            let verdict = error.verdict();
+            if !matches!(verdict, Verdict::Retry { .. }) {
+                self.backoff.reset();
+            }
+            match verdict {
                 Verdict::Retry { after } => self.retry(batch, &error, after).await,
                 // One by one would be a flood where every row is refused; alerts are few.
                 Verdict::Isolate if batch.content == Content::Rows => self.discard(&batch, &error),

@@ -1,0 +1,110 @@
+//! Delivery, through the library: what a sink gets, in which order, and what happens when it does
+//! not take it.
+#![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
+
+mod end;
+mod local;
+mod order;
+mod refusal;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sensor_tests::{Answer, Collector, Request, alert, logged, row};
+use sensor_user::clock::{Clock, FixedClock};
+use sensor_user::deliver::{Deliverer, Leftover, Outbox, Pace, SinkConfig, SinkKind};
+use sensor_user::stats::Stats;
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+
+/// Waits of the tests: short, so that no test takes long.
+const PACE: Pace = Pace {
+    row_wait: Duration::from_millis(500),
+    retry_first: Duration::from_millis(20),
+    retry_most: Duration::from_millis(100),
+};
+
+/// Running sinks.
+struct Running {
+    runtime: Runtime,
+    outbox: Outbox,
+    deliverer: Deliverer,
+    stats: Arc<Stats>,
+}
+
+impl Running {
+    fn start(sinks: &[SinkConfig]) -> Self {
+        let _collecting = logged("");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let stats = Arc::new(Stats::default());
+        let clock: Arc<dyn Clock> = Arc::new(FixedClock("2026-11-24T10:00:00Z".parse().unwrap()));
+        let entered = runtime.enter();
+        let (outbox, deliverer) = Deliverer::start(sinks, PACE, &stats, &clock).unwrap();
+        drop(entered);
+        Self { runtime, outbox, deliverer, stats }
+    }
+
+    fn alerts(&self, ids: &[&str]) {
+        for id in ids {
+            self.outbox.alerts(alert(id));
+        }
+    }
+
+    fn rows(&self, ids: &[&str]) {
+        self.outbox.rows(ids.iter().map(|id| row(id)).collect());
+    }
+
+    /// Ends the sinks within 5 s; the counters by name, and what was left.
+    fn drain(self) -> (impl Fn(&str) -> u64, Vec<Leftover>) {
+        let left = self.runtime.block_on(self.deliverer.drain(Duration::from_secs(5)));
+        let snapshot = self.stats.snapshot();
+        let value = move |name: &str| {
+            snapshot.iter().find(|(counter, _)| *counter == name).map(|(_, value)| *value).unwrap()
+        };
+        (value, left)
+    }
+}
+
+/// An http sink with `batch`; alerts and rows.
+fn http(name: &str, collector: &Collector, batch: usize) -> SinkConfig {
+    let url = collector.url().parse().unwrap();
+    SinkConfig {
+        name: name.to_owned(),
+        kind: SinkKind::Http { url, lines: false, timeout: Duration::from_secs(5) },
+        alerts: true,
+        rows: true,
+        queue: 1000,
+        batch,
+    }
+}
+
+fn file(name: &str, path: &Path) -> SinkConfig {
+    SinkConfig {
+        name: name.to_owned(),
+        kind: SinkKind::File(path.to_owned()),
+        alerts: true,
+        rows: false,
+        queue: 1000,
+        batch: 2,
+    }
+}
+
+/// Answers the n-th request by the n-th of `answers`, and takes all that follow.
+fn first(answers: Vec<Answer>) -> impl FnMut(usize, &Request) -> Answer + Send + 'static {
+    move |number, _request| answers.get(number).cloned().unwrap_or(Answer::TAKE)
+}
+
+/// Waits until `there` is true; panics when it is not within 10 s.
+fn wait_until(what: &str, there: impl Fn() -> bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !there() {
+        assert!(Instant::now() < deadline, "not within 10 s: {what}");
+        runtime.block_on(async { tokio::time::sleep(Duration::from_millis(5)).await });
+    }
+}

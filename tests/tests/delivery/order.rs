@@ -1,0 +1,124 @@
+//! In which order things arrive, and who waits for whom.
+
+use std::time::Duration;
+
+use sensor_tests::{Answer, Collector, Request, alert, logged};
+use sensor_user::deliver::{SinkConfig, SinkKind};
+use sensor_user::stable_id::stable_id;
+use tokio::time::Instant;
+
+use super::{PACE, Running, first, http};
+
+#[test]
+fn alerts_arrive_in_order_at_once_and_in_batches() {
+    let collector = Collector::start(first(vec![Answer::Stall]));
+    let running = Running::start(&[http("order", &collector, 3)]);
+    let put = Instant::now();
+    running.alerts(&["a0"]);
+    let arrived = collector.wait_for(1)[0].at;
+    assert!(arrived - put < PACE.row_wait, "{:?}", arrived - put);
+    running.alerts(&["a1", "a2", "a3", "a4", "a5", "a6", "a7"]);
+    collector.release();
+    collector.wait_for_taken(8);
+    let requests = collector.requests();
+    let ids: Vec<_> = requests.iter().map(Request::ids).collect();
+    assert_eq!(ids, [vec!["a0"], vec!["a1", "a2", "a3"], vec!["a4", "a5", "a6"], vec!["a7"]]);
+    assert!(requests.iter().all(|request| request.header("content-type") == "application/json"));
+    assert_eq!(requests[1].header("idempotency-key"), stable_id(&["a1", "a2", "a3"]));
+    assert!(requests[0].header("user-agent").starts_with("netsensor/"));
+    let (value, left) = running.drain();
+    assert_eq!((value("alerts_delivered"), left.len()), (8, 0));
+}
+
+#[test]
+fn rows_wait_for_each_other_and_go_as_lines_where_lines_are_asked_for() {
+    let collector = Collector::start(first(vec![]));
+    let mut sink = http("rows", &collector, 3);
+    if let SinkKind::Http { lines, .. } = &mut sink.kind {
+        *lines = true;
+    }
+    let running = Running::start(&[sink]);
+    let put = Instant::now();
+    running.rows(&["r0", "r1", "r2", "r3"]);
+    let requests = collector.wait_for(2);
+    assert_eq!(requests[0].ids(), ["r0", "r1", "r2"]);
+    assert_eq!(requests[1].ids(), ["r3"]);
+    assert!(requests[0].at - put < PACE.row_wait, "a full batch does not wait");
+    let waited = requests[1].at - put;
+    assert!(waited >= PACE.row_wait && waited < 3 * PACE.row_wait, "{waited:?}");
+    assert_eq!(requests[0].header("content-type"), "application/x-ndjson");
+    assert_eq!(requests[0].body.lines().count(), 3);
+    assert!(requests[0].body.ends_with('\n'));
+    let (value, _) = running.drain();
+    assert_eq!(value("rows_delivered"), 4);
+}
+
+#[test]
+fn an_alert_overtakes_the_rows_that_wait() {
+    let collector = Collector::start(first(vec![Answer::Stall]));
+    let running = Running::start(&[http("overtake", &collector, 2)]);
+    running.rows(&["r0", "r1"]);
+    collector.wait_for(1);
+    running.rows(&["r2", "r3", "r4", "r5"]);
+    running.alerts(&["a0"]);
+    collector.release();
+    assert_eq!(collector.wait_for_taken(7), ["r0", "r1", "a0", "r2", "r3", "r4", "r5"]);
+    drop(running.drain());
+}
+
+#[test]
+fn an_alert_overtakes_rows_that_are_tried_again() {
+    let collector = Collector::start(|_, request: &Request| {
+        let rows = request.body.contains("\"VMConnection\"");
+        if rows { Answer::retry_after(503, "1") } else { Answer::TAKE }
+    });
+    let running = Running::start(&[http("rows-refused", &collector, 1)]);
+    running.rows(&["r0"]);
+    collector.wait_for(1);
+    running.alerts(&["a0"]);
+    let requests = collector.wait_for(2);
+    assert_eq!((requests[0].ids(), requests[1].ids()), (vec!["r0".into()], vec!["a0".into()]));
+    drop(running);
+}
+
+#[test]
+fn a_sink_that_stalls_delays_no_other() {
+    let stalled = Collector::start(|_, _: &Request| Answer::Stall);
+    let healthy = Collector::start(first(vec![]));
+    let running = Running::start(&[http("stalled", &stalled, 10), http("healthy", &healthy, 10)]);
+    running.alerts(&["a0"]);
+    stalled.wait_for(1);
+    let put = Instant::now();
+    for number in 0..50 {
+        running.outbox.alerts(alert(&format!("b{number}")));
+    }
+    let taken = healthy.wait_for_taken(51);
+    assert!(put.elapsed() < Duration::from_secs(1), "{:?}", put.elapsed());
+    assert_eq!(taken.len(), 51);
+    assert_eq!(stalled.requests().len(), 1);
+    stalled.release();
+    let (value, left) = running.drain();
+    assert_eq!((value("alerts_delivered"), left.len()), (102, 0));
+}
+
+#[test]
+fn what_a_full_queue_cannot_take_is_counted_and_nobody_waits() {
+    let collector = Collector::start(first(vec![Answer::Stall]));
+    let running = Running::start(&[SinkConfig { queue: 4, ..http("full", &collector, 10) }]);
+    running.alerts(&["a0"]);
+    collector.wait_for(1);
+    let put = Instant::now();
+    for number in 0..10_000 {
+        running.outbox.alerts(alert(&format!("b{number}")));
+    }
+    running.rows(&["r0", "r1", "r2", "r3", "r4", "r5"]);
+    assert!(put.elapsed() < Duration::from_secs(2), "{:?}", put.elapsed());
+    collector.release();
+    let taken = collector.wait_for_taken(9);
+    assert_eq!(taken, ["a0", "b0", "b1", "b2", "b3", "r0", "r1", "r2", "r3"]);
+    let (value, left) = running.drain();
+    assert_eq!((value("alerts_delivered"), value("alerts_dropped_queue_full")), (5, 9_996));
+    assert_eq!((value("rows_delivered"), value("rows_dropped_queue_full")), (4, 2));
+    assert_eq!(left, []);
+    assert_eq!(logged("sink full: queue full").len(), 1, "one line in 10 s");
+}
