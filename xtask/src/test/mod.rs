@@ -20,7 +20,7 @@ use crate::tidy;
 use tally::{Skips, Tally};
 
 const KERNEL_SUITE: &str = "kernel";
-/// Suites add a line `<test>: <why>` for each test that could not run here.
+/// Suites add a line `SKIPPED <test>: <why>` for each test that could not run here.
 const SKIP_LOG: &str = "target/skipped.txt";
 
 /// What a stage came to.

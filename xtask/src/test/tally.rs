@@ -44,12 +44,13 @@ impl Skips {
         self.0.push((name.to_owned(), why.to_owned()));
     }
 
-    /// Adds the lines `<test>: <why>` that suites wrote; gives how many. These tests returned
+    /// Adds the lines `SKIPPED <test>: <why>` that suites wrote; gives how many. These tests returned
     /// early, so libtest counted them as passed.
     pub(super) fn extend_from_log(&mut self, log: &str) -> usize {
         let lines = log.lines().filter(|line| !line.trim().is_empty());
         let before = self.0.len();
         for line in lines {
+            let line = line.strip_prefix("SKIPPED ").unwrap_or(line);
             let (name, why) = line.split_once(": ").unwrap_or((line, "no reason given"));
             self.push(name, &why.escape_debug().to_string());
         }
@@ -93,10 +94,11 @@ mod tests {
     fn skips_come_from_stages_and_from_the_log() {
         let mut skips = Skips::default();
         skips.push("kernel", "not root");
-        let log = "kernel::accept_by_fexit: refused (EPERM)\n\nserver: python3 is missing\nodd\n";
+        let log = "SKIPPED accept_by_fexit: refused (EPERM)\n\nserver: python3 is missing\nodd\n";
         assert_eq!(skips.extend_from_log(log), 3);
         assert_eq!(skips.count(), 4);
         assert_eq!(skips.suites().collect::<Vec<_>>(), ["kernel", "server"]);
         assert!(skips.iter().any(|skip| skip == ("odd", "no reason given")));
+        assert!(skips.iter().any(|skip| skip == ("accept_by_fexit", "refused (EPERM)")));
     }
 }

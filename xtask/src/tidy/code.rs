@@ -22,6 +22,49 @@ impl Source {
     pub(crate) fn numbered_code(&self) -> impl Iterator<Item = (usize, &str)> {
         (1..).zip(self.code.iter().map(String::as_str))
     }
+
+    /// Every function. rustfmt puts the closing brace under the first letter of the signature.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = Function<'_>> {
+        self.numbered_code().filter_map(|(line, code)| {
+            let name = function_name(code)?;
+            let indent = code.len() - code.trim_start().len();
+            let rest = self.code.get(line - 1..)?;
+            let length = rest.iter().position(|code| ends(code, indent))? + 1;
+            Some(Function { line, name, length })
+        })
+    }
+
+    /// The code of a function, signature included.
+    pub(crate) fn body(&self, function: &Function<'_>) -> &[String] {
+        let begin = function.line - 1;
+        self.code.get(begin..begin + function.length).unwrap_or(&[])
+    }
+}
+
+/// Where a function is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Function<'s> {
+    /// Of the signature's first line.
+    pub(crate) line: usize,
+    pub(crate) name: &'s str,
+    /// In lines, signature and closing brace included.
+    pub(crate) length: usize,
+}
+
+/// The name of the function whose signature begins in this line.
+fn function_name(code: &str) -> Option<&str> {
+    let (head, tail) = code.split_once("fn ")?;
+    let is_signature = head.split_whitespace().all(|word| {
+        word.starts_with("pub") || ["async", "const", "unsafe", "extern"].contains(&word)
+    });
+    let end = tail.find(|c: char| !(c.is_alphanumeric() || c == '_'))?;
+    tail.get(..end).filter(|name| is_signature && !name.is_empty())
+}
+
+/// True for the last line of an item that began at `indent`: its brace, or all of it in a line.
+fn ends(code: &str, indent: usize) -> bool {
+    let is_shallow = code.len() - code.trim_start().len() == indent;
+    is_shallow && (code.trim_end().ends_with(';') || code.trim_end().ends_with('}'))
 }
 
 /// True when `word` stands in `line` with no letter, digit or `_` on either side.
@@ -155,5 +198,16 @@ mod tests {
         ] {
             assert_eq!(has_word(line, "unsafe"), want, "{line}");
         }
+    }
+
+    #[test]
+    fn functions_are_told_apart() {
+        let text =
+            "fn g(\n    a: u8,\n) -> u8 {\n    a\n}\n\nfn h() {}\ntrait T {\n    fn i();\n}\n";
+        let source = Source::new("a.rs", text);
+        let found: Vec<_> = source.functions().map(|f| (f.line, f.name, f.length)).collect();
+        assert_eq!(found, [(1, "g", 5), (7, "h", 1), (9, "i", 1)]);
+        let first = source.functions().next().unwrap();
+        assert_eq!(source.body(&first).last().unwrap(), "}");
     }
 }

@@ -1,9 +1,8 @@
 //! Order: the data path is told three times, and each time in the same order: the modules of
-//! `sensor-user/src/lib.rs`, the table of ARCHITECTURE.md, the steps of `pipeline.rs`.
+//! `sensor-user/src/lib.rs`, the table of ARCHITECTURE.md, and the functions of `pipeline.rs`.
 //!
-//! The first is the measure. A step is marked by a comment `// Stage: <name>` and the code between
-//! it and the next mark must name the stage; stages that run on their own (capture, intel) need no
-//! mark.
+//! The modules are the measure. In `pipeline.rs` each function must name the stages that it names
+//! (as `decode::record`, `self.matcher`, `enricher`) in their order.
 
 use super::{Finding, Source};
 
@@ -12,9 +11,8 @@ const ARCHITECTURE: &str = "ARCHITECTURE.md";
 const PIPELINE: &str = "sensor-user/src/pipeline.rs";
 /// The module after the last stage.
 const END: &str = "pipeline";
-const MARK: &str = "// Stage: ";
-/// Stages whose work is a call in the pipeline.
-const CALLED: [&str; 6] = ["decode", "enrich", "aggregate", "matcher", "dedup", "deliver"];
+/// Stages that the pipeline calls; the others run on their own.
+const CALLED: [&str; 5] = ["decode", "enrich", "aggregate", "matcher", "dedup"];
 
 /// Places where the order differs; `read` gives the text of a file, if there is one.
 pub(super) fn findings(read: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
@@ -57,36 +55,52 @@ fn check_table(stages: &[String], text: &str) -> Option<Finding> {
 
 fn check_pipeline(stages: &[String], source: &Source) -> Vec<Finding> {
     let mut found = Vec::new();
-    let marks: Vec<(usize, &str)> = (1..)
-        .zip(&source.lines)
-        .filter_map(|(line, text)| {
-            Some((line, text.trim().strip_prefix(MARK)?.trim_end_matches('.')))
-        })
-        .collect();
-    let mut last = 0;
-    for (index, (line, name)) in marks.iter().enumerate() {
-        let Some(place) = stages.iter().position(|stage| stage == name) else {
-            let what = format!("{name:?} is not a module of {LIB}; mark a stage");
-            found.push(Finding::new(PIPELINE, *line, what));
-            continue;
-        };
-        if place < last {
-            let what = format!("{name} comes after a later stage; follow the order of {LIB}");
-            found.push(Finding::new(PIPELINE, *line, what));
-        }
-        last = last.max(place);
-        let end = marks.get(index + 1).map_or(source.code.len(), |(next, _)| next - 1);
-        let code = source.code.get(*line..end).unwrap_or(&[]);
-        if !code.iter().any(|code| code.contains(name)) {
-            let what = format!("no {name} in the code under its mark; name what is called");
-            found.push(Finding::new(PIPELINE, *line, what));
+    for function in source.functions() {
+        let mut last = 0;
+        let mut seen = Vec::new();
+        for (line, code) in (function.line..).zip(source.body(&function)) {
+            for place in named(stages, code) {
+                if seen.contains(&place) {
+                    continue;
+                }
+                if place < last {
+                    let stage = stages.get(place).map_or("", String::as_str);
+                    let what = format!(
+                        "{stage} comes after a later stage in {}; follow the order of {LIB}",
+                        function.name
+                    );
+                    found.push(Finding::new(PIPELINE, line, what));
+                }
+                seen.push(place);
+                last = last.max(place);
+            }
         }
     }
-    for stage in CALLED.iter().filter(|stage| !marks.iter().any(|(_, name)| name == *stage)) {
-        let what = format!("stage {stage} is not marked; put {MARK}{stage} above its call");
-        found.push(Finding::new(PIPELINE, 1, what));
+    for stage in CALLED {
+        if !source.code.iter().any(|code| begins_word(code, stage).is_some()) {
+            let what = format!("stage {stage} is not in the pipeline; call it there");
+            found.push(Finding::new(PIPELINE, 1, what));
+        }
     }
     found
+}
+
+/// Places of the stages that a line names, from left to right.
+fn named(stages: &[String], code: &str) -> Vec<usize> {
+    let mut named: Vec<(usize, usize)> = (0..)
+        .zip(stages)
+        .filter_map(|(place, stage)| Some((begins_word(code, stage)?, place)))
+        .collect();
+    named.sort_unstable();
+    named.into_iter().map(|(_, place)| place).collect()
+}
+
+/// Where a word begins that is `stage` or made of it (`enrich`, `enricher`; not `is_enrich`).
+fn begins_word(code: &str, stage: &str) -> Option<usize> {
+    code.match_indices(stage).map(|(at, _)| at).find(|at| {
+        let before = code.get(..*at).and_then(|head| head.chars().next_back());
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+    })
 }
 
 #[cfg(test)]
@@ -104,8 +118,9 @@ mod tests {
     }
 
     fn pipeline(stages: &str) -> String {
-        let step = |stage| format!("    // Stage: {stage}\n    self.{stage}.go();\n");
-        format!("fn step() {{\n{}}}\n", stages.split(' ').map(step).collect::<String>())
+        let steps: Vec<String> =
+            stages.split(' ').map(|stage| format!("    self.{stage}.go();")).collect();
+        format!("fn step() {{\n{}\n}}\n", steps.join("\n"))
     }
 
     fn found(table: Option<&str>, pipeline: &str) -> Vec<String> {
@@ -118,7 +133,7 @@ mod tests {
     }
 
     const ALL: &str = "capture decode enrich aggregate matcher dedup deliver";
-    const STEPS: &str = "decode enrich aggregate matcher dedup deliver";
+    const STEPS: &str = "decode enricher aggregate matcher dedup deliver";
 
     #[test]
     fn one_order_everywhere_is_no_finding() {
@@ -144,14 +159,28 @@ mod tests {
     #[test]
     fn a_pipeline_in_another_order_is_found() {
         let swapped = pipeline("decode enrich aggregate dedup matcher deliver");
-        for (text, what) in [
-            (swapped, "pipeline.rs:10: matcher comes after a later stage"),
-            (pipeline("decode enrich aggregate matcher dedup"), "stage deliver is not marked"),
-            (pipeline(&format!("{STEPS} post")), "\"post\" is not a module"),
-            (pipeline(STEPS).replace("self.dedup.go", "x"), "no dedup in the code under its mark"),
-        ] {
-            let found = found(Some(&table(ALL)), &text);
-            assert!(found.len() == 1 && found[0].contains(what), "{what}: {found:?}");
-        }
+        let found = found(Some(&table(ALL)), &swapped);
+        assert_eq!(
+            found,
+            [
+                "sensor-user/src/pipeline.rs:6: matcher comes after a later stage in step; follow the \
+              order of sensor-user/src/lib.rs"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stage_that_the_pipeline_leaves_out_is_found() {
+        let found = found(Some(&table(ALL)), &pipeline("decode enrich aggregate matcher"));
+        assert_eq!(
+            found,
+            ["sensor-user/src/pipeline.rs:1: stage dedup is not in the pipeline; call it there"]
+        );
+    }
+
+    #[test]
+    fn functions_are_ordered_each_for_itself() {
+        let text = format!("{}{}", pipeline("matcher dedup"), pipeline("decode enrich aggregate"));
+        assert_eq!(found(Some(&table(ALL)), &text), [""; 0]);
     }
 }

@@ -1,5 +1,6 @@
 //! Size: a file has 400 lines at most, a function 80.
 
+use super::code::Function;
 use super::{Finding, Source};
 
 const FILE_MAX: usize = 400;
@@ -23,7 +24,7 @@ pub(super) fn findings<'e>(
         let what = format!("{lines} lines, {FILE_MAX} at most; split it by subject");
         found.push(Finding::new(&source.path, lines, what));
     }
-    for (line, name, length) in functions(source) {
+    for Function { line, name, length } in source.functions() {
         if length > FUNCTION_MAX && !excused(&format!("{}:{name}", source.path)) {
             let what = format!(
                 "function {name} has {length} lines, {FUNCTION_MAX} at most; give its steps names"
@@ -32,31 +33,6 @@ pub(super) fn findings<'e>(
         }
     }
     found
-}
-
-/// Line, name and length of every function with a body of its own lines. rustfmt puts the closing
-/// brace under the first letter of the signature.
-fn functions(source: &Source) -> impl Iterator<Item = (usize, &str, usize)> {
-    source.numbered_code().filter_map(|(line, code)| {
-        let (head, tail) = code.split_once("fn ")?;
-        let is_signature = head.split_whitespace().all(|word| {
-            word.starts_with("pub") || ["async", "const", "unsafe", "extern"].contains(&word)
-        });
-        let end = tail.find(|c: char| !(c.is_alphanumeric() || c == '_'))?;
-        let name = tail.get(..end).filter(|name| is_signature && !name.is_empty())?;
-        let indent = code.len() - code.trim_start().len();
-        let close = format!("{}}}", " ".repeat(indent));
-        let rest = source.code.get(line - 1..)?;
-        let length = rest.iter().position(|code| ends(code, &close, indent))? + 1;
-        Some((line, name, length))
-    })
-}
-
-/// True for the last line of an item that began at `indent`: its brace, or all of it in a line.
-fn ends(code: &str, close: &str, indent: usize) -> bool {
-    let is_shallow = code.len() - code.trim_start().len() == indent && !code.trim().is_empty();
-    let code = code.trim_end();
-    code == close || is_shallow && (code.ends_with(';') || code.ends_with('}'))
 }
 
 #[cfg(test)]
@@ -86,15 +62,6 @@ mod tests {
                 "a.rs:1: function f has 81 lines, 80 at most; give its steps names"
             );
         }
-    }
-
-    #[test]
-    fn a_signature_of_many_lines_and_its_neighbours_do_not_confuse() {
-        let text =
-            "fn g(\n    a: u8,\n) -> u8 {\n    a\n}\n\nfn h() {}\ntrait T {\n    fn i();\n}\n";
-        let source = Source::new("a.rs", text);
-        let found: Vec<_> = functions(&source).collect();
-        assert_eq!(found, [(1, "g", 5), (7, "h", 1), (9, "i", 1)]);
     }
 
     #[test]
