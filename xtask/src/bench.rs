@@ -29,9 +29,11 @@ pub(crate) fn bench(workspace: &Workspace, name: Option<&str>) -> anyhow::Result
     let all = find(workspace)?;
     let chosen: Vec<&Bench> =
         all.iter().filter(|bench| name.is_none_or(|name| bench.name == name)).collect();
-    if chosen.is_empty() {
+    if let Some(name) = name
+        && chosen.is_empty()
+    {
         let names: Vec<&str> = all.iter().map(|bench| bench.name.as_str()).collect();
-        bail!("bench {:?}: not found; there are: {}", name.unwrap_or(""), names.join(", "));
+        bail!("bench {name:?}: not found; there are: {}", names.join(", "));
     }
     for Bench { package, name, is_program } in chosen {
         let mut cargo = workspace.cargo();

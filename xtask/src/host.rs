@@ -88,7 +88,7 @@ impl Workspace {
 
 /// Runs `command`; anything but exit status 0 is an error that names the program.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
-    let name = command.get_program().to_string_lossy().into_owned();
+    let name = name(command);
     let status = command.status().with_context(|| format!("run {name}"))?;
     if !status.success() {
         bail!("{name}: ended with {status}");
@@ -98,12 +98,22 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
 
 /// Runs `command` and gives its standard output, trimmed.
 pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
+    let name = name(command);
     let output = command.output().with_context(|| format!("run {name}"))?;
     if !output.status.success() {
         bail!("{name}: ended with {}", output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The program and its first argument, as people say it: `cargo clippy`.
+fn name(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let words: Vec<_> = std::iter::once(program)
+        .chain(command.get_args().take(1))
+        .map(OsStr::to_string_lossy)
+        .collect();
+    words.join(" ")
 }
 
 /// Where `program` is, as a shell would find it, or in one of `beside`.
@@ -175,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_command_that_fails_is_named() {
-        let error = run(&mut Command::new("false")).unwrap_err();
-        assert_eq!(error.to_string(), "false: ended with exit status: 1");
+        let error = run(Command::new("/bin/false").args(["first", "second"])).unwrap_err();
+        assert_eq!(error.to_string(), "false first: ended with exit status: 1");
     }
 }

@@ -72,7 +72,9 @@ pub(crate) fn build_and_compare(workspace: &Workspace) -> anyhow::Result<(PathBu
     let path = workspace.path(FRESH);
     write(&path, &object)?;
     let fresh = Lock::of_tree(workspace, &object, toolchain.versions()?)?;
-    Ok((path, compare(&Lock::read(workspace)?, &fresh)))
+    let committed = Lock::read(workspace)
+        .context("nothing to compare with; make it with cargo xtask build-ebpf")?;
+    Ok((path, compare(&committed, &fresh)))
 }
 
 fn compare(committed: &Lock, fresh: &Lock) -> Comparison {

@@ -17,7 +17,7 @@ use anyhow::Context as _;
 use crate::host::{self, Workspace};
 use crate::object::{self, Comparison};
 use crate::tidy;
-use tally::{Skips, Tally};
+use tally::{Skips, Tally, failed_test};
 
 const KERNEL_SUITE: &str = "kernel";
 /// Suites add a line `SKIPPED <test>: <why>` for each test that could not run here.
@@ -168,7 +168,8 @@ impl Run<'_> {
                 args.extend(["--test".into(), suite.into()]);
             }
         }
-        let mut tally = self.counted(self.workspace.cargo().args(&args))?;
+        let mut cargo = self.workspace.cargo();
+        let mut tally = self.counted(cargo.args(&args))?;
         let mut doc = self.workspace.cargo();
         tally.add(self.counted(doc.args(["test", "--workspace", "--locked", "--doc"]))?);
         Ok(Outcome::Done(tally))
@@ -191,12 +192,14 @@ impl Run<'_> {
             .args(["--", "--test-threads=1"]);
         if let Some(object) = &self.object {
             cargo.env("NETSENSOR_TEST_OBJECT", object);
+        } else {
+            println!("with the committed object: none was built from source");
         }
         Ok(Outcome::Done(self.counted(&mut cargo)?))
     }
 
     /// Runs a test command, passes its output on and counts its results.
-    fn counted(&self, command: &mut Command) -> anyhow::Result<Tally> {
+    fn counted(&mut self, command: &mut Command) -> anyhow::Result<Tally> {
         command.env("NETSENSOR_SKIP_LOG", &self.skip_log).stdout(Stdio::piped());
         let mut child = command.spawn().context("run cargo test")?;
         let stdout = child.stdout.take().context("output of cargo test")?;
@@ -206,6 +209,7 @@ impl Run<'_> {
             let line = String::from_utf8_lossy(&line);
             std::io::stdout().write_all(format!("{line}\n").as_bytes())?;
             tally.add(Tally::of_line(&line));
+            self.failed.extend(failed_test(&line).map(|test| format!("test {test}")));
         }
         let status = child.wait().context("wait for cargo test")?;
         // A suite that did not build, or died, has no line for its failure.

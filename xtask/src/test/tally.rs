@@ -32,6 +32,11 @@ impl Tally {
     }
 }
 
+/// The name in a line `test <name> ... FAILED`.
+pub(super) fn failed_test(line: &str) -> Option<&str> {
+    line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
+}
+
 /// Tests and stages that did not run, and why.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Skips(Vec<(String, String)>);
@@ -88,6 +93,13 @@ mod tests {
         ] {
             assert_eq!(Tally::of_line(line), Tally { passed, failed }, "{line}");
         }
+    }
+
+    #[test]
+    fn a_failed_test_is_named() {
+        assert_eq!(failed_test("test a::b ... FAILED"), Some("a::b"));
+        assert_eq!(failed_test("test a::b ... ok"), None);
+        assert_eq!(failed_test("test result: FAILED. 1 passed"), None);
     }
 
     #[test]
