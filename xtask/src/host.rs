@@ -1,0 +1,191 @@
+//! The machine and the working tree: where things are, who we are, which programs there are.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+use walkdir::WalkDir;
+
+/// The root of the working tree.
+#[derive(Debug, Clone)]
+pub(crate) struct Workspace {
+    root: PathBuf,
+}
+
+impl Workspace {
+    /// The tree that this program was built from.
+    pub(crate) fn here() -> Self {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        Self { root: package.parent().unwrap_or(package).to_owned() }
+    }
+
+    /// A tree elsewhere.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// Its directory.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path inside it.
+    pub(crate) fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
+        self.root.join(inside)
+    }
+
+    /// A command that runs in it.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.root);
+        command
+    }
+
+    /// The cargo that runs this program.
+    pub(crate) fn cargo(&self) -> Command {
+        self.command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    }
+
+    /// Every file that git tracks or would track, relative to the root and sorted; without git,
+    /// every file but those of build directories.
+    pub(crate) fn files(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let listed = self
+            .command("git")
+            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+            .stderr(Stdio::null())
+            .output();
+        let mut files: Vec<PathBuf> = match listed {
+            Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout)
+                .split('\0')
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from)
+                .filter(|path| self.path(path).is_file())
+                .collect(),
+            _ => self.walk()?,
+        };
+        files.sort_unstable();
+        files.dedup();
+        Ok(files)
+    }
+
+    fn walk(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        let entries = WalkDir::new(&self.root).into_iter().filter_entry(|entry| {
+            let name = entry.file_name().to_string_lossy();
+            entry.depth() == 0 || !(name == ".git" || name.starts_with("target"))
+        });
+        for entry in entries {
+            let entry = entry.with_context(|| format!("list {}", self.root.display()))?;
+            if entry.file_type().is_file() {
+                files.push(entry.path().strip_prefix(&self.root)?.to_owned());
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// Runs `command`; anything but exit status 0 is an error that names the program.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+    let name = name(command);
+    let status = command.status().with_context(|| format!("run {name}"))?;
+    if !status.success() {
+        bail!("{name}: ended with {status}");
+    }
+    Ok(())
+}
+
+/// Runs `command` and gives its standard output, trimmed.
+pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
+    let name = name(command);
+    let output = command.output().with_context(|| format!("run {name}"))?;
+    if !output.status.success() {
+        bail!("{name}: ended with {}", output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The program and its first argument, as people say it: `cargo clippy`.
+fn name(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let words: Vec<_> = std::iter::once(program)
+        .chain(command.get_args().take(1))
+        .map(OsStr::to_string_lossy)
+        .collect();
+    words.join(" ")
+}
+
+/// Where `program` is, as a shell would find it, or in one of `beside`.
+pub(crate) fn find_program(program: &str, beside: &[PathBuf]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    places.extend_from_slice(beside);
+    // Tools of the administrator are not on everybody's PATH.
+    places.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    places.into_iter().map(|place| place.join(program)).find(|path| path.is_file())
+}
+
+/// True for the user 0.
+pub(crate) fn is_root() -> bool {
+    std::fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| effective_uid(&status) == Some(0))
+}
+
+/// Second number of the `Uid:` line of `/proc/<pid>/status`.
+fn effective_uid(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// True where packages can be installed: by root, with apt-get.
+pub(crate) fn can_install() -> bool {
+    is_root() && find_program("apt-get", &[]).is_some()
+}
+
+/// Installs Debian packages.
+pub(crate) fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
+    println!("installing {}", packages.join(" "));
+    run(Command::new("apt-get").args(["-qq", "update"]))?;
+    run(Command::new("apt-get")
+        .args(["-qq", "install", "-y", "--no-install-recommends"])
+        .args(packages)
+        .env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_effective_user_is_the_second_number() {
+        let status = "Name:\tx\nUmask:\t0022\nUid:\t1000\t0\t1000\t1000\n";
+        assert_eq!(effective_uid(status), Some(0));
+        assert_eq!(effective_uid("Uid:\t7\n"), None);
+        assert_eq!(effective_uid(""), None);
+    }
+
+    #[test]
+    fn a_program_is_found_on_the_path_or_beside_it() {
+        assert!(find_program("sh", &[]).is_some());
+        assert_eq!(find_program("no-such-program", &[]), None);
+        let here = Workspace::here();
+        let beside = [here.path(".cargo")];
+        assert_eq!(find_program("config.toml", &beside), Some(here.path(".cargo/config.toml")));
+    }
+
+    #[test]
+    fn the_files_of_the_tree_are_listed_without_build_output() {
+        let here = Workspace::here();
+        for files in [here.files().unwrap(), here.walk().unwrap()] {
+            assert!(files.contains(&PathBuf::from("xtask/src/host.rs")));
+            assert!(!files.iter().any(|path| path.starts_with("target")));
+        }
+    }
+
+    #[test]
+    fn a_command_that_fails_is_named() {
+        let error = run(Command::new("/bin/false").args(["first", "second"])).unwrap_err();
+        assert_eq!(error.to_string(), "false first: ended with exit status: 1");
+    }
+}

@@ -1,0 +1,105 @@
+//! Layers: who may touch the kernel, the network and `unsafe`, and what nobody may leave behind.
+
+use super::code::has_word;
+use super::{Finding, Source};
+
+/// A word that is allowed only in some places.
+struct Rule {
+    word: &'static str,
+    /// Path prefixes, and the word that may follow there (`""` for any).
+    allowed: &'static [(&'static str, &'static str)],
+    what: &'static str,
+}
+
+const RULES: &[Rule] = &[
+    Rule {
+        word: "aya",
+        allowed: &[("sensor-user/src/capture", "")],
+        what: "aya outside capture; only capture talks to the kernel half",
+    },
+    Rule {
+        word: "reqwest",
+        allowed: &[
+            ("sensor-user/src/intel/fetch", ""),
+            ("sensor-user/src/intel/mod.rs", "::Url"),
+            ("sensor-user/src/deliver/", ""),
+            ("sensor-user/src/tls.rs", ""),
+            ("sensor-user/src/config", "::Url"),
+        ],
+        what: "reqwest outside deliver and intel/fetch; only these touch the network",
+    },
+    Rule {
+        word: "unsafe",
+        allowed: &[("sensor-ebpf/src/", ""), ("tests/src/", "")],
+        what: "unsafe outside the kernel half; find a safe wrapper",
+    },
+];
+
+const NOWHERE: [(&str, &str); 4] = [
+    ("todo!", "todo! left behind; do it or leave the feature out"),
+    ("unimplemented!", "unimplemented! left behind; do it or leave the feature out"),
+    ("dbg!", "dbg! left behind; use tracing or remove it"),
+    ("#[ignore", "an ignored test; make it run, or skip with a reason at run time"),
+];
+
+/// Words that are not where they may be.
+pub(super) fn findings(source: &Source) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (line, code) in source.numbered_code() {
+        let rules = RULES.iter().filter(|rule| rule.is_broken(&source.path, code));
+        found.extend(rules.map(|rule| Finding::new(&source.path, line, rule.what)));
+        let leftovers = NOWHERE.iter().filter(|(text, _)| code.contains(text));
+        found.extend(leftovers.map(|(_, what)| Finding::new(&source.path, line, *what)));
+    }
+    found
+}
+
+impl Rule {
+    fn is_broken(&self, path: &str, code: &str) -> bool {
+        let mut places = self.allowed.iter().filter(|(place, _)| path.starts_with(place));
+        has_word(code, self.word)
+            && !places.any(|(_, follow)| code.contains(&format!("{}{follow}", self.word)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &str, text: &str) -> Vec<String> {
+        findings(&Source::new(path, text)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_word_in_a_foreign_layer_is_found() {
+        for (path, text, what) in [
+            ("sensor-user/src/matcher/mod.rs", "use aya::Ebpf;", "aya outside capture"),
+            ("sensor-user/src/decode/mod.rs", "use {aya, x};", "aya outside capture"),
+            ("sensor-user/src/dedup/mod.rs", "reqwest::get(url)", "reqwest outside deliver"),
+            ("sensor-user/src/config.rs", "reqwest::Client::new()", "reqwest outside deliver"),
+            ("sensor-user/src/stats.rs", "unsafe { x() }", "unsafe outside the kernel half"),
+            ("xtask/src/main.rs", "todo!()", "todo! left behind"),
+            ("xtask/src/main.rs", "unimplemented!()", "unimplemented! left behind"),
+            ("xtask/src/main.rs", "dbg!(x)", "dbg! left behind"),
+            ("tests/tests/cli.rs", "#[ignore = \"slow\"]", "an ignored test"),
+        ] {
+            let found = found(path, &format!("\n{text}\n"));
+            assert_eq!(found.len(), 1, "{path} {text}: {found:?}");
+            assert!(found[0].starts_with(&format!("{path}:2: {what}")), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_word_in_its_own_layer_or_in_text_is_not() {
+        for (path, text) in [
+            ("sensor-user/src/capture/ring.rs", "use aya::Ebpf;"),
+            ("sensor-ebpf/src/emit.rs", "use aya_ebpf::maps::RingBuf; unsafe { x() }"),
+            ("sensor-user/src/intel/fetch/http.rs", "reqwest::Client::new()"),
+            ("sensor-user/src/intel/mod.rs", "Http(reqwest::Url),"),
+            ("sensor-user/src/stats.rs", "// unsafe, aya, todo!()\nlet x = \"dbg!\";"),
+            ("sensor-user/src/lib.rs", "#![forbid(unsafe_code)]"),
+        ] {
+            assert_eq!(found(path, text), [""; 0], "{path}");
+        }
+    }
+}

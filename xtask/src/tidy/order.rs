@@ -1,0 +1,186 @@
+//! Order: the data path is told three times, and each time in the same order: the modules of
+//! `sensor-user/src/lib.rs`, the table of ARCHITECTURE.md, and the functions of `pipeline.rs`.
+//!
+//! The modules are the measure. In `pipeline.rs` each function must name the stages that it names
+//! (as `decode::record`, `self.matcher`, `enricher`) in their order.
+
+use super::{Finding, Source};
+
+const LIB: &str = "sensor-user/src/lib.rs";
+const ARCHITECTURE: &str = "ARCHITECTURE.md";
+const PIPELINE: &str = "sensor-user/src/pipeline.rs";
+/// The module after the last stage.
+const END: &str = "pipeline";
+/// Stages that the pipeline calls; the others run on their own.
+const CALLED: [&str; 5] = ["decode", "enrich", "aggregate", "matcher", "dedup"];
+
+/// Places where the order differs; `read` gives the text of a file, if there is one.
+pub(super) fn findings(read: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
+    let stages = modules(&read(LIB).unwrap_or_default());
+    let mut found = Vec::new();
+    match read(ARCHITECTURE) {
+        Some(text) => found.extend(check_table(&stages, &text)),
+        None => found.push(Finding::new(ARCHITECTURE, 1, "missing; write it")),
+    }
+    let pipeline = read(PIPELINE).unwrap_or_default();
+    if pipeline.contains("fn ") {
+        found.extend(check_pipeline(&stages, &Source::new(PIPELINE, &pipeline)));
+    }
+    found
+}
+
+/// Public modules up to the pipeline.
+fn modules(lib: &str) -> Vec<String> {
+    let names = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    names.take_while(|name| *name != END).map(str::to_owned).collect()
+}
+
+fn check_table(stages: &[String], text: &str) -> Option<Finding> {
+    let header = text.lines().position(|line| line.starts_with("| stage |"));
+    let Some(header) = header else {
+        return Some(Finding::new(ARCHITECTURE, 1, "no table | stage | …; list the stages in it"));
+    };
+    let rows = text.lines().skip(header + 2).take_while(|line| line.starts_with('|'));
+    let named: Vec<&str> =
+        rows.filter_map(|row| Some(row.split('|').nth(1)?.trim().trim_matches('`'))).collect();
+    (named != stages).then(|| {
+        let what = format!(
+            "the table's stages are {}, the modules of {LIB} {}; make them agree",
+            named.join(", "),
+            stages.join(", ")
+        );
+        Finding::new(ARCHITECTURE, header + 1, what)
+    })
+}
+
+fn check_pipeline(stages: &[String], source: &Source) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for function in source.functions() {
+        let mut last = 0;
+        let mut seen = Vec::new();
+        for (line, code) in (function.line..).zip(source.body(&function)) {
+            for place in named(stages, code) {
+                if seen.contains(&place) {
+                    continue;
+                }
+                if place < last {
+                    let stage = stages.get(place).map_or("", String::as_str);
+                    let what = format!(
+                        "{stage} comes after a later stage in {}; follow the order of {LIB}",
+                        function.name
+                    );
+                    found.push(Finding::new(PIPELINE, line, what));
+                }
+                seen.push(place);
+                last = last.max(place);
+            }
+        }
+    }
+    for stage in CALLED {
+        if !source.code.iter().any(|code| begins_word(code, stage).is_some()) {
+            let what = format!("stage {stage} is not in the pipeline; call it there");
+            found.push(Finding::new(PIPELINE, 1, what));
+        }
+    }
+    found
+}
+
+/// Places of the stages that a line names, from left to right.
+fn named(stages: &[String], code: &str) -> Vec<usize> {
+    let mut named: Vec<(usize, usize)> = (0..)
+        .zip(stages)
+        .filter_map(|(place, stage)| Some((begins_word(code, stage)?, place)))
+        .collect();
+    named.sort_unstable();
+    named.into_iter().map(|(_, place)| place).collect()
+}
+
+/// Where a word begins that is `stage` or made of it (`enrich`, `enricher`; not `is_enrich`).
+fn begins_word(code: &str, stage: &str) -> Option<usize> {
+    code.match_indices(stage).map(|(at, _)| at).find(|at| {
+        let before = code.get(..*at).and_then(|head| head.chars().next_back());
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIB_TEXT: &str = "pub mod capture;\n\n// x\npub mod decode;\npub mod enrich;\n\
+        pub mod aggregate;\npub mod matcher;\npub mod dedup;\npub mod deliver;\npub mod pipeline;\n\
+        pub mod stats;\n";
+
+    fn table(stages: &str) -> String {
+        let rows: Vec<String> =
+            stages.split(' ').map(|stage| format!("| `{stage}` | x |")).collect();
+        format!("# A\n\n| stage | file |\n| --- | --- |\n{}\n\ntext\n", rows.join("\n"))
+    }
+
+    fn pipeline(stages: &str) -> String {
+        let steps: Vec<String> =
+            stages.split(' ').map(|stage| format!("    self.{stage}.go();")).collect();
+        format!("fn step() {{\n{}\n}}\n", steps.join("\n"))
+    }
+
+    fn found(table: Option<&str>, pipeline: &str) -> Vec<String> {
+        let read = |path: &str| match path {
+            LIB => Some(LIB_TEXT.to_owned()),
+            ARCHITECTURE => table.map(str::to_owned),
+            _ => Some(pipeline.to_owned()),
+        };
+        findings(&read).iter().map(ToString::to_string).collect()
+    }
+
+    const ALL: &str = "capture decode enrich aggregate matcher dedup deliver";
+    const STEPS: &str = "decode enricher aggregate matcher dedup deliver";
+
+    #[test]
+    fn one_order_everywhere_is_no_finding() {
+        assert_eq!(found(Some(&table(ALL)), &pipeline(STEPS)), [""; 0]);
+        assert_eq!(found(Some(&table(ALL)), "//! Not yet.\n"), [""; 0]);
+    }
+
+    #[test]
+    fn a_table_in_another_order_is_found() {
+        for (text, what) in [
+            (
+                Some(table("decode capture").as_str()),
+                "ARCHITECTURE.md:3: the table's stages are decode,",
+            ),
+            (Some("text"), "ARCHITECTURE.md:1: no table"),
+            (None, "ARCHITECTURE.md:1: missing"),
+        ] {
+            let found = found(text, "");
+            assert!(found.len() == 1 && found[0].starts_with(what), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_pipeline_in_another_order_is_found() {
+        let swapped = pipeline("decode enrich aggregate dedup matcher deliver");
+        let found = found(Some(&table(ALL)), &swapped);
+        assert_eq!(
+            found,
+            [
+                "sensor-user/src/pipeline.rs:6: matcher comes after a later stage in step; follow the \
+              order of sensor-user/src/lib.rs"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stage_that_the_pipeline_leaves_out_is_found() {
+        let found = found(Some(&table(ALL)), &pipeline("decode enrich aggregate matcher"));
+        assert_eq!(
+            found,
+            ["sensor-user/src/pipeline.rs:1: stage dedup is not in the pipeline; call it there"]
+        );
+    }
+
+    #[test]
+    fn functions_are_ordered_each_for_itself() {
+        let text = format!("{}{}", pipeline("matcher dedup"), pipeline("decode enrich aggregate"));
+        assert_eq!(found(Some(&table(ALL)), &text), [""; 0]);
+    }
+}
