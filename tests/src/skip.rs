@@ -28,3 +28,34 @@ pub fn skip_unless(condition: bool, why: &str) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::skip_unless;
+
+    /// In a process of its own (this test, started again), because the environment decides.
+    #[test]
+    fn a_skip_is_printed_and_logged_and_is_a_failure_in_ci() {
+        const CHILD: &str = "NETSENSOR_TEST_SKIP";
+        if std::env::var_os(CHILD).is_some() {
+            assert!(skip_unless(false, "no such device"));
+            return;
+        }
+        assert!(!skip_unless(true, "never said"));
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("skipped");
+        let name = "skip::tests::a_skip_is_printed_and_logged_and_is_a_failure_in_ci";
+        for (ci, passes) in [("", true), ("true", false)] {
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            let child = child.args(["--exact", name]).env(CHILD, "1").env("CI", ci);
+            let output = child.env("NETSENSOR_SKIP_LOG", &log).output().unwrap();
+            assert_eq!(output.status.success(), passes, "CI={ci}");
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            let line = format!("SKIPPED {name}: no such device\n");
+            assert_eq!(printed.contains(&line), passes, "{printed}");
+            assert_eq!(std::fs::read_to_string(&log).unwrap(), line, "once, not in CI");
+        }
+    }
+}

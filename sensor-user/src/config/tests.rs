@@ -250,11 +250,12 @@ fn feed_files_are_relative_to_the_configuration() {
 #[test]
 fn values_are_taken_as_written() {
     let config = parse(
-        "[capture]\nring_bytes = 0x10000\n[dedup]\nwindow = '1h 30m'\n[allow]\nnetworks = ['10.1.2.3/8', '::1']",
+        "[capture]\nring_bytes = 0x10000\n[dedup]\nmax_keys = 12_000\nwindow = '1h 30m'\n[allow]\nnetworks = ['10.1.2.3/8', '::1']",
     )
     .unwrap();
     assert_eq!(config.capture.ring_bytes, 65536);
     assert_eq!(config.dedup.window, Duration::from_mins(90));
+    assert_eq!(config.dedup.max_keys, 12_000);
     let allowed: Vec<_> = config.allow.iter().map(ToString::to_string).collect();
     assert_eq!(allowed, ["10.0.0.0/8", "::1/128"]);
 }
@@ -306,5 +307,27 @@ fn the_example_shows_every_key() {
         let known = found.iter().find_map(|problem| problem.split_once("; known are ")).unwrap().1;
         let known = known.split(", ").map(str::to_owned).collect();
         assert_eq!(shown, known, "[{section}]");
+    }
+}
+
+proptest::proptest! {
+    /// Whatever stands in the file, the answer is a configuration or problems in lines that exist.
+    #[test]
+    fn no_text_is_more_than_a_problem(
+        at in 0..EXAMPLE.len(),
+        removed in 0..200_usize,
+        put in proptest::string::string_regex("[ -~\n\u{e9}]{0,12}").unwrap(),
+    ) {
+        let mut text = EXAMPLE.as_bytes().to_vec();
+        text.splice(at..(at + removed).min(EXAMPLE.len()), put.bytes());
+        let text = String::from_utf8_lossy(&text).into_owned();
+        if let Err(error) = parse(&text) {
+            let ConfigError::Invalid { problems, .. } = error else { panic!("{error}") };
+            proptest::prop_assert!(!problems.is_empty());
+            for problem in problems {
+                let lines = text.lines().count() + 1;
+                proptest::prop_assert!((1..=lines).contains(&problem.line), "{problem:?}");
+            }
+        }
     }
 }

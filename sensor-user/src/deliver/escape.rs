@@ -21,9 +21,29 @@ pub fn escaped(text: &str, most: usize) -> String {
     out
 }
 
+/// A message that may hold foreign text (a certificate's names, say) made safe to log, at most
+/// 1,000 characters of it. Quotes and backslashes stay, so parts that are escaped already do too.
+pub(super) fn visible(message: &str) -> String {
+    message.chars().take(1000).fold(String::with_capacity(message.len()), |mut out, character| {
+        if matches!(character, '\'' | '"' | '\\') {
+            out.push(character);
+        } else {
+            out.extend(character.escape_debug());
+        }
+        out
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::escaped;
+    use super::{escaped, visible};
+
+    #[test]
+    fn what_is_escaped_already_stays_as_it_is_in_a_message() {
+        let message = format!("name \"{}\"", escaped("a\u{1b}\n\"", 9));
+        assert_eq!(visible(&message), message);
+        assert_eq!(visible("name \u{1b}[31m"), "name \\u{1b}[31m");
+    }
 
     #[test]
     fn nothing_that_a_terminal_obeys_stays() {

@@ -179,7 +179,7 @@ impl std::fmt::Display for Said<'_> {
     }
 }
 
-/// The message of an error and of its causes, `a: b: c`, for a log line.
+/// The message of an error and of its causes, `a: b: c`, for a log line; made visible.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -187,7 +187,7 @@ fn chain(error: &dyn std::error::Error) -> String {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    text
+    escape::visible(&text)
 }
 
 #[cfg(test)]
