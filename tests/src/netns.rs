@@ -38,9 +38,12 @@ impl Netns {
 
     /// Makes packets to `address` vanish, without an answer.
     pub fn black_hole(&self, address: &str) {
-        run(self.command("ip").args(["link", "add", "void", "type", "dummy"]));
-        run(self.command("ip").args(["link", "set", "void", "up"]));
-        run(self.command("ip").args(["route", "add", address, "dev", "void"]));
+        let ip = |words: &str| run(self.command("ip").args(words.split(' ')));
+        ip("link add void type veth peer name nobody");
+        ip("link set void up");
+        ip("link set nobody up");
+        ip(&format!("route add {address} dev void"));
+        ip(&format!("neighbour add {address} lladdr 02:00:00:00:00:01 dev void"));
     }
 }
 

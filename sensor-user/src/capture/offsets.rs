@@ -14,11 +14,15 @@ pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Why there are no offsets at all.
 #[derive(Debug, thiserror::Error)]
-#[error("kernel type information {}: not readable; byte counts, executables and arguments are \
-         not known without it (needs a kernel with CONFIG_DEBUG_INFO_BTF)", path.display())]
+#[error(
+    "kernel type information {}: {detail}; without it byte counts, executables and arguments are \
+     not known (it needs a kernel with CONFIG_DEBUG_INFO_BTF; see capture.btf)",
+    path.display()
+)]
 pub struct BtfError {
     path: PathBuf,
-    source: btf_rs::Error,
+    /// The reader's own words; its sources only repeat them.
+    detail: String,
 }
 
 /// What BTF told about the running kernel.
@@ -35,7 +39,8 @@ pub struct KernelTypes {
 impl KernelTypes {
     /// Reads the BTF file at `path`.
     pub fn read(path: &Path) -> Result<Self, BtfError> {
-        let error = |source| BtfError { path: path.to_owned(), source };
+        let error =
+            |error: btf_rs::Error| BtfError { path: path.to_owned(), detail: error.to_string() };
         let btf = Btf::from_file_with_backend(path, Backend::Mmap).map_err(error)?;
         let mut offsets = [MISSING; OFFSET_COUNT];
         let mut missing = Vec::new();

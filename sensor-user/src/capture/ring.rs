@@ -61,7 +61,10 @@ pub enum CaptureError {
         errno: String,
     },
     /// No hook for TCP.
-    #[error("attach to inet_sock_set_state: no way in this kernel: {reasons}")]
+    #[error(
+        "attach to inet_sock_set_state: no way in this kernel: {reasons}; it takes \
+         /sys/kernel/btf/vmlinux (kernel 5.8 or later), or tracefs mounted at /sys/kernel/tracing"
+    )]
     NoTcpHook {
         /// Each way with its reason.
         reasons: String,
@@ -118,7 +121,7 @@ impl Capture {
     pub fn open(config: &CaptureConfig) -> Result<Self, CaptureError> {
         let btf_path = config.btf.as_deref().unwrap_or_else(|| VMLINUX_BTF.as_ref());
         let types = KernelTypes::read(btf_path).unwrap_or_else(|error| {
-            tracing::warn!("{:#}", anyhow::Error::new(error));
+            tracing::warn!("{error}");
             KernelTypes::unknown()
         });
         let btf = Btf::parse_file(btf_path, Endianness::default()).ok();

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use sensor_tests::{Agent, Ended, command, skip_unless};
+use sensor_tests::{Agent, Ended, command, run, skip_unless};
 use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 /// Opening a debug build's capture reads the kernel's types, which takes a second or two.
-pub(crate) const START: Duration = Duration::from_secs(60);
+pub(crate) const START: Duration = Duration::from_mins(1);
 
 /// Addresses of the suite's namespaces; all are in the suite's indicators.
 pub(crate) const V4: &str = "203.0.113.7";
@@ -86,6 +86,23 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
+    /// Waits until `count` lines say that a connection to `port` is over: its last state change
+    /// comes when the other end is done with it too.
+    pub(crate) fn wait_for_closed(&self, port: u16, count: usize) {
+        let marks = ["\"Event\":\"closed\"".to_owned(), format!("\"DestinationPort\":{port},")];
+        let mut closed = 0;
+        for _look in 0..100 {
+            let text = std::fs::read_to_string(&self.out).unwrap();
+            let fits = |line: &&str| marks.iter().all(|mark| line.contains(mark));
+            closed = text.lines().filter(fits).count();
+            if closed >= count {
+                return;
+            }
+            run(Command::new("sleep").arg("0.2"));
+        }
+        panic!("{closed} of {count} connections are over after 20 s");
+    }
+
     /// Ends it; gives its lines and its ledger.
     pub(crate) fn stop(self) -> (Vec<Value>, Ledger) {
         let ended = self.agent.stop();

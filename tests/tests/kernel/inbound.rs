@@ -112,7 +112,8 @@ sys.stdin.read()
     server.0.wait().unwrap();
     let (lines, ledger) = recording.stop();
     let opened = lines.iter().find(|line| {
-        text(line, "Direction") == "inbound" && line["DestinationPort"].to_string() == port
+        text(line, "Direction") == "inbound"
+            && line["DestinationPort"].as_u64() == port.parse().ok()
     });
     let opened = opened.unwrap_or_else(|| panic!("no inbound connection in {lines:?}"));
     assert_eq!(text(opened, "Event"), "opened");

@@ -57,6 +57,7 @@ fn ten_thousand_connections_of_fifty_processes_are_each_their_own() {
     let folder = tempfile::tempdir().unwrap();
     let recording = home.record();
     let expected = storm(&netns, folder.path(), port);
+    recording.wait_for_closed(port, 2 * PROCESSES * EACH);
     let (lines, ledger) = recording.stop();
     ledger.assert_closes();
     assert_eq!(ledger.count("tcp_ring_full") + ledger.count("process_ring_full"), 0);
@@ -74,7 +75,10 @@ fn ten_thousand_connections_of_fifty_processes_are_each_their_own() {
             assert_eq!(text(line, "ProcessPath"), path);
             assert_eq!(text(line, "CommandLine"), command_line);
             assert_eq!(text(line, "Attribution"), "connect");
-            assert_ne!(line["SourcePort"], Value::Null, "{line}");
+            // A handshake that takes longer than the hold has no port at first sight.
+            if event != "opened" {
+                assert_ne!(line["SourcePort"], Value::Null, "{line}");
+            }
             *each.entry(pid).or_default() += 1;
         }
         assert!(each.values().all(|count| *count == EACH), "{each:?}");

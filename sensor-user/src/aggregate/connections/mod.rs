@@ -24,7 +24,7 @@ use crate::enrich::{Event, Process};
 use crate::stats::Stats;
 
 /// How long an outbound connection waits for its local port, ns.
-const OUTBOUND_HOLD_NS: u64 = 20_000_000;
+const OUTBOUND_HOLD_NS: u64 = 50_000_000;
 /// How long an inbound connection waits for its owner, ns.
 const INBOUND_HOLD_NS: u64 = 50_000_000;
 
