@@ -61,12 +61,15 @@ fn find(workspace: &Workspace) -> anyhow::Result<Vec<Bench>> {
 /// Member directory, benchmark name, and whether it is a program.
 fn classify(path: &Path) -> Option<(String, String, bool)> {
     let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
-    let (member, file, is_program) = match parts.as_slice() {
-        [member, "benches", file] => (member, file, false),
-        [member, "src", "bin", file] if file.starts_with("bench") => (member, file, true),
+    let (member, name, is_program) = match parts.as_slice() {
+        [member, "benches", file] => (member, file.strip_suffix(".rs")?, false),
+        [member, "benches", folder, "main.rs"] => (member, *folder, false),
+        [member, "src", "bin", file] if file.starts_with("bench") => {
+            (member, file.strip_suffix(".rs")?, true)
+        }
         _ => return None,
     };
-    Some(((*member).to_owned(), file.strip_suffix(".rs")?.to_owned(), is_program))
+    Some(((*member).to_owned(), name.to_owned(), is_program))
 }
 
 fn package_name(manifest: &str) -> String {
@@ -86,6 +89,7 @@ mod tests {
         for (path, want) in [
             ("sensor-user/benches/lookup.rs", bench("sensor-user", "lookup", false)),
             ("tests/src/bin/bench-storm.rs", bench("tests", "bench-storm", true)),
+            ("tests/benches/storm/main.rs", bench("tests", "storm", false)),
             ("tests/src/bin/fake.rs", None),
             ("sensor-user/benches/data/x.txt", None),
         ] {

@@ -6,7 +6,7 @@
 mod tally;
 mod tools;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -243,16 +243,20 @@ impl Run<'_> {
     }
 }
 
-/// Names of the suites in `tests/tests`.
+/// Names of the suites.
 fn suites(workspace: &Workspace) -> anyhow::Result<Vec<String>> {
     let files = workspace.files()?;
     Ok(files.iter().filter_map(|path| suite(path)).collect())
 }
 
+/// `tests/tests/<name>.rs` or `tests/tests/<name>/main.rs`, as cargo finds them.
 fn suite(path: &Path) -> Option<String> {
-    let is_suite = path.parent() == Some(Path::new("tests/tests"))
-        && path.extension().is_some_and(|extension| extension == "rs");
-    path.file_stem().filter(|_| is_suite).map(|stem| stem.to_string_lossy().into_owned())
+    let parts: Vec<&str> = path.iter().filter_map(OsStr::to_str).collect();
+    match parts.as_slice() {
+        ["tests", "tests", file] => file.strip_suffix(".rs").map(str::to_owned),
+        ["tests", "tests", folder, "main.rs"] => Some((*folder).to_owned()),
+        _ => None,
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long a stage took is for people, not logic")]
@@ -268,7 +272,8 @@ mod tests {
     fn suites_are_the_files_of_the_tests_directory() {
         for (path, want) in [
             ("tests/tests/rule.rs", Some("rule")),
-            ("tests/tests/data/rule.rs", None),
+            ("tests/tests/kernel/main.rs", Some("kernel")),
+            ("tests/tests/kernel/accept.rs", None),
             ("tests/tests/notes.md", None),
             ("tests/src/lib.rs", None),
         ] {

@@ -1,14 +1,15 @@
 //! Order: the data path is told three times, and each time in the same order: the modules of
-//! `sensor-user/src/lib.rs`, the table of ARCHITECTURE.md, and the functions of `pipeline.rs`.
+//! `sensor-user/src/lib.rs`, the table of ARCHITECTURE.md, and the functions of `pipeline`.
 //!
-//! The modules are the measure. In `pipeline.rs` each function must name the stages that it names
+//! The modules are the measure. In `pipeline` each function must name the stages that it names
 //! (as `decode::record`, `self.matcher`, `enricher`) in their order.
 
 use super::{Finding, Source};
 
 const LIB: &str = "sensor-user/src/lib.rs";
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
-const PIPELINE: &str = "sensor-user/src/pipeline.rs";
+/// The pipeline, as a file or as a folder.
+const PIPELINES: [&str; 2] = ["sensor-user/src/pipeline.rs", "sensor-user/src/pipeline/mod.rs"];
 /// The module after the last stage.
 const END: &str = "pipeline";
 /// Stages that the pipeline calls; the others run on their own.
@@ -22,9 +23,9 @@ pub(super) fn findings(read: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
         Some(text) => found.extend(check_table(&stages, &text)),
         None => found.push(Finding::new(ARCHITECTURE, 1, "missing; write it")),
     }
-    let pipeline = read(PIPELINE).unwrap_or_default();
-    if pipeline.contains("fn ") {
-        found.extend(check_pipeline(&stages, &Source::new(PIPELINE, &pipeline)));
+    match PIPELINES.iter().find_map(|path| Some((path, read(path)?))) {
+        Some((path, text)) => found.extend(check_pipeline(&stages, &Source::new(path, &text))),
+        None => found.push(Finding::new(PIPELINES[0], 1, "missing; call the stages in it")),
     }
     found
 }
@@ -69,7 +70,7 @@ fn check_pipeline(stages: &[String], source: &Source) -> Vec<Finding> {
                         "{stage} comes after a later stage in {}; follow the order of {LIB}",
                         function.name
                     );
-                    found.push(Finding::new(PIPELINE, line, what));
+                    found.push(Finding::new(&source.path, line, what));
                 }
                 seen.push(place);
                 last = last.max(place);
@@ -79,7 +80,7 @@ fn check_pipeline(stages: &[String], source: &Source) -> Vec<Finding> {
     for stage in CALLED {
         if !source.code.iter().any(|code| begins_word(code, stage).is_some()) {
             let what = format!("stage {stage} is not in the pipeline; call it there");
-            found.push(Finding::new(PIPELINE, 1, what));
+            found.push(Finding::new(&source.path, 1, what));
         }
     }
     found
@@ -127,7 +128,8 @@ mod tests {
         let read = |path: &str| match path {
             LIB => Some(LIB_TEXT.to_owned()),
             ARCHITECTURE => table.map(str::to_owned),
-            _ => Some(pipeline.to_owned()),
+            "sensor-user/src/pipeline/mod.rs" => Some(pipeline.to_owned()),
+            _ => None,
         };
         findings(&read).iter().map(ToString::to_string).collect()
     }
@@ -138,7 +140,6 @@ mod tests {
     #[test]
     fn one_order_everywhere_is_no_finding() {
         assert_eq!(found(Some(&table(ALL)), &pipeline(STEPS)), [""; 0]);
-        assert_eq!(found(Some(&table(ALL)), "//! Not yet.\n"), [""; 0]);
     }
 
     #[test]
@@ -151,7 +152,7 @@ mod tests {
             (Some("text"), "ARCHITECTURE.md:1: no table"),
             (None, "ARCHITECTURE.md:1: missing"),
         ] {
-            let found = found(text, "");
+            let found = found(text, &pipeline(STEPS));
             assert!(found.len() == 1 && found[0].starts_with(what), "{found:?}");
         }
     }
@@ -163,7 +164,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "sensor-user/src/pipeline.rs:6: matcher comes after a later stage in step; follow the \
+                "sensor-user/src/pipeline/mod.rs:6: matcher comes after a later stage in step; follow the \
               order of sensor-user/src/lib.rs"
             ]
         );
@@ -174,8 +175,21 @@ mod tests {
         let found = found(Some(&table(ALL)), &pipeline("decode enrich aggregate matcher"));
         assert_eq!(
             found,
-            ["sensor-user/src/pipeline.rs:1: stage dedup is not in the pipeline; call it there"]
+            [
+                "sensor-user/src/pipeline/mod.rs:1: stage dedup is not in the pipeline; call it there"
+            ]
         );
+    }
+
+    #[test]
+    fn a_pipeline_that_is_nowhere_is_found() {
+        let read = |path: &str| match path {
+            LIB => Some(LIB_TEXT.to_owned()),
+            ARCHITECTURE => Some(table(ALL)),
+            _ => None,
+        };
+        let found: Vec<String> = findings(&read).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["sensor-user/src/pipeline.rs:1: missing; call the stages in it"]);
     }
 
     #[test]
