@@ -43,9 +43,16 @@ impl Workspace {
         command
     }
 
-    /// The cargo that runs this program.
+    /// The cargo that runs this program, as if it had been called from a shell.
     pub(crate) fn cargo(&self) -> Command {
-        self.command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        let mut cargo = self.command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        // `cargo run` tells us about our own package; build scripts (ring's) watch these variables
+        // and would build everything above them again at each change between shell and xtask.
+        let names = std::env::vars_os().map(|(name, _)| name);
+        for name in names.filter(|name| is_about_package(&name.to_string_lossy())) {
+            cargo.env_remove(name);
+        }
+        cargo
     }
 
     /// Every file that git tracks or would track, relative to the root and sorted; without git,
@@ -84,6 +91,11 @@ impl Workspace {
         }
         Ok(files)
     }
+}
+
+/// True for what cargo sets for the package that it runs.
+fn is_about_package(variable: &str) -> bool {
+    variable.starts_with("CARGO_PKG_") || variable.starts_with("CARGO_MANIFEST_")
 }
 
 /// Runs `command`; anything but exit status 0 is an error that names the program.
@@ -181,6 +193,21 @@ mod tests {
             assert!(files.contains(&PathBuf::from("xtask/src/host.rs")));
             assert!(!files.iter().any(|path| path.starts_with("target")));
         }
+    }
+
+    #[test]
+    fn cargo_is_not_told_about_this_package() {
+        for (variable, want) in [
+            ("CARGO_PKG_NAME", true),
+            ("CARGO_MANIFEST_DIR", true),
+            ("CARGO_HOME", false),
+            ("CARGO_TARGET_DIR", false),
+        ] {
+            assert_eq!(is_about_package(variable), want, "{variable}");
+        }
+        let cargo = Workspace::here().cargo();
+        let removed: Vec<_> = cargo.get_envs().map(|(name, _)| name).collect();
+        assert!(removed.contains(&OsStr::new("CARGO_MANIFEST_DIR")), "{removed:?}");
     }
 
     #[test]
