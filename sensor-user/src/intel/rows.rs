@@ -21,7 +21,7 @@ use super::columns::{self, Text};
 use super::indicator::Indicator;
 use super::list::Parsed;
 use super::rejects::{Reason, Rejects};
-use crate::lines::Lines;
+use crate::lines::{Lines, json_fault};
 
 /// One row; columns that are not used are skipped.
 #[derive(Debug, Default, Deserialize)]
@@ -124,6 +124,16 @@ impl RowReader {
         Self { feed, policy, oldest, newest: HashMap::new(), rejects: Rejects::default() }
     }
 
+    /// The rows that are read from here on come from `feed`; they are rows of the same table.
+    pub fn set_feed(&mut self, feed: Arc<str>) {
+        self.feed = feed;
+    }
+
+    /// What was not used since the last call, so that a file's lines can be told from another's.
+    pub fn take_rejects(&mut self) -> Rejects {
+        std::mem::take(&mut self.rejects)
+    }
+
     /// Reads all rows of an input.
     pub fn read(&mut self, reader: impl BufRead) -> io::Result<()> {
         let mut lines = Lines::new(reader);
@@ -144,7 +154,7 @@ impl RowReader {
 
     fn row<'a>(&mut self, line: u64, bytes: &'a [u8]) -> Result<(), (Reason, Cow<'a, str>)> {
         let row: IndicatorRow<'_> = serde_json::from_slice(bytes).map_err(|error| {
-            (Reason::Malformed(error.to_string()), String::from_utf8_lossy(bytes))
+            (Reason::Malformed(json_fault(&error)), String::from_utf8_lossy(bytes))
         })?;
         let Some(time_generated) = row.time_generated else {
             let reason = Reason::Malformed("TimeGenerated is missing".to_owned());

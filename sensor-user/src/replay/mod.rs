@@ -1,5 +1,12 @@
 //! Replay: the same detection over recorded input.
 
-mod recorded;
+pub mod at;
 
+mod indicators;
+mod input;
+mod recorded;
+mod reject_log;
+mod rows;
+
+pub use at::{AtOptions, AtSummary, ReplayError};
 pub use recorded::RecordedChange;
