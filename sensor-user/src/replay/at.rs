@@ -7,25 +7,22 @@
 //! `AlertId` is a stable id of: `replay-at`, the instant, the start of the window, `IndicatorId`
 //! and `RemoteIp`. The same question gives the same ids, whatever files the rows stand in.
 
-use std::collections::HashMap;
 use std::io::{self, Write};
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::reject_log::RejectLog;
-use super::rows::{self, Head, Seen};
+use super::search::{Found, Pair, Search};
 use super::{indicators, input};
-use crate::dedup::{Alert, AlertKind, Sighting, Tally};
-use crate::intel::{Indicator, IndicatorSet};
-use crate::lines::{LINE_MAX, Lines};
+use crate::dedup::{Alert, AlertKind};
+use crate::intel::IndicatorSet;
 use crate::stable_id::stable_id;
 
 /// Pairs of indicator and remote address at most: what is kept in memory grows with them, and to
 /// leave one out would be a wrong answer.
-const PAIRS_MAX: usize = 2_000_000;
+pub(super) const PAIRS_MAX: usize = 2_000_000;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,15 +75,10 @@ pub enum ReplayError {
     StdinRepeated(usize),
     /// More alerts than are held in memory.
     #[error(
-        "{}:{line}: more than {PAIRS_MAX} pairs of indicator and remote address; \
-         narrow the indicators or ask for less time", path.display()
+        "alerts: more than {PAIRS_MAX} pairs of indicator and remote address; \
+         narrow the indicators, or replay less at a time"
     )]
-    TooManyPairs {
-        /// File that was being read.
-        path: PathBuf,
-        /// Line, from 1.
-        line: u64,
-    },
+    TooManyPairs,
     /// The alerts cannot be written.
     #[error("write alerts")]
     WriteAlerts(#[source] io::Error),
@@ -115,140 +107,34 @@ pub fn run(
     let indicators_rejected = log.finish().map_err(ReplayError::WriteRejects)?;
 
     let mut log = RejectLog::new(rejects, "rows");
-    let mut search = Search::new(&set, options);
+    let oldest = options.at.checked_sub(options.lookback).unwrap_or(Timestamp::MIN);
+    let mut search = Search::new(&set, oldest);
     for path in &options.connections {
         search.file(path, &mut log)?;
     }
-    Ok(AtSummary {
-        rows: search.rows,
-        rows_in_window: search.rows_in_window,
-        rows_rejected: log.finish().map_err(ReplayError::WriteRejects)?,
-        indicators: set.len() as u64,
-        indicators_rejected,
-        alerts: search.write(out).map_err(ReplayError::WriteAlerts)?,
-    })
+    let rows_rejected = log.finish().map_err(ReplayError::WriteRejects)?;
+    let Found { rows, rows_in_window, mut pairs } = search.finish()?;
+    pairs.sort_unstable_by(|a, b| {
+        (&a.indicator.id, &a.latest.remote_ip).cmp(&(&b.indicator.id, &b.latest.remote_ip))
+    });
+    let alerts = pairs.len() as u64;
+    write(pairs, (oldest, options.at), out).map_err(ReplayError::WriteAlerts)?;
+    let indicators = set.len() as u64;
+    Ok(AtSummary { rows, rows_in_window, rows_rejected, indicators, indicators_rejected, alerts })
 }
 
-/// What is known so far. An indicator is told by its id, of which there is only one.
-struct Search<'set> {
-    set: &'set IndicatorSet,
-    at: Timestamp,
-    oldest: Timestamp,
-    pairs: HashMap<(&'set str, IpAddr), Pair<'set>>,
-    rows: u64,
-    rows_in_window: u64,
-}
-
-/// The latest row of an indicator and a remote address, and what all of them count.
-struct Pair<'set> {
-    indicator: &'set Indicator,
-    latest: Arc<Sighting>,
-    tally: Tally,
-}
-
-impl<'set> Search<'set> {
-    fn new(set: &'set IndicatorSet, options: &AtOptions) -> Self {
-        Self {
-            set,
-            at: options.at,
-            oldest: options.at.checked_sub(options.lookback).unwrap_or(Timestamp::MIN),
-            pairs: HashMap::new(),
-            rows: 0,
-            rows_in_window: 0,
-        }
+fn write(
+    found: Vec<Pair<'_>>,
+    window: (Timestamp, Timestamp),
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let (oldest, at) = (window.0.to_string(), window.1.to_string());
+    for Pair { indicator, latest, tally, .. } in found {
+        let id = stable_id(&["replay-at", &at, &oldest, &indicator.id, &latest.remote_ip]);
+        let latest = Arc::unwrap_or_clone(latest);
+        let alert = Alert::new(AlertKind::New, id, indicator, latest, tally);
+        serde_json::to_writer(&mut *out, &alert)?;
+        out.write_all(b"\n")?;
     }
-
-    fn file(&mut self, path: &Path, log: &mut RejectLog<'_>) -> Result<(), ReplayError> {
-        let failed = |source| ReplayError::Read { path: path.to_owned(), source };
-        let mut lines = Lines::new(input::open(path).map_err(failed)?.reader);
-        while let Some(line) = lines.next_line().map_err(failed)? {
-            let row = match line.bytes {
-                Some(bytes) if bytes.trim_ascii().is_empty() => continue,
-                Some(bytes) => self.row(bytes),
-                None => Err(format!("line too long; at most {LINE_MAX} bytes")),
-            };
-            self.rows += 1;
-            if let Err(reason) = row {
-                log.add(path, line.number, &reason).map_err(ReplayError::WriteRejects)?;
-            }
-            if self.pairs.len() > PAIRS_MAX {
-                let path = path.to_owned();
-                return Err(ReplayError::TooManyPairs { path, line: line.number });
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a row in; the error is the reason why it is malformed.
-    fn row(&mut self, line: &[u8]) -> Result<(), String> {
-        let line = rows::text(line)?;
-        let head = rows::head(line)?;
-        if head.time < self.oldest {
-            return Ok(());
-        }
-        let mut hits = self.hits(head).peekable();
-        if hits.peek().is_some() {
-            let seen = rows::seen(line, head)?;
-            for indicator in hits {
-                self.pairs
-                    .entry((&indicator.id, head.remote))
-                    .and_modify(|pair| pair.count(&seen))
-                    .or_insert_with(|| Pair::new(indicator, &seen));
-            }
-        }
-        self.rows_in_window += 1;
-        Ok(())
-    }
-
-    /// The indicators that cover a row's remote address and had not expired by then.
-    fn hits(&self, head: Head) -> impl Iterator<Item = &'set Arc<Indicator>> + use<'set> {
-        self.set
-            .covering(head.remote)
-            .filter(move |it| it.expires.is_none_or(|expires| head.time < expires))
-    }
-
-    fn write(self, out: &mut dyn Write) -> io::Result<u64> {
-        let (at, oldest) = (self.at.to_string(), self.oldest.to_string());
-        let mut pairs: Vec<Pair<'_>> = self.pairs.into_values().collect();
-        pairs.sort_unstable_by(|a, b| {
-            (&a.indicator.id, &a.latest.remote_ip).cmp(&(&b.indicator.id, &b.latest.remote_ip))
-        });
-        let count = pairs.len() as u64;
-        for Pair { indicator, latest, tally } in pairs {
-            let id = stable_id(&["replay-at", &at, &oldest, &indicator.id, &latest.remote_ip]);
-            let latest = Arc::unwrap_or_clone(latest);
-            let alert = Alert::new(AlertKind::New, id, indicator, latest, tally);
-            serde_json::to_writer(&mut *out, &alert)?;
-            out.write_all(b"\n")?;
-        }
-        out.flush()?;
-        Ok(count)
-    }
-}
-
-impl<'set> Pair<'set> {
-    fn new(indicator: &'set Indicator, seen: &Seen) -> Self {
-        let tally = Tally {
-            first_seen: seen.sighting.time,
-            last_seen: seen.sighting.time,
-            connections: seen.connections,
-            bytes_sent: seen.bytes_sent,
-            bytes_received: seen.bytes_received,
-        };
-        Self { indicator, latest: Arc::clone(&seen.sighting), tally }
-    }
-
-    fn count(&mut self, seen: &Seen) {
-        let row = &seen.sighting;
-        // Of equal times the later in input, as rows of a minute all have its start.
-        if row.time >= self.latest.time {
-            self.latest = Arc::clone(row);
-        }
-        let tally = &mut self.tally;
-        tally.first_seen = tally.first_seen.min(row.time);
-        tally.last_seen = tally.last_seen.max(row.time);
-        tally.connections = tally.connections.saturating_add(seen.connections);
-        tally.bytes_sent = tally.bytes_sent.saturating_add(seen.bytes_sent);
-        tally.bytes_received = tally.bytes_received.saturating_add(seen.bytes_received);
-    }
+    out.flush()
 }

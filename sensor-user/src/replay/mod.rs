@@ -2,11 +2,13 @@
 
 pub mod at;
 
+mod blocks;
 mod indicators;
 mod input;
 mod recorded;
 mod reject_log;
 mod rows;
+mod search;
 
 pub use at::{AtOptions, AtSummary, ReplayError};
 pub use recorded::RecordedChange;

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// Lines that are written in full.
-const SHOWN_MAX: u64 = 100;
+pub(super) const SHOWN_MAX: u64 = 100;
 /// Characters of a reason that are written.
 const REASON_MAX: usize = 300;
 
