@@ -12,7 +12,7 @@ mod rows;
 mod set;
 
 pub use address::{Exclusion, PrefixPolicy, canonical, host, parse_prefix};
-pub use columns::{flag, integer, number, parse_time, time};
+pub use columns::{Text, flag, integer, number, parse_time, time};
 pub use indicator::Indicator;
 pub use list::{Parsed, parse as parse_list};
 pub use rejects::{Reason, Reject, Rejects};

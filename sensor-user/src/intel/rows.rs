@@ -82,7 +82,7 @@ impl IndicatorRow<'_> {
             &self.network_source_cidr_block,
         ]
         .into_iter()
-        .filter_map(Option::as_deref)
+        .map(Text::as_str)
         .find(|text| !text.is_empty())
     }
 }
@@ -108,7 +108,8 @@ pub struct RowReader {
     feed: Arc<str>,
     policy: PrefixPolicy,
     oldest: Timestamp,
-    newest: HashMap<String, Candidate>,
+    /// Boxed, as a table of this size is moved each time that it grows.
+    newest: HashMap<String, Box<Candidate>>,
     rejects: Rejects,
 }
 
@@ -160,7 +161,7 @@ impl RowReader {
             let reason = Reason::Malformed("TimeGenerated is missing".to_owned());
             return Err((reason, String::from_utf8_lossy(bytes)));
         };
-        let id = row.indicator_id.as_deref().unwrap_or_default();
+        let id = row.indicator_id.as_str();
         if time_generated < self.oldest {
             return Err((Reason::TooOld, Cow::Owned(id.to_owned())));
         }
@@ -172,7 +173,7 @@ impl RowReader {
         if let Some(exclusion) = self.policy.exclusion(&prefix) {
             return Err((Reason::Excluded(exclusion), entity.to_owned().into()));
         }
-        let candidate = Candidate {
+        let candidate = Box::new(Candidate {
             line,
             time_generated,
             state: State {
@@ -180,12 +181,12 @@ impl RowReader {
                 withdrawn: row.is_deleted == Some(true) || row.revoked == Some(true),
             },
             indicator: indicator(&self.feed, prefix, time_generated, &row),
-        };
+        });
         self.decide(id, candidate);
         Ok(())
     }
 
-    fn decide(&mut self, id: &str, candidate: Candidate) {
+    fn decide(&mut self, id: &str, candidate: Box<Candidate>) {
         let superseded = match self.newest.get_mut(id) {
             None => {
                 self.newest.insert(id.to_owned(), candidate);
@@ -226,7 +227,7 @@ fn indicator(
     time_generated: Timestamp,
     row: &IndicatorRow<'_>,
 ) -> Indicator {
-    let text = |column: &Text<'_>| column.as_deref().unwrap_or_default().to_owned();
+    let text = |column: &Text<'_>| column.as_str().to_owned();
     Indicator {
         id: text(&row.indicator_id),
         feed: Arc::clone(feed),

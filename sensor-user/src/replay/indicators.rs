@@ -1,6 +1,5 @@
 //! Indicators of a replay: all files of rows are one table, each list is a feed of its own.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,9 +33,12 @@ pub(super) fn load(
         };
         note(&rejects, path, log).map_err(ReplayError::WriteRejects)?;
     }
-    let mut ids = HashSet::new();
     let all = rows.finish(options.at).indicators.into_iter().chain(listed);
-    Ok(all.filter(|indicator| ids.insert(indicator.id.clone())).map(Arc::new).collect())
+    let mut all: Vec<Arc<Indicator>> = all.map(Arc::new).collect();
+    // Stable: of the same id the first stays, a row before an entry of a list.
+    all.sort_by(|a, b| a.id.cmp(&b.id));
+    all.dedup_by(|later, first| later.id == first.id);
+    Ok(all)
 }
 
 /// A feed is named after its file.

@@ -1,16 +1,14 @@
 //! `VMConnection` rows as JSON lines, in two steps: of every row only what decides whether it can
 //! be a hit (the parser still checks that the rest is JSON), and all columns of the few that are.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use crate::dedup::Sighting;
-use crate::intel::{integer, parse_time};
+use crate::intel::{Text, integer, parse_time};
 use crate::lines::json_fault;
 
 /// When a row is from, and which address is remote (canonical).
@@ -94,28 +92,28 @@ pub(super) fn seen(line: &str, head: Head) -> Result<Seen, String> {
 #[serde(rename_all = "PascalCase", default)]
 struct HeadRow<'a> {
     #[serde(borrow)]
-    time_generated: Column<'a>,
+    time_generated: Text<'a>,
     #[serde(borrow)]
-    remote_ip: Column<'a>,
+    remote_ip: Text<'a>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Row<'a> {
     #[serde(borrow)]
-    event: Column<'a>,
+    event: Text<'a>,
     #[serde(borrow)]
-    computer: Column<'a>,
+    computer: Text<'a>,
     #[serde(borrow)]
-    direction: Column<'a>,
+    direction: Text<'a>,
     #[serde(borrow)]
-    process_name: Column<'a>,
+    process_name: Text<'a>,
     #[serde(borrow)]
-    source_ip: Column<'a>,
+    source_ip: Text<'a>,
     #[serde(borrow)]
-    destination_ip: Column<'a>,
+    destination_ip: Text<'a>,
     #[serde(borrow)]
-    protocol: Column<'a>,
+    protocol: Text<'a>,
     #[serde(deserialize_with = "integer")]
     destination_port: Option<u16>,
     #[serde(deserialize_with = "integer")]
@@ -131,15 +129,15 @@ struct Row<'a> {
     #[serde(deserialize_with = "integer")]
     process_id: Option<u32>,
     #[serde(borrow)]
-    process_path: Column<'a>,
+    process_path: Text<'a>,
     #[serde(borrow)]
-    command_line: Column<'a>,
+    command_line: Text<'a>,
     #[serde(borrow)]
-    user_name: Column<'a>,
+    user_name: Text<'a>,
     #[serde(borrow)]
-    parent_process_name: Column<'a>,
+    parent_process_name: Text<'a>,
     #[serde(borrow)]
-    container_id: Column<'a>,
+    container_id: Text<'a>,
 }
 
 impl Row<'_> {
@@ -153,49 +151,6 @@ impl Row<'_> {
             }
             event => u64::from(event == "opened"),
         }
-    }
-}
-
-/// A text column, borrowed from the line where it holds no escape; null and absent are "".
-/// (`Option<Cow<str>>` would copy always.)
-#[derive(Default)]
-struct Column<'a>(Cow<'a, str>);
-
-impl Column<'_> {
-    fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn into_owned(self) -> String {
-        self.0.into_owned()
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Column<'a> {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        input.deserialize_any(ColumnVisitor)
-    }
-}
-
-struct ColumnVisitor;
-
-impl<'de> de::Visitor<'de> for ColumnVisitor {
-    type Value = Column<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string or null")
-    }
-
-    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Column(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Column(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(Column::default())
     }
 }
 
