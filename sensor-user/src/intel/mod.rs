@@ -14,7 +14,7 @@ mod rows;
 mod set;
 
 pub use address::{Exclusion, PrefixPolicy, canonical, host, parse_prefix};
-pub use columns::{flag, integer, number, parse_time, time};
+pub use columns::{Text, flag, integer, number, parse_time, time};
 pub use feeds::{FeedError, FeedStatus, Intel};
 pub use fetch::{FetchError, Fetched, Validators, client, fetch, place};
 pub use indicator::Indicator;

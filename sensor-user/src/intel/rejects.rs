@@ -5,8 +5,9 @@ use std::fmt;
 
 use super::address::Exclusion;
 
-/// Entries that are kept with their place; further ones are only counted.
-const KEPT_MAX: usize = 1000;
+/// Entries that are kept with their place, of those where the input is at fault and of the others
+/// each; further ones are only counted.
+const KEPT_MAX: u64 = 1000;
 /// Characters of an entry's text that are kept.
 const TEXT_MAX: usize = 200;
 
@@ -100,6 +101,7 @@ pub struct Reject {
 pub struct Rejects {
     counts: BTreeMap<&'static str, u64>,
     malformed: u64,
+    ruled_out: u64,
     kept: Vec<Reject>,
 }
 
@@ -107,8 +109,10 @@ impl Rejects {
     /// Notes one.
     pub fn add(&mut self, line: u64, reason: Reason, text: &str) {
         *self.counts.entry(reason.name()).or_default() += 1;
-        self.malformed += u64::from(reason.is_malformed());
-        if self.kept.len() < KEPT_MAX {
+        let of_its_sort =
+            if reason.is_malformed() { &mut self.malformed } else { &mut self.ruled_out };
+        *of_its_sort += 1;
+        if *of_its_sort <= KEPT_MAX {
             let text = text.chars().take(TEXT_MAX).collect();
             self.kept.push(Reject { line, reason, text });
         }
@@ -125,11 +129,11 @@ impl Rejects {
     }
 
     /// All of them.
-    pub fn total(&self) -> u64 {
-        self.counts.values().sum()
+    pub const fn total(&self) -> u64 {
+        self.malformed + self.ruled_out
     }
 
-    /// The first `KEPT_MAX`, in input order within each pass.
+    /// The first `KEPT_MAX` of each sort, in input order within each pass.
     pub fn kept(&self) -> &[Reject] {
         &self.kept
     }

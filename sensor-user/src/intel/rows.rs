@@ -21,7 +21,7 @@ use super::columns::{self, Text};
 use super::indicator::Indicator;
 use super::list::Parsed;
 use super::rejects::{Reason, Rejects};
-use crate::lines::Lines;
+use crate::lines::{Lines, json_fault};
 
 /// One row; columns that are not used are skipped.
 #[derive(Debug, Default, Deserialize)]
@@ -82,7 +82,7 @@ impl IndicatorRow<'_> {
             &self.network_source_cidr_block,
         ]
         .into_iter()
-        .filter_map(Option::as_deref)
+        .map(Text::as_str)
         .find(|text| !text.is_empty())
     }
 }
@@ -108,7 +108,8 @@ pub struct RowReader {
     feed: Arc<str>,
     policy: PrefixPolicy,
     oldest: Timestamp,
-    newest: HashMap<String, Candidate>,
+    /// Boxed, as a table of this size is moved each time that it grows.
+    newest: HashMap<String, Box<Candidate>>,
     rejects: Rejects,
 }
 
@@ -122,6 +123,16 @@ impl RowReader {
     ) -> Self {
         let oldest = now.checked_sub(lookback).unwrap_or(Timestamp::MIN);
         Self { feed, policy, oldest, newest: HashMap::new(), rejects: Rejects::default() }
+    }
+
+    /// The rows that are read from here on come from `feed`; they are rows of the same table.
+    pub fn set_feed(&mut self, feed: Arc<str>) {
+        self.feed = feed;
+    }
+
+    /// What was not used since the last call, so that a file's lines can be told from another's.
+    pub fn take_rejects(&mut self) -> Rejects {
+        std::mem::take(&mut self.rejects)
     }
 
     /// Reads all rows of an input.
@@ -144,13 +155,13 @@ impl RowReader {
 
     fn row<'a>(&mut self, line: u64, bytes: &'a [u8]) -> Result<(), (Reason, Cow<'a, str>)> {
         let row: IndicatorRow<'_> = serde_json::from_slice(bytes).map_err(|error| {
-            (Reason::Malformed(error.to_string()), String::from_utf8_lossy(bytes))
+            (Reason::Malformed(json_fault(&error)), String::from_utf8_lossy(bytes))
         })?;
         let Some(time_generated) = row.time_generated else {
             let reason = Reason::Malformed("TimeGenerated is missing".to_owned());
             return Err((reason, String::from_utf8_lossy(bytes)));
         };
-        let id = row.indicator_id.as_deref().unwrap_or_default();
+        let id = row.indicator_id.as_str();
         if time_generated < self.oldest {
             return Err((Reason::TooOld, Cow::Owned(id.to_owned())));
         }
@@ -162,7 +173,7 @@ impl RowReader {
         if let Some(exclusion) = self.policy.exclusion(&prefix) {
             return Err((Reason::Excluded(exclusion), entity.to_owned().into()));
         }
-        let candidate = Candidate {
+        let candidate = Box::new(Candidate {
             line,
             time_generated,
             state: State {
@@ -170,12 +181,12 @@ impl RowReader {
                 withdrawn: row.is_deleted == Some(true) || row.revoked == Some(true),
             },
             indicator: indicator(&self.feed, prefix, time_generated, &row),
-        };
+        });
         self.decide(id, candidate);
         Ok(())
     }
 
-    fn decide(&mut self, id: &str, candidate: Candidate) {
+    fn decide(&mut self, id: &str, candidate: Box<Candidate>) {
         let superseded = match self.newest.get_mut(id) {
             None => {
                 self.newest.insert(id.to_owned(), candidate);
@@ -216,7 +227,7 @@ fn indicator(
     time_generated: Timestamp,
     row: &IndicatorRow<'_>,
 ) -> Indicator {
-    let text = |column: &Text<'_>| column.as_deref().unwrap_or_default().to_owned();
+    let text = |column: &Text<'_>| column.as_str().to_owned();
     Indicator {
         id: text(&row.indicator_id),
         feed: Arc::clone(feed),

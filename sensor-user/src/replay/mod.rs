@@ -1,5 +1,14 @@
 //! Replay: the same detection over recorded input.
 
-mod recorded;
+pub mod at;
 
+mod blocks;
+mod indicators;
+mod input;
+mod recorded;
+mod reject_log;
+mod rows;
+mod search;
+
+pub use at::{AtOptions, AtSummary, ReplayError};
 pub use recorded::RecordedChange;

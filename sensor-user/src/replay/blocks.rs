@@ -1,0 +1,146 @@
+//! `Blocks`: an input in blocks of whole lines, so that several threads can read them.
+
+use std::io::{self, BufRead, Read as _};
+
+use crate::lines::LINE_MAX;
+
+/// Bytes of a block at most; more than a line may have.
+const BLOCK_BYTES: usize = LINE_MAX * 2;
+
+/// Some whole lines.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    bytes: Vec<u8>,
+    first_line: u64,
+}
+
+impl Block {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Its lines with their numbers, from 1, without line feeds; `None` for one that is too long.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (u64, Option<&[u8]>)> {
+        let mut rest = self.bytes.as_slice();
+        let mut number = self.first_line;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let (line, tail) = match memchr::memchr(b'\n', rest) {
+                Some(end) => {
+                    let (line, tail) = rest.split_at(end);
+                    (line, tail.split_first().map_or(tail, |(_feed, tail)| tail))
+                }
+                None => (rest, [].as_slice()),
+            };
+            rest = tail;
+            number += 1;
+            Some((number - 1, (line.len() <= LINE_MAX).then_some(line)))
+        })
+    }
+}
+
+/// Reads blocks one after the other.
+pub(super) struct Blocks<R> {
+    reader: R,
+    /// Begin of a line whose end is in the next block.
+    rest: Vec<u8>,
+    next_line: u64,
+    block_bytes: usize,
+}
+
+impl<R: BufRead> Blocks<R> {
+    pub(super) const fn new(reader: R) -> Self {
+        Self { reader, rest: Vec::new(), next_line: 1, block_bytes: BLOCK_BYTES }
+    }
+
+    /// Fills all `blocks`, in order; at the end of the input they are empty.
+    pub(super) fn fill(&mut self, blocks: &mut [Block]) -> io::Result<()> {
+        blocks.iter_mut().try_for_each(|block| self.fill_one(block))
+    }
+
+    fn fill_one(&mut self, block: &mut Block) -> io::Result<()> {
+        let bytes = &mut block.bytes;
+        bytes.clear();
+        bytes.append(&mut self.rest);
+        let wanted = self.block_bytes.saturating_sub(bytes.len()) as u64;
+        self.reader.by_ref().take(wanted).read_to_end(bytes)?;
+        match memchr::memrchr(b'\n', bytes) {
+            Some(last) => self.rest = bytes.split_off(last + 1),
+            None if bytes.len() < self.block_bytes => {}
+            // What is kept of it is still too long, and rejected as such.
+            None => self.skip_line()?,
+        }
+        block.first_line = self.next_line;
+        let unended = u64::from(bytes.last().is_some_and(|byte| *byte != b'\n'));
+        self.next_line += memchr::memchr_iter(b'\n', bytes).count() as u64 + unended;
+        Ok(())
+    }
+
+    fn skip_line(&mut self) -> io::Result<()> {
+        loop {
+            let available = self.reader.fill_buf()?;
+            let end = memchr::memchr(b'\n', available);
+            let (used, done) =
+                end.map_or((available.len(), available.is_empty()), |end| (end + 1, true));
+            self.reader.consume(used);
+            if done {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use proptest::prelude::*;
+
+    type Found = Vec<(u64, Option<Vec<u8>>)>;
+
+    fn lines(input: &[u8], (block_bytes, buffer, at_once): (usize, usize, usize)) -> Found {
+        let reader = io::BufReader::with_capacity(buffer, input);
+        let mut blocks = Blocks { block_bytes, ..Blocks::new(reader) };
+        let mut held: Vec<Block> = (0..at_once).map(|_| Block::default()).collect();
+        let mut found = Vec::new();
+        loop {
+            blocks.fill(&mut held).unwrap();
+            if held[0].is_empty() {
+                return found;
+            }
+            for block in &held {
+                found.extend(block.lines().map(|(line, bytes)| (line, bytes.map(<[u8]>::to_vec))));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_those_of_the_input(
+            input in prop::collection::vec("[ab]{0,6}", 0..30),
+            ended in any::<bool>(),
+            sizes in (8..20_usize, 1..9_usize, 1..4_usize),
+        ) {
+            let end = if ended && !input.is_empty() { "\n" } else { "" };
+            let text = input.join("\n") + end;
+            let expected: Found = text
+                .split_terminator('\n')
+                .zip(1..)
+                .map(|(line, number)| (number, Some(line.as_bytes().to_vec())))
+                .collect();
+            prop_assert_eq!(lines(text.as_bytes(), sizes), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_longer_than_a_block_is_one_rejected_line() {
+        for length in [LINE_MAX + 1, BLOCK_BYTES - 3, BLOCK_BYTES, BLOCK_BYTES * 3 + 5] {
+            let text = format!("a\n{}\nb\n{}", "x".repeat(length), "y".repeat(length));
+            let found = lines(text.as_bytes(), (BLOCK_BYTES, 4096, 2));
+            let line = |text: &str| Some(text.as_bytes().to_vec());
+            assert_eq!(found, [(1, line("a")), (2, None), (3, line("b")), (4, None)], "{length}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `VMConnection` rows as JSON lines, in two steps: of every row only what decides whether it can
+//! be a hit (the parser still checks that the rest is JSON), and all columns of the few that are.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::dedup::Sighting;
+use crate::intel::{Text, integer, parse_time};
+use crate::lines::json_fault;
+
+/// When a row is from, and which address is remote (canonical).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) time: Timestamp,
+    pub(super) remote: IpAddr,
+}
+
+/// What a row says of its connections, all columns read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) sighting: Arc<Sighting>,
+    pub(super) connections: u64,
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_received: u64,
+}
+
+/// The text of a line, if it can be a row at all.
+pub(super) fn text(bytes: &[u8]) -> Result<&str, String> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to() + 1))?;
+    // serde would read an array as a row, column by column.
+    if text.trim_ascii_start().starts_with('{') {
+        Ok(text)
+    } else {
+        Err("not a JSON object".into())
+    }
+}
+
+/// The first step; the error says what is wrong (hostile text may be in it).
+pub(super) fn head(line: &str) -> Result<Head, String> {
+    let row: HeadRow<'_> = serde_json::from_str(line).map_err(|error| json_fault(&error))?;
+    let time = match row.time_generated.as_str() {
+        "" => return Err("TimeGenerated: missing".to_owned()),
+        text => parse_time(text).ok_or_else(|| {
+            format!("TimeGenerated: {text:?} is not a time such as 2026-11-24T10:00:00Z")
+        })?,
+    };
+    let remote = match row.remote_ip.as_str() {
+        "" => return Err("RemoteIp: missing".to_owned()),
+        text => text
+            .parse::<IpAddr>()
+            .map_err(|_cause| format!("RemoteIp: {text:?} is not an address"))?
+            .to_canonical(),
+    };
+    Ok(Head { time, remote })
+}
+
+/// The second step, for a line that passed the first.
+pub(super) fn seen(line: &str, head: Head) -> Result<Seen, String> {
+    let row: Row<'_> = serde_json::from_str(line).map_err(|error| json_fault(&error))?;
+    let connections = row.connections();
+    let sighting = Sighting {
+        time: head.time,
+        computer: row.computer.into_owned(),
+        direction: row.direction.into_owned(),
+        process_name: row.process_name.into_owned(),
+        source_ip: row.source_ip.into_owned(),
+        destination_ip: row.destination_ip.into_owned(),
+        remote_ip: head.remote.to_string(),
+        protocol: row.protocol.into_owned(),
+        destination_port: row.destination_port,
+        source_port: row.source_port,
+        process_id: row.process_id,
+        process_path: row.process_path.into_owned(),
+        command_line: row.command_line.into_owned(),
+        user_name: row.user_name.into_owned(),
+        parent_process_name: row.parent_process_name.into_owned(),
+        container_id: row.container_id.into_owned(),
+    };
+    Ok(Seen {
+        sighting: Arc::new(sighting),
+        connections,
+        bytes_sent: row.bytes_sent.unwrap_or(0),
+        bytes_received: row.bytes_received.unwrap_or(0),
+    })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct HeadRow<'a> {
+    #[serde(borrow)]
+    time_generated: Text<'a>,
+    #[serde(borrow)]
+    remote_ip: Text<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Row<'a> {
+    #[serde(borrow)]
+    event: Text<'a>,
+    #[serde(borrow)]
+    computer: Text<'a>,
+    #[serde(borrow)]
+    direction: Text<'a>,
+    #[serde(borrow)]
+    process_name: Text<'a>,
+    #[serde(borrow)]
+    source_ip: Text<'a>,
+    #[serde(borrow)]
+    destination_ip: Text<'a>,
+    #[serde(borrow)]
+    protocol: Text<'a>,
+    #[serde(deserialize_with = "integer")]
+    destination_port: Option<u16>,
+    #[serde(deserialize_with = "integer")]
+    source_port: Option<u16>,
+    #[serde(deserialize_with = "integer")]
+    links_established: Option<u64>,
+    #[serde(deserialize_with = "integer")]
+    links_failed: Option<u64>,
+    #[serde(deserialize_with = "integer")]
+    bytes_sent: Option<u64>,
+    #[serde(deserialize_with = "integer")]
+    bytes_received: Option<u64>,
+    #[serde(deserialize_with = "integer")]
+    process_id: Option<u32>,
+    #[serde(borrow)]
+    process_path: Text<'a>,
+    #[serde(borrow)]
+    command_line: Text<'a>,
+    #[serde(borrow)]
+    user_name: Text<'a>,
+    #[serde(borrow)]
+    parent_process_name: Text<'a>,
+    #[serde(borrow)]
+    container_id: Text<'a>,
+}
+
+impl Row<'_> {
+    /// Physical connections that the row adds. A minute's row with none new still stands for one
+    /// that is live. A recording has several lines a connection, of which the first counts.
+    fn connections(&self) -> u64 {
+        match self.event.as_str() {
+            "" => {
+                let established = self.links_established.unwrap_or(0);
+                established.saturating_add(self.links_failed.unwrap_or(0)).max(1)
+            }
+            event => u64::from(event == "opened"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(line: &str) -> String {
+        let head = text(line.as_bytes()).and_then(head);
+        head.and_then(|head| seen(line, head)).unwrap_err()
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_column() {
+        const GOOD: &str = r#""TimeGenerated":"2026-11-24T10:00:00Z","RemoteIp":"203.0.113.7""#;
+        for (line, expected) in [
+            ("[\"2026-11-24T10:00:00Z\",\"203.0.113.7\"]", "not a JSON object"),
+            ("{", "EOF while parsing an object at column 1"),
+            ("{}", "TimeGenerated: missing"),
+            (r#"{"TimeGenerated":null}"#, "TimeGenerated: missing"),
+            (
+                r#"{"TimeGenerated":7}"#,
+                "invalid type: integer `7`, expected a string or null at column 18",
+            ),
+            (
+                r#"{"TimeGenerated":"soon"}"#,
+                "TimeGenerated: \"soon\" is not a time such as 2026-11-24T10:00:00Z",
+            ),
+            (r#"{"TimeGenerated":"2026-11-24T10:00:00Z"}"#, "RemoteIp: missing"),
+            (
+                r#"{"TimeGenerated":"2026-11-24T10:00:00Z","RemoteIp":"a.example"}"#,
+                "RemoteIp: \"a.example\" is not an address",
+            ),
+            (&format!("{{{GOOD},{GOOD}}}"), "duplicate field `TimeGenerated` at column 80"),
+            (&format!("{{{GOOD}}}}}"), "trailing characters at column 66"),
+            (
+                &format!("{{{GOOD},\"DestinationPort\":70000}}"),
+                "invalid value: floating point `70000.0`, expected an integer in range at column 89",
+            ),
+        ] {
+            assert_eq!(fault(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn columns_may_be_text_null_escaped_or_absent() {
+        let line = r#" {"TimeGenerated":"2026-11-24 10:00:00","RemoteIp":"::ffff:203.0.113.7",
+            "DestinationPort":"443","ProcessName":"\u0063url","Computer":null,
+            "LinksEstablished":2,"LinksFailed":"3"}"#;
+        let head = head(text(line.as_bytes()).unwrap()).unwrap();
+        assert_eq!(head.remote.to_string(), "203.0.113.7");
+        assert_eq!(head.time.to_string(), "2026-11-24T10:00:00Z");
+        let seen = seen(line, head).unwrap();
+        assert_eq!(seen.sighting.destination_port, Some(443));
+        assert_eq!(seen.sighting.process_name, "curl");
+        assert_eq!(seen.sighting.computer, "");
+        assert_eq!(seen.connections, 5);
+    }
+}
