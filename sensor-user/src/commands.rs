@@ -1,16 +1,20 @@
 //! Commands: one function a command, from what was typed to what the process answers.
 
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::CommandFactory as _;
+use jiff::SignedDuration;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{CheckConfigArgs, Command, ConfigArg, RawArgs, RecordArgs, ReplayArgs, Shell};
 use crate::config::{AgentConfig, Config, ConfigError, Environment, describe};
 use crate::deliver::readable;
 use crate::pipeline;
+use crate::replay::{self, AtOptions, LiveOptions, ReplayError};
 
 /// How a command that did its work ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,9 +74,46 @@ fn run(args: &ConfigArg, log: Option<&str>, environment: &Environment) -> anyhow
 
 fn replay(args: &ReplayArgs, log: Option<&str>) -> anyhow::Result<Outcome> {
     start_log(log.unwrap_or("warn"))?;
-    // lead: wire replay::at::run(AtOptions, &mut out, &mut stderr) -> Result<AtSummary, _> for
-    // Some(at), replay::live for None; out = args.out or standard output; then replayed(...)
-    bail!("replay: this build has no reader of {:?}", args.connections)
+    let mut rejects = io::stderr();
+    let mut out = alerts_out(args.out.as_deref())?;
+    let named = |error| match (error, &args.out) {
+        (ReplayError::WriteAlerts(source), Some(path)) => {
+            anyhow::Error::new(source).context(format!("write {}", path.display()))
+        }
+        (error, _) => error.into(),
+    };
+    let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    let (rejected, alerts) = if let Some(at) = args.at {
+        let options = AtOptions {
+            connections: args.connections.clone(),
+            indicators: args.indicators.clone(),
+            at,
+            lookback: signed(args.lookback),
+            indicator_lookback: signed(args.indicator_lookback),
+        };
+        let summary = replay::at::run(&options, &mut out, &mut rejects).map_err(named)?;
+        (summary.rows_rejected + summary.indicators_rejected, summary.alerts)
+    } else {
+        let options = LiveOptions {
+            connections: args.connections.clone(),
+            indicators: args.indicators.clone(),
+            indicator_lookback: signed(args.indicator_lookback),
+            window: signed(DEFAULT_WINDOW),
+        };
+        let summary = replay::live::run(&options, &mut out, &mut rejects).map_err(named)?;
+        (summary.lines_rejected + summary.indicators_rejected, summary.alerts)
+    };
+    Ok(replayed(rejected, alerts, args.fail_on_alert))
+}
+
+/// The dedup window of `replay --live`: that of an agent without configuration.
+const DEFAULT_WINDOW: Duration = Duration::from_hours(1);
+
+/// Where a replay's alerts go.
+fn alerts_out(path: Option<&Path>) -> anyhow::Result<Box<dyn io::Write>> {
+    let Some(path) = path else { return Ok(Box::new(BufWriter::new(io::stdout().lock()))) };
+    let file = File::create(path).with_context(|| format!("write {}", path.display()))?;
+    Ok(Box::new(BufWriter::new(file)))
 }
 
 fn record(

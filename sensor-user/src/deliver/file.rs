@@ -114,7 +114,7 @@ fn free_space(path: &Path) -> String {
         |_unknown| "unknown".to_owned(),
         |device| {
             let bytes = device.blocks_available().saturating_mul(device.fragment_size());
-            indicatif::BinaryBytes(bytes).to_string()
+            format!("{} MiB", bytes >> 20)
         },
     )
 }

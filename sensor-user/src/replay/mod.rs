@@ -1,6 +1,7 @@
 //! Replay: the same detection over recorded input.
 
 pub mod at;
+pub mod live;
 
 mod blocks;
 mod indicators;
@@ -11,4 +12,5 @@ mod rows;
 mod search;
 
 pub use at::{AtOptions, AtSummary, ReplayError};
+pub use live::{LiveOptions, LiveSummary};
 pub use recorded::RecordedChange;

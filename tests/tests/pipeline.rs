@@ -1,0 +1,239 @@
+//! Bytes of kernel records in, alerts and rows out: the whole path without a kernel.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends with a panic")]
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use sensor_ebpf::record::RecordKind;
+use sensor_tests::records::{TaskBytes, TcpBytes, exec};
+use sensor_user::aggregate::{ConnectionTable, Identity, Row, RowTable};
+use sensor_user::clock::BootClock;
+use sensor_user::decode;
+use sensor_user::dedup::{Alert, AlertKind, Dedup};
+use sensor_user::enrich::Enricher;
+use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
+use sensor_user::matcher::{AllowList, Matcher};
+use sensor_user::pipeline::{Detection, Intake, Outlet};
+use sensor_user::stats::Stats;
+
+#[derive(Default)]
+struct Caught {
+    alerts: Vec<Alert>,
+    rows: Vec<Row>,
+}
+
+impl Outlet for Caught {
+    fn alert(&mut self, alert: Alert) {
+        self.alerts.push(alert);
+    }
+
+    fn rows(&mut self, rows: Vec<Row>) {
+        self.rows.extend(rows);
+    }
+}
+
+/// The path with these indicators, an allow-list and the agent's own process.
+struct Stages {
+    intake: Intake,
+    detection: Detection,
+    stats: Arc<Stats>,
+    caught: Caught,
+}
+
+impl Stages {
+    fn new(prefixes: &[&str], allow: &[&str], own: &[u32]) -> Self {
+        let stats = Arc::new(Stats::default());
+        let nowhere = Path::new("/nonexistent");
+        let enricher = Enricher::new(nowhere, nowhere, 100, Arc::clone(&stats));
+        let connections = ConnectionTable::new("host.example.net".into(), 100, Arc::clone(&stats));
+        let indicators = prefixes.iter().map(|text| {
+            let prefix = parse_prefix(text).unwrap();
+            let id = (*text).to_owned();
+            Arc::new(Indicator { id, feed: "test".into(), ..Indicator::blank(prefix) })
+        });
+        let set = IndicatorSet::build(indicators.collect());
+        let allow = AllowList::new(allow.iter().map(|text| text.parse().unwrap()));
+        let matcher = Matcher::new(
+            Arc::new(Arc::new(set).into()),
+            allow,
+            own.iter().copied().collect::<HashSet<u32>>(),
+            Arc::clone(&stats),
+        );
+        let hour = SignedDuration::from_hours(1);
+        let dedup = Dedup::new("agent".to_owned(), hour, 100, Arc::clone(&stats));
+        let identity =
+            Identity { computer: "host.example.net".into(), agent_id: "agent".to_owned() };
+        let rows = RowTable::new(identity, 100, Arc::clone(&stats));
+        Self {
+            intake: Intake::new(enricher, connections, Arc::clone(&stats)),
+            detection: Detection::new(Some(rows), matcher, dedup, Arc::clone(&stats)),
+            stats,
+            caught: Caught::default(),
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        let mut changes = Vec::new();
+        self.intake.record(bytes, &BootClock::with_offset_ns(0), &mut changes);
+        for change in changes {
+            self.detection.observe(&change, &mut self.caught);
+        }
+    }
+
+    fn finish(mut self) -> (Caught, Arc<Stats>) {
+        let mut changes = Vec::new();
+        self.intake.expire(u64::MAX, &mut changes);
+        for change in changes {
+            self.detection.observe(&change, &mut self.caught);
+        }
+        self.detection.finish(&mut self.caught);
+        (self.caught, self.stats)
+    }
+}
+
+const LOCAL: (&str, u16) = ("10.0.0.4", 40_000);
+
+fn connect(sk: u64, remote: &str, boot_ns: u64, task: &TaskBytes) -> [Vec<u8>; 3] {
+    let tcp = |kind, boot_ns| TcpBytes {
+        boot_ns,
+        task: task.clone(),
+        ..TcpBytes::new(kind, sk, LOCAL, (remote, 443))
+    };
+    let close = TcpBytes { bytes: (70, 90), ..tcp(RecordKind::TcpClose, boot_ns + 2) };
+    let up = TcpBytes { old_state: 2, ..tcp(RecordKind::TcpEstablished, boot_ns + 1) };
+    [tcp(RecordKind::TcpConnect, boot_ns).bytes(), up.bytes(), close.bytes()]
+}
+
+#[test]
+fn an_outbound_connection_alerts_with_its_process_and_has_a_row() {
+    let mut path = Stages::new(&["203.0.113.7", "203.0.113.0/24", "192.0.2.1"], &[], &[]);
+    let task = TaskBytes { tgid: 42, comm: "curl", ..TaskBytes::default() };
+    path.feed(&exec(&task, 5, "/usr/bin/curl", &["curl", "-s", "http://203.0.113.7/"]));
+    for bytes in connect(1, "203.0.113.7", 1_000, &task) {
+        path.feed(&bytes);
+    }
+    let (caught, stats) = path.finish();
+    let ids: Vec<&str> = caught.alerts.iter().map(|it| it.indicator_id.as_str()).collect();
+    assert_eq!(ids, ["203.0.113.0/24", "203.0.113.7"], "all that cover it");
+    let alert = &caught.alerts[1];
+    assert_eq!((alert.process_id, alert.process_name.as_str()), (Some(42), "curl"));
+    assert_eq!(alert.process_path, "/usr/bin/curl");
+    assert_eq!(alert.command_line, "curl -s http://203.0.113.7/");
+    assert_eq!((alert.source_port, alert.destination_port), (Some(40_000), Some(443)));
+    assert_eq!((alert.host_name.as_str(), alert.dns_domain.as_str()), ("host", "example.net"));
+    assert_eq!(alert.alert_kind, AlertKind::New);
+    let [row] = caught.rows.as_slice() else { panic!("{:?}", caught.rows) };
+    assert_eq!((row.links_established, row.links_terminated, row.links_live), (1, 1, 0));
+    assert_eq!((row.bytes_sent, row.bytes_received), (70, 90));
+    assert_eq!(stats.processes_unknown.value(), 0);
+}
+
+#[test]
+fn a_mapped_address_is_ipv4_from_the_kernel_to_the_alert() {
+    let mut path = Stages::new(&["203.0.113.7"], &[], &[]);
+    for bytes in connect(1, "::ffff:203.0.113.7", 1_000, &TaskBytes::default()) {
+        path.feed(&bytes);
+    }
+    let (caught, _) = path.finish();
+    assert_eq!(caught.alerts[0].remote_ip, "203.0.113.7");
+    assert_eq!(caught.rows[0].remote_ip, "203.0.113.7");
+}
+
+#[test]
+fn policy_holds_back_and_counts() {
+    let mut path = Stages::new(&["203.0.113.0/24"], &["203.0.113.8/32"], &[7]);
+    let own = TaskBytes { tgid: 7, ..TaskBytes::default() };
+    let other = TaskBytes { tgid: 8, ..TaskBytes::default() };
+    let all = [
+        connect(1, "203.0.113.7", 1_000, &own),
+        connect(2, "203.0.113.8", 2_000, &other),
+        connect(3, "::ffff:203.0.113.8", 3_000, &other),
+    ];
+    for bytes in all.iter().flatten() {
+        path.feed(bytes);
+    }
+    let (caught, stats) = path.finish();
+    assert_eq!(caught.alerts, []);
+    assert_eq!(stats.hits_held_own_traffic.value(), 1);
+    assert_eq!(stats.hits_held_allowed.value(), 2);
+    assert_eq!(stats.flows_observed.value(), 3);
+}
+
+#[test]
+fn counts_of_a_window_are_exact() {
+    let mut path = Stages::new(&["203.0.113.7"], &[], &[]);
+    let second = 1_000_000_000_u64;
+    // 100 hits within the hour, then one after it.
+    for number in 0..100_u64 {
+        let times = connect(1, "203.0.113.7", (number + 1) * second, &TaskBytes::default());
+        for bytes in &times {
+            path.feed(bytes);
+        }
+    }
+    let late = connect(1, "203.0.113.7", 3_700 * second, &TaskBytes::default());
+    for bytes in &late {
+        path.feed(bytes);
+    }
+    let (caught, _) = path.finish();
+    let told: Vec<(AlertKind, u64, u64)> = caught
+        .alerts
+        .iter()
+        .map(|it| (it.alert_kind, it.connection_count, it.bytes_sent))
+        .collect();
+    assert_eq!(
+        told,
+        [(AlertKind::New, 1, 0), (AlertKind::Summary, 99, 7_000), (AlertKind::New, 1, 0)]
+    );
+    let ids: HashSet<&str> = caught.alerts.iter().map(|it| it.alert_id.as_str()).collect();
+    assert_eq!(ids.len(), 3);
+    let first = Timestamp::from_second(2).unwrap();
+    assert_eq!(caught.alerts[1].first_seen, first);
+}
+
+#[test]
+fn an_unreadable_record_is_counted_and_the_next_one_read() {
+    let mut path = Stages::new(&["203.0.113.7"], &[], &[]);
+    let good = connect(1, "203.0.113.7", 1_000, &TaskBytes::default());
+    let mut unknown = good[0].clone();
+    unknown[0] = 99;
+    let mut longer = good[0].clone();
+    longer.push(0);
+    for bytes in [&good[0][..20], &[], &unknown, &longer] {
+        path.feed(bytes);
+    }
+    for bytes in &good {
+        path.feed(bytes);
+    }
+    let (caught, stats) = path.finish();
+    assert_eq!(stats.records_discarded_decode.value(), 4);
+    assert_eq!(caught.alerts.len(), 1);
+}
+
+proptest! {
+    /// Any bytes give a record or an error.
+    #[test]
+    fn decode_is_total(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _either = decode::record(&bytes);
+    }
+
+    /// So do good records with any byte changed or any end cut off.
+    #[test]
+    fn decode_survives_a_damaged_record(at in 0_usize..160, byte: u8, cut in 0_usize..160) {
+        let [mut good, ..] = connect(1, "2001:db8::7", 1_000, &TaskBytes::default());
+        good[at] = byte;
+        let _either = decode::record(&good);
+        let cut = &good[..cut];
+        prop_assert!(decode::record(cut).is_err());
+    }
+
+    #[test]
+    fn decode_survives_a_damaged_exec(at in 0_usize..90, byte: u8) {
+        let mut good = exec(&TaskBytes::default(), 1, "/usr/bin/program", &["program", "-x"]);
+        let at = at.min(good.len() - 1);
+        good[at] = byte;
+        let _either = decode::record(&good);
+    }
+}
