@@ -4,6 +4,7 @@
 
 mod agent;
 mod collector;
+mod feed_server;
 mod logs;
 mod netns;
 pub mod records;
@@ -12,6 +13,7 @@ mod skip;
 
 pub use agent::{Agent, Ended, Line, binary, command};
 pub use collector::{Answer, Collector, Request};
+pub use feed_server::FeedServer;
 pub use logs::logged;
 pub use netns::{Netns, run};
 pub use samples::{alert, row};

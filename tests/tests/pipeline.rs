@@ -1,5 +1,5 @@
 //! Bytes of kernel records in, alerts and rows out: the whole path without a kernel.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends with a panic")]
+#![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -1,336 +1,390 @@
-//! `Intel`: pulls every feed at its interval, keeps the last good entries of each, and swaps the
-//! set as a whole.
+//! `Intel`: pulls the feeds, keeps the last good content of each, and swaps in a new set.
 //!
-//! A pull that fails changes nothing but the feed's status. Pulls run beside each other, so a slow
-//! feed delays no other; parsing runs off the runtime's own threads.
+//! A pull that fails in any way changes nothing but the feed's status. Lookups go on in the old
+//! set until the new one is complete.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
-use reqwest::Client;
-use tokio::sync::watch;
+use serde::de::IgnoredAny;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use super::fetch::{self, FetchError, Fetched, Validators};
+use super::fetch::{FetchError, Fetched, Fetcher, Validators, read_local};
 use super::{
-    FeedConfig, FeedKind, FeedSource, Indicator, IndicatorSet, Parsed, PrefixPolicy, RowReader,
-    parse_list,
+    FeedConfig, FeedKind, FeedSource, Indicator, IndicatorSet, Parsed, PrefixPolicy, Rejects,
+    RowReader, parse_list,
 };
 use crate::clock::Clock;
 use crate::stats::Stats;
 
-/// Why a pull gave nothing. The last good set stays.
-#[derive(Debug, thiserror::Error)]
-pub enum FeedError {
-    /// No body.
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    /// The body ends inside a row.
-    #[error("{place}: last line is cut off; the body is not complete")]
-    Truncated {
-        /// Where.
-        place: String,
-    },
-    /// No entry of the body is one.
-    #[error("{place}: none of {entries} entries can be read; is its kind right? {first}")]
-    Nothing {
-        /// Where.
-        place: String,
-        /// Entries in it.
-        entries: u64,
-        /// The first of them, and why not.
-        first: String,
-    },
-    /// Reading from memory failed, or the parser ended: a bug.
-    #[error("{place}: parser failed; please report")]
-    Parser {
-        /// Where.
-        place: String,
-        /// The cause.
-        source: io::Error,
-    },
-    /// There can be no HTTP client.
-    #[error("set up the HTTP client for feeds")]
-    Client(#[source] reqwest::Error),
-}
+/// Wait after the first of several failures; it doubles up to the feed's interval.
+const FIRST_RETRY: Duration = Duration::from_secs(30);
 
-/// How a feed stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// How a feed does.
+#[derive(Debug, Clone, Default)]
 pub struct FeedStatus {
-    /// The last good pull, "not modified" included.
+    /// Its name.
+    pub name: Arc<str>,
+    /// When it was last pulled, with whatever outcome.
+    pub last_pull: Option<Timestamp>,
+    /// When a pull was last good ("not modified" is).
     pub last_good: Option<Timestamp>,
-    /// Indicators in use.
+    /// Indicators that it gives to the set.
     pub indicators: usize,
-    /// Why the last pull failed; `None` when it was good.
-    pub error: Option<String>,
-    /// What of the last good body is not used, by reason.
-    pub rejects: BTreeMap<&'static str, u64>,
+    /// Why the last pull failed; `None` after a good one.
+    pub last_error: Option<String>,
+    /// Pulls that failed since the last good one.
+    pub failures: u32,
+    /// What of the last good body was not used.
+    pub rejects: Arc<Rejects>,
 }
 
-#[derive(Debug)]
-struct Feed {
-    config: Arc<FeedConfig>,
-    validators: Validators,
-    indicators: Vec<Arc<Indicator>>,
-    failures: u32,
-    due: Instant,
+/// A pull that was not good.
+#[derive(Debug, thiserror::Error)]
+#[error("feed {feed}: {place}: {fault}")]
+struct PullError<'a> {
+    feed: &'a str,
+    place: String,
+    fault: Fault,
 }
 
-/// What a pull brings.
-#[derive(Debug)]
-enum Pulled {
-    NotModified,
-    Entries(Parsed, Validators),
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("{}", chain(.0))]
+    Fetch(FetchError),
+    #[error("the body ends inside a row; it was cut on its way")]
+    Truncated,
+    #[error("none of {entries} entries can be used, {first}; check the feed's kind")]
+    Unusable { entries: u64, first: String },
 }
 
-/// All feeds of the agent.
+/// All feeds, and the set that they make together.
 #[derive(Debug)]
 pub struct Intel {
     feeds: Vec<Feed>,
     set: Arc<ArcSwap<IndicatorSet>>,
-    statuses: Arc<Mutex<BTreeMap<String, FeedStatus>>>,
-    client: Client,
+    /// Held while a set is built, so that an older one never replaces a newer one.
+    building: Mutex<()>,
+    fetcher: Fetcher,
     clock: Arc<dyn Clock>,
     stats: Arc<Stats>,
 }
 
+#[derive(Debug)]
+struct Feed {
+    config: FeedConfig,
+    name: Arc<str>,
+    state: Mutex<FeedState>,
+}
+
+#[derive(Debug, Default)]
+struct FeedState {
+    indicators: Vec<Arc<Indicator>>,
+    validators: Validators,
+    status: FeedStatus,
+}
+
 impl Intel {
-    /// Knows the feeds and has pulled none; the set is empty.
-    pub fn new(
-        feeds: Vec<FeedConfig>,
-        clock: Arc<dyn Clock>,
-        stats: Arc<Stats>,
-    ) -> Result<Self, FeedError> {
-        let client = fetch::client().map_err(FeedError::Client)?;
-        let statuses =
-            feeds.iter().map(|feed| (feed.name.clone(), FeedStatus::default())).collect();
-        let feeds = feeds.into_iter().map(|config| Feed {
-            config: Arc::new(config),
-            validators: Validators::default(),
-            indicators: Vec::new(),
-            failures: 0,
-            due: Instant::now(),
-        });
-        Ok(Self {
-            feeds: feeds.collect(),
-            set: Arc::new(ArcSwap::from_pointee(IndicatorSet::default())),
-            statuses: Arc::new(Mutex::new(statuses)),
-            client,
+    /// Takes the feeds; the set is empty until [`Intel::load_local`] or a pull.
+    pub fn new(feeds: Vec<FeedConfig>, clock: Arc<dyn Clock>, stats: Arc<Stats>) -> Arc<Self> {
+        let feeds = feeds
+            .into_iter()
+            .map(|config| {
+                let name: Arc<str> = config.name.as_str().into();
+                let status = FeedStatus { name: Arc::clone(&name), ..FeedStatus::default() };
+                let state = Mutex::new(FeedState { status, ..FeedState::default() });
+                Feed { config, name, state }
+            })
+            .collect();
+        Arc::new(Self {
+            feeds,
+            set: Arc::default(),
+            building: Mutex::default(),
+            fetcher: Fetcher::default(),
             clock,
             stats,
         })
     }
 
-    /// What the matcher looks into.
+    /// The set, for the matcher: each load of it gives the newest one.
     pub fn set(&self) -> Arc<ArcSwap<IndicatorSet>> {
         Arc::clone(&self.set)
     }
 
-    /// How each feed stands, by name.
-    pub fn statuses(&self) -> Arc<Mutex<BTreeMap<String, FeedStatus>>> {
-        Arc::clone(&self.statuses)
+    /// How each feed does, in the order of the configuration.
+    pub fn status(&self) -> Vec<FeedStatus> {
+        self.feeds.iter().map(|feed| feed.state().status.clone()).collect()
     }
 
-    /// Pulls the feeds that need no network, so that the first connection is matched already.
-    pub async fn load_local(&mut self) {
+    /// Loads the feeds that need no network, on this thread: call it before the first connection
+    /// is matched. A feed that fails is told in its status.
+    pub fn load_local(&self) {
+        for feed in &self.feeds {
+            if !matches!(feed.config.source, FeedSource::Http(_)) {
+                self.settle(feed, read_local(&feed.config));
+            }
+        }
+        self.rebuild();
+    }
+
+    /// Pulls every feed once, one after the other.
+    pub async fn pull_all(self: &Arc<Self>) {
         for index in 0..self.feeds.len() {
-            let Some(feed) = self.feeds.get(index) else { break };
-            if matches!(feed.config.source, FeedSource::Http(_)) {
-                continue;
-            }
-            let pull = self.pull(feed);
-            let result = pull.await;
-            self.apply(index, result);
+            self.pull(index).await;
         }
-        self.swap();
     }
 
-    /// Pulls each feed when it is due, until `closing` turns true or its sender is gone.
-    pub async fn run(mut self, mut closing: watch::Receiver<bool>) {
-        let mut pulls = JoinSet::new();
+    /// Pulls each feed at once (local ones were just loaded, where they were) and then at its
+    /// interval, until `shutdown` completes.
+    pub async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
+        let mut loops = JoinSet::new();
+        for index in 0..self.feeds.len() {
+            loops.spawn(Arc::clone(&self).keep(index));
+        }
+        // Dropping the loops afterwards stops them.
+        shutdown.await;
+    }
+
+    async fn keep(self: Arc<Self>, index: usize) {
+        let Some(feed) = self.feeds.get(index) else { return };
         loop {
-            let now = Instant::now();
-            for (index, feed) in self.feeds.iter().enumerate() {
-                if feed.due <= now {
-                    let pull = self.pull(feed);
-                    pulls.spawn(async move { (index, pull.await) });
-                }
+            let status = feed.state().status.clone();
+            if status.last_pull.is_some() {
+                let random = fastrand::u64(..);
+                tokio::time::sleep(wait(feed.config.interval, status.failures, random)).await;
             }
-            for feed in &mut self.feeds {
-                if feed.due <= now {
-                    // Not due again while it is under way; `apply` says when it is next.
-                    feed.due = now + Duration::from_hours(24 * 365);
-                }
-            }
-            let next = self.feeds.iter().map(|feed| feed.due).min();
-            let next = next.unwrap_or(now + Duration::from_hours(24 * 365));
-            tokio::select! {
-                Some(Ok((index, result))) = pulls.join_next() => {
-                    if self.apply(index, result) {
-                        self.swap();
-                    }
-                }
-                () = tokio::time::sleep_until(next) => {}
-                changed = closing.changed() => {
-                    if changed.is_err() || *closing.borrow() {
-                        return;
-                    }
-                }
-            }
+            self.pull(index).await;
         }
     }
 
-    /// One pull, free of `self`.
-    fn pull(&self, feed: &Feed) -> impl Future<Output = Result<Pulled, FeedError>> + use<> {
-        let (client, config) = (self.client.clone(), Arc::clone(&feed.config));
-        let (validators, now) = (feed.validators.clone(), self.clock.now());
-        async move {
-            let (body, validators) = match fetch::fetch(&client, &config, &validators).await? {
-                Fetched::NotModified => return Ok(Pulled::NotModified),
-                Fetched::Body(body, validators) => (body, validators),
-            };
-            let place = fetch::place(&config.source);
-            let parsing = tokio::task::spawn_blocking(move || parse(&config, &body, now));
-            let ended = |error| FeedError::Parser { place, source: io::Error::other(error) };
-            Ok(Pulled::Entries(parsing.await.map_err(ended)??, validators))
+    async fn pull(self: &Arc<Self>, index: usize) {
+        let Some(feed) = self.feeds.get(index) else { return };
+        let validators = feed.state().validators.clone();
+        let fetched = self.fetcher.fetch(&feed.config, &validators).await;
+        // Parsing and building take up to seconds; a runtime's worker must not.
+        let intel = Arc::clone(self);
+        let settled = tokio::task::spawn_blocking(move || {
+            if intel.feeds.get(index).is_some_and(|feed| intel.settle(feed, fetched)) {
+                intel.rebuild();
+            }
+        });
+        if let Err(error) = settled.await {
+            tracing::error!(feed = &*feed.name, %error, "bug: reading a feed stopped; please report");
         }
     }
 
-    /// Takes the result of a pull in; true when the entries have changed.
-    fn apply(&mut self, index: usize, result: Result<Pulled, FeedError>) -> bool {
+    /// Takes what a pull gave; true where the feed's indicators changed.
+    fn settle(&self, feed: &Feed, fetched: Result<Fetched, FetchError>) -> bool {
         let now = self.clock.now();
-        let Some(feed) = self.feeds.get_mut(index) else { return false };
-        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = statuses.entry(feed.config.name.clone()).or_default();
-        let changed = match result {
-            Ok(pulled) => {
-                self.stats.feeds_pulled.increment();
-                (feed.failures, status.error, status.last_good) = (0, None, Some(now));
-                feed.due = Instant::now() + jittered(feed.config.interval);
-                feed.take(pulled, now, status, &self.stats)
+        let outcome = fetched.map_err(Fault::Fetch).and_then(|fetched| match fetched {
+            Fetched::NotModified => Ok(None),
+            Fetched::Body { bytes, validators } => {
+                feed.parse(&bytes, now).map(|parsed| Some((parsed, validators)))
             }
-            Err(error) => {
+        });
+        let mut state = feed.state();
+        state.status.last_pull = Some(now);
+        match outcome {
+            Ok(new) => {
+                self.stats.feeds_pulled.increment();
+                state.status.last_good = Some(now);
+                state.status.last_error = None;
+                state.status.failures = 0;
+                let is_changed = match new {
+                    None => feed.config.renew(&mut state.indicators, now),
+                    Some((parsed, validators)) => {
+                        self.stats.feed_entries_rejected.add(parsed.rejects.total());
+                        let (indicators, rejected) =
+                            (parsed.indicators.len(), parsed.rejects.total());
+                        tracing::info!(feed = &*feed.name, indicators, rejected, "feed loaded");
+                        state.indicators = parsed.indicators.into_iter().map(Arc::new).collect();
+                        // Only now: the validators of a body that was refused would bring "not
+                        // modified" for it.
+                        state.validators = validators;
+                        state.status.rejects = Arc::new(parsed.rejects);
+                        true
+                    }
+                };
+                state.status.indicators = state.indicators.len();
+                is_changed
+            }
+            Err(fault) => {
                 self.stats.feeds_failed.increment();
-                feed.failures = feed.failures.saturating_add(1);
-                feed.due = Instant::now() + retry_wait(feed.failures, feed.config.interval);
-                let text = format!("{:#}", anyhow::Error::new(error));
-                tracing::warn!(
-                    kept = feed.indicators.len(),
-                    "feed {}: {text}; the last good set stays",
-                    feed.config.name
-                );
-                status.error = Some(text);
+                let place = feed.config.source.shown();
+                let error = PullError { feed: &feed.name, place, fault }.to_string();
+                tracing::warn!(%error, "feed pull failed; its last good content stays");
+                state.status.failures = state.status.failures.saturating_add(1);
+                state.status.last_error = Some(error);
                 false
             }
-        };
-        status.indicators = feed.indicators.len();
-        changed
+        }
     }
 
-    /// Builds a set of all feeds' entries aside and puts it in place of the old one.
-    fn swap(&self) {
-        let all = self.feeds.iter().flat_map(|feed| feed.indicators.iter().map(Arc::clone));
-        let set = IndicatorSet::build(all.collect());
-        tracing::info!(indicators = set.len(), "indicators loaded");
-        self.set.store(Arc::new(set));
+    /// Builds the set of all feeds and swaps it in.
+    fn rebuild(&self) {
+        let building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Vec::new();
+        for feed in &self.feeds {
+            all.extend(feed.state().indicators.iter().map(Arc::clone));
+        }
+        self.set.store(Arc::new(IndicatorSet::build(all)));
+        drop(building);
     }
 }
 
 impl Feed {
-    fn take(
-        &mut self,
-        pulled: Pulled,
-        now: Timestamp,
-        status: &mut FeedStatus,
-        stats: &Stats,
-    ) -> bool {
-        match pulled {
-            Pulled::Entries(parsed, validators) => {
-                stats.feed_entries_rejected.add(parsed.rejects.total());
-                status.rejects.clone_from(parsed.rejects.counts());
-                self.indicators = parsed.indicators.into_iter().map(Arc::new).collect();
-                self.validators = validators;
-                true
-            }
-            Pulled::NotModified => match self.config.kind {
-                // Their validity counts from the pull.
-                FeedKind::List => {
-                    let expires = Some(list_expiry(&self.config, now));
-                    for indicator in &mut self.indicators {
-                        Arc::make_mut(indicator).expires = expires;
-                    }
-                    !self.indicators.is_empty()
-                }
-                // Rows leave with the look-back, also when the body stays as it is.
-                FeedKind::Sentinel => {
-                    let before = self.indicators.len();
-                    let oldest = now.checked_sub(signed(self.config.indicator_lookback));
-                    let oldest = oldest.unwrap_or(Timestamp::MIN);
-                    self.indicators.retain(|indicator| indicator.time_generated >= oldest);
-                    self.indicators.len() != before
-                }
-            },
-        }
+    fn state(&self) -> MutexGuard<'_, FeedState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-fn parse(config: &FeedConfig, body: &[u8], now: Timestamp) -> Result<Parsed, FeedError> {
-    let feed: Arc<str> = config.name.as_str().into();
-    let place = || fetch::place(&config.source);
-    let parser = |source| FeedError::Parser { place: place(), source };
-    let policy = PrefixPolicy::from(config);
-    let parsed = match config.kind {
-        FeedKind::List => parse_list(body, &feed, policy, (now, Some(list_expiry(config, now))))
-            .map_err(parser)?,
-        FeedKind::Sentinel => {
-            if last_line_is_cut(body) {
-                return Err(FeedError::Truncated { place: place() });
+    /// Reads a body, and refuses one that would only do harm.
+    fn parse(&self, bytes: &[u8], now: Timestamp) -> Result<Parsed, Fault> {
+        let (config, policy) = (&self.config, PrefixPolicy::from(&self.config));
+        let feed = Arc::clone(&self.name);
+        let read = match config.kind {
+            FeedKind::List => {
+                let expires = after(now, config.default_ttl);
+                parse_list(bytes, &feed, policy, (now, Some(expires)))
             }
-            let lookback = signed(config.indicator_lookback);
-            let mut rows = RowReader::new(feed, policy, now, lookback);
-            rows.read(body).map_err(parser)?;
-            rows.finish(now)
+            FeedKind::Sentinel if last_line_is_cut(bytes) => return Err(Fault::Truncated),
+            FeedKind::Sentinel => {
+                let lookback = signed(config.indicator_lookback);
+                let mut reader = RowReader::new(feed, policy, now, lookback);
+                reader.read(bytes).map(|()| reader.finish(now))
+            }
+        };
+        let parsed = read.map_err(|error| Fault::Fetch(FetchError::File(error)))?;
+        // Rows that have ended are good news, and end what they named.
+        let rejects = &parsed.rejects;
+        let entries = rejects.total();
+        if parsed.indicators.is_empty() && entries > 0 && rejects.malformed() == entries {
+            let first = rejects.kept().first().map_or_else(
+                || "without a reason".to_owned(),
+                |it| format!("line {}: \"{}\": {}", it.line, it.text.escape_debug(), it.reason),
+            );
+            return Err(Fault::Unusable { entries, first });
         }
-    };
-    let rejects = &parsed.rejects;
-    if parsed.indicators.is_empty() && rejects.total() > 0 && rejects.malformed() == rejects.total()
-    {
-        let first = rejects
-            .kept()
-            .first()
-            .map(|it| format!("line {}: \"{}\": {}", it.line, it.text.escape_debug(), it.reason));
-        let (entries, first) = (rejects.total(), first.unwrap_or_default());
-        return Err(FeedError::Nothing { place: place(), entries, first });
+        Ok(parsed)
     }
-    Ok(parsed)
 }
 
 /// A last line without line ending that is no whole JSON value.
 fn last_line_is_cut(body: &[u8]) -> bool {
     let last = body.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-    !last.trim_ascii().is_empty() && serde_json::from_slice::<serde::de::IgnoredAny>(last).is_err()
-}
-
-fn list_expiry(config: &FeedConfig, now: Timestamp) -> Timestamp {
-    now.checked_add(signed(config.default_ttl)).unwrap_or(Timestamp::MAX)
+    !last.trim_ascii().is_empty() && serde_json::from_slice::<IgnoredAny>(last).is_err()
 }
 
 fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
-/// Up to a tenth more, so that a fleet does not ask at once.
-fn jittered(interval: Duration) -> Duration {
-    interval.mul_f64(1.0 + fastrand::f64() / 10.0)
+fn before(now: Timestamp, duration: Duration) -> Timestamp {
+    now.checked_sub(signed(duration)).unwrap_or(Timestamp::MIN)
 }
 
-/// 15 s, doubled with each failure, at most the feed's own interval.
-fn retry_wait(failures: u32, interval: Duration) -> Duration {
-    let doubled = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
-    jittered(Duration::from_secs(15).saturating_mul(doubled).min(interval))
+fn after(now: Timestamp, duration: Duration) -> Timestamp {
+    now.checked_add(signed(duration)).unwrap_or(Timestamp::MAX)
+}
+
+impl FeedConfig {
+    /// What "not modified" means for the indicators at hand: the same as reading the same body
+    /// again at `now`. True where they changed.
+    fn renew(&self, indicators: &mut Vec<Arc<Indicator>>, now: Timestamp) -> bool {
+        match self.kind {
+            FeedKind::Sentinel => {
+                let oldest = before(now, self.indicator_lookback);
+                let count = indicators.len();
+                indicators.retain(|indicator| indicator.time_generated >= oldest);
+                indicators.len() != count
+            }
+            FeedKind::List => {
+                // A list is pulled far more often than it expires: once in half its validity is
+                // often enough.
+                let stale = before(now, self.default_ttl / 2);
+                if indicators.first().is_none_or(|first| first.time_generated > stale) {
+                    return false;
+                }
+                for indicator in indicators {
+                    let mut renewed = Indicator::clone(indicator);
+                    renewed.time_generated = now;
+                    renewed.expires = Some(after(now, self.default_ttl));
+                    *indicator = Arc::new(renewed);
+                }
+                true
+            }
+        }
+    }
+}
+
+impl FeedSource {
+    /// Where it is, without the parts of a URL that may be secret.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::File(path) => format!("{}", path.display()),
+            Self::Http(url) => {
+                let query = if url.query().is_some() { "?…" } else { "" };
+                let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                let host = url.host_str().unwrap_or_default();
+                format!("{}://{host}{port}{}{query}", url.scheme(), url.path())
+            }
+            Self::Embedded(_) => "embedded".to_owned(),
+        }
+    }
+}
+
+/// Time to the next pull: the interval, or after failures a shorter time that doubles; and up to
+/// a tenth more, so that many hosts do not ask in the same second.
+fn wait(interval: Duration, failures: u32, random: u64) -> Duration {
+    let base = match failures {
+        0 => interval,
+        _ => FIRST_RETRY.saturating_mul(1 << (failures - 1).min(16)).min(interval),
+    };
+    let base = base.max(Duration::from_secs(1));
+    let thousandths = u32::try_from(random % 101).unwrap_or(0);
+    base + base / 1000 * thousandths
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::wait;
+    use crate::intel::FeedSource;
+
+    #[test]
+    fn failures_are_retried_soon_and_hosts_do_not_ask_together() {
+        let hour = Duration::from_hours(1);
+        let secs = Duration::from_secs;
+        for (interval, failures, random, waited) in [
+            (hour, 0, 0, hour),
+            (hour, 0, 100, secs(3960)),
+            (hour, 1, 0, secs(30)),
+            (hour, 2, 100, secs(66)),
+            (hour, 99, 0, hour),
+            (secs(10), 1, 0, secs(10)),
+            (Duration::ZERO, 0, 0, secs(1)),
+        ] {
+            assert_eq!(wait(interval, failures, random), waited, "{failures} {random}");
+        }
+    }
+
+    #[test]
+    fn secrets_of_a_url_are_not_shown() {
+        let url = "https://user:pass@feeds.example:8443/list.txt?key=secret".parse().unwrap();
+        assert_eq!(FeedSource::Http(url).shown(), "https://feeds.example:8443/list.txt?…");
+    }
 }

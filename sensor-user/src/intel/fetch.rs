@@ -1,207 +1,218 @@
-//! Fetch: the body of a feed, from a file or over HTTP, bounded in size and time.
-//!
-//! A body that is no feed (empty, HTML, cut short, too large) is an error here, before anything is
-//! parsed. Redirects are followed by reqwest's own limit; compression is undone, and the size
-//! limit holds for what comes out.
+//! Fetch: a feed's body, from a file or by HTTP, bounded in size and time.
 
-use std::io::Read as _;
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::time::Duration;
 
 use reqwest::header::{
-    CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+    CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
 };
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url};
+use tokio::sync::OnceCell;
 
 use super::{FeedConfig, FeedSource};
 
-/// What tells whether a body has changed since.
+/// Why a body could not be had, or must not be used. What feed and where is told
+/// by the feed's status.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The file could not be read.
+    #[error("read the file; it must exist and be readable by the agent's user")]
+    File(#[source] io::Error),
+    /// A device, a pipe or a folder.
+    #[error("not a regular file; name one")]
+    NotAFile,
+    /// No HTTP client could be made.
+    #[error("set up TLS; the host needs a store of certificates")]
+    Client(#[source] reqwest::Error),
+    /// Nobody answered.
+    #[error("no answer; check the address, the network and the certificate")]
+    Request(#[source] reqwest::Error),
+    /// The body ended before its length, or its compression is damaged.
+    #[error("the body ended early or is damaged; it was cut on its way")]
+    Cut(#[source] reqwest::Error),
+    /// The time ran out.
+    #[error("no complete answer within {0:?}; raise timeout if the feed is large")]
+    Timeout(Duration),
+    /// Not 200 and not 304.
+    #[error("answered {0}; check the URL and what it requires")]
+    Status(StatusCode),
+    /// Larger than allowed.
+    #[error("the body is larger than {max} bytes; raise max_size if that is right")]
+    TooLarge {
+        /// The limit.
+        max: u64,
+    },
+    /// Nothing in it.
+    #[error("the body is empty; a feed with nothing to say has at least a comment")]
+    Empty,
+    /// A web page, as captive portals and error handlers give with status 200.
+    #[error("the body is a web page, not a feed; check the URL, and what stands between")]
+    Html,
+}
+
+/// What a server said about the version that it sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Validators {
-    etag: Option<HeaderValue>,
-    last_modified: Option<HeaderValue>,
-    file: Option<(SystemTime, u64)>,
+    /// `ETag`.
+    pub etag: Option<String>,
+    /// `Last-Modified`.
+    pub last_modified: Option<String>,
 }
 
 /// A good answer.
 #[derive(Debug)]
 pub enum Fetched {
-    /// The body is as it was.
+    /// The version that is already here.
     NotModified,
-    /// A body, and what to ask with next time.
-    Body(Vec<u8>, Validators),
-}
-
-/// Why there is no body. The last good set stays.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// The file cannot be read.
-    #[error("read {}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// No answer, or a broken one.
-    #[error("get {url}")]
-    Http {
-        /// Where, without user and password.
-        url: String,
-        /// Why.
-        source: reqwest::Error,
-    },
-    /// An answer that is not 200.
-    #[error("get {url}: status {status}; check the feed's url and access")]
-    Status {
-        /// Where.
-        url: String,
-        /// The status.
-        status: StatusCode,
-    },
-    /// More than allowed.
-    #[error("{place}: body over {max_bytes} bytes; raise max_size if the feed is really so large")]
-    TooLarge {
-        /// Where.
-        place: String,
-        /// The limit.
-        max_bytes: u64,
-    },
-    /// Nothing.
-    #[error("{place}: empty body; a feed with nothing in it is not believed")]
-    Empty {
-        /// Where.
-        place: String,
-    },
-    /// A page for people.
-    #[error("{place}: HTML instead of a feed; is it a login or error page?")]
-    Html {
-        /// Where.
-        place: String,
+    /// A body, not empty and no web page.
+    Body {
+        /// Its bytes, decompressed.
+        bytes: Vec<u8>,
+        /// To ask with next time.
+        validators: Validators,
     },
 }
 
-/// A client for feeds: rustls, gzip, and the operator's proxy variables.
-pub fn client() -> reqwest::Result<Client> {
+/// The HTTP client that all feeds share. It is made at the first request, so that a host without
+/// certificates or network still starts.
+#[derive(Debug, Default)]
+pub struct Fetcher {
+    client: OnceCell<Client>,
+}
+
+impl Fetcher {
+    /// Fetches the body of `feed`, unless it is still the version of `validators`.
+    ///
+    /// Files and embedded text have no version here: they are read each time. Files are read on
+    /// a thread that may block.
+    pub async fn fetch(
+        &self,
+        feed: &FeedConfig,
+        validators: &Validators,
+    ) -> Result<Fetched, FetchError> {
+        match &feed.source {
+            FeedSource::Http(url) => self.get(url, feed, validators).await,
+            FeedSource::File(_) | FeedSource::Embedded(_) => {
+                let feed = feed.clone();
+                let read = tokio::task::spawn_blocking(move || read_local(&feed));
+                read.await.map_err(|stopped| FetchError::File(io::Error::other(stopped)))?
+            }
+        }
+    }
+
+    async fn get(
+        &self,
+        url: &Url,
+        feed: &FeedConfig,
+        validators: &Validators,
+    ) -> Result<Fetched, FetchError> {
+        let client = self.client.get_or_try_init(async || client()).await?;
+        let mut request = client.get(url.clone()).timeout(feed.timeout);
+        if let Some(etag) = &validators.etag {
+            request = request.header(IF_NONE_MATCH, etag);
+        }
+        if let Some(time) = &validators.last_modified {
+            request = request.header(IF_MODIFIED_SINCE, time);
+        }
+        let timeout = feed.timeout;
+        let response =
+            request.send().await.map_err(|e| transport(e, timeout, FetchError::Request))?;
+        let is_conditional = *validators != Validators::default();
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED if is_conditional => return Ok(Fetched::NotModified),
+            other => return Err(FetchError::Status(other)),
+        }
+        let headers = response.headers();
+        let validators = Validators {
+            etag: header(headers, &ETAG),
+            last_modified: header(headers, &LAST_MODIFIED),
+        };
+        let is_html = header(headers, &CONTENT_TYPE)
+            .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/html"));
+        if is_html {
+            return Err(FetchError::Html);
+        }
+        let bytes = body(response, feed).await?;
+        check(&bytes)?;
+        Ok(Fetched::Body { bytes, validators })
+    }
+}
+
+/// Reads a file or embedded feed; of a feed by HTTP there is nothing to read.
+pub(crate) fn read_local(feed: &FeedConfig) -> Result<Fetched, FetchError> {
+    let bytes = match &feed.source {
+        FeedSource::File(path) => read_file(path, feed.max_bytes)?,
+        FeedSource::Embedded(text) => text.as_bytes().to_vec(),
+        FeedSource::Http(_) => Vec::new(),
+    };
+    check(&bytes)?;
+    Ok(Fetched::Body { bytes, validators: Validators::default() })
+}
+
+fn read_file(path: &Path, max: u64) -> Result<Vec<u8>, FetchError> {
+    // Opening a pipe would wait for its writer.
+    if !path.metadata().map_err(FetchError::File)?.is_file() {
+        return Err(FetchError::NotAFile);
+    }
+    let file = File::open(path).map_err(FetchError::File)?;
+    let mut bytes = Vec::new();
+    file.take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(FetchError::File)?;
+    if bytes.len() as u64 > max {
+        return Err(FetchError::TooLarge { max });
+    }
+    Ok(bytes)
+}
+
+fn client() -> Result<Client, FetchError> {
     crate::tls::install_provider();
     Client::builder()
         .user_agent(concat!("netsensor/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(Duration::from_secs(10))
         .build()
+        .map_err(FetchError::Client)
 }
 
-/// Gets the body of `feed`, unless it is as `known` says.
-pub async fn fetch(
-    client: &Client,
-    feed: &FeedConfig,
-    known: &Validators,
-) -> Result<Fetched, FetchError> {
-    let fetched = match &feed.source {
-        FeedSource::Embedded(text) => {
-            Fetched::Body(text.as_bytes().to_vec(), Validators::default())
+async fn body(mut response: Response, feed: &FeedConfig) -> Result<Vec<u8>, FetchError> {
+    let max = feed.max_bytes;
+    if response.content_length().is_some_and(|length| length > max) {
+        return Err(FetchError::TooLarge { max });
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) =
+        response.chunk().await.map_err(|e| transport(e, feed.timeout, FetchError::Cut))?
+    {
+        if (bytes.len() + chunk.len()) as u64 > max {
+            return Err(FetchError::TooLarge { max });
         }
-        FeedSource::File(path) => file(path.clone(), feed.max_bytes, known)?,
-        FeedSource::Http(url) => http(client, url, feed, known).await?,
-    };
-    if let Fetched::Body(body, _) = &fetched {
-        check_body(&place(&feed.source), body)?;
+        bytes.extend_from_slice(&chunk);
     }
-    Ok(fetched)
+    Ok(bytes)
 }
 
-/// Where a feed comes from, fit for a log: without user and password.
-pub fn place(source: &FeedSource) -> String {
-    match source {
-        FeedSource::Embedded(_) => "embedded example indicators".to_owned(),
-        FeedSource::File(path) => path.display().to_string(),
-        FeedSource::Http(url) => plain(url),
-    }
+fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-fn plain(url: &Url) -> String {
-    let mut url = url.clone();
-    let cleared = url.set_username("").and_then(|()| url.set_password(None));
-    if cleared.is_err() {
-        // Only for URLs that cannot have them.
-        return url.to_string();
-    }
-    url.to_string()
+/// reqwest names the URL, query included, in its errors; the query may be a secret.
+fn transport(
+    error: reqwest::Error,
+    timeout: Duration,
+    other: fn(reqwest::Error) -> FetchError,
+) -> FetchError {
+    if error.is_timeout() { FetchError::Timeout(timeout) } else { other(error.without_url()) }
 }
 
-fn file(path: PathBuf, max_bytes: u64, known: &Validators) -> Result<Fetched, FetchError> {
-    let read = || -> std::io::Result<Option<(Vec<u8>, Validators)>> {
-        let file = std::fs::File::open(&path)?;
-        let metadata = file.metadata()?;
-        let state = Some((metadata.modified()?, metadata.len()));
-        if state == known.file {
-            return Ok(None);
-        }
-        let mut body = Vec::new();
-        file.take(max_bytes.saturating_add(1)).read_to_end(&mut body)?;
-        Ok(Some((body, Validators { file: state, ..Validators::default() })))
-    };
-    match read() {
-        Ok(None) => Ok(Fetched::NotModified),
-        Ok(Some((body, _))) if body.len() as u64 > max_bytes => {
-            Err(FetchError::TooLarge { place: path.display().to_string(), max_bytes })
-        }
-        Ok(Some((body, validators))) => Ok(Fetched::Body(body, validators)),
-        Err(source) => Err(FetchError::File { path, source }),
-    }
-}
-
-async fn http(
-    client: &Client,
-    url: &Url,
-    feed: &FeedConfig,
-    known: &Validators,
-) -> Result<Fetched, FetchError> {
-    let failed =
-        |source: reqwest::Error| FetchError::Http { url: plain(url), source: source.without_url() };
-    let mut request = client.get(url.clone()).timeout(feed.timeout);
-    if let Some(etag) = &known.etag {
-        request = request.header(IF_NONE_MATCH, etag);
-    }
-    if let Some(last_modified) = &known.last_modified {
-        request = request.header(IF_MODIFIED_SINCE, last_modified);
-    }
-    let mut response = request.send().await.map_err(failed)?;
-    match response.status() {
-        StatusCode::NOT_MODIFIED => return Ok(Fetched::NotModified),
-        StatusCode::OK => {}
-        status => return Err(FetchError::Status { url: plain(url), status }),
-    }
-    if is_html(response.headers()) {
-        return Err(FetchError::Html { place: plain(url) });
-    }
-    let validators = Validators {
-        etag: response.headers().get(ETAG).cloned(),
-        last_modified: response.headers().get(LAST_MODIFIED).cloned(),
-        file: None,
-    };
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if (body.len() + chunk.len()) as u64 > feed.max_bytes {
-            return Err(FetchError::TooLarge { place: plain(url), max_bytes: feed.max_bytes });
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Fetched::Body(body, validators))
-}
-
-fn is_html(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    content_type.is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("text/html"))
-}
-
-fn check_body(place: &str, body: &[u8]) -> Result<(), FetchError> {
-    let text = body.trim_ascii_start();
+/// Refuses what is no feed whatever its kind.
+fn check(bytes: &[u8]) -> Result<(), FetchError> {
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
     if text.is_empty() {
-        return Err(FetchError::Empty { place: place.to_owned() });
+        return Err(FetchError::Empty);
     }
-    let head: Vec<u8> = text.iter().take(14).map(u8::to_ascii_lowercase).collect();
-    if head.starts_with(b"<!doctype html") || head.starts_with(b"<html") {
-        return Err(FetchError::Html { place: place.to_owned() });
+    let begins = |word: &[u8]| text.get(..word.len()).is_some_and(|s| s.eq_ignore_ascii_case(word));
+    if begins(b"<!doctype html") || begins(b"<html") {
+        return Err(FetchError::Html);
     }
     Ok(())
 }

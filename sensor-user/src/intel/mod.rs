@@ -15,8 +15,8 @@ mod set;
 
 pub use address::{Exclusion, PrefixPolicy, canonical, host, parse_prefix};
 pub use columns::{Text, flag, integer, number, parse_time, time};
-pub use feeds::{FeedError, FeedStatus, Intel};
-pub use fetch::{FetchError, Fetched, Validators, client, fetch, place};
+pub use feeds::{FeedStatus, Intel};
+pub use fetch::{FetchError, Fetched, Fetcher, Validators};
 pub use indicator::Indicator;
 pub use list::{Parsed, parse as parse_list};
 pub use rejects::{Reason, Reject, Rejects};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::ledger::LossLog;
 use super::watch::Watch;
@@ -57,9 +57,9 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stats = Arc::new(Stats::default());
 
-    let mut intel = Intel::new(config.feeds.clone(), Arc::clone(&clock), Arc::clone(&stats))?;
-    intel.load_local().await;
-    let (set, statuses) = (intel.set(), intel.statuses());
+    let intel = Intel::new(config.feeds.clone(), Arc::clone(&clock), Arc::clone(&stats));
+    intel.load_local();
+    let set = intel.set();
     let watching = Watch::open(config, Arc::clone(&computer), Arc::clone(&clock), &stats)?;
     let (outbox, deliverer) = Deliverer::start(&config.sinks, Pace::USUAL, &stats, &clock)?;
 
@@ -75,11 +75,13 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let dedup = Dedup::new(agent_id.clone(), window, config.dedup.max_keys, Arc::clone(&stats));
     let detection = Detection::new(rows, matcher, dedup, Arc::clone(&stats));
 
-    let feeds = statuses.lock().map(|statuses| statuses.clone()).unwrap_or_default();
-    say(&banner::lines(config, watching.capture(), &feeds, &agent_id));
+    say(&banner::lines(config, watching.capture(), &intel.status(), &agent_id));
 
-    let (closing, closing_seen) = watch::channel(false);
-    let feeds_task = tokio::spawn(intel.run(closing_seen));
+    let (closing, closing_seen) = oneshot::channel::<()>();
+    let feeds_task = tokio::spawn(intel.run(async move {
+        // Told, or nobody is left to tell: the end either way.
+        let _told = closing_seen.await.is_ok();
+    }));
     let stop = Arc::new(AtomicBool::new(false));
     let path =
         Path { watching, detection, outbox: outbox.clone(), clock, stats: Arc::clone(&stats) };
@@ -87,7 +89,7 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
 
     let reason = until_told(&outbox, end).await?;
     stop.store(true, Ordering::Release);
-    closing.send_replace(true);
+    drop(closing);
     let ledger = ended.await.context("the pipeline's thread ended early; please report")??;
     feeds_task.await.context("the feeds' task ended early; please report")?;
     let left = deliverer.drain(DRAIN_LIMIT).await;

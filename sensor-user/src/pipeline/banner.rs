@@ -1,7 +1,5 @@
 //! What the agent says when it has started: five lines.
 
-use std::collections::BTreeMap;
-
 use crate::capture::{Capture, HookState};
 use crate::config::Config;
 use crate::deliver::{SinkKind, escaped};
@@ -15,7 +13,7 @@ const MOST: usize = 200;
 pub(super) fn lines(
     config: &Config,
     capture: &Capture,
-    feeds: &BTreeMap<String, FeedStatus>,
+    feeds: &[FeedStatus],
     agent_id: &str,
 ) -> Vec<String> {
     let (mut on, mut off) = (Vec::new(), Vec::new());
@@ -42,14 +40,14 @@ pub(super) fn lines(
     ]
 }
 
-fn indicators(feeds: &BTreeMap<String, FeedStatus>) -> String {
+fn indicators(feeds: &[FeedStatus]) -> String {
     if feeds.is_empty() {
         return "no feed is configured, so nothing can alert".to_owned();
     }
-    let each = feeds.iter().map(|(name, status)| match (&status.error, status.last_good) {
-        (Some(error), _) => format!("{name}: {}", escaped(error, MOST)),
-        (None, None) => format!("{name}: first pull under way"),
-        (None, Some(_)) => format!("{} from {name}", status.indicators),
+    let each = feeds.iter().map(|feed| match (&feed.last_error, feed.last_good) {
+        (Some(error), _) => escaped(error, MOST),
+        (None, None) => format!("{}: first pull under way", feed.name),
+        (None, Some(_)) => format!("{} from {}", feed.indicators, feed.name),
     });
     each.collect::<Vec<_>>().join(", ")
 }

@@ -1,0 +1,96 @@
+//! A web server of one answer, on 127.0.0.1: it writes what it is told, byte for byte, so that
+//! it can also lie about lengths and stop half way.
+#![expect(clippy::unwrap_used, reason = "a harness stops where its own machinery fails")]
+
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// The server; it stops when dropped.
+#[derive(Debug)]
+pub struct FeedServer {
+    url: String,
+    state: Arc<Mutex<State>>,
+    accepting: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    answer: Vec<u8>,
+    stalls: bool,
+    requests: Vec<String>,
+}
+
+impl FeedServer {
+    /// Starts with an empty answer.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/feed.txt", listener.local_addr().unwrap());
+        let state: Arc<Mutex<State>> = Arc::default();
+        let shared = Arc::clone(&state);
+        let accepting = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        Self { url, state, accepting }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Answers 200 with this body and its length, and these headers (each ending in CRLF).
+    pub fn answer(&self, headers: &str, body: &[u8]) {
+        let length = body.len();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{headers}\r\n");
+        self.answer_raw(&[head.as_bytes(), body].concat());
+    }
+
+    /// Answers with these bytes and closes.
+    pub fn answer_raw(&self, bytes: &[u8]) {
+        let mut state = self.state.lock().unwrap();
+        state.answer = bytes.to_vec();
+        state.stalls = false;
+    }
+
+    /// Answers with these bytes and then says no more, nor closes.
+    pub fn stall_after(&self, bytes: &[u8]) {
+        self.answer_raw(bytes);
+        self.state.lock().unwrap().stalls = true;
+    }
+
+    /// The requests so far, each as its head in lower case.
+    pub fn requests(&self) -> Vec<String> {
+        self.state.lock().unwrap().requests.clone()
+    }
+}
+
+impl Drop for FeedServer {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_closed) => return,
+        }
+    }
+    let (answer, stalls) = {
+        let mut state = state.lock().unwrap();
+        state.requests.push(String::from_utf8_lossy(&head).to_lowercase());
+        (state.answer.clone(), state.stalls)
+    };
+    // The client may have gone; it then tells so itself.
+    if stream.write_all(&answer).await.is_ok() && stalls {
+        // Until the client hangs up.
+        let _gone = stream.read_u8().await.is_err();
+    }
+}
