@@ -170,6 +170,8 @@ fn client() -> Result<Client, FetchError> {
     crate::tls::install_provider();
     Client::builder()
         .user_agent(concat!("netsensor/", env!("CARGO_PKG_VERSION")))
+        // At the next pull an idle connection would be long dead.
+        .pool_max_idle_per_host(0)
         .build()
         .map_err(FetchError::Client)
 }
