@@ -1,4 +1,5 @@
 //! Bytes of kernel records, exactly as the BPF programs write them.
+#![expect(clippy::expect_used, reason = "a builder of test input: wrong input stops the test")]
 
 use std::net::IpAddr;
 
