@@ -1,13 +1,14 @@
 //! Suite `rule`: `replay --at` against the original detection rule.
 //!
 //! `vectors` are the known properties of the rule one by one, `properties` compares random input
-//! with a plain model, `malformed` is what happens to input that is wrong.
+//! with a plain model, `files` is what input may be, `malformed` what becomes of wrong input.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a test: what is not there fails it"
 )]
 
+mod files;
 mod malformed;
 mod properties;
 mod vectors;

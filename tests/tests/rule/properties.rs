@@ -19,7 +19,7 @@ const MEMORY: Ticks = 14 * DAY;
 const FILES: [&str; 3] = ["one.json", "two.json", "three.json"];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn the_answer_is_the_models(
