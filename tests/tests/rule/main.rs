@@ -94,7 +94,7 @@ fn over(row: Value, columns: Value) -> Value {
 }
 
 fn lines(rows: &[Value]) -> String {
-    rows.iter().map(|row| format!("{row}\n")).collect()
+    rows.iter().flat_map(|row| [row.to_string(), "\n".to_owned()]).collect()
 }
 
 /// Files in a folder of the test's own.

@@ -19,6 +19,8 @@ fn malformed_rows_are_named_and_the_rest_is_right() {
     let good = |minutes: i64| connection(json!({ "TimeGenerated": ago(minutes) })).to_string();
     let no_time = connection(json!({ "TimeGenerated": "yesterday" })).to_string();
     let no_remote = connection(json!({ "RemoteIp": null })).to_string();
+    let whole = good(8);
+    let cut = whole.split_at(40).0;
     let one = [
         &good(10),
         "not json",
@@ -28,7 +30,7 @@ fn malformed_rows_are_named_and_the_rest_is_right() {
         &connection(json!({ "RemoteIp": "bad.example" })).to_string(),
         "   ",
         &good(9),
-        &good(8)[..40],
+        cut,
     ];
     let two = [&good(30), "[]", "null", &format!("{} x", good(5)), &good(7)];
     let one = files.write("one.json", one.join("\n"));

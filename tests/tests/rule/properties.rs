@@ -200,7 +200,7 @@ fn shares(count: usize, [one, two]: [usize; 2]) -> [std::ops::Range<usize>; 3] {
 
 fn number(indicators: &mut [IndicatorRow], cuts: [usize; 2]) {
     for (share, name) in shares(indicators.len(), cuts).into_iter().zip(FILES) {
-        indicators[share].iter_mut().for_each(|row| row.feed = name.to_owned());
+        indicators[share].iter_mut().for_each(|row| name.clone_into(&mut row.feed));
     }
 }
 
