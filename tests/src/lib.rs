@@ -8,6 +8,7 @@ mod feed_server;
 mod logs;
 mod netns;
 pub mod records;
+pub mod rule_model;
 mod samples;
 mod skip;
 

@@ -1,0 +1,217 @@
+//! What `replay --at` must answer, said as plainly as possible and as slowly: every row is compared
+//! with every indicator. It shares no code with the agent, not even for addresses.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Time from the instant at which the rule runs, in ticks of 100 ns (KQL's).
+pub type Ticks = i64;
+
+/// Ticks of a minute.
+pub const MINUTE: Ticks = 600_000_000;
+
+/// An indicator row.
+#[derive(Debug, Clone)]
+pub struct IndicatorRow {
+    /// `IndicatorId`.
+    pub id: String,
+    /// Name of the file that it is in.
+    pub feed: String,
+    /// `TimeGenerated`.
+    pub time: Ticks,
+    /// `ExpirationDateTime`.
+    pub expires: Option<Ticks>,
+    /// `Active`.
+    pub active: Option<bool>,
+    /// `IsDeleted`.
+    pub deleted: bool,
+    /// `Revoked`.
+    pub revoked: bool,
+    /// `NetworkIP`, `NetworkDestinationIP`, `NetworkSourceIP`, `EmailSourceIpAddress`,
+    /// `NetworkCidrBlock`.
+    pub entities: [String; 5],
+}
+
+/// A connection row.
+#[derive(Debug, Clone)]
+pub struct ConnectionRow {
+    /// `TimeGenerated`.
+    pub time: Ticks,
+    /// `RemoteIp`.
+    pub remote: String,
+    /// `Computer`; tells rows apart.
+    pub computer: String,
+    /// `Event` of a recording.
+    pub event: Option<String>,
+    /// `LinksEstablished`.
+    pub established: u64,
+    /// `LinksFailed`.
+    pub failed: u64,
+    /// `BytesSent`.
+    pub sent: u64,
+    /// `BytesReceived`.
+    pub received: u64,
+}
+
+/// What of an alert follows from the rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// `IndicatorId`.
+    pub id: String,
+    /// `RemoteIp`.
+    pub remote: String,
+    /// `Feed`.
+    pub feed: String,
+    /// `TI_ipEntity`.
+    pub entity: String,
+    /// `Computer` of the latest row.
+    pub computer: String,
+    /// Its time.
+    pub time: Ticks,
+    /// `FirstSeen` and `LastSeen`.
+    pub seen: (Ticks, Ticks),
+    /// `ConnectionCount`.
+    pub connections: u64,
+    /// `BytesSent` and `BytesReceived`.
+    pub bytes: (u64, u64),
+}
+
+/// The answer at time 0, sorted by id and remote address. Rows of the past `window` (and of the
+/// future) are looked at, and indicator rows of the past `memory`.
+pub fn answer(
+    indicators: &[IndicatorRow],
+    connections: &[ConnectionRow],
+    (window, memory): (Ticks, Ticks),
+) -> Vec<Expected> {
+    // Exclusion first, then the newest row of each id, then whether it is live.
+    let mut newest: BTreeMap<&str, (&IndicatorRow, Prefix)> = BTreeMap::new();
+    for row in indicators.iter().filter(|row| row.time >= -memory) {
+        let Some(prefix) = row.entity().and_then(Prefix::parse) else { continue };
+        let older = newest.get(row.id.as_str()).is_none_or(|(known, _)| known.time <= row.time);
+        if older && !prefix.is_excluded() {
+            newest.insert(&row.id, (row, prefix));
+        }
+    }
+    let live = newest.values().filter(|(row, _)| row.is_live());
+
+    let mut found = Vec::new();
+    for (indicator, prefix) in live {
+        let expires = indicator.expires.unwrap_or(Ticks::MAX);
+        let mut by_remote: BTreeMap<String, Vec<&ConnectionRow>> = BTreeMap::new();
+        for row in connections {
+            let Some(remote) = Prefix::parse(&row.remote) else { continue };
+            if row.time >= -window && row.time < expires && prefix.contains(remote) {
+                by_remote.entry(remote.address_text()).or_default().push(row);
+            }
+        }
+        for (remote, rows) in by_remote {
+            found.extend(expected(indicator, remote, &rows));
+        }
+    }
+    found
+}
+
+fn expected(indicator: &IndicatorRow, remote: String, rows: &[&ConnectionRow]) -> Option<Expected> {
+    // `max_by_key` gives the last of several.
+    let latest = rows.iter().max_by_key(|row| row.time)?;
+    Some(Expected {
+        id: indicator.id.clone(),
+        remote,
+        feed: indicator.feed.clone(),
+        entity: indicator.entity()?.to_owned(),
+        computer: latest.computer.clone(),
+        time: latest.time,
+        seen: (rows.iter().map(|row| row.time).min()?, latest.time),
+        connections: rows.iter().map(|row| row.connections()).sum(),
+        bytes: (rows.iter().map(|row| row.sent).sum(), rows.iter().map(|row| row.received).sum()),
+    })
+}
+
+impl IndicatorRow {
+    fn entity(&self) -> Option<&str> {
+        self.entities.iter().map(String::as_str).find(|text| !text.is_empty())
+    }
+
+    fn is_live(&self) -> bool {
+        let unexpired = self.expires.is_some_and(|expires| expires > 0);
+        self.active == Some(true) && !self.deleted && !self.revoked && unexpired
+    }
+}
+
+impl ConnectionRow {
+    fn connections(&self) -> u64 {
+        match self.event.as_deref() {
+            None => (self.established + self.failed).max(1),
+            Some("opened") => 1,
+            Some(_) => 0,
+        }
+    }
+}
+
+/// An address or network as 128 bits; IPv4 stands where its mapped form does.
+#[derive(Debug, Clone, Copy)]
+struct Prefix {
+    bits: u128,
+    len: u32,
+}
+
+const MAPPED: u128 = 0xffff << 32;
+
+impl Prefix {
+    fn parse(text: &str) -> Option<Self> {
+        let (address, len) = match text.split_once('/') {
+            Some((address, len)) => (address, Some(len.parse::<u32>().ok()?)),
+            None => (text, None),
+        };
+        let (bits, len) = if let Ok(v4) = address.parse::<Ipv4Addr>() {
+            (MAPPED | u128::from(u32::from(v4)), len.unwrap_or(32) + 96)
+        } else {
+            (u128::from(address.parse::<Ipv6Addr>().ok()?), len.unwrap_or(128))
+        };
+        (len <= 128).then(|| Self { bits: bits & mask(len), len })
+    }
+
+    const fn is_v4(self) -> bool {
+        self.len >= 96 && self.bits >> 32 == MAPPED >> 32
+    }
+
+    const fn contains(self, other: Self) -> bool {
+        self.is_v4() == other.is_v4()
+            && self.len <= other.len
+            && self.bits == other.bits & mask(self.len)
+    }
+
+    fn is_excluded(self) -> bool {
+        const RANGES: [&str; 14] = [
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "169.254.0.0/16",
+            "127.0.0.0/8",
+            "0.0.0.0/8",
+            "100.64.0.0/10",
+            "224.0.0.0/4",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::/10",
+            "fc00::/7",
+            "ff00::/8",
+        ];
+        let shortest = if self.is_v4() { 96 + 8 } else { 19 };
+        let mut ranges = RANGES.iter().filter_map(|text| Self::parse(text));
+        self.len < shortest || ranges.any(|range| range.contains(self) || self.contains(range))
+    }
+
+    fn address_text(self) -> String {
+        let v6 = Ipv6Addr::from(self.bits);
+        v6.to_ipv4_mapped().map_or_else(|| v6.to_string(), |v4| v4.to_string())
+    }
+}
+
+const fn mask(len: u32) -> u128 {
+    match u128::MAX.checked_shl(128 - len) {
+        Some(mask) => mask,
+        None => 0,
+    }
+}

@@ -1,0 +1,152 @@
+//! Suite `rule`: `replay --at` against the original detection rule.
+//!
+//! `vectors` are the known properties of the rule one by one, `properties` compares random input
+//! with a plain model, `files` is what input may be, `malformed` what becomes of wrong input.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test: what is not there fails it"
+)]
+
+mod files;
+mod malformed;
+mod properties;
+mod vectors;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+use sensor_user::dedup::Alert;
+use sensor_user::replay::at::{self, AtOptions, AtSummary};
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+/// An answer, all of it.
+#[derive(Debug)]
+struct Answer {
+    alerts: Vec<Alert>,
+    summary: AtSummary,
+    rejects: String,
+}
+
+/// When the rule runs.
+fn now() -> Timestamp {
+    "2026-11-24T12:00:00Z".parse().unwrap()
+}
+
+/// A time some minutes before it (after it, when negative).
+fn ago(minutes: i64) -> String {
+    (now() - SignedDuration::from_mins(minutes)).to_string()
+}
+
+/// A row of `ThreatIntelligenceIndicator`: `columns` over those of a live indicator of
+/// 203.0.113.5, made a day ago.
+fn indicator(columns: Value) -> Value {
+    let row = json!({
+        "IndicatorId": "indicator-1",
+        "TimeGenerated": ago(24 * 60),
+        "Active": true,
+        "ExpirationDateTime": ago(-30 * 24 * 60),
+        "NetworkIP": "203.0.113.5",
+        "NetworkDestinationIP": "",
+        "NetworkSourceIP": "",
+        "EmailSourceIpAddress": "",
+        "ConfidenceScore": 80.0,
+        "Description": "command and control",
+        "ThreatType": "C2",
+        "Type": "ThreatIntelligenceIndicator",
+    });
+    over(row, columns)
+}
+
+/// A row of `VMConnection`: `columns` over those of a connection to 203.0.113.5 ten minutes ago.
+fn connection(columns: Value) -> Value {
+    let row = json!({
+        "TimeGenerated": ago(10),
+        "Computer": "web01.corp.example.com",
+        "Direction": "outbound",
+        "ProcessName": "curl",
+        "SourceIp": "10.0.0.5",
+        "DestinationIp": "203.0.113.5",
+        "DestinationPort": 443,
+        "RemoteIp": "203.0.113.5",
+        "Protocol": "tcp",
+        "LinksEstablished": 1,
+        "LinksFailed": 0,
+        "BytesSent": 100,
+        "BytesReceived": 200,
+        "Type": "VMConnection",
+    });
+    over(row, columns)
+}
+
+fn connection_to(remote: &str) -> Value {
+    connection(json!({ "RemoteIp": remote, "DestinationIp": remote }))
+}
+
+fn over(row: Value, columns: Value) -> Value {
+    let (Value::Object(mut row), Value::Object(columns)) = (row, columns) else {
+        return Value::Null;
+    };
+    row.extend(columns);
+    Value::Object(row.into_iter().collect::<Map<_, _>>())
+}
+
+fn lines(rows: &[Value]) -> String {
+    rows.iter().flat_map(|row| [row.to_string(), "\n".to_owned()]).collect()
+}
+
+/// Files in a folder of the test's own.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Text as given, without the folder's name.
+    fn without_folder(&self, text: &str) -> String {
+        text.replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+/// What the rule's run at `now` says of these files: one hour of rows, 14 days of indicators.
+fn answer(files: &Files, indicators: &[&Path], connections: &[&Path]) -> Answer {
+    let options = AtOptions {
+        connections: connections.iter().map(|path| path.to_path_buf()).collect(),
+        indicators: indicators.iter().map(|path| path.to_path_buf()).collect(),
+        at: now(),
+        lookback: SignedDuration::from_hours(1),
+        indicator_lookback: SignedDuration::from_hours(14 * 24),
+    };
+    let (mut out, mut rejects) = (Vec::new(), Vec::new());
+    let summary = at::run(&options, &mut out, &mut rejects).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    let alerts: Vec<Alert> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(summary.alerts, alerts.len() as u64);
+    Answer { alerts, summary, rejects: files.without_folder(&String::from_utf8(rejects).unwrap()) }
+}
+
+/// The alerts that these rows raise.
+fn alerts(indicators: &[Value], connections: &[Value]) -> Vec<Alert> {
+    let files = Files::new();
+    let indicators = files.write("indicators.json", lines(indicators));
+    let connections = files.write("connections.json", lines(connections));
+    let answer = answer(&files, &[&indicators], &[&connections]);
+    assert_eq!(answer.summary.rows_rejected, 0, "{}", answer.rejects);
+    answer.alerts
+}
+
+/// Whether one indicator alerts on one connection.
+fn alerts_on(indicator_columns: Value, connection: Value) -> bool {
+    let alerts = alerts(&[indicator(indicator_columns)], &[connection]);
+    assert!(alerts.len() <= 1, "{alerts:?}");
+    !alerts.is_empty()
+}
