@@ -203,6 +203,8 @@ fn bash_completes_a_command() {
 #[test]
 fn the_reference_lists_the_keys_of_the_example() {
     let example = std::fs::read_to_string(repository("examples/netsensor.toml")).unwrap();
+    // The one key without a default that could stand there.
+    let example = example.replace("# object = ", "object = ");
     let example: toml::Table = example.parse().unwrap();
     let mut shown = BTreeSet::new();
     for (section, value) in &example {

@@ -91,3 +91,47 @@ fn a_kill_leaves_nothing_attached() {
     let second = ended.stderr.iter().find(|line| line.text.contains("agent id ")).unwrap();
     assert_eq!(first.text, second.text);
 }
+
+#[test]
+fn a_recording_replays_to_the_same_detection() {
+    if skipped() {
+        return;
+    }
+    let netns = Netns::new(&[V4, CLIENT_V4]);
+    let (_server, port) = Server::peer(&netns, V4);
+    let home = Home::new("", "");
+    let recording = home.record();
+    run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "3"]));
+    recording.wait_for_closed(port, 6);
+    let (lines, _) = recording.stop();
+    let pid = lines
+        .iter()
+        .find(|line| text(line, "Direction") == "outbound" && line["DestinationPort"] == port)
+        .map(|line| line["ProcessId"].clone());
+    let (recorded, list) = (home.path("recorded.jsonl"), home.path("list.txt"));
+    let words = ["replay", "--connections", recorded.to_str().unwrap(), "--indicators"];
+    let replay = |mode: &[&str]| -> Vec<Value> {
+        let words = [&words[..], &[list.to_str().unwrap()], mode].concat();
+        let output = run(&mut sensor_tests::command(&home.path(""), &words));
+        let alerts = String::from_utf8(output.stdout).unwrap();
+        let alerts = alerts.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        alerts
+            .filter(|it| it["DestinationPort"] == port && text(it, "Direction") == "outbound")
+            .collect()
+    };
+    let live = replay(&["--live"]);
+    let told: Vec<(&str, u64)> = live
+        .iter()
+        .map(|it| (text(it, "AlertKind"), it["ConnectionCount"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(told, [("new", 1), ("summary", 2)]);
+    let last = text(lines.last().unwrap(), "TimeGenerated");
+    let at = replay(&["--at", last]);
+    assert_eq!(at.len(), 1, "one alert a pair: {at:?}");
+    assert_eq!(at[0]["ConnectionCount"], 3);
+    for alert in live.iter().chain(&at) {
+        assert_eq!(Some(&alert["ProcessId"]), pid.as_ref());
+        assert!(text(alert, "CommandLine").contains(" connect "), "{alert}");
+        assert_ne!(alert["SourcePort"], Value::Null);
+    }
+}
