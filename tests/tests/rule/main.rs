@@ -1,13 +1,14 @@
 //! Suite `rule`: `replay --at` against the original detection rule.
 //!
 //! `vectors` are the known properties of the rule one by one, `properties` compares random input
-//! with a plain model, `malformed` is what happens to input that is wrong.
+//! with a plain model, `files` is what input may be, `malformed` what becomes of wrong input.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a test: what is not there fails it"
 )]
 
+mod files;
 mod malformed;
 mod properties;
 mod vectors;
@@ -93,7 +94,7 @@ fn over(row: Value, columns: Value) -> Value {
 }
 
 fn lines(rows: &[Value]) -> String {
-    rows.iter().map(|row| format!("{row}\n")).collect()
+    rows.iter().flat_map(|row| [row.to_string(), "\n".to_owned()]).collect()
 }
 
 /// Files in a folder of the test's own.

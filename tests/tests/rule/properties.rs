@@ -19,7 +19,7 @@ const MEMORY: Ticks = 14 * DAY;
 const FILES: [&str; 3] = ["one.json", "two.json", "three.json"];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn the_answer_is_the_models(
@@ -200,7 +200,7 @@ fn shares(count: usize, [one, two]: [usize; 2]) -> [std::ops::Range<usize>; 3] {
 
 fn number(indicators: &mut [IndicatorRow], cuts: [usize; 2]) {
     for (share, name) in shares(indicators.len(), cuts).into_iter().zip(FILES) {
-        indicators[share].iter_mut().for_each(|row| row.feed = name.to_owned());
+        indicators[share].iter_mut().for_each(|row| name.clone_into(&mut row.feed));
     }
 }
 
