@@ -108,8 +108,10 @@ pub struct RowReader {
     feed: Arc<str>,
     policy: PrefixPolicy,
     oldest: Timestamp,
-    /// Boxed, as a table of this size is moved each time that it grows.
-    newest: HashMap<String, Box<Candidate>>,
+    /// One an id, in the order in which the ids came.
+    candidates: Vec<Candidate>,
+    /// Where in `candidates` an id is.
+    places: HashMap<String, usize>,
     rejects: Rejects,
 }
 
@@ -122,7 +124,14 @@ impl RowReader {
         lookback: SignedDuration,
     ) -> Self {
         let oldest = now.checked_sub(lookback).unwrap_or(Timestamp::MIN);
-        Self { feed, policy, oldest, newest: HashMap::new(), rejects: Rejects::default() }
+        Self {
+            feed,
+            policy,
+            oldest,
+            candidates: Vec::new(),
+            places: HashMap::new(),
+            rejects: Rejects::default(),
+        }
     }
 
     /// The rows that are read from here on come from `feed`; they are rows of the same table.
@@ -173,7 +182,7 @@ impl RowReader {
         if let Some(exclusion) = self.policy.exclusion(&prefix) {
             return Err((Reason::Excluded(exclusion), entity.to_owned().into()));
         }
-        let candidate = Box::new(Candidate {
+        let candidate = Candidate {
             line,
             time_generated,
             state: State {
@@ -181,15 +190,17 @@ impl RowReader {
                 withdrawn: row.is_deleted == Some(true) || row.revoked == Some(true),
             },
             indicator: indicator(&self.feed, prefix, time_generated, &row),
-        });
+        };
         self.decide(id, candidate);
         Ok(())
     }
 
-    fn decide(&mut self, id: &str, candidate: Box<Candidate>) {
-        let superseded = match self.newest.get_mut(id) {
+    fn decide(&mut self, id: &str, candidate: Candidate) {
+        let known = self.places.get(id).and_then(|place| self.candidates.get_mut(*place));
+        let superseded = match known {
             None => {
-                self.newest.insert(id.to_owned(), candidate);
+                self.places.insert(id.to_owned(), self.candidates.len());
+                self.candidates.push(candidate);
                 return;
             }
             Some(known) if candidate.time_generated >= known.time_generated => {
@@ -200,23 +211,23 @@ impl RowReader {
         self.rejects.add(superseded, Reason::Superseded, id);
     }
 
-    /// The indicators that are live at `now`, by id.
+    /// The indicators that are live at `now`, in the order in which their ids first came.
     pub fn finish(mut self, now: Timestamp) -> Parsed {
-        let mut indicators = Vec::with_capacity(self.newest.len());
-        for (id, candidate) in self.newest {
-            let reason = match candidate.indicator.expires {
-                _ if !candidate.state.active => Reason::NotActive,
-                _ if candidate.state.withdrawn => Reason::Withdrawn,
+        drop(self.places);
+        let mut indicators = Vec::with_capacity(self.candidates.len());
+        for Candidate { line, state, indicator, .. } in self.candidates {
+            let reason = match indicator.expires {
+                _ if !state.active => Reason::NotActive,
+                _ if state.withdrawn => Reason::Withdrawn,
                 None => Reason::NoExpiry,
                 Some(expires) if expires <= now => Reason::Expired,
                 Some(_) => {
-                    indicators.push(candidate.indicator);
+                    indicators.push(indicator);
                     continue;
                 }
             };
-            self.rejects.add(candidate.line, reason, &id);
+            self.rejects.add(line, reason, &indicator.id);
         }
-        indicators.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         Parsed { indicators, rejects: self.rejects }
     }
 }

@@ -1,5 +1,6 @@
 //! Indicators of a replay: all files of rows are one table, each list is a feed of its own.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,12 +34,12 @@ pub(super) fn load(
         };
         note(&rejects, path, log).map_err(ReplayError::WriteRejects)?;
     }
-    let all = rows.finish(options.at).indicators.into_iter().chain(listed);
-    let mut all: Vec<Arc<Indicator>> = all.map(Arc::new).collect();
-    // Stable: of the same id the first stays, a row before an entry of a list.
-    all.sort_by(|a, b| a.id.cmp(&b.id));
-    all.dedup_by(|later, first| later.id == first.id);
-    Ok(all)
+    let mut all = rows.finish(options.at).indicators;
+    if !listed.is_empty() {
+        let mut ids: HashSet<String> = all.iter().map(|indicator| indicator.id.clone()).collect();
+        all.extend(listed.into_iter().filter(|indicator| ids.insert(indicator.id.clone())));
+    }
+    Ok(all.into_iter().map(Arc::new).collect())
 }
 
 /// A feed is named after its file.
