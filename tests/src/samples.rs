@@ -57,6 +57,7 @@ pub fn alert(id: &str) -> Alert {
         parent_process_name: "bash".to_owned(),
         container_id: String::new(),
         source_port: Some(43210),
+        attribution: "connect".to_owned(),
     }
 }
 

@@ -7,23 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::flow::Flow;
 
-/// How the process of a connection is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Attribution {
-    /// It called connect.
-    Connect,
-    /// Accept returned the connection to it.
-    Accept,
-    /// It was the first to read, write or close the connection.
-    FirstIo,
-    /// It owns the listener: a guess.
-    Listener,
-    /// Not known: the record that would tell was lost, or the connection is older than the agent.
-    #[default]
-    Unknown,
-}
-
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,8 +31,6 @@ pub struct Change {
     pub flow: Flow,
     /// Numbers the connections of one run, from 1.
     pub number: u64,
-    /// How the process is known.
-    pub attribution: Attribution,
     /// Inode number of the network namespace; 0 when unknown.
     pub netns: u32,
     /// errno of a failure or of an abnormal end; 0 for none.

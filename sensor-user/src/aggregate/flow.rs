@@ -48,6 +48,36 @@ impl Protocol {
     }
 }
 
+/// How the process of a connection is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attribution {
+    /// It called connect.
+    Connect,
+    /// Accept returned the connection to it.
+    Accept,
+    /// It was the first to read, write or close the connection.
+    FirstIo,
+    /// It owns the listener: a guess.
+    Listener,
+    /// Not known: the record that would tell was lost, or the connection is older than the agent.
+    #[default]
+    Unknown,
+}
+
+impl Attribution {
+    /// The word of the `Attribution` column.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Accept => "accept",
+            Self::FirstIo => "first_io",
+            Self::Listener => "listener",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// Where in its life a connection is when the matcher sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -80,6 +110,8 @@ pub struct Flow {
     pub remote_port: Option<u16>,
     /// The process, as far as it is known.
     pub process: Arc<Process>,
+    /// How it is known.
+    pub attribution: Attribution,
     /// Physical connections that this stands for: 1, or the links of a replayed row.
     pub connections: u64,
     /// Payload bytes sent so far (final when closed).

@@ -263,8 +263,7 @@ fn minute_of(time: Timestamp) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::change::Attribution;
-    use super::super::flow::{Flow, Phase};
+    use super::super::flow::{Attribution, Flow, Phase};
     use super::*;
 
     fn table(max_keys: usize) -> RowTable {
@@ -284,6 +283,7 @@ mod tests {
             remote: remote.parse().unwrap(),
             remote_port: Some(443),
             process: Arc::new(Process { name: "curl".into(), ..Process::default() }),
+            attribution: Attribution::Connect,
             connections: 1,
             bytes_sent,
             bytes_received: 0,
@@ -292,7 +292,6 @@ mod tests {
             what,
             flow,
             number: 1,
-            attribution: Attribution::Connect,
             netns: 0,
             error: 0,
             rtt_us: 0,

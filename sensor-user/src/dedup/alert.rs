@@ -170,6 +170,9 @@ pub struct Alert {
     pub container_id: String,
     /// Port of the end that began.
     pub source_port: Option<u16>,
+    /// How the process is known: `connect`, `accept`, `first_io`, `listener` (a guess) or
+    /// `unknown`; "" where a replayed row does not say.
+    pub attribution: String,
 }
 
 /// What an alert counts.
@@ -247,6 +250,7 @@ impl Alert {
             parent_process_name: sighting.parent_process_name,
             container_id: sighting.container_id,
             source_port: sighting.source_port,
+            attribution: sighting.attribution,
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct Sighting {
     pub parent_process_name: String,
     /// Container id.
     pub container_id: String,
+    /// How the process is known; "" where the input does not say.
+    pub attribution: String,
 }
 
 impl From<&Flow> for Sighting {
@@ -62,6 +64,7 @@ impl From<&Flow> for Sighting {
             user_name: process.user_name.clone(),
             parent_process_name: process.parent_name.clone(),
             container_id: process.container_id.clone(),
+            attribution: flow.attribution.as_str().to_owned(),
         }
     }
 }

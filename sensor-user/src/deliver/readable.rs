@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use jiff::fmt::temporal::DateTimePrinter;
 
 use super::escape::escaped;
+use crate::aggregate::Attribution;
 use crate::dedup::{Alert, AlertKind};
 
 /// One line of bounded length; foreign text in it is escaped and cut.
@@ -24,6 +25,9 @@ pub fn readable(alert: &Alert) -> String {
     let _infallible = write!(line, "{time} {word} {} {name}", escaped(&alert.direction, 16));
     if let Some(pid) = alert.process_id {
         let _infallible = write!(line, "[{pid}]");
+    }
+    if alert.attribution == Attribution::Listener.as_str() {
+        line.push_str(" (listens there)");
     }
     let source = end(&alert.source_ip, alert.source_port);
     let destination = end(&alert.destination_ip, alert.destination_port);
@@ -98,7 +102,8 @@ mod tests {
             "FirstSeen": "2026-11-24T10:00:00Z", "LastSeen": "2026-11-24T10:00:00Z",
             "ConnectionCount": 1, "BytesSent": 0, "BytesReceived": 0, "ProcessId": 4711,
             "ProcessPath": "/usr/bin/curl", "CommandLine": "curl http://c2.example/",
-            "UserName": "", "ParentProcessName": "", "ContainerId": "", "SourcePort": 43210
+            "UserName": "", "ParentProcessName": "", "ContainerId": "", "SourcePort": 43210,
+            "Attribution": "connect"
         }"#,
         )
         .unwrap()

@@ -79,6 +79,7 @@ pub(super) fn seen(line: &str, head: Head) -> Result<Seen, String> {
         user_name: row.user_name.into_owned(),
         parent_process_name: row.parent_process_name.into_owned(),
         container_id: row.container_id.into_owned(),
+        attribution: row.attribution.into_owned(),
     };
     Ok(Seen {
         sighting: Arc::new(sighting),
@@ -102,6 +103,8 @@ struct HeadRow<'a> {
 struct Row<'a> {
     #[serde(borrow)]
     event: Text<'a>,
+    #[serde(borrow)]
+    attribution: Text<'a>,
     #[serde(borrow)]
     computer: Text<'a>,
     #[serde(borrow)]

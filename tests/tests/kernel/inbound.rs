@@ -58,6 +58,7 @@ fn worker_alerts(bind: &str, source: &str, target: &str) {
     nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).unwrap();
     assert_ne!(worker.to_string(), master);
     assert_eq!(alert["ProcessId"], worker, "{alert}");
+    assert!(["accept", "first_io"].contains(&text(&alert, "Attribution")), "{alert}");
     assert_eq!(text(&alert, "RemoteIp"), source);
     assert_eq!(text(&alert, "SourceIp"), source);
     assert_eq!(alert["DestinationPort"].to_string(), port);

@@ -46,6 +46,7 @@ fn curl_alerts(server_address: &str, url_address: &str) {
         assert_eq!(text(&alert, "DestinationIp"), expected);
         assert_eq!(alert["DestinationPort"], port);
         assert_eq!(alert["ProcessId"], pid);
+        assert_eq!(text(&alert, "Attribution"), "connect");
         assert_eq!(text(&alert, "ProcessName"), "curl");
         assert_eq!(text(&alert, "ProcessPath"), curl_path());
         assert_eq!(text(&alert, "CommandLine"), format!("curl --silent --max-time 1 {url}"));

@@ -16,8 +16,8 @@ use jiff::Timestamp;
 use lru::LruCache;
 use sensor_ebpf::record::OwnerSource;
 
-use super::change::{Attribution, Change, What};
-use super::flow::{Direction, Flow, Phase, Protocol};
+use super::change::{Change, What};
+use super::flow::{Attribution, Direction, Flow, Phase, Protocol};
 use super::listeners::Listeners;
 use crate::decode::{Tcp, TcpKind};
 use crate::enrich::{Event, Process};
@@ -312,6 +312,7 @@ impl ConnectionTable {
             remote: connection.remote,
             remote_port: port(connection.remote_port),
             process: Arc::clone(connection.process.as_ref().unwrap_or(&self.nobody)),
+            attribution: connection.attribution,
             connections: 1,
             bytes_sent: 0,
             bytes_received: 0,
@@ -320,7 +321,6 @@ impl ConnectionTable {
             what,
             flow,
             number: connection.number,
-            attribution: connection.attribution,
             netns: connection.netns,
             error: 0,
             rtt_us: 0,

@@ -44,7 +44,7 @@ fn event(tcp: Tcp, process: impl Into<Option<Arc<Process>>>) -> Event {
 fn told(changes: &[Change]) -> Vec<(What, &str, Option<u16>, Attribution)> {
     changes
         .iter()
-        .map(|it| (it.what, it.flow.process.name.as_str(), it.flow.local_port, it.attribution))
+        .map(|it| (it.what, it.flow.process.name.as_str(), it.flow.local_port, it.flow.attribution))
         .collect()
 }
 
@@ -124,7 +124,7 @@ fn a_listener_that_is_gone_lends_its_name_no_more() {
     table.observe(event(tcp(TcpKind::Unlisten, 5, 1), None), &mut changes);
     table.observe(event(tcp(TcpKind::Established { inbound: true }, 1, MS), None), &mut changes);
     table.expire(u64::MAX, &mut changes);
-    assert_eq!(changes[0].attribution, Attribution::Unknown);
+    assert_eq!(changes[0].flow.attribution, Attribution::Unknown);
 }
 
 #[test]
