@@ -290,7 +290,8 @@ fn a_file_that_cannot_be_one_is_refused() {
 
 #[test]
 fn the_example_shows_every_key() {
-    let document: toml::Table = EXAMPLE.parse().unwrap();
+    // The one key without a default that could stand there.
+    let document: toml::Table = EXAMPLE.replace("# object = ", "object = ").parse().unwrap();
     for section in super::SECTIONS {
         let shown: std::collections::BTreeSet<String> = match &document[section] {
             toml::Value::Array(all) => {
