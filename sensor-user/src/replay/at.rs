@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::reject_log::RejectLog;
+use super::reject_log::{RejectLog, shown};
 use super::search::{Found, Pair, Search};
 use super::{indicators, input};
 use crate::dedup::{Alert, AlertKind};
@@ -63,7 +63,7 @@ pub struct AtSummary {
 #[non_exhaustive]
 pub enum ReplayError {
     /// A file cannot be opened or read.
-    #[error("read {}", path.display())]
+    #[error("read {}", shown(&path.to_string_lossy()))]
     Read {
         /// Which.
         path: PathBuf,

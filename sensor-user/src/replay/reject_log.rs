@@ -8,8 +8,8 @@ use std::path::Path;
 
 /// Lines that are written in full.
 pub(super) const SHOWN_MAX: u64 = 100;
-/// Characters of a reason that are written.
-const REASON_MAX: usize = 300;
+/// Characters of a text that are written: more than a path has, as a rule.
+const TEXT_MAX: usize = 512;
 
 /// Counts what is rejected and writes the first of it.
 pub(super) struct RejectLog<'a> {
@@ -52,9 +52,9 @@ impl<'a> RejectLog<'a> {
 }
 
 /// Text that a terminal can be shown: input is hostile, and so may file names be.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let mut shown = String::new();
-    for character in text.chars().take(REASON_MAX) {
+    for character in text.chars().take(TEXT_MAX) {
         match character {
             '"' | '\'' | '\\' => shown.push(character),
             _ => shown.extend(character.escape_debug()),

@@ -192,6 +192,13 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
+fn a_file_name_cannot_steer_a_terminal() {
+    let options = options(&[Path::new("absent\u{1b}[2J")], &[]);
+    let error = at::run(&options, &mut io::sink(), &mut io::sink()).unwrap_err();
+    assert_eq!(error.to_string(), r"read absent\u{1b}[2J");
+}
+
+#[test]
 fn standard_input_is_named_once() {
     let stdin = Path::new("-");
     let options = options(&[stdin], &[stdin]);
