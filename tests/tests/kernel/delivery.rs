@@ -67,7 +67,7 @@ fn a_feed_that_is_down_delays_nothing_and_is_named() {
     let dead = "[[feed]]\nname = \"dead\"\nkind = \"list\"\nurl = \"http://127.0.0.1:9/list\"\n";
     let home = Home::new("", dead);
     let agent = home.run();
-    let line = agent.wait_for_log(SOON, "feed dead: get http://127.0.0.1:9/list");
+    let line = agent.wait_for_log(SOON, "feed dead: http://127.0.0.1:9/list: no answer");
     assert!(line.text.contains("Connection refused"), "{}", line.text);
     run(netns.command(peer()).args(["try", &format!("{V4}:9")]));
     agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == V4);
