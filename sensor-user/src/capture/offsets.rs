@@ -41,7 +41,10 @@ impl KernelTypes {
     pub fn read(path: &Path) -> Result<Self, BtfError> {
         let error =
             |error: btf_rs::Error| BtfError { path: path.to_owned(), detail: error.to_string() };
-        let btf = Btf::from_file_with_backend(path, Backend::Mmap).map_err(error)?;
+        // Mapping costs least, and the file in sysfs can be mapped since 6.16 only.
+        let btf = Btf::from_file_with_backend(path, Backend::Mmap)
+            .or_else(|_not_mapped| Btf::from_file(path))
+            .map_err(error)?;
         let mut offsets = [MISSING; OFFSET_COUNT];
         let mut missing = Vec::new();
         for ((_, structure, members), slot) in MEMBERS.iter().zip(&mut offsets) {
