@@ -1,5 +1,5 @@
 //! What cargo cannot do: run the agent with privileges, test everything, build the BPF object,
-//! check the layout rules, run the benchmarks.
+//! check the layout rules, run the agent on other kernels, run the benchmarks.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool prints")]
 
@@ -11,6 +11,7 @@ mod run;
 mod test;
 mod tidy;
 mod toolchain;
+mod vm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,7 +37,8 @@ enum Task {
     },
     /// Check, build and test everything; the last line counts what passed, failed and was skipped.
     Test {
-        /// Leave out the documentation, the object built from source and the kernel suite.
+        /// Leave out the documentation, the object built from source, the kernel suite and other
+        /// kernels.
         #[arg(long)]
         fast: bool,
     },
@@ -51,6 +53,8 @@ enum Task {
     },
     /// Check the layout rules that no lint knows.
     Tidy,
+    /// Run the agent on Debian's kernels, each in an emulated machine.
+    Vm,
     /// Run one benchmark, or all of them.
     Bench {
         /// Which one.
@@ -80,6 +84,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::BuildEbpf { out: Some(path), .. } => object::build_to(&workspace, &path),
         Task::BuildEbpf { .. } => object::build(&workspace),
         Task::Tidy => tidy::tidy(&workspace),
+        Task::Vm => vm::vm(&workspace),
         Task::Bench { list: true, .. } => bench::list(&workspace),
         Task::Bench { name, .. } => bench::bench(&workspace, name.as_deref()),
     }

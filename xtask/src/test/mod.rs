@@ -17,6 +17,7 @@ use anyhow::Context as _;
 use crate::host::{self, Workspace};
 use crate::object::{self, Comparison};
 use crate::tidy;
+use crate::vm;
 use tally::{Skips, Tally, failed_test};
 
 const KERNEL_SUITE: &str = "kernel";
@@ -67,11 +68,10 @@ pub(crate) fn test(workspace: &Workspace, fast: bool) -> anyhow::Result<ExitCode
     });
     run.stage("documentation", Run::documentation);
     run.stage("object", Run::object);
-    run.stage("agent", |run| {
-        run.cargo(&["build", "--locked", "--package", "sensor-user", "--bin", "netsensor"])
-    });
+    run.stage("agent", |run| run.cargo(&["build", "--release", "--locked", "--bin", "netsensor"]));
     run.stage("tests", Run::tests);
     run.stage("kernel", Run::kernel);
+    run.stage("vm", Run::vm);
     Ok(run.finish(now().duration_since(began)))
 }
 
@@ -189,13 +189,26 @@ impl Run<'_> {
         let mut cargo = self.workspace.cargo();
         cargo
             .args(["test", "--locked", "--package", "sensor-tests", "--test", KERNEL_SUITE])
-            .args(["--", "--test-threads=1"]);
+            .args(["--", "--test-threads=1"])
+            .env("NETSENSOR_BIN", self.workspace.path("target/release/netsensor"));
         if let Some(object) = &self.object {
             cargo.env("NETSENSOR_TEST_OBJECT", object);
         } else {
             println!("with the committed object: none was built from source");
         }
         Ok(Outcome::Done(self.counted(&mut cargo)?))
+    }
+
+    /// The agent on other kernels.
+    fn vm(&mut self) -> anyhow::Result<Outcome> {
+        if self.fast {
+            return Ok(Outcome::Skipped("--fast".to_owned()));
+        }
+        if let Some(why) = vm::hindrance() {
+            return Ok(Outcome::Skipped(why));
+        }
+        let checks = vm::run(self.workspace)?;
+        Ok(Outcome::Done(Tally { passed: checks.passed, failed: checks.failed }))
     }
 
     /// Runs a test command, passes its output on and counts its results.

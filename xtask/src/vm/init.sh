@@ -1,0 +1,62 @@
+#!/bin/busybox sh
+# PID 1 of the test machine: runs the agent on this kernel, says `vm: passed NAME` or
+# `vm: failed NAME` for each check, and switches the machine off.
+/bin/busybox --install -s /bin
+mount -t proc none /proc
+mount -t sysfs none /sys
+mount -t devtmpfs none /dev
+mount -t tracefs none /sys/kernel/tracing
+ip link set lo up
+export HOME=/root
+echo "vm: kernel $(uname -r)"
+
+check() {
+    name=$1
+    shift
+    if "$@"; then echo "vm: passed $name"; else
+        echo "vm: failed $name"
+        cat /tmp/log
+        cat /tmp/recorded
+    fi
+}
+
+# The whole path, with the best probes, of which fexit is one.
+self_test() {
+    netsensor self-test --log info >/tmp/log 2>&1
+    grep -q 'the path from kernel to alert works' /tmp/log &&
+        grep -q 'probes on: tp_btf inet_sock_set_state, fexit inet_csk_accept' /tmp/log
+}
+
+# owner CAPTURE ATTRIBUTION BYTES: a server is found as the owner of what it accepted, in this
+# way, with so many bytes received.
+owner() {
+    printf '[capture]\n%s\n' "$1" >/tmp/netsensor.toml
+    : >/tmp/log
+    netsensor record --out /tmp/recorded --config /tmp/netsensor.toml --log debug 2>/tmp/log &
+    agent=$!
+    tries=0
+    until grep -q 'processes read' /tmp/log || [ $tries -ge 200 ]; do
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+    nc -l -p 8000 >/dev/null &
+    server=$!
+    sleep 0.3
+    echo hi | nc 127.0.0.1 8000
+    wait $server
+    sleep 0.3
+    kill $agent
+    wait $agent || return 1
+    grep '"Event":"closed"' /tmp/recorded | grep '"Direction":"inbound"' |
+        grep "\"BytesReceived\":$3," | grep "\"Attribution\":\"$2\"" | grep -q "\"ProcessId\":$server,"
+}
+
+no_fexit='"inet_csk_accept_fexit2", "inet_csk_accept_fexit4"'
+check self-test self_test
+check fexit owner '' accept 3
+check kretprobe owner "disable = [$no_fexit]" accept 3
+check raw-tracepoint owner 'disable = ["inet_sock_set_state_btf"]' accept 3
+check first-read owner "disable = [$no_fexit, \"inet_csk_accept_kretprobe\"]" first_io 3
+check without-types owner 'btf = "/nonexistent"' accept 0
+echo 'vm: done'
+poweroff -f
