@@ -101,7 +101,7 @@ fn replay(args: &ReplayArgs, log: Option<&str>) -> anyhow::Result<Outcome> {
             window: signed(DEFAULT_WINDOW),
         };
         let summary = replay::live::run(&options, &mut out, &mut rejects).map_err(named)?;
-        (summary.lines_rejected + summary.indicators_rejected, summary.alerts)
+        (summary.rejected, summary.alerts)
     };
     Ok(replayed(rejected, alerts, args.fail_on_alert))
 }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +21,12 @@ use super::indicators;
 use super::input;
 use super::recorded::RecordedChange;
 use super::reject_log::RejectLog;
+use super::rows::{self, Head, Seen};
 use crate::aggregate::{Attribution, Change, Direction, Flow, Phase, Protocol, Row, What};
 use crate::dedup::{Alert, Dedup};
 use crate::enrich::Process;
-use crate::intel::{IndicatorSet, integer, time};
-use crate::lines::Lines;
+use crate::intel::IndicatorSet;
+use crate::lines::{Lines, json_fault};
 use crate::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, Outlet};
 use crate::stats::Stats;
@@ -55,10 +56,8 @@ pub struct LiveOptions {
 pub struct LiveSummary {
     /// Lines that are not blank.
     pub lines: u64,
-    /// Of these, malformed ones.
-    pub lines_rejected: u64,
-    /// Entries of indicator files that are malformed.
-    pub indicators_rejected: u64,
+    /// Malformed lines of all files, those of the indicators too.
+    pub rejected: u64,
     /// Alerts that were written.
     pub alerts: u64,
 }
@@ -74,38 +73,32 @@ pub fn run(
     if stdin > 1 {
         return Err(ReplayError::StdinRepeated(stdin));
     }
+    let mut log = RejectLog::new(rejects, "lines");
     let mut output = Output { out, alerts: 0, error: None };
-    let mut detection = None;
     let mut summary = LiveSummary::default();
-    let mut lines_log = Vec::new();
+    let mut detection = None;
     for path in &options.connections {
         let failed = |source| ReplayError::Read { path: path.clone(), source };
         let mut lines = Lines::new(input::open(path).map_err(failed)?.reader);
         while let Some(line) = lines.next_line().map_err(failed)? {
-            let change = match line.bytes.map(parse) {
-                Some(Ok(None)) => continue,
-                Some(Ok(Some(change))) => Ok(change),
-                Some(Err(reason)) => Err(reason),
-                None => Err("line too long".to_owned()),
+            let parsed = line.bytes.map_or_else(|| Err("line too long".to_owned()), parse);
+            let change = match parsed {
+                Ok(None) => continue,
+                Ok(Some(change)) => change,
+                Err(reason) => {
+                    log.add(path, line.number, &reason).map_err(ReplayError::WriteRejects)?;
+                    summary.lines += 1;
+                    continue;
+                }
             };
             summary.lines += 1;
-            match change {
-                Err(reason) => {
-                    summary.lines_rejected += 1;
-                    keep(&mut lines_log, path, line.number, reason);
-                }
-                Ok(change) => {
-                    let detection = match &mut detection {
-                        Some(detection) => detection,
-                        none => {
-                            none.insert(start(options, change.flow.time, rejects, &mut summary)?)
-                        }
-                    };
-                    detection.tick(change.flow.time, &mut output);
-                    detection.observe(&change, &mut output);
-                    output.check()?;
-                }
-            }
+            let detection = match &mut detection {
+                Some(detection) => detection,
+                none => none.insert(start(options, change.flow.time, &mut log)?),
+            };
+            detection.tick(change.flow.time, &mut output);
+            detection.observe(&change, &mut output);
+            output.check()?;
         }
     }
     if let Some(detection) = &mut detection {
@@ -114,34 +107,15 @@ pub fn run(
     output.check()?;
     output.out.flush().map_err(ReplayError::WriteAlerts)?;
     summary.alerts = output.alerts;
-    write_rejects(&lines_log, summary.lines_rejected, rejects)?;
+    summary.rejected = log.finish().map_err(ReplayError::WriteRejects)?;
     Ok(summary)
-}
-
-type Kept = (PathBuf, u64, String);
-
-/// The first malformed lines are told in full at the end, the rest counted.
-fn keep(log: &mut Vec<Kept>, path: &Path, line: u64, reason: String) {
-    if log.len() < usize::try_from(super::reject_log::SHOWN_MAX).unwrap_or(usize::MAX) {
-        log.push((path.to_owned(), line, reason));
-    }
-}
-
-fn write_rejects(kept: &[Kept], all: u64, rejects: &mut dyn Write) -> Result<(), ReplayError> {
-    let mut log = RejectLog::new(rejects, "lines");
-    for (path, line, reason) in kept {
-        log.add(path, *line, reason).map_err(ReplayError::WriteRejects)?;
-    }
-    log.add_unseen(all.saturating_sub(kept.len() as u64));
-    log.finish().map(drop).map_err(ReplayError::WriteRejects)
 }
 
 /// Loads the indicators as of the first connection, and puts the stages together.
 fn start(
     options: &LiveOptions,
     first: Timestamp,
-    rejects: &mut dyn Write,
-    summary: &mut LiveSummary,
+    log: &mut RejectLog<'_>,
 ) -> Result<Detection, ReplayError> {
     let options = AtOptions {
         connections: Vec::new(),
@@ -150,9 +124,7 @@ fn start(
         lookback: options.window,
         indicator_lookback: options.indicator_lookback,
     };
-    let mut log = RejectLog::new(rejects, "indicators");
-    let set = IndicatorSet::build(indicators::load(&options, &mut log)?);
-    summary.indicators_rejected = log.finish().map_err(ReplayError::WriteRejects)?;
+    let set = IndicatorSet::build(indicators::load(&options, log)?);
     let stats = Arc::new(Stats::default());
     let set = Arc::new(ArcSwap::from_pointee(set));
     let matcher = Matcher::new(set, AllowList::default(), HashSet::new(), Arc::clone(&stats));
@@ -195,14 +167,15 @@ fn parse(bytes: &[u8]) -> Result<Option<Change>, String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
-    let kind: Kind = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let text = rows::text(bytes)?;
+    let kind: Kind = serde_json::from_str(text).map_err(|error| json_fault(&error))?;
     if kind.event.is_some() {
         let recorded: RecordedChange =
-            serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+            serde_json::from_str(text).map_err(|error| json_fault(&error))?;
         return Ok(Some(recorded.into()));
     }
-    let row: RowLine = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    row.change().map(Some)
+    let head = rows::head(text)?;
+    Ok(Some(opened(head, rows::seen(text, head)?)))
 }
 
 /// Tells what `record` wrote from a row.
@@ -212,98 +185,55 @@ struct Kind {
     event: Option<IgnoredAny>,
 }
 
-/// What the pipeline needs of a `VMConnection` row; columns that are absent are empty.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct RowLine {
-    #[serde(deserialize_with = "time")]
-    time_generated: Option<Timestamp>,
-    remote_ip: Option<String>,
-    computer: Option<String>,
-    direction: Option<String>,
-    protocol: Option<String>,
-    source_ip: Option<String>,
-    destination_ip: Option<String>,
-    #[serde(deserialize_with = "integer")]
-    destination_port: Option<u16>,
-    #[serde(deserialize_with = "integer")]
-    source_port: Option<u16>,
-    #[serde(deserialize_with = "integer")]
-    links_established: Option<u64>,
-    #[serde(deserialize_with = "integer")]
-    links_failed: Option<u64>,
-    #[serde(deserialize_with = "integer")]
-    bytes_sent: Option<u64>,
-    #[serde(deserialize_with = "integer")]
-    bytes_received: Option<u64>,
-    #[serde(deserialize_with = "integer")]
-    process_id: Option<u32>,
-    process_name: Option<String>,
-    process_path: Option<String>,
-    command_line: Option<String>,
-    user_name: Option<String>,
-    parent_process_name: Option<String>,
-    container_id: Option<String>,
-}
-
-impl RowLine {
-    fn change(self) -> Result<Change, String> {
-        let time = self.time_generated.ok_or("TimeGenerated is missing")?;
-        let address = |text: &Option<String>| {
-            let address: Option<IpAddr> = text.as_deref().unwrap_or_default().parse().ok();
-            address.map(|address| address.to_canonical())
-        };
-        let remote = address(&self.remote_ip)
-            .ok_or_else(|| format!("RemoteIp: {:?} is not an address", self.remote_ip))?;
-        let (source, destination) = (address(&self.source_ip), address(&self.destination_ip));
-        let direction = match self.direction.as_deref() {
-            Some("inbound") => Direction::Inbound,
-            Some("outbound") => Direction::Outbound,
-            _ if source == Some(remote) => Direction::Inbound,
-            _ => Direction::Outbound,
-        };
-        let (local, local_port, remote_port) = match direction {
-            Direction::Inbound => (destination, self.destination_port, self.source_port),
-            Direction::Outbound => (source, self.source_port, self.destination_port),
-        };
-        let process = Process {
-            pid: self.process_id,
-            name: self.process_name.unwrap_or_default(),
-            path: self.process_path.unwrap_or_default(),
-            command_line: self.command_line.unwrap_or_default(),
-            user_name: self.user_name.unwrap_or_default(),
-            parent_name: self.parent_process_name.unwrap_or_default(),
-            container_id: self.container_id.unwrap_or_default(),
-            ..Process::default()
-        };
-        let links = self.links_established.unwrap_or(0) + self.links_failed.unwrap_or(0);
-        let flow = Flow {
-            time,
-            phase: Phase::Opened,
-            computer: self.computer.unwrap_or_default().into(),
-            direction,
-            protocol: match self.protocol.as_deref() {
-                Some("udp") => Protocol::Udp,
-                _ => Protocol::Tcp,
-            },
-            local: local.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-            local_port,
-            remote,
-            remote_port,
-            process: Arc::new(process),
-            attribution: Attribution::Unknown,
-            connections: links.max(1),
-            bytes_sent: self.bytes_sent.unwrap_or(0),
-            bytes_received: self.bytes_received.unwrap_or(0),
-        };
-        Ok(Change {
-            what: What::Opened,
-            flow,
-            number: 0,
-            netns: 0,
-            error: 0,
-            rtt_us: 0,
-            duration: Duration::ZERO,
-        })
+/// A row as a connection that is opened at its time. Where it does not say who began, its
+/// addresses do.
+fn opened(head: Head, seen: Seen) -> Change {
+    let row = Arc::unwrap_or_clone(seen.sighting);
+    let address = |text: &str| text.parse().ok().map(|address: IpAddr| address.to_canonical());
+    let (source, destination) = (address(&row.source_ip), address(&row.destination_ip));
+    let direction = match row.direction.as_str() {
+        "inbound" => Direction::Inbound,
+        "outbound" => Direction::Outbound,
+        _ if source == Some(head.remote) => Direction::Inbound,
+        _ => Direction::Outbound,
+    };
+    let (local, local_port, remote_port) = match direction {
+        Direction::Inbound => (destination, row.destination_port, row.source_port),
+        Direction::Outbound => (source, row.source_port, row.destination_port),
+    };
+    let process = Process {
+        pid: row.process_id,
+        name: row.process_name,
+        path: row.process_path,
+        command_line: row.command_line,
+        user_name: row.user_name,
+        parent_name: row.parent_process_name,
+        container_id: row.container_id,
+        ..Process::default()
+    };
+    let flow = Flow {
+        time: head.time,
+        phase: Phase::Opened,
+        computer: row.computer.into(),
+        direction,
+        protocol: if row.protocol == "udp" { Protocol::Udp } else { Protocol::Tcp },
+        local: local.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        local_port,
+        remote: head.remote,
+        remote_port,
+        process: Arc::new(process),
+        attribution: Attribution::Unknown,
+        connections: seen.connections,
+        bytes_sent: seen.bytes_sent,
+        bytes_received: seen.bytes_received,
+    };
+    Change {
+        what: What::Opened,
+        flow,
+        number: 0,
+        netns: 0,
+        error: 0,
+        rtt_us: 0,
+        duration: Duration::ZERO,
     }
 }
