@@ -16,6 +16,9 @@ mod outbound;
 /// Inbound connections: the worker, not its master.
 mod inbound;
 
+/// What is known of a process, however it was started.
+mod process;
+
 /// Many connections, and the ledger.
 mod load;
 

@@ -1,0 +1,129 @@
+//! What is known of a process, however it was started.
+
+use std::process::Command;
+
+use sensor_tests::{Netns, run};
+use serde_json::Value;
+
+use crate::harness::{Home, SOON, Server, V4, peer, skipped, text};
+
+/// Runs `command`, which connects to an address of the list, and gives the alert.
+fn alert_of(netns: &Netns, home: &Home, command: impl FnOnce(&Netns, &str) -> Command) -> Value {
+    let (_server, port) = Server::peer(netns, V4);
+    let agent = home.run();
+    run(&mut command(netns, &format!("{V4}:{port}")));
+    let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "Direction") == "outbound");
+    assert!(agent.stop().status.success());
+    alert
+}
+
+#[test]
+fn a_program_on_another_mount_has_its_whole_path() {
+    if skipped() {
+        return;
+    }
+    let (netns, home) = (Netns::new(&[V4]), Home::new("", ""));
+    let mount = home.path("mount/inner");
+    std::fs::create_dir_all(&mount).unwrap();
+    let script = "mount -t tmpfs none \"$1\" && mkdir \"$1/deep\" && cp \"$2\" \"$1/deep/prog\" && \
+                  \"$1/deep/prog\" try \"$3\"";
+    let alert = alert_of(&netns, &home, |netns, target| {
+        let mut command = netns.command("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh"]).arg(&mount).arg(peer()).arg(target);
+        command
+    });
+    let path = mount.join("deep/prog");
+    assert_eq!(text(&alert, "ProcessPath"), path.to_str().unwrap());
+    assert_eq!(text(&alert, "ProcessName"), "prog");
+}
+
+#[test]
+fn a_relative_path_and_a_link_are_resolved() {
+    if skipped() {
+        return;
+    }
+    let (netns, home) = (Netns::new(&[V4]), Home::new("", ""));
+    std::fs::copy(peer(), home.path("real")).unwrap();
+    std::os::unix::fs::symlink("real", home.path("link")).unwrap();
+    let alert = alert_of(&netns, &home, |netns, target| {
+        let mut command = netns.command("sh");
+        let script = "cd \"$1\" && ./link try \"$2\"";
+        command.args(["-c", script, "sh"]).arg(home.path("")).arg(target);
+        command
+    });
+    assert_eq!(text(&alert, "ProcessPath"), home.path("real").to_str().unwrap());
+    assert!(text(&alert, "CommandLine").starts_with("./link try "), "{alert}");
+    assert_eq!(text(&alert, "ParentProcessName"), "dash");
+}
+
+#[test]
+fn what_does_not_fit_is_cut_and_says_so() {
+    if skipped() {
+        return;
+    }
+    let (netns, home) = (Netns::new(&[V4]), Home::new("", ""));
+    // Longer than a record's 1024 bytes, shorter than the kernel's own limit.
+    let folder = home.path(&vec!["d".repeat(200); 8].join("/"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let program = folder.join("prog");
+    std::fs::copy(peer(), &program).unwrap();
+    let alert = alert_of(&netns, &home, |netns, target| {
+        let mut command = netns.command(&program);
+        command.args(["try", target]).args(vec!["argument"; 1000]);
+        command
+    });
+    let path = text(&alert, "ProcessPath");
+    assert!(path.starts_with("…/d") && path.ends_with("d/prog"), "{path}");
+    assert!((800..1100).contains(&path.len()), "{}", path.len());
+    let line = text(&alert, "CommandLine");
+    assert!(line.ends_with(" …") && line.len() < 1100, "{line}");
+}
+
+#[test]
+fn a_user_that_changed_after_the_exec_is_the_one_of_the_connect() {
+    if skipped() {
+        return;
+    }
+    let (netns, home) = (Netns::new(&[V4]), Home::new("", ""));
+    let script = "
+import os, socket, sys
+os.setresuid(65534, 65534, 65534)
+address, port = sys.argv[1].split(':')
+socket.create_connection((address, int(port)), 5)
+";
+    let alert = alert_of(&netns, &home, |netns, target| {
+        let mut command = netns.command("/usr/bin/python3");
+        command.args(["-c", script, target]);
+        command
+    });
+    assert_eq!(text(&alert, "UserName"), "nobody");
+}
+
+#[test]
+fn a_child_that_never_execs_has_its_parents_image_and_its_own_id() {
+    if skipped() {
+        return;
+    }
+    let (netns, home) = (Netns::new(&[V4]), Home::new("", ""));
+    let script = "
+import os, socket, sys
+child = os.fork()
+if child == 0:
+    address, port = sys.argv[1].split(':')
+    socket.create_connection((address, int(port)), 5)
+    os._exit(0)
+open(sys.argv[2], 'w').write(f'{child} {os.getpid()}')
+os.waitpid(child, 0)
+";
+    let ids = home.path("ids");
+    let alert = alert_of(&netns, &home, |netns, target| {
+        let mut command = netns.command("/usr/bin/python3");
+        command.args(["-c", script, target]).arg(&ids);
+        command
+    });
+    let ids = std::fs::read_to_string(&ids).unwrap();
+    let (child, _parent) = ids.split_once(' ').unwrap();
+    assert_eq!(alert["ProcessId"].to_string(), child);
+    assert!(text(&alert, "CommandLine").starts_with("/usr/bin/python3 -c"), "{alert}");
+    assert_eq!(text(&alert, "ParentProcessName"), text(&alert, "ProcessName"));
+}
