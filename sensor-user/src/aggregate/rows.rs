@@ -1,12 +1,12 @@
 //! `RowTable`: Change to Row, a minute at a time, by Microsoft's group key.
 //!
 //! Invariants. A minute is closed `LATENESS` after its end; what comes later is counted into the
-//! next (and in `row_changes_late`). In one minute at most `max_keys` keys have rows; connections
-//! of further keys are in no row (counted). For a key over time
-//! `LinksLive(t) = LinksLive(t-1) + LinksEstablished - LinksTerminated`. A key with an open
-//! connection has a row in each minute.
+//! next (and in `row_changes_late`). In one minute at most `max_keys` keys begin; connections of
+//! further keys are in no row, from their beginning to their end (each change is counted). For a
+//! key over time `LinksLive(t) = LinksLive(t-1) + LinksEstablished - LinksTerminated`. A key with
+//! an open connection has a row in each minute.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -81,6 +81,8 @@ pub struct RowTable {
     minutes: BTreeMap<i64, HashMap<Key, Counts>>,
     /// Open connections at the end of the last closed minute.
     live: HashMap<Key, Live>,
+    /// Open connections that are in no row, by number; each leaves when it ends.
+    left_out: HashSet<u64>,
     /// The first minute that is not closed.
     next_minute: Option<i64>,
     stats: Arc<Stats>,
@@ -94,6 +96,7 @@ impl RowTable {
             max_keys,
             minutes: BTreeMap::new(),
             live: HashMap::new(),
+            left_out: HashSet::new(),
             next_minute: None,
             stats,
         }
@@ -112,7 +115,16 @@ impl RowTable {
         }
         let keys = self.minutes.entry(minute).or_default();
         let key = key_of(change);
-        if keys.len() >= self.max_keys && !keys.contains_key(&key) {
+        // What was left out when it was established is left out when it ends, and what is counted
+        // as live always finds room: the gauge stays true.
+        let full = keys.len() >= self.max_keys && !keys.contains_key(&key);
+        let left_out = match change.what {
+            What::Opened => true,
+            What::Closed => self.left_out.remove(&change.number),
+            What::Established => full && self.left_out.insert(change.number),
+            What::Failed => full,
+        };
+        if left_out {
             self.stats.row_keys_dropped_full.increment();
             return;
         }
@@ -356,6 +368,22 @@ mod tests {
         table.observe(&change(What::Failed, 3, "198.51.100.7", 0));
         assert_eq!(links(&table.close_all()), [(0, 0, 0, 2, 0)]);
         assert_eq!(table.stats.row_keys_dropped_full.value(), 1);
+    }
+
+    #[test]
+    fn a_connection_that_found_no_room_is_in_no_row_to_its_end() {
+        let mut table = table(1);
+        let numbered = |number, it: Change| Change { number, ..it };
+        table.observe(&numbered(1, change(What::Established, 1, "198.51.100.7", 0)));
+        table.observe(&numbered(2, change(What::Established, 2, "198.51.100.8", 0)));
+        assert_eq!(links(&table.close_until(at(62))), [(0, 1, 0, 0, 1)]);
+        // The minute is full again when both end: the one that was counted finds room.
+        table.observe(&change(What::Failed, 63, "198.51.100.9", 0));
+        table.observe(&numbered(2, change(What::Closed, 64, "198.51.100.8", 0)));
+        table.observe(&numbered(1, change(What::Closed, 65, "198.51.100.7", 0)));
+        assert_eq!(links(&table.close_until(at(122))), [(1, 0, 1, 0, 0), (1, 0, 0, 1, 0)]);
+        assert_eq!(table.stats.row_keys_dropped_full.value(), 2);
+        assert_eq!(table.close_until(at(600)), []);
     }
 
     #[test]
