@@ -11,6 +11,7 @@
 mod emit;
 mod globals;
 mod probes {
+    mod cgroup;
     mod process;
     mod tcp_accept;
     mod tcp_state;

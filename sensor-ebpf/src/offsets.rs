@@ -66,6 +66,10 @@ offsets! {
     NetInum = "net"."ns"."inum",
     /// `struct kernfs_node *`.
     CgroupKn = "cgroup"."kn",
+    /// `struct cgroup_root *`.
+    CgroupRoot = "cgroup"."root",
+    /// 0 for the hierarchy of version 2.
+    CgroupRootHierarchyId = "cgroup_root"."hierarchy_id",
     /// Id of the node, which is the id of the cgroup.
     KernfsId = "kernfs_node"."id",
     /// Thread id.

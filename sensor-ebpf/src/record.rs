@@ -25,6 +25,8 @@ pub enum RecordKind {
     ProcessFork = 17,
     /// The last thread of a process ended.
     ProcessExit = 18,
+    /// A cgroup of version 2 was made.
+    CgroupMkdir = 32,
 }
 
 impl RecordKind {
@@ -40,6 +42,7 @@ impl RecordKind {
             16 => Self::ProcessExec,
             17 => Self::ProcessFork,
             18 => Self::ProcessExit,
+            32 => Self::CgroupMkdir,
             _ => return None,
         })
     }
@@ -199,9 +202,25 @@ pub struct ExitRecord {
     pub start_boot_ns: u64,
 }
 
+/// Bytes of a cgroup's path at most, the closing NUL included; the rest is cut.
+pub const CGROUP_PATH_LEN: usize = 512;
+
+/// A new cgroup. Its directory may be gone before anybody can look it up.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct CgroupRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// Its id: what `bpf_get_current_cgroup_id` gives for its tasks.
+    pub id: u64,
+    /// From the root of the hierarchy, NUL-terminated, any bytes.
+    pub path: [u8; CGROUP_PATH_LEN],
+}
+
 const _: () = assert!(size_of::<RecordHeader>() == 16);
 const _: () = assert!(size_of::<TaskIds>() == 48);
 const _: () = assert!(size_of::<TcpRecord>() == 160);
 const _: () = assert!(size_of::<ExecRecord>() == 72);
 const _: () = assert!(size_of::<ForkRecord>() == 80);
 const _: () = assert!(size_of::<ExitRecord>() == 32);
+const _: () = assert!(size_of::<CgroupRecord>() == 536);

@@ -58,6 +58,8 @@ counters! {
     processes_unknown,
     /// Process entries that left the full table.
     processes_evicted,
+    /// Cgroups of containers that left the full table.
+    cgroups_evicted,
     /// Connections that left the full table before they were closed.
     connections_evicted,
     /// Connections whose end was seen without their beginning.

@@ -37,7 +37,7 @@ pub struct Hooks {
     pub tcp_state: Vec<Hook>,
     /// The owner of accepted connections; with none on, the listener's owner stands in.
     pub accept: Vec<Hook>,
-    /// Exec, fork and exit.
+    /// Exec, fork, exit, and new cgroups.
     pub process: Vec<Hook>,
 }
 
@@ -67,7 +67,7 @@ enum Attach {
 type Candidate = (&'static str, &'static str, Attach);
 
 /// Names of all programs that may be attached.
-pub const PROGRAMS: [&str; 12] = [
+pub const PROGRAMS: [&str; 13] = [
     "inet_sock_set_state_btf",
     "inet_sock_set_state_raw",
     "inet_sock_set_state_classic",
@@ -80,6 +80,7 @@ pub const PROGRAMS: [&str; 12] = [
     "sched_process_exec",
     "sched_process_fork",
     "sched_process_exit",
+    "cgroup_mkdir",
 ];
 
 const TCP_STATE: [Candidate; 3] = [
@@ -125,7 +126,7 @@ const FIRST_TCP_RECV: Candidate = (
     Attach::RawTracepoint("tcp_rcv_space_adjust"),
 );
 
-const PROCESS: [Candidate; 3] = [
+const PROCESS: [Candidate; 4] = [
     (
         "sched_process_exec",
         "raw tracepoint sched_process_exec",
@@ -141,6 +142,7 @@ const PROCESS: [Candidate; 3] = [
         "raw tracepoint sched_process_exit",
         Attach::RawTracepoint("sched_process_exit"),
     ),
+    ("cgroup_mkdir", "raw tracepoint cgroup_mkdir", Attach::RawTracepoint("cgroup_mkdir")),
 ];
 
 /// Attaches what this kernel allows, process hooks first: a connection must never be seen before

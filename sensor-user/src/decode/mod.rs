@@ -8,7 +8,7 @@ mod reader;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use sensor_ebpf::record::{COMM_LEN, OwnerSource, RecordHeader, RecordKind};
+use sensor_ebpf::record::{CGROUP_PATH_LEN, COMM_LEN, OwnerSource, RecordHeader, RecordKind};
 
 use reader::Reader;
 
@@ -160,6 +160,15 @@ pub struct Exit {
     pub start_boot_ns: u64,
 }
 
+/// A new cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupMkdir {
+    /// cgroup v2 id.
+    pub id: u64,
+    /// From the root of the hierarchy.
+    pub path: String,
+}
+
 /// What the kernel half says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
@@ -171,6 +180,8 @@ pub enum Record {
     Fork(Fork),
     /// About a process.
     Exit(Exit),
+    /// About a cgroup.
+    CgroupMkdir(CgroupMkdir),
 }
 
 /// Decodes one record.
@@ -185,6 +196,10 @@ pub fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
         RecordKind::ProcessExec => Record::Exec(exec(&mut reader, &header)?),
         RecordKind::ProcessFork => Record::Fork(fork(&mut reader, &header)?),
         RecordKind::ProcessExit => Record::Exit(exit(&mut reader, &header)?),
+        RecordKind::CgroupMkdir => Record::CgroupMkdir(CgroupMkdir {
+            id: reader.u64()?,
+            path: until_nul(&reader.array::<CGROUP_PATH_LEN>()?),
+        }),
         _ => Record::Tcp(Box::new(tcp(&mut reader, kind, &header)?)),
     };
     match reader.remaining() {
@@ -262,7 +277,10 @@ fn tcp_kind(kind: RecordKind, old_state: u8, detail: u32) -> Result<TcpKind, Dec
         RecordKind::TcpClose => TcpKind::Close,
         RecordKind::TcpListen => TcpKind::Listen,
         RecordKind::TcpUnlisten => TcpKind::Unlisten,
-        RecordKind::ProcessExec | RecordKind::ProcessFork | RecordKind::ProcessExit => {
+        RecordKind::ProcessExec
+        | RecordKind::ProcessFork
+        | RecordKind::ProcessExit
+        | RecordKind::CgroupMkdir => {
             return Err(DecodeError::UnknownKind(kind as u16));
         }
     })

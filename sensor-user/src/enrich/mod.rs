@@ -4,6 +4,7 @@
 //! before the first connection of a process that lived a millisecond. /proc is read once at start
 //! for what ran before, and later only for a process of which no record told (counted).
 
+mod cgroups;
 mod facts;
 mod proc_fs;
 mod processes;
@@ -73,6 +74,11 @@ impl Enricher {
             Record::Exit(exit) => {
                 self.stats.process_records_received.increment();
                 self.processes.exit(&exit);
+                None
+            }
+            Record::CgroupMkdir(made) => {
+                self.stats.process_records_received.increment();
+                self.processes.cgroup_made(&made);
                 None
             }
         }

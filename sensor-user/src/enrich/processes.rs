@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
+use super::cgroups::Cgroups;
 use super::facts::Process;
 use super::proc_fs::{self, ProcFacts};
 use super::users::Users;
-use crate::decode::{Exec, Exit, Fork, Task};
+use crate::decode::{CgroupMkdir, Exec, Exit, Fork, Task};
 use crate::stats::Stats;
 
 /// How long an ended process is remembered, ns.
@@ -26,6 +27,7 @@ pub struct ProcessTable {
     processes: LruCache<u32, Arc<Process>>,
     ended: VecDeque<Ended>,
     users: Users,
+    cgroups: Cgroups,
     stats: Arc<Stats>,
 }
 
@@ -44,12 +46,14 @@ impl ProcessTable {
             processes: LruCache::new(NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN)),
             ended: VecDeque::new(),
             users: Users::new(passwd),
+            cgroups: Cgroups::new(Arc::clone(&stats)),
             stats,
         }
     }
 
     /// Reads every running process; gives their number.
     pub fn scan(&mut self) -> usize {
+        self.cgroups.scan(&self.proc_root.join("mounts"));
         let mut count = 0;
         for pid in proc_fs::running(&self.proc_root) {
             if let Some(facts) = ProcFacts::read(&self.proc_root, pid) {
@@ -100,9 +104,14 @@ impl ProcessTable {
             uid: Some(task.uid),
             user_name: self.users.name(task.uid),
             cgroup_id: task.cgroup_id,
-            container_id: String::new(),
+            container_id: self.cgroups.container(task.cgroup_id).to_owned(),
         };
         self.insert(task.tgid, process);
+    }
+
+    /// A new cgroup: its path may name a container.
+    pub fn cgroup_made(&mut self, made: &CgroupMkdir) {
+        self.cgroups.made(made);
     }
 
     /// A new process with the image of its maker.
@@ -139,17 +148,26 @@ impl ProcessTable {
         }
     }
 
-    /// The facts of the process of `task`. A user that changed since the exec is the task's.
+    /// The facts of the process of `task`. A user or a cgroup that changed since the exec is the
+    /// task's: a container's first process is moved into its cgroup after it started.
     pub fn of_task(&mut self, task: &Task) -> Arc<Process> {
-        if let Some(process) = self.known(task) {
-            if process.uid == Some(task.uid) || task.uid == u32::MAX {
-                return process;
-            }
-            let mut changed = Process::clone(&process);
-            changed.uid = Some(task.uid);
-            changed.user_name = self.users.name(task.uid);
-            return self.insert(task.tgid, changed);
+        let process = match self.known(task) {
+            Some(process) => process,
+            None => self.discover(task),
+        };
+        if process.uid == Some(task.uid) && process.cgroup_id == task.cgroup_id {
+            return process;
         }
+        let mut changed = Process::clone(&process);
+        changed.uid = Some(task.uid);
+        changed.user_name = self.users.name(task.uid);
+        changed.cgroup_id = task.cgroup_id;
+        self.cgroups.container(task.cgroup_id).clone_into(&mut changed.container_id);
+        self.insert(task.tgid, changed)
+    }
+
+    /// A process of which no record told: from /proc, or else from its task alone.
+    fn discover(&mut self, task: &Task) -> Arc<Process> {
         if let Some(facts) = ProcFacts::read(&self.proc_root, task.tgid)
             && facts.began_at(task.start_boot_ns)
         {
@@ -163,9 +181,6 @@ impl ProcessTable {
             start_boot_ns: task.start_boot_ns,
             parent_pid: (task.parent_tgid != 0).then_some(task.parent_tgid),
             name: task.comm.clone(),
-            uid: Some(task.uid),
-            user_name: self.users.name(task.uid),
-            cgroup_id: task.cgroup_id,
             ..Process::default()
         };
         self.insert(task.tgid, unknown)

@@ -127,3 +127,68 @@ os.waitpid(child, 0)
     assert!(text(&alert, "CommandLine").starts_with("/usr/bin/python3 -c"), "{alert}");
     assert_eq!(text(&alert, "ParentProcessName"), text(&alert, "ProcessName"));
 }
+
+/// A cgroup such as Docker makes one for a container; gone when dropped.
+struct Container {
+    id: String,
+    folder: std::path::PathBuf,
+}
+
+impl Container {
+    fn new(first: char) -> Self {
+        let id: String = format!("{first}{:063x}", std::process::id());
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).unwrap();
+        let root = std::path::Path::new(mount.split(' ').nth(1).unwrap());
+        let folder = root.join(format!("docker-{id}.scope"));
+        std::fs::create_dir(&folder).unwrap();
+        Self { id, folder }
+    }
+
+    /// A shell that enters it and then becomes the peer, as a container's first process does.
+    fn connect(&self, netns: &Netns, target: &str) -> Command {
+        let mut command = netns.command("sh");
+        let script = "echo $$ > \"$1/cgroup.procs\" && exec \"$2\" try \"$3\"";
+        command.args(["-c", script, "sh"]).arg(&self.folder).arg(peer()).arg(target);
+        command
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_dir(&self.folder);
+    }
+}
+
+#[test]
+fn a_container_that_was_there_before_the_agent_is_named() {
+    if skipped() {
+        return;
+    }
+    let (netns, home) = (Netns::new(&[V4]), Home::new("", ""));
+    let container = Container::new('a');
+    let alert = alert_of(&netns, &home, |netns, target| container.connect(netns, target));
+    assert_eq!(text(&alert, "ContainerId"), container.id);
+    assert_eq!(text(&alert, "ProcessName"), "peer");
+}
+
+#[test]
+fn a_container_that_lived_a_moment_is_named() {
+    if skipped() {
+        return;
+    }
+    let (netns, home) = (Netns::new(&[V4]), Home::new("", ""));
+    let (_server, port) = Server::peer(&netns, V4);
+    let agent = home.run();
+    // Made, used and gone while the agent stands still: only the kernel can tell its path.
+    agent.signal(nix::sys::signal::Signal::SIGSTOP);
+    let container = Container::new('b');
+    run(&mut container.connect(&netns, &format!("{V4}:{port}")));
+    let (id, folder) = (container.id.clone(), container.folder.clone());
+    drop(container);
+    assert!(!folder.exists());
+    agent.signal(nix::sys::signal::Signal::SIGCONT);
+    let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "Direction") == "outbound");
+    assert_eq!(text(&alert, "ContainerId"), id);
+    assert!(agent.stop().status.success());
+}

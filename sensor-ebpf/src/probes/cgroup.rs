@@ -1,0 +1,36 @@
+//! Cgroups: which path belongs to an id, told when the cgroup is made. A connection carries the
+//! id of its task's cgroup, and the path names the container.
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
+use aya_ebpf::macros::raw_tracepoint;
+use aya_ebpf::programs::RawTracePointContext;
+use sensor_ebpf::offsets::Offset;
+use sensor_ebpf::record::{CGROUP_PATH_LEN, CgroupRecord, RecordKind};
+
+use crate::emit::{self, Ledger};
+use crate::task::{member, pointer};
+
+/// Hook: `TP_PROTO(struct cgroup *cgrp, const char *path)`, `include/trace/events/cgroup.h`,
+/// `cgroup_mkdir`, v4.15 and later. Fires for hierarchies of version 1 too, whose ids are others.
+#[raw_tracepoint(tracepoint = "cgroup_mkdir")]
+pub(crate) fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
+    let (cgroup, path): (*const u8, *const u8) = (ctx.arg(0), ctx.arg(1));
+    let hierarchy: Option<i32> = pointer(cgroup, Offset::CgroupRoot)
+        .and_then(|root| member(root, Offset::CgroupRootHierarchyId));
+    let id: Option<u64> =
+        pointer(cgroup, Offset::CgroupKn).and_then(|node| member(node, Offset::KernfsId));
+    let (Some(0), Some(id)) = (hierarchy, id) else { return 0 };
+    emit::record::<CgroupRecord>(Ledger::Process, |record| {
+        // SAFETY: `record` is the reserved entry, a whole CgroupRecord. The helper writes at most
+        // as many bytes as `path` has and checks every address that it reads; it may leave bytes
+        // behind the NUL as they are, so all are zeroed first.
+        unsafe {
+            (*record).header = emit::header::<CgroupRecord>(RecordKind::CgroupMkdir, 0);
+            (*record).id = id;
+            (*record).path = [0; CGROUP_PATH_LEN];
+            let to = (&raw mut (*record).path).cast();
+            let _cut = bpf_probe_read_kernel_str(to, CGROUP_PATH_LEN as u32, path.cast());
+        }
+    });
+    0
+}

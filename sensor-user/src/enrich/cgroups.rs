@@ -1,0 +1,182 @@
+//! `Cgroups`: the container of a cgroup v2 id, by the cgroup's path.
+//!
+//! Paths come from `cgroup_mkdir` records, so that a container that lived a moment is known, and
+//! for what was there before from a walk of the cgroup2 mount at start. At most [`MAX`] containers
+//! are kept; the least recently used leaves first (counted).
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::DirEntryExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lru::LruCache;
+
+use crate::decode::CgroupMkdir;
+use crate::stats::Stats;
+
+/// Cgroups of containers at most.
+const MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
+/// Folders that the walk at start enters at most.
+const WALK_MAX: usize = 100_000;
+
+/// Containers by cgroup id; a cgroup that is of none is not kept.
+#[derive(Debug)]
+pub(super) struct Cgroups {
+    containers: LruCache<u64, String>,
+    stats: Arc<Stats>,
+}
+
+impl Cgroups {
+    pub(super) fn new(stats: Arc<Stats>) -> Self {
+        Self { containers: LruCache::new(MAX), stats }
+    }
+
+    /// Reads what is there already, below the cgroup2 mount that `mounts` (`/proc/mounts`) names.
+    pub(super) fn scan(&mut self, mounts: &Path) {
+        let Some(root) = mount(&fs::read_to_string(mounts).unwrap_or_default()) else { return };
+        let mut folders = vec![root.clone()];
+        let mut entered = 0;
+        while let Some(folder) = folders.pop() {
+            entered += 1;
+            if entered > WALK_MAX {
+                tracing::warn!(most = WALK_MAX, "more cgroups than are read at start");
+                return;
+            }
+            let Ok(entries) = fs::read_dir(&folder) else { continue };
+            for entry in entries.flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    let path = entry.path();
+                    let inside = path.strip_prefix(&root).unwrap_or(&path);
+                    // The inode number is the cgroup's id.
+                    self.insert(entry.ino(), &inside.to_string_lossy());
+                    folders.push(path);
+                }
+            }
+        }
+    }
+
+    /// Takes a new cgroup in.
+    pub(super) fn made(&mut self, made: &CgroupMkdir) {
+        self.insert(made.id, &made.path);
+    }
+
+    /// Container of a cgroup; "" for none.
+    pub(super) fn container(&mut self, id: u64) -> &str {
+        self.containers.get(&id).map_or("", String::as_str)
+    }
+
+    fn insert(&mut self, id: u64, path: &str) {
+        let Some(container) = container_of(path) else {
+            // The id may have been another cgroup's.
+            self.containers.pop(&id);
+            return;
+        };
+        if let Some((evicted, _)) = self.containers.push(id, container.to_owned())
+            && evicted != id
+        {
+            self.stats.cgroups_evicted.increment();
+        }
+    }
+}
+
+/// Where the hierarchy of version 2 is mounted, by `/proc/mounts`.
+fn mount(mounts: &str) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (place, kind) = (fields.nth(1)?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(place))
+    })
+}
+
+/// The container that a cgroup path is of: the innermost component that names one.
+///
+/// Docker, containerd, CRI-O and Podman use the 64 hex digits of the id, alone (cgroupfs) or in a
+/// scope (`docker-<id>.scope`, `cri-containerd-<id>.scope`, `crio-<id>.scope`,
+/// `libpod-<id>.scope`). LXC and systemd-nspawn use the machine's name (`lxc/<name>`,
+/// `lxc.payload.<name>`, `machine-<name>.scope`, `systemd-nspawn@<name>.service`).
+fn container_of(path: &str) -> Option<&str> {
+    let components: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let parents = std::iter::once("").chain(components.iter().copied());
+    let named: Vec<&str> = components
+        .iter()
+        .zip(parents)
+        .filter_map(|(component, parent)| by_id(component).or_else(|| by_name(component, parent)))
+        .collect();
+    named.last().copied()
+}
+
+fn by_id(component: &str) -> Option<&str> {
+    let bare = component.strip_suffix(".scope").unwrap_or(component);
+    let id = bare.rsplit(['-', ':']).next()?;
+    let whole = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    // `crio-conmon-<id>` and `libpod-conmon-<id>` hold the container's monitor, not the container.
+    (whole && !bare.contains("conmon")).then_some(id)
+}
+
+fn by_name<'a>(component: &'a str, parent: &str) -> Option<&'a str> {
+    if parent == "lxc" || parent == "lxc.payload" {
+        return Some(component);
+    }
+    component
+        .strip_prefix("lxc.payload.")
+        .or_else(|| component.strip_prefix("machine-")?.strip_suffix(".scope"))
+        .or_else(|| component.strip_prefix("systemd-nspawn@")?.strip_suffix(".service"))
+        .filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn a_path_names_its_container() {
+        for (path, container) in [
+            (format!("/docker/{ID}"), Some(ID)),
+            (format!("/system.slice/docker-{ID}.scope"), Some(ID)),
+            (format!("/kubepods.slice/kubepods-pod7.slice/cri-containerd-{ID}.scope"), Some(ID)),
+            (format!("/kubepods/besteffort/pod7/{ID}"), Some(ID)),
+            (format!("/kubepods.slice/a.slice:cri-containerd:{ID}"), Some(ID)),
+            (format!("/machine.slice/libpod-{ID}.scope"), Some(ID)),
+            (format!("/machine.slice/libpod-{ID}.scope/container/app"), Some(ID)),
+            (format!("/kubepods.slice/crio-{ID}.scope"), Some(ID)),
+            (format!("/kubepods.slice/crio-conmon-{ID}.scope"), None),
+            ("/lxc/web/system.slice/a.service".to_owned(), Some("web")),
+            ("/lxc.payload.web".to_owned(), Some("web")),
+            ("/machine.slice/machine-web.scope/payload".to_owned(), Some("web")),
+            ("/machine.slice/systemd-nspawn@web.service".to_owned(), Some("web")),
+            ("/system.slice/ssh.service".to_owned(), None),
+            ("/docker/short".to_owned(), None),
+            (String::new(), None),
+            ("/".to_owned(), None),
+        ] {
+            assert_eq!(container_of(&path), container, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_innermost_container_counts() {
+        let other = ID.replace('0', "f");
+        let path = format!("/docker/{ID}/docker/{other}");
+        assert_eq!(container_of(&path), Some(other.as_str()));
+    }
+
+    #[test]
+    fn an_id_that_is_used_again_is_the_new_cgroups() {
+        let mut cgroups = Cgroups::new(Arc::new(Stats::default()));
+        cgroups.made(&CgroupMkdir { id: 7, path: format!("/docker/{ID}") });
+        assert_eq!(cgroups.container(7), ID);
+        cgroups.made(&CgroupMkdir { id: 7, path: "/system.slice".to_owned() });
+        assert_eq!(cgroups.container(7), "");
+    }
+
+    #[test]
+    fn the_mount_of_version_2_is_found() {
+        let mounts = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n\
+                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        assert_eq!(mount(mounts), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        assert_eq!(mount(""), None);
+    }
+}
