@@ -4,7 +4,7 @@ use aya_ebpf::helpers::{bpf_ringbuf_output, bpf_ringbuf_query};
 use sensor_ebpf::maps::LossCounter;
 use sensor_ebpf::record::{RecordHeader, RecordKind};
 
-use crate::globals::{RECORDS, count, wake_at_bytes};
+use crate::globals::{RECORDS, count, take_reader_asleep, wake_at_bytes};
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
@@ -77,10 +77,14 @@ pub(crate) unsafe fn bytes(ledger: Ledger, start: *mut u8, len: usize) {
     }
 }
 
-/// A wake-up costs more than the record: the reader drains on a timer, and is woken only when
-/// the ring fills faster than that.
+/// A wake-up costs more than the record: while there is traffic the reader drains on a timer, and
+/// is woken only when the ring fills faster than that. When there was none for a while it sleeps,
+/// and the first record wakes it.
 #[inline(always)]
 fn wake_flags() -> u64 {
+    if take_reader_asleep() {
+        return BPF_RB_FORCE_WAKEUP;
+    }
     let ring = (&raw const RECORDS).cast_mut().cast();
     // SAFETY: the map pointer is that of a ring buffer; the helper only reads.
     let waiting = unsafe { bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) };

@@ -1,7 +1,7 @@
 //! Every map, and the globals that the agent sets at load.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use sensor_ebpf::maps::{ACCEPT_PENDING_MAX, COUNTER_COUNT, LossCounter, RECORDS_BYTES};
 use sensor_ebpf::offsets::{MISSING, OFFSET_COUNT, Offset};
 
@@ -11,6 +11,9 @@ pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(RECORDS_BYTES, 0);
 #[map]
 pub(crate) static ACCEPT_PENDING: HashMap<u64, u8> =
     HashMap::with_max_entries(ACCEPT_PENDING_MAX, 0);
+
+#[map]
+static READER_ASLEEP: Array<u32> = Array::with_max_entries(1, 0);
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
@@ -35,6 +38,22 @@ pub(crate) fn offset(member: Offset) -> Option<usize> {
 pub(crate) fn wake_at_bytes() -> u64 {
     // SAFETY: a static; volatile for the reason given in `offset`.
     u64::from(unsafe { core::ptr::read_volatile(&raw const WAKE_AT_BYTES) })
+}
+
+/// Whether the reader sleeps until a record comes. True once: the caller wakes it.
+#[inline(always)]
+pub(crate) fn take_reader_asleep() -> bool {
+    let Some(asleep) = READER_ASLEEP.get_ptr_mut(0) else { return false };
+    // SAFETY: `asleep` points to the array's u32, aligned, valid for the program's life. Another
+    // CPU or the agent may write it meanwhile: the value is 0 or 1 either way, and at worst the
+    // reader is woken twice.
+    unsafe {
+        let taken = asleep.read_volatile() != 0;
+        if taken {
+            asleep.write_volatile(0);
+        }
+        taken
+    }
 }
 
 /// Adds one to a counter of this CPU.

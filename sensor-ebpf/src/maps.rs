@@ -10,6 +10,10 @@ pub const ACCEPT_PENDING: &str = "ACCEPT_PENDING";
 /// Such connections at most. One that does not fit is counted and keeps its listener as owner.
 pub const ACCEPT_PENDING_MAX: u32 = 65_536;
 
+/// Array of one `u32`: 1 while the reader sleeps until a record comes; the program that sends it
+/// wakes the reader and sets 0.
+pub const READER_ASLEEP: &str = "READER_ASLEEP";
+
 /// Per-CPU array of `u64`, indexed by [`LossCounter`].
 pub const COUNTERS: &str = "COUNTERS";
 

@@ -1,13 +1,17 @@
 //! `Capture`: the loaded object, its ring and its counters.
 
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use sensor_ebpf::maps::{ACCEPT_PENDING, COUNTERS, LossCounter, OFFSETS, RECORDS, WAKE_AT_BYTES};
+use sensor_ebpf::maps::{
+    ACCEPT_PENDING, COUNTERS, LossCounter, OFFSETS, READER_ASLEEP, RECORDS, WAKE_AT_BYTES,
+};
 
 use super::hooks::{self, HookState, Hooks};
 use super::offsets::{KernelTypes, VMLINUX_BTF};
@@ -103,6 +107,7 @@ pub struct KernelLedger {
 pub struct Capture {
     ring: RingBuf<MapData>,
     counters: PerCpuArray<MapData, u64>,
+    reader_asleep: Array<MapData, u32>,
     epoll: Epoll,
     hooks: Hooks,
     missing: Vec<String>,
@@ -131,6 +136,10 @@ impl Capture {
         let counters = ebpf.take_map(COUNTERS).ok_or_else(|| bad_map(COUNTERS, None))?;
         let counters =
             PerCpuArray::try_from(counters).map_err(|error| bad_map(COUNTERS, Some(error)))?;
+        let reader_asleep =
+            ebpf.take_map(READER_ASLEEP).ok_or_else(|| bad_map(READER_ASLEEP, None))?;
+        let reader_asleep =
+            Array::try_from(reader_asleep).map_err(|error| bad_map(READER_ASLEEP, Some(error)))?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(CaptureError::Wait)?;
         // Edge-triggered: only the forced wake-ups of a ring that fills too fast end the wait.
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
@@ -139,7 +148,15 @@ impl Capture {
         if !hooks.tcp_state.iter().any(|hook| hook.state == HookState::On) {
             return Err(CaptureError::NoTcpHook { reasons: reasons(&hooks) });
         }
-        Ok(Self { ring, counters, epoll, hooks, missing: types.missing, ebpf: Some(ebpf) })
+        Ok(Self {
+            ring,
+            counters,
+            reader_asleep,
+            epoll,
+            hooks,
+            missing: types.missing,
+            ebpf: Some(ebpf),
+        })
     }
 
     /// What is attached and what is not.
@@ -167,6 +184,17 @@ impl Capture {
         let limit = EpollTimeout::try_from(limit).unwrap_or(EpollTimeout::ZERO);
         // A signal ends the wait early, which does no harm.
         let _interrupted = self.epoll.wait(&mut [EpollEvent::empty()], limit);
+    }
+
+    /// Sleeps for `limit`, or until there is a record.
+    pub fn sleep(&mut self, limit: Duration) -> Result<(), CaptureError> {
+        self.reader_asleep.set(0, 1, 0).map_err(|error| bad_map(READER_ASLEEP, Some(error)))?;
+        // A record that came before the flag was set is seen at once: this is level-triggered.
+        let mut ring = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        // A signal ends the sleep early, which does no harm.
+        let _interrupted = poll(&mut ring, limit);
+        Ok(())
     }
 
     /// Detaches every program. What is in the ring stays to be drained, the counters to be read.

@@ -163,7 +163,7 @@ impl Path {
             let now: Timestamp = self.clock.now();
             self.detection.tick(now, &mut self.outbox);
             losses.look(self.watching.capture(), &self.stats, now);
-            self.watching.wait();
+            self.watching.wait()?;
         }
         let ledger = self.watching.finish(&mut changes)?;
         for change in changes.drain(..) {

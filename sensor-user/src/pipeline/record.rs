@@ -73,7 +73,7 @@ impl Recording {
                 flushed = now;
             }
             self.losses.look(self.watching.capture(), &self.stats, now);
-            self.watching.wait();
+            self.watching.wait()?;
         }
         let ledger = self.watching.finish(&mut changes)?;
         self.writer.write(&mut changes)?;

@@ -12,8 +12,12 @@ use crate::config::Config;
 use crate::enrich::Enricher;
 use crate::stats::Stats;
 
-/// How often the ring is drained.
+/// How often the ring is drained while there is traffic.
 const DRAIN_EVERY: Duration = Duration::from_millis(10);
+/// Drains without a record after which the reader sleeps until one comes.
+const QUIET_DRAINS: u32 = 20;
+/// How long it sleeps at most: minutes and windows end meanwhile.
+const SLEEP_MOST: Duration = Duration::from_millis(500);
 /// Inbound connections that wait for their owner in the kernel at most.
 const ACCEPT_PENDING: u32 = 65_536;
 
@@ -23,6 +27,8 @@ pub(super) struct Watch {
     capture: Capture,
     intake: Intake,
     clock: Arc<dyn Clock>,
+    /// Drains without a record since the last one with.
+    quiet: u32,
 }
 
 impl Watch {
@@ -47,7 +53,7 @@ impl Watch {
         tracing::debug!(running, "processes read");
         let connections = ConnectionTable::new(computer, config.max_connections, Arc::clone(stats));
         let intake = Intake::new(enricher, connections, Arc::clone(stats));
-        Ok(Self { capture, intake, clock })
+        Ok(Self { capture, intake, clock, quiet: 0 })
     }
 
     /// The kernel half.
@@ -61,13 +67,19 @@ impl Watch {
         let now_boot_ns = clock::boot_ns();
         let boot_clock = BootClock::sample(&*self.clock);
         let intake = &mut self.intake;
-        self.capture.drain(|bytes| intake.record(bytes, &boot_clock, changes));
+        let records = self.capture.drain(|bytes| intake.record(bytes, &boot_clock, changes));
+        self.quiet = if records == 0 { self.quiet.saturating_add(1) } else { 0 };
         self.intake.expire(now_boot_ns, changes);
     }
 
-    /// Sleeps until the next drain is due, or the ring fills up.
-    pub(super) fn wait(&self) {
-        self.capture.wait(DRAIN_EVERY);
+    /// Sleeps until the next drain is due, or the ring fills up; when it is quiet, until there is
+    /// a record. (What a connection waits for is due long before it is quiet.)
+    pub(super) fn wait(&mut self) -> Result<(), CaptureError> {
+        if self.quiet < QUIET_DRAINS {
+            self.capture.wait(DRAIN_EVERY);
+            return Ok(());
+        }
+        self.capture.sleep(SLEEP_MOST)
     }
 
     /// Detaches the probes, takes what they left in the ring, and gives the closed ledger.

@@ -1,6 +1,6 @@
 //! Outbound connections: who, where, when.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -82,6 +82,30 @@ fn curl_to_an_indicator_alerts_with_its_process_over_ipv6() {
 #[test]
 fn curl_to_a_mapped_address_alerts_as_ipv4() {
     curl_alerts(V4, "::ffff:203.0.113.7");
+}
+
+#[test]
+fn an_agent_that_sleeps_is_woken_by_the_first_record() {
+    if skipped() {
+        return;
+    }
+    let addresses: Vec<String> = (1..=5).map(|number| format!("2001:db8:51::{number}")).collect();
+    let netns = Netns::new(&addresses.iter().map(String::as_str).collect::<Vec<_>>());
+    let home = Home::new("", "");
+    let agent = home.run();
+    let mut latencies = Vec::new();
+    for address in &addresses {
+        // Long enough without traffic that the reader sleeps (and would for half a second).
+        run(Command::new("sleep").arg("0.8"));
+        run(netns.command(peer()).args(["try", &format!("[{address}]:9")]));
+        let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == address);
+        let arrived = SystemClock.now();
+        let syn: Timestamp = text(&alert, "VMConnection_TimeGenerated").parse().unwrap();
+        latencies.push(Duration::try_from(arrived.duration_since(syn)).unwrap());
+    }
+    latencies.sort_unstable();
+    assert!(latencies[2] < LIMIT, "the median of {latencies:?}");
+    assert!(agent.stop().status.success());
 }
 
 #[test]
