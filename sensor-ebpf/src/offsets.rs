@@ -48,10 +48,6 @@ offsets! {
     SkProtocol = "sock"."sk_protocol",
     /// Pending error.
     SkErr = "sock"."sk_err",
-    /// Owner.
-    SkUid = "sock"."sk_uid",
-    /// `struct cgroup *` of the socket.
-    SkCgroup = "sock"."sk_cgrp_data"."cgroup",
     /// Local port, network order; kept at CLOSE.
     InetSport = "inet_sock"."inet_sport",
     /// Payload bytes sent, retransmissions included.

@@ -134,18 +134,16 @@ pub struct TcpRecord {
     pub new_state: u8,
     /// Inode number of the network namespace; 0 when unknown.
     pub netns: u32,
-    /// Owner of the socket by user id; `u32::MAX` when unknown.
-    pub sk_uid: u32,
     /// `sk_err` at close: 0, or an errno such as 111 (refused), 110 (timed out), 104 (reset).
     pub error: u32,
     /// Smoothed round-trip time, microseconds; 0 when unknown.
     pub srtt_us: u32,
+    /// Padding.
+    pub padding: u32,
     /// Payload bytes sent, retransmissions not counted; 0 before the close.
     pub bytes_sent: u64,
     /// Payload bytes received, the FIN not counted; 0 before the close.
     pub bytes_received: u64,
-    /// Id of the cgroup v2 of the socket; 0 when unknown.
-    pub sk_cgroup_id: u64,
 }
 
 /// Bytes of the executable's path at most.
@@ -219,7 +217,7 @@ pub struct CgroupRecord {
 
 const _: () = assert!(size_of::<RecordHeader>() == 16);
 const _: () = assert!(size_of::<TaskIds>() == 48);
-const _: () = assert!(size_of::<TcpRecord>() == 160);
+const _: () = assert!(size_of::<TcpRecord>() == 152);
 const _: () = assert!(size_of::<ExecRecord>() == 72);
 const _: () = assert!(size_of::<ForkRecord>() == 80);
 const _: () = assert!(size_of::<ExitRecord>() == 32);

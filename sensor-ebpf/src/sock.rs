@@ -8,7 +8,7 @@ use sensor_ebpf::offsets::Offset;
 use sensor_ebpf::record::{RecordHeader, TcpRecord};
 
 use crate::globals::{count, offset};
-use crate::task::{member, pointer};
+use crate::task::member;
 
 pub(crate) const AF_INET: u16 = 2;
 pub(crate) const IPPROTO_TCP: u16 = 6;
@@ -113,25 +113,6 @@ pub(crate) unsafe fn fill(
     }
 }
 
-/// Adds what is known of an accepted socket without its task: its user and its cgroup.
-///
-/// # Safety
-///
-/// `record` must have been filled by [`fill`].
-#[inline(always)]
-pub(crate) unsafe fn fill_owner_ids(record: *mut TcpRecord, sk: *const u8) {
-    let uid = member(sk, Offset::SkUid).unwrap_or(u32::MAX);
-    let cgroup = pointer(sk, Offset::SkCgroup)
-        .and_then(|cgroup| pointer(cgroup, Offset::CgroupKn))
-        .and_then(|node| member(node, Offset::KernfsId))
-        .unwrap_or(0);
-    // SAFETY: the caller's promise.
-    unsafe {
-        (*record).sk_uid = uid;
-        (*record).sk_cgroup_id = cgroup;
-    }
-}
-
 /// Adds the final counts, the error and the port that `skc_num` has lost by now.
 ///
 /// # Safety
@@ -200,11 +181,10 @@ pub(crate) unsafe fn fill_empty(
         (*record).old_state = old_state;
         (*record).new_state = new_state;
         (*record).netns = 0;
-        (*record).sk_uid = u32::MAX;
         (*record).error = 0;
         (*record).srtt_us = 0;
+        (*record).padding = 0;
         (*record).bytes_sent = 0;
         (*record).bytes_received = 0;
-        (*record).sk_cgroup_id = 0;
     }
 }

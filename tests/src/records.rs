@@ -108,12 +108,10 @@ impl TcpBytes {
         body.extend(family.to_ne_bytes());
         body.extend([self.old_state, 7]);
         body.extend(1_u32.to_ne_bytes());
-        body.extend(0_u32.to_ne_bytes());
         body.extend(self.error.to_ne_bytes());
-        body.extend(0_u32.to_ne_bytes());
+        body.extend([0; 8]);
         body.extend(self.bytes.0.to_ne_bytes());
         body.extend(self.bytes.1.to_ne_bytes());
-        body.extend(0_u64.to_ne_bytes());
         with_header(self.kind, self.detail, self.boot_ns, &body)
     }
 }

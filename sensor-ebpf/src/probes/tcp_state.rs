@@ -58,9 +58,6 @@ fn state_change(sk: *const u8, old: u8, new: u8) {
             sock::fill(record, emit::header::<TcpRecord>(kind, 0), sk, (old, new));
             fill_task(record, kind);
             match kind {
-                RecordKind::TcpEstablished if old == TCP_SYN_RECV => {
-                    sock::fill_owner_ids(record, sk);
-                }
                 RecordKind::TcpClose => sock::fill_close(record, sk),
                 RecordKind::TcpUnlisten => sock::fill_kept_port(record, sk),
                 _ => {}

@@ -109,8 +109,6 @@ pub struct Tcp {
     pub old_state: u8,
     /// Network namespace, inode number; 0 when unknown.
     pub netns: u32,
-    /// Owner of the socket; `u32::MAX` when unknown.
-    pub sk_uid: u32,
     /// `sk_err` at close.
     pub error: u32,
     /// Smoothed RTT, microseconds; 0 when unknown.
@@ -119,8 +117,6 @@ pub struct Tcp {
     pub bytes_sent: u64,
     /// Payload bytes received, at close.
     pub bytes_received: u64,
-    /// cgroup v2 id of the socket; 0 when unknown.
-    pub sk_cgroup_id: u64,
 }
 
 /// A new image in a process.
@@ -243,6 +239,8 @@ fn tcp(
     let kind = tcp_kind(kind, old_state, header.detail)?;
     // An owner record says whose a socket is, and has no addresses.
     let family = if matches!(kind, TcpKind::Owner(_)) { AF_INET } else { family };
+    let (netns, error, srtt_us, _padding) =
+        (reader.u32()?, reader.u32()?, reader.u32()?, reader.u32()?);
     Ok(Tcp {
         kind,
         boot_ns: header.boot_ns,
@@ -254,13 +252,11 @@ fn tcp(
         remote: address(family, remote)?,
         remote_port,
         old_state,
-        netns: reader.u32()?,
-        sk_uid: reader.u32()?,
-        error: reader.u32()?,
-        srtt_us: reader.u32()?,
+        netns,
+        error,
+        srtt_us,
         bytes_sent: reader.u64()?,
         bytes_received: reader.u64()?,
-        sk_cgroup_id: reader.u64()?,
     })
 }
 

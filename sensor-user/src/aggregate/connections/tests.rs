@@ -27,12 +27,10 @@ fn tcp(kind: TcpKind, sk: u64, boot_ns: u64) -> Tcp {
         remote_port: 443,
         old_state: 1,
         netns: 1,
-        sk_uid: 0,
         error: 0,
         srtt_us: 9,
         bytes_sent: 11,
         bytes_received: 22,
-        sk_cgroup_id: 0,
     }
 }
 

@@ -1,0 +1,142 @@
+//! What watching costs: a whole loopback round (socket, connect, accept, close of both ends) with
+//! the agent and without, interleaved, and the agent's own processor time.
+//!
+//! The rounds close with linger 0, so that nothing waits in `TIME_WAIT`. Needs root.
+//!
+//! `cargo bench -p sensor-tests --bench connection_cost`. Run any other way it makes a hundredth of
+//! the rounds, as a check that it works; without root it says so and ends.
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "a benchmark: it prints or stops, and its numbers are small"
+)]
+
+use std::env;
+use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use sensor_tests::{binary, run};
+
+const SERIES: usize = 3;
+/// Rounds a second of the series that measures the agent.
+const RATE: u32 = 1000;
+
+fn main() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("connection_cost: needs root");
+        return;
+    }
+    let full = env::args().any(|argument| argument == "--bench");
+    let (rounds, seconds) = if full { (50_000, 10) } else { (500, 1) };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("netsensor.toml");
+    std::fs::write(&config, "[rows]\nenabled = true\n").expect("write the configuration");
+    let start = || start(&config, folder.path());
+
+    for _ in 0..SERIES {
+        let without = series(rounds);
+        let agent = start();
+        let with = series(rounds);
+        stop(agent);
+        println!(
+            "a round: {:.1} µs without the agent, {:.1} µs with it, {:.2} µs more (medians); \
+             99th percentiles {:.1} and {:.1} µs",
+            without.0,
+            with.0,
+            with.0 - without.0,
+            without.1,
+            with.1
+        );
+    }
+    let agent = start();
+    let before = processor_ns(agent.id());
+    paced(seconds * RATE);
+    let used = processor_ns(agent.id()) - before;
+    println!(
+        "at {RATE} rounds/s: {:.2} % of a core, resident {}",
+        used as f64 / (f64::from(seconds) * 1e7),
+        resident(agent.id())
+    );
+    stop(agent);
+}
+
+/// The agent with its probes attached.
+fn start(config: &std::path::Path, state: &std::path::Path) -> Child {
+    let mut agent = Command::new(binary())
+        .args(["run", "--config"])
+        .arg(config)
+        .env("XDG_STATE_HOME", state)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start the agent");
+    let mut said = BufReader::new(agent.stderr.take().expect("piped")).lines();
+    said.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("state: ")))
+        .expect("the agent has started")
+        .expect("its words");
+    agent
+}
+
+fn stop(mut agent: Child) {
+    run(Command::new("kill").arg(agent.id().to_string()));
+    agent.wait().expect("the agent's end");
+}
+
+/// Median and 99th percentile of a round, µs.
+fn series(rounds: usize) -> (f64, f64) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let mut took: Vec<Duration> = (0..rounds).map(|_| round(&listener)).collect();
+    took.sort_unstable();
+    let at = |part: usize| took[(took.len() - 1) * part / 100].as_nanos() as f64 / 1000.0;
+    (at(50), at(99))
+}
+
+fn round(listener: &TcpListener) -> Duration {
+    let to = listener.local_addr().expect("own address");
+    #[expect(clippy::disallowed_methods, reason = "measures the wall clock")]
+    let began = Instant::now();
+    let client = TcpStream::connect(to).expect("connect");
+    let (server, _) = listener.accept().expect("accept");
+    for end in [&client, &server] {
+        let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+        setsockopt(end, sockopt::Linger, &at_once).expect("linger 0");
+    }
+    drop((client, server));
+    began.elapsed()
+}
+
+/// So many rounds, spread evenly.
+fn paced(rounds: u32) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    #[expect(clippy::disallowed_methods, reason = "measures the wall clock")]
+    let began = Instant::now();
+    for number in 0..rounds {
+        round(&listener);
+        let due = Duration::from_secs(1) / RATE * number;
+        #[expect(clippy::disallowed_methods, reason = "paces a benchmark")]
+        std::thread::sleep(due.saturating_sub(began.elapsed()));
+    }
+}
+
+/// Processor time of all threads, ns.
+fn processor_ns(pid: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the agent's threads");
+    tasks
+        .map(|task| {
+            let path = task.expect("a thread").path().join("schedstat");
+            let text = std::fs::read_to_string(path).expect("its times");
+            text.split(' ').next().expect("a number").parse::<u64>().expect("a number")
+        })
+        .sum()
+}
+
+fn resident(pid: u32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the agent's state");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.expect("its memory").trim().to_owned()
+}
