@@ -30,6 +30,7 @@ const SOCK_COMMON_LEN: usize = 136;
 
 /// The start of a `struct sock`, copied. Lives in the caller's frame and is read in place: a
 /// second copy does not fit on the stack of 512 bytes.
+#[repr(align(8))]
 struct SockCommon(MaybeUninit<[u8; SOCK_COMMON_LEN]>);
 
 impl SockCommon {
@@ -52,9 +53,10 @@ impl SockCommon {
     fn get<T: Copy + Default>(&self, at: Offset) -> T {
         match offset(at) {
             Some(at) if at <= SOCK_COMMON_LEN - size_of::<T>() => {
-                // SAFETY: `read` has written all bytes; the guard keeps this one inside them, and
-                // it may be unaligned.
-                unsafe { self.0.as_ptr().cast::<u8>().add(at).cast::<T>().read_unaligned() }
+                // SAFETY: `read` has written all bytes; the guard keeps this one inside them. The
+                // kernel's compiler aligns each member to its size, and the copy begins at a
+                // multiple of 8 as the socket does.
+                unsafe { self.0.as_ptr().cast::<u8>().add(at).cast::<T>().read() }
             }
             _ => T::default(),
         }
@@ -101,11 +103,11 @@ pub(crate) unsafe fn fill(
         (*record).remote_port = u16::from_be(common.get(Offset::SkDport));
         (*record).local_port = common.get(Offset::SkNum);
         if family == AF_INET {
-            (*record).local_addr = widen(common.get(Offset::SkRcvSaddr));
-            (*record).remote_addr = widen(common.get(Offset::SkDaddr));
+            set_address(&raw mut (*record).local_addr, widen(common.get(Offset::SkRcvSaddr)));
+            set_address(&raw mut (*record).remote_addr, widen(common.get(Offset::SkDaddr)));
         } else {
-            (*record).local_addr = common.get(Offset::SkV6RcvSaddr);
-            (*record).remote_addr = common.get(Offset::SkV6Daddr);
+            set_address(&raw mut (*record).local_addr, common.get(Offset::SkV6RcvSaddr));
+            set_address(&raw mut (*record).remote_addr, common.get(Offset::SkV6Daddr));
         }
         if net != 0 {
             (*record).netns = member(net as *const u8, Offset::NetInum).unwrap_or(0);
@@ -150,10 +152,25 @@ pub(crate) unsafe fn fill_kept_port(record: *mut TcpRecord, sk: *const u8) {
     }
 }
 
+/// An address as the kernel keeps it: words in network order.
+pub(crate) type Address = [u32; 4];
+
+/// Writes an address in words: BPF has no unaligned stores, and what the compiler only knows to
+/// be bytes it writes byte by byte.
+///
+/// # Safety
+///
+/// `to` must be an address of a `TcpRecord`, writable.
 #[inline(always)]
-pub(crate) const fn widen(v4: [u8; 4]) -> [u8; 16] {
-    let [a, b, c, d] = v4;
-    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+pub(crate) unsafe fn set_address(to: *mut [u8; 16], address: Address) {
+    // SAFETY: the caller's promise; both addresses are at multiples of 8 in a record that is
+    // aligned to 8.
+    unsafe { to.cast::<Address>().write(address) };
+}
+
+#[inline(always)]
+pub(crate) const fn widen(v4: u32) -> Address {
+    [v4, 0, 0, 0]
 }
 
 /// A record that knows no more than which socket.
@@ -173,8 +190,8 @@ pub(crate) unsafe fn fill_empty(
         (*record).header = header;
         (*record).sk = sk as u64;
         (*record).cookie = 0;
-        (*record).local_addr = [0; 16];
-        (*record).remote_addr = [0; 16];
+        set_address(&raw mut (*record).local_addr, [0; 4]);
+        set_address(&raw mut (*record).remote_addr, [0; 4]);
         (*record).local_port = 0;
         (*record).remote_port = 0;
         (*record).family = 0;

@@ -24,8 +24,20 @@ pub(crate) unsafe fn fill_nobody(ids: *mut TaskIds) {
         (*ids).uid = u32::MAX;
         (*ids).parent_tgid = 0;
         (*ids).cgroup_id = 0;
-        (*ids).comm = [0; COMM_LEN];
+        fill_no_name(ids);
     }
+}
+
+/// Writes the empty name, in words: BPF has no unaligned stores, and what the compiler only knows
+/// to be bytes it clears byte by byte.
+///
+/// # Safety
+///
+/// `ids` must be writable and aligned.
+#[inline(always)]
+unsafe fn fill_no_name(ids: *mut TaskIds) {
+    // SAFETY: the caller's promise; `comm` is at a multiple of 8 in an 8-byte aligned structure.
+    unsafe { (&raw mut (*ids).comm).cast::<[u64; COMM_LEN / 8]>().write([0; COMM_LEN / 8]) };
 }
 
 /// The current task. Call it only where the current task is the one that acts.
@@ -46,7 +58,7 @@ pub(crate) unsafe fn fill_current(ids: *mut TaskIds) {
         (*ids).uid = bpf_get_current_uid_gid() as u32;
         (*ids).parent_tgid = parent_tgid(task);
         (*ids).cgroup_id = bpf_get_current_cgroup_id();
-        (*ids).comm = [0; COMM_LEN];
+        fill_no_name(ids);
         let _unnamed = bpf_get_current_comm((&raw mut (*ids).comm).cast(), COMM_LEN as u32);
     }
 }

@@ -143,6 +143,8 @@ fn rustflags(root: &Path, toolchain: &Toolchain, registries: &[PathBuf]) -> Vec<
     let mut flags = vec![
         format!("-Clinker={}", toolchain.linker.display()),
         "-Clink-arg=--btf".to_owned(),
+        // Without it the linker turns each memset and memcpy into a call of a loop over bytes.
+        "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
         "-Cdebuginfo=2".to_owned(),
         format!("--remap-path-prefix={}=.", root.display()),
         format!("--remap-path-prefix={}=rust-src", toolchain.compiler.rust_src.display()),

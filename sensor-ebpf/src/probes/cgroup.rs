@@ -27,8 +27,9 @@ pub(crate) fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
         unsafe {
             (*record).header = emit::header::<CgroupRecord>(RecordKind::CgroupMkdir, 0);
             (*record).id = id;
-            (*record).path = [0; CGROUP_PATH_LEN];
-            let to = (&raw mut (*record).path).cast();
+            let path_words = (&raw mut (*record).path).cast::<[u64; CGROUP_PATH_LEN / 8]>();
+            path_words.write([0; CGROUP_PATH_LEN / 8]);
+            let to = path_words.cast();
             let _cut = bpf_probe_read_kernel_str(to, CGROUP_PATH_LEN as u32, path.cast());
         }
     });

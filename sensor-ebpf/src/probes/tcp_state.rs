@@ -181,15 +181,15 @@ unsafe fn fill_classic(record: *mut TcpRecord, ctx: &TracePointContext) {
         (*record).family = family;
         (*record).local_port = classic_field(ctx, classic::SPORT).unwrap_or(0);
         (*record).remote_port = classic_field(ctx, classic::DPORT).unwrap_or(0);
-        if family == AF_INET {
-            (*record).local_addr =
-                sock::widen(classic_field(ctx, classic::SADDR).unwrap_or_default());
-            (*record).remote_addr =
-                sock::widen(classic_field(ctx, classic::DADDR).unwrap_or_default());
+        let (local, remote) = if family == AF_INET {
+            let v4 = |at| sock::widen(classic_field(ctx, at).unwrap_or(0));
+            (v4(classic::SADDR), v4(classic::DADDR))
         } else {
-            (*record).local_addr = classic_field(ctx, classic::SADDR_V6).unwrap_or_default();
-            (*record).remote_addr = classic_field(ctx, classic::DADDR_V6).unwrap_or_default();
-        }
+            let v6 = |at| classic_field(ctx, at).unwrap_or([0; 4]);
+            (v6(classic::SADDR_V6), v6(classic::DADDR_V6))
+        };
+        sock::set_address(&raw mut (*record).local_addr, local);
+        sock::set_address(&raw mut (*record).remote_addr, remote);
     }
 }
 
