@@ -66,8 +66,9 @@ pub enum CaptureError {
     },
     /// No hook for TCP.
     #[error(
-        "attach to inet_sock_set_state: no way in this kernel: {reasons}; it takes \
-         /sys/kernel/btf/vmlinux (kernel 5.8 or later), or tracefs mounted at /sys/kernel/tracing"
+        "attach to inet_sock_set_state: no way in this kernel: {reasons}; it takes root or \
+         CAP_PERFMON, and /sys/kernel/btf/vmlinux (kernel 5.8 or later) or tracefs mounted at \
+         /sys/kernel/tracing"
     )]
     NoTcpHook {
         /// Each way with its reason.

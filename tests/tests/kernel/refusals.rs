@@ -56,11 +56,8 @@ fn an_object_that_is_none_is_named() {
     assert!(message.contains("read BPF object /nonexistent/x.o: No such file"), "{message}");
 }
 
-#[test]
-fn without_privileges_it_says_which_it_needs() {
-    if skipped() {
-        return;
-    }
+/// The agent's answer as nobody, with these capabilities alone.
+fn as_nobody(capabilities: &str, words: &[&str]) -> (Command, tempfile::TempDir) {
     // A copy where anybody may read it: the build's folder may be root's alone.
     let home = tempfile::tempdir().unwrap();
     let program = home.path().join("netsensor");
@@ -68,16 +65,41 @@ fn without_privileges_it_says_which_it_needs() {
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
     std::fs::set_permissions(home.path(), open).unwrap();
     let mut command = Command::new("setpriv");
-    command
-        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"])
-        .args(["--bounding-set=-all"])
-        .arg(&program)
-        .arg("run")
-        .env_clear()
-        .env("HOME", home.path());
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    for set in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
+        command.arg(format!("{set}=-all{capabilities}"));
+    }
+    command.arg(&program).args(words).env_clear().env("HOME", home.path());
+    (command, home)
+}
+
+#[test]
+fn without_privileges_it_says_which_it_needs() {
+    if skipped() {
+        return;
+    }
+    let (command, _home) = as_nobody("", &["run"]);
     let (status, message) = answer(command);
     assert_eq!(status, 1);
     assert!(message.contains("CAP_BPF") && message.contains("run as root"), "{message}");
+
+    let (command, _home) = as_nobody(",+bpf", &["run"]);
+    let (status, message) = answer(command);
+    assert_eq!(status, 1);
+    assert!(message.contains("CAP_PERFMON"), "{message}");
+}
+
+#[test]
+fn two_capabilities_are_enough() {
+    if skipped() {
+        return;
+    }
+    let (mut command, _home) = as_nobody(",+bpf,+perfmon", &["self-test"]);
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("the path from kernel to alert works"), "{text}");
+    assert!(text.contains(" user nobody "), "{text}");
 }
 
 #[test]
