@@ -1,12 +1,12 @@
 //! The other end of a test's connections, small enough to live a millisecond.
 //!
 //! `peer serve ADDR:PORT` accepts and closes until it is killed; `peer connect ADDR:PORT COUNT`
-//! connects and closes COUNT times; `peer try ADDR:PORT` connects once, whatever comes of it,
+//! connects and closes COUNT times, one after the other; `peer try ADDR:PORT` connects once, whatever comes of it,
 //! for 300 ms at most.
 #![expect(clippy::print_stdout, reason = "it tells the test when it is ready")]
 
 use std::io::Read as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -43,7 +43,12 @@ fn serve(address: &str) -> Done {
 fn connect(address: &str, count: &str) -> Done {
     let address: SocketAddr = address.parse()?;
     for _ in 0..count.parse::<u32>()? {
-        drop(TcpStream::connect(address)?);
+        let mut stream = TcpStream::connect(address)?;
+        // Says that it is done, then waits for the server to be: connections that pile up would
+        // overflow its queue, and those that the kernel then drops take a minute to end.
+        stream.shutdown(Shutdown::Write)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.read_to_end(&mut Vec::new())?;
     }
     Ok(())
 }

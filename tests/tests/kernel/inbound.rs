@@ -102,7 +102,7 @@ sys.stdin.read()
     let (mut server, port) = Server::start(command);
     let mut client = netns
         .command(peer())
-        .args(["connect", &format!("{V4}:{port}"), "1"])
+        .args(["try", &format!("{V4}:{port}")])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
