@@ -1,6 +1,8 @@
 //! Time as a parameter: the agent reads the wall clock, replay takes it from its input.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
 
 /// Source of "now". Only `main` picks the real one.
@@ -59,6 +61,11 @@ impl BootClock {
             Timestamp::MAX
         })
     }
+}
+
+/// A duration as jiff counts it; the longest one where it does not fit.
+pub fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 /// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`): the clock of kernel records.

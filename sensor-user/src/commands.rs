@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
-use jiff::SignedDuration;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{CheckConfigArgs, Command, ConfigArg, RawArgs, RecordArgs, ReplayArgs, Shell};
+use crate::clock::signed;
 use crate::config::{AgentConfig, Config, ConfigError, Environment, describe};
 use crate::deliver::readable;
 use crate::pipeline;
@@ -82,7 +82,6 @@ fn replay(args: &ReplayArgs, log: Option<&str>) -> anyhow::Result<Outcome> {
         }
         (error, _) => error.into(),
     };
-    let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
     let (rejected, alerts) = if let Some(at) = args.at {
         let options = AtOptions {
             connections: args.connections.clone(),

@@ -276,12 +276,17 @@ fn reason(error: &ProgramError) -> String {
         tracing::debug!(log = %verifier_log, "program refused");
         return format!("refused by the kernel: {io_error}");
     }
-    let mut cause: &dyn std::error::Error = error;
+    let text = innermost(error);
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// What the last error of the chain says: aya's own repeat it.
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    let text = cause.to_string();
-    text.lines().next().unwrap_or_default().to_owned()
+    cause.to_string()
 }
 
 fn hook(&(program, attach, _): &Candidate, state: HookState) -> Hook {

@@ -248,16 +248,8 @@ fn load(
         EbpfError::MapError(MapError::CreateError { io_error, .. }) => {
             CaptureError::Refused { errno: io_error.to_string() }
         }
-        other => CaptureError::BadObject { origin, detail: innermost(&other) },
+        other => CaptureError::BadObject { origin, detail: hooks::innermost(&other) },
     })
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 fn bad_map(name: &'static str, source: Option<MapError>) -> CaptureError {

@@ -320,8 +320,8 @@ fn path(components: &[u8], cut: bool) -> String {
     path
 }
 
-/// Arguments, each closed by NUL, to a line.
-fn command_line(arguments: &[u8], cut: bool) -> String {
+/// Arguments, each closed by NUL, to a line; of exec records and of /proc.
+pub(crate) fn command_line(arguments: &[u8], cut: bool) -> String {
     let arguments = arguments.strip_suffix(&[0]).unwrap_or(arguments);
     let mut line = String::from_utf8_lossy(arguments).replace('\0', " ");
     if cut {

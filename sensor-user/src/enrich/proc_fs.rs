@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use sensor_ebpf::record::ARGS_MAX_LEN;
 
+use crate::decode;
+
 /// Kernel clock ticks a second as /proc shows them (`USER_HZ`, 100 on every architecture of ours).
 const NS_PER_TICK: u64 = 1_000_000_000 / 100;
 
@@ -78,12 +80,7 @@ fn command_line(path: &Path) -> String {
     let read = std::fs::File::open(path)
         .and_then(|file| file.take(ARGS_MAX_LEN as u64).read_to_end(&mut bytes));
     let cut = read.is_ok_and(|len| len == ARGS_MAX_LEN);
-    let arguments = bytes.strip_suffix(&[0]).unwrap_or(&bytes);
-    let mut line = String::from_utf8_lossy(arguments).replace('\0', " ");
-    if cut {
-        line.push_str(" …");
-    }
-    line
+    decode::command_line(&bytes, cut)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use tokio::task::JoinSet;
 
@@ -16,7 +16,7 @@ use super::{
     FeedConfig, FeedKind, FeedSource, Indicator, IndicatorSet, Parsed, PrefixPolicy, Rejects,
     RowReader, parse_list,
 };
-use crate::clock::Clock;
+use crate::clock::{Clock, signed};
 use crate::stats::Stats;
 
 /// Wait after the first of several failures; it doubles up to the feed's interval.
@@ -274,10 +274,6 @@ impl Feed {
 fn last_line_is_cut(body: &[u8]) -> bool {
     let last = body.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
     !last.trim_ascii().is_empty() && serde_json::from_slice::<IgnoredAny>(last).is_err()
-}
-
-fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 fn before(now: Timestamp, duration: Duration) -> Timestamp {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -16,7 +16,7 @@ use super::watch::Watch;
 use super::{Detection, Outlet, banner, computer};
 use crate::aggregate::{Identity, Row, RowTable};
 use crate::capture::KernelLedger;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, signed};
 use crate::config::Config;
 use crate::dedup::{Alert, Dedup};
 use crate::deliver::{Deliverer, Outbox, Pace};
@@ -71,7 +71,7 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let own = HashSet::from([std::process::id()]);
     let allow = AllowList::new(config.allow.iter().copied());
     let matcher = Matcher::new(set, allow, own, Arc::clone(&stats));
-    let window = SignedDuration::try_from(config.dedup.window).unwrap_or(SignedDuration::MAX);
+    let window = signed(config.dedup.window);
     let dedup = Dedup::new(agent_id.clone(), window, config.dedup.max_keys, Arc::clone(&stats));
     let detection = Detection::new(rows, matcher, dedup, Arc::clone(&stats));
 
