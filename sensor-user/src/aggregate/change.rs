@@ -15,14 +15,32 @@ pub enum What {
     Opened,
     /// The handshake is complete.
     Established,
+    /// It is open, and this is what it moved since the last change of it.
+    Active,
     /// It ended before the handshake was complete.
     Failed,
     /// It ended after it.
     Closed,
 }
 
+/// Who ended a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClosedBy {
+    /// This host: it was first to send a FIN, or it aborted.
+    Local,
+    /// The other end: it was first to send a FIN, or it reset the connection.
+    Remote,
+    /// Nobody: the other end was silent for too long.
+    Timeout,
+    /// Not ended yet, not known, or a protocol without an end (UDP that fell idle).
+    #[default]
+    Unknown,
+}
+
 /// One change of one connection. A connection has `Opened` first and then either `Failed`, or
-/// `Established` and `Closed`.
+/// `Established`, any number of `Active`, and `Closed`. Counts are since the change before: their
+/// sum is the connection's.
 #[derive(Debug, Clone)]
 pub struct Change {
     /// What happened.
@@ -35,8 +53,32 @@ pub struct Change {
     pub netns: u32,
     /// errno of a failure or of an abnormal end; 0 for none.
     pub error: u32,
-    /// Smoothed round-trip time, microseconds, at the end; 0 when unknown.
+    /// Smoothed round-trip time, microseconds, while it lives and at the end; 0 when unknown.
     pub rtt_us: u32,
     /// From opened to the end; zero before.
     pub duration: Duration,
+    /// Who ended it.
+    pub closed_by: ClosedBy,
+    /// Datagrams sent (UDP; 0 for TCP).
+    pub packets_sent: u64,
+    /// Datagrams received (UDP; 0 for TCP).
+    pub packets_received: u64,
+}
+
+impl Change {
+    /// `what` happened to `flow`, and no more is known.
+    pub const fn new(what: What, flow: Flow, number: u64, netns: u32) -> Self {
+        Self {
+            what,
+            flow,
+            number,
+            netns,
+            error: 0,
+            rtt_us: 0,
+            duration: Duration::ZERO,
+            closed_by: ClosedBy::Unknown,
+            packets_sent: 0,
+            packets_received: 0,
+        }
+    }
 }

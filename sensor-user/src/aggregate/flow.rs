@@ -60,7 +60,9 @@ pub enum Attribution {
     FirstIo,
     /// It owns the listener: a guess.
     Listener,
-    /// Not known: the record that would tell was lost, or the connection is older than the agent.
+    /// It held the socket when the open sockets were read: the connection is older than the agent.
+    Scan,
+    /// Not known: the record that would tell was lost, or no process held the socket.
     #[default]
     Unknown,
 }
@@ -73,6 +75,7 @@ impl Attribution {
             Self::Accept => "accept",
             Self::FirstIo => "first_io",
             Self::Listener => "listener",
+            Self::Scan => "scan",
             Self::Unknown => "unknown",
         }
     }
@@ -83,16 +86,18 @@ impl Attribution {
 pub enum Phase {
     /// Seen for the first time: SYN sent, or accepted, or one replayed row.
     Opened,
-    /// Ended; the byte counts are final. It was seen as `Opened` before.
+    /// Still open, with what it moved since it was last seen. It was seen as `Opened` before.
+    Active,
+    /// Ended. It was seen as `Opened` before.
     Closed,
 }
 
-/// A connection at a moment that the matcher must see: at first sight, and when it ended.
+/// A connection at a moment that the matcher must see: at first sight, while it lives, at its end.
 #[derive(Debug, Clone)]
 pub struct Flow {
-    /// When: of the SYN, of the accept, or of the end.
+    /// When: of the SYN, of the accept, of a look at what is open, or of the end.
     pub time: Timestamp,
-    /// Opened or closed.
+    /// Opened, active or closed.
     pub phase: Phase,
     /// Full name of the host.
     pub computer: Arc<str>,
@@ -114,10 +119,28 @@ pub struct Flow {
     pub attribution: Attribution,
     /// Physical connections that this stands for: 1, or the links of a replayed row.
     pub connections: u64,
-    /// Payload bytes sent so far (final when closed).
+    /// Whether it was open before the agent watched; its `time` is then that of the first look.
+    pub preexisting: bool,
+    /// The same connection as the other side of a translation (NAT) sees it, where there is one.
+    pub translated: Option<Translated>,
+    /// Payload bytes sent since it was last told: the sum over all phases is the connection's.
     pub bytes_sent: u64,
-    /// Payload bytes received so far (final when closed).
+    /// Payload bytes received since it was last told.
     pub bytes_received: u64,
+}
+
+/// Both ends of a connection behind an address translation, from this host's view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Translated {
+    /// This host's end as the remote one sees it.
+    pub local_ip: IpAddr,
+    /// Its port.
+    pub local_port: u16,
+    /// The remote end that is really talked to.
+    pub remote_ip: IpAddr,
+    /// Its port.
+    pub remote_port: u16,
 }
 
 impl Flow {

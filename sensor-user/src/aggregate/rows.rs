@@ -122,6 +122,7 @@ impl RowTable {
             What::Opened => true,
             What::Closed => self.left_out.remove(&change.number),
             What::Established => full && self.left_out.insert(change.number),
+            What::Active => self.left_out.contains(&change.number),
             What::Failed => full,
         };
         if left_out {
@@ -131,7 +132,7 @@ impl RowTable {
         let process = &change.flow.process;
         let counts = keys.entry(key).or_insert_with(|| Counts::none(process));
         match change.what {
-            What::Opened => {}
+            What::Opened | What::Active => {}
             What::Established => counts.established += 1,
             What::Failed => counts.failed += 1,
             What::Closed => counts.terminated += 1,
@@ -297,18 +298,12 @@ mod tests {
             process: Arc::new(Process { name: "curl".into(), ..Process::default() }),
             attribution: Attribution::Connect,
             connections: 1,
+            preexisting: false,
+            translated: None,
             bytes_sent,
             bytes_received: 0,
         };
-        Change {
-            what,
-            flow,
-            number: 1,
-            netns: 0,
-            error: 0,
-            rtt_us: 0,
-            duration: std::time::Duration::ZERO,
-        }
+        Change::new(what, flow, 1, 0)
     }
 
     fn at(second: i64) -> Timestamp {

@@ -9,7 +9,6 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
@@ -224,16 +223,10 @@ fn opened(head: Head, seen: Seen) -> Change {
         process: Arc::new(process),
         attribution: Attribution::Unknown,
         connections: seen.connections,
+        preexisting: false,
+        translated: None,
         bytes_sent: seen.bytes_sent,
         bytes_received: seen.bytes_received,
     };
-    Change {
-        what: What::Opened,
-        flow,
-        number: 0,
-        netns: 0,
-        error: 0,
-        rtt_us: 0,
-        duration: Duration::ZERO,
-    }
+    Change::new(What::Opened, flow, 0, 0)
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{Attribution, Change, Direction, Flow, Phase, Protocol, What};
+use crate::aggregate::{
+    Attribution, Change, ClosedBy, Direction, Flow, Phase, Protocol, Translated, What,
+};
 use crate::enrich::Process;
 
 /// One line.
@@ -19,7 +21,7 @@ use crate::enrich::Process;
 pub struct RecordedChange {
     /// Time of the change, UTC, to the nanosecond.
     pub time_generated: Timestamp,
-    /// What happened: `opened`, `established`, `failed` or `closed`.
+    /// What happened: `opened`, `established`, `active`, `failed` or `closed`.
     pub event: What,
     /// Numbers the connections of one recording, from 1.
     pub connection_number: u64,
@@ -45,10 +47,22 @@ pub struct RecordedChange {
     pub links_terminated: u64,
     /// 1 for `failed`.
     pub links_failed: u64,
-    /// Payload bytes, at the end.
+    /// Payload bytes since the change before.
     pub bytes_sent: u64,
-    /// Payload bytes, at the end.
+    /// Payload bytes since the change before.
     pub bytes_received: u64,
+    /// Datagrams since the change before (UDP).
+    #[serde(default)]
+    pub packets_sent: u64,
+    /// Datagrams since the change before (UDP).
+    #[serde(default)]
+    pub packets_received: u64,
+    /// Whether it was open before the agent watched.
+    #[serde(default)]
+    pub preexisting: bool,
+    /// Both ends behind an address translation, where there is one.
+    #[serde(default)]
+    pub translated: Option<Translated>,
     /// How the process is known.
     pub attribution: Attribution,
     /// File name of the executable.
@@ -77,10 +91,13 @@ pub struct RecordedChange {
     pub network_namespace: u32,
     /// errno of a failure or of an abnormal end; 0 for none.
     pub error_number: u32,
-    /// Smoothed round-trip time, microseconds, at the end; 0 when unknown.
+    /// Smoothed round-trip time, microseconds, while it lives and at the end; 0 when unknown.
     pub rtt_us: u32,
     /// From opened to the end; 0 before.
     pub duration_ns: u64,
+    /// Who ended it: `local`, `remote`, `timeout` or `unknown`.
+    #[serde(default)]
+    pub closed_by: ClosedBy,
     /// Always `VMConnection`.
     pub r#type: String,
 }
@@ -105,6 +122,10 @@ impl From<&Change> for RecordedChange {
             links_failed: u64::from(change.what == What::Failed),
             bytes_sent: flow.bytes_sent,
             bytes_received: flow.bytes_received,
+            packets_sent: change.packets_sent,
+            packets_received: change.packets_received,
+            preexisting: flow.preexisting,
+            translated: flow.translated,
             attribution: flow.attribution,
             process_name: process.name.clone(),
             process_id: process.pid,
@@ -121,6 +142,7 @@ impl From<&Change> for RecordedChange {
             error_number: change.error,
             rtt_us: change.rtt_us,
             duration_ns: u64::try_from(change.duration.as_nanos()).unwrap_or(u64::MAX),
+            closed_by: change.closed_by,
             r#type: "VMConnection".to_owned(),
         }
     }
@@ -152,6 +174,7 @@ impl From<RecordedChange> for Change {
             time: line.time_generated,
             phase: match line.event {
                 What::Opened | What::Established => Phase::Opened,
+                What::Active => Phase::Active,
                 What::Failed | What::Closed => Phase::Closed,
             },
             computer: line.computer.into(),
@@ -164,6 +187,8 @@ impl From<RecordedChange> for Change {
             process: Arc::new(process),
             attribution: line.attribution,
             connections: 1,
+            preexisting: line.preexisting,
+            translated: line.translated,
             bytes_sent: line.bytes_sent,
             bytes_received: line.bytes_received,
         };
@@ -175,6 +200,9 @@ impl From<RecordedChange> for Change {
             error: line.error_number,
             rtt_us: line.rtt_us,
             duration: Duration::from_nanos(line.duration_ns),
+            closed_by: line.closed_by,
+            packets_sent: line.packets_sent,
+            packets_received: line.packets_received,
         }
     }
 }

@@ -138,18 +138,12 @@ fn a_recording_counts_its_connections_once() {
             process: Arc::clone(&process),
             attribution: Attribution::Connect,
             connections: 1,
+            preexisting: false,
+            translated: None,
             bytes_sent: bytes,
             bytes_received: bytes * 2,
         };
-        let change = Change {
-            what,
-            flow,
-            number,
-            netns: 0,
-            error: 0,
-            rtt_us: 0,
-            duration: std::time::Duration::ZERO,
-        };
+        let change = Change::new(what, flow, number, 0);
         serde_json::to_value(RecordedChange::from(&change)).unwrap()
     };
     let found = alerts(

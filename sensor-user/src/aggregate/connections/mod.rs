@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use lru::LruCache;
 use sensor_ebpf::record::OwnerSource;
 
-use super::change::{Change, What};
+use super::change::{Change, ClosedBy, What};
 use super::flow::{Attribution, Direction, Flow, Phase, Protocol};
 use super::listeners::Listeners;
 use crate::decode::{Tcp, TcpKind};
@@ -302,6 +302,7 @@ impl ConnectionTable {
             time,
             phase: match what {
                 What::Opened | What::Established => Phase::Opened,
+                What::Active => Phase::Active,
                 What::Failed | What::Closed => Phase::Closed,
             },
             computer: Arc::clone(&self.computer),
@@ -314,18 +315,12 @@ impl ConnectionTable {
             process: Arc::clone(connection.process.as_ref().unwrap_or(&self.nobody)),
             attribution: connection.attribution,
             connections: 1,
+            preexisting: false,
+            translated: None,
             bytes_sent: 0,
             bytes_received: 0,
         };
-        Change {
-            what,
-            flow,
-            number: connection.number,
-            netns: connection.netns,
-            error: 0,
-            rtt_us: 0,
-            duration: Duration::ZERO,
-        }
+        Change::new(what, flow, connection.number, connection.netns)
     }
 
     /// The end, with its counts where the kernel told it.
@@ -342,13 +337,35 @@ impl ConnectionTable {
             change.rtt_us = tcp.srtt_us;
             let ns = tcp.boot_ns.saturating_sub(connection.opened_boot_ns);
             change.duration = Duration::from_nanos(ns);
+            change.closed_by = closed_by(tcp.old_state, tcp.error);
         }
         change
     }
 }
 
+/// Who ended a connection that went from `old_state` to CLOSE with `error`: the state tells whose
+/// FIN came first, the error what came instead of one.
+const fn closed_by(old_state: u8, error: u32) -> ClosedBy {
+    match (old_state, error) {
+        (_, ETIMEDOUT) => ClosedBy::Timeout,
+        (TCP_CLOSE_WAIT | TCP_LAST_ACK, _) | (_, ECONNRESET | EPIPE | ECONNREFUSED) => {
+            ClosedBy::Remote
+        }
+        (_, 0) => ClosedBy::Local,
+        _ => ClosedBy::Unknown,
+    }
+}
+
 /// `include/net/tcp_states.h`.
 const TCP_SYN_SENT: u8 = 2;
+const TCP_CLOSE_WAIT: u8 = 8;
+const TCP_LAST_ACK: u8 = 9;
+
+/// `include/uapi/asm-generic/errno.h`; what `sk_err` is at the end of a connection.
+const EPIPE: u32 = 32;
+const ECONNRESET: u32 = 104;
+const ETIMEDOUT: u32 = 110;
+const ECONNREFUSED: u32 = 111;
 
 #[cfg(test)]
 mod tests;
