@@ -35,7 +35,7 @@ fn main() {
     let (rounds, seconds) = if full { (50_000, 10) } else { (500, 1) };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let config = folder.path().join("netsensor.toml");
-    std::fs::write(&config, "[rows]\nenabled = true\n").expect("write the configuration");
+    std::fs::write(&config, configuration()).expect("write the configuration");
     let start = || start(&config, folder.path());
 
     for _ in 0..SERIES {
@@ -63,6 +63,13 @@ fn main() {
         resident(agent.id())
     );
     stop(agent);
+}
+
+/// The usual one; `NETSENSOR_TEST_OBJECT` names another BPF object than the embedded one.
+fn configuration() -> String {
+    let object = env::var("NETSENSOR_TEST_OBJECT").ok();
+    let capture = object.map(|path| format!("[capture]\nobject = {path:?}\n"));
+    capture.unwrap_or_default() + "[rows]\nenabled = true\n"
 }
 
 /// The agent with its probes attached.
