@@ -26,7 +26,7 @@ impl LossLog {
         let (told, since) = (self.told, |now: u64, before: u64| now.saturating_sub(before));
         let tcp = since(ledger.tcp_ring_full, told.tcp_ring_full);
         let process = since(ledger.process_ring_full, told.process_ring_full);
-        let pending = since(ledger.accept_pending_full, told.accept_pending_full);
+        let pending = since(ledger.accept_pending_evicted, told.accept_pending_evicted);
         if tcp + process + pending > 0 {
             tracing::warn!(
                 tcp_records = tcp,
@@ -51,7 +51,7 @@ pub(super) fn log_closed(ledger: &KernelLedger, stats: &Stats) {
         process_received = stats.process_records_received.value(),
         process_ring_full = ledger.process_ring_full,
         discarded = stats.records_discarded_decode.value(),
-        accept_pending_full = ledger.accept_pending_full,
+        accept_pending_evicted = ledger.accept_pending_evicted,
         read_failed = ledger.read_failed,
         "ledger"
     );
