@@ -115,7 +115,7 @@ pub fn run(
     let rows_rejected = log.finish().map_err(ReplayError::WriteRejects)?;
     let Found { rows, rows_in_window, mut pairs } = search.finish()?;
     pairs.sort_unstable_by(|a, b| {
-        (&a.indicator.id, &a.latest.remote_ip).cmp(&(&b.indicator.id, &b.latest.remote_ip))
+        (&a.hit.indicator.id, &a.latest.remote_ip).cmp(&(&b.hit.indicator.id, &b.latest.remote_ip))
     });
     let alerts = pairs.len() as u64;
     write(pairs, (oldest, options.at), out).map_err(ReplayError::WriteAlerts)?;
@@ -123,16 +123,12 @@ pub fn run(
     Ok(AtSummary { rows, rows_in_window, rows_rejected, indicators, indicators_rejected, alerts })
 }
 
-fn write(
-    found: Vec<Pair<'_>>,
-    window: (Timestamp, Timestamp),
-    out: &mut dyn Write,
-) -> io::Result<()> {
+fn write(found: Vec<Pair>, window: (Timestamp, Timestamp), out: &mut dyn Write) -> io::Result<()> {
     let (oldest, at) = (window.0.to_string(), window.1.to_string());
-    for Pair { indicator, latest, tally, .. } in found {
-        let id = stable_id(&["replay-at", &at, &oldest, &indicator.id, &latest.remote_ip]);
+    for Pair { hit, latest, tally, .. } in found {
+        let id = stable_id(&["replay-at", &at, &oldest, &hit.indicator.id, &latest.remote_ip]);
         let latest = Arc::unwrap_or_clone(latest);
-        let alert = Alert::new(AlertKind::New, id, indicator, latest, tally);
+        let alert = Alert::new(AlertKind::New, id, &hit, latest, tally);
         serde_json::to_writer(&mut *out, &alert)?;
         out.write_all(b"\n")?;
     }

@@ -16,6 +16,8 @@ use crate::lines::json_fault;
 pub(super) struct Head {
     pub(super) time: Timestamp,
     pub(super) remote: IpAddr,
+    /// The remote end behind a translation, which a recording may tell.
+    pub(super) translated: Option<IpAddr>,
 }
 
 /// What a row says of its connections, all columns read.
@@ -55,7 +57,7 @@ pub(super) fn head(line: &str) -> Result<Head, String> {
             .map_err(|_cause| format!("RemoteIp: {text:?} is not an address"))?
             .to_canonical(),
     };
-    Ok(Head { time, remote })
+    Ok(Head { time, remote, translated: row.translated.map(|it| it.remote_ip.to_canonical()) })
 }
 
 /// The second step, for a line that passed the first.
@@ -96,6 +98,14 @@ struct HeadRow<'a> {
     time_generated: Text<'a>,
     #[serde(borrow)]
     remote_ip: Text<'a>,
+    translated: Option<TranslatedHead>,
+}
+
+/// Of `Translated`, as `record` writes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TranslatedHead {
+    remote_ip: IpAddr,
 }
 
 #[derive(Default, Deserialize)]

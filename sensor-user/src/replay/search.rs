@@ -19,8 +19,9 @@ use super::input;
 use super::reject_log::{RejectLog, SHOWN_MAX};
 use super::rows::{self, Head, Seen};
 use crate::dedup::{Sighting, Tally};
-use crate::intel::{Indicator, IndicatorSet};
+use crate::intel::IndicatorSet;
 use crate::lines::LINE_MAX;
+use crate::matcher::{Covering, Hit, covering};
 
 /// Threads at most: more do not help, as one reads the input.
 const WORKERS_MAX: usize = 8;
@@ -32,15 +33,16 @@ pub(super) struct Search<'set> {
 }
 
 /// What all of the input gives.
-pub(super) struct Found<'set> {
+pub(super) struct Found {
     pub(super) rows: u64,
     pub(super) rows_in_window: u64,
-    pub(super) pairs: Vec<Pair<'set>>,
+    pub(super) pairs: Vec<Pair>,
 }
 
 /// The latest row of an indicator and a remote address, and what all of them count.
-pub(super) struct Pair<'set> {
-    pub(super) indicator: &'set Indicator,
+pub(super) struct Pair {
+    /// Of the latest row.
+    pub(super) hit: Hit,
     pub(super) latest: Arc<Sighting>,
     pub(super) tally: Tally,
     place: Place,
@@ -85,7 +87,7 @@ impl<'set> Search<'set> {
     }
 
     /// Puts together what the workers found.
-    pub(super) fn finish(self) -> Result<Found<'set>, ReplayError> {
+    pub(super) fn finish(self) -> Result<Found, ReplayError> {
         let mut workers = self.workers.into_iter();
         let Some(mut all) = workers.next() else {
             return Ok(Found { rows: 0, rows_in_window: 0, pairs: Vec::new() });
@@ -103,7 +105,7 @@ impl<'set> Search<'set> {
 struct Worker<'set> {
     set: &'set IndicatorSet,
     oldest: Timestamp,
-    pairs: HashMap<(&'set str, IpAddr), Pair<'set>>,
+    pairs: HashMap<(&'set str, IpAddr), Pair>,
     rows: u64,
     rows_in_window: u64,
     /// Malformed lines of the round, the first in full.
@@ -152,22 +154,21 @@ impl<'set> Worker<'set> {
         let mut hits = self.hits(head).peekable();
         if hits.peek().is_some() {
             let seen = rows::seen(line, head)?;
-            for indicator in hits {
-                self.add((&indicator.id, head.remote), Pair::new(indicator, &seen, place));
+            for it in hits {
+                self.add((&it.indicator.id, head.remote), Pair::new(it.hit(), &seen, place));
             }
         }
         self.rows_in_window += 1;
         Ok(())
     }
 
-    /// The indicators that cover a row's remote address and had not expired by then.
-    fn hits(&self, head: Head) -> impl Iterator<Item = &'set Arc<Indicator>> + use<'set> {
-        self.set
-            .covering(head.remote)
-            .filter(move |it| it.expires.is_none_or(|expires| head.time < expires))
+    /// The indicators that cover a row's remote end and had not expired by then.
+    fn hits(&self, head: Head) -> impl Iterator<Item = Covering<'set>> + use<'set> {
+        covering(self.set, head.remote, head.translated)
+            .filter(move |it| it.indicator.expires.is_none_or(|expires| head.time < expires))
     }
 
-    fn add(&mut self, key: (&'set str, IpAddr), pair: Pair<'set>) {
+    fn add(&mut self, key: (&'set str, IpAddr), pair: Pair) {
         match self.pairs.get_mut(&key) {
             Some(known) => known.merge(pair),
             None => {
@@ -197,8 +198,8 @@ impl<'set> Worker<'set> {
     }
 }
 
-impl<'set> Pair<'set> {
-    fn new(indicator: &'set Indicator, seen: &Seen, place: Place) -> Self {
+impl Pair {
+    fn new(hit: Hit, seen: &Seen, place: Place) -> Self {
         let tally = Tally {
             first_seen: seen.sighting.time,
             last_seen: seen.sighting.time,
@@ -206,7 +207,7 @@ impl<'set> Pair<'set> {
             bytes_sent: seen.bytes_sent,
             bytes_received: seen.bytes_received,
         };
-        Self { indicator, latest: Arc::clone(&seen.sighting), tally, place }
+        Self { hit, latest: Arc::clone(&seen.sighting), tally, place }
     }
 
     /// Of equal times the later in input is the latest: rows of a minute all have its start.
@@ -219,6 +220,7 @@ impl<'set> Pair<'set> {
         tally.bytes_received = tally.bytes_received.saturating_add(more.bytes_received);
         if (other.latest.time, other.place) > (self.latest.time, self.place) {
             self.latest = other.latest;
+            self.hit = other.hit;
             self.place = other.place;
         }
     }
