@@ -68,6 +68,14 @@ counters! {
     connections_without_close,
     /// Listeners that left the full table.
     listeners_evicted,
+    /// Connections that are translated (NAT), by the kernel's connection tracking.
+    translations_found,
+    /// Connections that left the full table before their translation was known.
+    translations_evicted,
+    /// Connections that were not asked for, since too many were.
+    translations_unasked_queue_full,
+    /// Connections in a network namespace into which there is no way, or where the kernel refused.
+    translations_unreachable,
     /// Connections handed to the matcher.
     flows_observed,
     /// Rows made.

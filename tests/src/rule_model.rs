@@ -182,7 +182,7 @@ impl Prefix {
             && self.bits == other.bits & mask(self.len)
     }
 
-    /// The IPv4 address in a NAT64 (64:ff9b::/96) or 6to4 (2002::/16) address.
+    /// The IPv4 address in a NAT64 (`64:ff9b::/96`) or 6to4 (`2002::/16`) address.
     fn carried(self) -> Option<Self> {
         let low = |bits: u128| MAPPED | bits & 0xffff_ffff;
         let bits = if self.bits >> 32 == 0x64_ff9b << 64 {

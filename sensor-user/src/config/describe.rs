@@ -21,7 +21,8 @@ pub fn describe(config: &Config) -> String {
     let btf = config.capture.btf.as_ref();
     let btf = btf.map_or_else(|| "the kernel's".to_owned(), |path| path.display().to_string());
     let ring = values::size_text(config.capture.ring_bytes.into());
-    line("capture", format!("ring {ring}, object {object}, types {btf}"));
+    let conntrack = if config.capture.conntrack { "on" } else { "off" };
+    line("capture", format!("ring {ring}, object {object}, types {btf}, conntrack {conntrack}"));
     for program in &config.capture.disable {
         line("disable", program.clone());
     }

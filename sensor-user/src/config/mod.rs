@@ -72,6 +72,8 @@ pub struct CaptureConfig {
     pub btf: Option<PathBuf>,
     /// Programs that are not attached, by their names in the object.
     pub disable: Vec<String>,
+    /// Whether the kernel's connection tracking is asked for translated addresses.
+    pub conntrack: bool,
 }
 
 impl CaptureConfig {

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::alert::{Alert, AlertKind, Tally};
 use super::sighting::Sighting;
-use crate::aggregate::{Direction, Flow, Phase};
+use crate::aggregate::{Direction, Flow};
 use crate::matcher::Hit;
 use crate::stable_id::stable_id;
 use crate::stats::Stats;
@@ -92,11 +92,11 @@ impl Dedup {
         if let Some(window) = self.windows.get_mut(&key) {
             window.bytes_sent = window.bytes_sent.saturating_add(flow.bytes_sent);
             window.bytes_received = window.bytes_received.saturating_add(flow.bytes_received);
-            if flow.phase == Phase::Opened {
+            if flow.phase.is_first_sight() {
                 self.stats.hits_held_window.add(flow.connections);
                 window.count(hit, flow);
             }
-        } else if flow.phase == Phase::Opened {
+        } else if flow.phase.is_first_sight() {
             self.open(key, hit, flow, alerts);
         }
     }

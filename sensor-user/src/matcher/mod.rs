@@ -81,19 +81,22 @@ impl Matcher {
         Self { set, allow, own, stats }
     }
 
-    /// All hits of a flow. What is held back by policy is counted once, when the flow opens.
+    /// All hits of a flow; when its translation is told, those by it. What is held back by policy is
+    /// counted once, at first sight.
     pub fn hits(&self, flow: &Flow) -> Vec<Hit> {
         let set = self.set.load();
         let translated = flow.translated.map(|translated| translated.remote_ip);
         let mut hits: Vec<Hit> = covering(&set, flow.remote, translated)
             .filter(|it| it.indicator.expires.is_none_or(|expires| flow.time < expires))
+            // What the connection itself met was a hit when it opened.
+            .filter(|it| flow.phase != Phase::Translated || it.via == Via::Conntrack)
             .map(|it| it.hit())
             .collect();
         if hits.is_empty() {
             return hits;
         }
         let count = |hits: &[Hit]| {
-            if flow.phase == Phase::Opened { hits.len() as u64 } else { 0 }
+            if flow.phase.is_first_sight() { hits.len() as u64 } else { 0 }
         };
         if flow.process.pid.is_some_and(|pid| self.own.contains(&pid)) {
             self.stats.hits_held_own_traffic.add(count(&hits));

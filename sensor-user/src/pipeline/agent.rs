@@ -75,7 +75,7 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let dedup = Dedup::new(agent_id.clone(), window, config.dedup.max_keys, Arc::clone(&stats));
     let detection = Detection::new(rows, matcher, dedup, Arc::clone(&stats));
 
-    say(&banner::lines(config, watching.capture(), &intel.status(), &agent_id));
+    say(&banner::lines(config, &watching, &intel.status(), &agent_id));
 
     let (closing, closing_seen) = oneshot::channel::<()>();
     let feeds_task = tokio::spawn(intel.run(async move {

@@ -6,8 +6,10 @@
 mod agent;
 mod banner;
 mod ledger;
+mod namespaces;
 mod record;
 mod self_test;
+mod translations;
 mod watch;
 
 pub use agent::run;

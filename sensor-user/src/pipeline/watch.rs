@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Intake;
+use super::translations::{self, Translations};
 use crate::aggregate::{Change, ConnectionTable};
 use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger};
 use crate::clock::{self, BootClock, Clock};
@@ -26,6 +27,8 @@ const ACCEPT_PENDING: u32 = 65_536;
 pub(super) struct Watch {
     capture: Capture,
     intake: Intake,
+    /// `None` where it is off, or why.
+    translations: Result<Translations, String>,
     clock: Arc<dyn Clock>,
     /// Drains without a record since the last one with.
     quiet: u32,
@@ -53,7 +56,12 @@ impl Watch {
         tracing::debug!(running, "processes read");
         let connections = ConnectionTable::new(computer, config.max_connections, Arc::clone(stats));
         let intake = Intake::new(enricher, connections, Arc::clone(stats));
-        Ok(Self { capture, intake, clock, quiet: 0 })
+        let translations = if config.capture.conntrack {
+            Translations::start(stats).map_err(|error| error.to_string())
+        } else {
+            Err("disabled by the configuration".to_owned())
+        };
+        Ok(Self { capture, intake, translations, clock, quiet: 0 })
     }
 
     /// The kernel half.
@@ -61,8 +69,17 @@ impl Watch {
         &self.capture
     }
 
+    /// Why translated addresses (NAT) are not known, if so.
+    pub(super) fn translations_off(&self) -> Option<String> {
+        match &self.translations {
+            Ok(_) => translations::hindrance(),
+            Err(reason) => Some(reason.clone()),
+        }
+    }
+
     /// Drains the ring once; what changed is appended to `changes`.
     pub(super) fn turn(&mut self, changes: &mut Vec<Change>) {
+        let first = changes.len();
         // Before the drain: what waits now is in the ring by then if its next record is.
         let now_boot_ns = clock::boot_ns();
         let boot_clock = BootClock::sample(&*self.clock);
@@ -70,6 +87,9 @@ impl Watch {
         let records = self.capture.drain(|bytes| intake.record(bytes, &boot_clock, changes));
         self.quiet = if records == 0 { self.quiet.saturating_add(1) } else { 0 };
         self.intake.expire(now_boot_ns, changes);
+        if let Ok(translations) = &mut self.translations {
+            translations.observe(changes, first);
+        }
     }
 
     /// Sleeps until the next drain is due, or the ring fills up; when it is quiet, until there is
@@ -91,7 +111,12 @@ impl Watch {
         // A program that was running on another CPU has ended by then.
         self.capture.wait(DRAIN_EVERY);
         self.turn(changes);
+        let first = changes.len();
         self.intake.expire(u64::MAX, changes);
+        if let Ok(translations) = &mut self.translations {
+            translations.observe(changes, first);
+            translations.finish(changes);
+        }
         self.capture.ledger()
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Head {
 pub(super) struct Seen {
     pub(super) sighting: Arc<Sighting>,
     pub(super) connections: u64,
+    /// Connections whose translation the row tells, and which were counted before without it.
+    pub(super) translated: u64,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
 }
@@ -64,6 +66,7 @@ pub(super) fn head(line: &str) -> Result<Head, String> {
 pub(super) fn seen(line: &str, head: Head) -> Result<Seen, String> {
     let row: Row<'_> = serde_json::from_str(line).map_err(|error| json_fault(&error))?;
     let connections = row.connections();
+    let translated = u64::from(row.event.as_str() == "translated");
     let sighting = Sighting {
         time: head.time,
         computer: row.computer.into_owned(),
@@ -86,6 +89,7 @@ pub(super) fn seen(line: &str, head: Head) -> Result<Seen, String> {
     Ok(Seen {
         sighting: Arc::new(sighting),
         connections,
+        translated,
         bytes_sent: row.bytes_sent.unwrap_or(0),
         bytes_received: row.bytes_received.unwrap_or(0),
     })

@@ -21,7 +21,7 @@ use super::rows::{self, Head, Seen};
 use crate::dedup::{Sighting, Tally};
 use crate::intel::IndicatorSet;
 use crate::lines::LINE_MAX;
-use crate::matcher::{Covering, Hit, covering};
+use crate::matcher::{Covering, Hit, Via, covering};
 
 /// Threads at most: more do not help, as one reads the input.
 const WORKERS_MAX: usize = 8;
@@ -203,7 +203,10 @@ impl Pair {
         let tally = Tally {
             first_seen: seen.sighting.time,
             last_seen: seen.sighting.time,
-            connections: seen.connections,
+            connections: match hit.via {
+                Via::Conntrack => seen.connections.saturating_add(seen.translated),
+                _ => seen.connections,
+            },
             bytes_sent: seen.bytes_sent,
             bytes_received: seen.bytes_received,
         };
