@@ -80,11 +80,9 @@ fn sink(sink: &SinkConfig) -> String {
             format!("{form} to {url}")
         }
     };
-    let takes = match (sink.alerts, sink.rows) {
-        (true, true) => "alerts and rows",
-        (true, false) => "alerts",
-        (false, true) => "rows",
-        (false, false) => "nothing",
-    };
+    let takes = [("alerts", sink.alerts), ("rows", sink.rows), ("health", sink.health)];
+    let takes: Vec<&str> =
+        takes.iter().filter(|(_, takes)| *takes).map(|(word, _)| *word).collect();
+    let takes = takes.join(" and ");
     format!("{}: {takes} as {place}, {} waiting at most", sink.name, sink.queue)
 }

@@ -55,7 +55,8 @@ impl Watch {
         let running = enricher.scan_running();
         tracing::debug!(running, "processes read");
         let connections = ConnectionTable::new(computer, config.max_connections, Arc::clone(stats));
-        let intake = Intake::new(enricher, connections, Arc::clone(stats));
+        let intake = Intake::new(enricher, connections, Arc::clone(stats))
+            .with_drops(config.capture.drops_per_million);
         let translations = if config.capture.conntrack {
             Translations::start(stats).map_err(|error| error.to_string())
         } else {

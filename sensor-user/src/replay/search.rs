@@ -36,6 +36,8 @@ pub(super) struct Search<'set> {
 pub(super) struct Found {
     pub(super) rows: u64,
     pub(super) rows_in_window: u64,
+    /// What the input says was lost while it was recorded.
+    pub(super) lost: u64,
     pub(super) pairs: Vec<Pair>,
 }
 
@@ -90,14 +92,14 @@ impl<'set> Search<'set> {
     pub(super) fn finish(self) -> Result<Found, ReplayError> {
         let mut workers = self.workers.into_iter();
         let Some(mut all) = workers.next() else {
-            return Ok(Found { rows: 0, rows_in_window: 0, pairs: Vec::new() });
+            return Ok(Found { rows: 0, rows_in_window: 0, lost: 0, pairs: Vec::new() });
         };
         for worker in workers {
             all.merge(worker);
             all.check()?;
         }
         let pairs = all.pairs.into_values().collect();
-        Ok(Found { rows: all.rows, rows_in_window: all.rows_in_window, pairs })
+        Ok(Found { rows: all.rows, rows_in_window: all.rows_in_window, lost: all.lost, pairs })
     }
 }
 
@@ -108,6 +110,7 @@ struct Worker<'set> {
     pairs: HashMap<(&'set str, IpAddr), Pair>,
     rows: u64,
     rows_in_window: u64,
+    lost: u64,
     /// Malformed lines of the round, the first in full.
     rejected: Vec<(u64, String)>,
     rejected_unseen: u64,
@@ -121,6 +124,7 @@ impl<'set> Worker<'set> {
             pairs: HashMap::new(),
             rows: 0,
             rows_in_window: 0,
+            lost: 0,
             rejected: Vec::new(),
             rejected_unseen: 0,
         }
@@ -147,7 +151,13 @@ impl<'set> Worker<'set> {
     /// Takes a row in; the error is the reason why it is malformed.
     fn row(&mut self, place: Place, line: &[u8]) -> Result<(), String> {
         let line = rows::text(line)?;
-        let head = rows::head(line)?;
+        let head = match rows::head(line)? {
+            rows::Line::Row(head) => head,
+            rows::Line::Notice { lost } => {
+                self.lost = self.lost.saturating_add(lost);
+                return Ok(());
+            }
+        };
         if head.time < self.oldest {
             return Ok(());
         }
@@ -192,6 +202,7 @@ impl<'set> Worker<'set> {
     fn merge(&mut self, other: Self) {
         self.rows += other.rows;
         self.rows_in_window += other.rows_in_window;
+        self.lost = self.lost.saturating_add(other.lost);
         for (key, pair) in other.pairs {
             self.add(key, pair);
         }
