@@ -16,6 +16,22 @@ pub fn skip_unless(condition: bool, why: &str) -> bool {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("test");
     assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{test} cannot run: {why}");
+    say(test, why);
+    true
+}
+
+/// Whether the running test must return because this machine's kernel does not have `part`: no
+/// failure in CI either, since nothing can bring it in. `cargo xtask vm` has kernels that do.
+#[must_use]
+pub fn skip_unless_kernel_has(it_has: bool, part: &str) -> bool {
+    if !it_has {
+        let thread = std::thread::current();
+        say(thread.name().unwrap_or("test"), &format!("this kernel has no {part}"));
+    }
+    !it_has
+}
+
+fn say(test: &str, why: &str) {
     let line = format!("SKIPPED {test}: {why}\n");
     std::io::stdout().lock().write_all(line.as_bytes()).expect("standard output");
     if let Some(path) = std::env::var_os("NETSENSOR_SKIP_LOG") {
@@ -26,7 +42,6 @@ pub fn skip_unless(condition: bool, why: &str) -> bool {
             .and_then(|mut log| log.write_all(line.as_bytes()))
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
-    true
 }
 
 #[cfg(test)]

@@ -72,6 +72,11 @@ pub struct CaptureConfig {
     pub btf: Option<PathBuf>,
     /// Programs that are not attached, by their names in the object.
     pub disable: Vec<String>,
+    /// Of a million records of the kernel, how many are dropped before they are read
+    /// (`--simulate-drops`; not in the file).
+    pub drops_per_million: u32,
+    /// Whether the kernel's connection tracking is asked for translated addresses.
+    pub conntrack: bool,
 }
 
 impl CaptureConfig {
@@ -231,6 +236,7 @@ fn default_sink(name: &str, kind: SinkKind) -> SinkConfig {
         kind,
         alerts: true,
         rows: false,
+        health: false,
         queue: SinkConfig::QUEUE,
         batch: SinkConfig::BATCH,
     }

@@ -204,15 +204,15 @@ fn a_sink_has_the_keys_of_its_kind_only() {
         ),
         (
             sink("kind = 'stdout'\ntakes = ['alert']"),
-            "4: sink.takes[0]: \"alert\" is not known here; use \"alerts\" or \"rows\"",
+            "4: sink.takes[0]: \"alert\" is not known here; use \"alerts\" or \"rows\" or \"health\"",
         ),
         (
             sink("kind = 'stdout'\ntakes = []"),
-            "4: sink.takes: is empty; use [\"alerts\"], [\"rows\"] or both",
+            "4: sink.takes: is empty; use [\"alerts\"], [\"rows\"], [\"health\"] or several",
         ),
         (
             sink("kind = 'readable'\ntakes = ['rows']"),
-            "4: sink.takes: has \"rows\", which have no readable form; use [\"alerts\"]",
+            "4: sink.takes: only alerts have a readable form; use [\"alerts\"]",
         ),
         (
             sink("kind = 'stdout'\nqueue = 0"),

@@ -6,8 +6,10 @@
 mod agent;
 mod banner;
 mod ledger;
+mod namespaces;
 mod record;
 mod self_test;
+mod translations;
 mod watch;
 
 pub use agent::run;
@@ -104,18 +106,29 @@ impl Detection {
 pub struct Intake {
     enricher: Enricher,
     connections: ConnectionTable,
+    drops_per_million: u32,
     stats: Arc<Stats>,
 }
 
 impl Intake {
     /// Puts the stages together.
     pub fn new(enricher: Enricher, connections: ConnectionTable, stats: Arc<Stats>) -> Self {
-        Self { enricher, connections, stats }
+        Self { enricher, connections, drops_per_million: 0, stats }
+    }
+
+    /// Leaves out a share of the records, unread: `per_million` of a million on average.
+    #[must_use]
+    pub fn with_drops(self, per_million: u32) -> Self {
+        Self { drops_per_million: per_million, ..self }
     }
 
     /// decode → enrich → aggregate, for one record; what it changes is appended to `changes`.
     pub fn record(&mut self, bytes: &[u8], clock: &BootClock, changes: &mut Vec<Change>) {
         self.stats.records_received.increment();
+        if self.drops_per_million > 0 && fastrand::u32(..1_000_000) < self.drops_per_million {
+            self.stats.records_dropped_simulated.increment();
+            return;
+        }
         match decode::record(bytes) {
             Ok(record) => {
                 if let Some(event) = self.enricher.event(record, clock) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Intake;
+use super::translations::{self, Translations};
 use crate::aggregate::{Change, ConnectionTable};
 use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger};
 use crate::clock::{self, BootClock, Clock};
@@ -24,6 +25,8 @@ const SLEEP_MOST: Duration = Duration::from_millis(500);
 pub(super) struct Watch {
     capture: Capture,
     intake: Intake,
+    /// `None` where it is off, or why.
+    translations: Result<Translations, String>,
     clock: Arc<dyn Clock>,
     /// Drains without a record since the last one with.
     quiet: u32,
@@ -49,8 +52,14 @@ impl Watch {
         let running = enricher.scan_running();
         tracing::debug!(running, "processes read");
         let connections = ConnectionTable::new(computer, config.max_connections, Arc::clone(stats));
-        let intake = Intake::new(enricher, connections, Arc::clone(stats));
-        Ok(Self { capture, intake, clock, quiet: 0 })
+        let intake = Intake::new(enricher, connections, Arc::clone(stats))
+            .with_drops(config.capture.drops_per_million);
+        let translations = if config.capture.conntrack {
+            Translations::start(stats).map_err(|error| error.to_string())
+        } else {
+            Err("disabled by the configuration".to_owned())
+        };
+        Ok(Self { capture, intake, translations, clock, quiet: 0 })
     }
 
     /// The kernel half.
@@ -58,8 +67,17 @@ impl Watch {
         &self.capture
     }
 
+    /// Why translated addresses (NAT) are not known, if so.
+    pub(super) fn translations_off(&self) -> Option<String> {
+        match &self.translations {
+            Ok(_) => translations::hindrance(),
+            Err(reason) => Some(reason.clone()),
+        }
+    }
+
     /// Drains the ring once; what changed is appended to `changes`.
     pub(super) fn turn(&mut self, changes: &mut Vec<Change>) {
+        let first = changes.len();
         // Before the drain: what waits now is in the ring by then if its next record is.
         let now_boot_ns = clock::boot_ns();
         let boot_clock = BootClock::sample(&*self.clock);
@@ -67,6 +85,9 @@ impl Watch {
         let records = self.capture.drain(|bytes| intake.record(bytes, &boot_clock, changes));
         self.quiet = if records == 0 { self.quiet.saturating_add(1) } else { 0 };
         self.intake.expire(now_boot_ns, changes);
+        if let Ok(translations) = &mut self.translations {
+            translations.observe(changes, first);
+        }
     }
 
     /// Sleeps until the next drain is due, or the ring fills up; when it is quiet, until there is
@@ -88,7 +109,12 @@ impl Watch {
         // A program that was running on another CPU has ended by then.
         self.capture.wait(DRAIN_EVERY);
         self.turn(changes);
+        let first = changes.len();
         self.intake.expire(u64::MAX, changes);
+        if let Ok(translations) = &mut self.translations {
+            translations.observe(changes, first);
+            translations.finish(changes);
+        }
         self.capture.ledger()
     }
 }

@@ -71,9 +71,14 @@ impl Home {
 
     /// `netsensor record`, with its probes attached.
     pub(crate) fn record(&self) -> Recording {
+        self.record_with(&[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn record_with(&self, more: &[&str]) -> Recording {
         let out = self.path("recorded.jsonl");
         let words = ["record", "--log", "debug", "--out", out.to_str().unwrap()];
-        let agent = Agent::spawn(self.command(&words));
+        let agent = Agent::spawn(self.command(&[&words, more].concat()));
         agent.wait_for_log(START, "processes read");
         Recording { agent, out }
     }
@@ -129,9 +134,17 @@ impl Ledger {
         count.unwrap_or_else(|| panic!("no {name} in {}", self.0)).parse().unwrap()
     }
 
-    /// Attempted = received + ring full, for both kinds; nothing else was lost.
+    /// Attempted = received + ring full, and received = that of each kind + simulated drops; for
+    /// each kind alone too where none were simulated. Nothing else was lost.
     pub(crate) fn assert_closes(&self) {
-        for kind in ["tcp", "process"] {
+        const KINDS: [&str; 2] = ["tcp", "process"];
+        let sum = |name: &str| -> u64 {
+            KINDS.iter().map(|kind| self.count(&format!("{kind}_{name}"))).sum()
+        };
+        let (received, simulated) = (self.count("received"), self.count("simulated"));
+        assert_eq!(sum("attempted"), received + sum("ring_full"), "{}", self.0);
+        assert_eq!(received, sum("received") + simulated, "{}", self.0);
+        for kind in KINDS.iter().filter(|_| simulated == 0) {
             let count = |name: &str| self.count(&format!("{kind}_{name}"));
             assert_eq!(count("attempted"), count("received") + count("ring_full"), "{}", self.0);
         }

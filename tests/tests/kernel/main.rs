@@ -16,6 +16,9 @@ mod outbound;
 /// Inbound connections: the worker, not its master.
 mod inbound;
 
+/// Connections that the kernel translates.
+mod nat;
+
 /// What is known of a process, however it was started.
 mod process;
 

@@ -335,6 +335,7 @@ impl ConnectionTable {
             phase: match what {
                 What::Opened | What::Established => Phase::Opened,
                 What::Active => Phase::Active,
+                What::Translated => Phase::Translated,
                 What::Failed | What::Closed => Phase::Closed,
             },
             computer: Arc::clone(&self.computer),
