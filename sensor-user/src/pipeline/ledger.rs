@@ -41,7 +41,8 @@ impl LossLog {
     }
 }
 
-/// Logs the ledger at the end, when nothing is under way: attempted = received + ring full.
+/// Logs the ledger at the end, when nothing is under way: attempted = received + ring full. Of
+/// processes and connections it says what was not as it should be.
 pub(super) fn log_closed(ledger: &KernelLedger, stats: &Stats) {
     tracing::info!(
         tcp_attempted = ledger.tcp_attempted,
@@ -53,6 +54,13 @@ pub(super) fn log_closed(ledger: &KernelLedger, stats: &Stats) {
         discarded = stats.records_discarded_decode.value(),
         accept_pending_evicted = ledger.accept_pending_evicted,
         read_failed = ledger.read_failed,
+        processes_read_from_proc = stats.processes_read_from_proc.value(),
+        processes_unknown = stats.processes_unknown.value(),
+        processes_evicted = stats.processes_evicted.value(),
+        connections_without_open = stats.connections_without_open.value(),
+        connections_without_close = stats.connections_without_close.value(),
+        connections_evicted = stats.connections_evicted.value(),
+        connections_left = stats.connections_left.value(),
         "ledger"
     );
 }

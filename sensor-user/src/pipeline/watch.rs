@@ -88,7 +88,7 @@ impl Watch {
         // A program that was running on another CPU has ended by then.
         self.capture.wait(DRAIN_EVERY);
         self.turn(changes);
-        self.intake.expire(u64::MAX, changes);
+        self.intake.finish(changes);
         self.capture.ledger()
     }
 }

@@ -137,6 +137,11 @@ impl ConnectionTable {
         }
     }
 
+    /// A process became another program; its listeners are that program's now.
+    pub fn image_replaced(&mut self, image: &Arc<Process>) {
+        self.listeners.image_replaced(image);
+    }
+
     /// Tells what has waited long enough at `now_boot_ns`.
     pub fn expire(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
         for direction in [Direction::Outbound, Direction::Inbound] {

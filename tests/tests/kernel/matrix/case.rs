@@ -1,5 +1,6 @@
 //! A recording of two namespaces, and the programs that are run in them.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ pub(crate) const CALLED_MAPPED: &str = "::ffff:192.0.2.2";
 pub(crate) const TIMES: usize = 1000;
 
 const LIMIT: Duration = Duration::from_secs(60);
-const PRELUDE: &str = include_str!("prelude.py");
+pub(crate) const PRELUDE: &str = include_str!("prelude.py");
 
 /// Two namespaces and a recording. Programs add to what must have been recorded of them.
 pub(crate) struct Case {
@@ -28,18 +29,24 @@ pub(crate) struct Case {
     pub(crate) called: Netns,
     pub(crate) recording: Recording,
     pub(crate) claims: Vec<Claim>,
-    _home: Home,
+    /// Programs that outlive the recording.
+    pub(crate) left: Vec<Agent>,
+    home: Home,
 }
 
 impl Case {
     pub(crate) fn new() -> Self {
         let with = |v4: &str, v6: &str| [format!("{v4}/24"), format!("{v6}/64")];
         let (left, right) = (with(CALLER_V4, CALLER_V6), with(CALLED_V4, CALLED_V6));
-        let (caller, called) =
-            Netns::joined(&[&left[0], &left[1]], &[&right[0], &right[1]]);
+        let (caller, called) = Netns::joined(&[&left[0], &left[1]], &[&right[0], &right[1]]);
         let home = Home::new("", "");
         let recording = home.record();
-        Self { caller, called, recording, claims: Vec::new(), _home: home }
+        Self { caller, called, recording, claims: Vec::new(), left: Vec::new(), home }
+    }
+
+    /// Path of a file of this test's own.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.home.path(name)
     }
 
     /// A server that is called `times` times, then ended.

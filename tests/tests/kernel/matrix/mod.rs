@@ -7,3 +7,9 @@ mod claim;
 
 /// Who connects, and how.
 mod outbound;
+
+/// Connections that fail, and those that end badly.
+mod failures;
+
+/// Whose an accepted connection is.
+mod inbound;

@@ -1,18 +1,16 @@
 //! Who connects, and how.
 
-use super::case::{CALLED_MAPPED, CALLED_V4, CALLED_V6, Case};
+use super::case::{CALLED_MAPPED, CALLED_V4, CALLED_V6, CALLER_V4, Case, python};
 use crate::harness::skipped;
 
 /// One process that listens, accepts and answers.
-pub(super) const SERVER: &str = "
+const SERVER: &str = "
 listener = listen(ADDRESS)
 ready(listener.getsockname()[1])
-signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-accept_all(listener, listener=os.getpid())
+run(lambda: accept_all(listener, listener=os.getpid()))
 ";
 
-const BLOCKING: &str = "
+pub(super) const BLOCKING: &str = "
 for number in range(COUNT):
     connection = socket.socket(family_of(ADDRESS), socket.SOCK_STREAM)
     connection.connect((ADDRESS, PORT))
@@ -138,7 +136,7 @@ fn a_process_that_calls_itself() {
     }
     let mut case = Case::new();
     for script in [OWN_LISTENER, ITSELF] {
-        let program = super::case::python(&case.caller, script, &[super::case::CALLER_V4, "0", "1000"]);
+        let program = python(&case.caller, script, &[CALLER_V4, "0", "1000"]);
         case.finish(program);
     }
     case.settle();

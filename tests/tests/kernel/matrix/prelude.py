@@ -9,13 +9,17 @@ def family_of(address):
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+def myself():
+    return {"pid": os.getpid(), "parent": os.getppid(), "path": os.readlink("/proc/self/exe")}
+
+
 def ends(connection):
     return {"local": connection.getsockname()[:2], "remote": connection.getpeername()[:2]}
 
 
 def tell(direction, ends, sent=0, received=0, **more):
     """In one write, so that lines of several processes do not mix."""
-    line = {"pid": os.getpid(), "direction": direction, "sent": sent, "received": received}
+    line = {"direction": direction, "sent": sent, "received": received, **myself()}
     os.write(1, (json.dumps({**line, **ends, **more}) + "\n").encode())
 
 
@@ -75,15 +79,15 @@ def serve(connection, **more):
     connection.close()
 
 
-def listen(address, port=0, shared=False, backlog=512):
-    listener = socket.socket(family_of(address), socket.SOCK_STREAM)
+def listen(address, port=0, shared=False, protocol=0):
+    listener = socket.socket(family_of(address), socket.SOCK_STREAM, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if listener.family == socket.AF_INET6:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listener.bind((address, port))
-    listener.listen(backlog)
+    listener.listen(512)
     return listener
 
 
@@ -104,6 +108,12 @@ def workers(count, work):
     return children
 
 
+def run(work):
+    """Works on a thread, until the test ends this process."""
+    threading.Thread(target=work, daemon=True).start()
+    until_told()
+
+
 def until_told(children=()):
     signal.sigwait({signal.SIGTERM})
     for child in children:
@@ -113,5 +123,4 @@ def until_told(children=()):
 
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 ADDRESS = sys.argv[1]
-PORT = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-COUNT = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+PORT, COUNT = (int(word) if word.isdigit() else 0 for word in (sys.argv[2:4] + ["", ""])[:2])
