@@ -59,6 +59,21 @@ impl Case {
         self.stop(server);
     }
 
+    /// A counter of the kernel, such as `TcpExt` `TCPFastOpenActive`, of the caller's namespace and
+    /// of the called one's.
+    pub(crate) fn kernel_counts(&self, group: &str, name: &str) -> (u64, u64) {
+        let count = |netns: &Netns| {
+            let output = run(netns.command("cat").arg("/proc/net/netstat")).stdout;
+            let text = String::from_utf8(output).unwrap();
+            let mut lines = text.lines().filter_map(|line| line.strip_prefix(group));
+            let (names, counts) = (lines.next().unwrap(), lines.next().unwrap());
+            let mut pairs = names.split(' ').zip(counts.split(' '));
+            let found = pairs.find(|(found, _)| *found == name);
+            found.unwrap_or_else(|| panic!("no {name} in {text}")).1.parse().unwrap()
+        };
+        (count(&self.caller), count(&self.called))
+    }
+
     /// Waits for a program's own end; what it says counts.
     pub(crate) fn finish(&mut self, program: Agent) {
         self.take(&program.wait(LIMIT));

@@ -13,3 +13,12 @@ mod failures;
 
 /// Whose an accepted connection is.
 mod inbound;
+
+/// TCP Fast Open.
+mod fast_open;
+
+/// MPTCP.
+mod mptcp;
+
+/// Both ends over `io_uring`.
+mod uring;
