@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         ["uring-connect", address, count, ..] => uring::connect(address, count),
         ["refused", address, count, seconds, ..] => storm::refused(address, count, seconds),
         ["processes", program, target, count, ..] => storm::processes(program, target, count),
-        ["once", target, ..] => storm::once(target),
+        ["once", target, number, ..] => storm::once(target, number),
         _ => Err("usage: see the source".into()),
     };
     match done {

@@ -22,3 +22,6 @@ mod mptcp;
 
 /// Both ends over `io_uring`.
 mod uring;
+
+/// Processes that enter a container late.
+mod container;

@@ -4,7 +4,7 @@ use super::case::{CALLED_MAPPED, CALLED_V4, CALLED_V6, CALLER_V4, Case, python};
 use crate::harness::skipped;
 
 /// One process that listens, accepts and answers.
-const SERVER: &str = "
+pub(super) const SERVER: &str = "
 listener = listen(ADDRESS)
 ready(listener.getsockname()[1])
 run(lambda: accept_all(listener, listener=os.getpid()))
