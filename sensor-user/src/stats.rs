@@ -68,6 +68,8 @@ counters! {
     connections_without_open,
     /// Connections whose socket was used again without an end seen.
     connections_without_close,
+    /// Connections that were open when the agent ended.
+    connections_left,
     /// Listeners that left the full table.
     listeners_evicted,
     /// Connections that are translated (NAT), by the kernel's connection tracking.

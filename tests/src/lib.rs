@@ -16,6 +16,6 @@ pub use agent::{Agent, Ended, Line, binary, command};
 pub use collector::{Answer, Collector, Request};
 pub use feed_server::FeedServer;
 pub use logs::logged;
-pub use netns::{Netns, run};
+pub use netns::{CABLE, Netns, run};
 pub use samples::{alert, row};
 pub use skip::{skip_unless, skip_unless_kernel_has};

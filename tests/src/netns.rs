@@ -1,9 +1,13 @@
 //! A network namespace of the test's own: nothing that happens in it leaves the machine.
 #![expect(clippy::panic, reason = "a test ends with a panic")]
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Name of the device at both ends of [`Netns::joined`].
+pub const CABLE: &str = "cable";
 
 static MADE: AtomicU32 = AtomicU32::new(0);
 
@@ -26,6 +30,34 @@ impl Netns {
             run(netns.command("ip").args(ip).args(nodad));
         }
         netns
+    }
+
+    /// Two namespaces that are joined by a cable, so that what one calls is not its own: `left` are
+    /// the addresses of the first one, `right` those of the second, all with prefix length.
+    pub fn joined(left: &[&str], right: &[&str]) -> (Self, Self) {
+        let (one, other) = (Self::new(&[]), Self::new(&[]));
+        let words = ["link", "add", CABLE, "type", "veth", "peer", "name", CABLE, "netns"];
+        run(one.command("ip").args(words).arg(&other.name));
+        for (end, addresses) in [(&one, left), (&other, right)] {
+            for address in addresses {
+                let nodad = address.contains(':').then_some("nodad");
+                run(end.command("ip").args(["address", "add", address, "dev", CABLE]).args(nodad));
+            }
+            run(end.command("ip").args(["link", "set", CABLE, "up"]));
+        }
+        (one, other)
+    }
+
+    /// Its number in records: the inode of the namespace.
+    pub fn number(&self) -> u64 {
+        let path = format!("/run/netns/{}", self.name);
+        std::fs::metadata(&path).unwrap_or_else(|error| panic!("{path}: {error}")).ino()
+    }
+
+    /// Sets a kernel parameter of this namespace, such as `net/ipv4/tcp_fastopen`.
+    pub fn set(&self, parameter: &str, value: &str) {
+        let script = "printf '%s' \"$2\" > \"/proc/sys/$1\"";
+        run(self.command("sh").args(["-c", script, "sh", parameter, value]));
     }
 
     /// `program`, to be run in this namespace. (`ip netns exec` would remount /sys, and cgroup and

@@ -48,29 +48,39 @@ fn say(test: &str, why: &str) {
 mod tests {
     use std::process::Command;
 
-    use super::skip_unless;
+    use super::{skip_unless, skip_unless_kernel_has};
 
     /// In a process of its own (this test, started again), because the environment decides.
     #[test]
     fn a_skip_is_printed_and_logged_and_is_a_failure_in_ci() {
         const CHILD: &str = "NETSENSOR_TEST_SKIP";
+        const PART: &str = "NETSENSOR_TEST_SKIP_PART";
         if std::env::var_os(CHILD).is_some() {
             assert!(skip_unless(false, "no such device"));
             return;
         }
-        assert!(!skip_unless(true, "never said"));
+        if std::env::var_os(PART).is_some() {
+            assert!(skip_unless_kernel_has(false, "such device"));
+            return;
+        }
+        assert!(!skip_unless(true, "never said") && !skip_unless_kernel_has(true, "never said"));
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("skipped");
         let name = "skip::tests::a_skip_is_printed_and_logged_and_is_a_failure_in_ci";
-        for (ci, passes) in [("", true), ("true", false)] {
+        let line = |why: &str| format!("SKIPPED {name}: {why}\n");
+        let (device, part) = (line("no such device"), line("this kernel has no such device"));
+        for (which, ci, passes, said, logged) in [
+            (CHILD, "", true, &device, device.clone()),
+            (CHILD, "true", false, &device, device.clone()),
+            (PART, "true", true, &part, format!("{device}{part}")),
+        ] {
             let mut child = Command::new(std::env::current_exe().unwrap());
-            let child = child.args(["--exact", name]).env(CHILD, "1").env("CI", ci);
+            let child = child.args(["--exact", name]).env(which, "1").env("CI", ci);
             let output = child.env("NETSENSOR_SKIP_LOG", &log).output().unwrap();
-            assert_eq!(output.status.success(), passes, "CI={ci}");
+            assert_eq!(output.status.success(), passes, "{which} CI={ci}");
             let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-            let line = format!("SKIPPED {name}: no such device\n");
-            assert_eq!(printed.contains(&line), passes, "{printed}");
-            assert_eq!(std::fs::read_to_string(&log).unwrap(), line, "once, not in CI");
+            assert_eq!(printed.contains(said), passes, "{printed}");
+            assert_eq!(std::fs::read_to_string(&log).unwrap(), logged, "{which}");
         }
     }
 }

@@ -29,8 +29,21 @@ pub struct Process {
 }
 
 impl Process {
+    /// Whether both are images of one process.
+    pub fn is(&self, other: &Self) -> bool {
+        self.pid == other.pid && same_start(self.start_boot_ns, other.start_boot_ns)
+    }
+
     /// What groups processes: the path of the executable, or its name where no path is known.
     pub fn executable(&self) -> &str {
         if self.path.is_empty() { &self.name } else { &self.path }
     }
+}
+
+/// Whether a process that is known to have begun at `known` is the one that is told to have begun
+/// at `told`. One is the kernel's ns, the other may be /proc's, cut to 10 ms; 0 is unknown and fits
+/// any.
+pub(super) const fn same_start(known: u64, told: u64) -> bool {
+    const TICK_NS: u64 = 10_000_000;
+    known == 0 || told == 0 || known == told || known == told - told % TICK_NS
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::clock::BootClock;
-use crate::decode::{Record, Task, Tcp, TcpKind};
+use crate::decode::{Exec, Record, Task, Tcp, TcpKind};
 use crate::stats::Stats;
 
 pub use facts::Process;
@@ -63,8 +63,7 @@ impl Enricher {
                 Some(Event { time: clock.wall(tcp.boot_ns), tcp, process })
             }
             Record::Exec(exec) => {
-                self.stats.process_records_received.increment();
-                self.processes.exec(exec);
+                let _image = self.exec(exec);
                 None
             }
             Record::Fork(fork) => {
@@ -83,6 +82,12 @@ impl Enricher {
                 None
             }
         }
+    }
+
+    /// Takes an exec in; gives the process as it is now.
+    pub fn exec(&mut self, exec: Exec) -> Arc<Process> {
+        self.stats.process_records_received.increment();
+        self.processes.exec(exec)
     }
 
     fn process_of(&mut self, kind: TcpKind, task: &Task) -> Option<Arc<Process>> {

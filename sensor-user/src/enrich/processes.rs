@@ -11,7 +11,7 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use super::cgroups::Cgroups;
-use super::facts::Process;
+use super::facts::{Process, same_start};
 use super::proc_fs::{self, ProcFacts};
 use super::users::Users;
 use crate::decode::{CgroupMkdir, Exec, Exit, Fork, Task};
@@ -81,7 +81,7 @@ impl ProcessTable {
     }
 
     /// A new image: new path, name and arguments; the parent is that of the process.
-    pub fn exec(&mut self, exec: Exec) {
+    pub fn exec(&mut self, exec: Exec) -> Arc<Process> {
         let task = &exec.task;
         let parent_name = self
             .processes
@@ -106,7 +106,7 @@ impl ProcessTable {
             cgroup_id: task.cgroup_id,
             container_id: self.cgroups.container(task.cgroup_id).to_owned(),
         };
-        self.insert(task.tgid, process);
+        self.insert(exec.task.tgid, process)
     }
 
     /// A new cgroup: its path may name a container.
@@ -172,10 +172,12 @@ impl ProcessTable {
             && facts.began_at(task.start_boot_ns)
         {
             self.stats.processes_read_from_proc.increment();
+            tracing::debug!(pid = task.tgid, "process read from /proc");
             let parent = self.processes.peek(&facts.parent_pid).cloned();
             return self.insert_proc_facts(task.tgid, facts, task.start_boot_ns, parent.as_deref());
         }
         self.stats.processes_unknown.increment();
+        tracing::debug!(pid = task.tgid, "process unknown");
         let unknown = Process {
             pid: Some(task.tgid),
             start_boot_ns: task.start_boot_ns,
@@ -225,12 +227,6 @@ impl ProcessTable {
         };
         self.insert(pid, process)
     }
-}
-
-/// One is the kernel's ns, the other may be /proc's, cut to 10 ms; 0 is unknown and fits any.
-const fn same_start(known: u64, told: u64) -> bool {
-    const TICK_NS: u64 = 10_000_000;
-    known == 0 || told == 0 || known == told || known == told - told % TICK_NS
 }
 
 /// Last component of the path, or the task's name where no path is known.

@@ -144,6 +144,13 @@ pub(super) fn log_closed(ledger: &KernelLedger, stats: &Stats) {
         simulated = stats.records_dropped_simulated.value(),
         accept_pending_evicted = ledger.accept_pending_evicted,
         read_failed = ledger.read_failed,
+        processes_read_from_proc = stats.processes_read_from_proc.value(),
+        processes_unknown = stats.processes_unknown.value(),
+        processes_evicted = stats.processes_evicted.value(),
+        connections_without_open = stats.connections_without_open.value(),
+        connections_without_close = stats.connections_without_close.value(),
+        connections_evicted = stats.connections_evicted.value(),
+        connections_left = stats.connections_left.value(),
         "ledger"
     );
 }

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use crate::aggregate::{Change, ConnectionTable, Row, RowTable, What};
 use crate::clock::BootClock;
 use crate::config::Config;
-use crate::decode;
+use crate::decode::{self, Record};
 use crate::dedup::{Alert, Dedup};
 use crate::enrich::Enricher;
 use crate::matcher::Matcher;
@@ -130,6 +130,10 @@ impl Intake {
             return;
         }
         match decode::record(bytes) {
+            Ok(Record::Exec(exec)) => {
+                let image = self.enricher.exec(exec);
+                self.connections.image_replaced(&image);
+            }
             Ok(record) => {
                 if let Some(event) = self.enricher.event(record, clock) {
                     self.connections.observe(event, changes);
@@ -145,6 +149,12 @@ impl Intake {
     /// Connections that have waited long enough at `now_boot_ns`.
     pub fn expire(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
         self.connections.expire(now_boot_ns, changes);
+    }
+
+    /// The end: nothing waits any longer.
+    fn finish(&mut self, changes: &mut Vec<Change>) {
+        self.expire(u64::MAX, changes);
+        self.stats.connections_left.add(self.connections.len() as u64);
     }
 }
 

@@ -110,7 +110,7 @@ impl Watch {
         self.capture.wait(DRAIN_EVERY);
         self.turn(changes);
         let first = changes.len();
-        self.intake.expire(u64::MAX, changes);
+        self.intake.finish(changes);
         if let Ok(translations) = &mut self.translations {
             translations.observe(changes, first);
             translations.finish(changes);

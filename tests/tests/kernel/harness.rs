@@ -110,11 +110,17 @@ impl Recording {
 
     /// Ends it; gives its lines and its ledger.
     pub(crate) fn stop(self) -> (Vec<Value>, Ledger) {
+        let (lines, ended) = self.end();
+        (lines, Ledger::of(&ended))
+    }
+
+    /// Ends it; gives its lines and what the agent said.
+    pub(crate) fn end(self) -> (Vec<Value>, Ended) {
         let ended = self.agent.stop();
         assert!(ended.status.success(), "{ended:?}");
         let text = std::fs::read_to_string(&self.out).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        (lines, Ledger::of(&ended))
+        (lines, ended)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Many connections, and the ledger.
 
 use std::collections::{HashMap, HashSet};
-use std::process::Child;
+use std::process::{Child, Stdio};
 
 use nix::sys::signal::Signal;
-use sensor_tests::{Netns, run};
+use sensor_tests::{Agent, Netns, run};
 use sensor_user::clock::{Clock as _, SystemClock};
 use serde_json::Value;
 
@@ -189,4 +189,82 @@ fn simulated_drops_are_a_loss_with_its_own_reason_and_the_ledger_closes() {
         assert!(said.contains(&format!("lost={simulated}")), "{mode:?}: {said}");
         assert!(!output.stdout.is_empty());
     }
+}
+
+/// Neither in the suite's indicators nor anywhere else.
+const NOBODY_LISTENS: &str = "192.0.2.2";
+
+/// What it takes to know that later events are still seen: an alert of a new connection.
+fn assert_still_sees(agent: &Agent, netns: &Netns) {
+    let (_server, port) = Server::peer(netns, V4);
+    run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "1"]));
+    let ours = |alert: &Value| alert["DestinationPort"] == port;
+    let (_, alert) = agent.wait_for(SOON, ours);
+    assert_eq!(text(&alert, "RemoteIp"), V4);
+}
+
+/// Connections that are refused, by as many processes as there are cores: how many there were.
+fn refused(netns: &Netns, each: &str, seconds: &str) -> u64 {
+    let target = format!("{NOBODY_LISTENS}:9");
+    let processes = (0..2).map(|_| {
+        let mut command = netns.command(peer());
+        command.args(["refused", &target, each, seconds]).stdout(Stdio::piped());
+        command.spawn().unwrap()
+    });
+    let processes: Vec<Child> = processes.collect();
+    let count = |process: Child| {
+        let output = process.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().parse::<u64>().unwrap()
+    };
+    processes.into_iter().map(count).sum()
+}
+
+#[test]
+fn two_hundred_thousand_refused_connects_leave_nothing_behind() {
+    if skipped() {
+        return;
+    }
+    let netns = Netns::new(&[V4, NOBODY_LISTENS]);
+    let home = Home::new("", "[rows]\nenabled = false");
+    let agent = home.run();
+    let before = resident(&agent);
+    assert_eq!(refused(&netns, "100000", "60"), 200_000);
+    assert_still_sees(&agent, &netns);
+    let after = resident(&agent);
+    let ledger = Ledger::of(&agent.stop());
+    ledger.assert_closes();
+    assert!(ledger.count("tcp_attempted") >= 400_000, "{ledger:?}");
+    for loss in ["tcp_ring_full", "accept_pending_evicted", "connections_evicted"] {
+        assert_eq!(ledger.count(loss), 0, "{loss} in {ledger:?}");
+    }
+    // Others on this machine have connections too, but not that many.
+    assert!(ledger.count("connections_left") < 1000, "{ledger:?}");
+    assert!(after < before + (16 << 10), "{before} KiB before, {after} KiB after");
+}
+
+/// Memory of the agent, KiB.
+fn resident(agent: &Agent) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn the_ledger_closes_over_a_million_connects_through_the_smallest_ring() {
+    if skipped() {
+        return;
+    }
+    let netns = Netns::new(&[V4, NOBODY_LISTENS]);
+    let home = Home::new("ring_bytes = \"64KiB\"", "[rows]\nenabled = false");
+    let agent = home.run();
+    let made = refused(&netns, "500000", "60");
+    println!("{made} connects");
+    assert!(made >= 100_000, "{made}");
+    assert_still_sees(&agent, &netns);
+    let ledger = Ledger::of(&agent.stop());
+    ledger.assert_closes();
+    assert!(ledger.count("tcp_attempted") >= 2 * made, "{ledger:?}");
+    assert!(ledger.count("connections_left") < 1000, "{ledger:?}");
+    println!("{ledger:?}");
 }

@@ -10,6 +10,9 @@
 
 mod harness;
 
+/// Every way to open, accept and end a connection.
+mod matrix;
+
 /// Outbound connections: who, where, when.
 mod outbound;
 

@@ -1,11 +1,12 @@
 //! What is known of a process, however it was started.
 
+use std::collections::{HashMap, HashSet};
 use std::process::Command;
 
 use sensor_tests::{Netns, run};
 use serde_json::Value;
 
-use crate::harness::{Home, SOON, Server, V4, peer, skipped, text};
+use crate::harness::{Home, Ledger, SOON, Server, V4, peer, skipped, text};
 
 /// Runs `command`, which connects to an address of the list, and gives the alert.
 fn alert_of(netns: &Netns, home: &Home, command: impl FnOnce(&Netns, &str) -> Command) -> Value {
@@ -129,13 +130,13 @@ os.waitpid(child, 0)
 }
 
 /// A cgroup such as Docker makes one for a container; gone when dropped.
-struct Container {
-    id: String,
+pub(crate) struct Container {
+    pub(crate) id: String,
     folder: std::path::PathBuf,
 }
 
 impl Container {
-    fn new(first: char) -> Self {
+    pub(crate) fn new(first: char) -> Self {
         let id: String = format!("{first}{:063x}", std::process::id());
         let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
         let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).unwrap();
@@ -143,6 +144,11 @@ impl Container {
         let folder = root.join(format!("docker-{id}.scope"));
         std::fs::create_dir(&folder).unwrap();
         Self { id, folder }
+    }
+
+    /// Moves a process into it.
+    pub(crate) fn take(&self, pid: u32) {
+        std::fs::write(self.folder.join("cgroup.procs"), pid.to_string()).unwrap();
     }
 
     /// A shell that enters it and then becomes the peer, as a container's first process does.
@@ -156,6 +162,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
+        // A cgroup with a process in it cannot be removed.
         let _gone = std::fs::remove_dir(&self.folder);
     }
 }
@@ -191,4 +198,56 @@ fn a_container_that_lived_a_moment_is_named() {
     let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "Direction") == "outbound");
     assert_eq!(text(&alert, "ContainerId"), id);
     assert!(agent.stop().status.success());
+}
+
+const MANY: usize = 10_000;
+
+#[test]
+fn ten_thousand_processes_that_live_a_moment_are_known_from_the_kernel_alone() {
+    if skipped() {
+        return;
+    }
+    let (netns, home) = (Netns::new(&[V4]), Home::new("", ""));
+    let program = home.path("program");
+    std::fs::copy(peer(), &program).unwrap();
+    let path = program.to_str().unwrap();
+    let target = format!("{V4}:9");
+    let recording = home.record();
+    let words = ["processes", path, &target, &MANY.to_string()];
+    let said = run(netns.command(peer()).args(words)).stdout;
+    let (lines, ended) = recording.end();
+    let ledger = Ledger::of(&ended);
+    ledger.assert_closes();
+    assert_eq!(ledger.count("tcp_ring_full") + ledger.count("process_ring_full"), 0);
+
+    let number = netns.number();
+    let mut seen: HashMap<u64, Vec<&Value>> = HashMap::new();
+    for line in lines.iter().filter(|line| line["NetworkNamespace"] == number) {
+        seen.entry(line["ProcessId"].as_u64().unwrap()).or_default().push(line);
+    }
+    assert_eq!(seen.len(), MANY);
+    let said = String::from_utf8(said).unwrap();
+    let mut arguments = HashSet::new();
+    for line in said.lines() {
+        let words: Vec<u64> = line.split(' ').map(|word| word.parse().unwrap()).collect();
+        let [pid, parent, ticks, own_argument] = words.try_into().unwrap();
+        let records = seen.remove(&pid).unwrap_or_else(|| panic!("{line} is not recorded"));
+        let events: Vec<&str> = records.iter().map(|record| text(record, "Event")).collect();
+        assert_eq!(events, ["opened", "failed"]);
+        for record in records {
+            assert_eq!(text(record, "ProcessPath"), path);
+            let command_line = format!("{path} once {target} {own_argument}");
+            assert_eq!(text(record, "CommandLine"), command_line);
+            assert_eq!(record["UserId"], 0);
+            assert_eq!(record["ParentProcessId"], parent);
+            assert_eq!(text(record, "ParentProcessName"), "peer");
+            assert_eq!(record["ProcessStartBootNs"].as_u64().unwrap() / 10_000_000, ticks);
+        }
+        arguments.insert(own_argument);
+        // Others on this machine may have been asked for in /proc, these were not.
+        for log in ended.stderr.iter().filter(|log| log.text.contains(" process ")) {
+            assert!(!log.text.ends_with(&format!(" pid={pid}")), "{}", log.text);
+        }
+    }
+    assert_eq!((arguments.len(), seen.len()), (MANY, 0));
 }

@@ -56,6 +56,13 @@ impl Connection {
     fn accepted_early(&self) -> bool {
         self.attribution == Attribution::Accept && self.established.is_none()
     }
+
+    /// Called that end, and was not answered yet.
+    fn calls(&self, tcp: &Tcp) -> bool {
+        self.direction == Direction::Outbound
+            && self.established.is_none()
+            && (self.remote, self.remote_port) == (tcp.remote, tcp.remote_port)
+    }
 }
 
 /// Connections by socket.
@@ -130,6 +137,11 @@ impl ConnectionTable {
         }
     }
 
+    /// A process became another program; its listeners are that program's now.
+    pub fn image_replaced(&mut self, image: &Arc<Process>) {
+        self.listeners.image_replaced(image);
+    }
+
     /// Tells what has waited long enough at `now_boot_ns`.
     pub fn expire(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
         for direction in [Direction::Outbound, Direction::Inbound] {
@@ -178,8 +190,14 @@ impl ConnectionTable {
     }
 
     fn arrived(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
-        if self.connections.peek(&tcp.sk).is_some_and(Connection::accepted_early) {
+        let known = self.connections.peek(&tcp.sk);
+        if known.is_some_and(Connection::accepted_early) {
             self.tell_established(tcp.sk, time, changes);
+            return;
+        }
+        if known.is_some_and(|connection| connection.calls(tcp)) {
+            // Both ends called at once (RFC 9293, 3.5): SYN_SENT, SYN_RECEIVED, ESTABLISHED.
+            self.established(time, tcp, changes);
             return;
         }
         self.open(time, tcp, (Direction::Inbound, None, Attribution::Unknown), changes);

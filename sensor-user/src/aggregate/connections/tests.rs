@@ -218,6 +218,26 @@ fn what_fast_open_lets_accept_early_is_established_later() {
 }
 
 #[test]
+fn ends_that_call_each_other_at_once_are_outbound() {
+    let mut table = table(4);
+    let mut changes = Vec::new();
+    let connect = Tcp { local_port: 0, ..tcp(TcpKind::Connect, 1, MS) };
+    table.observe(event(connect, process("peer")), &mut changes);
+    table
+        .observe(event(tcp(TcpKind::Established { inbound: true }, 1, 2 * MS), None), &mut changes);
+    table.observe(event(tcp(TcpKind::Close, 1, 9 * MS), None), &mut changes);
+    let port = Some(40_000);
+    assert_eq!(
+        told(&changes),
+        [
+            (What::Opened, "peer", port, Attribution::Connect),
+            (What::Established, "peer", port, Attribution::Connect),
+            (What::Closed, "peer", port, Attribution::Connect),
+        ]
+    );
+}
+
+#[test]
 fn an_untouched_connection_that_its_process_aborts_is_that_process() {
     let mut table = table(4);
     let mut changes = Vec::new();

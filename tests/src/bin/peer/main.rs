@@ -2,8 +2,13 @@
 //!
 //! `peer serve ADDR:PORT` accepts and closes until it is killed; `peer connect ADDR:PORT COUNT`
 //! connects and closes COUNT times, one after the other; `peer try ADDR:PORT` connects once, whatever comes of it,
-//! for 300 ms at most.
-#![expect(clippy::print_stdout, reason = "it tells the test when it is ready")]
+//! for 300 ms at most. `peer uring-serve` and `uring-connect` are both ends over `io_uring`.
+//! `peer refused ADDR:PORT COUNT SECONDS` connects in vain; `peer processes PROGRAM ADDR:PORT COUNT`
+//! runs that many, which are `peer once ADDR:PORT NUMBER`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it tells the test what it does")]
+
+mod storm;
+mod uring;
 
 use std::io::Read as _;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,12 +22,17 @@ fn main() -> ExitCode {
         ["serve", address, ..] => serve(address),
         ["connect", address, count, ..] => connect(address, count),
         ["try", address, ..] => attempt(address),
-        _ => Err("usage: peer serve|connect|try ADDR:PORT [COUNT]".into()),
+        ["uring-serve", address, ..] => uring::serve(address),
+        ["uring-connect", address, count, ..] => uring::connect(address, count),
+        ["refused", address, count, seconds, ..] => storm::refused(address, count, seconds),
+        ["processes", program, target, count, ..] => storm::processes(program, target, count),
+        ["once", target, number, ..] => storm::once(target, number),
+        _ => Err("usage: see the source".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            println!("peer {}: {error}", words.join(" "));
+            eprintln!("peer {}: {error}", words.join(" "));
             ExitCode::FAILURE
         }
     }
