@@ -54,9 +54,10 @@ impl Listeners {
         }
     }
 
-    pub(super) fn remove(&mut self, (netns, port): (u32, u16), sk: u64) {
+    /// Removes a listener that goes by either of two keys.
+    pub(super) fn remove(&mut self, (netns, port): (u32, u16), (sk, or): (u64, Option<u64>)) {
         let Some(listeners) = self.ports.get_mut(&(netns, port)) else { return };
-        listeners.retain(|known| known.sk != sk);
+        listeners.retain(|known| known.sk != sk && Some(known.sk) != or);
         if listeners.is_empty() {
             self.ports.pop(&(netns, port));
         }
@@ -66,7 +67,10 @@ impl Listeners {
     pub(super) fn owner(&mut self, key: (u32, u16), address: IpAddr) -> Option<Arc<Process>> {
         let listeners = self.ports.get(&key)?;
         let exact = listeners.iter().rev().find(|known| known.address == address);
-        let any = || listeners.iter().rev().find(|known| known.address.is_unspecified());
+        // `::` takes IPv4 in too, 0.0.0.0 takes no IPv6.
+        let covers =
+            |any: IpAddr| any.is_unspecified() && (any.is_ipv6() || address.is_ipv4());
+        let any = || listeners.iter().rev().find(|known| covers(known.address));
         exact.or_else(any).map(|known| Arc::clone(&known.process))
     }
 }

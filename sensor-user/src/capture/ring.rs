@@ -82,6 +82,9 @@ pub enum CaptureError {
         /// The cause.
         source: Option<MapError>,
     },
+    /// The thread that looks at what is open does not start.
+    #[error("start the thread that looks at open sockets")]
+    Thread(#[source] std::io::Error),
     /// The reader's wait cannot be set up.
     #[error("wait for the ring")]
     Wait(#[source] Errno),

@@ -43,12 +43,14 @@ pub(super) fn capture(mut section: Section<'_, '_>) -> CaptureConfig {
     let object = section.read("object", values::absolute_path);
     let btf = section.read("btf", values::absolute_path);
     let disable = section.read_list("disable", "names of programs in quotes", values::program);
+    let look_every = section.read("look_every", values::duration(SECOND..=HOUR));
     section.finish();
     CaptureConfig {
         ring_bytes: ring_bytes.unwrap_or(CaptureConfig::RING_BYTES),
         object,
         btf,
         disable: disable.unwrap_or_default(),
+        look_every: look_every.unwrap_or(CaptureConfig::LOOK_EVERY),
     }
 }
 

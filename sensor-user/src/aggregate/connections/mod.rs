@@ -6,6 +6,11 @@
 //! one waits for its local port, an inbound one for its owner; then the listener's owner stands
 //! in. What is told of the process is not changed later.
 
+mod end;
+mod join;
+mod look;
+mod udp;
+
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -22,6 +27,9 @@ use super::listeners::Listeners;
 use crate::decode::{Tcp, TcpKind};
 use crate::enrich::{Event, Process};
 use crate::stats::Stats;
+use end::{TCP_SYN_SENT, closed_by};
+pub use look::Look;
+use look::{Looks, Seen};
 
 /// How long an outbound connection waits for its local port, ns.
 const OUTBOUND_HOLD_NS: u64 = 50_000_000;
@@ -43,9 +51,11 @@ struct Connection {
     netns: u32,
     process: Option<Arc<Process>>,
     attribution: Attribution,
+    seen: Seen,
 }
 
-/// Connections by socket.
+/// Connections by socket: by the address of its `struct sock`, or by a number of ours (see `look`)
+/// until a record tells that.
 #[derive(Debug)]
 pub struct ConnectionTable {
     computer: Arc<str>,
@@ -56,6 +66,7 @@ pub struct ConnectionTable {
     held_outbound: VecDeque<Held>,
     held_inbound: VecDeque<Held>,
     last_number: u64,
+    looks: Looks,
     nobody: Arc<Process>,
     stats: Arc<Stats>,
 }
@@ -77,6 +88,7 @@ impl ConnectionTable {
             held_outbound: VecDeque::new(),
             held_inbound: VecDeque::new(),
             last_number: 0,
+            looks: Looks::new(max),
             nobody: Arc::new(Process::default()),
             stats,
         }
@@ -95,6 +107,9 @@ impl ConnectionTable {
     /// Takes an event in; what it changes is appended to `changes`.
     pub fn observe(&mut self, event: Event, changes: &mut Vec<Change>) {
         let Event { time, tcp, process } = event;
+        if self.told_by_look(&tcp) {
+            return;
+        }
         match tcp.kind {
             TcpKind::Connect => self.connect(time, &tcp, process, changes),
             TcpKind::Established { inbound: false } => self.established(time, &tcp, changes),
@@ -105,7 +120,10 @@ impl ConnectionTable {
                 let process = process.unwrap_or_else(|| Arc::clone(&self.nobody));
                 self.listeners.add((tcp.netns, tcp.local_port), tcp.sk, tcp.local, process);
             }
-            TcpKind::Unlisten => self.listeners.remove((tcp.netns, tcp.local_port), tcp.sk),
+            TcpKind::Unlisten => {
+                let listener = (tcp.sk, look::key_of_cookie(tcp.cookie));
+                self.listeners.remove((tcp.netns, tcp.local_port), listener);
+            }
         }
     }
 
@@ -192,10 +210,9 @@ impl ConnectionTable {
                 None => Direction::Outbound,
             };
             self.open(time, tcp, (direction, None, Attribution::Unknown), changes);
-            if tcp.old_state != TCP_SYN_SENT
-                && let Some(connection) = self.connections.get_mut(&tcp.sk)
-            {
-                connection.established = Some(time);
+            if let Some(connection) = self.connections.get_mut(&tcp.sk) {
+                connection.established = (tcp.old_state != TCP_SYN_SENT).then_some(time);
+                connection.seen.preexisting = self.looks.none_yet();
             }
         }
         if let Some(connection) = self.connections.get_mut(&tcp.sk)
@@ -231,6 +248,7 @@ impl ConnectionTable {
             netns: tcp.netns,
             process,
             attribution,
+            seen: Seen::default(),
         };
         let Some((sk, gone)) = self.connections.push(tcp.sk, connection) else { return };
         // Either the same socket, whose close was lost, or the least recently used of a full table.
@@ -315,7 +333,7 @@ impl ConnectionTable {
             process: Arc::clone(connection.process.as_ref().unwrap_or(&self.nobody)),
             attribution: connection.attribution,
             connections: 1,
-            preexisting: false,
+            preexisting: connection.seen.preexisting,
             translated: None,
             bytes_sent: 0,
             bytes_received: 0,
@@ -331,8 +349,7 @@ impl ConnectionTable {
         };
         let mut change = self.change(connection, what, time);
         if let Some(tcp) = tcp {
-            change.flow.bytes_sent = tcp.bytes_sent;
-            change.flow.bytes_received = tcp.bytes_received;
+            (change.flow.bytes_sent, change.flow.bytes_received) = connection.seen.left(tcp);
             change.error = tcp.error;
             change.rtt_us = tcp.srtt_us;
             let ns = tcp.boot_ns.saturating_sub(connection.opened_boot_ns);
@@ -342,30 +359,6 @@ impl ConnectionTable {
         change
     }
 }
-
-/// Who ended a connection that went from `old_state` to CLOSE with `error`: the state tells whose
-/// FIN came first, the error what came instead of one.
-const fn closed_by(old_state: u8, error: u32) -> ClosedBy {
-    match (old_state, error) {
-        (_, ETIMEDOUT) => ClosedBy::Timeout,
-        (TCP_CLOSE_WAIT | TCP_LAST_ACK, _) | (_, ECONNRESET | EPIPE | ECONNREFUSED) => {
-            ClosedBy::Remote
-        }
-        (_, 0) => ClosedBy::Local,
-        _ => ClosedBy::Unknown,
-    }
-}
-
-/// `include/net/tcp_states.h`.
-const TCP_SYN_SENT: u8 = 2;
-const TCP_CLOSE_WAIT: u8 = 8;
-const TCP_LAST_ACK: u8 = 9;
-
-/// `include/uapi/asm-generic/errno.h`; what `sk_err` is at the end of a connection.
-const EPIPE: u32 = 32;
-const ECONNRESET: u32 = 104;
-const ETIMEDOUT: u32 = 110;
-const ECONNREFUSED: u32 = 111;
 
 #[cfg(test)]
 mod tests;
