@@ -68,8 +68,7 @@ impl Listeners {
         let listeners = self.ports.get(&key)?;
         let exact = listeners.iter().rev().find(|known| known.address == address);
         // `::` takes IPv4 in too, 0.0.0.0 takes no IPv6.
-        let covers =
-            |any: IpAddr| any.is_unspecified() && (any.is_ipv6() || address.is_ipv4());
+        let covers = |any: IpAddr| any.is_unspecified() && (any.is_ipv6() || address.is_ipv4());
         let any = || listeners.iter().rev().find(|known| covers(known.address));
         exact.or_else(any).map(|known| Arc::clone(&known.process))
     }

@@ -21,7 +21,9 @@ impl ConnectionTable {
         let (mut lost, mut without_port, mut moved) = (Vec::new(), Vec::new(), Vec::new());
         let mut missed = |key: u64, connection: &mut Connection| {
             let looked_at = open.namespaces.contains(&connection.netns);
-            if kind == Look::Unknown || !looked_at || connection.opened_boot_ns >= open.began_boot_ns
+            if kind == Look::Unknown
+                || !looked_at
+                || connection.opened_boot_ns >= open.began_boot_ns
             {
                 return;
             }
@@ -43,7 +45,8 @@ impl ConnectionTable {
                 *known = true;
             }
             // One that is younger than the look may follow one with the same ends.
-            let sure = connection.seen.cookie != 0 || connection.opened_boot_ns < open.began_boot_ns;
+            let sure =
+                connection.seen.cookie != 0 || connection.opened_boot_ns < open.began_boot_ns;
             if sure && kind != Look::Unknown && connection.moved(socket, time) {
                 moved.push((*key, socket));
             }

@@ -68,7 +68,7 @@ impl Seen {
 #[derive(Debug)]
 pub(super) struct Looks {
     max: usize,
-    /// Whether a look has been taken in.
+    /// Whether the first look has been taken in.
     done: bool,
     /// While a look is under way: what ended meanwhile.
     ended: Option<Ended>,
@@ -97,9 +97,9 @@ impl Looks {
         Self { max, done: false, ended: None, found: Found::default(), udp: Vec::new() }
     }
 
-    /// Whether no look has been taken in so far.
-    pub(super) const fn none_yet(&self) -> bool {
-        !self.done
+    /// Whether what is older than the probes is not known yet.
+    pub(super) const fn first_is_under_way(&self) -> bool {
+        self.ended.is_some() && !self.done
     }
 }
 
@@ -171,9 +171,8 @@ impl ConnectionTable {
             self.end_unseen(key, time, changes);
         }
         let sockets = open.connections.iter().zip(known);
-        let unknown = sockets.filter(|(socket, known)| {
-            !known && !ended.has(socket, open.began_boot_ns)
-        });
+        let unknown =
+            sockets.filter(|(socket, known)| !known && !ended.has(socket, open.began_boot_ns));
         let mut unknown: Vec<OpenSocket> = unknown.map(|(socket, _)| *socket).collect();
         if kind == Look::Again {
             if !unknown.is_empty() {
@@ -199,10 +198,8 @@ impl ConnectionTable {
         if matches!(tcp.kind, TcpKind::Close | TcpKind::Unlisten) {
             self.note_end(tcp);
         }
-        let about = matches!(
-            tcp.kind,
-            TcpKind::Connect | TcpKind::Established { .. } | TcpKind::Close
-        );
+        let about =
+            matches!(tcp.kind, TcpKind::Connect | TcpKind::Established { .. } | TcpKind::Close);
         if !about || self.looks.found.by_ends.is_empty() || self.connections.contains(&tcp.sk) {
             return false;
         }
@@ -353,3 +350,7 @@ impl Found {
         self.by_ends.remove(&(connection.ends(), connection.netns, key));
     }
 }
+
+#[cfg(test)]
+#[path = "look_tests.rs"]
+mod tests;

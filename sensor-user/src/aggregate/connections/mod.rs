@@ -162,7 +162,11 @@ impl ConnectionTable {
 
     fn established(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
         if !self.connections.contains(&tcp.sk) {
-            // Its connect was lost, or was before the agent.
+            if self.looks.first_is_under_way() {
+                // Its connect was before the agent: the look finds it, and its process.
+                return;
+            }
+            // Its connect was lost.
             self.stats.connections_without_open.increment();
             self.open(time, tcp, (Direction::Outbound, None, Attribution::Unknown), changes);
         }
@@ -212,7 +216,7 @@ impl ConnectionTable {
             self.open(time, tcp, (direction, None, Attribution::Unknown), changes);
             if let Some(connection) = self.connections.get_mut(&tcp.sk) {
                 connection.established = (tcp.old_state != TCP_SYN_SENT).then_some(time);
-                connection.seen.preexisting = self.looks.none_yet();
+                connection.seen.preexisting = self.looks.first_is_under_way();
             }
         }
         if let Some(connection) = self.connections.get_mut(&tcp.sk)

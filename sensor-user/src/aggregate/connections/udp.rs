@@ -75,12 +75,7 @@ pub(super) fn end(
     }
 }
 
-fn change(
-    table: &ConnectionTable,
-    connection: &Connection,
-    what: What,
-    time: Timestamp,
-) -> Change {
+fn change(table: &ConnectionTable, connection: &Connection, what: What, time: Timestamp) -> Change {
     let mut change = table.change(connection, what, time);
     change.flow.protocol = Protocol::Udp;
     change

@@ -133,10 +133,9 @@ impl SocketReader {
         if !matches!(told, Some(Ok(()))) {
             self.stats.namespaces_failed.increment();
             if !std::mem::replace(&mut self.told.not_read, true) {
-                let reason = told.and_then(Result::err).map_or_else(
-                    || "no process is in it".to_owned(),
-                    |error| error.to_string(),
-                );
+                let reason = told
+                    .and_then(Result::err)
+                    .map_or_else(|| "no process is in it".to_owned(), |error| error.to_string());
                 tracing::warn!(
                     namespace = namespace.inode,
                     "read what is open in a network namespace: {reason}; its connections are \

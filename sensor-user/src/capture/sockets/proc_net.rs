@@ -32,7 +32,9 @@ pub(super) fn read(
         let file = match File::open(folder.join(name)) {
             Ok(file) => file,
             // A kernel without IPv6.
-            Err(error) if name.ends_with('6') && error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if name.ends_with('6') && error.kind() == io::ErrorKind::NotFound => {
+                continue;
+            }
             Err(error) => return Err(error),
         };
         let mut lines = BufReader::new(file.take(FILE_MAX));
@@ -58,7 +60,9 @@ fn socket(line: &str, netns: u32, transport: Transport) -> Option<OpenSocket> {
     let wanted = match transport {
         // One that nobody holds and that waits for a FIN may be in TIME_WAIT.
         Transport::Tcp if state == TCP_FIN_WAIT2 => inode != 0,
-        Transport::Tcp => matches!(state, TCP_ESTABLISHED | 2 | 4 | 8 | 9 | TCP_LISTEN | TCP_CLOSING),
+        Transport::Tcp => {
+            matches!(state, TCP_ESTABLISHED | 2 | 4 | 8 | 9 | TCP_LISTEN | TCP_CLOSING)
+        }
         Transport::Udp => matches!(state, TCP_ESTABLISHED | TCP_CLOSE) && local_port != 0,
     };
     let ends = Ends { local, local_port, remote, remote_port };
@@ -92,10 +96,8 @@ mod tests {
     fn shown(line: &str, transport: Transport) -> Option<(String, u8, u32)> {
         let socket = socket(line, 1, transport)?;
         let ends = socket.ends;
-        let text = format!(
-            "{} {} {} {}",
-            ends.local, ends.local_port, ends.remote, ends.remote_port
-        );
+        let text =
+            format!("{} {} {} {}", ends.local, ends.local_port, ends.remote, ends.remote_port);
         Some((text, socket.state, socket.inode))
     }
 
