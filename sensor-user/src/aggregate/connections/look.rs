@@ -37,6 +37,9 @@ pub enum Look {
 /// architecture of ours.
 const OURS: u64 = 1 << 62;
 
+/// How long the end of something older than the probes waits for the first look, ns.
+const EARLY_HOLD_NS: u64 = 10_000_000_000;
+
 /// The key of a listener that only a look has seen.
 pub(super) fn key_of_cookie(cookie: u64) -> Option<u64> {
     (cookie != 0).then_some(OURS | cookie)
@@ -74,6 +77,9 @@ pub(super) struct Looks {
     ended: Option<Ended>,
     /// Connections that only a look has told, under keys of ours.
     pub(super) found: Found,
+    /// Ends before the first look of what began before the probes: whether a listener was there,
+    /// and so who began, the look tells.
+    early_ends: Vec<(Timestamp, Tcp)>,
     /// UDP sockets that were connected before the agent.
     pub(super) udp: Vec<(OpenSocket, Connection)>,
 }
@@ -94,12 +100,29 @@ pub(super) struct Found {
 
 impl Looks {
     pub(super) fn new(max: usize) -> Self {
-        Self { max, done: false, ended: None, found: Found::default(), udp: Vec::new() }
+        Self {
+            max,
+            done: false,
+            ended: None,
+            found: Found::default(),
+            early_ends: Vec::new(),
+            udp: Vec::new(),
+        }
     }
 
     /// Whether what is older than the probes is not known yet.
     pub(super) const fn first_is_under_way(&self) -> bool {
         self.ended.is_some() && !self.done
+    }
+
+    /// Keeps an end of something that was open before the probes until the first look, if that is
+    /// under way and there is room.
+    pub(super) fn hold_early_end(&mut self, time: Timestamp, tcp: &Tcp) -> bool {
+        let held = self.first_is_under_way() && self.early_ends.len() < self.max;
+        if held {
+            self.early_ends.push((time, tcp.clone()));
+        }
+        held
     }
 }
 
@@ -189,8 +212,28 @@ impl ConnectionTable {
             Look::Unknown => {}
         }
         self.looks.done = true;
+        self.tell_early_ends(changes);
         self.forget_gone();
         unknown
+    }
+
+    /// Tells the ends that waited for a first look which does not come.
+    pub(super) fn expire_early_ends(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
+        let first = self.looks.early_ends.first();
+        if first.is_some_and(|(_, tcp)| tcp.boot_ns.saturating_add(EARLY_HOLD_NS) <= now_boot_ns) {
+            self.looks.done = true;
+            self.tell_early_ends(changes);
+        }
+    }
+
+    fn tell_early_ends(&mut self, changes: &mut Vec<Change>) {
+        let first = changes.len();
+        for (time, tcp) in std::mem::take(&mut self.looks.early_ends) {
+            self.close(time, &tcp, changes);
+        }
+        for change in changes.iter_mut().skip(first) {
+            change.flow.preexisting = true;
+        }
     }
 
     /// Takes a record in that is about what a look has found; true when it tells nothing new.

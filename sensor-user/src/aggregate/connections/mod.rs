@@ -129,6 +129,7 @@ impl ConnectionTable {
 
     /// Tells what has waited long enough at `now_boot_ns`.
     pub fn expire(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
+        self.expire_early_ends(now_boot_ns, changes);
         for direction in [Direction::Outbound, Direction::Inbound] {
             loop {
                 let held = match direction {
@@ -207,6 +208,9 @@ impl ConnectionTable {
 
     fn close(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
         if !self.connections.contains(&tcp.sk) {
+            if self.looks.hold_early_end(time, tcp) {
+                return;
+            }
             self.stats.connections_without_open.increment();
             let listener = self.listeners.owner((tcp.netns, tcp.local_port), tcp.local);
             let direction = match listener {
@@ -216,7 +220,6 @@ impl ConnectionTable {
             self.open(time, tcp, (direction, None, Attribution::Unknown), changes);
             if let Some(connection) = self.connections.get_mut(&tcp.sk) {
                 connection.established = (tcp.old_state != TCP_SYN_SENT).then_some(time);
-                connection.seen.preexisting = self.looks.first_is_under_way();
             }
         }
         if let Some(connection) = self.connections.get_mut(&tcp.sk)
