@@ -228,7 +228,9 @@ impl ConnectionTable {
 
     fn tell_early_ends(&mut self, changes: &mut Vec<Change>) {
         let first = changes.len();
-        for (time, tcp) in std::mem::take(&mut self.looks.early_ends) {
+        for (time, mut tcp) in std::mem::take(&mut self.looks.early_ends) {
+            // Its socket may be another connection's by now.
+            tcp.sk = OURS;
             self.close(time, &tcp, changes);
         }
         for change in changes.iter_mut().skip(first) {

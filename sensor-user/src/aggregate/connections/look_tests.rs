@@ -157,6 +157,14 @@ fn what_ended_while_a_look_was_made_is_not_opened_by_it() {
     let mut expected = vec![(What::Opened, 1, 0, 0), (What::Established, 1, 0, 0)];
     expected.extend(end_alone(2, 80));
     assert_eq!(told.told(), expected);
+    // Nor is a new one with its socket ended.
+    let mut told = Told::new(10);
+    told.record(closed(1, 50, 0, 80));
+    told.record(Tcp { local_port: 9, ..tcp(TcpKind::Connect, 1, 60) });
+    assert_eq!(told.told(), [(What::Opened, 1, 0, 0)]);
+    told.look(Look::First, 100, vec![other_socket(6, 9)]);
+    assert_eq!(told.told(), end_alone(2, 80));
+    assert_eq!(told.table.len(), 1);
     // A look that does not come is not waited for.
     let mut told = Told::new(10);
     told.record(closed(1, 50, 0, 80));
