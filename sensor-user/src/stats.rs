@@ -54,6 +54,18 @@ counters! {
     tcp_records_received,
     /// Process records among them.
     process_records_received,
+    /// Open sockets read by looks.
+    sockets_read,
+    /// Open sockets that a look found no room for.
+    sockets_dropped_full,
+    /// Lists of sockets that the kernel says changed while they were made, and were made again.
+    dumps_interrupted,
+    /// Network namespaces that a look could not read, neither over netlink nor from /proc.
+    namespaces_failed,
+    /// Network namespaces that a look left out because its time was up.
+    namespaces_skipped_time,
+    /// Looks left out because the one before was still under way.
+    looks_skipped_busy,
     /// Processes whose facts came from /proc, because no record told them.
     processes_read_from_proc,
     /// Processes about which neither record nor /proc told anything.
@@ -70,6 +82,12 @@ counters! {
     connections_without_close,
     /// Connections that were open when the agent ended.
     connections_left,
+    /// Connections and UDP sockets that a look found open and no record had told.
+    connections_found,
+    /// Connections that two looks in a row did not find any more: their end was lost.
+    connections_ended_unseen,
+    /// Ends of connections that found no room in the list that a look is checked against.
+    ends_forgotten_full,
     /// Listeners that left the full table.
     listeners_evicted,
     /// Connections that are translated (NAT), by the kernel's connection tracking.

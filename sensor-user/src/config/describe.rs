@@ -23,6 +23,8 @@ pub fn describe(config: &Config) -> String {
     let ring = values::size_text(config.capture.ring_bytes.into());
     let conntrack = if config.capture.conntrack { "on" } else { "off" };
     line("capture", format!("ring {ring}, object {object}, types {btf}, conntrack {conntrack}"));
+    let every = humantime::format_duration(config.capture.look_every);
+    line("look", format!("at what is open at start and every {every}"));
     for program in &config.capture.disable {
         line("disable", program.clone());
     }

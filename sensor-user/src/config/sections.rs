@@ -44,6 +44,7 @@ pub(super) fn capture(mut section: Section<'_, '_>) -> CaptureConfig {
     let btf = section.read("btf", values::absolute_path);
     let disable = section.read_list("disable", "names of programs in quotes", values::program);
     let conntrack = section.read("conntrack", values::boolean);
+    let look_every = section.read("look_every", values::duration(SECOND..=HOUR));
     section.finish();
     CaptureConfig {
         ring_bytes: ring_bytes.unwrap_or(CaptureConfig::RING_BYTES),
@@ -52,6 +53,7 @@ pub(super) fn capture(mut section: Section<'_, '_>) -> CaptureConfig {
         disable: disable.unwrap_or_default(),
         drops_per_million: 0,
         conntrack: conntrack.unwrap_or(true),
+        look_every: look_every.unwrap_or(CaptureConfig::LOOK_EVERY),
     }
 }
 

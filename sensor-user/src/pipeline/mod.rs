@@ -6,6 +6,7 @@
 mod agent;
 mod banner;
 mod ledger;
+mod look;
 mod namespaces;
 mod record;
 mod self_test;
@@ -16,16 +17,18 @@ pub use agent::run;
 pub use record::record;
 pub use self_test::{SelfTest, self_test};
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::aggregate::{Change, ConnectionTable, Row, RowTable, What};
+use crate::aggregate::{Change, ConnectionTable, Look, Row, RowTable, What};
+use crate::capture::{OpenSocket, OpenSockets};
 use crate::clock::BootClock;
 use crate::config::Config;
 use crate::decode::{self, Record};
 use crate::dedup::{Alert, Dedup};
-use crate::enrich::Enricher;
+use crate::enrich::{Enricher, Holders};
 use crate::matcher::Matcher;
 use crate::stats::Stats;
 
@@ -144,6 +147,27 @@ impl Intake {
                 tracing::debug!(%error, "record discarded");
             }
         }
+    }
+
+    /// A look at what is open is about to begin; gives the namespaces that it should go to
+    /// (`None`: all).
+    pub fn look_begins(&mut self) -> Option<HashSet<u32>> {
+        self.connections.look_begins();
+        self.connections.namespaces()
+    }
+
+    /// enrich → aggregate, for what a look at `time` found. The ring must have been drained since.
+    /// Gives the sockets that are to be looked at once more, with their holders.
+    pub fn look(
+        &mut self,
+        (kind, time): (Look, Timestamp),
+        open: &OpenSockets,
+        holders: &Holders,
+        changes: &mut Vec<Change>,
+    ) -> Vec<OpenSocket> {
+        let enricher = &mut self.enricher;
+        let mut owner = |inode| holders.get(inode).and_then(|holder| enricher.holder(holder));
+        self.connections.look(open, (kind, time), &mut owner, changes)
     }
 
     /// Connections that have waited long enough at `now_boot_ns`.

@@ -108,6 +108,20 @@ impl Recording {
         panic!("{closed} of {count} connections are over after 20 s");
     }
 
+    /// Waits for a line that fits.
+    pub(crate) fn wait_for(&self, fits: impl Fn(&Value) -> bool) {
+        for _look in 0..100 {
+            let text = std::fs::read_to_string(&self.out).unwrap();
+            // The last line may not be written whole yet.
+            let mut lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+            if lines.any(|line| fits(&line)) {
+                return;
+            }
+            run(Command::new("sleep").arg("0.2"));
+        }
+        panic!("no such line after 20 s");
+    }
+
     /// Ends it; gives its lines and its ledger.
     pub(crate) fn stop(self) -> (Vec<Value>, Ledger) {
         let (lines, ended) = self.end();

@@ -34,5 +34,8 @@ mod fallback;
 /// What the agent says when it cannot run.
 mod refusals;
 
+/// What was open before, and what lives on.
+mod preexisting;
+
 /// From alert and row to the sinks.
 mod delivery;
