@@ -10,6 +10,7 @@ mod namespaces;
 mod record;
 mod self_test;
 mod translations;
+mod vitals;
 mod watch;
 
 pub use agent::run;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::aggregate::{Change, ConnectionTable, Row, RowTable, What};
+use crate::canary::Eye;
 use crate::clock::BootClock;
 use crate::config::Config;
 use crate::decode;
@@ -107,13 +109,15 @@ pub struct Intake {
     enricher: Enricher,
     connections: ConnectionTable,
     drops_per_million: u32,
+    /// Sees the canary, where there is one.
+    canary: Option<Eye>,
     stats: Arc<Stats>,
 }
 
 impl Intake {
     /// Puts the stages together.
     pub fn new(enricher: Enricher, connections: ConnectionTable, stats: Arc<Stats>) -> Self {
-        Self { enricher, connections, drops_per_million: 0, stats }
+        Self { enricher, connections, drops_per_million: 0, canary: None, stats }
     }
 
     /// Leaves out a share of the records, unread: `per_million` of a million on average.
@@ -131,6 +135,9 @@ impl Intake {
         }
         match decode::record(bytes) {
             Ok(record) => {
+                if let Some(canary) = &mut self.canary {
+                    canary.record(&record);
+                }
                 if let Some(event) = self.enricher.event(record, clock) {
                     self.connections.observe(event, changes);
                 }

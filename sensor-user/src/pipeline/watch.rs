@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Intake;
 use super::translations::{self, Translations};
 use crate::aggregate::{Change, ConnectionTable};
+use crate::canary::{Eye, Verdict};
 use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger};
 use crate::clock::{self, BootClock, Clock};
 use crate::config::Config;
@@ -70,6 +71,16 @@ impl Watch {
         &self.capture
     }
 
+    /// Looks for `canary` from now on, and keeps it out of what changed.
+    pub(super) fn look_for(&mut self, canary: Eye) {
+        self.intake.canary = Some(canary);
+    }
+
+    /// What the canary says of the hooks, as far as there is something new.
+    pub(super) fn verdicts(&mut self) -> Vec<Verdict> {
+        self.intake.canary.as_mut().map(Eye::verdicts).unwrap_or_default()
+    }
+
     /// Why translated addresses (NAT) are not known, if so.
     pub(super) fn translations_off(&self) -> Option<String> {
         match &self.translations {
@@ -88,6 +99,14 @@ impl Watch {
         let records = self.capture.drain(|bytes| intake.record(bytes, &boot_clock, changes));
         self.quiet = if records == 0 { self.quiet.saturating_add(1) } else { 0 };
         self.intake.expire(now_boot_ns, changes);
+        self.settle(changes, first);
+    }
+
+    /// What is done with changes before anybody sees them.
+    fn settle(&mut self, changes: &mut Vec<Change>, first: usize) {
+        if let Some(canary) = &mut self.intake.canary {
+            canary.take(changes, first);
+        }
         if let Ok(translations) = &mut self.translations {
             translations.observe(changes, first);
         }
@@ -114,8 +133,8 @@ impl Watch {
         self.turn(changes);
         let first = changes.len();
         self.intake.expire(u64::MAX, changes);
+        self.settle(changes, first);
         if let Ok(translations) = &mut self.translations {
-            translations.observe(changes, first);
             translations.finish(changes);
         }
         self.capture.ledger()

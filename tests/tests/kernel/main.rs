@@ -31,5 +31,11 @@ mod fallback;
 /// What the agent says when it cannot run.
 mod refusals;
 
+/// What the agent says when its probes fall silent.
+mod health;
+
+/// Lines as they happen.
+mod stream;
+
 /// From alert and row to the sinks.
 mod delivery;
