@@ -14,8 +14,9 @@ fn home(more: &str) -> (Home, std::path::PathBuf, tempfile::TempDir) {
     let rows = folder.path().join("rows");
     let sinks = format!(
         "{more}\n[health]\ncanary_every = \"1s\"\n\
-         [[sink]]\nname = \"rows\"\nkind = \"file\"\npath = {rows:?}\ntakes = [\"rows\"]\n\
-         [[sink]]\nname = \"out\"\nkind = \"stdout\"\n"
+         [[sink]]\nname = \"rows\"\nkind = \"file\"\npath = \"{}\"\ntakes = [\"rows\"]\n\
+         [[sink]]\nname = \"out\"\nkind = \"stdout\"\n",
+        rows.display()
     );
     (Home::new("", &sinks), rows, folder)
 }
