@@ -1,16 +1,12 @@
 //! Every map, and the globals that the agent sets at load.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
-use sensor_ebpf::maps::{ACCEPT_PENDING_MAX, COUNTER_COUNT, LossCounter, RECORDS_BYTES};
+use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
+use sensor_ebpf::maps::{COUNTER_COUNT, LossCounter, RECORDS_BYTES};
 use sensor_ebpf::offsets::{MISSING, OFFSET_COUNT, Offset};
 
 #[map]
 pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(RECORDS_BYTES, 0);
-
-#[map]
-pub(crate) static ACCEPT_PENDING: HashMap<u64, u8> =
-    HashMap::with_max_entries(ACCEPT_PENDING_MAX, 0);
 
 #[map]
 static READER_ASLEEP: Array<u32> = Array::with_max_entries(1, 0);
@@ -59,12 +55,19 @@ pub(crate) fn take_reader_asleep() -> bool {
 /// Adds one to a counter of this CPU.
 #[inline(always)]
 pub(crate) fn count(counter: LossCounter) {
-    if let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: `slot` points to this CPU's u64 in the array, aligned, valid for the program's
-        // life. The add is atomic because a program in softirq may interrupt one in process
-        // context on the same CPU, and the ledger must close to the last record.
-        unsafe {
-            core::arch::asm!("lock *(u64 *)({slot} + 0) += {one}", slot = in(reg) slot, one = in(reg) 1_u64);
-        }
+    let _value = count_up(counter);
+}
+
+/// Adds one to a counter of this CPU and gives its value.
+#[inline(always)]
+pub(crate) fn count_up(counter: LossCounter) -> u64 {
+    let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) else { return 0 };
+    // SAFETY: `slot` points to this CPU's u64 in the array, aligned, valid for the program's
+    // life. The add is atomic because a program in softirq may interrupt one in process context
+    // on the same CPU, and the ledger must close to the last record; the value read after it may
+    // be a later one, which its users allow for.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({slot} + 0) += {one}", slot = in(reg) slot, one = in(reg) 1_u64);
+        slot.read_volatile()
     }
 }

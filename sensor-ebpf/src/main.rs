@@ -8,12 +8,15 @@
 #![expect(unsafe_code, reason = "kernel memory, map values and helpers; each block has its proof")]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod accept_pending;
 mod emit;
 mod globals;
+mod kernel;
 mod probes {
     mod cgroup;
     mod process;
     mod tcp_accept;
+    mod tcp_connect;
     mod tcp_state;
 }
 mod sock;

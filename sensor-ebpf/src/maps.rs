@@ -5,10 +5,12 @@ pub const RECORDS: &str = "RECORDS";
 /// Default size of the ring, bytes. A power of two and a multiple of the page size.
 pub const RECORDS_BYTES: u32 = 8 << 20;
 
-/// Hash from `struct sock` address to 1: established inbound connections that no task has touched.
+/// Array of `struct sock` addresses: established inbound connections that no task has touched.
+/// Each has a pair of slots that its address chooses; 0 is an empty slot.
 pub const ACCEPT_PENDING: &str = "ACCEPT_PENDING";
-/// Such connections at most. One that does not fit is counted and keeps its listener as owner.
-pub const ACCEPT_PENDING_MAX: u32 = 65_536;
+/// Slots. A connection that finds both of its slots taken replaces one, which is counted: that one
+/// keeps its listener as owner. A power of two.
+pub const ACCEPT_PENDING_SLOTS: u32 = 65_536;
 
 /// Array of one `u32`: 1 while the reader sleeps until a record comes; the program that sends it
 /// wakes the reader and sets 0.
@@ -35,8 +37,8 @@ pub enum LossCounter {
     ProcessAttempted = 2,
     /// Of these, lost because the ring was full.
     ProcessRingFull = 3,
-    /// Accepted connections that did not fit in [`ACCEPT_PENDING`].
-    AcceptPendingFull = 4,
+    /// Connections that another one replaced in [`ACCEPT_PENDING`].
+    AcceptPendingEvicted = 4,
     /// Kernel memory that could not be read where it must be readable.
     ReadFailed = 5,
 }

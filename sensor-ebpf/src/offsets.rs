@@ -68,6 +68,8 @@ offsets! {
     CgroupRootHierarchyId = "cgroup_root"."hierarchy_id",
     /// Id of the node, which is the id of the cgroup.
     KernfsId = "kernfs_node"."id",
+    /// `PF_*` flag bits.
+    TaskFlags = "task_struct"."flags",
     /// Thread id.
     TaskPid = "task_struct"."pid",
     /// Process id.

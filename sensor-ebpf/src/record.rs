@@ -13,12 +13,15 @@ pub enum RecordKind {
     TcpEstablished = 2,
     /// The task that accepted a connection, or was the first to read, write or close it.
     TcpOwner = 3,
-    /// Any connected state to CLOSE; the task means nothing here.
+    /// Any connected state to CLOSE. The task is the closer of a connection that nobody had
+    /// touched; otherwise it is zero.
     TcpClose = 4,
     /// CLOSE to LISTEN: the current task called listen.
     TcpListen = 5,
     /// LISTEN to CLOSE.
     TcpUnlisten = 6,
+    /// The current task called connect, which failed before a SYN was sent.
+    TcpConnectFailed = 7,
     /// A task replaced its image.
     ProcessExec = 16,
     /// A task made a new process (not a thread).
@@ -39,6 +42,7 @@ impl RecordKind {
             4 => Self::TcpClose,
             5 => Self::TcpListen,
             6 => Self::TcpUnlisten,
+            7 => Self::TcpConnectFailed,
             16 => Self::ProcessExec,
             17 => Self::ProcessFork,
             18 => Self::ProcessExit,
@@ -56,7 +60,8 @@ pub struct RecordHeader {
     pub kind: u16,
     /// Bytes of the whole record, header included.
     pub len: u16,
-    /// Of an owner record: how it was found, an [`OwnerSource`]. Otherwise 0.
+    /// Of an owner record: how it was found, an [`OwnerSource`]. Of a connect that failed: its
+    /// errno. Otherwise 0.
     pub detail: u32,
     /// `bpf_ktime_get_boot_ns` (from 5.8): ns since boot, suspend included.
     pub boot_ns: u64,
@@ -98,7 +103,7 @@ pub struct TaskIds {
     pub start_boot_ns: u64,
     /// Real user id, in the initial user namespace.
     pub uid: u32,
-    /// Process id of the parent at this moment; 0 when BTF did not tell where.
+    /// Process id of the parent, in exec and fork records; 0 elsewhere.
     pub parent_tgid: u32,
     /// Id of the cgroup v2 of the task.
     pub cgroup_id: u64,
@@ -116,7 +121,7 @@ pub struct TcpRecord {
     pub sk: u64,
     /// Socket cookie; 0 until someone asked for it.
     pub cookie: u64,
-    /// The task, for connect, owner and listen.
+    /// The task, for connect, owner and listen, and some ends.
     pub task: TaskIds,
     /// This end; IPv4 in the first four bytes when `family` is `AF_INET`.
     pub local_addr: [u8; 16],

@@ -1,14 +1,11 @@
 //! Where: addresses, ports and counts out of a `struct sock`.
 
-use core::mem::MaybeUninit;
-
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use sensor_ebpf::maps::LossCounter;
 use sensor_ebpf::offsets::Offset;
 use sensor_ebpf::record::{RecordHeader, TcpRecord};
 
-use crate::globals::{count, offset};
-use crate::task::member;
+use crate::globals::count;
+use crate::kernel::Structure;
 
 pub(crate) const AF_INET: u16 = 2;
 pub(crate) const IPPROTO_TCP: u16 = 6;
@@ -24,55 +21,16 @@ pub(crate) const TCP_LISTEN: u8 = 10;
 /// `enum sock_flags`: set when the peer's FIN was received (`tcp_fin`).
 const SOCK_DONE: u64 = 1 << 1;
 
-/// `sizeof(struct sock_common)` is 136 on every 64-bit kernel from 5.8 to 7.0; one read of it
-/// costs less than two of its members.
-const SOCK_COMMON_LEN: usize = 136;
-
-/// The start of a `struct sock`, copied. Lives in the caller's frame and is read in place: a
-/// second copy does not fit on the stack of 512 bytes.
-#[repr(align(8))]
-struct SockCommon(MaybeUninit<[u8; SOCK_COMMON_LEN]>);
-
-impl SockCommon {
-    /// Copies it; false (and counted) when it cannot be read. It is zeroed then.
-    #[inline(always)]
-    fn read(&mut self, sk: *const u8) -> bool {
-        // SAFETY: the destination is writable for that many bytes; the source is checked by the
-        // kernel, which zeroes the destination when it cannot be read.
-        let result = unsafe {
-            bpf_probe_read_kernel(self.0.as_mut_ptr().cast(), SOCK_COMMON_LEN as u32, sk.cast())
-        };
-        if result != 0 {
-            count(LossCounter::ReadFailed);
-        }
-        result == 0
-    }
-
-    /// A member, or zero where this kernel has none.
-    #[inline(always)]
-    fn get<T: Copy + Default>(&self, at: Offset) -> T {
-        match offset(at) {
-            Some(at) if at <= SOCK_COMMON_LEN - size_of::<T>() => {
-                // SAFETY: `read` has written all bytes; the guard keeps this one inside them. The
-                // kernel's compiler aligns each member to its size, and the copy begins at a
-                // multiple of 8 as the socket does.
-                unsafe { self.0.as_ptr().cast::<u8>().add(at).cast::<T>().read() }
-            }
-            _ => T::default(),
-        }
-    }
-}
-
 /// `sk_protocol`; 0 when it cannot be told.
 #[inline(always)]
-pub(crate) fn protocol(sk: *const u8) -> u16 {
-    member(sk, Offset::SkProtocol).unwrap_or(0)
+pub(crate) fn protocol(sk: impl Structure) -> u16 {
+    sk.get(Offset::SkProtocol).unwrap_or(0)
 }
 
 /// `sk_err`; 0 when it cannot be told.
 #[inline(always)]
-pub(crate) fn error(sk: *const u8) -> u32 {
-    member::<i32>(sk, Offset::SkErr).unwrap_or(0).unsigned_abs()
+pub(crate) fn error(sk: impl Structure) -> u32 {
+    sk.get::<i32>(Offset::SkErr).unwrap_or(0).unsigned_abs()
 }
 
 /// Fills `record` with what a socket tells at any time; the task is the caller's to fill.
@@ -85,32 +43,31 @@ pub(crate) fn error(sk: *const u8) -> u32 {
 pub(crate) unsafe fn fill(
     record: *mut TcpRecord,
     header: RecordHeader,
-    sk: *const u8,
+    (address, sk): (*const u8, impl Structure),
     states: (u8, u8),
 ) {
     // SAFETY: the caller's promise.
-    unsafe { fill_empty(record, header, sk, states) };
-    let mut common = SockCommon(MaybeUninit::uninit());
-    if !common.read(sk) {
+    unsafe { fill_empty(record, header, address, states) };
+    let Some(family) = sk.get(Offset::SkFamily) else {
+        count(LossCounter::ReadFailed);
         return;
-    }
-    let family = common.get(Offset::SkFamily);
-    let net: u64 = common.get(Offset::SkNet);
+    };
+    let (local, remote) = if family == AF_INET {
+        let v4 = |at| widen(sk.get(at).unwrap_or(0));
+        (v4(Offset::SkRcvSaddr), v4(Offset::SkDaddr))
+    } else {
+        (in6(sk, Offset::SkV6RcvSaddr), in6(sk, Offset::SkV6Daddr))
+    };
     // SAFETY: the caller's promise.
     unsafe {
         (*record).family = family;
-        (*record).cookie = common.get(Offset::SkCookie);
-        (*record).remote_port = u16::from_be(common.get(Offset::SkDport));
-        (*record).local_port = common.get(Offset::SkNum);
-        if family == AF_INET {
-            set_address(&raw mut (*record).local_addr, widen(common.get(Offset::SkRcvSaddr)));
-            set_address(&raw mut (*record).remote_addr, widen(common.get(Offset::SkDaddr)));
-        } else {
-            set_address(&raw mut (*record).local_addr, common.get(Offset::SkV6RcvSaddr));
-            set_address(&raw mut (*record).remote_addr, common.get(Offset::SkV6Daddr));
-        }
-        if net != 0 {
-            (*record).netns = member(net as *const u8, Offset::NetInum).unwrap_or(0);
+        (*record).cookie = sk.get(Offset::SkCookie).unwrap_or(0);
+        (*record).remote_port = u16::from_be(sk.get(Offset::SkDport).unwrap_or(0));
+        (*record).local_port = sk.get(Offset::SkNum).unwrap_or(0);
+        set_address(&raw mut (*record).local_addr, local);
+        set_address(&raw mut (*record).remote_addr, remote);
+        if let Some(net) = sk.follow(Offset::SkNet) {
+            (*record).netns = net.get(Offset::NetInum).unwrap_or(0);
         }
     }
 }
@@ -119,22 +76,22 @@ pub(crate) unsafe fn fill(
 ///
 /// # Safety
 ///
-/// `record` must have been filled by [`fill`], and `sk` be a `struct tcp_sock`.
+/// `record` must have been filled by [`fill`]. `tcp` is the socket as a `struct tcp_sock`.
 #[inline(always)]
-pub(crate) unsafe fn fill_close(record: *mut TcpRecord, sk: *const u8) {
-    let sent: u64 = member(sk, Offset::TcpBytesSent).unwrap_or(0);
-    let again: u64 = member(sk, Offset::TcpBytesRetrans).unwrap_or(0);
-    let received: u64 = member(sk, Offset::TcpBytesReceived).unwrap_or(0);
-    let srtt: u32 = member(sk, Offset::TcpSrttUs).unwrap_or(0);
-    let flags: u64 = member(sk, Offset::SkFlags).unwrap_or(0);
+pub(crate) unsafe fn fill_close(record: *mut TcpRecord, tcp: impl Structure) {
+    let sent: u64 = tcp.get(Offset::TcpBytesSent).unwrap_or(0);
+    let again: u64 = tcp.get(Offset::TcpBytesRetrans).unwrap_or(0);
+    let received: u64 = tcp.get(Offset::TcpBytesReceived).unwrap_or(0);
+    let srtt: u32 = tcp.get(Offset::TcpSrttUs).unwrap_or(0);
+    let flags: u64 = tcp.get(Offset::SkFlags).unwrap_or(0);
     let fin = u64::from(flags & SOCK_DONE != 0);
     // SAFETY: the caller's promise.
     unsafe {
-        fill_kept_port(record, sk);
+        fill_kept_port(record, tcp);
         (*record).bytes_sent = sent.saturating_sub(again);
         (*record).bytes_received = received.saturating_sub(fin);
         (*record).srtt_us = srtt >> 3;
-        (*record).error = error(sk);
+        (*record).error = error(tcp);
     }
 }
 
@@ -142,10 +99,10 @@ pub(crate) unsafe fn fill_close(record: *mut TcpRecord, sk: *const u8) {
 ///
 /// # Safety
 ///
-/// `record` must have been filled by [`fill`], and `sk` be a `struct inet_sock`.
+/// `record` must have been filled by [`fill`]. `inet` is the socket as a `struct inet_sock`.
 #[inline(always)]
-pub(crate) unsafe fn fill_kept_port(record: *mut TcpRecord, sk: *const u8) {
-    let port = u16::from_be(member(sk, Offset::InetSport).unwrap_or(0));
+pub(crate) unsafe fn fill_kept_port(record: *mut TcpRecord, inet: impl Structure) {
+    let port = u16::from_be(inet.get(Offset::InetSport).unwrap_or(0));
     if port != 0 {
         // SAFETY: the caller's promise.
         unsafe { (*record).local_port = port };
@@ -166,6 +123,12 @@ pub(crate) unsafe fn set_address(to: *mut [u8; 16], address: Address) {
     // SAFETY: the caller's promise; both addresses are at multiples of 8 in a record that is
     // aligned to 8.
     unsafe { to.cast::<Address>().write(address) };
+}
+
+/// An IPv6 address. Word by word: the verifier wants each load to be aligned to its size.
+#[inline(always)]
+fn in6(sk: impl Structure, at: Offset) -> Address {
+    sk.get(at).unwrap_or([0; 4])
 }
 
 #[inline(always)]

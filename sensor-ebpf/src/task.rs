@@ -3,11 +3,11 @@
 use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_task,
 };
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_probe_read_kernel};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 use sensor_ebpf::offsets::Offset;
 use sensor_ebpf::record::{COMM_LEN, TaskIds};
 
-use crate::globals::offset;
+use crate::kernel::{member, pointer};
 
 /// No task: for records that are made in softirq.
 ///
@@ -40,7 +40,8 @@ unsafe fn fill_no_name(ids: *mut TaskIds) {
     unsafe { (&raw mut (*ids).comm).cast::<[u64; COMM_LEN / 8]>().write([0; COMM_LEN / 8]) };
 }
 
-/// The current task. Call it only where the current task is the one that acts.
+/// The current task. Call it only where the current task is the one that acts. Its parent costs
+/// two reads and is known from exec and fork: [`fill_current_and_parent`] is for these.
 ///
 /// # Safety
 ///
@@ -56,11 +57,35 @@ pub(crate) unsafe fn fill_current(ids: *mut TaskIds) {
         (*ids).tid = pid_tgid as u32;
         (*ids).start_boot_ns = start_boot_ns(task);
         (*ids).uid = bpf_get_current_uid_gid() as u32;
-        (*ids).parent_tgid = parent_tgid(task);
+        (*ids).parent_tgid = 0;
         (*ids).cgroup_id = bpf_get_current_cgroup_id();
         fill_no_name(ids);
         let _unnamed = bpf_get_current_comm((&raw mut (*ids).comm).cast(), COMM_LEN as u32);
     }
+}
+
+/// As [`fill_current`], with the parent.
+///
+/// # Safety
+///
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn fill_current_and_parent(ids: *mut TaskIds) {
+    // SAFETY: the caller's promise; the helper has no preconditions.
+    unsafe {
+        fill_current(ids);
+        (*ids).parent_tgid = parent_tgid(bpf_get_current_task() as *const u8);
+    }
+}
+
+/// Whether the current task is a thread of the kernel: it closes sockets for others.
+#[inline(always)]
+pub(crate) fn is_kernel_thread() -> bool {
+    /// `include/linux/sched.h`; the same since 2.6.
+    const PF_KTHREAD: u32 = 0x0020_0000;
+    // SAFETY: a helper without preconditions.
+    let task = unsafe { bpf_get_current_task() } as *const u8;
+    member::<u32>(task, Offset::TaskFlags).is_some_and(|flags| flags & PF_KTHREAD != 0)
 }
 
 /// Start of the process that `task` belongs to, ns since boot; 0 when it cannot be told.
@@ -74,19 +99,4 @@ pub(crate) fn start_boot_ns(task: *const u8) -> u64 {
 fn parent_tgid(task: *const u8) -> u32 {
     let Some(parent) = pointer(task, Offset::TaskRealParent) else { return 0 };
     member(parent, Offset::TaskTgid).unwrap_or(0)
-}
-
-/// Reads a member of kernel memory; `None` when this kernel has no such member or no such page.
-#[inline(always)]
-pub(crate) fn member<T>(base: *const u8, at: Offset) -> Option<T> {
-    let at = offset(at)?;
-    // SAFETY: `bpf_probe_read_kernel` checks every address and fails instead of faulting.
-    unsafe { bpf_probe_read_kernel(base.wrapping_add(at).cast::<T>()) }.ok()
-}
-
-/// Reads a pointer member; `None` for a null one too.
-#[inline(always)]
-pub(crate) fn pointer(base: *const u8, at: Offset) -> Option<*const u8> {
-    let pointer: *const u8 = member(base, at)?;
-    if pointer.is_null() { None } else { Some(pointer) }
 }

@@ -8,7 +8,7 @@ use sensor_ebpf::offsets::Offset;
 use sensor_ebpf::record::{CGROUP_PATH_LEN, CgroupRecord, RecordKind};
 
 use crate::emit::{self, Ledger};
-use crate::task::{member, pointer};
+use crate::kernel::{member, pointer};
 
 /// Hook: `TP_PROTO(struct cgroup *cgrp, const char *path)`, `include/trace/events/cgroup.h`,
 /// `cgroup_mkdir`, v4.15 and later. Fires for hierarchies of version 1 too, whose ids are others.

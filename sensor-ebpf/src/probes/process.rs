@@ -14,7 +14,8 @@ use sensor_ebpf::record::{
 
 use crate::emit::{self, Ledger};
 use crate::globals::offset;
-use crate::task::{self, member, pointer};
+use crate::kernel::{member, pointer};
+use crate::task;
 
 /// Path components at most; a deeper executable keeps its innermost ones and is marked as cut.
 const COMPONENTS_MAX: usize = 48;
@@ -56,7 +57,7 @@ pub(crate) fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
         header.len = len as u16;
         let head = &raw mut (*scratch).head;
         (*head).header = header;
-        task::fill_current(&raw mut (*head).task);
+        task::fill_current_and_parent(&raw mut (*head).task);
         (*head).path_len = path_len as u16;
         (*head).args_len = args_len as u16;
         (*head).path_cut = path_cut;
@@ -166,7 +167,7 @@ pub(crate) fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
         // SAFETY: `record` is the reserved entry, a whole ForkRecord.
         unsafe {
             (*record).header = emit::header::<ForkRecord>(RecordKind::ProcessFork, 0);
-            task::fill_current(&raw mut (*record).parent);
+            task::fill_current_and_parent(&raw mut (*record).parent);
             (*record).child_tgid = tgid;
             (*record).padding = 0;
             (*record).child_start_boot_ns = member(child, Offset::TaskStartBoottime).unwrap_or(0);

@@ -7,18 +7,22 @@
 
 use aya_ebpf::macros::{fexit, kretprobe, raw_tracepoint};
 use aya_ebpf::programs::{FExitContext, RawTracePointContext, RetProbeContext};
+use sensor_ebpf::offsets::Offset;
 use sensor_ebpf::record::{OwnerSource, RecordKind, TcpRecord};
 
+use crate::accept_pending;
 use crate::emit::{self, Ledger};
-use crate::globals::ACCEPT_PENDING;
-use crate::sock::{self, TCP_ESTABLISHED};
+use crate::kernel::{Probed, Structure as _, untyped};
+use crate::sock::{self, IPPROTO_TCP, TCP_ESTABLISHED};
 use crate::task;
+
+const ESTABLISHED: (u8, u8) = (TCP_ESTABLISHED, TCP_ESTABLISHED);
 
 /// Hook: `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`,
 /// `net/ipv4/inet_connection_sock.c`, up to v6.9: the result is argument 4.
 #[fexit(function = "inet_csk_accept")]
 pub(crate) fn inet_csk_accept_fexit4(ctx: FExitContext) -> i32 {
-    accepted(ctx.arg(4));
+    accepted(untyped(ctx.arg(4)));
     0
 }
 
@@ -26,7 +30,7 @@ pub(crate) fn inet_csk_accept_fexit4(ctx: FExitContext) -> i32 {
 /// `net/ipv4/inet_connection_sock.c`, v6.10 and later: the result is argument 2.
 #[fexit(function = "inet_csk_accept")]
 pub(crate) fn inet_csk_accept_fexit2(ctx: FExitContext) -> i32 {
-    accepted(ctx.arg(2));
+    accepted(untyped(ctx.arg(2)));
     0
 }
 
@@ -37,18 +41,39 @@ pub(crate) fn inet_csk_accept_kretprobe(ctx: RetProbeContext) -> u32 {
     0
 }
 
+/// The task has it from accept. With Fast Open that is before the handshake is complete, so the
+/// record tells where too.
 #[inline(always)]
 fn accepted(sk: *const u8) {
-    if !sk.is_null() {
-        own(sk, OwnerSource::Accept);
+    if sk.is_null() {
+        return;
     }
+    let _waited = accept_pending::take(sk as u64);
+    let socket = Probed(sk);
+    // Without the kernel's types neither protocol nor addresses can be read.
+    let protocol: Option<u16> = socket.get(Offset::SkProtocol);
+    if protocol.is_some_and(|protocol| protocol != IPPROTO_TCP) {
+        return;
+    }
+    emit::record::<TcpRecord>(Ledger::Tcp, |record| {
+        let header = emit::header::<TcpRecord>(RecordKind::TcpOwner, OwnerSource::Accept as u32);
+        // SAFETY: `record` is the reserved entry, a whole TcpRecord.
+        unsafe {
+            if protocol.is_some() {
+                sock::fill(record, header, (sk, socket), ESTABLISHED);
+            } else {
+                sock::fill_empty(record, header, sk, ESTABLISHED);
+            }
+            task::fill_current(&raw mut (*record).task);
+        }
+    });
 }
 
 /// Hook: `TP_PROTO(struct sock *sk, int ret, int flags)`, `include/trace/events/sock.h`,
 /// `sock_recv_length`, v6.3 and later. Fires for every read of every socket, in the reader.
 #[raw_tracepoint(tracepoint = "sock_recv_length")]
 pub(crate) fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
-    own(ctx.arg(0), OwnerSource::FirstIo);
+    own(ctx.arg(0));
     0
 }
 
@@ -56,7 +81,7 @@ pub(crate) fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
 /// `sock_send_length`, v6.3 and later. Fires for every write of every socket, in the writer.
 #[raw_tracepoint(tracepoint = "sock_send_length")]
 pub(crate) fn sock_send_length(ctx: RawTracePointContext) -> i32 {
-    own(ctx.arg(0), OwnerSource::FirstIo);
+    own(ctx.arg(0));
     0
 }
 
@@ -64,32 +89,26 @@ pub(crate) fn sock_send_length(ctx: RawTracePointContext) -> i32 {
 /// v4.16 and later. Fires when data is copied to a reader, in the reader.
 #[raw_tracepoint(tracepoint = "tcp_rcv_space_adjust")]
 pub(crate) fn tcp_rcv_space_adjust(ctx: RawTracePointContext) -> i32 {
-    own(ctx.arg(0), OwnerSource::FirstIo);
+    own(ctx.arg(0));
     0
 }
 
-/// Says that the current task owns `sk`, once, if `sk` is a connection that nobody owns yet.
+/// Says that the current task owns `sk`, if `sk` is a connection that nobody owns yet.
 #[inline(always)]
-pub(crate) fn own(sk: *const u8, source: OwnerSource) {
-    if ACCEPT_PENDING.get_ptr(sk as u64).is_none() || ACCEPT_PENDING.remove(sk as u64).is_err() {
+pub(crate) fn own(sk: *const u8) {
+    if !accept_pending::contains(sk as u64) {
+        return;
+    }
+    // A thread of the kernel touches it for somebody else (MPTCP, io_uring, a late last close).
+    if task::is_kernel_thread() || !accept_pending::take(sk as u64) {
         return;
     }
     emit::record::<TcpRecord>(Ledger::Tcp, |record| {
-        let header = emit::header::<TcpRecord>(RecordKind::TcpOwner, source as u32);
-        let states = (TCP_ESTABLISHED, TCP_ESTABLISHED);
+        let header = emit::header::<TcpRecord>(RecordKind::TcpOwner, OwnerSource::FirstIo as u32);
         // SAFETY: `record` is the reserved entry, a whole TcpRecord.
         unsafe {
-            sock::fill_empty(record, header, sk, states);
+            sock::fill_empty(record, header, sk, ESTABLISHED);
             task::fill_current(&raw mut (*record).task);
         }
     });
-}
-
-/// Drops `sk` from the table of connections without an owner.
-#[inline(always)]
-pub(crate) fn forget(sk: *const u8) {
-    // A connection that is not in the table has an owner already: nothing to do.
-    if ACCEPT_PENDING.get_ptr(sk as u64).is_some() {
-        let _absent = ACCEPT_PENDING.remove(sk as u64);
-    }
 }

@@ -37,6 +37,8 @@ pub struct Hooks {
     pub tcp_state: Vec<Hook>,
     /// The owner of accepted connections; with none on, the listener's owner stands in.
     pub accept: Vec<Hook>,
+    /// Connects that fail before a SYN is sent; with none on, they are not seen.
+    pub connect_failure: Vec<Hook>,
     /// Exec, fork, exit, and new cgroups.
     pub process: Vec<Hook>,
 }
@@ -44,7 +46,7 @@ pub struct Hooks {
 impl Hooks {
     /// All hooks, in the order in which they were tried.
     pub fn iter(&self) -> impl Iterator<Item = &Hook> {
-        self.tcp_state.iter().chain(&self.accept).chain(&self.process)
+        self.tcp_state.iter().chain(&self.accept).chain(&self.connect_failure).chain(&self.process)
     }
 
     /// What is on, for people.
@@ -67,7 +69,7 @@ enum Attach {
 type Candidate = (&'static str, &'static str, Attach);
 
 /// Names of all programs that may be attached.
-pub const PROGRAMS: [&str; 13] = [
+pub const PROGRAMS: [&str; 15] = [
     "inet_sock_set_state_btf",
     "inet_sock_set_state_raw",
     "inet_sock_set_state_classic",
@@ -77,6 +79,8 @@ pub const PROGRAMS: [&str; 13] = [
     "sock_recv_length",
     "sock_send_length",
     "tcp_rcv_space_adjust",
+    "tcp_v4_connect_fexit",
+    "tcp_v6_connect_fexit",
     "sched_process_exec",
     "sched_process_fork",
     "sched_process_exit",
@@ -126,6 +130,11 @@ const FIRST_TCP_RECV: Candidate = (
     Attach::RawTracepoint("tcp_rcv_space_adjust"),
 );
 
+const CONNECT_FAILURE: [Candidate; 2] = [
+    ("tcp_v4_connect_fexit", "fexit tcp_v4_connect", Attach::FExit("tcp_v4_connect")),
+    ("tcp_v6_connect_fexit", "fexit tcp_v6_connect", Attach::FExit("tcp_v6_connect")),
+];
+
 const PROCESS: [Candidate; 4] = [
     (
         "sched_process_exec",
@@ -165,7 +174,10 @@ pub(super) fn attach(
         })
         .collect();
     let accept = attach_accept(&mut attacher, types);
-    Hooks { tcp_state: attach_tcp_state(&mut attacher, types), accept, process }
+    let connect_failure =
+        CONNECT_FAILURE.iter().map(|candidate| attacher.try_one(candidate)).collect();
+    let tcp_state = attach_tcp_state(&mut attacher, types);
+    Hooks { tcp_state, accept, connect_failure, process }
 }
 
 fn attach_tcp_state(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hook> {

@@ -9,9 +9,7 @@ use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use sensor_ebpf::maps::{
-    ACCEPT_PENDING, COUNTERS, LossCounter, OFFSETS, READER_ASLEEP, RECORDS, WAKE_AT_BYTES,
-};
+use sensor_ebpf::maps::{COUNTERS, LossCounter, OFFSETS, READER_ASLEEP, RECORDS, WAKE_AT_BYTES};
 
 use super::hooks::{self, HookState, Hooks};
 use super::offsets::{KernelTypes, VMLINUX_BTF};
@@ -24,8 +22,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../sensor-ebpf/object/
 pub struct CaptureConfig {
     /// Bytes of the ring: a power of two, at least 64 KiB.
     pub ring_bytes: u32,
-    /// Inbound connections that wait for their owner at most.
-    pub accept_pending: u32,
     /// Another object than the embedded one.
     pub object: Option<PathBuf>,
     /// Another description of the kernel's types than its own, [`VMLINUX_BTF`].
@@ -98,8 +94,8 @@ pub struct KernelLedger {
     pub process_attempted: u64,
     /// Of these, lost because the ring was full.
     pub process_ring_full: u64,
-    /// Inbound connections whose owner could not be waited for.
-    pub accept_pending_full: u64,
+    /// Inbound connections that no longer waited for their owner, since another took the slot.
+    pub accept_pending_evicted: u64,
     /// Kernel memory that could not be read.
     pub read_failed: u64,
 }
@@ -217,7 +213,7 @@ impl Capture {
             tcp_ring_full: sum(LossCounter::TcpRingFull)?,
             process_attempted: sum(LossCounter::ProcessAttempted)?,
             process_ring_full: sum(LossCounter::ProcessRingFull)?,
-            accept_pending_full: sum(LossCounter::AcceptPendingFull)?,
+            accept_pending_evicted: sum(LossCounter::AcceptPendingEvicted)?,
             read_failed: sum(LossCounter::ReadFailed)?,
         })
     }
@@ -233,7 +229,6 @@ fn load(
     loader
         .btf(btf)
         .map_max_entries(RECORDS, config.ring_bytes)
-        .map_max_entries(ACCEPT_PENDING, config.accept_pending)
         .override_global(OFFSETS, &types.offsets, true)
         .override_global(WAKE_AT_BYTES, &wake_at, true);
     let (origin, loaded) = match &config.object {

@@ -56,7 +56,7 @@ pub struct Task {
     pub start_boot_ns: u64,
     /// Real user id; `u32::MAX` when unknown.
     pub uid: u32,
-    /// Process id of the parent; 0 when unknown.
+    /// Process id of the parent, in exec and fork records; 0 when unknown.
     pub parent_tgid: u32,
     /// cgroup v2 id; 0 when unknown.
     pub cgroup_id: u64,
@@ -82,6 +82,8 @@ pub enum TcpKind {
     Listen,
     /// The listener is gone.
     Unlisten,
+    /// The task called connect, which failed before a SYN was sent.
+    ConnectFailed,
 }
 
 /// A TCP record. What its kind does not have is zero.
@@ -95,7 +97,7 @@ pub struct Tcp {
     pub sk: u64,
     /// Socket cookie; 0 until someone asked for it.
     pub cookie: u64,
-    /// Who, for connect, owner and listen.
+    /// Who, for connect (failed or not), owner and listen.
     pub task: Task,
     /// This end, IPv4-mapped as IPv4.
     pub local: IpAddr,
@@ -109,7 +111,7 @@ pub struct Tcp {
     pub old_state: u8,
     /// Network namespace, inode number; 0 when unknown.
     pub netns: u32,
-    /// `sk_err` at close.
+    /// `sk_err` at close; errno of a connect that failed.
     pub error: u32,
     /// Smoothed RTT, microseconds; 0 when unknown.
     pub srtt_us: u32,
@@ -237,8 +239,11 @@ fn tcp(
     let family = reader.u16()?;
     let (old_state, _new_state) = (reader.u8()?, reader.u8()?);
     let kind = tcp_kind(kind, old_state, header.detail)?;
-    // An owner record says whose a socket is, and has no addresses.
-    let family = if matches!(kind, TcpKind::Owner(_)) { AF_INET } else { family };
+    // An owner record says whose a socket is, and may have no addresses.
+    let family = match (kind, family) {
+        (TcpKind::Owner(_), 0) => AF_INET,
+        (_, family) => family,
+    };
     let (netns, error, srtt_us, _padding) =
         (reader.u32()?, reader.u32()?, reader.u32()?, reader.u32()?);
     Ok(Tcp {
@@ -273,6 +278,7 @@ fn tcp_kind(kind: RecordKind, old_state: u8, detail: u32) -> Result<TcpKind, Dec
         RecordKind::TcpClose => TcpKind::Close,
         RecordKind::TcpListen => TcpKind::Listen,
         RecordKind::TcpUnlisten => TcpKind::Unlisten,
+        RecordKind::TcpConnectFailed => TcpKind::ConnectFailed,
         RecordKind::ProcessExec
         | RecordKind::ProcessFork
         | RecordKind::ProcessExit

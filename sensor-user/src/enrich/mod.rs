@@ -29,7 +29,8 @@ pub struct Event {
     pub time: Timestamp,
     /// What the kernel told.
     pub tcp: Box<Tcp>,
-    /// Who: for connect, owner and listen; otherwise `None`.
+    /// Who: for connect, owner and listen, and the closer of a connection that nobody had touched;
+    /// otherwise `None`.
     pub process: Option<Arc<Process>>,
 }
 
@@ -86,9 +87,11 @@ impl Enricher {
 
     fn process_of(&mut self, kind: TcpKind, task: &Task) -> Option<Arc<Process>> {
         match kind {
-            TcpKind::Connect | TcpKind::Owner(_) | TcpKind::Listen => {
+            TcpKind::Connect | TcpKind::ConnectFailed | TcpKind::Owner(_) | TcpKind::Listen => {
                 Some(self.processes.of_task(task))
             }
+            // Who closed what nobody had touched.
+            TcpKind::Close if task.tgid != 0 => Some(self.processes.of_task(task)),
             TcpKind::Established { .. } | TcpKind::Close | TcpKind::Unlisten => None,
         }
     }

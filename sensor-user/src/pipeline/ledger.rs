@@ -17,7 +17,7 @@ fn counted(ledger: &KernelLedger, stats: &Stats) -> Vec<(&'static str, &'static 
     vec![
         ("ring_full", "tcp", ledger.tcp_ring_full),
         ("ring_full", "process", ledger.process_ring_full),
-        ("map_full", "accept_pending", ledger.accept_pending_full),
+        ("map_full", "accept_pending", ledger.accept_pending_evicted),
         ("simulated", "record", stats.records_dropped_simulated.value()),
         ("decode_error", "record", stats.records_discarded_decode.value()),
         ("table_full", "process", stats.processes_evicted.value()),
@@ -142,7 +142,7 @@ pub(super) fn log_closed(ledger: &KernelLedger, stats: &Stats) {
         received = stats.records_received.value(),
         discarded = stats.records_discarded_decode.value(),
         simulated = stats.records_dropped_simulated.value(),
-        accept_pending_full = ledger.accept_pending_full,
+        accept_pending_evicted = ledger.accept_pending_evicted,
         read_failed = ledger.read_failed,
         "ledger"
     );

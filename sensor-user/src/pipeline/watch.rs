@@ -20,8 +20,6 @@ const DRAIN_EVERY: Duration = Duration::from_millis(10);
 const QUIET_DRAINS: u32 = 20;
 /// How long it sleeps at most: minutes and windows end meanwhile.
 const SLEEP_MOST: Duration = Duration::from_millis(500);
-/// Inbound connections that wait for their owner in the kernel at most.
-const ACCEPT_PENDING: u32 = 65_536;
 
 /// Watches this host.
 #[derive(Debug)]
@@ -45,7 +43,6 @@ impl Watch {
     ) -> Result<Self, CaptureError> {
         let capture = Capture::open(&CaptureConfig {
             ring_bytes: config.capture.ring_bytes,
-            accept_pending: ACCEPT_PENDING,
             object: config.capture.object.clone(),
             btf: config.capture.btf.clone(),
             disable: config.capture.disable.clone(),

@@ -56,12 +56,34 @@ owner_once() {
         grep "\"BytesReceived\":$3," | grep "\"Attribution\":\"$2\"" | grep -q "\"ProcessId\":$server,"
 }
 
+# A connect without a route is told with its errno, ENETUNREACH or EHOSTUNREACH.
+no_route() {
+    : >/tmp/netsensor.toml
+    : >/tmp/log
+    ip route add unreachable 203.0.113.0/24
+    netsensor record --out /tmp/recorded --config /tmp/netsensor.toml --log debug 2>/tmp/log &
+    agent=$!
+    tries=0
+    until grep -q 'processes read' /tmp/log || [ $tries -ge 200 ]; do
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+    nc 203.0.113.7 80
+    sleep 0.3
+    kill $agent
+    wait $agent || return 1
+    [ "$(grep -c '"DestinationIp":"203.0.113.7"' /tmp/recorded)" = 2 ] &&
+        grep '"Event":"failed"' /tmp/recorded | grep '"ErrorNumber":1[01][13],' |
+        grep '"ProcessName":"busybox"' | grep -q '"DestinationPort":80,'
+}
+
 no_fexit='"inet_csk_accept_fexit2", "inet_csk_accept_fexit4"'
 check self-test self_test
 check fexit owner '' accept 3
 check kretprobe owner "disable = [$no_fexit]" accept 3
 check raw-tracepoint owner 'disable = ["inet_sock_set_state_btf"]' accept 3
 check first-read owner "disable = [$no_fexit, \"inet_csk_accept_kretprobe\"]" first_io 3
+check no-route no_route
 check without-types owner 'btf = "/nonexistent"' accept 0
 echo 'vm: done'
 poweroff -f

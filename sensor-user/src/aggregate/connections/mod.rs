@@ -6,6 +6,9 @@
 //! one waits for its local port, an inbound one for its owner; then the listener's owner stands
 //! in. What is told of the process is not changed later.
 
+mod end;
+mod failed;
+
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -16,12 +19,15 @@ use jiff::Timestamp;
 use lru::LruCache;
 use sensor_ebpf::record::OwnerSource;
 
-use super::change::{Change, ClosedBy, What};
+use super::change::{Change, What};
 use super::flow::{Attribution, Direction, Flow, Phase, Protocol};
 use super::listeners::Listeners;
 use crate::decode::{Tcp, TcpKind};
 use crate::enrich::{Event, Process};
 use crate::stats::Stats;
+
+use end::{TCP_SYN_SENT, closed_by};
+use failed::RecentFailures;
 
 /// How long an outbound connection waits for its local port, ns.
 const OUTBOUND_HOLD_NS: u64 = 50_000_000;
@@ -45,6 +51,13 @@ struct Connection {
     attribution: Attribution,
 }
 
+impl Connection {
+    /// Accepted while the handshake was under way (TCP Fast Open).
+    fn accepted_early(&self) -> bool {
+        self.attribution == Attribution::Accept && self.established.is_none()
+    }
+}
+
 /// Connections by socket.
 #[derive(Debug)]
 pub struct ConnectionTable {
@@ -55,6 +68,7 @@ pub struct ConnectionTable {
     /// a direction, since one hold is longer than the other.
     held_outbound: VecDeque<Held>,
     held_inbound: VecDeque<Held>,
+    recent_failures: RecentFailures,
     last_number: u64,
     nobody: Arc<Process>,
     stats: Arc<Stats>,
@@ -76,6 +90,7 @@ impl ConnectionTable {
             listeners: Listeners::new(Arc::clone(&stats)),
             held_outbound: VecDeque::new(),
             held_inbound: VecDeque::new(),
+            recent_failures: RecentFailures::default(),
             last_number: 0,
             nobody: Arc::new(Process::default()),
             stats,
@@ -99,8 +114,14 @@ impl ConnectionTable {
             TcpKind::Connect => self.connect(time, &tcp, process, changes),
             TcpKind::Established { inbound: false } => self.established(time, &tcp, changes),
             TcpKind::Established { inbound: true } => self.arrived(time, &tcp, changes),
-            TcpKind::Owner(source) => self.owned(tcp.sk, source, process, changes),
-            TcpKind::Close => self.close(time, &tcp, changes),
+            TcpKind::ConnectFailed => self.connect_failed(time, &tcp, process, changes),
+            TcpKind::Owner(source) => self.owned(time, &tcp, (source, process), changes),
+            TcpKind::Close => {
+                if process.is_some() {
+                    self.owned(time, &tcp, (OwnerSource::FirstIo, process), changes);
+                }
+                self.close(time, &tcp, changes);
+            }
             TcpKind::Listen => {
                 let process = process.unwrap_or_else(|| Arc::clone(&self.nobody));
                 self.listeners.add((tcp.netns, tcp.local_port), tcp.sk, tcp.local, process);
@@ -157,6 +178,10 @@ impl ConnectionTable {
     }
 
     fn arrived(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
+        if self.connections.peek(&tcp.sk).is_some_and(Connection::accepted_early) {
+            self.tell_established(tcp.sk, time, changes);
+            return;
+        }
         self.open(time, tcp, (Direction::Inbound, None, Attribution::Unknown), changes);
         if let Some(connection) = self.connections.get_mut(&tcp.sk) {
             connection.established = Some(time);
@@ -166,21 +191,25 @@ impl ConnectionTable {
 
     fn owned(
         &mut self,
-        sk: u64,
-        source: OwnerSource,
-        process: Option<Arc<Process>>,
+        time: Timestamp,
+        tcp: &Tcp,
+        (source, process): (OwnerSource, Option<Arc<Process>>),
         changes: &mut Vec<Change>,
     ) {
-        let Some(connection) = self.connections.get_mut(&sk) else { return };
-        if connection.told || connection.direction != Direction::Inbound {
-            return;
-        }
-        connection.process = process;
-        connection.attribution = match source {
+        let attribution = match source {
             OwnerSource::Accept => Attribution::Accept,
             OwnerSource::FirstIo => Attribution::FirstIo,
         };
-        self.tell_opened(sk, changes);
+        if let Some(connection) = self.connections.get_mut(&tcp.sk) {
+            if connection.told || connection.direction != Direction::Inbound {
+                return;
+            }
+            (connection.process, connection.attribution) = (process, attribution);
+        } else if !tcp.remote.is_unspecified() {
+            // With Fast Open it is accepted before the handshake is complete.
+            self.open(time, tcp, (Direction::Inbound, process, attribution), changes);
+        }
+        self.tell_opened(tcp.sk, changes);
     }
 
     fn close(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
@@ -205,6 +234,9 @@ impl ConnectionTable {
         }
         self.tell_opened(tcp.sk, changes);
         if let Some(connection) = self.connections.pop(&tcp.sk) {
+            if connection.established.is_none() {
+                self.recent_failures.add(tcp.sk, tcp.boot_ns);
+            }
             changes.push(self.ended(&connection, time, Some(tcp)));
         }
     }
@@ -343,30 +375,6 @@ impl ConnectionTable {
         change
     }
 }
-
-/// Who ended a connection that went from `old_state` to CLOSE with `error`: the state tells whose
-/// FIN came first, the error what came instead of one.
-const fn closed_by(old_state: u8, error: u32) -> ClosedBy {
-    match (old_state, error) {
-        (_, ETIMEDOUT) => ClosedBy::Timeout,
-        (TCP_CLOSE_WAIT | TCP_LAST_ACK, _) | (_, ECONNRESET | EPIPE | ECONNREFUSED) => {
-            ClosedBy::Remote
-        }
-        (_, 0) => ClosedBy::Local,
-        _ => ClosedBy::Unknown,
-    }
-}
-
-/// `include/net/tcp_states.h`.
-const TCP_SYN_SENT: u8 = 2;
-const TCP_CLOSE_WAIT: u8 = 8;
-const TCP_LAST_ACK: u8 = 9;
-
-/// `include/uapi/asm-generic/errno.h`; what `sk_err` is at the end of a connection.
-const EPIPE: u32 = 32;
-const ECONNRESET: u32 = 104;
-const ETIMEDOUT: u32 = 110;
-const ECONNREFUSED: u32 = 111;
 
 #[cfg(test)]
 mod tests;

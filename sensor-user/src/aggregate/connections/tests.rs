@@ -1,5 +1,6 @@
 //! What comes of which events.
 
+use super::super::change::ClosedBy;
 use super::*;
 
 use crate::decode::Task;
@@ -161,4 +162,83 @@ fn a_reused_socket_ends_the_connection_before() {
         [(1, What::Opened), (1, What::Established), (1, What::Closed), (2, What::Opened)]
     );
     assert_eq!(table.stats.connections_without_close.value(), 1);
+}
+
+#[test]
+fn a_connect_that_fails_before_the_syn_is_opened_and_failed_at_once() {
+    let mut table = table(4);
+    let mut changes = Vec::new();
+    let no_route = Tcp { local_port: 0, error: 101, ..tcp(TcpKind::ConnectFailed, 1, MS) };
+    table.observe(event(no_route, process("c2")), &mut changes);
+    assert_eq!(
+        told(&changes),
+        [
+            (What::Opened, "c2", None, Attribution::Connect),
+            (What::Failed, "c2", None, Attribution::Connect),
+        ]
+    );
+    assert_eq!(changes[1].error, 101);
+    assert!(table.is_empty());
+}
+
+#[test]
+fn a_connect_that_fails_behind_its_state_change_fails_once() {
+    let mut table = table(4);
+    let mut changes = Vec::new();
+    table.observe(event(tcp(TcpKind::Connect, 1, MS), process("c2")), &mut changes);
+    let back = Tcp { old_state: TCP_SYN_SENT, ..tcp(TcpKind::Close, 1, 2 * MS) };
+    table.observe(event(back, None), &mut changes);
+    let no_port = Tcp { error: 99, ..tcp(TcpKind::ConnectFailed, 1, 2 * MS) };
+    table.observe(event(no_port.clone(), process("c2")), &mut changes);
+    let kinds: Vec<What> = changes.iter().map(|it| it.what).collect();
+    assert_eq!(kinds, [What::Opened, What::Failed]);
+    // The next failure of that socket is another one.
+    table.observe(event(no_port, process("c2")), &mut changes);
+    assert_eq!(changes.len(), 4);
+}
+
+#[test]
+fn what_fast_open_lets_accept_early_is_established_later() {
+    let mut table = table(4);
+    let mut changes = Vec::new();
+    let accepted = tcp(TcpKind::Owner(OwnerSource::Accept), 1, MS);
+    table.observe(event(accepted, process("worker")), &mut changes);
+    table
+        .observe(event(tcp(TcpKind::Established { inbound: true }, 1, 2 * MS), None), &mut changes);
+    table.expire(u64::MAX, &mut changes);
+    let port = Some(40_000);
+    assert_eq!(
+        told(&changes),
+        [
+            (What::Opened, "worker", port, Attribution::Accept),
+            (What::Established, "worker", port, Attribution::Accept),
+        ]
+    );
+    assert_eq!(changes[0].flow.direction, Direction::Inbound);
+}
+
+#[test]
+fn an_untouched_connection_that_its_process_aborts_is_that_process() {
+    let mut table = table(4);
+    let mut changes = Vec::new();
+    table.observe(event(tcp(TcpKind::Established { inbound: true }, 1, MS), None), &mut changes);
+    table.observe(event(tcp(TcpKind::Close, 1, 2 * MS), process("worker")), &mut changes);
+    assert_eq!(changes[0].flow.attribution, Attribution::FirstIo);
+    assert_eq!((changes[2].what, changes[2].closed_by), (What::Closed, ClosedBy::Local));
+}
+
+#[test]
+fn the_end_tells_who_ended_it() {
+    let cases = [
+        (5, 0, ClosedBy::Local),
+        (9, 0, ClosedBy::Remote),
+        (1, 104, ClosedBy::Remote),
+        (8, 32, ClosedBy::Remote),
+        (1, 110, ClosedBy::Timeout),
+        (TCP_SYN_SENT, 111, ClosedBy::Remote),
+        (1, 113, ClosedBy::Unknown),
+    ];
+    for (old_state, error, expected) in cases {
+        assert_eq!(closed_by(old_state, error), expected, "{old_state} {error}");
+    }
 }
