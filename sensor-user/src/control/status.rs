@@ -98,7 +98,7 @@ impl Status {
             ("kernel_tcp_ring_full", kernel.tcp_ring_full),
             ("kernel_process_attempted", kernel.process_attempted),
             ("kernel_process_ring_full", kernel.process_ring_full),
-            ("kernel_accept_pending_full", kernel.accept_pending_full),
+            ("kernel_accept_pending_evicted", kernel.accept_pending_evicted),
             ("kernel_read_failed", kernel.read_failed),
         ];
         let counters = self.stats.snapshot().into_iter().chain(kernel);
