@@ -140,6 +140,8 @@ counters! {
     rows_discarded_rejected,
     /// Rows and notices delivered, once for each sink.
     rows_delivered,
+    /// Lines that a reader of the local stream was too slow for.
+    stream_lines_dropped_reader_slow,
     /// Requests or writes that were tried again.
     deliveries_retried,
     /// Good pulls of feeds, "not modified" included.

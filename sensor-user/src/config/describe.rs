@@ -14,6 +14,7 @@ pub fn describe(config: &Config) -> String {
     };
     line("state", config.agent.state_dir.display().to_string());
     let computer = config.agent.computer.as_deref().unwrap_or("this host's name");
+    line("control", config.agent.control_socket().display().to_string());
     line("computer", escaped(computer, 255));
     line("log", config.agent.log.clone());
     let object = config.capture.object.as_ref();
@@ -41,6 +42,8 @@ pub fn describe(config: &Config) -> String {
     } else {
         line("rows", "off".to_owned());
     }
+    let every = humantime::format_duration(config.health.canary_every);
+    line("canary", format!("every {every}"));
     for each in &config.feeds {
         line("feed", feed(each));
     }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::reader::Section;
 use super::values;
-use super::{AgentConfig, CaptureConfig, DedupConfig, RowsConfig};
+use super::{AgentConfig, CaptureConfig, DedupConfig, HealthConfig, RowsConfig};
 use crate::deliver::{SinkConfig, SinkKind};
 use crate::intel::{FeedConfig, FeedKind};
 
 /// `[agent]`; the state directory is `None` where it is not set.
 pub(super) fn agent(mut section: Section<'_, '_>) -> (Option<std::path::PathBuf>, AgentConfig) {
     let state_dir = section.read("state_dir", values::absolute_path);
+    let control_socket = section.read("control_socket", values::socket_path);
     let computer = section.read("computer", values::text);
     let log = section.read("log", |value| {
         let text = values::text(value)?;
@@ -25,7 +26,7 @@ pub(super) fn agent(mut section: Section<'_, '_>) -> (Option<std::path::PathBuf>
     });
     section.finish();
     let log = log.unwrap_or_else(|| AgentConfig::LOG.to_owned());
-    (state_dir, AgentConfig { state_dir: std::path::PathBuf::new(), computer, log })
+    (state_dir, AgentConfig { state_dir: std::path::PathBuf::new(), control_socket, computer, log })
 }
 
 /// `[capture]`.
@@ -74,6 +75,13 @@ pub(super) fn rows(mut section: Section<'_, '_>) -> RowsConfig {
         enabled: enabled.unwrap_or(true),
         max_keys_per_minute: most.unwrap_or(RowsConfig::MAX_KEYS_PER_MINUTE),
     }
+}
+
+/// `[health]`.
+pub(super) fn health(mut section: Section<'_, '_>) -> HealthConfig {
+    let every = section.read("canary_every", values::duration(SECOND..=HOUR));
+    section.finish();
+    HealthConfig { canary_every: every.unwrap_or(MINUTE) }
 }
 
 /// `[allow]`.

@@ -11,6 +11,7 @@ mod namespaces;
 mod record;
 mod self_test;
 mod translations;
+mod vitals;
 mod watch;
 
 pub use agent::run;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::aggregate::{Change, ConnectionTable, Look, Row, RowTable, What};
+use crate::canary::Eye;
 use crate::capture::{OpenSocket, OpenSockets};
 use crate::clock::BootClock;
 use crate::config::Config;
@@ -110,13 +112,15 @@ pub struct Intake {
     enricher: Enricher,
     connections: ConnectionTable,
     drops_per_million: u32,
+    /// Sees the canary, where there is one.
+    canary: Option<Eye>,
     stats: Arc<Stats>,
 }
 
 impl Intake {
     /// Puts the stages together.
     pub fn new(enricher: Enricher, connections: ConnectionTable, stats: Arc<Stats>) -> Self {
-        Self { enricher, connections, drops_per_million: 0, stats }
+        Self { enricher, connections, drops_per_million: 0, canary: None, stats }
     }
 
     /// Leaves out a share of the records, unread: `per_million` of a million on average.
@@ -133,19 +137,25 @@ impl Intake {
             return;
         }
         match decode::record(bytes) {
-            Ok(Record::Exec(exec)) => {
-                let image = self.enricher.exec(exec);
-                self.connections.image_replaced(&image);
-            }
             Ok(record) => {
-                if let Some(event) = self.enricher.event(record, clock) {
-                    self.connections.observe(event, changes);
+                if let Some(canary) = &mut self.canary {
+                    canary.record(&record);
                 }
+                self.decoded(record, clock, changes);
             }
             Err(error) => {
                 self.stats.records_discarded_decode.increment();
                 tracing::debug!(%error, "record discarded");
             }
+        }
+    }
+
+    fn decoded(&mut self, record: Record, clock: &BootClock, changes: &mut Vec<Change>) {
+        if let Record::Exec(exec) = record {
+            let image = self.enricher.exec(exec);
+            self.connections.image_replaced(&image);
+        } else if let Some(event) = self.enricher.event(record, clock) {
+            self.connections.observe(event, changes);
         }
     }
 

@@ -8,6 +8,7 @@ use super::Intake;
 use super::look::{Answer, Ask, Looks};
 use super::translations::{self, Translations};
 use crate::aggregate::{Change, ConnectionTable, Look};
+use crate::canary::{Eye, Verdict};
 use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger};
 use crate::clock::{self, BootClock, Clock};
 use crate::config::Config;
@@ -73,6 +74,16 @@ impl Watch {
         &self.capture
     }
 
+    /// Looks for `canary` from now on, and keeps it out of what changed.
+    pub(super) fn look_for(&mut self, canary: Eye) {
+        self.intake.canary = Some(canary);
+    }
+
+    /// What the canary says of the hooks, as far as there is something new.
+    pub(super) fn verdicts(&mut self) -> Vec<Verdict> {
+        self.intake.canary.as_mut().map(Eye::verdicts).unwrap_or_default()
+    }
+
     /// Why translated addresses (NAT) are not known, if so.
     pub(super) fn translations_off(&self) -> Option<String> {
         match &self.translations {
@@ -100,6 +111,14 @@ impl Watch {
             self.looks.ask(Ask::Again(namespaces));
         }
         self.intake.expire(now_boot_ns, changes);
+        self.settle(changes, first);
+    }
+
+    /// What is done with changes before anybody sees them.
+    fn settle(&mut self, changes: &mut Vec<Change>, first: usize) {
+        if let Some(canary) = &mut self.intake.canary {
+            canary.take(changes, first);
+        }
         if let Ok(translations) = &mut self.translations {
             translations.observe(changes, first);
         }
@@ -146,8 +165,8 @@ impl Watch {
         self.turn(changes);
         let first = changes.len();
         self.intake.finish(changes);
+        self.settle(changes, first);
         if let Ok(translations) = &mut self.translations {
-            translations.observe(changes, first);
             translations.finish(changes);
         }
         self.capture.ledger()

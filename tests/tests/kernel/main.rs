@@ -34,8 +34,13 @@ mod fallback;
 /// What the agent says when it cannot run.
 mod refusals;
 
+/// What the agent says when its probes fall silent.
+mod health;
 /// What was open before, and what lives on.
 mod preexisting;
+
+/// Lines as they happen.
+mod stream;
 
 /// From alert and row to the sinks.
 mod delivery;
