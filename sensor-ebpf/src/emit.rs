@@ -10,11 +10,12 @@ const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
 
-/// The two ledgers: what is attempted and what finds no room is counted for each.
+/// The ledgers: what is attempted and what finds no room is counted for each.
 #[derive(Clone, Copy)]
 pub(crate) enum Ledger {
     Tcp,
     Process,
+    Udp,
 }
 
 impl Ledger {
@@ -23,6 +24,7 @@ impl Ledger {
         match self {
             Self::Tcp => LossCounter::TcpAttempted,
             Self::Process => LossCounter::ProcessAttempted,
+            Self::Udp => LossCounter::UdpAttempted,
         }
     }
 
@@ -31,6 +33,7 @@ impl Ledger {
         match self {
             Self::Tcp => LossCounter::TcpRingFull,
             Self::Process => LossCounter::ProcessRingFull,
+            Self::Udp => LossCounter::UdpRingFull,
         }
     }
 }
@@ -48,17 +51,27 @@ pub(crate) fn boot_ns() -> u64 {
     unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns() }
 }
 
-/// Puts a record of fixed size on the ring. `fill` writes all of it.
+/// Puts a record of fixed size on the ring; says whether there was room. `fill` writes all of it.
 #[inline(always)]
-pub(crate) fn record<T: 'static>(ledger: Ledger, fill: impl FnOnce(*mut T)) {
+pub(crate) fn try_record<T: 'static>(ledger: Ledger, fill: impl FnOnce(*mut T)) -> bool {
     count(ledger.attempted());
     match RECORDS.reserve::<T>(0) {
         Some(mut entry) => {
             fill(entry.as_mut_ptr());
             entry.submit(wake_flags());
+            true
         }
-        None => count(ledger.ring_full()),
+        None => {
+            count(ledger.ring_full());
+            false
+        }
     }
+}
+
+/// As [`try_record`], for a record that nothing is done about when it is lost.
+#[inline(always)]
+pub(crate) fn record<T: 'static>(ledger: Ledger, fill: impl FnOnce(*mut T)) {
+    let _counted = try_record(ledger, fill);
 }
 
 /// Puts `len` bytes from `start` on the ring.

@@ -61,10 +61,21 @@ pub(crate) fn take_reader_asleep() -> bool {
 pub(crate) fn count(counter: LossCounter) {
     if let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) {
         // SAFETY: `slot` points to this CPU's u64 in the array, aligned, valid for the program's
-        // life. The add is atomic because a program in softirq may interrupt one in process
-        // context on the same CPU, and the ledger must close to the last record.
-        unsafe {
-            core::arch::asm!("lock *(u64 *)({slot} + 0) += {one}", slot = in(reg) slot, one = in(reg) 1_u64);
-        }
+        // life. Atomic because a program in softirq may interrupt one in process context on the
+        // same CPU, and the ledger must close to the last record.
+        unsafe { add(slot, 1) };
+    }
+}
+
+/// Adds to a number that other programs add to as well; wraps.
+///
+/// # Safety
+///
+/// `slot` must be in a map value, aligned to 8, and valid.
+#[inline(always)]
+pub(crate) unsafe fn add(slot: *mut u64, value: u64) {
+    // SAFETY: one instruction, on memory that the caller vouches for.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({slot} + 0) += {value}", slot = in(reg) slot, value = in(reg) value);
     }
 }

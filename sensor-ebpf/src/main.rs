@@ -9,12 +9,16 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod emit;
+mod flow;
 mod globals;
+mod packet;
 mod probes {
     mod cgroup;
     mod process;
     mod tcp_accept;
     mod tcp_state;
+    mod udp_owner;
+    mod udp_packet;
 }
 mod sock;
 mod task;

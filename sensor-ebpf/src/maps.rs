@@ -10,6 +10,11 @@ pub const ACCEPT_PENDING: &str = "ACCEPT_PENDING";
 /// Such connections at most. One that does not fit is counted and keeps its listener as owner.
 pub const ACCEPT_PENDING_MAX: u32 = 65_536;
 
+/// LRU hash from [`crate::record::FlowKey`] to [`crate::record::FlowCounts`]: the UDP flows.
+pub const UDP_FLOWS: &str = "UDP_FLOWS";
+/// Default number of flows at most; the least recently used leaves first.
+pub const UDP_FLOWS_MAX: u32 = 65_536;
+
 /// Array of one `u32`: 1 while the reader sleeps until a record comes; the program that sends it
 /// wakes the reader and sets 0.
 pub const READER_ASLEEP: &str = "READER_ASLEEP";
@@ -39,7 +44,13 @@ pub enum LossCounter {
     AcceptPendingFull = 4,
     /// Kernel memory that could not be read where it must be readable.
     ReadFailed = 5,
+    /// UDP records that a program wanted to send.
+    UdpAttempted = 6,
+    /// Of these, lost because the ring was full.
+    UdpRingFull = 7,
+    /// UDP datagrams of flows that did not fit in [`UDP_FLOWS`].
+    UdpUncounted = 8,
 }
 
 /// Slots of [`COUNTERS`].
-pub const COUNTER_COUNT: u32 = 6;
+pub const COUNTER_COUNT: u32 = 9;

@@ -63,6 +63,18 @@ impl SockCommon {
     }
 }
 
+/// Inode number of the network namespace of a socket; 0 when it cannot be told. For pointers on
+/// which the verifier allows no arithmetic: the socket is read from its start.
+#[inline(always)]
+pub(crate) fn netns(sk: *const u8) -> u32 {
+    let mut common = SockCommon(MaybeUninit::uninit());
+    if !common.read(sk) {
+        return 0;
+    }
+    let net: u64 = common.get(Offset::SkNet);
+    if net == 0 { 0 } else { member(net as *const u8, Offset::NetInum).unwrap_or(0) }
+}
+
 /// `sk_protocol`; 0 when it cannot be told.
 #[inline(always)]
 pub(crate) fn protocol(sk: *const u8) -> u16 {

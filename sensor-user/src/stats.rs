@@ -52,6 +52,8 @@ counters! {
     tcp_records_received,
     /// Process records among them.
     process_records_received,
+    /// UDP records among them.
+    udp_records_received,
     /// Processes whose facts came from /proc, because no record told them.
     processes_read_from_proc,
     /// Processes about which neither record nor /proc told anything.
@@ -66,6 +68,8 @@ counters! {
     connections_without_open,
     /// Connections whose socket was used again without an end seen.
     connections_without_close,
+    /// UDP flows that left the kernel's full map, or the full table, while they were open.
+    udp_flows_evicted,
     /// Listeners that left the full table.
     listeners_evicted,
     /// Connections handed to the matcher.

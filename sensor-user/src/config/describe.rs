@@ -22,6 +22,8 @@ pub fn describe(config: &Config) -> String {
     let btf = btf.map_or_else(|| "the kernel's".to_owned(), |path| path.display().to_string());
     let ring = values::size_text(config.capture.ring_bytes.into());
     line("capture", format!("ring {ring}, object {object}, types {btf}"));
+    let idle = humantime::format_duration(config.capture.udp_idle);
+    line("udp", format!("{} flows at most, over after {idle} idle", config.capture.udp_flows));
     for program in &config.capture.disable {
         line("disable", program.clone());
     }

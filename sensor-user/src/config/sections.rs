@@ -43,12 +43,16 @@ pub(super) fn capture(mut section: Section<'_, '_>) -> CaptureConfig {
     let object = section.read("object", values::absolute_path);
     let btf = section.read("btf", values::absolute_path);
     let disable = section.read_list("disable", "names of programs in quotes", values::program);
+    let udp_flows = section.read("udp_flows", values::number(256..=1_048_576_u32));
+    let udp_idle = section.read("udp_idle", values::duration(SECOND..=HOUR));
     section.finish();
     CaptureConfig {
         ring_bytes: ring_bytes.unwrap_or(CaptureConfig::RING_BYTES),
         object,
         btf,
         disable: disable.unwrap_or_default(),
+        udp_flows: udp_flows.unwrap_or(CaptureConfig::UDP_FLOWS),
+        udp_idle: udp_idle.unwrap_or(CaptureConfig::UDP_IDLE),
     }
 }
 

@@ -151,10 +151,7 @@ impl ProcessTable {
     /// The facts of the process of `task`. A user or a cgroup that changed since the exec is the
     /// task's: a container's first process is moved into its cgroup after it started.
     pub fn of_task(&mut self, task: &Task) -> Arc<Process> {
-        let process = match self.known(task) {
-            Some(process) => process,
-            None => self.discover(task),
-        };
+        let process = self.of_past_task(task);
         if process.uid == Some(task.uid) && process.cgroup_id == task.cgroup_id {
             return process;
         }
@@ -164,6 +161,14 @@ impl ProcessTable {
         changed.cgroup_id = task.cgroup_id;
         self.cgroups.container(task.cgroup_id).clone_into(&mut changed.container_id);
         self.insert(task.tgid, changed)
+    }
+
+    /// The facts of the process of a task that was noted a while ago.
+    pub fn of_past_task(&mut self, task: &Task) -> Arc<Process> {
+        match self.known(task) {
+            Some(process) => process,
+            None => self.discover(task),
+        }
     }
 
     /// A process of which no record told: from /proc, or else from its task alone.

@@ -27,10 +27,14 @@ impl LossLog {
         let tcp = since(ledger.tcp_ring_full, told.tcp_ring_full);
         let process = since(ledger.process_ring_full, told.process_ring_full);
         let pending = since(ledger.accept_pending_full, told.accept_pending_full);
-        if tcp + process + pending > 0 {
+        let udp = since(ledger.udp_ring_full, told.udp_ring_full);
+        let uncounted = since(ledger.udp_uncounted, told.udp_uncounted);
+        if tcp + process + pending + udp + uncounted > 0 {
             tracing::warn!(
                 tcp_records = tcp,
                 process_records = process,
+                udp_records = udp,
+                udp_uncounted = uncounted,
                 accept_pending = pending,
                 discarded = stats.records_discarded_decode.value(),
                 "records lost since the last such line: the ring is too small or the CPU too \
@@ -50,6 +54,11 @@ pub(super) fn log_closed(ledger: &KernelLedger, stats: &Stats) {
         process_attempted = ledger.process_attempted,
         process_received = stats.process_records_received.value(),
         process_ring_full = ledger.process_ring_full,
+        udp_attempted = ledger.udp_attempted,
+        udp_received = stats.udp_records_received.value(),
+        udp_ring_full = ledger.udp_ring_full,
+        udp_uncounted = ledger.udp_uncounted,
+        udp_flows_evicted = stats.udp_flows_evicted.value(),
         discarded = stats.records_discarded_decode.value(),
         accept_pending_full = ledger.accept_pending_full,
         read_failed = ledger.read_failed,

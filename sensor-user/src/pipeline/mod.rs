@@ -18,12 +18,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::aggregate::{Change, ConnectionTable, Row, RowTable, What};
+use crate::aggregate::{
+    Change, ConnectionTable, FlowCounters, Moment, Row, RowTable, UdpTable, What,
+};
 use crate::clock::BootClock;
 use crate::config::Config;
 use crate::decode;
 use crate::dedup::{Alert, Dedup};
-use crate::enrich::Enricher;
+use crate::enrich::{Enricher, Event};
 use crate::matcher::Matcher;
 use crate::stats::Stats;
 
@@ -104,24 +106,30 @@ impl Detection {
 pub struct Intake {
     enricher: Enricher,
     connections: ConnectionTable,
+    flows: UdpTable,
     stats: Arc<Stats>,
 }
 
 impl Intake {
     /// Puts the stages together.
-    pub fn new(enricher: Enricher, connections: ConnectionTable, stats: Arc<Stats>) -> Self {
-        Self { enricher, connections, stats }
+    pub fn new(
+        enricher: Enricher,
+        connections: ConnectionTable,
+        flows: UdpTable,
+        stats: Arc<Stats>,
+    ) -> Self {
+        Self { enricher, connections, flows, stats }
     }
 
     /// decode → enrich → aggregate, for one record; what it changes is appended to `changes`.
     pub fn record(&mut self, bytes: &[u8], clock: &BootClock, changes: &mut Vec<Change>) {
         self.stats.records_received.increment();
         match decode::record(bytes) {
-            Ok(record) => {
-                if let Some(event) = self.enricher.event(record, clock) {
-                    self.connections.observe(event, changes);
-                }
-            }
+            Ok(record) => match self.enricher.event(record, clock) {
+                Some(Event::Tcp(event)) => self.connections.observe(event, changes),
+                Some(Event::Udp(event)) => self.flows.observe(event, clock, changes),
+                None => {}
+            },
             Err(error) => {
                 self.stats.records_discarded_decode.increment();
                 tracing::debug!(%error, "record discarded");
@@ -132,6 +140,27 @@ impl Intake {
     /// Connections that have waited long enough at `now_boot_ns`.
     pub fn expire(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
         self.connections.expire(now_boot_ns, changes);
+        self.flows.expire(now_boot_ns, changes);
+    }
+
+    /// Reads what UDP flows have moved, some at a time; says whether others are due.
+    pub fn look(
+        &mut self,
+        now: Moment<'_>,
+        counters: &mut dyn FlowCounters,
+        changes: &mut Vec<Change>,
+    ) -> bool {
+        self.flows.look(now, counters, changes)
+    }
+
+    /// Reads what every UDP flow has moved, at the end.
+    pub fn look_at_all(
+        &mut self,
+        now: Moment<'_>,
+        counters: &mut dyn FlowCounters,
+        changes: &mut Vec<Change>,
+    ) {
+        self.flows.look_at_all(now, counters, changes);
     }
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Intake;
-use crate::aggregate::{Change, ConnectionTable};
-use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger};
+use crate::aggregate::{Change, ConnectionTable, FlowCounters, Moment, UdpTable};
+use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger, UdpFlows};
 use crate::clock::{self, BootClock, Clock};
 use crate::config::Config;
+use crate::decode::{self, FlowCounts, FlowKey};
 use crate::enrich::Enricher;
 use crate::stats::Stats;
 
@@ -42,6 +43,7 @@ impl Watch {
         let capture = Capture::open(&CaptureConfig {
             ring_bytes: config.capture.ring_bytes,
             accept_pending: ACCEPT_PENDING,
+            udp_flows: config.capture.udp_flows,
             object: config.capture.object.clone(),
             btf: config.capture.btf.clone(),
             disable: config.capture.disable.clone(),
@@ -51,8 +53,14 @@ impl Watch {
             Enricher::new(proc_root, passwd, config.max_processes, Arc::clone(stats));
         let running = enricher.scan_running();
         tracing::debug!(running, "processes read");
-        let connections = ConnectionTable::new(computer, config.max_connections, Arc::clone(stats));
-        let intake = Intake::new(enricher, connections, Arc::clone(stats));
+        let connections = ConnectionTable::new(
+            Arc::clone(&computer),
+            config.max_connections,
+            Arc::clone(stats),
+        );
+        let (most, idle) = (config.capture.udp_flows as usize, config.capture.udp_idle);
+        let flows = UdpTable::new(computer, most, idle, Arc::clone(stats));
+        let intake = Intake::new(enricher, connections, flows, Arc::clone(stats));
         Ok(Self { capture, intake, clock, quiet: 0 })
     }
 
@@ -68,8 +76,10 @@ impl Watch {
         let boot_clock = BootClock::sample(&*self.clock);
         let intake = &mut self.intake;
         let records = self.capture.drain(|bytes| intake.record(bytes, &boot_clock, changes));
-        self.quiet = if records == 0 { self.quiet.saturating_add(1) } else { 0 };
         self.intake.expire(now_boot_ns, changes);
+        let now = Moment { boot_ns: now_boot_ns, clock: &boot_clock };
+        let more = self.intake.look(now, self.capture.udp_flows(), changes);
+        self.quiet = if records == 0 && !more { self.quiet.saturating_add(1) } else { 0 };
     }
 
     /// Sleeps until the next drain is due, or the ring fills up; when it is quiet, until there is
@@ -92,6 +102,19 @@ impl Watch {
         self.capture.wait(DRAIN_EVERY);
         self.turn(changes);
         self.intake.expire(u64::MAX, changes);
+        let boot_clock = BootClock::sample(&*self.clock);
+        let now = Moment { boot_ns: clock::boot_ns(), clock: &boot_clock };
+        self.intake.look_at_all(now, self.capture.udp_flows(), changes);
         self.capture.ledger()
+    }
+}
+
+impl FlowCounters for UdpFlows {
+    fn read(&mut self, key: &FlowKey) -> Option<FlowCounts> {
+        decode::flow_counts(&Self::read(self, &key.bytes())?).ok()
+    }
+
+    fn forget(&mut self, key: &FlowKey) {
+        self.remove(&key.bytes());
     }
 }

@@ -20,7 +20,7 @@ use super::change::{Change, ClosedBy, What};
 use super::flow::{Attribution, Direction, Flow, Phase, Protocol};
 use super::listeners::Listeners;
 use crate::decode::{Tcp, TcpKind};
-use crate::enrich::{Event, Process};
+use crate::enrich::{Process, TcpEvent};
 use crate::stats::Stats;
 
 /// How long an outbound connection waits for its local port, ns.
@@ -93,8 +93,8 @@ impl ConnectionTable {
     }
 
     /// Takes an event in; what it changes is appended to `changes`.
-    pub fn observe(&mut self, event: Event, changes: &mut Vec<Change>) {
-        let Event { time, tcp, process } = event;
+    pub fn observe(&mut self, event: TcpEvent, changes: &mut Vec<Change>) {
+        let TcpEvent { time, tcp, process } = event;
         match tcp.kind {
             TcpKind::Connect => self.connect(time, &tcp, process, changes),
             TcpKind::Established { inbound: false } => self.established(time, &tcp, changes),
