@@ -1,10 +1,11 @@
 //! The only writer of the ring: reserve, fill, submit; or count the loss.
 
+use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::helpers::{bpf_ringbuf_output, bpf_ringbuf_query};
 use sensor_ebpf::maps::LossCounter;
 use sensor_ebpf::record::{RecordHeader, RecordKind};
 
-use crate::globals::{RECORDS, count, take_reader_asleep, wake_at_bytes};
+use crate::globals::{RECORDS, count, has_coarse_time, take_reader_asleep, wake_at_bytes};
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
@@ -49,6 +50,14 @@ pub(crate) fn header<T>(kind: RecordKind, detail: u32) -> RecordHeader {
 pub(crate) fn boot_ns() -> u64 {
     // SAFETY: a helper without arguments or preconditions (kernel 5.8 and later).
     unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns() }
+}
+
+/// ns of `CLOCK_MONOTONIC`, as cheaply as this kernel has it.
+#[inline(always)]
+pub(crate) fn monotonic_ns() -> u64 {
+    // SAFETY: helpers without arguments or preconditions. The verifier knows the global's value and
+    // does not look at the branch of the helper that a kernel before 5.11 has not.
+    unsafe { if has_coarse_time() { bpf_ktime_get_coarse_ns() } else { bpf_ktime_get_ns() } }
 }
 
 /// Puts a record of fixed size on the ring; says whether there was room. `fill` writes all of it.

@@ -38,19 +38,19 @@ const SENDERS: usize = 4;
 pub(crate) struct UdpSocket {
     /// Socket cookie; 0 until it has a flow.
     pub(crate) cookie: u64,
-    /// Flows whose owner was not told; may be too high where a flow was evicted.
-    pub(crate) unowned: u64,
+    /// Flows that began with a datagram received, and are not settled; may be too high where a
+    /// flow was evicted.
+    pub(crate) unread: u64,
+    /// Flows that began with a datagram sent, and are not settled.
+    pub(crate) unsent: u64,
     /// The best known owner, for a flow of which no more is known.
     owner: TaskIds,
-    /// Tasks that sent with an address, the latest first.
+    /// Tasks that sent, the latest to come first.
     senders: [TaskIds; SENDERS],
     /// A [`UdpOwnerSource`]: how `owner` is known.
     owner_source: u32,
-    /// 1 when a datagram was sent with an address, so that a connected socket may have flows to
-    /// others than its peer.
-    pub(crate) addressed: u16,
     /// 1 when a reader asked for the sender's address: then readers are known flow by flow.
-    pub(crate) reads_addressed: u16,
+    pub(crate) reads_addressed: u32,
 }
 
 /// What is kept with a socket, made if `create`.
@@ -84,35 +84,32 @@ pub(crate) unsafe fn own(socket: *mut UdpSocket, source: UdpOwnerSource) {
     }
 }
 
-/// Notes that the task `tgid` of user `uid`, which is the current one, sends with an address.
+/// Notes that the current task, whose process is `tgid`, sends; says whether it is new to the
+/// socket.
 ///
 /// # Safety
 ///
 /// As for [`own`].
 #[inline(always)]
-pub(crate) unsafe fn sends(socket: *mut UdpSocket, tgid: u32, uid: u32) {
+pub(crate) unsafe fn sends(socket: *mut UdpSocket, tgid: u32) -> bool {
     // SAFETY: the caller's promise; the copies stay inside the array.
     unsafe {
-        (*socket).addressed = 1;
         let senders = (&raw mut (*socket).senders).cast::<TaskIds>();
         for place in 0..SENDERS {
-            let known = senders.add(place);
-            if (*known).tgid == tgid && (*known).uid == uid {
-                return;
+            if (*senders.add(place)).tgid == tgid {
+                return false;
             }
         }
         for place in (1..SENDERS).rev() {
             move_task(senders.add(place), senders.add(place.wrapping_sub(1)));
         }
         task::fill_current(senders);
-        if (*socket).owner_source <= UdpOwnerSource::FirstIo as u32 {
-            move_task(&raw mut (*socket).owner, senders);
-            (*socket).owner_source = UdpOwnerSource::FirstIo as u32;
-        }
+        own(socket, UdpOwnerSource::FirstIo);
+        true
     }
 }
 
-/// Puts the record of a new flow on the ring. For an outbound one the owner is the sender.
+/// Puts the record of a new flow on the ring.
 ///
 /// # Safety
 ///
@@ -127,13 +124,9 @@ pub(crate) unsafe fn tell(
 ) {
     // SAFETY: the caller's promise; the entry is a whole UdpRecord, filled in full.
     unsafe {
-        let inbound = (*flow).inbound;
-        let (task, source) = owner(socket, inbound != 0);
-        // Whoever reads an inbound flow first is its owner rather than who did on the socket.
-        let owned = inbound == 0 && source >= UdpOwnerSource::FirstIo as u32;
-        if (*socket).cookie == 0 {
-            (*socket).cookie = key.cookie;
-        }
+        let inbound = (*flow).inbound != 0;
+        let Owner { task, source, settled } = owner(socket, inbound);
+        (*socket).cookie = key.cookie;
         let told = emit::try_record::<UdpRecord>(Ledger::Udp, |record| {
             (*record).header = emit::header::<UdpRecord>(RecordKind::UdpFlow, source);
             (*record).header.boot_ns = (*flow).first_boot_ns;
@@ -141,80 +134,99 @@ pub(crate) unsafe fn tell(
             move_task(&raw mut (*record).task, task);
             set_address(&raw mut (*record).local_addr, local.0);
             (*record).local_port = local.1;
-            (*record).inbound = inbound;
+            (*record).inbound = inbound.into();
+            (*record).settled = settled.into();
             (*record).netns = netns;
         });
         if !told {
             return;
         }
         (*flow).told = 1;
-        if owned {
-            (*flow).owned = 1;
-        } else {
-            add(&raw mut (*socket).unowned, 1);
+        (*flow).settled = settled.into();
+        match (settled, inbound) {
+            (true, _) => {}
+            (false, true) => add(&raw mut (*socket).unread, 1),
+            (false, false) => add(&raw mut (*socket).unsent, 1),
         }
     }
 }
 
-/// Whose a new flow is: the sender where the current task is one of those that sent with an
-/// address (it is, unless the datagram was queued to a firewall in user space), else the socket's
-/// owner.
+/// Whose a new flow is.
+struct Owner {
+    task: *const TaskIds,
+    /// A [`UdpOwnerSource`].
+    source: u32,
+    /// Whether that is so; otherwise it stands in until the task that acts is seen.
+    settled: bool,
+}
+
+/// Whose a new flow is. Sent: the current task's, if it is known to send on this socket (it need
+/// not be the sender, where the datagram had been queued to a firewall in user space), else that of
+/// the task that connected the socket. Received: whose read comes first, later.
 ///
 /// # Safety
 ///
 /// `socket` must come from [`socket`].
 #[inline(always)]
-unsafe fn owner(socket: *mut UdpSocket, inbound: bool) -> (*const TaskIds, u32) {
+unsafe fn owner(socket: *mut UdpSocket, inbound: bool) -> Owner {
     // SAFETY: the caller's promise; members are read with a check of each address.
     unsafe {
         let senders = (&raw const (*socket).senders).cast::<TaskIds>();
-        let owner = (&raw const (*socket).owner, (*socket).owner_source);
+        let (task, source) = (&raw const (*socket).owner, (*socket).owner_source);
         if inbound {
-            return owner;
+            return Owner { task, source, settled: false };
         }
-        let current: u32 =
-            member(bpf_get_current_task() as *const u8, Offset::TaskTgid).unwrap_or(0);
+        let sent = UdpOwnerSource::Sent as u32;
+        let current = bpf_get_current_task() as *const u8;
+        let current: u32 = member(current, Offset::TaskTgid).unwrap_or(0);
         for place in 0..SENDERS {
-            let known = senders.add(place);
-            if (*known).tgid == current && current != 0 {
-                return (known, UdpOwnerSource::Sent as u32);
+            let task = senders.add(place);
+            if (*task).tgid == current && current != 0 {
+                return Owner { task, source: sent, settled: true };
             }
         }
-        if (*socket).owner_source < UdpOwnerSource::Sent as u32 && (*senders).tgid != 0 {
-            return (senders, UdpOwnerSource::Sent as u32);
+        if source < sent && (*senders).tgid != 0 {
+            return Owner { task: senders, source: sent, settled: false };
         }
-        owner
+        Owner { task, source, settled: source == sent }
     }
 }
 
-/// Says that the current task owns the flow `key`, or with `None` every flow of the socket that
-/// has no owner.
+/// Says that the current task owns the flow `key`; with port 0, every flow of that socket that is
+/// not settled and went the same way first.
 ///
 /// # Safety
 ///
-/// As for [`own`]; the socket has a cookie.
+/// As for [`own`].
 #[inline(always)]
-pub(crate) unsafe fn tell_owner(socket: *mut UdpSocket, key: Option<&FlowKey>) {
-    // SAFETY: the caller's promise; the entry is a whole UdpRecord, filled in full.
-    unsafe {
-        own(socket, UdpOwnerSource::FirstIo);
-        let any = FlowKey {
-            cookie: (*socket).cookie,
-            remote_addr: [0; 16],
-            remote_port: 0,
-            padding: [0; 3],
-        };
-        emit::record::<UdpRecord>(Ledger::Udp, |record| {
-            let source = UdpOwnerSource::FirstIo as u32;
-            (*record).header = emit::header::<UdpRecord>(RecordKind::UdpOwner, source);
-            write_key(&raw mut (*record).key, key.unwrap_or(&any));
+pub(crate) unsafe fn tell_owner(key: &FlowKey, inbound: bool) {
+    let source = if inbound { UdpOwnerSource::FirstIo } else { UdpOwnerSource::Sent };
+    emit::record::<UdpRecord>(Ledger::Udp, |record| {
+        // SAFETY: the entry is a whole UdpRecord, filled in full; the task is the caller's promise.
+        unsafe {
+            (*record).header = emit::header::<UdpRecord>(RecordKind::UdpOwner, source as u32);
+            write_key(&raw mut (*record).key, key);
             task::fill_current(&raw mut (*record).task);
             set_address(&raw mut (*record).local_addr, [0; 4]);
             (*record).local_port = 0;
-            (*record).inbound = 0;
+            (*record).inbound = inbound.into();
+            (*record).settled = 1;
             (*record).netns = 0;
-        });
-    }
+        }
+    });
+}
+
+/// A key that names a socket and no remote end.
+#[inline(always)]
+pub(crate) const fn any_flow(cookie: u64) -> FlowKey {
+    FlowKey { cookie, remote_addr: [0; 16], remote_port: 0, padding: [0; 3] }
+}
+
+/// Writes an address into a key in words: BPF has no unaligned stores.
+#[inline(always)]
+pub(crate) fn set_remote(key: &mut FlowKey, address: Address) {
+    // SAFETY: the address is at a multiple of 8 in a key that is aligned to 8.
+    unsafe { set_address(&raw mut key.remote_addr, address) };
 }
 
 /// Says that a socket and its flows are no more.

@@ -24,6 +24,9 @@ static OFFSETS: [u32; OFFSET_COUNT] = [MISSING; OFFSET_COUNT];
 #[unsafe(no_mangle)]
 static WAKE_AT_BYTES: u32 = RECORDS_BYTES / 4;
 
+#[unsafe(no_mangle)]
+static COARSE_TIME: u32 = 0;
+
 /// Offset of a member, if this kernel has it.
 #[inline(always)]
 pub(crate) fn offset(member: Offset) -> Option<usize> {
@@ -38,6 +41,13 @@ pub(crate) fn offset(member: Offset) -> Option<usize> {
 pub(crate) fn wake_at_bytes() -> u64 {
     // SAFETY: a static; volatile for the reason given in `offset`.
     u64::from(unsafe { core::ptr::read_volatile(&raw const WAKE_AT_BYTES) })
+}
+
+/// Whether this kernel has `bpf_ktime_get_coarse_ns`.
+#[inline(always)]
+pub(crate) fn has_coarse_time() -> bool {
+    // SAFETY: a static; volatile for the reason given in `offset`.
+    unsafe { core::ptr::read_volatile(&raw const COARSE_TIME) != 0 }
 }
 
 /// Whether the reader sleeps until a record comes. True once: the caller wakes it.

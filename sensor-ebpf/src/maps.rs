@@ -24,6 +24,9 @@ pub const COUNTERS: &str = "COUNTERS";
 
 /// Global `u32`: bytes in the ring from which on a record wakes the reader at once.
 pub const WAKE_AT_BYTES: &str = "WAKE_AT_BYTES";
+/// Global `u32`: 1 where the kernel has `bpf_ktime_get_coarse_ns` (5.11 and later), which costs a
+/// tenth of the exact time. UDP datagrams are timed with it.
+pub const COARSE_TIME: &str = "COARSE_TIME";
 /// Global `[u32; OFFSET_COUNT]`, see [`crate::offsets`].
 pub const OFFSETS: &str = "OFFSETS";
 

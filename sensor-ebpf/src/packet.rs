@@ -1,10 +1,8 @@
 //! What a datagram is: addresses, ports and payload, out of its headers.
 
+use crate::sock::Address;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
-use sensor_ebpf::record::FlowKey;
-
-use crate::sock::Address;
 
 /// `ETH_P_IP` and `ETH_P_IPV6` as `__sk_buff.protocol` has them: network order.
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
@@ -32,23 +30,12 @@ pub(crate) enum Way {
 
 /// A UDP datagram. Addresses are those of the key's form: IPv4 is mapped.
 pub(crate) struct Packet {
-    pub(crate) remote: Address,
-    pub(crate) local: Address,
-    pub(crate) remote_port: u16,
-    pub(crate) local_port: u16,
+    pub(crate) remote: (Address, u16),
+    pub(crate) local: (Address, u16),
+    /// Bytes.
     pub(crate) payload: u32,
-    /// 1, or more where the kernel carries several of one flow as one (UDP_SEGMENT, UDP_GRO).
+    /// 1, or more where the kernel carries several of one flow as one (`UDP_SEGMENT`, `UDP_GRO`).
     pub(crate) datagrams: u32,
-}
-
-impl Packet {
-    /// Writes the remote end of the packet into `key`.
-    #[inline(always)]
-    pub(crate) fn set_remote(&self, key: &mut FlowKey) {
-        // SAFETY: the address is at a multiple of 8 in a key that is aligned to 8.
-        unsafe { (&raw mut key.remote_addr).cast::<Address>().write(self.remote) };
-        key.remote_port = self.remote_port;
-    }
 }
 
 /// An IPv4 address in the form of the keys.
@@ -67,71 +54,101 @@ type Halves<const N: usize> = [u16; N];
 /// `skb` must be the context of a `cgroup_skb` program.
 #[inline(always)]
 pub(crate) unsafe fn parse(skb: *mut __sk_buff, way: Way) -> Option<Packet> {
-    // SAFETY: members of the context. Packet memory is read only below `end`, which the verifier
+    // SAFETY: the caller's promise.
+    unsafe {
+        let headers = match (*skb).protocol {
+            ETH_P_IP => parse_v4(skb)?,
+            ETH_P_IPV6 => parse_v6(skb)?,
+            _ => return None,
+        };
+        let [from, to] = [u16::from_be(headers.ports[0]), u16::from_be(headers.ports[1])];
+        let (remote, local) = match way {
+            Way::Sent => ((headers.destination, to), (headers.source, from)),
+            Way::Received => ((headers.source, from), (headers.destination, to)),
+        };
+        let segments = (*skb).gso_segs;
+        Some(Packet {
+            remote,
+            local,
+            payload: (*skb).len.saturating_sub(headers.len.wrapping_add(UDP_LEN) as u32),
+            datagrams: if segments == 0 { 1 } else { segments },
+        })
+    }
+}
+
+/// What stands in the headers up to and with the ports, in network order.
+struct Headers {
+    source: Address,
+    destination: Address,
+    ports: Halves<2>,
+    /// Bytes before the UDP header.
+    len: usize,
+}
+
+/// # Safety
+///
+/// As for [`parse`].
+#[inline(always)]
+unsafe fn parse_v4(skb: *mut __sk_buff) -> Option<Headers> {
+    // SAFETY: members of the context. Packet memory is read only below its end, which the verifier
     // checks for each access.
     unsafe {
-        let (data, end) = ((*skb).data as usize, (*skb).data_end as usize);
-        let (first, second, offset) = match (*skb).protocol {
-            ETH_P_IP => {
-                if data.wrapping_add(IPV4_LEN) > end {
-                    return None;
-                }
-                let head = data as *const u8;
-                if *head.add(9) != IPPROTO_UDP {
-                    return None;
-                }
-                let offset = usize::from(*head & 0x0f) << 2;
-                (mapped(word(head.add(12))), mapped(word(head.add(16))), offset)
-            }
-            ETH_P_IPV6 => {
-                if data.wrapping_add(IPV6_LEN) > end {
-                    return None;
-                }
-                let head = data as *const u8;
-                let offset = match *head.add(6) {
-                    IPPROTO_UDP => IPV6_LEN,
-                    next @ (IPPROTO_HOPOPTS | IPPROTO_ROUTING | IPPROTO_DSTOPTS) => {
-                        behind_extensions(skb, next)?
-                    }
-                    _ => return None,
-                };
-                // A helper may have moved the packet: its start is asked again.
-                let (data, end) = ((*skb).data as usize, (*skb).data_end as usize);
-                if data.wrapping_add(IPV6_LEN) > end {
-                    return None;
-                }
-                let head = data as *const u8;
-                (words(head.add(8)), words(head.add(24)), offset)
+        let head = at_least(skb, IPV4_LEN.wrapping_add(UDP_LEN))?;
+        if *head.add(9) != IPPROTO_UDP {
+            return None;
+        }
+        let len = usize::from(*head & 0x0f) << 2;
+        let (source, destination) = (mapped(word(head.add(12))), mapped(word(head.add(16))));
+        let ports = if len == IPV4_LEN { halves(head.add(IPV4_LEN)) } else { ports_at(skb, len)? };
+        Some(Headers { source, destination, ports, len })
+    }
+}
+
+/// # Safety
+///
+/// As for [`parse`].
+#[inline(always)]
+unsafe fn parse_v6(skb: *mut __sk_buff) -> Option<Headers> {
+    // SAFETY: as in `parse_v4`.
+    unsafe {
+        let head = at_least(skb, IPV6_LEN.wrapping_add(UDP_LEN))?;
+        let (source, destination) = (words(head.add(8)), words(head.add(24)));
+        let (ports, len) = match *head.add(6) {
+            IPPROTO_UDP => (halves(head.add(IPV6_LEN)), IPV6_LEN),
+            next @ (IPPROTO_HOPOPTS | IPPROTO_ROUTING | IPPROTO_DSTOPTS) => {
+                let len = behind_extensions(skb, next)?;
+                (ports_at(skb, len)?, len)
             }
             _ => return None,
         };
-        let mut ports: Halves<2> = [0; 2];
-        let to = (&raw mut ports).cast();
-        if bpf_skb_load_bytes(skb.cast(), offset as u32, to, size_of::<Halves<2>>() as u32) != 0 {
-            return None;
-        }
-        let [from, to] = [u16::from_be(ports[0]), u16::from_be(ports[1])];
-        let datagrams = if (*skb).gso_segs == 0 { 1 } else { (*skb).gso_segs };
-        let payload = (*skb).len.saturating_sub(offset.wrapping_add(UDP_LEN) as u32);
-        Some(match way {
-            Way::Sent => Packet {
-                remote: second,
-                local: first,
-                remote_port: to,
-                local_port: from,
-                payload,
-                datagrams,
-            },
-            Way::Received => Packet {
-                remote: first,
-                local: second,
-                remote_port: from,
-                local_port: to,
-                payload,
-                datagrams,
-            },
-        })
+        Some(Headers { source, destination, ports, len })
     }
+}
+
+/// The packet, if so many bytes of it lie in one piece.
+///
+/// # Safety
+///
+/// As for [`parse`].
+#[inline(always)]
+unsafe fn at_least(skb: *mut __sk_buff, len: usize) -> Option<*const u8> {
+    // SAFETY: members of the context.
+    let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    if data.wrapping_add(len) > end { None } else { Some(data as *const u8) }
+}
+
+/// The ports of a UDP header that begins at `offset`.
+///
+/// # Safety
+///
+/// As for [`parse`].
+#[inline(always)]
+unsafe fn ports_at(skb: *mut __sk_buff, offset: usize) -> Option<Halves<2>> {
+    let mut ports: Halves<2> = [0; 2];
+    let (to, len) = ((&raw mut ports).cast(), size_of::<Halves<2>>() as u32);
+    // SAFETY: the destination is writable for that many bytes; the kernel checks the source.
+    let read = unsafe { bpf_skb_load_bytes(skb.cast(), offset as u32, to, len) };
+    if read == 0 { Some(ports) } else { None }
 }
 
 /// Where the UDP header is behind extension headers, the first of which is `next`.
@@ -164,15 +181,26 @@ unsafe fn behind_extensions(skb: *mut __sk_buff, mut next: u8) -> Option<usize> 
     (next == IPPROTO_UDP).then_some(offset)
 }
 
-/// Four bytes as the packet has them.
+/// The first four bytes, as two halves.
 ///
 /// # Safety
 ///
 /// `at` must be even and readable for four bytes.
 #[inline(always)]
-unsafe fn word(at: *const u8) -> u32 {
+unsafe fn halves(at: *const u8) -> Halves<2> {
     // SAFETY: the caller's promise.
-    unsafe { core::mem::transmute(at.cast::<Halves<2>>().read()) }
+    unsafe { at.cast::<Halves<2>>().read() }
+}
+
+/// Four bytes as the packet has them.
+///
+/// # Safety
+///
+/// As for [`halves`].
+#[inline(always)]
+unsafe fn word(at: *const u8) -> u32 {
+    // SAFETY: the caller's promise; any four bytes are a number.
+    unsafe { core::mem::transmute(halves(at)) }
 }
 
 /// Sixteen bytes as the packet has them.
@@ -182,6 +210,6 @@ unsafe fn word(at: *const u8) -> u32 {
 /// `at` must be even and readable for sixteen bytes.
 #[inline(always)]
 unsafe fn words(at: *const u8) -> Address {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise; any sixteen bytes are four numbers.
     unsafe { core::mem::transmute(at.cast::<Halves<8>>().read()) }
 }

@@ -184,12 +184,15 @@ pub struct TcpRecord {
 }
 
 /// `UdpFlow` and `UdpOwner`. Addresses are IPv6; one of IPv4 is mapped (`::ffff:a.b.c.d`).
+///
+/// A flow that is not `settled` may get an owner record within moments; `task` stands in.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct UdpRecord {
     /// Header; of a flow, its time is the flow's `first_boot_ns` in [`FlowCounts`].
     pub header: RecordHeader,
-    /// Which flow. `remote_port` 0 in an owner record: every flow of the socket that has no owner.
+    /// Which flow. In an owner record with `remote_port` 0: every flow of the socket that is not
+    /// settled and went the same way first.
     pub key: FlowKey,
     /// Who; nobody where `header.detail` is `Unknown`.
     pub task: TaskIds,
@@ -198,7 +201,9 @@ pub struct UdpRecord {
     /// Host order; 0 in an owner record.
     pub local_port: u16,
     /// 1 when the first datagram was received, 0 when it was sent.
-    pub inbound: u16,
+    pub inbound: u8,
+    /// 1 when no owner record will follow.
+    pub settled: u8,
     /// Inode number of the network namespace; 0 when unknown.
     pub netns: u32,
 }
@@ -236,8 +241,8 @@ pub const FLOW_KEY_LEN: usize = 32;
 pub struct FlowCounts {
     /// Time of the first datagram, ns since boot.
     pub first_boot_ns: u64,
-    /// Time of the latest one, ns since boot.
-    pub last_boot_ns: u64,
+    /// Time of the latest one, ns of `CLOCK_MONOTONIC`; to the tick where [`crate::maps::COARSE_TIME`].
+    pub last_monotonic_ns: u64,
     /// Payload bytes sent.
     pub bytes_sent: u64,
     /// Payload bytes received.
@@ -250,8 +255,8 @@ pub struct FlowCounts {
     pub inbound: u16,
     /// 1 when the flow's record is on the ring. Until then each datagram tries again.
     pub told: u16,
-    /// 1 when its owner was told.
-    pub owned: u16,
+    /// 1 when its owner is settled.
+    pub settled: u16,
     /// Padding.
     pub padding: u16,
 }

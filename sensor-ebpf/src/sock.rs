@@ -172,10 +172,10 @@ pub(crate) type Address = [u32; 4];
 ///
 /// # Safety
 ///
-/// `to` must be an address of a `TcpRecord`, writable.
+/// `to` must be an address of a record or a key, writable.
 #[inline(always)]
 pub(crate) unsafe fn set_address(to: *mut [u8; 16], address: Address) {
-    // SAFETY: the caller's promise; both addresses are at multiples of 8 in a record that is
+    // SAFETY: the caller's promise; addresses are at multiples of 8 in records and keys, which are
     // aligned to 8.
     unsafe { to.cast::<Address>().write(address) };
 }

@@ -5,10 +5,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::{btf_tracepoint, cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext, SockContext};
-use sensor_ebpf::record::{FlowKey, UdpOwnerSource};
+use sensor_ebpf::record::UdpOwnerSource;
 
 use crate::flow::{self, UDP_FLOWS};
 use crate::globals::add;
@@ -93,7 +93,8 @@ fn connects(ctx: *mut bpf_sock_addr) -> i32 {
 }
 
 /// Hook: `BPF_CGROUP_RUN_PROG_UDP4_SENDMSG_LOCK(sk, uaddr, uaddrlen, t_ctx)` of `udp_sendmsg`,
-/// `net/ipv4/udp.c`, v4.18 and later: a datagram with an address.
+/// `net/ipv4/udp.c`, v4.18 and later: a datagram with an address. For kernels without
+/// `sock_send_length`, which costs less.
 #[cgroup_sock_addr(sendmsg4)]
 pub(crate) fn udp_sendmsg4(ctx: SockAddrContext) -> i32 {
     sends(ctx.sock_addr)
@@ -113,8 +114,7 @@ fn sends(ctx: *mut bpf_sock_addr) -> i32 {
         if is_udp(ctx)
             && let Some(socket) = socket_of(ctx, true)
         {
-            let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-            flow::sends(socket, tgid, bpf_get_current_uid_gid() as u32);
+            let _new = flow::sends(socket, current_tgid());
         }
     }
     PASS
@@ -165,7 +165,7 @@ unsafe fn wants_owner(ctx: *mut bpf_sock_addr) -> Option<*mut flow::UdpSocket> {
     // SAFETY: the caller's promise; the socket's values come from the storage.
     unsafe {
         let socket = socket_of(ctx, false)?;
-        ((*socket).unowned.cast_signed() > 0).then_some(socket)
+        ((*socket).unread.cast_signed() > 0).then_some(socket)
     }
 }
 
@@ -179,63 +179,59 @@ unsafe fn reads(ctx: *mut bpf_sock_addr, socket: *mut flow::UdpSocket, sender: A
     // SAFETY: the caller's promise.
     unsafe {
         (*socket).reads_addressed = 1;
-        let mut key = FlowKey {
-            cookie: (*socket).cookie,
-            remote_addr: [0; 16],
-            remote_port: u16::from_be((*ctx).user_port as u16),
-            padding: [0; 3],
-        };
-        (&raw mut key.remote_addr).cast::<Address>().write(sender);
+        let mut key = flow::any_flow((*socket).cookie);
+        key.remote_port = u16::from_be((*ctx).user_port as u16);
+        flow::set_remote(&mut key, sender);
         let Some(flow) = UDP_FLOWS.get_ptr_mut(&key) else { return };
-        if (*flow).owned != 0 {
+        if (*flow).settled != 0 {
             return;
         }
-        (*flow).owned = 1;
-        add(&raw mut (*socket).unowned, u64::MAX);
-        flow::tell_owner(socket, Some(&key));
+        (*flow).settled = 1;
+        add(&raw mut (*socket).unread, u64::MAX);
+        flow::own(socket, UdpOwnerSource::FirstIo);
+        flow::tell_owner(&key, true);
     }
 }
 
 /// Hook: `TP_PROTO(struct sock *sk, int ret, int flags)`, `include/trace/events/sock.h`,
-/// `sock_recv_length`, v6.3 and later. Fires for every read of every socket, in the reader.
+/// `sock_recv_length`, v6.3 and later. Fires for every read of every socket, in the reader, whether
+/// or not it wants the sender's address. On a socket whose readers do they are known better.
 #[btf_tracepoint(function = "sock_recv_length")]
 pub(crate) fn udp_recv_length(ctx: BtfTracePointContext) -> i32 {
     let (sk, length): (*mut c_void, i32) = (ctx.arg(0), ctx.arg(1));
-    // SAFETY: the tracepoint's socket.
-    unsafe { touches(sk, length, false) };
+    // SAFETY: the tracepoint's socket, in the task that reads it.
+    unsafe {
+        let Some(socket) = flow::socket(sk, false) else { return 0 };
+        let wanted = (*socket).unread.cast_signed() > 0 && (*socket).reads_addressed == 0;
+        if wanted && length >= 0 {
+            (*socket).unread = 0;
+            flow::own(socket, UdpOwnerSource::FirstIo);
+            flow::tell_owner(&flow::any_flow((*socket).cookie), true);
+        }
+    }
     0
 }
 
 /// Hook: `TP_PROTO(struct sock *sk, int ret, int flags)`, `include/trace/events/sock.h`,
-/// `sock_send_length`, v6.3 and later. Fires for every write of every socket, in the writer.
+/// `sock_send_length`, v6.3 and later. Fires for every write of every socket, in the writer, when
+/// the datagram has passed the other programs.
 #[btf_tracepoint(function = "sock_send_length")]
 pub(crate) fn udp_send_length(ctx: BtfTracePointContext) -> i32 {
     let (sk, length): (*mut c_void, i32) = (ctx.arg(0), ctx.arg(1));
-    // SAFETY: the tracepoint's socket.
-    unsafe { touches(sk, length, true) };
+    // SAFETY: the tracepoint's socket, in the task that writes to it.
+    unsafe {
+        let Some(socket) = flow::socket(sk, false) else { return 0 };
+        if length >= 0 && flow::sends(socket, current_tgid()) && (*socket).unsent != 0 {
+            (*socket).unsent = 0;
+            flow::tell_owner(&flow::any_flow((*socket).cookie), false);
+        }
+    }
     0
 }
 
-/// The current task reads or writes without an address: it owns what flows of the socket nobody
-/// does. On a socket whose readers ask for addresses, they are known better.
-///
-/// # Safety
-///
-/// `sk` must be a socket to the verifier.
 #[inline(always)]
-unsafe fn touches(sk: *mut c_void, length: i32, writes: bool) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let Some(socket) = flow::socket(sk, false) else { return };
-        if length < 0 || (*socket).unowned.cast_signed() <= 0 {
-            return;
-        }
-        if writes && (*socket).addressed != 0 || !writes && (*socket).reads_addressed != 0 {
-            return;
-        }
-        (*socket).unowned = 0;
-        flow::tell_owner(socket, None);
-    }
+fn current_tgid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
 }
 
 /// # Safety

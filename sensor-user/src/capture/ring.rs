@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
+use aya::util::KernelVersion;
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use sensor_ebpf::maps::{
-    ACCEPT_PENDING, COUNTERS, LossCounter, OFFSETS, READER_ASLEEP, RECORDS, UDP_FLOWS,
+    ACCEPT_PENDING, COARSE_TIME, COUNTERS, LossCounter, OFFSETS, READER_ASLEEP, RECORDS, UDP_FLOWS,
     WAKE_AT_BYTES,
 };
 
@@ -252,6 +253,7 @@ fn load(
     types: &KernelTypes,
 ) -> Result<Ebpf, CaptureError> {
     let wake_at = config.ring_bytes / 4;
+    let coarse_time = u32::from(has_coarse_time());
     let mut loader = EbpfLoader::new();
     loader
         .btf(btf)
@@ -259,7 +261,8 @@ fn load(
         .map_max_entries(ACCEPT_PENDING, config.accept_pending)
         .map_max_entries(UDP_FLOWS, config.udp_flows)
         .override_global(OFFSETS, &types.offsets, true)
-        .override_global(WAKE_AT_BYTES, &wake_at, true);
+        .override_global(WAKE_AT_BYTES, &wake_at, true)
+        .override_global(COARSE_TIME, &coarse_time, true);
     let (origin, loaded) = match &config.object {
         None => ("embedded BPF object".to_owned(), loader.load(OBJECT)),
         Some(path) => {
@@ -274,6 +277,11 @@ fn load(
         }
         other => CaptureError::BadObject { origin, detail: hooks::innermost(&other) },
     })
+}
+
+/// Whether the kernel has `bpf_ktime_get_coarse_ns`.
+fn has_coarse_time() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 11, 0))
 }
 
 fn bad_map(name: &'static str, source: Option<MapError>) -> CaptureError {

@@ -19,11 +19,9 @@ const PACKETS: [Candidate; 2] = [
 ];
 
 /// Each tells more of owners, or of the end of sockets.
-const OWNERS: [Candidate; 9] = [
+const OWNERS: [Candidate; 7] = [
     ("udp_connect4", "cgroup connect4", Attach::CgroupSockAddr),
     ("udp_connect6", "cgroup connect6", Attach::CgroupSockAddr),
-    ("udp_sendmsg4", "cgroup sendmsg4", Attach::CgroupSockAddr),
-    ("udp_sendmsg6", "cgroup sendmsg6", Attach::CgroupSockAddr),
     ("udp_recvmsg4", "cgroup recvmsg4", Attach::CgroupSockAddr),
     ("udp_recvmsg6", "cgroup recvmsg6", Attach::CgroupSockAddr),
     ("udp_post_bind4", "cgroup post_bind4", Attach::CgroupSock),
@@ -31,18 +29,18 @@ const OWNERS: [Candidate; 9] = [
     ("udp_release", "cgroup sock_release", Attach::CgroupSock),
 ];
 
-/// Readers and writers that name no address (6.3 and later).
-const TOUCHES: [Candidate; 2] = [
-    (
-        "udp_recv_length",
-        "tp_btf sock_recv_length",
-        Attach::BtfTracepoint("sock_recv_length"),
-    ),
-    (
-        "udp_send_length",
-        "tp_btf sock_send_length",
-        Attach::BtfTracepoint("sock_send_length"),
-    ),
+/// Readers that want no address (6.3 and later).
+const READ: Candidate =
+    ("udp_recv_length", "tp_btf sock_recv_length", Attach::BtfTracepoint("sock_recv_length"));
+
+/// Writers (6.3 and later).
+const WRITE: Candidate =
+    ("udp_send_length", "tp_btf sock_send_length", Attach::BtfTracepoint("sock_send_length"));
+
+/// Writers, elsewhere; each of these locks the socket once more for a datagram.
+const SEND: [Candidate; 2] = [
+    ("udp_sendmsg4", "cgroup sendmsg4", Attach::CgroupSockAddr),
+    ("udp_sendmsg6", "cgroup sendmsg6", Attach::CgroupSockAddr),
 ];
 
 /// Attaches all, or says at the first why there is no UDP.
@@ -56,15 +54,26 @@ pub(super) fn attach(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Ho
         return hooks;
     }
     hooks.extend(OWNERS.iter().map(|owners| attacher.try_one(owners)));
-    hooks.extend(TOUCHES.iter().map(|touches| {
-        if types.has(Offset::TaskTgid) { attacher.try_one(touches) } else { off(touches, "needs BTF") }
-    }));
+    let mut try_typed = |candidate| {
+        if types.has(Offset::TaskTgid) {
+            attacher.try_one(candidate)
+        } else {
+            off(candidate, "needs BTF")
+        }
+    };
+    let (read, write) = (try_typed(&READ), try_typed(&WRITE));
+    let send = SEND.iter().map(|send| match write.state {
+        HookState::On => not_needed(send),
+        _ => attacher.try_one(send),
+    });
+    hooks.extend(send.collect::<Vec<_>>());
+    hooks.extend([read, write]);
     hooks
 }
 
 fn without(reason: &str) -> Vec<Hook> {
     let [egress, ingress] = &PACKETS;
-    let rest = OWNERS.iter().chain(&TOUCHES).map(not_needed);
+    let rest = OWNERS.iter().chain(&SEND).chain([&READ, &WRITE]).map(not_needed);
     [off(egress, reason), not_needed(ingress)].into_iter().chain(rest).collect()
 }
 

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use sensor_ebpf::record::{CGROUP_PATH_LEN, COMM_LEN, OwnerSource, RecordHeader, RecordKind};
 
 use reader::Reader;
-pub use udp::{FlowCounts, FlowKey, Udp, UdpFlow, flow_counts};
+pub use udp::{FlowCounts, FlowKey, Udp, UdpFlow, UdpOwner, flow_counts};
 
 /// Why a record is discarded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

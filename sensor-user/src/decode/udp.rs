@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use sensor_ebpf::record::{FLOW_COUNTS_LEN, FLOW_KEY_LEN, RecordHeader, RecordKind, UdpOwnerSource};
+use sensor_ebpf::record::{
+    FLOW_COUNTS_LEN, FLOW_KEY_LEN, RecordHeader, RecordKind, UdpOwnerSource,
+};
 
 use super::reader::Reader;
 use super::{DecodeError, Task, task};
@@ -52,8 +54,8 @@ impl FlowKey {
 pub struct FlowCounts {
     /// Time of the first datagram, ns since boot: tells a flow from an earlier one of its key.
     pub first_boot_ns: u64,
-    /// Time of the latest one, ns since boot.
-    pub last_boot_ns: u64,
+    /// Time of the latest one, ns of `CLOCK_MONOTONIC`, to the tick.
+    pub last_monotonic_ns: u64,
     /// Payload bytes sent.
     pub bytes_sent: u64,
     /// Payload bytes received.
@@ -69,7 +71,7 @@ pub fn flow_counts(bytes: &[u8; FLOW_COUNTS_LEN]) -> Result<FlowCounts, DecodeEr
     let mut reader = Reader::new(bytes);
     Ok(FlowCounts {
         first_boot_ns: reader.u64()?,
-        last_boot_ns: reader.u64()?,
+        last_monotonic_ns: reader.u64()?,
         bytes_sent: reader.u64()?,
         bytes_received: reader.u64()?,
         packets_sent: reader.u64()?,
@@ -82,14 +84,8 @@ pub fn flow_counts(bytes: &[u8; FLOW_COUNTS_LEN]) -> Result<FlowCounts, DecodeEr
 pub enum Udp {
     /// A flow has had its first datagram.
     Flow(UdpFlow),
-    /// The task was first to read or write on a flow; on every flow of the socket that has no
-    /// owner where the remote port is 0.
-    Owner {
-        /// Which.
-        key: FlowKey,
-        /// Who.
-        task: Task,
-    },
+    /// The task was first to read or write on a flow.
+    Owner(UdpOwner),
     /// A socket is closed, and its flows with it.
     Release {
         /// When, ns since boot.
@@ -97,6 +93,19 @@ pub enum Udp {
         /// Socket cookie.
         cookie: u64,
     },
+}
+
+/// Whose a flow is that was not settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UdpOwner {
+    /// Which; with port 0, every flow of that socket that is not settled and has this direction.
+    pub key: FlowKey,
+    /// Who.
+    pub task: Task,
+    /// How that is known.
+    pub source: UdpOwnerSource,
+    /// Whether it read; otherwise it wrote.
+    pub inbound: bool,
 }
 
 /// The beginning of a flow.
@@ -116,6 +125,8 @@ pub struct UdpFlow {
     pub local_port: u16,
     /// Whether the first datagram was received.
     pub inbound: bool,
+    /// Whether the task is the owner; otherwise it stands in until one is told.
+    pub settled: bool,
     /// Network namespace, inode number; 0 when unknown.
     pub netns: u32,
 }
@@ -133,12 +144,22 @@ pub(super) fn udp(
     let source = UdpOwnerSource::from_raw(header.detail)
         .ok_or(DecodeError::UnknownOwnerSource(header.detail))?;
     let local = Ipv6Addr::from(reader.array::<16>()?).to_canonical();
-    let (local_port, inbound, netns) = (reader.u16()?, reader.u16()? != 0, reader.u32()?);
+    let (local_port, inbound, settled) = (reader.u16()?, reader.u8()? != 0, reader.u8()? != 0);
+    let netns = reader.u32()?;
     if kind == RecordKind::UdpOwner {
-        return Ok(Udp::Owner { key, task });
+        return Ok(Udp::Owner(UdpOwner { key, task, source, inbound }));
     }
-    let boot_ns = header.boot_ns;
-    Ok(Udp::Flow(UdpFlow { boot_ns, key, task, source, local, local_port, inbound, netns }))
+    Ok(Udp::Flow(UdpFlow {
+        boot_ns: header.boot_ns,
+        key,
+        task,
+        source,
+        local,
+        local_port,
+        inbound,
+        settled,
+        netns,
+    }))
 }
 
 #[cfg(test)]
@@ -165,7 +186,13 @@ mod tests {
         }
         let counts = flow_counts(&bytes).unwrap();
         let of = |it: FlowCounts| {
-            [it.first_boot_ns, it.last_boot_ns, it.bytes_sent, it.bytes_received, it.packets_sent]
+            [
+                it.first_boot_ns,
+                it.last_monotonic_ns,
+                it.bytes_sent,
+                it.bytes_received,
+                it.packets_sent,
+            ]
         };
         assert_eq!((of(counts), counts.packets_received), ([1, 2, 3, 4, 5], 6));
     }

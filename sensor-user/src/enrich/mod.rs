@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use sensor_ebpf::record::UdpOwnerSource;
 
 use crate::clock::BootClock;
-use crate::decode::{Record, Task, Tcp, TcpKind, Udp, UdpFlow};
+use crate::decode::{Record, Task, Tcp, TcpKind, Udp, UdpFlow, UdpOwner};
 use crate::stats::Stats;
 
 pub use facts::Process;
@@ -89,7 +89,7 @@ impl Enricher {
                     Udp::Flow(UdpFlow { task, source, .. }) if *source < UdpOwnerSource::Sent => {
                         Some(self.processes.of_past_task(task))
                     }
-                    Udp::Flow(UdpFlow { task, .. }) | Udp::Owner { task, .. } => {
+                    Udp::Flow(UdpFlow { task, .. }) | Udp::Owner(UdpOwner { task, .. }) => {
                         Some(self.processes.of_task(task))
                     }
                 };

@@ -53,11 +53,8 @@ impl Watch {
             Enricher::new(proc_root, passwd, config.max_processes, Arc::clone(stats));
         let running = enricher.scan_running();
         tracing::debug!(running, "processes read");
-        let connections = ConnectionTable::new(
-            Arc::clone(&computer),
-            config.max_connections,
-            Arc::clone(stats),
-        );
+        let connections =
+            ConnectionTable::new(Arc::clone(&computer), config.max_connections, Arc::clone(stats));
         let (most, idle) = (config.capture.udp_flows as usize, config.capture.udp_idle);
         let flows = UdpTable::new(computer, most, idle, Arc::clone(stats));
         let intake = Intake::new(enricher, connections, flows, Arc::clone(stats));
@@ -77,7 +74,7 @@ impl Watch {
         let intake = &mut self.intake;
         let records = self.capture.drain(|bytes| intake.record(bytes, &boot_clock, changes));
         self.intake.expire(now_boot_ns, changes);
-        let now = Moment { boot_ns: now_boot_ns, clock: &boot_clock };
+        let now = moment(now_boot_ns, &boot_clock);
         let more = self.intake.look(now, self.capture.udp_flows(), changes);
         self.quiet = if records == 0 && !more { self.quiet.saturating_add(1) } else { 0 };
     }
@@ -103,10 +100,14 @@ impl Watch {
         self.turn(changes);
         self.intake.expire(u64::MAX, changes);
         let boot_clock = BootClock::sample(&*self.clock);
-        let now = Moment { boot_ns: clock::boot_ns(), clock: &boot_clock };
+        let now = moment(clock::boot_ns(), &boot_clock);
         self.intake.look_at_all(now, self.capture.udp_flows(), changes);
         self.capture.ledger()
     }
+}
+
+fn moment(boot_ns: u64, clock: &BootClock) -> Moment<'_> {
+    Moment { boot_ns, monotonic_ns: clock::monotonic_ns(), clock }
 }
 
 impl FlowCounters for UdpFlows {

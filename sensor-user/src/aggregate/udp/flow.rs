@@ -30,12 +30,12 @@ pub(super) struct Tracked {
     pub(super) told: bool,
     /// When its socket was closed.
     pub(super) released: Option<Timestamp>,
-    pub(super) process: Option<Arc<Process>>,
-    pub(super) attribution: Attribution,
+    process: Option<Arc<Process>>,
+    attribution: Attribution,
     opened_boot_ns: u64,
     /// When the kernel's counts began: later than `opened` once they were lost.
     counted_from_boot_ns: u64,
-    direction: Direction,
+    pub(super) direction: Direction,
     local: IpAddr,
     local_port: u16,
     remote: IpAddr,
@@ -54,12 +54,7 @@ impl Tracked {
         opened: Timestamp,
         process: Option<Arc<Process>>,
     ) -> Self {
-        let attribution = match (&process, flow.source) {
-            (None, _) | (_, UdpOwnerSource::Unknown) => Attribution::Unknown,
-            (_, UdpOwnerSource::Bound) => Attribution::Listener,
-            (_, UdpOwnerSource::FirstIo) => Attribution::FirstIo,
-            (_, UdpOwnerSource::Sent) => Attribution::Connect,
-        };
+        let attribution = attribution(flow.source, process.is_some());
         Self {
             number,
             opened,
@@ -81,23 +76,26 @@ impl Tracked {
         }
     }
 
+    /// Its owner is known after all.
+    pub(super) fn settle(&mut self, process: &Arc<Process>, source: UdpOwnerSource) {
+        self.process = Some(Arc::clone(process));
+        self.attribution = attribution(source, true);
+    }
+
     /// The kernel's counts begin again at `boot_ns`; false when that is known already.
     pub(super) const fn restart(&mut self, boot_ns: u64) -> bool {
         if self.counted_from_boot_ns == boot_ns {
             return false;
         }
         self.counted_from_boot_ns = boot_ns;
-        self.read = Moved {
-            bytes_sent: 0,
-            bytes_received: 0,
-            packets_sent: 0,
-            packets_received: 0,
-        };
+        self.read =
+            Moved { bytes_sent: 0, bytes_received: 0, packets_sent: 0, packets_received: 0 };
         true
     }
 
-    /// Takes the kernel's counts in; says whether they have begun again.
-    pub(super) const fn take(&mut self, counts: &FlowCounts) -> bool {
+    /// Takes the kernel's counts in, of which the latest datagram was at `last_boot_ns`; says
+    /// whether they have begun again.
+    pub(super) fn take(&mut self, counts: &FlowCounts, last_boot_ns: u64) -> bool {
         let restarted = self.restart(counts.first_boot_ns);
         let (read, untold) = (&mut self.read, &mut self.untold);
         untold.bytes_sent += counts.bytes_sent.saturating_sub(read.bytes_sent);
@@ -110,7 +108,8 @@ impl Tracked {
             packets_sent: counts.packets_sent,
             packets_received: counts.packets_received,
         };
-        self.last_boot_ns = counts.last_boot_ns;
+        // Never before the first, which is timed exactly.
+        self.last_boot_ns = last_boot_ns.max(self.last_boot_ns);
         restarted
     }
 
@@ -158,5 +157,15 @@ impl Tracked {
             change.duration = Duration::from_nanos(ns);
         }
         change
+    }
+}
+
+const fn attribution(source: UdpOwnerSource, has_process: bool) -> Attribution {
+    match source {
+        _ if !has_process => Attribution::Unknown,
+        UdpOwnerSource::Unknown => Attribution::Unknown,
+        UdpOwnerSource::Bound => Attribution::Listener,
+        UdpOwnerSource::FirstIo => Attribution::FirstIo,
+        UdpOwnerSource::Sent => Attribution::Connect,
     }
 }

@@ -1,7 +1,8 @@
 //! `UdpTable`: from UDP records and the kernel's counts to what happens to a flow.
 //!
-//! A flow is told as opened and established at its first datagram; an inbound one waits up to
-//! `OWNER_HOLD_NS` for the process that reads it, then the socket's owner stands in. Its counts are
+//! A flow is told as opened and established at its first datagram; one whose owner is not settled
+//! (an inbound one, mostly) waits up to `OWNER_HOLD_NS` for the process that acts; then the socket's
+//! owner stands in. Its counts are
 //! read every `LOOK_EVERY_NS`, and at the end of each minute, so that a minute has its own bytes.
 //! It is closed when its socket is, or when it was idle for as long as configured.
 //!
@@ -18,12 +19,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lru::LruCache;
-use sensor_ebpf::record::UdpOwnerSource;
 
 use super::change::{Change, What};
-use super::flow::Attribution;
+use super::flow::Direction;
 use crate::clock::BootClock;
-use crate::decode::{FlowCounts, FlowKey, Udp, UdpFlow};
+use crate::decode::{FlowCounts, FlowKey, Udp, UdpFlow, UdpOwner};
 use crate::enrich::{Process, UdpEvent};
 use crate::stats::Stats;
 use flow::Tracked;
@@ -51,6 +51,8 @@ pub trait FlowCounters {
 pub struct Moment<'a> {
     /// ns since boot.
     pub boot_ns: u64,
+    /// ns of `CLOCK_MONOTONIC`.
+    pub monotonic_ns: u64,
     /// To wall time.
     pub clock: &'a BootClock,
 }
@@ -58,6 +60,11 @@ pub struct Moment<'a> {
 impl Moment<'_> {
     fn wall(&self) -> Timestamp {
         self.clock.wall(self.boot_ns)
+    }
+
+    /// When a flow with these counts had its latest datagram, ns since boot.
+    const fn latest_boot_ns(&self, counts: &FlowCounts) -> u64 {
+        self.boot_ns.saturating_sub(self.monotonic_ns.saturating_sub(counts.last_monotonic_ns))
     }
 }
 
@@ -138,7 +145,7 @@ impl UdpTable {
         let process = event.process;
         match *event.udp {
             Udp::Flow(flow) => self.begun(&flow, process, clock, changes),
-            Udp::Owner { key, .. } => self.owned(&key, process.as_ref(), changes),
+            Udp::Owner(owner) => self.owned(&owner, process.as_ref(), changes),
             Udp::Release { boot_ns, cookie } => {
                 self.release(cookie, clock.wall(boot_ns), changes);
             }
@@ -208,7 +215,7 @@ impl UdpTable {
         let socket = self.sockets.entry(flow.key.cookie).or_default();
         let remote = (flow.key.remote, flow.key.remote_port);
         socket.remotes.insert(remote);
-        if !flow.inbound && flow.source >= UdpOwnerSource::FirstIo {
+        if flow.settled {
             self.tell(&flow.key, changes);
             return;
         }
@@ -220,28 +227,28 @@ impl UdpTable {
         });
     }
 
-    /// One flow has its owner, or with no remote end all of the socket that wait for one.
+    /// One flow has its owner, or with port 0 all of the socket that wait for one of that kind.
     fn owned(
         &mut self,
-        key: &FlowKey,
+        owner: &UdpOwner,
         process: Option<&Arc<Process>>,
         changes: &mut Vec<Change>,
     ) {
-        let keys = if key.remote_port == 0 && key.remote.is_unspecified() {
-            let waiting = self.sockets.get_mut(&key.cookie);
-            let waiting = waiting.map(|socket| std::mem::take(&mut socket.held));
-            let of = |(remote, remote_port)| FlowKey { remote, remote_port, ..*key };
-            waiting.unwrap_or_default().into_iter().map(of).collect()
+        let key = owner.key;
+        let keys: Vec<FlowKey> = if key.remote_port == 0 {
+            let waiting = self.sockets.get(&key.cookie).map(|socket| &socket.held);
+            let of = |&(remote, remote_port)| FlowKey { remote, remote_port, ..key };
+            waiting.into_iter().flatten().map(of).collect()
         } else {
-            vec![*key]
+            vec![key]
         };
         for key in keys {
             let Some(flow) = self.flows.peek_mut(&key) else { continue };
-            if let Some(process) = process
-                && !flow.told
-            {
-                flow.process = Some(Arc::clone(process));
-                flow.attribution = Attribution::FirstIo;
+            if flow.told || (flow.direction == Direction::Inbound) != owner.inbound {
+                continue;
+            }
+            if let Some(process) = process {
+                flow.settle(process, owner.source);
             }
             self.tell(&key, changes);
         }
@@ -309,7 +316,7 @@ impl UdpTable {
         }
         let counts = counters.read(key);
         if let Some(counts) = &counts
-            && flow.take(counts)
+            && flow.take(counts, now.latest_boot_ns(counts))
         {
             self.stats.udp_flows_evicted.increment();
         }
@@ -332,7 +339,8 @@ impl UdpTable {
                 self.end(key, time, changes);
             }
             None if moved => {
-                let time = self.minute_end.map_or(last, |end| within_minute(last, end, flow.opened));
+                let time =
+                    self.minute_end.map_or(last, |end| within_minute(last, end, flow.opened));
                 self.flows.promote(key);
                 self.change(key, What::Active, time, changes);
             }
