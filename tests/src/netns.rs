@@ -1,6 +1,7 @@
 //! A network namespace of the test's own: nothing that happens in it leaves the machine.
 #![expect(clippy::panic, reason = "a test ends with a panic")]
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,6 +27,13 @@ impl Netns {
             run(netns.command("ip").args(ip).args(nodad));
         }
         netns
+    }
+
+    /// Inode number: what records of its sockets name.
+    pub fn inode(&self) -> u64 {
+        let path = format!("/run/netns/{}", self.name);
+        let file = std::fs::metadata(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        file.ino()
     }
 
     /// `program`, to be run in this namespace. (`ip netns exec` would remount /sys, and cgroup and

@@ -89,18 +89,25 @@ impl Recording {
     /// Waits until `count` lines say that a connection to `port` is over: its last state change
     /// comes when the other end is done with it too.
     pub(crate) fn wait_for_closed(&self, port: u16, count: usize) {
-        let marks = ["\"Event\":\"closed\"".to_owned(), format!("\"DestinationPort\":{port},")];
-        let mut closed = 0;
+        self.wait_for_lines(
+            &["\"Event\":\"closed\"", &format!("\"DestinationPort\":{port},")],
+            count,
+        );
+    }
+
+    /// Waits until `count` lines have all `marks`.
+    pub(crate) fn wait_for_lines(&self, marks: &[&str], count: usize) {
+        let mut found = 0;
         for _look in 0..100 {
             let text = std::fs::read_to_string(&self.out).unwrap();
             let fits = |line: &&str| marks.iter().all(|mark| line.contains(mark));
-            closed = text.lines().filter(fits).count();
-            if closed >= count {
+            found = text.lines().filter(fits).count();
+            if found >= count {
                 return;
             }
             run(Command::new("sleep").arg("0.2"));
         }
-        panic!("{closed} of {count} connections are over after 20 s");
+        panic!("{found} of {count} lines with {marks:?} after 20 s");
     }
 
     /// Ends it; gives its lines and its ledger.
@@ -129,9 +136,9 @@ impl Ledger {
         count.unwrap_or_else(|| panic!("no {name} in {}", self.0)).parse().unwrap()
     }
 
-    /// Attempted = received + ring full, for both kinds; nothing else was lost.
+    /// Attempted = received + ring full, for each kind; nothing else was lost.
     pub(crate) fn assert_closes(&self) {
-        for kind in ["tcp", "process"] {
+        for kind in ["tcp", "process", "udp"] {
             let count = |name: &str| self.count(&format!("{kind}_{name}"));
             assert_eq!(count("attempted"), count("received") + count("ring_full"), "{}", self.0);
         }

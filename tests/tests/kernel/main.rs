@@ -16,6 +16,12 @@ mod outbound;
 /// Inbound connections: the worker, not its master.
 mod inbound;
 
+/// UDP flows: one for each socket and remote end, with exact counts.
+mod udp;
+
+/// Whose a UDP flow is.
+mod udp_owner;
+
 /// What is known of a process, however it was started.
 mod process;
 
