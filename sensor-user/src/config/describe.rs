@@ -26,6 +26,9 @@ pub fn describe(config: &Config) -> String {
     line("capture", format!("ring {ring}, object {object}, types {btf}, conntrack {conntrack}"));
     let every = humantime::format_duration(config.capture.look_every);
     line("look", format!("at what is open at start and every {every}"));
+    line("capture", format!("ring {ring}, object {object}, types {btf}"));
+    let idle = humantime::format_duration(config.capture.udp_idle);
+    line("udp", format!("{} flows at most, over after {idle} idle", config.capture.udp_flows));
     for program in &config.capture.disable {
         line("disable", program.clone());
     }

@@ -90,6 +90,10 @@ pub struct CaptureConfig {
     pub conntrack: bool,
     /// Time between two looks at what is open.
     pub look_every: Duration,
+    /// UDP flows that are counted in the kernel at once at most.
+    pub udp_flows: u32,
+    /// A UDP flow without a datagram for this long is over.
+    pub udp_idle: Duration,
 }
 
 impl CaptureConfig {
@@ -97,6 +101,10 @@ impl CaptureConfig {
     pub const RING_BYTES: u32 = 8 << 20;
     /// Time between two looks unless set: a minute, as rows have.
     pub const LOOK_EVERY: Duration = Duration::from_mins(1);
+    /// UDP flows unless set: 65,536, about 10 MB of the kernel's memory.
+    pub const UDP_FLOWS: u32 = sensor_ebpf::maps::UDP_FLOWS_MAX;
+    /// Idle time of a UDP flow unless set: 60 s.
+    pub const UDP_IDLE: Duration = Duration::from_mins(1);
     const MIN_RING: u64 = 64 << 10;
     const MAX_RING: u64 = 1 << 30;
 }

@@ -46,6 +46,8 @@ pub(super) fn capture(mut section: Section<'_, '_>) -> CaptureConfig {
     let disable = section.read_list("disable", "names of programs in quotes", values::program);
     let conntrack = section.read("conntrack", values::boolean);
     let look_every = section.read("look_every", values::duration(SECOND..=HOUR));
+    let udp_flows = section.read("udp_flows", values::number(256..=1_048_576_u32));
+    let udp_idle = section.read("udp_idle", values::duration(SECOND..=HOUR));
     section.finish();
     CaptureConfig {
         ring_bytes: ring_bytes.unwrap_or(CaptureConfig::RING_BYTES),
@@ -55,6 +57,8 @@ pub(super) fn capture(mut section: Section<'_, '_>) -> CaptureConfig {
         drops_per_million: 0,
         conntrack: conntrack.unwrap_or(true),
         look_every: look_every.unwrap_or(CaptureConfig::LOOK_EVERY),
+        udp_flows: udp_flows.unwrap_or(CaptureConfig::UDP_FLOWS),
+        udp_idle: udp_idle.unwrap_or(CaptureConfig::UDP_IDLE),
     }
 }
 

@@ -152,10 +152,7 @@ impl ProcessTable {
     /// The facts of the process of `task`. A user or a cgroup that changed since the exec is the
     /// task's: a container's first process is moved into its cgroup after it started.
     pub fn of_task(&mut self, task: &Task) -> Arc<Process> {
-        let process = match self.known(task) {
-            Some(process) => process,
-            None => self.discover(task),
-        };
+        let process = self.of_past_task(task);
         if process.uid == Some(task.uid) && process.cgroup_id == task.cgroup_id {
             return process;
         }
@@ -182,6 +179,14 @@ impl ProcessTable {
         self.stats.processes_read_from_proc.increment();
         let parent = self.processes.peek(&facts.parent_pid).cloned();
         Some(self.insert_proc_facts(holder.pid, facts, 0, parent.as_deref()))
+    }
+
+    /// The facts of the process of a task that was noted a while ago.
+    pub fn of_past_task(&mut self, task: &Task) -> Arc<Process> {
+        match self.known(task) {
+            Some(process) => process,
+            None => self.discover(task),
+        }
     }
 
     /// A process of which no record told: from /proc, or else from its task alone.

@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::Intake;
 use super::look::{Answer, Ask, Looks};
 use super::translations::{self, Translations};
-use crate::aggregate::{Change, ConnectionTable, Look};
+use crate::aggregate::{Change, ConnectionTable, FlowCounters, Look, Moment, UdpTable};
 use crate::canary::{Eye, Verdict};
-use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger};
+use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger, UdpFlows};
 use crate::clock::{self, BootClock, Clock};
 use crate::config::Config;
+use crate::decode::{self, FlowCounts, FlowKey};
 use crate::enrich::Enricher;
 use crate::stats::Stats;
 
@@ -46,6 +47,7 @@ impl Watch {
     ) -> Result<Self, CaptureError> {
         let capture = Capture::open(&CaptureConfig {
             ring_bytes: config.capture.ring_bytes,
+            udp_flows: config.capture.udp_flows,
             object: config.capture.object.clone(),
             btf: config.capture.btf.clone(),
             disable: config.capture.disable.clone(),
@@ -55,8 +57,11 @@ impl Watch {
             Enricher::new(proc_root, passwd, config.max_processes, Arc::clone(stats));
         let running = enricher.scan_running();
         tracing::debug!(running, "processes read");
-        let connections = ConnectionTable::new(computer, config.max_connections, Arc::clone(stats));
-        let mut intake = Intake::new(enricher, connections, Arc::clone(stats))
+        let connections =
+            ConnectionTable::new(Arc::clone(&computer), config.max_connections, Arc::clone(stats));
+        let (most, idle) = (config.capture.udp_flows as usize, config.capture.udp_idle);
+        let flows = UdpTable::new(computer, most, idle, Arc::clone(stats));
+        let mut intake = Intake::new(enricher, connections, flows, Arc::clone(stats))
             .with_drops(config.capture.drops_per_million);
         let translations = if config.capture.conntrack {
             Translations::start(stats).map_err(|error| error.to_string())
@@ -102,7 +107,6 @@ impl Watch {
         let answer = self.looks.answer();
         let intake = &mut self.intake;
         let records = self.capture.drain(|bytes| intake.record(bytes, &boot_clock, changes));
-        self.quiet = if records == 0 { self.quiet.saturating_add(1) } else { 0 };
         if let Some(answer) = answer {
             self.look(answer, &boot_clock, changes);
         }
@@ -111,6 +115,9 @@ impl Watch {
             self.looks.ask(Ask::Again(namespaces));
         }
         self.intake.expire(now_boot_ns, changes);
+        let now = moment(now_boot_ns, &boot_clock);
+        let more = self.intake.read_udp_flows(now, self.capture.udp_flows(), changes);
+        self.quiet = if records == 0 && !more { self.quiet.saturating_add(1) } else { 0 };
         self.settle(changes, first);
     }
 
@@ -165,10 +172,27 @@ impl Watch {
         self.turn(changes);
         let first = changes.len();
         self.intake.finish(changes);
+        let boot_clock = BootClock::sample(&*self.clock);
+        let now = moment(clock::boot_ns(), &boot_clock);
+        self.intake.read_all_udp_flows(now, self.capture.udp_flows(), changes);
         self.settle(changes, first);
         if let Ok(translations) = &mut self.translations {
             translations.finish(changes);
         }
         self.capture.ledger()
+    }
+}
+
+fn moment(boot_ns: u64, clock: &BootClock) -> Moment<'_> {
+    Moment { boot_ns, monotonic_ns: clock::monotonic_ns(), clock }
+}
+
+impl FlowCounters for UdpFlows {
+    fn read(&mut self, key: &FlowKey) -> Option<FlowCounts> {
+        decode::flow_counts(&Self::read(self, &key.bytes())?).ok()
+    }
+
+    fn forget(&mut self, key: &FlowKey) {
+        self.remove(&key.bytes());
     }
 }

@@ -26,7 +26,7 @@ use super::change::{Change, What};
 use super::flow::{Attribution, Direction, Protocol};
 use super::listeners::Listeners;
 use crate::decode::{Tcp, TcpKind};
-use crate::enrich::{Event, Process};
+use crate::enrich::{Process, TcpEvent};
 use crate::stats::Stats;
 
 use end::TCP_SYN_SENT;
@@ -124,8 +124,8 @@ impl ConnectionTable {
     }
 
     /// Takes an event in; what it changes is appended to `changes`.
-    pub fn observe(&mut self, event: Event, changes: &mut Vec<Change>) {
-        let Event { time, tcp, process } = event;
+    pub fn observe(&mut self, event: TcpEvent, changes: &mut Vec<Change>) {
+        let TcpEvent { time, tcp, process } = event;
         if self.told_by_look(&tcp) {
             return;
         }
