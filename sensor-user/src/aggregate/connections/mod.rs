@@ -13,7 +13,6 @@ mod udp;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use sensor_ebpf::record::OwnerSource;
 use super::change::{Change, ClosedBy, What};
 use super::flow::{Attribution, Direction, Flow, Phase, Protocol};
 use super::listeners::Listeners;
+use crate::bounded;
 use crate::decode::{Tcp, TcpKind};
 use crate::enrich::{Event, Process};
 use crate::stats::Stats;
@@ -83,7 +83,7 @@ impl ConnectionTable {
     pub fn new(computer: Arc<str>, max: usize, stats: Arc<Stats>) -> Self {
         Self {
             computer,
-            connections: LruCache::new(NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN)),
+            connections: bounded::table(max),
             listeners: Listeners::new(Arc::clone(&stats)),
             held_outbound: VecDeque::new(),
             held_inbound: VecDeque::new(),
