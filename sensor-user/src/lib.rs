@@ -33,6 +33,7 @@ pub mod pipeline;
 pub mod replay;
 
 // What all of them use.
+mod bounded;
 pub mod canary;
 pub mod cli;
 pub mod clock;

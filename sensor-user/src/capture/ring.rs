@@ -188,10 +188,13 @@ impl Capture {
         &mut self.udp_flows
     }
 
-    /// Hands each record that waits in the ring to `each`, oldest first; gives their number.
-    pub fn drain(&mut self, mut each: impl FnMut(&[u8])) -> u64 {
+    /// Hands the records that wait in the ring to `each`, oldest first, `most` of them at most;
+    /// gives their number.
+    pub fn drain(&mut self, most: u32, mut each: impl FnMut(&[u8])) -> u32 {
         let mut records = 0;
-        while let Some(record) = self.ring.next() {
+        while records < most
+            && let Some(record) = self.ring.next()
+        {
             each(&record);
             records += 1;
         }

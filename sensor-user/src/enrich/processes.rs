@@ -4,7 +4,6 @@
 //! ended stays for [`LINGER_NS`], since its sockets are closed after its exit is told.
 
 use std::collections::VecDeque;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use super::facts::{Process, same_start};
 use super::holders::Holder;
 use super::proc_fs::{self, ProcFacts};
 use super::users::Users;
+use crate::bounded;
 use crate::decode::{CgroupMkdir, Exec, Exit, Fork, Task};
 use crate::stats::Stats;
 
@@ -44,7 +44,7 @@ impl ProcessTable {
     pub fn new(proc_root: &Path, passwd: &Path, max: usize, stats: Arc<Stats>) -> Self {
         Self {
             proc_root: proc_root.to_owned(),
-            processes: LruCache::new(NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN)),
+            processes: bounded::table(max),
             ended: VecDeque::new(),
             users: Users::new(passwd),
             cgroups: Cgroups::new(Arc::clone(&stats)),

@@ -94,7 +94,11 @@ impl Intake {
     ) -> Vec<OpenSocket> {
         let enricher = &mut self.enricher;
         let mut owner = |inode| holders.get(inode).and_then(|holder| enricher.holder(holder));
-        self.connections.look(open, (kind, time), &mut owner, changes)
+        let unknown = self.connections.look(open, (kind, time), &mut owner, changes);
+        if kind == Look::First {
+            self.flows.found(open, time, &mut owner, changes);
+        }
+        unknown
     }
 
     /// Connections that have waited long enough at `now_boot_ns`.

@@ -18,6 +18,9 @@ use crate::stats::Stats;
 
 /// How often the ring is drained while there is traffic.
 const DRAIN_EVERY: Duration = Duration::from_millis(10);
+/// Records of one turn at most: what they change goes down the path before more is taken, so that
+/// a full ring is not held in memory once more.
+const TURN_RECORDS: u32 = 2048;
 /// Drains without a record after which the reader sleeps until one comes.
 const QUIET_DRAINS: u32 = 20;
 /// How long it sleeps at most: minutes and windows end meanwhile.
@@ -31,7 +34,11 @@ pub(super) struct Watch {
     /// `None` where it is off, or why.
     translations: Result<Translations, String>,
     looks: Looks,
+    /// What a look found, until the ring has been drained.
+    looked: Option<Answer>,
     clock: Arc<dyn Clock>,
+    /// Whether the last turn left nothing in the ring.
+    drained: bool,
     /// Drains without a record since the last one with.
     quiet: u32,
 }
@@ -71,7 +78,16 @@ impl Watch {
         let mut looks = Looks::start(config, clock.now(), stats).map_err(CaptureError::Thread)?;
         let _all = intake.look_begins();
         looks.ask(Ask::First);
-        Ok(Self { capture, intake, translations, looks, clock, quiet: 0 })
+        Ok(Self {
+            capture,
+            intake,
+            translations,
+            looks,
+            looked: None,
+            clock,
+            drained: true,
+            quiet: 0,
+        })
     }
 
     /// The kernel half.
@@ -97,17 +113,27 @@ impl Watch {
         }
     }
 
-    /// Drains the ring once; what changed is appended to `changes`.
+    /// Drains the ring, or takes as many records as a turn may; what changed is appended to
+    /// `changes`.
     pub(super) fn turn(&mut self, changes: &mut Vec<Change>) {
         let first = changes.len();
         // Before the drain: what waits now is in the ring by then if its next record is.
         let now_boot_ns = clock::boot_ns();
         let boot_clock = BootClock::sample(&*self.clock);
         // Before the drain, too: a look is taken in after every record that is older than it.
-        let answer = self.looks.answer();
+        if self.looked.is_none() {
+            self.looked = self.looks.answer();
+        }
         let intake = &mut self.intake;
-        let records = self.capture.drain(|bytes| intake.record(bytes, &boot_clock, changes));
-        if let Some(answer) = answer {
+        let each = |bytes: &[u8]| intake.record(bytes, &boot_clock, changes);
+        let records = self.capture.drain(TURN_RECORDS, each);
+        self.drained = records < TURN_RECORDS;
+        if !self.drained {
+            self.quiet = 0;
+            self.settle(changes, first);
+            return;
+        }
+        if let Some(answer) = self.looked.take() {
             self.look(answer, &boot_clock, changes);
         }
         if self.looks.is_due(self.clock.now()) {
@@ -154,6 +180,9 @@ impl Watch {
     /// Sleeps until the next drain is due, or the ring fills up; when it is quiet, until there is
     /// a record. (What a connection waits for is due long before it is quiet.)
     pub(super) fn wait(&mut self) -> Result<(), CaptureError> {
+        if !self.drained {
+            return Ok(());
+        }
         if self.quiet < QUIET_DRAINS {
             self.capture.wait(DRAIN_EVERY);
             return Ok(());
@@ -169,7 +198,12 @@ impl Watch {
         self.capture.detach();
         // A program that was running on another CPU has ended by then.
         self.capture.wait(DRAIN_EVERY);
-        self.turn(changes);
+        loop {
+            self.turn(changes);
+            if self.drained {
+                break;
+            }
+        }
         let first = changes.len();
         self.intake.finish(changes);
         let boot_clock = BootClock::sample(&*self.clock);

@@ -11,11 +11,9 @@ mod failed;
 mod join;
 mod look;
 mod tell;
-mod udp;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -23,8 +21,9 @@ use lru::LruCache;
 use sensor_ebpf::record::OwnerSource;
 
 use super::change::{Change, What};
-use super::flow::{Attribution, Direction, Protocol};
+use super::flow::{Attribution, Direction};
 use super::listeners::Listeners;
+use crate::bounded;
 use crate::decode::{Tcp, TcpKind};
 use crate::enrich::{Process, TcpEvent};
 use crate::stats::Stats;
@@ -101,7 +100,7 @@ impl ConnectionTable {
     pub fn new(computer: Arc<str>, max: usize, stats: Arc<Stats>) -> Self {
         Self {
             computer,
-            connections: LruCache::new(NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN)),
+            connections: bounded::table(max),
             listeners: Listeners::new(Arc::clone(&stats)),
             held_outbound: VecDeque::new(),
             held_inbound: VecDeque::new(),

@@ -9,6 +9,7 @@ use sensor_ebpf::record::UdpOwnerSource;
 
 use crate::aggregate::change::{Change, What};
 use crate::aggregate::flow::{Attribution, Direction, Flow, Phase, Protocol};
+use crate::capture::OpenSocket;
 use crate::decode::{FlowCounts, UdpFlow};
 use crate::enrich::Process;
 
@@ -37,10 +38,12 @@ pub(super) struct Tracked {
     counted_from_boot_ns: u64,
     pub(super) direction: Direction,
     local: IpAddr,
-    local_port: u16,
+    pub(super) local_port: u16,
     remote: IpAddr,
     remote_port: u16,
     netns: u32,
+    /// Whether its socket was connected before the agent.
+    preexisting: bool,
     /// The kernel's counts as last read.
     read: Moved,
     /// Of these and earlier ones, what is not told yet.
@@ -71,9 +74,45 @@ impl Tracked {
             remote: flow.key.remote,
             remote_port: flow.key.remote_port,
             netns: flow.netns,
+            preexisting: false,
             read: Moved::default(),
             untold: Moved::default(),
         }
+    }
+
+    /// One whose socket a look found connected, at a time and ns since boot.
+    pub(super) fn found(
+        socket: &OpenSocket,
+        number: u64,
+        (opened, boot_ns): (Timestamp, u64),
+        (direction, process): (Direction, Option<Arc<Process>>),
+    ) -> Self {
+        let ends = socket.ends;
+        Self {
+            number,
+            opened,
+            last_boot_ns: boot_ns,
+            told: false,
+            released: None,
+            attribution: process.as_ref().map_or(Attribution::Unknown, |_| Attribution::Scan),
+            process,
+            opened_boot_ns: boot_ns,
+            counted_from_boot_ns: 0,
+            direction,
+            local: ends.local,
+            local_port: ends.local_port,
+            remote: ends.remote,
+            remote_port: ends.remote_port,
+            netns: socket.netns,
+            preexisting: true,
+            read: Moved::default(),
+            untold: Moved::default(),
+        }
+    }
+
+    /// Whether the kernel has begun to count it.
+    pub(super) const fn is_counted(&self) -> bool {
+        self.counted_from_boot_ns != 0
     }
 
     /// Its owner is known after all.
@@ -82,15 +121,16 @@ impl Tracked {
         self.attribution = attribution(source, true);
     }
 
-    /// The kernel's counts begin again at `boot_ns`; false when that is known already.
+    /// The kernel's counts begin at `boot_ns`; true when they had begun before, and are lost.
     pub(super) const fn restart(&mut self, boot_ns: u64) -> bool {
         if self.counted_from_boot_ns == boot_ns {
             return false;
         }
+        let lost = self.is_counted();
         self.counted_from_boot_ns = boot_ns;
         self.read =
             Moved { bytes_sent: 0, bytes_received: 0, packets_sent: 0, packets_received: 0 };
-        true
+        lost
     }
 
     /// Takes the kernel's counts in, of which the latest datagram was at `last_boot_ns`; says
@@ -145,7 +185,7 @@ impl Tracked {
             process: Arc::clone(self.process.as_ref().unwrap_or(nobody)),
             attribution: self.attribution,
             connections: 1,
-            preexisting: false,
+            preexisting: self.preexisting,
             translated: None,
             bytes_sent: moved.bytes_sent,
             bytes_received: moved.bytes_received,

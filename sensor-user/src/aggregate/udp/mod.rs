@@ -11,6 +11,7 @@
 //! A look at `LOOKS_A_TURN` flows at most is made at once, so that the pipeline never waits long.
 
 mod flow;
+mod found;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -199,6 +200,7 @@ impl UdpTable {
         clock: &BootClock,
         changes: &mut Vec<Change>,
     ) {
+        self.name_found(&flow.key, flow.local_port);
         if let Some(known) = self.flows.get_mut(&flow.key) {
             // The kernel's map had lost it, and its latest datagram has begun it again.
             if known.restart(flow.boot_ns) {
@@ -324,11 +326,11 @@ impl UdpTable {
         let idle = now.boot_ns.saturating_sub(flow.last_boot_ns) >= self.idle_ns;
         let end = match (flow.released, &counts) {
             (Some(released), _) => Some(released),
-            (None, None) => {
+            (None, None) if flow.is_counted() => {
                 self.stats.udp_flows_evicted.increment();
                 Some(now.wall())
             }
-            (None, Some(_)) => idle.then(|| now.wall()),
+            (None, _) => idle.then(|| now.wall()),
         };
         let moved = flow.has_moved();
         match end {

@@ -5,6 +5,7 @@ use super::*;
 use sensor_ebpf::record::UdpOwnerSource;
 
 use crate::aggregate::flow::{Attribution, Phase};
+use crate::capture::{Ends, OpenSocket, OpenSockets};
 use crate::decode::Task;
 
 const SECOND: u64 = 1_000_000_000;
@@ -297,4 +298,72 @@ fn a_clock_that_goes_back_does_no_harm() {
     host.look(126 * SECOND);
     let sum: u64 = host.told().iter().map(|it| it.1).sum();
     assert_eq!(sum, 20);
+}
+
+fn open_socket(cookie: u64, local_port: u16, remote_port: u16) -> OpenSocket {
+    let (local, remote) = ("192.0.2.1".parse().unwrap(), "203.0.113.7".parse().unwrap());
+    let ends = Ends { local, local_port, remote, remote_port };
+    OpenSocket { netns: 9, cookie, inode: 1, ends, state: 1, counts: None }
+}
+
+fn find(host: &mut Host, udp: Vec<OpenSocket>, at: u64) {
+    let mut open = OpenSockets::default();
+    (open.udp, open.began_boot_ns) = (udp, at);
+    let holder = Process { name: "holder".into(), ..Process::default() };
+    let mut owner = |_inode| Some(Arc::new(holder.clone()));
+    host.table.found(&open, host.clock.wall(at), &mut owner, &mut host.changes);
+}
+
+#[test]
+fn what_was_connected_before_is_told_once_and_counted_from_its_next_datagram() {
+    let mut host = Host::new(10);
+    let bound = open_socket(1, 53, 0);
+    find(&mut host, vec![bound, open_socket(2, 5_000, 443), open_socket(3, 53, 6_000)], SECOND);
+    let told: Vec<_> = host
+        .changes
+        .drain(..)
+        .map(|it| {
+            assert!(it.flow.preexisting && it.flow.attribution == Attribution::Scan);
+            (it.what, it.flow.remote_port.unwrap(), it.flow.direction)
+        })
+        .collect();
+    let (inbound, outbound) = (Direction::Inbound, Direction::Outbound);
+    assert_eq!(
+        told,
+        [
+            (What::Opened, 443, outbound),
+            (What::Established, 443, outbound),
+            (What::Opened, 6_000, inbound),
+            (What::Established, 6_000, inbound),
+        ]
+    );
+    // The kernel has no counts yet; then one sends.
+    host.look(10 * SECOND);
+    assert_eq!(host.told(), []);
+    let sends = key(2, "203.0.113.7", 443);
+    host.begin(sends, 20 * SECOND, UdpOwnerSource::Sent, "other");
+    host.count(sends, 21 * SECOND, (3, 0));
+    host.look(30 * SECOND);
+    assert_eq!(host.told(), [(What::Active, 30, 0)]);
+    assert_eq!(host.stats.udp_flows_evicted.value(), 0);
+    // The other falls idle, this one's socket is closed.
+    host.look(62 * SECOND);
+    assert_eq!(host.told(), [(What::Closed, 0, 0)]);
+    host.event(Udp::Release { boot_ns: 63 * SECOND, cookie: 2 }, None);
+    host.look(64 * SECOND);
+    assert_eq!(host.told(), [(What::Closed, 0, 0)]);
+    assert!(host.table.is_empty() && host.table.sockets.is_empty());
+}
+
+#[test]
+fn what_proc_shows_without_its_cookie_is_not_opened_again_by_its_datagram() {
+    let mut host = Host::new(10);
+    find(&mut host, vec![open_socket(0, 5353, 443)], SECOND);
+    assert_eq!(host.told().len(), 2);
+    let sends = key(7, "203.0.113.7", 443);
+    host.begin(sends, 2 * SECOND, UdpOwnerSource::Sent, "it");
+    host.count(sends, 2 * SECOND, (1, 0));
+    host.look(10 * SECOND);
+    assert_eq!(host.told(), [(What::Active, 10, 0)]);
+    assert_eq!(host.table.len(), 1);
 }
