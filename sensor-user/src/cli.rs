@@ -30,7 +30,7 @@ pub struct RawArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Watch this host and alert (without a configuration: the example indicators, to the terminal)
-    Run(ConfigArg),
+    Run(RunArgs),
     /// Match recorded connections
     Replay(ReplayArgs),
     /// Write this host's connections to a file that `replay --live` reads
@@ -46,12 +46,15 @@ pub enum Command {
     },
 }
 
-/// `--config`.
+/// `run`.
 #[derive(Debug, Clone, Args)]
-pub struct ConfigArg {
+pub struct RunArgs {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Drop this share (0 to 1) of the kernel's records, to see how losses are told
+    #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
+    pub simulate_drops: u32,
 }
 
 /// `replay`.
@@ -96,6 +99,9 @@ pub struct RecordArgs {
     /// Stop after this time instead of at a signal
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
+    /// Drop this share (0 to 1) of the kernel's records, to see how losses are told
+    #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
+    pub simulate_drops: u32,
 }
 
 /// `check-config`.
@@ -123,6 +129,15 @@ pub enum Shell {
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; use one such as 30s, 1h or 14d"))
+}
+
+/// Parts of a million.
+fn share(text: &str) -> Result<u32, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    let share =
+        share.ok_or_else(|| "not a share; use a number from 0 to 1 such as 0.01".to_owned())?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1,000,000")]
+    Ok((share * 1_000_000.0).round() as u32)
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {

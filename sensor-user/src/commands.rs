@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{CheckConfigArgs, Command, ConfigArg, RawArgs, RecordArgs, ReplayArgs, Shell};
+use crate::cli::{CheckConfigArgs, Command, RawArgs, RecordArgs, ReplayArgs, RunArgs, Shell};
 use crate::clock::signed;
 use crate::config::{AgentConfig, Config, ConfigError, Environment, describe};
 use crate::deliver::readable;
@@ -65,8 +65,9 @@ pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome>
     }
 }
 
-fn run(args: &ConfigArg, log: Option<&str>, environment: &Environment) -> anyhow::Result<Outcome> {
-    let config = config(args.config.as_deref(), environment)?;
+fn run(args: &RunArgs, log: Option<&str>, environment: &Environment) -> anyhow::Result<Outcome> {
+    let mut config = config(args.config.as_deref(), environment)?;
+    config.capture.drops_per_million = args.simulate_drops;
     start_log(log.unwrap_or(&config.agent.log))?;
     pipeline::run(&config)?;
     Ok(Outcome::Done)
@@ -82,7 +83,7 @@ fn replay(args: &ReplayArgs, log: Option<&str>) -> anyhow::Result<Outcome> {
         }
         (error, _) => error.into(),
     };
-    let (rejected, alerts) = if let Some(at) = args.at {
+    let (rejected, lost, alerts) = if let Some(at) = args.at {
         let options = AtOptions {
             connections: args.connections.clone(),
             indicators: args.indicators.clone(),
@@ -91,7 +92,7 @@ fn replay(args: &ReplayArgs, log: Option<&str>) -> anyhow::Result<Outcome> {
             indicator_lookback: signed(args.indicator_lookback),
         };
         let summary = replay::at::run(&options, &mut out, &mut rejects).map_err(named)?;
-        (summary.rows_rejected + summary.indicators_rejected, summary.alerts)
+        (summary.rows_rejected + summary.indicators_rejected, summary.lost, summary.alerts)
     } else {
         let options = LiveOptions {
             connections: args.connections.clone(),
@@ -100,8 +101,14 @@ fn replay(args: &ReplayArgs, log: Option<&str>) -> anyhow::Result<Outcome> {
             window: signed(DEFAULT_WINDOW),
         };
         let summary = replay::live::run(&options, &mut out, &mut rejects).map_err(named)?;
-        (summary.rejected, summary.alerts)
+        (summary.rejected, summary.lost, summary.alerts)
     };
+    if lost > 0 {
+        tracing::warn!(
+            lost,
+            "the agent that recorded this input lost some of it, as it says in it"
+        );
+    }
     Ok(replayed(rejected, alerts, args.fail_on_alert))
 }
 
@@ -120,7 +127,8 @@ fn record(
     log: Option<&str>,
     environment: &Environment,
 ) -> anyhow::Result<Outcome> {
-    let config = config(args.config.as_deref(), environment)?;
+    let mut config = config(args.config.as_deref(), environment)?;
+    config.capture.drops_per_million = args.simulate_drops;
     start_log(log.unwrap_or(&config.agent.log))?;
     let lines = pipeline::record(&config, &args.out, args.duration)?;
     tracing::info!(lines, "recorded to {}", args.out.display());

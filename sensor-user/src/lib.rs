@@ -38,6 +38,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod lines;
+pub mod notice;
 pub mod stable_id;
 pub mod state;
 pub mod stats;

@@ -46,12 +46,26 @@ macro_rules! counters {
 counters! {
     /// Kernel records read from the ring.
     records_received,
+    /// Records that `--simulate-drops` left out, before they were decoded.
+    records_dropped_simulated,
     /// Records that `decode` refused.
     records_discarded_decode,
     /// TCP records among them, by what they say.
     tcp_records_received,
     /// Process records among them.
     process_records_received,
+    /// Open sockets read by looks.
+    sockets_read,
+    /// Open sockets that a look found no room for.
+    sockets_dropped_full,
+    /// Lists of sockets that the kernel says changed while they were made, and were made again.
+    dumps_interrupted,
+    /// Network namespaces that a look could not read, neither over netlink nor from /proc.
+    namespaces_failed,
+    /// Network namespaces that a look left out because its time was up.
+    namespaces_skipped_time,
+    /// Looks left out because the one before was still under way.
+    looks_skipped_busy,
     /// Processes whose facts came from /proc, because no record told them.
     processes_read_from_proc,
     /// Processes about which neither record nor /proc told anything.
@@ -68,8 +82,22 @@ counters! {
     connections_without_close,
     /// Connections that were open when the agent ended.
     connections_left,
+    /// Connections and UDP sockets that a look found open and no record had told.
+    connections_found,
+    /// Connections that two looks in a row did not find any more: their end was lost.
+    connections_ended_unseen,
+    /// Ends of connections that found no room in the list that a look is checked against.
+    ends_forgotten_full,
     /// Listeners that left the full table.
     listeners_evicted,
+    /// Connections that are translated (NAT), by the kernel's connection tracking.
+    translations_found,
+    /// Connections that left the full table before their translation was known.
+    translations_evicted,
+    /// Connections that were not asked for, since too many were.
+    translations_unasked_queue_full,
+    /// Connections in a network namespace into which there is no way, or where the kernel refused.
+    translations_unreachable,
     /// Connections handed to the matcher.
     flows_observed,
     /// Rows made.
@@ -100,15 +128,17 @@ counters! {
     alerts_discarded_rejected,
     /// Alerts delivered, once for each sink.
     alerts_delivered,
-    /// Rows that did not fit in a sink's queue.
+    /// Notices made: losses and changes of health. They go to sinks as rows do, and count there.
+    notices_made,
+    /// Rows and notices that did not fit in a sink's queue.
     rows_dropped_queue_full,
-    /// Rows for a sink that nobody reads any more.
+    /// Rows and notices for a sink that nobody reads any more.
     rows_dropped_sink_closed,
-    /// Rows that a sink had not taken when the agent's time to end was up.
+    /// Rows and notices that a sink had not taken when the agent's time to end was up.
     rows_dropped_shutdown,
-    /// Rows that a sink refused for good.
+    /// Rows and notices that a sink refused for good.
     rows_discarded_rejected,
-    /// Rows delivered, once for each sink.
+    /// Rows and notices delivered, once for each sink.
     rows_delivered,
     /// Requests or writes that were tried again.
     deliveries_retried,

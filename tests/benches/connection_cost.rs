@@ -1,7 +1,9 @@
 //! What watching costs: a whole loopback round (socket, connect, accept, close of both ends) with
-//! the agent and without, interleaved, and the agent's own processor time.
+//! nothing attached, with the agent, and with a `bpftrace` that prints the same fields of the same
+//! tracepoint, in turn; then the agent's own processor time.
 //!
-//! The rounds close with linger 0, so that nothing waits in `TIME_WAIT`. Needs root.
+//! The rounds close with linger 0, so that nothing waits in `TIME_WAIT`. Needs root; `bpftrace` is
+//! left out where it is not installed.
 //!
 //! `cargo bench -p sensor-tests --bench connection_cost`. Run any other way it makes a hundredth of
 //! the rounds, as a check that it works; without root it says so and ends.
@@ -40,18 +42,17 @@ fn main() {
 
     for _ in 0..SERIES {
         let without = series(rounds);
-        let agent = start();
-        let with = series(rounds);
-        stop(agent);
         println!(
-            "a round: {:.1} µs without the agent, {:.1} µs with it, {:.2} µs more (medians); \
-             99th percentiles {:.1} and {:.1} µs",
-            without.0,
-            with.0,
-            with.0 - without.0,
-            without.1,
-            with.1
+            "a round with nothing attached: {:.1} µs, 99th percentile {:.1} µs",
+            without.0, without.1
         );
+        let agent = start();
+        compare("the agent", without, series(rounds));
+        stop(agent);
+        if let Some(tracer) = start_bpftrace(folder.path()) {
+            compare("bpftrace", without, series(rounds));
+            stop(tracer);
+        }
     }
     let agent = start();
     let before = processor_ns(agent.id());
@@ -87,6 +88,53 @@ fn start(config: &std::path::Path, state: &std::path::Path) -> Child {
         .expect("the agent has started")
         .expect("its words");
     agent
+}
+
+/// Prints what the agent learns of a change of state; to a file, as its users do.
+const BPFTRACE: &str = r#"tracepoint:sock:inet_sock_set_state {
+    printf("%llu %p %d %d %d %d %s %s %d %d %d %s\n", nsecs, args->skaddr, args->oldstate,
+        args->newstate, args->sport, args->dport, ntop(args->family, args->saddr),
+        ntop(args->family, args->daddr), args->protocol, pid, uid, comm);
+}
+BEGIN { printf("ready\n"); }"#;
+
+/// `None` where it is not installed. It looks for tracefs below debugfs, which it gets in a mount
+/// namespace of its own.
+fn start_bpftrace(folder: &std::path::Path) -> Option<Child> {
+    let out = folder.join("bpftrace.txt");
+    let file = std::fs::File::create(&out).expect("bpftrace's output");
+    let installed = Command::new("bpftrace").arg("--version").output().is_ok();
+    if !installed {
+        println!("bpftrace: not installed, left out");
+        return None;
+    }
+    let mount = "mount -t debugfs none /sys/kernel/debug && exec bpftrace -B line -e \"$0\"";
+    let mut tracer = Command::new("unshare")
+        .args(["--mount", "sh", "-c", mount, BPFTRACE])
+        .stdout(file)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start bpftrace");
+    let ready = (0..200).any(|_look| {
+        #[expect(clippy::disallowed_methods, reason = "waits for another program")]
+        std::thread::sleep(Duration::from_millis(100));
+        std::fs::read_to_string(&out).is_ok_and(|text| text.contains("ready"))
+    });
+    if !ready {
+        tracer.kill().and_then(|()| tracer.wait()).expect("end bpftrace");
+        println!("bpftrace: did not start within 20 s, left out");
+        return None;
+    }
+    Some(tracer)
+}
+
+fn compare(watcher: &str, without: (f64, f64), with: (f64, f64)) {
+    println!(
+        "a round with {watcher}: {:.1} µs, {:.2} µs more (medians), 99th percentile {:.1} µs",
+        with.0,
+        with.0 - without.0,
+        with.1
+    );
 }
 
 fn stop(mut agent: Child) {

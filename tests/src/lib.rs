@@ -18,4 +18,4 @@ pub use feed_server::FeedServer;
 pub use logs::logged;
 pub use netns::{CABLE, Netns, run};
 pub use samples::{alert, row};
-pub use skip::{skip_unless, skip_without};
+pub use skip::{skip_unless, skip_unless_kernel_has};

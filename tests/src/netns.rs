@@ -68,6 +68,27 @@ impl Netns {
         command
     }
 
+    /// The same command, to be run in this namespace.
+    pub fn within(&self, command: &Command) -> Command {
+        let mut inside = self.command(command.get_program());
+        inside.args(command.get_args()).env_clear();
+        inside.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        inside
+    }
+
+    /// Connects this namespace with another; the addresses are this one's and the other's, in a
+    /// network of two. Packets are forwarded.
+    pub fn link_to(&self, other: &Self, (here, there): (&str, &str)) {
+        let words = ["link", "add", "peer0", "type", "veth", "peer", "name", "peer0", "netns"];
+        run(self.command("ip").args(words).arg(&other.name));
+        for (netns, address) in [(self, here), (other, there)] {
+            let network = format!("{address}/30");
+            run(netns.command("ip").args(["address", "add", &network, "dev", "peer0"]));
+            run(netns.command("ip").args(["link", "set", "peer0", "up"]));
+        }
+        run(self.command("sysctl").args(["-q", "-w", "net.ipv4.ip_forward=1"]));
+    }
+
     /// Makes packets to `address` vanish, without an answer.
     pub fn black_hole(&self, address: &str) {
         let ip = |words: &str| run(self.command("ip").args(words.split(' ')));

@@ -100,7 +100,8 @@ pub fn answer(
         let mut by_remote: BTreeMap<String, Vec<&ConnectionRow>> = BTreeMap::new();
         for row in connections {
             let Some(remote) = Prefix::parse(&row.remote) else { continue };
-            if row.time >= -window && row.time < expires && prefix.contains(remote) {
+            let mut ends = std::iter::once(remote).chain(remote.carried());
+            if row.time >= -window && row.time < expires && ends.any(|end| prefix.contains(end)) {
                 by_remote.entry(remote.address_text()).or_default().push(row);
             }
         }
@@ -181,7 +182,27 @@ impl Prefix {
             && self.bits == other.bits & mask(self.len)
     }
 
+    /// The IPv4 address in a NAT64 (`64:ff9b::/96`) or 6to4 (`2002::/16`) address.
+    fn carried(self) -> Option<Self> {
+        let low = |bits: u128| MAPPED | bits & 0xffff_ffff;
+        let bits = if self.bits >> 32 == 0x64_ff9b << 64 {
+            low(self.bits)
+        } else if self.bits >> 112 == 0x2002 {
+            low(self.bits >> 80)
+        } else {
+            return None;
+        };
+        let v4 = Self { bits, len: 128 };
+        (!v4.is_special()).then_some(v4)
+    }
+
     fn is_excluded(self) -> bool {
+        let shortest = if self.is_v4() { 96 + 8 } else { 19 };
+        self.len < shortest || self.is_special()
+    }
+
+    /// Inside, equal to or around a private or special range.
+    fn is_special(self) -> bool {
         const RANGES: [&str; 14] = [
             "10.0.0.0/8",
             "172.16.0.0/12",
@@ -198,9 +219,8 @@ impl Prefix {
             "fc00::/7",
             "ff00::/8",
         ];
-        let shortest = if self.is_v4() { 96 + 8 } else { 19 };
         let mut ranges = RANGES.iter().filter_map(|text| Self::parse(text));
-        self.len < shortest || ranges.any(|range| range.contains(self) || self.contains(range))
+        ranges.any(|range| range.contains(self) || self.contains(range))
     }
 
     fn address_text(self) -> String {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use sensor_user::aggregate::Row;
 use sensor_user::dedup::{Alert, AlertKind, RULE_ID, RULE_NAME};
+use sensor_user::matcher::Via;
 
 /// An alert with this `AlertId`.
 pub fn alert(id: &str) -> Alert {
@@ -58,6 +59,8 @@ pub fn alert(id: &str) -> Alert {
         container_id: String::new(),
         source_port: Some(43210),
         attribution: "connect".to_owned(),
+        via: Via::Direct,
+        matched_ip: address(),
     }
 }
 

@@ -15,7 +15,7 @@ use sensor_user::decode;
 use sensor_user::dedup::{Alert, AlertKind, Dedup};
 use sensor_user::enrich::Enricher;
 use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
-use sensor_user::matcher::{AllowList, Matcher};
+use sensor_user::matcher::{AllowList, Matcher, Via};
 use sensor_user::pipeline::{Detection, Intake, Outlet};
 use sensor_user::stats::Stats;
 
@@ -160,6 +160,30 @@ fn policy_holds_back_and_counts() {
     assert_eq!(stats.hits_held_own_traffic.value(), 1);
     assert_eq!(stats.hits_held_allowed.value(), 2);
     assert_eq!(stats.flows_observed.value(), 3);
+}
+
+#[test]
+fn what_an_address_carries_is_matched_and_allowed_as_itself() {
+    let mut path = Stages::new(&["203.0.113.0/24", "64:ff9b::/96"], &["203.0.113.8/32"], &[]);
+    for (sk, remote) in [(1, "64:ff9b::203.0.113.7"), (2, "64:ff9b::203.0.113.8")] {
+        for bytes in connect(sk, remote, sk * 1_000, &TaskBytes::default()) {
+            path.feed(&bytes);
+        }
+    }
+    let (caught, stats) = path.finish();
+    let told: Vec<(&str, Via, &str)> = caught
+        .alerts
+        .iter()
+        .map(|it| (it.matched_prefix.as_str(), it.via, it.matched_ip.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("64:ff9b::/96", Via::Direct, "64:ff9b::cb00:7107"),
+            ("203.0.113.0/24", Via::Nat64, "203.0.113.7"),
+        ]
+    );
+    assert_eq!(stats.hits_held_allowed.value(), 2, "both of the allowed one");
 }
 
 #[test]

@@ -17,6 +17,9 @@ pub enum What {
     Established,
     /// It is open, and this is what it moved since the last change of it.
     Active,
+    /// It is known by now that the kernel translates it (NAT): the flow says how. It may have ended
+    /// already.
+    Translated,
     /// It ended before the handshake was complete.
     Failed,
     /// It ended after it.
@@ -39,7 +42,8 @@ pub enum ClosedBy {
 }
 
 /// One change of one connection. A connection has `Opened` first and then either `Failed`, or
-/// `Established`, any number of `Active`, and `Closed`. Counts are since the change before: their
+/// `Established`, any number of `Active`, and `Closed`; `Translated` comes once, at any time after
+/// `Opened`, where the translation was not known from the beginning. Counts are since the change before: their
 /// sum is the connection's.
 #[derive(Debug, Clone)]
 pub struct Change {

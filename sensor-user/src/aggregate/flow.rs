@@ -88,14 +88,24 @@ pub enum Phase {
     Opened,
     /// Still open, with what it moved since it was last seen. It was seen as `Opened` before.
     Active,
+    /// Its translation is known by now. It was seen as `Opened` before, without.
+    Translated,
     /// Ended. It was seen as `Opened` before.
     Closed,
+}
+
+impl Phase {
+    /// Whether hits are new: each of a connection's hits is, once.
+    pub const fn is_first_sight(self) -> bool {
+        matches!(self, Self::Opened | Self::Translated)
+    }
 }
 
 /// A connection at a moment that the matcher must see: at first sight, while it lives, at its end.
 #[derive(Debug, Clone)]
 pub struct Flow {
-    /// When: of the SYN, of the accept, of a look at what is open, or of the end.
+    /// When: of the SYN, of the accept (these for its translation too), of a look at what is open,
+    /// or of the end.
     pub time: Timestamp,
     /// Opened, active or closed.
     pub phase: Phase,

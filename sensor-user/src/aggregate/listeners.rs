@@ -47,7 +47,7 @@ impl Listeners {
         process: Arc<Process>,
     ) {
         let key = (netns, port);
-        self.remove(key, sk);
+        self.remove(key, (sk, None));
         if let Some(pid) = process.pid {
             *self.counts.entry(pid).or_default() += 1;
         }
@@ -55,15 +55,17 @@ impl Listeners {
         if let Some(listeners) = self.ports.get_mut(&key) {
             let oldest = (listeners.len() >= PER_PORT_MAX).then(|| listeners.remove(0));
             listeners.push(listener);
-            self.evicted(oldest.into_iter().collect());
+            self.evicted(oldest.as_slice());
         } else if let Some((_, evicted)) = self.ports.push(key, vec![listener]) {
-            self.evicted(evicted);
+            self.evicted(&evicted);
         }
     }
 
-    pub(super) fn remove(&mut self, key: (u32, u16), sk: u64) {
+    /// Removes a listener that goes by either of two keys.
+    pub(super) fn remove(&mut self, key: (u32, u16), (sk, or): (u64, Option<u64>)) {
         let Some(listeners) = self.ports.get_mut(&key) else { return };
-        let Some(at) = listeners.iter().position(|known| known.sk == sk) else { return };
+        let goes = |known: &Listener| known.sk == sk || Some(known.sk) == or;
+        let Some(at) = listeners.iter().position(goes) else { return };
         let gone = listeners.remove(at);
         if listeners.is_empty() {
             self.ports.pop(&key);
@@ -83,9 +85,9 @@ impl Listeners {
         }
     }
 
-    fn evicted(&mut self, listeners: Vec<Listener>) {
+    fn evicted(&mut self, listeners: &[Listener]) {
         self.stats.listeners_evicted.add(listeners.len() as u64);
-        for gone in &listeners {
+        for gone in listeners {
             self.forget(gone);
         }
     }
@@ -104,7 +106,9 @@ impl Listeners {
     pub(super) fn owner(&mut self, key: (u32, u16), address: IpAddr) -> Option<Arc<Process>> {
         let listeners = self.ports.get(&key)?;
         let exact = listeners.iter().rev().find(|known| known.address == address);
-        let any = || listeners.iter().rev().find(|known| known.address.is_unspecified());
+        // `::` takes IPv4 in too, 0.0.0.0 takes no IPv6.
+        let covers = |any: IpAddr| any.is_unspecified() && (any.is_ipv6() || address.is_ipv4());
+        let any = || listeners.iter().rev().find(|known| covers(known.address));
         exact.or_else(any).map(|known| Arc::clone(&known.process))
     }
 }
@@ -149,7 +153,7 @@ mod tests {
         assert_eq!(listeners.stats.listeners_evicted.value(), 1);
         assert_eq!(listeners.counts[&7], PER_PORT_MAX);
         for sk in 0..=PER_PORT_MAX as u64 {
-            listeners.remove((1, 80), sk);
+            listeners.remove((1, 80), (sk, None));
         }
         assert!(listeners.counts.is_empty() && listeners.ports.is_empty());
     }

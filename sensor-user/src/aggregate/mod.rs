@@ -8,7 +8,7 @@ mod row;
 mod rows;
 
 pub use change::{Change, ClosedBy, What};
-pub use connections::ConnectionTable;
+pub use connections::{ConnectionTable, Look};
 pub use flow::{Attribution, Direction, Flow, Phase, Protocol, Translated};
 pub use row::Row;
 pub use rows::{Identity, RowTable};

@@ -104,7 +104,7 @@ impl RowTable {
 
     /// Counts a change into its minute.
     pub fn observe(&mut self, change: &Change) {
-        if change.what == What::Opened {
+        if matches!(change.what, What::Opened | What::Translated) {
             return;
         }
         let mut minute = minute_of(change.flow.time);
@@ -119,7 +119,7 @@ impl RowTable {
         // as live always finds room: the gauge stays true.
         let full = keys.len() >= self.max_keys && !keys.contains_key(&key);
         let left_out = match change.what {
-            What::Opened => true,
+            What::Opened | What::Translated => true,
             What::Closed => self.left_out.remove(&change.number),
             What::Established => full && self.left_out.insert(change.number),
             What::Active => self.left_out.contains(&change.number),
@@ -132,7 +132,7 @@ impl RowTable {
         let process = &change.flow.process;
         let counts = keys.entry(key).or_insert_with(|| Counts::none(process));
         match change.what {
-            What::Opened | What::Active => {}
+            What::Opened | What::Active | What::Translated => {}
             What::Established => counts.established += 1,
             What::Failed => counts.failed += 1,
             What::Closed => counts.terminated += 1,

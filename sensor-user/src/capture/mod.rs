@@ -1,9 +1,14 @@
 //! Capture: the kernel half is loaded here, and its ring is read here. Only this module knows aya.
+//! The kernel's connection tracking is asked here too, and what was open before the probes read.
 
+mod conntrack;
 mod hooks;
 mod offsets;
 mod ring;
+mod sockets;
 
+pub use conntrack::{Conntrack, ConntrackError, Tuple, tracked};
 pub use hooks::{Hook, HookState, Hooks, PROGRAMS};
 pub use offsets::{BtfError, KernelTypes, VMLINUX_BTF};
 pub use ring::{Capture, CaptureConfig, CaptureError, KernelLedger};
+pub use sockets::{Counts, Ends, OpenSocket, OpenSockets, SocketReader, netns_of_link};

@@ -1,7 +1,7 @@
 //! `Capture`: the loaded object, its ring and its counters.
 
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
@@ -78,6 +78,9 @@ pub enum CaptureError {
         /// The cause.
         source: Option<MapError>,
     },
+    /// A thread does not start.
+    #[error("start a thread; is the limit of processes or memory reached?")]
+    Thread(#[source] std::io::Error),
     /// The reader's wait cannot be set up.
     #[error("wait for the ring")]
     Wait(#[source] Errno),
@@ -122,12 +125,8 @@ impl Capture {
     /// Loads the object and attaches what this kernel allows.
     pub fn open(config: &CaptureConfig) -> Result<Self, CaptureError> {
         let btf_path = config.btf.as_deref().unwrap_or_else(|| VMLINUX_BTF.as_ref());
-        let types = KernelTypes::read(btf_path).unwrap_or_else(|error| {
-            tracing::warn!("{error}");
-            KernelTypes::unknown()
-        });
-        let btf = Btf::parse_file(btf_path, Endianness::default()).ok();
-        let mut ebpf = load(config, btf.as_ref(), &types)?;
+        let Parsed { types, btf, loader } = parsed(btf_path)?;
+        let mut ebpf = load(config, loader, btf.as_ref(), &types)?;
         let ring = ebpf.take_map(RECORDS).ok_or_else(|| bad_map(RECORDS, None))?;
         let ring = RingBuf::try_from(ring).map_err(|error| bad_map(RECORDS, Some(error)))?;
         let counters = ebpf.take_map(COUNTERS).ok_or_else(|| bad_map(COUNTERS, None))?;
@@ -142,6 +141,7 @@ impl Capture {
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
         epoll.add(&ring, event).map_err(CaptureError::Wait)?;
         let hooks = hooks::attach(&mut ebpf, btf.as_ref(), &types, &config.disable);
+        on_own_thread(move || drop(btf))?;
         if !hooks.tcp_state.iter().any(|hook| hook.state == HookState::On) {
             return Err(CaptureError::NoTcpHook { reasons: reasons(&hooks) });
         }
@@ -219,13 +219,47 @@ impl Capture {
     }
 }
 
+/// What comes of the kernel's types.
+struct Parsed {
+    types: KernelTypes,
+    btf: Option<Btf>,
+    loader: EbpfLoader<'static>,
+}
+
+/// Reads the kernel's types. That takes some 40 MiB for a moment, in small pieces: on a thread of
+/// its own they are in an arena of their own, which the allocator gives back. Between those of the
+/// agent they would leave holes that stay.
+fn parsed(btf_path: &Path) -> Result<Parsed, CaptureError> {
+    on_own_thread(|| {
+        let types = KernelTypes::read(btf_path).unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            KernelTypes::unknown()
+        });
+        // A new loader parses the kernel's own file, whatever it is told to use then.
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        let btf = Btf::parse_file(btf_path, Endianness::default()).ok();
+        Parsed { types, btf, loader }
+    })
+}
+
+/// Runs `work` on a thread that ends with it.
+fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, CaptureError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("types".to_owned());
+        let running = thread.spawn_scoped(scope, work).map_err(CaptureError::Thread)?;
+        running.join().or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 fn load(
     config: &CaptureConfig,
+    loader: EbpfLoader<'static>,
     btf: Option<&Btf>,
     types: &KernelTypes,
 ) -> Result<Ebpf, CaptureError> {
     let wake_at = config.ring_bytes / 4;
-    let mut loader = EbpfLoader::new();
+    let mut loader: EbpfLoader<'_> = loader;
     loader
         .btf(btf)
         .map_max_entries(RECORDS, config.ring_bytes)

@@ -21,7 +21,10 @@ pub fn describe(config: &Config) -> String {
     let btf = config.capture.btf.as_ref();
     let btf = btf.map_or_else(|| "the kernel's".to_owned(), |path| path.display().to_string());
     let ring = values::size_text(config.capture.ring_bytes.into());
-    line("capture", format!("ring {ring}, object {object}, types {btf}"));
+    let conntrack = if config.capture.conntrack { "on" } else { "off" };
+    line("capture", format!("ring {ring}, object {object}, types {btf}, conntrack {conntrack}"));
+    let every = humantime::format_duration(config.capture.look_every);
+    line("look", format!("at what is open at start and every {every}"));
     for program in &config.capture.disable {
         line("disable", program.clone());
     }
@@ -79,11 +82,9 @@ fn sink(sink: &SinkConfig) -> String {
             format!("{form} to {url}")
         }
     };
-    let takes = match (sink.alerts, sink.rows) {
-        (true, true) => "alerts and rows",
-        (true, false) => "alerts",
-        (false, true) => "rows",
-        (false, false) => "nothing",
-    };
+    let takes = [("alerts", sink.alerts), ("rows", sink.rows), ("health", sink.health)];
+    let takes: Vec<&str> =
+        takes.iter().filter(|(_, takes)| *takes).map(|(word, _)| *word).collect();
+    let takes = takes.join(" and ");
     format!("{}: {takes} as {place}, {} waiting at most", sink.name, sink.queue)
 }

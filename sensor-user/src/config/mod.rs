@@ -72,11 +72,20 @@ pub struct CaptureConfig {
     pub btf: Option<PathBuf>,
     /// Programs that are not attached, by their names in the object.
     pub disable: Vec<String>,
+    /// Of a million records of the kernel, how many are dropped before they are read
+    /// (`--simulate-drops`; not in the file).
+    pub drops_per_million: u32,
+    /// Whether the kernel's connection tracking is asked for translated addresses.
+    pub conntrack: bool,
+    /// Time between two looks at what is open.
+    pub look_every: Duration,
 }
 
 impl CaptureConfig {
     /// Ring size unless set: 8 MiB.
     pub const RING_BYTES: u32 = 8 << 20;
+    /// Time between two looks unless set: a minute, as rows have.
+    pub const LOOK_EVERY: Duration = Duration::from_mins(1);
     const MIN_RING: u64 = 64 << 10;
     const MAX_RING: u64 = 1 << 30;
 }
@@ -231,6 +240,7 @@ fn default_sink(name: &str, kind: SinkKind) -> SinkConfig {
         kind,
         alerts: true,
         rows: false,
+        health: false,
         queue: SinkConfig::QUEUE,
         batch: SinkConfig::BATCH,
     }

@@ -43,12 +43,17 @@ pub(super) fn capture(mut section: Section<'_, '_>) -> CaptureConfig {
     let object = section.read("object", values::absolute_path);
     let btf = section.read("btf", values::absolute_path);
     let disable = section.read_list("disable", "names of programs in quotes", values::program);
+    let conntrack = section.read("conntrack", values::boolean);
+    let look_every = section.read("look_every", values::duration(SECOND..=HOUR));
     section.finish();
     CaptureConfig {
         ring_bytes: ring_bytes.unwrap_or(CaptureConfig::RING_BYTES),
         object,
         btf,
         disable: disable.unwrap_or_default(),
+        drops_per_million: 0,
+        conntrack: conntrack.unwrap_or(true),
+        look_every: look_every.unwrap_or(CaptureConfig::LOOK_EVERY),
     }
 }
 
@@ -148,14 +153,14 @@ pub(super) fn sink(mut section: Section<'_, '_>) -> Option<(SinkConfig, usize)> 
     let kind = section.require("kind", form, |value| values::word(kinds, value));
     let kind_name = kind.and_then(|kind| kinds.get(kind)).copied().unwrap_or_default();
     let kind = sink_kind(&mut section, kind_name);
-    let takes = section.read_list("takes", "\"alerts\" and \"rows\"", |value| {
-        values::word(&["alerts", "rows"], value)
+    let takes = section.read_list("takes", "\"alerts\", \"rows\" and \"health\"", |value| {
+        values::word(&["alerts", "rows", "health"], value)
     });
     let takes = takes.unwrap_or_else(|| vec![0]);
     if takes.is_empty() {
-        section.note("takes", "is empty; use [\"alerts\"], [\"rows\"] or both");
-    } else if kind_name == "readable" && takes.contains(&1) {
-        section.note("takes", "has \"rows\", which have no readable form; use [\"alerts\"]");
+        section.note("takes", "is empty; use [\"alerts\"], [\"rows\"], [\"health\"] or several");
+    } else if kind_name == "readable" && takes != [0] {
+        section.note("takes", "only alerts have a readable form; use [\"alerts\"]");
     }
     let queue = section.read("queue", values::number(1..=1_000_000_usize));
     let batch = section.read("batch", values::number(1..=10_000_usize));
@@ -165,6 +170,7 @@ pub(super) fn sink(mut section: Section<'_, '_>) -> Option<(SinkConfig, usize)> 
         kind: kind?,
         alerts: takes.contains(&0),
         rows: takes.contains(&1),
+        health: takes.contains(&2),
         queue: queue.unwrap_or(SinkConfig::QUEUE),
         batch: batch.unwrap_or(SinkConfig::BATCH),
     };

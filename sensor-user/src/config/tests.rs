@@ -46,6 +46,7 @@ fn the_values_shown_in_the_example_are_the_defaults() {
     assert_eq!(shown.dedup, bare.dedup);
     assert_eq!(shown.rows, bare.rows);
     assert_eq!(shown.capture.ring_bytes, bare.capture.ring_bytes);
+    assert_eq!(shown.capture.look_every, bare.capture.look_every);
     assert_eq!(shown.agent.log, bare.agent.log);
     assert_eq!(
         (shown.max_connections, shown.max_processes),
@@ -92,6 +93,10 @@ fn each_mistake_is_named_with_its_line_value_and_remedy() {
         (
             "[capture]\nring_bytes = true",
             "2: capture.ring_bytes: true is a truth value; use a size such as \"64KiB\", \"8MiB\" or \"1GiB\", or a number of bytes",
+        ),
+        (
+            "[capture]\nlook_every = '500ms'",
+            "2: capture.look_every: \"500ms\" is out of range; use 1s to 1h",
         ),
         (
             "\n[allow]\nnetworks = ['::/0',\n '10.0.0.0/33']",
@@ -204,15 +209,15 @@ fn a_sink_has_the_keys_of_its_kind_only() {
         ),
         (
             sink("kind = 'stdout'\ntakes = ['alert']"),
-            "4: sink.takes[0]: \"alert\" is not known here; use \"alerts\" or \"rows\"",
+            "4: sink.takes[0]: \"alert\" is not known here; use \"alerts\" or \"rows\" or \"health\"",
         ),
         (
             sink("kind = 'stdout'\ntakes = []"),
-            "4: sink.takes: is empty; use [\"alerts\"], [\"rows\"] or both",
+            "4: sink.takes: is empty; use [\"alerts\"], [\"rows\"], [\"health\"] or several",
         ),
         (
             sink("kind = 'readable'\ntakes = ['rows']"),
-            "4: sink.takes: has \"rows\", which have no readable form; use [\"alerts\"]",
+            "4: sink.takes: only alerts have a readable form; use [\"alerts\"]",
         ),
         (
             sink("kind = 'stdout'\nqueue = 0"),

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::sighting::Sighting;
-use crate::intel::Indicator;
+use crate::matcher::{Hit, Via};
 
 /// The rule that this product re-creates.
 pub const RULE_ID: &str = "9713e3c0-1410-468d-b79e-383448434b2d";
@@ -173,6 +173,13 @@ pub struct Alert {
     /// How the process is known: `connect`, `accept`, `first_io`, `listener` (a guess) or
     /// `unknown`; "" where a replayed row does not say.
     pub attribution: String,
+    /// By which of the remote end's addresses the indicator covers it: `direct` (`RemoteIp`
+    /// itself), `nat64` or `6to4` (the IPv4 address inside it), `conntrack` (behind a translation).
+    #[serde(default)]
+    pub via: Via,
+    /// That address: `RemoteIp`, unless `Via` says otherwise.
+    #[serde(default)]
+    pub matched_ip: String,
 }
 
 /// What an alert counts.
@@ -191,14 +198,15 @@ pub struct Tally {
 }
 
 impl Alert {
-    /// The alert that `indicator` raises on a connection seen as `sighting`.
+    /// The alert that `hit` raises on a connection seen as `sighting`.
     pub fn new(
         kind: AlertKind,
         alert_id: String,
-        indicator: &Indicator,
+        hit: &Hit,
         sighting: Sighting,
         tally: Tally,
     ) -> Self {
+        let indicator = &hit.indicator;
         let (host_name, dns_domain) = split_computer(&sighting.computer);
         let (host_name, dns_domain) = (host_name.to_owned(), dns_domain.to_owned());
         Self {
@@ -251,6 +259,8 @@ impl Alert {
             container_id: sighting.container_id,
             source_port: sighting.source_port,
             attribution: sighting.attribution,
+            via: hit.via,
+            matched_ip: hit.address.to_string(),
         }
     }
 }

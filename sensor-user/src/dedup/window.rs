@@ -14,8 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::alert::{Alert, AlertKind, Tally};
 use super::sighting::Sighting;
-use crate::aggregate::{Direction, Flow, Phase};
-use crate::intel::Indicator;
+use crate::aggregate::{Direction, Flow};
 use crate::matcher::Hit;
 use crate::stable_id::stable_id;
 use crate::stats::Stats;
@@ -36,7 +35,8 @@ struct Window {
     opened: Timestamp,
     /// Tells this window from a later one of the same key.
     number: u64,
-    indicator: Arc<Indicator>,
+    /// The latest, with `latest`.
+    hit: Hit,
     latest: Sighting,
     first_seen: Timestamp,
     last_seen: Timestamp,
@@ -92,11 +92,11 @@ impl Dedup {
         if let Some(window) = self.windows.get_mut(&key) {
             window.bytes_sent = window.bytes_sent.saturating_add(flow.bytes_sent);
             window.bytes_received = window.bytes_received.saturating_add(flow.bytes_received);
-            if flow.phase == Phase::Opened {
+            if flow.phase.is_first_sight() {
                 self.stats.hits_held_window.add(flow.connections);
                 window.count(hit, flow);
             }
-        } else if flow.phase == Phase::Opened {
+        } else if flow.phase.is_first_sight() {
             self.open(key, hit, flow, alerts);
         }
     }
@@ -140,7 +140,7 @@ impl Dedup {
         let window = Window {
             opened: flow.time,
             number: self.last_number,
-            indicator: Arc::clone(&hit.indicator),
+            hit: hit.clone(),
             latest: Sighting::from(flow),
             first_seen: flow.time,
             last_seen: flow.time,
@@ -183,7 +183,7 @@ impl Dedup {
             bytes_sent: window.bytes_sent,
             bytes_received: window.bytes_received,
         };
-        Alert::new(kind, alert_id, &window.indicator, window.latest.clone(), tally)
+        Alert::new(kind, alert_id, &window.hit, window.latest.clone(), tally)
     }
 }
 
@@ -199,6 +199,6 @@ impl Window {
         self.further = self.further.saturating_add(flow.connections);
         self.last_seen = self.last_seen.max(flow.time);
         self.latest = Sighting::from(flow);
-        self.indicator = Arc::clone(&hit.indicator);
+        self.hit = hit.clone();
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::aggregate::Row;
 use crate::dedup::Alert;
+use crate::notice::Notice;
 use crate::stable_id::stable_id;
 
 /// What a batch holds.
@@ -11,6 +12,14 @@ use crate::stable_id::stable_id;
 pub(super) enum Content {
     Alerts,
     Rows,
+}
+
+/// What goes the way of rows.
+#[derive(Debug, Clone)]
+pub(super) enum RowItem {
+    Row(Arc<Row>),
+    /// About the agent itself: in band, so that a reader of rows sees where they have a gap.
+    Notice(Arc<Notice>),
 }
 
 /// One item: its stable id and its line.
@@ -33,8 +42,11 @@ impl Batch {
         Self { content: Content::Alerts, items: alerts.iter().map(item).collect() }
     }
 
-    pub(super) fn rows(rows: &[Arc<Row>]) -> Self {
-        let item = |row: &Arc<Row>| Item { id: row.connection_id.clone(), line: json(row) };
+    pub(super) fn rows(rows: &[RowItem]) -> Self {
+        let item = |row: &RowItem| match row {
+            RowItem::Row(row) => Item { id: row.connection_id.clone(), line: json(row) },
+            RowItem::Notice(notice) => Item { id: notice.id(), line: json(notice) },
+        };
         Self { content: Content::Rows, items: rows.iter().map(item).collect() }
     }
 

@@ -58,8 +58,10 @@ pub struct SinkConfig {
     pub kind: SinkKind,
     /// Takes alerts.
     pub alerts: bool,
-    /// Takes rows.
+    /// Takes rows, and the agent's notices about itself.
     pub rows: bool,
+    /// Takes the notices without the rows.
+    pub health: bool,
     /// Items that wait for this sink at most, alerts and rows each.
     pub queue: usize,
     /// Items in one request at most.

@@ -9,12 +9,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::batch::Content;
+use super::batch::{Content, RowItem};
 use super::sink::{Sink, Surroundings};
 use super::{DeliverError, Quiet, SinkConfig};
 use crate::aggregate::Row;
 use crate::clock::Clock;
 use crate::dedup::Alert;
+use crate::notice::Notice;
 use crate::stats::{Counter, Stats};
 
 /// The waits of delivery.
@@ -56,7 +57,9 @@ struct Shared {
 struct Lane {
     name: String,
     alerts: Option<mpsc::Sender<Arc<Alert>>>,
-    rows: Option<mpsc::Sender<Arc<Row>>>,
+    /// Rows and notices: which of them this sink takes, and the queue for both.
+    takes_rows: bool,
+    rows: Option<mpsc::Sender<RowItem>>,
     waiting: Arc<Waiting>,
     quiet: Quiet,
 }
@@ -78,20 +81,23 @@ impl Outbox {
 
     /// Hands rows to every sink that takes rows.
     pub fn rows(&self, rows: Vec<Row>) {
-        if !self.shared.lanes.iter().any(|lane| lane.rows.is_some()) {
+        if !self.shared.lanes.iter().any(|lane| lane.takes_rows) {
             return;
         }
-        let stats = &self.shared.stats;
         for row in rows {
             let row = Arc::new(row);
-            for lane in &self.shared.lanes {
-                let Some(queue) = &lane.rows else { continue };
-                lane.waiting.rows.fetch_add(1, Ordering::AcqRel);
-                let Err(refused) = queue.try_send(Arc::clone(&row)) else { continue };
-                lane.waiting.settle(Content::Rows, 1);
-                let full = &stats.rows_dropped_queue_full;
-                lane.refused(&refused, full, &stats.rows_dropped_sink_closed);
+            for lane in self.shared.lanes.iter().filter(|lane| lane.takes_rows) {
+                lane.put(RowItem::Row(Arc::clone(&row)), &self.shared.stats);
             }
+        }
+    }
+
+    /// Hands a notice to every sink that takes rows or health.
+    pub fn notice(&self, notice: Notice) {
+        self.shared.stats.notices_made.increment();
+        let notice = Arc::new(notice);
+        for lane in &self.shared.lanes {
+            lane.put(RowItem::Notice(Arc::clone(&notice)), &self.shared.stats);
         }
     }
 
@@ -102,6 +108,14 @@ impl Outbox {
 }
 
 impl Lane {
+    fn put(&self, item: RowItem, stats: &Stats) {
+        let Some(queue) = &self.rows else { return };
+        self.waiting.rows.fetch_add(1, Ordering::AcqRel);
+        let Err(refused) = queue.try_send(item) else { return };
+        self.waiting.settle(Content::Rows, 1);
+        self.refused(&refused, &stats.rows_dropped_queue_full, &stats.rows_dropped_sink_closed);
+    }
+
     fn refused<T>(&self, refused: &TrySendError<T>, full: &Counter, closed: &Counter) {
         match refused {
             TrySendError::Full(_) => {
@@ -186,7 +200,8 @@ impl Deliverer {
             lanes.push(Lane {
                 name: config.name.clone(),
                 alerts: config.alerts.then_some(alerts),
-                rows: config.rows.then_some(rows),
+                takes_rows: config.rows,
+                rows: (config.rows || config.health).then_some(rows),
                 waiting,
                 quiet: Quiet::new(),
             });

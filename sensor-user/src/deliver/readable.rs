@@ -7,6 +7,7 @@ use jiff::fmt::temporal::DateTimePrinter;
 use super::escape::escaped;
 use crate::aggregate::Attribution;
 use crate::dedup::{Alert, AlertKind};
+use crate::matcher::Via;
 
 /// One line of bounded length; foreign text in it is escaped and cut.
 ///
@@ -34,8 +35,12 @@ pub fn readable(alert: &Alert) -> String {
     let protocol = escaped(&alert.protocol, 16);
     let _infallible = write!(line, " {source} -> {destination} {protocol}");
     let prefix = escaped(&alert.matched_prefix, 64);
-    let _infallible =
-        write!(line, " matches {prefix} (feed {}{})", escaped(&alert.feed, 64), about(alert));
+    let _infallible = write!(line, " matches {prefix}");
+    if alert.via != Via::Direct {
+        let address = escaped(&alert.matched_ip, 64);
+        let _infallible = write!(line, " via {} {address}", alert.via.as_str());
+    }
+    let _infallible = write!(line, " (feed {}{})", escaped(&alert.feed, 64), about(alert));
     if alert.connection_count > 1 {
         let _infallible = write!(line, " {} connections", alert.connection_count);
     }
@@ -82,6 +87,7 @@ const MILLISECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 mod tests {
     use super::readable;
     use crate::dedup::{Alert, AlertKind};
+    use crate::matcher::Via;
 
     /// The line of the module's documentation.
     fn alert() -> Alert {
@@ -116,6 +122,21 @@ mod tests {
             "2026-11-24T10:00:00.123Z ALERT outbound curl[4711] 10.0.0.5:43210 -> \
              203.0.113.7:443 tcp matches 203.0.113.0/24 (feed example: C2, confidence 80) \
              path /usr/bin/curl cmd \"curl http://c2.example/\""
+        );
+    }
+
+    #[test]
+    fn an_address_inside_or_behind_the_remote_one_is_named() {
+        let mut alert = alert();
+        alert.via = Via::Nat64;
+        alert.matched_ip = "203.0.113.7".into();
+        alert.destination_ip = "64:ff9b::cb00:7107".into();
+        let line = readable(&alert);
+        assert!(
+            line.contains(
+                "-> [64:ff9b::cb00:7107]:443 tcp matches 203.0.113.0/24 via nat64 203.0.113.7 (feed"
+            ),
+            "{line}"
         );
     }
 

@@ -9,12 +9,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::batch::{Batch, Content, json};
+use super::batch::{Batch, Content, RowItem, json};
 use super::file::FileSink;
 use super::http::HttpSink;
 use super::outbox::{Pace, Waiting};
 use super::{DeliverError, Quiet, SinkConfig, SinkKind, Verdict, chain, readable, stream};
-use crate::aggregate::Row;
 use crate::clock::Clock;
 use crate::dedup::Alert;
 use crate::stats::Stats;
@@ -81,7 +80,7 @@ impl Sink {
     pub(super) fn new(
         config: &SinkConfig,
         alerts: mpsc::Receiver<Arc<Alert>>,
-        rows: mpsc::Receiver<Arc<Row>>,
+        rows: mpsc::Receiver<RowItem>,
         with: Surroundings,
     ) -> Result<Self, DeliverError> {
         Ok(Self {
@@ -205,16 +204,16 @@ impl Sink {
 enum Taken {
     Again(Batch),
     Alerts(Vec<Arc<Alert>>),
-    Rows(Vec<Arc<Row>>),
+    Rows(Vec<RowItem>),
 }
 
 /// The two queues, the rows gathered for the next batch, and the batches to send again.
 #[derive(Debug)]
 struct Queues {
     alerts: mpsc::Receiver<Arc<Alert>>,
-    rows: mpsc::Receiver<Arc<Row>>,
+    rows: mpsc::Receiver<RowItem>,
     /// At most one batch.
-    gathered: Vec<Arc<Row>>,
+    gathered: Vec<RowItem>,
     /// When `gathered` goes out even if it is not full; set while it is not empty.
     due: Option<Instant>,
     /// Batches of alerts to send again; together no more than one batch.
@@ -226,7 +225,7 @@ struct Queues {
 }
 
 impl Queues {
-    const fn new(alerts: mpsc::Receiver<Arc<Alert>>, rows: mpsc::Receiver<Arc<Row>>) -> Self {
+    const fn new(alerts: mpsc::Receiver<Arc<Alert>>, rows: mpsc::Receiver<RowItem>) -> Self {
         Self {
             alerts,
             rows,

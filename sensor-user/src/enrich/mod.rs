@@ -6,6 +6,7 @@
 
 mod cgroups;
 mod facts;
+mod holders;
 mod proc_fs;
 mod processes;
 mod users;
@@ -20,6 +21,7 @@ use crate::decode::{Exec, Record, Task, Tcp, TcpKind};
 use crate::stats::Stats;
 
 pub use facts::Process;
+pub use holders::{Holder, Holders};
 pub use processes::ProcessTable;
 
 /// A TCP record with its time and its process.
@@ -88,6 +90,11 @@ impl Enricher {
     pub fn exec(&mut self, exec: Exec) -> Arc<Process> {
         self.stats.process_records_received.increment();
         self.processes.exec(exec)
+    }
+
+    /// The process that holds an open socket; `None` when it has gone.
+    pub fn holder(&mut self, holder: Holder) -> Option<Arc<Process>> {
+        self.processes.of_holder(holder)
     }
 
     fn process_of(&mut self, kind: TcpKind, task: &Task) -> Option<Arc<Process>> {

@@ -7,7 +7,7 @@ use sensor_ebpf::record::ARGS_MAX_LEN;
 use crate::decode;
 
 /// Kernel clock ticks a second as /proc shows them (`USER_HZ`, 100 on every architecture of ours).
-const NS_PER_TICK: u64 = 1_000_000_000 / 100;
+pub(super) const NS_PER_TICK: u64 = 1_000_000_000 / 100;
 
 /// Facts of a running process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,13 @@ impl ProcFacts {
     pub(super) const fn start_boot_ns(&self) -> u64 {
         self.start_ticks.saturating_mul(NS_PER_TICK)
     }
+}
+
+/// Start of the process `<root>/<pid>`, ns since boot, cut to the tick; `None` when it is gone.
+pub(super) fn start_boot_ns(root: &Path, pid: u32) -> Option<u64> {
+    let stat = std::fs::read(root.join(pid.to_string()).join("stat")).ok()?;
+    let (_, _, start_ticks) = parse_stat(&String::from_utf8_lossy(&stat))?;
+    Some(start_ticks.saturating_mul(NS_PER_TICK))
 }
 
 /// Process ids in `root`.

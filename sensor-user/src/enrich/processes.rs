@@ -12,6 +12,7 @@ use lru::LruCache;
 
 use super::cgroups::Cgroups;
 use super::facts::{Process, same_start};
+use super::holders::Holder;
 use super::proc_fs::{self, ProcFacts};
 use super::users::Users;
 use crate::decode::{CgroupMkdir, Exec, Exit, Fork, Task};
@@ -164,6 +165,23 @@ impl ProcessTable {
         changed.cgroup_id = task.cgroup_id;
         self.cgroups.container(task.cgroup_id).clone_into(&mut changed.container_id);
         self.insert(task.tgid, changed)
+    }
+
+    /// The facts of the process that held a socket; `None` when it has gone and nothing is known.
+    pub fn of_holder(&mut self, holder: Holder) -> Option<Arc<Process>> {
+        let tick = |ns: u64| ns / proc_fs::NS_PER_TICK;
+        if let Some(known) = self.processes.get(&holder.pid)
+            && tick(known.start_boot_ns) == tick(holder.start_boot_ns)
+        {
+            return Some(Arc::clone(known));
+        }
+        let facts = ProcFacts::read(&self.proc_root, holder.pid)?;
+        if !facts.began_at(holder.start_boot_ns) {
+            return None;
+        }
+        self.stats.processes_read_from_proc.increment();
+        let parent = self.processes.peek(&facts.parent_pid).cloned();
+        Some(self.insert_proc_facts(holder.pid, facts, 0, parent.as_deref()))
     }
 
     /// A process of which no record told: from /proc, or else from its task alone.

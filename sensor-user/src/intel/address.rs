@@ -86,6 +86,12 @@ impl PrefixPolicy {
     }
 }
 
+/// Whether an address is in one of the private, special and local ranges that no indicator may
+/// name (unless its feed allows it).
+pub fn is_special(address: IpAddr) -> bool {
+    EXCLUDED.iter().any(|range| range.contains(&address.to_canonical()))
+}
+
 /// The prefix that a text names: an address, or a network with a prefix length. `None` when it is
 /// neither. Host bits become zero, IPv4-mapped IPv6 becomes IPv4.
 pub fn parse_prefix(text: &str) -> Option<IpNet> {

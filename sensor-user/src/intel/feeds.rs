@@ -200,6 +200,8 @@ impl Intel {
                             (parsed.indicators.len(), parsed.rejects.total());
                         tracing::info!(feed = &*feed.name, indicators, rejected, "feed loaded");
                         state.indicators = parsed.indicators.into_iter().map(Arc::new).collect();
+                        // Collected in place: in the room of the indicators themselves.
+                        state.indicators.shrink_to_fit();
                         // Only now: the validators of a body that was refused would bring "not
                         // modified" for it.
                         state.validators = validators;

@@ -13,7 +13,7 @@ mod rejects;
 mod rows;
 mod set;
 
-pub use address::{Exclusion, PrefixPolicy, canonical, host, parse_prefix};
+pub use address::{Exclusion, PrefixPolicy, canonical, host, is_special, parse_prefix};
 pub use columns::{Text, flag, integer, number, parse_time, time};
 pub use feeds::{FeedStatus, Intel};
 pub use fetch::{FetchError, Fetched, Fetcher, Validators};

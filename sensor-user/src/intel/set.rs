@@ -1,7 +1,8 @@
 //! `IndicatorSet`: all live indicators by prefix, immutable, swapped as a whole.
 //!
-//! `prefix-trie`'s `cover` gives every prefix that contains an address; each holds the ids of all
-//! its indicators, so that none hides another.
+//! `prefix-trie`'s `cover` gives every prefix that contains an address; each holds the place of its
+//! first indicator, and each of these that of the next one with its prefix, so that none hides
+//! another and none takes a list of its own.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,20 +15,30 @@ use super::indicator::Indicator;
 /// Indicators by prefix.
 #[derive(Debug, Default)]
 pub struct IndicatorSet {
-    v4: PrefixMap<Ipv4Net, Vec<u32>>,
-    v6: PrefixMap<Ipv6Net, Vec<u32>>,
+    /// Place of the first indicator.
+    v4: PrefixMap<Ipv4Net, u32>,
+    v6: PrefixMap<Ipv6Net, u32>,
     indicators: Vec<Arc<Indicator>>,
+    /// For each indicator the place of the next one with its prefix, or [`LAST`].
+    next: Vec<u32>,
 }
+
+/// No place: at most this many indicators are in a set.
+const LAST: u32 = u32::MAX;
 
 impl IndicatorSet {
     /// A set of all of `indicators`; several may have the same prefix. At most `u32::MAX`.
     pub fn build(indicators: Vec<Arc<Indicator>>) -> Self {
         let mut set = Self::default();
-        for (number, indicator) in (0_u32..).zip(&indicators) {
-            match indicator.prefix {
-                IpNet::V4(prefix) => set.v4.entry(prefix).or_default().push(number),
-                IpNet::V6(prefix) => set.v6.entry(prefix).or_default().push(number),
-            }
+        set.next = vec![LAST; indicators.len()];
+        // From the last one on, so that the first comes first.
+        let places = (0..LAST).zip(&mut set.next).zip(&indicators).collect::<Vec<_>>();
+        for ((place, next), indicator) in places.into_iter().rev() {
+            let known = match indicator.prefix {
+                IpNet::V4(prefix) => set.v4.insert(prefix, place),
+                IpNet::V6(prefix) => set.v6.insert(prefix, place),
+            };
+            *next = known.unwrap_or(LAST);
         }
         set.indicators = indicators;
         set
@@ -42,7 +53,16 @@ impl IndicatorSet {
         };
         let v4 = v4.into_iter().flat_map(|host| self.v4.cover(&host).map(|(_, found)| found));
         let v6 = v6.into_iter().flat_map(|host| self.v6.cover(&host).map(|(_, found)| found));
-        v4.chain(v6).flatten().filter_map(|number| self.indicators.get(*number as usize))
+        let of_prefix = |first: &u32| {
+            std::iter::successors(
+                self.indicators.get(*first as usize).map(|it| (*first, it)),
+                |it| {
+                    let next = *self.next.get(it.0 as usize)?;
+                    Some((next, self.indicators.get(next as usize)?))
+                },
+            )
+        };
+        v4.chain(v6).flat_map(of_prefix).map(|(_, indicator)| indicator)
     }
 
     /// All indicators, in the order in which they were given.

@@ -1,7 +1,12 @@
 //! Matcher: Flow to Hit. (`match` is a keyword, hence the name.)
 //!
 //! Every live indicator whose prefix covers the remote address is a hit, whatever the direction
-//! and whether or not the connection came about.
+//! and whether or not the connection came about. So is one that covers what that address stands
+//! for: see [`Via`].
+
+mod via;
+
+pub use via::{Covering, Via, carried, covering};
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -15,11 +20,15 @@ use crate::aggregate::{Flow, Phase};
 use crate::intel::{Indicator, IndicatorSet, canonical};
 use crate::stats::Stats;
 
-/// A connection's remote address is covered by this indicator.
+/// A connection's remote end is covered by this indicator.
 #[derive(Debug, Clone)]
 pub struct Hit {
     /// Which indicator.
     pub indicator: Arc<Indicator>,
+    /// By which of the remote end's addresses.
+    pub via: Via,
+    /// That address, canonical.
+    pub address: IpAddr,
 }
 
 /// Addresses and networks that never alert, whatever a feed says.
@@ -72,27 +81,44 @@ impl Matcher {
         Self { set, allow, own, stats }
     }
 
-    /// All hits of a flow. What is held back by policy is counted once, when the flow opens.
+    /// All hits of a flow; when its translation is told, those by it. What is held back by policy is
+    /// counted once, at first sight.
     pub fn hits(&self, flow: &Flow) -> Vec<Hit> {
         let set = self.set.load();
-        let hits: Vec<Hit> = set
-            .covering(flow.remote)
-            .filter(|indicator| indicator.expires.is_none_or(|expires| flow.time < expires))
-            .map(|indicator| Hit { indicator: Arc::clone(indicator) })
+        let translated = flow.translated.map(|translated| translated.remote_ip);
+        let mut hits: Vec<Hit> = covering(&set, flow.remote, translated)
+            .filter(|it| it.indicator.expires.is_none_or(|expires| flow.time < expires))
+            // What the connection itself met was a hit when it opened.
+            .filter(|it| flow.phase != Phase::Translated || it.via == Via::Conntrack)
+            .map(|it| it.hit())
             .collect();
         if hits.is_empty() {
             return hits;
         }
-        let count = if flow.phase == Phase::Opened { hits.len() as u64 } else { 0 };
+        let count = |hits: &[Hit]| {
+            if flow.phase.is_first_sight() { hits.len() as u64 } else { 0 }
+        };
         if flow.process.pid.is_some_and(|pid| self.own.contains(&pid)) {
-            self.stats.hits_held_own_traffic.add(count);
+            self.stats.hits_held_own_traffic.add(count(&hits));
             return Vec::new();
         }
-        if self.allow.contains(flow.remote) {
-            self.stats.hits_held_allowed.add(count);
-            return Vec::new();
-        }
-        self.stats.hits_found.add(count);
+        let found = count(&hits);
+        hits.retain(|hit| !self.is_allowed(hit, flow));
+        let left = count(&hits);
+        self.stats.hits_held_allowed.add(found.saturating_sub(left));
+        self.stats.hits_found.add(left);
         hits
+    }
+
+    /// Whether the allow-list names the end that a hit is about: by the address that the indicator
+    /// covers, or by the one that carries it. The two ends of a translation are not the same end:
+    /// an allowed service address does not excuse what is behind it.
+    fn is_allowed(&self, hit: &Hit, flow: &Flow) -> bool {
+        let end = match (hit.via, flow.translated) {
+            (Via::Conntrack, Some(translated)) => translated.remote_ip.to_canonical(),
+            _ => flow.remote,
+        };
+        self.allow.contains(end)
+            || carried(end).is_some_and(|(_, v4)| self.allow.contains(v4.into()))
     }
 }

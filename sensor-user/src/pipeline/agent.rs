@@ -22,6 +22,7 @@ use crate::dedup::{Alert, Dedup};
 use crate::deliver::{Deliverer, Outbox, Pace};
 use crate::intel::Intel;
 use crate::matcher::{AllowList, Matcher};
+use crate::notice::{Notice, Speaker};
 use crate::state;
 use crate::stats::Stats;
 
@@ -63,6 +64,7 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let watching = Watch::open(config, Arc::clone(&computer), Arc::clone(&clock), &stats)?;
     let (outbox, deliverer) = Deliverer::start(&config.sinks, Pace::USUAL, &stats, &clock)?;
 
+    let speaker = Speaker { computer: computer.to_string(), agent_id: agent_id.clone() };
     let identity = Identity { computer, agent_id: agent_id.clone() };
     let rows = config
         .rows
@@ -75,7 +77,7 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let dedup = Dedup::new(agent_id.clone(), window, config.dedup.max_keys, Arc::clone(&stats));
     let detection = Detection::new(rows, matcher, dedup, Arc::clone(&stats));
 
-    say(&banner::lines(config, watching.capture(), &intel.status(), &agent_id));
+    say(&banner::lines(config, &watching, &intel.status(), &agent_id));
 
     let (closing, closing_seen) = oneshot::channel::<()>();
     let feeds_task = tokio::spawn(intel.run(async move {
@@ -83,8 +85,14 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
         let _told = closing_seen.await.is_ok();
     }));
     let stop = Arc::new(AtomicBool::new(false));
-    let path =
-        Path { watching, detection, outbox: outbox.clone(), clock, stats: Arc::clone(&stats) };
+    let path = Path {
+        watching,
+        detection,
+        outbox: outbox.clone(),
+        clock,
+        stats: Arc::clone(&stats),
+        speaker,
+    };
     let (ended, end) = spawn_path(path, Arc::clone(&stop))?;
 
     let reason = until_told(&outbox, end).await?;
@@ -127,6 +135,7 @@ struct Path {
     outbox: Outbox,
     clock: Arc<dyn Clock>,
     stats: Arc<Stats>,
+    speaker: Speaker,
 }
 
 type Ended = oneshot::Receiver<anyhow::Result<KernelLedger>>;
@@ -154,7 +163,7 @@ fn spawn_path(
 impl Path {
     fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<KernelLedger> {
         let mut changes = Vec::new();
-        let mut losses = LossLog::default();
+        let mut losses = LossLog::new(self.speaker.clone(), self.clock.now());
         while !stop.load(Ordering::Acquire) {
             self.watching.turn(&mut changes);
             for change in changes.drain(..) {
@@ -162,7 +171,8 @@ impl Path {
             }
             let now: Timestamp = self.clock.now();
             self.detection.tick(now, &mut self.outbox);
-            losses.look(self.watching.capture(), &self.stats, now);
+            let ledger = || self.watching.capture().ledger().ok();
+            self.notify(losses.look(ledger, &self.stats, now));
             self.watching.wait()?;
         }
         let ledger = self.watching.finish(&mut changes)?;
@@ -170,7 +180,14 @@ impl Path {
             self.detection.observe(&change, &mut self.outbox);
         }
         self.detection.finish(&mut self.outbox);
+        self.notify(losses.finish(&ledger, &self.stats, self.clock.now()));
         Ok(ledger)
+    }
+
+    fn notify(&self, notices: Vec<Notice>) {
+        for notice in notices {
+            self.outbox.notice(notice);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the agent says when it has started: five lines.
 
-use crate::capture::{Capture, HookState};
+use super::watch::Watch;
+use crate::capture::HookState;
 use crate::config::Config;
 use crate::deliver::{SinkKind, escaped};
 use crate::intel::FeedStatus;
@@ -12,10 +13,11 @@ const MOST: usize = 200;
 /// go, where its state is.
 pub(super) fn lines(
     config: &Config,
-    capture: &Capture,
+    watching: &Watch,
     feeds: &[FeedStatus],
     agent_id: &str,
 ) -> Vec<String> {
+    let capture = watching.capture();
     let (mut on, mut off) = (Vec::new(), Vec::new());
     for hook in capture.hooks().iter() {
         match &hook.state {
@@ -23,6 +25,10 @@ pub(super) fn lines(
             HookState::Off(reason) => off.push(format!("{} ({reason})", hook.attach)),
             HookState::NotNeeded => {}
         }
+    }
+    match watching.translations_off() {
+        None => on.push("conntrack".to_owned()),
+        Some(reason) => off.push(format!("conntrack ({reason})")),
     }
     if !capture.missing_members().is_empty() {
         off.push(format!("not in this kernel: {}", capture.missing_members().join(", ")));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::computer;
@@ -18,6 +19,7 @@ use super::watch::Watch;
 use crate::aggregate::Change;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::notice::{Notice, Speaker};
 use crate::replay::RecordedChange;
 use crate::stats::Stats;
 
@@ -34,9 +36,12 @@ pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow
     let file = file.with_context(|| format!("write {}", out.display()))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stats = Arc::new(Stats::default());
-    let watching = Watch::open(config, computer(config), Arc::clone(&clock), &stats)?;
+    let computer = computer(config);
+    let speaker = Speaker { computer: computer.to_string(), agent_id: String::new() };
+    let losses = LossLog::new(speaker, clock.now());
+    let watching = Watch::open(config, computer, Arc::clone(&clock), &stats)?;
     let writer = Writer { file: BufWriter::new(file), path: out.to_owned(), lines: 0 };
-    let mut recording = Recording { watching, writer, clock, stats, losses: LossLog::default() };
+    let mut recording = Recording { watching, writer, clock, stats, losses };
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     runtime.block_on(async move {
@@ -72,11 +77,14 @@ impl Recording {
                 self.writer.flush()?;
                 flushed = now;
             }
-            self.losses.look(self.watching.capture(), &self.stats, now);
+            let ledger = || self.watching.capture().ledger().ok();
+            self.writer.notices(&self.losses.look(ledger, &self.stats, now))?;
             self.watching.wait()?;
         }
         let ledger = self.watching.finish(&mut changes)?;
         self.writer.write(&mut changes)?;
+        let now = self.clock.now();
+        self.writer.notices(&self.losses.finish(&ledger, &self.stats, now))?;
         self.writer.flush()?;
         log_closed(&ledger, &self.stats);
         Ok(self.writer.lines)
@@ -92,11 +100,20 @@ struct Writer {
 impl Writer {
     fn write(&mut self, changes: &mut Vec<Change>) -> anyhow::Result<()> {
         for change in changes.drain(..) {
-            let mut line = serde_json::to_vec(&RecordedChange::from(&change))?;
-            line.push(b'\n');
-            self.file.write_all(&line).with_context(|| self.context())?;
-            self.lines += 1;
+            self.line(&RecordedChange::from(&change))?;
         }
+        Ok(())
+    }
+
+    fn notices(&mut self, notices: &[Notice]) -> anyhow::Result<()> {
+        notices.iter().try_for_each(|notice| self.line(notice))
+    }
+
+    fn line(&mut self, item: &impl Serialize) -> anyhow::Result<()> {
+        let mut line = serde_json::to_vec(item)?;
+        line.push(b'\n');
+        self.file.write_all(&line).with_context(|| self.context())?;
+        self.lines += 1;
         Ok(())
     }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Intake;
-use crate::aggregate::{Change, ConnectionTable};
+use super::look::{Answer, Ask, Looks};
+use super::translations::{self, Translations};
+use crate::aggregate::{Change, ConnectionTable, Look};
 use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger};
 use crate::clock::{self, BootClock, Clock};
 use crate::config::Config;
@@ -24,13 +26,17 @@ const SLEEP_MOST: Duration = Duration::from_millis(500);
 pub(super) struct Watch {
     capture: Capture,
     intake: Intake,
+    /// `None` where it is off, or why.
+    translations: Result<Translations, String>,
+    looks: Looks,
     clock: Arc<dyn Clock>,
     /// Drains without a record since the last one with.
     quiet: u32,
 }
 
 impl Watch {
-    /// Loads and attaches the probes, then reads what runs already.
+    /// Loads and attaches the probes, then reads what runs already, and begins to read what is
+    /// open already.
     pub(super) fn open(
         config: &Config,
         computer: Arc<str>,
@@ -49,8 +55,17 @@ impl Watch {
         let running = enricher.scan_running();
         tracing::debug!(running, "processes read");
         let connections = ConnectionTable::new(computer, config.max_connections, Arc::clone(stats));
-        let intake = Intake::new(enricher, connections, Arc::clone(stats));
-        Ok(Self { capture, intake, clock, quiet: 0 })
+        let mut intake = Intake::new(enricher, connections, Arc::clone(stats))
+            .with_drops(config.capture.drops_per_million);
+        let translations = if config.capture.conntrack {
+            Translations::start(stats).map_err(|error| error.to_string())
+        } else {
+            Err("disabled by the configuration".to_owned())
+        };
+        let mut looks = Looks::start(config, clock.now(), stats).map_err(CaptureError::Thread)?;
+        let _all = intake.look_begins();
+        looks.ask(Ask::First);
+        Ok(Self { capture, intake, translations, looks, clock, quiet: 0 })
     }
 
     /// The kernel half.
@@ -58,15 +73,56 @@ impl Watch {
         &self.capture
     }
 
+    /// Why translated addresses (NAT) are not known, if so.
+    pub(super) fn translations_off(&self) -> Option<String> {
+        match &self.translations {
+            Ok(_) => translations::hindrance(),
+            Err(reason) => Some(reason.clone()),
+        }
+    }
+
     /// Drains the ring once; what changed is appended to `changes`.
     pub(super) fn turn(&mut self, changes: &mut Vec<Change>) {
+        let first = changes.len();
         // Before the drain: what waits now is in the ring by then if its next record is.
         let now_boot_ns = clock::boot_ns();
         let boot_clock = BootClock::sample(&*self.clock);
+        // Before the drain, too: a look is taken in after every record that is older than it.
+        let answer = self.looks.answer();
         let intake = &mut self.intake;
         let records = self.capture.drain(|bytes| intake.record(bytes, &boot_clock, changes));
         self.quiet = if records == 0 { self.quiet.saturating_add(1) } else { 0 };
+        if let Some(answer) = answer {
+            self.look(answer, &boot_clock, changes);
+        }
+        if self.looks.is_due(self.clock.now()) {
+            let namespaces = self.intake.look_begins();
+            self.looks.ask(Ask::Again(namespaces));
+        }
         self.intake.expire(now_boot_ns, changes);
+        if let Ok(translations) = &mut self.translations {
+            translations.observe(changes, first);
+        }
+    }
+
+    /// Takes in what a look found; what it found and nobody knows is looked at once more.
+    fn look(&mut self, answer: Answer, boot_clock: &BootClock, changes: &mut Vec<Change>) {
+        let Answer { kind, open, holders } = answer;
+        let (before, time) = (changes.len(), boot_clock.wall(open.began_boot_ns));
+        let unknown = self.intake.look((kind, time), &open, &holders, changes);
+        if kind == Look::First {
+            tracing::info!(
+                connections = open.connections.len(),
+                listeners = open.listeners.len(),
+                udp_sockets = open.udp.len(),
+                namespaces = open.namespaces.len(),
+                changes = changes.len().saturating_sub(before),
+                "open sockets read"
+            );
+        }
+        if !unknown.is_empty() {
+            self.looks.ask(Ask::Unknown(unknown, open.began_boot_ns));
+        }
     }
 
     /// Sleeps until the next drain is due, or the ring fills up; when it is quiet, until there is
@@ -88,7 +144,12 @@ impl Watch {
         // A program that was running on another CPU has ended by then.
         self.capture.wait(DRAIN_EVERY);
         self.turn(changes);
+        let first = changes.len();
         self.intake.finish(changes);
+        if let Ok(translations) = &mut self.translations {
+            translations.observe(changes, first);
+            translations.finish(changes);
+        }
         self.capture.ledger()
     }
 }

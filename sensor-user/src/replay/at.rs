@@ -50,6 +50,8 @@ pub struct AtSummary {
     pub rows_in_window: u64,
     /// Of these, malformed ones.
     pub rows_rejected: u64,
+    /// What the input says was lost while it was recorded (`NetsensorLoss` lines).
+    pub lost: u64,
     /// Indicators that are live.
     pub indicators: u64,
     /// Entries of indicator files that are malformed (not those that a rule leaves out).
@@ -113,26 +115,30 @@ pub fn run(
         search.file(path, &mut log)?;
     }
     let rows_rejected = log.finish().map_err(ReplayError::WriteRejects)?;
-    let Found { rows, rows_in_window, mut pairs } = search.finish()?;
+    let Found { rows, rows_in_window, lost, mut pairs } = search.finish()?;
     pairs.sort_unstable_by(|a, b| {
-        (&a.indicator.id, &a.latest.remote_ip).cmp(&(&b.indicator.id, &b.latest.remote_ip))
+        (&a.hit.indicator.id, &a.latest.remote_ip).cmp(&(&b.hit.indicator.id, &b.latest.remote_ip))
     });
     let alerts = pairs.len() as u64;
     write(pairs, (oldest, options.at), out).map_err(ReplayError::WriteAlerts)?;
     let indicators = set.len() as u64;
-    Ok(AtSummary { rows, rows_in_window, rows_rejected, indicators, indicators_rejected, alerts })
+    Ok(AtSummary {
+        rows,
+        rows_in_window,
+        rows_rejected,
+        lost,
+        indicators,
+        indicators_rejected,
+        alerts,
+    })
 }
 
-fn write(
-    found: Vec<Pair<'_>>,
-    window: (Timestamp, Timestamp),
-    out: &mut dyn Write,
-) -> io::Result<()> {
+fn write(found: Vec<Pair>, window: (Timestamp, Timestamp), out: &mut dyn Write) -> io::Result<()> {
     let (oldest, at) = (window.0.to_string(), window.1.to_string());
-    for Pair { indicator, latest, tally, .. } in found {
-        let id = stable_id(&["replay-at", &at, &oldest, &indicator.id, &latest.remote_ip]);
+    for Pair { hit, latest, tally, .. } in found {
+        let id = stable_id(&["replay-at", &at, &oldest, &hit.indicator.id, &latest.remote_ip]);
         let latest = Arc::unwrap_or_clone(latest);
-        let alert = Alert::new(AlertKind::New, id, indicator, latest, tally);
+        let alert = Alert::new(AlertKind::New, id, &hit, latest, tally);
         serde_json::to_writer(&mut *out, &alert)?;
         out.write_all(b"\n")?;
     }

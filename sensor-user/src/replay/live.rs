@@ -57,6 +57,8 @@ pub struct LiveSummary {
     pub lines: u64,
     /// Malformed lines of all files, those of the indicators too.
     pub rejected: u64,
+    /// What the input says was lost while it was recorded (`NetsensorLoss` lines).
+    pub lost: u64,
     /// Alerts that were written.
     pub alerts: u64,
 }
@@ -82,8 +84,13 @@ pub fn run(
         while let Some(line) = lines.next_line().map_err(failed)? {
             let parsed = line.bytes.map_or_else(|| Err("line too long".to_owned()), parse);
             let change = match parsed {
-                Ok(None) => continue,
-                Ok(Some(change)) => change,
+                Ok(Parsed::Blank) => continue,
+                Ok(Parsed::Change(change)) => change,
+                Ok(Parsed::Notice { lost }) => {
+                    summary.lines += 1;
+                    summary.lost = summary.lost.saturating_add(lost);
+                    continue;
+                }
                 Err(reason) => {
                     log.add(path, line.number, &reason).map_err(ReplayError::WriteRejects)?;
                     summary.lines += 1;
@@ -161,20 +168,30 @@ impl Output<'_> {
     }
 }
 
-/// `None` on a blank line; otherwise a change, or what is wrong.
-fn parse(bytes: &[u8]) -> Result<Option<Change>, String> {
+enum Parsed {
+    Blank,
+    Change(Box<Change>),
+    Notice { lost: u64 },
+}
+
+/// What a line is, or what is wrong with it.
+fn parse(bytes: &[u8]) -> Result<Parsed, String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(None);
+        return Ok(Parsed::Blank);
     }
     let text = rows::text(bytes)?;
     let kind: Kind = serde_json::from_str(text).map_err(|error| json_fault(&error))?;
     if kind.event.is_some() {
         let recorded: RecordedChange =
             serde_json::from_str(text).map_err(|error| json_fault(&error))?;
-        return Ok(Some(recorded.into()));
+        return Ok(Parsed::Change(Box::new(recorded.into())));
     }
-    let head = rows::head(text)?;
-    Ok(Some(opened(head, rows::seen(text, head)?)))
+    match rows::head(text)? {
+        rows::Line::Row(head) => {
+            Ok(Parsed::Change(Box::new(opened(head, rows::seen(text, head)?))))
+        }
+        rows::Line::Notice { lost } => Ok(Parsed::Notice { lost }),
+    }
 }
 
 /// Tells what `record` wrote from a row.

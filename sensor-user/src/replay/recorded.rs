@@ -21,7 +21,7 @@ use crate::enrich::Process;
 pub struct RecordedChange {
     /// Time of the change, UTC, to the nanosecond.
     pub time_generated: Timestamp,
-    /// What happened: `opened`, `established`, `active`, `failed` or `closed`.
+    /// What happened: `opened`, `established`, `active`, `translated`, `failed` or `closed`.
     pub event: What,
     /// Numbers the connections of one recording, from 1.
     pub connection_number: u64,
@@ -175,6 +175,7 @@ impl From<RecordedChange> for Change {
             phase: match line.event {
                 What::Opened | What::Established => Phase::Opened,
                 What::Active => Phase::Active,
+                What::Translated => Phase::Translated,
                 What::Failed | What::Closed => Phase::Closed,
             },
             computer: line.computer.into(),

@@ -10,12 +10,25 @@ use serde::Deserialize;
 use crate::dedup::Sighting;
 use crate::intel::{Text, integer, parse_time};
 use crate::lines::json_fault;
+use crate::notice::Notice;
 
 /// When a row is from, and which address is remote (canonical).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) time: Timestamp,
     pub(super) remote: IpAddr,
+    /// The remote end behind a translation, which a recording may tell.
+    pub(super) translated: Option<IpAddr>,
+}
+
+/// What a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    Row(Head),
+    /// The recording agent says that it lost so much.
+    Notice {
+        lost: u64,
+    },
 }
 
 /// What a row says of its connections, all columns read.
@@ -23,6 +36,8 @@ pub(super) struct Head {
 pub(super) struct Seen {
     pub(super) sighting: Arc<Sighting>,
     pub(super) connections: u64,
+    /// Connections whose translation the row tells, and which were counted before without it.
+    pub(super) translated: u64,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
 }
@@ -39,9 +54,14 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, String> {
     }
 }
 
-/// The first step; the error says what is wrong (hostile text may be in it).
-pub(super) fn head(line: &str) -> Result<Head, String> {
+/// The first step; the error says what is wrong (hostile text may be in it). A line may be no row
+/// but what the recording agent said of itself.
+pub(super) fn head(line: &str) -> Result<Line, String> {
     let row: HeadRow<'_> = serde_json::from_str(line).map_err(|error| json_fault(&error))?;
+    if row.r#type.as_str().starts_with(Notice::TYPE_PREFIX) {
+        let notice: Notice = serde_json::from_str(line).map_err(|error| json_fault(&error))?;
+        return Ok(Line::Notice { lost: notice.lost() });
+    }
     let time = match row.time_generated.as_str() {
         "" => return Err("TimeGenerated: missing".to_owned()),
         text => parse_time(text).ok_or_else(|| {
@@ -55,13 +75,15 @@ pub(super) fn head(line: &str) -> Result<Head, String> {
             .map_err(|_cause| format!("RemoteIp: {text:?} is not an address"))?
             .to_canonical(),
     };
-    Ok(Head { time, remote })
+    let translated = row.translated.map(|it| it.remote_ip.to_canonical());
+    Ok(Line::Row(Head { time, remote, translated }))
 }
 
 /// The second step, for a line that passed the first.
 pub(super) fn seen(line: &str, head: Head) -> Result<Seen, String> {
     let row: Row<'_> = serde_json::from_str(line).map_err(|error| json_fault(&error))?;
     let connections = row.connections();
+    let translated = u64::from(row.event.as_str() == "translated");
     let sighting = Sighting {
         time: head.time,
         computer: row.computer.into_owned(),
@@ -84,6 +106,7 @@ pub(super) fn seen(line: &str, head: Head) -> Result<Seen, String> {
     Ok(Seen {
         sighting: Arc::new(sighting),
         connections,
+        translated,
         bytes_sent: row.bytes_sent.unwrap_or(0),
         bytes_received: row.bytes_received.unwrap_or(0),
     })
@@ -96,6 +119,16 @@ struct HeadRow<'a> {
     time_generated: Text<'a>,
     #[serde(borrow)]
     remote_ip: Text<'a>,
+    translated: Option<TranslatedHead>,
+    #[serde(borrow)]
+    r#type: Text<'a>,
+}
+
+/// Of `Translated`, as `record` writes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TranslatedHead {
+    remote_ip: IpAddr,
 }
 
 #[derive(Default, Deserialize)]
@@ -163,7 +196,11 @@ mod tests {
 
     fn fault(line: &str) -> String {
         let head = text(line.as_bytes()).and_then(head);
-        head.and_then(|head| seen(line, head)).unwrap_err()
+        let row = head.and_then(|head| match head {
+            Line::Row(head) => seen(line, head),
+            Line::Notice { .. } => Err("a notice".to_owned()),
+        });
+        row.unwrap_err()
     }
 
     #[test]
@@ -203,7 +240,7 @@ mod tests {
         let line = r#" {"TimeGenerated":"2026-11-24 10:00:00","RemoteIp":"::ffff:203.0.113.7",
             "DestinationPort":"443","ProcessName":"\u0063url","Computer":null,
             "LinksEstablished":2,"LinksFailed":"3"}"#;
-        let head = head(text(line.as_bytes()).unwrap()).unwrap();
+        let Line::Row(head) = head(text(line.as_bytes()).unwrap()).unwrap() else { panic!() };
         assert_eq!(head.remote.to_string(), "203.0.113.7");
         assert_eq!(head.time.to_string(), "2026-11-24T10:00:00Z");
         let seen = seen(line, head).unwrap();

@@ -19,8 +19,9 @@ use super::input;
 use super::reject_log::{RejectLog, SHOWN_MAX};
 use super::rows::{self, Head, Seen};
 use crate::dedup::{Sighting, Tally};
-use crate::intel::{Indicator, IndicatorSet};
+use crate::intel::IndicatorSet;
 use crate::lines::LINE_MAX;
+use crate::matcher::{Covering, Hit, Via, covering};
 
 /// Threads at most: more do not help, as one reads the input.
 const WORKERS_MAX: usize = 8;
@@ -32,15 +33,18 @@ pub(super) struct Search<'set> {
 }
 
 /// What all of the input gives.
-pub(super) struct Found<'set> {
+pub(super) struct Found {
     pub(super) rows: u64,
     pub(super) rows_in_window: u64,
-    pub(super) pairs: Vec<Pair<'set>>,
+    /// What the input says was lost while it was recorded.
+    pub(super) lost: u64,
+    pub(super) pairs: Vec<Pair>,
 }
 
 /// The latest row of an indicator and a remote address, and what all of them count.
-pub(super) struct Pair<'set> {
-    pub(super) indicator: &'set Indicator,
+pub(super) struct Pair {
+    /// Of the latest row.
+    pub(super) hit: Hit,
     pub(super) latest: Arc<Sighting>,
     pub(super) tally: Tally,
     place: Place,
@@ -85,17 +89,17 @@ impl<'set> Search<'set> {
     }
 
     /// Puts together what the workers found.
-    pub(super) fn finish(self) -> Result<Found<'set>, ReplayError> {
+    pub(super) fn finish(self) -> Result<Found, ReplayError> {
         let mut workers = self.workers.into_iter();
         let Some(mut all) = workers.next() else {
-            return Ok(Found { rows: 0, rows_in_window: 0, pairs: Vec::new() });
+            return Ok(Found { rows: 0, rows_in_window: 0, lost: 0, pairs: Vec::new() });
         };
         for worker in workers {
             all.merge(worker);
             all.check()?;
         }
         let pairs = all.pairs.into_values().collect();
-        Ok(Found { rows: all.rows, rows_in_window: all.rows_in_window, pairs })
+        Ok(Found { rows: all.rows, rows_in_window: all.rows_in_window, lost: all.lost, pairs })
     }
 }
 
@@ -103,9 +107,10 @@ impl<'set> Search<'set> {
 struct Worker<'set> {
     set: &'set IndicatorSet,
     oldest: Timestamp,
-    pairs: HashMap<(&'set str, IpAddr), Pair<'set>>,
+    pairs: HashMap<(&'set str, IpAddr), Pair>,
     rows: u64,
     rows_in_window: u64,
+    lost: u64,
     /// Malformed lines of the round, the first in full.
     rejected: Vec<(u64, String)>,
     rejected_unseen: u64,
@@ -119,6 +124,7 @@ impl<'set> Worker<'set> {
             pairs: HashMap::new(),
             rows: 0,
             rows_in_window: 0,
+            lost: 0,
             rejected: Vec::new(),
             rejected_unseen: 0,
         }
@@ -145,29 +151,34 @@ impl<'set> Worker<'set> {
     /// Takes a row in; the error is the reason why it is malformed.
     fn row(&mut self, place: Place, line: &[u8]) -> Result<(), String> {
         let line = rows::text(line)?;
-        let head = rows::head(line)?;
+        let head = match rows::head(line)? {
+            rows::Line::Row(head) => head,
+            rows::Line::Notice { lost } => {
+                self.lost = self.lost.saturating_add(lost);
+                return Ok(());
+            }
+        };
         if head.time < self.oldest {
             return Ok(());
         }
         let mut hits = self.hits(head).peekable();
         if hits.peek().is_some() {
             let seen = rows::seen(line, head)?;
-            for indicator in hits {
-                self.add((&indicator.id, head.remote), Pair::new(indicator, &seen, place));
+            for it in hits {
+                self.add((&it.indicator.id, head.remote), Pair::new(it.hit(), &seen, place));
             }
         }
         self.rows_in_window += 1;
         Ok(())
     }
 
-    /// The indicators that cover a row's remote address and had not expired by then.
-    fn hits(&self, head: Head) -> impl Iterator<Item = &'set Arc<Indicator>> + use<'set> {
-        self.set
-            .covering(head.remote)
-            .filter(move |it| it.expires.is_none_or(|expires| head.time < expires))
+    /// The indicators that cover a row's remote end and had not expired by then.
+    fn hits(&self, head: Head) -> impl Iterator<Item = Covering<'set>> + use<'set> {
+        covering(self.set, head.remote, head.translated)
+            .filter(move |it| it.indicator.expires.is_none_or(|expires| head.time < expires))
     }
 
-    fn add(&mut self, key: (&'set str, IpAddr), pair: Pair<'set>) {
+    fn add(&mut self, key: (&'set str, IpAddr), pair: Pair) {
         match self.pairs.get_mut(&key) {
             Some(known) => known.merge(pair),
             None => {
@@ -191,22 +202,26 @@ impl<'set> Worker<'set> {
     fn merge(&mut self, other: Self) {
         self.rows += other.rows;
         self.rows_in_window += other.rows_in_window;
+        self.lost = self.lost.saturating_add(other.lost);
         for (key, pair) in other.pairs {
             self.add(key, pair);
         }
     }
 }
 
-impl<'set> Pair<'set> {
-    fn new(indicator: &'set Indicator, seen: &Seen, place: Place) -> Self {
+impl Pair {
+    fn new(hit: Hit, seen: &Seen, place: Place) -> Self {
         let tally = Tally {
             first_seen: seen.sighting.time,
             last_seen: seen.sighting.time,
-            connections: seen.connections,
+            connections: match hit.via {
+                Via::Conntrack => seen.connections.saturating_add(seen.translated),
+                _ => seen.connections,
+            },
             bytes_sent: seen.bytes_sent,
             bytes_received: seen.bytes_received,
         };
-        Self { indicator, latest: Arc::clone(&seen.sighting), tally, place }
+        Self { hit, latest: Arc::clone(&seen.sighting), tally, place }
     }
 
     /// Of equal times the later in input is the latest: rows of a minute all have its start.
@@ -219,6 +234,7 @@ impl<'set> Pair<'set> {
         tally.bytes_received = tally.bytes_received.saturating_add(more.bytes_received);
         if (other.latest.time, other.place) > (self.latest.time, self.place) {
             self.latest = other.latest;
+            self.hit = other.hit;
             self.place = other.place;
         }
     }

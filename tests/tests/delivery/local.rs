@@ -8,9 +8,46 @@ use std::time::Duration;
 
 use sensor_tests::{Collector, alert, logged, skip_unless};
 use sensor_user::deliver::{Leftover, SinkConfig, SinkKind};
+use sensor_user::notice::{Loss, Notice};
 use sensor_user::stats::Stats;
 
 use super::{Running, file, first, http, wait_until};
+
+#[test]
+fn notices_go_with_rows_or_alone_and_to_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let sinks = [
+        SinkConfig { rows: true, alerts: false, ..file("rows", &path("rows")) },
+        SinkConfig { health: true, ..file("health", &path("health")) },
+        file("alerts", &path("alerts")),
+    ];
+    let running = Running::start(&sinks);
+    running.rows(&["r0"]);
+    let time = jiff::Timestamp::UNIX_EPOCH;
+    running.outbox.notice(Notice::Loss(Loss {
+        time_generated: time,
+        computer: "web01".to_owned(),
+        agent_id: "agent".to_owned(),
+        first_seen: time,
+        last_seen: time,
+        reason: "ring_full".to_owned(),
+        kind: "tcp".to_owned(),
+        count: 7,
+    }));
+    running.alerts(&["a0"]);
+    let (value, left) = running.drain();
+    assert_eq!(left, []);
+    let types = |name: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(path(name)).unwrap();
+        let of = |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["Type"].clone();
+        text.lines().map(|line| of(line).as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(types("rows"), ["VMConnection", "NetsensorLoss"]);
+    assert_eq!(types("health"), ["ThreatIntelligenceIndicator", "NetsensorLoss"]);
+    assert_eq!(types("alerts"), ["ThreatIntelligenceIndicator"]);
+    assert_eq!((value("notices_made"), value("rows_delivered")), (1, 3));
+}
 
 #[test]
 fn a_file_gets_whole_lines_and_may_be_rotated() {

@@ -78,6 +78,7 @@ fn http(name: &str, collector: &Collector, batch: usize) -> SinkConfig {
         kind: SinkKind::Http { url, lines: false, timeout: Duration::from_secs(5) },
         alerts: true,
         rows: true,
+        health: false,
         queue: 1000,
         batch,
     }
@@ -89,6 +90,7 @@ fn file(name: &str, path: &Path) -> SinkConfig {
         kind: SinkKind::File(path.to_owned()),
         alerts: true,
         rows: false,
+        health: false,
         queue: 1000,
         batch: 2,
     }

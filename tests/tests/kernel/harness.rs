@@ -71,9 +71,14 @@ impl Home {
 
     /// `netsensor record`, with its probes attached.
     pub(crate) fn record(&self) -> Recording {
+        self.record_with(&[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn record_with(&self, more: &[&str]) -> Recording {
         let out = self.path("recorded.jsonl");
         let words = ["record", "--log", "debug", "--out", out.to_str().unwrap()];
-        let agent = Agent::spawn(self.command(&words));
+        let agent = Agent::spawn(self.command(&[&words, more].concat()));
         agent.wait_for_log(START, "processes read");
         Recording { agent, out }
     }
@@ -101,6 +106,20 @@ impl Recording {
             run(Command::new("sleep").arg("0.2"));
         }
         panic!("{closed} of {count} connections are over after 20 s");
+    }
+
+    /// Waits for a line that fits.
+    pub(crate) fn wait_for(&self, fits: impl Fn(&Value) -> bool) {
+        for _look in 0..100 {
+            let text = std::fs::read_to_string(&self.out).unwrap();
+            // The last line may not be written whole yet.
+            let mut lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+            if lines.any(|line| fits(&line)) {
+                return;
+            }
+            run(Command::new("sleep").arg("0.2"));
+        }
+        panic!("no such line after 20 s");
     }
 
     /// Ends it; gives its lines and its ledger.
@@ -135,9 +154,17 @@ impl Ledger {
         count.unwrap_or_else(|| panic!("no {name} in {}", self.0)).parse().unwrap()
     }
 
-    /// Attempted = received + ring full, for both kinds; nothing else was lost.
+    /// Attempted = received + ring full, and received = that of each kind + simulated drops; for
+    /// each kind alone too where none were simulated. Nothing else was lost.
     pub(crate) fn assert_closes(&self) {
-        for kind in ["tcp", "process"] {
+        const KINDS: [&str; 2] = ["tcp", "process"];
+        let sum = |name: &str| -> u64 {
+            KINDS.iter().map(|kind| self.count(&format!("{kind}_{name}"))).sum()
+        };
+        let (received, simulated) = (self.count("received"), self.count("simulated"));
+        assert_eq!(sum("attempted"), received + sum("ring_full"), "{}", self.0);
+        assert_eq!(received, sum("received") + simulated, "{}", self.0);
+        for kind in KINDS.iter().filter(|_| simulated == 0) {
             let count = |name: &str| self.count(&format!("{kind}_{name}"));
             assert_eq!(count("attempted"), count("received") + count("ring_full"), "{}", self.0);
         }

@@ -5,6 +5,7 @@ use std::process::{Child, Stdio};
 
 use nix::sys::signal::Signal;
 use sensor_tests::{Agent, Netns, run};
+use sensor_user::clock::{Clock as _, SystemClock};
 use serde_json::Value;
 
 use crate::harness::{CLIENT_V4, Home, Ledger, SOON, Server, V4, peer, skipped, text};
@@ -124,15 +125,70 @@ fn losses_are_told_while_the_agent_runs() {
     }
     let netns = Netns::new(&[V4]);
     let (_server, port) = Server::peer(&netns, V4);
-    let home = Home::new("ring_bytes = \"64KiB\"", "");
+    let folder = tempfile::tempdir().unwrap();
+    let told = folder.path().join("rows");
+    let sink =
+        format!("[[sink]]\nname = \"r\"\nkind = \"file\"\npath = {told:?}\ntakes = [\"rows\"]");
+    let home = Home::new("ring_bytes = \"64KiB\"", &sink);
     let agent = home.run();
+    let began = SystemClock.now();
     agent.signal(Signal::SIGSTOP);
     run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "2000"]));
     agent.signal(Signal::SIGCONT);
-    let line = agent.wait_for_log(SOON * 3, "records lost since the last such line");
-    assert!(line.text.contains("tcp_records="), "{}", line.text);
+    let line = agent.wait_for_log(SOON * 3, "lost since the last such line: ");
+    assert!(line.text.contains("tcp ring_full "), "{}", line.text);
     let ended = agent.stop();
-    Ledger::of(&ended).assert_closes();
+    let ledger = Ledger::of(&ended);
+    ledger.assert_closes();
+    // In band too, where the rows go, and all of it.
+    let written = std::fs::read_to_string(&told).unwrap();
+    let losses = losses(written.lines().map(|line| serde_json::from_str(line).unwrap()));
+    assert_eq!(sum(&losses, "ring_full", "tcp"), ledger.count("tcp_ring_full"));
+    assert_eq!(sum(&losses, "ring_full", "process"), ledger.count("process_ring_full"));
+    for loss in &losses {
+        let time = |column: &str| text(loss, column).parse::<jiff::Timestamp>().unwrap();
+        assert!(began <= time("LastSeen") && time("FirstSeen") <= time("LastSeen"), "{loss}");
+        assert_eq!(text(loss, "Computer"), "host.example.net");
+    }
+}
+
+fn losses(lines: impl Iterator<Item = Value>) -> Vec<Value> {
+    lines.filter(|line| text(line, "Type") == "NetsensorLoss").collect()
+}
+
+fn sum(losses: &[Value], reason: &str, kind: &str) -> u64 {
+    let fits = |loss: &&Value| text(loss, "Reason") == reason && text(loss, "Kind") == kind;
+    losses.iter().filter(fits).map(|loss| loss["Count"].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn simulated_drops_are_a_loss_with_its_own_reason_and_the_ledger_closes() {
+    if skipped() {
+        return;
+    }
+    let netns = Netns::new(&[V4, CLIENT_V4]);
+    let (_server, port) = Server::peer(&netns, V4);
+    let home = Home::new("", "");
+    let recording = home.record_with(&["--simulate-drops", "0.2"]);
+    run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "500"]));
+    run(std::process::Command::new("sleep").arg("0.5"));
+    let (lines, ledger) = recording.stop();
+    ledger.assert_closes();
+    let simulated = ledger.count("simulated");
+    // A share of 0.2 of some 5,000 records: five deviations of 28 each.
+    let expected = ledger.count("received") / 5;
+    assert!(simulated.abs_diff(expected) < expected / 4, "{simulated} of {ledger:?}");
+    assert_eq!(sum(&losses(lines.iter().cloned()), "simulated", "record"), simulated);
+    // The recording says so when it is read.
+    let (recorded, list) = (home.path("recorded.jsonl"), home.path("list.txt"));
+    for mode in [&["--live"][..], &["--at", text(&lines[0], "TimeGenerated")]] {
+        let words = ["replay", "--connections", recorded.to_str().unwrap(), "--indicators"];
+        let words = [&words[..], &[list.to_str().unwrap()], mode].concat();
+        let output = run(&mut sensor_tests::command(&home.path(""), &words));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(&format!("lost={simulated}")), "{mode:?}: {said}");
+        assert!(!output.stdout.is_empty());
+    }
 }
 
 /// Neither in the suite's indicators nor anywhere else.

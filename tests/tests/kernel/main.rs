@@ -19,6 +19,9 @@ mod outbound;
 /// Inbound connections: the worker, not its master.
 mod inbound;
 
+/// Connections that the kernel translates.
+mod nat;
+
 /// What is known of a process, however it was started.
 mod process;
 
@@ -30,6 +33,9 @@ mod fallback;
 
 /// What the agent says when it cannot run.
 mod refusals;
+
+/// What was open before, and what lives on.
+mod preexisting;
 
 /// From alert and row to the sinks.
 mod delivery;

@@ -4,9 +4,10 @@
 //! liveness filter in another place): tested is the same situation with rows of
 //! `ThreatIntelligenceIndicator`.
 
+use sensor_user::matcher::Via;
 use serde_json::json;
 
-use super::{ago, alerts, alerts_on, connection, connection_to, indicator};
+use super::{ago, alerts, alerts_on, connection, connection_to, indicator, over};
 
 /// Differs: the rule never alerts on IPv6. Link-local stays excluded.
 #[test]
@@ -260,6 +261,34 @@ fn vector_27_letter_case_does_not_matter() {
     let found = alerts(&[indicator(columns)], &[connection_to("2001:db8::ab")]);
     assert_eq!(found[0].ti_ip_entity, "2001:DB8:0::AB");
     assert_eq!(found[0].remote_ip, "2001:db8::ab");
+}
+
+#[test]
+fn an_ipv4_indicator_matches_what_nat64_and_6to4_carry() {
+    for (remote, via) in
+        [("64:ff9b::203.0.113.5", Via::Nat64), ("2002:cb00:7105::1", Via::SixToFour)]
+    {
+        let found = alerts(&[indicator(json!({}))], &[connection_to(remote)]);
+        let [alert] = found.as_slice() else { panic!("{remote}: {found:?}") };
+        assert_eq!((alert.via, alert.matched_ip.as_str()), (via, "203.0.113.5"));
+        let canonical: std::net::IpAddr = remote.parse().unwrap();
+        assert_eq!(alert.remote_ip, canonical.to_string());
+    }
+    let direct = alerts(&[indicator(json!({}))], &[connection(json!({}))]);
+    assert_eq!((direct[0].via, direct[0].matched_ip.as_str()), (Via::Direct, "203.0.113.5"));
+}
+
+/// `record` tells the ends behind a translation; rows of Microsoft's have no such column.
+#[test]
+fn the_end_behind_a_translation_matches() {
+    let translated = json!({
+        "LocalIp": "192.0.2.1", "LocalPort": 40000, "RemoteIp": "203.0.113.5", "RemotePort": 443,
+    });
+    let row = over(connection_to("10.96.0.1"), json!({ "Translated": translated }));
+    let found = alerts(&[indicator(json!({}))], &[row]);
+    assert_eq!((found[0].via, found[0].remote_ip.as_str()), (Via::Conntrack, "10.96.0.1"));
+    let row = over(connection_to("10.96.0.1"), json!({ "Translated": null }));
+    assert_eq!(alerts(&[indicator(json!({}))], &[row]), []);
 }
 
 /// Rule B can have a port in the place of the address; a legacy row may too.

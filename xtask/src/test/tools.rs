@@ -4,12 +4,14 @@ use super::{Outcome, Tally};
 use crate::host;
 
 /// Program, and the Debian package that has it.
-const TOOLS: [(&str, &str); 6] = [
+const TOOLS: [(&str, &str); 8] = [
     ("curl", "curl"),
     ("ip", "iproute2"),
+    ("nft", "nftables"),
     ("nsenter", "util-linux"),
     ("ps", "procps"),
     ("python3", "python3"),
+    ("sysctl", "procps"),
     ("unshare", "util-linux"),
 ];
 
@@ -46,7 +48,7 @@ mod tests {
         assert_eq!(missing(|_| true), [""; 0]);
         assert_eq!(
             missing(|program| program == "curl" || program == "ip"),
-            ["procps", "python3", "util-linux"]
+            ["nftables", "procps", "python3", "util-linux"]
         );
     }
 }

@@ -8,26 +8,31 @@
 
 mod end;
 mod failed;
+mod join;
+mod look;
+mod tell;
+mod udp;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use lru::LruCache;
 use sensor_ebpf::record::OwnerSource;
 
 use super::change::{Change, What};
-use super::flow::{Attribution, Direction, Flow, Phase, Protocol};
+use super::flow::{Attribution, Direction, Protocol};
 use super::listeners::Listeners;
 use crate::decode::{Tcp, TcpKind};
 use crate::enrich::{Event, Process};
 use crate::stats::Stats;
 
-use end::{TCP_SYN_SENT, closed_by};
+use end::TCP_SYN_SENT;
 use failed::RecentFailures;
+pub use look::Look;
+use look::{Looks, Seen};
 
 /// How long an outbound connection waits for its local port, ns.
 const OUTBOUND_HOLD_NS: u64 = 50_000_000;
@@ -49,6 +54,7 @@ struct Connection {
     netns: u32,
     process: Option<Arc<Process>>,
     attribution: Attribution,
+    seen: Seen,
 }
 
 impl Connection {
@@ -65,7 +71,8 @@ impl Connection {
     }
 }
 
-/// Connections by socket.
+/// Connections by socket: by the address of its `struct sock`, or by a number of ours (see `look`)
+/// until a record tells that.
 #[derive(Debug)]
 pub struct ConnectionTable {
     computer: Arc<str>,
@@ -77,6 +84,7 @@ pub struct ConnectionTable {
     held_inbound: VecDeque<Held>,
     recent_failures: RecentFailures,
     last_number: u64,
+    looks: Looks,
     nobody: Arc<Process>,
     stats: Arc<Stats>,
 }
@@ -99,6 +107,7 @@ impl ConnectionTable {
             held_inbound: VecDeque::new(),
             recent_failures: RecentFailures::default(),
             last_number: 0,
+            looks: Looks::new(max),
             nobody: Arc::new(Process::default()),
             stats,
         }
@@ -117,6 +126,9 @@ impl ConnectionTable {
     /// Takes an event in; what it changes is appended to `changes`.
     pub fn observe(&mut self, event: Event, changes: &mut Vec<Change>) {
         let Event { time, tcp, process } = event;
+        if self.told_by_look(&tcp) {
+            return;
+        }
         match tcp.kind {
             TcpKind::Connect => self.connect(time, &tcp, process, changes),
             TcpKind::Established { inbound: false } => self.established(time, &tcp, changes),
@@ -133,7 +145,10 @@ impl ConnectionTable {
                 let process = process.unwrap_or_else(|| Arc::clone(&self.nobody));
                 self.listeners.add((tcp.netns, tcp.local_port), tcp.sk, tcp.local, process);
             }
-            TcpKind::Unlisten => self.listeners.remove((tcp.netns, tcp.local_port), tcp.sk),
+            TcpKind::Unlisten => {
+                let listener = (tcp.sk, look::key_of_cookie(tcp.cookie));
+                self.listeners.remove((tcp.netns, tcp.local_port), listener);
+            }
         }
     }
 
@@ -144,6 +159,7 @@ impl ConnectionTable {
 
     /// Tells what has waited long enough at `now_boot_ns`.
     pub fn expire(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
+        self.expire_early_ends(now_boot_ns, changes);
         for direction in [Direction::Outbound, Direction::Inbound] {
             loop {
                 let held = match direction {
@@ -177,7 +193,11 @@ impl ConnectionTable {
 
     fn established(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
         if !self.connections.contains(&tcp.sk) {
-            // Its connect was lost, or was before the agent.
+            if self.looks.first_is_under_way() {
+                // Its connect was before the agent: the look finds it, and its process.
+                return;
+            }
+            // Its connect was lost.
             self.stats.connections_without_open.increment();
             self.open(time, tcp, (Direction::Outbound, None, Attribution::Unknown), changes);
         }
@@ -232,6 +252,9 @@ impl ConnectionTable {
 
     fn close(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
         if !self.connections.contains(&tcp.sk) {
+            if self.looks.hold_early_end(time, tcp) {
+                return;
+            }
             self.stats.connections_without_open.increment();
             let listener = self.listeners.owner((tcp.netns, tcp.local_port), tcp.local);
             let direction = match listener {
@@ -239,10 +262,8 @@ impl ConnectionTable {
                 None => Direction::Outbound,
             };
             self.open(time, tcp, (direction, None, Attribution::Unknown), changes);
-            if tcp.old_state != TCP_SYN_SENT
-                && let Some(connection) = self.connections.get_mut(&tcp.sk)
-            {
-                connection.established = Some(time);
+            if let Some(connection) = self.connections.get_mut(&tcp.sk) {
+                connection.established = (tcp.old_state != TCP_SYN_SENT).then_some(time);
             }
         }
         if let Some(connection) = self.connections.get_mut(&tcp.sk)
@@ -281,6 +302,7 @@ impl ConnectionTable {
             netns: tcp.netns,
             process,
             attribution,
+            seen: Seen::default(),
         };
         let Some((sk, gone)) = self.connections.push(tcp.sk, connection) else { return };
         // Either the same socket, whose close was lost, or the least recently used of a full table.
@@ -313,83 +335,6 @@ impl ConnectionTable {
             sk: tcp.sk,
             number: self.last_number,
         });
-    }
-
-    /// Tells a connection as opened, once; an inbound one without owner gets its listener's.
-    fn tell_opened(&mut self, sk: u64, changes: &mut Vec<Change>) {
-        let Some(connection) = self.connections.get_mut(&sk) else { return };
-        if connection.told {
-            return;
-        }
-        connection.told = true;
-        if connection.process.is_none() && connection.direction == Direction::Inbound {
-            let key = (connection.netns, connection.local_port);
-            connection.process = self.listeners.owner(key, connection.local);
-            if connection.process.is_some() {
-                connection.attribution = Attribution::Listener;
-            }
-        }
-        let Some(connection) = self.connections.peek(&sk) else { return };
-        changes.push(self.change(connection, What::Opened, connection.opened));
-        if let Some(established) = connection.established {
-            changes.push(self.change(connection, What::Established, established));
-        }
-    }
-
-    fn tell_established(&mut self, sk: u64, time: Timestamp, changes: &mut Vec<Change>) {
-        let Some(connection) = self.connections.get_mut(&sk) else { return };
-        if connection.established.is_some() {
-            return;
-        }
-        connection.established = Some(time);
-        let Some(connection) = self.connections.peek(&sk) else { return };
-        changes.push(self.change(connection, What::Established, time));
-    }
-
-    fn change(&self, connection: &Connection, what: What, time: Timestamp) -> Change {
-        let port = |port: u16| (port != 0).then_some(port);
-        let flow = Flow {
-            time,
-            phase: match what {
-                What::Opened | What::Established => Phase::Opened,
-                What::Active => Phase::Active,
-                What::Failed | What::Closed => Phase::Closed,
-            },
-            computer: Arc::clone(&self.computer),
-            direction: connection.direction,
-            protocol: Protocol::Tcp,
-            local: connection.local,
-            local_port: port(connection.local_port),
-            remote: connection.remote,
-            remote_port: port(connection.remote_port),
-            process: Arc::clone(connection.process.as_ref().unwrap_or(&self.nobody)),
-            attribution: connection.attribution,
-            connections: 1,
-            preexisting: false,
-            translated: None,
-            bytes_sent: 0,
-            bytes_received: 0,
-        };
-        Change::new(what, flow, connection.number, connection.netns)
-    }
-
-    /// The end, with its counts where the kernel told it.
-    fn ended(&self, connection: &Connection, time: Timestamp, tcp: Option<&Tcp>) -> Change {
-        let what = match connection.established {
-            Some(_) => What::Closed,
-            None => What::Failed,
-        };
-        let mut change = self.change(connection, what, time);
-        if let Some(tcp) = tcp {
-            change.flow.bytes_sent = tcp.bytes_sent;
-            change.flow.bytes_received = tcp.bytes_received;
-            change.error = tcp.error;
-            change.rtt_us = tcp.srtt_us;
-            let ns = tcp.boot_ns.saturating_sub(connection.opened_boot_ns);
-            change.duration = Duration::from_nanos(ns);
-            change.closed_by = closed_by(tcp.old_state, tcp.error);
-        }
-        change
     }
 }
 

@@ -1,6 +1,9 @@
 //! What comes of which events.
 
+use std::time::Duration;
+
 use super::super::change::ClosedBy;
+use super::end::closed_by;
 use super::*;
 
 use crate::decode::Task;

@@ -2,7 +2,7 @@
 //! tracepoint) is none. Its bytes are its subflow's: what MPTCP sends again (a large answer does not
 //! arrive in one piece) is new to TCP.
 
-use sensor_tests::skip_without;
+use sensor_tests::skip_unless_kernel_has;
 
 use super::case::{CALLED_V4, CALLED_V6, Case};
 use super::outbound::BLOCKING;
@@ -25,7 +25,7 @@ for number in range(COUNT):
 fn an_mptcp_connection_is_one() {
     let enabled = std::fs::read_to_string("/proc/sys/net/mptcp/enabled");
     let enabled = enabled.is_ok_and(|enabled| enabled.trim() == "1");
-    if skipped() || skip_without(enabled, "this kernel has no MPTCP, or has it off") {
+    if skipped() || skip_unless_kernel_has(enabled, "MPTCP, or has it off") {
         return;
     }
     let mut case = Case::new();

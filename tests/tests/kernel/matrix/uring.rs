@@ -1,6 +1,6 @@
 //! Both ends over `io_uring`.
 
-use sensor_tests::{Agent, skip_without};
+use sensor_tests::{Agent, skip_unless_kernel_has};
 
 use super::case::{CALLED_V4, Case, ready};
 use crate::harness::{peer, skipped};
@@ -10,7 +10,7 @@ fn connected_and_accepted_over_io_uring() {
     // 0 is for everybody, 1 for some, 2 for nobody; a kernel without io_uring has no such file.
     let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
     let allowed = disabled.is_ok_and(|disabled| disabled.trim() != "2");
-    if skipped() || skip_without(allowed, "this kernel has no io_uring, or forbids it") {
+    if skipped() || skip_unless_kernel_has(allowed, "io_uring, or forbids it") {
         return;
     }
     let mut case = Case::new();

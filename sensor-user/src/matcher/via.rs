@@ -1,0 +1,210 @@
+//! `Via`: by which of its addresses a remote end is known to an indicator.
+//!
+//! Besides the address of the socket these are the IPv4 address that a NAT64 or 6to4 address
+//! carries, and the address behind a translation (conntrack). Only the well-known NAT64 prefix
+//! counts: in `64:ff9b:1::/48` (RFC 8215) the place of the IPv4 part is each operator's own.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::Hit;
+use crate::intel::{Indicator, IndicatorSet, host, is_special};
+
+/// How the indicator and the connection meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Via {
+    /// The indicator covers the remote address itself.
+    #[default]
+    #[serde(rename = "direct")]
+    Direct,
+    /// It covers the IPv4 address inside `64:ff9b::/96` (RFC 6052).
+    #[serde(rename = "nat64")]
+    Nat64,
+    /// It covers the IPv4 address of a `2002::/16` address (RFC 3056): that site's router.
+    #[serde(rename = "6to4")]
+    SixToFour,
+    /// It covers the address that the kernel translates the remote one to, or from.
+    #[serde(rename = "conntrack")]
+    Conntrack,
+}
+
+impl Via {
+    /// The word of the `Via` column.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Nat64 => "nat64",
+            Self::SixToFour => "6to4",
+            Self::Conntrack => "conntrack",
+        }
+    }
+}
+
+/// The IPv4 address that an IPv6 address carries, and in which way. Private and special ones do
+/// not count: neither form may hold them (RFC 6052 section 3.1, RFC 3056 section 2).
+pub fn carried(address: IpAddr) -> Option<(Via, Ipv4Addr)> {
+    let IpAddr::V6(v6) = address else { return None };
+    let (via, v4) = match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => (Via::Nat64, ipv4(high, low)),
+        [0x2002, high, low, ..] => (Via::SixToFour, ipv4(high, low)),
+        _ => return None,
+    };
+    (!is_special(v4.into())).then_some((via, v4))
+}
+
+fn ipv4(high: u16, low: u16) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(high) << 16 | u32::from(low))
+}
+
+/// An indicator of a set that covers an address.
+#[derive(Debug, Clone, Copy)]
+pub struct Covering<'set> {
+    /// Which indicator.
+    pub indicator: &'set Arc<Indicator>,
+    /// By which of the remote end's addresses.
+    pub via: Via,
+    /// That address, canonical.
+    pub address: IpAddr,
+}
+
+impl Covering<'_> {
+    /// The same, to keep.
+    pub fn hit(&self) -> Hit {
+        Hit { indicator: Arc::clone(self.indicator), via: self.via, address: self.address }
+    }
+}
+
+/// Every indicator that covers the remote end under one of its addresses, each once: by the
+/// socket's address first, then by what it carries, then by `translated`.
+pub fn covering(
+    set: &IndicatorSet,
+    remote: IpAddr,
+    translated: Option<IpAddr>,
+) -> impl Iterator<Item = Covering<'_>> {
+    let remote = remote.to_canonical();
+    let carried = carried(remote);
+    let by = |via, address| {
+        set.covering(address).map(move |indicator| Covering { indicator, via, address })
+    };
+    let behind = translated.into_iter().flat_map(move |address| {
+        let address = address.to_canonical();
+        let inside = self::carried(address).map(|(_, v4)| IpAddr::V4(v4));
+        std::iter::once(address).chain(inside).flat_map(move |it| by(Via::Conntrack, it))
+    });
+    let known = move |prefix: &IpNet| {
+        let contains = |address| prefix.contains(&host(address));
+        contains(remote) || carried.is_some_and(|(_, v4)| contains(v4.into()))
+    };
+    by(Via::Direct, remote)
+        .chain(carried.into_iter().flat_map(move |(via, v4)| by(via, v4.into())))
+        .chain(behind.filter(move |hit| !known(&hit.indicator.prefix)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::intel::{Indicator, parse_prefix};
+
+    #[test]
+    fn only_the_two_forms_carry_an_address() {
+        for (text, expected) in [
+            ("64:ff9b::cb00:7105", Some((Via::Nat64, "203.0.113.5"))),
+            ("64:ff9b::203.0.113.5", Some((Via::Nat64, "203.0.113.5"))),
+            ("2002:cb00:7105::1", Some((Via::SixToFour, "203.0.113.5"))),
+            ("2002:cb00:7105:ffff:ffff:ffff:ffff:ffff", Some((Via::SixToFour, "203.0.113.5"))),
+            ("64:ff9b::1:cb00:7105", None),
+            ("64:ff9b:1::cb00:7105", None),
+            ("64:ff9b::10.0.0.1", None),
+            ("64:ff9b::", None),
+            ("2002:a00:1::1", None),
+            ("2002:7f00:1::1", None),
+            ("2002:e000:1::1", None),
+            ("2003:cb00:7105::1", None),
+            ("::ffff:203.0.113.5", None),
+            ("203.0.113.5", None),
+        ] {
+            let found = carried(text.parse().unwrap());
+            let expected = expected.map(|(via, v4)| (via, v4.parse().unwrap()));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    fn set(prefixes: &[&str]) -> IndicatorSet {
+        let indicator = |text: &&str| {
+            let blank = Indicator::blank(parse_prefix(text).unwrap());
+            Arc::new(Indicator { id: (*text).to_owned(), ..blank })
+        };
+        IndicatorSet::build(prefixes.iter().map(indicator).collect())
+    }
+
+    #[test]
+    fn each_indicator_is_found_once_by_the_nearest_address() {
+        let set = set(&["203.0.113.0/24", "64:ff9b::/96", "198.51.100.9"]);
+        let found = |remote: &str, translated: Option<&str>| -> Vec<(String, Via, String)> {
+            let translated = translated.map(|text| text.parse().unwrap());
+            covering(&set, remote.parse().unwrap(), translated)
+                .map(|hit| (hit.indicator.id.clone(), hit.via, hit.address.to_string()))
+                .collect()
+        };
+        let hit = |id: &str, via, address: &str| (id.to_owned(), via, address.to_owned());
+        let by_v4 = hit("203.0.113.0/24", Via::Direct, "203.0.113.5");
+        assert_eq!(found("::ffff:203.0.113.5", None), std::slice::from_ref(&by_v4));
+        assert_eq!(
+            found("64:ff9b::203.0.113.5", None),
+            [
+                hit("64:ff9b::/96", Via::Direct, "64:ff9b::cb00:7105"),
+                hit("203.0.113.0/24", Via::Nat64, "203.0.113.5"),
+            ]
+        );
+        let behind = hit("198.51.100.9", Via::Conntrack, "198.51.100.9");
+        assert_eq!(found("10.96.0.1", Some("198.51.100.9")), std::slice::from_ref(&behind));
+        assert_eq!(found("203.0.113.5", Some("198.51.100.9")), [by_v4.clone(), behind]);
+        // Both addresses are inside the same network: one hit.
+        assert_eq!(found("203.0.113.5", Some("203.0.113.6")), [by_v4]);
+        assert_eq!(
+            found("10.96.0.1", Some("64:ff9b::203.0.113.5")),
+            [
+                hit("64:ff9b::/96", Via::Conntrack, "64:ff9b::cb00:7105"),
+                hit("203.0.113.0/24", Via::Conntrack, "203.0.113.5"),
+            ]
+        );
+        assert_eq!(found("10.96.0.1", None), []);
+    }
+
+    proptest! {
+        /// What IPv4 matches, its two IPv6 forms match too, unless it is private.
+        #[test]
+        fn both_forms_match_as_ipv4_does(bits: u32, len in 1..=32_u8, rest: [u8; 10]) {
+            let v4 = Ipv4Addr::from(bits);
+            let prefix = IpNet::new(v4.into(), len).unwrap().trunc();
+            let set = IndicatorSet::build(vec![Arc::new(Indicator::blank(prefix))]);
+            let [a, b, c, d] = v4.octets();
+            let nat64 = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d];
+            let mut six = [0x20, 0x02, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            six[6..].copy_from_slice(&rest);
+            for (bytes, via) in [(nat64, Via::Nat64), (six, Via::SixToFour)] {
+                let address = Ipv6Addr::from(bytes).into();
+                let found: Vec<_> =
+                    covering(&set, address, None).map(|hit| (hit.via, hit.address)).collect();
+                let expected = if is_special(v4.into()) { vec![] } else { vec![(via, v4.into())] };
+                prop_assert_eq!(found, expected, "{}", address);
+            }
+        }
+
+        /// Any other IPv6 address is itself only.
+        #[test]
+        fn no_other_address_carries_one(bits: u128) {
+            let address = Ipv6Addr::from(bits);
+            prop_assume!(address.segments()[0] != 0x2002);
+            prop_assume!(bits >> 32 != 0x64_ff9b << 64);
+            prop_assert_eq!(carried(address.into()), None);
+        }
+    }
+}

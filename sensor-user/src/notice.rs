@@ -1,0 +1,75 @@
+//! `Notice`: what the agent says of itself, in the same stream as its rows: that something was lost,
+//! and that its health changed. The serde names are a contract, as those of alerts and rows are.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::stable_id::stable_id;
+
+/// A line about the agent itself, told from rows by its `Type`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "Type")]
+pub enum Notice {
+    /// Something was lost.
+    #[serde(rename = "NetsensorLoss")]
+    Loss(Loss),
+}
+
+/// How much of what was lost for one reason, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Loss {
+    /// Same as `LastSeen`.
+    pub time_generated: Timestamp,
+    /// Full name of the host.
+    pub computer: String,
+    /// The agent's UUID; "" in a recording.
+    pub agent_id: String,
+    /// No such loss was before this since the last such line.
+    pub first_seen: Timestamp,
+    /// Nor after this.
+    pub last_seen: Timestamp,
+    /// Why: `ring_full`, `map_full`, `decode_error`, `simulated`, `table_full`, `queue_full`,
+    /// `rejected`, `reader_slow`.
+    pub reason: String,
+    /// What: `tcp`, `process` and `record` (of the kernel), `accept_pending`, `connection`, …
+    pub kind: String,
+    /// How many.
+    pub count: u64,
+}
+
+impl Notice {
+    /// Every value of the `Type` column begins so.
+    pub const TYPE_PREFIX: &str = "Netsensor";
+
+    /// The same notice gives the same id, however often it is sent.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Loss(loss) => stable_id(&[
+                "loss",
+                &loss.agent_id,
+                &loss.computer,
+                &loss.first_seen.to_string(),
+                &loss.last_seen.to_string(),
+                &loss.reason,
+                &loss.kind,
+            ]),
+        }
+    }
+
+    /// What was lost, of a loss of records.
+    pub const fn lost(&self) -> u64 {
+        match self {
+            Self::Loss(loss) => loss.count,
+        }
+    }
+}
+
+/// Who says it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Speaker {
+    /// Full name of the host.
+    pub computer: String,
+    /// The agent's UUID.
+    pub agent_id: String,
+}
