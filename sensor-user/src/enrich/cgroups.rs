@@ -171,7 +171,7 @@ mod tests {
             (format!("/kubepods/besteffort/pod7/{ID}"), Some(ID)),
             (format!("{pods}/cri-containerd-{ID}.scope"), Some(ID)),
             (format!("/kubepods.slice/a.slice:cri-containerd:{ID}"), Some(ID)),
-            (format!("{pods}"), None),
+            (pods.to_owned(), None),
             ("/kubepods/burstable/pod7".to_owned(), None),
             // CRI-O: both drivers, crun's inner group, the monitor.
             (format!("{pods}/crio-{ID}.scope"), Some(ID)),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::change::ClosedBy;
+use super::end::TCP_SYN_SENT;
 use super::end::closed_by;
 use super::*;
 
