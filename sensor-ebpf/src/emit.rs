@@ -1,20 +1,24 @@
 //! The only writer of the ring: reserve, fill, submit; or count the loss.
 
+use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::helpers::{bpf_ringbuf_output, bpf_ringbuf_query};
 use sensor_ebpf::maps::LossCounter;
 use sensor_ebpf::record::{RecordHeader, RecordKind};
 
-use crate::globals::{RECORDS, count, count_up, take_reader_asleep, wake_at_bytes};
+use crate::globals::{
+    RECORDS, count, count_up, has_coarse_time, take_reader_asleep, wake_at_bytes,
+};
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
 
-/// The two ledgers: what is attempted and what finds no room is counted for each.
+/// The ledgers: what is attempted and what finds no room is counted for each.
 #[derive(Clone, Copy)]
 pub(crate) enum Ledger {
     Tcp,
     Process,
+    Udp,
 }
 
 impl Ledger {
@@ -23,6 +27,7 @@ impl Ledger {
         match self {
             Self::Tcp => LossCounter::TcpAttempted,
             Self::Process => LossCounter::ProcessAttempted,
+            Self::Udp => LossCounter::UdpAttempted,
         }
     }
 
@@ -31,6 +36,7 @@ impl Ledger {
         match self {
             Self::Tcp => LossCounter::TcpRingFull,
             Self::Process => LossCounter::ProcessRingFull,
+            Self::Udp => LossCounter::UdpRingFull,
         }
     }
 }
@@ -48,17 +54,35 @@ pub(crate) fn boot_ns() -> u64 {
     unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns() }
 }
 
-/// Puts a record of fixed size on the ring. `fill` writes all of it.
+/// ns of `CLOCK_MONOTONIC`, as cheaply as this kernel has it.
 #[inline(always)]
-pub(crate) fn record<T: 'static>(ledger: Ledger, fill: impl FnOnce(*mut T)) {
+pub(crate) fn monotonic_ns() -> u64 {
+    // SAFETY: helpers without arguments or preconditions. The verifier knows the global's value and
+    // does not look at the branch of the helper that a kernel before 5.11 has not.
+    unsafe { if has_coarse_time() { bpf_ktime_get_coarse_ns() } else { bpf_ktime_get_ns() } }
+}
+
+/// Puts a record of fixed size on the ring; says whether there was room. `fill` writes all of it.
+#[inline(always)]
+pub(crate) fn try_record<T: 'static>(ledger: Ledger, fill: impl FnOnce(*mut T)) -> bool {
     let attempted = count_up(ledger.attempted());
     match RECORDS.reserve::<T>(0) {
         Some(mut entry) => {
             fill(entry.as_mut_ptr());
             entry.submit(wake_flags(attempted));
+            true
         }
-        None => count(ledger.ring_full()),
+        None => {
+            count(ledger.ring_full());
+            false
+        }
     }
+}
+
+/// As [`try_record`], for a record that nothing is done about when it is lost.
+#[inline(always)]
+pub(crate) fn record<T: 'static>(ledger: Ledger, fill: impl FnOnce(*mut T)) {
+    let _counted = try_record(ledger, fill);
 }
 
 /// Puts `len` bytes from `start` on the ring.

@@ -20,6 +20,9 @@ static OFFSETS: [u32; OFFSET_COUNT] = [MISSING; OFFSET_COUNT];
 #[unsafe(no_mangle)]
 static WAKE_AT_BYTES: u32 = RECORDS_BYTES / 4;
 
+#[unsafe(no_mangle)]
+static COARSE_TIME: u32 = 0;
+
 /// Offset of a member, if this kernel has it.
 #[inline(always)]
 pub(crate) fn offset(member: Offset) -> Option<usize> {
@@ -34,6 +37,13 @@ pub(crate) fn offset(member: Offset) -> Option<usize> {
 pub(crate) fn wake_at_bytes() -> u64 {
     // SAFETY: a static; volatile for the reason given in `offset`.
     u64::from(unsafe { core::ptr::read_volatile(&raw const WAKE_AT_BYTES) })
+}
+
+/// Whether this kernel has `bpf_ktime_get_coarse_ns`.
+#[inline(always)]
+pub(crate) fn has_coarse_time() -> bool {
+    // SAFETY: a static; volatile for the reason given in `offset`.
+    unsafe { core::ptr::read_volatile(&raw const COARSE_TIME) != 0 }
 }
 
 /// Whether the reader sleeps until a record comes. True once: the caller wakes it.
@@ -62,12 +72,25 @@ pub(crate) fn count(counter: LossCounter) {
 #[inline(always)]
 pub(crate) fn count_up(counter: LossCounter) -> u64 {
     let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) else { return 0 };
-    // SAFETY: `slot` points to this CPU's u64 in the array, aligned, valid for the program's
-    // life. The add is atomic because a program in softirq may interrupt one in process context
-    // on the same CPU, and the ledger must close to the last record; the value read after it may
-    // be a later one, which its users allow for.
+    // SAFETY: `slot` points to this CPU's u64 in the array, aligned, valid for the program's life.
+    // Atomic because a program in softirq may interrupt one in process context on the same CPU,
+    // and the ledger must close to the last record; the value read after it may be a later one,
+    // which its users allow for.
     unsafe {
-        core::arch::asm!("lock *(u64 *)({slot} + 0) += {one}", slot = in(reg) slot, one = in(reg) 1_u64);
+        add(slot, 1);
         slot.read_volatile()
+    }
+}
+
+/// Adds to a number that other programs add to as well; wraps.
+///
+/// # Safety
+///
+/// `slot` must be in a map value, aligned to 8, and valid.
+#[inline(always)]
+pub(crate) unsafe fn add(slot: *mut u64, value: u64) {
+    // SAFETY: one instruction, on memory that the caller vouches for.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({slot} + 0) += {value}", slot = in(reg) slot, value = in(reg) value);
     }
 }

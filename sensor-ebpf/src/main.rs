@@ -10,14 +10,18 @@
 
 mod accept_pending;
 mod emit;
+mod flow;
 mod globals;
 mod kernel;
+mod packet;
 mod probes {
     mod cgroup;
     mod process;
     mod tcp_accept;
     mod tcp_connect;
     mod tcp_state;
+    mod udp_owner;
+    mod udp_packet;
 }
 mod sock;
 mod task;

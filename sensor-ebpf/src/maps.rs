@@ -12,6 +12,11 @@ pub const ACCEPT_PENDING: &str = "ACCEPT_PENDING";
 /// keeps its listener as owner. A power of two.
 pub const ACCEPT_PENDING_SLOTS: u32 = 65_536;
 
+/// LRU hash from [`crate::record::FlowKey`] to [`crate::record::FlowCounts`]: the UDP flows.
+pub const UDP_FLOWS: &str = "UDP_FLOWS";
+/// Default number of flows at most; the least recently used leaves first.
+pub const UDP_FLOWS_MAX: u32 = 65_536;
+
 /// Array of one `u32`: 1 while the reader sleeps until a record comes; the program that sends it
 /// wakes the reader and sets 0.
 pub const READER_ASLEEP: &str = "READER_ASLEEP";
@@ -21,6 +26,9 @@ pub const COUNTERS: &str = "COUNTERS";
 
 /// Global `u32`: bytes in the ring from which on a record wakes the reader at once.
 pub const WAKE_AT_BYTES: &str = "WAKE_AT_BYTES";
+/// Global `u32`: 1 where the kernel has `bpf_ktime_get_coarse_ns` (5.11 and later), which costs a
+/// tenth of the exact time. UDP datagrams are timed with it.
+pub const COARSE_TIME: &str = "COARSE_TIME";
 /// Global `[u32; OFFSET_COUNT]`, see [`crate::offsets`].
 pub const OFFSETS: &str = "OFFSETS";
 
@@ -41,7 +49,13 @@ pub enum LossCounter {
     AcceptPendingEvicted = 4,
     /// Kernel memory that could not be read where it must be readable.
     ReadFailed = 5,
+    /// UDP records that a program wanted to send.
+    UdpAttempted = 6,
+    /// Of these, lost because the ring was full.
+    UdpRingFull = 7,
+    /// UDP datagrams of flows that did not fit in [`UDP_FLOWS`].
+    UdpUncounted = 8,
 }
 
 /// Slots of [`COUNTERS`].
-pub const COUNTER_COUNT: u32 = 6;
+pub const COUNTER_COUNT: u32 = 9;

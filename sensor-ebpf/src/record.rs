@@ -30,6 +30,12 @@ pub enum RecordKind {
     ProcessExit = 18,
     /// A cgroup of version 2 was made.
     CgroupMkdir = 32,
+    /// The first datagram of a UDP flow was sent or received.
+    UdpFlow = 48,
+    /// The task that read or wrote first on a flow whose owner was not known.
+    UdpOwner = 49,
+    /// The last descriptor of a UDP socket that has flows was closed.
+    UdpRelease = 50,
 }
 
 impl RecordKind {
@@ -47,6 +53,9 @@ impl RecordKind {
             17 => Self::ProcessFork,
             18 => Self::ProcessExit,
             32 => Self::CgroupMkdir,
+            48 => Self::UdpFlow,
+            49 => Self::UdpOwner,
+            50 => Self::UdpRelease,
             _ => return None,
         })
     }
@@ -60,8 +69,8 @@ pub struct RecordHeader {
     pub kind: u16,
     /// Bytes of the whole record, header included.
     pub len: u16,
-    /// Of an owner record: how it was found, an [`OwnerSource`]. Of a connect that failed: its
-    /// errno. Otherwise 0.
+    /// Of a record that names an owner: how it was found, an [`OwnerSource`] or a
+    /// [`UdpOwnerSource`]. Of a connect that failed: its errno. Otherwise 0.
     pub detail: u32,
     /// `bpf_ktime_get_boot_ns` (from 5.8): ns since boot, suspend included.
     pub boot_ns: u64,
@@ -83,6 +92,33 @@ impl OwnerSource {
         Some(match raw {
             1 => Self::Accept,
             2 => Self::FirstIo,
+            _ => return None,
+        })
+    }
+}
+
+/// How the owner of a UDP flow was found, the best last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum UdpOwnerSource {
+    /// Not at all.
+    Unknown = 0,
+    /// This task bound the socket.
+    Bound = 1,
+    /// This task was the first seen to read or write it.
+    FirstIo = 2,
+    /// This task connected the socket, or sent the datagram with its address.
+    Sent = 3,
+}
+
+impl UdpOwnerSource {
+    /// The source with this number, if there is one.
+    pub const fn from_raw(raw: u32) -> Option<Self> {
+        Some(match raw {
+            0 => Self::Unknown,
+            1 => Self::Bound,
+            2 => Self::FirstIo,
+            3 => Self::Sent,
             _ => return None,
         })
     }
@@ -150,6 +186,87 @@ pub struct TcpRecord {
     /// Payload bytes received, the FIN not counted; 0 before the close.
     pub bytes_received: u64,
 }
+
+/// `UdpFlow` and `UdpOwner`. Addresses are IPv6; one of IPv4 is mapped (`::ffff:a.b.c.d`).
+///
+/// A flow that is not `settled` may get an owner record within moments; `task` stands in.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct UdpRecord {
+    /// Header; of a flow, its time is the flow's `first_boot_ns` in [`FlowCounts`].
+    pub header: RecordHeader,
+    /// Which flow. In an owner record with `remote_port` 0: every flow of the socket that is not
+    /// settled and went the same way first.
+    pub key: FlowKey,
+    /// Who; nobody where `header.detail` is `Unknown`.
+    pub task: TaskIds,
+    /// This end; `::` in an owner record.
+    pub local_addr: [u8; 16],
+    /// Host order; 0 in an owner record.
+    pub local_port: u16,
+    /// 1 when the first datagram was received, 0 when it was sent.
+    pub inbound: u8,
+    /// 1 when no owner record will follow.
+    pub settled: u8,
+    /// Inode number of the network namespace; 0 when unknown.
+    pub netns: u32,
+}
+
+/// The end of a UDP socket and of all its flows.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct UdpReleaseRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// Socket cookie.
+    pub cookie: u64,
+}
+
+/// Key of the map of UDP flows: one for each socket and remote end.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct FlowKey {
+    /// Socket cookie: never used again.
+    pub cookie: u64,
+    /// IPv6, or IPv4 mapped.
+    pub remote_addr: [u8; 16],
+    /// Host order.
+    pub remote_port: u16,
+    /// Padding, zero.
+    pub padding: [u16; 3],
+}
+
+/// Bytes of a [`FlowKey`].
+pub const FLOW_KEY_LEN: usize = 32;
+
+/// Value of the map of UDP flows.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct FlowCounts {
+    /// Time of the first datagram, ns since boot.
+    pub first_boot_ns: u64,
+    /// Time of the latest one, ns of `CLOCK_MONOTONIC`; to the tick where [`crate::maps::COARSE_TIME`].
+    pub last_monotonic_ns: u64,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Datagrams sent.
+    pub packets_sent: u64,
+    /// Datagrams received.
+    pub packets_received: u64,
+    /// 1 when the first datagram was received.
+    pub inbound: u16,
+    /// 1 when the flow's record is on the ring. Until then each datagram tries again.
+    pub told: u16,
+    /// 1 when its owner is settled.
+    pub settled: u16,
+    /// Padding.
+    pub padding: u16,
+}
+
+/// Bytes of a [`FlowCounts`].
+pub const FLOW_COUNTS_LEN: usize = 56;
 
 /// Bytes of the executable's path at most.
 pub const PATH_MAX_LEN: usize = 1024;
@@ -227,3 +344,7 @@ const _: () = assert!(size_of::<ExecRecord>() == 72);
 const _: () = assert!(size_of::<ForkRecord>() == 80);
 const _: () = assert!(size_of::<ExitRecord>() == 32);
 const _: () = assert!(size_of::<CgroupRecord>() == 536);
+const _: () = assert!(size_of::<FlowKey>() == FLOW_KEY_LEN);
+const _: () = assert!(size_of::<FlowCounts>() == FLOW_COUNTS_LEN);
+const _: () = assert!(size_of::<UdpRecord>() == 120);
+const _: () = assert!(size_of::<UdpReleaseRecord>() == 24);

@@ -5,7 +5,7 @@ use sensor_ebpf::offsets::Offset;
 use sensor_ebpf::record::{RecordHeader, TcpRecord};
 
 use crate::globals::count;
-use crate::kernel::Structure;
+use crate::kernel::{Probed, Structure, untyped};
 
 pub(crate) const AF_INET: u16 = 2;
 pub(crate) const IPPROTO_TCP: u16 = 6;
@@ -20,6 +20,14 @@ pub(crate) const TCP_LISTEN: u8 = 10;
 
 /// `enum sock_flags`: set when the peer's FIN was received (`tcp_fin`).
 const SOCK_DONE: u64 = 1 << 1;
+
+/// Inode number of the network namespace of a socket; 0 when it cannot be told. For pointers on
+/// which the verifier allows no arithmetic too.
+#[inline(always)]
+pub(crate) fn netns(sk: *const u8) -> u32 {
+    let net = Probed(untyped(sk)).follow(Offset::SkNet);
+    net.and_then(|net| net.get(Offset::NetInum)).unwrap_or(0)
+}
 
 /// `sk_protocol`; 0 when it cannot be told.
 #[inline(always)]
@@ -117,10 +125,10 @@ pub(crate) type Address = [u32; 4];
 ///
 /// # Safety
 ///
-/// `to` must be an address of a `TcpRecord`, writable.
+/// `to` must be an address of a record or a key, writable.
 #[inline(always)]
 pub(crate) unsafe fn set_address(to: *mut [u8; 16], address: Address) {
-    // SAFETY: the caller's promise; both addresses are at multiples of 8 in a record that is
+    // SAFETY: the caller's promise; addresses are at multiples of 8 in records and keys, which are
     // aligned to 8.
     unsafe { to.cast::<Address>().write(address) };
 }

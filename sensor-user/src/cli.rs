@@ -37,8 +37,16 @@ pub enum Command {
     Record(RecordArgs),
     /// Make one real connection to a planted indicator and see it end to end
     SelfTest,
+    /// Say how the running agent is (exit status 1: degraded, or not running)
+    Status(StatusArgs),
     /// Say what a configuration means, or what is wrong with it
     CheckConfig(CheckConfigArgs),
+    /// What the agent starts to see whether its probes see it
+    #[command(hide = true)]
+    Canary {
+        /// Tells this process from any other
+        token: String,
+    },
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -102,6 +110,20 @@ pub struct RecordArgs {
     /// Drop this share (0 to 1) of the kernel's records, to see how losses are told
     #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
     pub simulate_drops: u32,
+}
+
+/// `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// The agent's configuration file (TOML), which names its socket
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    pub config: Option<PathBuf>,
+    /// The agent's control socket
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// One JSON document with all counters
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `check-config`.

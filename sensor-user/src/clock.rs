@@ -70,7 +70,16 @@ pub fn signed(duration: Duration) -> SignedDuration {
 
 /// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`): the clock of kernel records.
 pub fn boot_ns() -> u64 {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |now| {
+    clock_ns(ClockId::CLOCK_BOOTTIME)
+}
+
+/// Nanoseconds of `CLOCK_MONOTONIC`, which stands still in a suspend: the clock of datagrams.
+pub fn monotonic_ns() -> u64 {
+    clock_ns(ClockId::CLOCK_MONOTONIC)
+}
+
+fn clock_ns(clock: ClockId) -> u64 {
+    clock_gettime(clock).map_or(0, |now| {
         let secs = u64::try_from(now.tv_sec()).unwrap_or(0);
         let nanos = u64::try_from(now.tv_nsec()).unwrap_or(0);
         secs.saturating_mul(1_000_000_000).saturating_add(nanos)

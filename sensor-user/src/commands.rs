@@ -9,10 +9,15 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{CheckConfigArgs, Command, RawArgs, RecordArgs, ReplayArgs, RunArgs, Shell};
+use crate::canary;
+use crate::cli::{
+    CheckConfigArgs, Command, RawArgs, RecordArgs, ReplayArgs, RunArgs, Shell, StatusArgs,
+};
 use crate::clock::signed;
 use crate::config::{AgentConfig, Config, ConfigError, Environment, describe};
+use crate::control;
 use crate::deliver::readable;
+use crate::health::State;
 use crate::pipeline;
 use crate::replay::{self, AtOptions, LiveOptions, ReplayError};
 
@@ -23,6 +28,8 @@ pub enum Outcome {
     Done,
     /// Done, but some input was rejected.
     Rejected,
+    /// The running agent is degraded.
+    Degraded,
     /// `--fail-on-alert`, and there was one; tells more than `Rejected` and wins over it.
     Alerted,
 }
@@ -32,6 +39,7 @@ impl Outcome {
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Done => 0,
+            Self::Degraded => 1,
             Self::Rejected => 3,
             Self::Alerted => 4,
         }
@@ -60,6 +68,11 @@ pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome>
         Command::Replay(args) => replay(&args, log),
         Command::Record(args) => record(&args, log, environment),
         Command::SelfTest => self_test(log, environment),
+        Command::Status(args) => status(&args, environment),
+        Command::Canary { .. } => {
+            canary::child();
+            Ok(Outcome::Done)
+        }
         Command::CheckConfig(args) => check_config(&args, environment),
         Command::Completions { shell } => completions(shell),
     }
@@ -146,6 +159,23 @@ fn self_test(log: Option<&str>, environment: &Environment) -> anyhow::Result<Out
         seen.latency.as_secs_f64() * 1000.0,
     );
     print(text.as_bytes())
+}
+
+fn status(args: &StatusArgs, environment: &Environment) -> anyhow::Result<Outcome> {
+    let path = match &args.socket {
+        Some(path) => path.clone(),
+        None => config(args.config.as_deref(), environment)?.agent.control_socket(),
+    };
+    let report = control::ask_status(&path).with_context(|| {
+        format!("no agent answers at {}; is it running, with this configuration?", path.display())
+    })?;
+    let text = if args.json {
+        format!("{}\n", serde_json::to_string_pretty(&report)?)
+    } else {
+        control::screen(&report)
+    };
+    print(text.as_bytes())?;
+    Ok(if report.state == State::Ok { Outcome::Done } else { Outcome::Degraded })
 }
 
 /// The outcome of a replay that read all its input.

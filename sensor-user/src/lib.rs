@@ -33,10 +33,14 @@ pub mod pipeline;
 pub mod replay;
 
 // What all of them use.
+mod bounded;
+pub mod canary;
 pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod control;
+pub mod health;
 pub mod lines;
 pub mod notice;
 pub mod stable_id;

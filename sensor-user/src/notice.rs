@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::health::State;
 use crate::stable_id::stable_id;
 
 /// A line about the agent itself, told from rows by its `Type`.
@@ -13,6 +14,9 @@ pub enum Notice {
     /// Something was lost.
     #[serde(rename = "NetsensorLoss")]
     Loss(Loss),
+    /// A part of the agent stopped working, or works again.
+    #[serde(rename = "NetsensorHealth")]
+    Health(HealthChange),
 }
 
 /// How much of what was lost for one reason, and when.
@@ -38,6 +42,26 @@ pub struct Loss {
     pub count: u64,
 }
 
+/// A part of the agent whose state changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct HealthChange {
+    /// When.
+    pub time_generated: Timestamp,
+    /// Full name of the host.
+    pub computer: String,
+    /// The agent's UUID.
+    pub agent_id: String,
+    /// Which part: a hook, a feed, the canary.
+    pub component: String,
+    /// How it is now: `OK` or `DEGRADED`.
+    pub state: State,
+    /// Why; "" when it is well.
+    pub reason: String,
+    /// How the agent is as a whole.
+    pub agent_state: State,
+}
+
 impl Notice {
     /// Every value of the `Type` column begins so.
     pub const TYPE_PREFIX: &str = "Netsensor";
@@ -54,13 +78,22 @@ impl Notice {
                 &loss.reason,
                 &loss.kind,
             ]),
+            Self::Health(change) => stable_id(&[
+                "health",
+                &change.agent_id,
+                &change.computer,
+                &change.time_generated.to_string(),
+                &change.component,
+                &change.state.to_string(),
+            ]),
         }
     }
 
-    /// What was lost, of a loss of records.
+    /// How much was lost; 0 for a notice that is about something else.
     pub const fn lost(&self) -> u64 {
         match self {
             Self::Loss(loss) => loss.count,
+            Self::Health(_) => 0,
         }
     }
 }

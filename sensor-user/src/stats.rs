@@ -66,6 +66,8 @@ counters! {
     namespaces_skipped_time,
     /// Looks left out because the one before was still under way.
     looks_skipped_busy,
+    /// UDP records among them.
+    udp_records_received,
     /// Processes whose facts came from /proc, because no record told them.
     processes_read_from_proc,
     /// Processes about which neither record nor /proc told anything.
@@ -88,6 +90,8 @@ counters! {
     connections_ended_unseen,
     /// Ends of connections that found no room in the list that a look is checked against.
     ends_forgotten_full,
+    /// UDP flows that left the kernel's full map, or the full table, while they were open.
+    udp_flows_evicted,
     /// Listeners that left the full table.
     listeners_evicted,
     /// Connections that are translated (NAT), by the kernel's connection tracking.
@@ -140,6 +144,8 @@ counters! {
     rows_discarded_rejected,
     /// Rows and notices delivered, once for each sink.
     rows_delivered,
+    /// Lines that a reader of the local stream was too slow for.
+    stream_lines_dropped_reader_slow,
     /// Requests or writes that were tried again.
     deliveries_retried,
     /// Good pulls of feeds, "not modified" included.

@@ -11,6 +11,7 @@ pub mod records;
 pub mod rule_model;
 mod samples;
 mod skip;
+mod tracee;
 
 pub use agent::{Agent, Ended, Line, binary, command};
 pub use collector::{Answer, Collector, Request};
@@ -19,3 +20,4 @@ pub use logs::logged;
 pub use netns::{CABLE, Netns, run};
 pub use samples::{alert, row};
 pub use skip::{skip_unless, skip_unless_kernel_has};
+pub use tracee::{lose_fd, tracepoint_link};

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use sensor_ebpf::record::{COMM_LEN, OwnerSource, RecordKind};
+use sensor_ebpf::record::{COMM_LEN, OwnerSource, RecordKind, UdpOwnerSource};
 
 /// A task of a record.
 #[derive(Debug, Clone)]
@@ -134,6 +134,25 @@ pub fn exec(task: &TaskBytes, boot_ns: u64, path: &str, arguments: &[&str]) -> V
     body.extend(components);
     body.extend(arguments);
     with_header(RecordKind::ProcessExec, 0, boot_ns, &body)
+}
+
+/// The bytes of a flow's record: a datagram sent from port 40000 by `task`.
+pub fn udp_flow(cookie: u64, remote: (&str, u16), boot_ns: u64, task: &TaskBytes) -> Vec<u8> {
+    let mapped = |text: &str| match text.parse().expect("an address") {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    let mut body = Vec::new();
+    body.extend(cookie.to_ne_bytes());
+    body.extend(mapped(remote.0));
+    body.extend(remote.1.to_ne_bytes());
+    body.extend([0; 6]);
+    task.write(&mut body);
+    body.extend(mapped("10.0.0.4"));
+    body.extend(40_000_u16.to_ne_bytes());
+    body.extend([0, 1]);
+    body.extend(1_u32.to_ne_bytes());
+    with_header(RecordKind::UdpFlow, UdpOwnerSource::Sent as u32, boot_ns, &body)
 }
 
 fn address_bytes(address: IpAddr) -> [u8; 16] {

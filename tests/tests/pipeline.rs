@@ -4,12 +4,15 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use sensor_ebpf::record::RecordKind;
-use sensor_tests::records::{TaskBytes, TcpBytes, exec};
-use sensor_user::aggregate::{ConnectionTable, Identity, Row, RowTable};
+use sensor_tests::records::{TaskBytes, TcpBytes, exec, udp_flow};
+use sensor_user::aggregate::{
+    ConnectionTable, FlowCounters, Identity, Moment, Row, RowTable, UdpTable,
+};
 use sensor_user::clock::BootClock;
 use sensor_user::decode;
 use sensor_user::dedup::{Alert, AlertKind, Dedup};
@@ -48,7 +51,9 @@ impl Stages {
         let stats = Arc::new(Stats::default());
         let nowhere = Path::new("/nonexistent");
         let enricher = Enricher::new(nowhere, nowhere, 100, Arc::clone(&stats));
-        let connections = ConnectionTable::new("host.example.net".into(), 100, Arc::clone(&stats));
+        let computer: Arc<str> = "host.example.net".into();
+        let connections = ConnectionTable::new(Arc::clone(&computer), 100, Arc::clone(&stats));
+        let flows = UdpTable::new(computer, 100, Duration::from_mins(1), Arc::clone(&stats));
         let indicators = prefixes.iter().map(|text| {
             let prefix = parse_prefix(text).unwrap();
             let id = (*text).to_owned();
@@ -68,7 +73,7 @@ impl Stages {
             Identity { computer: "host.example.net".into(), agent_id: "agent".to_owned() };
         let rows = RowTable::new(identity, 100, Arc::clone(&stats));
         Self {
-            intake: Intake::new(enricher, connections, Arc::clone(&stats)),
+            intake: Intake::new(enricher, connections, flows, Arc::clone(&stats)),
             detection: Detection::new(Some(rows), matcher, dedup, Arc::clone(&stats)),
             stats,
             caught: Caught::default(),
@@ -129,6 +134,52 @@ fn an_outbound_connection_alerts_with_its_process_and_has_a_row() {
     assert_eq!((row.links_established, row.links_terminated, row.links_live), (1, 1, 0));
     assert_eq!((row.bytes_sent, row.bytes_received), (70, 90));
     assert_eq!(stats.processes_unknown.value(), 0);
+}
+
+/// Ten datagrams sent, five received.
+struct Counted;
+
+impl FlowCounters for Counted {
+    fn read(&mut self, _key: &decode::FlowKey) -> Option<decode::FlowCounts> {
+        Some(decode::FlowCounts {
+            first_boot_ns: 1_000,
+            last_monotonic_ns: 3_000,
+            bytes_sent: 1_000,
+            bytes_received: 300,
+            packets_sent: 10,
+            packets_received: 5,
+        })
+    }
+
+    fn forget(&mut self, _key: &decode::FlowKey) {}
+}
+
+#[test]
+fn a_datagram_alerts_at_once_and_its_bytes_are_in_the_row() {
+    let mut path = Stages::new(&["203.0.113.7"], &[], &[7]);
+    let task = TaskBytes { tgid: 42, comm: "dig", ..TaskBytes::default() };
+    path.feed(&exec(&task, 5, "/usr/bin/dig", &["dig", "example.net"]));
+    path.feed(&udp_flow(1, ("203.0.113.7", 53), 1_000, &task));
+    let own = TaskBytes { tgid: 7, ..TaskBytes::default() };
+    path.feed(&udp_flow(2, ("203.0.113.7", 53), 1_000, &own));
+    let [alert] = &path.caught.alerts[..] else { panic!("{:?}", path.caught.alerts) };
+    assert_eq!((alert.process_id, alert.process_name.as_str()), (Some(42), "dig"));
+    assert_eq!(alert.command_line, "dig example.net");
+    assert_eq!((alert.source_port, alert.destination_port), (Some(40_000), Some(53)));
+    assert_eq!((alert.protocol.as_str(), alert.direction.as_str()), ("udp", "outbound"));
+    let clock = BootClock::with_offset_ns(0);
+    let now = Moment { boot_ns: 5_000, monotonic_ns: 4_000, clock: &clock };
+    let mut changes = Vec::new();
+    assert!(!path.intake.look(now, &mut Counted, &mut changes), "none is left");
+    assert_eq!(changes[0].packets_sent, 10);
+    for change in changes {
+        path.detection.observe(&change, &mut path.caught);
+    }
+    let (caught, stats) = path.finish();
+    let row = caught.rows.iter().find(|row| row.process_id == Some(42)).unwrap();
+    assert_eq!((row.protocol.as_str(), row.bytes_sent, row.bytes_received), ("udp", 1_000, 300));
+    assert_eq!((row.links_established, row.links_live), (1, 1));
+    assert_eq!(stats.hits_held_own_traffic.value(), 1);
 }
 
 #[test]
@@ -251,6 +302,15 @@ proptest! {
         let _either = decode::record(&good);
         let cut = &good[..cut];
         prop_assert!(decode::record(cut).is_err());
+    }
+
+    #[test]
+    fn decode_survives_a_damaged_datagram(at in 0_usize..120, byte: u8, cut in 0_usize..120) {
+        let mut good = udp_flow(1, ("2001:db8::7", 53), 1_000, &TaskBytes::default());
+        prop_assert!(decode::record(&good).is_ok());
+        good[at] = byte;
+        let _either = decode::record(&good);
+        prop_assert!(decode::record(&good[..cut]).is_err());
     }
 
     #[test]

@@ -5,16 +5,16 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
 
+use crate::bounded;
 use crate::enrich::Process;
 use crate::stats::Stats;
 
 /// Ports (in all network namespaces) with a listener at most.
-const PORTS_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
+const PORTS_MAX: usize = 65_536;
 /// Listeners of one port at most (`SO_REUSEPORT` groups); the oldest leaves first.
 const PER_PORT_MAX: usize = 256;
 
@@ -36,7 +36,7 @@ pub(super) struct Listeners {
 
 impl Listeners {
     pub(super) fn new(stats: Arc<Stats>) -> Self {
-        Self { ports: LruCache::new(PORTS_MAX), counts: HashMap::new(), stats }
+        Self { ports: bounded::table(PORTS_MAX), counts: HashMap::new(), stats }
     }
 
     pub(super) fn add(

@@ -6,9 +6,11 @@ mod flow;
 mod listeners;
 mod row;
 mod rows;
+mod udp;
 
 pub use change::{Change, ClosedBy, What};
 pub use connections::{ConnectionTable, Look};
 pub use flow::{Attribution, Direction, Flow, Phase, Protocol, Translated};
 pub use row::Row;
 pub use rows::{Identity, RowTable};
+pub use udp::{FlowCounters, Moment, UdpTable};

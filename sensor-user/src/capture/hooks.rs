@@ -1,12 +1,16 @@
 //! Which program goes to which hook, and what takes its place where a kernel refuses it.
 
+use std::fs::File;
+
 use aya::programs::{
-    BtfTracePoint, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint,
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr,
+    FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint,
 };
 use aya::{Btf, Ebpf};
 use sensor_ebpf::offsets::Offset;
 
 use super::offsets::KernelTypes;
+use super::udp_hooks;
 
 /// What became of one program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,35 +45,53 @@ pub struct Hooks {
     pub connect_failure: Vec<Hook>,
     /// Exec, fork, exit, and new cgroups.
     pub process: Vec<Hook>,
+    /// UDP datagrams and the owners of their sockets; with none on, there is no UDP.
+    pub udp: Vec<Hook>,
 }
 
 impl Hooks {
     /// All hooks, in the order in which they were tried.
     pub fn iter(&self) -> impl Iterator<Item = &Hook> {
-        self.tcp_state.iter().chain(&self.accept).chain(&self.connect_failure).chain(&self.process)
+        self.tcp_state
+            .iter()
+            .chain(&self.accept)
+            .chain(&self.connect_failure)
+            .chain(&self.process)
+            .chain(&self.udp)
     }
 
     /// What is on, for people.
     pub fn attached(&self) -> impl Iterator<Item = &'static str> {
         self.iter().filter(|hook| hook.state == HookState::On).map(|hook| hook.attach)
     }
+
+    /// Whether UDP is seen.
+    pub fn sees_udp(&self) -> bool {
+        self.udp.iter().any(|hook| hook.state == HookState::On)
+    }
 }
 
 /// How a program is attached.
 #[derive(Debug, Clone, Copy)]
-enum Attach {
+pub(super) enum Attach {
     BtfTracepoint(&'static str),
     RawTracepoint(&'static str),
     Tracepoint(&'static str, &'static str),
     FExit(&'static str),
     KRetProbe(&'static str),
+    /// To every packet that sockets send (or receive).
+    CgroupSkb(CgroupSkbAttachType),
+    /// To a call on a socket, which the program's section names.
+    CgroupSock,
+    /// To a call with an address, which the program's section names.
+    CgroupSockAddr,
 }
 
 /// A program, its hook for people, and how to attach it.
-type Candidate = (&'static str, &'static str, Attach);
+pub(super) type Candidate = (&'static str, &'static str, Attach);
 
 /// Names of all programs that may be attached.
-pub const PROGRAMS: [&str; 15] = [
+pub const PROGRAMS: [&str; 28] = [
     "inet_sock_set_state_btf",
     "inet_sock_set_state_raw",
     "inet_sock_set_state_classic",
@@ -85,6 +107,19 @@ pub const PROGRAMS: [&str; 15] = [
     "sched_process_fork",
     "sched_process_exit",
     "cgroup_mkdir",
+    "udp_egress",
+    "udp_ingress",
+    "udp_post_bind4",
+    "udp_post_bind6",
+    "udp_release",
+    "udp_connect4",
+    "udp_connect6",
+    "udp_sendmsg4",
+    "udp_sendmsg6",
+    "udp_recvmsg4",
+    "udp_recvmsg6",
+    "udp_recv_length",
+    "udp_send_length",
 ];
 
 const TCP_STATE: [Candidate; 3] = [
@@ -162,7 +197,7 @@ pub(super) fn attach(
     types: &KernelTypes,
     disable: &[String],
 ) -> Hooks {
-    let mut attacher = Attacher { ebpf, btf, disable };
+    let mut attacher = Attacher { ebpf, btf, disable, cgroup: None };
     let process = PROCESS
         .iter()
         .map(|candidate| {
@@ -177,7 +212,8 @@ pub(super) fn attach(
     let connect_failure =
         CONNECT_FAILURE.iter().map(|candidate| attacher.try_one(candidate)).collect();
     let tcp_state = attach_tcp_state(&mut attacher, types);
-    Hooks { tcp_state, accept, connect_failure, process }
+    let udp = udp_hooks::attach(&mut attacher, types);
+    Hooks { tcp_state, accept, connect_failure, process, udp }
 }
 
 fn attach_tcp_state(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hook> {
@@ -225,14 +261,16 @@ fn attach_accept(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hook> 
     vec![fexit, kretprobe, recv, send, tcp_recv]
 }
 
-struct Attacher<'a> {
+pub(super) struct Attacher<'a> {
     ebpf: &'a mut Ebpf,
     btf: Option<&'a Btf>,
     disable: &'a [String],
+    /// The root of the cgroup v2 hierarchy, once there is something to attach to it.
+    pub(super) cgroup: Option<File>,
 }
 
 impl Attacher<'_> {
-    fn try_one(&mut self, candidate: &Candidate) -> Hook {
+    pub(super) fn try_one(&mut self, candidate: &Candidate) -> Hook {
         if self.disable.iter().any(|name| name == candidate.0) {
             return off(candidate, "disabled by the configuration");
         }
@@ -270,8 +308,33 @@ impl Attacher<'_> {
             Attach::KRetProbe(function) => typed::<KProbe>(program)
                 .and_then(|program| program.load().map(|()| program))
                 .and_then(|program| program.attach(function, 0).map(drop)),
+            Attach::CgroupSkb(_) | Attach::CgroupSock | Attach::CgroupSockAddr => {
+                let cgroup = self.cgroup.as_ref().ok_or("no cgroup to attach to")?;
+                attach_to_cgroup(program, attach, cgroup)
+            }
         };
         result.map_err(|error| reason(&error))
+    }
+}
+
+/// A link to a cgroup is always one of many: programs of others run beside ours, whether they were
+/// there before or come later. (`Single` stands for no flags; a link takes none.)
+fn attach_to_cgroup(
+    program: &mut Program,
+    attach: Attach,
+    cgroup: &File,
+) -> Result<(), ProgramError> {
+    let mode = CgroupAttachMode::Single;
+    match attach {
+        Attach::CgroupSkb(kind) => typed::<CgroupSkb>(program)
+            .and_then(|program| program.load().map(|()| program))
+            .and_then(|program| program.attach(cgroup, kind, mode).map(drop)),
+        Attach::CgroupSock => typed::<CgroupSock>(program)
+            .and_then(|program| program.load().map(|()| program))
+            .and_then(|program| program.attach(cgroup, mode).map(drop)),
+        _ => typed::<CgroupSockAddr>(program)
+            .and_then(|program| program.load().map(|()| program))
+            .and_then(|program| program.attach(cgroup, mode).map(drop)),
     }
 }
 
@@ -305,10 +368,10 @@ fn hook(&(program, attach, _): &Candidate, state: HookState) -> Hook {
     Hook { program, attach, state }
 }
 
-fn off(candidate: &Candidate, reason: &str) -> Hook {
+pub(super) fn off(candidate: &Candidate, reason: &str) -> Hook {
     hook(candidate, HookState::Off(reason.to_owned()))
 }
 
-fn not_needed(candidate: &Candidate) -> Hook {
+pub(super) fn not_needed(candidate: &Candidate) -> Hook {
     hook(candidate, HookState::NotNeeded)
 }

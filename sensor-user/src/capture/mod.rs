@@ -6,9 +6,12 @@ mod hooks;
 mod offsets;
 mod ring;
 mod sockets;
+mod udp_flows;
+mod udp_hooks;
 
 pub use conntrack::{Conntrack, ConntrackError, Tuple, tracked};
 pub use hooks::{Hook, HookState, Hooks, PROGRAMS};
 pub use offsets::{BtfError, KernelTypes, VMLINUX_BTF};
 pub use ring::{Capture, CaptureConfig, CaptureError, KernelLedger};
 pub use sockets::{Counts, Ends, OpenSocket, OpenSockets, SocketReader, netns_of_link};
+pub use udp_flows::UdpFlows;

@@ -5,14 +5,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
+use aya::util::KernelVersion;
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use sensor_ebpf::maps::{COUNTERS, LossCounter, OFFSETS, READER_ASLEEP, RECORDS, WAKE_AT_BYTES};
+use sensor_ebpf::maps::{
+    COARSE_TIME, COUNTERS, LossCounter, OFFSETS, READER_ASLEEP, RECORDS, UDP_FLOWS, WAKE_AT_BYTES,
+};
 
 use super::hooks::{self, HookState, Hooks};
 use super::offsets::{KernelTypes, VMLINUX_BTF};
+use super::udp_flows::UdpFlows;
 
 /// The object that belongs to this agent.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../sensor-ebpf/object/netsensor.bpf.o");
@@ -22,6 +26,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../sensor-ebpf/object/
 pub struct CaptureConfig {
     /// Bytes of the ring: a power of two, at least 64 KiB.
     pub ring_bytes: u32,
+    /// UDP flows that are counted in the kernel at once at most.
+    pub udp_flows: u32,
     /// Another object than the embedded one.
     pub object: Option<PathBuf>,
     /// Another description of the kernel's types than its own, [`VMLINUX_BTF`].
@@ -101,6 +107,12 @@ pub struct KernelLedger {
     pub accept_pending_evicted: u64,
     /// Kernel memory that could not be read.
     pub read_failed: u64,
+    /// UDP records that programs wanted to send.
+    pub udp_attempted: u64,
+    /// Of these, lost because the ring was full.
+    pub udp_ring_full: u64,
+    /// UDP datagrams that found no room in the map of flows.
+    pub udp_uncounted: u64,
 }
 
 /// The running kernel half. Dropping it detaches everything.
@@ -108,6 +120,7 @@ pub struct Capture {
     ring: RingBuf<MapData>,
     counters: PerCpuArray<MapData, u64>,
     reader_asleep: Array<MapData, u32>,
+    udp_flows: UdpFlows,
     epoll: Epoll,
     hooks: Hooks,
     missing: Vec<String>,
@@ -136,6 +149,9 @@ impl Capture {
             ebpf.take_map(READER_ASLEEP).ok_or_else(|| bad_map(READER_ASLEEP, None))?;
         let reader_asleep =
             Array::try_from(reader_asleep).map_err(|error| bad_map(READER_ASLEEP, Some(error)))?;
+        let udp_flows = ebpf.take_map(UDP_FLOWS).ok_or_else(|| bad_map(UDP_FLOWS, None))?;
+        let udp_flows =
+            UdpFlows::try_from(udp_flows).map_err(|error| bad_map(UDP_FLOWS, Some(error)))?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(CaptureError::Wait)?;
         // Edge-triggered: only the forced wake-ups of a ring that fills too fast end the wait.
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
@@ -149,6 +165,7 @@ impl Capture {
             ring,
             counters,
             reader_asleep,
+            udp_flows,
             epoll,
             hooks,
             missing: types.missing,
@@ -166,10 +183,18 @@ impl Capture {
         &self.missing
     }
 
-    /// Hands each record that waits in the ring to `each`, oldest first; gives their number.
-    pub fn drain(&mut self, mut each: impl FnMut(&[u8])) -> u64 {
+    /// The counts of UDP flows.
+    pub const fn udp_flows(&mut self) -> &mut UdpFlows {
+        &mut self.udp_flows
+    }
+
+    /// Hands the records that wait in the ring to `each`, oldest first, `most` of them at most;
+    /// gives their number.
+    pub fn drain(&mut self, most: u32, mut each: impl FnMut(&[u8])) -> u32 {
         let mut records = 0;
-        while let Some(record) = self.ring.next() {
+        while records < most
+            && let Some(record) = self.ring.next()
+        {
             each(&record);
             records += 1;
         }
@@ -215,6 +240,9 @@ impl Capture {
             process_ring_full: sum(LossCounter::ProcessRingFull)?,
             accept_pending_evicted: sum(LossCounter::AcceptPendingEvicted)?,
             read_failed: sum(LossCounter::ReadFailed)?,
+            udp_attempted: sum(LossCounter::UdpAttempted)?,
+            udp_ring_full: sum(LossCounter::UdpRingFull)?,
+            udp_uncounted: sum(LossCounter::UdpUncounted)?,
         })
     }
 }
@@ -259,12 +287,15 @@ fn load(
     types: &KernelTypes,
 ) -> Result<Ebpf, CaptureError> {
     let wake_at = config.ring_bytes / 4;
+    let coarse_time = u32::from(has_coarse_time());
     let mut loader: EbpfLoader<'_> = loader;
     loader
         .btf(btf)
         .map_max_entries(RECORDS, config.ring_bytes)
+        .map_max_entries(UDP_FLOWS, config.udp_flows)
         .override_global(OFFSETS, &types.offsets, true)
-        .override_global(WAKE_AT_BYTES, &wake_at, true);
+        .override_global(WAKE_AT_BYTES, &wake_at, true)
+        .override_global(COARSE_TIME, &coarse_time, true);
     let (origin, loaded) = match &config.object {
         None => ("embedded BPF object".to_owned(), loader.load(OBJECT)),
         Some(path) => {
@@ -279,6 +310,11 @@ fn load(
         }
         other => CaptureError::BadObject { origin, detail: hooks::innermost(&other) },
     })
+}
+
+/// Whether the kernel has `bpf_ktime_get_coarse_ns`.
+fn has_coarse_time() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 11, 0))
 }
 
 fn bad_map(name: &'static str, source: Option<MapError>) -> CaptureError {

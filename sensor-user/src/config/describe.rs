@@ -14,6 +14,7 @@ pub fn describe(config: &Config) -> String {
     };
     line("state", config.agent.state_dir.display().to_string());
     let computer = config.agent.computer.as_deref().unwrap_or("this host's name");
+    line("control", config.agent.control_socket().display().to_string());
     line("computer", escaped(computer, 255));
     line("log", config.agent.log.clone());
     let object = config.capture.object.as_ref();
@@ -25,6 +26,9 @@ pub fn describe(config: &Config) -> String {
     line("capture", format!("ring {ring}, object {object}, types {btf}, conntrack {conntrack}"));
     let every = humantime::format_duration(config.capture.look_every);
     line("look", format!("at what is open at start and every {every}"));
+    line("capture", format!("ring {ring}, object {object}, types {btf}"));
+    let idle = humantime::format_duration(config.capture.udp_idle);
+    line("udp", format!("{} flows at most, over after {idle} idle", config.capture.udp_flows));
     for program in &config.capture.disable {
         line("disable", program.clone());
     }
@@ -41,6 +45,8 @@ pub fn describe(config: &Config) -> String {
     } else {
         line("rows", "off".to_owned());
     }
+    let every = humantime::format_duration(config.health.canary_every);
+    line("canary", format!("every {every}"));
     for each in &config.feeds {
         line("feed", feed(each));
     }

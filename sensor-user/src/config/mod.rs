@@ -37,6 +37,8 @@ pub struct Config {
     pub dedup: DedupConfig,
     /// `VMConnection` rows.
     pub rows: RowsConfig,
+    /// How the agent looks after itself.
+    pub health: HealthConfig,
     /// Connections tracked at once at most.
     pub max_connections: usize,
     /// Processes known at once at most.
@@ -50,6 +52,9 @@ pub struct Config {
 pub struct AgentConfig {
     /// Folder of the agent's id and state, absolute.
     pub state_dir: PathBuf,
+    /// Where the agent answers `netsensor status` and streams; `netsensor.sock` in the state
+    /// directory unless set.
+    pub control_socket: Option<PathBuf>,
     /// Replaces the host's name in the `Computer` column.
     pub computer: Option<String>,
     /// Log filter (`tracing`'s directives), already known to parse.
@@ -59,6 +64,12 @@ pub struct AgentConfig {
 impl AgentConfig {
     /// Log filter unless set.
     pub const LOG: &str = "info";
+
+    /// Where the control socket is.
+    pub fn control_socket(&self) -> PathBuf {
+        let usual = || self.state_dir.join("netsensor.sock");
+        self.control_socket.clone().unwrap_or_else(usual)
+    }
 }
 
 /// `[capture]`.
@@ -79,6 +90,10 @@ pub struct CaptureConfig {
     pub conntrack: bool,
     /// Time between two looks at what is open.
     pub look_every: Duration,
+    /// UDP flows that are counted in the kernel at once at most.
+    pub udp_flows: u32,
+    /// A UDP flow without a datagram for this long is over.
+    pub udp_idle: Duration,
 }
 
 impl CaptureConfig {
@@ -86,6 +101,10 @@ impl CaptureConfig {
     pub const RING_BYTES: u32 = 8 << 20;
     /// Time between two looks unless set: a minute, as rows have.
     pub const LOOK_EVERY: Duration = Duration::from_mins(1);
+    /// UDP flows unless set: 65,536, about 10 MB of the kernel's memory.
+    pub const UDP_FLOWS: u32 = sensor_ebpf::maps::UDP_FLOWS_MAX;
+    /// Idle time of a UDP flow unless set: 60 s.
+    pub const UDP_IDLE: Duration = Duration::from_mins(1);
     const MIN_RING: u64 = 64 << 10;
     const MAX_RING: u64 = 1 << 30;
 }
@@ -111,6 +130,13 @@ pub struct RowsConfig {
 impl RowsConfig {
     /// Group keys unless set.
     pub const MAX_KEYS_PER_MINUTE: usize = 65_536;
+}
+
+/// `[health]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthConfig {
+    /// Time between two canaries.
+    pub canary_every: Duration,
 }
 
 /// What of the process environment the configuration depends on; only `main` reads the real one.
@@ -246,8 +272,18 @@ fn default_sink(name: &str, kind: SinkKind) -> SinkConfig {
     }
 }
 
-const SECTIONS: [&str; 9] =
-    ["agent", "capture", "feed", "allow", "dedup", "rows", "connections", "processes", "sink"];
+const SECTIONS: [&str; 10] = [
+    "agent",
+    "capture",
+    "feed",
+    "allow",
+    "dedup",
+    "rows",
+    "health",
+    "connections",
+    "processes",
+    "sink",
+];
 
 /// The state directory as configured, and all the rest (its `state_dir` is still empty).
 fn document_config<'t>(
@@ -270,6 +306,7 @@ fn document_config<'t>(
         allow: sections::allow(single(document, "allow", problems)),
         dedup: sections::dedup(single(document, "dedup", problems)),
         rows: sections::rows(single(document, "rows", problems)),
+        health: sections::health(single(document, "health", problems)),
         max_connections: sections::most(single(document, "connections", problems), 262_144),
         max_processes: sections::most(single(document, "processes", problems), 131_072),
         sinks: Vec::new(),

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::reader::Section;
 use super::values;
-use super::{AgentConfig, CaptureConfig, DedupConfig, RowsConfig};
+use super::{AgentConfig, CaptureConfig, DedupConfig, HealthConfig, RowsConfig};
 use crate::deliver::{SinkConfig, SinkKind};
 use crate::intel::{FeedConfig, FeedKind};
 
 /// `[agent]`; the state directory is `None` where it is not set.
 pub(super) fn agent(mut section: Section<'_, '_>) -> (Option<std::path::PathBuf>, AgentConfig) {
     let state_dir = section.read("state_dir", values::absolute_path);
+    let control_socket = section.read("control_socket", values::socket_path);
     let computer = section.read("computer", values::text);
     let log = section.read("log", |value| {
         let text = values::text(value)?;
@@ -25,7 +26,7 @@ pub(super) fn agent(mut section: Section<'_, '_>) -> (Option<std::path::PathBuf>
     });
     section.finish();
     let log = log.unwrap_or_else(|| AgentConfig::LOG.to_owned());
-    (state_dir, AgentConfig { state_dir: std::path::PathBuf::new(), computer, log })
+    (state_dir, AgentConfig { state_dir: std::path::PathBuf::new(), control_socket, computer, log })
 }
 
 /// `[capture]`.
@@ -45,6 +46,8 @@ pub(super) fn capture(mut section: Section<'_, '_>) -> CaptureConfig {
     let disable = section.read_list("disable", "names of programs in quotes", values::program);
     let conntrack = section.read("conntrack", values::boolean);
     let look_every = section.read("look_every", values::duration(SECOND..=HOUR));
+    let udp_flows = section.read("udp_flows", values::number(256..=1_048_576_u32));
+    let udp_idle = section.read("udp_idle", values::duration(SECOND..=HOUR));
     section.finish();
     CaptureConfig {
         ring_bytes: ring_bytes.unwrap_or(CaptureConfig::RING_BYTES),
@@ -54,6 +57,8 @@ pub(super) fn capture(mut section: Section<'_, '_>) -> CaptureConfig {
         drops_per_million: 0,
         conntrack: conntrack.unwrap_or(true),
         look_every: look_every.unwrap_or(CaptureConfig::LOOK_EVERY),
+        udp_flows: udp_flows.unwrap_or(CaptureConfig::UDP_FLOWS),
+        udp_idle: udp_idle.unwrap_or(CaptureConfig::UDP_IDLE),
     }
 }
 
@@ -74,6 +79,13 @@ pub(super) fn rows(mut section: Section<'_, '_>) -> RowsConfig {
         enabled: enabled.unwrap_or(true),
         max_keys_per_minute: most.unwrap_or(RowsConfig::MAX_KEYS_PER_MINUTE),
     }
+}
+
+/// `[health]`.
+pub(super) fn health(mut section: Section<'_, '_>) -> HealthConfig {
+    let every = section.read("canary_every", values::duration(SECOND..=HOUR));
+    section.finish();
+    HealthConfig { canary_every: every.unwrap_or(MINUTE) }
 }
 
 /// `[allow]`.

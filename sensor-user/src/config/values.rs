@@ -133,6 +133,19 @@ pub(super) fn network(value: &DeValue<'_>) -> Result<IpNet, String> {
     }
 }
 
+/// An absolute path short enough for a unix socket: `sun_path` has 108 bytes (unix(7)).
+pub(super) fn socket_path(value: &DeValue<'_>) -> Result<PathBuf, String> {
+    let path = absolute_path(value)?;
+    let bytes = path.as_os_str().len();
+    if bytes > 107 {
+        return Err(format!(
+            "{} has {bytes} bytes; a socket's path has 107 at most",
+            path.display()
+        ));
+    }
+    Ok(path)
+}
+
 /// One of the BPF programs, by its name.
 pub(super) fn program(value: &DeValue<'_>) -> Result<String, String> {
     let name = text(value)?;

@@ -5,12 +5,14 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod reader;
+mod udp;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sensor_ebpf::record::{CGROUP_PATH_LEN, COMM_LEN, OwnerSource, RecordHeader, RecordKind};
 
 use reader::Reader;
+pub use udp::{FlowCounts, FlowKey, Udp, UdpFlow, UdpOwner, flow_counts};
 
 /// Why a record is discarded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -180,6 +182,8 @@ pub enum Record {
     Exit(Exit),
     /// About a cgroup.
     CgroupMkdir(CgroupMkdir),
+    /// About a UDP flow or socket.
+    Udp(Box<Udp>),
 }
 
 /// Decodes one record.
@@ -198,6 +202,9 @@ pub fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
             id: reader.u64()?,
             path: until_nul(&reader.array::<CGROUP_PATH_LEN>()?),
         }),
+        RecordKind::UdpFlow | RecordKind::UdpOwner | RecordKind::UdpRelease => {
+            Record::Udp(Box::new(udp::udp(&mut reader, kind, &header)?))
+        }
         _ => Record::Tcp(Box::new(tcp(&mut reader, kind, &header)?)),
     };
     match reader.remaining() {
@@ -282,7 +289,10 @@ fn tcp_kind(kind: RecordKind, old_state: u8, detail: u32) -> Result<TcpKind, Dec
         RecordKind::ProcessExec
         | RecordKind::ProcessFork
         | RecordKind::ProcessExit
-        | RecordKind::CgroupMkdir => {
+        | RecordKind::CgroupMkdir
+        | RecordKind::UdpFlow
+        | RecordKind::UdpOwner
+        | RecordKind::UdpRelease => {
             return Err(DecodeError::UnknownKind(kind as u16));
         }
     })

@@ -5,18 +5,18 @@
 //! are kept; the least recently used leaves first (counted).
 
 use std::fs;
-use std::num::NonZeroUsize;
 use std::os::unix::fs::DirEntryExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lru::LruCache;
 
+use crate::bounded;
 use crate::decode::CgroupMkdir;
 use crate::stats::Stats;
 
 /// Cgroups of containers at most.
-const MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
+const MAX: usize = 65_536;
 /// Folders that the walk at start enters at most.
 const WALK_MAX: usize = 100_000;
 
@@ -29,7 +29,7 @@ pub(super) struct Cgroups {
 
 impl Cgroups {
     pub(super) fn new(stats: Arc<Stats>) -> Self {
-        Self { containers: LruCache::new(MAX), stats }
+        Self { containers: bounded::table(MAX), stats }
     }
 
     /// Reads what is there already, below the cgroup2 mount that `mounts` (`/proc/mounts`) names.

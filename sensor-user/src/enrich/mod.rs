@@ -15,24 +15,43 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use sensor_ebpf::record::UdpOwnerSource;
 
 use crate::clock::BootClock;
-use crate::decode::{Exec, Record, Task, Tcp, TcpKind};
+use crate::decode::{Exec, Record, Task, Tcp, TcpKind, Udp, UdpFlow, UdpOwner};
 use crate::stats::Stats;
 
 pub use facts::Process;
 pub use holders::{Holder, Holders};
 pub use processes::ProcessTable;
 
+/// A record about a socket, with its process.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Of TCP.
+    Tcp(TcpEvent),
+    /// Of UDP.
+    Udp(UdpEvent),
+}
+
 /// A TCP record with its time and its process.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub struct TcpEvent {
     /// When, UTC.
     pub time: Timestamp,
     /// What the kernel told.
     pub tcp: Box<Tcp>,
     /// Who: for connect, owner and listen, and the closer of a connection that nobody had touched;
     /// otherwise `None`.
+    pub process: Option<Arc<Process>>,
+}
+
+/// A UDP record with its process.
+#[derive(Debug, Clone)]
+pub struct UdpEvent {
+    /// What the kernel told.
+    pub udp: Box<Udp>,
+    /// Who; `None` where the record names nobody.
     pub process: Option<Arc<Process>>,
 }
 
@@ -62,7 +81,22 @@ impl Enricher {
             Record::Tcp(tcp) => {
                 self.stats.tcp_records_received.increment();
                 let process = self.process_of(tcp.kind, &tcp.task);
-                Some(Event { time: clock.wall(tcp.boot_ns), tcp, process })
+                Some(Event::Tcp(TcpEvent { time: clock.wall(tcp.boot_ns), tcp, process }))
+            }
+            Record::Udp(udp) => {
+                self.stats.udp_records_received.increment();
+                let process = match &*udp {
+                    Udp::Release { .. } => None,
+                    Udp::Flow(UdpFlow { task, .. }) if task.tgid == 0 => None,
+                    // Noted when it bound or read earlier: its user may have changed since.
+                    Udp::Flow(UdpFlow { task, source, .. }) if *source < UdpOwnerSource::Sent => {
+                        Some(self.processes.of_past_task(task))
+                    }
+                    Udp::Flow(UdpFlow { task, .. }) | Udp::Owner(UdpOwner { task, .. }) => {
+                        Some(self.processes.of_task(task))
+                    }
+                };
+                Some(Event::Udp(UdpEvent { udp, process }))
             }
             Record::Exec(exec) => {
                 let _image = self.exec(exec);

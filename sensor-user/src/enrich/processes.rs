@@ -4,7 +4,6 @@
 //! ended stays for [`LINGER_NS`], since its sockets are closed after its exit is told.
 
 use std::collections::VecDeque;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use super::facts::{Process, same_start};
 use super::holders::Holder;
 use super::proc_fs::{self, ProcFacts};
 use super::users::Users;
+use crate::bounded;
 use crate::decode::{CgroupMkdir, Exec, Exit, Fork, Task};
 use crate::stats::Stats;
 
@@ -44,7 +44,7 @@ impl ProcessTable {
     pub fn new(proc_root: &Path, passwd: &Path, max: usize, stats: Arc<Stats>) -> Self {
         Self {
             proc_root: proc_root.to_owned(),
-            processes: LruCache::new(NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN)),
+            processes: bounded::table(max),
             ended: VecDeque::new(),
             users: Users::new(passwd),
             cgroups: Cgroups::new(Arc::clone(&stats)),
@@ -152,10 +152,7 @@ impl ProcessTable {
     /// The facts of the process of `task`. A user or a cgroup that changed since the exec is the
     /// task's: a container's first process is moved into its cgroup after it started.
     pub fn of_task(&mut self, task: &Task) -> Arc<Process> {
-        let process = match self.known(task) {
-            Some(process) => process,
-            None => self.discover(task),
-        };
+        let process = self.of_past_task(task);
         if process.uid == Some(task.uid) && process.cgroup_id == task.cgroup_id {
             return process;
         }
@@ -182,6 +179,14 @@ impl ProcessTable {
         self.stats.processes_read_from_proc.increment();
         let parent = self.processes.peek(&facts.parent_pid).cloned();
         Some(self.insert_proc_facts(holder.pid, facts, 0, parent.as_deref()))
+    }
+
+    /// The facts of the process of a task that was noted a while ago.
+    pub fn of_past_task(&mut self, task: &Task) -> Arc<Process> {
+        match self.known(task) {
+            Some(process) => process,
+            None => self.discover(task),
+        }
     }
 
     /// A process of which no record told: from /proc, or else from its task alone.

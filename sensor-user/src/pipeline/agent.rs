@@ -12,12 +12,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::ledger::LossLog;
+use super::vitals::Vitals;
 use super::watch::Watch;
 use super::{Detection, Outlet, banner, computer};
 use crate::aggregate::{Identity, Row, RowTable};
+use crate::canary::Canary;
 use crate::capture::KernelLedger;
 use crate::clock::{Clock, SystemClock, signed};
 use crate::config::Config;
+use crate::control::{Server, Status, Stream};
 use crate::dedup::{Alert, Dedup};
 use crate::deliver::{Deliverer, Outbox, Pace};
 use crate::intel::Intel;
@@ -54,6 +57,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
 
 async fn agent(config: &Config) -> anyhow::Result<()> {
     let agent_id = state::agent_id(&config.agent.state_dir)?.to_string();
+    // Held before anything is loaded: one agent a state directory.
+    let control = Server::bind(&config.agent.control_socket())?;
     let computer = computer(config);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stats = Arc::new(Stats::default());
@@ -61,7 +66,7 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let intel = Intel::new(config.feeds.clone(), Arc::clone(&clock), Arc::clone(&stats));
     intel.load_local();
     let set = intel.set();
-    let watching = Watch::open(config, Arc::clone(&computer), Arc::clone(&clock), &stats)?;
+    let mut watching = Watch::open(config, Arc::clone(&computer), Arc::clone(&clock), &stats)?;
     let (outbox, deliverer) = Deliverer::start(&config.sinks, Pace::USUAL, &stats, &clock)?;
 
     let speaker = Speaker { computer: computer.to_string(), agent_id: agent_id.clone() };
@@ -80,6 +85,15 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     say(&banner::lines(config, &watching, &intel.status(), &agent_id));
 
     let (closing, closing_seen) = oneshot::channel::<()>();
+    let canary = Canary::start(config.health.canary_every, watching.capture().hooks());
+    watching.look_for(canary.context("start the canary's thread")?);
+    let hooks = watching.capture().hooks();
+    let status = Status::new(speaker.clone(), clock.now(), hooks, Arc::clone(&stats));
+    let status = Arc::new(status);
+    let stream = Stream::new(speaker.clone(), Arc::clone(&stats));
+    let control = tokio::spawn(control.serve(Arc::clone(&status), stream.clone()));
+    let vitals = Vitals::new(Arc::clone(&intel), status, Arc::clone(&clock), speaker.clone());
+
     let feeds_task = tokio::spawn(intel.run(async move {
         // Told, or nobody is left to tell: the end either way.
         let _told = closing_seen.await.is_ok();
@@ -91,6 +105,8 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
         outbox: outbox.clone(),
         clock,
         stats: Arc::clone(&stats),
+        stream,
+        vitals,
         speaker,
     };
     let (ended, end) = spawn_path(path, Arc::clone(&stop))?;
@@ -100,6 +116,7 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     drop(closing);
     let ledger = ended.await.context("the pipeline's thread ended early; please report")??;
     feeds_task.await.context("the feeds' task ended early; please report")?;
+    control.abort();
     let left = deliverer.drain(DRAIN_LIMIT).await;
     super::ledger::log_closed(&ledger, &stats);
     tracing::info!(left = left.len(), "ended: {reason}");
@@ -135,6 +152,8 @@ struct Path {
     outbox: Outbox,
     clock: Arc<dyn Clock>,
     stats: Arc<Stats>,
+    stream: Stream,
+    vitals: Vitals,
     speaker: Speaker,
 }
 
@@ -166,26 +185,33 @@ impl Path {
         let mut losses = LossLog::new(self.speaker.clone(), self.clock.now());
         while !stop.load(Ordering::Acquire) {
             self.watching.turn(&mut changes);
+            let now: Timestamp = self.clock.now();
             for change in changes.drain(..) {
                 self.detection.observe(&change, &mut self.outbox);
+                self.stream.change(&change, now);
             }
-            let now: Timestamp = self.clock.now();
             self.detection.tick(now, &mut self.outbox);
             let ledger = || self.watching.capture().ledger().ok();
-            self.notify(losses.look(ledger, &self.stats, now));
+            let mut notices = losses.look(ledger, &self.stats, now);
+            notices.extend(self.vitals.look(&mut self.watching, now));
+            self.notify(notices, now);
+            self.stream.tick();
             self.watching.wait()?;
         }
         let ledger = self.watching.finish(&mut changes)?;
+        let now = self.clock.now();
         for change in changes.drain(..) {
             self.detection.observe(&change, &mut self.outbox);
+            self.stream.change(&change, now);
         }
         self.detection.finish(&mut self.outbox);
-        self.notify(losses.finish(&ledger, &self.stats, self.clock.now()));
+        self.notify(losses.finish(&ledger, &self.stats, now), now);
         Ok(ledger)
     }
 
-    fn notify(&self, notices: Vec<Notice>) {
+    fn notify(&self, notices: Vec<Notice>, now: Timestamp) {
         for notice in notices {
+            self.stream.notice(&notice, now);
             self.outbox.notice(notice);
         }
     }

@@ -36,8 +36,9 @@ pub(super) fn lines(
     let off = if off.is_empty() { "none".to_owned() } else { off.join("; ") };
     vec![
         format!(
-            "netsensor {} watches all TCP connections of this host, in every network namespace",
-            env!("CARGO_PKG_VERSION")
+            "netsensor {} watches all TCP connections{} of this host, in every network namespace",
+            env!("CARGO_PKG_VERSION"),
+            if capture.hooks().sees_udp() { " and UDP flows" } else { "" }
         ),
         format!("probes on: {}", on.join(", ")),
         format!("probes off: {off}"),

@@ -165,9 +165,10 @@ mod tests {
 
     /// First and last second, reason and count.
     fn told(notices: &[Notice]) -> Vec<(i64, i64, &str, u64)> {
-        let each = notices.iter().map(|Notice::Loss(loss)| {
+        let each = notices.iter().filter_map(|notice| {
+            let Notice::Loss(loss) = notice else { return None };
             let (first, last) = (loss.first_seen.as_second(), loss.last_seen.as_second());
-            (first, last, loss.reason.as_str(), loss.count)
+            Some((first, last, loss.reason.as_str(), loss.count))
         });
         each.collect()
     }

@@ -5,30 +5,28 @@
 
 mod agent;
 mod banner;
+mod intake;
 mod ledger;
 mod look;
 mod namespaces;
 mod record;
 mod self_test;
 mod translations;
+mod vitals;
 mod watch;
 
 pub use agent::run;
+pub use intake::Intake;
 pub use record::record;
 pub use self_test::{SelfTest, self_test};
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::aggregate::{Change, ConnectionTable, Look, Row, RowTable, What};
-use crate::capture::{OpenSocket, OpenSockets};
-use crate::clock::BootClock;
+use crate::aggregate::{Change, Row, RowTable, What};
 use crate::config::Config;
-use crate::decode::{self, Record};
 use crate::dedup::{Alert, Dedup};
-use crate::enrich::{Enricher, Holders};
 use crate::matcher::Matcher;
 use crate::stats::Stats;
 
@@ -101,84 +99,6 @@ impl Detection {
         if !rows.is_empty() {
             outlet.rows(rows);
         }
-    }
-}
-
-/// From the kernel's bytes to changes of connections.
-#[derive(Debug)]
-pub struct Intake {
-    enricher: Enricher,
-    connections: ConnectionTable,
-    drops_per_million: u32,
-    stats: Arc<Stats>,
-}
-
-impl Intake {
-    /// Puts the stages together.
-    pub fn new(enricher: Enricher, connections: ConnectionTable, stats: Arc<Stats>) -> Self {
-        Self { enricher, connections, drops_per_million: 0, stats }
-    }
-
-    /// Leaves out a share of the records, unread: `per_million` of a million on average.
-    #[must_use]
-    pub fn with_drops(self, per_million: u32) -> Self {
-        Self { drops_per_million: per_million, ..self }
-    }
-
-    /// decode → enrich → aggregate, for one record; what it changes is appended to `changes`.
-    pub fn record(&mut self, bytes: &[u8], clock: &BootClock, changes: &mut Vec<Change>) {
-        self.stats.records_received.increment();
-        if self.drops_per_million > 0 && fastrand::u32(..1_000_000) < self.drops_per_million {
-            self.stats.records_dropped_simulated.increment();
-            return;
-        }
-        match decode::record(bytes) {
-            Ok(Record::Exec(exec)) => {
-                let image = self.enricher.exec(exec);
-                self.connections.image_replaced(&image);
-            }
-            Ok(record) => {
-                if let Some(event) = self.enricher.event(record, clock) {
-                    self.connections.observe(event, changes);
-                }
-            }
-            Err(error) => {
-                self.stats.records_discarded_decode.increment();
-                tracing::debug!(%error, "record discarded");
-            }
-        }
-    }
-
-    /// A look at what is open is about to begin; gives the namespaces that it should go to
-    /// (`None`: all).
-    pub fn look_begins(&mut self) -> Option<HashSet<u32>> {
-        self.connections.look_begins();
-        self.connections.namespaces()
-    }
-
-    /// enrich → aggregate, for what a look at `time` found. The ring must have been drained since.
-    /// Gives the sockets that are to be looked at once more, with their holders.
-    pub fn look(
-        &mut self,
-        (kind, time): (Look, Timestamp),
-        open: &OpenSockets,
-        holders: &Holders,
-        changes: &mut Vec<Change>,
-    ) -> Vec<OpenSocket> {
-        let enricher = &mut self.enricher;
-        let mut owner = |inode| holders.get(inode).and_then(|holder| enricher.holder(holder));
-        self.connections.look(open, (kind, time), &mut owner, changes)
-    }
-
-    /// Connections that have waited long enough at `now_boot_ns`.
-    pub fn expire(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
-        self.connections.expire(now_boot_ns, changes);
-    }
-
-    /// The end: nothing waits any longer.
-    fn finish(&mut self, changes: &mut Vec<Change>) {
-        self.expire(u64::MAX, changes);
-        self.stats.connections_left.add(self.connections.len() as u64);
     }
 }
 

@@ -7,15 +7,20 @@ use std::time::Duration;
 use super::Intake;
 use super::look::{Answer, Ask, Looks};
 use super::translations::{self, Translations};
-use crate::aggregate::{Change, ConnectionTable, Look};
-use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger};
+use crate::aggregate::{Change, ConnectionTable, FlowCounters, Look, Moment, UdpTable};
+use crate::canary::{Eye, Verdict};
+use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger, UdpFlows};
 use crate::clock::{self, BootClock, Clock};
 use crate::config::Config;
+use crate::decode::{self, FlowCounts, FlowKey};
 use crate::enrich::Enricher;
 use crate::stats::Stats;
 
 /// How often the ring is drained while there is traffic.
 const DRAIN_EVERY: Duration = Duration::from_millis(10);
+/// Records of one turn at most: what they change goes down the path before more is taken, so that
+/// a full ring is not held in memory once more.
+const TURN_RECORDS: u32 = 2048;
 /// Drains without a record after which the reader sleeps until one comes.
 const QUIET_DRAINS: u32 = 20;
 /// How long it sleeps at most: minutes and windows end meanwhile.
@@ -29,7 +34,11 @@ pub(super) struct Watch {
     /// `None` where it is off, or why.
     translations: Result<Translations, String>,
     looks: Looks,
+    /// What a look found, until the ring has been drained.
+    looked: Option<Answer>,
     clock: Arc<dyn Clock>,
+    /// Whether the last turn left nothing in the ring.
+    drained: bool,
     /// Drains without a record since the last one with.
     quiet: u32,
 }
@@ -45,6 +54,7 @@ impl Watch {
     ) -> Result<Self, CaptureError> {
         let capture = Capture::open(&CaptureConfig {
             ring_bytes: config.capture.ring_bytes,
+            udp_flows: config.capture.udp_flows,
             object: config.capture.object.clone(),
             btf: config.capture.btf.clone(),
             disable: config.capture.disable.clone(),
@@ -54,8 +64,11 @@ impl Watch {
             Enricher::new(proc_root, passwd, config.max_processes, Arc::clone(stats));
         let running = enricher.scan_running();
         tracing::debug!(running, "processes read");
-        let connections = ConnectionTable::new(computer, config.max_connections, Arc::clone(stats));
-        let mut intake = Intake::new(enricher, connections, Arc::clone(stats))
+        let connections =
+            ConnectionTable::new(Arc::clone(&computer), config.max_connections, Arc::clone(stats));
+        let (most, idle) = (config.capture.udp_flows as usize, config.capture.udp_idle);
+        let flows = UdpTable::new(computer, most, idle, Arc::clone(stats));
+        let mut intake = Intake::new(enricher, connections, flows, Arc::clone(stats))
             .with_drops(config.capture.drops_per_million);
         let translations = if config.capture.conntrack {
             Translations::start(stats).map_err(|error| error.to_string())
@@ -65,12 +78,31 @@ impl Watch {
         let mut looks = Looks::start(config, clock.now(), stats).map_err(CaptureError::Thread)?;
         let _all = intake.look_begins();
         looks.ask(Ask::First);
-        Ok(Self { capture, intake, translations, looks, clock, quiet: 0 })
+        Ok(Self {
+            capture,
+            intake,
+            translations,
+            looks,
+            looked: None,
+            clock,
+            drained: true,
+            quiet: 0,
+        })
     }
 
     /// The kernel half.
     pub(super) const fn capture(&self) -> &Capture {
         &self.capture
+    }
+
+    /// Looks for `canary` from now on, and keeps it out of what changed.
+    pub(super) fn look_for(&mut self, canary: Eye) {
+        self.intake.canary = Some(canary);
+    }
+
+    /// What the canary says of the hooks, as far as there is something new.
+    pub(super) fn verdicts(&mut self) -> Vec<Verdict> {
+        self.intake.canary.as_mut().map(Eye::verdicts).unwrap_or_default()
     }
 
     /// Why translated addresses (NAT) are not known, if so.
@@ -81,18 +113,27 @@ impl Watch {
         }
     }
 
-    /// Drains the ring once; what changed is appended to `changes`.
+    /// Drains the ring, or takes as many records as a turn may; what changed is appended to
+    /// `changes`.
     pub(super) fn turn(&mut self, changes: &mut Vec<Change>) {
         let first = changes.len();
         // Before the drain: what waits now is in the ring by then if its next record is.
         let now_boot_ns = clock::boot_ns();
         let boot_clock = BootClock::sample(&*self.clock);
         // Before the drain, too: a look is taken in after every record that is older than it.
-        let answer = self.looks.answer();
+        if self.looked.is_none() {
+            self.looked = self.looks.answer();
+        }
         let intake = &mut self.intake;
-        let records = self.capture.drain(|bytes| intake.record(bytes, &boot_clock, changes));
-        self.quiet = if records == 0 { self.quiet.saturating_add(1) } else { 0 };
-        if let Some(answer) = answer {
+        let each = |bytes: &[u8]| intake.record(bytes, &boot_clock, changes);
+        let records = self.capture.drain(TURN_RECORDS, each);
+        self.drained = records < TURN_RECORDS;
+        if !self.drained {
+            self.quiet = 0;
+            self.settle(changes, first);
+            return;
+        }
+        if let Some(answer) = self.looked.take() {
             self.look(answer, &boot_clock, changes);
         }
         if self.looks.is_due(self.clock.now()) {
@@ -100,6 +141,17 @@ impl Watch {
             self.looks.ask(Ask::Again(namespaces));
         }
         self.intake.expire(now_boot_ns, changes);
+        let now = moment(now_boot_ns, &boot_clock);
+        let more = self.intake.read_udp_flows(now, self.capture.udp_flows(), changes);
+        self.quiet = if records == 0 && !more { self.quiet.saturating_add(1) } else { 0 };
+        self.settle(changes, first);
+    }
+
+    /// What is done with changes before anybody sees them.
+    fn settle(&mut self, changes: &mut Vec<Change>, first: usize) {
+        if let Some(canary) = &mut self.intake.canary {
+            canary.take(changes, first);
+        }
         if let Ok(translations) = &mut self.translations {
             translations.observe(changes, first);
         }
@@ -128,6 +180,9 @@ impl Watch {
     /// Sleeps until the next drain is due, or the ring fills up; when it is quiet, until there is
     /// a record. (What a connection waits for is due long before it is quiet.)
     pub(super) fn wait(&mut self) -> Result<(), CaptureError> {
+        if !self.drained {
+            return Ok(());
+        }
         if self.quiet < QUIET_DRAINS {
             self.capture.wait(DRAIN_EVERY);
             return Ok(());
@@ -143,13 +198,35 @@ impl Watch {
         self.capture.detach();
         // A program that was running on another CPU has ended by then.
         self.capture.wait(DRAIN_EVERY);
-        self.turn(changes);
+        loop {
+            self.turn(changes);
+            if self.drained {
+                break;
+            }
+        }
         let first = changes.len();
         self.intake.finish(changes);
+        let boot_clock = BootClock::sample(&*self.clock);
+        let now = moment(clock::boot_ns(), &boot_clock);
+        self.intake.read_all_udp_flows(now, self.capture.udp_flows(), changes);
+        self.settle(changes, first);
         if let Ok(translations) = &mut self.translations {
-            translations.observe(changes, first);
             translations.finish(changes);
         }
         self.capture.ledger()
+    }
+}
+
+fn moment(boot_ns: u64, clock: &BootClock) -> Moment<'_> {
+    Moment { boot_ns, monotonic_ns: clock::monotonic_ns(), clock }
+}
+
+impl FlowCounters for UdpFlows {
+    fn read(&mut self, key: &FlowKey) -> Option<FlowCounts> {
+        decode::flow_counts(&Self::read(self, &key.bytes())?).ok()
+    }
+
+    fn forget(&mut self, key: &FlowKey) {
+        self.remove(&key.bytes());
     }
 }

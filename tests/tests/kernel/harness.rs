@@ -94,18 +94,25 @@ impl Recording {
     /// Waits until `count` lines say that a connection to `port` is over: its last state change
     /// comes when the other end is done with it too.
     pub(crate) fn wait_for_closed(&self, port: u16, count: usize) {
-        let marks = ["\"Event\":\"closed\"".to_owned(), format!("\"DestinationPort\":{port},")];
-        let mut closed = 0;
+        self.wait_for_lines(
+            &["\"Event\":\"closed\"", &format!("\"DestinationPort\":{port},")],
+            count,
+        );
+    }
+
+    /// Waits until `count` lines have all `marks`.
+    pub(crate) fn wait_for_lines(&self, marks: &[&str], count: usize) {
+        let mut found = 0;
         for _look in 0..100 {
             let text = std::fs::read_to_string(&self.out).unwrap();
             let fits = |line: &&str| marks.iter().all(|mark| line.contains(mark));
-            closed = text.lines().filter(fits).count();
-            if closed >= count {
+            found = text.lines().filter(fits).count();
+            if found >= count {
                 return;
             }
             run(Command::new("sleep").arg("0.2"));
         }
-        panic!("{closed} of {count} connections are over after 20 s");
+        panic!("{found} of {count} lines with {marks:?} after 20 s");
     }
 
     /// Waits for a line that fits.
@@ -157,7 +164,7 @@ impl Ledger {
     /// Attempted = received + ring full, and received = that of each kind + simulated drops; for
     /// each kind alone too where none were simulated. Nothing else was lost.
     pub(crate) fn assert_closes(&self) {
-        const KINDS: [&str; 2] = ["tcp", "process"];
+        const KINDS: [&str; 3] = ["tcp", "process", "udp"];
         let sum = |name: &str| -> u64 {
             KINDS.iter().map(|kind| self.count(&format!("{kind}_{name}"))).sum()
         };

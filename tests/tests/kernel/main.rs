@@ -21,6 +21,17 @@ mod inbound;
 
 /// Connections that the kernel translates.
 mod nat;
+/// UDP flows: one for each socket and remote end, with exact counts.
+mod udp;
+
+/// Whose a UDP flow is.
+mod udp_owner;
+
+/// UDP under load, and at the limits of its tables.
+mod udp_load;
+
+/// From a datagram to alert, row and replay.
+mod udp_detection;
 
 /// What is known of a process, however it was started.
 mod process;
@@ -34,8 +45,13 @@ mod fallback;
 /// What the agent says when it cannot run.
 mod refusals;
 
+/// What the agent says when its probes fall silent.
+mod health;
 /// What was open before, and what lives on.
 mod preexisting;
+
+/// Lines as they happen.
+mod stream;
 
 /// From alert and row to the sinks.
 mod delivery;

@@ -77,8 +77,33 @@ no_route() {
         grep '"ProcessName":"busybox"' | grep -q '"DestinationPort":80,'
 }
 
+# Every hook that is on tells of the canary, the exact one of accept among them.
+canary() {
+    canary_once || canary_once || canary_once
+}
+
+canary_once() {
+    printf '[health]\ncanary_every = "1s"\n' >/tmp/netsensor.toml
+    netsensor run --config /tmp/netsensor.toml >/dev/null 2>/tmp/log &
+    agent=$!
+    tries=0
+    until netsensor status --config /tmp/netsensor.toml 2>&1 | tee /tmp/recorded |
+        grep -q '^OK  .*canary.*fexit inet_csk_accept' || [ $tries -ge 60 ]; do
+        tries=$((tries + 1))
+        sleep 0.5
+    done
+    # Some more of them.
+    sleep 8
+    netsensor status --config /tmp/netsensor.toml >/tmp/recorded 2>&1
+    state=$?
+    kill $agent
+    wait $agent || return 1
+    grep -q 'canary.*fexit inet_csk_accept.*sched_process_exit' /tmp/recorded && [ $state = 0 ]
+}
+
 no_fexit='"inet_csk_accept_fexit2", "inet_csk_accept_fexit4"'
 check self-test self_test
+check canary canary
 check fexit owner '' accept 3
 check kretprobe owner "disable = [$no_fexit]" accept 3
 check raw-tracepoint owner 'disable = ["inet_sock_set_state_btf"]' accept 3

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Attribution, Change, Connection, ConnectionTable, Direction, udp};
+use super::{Attribution, Change, Connection, ConnectionTable, Direction};
 use crate::capture::{Ends, OpenSocket, OpenSockets};
 use crate::decode::{Tcp, TcpKind};
 use crate::enrich::Process;
@@ -80,8 +80,6 @@ pub(super) struct Looks {
     /// Ends before the first look of what began before the probes: whether a listener was there,
     /// and so who began, the look tells.
     early_ends: Vec<(Timestamp, Tcp)>,
-    /// UDP sockets that were connected before the agent.
-    pub(super) udp: Vec<(OpenSocket, Connection)>,
 }
 
 /// Ends of connections and listeners, at most `max` of each.
@@ -100,14 +98,7 @@ pub(super) struct Found {
 
 impl Looks {
     pub(super) fn new(max: usize) -> Self {
-        Self {
-            max,
-            done: false,
-            ended: None,
-            found: Found::default(),
-            early_ends: Vec::new(),
-            udp: Vec::new(),
-        }
+        Self { max, done: false, ended: None, found: Found::default(), early_ends: Vec::new() }
     }
 
     /// Whether what is older than the probes is not known yet.
@@ -168,9 +159,8 @@ impl ConnectionTable {
 
     /// The namespaces of what is tracked; `None` where one is not known.
     pub fn namespaces(&self) -> Option<HashSet<u32>> {
-        let tcp = self.connections.iter().map(|(_, connection)| connection.netns);
         let all: HashSet<u32> =
-            tcp.chain(self.looks.udp.iter().map(|(socket, _)| socket.netns)).collect();
+            self.connections.iter().map(|(_, connection)| connection.netns).collect();
         (!all.contains(&0)).then_some(all)
     }
 
@@ -205,11 +195,6 @@ impl ConnectionTable {
             for socket in unknown.drain(..) {
                 self.open_found(&socket, (kind, time, open.began_boot_ns), owner, changes);
             }
-        }
-        match kind {
-            Look::First => udp::open(self, open, time, owner, changes),
-            Look::Again => udp::end(self, open, time, changes),
-            Look::Unknown => {}
         }
         self.looks.done = true;
         self.tell_early_ends(changes);
@@ -349,8 +334,7 @@ impl ConnectionTable {
         (time, boot_ns): (Timestamp, u64),
         owner: &mut dyn FnMut(u32) -> Option<Arc<Process>>,
     ) -> Option<(u64, Connection)> {
-        let tracked = self.connections.len().saturating_add(self.looks.udp.len());
-        if tracked >= self.connections.cap().get() {
+        if self.connections.len() >= self.connections.cap().get() {
             self.stats.sockets_dropped_full.increment();
             return None;
         }

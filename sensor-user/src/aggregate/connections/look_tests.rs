@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use crate::aggregate::{ClosedBy, What};
 use crate::capture::Counts;
 use crate::decode::{Task, TcpKind};
-use crate::enrich::Event;
+use crate::enrich::TcpEvent;
 use crate::stats::Stats;
 
 const NETNS: u32 = 7;
@@ -32,7 +32,7 @@ impl Told {
         let time = Timestamp::from_nanosecond(tcp.boot_ns.into()).unwrap();
         let actor = matches!(tcp.kind, TcpKind::Connect | TcpKind::Listen);
         let process = actor.then(|| process("actor"));
-        self.table.observe(Event { time, tcp: Box::new(tcp), process }, &mut self.changes);
+        self.table.observe(TcpEvent { time, tcp: Box::new(tcp), process }, &mut self.changes);
     }
 
     /// A look that began at `boot_ns`; socket inode 9 is held by `holder`.
@@ -347,46 +347,4 @@ fn no_more_are_opened_than_the_table_holds() {
     assert!(
         told.table.looks.found.by_cookie.is_empty() && told.table.looks.found.by_ends.is_empty()
     );
-}
-
-#[test]
-fn a_connected_udp_socket_is_told_until_it_is_gone() {
-    let mut told = Told::new(10);
-    let udp = |local_port, remote_port, cookie| {
-        let socket = other_socket(cookie, local_port);
-        OpenSocket { ends: Ends { remote_port, ..socket.ends }, counts: None, ..socket }
-    };
-    let bound = OpenSocket { inode: 0, ..udp(53, 0, 1) };
-    let mut look = |kind, at, udp: Vec<OpenSocket>| {
-        let mut open = OpenSockets::of(at, vec![], HashSet::from([NETNS]));
-        open.udp = udp;
-        let time = Timestamp::from_nanosecond(at.into()).unwrap();
-        let mut owner = |_inode| Some(process("holder"));
-        told.table.look_begins();
-        told.table.look(&open, (kind, time), &mut owner, &mut told.changes);
-        let all: Vec<_> = told
-            .changes
-            .drain(..)
-            .map(|it| {
-                assert_eq!(it.flow.protocol, crate::aggregate::Protocol::Udp);
-                assert!(it.flow.preexisting);
-                (it.what, it.number, it.flow.direction)
-            })
-            .collect();
-        all
-    };
-    let (client, served) = (udp(5_000, 443, 2), udp(53, 6_000, 3));
-    let (inbound, outbound) = (Direction::Inbound, Direction::Outbound);
-    assert_eq!(
-        look(Look::First, 100, vec![bound, client, served]),
-        [
-            (What::Opened, 1, outbound),
-            (What::Established, 1, outbound),
-            (What::Opened, 2, inbound),
-            (What::Established, 2, inbound),
-        ]
-    );
-    assert_eq!(look(Look::Again, 200, vec![bound, served]), []);
-    assert_eq!(look(Look::Again, 300, vec![bound, served]), [(What::Closed, 1, outbound)]);
-    assert_eq!(look(Look::Again, 400, vec![bound, served]), []);
 }

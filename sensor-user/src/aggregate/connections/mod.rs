@@ -11,11 +11,9 @@ mod failed;
 mod join;
 mod look;
 mod tell;
-mod udp;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -23,10 +21,11 @@ use lru::LruCache;
 use sensor_ebpf::record::OwnerSource;
 
 use super::change::{Change, What};
-use super::flow::{Attribution, Direction, Protocol};
+use super::flow::{Attribution, Direction};
 use super::listeners::Listeners;
+use crate::bounded;
 use crate::decode::{Tcp, TcpKind};
-use crate::enrich::{Event, Process};
+use crate::enrich::{Process, TcpEvent};
 use crate::stats::Stats;
 
 use end::was_established;
@@ -101,7 +100,7 @@ impl ConnectionTable {
     pub fn new(computer: Arc<str>, max: usize, stats: Arc<Stats>) -> Self {
         Self {
             computer,
-            connections: LruCache::new(NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN)),
+            connections: bounded::table(max),
             listeners: Listeners::new(Arc::clone(&stats)),
             held_outbound: VecDeque::new(),
             held_inbound: VecDeque::new(),
@@ -124,8 +123,8 @@ impl ConnectionTable {
     }
 
     /// Takes an event in; what it changes is appended to `changes`.
-    pub fn observe(&mut self, event: Event, changes: &mut Vec<Change>) {
-        let Event { time, tcp, process } = event;
+    pub fn observe(&mut self, event: TcpEvent, changes: &mut Vec<Change>) {
+        let TcpEvent { time, tcp, process } = event;
         if self.told_by_look(&tcp) {
             return;
         }

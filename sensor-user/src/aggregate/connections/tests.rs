@@ -39,9 +39,9 @@ fn tcp(kind: TcpKind, sk: u64, boot_ns: u64) -> Tcp {
     }
 }
 
-fn event(tcp: Tcp, process: impl Into<Option<Arc<Process>>>) -> Event {
+fn event(tcp: Tcp, process: impl Into<Option<Arc<Process>>>) -> TcpEvent {
     let time = Timestamp::from_nanosecond(tcp.boot_ns.into()).unwrap();
-    Event { time, tcp: Box::new(tcp), process: process.into() }
+    TcpEvent { time, tcp: Box::new(tcp), process: process.into() }
 }
 
 fn told(changes: &[Change]) -> Vec<(What, &str, Option<u16>, Attribution)> {

@@ -1,0 +1,19 @@
+//! Control: the agent's unix socket. A caller sends one line, `status` or `stream`, and gets one
+//! JSON document, or JSON lines until it hangs up (docs/configuration.md).
+//!
+//! Only root and the agent's own user are answered. The pipeline never waits for a caller.
+
+mod client;
+mod server;
+mod status;
+mod stream;
+
+pub use client::{ask_status, screen};
+pub use server::{ControlError, Server};
+pub use status::{Probe, Status, StatusReport};
+pub use stream::{READERS_MAX, Stream};
+
+/// Asks for the state of the agent.
+const STATUS: &str = "status";
+/// Asks for what changes.
+const STREAM: &str = "stream";

@@ -1,0 +1,118 @@
+//! `Status`: what `netsensor status` shows.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::capture::{HookState, Hooks, KernelLedger};
+use crate::health::{Component, State, overall};
+use crate::notice::Speaker;
+use crate::stats::Stats;
+
+/// A hook, and whether it is attached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Probe {
+    /// What it is attached to.
+    pub name: String,
+    /// Whether it was attached at start.
+    pub on: bool,
+    /// Why not; "" when it was.
+    pub reason: String,
+}
+
+/// The answer to `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct StatusReport {
+    /// Always `NetsensorStatus`.
+    pub r#type: String,
+    /// How the agent is as a whole.
+    pub state: State,
+    /// The agent's version.
+    pub version: String,
+    /// Its process.
+    pub process_id: u32,
+    /// Its UUID.
+    pub agent_id: String,
+    /// Full name of the host.
+    pub computer: String,
+    /// When it started.
+    pub started: Timestamp,
+    /// What is known of its parts.
+    pub components: Vec<Component>,
+    /// Its hooks, those that are not needed left out.
+    pub probes: Vec<Probe>,
+    /// Every counter of the agent, and those of the kernel half (`kernel_…`).
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// What is shown, kept up by the pipeline's thread.
+#[derive(Debug)]
+pub struct Status {
+    speaker: Speaker,
+    started: Timestamp,
+    probes: Vec<Probe>,
+    stats: Arc<Stats>,
+    live: Mutex<Live>,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    components: Vec<Component>,
+    kernel: KernelLedger,
+}
+
+impl Status {
+    /// Of an agent that started at `started` with these hooks.
+    pub fn new(speaker: Speaker, started: Timestamp, hooks: &Hooks, stats: Arc<Stats>) -> Self {
+        let probes = hooks.iter().filter_map(|hook| {
+            let (on, reason) = match &hook.state {
+                HookState::On => (true, String::new()),
+                HookState::Off(reason) => (false, reason.clone()),
+                HookState::NotNeeded => return None,
+            };
+            Some(Probe { name: hook.attach.to_owned(), on, reason })
+        });
+        let probes = probes.collect();
+        Self { speaker, started, probes, stats, live: Mutex::default() }
+    }
+
+    /// Replaces what changes; `kernel` stays where it could not be read.
+    pub fn update(&self, components: &[Component], kernel: Option<KernelLedger>) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        components.clone_into(&mut live.components);
+        live.kernel = kernel.unwrap_or(live.kernel);
+    }
+
+    /// All of it.
+    pub fn report(&self) -> StatusReport {
+        let (components, kernel) = {
+            let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+            (live.components.clone(), live.kernel)
+        };
+        let kernel = [
+            ("kernel_tcp_attempted", kernel.tcp_attempted),
+            ("kernel_tcp_ring_full", kernel.tcp_ring_full),
+            ("kernel_process_attempted", kernel.process_attempted),
+            ("kernel_process_ring_full", kernel.process_ring_full),
+            ("kernel_accept_pending_evicted", kernel.accept_pending_evicted),
+            ("kernel_read_failed", kernel.read_failed),
+        ];
+        let counters = self.stats.snapshot().into_iter().chain(kernel);
+        StatusReport {
+            r#type: "NetsensorStatus".to_owned(),
+            state: overall(&components),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            process_id: std::process::id(),
+            agent_id: self.speaker.agent_id.clone(),
+            computer: self.speaker.computer.clone(),
+            started: self.started,
+            components,
+            probes: self.probes.clone(),
+            counters: counters.map(|(name, value)| (name.to_owned(), value)).collect(),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Vitals: what the canary and the feeds say, gathered into the agent's health, and told when it
+//! changes.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::watch::Watch;
+use crate::canary::{Fault, Verdict};
+use crate::clock::{BootClock, Clock};
+use crate::control::Status;
+use crate::health::{Component, Health, State};
+use crate::intel::Intel;
+use crate::notice::{HealthChange, Notice, Speaker};
+
+/// Health is looked at this often.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(1);
+
+/// The agent's health, as the pipeline's thread knows it.
+#[derive(Debug)]
+pub(super) struct Vitals {
+    health: Health,
+    intel: Arc<Intel>,
+    /// Where others read it.
+    status: Arc<Status>,
+    clock: Arc<dyn Clock>,
+    speaker: Speaker,
+    looked: Option<Timestamp>,
+}
+
+impl Vitals {
+    /// Nothing is known yet.
+    pub(super) fn new(
+        intel: Arc<Intel>,
+        status: Arc<Status>,
+        clock: Arc<dyn Clock>,
+        speaker: Speaker,
+    ) -> Self {
+        Self { health: Health::default(), intel, status, clock, speaker, looked: None }
+    }
+
+    /// Looks when it is time; gives what is to be said.
+    pub(super) fn look(&mut self, watching: &mut Watch, now: Timestamp) -> Vec<Notice> {
+        if self.looked.is_some_and(|looked| now.duration_since(looked).abs() < LOOK_EVERY) {
+            return Vec::new();
+        }
+        self.looked = Some(now);
+        let mut notices = Vec::new();
+        for Verdict { component, fault } in watching.verdicts() {
+            let fault = fault.map(|fault| self.text(component, fault));
+            notices.extend(self.set(component, fault, now));
+        }
+        for feed in self.intel.status() {
+            if feed.last_pull.is_some() {
+                notices.extend(self.set(&format!("feed {}", feed.name), feed.last_error, now));
+            }
+        }
+        self.status.update(self.health.components(), watching.capture().ledger().ok());
+        notices
+    }
+
+    fn text(&self, component: &str, fault: Fault) -> String {
+        match fault {
+            Fault::Silent(boot_ns) => {
+                let since = BootClock::sample(&*self.clock).wall(boot_ns);
+                let since = Timestamp::from_second(since.as_second()).unwrap_or(since);
+                format!("{component}: no event of the canary since {since}")
+            }
+            Fault::Grounded(reason) => reason,
+        }
+    }
+
+    fn set(&mut self, name: &str, fault: Option<String>, now: Timestamp) -> Option<Notice> {
+        let changed = self.health.set(name, fault, now)?;
+        let Component { name, state, reason, since } = changed;
+        let overall = self.health.state();
+        match state {
+            State::Degraded => tracing::error!(agent = %overall, "{name} is DEGRADED: {reason}"),
+            State::Ok => tracing::info!(agent = %overall, "{name} is OK again"),
+        }
+        Some(Notice::Health(HealthChange {
+            time_generated: since,
+            computer: self.speaker.computer.clone(),
+            agent_id: self.speaker.agent_id.clone(),
+            component: name,
+            state,
+            reason,
+            agent_state: overall,
+        }))
+    }
+}

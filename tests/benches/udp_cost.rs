@@ -1,0 +1,147 @@
+//! What watching UDP costs the host: processor time of a datagram sent and received over loopback,
+//! 64 bytes, with nothing attached, with the agent but for UDP, and with the whole agent,
+//! interleaved; and of 64 bytes over a TCP connection, whose packets pass the same programs.
+//!
+//! One process sends and receives, so that its processor time is that of the whole exchange. Needs
+//! root.
+//!
+//! `cargo bench -p sensor-tests --bench udp_cost`. Run any other way it makes a hundredth of the
+//! exchanges, as a check that it works; without root it says so and ends.
+#![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark: it prints or stops")]
+
+use std::env;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::time::{ClockId, clock_gettime};
+use sensor_tests::{binary, run};
+
+/// Series of each variant; the least is given, which is the one that was disturbed least.
+const SERIES: usize = 5;
+const PAYLOAD: [u8; 64] = [b'x'; 64];
+
+/// Each with the body of its `[capture]` section; without one no agent runs.
+const VARIANTS: [(&str, Option<&str>); 3] = [
+    ("nothing attached", None),
+    ("the agent without UDP", Some("disable = [\"udp_egress\", \"udp_ingress\"]")),
+    ("the agent", Some("")),
+];
+
+/// Sockets for one kind of exchange, and the exchange.
+struct Exchange {
+    name: &'static str,
+    make: fn() -> Box<dyn FnMut()>,
+}
+
+const EXCHANGES: [Exchange; 3] = [
+    Exchange { name: "sendto + recvfrom", make: unconnected },
+    Exchange { name: "connected send + recv", make: connected },
+    Exchange { name: "TCP write + read", make: stream },
+];
+
+fn main() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("udp_cost: needs root");
+        return;
+    }
+    let full = env::args().any(|argument| argument == "--bench");
+    let count = if full { 100_000 } else { 1_000 };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut least = [[u64::MAX; EXCHANGES.len()]; VARIANTS.len()];
+    for _ in 0..SERIES {
+        for ((_, capture), least) in VARIANTS.iter().zip(&mut least) {
+            let agent = capture.map(|capture| start(capture, folder.path()));
+            for (exchange, least) in EXCHANGES.iter().zip(least) {
+                *least = (*least).min(cost_ns(exchange, count));
+            }
+            if let Some(agent) = agent {
+                stop(agent);
+            }
+        }
+    }
+    println!("processor time of an exchange, ns, least of {SERIES} series of {count}:");
+    for ((name, _), least) in VARIANTS.iter().zip(least) {
+        let each = EXCHANGES.iter().zip(least).map(|(it, ns)| format!("{} {ns}", it.name));
+        println!("{name}: {}", each.collect::<Vec<_>>().join(", "));
+    }
+}
+
+/// Processor time of one exchange, ns.
+fn cost_ns(exchange: &Exchange, count: u64) -> u64 {
+    let mut once = (exchange.make)();
+    // The first begins the flow.
+    once();
+    let before = processor_ns();
+    for _ in 0..count {
+        once();
+    }
+    (processor_ns() - before) / count
+}
+
+fn processor_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("processor time");
+    let part = |value: i64| u64::try_from(value).expect("not negative");
+    part(now.tv_sec()) * 1_000_000_000 + part(now.tv_nsec())
+}
+
+fn pair() -> (UdpSocket, UdpSocket) {
+    let bind = || UdpSocket::bind("127.0.0.1:0").expect("bind");
+    (bind(), bind())
+}
+
+fn unconnected() -> Box<dyn FnMut()> {
+    let (a, b) = pair();
+    let to = b.local_addr().expect("own address");
+    Box::new(move || {
+        a.send_to(&PAYLOAD, to).expect("send");
+        b.recv_from(&mut [0; 64]).expect("receive");
+    })
+}
+
+fn connected() -> Box<dyn FnMut()> {
+    let (a, b) = pair();
+    a.connect(b.local_addr().expect("own address")).expect("connect");
+    b.connect(a.local_addr().expect("own address")).expect("connect");
+    Box::new(move || {
+        a.send(&PAYLOAD).expect("send");
+        b.recv(&mut [0; 64]).expect("receive");
+    })
+}
+
+fn stream() -> Box<dyn FnMut()> {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let to = listener.local_addr().expect("own address");
+    let mut a = TcpStream::connect(to).expect("connect");
+    let (mut b, _) = listener.accept().expect("accept");
+    a.set_nodelay(true).expect("no delay");
+    Box::new(move || {
+        a.write_all(&PAYLOAD).expect("write");
+        b.read_exact(&mut [0; 64]).expect("read");
+    })
+}
+
+/// The agent with its probes attached.
+fn start(capture: &str, state: &Path) -> Child {
+    let config = state.join("netsensor.toml");
+    std::fs::write(&config, format!("[capture]\n{capture}\n")).expect("write the configuration");
+    let mut agent = Command::new(binary())
+        .args(["run", "--config"])
+        .arg(config)
+        .env("XDG_STATE_HOME", state)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start the agent");
+    let mut said = BufReader::new(agent.stderr.take().expect("piped")).lines();
+    said.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("state: ")))
+        .expect("the agent has started")
+        .expect("its words");
+    agent
+}
+
+fn stop(mut agent: Child) {
+    run(Command::new("kill").arg(agent.id().to_string()));
+    agent.wait().expect("the agent's end");
+}
