@@ -27,7 +27,7 @@ pub(crate) struct Flow {
 pub(crate) fn flows(lines: &[Value], netns: &Netns) -> Vec<Flow> {
     let mut flows: BTreeMap<u64, Flow> = BTreeMap::new();
     let ours = |line: &&Value| {
-        text(line, "Protocol") == "udp" && line["NetworkNamespace"] == netns.inode()
+        text(line, "Protocol") == "udp" && line["NetworkNamespace"] == netns.number()
     };
     let number = |line: &Value, column: &str| line[column].as_u64().unwrap();
     for line in lines.iter().filter(ours) {
@@ -65,7 +65,7 @@ pub(crate) fn flows(lines: &[Value], netns: &Netns) -> Vec<Flow> {
 
 /// Ends the recording once so many flows of the namespace are closed.
 pub(crate) fn closed_flows(recording: Recording, netns: &Netns, count: usize) -> Vec<Flow> {
-    let inode = format!("\"NetworkNamespace\":{},", netns.inode());
+    let inode = format!("\"NetworkNamespace\":{},", netns.number());
     let marks = ["\"Event\":\"closed\"", "\"Protocol\":\"udp\"", inode.as_str()];
     recording.wait_for_lines(&marks, count);
     let (lines, ledger) = recording.stop();

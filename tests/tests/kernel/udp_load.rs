@@ -26,13 +26,13 @@ for _ in range(1000000):
     let home = Home::new("", "");
     let recording = home.record();
     let pid = python(&netns, client, &[]);
-    let inode = format!("\"NetworkNamespace\":{},", netns.inode());
+    let inode = format!("\"NetworkNamespace\":{},", netns.number());
     recording.wait_for_lines(&["\"Event\":\"closed\"", inode.as_str()], 2);
     let (lines, ledger) = recording.stop();
     ledger.assert_closes();
     // Two flows, two owners at most, two releases; the rest is other programs'.
     assert!(ledger.count("udp_attempted") < 1000, "{ledger:?}");
-    let told = lines.iter().filter(|line| line["NetworkNamespace"] == netns.inode()).count();
+    let told = lines.iter().filter(|line| line["NetworkNamespace"] == netns.number()).count();
     assert!(told < 50, "{told} changes");
     let (outbound, inbound) = ends(flows(&lines, &netns));
     assert_eq!((outbound.len(), inbound.len()), (1, 1));
@@ -57,7 +57,7 @@ for port in range(10000, 15000):
     let home = Home::new("udp_flows = 512", "");
     let recording = home.record();
     python(&netns, client, &[V4]);
-    let inode = format!("\"NetworkNamespace\":{},", netns.inode());
+    let inode = format!("\"NetworkNamespace\":{},", netns.number());
     recording.wait_for_lines(&["\"Event\":\"closed\"", inode.as_str()], 5000);
     let (lines, ledger) = recording.stop();
     ledger.assert_closes();
@@ -88,7 +88,7 @@ while sys.stdin.readline():
     command.args(["-c", client, V4]).stdin(std::process::Stdio::piped());
     let mut client = command.spawn().unwrap();
     let mut input = client.stdin.take().unwrap();
-    let inode = format!("\"NetworkNamespace\":{},", netns.inode());
+    let inode = format!("\"NetworkNamespace\":{},", netns.number());
     for round in 1..=2 {
         std::io::Write::write_all(&mut input, b"\n\n").unwrap();
         recording.wait_for_lines(&["\"Event\":\"closed\"", inode.as_str()], round);
