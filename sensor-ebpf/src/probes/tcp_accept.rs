@@ -22,7 +22,7 @@ const ESTABLISHED: (u8, u8) = (TCP_ESTABLISHED, TCP_ESTABLISHED);
 /// `net/ipv4/inet_connection_sock.c`, up to v6.9: the result is argument 4.
 #[fexit(function = "inet_csk_accept")]
 pub(crate) fn inet_csk_accept_fexit4(ctx: FExitContext) -> i32 {
-    accepted(untyped(ctx.arg(4)));
+    accepted(untyped(ctx.arg(4)), OwnerSource::Accept);
     0
 }
 
@@ -30,21 +30,30 @@ pub(crate) fn inet_csk_accept_fexit4(ctx: FExitContext) -> i32 {
 /// `net/ipv4/inet_connection_sock.c`, v6.10 and later: the result is argument 2.
 #[fexit(function = "inet_csk_accept")]
 pub(crate) fn inet_csk_accept_fexit2(ctx: FExitContext) -> i32 {
-    accepted(untyped(ctx.arg(2)));
+    accepted(untyped(ctx.arg(2)), OwnerSource::Accept);
     0
 }
 
 /// Hook: the return of `inet_csk_accept`, any signature.
 #[kretprobe]
 pub(crate) fn inet_csk_accept_kretprobe(ctx: RetProbeContext) -> u32 {
-    accepted(ctx.ret());
+    accepted(ctx.ret(), OwnerSource::Accept);
     0
+}
+
+/// Says that the current task closes `sk`, whose handshake is not complete: it was accepted, read
+/// and answered by then (TCP Fast Open), and will never be seen as established.
+#[inline(always)]
+pub(crate) fn closed_early(sk: *const u8) {
+    if !task::is_kernel_thread() {
+        accepted(sk, OwnerSource::FirstIo);
+    }
 }
 
 /// The task has it from accept. With Fast Open that is before the handshake is complete, so the
 /// record tells where too.
 #[inline(always)]
-fn accepted(sk: *const u8) {
+fn accepted(sk: *const u8, source: OwnerSource) {
     if sk.is_null() {
         return;
     }
@@ -56,7 +65,7 @@ fn accepted(sk: *const u8) {
         return;
     }
     emit::record::<TcpRecord>(Ledger::Tcp, |record| {
-        let header = emit::header::<TcpRecord>(RecordKind::TcpOwner, OwnerSource::Accept as u32);
+        let header = emit::header::<TcpRecord>(RecordKind::TcpOwner, source as u32);
         // SAFETY: `record` is the reserved entry, a whole TcpRecord.
         unsafe {
             if protocol.is_some() {

@@ -28,7 +28,7 @@ pub(crate) fn inet_sock_set_state_btf(ctx: BtfTracePointContext) -> i32 {
     let states = (old as u8, new as u8);
     let Some(kind) = classify(states) else { return 0 };
     if matches!(kind, RecordKind::TcpOwner) {
-        tcp_accept::own(untyped(sk));
+        closes(untyped(sk), states);
         return 0;
     }
     // SAFETY: the tracepoint's argument, as the helper wants it. It gives null for a socket that
@@ -49,11 +49,21 @@ pub(crate) fn inet_sock_set_state_raw(ctx: RawTracePointContext) -> i32 {
     let Some(kind) = classify(states) else { return 0 };
     let tcp = Probed(sk);
     if matches!(kind, RecordKind::TcpOwner) {
-        tcp_accept::own(sk);
+        closes(sk, states);
     } else if sock::protocol(tcp) == IPPROTO_TCP {
         state_change(sk, tcp, kind, states);
     }
     0
+}
+
+/// The current task sends a FIN.
+#[inline(always)]
+fn closes(sk: *const u8, states: (u8, u8)) {
+    if states.0 == TCP_SYN_RECV {
+        tcp_accept::closed_early(sk);
+    } else {
+        tcp_accept::own(sk);
+    }
 }
 
 #[inline(always)]

@@ -72,7 +72,7 @@ impl Cgroups {
             self.containers.pop(&id);
             return;
         };
-        if let Some((evicted, _)) = self.containers.push(id, container.to_owned())
+        if let Some((evicted, _)) = self.containers.push(id, container)
             && evicted != id
         {
             self.stats.cgroups_evicted.increment();
@@ -95,15 +95,13 @@ fn mount(mounts: &str) -> Option<PathBuf> {
 /// scope (`docker-<id>.scope`, `cri-containerd-<id>.scope`, `crio-<id>.scope`,
 /// `libpod-<id>.scope`). LXC and systemd-nspawn use the machine's name (`lxc/<name>`,
 /// `lxc.payload.<name>`, `machine-<name>.scope`, `systemd-nspawn@<name>.service`).
-fn container_of(path: &str) -> Option<&str> {
+fn container_of(path: &str) -> Option<String> {
     let components: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let parents = std::iter::once("").chain(components.iter().copied());
-    let named: Vec<&str> = components
-        .iter()
-        .zip(parents)
-        .filter_map(|(component, parent)| by_id(component).or_else(|| by_name(component, parent)))
-        .collect();
-    named.last().copied()
+    let named = components.iter().zip(parents).filter_map(|(component, parent)| {
+        by_id(component).map(str::to_owned).or_else(|| by_name(component, parent))
+    });
+    named.last()
 }
 
 fn by_id(component: &str) -> Option<&str> {
@@ -114,15 +112,39 @@ fn by_id(component: &str) -> Option<&str> {
     (whole && !bare.contains("conmon")).then_some(id)
 }
 
-fn by_name<'a>(component: &'a str, parent: &str) -> Option<&'a str> {
+fn by_name(component: &str, parent: &str) -> Option<String> {
     if parent == "lxc" || parent == "lxc.payload" {
-        return Some(component);
+        return Some(component.to_owned());
     }
-    component
-        .strip_prefix("lxc.payload.")
-        .or_else(|| component.strip_prefix("machine-")?.strip_suffix(".scope"))
-        .or_else(|| component.strip_prefix("systemd-nspawn@")?.strip_suffix(".service"))
-        .filter(|name| !name.is_empty())
+    if let Some(name) = component.strip_prefix("lxc.payload.") {
+        return (!name.is_empty()).then(|| name.to_owned());
+    }
+    let machine = || component.strip_prefix("machine-")?.strip_suffix(".scope");
+    let nspawn = || component.strip_prefix("systemd-nspawn@")?.strip_suffix(".service");
+    let name = unescaped(machine().or_else(nspawn)?);
+    // libvirt registers its virtual machines there too: their processes are this host's.
+    (!name.is_empty() && !name.starts_with("qemu-")).then_some(name)
+}
+
+/// A name out of a unit's, where systemd writes what it does not allow there as `\xNN`
+/// (systemd.unit(5), "String Escaping for Inclusion in Unit Names").
+fn unescaped(unit: &str) -> String {
+    let mut name = Vec::new();
+    let mut rest = unit.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let code = match rest {
+            [b'\\', b'x', high, low, ..] => {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                digit(*high)
+                    .zip(digit(*low))
+                    .and_then(|(high, low)| u8::try_from(high * 16 + low).ok())
+            }
+            _ => None,
+        };
+        name.push(code.unwrap_or(first));
+        rest = if code.is_some() { rest.get(4..).unwrap_or_default() } else { tail };
+    }
+    String::from_utf8_lossy(&name).into_owned()
 }
 
 #[cfg(test)]
@@ -133,34 +155,77 @@ mod tests {
 
     #[test]
     fn a_path_names_its_container() {
+        let user = "/user.slice/user-1000.slice/user@1000.service";
+        let pods = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod7_8.slice";
         for (path, container) in [
+            // Docker: cgroupfs, systemd, rootless, in a folder of the operator's.
             (format!("/docker/{ID}"), Some(ID)),
             (format!("/system.slice/docker-{ID}.scope"), Some(ID)),
-            (format!("/kubepods.slice/kubepods-pod7.slice/cri-containerd-{ID}.scope"), Some(ID)),
+            (format!("{user}/user.slice/docker-{ID}.scope"), Some(ID)),
+            (format!("/my.slice/docker-{ID}.scope/init"), Some(ID)),
+            ("/docker/short".to_owned(), None),
+            ("/system.slice/docker.service".to_owned(), None),
+            // containerd: nerdctl, and the CRI with both drivers.
+            (format!("/default/{ID}"), Some(ID)),
+            (format!("/system.slice/nerdctl-{ID}.scope"), Some(ID)),
             (format!("/kubepods/besteffort/pod7/{ID}"), Some(ID)),
+            (format!("{pods}/cri-containerd-{ID}.scope"), Some(ID)),
             (format!("/kubepods.slice/a.slice:cri-containerd:{ID}"), Some(ID)),
+            (pods.to_owned(), None),
+            ("/kubepods/burstable/pod7".to_owned(), None),
+            // CRI-O: both drivers, crun's inner group, the monitor.
+            (format!("{pods}/crio-{ID}.scope"), Some(ID)),
+            (format!("{pods}/crio-{ID}.scope/container"), Some(ID)),
+            (format!("/kubepods/burstable/pod7/crio-{ID}"), Some(ID)),
+            (format!("{pods}/crio-conmon-{ID}.scope"), None),
+            // Podman: root, a user, cgroupfs, in a pod, the monitor.
             (format!("/machine.slice/libpod-{ID}.scope"), Some(ID)),
             (format!("/machine.slice/libpod-{ID}.scope/container/app"), Some(ID)),
-            (format!("/kubepods.slice/crio-{ID}.scope"), Some(ID)),
-            (format!("/kubepods.slice/crio-conmon-{ID}.scope"), None),
+            (format!("{user}/user.slice/libpod-{ID}.scope/container"), Some(ID)),
+            (format!("/libpod_parent/libpod-{ID}"), Some(ID)),
+            (format!("/machine.slice/machine-libpod_pod_{ID}.slice"), None),
+            (format!("{user}/user.slice/libpod-conmon-{ID}.scope"), None),
+            // LXC.
             ("/lxc/web/system.slice/a.service".to_owned(), Some("web")),
-            ("/lxc.payload.web".to_owned(), Some("web")),
+            ("/lxc.payload/web".to_owned(), Some("web")),
+            ("/lxc.payload.web-1/init.scope".to_owned(), Some("web-1")),
+            ("/lxc.payload.".to_owned(), None),
+            ("/lxc.monitor.web".to_owned(), None),
+            // systemd-nspawn and machined, whose names are escaped; a virtual machine of libvirt's.
             ("/machine.slice/machine-web.scope/payload".to_owned(), Some("web")),
-            ("/machine.slice/systemd-nspawn@web.service".to_owned(), Some("web")),
+            (r"/machine.slice/machine-my\x2dweb.scope".to_owned(), Some("my-web")),
+            ("/machine.slice/systemd-nspawn@web.service/payload".to_owned(), Some("web")),
+            (r"/machine.slice/systemd-nspawn@a\x2db\x5fc.service".to_owned(), Some("a-b_c")),
+            (r"/machine.slice/machine-qemu\x2d1\x2dvm.scope".to_owned(), None),
+            // None of these, and odd ones.
             ("/system.slice/ssh.service".to_owned(), None),
-            ("/docker/short".to_owned(), None),
+            (format!("{user}/app.slice/app-a.scope"), None),
+            (r"/machine.slice/machine-\x.scope".to_owned(), Some(r"\x")),
+            (r"/machine.slice/machine-\xzz\x2.scope".to_owned(), Some(r"\xzz\x2")),
+            (format!("/{}", "a".repeat(64)), Some(&*"a".repeat(64))),
+            (format!("/{}", "g".repeat(64)), None),
             (String::new(), None),
             ("/".to_owned(), None),
         ] {
-            assert_eq!(container_of(&path), container, "{path}");
+            assert_eq!(container_of(&path).as_deref(), container, "{path}");
         }
     }
 
     #[test]
     fn the_innermost_container_counts() {
         let other = ID.replace('0', "f");
-        let path = format!("/docker/{ID}/docker/{other}");
-        assert_eq!(container_of(&path), Some(other.as_str()));
+        for path in [
+            format!("/docker/{ID}/docker/{other}"),
+            format!("/docker/{ID}/kubelet/kubepods/burstable/pod7/cri-containerd-{other}.scope"),
+            format!("/lxc.payload.web/system.slice/docker-{other}.scope"),
+            format!(
+                "/machine.slice/libpod-{ID}.scope/container/machine.slice/libpod-{other}.scope"
+            ),
+        ] {
+            assert_eq!(container_of(&path), Some(other.clone()), "{path}");
+        }
+        let path = format!("/system.slice/docker-{ID}.scope/lxc.payload.web");
+        assert_eq!(container_of(&path).as_deref(), Some("web"));
     }
 
     #[test]

@@ -206,12 +206,12 @@ fn assert_still_sees(agent: &Agent, netns: &Netns) {
 /// Connections that are refused, by as many processes as there are cores: how many there were.
 fn refused(netns: &Netns, each: &str, seconds: &str) -> u64 {
     let target = format!("{NOBODY_LISTENS}:9");
-    let processes = (0..2).map(|_| {
+    let start = || {
         let mut command = netns.command(peer());
         command.args(["refused", &target, each, seconds]).stdout(Stdio::piped());
         command.spawn().unwrap()
-    });
-    let processes: Vec<Child> = processes.collect();
+    };
+    let processes = [start(), start()];
     let count = |process: Child| {
         let output = process.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");

@@ -28,7 +28,7 @@ use crate::decode::{Tcp, TcpKind};
 use crate::enrich::{Process, TcpEvent};
 use crate::stats::Stats;
 
-use end::TCP_SYN_SENT;
+use end::was_established;
 use failed::RecentFailures;
 pub use look::Look;
 use look::{Looks, Seen};
@@ -261,9 +261,6 @@ impl ConnectionTable {
                 None => Direction::Outbound,
             };
             self.open(time, tcp, (direction, None, Attribution::Unknown), changes);
-            if let Some(connection) = self.connections.get_mut(&tcp.sk) {
-                connection.established = (tcp.old_state != TCP_SYN_SENT).then_some(time);
-            }
         }
         if let Some(connection) = self.connections.get_mut(&tcp.sk)
             && connection.local_port == 0
@@ -271,6 +268,10 @@ impl ConnectionTable {
             connection.local_port = tcp.local_port;
         }
         self.tell_opened(tcp.sk, changes);
+        if was_established(tcp.old_state) {
+            // Where that was lost, or never was (Fast Open, closed before the handshake was over).
+            self.tell_established(tcp.sk, time, changes);
+        }
         if let Some(connection) = self.connections.pop(&tcp.sk) {
             if connection.established.is_none() {
                 self.recent_failures.add(tcp.sk, tcp.boot_ns);

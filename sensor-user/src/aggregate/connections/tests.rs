@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::change::ClosedBy;
+use super::end::TCP_SYN_SENT;
 use super::end::closed_by;
 use super::*;
 
@@ -221,6 +222,26 @@ fn what_fast_open_lets_accept_early_is_established_later() {
 }
 
 #[test]
+fn what_fast_open_lets_close_early_was_established() {
+    let mut table = table(4);
+    let mut changes = Vec::new();
+    let closes = Tcp { old_state: 3, ..tcp(TcpKind::Owner(OwnerSource::FirstIo), 1, MS) };
+    table.observe(event(closes, process("worker")), &mut changes);
+    let end = Tcp { old_state: 5, ..tcp(TcpKind::Close, 1, 9 * MS) };
+    table.observe(event(end, None), &mut changes);
+    let port = Some(40_000);
+    assert_eq!(
+        told(&changes),
+        [
+            (What::Opened, "worker", port, Attribution::FirstIo),
+            (What::Established, "worker", port, Attribution::FirstIo),
+            (What::Closed, "worker", port, Attribution::FirstIo),
+        ]
+    );
+    assert_eq!(changes[2].closed_by, ClosedBy::Local);
+}
+
+#[test]
 fn ends_that_call_each_other_at_once_are_outbound() {
     let mut table = table(4);
     let mut changes = Vec::new();
@@ -259,7 +280,9 @@ fn the_end_tells_who_ended_it() {
         (8, 32, ClosedBy::Remote),
         (1, 110, ClosedBy::Timeout),
         (TCP_SYN_SENT, 111, ClosedBy::Remote),
-        (1, 113, ClosedBy::Unknown),
+        (1, 113, ClosedBy::Timeout),
+        (TCP_SYN_SENT, 113, ClosedBy::Unknown),
+        (1, 71, ClosedBy::Unknown),
     ];
     for (old_state, error, expected) in cases {
         assert_eq!(closed_by(old_state, error), expected, "{old_state} {error}");

@@ -29,8 +29,11 @@ pub(crate) fn serve(address: &str) -> Done {
             stream.write_all(vec![b'a'; ANSWER]).await.0?;
             // The client ends it.
             let (end, _) = stream.read(vec![0; 1]).await;
-            let more = json!({"by": "remote", "listener": std::process::id(), "end": end?});
-            tell("inbound", (local, remote), (ANSWER, 4 + rest), more)?;
+            if end? > 0 {
+                return Err("more was sent than asked for".into());
+            }
+            let more = [("by", "remote".into()), ("listener", std::process::id().into())];
+            tell("inbound", (local, remote), (ANSWER, 4 + rest), &more)?;
         }
     })
 }
@@ -49,20 +52,21 @@ pub(crate) fn connect(address: &str, count: &str) -> Done {
             let sent = request.len();
             stream.write_all(request).await.0?;
             let received = receive(&stream, ANSWER).await?.len();
-            tell("outbound", (local, remote), (sent, received), json!({"by": "local"}))?;
+            tell("outbound", (local, remote), (sent, received), &[("by", "local".into())])?;
         }
         Ok(())
     })
 }
 
 /// Reads that many bytes.
+#[expect(clippy::future_not_send, reason = "a ring belongs to its thread")]
 async fn receive(stream: &TcpStream, size: usize) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let mut all = Vec::new();
     while all.len() < size {
         let (read, part) = stream.read(vec![0; size - all.len()]).await;
         match read? {
             0 => return Err("the other end has ended it".into()),
-            read => all.extend_from_slice(&part[..read]),
+            read => all.extend(part.into_iter().take(read)),
         }
     }
     Ok(all)
@@ -73,15 +77,21 @@ fn tell(
     direction: &str,
     (local, remote): (SocketAddr, SocketAddr),
     (sent, received): (usize, usize),
-    mut more: serde_json::Value,
+    more: &[(&str, serde_json::Value)],
 ) -> Done {
-    more["direction"] = direction.into();
-    more["local"] = json!([local.ip(), local.port()]);
-    more["remote"] = json!([remote.ip(), remote.port()]);
-    (more["sent"], more["received"]) = (sent.into(), received.into());
-    more["pid"] = std::process::id().into();
-    more["parent"] = std::os::unix::process::parent_id().into();
-    more["path"] = std::env::current_exe()?.to_string_lossy().into();
-    println!("{more}");
+    let mut line = json!({
+        "direction": direction,
+        "local": [local.ip(), local.port()],
+        "remote": [remote.ip(), remote.port()],
+        "sent": sent,
+        "received": received,
+        "pid": std::process::id(),
+        "parent": std::os::unix::process::parent_id(),
+        "path": std::env::current_exe()?.to_string_lossy(),
+    });
+    if let Some(line) = line.as_object_mut() {
+        line.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    }
+    println!("{line}");
     Ok(())
 }

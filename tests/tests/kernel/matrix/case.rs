@@ -20,7 +20,7 @@ pub(crate) const CALLED_MAPPED: &str = "::ffff:192.0.2.2";
 /// How often each case is run.
 pub(crate) const TIMES: usize = 1000;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 pub(crate) const PRELUDE: &str = include_str!("prelude.py");
 
 /// Two namespaces and a recording. Programs add to what must have been recorded of them.
