@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use sensor_tests::{Agent, Ended, command, run, skip_unless};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -195,4 +196,14 @@ pub(crate) fn bracketed(address: &str) -> String {
 /// A column as text.
 pub(crate) fn text<'a>(value: &'a Value, column: &str) -> &'a str {
     value[column].as_str().unwrap_or_else(|| panic!("{column} of {value}"))
+}
+
+/// Time of a line.
+pub(crate) fn time(line: &Value) -> Timestamp {
+    text(line, "TimeGenerated").parse().unwrap()
+}
+
+/// Whether a line tells this of a connection in this direction.
+pub(crate) fn is(line: &Value, event: &str, direction: &str) -> bool {
+    text(line, "Event") == event && text(line, "Direction") == direction
 }

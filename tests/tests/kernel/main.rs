@@ -28,8 +28,11 @@ mod fallback;
 /// What the agent says when it cannot run.
 mod refusals;
 
-/// What was open before, and what lives on.
+/// What was open before the agent.
 mod preexisting;
+
+/// What lives on: bytes at each look, and what the ring lost.
+mod lives_on;
 
 /// From alert and row to the sinks.
 mod delivery;

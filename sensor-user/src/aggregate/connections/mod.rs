@@ -7,6 +7,7 @@
 //! in. What is told of the process is not changed later.
 
 mod end;
+mod found;
 mod join;
 mod look;
 mod udp;
