@@ -104,12 +104,13 @@ impl Recording {
         panic!("{closed} of {count} connections are over after 20 s");
     }
 
-    /// Waits for a line that fits.
-    pub(crate) fn wait_for(&self, fits: impl Fn(&Value) -> bool) {
+    /// Waits for a line that has `mark` in it and fits.
+    pub(crate) fn wait_for(&self, mark: &str, fits: impl Fn(&Value) -> bool) {
         for _look in 0..100 {
             let text = std::fs::read_to_string(&self.out).unwrap();
             // The last line may not be written whole yet.
-            let mut lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+            let marked = text.lines().filter(|line| line.contains(mark));
+            let mut lines = marked.filter_map(|line| serde_json::from_str(line).ok());
             if lines.any(|line| fits(&line)) {
                 return;
             }

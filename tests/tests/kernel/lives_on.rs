@@ -116,7 +116,9 @@ fn what_the_ring_lost_is_made_good_by_the_next_looks() {
     command.args(["-c", CHANGES, V4]).stdin(Stdio::piped());
     let (mut server, port) = Server::start(command);
     let port: u16 = port.parse().unwrap();
-    recording.wait_for(|line| line["DestinationPort"] == port && is(line, "opened", "inbound"));
+    let mark = format!("\"DestinationPort\":{port}");
+    recording
+        .wait_for(&mark, |line| line["DestinationPort"] == port && is(line, "opened", "inbound"));
     // While the agent is stopped the ring holds some 400 records of the 2,700.
     recording.agent.signal(Signal::SIGSTOP);
     server.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();

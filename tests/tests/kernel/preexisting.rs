@@ -73,7 +73,8 @@ fn what_was_open_before_in_three_namespaces_is_found_with_owner_and_direction() 
     let limit = Duration::from_secs(5);
     recording.agent.wait_for_log(limit, "open sockets read");
     for (server, _) in &holders {
-        recording.wait_for(|line| line["ProcessId"] == server.0.id());
+        let mark = format!("\"ProcessId\":{}", server.0.id());
+        recording.wait_for(&mark, |line| line["ProcessId"] == server.0.id());
     }
     let (lines, ledger) = recording.stop();
     ledger.assert_closes();
@@ -192,7 +193,7 @@ fn what_opens_and_closes_while_the_agent_starts_is_told_once() {
     // before, a second ago at least.)
     let last = closed.keys().max_by_key(|name| closed[*name].last()).unwrap();
     let after = *closed[last].last().unwrap() - SignedDuration::from_millis(100);
-    recording.wait_for(|line| {
+    recording.wait_for(&format!("\"SourcePort\":{last}"), |line| {
         is(line, "closed", "inbound") && line["SourcePort"] == *last && time(line) > after
     });
     let after = written(&attached.text);
@@ -212,7 +213,7 @@ fn what_opens_and_closes_while_the_agent_starts_is_told_once() {
             let events: Vec<&str> = lines.iter().map(|line| text(line, "Event")).collect();
             assert_eq!(events, ["opened", "established", "closed"], "{number} {lines:?}");
             preexisting += usize::from(lines[0]["Preexisting"] == true);
-            *of_port.entry(lines[0]["SourcePort"].as_u64().unwrap()).or_default() += 1;
+            *of_port.entry(lines[2]["SourcePort"].as_u64().unwrap()).or_default() += 1;
         }
         for (name, times) in &closed {
             let told = of_port.get(name).copied().unwrap_or_default();
