@@ -95,7 +95,7 @@ fn mount(mounts: &str) -> Option<PathBuf> {
 /// scope (`docker-<id>.scope`, `cri-containerd-<id>.scope`, `crio-<id>.scope`,
 /// `libpod-<id>.scope`). LXC and systemd-nspawn use the machine's name (`lxc/<name>`,
 /// `lxc.payload.<name>`, `machine-<name>.scope`, `systemd-nspawn@<name>.service`).
-fn container_of(path: &str) -> Option<String> {
+pub(super) fn container_of(path: &str) -> Option<String> {
     let components: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let parents = std::iter::once("").chain(components.iter().copied());
     let named = components.iter().zip(parents).filter_map(|(component, parent)| {

@@ -19,6 +19,8 @@ pub(super) struct ProcFacts {
     pub(super) path: String,
     pub(super) command_line: String,
     pub(super) uid: u32,
+    /// Path of its cgroup of version 2; "" when it is in none.
+    pub(super) cgroup: String,
 }
 
 impl ProcFacts {
@@ -42,6 +44,7 @@ impl ProcFacts {
             path,
             command_line: command_line(&folder.join("cmdline")),
             uid: std::fs::metadata(&folder).ok()?.uid(),
+            cgroup: cgroup(&std::fs::read(folder.join("cgroup")).unwrap_or_default()),
         })
     }
 
@@ -80,6 +83,13 @@ fn parse_stat(stat: &str) -> Option<(String, u32, u64)> {
     Some((comm.to_owned(), parent, start))
 }
 
+/// Out of `0::/path` among the lines of `cgroups(7)`'s `/proc/PID/cgroup`.
+fn cgroup(lines: &[u8]) -> String {
+    let mut lines = lines.split(|byte| *byte == b'\n');
+    let path = lines.find_map(|line| line.strip_prefix(b"0::")).unwrap_or_default();
+    String::from_utf8_lossy(path).into_owned()
+}
+
 /// As in exec records: bounded, joined by spaces.
 fn command_line(path: &Path) -> String {
     use std::io::Read as _;
@@ -98,6 +108,12 @@ mod tests {
     fn a_name_with_brackets_does_not_shift_the_fields() {
         let stat = "7 (a) b (c)) S 5 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 1 2";
         assert_eq!(parse_stat(stat), Some(("a) b (c)".to_owned(), 5, 4711)));
+    }
+
+    #[test]
+    fn the_cgroup_is_that_of_version_2() {
+        assert_eq!(cgroup(b"12:pids:/a\n0::/docker/1\n"), "/docker/1");
+        assert_eq!(cgroup(b"12:pids:/a\n"), "");
     }
 
     #[test]

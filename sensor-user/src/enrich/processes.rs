@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
-use super::cgroups::Cgroups;
+use super::cgroups::{Cgroups, container_of};
 use super::facts::{Process, same_start};
 use super::holders::Holder;
 use super::proc_fs::{self, ProcFacts};
@@ -246,7 +246,7 @@ impl ProcessTable {
             uid: Some(facts.uid),
             user_name: self.users.name(facts.uid),
             cgroup_id: 0,
-            container_id: String::new(),
+            container_id: container_of(&facts.cgroup).unwrap_or_default(),
         };
         self.insert(pid, process)
     }

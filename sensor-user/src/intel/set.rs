@@ -29,8 +29,7 @@ const LAST: u32 = u32::MAX;
 impl IndicatorSet {
     /// A set of all of `indicators`; several may have the same prefix. At most `u32::MAX`.
     pub fn build(indicators: Vec<Arc<Indicator>>) -> Self {
-        let mut set = Self::default();
-        set.next = vec![LAST; indicators.len()];
+        let mut set = Self { next: vec![LAST; indicators.len()], ..Self::default() };
         // From the last one on, so that the first comes first.
         let places = (0..LAST).zip(&mut set.next).zip(&indicators).collect::<Vec<_>>();
         for ((place, next), indicator) in places.into_iter().rev() {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use sensor_tests::{Agent, Ended, command, run, skip_unless};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -115,12 +116,13 @@ impl Recording {
         panic!("{found} of {count} lines with {marks:?} after 20 s");
     }
 
-    /// Waits for a line that fits.
-    pub(crate) fn wait_for(&self, fits: impl Fn(&Value) -> bool) {
+    /// Waits for a line that has `mark` in it and fits.
+    pub(crate) fn wait_for(&self, mark: &str, fits: impl Fn(&Value) -> bool) {
         for _look in 0..100 {
             let text = std::fs::read_to_string(&self.out).unwrap();
             // The last line may not be written whole yet.
-            let mut lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+            let marked = text.lines().filter(|line| line.contains(mark));
+            let mut lines = marked.filter_map(|line| serde_json::from_str(line).ok());
             if lines.any(|line| fits(&line)) {
                 return;
             }
@@ -221,4 +223,14 @@ pub(crate) fn bracketed(address: &str) -> String {
 /// A column as text.
 pub(crate) fn text<'a>(value: &'a Value, column: &str) -> &'a str {
     value[column].as_str().unwrap_or_else(|| panic!("{column} of {value}"))
+}
+
+/// Time of a line.
+pub(crate) fn time(line: &Value) -> Timestamp {
+    text(line, "TimeGenerated").parse().unwrap()
+}
+
+/// Whether a line tells this of a connection in this direction.
+pub(crate) fn is(line: &Value, event: &str, direction: &str) -> bool {
+    text(line, "Event") == event && text(line, "Direction") == direction
 }

@@ -52,6 +52,11 @@ mod preexisting;
 
 /// Lines as they happen.
 mod stream;
+/// What was open before the agent.
+mod preexisting;
+
+/// What lives on: bytes at each look, and what the ring lost.
+mod lives_on;
 
 /// From alert and row to the sinks.
 mod delivery;

@@ -114,7 +114,7 @@ fn an_id_has_one_indicator_whatever_files_name_it() {
 }
 
 /// A recording has a line for each change of a connection; the connection counts once, its bytes
-/// stand in its last line.
+/// are the sum of those of its lines.
 #[test]
 fn a_recording_counts_its_connections_once() {
     let process = Arc::new(Process {
@@ -127,7 +127,11 @@ fn a_recording_counts_its_connections_once() {
         let ended = matches!(what, What::Closed | What::Failed);
         let flow = Flow {
             time: now() - SignedDuration::from_mins(minutes),
-            phase: if ended { Phase::Closed } else { Phase::Opened },
+            phase: match what {
+                What::Active => Phase::Active,
+                _ if ended => Phase::Closed,
+                _ => Phase::Opened,
+            },
             computer: "web01.example.com".into(),
             direction: Direction::Outbound,
             protocol: Protocol::Tcp,
@@ -153,7 +157,9 @@ fn a_recording_counts_its_connections_once() {
             change(What::Established, 1, 29, 0),
             change(What::Opened, 2, 20, 0),
             change(What::Failed, 2, 19, 0),
-            change(What::Closed, 1, 10, 700),
+            change(What::Active, 1, 15, 300),
+            change(What::Active, 1, 12, 250),
+            change(What::Closed, 1, 10, 150),
         ],
     );
     let [alert] = found.as_slice() else { panic!("{found:?}") };

@@ -97,7 +97,7 @@ impl ConnectionTable {
     pub(super) fn end_unseen(&mut self, key: u64, time: Timestamp, changes: &mut Vec<Change>) {
         self.tell_opened(key, changes);
         let Some(connection) = self.connections.pop(&key) else { return };
-        self.looks.found.forget(&connection, key);
+        self.looks.found.forget(connection.seen.cookie, (connection.ends(), connection.netns, key));
         self.stats.connections_ended_unseen.increment();
         changes.push(self.ended(&connection, time, None));
     }

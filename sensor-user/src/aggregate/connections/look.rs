@@ -12,11 +12,12 @@
 //! look and now is known by the list of ends that is kept meanwhile. The ring must be drained
 //! after a look has ended and before it is taken in: then every record older than it is in.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::found::{Ended, Found};
 use super::{Attribution, Change, Connection, ConnectionTable, Direction};
 use crate::capture::{Ends, OpenSocket, OpenSockets};
 use crate::decode::{Tcp, TcpKind};
@@ -82,20 +83,6 @@ pub(super) struct Looks {
     early_ends: Vec<(Timestamp, Tcp)>,
 }
 
-/// Ends of connections and listeners, at most `max` of each.
-#[derive(Debug, Default)]
-struct Ended {
-    cookies: HashSet<u64>,
-    /// Time of the end, ns since boot, and cookie (0 when unknown).
-    ends: HashMap<(u32, Ends), (u64, u64)>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    by_cookie: HashMap<u64, u64>,
-    by_ends: BTreeSet<(Ends, u32, u64)>,
-}
-
 impl Looks {
     pub(super) fn new(max: usize) -> Self {
         Self { max, done: false, ended: None, found: Found::default(), early_ends: Vec::new() }
@@ -114,29 +101,6 @@ impl Looks {
             self.early_ends.push((time, tcp.clone()));
         }
         held
-    }
-}
-
-impl Ended {
-    /// Whether a socket that a look saw has ended since.
-    fn has(&self, socket: &OpenSocket, began_boot_ns: u64) -> bool {
-        if socket.cookie != 0 && self.cookies.contains(&socket.cookie) {
-            return true;
-        }
-        let at = |netns| self.ends.get(&(netns, socket.ends));
-        // Without the kernel's types a record does not know its namespace.
-        at(socket.netns).or_else(|| at(0)).is_some_and(|(boot_ns, cookie)| {
-            *boot_ns >= began_boot_ns && (*cookie == 0 || socket.cookie == 0)
-        })
-    }
-}
-
-const fn ends_of(tcp: &Tcp) -> Ends {
-    Ends {
-        local: tcp.local,
-        local_port: tcp.local_port,
-        remote: tcp.remote,
-        remote_port: tcp.remote_port,
     }
 }
 
@@ -198,7 +162,8 @@ impl ConnectionTable {
         }
         self.looks.done = true;
         self.tell_early_ends(changes);
-        self.forget_gone();
+        let connections = &self.connections;
+        self.looks.found.keep(|key| connections.contains(key));
         unknown
     }
 
@@ -230,7 +195,7 @@ impl ConnectionTable {
         }
         let about =
             matches!(tcp.kind, TcpKind::Connect | TcpKind::Established { .. } | TcpKind::Close);
-        if !about || self.looks.found.by_ends.is_empty() || self.connections.contains(&tcp.sk) {
+        if !about || self.looks.found.is_empty() || self.connections.contains(&tcp.sk) {
             return false;
         }
         let Some(key) = self.found(tcp) else { return false };
@@ -243,38 +208,26 @@ impl ConnectionTable {
             }
         }
         if let Some(connection) = self.connections.pop(&key) {
-            self.looks.found.forget(&connection, key);
+            self.looks
+                .found
+                .forget(connection.seen.cookie, (connection.ends(), connection.netns, key));
             self.connections.push(tcp.sk, connection);
         }
         begins
     }
 
     fn note_end(&mut self, tcp: &Tcp) {
-        let Some(ended) = &mut self.looks.ended else { return };
-        if ended.cookies.len().max(ended.ends.len()) >= self.looks.max {
+        if let Some(ended) = &mut self.looks.ended
+            && !ended.note(tcp, self.looks.max)
+        {
             self.stats.ends_forgotten_full.increment();
-            return;
         }
-        if tcp.cookie != 0 {
-            ended.cookies.insert(tcp.cookie);
-        }
-        ended.ends.insert((tcp.netns, ends_of(tcp)), (tcp.boot_ns, tcp.cookie));
     }
 
     /// Key of the connection that a look has found and a record is about.
     fn found(&self, tcp: &Tcp) -> Option<u64> {
-        let found = &self.looks.found;
-        if let Some(key) = found.by_cookie.get(&tcp.cookie).filter(|_| tcp.cookie != 0) {
-            return Some(*key);
-        }
-        let ends = ends_of(tcp);
-        let all = found.by_ends.range((ends, 0, 0)..=(ends, u32::MAX, u64::MAX));
-        let mut here = all.filter(|(_, netns, _)| tcp.netns == 0 || *netns == tcp.netns);
-        let fits = |key: &u64| {
-            let cookie = self.connections.peek(key).map_or(0, |found| found.seen.cookie);
-            tcp.cookie == 0 || cookie == 0
-        };
-        here.find_map(|(_, _, key)| fits(key).then_some(*key))
+        let cookie = |key: &u64| self.connections.peek(key).map_or(0, |found| found.seen.cookie);
+        self.looks.found.of(tcp, cookie)
     }
 
     fn add_listeners(
@@ -288,7 +241,8 @@ impl ConnectionTable {
                 continue;
             }
             let process = owner(socket.inode).unwrap_or_else(|| Arc::clone(&self.nobody));
-            let key = key_of_cookie(socket.cookie).unwrap_or(OURS | u64::from(socket.inode));
+            let key =
+                key_of_cookie(socket.cookie).unwrap_or_else(|| OURS | u64::from(socket.inode));
             let port = (socket.netns, socket.ends.local_port);
             self.listeners.add(port, key, socket.ends.local, process);
         }
@@ -318,10 +272,7 @@ impl ConnectionTable {
             (connection.seen.sent, connection.seen.received) =
                 (before.bytes_sent, before.bytes_received);
         }
-        if socket.cookie != 0 {
-            self.looks.found.by_cookie.insert(socket.cookie, key);
-        }
-        self.looks.found.by_ends.insert((socket.ends, socket.netns, key));
+        self.looks.found.add(socket, key);
         self.connections.push(key, connection);
         self.tell_opened(key, changes);
     }
@@ -362,21 +313,6 @@ impl ConnectionTable {
             seen: Seen { cookie: socket.cookie, ..Seen::default() },
         };
         Some((OURS | self.last_number, connection))
-    }
-
-    /// Forgets keys of ours whose connection has left the table.
-    fn forget_gone(&mut self) {
-        let connections = &self.connections;
-        let found = &mut self.looks.found;
-        found.by_cookie.retain(|_, key| connections.contains(key));
-        found.by_ends.retain(|(_, _, key)| connections.contains(key));
-    }
-}
-
-impl Found {
-    pub(super) fn forget(&mut self, connection: &Connection, key: u64) {
-        self.by_cookie.remove(&connection.seen.cookie);
-        self.by_ends.remove(&(connection.ends(), connection.netns, key));
     }
 }
 

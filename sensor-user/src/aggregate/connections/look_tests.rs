@@ -1,5 +1,6 @@
 //! What comes of looks, and of records before, between and after them.
 
+use super::super::found::ends_of;
 use super::*;
 
 use std::collections::HashSet;
@@ -344,7 +345,5 @@ fn no_more_are_opened_than_the_table_holds() {
     }
     told.told();
     told.look_again(300, vec![]);
-    assert!(
-        told.table.looks.found.by_cookie.is_empty() && told.table.looks.found.by_ends.is_empty()
-    );
+    assert!(told.table.looks.found.is_empty());
 }

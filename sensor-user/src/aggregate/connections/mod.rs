@@ -8,6 +8,7 @@
 
 mod end;
 mod failed;
+mod found;
 mod join;
 mod look;
 mod tell;

@@ -152,7 +152,7 @@ impl OpenSockets {
         tcp.dedup_by_key(|socket| (socket.cookie, socket.netns, socket.ends));
         let (listeners, connections) = tcp.into_iter().partition(OpenSocket::is_listener);
         let mut open =
-            Self { began_boot_ns, listeners, connections, udp, namespaces, ..Self::default() };
+            Self { began_boot_ns, connections, listeners, udp, namespaces, ..Self::default() };
         open.index();
         open
     }
