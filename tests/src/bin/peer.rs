@@ -1,10 +1,10 @@
 //! The other end of a test's connections, small enough to live a millisecond.
 //!
 //! `peer serve ADDR:PORT` accepts and closes until it is killed; `peer connect ADDR:PORT COUNT`
-//! connects and closes COUNT times, one after the other; `peer try ADDR:PORT` connects once, whatever comes of it,
-//! for 300 ms at most. `peer answer ADDR:PORT` sends each datagram back until it is killed;
-//! `peer ask ADDR:PORT COUNT` sends COUNT datagrams of five bytes, each from a socket of its own, and waits for
-//! the answers.
+//! connects and closes COUNT times, one after the other; `peer try ADDR:PORT` connects once,
+//! whatever comes of it, for 300 ms at most. `peer answer ADDR:PORT` sends each datagram back until
+//! it is killed; `peer ask ADDR:PORT COUNT` sends COUNT datagrams of five bytes, each from a socket
+//! of its own, and waits for the answers.
 #![expect(clippy::print_stdout, reason = "it tells the test when it is ready")]
 
 use std::io::Read as _;

@@ -1,7 +1,8 @@
 //! The agent on other kernels: Debian's, each in a machine of its own under emulation.
 //!
 //! A machine has the kernel of a Debian package, and in memory busybox, the release agent with its
-//! libraries, the tests' small peer, and `init.sh`, which prints a line for each check on the serial console.
+//! libraries, the tests' small peer, and `init.sh`, which prints a line for each check on the serial
+//! console.
 
 use std::fs;
 use std::path::{Path, PathBuf};
