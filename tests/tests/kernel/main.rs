@@ -50,10 +50,10 @@ mod health;
 /// What was open before, and what lives on.
 mod preexisting;
 
-/// Lines as they happen.
-mod stream;
 /// What was open before the agent.
 mod preexisting;
+/// Lines as they happen.
+mod stream;
 
 /// What lives on: bytes at each look, and what the ring lost.
 mod lives_on;
