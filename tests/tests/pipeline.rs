@@ -170,7 +170,7 @@ fn a_datagram_alerts_at_once_and_its_bytes_are_in_the_row() {
     let clock = BootClock::with_offset_ns(0);
     let now = Moment { boot_ns: 5_000, monotonic_ns: 4_000, clock: &clock };
     let mut changes = Vec::new();
-    assert!(!path.intake.look(now, &mut Counted, &mut changes), "none is left");
+    assert!(!path.intake.read_udp_flows(now, &mut Counted, &mut changes), "none is left");
     assert_eq!(changes[0].packets_sent, 10);
     for change in changes {
         path.detection.observe(&change, &mut path.caught);

@@ -51,6 +51,7 @@ pub(super) fn attach(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Ho
     }
     let mut hooks: Vec<Hook> = PACKETS.iter().map(|packets| attacher.try_one(packets)).collect();
     if hooks.iter().all(|hook| hook.state != HookState::On) {
+        hooks.iter_mut().for_each(name_capability);
         return hooks;
     }
     hooks.extend(OWNERS.iter().map(|owners| attacher.try_one(owners)));
@@ -69,6 +70,15 @@ pub(super) fn attach(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Ho
     hooks.extend(send.collect::<Vec<_>>());
     hooks.extend([read, write]);
     hooks
+}
+
+/// Says what it takes where the kernel only says no.
+fn name_capability(hook: &mut Hook) {
+    if let HookState::Off(reason) = &mut hook.state
+        && reason.contains("not permitted")
+    {
+        reason.push_str("; it takes root, or CAP_NET_ADMIN beside the others");
+    }
 }
 
 fn without(reason: &str) -> Vec<Hook> {
@@ -92,4 +102,17 @@ fn cgroup2_mount(mounts: &str) -> Option<PathBuf> {
         let (place, kind) = (fields.nth(1)?, fields.next()?);
         (kind == "cgroup2").then(|| Path::new(place).to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_of_version_2_is_found() {
+        let mounts = "cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n\
+                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        assert_eq!(cgroup2_mount(mounts), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        assert_eq!(cgroup2_mount("tmpfs /tmp tmpfs rw 0 0\n"), None);
+    }
 }

@@ -90,16 +90,19 @@ fn without_privileges_it_says_which_it_needs() {
 }
 
 #[test]
-fn two_capabilities_are_enough() {
+fn two_capabilities_are_enough_and_a_third_for_udp() {
     if skipped() {
         return;
     }
-    let (mut command, _home) = as_nobody(",+bpf,+perfmon", &["self-test"]);
-    let output = command.output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}");
-    assert!(text.contains("the path from kernel to alert works"), "{text}");
-    assert!(text.contains(" user nobody "), "{text}");
+    for (capabilities, udp) in [(",+bpf,+perfmon", false), (",+bpf,+perfmon,+net_admin", true)] {
+        let (mut command, _home) = as_nobody(capabilities, &["self-test"]);
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains("the path from kernel to alert works"), "{text}");
+        assert!(text.contains(" user nobody "), "{text}");
+        assert_eq!(text.contains("cgroup_skb egress"), udp, "{text}");
+    }
 }
 
 #[test]

@@ -8,8 +8,9 @@ use super::{Finding, Source};
 
 const LIB: &str = "sensor-user/src/lib.rs";
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
-/// The pipeline, as a file or as a folder.
-const PIPELINES: [&str; 2] = ["sensor-user/src/pipeline.rs", "sensor-user/src/pipeline/mod.rs"];
+/// Where the pipeline calls the stages: up to the tables of connections, and from there on.
+const PIPELINES: [&str; 2] =
+    ["sensor-user/src/pipeline/intake.rs", "sensor-user/src/pipeline/mod.rs"];
 /// The module after the last stage.
 const END: &str = "pipeline";
 /// Stages that the pipeline calls; the others run on their own.
@@ -23,10 +24,13 @@ pub(super) fn findings(read: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
         Some(text) => found.extend(check_table(&stages, &text)),
         None => found.push(Finding::new(ARCHITECTURE, 1, "missing; write it")),
     }
-    match PIPELINES.iter().find_map(|path| Some((path, read(path)?))) {
-        Some((path, text)) => found.extend(check_pipeline(&stages, &Source::new(path, &text))),
-        None => found.push(Finding::new(PIPELINES[0], 1, "missing; call the stages in it")),
+    let sources = PIPELINES.iter().filter_map(|path| Some(Source::new(path, &read(path)?)));
+    let sources: Vec<Source> = sources.collect();
+    if sources.is_empty() {
+        found.push(Finding::new(PIPELINES[0], 1, "missing; call the stages in it"));
     }
+    found.extend(sources.iter().flat_map(|source| check_functions(&stages, source)));
+    found.extend(check_called(&sources));
     found
 }
 
@@ -54,7 +58,7 @@ fn check_table(stages: &[String], text: &str) -> Option<Finding> {
     })
 }
 
-fn check_pipeline(stages: &[String], source: &Source) -> Vec<Finding> {
+fn check_functions(stages: &[String], source: &Source) -> Vec<Finding> {
     let mut found = Vec::new();
     for function in source.functions() {
         let mut last = 0;
@@ -77,13 +81,20 @@ fn check_pipeline(stages: &[String], source: &Source) -> Vec<Finding> {
             }
         }
     }
-    for stage in CALLED {
-        if !source.code.iter().any(|code| begins_word(code, stage).is_some()) {
-            let what = format!("stage {stage} is not in the pipeline; call it there");
-            found.push(Finding::new(&source.path, 1, what));
-        }
-    }
     found
+}
+
+fn check_called(sources: &[Source]) -> Vec<Finding> {
+    let Some(last) = sources.last() else { return Vec::new() };
+    let names = |source: &Source, stage: &str| {
+        source.code.iter().any(|code| begins_word(code, stage).is_some())
+    };
+    let absent = CALLED.iter().filter(|stage| !sources.iter().any(|source| names(source, stage)));
+    let finding = |stage: &&str| {
+        let what = format!("stage {stage} is not in the pipeline; call it there");
+        Finding::new(&last.path, 1, what)
+    };
+    absent.map(finding).collect()
 }
 
 /// Places of the stages that a line names, from left to right.

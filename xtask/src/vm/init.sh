@@ -6,6 +6,7 @@ mount -t proc none /proc
 mount -t sysfs none /sys
 mount -t devtmpfs none /dev
 mount -t tracefs none /sys/kernel/tracing
+mount -t cgroup2 none /sys/fs/cgroup
 ip link set lo up
 export HOME=/root
 echo "vm: kernel $(uname -r)"
@@ -34,7 +35,8 @@ owner() {
     owner_once "$@" || owner_once "$@" || owner_once "$@"
 }
 
-owner_once() {
+# record CAPTURE: starts a recording, as $agent.
+record() {
     printf '[capture]\n%s\n' "$1" >/tmp/netsensor.toml
     : >/tmp/log
     netsensor record --out /tmp/recorded --config /tmp/netsensor.toml --log debug 2>/tmp/log &
@@ -44,6 +46,10 @@ owner_once() {
         tries=$((tries + 1))
         sleep 0.1
     done
+}
+
+owner_once() {
+    record "$1"
     nc -l -p 8000 >/dev/null &
     server=$!
     sleep 0.3
@@ -58,16 +64,8 @@ owner_once() {
 
 # A connect without a route is told with its errno, ENETUNREACH or EHOSTUNREACH.
 no_route() {
-    : >/tmp/netsensor.toml
-    : >/tmp/log
     ip route add unreachable 203.0.113.0/24
-    netsensor record --out /tmp/recorded --config /tmp/netsensor.toml --log debug 2>/tmp/log &
-    agent=$!
-    tries=0
-    until grep -q 'processes read' /tmp/log || [ $tries -ge 200 ]; do
-        tries=$((tries + 1))
-        sleep 0.1
-    done
+    record ''
     nc 203.0.113.7 80
     sleep 0.3
     kill $agent
@@ -101,6 +99,35 @@ canary_once() {
     grep -q 'canary.*fexit inet_csk_accept.*sched_process_exit' /tmp/recorded && [ $state = 0 ]
 }
 
+# Datagrams each way over UDP: both ends have their flow, their process and their bytes.
+udp() {
+    udp_once || udp_once || udp_once
+}
+
+udp_once() {
+    record ''
+    peer answer 127.0.0.1:8001 >/dev/null &
+    server=$!
+    sleep 0.5
+    peer ask 127.0.0.1:8001 3 &
+    client=$!
+    wait $client
+    sleep 0.3
+    kill $server
+    wait $server
+    sleep 0.3
+    kill $agent
+    wait $agent || return 1
+    grep '"Event":"closed"' /tmp/recorded | grep '"Protocol":"udp"' |
+        grep '"BytesSent":5,"BytesReceived":5,"PacketsSent":1,"PacketsReceived":1,' >/tmp/udp
+    of '"Direction":"outbound"' connect $client && of '"Direction":"inbound"' first_io $server
+}
+
+# of DIRECTION ATTRIBUTION PROCESS: all three flows are so.
+of() {
+    [ "$(grep "$1" /tmp/udp | grep "\"Attribution\":\"$2\"" | grep -c "\"ProcessId\":$3,")" = 3 ]
+}
+
 no_fexit='"inet_csk_accept_fexit2", "inet_csk_accept_fexit4"'
 check self-test self_test
 check canary canary
@@ -109,6 +136,7 @@ check kretprobe owner "disable = [$no_fexit]" accept 3
 check raw-tracepoint owner 'disable = ["inet_sock_set_state_btf"]' accept 3
 check first-read owner "disable = [$no_fexit, \"inet_csk_accept_kretprobe\"]" first_io 3
 check no-route no_route
+check udp udp
 check without-types owner 'btf = "/nonexistent"' accept 0
 echo 'vm: done'
 poweroff -f

@@ -1,7 +1,8 @@
 //! The agent on other kernels: Debian's, each in a machine of its own under emulation.
 //!
 //! A machine has the kernel of a Debian package, and in memory busybox, the release agent with its
-//! libraries, and `init.sh`, which prints a line for each check on the serial console.
+//! libraries, the tests' small peer, and `init.sh`, which prints a line for each check on the serial
+//! console.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,8 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<Checks> {
     } else {
         host::apt_install(&missing)?;
     }
+    let peer = ["build", "--release", "--locked", "--package", "sensor-tests", "--bin", "peer"];
+    host::run(workspace.cargo().args(peer))?;
     let mut all = Checks::default();
     for series in SERIES {
         let folder = workspace.path("target/vm").join(series);
@@ -128,9 +131,11 @@ fn initrd(workspace: &Workspace, folder: &Path) -> anyhow::Result<PathBuf> {
         fs::create_dir_all(root.join(inside)).context("create the machine's folders")?;
     }
     let agent = workspace.path("target/release/netsensor");
+    let peer = workspace.path("target/release/peer");
     let busybox = host::find_program("busybox", &[]).context("busybox is missing")?;
     copy(&agent, &root.join("bin/netsensor"))?;
     copy(&busybox, &root.join("bin/busybox"))?;
+    copy(&peer, &root.join("bin/peer"))?;
     for library in libraries(&host::output(Command::new("ldd").arg(&agent))?) {
         copy(Path::new(library), &root.join(library.trim_start_matches('/')))?;
     }

@@ -4,14 +4,16 @@
 //! connects and closes COUNT times, one after the other; `peer try ADDR:PORT` connects once, whatever comes of it,
 //! for 300 ms at most. `peer uring-serve` and `uring-connect` are both ends over `io_uring`.
 //! `peer refused ADDR:PORT COUNT SECONDS` connects in vain; `peer processes PROGRAM ADDR:PORT COUNT`
-//! runs that many, which are `peer once ADDR:PORT NUMBER`.
+//! runs that many, which are `peer once ADDR:PORT NUMBER`. `peer answer ADDR:PORT` sends each
+//! datagram back until it is killed; `peer ask ADDR:PORT COUNT` sends COUNT datagrams of five bytes,
+//! each from a socket of its own, and waits for the answers.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it tells the test what it does")]
 
 mod storm;
 mod uring;
 
 use std::io::Read as _;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ fn main() -> ExitCode {
         ["serve", address, ..] => serve(address),
         ["connect", address, count, ..] => connect(address, count),
         ["try", address, ..] => attempt(address),
+        ["answer", address, ..] => answer(address),
+        ["ask", address, count, ..] => ask(address, count),
         ["uring-serve", address, ..] => uring::serve(address),
         ["uring-connect", address, count, ..] => uring::connect(address, count),
         ["refused", address, count, seconds, ..] => storm::refused(address, count, seconds),
@@ -66,5 +70,27 @@ fn connect(address: &str, count: &str) -> Done {
 fn attempt(address: &str) -> Done {
     let outcome = TcpStream::connect_timeout(&address.parse()?, Duration::from_millis(300));
     println!("{outcome:?}");
+    Ok(())
+}
+
+fn answer(address: &str) -> Done {
+    let socket = UdpSocket::bind(address)?;
+    println!("ready {}", socket.local_addr()?);
+    let mut datagram = [0; 65_536];
+    loop {
+        let (len, peer) = socket.recv_from(&mut datagram)?;
+        socket.send_to(datagram.get(..len).unwrap_or_default(), peer)?;
+    }
+}
+
+fn ask(address: &str, count: &str) -> Done {
+    let address: SocketAddr = address.parse()?;
+    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    for _ in 0..count.parse::<u32>()? {
+        let socket = UdpSocket::bind(any)?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        socket.send_to(b"hello", address)?;
+        socket.recv_from(&mut [0; 16])?;
+    }
     Ok(())
 }
