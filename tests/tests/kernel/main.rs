@@ -47,11 +47,10 @@ mod refusals;
 
 /// What the agent says when its probes fall silent.
 mod health;
-/// What was open before, and what lives on.
-mod preexisting;
 
 /// What was open before the agent.
 mod preexisting;
+
 /// Lines as they happen.
 mod stream;
 
