@@ -49,9 +49,6 @@ mod refusals;
 mod health;
 /// What was open before, and what lives on.
 mod preexisting;
-
-/// What was open before the agent.
-mod preexisting;
 /// Lines as they happen.
 mod stream;
 
