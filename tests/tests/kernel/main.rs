@@ -47,10 +47,8 @@ mod refusals;
 
 /// What the agent says when its probes fall silent.
 mod health;
-
-/// What was open before the agent.
+/// What was open before, and what lives on.
 mod preexisting;
-
 /// Lines as they happen.
 mod stream;
 

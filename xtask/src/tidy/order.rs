@@ -200,7 +200,7 @@ mod tests {
             _ => None,
         };
         let found: Vec<String> = findings(&read).iter().map(ToString::to_string).collect();
-        assert_eq!(found, ["sensor-user/src/pipeline.rs:1: missing; call the stages in it"]);
+        assert_eq!(found, ["sensor-user/src/pipeline/intake.rs:1: missing; call the stages in it"]);
     }
 
     #[test]

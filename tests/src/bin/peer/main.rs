@@ -76,7 +76,7 @@ fn attempt(address: &str) -> Done {
 fn answer(address: &str) -> Done {
     let socket = UdpSocket::bind(address)?;
     println!("ready {}", socket.local_addr()?);
-    let mut datagram = [0; 65_536];
+    let mut datagram = vec![0; 65_536];
     loop {
         let (len, peer) = socket.recv_from(&mut datagram)?;
         socket.send_to(datagram.get(..len).unwrap_or_default(), peer)?;
