@@ -34,6 +34,9 @@ static UDP_SOCKETS: SkStorage<UdpSocket> = SkStorage::new();
 /// for each other when they begin a flow.
 const SENDERS: usize = 4;
 
+/// How often what is kept with a socket is asked for when it is to be made.
+const TRIES: u32 = 3;
+
 /// What is known of a UDP socket. Zeroed when it is made.
 #[repr(C)]
 pub(crate) struct UdpSocket {
@@ -63,10 +66,15 @@ pub(crate) struct UdpSocket {
 pub(crate) unsafe fn socket(sk: *mut c_void, create: bool) -> Option<*mut UdpSocket> {
     let flags = if create { u64::from(BPF_SK_STORAGE_GET_F_CREATE) } else { 0 };
     let storage = (&raw const UDP_SOCKETS).cast_mut().cast();
-    // SAFETY: the map is a socket storage; the caller vouches for the socket.
-    let found = unsafe { bpf_sk_storage_get(storage, sk, ptr::null_mut(), flags) };
-    let found = found.cast::<UdpSocket>();
-    if found.is_null() { None } else { Some(found) }
+    // Two CPUs that make it at once hinder each other: the one that fails finds the other's then.
+    for _try in 0..if create { TRIES } else { 1 } {
+        // SAFETY: the map is a socket storage; the caller vouches for the socket.
+        let found = unsafe { bpf_sk_storage_get(storage, sk, ptr::null_mut(), flags) };
+        if !found.is_null() {
+            return Some(found.cast());
+        }
+    }
+    None
 }
 
 /// Notes the current task as the owner, unless a better source named one.
@@ -127,6 +135,7 @@ pub(crate) unsafe fn tell(
     unsafe {
         let inbound = (*flow).inbound != 0;
         let Owner { task, source, settled } = owner(socket, inbound);
+        let on_cpu_tgid = if inbound { 0 } else { current_tgid() };
         (*socket).cookie = key.cookie;
         let told = emit::try_record::<UdpRecord>(Ledger::Udp, |record| {
             (*record).header = emit::header::<UdpRecord>(RecordKind::UdpFlow, source);
@@ -138,6 +147,8 @@ pub(crate) unsafe fn tell(
             (*record).inbound = inbound.into();
             (*record).settled = settled.into();
             (*record).netns = netns;
+            (*record).on_cpu_tgid = on_cpu_tgid;
+            (*record).padding = 0;
         });
         if !told {
             return;
@@ -178,8 +189,7 @@ unsafe fn owner(socket: *mut UdpSocket, inbound: bool) -> Owner {
             return Owner { task, source, settled: false };
         }
         let sent = UdpOwnerSource::Sent as u32;
-        let current = bpf_get_current_task() as *const u8;
-        let current: u32 = member(current, Offset::TaskTgid).unwrap_or(0);
+        let current = current_tgid();
         for place in 0..SENDERS {
             let task = senders.add(place);
             if (*task).tgid == current && current != 0 {
@@ -191,6 +201,14 @@ unsafe fn owner(socket: *mut UdpSocket, inbound: bool) -> Owner {
         }
         Owner { task, source, settled: source == sent }
     }
+}
+
+/// Process id of the current task, in a program that has no helper for it; 0 when it cannot be told.
+#[inline(always)]
+fn current_tgid() -> u32 {
+    // SAFETY: a helper without preconditions.
+    let task = unsafe { bpf_get_current_task() } as *const u8;
+    member(task, Offset::TaskTgid).unwrap_or(0)
 }
 
 /// Says that the current task owns the flow `key`; with port 0, every flow of that socket that is
@@ -213,6 +231,8 @@ pub(crate) unsafe fn tell_owner(key: &FlowKey, inbound: bool) {
             (*record).inbound = inbound.into();
             (*record).settled = 1;
             (*record).netns = 0;
+            (*record).on_cpu_tgid = 0;
+            (*record).padding = 0;
         }
     });
 }

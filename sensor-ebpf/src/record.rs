@@ -196,7 +196,8 @@ pub struct UdpRecord {
     /// Header; of a flow, its time is the flow's `first_boot_ns` in [`FlowCounts`].
     pub header: RecordHeader,
     /// Which flow. In an owner record with `remote_port` 0: every flow of the socket that is not
-    /// settled and went the same way first.
+    /// settled and went the same way first; of those that were sent, the ones with that process on
+    /// the CPU, if there are any.
     pub key: FlowKey,
     /// Who; nobody where `header.detail` is `Unknown`.
     pub task: TaskIds,
@@ -210,6 +211,11 @@ pub struct UdpRecord {
     pub settled: u8,
     /// Inode number of the network namespace; 0 when unknown.
     pub netns: u32,
+    /// Of a flow that was sent: process id of the task that was on the CPU. It is the sender, unless
+    /// the datagram had been queued to a firewall in user space.
+    pub on_cpu_tgid: u32,
+    /// Padding.
+    pub padding: u32,
 }
 
 /// The end of a UDP socket and of all its flows.
@@ -346,5 +352,5 @@ const _: () = assert!(size_of::<ExitRecord>() == 32);
 const _: () = assert!(size_of::<CgroupRecord>() == 536);
 const _: () = assert!(size_of::<FlowKey>() == FLOW_KEY_LEN);
 const _: () = assert!(size_of::<FlowCounts>() == FLOW_COUNTS_LEN);
-const _: () = assert!(size_of::<UdpRecord>() == 120);
+const _: () = assert!(size_of::<UdpRecord>() == 128);
 const _: () = assert!(size_of::<UdpReleaseRecord>() == 24);

@@ -222,7 +222,8 @@ pub(crate) fn udp_send_length(ctx: BtfTracePointContext) -> i32 {
     unsafe {
         let Some(socket) = flow::socket(sk, false) else { return 0 };
         if length >= 0 && flow::sends(socket, current_tgid()) && (*socket).unsent != 0 {
-            (*socket).unsent = 0;
+            // Each new sender settles its own: several may have begun at once.
+            (*socket).unsent = (*socket).unsent.wrapping_sub(1);
             flow::tell_owner(&flow::any_flow((*socket).cookie), false);
         }
     }

@@ -117,6 +117,11 @@ impl Eye {
         }
     }
 
+    /// This process as the kernel numbers it, once a canary has told.
+    pub const fn own_pid(&self) -> Option<u32> {
+        if self.child.is_some() { Some(self.own) } else { None }
+    }
+
     /// Sees a record of a process.
     pub fn record(&mut self, record: &Record) {
         match record {

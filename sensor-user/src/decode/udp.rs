@@ -98,7 +98,8 @@ pub enum Udp {
 /// Whose a flow is that was not settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UdpOwner {
-    /// Which; with port 0, every flow of that socket that is not settled and has this direction.
+    /// Which; with port 0, every flow of that socket that is not settled and has this direction (of
+    /// those that were sent, the ones with this process on the CPU, if there are any).
     pub key: FlowKey,
     /// Who.
     pub task: Task,
@@ -129,6 +130,8 @@ pub struct UdpFlow {
     pub settled: bool,
     /// Network namespace, inode number; 0 when unknown.
     pub netns: u32,
+    /// Of one that was sent: process id of the task on the CPU, mostly the sender; otherwise 0.
+    pub on_cpu_tgid: u32,
 }
 
 pub(super) fn udp(
@@ -145,7 +148,7 @@ pub(super) fn udp(
         .ok_or(DecodeError::UnknownOwnerSource(header.detail))?;
     let local = Ipv6Addr::from(reader.array::<16>()?).to_canonical();
     let (local_port, inbound, settled) = (reader.u16()?, reader.u8()? != 0, reader.u8()? != 0);
-    let netns = reader.u32()?;
+    let (netns, on_cpu_tgid, _padding) = (reader.u32()?, reader.u32()?, reader.u32()?);
     if kind == RecordKind::UdpOwner {
         return Ok(Udp::Owner(UdpOwner { key, task, source, inbound }));
     }
@@ -159,6 +162,7 @@ pub(super) fn udp(
         inbound,
         settled,
         netns,
+        on_cpu_tgid,
     }))
 }
 

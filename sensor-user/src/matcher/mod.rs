@@ -81,6 +81,14 @@ impl Matcher {
         Self { set, allow, own, stats }
     }
 
+    /// The agent's own process as the kernel numbers it, once that is known: in a pid namespace it
+    /// is not the number that the agent has for itself, which is another process's.
+    pub fn set_own(&mut self, pid: u32) {
+        if !self.own.contains(&pid) {
+            self.own = HashSet::from([pid]);
+        }
+    }
+
     /// All hits of a flow; when its translation is told, those by it. What is held back by policy is
     /// counted once, at first sight.
     pub fn hits(&self, flow: &Flow) -> Vec<Hit> {

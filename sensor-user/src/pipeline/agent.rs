@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::ledger::LossLog;
@@ -56,6 +56,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn agent(config: &Config) -> anyhow::Result<()> {
+    // From here on a signal ends the agent in order, however far its start has come.
+    let signals = Signals::listen()?;
     let agent_id = state::agent_id(&config.agent.state_dir)?.to_string();
     // Held before anything is loaded: one agent a state directory.
     let control = Server::bind(&config.agent.control_socket())?;
@@ -111,7 +113,7 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     };
     let (ended, end) = spawn_path(path, Arc::clone(&stop))?;
 
-    let reason = until_told(&outbox, end).await?;
+    let reason = until_told(signals, &outbox, end).await;
     stop.store(true, Ordering::Release);
     drop(closing);
     let ledger = ended.await.context("the pipeline's thread ended early; please report")??;
@@ -123,22 +125,36 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The signals that end the agent.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
+        })
+    }
+}
+
 /// Waits for a reason to end.
 async fn until_told(
+    mut signals: Signals,
     outbox: &Outbox,
     mut died: oneshot::Receiver<()>,
-) -> anyhow::Result<&'static str> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+) -> &'static str {
     let mut look = tokio::time::interval(Duration::from_millis(200));
     loop {
         tokio::select! {
-            _ = interrupt.recv() => return Ok("interrupted"),
-            _ = terminate.recv() => return Ok("terminated"),
-            _ = &mut died => return Ok("the pipeline's thread ended"),
+            _ = signals.interrupt.recv() => return "interrupted",
+            _ = signals.terminate.recv() => return "terminated",
+            _ = &mut died => return "the pipeline's thread ended",
             _ = look.tick() => {
                 if outbox.stdout_closed() {
-                    return Ok("nobody reads standard output");
+                    return "nobody reads standard output";
                 }
             }
         }
@@ -185,6 +201,9 @@ impl Path {
         let mut losses = LossLog::new(self.speaker.clone(), self.clock.now());
         while !stop.load(Ordering::Acquire) {
             self.watching.turn(&mut changes);
+            if let Some(pid) = self.watching.own_pid() {
+                self.detection.matcher.set_own(pid);
+            }
             let now: Timestamp = self.clock.now();
             for change in changes.drain(..) {
                 self.detection.observe(&change, &mut self.outbox);

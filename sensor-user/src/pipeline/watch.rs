@@ -100,6 +100,11 @@ impl Watch {
         self.intake.canary = Some(canary);
     }
 
+    /// This process as the kernel numbers it, once known.
+    pub(super) fn own_pid(&self) -> Option<u32> {
+        self.intake.canary.as_ref().and_then(Eye::own_pid)
+    }
+
     /// What the canary says of the hooks, as far as there is something new.
     pub(super) fn verdicts(&mut self) -> Vec<Verdict> {
         self.intake.canary.as_mut().map(Eye::verdicts).unwrap_or_default()

@@ -180,3 +180,40 @@ fn real_traffic_goes_on_while_canaries_fly() {
     let links: u64 = ours.map(|row| row["LinksEstablished"].as_u64().unwrap()).sum();
     assert_eq!(links, 50);
 }
+
+/// The kernel numbers processes as the initial pid namespace does; the agent has another number for
+/// itself in a namespace of its own, and learns its real one from the canary.
+#[test]
+fn in_a_pid_namespace_the_agents_own_traffic_does_not_alert() {
+    if skipped() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let server = runtime.block_on(FeedServer::start());
+    server.answer("", b"127.0.0.1\n");
+    let url = server.url();
+    let feed = format!(
+        "[[feed]]\nname = \"web\"\nkind = \"list\"\nurl = \"{url}\"\ninterval = \"1s\"\n\
+         allow_private = true\n"
+    );
+    let (home, _rows, _folder) = home(&feed);
+    let inside = home.command(&["run"]);
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child"]).arg(inside.get_program());
+    command.args(inside.get_args());
+    for (name, value) in inside.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let agent = Agent::spawn(command);
+    wait_for_status(&home, |said| said.contains(", canary, "));
+    let held = || {
+        let json = status(&home, &["--json"]);
+        let report: Value = serde_json::from_slice(&json.stdout).unwrap();
+        report["Counters"]["hits_held_own_traffic"].as_u64().unwrap()
+    };
+    let before = held();
+    run(Command::new("sleep").arg("3"));
+    let after = held();
+    assert!(after >= before + 2, "{before} held, then {after}");
+    drop(agent);
+}

@@ -26,9 +26,8 @@ pub(crate) struct Flow {
 /// once, at its end.
 pub(crate) fn flows(lines: &[Value], netns: &Netns) -> Vec<Flow> {
     let mut flows: BTreeMap<u64, Flow> = BTreeMap::new();
-    let ours = |line: &&Value| {
-        text(line, "Protocol") == "udp" && line["NetworkNamespace"] == netns.number()
-    };
+    let ours =
+        |line: &&Value| line["Protocol"] == "udp" && line["NetworkNamespace"] == netns.number();
     let number = |line: &Value, column: &str| line[column].as_u64().unwrap();
     for line in lines.iter().filter(ours) {
         let id = number(line, "ConnectionNumber");

@@ -42,6 +42,8 @@ pub(super) struct Tracked {
     remote: IpAddr,
     remote_port: u16,
     netns: u32,
+    /// The process on the CPU when it was sent first; 0 for none.
+    pub(super) on_cpu_tgid: u32,
     /// Whether its socket was connected before the agent.
     preexisting: bool,
     /// The kernel's counts as last read.
@@ -74,6 +76,7 @@ impl Tracked {
             remote: flow.key.remote,
             remote_port: flow.key.remote_port,
             netns: flow.netns,
+            on_cpu_tgid: flow.on_cpu_tgid,
             preexisting: false,
             read: Moved::default(),
             untold: Moved::default(),
@@ -104,6 +107,7 @@ impl Tracked {
             remote: ends.remote,
             remote_port: ends.remote_port,
             netns: socket.netns,
+            on_cpu_tgid: 0,
             preexisting: true,
             read: Moved::default(),
             untold: Moved::default(),

@@ -12,6 +12,7 @@
 
 mod flow;
 mod found;
+mod kernel;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -24,10 +25,11 @@ use lru::LruCache;
 use super::change::{Change, What};
 use super::flow::Direction;
 use crate::clock::BootClock;
-use crate::decode::{FlowCounts, FlowKey, Udp, UdpFlow, UdpOwner};
+use crate::decode::{FlowKey, Udp, UdpFlow, UdpOwner};
 use crate::enrich::{Process, UdpEvent};
 use crate::stats::Stats;
 use flow::Tracked;
+pub use kernel::{FlowCounters, Moment};
 
 /// How long a flow waits for its owner, ns.
 const OWNER_HOLD_NS: u64 = 50_000_000;
@@ -38,36 +40,6 @@ const LOOKS_A_TURN: usize = 2048;
 /// Flows of UDP are numbered from here, and so never meet the number of a TCP connection. (An
 /// IEEE double, as many readers of JSON use, still holds it.)
 const FIRST_NUMBER: u64 = 1 << 48;
-
-/// The kernel's counts of flows.
-pub trait FlowCounters {
-    /// The counts of a flow; `None` where the kernel has lost it.
-    fn read(&mut self, key: &FlowKey) -> Option<FlowCounts>;
-    /// Ends a flow: its next datagram begins a new one.
-    fn forget(&mut self, key: &FlowKey);
-}
-
-/// The moment of a look.
-#[derive(Debug, Clone, Copy)]
-pub struct Moment<'a> {
-    /// ns since boot.
-    pub boot_ns: u64,
-    /// ns of `CLOCK_MONOTONIC`.
-    pub monotonic_ns: u64,
-    /// To wall time.
-    pub clock: &'a BootClock,
-}
-
-impl Moment<'_> {
-    fn wall(&self) -> Timestamp {
-        self.clock.wall(self.boot_ns)
-    }
-
-    /// When a flow with these counts had its latest datagram, ns since boot.
-    const fn latest_boot_ns(&self, counts: &FlowCounts) -> u64 {
-        self.boot_ns.saturating_sub(self.monotonic_ns.saturating_sub(counts.last_monotonic_ns))
-    }
-}
 
 type Remote = (IpAddr, u16);
 
@@ -237,13 +209,7 @@ impl UdpTable {
         changes: &mut Vec<Change>,
     ) {
         let key = owner.key;
-        let keys: Vec<FlowKey> = if key.remote_port == 0 {
-            let waiting = self.sockets.get(&key.cookie).map(|socket| &socket.held);
-            let of = |&(remote, remote_port)| FlowKey { remote, remote_port, ..key };
-            waiting.into_iter().flatten().map(of).collect()
-        } else {
-            vec![key]
-        };
+        let keys = if key.remote_port == 0 { self.waiting(owner) } else { vec![key] };
         for key in keys {
             let Some(flow) = self.flows.peek_mut(&key) else { continue };
             if flow.told || (flow.direction == Direction::Inbound) != owner.inbound {
@@ -254,6 +220,18 @@ impl UdpTable {
             }
             self.tell(&key, changes);
         }
+    }
+
+    /// The flows of a socket that an owner settles.
+    fn waiting(&self, owner: &UdpOwner) -> Vec<FlowKey> {
+        let held = self.sockets.get(&owner.key.cookie).map(|socket| &socket.held);
+        let of = |&(remote, remote_port)| FlowKey { remote, remote_port, ..owner.key };
+        let all: Vec<FlowKey> = held.into_iter().flatten().map(of).collect();
+        let on_cpu = |key: &&FlowKey| {
+            self.flows.peek(key).is_some_and(|flow| flow.on_cpu_tgid == owner.task.tgid)
+        };
+        let own: Vec<FlowKey> = all.iter().filter(on_cpu).copied().collect();
+        if owner.inbound || own.is_empty() { all } else { own }
     }
 
     fn release(&mut self, cookie: u64, time: Timestamp, changes: &mut Vec<Change>) {

@@ -6,7 +6,7 @@ use sensor_ebpf::record::UdpOwnerSource;
 
 use crate::aggregate::flow::{Attribution, Phase};
 use crate::capture::{Ends, OpenSocket, OpenSockets};
-use crate::decode::Task;
+use crate::decode::{FlowCounts, Task};
 
 const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
@@ -68,6 +68,7 @@ impl Host {
             inbound,
             settled,
             netns: 9,
+            on_cpu_tgid: 0,
         };
         self.kernel.0.insert(key, FlowCounts { first_boot_ns: boot_ns, ..FlowCounts::default() });
         self.event(Udp::Flow(flow), (!name.is_empty()).then_some(name));
@@ -366,4 +367,34 @@ fn what_proc_shows_without_its_cookie_is_not_opened_again_by_its_datagram() {
     host.look(10 * SECOND);
     assert_eq!(host.told(), [(What::Active, 10, 0)]);
     assert_eq!(host.table.len(), 1);
+}
+
+#[test]
+fn senders_that_begin_at_once_each_settle_their_own() {
+    let mut host = Host::new(10);
+    let begin = |remote_port, on_cpu_tgid| UdpFlow {
+        boot_ns: SECOND,
+        key: key(5, "203.0.113.7", remote_port),
+        task: Task::default(),
+        source: UdpOwnerSource::Unknown,
+        local: "192.0.2.1".parse().unwrap(),
+        local_port: 5353,
+        inbound: false,
+        settled: false,
+        netns: 9,
+        on_cpu_tgid,
+    };
+    host.event(Udp::Flow(begin(1, 71)), None);
+    host.event(Udp::Flow(begin(2, 72)), None);
+    let owner = |tgid| {
+        let task = Task { tgid, ..Task::default() };
+        let key = key(5, "::", 0);
+        Udp::Owner(UdpOwner { key, task, source: UdpOwnerSource::Sent, inbound: false })
+    };
+    host.event(owner(71), Some("first"));
+    host.event(owner(72), Some("second"));
+    let opened = host.changes.iter().filter(|it| it.what == What::Opened);
+    let names: Vec<_> =
+        opened.map(|it| (it.flow.remote_port.unwrap(), it.flow.process.name.as_str())).collect();
+    assert_eq!(names, [(1, "first"), (2, "second")]);
 }
