@@ -228,6 +228,8 @@ fn start_log(filter: &str) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // Told on standard error, which is what has failed, and with a panic when it cannot be.
+        .log_internal_errors(false)
         .with_ansi(false)
         .with_target(false)
         .try_init()

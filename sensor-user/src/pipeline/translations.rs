@@ -9,25 +9,29 @@
 //! first; at most `BATCHES_MAX` batches of questions wait (both counted). A connection is told as
 //! translated at most once.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use lru::LruCache;
 
 use super::namespaces::Namespaces;
 use crate::aggregate::{Change, Flow, Phase, Protocol, Translated, What};
+use crate::bounded;
 use crate::capture::{Conntrack, ConntrackError, Tuple, tracked};
+use crate::clock::boot_ns;
 use crate::stats::Stats;
 
 /// Connections remembered at most.
 const CONNECTIONS_MAX: usize = 65_536;
 /// Batches, of one turn each, that wait for the thread at most; as many answers.
 const BATCHES_MAX: usize = 256;
-/// How often the thread looks whether the module is loaded by now.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Every connection is asked for until this long after a namespace was seen to track any, ns.
+const TRACKING_NS: u64 = 60_000_000_000;
+/// While none is seen to, those of one turn are asked for this often: a namespace that begins to
+/// track is noticed with its connections, and a host that tracks nothing pays nearly nothing.
+const SAMPLE_EVERY_NS: u64 = 200_000_000;
 /// How long the last answers may take when the agent ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
@@ -59,8 +63,9 @@ type Answer = (Key, Option<Translated>);
 pub(super) struct Translations {
     questions: Option<SyncSender<Vec<Question>>>,
     answers: Receiver<Vec<Answer>>,
-    /// Whether the module is there: nothing is asked otherwise.
-    loaded: Arc<AtomicBool>,
+    /// When a namespace was last seen to track connections, ns since boot; 0 for never.
+    tracked_boot_ns: Arc<AtomicU64>,
+    next_sample_boot_ns: u64,
     known: LruCache<Key, Known>,
     /// Batches that are under way.
     waiting: usize,
@@ -76,7 +81,7 @@ pub(super) fn hindrance() -> Option<String> {
             checked.err().map(|error| error.to_string())
         }
         Err(error @ ConntrackError::Absent) => {
-            Some(format!("{error}; looked at again every {} s", LOOK_EVERY.as_secs()))
+            Some(format!("{error}; looked at again with each connection"))
         }
         Err(error) => Some(error.to_string()),
     }
@@ -87,12 +92,13 @@ impl Translations {
     pub(super) fn start(stats: &Arc<Stats>) -> std::io::Result<Self> {
         let (questions, questions_out) = sync_channel(BATCHES_MAX);
         let (answers_in, answers) = sync_channel(BATCHES_MAX);
-        let loaded = Arc::new(AtomicBool::new(tracked().is_ok()));
+        let tracked_boot_ns = Arc::new(AtomicU64::new(0));
         let asker = Asker {
             namespaces: Namespaces::of_this_thread()?,
             own: None,
             refused: false,
-            loaded: Arc::clone(&loaded),
+            tracked_boot_ns: Arc::clone(&tracked_boot_ns),
+            tracked: false,
             stats: Arc::clone(stats),
         };
         std::thread::Builder::new()
@@ -101,8 +107,9 @@ impl Translations {
         Ok(Self {
             questions: Some(questions),
             answers,
-            loaded,
-            known: LruCache::new(NonZeroUsize::new(CONNECTIONS_MAX).unwrap_or(NonZeroUsize::MIN)),
+            tracked_boot_ns,
+            next_sample_boot_ns: 0,
+            known: bounded::table(CONNECTIONS_MAX),
             waiting: 0,
             stats: Arc::clone(stats),
         })
@@ -110,8 +117,12 @@ impl Translations {
 
     /// Fills in what is known of the connections that `changes` from `first` on are about, asks for
     /// those that are new, and appends what was learned.
-    pub(super) fn observe(&mut self, changes: &mut Vec<Change>, first: usize) {
-        if self.loaded.load(Ordering::Acquire) {
+    pub(super) fn observe(&mut self, changes: &mut Vec<Change>, first: usize, now_boot_ns: u64) {
+        let sample = now_boot_ns >= self.next_sample_boot_ns;
+        let tracked = self.tracked_boot_ns.load(Ordering::Acquire);
+        let tracking = tracked != 0 && now_boot_ns < tracked.saturating_add(TRACKING_NS);
+        if changes.len() > first && (tracking || sample) {
+            self.next_sample_boot_ns = now_boot_ns.saturating_add(SAMPLE_EVERY_NS);
             let mut batch = Vec::new();
             for change in changes.iter_mut().skip(first) {
                 batch.extend(self.look(change));
@@ -212,23 +223,23 @@ struct Asker {
     own: Option<Conntrack>,
     /// A refusal was said.
     refused: bool,
-    loaded: Arc<AtomicBool>,
+    tracked_boot_ns: Arc<AtomicU64>,
+    /// Whether a namespace of the batch under way tracks anything.
+    tracked: bool,
     stats: Arc<Stats>,
 }
 
 impl Asker {
     fn run(mut self, questions: &Receiver<Vec<Question>>, answers: &SyncSender<Vec<Answer>>) {
         loop {
-            match questions.recv_timeout(LOOK_EVERY) {
-                Ok(batch) => {
-                    if answers.send(self.answer(batch)).is_err() {
-                        return;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.loaded.store(tracked().is_ok(), Ordering::Release);
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
+            let Ok(batch) = questions.recv() else { return };
+            self.tracked = false;
+            let answer = self.answer(batch);
+            if self.tracked {
+                self.tracked_boot_ns.store(boot_ns(), Ordering::Release);
+            }
+            if answers.send(answer).is_err() {
+                return;
             }
         }
     }
@@ -272,7 +283,10 @@ impl Asker {
             group.iter().map(ask).collect::<Result<Vec<Tuple>, _>>().map(Some)
         });
         match entered {
-            Some(Ok(Some(tuples))) => tuples,
+            Some(Ok(Some(tuples))) => {
+                self.tracked = true;
+                tuples
+            }
             Some(Ok(None)) => as_asked(),
             Some(Err(error)) => {
                 self.refuse(&error);
@@ -290,6 +304,7 @@ impl Asker {
         if !self.namespaces.is_home() || !matches!(tracked(), Ok(1..)) {
             return;
         }
+        self.tracked = true;
         let mut conntrack = match self.own.take().map_or_else(Conntrack::open, Ok) {
             Ok(conntrack) => conntrack,
             Err(error) => return self.refuse(&error),

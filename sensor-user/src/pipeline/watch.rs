@@ -17,12 +17,12 @@ use crate::enrich::Enricher;
 use crate::stats::Stats;
 
 /// How often the ring is drained while there is traffic.
-const DRAIN_EVERY: Duration = Duration::from_millis(10);
+const DRAIN_EVERY: Duration = Duration::from_millis(20);
 /// Records of one turn at most: what they change goes down the path before more is taken, so that
 /// a full ring is not held in memory once more.
 const TURN_RECORDS: u32 = 2048;
 /// Drains without a record after which the reader sleeps until one comes.
-const QUIET_DRAINS: u32 = 20;
+const QUIET_DRAINS: u32 = 10;
 /// How long it sleeps at most: minutes and windows end meanwhile.
 const SLEEP_MOST: Duration = Duration::from_millis(500);
 
@@ -135,7 +135,7 @@ impl Watch {
         self.drained = records < TURN_RECORDS;
         if !self.drained {
             self.quiet = 0;
-            self.settle(changes, first);
+            self.settle(changes, first, now_boot_ns);
             return;
         }
         if let Some(answer) = self.looked.take() {
@@ -149,16 +149,16 @@ impl Watch {
         let now = moment(now_boot_ns, &boot_clock);
         let more = self.intake.read_udp_flows(now, self.capture.udp_flows(), changes);
         self.quiet = if records == 0 && !more { self.quiet.saturating_add(1) } else { 0 };
-        self.settle(changes, first);
+        self.settle(changes, first, now_boot_ns);
     }
 
     /// What is done with changes before anybody sees them.
-    fn settle(&mut self, changes: &mut Vec<Change>, first: usize) {
+    fn settle(&mut self, changes: &mut Vec<Change>, first: usize, now_boot_ns: u64) {
         if let Some(canary) = &mut self.intake.canary {
             canary.take(changes, first);
         }
         if let Ok(translations) = &mut self.translations {
-            translations.observe(changes, first);
+            translations.observe(changes, first, now_boot_ns);
         }
     }
 
@@ -212,9 +212,10 @@ impl Watch {
         let first = changes.len();
         self.intake.finish(changes);
         let boot_clock = BootClock::sample(&*self.clock);
-        let now = moment(clock::boot_ns(), &boot_clock);
+        let now_boot_ns = clock::boot_ns();
+        let now = moment(now_boot_ns, &boot_clock);
         self.intake.read_all_udp_flows(now, self.capture.udp_flows(), changes);
-        self.settle(changes, first);
+        self.settle(changes, first, now_boot_ns);
         if let Ok(translations) = &mut self.translations {
             translations.finish(changes);
         }

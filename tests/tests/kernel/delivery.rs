@@ -1,5 +1,7 @@
 //! From a real connection to the sinks: posted alerts, rows in a file, a feed that is down.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sensor_tests::{Answer, Collector, Netns, run};
@@ -27,7 +29,7 @@ fn an_alert_is_posted_and_rows_add_up() {
     let agent = home.run();
     run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "20"]));
     collector.wait_for(1);
-    run(std::process::Command::new("sleep").arg("0.3"));
+    run(Command::new("sleep").arg("0.3"));
     let ended = agent.stop();
     assert!(ended.status.success(), "{ended:?}");
 
@@ -135,4 +137,27 @@ fn a_recording_replays_to_the_same_detection() {
         assert!(text(alert, "CommandLine").contains(" connect "), "{alert}");
         assert_ne!(alert["SourcePort"], Value::Null);
     }
+}
+
+#[test]
+fn an_agent_whose_log_nobody_reads_any_more_goes_on() {
+    if skipped() {
+        return;
+    }
+    let netns = Netns::new(&[V4]);
+    let home = Home::new("look_every = \"1s\"", "[health]\ncanary_every = \"1s\"");
+    let mut command = home.command(&["run", "--log", "debug"]);
+    let mut agent = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(agent.stderr.take().unwrap()).lines();
+    let started = log.any(|line| line.unwrap().starts_with("state: "));
+    assert!(started);
+    drop(log);
+    // It has more to say by then.
+    run(Command::new("sleep").arg("2.5"));
+    run(netns.command(peer()).args(["try", &format!("{V4}:9")]));
+    let mut alerts = BufReader::new(agent.stdout.take().unwrap()).lines();
+    let ours = |line: std::io::Result<String>| line.unwrap().contains("\"ProcessName\":\"peer\"");
+    assert!(alerts.any(ours), "no alert, and standard output closed");
+    agent.kill().unwrap();
+    agent.wait().unwrap();
 }
