@@ -152,6 +152,8 @@ pub fn udp_flow(cookie: u64, remote: (&str, u16), boot_ns: u64, task: &TaskBytes
     body.extend(40_000_u16.to_ne_bytes());
     body.extend([0, 1]);
     body.extend(1_u32.to_ne_bytes());
+    body.extend(task.tgid.to_ne_bytes());
+    body.extend([0; 4]);
     with_header(RecordKind::UdpFlow, UdpOwnerSource::Sent as u32, boot_ns, &body)
 }
 
