@@ -114,7 +114,7 @@ impl Case {
         let (lines, ledger) = self.recording.stop();
         ledger.assert_closes();
         assert_eq!(ledger.count("tcp_ring_full") + ledger.count("process_ring_full"), 0);
-        check(&lines, namespaces, &self.claims);
+        check(&lines, namespaces, &self.claims, ledger.count("connections_without_close"));
         (lines, ledger)
     }
 }
