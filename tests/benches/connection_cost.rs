@@ -16,13 +16,12 @@
 )]
 
 use std::env;
-use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use sensor_tests::{binary, run};
+use sensor_tests::{run, start_unread};
 
 const SERIES: usize = 3;
 /// Rounds a second of the series that measures the agent.
@@ -38,7 +37,7 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let config = folder.path().join("netsensor.toml");
     std::fs::write(&config, configuration()).expect("write the configuration");
-    let start = || start(&config, folder.path());
+    let start = || start_unread(&config, folder.path());
 
     for _ in 0..SERIES {
         let without = series(rounds);
@@ -71,23 +70,6 @@ fn configuration() -> String {
     let object = env::var("NETSENSOR_TEST_OBJECT").ok();
     let capture = object.map(|path| format!("[capture]\nobject = {path:?}\n"));
     capture.unwrap_or_default() + "[rows]\nenabled = true\n"
-}
-
-/// The agent with its probes attached.
-fn start(config: &std::path::Path, state: &std::path::Path) -> Child {
-    let mut agent = Command::new(binary())
-        .args(["run", "--config"])
-        .arg(config)
-        .env("XDG_STATE_HOME", state)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("start the agent");
-    let mut said = BufReader::new(agent.stderr.take().expect("piped")).lines();
-    said.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("state: ")))
-        .expect("the agent has started")
-        .expect("its words");
-    agent
 }
 
 /// Prints what the agent learns of a change of state; to a file, as its users do.

@@ -10,13 +10,13 @@
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark: it prints or stops")]
 
 use std::env;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use nix::time::{ClockId, clock_gettime};
-use sensor_tests::{binary, run};
+use sensor_tests::{run, start_unread};
 
 /// Series of each variant; the least is given, which is the one that was disturbed least.
 const SERIES: usize = 5;
@@ -126,19 +126,7 @@ fn stream() -> Box<dyn FnMut()> {
 fn start(capture: &str, state: &Path) -> Child {
     let config = state.join("netsensor.toml");
     std::fs::write(&config, format!("[capture]\n{capture}\n")).expect("write the configuration");
-    let mut agent = Command::new(binary())
-        .args(["run", "--config"])
-        .arg(config)
-        .env("XDG_STATE_HOME", state)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("start the agent");
-    let mut said = BufReader::new(agent.stderr.take().expect("piped")).lines();
-    said.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("state: ")))
-        .expect("the agent has started")
-        .expect("its words");
-    agent
+    start_unread(&config, state)
 }
 
 fn stop(mut agent: Child) {

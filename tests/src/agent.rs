@@ -197,6 +197,24 @@ impl Drop for Agent {
     }
 }
 
+/// `netsensor run` for a benchmark, with its probes attached: `config` is its configuration, `state`
+/// the folder of its state. What it says later is not read.
+pub fn start_unread(config: &Path, state: &Path) -> Child {
+    let mut agent = Command::new(binary())
+        .args(["run", "--config"])
+        .arg(config)
+        .env("XDG_STATE_HOME", state)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start the agent");
+    let mut said = BufReader::new(agent.stderr.take().expect("piped")).lines();
+    said.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("state: ")))
+        .expect("the agent has started")
+        .expect("its words");
+    agent
+}
+
 /// How often a wait without an event looks again.
 const LOOK: Duration = Duration::from_millis(5);
 

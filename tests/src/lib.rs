@@ -13,7 +13,7 @@ mod samples;
 mod skip;
 mod tracee;
 
-pub use agent::{Agent, Ended, Line, binary, command};
+pub use agent::{Agent, Ended, Line, binary, command, start_unread};
 pub use collector::{Answer, Collector, Request};
 pub use feed_server::FeedServer;
 pub use logs::logged;
