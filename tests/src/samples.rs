@@ -1,7 +1,7 @@
 //! Sample alerts and rows, told apart by their ids.
 
 use jiff::Timestamp;
-use sensor_user::aggregate::Row;
+use sensor_user::aggregate::{Row, TableRow};
 use sensor_user::dedup::{Alert, AlertKind, RULE_ID, RULE_NAME};
 use sensor_user::matcher::Via;
 
@@ -65,13 +65,10 @@ pub fn alert(id: &str) -> Alert {
 }
 
 /// A row with this `ConnectionId`.
-pub fn row(id: &str) -> Row {
-    Row {
+pub fn row(id: &str) -> TableRow {
+    TableRow::Connection(Box::new(Row {
         time_generated: Timestamp::UNIX_EPOCH,
         computer: "web01.example.net".to_owned(),
-        agent_id: String::new(),
-        machine: String::new(),
-        process: String::new(),
         process_name: "curl".to_owned(),
         connection_id: id.to_owned(),
         direction: "outbound".to_owned(),
@@ -81,17 +78,8 @@ pub fn row(id: &str) -> Row {
         destination_port: 443,
         remote_ip: "203.0.113.7".to_owned(),
         links_established: 1,
-        links_terminated: 0,
-        links_failed: 0,
         links_live: 1,
-        bytes_sent: 0,
-        bytes_received: 0,
-        process_id: None,
-        process_path: String::new(),
-        command_line: String::new(),
-        user_name: String::new(),
-        parent_process_name: String::new(),
-        container_id: String::new(),
-        r#type: "VMConnection".to_owned(),
-    }
+        r#type: Row::TYPE.to_owned(),
+        ..Row::default()
+    }))
 }

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use sensor_ebpf::record::RecordKind;
 use sensor_tests::records::{TaskBytes, TcpBytes, exec, udp_flow};
 use sensor_user::aggregate::{
-    ConnectionTable, FlowCounters, Identity, Moment, Row, RowTable, UdpTable,
+    ConnectionTable, FlowCounters, Identity, Moment, Row, RowTable, TableRow, UdpTable,
 };
 use sensor_user::clock::BootClock;
 use sensor_user::decode;
@@ -33,7 +33,8 @@ impl Outlet for Caught {
         self.alerts.push(alert);
     }
 
-    fn rows(&mut self, rows: Vec<Row>) {
+    fn rows(&mut self, rows: Vec<TableRow>) {
+        let rows = rows.into_iter().map(|TableRow::Connection(row)| *row);
         self.rows.extend(rows);
     }
 }

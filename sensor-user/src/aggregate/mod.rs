@@ -11,6 +11,6 @@ mod udp;
 pub use change::{Change, ClosedBy, What};
 pub use connections::{ConnectionTable, Look};
 pub use flow::{Attribution, Direction, Flow, Phase, Protocol, Translated};
-pub use row::Row;
+pub use row::{Row, TableRow};
 pub use rows::{Identity, RowTable};
 pub use udp::{FlowCounters, Moment, UdpTable};

@@ -1,14 +1,32 @@
-//! `Row`: one minute of one group key, as a row of Microsoft's `VMConnection`.
+//! `Row`: one minute of one group key, as a row of Microsoft's `VMConnection`; `TableRow`: a row of
+//! any of the tables.
 //!
 //! The serde names are Microsoft's columns (type and meaning as documented there), then our own
-//! extension columns; they are a contract. Text that is absent is "".
+//! extension columns; they are a contract. Text that is absent is "", and an absent number null.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+/// A row of one of the tables, on its way to the sinks.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum TableRow {
+    /// Of `VMConnection`.
+    Connection(Box<Row>),
+}
+
+impl TableRow {
+    /// Stable for the same input: what makes sending twice harmless.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Connection(row) => &row.connection_id,
+        }
+    }
+}
+
 /// One `VMConnection` row. Counts are deltas of the minute, `LinksLive` is the gauge at its end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 pub struct Row {
     /// Start of the minute, UTC.
     pub time_generated: Timestamp,
@@ -48,6 +66,65 @@ pub struct Row {
     pub bytes_sent: u64,
     /// Payload bytes received in the minute.
     pub bytes_received: u64,
+    /// Responses in the minute; `None` where there was none.
+    pub responses: Option<u64>,
+    /// Shortest time to a response, milliseconds.
+    pub response_time_min: Option<u64>,
+    /// Longest time to a response, milliseconds.
+    pub response_time_max: Option<u64>,
+    /// Sum of the times to all responses, milliseconds.
+    pub response_time_sum: Option<u64>,
+    /// JSON array as text: names that this host asked for and that led to the remote address.
+    pub remote_dns_questions: String,
+    /// JSON array as text: canonical names that DNS gave for the remote address.
+    pub remote_dns_canonical_names: String,
+    /// Class of the remote end.
+    pub remote_classification: String,
+    /// Country of the remote address, its English name.
+    pub remote_country: String,
+    /// Latitude of the remote address, degrees.
+    pub remote_latitude: Option<f64>,
+    /// Longitude of the remote address, degrees.
+    pub remote_longitude: Option<f64>,
+    /// The remote address where an indicator names it, else "".
+    pub malicious_ip: String,
+    /// Of that indicator: kind of threat.
+    pub indicator_threat_type: String,
+    /// Of that indicator: description.
+    pub description: String,
+    /// Of that indicator: `White`, `Green`, `Amber` or `Red`.
+    #[serde(rename = "TLPLevel")]
+    pub tlp_level: String,
+    /// Of that indicator: "0" to "100", as text.
+    pub confidence: String,
+    /// Of that indicator: 0 to 5.
+    pub severity: Option<i32>,
+    /// Of that indicator: when it was first reported, RFC 3339, as text.
+    pub first_reported_date_time: String,
+    /// Of that indicator: when it was last reported, RFC 3339, as text.
+    pub last_reported_date_time: String,
+    /// Of that indicator: `True` or `False`, as text.
+    pub is_active: String,
+    /// Of that indicator: where to read more.
+    pub report_reference_link: String,
+    /// Of that indicator: what else its source says.
+    pub additional_information: String,
+    /// The kind of agent that reports.
+    pub source_system: String,
+    /// Always `VMConnection`.
+    pub r#type: String,
+    /// Resource of the host in Azure.
+    #[serde(rename = "_ResourceId")]
+    pub resource_id: String,
+    /// Its subscription.
+    #[serde(rename = "_SubscriptionId")]
+    pub subscription_id: String,
+    /// For the service that bills the row to fill in.
+    #[serde(rename = "_BilledSize")]
+    pub billed_size: Option<f64>,
+    /// For the service that bills the row to fill in.
+    #[serde(rename = "_IsBillable")]
+    pub is_billable: String,
     /// Extension: id of a process behind the key (the latest seen).
     pub process_id: Option<u32>,
     /// Extension: absolute path of the executable.
@@ -60,6 +137,15 @@ pub struct Row {
     pub parent_process_name: String,
     /// Extension: container id.
     pub container_id: String,
-    /// Always `VMConnection`.
-    pub r#type: String,
+    /// Extension: smallest smoothed round-trip time seen in the minute, microseconds.
+    pub rtt_min_us: Option<u32>,
+    /// Extension: largest smoothed round-trip time seen in the minute, microseconds.
+    pub rtt_max_us: Option<u32>,
+}
+
+impl Row {
+    /// The `Type` column.
+    pub const TYPE: &str = "VMConnection";
+    /// The `SourceSystem` column.
+    pub const SOURCE_SYSTEM: &str = "netsensor";
 }

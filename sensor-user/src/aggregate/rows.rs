@@ -239,7 +239,9 @@ impl RowTable {
             user_name: process.user_name.clone(),
             parent_process_name: process.parent_name.clone(),
             container_id: process.container_id.clone(),
-            r#type: "VMConnection".to_owned(),
+            source_system: Row::SOURCE_SYSTEM.to_owned(),
+            r#type: Row::TYPE.to_owned(),
+            ..Row::default()
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::aggregate::Row;
+use crate::aggregate::TableRow;
 use crate::dedup::Alert;
 use crate::notice::Notice;
 use crate::stable_id::stable_id;
@@ -17,7 +17,7 @@ pub(super) enum Content {
 /// What goes the way of rows.
 #[derive(Debug, Clone)]
 pub(super) enum RowItem {
-    Row(Arc<Row>),
+    Row(Arc<TableRow>),
     /// About the agent itself: in band, so that a reader of rows sees where they have a gap.
     Notice(Arc<Notice>),
 }
@@ -44,7 +44,7 @@ impl Batch {
 
     pub(super) fn rows(rows: &[RowItem]) -> Self {
         let item = |row: &RowItem| match row {
-            RowItem::Row(row) => Item { id: row.connection_id.clone(), line: json(row) },
+            RowItem::Row(row) => Item { id: row.id().to_owned(), line: json(row) },
             RowItem::Notice(notice) => Item { id: notice.id(), line: json(notice) },
         };
         Self { content: Content::Rows, items: rows.iter().map(item).collect() }

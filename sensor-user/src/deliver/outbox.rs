@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::batch::{Content, RowItem};
 use super::sink::{Sink, Surroundings};
 use super::{DeliverError, Quiet, SinkConfig};
-use crate::aggregate::Row;
+use crate::aggregate::TableRow;
 use crate::clock::Clock;
 use crate::dedup::Alert;
 use crate::notice::Notice;
@@ -80,7 +80,7 @@ impl Outbox {
     }
 
     /// Hands rows to every sink that takes rows.
-    pub fn rows(&self, rows: Vec<Row>) {
+    pub fn rows(&self, rows: Vec<TableRow>) {
         if !self.shared.lanes.iter().any(|lane| lane.takes_rows) {
             return;
         }

@@ -15,7 +15,7 @@ use super::ledger::LossLog;
 use super::vitals::Vitals;
 use super::watch::Watch;
 use super::{Detection, Outlet, banner, computer};
-use crate::aggregate::{Identity, Row, RowTable};
+use crate::aggregate::{Identity, RowTable, TableRow};
 use crate::canary::Canary;
 use crate::capture::KernelLedger;
 use crate::clock::{Clock, SystemClock, signed};
@@ -37,7 +37,7 @@ impl Outlet for Outbox {
         self.alerts(alert);
     }
 
-    fn rows(&mut self, rows: Vec<Row>) {
+    fn rows(&mut self, rows: Vec<TableRow>) {
         Self::rows(self, rows);
     }
 }

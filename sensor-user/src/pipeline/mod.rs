@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::aggregate::{Change, Row, RowTable, What};
+use crate::aggregate::{Change, Row, RowTable, TableRow, What};
 use crate::config::Config;
 use crate::dedup::{Alert, Dedup};
 use crate::matcher::Matcher;
@@ -35,7 +35,7 @@ pub trait Outlet {
     /// Takes an alert; must not wait.
     fn alert(&mut self, alert: Alert);
     /// Takes the rows of one or more minutes; must not wait.
-    fn rows(&mut self, rows: Vec<Row>);
+    fn rows(&mut self, rows: Vec<TableRow>);
 }
 
 /// The stages behind the connection table: the same for the live path and for replay.
@@ -85,7 +85,7 @@ impl Detection {
         }
         let rows = self.rows.as_mut().map(|rows| rows.close_until(now)).unwrap_or_default();
         if !rows.is_empty() {
-            outlet.rows(rows);
+            outlet.rows(table_rows(rows));
         }
     }
 
@@ -97,9 +97,13 @@ impl Detection {
         }
         let rows = self.rows.as_mut().map(RowTable::close_all).unwrap_or_default();
         if !rows.is_empty() {
-            outlet.rows(rows);
+            outlet.rows(table_rows(rows));
         }
     }
+}
+
+fn table_rows(rows: Vec<Row>) -> Vec<TableRow> {
+    rows.into_iter().map(|row| TableRow::Connection(Box::new(row))).collect()
 }
 
 /// The `Computer` column: the configured name, or the host's own.

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 
 use super::watch::Watch;
 use super::{Detection, Outlet, computer};
-use crate::aggregate::Row;
+use crate::aggregate::TableRow;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::dedup::{Alert, Dedup};
@@ -41,7 +41,7 @@ impl Outlet for Caught {
         self.0.push(alert);
     }
 
-    fn rows(&mut self, _rows: Vec<Row>) {}
+    fn rows(&mut self, _rows: Vec<TableRow>) {}
 }
 
 /// Loads the probes, connects to a loopback address that only this test's indicator names, and

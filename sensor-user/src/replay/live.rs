@@ -21,7 +21,7 @@ use super::input;
 use super::recorded::RecordedChange;
 use super::reject_log::RejectLog;
 use super::rows::{self, Head, Seen};
-use crate::aggregate::{Attribution, Change, Direction, Flow, Phase, Protocol, Row, What};
+use crate::aggregate::{Attribution, Change, Direction, Flow, Phase, Protocol, TableRow, What};
 use crate::dedup::{Alert, Dedup};
 use crate::enrich::Process;
 use crate::intel::IndicatorSet;
@@ -159,7 +159,7 @@ impl Outlet for Output<'_> {
         }
     }
 
-    fn rows(&mut self, _rows: Vec<Row>) {}
+    fn rows(&mut self, _rows: Vec<TableRow>) {}
 }
 
 impl Output<'_> {

@@ -117,10 +117,8 @@ fn what_the_ring_lost_is_made_good_by_the_next_looks() {
     let (mut server, port) = Server::start(command);
     let port: u16 = port.parse().unwrap();
     // Some of these may be lost in the ring too, and only a look then tells them.
-    recording.wait_for_lines(
-        &["\"Event\":\"opened\"", &format!("\"DestinationPort\":{port},")],
-        600,
-    );
+    recording
+        .wait_for_lines(&["\"Event\":\"opened\"", &format!("\"DestinationPort\":{port},")], 600);
     // While the agent is stopped the ring holds some 400 records of the 2,700.
     recording.agent.signal(Signal::SIGSTOP);
     server.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
