@@ -41,6 +41,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Say what a configuration means, or what is wrong with it
     CheckConfig(CheckConfigArgs),
+    /// Print the columns of the tables
+    Schema(SchemaArgs),
     /// What the agent starts to see whether its probes see it
     #[command(hide = true)]
     Canary {
@@ -135,6 +137,35 @@ pub struct CheckConfigArgs {
     /// The same, as `run` spells it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// `schema`.
+#[derive(Debug, Clone, Args)]
+pub struct SchemaArgs {
+    /// Which table; all without one
+    #[arg(value_name = "TABLE", value_parser = schema_table())]
+    pub table: Option<String>,
+    /// How: a listing, a command for Azure Data Explorer, the body that creates a custom table of
+    /// Log Analytics, or DuckDB's DDL
+    #[arg(long, value_enum, default_value = "json")]
+    pub format: SchemaFormat,
+}
+
+/// How a schema is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaFormat {
+    /// JSON.
+    Json,
+    /// Azure Data Explorer.
+    Kql,
+    /// Log Analytics.
+    Azure,
+    /// `DuckDB`.
+    Sql,
+}
+
+fn schema_table() -> clap::builder::PossibleValuesParser {
+    crate::schema::TABLES.iter().map(|table| table.name).collect::<Vec<_>>().into()
 }
 
 /// Shells with a completion script.

@@ -11,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::canary;
 use crate::cli::{
-    CheckConfigArgs, Command, RawArgs, RecordArgs, ReplayArgs, RunArgs, Shell, StatusArgs,
+    CheckConfigArgs, Command, RawArgs, RecordArgs, ReplayArgs, RunArgs, SchemaArgs, SchemaFormat,
+    Shell, StatusArgs,
 };
 use crate::clock::signed;
 use crate::config::{AgentConfig, Config, ConfigError, Environment, describe};
@@ -20,6 +21,7 @@ use crate::deliver::readable;
 use crate::health::State;
 use crate::pipeline;
 use crate::replay::{self, AtOptions, LiveOptions, ReplayError};
+use crate::schema;
 
 /// How a command that did its work ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,7 @@ pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome>
         Command::Record(args) => record(&args, log, environment),
         Command::SelfTest => self_test(log, environment),
         Command::Status(args) => status(&args, environment),
+        Command::Schema(args) => print_schema(&args),
         Command::Canary { .. } => {
             canary::child();
             Ok(Outcome::Done)
@@ -194,6 +197,21 @@ fn check_config(args: &CheckConfigArgs, environment: &Environment) -> anyhow::Re
     let config = config(path, environment)?;
     let name = path.map_or_else(|| "no configuration file".to_owned(), |p| p.display().to_string());
     let text = format!("{name}: good\n{}", describe(&config));
+    print(text.as_bytes())
+}
+
+fn print_schema(args: &SchemaArgs) -> anyhow::Result<Outcome> {
+    let format = match args.format {
+        SchemaFormat::Json => schema::Format::Json,
+        SchemaFormat::Kql => schema::Format::Kql,
+        SchemaFormat::Azure => schema::Format::Azure,
+        SchemaFormat::Sql => schema::Format::Sql,
+    };
+    let one = args.table.as_deref().and_then(schema::table);
+    let text = match &one {
+        Some(table) => schema::print(&[table], format),
+        None => schema::print(schema::TABLES, format),
+    };
     print(text.as_bytes())
 }
 

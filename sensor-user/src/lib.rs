@@ -43,6 +43,7 @@ pub mod control;
 pub mod health;
 pub mod lines;
 pub mod notice;
+pub mod schema;
 pub mod stable_id;
 pub mod state;
 pub mod stats;

@@ -1,0 +1,113 @@
+//! `netsensor schema`: the tables in the words of those who store and query them.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use super::{Column, Kind, Table};
+
+/// How a schema is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON document.
+    Json,
+    /// A management command of Azure Data Explorer, one a table.
+    Kql,
+    /// Bodies for the Tables API of Log Analytics: custom tables, whose names end in `_CL`.
+    Azure,
+    /// Statements for `DuckDB`, one a table.
+    Sql,
+}
+
+/// Column names that Log Analytics keeps for itself: a custom table cannot have them.
+const RESERVED: [&str; 7] =
+    ["_ResourceId", "id", "_SubscriptionId", "TenantId", "Type", "UniqueId", "Title"];
+
+/// The text for `tables`, with a line end.
+pub fn print(tables: &[&Table], format: Format) -> String {
+    match format {
+        Format::Json => document(&tables.iter().map(|table| listing(table)).collect::<Vec<_>>()),
+        Format::Azure => document(&tables.iter().map(|table| custom(table)).collect::<Vec<_>>()),
+        Format::Kql => tables.iter().fold(String::new(), |mut text, table| {
+            let columns = columns(table, |it| format!("{}: {}", kql_name(it.name), kql(it.kind)));
+            let _infallible = writeln!(text, ".create-merge table {} (\n{columns}\n)", table.name);
+            text
+        }),
+        Format::Sql => tables.iter().fold(String::new(), |mut text, table| {
+            let columns = columns(table, |it| {
+                let not_null = if it.nullable { "" } else { " NOT NULL" };
+                format!("\"{}\" {}{not_null}", it.name, sql(it.kind))
+            });
+            let _infallible =
+                writeln!(text, "CREATE TABLE IF NOT EXISTS \"{}\" (\n{columns}\n);", table.name);
+            text
+        }),
+    }
+}
+
+fn columns(table: &Table, line: impl Fn(&Column) -> String) -> String {
+    let lines: Vec<String> = table.columns.iter().map(|it| format!("    {}", line(it))).collect();
+    lines.join(",\n")
+}
+
+fn listing(table: &Table) -> serde_json::Value {
+    let column = |it: &Column| {
+        json!({
+            "name": it.name,
+            "type": kql(it.kind),
+            "nullable": it.nullable,
+            "microsoft": it.microsoft,
+        })
+    };
+    json!({ "table": table.name, "columns": table.columns.iter().map(column).collect::<Vec<_>>() })
+}
+
+/// What creates a custom table. Columns whose names are reserved cannot be sent, and those for
+/// billing are the service's.
+fn custom(table: &Table) -> serde_json::Value {
+    let own = |it: &&Column| !RESERVED.contains(&it.name) && !it.name.starts_with('_');
+    let column = |it: &Column| json!({ "name": it.name, "type": kql(it.kind) });
+    let columns: Vec<_> = table.columns.iter().filter(own).map(column).collect();
+    let name = format!("{}_CL", table.name);
+    json!({ "properties": { "schema": { "name": name, "columns": columns } } })
+}
+
+fn document(tables: &[serde_json::Value]) -> String {
+    let value = match tables {
+        [one] => one.clone(),
+        all => all.into(),
+    };
+    // Serialisation fails only for maps with keys that are not text.
+    let mut text = serde_json::to_string_pretty(&value).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Names that do not begin with a letter are quoted.
+fn kql_name(name: &str) -> String {
+    if name.starts_with('_') { format!("['{name}']") } else { name.to_owned() }
+}
+
+const fn kql(kind: Kind) -> &'static str {
+    match kind {
+        Kind::DateTime => "datetime",
+        Kind::Text => "string",
+        Kind::Int => "int",
+        Kind::Long => "long",
+        Kind::Real => "real",
+        Kind::Bool => "bool",
+        Kind::Texts => "dynamic",
+    }
+}
+
+const fn sql(kind: Kind) -> &'static str {
+    match kind {
+        Kind::DateTime => "TIMESTAMP WITH TIME ZONE",
+        Kind::Text => "VARCHAR",
+        Kind::Int => "INTEGER",
+        Kind::Long => "BIGINT",
+        Kind::Real => "DOUBLE",
+        Kind::Bool => "BOOLEAN",
+        Kind::Texts => "VARCHAR[]",
+    }
+}
