@@ -3,7 +3,7 @@
 /// Ring buffer of records: queue 1.
 pub const RECORDS: &str = "RECORDS";
 /// Default size of the ring, bytes. A power of two and a multiple of the page size.
-pub const RECORDS_BYTES: u32 = 8 << 20;
+pub const RECORDS_BYTES: u32 = 4 << 20;
 
 /// Array of `struct sock` addresses: established inbound connections that no task has touched.
 /// Each has a pair of slots that its address chooses; 0 is an empty slot.

@@ -3,6 +3,7 @@
 
 mod conntrack;
 mod hooks;
+mod misses;
 mod offsets;
 mod ring;
 mod sockets;
@@ -11,6 +12,7 @@ mod udp_hooks;
 
 pub use conntrack::{Conntrack, ConntrackError, Tuple, tracked};
 pub use hooks::{Hook, HookState, Hooks, PROGRAMS};
+pub use misses::Missed;
 pub use offsets::{BtfError, KernelTypes, VMLINUX_BTF};
 pub use ring::{Capture, CaptureConfig, CaptureError, KernelLedger};
 pub use sockets::{Counts, Ends, OpenSocket, OpenSockets, SocketReader, netns_of_link};

@@ -15,6 +15,7 @@ use sensor_ebpf::maps::{
 };
 
 use super::hooks::{self, HookState, Hooks};
+use super::misses::{Missed, Misses};
 use super::offsets::{KernelTypes, VMLINUX_BTF};
 use super::udp_flows::UdpFlows;
 
@@ -113,6 +114,8 @@ pub struct KernelLedger {
     pub udp_ring_full: u64,
     /// UDP datagrams that found no room in the map of flows.
     pub udp_uncounted: u64,
+    /// Runs of programs that the kernel left out; what they would have told is not known.
+    pub missed: Missed,
 }
 
 /// The running kernel half. Dropping it detaches everything.
@@ -124,6 +127,9 @@ pub struct Capture {
     epoll: Epoll,
     hooks: Hooks,
     missing: Vec<String>,
+    misses: Misses,
+    /// What [`Self::misses`] came to when the programs were detached.
+    missed: Option<Missed>,
     /// Keeps programs and links alive.
     ebpf: Option<Ebpf>,
 }
@@ -167,8 +173,10 @@ impl Capture {
             reader_asleep,
             udp_flows,
             epoll,
-            hooks,
             missing: types.missing,
+            misses: Misses::of(&ebpf, &hooks),
+            hooks,
+            missed: None,
             ebpf: Some(ebpf),
         })
     }
@@ -221,6 +229,7 @@ impl Capture {
 
     /// Detaches every program. What is in the ring stays to be drained, the counters to be read.
     pub fn detach(&mut self) {
+        self.missed = Some(self.misses.read());
         self.ebpf = None;
     }
 
@@ -243,6 +252,7 @@ impl Capture {
             udp_attempted: sum(LossCounter::UdpAttempted)?,
             udp_ring_full: sum(LossCounter::UdpRingFull)?,
             udp_uncounted: sum(LossCounter::UdpUncounted)?,
+            missed: self.missed.unwrap_or_else(|| self.misses.read()),
         })
     }
 }

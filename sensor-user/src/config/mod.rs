@@ -97,7 +97,7 @@ pub struct CaptureConfig {
 }
 
 impl CaptureConfig {
-    /// Ring size unless set: 8 MiB.
+    /// Ring size unless set: 4 MiB.
     pub const RING_BYTES: u32 = 8 << 20;
     /// Time between two looks unless set: a minute, as rows have.
     pub const LOOK_EVERY: Duration = Duration::from_mins(1);

@@ -18,6 +18,9 @@ fn counted(ledger: &KernelLedger, stats: &Stats) -> Vec<(&'static str, &'static 
         ("ring_full", "tcp", ledger.tcp_ring_full),
         ("ring_full", "process", ledger.process_ring_full),
         ("ring_full", "udp", ledger.udp_ring_full),
+        ("probe_missed", "tcp", ledger.missed.tcp),
+        ("probe_missed", "process", ledger.missed.process),
+        ("probe_missed", "udp", ledger.missed.udp),
         ("map_full", "udp_datagram", ledger.udp_uncounted),
         ("table_full", "udp_flow", stats.udp_flows_evicted.value()),
         ("table_full", "open_socket", stats.sockets_dropped_full.value()),
@@ -134,18 +137,22 @@ impl LossLog {
 
 /// Logs the ledger at the end, when nothing is under way. It closes: what was attempted, over all
 /// kinds, is `received` and what was `ring_full`; what was received is that of each kind and what
-/// was `discarded` or dropped as `simulated`.
+/// was `discarded` or dropped as `simulated`. What is `missed` was not attempted: the kernel did not
+/// run the program, which would have told of at most that much.
 pub(super) fn log_closed(ledger: &KernelLedger, stats: &Stats) {
     tracing::info!(
         tcp_attempted = ledger.tcp_attempted,
         tcp_received = stats.tcp_records_received.value(),
         tcp_ring_full = ledger.tcp_ring_full,
+        tcp_missed = ledger.missed.tcp,
         process_attempted = ledger.process_attempted,
         process_received = stats.process_records_received.value(),
         process_ring_full = ledger.process_ring_full,
+        process_missed = ledger.missed.process,
         udp_attempted = ledger.udp_attempted,
         udp_received = stats.udp_records_received.value(),
         udp_ring_full = ledger.udp_ring_full,
+        udp_missed = ledger.missed.udp,
         udp_uncounted = ledger.udp_uncounted,
         udp_flows_evicted = stats.udp_flows_evicted.value(),
         received = stats.records_received.value(),

@@ -39,8 +39,8 @@ pub(crate) struct Claim {
 const LATE_PERCENT: usize = 2;
 
 /// Connections in a thousand whose end the kernel may not show: it does not run a program that an
-/// interrupt finds running on the same CPU. The agent counts each, and ends it when the socket is
-/// used again or a look does not find it.
+/// interrupt finds running on the same CPU. It counts these runs, the agent counts each connection
+/// and ends it when the socket is used again or a look does not find it.
 const UNSEEN_PER_MILLE: usize = 5;
 
 impl Claim {
