@@ -108,6 +108,12 @@ counters! {
     rows_made,
     /// Changes that came after their minute was closed, counted into the next.
     row_changes_late,
+    /// Ends of connections whose beginning no row has; they are in no row.
+    row_ends_unmatched,
+    /// Minutes in which live connections have no row, since the clock leapt or the machine slept.
+    row_minutes_skipped,
+    /// Times that the clock was set back by minutes, and rows begin again at its new time.
+    clock_steps_followed,
     /// Row keys of one minute that did not fit in the table; their connections are in no row.
     row_keys_dropped_full,
     /// Hits of the agent's own traffic, held back.

@@ -95,7 +95,7 @@ impl Stages {
         for change in changes {
             self.detection.observe(&change, &mut self.caught);
         }
-        self.detection.finish(&mut self.caught);
+        while self.detection.finish(&mut self.caught) {}
         (self.caught, self.stats)
     }
 }

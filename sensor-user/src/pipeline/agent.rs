@@ -32,6 +32,9 @@ use crate::stats::Stats;
 /// How long the sinks may take to send what waits when the agent ends.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
+/// Between two portions of the last rows.
+const FINISH_PACE: Duration = Duration::from_millis(5);
+
 impl Outlet for Outbox {
     fn alert(&mut self, alert: Alert) {
         self.alerts(alert);
@@ -215,7 +218,7 @@ impl Path {
             notices.extend(self.vitals.look(&mut self.watching, now));
             self.notify(notices, now);
             self.stream.tick();
-            self.watching.wait()?;
+            self.watching.wait(self.detection.is_behind())?;
         }
         let ledger = self.watching.finish(&mut changes)?;
         let now = self.clock.now();
@@ -223,7 +226,10 @@ impl Path {
             self.detection.observe(&change, &mut self.outbox);
             self.stream.change(&change, now);
         }
-        self.detection.finish(&mut self.outbox);
+        while self.detection.finish(&mut self.outbox) {
+            // The sinks take rows meanwhile; their queues do not hold all of a large minute.
+            self.watching.capture().wait(FINISH_PACE);
+        }
         self.notify(losses.finish(&ledger, &self.stats, now), now);
         Ok(ledger)
     }

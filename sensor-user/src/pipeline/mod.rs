@@ -77,7 +77,8 @@ impl Detection {
         }
     }
 
-    /// What time alone brings about: minutes and windows that end.
+    /// What time alone brings about: minutes and windows that end. Of many rows some come each
+    /// time; see [`Self::is_behind`].
     pub fn tick(&mut self, now: Timestamp, outlet: &mut dyn Outlet) {
         self.dedup.expire(now, &mut self.alerts);
         for alert in self.alerts.drain(..) {
@@ -89,8 +90,14 @@ impl Detection {
         }
     }
 
-    /// The end of the input: every window and minute is closed.
-    pub fn finish(&mut self, outlet: &mut dyn Outlet) {
+    /// Whether rows are due that are not made yet: the next tick makes some.
+    pub fn is_behind(&self) -> bool {
+        self.rows.as_ref().is_some_and(RowTable::is_behind)
+    }
+
+    /// The end of the input: every window and minute is closed. Gives whether there are more rows:
+    /// to be called until there are none.
+    pub fn finish(&mut self, outlet: &mut dyn Outlet) -> bool {
         self.dedup.close_all(&mut self.alerts);
         for alert in self.alerts.drain(..) {
             outlet.alert(alert);
@@ -99,6 +106,7 @@ impl Detection {
         if !rows.is_empty() {
             outlet.rows(table_rows(rows));
         }
+        self.is_behind()
     }
 }
 

@@ -79,7 +79,7 @@ impl Recording {
             }
             let ledger = || self.watching.capture().ledger().ok();
             self.writer.notices(&self.losses.look(ledger, &self.stats, now))?;
-            self.watching.wait()?;
+            self.watching.wait(false)?;
         }
         let ledger = self.watching.finish(&mut changes)?;
         self.writer.write(&mut changes)?;

@@ -69,7 +69,7 @@ pub fn self_test(config: &Config) -> anyhow::Result<SelfTest> {
             check(&alert)?;
             return Ok(SelfTest { probes, latency: clock.now().duration_since(began), alert });
         }
-        watching.wait()?;
+        watching.wait(false)?;
     }
     bail!("no alert for a connection to {target} within {LIMIT}: {}", lost(&watching, &stats))
 }

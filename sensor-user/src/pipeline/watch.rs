@@ -183,12 +183,13 @@ impl Watch {
     }
 
     /// Sleeps until the next drain is due, or the ring fills up; when it is quiet, until there is
-    /// a record. (What a connection waits for is due long before it is quiet.)
-    pub(super) fn wait(&mut self) -> Result<(), CaptureError> {
+    /// a record and `busy` does not say that there is more to do. (What a connection waits for is
+    /// due long before it is quiet.)
+    pub(super) fn wait(&mut self, busy: bool) -> Result<(), CaptureError> {
         if !self.drained {
             return Ok(());
         }
-        if self.quiet < QUIET_DRAINS {
+        if busy || self.quiet < QUIET_DRAINS {
             self.capture.wait(DRAIN_EVERY);
             return Ok(());
         }

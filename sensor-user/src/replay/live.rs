@@ -102,13 +102,16 @@ pub fn run(
                 Some(detection) => detection,
                 none => none.insert(start(options, change.flow.time, &mut log)?),
             };
-            detection.tick(change.flow.time, &mut output);
+            // A translation is told with the time of the beginning, which may be long past.
+            if change.what != What::Translated {
+                detection.tick(change.flow.time, &mut output);
+            }
             detection.observe(&change, &mut output);
             output.check()?;
         }
     }
     if let Some(detection) = &mut detection {
-        detection.finish(&mut output);
+        while detection.finish(&mut output) {}
     }
     output.check()?;
     output.out.flush().map_err(ReplayError::WriteAlerts)?;

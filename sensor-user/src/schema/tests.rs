@@ -1,3 +1,5 @@
+//! The tables are what serde writes, and every format has every column.
+
 use std::collections::HashSet;
 
 use serde::Serialize;

@@ -1,0 +1,160 @@
+//! Rows of minutes that are closed, made a portion at a time: one call must not hold the path up,
+//! nor give the sinks more than their queues take.
+
+use indexmap::IndexMap;
+use jiff::Timestamp;
+
+use super::super::flow::Direction;
+use super::super::row::Row;
+use super::RowTable;
+use super::key::{Counts, Key, Live};
+use crate::stable_id::stable_id;
+
+/// Rows made in one call, at least.
+const PORTION: usize = 1000;
+/// A portion is at least this part of what is due: the path takes some fifty turns a second, so
+/// that nothing is due for longer than half a minute.
+const PORTIONS: usize = 1024;
+
+/// A closed minute.
+#[derive(Debug)]
+pub(super) struct Due {
+    /// Its start.
+    time: Timestamp,
+    /// 0, or the round in which it was closed once more.
+    round: u64,
+    /// Its number among the closed minutes.
+    number: u64,
+    /// Keys that had changes in it, and are without a row yet.
+    keys: IndexMap<Key, Counts>,
+    /// How many of the live keys were asked whether they have a row, when those are done.
+    asked: usize,
+}
+
+impl Due {
+    pub(super) fn new(
+        (minute, round): (i64, u64),
+        number: u64,
+        keys: IndexMap<Key, Counts>,
+    ) -> Self {
+        let time = Timestamp::from_second(minute.saturating_mul(60)).unwrap_or(Timestamp::MAX);
+        Self { time, round, number, keys, asked: 0 }
+    }
+}
+
+impl RowTable {
+    /// The next portion of rows. Their order follows from that of the changes.
+    pub(super) fn make_rows(&mut self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let waiting: usize = self.due.iter().map(|due| due.keys.len() + self.live.len()).sum();
+        let most = PORTION.max(waiting.div_ceil(PORTIONS));
+        while rows.len() < most {
+            let Some(due) = self.due.front_mut() else { break };
+            let (time, round, number) = (due.time, due.round, due.number);
+            if let Some((key, counts)) = due.keys.pop() {
+                rows.push(self.changed(key, counts, (time, round), number));
+            } else if let Some((key, live)) = self.live.get_index(due.asked) {
+                due.asked += 1;
+                if live.told_in < number {
+                    let counts = Counts::none(&live.process);
+                    let links = live.links;
+                    rows.push(self.row((time, round), key, &counts, links));
+                }
+            } else {
+                self.due.pop_front();
+            }
+        }
+        self.stats.rows_made.add(rows.len() as u64);
+        rows
+    }
+
+    /// The row of a key that had changes in a minute.
+    fn changed(&mut self, key: Key, mut counts: Counts, at: (Timestamp, u64), number: u64) -> Row {
+        let before = self.live.get(&key).map_or(0, |live| live.links);
+        let open = before.saturating_add(counts.established);
+        let unmatched = counts.terminated.saturating_sub(open);
+        if unmatched > 0 {
+            counts.terminated = open;
+            self.end_later(&key, unmatched);
+        }
+        let links = open.saturating_sub(counts.terminated);
+        let row = self.row(at, &key, &counts, links);
+        if links == 0 {
+            self.live.swap_remove(&key);
+        } else {
+            self.live.insert(key, Live { links, process: counts.process, told_in: number });
+        }
+        row
+    }
+
+    /// Ends of connections whose beginning is in a later minute, by clocks that differ a little:
+    /// they are counted there. What has no beginning at all is in no row.
+    fn end_later(&mut self, key: &Key, mut ends: u64) {
+        let due = self.due.iter_mut().skip(1).map(|due| &mut due.keys);
+        for keys in due.chain(self.minutes.values_mut()) {
+            let Some(counts) = keys.get_mut(key) else { continue };
+            let room = counts.established.saturating_sub(counts.terminated).min(ends);
+            counts.terminated += room;
+            self.stats.row_changes_late.add(room);
+            ends -= room;
+        }
+        self.stats.row_ends_unmatched.add(ends);
+    }
+
+    fn row(&self, at: (Timestamp, u64), key: &Key, counts: &Counts, links_live: u64) -> Row {
+        let (time, round) = at;
+        let process = &counts.process;
+        let (source, destination) = (key.source.to_string(), key.destination.to_string());
+        let machine = self.identity.machine();
+        let process_id = self.identity.process(&key.executable);
+        let (port, start, again) =
+            (key.destination_port.to_string(), time.to_string(), round.to_string());
+        let mut parts = vec![
+            machine.as_str(),
+            &process_id,
+            key.direction.as_str(),
+            key.protocol.as_str(),
+            &source,
+            &destination,
+            &port,
+            &start,
+        ];
+        parts.extend((round > 0).then_some(again.as_str()));
+        let connection_id = stable_id(&parts);
+        Row {
+            time_generated: time,
+            computer: self.identity.computer.to_string(),
+            agent_id: self.identity.agent_id.clone(),
+            machine,
+            process: process_id,
+            process_name: process.name.clone(),
+            connection_id,
+            direction: key.direction.as_str().to_owned(),
+            protocol: key.protocol.as_str().to_owned(),
+            remote_ip: match key.direction {
+                Direction::Inbound => source.clone(),
+                Direction::Outbound => destination.clone(),
+            },
+            source_ip: source,
+            destination_ip: destination,
+            destination_port: key.destination_port,
+            links_established: counts.established,
+            links_terminated: counts.terminated,
+            links_failed: counts.failed,
+            links_live,
+            bytes_sent: counts.bytes_sent,
+            bytes_received: counts.bytes_received,
+            source_system: Row::SOURCE_SYSTEM.to_owned(),
+            r#type: Row::TYPE.to_owned(),
+            process_id: process.pid,
+            process_path: process.path.clone(),
+            command_line: process.command_line.clone(),
+            user_name: process.user_name.clone(),
+            parent_process_name: process.parent_name.clone(),
+            container_id: process.container_id.clone(),
+            rtt_min_us: counts.rtt_us.map(|(min, _)| min),
+            rtt_max_us: counts.rtt_us.map(|(_, max)| max),
+            ..Row::default()
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The group key of a row, and what is counted for it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::super::change::{Change, What};
+use super::super::flow::{Direction, Protocol};
+use crate::enrich::Process;
+
+/// Microsoft's group key, but for the machine, which is this one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) direction: Direction,
+    /// Path of the executable, or its name where no path is known.
+    pub(super) executable: String,
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    pub(super) destination_port: u16,
+    pub(super) protocol: Protocol,
+}
+
+impl Key {
+    pub(super) fn of(change: &Change) -> Self {
+        let flow = &change.flow;
+        Self {
+            direction: flow.direction,
+            executable: flow.process.executable().to_owned(),
+            source: flow.source(),
+            destination: flow.destination(),
+            destination_port: flow.destination_port().unwrap_or(0),
+            protocol: flow.protocol,
+        }
+    }
+}
+
+/// What happened to the connections of a key in a minute.
+#[derive(Debug)]
+pub(super) struct Counts {
+    pub(super) established: u64,
+    pub(super) terminated: u64,
+    pub(super) failed: u64,
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_received: u64,
+    /// Smallest and largest round-trip time, microseconds.
+    pub(super) rtt_us: Option<(u32, u32)>,
+    /// The latest process that was seen behind the key.
+    pub(super) process: Arc<Process>,
+}
+
+impl Counts {
+    pub(super) fn none(process: &Arc<Process>) -> Self {
+        Self {
+            established: 0,
+            terminated: 0,
+            failed: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
+            rtt_us: None,
+            process: Arc::clone(process),
+        }
+    }
+
+    pub(super) fn add(&mut self, change: &Change) {
+        match change.what {
+            What::Opened | What::Active | What::Translated => {}
+            What::Established => self.established += 1,
+            What::Failed => self.failed += 1,
+            What::Closed => self.terminated += 1,
+        }
+        self.bytes_sent = self.bytes_sent.saturating_add(change.flow.bytes_sent);
+        self.bytes_received = self.bytes_received.saturating_add(change.flow.bytes_received);
+        if change.rtt_us > 0 {
+            let (min, max) = self.rtt_us.unwrap_or((change.rtt_us, change.rtt_us));
+            self.rtt_us = Some((min.min(change.rtt_us), max.max(change.rtt_us)));
+        }
+        self.process = Arc::clone(&change.flow.process);
+    }
+}
+
+/// A key with open connections.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) links: u64,
+    pub(super) process: Arc<Process>,
+    /// The last closed minute (by its number among them) in which the key has a row.
+    pub(super) told_in: u64,
+}
