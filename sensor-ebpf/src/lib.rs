@@ -9,3 +9,4 @@
 pub mod maps;
 pub mod offsets;
 pub mod record;
+pub mod turns;

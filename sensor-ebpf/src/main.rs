@@ -20,6 +20,7 @@ mod probes {
     mod tcp_accept;
     mod tcp_connect;
     mod tcp_state;
+    mod tcp_turn;
     mod udp_owner;
     mod udp_packet;
 }

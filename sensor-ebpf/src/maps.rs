@@ -17,6 +17,13 @@ pub const UDP_FLOWS: &str = "UDP_FLOWS";
 /// Default number of flows at most; the least recently used leaves first.
 pub const UDP_FLOWS_MAX: u32 = 65_536;
 
+/// LRU hash from a socket cookie to [`crate::turns::Turns`]: request and answer.
+pub const TURNS: &str = "TURNS";
+/// Connections with turns at most; the least recently used loses what was not read of it.
+pub const TURNS_MAX: u32 = 32_768;
+/// Array of one `u32`: the epoch in which turns are counted, from 1; the agent begins each.
+pub const TURNS_EPOCH: &str = "TURNS_EPOCH";
+
 /// Array of one `u32`: 1 while the reader sleeps until a record comes; the program that sends it
 /// wakes the reader and sets 0.
 pub const READER_ASLEEP: &str = "READER_ASLEEP";

@@ -32,6 +32,8 @@ offsets! {
     SkDport = "sock_common"."skc_dport",
     /// Local port, host order; 0 again at CLOSE.
     SkNum = "sock_common"."skc_num",
+    /// State (`TCP_*`).
+    SkState = "sock_common"."skc_state",
     /// Address family.
     SkFamily = "sock_common"."skc_family",
     /// `struct net *`.

@@ -22,6 +22,8 @@ pub enum RecordKind {
     TcpUnlisten = 6,
     /// The current task called connect, which failed before a SYN was sent.
     TcpConnectFailed = 7,
+    /// The turns of request and answer on a connection that is about to be told as closed.
+    TcpTurns = 8,
     /// A task replaced its image.
     ProcessExec = 16,
     /// A task made a new process (not a thread).
@@ -49,6 +51,7 @@ impl RecordKind {
             5 => Self::TcpListen,
             6 => Self::TcpUnlisten,
             7 => Self::TcpConnectFailed,
+            8 => Self::TcpTurns,
             16 => Self::ProcessExec,
             17 => Self::ProcessFork,
             18 => Self::ProcessExit,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::flow::Flow;
+use super::responses::Responses;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,6 +68,8 @@ pub struct Change {
     pub packets_sent: u64,
     /// Datagrams received (UDP; 0 for TCP).
     pub packets_received: u64,
+    /// Answers since the change before (TCP).
+    pub responses: Responses,
 }
 
 impl Change {
@@ -83,6 +86,7 @@ impl Change {
             closed_by: ClosedBy::Unknown,
             packets_sent: 0,
             packets_received: 0,
+            responses: Responses::NONE,
         }
     }
 }

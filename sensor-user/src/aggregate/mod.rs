@@ -4,13 +4,15 @@ mod change;
 mod connections;
 mod flow;
 mod listeners;
+mod responses;
 mod row;
 mod rows;
 mod udp;
 
 pub use change::{Change, ClosedBy, What};
-pub use connections::{ConnectionTable, Look};
+pub use connections::{ConnectionTable, Look, TurnReader};
 pub use flow::{Attribution, Direction, Flow, Phase, Protocol, Translated};
+pub use responses::Responses;
 pub use row::{Row, TableRow};
 pub use rows::{Identity, RowTable};
 pub use udp::{FlowCounters, Moment, UdpTable};

@@ -41,6 +41,8 @@ pub struct Hooks {
     pub tcp_state: Vec<Hook>,
     /// The owner of accepted connections; with none on, the listener's owner stands in.
     pub accept: Vec<Hook>,
+    /// Request and answer on TCP connections (6.3 and later); without, no response times.
+    pub turns: Vec<Hook>,
     /// Connects that fail before a SYN is sent; with none on, they are not seen.
     pub connect_failure: Vec<Hook>,
     /// Exec, fork, exit, and new cgroups.
@@ -55,6 +57,7 @@ impl Hooks {
         self.tcp_state
             .iter()
             .chain(&self.accept)
+            .chain(&self.turns)
             .chain(&self.connect_failure)
             .chain(&self.process)
             .chain(&self.udp)
@@ -91,7 +94,7 @@ pub(super) enum Attach {
 pub(super) type Candidate = (&'static str, &'static str, Attach);
 
 /// Names of all programs that may be attached.
-pub const PROGRAMS: [&str; 28] = [
+pub const PROGRAMS: [&str; 30] = [
     "inet_sock_set_state_btf",
     "inet_sock_set_state_raw",
     "inet_sock_set_state_classic",
@@ -101,6 +104,8 @@ pub const PROGRAMS: [&str; 28] = [
     "sock_recv_length",
     "sock_send_length",
     "tcp_rcv_space_adjust",
+    "tcp_send_turn",
+    "tcp_recv_turn",
     "tcp_v4_connect_fexit",
     "tcp_v6_connect_fexit",
     "sched_process_exec",
@@ -170,6 +175,11 @@ const CONNECT_FAILURE: [Candidate; 2] = [
     ("tcp_v6_connect_fexit", "fexit tcp_v6_connect", Attach::FExit("tcp_v6_connect")),
 ];
 
+const TURNS: [Candidate; 2] = [
+    ("tcp_send_turn", "tp_btf sock_send_length", Attach::BtfTracepoint("sock_send_length")),
+    ("tcp_recv_turn", "tp_btf sock_recv_length", Attach::BtfTracepoint("sock_recv_length")),
+];
+
 const PROCESS: [Candidate; 4] = [
     (
         "sched_process_exec",
@@ -212,8 +222,9 @@ pub(super) fn attach(
     let connect_failure =
         CONNECT_FAILURE.iter().map(|candidate| attacher.try_one(candidate)).collect();
     let tcp_state = attach_tcp_state(&mut attacher, types);
+    let turns = TURNS.iter().map(|candidate| attacher.try_one(candidate)).collect();
     let udp = udp_hooks::attach(&mut attacher, types);
-    Hooks { tcp_state, accept, connect_failure, process, udp }
+    Hooks { tcp_state, accept, turns, connect_failure, process, udp }
 }
 
 fn attach_tcp_state(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hook> {

@@ -39,7 +39,7 @@ impl Misses {
             let on = hooks.iter().filter(|hook| hook.state == HookState::On);
             on.filter_map(|hook| fdinfo(ebpf, hook.program)).collect()
         };
-        let tcp = [&hooks.tcp_state, &hooks.accept, &hooks.connect_failure];
+        let tcp = [&hooks.tcp_state, &hooks.accept, &hooks.turns, &hooks.connect_failure];
         Self {
             tcp: tcp.into_iter().flat_map(|hooks| paths(hooks)).collect(),
             process: paths(&hooks.process),
@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn the_count_is_found_among_the_other_fields() {
-        let text = "pos:\t0\nprog_type:\t26\nrun_cnt:\t7\nrecursion_misses:\t42\nverified_insns:\t9\n";
+        let text =
+            "pos:\t0\nprog_type:\t26\nrun_cnt:\t7\nrecursion_misses:\t42\nverified_insns:\t9\n";
         assert_eq!(count(text), Some(42));
         assert_eq!(count("pos:\t0\nprog_type:\t26\n"), None);
     }

@@ -7,6 +7,7 @@ mod misses;
 mod offsets;
 mod ring;
 mod sockets;
+mod turns;
 mod udp_flows;
 mod udp_hooks;
 
@@ -16,4 +17,5 @@ pub use misses::Missed;
 pub use offsets::{BtfError, KernelTypes, VMLINUX_BTF};
 pub use ring::{Capture, CaptureConfig, CaptureError, KernelLedger};
 pub use sockets::{Counts, Ends, OpenSocket, OpenSockets, SocketReader, netns_of_link};
+pub use turns::TurnsMap;
 pub use udp_flows::UdpFlows;

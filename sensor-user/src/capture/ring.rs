@@ -17,6 +17,7 @@ use sensor_ebpf::maps::{
 use super::hooks::{self, HookState, Hooks};
 use super::misses::{Missed, Misses};
 use super::offsets::{KernelTypes, VMLINUX_BTF};
+use super::turns::TurnsMap;
 use super::udp_flows::UdpFlows;
 
 /// The object that belongs to this agent.
@@ -124,6 +125,7 @@ pub struct Capture {
     counters: PerCpuArray<MapData, u64>,
     reader_asleep: Array<MapData, u32>,
     udp_flows: UdpFlows,
+    turns: TurnsMap,
     epoll: Epoll,
     hooks: Hooks,
     missing: Vec<String>,
@@ -158,6 +160,7 @@ impl Capture {
         let udp_flows = ebpf.take_map(UDP_FLOWS).ok_or_else(|| bad_map(UDP_FLOWS, None))?;
         let udp_flows =
             UdpFlows::try_from(udp_flows).map_err(|error| bad_map(UDP_FLOWS, Some(error)))?;
+        let turns = TurnsMap::take(&mut ebpf)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(CaptureError::Wait)?;
         // Edge-triggered: only the forced wake-ups of a ring that fills too fast end the wait.
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
@@ -172,6 +175,7 @@ impl Capture {
             counters,
             reader_asleep,
             udp_flows,
+            turns,
             epoll,
             missing: types.missing,
             misses: Misses::of(&ebpf, &hooks),
@@ -194,6 +198,11 @@ impl Capture {
     /// The counts of UDP flows.
     pub const fn udp_flows(&mut self) -> &mut UdpFlows {
         &mut self.udp_flows
+    }
+
+    /// The turns of TCP connections.
+    pub const fn turns(&mut self) -> &mut TurnsMap {
+        &mut self.turns
     }
 
     /// Hands the records that wait in the ring to `each`, oldest first, `most` of them at most;
@@ -327,7 +336,7 @@ fn has_coarse_time() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 11, 0))
 }
 
-fn bad_map(name: &'static str, source: Option<MapError>) -> CaptureError {
+pub(super) fn bad_map(name: &'static str, source: Option<MapError>) -> CaptureError {
     CaptureError::BadMap { name, source }
 }
 

@@ -98,7 +98,7 @@ pub struct CaptureConfig {
 
 impl CaptureConfig {
     /// Ring size unless set: 4 MiB.
-    pub const RING_BYTES: u32 = 8 << 20;
+    pub const RING_BYTES: u32 = sensor_ebpf::maps::RECORDS_BYTES;
     /// Time between two looks unless set: a minute, as rows have.
     pub const LOOK_EVERY: Duration = Duration::from_mins(1);
     /// UDP flows unless set: 65,536, about 10 MB of the kernel's memory.

@@ -28,7 +28,7 @@ fn the_example_is_accepted_and_means_what_it_says() {
     let config = parse(EXAMPLE).unwrap();
     assert_eq!(config.agent.state_dir, Path::new("/var/lib/netsensor"));
     assert_eq!(config.agent.computer.as_deref(), Some("web01.example.net"));
-    assert_eq!(config.capture.ring_bytes, 8 << 20);
+    assert_eq!(config.capture.ring_bytes, 4 << 20);
     let [example, rows] = &config.feeds[..] else { panic!("two feeds: {:?}", config.feeds) };
     assert_eq!(example.source, FeedSource::File("/etc/indicators.txt".into()));
     assert_eq!((example.kind, rows.kind), (FeedKind::List, FeedKind::Sentinel));

@@ -5,6 +5,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod reader;
+mod turns;
 mod udp;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use sensor_ebpf::record::{CGROUP_PATH_LEN, COMM_LEN, OwnerSource, RecordHeader, RecordKind};
 
 use reader::Reader;
+pub use turns::{TcpTurns, TurnCounts, Turns, TurnsByWay, turns};
 pub use udp::{FlowCounts, FlowKey, Udp, UdpFlow, UdpOwner, flow_counts};
 
 /// Why a record is discarded.
@@ -174,6 +176,8 @@ pub struct CgroupMkdir {
 pub enum Record {
     /// About a TCP socket.
     Tcp(Box<Tcp>),
+    /// About the turns of a TCP socket that is about to close.
+    Turns(Box<TcpTurns>),
     /// About a process.
     Exec(Exec),
     /// About a process.
@@ -195,6 +199,7 @@ pub fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
     }
     let kind = RecordKind::from_raw(header.kind).ok_or(DecodeError::UnknownKind(header.kind))?;
     let record = match kind {
+        RecordKind::TcpTurns => Record::Turns(Box::new(turns::record(&mut reader)?)),
         RecordKind::ProcessExec => Record::Exec(exec(&mut reader, &header)?),
         RecordKind::ProcessFork => Record::Fork(fork(&mut reader, &header)?),
         RecordKind::ProcessExit => Record::Exit(exit(&mut reader, &header)?),
@@ -286,7 +291,8 @@ fn tcp_kind(kind: RecordKind, old_state: u8, detail: u32) -> Result<TcpKind, Dec
         RecordKind::TcpListen => TcpKind::Listen,
         RecordKind::TcpUnlisten => TcpKind::Unlisten,
         RecordKind::TcpConnectFailed => TcpKind::ConnectFailed,
-        RecordKind::ProcessExec
+        RecordKind::TcpTurns
+        | RecordKind::ProcessExec
         | RecordKind::ProcessFork
         | RecordKind::ProcessExit
         | RecordKind::CgroupMkdir

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use sensor_ebpf::record::UdpOwnerSource;
 
 use crate::clock::BootClock;
-use crate::decode::{Exec, Record, Task, Tcp, TcpKind, Udp, UdpFlow, UdpOwner};
+use crate::decode::{Exec, Record, Task, Tcp, TcpKind, TcpTurns, Udp, UdpFlow, UdpOwner};
 use crate::stats::Stats;
 
 pub use facts::Process;
@@ -30,6 +30,8 @@ pub use processes::ProcessTable;
 pub enum Event {
     /// Of TCP.
     Tcp(TcpEvent),
+    /// The turns of a TCP socket whose end comes next.
+    Turns(Box<TcpTurns>),
     /// Of UDP.
     Udp(UdpEvent),
 }
@@ -82,6 +84,10 @@ impl Enricher {
                 self.stats.tcp_records_received.increment();
                 let process = self.process_of(tcp.kind, &tcp.task);
                 Some(Event::Tcp(TcpEvent { time: clock.wall(tcp.boot_ns), tcp, process }))
+            }
+            Record::Turns(turns) => {
+                self.stats.tcp_records_received.increment();
+                Some(Event::Turns(turns))
             }
             Record::Udp(udp) => {
                 self.stats.udp_records_received.increment();

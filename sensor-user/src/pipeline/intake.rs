@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::aggregate::{Change, ConnectionTable, FlowCounters, Look, Moment, UdpTable};
+use crate::aggregate::{Change, ConnectionTable, FlowCounters, Look, Moment, TurnReader, UdpTable};
 use crate::canary::Eye;
 use crate::capture::{OpenSocket, OpenSockets};
 use crate::clock::BootClock;
@@ -71,6 +71,7 @@ impl Intake {
         }
         match self.enricher.event(record, clock) {
             Some(Event::Tcp(event)) => self.connections.observe(event, changes),
+            Some(Event::Turns(turns)) => self.connections.turns(&turns),
             Some(Event::Udp(event)) => self.flows.observe(event, clock, changes),
             None => {}
         }
@@ -89,12 +90,12 @@ impl Intake {
         &mut self,
         (kind, time): (Look, Timestamp),
         open: &OpenSockets,
-        holders: &Holders,
+        (holders, turns): (&Holders, &mut dyn TurnReader),
         changes: &mut Vec<Change>,
     ) -> Vec<OpenSocket> {
         let enricher = &mut self.enricher;
         let mut owner = |inode| holders.get(inode).and_then(|holder| enricher.holder(holder));
-        let unknown = self.connections.look(open, (kind, time), &mut owner, changes);
+        let unknown = self.connections.look(open, (kind, time), (&mut owner, turns), changes);
         if kind == Look::First {
             self.flows.found(open, time, &mut owner, changes);
         }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::Intake;
 use super::look::{Answer, Ask, Looks};
 use super::translations::{self, Translations};
-use crate::aggregate::{Change, ConnectionTable, FlowCounters, Look, Moment, UdpTable};
+use crate::aggregate::{Change, ConnectionTable, FlowCounters, Look, Moment, TurnReader, UdpTable};
 use crate::canary::{Eye, Verdict};
-use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger, UdpFlows};
+use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger, TurnsMap, UdpFlows};
 use crate::clock::{self, BootClock, Clock};
 use crate::config::Config;
-use crate::decode::{self, FlowCounts, FlowKey};
+use crate::decode::{self, FlowCounts, FlowKey, Turns};
 use crate::enrich::Enricher;
 use crate::stats::Stats;
 
@@ -36,6 +36,8 @@ pub(super) struct Watch {
     looks: Looks,
     /// What a look found, until the ring has been drained.
     looked: Option<Answer>,
+    /// The epoch of turns that ended when the look under way began.
+    ended_epoch: u32,
     clock: Arc<dyn Clock>,
     /// Whether the last turn left nothing in the ring.
     drained: bool,
@@ -84,6 +86,7 @@ impl Watch {
             translations,
             looks,
             looked: None,
+            ended_epoch: 0,
             clock,
             drained: true,
             quiet: 0,
@@ -143,6 +146,7 @@ impl Watch {
         }
         if self.looks.is_due(self.clock.now()) {
             let namespaces = self.intake.look_begins();
+            self.ended_epoch = self.capture.turns().begin_epoch();
             self.looks.ask(Ask::Again(namespaces));
         }
         self.intake.expire(now_boot_ns, changes);
@@ -166,7 +170,8 @@ impl Watch {
     fn look(&mut self, answer: Answer, boot_clock: &BootClock, changes: &mut Vec<Change>) {
         let Answer { kind, open, holders } = answer;
         let (before, time) = (changes.len(), boot_clock.wall(open.began_boot_ns));
-        let unknown = self.intake.look((kind, time), &open, &holders, changes);
+        let mut turns = TurnsAtLook { map: self.capture.turns(), ended: self.ended_epoch };
+        let unknown = self.intake.look((kind, time), &open, (&holders, &mut turns), changes);
         if kind == Look::First {
             tracing::info!(
                 connections = open.connections.len(),
@@ -226,6 +231,22 @@ impl Watch {
 
 fn moment(boot_ns: u64, clock: &BootClock) -> Moment<'_> {
     Moment { boot_ns, monotonic_ns: clock::monotonic_ns(), clock }
+}
+
+/// The turns as a look reads them.
+struct TurnsAtLook<'a> {
+    map: &'a TurnsMap,
+    ended: u32,
+}
+
+impl TurnReader for TurnsAtLook<'_> {
+    fn read(&mut self, cookie: u64) -> Option<Turns> {
+        decode::turns(&self.map.read(cookie)?).ok()
+    }
+
+    fn ended_epoch(&self) -> u32 {
+        self.ended
+    }
 }
 
 impl FlowCounters for UdpFlows {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{
-    Attribution, Change, ClosedBy, Direction, Flow, Phase, Protocol, Translated, What,
+    Attribution, Change, ClosedBy, Direction, Flow, Phase, Protocol, Responses, Translated, What,
 };
 use crate::enrich::Process;
 
@@ -57,6 +57,18 @@ pub struct RecordedChange {
     /// Datagrams since the change before (UDP).
     #[serde(default)]
     pub packets_received: u64,
+    /// Answers since the change before (TCP).
+    #[serde(default)]
+    pub responses: u64,
+    /// Sum of their times, µs.
+    #[serde(default)]
+    pub response_time_sum_us: u64,
+    /// The shortest, µs.
+    #[serde(default)]
+    pub response_time_min_us: u32,
+    /// The longest, µs.
+    #[serde(default)]
+    pub response_time_max_us: u32,
     /// Whether it was open before the agent watched.
     #[serde(default)]
     pub preexisting: bool,
@@ -124,6 +136,10 @@ impl From<&Change> for RecordedChange {
             bytes_received: flow.bytes_received,
             packets_sent: change.packets_sent,
             packets_received: change.packets_received,
+            responses: change.responses.count,
+            response_time_sum_us: change.responses.sum_us,
+            response_time_min_us: change.responses.min_us,
+            response_time_max_us: change.responses.max_us,
             preexisting: flow.preexisting,
             translated: flow.translated,
             attribution: flow.attribution,
@@ -204,6 +220,12 @@ impl From<RecordedChange> for Change {
             closed_by: line.closed_by,
             packets_sent: line.packets_sent,
             packets_received: line.packets_received,
+            responses: Responses {
+                count: line.responses,
+                sum_us: line.response_time_sum_us,
+                min_us: line.response_time_min_us,
+                max_us: line.response_time_max_us,
+            },
         }
     }
 }

@@ -52,6 +52,9 @@ mod preexisting;
 /// Lines as they happen.
 mod stream;
 
+/// Request and answer.
+mod turns;
+
 /// What lives on: bytes at each look, and what the ring lost.
 mod lives_on;
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::{Change, Connection, ConnectionTable, Look, What};
+use super::{Change, Connection, ConnectionTable, Look, TurnReader, What};
 use crate::capture::{OpenSocket, OpenSockets};
 
 impl ConnectionTable {
@@ -15,7 +15,7 @@ impl ConnectionTable {
         &mut self,
         open: &OpenSockets,
         (kind, time): (Look, Timestamp),
-        known: &mut [bool],
+        (known, turns): (&mut [bool], &mut dyn TurnReader),
         changes: &mut Vec<Change>,
     ) -> Vec<u64> {
         let (mut lost, mut without_port, mut moved) = (Vec::new(), Vec::new(), Vec::new());
@@ -47,8 +47,11 @@ impl ConnectionTable {
             // One that is younger than the look may follow one with the same ends.
             let sure =
                 connection.seen.cookie != 0 || connection.opened_boot_ns < open.began_boot_ns;
-            if sure && kind != Look::Unknown && connection.moved(socket, time) {
-                moved.push((*key, socket));
+            if sure && kind != Look::Unknown && connection.is_up(socket, time) {
+                connection.count_turns(turns, open.began_boot_ns);
+                if connection.moved(socket) {
+                    moved.push((*key, socket));
+                }
             }
         }
         let mut half_open = half_open(open, known);
@@ -89,6 +92,7 @@ impl ConnectionTable {
             let seen = &mut connection.seen;
             seen.sent = seen.sent.max(counts.bytes_sent);
             seen.received = seen.received.max(counts.bytes_received);
+            change.responses = seen.responses.take();
         }
         changes.push(change);
     }
@@ -118,16 +122,21 @@ impl Connection {
         })
     }
 
-    /// Takes in what the socket of this connection says; whether it has moved something.
-    fn moved(&mut self, socket: &OpenSocket, time: Timestamp) -> bool {
+    /// Takes in which socket is this connection's; whether it was up at the time of the look.
+    fn is_up(&mut self, socket: &OpenSocket, time: Timestamp) -> bool {
         self.seen.missed = false;
         if self.seen.cookie == 0 {
             self.seen.cookie = socket.cookie;
         }
-        let up = self.told && self.established.is_some_and(|established| established <= time);
-        up && socket.counts.is_some_and(|counts| {
-            counts.bytes_sent > self.seen.sent || counts.bytes_received > self.seen.received
-        })
+        self.told && self.established.is_some_and(|established| established <= time)
+    }
+
+    /// Whether there is something to tell of it.
+    fn moved(&self, socket: &OpenSocket) -> bool {
+        !self.seen.responses.is_none()
+            || socket.counts.is_some_and(|counts| {
+                counts.bytes_sent > self.seen.sent || counts.bytes_received > self.seen.received
+            })
     }
 }
 

@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::super::responses::Responses;
 use super::found::{Ended, Found};
-use super::{Attribution, Change, Connection, ConnectionTable, Direction};
+use super::{Attribution, Change, Connection, ConnectionTable, Direction, TurnReader};
 use crate::capture::{Ends, OpenSocket, OpenSockets};
 use crate::decode::{Tcp, TcpKind};
 use crate::enrich::Process;
@@ -33,6 +34,9 @@ pub enum Look {
     /// To open what the look before found and no record had told.
     Unknown,
 }
+
+/// Gives the holder of the socket with an inode number; `None` when it has gone.
+pub(super) type OwnerOf<'a> = dyn FnMut(u32) -> Option<Arc<Process>> + 'a;
 
 /// The bit that tells keys of ours from addresses: the kernel's have the highest bit too, on every
 /// architecture of ours.
@@ -58,6 +62,12 @@ pub(super) struct Seen {
     pub(super) preexisting: bool,
     /// The last look did not find it.
     pub(super) missed: bool,
+    /// Answers that are not told yet.
+    pub(super) responses: Responses,
+    /// The last epoch whose answers are among those that were counted.
+    pub(super) turns_epoch: u32,
+    /// From when to when the answer went, ns since boot, that was counted ahead of the kernel.
+    pub(super) answer_ahead: Option<(u64, u64)>,
 }
 
 impl Seen {
@@ -129,13 +139,13 @@ impl ConnectionTable {
     }
 
     /// Takes in what a look at `time` found. `owner` gives the holder of the socket with an inode
-    /// number. Of [`Look::Again`] it gives the sockets that no record has told: they are looked
+    /// number, `turns` the answers on a connection. Of [`Look::Again`] it gives the sockets that no record has told: they are looked
     /// at again, as [`Look::Unknown`], with their owners.
     pub fn look(
         &mut self,
         open: &OpenSockets,
         (kind, time): (Look, Timestamp),
-        owner: &mut dyn FnMut(u32) -> Option<Arc<Process>>,
+        (owner, turns): (&mut OwnerOf<'_>, &mut dyn TurnReader),
         changes: &mut Vec<Change>,
     ) -> Vec<OpenSocket> {
         let ended = self.looks.ended.take().unwrap_or_default();
@@ -143,7 +153,7 @@ impl ConnectionTable {
             self.add_listeners(open, &ended, owner);
         }
         let mut known = vec![false; open.connections.len()];
-        let lost = self.join(open, (kind, time), &mut known, changes);
+        let lost = self.join(open, (kind, time), (&mut known, turns), changes);
         for key in lost {
             self.end_unseen(key, time, changes);
         }
@@ -230,12 +240,7 @@ impl ConnectionTable {
         self.looks.found.of(tcp, cookie)
     }
 
-    fn add_listeners(
-        &mut self,
-        open: &OpenSockets,
-        ended: &Ended,
-        owner: &mut dyn FnMut(u32) -> Option<Arc<Process>>,
-    ) {
+    fn add_listeners(&mut self, open: &OpenSockets, ended: &Ended, owner: &mut OwnerOf<'_>) {
         for socket in &open.listeners {
             if ended.has(socket, open.began_boot_ns) {
                 continue;
@@ -253,7 +258,7 @@ impl ConnectionTable {
         &mut self,
         socket: &OpenSocket,
         (kind, time, boot_ns): (Look, Timestamp, u64),
-        owner: &mut dyn FnMut(u32) -> Option<Arc<Process>>,
+        owner: &mut OwnerOf<'_>,
         changes: &mut Vec<Change>,
     ) {
         let Some((key, mut connection)) = self.new_found(socket, (time, boot_ns), owner) else {
@@ -283,7 +288,7 @@ impl ConnectionTable {
         &mut self,
         socket: &OpenSocket,
         (time, boot_ns): (Timestamp, u64),
-        owner: &mut dyn FnMut(u32) -> Option<Arc<Process>>,
+        owner: &mut OwnerOf<'_>,
     ) -> Option<(u64, Connection)> {
         if self.connections.len() >= self.connections.cap().get() {
             self.stats.sockets_dropped_full.increment();

@@ -20,13 +20,28 @@ const LISTEN: u8 = 10;
 struct Told {
     table: ConnectionTable,
     changes: Vec<Change>,
+    turns: NoTurns,
+}
+
+/// Nobody has answered.
+#[derive(Default)]
+struct NoTurns;
+
+impl TurnReader for NoTurns {
+    fn read(&mut self, _cookie: u64) -> Option<crate::decode::Turns> {
+        None
+    }
+
+    fn ended_epoch(&self) -> u32 {
+        1
+    }
 }
 
 impl Told {
     fn new(max: usize) -> Self {
         let mut table = ConnectionTable::new("host".into(), max, Arc::new(Stats::default()));
         table.look_begins();
-        Self { table, changes: Vec::new() }
+        Self { table, changes: Vec::new(), turns: NoTurns }
     }
 
     fn record(&mut self, tcp: Tcp) {
@@ -41,7 +56,8 @@ impl Told {
         let open = OpenSockets::of(boot_ns, sockets, HashSet::from([NETNS]));
         let time = Timestamp::from_nanosecond(boot_ns.into()).unwrap();
         let mut owner = |inode| (inode == 9).then(|| process("holder"));
-        self.table.look(&open, (kind, time), &mut owner, &mut self.changes)
+        let turns = &mut self.turns;
+        self.table.look(&open, (kind, time), (&mut owner, turns), &mut self.changes)
     }
 
     /// Later looks, each after its beginning was told.

@@ -12,6 +12,7 @@ mod found;
 mod join;
 mod look;
 mod tell;
+mod turns;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -33,6 +34,8 @@ use end::was_established;
 use failed::RecentFailures;
 pub use look::Look;
 use look::{Looks, Seen};
+use turns::Ahead;
+pub use turns::TurnReader;
 
 /// How long an outbound connection waits for its local port, ns.
 const OUTBOUND_HOLD_NS: u64 = 50_000_000;
@@ -85,6 +88,7 @@ pub struct ConnectionTable {
     recent_failures: RecentFailures,
     last_number: u64,
     looks: Looks,
+    ahead: Ahead,
     nobody: Arc<Process>,
     stats: Arc<Stats>,
 }
@@ -108,6 +112,7 @@ impl ConnectionTable {
             recent_failures: RecentFailures::default(),
             last_number: 0,
             looks: Looks::new(max),
+            ahead: Ahead::default(),
             nobody: Arc::new(Process::default()),
             stats,
         }
@@ -273,7 +278,10 @@ impl ConnectionTable {
             // Where that was lost, or never was (Fast Open, closed before the handshake was over).
             self.tell_established(tcp.sk, time, changes);
         }
-        if let Some(connection) = self.connections.pop(&tcp.sk) {
+        if let Some(mut connection) = self.connections.pop(&tcp.sk) {
+            if let Some(turns) = self.take_ahead(tcp.cookie) {
+                connection.add_turns(&turns, u32::MAX);
+            }
             if connection.established.is_none() {
                 self.recent_failures.add(tcp.sk, tcp.boot_ns);
             }

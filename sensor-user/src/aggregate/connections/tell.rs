@@ -83,6 +83,7 @@ impl ConnectionTable {
             None => What::Failed,
         };
         let mut change = self.change(connection, what, time);
+        change.responses = connection.seen.responses;
         if let Some(tcp) = tcp {
             (change.flow.bytes_sent, change.flow.bytes_received) = connection.seen.left(tcp);
             change.error = tcp.error;

@@ -1,0 +1,59 @@
+//! `TurnsMap`: the kernel's counts of request and answer, read one by one by cookie.
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, MapError};
+use sensor_ebpf::maps::{TURNS, TURNS_EPOCH};
+use sensor_ebpf::turns::TURNS_LEN;
+
+use super::ring::{CaptureError, bad_map};
+
+/// The map of turns, and the epoch in which they are counted.
+pub struct TurnsMap {
+    turns: HashMap<MapData, u64, [u8; TURNS_LEN]>,
+    kernel_epoch: Array<MapData, u32>,
+    epoch: u32,
+}
+
+impl std::fmt::Debug for TurnsMap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TurnsMap").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+impl TurnsMap {
+    /// Takes the maps out of the object, and begins the first epoch.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, CaptureError> {
+        let mut map = |name| ebpf.take_map(name).ok_or_else(|| bad_map(name, None));
+        let (turns, epoch) = (map(TURNS)?, map(TURNS_EPOCH)?);
+        let turns = HashMap::try_from(turns).map_err(|error| bad_map(TURNS, Some(error)))?;
+        let kernel_epoch =
+            Array::try_from(epoch).map_err(|error| bad_map(TURNS_EPOCH, Some(error)))?;
+        let mut map = Self { turns, kernel_epoch, epoch: 0 };
+        map.begin_epoch();
+        Ok(map)
+    }
+
+    /// Ends the epoch and begins the next one; gives the number of the one that ended.
+    pub fn begin_epoch(&mut self) -> u32 {
+        let next = self.epoch.saturating_add(1);
+        match self.kernel_epoch.set(0, next, 0) {
+            Ok(()) => std::mem::replace(&mut self.epoch, next),
+            Err(error) => {
+                tracing::debug!(%error, "epoch of turns not begun");
+                0
+            }
+        }
+    }
+
+    /// The bytes of a connection's turns; `None` where there were none.
+    pub fn read(&self, cookie: u64) -> Option<[u8; TURNS_LEN]> {
+        match self.turns.get(&cookie, 0) {
+            Ok(turns) => Some(turns),
+            Err(MapError::KeyNotFound) => None,
+            Err(error) => {
+                tracing::debug!(%error, "turns not read");
+                None
+            }
+        }
+    }
+}
