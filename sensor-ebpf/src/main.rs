@@ -17,6 +17,7 @@ mod packet;
 mod probes {
     mod cgroup;
     mod process;
+    mod socket_io;
     mod tcp_accept;
     mod tcp_connect;
     mod tcp_state;

@@ -5,17 +5,15 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
-use aya_ebpf::macros::{btf_tracepoint, map};
+use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap};
-use aya_ebpf::programs::BtfTracePointContext;
 use sensor_ebpf::maps::TURNS_MAX;
 use sensor_ebpf::offsets::Offset;
 use sensor_ebpf::record::RecordKind;
 use sensor_ebpf::turns::{ANSWER_SILENCE_NS, AnswerWay, TcpTurnsRecord, TurnCounts, Turns};
 
 use crate::emit::{self, Ledger, boot_ns};
-use crate::kernel::{Structure, Typed};
-use crate::sock::{self, IPPROTO_TCP, TCP_CLOSE};
+use crate::kernel::Structure;
 
 #[map]
 static TURNS: LruHashMap<u64, Turns> = LruHashMap::with_max_entries(TURNS_MAX, 0);
@@ -23,52 +21,23 @@ static TURNS: LruHashMap<u64, Turns> = LruHashMap::with_max_entries(TURNS_MAX, 0
 #[map]
 static TURNS_EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 
-/// `include/linux/socket.h`: what is read stays to be read.
-const MSG_PEEK: i32 = 2;
-
 const NONE: TurnCounts = TurnCounts { sum_us: 0, count: 0, min_us: 0, max_us: 0, epoch: 0 };
 
-/// Hook: `TP_PROTO(struct sock *sk, int ret, int flags)`, `include/trace/events/sock.h`,
-/// `sock_send_length`, v6.3 and later. Fires for every write of every socket, in the writer.
-#[btf_tracepoint(function = "sock_send_length")]
-pub(crate) fn tcp_send_turn(ctx: BtfTracePointContext) -> i32 {
-    let (sk, length): (*const u8, i32) = (ctx.arg(0), ctx.arg(1));
-    if length > 0 {
-        moves(sk, AnswerWay::Sent);
-    }
-    0
-}
-
-/// Hook: `TP_PROTO(struct sock *sk, int ret, int flags)`, `include/trace/events/sock.h`,
-/// `sock_recv_length`, v6.3 and later. Fires for every read of every socket, in the reader.
-#[btf_tracepoint(function = "sock_recv_length")]
-pub(crate) fn tcp_recv_turn(ctx: BtfTracePointContext) -> i32 {
-    let (sk, length, flags): (*const u8, i32, i32) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
-    if length > 0 && flags & MSG_PEEK == 0 {
-        moves(sk, AnswerWay::Received);
-    }
-    0
-}
-
-/// Payload went through `sk`, this way.
+/// Payload went through the connection `sk`, this way; says whether it is the first of it.
+///
+/// # Safety
+///
+/// `sk` must be what the verifier takes for a socket.
 #[inline(always)]
-fn moves(sk: *const u8, way: AnswerWay) {
-    // SAFETY: the tracepoint's argument, a `struct sock`.
-    let socket = unsafe { Typed::new(sk) };
-    // What is read after the end is told to nobody any more.
-    if sock::protocol(socket) != IPPROTO_TCP
-        || socket.get::<u8>(Offset::SkState).unwrap_or(TCP_CLOSE) == TCP_CLOSE
-    {
-        return;
-    }
-    // SAFETY: the tracepoint's socket.
+pub(crate) unsafe fn moves(sk: *const u8, way: AnswerWay) -> bool {
+    // SAFETY: the caller's promise.
     let key = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
     let (now, way) = (boot_ns(), way as u32 + 1);
     let Some(turns) = TURNS.get_ptr_mut(&key) else {
         let counts = [[NONE; 2]; 2];
         let first = Turns { run_end_ns: now, asked_ns: 0, counts, way, padding: 0 };
         let _there_already = TURNS.insert(&key, &first, u64::from(BPF_NOEXIST));
-        return;
+        return true;
     };
     // SAFETY: a value of the map, valid for the program's life.
     unsafe {
@@ -81,6 +50,7 @@ fn moves(sk: *const u8, way: AnswerWay) {
         }
         (*turns).run_end_ns = now;
     }
+    false
 }
 
 /// Counts the run that has ended, if it answered one.

@@ -6,8 +6,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::macros::{btf_tracepoint, cgroup_sock, cgroup_sock_addr};
-use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext, SockContext};
+use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
+use aya_ebpf::programs::{SockAddrContext, SockContext};
 use sensor_ebpf::record::UdpOwnerSource;
 
 use crate::flow::{self, UDP_FLOWS};
@@ -193,41 +193,41 @@ unsafe fn reads(ctx: *mut bpf_sock_addr, socket: *mut flow::UdpSocket, sender: A
     }
 }
 
-/// Hook: `TP_PROTO(struct sock *sk, int ret, int flags)`, `include/trace/events/sock.h`,
-/// `sock_recv_length`, v6.3 and later. Fires for every read of every socket, in the reader, whether
-/// or not it wants the sender's address. On a socket whose readers do they are known better.
-#[btf_tracepoint(function = "sock_recv_length")]
-pub(crate) fn udp_recv_length(ctx: BtfTracePointContext) -> i32 {
-    let (sk, length): (*mut c_void, i32) = (ctx.arg(0), ctx.arg(1));
-    // SAFETY: the tracepoint's socket, in the task that reads it.
+/// The current task has read a UDP socket, whether or not it wanted the sender's address. On a socket
+/// whose readers do they are known better.
+///
+/// # Safety
+///
+/// `sk` must be what the verifier takes for a socket.
+#[inline(always)]
+pub(crate) unsafe fn has_read(sk: *mut c_void) {
+    // SAFETY: the caller's promise.
     unsafe {
-        let Some(socket) = flow::socket(sk, false) else { return 0 };
-        let wanted = (*socket).unread.cast_signed() > 0 && (*socket).reads_addressed == 0;
-        if wanted && length >= 0 {
+        let Some(socket) = flow::socket(sk, false) else { return };
+        if (*socket).unread.cast_signed() > 0 && (*socket).reads_addressed == 0 {
             (*socket).unread = 0;
             flow::own(socket, UdpOwnerSource::FirstIo);
             flow::tell_owner(&flow::any_flow((*socket).cookie), true);
         }
     }
-    0
 }
 
-/// Hook: `TP_PROTO(struct sock *sk, int ret, int flags)`, `include/trace/events/sock.h`,
-/// `sock_send_length`, v6.3 and later. Fires for every write of every socket, in the writer, when
-/// the datagram has passed the other programs.
-#[btf_tracepoint(function = "sock_send_length")]
-pub(crate) fn udp_send_length(ctx: BtfTracePointContext) -> i32 {
-    let (sk, length): (*mut c_void, i32) = (ctx.arg(0), ctx.arg(1));
-    // SAFETY: the tracepoint's socket, in the task that writes to it.
+/// The current task has written to a UDP socket; the datagram has passed the other programs.
+///
+/// # Safety
+///
+/// As for [`has_read`].
+#[inline(always)]
+pub(crate) unsafe fn has_written(sk: *mut c_void) {
+    // SAFETY: the caller's promise.
     unsafe {
-        let Some(socket) = flow::socket(sk, false) else { return 0 };
-        if length >= 0 && flow::sends(socket, current_tgid()) && (*socket).unsent != 0 {
+        let Some(socket) = flow::socket(sk, false) else { return };
+        if flow::sends(socket, current_tgid()) && (*socket).unsent != 0 {
             // Each new sender settles its own: several may have begun at once.
             (*socket).unsent = (*socket).unsent.wrapping_sub(1);
             flow::tell_owner(&flow::any_flow((*socket).cookie), false);
         }
     }
-    0
 }
 
 #[inline(always)]

@@ -280,8 +280,8 @@ fn sign(program: &str) -> Option<Sign> {
         "inet_csk_accept_fexit4" | "inet_csk_accept_fexit2" | "inet_csk_accept_kretprobe" => {
             Sign::Accept
         }
-        "sock_recv_length" | "tcp_rcv_space_adjust" => Sign::FirstRead,
-        "sock_send_length" => Sign::FirstWrite,
+        "socket_read" | "sock_recv_length" | "tcp_rcv_space_adjust" => Sign::FirstRead,
+        "socket_write" | "sock_send_length" => Sign::FirstWrite,
         "sched_process_exec" => Sign::Exec,
         "sched_process_fork" => Sign::Fork,
         "sched_process_exit" => Sign::Exit,

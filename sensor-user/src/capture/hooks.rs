@@ -41,8 +41,9 @@ pub struct Hooks {
     pub tcp_state: Vec<Hook>,
     /// The owner of accepted connections; with none on, the listener's owner stands in.
     pub accept: Vec<Hook>,
-    /// Request and answer on TCP connections (6.3 and later); without, no response times.
-    pub turns: Vec<Hook>,
+    /// Reads and writes (6.3 and later): the owner of an accepted connection where accept cannot be
+    /// probed, owners of UDP flows, and response times, which nothing else tells.
+    pub io: Vec<Hook>,
     /// Connects that fail before a SYN is sent; with none on, they are not seen.
     pub connect_failure: Vec<Hook>,
     /// Exec, fork, exit, and new cgroups.
@@ -57,7 +58,7 @@ impl Hooks {
         self.tcp_state
             .iter()
             .chain(&self.accept)
-            .chain(&self.turns)
+            .chain(&self.io)
             .chain(&self.connect_failure)
             .chain(&self.process)
             .chain(&self.udp)
@@ -94,7 +95,7 @@ pub(super) enum Attach {
 pub(super) type Candidate = (&'static str, &'static str, Attach);
 
 /// Names of all programs that may be attached.
-pub const PROGRAMS: [&str; 30] = [
+pub const PROGRAMS: [&str; 28] = [
     "inet_sock_set_state_btf",
     "inet_sock_set_state_raw",
     "inet_sock_set_state_classic",
@@ -104,8 +105,8 @@ pub const PROGRAMS: [&str; 30] = [
     "sock_recv_length",
     "sock_send_length",
     "tcp_rcv_space_adjust",
-    "tcp_send_turn",
-    "tcp_recv_turn",
+    "socket_write",
+    "socket_read",
     "tcp_v4_connect_fexit",
     "tcp_v6_connect_fexit",
     "sched_process_exec",
@@ -123,8 +124,6 @@ pub const PROGRAMS: [&str; 30] = [
     "udp_sendmsg6",
     "udp_recvmsg4",
     "udp_recvmsg6",
-    "udp_recv_length",
-    "udp_send_length",
 ];
 
 const TCP_STATE: [Candidate; 3] = [
@@ -175,9 +174,9 @@ const CONNECT_FAILURE: [Candidate; 2] = [
     ("tcp_v6_connect_fexit", "fexit tcp_v6_connect", Attach::FExit("tcp_v6_connect")),
 ];
 
-const TURNS: [Candidate; 2] = [
-    ("tcp_send_turn", "tp_btf sock_send_length", Attach::BtfTracepoint("sock_send_length")),
-    ("tcp_recv_turn", "tp_btf sock_recv_length", Attach::BtfTracepoint("sock_recv_length")),
+const IO: [Candidate; 2] = [
+    ("socket_write", "tp_btf sock_send_length", Attach::BtfTracepoint("sock_send_length")),
+    ("socket_read", "tp_btf sock_recv_length", Attach::BtfTracepoint("sock_recv_length")),
 ];
 
 const PROCESS: [Candidate; 4] = [
@@ -218,13 +217,13 @@ pub(super) fn attach(
             }
         })
         .collect();
-    let accept = attach_accept(&mut attacher, types);
+    let io = attach_io(&mut attacher, types);
+    let accept = attach_accept(&mut attacher, types, &io);
     let connect_failure =
         CONNECT_FAILURE.iter().map(|candidate| attacher.try_one(candidate)).collect();
     let tcp_state = attach_tcp_state(&mut attacher, types);
-    let turns = TURNS.iter().map(|candidate| attacher.try_one(candidate)).collect();
-    let udp = udp_hooks::attach(&mut attacher, types);
-    Hooks { tcp_state, accept, turns, connect_failure, process, udp }
+    let udp = udp_hooks::attach(&mut attacher, &io);
+    Hooks { tcp_state, accept, io, connect_failure, process, udp }
 }
 
 fn attach_tcp_state(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hook> {
@@ -247,9 +246,20 @@ fn attach_tcp_state(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hoo
         .collect()
 }
 
+fn attach_io(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hook> {
+    let of = |candidate| {
+        if types.has(Offset::TaskTgid) && types.has(Offset::SkProtocol) {
+            attacher.try_one(candidate)
+        } else {
+            off(candidate, "needs BTF")
+        }
+    };
+    IO.iter().map(of).collect()
+}
+
 /// fexit alone is exact. kretprobe can miss (it has few slots for calls under way), so the first
 /// read backs it. Else the first read or write of any kind; else the first read that copies data.
-fn attach_accept(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hook> {
+fn attach_accept(attacher: &mut Attacher<'_>, types: &KernelTypes, io: &[Hook]) -> Vec<Hook> {
     let fexit = match types.accept_parameters {
         Some(4) => attacher.try_one(&ACCEPT_FEXIT_4),
         Some(2) => attacher.try_one(&ACCEPT_FEXIT_2),
@@ -261,12 +271,15 @@ fn attach_accept(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hook> 
         return std::iter::once(fexit).chain(fallbacks.iter().map(not_needed)).collect();
     }
     let kretprobe = attacher.try_one(&ACCEPT_KRETPROBE);
+    let io_is_on = io.iter().all(|hook| hook.state == HookState::On);
     let (recv, send) = match kretprobe.state {
         HookState::On => (not_needed(&FIRST_RECV), not_needed(&FIRST_SEND)),
+        _ if io_is_on => (not_needed(&FIRST_RECV), not_needed(&FIRST_SEND)),
         _ => (attacher.try_one(&FIRST_RECV), attacher.try_one(&FIRST_SEND)),
     };
     let tcp_recv = match recv.state {
         HookState::On => not_needed(&FIRST_TCP_RECV),
+        _ if io_is_on => not_needed(&FIRST_TCP_RECV),
         _ => attacher.try_one(&FIRST_TCP_RECV),
     };
     vec![fexit, kretprobe, recv, send, tcp_recv]

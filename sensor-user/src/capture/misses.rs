@@ -39,7 +39,7 @@ impl Misses {
             let on = hooks.iter().filter(|hook| hook.state == HookState::On);
             on.filter_map(|hook| fdinfo(ebpf, hook.program)).collect()
         };
-        let tcp = [&hooks.tcp_state, &hooks.accept, &hooks.turns, &hooks.connect_failure];
+        let tcp = [&hooks.tcp_state, &hooks.accept, &hooks.io, &hooks.connect_failure];
         Self {
             tcp: tcp.into_iter().flat_map(|hooks| paths(hooks)).collect(),
             process: paths(&hooks.process),

@@ -1,5 +1,5 @@
 //! Where the UDP programs go: to the root of the cgroup v2 hierarchy, so that they see every socket
-//! of the host, in whichever network namespace, and two to tracepoints.
+//! of the host, in whichever network namespace.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use aya::programs::CgroupSkbAttachType;
 
 use super::hooks::{Attach, Attacher, Candidate, Hook, HookState, not_needed, off};
-use super::offsets::KernelTypes;
-use sensor_ebpf::offsets::Offset;
 
 const MOUNTS: &str = "/proc/mounts";
 
@@ -29,22 +27,17 @@ const OWNERS: [Candidate; 7] = [
     ("udp_release", "cgroup sock_release", Attach::CgroupSock),
 ];
 
-/// Readers that want no address (6.3 and later).
-const READ: Candidate =
-    ("udp_recv_length", "tp_btf sock_recv_length", Attach::BtfTracepoint("sock_recv_length"));
-
-/// Writers (6.3 and later).
-const WRITE: Candidate =
-    ("udp_send_length", "tp_btf sock_send_length", Attach::BtfTracepoint("sock_send_length"));
-
-/// Writers, elsewhere; each of these locks the socket once more for a datagram.
+/// Writers, where writes are not seen; each of these locks the socket once more for a datagram.
 const SEND: [Candidate; 2] = [
     ("udp_sendmsg4", "cgroup sendmsg4", Attach::CgroupSockAddr),
     ("udp_sendmsg6", "cgroup sendmsg6", Attach::CgroupSockAddr),
 ];
 
+/// The program that sees who writes.
+const WRITES: &str = "socket_write";
+
 /// Attaches all, or says at the first why there is no UDP.
-pub(super) fn attach(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hook> {
+pub(super) fn attach(attacher: &mut Attacher<'_>, io: &[Hook]) -> Vec<Hook> {
     match open_root() {
         Ok(root) => attacher.cgroup = Some(root),
         Err(reason) => return without(&reason),
@@ -55,20 +48,9 @@ pub(super) fn attach(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Ho
         return hooks;
     }
     hooks.extend(OWNERS.iter().map(|owners| attacher.try_one(owners)));
-    let mut try_typed = |candidate| {
-        if types.has(Offset::TaskTgid) {
-            attacher.try_one(candidate)
-        } else {
-            off(candidate, "needs BTF")
-        }
-    };
-    let (read, write) = (try_typed(&READ), try_typed(&WRITE));
-    let send = SEND.iter().map(|send| match write.state {
-        HookState::On => not_needed(send),
-        _ => attacher.try_one(send),
-    });
-    hooks.extend(send.collect::<Vec<_>>());
-    hooks.extend([read, write]);
+    let writes_seen = io.iter().any(|hook| hook.program == WRITES && hook.state == HookState::On);
+    let send = |send| if writes_seen { not_needed(send) } else { attacher.try_one(send) };
+    hooks.extend(SEND.iter().map(send));
     hooks
 }
 
@@ -83,7 +65,7 @@ fn name_capability(hook: &mut Hook) {
 
 fn without(reason: &str) -> Vec<Hook> {
     let [egress, ingress] = &PACKETS;
-    let rest = OWNERS.iter().chain(&SEND).chain([&READ, &WRITE]).map(not_needed);
+    let rest = OWNERS.iter().chain(&SEND).map(not_needed);
     [off(egress, reason), not_needed(ingress)].into_iter().chain(rest).collect()
 }
 

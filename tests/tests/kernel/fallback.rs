@@ -83,7 +83,8 @@ fn the_first_read_that_copies_data_names_the_owner() {
     if skipped() {
         return;
     }
-    let disable = "disable = [\"sock_recv_length\", \"sock_send_length\", \
+    let disable = "disable = [\"socket_read\", \"socket_write\", \"sock_recv_length\", \
+                   \"sock_send_length\", \
                    \"inet_csk_accept_fexit2\", \"inet_csk_accept_fexit4\", \
                    \"inet_csk_accept_kretprobe\"]";
     let (agent, _, inbound, server) = both_ends_alert(disable);
@@ -97,7 +98,8 @@ fn with_no_accept_probe_at_all_the_closing_process_is_the_owner() {
     if skipped() {
         return;
     }
-    let disable = "disable = [\"sock_recv_length\", \"sock_send_length\", \
+    let disable = "disable = [\"socket_read\", \"socket_write\", \"sock_recv_length\", \
+                   \"sock_send_length\", \
                    \"inet_csk_accept_fexit2\", \"inet_csk_accept_fexit4\", \
                    \"inet_csk_accept_kretprobe\", \"tcp_rcv_space_adjust\"]";
     let (agent, _, inbound, server) = both_ends_alert(disable);
