@@ -121,6 +121,7 @@ impl RowTable {
         ];
         parts.extend((round > 0).then_some(again.as_str()));
         let connection_id = stable_id(&parts);
+        let response_times = counts.responses.milliseconds();
         Row {
             time_generated: time,
             computer: self.identity.computer.to_string(),
@@ -144,6 +145,10 @@ impl RowTable {
             links_live,
             bytes_sent: counts.bytes_sent,
             bytes_received: counts.bytes_received,
+            responses: response_times.map(|_| counts.responses.count),
+            response_time_min: response_times.map(|(min, ..)| min),
+            response_time_max: response_times.map(|(_, max, _)| max),
+            response_time_sum: response_times.map(|(.., sum)| sum),
             source_system: Row::SOURCE_SYSTEM.to_owned(),
             r#type: Row::TYPE.to_owned(),
             process_id: process.pid,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::change::{Change, What};
 use super::super::flow::{Direction, Protocol};
+use super::super::responses::Responses;
 use crate::enrich::Process;
 
 /// Microsoft's group key, but for the machine, which is this one.
@@ -41,6 +42,7 @@ pub(super) struct Counts {
     pub(super) failed: u64,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
+    pub(super) responses: Responses,
     /// Smallest and largest round-trip time, microseconds.
     pub(super) rtt_us: Option<(u32, u32)>,
     /// The latest process that was seen behind the key.
@@ -55,6 +57,7 @@ impl Counts {
             failed: 0,
             bytes_sent: 0,
             bytes_received: 0,
+            responses: Responses::NONE,
             rtt_us: None,
             process: Arc::clone(process),
         }
@@ -69,6 +72,7 @@ impl Counts {
         }
         self.bytes_sent = self.bytes_sent.saturating_add(change.flow.bytes_sent);
         self.bytes_received = self.bytes_received.saturating_add(change.flow.bytes_received);
+        self.responses.add(&change.responses);
         if change.rtt_us > 0 {
             let (min, max) = self.rtt_us.unwrap_or((change.rtt_us, change.rtt_us));
             self.rtt_us = Some((min.min(change.rtt_us), max.max(change.rtt_us)));

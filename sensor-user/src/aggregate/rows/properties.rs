@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::super::flow::{Attribution, Direction, Flow, Phase, Protocol};
 use super::*;
+use crate::aggregate::Responses;
 use crate::enrich::Process;
 
 /// A connection: its key, its beginning (ms), and what it does after (ms later, bytes).
@@ -79,15 +80,21 @@ fn change(what: What, number: u64, key: u8, (ms, bytes): (u32, u64)) -> Change {
         bytes_sent: bytes,
         bytes_received: bytes * 2,
     };
-    Change { rtt_us: 100 + u32::from(key), ..Change::new(what, flow, number, 0) }
+    let mut responses = Responses::NONE;
+    if matches!(what, What::Active | What::Closed) {
+        for response in 0..bytes % 4 {
+            responses.add(&Responses::one(bytes * 7 + response * 333));
+        }
+    }
+    Change { rtt_us: 100 + u32::from(key), responses, ..Change::new(what, flow, number, 0) }
 }
 
 fn at(ms: u32) -> Timestamp {
     Timestamp::UNIX_EPOCH + Duration::from_millis(u64::from(ms))
 }
 
-/// Established, terminated, failed, bytes sent, bytes received.
-type Sums = [u64; 5];
+/// Established, terminated, failed, bytes sent, bytes received, responses.
+type Sums = [u64; 6];
 
 fn add(sums: &mut Sums, more: Sums) {
     for (sum, it) in sums.iter_mut().zip(more) {
@@ -158,14 +165,23 @@ proptest! {
             let sums = truth.entry(change.flow.remote.to_string()).or_default();
             let links = [is(What::Established), is(What::Closed), is(What::Failed)];
             let [up, down, failed] = links;
-            add(sums, [up, down, failed, change.flow.bytes_sent, change.flow.bytes_received]);
+            let (flow, responses) = (&change.flow, change.responses.count);
+            add(sums, [up, down, failed, flow.bytes_sent, flow.bytes_received, responses]);
         }
         let mut found: BTreeMap<String, Sums> = BTreeMap::new();
         for row in &rows {
             add(found.entry(row.remote_ip.clone()).or_default(), [
                 row.links_established, row.links_terminated, row.links_failed,
-                row.bytes_sent, row.bytes_received,
+                row.bytes_sent, row.bytes_received, row.responses.unwrap_or(0),
             ]);
+            let times = (row.response_time_min, row.response_time_sum, row.response_time_max);
+            match (row.responses, times) {
+                (None, (None, None, None)) => {}
+                (Some(count), (Some(min), Some(sum), Some(max))) => {
+                    prop_assert!(min * count <= sum && sum <= max * count, "{row:?}");
+                }
+                _ => prop_assert!(false, "response times without responses: {row:?}"),
+            }
         }
         prop_assert_eq!(&found, &truth);
         prop_assert_eq!(stats.row_ends_unmatched.value(), 0);
