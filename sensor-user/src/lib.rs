@@ -37,6 +37,7 @@ mod bounded;
 pub mod canary;
 pub mod cli;
 pub mod clock;
+pub mod columnar;
 pub mod commands;
 pub mod config;
 pub mod control;

@@ -150,6 +150,12 @@ counters! {
     rows_discarded_rejected,
     /// Rows and notices delivered, once for each sink.
     rows_delivered,
+    /// Parquet files written.
+    parquet_files_written,
+    /// Parquet files deleted, since the folder had too much or they were too old.
+    parquet_files_deleted,
+    /// Half written Parquet files of an agent that was killed, removed.
+    parquet_files_torn,
     /// Lines that a reader of the local stream was too slow for.
     stream_lines_dropped_reader_slow,
     /// Requests or writes that were tried again.

@@ -7,6 +7,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::schema::{CONNECTION, Table};
+
 /// A row of one of the tables, on its way to the sinks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -16,6 +18,13 @@ pub enum TableRow {
 }
 
 impl TableRow {
+    /// The table that it is of.
+    pub const fn table(&self) -> &'static Table {
+        match self {
+            Self::Connection(_) => &CONNECTION,
+        }
+    }
+
     /// Stable for the same input: what makes sending twice harmless.
     pub fn id(&self) -> &str {
         match self {

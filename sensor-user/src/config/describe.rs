@@ -83,6 +83,7 @@ fn sink(sink: &SinkConfig) -> String {
         SinkKind::Stdout => "JSON lines on standard output".to_owned(),
         SinkKind::Readable => "readable lines on standard error".to_owned(),
         SinkKind::File(path) => format!("JSON lines to file {}", path.display()),
+        SinkKind::Parquet(parquet) => format!("Parquet files in {}", parquet.folder.display()),
         SinkKind::Http { url, lines, .. } => {
             let form = if *lines { "JSON lines" } else { "JSON arrays" };
             format!("{form} to {url}")

@@ -33,9 +33,10 @@ fn the_example_is_accepted_and_means_what_it_says() {
     assert_eq!(example.source, FeedSource::File("/etc/indicators.txt".into()));
     assert_eq!((example.kind, rows.kind), (FeedKind::List, FeedKind::Sentinel));
     assert_eq!(config.allow.len(), 2);
-    let [collector, archive] = &config.sinks[..] else { panic!("two sinks: {:?}", config.sinks) };
+    let [collector, archive, tables] = &config.sinks[..] else { panic!("{:?}", config.sinks) };
     assert!(collector.alerts && collector.rows && archive.alerts && !archive.rows);
     assert!(matches!(&collector.kind, SinkKind::Http { lines: false, .. }));
+    assert!(!tables.alerts && tables.rows && matches!(&tables.kind, SinkKind::Parquet(_)));
 }
 
 #[test]
@@ -54,6 +55,11 @@ fn the_values_shown_in_the_example_are_the_defaults() {
     );
     let sink = parse("[[sink]]\nname='collector'\nkind='http'\ntakes=['alerts','rows']\nurl='https://collector.example.net/netsensor'").unwrap();
     assert_eq!(shown.sinks[0], sink.sinks[0]);
+    let sink = parse(
+        "[[sink]]\nname='tables'\nkind='parquet'\npath='/var/lib/netsensor/rows'",
+    )
+    .unwrap();
+    assert_eq!(shown.sinks[2], sink.sinks[0]);
 }
 
 #[test]
@@ -195,7 +201,7 @@ fn a_sink_has_the_keys_of_its_kind_only() {
     let cases = [
         (
             sink("kind = 'tape'\npath = '/x'"),
-            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"readable\" or \"file\" or \"http\"",
+            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"readable\" or \"file\" or \"http\" or \"parquet\"",
         ),
         (sink("kind = 'http'"), "1: sink.url: is missing; set it to an http: or https: URL"),
         (sink("kind = 'file'"), "1: sink.path: is missing; set it to an absolute path in quotes"),
@@ -205,7 +211,7 @@ fn a_sink_has_the_keys_of_its_kind_only() {
         ),
         (
             sink("kind = 'http'\nurl = 'http://h/'\npath = '/x'"),
-            "5: sink.path: has no meaning for kind \"http\", only for \"file\"",
+            "5: sink.path: has no meaning for kind \"http\", only for \"file\" or \"parquet\"",
         ),
         (
             sink("kind = 'stdout'\ntakes = ['alert']"),
@@ -218,6 +224,14 @@ fn a_sink_has_the_keys_of_its_kind_only() {
         (
             sink("kind = 'readable'\ntakes = ['rows']"),
             "4: sink.takes: only alerts have a readable form; use [\"alerts\"]",
+        ),
+        (
+            sink("kind = 'parquet'\npath = '/x'\ntakes = ['rows', 'alerts']"),
+            "5: sink.takes: only rows have columns of a table; use [\"rows\"]",
+        ),
+        (
+            sink("kind = 'file'\npath = '/x'\nfile_age = '1h'"),
+            "5: sink.file_age: has no meaning for kind \"file\", only for \"parquet\"",
         ),
         (
             sink("kind = 'stdout'\nqueue = 0"),

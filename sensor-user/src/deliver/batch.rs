@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::aggregate::TableRow;
 use crate::dedup::Alert;
 use crate::notice::Notice;
+use crate::schema::Table;
 use crate::stable_id::stable_id;
 
 /// What a batch holds.
@@ -27,6 +28,8 @@ pub(super) enum RowItem {
 pub(super) struct Item {
     id: String,
     line: String,
+    /// `None` for what is no row.
+    table: Option<&'static Table>,
 }
 
 /// Items of one kind, in order; never empty.
@@ -38,14 +41,20 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn alerts(alerts: &[Arc<Alert>], line: impl Fn(&Alert) -> String) -> Self {
-        let item = |alert: &Arc<Alert>| Item { id: alert.alert_id.clone(), line: line(alert) };
+        let item = |alert: &Arc<Alert>| Item {
+            id: alert.alert_id.clone(),
+            line: line(alert),
+            table: None,
+        };
         Self { content: Content::Alerts, items: alerts.iter().map(item).collect() }
     }
 
     pub(super) fn rows(rows: &[RowItem]) -> Self {
         let item = |row: &RowItem| match row {
-            RowItem::Row(row) => Item { id: row.id().to_owned(), line: json(row) },
-            RowItem::Notice(notice) => Item { id: notice.id(), line: json(notice) },
+            RowItem::Row(row) => {
+                Item { id: row.id().to_owned(), line: json(row), table: Some(row.table()) }
+            }
+            RowItem::Notice(notice) => Item { id: notice.id(), line: json(notice), table: None },
         };
         Self { content: Content::Rows, items: rows.iter().map(item).collect() }
     }
@@ -68,6 +77,24 @@ impl Batch {
             body.push('\n');
             body
         })
+    }
+
+    /// The lines of each table (`None`: of what is no row), and how many they are.
+    pub(super) fn by_table(&self) -> Vec<(Option<&'static Table>, String, u64)> {
+        let mut tables: Vec<(Option<&'static Table>, String, u64)> = Vec::new();
+        for item in &self.items {
+            let known = tables.iter().position(|(table, ..)| *table == item.table);
+            let place = known.unwrap_or_else(|| {
+                tables.push((item.table, String::new(), 0));
+                tables.len() - 1
+            });
+            if let Some((_, lines, rows)) = tables.get_mut(place) {
+                lines.push_str(&item.line);
+                lines.push('\n');
+                *rows += 1;
+            }
+        }
+        tables
     }
 
     /// One JSON array.

@@ -98,7 +98,7 @@ fn is_current(path: &Path, file: &File) -> bool {
     }
 }
 
-fn describe(path: &Path, source: io::Error) -> DeliverError {
+pub(super) fn describe(path: &Path, source: io::Error) -> DeliverError {
     let path = path.to_owned();
     match source.raw_os_error().map(nix::errno::Errno::from_raw) {
         Some(full @ (nix::errno::Errno::ENOSPC | nix::errno::Errno::EDQUOT)) => {

@@ -16,6 +16,7 @@ mod escape;
 mod file;
 mod http;
 mod outbox;
+mod parquet;
 mod quiet;
 mod readable;
 mod sink;
@@ -23,6 +24,7 @@ mod stream;
 
 pub use escape::escaped;
 pub use outbox::{Deliverer, Leftover, Outbox, Pace};
+pub use parquet::ParquetConfig;
 pub use quiet::Quiet;
 pub use readable::readable;
 
@@ -38,6 +40,8 @@ pub enum SinkKind {
     Readable,
     /// JSON lines appended to a file.
     File(PathBuf),
+    /// Parquet files in a folder, of rows only.
+    Parquet(ParquetConfig),
     /// JSON array, or JSON lines, by POST.
     Http {
         /// Where to post.
@@ -73,6 +77,11 @@ impl SinkConfig {
     pub const QUEUE: usize = 10_000;
     /// Items in one request unless set.
     pub const BATCH: usize = 500;
+
+    /// Whether it is told what the agent says of itself. Files of a table have no place for that.
+    pub(crate) const fn takes_notices(&self) -> bool {
+        (self.rows || self.health) && !matches!(self.kind, SinkKind::Parquet(_))
+    }
 }
 
 /// What to do with a batch that was not taken.

@@ -59,6 +59,7 @@ struct Lane {
     alerts: Option<mpsc::Sender<Arc<Alert>>>,
     /// Rows and notices: which of them this sink takes, and the queue for both.
     takes_rows: bool,
+    takes_notices: bool,
     rows: Option<mpsc::Sender<RowItem>>,
     waiting: Arc<Waiting>,
     quiet: Quiet,
@@ -96,7 +97,7 @@ impl Outbox {
     pub fn notice(&self, notice: Notice) {
         self.shared.stats.notices_made.increment();
         let notice = Arc::new(notice);
-        for lane in &self.shared.lanes {
+        for lane in self.shared.lanes.iter().filter(|lane| lane.takes_notices) {
             lane.put(RowItem::Notice(Arc::clone(&notice)), &self.shared.stats);
         }
     }
@@ -201,6 +202,7 @@ impl Deliverer {
                 name: config.name.clone(),
                 alerts: config.alerts.then_some(alerts),
                 takes_rows: config.rows,
+                takes_notices: config.takes_notices(),
                 rows: (config.rows || config.health).then_some(rows),
                 waiting,
                 quiet: Quiet::new(),

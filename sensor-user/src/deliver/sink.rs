@@ -13,6 +13,7 @@ use super::batch::{Batch, Content, RowItem, json};
 use super::file::FileSink;
 use super::http::HttpSink;
 use super::outbox::{Pace, Waiting};
+use super::parquet::{ParquetSink, Settled};
 use super::{DeliverError, Quiet, SinkConfig, SinkKind, Verdict, chain, readable, stream};
 use crate::clock::Clock;
 use crate::dedup::Alert;
@@ -25,16 +26,20 @@ enum Transport {
     Readable(Stderr),
     File(FileSink),
     Http(HttpSink),
+    Parquet(Box<ParquetSink>),
 }
 
 impl Transport {
-    fn new(kind: &SinkKind) -> Result<Self, DeliverError> {
+    fn new(kind: &SinkKind, stats: &Arc<Stats>) -> Result<Self, DeliverError> {
         Ok(match kind {
             SinkKind::Stdout => Self::Stdout(tokio::io::stdout()),
             SinkKind::Readable => Self::Readable(tokio::io::stderr()),
             SinkKind::File(path) => Self::File(FileSink::new(path.clone())),
             SinkKind::Http { url, lines, timeout } => {
                 Self::Http(HttpSink::new(url.clone(), *lines, *timeout)?)
+            }
+            SinkKind::Parquet(config) => {
+                Self::Parquet(Box::new(ParquetSink::new(config.clone(), stats)))
             }
         })
     }
@@ -45,6 +50,15 @@ impl Transport {
             Self::Readable(out) => stream::send(out, "standard error", batch).await,
             Self::File(file) => file.send(batch).await,
             Self::Http(http) => http.send(batch, clock).await,
+            Self::Parquet(parquet) => parquet.send(batch, clock).await,
+        }
+    }
+
+    /// When it has something to do of its own.
+    fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Parquet(parquet) => parquet.due(),
+            _ => None,
         }
     }
 }
@@ -87,7 +101,7 @@ impl Sink {
             name: config.name.clone(),
             readable: config.kind == SinkKind::Readable,
             batch: config.batch.max(1),
-            transport: Transport::new(&config.kind)?,
+            transport: Transport::new(&config.kind, &with.stats)?,
             queues: Queues::new(alerts, rows),
             backoff: Backoff::new(with.pace.retry_first, with.pace.retry_most),
             quiet: Quiet::new(),
@@ -97,15 +111,24 @@ impl Sink {
 
     /// Sends until both queues are closed and empty, or nobody reads the sink any more.
     pub(super) async fn run(mut self) {
-        while let Some(batch) = self.next().await {
+        loop {
+            let due = self.transport.due();
+            let batch = tokio::select! {
+                batch = self.next() => batch,
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.write_due(false).await;
+                    continue;
+                }
+            };
+            let Some(batch) = batch else { break };
             let sent = self.transport.send(&batch, &*self.with.clock).await;
+            let gathers = self.settle_written();
             let Err(error) = sent else {
                 self.backoff.reset();
-                self.settle(
-                    &batch,
-                    &self.with.stats.alerts_delivered,
-                    &self.with.stats.rows_delivered,
-                );
+                if !gathers {
+                    let stats = &self.with.stats;
+                    self.settle(&batch, &stats.alerts_delivered, &stats.rows_delivered);
+                }
                 continue;
             };
             let verdict = error.verdict();
@@ -130,6 +153,34 @@ impl Sink {
                 }
             }
         }
+        // Until it is done, or the time to end is up.
+        while !self.write_due(true).await {
+            tokio::time::sleep(self.backoff.next(None)).await;
+        }
+    }
+
+    /// Writes what a transport has gathered and is due; at the end, all. Whether it is written.
+    async fn write_due(&mut self, at_the_end: bool) -> bool {
+        let Transport::Parquet(parquet) = &mut self.transport else { return true };
+        let written = parquet.write_due(&*self.with.clock, at_the_end).await;
+        self.settle_written();
+        let Err(error) = written else { return true };
+        self.with.stats.deliveries_retried.increment();
+        if let Some(count) = self.quiet.admit(1, Instant::now()) {
+            tracing::warn!(count, "sink {}: {}", self.name, chain(&error));
+        }
+        false
+    }
+
+    /// Settles the rows that a transport which gathers them has written meanwhile; whether it is
+    /// such a one.
+    fn settle_written(&mut self) -> bool {
+        let Transport::Parquet(parquet) = &mut self.transport else { return false };
+        let Settled { delivered, rejected } = parquet.take_settled();
+        self.with.stats.rows_delivered.add(delivered);
+        self.with.stats.rows_discarded_rejected.add(rejected);
+        self.with.waiting.settle(Content::Rows, delivered.saturating_add(rejected));
+        true
     }
 
     /// Alerts before rows, and what is tried again before what is new.

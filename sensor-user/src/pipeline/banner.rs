@@ -64,6 +64,7 @@ fn sinks(config: &Config) -> String {
         SinkKind::Stdout => "standard output".to_owned(),
         SinkKind::Readable => "standard error, readable".to_owned(),
         SinkKind::File(path) => path.display().to_string(),
+        SinkKind::Parquet(_) => format!("parquet sink {}", sink.name),
         SinkKind::Http { .. } => format!("http sink {}", sink.name),
     });
     names.collect::<Vec<_>>().join(", ")
