@@ -92,6 +92,10 @@ pub struct ReplayArgs {
     /// Write alerts here instead of to standard output
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// With --live, of a recording: write its rows here too, as JSON lines, or into a folder that
+    /// exists as one Parquet file a table
+    #[arg(long, value_name = "FILE|DIR", requires = "live")]
+    pub rows: Option<PathBuf>,
     /// Exit with 4 when there is an alert
     #[arg(long)]
     pub fail_on_alert: bool,
@@ -146,7 +150,7 @@ pub struct SchemaArgs {
     #[arg(value_name = "TABLE", value_parser = schema_table())]
     pub table: Option<String>,
     /// How: a listing, a command for Azure Data Explorer, the body that creates a custom table of
-    /// Log Analytics, or DuckDB's DDL
+    /// Log Analytics, DuckDB's DDL, or the schema of the Parquet files
     #[arg(long, value_enum, default_value = "json")]
     pub format: SchemaFormat,
 }
@@ -162,6 +166,8 @@ pub enum SchemaFormat {
     Azure,
     /// `DuckDB`.
     Sql,
+    /// Parquet.
+    Parquet,
 }
 
 fn schema_table() -> clap::builder::PossibleValuesParser {

@@ -115,6 +115,7 @@ fn replay(args: &ReplayArgs, log: Option<&str>) -> anyhow::Result<Outcome> {
             indicators: args.indicators.clone(),
             indicator_lookback: signed(args.indicator_lookback),
             window: signed(DEFAULT_WINDOW),
+            rows: args.rows.clone(),
         };
         let summary = replay::live::run(&options, &mut out, &mut rejects).map_err(named)?;
         (summary.rejected, summary.lost, summary.alerts)
@@ -206,11 +207,12 @@ fn print_schema(args: &SchemaArgs) -> anyhow::Result<Outcome> {
         SchemaFormat::Kql => schema::Format::Kql,
         SchemaFormat::Azure => schema::Format::Azure,
         SchemaFormat::Sql => schema::Format::Sql,
+        SchemaFormat::Parquet => schema::Format::Parquet,
     };
     let one = args.table.as_deref().and_then(schema::table);
     let text = match &one {
-        Some(table) => schema::print(&[table], format),
-        None => schema::print(schema::TABLES, format),
+        Some(table) => schema::print(&[table], format)?,
+        None => schema::print(schema::TABLES, format)?,
     };
     print(text.as_bytes())
 }

@@ -23,7 +23,7 @@ fn main() {
     let mut table = RowTable::new(identity, 2_000_000, Arc::new(Stats::default()));
     let minute = |minute: i64| Timestamp::from_second(minute * 60).expect("a time");
 
-    let mut longest = Longest::default();
+    let mut longest = Taken::default();
     for key in 0..keys {
         let change = established(key, minute(0));
         longest.time(|| table.observe(&change));
@@ -31,7 +31,7 @@ fn main() {
     println!("{keys} keys counted: {longest}");
     for (number, what) in [(1, "keys with changes"), (2, "keys that are only live")] {
         let now = minute(number) + Duration::from_secs(2);
-        let (mut longest, mut rows, mut bytes) = (Longest::default(), 0, 0);
+        let (mut longest, mut rows, mut bytes) = (Taken::default(), 0, 0);
         loop {
             let made = longest.time(|| table.close_until(now));
             rows += made.len();
@@ -72,13 +72,13 @@ fn established(key: u32, time: Timestamp) -> Change {
 
 /// How long calls took: all of them, and the longest.
 #[derive(Default)]
-struct Longest {
+struct Taken {
     calls: u32,
     all: Duration,
     longest: Duration,
 }
 
-impl Longest {
+impl Taken {
     fn time<T>(&mut self, call: impl FnOnce() -> T) -> T {
         #[expect(clippy::disallowed_methods, reason = "this is what is measured")]
         let began = Instant::now();
@@ -91,7 +91,7 @@ impl Longest {
     }
 }
 
-impl std::fmt::Display for Longest {
+impl std::fmt::Display for Taken {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { calls, all, longest } = self;
         write!(out, "{all:.1?} in {calls} calls, the longest {longest:.1?}")

@@ -55,10 +55,8 @@ fn the_values_shown_in_the_example_are_the_defaults() {
     );
     let sink = parse("[[sink]]\nname='collector'\nkind='http'\ntakes=['alerts','rows']\nurl='https://collector.example.net/netsensor'").unwrap();
     assert_eq!(shown.sinks[0], sink.sinks[0]);
-    let sink = parse(
-        "[[sink]]\nname='tables'\nkind='parquet'\npath='/var/lib/netsensor/rows'",
-    )
-    .unwrap();
+    let sink =
+        parse("[[sink]]\nname='tables'\nkind='parquet'\npath='/var/lib/netsensor/rows'").unwrap();
     assert_eq!(shown.sinks[2], sink.sinks[0]);
 }
 

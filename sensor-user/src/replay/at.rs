@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::reject_log::{RejectLog, shown};
 use super::search::{Found, Pair, Search};
 use super::{indicators, input};
+use crate::columnar::ColumnarError;
 use crate::dedup::{Alert, AlertKind};
 use crate::intel::IndicatorSet;
 use crate::stable_id::stable_id;
@@ -87,6 +88,21 @@ pub enum ReplayError {
     /// The messages on malformed lines cannot be written.
     #[error("write messages on malformed lines")]
     WriteRejects(#[source] io::Error),
+    /// The rows cannot be written.
+    #[error("write rows to {}", path.display())]
+    WriteRows {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The rows cannot be turned into columns.
+    #[error(transparent)]
+    Columns(#[from] ColumnarError),
+    /// Rows do not fit the columns of their table: a defect.
+    #[error("{0} rows do not fit the columns of their table; please report")]
+    RowsRefused(u64),
 }
 
 /// Answers; `out` gets one [`Alert`] as JSON a line, sorted by `IndicatorId` and `RemoteIp` (as

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -21,7 +21,10 @@ use super::input;
 use super::recorded::RecordedChange;
 use super::reject_log::RejectLog;
 use super::rows::{self, Head, Seen};
-use crate::aggregate::{Attribution, Change, Direction, Flow, Phase, Protocol, TableRow, What};
+use super::rows_out::RowsOut;
+use crate::aggregate::{
+    Attribution, Change, Direction, Flow, Identity, Phase, Protocol, RowTable, TableRow, What,
+};
 use crate::dedup::{Alert, Dedup};
 use crate::enrich::Process;
 use crate::intel::IndicatorSet;
@@ -48,6 +51,8 @@ pub struct LiveOptions {
     pub indicator_lookback: SignedDuration,
     /// Hits of one key within this time after its alert are counted, not raised.
     pub window: SignedDuration,
+    /// Where the rows of recorded changes go: a file of JSON lines, or a folder for Parquet files.
+    pub rows: Option<PathBuf>,
 }
 
 /// What was read and found.
@@ -61,6 +66,8 @@ pub struct LiveSummary {
     pub lost: u64,
     /// Alerts that were written.
     pub alerts: u64,
+    /// Rows that were written.
+    pub rows: u64,
 }
 
 /// Replays; `out` gets one alert as JSON a line as they are raised, `rejects` the malformed lines.
@@ -75,7 +82,8 @@ pub fn run(
         return Err(ReplayError::StdinRepeated(stdin));
     }
     let mut log = RejectLog::new(rejects, "lines");
-    let mut output = Output { out, alerts: 0, error: None };
+    let rows = options.rows.as_deref().map(RowsOut::open).transpose()?;
+    let mut output = Output { out, alerts: 0, rows, error: None };
     let mut summary = LiveSummary::default();
     let mut detection = None;
     for path in &options.connections {
@@ -100,7 +108,7 @@ pub fn run(
             summary.lines += 1;
             let detection = match &mut detection {
                 Some(detection) => detection,
-                none => none.insert(start(options, change.flow.time, &mut log)?),
+                none => none.insert(start(options, &change.flow, &mut log)?),
             };
             // A translation is told with the time of the beginning, which may be long past.
             if change.what != What::Translated {
@@ -115,6 +123,7 @@ pub fn run(
     }
     output.check()?;
     output.out.flush().map_err(ReplayError::WriteAlerts)?;
+    summary.rows = output.rows.take().map_or(Ok(0), RowsOut::finish)?;
     summary.alerts = output.alerts;
     summary.rejected = log.finish().map_err(ReplayError::WriteRejects)?;
     Ok(summary)
@@ -123,13 +132,14 @@ pub fn run(
 /// Loads the indicators as of the first connection, and puts the stages together.
 fn start(
     options: &LiveOptions,
-    first: Timestamp,
+    first: &Flow,
     log: &mut RejectLog<'_>,
 ) -> Result<Detection, ReplayError> {
+    let of_rows = options.rows.is_some();
     let options = AtOptions {
         connections: Vec::new(),
         indicators: options.indicators.clone(),
-        at: first,
+        at: first.time,
         lookback: options.window,
         indicator_lookback: options.indicator_lookback,
     };
@@ -138,14 +148,20 @@ fn start(
     let set = Arc::new(ArcSwap::from_pointee(set));
     let matcher = Matcher::new(set, AllowList::default(), HashSet::new(), Arc::clone(&stats));
     let dedup = Dedup::new(AGENT_ID.to_owned(), options.lookback, MAX_KEYS, Arc::clone(&stats));
-    Ok(Detection::new(None, matcher, dedup, stats))
+    let rows = of_rows.then(|| {
+        let identity =
+            Identity { computer: Arc::clone(&first.computer), agent_id: AGENT_ID.to_owned() };
+        RowTable::new(identity, MAX_KEYS, Arc::clone(&stats))
+    });
+    Ok(Detection::new(rows, matcher, dedup, stats))
 }
 
 /// Alerts as JSON lines; the first failure is kept and ends the replay.
 struct Output<'a> {
     out: &'a mut dyn Write,
     alerts: u64,
-    error: Option<std::io::Error>,
+    rows: Option<RowsOut>,
+    error: Option<ReplayError>,
 }
 
 impl Outlet for Output<'_> {
@@ -158,16 +174,19 @@ impl Outlet for Output<'_> {
             .and_then(|()| self.out.write_all(b"\n"));
         match written {
             Ok(()) => self.alerts += 1,
-            Err(error) => self.error = Some(error),
+            Err(error) => self.error = Some(ReplayError::WriteAlerts(error)),
         }
     }
 
-    fn rows(&mut self, _rows: Vec<TableRow>) {}
+    fn rows(&mut self, rows: Vec<TableRow>) {
+        let Some(out) = self.rows.as_mut().filter(|_| self.error.is_none()) else { return };
+        self.error = rows.iter().try_for_each(|row| out.write(row)).err();
+    }
 }
 
 impl Output<'_> {
     fn check(&mut self) -> Result<(), ReplayError> {
-        self.error.take().map_or(Ok(()), |error| Err(ReplayError::WriteAlerts(error)))
+        self.error.take().map_or(Ok(()), Err)
     }
 }
 

@@ -9,6 +9,7 @@ mod input;
 mod recorded;
 mod reject_log;
 mod rows;
+mod rows_out;
 mod search;
 
 pub use at::{AtOptions, AtSummary, ReplayError};

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::{Column, Kind, Table};
+use crate::columnar::{ColumnarError, parquet_schema};
 
 /// How a schema is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Format {
     Azure,
     /// Statements for `DuckDB`, one a table.
     Sql,
+    /// The schemas of the Parquet files, in Parquet's notation.
+    Parquet,
 }
 
 /// Column names that Log Analytics keeps for itself: a custom table cannot have them.
@@ -24,8 +27,12 @@ const RESERVED: [&str; 7] =
     ["_ResourceId", "id", "_SubscriptionId", "TenantId", "Type", "UniqueId", "Title"];
 
 /// The text for `tables`, with a line end.
-pub fn print(tables: &[&Table], format: Format) -> String {
-    match format {
+pub fn print(tables: &[&Table], format: Format) -> Result<String, ColumnarError> {
+    Ok(match format {
+        Format::Parquet => {
+            let each: Result<Vec<String>, _> = tables.iter().map(|it| parquet_schema(it)).collect();
+            each?.concat()
+        }
         Format::Json => document(&tables.iter().map(|table| listing(table)).collect::<Vec<_>>()),
         Format::Azure => document(&tables.iter().map(|table| custom(table)).collect::<Vec<_>>()),
         Format::Kql => tables.iter().fold(String::new(), |mut text, table| {
@@ -42,7 +49,7 @@ pub fn print(tables: &[&Table], format: Format) -> String {
                 writeln!(text, "CREATE TABLE IF NOT EXISTS \"{}\" (\n{columns}\n);", table.name);
             text
         }),
-    }
+    })
 }
 
 fn columns(table: &Table, line: impl Fn(&Column) -> String) -> String {

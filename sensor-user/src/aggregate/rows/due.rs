@@ -16,6 +16,9 @@ const PORTION: usize = 1000;
 /// that nothing is due for longer than half a minute.
 const PORTIONS: usize = 1024;
 
+/// The columns are signed; a recording may say anything.
+const LONG_MAX: u64 = i64::MAX.cast_unsigned();
+
 /// A closed minute.
 #[derive(Debug)]
 pub(super) struct Due {
@@ -143,8 +146,8 @@ impl RowTable {
             links_terminated: counts.terminated,
             links_failed: counts.failed,
             links_live,
-            bytes_sent: counts.bytes_sent,
-            bytes_received: counts.bytes_received,
+            bytes_sent: counts.bytes_sent.min(LONG_MAX),
+            bytes_received: counts.bytes_received.min(LONG_MAX),
             responses: response_times.map(|_| counts.responses.count),
             response_time_min: response_times.map(|(min, ..)| min),
             response_time_max: response_times.map(|(_, max, _)| max),
