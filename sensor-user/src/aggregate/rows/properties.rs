@@ -102,6 +102,31 @@ fn add(sums: &mut Sums, more: Sums) {
     }
 }
 
+/// What happened to each key.
+fn sums_of_changes<'a>(changes: impl Iterator<Item = &'a Change>) -> BTreeMap<String, Sums> {
+    let mut all: BTreeMap<String, Sums> = BTreeMap::new();
+    for change in changes.filter(|change| change.what != What::Opened) {
+        let is = |what| u64::from(change.what == what);
+        let (up, down, failed) = (is(What::Established), is(What::Closed), is(What::Failed));
+        let sums = all.entry(change.flow.remote.to_string()).or_default();
+        let (flow, responses) = (&change.flow, change.responses.count);
+        add(sums, [up, down, failed, flow.bytes_sent, flow.bytes_received, responses]);
+    }
+    all
+}
+
+/// What the rows of each key say.
+fn sums_of_rows(rows: &[Row]) -> BTreeMap<String, Sums> {
+    let mut all: BTreeMap<String, Sums> = BTreeMap::new();
+    for row in rows {
+        let (up, down, failed) = (row.links_established, row.links_terminated, row.links_failed);
+        let sums = all.entry(row.remote_ip.clone()).or_default();
+        let responses = row.responses.unwrap_or(0);
+        add(sums, [up, down, failed, row.bytes_sent, row.bytes_received, responses]);
+    }
+    all
+}
+
 /// The rows of what is told, with the clock at each; what was left out; and the table's counters.
 fn run(told: &[(u32, Change)], max_keys: usize) -> (Vec<Row>, HashSet<usize>, Arc<Stats>) {
     let identity = Identity { computer: "host.example".into(), agent_id: "id".into() };
@@ -156,24 +181,11 @@ proptest! {
         prop_assert!(max_keys < 100 || left_out.is_empty());
 
         // Each delta over all minutes is that of the connections that were not left out.
-        let mut truth: BTreeMap<String, Sums> = BTreeMap::new();
-        for (index, (_, change)) in all.iter().enumerate() {
-            if left_out.contains(&index) || matches!(change.what, What::Opened) {
-                continue;
-            }
-            let is = |what| u64::from(change.what == what);
-            let sums = truth.entry(change.flow.remote.to_string()).or_default();
-            let links = [is(What::Established), is(What::Closed), is(What::Failed)];
-            let [up, down, failed] = links;
-            let (flow, responses) = (&change.flow, change.responses.count);
-            add(sums, [up, down, failed, flow.bytes_sent, flow.bytes_received, responses]);
-        }
-        let mut found: BTreeMap<String, Sums> = BTreeMap::new();
+        let counted = all.iter().enumerate().filter(|(index, _)| !left_out.contains(index));
+        let truth = sums_of_changes(counted.map(|(_, (_, change))| change));
+        let found = sums_of_rows(&rows);
+        prop_assert_eq!(&found, &truth);
         for row in &rows {
-            add(found.entry(row.remote_ip.clone()).or_default(), [
-                row.links_established, row.links_terminated, row.links_failed,
-                row.bytes_sent, row.bytes_received, row.responses.unwrap_or(0),
-            ]);
             let times = (row.response_time_min, row.response_time_sum, row.response_time_max);
             match (row.responses, times) {
                 (None, (None, None, None)) => {}
@@ -183,7 +195,6 @@ proptest! {
                 _ => prop_assert!(false, "response times without responses: {row:?}"),
             }
         }
-        prop_assert_eq!(&found, &truth);
         prop_assert_eq!(stats.row_ends_unmatched.value(), 0);
 
         // The gauge, minute by minute; no row is missing while something lives.
