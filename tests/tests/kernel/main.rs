@@ -55,6 +55,9 @@ mod stream;
 /// Request and answer.
 mod turns;
 
+/// Rows of real traffic.
+mod rows;
+
 /// What lives on: bytes at each look, and what the ring lost.
 mod lives_on;
 

@@ -4,10 +4,12 @@ use super::{Outcome, Tally};
 use crate::host;
 
 /// Program, and the Debian package that has it.
-const TOOLS: [(&str, &str); 8] = [
+const TOOLS: [(&str, &str); 10] = [
+    ("ab", "apache2-utils"),
     ("curl", "curl"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
+    ("nginx", "nginx-light"),
     ("nsenter", "util-linux"),
     ("ps", "procps"),
     ("python3", "python3"),
@@ -48,7 +50,7 @@ mod tests {
         assert_eq!(missing(|_| true), [""; 0]);
         assert_eq!(
             missing(|program| program == "curl" || program == "ip"),
-            ["nftables", "procps", "python3", "util-linux"]
+            ["apache2-utils", "nftables", "nginx-light", "procps", "python3", "util-linux"]
         );
     }
 }

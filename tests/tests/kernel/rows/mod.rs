@@ -1,0 +1,287 @@
+//! Rows of real traffic: what `VMConnection` says of them, minute by minute.
+
+mod rules;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sensor_tests::{Agent, Netns, run};
+use serde_json::Value;
+
+use crate::harness::{CLIENT_V4, Home, SOON, Server, V4, peer, skipped, text};
+
+/// An agent that writes its rows to a file.
+struct Rows {
+    home: Home,
+    agent: Agent,
+}
+
+impl Rows {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap().keep();
+        let file = folder.join("rows.jsonl");
+        let sink = format!(
+            "[[sink]]\nname = \"rows\"\nkind = \"file\"\npath = {file:?}\ntakes = [\"rows\"]\n\
+             queue = 1000000\n"
+        );
+        let home = Home::new("look_every = \"5s\"", &sink);
+        let agent = home.run();
+        agent.wait_for_log(SOON, "open sockets read");
+        std::fs::write(home.path("where"), file.to_str().unwrap()).unwrap();
+        Self { home, agent }
+    }
+
+    /// Ends the agent, which closes the minute; gives all rows of `VMConnection`.
+    fn stop(self) -> Vec<Value> {
+        let ended = self.agent.stop();
+        assert!(ended.status.success(), "{ended:?}");
+        let file = std::fs::read_to_string(self.home.path("where")).unwrap();
+        let rows = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_dir_all(Path::new(&file).parent().unwrap()).unwrap();
+        let rows = rows.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        rows.filter(|row| text(row, "Type") == "VMConnection").collect()
+    }
+}
+
+/// The rows of a port in a direction.
+fn of<'a>(rows: &'a [Value], port: u16, direction: &str) -> Vec<&'a Value> {
+    let fits = |row: &&Value| row["DestinationPort"] == port && text(row, "Direction") == direction;
+    rows.iter().filter(fits).collect()
+}
+
+fn sum(rows: &[&Value], column: &str) -> u64 {
+    rows.iter().map(|row| row[column].as_u64().unwrap_or(0)).sum()
+}
+
+/// Every request, as the server says it: its connection, its bytes.
+const NGINX: &str = "
+daemon off; master_process on; worker_processes 2; pid FOLDER/pid; error_log FOLDER/error.log;
+user root;
+events { worker_connections 256; }
+http {
+    log_format counts '$connection $request_length $bytes_sent';
+    access_log FOLDER/access.log counts;
+    keepalive_requests 100000;
+    server { listen ADDRESS; root FOLDER; }
+}
+";
+
+/// nginx with a file of 10,000 bytes, and how often it was called in vain before it listened.
+fn nginx(netns: &Netns, folder: &Path, port: u16) -> (Child, u64) {
+    let configuration = NGINX
+        .replace("FOLDER", folder.to_str().unwrap())
+        .replace("ADDRESS", &format!("{V4}:{port}"));
+    std::fs::write(folder.join("nginx.conf"), configuration).unwrap();
+    std::fs::write(folder.join("page"), [b'x'; 10_000]).unwrap();
+    let mut command = netns.command("/usr/sbin/nginx");
+    let server = command.arg("-c").arg(folder.join("nginx.conf")).stderr(Stdio::null());
+    let server = server.spawn().unwrap();
+    for refused in 0..100 {
+        if netns
+            .command("/usr/bin/curl")
+            .args(["-sf", &page(port)])
+            .output()
+            .unwrap()
+            .status
+            .success()
+        {
+            return (server, refused);
+        }
+        run(Command::new("sleep").arg("0.1"));
+    }
+    panic!("nginx does not answer");
+}
+
+fn page(port: u16) -> String {
+    format!("http://{V4}:{port}/page")
+}
+
+/// Types a byte a second and gets it back, is idle for long, and says how many it typed.
+const SESSION: &str = "
+import select, socket, sys, time
+listener = socket.create_server((sys.argv[1], 0))
+client = socket.create_connection(listener.getsockname())
+server = listener.accept()[0]
+print('ready', listener.getsockname()[1], flush=True)
+typed = 0
+while not select.select([sys.stdin], [], [], 1)[0]:
+    if typed < 5:
+        client.sendall(b'x')
+        server.sendall(server.recv(1))
+        client.recv(1)
+        typed += 1
+client.sendall(b'x')
+server.sendall(server.recv(1))
+client.recv(1)
+";
+
+#[test]
+fn rows_of_real_traffic_are_as_microsoft_defines_them() {
+    if skipped() {
+        return;
+    }
+    let netns = Netns::new(&[V4, CLIENT_V4]);
+    let folder = tempfile::tempdir().unwrap();
+    let rows = Rows::start();
+    let mut session = netns.command("/usr/bin/python3");
+    session.args(["-c", SESSION, V4]).stdin(Stdio::piped());
+    let (mut session, session_port) = Server::start(session);
+    let mut answering = netns.command(peer());
+    answering.args(["answer", &format!("{V4}:0")]);
+    let (_udp, udp_port) = Server::start(answering);
+    let udp_port: u16 = udp_port.rsplit(':').next().unwrap().parse().unwrap();
+    let web_port = 8_080;
+    let (mut web, refused) = nginx(&netns, folder.path(), web_port);
+    let traffic = || {
+        let ab = ["-q", "-k", "-n", "400", "-c", "8", &page(web_port)];
+        run(netns.command("/usr/bin/ab").args(ab).stdout(Stdio::null()));
+        run(netns.command("/usr/bin/curl").args(["-sf", "-o", "/dev/null", &page(web_port)]));
+        run(netns.command(peer()).args(["ask", &format!("{V4}:{udp_port}"), "20"]));
+        for _ in 0..3 {
+            run(netns.command(peer()).args(["try", &format!("{V4}:9")]));
+        }
+    };
+    traffic();
+    let now = Timestamp::now();
+    let to_border = 60 - now.as_second().rem_euclid(60);
+    run(Command::new("sleep").arg((to_border + 1).to_string()));
+    traffic();
+    session.0.stdin.take().unwrap().flush().unwrap();
+    session.0.wait().unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(web.id().try_into().unwrap()),
+        nix::sys::signal::Signal::SIGQUIT,
+    )
+    .unwrap();
+    web.wait().unwrap();
+    run(Command::new("sleep").arg("1"));
+    let rows = rows.stop();
+    rules::check(&rows);
+    let minutes = |rows: &[&Value]| {
+        let mut all: Vec<String> =
+            rows.iter().map(|row| text(row, "TimeGenerated").to_owned()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all.len()
+    };
+
+    // nginx, by its own log.
+    let log = std::fs::read_to_string(folder.path().join("access.log")).unwrap();
+    let requests: Vec<Vec<u64>> = log
+        .lines()
+        .map(|line| line.split(' ').map(|word| word.parse().unwrap()).collect())
+        .collect();
+    let (served, called) = (of(&rows, web_port, "inbound"), of(&rows, web_port, "outbound"));
+    assert!(minutes(&served) >= 2 && minutes(&called) >= 2);
+    assert!(served.iter().all(|row| text(row, "ProcessName") == "nginx"), "{served:#?}");
+    let sum_of = |field: usize| requests.iter().map(|request| request[field]).sum::<u64>();
+    assert_eq!(sum(&served, "BytesReceived"), sum_of(1));
+    assert_eq!(sum(&served, "BytesSent"), sum_of(2));
+    assert_eq!(sum(&called, "BytesSent"), sum_of(1));
+    assert_eq!(sum(&called, "BytesReceived"), sum_of(2));
+    assert_eq!(sum(&served, "Responses"), requests.len() as u64);
+    assert_eq!(sum(&called, "Responses"), requests.len() as u64);
+    let mut connections: Vec<u64> = requests.iter().map(|request| request[0]).collect();
+    connections.sort_unstable();
+    connections.dedup();
+    for (rows, failed) in [(&served, 0), (&called, refused)] {
+        assert_eq!(sum(rows, "LinksEstablished"), connections.len() as u64, "{rows:#?}");
+        assert_eq!(sum(rows, "LinksTerminated"), connections.len() as u64);
+        assert_eq!(sum(rows, "LinksFailed"), failed);
+    }
+    let names: std::collections::BTreeSet<&str> =
+        called.iter().map(|row| text(row, "ProcessName")).collect();
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["ab", "curl"]);
+
+    // The session lives in each minute, and each byte is in the minute in which it moved.
+    let session_port: u16 = session_port.parse().unwrap();
+    for direction in ["inbound", "outbound"] {
+        let session = of(&rows, session_port, direction);
+        assert_eq!((sum(&session, "BytesSent"), sum(&session, "BytesReceived")), (6, 6));
+        assert_eq!(sum(&session, "Responses"), 6, "{session:#?}");
+        assert!(session.len() >= 2);
+        let first = session.iter().min_by_key(|row| text(row, "TimeGenerated")).unwrap();
+        assert_eq!(first["LinksLive"], 1);
+        assert_eq!(first["LinksEstablished"], 1);
+        assert!(first["RttMinUs"].is_u64(), "{first}");
+    }
+
+    let datagrams = of(&rows, udp_port, "outbound");
+    assert_eq!((sum(&datagrams, "BytesSent"), sum(&datagrams, "BytesReceived")), (200, 200));
+    assert_eq!(sum(&datagrams, "LinksEstablished"), 40);
+    assert!(datagrams.iter().all(|row| text(row, "Protocol") == "udp"));
+
+    let in_vain = of(&rows, 9, "outbound");
+    assert_eq!((sum(&in_vain, "LinksFailed"), sum(&in_vain, "LinksEstablished")), (6, 0));
+}
+
+/// Connects so many times to itself, one after the other, and reads as many bytes as it asks for.
+const STORM: &str = "
+import socket, sys, threading
+def serve(listener):
+    while True:
+        one = listener.accept()[0]
+        asked = one.recv(8)
+        one.sendall(b'x' * int(asked))
+        one.recv(1)
+        one.close()
+listener = socket.create_server((sys.argv[1], 0), backlog=1024)
+threading.Thread(target=serve, args=(listener,), daemon=True).start()
+to = listener.getsockname()
+print('ready', to[1], flush=True)
+sys.stdin.readline()
+for number in range(int(sys.argv[2])):
+    one = socket.create_connection(to)
+    count = number % 1000 + 1
+    one.sendall(b'%8d' % count)
+    while count:
+        count -= len(one.recv(count))
+    one.close()
+";
+
+#[test]
+fn a_hundred_thousand_connections_add_up() {
+    const EACH: u64 = 25_000;
+    const PROCESSES: u64 = 4;
+    if skipped() {
+        return;
+    }
+    let netns = Netns::new(&[V4]);
+    let rows = Rows::start();
+    let mut storms: Vec<(Server, String)> = (0..PROCESSES)
+        .map(|_| {
+            let mut storm = netns.command("/usr/bin/python3");
+            storm.args(["-c", STORM, V4, &EACH.to_string()]).stdin(Stdio::piped());
+            Server::start(storm)
+        })
+        .collect();
+    for (storm, _) in &mut storms {
+        storm.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+    for (storm, _) in &mut storms {
+        storm.0.stdin.take();
+        assert!(storm.0.wait().unwrap().success());
+    }
+    run(Command::new("sleep").arg("1"));
+    let rows = rows.stop();
+    rules::check(&rows);
+    let asked = 8 * EACH;
+    let answered = EACH / 1000 * (1..=1000).sum::<u64>();
+    for (_, port) in &storms {
+        let port: u16 = port.parse().unwrap();
+        for (direction, (sent, received)) in
+            [("outbound", (asked, answered)), ("inbound", (answered, asked))]
+        {
+            let rows = of(&rows, port, direction);
+            let links = ["LinksEstablished", "LinksTerminated", "LinksFailed", "Responses"];
+            assert_eq!(links.map(|column| sum(&rows, column)), [EACH, EACH, 0, EACH], "{rows:#?}");
+            let bytes = (sum(&rows, "BytesSent"), sum(&rows, "BytesReceived"));
+            assert_eq!(bytes, (sent, received), "{direction}: {rows:#?}");
+            let last = rows.iter().max_by_key(|row| text(row, "TimeGenerated")).unwrap();
+            assert_eq!(last["LinksLive"], 0);
+        }
+    }
+}
