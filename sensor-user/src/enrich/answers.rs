@@ -1,4 +1,4 @@
-//! `Answer`: what a name resolved to, out of the bytes of a DNS message.
+//! `DnsAnswer`: what a name resolved to, out of the bytes of a DNS message.
 //!
 //! The bytes are hostile. Whatever they are, this gives an answer or a reason, and never panics;
 //! names come out in the form of zone files (RFC 1035, section 5.1), where anything but printable
@@ -21,7 +21,7 @@ const ALIASES_MAX: usize = 16;
 /// Addresses that a name resolved to. The serde names are those of a line of `netsensor record`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "Type", rename = "NetsensorDnsAnswer", rename_all = "PascalCase")]
-pub struct Answer {
+pub struct DnsAnswer {
     /// When it was received.
     pub time_generated: Timestamp,
     /// The name that was asked for.
@@ -34,14 +34,14 @@ pub struct Answer {
     pub ttl_seconds: u32,
 }
 
-impl Answer {
+impl DnsAnswer {
     /// `Type` of its line.
     pub const TYPE: &str = "NetsensorDnsAnswer";
 }
 
-/// Why a message is no [`Answer`].
+/// Why a message is no [`DnsAnswer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AnswerError {
+pub enum DnsAnswerError {
     /// It cannot be parsed up to its answers.
     #[error("malformed")]
     Malformed,
@@ -56,11 +56,11 @@ pub enum AnswerError {
 /// Reads a message that was received at `time`. Of one that is cut, or breaks off somewhere, the
 /// records before that place count. Only those addresses count to which the question leads, by way
 /// of its aliases: a server cannot name others in passing.
-pub(super) fn answer(message: &[u8], time: Timestamp) -> Result<Answer, AnswerError> {
-    let message = Message::from_octets(message).map_err(|_short| AnswerError::Malformed)?;
-    let question = message.first_question().ok_or(AnswerError::Malformed)?;
+pub(super) fn answer(message: &[u8], time: Timestamp) -> Result<DnsAnswer, DnsAnswerError> {
+    let message = Message::from_octets(message).map_err(|_short| DnsAnswerError::Malformed)?;
+    let question = message.first_question().ok_or(DnsAnswerError::Malformed)?;
     let question = name(question.qname())?;
-    let records = message.answer().map_err(|_broken| AnswerError::Malformed)?;
+    let records = message.answer().map_err(|_broken| DnsAnswerError::Malformed)?;
     let records = read(records);
     let mut canonical = question.as_str();
     let mut ttl_seconds = u32::MAX;
@@ -78,10 +78,10 @@ pub(super) fn answer(message: &[u8], time: Timestamp) -> Result<Answer, AnswerEr
         }
     }
     if addresses.is_empty() {
-        return Err(AnswerError::NoAddress);
+        return Err(DnsAnswerError::NoAddress);
     }
     let canonical_name = canonical.to_owned();
-    Ok(Answer { time_generated: time, question, canonical_name, addresses, ttl_seconds })
+    Ok(DnsAnswer { time_generated: time, question, canonical_name, addresses, ttl_seconds })
 }
 
 struct Entry {
@@ -132,10 +132,10 @@ fn alias<'e>(entries: &'e [Entry], owner: &str) -> Option<(&'e str, u32)> {
     })
 }
 
-fn name(name: impl Display) -> Result<String, AnswerError> {
+fn name(name: impl Display) -> Result<String, DnsAnswerError> {
     let mut text = name.to_string();
     if text.len() > NAME_MAX {
-        return Err(AnswerError::NameTooLong);
+        return Err(DnsAnswerError::NameTooLong);
     }
     text.make_ascii_lowercase();
     Ok(text)

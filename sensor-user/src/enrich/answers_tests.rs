@@ -46,8 +46,8 @@ fn chain() -> Vec<u8> {
     })
 }
 
-fn whole() -> Answer {
-    Answer {
+fn whole() -> DnsAnswer {
+    DnsAnswer {
         time_generated: at(7),
         question: "www.evil.example".to_owned(),
         canonical_name: "a1.cdn.example".to_owned(),
@@ -74,10 +74,10 @@ fn aliases_are_followed_to_the_addresses() {
 #[test]
 fn what_is_whole_of_a_cut_message_counts() {
     let message = chain();
-    let cut = message.get(..message.len() - 1).unwrap();
-    let one = Answer { addresses: vec![[203, 0, 113, 7].into()], ..whole() };
+    let cut = &message[..message.len() - 1];
+    let one = DnsAnswer { addresses: vec![[203, 0, 113, 7].into()], ..whole() };
     assert_eq!(answer(cut, at(7)), Ok(one));
-    assert_eq!(answer(message.get(..60).unwrap(), at(7)), Err(AnswerError::NoAddress));
+    assert_eq!(answer(&message[..60], at(7)), Err(DnsAnswerError::NoAddress));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_server_cannot_name_what_was_not_asked_for() {
         alias(builder, "b.example", "c.example", 60);
         v4(builder, "c.example", [203, 0, 113, 8], 60);
     });
-    assert_eq!(answer(&other, at(0)), Err(AnswerError::NoAddress));
+    assert_eq!(answer(&other, at(0)), Err(DnsAnswerError::NoAddress));
 }
 
 #[test]
@@ -96,22 +96,22 @@ fn hostile_messages_end() {
         alias(builder, "a.example", "b.example", 60);
         alias(builder, "b.example", "a.example", 60);
     });
-    assert_eq!(answer(&looped, at(0)), Err(AnswerError::NoAddress));
+    assert_eq!(answer(&looped, at(0)), Err(DnsAnswerError::NoAddress));
     let long = format!("{0}.{0}.{0}.{0}", "\\001".repeat(60));
     let long = message(&long, |_| {});
-    assert_eq!(answer(&long, at(0)), Err(AnswerError::NameTooLong));
+    assert_eq!(answer(&long, at(0)), Err(DnsAnswerError::NameTooLong));
     // The question's name points at itself, and forward.
     for pointer in [[0xc0, 12], [0xc0, 14], [0xff, 0xff]] {
         let mut bytes = vec![0, 1, 0x80, 0, 0, 1, 0, 1, 0, 0, 0, 0];
         bytes.extend(pointer);
         bytes.extend([0, 1, 0, 1]);
-        assert_eq!(answer(&bytes, at(0)), Err(AnswerError::Malformed), "{pointer:?}");
+        assert_eq!(answer(&bytes, at(0)), Err(DnsAnswerError::Malformed), "{pointer:?}");
     }
     let text = message("a.example", |builder| {
         let data = Txt::<Vec<u8>>::build_from_slice(b"v=1").unwrap();
         builder.push((of("a.example"), Class::IN, Ttl::from_secs(1), data)).unwrap();
     });
-    assert_eq!(answer(&text, at(0)), Err(AnswerError::NoAddress));
+    assert_eq!(answer(&text, at(0)), Err(DnsAnswerError::NoAddress));
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_name_comes_out_printable() {
     assert_eq!(read.question, read.question.to_ascii_lowercase());
     let line = serde_json::to_string(&read).unwrap();
     assert!(line.starts_with(r#"{"Type":"NetsensorDnsAnswer","TimeGenerated":"#), "{line}");
-    assert_eq!(serde_json::from_str::<Answer>(&line).unwrap(), read);
+    assert_eq!(serde_json::from_str::<DnsAnswer>(&line).unwrap(), read);
 }
 
 proptest! {
@@ -141,7 +141,7 @@ proptest! {
         let mut bytes = chain();
         for (place, byte) in damage {
             let place = place.index(bytes.len());
-            *bytes.get_mut(place).unwrap() = byte;
+            bytes[place] = byte;
         }
         bytes.truncate(length.index(bytes.len() + 1));
         if let Ok(read) = answer(&bytes, at(0)) {

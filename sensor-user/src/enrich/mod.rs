@@ -6,9 +6,11 @@
 
 mod answers;
 mod cgroups;
+mod countries;
 mod facts;
 mod holders;
 mod names;
+mod places;
 mod proc_fs;
 mod processes;
 mod users;
@@ -23,10 +25,11 @@ use crate::clock::BootClock;
 use crate::decode::{Dns, Exec, Record, Task, Tcp, TcpKind, TcpTurns, Udp, UdpFlow, UdpOwner};
 use crate::stats::Stats;
 
-pub use answers::{Answer, AnswerError};
+pub use answers::{DnsAnswer, DnsAnswerError};
 pub use facts::Process;
 pub use holders::{Holder, Holders};
 pub use names::{Names, RemoteNames};
+pub use places::{Place, Places, PlacesError};
 pub use processes::ProcessTable;
 
 /// A record about a socket with its process, or what a name resolved to.
@@ -39,7 +42,7 @@ pub enum Event {
     /// Of UDP.
     Udp(UdpEvent),
     /// Of DNS.
-    Dns(Answer),
+    Dns(DnsAnswer),
 }
 
 /// A TCP record with its time and its process.
@@ -145,14 +148,14 @@ impl Enricher {
         self.processes.of_holder(holder)
     }
 
-    fn answer(&self, dns: &Dns, clock: &BootClock) -> Option<Answer> {
+    fn answer(&self, dns: &Dns, clock: &BootClock) -> Option<DnsAnswer> {
         self.stats.dns_records_received.increment();
         if dns.cut {
             self.stats.dns_answers_cut.increment();
         }
         match answers::answer(&dns.message, clock.wall(dns.boot_ns)) {
             Ok(answer) => Some(answer),
-            Err(AnswerError::NoAddress) => None,
+            Err(DnsAnswerError::NoAddress) => None,
             Err(error) => {
                 self.stats.dns_answers_rejected.increment();
                 tracing::debug!(server = %dns.server, %error, "DNS answer not used");

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use lru::LruCache;
 
-use super::Answer;
+use super::DnsAnswer;
 use crate::bounded;
 use crate::stats::Stats;
 
@@ -63,7 +63,7 @@ impl Names {
     }
 
     /// Takes an answer in.
-    pub fn learn(&mut self, answer: &Answer) {
+    pub fn learn(&mut self, answer: &DnsAnswer) {
         if self.max == 0 {
             return;
         }
@@ -143,8 +143,8 @@ mod tests {
         Names::new(max, Arc::new(Stats::default()))
     }
 
-    fn answer(second: i64, chain: (&str, &str), addresses: &[&str], ttl_seconds: u32) -> Answer {
-        Answer {
+    fn answer(second: i64, chain: (&str, &str), addresses: &[&str], ttl_seconds: u32) -> DnsAnswer {
+        DnsAnswer {
             time_generated: at(second),
             question: chain.0.to_owned(),
             canonical_name: chain.1.to_owned(),

@@ -10,7 +10,7 @@ use crate::canary::Eye;
 use crate::capture::{OpenSocket, OpenSockets};
 use crate::clock::BootClock;
 use crate::decode::{self, Record};
-use crate::enrich::{Answer, Enricher, Event, Holders};
+use crate::enrich::{DnsAnswer, Enricher, Event, Holders};
 use crate::stats::Stats;
 
 /// From the kernel's bytes to changes of connections.
@@ -21,7 +21,7 @@ pub struct Intake {
     flows: UdpTable,
     drops_per_million: u32,
     /// What names resolved to, since somebody asked.
-    pub(super) answers: Vec<Answer>,
+    pub(super) answers: Vec<DnsAnswer>,
     /// Sees the canary, where there is one.
     pub(super) canary: Option<Eye>,
     stats: Arc<Stats>,

@@ -4,8 +4,9 @@ use super::{Outcome, Tally};
 use crate::host;
 
 /// Program, and the Debian package that has it.
-const TOOLS: [(&str, &str); 8] = [
+const TOOLS: [(&str, &str); 9] = [
     ("curl", "curl"),
+    ("dnsmasq", "dnsmasq-base"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
@@ -48,7 +49,7 @@ mod tests {
         assert_eq!(missing(|_| true), [""; 0]);
         assert_eq!(
             missing(|program| program == "curl" || program == "ip"),
-            ["nftables", "procps", "python3", "util-linux"]
+            ["dnsmasq-base", "nftables", "procps", "python3", "util-linux"]
         );
     }
 }
