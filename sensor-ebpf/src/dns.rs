@@ -65,8 +65,7 @@ pub(crate) unsafe fn tell(skb: *mut __sk_buff, packet: &Packet) {
         return count(LossCounter::DnsOverRate);
     }
     emit::record::<DnsRecord>(Ledger::Dns, |record| {
-        let most = DNS_MESSAGE_LEN as u32;
-        let len = if wire_len < most { wire_len } else { most };
+        let len = bounded(wire_len);
         // SAFETY: the entry is a whole DnsRecord; what of the message is not written is not read,
         // since `message_len` says how much is.
         unsafe {
@@ -78,6 +77,18 @@ pub(crate) unsafe fn tell(skb: *mut __sk_buff, packet: &Packet) {
             (*record).message_len = if read == 0 { len } else { 0 };
         }
     });
+}
+
+/// Bytes that are read of so many, which are at least one: in a form in which the verifier sees both
+/// bounds. It sees them of the number less one, which the compiler must not know to be that.
+#[inline(always)]
+fn bounded(wire_len: u32) -> u32 {
+    const LAST: u64 = (DNS_MESSAGE_LEN - 1) as u64;
+    let mut last = u64::from(wire_len).wrapping_sub(1);
+    // SAFETY: no instruction.
+    unsafe { core::arch::asm!("/* {0} */", inout(reg) last, options(pure, nomem, nostack)) };
+    let last = if last < LAST { last } else { LAST };
+    last.wrapping_add(1) as u32
 }
 
 /// Whether this second has room for one more. CPUs that begin a second at once may let a few more
