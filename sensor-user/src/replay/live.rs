@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -85,7 +85,7 @@ pub fn run(
     let rows = options.rows.as_deref().map(RowsOut::open).transpose()?;
     let mut output = Output { out, alerts: 0, rows, error: None };
     let mut summary = LiveSummary::default();
-    let mut detection = None;
+    let mut detection: Option<Detection> = None;
     // Names of answers before the first connection.
     let mut early = Names::new(Names::MAX, Arc::default());
     for path in &options.connections {
