@@ -19,6 +19,7 @@ pub(crate) enum Ledger {
     Tcp,
     Process,
     Udp,
+    Dns,
 }
 
 impl Ledger {
@@ -28,6 +29,7 @@ impl Ledger {
             Self::Tcp => LossCounter::TcpAttempted,
             Self::Process => LossCounter::ProcessAttempted,
             Self::Udp => LossCounter::UdpAttempted,
+            Self::Dns => LossCounter::DnsAttempted,
         }
     }
 
@@ -37,6 +39,7 @@ impl Ledger {
             Self::Tcp => LossCounter::TcpRingFull,
             Self::Process => LossCounter::ProcessRingFull,
             Self::Udp => LossCounter::UdpRingFull,
+            Self::Dns => LossCounter::DnsRingFull,
         }
     }
 }

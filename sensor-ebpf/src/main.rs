@@ -9,6 +9,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod accept_pending;
+mod dns;
 mod emit;
 mod flow;
 mod globals;

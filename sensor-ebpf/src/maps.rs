@@ -23,6 +23,11 @@ pub const TURNS: &str = "TURNS";
 pub const TURNS_MAX: u32 = 32_768;
 /// Array of one `u32`: the epoch in which turns are counted, from 1; the agent begins each.
 pub const TURNS_EPOCH: &str = "TURNS_EPOCH";
+/// Array of one: how many DNS answers this second has had.
+pub const DNS_BUDGET: &str = "DNS_BUDGET";
+/// DNS answers that are told in a second at most (more exactly: in 2^30 ns): a flood of them must
+/// neither fill the ring nor keep the agent busy. Further ones are counted.
+pub const DNS_ANSWERS_MAX: u64 = 4096;
 
 /// Array of one `u32`: 1 while the reader sleeps until a record comes; the program that sends it
 /// wakes the reader and sets 0.
@@ -62,7 +67,13 @@ pub enum LossCounter {
     UdpRingFull = 7,
     /// UDP datagrams of flows that did not fit in [`UDP_FLOWS`].
     UdpUncounted = 8,
+    /// DNS answers that a program wanted to send.
+    DnsAttempted = 9,
+    /// Of these, lost because the ring was full.
+    DnsRingFull = 10,
+    /// DNS answers beyond [`DNS_ANSWERS_MAX`].
+    DnsOverRate = 11,
 }
 
 /// Slots of [`COUNTERS`].
-pub const COUNTER_COUNT: u32 = 9;
+pub const COUNTER_COUNT: u32 = 12;

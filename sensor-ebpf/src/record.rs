@@ -38,6 +38,8 @@ pub enum RecordKind {
     UdpOwner = 49,
     /// The last descriptor of a UDP socket that has flows was closed.
     UdpRelease = 50,
+    /// A DNS answer was received.
+    DnsAnswer = 64,
 }
 
 impl RecordKind {
@@ -59,6 +61,7 @@ impl RecordKind {
             48 => Self::UdpFlow,
             49 => Self::UdpOwner,
             50 => Self::UdpRelease,
+            64 => Self::DnsAnswer,
             _ => return None,
         })
     }
@@ -277,6 +280,27 @@ pub struct FlowCounts {
 /// Bytes of a [`FlowCounts`].
 pub const FLOW_COUNTS_LEN: usize = 56;
 
+/// Bytes of a DNS message at most; the rest is cut. Resolvers ask for no more over UDP since the
+/// DNS flag day of 2020.
+pub const DNS_MESSAGE_LEN: usize = 1232;
+
+/// A DNS message that this host received from port 53, in answer to what it sent there: a response
+/// without an error that says it has answers. No more is checked.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct DnsRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// The server: IPv6, or IPv4 mapped.
+    pub server: [u8; 16],
+    /// Bytes of the message.
+    pub wire_len: u32,
+    /// Bytes of it that are here; 0 when it could not be read.
+    pub message_len: u32,
+    /// The message, from its first byte. What follows is any bytes.
+    pub message: [u8; DNS_MESSAGE_LEN],
+}
+
 /// Bytes of the executable's path at most.
 pub const PATH_MAX_LEN: usize = 1024;
 /// Bytes of the arguments at most; the rest is cut.
@@ -357,3 +381,4 @@ const _: () = assert!(size_of::<FlowKey>() == FLOW_KEY_LEN);
 const _: () = assert!(size_of::<FlowCounts>() == FLOW_COUNTS_LEN);
 const _: () = assert!(size_of::<UdpRecord>() == 128);
 const _: () = assert!(size_of::<UdpReleaseRecord>() == 24);
+const _: () = assert!(size_of::<DnsRecord>() == 1272);

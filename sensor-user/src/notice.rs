@@ -34,7 +34,7 @@ pub struct Loss {
     /// Nor after this.
     pub last_seen: Timestamp,
     /// Why: `ring_full`, `map_full`, `decode_error`, `simulated`, `table_full`, `queue_full`,
-    /// `rejected`, `reader_slow`.
+    /// `rejected`, `reader_slow`, `over_rate`.
     pub reason: String,
     /// What: `tcp`, `process` and `record` (of the kernel), `accept_pending`, `connection`, …
     pub kind: String,

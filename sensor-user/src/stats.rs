@@ -68,6 +68,16 @@ counters! {
     looks_skipped_busy,
     /// UDP records among them.
     udp_records_received,
+    /// DNS records among them: answers, by their headers.
+    dns_records_received,
+    /// DNS answers that are longer than what the kernel half takes of them; what is whole counts.
+    dns_answers_cut,
+    /// DNS answers that are malformed, or have a name that is too long.
+    dns_answers_rejected,
+    /// Names that left the full table while they were current.
+    dns_names_evicted,
+    /// Names of an address that had too many, replaced by later ones.
+    dns_names_replaced,
     /// Processes whose facts came from /proc, because no record told them.
     processes_read_from_proc,
     /// Processes about which neither record nor /proc told anything.

@@ -61,6 +61,7 @@ pub fn alert(id: &str) -> Alert {
         attribution: "connect".to_owned(),
         via: Via::Direct,
         matched_ip: address(),
+        remote_dns_questions: String::new(),
     }
 }
 

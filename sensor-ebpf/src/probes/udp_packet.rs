@@ -15,6 +15,7 @@ use aya_ebpf::programs::SkBuffContext;
 use sensor_ebpf::maps::LossCounter;
 use sensor_ebpf::record::{FlowCounts, FlowKey};
 
+use crate::dns;
 use crate::emit::{boot_ns, monotonic_ns};
 use crate::flow::{self, UDP_FLOWS};
 use crate::globals::{add, count};
@@ -84,6 +85,13 @@ unsafe fn datagram(skb: *mut __sk_buff, way: Way) {
             && let Some(socket) = flow::socket(sk.cast(), true)
         {
             flow::tell(socket, flow, &key, packet.local, sock::netns(sk.cast()));
+        }
+        // What connects a socket chooses whom it hears, also where what it sends is translated.
+        if way == Way::Received
+            && packet.remote.1 == dns::PORT
+            && ((*flow).packets_sent != 0 || (*sk).dst_port != 0)
+        {
+            dns::tell(skb, &packet);
         }
     }
 }

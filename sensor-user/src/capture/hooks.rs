@@ -272,15 +272,15 @@ fn attach_accept(attacher: &mut Attacher<'_>, types: &KernelTypes, io: &[Hook]) 
     }
     let kretprobe = attacher.try_one(&ACCEPT_KRETPROBE);
     let io_is_on = io.iter().all(|hook| hook.state == HookState::On);
-    let (recv, send) = match kretprobe.state {
-        HookState::On => (not_needed(&FIRST_RECV), not_needed(&FIRST_SEND)),
-        _ if io_is_on => (not_needed(&FIRST_RECV), not_needed(&FIRST_SEND)),
-        _ => (attacher.try_one(&FIRST_RECV), attacher.try_one(&FIRST_SEND)),
+    let (recv, send) = if io_is_on || kretprobe.state == HookState::On {
+        (not_needed(&FIRST_RECV), not_needed(&FIRST_SEND))
+    } else {
+        (attacher.try_one(&FIRST_RECV), attacher.try_one(&FIRST_SEND))
     };
-    let tcp_recv = match recv.state {
-        HookState::On => not_needed(&FIRST_TCP_RECV),
-        _ if io_is_on => not_needed(&FIRST_TCP_RECV),
-        _ => attacher.try_one(&FIRST_TCP_RECV),
+    let tcp_recv = if io_is_on || recv.state == HookState::On {
+        not_needed(&FIRST_TCP_RECV)
+    } else {
+        attacher.try_one(&FIRST_TCP_RECV)
     };
     vec![fexit, kretprobe, recv, send, tcp_recv]
 }

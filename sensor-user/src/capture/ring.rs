@@ -117,6 +117,12 @@ pub struct KernelLedger {
     pub udp_uncounted: u64,
     /// Runs of programs that the kernel left out; what they would have told is not known.
     pub missed: Missed,
+    /// DNS answers that programs wanted to send.
+    pub dns_attempted: u64,
+    /// Of these, lost because the ring was full.
+    pub dns_ring_full: u64,
+    /// DNS answers beyond those that are told in a second.
+    pub dns_over_rate: u64,
 }
 
 /// The running kernel half. Dropping it detaches everything.
@@ -262,6 +268,9 @@ impl Capture {
             udp_ring_full: sum(LossCounter::UdpRingFull)?,
             udp_uncounted: sum(LossCounter::UdpUncounted)?,
             missed: self.missed.unwrap_or_else(|| self.misses.read()),
+            dns_attempted: sum(LossCounter::DnsAttempted)?,
+            dns_ring_full: sum(LossCounter::DnsRingFull)?,
+            dns_over_rate: sum(LossCounter::DnsOverRate)?,
         })
     }
 }

@@ -39,6 +39,10 @@ pub fn describe(config: &Config) -> String {
             config.max_connections, config.max_processes
         ),
     );
+    line("names", format!("{} at most", config.max_names));
+    if let Some(database) = &config.geo {
+        line("geo", database.display().to_string());
+    }
     if config.rows.enabled {
         let most = config.rows.max_keys_per_minute;
         line("rows", format!("on, {most} keys a minute at most"));

@@ -43,6 +43,10 @@ pub struct Config {
     pub max_connections: usize,
     /// Processes known at once at most.
     pub max_processes: usize,
+    /// Names of remote addresses kept at once at most; 0 for none.
+    pub max_names: usize,
+    /// A database of places in the format of `MaxMind`, absolute.
+    pub geo: Option<PathBuf>,
     /// Where alerts and rows go, with unique names; at least one.
     pub sinks: Vec<SinkConfig>,
 }
@@ -272,19 +276,6 @@ fn default_sink(name: &str, kind: SinkKind) -> SinkConfig {
     }
 }
 
-const SECTIONS: [&str; 10] = [
-    "agent",
-    "capture",
-    "feed",
-    "allow",
-    "dedup",
-    "rows",
-    "health",
-    "connections",
-    "processes",
-    "sink",
-];
-
 /// The state directory as configured, and all the rest (its `state_dir` is still empty).
 fn document_config<'t>(
     document: &DeTable<'t>,
@@ -293,8 +284,8 @@ fn document_config<'t>(
 ) -> (Option<PathBuf>, Config) {
     for (key, _) in document {
         let name = key.get_ref().as_ref();
-        if !SECTIONS.contains(&name) {
-            let hint = reader::hint(name, &SECTIONS);
+        if !sections::ALL.contains(&name) {
+            let hint = reader::hint(name, &sections::ALL);
             problems.note(problems.line(&key.span()), format!("unknown section {name:?}; {hint}"));
         }
     }
@@ -309,6 +300,8 @@ fn document_config<'t>(
         health: sections::health(single(document, "health", problems)),
         max_connections: sections::most(single(document, "connections", problems), 262_144),
         max_processes: sections::most(single(document, "processes", problems), 131_072),
+        max_names: sections::names(single(document, "names", problems)),
+        geo: sections::geo(single(document, "geo", problems)),
         sinks: Vec::new(),
     };
     let feeds = many(document, "feed", problems, |section| sections::feed(section, folder));

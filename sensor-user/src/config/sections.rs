@@ -7,7 +7,24 @@ use super::reader::Section;
 use super::values;
 use super::{AgentConfig, CaptureConfig, DedupConfig, HealthConfig, RowsConfig};
 use crate::deliver::{ParquetConfig, SinkConfig, SinkKind};
+use crate::enrich::Names;
 use crate::intel::{FeedConfig, FeedKind};
+
+/// Names of all sections.
+pub(super) const ALL: [&str; 12] = [
+    "agent",
+    "capture",
+    "feed",
+    "allow",
+    "dedup",
+    "rows",
+    "health",
+    "connections",
+    "processes",
+    "names",
+    "geo",
+    "sink",
+];
 
 /// `[agent]`; the state directory is `None` where it is not set.
 pub(super) fn agent(mut section: Section<'_, '_>) -> (Option<std::path::PathBuf>, AgentConfig) {
@@ -100,6 +117,20 @@ pub(super) fn most(mut section: Section<'_, '_>, default: usize) -> usize {
     let max = section.read("max", values::number(1..=16_777_216_usize));
     section.finish();
     max.unwrap_or(default)
+}
+
+/// `[names]`: how many are kept at once.
+pub(super) fn names(mut section: Section<'_, '_>) -> usize {
+    let max = section.read("max", values::number(0..=1_048_576_usize));
+    section.finish();
+    max.unwrap_or(Names::MAX)
+}
+
+/// `[geo]`: the database.
+pub(super) fn geo(mut section: Section<'_, '_>) -> Option<std::path::PathBuf> {
+    let database = section.read("database", values::absolute_path);
+    section.finish();
+    database
 }
 
 /// One `[[feed]]` and the line of its name; `None` where something that it needs is missing or

@@ -309,7 +309,7 @@ fn a_file_that_cannot_be_one_is_refused() {
 fn the_example_shows_every_key() {
     // The one key without a default that could stand there.
     let document: toml::Table = EXAMPLE.replace("# object = ", "object = ").parse().unwrap();
-    for section in super::SECTIONS {
+    for section in super::sections::ALL {
         let shown: std::collections::BTreeSet<String> = match &document[section] {
             toml::Value::Array(all) => {
                 all.iter().flat_map(|one| one.as_table().unwrap().keys().cloned()).collect()

@@ -4,6 +4,7 @@
 //! names and arguments are hostile input, and whoever prints them escapes them.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod dns;
 mod reader;
 mod turns;
 mod udp;
@@ -12,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sensor_ebpf::record::{CGROUP_PATH_LEN, COMM_LEN, OwnerSource, RecordHeader, RecordKind};
 
+pub use dns::Dns;
 use reader::Reader;
 pub use turns::{TcpTurns, TurnCounts, Turns, TurnsByWay, turns};
 pub use udp::{FlowCounts, FlowKey, Udp, UdpFlow, UdpOwner, flow_counts};
@@ -188,6 +190,8 @@ pub enum Record {
     CgroupMkdir(CgroupMkdir),
     /// About a UDP flow or socket.
     Udp(Box<Udp>),
+    /// A DNS answer.
+    Dns(Dns),
 }
 
 /// Decodes one record.
@@ -210,6 +214,7 @@ pub fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
         RecordKind::UdpFlow | RecordKind::UdpOwner | RecordKind::UdpRelease => {
             Record::Udp(Box::new(udp::udp(&mut reader, kind, &header)?))
         }
+        RecordKind::DnsAnswer => Record::Dns(dns::dns(&mut reader, &header)?),
         _ => Record::Tcp(Box::new(tcp(&mut reader, kind, &header)?)),
     };
     match reader.remaining() {
@@ -298,7 +303,8 @@ fn tcp_kind(kind: RecordKind, old_state: u8, detail: u32) -> Result<TcpKind, Dec
         | RecordKind::CgroupMkdir
         | RecordKind::UdpFlow
         | RecordKind::UdpOwner
-        | RecordKind::UdpRelease => {
+        | RecordKind::UdpRelease
+        | RecordKind::DnsAnswer => {
             return Err(DecodeError::UnknownKind(kind as u16));
         }
     })

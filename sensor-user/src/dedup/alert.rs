@@ -180,6 +180,10 @@ pub struct Alert {
     /// That address: `RemoteIp`, unless `Via` says otherwise.
     #[serde(default)]
     pub matched_ip: String,
+    /// JSON array as text: names that this host asked for and that led to the remote address, the
+    /// latest first; "" for none.
+    #[serde(default)]
+    pub remote_dns_questions: String,
 }
 
 /// What an alert counts.
@@ -261,6 +265,7 @@ impl Alert {
             attribution: sighting.attribution,
             via: hit.via,
             matched_ip: hit.address.to_string(),
+            remote_dns_questions: sighting.remote_dns_questions,
         }
     }
 }

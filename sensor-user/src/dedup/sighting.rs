@@ -42,6 +42,9 @@ pub struct Sighting {
     pub container_id: String,
     /// How the process is known; "" where the input does not say.
     pub attribution: String,
+    /// Names that led to the remote end, as a replayed row says; a live one has them from the table
+    /// of names.
+    pub remote_dns_questions: String,
 }
 
 impl From<&Flow> for Sighting {
@@ -65,6 +68,7 @@ impl From<&Flow> for Sighting {
             parent_process_name: process.parent_name.clone(),
             container_id: process.container_id.clone(),
             attribution: flow.attribution.as_str().to_owned(),
+            remote_dns_questions: String::new(),
         }
     }
 }

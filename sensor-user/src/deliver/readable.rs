@@ -45,6 +45,7 @@ pub fn readable(alert: &Alert) -> String {
         let _infallible = write!(line, " {} connections", alert.connection_count);
     }
     for (label, text, most) in [
+        ("names", &alert.remote_dns_questions, 256),
         ("path", &alert.process_path, 256),
         ("user", &alert.user_name, 64),
         ("container", &alert.container_id, 64),

@@ -4,9 +4,13 @@
 //! before the first connection of a process that lived a millisecond. /proc is read once at start
 //! for what ran before, and later only for a process of which no record told (counted).
 
+mod answers;
 mod cgroups;
+mod countries;
 mod facts;
 mod holders;
+mod names;
+mod places;
 mod proc_fs;
 mod processes;
 mod users;
@@ -18,14 +22,17 @@ use jiff::Timestamp;
 use sensor_ebpf::record::UdpOwnerSource;
 
 use crate::clock::BootClock;
-use crate::decode::{Exec, Record, Task, Tcp, TcpKind, TcpTurns, Udp, UdpFlow, UdpOwner};
+use crate::decode::{Dns, Exec, Record, Task, Tcp, TcpKind, TcpTurns, Udp, UdpFlow, UdpOwner};
 use crate::stats::Stats;
 
+pub use answers::{DnsAnswer, DnsAnswerError};
 pub use facts::Process;
 pub use holders::{Holder, Holders};
+pub use names::{Names, RemoteNames};
+pub use places::{Place, Places, PlacesError};
 pub use processes::ProcessTable;
 
-/// A record about a socket, with its process.
+/// A record about a socket with its process, or what a name resolved to.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// Of TCP.
@@ -34,6 +41,8 @@ pub enum Event {
     Turns(Box<TcpTurns>),
     /// Of UDP.
     Udp(UdpEvent),
+    /// Of DNS.
+    Dns(DnsAnswer),
 }
 
 /// A TCP record with its time and its process.
@@ -77,7 +86,8 @@ impl Enricher {
         self.processes.scan()
     }
 
-    /// Takes a record in; an event comes out of those that are about a socket.
+    /// Takes a record in; an event comes out of those that are about a socket, and of DNS answers
+    /// that name an address.
     pub fn event(&mut self, record: Record, clock: &BootClock) -> Option<Event> {
         match record {
             Record::Tcp(tcp) => {
@@ -104,6 +114,7 @@ impl Enricher {
                 };
                 Some(Event::Udp(UdpEvent { udp, process }))
             }
+            Record::Dns(dns) => self.answer(&dns, clock).map(Event::Dns),
             Record::Exec(exec) => {
                 let _image = self.exec(exec);
                 None
@@ -135,6 +146,22 @@ impl Enricher {
     /// The process that holds an open socket; `None` when it has gone.
     pub fn holder(&mut self, holder: Holder) -> Option<Arc<Process>> {
         self.processes.of_holder(holder)
+    }
+
+    fn answer(&self, dns: &Dns, clock: &BootClock) -> Option<DnsAnswer> {
+        self.stats.dns_records_received.increment();
+        if dns.cut {
+            self.stats.dns_answers_cut.increment();
+        }
+        match answers::answer(&dns.message, clock.wall(dns.boot_ns)) {
+            Ok(answer) => Some(answer),
+            Err(DnsAnswerError::NoAddress) => None,
+            Err(error) => {
+                self.stats.dns_answers_rejected.increment();
+                tracing::debug!(server = %dns.server, %error, "DNS answer not used");
+                None
+            }
+        }
     }
 
     fn process_of(&mut self, kind: TcpKind, task: &Task) -> Option<Arc<Process>> {

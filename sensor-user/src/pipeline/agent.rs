@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::ledger::LossLog;
 use super::vitals::Vitals;
 use super::watch::Watch;
-use super::{Detection, Outlet, banner, computer};
+use super::{Detection, Outlet, Remote, banner, computer};
 use crate::aggregate::{Identity, RowTable, TableRow};
 use crate::canary::Canary;
 use crate::capture::KernelLedger;
@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::control::{Server, Status, Stream};
 use crate::dedup::{Alert, Dedup};
 use crate::deliver::{Deliverer, Outbox, Pace};
+use crate::enrich::{Names, Places};
 use crate::intel::Intel;
 use crate::matcher::{AllowList, Matcher};
 use crate::notice::{Notice, Speaker};
@@ -34,6 +35,9 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Between two portions of the last rows.
 const FINISH_PACE: Duration = Duration::from_millis(5);
+
+/// The database of places is looked at this often.
+const PLACES_EVERY: Duration = Duration::from_secs(10);
 
 impl Outlet for Outbox {
     fn alert(&mut self, alert: Alert) {
@@ -85,7 +89,10 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let matcher = Matcher::new(set, allow, own, Arc::clone(&stats));
     let window = signed(config.dedup.window);
     let dedup = Dedup::new(agent_id.clone(), window, config.dedup.max_keys, Arc::clone(&stats));
-    let detection = Detection::new(rows, matcher, dedup, Arc::clone(&stats));
+    let mut detection = Detection::new(rows, matcher, dedup, Arc::clone(&stats));
+    let places = config.geo.as_ref().map(|path| Arc::new(Places::at(path)));
+    let names = Names::new(config.max_names, Arc::clone(&stats));
+    detection.remote = Remote::new(names, places.clone());
 
     say(&banner::lines(config, &watching, &intel.status(), &agent_id));
 
@@ -97,7 +104,9 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let status = Arc::new(status);
     let stream = Stream::new(speaker.clone(), Arc::clone(&stats));
     let control = tokio::spawn(control.serve(Arc::clone(&status), stream.clone()));
-    let vitals = Vitals::new(Arc::clone(&intel), status, Arc::clone(&clock), speaker.clone());
+    let places_task = places.clone().map(|places| tokio::spawn(refresh_places(places)));
+    let feeds = Arc::clone(&intel);
+    let vitals = Vitals::new(feeds, places, status, Arc::clone(&clock), speaker.clone());
 
     let feeds_task = tokio::spawn(intel.run(async move {
         // Told, or nobody is left to tell: the end either way.
@@ -122,10 +131,25 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let ledger = ended.await.context("the pipeline's thread ended early; please report")??;
     feeds_task.await.context("the feeds' task ended early; please report")?;
     control.abort();
+    if let Some(task) = places_task {
+        task.abort();
+    }
     let left = deliverer.drain(DRAIN_LIMIT).await;
     super::ledger::log_closed(&ledger, &stats);
     tracing::info!(left = left.len(), "ended: {reason}");
     Ok(())
+}
+
+/// Looks whether the database of places was replaced, and reads it then, beside the pipeline.
+async fn refresh_places(places: Arc<Places>) {
+    let mut look = tokio::time::interval(PLACES_EVERY);
+    loop {
+        look.tick().await;
+        let places = Arc::clone(&places);
+        if tokio::task::spawn_blocking(move || places.refresh()).await.is_err() {
+            tracing::error!("the reader of geo.database ended early; please report");
+        }
+    }
 }
 
 /// The signals that end the agent.
@@ -208,6 +232,9 @@ impl Path {
                 self.detection.matcher.set_own(pid);
             }
             let now: Timestamp = self.clock.now();
+            for answer in self.watching.answers() {
+                self.detection.resolved(&answer);
+            }
             for change in changes.drain(..) {
                 self.detection.observe(&change, &mut self.outbox);
                 self.stream.change(&change, now);
@@ -222,6 +249,9 @@ impl Path {
         }
         let ledger = self.watching.finish(&mut changes)?;
         let now = self.clock.now();
+        for answer in self.watching.answers() {
+            self.detection.resolved(&answer);
+        }
         for change in changes.drain(..) {
             self.detection.observe(&change, &mut self.outbox);
             self.stream.change(&change, now);

@@ -10,7 +10,7 @@ use crate::canary::Eye;
 use crate::capture::{OpenSocket, OpenSockets};
 use crate::clock::BootClock;
 use crate::decode::{self, Record};
-use crate::enrich::{Enricher, Event, Holders};
+use crate::enrich::{DnsAnswer, Enricher, Event, Holders};
 use crate::stats::Stats;
 
 /// From the kernel's bytes to changes of connections.
@@ -20,6 +20,8 @@ pub struct Intake {
     connections: ConnectionTable,
     flows: UdpTable,
     drops_per_million: u32,
+    /// What names resolved to, since somebody asked.
+    pub(super) answers: Vec<DnsAnswer>,
     /// Sees the canary, where there is one.
     pub(super) canary: Option<Eye>,
     stats: Arc<Stats>,
@@ -33,7 +35,15 @@ impl Intake {
         flows: UdpTable,
         stats: Arc<Stats>,
     ) -> Self {
-        Self { enricher, connections, flows, drops_per_million: 0, canary: None, stats }
+        Self {
+            enricher,
+            connections,
+            flows,
+            drops_per_million: 0,
+            answers: Vec::new(),
+            canary: None,
+            stats,
+        }
     }
 
     /// Leaves out a share of the records, unread: `per_million` of a million on average.
@@ -73,6 +83,7 @@ impl Intake {
             Some(Event::Tcp(event)) => self.connections.observe(event, changes),
             Some(Event::Turns(turns)) => self.connections.turns(&turns),
             Some(Event::Udp(event)) => self.flows.observe(event, clock, changes),
+            Some(Event::Dns(answer)) => self.answers.push(answer),
             None => {}
         }
     }

@@ -10,6 +10,7 @@ mod ledger;
 mod look;
 mod namespaces;
 mod record;
+mod remote;
 mod self_test;
 mod translations;
 mod vitals;
@@ -18,6 +19,7 @@ mod watch;
 pub use agent::run;
 pub use intake::Intake;
 pub use record::record;
+pub use remote::Remote;
 pub use self_test::{SelfTest, self_test};
 
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use jiff::Timestamp;
 use crate::aggregate::{Change, Row, RowTable, TableRow, What};
 use crate::config::Config;
 use crate::dedup::{Alert, Dedup};
+use crate::enrich::DnsAnswer;
 use crate::matcher::Matcher;
 use crate::stats::Stats;
 
@@ -47,6 +50,8 @@ pub struct Detection {
     pub matcher: Matcher,
     /// Hit to Alert.
     pub dedup: Dedup,
+    /// Names and places of remote addresses, for rows and alerts.
+    pub remote: Remote,
     /// Scratch, kept to spare allocations.
     alerts: Vec<Alert>,
     stats: Arc<Stats>,
@@ -55,7 +60,13 @@ pub struct Detection {
 impl Detection {
     /// Puts the stages together.
     pub fn new(rows: Option<RowTable>, matcher: Matcher, dedup: Dedup, stats: Arc<Stats>) -> Self {
-        Self { rows, matcher, dedup, alerts: Vec::new(), stats }
+        let remote = Remote::usual(&stats);
+        Self { rows, matcher, dedup, remote, alerts: Vec::new(), stats }
+    }
+
+    /// Takes in what a name resolved to: connections from now on have it.
+    pub fn resolved(&mut self, answer: &DnsAnswer) {
+        self.remote.learn(answer);
     }
 
     /// aggregate (rows) → matcher → dedup → deliver, for one change.
@@ -72,22 +83,16 @@ impl Detection {
         for hit in self.matcher.hits(&change.flow) {
             self.dedup.admit(&hit, &change.flow, &mut self.alerts);
         }
-        for alert in self.alerts.drain(..) {
-            outlet.alert(alert);
-        }
+        self.send_alerts(outlet);
     }
 
     /// What time alone brings about: minutes and windows that end. Of many rows some come each
     /// time; see [`Self::is_behind`].
     pub fn tick(&mut self, now: Timestamp, outlet: &mut dyn Outlet) {
         self.dedup.expire(now, &mut self.alerts);
-        for alert in self.alerts.drain(..) {
-            outlet.alert(alert);
-        }
+        self.send_alerts(outlet);
         let rows = self.rows.as_mut().map(|rows| rows.close_until(now)).unwrap_or_default();
-        if !rows.is_empty() {
-            outlet.rows(table_rows(rows));
-        }
+        self.send_rows(rows, outlet);
     }
 
     /// Whether rows are due that are not made yet: the next tick makes some.
@@ -99,19 +104,29 @@ impl Detection {
     /// to be called until there are none.
     pub fn finish(&mut self, outlet: &mut dyn Outlet) -> bool {
         self.dedup.close_all(&mut self.alerts);
-        for alert in self.alerts.drain(..) {
-            outlet.alert(alert);
-        }
+        self.send_alerts(outlet);
         let rows = self.rows.as_mut().map(RowTable::close_all).unwrap_or_default();
-        if !rows.is_empty() {
-            outlet.rows(table_rows(rows));
-        }
+        self.send_rows(rows, outlet);
         self.is_behind()
     }
-}
 
-fn table_rows(rows: Vec<Row>) -> Vec<TableRow> {
-    rows.into_iter().map(|row| TableRow::Connection(Box::new(row))).collect()
+    fn send_alerts(&mut self, outlet: &mut dyn Outlet) {
+        for mut alert in self.alerts.drain(..) {
+            self.remote.complete_alert(&mut alert);
+            outlet.alert(alert);
+        }
+    }
+
+    fn send_rows(&mut self, rows: Vec<Row>, outlet: &mut dyn Outlet) {
+        if rows.is_empty() {
+            return;
+        }
+        let complete = |mut row| {
+            self.remote.complete_row(&mut row);
+            TableRow::Connection(Box::new(row))
+        };
+        outlet.rows(rows.into_iter().map(complete).collect());
+    }
 }
 
 /// The `Computer` column: the configured name, or the host's own.

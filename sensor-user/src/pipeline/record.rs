@@ -19,6 +19,7 @@ use super::watch::Watch;
 use crate::aggregate::Change;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::enrich::DnsAnswer;
 use crate::notice::{Notice, Speaker};
 use crate::replay::RecordedChange;
 use crate::stats::Stats;
@@ -71,7 +72,7 @@ impl Recording {
         let mut flushed = self.clock.now();
         while !stop.load(Ordering::Acquire) {
             self.watching.turn(&mut changes);
-            self.writer.write(&mut changes)?;
+            self.writer.write(self.watching.answers(), &mut changes)?;
             let now: Timestamp = self.clock.now();
             if now.duration_since(flushed).abs() >= FLUSH_EVERY {
                 self.writer.flush()?;
@@ -82,7 +83,7 @@ impl Recording {
             self.watching.wait(false)?;
         }
         let ledger = self.watching.finish(&mut changes)?;
-        self.writer.write(&mut changes)?;
+        self.writer.write(self.watching.answers(), &mut changes)?;
         let now = self.clock.now();
         self.writer.notices(&self.losses.finish(&ledger, &self.stats, now))?;
         self.writer.flush()?;
@@ -98,7 +99,12 @@ struct Writer {
 }
 
 impl Writer {
-    fn write(&mut self, changes: &mut Vec<Change>) -> anyhow::Result<()> {
+    fn write(
+        &mut self,
+        mut answers: impl Iterator<Item = DnsAnswer>,
+        changes: &mut Vec<Change>,
+    ) -> anyhow::Result<()> {
+        answers.try_for_each(|answer| self.line(&answer))?;
         for change in changes.drain(..) {
             self.line(&RecordedChange::from(&change))?;
         }

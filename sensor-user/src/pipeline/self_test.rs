@@ -61,6 +61,7 @@ pub fn self_test(config: &Config) -> anyhow::Result<SelfTest> {
     let (mut caught, mut changes) = (Caught::default(), Vec::new());
     while clock.now().duration_since(began) < LIMIT {
         watching.turn(&mut changes);
+        drop(watching.answers());
         for change in changes.drain(..) {
             detection.observe(&change, &mut caught);
         }

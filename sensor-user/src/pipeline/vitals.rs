@@ -9,6 +9,7 @@ use super::watch::Watch;
 use crate::canary::{Fault, Verdict};
 use crate::clock::{BootClock, Clock};
 use crate::control::Status;
+use crate::enrich::Places;
 use crate::health::{Component, Health, State};
 use crate::intel::Intel;
 use crate::notice::{HealthChange, Notice, Speaker};
@@ -21,6 +22,7 @@ const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(1);
 pub(super) struct Vitals {
     health: Health,
     intel: Arc<Intel>,
+    places: Option<Arc<Places>>,
     /// Where others read it.
     status: Arc<Status>,
     clock: Arc<dyn Clock>,
@@ -32,11 +34,12 @@ impl Vitals {
     /// Nothing is known yet.
     pub(super) fn new(
         intel: Arc<Intel>,
+        places: Option<Arc<Places>>,
         status: Arc<Status>,
         clock: Arc<dyn Clock>,
         speaker: Speaker,
     ) -> Self {
-        Self { health: Health::default(), intel, status, clock, speaker, looked: None }
+        Self { health: Health::default(), intel, places, status, clock, speaker, looked: None }
     }
 
     /// Looks when it is time; gives what is to be said.
@@ -54,6 +57,9 @@ impl Vitals {
             if feed.last_pull.is_some() {
                 notices.extend(self.set(&format!("feed {}", feed.name), feed.last_error, now));
             }
+        }
+        if let Some(places) = &self.places {
+            notices.extend(self.set("geo database", places.fault(), now));
         }
         self.status.update(self.health.components(), watching.capture().ledger().ok());
         notices

@@ -13,7 +13,7 @@ use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger, TurnsMa
 use crate::clock::{self, BootClock, Clock};
 use crate::config::Config;
 use crate::decode::{self, FlowCounts, FlowKey, Turns};
-use crate::enrich::Enricher;
+use crate::enrich::{DnsAnswer, Enricher};
 use crate::stats::Stats;
 
 /// How often the ring is drained while there is traffic.
@@ -119,6 +119,12 @@ impl Watch {
             Ok(_) => translations::hindrance(),
             Err(reason) => Some(reason.clone()),
         }
+    }
+
+    /// What names resolved to, as was told since the last call: to be taken after each turn, before
+    /// its changes, since who asks for a name connects then.
+    pub(super) fn answers(&mut self) -> std::vec::Drain<'_, DnsAnswer> {
+        self.intake.answers.drain(..)
     }
 
     /// Drains the ring, or takes as many records as a turn may; what changed is appended to

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -26,11 +26,11 @@ use crate::aggregate::{
     Attribution, Change, Direction, Flow, Identity, Phase, Protocol, RowTable, TableRow, What,
 };
 use crate::dedup::{Alert, Dedup};
-use crate::enrich::Process;
+use crate::enrich::{DnsAnswer, Names, Process};
 use crate::intel::IndicatorSet;
 use crate::lines::{Lines, json_fault};
 use crate::matcher::{AllowList, Matcher};
-use crate::pipeline::{Detection, Outlet};
+use crate::pipeline::{Detection, Outlet, Remote};
 use crate::stats::Stats;
 
 /// Stands for the agent's id in the ids of replayed alerts.
@@ -85,15 +85,17 @@ pub fn run(
     let rows = options.rows.as_deref().map(RowsOut::open).transpose()?;
     let mut output = Output { out, alerts: 0, rows, error: None };
     let mut summary = LiveSummary::default();
-    let mut detection = None;
+    let mut detection: Option<Detection> = None;
+    // Names of answers before the first connection.
+    let mut early = Names::new(Names::MAX, Arc::default());
     for path in &options.connections {
         let failed = |source| ReplayError::Read { path: path.clone(), source };
         let mut lines = Lines::new(input::open(path).map_err(failed)?.reader);
         while let Some(line) = lines.next_line().map_err(failed)? {
             let parsed = line.bytes.map_or_else(|| Err("line too long".to_owned()), parse);
-            let change = match parsed {
+            let (time, told) = match parsed {
                 Ok(Parsed::Blank) => continue,
-                Ok(Parsed::Change(change)) => change,
+                Ok(Parsed::Told(time, told)) => (time, told),
                 Ok(Parsed::Notice { lost }) => {
                     summary.lines += 1;
                     summary.lost = summary.lost.saturating_add(lost);
@@ -106,13 +108,30 @@ pub fn run(
                 }
             };
             summary.lines += 1;
+            let change = match (told, &mut detection) {
+                (Told::Change(change), _) => change,
+                (Told::Answer(answer), Some(detection)) => {
+                    detection.tick(time, &mut output);
+                    detection.resolved(&answer);
+                    continue;
+                }
+                (Told::Answer(answer), None) => {
+                    early.learn(&answer);
+                    continue;
+                }
+            };
             let detection = match &mut detection {
                 Some(detection) => detection,
-                none => none.insert(start(options, &change.flow, &mut log)?),
+                none => {
+                    let detection = none.insert(start(options, &change.flow, &mut log)?);
+                    let names = std::mem::replace(&mut early, Names::new(0, Arc::default()));
+                    detection.remote = Remote::new(names, None);
+                    detection
+                }
             };
             // A translation is told with the time of the beginning, which may be long past.
             if change.what != What::Translated {
-                detection.tick(change.flow.time, &mut output);
+                detection.tick(time, &mut output);
             }
             detection.observe(&change, &mut output);
             output.check()?;
@@ -190,9 +209,15 @@ impl Output<'_> {
     }
 }
 
+/// What a line tells of the recorded host.
+enum Told {
+    Change(Box<Change>),
+    Answer(DnsAnswer),
+}
+
 enum Parsed {
     Blank,
-    Change(Box<Change>),
+    Told(Timestamp, Told),
     Notice { lost: u64 },
 }
 
@@ -206,14 +231,21 @@ fn parse(bytes: &[u8]) -> Result<Parsed, String> {
     if kind.event.is_some() {
         let recorded: RecordedChange =
             serde_json::from_str(text).map_err(|error| json_fault(&error))?;
-        return Ok(Parsed::Change(Box::new(recorded.into())));
+        return Ok(change(recorded.into()));
     }
     match rows::head(text)? {
-        rows::Line::Row(head) => {
-            Ok(Parsed::Change(Box::new(opened(head, rows::seen(text, head)?))))
+        rows::Line::Row(head) => Ok(change(opened(head, rows::seen(text, head)?))),
+        rows::Line::Answer => {
+            let answer: DnsAnswer =
+                serde_json::from_str(text).map_err(|error| json_fault(&error))?;
+            Ok(Parsed::Told(answer.time_generated, Told::Answer(answer)))
         }
         rows::Line::Notice { lost } => Ok(Parsed::Notice { lost }),
     }
+}
+
+fn change(change: Change) -> Parsed {
+    Parsed::Told(change.flow.time, Told::Change(Box::new(change)))
 }
 
 /// Tells what `record` wrote from a row.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::dedup::Sighting;
+use crate::enrich::DnsAnswer;
 use crate::intel::{Text, integer, parse_time};
 use crate::lines::json_fault;
 use crate::notice::Notice;
@@ -25,6 +26,8 @@ pub(super) struct Head {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Line {
     Row(Head),
+    /// What a name resolved to.
+    Answer,
     /// The recording agent says that it lost so much.
     Notice {
         lost: u64,
@@ -58,6 +61,9 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, String> {
 /// but what the recording agent said of itself.
 pub(super) fn head(line: &str) -> Result<Line, String> {
     let row: HeadRow<'_> = serde_json::from_str(line).map_err(|error| json_fault(&error))?;
+    if row.r#type.as_str() == DnsAnswer::TYPE {
+        return Ok(Line::Answer);
+    }
     if row.r#type.as_str().starts_with(Notice::TYPE_PREFIX) {
         let notice: Notice = serde_json::from_str(line).map_err(|error| json_fault(&error))?;
         return Ok(Line::Notice { lost: notice.lost() });
@@ -102,6 +108,7 @@ pub(super) fn seen(line: &str, head: Head) -> Result<Seen, String> {
         parent_process_name: row.parent_process_name.into_owned(),
         container_id: row.container_id.into_owned(),
         attribution: row.attribution.into_owned(),
+        remote_dns_questions: row.remote_dns_questions.into_owned(),
     };
     Ok(Seen {
         sighting: Arc::new(sighting),
@@ -174,6 +181,8 @@ struct Row<'a> {
     parent_process_name: Text<'a>,
     #[serde(borrow)]
     container_id: Text<'a>,
+    #[serde(borrow)]
+    remote_dns_questions: Text<'a>,
 }
 
 impl Row<'_> {
@@ -198,7 +207,7 @@ mod tests {
         let head = text(line.as_bytes()).and_then(head);
         let row = head.and_then(|head| match head {
             Line::Row(head) => seen(line, head),
-            Line::Notice { .. } => Err("a notice".to_owned()),
+            Line::Notice { .. } | Line::Answer => Err("no row".to_owned()),
         });
         row.unwrap_err()
     }

@@ -153,6 +153,7 @@ impl<'set> Worker<'set> {
         let line = rows::text(line)?;
         let head = match rows::head(line)? {
             rows::Line::Row(head) => head,
+            rows::Line::Answer => return Ok(()),
             rows::Line::Notice { lost } => {
                 self.lost = self.lost.saturating_add(lost);
                 return Ok(());

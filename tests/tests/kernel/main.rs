@@ -33,6 +33,9 @@ mod udp_load;
 /// From a datagram to alert, row and replay.
 mod udp_detection;
 
+/// Names of remote addresses, as DNS told them.
+mod dns;
+
 /// What is known of a process, however it was started.
 mod process;
 

@@ -4,9 +4,10 @@ use super::{Outcome, Tally};
 use crate::host;
 
 /// Program, and the Debian package that has it.
-const TOOLS: [(&str, &str); 10] = [
+const TOOLS: [(&str, &str); 11] = [
     ("ab", "apache2-utils"),
     ("curl", "curl"),
+    ("dnsmasq", "dnsmasq-base"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("nginx", "nginx-light"),
@@ -50,7 +51,15 @@ mod tests {
         assert_eq!(missing(|_| true), [""; 0]);
         assert_eq!(
             missing(|program| program == "curl" || program == "ip"),
-            ["apache2-utils", "nftables", "nginx-light", "procps", "python3", "util-linux"]
+            [
+                "apache2-utils",
+                "dnsmasq-base",
+                "nftables",
+                "nginx-light",
+                "procps",
+                "python3",
+                "util-linux"
+            ]
         );
     }
 }
