@@ -116,6 +116,8 @@ counters! {
     clock_steps_followed,
     /// Row keys of one minute that did not fit in the table; their connections are in no row.
     row_keys_dropped_full,
+    /// Questions to Azure's metadata service that were not answered, or not with a machine.
+    azure_answers_failed,
     /// Hits of the agent's own traffic, held back.
     hits_held_own_traffic,
     /// Hits held back by the allow-list.
