@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::schema::{CONNECTION, Table};
+use crate::inventory::ComputerRow;
 
 /// A row of one of the tables, on its way to the sinks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -15,6 +16,8 @@ use crate::schema::{CONNECTION, Table};
 pub enum TableRow {
     /// Of `VMConnection`.
     Connection(Box<Row>),
+    /// Of `VMComputer`.
+    Computer(Box<ComputerRow>),
 }
 
 impl TableRow {
@@ -26,9 +29,10 @@ impl TableRow {
     }
 
     /// Stable for the same input: what makes sending twice harmless.
-    pub fn id(&self) -> &str {
+    pub fn id(&self) -> String {
         match self {
-            Self::Connection(row) => &row.connection_id,
+            Self::Connection(row) => row.connection_id.clone(),
+            Self::Computer(row) => row.id(),
         }
     }
 }

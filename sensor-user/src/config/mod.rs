@@ -20,6 +20,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::deliver::{SinkConfig, SinkKind};
 use crate::intel::{FeedConfig, FeedKind, FeedSource};
+use crate::inventory::AzureConfig;
 use reader::{Problems, Section};
 
 /// What the agent does, checked.
@@ -39,6 +40,8 @@ pub struct Config {
     pub rows: RowsConfig,
     /// How the agent looks after itself.
     pub health: HealthConfig,
+    /// What is asked of Azure.
+    pub azure: AzureConfig,
     /// Connections tracked at once at most.
     pub max_connections: usize,
     /// Processes known at once at most.
@@ -272,7 +275,7 @@ fn default_sink(name: &str, kind: SinkKind) -> SinkConfig {
     }
 }
 
-const SECTIONS: [&str; 10] = [
+const SECTIONS: [&str; 11] = [
     "agent",
     "capture",
     "feed",
@@ -280,6 +283,7 @@ const SECTIONS: [&str; 10] = [
     "dedup",
     "rows",
     "health",
+    "azure",
     "connections",
     "processes",
     "sink",
@@ -307,6 +311,7 @@ fn document_config<'t>(
         dedup: sections::dedup(single(document, "dedup", problems)),
         rows: sections::rows(single(document, "rows", problems)),
         health: sections::health(single(document, "health", problems)),
+        azure: sections::azure(single(document, "azure", problems)),
         max_connections: sections::most(single(document, "connections", problems), 262_144),
         max_processes: sections::most(single(document, "processes", problems), 131_072),
         sinks: Vec::new(),

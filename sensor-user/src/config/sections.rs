@@ -8,6 +8,7 @@ use super::values;
 use super::{AgentConfig, CaptureConfig, DedupConfig, HealthConfig, RowsConfig};
 use crate::deliver::{ParquetConfig, SinkConfig, SinkKind};
 use crate::intel::{FeedConfig, FeedKind};
+use crate::inventory::{AzureConfig, ImdsMode};
 
 /// `[agent]`; the state directory is `None` where it is not set.
 pub(super) fn agent(mut section: Section<'_, '_>) -> (Option<std::path::PathBuf>, AgentConfig) {
@@ -86,6 +87,15 @@ pub(super) fn health(mut section: Section<'_, '_>) -> HealthConfig {
     let every = section.read("canary_every", values::duration(SECOND..=HOUR));
     section.finish();
     HealthConfig { canary_every: every.unwrap_or(MINUTE) }
+}
+
+/// `[azure]`.
+pub(super) fn azure(mut section: Section<'_, '_>) -> AzureConfig {
+    let modes = [ImdsMode::Auto, ImdsMode::On, ImdsMode::Off];
+    let mode = section.read("imds", |value| values::word(&["auto", "on", "off"], value));
+    let imds_url = section.read("imds_url", values::http_url);
+    section.finish();
+    AzureConfig { imds: mode.and_then(|at| modes.get(at)).copied().unwrap_or_default(), imds_url }
 }
 
 /// `[allow]`.

@@ -1,5 +1,8 @@
 //! `Azure`: what Azure's instance metadata says of this machine, as columns.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
 
 use super::files::clean;
@@ -59,6 +62,9 @@ pub struct Azure {
     #[serde(skip)]
     resource_id: String,
 }
+
+/// What Azure has said, once it has: read by whoever makes rows.
+pub type SharedAzure = Arc<ArcSwapOption<Azure>>;
 
 /// What the standard columns `_ResourceId` and `_SubscriptionId` of every table say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,19 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep_until};
 
 use super::computer::{ComputerRow, Host};
 use super::imds::{Imds, ImdsError, ImdsMode};
-use super::{Azure, interfaces, is_azure};
+use super::{SharedAzure, interfaces, is_azure};
 use crate::clock::Clock;
 use crate::deliver::escaped;
 use crate::stats::Stats;
 
-/// First wait after a failure of the metadata service; it doubles, to an hour.
-const RETRY_FIRST: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_hours(1);
 
 /// Whether the metadata service is to be asked on the machine under `root`.
@@ -37,12 +34,12 @@ fn asks(mode: ImdsMode, root: &Path) -> bool {
 pub async fn keep(
     host: Host,
     (mode, imds): (ImdsMode, Imds),
-    azure: Arc<ArcSwapOption<Azure>>,
+    azure: SharedAzure,
     (clock, stats): (Arc<dyn Clock>, Arc<Stats>),
     mut put: impl FnMut(ComputerRow) + Send,
 ) {
     let asks = asks(mode, &host.root);
-    let mut wait = RETRY_FIRST;
+    let mut wait = imds.pace.retry_first;
     let mut row_due = true;
     loop {
         let mut next_ask = HOUR;
@@ -50,13 +47,13 @@ pub async fn keep(
             match imds.ask().await {
                 Ok(answer) => {
                     row_due |= azure.swap(Some(Arc::new(answer))).is_none();
-                    wait = RETRY_FIRST;
+                    wait = imds.pace.retry_first;
                 }
                 Err(error) => {
                     stats.azure_answers_failed.increment();
                     tell(&error, wait);
                     next_ask = wait;
-                    wait = wait.saturating_mul(2).min(HOUR);
+                    wait = wait.saturating_mul(2).min(imds.pace.retry_most);
                 }
             }
         }

@@ -12,9 +12,9 @@ mod keep;
 mod network;
 mod platform;
 
-pub use azure::{Azure, Resource};
+pub use azure::{Azure, Resource, SharedAzure};
 pub use computer::{ComputerRow, Host};
-pub use imds::{IMDS_URL, Imds, ImdsError, ImdsMode};
+pub use imds::{AzureConfig, IMDS_URL, Imds, ImdsError, ImdsMode, ImdsPace};
 pub use keep::keep;
 pub use network::{Interface, interfaces};
 pub use platform::is_azure;

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::ledger::LossLog;
 use super::vitals::Vitals;
@@ -24,6 +25,7 @@ use crate::control::{Server, Status, Stream};
 use crate::dedup::{Alert, Dedup};
 use crate::deliver::{Deliverer, Outbox, Pace};
 use crate::intel::Intel;
+use crate::inventory::{Host, Imds, ImdsPace, SharedAzure, keep};
 use crate::matcher::{AllowList, Matcher};
 use crate::notice::{Notice, Speaker};
 use crate::state;
@@ -75,11 +77,11 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let (outbox, deliverer) = Deliverer::start(&config.sinks, Pace::USUAL, &stats, &clock)?;
 
     let speaker = Speaker { computer: computer.to_string(), agent_id: agent_id.clone() };
-    let identity = Identity { computer, agent_id: agent_id.clone() };
-    let rows = config
-        .rows
-        .enabled
-        .then(|| RowTable::new(identity, config.rows.max_keys_per_minute, Arc::clone(&stats)));
+    let azure = SharedAzure::default();
+    let identity = Identity { computer, agent_id: agent_id.clone(), azure };
+    let rows = config.rows.enabled.then(|| {
+        RowTable::new(identity.clone(), config.rows.max_keys_per_minute, Arc::clone(&stats))
+    });
     let own = HashSet::from([std::process::id()]);
     let allow = AllowList::new(config.allow.iter().copied());
     let matcher = Matcher::new(set, allow, own, Arc::clone(&stats));
@@ -99,6 +101,7 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let control = tokio::spawn(control.serve(Arc::clone(&status), stream.clone()));
     let vitals = Vitals::new(Arc::clone(&intel), status, Arc::clone(&clock), speaker.clone());
 
+    let inventory = start_inventory(config, &identity, &outbox, (&clock, &stats))?;
     let feeds_task = tokio::spawn(intel.run(async move {
         // Told, or nobody is left to tell: the end either way.
         let _told = closing_seen.await.is_ok();
@@ -122,10 +125,33 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let ledger = ended.await.context("the pipeline's thread ended early; please report")??;
     feeds_task.await.context("the feeds' task ended early; please report")?;
     control.abort();
+    inventory.abort();
     let left = deliverer.drain(DRAIN_LIMIT).await;
     super::ledger::log_closed(&ledger, &stats);
     tracing::info!(left = left.len(), "ended: {reason}");
     Ok(())
+}
+
+/// Starts to keep the inventory, where anybody takes its rows.
+fn start_inventory(
+    config: &Config,
+    identity: &Identity,
+    outbox: &Outbox,
+    (clock, stats): (&Arc<dyn Clock>, &Arc<Stats>),
+) -> anyhow::Result<JoinHandle<()>> {
+    if !config.rows.enabled || !config.sinks.iter().any(|sink| sink.rows) {
+        return Ok(tokio::spawn(std::future::ready(())));
+    }
+    let host = Host {
+        root: "/".into(),
+        computer: Arc::clone(&identity.computer),
+        agent_id: identity.agent_id.clone(),
+    };
+    let imds = (config.azure.imds, Imds::new(&config.azure, ImdsPace::USUAL)?);
+    let azure = SharedAzure::clone(&identity.azure);
+    let outbox = outbox.clone();
+    let put = move |row| outbox.rows(vec![TableRow::Computer(Box::new(row))]);
+    Ok(tokio::spawn(keep(host, imds, azure, (Arc::clone(clock), Arc::clone(stats)), put)))
 }
 
 /// The signals that end the agent.

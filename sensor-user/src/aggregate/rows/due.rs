@@ -108,6 +108,7 @@ impl RowTable {
         let (time, round) = at;
         let process = &counts.process;
         let (source, destination) = (key.source.to_string(), key.destination.to_string());
+        let resource = self.identity.resource();
         let machine = self.identity.machine();
         let process_id = self.identity.process(&key.executable);
         let (port, start, again) =
@@ -153,6 +154,8 @@ impl RowTable {
             response_time_max: response_times.map(|(_, max, _)| max),
             response_time_sum: response_times.map(|(.., sum)| sum),
             source_system: Row::SOURCE_SYSTEM.to_owned(),
+            resource_id: resource.id,
+            subscription_id: resource.subscription,
             r#type: Row::TYPE.to_owned(),
             process_id: process.pid,
             process_path: process.path.clone(),

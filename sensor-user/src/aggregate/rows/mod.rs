@@ -23,6 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::change::{Change, What};
 use super::row::Row;
+use crate::inventory::{Azure, Resource, SharedAzure};
 use crate::stable_id::stable_id;
 use crate::stats::Stats;
 
@@ -39,18 +40,25 @@ const BACK_MINUTES: i64 = 2;
 const MAX_OPEN_MINUTES: usize = 16;
 
 /// Who reports: the same for every row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Identity {
     /// Full name of the host.
     pub computer: Arc<str>,
     /// The agent's UUID.
     pub agent_id: String,
+    /// What Azure says of the host, once it has.
+    pub azure: SharedAzure,
 }
 
 impl Identity {
     /// `Machine` of Microsoft's tables.
     pub fn machine(&self) -> String {
         format!("m-{}", self.agent_id)
+    }
+
+    /// `_ResourceId` and `_SubscriptionId` of every table.
+    pub fn resource(&self) -> Resource {
+        self.azure.load().as_deref().map(Azure::resource).unwrap_or_default()
     }
 
     /// `Process` of Microsoft's tables: stable for an executable on a machine.

@@ -10,6 +10,7 @@ use super::azure::Azure;
 use super::files;
 use super::network::{Interface, Network, names};
 use super::platform::{Platform, is_azure};
+use crate::aggregate::Row;
 use crate::stable_id::stable_id;
 
 /// One `VMComputer` row. Text that is absent is "", a number or time null.
