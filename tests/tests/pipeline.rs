@@ -36,7 +36,7 @@ impl Outlet for Caught {
     fn rows(&mut self, rows: Vec<TableRow>) {
         let rows = rows.into_iter().filter_map(|row| match row {
             TableRow::Connection(row) => Some(*row),
-            TableRow::Computer(_) => None,
+            TableRow::BoundPort(_) | TableRow::Process(_) | TableRow::Computer(_) => None,
         });
         self.rows.extend(rows);
     }

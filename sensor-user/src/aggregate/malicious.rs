@@ -40,6 +40,9 @@ pub struct Remote {
     pub pid: Option<u32>,
 }
 
+/// Gives the flag of a row by its remote end.
+pub type FlagOf<'a> = dyn Fn(&Remote) -> Option<Flag> + 'a;
+
 impl Flag {
     /// Compares two: the better is greater.
     pub fn rank(&self, other: &Self) -> Ordering {
@@ -72,6 +75,12 @@ impl Flag {
         row.report_reference_link = bounded(&indicator.url);
         row.additional_information = bounded(&indicator.additional_information);
     }
+}
+
+/// Flags nothing.
+#[cfg(test)]
+pub(super) const fn nothing(_: &Remote) -> Option<Flag> {
+    None
 }
 
 /// "0" to "100".

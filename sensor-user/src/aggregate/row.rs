@@ -7,8 +7,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::schema::{CONNECTION, Table};
+use super::host::{BoundPortRow, ProcessRow};
 use crate::inventory::ComputerRow;
+use crate::schema::{BOUND_PORT, COMPUTER, CONNECTION, PROCESS, Table};
 
 /// A row of one of the tables, on its way to the sinks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -16,6 +17,10 @@ use crate::inventory::ComputerRow;
 pub enum TableRow {
     /// Of `VMConnection`.
     Connection(Box<Row>),
+    /// Of `VMBoundPort`.
+    BoundPort(Box<BoundPortRow>),
+    /// Of `VMProcess`.
+    Process(Box<ProcessRow>),
     /// Of `VMComputer`.
     Computer(Box<ComputerRow>),
 }
@@ -25,6 +30,9 @@ impl TableRow {
     pub const fn table(&self) -> &'static Table {
         match self {
             Self::Connection(_) => &CONNECTION,
+            Self::BoundPort(_) => &BOUND_PORT,
+            Self::Process(_) => &PROCESS,
+            Self::Computer(_) => &COMPUTER,
         }
     }
 
@@ -32,6 +40,8 @@ impl TableRow {
     pub fn id(&self) -> String {
         match self {
             Self::Connection(row) => row.connection_id.clone(),
+            Self::BoundPort(row) => row.id(),
+            Self::Process(row) => row.id(),
             Self::Computer(row) => row.id(),
         }
     }

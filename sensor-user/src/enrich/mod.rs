@@ -137,6 +137,11 @@ impl Enricher {
         self.processes.of_holder(holder)
     }
 
+    /// Folder that a process works in; "" where it is not known, or the process has ended.
+    pub fn working_directory(&self, process: &Process) -> String {
+        self.processes.working_directory(process)
+    }
+
     fn process_of(&mut self, kind: TcpKind, task: &Task) -> Option<Arc<Process>> {
         match kind {
             TcpKind::Connect | TcpKind::ConnectFailed | TcpKind::Owner(_) | TcpKind::Listen => {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::ledger::LossLog;
 use super::vitals::Vitals;
 use super::watch::Watch;
 use super::{Detection, Outlet, banner, computer};
-use crate::aggregate::{Identity, RowTable, TableRow};
+use crate::aggregate::{HostTables, Identity, RowTable, TableRow};
 use crate::canary::Canary;
 use crate::capture::KernelLedger;
 use crate::clock::{Clock, SystemClock, signed};
@@ -87,7 +88,11 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let matcher = Matcher::new(set, allow, own, Arc::clone(&stats));
     let window = signed(config.dedup.window);
     let dedup = Dedup::new(agent_id.clone(), window, config.dedup.max_keys, Arc::clone(&stats));
-    let detection = Detection::new(rows, matcher, dedup, Arc::clone(&stats));
+    let host = config.rows.enabled.then(|| {
+        let most = config.rows.max_keys_per_minute;
+        HostTables::new(identity.clone(), home_netns(), most, Arc::clone(&stats))
+    });
+    let detection = Detection::new(rows, matcher, dedup, Arc::clone(&stats)).with_host(host);
 
     say(&banner::lines(config, &watching, &intel.status(), &agent_id));
 
@@ -132,6 +137,12 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Inode number of the agent's network namespace; 0 when unknown.
+fn home_netns() -> u32 {
+    let file = std::fs::metadata("/proc/self/ns/net");
+    file.map_or(0, |file| u32::try_from(file.ino()).unwrap_or(0))
+}
+
 /// Starts to keep the inventory, where anybody takes its rows.
 fn start_inventory(
     config: &Config,
@@ -150,7 +161,11 @@ fn start_inventory(
     let imds = (config.azure.imds, Imds::new(&config.azure, ImdsPace::USUAL)?);
     let azure = SharedAzure::clone(&identity.azure);
     let outbox = outbox.clone();
-    let put = move |row| outbox.rows(vec![TableRow::Computer(Box::new(row))]);
+    let made = Arc::clone(stats);
+    let put = move |row| {
+        made.rows_made.increment();
+        outbox.rows(vec![TableRow::Computer(Box::new(row))]);
+    };
     Ok(tokio::spawn(keep(host, imds, azure, (Arc::clone(clock), Arc::clone(stats)), put)))
 }
 
@@ -239,6 +254,7 @@ impl Path {
                 self.stream.change(&change, now);
             }
             self.detection.tick(now, &mut self.outbox);
+            self.detection.tick_host(now, &mut self.watching, &mut self.outbox);
             let ledger = || self.watching.capture().ledger().ok();
             let mut notices = losses.look(ledger, &self.stats, now);
             notices.extend(self.vitals.look(&mut self.watching, now));
@@ -252,6 +268,7 @@ impl Path {
             self.detection.observe(&change, &mut self.outbox);
             self.stream.change(&change, now);
         }
+        self.detection.finish_host(now, &mut self.watching, &mut self.outbox);
         while self.detection.finish(&mut self.outbox) {
             // The sinks take rows meanwhile; their queues do not hold all of a large minute.
             self.watching.capture().wait(FINISH_PACE);

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::aggregate::{Change, Row, RowTable, TableRow, What};
+use crate::aggregate::{Change, HostTables, HostView, Remote, Row, RowTable, TableRow, What};
 use crate::config::Config;
 use crate::dedup::{Alert, Dedup};
 use crate::matcher::Matcher;
@@ -43,6 +43,8 @@ pub trait Outlet {
 pub struct Detection {
     /// `None` where no rows are wanted.
     pub rows: Option<RowTable>,
+    /// `None` where no rows are wanted, and in a replay: a recording does not say what listened.
+    pub host: Option<HostTables>,
     /// Flow to Hit.
     pub matcher: Matcher,
     /// Hit to Alert.
@@ -55,13 +57,20 @@ pub struct Detection {
 impl Detection {
     /// Puts the stages together.
     pub fn new(rows: Option<RowTable>, matcher: Matcher, dedup: Dedup, stats: Arc<Stats>) -> Self {
-        Self { rows, matcher, dedup, alerts: Vec::new(), stats }
+        Self { rows, host: None, matcher, dedup, alerts: Vec::new(), stats }
+    }
+
+    /// Also makes the rows that tell of the host itself.
+    #[must_use]
+    pub fn with_host(self, host: Option<HostTables>) -> Self {
+        Self { host, ..self }
     }
 
     /// aggregate (rows) → matcher → dedup → deliver, for one change.
     pub fn observe(&mut self, change: &Change, outlet: &mut dyn Outlet) {
-        if let Some(rows) = &mut self.rows {
-            rows.observe(change);
+        let minute = self.rows.as_mut().and_then(|rows| rows.observe(change));
+        if let Some(host) = &mut self.host {
+            host.observe(change, minute);
         }
         if change.what == What::Established {
             return;
@@ -80,13 +89,39 @@ impl Detection {
     /// What time alone brings about: minutes and windows that end. Of many rows some come each
     /// time; see [`Self::is_behind`].
     pub fn tick(&mut self, now: Timestamp, outlet: &mut dyn Outlet) {
+        let flag = |remote: &Remote| self.matcher.flag(remote);
+        let rows = self.rows.as_mut().map(|rows| rows.close_until(now, &flag)).unwrap_or_default();
         self.dedup.expire(now, &mut self.alerts);
         for alert in self.alerts.drain(..) {
             outlet.alert(alert);
         }
-        let rows = self.rows.as_mut().map(|rows| rows.close_until(now)).unwrap_or_default();
         if !rows.is_empty() {
             outlet.rows(table_rows(rows));
+        }
+    }
+
+    /// What time alone brings about for the tables of the host; after each [`Self::tick`].
+    pub fn tick_host(&mut self, now: Timestamp, view: &mut dyn HostView, outlet: &mut dyn Outlet) {
+        let rows = self.host.as_mut().map(|host| host.close_until(now, view)).unwrap_or_default();
+        if !rows.is_empty() {
+            outlet.rows(rows);
+        }
+    }
+
+    /// The end of the agent at `now`, whose minute is told as far as it has come; before
+    /// [`Self::finish`].
+    pub fn finish_host(
+        &mut self,
+        now: Timestamp,
+        view: &mut dyn HostView,
+        outlet: &mut dyn Outlet,
+    ) {
+        if let Some(rows) = &mut self.rows {
+            rows.close_through(now);
+        }
+        let rows = self.host.as_mut().map(|host| host.close_all(now, view)).unwrap_or_default();
+        if !rows.is_empty() {
+            outlet.rows(rows);
         }
     }
 
@@ -98,11 +133,12 @@ impl Detection {
     /// The end of the input: every window and minute is closed. Gives whether there are more rows:
     /// to be called until there are none.
     pub fn finish(&mut self, outlet: &mut dyn Outlet) -> bool {
+        let flag = |remote: &Remote| self.matcher.flag(remote);
+        let rows = self.rows.as_mut().map(|rows| rows.close_all(&flag)).unwrap_or_default();
         self.dedup.close_all(&mut self.alerts);
         for alert in self.alerts.drain(..) {
             outlet.alert(alert);
         }
-        let rows = self.rows.as_mut().map(RowTable::close_all).unwrap_or_default();
         if !rows.is_empty() {
             outlet.rows(table_rows(rows));
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::flow::{Attribution, Direction, Flow, Phase, Protocol};
+use super::super::malicious::nothing;
 use super::*;
 use crate::aggregate::Responses;
 use crate::enrich::Process;
@@ -129,12 +130,13 @@ fn sums_of_rows(rows: &[Row]) -> BTreeMap<String, Sums> {
 
 /// The rows of what is told, with the clock at each; what was left out; and the table's counters.
 fn run(told: &[(u32, Change)], max_keys: usize) -> (Vec<Row>, HashSet<usize>, Arc<Stats>) {
-    let identity = Identity { computer: "host.example".into(), agent_id: "id".into() };
+    let identity =
+        Identity { computer: "host.example".into(), agent_id: "id".into(), ..Identity::default() };
     let stats = Arc::new(Stats::default());
     let mut table = RowTable::new(identity, max_keys, Arc::clone(&stats));
     let (mut rows, mut left_out) = (Vec::new(), HashSet::new());
     for (index, (now, change)) in told.iter().enumerate() {
-        rows.extend(table.close_until(at(*now)));
+        rows.extend(table.close_until(at(*now), &nothing));
         let before = stats.row_keys_dropped_full.value();
         table.observe(change);
         if stats.row_keys_dropped_full.value() > before {
@@ -142,7 +144,7 @@ fn run(told: &[(u32, Change)], max_keys: usize) -> (Vec<Row>, HashSet<usize>, Ar
         }
     }
     loop {
-        rows.extend(table.close_all());
+        rows.extend(table.close_all(&nothing));
         if !table.is_behind() {
             return (rows, left_out, stats);
         }
