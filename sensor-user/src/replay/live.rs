@@ -149,8 +149,11 @@ fn start(
     let matcher = Matcher::new(set, AllowList::default(), HashSet::new(), Arc::clone(&stats));
     let dedup = Dedup::new(AGENT_ID.to_owned(), options.lookback, MAX_KEYS, Arc::clone(&stats));
     let rows = of_rows.then(|| {
-        let identity =
-            Identity { computer: Arc::clone(&first.computer), agent_id: AGENT_ID.to_owned() };
+        let identity = Identity {
+            computer: Arc::clone(&first.computer),
+            agent_id: AGENT_ID.to_owned(),
+            ..Identity::default()
+        };
         RowTable::new(identity, MAX_KEYS, Arc::clone(&stats))
     });
     Ok(Detection::new(rows, matcher, dedup, stats))
