@@ -1,3 +1,5 @@
+//! Tests of the tables of the host: what is told of ports and processes, and that nothing is lost.
+
 use super::super::change::What;
 use super::super::flow::{Attribution, Direction, Flow, Phase};
 use super::super::malicious::nothing;

@@ -1,3 +1,5 @@
+//! Planted machines: physical, virtual, of Azure, in a container, and one of garbage.
+
 use super::*;
 
 use std::fs;
