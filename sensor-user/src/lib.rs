@@ -42,6 +42,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod health;
+pub mod inventory;
 pub mod lines;
 pub mod notice;
 pub mod schema;

@@ -126,6 +126,12 @@ counters! {
     clock_steps_followed,
     /// Row keys of one minute that did not fit in the table; their connections are in no row.
     row_keys_dropped_full,
+    /// Questions to Azure's metadata service that were not answered, or not with a machine.
+    azure_answers_failed,
+    /// Listening ports of one minute that did not fit in the table: they have no row.
+    bound_ports_dropped_full,
+    /// Executables that left the full table of those with TCP connections.
+    process_groups_evicted,
     /// Hits of the agent's own traffic, held back.
     hits_held_own_traffic,
     /// Hits held back by the allow-list.

@@ -19,7 +19,11 @@ use sensor_user::stats::Stats;
 fn main() {
     let full = env::args().any(|argument| argument == "--bench");
     let keys: u32 = if full { 1_000_000 } else { 10_000 };
-    let identity = Identity { computer: "web01.example.net".into(), agent_id: "id".into() };
+    let identity = Identity {
+        computer: "web01.example.net".into(),
+        agent_id: "id".into(),
+        ..Identity::default()
+    };
     let mut table = RowTable::new(identity, 2_000_000, Arc::new(Stats::default()));
     let minute = |minute: i64| Timestamp::from_second(minute * 60).expect("a time");
 
@@ -33,7 +37,7 @@ fn main() {
         let now = minute(number) + Duration::from_secs(2);
         let (mut longest, mut rows, mut bytes) = (Taken::default(), 0, 0);
         loop {
-            let made = longest.time(|| table.close_until(now));
+            let made = longest.time(|| table.close_until(now, &|_| None));
             rows += made.len();
             // As a sink does, on a thread of its own.
             bytes += made

@@ -5,6 +5,7 @@
 mod agent;
 mod collector;
 mod feed_server;
+mod imds;
 mod logs;
 mod netns;
 pub mod records;
@@ -16,6 +17,7 @@ mod tracee;
 pub use agent::{Agent, Ended, Line, binary, command, start_unread};
 pub use collector::{Answer, Collector, Request};
 pub use feed_server::FeedServer;
+pub use imds::{FakeImds, ImdsAnswer};
 pub use logs::logged;
 pub use netns::{CABLE, Netns, run};
 pub use samples::{alert, row};

@@ -34,7 +34,10 @@ impl Outlet for Caught {
     }
 
     fn rows(&mut self, rows: Vec<TableRow>) {
-        let rows = rows.into_iter().map(|TableRow::Connection(row)| *row);
+        let rows = rows.into_iter().filter_map(|row| match row {
+            TableRow::Connection(row) => Some(*row),
+            TableRow::BoundPort(_) | TableRow::Process(_) | TableRow::Computer(_) => None,
+        });
         self.rows.extend(rows);
     }
 }
@@ -70,8 +73,11 @@ impl Stages {
         );
         let hour = SignedDuration::from_hours(1);
         let dedup = Dedup::new("agent".to_owned(), hour, 100, Arc::clone(&stats));
-        let identity =
-            Identity { computer: "host.example.net".into(), agent_id: "agent".to_owned() };
+        let identity = Identity {
+            computer: "host.example.net".into(),
+            agent_id: "agent".to_owned(),
+            ..Identity::default()
+        };
         let rows = RowTable::new(identity, 100, Arc::clone(&stats));
         Self {
             intake: Intake::new(enricher, connections, flows, Arc::clone(&stats)),

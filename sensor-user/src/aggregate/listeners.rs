@@ -1,14 +1,17 @@
-//! `Listeners`: who listens where, to name an owner for what nobody has touched yet.
+//! `Listeners`: who listens where, to name an owner for what nobody has touched yet, and to tell
+//! each port that listens.
 //!
 //! A listener outlives the program that made it: a process that becomes another one (exec) is the
 //! listener's owner under its new name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use lru::LruCache;
 
+use super::host::Listening;
 use crate::bounded;
 use crate::enrich::Process;
 use crate::stats::Stats;
@@ -17,12 +20,23 @@ use crate::stats::Stats;
 const PORTS_MAX: usize = 65_536;
 /// Listeners of one port at most (`SO_REUSEPORT` groups); the oldest leaves first.
 const PER_PORT_MAX: usize = 256;
+/// Listeners that have ended and are kept until their last minute is told; the oldest leaves first.
+const ENDED_MAX: usize = 4096;
 
 #[derive(Debug)]
 struct Listener {
     sk: u64,
     address: IpAddr,
     process: Arc<Process>,
+    /// When it began to listen; the beginning of time for what is older than the agent.
+    since: Timestamp,
+}
+
+impl Listener {
+    fn listening(&self, (netns, port): (u32, u16)) -> Listening {
+        let process = Arc::clone(&self.process);
+        Listening { netns, address: self.address, port, process }
+    }
 }
 
 /// Listeners by network namespace and port.
@@ -31,27 +45,33 @@ pub(super) struct Listeners {
     ports: LruCache<(u32, u16), Vec<Listener>>,
     /// How many of them each process id has: nearly no process that execs has one.
     counts: HashMap<u32, usize>,
+    /// Those that have ended, with when.
+    ended: VecDeque<(Timestamp, Timestamp, Listening)>,
     stats: Arc<Stats>,
 }
 
 impl Listeners {
     pub(super) fn new(stats: Arc<Stats>) -> Self {
-        Self { ports: bounded::table(PORTS_MAX), counts: HashMap::new(), stats }
+        Self {
+            ports: bounded::table(PORTS_MAX),
+            counts: HashMap::new(),
+            ended: VecDeque::new(),
+            stats,
+        }
     }
 
     pub(super) fn add(
         &mut self,
-        (netns, port): (u32, u16),
-        sk: u64,
+        key: (u32, u16),
+        (sk, since): (u64, Timestamp),
         address: IpAddr,
         process: Arc<Process>,
     ) {
-        let key = (netns, port);
-        self.remove(key, (sk, None));
+        self.remove(key, (sk, None), since);
         if let Some(pid) = process.pid {
             *self.counts.entry(pid).or_default() += 1;
         }
-        let listener = Listener { sk, address, process };
+        let listener = Listener { sk, address, process, since };
         if let Some(listeners) = self.ports.get_mut(&key) {
             let oldest = (listeners.len() >= PER_PORT_MAX).then(|| listeners.remove(0));
             listeners.push(listener);
@@ -61,12 +81,21 @@ impl Listeners {
         }
     }
 
-    /// Removes a listener that goes by either of two keys.
-    pub(super) fn remove(&mut self, key: (u32, u16), (sk, or): (u64, Option<u64>)) {
+    /// Removes a listener that goes by either of two keys and ended at `time`.
+    pub(super) fn remove(
+        &mut self,
+        key: (u32, u16),
+        (sk, or): (u64, Option<u64>),
+        time: Timestamp,
+    ) {
         let Some(listeners) = self.ports.get_mut(&key) else { return };
         let goes = |known: &Listener| known.sk == sk || Some(known.sk) == or;
         let Some(at) = listeners.iter().position(goes) else { return };
         let gone = listeners.remove(at);
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((gone.since, time, gone.listening(key)));
         if listeners.is_empty() {
             self.ports.pop(&key);
         }
@@ -83,6 +112,18 @@ impl Listeners {
                 listener.process = Arc::clone(image);
             }
         }
+    }
+
+    /// What listened at some time from `start` to `end`. What ended before is forgotten.
+    pub(super) fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<Listening> {
+        self.ended.retain(|(_, ended, _)| *ended >= start);
+        let ended = self.ended.iter().filter(|(since, _, _)| *since < end);
+        let ended = ended.map(|(_, _, listening)| listening.clone());
+        let live = self.ports.iter().flat_map(|(key, listeners)| {
+            let before = listeners.iter().filter(|listener| listener.since < end);
+            before.map(|listener| listener.listening(*key))
+        });
+        live.chain(ended).collect()
     }
 
     fn evicted(&mut self, listeners: &[Listener]) {
@@ -117,6 +158,8 @@ impl Listeners {
 mod tests {
     use super::*;
 
+    const EVER: Timestamp = Timestamp::MIN;
+
     fn image(pid: u32, start_boot_ns: u64, name: &str) -> Arc<Process> {
         let name = name.to_owned();
         Arc::new(Process { pid: Some(pid), start_boot_ns, name, ..Process::default() })
@@ -126,8 +169,8 @@ mod tests {
     fn a_process_that_becomes_another_program_takes_its_listeners_along() {
         let mut listeners = Listeners::new(Arc::default());
         let any = IpAddr::from([0, 0, 0, 0]);
-        listeners.add((1, 80), 1, any, image(7, 100, "activator"));
-        listeners.add((1, 81), 2, any, image(8, 100, "other"));
+        listeners.add((1, 80), (1, EVER), any, image(7, 100, "activator"));
+        listeners.add((1, 81), (2, EVER), any, image(8, 100, "other"));
         listeners.image_replaced(&image(7, 200, "a later process with that id"));
         listeners.image_replaced(&image(9, 100, "one that does not listen"));
         let owner = |listeners: &mut Listeners, port| {
@@ -146,15 +189,35 @@ mod tests {
         let mut listeners = Listeners::new(Arc::default());
         let any = IpAddr::from([0, 0, 0, 0]);
         // The first socket listens twice; the port's oldest listener makes room for the last one.
-        listeners.add((1, 80), 0, any, image(7, 1, "a"));
+        listeners.add((1, 80), (0, EVER), any, image(7, 1, "a"));
         for sk in 0..=PER_PORT_MAX as u64 {
-            listeners.add((1, 80), sk, any, image(7, 1, "a"));
+            listeners.add((1, 80), (sk, EVER), any, image(7, 1, "a"));
         }
         assert_eq!(listeners.stats.listeners_evicted.value(), 1);
         assert_eq!(listeners.counts[&7], PER_PORT_MAX);
         for sk in 0..=PER_PORT_MAX as u64 {
-            listeners.remove((1, 80), (sk, None));
+            listeners.remove((1, 80), (sk, None), EVER);
         }
         assert!(listeners.counts.is_empty() && listeners.ports.is_empty());
+    }
+
+    #[test]
+    fn what_listens_is_told_in_each_minute_of_its_life() {
+        let mut listeners = Listeners::new(Arc::default());
+        let any = IpAddr::from([0, 0, 0, 0]);
+        let at = |second| Timestamp::from_second(second).unwrap();
+        listeners.add((1, 80), (1, EVER), any, image(7, 1, "older"));
+        listeners.add((1, 81), (2, at(70)), any, image(7, 1, "short"));
+        listeners.remove((1, 81), (2, None), at(71));
+        listeners.add((1, 82), (3, at(121)), any, image(7, 1, "young"));
+        listeners.remove((1, 80), (1, None), at(185));
+        let mut told = |minute: i64| {
+            let listening = listeners.listening(at(minute * 60), at(minute * 60 + 60));
+            let mut ports: Vec<u16> = listening.iter().map(|it| it.port).collect();
+            ports.sort_unstable();
+            ports
+        };
+        let minutes = [told(0), told(1), told(2), told(3), told(4)];
+        assert_eq!(minutes, [vec![80], vec![80, 81], vec![80, 82], vec![80, 82], vec![82]]);
     }
 }

@@ -3,7 +3,9 @@
 mod change;
 mod connections;
 mod flow;
+mod host;
 mod listeners;
+mod malicious;
 mod responses;
 mod row;
 mod rows;
@@ -12,6 +14,8 @@ mod udp;
 pub use change::{Change, ClosedBy, What};
 pub use connections::{ConnectionTable, Look, TurnReader};
 pub use flow::{Attribution, Direction, Flow, Phase, Protocol, Translated};
+pub use host::{BoundPortRow, HostTables, HostView, Listening, ProcessRow};
+pub use malicious::{Flag, FlagOf, Remote};
 pub use responses::Responses;
 pub use row::{Row, TableRow};
 pub use rows::{Identity, RowTable};

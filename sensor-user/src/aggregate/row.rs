@@ -7,7 +7,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::schema::{CONNECTION, Table};
+use super::host::{BoundPortRow, ProcessRow};
+use crate::inventory::ComputerRow;
+use crate::schema::{BOUND_PORT, COMPUTER, CONNECTION, PROCESS, Table};
 
 /// A row of one of the tables, on its way to the sinks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -15,6 +17,12 @@ use crate::schema::{CONNECTION, Table};
 pub enum TableRow {
     /// Of `VMConnection`.
     Connection(Box<Row>),
+    /// Of `VMBoundPort`.
+    BoundPort(Box<BoundPortRow>),
+    /// Of `VMProcess`.
+    Process(Box<ProcessRow>),
+    /// Of `VMComputer`.
+    Computer(Box<ComputerRow>),
 }
 
 impl TableRow {
@@ -22,13 +30,19 @@ impl TableRow {
     pub const fn table(&self) -> &'static Table {
         match self {
             Self::Connection(_) => &CONNECTION,
+            Self::BoundPort(_) => &BOUND_PORT,
+            Self::Process(_) => &PROCESS,
+            Self::Computer(_) => &COMPUTER,
         }
     }
 
     /// Stable for the same input: what makes sending twice harmless.
-    pub fn id(&self) -> &str {
+    pub fn id(&self) -> String {
         match self {
-            Self::Connection(row) => &row.connection_id,
+            Self::Connection(row) => row.connection_id.clone(),
+            Self::BoundPort(row) => row.id(),
+            Self::Process(row) => row.id(),
+            Self::Computer(row) => row.id(),
         }
     }
 }

@@ -122,6 +122,11 @@ impl Eye {
         if self.child.is_some() { Some(self.own) } else { None }
     }
 
+    /// This process as the kernel numbers it, as far as is known: see [`Self::own_pid`].
+    pub const fn pid(&self) -> u32 {
+        self.own
+    }
+
     /// Sees a record of a process.
     pub fn record(&mut self, record: &Record) {
         match record {

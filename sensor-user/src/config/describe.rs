@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{Config, values};
 use crate::deliver::{SinkConfig, SinkKind, escaped};
 use crate::intel::{FeedConfig, FeedKind, FeedSource};
+use crate::inventory::ImdsMode;
 
 /// A line a subject, in the order of the data path.
 pub fn describe(config: &Config) -> String {
@@ -51,6 +52,12 @@ pub fn describe(config: &Config) -> String {
     }
     let every = humantime::format_duration(config.health.canary_every);
     line("canary", format!("every {every}"));
+    let imds = match config.azure.imds {
+        ImdsMode::Auto => "asked on machines of azure",
+        ImdsMode::On => "asked",
+        ImdsMode::Off => "not asked",
+    };
+    line("azure", format!("instance metadata is {imds}"));
     for each in &config.feeds {
         line("feed", feed(each));
     }

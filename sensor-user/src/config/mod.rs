@@ -20,6 +20,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::deliver::{SinkConfig, SinkKind};
 use crate::intel::{FeedConfig, FeedKind, FeedSource};
+use crate::inventory::AzureConfig;
 use reader::{Problems, Section};
 
 /// What the agent does, checked.
@@ -39,6 +40,8 @@ pub struct Config {
     pub rows: RowsConfig,
     /// How the agent looks after itself.
     pub health: HealthConfig,
+    /// What is asked of Azure.
+    pub azure: AzureConfig,
     /// Connections tracked at once at most.
     pub max_connections: usize,
     /// Processes known at once at most.
@@ -298,6 +301,7 @@ fn document_config<'t>(
         dedup: sections::dedup(single(document, "dedup", problems)),
         rows: sections::rows(single(document, "rows", problems)),
         health: sections::health(single(document, "health", problems)),
+        azure: sections::azure(single(document, "azure", problems)),
         max_connections: sections::most(single(document, "connections", problems), 262_144),
         max_processes: sections::most(single(document, "processes", problems), 131_072),
         max_names: sections::names(single(document, "names", problems)),

@@ -9,9 +9,10 @@ use super::{AgentConfig, CaptureConfig, DedupConfig, HealthConfig, RowsConfig};
 use crate::deliver::{ParquetConfig, SinkConfig, SinkKind};
 use crate::enrich::Names;
 use crate::intel::{FeedConfig, FeedKind};
+use crate::inventory::{AzureConfig, ImdsMode};
 
 /// Names of all sections.
-pub(super) const ALL: [&str; 12] = [
+pub(super) const ALL: [&str; 13] = [
     "agent",
     "capture",
     "feed",
@@ -19,6 +20,7 @@ pub(super) const ALL: [&str; 12] = [
     "dedup",
     "rows",
     "health",
+    "azure",
     "connections",
     "processes",
     "names",
@@ -103,6 +105,15 @@ pub(super) fn health(mut section: Section<'_, '_>) -> HealthConfig {
     let every = section.read("canary_every", values::duration(SECOND..=HOUR));
     section.finish();
     HealthConfig { canary_every: every.unwrap_or(MINUTE) }
+}
+
+/// `[azure]`.
+pub(super) fn azure(mut section: Section<'_, '_>) -> AzureConfig {
+    let modes = [ImdsMode::Auto, ImdsMode::On, ImdsMode::Off];
+    let mode = section.read("imds", |value| values::word(&["auto", "on", "off"], value));
+    let imds_url = section.read("imds_url", values::http_url);
+    section.finish();
+    AzureConfig { imds: mode.and_then(|at| modes.get(at)).copied().unwrap_or_default(), imds_url }
 }
 
 /// `[allow]`.

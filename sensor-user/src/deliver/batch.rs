@@ -51,9 +51,7 @@ impl Batch {
 
     pub(super) fn rows(rows: &[RowItem]) -> Self {
         let item = |row: &RowItem| match row {
-            RowItem::Row(row) => {
-                Item { id: row.id().to_owned(), line: json(row), table: Some(row.table()) }
-            }
+            RowItem::Row(row) => Item { id: row.id(), line: json(row), table: Some(row.table()) },
             RowItem::Notice(notice) => Item { id: notice.id(), line: json(notice), table: None },
         };
         Self { content: Content::Rows, items: rows.iter().map(item).collect() }

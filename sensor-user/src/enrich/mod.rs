@@ -148,6 +148,11 @@ impl Enricher {
         self.processes.of_holder(holder)
     }
 
+    /// Folder that a process works in; "" where it is not known, or the process has ended.
+    pub fn working_directory(&self, process: &Process) -> String {
+        self.processes.working_directory(process)
+    }
+
     fn answer(&self, dns: &Dns, clock: &BootClock) -> Option<DnsAnswer> {
         self.stats.dns_records_received.increment();
         if dns.cut {

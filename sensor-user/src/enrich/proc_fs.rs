@@ -66,6 +66,12 @@ pub(super) fn start_boot_ns(root: &Path, pid: u32) -> Option<u64> {
     Some(start_ticks.saturating_mul(NS_PER_TICK))
 }
 
+/// Folder that the process `<root>/<pid>` works in; `None` when it is gone or not ours to see.
+pub(super) fn working_directory(root: &Path, pid: u32) -> Option<String> {
+    let target = std::fs::read_link(root.join(pid.to_string()).join("cwd")).ok()?;
+    Some(target.to_string_lossy().into_owned())
+}
+
 /// Process ids in `root`.
 pub(super) fn running(root: &Path) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };

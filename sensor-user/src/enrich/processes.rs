@@ -181,6 +181,16 @@ impl ProcessTable {
         Some(self.insert_proc_facts(holder.pid, facts, 0, parent.as_deref()))
     }
 
+    /// Folder that a process works in; "" where it is not known, or the process has ended.
+    pub fn working_directory(&self, process: &Process) -> String {
+        let folder = process.pid.and_then(|pid| {
+            let began = proc_fs::start_boot_ns(&self.proc_root, pid)?;
+            let folder = proc_fs::working_directory(&self.proc_root, pid)?;
+            same_start(process.start_boot_ns, began).then_some(folder)
+        });
+        folder.unwrap_or_default()
+    }
+
     /// The facts of the process of a task that was noted a while ago.
     pub fn of_past_task(&mut self, task: &Task) -> Arc<Process> {
         match self.known(task) {

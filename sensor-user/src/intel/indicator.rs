@@ -45,6 +45,10 @@ pub struct Indicator {
     pub network_source_ip: String,
     /// `EmailSourceIpAddress`.
     pub email_source_ip_address: String,
+    /// `AdditionalInformation`.
+    pub additional_information: String,
+    /// `TimeGenerated` of its oldest row within the look-back; `None` for lists.
+    pub first_reported: Option<Timestamp>,
 }
 
 impl Indicator {
@@ -68,6 +72,8 @@ impl Indicator {
             network_destination_ip: String::new(),
             network_source_ip: String::new(),
             email_source_ip_address: String::new(),
+            additional_information: String::new(),
+            first_reported: None,
         }
     }
 }

@@ -62,6 +62,8 @@ struct IndicatorRow<'a> {
     #[serde(borrow)]
     email_source_ip_address: Text<'a>,
     #[serde(borrow)]
+    additional_information: Text<'a>,
+    #[serde(borrow)]
     network_cidr_block: Text<'a>,
     #[serde(borrow)]
     network_destination_cidr_block: Text<'a>,
@@ -195,8 +197,10 @@ impl RowReader {
         Ok(())
     }
 
-    fn decide(&mut self, id: &str, candidate: Candidate) {
+    fn decide(&mut self, id: &str, mut candidate: Candidate) {
         let known = self.places.get(id).and_then(|place| self.candidates.get_mut(*place));
+        let first = |it: &Candidate| it.indicator.first_reported;
+        let oldest = known.iter().filter_map(|known| first(known)).chain(first(&candidate)).min();
         let superseded = match known {
             None => {
                 self.places.insert(id.to_owned(), self.candidates.len());
@@ -204,9 +208,13 @@ impl RowReader {
                 return;
             }
             Some(known) if candidate.time_generated >= known.time_generated => {
+                candidate.indicator.first_reported = oldest;
                 std::mem::replace(known, candidate).line
             }
-            Some(_) => candidate.line,
+            Some(known) => {
+                known.indicator.first_reported = oldest;
+                candidate.line
+            }
         };
         self.rejects.add(superseded, Reason::Superseded, id);
     }
@@ -257,6 +265,8 @@ fn indicator(
         network_destination_ip: text(&row.network_destination_ip),
         network_source_ip: text(&row.network_source_ip),
         email_source_ip_address: text(&row.email_source_ip_address),
+        additional_information: text(&row.additional_information),
+        first_reported: Some(time_generated),
     }
 }
 
@@ -314,6 +324,23 @@ mod tests {
                 (6, "deleted or revoked"),
             ]
         );
+    }
+
+    #[test]
+    fn an_indicator_is_first_reported_by_its_oldest_row() {
+        let row = |day: u32| {
+            format!(
+                "{{\"IndicatorId\":\"a\",\"TimeGenerated\":\"2026-11-{day}T00:00:00Z\",\"Active\":\
+                 true,\"ExpirationDateTime\":\"2026-12-24T00:00:00Z\",\"NetworkIP\":\
+                 \"203.0.113.7\",\"AdditionalInformation\":\"of {day}\"}}\n"
+            )
+        };
+        for days in [[20, 18, 22], [18, 22, 20], [22, 20, 18]] {
+            let parsed = parse(&days.map(row).concat());
+            let [indicator] = parsed.indicators.as_slice() else { panic!("{parsed:?}") };
+            assert_eq!(indicator.first_reported, "2026-11-18T00:00:00Z".parse().ok());
+            assert_eq!(indicator.additional_information, "of 22");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixSet;
 
-use crate::aggregate::{Flow, Phase};
+use crate::aggregate::{Flag, Flow, Phase, Remote};
 use crate::intel::{Indicator, IndicatorSet, canonical};
 use crate::stats::Stats;
 
@@ -111,20 +111,35 @@ impl Matcher {
             return Vec::new();
         }
         let found = count(&hits);
-        hits.retain(|hit| !self.is_allowed(hit, flow));
+        let translated = flow.translated.map(|translated| translated.remote_ip);
+        hits.retain(|hit| !self.is_allowed(hit.via, flow.remote, translated));
         let left = count(&hits);
         self.stats.hits_held_allowed.add(found.saturating_sub(left));
         self.stats.hits_found.add(left);
         hits
     }
 
+    /// The best of the indicators that cover the remote end of a row now (see [`Flag`]), by what
+    /// makes a hit of a flow.
+    pub fn flag(&self, remote: &Remote) -> Option<Flag> {
+        if remote.pid.is_some_and(|pid| self.own.contains(&pid)) {
+            return None;
+        }
+        let set = self.set.load();
+        covering(&set, remote.address, remote.translated)
+            .filter(|it| it.indicator.expires.is_none_or(|expires| remote.since < expires))
+            .filter(|it| !self.is_allowed(it.via, remote.address, remote.translated))
+            .map(|it| Flag { indicator: Arc::clone(it.indicator), address: it.address })
+            .max_by(Flag::rank)
+    }
+
     /// Whether the allow-list names the end that a hit is about: by the address that the indicator
     /// covers, or by the one that carries it. The two ends of a translation are not the same end:
     /// an allowed service address does not excuse what is behind it.
-    fn is_allowed(&self, hit: &Hit, flow: &Flow) -> bool {
-        let end = match (hit.via, flow.translated) {
-            (Via::Conntrack, Some(translated)) => translated.remote_ip.to_canonical(),
-            _ => flow.remote,
+    fn is_allowed(&self, via: Via, remote: IpAddr, translated: Option<IpAddr>) -> bool {
+        let end = match (via, translated) {
+            (Via::Conntrack, Some(translated)) => translated.to_canonical(),
+            _ => remote,
         };
         self.allow.contains(end)
             || carried(end).is_some_and(|(_, v4)| self.allow.contains(v4.into()))

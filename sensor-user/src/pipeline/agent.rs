@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,12 +11,13 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::ledger::LossLog;
 use super::vitals::Vitals;
 use super::watch::Watch;
-use super::{Detection, Outlet, Remote, banner, computer};
-use crate::aggregate::{Identity, RowTable, TableRow};
+use super::{Detection, Outlet, RemoteFacts, banner, computer};
+use crate::aggregate::{HostTables, Identity, RowTable, TableRow};
 use crate::canary::Canary;
 use crate::capture::KernelLedger;
 use crate::clock::{Clock, SystemClock, signed};
@@ -25,6 +27,7 @@ use crate::dedup::{Alert, Dedup};
 use crate::deliver::{Deliverer, Outbox, Pace};
 use crate::enrich::{Names, Places};
 use crate::intel::Intel;
+use crate::inventory::{Host, Imds, ImdsPace, SharedAzure, keep};
 use crate::matcher::{AllowList, Matcher};
 use crate::notice::{Notice, Speaker};
 use crate::state;
@@ -79,20 +82,24 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let (outbox, deliverer) = Deliverer::start(&config.sinks, Pace::USUAL, &stats, &clock)?;
 
     let speaker = Speaker { computer: computer.to_string(), agent_id: agent_id.clone() };
-    let identity = Identity { computer, agent_id: agent_id.clone() };
-    let rows = config
-        .rows
-        .enabled
-        .then(|| RowTable::new(identity, config.rows.max_keys_per_minute, Arc::clone(&stats)));
+    let azure = SharedAzure::default();
+    let identity = Identity { computer, agent_id: agent_id.clone(), azure };
+    let rows = config.rows.enabled.then(|| {
+        RowTable::new(identity.clone(), config.rows.max_keys_per_minute, Arc::clone(&stats))
+    });
     let own = HashSet::from([std::process::id()]);
     let allow = AllowList::new(config.allow.iter().copied());
     let matcher = Matcher::new(set, allow, own, Arc::clone(&stats));
     let window = signed(config.dedup.window);
     let dedup = Dedup::new(agent_id.clone(), window, config.dedup.max_keys, Arc::clone(&stats));
-    let mut detection = Detection::new(rows, matcher, dedup, Arc::clone(&stats));
+    let host = config.rows.enabled.then(|| {
+        let most = config.rows.max_keys_per_minute;
+        HostTables::new(identity.clone(), home_netns(), most, Arc::clone(&stats))
+    });
+    let mut detection = Detection::new(rows, matcher, dedup, Arc::clone(&stats)).with_host(host);
     let places = config.geo.as_ref().map(|path| Arc::new(Places::at(path)));
     let names = Names::new(config.max_names, Arc::clone(&stats));
-    detection.remote = Remote::new(names, places.clone());
+    detection.facts = RemoteFacts::new(names, places.clone());
 
     say(&banner::lines(config, &watching, &intel.status(), &agent_id));
 
@@ -108,6 +115,7 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let feeds = Arc::clone(&intel);
     let vitals = Vitals::new(feeds, places, status, Arc::clone(&clock), speaker.clone());
 
+    let inventory = start_inventory(config, &identity, &outbox, (&clock, &stats))?;
     let feeds_task = tokio::spawn(intel.run(async move {
         // Told, or nobody is left to tell: the end either way.
         let _told = closing_seen.await.is_ok();
@@ -134,6 +142,7 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     if let Some(task) = places_task {
         task.abort();
     }
+    inventory.abort();
     let left = deliverer.drain(DRAIN_LIMIT).await;
     super::ledger::log_closed(&ledger, &stats);
     tracing::info!(left = left.len(), "ended: {reason}");
@@ -150,6 +159,38 @@ async fn refresh_places(places: Arc<Places>) {
             tracing::error!("the reader of geo.database ended early; please report");
         }
     }
+}
+
+/// Inode number of the agent's network namespace; 0 when unknown.
+fn home_netns() -> u32 {
+    let file = std::fs::metadata("/proc/self/ns/net");
+    file.map_or(0, |file| u32::try_from(file.ino()).unwrap_or(0))
+}
+
+/// Starts to keep the inventory, where anybody takes its rows.
+fn start_inventory(
+    config: &Config,
+    identity: &Identity,
+    outbox: &Outbox,
+    (clock, stats): (&Arc<dyn Clock>, &Arc<Stats>),
+) -> anyhow::Result<JoinHandle<()>> {
+    if !config.rows.enabled || !config.sinks.iter().any(|sink| sink.rows) {
+        return Ok(tokio::spawn(std::future::ready(())));
+    }
+    let host = Host {
+        root: "/".into(),
+        computer: Arc::clone(&identity.computer),
+        agent_id: identity.agent_id.clone(),
+    };
+    let imds = (config.azure.imds, Imds::new(&config.azure, ImdsPace::USUAL)?);
+    let azure = SharedAzure::clone(&identity.azure);
+    let outbox = outbox.clone();
+    let made = Arc::clone(stats);
+    let put = move |row| {
+        made.rows_made.increment();
+        outbox.rows(vec![TableRow::Computer(Box::new(row))]);
+    };
+    Ok(tokio::spawn(keep(host, imds, azure, (Arc::clone(clock), Arc::clone(stats)), put)))
 }
 
 /// The signals that end the agent.
@@ -240,6 +281,7 @@ impl Path {
                 self.stream.change(&change, now);
             }
             self.detection.tick(now, &mut self.outbox);
+            self.detection.tick_host(now, &mut self.watching, &mut self.outbox);
             let ledger = || self.watching.capture().ledger().ok();
             let mut notices = losses.look(ledger, &self.stats, now);
             notices.extend(self.vitals.look(&mut self.watching, now));
@@ -256,6 +298,7 @@ impl Path {
             self.detection.observe(&change, &mut self.outbox);
             self.stream.change(&change, now);
         }
+        self.detection.finish_host(now, &mut self.watching, &mut self.outbox);
         while self.detection.finish(&mut self.outbox) {
             // The sinks take rows meanwhile; their queues do not hold all of a large minute.
             self.watching.capture().wait(FINISH_PACE);

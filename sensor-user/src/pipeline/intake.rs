@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::aggregate::{Change, ConnectionTable, FlowCounters, Look, Moment, TurnReader, UdpTable};
+use crate::aggregate::{
+    Change, ConnectionTable, FlowCounters, Listening, Look, Moment, TurnReader, UdpTable,
+};
 use crate::canary::Eye;
 use crate::capture::{OpenSocket, OpenSockets};
 use crate::clock::BootClock;
 use crate::decode::{self, Record};
-use crate::enrich::{DnsAnswer, Enricher, Event, Holders};
+use crate::enrich::{DnsAnswer, Enricher, Event, Holders, Process};
 use crate::stats::Stats;
 
 /// From the kernel's bytes to changes of connections.
@@ -137,6 +139,16 @@ impl Intake {
         changes: &mut Vec<Change>,
     ) {
         self.flows.look_at_all(now, counters, changes);
+    }
+
+    /// What listened at some time from `start` to `end`.
+    pub(super) fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<Listening> {
+        self.connections.listening(start, end)
+    }
+
+    /// Folder that a process works in; "" where it is not known, or the process has ended.
+    pub(super) fn working_directory(&self, process: &Process) -> String {
+        self.enricher.working_directory(process)
     }
 
     /// The end: nothing waits any longer.

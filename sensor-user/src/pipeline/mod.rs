@@ -19,14 +19,14 @@ mod watch;
 pub use agent::run;
 pub use intake::Intake;
 pub use record::record;
-pub use remote::Remote;
+pub use remote::RemoteFacts;
 pub use self_test::{SelfTest, self_test};
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::aggregate::{Change, Row, RowTable, TableRow, What};
+use crate::aggregate::{Change, HostTables, HostView, Remote, Row, RowTable, TableRow, What};
 use crate::config::Config;
 use crate::dedup::{Alert, Dedup};
 use crate::enrich::DnsAnswer;
@@ -46,12 +46,14 @@ pub trait Outlet {
 pub struct Detection {
     /// `None` where no rows are wanted.
     pub rows: Option<RowTable>,
+    /// `None` where no rows are wanted, and in a replay: a recording does not say what listened.
+    pub host: Option<HostTables>,
     /// Flow to Hit.
     pub matcher: Matcher,
     /// Hit to Alert.
     pub dedup: Dedup,
     /// Names and places of remote addresses, for rows and alerts.
-    pub remote: Remote,
+    pub facts: RemoteFacts,
     /// Scratch, kept to spare allocations.
     alerts: Vec<Alert>,
     stats: Arc<Stats>,
@@ -60,19 +62,26 @@ pub struct Detection {
 impl Detection {
     /// Puts the stages together.
     pub fn new(rows: Option<RowTable>, matcher: Matcher, dedup: Dedup, stats: Arc<Stats>) -> Self {
-        let remote = Remote::usual(&stats);
-        Self { rows, matcher, dedup, remote, alerts: Vec::new(), stats }
+        let facts = RemoteFacts::usual(&stats);
+        Self { rows, host: None, matcher, dedup, facts, alerts: Vec::new(), stats }
     }
 
     /// Takes in what a name resolved to: connections from now on have it.
     pub fn resolved(&mut self, answer: &DnsAnswer) {
-        self.remote.learn(answer);
+        self.facts.learn(answer);
+    }
+
+    /// Also makes the rows that tell of the host itself.
+    #[must_use]
+    pub fn with_host(self, host: Option<HostTables>) -> Self {
+        Self { host, ..self }
     }
 
     /// aggregate (rows) → matcher → dedup → deliver, for one change.
     pub fn observe(&mut self, change: &Change, outlet: &mut dyn Outlet) {
-        if let Some(rows) = &mut self.rows {
-            rows.observe(change);
+        let minute = self.rows.as_mut().and_then(|rows| rows.observe(change));
+        if let Some(host) = &mut self.host {
+            host.observe(change, minute);
         }
         if change.what == What::Established {
             return;
@@ -89,10 +98,36 @@ impl Detection {
     /// What time alone brings about: minutes and windows that end. Of many rows some come each
     /// time; see [`Self::is_behind`].
     pub fn tick(&mut self, now: Timestamp, outlet: &mut dyn Outlet) {
+        let flag = |remote: &Remote| self.matcher.flag(remote);
+        let rows = self.rows.as_mut().map(|rows| rows.close_until(now, &flag)).unwrap_or_default();
         self.dedup.expire(now, &mut self.alerts);
         self.send_alerts(outlet);
-        let rows = self.rows.as_mut().map(|rows| rows.close_until(now)).unwrap_or_default();
         self.send_rows(rows, outlet);
+    }
+
+    /// What time alone brings about for the tables of the host; after each [`Self::tick`].
+    pub fn tick_host(&mut self, now: Timestamp, view: &mut dyn HostView, outlet: &mut dyn Outlet) {
+        let rows = self.host.as_mut().map(|host| host.close_until(now, view)).unwrap_or_default();
+        if !rows.is_empty() {
+            outlet.rows(rows);
+        }
+    }
+
+    /// The end of the agent at `now`, whose minute is told as far as it has come; before
+    /// [`Self::finish`].
+    pub fn finish_host(
+        &mut self,
+        now: Timestamp,
+        view: &mut dyn HostView,
+        outlet: &mut dyn Outlet,
+    ) {
+        if let Some(rows) = &mut self.rows {
+            rows.close_through(now);
+        }
+        let rows = self.host.as_mut().map(|host| host.close_all(now, view)).unwrap_or_default();
+        if !rows.is_empty() {
+            outlet.rows(rows);
+        }
     }
 
     /// Whether rows are due that are not made yet: the next tick makes some.
@@ -103,16 +138,17 @@ impl Detection {
     /// The end of the input: every window and minute is closed. Gives whether there are more rows:
     /// to be called until there are none.
     pub fn finish(&mut self, outlet: &mut dyn Outlet) -> bool {
+        let flag = |remote: &Remote| self.matcher.flag(remote);
+        let rows = self.rows.as_mut().map(|rows| rows.close_all(&flag)).unwrap_or_default();
         self.dedup.close_all(&mut self.alerts);
         self.send_alerts(outlet);
-        let rows = self.rows.as_mut().map(RowTable::close_all).unwrap_or_default();
         self.send_rows(rows, outlet);
         self.is_behind()
     }
 
     fn send_alerts(&mut self, outlet: &mut dyn Outlet) {
         for mut alert in self.alerts.drain(..) {
-            self.remote.complete_alert(&mut alert);
+            self.facts.complete_alert(&mut alert);
             outlet.alert(alert);
         }
     }
@@ -122,7 +158,7 @@ impl Detection {
             return;
         }
         let complete = |mut row| {
-            self.remote.complete_row(&mut row);
+            self.facts.complete_row(&mut row);
             TableRow::Connection(Box::new(row))
         };
         outlet.rows(rows.into_iter().map(complete).collect());

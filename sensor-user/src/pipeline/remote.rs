@@ -1,4 +1,4 @@
-//! `Remote`: what is known of a remote address itself: the names that led to it, and where it is.
+//! `RemoteFacts`: what is known of a remote address itself: the names that led to it, and where it is.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use crate::stats::Stats;
 
 /// Fills the columns of rows and alerts that say so.
 #[derive(Debug)]
-pub struct Remote {
+pub struct RemoteFacts {
     names: Names,
     /// `None` where the operator names no database.
     places: Option<Arc<Places>>,
 }
 
-impl Remote {
+impl RemoteFacts {
     /// Puts both together.
     pub const fn new(names: Names, places: Option<Arc<Places>>) -> Self {
         Self { names, places }

@@ -4,16 +4,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Intake;
 use super::look::{Answer, Ask, Looks};
 use super::translations::{self, Translations};
-use crate::aggregate::{Change, ConnectionTable, FlowCounters, Look, Moment, TurnReader, UdpTable};
+use crate::aggregate::{
+    Change, ConnectionTable, FlowCounters, HostView, Listening, Look, Moment, TurnReader, UdpTable,
+};
 use crate::canary::{Eye, Verdict};
 use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger, TurnsMap, UdpFlows};
 use crate::clock::{self, BootClock, Clock};
 use crate::config::Config;
 use crate::decode::{self, FlowCounts, FlowKey, Turns};
-use crate::enrich::{DnsAnswer, Enricher};
+use crate::enrich::{DnsAnswer, Enricher, Process};
 use crate::stats::Stats;
 
 /// How often the ring is drained while there is traffic.
@@ -252,6 +256,24 @@ impl TurnReader for TurnsAtLook<'_> {
 
     fn ended_epoch(&self) -> u32 {
         self.ended
+    }
+}
+
+impl HostView for Watch {
+    fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<Listening> {
+        let mut listening = self.intake.listening(start, end);
+        // The canary is all that this process listens for.
+        let own = self.intake.canary.as_ref().map(Eye::pid);
+        listening.retain(|socket| own.is_none() || socket.process.pid != own);
+        listening
+    }
+
+    fn wall(&self, boot_ns: u64) -> Timestamp {
+        BootClock::sample(&*self.clock).wall(boot_ns)
+    }
+
+    fn working_directory(&self, process: &Process) -> String {
+        self.intake.working_directory(process)
     }
 }
 

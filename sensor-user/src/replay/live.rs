@@ -30,7 +30,7 @@ use crate::enrich::{DnsAnswer, Names, Process};
 use crate::intel::IndicatorSet;
 use crate::lines::{Lines, json_fault};
 use crate::matcher::{AllowList, Matcher};
-use crate::pipeline::{Detection, Outlet, Remote};
+use crate::pipeline::{Detection, Outlet, RemoteFacts};
 use crate::stats::Stats;
 
 /// Stands for the agent's id in the ids of replayed alerts.
@@ -125,7 +125,7 @@ pub fn run(
                 none => {
                     let detection = none.insert(start(options, &change.flow, &mut log)?);
                     let names = std::mem::replace(&mut early, Names::new(0, Arc::default()));
-                    detection.remote = Remote::new(names, None);
+                    detection.facts = RemoteFacts::new(names, None);
                     detection
                 }
             };
@@ -168,8 +168,11 @@ fn start(
     let matcher = Matcher::new(set, AllowList::default(), HashSet::new(), Arc::clone(&stats));
     let dedup = Dedup::new(AGENT_ID.to_owned(), options.lookback, MAX_KEYS, Arc::clone(&stats));
     let rows = of_rows.then(|| {
-        let identity =
-            Identity { computer: Arc::clone(&first.computer), agent_id: AGENT_ID.to_owned() };
+        let identity = Identity {
+            computer: Arc::clone(&first.computer),
+            agent_id: AGENT_ID.to_owned(),
+            ..Identity::default()
+        };
         RowTable::new(identity, MAX_KEYS, Arc::clone(&stats))
     });
     Ok(Detection::new(rows, matcher, dedup, stats))

@@ -4,9 +4,11 @@
 //! Invariant: a list has the columns that serde writes for a row of the table, in that order.
 
 mod connection;
+mod host;
 mod print;
 
 pub use connection::CONNECTION;
+pub use host::{BOUND_PORT, COMPUTER, PROCESS};
 pub use print::{Format, print};
 
 /// A table of rows.
@@ -75,6 +77,14 @@ impl Column {
         Self::of(name, Kind::Real)
     }
 
+    const fn truth(name: &'static str) -> Self {
+        Self::of(name, Kind::Bool)
+    }
+
+    const fn texts(name: &'static str) -> Self {
+        Self::of(name, Kind::Texts)
+    }
+
     /// The same, null where it is not known.
     const fn or_null(self) -> Self {
         Self { nullable: true, ..self }
@@ -87,7 +97,7 @@ impl Column {
 }
 
 /// Every table.
-pub const TABLES: &[&Table] = &[&CONNECTION];
+pub const TABLES: &[&Table] = &[&CONNECTION, &BOUND_PORT, &PROCESS, &COMPUTER];
 
 /// The table of that name.
 pub fn table(name: &str) -> Option<&'static Table> {

@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::*;
-use crate::aggregate::Row;
+use crate::aggregate::{BoundPortRow, ProcessRow, Row};
+use crate::inventory::ComputerRow;
 
 /// What serde writes of `full`, which has everything, and of `empty`, which has nothing, is what
 /// the table says: these columns in this order, of these types, null where they may be.
@@ -66,6 +67,40 @@ fn a_row_of_vm_connection_has_the_columns_of_its_table() {
     };
     assert_fits(&CONNECTION, &full, &Row::default());
     assert_eq!(CONNECTION.name, Row::TYPE);
+}
+
+#[test]
+fn rows_of_the_host_have_the_columns_of_their_tables() {
+    let (some, time) = (Some(4_194_304), Some(jiff::Timestamp::UNIX_EPOCH));
+    let port = BoundPortRow {
+        is_wildcard_bind: Some(true),
+        responses: Some(1),
+        response_time_min: Some(2),
+        response_time_max: Some(3),
+        response_time_sum: Some(5),
+        billed_size: Some(1.5),
+        network_namespace: Some(u32::MAX),
+        ..BoundPortRow::default()
+    };
+    assert_fits(&BOUND_PORT, &port, &BoundPortRow::default());
+    let process = ProcessRow {
+        start_time: time,
+        first_pid: some,
+        services: vec![String::new()],
+        billed_size: Some(1.5),
+        ..ProcessRow::default()
+    };
+    assert_fits(&PROCESS, &process, &ProcessRow::default());
+    let computer = ComputerRow {
+        boot_time: time,
+        cpus: some,
+        cpu_speed: some,
+        physical_memory_mb: Some(u64::MAX),
+        dns_names: vec![String::new()],
+        ..ComputerRow::default()
+    };
+    assert_fits(&COMPUTER, &computer, &ComputerRow::default());
+    assert_eq!((BOUND_PORT.name, PROCESS.name), (BoundPortRow::TYPE, ProcessRow::TYPE));
 }
 
 #[test]

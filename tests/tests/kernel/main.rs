@@ -66,3 +66,6 @@ mod lives_on;
 
 /// From alert and row to the sinks.
 mod delivery;
+
+/// Bound ports, processes, the computer.
+mod tables;

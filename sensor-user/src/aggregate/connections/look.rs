@@ -249,7 +249,8 @@ impl ConnectionTable {
             let key =
                 key_of_cookie(socket.cookie).unwrap_or_else(|| OURS | u64::from(socket.inode));
             let port = (socket.netns, socket.ends.local_port);
-            self.listeners.add(port, key, socket.ends.local, process);
+            let listener = (key, Timestamp::MIN);
+            self.listeners.add(port, listener, socket.ends.local, process);
         }
     }
 

@@ -24,6 +24,7 @@ use sensor_ebpf::record::OwnerSource;
 
 use super::change::{Change, What};
 use super::flow::{Attribution, Direction};
+use super::host::Listening;
 use super::listeners::Listeners;
 use crate::bounded;
 use crate::decode::{Tcp, TcpKind};
@@ -148,13 +149,19 @@ impl ConnectionTable {
             }
             TcpKind::Listen => {
                 let process = process.unwrap_or_else(|| Arc::clone(&self.nobody));
-                self.listeners.add((tcp.netns, tcp.local_port), tcp.sk, tcp.local, process);
+                let listener = (tcp.sk, time);
+                self.listeners.add((tcp.netns, tcp.local_port), listener, tcp.local, process);
             }
             TcpKind::Unlisten => {
                 let listener = (tcp.sk, look::key_of_cookie(tcp.cookie));
-                self.listeners.remove((tcp.netns, tcp.local_port), listener);
+                self.listeners.remove((tcp.netns, tcp.local_port), listener, time);
             }
         }
+    }
+
+    /// What listened at some time from `start` to `end`.
+    pub fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<Listening> {
+        self.listeners.listening(start, end)
     }
 
     /// A process became another program; its listeners are that program's now.

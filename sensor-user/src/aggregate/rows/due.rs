@@ -4,7 +4,7 @@
 use indexmap::IndexMap;
 use jiff::Timestamp;
 
-use super::super::flow::Direction;
+use super::super::malicious::{FlagOf, Remote};
 use super::super::row::Row;
 use super::RowTable;
 use super::key::{Counts, Key, Live};
@@ -17,7 +17,16 @@ const PORTION: usize = 1000;
 const PORTIONS: usize = 1024;
 
 /// The columns are signed; a recording may say anything.
-const LONG_MAX: u64 = i64::MAX.cast_unsigned();
+pub(in super::super) const LONG_MAX: u64 = i64::MAX.cast_unsigned();
+
+/// Fills the malicious columns of a row whose connections were there from `since` on.
+fn mark(row: &mut Row, key: &Key, (counts, since): (&Counts, Timestamp), flag: &FlagOf<'_>) {
+    let pid = counts.process.pid;
+    let remote = Remote { address: key.remote(), translated: counts.translated, since, pid };
+    if let Some(flag) = flag(&remote) {
+        flag.fill(row);
+    }
+}
 
 /// A closed minute.
 #[derive(Debug)]
@@ -47,7 +56,7 @@ impl Due {
 
 impl RowTable {
     /// The next portion of rows. Their order follows from that of the changes.
-    pub(super) fn make_rows(&mut self) -> Vec<Row> {
+    pub(super) fn make_rows(&mut self, flag: &FlagOf<'_>) -> Vec<Row> {
         let mut rows = Vec::new();
         let waiting: usize = self.due.iter().map(|due| due.keys.len() + self.live.len()).sum();
         let most = PORTION.max(waiting.div_ceil(PORTIONS));
@@ -55,13 +64,16 @@ impl RowTable {
             let Some(due) = self.due.front_mut() else { break };
             let (time, round, number) = (due.time, due.round, due.number);
             if let Some((key, counts)) = due.keys.pop() {
-                rows.push(self.changed(key, counts, (time, round), number));
+                rows.push(self.changed(key, counts, ((time, round), number), flag));
             } else if let Some((key, live)) = self.live.get_index(due.asked) {
                 due.asked += 1;
                 if live.told_in < number {
-                    let counts = Counts::none(&live.process);
+                    let counts =
+                        Counts { translated: live.translated, ..Counts::none(&live.process) };
                     let links = live.links;
-                    rows.push(self.row((time, round), key, &counts, links));
+                    let mut row = self.row((time, round), key, &counts, links);
+                    mark(&mut row, key, (&counts, time), flag);
+                    rows.push(row);
                 }
             } else {
                 self.due.pop_front();
@@ -72,8 +84,16 @@ impl RowTable {
     }
 
     /// The row of a key that had changes in a minute.
-    fn changed(&mut self, key: Key, mut counts: Counts, at: (Timestamp, u64), number: u64) -> Row {
-        let before = self.live.get(&key).map_or(0, |live| live.links);
+    fn changed(
+        &mut self,
+        key: Key,
+        mut counts: Counts,
+        (at, number): ((Timestamp, u64), u64),
+        flag: &FlagOf<'_>,
+    ) -> Row {
+        let live = self.live.get(&key);
+        let before = live.map_or(0, |live| live.links);
+        counts.translated = counts.translated.or_else(|| live.and_then(|live| live.translated));
         let open = before.saturating_add(counts.established);
         let unmatched = counts.terminated.saturating_sub(open);
         if unmatched > 0 {
@@ -81,11 +101,15 @@ impl RowTable {
             self.end_later(&key, unmatched);
         }
         let links = open.saturating_sub(counts.terminated);
-        let row = self.row(at, &key, &counts, links);
+        let mut row = self.row(at, &key, &counts, links);
+        // What was open before was there from the minute's start on.
+        let since = if before > 0 { at.0 } else { counts.since.unwrap_or(at.0) };
+        mark(&mut row, &key, (&counts, since), flag);
         if links == 0 {
             self.live.swap_remove(&key);
         } else {
-            self.live.insert(key, Live { links, process: counts.process, told_in: number });
+            let Counts { process, translated, .. } = counts;
+            self.live.insert(key, Live { links, process, translated, told_in: number });
         }
         row
     }
@@ -108,6 +132,7 @@ impl RowTable {
         let (time, round) = at;
         let process = &counts.process;
         let (source, destination) = (key.source.to_string(), key.destination.to_string());
+        let resource = self.identity.resource();
         let machine = self.identity.machine();
         let process_id = self.identity.process(&key.executable);
         let (port, start, again) =
@@ -135,10 +160,7 @@ impl RowTable {
             connection_id,
             direction: key.direction.as_str().to_owned(),
             protocol: key.protocol.as_str().to_owned(),
-            remote_ip: match key.direction {
-                Direction::Inbound => source.clone(),
-                Direction::Outbound => destination.clone(),
-            },
+            remote_ip: key.remote().to_string(),
             source_ip: source,
             destination_ip: destination,
             destination_port: key.destination_port,
@@ -153,6 +175,8 @@ impl RowTable {
             response_time_max: response_times.map(|(_, max, _)| max),
             response_time_sum: response_times.map(|(.., sum)| sum),
             source_system: Row::SOURCE_SYSTEM.to_owned(),
+            resource_id: resource.id,
+            subscription_id: resource.subscription,
             r#type: Row::TYPE.to_owned(),
             process_id: process.pid,
             process_path: process.path.clone(),

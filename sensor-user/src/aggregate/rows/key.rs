@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::super::change::{Change, What};
 use super::super::flow::{Direction, Protocol};
 use super::super::responses::Responses;
@@ -32,25 +34,37 @@ impl Key {
             protocol: flow.protocol,
         }
     }
+
+    /// The end that is not this host's.
+    pub(super) const fn remote(&self) -> IpAddr {
+        match self.direction {
+            Direction::Inbound => self.source,
+            Direction::Outbound => self.destination,
+        }
+    }
 }
 
 /// What happened to the connections of a key in a minute.
 #[derive(Debug)]
-pub(super) struct Counts {
-    pub(super) established: u64,
-    pub(super) terminated: u64,
-    pub(super) failed: u64,
-    pub(super) bytes_sent: u64,
-    pub(super) bytes_received: u64,
-    pub(super) responses: Responses,
+pub(in super::super) struct Counts {
+    pub(in super::super) established: u64,
+    pub(in super::super) terminated: u64,
+    pub(in super::super) failed: u64,
+    pub(in super::super) bytes_sent: u64,
+    pub(in super::super) bytes_received: u64,
+    pub(in super::super) responses: Responses,
     /// Smallest and largest round-trip time, microseconds.
-    pub(super) rtt_us: Option<(u32, u32)>,
+    pub(in super::super) rtt_us: Option<(u32, u32)>,
+    /// Time of the first change.
+    pub(in super::super) since: Option<Timestamp>,
+    /// What the latest connection that is translated is translated to.
+    pub(in super::super) translated: Option<IpAddr>,
     /// The latest process that was seen behind the key.
-    pub(super) process: Arc<Process>,
+    pub(in super::super) process: Arc<Process>,
 }
 
 impl Counts {
-    pub(super) fn none(process: &Arc<Process>) -> Self {
+    pub(in super::super) fn none(process: &Arc<Process>) -> Self {
         Self {
             established: 0,
             terminated: 0,
@@ -59,11 +73,19 @@ impl Counts {
             bytes_received: 0,
             responses: Responses::NONE,
             rtt_us: None,
+            since: None,
+            translated: None,
             process: Arc::clone(process),
         }
     }
 
-    pub(super) fn add(&mut self, change: &Change) {
+    /// Whether nothing happened.
+    pub(in super::super) const fn is_nothing(&self) -> bool {
+        let links = self.established | self.terminated | self.failed;
+        links | self.bytes_sent | self.bytes_received | self.responses.count == 0
+    }
+
+    pub(in super::super) fn add(&mut self, change: &Change) {
         match change.what {
             What::Opened | What::Active | What::Translated => {}
             What::Established => self.established += 1,
@@ -77,6 +99,9 @@ impl Counts {
             let (min, max) = self.rtt_us.unwrap_or((change.rtt_us, change.rtt_us));
             self.rtt_us = Some((min.min(change.rtt_us), max.max(change.rtt_us)));
         }
+        let time = change.flow.time;
+        self.since = Some(self.since.map_or(time, |since| since.min(time)));
+        self.translated = change.flow.translated.map(|it| it.remote_ip).or(self.translated);
         self.process = Arc::clone(&change.flow.process);
     }
 }
@@ -86,6 +111,8 @@ impl Counts {
 pub(super) struct Live {
     pub(super) links: u64,
     pub(super) process: Arc<Process>,
+    /// What its latest connection that is translated is translated to.
+    pub(super) translated: Option<IpAddr>,
     /// The last closed minute (by its number among them) in which the key has a row.
     pub(super) told_in: u64,
 }

@@ -22,35 +22,46 @@ use indexmap::IndexMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::change::{Change, What};
+use super::malicious::FlagOf;
 use super::row::Row;
+use crate::inventory::{Azure, Resource, SharedAzure};
 use crate::stable_id::stable_id;
 use crate::stats::Stats;
 
 use due::Due;
-use key::{Counts, Key, Live};
+pub(super) use due::LONG_MAX;
+pub(super) use key::Counts;
+use key::{Key, Live};
 
 /// How long after its end a minute still takes changes in.
-const LATENESS: SignedDuration = SignedDuration::from_secs(2);
+pub(super) const LATENESS: SignedDuration = SignedDuration::from_secs(2);
 /// Minutes without a change that are made up for, one by one; of a longer gap only the last.
-const CATCH_UP_MINUTES: i64 = 10;
+pub(super) const CATCH_UP_MINUTES: i64 = 10;
 /// A clock that is set back by more minutes than this is followed; else it is waited for.
-const BACK_MINUTES: i64 = 2;
+pub(super) const BACK_MINUTES: i64 = 2;
 /// Minutes open at once; changes of further ones are counted into the last.
 const MAX_OPEN_MINUTES: usize = 16;
 
 /// Who reports: the same for every row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Identity {
     /// Full name of the host.
     pub computer: Arc<str>,
     /// The agent's UUID.
     pub agent_id: String,
+    /// What Azure says of the host, once it has.
+    pub azure: SharedAzure,
 }
 
 impl Identity {
     /// `Machine` of Microsoft's tables.
     pub fn machine(&self) -> String {
         format!("m-{}", self.agent_id)
+    }
+
+    /// `_ResourceId` and `_SubscriptionId` of every table.
+    pub fn resource(&self) -> Resource {
+        self.azure.load().as_deref().map(Azure::resource).unwrap_or_default()
     }
 
     /// `Process` of Microsoft's tables: stable for an executable on a machine.
@@ -101,10 +112,11 @@ impl RowTable {
         }
     }
 
-    /// Counts a change into its minute.
-    pub fn observe(&mut self, change: &Change) {
+    /// Counts a change into its minute (by its number since 1970), and gives that; `None` where it is
+    /// counted nowhere.
+    pub fn observe(&mut self, change: &Change) -> Option<i64> {
         if matches!(change.what, What::Opened | What::Translated) {
-            return;
+            return None;
         }
         let minute = self.minute_for(change.flow.time);
         let keys = self.minutes.entry(minute).or_default();
@@ -121,10 +133,11 @@ impl RowTable {
         };
         if left_out {
             self.stats.row_keys_dropped_full.increment();
-            return;
+            return None;
         }
         let process = &change.flow.process;
         keys.entry(key).or_insert_with(|| Counts::none(process)).add(change);
+        Some(minute)
     }
 
     /// The open minute that takes what happened at `time`.
@@ -145,22 +158,31 @@ impl RowTable {
     }
 
     /// Closes the minutes that ended before `now` less the lateness, and makes some of the rows
-    /// that are due: those of one minute after those of another. See [`Self::is_behind`].
-    pub fn close_until(&mut self, now: Timestamp) -> Vec<Row> {
+    /// that are due: those of one minute after those of another. See [`Self::is_behind`]. `flag`
+    /// says what flags a row.
+    pub fn close_until(&mut self, now: Timestamp, flag: &FlagOf<'_>) -> Vec<Row> {
         let end = now.checked_sub(LATENESS).map_or(i64::MIN, minute_of);
-        match self.next_minute {
-            Some(next) if end < next.saturating_sub(BACK_MINUTES) => self.go_back(end),
-            Some(next) => self.close_minutes(next, end),
-            None => {}
+        let next = *self.next_minute.get_or_insert(end);
+        if end < next.saturating_sub(BACK_MINUTES) {
+            self.go_back(end);
+        } else {
+            self.close_minutes(next, end);
         }
-        self.make_rows()
+        self.make_rows(flag)
+    }
+
+    /// Closes the minutes up to that of `now`, which is the agent's last.
+    pub fn close_through(&mut self, now: Timestamp) {
+        let minute = minute_of(now);
+        let next = *self.next_minute.get_or_insert(minute);
+        self.close_minutes(next, minute.saturating_add(1));
     }
 
     /// Closes every minute that has something, at the end of the input, and makes some of the rows
     /// that are due: none are left once it gives none.
-    pub fn close_all(&mut self) -> Vec<Row> {
+    pub fn close_all(&mut self, flag: &FlagOf<'_>) -> Vec<Row> {
         self.close_open();
-        self.make_rows()
+        self.make_rows(flag)
     }
 
     /// Whether rows are due that are not made yet.
@@ -214,7 +236,7 @@ impl RowTable {
 }
 
 /// Minutes since 1970, rounded down.
-fn minute_of(time: Timestamp) -> i64 {
+pub(super) fn minute_of(time: Timestamp) -> i64 {
     time.as_second().div_euclid(60)
 }
 

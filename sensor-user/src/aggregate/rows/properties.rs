@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::flow::{Attribution, Direction, Flow, Phase, Protocol};
+use super::super::malicious::nothing;
 use super::*;
 use crate::aggregate::Responses;
 use crate::enrich::Process;
@@ -103,9 +104,9 @@ fn add(sums: &mut Sums, more: Sums) {
 }
 
 /// What happened to each key.
-fn sums_of_changes<'a>(changes: impl Iterator<Item = &'a Change>) -> BTreeMap<String, Sums> {
+fn sums_of_changes(changes: &[&Change]) -> BTreeMap<String, Sums> {
     let mut all: BTreeMap<String, Sums> = BTreeMap::new();
-    for change in changes.filter(|change| change.what != What::Opened) {
+    for change in changes.iter().filter(|change| change.what != What::Opened) {
         let is = |what| u64::from(change.what == what);
         let (up, down, failed) = (is(What::Established), is(What::Closed), is(What::Failed));
         let sums = all.entry(change.flow.remote.to_string()).or_default();
@@ -129,12 +130,13 @@ fn sums_of_rows(rows: &[Row]) -> BTreeMap<String, Sums> {
 
 /// The rows of what is told, with the clock at each; what was left out; and the table's counters.
 fn run(told: &[(u32, Change)], max_keys: usize) -> (Vec<Row>, HashSet<usize>, Arc<Stats>) {
-    let identity = Identity { computer: "host.example".into(), agent_id: "id".into() };
+    let identity =
+        Identity { computer: "host.example".into(), agent_id: "id".into(), ..Identity::default() };
     let stats = Arc::new(Stats::default());
     let mut table = RowTable::new(identity, max_keys, Arc::clone(&stats));
     let (mut rows, mut left_out) = (Vec::new(), HashSet::new());
     for (index, (now, change)) in told.iter().enumerate() {
-        rows.extend(table.close_until(at(*now)));
+        rows.extend(table.close_until(at(*now), &nothing));
         let before = stats.row_keys_dropped_full.value();
         table.observe(change);
         if stats.row_keys_dropped_full.value() > before {
@@ -142,7 +144,7 @@ fn run(told: &[(u32, Change)], max_keys: usize) -> (Vec<Row>, HashSet<usize>, Ar
         }
     }
     loop {
-        rows.extend(table.close_all());
+        rows.extend(table.close_all(&nothing));
         if !table.is_behind() {
             return (rows, left_out, stats);
         }
@@ -182,7 +184,8 @@ proptest! {
 
         // Each delta over all minutes is that of the connections that were not left out.
         let counted = all.iter().enumerate().filter(|(index, _)| !left_out.contains(index));
-        let truth = sums_of_changes(counted.map(|(_, (_, change))| change));
+        let counted: Vec<&Change> = counted.map(|(_, (_, change))| change).collect();
+        let truth = sums_of_changes(&counted);
         let found = sums_of_rows(&rows);
         prop_assert_eq!(&found, &truth);
         for row in &rows {

@@ -1,11 +1,13 @@
 //! Minutes: which rows a change comes into, whatever the clock does and however many there are.
 
 use super::super::flow::{Attribution, Direction, Flow, Phase, Protocol};
+use super::super::malicious::nothing;
 use super::*;
 use crate::enrich::Process;
 
 fn table(max_keys: usize) -> RowTable {
-    let identity = Identity { computer: "host.example".into(), agent_id: "id".into() };
+    let identity =
+        Identity { computer: "host.example".into(), agent_id: "id".into(), ..Identity::default() };
     RowTable::new(identity, max_keys, Arc::new(Stats::default()))
 }
 
@@ -49,14 +51,14 @@ fn links(rows: &[Row]) -> Vec<(i64, u64, u64, u64, u64)> {
 fn an_open_connection_has_a_row_in_every_minute_of_its_life() {
     let mut table = table(10);
     table.observe(&change(What::Established, 30, "198.51.100.7", 0));
-    assert_eq!(table.close_until(at(61)), []);
-    assert_eq!(links(&table.close_until(at(62))), [(0, 1, 0, 0, 1)]);
-    assert_eq!(links(&table.close_until(at(122))), [(1, 0, 0, 0, 1)]);
+    assert_eq!(table.close_until(at(61), &nothing), []);
+    assert_eq!(links(&table.close_until(at(62), &nothing)), [(0, 1, 0, 0, 1)]);
+    assert_eq!(links(&table.close_until(at(122), &nothing)), [(1, 0, 0, 0, 1)]);
     table.observe(&change(What::Closed, 130, "198.51.100.7", 500));
-    let rows = table.close_until(at(182));
+    let rows = table.close_until(at(182), &nothing);
     assert_eq!(links(&rows), [(2, 0, 1, 0, 0)]);
     assert_eq!(rows[0].bytes_sent, 500);
-    assert_eq!(table.close_until(at(600)), []);
+    assert_eq!(table.close_until(at(600), &nothing), []);
 }
 
 #[test]
@@ -64,7 +66,7 @@ fn the_same_input_gives_the_same_ids() {
     let rows = |_: u8| {
         let mut table = table(10);
         table.observe(&change(What::Failed, 30, "2001:db8::7", 0));
-        table.close_all()
+        table.close_all(&nothing)
     };
     assert_eq!(rows(1), rows(2));
     assert_eq!(links(&rows(1)), [(0, 0, 0, 1, 0)]);
@@ -74,9 +76,9 @@ fn the_same_input_gives_the_same_ids() {
 fn what_comes_late_is_counted_in_the_next_minute() {
     let mut table = table(10);
     table.observe(&change(What::Established, 30, "198.51.100.7", 0));
-    table.close_until(at(62));
+    table.close_until(at(62), &nothing);
     table.observe(&change(What::Closed, 59, "198.51.100.7", 0));
-    assert_eq!(links(&table.close_until(at(122))), [(1, 0, 1, 0, 0)]);
+    assert_eq!(links(&table.close_until(at(122), &nothing)), [(1, 0, 1, 0, 0)]);
     assert_eq!(table.stats.row_changes_late.value(), 1);
 }
 
@@ -86,7 +88,7 @@ fn a_key_too_many_is_counted() {
     table.observe(&change(What::Failed, 1, "198.51.100.7", 0));
     table.observe(&change(What::Failed, 2, "198.51.100.8", 0));
     table.observe(&change(What::Failed, 3, "198.51.100.7", 0));
-    assert_eq!(links(&table.close_all()), [(0, 0, 0, 2, 0)]);
+    assert_eq!(links(&table.close_all(&nothing)), [(0, 0, 0, 2, 0)]);
     assert_eq!(table.stats.row_keys_dropped_full.value(), 1);
 }
 
@@ -96,14 +98,14 @@ fn a_connection_that_found_no_room_is_in_no_row_to_its_end() {
     let numbered = |number, it: Change| Change { number, ..it };
     table.observe(&numbered(1, change(What::Established, 1, "198.51.100.7", 0)));
     table.observe(&numbered(2, change(What::Established, 2, "198.51.100.8", 0)));
-    assert_eq!(links(&table.close_until(at(62))), [(0, 1, 0, 0, 1)]);
+    assert_eq!(links(&table.close_until(at(62), &nothing)), [(0, 1, 0, 0, 1)]);
     // The minute is full again when both end: the one that was counted finds room.
     table.observe(&change(What::Failed, 63, "198.51.100.9", 0));
     table.observe(&numbered(2, change(What::Closed, 64, "198.51.100.8", 0)));
     table.observe(&numbered(1, change(What::Closed, 65, "198.51.100.7", 0)));
-    assert_eq!(links(&table.close_until(at(122))), [(1, 0, 1, 0, 0), (1, 0, 0, 1, 0)]);
+    assert_eq!(links(&table.close_until(at(122), &nothing)), [(1, 0, 1, 0, 0), (1, 0, 0, 1, 0)]);
     assert_eq!(table.stats.row_keys_dropped_full.value(), 2);
-    assert_eq!(table.close_until(at(600)), []);
+    assert_eq!(table.close_until(at(600), &nothing), []);
 }
 
 /// `what` of connection `number` at a minute (and some seconds of it).
@@ -115,9 +117,9 @@ fn happens(table: &mut RowTable, what: What, number: u64, (minute, second): (i64
 
 /// Every row that is due at `now`.
 fn due(table: &mut RowTable, now: i64) -> Vec<Row> {
-    let mut rows = table.close_until(at(now));
+    let mut rows = table.close_until(at(now), &nothing);
     while table.is_behind() {
-        rows.extend(table.close_until(at(now)));
+        rows.extend(table.close_until(at(now), &nothing));
     }
     rows
 }
@@ -224,9 +226,9 @@ fn wild_times_open_no_endless_minutes() {
         happens(&mut table, What::Established, number, (minute, 0));
         assert!(table.minutes.len() <= MAX_OPEN_MINUTES);
     }
-    let mut rows = table.close_all();
+    let mut rows = table.close_all(&nothing);
     while table.is_behind() {
-        rows.extend(table.close_all());
+        rows.extend(table.close_all(&nothing));
     }
     assert_eq!(rows.iter().map(|row| row.links_established).sum::<u64>(), 1000);
 }
@@ -243,7 +245,7 @@ fn many_keys_are_told_a_portion_a_call() {
     }
     let (mut calls, mut rows, mut bytes) = (0, 0, 0);
     loop {
-        let made = table.close_until(at(62));
+        let made = table.close_until(at(62), &nothing);
         assert!(made.len() <= 1000, "{}", made.len());
         (calls, rows) = (calls + 1, rows + made.len() as u64);
         bytes += made.iter().map(|row| row.bytes_sent).sum::<u64>();

@@ -1,0 +1,239 @@
+//! `ComputerRow`: one row of Microsoft's `VMComputer`, and where its columns are read.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::azure::Azure;
+use super::files;
+use super::network::{Interface, Network, names};
+use super::platform::{Platform, is_azure};
+use crate::aggregate::Row;
+use crate::stable_id::stable_id;
+
+/// One `VMComputer` row. Text that is absent is "", a number or time null.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ComputerRow {
+    /// When the columns were read, UTC.
+    pub time_generated: Timestamp,
+    /// Full name of the host.
+    pub computer: String,
+    /// The agent's UUID.
+    pub agent_id: String,
+    /// `m-` and the agent's UUID.
+    pub machine: String,
+    /// Same as `Computer`.
+    pub display_name: String,
+    /// Same as `Computer`.
+    pub full_display_name: String,
+    /// `Computer` up to its first dot.
+    pub host_name: String,
+    /// `Computer`, and what `/etc/hosts` names it.
+    pub dns_names: Vec<String>,
+    /// When the kernel started (`btime` of `/proc/stat`, whole seconds).
+    pub boot_time: Option<Timestamp>,
+    /// The zone's name (`Europe/Oslo`).
+    pub time_zone: String,
+    /// Always `linux`.
+    pub operating_system_family: String,
+    /// `PRETTY_NAME` of os-release.
+    pub operating_system_full_name: String,
+    /// The agent's own version.
+    pub dependency_agent_version: String,
+    /// Logical processors that are online.
+    pub cpus: Option<u32>,
+    /// Their speed, MHz: as sold where the kernel knows it, the highest, or the present one.
+    pub cpu_speed: Option<u32>,
+    /// Memory that the kernel manages, MiB.
+    #[serde(rename = "PhysicalMemoryMB")]
+    pub physical_memory_mb: Option<u64>,
+    /// Addresses, those of loopback interfaces left out.
+    pub ipv4_addresses: Vec<String>,
+    /// Their networks' masks, in the same order.
+    pub ipv4_subnet_masks: Vec<String>,
+    /// Next hops of the default routes.
+    pub ipv4_default_gateways: Vec<String>,
+    /// Addresses, those of loopback interfaces left out.
+    pub ipv6_addresses: Vec<String>,
+    /// Extension: next hops of the default routes.
+    pub ipv6_default_gateways: Vec<String>,
+    /// Hardware addresses.
+    pub mac_addresses: Vec<String>,
+    /// `physical`, `virtual`, `hypervisor` or `unknown`.
+    pub virtualization_state: String,
+    /// `hyperv`, `vmware`, `xen`, `kvm`, …
+    pub virtual_machine_type: String,
+    /// The machine's id as its hypervisor gave it (the firmware's UUID).
+    pub virtual_machine_native_id: String,
+    /// The machine's name as its hypervisor knows it (Hyper-V tells it).
+    pub virtual_machine_native_name: String,
+    /// The hypervisor that runs this machine, where it tells (Hyper-V: the host's name).
+    pub virtual_machine_hypervisor_id: String,
+    /// What hypervisor this machine is.
+    pub hypervisor_type: String,
+    /// Its id; nothing tells it.
+    pub hypervisor_id: String,
+    /// `azure`, or "".
+    pub hosting_provider: String,
+    /// What Azure says of its machine.
+    #[serde(flatten)]
+    pub azure: Azure,
+    /// The kind of agent that reports.
+    pub source_system: String,
+    /// Id of the machine in Azure, in lower case.
+    #[serde(rename = "_ResourceId")]
+    pub resource_id: String,
+    /// Id of its subscription.
+    #[serde(rename = "_SubscriptionId")]
+    pub subscription_id: String,
+    /// Always `VMComputer`.
+    pub r#type: String,
+}
+
+impl ComputerRow {
+    /// Stable: the same row has the same id wherever and however often it is sent.
+    pub fn id(&self) -> String {
+        stable_id(&[&self.machine, &self.r#type, &self.time_generated.to_string()])
+    }
+}
+
+/// The host as its files tell it.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// `/`, or a planted tree.
+    pub root: PathBuf,
+    /// Full name of the host.
+    pub computer: Arc<str>,
+    /// The agent's UUID.
+    pub agent_id: String,
+}
+
+impl Host {
+    /// Reads all of it, for the row of `now`. `azure` is what Azure has said, if it has.
+    pub fn read(
+        &self,
+        now: Timestamp,
+        interfaces: &[Interface],
+        azure: Option<&Azure>,
+    ) -> ComputerRow {
+        let root = self.root.as_path();
+        let computer = self.computer.to_string();
+        let platform = Platform::read(root);
+        let network = Network::read(root, interfaces);
+        let resource = azure.map(Azure::resource).unwrap_or_default();
+        let hosted = azure.is_some() || is_azure(root);
+        ComputerRow {
+            time_generated: now,
+            agent_id: self.agent_id.clone(),
+            machine: format!("m-{}", self.agent_id),
+            display_name: computer.clone(),
+            full_display_name: computer.clone(),
+            host_name: computer.split('.').next().unwrap_or_default().to_owned(),
+            dns_names: names(root, &computer),
+            computer,
+            boot_time: boot_time(root),
+            time_zone: time_zone(root),
+            operating_system_family: "linux".to_owned(),
+            operating_system_full_name: os_name(root),
+            dependency_agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            cpus: cpus(root),
+            cpu_speed: cpu_speed(root),
+            physical_memory_mb: memory_mb(root),
+            ipv4_addresses: network.v4,
+            ipv4_subnet_masks: network.v4_masks,
+            ipv4_default_gateways: network.v4_gateways,
+            ipv6_addresses: network.v6,
+            ipv6_default_gateways: network.v6_gateways,
+            mac_addresses: network.macs,
+            virtualization_state: platform.state.to_owned(),
+            virtual_machine_type: platform.machine_type.to_owned(),
+            virtual_machine_native_id: platform.native_id,
+            virtual_machine_native_name: platform.native_name,
+            virtual_machine_hypervisor_id: platform.host_name,
+            hypervisor_type: platform.hypervisor_type.to_owned(),
+            hypervisor_id: String::new(),
+            hosting_provider: if hosted { "azure" } else { "" }.to_owned(),
+            azure: azure.cloned().unwrap_or_default(),
+            source_system: Row::SOURCE_SYSTEM.to_owned(),
+            resource_id: resource.id,
+            subscription_id: resource.subscription,
+            r#type: "VMComputer".to_owned(),
+        }
+    }
+}
+
+/// The rest of the first line of `text` that begins with the word `name`.
+fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        rest.starts_with([' ', '\t', ':', '='])
+            .then(|| rest.trim_start_matches([' ', '\t', ':', '=']))
+    })
+}
+
+fn boot_time(root: &Path) -> Option<Timestamp> {
+    let stat = files::text(root, "proc/stat");
+    Timestamp::from_second(field(&stat, "btime")?.trim().parse().ok()?).ok()
+}
+
+/// Debian's `/etc/timezone`, or where `/etc/localtime` leads to.
+fn time_zone(root: &Path) -> String {
+    let named = files::value(root, "etc/timezone");
+    if !named.is_empty() {
+        return named;
+    }
+    let link = std::fs::read_link(root.join("etc/localtime")).unwrap_or_default();
+    let link = link.to_string_lossy();
+    link.split_once("zoneinfo/").map(|(_, zone)| files::clean(zone)).unwrap_or_default()
+}
+
+/// os-release(5): the file of the host, or that of the vendor.
+fn os_name(root: &Path) -> String {
+    let named = |path: &str| {
+        let text = files::text(root, path);
+        let value = field(&text, "PRETTY_NAME")?.trim();
+        let bare = value.trim_matches(['"', '\'']).replace("\\\"", "\"");
+        Some(files::clean(&bare)).filter(|name| !name.is_empty())
+    };
+    named("etc/os-release").or_else(|| named("usr/lib/os-release")).unwrap_or_default()
+}
+
+/// Processors in the list `0-3,6`, or the entries of `/proc/cpuinfo`.
+fn cpus(root: &Path) -> Option<u32> {
+    let online = files::value(root, "sys/devices/system/cpu/online");
+    let of_range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        last.checked_sub(first)?.checked_add(1)
+    };
+    let listed = online.split(',').try_fold(0_u32, |sum, range| sum.checked_add(of_range(range)?));
+    listed.or_else(|| {
+        let text = files::text(root, "proc/cpuinfo");
+        let count = text.lines().filter(|line| line.starts_with("processor\t")).count();
+        u32::try_from(count).ok().filter(|count| *count > 0)
+    })
+}
+
+fn cpu_speed(root: &Path) -> Option<u32> {
+    let khz = |name: &str| {
+        let khz = files::number(root, &format!("sys/devices/system/cpu/cpu0/cpufreq/{name}"))?;
+        u32::try_from(khz / 1000).ok()
+    };
+    khz("base_frequency").or_else(|| khz("cpuinfo_max_freq")).or_else(|| {
+        let text = files::text(root, "proc/cpuinfo");
+        let (whole, _) = field(&text, "cpu MHz")?.split_once('.')?;
+        whole.parse().ok()
+    })
+}
+
+fn memory_mb(root: &Path) -> Option<u64> {
+    let text = files::text(root, "proc/meminfo");
+    let kib: u64 = field(&text, "MemTotal")?.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! `VMComputer` rows, and Azure's instance metadata from a service that may misbehave.
+#![expect(clippy::unwrap_used, reason = "a suite stops where its machinery fails")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sensor_tests::{FakeImds, ImdsAnswer};
+use sensor_user::clock::{Clock, SystemClock};
+use sensor_user::inventory::{
+    AzureConfig, ComputerRow, Host, Imds, ImdsMode, ImdsPace, SharedAzure, keep,
+};
+use sensor_user::stats::Stats;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+const PACE: ImdsPace = ImdsPace {
+    timeout: Duration::from_millis(500),
+    retry_first: Duration::from_millis(20),
+    retry_most: Duration::from_millis(40),
+};
+const SOON: Duration = Duration::from_secs(10);
+
+fn imds(fake: &FakeImds, mode: ImdsMode) -> Imds {
+    let config = AzureConfig { imds: mode, imds_url: Some(fake.url().parse().unwrap()) };
+    Imds::new(&config, PACE).unwrap()
+}
+
+/// Keeps the inventory of this machine; gives its rows as they come.
+struct Kept {
+    rows: mpsc::Receiver<ComputerRow>,
+    azure: SharedAzure,
+    stats: Arc<Stats>,
+    task: JoinHandle<()>,
+}
+
+impl Kept {
+    fn start(fake: &FakeImds, mode: ImdsMode) -> Self {
+        let (rows_in, rows) = mpsc::channel(10);
+        let host =
+            Host { root: "/".into(), computer: "web01.example".into(), agent_id: "id".into() };
+        let (azure, stats) = (SharedAzure::default(), Arc::<Stats>::default());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let put = move |row| rows_in.try_send(row).unwrap();
+        let with = (clock, Arc::clone(&stats));
+        let task = tokio::spawn(keep(
+            host,
+            (mode, imds(fake, mode)),
+            SharedAzure::clone(&azure),
+            with,
+            put,
+        ));
+        Self { rows, azure, stats, task }
+    }
+
+    async fn row(&mut self) -> ComputerRow {
+        tokio::time::timeout(SOON, self.rows.recv()).await.unwrap().unwrap()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_misbehaves_is_asked_again_and_its_answer_makes_a_row() {
+    let fake = FakeImds::start(ImdsAnswer::Status(404)).await;
+    let mut kept = Kept::start(&fake, ImdsMode::On);
+    let first = kept.row().await;
+    assert_eq!((first.hosting_provider.as_str(), first.resource_id.as_str()), ("", ""));
+    assert_eq!(first.azure, <_>::default());
+    let long = format!("{{\"compute\":{{\"name\":\"{}\"}}}}", "x".repeat(300_000));
+    for answer in [
+        ImdsAnswer::Body(b"<html>captive portal</html>".to_vec()),
+        ImdsAnswer::Body(b"{\"compute\":{\"vmId\":\"x\",\"resourceId\":\"y\"}}".to_vec()),
+        ImdsAnswer::Body(long.into_bytes()),
+        ImdsAnswer::Status(500),
+        ImdsAnswer::Silent,
+    ] {
+        let before = kept.stats.azure_answers_failed.value();
+        fake.answer(answer.clone());
+        let failed = async {
+            while kept.stats.azure_answers_failed.value() < before + 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(tokio::time::timeout(SOON, failed).await.is_ok(), "{answer:?}");
+        assert!(kept.azure.load().is_none() && kept.rows.is_empty(), "{answer:?}");
+    }
+    fake.answer(ImdsAnswer::Right);
+    let row = kept.row().await;
+    assert_eq!(row.hosting_provider, "azure");
+    let id = "/subscriptions/8d10da13-8125-4ba9-a717-bf7490507b3d/resourcegroups/prod/providers/\
+              microsoft.compute/virtualmachines/web01";
+    assert_eq!(row.resource_id, id);
+    assert_eq!(row.subscription_id, "8d10da13-8125-4ba9-a717-bf7490507b3d");
+    assert_eq!(kept.azure.load().as_ref().map(|azure| azure.resource().id), Some(id.to_owned()));
+    let json = serde_json::to_value(&row).unwrap();
+    for (column, value) in [
+        ("AzureSubscriptionId", "8d10da13-8125-4ba9-a717-bf7490507b3d"),
+        ("AzureResourceGroup", "Prod"),
+        ("AzureResourceName", "web01"),
+        ("AzureLocation", "westeurope"),
+        ("AzureUpdateDomain", "3"),
+        ("AzureFaultDomain", "1"),
+        ("AzureVmId", "02aab8a4-74ef-476e-8182-f6d2ba4166a6"),
+        ("AzureSize", "Standard_D4s_v5"),
+        ("AzureImagePublisher", "Debian"),
+        ("AzureImageOffering", "debian-12"),
+        ("AzureImageSku", "12-gen2"),
+        ("AzureImageVersion", "latest"),
+        ("AzureVmScaleSetName", ""),
+        ("Type", "VMComputer"),
+    ] {
+        assert_eq!(json[column], value, "{column}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_asked_where_the_machine_is_not_azures_or_the_operator_says_so() {
+    let fake = FakeImds::start(ImdsAnswer::Right).await;
+    for mode in [ImdsMode::Off, ImdsMode::Auto] {
+        if mode == ImdsMode::Auto && sensor_user::inventory::is_azure("/".as_ref()) {
+            continue;
+        }
+        let mut kept = Kept::start(&fake, mode);
+        let row = kept.row().await;
+        assert_eq!((row.azure, row.resource_id.as_str()), (<_>::default(), ""));
+        assert!(row.cpus.is_some_and(|cpus| cpus > 0) && row.physical_memory_mb > Some(16));
+        assert!(row.boot_time.unwrap() < row.time_generated, "{:?}", row.boot_time);
+    }
+    assert_eq!(fake.asked(), 0);
+}

@@ -1,0 +1,283 @@
+//! The tables of the host: bound ports, processes, the computer; and rows that an indicator flags.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use jiff::Timestamp;
+use sensor_tests::{Netns, run};
+use serde_json::Value;
+
+use crate::harness::{CLIENT_V4, Home, Server, V4, V6, skipped, text};
+
+/// Listens in seven ways and answers each 100 bytes with 250. A line of its input makes it stop to
+/// listen on 7006.
+const SERVE: &str = "
+import select, socket, sys
+v4, with_v6 = sys.argv[1], sys.argv[2] == 'v6'
+def listen(address, port, family=socket.AF_INET):
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((address, port))
+    listener.listen(16)
+    return listener
+listeners = [listen('0.0.0.0', 7001), listen(v4, 7002), listen('0.0.0.0', 7003), listen(v4, 7003),
+    listen('0.0.0.0', 7005), listen('127.0.0.1', 7007)]
+if with_v6:
+    listeners.append(listen('::', 7004, socket.AF_INET6))
+stops = listen(v4, 7006)
+listeners.append(stops)
+open_now = []
+print('ready', flush=True)
+while True:
+    readable, _, _ = select.select(listeners + open_now + [sys.stdin], [], [])
+    for each in readable:
+        if each is sys.stdin:
+            if not sys.stdin.readline():
+                sys.exit()
+            listeners.remove(stops)
+            stops.close()
+            print('stopped', flush=True)
+        elif each in listeners:
+            open_now.append(each.accept()[0])
+        elif each.recv(100, socket.MSG_WAITALL):
+            each.sendall(b'y' * 250)
+        else:
+            open_now.remove(each)
+            each.close()
+";
+
+/// Calls each of these, once for a moment and once to stay; a further line of its input makes each
+/// that stays ask once more, the end of it closes them.
+const CALL: &str = "
+import socket, sys
+def ask(connection):
+    connection.sendall(b'x' * 100)
+    assert len(connection.recv(250, socket.MSG_WAITALL)) == 250
+stay = []
+for each in sys.argv[1:]:
+    address, port = each.rsplit('/', 1)
+    for stays in (False, True):
+        connection = socket.create_connection((address, int(port)))
+        ask(connection)
+        stay.append(connection) if stays else connection.close()
+print('ready', flush=True)
+for _ in sys.stdin:
+    for connection in stay:
+        ask(connection)
+    print('asked', flush=True)
+";
+
+fn python(netns: &Netns, program: &str, words: &[&str]) -> Server {
+    let mut command = netns.command("/usr/bin/python3");
+    command.args(["-c", program]).args(words).stdin(Stdio::piped());
+    Server::start(command).0
+}
+
+fn serve(netns: &Netns, with_v6: &str) -> Server {
+    // `ready` alone has no rest of a line.
+    python(netns, &SERVE.replace("'ready'", "'ready', '.'"), &[V4, with_v6])
+}
+
+fn call(netns: &Netns, to: &[&str]) -> Server {
+    python(netns, &CALL.replace("'ready'", "'ready', '.'"), to)
+}
+
+fn line(server: &mut Server) {
+    server.0.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+}
+
+/// Address, port, whether it is a wildcard, links established, terminated, live.
+type Told = (String, u64, bool, [u64; 3]);
+
+/// A minute, a process and a port; what moved by connections, and by bound ports.
+type Sums<'a> = BTreeMap<(&'a str, &'a str, u64), [[u64; 5]; 2]>;
+
+/// Rows by minute, address and port.
+type Ports<'a> = BTreeMap<(&'a str, &'a str, u64), &'a Value>;
+
+fn number(row: &Value, column: &str) -> u64 {
+    row[column].as_u64().unwrap_or_else(|| panic!("{column} of {row}"))
+}
+
+const MOVED: [&str; 5] =
+    ["LinksEstablished", "LinksTerminated", "LinksLive", "BytesSent", "BytesReceived"];
+
+/// In each minute the ports of each process moved what its inbound rows of TCP moved.
+fn assert_conserved(rows: &[Value]) {
+    let mut sums = Sums::new();
+    for row in rows.iter().filter(|row| row["Protocol"] == "tcp") {
+        let (side, port) = match text(row, "Type") {
+            "VMConnection" if text(row, "Direction") == "inbound" => (0, "DestinationPort"),
+            "VMBoundPort" => (1, "Port"),
+            _ => continue,
+        };
+        let key = (text(row, "TimeGenerated"), text(row, "Process"), number(row, port));
+        for (sum, column) in sums.entry(key).or_default()[side].iter_mut().zip(MOVED) {
+            *sum += number(row, column);
+        }
+    }
+    assert!(sums.values().filter(|[moved, _]| moved[0] > 0).count() >= 5, "{sums:?}");
+    for (key, [connections, ports]) in sums {
+        assert_eq!(connections, ports, "{key:?}");
+    }
+}
+
+fn sleep_into_the_next_minute() {
+    let now = sensor_user::clock::Clock::now(&sensor_user::clock::SystemClock);
+    let left = 60 - now.as_second().rem_euclid(60) + 3;
+    run(Command::new("sleep").arg(left.to_string()));
+}
+
+#[test]
+fn what_listens_is_told_with_what_came_to_it() {
+    if skipped() {
+        return;
+    }
+    let (netns, other) = (Netns::new(&[V4, CLIENT_V4, V6]), Netns::new(&[V4]));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rows.jsonl");
+    let sink = format!(
+        "[[sink]]\nname = \"rows\"\nkind = \"file\"\ntakes = [\"rows\"]\npath = {file:?}\n"
+    );
+    // One server is older than the agent, one is not.
+    let mut older = serve(&netns, "v6");
+    let home = Home::new("", &sink);
+    let agent = home.run();
+    agent.wait_for_log(crate::harness::SOON, "open sockets read");
+    let younger = serve(&other, "");
+    let v6 = format!("{V6}/7004");
+    let first = [
+        &format!("{V4}/7001"),
+        &format!("{CLIENT_V4}/7001"),
+        &format!("{V4}/7002"),
+        &format!("{V4}/7003"),
+        &format!("{V4}/7004"),
+        &v6,
+        &format!("{V4}/7006"),
+        "127.0.0.1/7007",
+    ];
+    let mut caller = call(&netns, &first);
+    let inside = call(&other, &[&format!("{V4}/7001"), "127.0.0.1/7007"]);
+    line(&mut older);
+    sleep_into_the_next_minute();
+    line(&mut caller);
+    run(Command::new("sleep").arg("0.5"));
+    let ended = agent.stop();
+    assert!(ended.status.success(), "{ended:?}");
+
+    let written = std::fs::read_to_string(&file).unwrap();
+    let rows: Vec<Value> = written.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+    assert_conserved(&rows);
+    let (ports, inner) = (ports_of(&rows, &netns), ports_of(&rows, &other));
+    assert_ports(&ports, &inner);
+    let last = ports.keys().last().unwrap().0;
+    assert_flagged(&rows, last);
+    assert_host(&rows, [older.0.id(), caller.0.id(), younger.0.id(), inside.0.id()]);
+}
+
+fn ports_of<'a>(rows: &'a [Value], netns: &Netns) -> Ports<'a> {
+    let here =
+        |row: &&Value| row["Type"] == "VMBoundPort" && row["NetworkNamespace"] == netns.number();
+    let place = |row| (text(row, "TimeGenerated"), text(row, "Ip"), number(row, "Port"));
+    rows.iter().filter(here).map(|row| (place(row), row)).collect()
+}
+
+fn told(ports: &Ports<'_>, minute: &str) -> Vec<Told> {
+    let python = std::fs::canonicalize("/usr/bin/python3").unwrap();
+    let here = ports.iter().filter(|((it, _, _), _)| *it == minute);
+    here.map(|((_, ip, port), row)| {
+        assert_eq!(text(row, "ProcessName"), python.file_name().unwrap().to_str().unwrap());
+        let wildcard = row["IsWildcardBind"].as_bool().unwrap();
+        ((*ip).to_owned(), *port, wildcard, [0, 1, 2].map(|at| number(row, MOVED[at])))
+    })
+    .collect()
+}
+
+fn assert_ports(ports: &Ports<'_>, inner: &Ports<'_>) {
+    let mut minutes: Vec<&str> = ports.keys().map(|(minute, _, _)| *minute).collect();
+    minutes.dedup();
+    let [before, after] = minutes[..] else { panic!("two minutes: {minutes:?}") };
+    let called = |ip: &str, port, wildcard| (ip.to_owned(), port, wildcard, [2, 1, 1]);
+    let mut expected = vec![
+        called(V4, 7001, true),
+        called(CLIENT_V4, 7001, true),
+        called(V4, 7002, false),
+        called(V4, 7003, true),
+        called(V4, 7004, true),
+        called(V6, 7004, true),
+        ("0.0.0.0".to_owned(), 7005, true, [0, 0, 0]),
+        called(V4, 7006, false),
+        called("127.0.0.1", 7007, false),
+    ];
+    expected.sort();
+    assert_eq!(told(ports, before), expected);
+    // What stopped to listen has a row for the connection that it accepted before.
+    for port in &mut expected {
+        port.3 = [0, 0, port.3[2]];
+    }
+    assert_eq!(told(ports, after), expected);
+    let inner = told(inner, before);
+    for expected in [
+        called(V4, 7001, true),
+        called("127.0.0.1", 7007, false),
+        (V4.to_owned(), 7006, false, [0, 0, 0]),
+    ] {
+        assert!(inner.contains(&expected), "{expected:?} {inner:?}");
+    }
+}
+
+/// Rows whose remote end is in the suite's list say so, in each minute.
+fn assert_flagged(rows: &[Value], last: &str) {
+    let mut flagged = 0;
+    for row in rows.iter().filter(|row| row["Type"] == "VMConnection") {
+        let remote = text(row, "RemoteIp");
+        if ![V4, CLIENT_V4, V6].contains(&remote) {
+            assert_eq!((text(row, "MaliciousIp"), &row["Severity"]), ("", &Value::Null), "{row}");
+            continue;
+        }
+        assert_eq!((text(row, "MaliciousIp"), text(row, "IsActive")), (remote, "True"), "{row}");
+        assert_eq!((number(row, "Severity"), text(row, "Confidence")), (3, ""));
+        assert!(text(row, "LastReportedDateTime").parse::<Timestamp>().is_ok(), "{row}");
+        flagged += u32::from(text(row, "TimeGenerated") == last);
+    }
+    assert!(flagged >= 8, "{flagged} in the last minute");
+}
+
+/// The machine of the test, and its processes.
+fn assert_host(rows: &[Value], pids: [u32; 4]) {
+    let of = |kind: &str| rows.iter().filter(|row| row["Type"] == kind).collect::<Vec<_>>();
+    let computers = of("VMComputer");
+    assert!(!computers.is_empty());
+    for row in &computers {
+        assert_eq!(text(row, "Computer"), "host.example.net");
+        assert_eq!((text(row, "HostName"), text(row, "OperatingSystemFamily")), ("host", "linux"));
+        let cpus = std::thread::available_parallelism().unwrap().get() as u64;
+        assert!(number(row, "Cpus") >= cpus && number(row, "PhysicalMemoryMB") > 64, "{row}");
+        assert!(text(row, "BootTime").parse::<Timestamp>().unwrap() < time_of(row));
+        assert_eq!(text(row, "DependencyAgentVersion"), env!("CARGO_PKG_VERSION"));
+    }
+    let python = std::fs::canonicalize("/usr/bin/python3").unwrap();
+    let processes = of("VMProcess");
+    let own = |row: &&&Value| text(row, "ExecutablePath") == python.to_str().unwrap();
+    let [row] = processes.iter().filter(own).collect::<Vec<_>>()[..] else {
+        panic!("one row: {processes:?}")
+    };
+    assert!(pids.contains(&u32::try_from(number(row, "FirstPid")).unwrap()), "{row} {pids:?}");
+    assert!(text(row, "CommandLine").starts_with("/usr/bin/python3 -c"), "{row}");
+    assert_eq!(text(row, "WorkingDirectory"), std::env::current_dir().unwrap().to_str().unwrap());
+    let started = text(row, "StartTime").parse::<Timestamp>().unwrap();
+    let after = time_of(row).duration_since(started).abs();
+    assert!(after.as_secs() < 120, "{row}");
+    assert_eq!((text(row, "UserName"), text(row, "Role")), ("root", ""));
+    let machines: std::collections::HashSet<&str> = rows
+        .iter()
+        .filter(|row| row["Machine"].is_string())
+        .map(|it| text(it, "Machine"))
+        .collect();
+    assert_eq!(machines.len(), 1);
+}
+
+fn time_of(row: &Value) -> Timestamp {
+    text(row, "TimeGenerated").parse().unwrap()
+}
