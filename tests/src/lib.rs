@@ -4,6 +4,7 @@
 
 mod agent;
 mod collector;
+mod duckdb;
 mod feed_server;
 mod logs;
 mod netns;
@@ -15,6 +16,7 @@ mod tracee;
 
 pub use agent::{Agent, Ended, Line, binary, command, start_unread};
 pub use collector::{Answer, Collector, Request};
+pub use duckdb::{ask_duckdb, python_with_duckdb};
 pub use feed_server::FeedServer;
 pub use logs::logged;
 pub use netns::{CABLE, Netns, run};

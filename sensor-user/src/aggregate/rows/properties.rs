@@ -103,9 +103,9 @@ fn add(sums: &mut Sums, more: Sums) {
 }
 
 /// What happened to each key.
-fn sums_of_changes<'a>(changes: impl Iterator<Item = &'a Change>) -> BTreeMap<String, Sums> {
+fn sums_of_changes(changes: &[&Change]) -> BTreeMap<String, Sums> {
     let mut all: BTreeMap<String, Sums> = BTreeMap::new();
-    for change in changes.filter(|change| change.what != What::Opened) {
+    for change in changes.iter().filter(|change| change.what != What::Opened) {
         let is = |what| u64::from(change.what == what);
         let (up, down, failed) = (is(What::Established), is(What::Closed), is(What::Failed));
         let sums = all.entry(change.flow.remote.to_string()).or_default();
@@ -182,7 +182,8 @@ proptest! {
 
         // Each delta over all minutes is that of the connections that were not left out.
         let counted = all.iter().enumerate().filter(|(index, _)| !left_out.contains(index));
-        let truth = sums_of_changes(counted.map(|(_, (_, change))| change));
+        let counted: Vec<&Change> = counted.map(|(_, (_, change))| change).collect();
+        let truth = sums_of_changes(&counted);
         let found = sums_of_rows(&rows);
         prop_assert_eq!(&found, &truth);
         for row in &rows {
