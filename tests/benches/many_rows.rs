@@ -32,12 +32,13 @@ fn main() {
     }
     println!("{keys} keys counted: {longest}");
     for (number, what) in [(1, "keys with changes"), (2, "keys that are only live")] {
-        let now = minute(number) + Duration::from_secs(2);
+        let mut now = minute(number) + Duration::from_secs(2);
         let (mut longest, mut rows, mut bytes) = (Taken::default(), 0, 0);
         let (mut columns, mut file) =
             (Taken::default(), TableFile::new(&CONNECTION).expect("a file"));
         loop {
             let made = longest.time(|| table.close_until(now));
+            now += Duration::from_millis(20);
             rows += made.len();
             // As a sink does, on a thread of its own.
             let lines: String =
