@@ -13,7 +13,9 @@ use jiff::Timestamp;
 use sensor_user::aggregate::{
     Attribution, Change, Direction, Flow, Identity, Phase, Protocol, RowTable, What,
 };
+use sensor_user::columnar::TableFile;
 use sensor_user::enrich::Process;
+use sensor_user::schema::CONNECTION;
 use sensor_user::stats::Stats;
 
 fn main() {
@@ -34,21 +36,28 @@ fn main() {
     }
     println!("{keys} keys counted: {longest}");
     for (number, what) in [(1, "keys with changes"), (2, "keys that are only live")] {
-        let now = minute(number) + Duration::from_secs(2);
+        let mut now = minute(number) + Duration::from_secs(2);
         let (mut longest, mut rows, mut bytes) = (Taken::default(), 0, 0);
+        let (mut columns, mut file) =
+            (Taken::default(), TableFile::new(&CONNECTION).expect("a file"));
         loop {
             let made = longest.time(|| table.close_until(now, &|_| None));
+            now += Duration::from_millis(20);
             rows += made.len();
             // As a sink does, on a thread of its own.
-            bytes += made
-                .iter()
-                .map(|row| serde_json::to_string(row).expect("JSON").len())
-                .sum::<usize>();
+            let lines: String =
+                made.iter().map(|row| serde_json::to_string(row).expect("JSON") + "\n").collect();
+            bytes += lines.len();
+            columns.time(|| file.append(&lines).expect("columns"));
             if !table.is_behind() {
                 break;
             }
         }
         println!("{rows} rows of {what}: {longest}; {} bytes a row as JSON", bytes / rows.max(1));
+        let memory = file.memory();
+        let file = columns.time(|| file.finish().expect("a file"));
+        let each = file.len() / rows.max(1);
+        println!("  as Parquet: {columns}; {memory} bytes in memory, {each} a row in the file");
     }
 }
 

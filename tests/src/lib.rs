@@ -4,6 +4,7 @@
 
 mod agent;
 mod collector;
+mod duckdb;
 mod feed_server;
 mod imds;
 mod logs;
@@ -16,6 +17,7 @@ mod tracee;
 
 pub use agent::{Agent, Ended, Line, binary, command, start_unread};
 pub use collector::{Answer, Collector, Request};
+pub use duckdb::{ask_duckdb, python_with_duckdb};
 pub use feed_server::FeedServer;
 pub use imds::{FakeImds, ImdsAnswer};
 pub use logs::logged;

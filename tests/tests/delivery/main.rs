@@ -5,6 +5,7 @@
 mod end;
 mod local;
 mod order;
+mod parquet;
 mod refusal;
 
 use std::path::Path;

@@ -60,7 +60,7 @@ pub(crate) fn test(workspace: &Workspace, fast: bool) -> anyhow::Result<ExitCode
         skipped: Skips::default(),
     };
     let began = now();
-    run.stage("tools", |_| tools::ensure());
+    run.stage("tools", |run| tools::ensure(run.workspace));
     run.stage("format", |run| run.cargo(&["fmt", "--all", "--check"]));
     run.stage("tidy", |run| run.tidy());
     run.stage("clippy", |run| {

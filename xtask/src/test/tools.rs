@@ -1,7 +1,10 @@
 //! The programs that the suites run beside the agent.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use super::{Outcome, Tally};
-use crate::host;
+use crate::host::{self, Workspace};
 
 /// Program, and the Debian package that has it.
 const TOOLS: [(&str, &str); 11] = [
@@ -18,8 +21,21 @@ const TOOLS: [(&str, &str); 11] = [
     ("unshare", "util-linux"),
 ];
 
-/// Looks for the tools; root on Debian gets the missing ones.
-pub(super) fn ensure() -> anyhow::Result<Outcome> {
+/// What the suites ask of Python, as pip names it; the tests look for it there.
+const PYTHON_MODULE: &str = "duckdb";
+const PYTHON_PACKAGE: &str = "duckdb==2.0.1";
+const PYTHON_HOME: &str = "target/python";
+
+/// Looks for the tools; root on Debian gets the missing ones, and Python's packages come from
+/// `PyPI` into a folder of the build.
+pub(super) fn ensure(workspace: &Workspace) -> anyhow::Result<Outcome> {
+    match ensure_programs()? {
+        Outcome::Done(_) => Ok(ensure_python(&workspace.path(PYTHON_HOME))),
+        outcome => Ok(outcome),
+    }
+}
+
+fn ensure_programs() -> anyhow::Result<Outcome> {
     let is_there = |program: &str| host::find_program(program, &[]).is_some();
     let packages = missing(is_there);
     if packages.is_empty() {
@@ -31,6 +47,33 @@ pub(super) fn ensure() -> anyhow::Result<Outcome> {
     }
     host::apt_install(&packages)?;
     Ok(Outcome::Done(Tally::PASSED))
+}
+
+fn ensure_python(home: &Path) -> Outcome {
+    let own = home.join("bin/python3");
+    let has = |python: &Path| {
+        let import = format!("import {PYTHON_MODULE}");
+        let child = Command::new(python).args(["-c", &import]).stderr(Stdio::null()).status();
+        child.is_ok_and(|status| status.success())
+    };
+    if has(Path::new("python3")) || has(&own) {
+        return Outcome::Done(Tally::PASSED);
+    }
+    println!("installing {PYTHON_PACKAGE} into {}", home.display());
+    let venv = || host::run(Command::new("python3").args(["-m", "venv"]).arg(home));
+    let made = venv().or_else(|error| {
+        if !host::can_install() {
+            return Err(error);
+        }
+        // Debian has it in a package of its own.
+        host::apt_install(&["python3-venv"])?;
+        venv()
+    });
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PYTHON_PACKAGE];
+    match made.and_then(|()| host::run(Command::new(&own).args(pip))) {
+        Ok(()) => Outcome::Done(Tally::PASSED),
+        Err(error) => Outcome::Skipped(format!("no Python package {PYTHON_PACKAGE}: {error:#}")),
+    }
 }
 
 /// Packages to install, each once.

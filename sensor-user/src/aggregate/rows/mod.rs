@@ -39,6 +39,8 @@ pub(super) const LATENESS: SignedDuration = SignedDuration::from_secs(2);
 pub(super) const CATCH_UP_MINUTES: i64 = 10;
 /// A clock that is set back by more minutes than this is followed; else it is waited for.
 pub(super) const BACK_MINUTES: i64 = 2;
+/// Between two portions of the rows that are due. A queue of a sink has room for ten of them.
+const PORTION_EVERY: SignedDuration = SignedDuration::from_millis(15);
 /// Minutes open at once; changes of further ones are counted into the last.
 const MAX_OPEN_MINUTES: usize = 16;
 
@@ -81,6 +83,8 @@ pub struct RowTable {
     next_minute: Option<i64>,
     /// Closed minutes whose rows are not all made yet, in order.
     due: VecDeque<Due>,
+    /// When a portion of rows was made after which others are due.
+    portion_at: Option<Timestamp>,
     /// Closed minutes so far.
     closed: u64,
     /// The minute after the latest that was ever closed.
@@ -103,6 +107,7 @@ impl RowTable {
             minutes: BTreeMap::new(),
             next_minute: None,
             due: VecDeque::new(),
+            portion_at: None,
             closed: 0,
             closed_until: i64::MIN,
             rounds: 0,
@@ -168,7 +173,13 @@ impl RowTable {
         } else {
             self.close_minutes(next, end);
         }
-        self.make_rows(flag)
+        // With much to do the path takes turn after turn: the sinks are given their time.
+        if self.portion_at.is_some_and(|at| now.duration_since(at).abs() < PORTION_EVERY) {
+            return Vec::new();
+        }
+        let rows = self.make_rows(flag);
+        self.portion_at = self.is_behind().then_some(now);
+        rows
     }
 
     /// Closes the minutes up to that of `now`, which is the agent's last.

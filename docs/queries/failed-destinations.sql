@@ -1,0 +1,13 @@
+-- Which processes fail to reach what, and what share of their attempts?
+SELECT
+    Computer,
+    ProcessName,
+    DestinationIp,
+    DestinationPort,
+    sum(LinksFailed) AS LinksFailed,
+    round(sum(LinksFailed) / sum(LinksFailed + LinksEstablished), 3) AS Share
+FROM VMConnection
+WHERE Direction = 'outbound'
+GROUP BY ALL
+HAVING sum(LinksFailed) > 0
+ORDER BY LinksFailed DESC, Computer, DestinationIp, DestinationPort;

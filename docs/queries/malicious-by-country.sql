@@ -1,0 +1,13 @@
+-- In which countries are the malicious addresses, and how much traffic is there with them? (For a
+-- map: the coordinates are one place of each country.)
+SELECT
+    RemoteCountry,
+    count(DISTINCT MaliciousIp) AS MaliciousIps,
+    sum(BytesSent) AS BytesSent,
+    sum(BytesReceived) AS BytesReceived,
+    any_value(RemoteLatitude ORDER BY RemoteIp) AS Latitude,
+    any_value(RemoteLongitude ORDER BY RemoteIp) AS Longitude
+FROM VMConnection
+WHERE MaliciousIp <> ''
+GROUP BY RemoteCountry
+ORDER BY BytesSent DESC;

@@ -1,0 +1,9 @@
+-- Which computers send the most bytes, and to how many remote addresses?
+SELECT
+    Computer,
+    sum(BytesSent) AS BytesSent,
+    sum(BytesReceived) AS BytesReceived,
+    count(DISTINCT RemoteIp) AS RemoteIps
+FROM VMConnection
+GROUP BY Computer
+ORDER BY BytesSent DESC;

@@ -1,0 +1,10 @@
+-- Where does the network itself take long? Smoothed round-trip times of TCP, milliseconds.
+SELECT
+    RemoteIp,
+    min(RttMinUs) / 1000.0 AS FastestMs,
+    max(RttMaxUs) / 1000.0 AS SlowestMs
+FROM VMConnection
+WHERE RttMinUs IS NOT NULL
+GROUP BY RemoteIp
+ORDER BY SlowestMs DESC
+LIMIT 10;

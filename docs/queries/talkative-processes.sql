@@ -1,0 +1,12 @@
+-- Which processes talk to the most remote addresses? With the user and the path, which the original
+-- tables do not have.
+SELECT
+    Computer,
+    ProcessName,
+    ProcessPath,
+    UserName,
+    count(DISTINCT RemoteIp) AS RemoteIps,
+    count(DISTINCT DestinationPort) AS Ports
+FROM VMConnection
+GROUP BY ALL
+ORDER BY RemoteIps DESC, Computer, ProcessName;

@@ -1,0 +1,107 @@
+//! The parquet sink among others: its ledger closes, and it delays nobody.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sensor_tests::{Collector, ask_duckdb, logged, python_with_duckdb, skip_unless};
+use sensor_user::deliver::{ParquetConfig, SinkConfig, SinkKind};
+use sensor_user::notice::{Loss, Notice};
+use serde_json::json;
+
+use super::{Running, first, http, wait_until};
+
+fn parquet(folder: &Path, file_rows: u64, file_age: Duration) -> SinkConfig {
+    SinkConfig {
+        name: "tables".to_owned(),
+        kind: SinkKind::Parquet(ParquetConfig {
+            folder: folder.to_owned(),
+            file_rows,
+            file_age,
+            max_bytes: ParquetConfig::MAX_BYTES,
+            max_age: ParquetConfig::MAX_AGE,
+        }),
+        alerts: false,
+        rows: true,
+        health: false,
+        queue: 1000,
+        batch: 10,
+    }
+}
+
+fn files(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    entries.filter(|entry| entry.as_ref().unwrap().path().extension().unwrap() == "parquet").count()
+}
+
+fn rows(running: &Running, ids: std::ops::Range<u32>) {
+    let ids: Vec<String> = ids.map(|id| format!("r{id}")).collect();
+    running.rows(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_row_is_in_one_file_when_it_counts_as_delivered() {
+    let python = python_with_duckdb();
+    if skip_unless(python.is_some(), "no Python package duckdb; cargo xtask test installs it") {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("rows");
+    let running = Running::start(&[parquet(&folder, 40, Duration::from_hours(1))]);
+    let time = jiff::Timestamp::UNIX_EPOCH;
+    running.outbox.notice(Notice::Loss(Loss {
+        time_generated: time,
+        computer: "web01".to_owned(),
+        agent_id: "agent".to_owned(),
+        first_seen: time,
+        last_seen: time,
+        reason: "ring_full".to_owned(),
+        kind: "tcp".to_owned(),
+        count: 7,
+    }));
+    rows(&running, 0..95);
+    wait_until("two files", || files(&folder) == 2);
+    wait_until("their rows", || running.stats.rows_delivered.value() == 80);
+    let (value, left) = running.drain();
+    assert_eq!(left, []);
+    assert_eq!((value("rows_delivered"), value("parquet_files_written")), (95, 3));
+    let all = format!("FROM read_parquet('{}/VMConnection-*.parquet')", folder.display());
+    let query = format!("SELECT count(*) AS n, count(DISTINCT ConnectionId) AS ids {all}");
+    let found = ask_duckdb(&python.unwrap(), &[], &[query]);
+    assert_eq!(found, [json!([{ "n": 95, "ids": 95 }])]);
+}
+
+#[test]
+fn a_file_is_written_when_it_has_its_age() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("rows");
+    let running = Running::start(&[parquet(&folder, 1000, Duration::from_millis(50))]);
+    rows(&running, 0..3);
+    wait_until("a file", || running.stats.rows_delivered.value() == 3);
+    assert_eq!(files(&folder), 1);
+    drop(running.drain());
+}
+
+#[test]
+fn what_cannot_be_written_is_told_and_left_and_delays_no_other() {
+    let collector = Collector::start(first(vec![]));
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("rows");
+    std::fs::write(&folder, "no folder").unwrap();
+    let blocked = parquet(&folder, 20, Duration::from_hours(1));
+    let blocked = SinkConfig { name: "blocked".to_owned(), ..blocked };
+    let sinks = [blocked, http("http", &collector, 100)];
+    let running = Running::start(&sinks);
+    rows(&running, 0..60);
+    wait_until("the other sink", || running.stats.rows_delivered.value() == 60);
+    let (value, left) = running.drain();
+    assert_eq!(
+        left.iter().map(|it| (it.sink.as_str(), it.rows)).collect::<Vec<_>>(),
+        [("blocked", 60)]
+    );
+    assert_eq!((value("rows_delivered"), value("rows_dropped_shutdown")), (60, 60));
+    assert!(value("deliveries_retried") > 0);
+    let told = logged("sink blocked: ");
+    let why = format!("write {}", folder.display());
+    assert!(told.iter().any(|line| line.contains(&why)), "{told:?}");
+    assert!(told.iter().any(|line| line.contains("not delivered before the end")), "{told:?}");
+}

@@ -1,0 +1,121 @@
+//! Two hours of two hosts, row by row.
+
+use std::path::Path;
+
+use sensor_user::aggregate::Row;
+use sensor_user::columnar::TableFile;
+use sensor_user::schema::CONNECTION;
+
+/// Writes the files; gives the tables that there are.
+pub(crate) fn write(folder: &Path) -> Vec<&'static str> {
+    let mut file = TableFile::new(&CONNECTION).unwrap();
+    let lines: String =
+        connections().iter().map(|row| serde_json::to_string(row).unwrap() + "\n").collect();
+    assert_eq!(file.append(&lines).unwrap(), 0);
+    let path = folder.join("VMConnection-20261124T100000.000Z.parquet");
+    std::fs::write(path, file.finish().unwrap()).unwrap();
+    vec!["VMConnection"]
+}
+
+/// A row of `process` at a time of 2026-11-24, with a remote end and port.
+fn row(
+    computer: &str,
+    time: &str,
+    (process, direction): (&str, &str),
+    (remote, port): (&str, u16),
+) -> Row {
+    let own = "10.0.0.4";
+    let (source, destination) = if direction == "inbound" { (remote, own) } else { (own, remote) };
+    Row {
+        time_generated: format!("2026-11-24T{time}:00Z").parse().unwrap(),
+        computer: format!("{computer}.example.net"),
+        machine: format!("m-{computer}"),
+        process: format!("p-{process}"),
+        process_name: process.to_owned(),
+        process_path: format!("/usr/bin/{process}"),
+        user_name: if process == "curl" { "root" } else { process }.to_owned(),
+        direction: direction.to_owned(),
+        protocol: if port == 53 { "udp" } else { "tcp" }.to_owned(),
+        source_ip: source.to_owned(),
+        destination_ip: destination.to_owned(),
+        remote_ip: remote.to_owned(),
+        destination_port: port,
+        r#type: Row::TYPE.to_owned(),
+        ..Row::default()
+    }
+}
+
+/// Established, ended, failed, live; and bytes sent and received.
+fn with(row: Row, links: [u64; 4], (sent, received): (u64, u64)) -> Row {
+    let [links_established, links_terminated, links_failed, links_live] = links;
+    Row {
+        links_established,
+        links_terminated,
+        links_failed,
+        links_live,
+        bytes_sent: sent,
+        bytes_received: received,
+        ..row
+    }
+}
+
+fn responses(row: Row, (count, sum): (u64, u64), (min, max): (u64, u64)) -> Row {
+    Row {
+        responses: Some(count),
+        response_time_sum: Some(sum),
+        response_time_min: Some(min),
+        response_time_max: Some(max),
+        ..row
+    }
+}
+
+fn malicious(row: Row, threat: &str, (severity, confidence): (i32, &str), country: &str) -> Row {
+    Row {
+        malicious_ip: row.remote_ip.clone(),
+        indicator_threat_type: threat.to_owned(),
+        severity: Some(severity),
+        confidence: confidence.to_owned(),
+        remote_country: country.to_owned(),
+        remote_latitude: Some(if country == "France" { 46.5 } else { 51.5 }),
+        remote_longitude: Some(if country == "France" { 2.5 } else { 10.5 }),
+        ..row
+    }
+}
+
+fn connections() -> Vec<Row> {
+    let (curl, nginx) = (("curl", "outbound"), ("nginx", "inbound"));
+    let bad = |row| {
+        let row = malicious(row, "C2", (4, "80"), "Germany");
+        Row { remote_dns_questions: r#"["evil.example"]"#.to_owned(), ..row }
+    };
+    let first = row("web01", "10:00", curl, ("203.0.113.7", 443));
+    let first = bad(with(first, [2, 1, 0, 1], (100, 1000)));
+    let second = row("web01", "10:01", curl, ("203.0.113.7", 443));
+    let second = bad(with(second, [0, 1, 0, 0], (50, 500)));
+    let named = row("web01", "11:00", curl, ("198.51.100.9", 80));
+    let named = Row {
+        remote_dns_questions: r#"["b.example","a.example"]"#.to_owned(),
+        rtt_min_us: Some(20_000),
+        rtt_max_us: Some(30_500),
+        ..with(named, [1, 1, 3, 0], (10, 20))
+    };
+    let caller = row("web01", "10:00", nginx, ("192.0.2.50", 443));
+    let gone = row("web01", "11:00", nginx, ("192.0.2.50", 443));
+    let other = row("web01", "11:00", nginx, ("192.0.2.51", 443));
+    let query = row("db01", "10:30", ("postgres", "inbound"), ("10.0.0.5", 5432));
+    let query = with(query, [1, 0, 0, 1], (900, 90));
+    let names = row("db01", "11:30", ("dnsmasq", "outbound"), ("192.0.2.53", 53));
+    let bot = row("db01", "11:45", ("xmrig", "outbound"), ("203.0.113.66", 6667));
+    let bot = malicious(with(bot, [0, 0, 2, 0], (0, 0)), "Botnet", (5, ""), "France");
+    vec![
+        responses(first, (2, 40), (10, 30)),
+        second,
+        responses(named, (1, 200), (200, 200)),
+        with(caller, [5, 4, 0, 1], (5000, 300)),
+        with(gone, [0, 1, 0, 0], (0, 0)),
+        with(other, [1, 0, 0, 1], (7, 3)),
+        Row { rtt_min_us: Some(150), rtt_max_us: Some(300), ..query },
+        with(names, [1, 1, 0, 0], (60, 120)),
+        bot,
+    ]
+}
