@@ -10,7 +10,7 @@ use aya::{Btf, Ebpf};
 use sensor_ebpf::offsets::Offset;
 
 use super::offsets::KernelTypes;
-use super::udp_hooks;
+use super::{touch_hooks, udp_hooks};
 
 /// What became of one program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,39 +144,9 @@ const TCP_STATE: [Candidate; 3] = [
     ),
 ];
 
-const ACCEPT_FEXIT_4: Candidate =
-    ("inet_csk_accept_fexit4", "fexit inet_csk_accept", Attach::FExit("inet_csk_accept"));
-const ACCEPT_FEXIT_2: Candidate =
-    ("inet_csk_accept_fexit2", "fexit inet_csk_accept", Attach::FExit("inet_csk_accept"));
-const ACCEPT_KRETPROBE: Candidate = (
-    "inet_csk_accept_kretprobe",
-    "kretprobe inet_csk_accept",
-    Attach::KRetProbe("inet_csk_accept"),
-);
-const FIRST_RECV: Candidate = (
-    "sock_recv_length",
-    "raw tracepoint sock_recv_length",
-    Attach::RawTracepoint("sock_recv_length"),
-);
-const FIRST_SEND: Candidate = (
-    "sock_send_length",
-    "raw tracepoint sock_send_length",
-    Attach::RawTracepoint("sock_send_length"),
-);
-const FIRST_TCP_RECV: Candidate = (
-    "tcp_rcv_space_adjust",
-    "raw tracepoint tcp_rcv_space_adjust",
-    Attach::RawTracepoint("tcp_rcv_space_adjust"),
-);
-
 const CONNECT_FAILURE: [Candidate; 2] = [
     ("tcp_v4_connect_fexit", "fexit tcp_v4_connect", Attach::FExit("tcp_v4_connect")),
     ("tcp_v6_connect_fexit", "fexit tcp_v6_connect", Attach::FExit("tcp_v6_connect")),
-];
-
-const IO: [Candidate; 2] = [
-    ("socket_write", "tp_btf sock_send_length", Attach::BtfTracepoint("sock_send_length")),
-    ("socket_read", "tp_btf sock_recv_length", Attach::BtfTracepoint("sock_recv_length")),
 ];
 
 const PROCESS: [Candidate; 4] = [
@@ -217,8 +187,8 @@ pub(super) fn attach(
             }
         })
         .collect();
-    let io = attach_io(&mut attacher, types);
-    let accept = attach_accept(&mut attacher, types, &io);
+    let io = touch_hooks::attach_io(&mut attacher, types);
+    let accept = touch_hooks::attach_accept(&mut attacher, types, &io);
     let connect_failure =
         CONNECT_FAILURE.iter().map(|candidate| attacher.try_one(candidate)).collect();
     let tcp_state = attach_tcp_state(&mut attacher, types);
@@ -244,45 +214,6 @@ fn attach_tcp_state(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hoo
             hook
         })
         .collect()
-}
-
-fn attach_io(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hook> {
-    let of = |candidate| {
-        if types.has(Offset::TaskTgid) && types.has(Offset::SkProtocol) {
-            attacher.try_one(candidate)
-        } else {
-            off(candidate, "needs BTF")
-        }
-    };
-    IO.iter().map(of).collect()
-}
-
-/// fexit alone is exact. kretprobe can miss (it has few slots for calls under way), so the first
-/// read backs it. Else the first read or write of any kind; else the first read that copies data.
-fn attach_accept(attacher: &mut Attacher<'_>, types: &KernelTypes, io: &[Hook]) -> Vec<Hook> {
-    let fexit = match types.accept_parameters {
-        Some(4) => attacher.try_one(&ACCEPT_FEXIT_4),
-        Some(2) => attacher.try_one(&ACCEPT_FEXIT_2),
-        Some(other) => off(&ACCEPT_FEXIT_2, &format!("unknown signature of {other} parameters")),
-        None => off(&ACCEPT_FEXIT_2, "not in this kernel's BTF"),
-    };
-    let fallbacks = [ACCEPT_KRETPROBE, FIRST_RECV, FIRST_SEND, FIRST_TCP_RECV];
-    if fexit.state == HookState::On {
-        return std::iter::once(fexit).chain(fallbacks.iter().map(not_needed)).collect();
-    }
-    let kretprobe = attacher.try_one(&ACCEPT_KRETPROBE);
-    let io_is_on = io.iter().all(|hook| hook.state == HookState::On);
-    let (recv, send) = if io_is_on || kretprobe.state == HookState::On {
-        (not_needed(&FIRST_RECV), not_needed(&FIRST_SEND))
-    } else {
-        (attacher.try_one(&FIRST_RECV), attacher.try_one(&FIRST_SEND))
-    };
-    let tcp_recv = if io_is_on || recv.state == HookState::On {
-        not_needed(&FIRST_TCP_RECV)
-    } else {
-        attacher.try_one(&FIRST_TCP_RECV)
-    };
-    vec![fexit, kretprobe, recv, send, tcp_recv]
 }
 
 pub(super) struct Attacher<'a> {

@@ -7,6 +7,7 @@ mod misses;
 mod offsets;
 mod ring;
 mod sockets;
+mod touch_hooks;
 mod turns;
 mod udp_flows;
 mod udp_hooks;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -26,7 +27,7 @@ use crate::control::{Server, Status, Stream};
 use crate::dedup::{Alert, Dedup};
 use crate::deliver::{Deliverer, Outbox, Pace};
 use crate::enrich::{Names, Places};
-use crate::intel::Intel;
+use crate::intel::{IndicatorSet, Intel};
 use crate::inventory::{Host, Imds, ImdsPace, SharedAzure, keep};
 use crate::matcher::{AllowList, Matcher};
 use crate::notice::{Notice, Speaker};
@@ -84,22 +85,8 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let speaker = Speaker { computer: computer.to_string(), agent_id: agent_id.clone() };
     let azure = SharedAzure::default();
     let identity = Identity { computer, agent_id: agent_id.clone(), azure };
-    let rows = config.rows.enabled.then(|| {
-        RowTable::new(identity.clone(), config.rows.max_keys_per_minute, Arc::clone(&stats))
-    });
-    let own = HashSet::from([std::process::id()]);
-    let allow = AllowList::new(config.allow.iter().copied());
-    let matcher = Matcher::new(set, allow, own, Arc::clone(&stats));
-    let window = signed(config.dedup.window);
-    let dedup = Dedup::new(agent_id.clone(), window, config.dedup.max_keys, Arc::clone(&stats));
-    let host = config.rows.enabled.then(|| {
-        let most = config.rows.max_keys_per_minute;
-        HostTables::new(identity.clone(), home_netns(), most, Arc::clone(&stats))
-    });
-    let mut detection = Detection::new(rows, matcher, dedup, Arc::clone(&stats)).with_host(host);
     let places = config.geo.as_ref().map(|path| Arc::new(Places::at(path)));
-    let names = Names::new(config.max_names, Arc::clone(&stats));
-    detection.facts = RemoteFacts::new(names, places.clone());
+    let detection = detection(config, set, &identity, (places.clone(), &stats));
 
     say(&banner::lines(config, &watching, &intel.status(), &agent_id));
 
@@ -147,6 +134,28 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     super::ledger::log_closed(&ledger, &stats);
     tracing::info!(left = left.len(), "ended: {reason}");
     Ok(())
+}
+
+/// The stages behind the connection table, as configured.
+fn detection(
+    config: &Config,
+    set: Arc<ArcSwap<IndicatorSet>>,
+    identity: &Identity,
+    (places, stats): (Option<Arc<Places>>, &Arc<Stats>),
+) -> Detection {
+    let most = config.rows.max_keys_per_minute;
+    let rows = || RowTable::new(identity.clone(), most, Arc::clone(stats));
+    let host = || HostTables::new(identity.clone(), home_netns(), most, Arc::clone(stats));
+    let own = HashSet::from([std::process::id()]);
+    let allow = AllowList::new(config.allow.iter().copied());
+    let matcher = Matcher::new(set, allow, own, Arc::clone(stats));
+    let (window, agent_id) = (signed(config.dedup.window), identity.agent_id.clone());
+    let dedup = Dedup::new(agent_id, window, config.dedup.max_keys, Arc::clone(stats));
+    let enabled = config.rows.enabled;
+    let mut detection = Detection::new(enabled.then(rows), matcher, dedup, Arc::clone(stats))
+        .with_host(enabled.then(host));
+    detection.facts = RemoteFacts::new(Names::new(config.max_names, Arc::clone(stats)), places);
+    detection
 }
 
 /// Looks whether the database of places was replaced, and reads it then, beside the pipeline.

@@ -2,12 +2,11 @@
 
 mod rules;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use jiff::Timestamp;
 use sensor_tests::{Agent, Netns, run};
 use serde_json::Value;
 
@@ -24,8 +23,9 @@ impl Rows {
         let folder = tempfile::tempdir().unwrap().keep();
         let file = folder.join("rows.jsonl");
         let sink = format!(
-            "[[sink]]\nname = \"rows\"\nkind = \"file\"\npath = {file:?}\ntakes = [\"rows\"]\n\
-             queue = 1000000\n"
+            "[[sink]]\nname = \"rows\"\nkind = \"file\"\npath = \"{}\"\ntakes = [\"rows\"]\n\
+             queue = 1000000\n",
+            file.display()
         );
         let home = Home::new("look_every = \"5s\"", &sink);
         let agent = home.run();
@@ -69,8 +69,26 @@ http {
 }
 ";
 
+/// nginx, which ends when it is told to, or with the test.
+struct Nginx(Child);
+
+impl Nginx {
+    /// Lets it answer what it has been asked, and end.
+    fn quit(&mut self) {
+        run(Command::new("kill").args(["-QUIT", &self.0.id().to_string()]));
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ended_before = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
 /// nginx with a file of 10,000 bytes, and how often it was called in vain before it listened.
-fn nginx(netns: &Netns, folder: &Path, port: u16) -> (Child, u64) {
+fn nginx(netns: &Netns, folder: &Path, port: u16) -> (Nginx, u64) {
     let configuration = NGINX
         .replace("FOLDER", folder.to_str().unwrap())
         .replace("ADDRESS", &format!("{V4}:{port}"));
@@ -78,7 +96,7 @@ fn nginx(netns: &Netns, folder: &Path, port: u16) -> (Child, u64) {
     std::fs::write(folder.join("page"), [b'x'; 10_000]).unwrap();
     let mut command = netns.command("/usr/sbin/nginx");
     let server = command.arg("-c").arg(folder.join("nginx.conf")).stderr(Stdio::null());
-    let server = server.spawn().unwrap();
+    let server = Nginx(server.spawn().unwrap());
     for refused in 0..100 {
         if netns
             .command("/usr/bin/curl")
@@ -145,36 +163,40 @@ fn rows_of_real_traffic_are_as_microsoft_defines_them() {
         }
     };
     traffic();
-    let now = Timestamp::now();
-    let to_border = 60 - now.as_second().rem_euclid(60);
-    run(Command::new("sleep").arg((to_border + 1).to_string()));
+    // Into the next minute.
+    run(Command::new("sh").args(["-c", "sleep $((61 - $(date +%-S)))"]));
     traffic();
     session.0.stdin.take().unwrap().flush().unwrap();
     session.0.wait().unwrap();
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(web.id().try_into().unwrap()),
-        nix::sys::signal::Signal::SIGQUIT,
-    )
-    .unwrap();
-    web.wait().unwrap();
+    web.quit();
     run(Command::new("sleep").arg("1"));
     let rows = rows.stop();
     rules::check(&rows);
-    let minutes = |rows: &[&Value]| {
-        let mut all: Vec<String> =
-            rows.iter().map(|row| text(row, "TimeGenerated").to_owned()).collect();
-        all.sort_unstable();
-        all.dedup();
-        all.len()
-    };
+    check_web(&rows, (web_port, refused), &folder.path().join("access.log"));
+    check_session(&rows, session_port.parse().unwrap());
 
-    // nginx, by its own log.
-    let log = std::fs::read_to_string(folder.path().join("access.log")).unwrap();
+    let datagrams = of(&rows, udp_port, "outbound");
+    assert_eq!((sum(&datagrams, "BytesSent"), sum(&datagrams, "BytesReceived")), (200, 200));
+    assert_eq!(sum(&datagrams, "LinksEstablished"), 40);
+    assert!(datagrams.iter().all(|row| text(row, "Protocol") == "udp"));
+
+    let in_vain = of(&rows, 9, "outbound");
+    assert_eq!((sum(&in_vain, "LinksFailed"), sum(&in_vain, "LinksEstablished")), (6, 0));
+}
+
+/// Minutes in which there are rows.
+fn minutes(rows: &[&Value]) -> usize {
+    rows.iter().map(|row| text(row, "TimeGenerated")).collect::<BTreeSet<_>>().len()
+}
+
+/// nginx by its own log, in the rows of both ends; called in vain so often.
+fn check_web(rows: &[Value], (port, refused): (u16, u64), log: &Path) {
+    let log = std::fs::read_to_string(log).unwrap();
     let requests: Vec<Vec<u64>> = log
         .lines()
         .map(|line| line.split(' ').map(|word| word.parse().unwrap()).collect())
         .collect();
-    let (served, called) = (of(&rows, web_port, "inbound"), of(&rows, web_port, "outbound"));
+    let (served, called) = (of(rows, port, "inbound"), of(rows, port, "outbound"));
     assert!(minutes(&served) >= 2 && minutes(&called) >= 2);
     assert!(served.iter().all(|row| text(row, "ProcessName") == "nginx"), "{served:#?}");
     let sum_of = |field: usize| requests.iter().map(|request| request[field]).sum::<u64>();
@@ -192,14 +214,14 @@ fn rows_of_real_traffic_are_as_microsoft_defines_them() {
         assert_eq!(sum(rows, "LinksTerminated"), connections.len() as u64);
         assert_eq!(sum(rows, "LinksFailed"), failed);
     }
-    let names: std::collections::BTreeSet<&str> =
-        called.iter().map(|row| text(row, "ProcessName")).collect();
+    let names: BTreeSet<&str> = called.iter().map(|row| text(row, "ProcessName")).collect();
     assert_eq!(names.into_iter().collect::<Vec<_>>(), ["ab", "curl"]);
+}
 
-    // The session lives in each minute, and each byte is in the minute in which it moved.
-    let session_port: u16 = session_port.parse().unwrap();
+/// The session lives in each minute, and each byte is in the minute in which it moved.
+fn check_session(rows: &[Value], port: u16) {
     for direction in ["inbound", "outbound"] {
-        let session = of(&rows, session_port, direction);
+        let session = of(rows, port, direction);
         assert_eq!((sum(&session, "BytesSent"), sum(&session, "BytesReceived")), (6, 6));
         assert_eq!(sum(&session, "Responses"), 6, "{session:#?}");
         assert!(session.len() >= 2);
@@ -208,14 +230,6 @@ fn rows_of_real_traffic_are_as_microsoft_defines_them() {
         assert_eq!(first["LinksEstablished"], 1);
         assert!(first["RttMinUs"].is_u64(), "{first}");
     }
-
-    let datagrams = of(&rows, udp_port, "outbound");
-    assert_eq!((sum(&datagrams, "BytesSent"), sum(&datagrams, "BytesReceived")), (200, 200));
-    assert_eq!(sum(&datagrams, "LinksEstablished"), 40);
-    assert!(datagrams.iter().all(|row| text(row, "Protocol") == "udp"));
-
-    let in_vain = of(&rows, 9, "outbound");
-    assert_eq!((sum(&in_vain, "LinksFailed"), sum(&in_vain, "LinksEstablished")), (6, 0));
 }
 
 /// Connects so many times to itself, one after the other, and reads as many bytes as it asks for.
