@@ -10,6 +10,7 @@ pub(crate) fn answers() -> BTreeMap<&'static str, Value> {
     links(&mut all);
     threats(&mut all);
     services(&mut all);
+    ports(&mut all);
     all
 }
 
@@ -162,5 +163,69 @@ fn services(all: &mut BTreeMap<&'static str, Value>) {
               "LinksEstablished": 2, "LinksFailed": 0, "LinksTerminated": 2, "LinksLive": 0,
               "Responses": 2, "AverageResponse": 20.0 },
         ]),
+    );
+}
+
+fn ports(all: &mut BTreeMap<&'static str, Value>) {
+    let bound = |computer: &str, protocol: &str, port: u16, process: &str| {
+        json!({
+            "Computer": computer, "Protocol": protocol, "Port": port, "ProcessName": process,
+        })
+    };
+    all.insert(
+        "bound-ports",
+        json!([
+            bound(DB, "tcp", 53, "dnsmasq"),
+            bound(DB, "udp", 53, "dnsmasq"),
+            bound(DB, "tcp", 5432, "postgres"),
+            bound(WEB, "tcp", 22, "sshd"),
+            bound(WEB, "tcp", 443, "nginx"),
+            bound(WEB, "tcp", 6379, "redis"),
+        ]),
+    );
+    all.insert(
+        "open-ports-by-computer",
+        json!([
+            { "Computer": DB, "OpenPorts": 3 },
+            { "Computer": WEB, "OpenPorts": 2 },
+        ]),
+    );
+    all.insert(
+        "open-ports-by-process",
+        json!([
+            { "ProcessName": "dnsmasq", "OpenPorts": 2 },
+            { "ProcessName": "nginx", "OpenPorts": 1 },
+            { "ProcessName": "postgres", "OpenPorts": 1 },
+            { "ProcessName": "sshd", "OpenPorts": 1 },
+        ]),
+    );
+    let traffic = |(computer, process): (&str, &str),
+                   (ip, port, wildcard): (&str, u16, Option<bool>),
+                   sums: [u64; 5]| {
+        json!({
+            "Computer": computer, "ProcessName": process, "Ip": ip, "Port": port,
+            "IsWildcardBind": wildcard, "BytesSent": sums[0], "BytesReceived": sums[1],
+            "LinksEstablished": sums[2], "LinksTerminated": sums[3], "LinksLive": sums[4],
+        })
+    };
+    all.insert(
+        "port-traffic",
+        json!([
+            traffic((WEB, "nginx"), ("10.0.0.4", 443, Some(true)), [5007, 303, 6, 5, 1]),
+            traffic((DB, "postgres"), ("10.0.0.4", 5432, Some(false)), [900, 90, 1, 0, 1]),
+            traffic((DB, "dnsmasq"), ("0.0.0.0", 53, None), [60, 30, 1, 1, 0]),
+            traffic((DB, "dnsmasq"), ("0.0.0.0", 53, Some(true)), [0, 0, 0, 0, 0]),
+            traffic((WEB, "sshd"), ("0.0.0.0", 22, Some(true)), [0, 0, 0, 0, 0]),
+        ]),
+    );
+    let unused = |computer: &str, process: &str, port: u16, time: &str| {
+        json!({
+            "Computer": computer, "ProcessName": process, "Protocol": "tcp", "Port": port,
+            "LastSeen": format!("2026-11-24 {time}:00+00"),
+        })
+    };
+    all.insert(
+        "unused-ports",
+        json!([unused(DB, "dnsmasq", 53, "10:30"), unused(WEB, "sshd", 22, "11:00"),]),
     );
 }

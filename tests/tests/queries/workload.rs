@@ -2,19 +2,23 @@
 
 use std::path::Path;
 
-use sensor_user::aggregate::Row;
+use sensor_user::aggregate::{BoundPortRow, Row};
 use sensor_user::columnar::TableFile;
-use sensor_user::schema::CONNECTION;
+use sensor_user::schema::{BOUND_PORT, CONNECTION, Table};
 
 /// Writes the files; gives the tables that there are.
 pub(crate) fn write(folder: &Path) -> Vec<&'static str> {
-    let mut file = TableFile::new(&CONNECTION).unwrap();
-    let lines: String =
-        connections().iter().map(|row| serde_json::to_string(row).unwrap() + "\n").collect();
+    write_table(folder, &CONNECTION, &connections());
+    write_table(folder, &BOUND_PORT, &bound_ports());
+    vec![CONNECTION.name, BOUND_PORT.name]
+}
+
+fn write_table(folder: &Path, table: &Table, rows: &[impl serde::Serialize]) {
+    let mut file = TableFile::new(table).unwrap();
+    let lines: String = rows.iter().map(|row| serde_json::to_string(row).unwrap() + "\n").collect();
     assert_eq!(file.append(&lines).unwrap(), 0);
-    let path = folder.join("VMConnection-20261124T100000.000Z.parquet");
+    let path = folder.join(format!("{}-20261124T100000.000Z.parquet", table.name));
     std::fs::write(path, file.finish().unwrap()).unwrap();
-    vec!["VMConnection"]
 }
 
 /// A row of `process` at a time of 2026-11-24, with a remote end and port.
@@ -117,5 +121,57 @@ fn connections() -> Vec<Row> {
         Row { rtt_min_us: Some(150), rtt_max_us: Some(300), ..query },
         with(names, [1, 1, 0, 0], (60, 120)),
         bot,
+    ]
+}
+
+/// A port of `process` on a computer, at a time of 2026-11-24.
+fn port(
+    computer: &str,
+    time: &str,
+    process: &str,
+    (ip, port, is_wildcard_bind): (&str, u16, Option<bool>),
+) -> BoundPortRow {
+    BoundPortRow {
+        time_generated: format!("2026-11-24T{time}:00Z").parse().unwrap(),
+        computer: format!("{computer}.example.net"),
+        machine: format!("m-{computer}"),
+        process: format!("p-{process}"),
+        process_name: process.to_owned(),
+        ip: ip.to_owned(),
+        port,
+        protocol: if is_wildcard_bind.is_some() { "tcp" } else { "udp" }.to_owned(),
+        is_wildcard_bind,
+        ..BoundPortRow::default()
+    }
+}
+
+/// Established, ended, live; and bytes sent and received.
+fn used(row: BoundPortRow, links: [u64; 3], (sent, received): (u64, u64)) -> BoundPortRow {
+    let [links_established, links_terminated, links_live] = links;
+    BoundPortRow {
+        links_established,
+        links_terminated,
+        links_live,
+        bytes_sent: sent,
+        bytes_received: received,
+        ..row
+    }
+}
+
+fn bound_ports() -> Vec<BoundPortRow> {
+    let https = ("10.0.0.4", 443, Some(true));
+    let ssh = ("0.0.0.0", 22, Some(true));
+    let local = port("web01", "10:00", "redis", ("127.0.0.1", 6379, Some(false)));
+    let database = port("db01", "10:30", "postgres", ("10.0.0.4", 5432, Some(false)));
+    let names = port("db01", "10:30", "dnsmasq", ("0.0.0.0", 53, None));
+    vec![
+        used(port("web01", "10:00", "nginx", https), [5, 4, 1], (5000, 300)),
+        used(port("web01", "11:00", "nginx", https), [1, 1, 1], (7, 3)),
+        port("web01", "10:00", "sshd", ssh),
+        port("web01", "11:00", "sshd", ssh),
+        used(local, [2, 2, 0], (40, 20)),
+        used(database, [1, 0, 1], (900, 90)),
+        used(names, [1, 1, 0], (60, 30)),
+        port("db01", "10:30", "dnsmasq", ("0.0.0.0", 53, Some(true))),
     ]
 }

@@ -1,0 +1,5 @@
+-- On which ports does each computer listen, and by which process?
+SELECT DISTINCT Computer, Protocol, Port, ProcessName
+FROM VMBoundPort
+WHERE TimeGenerated > (SELECT max(TimeGenerated) FROM VMBoundPort) - INTERVAL 24 HOURS
+ORDER BY Computer, Port, Protocol, ProcessName;
