@@ -11,6 +11,7 @@ pub(crate) fn answers() -> BTreeMap<&'static str, Value> {
     threats(&mut all);
     services(&mut all);
     ports(&mut all);
+    hosts(&mut all);
     all
 }
 
@@ -227,5 +228,30 @@ fn ports(all: &mut BTreeMap<&'static str, Value>) {
     all.insert(
         "unused-ports",
         json!([unused(DB, "dnsmasq", 53, "10:30"), unused(WEB, "sshd", 22, "11:00"),]),
+    );
+}
+
+fn hosts(all: &mut BTreeMap<&'static str, Value>) {
+    let computer = |name: &str, machine: &str, address: &str, boot: Value| {
+        json!({
+            "Machine": machine, "Computer": name, "OperatingSystem": "Debian GNU/Linux 13",
+            "PhysicalMemoryMB": 2048, "Ipv4Addresses": ["127.0.0.1", address], "BootTime": boot,
+        })
+    };
+    all.insert(
+        "computers",
+        json!([
+            computer(DB, "m-db01", "10.0.0.5", Value::Null),
+            computer(WEB, "m-web01", "10.0.0.7", json!("2026-11-01 00:00:00+00")),
+        ]),
+    );
+    all.insert("computer-of-address", json!([{ "Computer": DB, "Machine": "m-db01" }]));
+    all.insert(
+        "processes-by-command-line",
+        json!([{
+            "Computer": DB, "ExecutablePath": "/usr/bin/postgres",
+            "CommandLine": "postgres -D /srv/PostgreSQL", "UserName": "postgres",
+            "StartTime": "2026-11-01 00:00:09+00",
+        }]),
     );
 }

@@ -2,15 +2,18 @@
 
 use std::path::Path;
 
-use sensor_user::aggregate::{BoundPortRow, Row};
+use sensor_user::aggregate::{BoundPortRow, ProcessRow, Row};
 use sensor_user::columnar::TableFile;
-use sensor_user::schema::{BOUND_PORT, CONNECTION, Table};
+use sensor_user::inventory::ComputerRow;
+use sensor_user::schema::{BOUND_PORT, COMPUTER, CONNECTION, PROCESS, Table};
 
 /// Writes the files; gives the tables that there are.
 pub(crate) fn write(folder: &Path) -> Vec<&'static str> {
     write_table(folder, &CONNECTION, &connections());
     write_table(folder, &BOUND_PORT, &bound_ports());
-    vec![CONNECTION.name, BOUND_PORT.name]
+    write_table(folder, &COMPUTER, &computers());
+    write_table(folder, &PROCESS, &processes());
+    vec![CONNECTION.name, BOUND_PORT.name, COMPUTER.name, PROCESS.name]
 }
 
 fn write_table(folder: &Path, table: &Table, rows: &[impl serde::Serialize]) {
@@ -173,5 +176,42 @@ fn bound_ports() -> Vec<BoundPortRow> {
         used(database, [1, 0, 1], (900, 90)),
         used(names, [1, 1, 0], (60, 30)),
         port("db01", "10:30", "dnsmasq", ("0.0.0.0", 53, Some(true))),
+    ]
+}
+
+fn computers() -> Vec<ComputerRow> {
+    let computer = |name: &str, time: &str, address: &str| ComputerRow {
+        time_generated: format!("2026-11-24T{time}:00Z").parse().unwrap(),
+        computer: format!("{name}.example.net"),
+        machine: format!("m-{name}"),
+        operating_system_full_name: "Debian GNU/Linux 13".to_owned(),
+        physical_memory_mb: Some(2048),
+        boot_time: Some("2026-11-01T00:00:00Z".parse().unwrap()),
+        ipv4_addresses: vec!["127.0.0.1".to_owned(), address.to_owned()],
+        ..ComputerRow::default()
+    };
+    vec![
+        computer("web01", "11:00", "10.0.0.7"),
+        computer("web01", "10:00", "10.0.0.4"),
+        ComputerRow { boot_time: None, ..computer("db01", "10:00", "10.0.0.5") },
+    ]
+}
+
+fn processes() -> Vec<ProcessRow> {
+    let process = |time: &str, name: &str, arguments: &str| ProcessRow {
+        time_generated: format!("2026-11-24T{time}:00Z").parse().unwrap(),
+        computer: "db01.example.net".to_owned(),
+        machine: "m-db01".to_owned(),
+        process: format!("p-{name}"),
+        executable_path: format!("/usr/bin/{name}"),
+        command_line: format!("{name} {arguments}"),
+        user_name: name.to_owned(),
+        start_time: Some("2026-11-01T00:00:09Z".parse().unwrap()),
+        ..ProcessRow::default()
+    };
+    vec![
+        process("10:00", "postgres", "-D /var/lib/PostgreSQL"),
+        process("11:00", "postgres", "-D /srv/PostgreSQL"),
+        process("11:00", "dnsmasq", "-k"),
     ]
 }

@@ -1,0 +1,5 @@
+-- Which computer has an address? (Put yours in its place.)
+SELECT DISTINCT Computer, Machine
+FROM VMComputer
+WHERE list_contains(Ipv4Addresses || Ipv6Addresses, '10.0.0.5')
+ORDER BY Computer;
