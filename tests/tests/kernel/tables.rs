@@ -28,7 +28,7 @@ if with_v6:
 stops = listen(v4, 7006)
 listeners.append(stops)
 open_now = []
-print('ready', flush=True)
+print('ready', '.', flush=True)
 while True:
     readable, _, _ = select.select(listeners + open_now + [sys.stdin], [], [])
     for each in readable:
@@ -37,7 +37,6 @@ while True:
                 sys.exit()
             listeners.remove(stops)
             stops.close()
-            print('stopped', flush=True)
         elif each in listeners:
             open_now.append(each.accept()[0])
         elif each.recv(100, socket.MSG_WAITALL):
@@ -61,11 +60,10 @@ for each in sys.argv[1:]:
         connection = socket.create_connection((address, int(port)))
         ask(connection)
         stay.append(connection) if stays else connection.close()
-print('ready', flush=True)
+print('ready', '.', flush=True)
 for _ in sys.stdin:
     for connection in stay:
         ask(connection)
-    print('asked', flush=True)
 ";
 
 fn python(netns: &Netns, program: &str, words: &[&str]) -> Server {
@@ -75,12 +73,11 @@ fn python(netns: &Netns, program: &str, words: &[&str]) -> Server {
 }
 
 fn serve(netns: &Netns, with_v6: &str) -> Server {
-    // `ready` alone has no rest of a line.
-    python(netns, &SERVE.replace("'ready'", "'ready', '.'"), &[V4, with_v6])
+    python(netns, SERVE, &[V4, with_v6])
 }
 
 fn call(netns: &Netns, to: &[&str]) -> Server {
-    python(netns, &CALL.replace("'ready'", "'ready', '.'"), to)
+    python(netns, CALL, to)
 }
 
 fn line(server: &mut Server) {
