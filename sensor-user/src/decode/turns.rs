@@ -28,6 +28,11 @@ pub struct TurnsByWay {
 }
 
 impl TurnsByWay {
+    /// Those of both ways.
+    pub const fn new(sent: [TurnCounts; 2], received: [TurnCounts; 2]) -> Self {
+        Self { sent, received }
+    }
+
     /// Those that went `way`.
     pub const fn of(&self, way: AnswerWay) -> &[TurnCounts; 2] {
         match way {

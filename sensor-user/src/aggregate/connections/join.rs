@@ -48,7 +48,9 @@ impl ConnectionTable {
             let sure =
                 connection.seen.cookie != 0 || connection.opened_boot_ns < open.began_boot_ns;
             if sure && kind != Look::Unknown && connection.is_up(socket, time) {
-                connection.count_turns(turns, open.began_boot_ns);
+                if connection.count_turns(turns, open.began_boot_ns) {
+                    self.stats.turns_evicted.increment();
+                }
                 if connection.moved(socket) {
                     moved.push((*key, socket));
                 }

@@ -54,14 +54,18 @@ impl Connection {
     }
 
     /// Takes in what the kernel has counted up to the end of the epoch that ended, for a look that
-    /// began at `now_boot_ns`.
-    pub(super) fn count_turns(&mut self, reader: &mut dyn TurnReader, now_boot_ns: u64) {
+    /// began at `now_boot_ns`. Gives whether the kernel has lost what it had counted: the map of
+    /// turns was full.
+    pub(super) fn count_turns(&mut self, reader: &mut dyn TurnReader, now_boot_ns: u64) -> bool {
         let last = reader.ended_epoch();
         let cookie = self.seen.cookie;
         if cookie == 0 || self.seen.turns_epoch >= last {
-            return;
+            return false;
         }
-        let Some(turns) = reader.read(cookie) else { return };
+        let Some(turns) = reader.read(cookie) else {
+            self.seen.answer_ahead = None;
+            return std::mem::take(&mut self.seen.turns_epoch) != 0;
+        };
         let answer = turns.under_way.filter(|(way, ..)| *way == self.answers());
         let answer = answer.map(|(_, asked, end)| (asked, end));
         if self.seen.answer_ahead.is_none() || self.seen.answer_ahead != answer {
@@ -75,6 +79,7 @@ impl Connection {
             self.seen.responses.add(&one(asked, end));
             self.seen.answer_ahead = answer;
         }
+        false
     }
 
     /// Adds what was counted in epochs that are not told, up to `last`. The first of it is the
@@ -99,4 +104,114 @@ impl Connection {
 /// An answer from `asked` to `end`, ns.
 fn one(asked: u64, end: u64) -> Responses {
     Responses::one(end.saturating_sub(asked) / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use jiff::Timestamp;
+
+    use super::super::Seen;
+    use super::*;
+    use crate::aggregate::Attribution;
+    use crate::decode::TurnCounts;
+
+    const SECOND: u64 = 1_000_000_000;
+    const MS: u64 = 1_000_000;
+
+    fn called() -> Connection {
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        Connection {
+            number: 1,
+            opened_boot_ns: 0,
+            opened: Timestamp::UNIX_EPOCH,
+            established: Some(Timestamp::UNIX_EPOCH),
+            told: true,
+            direction: Direction::Outbound,
+            local: address,
+            local_port: 40_000,
+            remote: address,
+            remote_port: 80,
+            netns: 1,
+            process: None,
+            attribution: Attribution::Connect,
+            seen: Seen { cookie: 7, ..Seen::default() },
+        }
+    }
+
+    /// The kernel's value at a look, and the epoch that ended with it.
+    struct Kernel(Option<Turns>, u32);
+
+    impl TurnReader for Kernel {
+        fn read(&mut self, cookie: u64) -> Option<Turns> {
+            assert_eq!(cookie, 7);
+            self.0
+        }
+
+        fn ended_epoch(&self) -> u32 {
+            self.1
+        }
+    }
+
+    fn counts(epoch: u32, count: u32, us: u32) -> TurnCounts {
+        let sum_us = u64::from(count) * u64::from(us);
+        TurnCounts { sum_us, count, min_us: us, max_us: us, epoch }
+    }
+
+    /// Answers received in these epochs, and one under way from and to these times (ms).
+    fn turns(epochs: [TurnCounts; 2], under_way: Option<(u64, u64)>) -> Option<Turns> {
+        // What this end has sent answers nobody: it called.
+        let sent = [counts(1, 9, 9), counts(2, 9, 9)];
+        let under_way = under_way.map(|(asked, end)| (AnswerWay::Received, asked * MS, end * MS));
+        Some(Turns { counts: TurnsByWay::new(sent, epochs), under_way })
+    }
+
+    fn told(connection: &mut Connection) -> (u64, u64) {
+        let responses = connection.seen.responses.take();
+        (responses.count, responses.sum_us)
+    }
+
+    #[test]
+    fn each_epoch_is_counted_once_and_the_one_under_way_later() {
+        let mut it = called();
+        let none = TurnCounts::default();
+        let first = [counts(2, 1, 50), counts(1, 3, 100)];
+        assert!(!it.count_turns(&mut Kernel(turns(first, None), 1), SECOND));
+        assert_eq!(told(&mut it), (3, 300));
+        it.count_turns(&mut Kernel(turns(first, None), 1), SECOND);
+        assert_eq!(told(&mut it), (0, 0));
+        it.count_turns(&mut Kernel(turns(first, None), 2), SECOND);
+        assert_eq!(told(&mut it), (1, 50));
+        // The end tells all that is left, whatever its epoch.
+        it.add_turns(&TurnsByWay::new([none; 2], [counts(2, 1, 50), counts(3, 2, 10)]), u32::MAX);
+        assert_eq!(told(&mut it), (2, 20));
+    }
+
+    #[test]
+    fn an_answer_that_is_over_by_silence_is_counted_once() {
+        let mut it = called();
+        let none = [TurnCounts::default(); 2];
+        let answered = turns(none, Some((100, 140)));
+        it.count_turns(&mut Kernel(answered, 1), 900 * MS);
+        assert_eq!(told(&mut it), (0, 0), "it may go on");
+        it.count_turns(&mut Kernel(answered, 2), 2 * SECOND);
+        assert_eq!(told(&mut it), (1, 40_000));
+        it.count_turns(&mut Kernel(answered, 3), 3 * SECOND);
+        assert_eq!(told(&mut it), (0, 0));
+        // The next question: the kernel counts that answer now, and another.
+        let later = [counts(4, 2, 40_000), TurnCounts::default()];
+        it.count_turns(&mut Kernel(turns(later, None), 4), 4 * SECOND);
+        assert_eq!(told(&mut it), (1, 40_000));
+    }
+
+    #[test]
+    fn what_the_kernel_has_lost_is_said_once() {
+        let mut it = called();
+        assert!(!it.count_turns(&mut Kernel(None, 1), SECOND), "there was none");
+        let answered = turns([counts(2, 1, 50), TurnCounts::default()], None);
+        it.count_turns(&mut Kernel(answered, 2), SECOND);
+        assert!(it.count_turns(&mut Kernel(None, 3), SECOND));
+        assert!(!it.count_turns(&mut Kernel(None, 4), SECOND));
+    }
 }
