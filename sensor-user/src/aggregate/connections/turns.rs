@@ -160,11 +160,11 @@ mod tests {
     }
 
     /// Answers received in these epochs, and one under way from and to these times (ms).
-    fn turns(epochs: [TurnCounts; 2], under_way: Option<(u64, u64)>) -> Option<Turns> {
+    fn turns(epochs: [TurnCounts; 2], under_way: Option<(u64, u64)>) -> Turns {
         // What this end has sent answers nobody: it called.
         let sent = [counts(1, 9, 9), counts(2, 9, 9)];
         let under_way = under_way.map(|(asked, end)| (AnswerWay::Received, asked * MS, end * MS));
-        Some(Turns { counts: TurnsByWay::new(sent, epochs), under_way })
+        Turns { counts: TurnsByWay::new(sent, epochs), under_way }
     }
 
     fn told(connection: &mut Connection) -> (u64, u64) {
@@ -177,11 +177,11 @@ mod tests {
         let mut it = called();
         let none = TurnCounts::default();
         let first = [counts(2, 1, 50), counts(1, 3, 100)];
-        assert!(!it.count_turns(&mut Kernel(turns(first, None), 1), SECOND));
+        assert!(!it.count_turns(&mut Kernel(Some(turns(first, None)), 1), SECOND));
         assert_eq!(told(&mut it), (3, 300));
-        it.count_turns(&mut Kernel(turns(first, None), 1), SECOND);
+        it.count_turns(&mut Kernel(Some(turns(first, None)), 1), SECOND);
         assert_eq!(told(&mut it), (0, 0));
-        it.count_turns(&mut Kernel(turns(first, None), 2), SECOND);
+        it.count_turns(&mut Kernel(Some(turns(first, None)), 2), SECOND);
         assert_eq!(told(&mut it), (1, 50));
         // The end tells all that is left, whatever its epoch.
         it.add_turns(&TurnsByWay::new([none; 2], [counts(2, 1, 50), counts(3, 2, 10)]), u32::MAX);
@@ -193,15 +193,15 @@ mod tests {
         let mut it = called();
         let none = [TurnCounts::default(); 2];
         let answered = turns(none, Some((100, 140)));
-        it.count_turns(&mut Kernel(answered, 1), 900 * MS);
+        it.count_turns(&mut Kernel(Some(answered), 1), 900 * MS);
         assert_eq!(told(&mut it), (0, 0), "it may go on");
-        it.count_turns(&mut Kernel(answered, 2), 2 * SECOND);
+        it.count_turns(&mut Kernel(Some(answered), 2), 2 * SECOND);
         assert_eq!(told(&mut it), (1, 40_000));
-        it.count_turns(&mut Kernel(answered, 3), 3 * SECOND);
+        it.count_turns(&mut Kernel(Some(answered), 3), 3 * SECOND);
         assert_eq!(told(&mut it), (0, 0));
         // The next question: the kernel counts that answer now, and another.
         let later = [counts(4, 2, 40_000), TurnCounts::default()];
-        it.count_turns(&mut Kernel(turns(later, None), 4), 4 * SECOND);
+        it.count_turns(&mut Kernel(Some(turns(later, None)), 4), 4 * SECOND);
         assert_eq!(told(&mut it), (1, 40_000));
     }
 
@@ -210,7 +210,7 @@ mod tests {
         let mut it = called();
         assert!(!it.count_turns(&mut Kernel(None, 1), SECOND), "there was none");
         let answered = turns([counts(2, 1, 50), TurnCounts::default()], None);
-        it.count_turns(&mut Kernel(answered, 2), SECOND);
+        it.count_turns(&mut Kernel(Some(answered), 2), SECOND);
         assert!(it.count_turns(&mut Kernel(None, 3), SECOND));
         assert!(!it.count_turns(&mut Kernel(None, 4), SECOND));
     }
