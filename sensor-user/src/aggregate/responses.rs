@@ -60,12 +60,13 @@ impl Responses {
         std::mem::replace(self, Self::NONE)
     }
 
-    /// The shortest, the longest and the sum in milliseconds, as Microsoft's tables have them;
-    /// `None` where there was none. Rounded down, up and to the nearest, so that always
+    /// The columns of Microsoft's tables: how many, and the shortest, the longest and the sum in
+    /// milliseconds; all `None` where there was none. Rounded down, up and to the nearest, so that always
     /// shortest ≤ sum / count ≤ longest.
-    pub fn milliseconds(&self) -> Option<(u64, u64, u64)> {
+    pub fn columns(&self) -> [Option<u64>; 4] {
         let (min, max) = (u64::from(self.min_us / 1000), u64::from(self.max_us.div_ceil(1000)));
-        (!self.is_none()).then_some((min, max, self.sum_us.saturating_add(500) / 1000))
+        let sum = self.sum_us.saturating_add(500) / 1000;
+        [self.count, min, max, sum].map(|column| (!self.is_none()).then_some(column))
     }
 }
 
@@ -94,7 +95,8 @@ mod tests {
             prop_assert_eq!(all.count, times.len() as u64);
             prop_assert_eq!(u64::from(all.min_us), *times.iter().min().unwrap());
             prop_assert_eq!(u64::from(all.max_us), *times.iter().max().unwrap());
-            let (min, max, sum) = all.milliseconds().unwrap();
+            let [count, min, max, sum] = all.columns().map(Option::unwrap);
+            prop_assert_eq!(count, all.count);
             prop_assert!(min * all.count <= sum && sum <= max * all.count, "{:?}", all);
         }
     }

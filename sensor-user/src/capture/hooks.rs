@@ -177,16 +177,7 @@ pub(super) fn attach(
     disable: &[String],
 ) -> Hooks {
     let mut attacher = Attacher { ebpf, btf, disable, cgroup: None };
-    let process = PROCESS
-        .iter()
-        .map(|candidate| {
-            if types.has(Offset::TaskTgid) {
-                attacher.try_one(candidate)
-            } else {
-                off(candidate, "needs BTF")
-            }
-        })
-        .collect();
+    let process = attacher.try_typed(&PROCESS, types.has(Offset::TaskTgid));
     let io = touch_hooks::attach_io(&mut attacher, types);
     let accept = touch_hooks::attach_accept(&mut attacher, types, &io);
     let connect_failure =
@@ -225,6 +216,14 @@ pub(super) struct Attacher<'a> {
 }
 
 impl Attacher<'_> {
+    /// Tries each, where the kernel's types tell what these programs read.
+    pub(super) fn try_typed(&mut self, candidates: &[Candidate], known: bool) -> Vec<Hook> {
+        let of = |candidate| {
+            if known { self.try_one(candidate) } else { off(candidate, "needs BTF") }
+        };
+        candidates.iter().map(of).collect()
+    }
+
     pub(super) fn try_one(&mut self, candidate: &Candidate) -> Hook {
         if self.disable.iter().any(|name| name == candidate.0) {
             return off(candidate, "disabled by the configuration");

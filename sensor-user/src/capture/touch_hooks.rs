@@ -37,14 +37,7 @@ const IO: [Candidate; 2] = [
 
 /// Reads and writes, where the kernel has these tracepoints with types.
 pub(super) fn attach_io(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hook> {
-    let of = |candidate| {
-        if types.has(Offset::TaskTgid) && types.has(Offset::SkProtocol) {
-            attacher.try_one(candidate)
-        } else {
-            off(candidate, "needs BTF")
-        }
-    };
-    IO.iter().map(of).collect()
+    attacher.try_typed(&IO, types.has(Offset::TaskTgid) && types.has(Offset::SkProtocol))
 }
 
 /// fexit alone is exact. kretprobe can miss (it has few slots for calls under way), so the first

@@ -27,7 +27,7 @@ use super::flow::{Attribution, Direction};
 use super::host::Listening;
 use super::listeners::Listeners;
 use crate::bounded;
-use crate::decode::{Tcp, TcpKind};
+use crate::decode::{Tcp, TcpKind, TurnsByWay};
 use crate::enrich::{Process, TcpEvent};
 use crate::stats::Stats;
 
@@ -35,7 +35,7 @@ use end::was_established;
 use failed::RecentFailures;
 pub use look::Look;
 use look::{Looks, Seen};
-use turns::Ahead;
+use turns::AHEAD_MOST;
 pub use turns::TurnReader;
 
 /// How long an outbound connection waits for its local port, ns.
@@ -89,7 +89,8 @@ pub struct ConnectionTable {
     recent_failures: RecentFailures,
     last_number: u64,
     looks: Looks,
-    ahead: Ahead,
+    /// Turns that were told ahead of the end of their connection, by cookie.
+    ahead: LruCache<u64, TurnsByWay>,
     nobody: Arc<Process>,
     stats: Arc<Stats>,
 }
@@ -113,7 +114,7 @@ impl ConnectionTable {
             recent_failures: RecentFailures::default(),
             last_number: 0,
             looks: Looks::new(max),
-            ahead: Ahead::default(),
+            ahead: bounded::table(AHEAD_MOST),
             nobody: Arc::new(Process::default()),
             stats,
         }
@@ -286,7 +287,7 @@ impl ConnectionTable {
             self.tell_established(tcp.sk, time, changes);
         }
         if let Some(mut connection) = self.connections.pop(&tcp.sk) {
-            if let Some(turns) = self.take_ahead(tcp.cookie) {
+            if let Some(turns) = self.ahead.pop(&tcp.cookie) {
                 connection.add_turns(&turns, u32::MAX);
             }
             if connection.established.is_none() {

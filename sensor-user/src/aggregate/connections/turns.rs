@@ -1,8 +1,5 @@
 //! Answers of a connection: read from the kernel at each look, and told by it at the end.
 
-use std::num::NonZeroUsize;
-
-use lru::LruCache;
 use sensor_ebpf::turns::{ANSWER_SILENCE_NS, AnswerWay};
 
 use super::super::flow::Direction;
@@ -11,17 +8,7 @@ use super::{Connection, ConnectionTable};
 use crate::decode::{TcpTurns, Turns, TurnsByWay};
 
 /// Ends whose turns wait for the end itself at most; it is the next record of that CPU.
-const AHEAD_MOST: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
-
-/// Turns that were told ahead of the end of their connection, by cookie.
-#[derive(Debug)]
-pub(super) struct Ahead(LruCache<u64, TurnsByWay>);
-
-impl Default for Ahead {
-    fn default() -> Self {
-        Self(LruCache::new(AHEAD_MOST))
-    }
-}
+pub(super) const AHEAD_MOST: usize = 1024;
 
 /// The kernel's turns of open connections, at a look.
 pub trait TurnReader {
@@ -35,12 +22,7 @@ impl ConnectionTable {
     /// The turns of a connection whose end comes next.
     pub fn turns(&mut self, turns: &TcpTurns) {
         // What this pushes out had its end lost in the ring.
-        let _lost = self.ahead.0.push(turns.cookie, turns.counts);
-    }
-
-    /// The answers that were told ahead of the end of the connection with that cookie.
-    pub(super) fn take_ahead(&mut self, cookie: u64) -> Option<TurnsByWay> {
-        self.ahead.0.pop(&cookie)
+        let _lost = self.ahead.push(turns.cookie, turns.counts);
     }
 }
 

@@ -212,7 +212,8 @@ impl BoundPorts {
         };
         let mut parts = vec![machine.as_str(), &process_id, &ip, &port, protocol];
         parts.extend((!place.is_empty()).then_some(place.as_str()));
-        let response_times = counts.responses.milliseconds();
+        let [responses, response_time_min, response_time_max, response_time_sum] =
+            counts.responses.columns();
         BoundPortRow {
             time_generated: minute.start(),
             computer: identity.computer.to_string(),
@@ -230,10 +231,10 @@ impl BoundPorts {
             links_live: *links_live,
             bytes_sent: counts.bytes_sent.min(LONG_MAX),
             bytes_received: counts.bytes_received.min(LONG_MAX),
-            responses: response_times.map(|_| counts.responses.count),
-            response_time_min: response_times.map(|(min, ..)| min),
-            response_time_max: response_times.map(|(_, max, _)| max),
-            response_time_sum: response_times.map(|(.., sum)| sum),
+            responses,
+            response_time_min,
+            response_time_max,
+            response_time_sum,
             source_system: Row::SOURCE_SYSTEM.to_owned(),
             r#type: BoundPortRow::TYPE.to_owned(),
             resource_id: resource.id.clone(),

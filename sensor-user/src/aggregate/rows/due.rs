@@ -149,7 +149,8 @@ impl RowTable {
         ];
         parts.extend((round > 0).then_some(again.as_str()));
         let connection_id = stable_id(&parts);
-        let response_times = counts.responses.milliseconds();
+        let [responses, response_time_min, response_time_max, response_time_sum] =
+            counts.responses.columns();
         Row {
             time_generated: time,
             computer: self.identity.computer.to_string(),
@@ -170,10 +171,10 @@ impl RowTable {
             links_live,
             bytes_sent: counts.bytes_sent.min(LONG_MAX),
             bytes_received: counts.bytes_received.min(LONG_MAX),
-            responses: response_times.map(|_| counts.responses.count),
-            response_time_min: response_times.map(|(min, ..)| min),
-            response_time_max: response_times.map(|(_, max, _)| max),
-            response_time_sum: response_times.map(|(.., sum)| sum),
+            responses,
+            response_time_min,
+            response_time_max,
+            response_time_sum,
             source_system: Row::SOURCE_SYSTEM.to_owned(),
             resource_id: resource.id,
             subscription_id: resource.subscription,
