@@ -14,13 +14,13 @@
 )]
 
 use std::env;
-use std::io::{BufRead as _, BufReader};
+use std::io::BufReader;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use sensor_tests::{binary, run};
+use sensor_tests::{run, start_unwatched};
 use sensor_user::clock::{Clock as _, SystemClock};
 
 fn main() {
@@ -41,18 +41,7 @@ fn main() {
                   url = \"file:list.txt\"\nallow_private = true\n";
     let config_path = folder.path().join("netsensor.toml");
     std::fs::write(&config_path, config).expect("write the configuration");
-    let mut agent = Command::new(binary())
-        .args(["run", "--config"])
-        .arg(&config_path)
-        .env("XDG_STATE_HOME", folder.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("start the agent");
-    let mut said = BufReader::new(agent.stderr.take().expect("piped")).lines();
-    said.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("state: ")))
-        .expect("the agent has started")
-        .expect("its words");
+    let (mut agent, _said) = start_unwatched(&config_path, folder.path(), Stdio::piped());
     let alerts = BufReader::new(agent.stdout.take().expect("piped"));
     let reader = std::thread::spawn(move || latencies(alerts, usize::from(count)));
     connect(&addresses);

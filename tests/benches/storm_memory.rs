@@ -7,13 +7,12 @@
 
 use std::env;
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use sensor_tests::{binary, run};
+use sensor_tests::{run, start_unwatched};
 
 const INDICATORS: u32 = 10_000;
 
@@ -35,20 +34,7 @@ fn main() {
     let text = "[rows]\nenabled = true\n[[feed]]\nname = \"ten-thousand\"\nkind = \"list\"\n\
                 url = \"file:list.txt\"\n";
     std::fs::write(&config, text).expect("write the configuration");
-    let mut agent = Command::new(binary())
-        .args(["run", "--config"])
-        .arg(&config)
-        .env("XDG_STATE_HOME", folder.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("start the agent");
-    let said = BufReader::new(agent.stderr.take().expect("piped")).lines();
-    let ready = |line: &std::io::Result<String>| {
-        line.as_ref().is_ok_and(|line| line.starts_with("state: "))
-    };
-    let mut said = said;
-    said.find(ready).expect("the agent has started").expect("its words");
+    let (mut agent, said) = start_unwatched(&config, folder.path(), Stdio::null());
     #[expect(clippy::disallowed_methods, reason = "lets the agent come to rest")]
     std::thread::sleep(Duration::from_secs(2));
     println!("at rest: {}", memory(agent.id()));

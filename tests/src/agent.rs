@@ -3,7 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -198,13 +198,17 @@ impl Drop for Agent {
 }
 
 /// `netsensor run` for a benchmark, with its probes attached: `config` is its configuration, `state`
-/// the folder of its state. What it says later is not read.
-pub fn start_unread(config: &Path, state: &Path) -> Child {
+/// the folder of its state. Gives what it says from then on, too.
+pub fn start_unwatched(
+    config: &Path,
+    state: &Path,
+    stdout: Stdio,
+) -> (Child, std::io::Lines<BufReader<ChildStderr>>) {
     let mut agent = Command::new(binary())
         .args(["run", "--config"])
         .arg(config)
         .env("XDG_STATE_HOME", state)
-        .stdout(Stdio::null())
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn()
         .expect("start the agent");
@@ -212,7 +216,12 @@ pub fn start_unread(config: &Path, state: &Path) -> Child {
     said.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("state: ")))
         .expect("the agent has started")
         .expect("its words");
-    agent
+    (agent, said)
+}
+
+/// The same, with nobody to read what it says.
+pub fn start_unread(config: &Path, state: &Path) -> Child {
+    start_unwatched(config, state, Stdio::null()).0
 }
 
 /// How often a wait without an event looks again.

@@ -15,7 +15,7 @@ mod samples;
 mod skip;
 mod tracee;
 
-pub use agent::{Agent, Ended, Line, binary, command, start_unread};
+pub use agent::{Agent, Ended, Line, binary, command, start_unread, start_unwatched};
 pub use collector::{Answer, Collector, Request};
 pub use duckdb::{ask_duckdb, python_with_duckdb};
 pub use feed_server::FeedServer;

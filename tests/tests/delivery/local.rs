@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use sensor_tests::{Collector, alert, logged, skip_unless};
 use sensor_user::deliver::{Leftover, SinkConfig, SinkKind};
-use sensor_user::notice::{Loss, Notice};
 use sensor_user::stats::Stats;
 
 use super::{Running, file, first, http, wait_until};
@@ -24,17 +23,7 @@ fn notices_go_with_rows_or_alone_and_to_nobody_else() {
     ];
     let running = Running::start(&sinks);
     running.rows(&["r0"]);
-    let time = jiff::Timestamp::UNIX_EPOCH;
-    running.outbox.notice(Notice::Loss(Loss {
-        time_generated: time,
-        computer: "web01".to_owned(),
-        agent_id: "agent".to_owned(),
-        first_seen: time,
-        last_seen: time,
-        reason: "ring_full".to_owned(),
-        kind: "tcp".to_owned(),
-        count: 7,
-    }));
+    running.loss();
     running.alerts(&["a0"]);
     let (value, left) = running.drain();
     assert_eq!(left, []);

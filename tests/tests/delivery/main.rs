@@ -15,6 +15,7 @@ use std::time::Duration;
 use sensor_tests::{Answer, Collector, Request, alert, logged, row};
 use sensor_user::clock::{Clock, FixedClock};
 use sensor_user::deliver::{Deliverer, Leftover, Outbox, Pace, SinkConfig, SinkKind};
+use sensor_user::notice::{Loss, Notice};
 use sensor_user::stats::Stats;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
@@ -58,6 +59,21 @@ impl Running {
 
     fn rows(&self, ids: &[&str]) {
         self.outbox.rows(ids.iter().map(|id| row(id)).collect());
+    }
+
+    /// The agent says that it has lost something.
+    fn loss(&self) {
+        let time = jiff::Timestamp::UNIX_EPOCH;
+        self.outbox.notice(Notice::Loss(Loss {
+            time_generated: time,
+            computer: "web01".to_owned(),
+            agent_id: "agent".to_owned(),
+            first_seen: time,
+            last_seen: time,
+            reason: "ring_full".to_owned(),
+            kind: "tcp".to_owned(),
+            count: 7,
+        }));
     }
 
     /// Ends the sinks within 5 s; the counters by name, and what was left.

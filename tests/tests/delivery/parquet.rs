@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use sensor_tests::{Collector, ask_duckdb, logged, python_with_duckdb, skip_unless};
 use sensor_user::deliver::{ParquetConfig, SinkConfig, SinkKind};
-use sensor_user::notice::{Loss, Notice};
 use serde_json::json;
 
 use super::{Running, first, http, wait_until};
@@ -47,17 +46,7 @@ fn every_row_is_in_one_file_when_it_counts_as_delivered() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("rows");
     let running = Running::start(&[parquet(&folder, 40, Duration::from_hours(1))]);
-    let time = jiff::Timestamp::UNIX_EPOCH;
-    running.outbox.notice(Notice::Loss(Loss {
-        time_generated: time,
-        computer: "web01".to_owned(),
-        agent_id: "agent".to_owned(),
-        first_seen: time,
-        last_seen: time,
-        reason: "ring_full".to_owned(),
-        kind: "tcp".to_owned(),
-        count: 7,
-    }));
+    running.loss();
     rows(&running, 0..95);
     wait_until("two files", || files(&folder) == 2);
     wait_until("their rows", || running.stats.rows_delivered.value() == 80);

@@ -9,29 +9,29 @@ use std::process::{Child, Command, Stdio};
 
 use sensor_tests::{Agent, Netns, run};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::harness::{CLIENT_V4, Home, SOON, Server, V4, peer, skipped, text};
 
+const FILE: &str = "rows.jsonl";
+
 /// An agent that writes its rows to a file.
 struct Rows {
-    home: Home,
+    folder: TempDir,
     agent: Agent,
 }
 
 impl Rows {
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap().keep();
-        let file = folder.join("rows.jsonl");
+        let folder = tempfile::tempdir().unwrap();
         let sink = format!(
             "[[sink]]\nname = \"rows\"\nkind = \"file\"\npath = \"{}\"\ntakes = [\"rows\"]\n\
              queue = 1000000\n",
-            file.display()
+            folder.path().join(FILE).display()
         );
-        let home = Home::new("look_every = \"5s\"", &sink);
-        let agent = home.run();
+        let agent = Home::new("look_every = \"5s\"", &sink).run();
         agent.wait_for_log(SOON, "open sockets read");
-        std::fs::write(home.path("where"), file.to_str().unwrap()).unwrap();
-        Self { home, agent }
+        Self { folder, agent }
     }
 
     /// Ends the agent, which closes the minute; gives the rows of `VMConnection` with the
@@ -39,9 +39,7 @@ impl Rows {
     fn stop(self) -> Vec<Value> {
         let ended = self.agent.stop();
         assert!(ended.status.success(), "{ended:?}");
-        let file = std::fs::read_to_string(self.home.path("where")).unwrap();
-        let rows = std::fs::read_to_string(&file).unwrap();
-        std::fs::remove_dir_all(Path::new(&file).parent().unwrap()).unwrap();
+        let rows = std::fs::read_to_string(self.folder.path().join(FILE)).unwrap();
         let rows = rows.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         // The machine has connections of its own, older than the agent and of nobody.
         let ours = |row: &Value| [V4, CLIENT_V4].contains(&text(row, "RemoteIp"));

@@ -111,17 +111,18 @@ fn response_times_fit(row: &Value) {
     }
 }
 
+/// What tells rows of one minute apart.
+const KEY: [&str; 7] =
+    ["Direction", "Machine", "Process", "SourceIp", "DestinationIp", "DestinationPort", "Protocol"];
+
 /// For each key LinksLive(t) = LinksLive(t - 1) + established - terminated, one row a minute, and
 /// none missing while a connection lives. What was open before the agent is established then.
 fn gauges_follow(rows: &[Value]) {
-    let mut keys: HashMap<Vec<&str>, (Timestamp, u64)> = HashMap::new();
+    let mut keys: HashMap<Vec<String>, (Timestamp, u64)> = HashMap::new();
     let mut rows: Vec<&Value> = rows.iter().collect();
     rows.sort_by_key(|row| text(row, "TimeGenerated"));
     for row in rows {
-        let names = ["Direction", "Machine", "Process", "SourceIp", "DestinationIp", "Protocol"];
-        let port = row["DestinationPort"].to_string();
-        let mut key: Vec<&str> = names.iter().map(|name| text(row, name)).collect();
-        key.push(String::leak(port));
+        let key: Vec<String> = KEY.iter().map(|column| row[column].to_string()).collect();
         let count = |name: &str| row[name].as_u64().unwrap();
         let minute: Timestamp = text(row, "TimeGenerated").parse().unwrap();
         let before = keys.get(&key).copied();
