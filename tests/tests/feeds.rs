@@ -64,6 +64,8 @@ fn config(kind: FeedKind, source: FeedSource) -> FeedConfig {
         min_prefix_v6: 19,
         timeout: Duration::from_millis(500),
         max_bytes: 10_000,
+        min_confidence: None,
+        quarantine: true,
     }
 }
 
@@ -97,7 +99,7 @@ async fn a_list_is_pulled_and_its_rejects_are_known() {
     let status = status(&intel);
     assert_eq!(status.last_good, Some(AT.parse().unwrap()));
     assert_eq!((status.indicators, status.failures, status.last_error), (1, 0, None));
-    let places: Vec<_> = status.rejects.kept().iter().map(|reject| reject.line).collect();
+    let places: Vec<_> = status.rejects.kept().iter().map(|reject| reject.place).collect();
     assert_eq!(places, [3, 4]);
     assert_eq!((stats.feeds_pulled.value(), stats.feed_entries_rejected.value()), (1, 2));
 }

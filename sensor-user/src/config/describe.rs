@@ -79,6 +79,12 @@ fn feed(feed: &FeedConfig) -> String {
     let kind = match feed.kind {
         FeedKind::List => "list",
         FeedKind::Sentinel => "sentinel rows",
+        FeedKind::Stix => "stix",
+        FeedKind::Taxii2 => "taxii2",
+        FeedKind::Misp => "misp",
+        FeedKind::MispFeed => "misp feed",
+        FeedKind::CrowdSec => "crowdsec",
+        FeedKind::SentinelQuery => "sentinel query",
     };
     let source = match &feed.source {
         FeedSource::File(path) => format!("file {}", path.display()),

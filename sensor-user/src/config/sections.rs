@@ -194,6 +194,8 @@ pub(super) fn default_feed(
         min_prefix_v6: 19,
         timeout: 30 * SECOND,
         max_bytes: 256 << 20,
+        min_confidence: None,
+        quarantine: true,
     }
 }
 

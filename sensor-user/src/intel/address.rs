@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
 
 use super::FeedConfig;
 
@@ -60,7 +61,7 @@ impl From<&FeedConfig> for PrefixPolicy {
 }
 
 /// Why a prefix is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exclusion {
     /// In, equal to or around a private or special range.
     Private(IpNet),

@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use tokio::task::JoinSet;
 
-use super::fetch::{FetchError, Fetched, Fetcher, Validators, read_local};
+use super::fetch::{FetchError, Fetched, Fetcher, read_local};
 use super::{
     FeedConfig, FeedKind, FeedSource, Indicator, IndicatorSet, Parsed, PrefixPolicy, Rejects,
-    RowReader, parse_list,
+    RowReader, Validators, parse_list,
 };
 use crate::clock::{Clock, signed};
 use crate::stats::Stats;
@@ -251,7 +251,7 @@ impl Feed {
                 parse_list(bytes, &feed, policy, (now, Some(expires)))
             }
             FeedKind::Sentinel if last_line_is_cut(bytes) => return Err(Fault::Truncated),
-            FeedKind::Sentinel => {
+            _ => {
                 let lookback = signed(config.indicator_lookback);
                 let mut reader = RowReader::new(feed, policy, now, lookback);
                 reader.read(bytes).map(|()| reader.finish(now))
@@ -264,7 +264,7 @@ impl Feed {
         if parsed.indicators.is_empty() && entries > 0 && rejects.malformed() == entries {
             let first = rejects.kept().first().map_or_else(
                 || "without a reason".to_owned(),
-                |it| format!("line {}: \"{}\": {}", it.line, it.text.escape_debug(), it.reason),
+                |it| format!("line {}: \"{}\": {}", it.place, it.text.escape_debug(), it.reason),
             );
             return Err(Fault::Unusable { entries, first });
         }
@@ -297,7 +297,7 @@ impl FeedConfig {
                 indicators.retain(|indicator| indicator.time_generated >= oldest);
                 indicators.len() != count
             }
-            FeedKind::List => {
+            _ => {
                 // A list is pulled far more often than it expires: once in half its validity is
                 // often enough.
                 let stale = before(now, self.default_ttl / 2);

@@ -11,7 +11,7 @@ use reqwest::header::{
 use reqwest::{Client, Response, StatusCode, Url};
 use tokio::sync::OnceCell;
 
-use super::{FeedConfig, FeedSource};
+use super::{FeedConfig, FeedSource, Validators};
 
 /// Why a body could not be had, or must not be used. What feed and where is told
 /// by the feed's status.
@@ -50,15 +50,6 @@ pub enum FetchError {
     /// A web page, as captive portals and error handlers give with status 200.
     #[error("the body is a web page, not a feed; check the URL, and what stands between")]
     Html,
-}
-
-/// What a server said about the version that it sent.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Validators {
-    /// `ETag`.
-    pub etag: Option<String>,
-    /// `Last-Modified`.
-    pub last_modified: Option<String>,
 }
 
 /// A good answer.

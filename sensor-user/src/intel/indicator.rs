@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// An indicator that names an address or a network.
 ///
@@ -49,6 +50,37 @@ pub struct Indicator {
     pub additional_information: String,
     /// `TimeGenerated` of its oldest row within the look-back; `None` for lists.
     pub first_reported: Option<Timestamp>,
+    /// Version: when it was last changed at its source (`modified`, `timestamp`); `None` for lists.
+    pub version: Option<Timestamp>,
+    /// First instant at which it counts; `None` for at once.
+    pub valid_from: Option<Timestamp>,
+    /// Ports that a connection must have besides.
+    pub ports: Ports,
+}
+
+/// Ports as qualifiers of an address. An empty list allows every port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// Of the end that the indicator names, which is the remote one.
+    pub remote: Vec<PortRange>,
+    /// Of the other end, which is this host's.
+    pub local: Vec<PortRange>,
+}
+
+/// Ports from the first to the last, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortRange {
+    /// First.
+    pub first: u16,
+    /// Last; not below the first.
+    pub last: u16,
+}
+
+impl Ports {
+    /// Whether every port is allowed.
+    pub const fn is_any(&self) -> bool {
+        self.remote.is_empty() && self.local.is_empty()
+    }
 }
 
 impl Indicator {
@@ -74,6 +106,9 @@ impl Indicator {
             email_source_ip_address: String::new(),
             additional_information: String::new(),
             first_reported: None,
+            version: None,
+            valid_from: None,
+            ports: Ports::default(),
         }
     }
 }

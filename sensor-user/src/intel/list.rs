@@ -96,7 +96,7 @@ mod tests {
         let ids: Vec<&str> = parsed.indicators.iter().map(|it| it.id.as_str()).collect();
         assert_eq!(ids, ["drop:203.0.113.7/32", "drop:198.51.100.0/24", "drop:2001:db8::7/128"]);
         let rejects: Vec<(u64, &str)> =
-            parsed.rejects.kept().iter().map(|it| (it.line, it.reason.name())).collect();
+            parsed.rejects.kept().iter().map(|it| (it.place, it.reason.name())).collect();
         assert_eq!(
             rejects,
             [

@@ -5,20 +5,24 @@
 
 mod address;
 mod columns;
+mod entry;
 mod feeds;
 mod fetch;
 mod indicator;
 mod list;
+mod pull;
 mod rejects;
 mod rows;
 mod set;
 
 pub use address::{Exclusion, PrefixPolicy, canonical, host, is_special, parse_prefix};
 pub use columns::{Text, flag, integer, number, parse_time, time};
+pub use entry::{Collected, Content, Entries, Entry, ReadFault, ReadPolicy};
 pub use feeds::{FeedStatus, Intel};
-pub use fetch::{FetchError, Fetched, Fetcher, Validators};
-pub use indicator::Indicator;
+pub use fetch::{FetchError, Fetched, Fetcher};
+pub use indicator::{Indicator, PortRange, Ports};
 pub use list::{Parsed, parse as parse_list};
+pub use pull::{Cursor, Documents, Extent, KeepError, OpenDocuments, Pulled, Validators};
 pub use rejects::{Reason, Reject, Rejects};
 pub use rows::RowReader;
 pub use set::IndicatorSet;
@@ -30,8 +34,20 @@ use std::time::Duration;
 pub enum FeedKind {
     /// Plain list: an address or network a line, `#` and `;` begin comments.
     List,
-    /// Rows of `ThreatIntelligenceIndicator` as JSON lines.
+    /// Rows of `ThreatIntelligenceIndicator` or `ThreatIntelIndicators` as JSON lines.
     Sentinel,
+    /// STIX 2.1: a bundle, an array of objects, or objects as JSON lines.
+    Stix,
+    /// A collection of a TAXII 2.1 server; pages of STIX objects.
+    Taxii2,
+    /// Attributes of a MISP server, by `restSearch`.
+    Misp,
+    /// A feed of MISP events: `manifest.json` and a file an event.
+    MispFeed,
+    /// Decisions of a `CrowdSec` Local API, by its stream.
+    CrowdSec,
+    /// Indicators of a Microsoft Sentinel workspace, by `queryIndicators`.
+    SentinelQuery,
 }
 
 /// Where a feed's body comes from.
@@ -68,6 +84,10 @@ pub struct FeedConfig {
     pub min_prefix_v6: u8,
     /// Limit of one pull, connect to last byte.
     pub timeout: Duration,
-    /// Largest body, bytes, after decompression.
+    /// Largest body, or all bodies of a pull together, bytes, after decompression.
     pub max_bytes: u64,
+    /// Entries of less confidence (0 to 100) are not used.
+    pub min_confidence: Option<u8>,
+    /// Whether a pull that looks wrong (more than half gone, a hundred times as many) is held back.
+    pub quarantine: bool,
 }

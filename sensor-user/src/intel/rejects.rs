@@ -1,7 +1,10 @@
 //! What of a feed is not used, why, and where it stands.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use super::address::Exclusion;
 
@@ -12,7 +15,7 @@ const KEPT_MAX: u64 = 1000;
 const TEXT_MAX: usize = 200;
 
 /// Why an entry is not used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
     /// Longer than a line may be.
     LineTooLong,
@@ -38,6 +41,20 @@ pub enum Reason {
     NoExpiry,
     /// The deciding row has expired.
     Expired,
+    /// The pattern cannot be read; what is wrong, and where in it.
+    Pattern(String),
+    /// The pattern names no address or network that is sufficient on its own.
+    NotSufficient,
+    /// In a language other than STIX patterns.
+    PatternType(String),
+    /// Some other object or type of entry: no address could be in it.
+    NotAnIndicator,
+    /// Said to be harmless.
+    Benign,
+    /// Below the feed's `min_confidence`.
+    LowConfidence,
+    /// Made to test or only seen, not to be acted on (`to_ids` false, simulated).
+    NotActionable,
 }
 
 impl Reason {
@@ -57,6 +74,13 @@ impl Reason {
             Self::Withdrawn => "deleted or revoked",
             Self::NoExpiry => "no expiry",
             Self::Expired => "expired",
+            Self::Pattern(_) => "pattern cannot be read",
+            Self::NotSufficient => "no address is sufficient alone",
+            Self::PatternType(_) => "not a STIX pattern",
+            Self::NotAnIndicator => "not an address indicator",
+            Self::Benign => "benign",
+            Self::LowConfidence => "low confidence",
+            Self::NotActionable => "not to be acted on",
         }
     }
 
@@ -64,7 +88,11 @@ impl Reason {
     pub const fn is_malformed(&self) -> bool {
         matches!(
             self,
-            Self::LineTooLong | Self::Malformed(_) | Self::NotAnAddress | Self::AddressRange
+            Self::LineTooLong
+                | Self::Malformed(_)
+                | Self::NotAnAddress
+                | Self::AddressRange
+                | Self::Pattern(_)
         )
     }
 }
@@ -73,6 +101,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(detail) => write!(f, "malformed: {detail}"),
+            Self::Pattern(detail) => write!(f, "the pattern cannot be read: {detail}"),
+            Self::PatternType(kind) => {
+                write!(f, "the pattern is of type {}, not stix", kind.escape_debug())
+            }
             Self::AddressRange => f.write_str("a range of addresses; write it as networks"),
             Self::Excluded(Exclusion::Private(range)) => {
                 write!(f, "meets the private or special range {range}; see allow_private")
@@ -86,10 +118,11 @@ impl fmt::Display for Reason {
 }
 
 /// One entry that is not used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reject {
-    /// Line, from 1.
-    pub line: u64,
+    /// Line of a list or of JSON lines, else the number of the object in the feed, from 1; over all
+    /// documents of a pull.
+    pub place: u64,
     /// Why.
     pub reason: Reason,
     /// The entry, or the part that is at fault, shortened. Hostile: escape it.
@@ -97,9 +130,9 @@ pub struct Reject {
 }
 
 /// All entries of a feed that are not used.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejects {
-    counts: BTreeMap<&'static str, u64>,
+    counts: BTreeMap<Cow<'static, str>, u64>,
     malformed: u64,
     ruled_out: u64,
     kept: Vec<Reject>,
@@ -107,19 +140,19 @@ pub struct Rejects {
 
 impl Rejects {
     /// Notes one.
-    pub fn add(&mut self, line: u64, reason: Reason, text: &str) {
-        *self.counts.entry(reason.name()).or_default() += 1;
+    pub fn add(&mut self, place: u64, reason: Reason, text: &str) {
+        *self.counts.entry(Cow::Borrowed(reason.name())).or_default() += 1;
         let of_its_sort =
             if reason.is_malformed() { &mut self.malformed } else { &mut self.ruled_out };
         *of_its_sort += 1;
         if *of_its_sort <= KEPT_MAX {
             let text = text.chars().take(TEXT_MAX).collect();
-            self.kept.push(Reject { line, reason, text });
+            self.kept.push(Reject { place, reason, text });
         }
     }
 
     /// Number by short name of the reason.
-    pub const fn counts(&self) -> &BTreeMap<&'static str, u64> {
+    pub const fn counts(&self) -> &BTreeMap<Cow<'static, str>, u64> {
         &self.counts
     }
 

@@ -267,6 +267,8 @@ fn indicator(
         email_source_ip_address: text(&row.email_source_ip_address),
         additional_information: text(&row.additional_information),
         first_reported: Some(time_generated),
+        version: Some(time_generated),
+        ..Indicator::blank(prefix)
     }
 }
 
@@ -310,7 +312,7 @@ mod tests {
         assert_eq!(ids, ["good", "net"]);
         assert_eq!(parsed.indicators[1].prefix, "198.51.100.0/24".parse().unwrap());
         let reasons: Vec<(u64, &str)> =
-            parsed.rejects.kept().iter().map(|it| (it.line, it.reason.name())).collect();
+            parsed.rejects.kept().iter().map(|it| (it.place, it.reason.name())).collect();
         assert_eq!(
             reasons,
             [

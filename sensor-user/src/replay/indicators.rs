@@ -53,7 +53,7 @@ fn feed_name(path: &Path) -> Arc<str> {
 fn note(rejects: &Rejects, path: &Path, log: &mut RejectLog<'_>) -> std::io::Result<()> {
     let mut unseen = rejects.malformed();
     for reject in rejects.kept().iter().filter(|reject| reject.reason.is_malformed()) {
-        log.add(path, reject.line, &format!("{}: {:?}", reject.reason, reject.text))?;
+        log.add(path, reject.place, &format!("{}: {:?}", reject.reason, reject.text))?;
         unseen -= 1;
     }
     log.add_unseen(unseen);
