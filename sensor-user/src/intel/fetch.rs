@@ -93,6 +93,26 @@ impl Fetcher {
         }
     }
 
+    /// Pulls `feed`.
+    pub async fn pull(
+        &self,
+        feed: &FeedConfig,
+        cursor: &super::Cursor,
+        folder: &Path,
+    ) -> Result<super::Pulled, FetchError> {
+        let validators = match cursor {
+            super::Cursor::Version(validators) => validators.clone(),
+            _ => Validators::default(),
+        };
+        let fetched = self.fetch(feed, &validators).await?;
+        keep(fetched, feed, folder)
+    }
+
+    /// Pulls a feed that needs no network.
+    pub fn local(feed: &FeedConfig, folder: &Path) -> Result<super::Pulled, FetchError> {
+        keep(read_local(feed)?, feed, folder)
+    }
+
     async fn get(
         &self,
         url: &Url,
@@ -129,6 +149,28 @@ impl Fetcher {
         let bytes = body(response, feed).await?;
         check(&bytes)?;
         Ok(Fetched::Body { bytes, validators })
+    }
+}
+
+fn keep(fetched: Fetched, feed: &FeedConfig, folder: &Path) -> Result<super::Pulled, FetchError> {
+    match fetched {
+        Fetched::NotModified => Ok(super::Pulled::NotModified),
+        Fetched::Body { bytes, validators } => {
+            let mut documents =
+                super::Documents::create(folder, feed.max_bytes).map_err(FetchError::File)?;
+            documents
+                .write(&bytes)
+                .map_err(|_large| FetchError::TooLarge { max: feed.max_bytes })?;
+            let cursor = super::Cursor::Version(validators);
+            Ok(super::Pulled::New { documents, extent: super::Extent::Snapshot, cursor })
+        }
+    }
+}
+
+impl FetchError {
+    /// How long the server asks to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        None
     }
 }
 
@@ -198,7 +240,7 @@ fn transport(
 }
 
 /// Refuses what is no feed whatever its kind.
-fn check(bytes: &[u8]) -> Result<(), FetchError> {
+pub(super) fn check(bytes: &[u8]) -> Result<(), FetchError> {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
     if text.is_empty() {
         return Err(FetchError::Empty);

@@ -55,6 +55,48 @@ pub fn parse(
     Ok(parsed)
 }
 
+/// Reads a list as entries; an entry that is there twice is one.
+pub fn read_list(
+    reader: impl BufRead,
+    policy: &super::ReadPolicy,
+    first_place: u64,
+    entries: &mut dyn super::Entries,
+) -> Result<u64, super::ReadFault> {
+    let mut lines = Lines::new(reader);
+    let mut count = 0;
+    while let Some(line) = lines.next_line()? {
+        count += 1;
+        let place = first_place + line.number - 1;
+        let Some(bytes) = line.bytes else {
+            entries.reject(place, Reason::LineTooLong, "");
+            continue;
+        };
+        let text = String::from_utf8_lossy(bytes);
+        let Some(entry) = entry(&text) else { continue };
+        match usable(entry, policy.prefixes) {
+            Ok(prefix) => {
+                let id = prefix.to_string();
+                let indicator = Indicator {
+                    id: id.clone(),
+                    entity: entry.to_owned(),
+                    time_generated: policy.now,
+                    ..Indicator::blank(prefix)
+                };
+                let content = super::Content::Indicators(vec![indicator]);
+                entries.take(super::Entry {
+                    id,
+                    group: String::new(),
+                    version: None,
+                    place,
+                    content,
+                });
+            }
+            Err(reason) => entries.reject(place, reason, entry),
+        }
+    }
+    Ok(count)
+}
+
 /// The first word before any comment; `None` on an empty line.
 fn entry(line: &str) -> Option<&str> {
     let line = line.trim_start_matches('\u{feff}');

@@ -10,27 +10,41 @@ mod feeds;
 mod fetch;
 mod indicator;
 mod list;
+mod merge;
 mod pull;
+mod reader;
 mod rejects;
 mod rows;
+mod segment;
 mod set;
+mod stamp;
+pub mod store;
 
 pub use address::{Exclusion, PrefixPolicy, canonical, host, is_special, parse_prefix};
 pub use columns::{Text, flag, integer, number, parse_time, time};
 pub use entry::{Collected, Content, Entries, Entry, ReadFault, ReadPolicy};
-pub use feeds::{FeedStatus, Intel};
+pub use feeds::{FeedFolder, FeedStatus, Intel, Kept};
 pub use fetch::{FetchError, Fetched, Fetcher};
 pub use indicator::{Indicator, PortRange, Ports};
 pub use list::{Parsed, parse as parse_list};
+pub use merge::{Merge, Merged, Ttl};
 pub use pull::{Cursor, Documents, Extent, KeepError, OpenDocuments, Pulled, Validators};
+pub use reader::{COMMAND as READ_COMMAND, Job, Reading, child as read_feed};
 pub use rejects::{Reason, Reject, Rejects};
 pub use rows::RowReader;
-pub use set::IndicatorSet;
+pub use segment::{Segment, Validity};
+pub use set::{Found, IndicatorSet, SetPlace};
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::clock::signed;
+
 /// How a feed's body is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FeedKind {
     /// Plain list: an address or network a line, `#` and `;` begin comments.
     List,
@@ -90,4 +104,76 @@ pub struct FeedConfig {
     pub min_confidence: Option<u8>,
     /// Whether a pull that looks wrong (more than half gone, a hundred times as many) is held back.
     pub quarantine: bool,
+}
+
+impl FeedConfig {
+    /// What its sets are known by: a set of another kind, place or reading is not its.
+    pub fn origin(&self) -> String {
+        let place = match &self.source {
+            FeedSource::Http(url) => format!("{:x}", Sha256::digest(url.as_str())),
+            other => other.shown(),
+        };
+        format!(
+            "{:?} {place} {} {} {} {:?}",
+            self.kind,
+            self.allow_private,
+            self.min_prefix_v4,
+            self.min_prefix_v6,
+            self.min_confidence,
+        )
+    }
+
+    /// What readers go by in a pull at `now`.
+    pub fn read_policy(&self, now: Timestamp) -> ReadPolicy {
+        ReadPolicy {
+            prefixes: PrefixPolicy::from(self),
+            min_confidence: self.min_confidence,
+            now,
+            oldest: now.checked_sub(signed(self.indicator_lookback)).unwrap_or(Timestamp::MIN),
+        }
+    }
+
+    /// How long its indicators count, where what is there was last confirmed as a whole then.
+    pub fn validity(&self, confirmed: Option<Timestamp>) -> Validity {
+        let confirmed = confirmed.filter(|_| self.kind.is_snapshot());
+        let rows = self.kind == FeedKind::Sentinel;
+        Validity {
+            ttl: Ttl { ttl: signed(self.default_ttl), confirmed },
+            rows_for: rows.then(|| signed(self.indicator_lookback)),
+        }
+    }
+}
+
+impl FeedKind {
+    /// Whether "not modified" says of every entry that it still stands.
+    pub const fn is_snapshot(self) -> bool {
+        matches!(self, Self::List | Self::Sentinel | Self::Stix | Self::SentinelQuery)
+    }
+}
+
+impl FeedSource {
+    /// Where it is, without the parts of a URL that may be secret.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::File(path) => format!("{}", path.display()),
+            Self::Http(url) => {
+                let query = if url.query().is_some() { "?…" } else { "" };
+                let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                let host = url.host_str().unwrap_or_default();
+                format!("{}://{host}{port}{}{query}", url.scheme(), url.path())
+            }
+            Self::Embedded(_) => "embedded".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FeedSource;
+
+    #[test]
+    fn secrets_of_a_url_are_not_shown() {
+        let url = "https://user:pass@feeds.example:8443/list.txt?key=secret".parse().unwrap();
+        assert_eq!(FeedSource::Http(url).shown(), "https://feeds.example:8443/list.txt?…");
+    }
 }

@@ -272,6 +272,40 @@ fn indicator(
     }
 }
 
+/// Reads rows as entries.
+pub fn read_rows(
+    reader: impl BufRead,
+    policy: &super::ReadPolicy,
+    first_place: u64,
+    entries: &mut dyn super::Entries,
+) -> Result<u64, super::ReadFault> {
+    let lookback = policy.now.duration_since(policy.oldest);
+    let mut rows = RowReader::new("".into(), policy.prefixes, policy.now, lookback);
+    let mut body = Vec::new();
+    {
+        let mut reader = reader;
+        reader.read_to_end(&mut body)?;
+    }
+    let last = body.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    if !last.trim_ascii().is_empty()
+        && serde_json::from_slice::<serde::de::IgnoredAny>(last).is_err()
+    {
+        return Err(super::ReadFault::Truncated("inside a row".to_owned()));
+    }
+    rows.read(body.as_slice())?;
+    let parsed = rows.finish(policy.now);
+    for indicator in parsed.indicators {
+        let (id, version) = (indicator.id.clone(), Some(indicator.time_generated));
+        let content = super::Content::Indicators(vec![indicator]);
+        let place = first_place;
+        entries.take(super::Entry { id, group: String::new(), version, place, content });
+    }
+    for reject in parsed.rejects.kept() {
+        entries.reject(reject.place, reject.reason.clone(), &reject.text);
+    }
+    Ok(parsed.rejects.total())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Hit;
-use crate::intel::{Indicator, IndicatorSet, host, is_special};
+use crate::intel::{Found, Indicator, IndicatorSet, SetPlace, host, is_special};
 
 /// How the indicator and the connection meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -60,20 +60,22 @@ fn ipv4(high: u16, low: u16) -> Ipv4Addr {
 }
 
 /// An indicator of a set that covers an address.
-#[derive(Debug, Clone, Copy)]
-pub struct Covering<'set> {
+#[derive(Debug, Clone)]
+pub struct Covering {
+    /// Where in the set it is.
+    pub place: SetPlace,
     /// Which indicator.
-    pub indicator: &'set Arc<Indicator>,
+    pub indicator: Arc<Indicator>,
     /// By which of the remote end's addresses.
     pub via: Via,
     /// That address, canonical.
     pub address: IpAddr,
 }
 
-impl Covering<'_> {
-    /// The same, to keep.
-    pub fn hit(&self) -> Hit {
-        Hit { indicator: Arc::clone(self.indicator), via: self.via, address: self.address }
+impl Covering {
+    /// The same without its place.
+    pub fn hit(self) -> Hit {
+        Hit { indicator: self.indicator, via: self.via, address: self.address }
     }
 }
 
@@ -83,11 +85,14 @@ pub fn covering(
     set: &IndicatorSet,
     remote: IpAddr,
     translated: Option<IpAddr>,
-) -> impl Iterator<Item = Covering<'_>> {
+) -> impl Iterator<Item = Covering> {
     let remote = remote.to_canonical();
     let carried = carried(remote);
     let by = |via, address| {
-        set.covering(address).map(move |indicator| Covering { indicator, via, address })
+        set.covering(address).map(move |found| {
+            let Found { place, indicator } = found;
+            Covering { place, indicator, via, address }
+        })
     };
     let behind = translated.into_iter().flat_map(move |address| {
         let address = address.to_canonical();

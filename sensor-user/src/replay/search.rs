@@ -19,14 +19,14 @@ use super::input;
 use super::reject_log::{RejectLog, SHOWN_MAX};
 use super::rows::{self, Head, Seen};
 use crate::dedup::{Sighting, Tally};
-use crate::intel::IndicatorSet;
+use crate::intel::{IndicatorSet, SetPlace};
 use crate::lines::LINE_MAX;
 use crate::matcher::{Covering, Hit, Via, covering};
 
 /// Threads at most: more do not help, as one reads the input.
 const WORKERS_MAX: usize = 8;
 
-/// Workers and what they read. An indicator is told by its id, of which there is only one.
+/// Workers and what they read.
 pub(super) struct Search<'set> {
     workers: Vec<Worker<'set>>,
     files: usize,
@@ -54,10 +54,10 @@ pub(super) struct Pair {
 type Place = (usize, u64);
 
 impl<'set> Search<'set> {
-    /// Rows before `oldest` are ignored.
-    pub(super) fn new(set: &'set IndicatorSet, oldest: Timestamp) -> Self {
+    /// What counts at `at`; rows before `oldest` are ignored.
+    pub(super) fn new(set: &'set IndicatorSet, oldest: Timestamp, at: Timestamp) -> Self {
         let count = thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
-        Self { workers: (0..count).map(|_| Worker::new(set, oldest)).collect(), files: 0 }
+        Self { workers: (0..count).map(|_| Worker::new(set, oldest, at)).collect(), files: 0 }
     }
 
     /// Reads a file; it comes after those read before.
@@ -107,7 +107,8 @@ impl<'set> Search<'set> {
 struct Worker<'set> {
     set: &'set IndicatorSet,
     oldest: Timestamp,
-    pairs: HashMap<(&'set str, IpAddr), Pair>,
+    at: Timestamp,
+    pairs: HashMap<(SetPlace, IpAddr), Pair>,
     rows: u64,
     rows_in_window: u64,
     lost: u64,
@@ -117,10 +118,11 @@ struct Worker<'set> {
 }
 
 impl<'set> Worker<'set> {
-    fn new(set: &'set IndicatorSet, oldest: Timestamp) -> Self {
+    fn new(set: &'set IndicatorSet, oldest: Timestamp, at: Timestamp) -> Self {
         Self {
             set,
             oldest,
+            at,
             pairs: HashMap::new(),
             rows: 0,
             rows_in_window: 0,
@@ -166,7 +168,7 @@ impl<'set> Worker<'set> {
         if hits.peek().is_some() {
             let seen = rows::seen(line, head)?;
             for it in hits {
-                self.add((&it.indicator.id, head.remote), Pair::new(it.hit(), &seen, place));
+                self.add((it.place, head.remote), Pair::new(it.hit(), &seen, place));
             }
         }
         self.rows_in_window += 1;
@@ -174,12 +176,13 @@ impl<'set> Worker<'set> {
     }
 
     /// The indicators that cover a row's remote end and had not expired by then.
-    fn hits(&self, head: Head) -> impl Iterator<Item = Covering<'set>> + use<'set> {
+    fn hits(&self, head: Head) -> impl Iterator<Item = Covering> + use<'set> {
+        let at = self.at;
         covering(self.set, head.remote, head.translated)
-            .filter(move |it| it.indicator.expires.is_none_or(|expires| head.time < expires))
+            .filter(move |it| it.indicator.counts(at, head.time))
     }
 
-    fn add(&mut self, key: (&'set str, IpAddr), pair: Pair) {
+    fn add(&mut self, key: (SetPlace, IpAddr), pair: Pair) {
         match self.pairs.get_mut(&key) {
             Some(known) => known.merge(pair),
             None => {

@@ -1,0 +1,269 @@
+//! `Merge`: the documents of a pull and the set that is there become the next set.
+//!
+//! Of the versions of an id the newest decides; of equal ones the later in input. In a snapshot
+//! what is not in it has left; in changes all else stays, until it expires. Records are written as
+//! they come, so that memory holds a few numbers an indicator and never the text.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+
+use ipnet::IpNet;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::entry::{Content, Entries, Entry};
+use super::indicator::Indicator;
+use super::pull::Extent;
+use super::rejects::{Reason, Rejects};
+use super::store::{Encoded, Fact, Identity, Meta, OpenSet, Writer, instant, seconds, ticks};
+
+/// Ids that are gone and are still known, so that an old version does not bring them back. Those of
+/// the oldest versions are forgotten first.
+const GONE_MAX: usize = 1 << 20;
+
+/// Ids by hash; see [`Identity`].
+type Ids<T> = HashMap<u128, T>;
+
+/// A merge under way.
+#[derive(Debug)]
+pub struct Merge {
+    out: Writer,
+    /// Whether each record still counts.
+    kept: Vec<bool>,
+    ids: Ids<Slot>,
+    before: Option<OpenSet>,
+    now: Timestamp,
+    rejects: Rejects,
+    entries: u64,
+    failed: Option<io::Error>,
+    encoded: Encoded,
+}
+
+/// The version of an id that decides so far, of this pull.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    identity: Identity,
+    place: u64,
+}
+
+/// What a merge made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merged {
+    /// Indicators in the new set.
+    pub indicators: u32,
+    /// Indicators of the set before that would be live now.
+    pub before: u32,
+    /// Entries in the documents.
+    pub entries: u64,
+}
+
+impl Merge {
+    /// Writes to the empty file `out`, at `now`; `before` is the set to merge into.
+    pub fn new(out: File, before: Option<OpenSet>, now: Timestamp) -> Self {
+        Self {
+            out: Writer::new(out),
+            kept: Vec::new(),
+            ids: Ids::default(),
+            before,
+            now,
+            rejects: Rejects::default(),
+            entries: 0,
+            failed: None,
+            encoded: Encoded::default(),
+        }
+    }
+
+    /// What was not used so far, and how many entries were taken.
+    pub const fn rejects(&self) -> (&Rejects, u64) {
+        (&self.rejects, self.entries)
+    }
+
+    fn add(&mut self, entry: Entry) -> io::Result<()> {
+        self.entries += 1;
+        let id = hash(&entry.id);
+        let version = ticks(entry.version);
+        if let Some(known) = self.ids.get(&id).copied() {
+            let older = version < known.identity.version;
+            let place = if older { entry.place } else { known.place };
+            self.rejects.add(place, Reason::Superseded, &entry.id);
+            if older {
+                return Ok(());
+            }
+            self.drop_records(known.identity);
+        }
+        let before = self.before.as_ref().and_then(|before| before.identity(id));
+        if before.is_some_and(|before| before.version > version) {
+            self.rejects.add(entry.place, Reason::Superseded, &entry.id);
+            return Ok(());
+        }
+        let group = if entry.group.is_empty() { 0 } else { group(&entry.group) };
+        let first = self.out.next();
+        let mut identity = Identity { id, version, group, first, count: 0 };
+        match entry.content {
+            Content::Gone(reason) => self.rejects.add(entry.place, reason, &entry.id),
+            Content::Indicators(indicators) => {
+                for mut indicator in indicators {
+                    if indicator.expires.is_some_and(|expires| expires <= self.now) {
+                        self.rejects.add(entry.place, Reason::Expired, &indicator.id);
+                        continue;
+                    }
+                    self.write(&mut indicator, before)?;
+                    identity.count += 1;
+                }
+            }
+        }
+        self.ids.insert(id, Slot { identity, place: entry.place });
+        Ok(())
+    }
+
+    /// Writes a record. Where the set before has the same one, it is as old as that.
+    fn write(&mut self, indicator: &mut Indicator, before: Option<Identity>) -> io::Result<()> {
+        if indicator.time_generated == self.now {
+            // "Of the pull": the same in every pull.
+            indicator.time_generated = Timestamp::MIN;
+        }
+        self.encoded.encode(indicator)?;
+        let crc = self.encoded.crc();
+        let pulled = seconds(self.now);
+        let same = before.and_then(|identity| {
+            let before = self.before.as_ref()?;
+            let mut facts = identity.records().filter_map(|number| before.fact(number));
+            facts.find(|fact| fact.crc == crc)
+        });
+        let since = same.map_or(pulled, |fact| fact.since);
+        let expires = indicator.expires.map_or(0, seconds);
+        let fact = Fact { crc, since, pulled, expires };
+        self.out.add(indicator.prefix, &self.encoded, fact)?;
+        self.kept.push(true);
+        Ok(())
+    }
+
+    fn drop_records(&mut self, identity: Identity) {
+        let (first, count) = (identity.first as usize, identity.count as usize);
+        self.kept.iter_mut().skip(first).take(count).for_each(|kept| *kept = false);
+    }
+
+    /// Writes the rest; `origin`, `cursor` and the time of the pull are in `meta`.
+    pub fn finish(mut self, extent: &Extent, mut meta: Meta, ttl: Ttl) -> io::Result<Merged> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let before_live = match self.before.take() {
+            Some(before) => self.carry(&before, extent, ttl)?,
+            None => 0,
+        };
+        meta.rejects = std::mem::take(&mut self.rejects);
+        let mut identities: Vec<Identity> =
+            self.ids.drain().map(|(_, slot)| slot.identity).collect();
+        identities.sort_unstable_by_key(|identity| identity.id);
+        if matches!(extent, Extent::Snapshot) {
+            identities.retain(|identity| identity.count > 0);
+        } else {
+            forget_oldest(&mut identities);
+        }
+        let indicators = self.out.finish(&self.kept, &identities, &meta)?;
+        Ok(Merged { indicators, before: before_live, entries: self.entries })
+    }
+
+    /// Takes over what stays of the set before. Gives how many of it would be live now.
+    fn carry(&mut self, before: &OpenSet, extent: &Extent, ttl: Ttl) -> io::Result<u32> {
+        let now = self.now;
+        let is_live = |number: u32| before.fact(number).is_some_and(|it| !ttl.is_over(it, now));
+        let replaced: HashSet<u64> = match extent {
+            Extent::Snapshot => {
+                let live = before.prefixes().filter(|(_, number)| is_live(*number)).count();
+                return Ok(u32::try_from(live).unwrap_or(u32::MAX));
+            }
+            Extent::Changes { replaced } => replaced.iter().map(|it| group(it)).collect(),
+        };
+        let prefixes: HashMap<u32, IpNet> =
+            before.prefixes().map(|(prefix, number)| (number, prefix)).collect();
+        let mut live = 0;
+        let mut all = before.identities.clone();
+        all.sort_unstable_by_key(|identity| identity.first);
+        for mut identity in all {
+            let stays = !self.ids.contains_key(&identity.id)
+                && (identity.group == 0 || !replaced.contains(&identity.group));
+            let numbers = identity.records();
+            identity.first = self.out.next();
+            identity.count = 0;
+            for number in numbers {
+                let Some(prefix) = prefixes.get(&number) else { continue };
+                if !is_live(number) {
+                    continue;
+                }
+                live += 1;
+                if stays {
+                    self.out.copy(before, number, *prefix)?;
+                    self.kept.push(true);
+                    identity.count += 1;
+                }
+            }
+            if stays {
+                self.ids.insert(identity.id, Slot { identity, place: 0 });
+            }
+        }
+        Ok(live)
+    }
+}
+
+/// How long what names no expiry is valid.
+#[derive(Debug, Clone, Copy)]
+pub struct Ttl {
+    /// From the last pull that had it.
+    pub ttl: SignedDuration,
+    /// When the set was last confirmed as a whole ("not modified"), where it is a snapshot.
+    pub confirmed: Option<Timestamp>,
+}
+
+impl Ttl {
+    fn is_over(self, fact: Fact, now: Timestamp) -> bool {
+        self.end((fact.expires > 0).then(|| instant(fact.expires)), instant(fact.pulled)) <= now
+    }
+
+    /// When what has this expiry of its own, and was in a pull then, is not valid any more.
+    pub fn end(self, expires: Option<Timestamp>, pulled: Timestamp) -> Timestamp {
+        expires.unwrap_or_else(|| {
+            let from = self.confirmed.map_or(pulled, |confirmed| confirmed.max(pulled));
+            from.checked_add(self.ttl).unwrap_or(Timestamp::MAX)
+        })
+    }
+}
+
+impl Entries for Merge {
+    fn take(&mut self, entry: Entry) {
+        if self.failed.is_none()
+            && let Err(error) = self.add(entry)
+        {
+            self.failed = Some(error);
+        }
+    }
+
+    fn reject(&mut self, place: u64, reason: Reason, text: &str) {
+        self.rejects.add(place, reason, text);
+    }
+}
+
+/// Of ids that are gone only so many are kept, those of the newest versions.
+fn forget_oldest(identities: &mut Vec<Identity>) {
+    let mut gone: Vec<i64> =
+        identities.iter().filter(|it| it.count == 0).map(|it| it.version).collect();
+    if gone.len() <= GONE_MAX {
+        return;
+    }
+    gone.sort_unstable_by(|a, b| b.cmp(a));
+    let oldest = gone.get(GONE_MAX).copied().unwrap_or(i64::MIN);
+    identities.retain(|it| it.count > 0 || it.version > oldest);
+}
+
+fn hash(id: &str) -> u128 {
+    let digest: [u8; 32] = Sha256::digest(id.as_bytes()).into();
+    digest.first_chunk().map_or(0, |half| u128::from_le_bytes(*half))
+}
+
+fn group(name: &str) -> u64 {
+    let digest: [u8; 32] = Sha256::digest(name.as_bytes()).into();
+    digest.first_chunk().map_or(1, |part| u64::from_le_bytes(*part).max(1))
+}
