@@ -4,14 +4,14 @@
 //! what is not in it has left; in changes all else stays, until it expires. Records are written as
 //! they come, so that memory holds a few numbers an indicator and never the text.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 
-use ipnet::IpNet;
+use indexmap::IndexMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use twox_hash::{XxHash3_64, XxHash3_128};
 
 use super::entry::{Content, Entries, Entry};
 use super::indicator::Indicator;
@@ -23,8 +23,8 @@ use super::store::{Encoded, Fact, Identity, Meta, OpenSet, Writer, instant, seco
 /// the oldest versions are forgotten first.
 const GONE_MAX: usize = 1 << 20;
 
-/// Ids by hash; see [`Identity`].
-type Ids<T> = HashMap<u128, T>;
+/// By the hash of the id.
+type Ids = IndexMap<u128, Slot, foldhash::fast::RandomState>;
 
 /// A merge under way.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Merge {
     out: Writer,
     /// Whether each record still counts.
     kept: Vec<bool>,
-    ids: Ids<Slot>,
+    ids: Ids,
     before: Option<OpenSet>,
     now: Timestamp,
     rejects: Rejects,
@@ -41,11 +41,21 @@ pub struct Merge {
     encoded: Encoded,
 }
 
-/// The version of an id that decides so far, of this pull.
+/// The version of an id that decides so far: an [`Identity`], and where it stands.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    identity: Identity,
+    version: i64,
+    group: u64,
     place: u64,
+    first: u32,
+    count: u32,
+}
+
+impl Slot {
+    const fn identity(self, id: u128) -> Identity {
+        let Self { version, group, first, count, .. } = self;
+        Identity { id, version, group, first, count }
+    }
 }
 
 /// What a merge made.
@@ -85,22 +95,23 @@ impl Merge {
         let id = hash(&entry.id);
         let version = ticks(entry.version);
         if let Some(known) = self.ids.get(&id).copied() {
-            let older = version < known.identity.version;
+            let older = version < known.version;
             let place = if older { entry.place } else { known.place };
             self.rejects.add(place, Reason::Superseded, &entry.id);
             if older {
                 return Ok(());
             }
-            self.drop_records(known.identity);
+            let records = self.kept.iter_mut().skip(known.first as usize);
+            records.take(known.count as usize).for_each(|kept| *kept = false);
         }
         let before = self.before.as_ref().and_then(|before| before.identity(id));
         if before.is_some_and(|before| before.version > version) {
             self.rejects.add(entry.place, Reason::Superseded, &entry.id);
             return Ok(());
         }
-        let group = if entry.group.is_empty() { 0 } else { group(&entry.group) };
         let first = self.out.next();
-        let mut identity = Identity { id, version, group, first, count: 0 };
+        let (group, place) = (group(&entry.group), entry.place);
+        let mut slot = Slot { version, group, place, first, count: 0 };
         match entry.content {
             Content::Gone(reason) => self.rejects.add(entry.place, reason, &entry.id),
             Content::Indicators(indicators) => {
@@ -110,11 +121,11 @@ impl Merge {
                         continue;
                     }
                     self.write(&mut indicator, before)?;
-                    identity.count += 1;
+                    slot.count += 1;
                 }
             }
         }
-        self.ids.insert(id, Slot { identity, place: entry.place });
+        self.ids.insert(id, slot);
         Ok(())
     }
 
@@ -150,62 +161,63 @@ impl Merge {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let before_live = match self.before.take() {
+        let before = match self.before.take() {
             Some(before) => self.carry(&before, extent, ttl)?,
             None => 0,
         };
         meta.rejects = std::mem::take(&mut self.rejects);
-        let mut identities: Vec<Identity> =
-            self.ids.drain().map(|(_, slot)| slot.identity).collect();
-        identities.sort_unstable_by_key(|identity| identity.id);
-        if matches!(extent, Extent::Snapshot) {
-            identities.retain(|identity| identity.count > 0);
-        } else {
-            forget_oldest(&mut identities);
+        match extent {
+            Extent::Snapshot => self.ids.retain(|_, slot| slot.count > 0),
+            Extent::Changes { .. } => forget_oldest(&mut self.ids),
         }
-        let indicators = self.out.finish(&self.kept, &identities, &meta)?;
-        Ok(Merged { indicators, before: before_live, entries: self.entries })
+        self.ids.sort_unstable_keys();
+        let identities = self.ids.iter().map(|(id, slot)| slot.identity(*id));
+        let indicators = self.out.finish(&self.kept, identities, &meta)?;
+        Ok(Merged { indicators, before, entries: self.entries })
     }
 
     /// Takes over what stays of the set before. Gives how many of it would be live now.
     fn carry(&mut self, before: &OpenSet, extent: &Extent, ttl: Ttl) -> io::Result<u32> {
         let now = self.now;
-        let is_live = |number: u32| before.fact(number).is_some_and(|it| !ttl.is_over(it, now));
+        let live = |number: u32| before.fact(number).filter(|fact| !ttl.is_over(*fact, now));
         let replaced: HashSet<u64> = match extent {
             Extent::Snapshot => {
-                let live = before.prefixes().filter(|(_, number)| is_live(*number)).count();
-                return Ok(u32::try_from(live).unwrap_or(u32::MAX));
+                let live = before.prefixes().filter(|(_, number)| live(*number).is_some());
+                return Ok(u32::try_from(live.count()).unwrap_or(u32::MAX));
             }
             Extent::Changes { replaced } => replaced.iter().map(|it| group(it)).collect(),
         };
-        let prefixes: HashMap<u32, IpNet> =
-            before.prefixes().map(|(prefix, number)| (number, prefix)).collect();
-        let mut live = 0;
-        let mut all = before.identities.clone();
-        all.sort_unstable_by_key(|identity| identity.first);
-        for mut identity in all {
+        let prefixes = before.prefixes_by_number();
+        let mut frames = before.frames();
+        let mut count = 0;
+        // In the order of the file.
+        let mut order: Vec<&Identity> = before.identities.iter().collect();
+        order.sort_unstable_by_key(|identity| identity.first);
+        for identity in order {
             let stays = !self.ids.contains_key(&identity.id)
                 && (identity.group == 0 || !replaced.contains(&identity.group));
-            let numbers = identity.records();
-            identity.first = self.out.next();
-            identity.count = 0;
-            for number in numbers {
-                let Some(prefix) = prefixes.get(&number) else { continue };
-                if !is_live(number) {
-                    continue;
-                }
-                live += 1;
+            let mut slot = Slot {
+                version: identity.version,
+                group: identity.group,
+                place: 0,
+                first: self.out.next(),
+                count: 0,
+            };
+            for number in identity.records() {
+                let prefix = prefixes.get(number as usize).copied().flatten();
+                let (Some(prefix), Some(fact)) = (prefix, live(number)) else { continue };
+                count += 1;
                 if stays {
-                    self.out.copy(before, number, *prefix)?;
+                    self.out.copy(prefix, fact, frames.get(number)?)?;
                     self.kept.push(true);
-                    identity.count += 1;
+                    slot.count += 1;
                 }
             }
             if stays {
-                self.ids.insert(identity.id, Slot { identity, place: 0 });
+                self.ids.insert(identity.id, slot);
             }
         }
-        Ok(live)
+        Ok(count)
     }
 }
 
@@ -247,23 +259,23 @@ impl Entries for Merge {
 }
 
 /// Of ids that are gone only so many are kept, those of the newest versions.
-fn forget_oldest(identities: &mut Vec<Identity>) {
-    let mut gone: Vec<i64> =
-        identities.iter().filter(|it| it.count == 0).map(|it| it.version).collect();
-    if gone.len() <= GONE_MAX {
+fn forget_oldest(ids: &mut Ids) {
+    let gone = ids.values().filter(|slot| slot.count == 0);
+    let mut versions: Vec<i64> = gone.map(|slot| slot.version).collect();
+    if versions.len() <= GONE_MAX {
         return;
     }
-    gone.sort_unstable_by(|a, b| b.cmp(a));
-    let oldest = gone.get(GONE_MAX).copied().unwrap_or(i64::MIN);
-    identities.retain(|it| it.count > 0 || it.version > oldest);
+    versions.sort_unstable_by(|a, b| b.cmp(a));
+    let oldest = versions.get(GONE_MAX).copied().unwrap_or(i64::MIN);
+    ids.retain(|_, slot| slot.count > 0 || slot.version > oldest);
 }
 
+/// Names that meet by chance harm only the feed that sends them; it need not be cryptographic.
 fn hash(id: &str) -> u128 {
-    let digest: [u8; 32] = Sha256::digest(id.as_bytes()).into();
-    digest.first_chunk().map_or(0, |half| u128::from_le_bytes(*half))
+    XxHash3_128::oneshot(id.as_bytes())
 }
 
+/// A group as a number; 0 is none.
 fn group(name: &str) -> u64 {
-    let digest: [u8; 32] = Sha256::digest(name.as_bytes()).into();
-    digest.first_chunk().map_or(1, |part| u64::from_le_bytes(*part).max(1))
+    if name.is_empty() { 0 } else { XxHash3_64::oneshot(name.as_bytes()).max(1) }
 }

@@ -13,6 +13,10 @@ use crate::intel::Indicator;
 
 /// Bytes of one record at most; a longer one is damaged.
 const RECORD_MAX: usize = 16 << 20;
+/// Most records are not longer, bytes.
+const RECORD_USUAL: usize = 1 << 10;
+/// Bytes that are read ahead where records follow each other.
+const BLOCK: usize = 1 << 18;
 
 /// How much of a file is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,28 +210,26 @@ impl OpenSet {
         v4.chain(v6).chain(self.networks.iter().copied())
     }
 
-    /// Reads record `number` with its head into `into`.
-    pub fn frame(&self, number: u32, into: &mut Vec<u8>) -> io::Result<()> {
-        let damaged = |what| io::Error::new(io::ErrorKind::InvalidData, what);
-        let place = self.places.get(number as usize).ok_or_else(|| damaged("no such record"))?;
-        let at = u64::from(*place) * 8;
-        into.resize(HEAD, 0);
-        self.file.read_exact_at(into, at)?;
-        let mut head = Numbers(into);
-        let (crc, length) = (head.u32().unwrap_or(0), head.u32().unwrap_or(0) as usize);
-        if length > RECORD_MAX {
-            return Err(damaged("the length of a record"));
+    /// The prefix of each record by its number; `None` for records that do not count.
+    pub fn prefixes_by_number(&self) -> Vec<Option<IpNet>> {
+        let mut all = vec![None; self.places.len()];
+        for (prefix, number) in self.prefixes() {
+            if let Some(at) = all.get_mut(number as usize) {
+                *at = Some(prefix);
+            }
         }
-        into.resize(HEAD + length, 0);
-        let (_, bytes) = into.split_at_mut_checked(HEAD).unwrap_or_default();
-        self.file.read_exact_at(bytes, at + HEAD as u64)?;
-        if crc32fast::hash(bytes) == crc { Ok(()) } else { Err(damaged("checksum of a record")) }
+        all
+    }
+
+    /// Reads records one by one; quick where they follow each other.
+    pub fn frames(&self) -> Frames<'_> {
+        Frames { set: self, start: 0, block: Vec::new() }
     }
 
     /// Reads record `number`.
     pub fn record(&self, number: u32) -> io::Result<Stored> {
-        let mut frame = Vec::new();
-        self.frame(number, &mut frame)?;
+        let mut frames = Frames { set: self, start: 0, block: Vec::new() };
+        let frame = frames.read(number, RECORD_USUAL)?;
         let (head, bytes) = frame.split_at_checked(HEAD).unwrap_or_default();
         let mut head = Numbers(head.split_at_checked(8).unwrap_or_default().1);
         let (since, pulled) = (head.u32().unwrap_or(0), head.u32().unwrap_or(0));
@@ -246,6 +248,60 @@ impl OpenSet {
         let at = self.identities.binary_search_by_key(&id, |identity| identity.id).ok()?;
         self.identities.get(at).copied()
     }
+}
+
+/// Reads records through a block of the file.
+#[derive(Debug)]
+pub struct Frames<'set> {
+    set: &'set OpenSet,
+    /// Where in the file the block begins.
+    start: u64,
+    block: Vec<u8>,
+}
+
+impl Frames<'_> {
+    /// Record `number`, head and bytes.
+    pub fn get(&mut self, number: u32) -> io::Result<&[u8]> {
+        self.read(number, BLOCK)
+    }
+
+    fn read(&mut self, number: u32, ahead: usize) -> io::Result<&[u8]> {
+        let place = self.set.places.get(number as usize).ok_or_else(|| damaged("its place"))?;
+        let at = u64::from(*place) * 8;
+        let mut head = Numbers(self.part(at, HEAD, ahead)?);
+        let (crc, length) = (head.u32().unwrap_or(0), head.u32().unwrap_or(0) as usize);
+        if length > RECORD_MAX {
+            return Err(damaged("its length"));
+        }
+        let frame = self.part(at, HEAD + length, ahead)?;
+        let (_, bytes) = frame.split_at_checked(HEAD).unwrap_or_default();
+        if crc32fast::hash(bytes) == crc { Ok(frame) } else { Err(damaged("its checksum")) }
+    }
+
+    /// `length` bytes from `at` on; where they are not at hand, up to `ahead` bytes are read.
+    fn part(&mut self, at: u64, length: usize, ahead: usize) -> io::Result<&[u8]> {
+        let offset = at.checked_sub(self.start).and_then(|offset| usize::try_from(offset).ok());
+        let have = offset.is_some_and(|offset| offset + length <= self.block.len());
+        let offset = if have { offset.unwrap_or(0) } else { 0 };
+        if !have {
+            self.start = at;
+            self.block.resize(length.max(ahead), 0);
+            let mut filled = 0;
+            while filled < self.block.len() {
+                let rest = self.block.get_mut(filled..).unwrap_or_default();
+                match self.set.file.read_at(rest, at + filled as u64)? {
+                    0 => break,
+                    count => filled += count,
+                }
+            }
+            self.block.truncate(filled);
+        }
+        self.block.get(offset..offset + length).ok_or_else(|| damaged("its end"))
+    }
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the record is damaged: {what}"))
 }
 
 fn fact(numbers: &mut Numbers<'_>) -> Option<Fact> {

@@ -17,7 +17,7 @@
 mod file;
 mod writer;
 
-pub use file::{OpenSet, Stored, With};
+pub use file::{Frames, OpenSet, Stored, With};
 pub use writer::{Encoded, Writer};
 
 use std::io;
@@ -51,11 +51,11 @@ pub struct Meta {
 /// What a merge must know of an id that is in the set already, or was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// First half of the SHA-256 of the id.
+    /// XXH3 (128 bits) of the id.
     pub id: u128,
     /// Its version, by [`ticks`].
     pub version: i64,
-    /// First eight bytes of the SHA-256 of its group; 0 for none.
+    /// XXH3 (64 bits) of its group; 0 for none.
     pub group: u64,
     /// First of its records.
     pub first: u32,

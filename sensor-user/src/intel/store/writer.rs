@@ -2,11 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
-use std::net::IpAddr;
 
-use ipnet::IpNet;
+use crc32fast::Hasher;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::file::OpenSet;
 use super::{Fact, HEAD, Identity, MAGIC, Meta};
 use crate::intel::Indicator;
 
@@ -14,12 +13,15 @@ use crate::intel::Indicator;
 #[derive(Debug)]
 pub struct Writer {
     out: BufWriter<File>,
-    /// Bytes written.
+    /// Bytes of records written.
     length: u64,
-    /// Prefix and place of each record.
-    records: Vec<(IpNet, u32)>,
+    /// A number for each record.
+    places: Vec<u32>,
     facts: Vec<Fact>,
-    scratch: Vec<u8>,
+    hosts_v4: Vec<(u32, u32)>,
+    hosts_v6: Vec<(u128, u32)>,
+    nets_v4: Vec<(Ipv4Net, u32)>,
+    nets_v6: Vec<(Ipv6Net, u32)>,
 }
 
 /// An indicator as its record holds it.
@@ -48,59 +50,59 @@ impl Encoded {
 impl Writer {
     /// Begins with an empty `file`.
     pub fn new(file: File) -> Self {
-        let out = BufWriter::with_capacity(1 << 18, file);
-        Self { out, length: 0, records: Vec::new(), facts: Vec::new(), scratch: Vec::new() }
+        Self {
+            out: BufWriter::with_capacity(1 << 18, file),
+            length: 0,
+            places: Vec::new(),
+            facts: Vec::new(),
+            hosts_v4: Vec::new(),
+            hosts_v6: Vec::new(),
+            nets_v4: Vec::new(),
+            nets_v6: Vec::new(),
+        }
     }
 
     /// Number of the next record.
     pub fn next(&self) -> u32 {
-        u32::try_from(self.records.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.places.len()).unwrap_or(u32::MAX)
     }
 
-    /// Adds a record of `prefix`; gives its number.
-    pub fn add(&mut self, prefix: IpNet, encoded: &Encoded, fact: Fact) -> io::Result<u32> {
+    /// Adds a record of `prefix`.
+    pub fn add(&mut self, prefix: IpNet, encoded: &Encoded, fact: Fact) -> io::Result<()> {
         let mut head = [0; HEAD];
         let length = u32::try_from(encoded.bytes.len()).map_err(io::Error::other)?;
         let numbers = [fact.crc, length, fact.since, fact.pulled];
         for (to, from) in head.chunks_exact_mut(4).zip(numbers) {
             to.copy_from_slice(&from.to_le_bytes());
         }
-        self.frame(prefix, fact, (&head, &encoded.bytes))
+        self.out.write_all(&head)?;
+        self.out.write_all(&encoded.bytes)?;
+        self.added(prefix, fact, HEAD + encoded.bytes.len())
     }
 
-    /// Adds record `number` of an earlier file as it is; gives its new number.
-    pub fn copy(&mut self, from: &OpenSet, number: u32, prefix: IpNet) -> io::Result<u32> {
-        let fact = from.fact(number).ok_or(io::ErrorKind::InvalidData)?;
-        let mut frame = std::mem::take(&mut self.scratch);
-        let read = from.frame(number, &mut frame);
-        let added = read.and_then(|()| {
-            let (head, bytes) = frame.split_at_checked(HEAD).unwrap_or_default();
-            self.frame(prefix, fact, (head, bytes))
-        });
-        self.scratch = frame;
-        added
+    /// Adds a record of an earlier file as it is, head and bytes.
+    pub fn copy(&mut self, prefix: IpNet, fact: Fact, frame: &[u8]) -> io::Result<()> {
+        self.out.write_all(frame)?;
+        self.added(prefix, fact, frame.len())
     }
 
-    fn frame(
-        &mut self,
-        prefix: IpNet,
-        fact: Fact,
-        (head, bytes): (&[u8], &[u8]),
-    ) -> io::Result<u32> {
+    fn added(&mut self, prefix: IpNet, fact: Fact, length: usize) -> io::Result<()> {
         let number = self.next();
-        let place = u32::try_from(self.length / 8).map_err(io::Error::other)?;
         if number == u32::MAX {
             return Err(io::Error::other("too many indicators in one feed"));
         }
-        self.out.write_all(head)?;
-        self.out.write_all(bytes)?;
-        let used = head.len() + bytes.len();
-        let padded = used.next_multiple_of(8);
-        self.out.write_all([0; 8].split_at_checked(padded - used).unwrap_or_default().0)?;
-        self.length += padded as u64;
-        self.records.push((prefix, place));
+        let padded = length.next_multiple_of(8);
+        self.out.write_all([0; 8].split_at_checked(padded - length).unwrap_or_default().0)?;
+        self.places.push(u32::try_from(self.length / 8).map_err(io::Error::other)?);
         self.facts.push(fact);
-        Ok(number)
+        self.length += padded as u64;
+        match (prefix, prefix.prefix_len() == prefix.max_prefix_len()) {
+            (IpNet::V4(host), true) => self.hosts_v4.push((host.addr().into(), number)),
+            (IpNet::V6(host), true) => self.hosts_v6.push((host.addr().into(), number)),
+            (IpNet::V4(net), false) => self.nets_v4.push((net, number)),
+            (IpNet::V6(net), false) => self.nets_v6.push((net, number)),
+        }
+        Ok(())
     }
 
     /// Writes the rest for the records that `kept` names, which alone count, and syncs the file.
@@ -108,104 +110,118 @@ impl Writer {
     pub fn finish(
         mut self,
         kept: &[bool],
-        identities: &[Identity],
+        identities: impl ExactSizeIterator<Item = Identity>,
         meta: &Meta,
     ) -> io::Result<u32> {
         let meta = serde_json::to_vec(meta)?;
-        let Tables { hosts, networks, places } = self.tables(kept);
-        let (facts, names) = (self.facts.len(), identities.len());
-        let mut ids = Vec::with_capacity(facts * Fact::BYTES + names * Identity::BYTES);
-        for fact in std::mem::take(&mut self.facts) {
-            for number in [fact.crc, fact.since, fact.pulled, fact.expires] {
-                ids.extend_from_slice(&number.to_le_bytes());
-            }
-        }
-        for identity in identities {
-            ids.extend_from_slice(&identity.id.to_le_bytes());
-            ids.extend_from_slice(&identity.version.to_le_bytes());
-            ids.extend_from_slice(&identity.group.to_le_bytes());
-            ids.extend_from_slice(&identity.first.to_le_bytes());
-            ids.extend_from_slice(&identity.count.to_le_bytes());
-        }
-        let mut tables = Vec::new();
-        for (address, number) in hosts.0.iter().chain(&hosts.1) {
-            put_address(&mut tables, *address);
-            tables.extend_from_slice(&number.to_le_bytes());
-        }
-        for (prefix, number) in networks.0.iter().chain(&networks.1) {
-            put_address(&mut tables, prefix.network());
-            tables.push(prefix.prefix_len());
-            tables.extend_from_slice(&number.to_le_bytes());
-        }
-        for place in &places {
-            tables.extend_from_slice(&place.to_le_bytes());
-        }
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(&tables);
-        crc.update(&meta);
+        let is_kept = |number: u32| kept.get(number as usize).is_some_and(|kept| *kept);
+        keep_sorted(&mut self.hosts_v4, is_kept);
+        keep_sorted(&mut self.hosts_v6, is_kept);
+        keep_sorted(&mut self.nets_v4, is_kept);
+        keep_sorted(&mut self.nets_v6, is_kept);
         let counts = [
-            hosts.0.len(),
-            hosts.1.len(),
-            networks.0.len(),
-            networks.1.len(),
-            places.len(),
+            self.hosts_v4.len(),
+            self.hosts_v6.len(),
+            self.nets_v4.len(),
+            self.nets_v6.len(),
+            self.places.len(),
             identities.len(),
             meta.len(),
         ];
-        let live = hosts.0.len() + hosts.1.len() + networks.0.len() + networks.1.len();
-        self.out.write_all(&ids)?;
-        self.out.write_all(&tables)?;
-        self.out.write_all(&meta)?;
+        let mut part = Part::new(&mut self.out);
+        for fact in &self.facts {
+            for number in [fact.crc, fact.since, fact.pulled, fact.expires] {
+                part.put(&number.to_le_bytes())?;
+            }
+        }
+        for identity in identities {
+            part.put(&identity.id.to_le_bytes())?;
+            part.put(&identity.version.to_le_bytes())?;
+            part.put(&identity.group.to_le_bytes())?;
+            part.put(&identity.first.to_le_bytes())?;
+            part.put(&identity.count.to_le_bytes())?;
+        }
+        let merging = part.crc()?;
+        let mut part = Part::new(&mut self.out);
+        for (host, number) in &self.hosts_v4 {
+            part.put(&host.to_le_bytes())?;
+            part.put(&number.to_le_bytes())?;
+        }
+        for (host, number) in &self.hosts_v6 {
+            part.put(&host.to_le_bytes())?;
+            part.put(&number.to_le_bytes())?;
+        }
+        for (net, number) in &self.nets_v4 {
+            part.put(&u32::from(net.network()).to_le_bytes())?;
+            part.put(&[net.prefix_len()])?;
+            part.put(&number.to_le_bytes())?;
+        }
+        for (net, number) in &self.nets_v6 {
+            part.put(&u128::from(net.network()).to_le_bytes())?;
+            part.put(&[net.prefix_len()])?;
+            part.put(&number.to_le_bytes())?;
+        }
+        for place in &self.places {
+            part.put(&place.to_le_bytes())?;
+        }
+        part.put(&meta)?;
+        let lookups = part.crc()?;
+        self.end(&counts, [merging, lookups])
+    }
+
+    /// Writes the footer.
+    fn end(mut self, counts: &[usize], crcs: [u32; 2]) -> io::Result<u32> {
         for count in counts {
-            let count = u32::try_from(count).map_err(io::Error::other)?;
+            let count = u32::try_from(*count).map_err(io::Error::other)?;
             self.out.write_all(&count.to_le_bytes())?;
         }
         self.out.write_all(&u64::to_le_bytes(self.length))?;
-        self.out.write_all(&crc32fast::hash(&ids).to_le_bytes())?;
-        self.out.write_all(&crc.finalize().to_le_bytes())?;
-        self.out.write_all(&MAGIC)?;
-        let mut file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.flush()?;
-        file.sync_all()?;
-        u32::try_from(live).map_err(io::Error::other)
-    }
-
-    fn tables(&mut self, kept: &[bool]) -> Tables {
-        let mut tables = Tables::default();
-        let records = std::mem::take(&mut self.records);
-        for ((number, (prefix, place)), kept) in (0_u32..).zip(records).zip(kept) {
-            tables.places.push(place);
-            if !kept {
-                continue;
-            }
-            let is_v4 = prefix.addr().is_ipv4();
-            if prefix.prefix_len() == prefix.max_prefix_len() {
-                let hosts = if is_v4 { &mut tables.hosts.0 } else { &mut tables.hosts.1 };
-                hosts.push((prefix.addr(), number));
-            } else {
-                let networks = if is_v4 { &mut tables.networks.0 } else { &mut tables.networks.1 };
-                networks.push((prefix, number));
-            }
+        for crc in crcs {
+            self.out.write_all(&crc.to_le_bytes())?;
         }
-        tables.hosts.0.sort_unstable();
-        tables.hosts.1.sort_unstable();
-        tables.networks.0.sort_unstable();
-        tables.networks.1.sort_unstable();
-        tables
+        self.out.write_all(&MAGIC)?;
+        let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        let indicators: usize = counts.iter().take(4).sum();
+        u32::try_from(indicators).map_err(io::Error::other)
     }
 }
 
-/// Of IPv4 and of IPv6.
-#[derive(Debug, Default)]
-struct Tables {
-    hosts: (Vec<(IpAddr, u32)>, Vec<(IpAddr, u32)>),
-    networks: (Vec<(IpNet, u32)>, Vec<(IpNet, u32)>),
-    places: Vec<u32>,
+fn keep_sorted<K: Ord>(table: &mut Vec<(K, u32)>, is_kept: impl Fn(u32) -> bool) {
+    table.retain(|(_, number)| is_kept(*number));
+    table.sort_unstable();
 }
 
-fn put_address(out: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(v4) => out.extend_from_slice(&u32::from(v4).to_le_bytes()),
-        IpAddr::V6(v6) => out.extend_from_slice(&u128::from(v6).to_le_bytes()),
+/// A part of the file with its checksum.
+struct Part<'out> {
+    out: &'out mut BufWriter<File>,
+    crc: Hasher,
+    /// Checksums are made of larger pieces than numbers.
+    piece: Vec<u8>,
+}
+
+impl<'out> Part<'out> {
+    /// Bytes of a piece.
+    const PIECE: usize = 1 << 14;
+
+    fn new(out: &'out mut BufWriter<File>) -> Self {
+        Self { out, crc: Hasher::new(), piece: Vec::with_capacity(Self::PIECE + 64) }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.piece.extend_from_slice(bytes);
+        if self.piece.len() >= Self::PIECE { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.crc.update(&self.piece);
+        self.out.write_all(&self.piece)?;
+        self.piece.clear();
+        Ok(())
+    }
+
+    fn crc(mut self) -> io::Result<u32> {
+        self.flush()?;
+        Ok(self.crc.finalize())
     }
 }
