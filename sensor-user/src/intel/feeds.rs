@@ -102,7 +102,7 @@ impl Intel {
             feeds,
             set: Arc::default(),
             building: Mutex::default(),
-            fetcher: Fetcher::default(),
+            fetcher: Fetcher::new(Arc::clone(&clock)),
             clock,
             stats,
         })
