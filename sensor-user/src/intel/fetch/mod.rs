@@ -8,12 +8,16 @@
 mod access;
 mod body;
 mod client;
+mod crowdsec;
 mod error;
 mod http;
 mod local;
+mod misp;
+mod misp_feed;
 mod plain;
 mod scan;
 mod secret;
+mod sentinel;
 mod taxii;
 
 use std::collections::HashMap;
@@ -51,6 +55,9 @@ struct Memory {
     client: Option<Made>,
     /// When all of the feed was asked for last, or since when that is not known.
     full: Option<Timestamp>,
+    /// The cursor of the last good pull of a stream.
+    stream: Cursor,
+    token: Option<sentinel::Token>,
     /// Whether it was told that a secret is open to all.
     is_warned: bool,
 }
@@ -102,11 +109,38 @@ impl Fetcher {
                 plain::pull(&session, url, task).await
             }
             FeedKind::Taxii2 => taxii::pull(&session, url, task).await,
-            _ => plain::pull(&session, url, task).await,
+            FeedKind::Misp => misp::pull(&session, url, task).await,
+            FeedKind::MispFeed => misp_feed::pull(&session, url, task).await,
+            FeedKind::CrowdSec => self.pull_stream(&session, url, task).await,
+            FeedKind::SentinelQuery => {
+                let mut token = self.remember(task.feed, |memory| memory.token.take());
+                let pulled = sentinel::pull(&session, url, task, &mut token).await;
+                self.remember(task.feed, |memory| memory.token = token);
+                pulled
+            }
         }?;
         if *task.cursor == Cursor::Start {
             self.remember(task.feed, |memory| memory.full = Some(session.now));
         }
+        Ok(pulled)
+    }
+
+    /// A stream goes on only where its last pull was good and is in the set: its cursor is the one
+    /// that was given then.
+    async fn pull_stream(
+        &self,
+        session: &Session<'_>,
+        url: &Url,
+        task: Task<'_>,
+    ) -> Result<Pulled, FetchError> {
+        let last = self.remember(task.feed, |memory| std::mem::take(&mut memory.stream));
+        let goes_on = last != Cursor::Start && last == *task.cursor;
+        let pulled = crowdsec::pull(session, url, task, !goes_on).await?;
+        let cursor = match &pulled {
+            Pulled::New { cursor, .. } => cursor.clone(),
+            Pulled::NotModified => last,
+        };
+        self.remember(task.feed, |memory| memory.stream = cursor);
         Ok(pulled)
     }
 
