@@ -64,6 +64,8 @@ impl OpenTaxii {
         let mut command = Command::new(self.python.with_file_name(name));
         command.current_dir(self.folder.path());
         command.env("OPENTAXII_CONFIG", self.folder.path().join("conf.yml"));
+        // gunicorn has a socket there.
+        command.env("HOME", self.folder.path());
         command
     }
 

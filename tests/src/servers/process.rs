@@ -33,6 +33,7 @@ pub fn python_of(name: &str) -> Option<PathBuf> {
 pub(super) struct Process {
     child: Child,
     log: PathBuf,
+    port: u16,
 }
 
 impl Process {
@@ -47,20 +48,24 @@ impl Process {
             .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let mut process = Self { child, log: log.to_owned() };
-        process.wait_for(port);
+        let mut process = Self { child, log: log.to_owned(), port };
+        process.wait();
         process
     }
 
-    fn wait_for(&mut self, port: u16) {
+    fn wait(&mut self) {
         let deadline = Instant::now() + START;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while !self.answers() {
             if let Some(status) = self.child.try_wait().expect("wait for the server") {
                 panic!("the server ended, {status}: {}", self.said());
             }
-            assert!(Instant::now() < deadline, "no server at {port}: {}", self.said());
+            assert!(Instant::now() < deadline, "no server at {}: {}", self.port, self.said());
             std::thread::park_timeout(Duration::from_millis(20));
         }
+    }
+
+    fn answers(&self) -> bool {
+        TcpStream::connect(("127.0.0.1", self.port)).is_ok()
     }
 
     fn said(&self) -> String {
@@ -72,6 +77,11 @@ impl Process {
         // It may have ended by itself.
         let _gone = killpg(Pid::from_raw(group), Signal::SIGKILL).is_err();
         self.child.wait().expect("the server's end");
+        // Its children hold the port until they are gone too.
+        let deadline = Instant::now() + START;
+        while self.answers() && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
     }
 }
 
