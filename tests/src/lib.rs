@@ -12,6 +12,7 @@ mod netns;
 pub mod records;
 pub mod rule_model;
 mod samples;
+pub mod servers;
 mod skip;
 mod tracee;
 

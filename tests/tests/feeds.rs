@@ -57,19 +57,11 @@ impl Clock for MovedClock {
 
 fn config(kind: FeedKind, source: FeedSource) -> FeedConfig {
     FeedConfig {
-        name: "test".to_owned(),
-        kind,
-        source,
         interval: Duration::from_secs(1),
         default_ttl: Duration::from_secs(100),
-        indicator_lookback: Duration::from_hours(14 * 24),
-        allow_private: false,
-        min_prefix_v4: 8,
-        min_prefix_v6: 19,
         timeout: Duration::from_millis(500),
         max_bytes: 10_000,
-        min_confidence: None,
-        quarantine: true,
+        ..FeedConfig::new("test".to_owned(), kind, source)
     }
 }
 

@@ -4,6 +4,7 @@
 //! counted with its place and reason, and a failed pull keeps the last good set.
 
 mod address;
+mod ask;
 mod columns;
 mod entry;
 mod feeds;
@@ -21,10 +22,14 @@ mod stamp;
 pub mod store;
 
 pub use address::{Exclusion, PrefixPolicy, canonical, host, is_special, parse_prefix};
+pub use ask::{Ask, CrowdSecAsk, ListKeys, MispAsk, SentinelAsk, TaxiiAsk};
 pub use columns::{Text, flag, integer, number, parse_time, time};
 pub use entry::{Collected, Content, Entries, Entry, ReadFault, ReadPolicy};
 pub use feeds::{FeedFolder, FeedStatus, Intel, Kept};
-pub use fetch::{FetchError, Fetched, Fetcher};
+pub use fetch::{
+    Access, Certificate, FetchError, Fetcher, HeaderText, Login, Proxy, Secret, SecretError,
+    TOKEN_HEADER, is_header_name,
+};
 pub use indicator::{Indicator, PortRange, Ports};
 pub use list::{Parsed, parse as parse_list};
 pub use merge::{Merge, Merged, Ttl};
@@ -96,7 +101,7 @@ pub struct FeedConfig {
     pub min_prefix_v4: u8,
     /// Shortest IPv6 prefix that is accepted.
     pub min_prefix_v6: u8,
-    /// Limit of one pull, connect to last byte.
+    /// Limit of one request, connect to last byte.
     pub timeout: Duration,
     /// Largest body, or all bodies of a pull together, bytes, after decompression.
     pub max_bytes: u64,
@@ -104,6 +109,14 @@ pub struct FeedConfig {
     pub min_confidence: Option<u8>,
     /// Whether a pull that looks wrong (more than half gone, a hundred times as many) is held back.
     pub quarantine: bool,
+    /// How its server is reached.
+    pub access: Access,
+    /// What of it is asked for; has a meaning only for its kind.
+    pub ask: Ask,
+    /// Time after which all of a feed is asked for that otherwise tells only what changed.
+    pub full_every: Duration,
+    /// How the lines of a list are read; as written, checked by whoever reads them.
+    pub list: ListKeys,
 }
 
 impl FeedConfig {

@@ -82,7 +82,7 @@ impl Intel {
             reading,
             set: Arc::default(),
             building: Mutex::default(),
-            fetcher: Fetcher::default(),
+            fetcher: Fetcher::new(Arc::clone(&clock)),
             clock,
             stats,
         })
@@ -181,7 +181,7 @@ impl Intel {
     /// Takes what a pull gave; true where the feed's indicators changed.
     fn settle(&self, feed: &Feed, pulled: Result<Pulled, FetchError>) -> bool {
         let now = self.clock.now();
-        let not_before = pulled.as_ref().err().and_then(|error| error.retry_after());
+        let not_before = pulled.as_ref().err().and_then(FetchError::wait);
         let outcome = pulled.map_err(Fault::Fetch).and_then(|pulled| match pulled {
             Pulled::NotModified => Ok(None),
             Pulled::New { mut documents, extent, cursor } => {

@@ -1,14 +1,13 @@
 //! `Job`: what one run of the reader does.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::super::fetch::{FetchError, check};
 use super::super::list::read_list;
 use super::super::rows::read_rows;
 use crate::intel::store::{Meta, OpenSet, StoreError, With};
@@ -53,9 +52,6 @@ pub enum JobFault {
     /// The set that is there.
     #[error("the set that is there: {0}")]
     Before(#[from] StoreError),
-    /// The body is no feed whatever its kind.
-    #[error("{0}")]
-    Body(#[from] FetchError),
     /// The body is not of the feed's kind.
     #[error("{0}")]
     Read(#[from] ReadFault),
@@ -92,12 +88,8 @@ impl Job {
         let Opened { mut documents, before, out } = opened;
         let mut merge = Merge::new(out, before, self.policy.now);
         let mut place = 1;
-        let mut is_first = true;
         while let Some(document) = documents.next_document() {
-            let mut document = BufReader::with_capacity(1 << 18, document);
-            if std::mem::take(&mut is_first) {
-                check(document.fill_buf()?)?;
-            }
+            let document = BufReader::with_capacity(1 << 18, document);
             place += self.read(document, place, &mut merge)?;
         }
         self.refuse_malformed(merge.rejects())?;
