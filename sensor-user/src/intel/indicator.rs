@@ -1,10 +1,13 @@
 //! `Indicator`: one indicator of compromise with its validity, whatever feed it came from.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+/// Shared by all that have no feed yet.
+static NO_FEED: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
 
 /// An indicator that names an address or a network.
 ///
@@ -88,7 +91,7 @@ impl Indicator {
     pub fn blank(prefix: IpNet) -> Self {
         Self {
             id: String::new(),
-            feed: Arc::from(""),
+            feed: Arc::clone(&NO_FEED),
             prefix,
             entity: String::new(),
             expires: None,

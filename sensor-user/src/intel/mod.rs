@@ -9,6 +9,7 @@ mod entry;
 mod feeds;
 mod fetch;
 mod indicator;
+mod json;
 mod list;
 mod pull;
 mod rejects;
@@ -21,7 +22,10 @@ pub use entry::{Collected, Content, Entries, Entry, ReadFault, ReadPolicy};
 pub use feeds::{FeedStatus, Intel};
 pub use fetch::{FetchError, Fetched, Fetcher};
 pub use indicator::{Indicator, PortRange, Ports};
-pub use list::{Parsed, parse as parse_list};
+pub use list::{
+    Columns, Field, FormatFault, ListFormat, PRESETS, Parsed, Shape, parse as parse_list, preset,
+    read_list,
+};
 pub use pull::{Cursor, Documents, Extent, KeepError, OpenDocuments, Pulled, Validators};
 pub use rejects::{Reason, Reject, Rejects};
 pub use rows::RowReader;
