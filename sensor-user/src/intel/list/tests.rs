@@ -170,7 +170,7 @@ fn json_that_is_no_list_is_told_from_an_empty_list() {
         ("{\"error\":\"bad key\"}", Some("it is \"error: bad key\"")),
         ("\"x\"", Some("the body is not a list in JSON: it is \"x\"")),
         ("<html>", Some("the body is not a list in JSON: expected value")),
-        ("[{\"ip\":\"203.0.113.1\"}", Some("ends early, at line 1 column 22")),
+        ("[{\"ip\":\"203.0.113.1\"}", Some("ends early, at line 1 column 21")),
         ("", Some("ends early")),
         ("[]]", Some("the body is not a list in JSON: trailing characters")),
     ] {
