@@ -11,6 +11,7 @@ mod fetch;
 mod indicator;
 mod json;
 mod list;
+mod pattern;
 mod pull;
 mod rejects;
 mod rows;
@@ -26,6 +27,7 @@ pub use list::{
     Columns, Field, FormatFault, ListFormat, PRESETS, Parsed, Shape, parse as parse_list, preset,
     read_list,
 };
+pub use pattern::{Fault as PatternFaultKind, PatternFault, Sufficient, read_pattern};
 pub use pull::{Cursor, Documents, Extent, KeepError, OpenDocuments, Pulled, Validators};
 pub use rejects::{Reason, Reject, Rejects};
 pub use rows::RowReader;
