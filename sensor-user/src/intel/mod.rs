@@ -30,7 +30,7 @@ pub use list::{
 pub use pattern::{Fault as PatternFaultKind, PatternFault, Sufficient, read_pattern};
 pub use pull::{Cursor, Documents, Extent, KeepError, OpenDocuments, Pulled, Validators};
 pub use rejects::{Reason, Reject, Rejects};
-pub use rows::RowReader;
+pub use rows::{RowReader, read_rows};
 pub use set::IndicatorSet;
 
 use std::time::Duration;

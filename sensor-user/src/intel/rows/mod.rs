@@ -1,120 +1,58 @@
-//! Rows of `ThreatIntelligenceIndicator` as JSON lines.
+//! Rows of the tables of Microsoft Sentinel as JSON lines: `ThreatIntelligenceIndicator` and
+//! `ThreatIntelIndicators`, also mixed.
 //!
-//! The table is append-only: an indicator has many rows, and which one decides follows the
+//! The tables are append-only: an indicator has many rows, and which one decides follows the
 //! original rule. A row older than the look-back is ignored. Then a row without a usable address
-//! is ignored, *before* the newest row of an `IndicatorId` is chosen, so that an older good row
-//! outlives a newer one that lost its address. The newest (equal times: the later in input)
-//! decides whether the indicator is live: active, not deleted, not revoked, and with an expiry
-//! after now. A row without `IndicatorId` has the id "", as in the rule.
+//! is ignored, *before* the newest row of an id is chosen, so that an older good row outlives a
+//! newer one that lost its address. The newest (equal times: the later in input) decides whether
+//! the indicator is live: active, not deleted, not revoked, and with an expiry after now; only in
+//! the newer table may the expiry be missing. A row without `IndicatorId` has the id "", as in the
+//! rule.
 
-use std::borrow::Cow;
+mod legacy;
+mod packed;
+mod row;
+mod table;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::io::{self, BufRead};
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use sha2::{Digest as _, Sha256};
 
-use super::address::{PrefixPolicy, parse_prefix};
-use super::columns::{self, Text};
-use super::indicator::Indicator;
+use self::packed::Packed;
+use self::row::{Judged, State, Unusable, judge};
+use super::address::PrefixPolicy;
+use super::entry::{Collected, Content, Entries, Entry, ReadFault, ReadPolicy};
 use super::list::Parsed;
 use super::rejects::{Reason, Rejects};
-use crate::lines::{Lines, json_fault};
+use crate::lines::Lines;
 
-/// One row; columns that are not used are skipped.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct IndicatorRow<'a> {
-    #[serde(borrow)]
-    indicator_id: Text<'a>,
-    #[serde(deserialize_with = "columns::time")]
-    time_generated: Option<Timestamp>,
-    #[serde(deserialize_with = "columns::time")]
-    expiration_date_time: Option<Timestamp>,
-    #[serde(alias = "IsActive", deserialize_with = "columns::flag")]
-    active: Option<bool>,
-    #[serde(alias = "Deleted", deserialize_with = "columns::flag")]
-    is_deleted: Option<bool>,
-    #[serde(alias = "IsRevoked", deserialize_with = "columns::flag")]
-    revoked: Option<bool>,
-    #[serde(borrow)]
-    description: Text<'a>,
-    #[serde(borrow)]
-    activity_group_names: Text<'a>,
-    #[serde(borrow)]
-    threat_type: Text<'a>,
-    #[serde(borrow)]
-    url: Text<'a>,
-    #[serde(deserialize_with = "columns::number")]
-    confidence_score: Option<f64>,
-    #[serde(deserialize_with = "columns::integer")]
-    threat_severity: Option<u8>,
-    #[serde(borrow)]
-    traffic_light_protocol_level: Text<'a>,
-    #[serde(borrow, rename = "NetworkIP")]
-    network_ip: Text<'a>,
-    #[serde(borrow, rename = "NetworkDestinationIP")]
-    network_destination_ip: Text<'a>,
-    #[serde(borrow, rename = "NetworkSourceIP")]
-    network_source_ip: Text<'a>,
-    #[serde(borrow)]
-    email_source_ip_address: Text<'a>,
-    #[serde(borrow)]
-    additional_information: Text<'a>,
-    #[serde(borrow)]
-    network_cidr_block: Text<'a>,
-    #[serde(borrow)]
-    network_destination_cidr_block: Text<'a>,
-    #[serde(borrow)]
-    network_source_cidr_block: Text<'a>,
-}
-
-impl IndicatorRow<'_> {
-    /// The first column that is not empty: addresses first, then networks.
-    fn entity(&self) -> Option<&str> {
-        [
-            &self.network_ip,
-            &self.network_destination_ip,
-            &self.network_source_ip,
-            &self.email_source_ip_address,
-            &self.network_cidr_block,
-            &self.network_destination_cidr_block,
-            &self.network_source_cidr_block,
-        ]
-        .into_iter()
-        .map(Text::as_str)
-        .find(|text| !text.is_empty())
+/// Reads rows; gives their number of lines. Each id is one entry, by its newest row.
+pub fn read_rows(
+    input: impl BufRead,
+    policy: &ReadPolicy,
+    first_place: u64,
+    entries: &mut dyn Entries,
+) -> Result<u64, ReadFault> {
+    let mut table = Table::new(*policy);
+    let read = table.read(input, first_place, entries)?;
+    if let Some(line) = read.cut_line {
+        return Err(ReadFault::Truncated(format!("inside the row of line {line}")));
     }
-}
-
-/// The row that decides so far.
-#[derive(Debug)]
-struct Candidate {
-    line: u64,
-    time_generated: Timestamp,
-    state: State,
-    indicator: Indicator,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct State {
-    active: bool,
-    withdrawn: bool,
+    table.finish(policy.now, entries);
+    Ok(read.lines)
 }
 
 /// Reads rows of one or more files as one table.
 #[derive(Debug)]
 pub struct RowReader {
-    feed: Arc<str>,
-    policy: PrefixPolicy,
-    oldest: Timestamp,
-    /// One an id, in the order in which the ids came.
-    candidates: Vec<Candidate>,
-    /// Where in `candidates` an id is.
-    places: HashMap<String, usize>,
-    rejects: Rejects,
+    table: Table,
+    found: Collected,
 }
 
 impl RowReader {
@@ -126,234 +64,178 @@ impl RowReader {
         lookback: SignedDuration,
     ) -> Self {
         let oldest = now.checked_sub(lookback).unwrap_or(Timestamp::MIN);
-        Self {
-            feed,
-            policy,
-            oldest,
-            candidates: Vec::new(),
-            places: HashMap::new(),
-            rejects: Rejects::default(),
-        }
+        let policy = ReadPolicy { prefixes: policy, min_confidence: None, now, oldest };
+        let mut table = Table::new(policy);
+        table.feed = feed;
+        Self { table, found: Collected::default() }
     }
 
     /// The rows that are read from here on come from `feed`; they are rows of the same table.
     pub fn set_feed(&mut self, feed: Arc<str>) {
-        self.feed = feed;
+        self.table.feed = feed;
     }
 
     /// What was not used since the last call, so that a file's lines can be told from another's.
     pub fn take_rejects(&mut self) -> Rejects {
-        std::mem::take(&mut self.rejects)
+        std::mem::take(&mut self.found.rejects)
     }
 
     /// Reads all rows of an input.
     pub fn read(&mut self, reader: impl BufRead) -> io::Result<()> {
+        self.table.read(reader, 1, &mut self.found).map(|_read| ())
+    }
+
+    /// The indicators that are live at `now`, in the order in which their ids first came.
+    pub fn finish(self, now: Timestamp) -> Parsed {
+        let Self { table, mut found } = self;
+        table.finish(now, &mut found);
+        let Collected { entries, mut rejects } = found;
+        let mut indicators = Vec::with_capacity(entries.len());
+        for Entry { id, place, content, .. } in entries {
+            match content {
+                Content::Indicators(of_row) => indicators.extend(of_row),
+                Content::Gone(reason) => rejects.add(place, reason, &id),
+            }
+        }
+        Parsed { indicators, rejects }
+    }
+}
+
+/// The row of an id that decides so far.
+#[derive(Debug)]
+struct Candidate {
+    feed: Arc<str>,
+    place: u64,
+    time_generated: Timestamp,
+    state: State,
+    /// Not empty.
+    indicators: Box<[Packed]>,
+}
+
+impl Candidate {
+    fn id(&self) -> &str {
+        self.indicators.first().map_or("", Packed::id)
+    }
+
+    fn first_reported(&self) -> Option<Timestamp> {
+        self.indicators.first().and_then(Packed::first_reported)
+    }
+
+    fn set_first_reported(&mut self, time: Option<Timestamp>) {
+        self.indicators.iter_mut().for_each(|it| it.set_first_reported(time));
+    }
+
+    fn fault(&self, policy: &ReadPolicy, now: Timestamp) -> Option<Reason> {
+        let first = self.indicators.first()?;
+        let is_low = policy.is_low(first.confidence());
+        self.state.fault(first.expires(), now).or_else(|| is_low.then_some(Reason::LowConfidence))
+    }
+}
+
+#[derive(Debug)]
+struct Table {
+    policy: ReadPolicy,
+    feed: Arc<str>,
+    /// One an id, in the order in which the ids came.
+    candidates: Vec<Candidate>,
+    /// Where in `candidates` an id is, by its hash.
+    places: HashMap<u128, u32>,
+}
+
+/// What came of an input.
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    lines: u64,
+    /// The last line, where it has no line ending and is no JSON.
+    cut_line: Option<u64>,
+}
+
+impl Table {
+    fn new(policy: ReadPolicy) -> Self {
+        Self { policy, feed: Arc::from(""), candidates: Vec::new(), places: HashMap::new() }
+    }
+
+    fn read(
+        &mut self,
+        reader: impl BufRead,
+        first_place: u64,
+        entries: &mut dyn Entries,
+    ) -> io::Result<Read> {
         let mut lines = Lines::new(reader);
+        let mut read = Read { lines: 0, cut_line: None };
         while let Some(line) = lines.next_line()? {
+            read.lines = line.number;
+            let place = first_place.saturating_add(line.number - 1);
             let Some(bytes) = line.bytes else {
-                self.rejects.add(line.number, Reason::LineTooLong, "");
+                entries.reject(place, Reason::LineTooLong, "");
                 continue;
             };
             if bytes.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            if let Err((reason, text)) = self.row(line.number, bytes) {
-                self.rejects.add(line.number, reason, &text);
+            match judge(bytes, &self.policy) {
+                Ok(judged) => self.decide(place, judged, entries),
+                Err(Unusable { reason, text: Some(text) }) => entries.reject(place, reason, &text),
+                Err(Unusable { reason, text: None }) => {
+                    if !line.is_ended && serde_json::from_slice::<IgnoredAny>(bytes).is_err() {
+                        read.cut_line = Some(line.number);
+                    }
+                    entries.reject(place, reason, &String::from_utf8_lossy(bytes));
+                }
             }
         }
-        Ok(())
+        Ok(read)
     }
 
-    fn row<'a>(&mut self, line: u64, bytes: &'a [u8]) -> Result<(), (Reason, Cow<'a, str>)> {
-        let row: IndicatorRow<'_> = serde_json::from_slice(bytes).map_err(|error| {
-            (Reason::Malformed(json_fault(&error)), String::from_utf8_lossy(bytes))
-        })?;
-        let Some(time_generated) = row.time_generated else {
-            let reason = Reason::Malformed("TimeGenerated is missing".to_owned());
-            return Err((reason, String::from_utf8_lossy(bytes)));
+    fn decide(&mut self, place: u64, judged: Judged, entries: &mut dyn Entries) {
+        let Judged { time_generated, state, indicators } = judged;
+        let indicators = indicators.iter().map(Packed::new).collect();
+        let feed = Arc::clone(&self.feed);
+        let mut candidate = Candidate { feed, place, time_generated, state, indicators };
+        let key = hash(candidate.id());
+        let known = self.places.get(&key).copied();
+        let known = known.and_then(|index| self.candidates.get_mut(index as usize));
+        let Some(known) = known else {
+            if let Ok(index) = u32::try_from(self.candidates.len()) {
+                self.places.insert(key, index);
+            }
+            self.candidates.push(candidate);
+            return;
         };
-        let id = row.indicator_id.as_str();
-        if time_generated < self.oldest {
-            return Err((Reason::TooOld, Cow::Owned(id.to_owned())));
-        }
-        let Some(entity) = row.entity() else {
-            return Err((Reason::NoAddress, Cow::Owned(id.to_owned())));
+        let times = [known.first_reported(), candidate.first_reported()];
+        let oldest = times.into_iter().flatten().min();
+        let superseded = if candidate.time_generated >= known.time_generated {
+            candidate.set_first_reported(oldest);
+            std::mem::replace(known, candidate).place
+        } else {
+            known.set_first_reported(oldest);
+            candidate.place
         };
-        let prefix =
-            parse_prefix(entity).ok_or_else(|| (Reason::NotAnAddress, entity.to_owned().into()))?;
-        if let Some(exclusion) = self.policy.exclusion(&prefix) {
-            return Err((Reason::Excluded(exclusion), entity.to_owned().into()));
-        }
-        let candidate = Candidate {
-            line,
-            time_generated,
-            state: State {
-                active: row.active == Some(true),
-                withdrawn: row.is_deleted == Some(true) || row.revoked == Some(true),
-            },
-            indicator: indicator(&self.feed, prefix, time_generated, &row),
-        };
-        self.decide(id, candidate);
-        Ok(())
+        entries.reject(superseded, Reason::Superseded, known.id());
     }
 
-    fn decide(&mut self, id: &str, mut candidate: Candidate) {
-        let known = self.places.get(id).and_then(|place| self.candidates.get_mut(*place));
-        let first = |it: &Candidate| it.indicator.first_reported;
-        let oldest = known.iter().filter_map(|known| first(known)).chain(first(&candidate)).min();
-        let superseded = match known {
-            None => {
-                self.places.insert(id.to_owned(), self.candidates.len());
-                self.candidates.push(candidate);
-                return;
-            }
-            Some(known) if candidate.time_generated >= known.time_generated => {
-                candidate.indicator.first_reported = oldest;
-                std::mem::replace(known, candidate).line
-            }
-            Some(known) => {
-                known.indicator.first_reported = oldest;
-                candidate.line
-            }
-        };
-        self.rejects.add(superseded, Reason::Superseded, id);
-    }
-
-    /// The indicators that are live at `now`, in the order in which their ids first came.
-    pub fn finish(mut self, now: Timestamp) -> Parsed {
-        drop(self.places);
-        let mut indicators = Vec::with_capacity(self.candidates.len());
-        for Candidate { line, state, indicator, .. } in self.candidates {
-            let reason = match indicator.expires {
-                _ if !state.active => Reason::NotActive,
-                _ if state.withdrawn => Reason::Withdrawn,
-                None => Reason::NoExpiry,
-                Some(expires) if expires <= now => Reason::Expired,
-                Some(_) => {
-                    indicators.push(indicator);
-                    continue;
+    /// Gives an entry an id, in the order in which they first came.
+    fn finish(self, now: Timestamp, entries: &mut dyn Entries) {
+        let Self { policy, candidates, places, .. } = self;
+        drop(places);
+        for candidate in candidates {
+            let fault = candidate.fault(&policy, now);
+            let Candidate { feed, place, time_generated, indicators, .. } = candidate;
+            let id = indicators.first().map_or("", Packed::id).to_owned();
+            let content = match fault {
+                Some(reason) => Content::Gone(reason),
+                None => {
+                    let unpacked = indicators.into_iter().map(|packed| packed.unpack(&feed));
+                    Content::Indicators(unpacked.collect())
                 }
             };
-            self.rejects.add(line, reason, &indicator.id);
+            let version = Some(time_generated);
+            entries.take(Entry { id, group: String::new(), version, place, content });
         }
-        Parsed { indicators, rejects: self.rejects }
     }
 }
 
-fn indicator(
-    feed: &Arc<str>,
-    prefix: IpNet,
-    time_generated: Timestamp,
-    row: &IndicatorRow<'_>,
-) -> Indicator {
-    let text = |column: &Text<'_>| column.as_str().to_owned();
-    Indicator {
-        id: text(&row.indicator_id),
-        feed: Arc::clone(feed),
-        prefix,
-        entity: row.entity().unwrap_or_default().to_owned(),
-        expires: row.expiration_date_time,
-        time_generated,
-        description: text(&row.description),
-        activity_group_names: text(&row.activity_group_names),
-        threat_type: text(&row.threat_type),
-        url: text(&row.url),
-        confidence: row.confidence_score,
-        threat_severity: row.threat_severity,
-        tlp_level: text(&row.traffic_light_protocol_level),
-        network_ip: text(&row.network_ip),
-        network_destination_ip: text(&row.network_destination_ip),
-        network_source_ip: text(&row.network_source_ip),
-        email_source_ip_address: text(&row.email_source_ip_address),
-        additional_information: text(&row.additional_information),
-        first_reported: Some(time_generated),
-        version: Some(time_generated),
-        ..Indicator::blank(prefix)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: &str = "2026-11-24T12:00:00Z";
-
-    fn parse(text: &str) -> Parsed {
-        let now = NOW.parse().unwrap();
-        let lookback = SignedDuration::from_hours(24 * 14);
-        let mut reader = RowReader::new("ti".into(), PrefixPolicy::default(), now, lookback);
-        reader.read(text.as_bytes()).unwrap();
-        reader.finish(now)
-    }
-
-    #[test]
-    fn every_row_that_is_not_used_has_a_reason_and_a_line() {
-        let row = |id: &str, rest: &str| {
-            format!(
-                "{{\"IndicatorId\":\"{id}\",\"TimeGenerated\":\"2026-11-24T00:00:00Z\",\
-                 \"ExpirationDateTime\":\"2026-12-24T00:00:00Z\",\"Active\":true{rest}}}\n"
-            )
-        };
-        let text = [
-            row("good", ",\"NetworkIP\":\"203.0.113.7\""),
-            "not json\n".to_owned(),
-            row("none", ""),
-            row("bad", ",\"NetworkIP\":\"host.example\""),
-            row("private", ",\"NetworkIP\":\"10.0.0.1\""),
-            row("gone", ",\"NetworkIP\":\"203.0.113.8\",\"Revoked\":\"True\""),
-            row("wide", ",\"NetworkCidrBlock\":\"0.0.0.0/1\""),
-            row("net", ",\"NetworkIP\":null,\"NetworkCidrBlock\":\"198.51.100.9/24\""),
-            "\n".to_owned(),
-            row("late", ",\"NetworkIP\":\"203.0.113.9\"").replace("-24T00", "-01T00"),
-            row("type", ",\"NetworkIP\":7"),
-        ];
-        let parsed = parse(&text.concat());
-        let ids: Vec<&str> = parsed.indicators.iter().map(|it| it.id.as_str()).collect();
-        assert_eq!(ids, ["good", "net"]);
-        assert_eq!(parsed.indicators[1].prefix, "198.51.100.0/24".parse().unwrap());
-        let reasons: Vec<(u64, &str)> =
-            parsed.rejects.kept().iter().map(|it| (it.place, it.reason.name())).collect();
-        assert_eq!(
-            reasons,
-            [
-                (2, "malformed"),
-                (3, "no address"),
-                (4, "not an address"),
-                (5, "private or special range"),
-                (7, "prefix too short"),
-                (10, "older than the look-back"),
-                (11, "malformed"),
-                (6, "deleted or revoked"),
-            ]
-        );
-    }
-
-    #[test]
-    fn an_indicator_is_first_reported_by_its_oldest_row() {
-        let row = |day: u32| {
-            format!(
-                "{{\"IndicatorId\":\"a\",\"TimeGenerated\":\"2026-11-{day}T00:00:00Z\",\"Active\":\
-                 true,\"ExpirationDateTime\":\"2026-12-24T00:00:00Z\",\"NetworkIP\":\
-                 \"203.0.113.7\",\"AdditionalInformation\":\"of {day}\"}}\n"
-            )
-        };
-        for days in [[20, 18, 22], [18, 22, 20], [22, 20, 18]] {
-            let parsed = parse(&days.map(row).concat());
-            let [indicator] = parsed.indicators.as_slice() else { panic!("{parsed:?}") };
-            assert_eq!(indicator.first_reported, "2026-11-18T00:00:00Z".parse().ok());
-            assert_eq!(indicator.additional_information, "of 22");
-        }
-    }
-
-    #[test]
-    fn flags_and_numbers_may_be_text() {
-        let parsed = parse(
-            "{\"IndicatorId\":\"a\",\"TimeGenerated\":\"2026-11-24 00:00:00.1234567\",\
-             \"ExpirationDateTime\":\"2026-12-24T00:00:00+02:00\",\"IsActive\":\"True\",\
-             \"NetworkIP\":\"203.0.113.7\",\"ConfidenceScore\":\"85\",\"ThreatSeverity\":\"4\"}",
-        );
-        let [indicator] = parsed.indicators.as_slice() else { panic!("{parsed:?}") };
-        assert_eq!((indicator.confidence, indicator.threat_severity), (Some(85.0), Some(4)));
-        assert_eq!(indicator.expires, "2026-12-23T22:00:00Z".parse().ok());
-    }
+fn hash(id: &str) -> u128 {
+    let digest: [u8; 32] = Sha256::digest(id.as_bytes()).into();
+    digest.first_chunk().map_or(0, |half| u128::from_le_bytes(*half))
 }
