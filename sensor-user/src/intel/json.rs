@@ -21,7 +21,7 @@ const JOINED_MAX: usize = 4096;
 #[derive(Debug, Default, Clone)]
 pub(super) struct Loose<'a>(pub(super) Cow<'a, str>);
 
-impl<'a> Loose<'a> {
+impl Loose<'_> {
     /// The text, without blanks around it.
     pub(super) fn as_str(&self) -> &str {
         self.0.trim()
@@ -30,11 +30,6 @@ impl<'a> Loose<'a> {
     /// A copy of the text.
     pub(super) fn text(&self) -> String {
         self.as_str().to_owned()
-    }
-
-    /// The text as it was written.
-    pub(super) fn into_inner(self) -> Cow<'a, str> {
-        self.0
     }
 
     /// True or false, also as 1 and 0, in any case; `None` for anything else.

@@ -5,20 +5,26 @@
 
 mod address;
 mod columns;
+mod crowdsec;
+mod endpoint;
 mod entry;
 mod feeds;
 mod fetch;
 mod indicator;
 mod json;
 mod list;
+mod misp;
 mod pattern;
 mod pull;
 mod rejects;
 mod rows;
+mod sentinel_query;
 mod set;
+mod warninglist;
 
 pub use address::{Exclusion, PrefixPolicy, canonical, host, is_special, parse_prefix};
-pub use columns::{Text, flag, integer, number, parse_time, time};
+pub use columns::{Text, flag, integer, loose_time, number, parse_time, time};
+pub use crowdsec::read_crowdsec;
 pub use entry::{Collected, Content, Entries, Entry, ReadFault, ReadPolicy};
 pub use feeds::{FeedStatus, Intel};
 pub use fetch::{FetchError, Fetched, Fetcher};
@@ -27,11 +33,15 @@ pub use list::{
     Columns, Field, FormatFault, ListFormat, PRESETS, Parsed, Shape, parse as parse_list, preset,
     read_list,
 };
+pub use misp::read_misp;
 pub use pattern::{Fault as PatternFaultKind, PatternFault, Sufficient, read_pattern};
 pub use pull::{Cursor, Documents, Extent, KeepError, OpenDocuments, Pulled, Validators};
 pub use rejects::{Reason, Reject, Rejects};
 pub use rows::{RowReader, read_rows};
+pub use sentinel_query::read_sentinel_query;
 pub use set::IndicatorSet;
+
+pub use warninglist::{AllowFault, AllowFaultKind, Allowed, read_allowed};
 
 use std::time::Duration;
 

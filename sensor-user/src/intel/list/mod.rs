@@ -3,7 +3,6 @@
 //! What names an entry is its address with its port, where the list has no column for that.
 
 mod csv;
-mod endpoint;
 mod format;
 mod json;
 mod plain;

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::io::BufRead;
 
-use super::endpoint::Endpoint;
-use super::row::{Judge, named};
+use super::row::Judge;
+use crate::intel::endpoint::Endpoint;
 use crate::intel::entry::{Content, Entries, Entry, ReadFault};
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::Reason;
@@ -53,7 +53,7 @@ fn indicator(judge: Judge<'_>, text: &str) -> Result<Indicator, Reason> {
         threat_type: judge.format.threat_type.clone(),
         description: judge.format.description.clone(),
         url: judge.format.url.clone(),
-        ..named(endpoint, endpoint.port, judge.policy)
+        ..endpoint.indicator(endpoint.port, judge.policy)
     })
 }
 

@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 
-use jiff::Timestamp;
-
-use super::endpoint::Endpoint;
 use super::format::{Field, ListFormat};
-use crate::intel::columns::parse_time;
+use crate::intel::columns::loose_time;
+use crate::intel::endpoint::Endpoint;
 use crate::intel::entry::{Content, Entries, Entry, ReadPolicy};
-use crate::intel::indicator::{Indicator, PortRange, Ports};
+use crate::intel::indicator::Indicator;
 use crate::intel::rejects::Reason;
 
 /// Columns of one entry, by field.
@@ -31,18 +29,13 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Takes from `outer` what is not said here.
-    fn fill(&mut self, outer: &Row<'a>) {
+    /// The row, and of `outer` what is not said here.
+    pub(super) fn within(mut self, outer: &Self) -> Self {
         for (value, around) in self.values.iter_mut().zip(&outer.values) {
             if value.trim().is_empty() {
                 value.clone_from(around);
             }
         }
-    }
-
-    /// The row with what is said around it.
-    pub(super) fn within(mut self, outer: &Row<'a>) -> Self {
-        self.fill(outer);
         self
     }
 }
@@ -123,7 +116,7 @@ impl Judge<'_> {
         if self.policy.is_low(confidence) {
             return Err(failed(Reason::LowConfidence));
         }
-        let named = named(endpoint, port.filter(|port| *port > 0), self.policy);
+        let named = endpoint.indicator(port, self.policy);
         let or = |field, default: &str| match row.get(field) {
             "" => default.to_owned(),
             text => text.to_owned(),
@@ -155,19 +148,6 @@ impl Judge<'_> {
     }
 }
 
-/// An indicator named by its prefix, and by its port where it has one.
-pub(super) fn named(endpoint: Endpoint<'_>, port: Option<u16>, policy: &ReadPolicy) -> Indicator {
-    let Endpoint { prefix, entity, .. } = endpoint;
-    let remote = port.map(|port| PortRange { first: port, last: port });
-    Indicator {
-        id: port.map_or_else(|| prefix.to_string(), |port| format!("{prefix}:{port}")),
-        entity: entity.to_owned(),
-        time_generated: policy.now,
-        ports: Ports { remote: remote.into_iter().collect(), local: Vec::new() },
-        ..Indicator::blank(prefix)
-    }
-}
-
 fn additional(row: &Row<'_>) -> String {
     let mut parts = Vec::new();
     for (field, word) in [(Field::Tags, "tags"), (Field::LastSeen, "last seen")] {
@@ -182,44 +162,4 @@ fn additional(row: &Row<'_>) -> String {
 fn confidence(text: &str) -> Option<f64> {
     let value = text.trim_end_matches('%').parse::<f64>().ok()?;
     (0.0..=100.0).contains(&value).then_some(value)
-}
-
-/// A time as lists write it: as in [`parse_time`], with ` UTC` behind, a date, or seconds or
-/// milliseconds since 1970.
-pub(super) fn loose_time(text: &str) -> Option<Timestamp> {
-    /// Seconds are below, milliseconds above: the year 5138, or 1973.
-    const SECONDS_MAX: i64 = 100_000_000_000;
-    let text = text.strip_suffix("UTC").unwrap_or(text).trim();
-    if let Ok(number) = text.parse::<i64>() {
-        return match number {
-            0 => None,
-            ..SECONDS_MAX => Timestamp::from_second(number).ok(),
-            _ => Timestamp::from_millisecond(number).ok(),
-        };
-    }
-    parse_time(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::loose_time;
-
-    #[test]
-    fn times_of_lists_are_read_in_all_their_forms() {
-        for (text, time) in [
-            ("2026-11-24 10:00:00", Some("2026-11-24T10:00:00Z")),
-            ("2026-11-24 10:00:00 UTC", Some("2026-11-24T10:00:00Z")),
-            ("2026-11-24T10:00:00.123456", Some("2026-11-24T10:00:00.123456Z")),
-            ("2026-11-24T12:00:00+02:00", Some("2026-11-24T10:00:00Z")),
-            ("2026-11-24", Some("2026-11-24T00:00:00Z")),
-            ("1795514400", Some("2026-11-24T10:00:00Z")),
-            ("1795514400000", Some("2026-11-24T10:00:00Z")),
-            ("0", None),
-            ("", None),
-            ("never", None),
-            ("9223372036854775807", None),
-        ] {
-            assert_eq!(loose_time(text), time.map(|it| it.parse().unwrap()), "{text}");
-        }
-    }
 }

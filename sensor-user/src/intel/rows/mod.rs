@@ -222,13 +222,13 @@ impl Table {
             let fault = candidate.fault(&policy, now);
             let Candidate { feed, place, time_generated, indicators, .. } = candidate;
             let id = indicators.first().map_or("", Packed::id).to_owned();
-            let content = match fault {
-                Some(reason) => Content::Gone(reason),
-                None => {
+            let content = fault.map_or_else(
+                || {
                     let unpacked = indicators.into_iter().map(|packed| packed.unpack(&feed));
                     Content::Indicators(unpacked.collect())
-                }
-            };
+                },
+                Content::Gone,
+            );
             let version = Some(time_generated);
             entries.take(Entry { id, group: String::new(), version, place, content });
         }

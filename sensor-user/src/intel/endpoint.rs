@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::intel::address::{canonical, host, parse_prefix};
-use crate::intel::rejects::Reason;
+use super::address::{canonical, host, parse_prefix};
+use super::entry::ReadPolicy;
+use super::indicator::{Indicator, PortRange, Ports};
+use super::rejects::Reason;
 
 /// What a text names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,20 @@ impl<'a> Endpoint<'a> {
         };
         Some(Self { prefix, ..self })
     }
+
+    /// An indicator named by its prefix, and by its port where it has one other than 0.
+    pub(super) fn indicator(self, port: Option<u16>, policy: &ReadPolicy) -> Indicator {
+        let Self { prefix, entity, .. } = self;
+        let port = port.filter(|port| *port > 0);
+        let remote = port.map(|port| PortRange { first: port, last: port });
+        Indicator {
+            id: port.map_or_else(|| prefix.to_string(), |port| format!("{prefix}:{port}")),
+            entity: entity.to_owned(),
+            time_generated: policy.now,
+            ports: Ports { remote: remote.into_iter().collect(), local: Vec::new() },
+            ..Indicator::blank(prefix)
+        }
+    }
 }
 
 /// A network with a netmask: a mask with holes is none.
@@ -59,17 +75,14 @@ fn masked(address: &str, mask: &str) -> Option<IpNet> {
 }
 
 fn with_port(text: &str) -> Option<Endpoint<'_>> {
-    let (entity, address, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (inner, rest) = rest.split_once(']')?;
-            let address = IpAddr::V6(inner.parse::<Ipv6Addr>().ok()?);
-            let port = if rest.is_empty() { "0" } else { rest.strip_prefix(':')? };
-            (inner, address, port)
-        }
-        None => {
-            let (host, port) = text.rsplit_once(':')?;
-            (host, IpAddr::V4(host.parse::<Ipv4Addr>().ok()?), port)
-        }
+    let (entity, address, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (inner, rest) = rest.split_once(']')?;
+        let address = IpAddr::V6(inner.parse::<Ipv6Addr>().ok()?);
+        let port = if rest.is_empty() { "0" } else { rest.strip_prefix(':')? };
+        (inner, address, port)
+    } else {
+        let (host, port) = text.rsplit_once(':')?;
+        (host, IpAddr::V4(host.parse::<Ipv4Addr>().ok()?), port)
     };
     if !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
