@@ -21,6 +21,8 @@ pub struct Line<'a> {
     pub number: u64,
     /// Its bytes; `None` when there are more than the limit.
     pub bytes: Option<&'a [u8]>,
+    /// Whether a line ending is behind it; only the last may be without.
+    pub is_ended: bool,
 }
 
 impl<R: BufRead> Lines<R> {
@@ -38,6 +40,7 @@ impl<R: BufRead> Lines<R> {
     pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         self.buffer.clear();
         let mut too_long = false;
+        let mut is_ended = false;
         loop {
             let available = self.reader.fill_buf()?;
             if available.is_empty() {
@@ -56,12 +59,13 @@ impl<R: BufRead> Lines<R> {
             let used = part.len() + usize::from(end.is_some());
             self.reader.consume(used);
             if end.is_some() {
+                is_ended = true;
                 break;
             }
         }
         self.number += 1;
         let bytes = self.buffer.strip_suffix(b"\r").unwrap_or(&self.buffer);
-        Ok(Some(Line { number: self.number, bytes: (!too_long).then_some(bytes) }))
+        Ok(Some(Line { number: self.number, bytes: (!too_long).then_some(bytes), is_ended }))
     }
 }
 

@@ -64,8 +64,11 @@ pub fn describe(config: &Config) -> String {
     if config.feeds.is_empty() {
         line("feed", "none: nothing will alert".to_owned());
     }
-    for network in &config.allow {
+    for network in &config.allow.networks {
         line("allow", network.to_string());
+    }
+    for path in &config.allow.files {
+        line("allow", format!("what {} holds", path.display()));
     }
     let window = humantime::format_duration(config.dedup.window);
     line("dedup", format!("window {window}, {} keys at most", config.dedup.max_keys));

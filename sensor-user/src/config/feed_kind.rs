@@ -11,7 +11,7 @@ use super::remote::secret;
 use super::sections::{DAY, SECOND};
 use super::values;
 use crate::intel::{
-    Ask, CrowdSecAsk, FeedKind, FeedSource, ListKeys, MispAsk, SentinelAsk, TaxiiAsk,
+    Ask, CrowdSecAsk, FeedKind, FeedSource, ListFormat, MispAsk, SentinelAsk, TaxiiAsk,
 };
 
 /// `feed.kind` as written.
@@ -44,7 +44,7 @@ pub(super) struct OfKind {
     pub(super) kind: FeedKind,
     pub(super) ask: Ask,
     pub(super) full_every: Option<Duration>,
-    pub(super) list: ListKeys,
+    pub(super) list: ListFormat,
 }
 
 /// Keys, the kinds that have them, and these in words.
@@ -52,7 +52,7 @@ type Owned = (&'static [&'static str], &'static [Kind], &'static str);
 
 /// The keys that only some kinds have.
 const OWNED: [Owned; 7] = [
-    (&["preset", "format", "columns"], &[Kind::List], "\"list\""),
+    (&["preset", "format", "separator", "columns"], &[Kind::List], "\"list\""),
     (&["collections"], &[Kind::Taxii2], "\"taxii2\""),
     (
         &["page_size"],
@@ -103,7 +103,7 @@ pub(super) fn read(
         Kind::CrowdSec => (FeedKind::CrowdSec, Ask::CrowdSec(crowdsec(section))),
         Kind::Sentinel => sentinel(section, source, place)?,
     };
-    let list = if kind == FeedKind::List { list(section) } else { ListKeys::default() };
+    let list = if kind == FeedKind::List { list(section) } else { ListFormat::default() };
     Some(OfKind { kind, ask, full_every, list })
 }
 
@@ -227,25 +227,43 @@ fn sentinel(
     Some((FeedKind::SentinelQuery, Ask::Sentinel(Box::new(ask))))
 }
 
-fn list(section: &mut Section<'_, '_>) -> ListKeys {
+/// The format of a list, checked as a whole: what is wrong with it is noted at the key it is about.
+fn list(section: &mut Section<'_, '_>) -> ListFormat {
     let preset = section.read("preset", values::text);
-    let format = section.read("format", values::text);
-    let columns = section.read("columns", |value| {
-        let form = "a table such as { address = \"dst_ip\", port = \"dst_port\" }";
-        let table = value.as_table().ok_or_else(|| format!("is not a table; use {form}"))?;
-        let mut columns = BTreeMap::new();
-        for (key, value) in table {
-            let name = key.get_ref().as_ref().to_owned();
-            let column = match values::json(value.get_ref()) {
-                Some(serde_json::Value::String(text)) => text,
-                Some(serde_json::Value::Number(number)) => number.to_string(),
-                _ => return Err(format!("{name}: is no column; use its name, or its number")),
-            };
-            columns.insert(name, column);
+    let shape = section.read("format", values::text);
+    let separator = section.read("separator", values::character);
+    let columns = section.read("columns", columns).unwrap_or_default();
+    match ListFormat::named(preset.as_deref(), shape.as_deref(), separator, &columns) {
+        Ok(format) => format,
+        Err(fault) => {
+            section.note(fault.key(), &fault.to_string());
+            ListFormat::default()
         }
-        Ok(columns)
-    });
-    ListKeys { preset, format, columns: columns.unwrap_or_default() }
+    }
+}
+
+/// Columns by the name of each field: one or several, by name or by number.
+fn columns(value: &DeValue<'_>) -> Result<BTreeMap<String, Vec<String>>, String> {
+    let form = "a table such as { address = \"dst_ip\", port = \"dst_port\" }";
+    let column = |name: &str, value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => Ok(text.clone()),
+        serde_json::Value::Number(number) => Ok(number.to_string()),
+        _ => Err(format!("{name}: is no column; use its name, or its number")),
+    };
+    let table = value.as_table().ok_or_else(|| format!("is not a table; use {form}"))?;
+    let mut columns = BTreeMap::new();
+    for (key, value) in table {
+        let name = key.get_ref().as_ref();
+        let named = match values::json(value.get_ref()) {
+            Some(serde_json::Value::Array(several)) => {
+                several.iter().map(|one| column(name, one)).collect::<Result<_, _>>()?
+            }
+            Some(one) => vec![column(name, &one)?],
+            None => return Err(format!("{name}: is no column; use its name, or its number")),
+        };
+        columns.insert(name.to_owned(), named);
+    }
+    Ok(columns)
 }
 
 /// All keys that only some kinds have.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::intel::{Access, Ask, HeaderText, Login, Proxy, Secret};
+use crate::intel::{Access, Ask, Field, HeaderText, Login, Proxy, Secret, Shape};
 
 fn parse(more: &str) -> Result<FeedConfig, Vec<String>> {
     let environment = Environment {
@@ -97,15 +97,13 @@ fn a_kind_has_its_own_keys() {
         assert_eq!(parse(more).unwrap().kind, kind, "{more}");
     }
     let list = parse(
-        "kind = 'list'\nurl = 'file:x'\npreset = 'p'\n[feed.columns]\naddress = 'ip'\nport = 2",
+        "kind = 'list'\nurl = 'file:x'\npreset = 'sslbl'\n[feed.columns]\naddress = ['ip', 'dst']\nport = 2",
     )
     .unwrap()
     .list;
-    assert_eq!(list.preset.as_deref(), Some("p"));
-    assert_eq!(
-        list.columns.into_iter().collect::<Vec<_>>(),
-        [("address".into(), "ip".into()), ("port".into(), "2".into())]
-    );
+    assert_eq!(list.shape, Shape::Csv);
+    assert_eq!(list.columns.of(Field::Address), ["ip", "dst"]);
+    assert_eq!(list.columns.of(Field::Port), ["2"]);
     let workspace = parse("kind = 'sentinel'\nsubscription = 's'\nresource_group = 'g(1)'\nworkspace = 'w'\ntenant = 't.example'\nclient_id = 'c'\nclient_secret = { file = '/s' }").unwrap();
     assert_eq!(workspace.source.shown(), "https://management.azure.com/");
     let Ask::Sentinel(ask) = workspace.ask else { panic!("{:?}", workspace.ask) };

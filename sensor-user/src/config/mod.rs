@@ -37,8 +37,8 @@ pub struct Config {
     pub capture: CaptureConfig,
     /// Sources of indicators, with unique names. None means that nothing alerts.
     pub feeds: Vec<FeedConfig>,
-    /// Remote networks that never alert.
-    pub allow: Vec<IpNet>,
+    /// What never alerts.
+    pub allow: AllowConfig,
     /// How repeated hits are held back.
     pub dedup: DedupConfig,
     /// `VMConnection` rows.
@@ -57,6 +57,15 @@ pub struct Config {
     pub geo: Option<PathBuf>,
     /// Where alerts and rows go, with unique names; at least one.
     pub sinks: Vec<SinkConfig>,
+}
+
+/// `[allow]`: remote networks that never alert.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AllowConfig {
+    /// Named one by one.
+    pub networks: Vec<IpNet>,
+    /// Files of networks, and folders of MISP warning lists; absolute.
+    pub files: Vec<PathBuf>,
 }
 
 /// `[agent]`.

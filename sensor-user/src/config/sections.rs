@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::reader::Section;
 use super::values;
-use super::{AgentConfig, CaptureConfig, DedupConfig, HealthConfig, RowsConfig};
+use super::{AgentConfig, AllowConfig, CaptureConfig, DedupConfig, HealthConfig, RowsConfig};
 use crate::deliver::{ParquetConfig, SinkConfig, SinkKind};
 use crate::enrich::Names;
 use crate::inventory::{AzureConfig, ImdsMode};
@@ -115,10 +115,11 @@ pub(super) fn azure(mut section: Section<'_, '_>) -> AzureConfig {
 }
 
 /// `[allow]`.
-pub(super) fn allow(mut section: Section<'_, '_>) -> Vec<ipnet::IpNet> {
+pub(super) fn allow(mut section: Section<'_, '_>) -> AllowConfig {
     let networks = section.read_list("networks", "networks in quotes", values::network);
+    let files = section.read_list("files", "absolute paths in quotes", values::absolute_path);
     section.finish();
-    networks.unwrap_or_default()
+    AllowConfig { networks: networks.unwrap_or_default(), files: files.unwrap_or_default() }
 }
 
 /// `[connections]` and `[processes]`: how many entries are kept at once.

@@ -42,7 +42,7 @@ fn the_example_is_accepted_and_means_what_it_says() {
         FeedKind::SentinelQuery,
     ];
     assert_eq!(kinds, others);
-    assert_eq!(config.allow.len(), 2);
+    assert_eq!(config.allow.networks.len(), 2);
     let [collector, archive, tables] = &config.sinks[..] else { panic!("{:?}", config.sinks) };
     assert!(collector.alerts && collector.rows && archive.alerts && !archive.rows);
     assert!(matches!(&collector.kind, SinkKind::Http { lines: false, .. }));
@@ -119,6 +119,10 @@ fn each_mistake_is_named_with_its_line_value_and_remedy() {
         (
             "[allow]\nnetworks = '10.0.0.0/8'",
             "2: allow.networks: is not a list; use a list of networks in quotes in [ ]",
+        ),
+        (
+            "[allow]\nfiles = ['lists']",
+            "2: allow.files[0]: \"lists\" is not absolute; use an absolute path in quotes",
         ),
         (
             "[allow]\nnetworks = [10]",
@@ -277,14 +281,15 @@ fn feed_files_are_relative_to_the_configuration() {
 #[test]
 fn values_are_taken_as_written() {
     let config = parse(
-        "[capture]\nring_bytes = 0x10000\n[dedup]\nmax_keys = 12_000\nwindow = '1h 30m'\n[allow]\nnetworks = ['10.1.2.3/8', '::1']",
+        "[capture]\nring_bytes = 0x10000\n[dedup]\nmax_keys = 12_000\nwindow = '1h 30m'\n[allow]\nnetworks = ['10.1.2.3/8', '::1']\nfiles = ['/etc/allowed.txt']",
     )
     .unwrap();
     assert_eq!(config.capture.ring_bytes, 65536);
     assert_eq!(config.dedup.window, Duration::from_mins(90));
     assert_eq!(config.dedup.max_keys, 12_000);
-    let allowed: Vec<_> = config.allow.iter().map(ToString::to_string).collect();
+    let allowed: Vec<_> = config.allow.networks.iter().map(ToString::to_string).collect();
     assert_eq!(allowed, ["10.0.0.0/8", "::1/128"]);
+    assert_eq!(config.allow.files, [Path::new("/etc/allowed.txt")]);
 }
 
 #[test]

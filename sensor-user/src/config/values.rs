@@ -18,6 +18,16 @@ pub(super) fn text(value: &DeValue<'_>) -> Result<String, String> {
     quoted(value, "text in quotes").map(str::to_owned)
 }
 
+/// One character.
+pub(super) fn character(value: &DeValue<'_>) -> Result<char, String> {
+    let text = quoted(value, "one character in quotes")?;
+    let mut characters = text.chars();
+    match (characters.next(), characters.next()) {
+        (Some(one), None) if one.is_ascii() => Ok(one),
+        _ => Err(format!("{text:?} is not one ASCII character; use one such as \";\"")),
+    }
+}
+
 /// A name of a feed or sink: 1 to 64 of letters, digits, `-`, `_` and `.`.
 pub(super) fn name(value: &DeValue<'_>) -> Result<String, String> {
     let form = "1 to 64 letters, digits, -, _ or . in quotes";

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Access, FeedConfig, FeedKind, FeedSource, Secret};
+use super::{Access, FeedConfig, FeedKind, FeedSource, ListFormat, Secret};
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -80,17 +80,6 @@ pub struct SentinelAsk {
     pub page_size: u32,
 }
 
-/// How the lines of a list are read, as written in the configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ListKeys {
-    /// Name of a known form.
-    pub preset: Option<String>,
-    /// Shape of the document.
-    pub format: Option<String>,
-    /// Where which value is: our name, and the feed's (or a number).
-    pub columns: BTreeMap<String, String>,
-}
-
 impl TaxiiAsk {
     /// Objects a page unless set.
     pub const PAGE_SIZE: u32 = 1000;
@@ -163,7 +152,7 @@ impl FeedConfig {
             access: Access::default(),
             ask: Ask::usual(kind),
             full_every: DAY,
-            list: ListKeys::default(),
+            list: ListFormat::default(),
         }
     }
 }

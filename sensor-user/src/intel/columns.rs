@@ -61,6 +61,22 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     })
 }
 
+/// A time as lists write it: as [`parse_time`] reads it, with ` UTC` behind, a date, or seconds or
+/// milliseconds since 1970.
+pub fn loose_time(text: &str) -> Option<Timestamp> {
+    /// Seconds are below, milliseconds above: the year 5138, or 1973.
+    const SECONDS_MAX: i64 = 100_000_000_000;
+    let text = text.strip_suffix("UTC").unwrap_or(text).trim();
+    if let Ok(number) = text.parse::<i64>() {
+        return match number {
+            0 => None,
+            ..SECONDS_MAX => Timestamp::from_second(number).ok(),
+            _ => Timestamp::from_millisecond(number).ok(),
+        };
+    }
+    parse_time(text)
+}
+
 /// serde: a time; null and "" are absent.
 pub fn time<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Timestamp>, D::Error> {
     let text = Option::<Borrowed<'de>>::deserialize(input)?;
@@ -183,5 +199,29 @@ impl<'de> de::Visitor<'de> for ScalarVisitor {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
         Ok(Scalar::Text(Cow::Owned(text.to_owned())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::loose_time;
+
+    #[test]
+    fn times_of_lists_are_read_in_all_their_forms() {
+        for (text, time) in [
+            ("2026-11-24 10:00:00", Some("2026-11-24T10:00:00Z")),
+            ("2026-11-24 10:00:00 UTC", Some("2026-11-24T10:00:00Z")),
+            ("2026-11-24T10:00:00.123456", Some("2026-11-24T10:00:00.123456Z")),
+            ("2026-11-24T12:00:00+02:00", Some("2026-11-24T10:00:00Z")),
+            ("2026-11-24", Some("2026-11-24T00:00:00Z")),
+            ("1795514400", Some("2026-11-24T10:00:00Z")),
+            ("1795514400000", Some("2026-11-24T10:00:00Z")),
+            ("0", None),
+            ("", None),
+            ("never", None),
+            ("9223372036854775807", None),
+        ] {
+            assert_eq!(loose_time(text), time.map(|it| it.parse().unwrap()), "{text}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `Indicator`: one indicator of compromise with its validity, whatever feed it came from.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -8,6 +8,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::stamp;
+
+/// Shared by all that have no feed yet.
+static NO_FEED: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
 
 /// An indicator that names an address or a network.
 ///
@@ -81,7 +84,7 @@ pub struct Ports {
 }
 
 /// Ports from the first to the last, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PortRange {
     /// First.
     pub first: u16,
@@ -108,7 +111,7 @@ impl Indicator {
     pub fn blank(prefix: IpNet) -> Self {
         Self {
             id: String::new(),
-            feed: Arc::from(""),
+            feed: Arc::clone(&NO_FEED),
             prefix,
             entity: String::new(),
             expires: None,

@@ -6,24 +6,32 @@
 mod address;
 mod ask;
 mod columns;
+mod crowdsec;
+mod endpoint;
 mod entry;
 mod feeds;
 mod fetch;
 mod indicator;
+mod json;
 mod list;
 mod merge;
+mod misp;
+mod pattern;
 mod pull;
 mod reader;
 mod rejects;
 mod rows;
 mod segment;
+mod sentinel_query;
 mod set;
 mod stamp;
 pub mod store;
+mod warninglist;
 
 pub use address::{Exclusion, PrefixPolicy, canonical, host, is_special, parse_prefix};
-pub use ask::{Ask, CrowdSecAsk, ListKeys, MispAsk, SentinelAsk, TaxiiAsk};
-pub use columns::{Text, flag, integer, number, parse_time, time};
+pub use ask::{Ask, CrowdSecAsk, MispAsk, SentinelAsk, TaxiiAsk};
+pub use columns::{Text, flag, integer, loose_time, number, parse_time, time};
+pub use crowdsec::read_crowdsec;
 pub use entry::{Collected, Content, Entries, Entry, ReadFault, ReadPolicy};
 pub use feeds::{FeedFolder, FeedStatus, Intel, Kept};
 pub use fetch::{
@@ -31,14 +39,22 @@ pub use fetch::{
     TOKEN_HEADER, is_header_name,
 };
 pub use indicator::{Indicator, PortRange, Ports};
-pub use list::{Parsed, parse as parse_list};
+pub use list::{
+    Columns, Field, FormatFault, ListFormat, PRESETS, Parsed, Shape, parse as parse_list, preset,
+    read_list,
+};
+pub use misp::read_misp;
+pub use pattern::{Fault as PatternFaultKind, PatternFault, Sufficient, read_pattern};
 pub use merge::{Merge, Merged, Ttl};
 pub use pull::{Cursor, Documents, Extent, KeepError, OpenDocuments, Pulled, Validators};
 pub use reader::{COMMAND as READ_COMMAND, Job, Reading, child as read_feed};
 pub use rejects::{Reason, Reject, Rejects};
-pub use rows::RowReader;
+pub use rows::{RowReader, read_rows};
 pub use segment::{Segment, Validity};
+pub use sentinel_query::read_sentinel_query;
 pub use set::{Found, IndicatorSet, SetPlace};
+
+pub use warninglist::{AllowFault, AllowFaultKind, Allowed, read_allowed};
 
 use std::time::Duration;
 
@@ -115,8 +131,8 @@ pub struct FeedConfig {
     pub ask: Ask,
     /// Time after which all of a feed is asked for that otherwise tells only what changed.
     pub full_every: Duration,
-    /// How the lines of a list are read; as written, checked by whoever reads them.
-    pub list: ListKeys,
+    /// How a list is written.
+    pub list: ListFormat,
 }
 
 impl FeedConfig {
@@ -127,12 +143,13 @@ impl FeedConfig {
             other => other.shown(),
         };
         format!(
-            "{:?} {place} {} {} {} {:?}",
+            "{:?} {place} {} {} {} {:?} {:?}",
             self.kind,
             self.allow_private,
             self.min_prefix_v4,
             self.min_prefix_v6,
             self.min_confidence,
+            self.list,
         )
     }
 

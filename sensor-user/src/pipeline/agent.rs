@@ -22,12 +22,12 @@ use crate::aggregate::{HostTables, Identity, RowTable, TableRow};
 use crate::canary::Canary;
 use crate::capture::KernelLedger;
 use crate::clock::{Clock, SystemClock, signed};
-use crate::config::Config;
+use crate::config::{AllowConfig, Config};
 use crate::control::{Server, Status, Stream};
 use crate::dedup::{Alert, Dedup};
 use crate::deliver::{Deliverer, Outbox, Pace};
 use crate::enrich::{Names, Places};
-use crate::intel::{FeedFolder, IndicatorSet, Intel, Reading};
+use crate::intel::{Allowed, FeedFolder, IndicatorSet, Intel, Reading, read_allowed};
 use crate::inventory::{Host, Imds, ImdsPace, SharedAzure, keep};
 use crate::matcher::{AllowList, Matcher};
 use crate::notice::{Notice, Speaker};
@@ -90,7 +90,7 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let azure = SharedAzure::default();
     let identity = Identity { computer, agent_id: agent_id.clone(), azure };
     let places = config.geo.as_ref().map(|path| Arc::new(Places::at(path)));
-    let detection = detection(config, set, &identity, (places.clone(), &stats));
+    let detection = detection(config, set, &identity, (places.clone(), &stats))?;
 
     say(&banner::lines(config, &watching, &intel.status(), &agent_id));
 
@@ -146,12 +146,12 @@ fn detection(
     set: Arc<ArcSwap<IndicatorSet>>,
     identity: &Identity,
     (places, stats): (Option<Arc<Places>>, &Arc<Stats>),
-) -> Detection {
+) -> anyhow::Result<Detection> {
     let most = config.rows.max_keys_per_minute;
     let rows = || RowTable::new(identity.clone(), most, Arc::clone(stats));
     let host = || HostTables::new(identity.clone(), home_netns(), most, Arc::clone(stats));
     let own = HashSet::from([std::process::id()]);
-    let allow = AllowList::new(config.allow.iter().copied());
+    let allow = allow_list(&config.allow)?;
     let matcher = Matcher::new(set, allow, own, Arc::clone(stats));
     let (window, agent_id) = (signed(config.dedup.window), identity.agent_id.clone());
     let dedup = Dedup::new(agent_id, window, config.dedup.max_keys, Arc::clone(stats));
@@ -159,7 +159,16 @@ fn detection(
     let mut detection = Detection::new(enabled.then(rows), matcher, dedup, Arc::clone(stats))
         .with_host(enabled.then(host));
     detection.facts = RemoteFacts::new(Names::new(config.max_names, Arc::clone(stats)), places);
-    detection
+    Ok(detection)
+}
+
+/// What never alerts: the networks of the configuration, and those of its files.
+fn allow_list(config: &AllowConfig) -> anyhow::Result<AllowList> {
+    let Allowed { networks, files, skipped } = read_allowed(&config.files)?;
+    if files > 0 {
+        tracing::info!(files, networks = networks.len(), skipped, "files of allowed networks read");
+    }
+    Ok(AllowList::new(config.networks.iter().copied().chain(networks)))
 }
 
 /// Looks whether the database of places was replaced, and reads it then, beside the pipeline.
