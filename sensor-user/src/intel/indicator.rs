@@ -68,7 +68,7 @@ pub struct Ports {
 }
 
 /// Ports from the first to the last, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PortRange {
     /// First.
     pub first: u16,

@@ -1,0 +1,232 @@
+//! One comparison: `path NOT? operator constant`, and what it says of a connection.
+
+use std::borrow::Cow;
+
+use super::clause::{Clause, End, Families, Named};
+use super::lexer::{Compare, Token};
+use super::parser::Parser;
+use super::ports::PortSet;
+use super::{Fault, PatternFault};
+use crate::intel::address::parse_prefix;
+
+/// What a path is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    Address(End),
+    /// The object type of an address.
+    Type(End),
+    /// Whether it is the destination's.
+    Port(bool),
+    /// A protocol of the flow: no connection is told by it, and none excluded.
+    Protocol,
+    /// Anything else: never decided by the remote end.
+    Other,
+}
+
+/// How a value is compared, without `NOT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    Sign(Compare),
+    In,
+    Subset,
+    /// `LIKE`, `MATCHES`, `ISSUPERSET`.
+    Other,
+}
+
+/// A constant.
+type Literal<'a> = (usize, Token<'a>);
+
+impl<'a> Parser<'a> {
+    /// `path NOT? operator constant`.
+    pub(super) fn test(&mut self) -> Result<Option<Clause<'a>>, PatternFault> {
+        let subject = self.path()?;
+        let is_negated = self.take_word("NOT")?;
+        let operator = self.operator()?;
+        let literals = self.literals(operator)?;
+        Ok(self.clause(subject, operator, is_negated, literals))
+    }
+
+    fn clause(
+        &mut self,
+        subject: Subject,
+        operator: Operator,
+        is_negated: bool,
+        literals: Vec<Literal<'a>>,
+    ) -> Option<Clause<'a>> {
+        // Whether the value must be one of the literals, or none of them.
+        let is_one_of = match operator {
+            Operator::Sign(Compare::Equal) | Operator::In => Some(!is_negated),
+            Operator::Sign(Compare::NotEqual) => Some(is_negated),
+            _ => None,
+        };
+        match (subject, is_one_of) {
+            (Subject::Address(end), _) => {
+                let is_inside =
+                    is_one_of.or_else(|| (operator == Operator::Subset).then_some(!is_negated));
+                self.addresses(end, is_inside?, literals)
+            }
+            (Subject::Type(end), Some(is_one_of)) => {
+                let named = literals.iter().fold(Families::NONE, |families, it| match &it.1 {
+                    Token::Text(text) => families.named(text),
+                    _ => families,
+                });
+                Clause::of_family(end, if is_one_of { named } else { named.complement() })
+            }
+            (Subject::Port(is_destination), _) => {
+                Clause::with_ports(is_destination, ports(operator, is_negated, &literals)?)
+            }
+            (Subject::Protocol, _) => {
+                (!is_negated && operator != Operator::Sign(Compare::NotEqual)).then(Clause::default)
+            }
+            (Subject::Type(_), None) | (Subject::Other, _) => None,
+        }
+    }
+
+    fn addresses(
+        &mut self,
+        end: End,
+        is_inside: bool,
+        literals: Vec<Literal<'a>>,
+    ) -> Option<Clause<'a>> {
+        let mut named = Vec::with_capacity(literals.len());
+        for (at, literal) in literals {
+            let Token::Text(entity) = literal else { continue };
+            match parse_prefix(entity.trim()) {
+                Some(prefix) => named.push(Named { prefix, entity }),
+                None if is_inside && self.no_address.is_none() => {
+                    let text = entity.chars().take(100).collect();
+                    self.no_address = Some(PatternFault { at, fault: Fault::NotAnAddress(text) });
+                }
+                None => {}
+            }
+        }
+        if is_inside {
+            return Clause::inside(end, named);
+        }
+        Some(Clause::outside(end, named.into_iter().map(|it| it.prefix).collect()))
+    }
+
+    /// `type:property.property[index]`.
+    pub(super) fn path(&mut self) -> Result<Subject, PatternFault> {
+        const EXPECTED: &str = "a path such as ipv4-addr:value";
+        let object_type = match self.advance()? {
+            (_, Token::Word(word)) => Cow::Borrowed(word),
+            (_, Token::Text(text)) => text,
+            (at, token) => return Err(self.unexpected_at(at, &token, EXPECTED)),
+        };
+        self.sign(b':', EXPECTED)?;
+        let mut parts: [Cow<'a, str>; 2] = Default::default();
+        let (mut count, mut is_indexed) = (0, false);
+        loop {
+            let part = match self.advance()? {
+                (_, Token::Word(word)) => Cow::Borrowed(word),
+                (_, Token::Text(text)) => text,
+                (at, token) => return Err(self.unexpected_at(at, &token, EXPECTED)),
+            };
+            if let Some(place) = parts.get_mut(count) {
+                *place = part;
+            }
+            count += 1;
+            while self.token == Token::Sign(b'[') {
+                is_indexed = true;
+                self.advance()?;
+                match self.advance()? {
+                    (_, Token::Sign(b'*') | Token::Number(_) | Token::Text(_)) => {}
+                    (at, token) => return Err(self.unexpected_at(at, &token, "an index, or *")),
+                }
+                self.sign(b']', "]")?;
+            }
+            if self.token != Token::Sign(b'.') {
+                break;
+            }
+            self.advance()?;
+        }
+        if count > parts.len() {
+            return Ok(Subject::Other);
+        }
+        let [first, second] = &parts;
+        Ok(subject(&object_type, first, second, is_indexed))
+    }
+
+    fn operator(&mut self) -> Result<Operator, PatternFault> {
+        const WORDS: [(&str, Operator); 5] = [
+            ("IN", Operator::In),
+            ("ISSUBSET", Operator::Subset),
+            ("ISSUPERSET", Operator::Other),
+            ("LIKE", Operator::Other),
+            ("MATCHES", Operator::Other),
+        ];
+        let operator = match &self.token {
+            Token::Compare(compare) => Some(Operator::Sign(*compare)),
+            Token::Word(word) => {
+                let known = WORDS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name));
+                known.map(|(_, operator)| *operator)
+            }
+            _ => None,
+        };
+        let operator = operator.ok_or_else(|| self.unexpected("an operator such as = or IN"))?;
+        self.advance()?;
+        Ok(operator)
+    }
+
+    fn literals(&mut self, operator: Operator) -> Result<Vec<Literal<'a>>, PatternFault> {
+        if operator != Operator::In {
+            return Ok(vec![self.literal()?]);
+        }
+        self.sign(b'(', "(")?;
+        let mut literals = vec![self.literal()?];
+        while self.token == Token::Sign(b',') {
+            self.advance()?;
+            literals.push(self.literal()?);
+        }
+        self.sign(b')', ", or )")?;
+        Ok(literals)
+    }
+
+    fn literal(&mut self) -> Result<Literal<'a>, PatternFault> {
+        match self.advance()? {
+            (at, token @ (Token::Text(_) | Token::Number(_) | Token::Constant)) => Ok((at, token)),
+            (at, Token::Word(word))
+                if word.eq_ignore_ascii_case("true") || word.eq_ignore_ascii_case("false") =>
+            {
+                Ok((at, Token::Constant))
+            }
+            (at, token) => Err(self.unexpected_at(at, &token, "a constant such as 'text'")),
+        }
+    }
+}
+
+/// What a path is about; the properties as in sections 6.7, 6.8, 6.4 and 6.12 of STIX 2.1.
+fn subject(object_type: &str, first: &str, second: &str, is_indexed: bool) -> Subject {
+    match (object_type, first, second, is_indexed) {
+        ("ipv4-addr" | "ipv6-addr", "value", "", false) => Subject::Address(End::Host),
+        ("domain-name", "resolves_to_refs", "value", true) => Subject::Address(End::Host),
+        ("network-traffic", "dst_ref", "value", false) => Subject::Address(End::Destination),
+        ("network-traffic", "src_ref", "value", false) => Subject::Address(End::Source),
+        ("network-traffic", "dst_ref", "type", false) => Subject::Type(End::Destination),
+        ("network-traffic", "src_ref", "type", false) => Subject::Type(End::Source),
+        ("network-traffic", "dst_port", "", false) => Subject::Port(true),
+        ("network-traffic", "src_port", "", false) => Subject::Port(false),
+        ("network-traffic", "protocols", "", true) => Subject::Protocol,
+        _ => Subject::Other,
+    }
+}
+
+/// The ports that a comparison allows; `None` where it is not one of numbers. Feeds put the numbers
+/// in quotes (`dst_port = '443'`, as MISP does).
+fn ports(operator: Operator, is_negated: bool, literals: &[Literal<'_>]) -> Option<PortSet> {
+    let number = |literal: &Literal<'_>| -> Option<i64> {
+        match &literal.1 {
+            Token::Text(text) => text.trim().parse().ok(),
+            Token::Number(text) => text.parse().ok(),
+            _ => None,
+        }
+    };
+    let numbers: Vec<i64> = literals.iter().map(number).collect::<Option<_>>()?;
+    let set = match (operator, numbers.as_slice()) {
+        (Operator::Sign(compare), [number]) => PortSet::compared(compare, *number),
+        (Operator::In, numbers) => PortSet::of(numbers.iter().copied()),
+        _ => return None,
+    };
+    Some(if is_negated { set.complement() } else { set })
+}

@@ -1,0 +1,258 @@
+//! Parser: text to alternatives, in one pass without a tree.
+//!
+//! Precedence as in the grammar: `AND` binds before `OR`, and between observations `OR` before
+//! `FOLLOWEDBY`. Every rule gives the alternatives that can still be sufficient.
+
+use super::clause::Clause;
+use super::lexer::{Lexer, Token};
+use super::{Fault, PatternFault};
+
+/// Parentheses inside each other at most.
+const DEPTH_MAX: usize = 64;
+/// Steps of work that joining alternatives may take, and alternatives that may come of it.
+const WORK_MAX: usize = 1 << 20;
+const CLAUSES_MAX: usize = 1 << 16;
+
+type Clauses<'a> = Vec<Clause<'a>>;
+
+/// Reads one pattern.
+#[derive(Debug)]
+pub(super) struct Parser<'a> {
+    lexer: Lexer<'a>,
+    pub(super) token: Token<'a>,
+    /// Where `token` begins.
+    at: usize,
+    depth: usize,
+    work_left: usize,
+    /// The first text that should be an address and is not.
+    pub(super) no_address: Option<PatternFault>,
+}
+
+impl<'a> Parser<'a> {
+    pub(super) fn new(text: &'a str) -> Result<Self, PatternFault> {
+        let mut lexer = Lexer::new(text);
+        let (at, token) = lexer.next()?;
+        Ok(Self { lexer, token, at, depth: 0, work_left: WORK_MAX, no_address: None })
+    }
+
+    /// All of the text.
+    pub(super) fn pattern(&mut self) -> Result<Clauses<'a>, PatternFault> {
+        let clauses = self.sequence()?;
+        if self.token != Token::End {
+            return Err(self.unexpected("the end, or AND, OR, FOLLOWEDBY"));
+        }
+        for clause in &clauses {
+            self.spend(clause.cost_to_finish())?;
+        }
+        Ok(clauses)
+    }
+
+    /// `a FOLLOWEDBY b`: two observations, so that nothing is sufficient.
+    fn sequence(&mut self) -> Result<Clauses<'a>, PatternFault> {
+        let mut clauses = self.observations()?;
+        while self.take_word("FOLLOWEDBY")? {
+            self.observations()?;
+            clauses.clear();
+        }
+        Ok(clauses)
+    }
+
+    fn observations(&mut self) -> Result<Clauses<'a>, PatternFault> {
+        let mut clauses = self.joint_observations()?;
+        while self.take_word("OR")? {
+            clauses.extend(self.joint_observations()?);
+            self.check_count(clauses.len())?;
+        }
+        Ok(clauses)
+    }
+
+    /// `a AND b`: two different observations (section 9.3), so that nothing is sufficient.
+    fn joint_observations(&mut self) -> Result<Clauses<'a>, PatternFault> {
+        let mut clauses = self.observation()?;
+        while self.take_word("AND")? {
+            self.observation()?;
+            clauses.clear();
+        }
+        Ok(clauses)
+    }
+
+    fn observation(&mut self) -> Result<Clauses<'a>, PatternFault> {
+        let is_group = self.token == Token::Sign(b'(');
+        if !is_group && self.token != Token::Sign(b'[') {
+            return Err(self.unexpected("[ or ("));
+        }
+        self.enter()?;
+        let mut clauses = if is_group {
+            let clauses = self.sequence()?;
+            self.sign(b')', ")")?;
+            clauses
+        } else {
+            let clauses = self.comparisons()?;
+            self.sign(b']', "]")?;
+            clauses
+        };
+        self.depth -= 1;
+        while let Some(is_one_at_any_time) = self.qualifier()? {
+            if !is_one_at_any_time {
+                clauses.clear();
+            }
+        }
+        Ok(clauses)
+    }
+
+    /// A qualifier of an observation, and whether one observation at any time meets it.
+    fn qualifier(&mut self) -> Result<Option<bool>, PatternFault> {
+        if self.take_word("WITHIN")? {
+            self.number()?;
+            self.word("SECONDS")?;
+            return Ok(Some(true));
+        }
+        if self.take_word("REPEATS")? {
+            let times = self.number()?;
+            self.word("TIMES")?;
+            return Ok(Some(times.trim_start_matches(['+', '0']) == "1"));
+        }
+        if self.take_word("START")? {
+            self.time()?;
+            self.word("STOP")?;
+            self.time()?;
+            return Ok(Some(false));
+        }
+        Ok(None)
+    }
+
+    fn comparisons(&mut self) -> Result<Clauses<'a>, PatternFault> {
+        let mut clauses = self.joint_comparisons()?;
+        while self.take_word("OR")? {
+            clauses.extend(self.joint_comparisons()?);
+            self.check_count(clauses.len())?;
+        }
+        Ok(clauses)
+    }
+
+    fn joint_comparisons(&mut self) -> Result<Clauses<'a>, PatternFault> {
+        let mut clauses = self.comparison()?;
+        while self.take_word("AND")? {
+            let others = self.comparison()?;
+            clauses = self.product(&clauses, &others)?;
+        }
+        Ok(clauses)
+    }
+
+    fn product(
+        &mut self,
+        ours: &[Clause<'a>],
+        theirs: &[Clause<'a>],
+    ) -> Result<Clauses<'a>, PatternFault> {
+        let mut clauses = Vec::with_capacity(ours.len().min(theirs.len()));
+        for a in ours {
+            for b in theirs {
+                self.spend(a.cost(b))?;
+                clauses.extend(a.join(b));
+            }
+        }
+        self.check_count(clauses.len())?;
+        Ok(clauses)
+    }
+
+    fn comparison(&mut self) -> Result<Clauses<'a>, PatternFault> {
+        // Not in the grammar, and not understood further: nothing that is negated is used.
+        let is_negated = self.take_word("NOT")?;
+        let clauses = if self.token == Token::Sign(b'(') {
+            self.enter()?;
+            let clauses = self.comparisons()?;
+            self.sign(b')', ")")?;
+            self.depth -= 1;
+            clauses
+        } else if self.take_word("EXISTS")? {
+            self.path()?;
+            Vec::new()
+        } else {
+            self.test()?.into_iter().collect()
+        };
+        Ok(if is_negated { Vec::new() } else { clauses })
+    }
+
+    fn number(&mut self) -> Result<&'a str, PatternFault> {
+        match self.advance()? {
+            (_, Token::Number(number)) => Ok(number),
+            (at, token) => Err(self.unexpected_at(at, &token, "a number")),
+        }
+    }
+
+    /// STIX 2.0 had the times as strings.
+    fn time(&mut self) -> Result<(), PatternFault> {
+        match self.advance()? {
+            (_, Token::Constant | Token::Text(_)) => Ok(()),
+            (at, token) => Err(self.unexpected_at(at, &token, "a time such as t'…'")),
+        }
+    }
+
+    fn word(&mut self, word: &'static str) -> Result<(), PatternFault> {
+        if self.take_word(word)? { Ok(()) } else { Err(self.unexpected(word)) }
+    }
+
+    pub(super) fn sign(&mut self, sign: u8, expected: &'static str) -> Result<(), PatternFault> {
+        if self.token != Token::Sign(sign) {
+            return Err(self.unexpected(expected));
+        }
+        self.advance().map(|_taken| ())
+    }
+
+    /// Whether the next token is this keyword, which is then taken.
+    pub(super) fn take_word(&mut self, keyword: &str) -> Result<bool, PatternFault> {
+        let is_it = matches!(&self.token, Token::Word(it) if it.eq_ignore_ascii_case(keyword));
+        if is_it {
+            self.advance()?;
+        }
+        Ok(is_it)
+    }
+
+    /// Takes the next token.
+    pub(super) fn advance(&mut self) -> Result<(usize, Token<'a>), PatternFault> {
+        let (at, token) = self.lexer.next()?;
+        let taken = (self.at, std::mem::replace(&mut self.token, token));
+        self.at = at;
+        Ok(taken)
+    }
+
+    /// Takes an opening bracket.
+    fn enter(&mut self) -> Result<(), PatternFault> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(PatternFault { at: self.at, fault: Fault::TooDeep });
+        }
+        self.advance().map(|_bracket| ())
+    }
+
+    const fn spend(&mut self, work: usize) -> Result<(), PatternFault> {
+        match self.work_left.checked_sub(work) {
+            Some(left) => {
+                self.work_left = left;
+                Ok(())
+            }
+            None => Err(PatternFault { at: self.at, fault: Fault::TooComplex }),
+        }
+    }
+
+    const fn check_count(&self, clauses: usize) -> Result<(), PatternFault> {
+        if clauses > CLAUSES_MAX {
+            return Err(PatternFault { at: self.at, fault: Fault::TooComplex });
+        }
+        Ok(())
+    }
+
+    pub(super) fn unexpected(&self, expected: &'static str) -> PatternFault {
+        self.unexpected_at(self.at, &self.token, expected)
+    }
+
+    pub(super) fn unexpected_at(
+        &self,
+        at: usize,
+        token: &Token<'_>,
+        expected: &'static str,
+    ) -> PatternFault {
+        let found = if *token == Token::End { String::new() } else { self.lexer.shown(at) };
+        PatternFault { at, fault: Fault::Unexpected { found, expected } }
+    }
+}

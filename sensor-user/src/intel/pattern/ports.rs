@@ -1,0 +1,159 @@
+//! `PortSet`: the ports that comparisons leave, as ranges.
+
+use super::lexer::Compare;
+use crate::intel::indicator::PortRange;
+
+/// Sorted ranges that do not touch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PortSet(Vec<PortRange>);
+
+impl PortSet {
+    /// Ports that compare with `port` in this way.
+    pub(super) fn compared(compare: Compare, port: i64) -> Self {
+        let (first, last) = match compare {
+            Compare::Equal => (port, port),
+            Compare::NotEqual => return Self::compared(Compare::Equal, port).complement(),
+            Compare::Less => (0, port.saturating_sub(1)),
+            Compare::LessOrEqual => (0, port),
+            Compare::Greater => (port.saturating_add(1), i64::MAX),
+            Compare::GreaterOrEqual => (port, i64::MAX),
+        };
+        Self::between(first, last)
+    }
+
+    /// These ports; a number that is none adds nothing.
+    pub(super) fn of(ports: impl Iterator<Item = i64>) -> Self {
+        let mut ranges: Vec<PortRange> = ports.flat_map(|it| Self::between(it, it).0).collect();
+        ranges.sort_unstable();
+        Self(joined(ranges))
+    }
+
+    fn between(first: i64, last: i64) -> Self {
+        let most = i64::from(u16::MAX);
+        let range = u16::try_from(first.max(0)).ok().zip(u16::try_from(last.min(most)).ok());
+        let range = range.filter(|(first, last)| first <= last);
+        Self(range.map(|(first, last)| PortRange { first, last }).into_iter().collect())
+    }
+
+    /// All other ports.
+    pub(super) fn complement(&self) -> Self {
+        let mut next = 0;
+        let mut gaps = Vec::with_capacity(self.0.len() + 1);
+        for range in &self.0 {
+            gaps.extend(Self::between(next, i64::from(range.first) - 1).0);
+            next = i64::from(range.last) + 1;
+        }
+        gaps.extend(Self::between(next, i64::MAX).0);
+        Self(gaps)
+    }
+
+    /// The ports of both.
+    pub(super) fn intersection(&self, other: &Self) -> Self {
+        let (mut ours, mut theirs) = (self.0.iter().peekable(), other.0.iter().peekable());
+        let mut common = Vec::new();
+        while let (Some(a), Some(b)) = (ours.peek(), theirs.peek()) {
+            let (first, last) = (a.first.max(b.first), a.last.min(b.last));
+            if first <= last {
+                common.push(PortRange { first, last });
+            }
+            if a.last < b.last {
+                ours.next()
+            } else {
+                theirs.next()
+            };
+        }
+        Self(common)
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// As a qualifier: nothing where every port is in it.
+    pub(super) fn qualifier(&self) -> Vec<PortRange> {
+        match self.0.as_slice() {
+            [PortRange { first: 0, last: u16::MAX }] => Vec::new(),
+            ranges => ranges.to_vec(),
+        }
+    }
+}
+
+/// Sorted ranges, with those that touch or overlap made one.
+pub(super) fn joined(sorted: Vec<PortRange>) -> Vec<PortRange> {
+    let mut ranges: Vec<PortRange> = Vec::with_capacity(sorted.len());
+    for range in sorted {
+        match ranges.last_mut() {
+            Some(known) if range.first <= known.last.saturating_add(1) => {
+                known.last = known.last.max(range.last);
+            }
+            _ => ranges.push(range),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn contains(set: &PortSet, port: u16) -> bool {
+        set.0.iter().any(|range| range.first <= port && port <= range.last)
+    }
+
+    fn compare() -> impl Strategy<Value = Compare> {
+        prop_oneof![
+            Just(Compare::Equal),
+            Just(Compare::NotEqual),
+            Just(Compare::Less),
+            Just(Compare::LessOrEqual),
+            Just(Compare::Greater),
+            Just(Compare::GreaterOrEqual),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn sets_are_what_their_comparisons_say(
+            a in (compare(), -2..=65540_i64),
+            b in (compare(), -2..=65540_i64),
+            list in prop::collection::vec(-2..=65540_i64, 0..5),
+            at in 0..=2_i64,
+        ) {
+            let holds = |(compare, value): (Compare, i64), port: i64| match compare {
+                Compare::Equal => port == value,
+                Compare::NotEqual => port != value,
+                Compare::Less => port < value,
+                Compare::LessOrEqual => port <= value,
+                Compare::Greater => port > value,
+                Compare::GreaterOrEqual => port >= value,
+            };
+            let (first, second) = (PortSet::compared(a.0, a.1), PortSet::compared(b.0, b.1));
+            let both = first.intersection(&second);
+            let listed = PortSet::of(list.iter().copied());
+            for near in [a.1, b.1, 1, 65535, list.first().copied().unwrap_or(7)] {
+                let Ok(port) = u16::try_from(near + at - 1) else { continue };
+                let is = i64::from(port);
+                prop_assert_eq!(contains(&first, port), holds(a, is));
+                prop_assert_eq!(contains(&first.complement(), port), !holds(a, is));
+                prop_assert_eq!(contains(&both, port), holds(a, is) && holds(b, is));
+                prop_assert_eq!(contains(&listed, port), list.contains(&is));
+            }
+        }
+    }
+
+    #[test]
+    fn every_port_is_no_qualifier() {
+        assert_eq!(PortSet::compared(Compare::GreaterOrEqual, 0).qualifier(), []);
+        assert!(PortSet::compared(Compare::Less, 0).is_empty());
+        assert!(PortSet::compared(Compare::Equal, 70000).is_empty());
+        let both = PortSet::of([443, 80, 81].into_iter());
+        let range = |first, last| PortRange { first, last };
+        assert_eq!(both.qualifier(), [range(80, 81), range(443, 443)]);
+    }
+}

@@ -1,0 +1,63 @@
+//! Tidies what is sufficient, so that one connection meets an address of a pattern once where that
+//! can be told: what is there twice, what lies inside a network that has no ports, and what differs
+//! in its remote ports only.
+
+use std::collections::BTreeSet;
+
+use super::Sufficient;
+use super::ports::joined;
+
+/// Keeps the order of the first ones.
+pub(super) fn tidy(found: Vec<Sufficient>) -> Vec<Sufficient> {
+    if found.len() < 2 {
+        return found;
+    }
+    let mut sorted: Vec<(usize, Sufficient)> = found.into_iter().enumerate().collect();
+    // A network comes before what is inside it.
+    sorted.sort_by(|(a_at, a), (b_at, b)| {
+        let key = |it: &Sufficient| (it.prefix.network(), it.prefix.prefix_len());
+        key(a).cmp(&key(b)).then_with(|| a.ports.local.cmp(&b.ports.local)).then(a_at.cmp(b_at))
+    });
+    // Those of one network side by side: one without ports makes the others needless.
+    let mut kept: Vec<(usize, Sufficient)> = Vec::with_capacity(sorted.len());
+    let mut around: Vec<ipnet::IpNet> = Vec::new();
+    let open: BTreeSet<ipnet::IpNet> =
+        sorted.iter().filter(|(_, it)| it.ports.is_any()).map(|(_, it)| it.prefix).collect();
+    for (at, next) in sorted {
+        while around.last().is_some_and(|it| !it.contains(&next.prefix)) {
+            around.pop();
+        }
+        if around.last().is_some() {
+            continue;
+        }
+        if open.contains(&next.prefix) {
+            if next.ports.is_any() {
+                around.push(next.prefix);
+                kept.push((at, next));
+            }
+            continue;
+        }
+        match kept.last_mut() {
+            Some((first, known))
+                if known.prefix == next.prefix && known.ports.local == next.ports.local =>
+            {
+                *first = at.min(*first);
+                // An empty list is every port.
+                if known.ports.remote.is_empty() || next.ports.remote.is_empty() {
+                    known.ports.remote.clear();
+                } else {
+                    known.ports.remote.extend(next.ports.remote);
+                }
+            }
+            _ => kept.push((at, next)),
+        }
+    }
+    kept.sort_by_key(|(at, _)| *at);
+    kept.into_iter()
+        .map(|(_, mut it)| {
+            it.ports.remote.sort_unstable();
+            it.ports.remote = joined(it.ports.remote);
+            it
+        })
+        .collect()
+}
