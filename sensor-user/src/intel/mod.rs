@@ -15,6 +15,7 @@ mod pull;
 mod rejects;
 mod rows;
 mod set;
+mod stix;
 
 pub use address::{Exclusion, PrefixPolicy, canonical, host, is_special, parse_prefix};
 pub use columns::{Text, flag, integer, number, parse_time, time};
@@ -28,6 +29,7 @@ pub use pull::{Cursor, Documents, Extent, KeepError, OpenDocuments, Pulled, Vali
 pub use rejects::{Reason, Reject, Rejects};
 pub use rows::RowReader;
 pub use set::IndicatorSet;
+pub use stix::read_stix;
 
 use std::time::Duration;
 
