@@ -260,7 +260,7 @@ async fn rows_that_are_cut_are_refused_and_so_is_their_version() {
     server.answer("ETag: \"v1\"\r\n", rows.split_at(rows.len() - 9).0.as_bytes());
     intel.pull_all().await;
     let error = status(&intel).last_error.unwrap();
-    assert!(error.contains("the body ends early, inside a row"), "{error}");
+    assert!(error.contains("the body ends early, inside the row of line 2"), "{error}");
     server.answer("", rows.trim_end().as_bytes());
     intel.pull_all().await;
     assert!(!server.requests()[1].contains("if-none-match"));

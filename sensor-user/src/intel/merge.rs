@@ -151,11 +151,6 @@ impl Merge {
         Ok(())
     }
 
-    fn drop_records(&mut self, identity: Identity) {
-        let (first, count) = (identity.first as usize, identity.count as usize);
-        self.kept.iter_mut().skip(first).take(count).for_each(|kept| *kept = false);
-    }
-
     /// Writes the rest; `origin`, `cursor` and the time of the pull are in `meta`.
     pub fn finish(mut self, extent: &Extent, mut meta: Meta, ttl: Ttl) -> io::Result<Merged> {
         if let Some(error) = self.failed.take() {

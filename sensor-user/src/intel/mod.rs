@@ -25,6 +25,7 @@ mod segment;
 mod sentinel_query;
 mod set;
 mod stamp;
+mod stix;
 pub mod store;
 mod warninglist;
 
@@ -43,17 +44,18 @@ pub use list::{
     Columns, Field, FormatFault, ListFormat, PRESETS, Parsed, Shape, parse as parse_list, preset,
     read_list,
 };
+pub use merge::{Merge, Merged, Ttl};
 pub use misp::read_misp;
 pub use pattern::{Fault as PatternFaultKind, PatternFault, Sufficient, read_pattern};
-pub use merge::{Merge, Merged, Ttl};
 pub use pull::{Cursor, Documents, Extent, KeepError, OpenDocuments, Pulled, Validators};
-pub use reader::{COMMAND as READ_COMMAND, Job, Reading, child as read_feed};
+pub use reader::{COMMAND as READ_COMMAND, Job, JobFault, Opened, Reading, child as read_feed};
 pub use rejects::{Reason, Reject, Rejects};
 pub use rows::{RowReader, read_rows};
 pub use segment::{Segment, Validity};
 pub use sentinel_query::read_sentinel_query;
 pub use set::{Found, IndicatorSet, SetPlace};
 
+pub use stix::read_stix;
 pub use warninglist::{AllowFault, AllowFaultKind, Allowed, read_allowed};
 
 use std::time::Duration;
@@ -170,6 +172,7 @@ impl FeedConfig {
         Validity {
             ttl: Ttl { ttl: signed(self.default_ttl), confirmed },
             rows_for: rows.then(|| signed(self.indicator_lookback)),
+            is_list: self.kind == FeedKind::List,
         }
     }
 }

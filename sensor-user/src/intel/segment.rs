@@ -59,6 +59,8 @@ pub struct Validity {
     pub ttl: Ttl,
     /// Rows of tables count for this long after they were made.
     pub rows_for: Option<SignedDuration>,
+    /// Whether ids are those of a list, unique only with the name of the feed before them.
+    pub is_list: bool,
 }
 
 impl Segment {
@@ -238,6 +240,9 @@ impl FromFile {
             end = end.min(after.unwrap_or(Timestamp::MAX));
         }
         indicator.expires = Some(end);
+        if self.validity.is_list {
+            indicator.id = format!("{}:{}", self.feed, indicator.id);
+        }
         indicator.feed = Arc::clone(&self.feed);
         indicator
     }

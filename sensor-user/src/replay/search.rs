@@ -17,11 +17,11 @@ use super::at::{PAIRS_MAX, ReplayError};
 use super::blocks::{Block, Blocks};
 use super::input;
 use super::reject_log::{RejectLog, SHOWN_MAX};
-use super::rows::{self, Head, Seen};
+use super::rows::{self, Seen};
 use crate::dedup::{Sighting, Tally};
-use crate::intel::{IndicatorSet, SetPlace};
+use crate::intel::IndicatorSet;
 use crate::lines::LINE_MAX;
-use crate::matcher::{Covering, Hit, Via, covering};
+use crate::matcher::{Covering, Hit, Via, covering, covering_addresses};
 
 /// Threads at most: more do not help, as one reads the input.
 const WORKERS_MAX: usize = 8;
@@ -108,7 +108,7 @@ struct Worker<'set> {
     set: &'set IndicatorSet,
     oldest: Timestamp,
     at: Timestamp,
-    pairs: HashMap<(SetPlace, IpAddr), Pair>,
+    pairs: HashMap<(String, IpAddr), Pair>,
     rows: u64,
     rows_in_window: u64,
     lost: u64,
@@ -164,25 +164,21 @@ impl<'set> Worker<'set> {
         if head.time < self.oldest {
             return Ok(());
         }
-        let mut hits = self.hits(head).peekable();
-        if hits.peek().is_some() {
+        let at = self.at;
+        let is_live = |it: &Covering| it.indicator.counts(at, head.time);
+        // The ports are read only of what may be a hit.
+        if covering_addresses(self.set, head.remote, head.translated).any(|it| is_live(&it)) {
             let seen = rows::seen(line, head)?;
-            for it in hits {
-                self.add((it.place, head.remote), Pair::new(it.hit(), &seen, place));
+            for it in covering(self.set, seen.peer(head)).filter(is_live) {
+                let key = (it.indicator.id.clone(), head.remote);
+                self.add(key, Pair::new(it.hit(), &seen, place));
             }
         }
         self.rows_in_window += 1;
         Ok(())
     }
 
-    /// The indicators that cover a row's remote end and had not expired by then.
-    fn hits(&self, head: Head) -> impl Iterator<Item = Covering> + use<'set> {
-        let at = self.at;
-        covering(self.set, head.remote, head.translated)
-            .filter(move |it| it.indicator.counts(at, head.time))
-    }
-
-    fn add(&mut self, key: (SetPlace, IpAddr), pair: Pair) {
+    fn add(&mut self, key: (String, IpAddr), pair: Pair) {
         match self.pairs.get_mut(&key) {
             Some(known) => known.merge(pair),
             None => {

@@ -230,6 +230,7 @@ impl Intel {
         let validity = feed.validity(state.confirmed);
         Job {
             kind: feed.config.kind,
+            list: feed.config.list.clone(),
             documents: documents.to_owned(),
             lengths: lengths.to_vec(),
             extent,

@@ -10,7 +10,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// Address space of the reader, bytes. The largest set that was measured, a million STIX
 /// indicators, takes less than 400 MiB.
-pub const MEMORY_MAX: u64 = 1 << 30;
+pub(super) const MEMORY_MAX: u64 = 1 << 30;
 /// Processor time of the reader, seconds.
 const SECONDS_MAX: u64 = 300;
 /// Bytes of the file that it writes.
@@ -20,7 +20,7 @@ const FILE_MAX: u64 = 8 << 30;
 /// programs, bounded memory, time and output. What is open stays open.
 ///
 /// An error means that the process is not confined; it must not go on.
-pub fn confine() -> io::Result<()> {
+pub(super) fn confine() -> io::Result<()> {
     for (resource, max) in [
         (Resource::RLIMIT_AS, MEMORY_MAX),
         (Resource::RLIMIT_CPU, SECONDS_MAX),

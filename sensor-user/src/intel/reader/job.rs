@@ -8,12 +8,11 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::super::list::read_list;
-use super::super::rows::read_rows;
 use crate::intel::store::{Meta, OpenSet, StoreError, With};
 use crate::intel::{
-    Cursor, Entries, Extent, FeedKind, Merge, Merged, OpenDocuments, ReadFault, ReadPolicy,
-    Rejects, Ttl,
+    Cursor, Entries, Extent, FeedKind, ListFormat, Merge, Merged, OpenDocuments, ReadFault,
+    ReadPolicy, Rejects, Ttl, read_crowdsec, read_list, read_misp, read_rows, read_sentinel_query,
+    read_stix,
 };
 
 /// Everything that the reader is told.
@@ -21,6 +20,8 @@ use crate::intel::{
 pub struct Job {
     /// How to read the documents.
     pub kind: FeedKind,
+    /// How a list is written.
+    pub list: ListFormat,
     /// Where they are, one after the other.
     pub documents: PathBuf,
     /// The length of each.
@@ -110,9 +111,14 @@ impl Job {
         entries: &mut dyn Entries,
     ) -> Result<u64, ReadFault> {
         match self.kind {
-            FeedKind::List => read_list(document, &self.policy, place, entries),
+            FeedKind::List => read_list(document, &self.list, &self.policy, place, entries),
             FeedKind::Sentinel => read_rows(document, &self.policy, place, entries),
-            _ => Err(ReadFault::Form("no reader for this kind".to_owned())),
+            FeedKind::Misp | FeedKind::MispFeed => {
+                read_misp(document, &self.policy, place, entries)
+            }
+            FeedKind::CrowdSec => read_crowdsec(document, &self.policy, place, entries),
+            FeedKind::SentinelQuery => read_sentinel_query(document, &self.policy, place, entries),
+            FeedKind::Stix | FeedKind::Taxii2 => read_stix(document, &self.policy, place, entries),
         }
     }
 

@@ -8,11 +8,10 @@
 mod confine;
 mod job;
 
-pub use confine::{MEMORY_MAX, confine};
-pub use job::Job;
+use confine::{MEMORY_MAX, confine};
+pub use job::{Job, JobFault, Opened};
 
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -28,7 +27,7 @@ const MESSAGE_MAX: u64 = 64 << 20;
 
 /// What the child tells.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Report {
+enum Report {
     /// The new set is written.
     Merged(Merged),
     /// Nothing of the documents can be used; why.
@@ -53,7 +52,7 @@ impl Reading {
 
 /// Why there is no new set.
 #[derive(Debug, thiserror::Error)]
-pub enum ReaderError {
+pub(super) enum ReaderError {
     /// Nothing of the documents can be used.
     #[error("{0}")]
     Refused(String),
@@ -75,7 +74,7 @@ pub enum ReaderError {
 }
 
 /// Does `job`; it takes as long as it takes, which the child's own limits bound.
-pub fn read(reading: &Reading, job: &Job) -> Result<Merged, ReaderError> {
+pub(super) fn read(reading: &Reading, job: &Job) -> Result<Merged, ReaderError> {
     let program = match reading {
         Reading::Child(program) => program,
         Reading::Here => {
@@ -134,11 +133,4 @@ pub fn child() -> io::Result<()> {
     let mut out = io::stdout().lock();
     serde_json::to_writer(&mut out, &report)?;
     out.flush()
-}
-
-impl ReaderError {
-    /// Whether the child was killed by a signal: its limits, or somebody else.
-    pub fn was_killed(&self) -> bool {
-        matches!(self, Self::Ended(status) if status.signal().is_some())
-    }
 }
