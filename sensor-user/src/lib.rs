@@ -22,6 +22,9 @@ pub mod intel;
 // Flow to Hit.
 pub mod matcher;
 
+/// The connections of the look-back, for indicators that come later.
+pub mod history;
+
 // Hit to Alert.
 pub mod dedup;
 

@@ -114,6 +114,10 @@ counters! {
     translations_unasked_queue_full,
     /// Connections in a network namespace into which there is no way, or where the kernel refused.
     translations_unreachable,
+    /// Kinds of connections that left the full history before the look-back was over.
+    history_entries_evicted,
+    /// Times that the history could not be written; what it missed is not matched later.
+    history_writes_failed,
     /// Connections handed to the matcher.
     flows_observed,
     /// Rows made.

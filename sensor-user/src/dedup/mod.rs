@@ -1,6 +1,7 @@
 //! Dedup: Hit to Alert. Repeats inside a window are counted, not raised.
 
 mod alert;
+mod retro;
 mod sighting;
 mod window;
 

@@ -21,13 +21,26 @@ use crate::stats::Stats;
 
 /// What makes two hits the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
+pub(super) struct Key {
     feed: Arc<str>,
     indicator_id: String,
     remote: IpAddr,
     executable: String,
     container_id: String,
     direction: Direction,
+}
+
+impl Key {
+    pub(super) fn of(hit: &Hit, flow: &Flow) -> Self {
+        Self {
+            feed: Arc::clone(&hit.indicator.feed),
+            indicator_id: hit.indicator.id.clone(),
+            remote: flow.remote,
+            executable: flow.process.executable().to_owned(),
+            container_id: flow.process.container_id.clone(),
+            direction: flow.direction,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -81,14 +94,7 @@ impl Dedup {
     /// connection adds its bytes to the window and is no hit of its own.
     pub fn admit(&mut self, hit: &Hit, flow: &Flow, alerts: &mut Vec<Alert>) {
         self.expire(flow.time, alerts);
-        let key = Key {
-            feed: Arc::clone(&hit.indicator.feed),
-            indicator_id: hit.indicator.id.clone(),
-            remote: flow.remote,
-            executable: flow.process.executable().to_owned(),
-            container_id: flow.process.container_id.clone(),
-            direction: flow.direction,
-        };
+        let key = Key::of(hit, flow);
         if let Some(window) = self.windows.get_mut(&key) {
             window.bytes_sent = window.bytes_sent.saturating_add(flow.bytes_sent);
             window.bytes_received = window.bytes_received.saturating_add(flow.bytes_received);
@@ -163,9 +169,9 @@ impl Dedup {
         }
     }
 
-    fn alert(&self, key: &Key, window: &Window, kind: AlertKind) -> Alert {
-        // The kind is part of the id: both alerts of a window must get through everywhere.
-        let alert_id = stable_id(&[
+    /// The kind is part of it: both alerts of a window must get through everywhere.
+    pub(super) fn alert_id(&self, key: &Key, opened: Timestamp, kind: AlertKind) -> String {
+        stable_id(&[
             &self.agent_id,
             &key.feed,
             &key.indicator_id,
@@ -173,9 +179,17 @@ impl Dedup {
             &key.executable,
             &key.container_id,
             key.direction.as_str(),
-            &window.opened.to_string(),
+            &opened.to_string(),
             kind.as_str(),
-        ]);
+        ])
+    }
+
+    pub(super) fn count_raised(&self) {
+        self.stats.alerts_raised.increment();
+    }
+
+    fn alert(&self, key: &Key, window: &Window, kind: AlertKind) -> Alert {
+        let alert_id = self.alert_id(key, window.opened, kind);
         let tally = Tally {
             first_seen: window.first_seen,
             last_seen: window.last_seen,

@@ -64,6 +64,8 @@ impl AllowList {
 #[derive(Debug)]
 pub struct Matcher {
     set: Arc<ArcSwap<IndicatorSet>>,
+    /// What `set` held at the last [`Matcher::refresh`].
+    current: Arc<IndicatorSet>,
     allow: AllowList,
     /// Processes whose traffic is recorded but never alerts: the agent itself.
     own: HashSet<u32>,
@@ -71,14 +73,35 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    /// Looks up in whatever `set` holds at that moment; flows of the processes `own` never alert.
+    /// Looks up in what `set` holds at each [`Matcher::refresh`]; flows of the processes `own` never alert.
     pub fn new(
         set: Arc<ArcSwap<IndicatorSet>>,
         allow: AllowList,
         own: HashSet<u32>,
         stats: Arc<Stats>,
     ) -> Self {
-        Self { set, allow, own, stats }
+        let current = set.load_full();
+        Self { set, current, allow, own, stats }
+    }
+
+    /// Goes over to the newest set; true where that is another one.
+    pub fn refresh(&mut self) -> bool {
+        let newest = self.set.load();
+        if Arc::ptr_eq(&newest, &self.current) {
+            return false;
+        }
+        self.current = Arc::clone(&newest);
+        true
+    }
+
+    /// The set that is looked up in.
+    pub fn current(&self) -> &IndicatorSet {
+        &self.current
+    }
+
+    /// Whether a flow is of the agent itself.
+    pub fn is_own(&self, flow: &Flow) -> bool {
+        flow.process.pid.is_some_and(|pid| self.own.contains(&pid))
     }
 
     /// The agent's own process as the kernel numbers it, once that is known: in a pid namespace it
@@ -92,8 +115,8 @@ impl Matcher {
     /// All hits of a flow; when its translation is told, those by it. What is held back by policy is
     /// counted once, at first sight.
     pub fn hits(&self, flow: &Flow) -> Vec<Hit> {
-        let set = self.set.load();
-        let mut hits: Vec<Hit> = covering(&set, flow.peer())
+        let set = &*self.current;
+        let mut hits: Vec<Hit> = covering(set, flow.peer())
             .filter(|it| it.indicator.counts(flow.time, flow.time))
             // What the connection itself met was a hit when it opened.
             .filter(|it| flow.phase != Phase::Translated || it.via == Via::Conntrack)
@@ -105,7 +128,7 @@ impl Matcher {
         let count = |hits: &[Hit]| {
             if flow.phase.is_first_sight() { hits.len() as u64 } else { 0 }
         };
-        if flow.process.pid.is_some_and(|pid| self.own.contains(&pid)) {
+        if self.is_own(flow) {
             self.stats.hits_held_own_traffic.add(count(&hits));
             return Vec::new();
         }
@@ -124,9 +147,9 @@ impl Matcher {
         if remote.pid.is_some_and(|pid| self.own.contains(&pid)) {
             return None;
         }
-        let set = self.set.load();
+        let set = &*self.current;
         let translated = remote.peer.translated.map(|translated| translated.ip());
-        covering(&set, remote.peer)
+        covering(set, remote.peer)
             .filter(|it| it.indicator.counts(remote.since, remote.since))
             .filter(|it| !self.is_allowed(it.via, remote.peer.address, translated))
             .map(|it| Flag { indicator: it.indicator, address: it.address })

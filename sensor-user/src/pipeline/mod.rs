@@ -24,14 +24,18 @@ pub use self_test::{SelfTest, self_test};
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::aggregate::{Change, HostTables, HostView, Remote, Row, RowTable, TableRow, What};
 use crate::config::Config;
 use crate::dedup::{Alert, Dedup};
 use crate::enrich::DnsAnswer;
+use crate::history::History;
 use crate::matcher::Matcher;
 use crate::stats::Stats;
+
+/// The history is looked through at least so often.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_mins(1);
 
 /// Where alerts and rows go: the sinks, or the output of a replay.
 pub trait Outlet {
@@ -52,10 +56,14 @@ pub struct Detection {
     pub matcher: Matcher,
     /// Hit to Alert.
     pub dedup: Dedup,
+    /// For indicators that come later; `None` in a replay, whose indicators are all there.
+    pub history: Option<History>,
     /// Names and places of remote addresses, for rows and alerts.
     pub facts: RemoteFacts,
     /// Scratch, kept to spare allocations.
     alerts: Vec<Alert>,
+    /// When the history was last looked through.
+    looked: Timestamp,
     stats: Arc<Stats>,
 }
 
@@ -63,7 +71,17 @@ impl Detection {
     /// Puts the stages together.
     pub fn new(rows: Option<RowTable>, matcher: Matcher, dedup: Dedup, stats: Arc<Stats>) -> Self {
         let facts = RemoteFacts::usual(&stats);
-        Self { rows, host: None, matcher, dedup, facts, alerts: Vec::new(), stats }
+        Self {
+            rows,
+            host: None,
+            matcher,
+            dedup,
+            history: None,
+            facts,
+            alerts: Vec::new(),
+            looked: Timestamp::MIN,
+            stats,
+        }
     }
 
     /// Takes in what a name resolved to: connections from now on have it.
@@ -89,8 +107,17 @@ impl Detection {
         if change.what == What::Opened {
             self.stats.flows_observed.increment();
         }
-        for hit in self.matcher.hits(&change.flow) {
-            self.dedup.admit(&hit, &change.flow, &mut self.alerts);
+        let flow = &change.flow;
+        let mut hits = self.matcher.hits(flow);
+        if let Some(history) = self.history.as_mut().filter(|_| !self.matcher.is_own(flow)) {
+            if flow.phase.is_first_sight() {
+                hits = history.seen(flow, hits);
+            } else {
+                history.moved(flow);
+            }
+        }
+        for hit in hits {
+            self.dedup.admit(&hit, flow, &mut self.alerts);
         }
         self.send_alerts(outlet);
     }
@@ -98,11 +125,29 @@ impl Detection {
     /// What time alone brings about: minutes and windows that end. Of many rows some come each
     /// time; see [`Self::is_behind`].
     pub fn tick(&mut self, now: Timestamp, outlet: &mut dyn Outlet) {
+        self.look_back(now);
         let flag = |remote: &Remote| self.matcher.flag(remote);
         let rows = self.rows.as_mut().map(|rows| rows.close_until(now, &flag)).unwrap_or_default();
         self.dedup.expire(now, &mut self.alerts);
         self.send_alerts(outlet);
+        // What was found is raised by now.
+        if let Some(history) = &mut self.history {
+            history.flush();
+        }
         self.send_rows(rows, outlet);
+    }
+
+    /// Matches the connections of the look-back where there are new indicators; and each minute,
+    /// for those that begin to be valid.
+    fn look_back(&mut self, now: Timestamp) {
+        let is_new = self.matcher.refresh();
+        let Some(history) = &mut self.history else { return };
+        let is_due = now.duration_since(self.looked) >= LOOK_EVERY || now < self.looked;
+        if is_new || history.is_new() || is_due {
+            self.looked = now;
+            let found = history.retro(&self.matcher, now);
+            self.dedup.retro(found, &mut self.alerts);
+        }
     }
 
     /// What time alone brings about for the tables of the host; after each [`Self::tick`].
