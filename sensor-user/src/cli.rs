@@ -41,6 +41,10 @@ pub enum Command {
     SelfTest,
     /// Say how the running agent is (exit status 1: degraded, or not running)
     Status(StatusArgs),
+    /// Say how the feeds of the running agent are (exit status 1: one is degraded)
+    Feeds(FeedsArgs),
+    /// Say which saved indicators cover an address, and whether they would alert
+    Explain(ExplainArgs),
     /// Say what a configuration means, or what is wrong with it
     CheckConfig(CheckConfigArgs),
     /// Print the columns of the tables
@@ -135,6 +139,40 @@ pub struct StatusArgs {
     /// One JSON document with all counters
     #[arg(long)]
     pub json: bool,
+}
+
+/// `feeds`.
+#[derive(Debug, Clone, Args)]
+pub struct FeedsArgs {
+    /// Only this feed
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Also the first entries that are not used, with their place and reason
+    #[arg(long)]
+    pub rejects: bool,
+    /// The agent's configuration file (TOML), which names its socket
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    pub config: Option<PathBuf>,
+    /// The agent's control socket
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `explain`.
+#[derive(Debug, Clone, Args)]
+pub struct ExplainArgs {
+    /// An IPv4 or IPv6 address
+    #[arg(value_name = "ADDRESS")]
+    pub address: std::net::IpAddr,
+    /// At this time instead of now, for example 2026-11-24T10:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub at: Option<Timestamp>,
+    /// The agent's configuration file (TOML), which names its feeds and its state directory
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// `check-config`.

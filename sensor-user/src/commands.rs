@@ -11,15 +11,16 @@ use tracing_subscriber::EnvFilter;
 
 use crate::canary;
 use crate::cli::{
-    CheckConfigArgs, Command, RawArgs, RecordArgs, ReplayArgs, RunArgs, SchemaArgs, SchemaFormat,
-    Shell, StatusArgs,
+    CheckConfigArgs, Command, ExplainArgs, FeedsArgs, RawArgs, RecordArgs, ReplayArgs, RunArgs,
+    SchemaArgs, SchemaFormat, Shell, StatusArgs,
 };
-use crate::clock::signed;
+use crate::clock::{Clock as _, SystemClock, signed};
 use crate::config::{AgentConfig, Config, ConfigError, Environment, describe};
 use crate::control;
 use crate::deliver::readable;
 use crate::health::State;
-use crate::intel::read_feed;
+use crate::intel::{FeedFolder, explain, read_allowed, read_feed};
+use crate::matcher::AllowList;
 use crate::pipeline;
 use crate::replay::{self, AtOptions, LiveOptions, ReplayError};
 use crate::schema;
@@ -72,6 +73,8 @@ pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome>
         Command::Record(args) => record(&args, log, environment),
         Command::SelfTest => self_test(log, environment),
         Command::Status(args) => status(&args, environment),
+        Command::Feeds(args) => feeds(&args, environment),
+        Command::Explain(args) => explain_address(&args, environment),
         Command::Schema(args) => print_schema(&args),
         Command::Canary { .. } => {
             canary::child();
@@ -185,6 +188,42 @@ fn status(args: &StatusArgs, environment: &Environment) -> anyhow::Result<Outcom
     };
     print(text.as_bytes())?;
     Ok(if report.state == State::Ok { Outcome::Done } else { Outcome::Degraded })
+}
+
+fn feeds(args: &FeedsArgs, environment: &Environment) -> anyhow::Result<Outcome> {
+    let path = match &args.socket {
+        Some(path) => path.clone(),
+        None => config(args.config.as_deref(), environment)?.agent.control_socket(),
+    };
+    let mut feeds = control::ask_feeds(&path, args.rejects).with_context(|| {
+        format!("no agent answers at {}; is it running, with this configuration?", path.display())
+    })?;
+    if let Some(name) = &args.name {
+        let names: Vec<String> = feeds.iter().map(|feed| feed.name.clone()).collect();
+        feeds.retain(|feed| feed.name == *name);
+        anyhow::ensure!(
+            !feeds.is_empty(),
+            "feed {name:?}: there is none; there are {}",
+            names.join(", ")
+        );
+    }
+    let text = if args.json {
+        format!("{}\n", serde_json::to_string_pretty(&feeds)?)
+    } else {
+        control::feeds_screen(&feeds, SystemClock.now())
+    };
+    print(text.as_bytes())?;
+    let is_well = feeds.iter().all(|feed| feed.state == State::Ok);
+    Ok(if is_well { Outcome::Done } else { Outcome::Degraded })
+}
+
+fn explain_address(args: &ExplainArgs, environment: &Environment) -> anyhow::Result<Outcome> {
+    let config = config(args.config.as_deref(), environment)?;
+    let folder = FeedFolder::at(&config.agent.state_dir);
+    let files = read_allowed(&config.allow.files)?;
+    let allow = AllowList::new(config.allow.networks.iter().copied().chain(files.networks));
+    let now = args.at.unwrap_or_else(|| SystemClock.now());
+    print(explain(args.address, &config.feeds, &folder, (&allow, now)).as_bytes())
 }
 
 /// The outcome of a replay that read all its input.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Config, values};
 use crate::deliver::{SinkConfig, SinkKind, escaped};
-use crate::intel::{Access, Ask, FeedConfig, FeedKind, FeedSource, HeaderText, Login, Proxy};
+use crate::intel::{Access, Ask, FeedConfig, FeedSource, HeaderText, Login, Proxy};
 use crate::inventory::ImdsMode;
 
 /// A line a subject, in the order of the data path.
@@ -50,6 +50,17 @@ pub fn describe(config: &Config) -> String {
     } else {
         line("rows", "off".to_owned());
     }
+    match &config.history {
+        Some(history) => {
+            let lookback = humantime::format_duration(history.lookback.unsigned_abs());
+            let (most, size) = (history.max_entries, values::size_text(history.max_bytes));
+            line(
+                "history",
+                format!("of {lookback}, {most} kinds of connections and {size} at most"),
+            );
+        }
+        None => line("history", "off: indicators match no earlier connection".to_owned()),
+    }
     let every = humantime::format_duration(config.health.canary_every);
     line("canary", format!("every {every}"));
     let imds = match config.azure.imds {
@@ -79,16 +90,7 @@ pub fn describe(config: &Config) -> String {
 }
 
 fn feed(feed: &FeedConfig) -> String {
-    let kind = match feed.kind {
-        FeedKind::List => "list",
-        FeedKind::Sentinel => "sentinel rows",
-        FeedKind::Stix => "stix",
-        FeedKind::Taxii2 => "taxii2",
-        FeedKind::Misp => "misp",
-        FeedKind::MispFeed => "misp feed",
-        FeedKind::CrowdSec => "crowdsec",
-        FeedKind::SentinelQuery => "sentinel query",
-    };
+    let kind = feed.kind.name();
     let source = match &feed.source {
         FeedSource::File(path) => format!("file {}", path.display()),
         FeedSource::Http(_) => feed.source.shown(),

@@ -23,6 +23,7 @@ use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 
 use crate::deliver::{SinkConfig, SinkKind};
+use crate::history::HistoryConfig;
 use crate::intel::{FeedConfig, FeedKind, FeedSource};
 use crate::inventory::AzureConfig;
 use environment::Place;
@@ -43,6 +44,8 @@ pub struct Config {
     pub dedup: DedupConfig,
     /// `VMConnection` rows.
     pub rows: RowsConfig,
+    /// The connections of the look-back; `None` for none.
+    pub history: Option<HistoryConfig>,
     /// How the agent looks after itself.
     pub health: HealthConfig,
     /// What is asked of Azure.
@@ -288,6 +291,7 @@ fn document_config<'t>(
         allow: sections::allow(single(document, "allow", problems)),
         dedup: sections::dedup(single(document, "dedup", problems)),
         rows: sections::rows(single(document, "rows", problems)),
+        history: sections::history(single(document, "history", problems)),
         health: sections::health(single(document, "health", problems)),
         azure: sections::azure(single(document, "azure", problems)),
         max_connections: sections::most(single(document, "connections", problems), 262_144),
@@ -300,6 +304,9 @@ fn document_config<'t>(
     let names = feeds.iter().map(|(feed, line)| (feed.name.as_str(), *line)).collect();
     unique("feed", names, problems);
     config.feeds = feeds.into_iter().map(|(feed, _)| feed).collect();
+    if let Some(history) = &mut config.history {
+        history.private = config.feeds.iter().any(|feed| feed.allow_private);
+    }
     let sinks = many(document, "sink", problems, sections::sink);
     let names = sinks.iter().map(|(sink, line)| (sink.name.as_str(), *line)).collect();
     unique("sink", names, problems);

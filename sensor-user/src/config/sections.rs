@@ -5,18 +5,21 @@ use std::time::Duration;
 use super::reader::Section;
 use super::values;
 use super::{AgentConfig, AllowConfig, CaptureConfig, DedupConfig, HealthConfig, RowsConfig};
+use crate::clock::signed;
 use crate::deliver::{ParquetConfig, SinkConfig, SinkKind};
 use crate::enrich::Names;
+use crate::history::HistoryConfig;
 use crate::inventory::{AzureConfig, ImdsMode};
 
 /// Names of all sections.
-pub(super) const ALL: [&str; 13] = [
+pub(super) const ALL: [&str; 14] = [
     "agent",
     "capture",
     "feed",
     "allow",
     "dedup",
     "rows",
+    "history",
     "health",
     "azure",
     "connections",
@@ -96,6 +99,22 @@ pub(super) fn rows(mut section: Section<'_, '_>) -> RowsConfig {
         enabled: enabled.unwrap_or(true),
         max_keys_per_minute: most.unwrap_or(RowsConfig::MAX_KEYS_PER_MINUTE),
     }
+}
+
+/// `[history]`; `None` where it is off. Whether private addresses are kept is the feeds' to say.
+pub(super) fn history(mut section: Section<'_, '_>) -> Option<HistoryConfig> {
+    let enabled = section.read("enabled", values::boolean);
+    let lookback = section.read("lookback", values::duration(MINUTE..=7 * DAY));
+    let max_entries = section.read("max_entries", values::number(100..=10_000_000_usize));
+    let max_bytes = section.read("max_size", values::size(1 << 20..=64 << 30));
+    section.finish();
+    let usual = HistoryConfig::USUAL;
+    enabled.unwrap_or(true).then(|| HistoryConfig {
+        lookback: lookback.map_or(usual.lookback, signed),
+        max_entries: max_entries.unwrap_or(usual.max_entries),
+        max_bytes: max_bytes.unwrap_or(usual.max_bytes),
+        private: false,
+    })
 }
 
 /// `[health]`.

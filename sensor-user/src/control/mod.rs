@@ -1,19 +1,25 @@
-//! Control: the agent's unix socket. A caller sends one line, `status` or `stream`, and gets one
+//! Control: the agent's unix socket. A caller sends one line, `status`, `feeds`, `feeds rejects` or `stream`, and gets one
 //! JSON document, or JSON lines until it hangs up (docs/configuration.md).
 //!
 //! Only root and the agent's own user are answered. The pipeline never waits for a caller.
 
 mod client;
+mod feeds;
 mod server;
 mod status;
 mod stream;
 
-pub use client::{ask_status, screen};
+pub use client::{ask_feeds, ask_status, screen};
+pub use feeds::{FeedReport, RejectReport, feeds_screen};
 pub use server::{ControlError, Server};
 pub use status::{Probe, Status, StatusReport};
 pub use stream::{READERS_MAX, Stream};
 
 /// Asks for the state of the agent.
 const STATUS: &str = "status";
+/// Asks how the feeds are.
+const FEEDS: &str = "feeds";
+/// The same, with what of them is not used.
+const REJECTS: &str = "feeds rejects";
 /// Asks for what changes.
 const STREAM: &str = "stream";

@@ -14,10 +14,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::feeds::FeedReport;
 use super::status::Status;
 use super::stream::{READERS_MAX, Stream};
-use super::{STATUS, STREAM};
+use super::{FEEDS, REJECTS, STATUS, STREAM};
 use crate::deliver::escaped;
+use crate::intel::Intel;
 
 /// Bytes of a socket's path at most: `sun_path` of unix(7), less its NUL.
 const PATH_MAX: usize = 107;
@@ -111,7 +113,7 @@ impl Server {
     }
 
     /// Answers until it is dropped; must run on a tokio runtime.
-    pub async fn serve(self, status: Arc<Status>, stream: Stream) {
+    pub async fn serve(self, status: Arc<Status>, intel: Arc<Intel>, stream: Stream) {
         let Ok(listener) = self.listener.try_clone().and_then(UnixListener::from_std) else {
             tracing::error!("control socket {}: cannot be listened on", self.path.display());
             return;
@@ -128,9 +130,10 @@ impl Server {
                     continue;
                 }
             };
-            let (status, stream) = (Arc::clone(&status), stream.clone());
+            let (status, intel) = (Arc::clone(&status), Arc::clone(&intel));
+            let stream = stream.clone();
             tokio::spawn(async move {
-                if let Err(error) = answer(caller, &status, &stream).await {
+                if let Err(error) = answer(caller, (&status, &intel), &stream).await {
                     tracing::debug!(%error, "control socket: caller gone");
                 }
                 drop(place);
@@ -172,7 +175,11 @@ fn lock(path: &Path) -> Result<Flock<File>, ControlError> {
     Ok(lock)
 }
 
-async fn answer(caller: UnixStream, status: &Status, stream: &Stream) -> io::Result<()> {
+async fn answer(
+    caller: UnixStream,
+    (status, intel): (&Status, &Intel),
+    stream: &Stream,
+) -> io::Result<()> {
     let user = caller.peer_cred()?.uid();
     if user != 0 && user != nix::unistd::geteuid().as_raw() {
         return Err(io::Error::from(io::ErrorKind::PermissionDenied));
@@ -185,6 +192,14 @@ async fn answer(caller: UnixStream, status: &Status, stream: &Stream) -> io::Res
     match request.trim_end() {
         STATUS => {
             let mut report = serde_json::to_vec(&status.report())?;
+            report.push(b'\n');
+            timeout(CALL_LIMIT, write.write_all(&report)).await?
+        }
+        request @ (FEEDS | REJECTS) => {
+            let feeds = intel.status();
+            let reports: Vec<FeedReport> =
+                feeds.iter().map(|feed| FeedReport::of(feed, request == REJECTS)).collect();
+            let mut report = serde_json::to_vec(&reports)?;
             report.push(b'\n');
             timeout(CALL_LIMIT, write.write_all(&report)).await?
         }
@@ -208,7 +223,7 @@ async fn answer(caller: UnixStream, status: &Status, stream: &Stream) -> io::Res
         }
         other => {
             let other = escaped(other, 40).replace(['"', '\\'], "");
-            let said = format!("{{\"Error\":\"{other}: use {STATUS} or {STREAM}\"}}\n");
+            let said = format!("{{\"Error\":\"{other}: use {STATUS}, {FEEDS} or {STREAM}\"}}\n");
             timeout(CALL_LIMIT, write.write_all(said.as_bytes())).await?
         }
     }

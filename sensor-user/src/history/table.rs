@@ -37,6 +37,17 @@ pub struct HistoryConfig {
     pub private: bool,
 }
 
+impl HistoryConfig {
+    /// Unless set: an hour, as in the original rule; 65,536 kinds of connections, about 10 MB of
+    /// memory when full; 64 MiB of files.
+    pub const USUAL: Self = Self {
+        lookback: SignedDuration::from_hours(1),
+        max_entries: 65_536,
+        max_bytes: 64 << 20,
+        private: false,
+    };
+}
+
 /// The connections of the look-back; see the module.
 #[derive(Debug)]
 pub struct History {

@@ -9,6 +9,7 @@ mod columns;
 mod crowdsec;
 mod endpoint;
 mod entry;
+mod explain;
 mod feeds;
 mod fetch;
 mod indicator;
@@ -34,6 +35,7 @@ pub use ask::{Ask, CrowdSecAsk, MispAsk, SentinelAsk, TaxiiAsk};
 pub use columns::{Text, flag, integer, loose_time, number, parse_time, time};
 pub use crowdsec::read_crowdsec;
 pub use entry::{Collected, Content, Entries, Entry, ReadFault, ReadPolicy};
+pub use explain::explain;
 pub use feeds::{FeedFolder, FeedStatus, Intel, Kept};
 pub use fetch::{
     Access, Certificate, FetchError, Fetcher, HeaderText, Login, Proxy, Secret, SecretError,
@@ -178,6 +180,20 @@ impl FeedConfig {
 }
 
 impl FeedKind {
+    /// As the configuration and what is shown name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Sentinel => "sentinel",
+            Self::Stix => "stix",
+            Self::Taxii2 => "taxii2",
+            Self::Misp => "misp",
+            Self::MispFeed => "misp feed",
+            Self::CrowdSec => "crowdsec",
+            Self::SentinelQuery => "sentinel workspace",
+        }
+    }
+
     /// Whether "not modified" says of every entry that it still stands.
     pub const fn is_snapshot(self) -> bool {
         matches!(self, Self::List | Self::Sentinel | Self::Stix | Self::SentinelQuery)

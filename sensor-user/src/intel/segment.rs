@@ -4,7 +4,7 @@
 //! file when it is hit, and the latest hits are kept. So a million indicators take a few bytes
 //! each, and a hit costs one read of the page cache.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -114,6 +114,14 @@ impl Segment {
         });
         let hosts = equal(&self.tables.hosts_v6, u128::from(address));
         nets.chain(hosts.map(move |number| (number, IpNet::V6(host))))
+    }
+
+    /// Numbers of the records whose prefix contains `address`, canonical.
+    pub fn covering(&self, address: IpAddr) -> Vec<(u32, IpNet)> {
+        match address {
+            IpAddr::V4(v4) => self.covering_v4(v4).collect(),
+            IpAddr::V6(v6) => self.covering_v6(v6).collect(),
+        }
     }
 
     /// The indicator of record `number`, which names `prefix`. Where the disk has lost it, the

@@ -27,6 +27,7 @@ use crate::control::{Server, Status, Stream};
 use crate::dedup::{Alert, Dedup};
 use crate::deliver::{Deliverer, Outbox, Pace};
 use crate::enrich::{Names, Places};
+use crate::history::History;
 use crate::intel::{Allowed, FeedFolder, IndicatorSet, Intel, Reading, read_allowed};
 use crate::inventory::{Host, Imds, ImdsPace, SharedAzure, keep};
 use crate::matcher::{AllowList, Matcher};
@@ -90,7 +91,12 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let azure = SharedAzure::default();
     let identity = Identity { computer, agent_id: agent_id.clone(), azure };
     let places = config.geo.as_ref().map(|path| Arc::new(Places::at(path)));
-    let detection = detection(config, set, &identity, (places.clone(), &stats))?;
+    let mut detection = detection(config, set, &identity, (places.clone(), &stats))?;
+
+    if let Some(history) = config.history {
+        let open = History::open(&config.agent.state_dir, history, clock.now(), Arc::clone(&stats));
+        detection.history = Some(open.context("open the history in the state directory")?);
+    }
 
     say(&banner::lines(config, &watching, &intel.status(), &agent_id));
 
@@ -101,7 +107,8 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let status = Status::new(speaker.clone(), clock.now(), hooks, Arc::clone(&stats));
     let status = Arc::new(status);
     let stream = Stream::new(speaker.clone(), Arc::clone(&stats));
-    let control = tokio::spawn(control.serve(Arc::clone(&status), stream.clone()));
+    let control =
+        tokio::spawn(control.serve(Arc::clone(&status), Arc::clone(&intel), stream.clone()));
     let places_task = places.clone().map(|places| tokio::spawn(refresh_places(places)));
     let feeds = Arc::clone(&intel);
     let vitals = Vitals::new(feeds, places, status, Arc::clone(&clock), speaker.clone());

@@ -55,7 +55,7 @@ impl Vitals {
         }
         for feed in self.intel.status() {
             if feed.last_pull.is_some() {
-                notices.extend(self.set(&format!("feed {}", feed.name), feed.last_error, now));
+                notices.extend(self.set(&format!("feed {}", feed.name), feed.fault(), now));
             }
         }
         if let Some(places) = &self.places {

@@ -35,6 +35,11 @@ impl FeedFolder {
         Ok(Self { path })
     }
 
+    /// The same, where it is only to be read.
+    pub fn at(state: &Path) -> Self {
+        Self { path: state.join("feeds") }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -90,9 +90,13 @@ impl FeedStatus {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// Whether something is wrong with it.
-    pub const fn is_degraded(&self) -> bool {
-        self.last_error.is_some() || self.is_stale
+    /// What is wrong with it.
+    pub fn fault(&self) -> Option<String> {
+        let stale = || {
+            let good = self.last_good.map_or_else(|| "never".to_owned(), |it| it.to_string());
+            format!("feed {}: no good pull for three intervals, the last {good}", self.name)
+        };
+        self.last_error.clone().or_else(|| self.is_stale.then(stale))
     }
 }
 
