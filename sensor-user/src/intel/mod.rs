@@ -41,7 +41,7 @@ pub use rows::{RowReader, read_rows};
 pub use sentinel_query::read_sentinel_query;
 pub use set::IndicatorSet;
 
-pub use warninglist::{AllowFault, AllowFaultKind, Allowed, read_allowed};
+pub use warninglist::{AllowFault, AllowFaultKind, Allowed, read_allowed, read_networks};
 
 use std::time::Duration;
 

@@ -21,7 +21,8 @@ const TOOLS: [(&str, &str); 11] = [
     ("unshare", "util-linux"),
 ];
 
-/// What the suites ask of Python: module, and package as pip names it; the tests look for it there.
+/// What the suites ask of Python: module, and package as pip names it; the tests look for them
+/// there.
 const PYTHON: [(&str, &str); 3] = [
     ("duckdb", "duckdb==2.0.1"),
     ("pymisp", "pymisp==2.5.34.4"),
@@ -59,9 +60,12 @@ fn ensure_python(home: &Path) -> Outcome {
         let child = Command::new(python).args(["-c", &import]).stderr(Stdio::null()).status();
         child.is_ok_and(|status| status.success())
     };
-    let is_missing = |module: &str| !has(Path::new("python3"), module) && !has(&own, module);
-    let missing = PYTHON.into_iter().filter(|(module, _)| is_missing(module));
-    let packages: Vec<&str> = missing.map(|(_, package)| package).collect();
+    let lacks = |module| !has(Path::new("python3"), module) && !has(&own, module);
+    let packages: Vec<&str> = PYTHON
+        .into_iter()
+        .filter(|(module, _)| lacks(module))
+        .map(|(_, package)| package)
+        .collect();
     if packages.is_empty() {
         return Outcome::Done(Tally::PASSED);
     }
