@@ -6,6 +6,7 @@ mod agent;
 mod collector;
 mod duckdb;
 mod feed_server;
+pub mod fuzz;
 mod imds;
 mod logs;
 mod netns;

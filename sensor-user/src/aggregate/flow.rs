@@ -1,6 +1,6 @@
 //! `Flow`: one connection as the matcher sees it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -153,7 +153,37 @@ pub struct Translated {
     pub remote_port: u16,
 }
 
+/// The remote end of a connection, and the ports that an indicator may ask for besides.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port, where it is known.
+    pub port: Option<u16>,
+    /// This host's port, where it is known.
+    pub local_port: Option<u16>,
+    /// What it is translated to.
+    pub translated: Option<SocketAddr>,
+}
+
+impl Translated {
+    /// The remote end that is really talked to.
+    pub const fn remote(&self) -> SocketAddr {
+        SocketAddr::new(self.remote_ip, self.remote_port)
+    }
+}
+
 impl Flow {
+    /// Its remote end.
+    pub fn peer(&self) -> Peer {
+        Peer {
+            address: self.remote,
+            port: self.remote_port,
+            local_port: self.local_port,
+            translated: self.translated.map(|it| it.remote()),
+        }
+    }
+
     /// `SourceIp` of Microsoft's tables: the end that began.
     pub const fn source(&self) -> IpAddr {
         match self.direction {

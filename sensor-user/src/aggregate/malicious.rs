@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::flow::Peer;
 use super::row::Row;
 use crate::intel::Indicator;
 
@@ -30,10 +31,9 @@ pub struct Flag {
 /// The remote end of a row, as far as it decides what flags the row.
 #[derive(Debug, Clone, Copy)]
 pub struct Remote {
-    /// The row's `RemoteIp`.
-    pub address: IpAddr,
-    /// What it is translated to, where that is known of one of the row's connections.
-    pub translated: Option<IpAddr>,
+    /// The row's `RemoteIp`, its one port, and what it is translated to, where that is known of one
+    /// of the row's connections.
+    pub peer: Peer,
     /// When a connection of the row was first seen in its minute, or the minute's start.
     pub since: Timestamp,
     /// A process behind the row.

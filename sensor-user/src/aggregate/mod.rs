@@ -13,7 +13,7 @@ mod udp;
 
 pub use change::{Change, ClosedBy, What};
 pub use connections::{ConnectionTable, Look, TurnReader};
-pub use flow::{Attribution, Direction, Flow, Phase, Protocol, Translated};
+pub use flow::{Attribution, Direction, Flow, Peer, Phase, Protocol, Translated};
 pub use host::{BoundPortRow, HostTables, HostView, Listening, ProcessRow};
 pub use malicious::{Flag, FlagOf, Remote};
 pub use responses::Responses;

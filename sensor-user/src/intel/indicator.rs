@@ -84,6 +84,16 @@ impl Ports {
     pub const fn is_any(&self) -> bool {
         self.remote.is_empty() && self.local.is_empty()
     }
+
+    /// Whether a connection with these ports is meant. One that is not known (`None`, or 0, as
+    /// before the kernel has chosen one) is in no range.
+    pub fn allow(&self, remote: Option<u16>, local: Option<u16>) -> bool {
+        let allows = |ranges: &[PortRange], port: Option<u16>| {
+            let is_in = |port| ranges.iter().any(|it| it.first <= port && port <= it.last);
+            ranges.is_empty() || port.is_some_and(|port| port != 0 && is_in(port))
+        };
+        allows(&self.remote, remote) && allows(&self.local, local)
+    }
 }
 
 impl Indicator {
@@ -112,6 +122,31 @@ impl Indicator {
             version: None,
             valid_from: None,
             ports: Ports::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_not_known_is_in_no_range() {
+        let range = |first, last| vec![PortRange { first, last }];
+        let remote = Ports { remote: range(0, 443), local: Vec::new() };
+        let both = Ports { remote: range(443, 443), local: range(1, 65535) };
+        for (ports, remote, local, is_meant) in [
+            (&Ports::default(), None, None, true),
+            (&remote, Some(443), None, true),
+            (&remote, Some(444), None, false),
+            (&remote, None, Some(443), false),
+            (&remote, Some(0), None, false),
+            (&both, Some(443), Some(9), true),
+            (&both, Some(443), None, false),
+            (&both, Some(443), Some(0), false),
+            (&both, None, Some(9), false),
+        ] {
+            assert_eq!(ports.allow(remote, local), is_meant, "{ports:?} {remote:?} {local:?}");
         }
     }
 }

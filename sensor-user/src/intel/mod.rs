@@ -20,6 +20,7 @@ mod rejects;
 mod rows;
 mod sentinel_query;
 mod set;
+mod stix;
 mod warninglist;
 
 pub use address::{Exclusion, PrefixPolicy, canonical, host, is_special, parse_prefix};
@@ -40,7 +41,7 @@ pub use rejects::{Reason, Reject, Rejects};
 pub use rows::{RowReader, read_rows};
 pub use sentinel_query::read_sentinel_query;
 pub use set::IndicatorSet;
-
+pub use stix::read_stix;
 pub use warninglist::{AllowFault, AllowFaultKind, Allowed, read_allowed, read_networks};
 
 use std::time::Duration;

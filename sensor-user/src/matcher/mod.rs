@@ -1,12 +1,12 @@
 //! Matcher: Flow to Hit. (`match` is a keyword, hence the name.)
 //!
-//! Every live indicator whose prefix covers the remote address is a hit, whatever the direction
-//! and whether or not the connection came about. So is one that covers what that address stands
+//! Every live indicator whose prefix covers the remote address, and whose ports the connection has,
+//! is a hit, whatever the direction and whether or not the connection came about. So is one that covers what that address stands
 //! for: see [`Via`].
 
 mod via;
 
-pub use via::{Covering, Via, carried, covering};
+pub use via::{Covering, Via, carried, covering, covering_addresses};
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -93,8 +93,7 @@ impl Matcher {
     /// counted once, at first sight.
     pub fn hits(&self, flow: &Flow) -> Vec<Hit> {
         let set = self.set.load();
-        let translated = flow.translated.map(|translated| translated.remote_ip);
-        let mut hits: Vec<Hit> = covering(&set, flow.remote, translated)
+        let mut hits: Vec<Hit> = covering(&set, flow.peer())
             .filter(|it| it.indicator.expires.is_none_or(|expires| flow.time < expires))
             // What the connection itself met was a hit when it opened.
             .filter(|it| flow.phase != Phase::Translated || it.via == Via::Conntrack)
@@ -126,9 +125,10 @@ impl Matcher {
             return None;
         }
         let set = self.set.load();
-        covering(&set, remote.address, remote.translated)
+        let translated = remote.peer.translated.map(|translated| translated.ip());
+        covering(&set, remote.peer)
             .filter(|it| it.indicator.expires.is_none_or(|expires| remote.since < expires))
-            .filter(|it| !self.is_allowed(it.via, remote.address, remote.translated))
+            .filter(|it| !self.is_allowed(it.via, remote.peer.address, translated))
             .map(|it| Flag { indicator: Arc::clone(it.indicator), address: it.address })
             .max_by(Flag::rank)
     }

@@ -4,14 +4,15 @@
 //! carries, and the address behind a translation (conntrack). Only the well-known NAT64 prefix
 //! counts: in `64:ff9b:1::/48` (RFC 8215) the place of the IPv4 part is each operator's own.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Hit;
-use crate::intel::{Indicator, IndicatorSet, host, is_special};
+use crate::aggregate::Peer;
+use crate::intel::{Indicator, IndicatorSet, is_special};
 
 /// How the indicator and the connection meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -77,40 +78,57 @@ impl Covering<'_> {
     }
 }
 
-/// Every indicator that covers the remote end under one of its addresses, each once: by the
-/// socket's address first, then by what it carries, then by `translated`.
-pub fn covering(
+/// Every indicator that covers the remote end under one of its addresses and allows its ports, each
+/// once, whatever else it names: by the socket's address first, then by what it carries, then by
+/// what it is translated to.
+pub fn covering(set: &IndicatorSet, peer: Peer) -> impl Iterator<Item = Covering<'_>> {
+    let mut told = HashSet::new();
+    covering_addresses(set, peer.address, peer.translated)
+        .filter(move |it| {
+            let remote_port = match it.via {
+                Via::Conntrack => peer.translated.map(|translated| translated.port()),
+                Via::Direct | Via::Nat64 | Via::SixToFour => peer.port,
+            };
+            it.indicator.ports.allow(remote_port, peer.local_port)
+        })
+        .filter(move |it| told.insert((Arc::clone(&it.indicator.feed), it.indicator.id.clone())))
+}
+
+/// The same by addresses alone, so that ports need be known only of what is found; the same
+/// indicator may come several times.
+pub fn covering_addresses(
     set: &IndicatorSet,
     remote: IpAddr,
-    translated: Option<IpAddr>,
+    translated: Option<SocketAddr>,
 ) -> impl Iterator<Item = Covering<'_>> {
     let remote = remote.to_canonical();
-    let carried = carried(remote);
     let by = |via, address| {
         set.covering(address).map(move |indicator| Covering { indicator, via, address })
     };
-    let behind = translated.into_iter().flat_map(move |address| {
-        let address = address.to_canonical();
-        let inside = self::carried(address).map(|(_, v4)| IpAddr::V4(v4));
+    let behind = translated.into_iter().flat_map(move |translated| {
+        let address = translated.ip().to_canonical();
+        let inside = carried(address).map(|(_, v4)| IpAddr::V4(v4));
         std::iter::once(address).chain(inside).flat_map(move |it| by(Via::Conntrack, it))
     });
-    let known = move |prefix: &IpNet| {
-        let contains = |address| prefix.contains(&host(address));
-        contains(remote) || carried.is_some_and(|(_, v4)| contains(v4.into()))
-    };
     by(Via::Direct, remote)
-        .chain(carried.into_iter().flat_map(move |(via, v4)| by(via, v4.into())))
-        .chain(behind.filter(move |hit| !known(&hit.indicator.prefix)))
+        .chain(carried(remote).into_iter().flat_map(move |(via, v4)| by(via, v4.into())))
+        .chain(behind)
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv6Addr;
 
+    use ipnet::IpNet;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::intel::{Indicator, parse_prefix};
+    use crate::intel::{Indicator, PortRange, Ports, parse_prefix};
+
+    fn peer(address: IpAddr, translated: Option<&str>) -> Peer {
+        let translated = translated.map(|text| SocketAddr::new(text.parse().unwrap(), 9));
+        Peer { address, port: Some(443), local_port: None, translated }
+    }
 
     #[test]
     fn only_the_two_forms_carry_an_address() {
@@ -148,8 +166,7 @@ mod tests {
     fn each_indicator_is_found_once_by_the_nearest_address() {
         let set = set(&["203.0.113.0/24", "64:ff9b::/96", "198.51.100.9"]);
         let found = |remote: &str, translated: Option<&str>| -> Vec<(String, Via, String)> {
-            let translated = translated.map(|text| text.parse().unwrap());
-            covering(&set, remote.parse().unwrap(), translated)
+            covering(&set, peer(remote.parse().unwrap(), translated))
                 .map(|hit| (hit.indicator.id.clone(), hit.via, hit.address.to_string()))
                 .collect()
         };
@@ -178,6 +195,36 @@ mod tests {
         assert_eq!(found("10.96.0.1", None), []);
     }
 
+    #[test]
+    fn ports_are_those_of_the_address_that_is_covered() {
+        let indicator = |id: &str, prefix: &str, port: u16| {
+            let remote = vec![PortRange { first: port, last: port }];
+            let blank = Indicator::blank(parse_prefix(prefix).unwrap());
+            let ports = Ports { remote, local: Vec::new() };
+            Arc::new(Indicator { id: id.to_owned(), ports, ..blank })
+        };
+        let set = IndicatorSet::build(vec![
+            indicator("of the service", "10.96.0.1", 443),
+            indicator("behind it", "198.51.100.9", 9),
+            indicator("other port", "198.51.100.9", 443),
+            indicator("both", "10.96.0.0/16", 9),
+            indicator("both", "198.51.100.0/24", 9),
+            indicator("either", "10.96.0.0/16", 443),
+            indicator("either", "198.51.100.0/24", 9),
+        ]);
+        let found: Vec<(String, Via)> =
+            covering(&set, peer([10, 96, 0, 1].into(), Some("198.51.100.9")))
+                .map(|hit| (hit.indicator.id.clone(), hit.via))
+                .collect();
+        let expected = [
+            ("either", Via::Direct),
+            ("of the service", Via::Direct),
+            ("both", Via::Conntrack),
+            ("behind it", Via::Conntrack),
+        ];
+        assert_eq!(found, expected.map(|(id, via)| (id.to_owned(), via)));
+    }
+
     proptest! {
         /// What IPv4 matches, its two IPv6 forms match too, unless it is private.
         #[test]
@@ -192,7 +239,7 @@ mod tests {
             for (bytes, via) in [(nat64, Via::Nat64), (six, Via::SixToFour)] {
                 let address = Ipv6Addr::from(bytes).into();
                 let found: Vec<_> =
-                    covering(&set, address, None).map(|hit| (hit.via, hit.address)).collect();
+                    covering(&set, peer(address, None)).map(|hit| (hit.via, hit.address)).collect();
                 let expected = if is_special(v4.into()) { vec![] } else { vec![(via, v4.into())] };
                 prop_assert_eq!(found, expected, "{}", address);
             }

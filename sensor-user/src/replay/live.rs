@@ -264,12 +264,7 @@ fn opened(head: Head, seen: Seen) -> Change {
     let row = Arc::unwrap_or_clone(seen.sighting);
     let address = |text: &str| text.parse().ok().map(|address: IpAddr| address.to_canonical());
     let (source, destination) = (address(&row.source_ip), address(&row.destination_ip));
-    let direction = match row.direction.as_str() {
-        "inbound" => Direction::Inbound,
-        "outbound" => Direction::Outbound,
-        _ if source == Some(head.remote) => Direction::Inbound,
-        _ => Direction::Outbound,
-    };
+    let direction = rows::direction(&row, head.remote);
     let (local, local_port, remote_port) = match direction {
         Direction::Inbound => (destination, row.destination_port, row.source_port),
         Direction::Outbound => (source, row.source_port, row.destination_port),

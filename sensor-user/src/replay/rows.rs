@@ -1,12 +1,13 @@
 //! `VMConnection` rows as JSON lines, in two steps: of every row only what decides whether it can
 //! be a hit (the parser still checks that the rest is JSON), and all columns of the few that are.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::aggregate::{Direction, Peer};
 use crate::dedup::Sighting;
 use crate::enrich::DnsAnswer;
 use crate::intel::{Text, integer, parse_time};
@@ -19,7 +20,7 @@ pub(super) struct Head {
     pub(super) time: Timestamp,
     pub(super) remote: IpAddr,
     /// The remote end behind a translation, which a recording may tell.
-    pub(super) translated: Option<IpAddr>,
+    pub(super) translated: Option<SocketAddr>,
 }
 
 /// What a line is.
@@ -81,7 +82,8 @@ pub(super) fn head(line: &str) -> Result<Line, String> {
             .map_err(|_cause| format!("RemoteIp: {text:?} is not an address"))?
             .to_canonical(),
     };
-    let translated = row.translated.map(|it| it.remote_ip.to_canonical());
+    let translated =
+        row.translated.map(|it| SocketAddr::new(it.remote_ip.to_canonical(), it.remote_port));
     Ok(Line::Row(Head { time, remote, translated }))
 }
 
@@ -119,6 +121,30 @@ pub(super) fn seen(line: &str, head: Head) -> Result<Seen, String> {
     })
 }
 
+/// Who began. Where a row does not say so, its addresses do.
+pub(super) fn direction(row: &Sighting, remote: IpAddr) -> Direction {
+    match row.direction.as_str() {
+        "inbound" => Direction::Inbound,
+        "outbound" => Direction::Outbound,
+        _ => {
+            let source = row.source_ip.parse::<IpAddr>().map(|source| source.to_canonical());
+            if source == Ok(remote) { Direction::Inbound } else { Direction::Outbound }
+        }
+    }
+}
+
+impl Seen {
+    /// The remote end; of the ports, a row of `VMConnection` knows the one that was called.
+    pub(super) fn peer(&self, head: Head) -> Peer {
+        let row = &*self.sighting;
+        let (port, local_port) = match direction(row, head.remote) {
+            Direction::Inbound => (row.source_port, row.destination_port),
+            Direction::Outbound => (row.destination_port, row.source_port),
+        };
+        Peer { address: head.remote, port, local_port, translated: head.translated }
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct HeadRow<'a> {
@@ -136,6 +162,9 @@ struct HeadRow<'a> {
 #[serde(rename_all = "PascalCase")]
 struct TranslatedHead {
     remote_ip: IpAddr,
+    /// 0 is not known.
+    #[serde(default)]
+    remote_port: u16,
 }
 
 #[derive(Default, Deserialize)]

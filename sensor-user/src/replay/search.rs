@@ -17,11 +17,11 @@ use super::at::{PAIRS_MAX, ReplayError};
 use super::blocks::{Block, Blocks};
 use super::input;
 use super::reject_log::{RejectLog, SHOWN_MAX};
-use super::rows::{self, Head, Seen};
+use super::rows::{self, Seen};
 use crate::dedup::{Sighting, Tally};
 use crate::intel::IndicatorSet;
 use crate::lines::LINE_MAX;
-use crate::matcher::{Covering, Hit, Via, covering};
+use crate::matcher::{Covering, Hit, Via, covering, covering_addresses};
 
 /// Threads at most: more do not help, as one reads the input.
 const WORKERS_MAX: usize = 8;
@@ -162,21 +162,17 @@ impl<'set> Worker<'set> {
         if head.time < self.oldest {
             return Ok(());
         }
-        let mut hits = self.hits(head).peekable();
-        if hits.peek().is_some() {
+        let is_live =
+            |it: &Covering<'_>| it.indicator.expires.is_none_or(|expires| head.time < expires);
+        // The ports are read only of what may be a hit.
+        if covering_addresses(self.set, head.remote, head.translated).any(|it| is_live(&it)) {
             let seen = rows::seen(line, head)?;
-            for it in hits {
+            for it in covering(self.set, seen.peer(head)).filter(is_live) {
                 self.add((&it.indicator.id, head.remote), Pair::new(it.hit(), &seen, place));
             }
         }
         self.rows_in_window += 1;
         Ok(())
-    }
-
-    /// The indicators that cover a row's remote end and had not expired by then.
-    fn hits(&self, head: Head) -> impl Iterator<Item = Covering<'set>> + use<'set> {
-        covering(self.set, head.remote, head.translated)
-            .filter(move |it| it.indicator.expires.is_none_or(|expires| head.time < expires))
     }
 
     fn add(&mut self, key: (&'set str, IpAddr), pair: Pair) {

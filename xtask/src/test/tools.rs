@@ -23,10 +23,11 @@ const TOOLS: [(&str, &str); 11] = [
 
 /// What the suites ask of Python: module, and package as pip names it; the tests look for them
 /// there.
-const PYTHON: [(&str, &str); 3] = [
+const PYTHON: [(&str, &str); 4] = [
     ("duckdb", "duckdb==2.0.1"),
     ("pymisp", "pymisp==2.5.34.4"),
     ("pymispwarninglists", "pymispwarninglists==1.7.0"),
+    ("stix2matcher", "stix2-matcher==3.0.0"),
 ];
 const PYTHON_HOME: &str = "target/python";
 

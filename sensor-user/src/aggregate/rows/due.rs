@@ -22,7 +22,7 @@ pub(in super::super) const LONG_MAX: u64 = i64::MAX.cast_unsigned();
 /// Fills the malicious columns of a row whose connections were there from `since` on.
 fn mark(row: &mut Row, key: &Key, (counts, since): (&Counts, Timestamp), flag: &FlagOf<'_>) {
     let pid = counts.process.pid;
-    let remote = Remote { address: key.remote(), translated: counts.translated, since, pid };
+    let remote = Remote { peer: key.peer(counts.translated), since, pid };
     if let Some(flag) = flag(&remote) {
         flag.fill(row);
     }
@@ -161,7 +161,7 @@ impl RowTable {
             connection_id,
             direction: key.direction.as_str().to_owned(),
             protocol: key.protocol.as_str().to_owned(),
-            remote_ip: key.remote().to_string(),
+            remote_ip: key.peer(None).address.to_string(),
             source_ip: source,
             destination_ip: destination,
             destination_port: key.destination_port,

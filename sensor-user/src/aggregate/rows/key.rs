@@ -1,12 +1,12 @@
 //! The group key of a row, and what is counted for it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::super::change::{Change, What};
-use super::super::flow::{Direction, Protocol};
+use super::super::flow::{Direction, Peer, Protocol};
 use super::super::responses::Responses;
 use crate::enrich::Process;
 
@@ -35,12 +35,15 @@ impl Key {
         }
     }
 
-    /// The end that is not this host's.
-    pub(super) const fn remote(&self) -> IpAddr {
-        match self.direction {
-            Direction::Inbound => self.source,
-            Direction::Outbound => self.destination,
-        }
+    /// The end that is not this host's, translated to `translated`. Of the ports, a row knows the one
+    /// of the end that was called.
+    pub(super) fn peer(&self, translated: Option<SocketAddr>) -> Peer {
+        let called = (self.destination_port != 0).then_some(self.destination_port);
+        let (address, port, local_port) = match self.direction {
+            Direction::Inbound => (self.source, None, called),
+            Direction::Outbound => (self.destination, called, None),
+        };
+        Peer { address, port, local_port, translated }
     }
 }
 
@@ -58,7 +61,7 @@ pub(in super::super) struct Counts {
     /// Time of the first change.
     pub(in super::super) since: Option<Timestamp>,
     /// What the latest connection that is translated is translated to.
-    pub(in super::super) translated: Option<IpAddr>,
+    pub(in super::super) translated: Option<SocketAddr>,
     /// The latest process that was seen behind the key.
     pub(in super::super) process: Arc<Process>,
 }
@@ -101,7 +104,7 @@ impl Counts {
         }
         let time = change.flow.time;
         self.since = Some(self.since.map_or(time, |since| since.min(time)));
-        self.translated = change.flow.translated.map(|it| it.remote_ip).or(self.translated);
+        self.translated = change.flow.translated.map(|it| it.remote()).or(self.translated);
         self.process = Arc::clone(&change.flow.process);
     }
 }
@@ -112,7 +115,7 @@ pub(super) struct Live {
     pub(super) links: u64,
     pub(super) process: Arc<Process>,
     /// What its latest connection that is translated is translated to.
-    pub(super) translated: Option<IpAddr>,
+    pub(super) translated: Option<SocketAddr>,
     /// The last closed minute (by its number among them) in which the key has a row.
     pub(super) told_in: u64,
 }

@@ -1,0 +1,101 @@
+//! Texts wherever they are: alone, in a list, or as one member of the objects of a list. What is no
+//! text is passed over, so that an odd property does not lose its object.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::super::columns::Text;
+
+/// Texts of one property that are kept.
+const KEPT_MAX: usize = 64;
+
+/// serde: a text, or the texts of a list.
+pub(super) fn texts<'de: 'a, 'a, D: Deserializer<'de>>(
+    input: D,
+) -> Result<Vec<Text<'a>>, D::Error> {
+    Loose { member: "" }.deserialize(input)
+}
+
+/// serde: `url` of each reference (section 2.5).
+pub(super) fn urls<'de: 'a, 'a, D: Deserializer<'de>>(input: D) -> Result<Vec<Text<'a>>, D::Error> {
+    Loose { member: "url" }.deserialize(input)
+}
+
+/// serde: `tlp` of the definition of a marking (section 7.2.1.4).
+pub(super) fn levels<'de: 'a, 'a, D: Deserializer<'de>>(
+    input: D,
+) -> Result<Vec<Text<'a>>, D::Error> {
+    Loose { member: "tlp" }.deserialize(input)
+}
+
+/// Gives the texts of a value; of an object those of this member.
+#[derive(Clone, Copy)]
+struct Loose {
+    member: &'static str,
+}
+
+impl<'de> DeserializeSeed<'de> for Loose {
+    type Value = Vec<Text<'de>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Loose {
+    type Value = Vec<Text<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(vec![Text::from(text)])
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(vec![Text::from(text.to_owned())])
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut found = Vec::new();
+        while let Some(texts) = items.next_element_seed(self)? {
+            let room = KEPT_MAX.saturating_sub(found.len());
+            found.extend(texts.into_iter().take(room));
+        }
+        Ok(found)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut found = Vec::new();
+        while let Some(name) = members.next_key::<Text<'de>>()? {
+            if !self.member.is_empty() && name.as_str() == self.member {
+                found = members.next_value_seed(Self { member: "" })?;
+            } else {
+                members.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,157 @@
+//! Markings: the Traffic Light Protocol level of an entry, also where the definition of a marking
+//! comes after its use.
+//!
+//! The definitions of TLP 1 and TLP 2 have fixed ids. Any other may stand anywhere in the document:
+//! an entry that refers to one not yet seen waits, and with it what comes after, so that the order
+//! stays. At most `WAITING_MAX` wait; then the first goes on with what is known.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::super::columns::Text;
+use super::super::entry::{Content, Entries, Entry};
+
+/// Entries that wait at most.
+const WAITING_MAX: usize = 4096;
+/// Definitions that are remembered at most.
+const KNOWN_MAX: usize = 16_384;
+
+/// How far something may be passed on; a greater one is stricter. Words as in the definitions of
+/// TLP 1.0 (STIX 2.1, section 7.2.1.4) and TLP 2.0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    White,
+    Clear,
+    Green,
+    Amber,
+    AmberStrict,
+    Red,
+}
+
+/// `marking-definition--` is before each.
+const FIXED: [(&str, Level); 9] = [
+    ("613f2e26-407d-48c7-9eca-b8e91df99dc9", Level::White),
+    ("34098fce-860f-48ae-8e50-ebd3cc5e41da", Level::Green),
+    ("f88d31f6-486f-44da-b317-01333bde0b82", Level::Amber),
+    ("5e57c739-391a-4eb3-b6be-7d15ca92d5ed", Level::Red),
+    ("94868c89-83c2-464b-929b-a1a8aa3c8487", Level::Clear),
+    ("bab4a63c-aed9-4cf5-a766-dfca5abac2bb", Level::Green),
+    ("55d920b0-5e8b-4f79-9ee9-91f868d9b421", Level::Amber),
+    ("939a9414-2ddd-4d32-a0cd-375ea402b003", Level::AmberStrict),
+    ("e828b379-4e03-4974-9ac4-e53a884c97c1", Level::Red),
+];
+
+impl Level {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::White => "white",
+            Self::Clear => "clear",
+            Self::Green => "green",
+            Self::Amber => "amber",
+            Self::AmberStrict => "amber+strict",
+            Self::Red => "red",
+        }
+    }
+
+    /// `amber`, `TLP:AMBER`, `tlp:amber+strict`.
+    fn named(text: &str) -> Option<Self> {
+        let text = text.trim().to_ascii_lowercase();
+        let word = text.strip_prefix("tlp:").unwrap_or(&text).trim_start();
+        [Self::White, Self::Clear, Self::Green, Self::Amber, Self::AmberStrict, Self::Red]
+            .into_iter()
+            .find(|level| level.word() == word)
+    }
+}
+
+/// An entry whose markings are not all known yet.
+#[derive(Debug)]
+struct Waiting {
+    entry: Entry,
+    level: Option<Level>,
+    /// Ids.
+    unknown: Vec<String>,
+}
+
+/// Definitions seen so far, and what waits for others.
+#[derive(Debug, Default)]
+pub(super) struct Markings {
+    /// By id; no level where it is not one of the TLP.
+    known: HashMap<String, Option<Level>>,
+    waiting: VecDeque<Waiting>,
+}
+
+impl Markings {
+    /// Passes an entry on, with the strictest of its markings, now or once these are known.
+    pub(super) fn pass(
+        &mut self,
+        entry: Entry,
+        references: &[Text<'_>],
+        entries: &mut dyn Entries,
+    ) {
+        let (mut level, mut unknown) = (None, Vec::new());
+        for id in references.iter().map(Text::as_str) {
+            match self.level(id) {
+                Some(known) => level = level.max(known),
+                None => unknown.push(id.to_owned()),
+            }
+        }
+        let is_marked = matches!(entry.content, Content::Indicators(_));
+        if self.waiting.is_empty() && (unknown.is_empty() || !is_marked) {
+            entries.take(marked(entry, level));
+            return;
+        }
+        self.waiting.push_back(Waiting { entry, level, unknown });
+        if self.waiting.len() > WAITING_MAX {
+            self.release_first(entries);
+            self.release_known(entries);
+        }
+    }
+
+    /// Remembers a definition, by what it says of itself.
+    pub(super) fn define(&mut self, id: &str, texts: [&str; 2], entries: &mut dyn Entries) {
+        if self.known.len() >= KNOWN_MAX {
+            return;
+        }
+        self.known.insert(id.to_owned(), texts.into_iter().find_map(Level::named));
+        self.release_known(entries);
+    }
+
+    /// The document is at its end.
+    pub(super) fn finish(mut self, entries: &mut dyn Entries) {
+        while !self.waiting.is_empty() {
+            self.release_first(entries);
+        }
+    }
+
+    #[expect(clippy::option_option, reason = "unknown, and known to be none, are two things")]
+    fn level(&self, id: &str) -> Option<Option<Level>> {
+        if let Some(known) = self.known.get(id) {
+            return Some(*known);
+        }
+        let uuid = id.strip_prefix("marking-definition--")?;
+        FIXED.iter().find(|(fixed, _)| *fixed == uuid).map(|(_, level)| Some(*level))
+    }
+
+    fn release_known(&mut self, entries: &mut dyn Entries) {
+        while self.waiting.front().is_some_and(|it| {
+            !matches!(it.entry.content, Content::Indicators(_))
+                || it.unknown.iter().all(|id| self.level(id).is_some())
+        }) {
+            self.release_first(entries);
+        }
+    }
+
+    fn release_first(&mut self, entries: &mut dyn Entries) {
+        let Some(Waiting { entry, level, unknown }) = self.waiting.pop_front() else { return };
+        let late = unknown.iter().filter_map(|id| self.level(id).flatten()).max();
+        entries.take(marked(entry, level.max(late)));
+    }
+}
+
+fn marked(mut entry: Entry, level: Option<Level>) -> Entry {
+    if let (Content::Indicators(indicators), Some(level)) = (&mut entry.content, level) {
+        for indicator in indicators {
+            level.word().clone_into(&mut indicator.tlp_level);
+        }
+    }
+    entry
+}
