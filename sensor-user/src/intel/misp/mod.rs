@@ -61,7 +61,7 @@ struct Event<'e, 'r> {
     is_deleted: bool,
     waiting: Vec<Entry>,
     /// How many of them do not say themselves which event they are of.
-    without_event: usize,
+    orphans: usize,
     sample: String,
 }
 
@@ -74,7 +74,7 @@ impl<'e, 'r> Event<'e, 'r> {
             tags: Vec::new(),
             is_deleted: false,
             waiting: Vec::new(),
-            without_event: 0,
+            orphans: 0,
             sample: String::new(),
         }
     }
@@ -90,7 +90,7 @@ impl<'e, 'r> Event<'e, 'r> {
                     self.reader.entries.reject(place, reason, text);
                 }
                 Some(entry) => {
-                    self.without_event += usize::from(entry.group.is_empty());
+                    self.orphans += usize::from(entry.group.is_empty());
                     self.waiting.push(entry);
                 }
                 None => {}
@@ -108,7 +108,7 @@ impl<'e, 'r> Event<'e, 'r> {
     fn flush(&mut self) {
         let tlp = tlp(&self.tags);
         let groups = groups(&self.tags);
-        self.without_event = 0;
+        self.orphans = 0;
         for mut entry in self.waiting.drain(..) {
             if entry.group.is_empty() {
                 entry.group.clone_from(&self.uuid);
@@ -146,7 +146,7 @@ impl Members for Event<'_, '_> {
                 self.reader.is_known = true;
                 map.next_value_seed(Each(|text: &str| self.attribute(text)))?;
                 // Those of a reply name their events themselves.
-                if self.without_event == 0 {
+                if self.orphans == 0 {
                     self.flush();
                 }
             }
