@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
+use crate::intel::READ_COMMAND;
+
 /// The command line of `netsensor`.
 #[derive(Debug, Clone, Parser)]
 #[command(
@@ -49,6 +51,9 @@ pub enum Command {
         /// Tells this process from any other
         token: String,
     },
+    /// What the agent starts to read a feed
+    #[command(name = READ_COMMAND, hide = true)]
+    ReadFeed,
     /// Print a completion script for a shell
     Completions {
         /// Which shell

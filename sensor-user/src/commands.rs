@@ -19,6 +19,7 @@ use crate::config::{AgentConfig, Config, ConfigError, Environment, describe};
 use crate::control;
 use crate::deliver::readable;
 use crate::health::State;
+use crate::intel::read_feed;
 use crate::pipeline;
 use crate::replay::{self, AtOptions, LiveOptions, ReplayError};
 use crate::schema;
@@ -74,6 +75,10 @@ pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome>
         Command::Schema(args) => print_schema(&args),
         Command::Canary { .. } => {
             canary::child();
+            Ok(Outcome::Done)
+        }
+        Command::ReadFeed => {
+            read_feed().context("read a feed")?;
             Ok(Outcome::Done)
         }
         Command::CheckConfig(args) => check_config(&args, environment),

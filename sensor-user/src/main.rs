@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         state_directory: var_os("STATE_DIRECTORY"),
         xdg_state_home: var_os("XDG_STATE_HOME"),
         home: var_os("HOME"),
+        credentials_directory: var_os("CREDENTIALS_DIRECTORY"),
     };
     match commands::call(args, &environment) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),

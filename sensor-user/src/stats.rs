@@ -182,6 +182,8 @@ counters! {
     feeds_pulled,
     /// Pulls that failed; the last good set stayed.
     feeds_failed,
+    /// Pulls among them that looked wrong and are held back.
+    feeds_quarantined,
     /// Feed rows and lines that were not used, all reasons.
     feed_entries_rejected,
 }

@@ -15,6 +15,7 @@ mod python;
 pub mod records;
 pub mod rule_model;
 mod samples;
+pub mod servers;
 mod skip;
 mod tracee;
 

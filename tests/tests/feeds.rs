@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a suite stops where its machinery fails")]
 
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -10,9 +11,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sensor_tests::FeedServer;
 use sensor_user::clock::{Clock, FixedClock};
-use sensor_user::intel::{FeedConfig, FeedKind, FeedSource, FeedStatus, IndicatorSet, Intel};
+use sensor_user::intel::{
+    FeedConfig, FeedFolder, FeedKind, FeedSource, FeedStatus, IndicatorSet, Intel, Reading,
+};
 use sensor_user::stats::Stats;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// "203.0.113.5\n" by gzip.
 const GZIP_LIST: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\x33\x32\x30\xd6\x33\xd0\x33\x34\x34\xd6\x33\xe5\x02\x00\x6d\x06\xdb\xb9\x0c\x00\x00\x00";
@@ -53,19 +57,11 @@ impl Clock for MovedClock {
 
 fn config(kind: FeedKind, source: FeedSource) -> FeedConfig {
     FeedConfig {
-        name: "test".to_owned(),
-        kind,
-        source,
         interval: Duration::from_secs(1),
         default_ttl: Duration::from_secs(100),
-        indicator_lookback: Duration::from_hours(14 * 24),
-        allow_private: false,
-        min_prefix_v4: 8,
-        min_prefix_v6: 19,
         timeout: Duration::from_millis(500),
         max_bytes: 10_000,
-        min_confidence: None,
-        quarantine: true,
+        ..FeedConfig::new("test".to_owned(), kind, source)
     }
 }
 
@@ -73,10 +69,30 @@ fn at(server: &FeedServer) -> FeedSource {
     FeedSource::Http(server.url().parse().unwrap())
 }
 
-fn intel(config: FeedConfig) -> (Arc<Intel>, Arc<Stats>) {
+/// Feeds and the folder of their sets.
+struct Feeds {
+    intel: Arc<Intel>,
+    _state: TempDir,
+}
+
+impl Deref for Feeds {
+    type Target = Arc<Intel>;
+
+    fn deref(&self) -> &Arc<Intel> {
+        &self.intel
+    }
+}
+
+fn feeds(configs: Vec<FeedConfig>, clock: Arc<dyn Clock>) -> (Feeds, Arc<Stats>) {
     let stats = Arc::new(Stats::default());
-    let clock = Arc::new(FixedClock(AT.parse().unwrap()));
-    (Intel::new(vec![config], clock, Arc::clone(&stats)), stats)
+    let state = tempfile::tempdir().unwrap();
+    let folder = FeedFolder::open(state.path()).unwrap();
+    let intel = Intel::new(configs, folder, Reading::Here, (clock, Arc::clone(&stats)));
+    (Feeds { intel, _state: state }, stats)
+}
+
+fn intel(config: FeedConfig) -> (Feeds, Arc<Stats>) {
+    feeds(vec![config], Arc::new(FixedClock(AT.parse().unwrap())))
 }
 
 fn covers(set: &IndicatorSet, address: &str) -> bool {
@@ -148,11 +164,10 @@ async fn an_unchanged_list_stays_valid() {
     server.answer("ETag: \"v1\"\r\n", b"203.0.113.5\n");
     let clock = Arc::new(MovedClock::default());
     let moved: Arc<dyn Clock> = Arc::<MovedClock>::clone(&clock);
-    let feeds = vec![config(FeedKind::List, at(&server))];
-    let intel = Intel::new(feeds, moved, Arc::default());
+    let (intel, _) = feeds(vec![config(FeedKind::List, at(&server))], moved);
     intel.pull_all().await;
     server.answer_raw(b"HTTP/1.1 304 Not Modified\r\n\r\n");
-    for (second, expires) in [(40, 100), (60, 160), (100, 160), (115, 215)] {
+    for (second, expires) in [(40, 140), (60, 160), (100, 200), (115, 215)] {
         clock.0.store(second, Ordering::SeqCst);
         intel.pull_all().await;
         let found = intel.set().load().indicators()[0].expires.unwrap().as_second();
@@ -245,7 +260,7 @@ async fn rows_that_are_cut_are_refused_and_so_is_their_version() {
     server.answer("ETag: \"v1\"\r\n", rows.split_at(rows.len() - 9).0.as_bytes());
     intel.pull_all().await;
     let error = status(&intel).last_error.unwrap();
-    assert!(error.contains("the body ends inside a row"), "{error}");
+    assert!(error.contains("the body ends early, inside the row of line 2"), "{error}");
     server.answer("", rows.trim_end().as_bytes());
     intel.pull_all().await;
     assert!(!server.requests()[1].contains("if-none-match"));
@@ -278,7 +293,7 @@ fn local_feeds_are_there_before_anything_else() {
     std::fs::write(&list, "203.0.113.5\n").unwrap();
     let large = folder.path().join("large.txt");
     std::fs::write(&large, "203.0.113.5\n".repeat(1000)).unwrap();
-    let feeds = vec![
+    let mut configs = vec![
         local(&list),
         config(FeedKind::List, FeedSource::Embedded("203.0.113.6\n203.0.113.5\n")),
         local(&large),
@@ -286,8 +301,10 @@ fn local_feeds_are_there_before_anything_else() {
         local(folder.path()),
         config(FeedKind::List, FeedSource::Http("http://127.0.0.1:9/".parse().unwrap())),
     ];
-    let stats = Arc::new(Stats::default());
-    let intel = Intel::new(feeds, Arc::new(FixedClock(AT.parse().unwrap())), Arc::clone(&stats));
+    for (number, config) in configs.iter_mut().enumerate() {
+        config.name = format!("feed{number}");
+    }
+    let (intel, stats) = feeds(configs, Arc::new(FixedClock(AT.parse().unwrap())));
     intel.load_local();
     let set = intel.set().load_full();
     assert_eq!(set.covering("203.0.113.5".parse().unwrap()).count(), 2);
@@ -313,7 +330,7 @@ async fn feeds_are_pulled_again_until_shutdown() {
     server.answer("", b"203.0.113.5\n");
     let (intel, _) = intel(config(FeedKind::List, at(&server)));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = tokio::spawn(Arc::clone(&intel).run(async move {
+    let running = tokio::spawn(Arc::clone(&*intel).run(async move {
         let _told = stopped.await.is_ok();
     }));
     let twice = async {

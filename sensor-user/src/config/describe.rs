@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Config, values};
 use crate::deliver::{SinkConfig, SinkKind, escaped};
-use crate::intel::{FeedConfig, FeedKind, FeedSource};
+use crate::intel::{Access, Ask, FeedConfig, FeedKind, FeedSource, HeaderText, Login, Proxy};
 use crate::inventory::ImdsMode;
 
 /// A line a subject, in the order of the data path.
@@ -91,11 +91,81 @@ fn feed(feed: &FeedConfig) -> String {
     };
     let source = match &feed.source {
         FeedSource::File(path) => format!("file {}", path.display()),
-        FeedSource::Http(url) => url.to_string(),
+        FeedSource::Http(_) => feed.source.shown(),
         FeedSource::Embedded(_) => "the built-in example".to_owned(),
     };
     let interval = humantime::format_duration(feed.interval);
-    format!("{}: {kind}, {source}, every {interval}", feed.name)
+    let mut text = format!("{}: {kind}, {source}, every {interval}", feed.name);
+    let mut add = |more: String| {
+        text.push_str(", ");
+        text.push_str(&escaped(&more, 200));
+    };
+    if let Some(least) = feed.min_confidence {
+        add(format!("confidence {least} and more"));
+    }
+    if !feed.quarantine {
+        add("never held back".to_owned());
+    }
+    asked(&feed.ask, &mut add);
+    reached(&feed.access, &mut add);
+    text
+}
+
+/// What of a feed is asked for, where it is not all.
+fn asked(ask: &Ask, add: &mut impl FnMut(String)) {
+    match ask {
+        Ask::Document => {}
+        Ask::Taxii(ask) if ask.collections.is_empty() => add("all collections".to_owned()),
+        Ask::Taxii(ask) => add(format!("collections {}", ask.collections.join(" "))),
+        Ask::Misp(ask) => {
+            add(format!("types {}", ask.types.join(" ")));
+            for (name, value) in &ask.filter {
+                add(format!("{name} {value}"));
+            }
+        }
+        Ask::CrowdSec(ask) => {
+            for (name, words) in [("scopes", &ask.scopes), ("origins", &ask.origins)] {
+                if !words.is_empty() {
+                    add(format!("{name} {}", words.join(" ")));
+                }
+            }
+        }
+        Ask::Sentinel(ask) => {
+            add(format!("workspace {}", ask.workspace));
+            add(format!("client {} with the secret in {}", ask.client_id, ask.client_secret));
+        }
+    }
+}
+
+/// How its server is reached: secrets by where they are.
+fn reached(access: &Access, add: &mut impl FnMut(String)) {
+    match &access.login {
+        Login::None => {}
+        Login::Basic { user, password } => {
+            add(format!("user {user} with the password in {password}"));
+        }
+        Login::Token { header, token, .. } => add(format!("{header} with the token in {token}")),
+    }
+    for (name, value) in &access.headers {
+        match value {
+            HeaderText::Plain(text) => add(format!("{name} {text}")),
+            HeaderText::Secret(secret) => add(format!("{name} out of {secret}")),
+        }
+    }
+    if let Some(certificate) = &access.certificate {
+        add(format!("certificate {}", certificate.chain.display()));
+    }
+    if let Some(path) = &access.ca_file {
+        add(format!("authorities {}", path.display()));
+    }
+    match &access.proxy {
+        Proxy::Environment => {}
+        Proxy::None => add("no proxy".to_owned()),
+        Proxy::Url { url, login: None } => add(format!("proxy {url}")),
+        Proxy::Url { url, login: Some((user, secret)) } => {
+            add(format!("proxy {url} as {user} with the password in {secret}"));
+        }
+    }
 }
 
 fn sink(sink: &SinkConfig) -> String {

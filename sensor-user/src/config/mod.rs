@@ -2,14 +2,18 @@
 //! typed here, once, and every problem is `path:line: section.key: what is wrong; what to use`.
 
 mod describe;
+mod environment;
+mod feed;
+mod feed_kind;
 mod reader;
+mod remote;
 mod sections;
 mod values;
 
 pub use describe::describe;
+pub use environment::Environment;
 pub use reader::Problem;
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -21,6 +25,7 @@ use toml::de::{DeTable, DeValue};
 use crate::deliver::{SinkConfig, SinkKind};
 use crate::intel::{FeedConfig, FeedKind, FeedSource};
 use crate::inventory::AzureConfig;
+use environment::Place;
 use reader::{Problems, Section};
 
 /// What the agent does, checked.
@@ -155,34 +160,6 @@ pub struct HealthConfig {
     pub canary_every: Duration,
 }
 
-/// What of the process environment the configuration depends on; only `main` reads the real one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Environment {
-    /// `STATE_DIRECTORY`, which systemd sets for a unit that has one.
-    pub state_directory: Option<OsString>,
-    /// `XDG_STATE_HOME`.
-    pub xdg_state_home: Option<OsString>,
-    /// `HOME`.
-    pub home: Option<OsString>,
-}
-
-impl Environment {
-    /// The state directory where none is configured: systemd's, else `netsensor` in
-    /// `$XDG_STATE_HOME`, else in `~/.local/state`. Relative values are ignored, as XDG says.
-    pub fn state_dir(&self) -> Result<PathBuf, ConfigError> {
-        let absolute = |value: &Option<OsString>| {
-            value.as_ref().map(PathBuf::from).filter(|path| path.is_absolute())
-        };
-        let systemd = self.state_directory.as_ref().and_then(|value| {
-            std::env::split_paths(value).next().filter(|path| path.is_absolute())
-        });
-        systemd
-            .or_else(|| absolute(&self.xdg_state_home).map(|dir| dir.join("netsensor")))
-            .or_else(|| absolute(&self.home).map(|dir| dir.join(".local/state/netsensor")))
-            .ok_or(ConfigError::NoStateDir)
-    }
-}
-
 /// Why there is no `Config`. Nothing was started.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -240,7 +217,9 @@ impl Config {
         let config = match DeTable::parse(text) {
             Ok(document) => {
                 let folder = path.parent().unwrap_or_else(|| Path::new(""));
-                Some(document_config(document.get_ref(), folder, &mut problems))
+                let credentials = environment.credentials_directory.as_ref().map(Path::new);
+                let place = Place { folder, credentials };
+                Some(document_config(document.get_ref(), place, &mut problems))
             }
             Err(error) => {
                 let line = problems.line(&error.span().unwrap_or_default());
@@ -264,10 +243,10 @@ impl Config {
     /// standard output and as readable lines on standard error.
     pub fn embedded(state_dir: PathBuf) -> Self {
         let mut problems = Problems::new("");
-        let (_, mut config) = document_config(&DeTable::new(), Path::new(""), &mut problems);
+        let (_, mut config) = document_config(&DeTable::new(), Place::default(), &mut problems);
         config.agent.state_dir = state_dir;
         let source = FeedSource::Embedded(EXAMPLE_INDICATORS);
-        config.feeds.push(sections::default_feed("example".to_owned(), FeedKind::List, source));
+        config.feeds.push(FeedConfig::new("example".to_owned(), FeedKind::List, source));
         config.sinks.push(default_sink("readable", SinkKind::Readable));
         config
     }
@@ -291,7 +270,7 @@ fn default_sink(name: &str, kind: SinkKind) -> SinkConfig {
 /// The state directory as configured, and all the rest (its `state_dir` is still empty).
 fn document_config<'t>(
     document: &DeTable<'t>,
-    folder: &Path,
+    place: Place<'_>,
     problems: &mut Problems<'t>,
 ) -> (Option<PathBuf>, Config) {
     for (key, _) in document {
@@ -317,7 +296,7 @@ fn document_config<'t>(
         geo: sections::geo(single(document, "geo", problems)),
         sinks: Vec::new(),
     };
-    let feeds = many(document, "feed", problems, |section| sections::feed(section, folder));
+    let feeds = many(document, "feed", problems, |section| feed::feed(section, place));
     let names = feeds.iter().map(|(feed, line)| (feed.name.as_str(), *line)).collect();
     unique("feed", names, problems);
     config.feeds = feeds.into_iter().map(|(feed, _)| feed).collect();
@@ -397,5 +376,7 @@ fn lines(path: &Path, problems: &[Problem]) -> String {
     text
 }
 
+#[cfg(test)]
+mod feed_tests;
 #[cfg(test)]
 mod tests;

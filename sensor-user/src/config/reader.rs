@@ -135,6 +135,18 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
+    /// Notes a key that has no meaning beside others of its section; `what` says so.
+    pub(super) fn refuse_here(&mut self, key: &'static str, what: &str) {
+        if self.value(key).is_some() {
+            self.note(key, what);
+        }
+    }
+
+    /// Whether `key` is there, right or wrong.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
     /// The line of `key`, or of the section where the key is absent.
     pub(super) fn line_of(&self, key: &str) -> usize {
         self.table

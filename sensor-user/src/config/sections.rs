@@ -1,6 +1,5 @@
 //! One function a section: what its keys are, and what they default to.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::reader::Section;
@@ -8,7 +7,6 @@ use super::values;
 use super::{AgentConfig, AllowConfig, CaptureConfig, DedupConfig, HealthConfig, RowsConfig};
 use crate::deliver::{ParquetConfig, SinkConfig, SinkKind};
 use crate::enrich::Names;
-use crate::intel::{FeedConfig, FeedKind};
 use crate::inventory::{AzureConfig, ImdsMode};
 
 /// Names of all sections.
@@ -145,61 +143,6 @@ pub(super) fn geo(mut section: Section<'_, '_>) -> Option<std::path::PathBuf> {
     database
 }
 
-/// One `[[feed]]` and the line of its name; `None` where something that it needs is missing or
-/// wrong (noted). A relative `file:` URL is relative to `folder`.
-pub(super) fn feed(mut section: Section<'_, '_>, folder: &Path) -> Option<(FeedConfig, usize)> {
-    let line = section.line_of("name");
-    let name = section.require("name", "a short unique name", values::name);
-    let kinds = &["list", "sentinel"];
-    let kind = section.require("kind", "\"list\" or \"sentinel\"", |v| values::word(kinds, v));
-    let source = section.require("url", "\"file:PATH\" or an http: or https: URL", |value| {
-        values::feed_source(folder, value)
-    });
-    let interval = section.read("interval", values::duration(SECOND..=30 * DAY));
-    let default_ttl = section.read("default_ttl", values::duration(SECOND..=3650 * DAY));
-    let lookback = section.read("indicator_lookback", values::duration(SECOND..=3650 * DAY));
-    let allow_private = section.read("allow_private", values::boolean);
-    let min_prefix_v4 = section.read("min_prefix_v4", values::number(0..=32_u8));
-    let min_prefix_v6 = section.read("min_prefix_v6", values::number(0..=128_u8));
-    let timeout = section.read("timeout", values::duration(SECOND..=10 * MINUTE));
-    let max_bytes = section.read("max_size", values::size(1 << 10..=4 << 30));
-    section.finish();
-    let kind = if kind? == 0 { FeedKind::List } else { FeedKind::Sentinel };
-    let mut feed =
-        FeedConfig { interval: interval.unwrap_or(HOUR), ..default_feed(name?, kind, source?) };
-    feed.default_ttl = default_ttl.unwrap_or(feed.default_ttl);
-    feed.indicator_lookback = lookback.unwrap_or(feed.indicator_lookback);
-    feed.allow_private = allow_private.unwrap_or(feed.allow_private);
-    feed.min_prefix_v4 = min_prefix_v4.unwrap_or(feed.min_prefix_v4);
-    feed.min_prefix_v6 = min_prefix_v6.unwrap_or(feed.min_prefix_v6);
-    feed.timeout = timeout.unwrap_or(feed.timeout);
-    feed.max_bytes = max_bytes.unwrap_or(feed.max_bytes);
-    Some((feed, line))
-}
-
-/// A feed with every default filled in.
-pub(super) fn default_feed(
-    name: String,
-    kind: FeedKind,
-    source: crate::intel::FeedSource,
-) -> FeedConfig {
-    FeedConfig {
-        name,
-        kind,
-        source,
-        interval: HOUR,
-        default_ttl: 30 * DAY,
-        indicator_lookback: 14 * DAY,
-        allow_private: false,
-        min_prefix_v4: 8,
-        min_prefix_v6: 19,
-        timeout: 30 * SECOND,
-        max_bytes: 256 << 20,
-        min_confidence: None,
-        quarantine: true,
-    }
-}
-
 /// One `[[sink]]` and the line of its name; `None` where something that it needs is missing or
 /// wrong (noted).
 pub(super) fn sink(mut section: Section<'_, '_>) -> Option<(SinkConfig, usize)> {
@@ -284,7 +227,7 @@ fn parquet(section: &mut Section<'_, '_>) -> Option<ParquetConfig> {
     })
 }
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_mins(1);
-const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_mins(1);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
+pub(super) const DAY: Duration = Duration::from_hours(24);

@@ -18,6 +18,16 @@ pub(super) fn text(value: &DeValue<'_>) -> Result<String, String> {
     quoted(value, "text in quotes").map(str::to_owned)
 }
 
+/// One character.
+pub(super) fn character(value: &DeValue<'_>) -> Result<char, String> {
+    let text = quoted(value, "one character in quotes")?;
+    let mut characters = text.chars();
+    match (characters.next(), characters.next()) {
+        (Some(one), None) if one.is_ascii() => Ok(one),
+        _ => Err(format!("{text:?} is not one ASCII character; use one such as \";\"")),
+    }
+}
+
 /// A name of a feed or sink: 1 to 64 of letters, digits, `-`, `_` and `.`.
 pub(super) fn name(value: &DeValue<'_>) -> Result<String, String> {
     let form = "1 to 64 letters, digits, -, _ or . in quotes";
@@ -171,12 +181,57 @@ pub(super) fn http_url(value: &DeValue<'_>) -> Result<reqwest::Url, String> {
     http_url_of_text(quoted(value, form)?, form)
 }
 
+/// The URL of a proxy without a user name or password.
+pub(super) fn proxy_url(value: &DeValue<'_>) -> Result<reqwest::Url, String> {
+    let form = "\"none\", or an http:, https: or socks5h: URL in quotes";
+    let url = url_of_text(quoted(value, form)?, &["http", "https", "socks5", "socks5h"], form)?;
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(format!("names no host; use {form}"));
+    }
+    Ok(url)
+}
+
+/// Text that can stand in the path of a URL as it is.
+pub(super) fn path_word(value: &DeValue<'_>) -> Result<String, String> {
+    let form = "letters, digits, -, _, . and parentheses in quotes";
+    let text = quoted(value, form)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '(' | ')');
+    if text.is_empty() || text.len() > 128 || text.starts_with('.') || !text.chars().all(plain) {
+        return Err(format!("{text:?} is not a name; use {form}"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The same value as JSON; `None` for one that holds a time, or is a number that JSON has not.
+pub(super) fn json(value: &DeValue<'_>) -> Option<serde_json::Value> {
+    use serde_json::Value;
+    Some(match value {
+        DeValue::String(text) => Value::String(text.as_ref().to_owned()),
+        DeValue::Integer(_) => Value::from(integer(value)?),
+        DeValue::Float(number) => {
+            serde_json::Number::from_f64(number.as_str().parse().ok()?).map(Value::Number)?
+        }
+        DeValue::Boolean(truth) => Value::Bool(*truth),
+        DeValue::Datetime(_) => return None,
+        DeValue::Array(items) => {
+            items.iter().map(|item| json(item.get_ref())).collect::<Option<Vec<_>>>()?.into()
+        }
+        DeValue::Table(table) => {
+            let pair = |(key, value): (
+                &toml::Spanned<std::borrow::Cow<'_, str>>,
+                &toml::Spanned<DeValue<'_>>,
+            )| { Some((key.get_ref().to_string(), json(value.get_ref())?)) };
+            Value::Object(table.iter().map(pair).collect::<Option<_>>()?)
+        }
+    })
+}
+
 /// A `file:` URL (absolute, or relative to `folder`), or an `http:` or `https:` one.
 pub(super) fn feed_source(folder: &Path, value: &DeValue<'_>) -> Result<FeedSource, String> {
     let form = "\"file:PATH\" or an http: or https: URL";
     let text = quoted(value, form)?;
     let Some(path) = text.strip_prefix("file:") else {
-        return http_url_of_text(text, form).map(FeedSource::Http);
+        return http_url_of_text(text, form).map(FeedSource::Http).map_err(with_login_keys);
     };
     let path = match path.strip_prefix("//") {
         Some(absolute) if absolute.starts_with('/') => absolute,
@@ -192,19 +247,32 @@ pub(super) fn feed_source(folder: &Path, value: &DeValue<'_>) -> Result<FeedSour
 }
 
 fn http_url_of_text(text: &str, form: &str) -> Result<reqwest::Url, String> {
+    url_of_text(text, &["http", "https"], form)
+}
+
+fn url_of_text(text: &str, schemes: &[&str], form: &str) -> Result<reqwest::Url, String> {
     // The text itself is kept out of the messages where it may hold a password.
     let url =
         reqwest::Url::parse(text).map_err(|error| format!("is not a URL ({error}); use {form}"))?;
-    if !matches!(url.scheme(), "http" | "https") {
+    if !schemes.contains(&url.scheme()) {
         return Err(format!("has scheme {}; use {form}", url.scheme()));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("holds a user name or password; leave it out, this file is not a place for \
-                    secrets"
-            .to_owned());
+        return Err(HOLDS_LOGIN.to_owned());
     }
     Ok(url)
 }
+
+/// A feed has keys for what its URL must not hold.
+fn with_login_keys(what: String) -> String {
+    if what != HOLDS_LOGIN {
+        return what;
+    }
+    format!("{what}: set user, and password = {{ file = \"/path\" }}")
+}
+
+const HOLDS_LOGIN: &str =
+    "holds a user name or password; leave it out, this file is not a place for secrets";
 
 fn quoted<'v>(value: &'v DeValue<'_>, form: &str) -> Result<&'v str, String> {
     value.as_str().ok_or_else(|| wrong_type(value, form))

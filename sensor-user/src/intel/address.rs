@@ -33,7 +33,7 @@ static EXCLUDED: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
 });
 
 /// Which prefixes a feed may name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrefixPolicy {
     /// Private and special ranges too.
     pub allow_private: bool,

@@ -7,6 +7,7 @@ use std::io;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::address::{PrefixPolicy, parse_prefix};
 use super::indicator::Indicator;
@@ -48,7 +49,7 @@ pub trait Entries {
 }
 
 /// What a reader goes by.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ReadPolicy {
     /// Which addresses count.
     pub prefixes: PrefixPolicy,

@@ -4,7 +4,10 @@ use std::sync::{Arc, LazyLock};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+
 use serde::{Deserialize, Serialize};
+
+use super::stamp;
 
 /// Shared by all that have no feed yet.
 static NO_FEED: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
@@ -13,19 +16,22 @@ static NO_FEED: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
 ///
 /// Text fields are as given by the feed, "" where absent; they are hostile input and are escaped
 /// by whoever prints them.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Indicator {
     /// `IndicatorId` of a row; `<feed>:<prefix>` for list feeds. Unique within a feed.
     pub id: String,
     /// Name of the feed.
+    #[serde(skip, default = "no_feed")]
     pub feed: Arc<str>,
     /// The address (/32, /128) or network, canonical: host bits zero, IPv4-mapped as IPv4.
     pub prefix: IpNet,
     /// The text that named it (`TI_ipEntity`).
     pub entity: String,
     /// First instant at which it is no longer valid; `None` means never (not for legacy rows).
+    #[serde(with = "stamp::optional")]
     pub expires: Option<Timestamp>,
     /// When the row was made (`TimeGenerated`), or the time of the pull.
+    #[serde(with = "stamp::required")]
     pub time_generated: Timestamp,
     /// `Description`.
     pub description: String,
@@ -52,13 +58,20 @@ pub struct Indicator {
     /// `AdditionalInformation`.
     pub additional_information: String,
     /// `TimeGenerated` of its oldest row within the look-back; `None` for lists.
+    #[serde(with = "stamp::optional")]
     pub first_reported: Option<Timestamp>,
     /// Version: when it was last changed at its source (`modified`, `timestamp`); `None` for lists.
+    #[serde(with = "stamp::optional")]
     pub version: Option<Timestamp>,
     /// First instant at which it counts; `None` for at once.
+    #[serde(with = "stamp::optional")]
     pub valid_from: Option<Timestamp>,
     /// Ports that a connection must have besides.
     pub ports: Ports,
+}
+
+fn no_feed() -> Arc<str> {
+    Arc::from("")
 }
 
 /// Ports as qualifiers of an address. An empty list allows every port.
@@ -97,6 +110,13 @@ impl Ports {
 }
 
 impl Indicator {
+    /// Whether it makes a hit, when it is asked `now`, of a connection at `time`. A connection
+    /// before the indicator was valid, or known, is one; one at or after its expiry is none.
+    pub fn counts(&self, now: Timestamp, time: Timestamp) -> bool {
+        self.valid_from.is_none_or(|from| from <= now)
+            && self.expires.is_none_or(|expires| time < expires)
+    }
+
     /// An indicator of `prefix` of which nothing else is known: no text, no expiry.
     pub fn blank(prefix: IpNet) -> Self {
         Self {

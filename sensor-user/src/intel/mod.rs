@@ -4,6 +4,7 @@
 //! counted with its place and reason, and a failed pull keeps the last good set.
 
 mod address;
+mod ask;
 mod columns;
 mod crowdsec;
 mod endpoint;
@@ -13,41 +14,59 @@ mod fetch;
 mod indicator;
 mod json;
 mod list;
+mod merge;
 mod misp;
 mod pattern;
 mod pull;
+mod reader;
 mod rejects;
 mod rows;
+mod segment;
 mod sentinel_query;
 mod set;
+mod stamp;
 mod stix;
+pub mod store;
 mod warninglist;
 
 pub use address::{Exclusion, PrefixPolicy, canonical, host, is_special, parse_prefix};
+pub use ask::{Ask, CrowdSecAsk, MispAsk, SentinelAsk, TaxiiAsk};
 pub use columns::{Text, flag, integer, loose_time, number, parse_time, time};
 pub use crowdsec::read_crowdsec;
 pub use entry::{Collected, Content, Entries, Entry, ReadFault, ReadPolicy};
-pub use feeds::{FeedStatus, Intel};
-pub use fetch::{FetchError, Fetched, Fetcher};
+pub use feeds::{FeedFolder, FeedStatus, Intel, Kept};
+pub use fetch::{
+    Access, Certificate, FetchError, Fetcher, HeaderText, Login, Proxy, Secret, SecretError,
+    TOKEN_HEADER, is_header_name,
+};
 pub use indicator::{Indicator, PortRange, Ports};
 pub use list::{
     Columns, Field, FormatFault, ListFormat, PRESETS, Parsed, Shape, parse as parse_list, preset,
     read_list,
 };
+pub use merge::{Merge, Merged, Ttl};
 pub use misp::read_misp;
 pub use pattern::{Fault as PatternFaultKind, PatternFault, Sufficient, read_pattern};
 pub use pull::{Cursor, Documents, Extent, KeepError, OpenDocuments, Pulled, Validators};
+pub use reader::{COMMAND as READ_COMMAND, Job, JobFault, Opened, Reading, child as read_feed};
 pub use rejects::{Reason, Reject, Rejects};
 pub use rows::{RowReader, read_rows};
+pub use segment::{Segment, Validity};
 pub use sentinel_query::read_sentinel_query;
-pub use set::IndicatorSet;
+pub use set::{Found, IndicatorSet, SetPlace};
 pub use stix::read_stix;
 pub use warninglist::{AllowFault, AllowFaultKind, Allowed, read_allowed, read_networks};
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::clock::signed;
+
 /// How a feed's body is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FeedKind {
     /// Plain list: an address or network a line, `#` and `;` begin comments.
     List,
@@ -99,7 +118,7 @@ pub struct FeedConfig {
     pub min_prefix_v4: u8,
     /// Shortest IPv6 prefix that is accepted.
     pub min_prefix_v6: u8,
-    /// Limit of one pull, connect to last byte.
+    /// Limit of one request, connect to last byte.
     pub timeout: Duration,
     /// Largest body, or all bodies of a pull together, bytes, after decompression.
     pub max_bytes: u64,
@@ -107,4 +126,86 @@ pub struct FeedConfig {
     pub min_confidence: Option<u8>,
     /// Whether a pull that looks wrong (more than half gone, a hundred times as many) is held back.
     pub quarantine: bool,
+    /// How its server is reached.
+    pub access: Access,
+    /// What of it is asked for; has a meaning only for its kind.
+    pub ask: Ask,
+    /// Time after which all of a feed is asked for that otherwise tells only what changed.
+    pub full_every: Duration,
+    /// How a list is written.
+    pub list: ListFormat,
+}
+
+impl FeedConfig {
+    /// What its sets are known by: a set of another kind, place or reading is not its.
+    pub fn origin(&self) -> String {
+        let place = match &self.source {
+            FeedSource::Http(url) => format!("{:x}", Sha256::digest(url.as_str())),
+            other => other.shown(),
+        };
+        format!(
+            "{:?} {place} {} {} {} {:?} {:?}",
+            self.kind,
+            self.allow_private,
+            self.min_prefix_v4,
+            self.min_prefix_v6,
+            self.min_confidence,
+            self.list,
+        )
+    }
+
+    /// What readers go by in a pull at `now`.
+    pub fn read_policy(&self, now: Timestamp) -> ReadPolicy {
+        ReadPolicy {
+            prefixes: PrefixPolicy::from(self),
+            min_confidence: self.min_confidence,
+            now,
+            oldest: now.checked_sub(signed(self.indicator_lookback)).unwrap_or(Timestamp::MIN),
+        }
+    }
+
+    /// How long its indicators count, where what is there was last confirmed as a whole then.
+    pub fn validity(&self, confirmed: Option<Timestamp>) -> Validity {
+        let confirmed = confirmed.filter(|_| self.kind.is_snapshot());
+        let rows = self.kind == FeedKind::Sentinel;
+        Validity {
+            ttl: Ttl { ttl: signed(self.default_ttl), confirmed },
+            rows_for: rows.then(|| signed(self.indicator_lookback)),
+            is_list: self.kind == FeedKind::List,
+        }
+    }
+}
+
+impl FeedKind {
+    /// Whether "not modified" says of every entry that it still stands.
+    pub const fn is_snapshot(self) -> bool {
+        matches!(self, Self::List | Self::Sentinel | Self::Stix | Self::SentinelQuery)
+    }
+}
+
+impl FeedSource {
+    /// Where it is, without the parts of a URL that may be secret.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::File(path) => format!("{}", path.display()),
+            Self::Http(url) => {
+                let query = if url.query().is_some() { "?…" } else { "" };
+                let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                let host = url.host_str().unwrap_or_default();
+                format!("{}://{host}{port}{}{query}", url.scheme(), url.path())
+            }
+            Self::Embedded(_) => "embedded".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FeedSource;
+
+    #[test]
+    fn secrets_of_a_url_are_not_shown() {
+        let url = "https://user:pass@feeds.example:8443/list.txt?key=secret".parse().unwrap();
+        assert_eq!(FeedSource::Http(url).shown(), "https://feeds.example:8443/list.txt?…");
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -46,11 +46,13 @@ pub enum Cursor {
     Start,
     /// What a web server said about its version.
     Version(Validators),
-    /// The newest time, as text of the server, after which the feed has been asked.
+    /// `CrowdSec`: which pull it was, of this process; where the stream goes on is known to the
+    /// server alone.
     After(String),
     /// TAXII: `added_after` per collection URL.
     Collections(BTreeMap<String, String>),
-    /// MISP: the time of the newest attribute seen.
+    /// MISP: attributes that were changed since are asked for: when the last pull began, less an
+    /// overlap.
     Time(Timestamp),
     /// MISP feed: the timestamp of each event, by UUID.
     Events(BTreeMap<String, i64>),
@@ -116,6 +118,27 @@ impl Documents {
         Ok(())
     }
 
+    /// Bytes that may still be added.
+    pub const fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Whole documents so far.
+    pub const fn count(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Takes back the last whole document.
+    pub fn undo_document(&mut self) -> io::Result<()> {
+        self.left += self.lengths.pop().unwrap_or(0);
+        if let Place::Writing(file) = &mut self.place {
+            let end = self.lengths.iter().sum();
+            file.as_file().set_len(end)?;
+            file.seek(SeekFrom::Start(end))?;
+        }
+        Ok(())
+    }
+
     /// The document at hand is whole; what comes now is the next one.
     pub fn end_document(&mut self) {
         self.lengths.push(std::mem::take(&mut self.current));
@@ -158,5 +181,36 @@ impl OpenDocuments {
         use io::Read as _;
         let length = self.lengths.next()?;
         Some((&mut self.file).take(length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn a_document_that_is_taken_back_leaves_no_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut documents = Documents::create(folder.path(), 10).unwrap();
+        documents.write(b"abc").unwrap();
+        documents.end_document();
+        documents.write(b"1234567").unwrap();
+        assert!(matches!(documents.write(b"8"), Err(KeepError::TooLarge)));
+        documents.end_document();
+        documents.undo_document().unwrap();
+        assert_eq!((documents.left(), documents.count()), (7, 1));
+        documents.write(b"de").unwrap();
+        let (path, lengths) = documents.finish();
+        let mut open = OpenDocuments::open(path, lengths.to_vec()).unwrap();
+        for want in ["abc", "de"] {
+            let mut text = String::new();
+            open.next_document().unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(text, want);
+        }
+        assert!(open.next_document().is_none());
+        drop(documents);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

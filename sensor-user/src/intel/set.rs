@@ -1,82 +1,122 @@
-//! `IndicatorSet`: all live indicators by prefix, immutable, swapped as a whole.
+//! `IndicatorSet`: all indicators by prefix, immutable, swapped as a whole.
 //!
-//! `prefix-trie`'s `cover` gives every prefix that contains an address; each holds the place of its
-//! first indicator, and each of these that of the next one with its prefix, so that none hides
-//! another and none takes a list of its own.
+//! A segment a feed. In front of them stands one bit for each IPv4 /24 that any prefix touches:
+//! a miss, which is nearly every lookup, costs one cache line.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use prefix_trie::PrefixMap;
+use ipnet::Ipv4Net;
 
 use super::indicator::Indicator;
+use super::segment::Segment;
 
 /// Indicators by prefix.
 #[derive(Debug, Default)]
 pub struct IndicatorSet {
-    /// Place of the first indicator.
-    v4: PrefixMap<Ipv4Net, u32>,
-    v6: PrefixMap<Ipv6Net, u32>,
-    indicators: Vec<Arc<Indicator>>,
-    /// For each indicator the place of the next one with its prefix, or [`LAST`].
-    next: Vec<u32>,
+    filter: Filter,
+    segments: Vec<Arc<Segment>>,
 }
 
-/// No place: at most this many indicators are in a set.
-const LAST: u32 = u32::MAX;
+/// Tells an indicator of a set from all others of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SetPlace {
+    segment: u32,
+    record: u32,
+}
+
+/// An indicator and where in its set it is.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Where.
+    pub place: SetPlace,
+    /// Which.
+    pub indicator: Arc<Indicator>,
+}
 
 impl IndicatorSet {
-    /// A set of all of `indicators`; several may have the same prefix. At most `u32::MAX`.
+    /// A set of all of `indicators`, in memory; several may have the same prefix.
     pub fn build(indicators: Vec<Arc<Indicator>>) -> Self {
-        let mut set = Self { next: vec![LAST; indicators.len()], ..Self::default() };
-        // From the last one on, so that the first comes first.
-        let places = (0..LAST).zip(&mut set.next).zip(&indicators).collect::<Vec<_>>();
-        for ((place, next), indicator) in places.into_iter().rev() {
-            let known = match indicator.prefix {
-                IpNet::V4(prefix) => set.v4.insert(prefix, place),
-                IpNet::V6(prefix) => set.v6.insert(prefix, place),
-            };
-            *next = known.unwrap_or(LAST);
+        Self::join(vec![Arc::new(Segment::of(indicators))])
+    }
+
+    /// A set of all that is in `segments`.
+    pub fn join(segments: Vec<Arc<Segment>>) -> Self {
+        let mut filter = Filter::default();
+        for segment in &segments {
+            let (hosts, networks) = segment.v4();
+            hosts.for_each(|host| filter.add(host.into()));
+            networks.for_each(|network| filter.add(network));
         }
-        set.indicators = indicators;
-        set
+        Self { filter, segments }
     }
 
-    /// Every indicator whose prefix contains `address`, shortest prefix first. An IPv4-mapped
-    /// address is looked up as IPv4.
-    pub fn covering(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Indicator>> {
+    /// Every indicator whose prefix contains `address`, feed by feed, the shortest prefix of each
+    /// first. An IPv4-mapped address is looked up as IPv4.
+    pub fn covering(&self, address: IpAddr) -> impl Iterator<Item = Found> {
         let (v4, v6) = match address.to_canonical() {
-            IpAddr::V4(v4) => (Some(Ipv4Net::from(v4)), None),
-            IpAddr::V6(v6) => (None, Some(Ipv6Net::from(v6))),
+            IpAddr::V4(v4) => (self.filter.may_cover(v4).then_some(v4), None),
+            IpAddr::V6(v6) => (None, Some(v6)),
         };
-        let v4 = v4.into_iter().flat_map(|host| self.v4.cover(&host).map(|(_, found)| found));
-        let v6 = v6.into_iter().flat_map(|host| self.v6.cover(&host).map(|(_, found)| found));
-        let of_prefix = |first: &u32| {
-            std::iter::successors(
-                self.indicators.get(*first as usize).map(|it| (*first, it)),
-                |it| {
-                    let next = *self.next.get(it.0 as usize)?;
-                    Some((next, self.indicators.get(next as usize)?))
-                },
-            )
-        };
-        v4.chain(v6).flat_map(of_prefix).map(|(_, indicator)| indicator)
+        let any = v4.is_some() || v6.is_some();
+        let segments = (0_u32..).zip(if any { &*self.segments } else { &[] });
+        segments.flat_map(move |(number, segment)| {
+            let v4 = v4.into_iter().flat_map(|v4| segment.covering_v4(v4));
+            let v6 = v6.into_iter().flat_map(|v6| segment.covering_v6(v6));
+            v4.chain(v6).filter_map(move |(record, prefix)| {
+                let place = SetPlace { segment: number, record };
+                Some(Found { place, indicator: segment.indicator(record, prefix)? })
+            })
+        })
     }
 
-    /// All indicators, in the order in which they were given.
-    pub fn indicators(&self) -> &[Arc<Indicator>] {
-        &self.indicators
+    /// The feeds' shares.
+    pub fn segments(&self) -> &[Arc<Segment>] {
+        &self.segments
+    }
+
+    /// All indicators: for tests and small sets.
+    pub fn indicators(&self) -> Vec<Arc<Indicator>> {
+        self.segments.iter().flat_map(|segment| segment.indicators()).collect()
     }
 
     /// Number of indicators.
-    pub const fn len(&self) -> usize {
-        self.indicators.len()
+    pub fn len(&self) -> usize {
+        self.segments.iter().map(|segment| segment.len()).sum()
     }
 
     /// Whether there is none.
-    pub const fn is_empty(&self) -> bool {
-        self.indicators.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.segments.iter().all(|segment| segment.is_empty())
+    }
+}
+
+/// A bit for each /24 that a prefix touches; 2 MiB, or nothing where no prefix is IPv4.
+#[derive(Debug, Default)]
+struct Filter(Vec<u64>);
+
+impl Filter {
+    const WORDS: usize = 1 << (24 - 6);
+
+    fn add(&mut self, network: Ipv4Net) {
+        if self.0.is_empty() {
+            self.0 = vec![0; Self::WORDS];
+        }
+        let first = u32::from(network.network()) >> 8;
+        let last = u32::from(network.broadcast()) >> 8;
+        let (from, to) = (first as usize / 64, last as usize / 64);
+        let head = u64::MAX << (first % 64);
+        let tail = u64::MAX >> (63 - last % 64);
+        for (at, word) in (from..).zip(self.0.get_mut(from..=to).unwrap_or_default()) {
+            let head = if at == from { head } else { u64::MAX };
+            let tail = if at == to { tail } else { u64::MAX };
+            *word |= head & tail;
+        }
+    }
+
+    fn may_cover(&self, address: Ipv4Addr) -> bool {
+        let bit = u32::from(address) >> 8;
+        self.0.get(bit as usize / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
     }
 }
 
@@ -85,8 +125,9 @@ mod tests {
     use super::super::address::{canonical, host};
     use super::*;
 
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::Ipv6Addr;
 
+    use ipnet::IpNet;
     use proptest::prelude::*;
 
     fn set(prefixes: &[IpNet]) -> IndicatorSet {
@@ -119,10 +160,22 @@ mod tests {
             let mut expected: Vec<IpNet> =
                 prefixes.iter().copied().filter(|it| it.contains(&host(address))).collect();
             let mut found: Vec<IpNet> =
-                set(&prefixes).covering(address).map(|it| it.prefix).collect();
+                set(&prefixes).covering(address).map(|it| it.indicator.prefix).collect();
             expected.sort_unstable();
             found.sort_unstable();
             prop_assert_eq!(found, expected);
+        }
+
+        /// The filter has no false negative, and none but the bits of its prefixes.
+        #[test]
+        fn the_filter_knows_each_24(bits: u32, len in 0..=32_u8, probe: u32) {
+            let network = Ipv4Net::new(bits.into(), len).unwrap().trunc();
+            let mut filter = Filter::default();
+            filter.add(network);
+            let around = Ipv4Net::new(network.network(), len.min(24)).unwrap().trunc();
+            for address in [network.network(), network.broadcast(), probe.into()] {
+                prop_assert_eq!(filter.may_cover(address), around.contains(&address));
+            }
         }
     }
 }

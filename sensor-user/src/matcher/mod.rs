@@ -94,10 +94,10 @@ impl Matcher {
     pub fn hits(&self, flow: &Flow) -> Vec<Hit> {
         let set = self.set.load();
         let mut hits: Vec<Hit> = covering(&set, flow.peer())
-            .filter(|it| it.indicator.expires.is_none_or(|expires| flow.time < expires))
+            .filter(|it| it.indicator.counts(flow.time, flow.time))
             // What the connection itself met was a hit when it opened.
             .filter(|it| flow.phase != Phase::Translated || it.via == Via::Conntrack)
-            .map(|it| it.hit())
+            .map(Covering::hit)
             .collect();
         if hits.is_empty() {
             return hits;
@@ -127,9 +127,9 @@ impl Matcher {
         let set = self.set.load();
         let translated = remote.peer.translated.map(|translated| translated.ip());
         covering(&set, remote.peer)
-            .filter(|it| it.indicator.expires.is_none_or(|expires| remote.since < expires))
+            .filter(|it| it.indicator.counts(remote.since, remote.since))
             .filter(|it| !self.is_allowed(it.via, remote.peer.address, translated))
-            .map(|it| Flag { indicator: Arc::clone(it.indicator), address: it.address })
+            .map(|it| Flag { indicator: it.indicator, address: it.address })
             .max_by(Flag::rank)
     }
 

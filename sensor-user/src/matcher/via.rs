@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Hit;
 use crate::aggregate::Peer;
-use crate::intel::{Indicator, IndicatorSet, is_special};
+use crate::intel::{Found, Indicator, IndicatorSet, SetPlace, is_special};
 
 /// How the indicator and the connection meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -61,27 +61,29 @@ fn ipv4(high: u16, low: u16) -> Ipv4Addr {
 }
 
 /// An indicator of a set that covers an address.
-#[derive(Debug, Clone, Copy)]
-pub struct Covering<'set> {
+#[derive(Debug, Clone)]
+pub struct Covering {
+    /// Where in the set it is.
+    pub place: SetPlace,
     /// Which indicator.
-    pub indicator: &'set Arc<Indicator>,
+    pub indicator: Arc<Indicator>,
     /// By which of the remote end's addresses.
     pub via: Via,
     /// That address, canonical.
     pub address: IpAddr,
 }
 
-impl Covering<'_> {
-    /// The same, to keep.
-    pub fn hit(&self) -> Hit {
-        Hit { indicator: Arc::clone(self.indicator), via: self.via, address: self.address }
+impl Covering {
+    /// The same without its place.
+    pub fn hit(self) -> Hit {
+        Hit { indicator: self.indicator, via: self.via, address: self.address }
     }
 }
 
 /// Every indicator that covers the remote end under one of its addresses and allows its ports, each
 /// once, whatever else it names: by the socket's address first, then by what it carries, then by
 /// what it is translated to.
-pub fn covering(set: &IndicatorSet, peer: Peer) -> impl Iterator<Item = Covering<'_>> {
+pub fn covering(set: &IndicatorSet, peer: Peer) -> impl Iterator<Item = Covering> {
     let mut told = HashSet::new();
     covering_addresses(set, peer.address, peer.translated)
         .filter(move |it| {
@@ -100,10 +102,13 @@ pub fn covering_addresses(
     set: &IndicatorSet,
     remote: IpAddr,
     translated: Option<SocketAddr>,
-) -> impl Iterator<Item = Covering<'_>> {
+) -> impl Iterator<Item = Covering> {
     let remote = remote.to_canonical();
     let by = |via, address| {
-        set.covering(address).map(move |indicator| Covering { indicator, via, address })
+        set.covering(address).map(move |found| {
+            let Found { place, indicator } = found;
+            Covering { place, indicator, via, address }
+        })
     };
     let behind = translated.into_iter().flat_map(move |translated| {
         let address = translated.ip().to_canonical();

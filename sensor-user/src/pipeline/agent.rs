@@ -27,7 +27,7 @@ use crate::control::{Server, Status, Stream};
 use crate::dedup::{Alert, Dedup};
 use crate::deliver::{Deliverer, Outbox, Pace};
 use crate::enrich::{Names, Places};
-use crate::intel::{Allowed, IndicatorSet, Intel, read_allowed};
+use crate::intel::{Allowed, FeedFolder, IndicatorSet, Intel, Reading, read_allowed};
 use crate::inventory::{Host, Imds, ImdsPace, SharedAzure, keep};
 use crate::matcher::{AllowList, Matcher};
 use crate::notice::{Notice, Speaker};
@@ -76,7 +76,11 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stats = Arc::new(Stats::default());
 
-    let intel = Intel::new(config.feeds.clone(), Arc::clone(&clock), Arc::clone(&stats));
+    let folder =
+        FeedFolder::open(&config.agent.state_dir).context("make the folder of the feeds")?;
+    let shared = (Arc::clone(&clock), Arc::clone(&stats));
+    let intel = Intel::new(config.feeds.clone(), folder, Reading::child(), shared);
+    intel.load_saved();
     intel.load_local();
     let set = intel.set();
     let mut watching = Watch::open(config, Arc::clone(&computer), Arc::clone(&clock), &stats)?;

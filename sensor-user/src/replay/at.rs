@@ -126,7 +126,7 @@ pub fn run(
 
     let mut log = RejectLog::new(rejects, "rows");
     let oldest = options.at.checked_sub(options.lookback).unwrap_or(Timestamp::MIN);
-    let mut search = Search::new(&set, oldest);
+    let mut search = Search::new(&set, oldest, options.at);
     for path in &options.connections {
         search.file(path, &mut log)?;
     }

@@ -26,7 +26,7 @@ use crate::matcher::{Covering, Hit, Via, covering, covering_addresses};
 /// Threads at most: more do not help, as one reads the input.
 const WORKERS_MAX: usize = 8;
 
-/// Workers and what they read. An indicator is told by its id, of which there is only one.
+/// Workers and what they read.
 pub(super) struct Search<'set> {
     workers: Vec<Worker<'set>>,
     files: usize,
@@ -54,10 +54,10 @@ pub(super) struct Pair {
 type Place = (usize, u64);
 
 impl<'set> Search<'set> {
-    /// Rows before `oldest` are ignored.
-    pub(super) fn new(set: &'set IndicatorSet, oldest: Timestamp) -> Self {
+    /// What counts at `at`; rows before `oldest` are ignored.
+    pub(super) fn new(set: &'set IndicatorSet, oldest: Timestamp, at: Timestamp) -> Self {
         let count = thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
-        Self { workers: (0..count).map(|_| Worker::new(set, oldest)).collect(), files: 0 }
+        Self { workers: (0..count).map(|_| Worker::new(set, oldest, at)).collect(), files: 0 }
     }
 
     /// Reads a file; it comes after those read before.
@@ -107,7 +107,8 @@ impl<'set> Search<'set> {
 struct Worker<'set> {
     set: &'set IndicatorSet,
     oldest: Timestamp,
-    pairs: HashMap<(&'set str, IpAddr), Pair>,
+    at: Timestamp,
+    pairs: HashMap<(String, IpAddr), Pair>,
     rows: u64,
     rows_in_window: u64,
     lost: u64,
@@ -117,10 +118,11 @@ struct Worker<'set> {
 }
 
 impl<'set> Worker<'set> {
-    fn new(set: &'set IndicatorSet, oldest: Timestamp) -> Self {
+    fn new(set: &'set IndicatorSet, oldest: Timestamp, at: Timestamp) -> Self {
         Self {
             set,
             oldest,
+            at,
             pairs: HashMap::new(),
             rows: 0,
             rows_in_window: 0,
@@ -162,20 +164,21 @@ impl<'set> Worker<'set> {
         if head.time < self.oldest {
             return Ok(());
         }
-        let is_live =
-            |it: &Covering<'_>| it.indicator.expires.is_none_or(|expires| head.time < expires);
+        let at = self.at;
+        let is_live = |it: &Covering| it.indicator.counts(at, head.time);
         // The ports are read only of what may be a hit.
         if covering_addresses(self.set, head.remote, head.translated).any(|it| is_live(&it)) {
             let seen = rows::seen(line, head)?;
             for it in covering(self.set, seen.peer(head)).filter(is_live) {
-                self.add((&it.indicator.id, head.remote), Pair::new(it.hit(), &seen, place));
+                let key = (it.indicator.id.clone(), head.remote);
+                self.add(key, Pair::new(it.hit(), &seen, place));
             }
         }
         self.rows_in_window += 1;
         Ok(())
     }
 
-    fn add(&mut self, key: (&'set str, IpAddr), pair: Pair) {
+    fn add(&mut self, key: (String, IpAddr), pair: Pair) {
         match self.pairs.get_mut(&key) {
             Some(known) => known.merge(pair),
             None => {

@@ -156,26 +156,38 @@ pub struct ListFormat {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatFault {
     /// No such preset.
-    #[error("preset: there is no {0:?}; use one of {known}", known = presets::NAMES.join(", "))]
+    #[error("there is no {0:?}; use one of {known}", known = presets::NAMES.join(", "))]
     Preset(String),
     /// No such shape.
-    #[error("format: there is no {0:?}; use plain, csv, json or jsonl")]
+    #[error("there is no {0:?}; use plain, csv, json or jsonl")]
     Shape(String),
     /// No such field.
-    #[error("columns: there is no {0:?}; use {known}", known = Field::ALL.map(Field::name).join(", "))]
+    #[error("there is no {0:?}; use {known}", known = Field::ALL.map(Field::name).join(", "))]
     Field(String),
     /// A column without name.
-    #[error("columns.{0}: name a column, or give its number from 1")]
+    #[error("{0}: name a column, or give its number from 1")]
     Column(&'static str),
     /// The address is not named.
-    #[error("columns.address is missing; name the column or key that holds the address")]
+    #[error("address is missing; name the column or key that holds the address")]
     NoAddress,
     /// Columns of a list that has none.
-    #[error("columns: a plain list has none; set format = \"csv\", \"json\" or \"jsonl\"")]
+    #[error("a plain list has none; set format = \"csv\", \"json\" or \"jsonl\"")]
     PlainColumns,
     /// A separator where there is none.
-    #[error("separator: only format = \"csv\" has one; leave it out")]
+    #[error("only format = \"csv\" has one; leave it out")]
     Separator,
+}
+
+impl FormatFault {
+    /// The key of the configuration that it is about.
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::Preset(_) => "preset",
+            Self::Shape(_) => "format",
+            Self::Field(_) | Self::Column(_) | Self::NoAddress | Self::PlainColumns => "columns",
+            Self::Separator => "separator",
+        }
+    }
 }
 
 impl ListFormat {

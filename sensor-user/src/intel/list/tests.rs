@@ -222,13 +222,13 @@ fn words_of_a_configuration_make_a_format_or_are_told() {
     let none = BTreeMap::new();
     let csv = Some("csv");
     for (format, fault) in [
-        (ListFormat::named(Some("feodoo"), None, None, &none), "preset: there is no \"feodoo\""),
-        (ListFormat::named(None, Some("xml"), None, &none), "format: there is no \"xml\""),
-        (ListFormat::named(None, csv, None, &columns("ip", "a")), "columns: there is no \"ip\""),
-        (ListFormat::named(None, csv, None, &none), "columns.address is missing"),
-        (ListFormat::named(None, csv, None, &columns("address", "0")), "columns.address: name"),
-        (ListFormat::named(None, None, None, &columns("address", "1")), "columns: a plain list"),
-        (ListFormat::named(Some("feodo"), None, Some(';'), &none), "separator: only"),
+        (ListFormat::named(Some("feodoo"), None, None, &none), "there is no \"feodoo\""),
+        (ListFormat::named(None, Some("xml"), None, &none), "there is no \"xml\""),
+        (ListFormat::named(None, csv, None, &columns("ip", "a")), "there is no \"ip\""),
+        (ListFormat::named(None, csv, None, &none), "address is missing"),
+        (ListFormat::named(None, csv, None, &columns("address", "0")), "address: name"),
+        (ListFormat::named(None, None, None, &columns("address", "1")), "a plain list"),
+        (ListFormat::named(Some("feodo"), None, Some(';'), &none), "only"),
     ] {
         let told = format.unwrap_err().to_string();
         assert!(told.starts_with(fault), "{told}");

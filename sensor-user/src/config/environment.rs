@@ -1,0 +1,51 @@
+//! What of the machine a configuration depends on.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::ConfigError;
+
+/// What of the process environment the configuration depends on; only `main` reads the real one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `STATE_DIRECTORY`, which systemd sets for a unit that has one.
+    pub state_directory: Option<OsString>,
+    /// `XDG_STATE_HOME`.
+    pub xdg_state_home: Option<OsString>,
+    /// `HOME`.
+    pub home: Option<OsString>,
+    /// `CREDENTIALS_DIRECTORY`, which systemd sets for a unit that has credentials.
+    pub credentials_directory: Option<OsString>,
+}
+
+/// Where the paths of a configuration begin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'p> {
+    /// The folder of the file.
+    pub(super) folder: &'p Path,
+    /// The folder of the unit's credentials.
+    pub(super) credentials: Option<&'p Path>,
+}
+
+impl Default for Place<'_> {
+    fn default() -> Self {
+        Self { folder: Path::new(""), credentials: None }
+    }
+}
+
+impl Environment {
+    /// The state directory where none is configured: systemd's, else `netsensor` in
+    /// `$XDG_STATE_HOME`, else in `~/.local/state`. Relative values are ignored, as XDG says.
+    pub fn state_dir(&self) -> Result<PathBuf, ConfigError> {
+        let absolute = |value: &Option<OsString>| {
+            value.as_ref().map(PathBuf::from).filter(|path| path.is_absolute())
+        };
+        let systemd = self.state_directory.as_ref().and_then(|value| {
+            std::env::split_paths(value).next().filter(|path| path.is_absolute())
+        });
+        systemd
+            .or_else(|| absolute(&self.xdg_state_home).map(|dir| dir.join("netsensor")))
+            .or_else(|| absolute(&self.home).map(|dir| dir.join(".local/state/netsensor")))
+            .ok_or(ConfigError::NoStateDir)
+    }
+}

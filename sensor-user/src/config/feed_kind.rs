@@ -1,0 +1,273 @@
+//! The keys of a `[[feed]]` that only some kinds have.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::environment::Place;
+use super::reader::Section;
+use super::remote::secret;
+use super::sections::{DAY, SECOND};
+use super::values;
+use crate::intel::{
+    Ask, CrowdSecAsk, FeedKind, FeedSource, ListFormat, MispAsk, SentinelAsk, TaxiiAsk,
+};
+
+/// `feed.kind` as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    List,
+    Sentinel,
+    Stix,
+    Taxii2,
+    Misp,
+    CrowdSec,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 6] =
+        [Self::List, Self::Sentinel, Self::Stix, Self::Taxii2, Self::Misp, Self::CrowdSec];
+    pub(super) const WORDS: [&str; 6] = ["list", "sentinel", "stix", "taxii2", "misp", "crowdsec"];
+    pub(super) const FORM: &str =
+        "\"list\", \"sentinel\", \"stix\", \"taxii2\", \"misp\" or \"crowdsec\"";
+
+    fn word(self) -> &'static str {
+        let at = Self::ALL.iter().position(|kind| *kind == self);
+        at.and_then(|at| Self::WORDS.get(at)).copied().unwrap_or_default()
+    }
+}
+
+/// What the keys of a kind say.
+#[derive(Debug)]
+pub(super) struct OfKind {
+    pub(super) kind: FeedKind,
+    pub(super) ask: Ask,
+    pub(super) full_every: Option<Duration>,
+    pub(super) list: ListFormat,
+}
+
+/// Keys, the kinds that have them, and these in words.
+type Owned = (&'static [&'static str], &'static [Kind], &'static str);
+
+/// The keys that only some kinds have.
+const OWNED: [Owned; 7] = [
+    (&["preset", "format", "separator", "columns"], &[Kind::List], "\"list\""),
+    (&["collections"], &[Kind::Taxii2], "\"taxii2\""),
+    (
+        &["page_size"],
+        &[Kind::Taxii2, Kind::Misp, Kind::Sentinel],
+        "\"taxii2\", \"misp\" and \"sentinel\"",
+    ),
+    (&["full_every"], &[Kind::Taxii2, Kind::Misp], "\"taxii2\" and \"misp\""),
+    (&["mode", "types", "filter", "overlap"], &[Kind::Misp], "\"misp\""),
+    (
+        &["scopes", "origins", "scenarios_containing", "scenarios_not_containing"],
+        &[Kind::CrowdSec],
+        "\"crowdsec\"",
+    ),
+    (&WORKSPACE, &[Kind::Sentinel], "\"sentinel\""),
+];
+
+const WORKSPACE: [&str; 7] = [
+    "subscription",
+    "resource_group",
+    "workspace",
+    "tenant",
+    "client_id",
+    "client_secret",
+    "login_url",
+];
+
+/// Reads the keys of `kind` and refuses those of others; `None` where something is missing.
+pub(super) fn read(
+    section: &mut Section<'_, '_>,
+    kind: Option<Kind>,
+    source: Option<&FeedSource>,
+    place: Place<'_>,
+) -> Option<OfKind> {
+    for (keys, owners, named) in OWNED {
+        for key in keys.iter().filter(|_| kind.is_none_or(|kind| !owners.contains(&kind))) {
+            section.refuse(key, kind.map(Kind::word).unwrap_or_default(), named);
+        }
+    }
+    let kind = kind?;
+    let full_every = matches!(kind, Kind::Taxii2 | Kind::Misp)
+        .then(|| section.read("full_every", values::duration(SECOND..=365 * DAY)))
+        .flatten();
+    let (kind, ask) = match kind {
+        Kind::List => (FeedKind::List, Ask::Document),
+        Kind::Stix => (FeedKind::Stix, Ask::Document),
+        Kind::Taxii2 => (FeedKind::Taxii2, Ask::Taxii(taxii(section))),
+        Kind::Misp => misp(section, source),
+        Kind::CrowdSec => (FeedKind::CrowdSec, Ask::CrowdSec(crowdsec(section))),
+        Kind::Sentinel => sentinel(section, source, place)?,
+    };
+    let list = if kind == FeedKind::List { list(section) } else { ListFormat::default() };
+    Some(OfKind { kind, ask, full_every, list })
+}
+
+fn words(section: &mut Section<'_, '_>, key: &'static str) -> Option<Vec<String>> {
+    section.read_list(key, "words in quotes", values::text)
+}
+
+fn taxii(section: &mut Section<'_, '_>) -> TaxiiAsk {
+    let collections = words(section, "collections");
+    let page_size = section.read("page_size", values::number(1..=100_000_u32));
+    TaxiiAsk {
+        collections: collections.unwrap_or_default(),
+        page_size: page_size.unwrap_or(TaxiiAsk::PAGE_SIZE),
+    }
+}
+
+fn misp(section: &mut Section<'_, '_>, source: Option<&FeedSource>) -> (FeedKind, Ask) {
+    let mode = section.read("mode", |value| values::word(&["search", "feed"], value));
+    let is_manifest = matches!(source, Some(FeedSource::Http(url))
+        if url.path().ends_with("/manifest.json"));
+    let is_feed = mode.map_or(is_manifest, |mode| mode == 1);
+    let usual = MispAsk::default();
+    if is_feed {
+        for key in ["types", "filter", "overlap", "page_size", "full_every"] {
+            section
+                .refuse_here(key, "has no meaning for a feed of events, only for mode \"search\"");
+        }
+        return (FeedKind::MispFeed, Ask::Document);
+    }
+    let types = words(section, "types");
+    let filter = section.read("filter", filter);
+    let page_size = section.read("page_size", values::number(1..=100_000_u32));
+    let overlap = section.read("overlap", values::duration(Duration::ZERO..=30 * DAY));
+    let ask = MispAsk {
+        types: types.unwrap_or(usual.types),
+        filter: filter.unwrap_or_default(),
+        page_size: page_size.unwrap_or(MispAsk::PAGE_SIZE),
+        overlap: overlap.unwrap_or(MispAsk::OVERLAP),
+    };
+    (FeedKind::Misp, Ask::Misp(ask))
+}
+
+/// Parameters of a search; those that make it what it is are not to be set.
+fn filter(value: &DeValue<'_>) -> Result<BTreeMap<String, serde_json::Value>, String> {
+    const OURS: [&str; 8] = [
+        "returnFormat",
+        "page",
+        "limit",
+        "type",
+        "deleted",
+        "attribute_timestamp",
+        "timestamp",
+        "last",
+    ];
+    let form = "a table such as { tags = [\"tlp:green\"], published = true }";
+    let Some(table) = value.as_table() else { return Err(format!("is not a table; use {form}")) };
+    let mut all = BTreeMap::new();
+    for (key, value) in table {
+        let name = key.get_ref().as_ref();
+        if OURS.contains(&name) {
+            return Err(format!("{name:?} is set by the agent; leave it out"));
+        }
+        let json = values::json(value.get_ref())
+            .ok_or_else(|| format!("{name:?} is a time; use text in quotes or a number"))?;
+        all.insert(name.to_owned(), json);
+    }
+    Ok(all)
+}
+
+fn crowdsec(section: &mut Section<'_, '_>) -> CrowdSecAsk {
+    CrowdSecAsk {
+        scopes: words(section, "scopes").unwrap_or_default(),
+        origins: words(section, "origins").unwrap_or_default(),
+        scenarios_containing: words(section, "scenarios_containing").unwrap_or_default(),
+        scenarios_not_containing: words(section, "scenarios_not_containing").unwrap_or_default(),
+    }
+}
+
+/// Rows, or where a workspace is named, its indicators.
+fn sentinel(
+    section: &mut Section<'_, '_>,
+    source: Option<&FeedSource>,
+    place: Place<'_>,
+) -> Option<(FeedKind, Ask)> {
+    if !section.has("workspace") {
+        for key in WORKSPACE.into_iter().chain(["page_size"]) {
+            section.refuse_here(key, "has no meaning without workspace; set workspace too");
+        }
+        return Some((FeedKind::Sentinel, Ask::Document));
+    }
+    if matches!(source, Some(FeedSource::File(_))) {
+        section.note("workspace", "has no meaning for a file: URL; leave url out");
+    }
+    for key in ["user", "password", "token"] {
+        section.refuse_here(key, "has no meaning for a workspace; set client_id and client_secret");
+    }
+    let form = "its name in quotes";
+    let subscription = section.require("subscription", "its id in quotes", values::path_word);
+    let resource_group = section.require("resource_group", form, values::path_word);
+    let workspace = section.require("workspace", form, values::path_word);
+    let client_id = section.require("client_id", "the id of the application", values::text);
+    let form = "{ file = \"/path\" } or { credential = \"NAME\" }";
+    let client_secret = section.require("client_secret", form, |value| secret(value, place));
+    let form = "the id or domain of the tenant";
+    let tenant = section.require("tenant", form, values::path_word);
+    let login_url = match section.read("login_url", values::http_url) {
+        Some(url) => Some(url),
+        None => SentinelAsk::LOGIN_URL.parse().ok(),
+    };
+    let page_size = section.read("page_size", values::number(1..=100_000_u32));
+    let ask = SentinelAsk {
+        subscription: subscription?,
+        resource_group: resource_group?,
+        workspace: workspace?,
+        tenant: tenant?,
+        client_id: client_id?,
+        client_secret: client_secret?,
+        login_url: login_url?,
+        page_size: page_size.unwrap_or(SentinelAsk::PAGE_SIZE),
+    };
+    Some((FeedKind::SentinelQuery, Ask::Sentinel(Box::new(ask))))
+}
+
+/// The format of a list, checked as a whole: what is wrong with it is noted at the key it is about.
+fn list(section: &mut Section<'_, '_>) -> ListFormat {
+    let preset = section.read("preset", values::text);
+    let shape = section.read("format", values::text);
+    let separator = section.read("separator", values::character);
+    let columns = section.read("columns", columns).unwrap_or_default();
+    match ListFormat::named(preset.as_deref(), shape.as_deref(), separator, &columns) {
+        Ok(format) => format,
+        Err(fault) => {
+            section.note(fault.key(), &fault.to_string());
+            ListFormat::default()
+        }
+    }
+}
+
+/// Columns by the name of each field: one or several, by name or by number.
+fn columns(value: &DeValue<'_>) -> Result<BTreeMap<String, Vec<String>>, String> {
+    let form = "a table such as { address = \"dst_ip\", port = \"dst_port\" }";
+    let column = |name: &str, value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => Ok(text.clone()),
+        serde_json::Value::Number(number) => Ok(number.to_string()),
+        _ => Err(format!("{name}: is no column; use its name, or its number")),
+    };
+    let table = value.as_table().ok_or_else(|| format!("is not a table; use {form}"))?;
+    let mut columns = BTreeMap::new();
+    for (key, value) in table {
+        let name = key.get_ref().as_ref();
+        let named = match values::json(value.get_ref()) {
+            Some(serde_json::Value::Array(several)) => {
+                several.iter().map(|one| column(name, one)).collect::<Result<_, _>>()?
+            }
+            Some(one) => vec![column(name, &one)?],
+            None => return Err(format!("{name}: is no column; use its name, or its number")),
+        };
+        columns.insert(name.to_owned(), named);
+    }
+    Ok(columns)
+}
+
+/// All keys that only some kinds have.
+#[cfg(test)]
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    OWNED.iter().flat_map(|(keys, ..)| keys.iter().copied())
+}

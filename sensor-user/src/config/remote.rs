@@ -1,0 +1,204 @@
+//! The keys of a `[[feed]]` that say how its server is reached. No secret is in the file: its
+//! keys name one, `{ file = "/path" }` or `{ credential = "NAME" }`.
+
+use std::path::PathBuf;
+
+use toml::de::DeValue;
+
+use super::environment::Place;
+use super::feed_kind::Kind;
+use super::reader::Section;
+use super::values;
+use crate::intel::{
+    Access, Certificate, FeedSource, HeaderText, Login, Proxy, Secret, TOKEN_HEADER, is_header_name,
+};
+
+/// All of these keys.
+const KEYS: [&str; 12] = [
+    "user",
+    "password",
+    "token",
+    "token_header",
+    "token_scheme",
+    "headers",
+    "client_cert",
+    "client_key",
+    "ca_file",
+    "proxy",
+    "proxy_user",
+    "proxy_password",
+];
+
+/// How the server of a feed of `kind` at `source` is reached.
+pub(super) fn access(
+    section: &mut Section<'_, '_>,
+    kind: Option<Kind>,
+    source: Option<&FeedSource>,
+    place: Place<'_>,
+) -> Access {
+    if matches!(source, Some(FeedSource::File(_))) {
+        for key in KEYS {
+            section.refuse_here(key, "has no meaning for a file: URL, only for http: and https:");
+        }
+        return Access::default();
+    }
+    let headers = section.read("headers", |value| headers(value, place)).unwrap_or_default();
+    let login = login(section, kind, place);
+    Access {
+        login,
+        headers,
+        certificate: certificate(section),
+        ca_file: section.read("ca_file", values::absolute_path),
+        proxy: proxy(section, place),
+    }
+}
+
+fn login(section: &mut Section<'_, '_>, kind: Option<Kind>, place: Place<'_>) -> Login {
+    let user = section.read("user", values::text);
+    let password = section.read("password", |value| secret(value, place));
+    let token = section.read("token", |value| secret(value, place));
+    let header = section.read("token_header", header_name);
+    let scheme = section.read("token_scheme", scheme);
+    for key in ["token_header", "token_scheme"] {
+        if section.has(key) && !section.has("token") {
+            section.note(key, "is of no use without token; set token too, or leave it out");
+        }
+    }
+    match (section.has("user"), section.has("password"), section.has("token")) {
+        (true, false, _) => section.note(
+            "user",
+            "has no password; set password = { file = \"/path\" } or { credential = \"NAME\" }",
+        ),
+        (false, true, _) => section.note("password", "has no user; set user"),
+        (true, true, true) => section
+            .note("token", "is one way to log in, user and password are another; leave one out"),
+        _ => {}
+    }
+    match (user, password, token) {
+        (Some(user), Some(password), None) => Login::Basic { user, password },
+        (_, _, Some(token)) => {
+            // What the servers of a kind expect.
+            let (usual_header, usual_scheme) = match kind {
+                Some(Kind::Misp) => (TOKEN_HEADER, ""),
+                Some(Kind::CrowdSec) => ("X-Api-Key", ""),
+                _ => (TOKEN_HEADER, "Bearer"),
+            };
+            let is_usual = header.is_none();
+            Login::Token {
+                header: header.unwrap_or_else(|| usual_header.to_owned()),
+                scheme: scheme
+                    .unwrap_or_else(|| if is_usual { usual_scheme } else { "" }.to_owned()),
+                token,
+            }
+        }
+        _ => Login::None,
+    }
+}
+
+fn certificate(section: &mut Section<'_, '_>) -> Option<Certificate> {
+    let chain = section.read("client_cert", values::absolute_path);
+    let key = section.read("client_key", values::absolute_path);
+    match (section.has("client_cert"), section.has("client_key")) {
+        (true, false) => section.note("client_cert", "has no key; set client_key to its PEM file"),
+        (false, true) => {
+            section.note("client_key", "has no certificate; set client_cert to its PEM file");
+        }
+        _ => {}
+    }
+    Some(Certificate { chain: chain?, key: key? })
+}
+
+fn proxy(section: &mut Section<'_, '_>, place: Place<'_>) -> Proxy {
+    let proxy = section.read("proxy", |value| {
+        if value.as_str() == Some("none") {
+            return Ok(Proxy::None);
+        }
+        values::proxy_url(value).map(|url| Proxy::Url { url, login: None })
+    });
+    let user = section.read("proxy_user", values::text);
+    let password = section.read("proxy_password", |value| secret(value, place));
+    if section.has("proxy_user") != section.has("proxy_password") {
+        let key = if section.has("proxy_user") { "proxy_user" } else { "proxy_password" };
+        section.note(key, "is of no use alone; set proxy_user and proxy_password");
+    }
+    let login = user.zip(password);
+    match proxy {
+        Some(Proxy::Url { url, .. }) => Proxy::Url { url, login },
+        other => {
+            if login.is_some() {
+                section.note("proxy_user", "is of no use without the URL of a proxy; set proxy");
+            }
+            other.unwrap_or_default()
+        }
+    }
+}
+
+/// `{ file = "/path" }` or `{ credential = "NAME" }`. What stands there instead is not shown: it
+/// may be the secret.
+pub(super) fn secret(value: &DeValue<'_>, place: Place<'_>) -> Result<Secret, String> {
+    const FORM: &str = "use { file = \"/path\" } or { credential = \"NAME\" }";
+    let Some(table) = value.as_table() else {
+        return Err(format!("a secret does not stand in this file; {FORM}"));
+    };
+    let mut entries = table.iter();
+    let (Some((key, value)), None) = (entries.next(), entries.next()) else {
+        return Err(format!("names not one place; {FORM}"));
+    };
+    match key.get_ref().as_ref() {
+        "file" => values::absolute_path(value.get_ref()).map(Secret::File),
+        "credential" => values::name(value.get_ref())
+            .map(|name| Secret::Credential { name, folder: place.credentials.map(PathBuf::from) }),
+        other => Err(format!("{other:?} is not known here; {FORM}")),
+    }
+}
+
+fn headers(value: &DeValue<'_>, place: Place<'_>) -> Result<Vec<(String, HeaderText)>, String> {
+    let Some(table) = value.as_table() else {
+        return Err("is not a table; use { \"X-Name\" = \"text\" } or { \"X-Key\" = { file = \
+                    \"/path\" } }"
+            .to_owned());
+    };
+    let mut all = Vec::new();
+    for (key, value) in table {
+        let name = key.get_ref().as_ref();
+        if !is_header_name(name) {
+            return Err(format!("{name:?} is not the name of a header that can be set here"));
+        }
+        let told = |error| format!("{name}: {error}");
+        let text = match value.get_ref() {
+            DeValue::Table(_) => HeaderText::Secret(secret(value.get_ref(), place).map_err(told)?),
+            _ if holds_secret(name) => {
+                return Err(format!(
+                    "{name} holds a secret, which does not stand in this file; use {{ file = \
+                     \"/path\" }} or {{ credential = \"NAME\" }}"
+                ));
+            }
+            other => HeaderText::Plain(values::text(other).map_err(told)?),
+        };
+        all.push((name.to_owned(), text));
+    }
+    Ok(all)
+}
+
+/// Whether a header of this name is one for secrets.
+fn holds_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["auth", "key", "token", "secret", "cookie", "passw"].iter().any(|part| name.contains(part))
+}
+
+fn header_name(value: &DeValue<'_>) -> Result<String, String> {
+    let name = values::text(value)?;
+    if is_header_name(&name) {
+        return Ok(name);
+    }
+    Err(format!("{name:?} is not the name of a header; use one such as \"X-Api-Key\""))
+}
+
+/// What stands before a token: a word or nothing.
+fn scheme(value: &DeValue<'_>) -> Result<String, String> {
+    let text = values::text(value)?;
+    if text.len() <= 32 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+        return Ok(text);
+    }
+    Err("is not one word; use \"Bearer\", \"Token\" or \"\"".to_owned())
+}

@@ -1,0 +1,118 @@
+//! `FeedFolder`: the last good set of each feed in the state directory.
+//!
+//! `NAME.set` is the set (see [`crate::intel::store`]), `NAME.new` one that is being made,
+//! `NAME.confirmed` the time of the last "not modified", `.pull-*` the documents of a pull.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::intel::store::{OpenSet, StoreError, With};
+
+/// The folder of the sets.
+#[derive(Debug, Clone)]
+pub struct FeedFolder {
+    path: PathBuf,
+}
+
+/// A set of an earlier run.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its tables.
+    pub set: OpenSet,
+    /// When it was last confirmed.
+    pub confirmed: Timestamp,
+}
+
+impl FeedFolder {
+    /// `feeds` in the state directory `state`; made (mode 0700) where it is absent.
+    pub fn open(state: &Path) -> io::Result<Self> {
+        let path = state.join("feeds");
+        DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        Ok(Self { path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The set of feed `name`.
+    pub fn set_path(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.set"))
+    }
+
+    pub(super) fn new_path(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.new"))
+    }
+
+    fn confirmed_path(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.confirmed"))
+    }
+
+    /// Removes what a run that was killed left behind, and sets of feeds that are not in `names`.
+    pub(super) fn clean(&self, names: &[&str]) {
+        let Ok(entries) = std::fs::read_dir(&self.path) else { return };
+        for entry in entries.filter_map(Result::ok) {
+            let file = entry.file_name();
+            let file = file.to_string_lossy();
+            let is_known = file
+                .strip_suffix(".set")
+                .or_else(|| file.strip_suffix(".confirmed"))
+                .is_some_and(|name| names.contains(&name));
+            if !is_known && let Err(error) = std::fs::remove_file(entry.path()) {
+                tracing::warn!(path = %entry.path().display(), %error, "remove an old file");
+            }
+        }
+    }
+
+    /// The last good set of feed `name`, if it is of the same `origin`.
+    pub fn load(&self, name: &str, origin: &str) -> Option<Kept> {
+        let path = self.set_path(name);
+        let set = match OpenSet::open(&path, With::Tables) {
+            Ok(set) => set,
+            Err(StoreError::Read(error)) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                let path = path.display();
+                tracing::warn!(feed = name, %path, %error, "the last good set cannot be used");
+                return None;
+            }
+        };
+        if set.meta.origin != origin {
+            tracing::info!(feed = name, "the last good set is of another kind or place; left out");
+            return None;
+        }
+        let pulled = set.meta.pulled;
+        let confirmed = std::fs::read_to_string(self.confirmed_path(name)).ok();
+        let confirmed = confirmed.and_then(|text| text.trim_end().parse().ok());
+        Some(Kept { confirmed: confirmed.map_or(pulled, |it: Timestamp| it.max(pulled)), set })
+    }
+
+    /// Removes a set that was not finished.
+    pub(super) fn remove_new(&self, name: &str) -> io::Result<()> {
+        match std::fs::remove_file(self.new_path(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The new set of feed `name` takes the place of the old one; both are whole at any moment.
+    pub(super) fn promote(&self, name: &str) -> Result<OpenSet, StoreError> {
+        let new = self.new_path(name);
+        let set = OpenSet::open(&new, With::Tables)?;
+        std::fs::rename(&new, self.set_path(name))?;
+        File::open(&self.path)?.sync_all()?;
+        Ok(set)
+    }
+
+    /// Notes that the set of feed `name` is still all of the feed.
+    pub(super) fn confirm(&self, name: &str, now: Timestamp) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
+        writeln!(file, "{now}")?;
+        file.persist(self.confirmed_path(name))?;
+        Ok(())
+    }
+}

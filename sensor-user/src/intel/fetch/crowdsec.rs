@@ -1,0 +1,85 @@
+//! `CrowdSec`: the decisions stream of a Local API. Where it goes on is known to the server, by
+//! key; so after a pull that came to nothing, or a start of the agent, all is asked for.
+
+use reqwest::Url;
+use uuid::Uuid;
+
+use super::body::{Sink, documents};
+use super::http::{Call, Session};
+use super::scan::Scan;
+use super::{Cursor, Extent, FetchError, Pulled, Task};
+use crate::intel::{Ask, CrowdSecAsk};
+
+const PATH: &str = "v1/decisions/stream";
+
+/// Gets all decisions where `all`, else what was new and deleted since the last pull.
+pub(super) async fn pull(
+    session: &Session<'_>,
+    url: &Url,
+    task: Task<'_>,
+    all: bool,
+) -> Result<Pulled, FetchError> {
+    let usual = CrowdSecAsk::default();
+    let ask = if let Ask::CrowdSec(ask) = &task.feed.ask { ask } else { &usual };
+    let reply = match session.ask(Call::get(stream_url(url, ask, all))).await {
+        Err(FetchError::Denied { status, .. }) => {
+            return Err(FetchError::Denied {
+                status,
+                hint: "its key is not known there; make one with cscli bouncers add NAME",
+            });
+        }
+        other => other?,
+    };
+    let max = task.feed.max_bytes;
+    let mut documents = documents(task.folder, max)?;
+    let mut scan = Scan::new(&[], &[&["new"], &["deleted"]]);
+    reply.keep(Sink::new(&mut documents, max).watched_by(&mut scan)).await?;
+    if !all && scan.count(0) + scan.count(1) == 0 {
+        return Ok(Pulled::NotModified);
+    }
+    let extent = if all { Extent::Snapshot } else { Extent::Changes { replaced: Vec::new() } };
+    let cursor = Cursor::After(Uuid::new_v4().to_string());
+    Ok(Pulled::New { documents, extent, cursor })
+}
+
+fn stream_url(url: &Url, ask: &CrowdSecAsk, all: bool) -> Url {
+    let mut url = url.clone();
+    let path = url.path().trim_end_matches('/');
+    if !path.ends_with(PATH) {
+        let path = format!("{path}/{PATH}");
+        url.set_path(&path);
+    }
+    let mut query = url.query_pairs_mut();
+    query.append_pair("startup", if all { "true" } else { "false" });
+    for (name, words) in [
+        ("scopes", &ask.scopes),
+        ("origins", &ask.origins),
+        ("scenarios_containing", &ask.scenarios_containing),
+        ("scenarios_not_containing", &ask.scenarios_not_containing),
+    ] {
+        if !words.is_empty() {
+            query.append_pair(name, &words.join(","));
+        }
+    }
+    drop(query);
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stream_is_asked_for_as_configured() {
+        let ask =
+            CrowdSecAsk { scopes: vec!["ip".into(), "range".into()], ..CrowdSecAsk::default() };
+        for url in ["http://h:1", "http://h:1/", "http://h:1/v1/decisions/stream"] {
+            assert_eq!(
+                stream_url(&url.parse().unwrap(), &ask, true).as_str(),
+                "http://h:1/v1/decisions/stream?startup=true&scopes=ip%2Crange"
+            );
+        }
+        let url = stream_url(&"http://h/lapi".parse().unwrap(), &CrowdSecAsk::default(), false);
+        assert_eq!(url.as_str(), "http://h/lapi/v1/decisions/stream?startup=false");
+    }
+}

@@ -1,0 +1,265 @@
+//! One pull's requests: who asks is told to the feed's own server only, redirections are followed
+//! a few times and never to where they could hurt, and every wait has an end.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::header::{
+    CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
+use reqwest::{Client, Method, Response, StatusCode, Url};
+use tokio::time::Instant;
+
+use super::FetchError;
+use super::access::Material;
+use crate::deliver::escaped;
+
+/// Redirections that are followed.
+const REDIRECTS: u32 = 5;
+/// The longest time that a server is left alone because it asks for it.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
+/// A body that does not move for so long is given up, whatever the limit of the whole.
+pub(super) const STALL: Duration = Duration::from_secs(30);
+
+/// What the requests of one pull have in common.
+#[derive(Debug)]
+pub(super) struct Session<'f> {
+    pub(super) client: Client,
+    pub(super) material: Material,
+    /// The feed's own server.
+    pub(super) home: &'f Url,
+    /// Limit of one request, to the last byte.
+    pub(super) timeout: Duration,
+    /// When the pull began.
+    pub(super) now: Timestamp,
+}
+
+/// One request.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    method: Method,
+    pub(super) url: Url,
+    headers: HeaderMap,
+    body: Option<Vec<u8>>,
+}
+
+/// An answer whose body is still to come.
+#[derive(Debug)]
+pub(super) struct Reply {
+    response: Response,
+    began: Instant,
+    timeout: Duration,
+    now: Timestamp,
+}
+
+impl Call {
+    /// Asks for what is at `url`.
+    pub(super) fn get(url: Url) -> Self {
+        Self { method: Method::GET, url, headers: HeaderMap::new(), body: None }
+    }
+
+    /// Sends `body` of the type `kind` to `url`.
+    pub(super) fn post(url: Url, kind: &'static str, body: Vec<u8>) -> Self {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+        Self { method: Method::POST, url, headers, body: Some(body) }
+    }
+
+    /// With a header that the protocol asks for.
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+}
+
+impl Session<'_> {
+    /// Sends `call`, and follows where it is redirected to.
+    pub(super) async fn send(&self, mut call: Call) -> Result<Reply, FetchError> {
+        for _hop in 0..=REDIRECTS {
+            let reply = self.send_once(&call).await?;
+            let status = reply.response.status();
+            if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(reply);
+            }
+            call.url = reply.target(&call)?;
+        }
+        Err(redirect(&call.url, "too often; set url to where they end"))
+    }
+
+    async fn send_once(&self, call: &Call) -> Result<Reply, FetchError> {
+        let began = Instant::now();
+        let mut request = self.client.request(call.method.clone(), call.url.clone());
+        if is_home(self.home, &call.url) {
+            request = self.material.introduce(request);
+        }
+        request = request.headers(call.headers.clone()).timeout(self.timeout);
+        if let Some(body) = &call.body {
+            request = request.body(body.clone());
+        }
+        let response = request
+            .send()
+            .await
+            .map_err(|error| transport(error, (began, self.timeout), FetchError::Request))?;
+        Ok(Reply { response, began, timeout: self.timeout, now: self.now })
+    }
+
+    /// Sends `call` and wants 200.
+    pub(super) async fn ask(&self, call: Call) -> Result<Reply, FetchError> {
+        self.send(call).await?.good()
+    }
+}
+
+impl Reply {
+    /// Itself where it is 200, else why not.
+    pub(super) fn good(self) -> Result<Self, FetchError> {
+        match self.status() {
+            StatusCode::OK => Ok(self),
+            status => Err(self.refusal(status)),
+        }
+    }
+
+    fn refusal(&self, status: StatusCode) -> FetchError {
+        let wait = match status.as_u16() {
+            429 | 503 => self.header(&RETRY_AFTER).and_then(|text| self.wait(text)),
+            _ => None,
+        };
+        match wait {
+            Some(wait) => FetchError::RetryAfter { status, wait },
+            None if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN => {
+                FetchError::Denied { status, hint: "check user, password, token and certificate" }
+            }
+            None => FetchError::Status(status),
+        }
+    }
+
+    /// Seconds, or a date, which is compared with the server's own clock where it tells it.
+    fn wait(&self, text: &str) -> Option<Duration> {
+        let wait = match text.trim().parse::<u64>() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_no_number) => {
+                let until = date(text)?;
+                Duration::try_from(until.duration_since(self.date())).unwrap_or(Duration::ZERO)
+            }
+        };
+        Some(wait.min(LONGEST_WAIT))
+    }
+
+    /// The time of the server, or else ours.
+    pub(super) fn date(&self) -> Timestamp {
+        self.header(&DATE).and_then(date).unwrap_or(self.now)
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// A header's text; `None` where it is absent or not ASCII.
+    pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
+    /// What the body is, in lower case, with its parameters.
+    pub(super) fn content_type(&self) -> String {
+        self.header(&CONTENT_TYPE).unwrap_or_default().trim().to_ascii_lowercase()
+    }
+
+    pub(super) fn is_html(&self) -> bool {
+        self.content_type().starts_with("text/html")
+    }
+
+    /// What the body is said to be long.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.response.content_length()
+    }
+
+    /// The next bytes of the body, decompressed.
+    pub(super) async fn chunk(
+        &mut self,
+    ) -> Result<Option<impl Deref<Target = [u8]> + use<>>, FetchError> {
+        let limit = (self.began, self.timeout);
+        let chunk = self.response.chunk().await;
+        chunk.map_err(|error| transport(error, limit, FetchError::Cut))
+    }
+
+    /// Where a redirection leads.
+    fn target(&self, call: &Call) -> Result<Url, FetchError> {
+        let Some(target) = self.header(&LOCATION).and_then(|text| call.url.join(text).ok()) else {
+            return Err(FetchError::Status(self.status()));
+        };
+        let why = if call.method != Method::GET {
+            "which only GET follows; set url to it if that is right"
+        } else if !matches!(target.scheme(), "http" | "https") {
+            "which is no web server; check the URL"
+        } else if call.url.scheme() == "https" && target.scheme() == "http" {
+            "which is not encrypted; set url to it if that is right"
+        } else {
+            return Ok(target);
+        };
+        Err(redirect(&target, why))
+    }
+}
+
+/// Whether `url` is at the server of `home`; the encrypted service of the same host is.
+pub(super) fn is_home(home: &Url, url: &Url) -> bool {
+    let is_upgraded = (home.scheme(), url.scheme()) == ("http", "https")
+        && home.port().is_none()
+        && url.port().is_none();
+    let is_same = home.scheme() == url.scheme()
+        && home.port_or_known_default() == url.port_or_known_default();
+    home.host_str() == url.host_str() && (is_same || is_upgraded)
+}
+
+fn redirect(to: &Url, why: &'static str) -> FetchError {
+    FetchError::Redirect { to: shown(to), why }
+}
+
+/// A URL that a server named, without what may be secret.
+pub(super) fn shown(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let host = url.host_str().unwrap_or_default();
+    escaped(&format!("{}://{host}{port}{}", url.scheme(), url.path()), 200)
+}
+
+fn date(text: &str) -> Option<Timestamp> {
+    httpdate::parse_http_date(text).ok().and_then(|time| Timestamp::try_from(time).ok())
+}
+
+/// reqwest names the URL, query included, in its errors; the query may be a secret.
+fn transport(
+    error: reqwest::Error,
+    (began, timeout): (Instant, Duration),
+    other: fn(reqwest::Error) -> FetchError,
+) -> FetchError {
+    if !error.is_timeout() {
+        return other(error.without_url());
+    }
+    if STALL < timeout && began.elapsed() < timeout {
+        return FetchError::Stalled(STALL);
+    }
+    FetchError::Timeout(timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_is_told_to_the_feeds_own_server_only() {
+        for (home, url, is_it) in [
+            ("https://a/x", "https://a/y", true),
+            ("https://a/", "https://a:443/", true),
+            ("https://a/", "https://A/", true),
+            ("https://a/", "https://b/", false),
+            ("https://a/", "https://a.b/", false),
+            ("https://a/", "https://a:8443/", false),
+            ("https://a/", "http://a/", false),
+            ("http://a/", "https://a/", true),
+            ("http://a:80/", "https://a/", true),
+            ("http://a:8080/", "https://a/", false),
+            ("http://a/", "https://a:8443/", false),
+        ] {
+            let [home, url]: [Url; 2] = [home, url].map(|text| text.parse().unwrap());
+            assert_eq!(is_home(&home, &url), is_it, "{home} {url}");
+        }
+    }
+}

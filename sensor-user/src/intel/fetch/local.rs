@@ -1,0 +1,48 @@
+//! Feeds that need no network: a file of the operator's, and text compiled into the agent.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use super::FetchError;
+use super::body::{Head, documents};
+use crate::intel::{Cursor, Documents, Extent, FeedConfig, FeedSource, Pulled};
+
+/// Takes a file as it is, or the embedded text; of a feed by HTTP there is nothing. It blocks.
+pub(super) fn pull(feed: &FeedConfig, folder: &Path) -> Result<Pulled, FetchError> {
+    let documents = match &feed.source {
+        FeedSource::File(path) => given(path, feed.max_bytes)?,
+        FeedSource::Embedded(text) => embedded(text, folder)?,
+        FeedSource::Http(_) => embedded("", folder)?,
+    };
+    Ok(Pulled::New { documents, extent: Extent::Snapshot, cursor: Cursor::Start })
+}
+
+fn given(path: &Path, max: u64) -> Result<Documents, FetchError> {
+    // Opening a pipe would wait for its writer.
+    if !path.metadata().map_err(FetchError::File)?.is_file() {
+        return Err(FetchError::NotAFile);
+    }
+    let file = File::open(path).map_err(FetchError::File)?;
+    let length = file.metadata().map_err(FetchError::File)?.len();
+    if length > max {
+        return Err(FetchError::TooLarge { max });
+    }
+    let mut head = Head::default();
+    let mut begin = Vec::new();
+    file.take(64 << 10).read_to_end(&mut begin).map_err(FetchError::File)?;
+    head.see(&begin);
+    head.check()?;
+    Ok(Documents::given(path.to_owned(), length))
+}
+
+fn embedded(text: &str, folder: &Path) -> Result<Documents, FetchError> {
+    let mut head = Head::default();
+    head.see(text.as_bytes());
+    head.check()?;
+    let max = text.len() as u64;
+    let mut documents = documents(folder, max)?;
+    documents.write(text.as_bytes()).map_err(|error| FetchError::keep(error, max))?;
+    documents.end_document();
+    Ok(documents)
+}

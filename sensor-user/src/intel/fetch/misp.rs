@@ -1,0 +1,164 @@
+//! MISP: attributes of a server by `restSearch`, page by page, until a page is short.
+//!
+//! The first search is for attributes that are meant for detection. Later ones are for all that
+//! changed since the last pull began, less an overlap, deleted ones and those that lost `to_ids`
+//! too: what is withdrawn must be seen. An attribute that comes from another server keeps its old
+//! time and is not seen so; `full_every` is for that.
+
+use jiff::Timestamp;
+use reqwest::Url;
+use reqwest::header::{ACCEPT, HeaderValue};
+use serde_json::{Map, Value, json};
+
+use super::body::{Sink, documents};
+use super::http::{Call, Session};
+use super::scan::Scan;
+use super::{Cursor, Extent, FetchError, MOST_PAGES, Pulled, Task};
+use crate::clock::signed;
+use crate::intel::{Ask, MispAsk};
+
+const PATH: &str = "attributes/restSearch";
+/// Parameters by which a server takes attributes out of a page after it is made: there, a short
+/// page is not the last one.
+const FILTERED_LATER: [&str; 2] = ["enforceWarninglist", "excludeDecayed"];
+
+/// Gets the attributes that changed since the cursor.
+pub(super) async fn pull(
+    session: &Session<'_>,
+    url: &Url,
+    task: Task<'_>,
+) -> Result<Pulled, FetchError> {
+    let usual = MispAsk::default();
+    let ask = if let Ask::Misp(ask) = &task.feed.ask { ask } else { &usual };
+    let since = if let Cursor::Time(since) = task.cursor { Some(*since) } else { None };
+    let url = search_url(url);
+    let mut body = search(ask, since);
+    let max = task.feed.max_bytes;
+    let mut documents = documents(task.folder, max)?;
+    let mut began = None;
+    for page in 1.. {
+        if page > MOST_PAGES {
+            return Err(FetchError::TooManyPages(MOST_PAGES));
+        }
+        body.insert("page".to_owned(), page.into());
+        let text = Value::Object(body.clone()).to_string().into_bytes();
+        let call = Call::post(url.clone(), "application/json", text)
+            .with(ACCEPT, HeaderValue::from_static("application/json"));
+        let reply = session.ask(call).await?;
+        began.get_or_insert_with(|| reply.date());
+        let mut scan = Scan::new(&[], &[&["response", "Attribute"]]);
+        reply.keep(Sink::new(&mut documents, max).watched_by(&mut scan)).await?;
+        let count = scan.count(0);
+        // The first page stays where it is all there is: an empty answer is one too.
+        if count == 0 && (page > 1 || since.is_some()) {
+            documents.undo_document().map_err(FetchError::Keep)?;
+        }
+        if is_last(ask, count) {
+            break;
+        }
+    }
+    if documents.count() == 0 {
+        return Ok(Pulled::NotModified);
+    }
+    let extent = match since {
+        None => Extent::Snapshot,
+        Some(_) => Extent::Changes { replaced: Vec::new() },
+    };
+    let began = began.unwrap_or(session.now);
+    let next = began.checked_sub(signed(ask.overlap)).unwrap_or(Timestamp::MIN);
+    Ok(Pulled::New { documents, extent, cursor: Cursor::Time(next) })
+}
+
+/// The URL of the search of the server at `url`, which may be that already.
+fn search_url(url: &Url) -> Url {
+    let mut url = url.clone();
+    let path = url.path().trim_end_matches('/');
+    if !path.ends_with(PATH) {
+        let path = format!("{path}/{PATH}");
+        url.set_path(&path);
+    }
+    url
+}
+
+/// All of the search but the page.
+fn search(ask: &MispAsk, since: Option<Timestamp>) -> Map<String, Value> {
+    let mut body = Map::new();
+    body.insert("returnFormat".to_owned(), json!("json"));
+    body.insert("limit".to_owned(), ask.page_size.into());
+    // Other servers that speak MISP's language know one type at a time.
+    body.insert(
+        "type".to_owned(),
+        match ask.types.as_slice() {
+            [one] => json!(one),
+            all => json!(all),
+        },
+    );
+    match since {
+        None => body.insert("to_ids".to_owned(), json!(1)),
+        Some(since) => {
+            body.insert("deleted".to_owned(), json!([0, 1]));
+            body.insert("attribute_timestamp".to_owned(), since.as_second().into())
+        }
+    };
+    body.insert("includeEventTags".to_owned(), json!(true));
+    for (name, value) in &ask.filter {
+        // How the operator leaves out what a server does not know.
+        if value.as_array().is_some_and(Vec::is_empty) {
+            body.remove(name);
+        } else {
+            body.insert(name.clone(), value.clone());
+        }
+    }
+    body
+}
+
+fn is_last(ask: &MispAsk, count: u64) -> bool {
+    let is_filtered = FILTERED_LATER.iter().any(|name| ask.filter.contains_key(*name));
+    count == 0 || (count < u64::from(ask.page_size) && !is_filtered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_search_is_for_detection_and_later_ones_for_what_changed() {
+        let mut ask = MispAsk { types: vec!["ip-dst".into()], page_size: 7, ..MispAsk::default() };
+        let text = |ask: &MispAsk, since| Value::Object(search(ask, since)).to_string();
+        assert_eq!(
+            text(&ask, None),
+            r#"{"includeEventTags":true,"limit":7,"returnFormat":"json","to_ids":1,"type":"ip-dst"}"#
+        );
+        let since = Some(Timestamp::from_second(1_700_000_000).unwrap());
+        ask.types.push("ip-src".into());
+        ask.filter.insert("published".into(), json!(true));
+        ask.filter.insert("includeEventTags".into(), json!([]));
+        assert_eq!(
+            text(&ask, since),
+            r#"{"attribute_timestamp":1700000000,"deleted":[0,1],"limit":7,"published":true,"returnFormat":"json","type":["ip-dst","ip-src"]}"#
+        );
+    }
+
+    #[test]
+    fn a_short_page_is_the_last_unless_it_was_filtered_later() {
+        let mut ask = MispAsk { page_size: 10, ..MispAsk::default() };
+        assert_eq!([0, 9, 10].map(|count| is_last(&ask, count)), [true, true, false]);
+        ask.filter.insert("enforceWarninglist".into(), json!(true));
+        assert_eq!([0, 9, 10].map(|count| is_last(&ask, count)), [true, false, false]);
+    }
+
+    #[test]
+    fn the_url_is_that_of_the_server_or_of_its_search() {
+        for url in [
+            "https://h/",
+            "https://h",
+            "https://h/attributes/restSearch",
+            "https://h/attributes/restSearch/",
+        ] {
+            let found = search_url(&url.parse().unwrap());
+            assert_eq!(found.path().trim_end_matches('/'), "/attributes/restSearch", "{url}");
+        }
+        let found = search_url(&"https://h/misp/".parse().unwrap());
+        assert_eq!(found.as_str(), "https://h/misp/attributes/restSearch");
+    }
+}

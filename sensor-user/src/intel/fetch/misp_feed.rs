@@ -1,0 +1,305 @@
+//! A feed of MISP events (misp-core-format): `manifest.json` names the events, each is a file of
+//! its own. Those whose timestamp grew are fetched; those that left leave with all they held.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::BufReader;
+
+use reqwest::{StatusCode, Url};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::body::{Sink, documents};
+use super::http::{Call, Session, shown};
+use super::scan::Scan;
+use super::{Cursor, Extent, FetchError, Pulled, Task, blocking};
+use crate::intel::{Documents, OpenDocuments};
+
+/// A manifest is not larger, bytes (a thousand events take about half a megabyte).
+const MANIFEST: u64 = 64 << 20;
+/// Events of a feed at most.
+const EVENTS: usize = 100_000;
+
+/// What the manifest says of an event.
+#[derive(Debug, Deserialize)]
+struct Line {
+    #[serde(deserialize_with = "number")]
+    timestamp: i64,
+    #[serde(default, rename = "integrity:sha256")]
+    sha256: Option<String>,
+}
+
+/// Events by UUID; those whose key is none, or that say no time, are only counted.
+#[derive(Debug, Default)]
+struct Manifest {
+    events: BTreeMap<String, Line>,
+    unusable: u64,
+}
+
+/// Gets the events that changed since the cursor.
+pub(super) async fn pull(
+    session: &Session<'_>,
+    url: &Url,
+    task: Task<'_>,
+) -> Result<Pulled, FetchError> {
+    let base = folder_of(url);
+    let manifest = manifest(session, &base, task).await?;
+    if manifest.unusable > 0 {
+        let (feed, count) = (&task.feed.name, manifest.unusable);
+        tracing::warn!(
+            feed,
+            count,
+            "events whose line in the manifest cannot be used are left out"
+        );
+    }
+    let none = BTreeMap::new();
+    let known = if let Cursor::Events(known) = task.cursor { known } else { &none };
+    let mut run = Run {
+        session,
+        base,
+        documents: documents(task.folder, task.feed.max_bytes)?,
+        max: task.feed.max_bytes,
+        have: BTreeMap::new(),
+        fetched: Vec::new(),
+    };
+    let mut failure = None;
+    for (id, line) in &manifest.events {
+        match known.get(id) {
+            Some(time) if *time >= line.timestamp => {
+                run.have.insert(id.clone(), *time);
+            }
+            old => {
+                if let Some(error) = run.event(id, line).await? {
+                    tracing::warn!(feed = task.feed.name, event = id, %error, "event not fetched");
+                    // What is here of it stays, and it is asked for again.
+                    run.have.extend(old.map(|time| (id.clone(), *time)));
+                    failure = Some(error);
+                }
+            }
+        }
+    }
+    if let Some(error) = failure
+        && run.fetched.is_empty()
+    {
+        return Err(error);
+    }
+    let vanished = known.keys().filter(|id| !manifest.events.contains_key(*id)).cloned();
+    run.fetched.extend(vanished);
+    if run.fetched.is_empty() && !known.is_empty() {
+        return Ok(Pulled::NotModified);
+    }
+    let extent = match task.cursor {
+        Cursor::Events(_) => Extent::Changes { replaced: run.fetched },
+        _ => Extent::Snapshot,
+    };
+    Ok(Pulled::New { documents: run.documents, extent, cursor: Cursor::Events(run.have) })
+}
+
+struct Run<'r> {
+    session: &'r Session<'r>,
+    base: Url,
+    documents: Documents,
+    max: u64,
+    /// Events that are here, and of what time.
+    have: BTreeMap<String, i64>,
+    fetched: Vec<String>,
+}
+
+impl Run<'_> {
+    /// Fetches an event; why not, where only this one is at fault.
+    async fn event(&mut self, id: &str, line: &Line) -> Result<Option<FetchError>, FetchError> {
+        let url = under(&self.base, &format!("{id}.json"));
+        let reply = self.session.send(Call::get(url)).await?;
+        // The manifest may come before its files, and outlive them.
+        if matches!(reply.status(), StatusCode::NOT_FOUND | StatusCode::GONE) {
+            return Ok(Some(FetchError::Status(reply.status())));
+        }
+        let mut digest = Sha256::new();
+        let mut scan = Scan::new(&[], &[]);
+        let sink = Sink::new(&mut self.documents, self.max);
+        reply.good()?.keep(sink.watched_by(&mut scan).digested_by(&mut digest)).await?;
+        let digest: [u8; 32] = digest.finalize().into();
+        if let Some(want) = &line.sha256
+            && !want.eq_ignore_ascii_case(&hex(&digest))
+        {
+            self.documents.undo_document().map_err(FetchError::Keep)?;
+            let what =
+                "its sha256 is not that of the manifest; it is being written, or was changed";
+            return Ok(Some(FetchError::Protocol(what.to_owned())));
+        }
+        self.have.insert(id.to_owned(), line.timestamp);
+        self.fetched.push(id.to_owned());
+        Ok(None)
+    }
+}
+
+async fn manifest(
+    session: &Session<'_>,
+    base: &Url,
+    task: Task<'_>,
+) -> Result<Manifest, FetchError> {
+    let url = under(base, "manifest.json");
+    let place = shown(&url);
+    let reply = session.ask(Call::get(url)).await?;
+    let max = MANIFEST.min(task.feed.max_bytes);
+    let mut file = documents(task.folder, max)?;
+    let mut scan = Scan::new(&[], &[]);
+    reply.keep(Sink::new(&mut file, max).watched_by(&mut scan)).await?;
+    blocking(move || {
+        let (path, lengths) = file.finish();
+        let mut open = OpenDocuments::open(path, lengths.to_vec()).map_err(FetchError::Keep)?;
+        let Some(document) = open.next_document() else { return Err(FetchError::Empty) };
+        serde_json::from_reader(BufReader::new(document))
+            .map_err(|error| FetchError::Protocol(format!("{place}: is no manifest ({error})")))
+    })
+    .await
+}
+
+impl<'de> Deserialize<'de> for Manifest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Lines;
+
+        impl<'de> Visitor<'de> for Lines {
+            type Value = Manifest;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of events by UUID")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Manifest, A::Error> {
+                let mut manifest = Manifest::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    // The key becomes part of a path: only what is a UUID may.
+                    if !is_uuid(&key) {
+                        map.next_value::<IgnoredAny>()?;
+                        manifest.unusable += 1;
+                        continue;
+                    }
+                    let line: MaybeLine = map.next_value()?;
+                    match line.0 {
+                        Some(line) => {
+                            manifest.events.insert(key, line);
+                        }
+                        None => manifest.unusable += 1,
+                    }
+                    if manifest.events.len() > EVENTS {
+                        let what = format_args!("over {EVENTS} events").to_string();
+                        return Err(serde::de::Error::custom(what));
+                    }
+                }
+                Ok(manifest)
+            }
+        }
+
+        deserializer.deserialize_map(Lines)
+    }
+}
+
+/// A line, or none where it is not as it should be; whatever it is, it is read to its end.
+struct MaybeLine(Option<Line>);
+
+impl<'de> Deserialize<'de> for MaybeLine {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        Ok(Self(serde_json::from_value(value).ok()))
+    }
+}
+
+/// MISP has numbers as text, others as numbers.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    struct Number;
+
+    impl Visitor<'_> for Number {
+        type Value = i64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number of seconds")
+        }
+
+        fn visit_i64<E>(self, value: i64) -> Result<i64, E> {
+            Ok(value)
+        }
+
+        fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<i64, E> {
+            i64::try_from(value).map_err(E::custom)
+        }
+
+        fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<i64, E> {
+            value.parse().map_err(E::custom)
+        }
+    }
+
+    deserializer.deserialize_any(Number)
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && Uuid::try_parse(text).is_ok()
+}
+
+/// The folder of the feed: `url` without `manifest.json`.
+fn folder_of(url: &Url) -> Url {
+    let mut base = url.clone();
+    let path = url.path().strip_suffix("manifest.json").unwrap_or_else(|| url.path());
+    let path = format!("{}/", path.trim_end_matches('/'));
+    base.set_path(&path);
+    base
+}
+
+/// The file `name` in that folder; a query, which may be a key, stays.
+fn under(base: &Url, name: &str) -> Url {
+    let mut url = base.clone();
+    let path = format!("{}{name}", base.path());
+    url.set_path(&path);
+    url
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "5a8d5a5c-1f1c-4c0e-9d3b-0a0027000001";
+
+    #[test]
+    fn only_events_with_a_uuid_and_a_time_are_fetched() {
+        let text = format!(
+            r#"{{"{ID}":{{"info":"x","Tag":[{{"name":"tlp:white"}}],"timestamp":"1700000000","integrity:sha256":"ab"}},
+               "../../etc/passwd":{{"timestamp":1}},
+               "5a8d5a5c1f1c4c0e9d3b0a0027000001":{{"timestamp":1}},
+               "{{5a8d5a5c-1f1c-4c0e-9d3b-0a002700000}}":{{"timestamp":1}},
+               "5a8d5a5c-1f1c-4c0e-9d3b-0a0027000002":{{"timestamp":1700000001}},
+               "5a8d5a5c-1f1c-4c0e-9d3b-0a0027000003":{{"timestamp":null}},
+               "5a8d5a5c-1f1c-4c0e-9d3b-0a0027000004":[]}}"#
+        );
+        let manifest: Manifest = serde_json::from_str(&text).unwrap();
+        let found: Vec<_> =
+            manifest.events.iter().map(|(id, line)| (id.as_str(), line.timestamp)).collect();
+        assert_eq!(
+            found,
+            [(ID, 1_700_000_000), ("5a8d5a5c-1f1c-4c0e-9d3b-0a0027000002", 1_700_000_001)]
+        );
+        assert_eq!(manifest.unusable, 5);
+        serde_json::from_str::<Manifest>("[]").unwrap_err();
+    }
+
+    #[test]
+    fn files_are_beside_the_manifest() {
+        for (url, want) in [
+            ("https://h/f", "https://h/f/x.json"),
+            ("https://h/f/", "https://h/f/x.json"),
+            ("https://h/f/manifest.json?k=1", "https://h/f/x.json?k=1"),
+            ("https://h", "https://h/x.json"),
+        ] {
+            assert_eq!(under(&folder_of(&url.parse().unwrap()), "x.json").as_str(), want);
+        }
+    }
+}

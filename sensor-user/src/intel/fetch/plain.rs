@@ -1,0 +1,49 @@
+//! Feeds that are one document at one URL: asked for with `If-None-Match` and
+//! `If-Modified-Since` (RFC 9110, 13.1) once their version is known.
+
+use reqwest::header::{
+    ETAG, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+};
+use reqwest::{StatusCode, Url};
+
+use super::body::{Sink, documents};
+use super::http::{Call, Session};
+use super::{Cursor, Extent, FetchError, Pulled, Task};
+use crate::intel::Validators;
+
+/// Gets the document, unless it is still the version of the cursor.
+pub(super) async fn pull(
+    session: &Session<'_>,
+    url: &Url,
+    task: Task<'_>,
+) -> Result<Pulled, FetchError> {
+    let none = Validators::default();
+    let known = match task.cursor {
+        Cursor::Version(validators) => validators,
+        _ => &none,
+    };
+    let mut call = Call::get(url.clone());
+    call = condition(call, IF_NONE_MATCH, known.etag.as_deref());
+    call = condition(call, IF_MODIFIED_SINCE, known.last_modified.as_deref());
+    let reply = session.send(call).await?;
+    if reply.status() == StatusCode::NOT_MODIFIED && *known != none {
+        return Ok(Pulled::NotModified);
+    }
+    let reply = reply.good()?;
+    let cursor = Cursor::Version(Validators {
+        etag: reply.header(&ETAG).map(str::to_owned),
+        last_modified: reply.header(&LAST_MODIFIED).map(str::to_owned),
+    });
+    let max = task.feed.max_bytes;
+    let mut documents = documents(task.folder, max)?;
+    reply.keep(Sink::new(&mut documents, max)).await?;
+    Ok(Pulled::New { documents, extent: Extent::Snapshot, cursor })
+}
+
+/// Validators come back from where they were saved: one that is no header's value is left out.
+fn condition(call: Call, name: HeaderName, value: Option<&str>) -> Call {
+    match value.and_then(|text| HeaderValue::try_from(text).ok()) {
+        Some(value) => call.with(name, value),
+        None => call,
+    }
+}

@@ -1,0 +1,299 @@
+//! Watches a JSON document go by on its way to the disk: what a protocol must know of a page (is
+//! there more, how many items), in a few bytes of memory however large and hostile the page is.
+//!
+//! It does not judge: whether the JSON is right is for whoever parses the document.
+
+use memchr::memchr2;
+
+/// Levels whose keys are known.
+const KEPT: usize = 3;
+/// Longest key or value that is kept, bytes.
+const TOKEN: usize = 4096;
+
+/// What to look for, and what was found.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    wanted: &'static [&'static str],
+    counted: &'static [&'static [&'static str]],
+    values: Vec<Option<Vec<u8>>>,
+    counts: Vec<u64>,
+    levels: Vec<Level>,
+    /// Levels below those.
+    deeper: u64,
+    token: Vec<u8>,
+    inside: Inside,
+    has_begun: bool,
+}
+
+#[derive(Debug)]
+struct Level {
+    is_object: bool,
+    key: Vec<u8>,
+    expects_key: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    #[default]
+    Nothing,
+    /// A number or a word.
+    Bare,
+    Text,
+    /// Behind a backslash.
+    Escape,
+}
+
+impl Scan {
+    /// Keeps the simple values of the members `wanted` of the document, and counts the items of
+    /// the arrays at the paths `counted` (two keys at most).
+    pub(super) fn new(
+        wanted: &'static [&'static str],
+        counted: &'static [&'static [&'static str]],
+    ) -> Self {
+        let (values, counts) = (vec![None; wanted.len()], vec![0; counted.len()]);
+        Self { wanted, counted, values, counts, ..Self::default() }
+    }
+
+    /// Takes the next bytes.
+    pub(super) fn see(&mut self, mut bytes: &[u8]) {
+        while let Some((byte, rest)) = bytes.split_first() {
+            bytes = match self.inside {
+                Inside::Text => self.text(bytes),
+                Inside::Escape => {
+                    self.keep(&[*byte]);
+                    self.inside = Inside::Text;
+                    rest
+                }
+                Inside::Nothing | Inside::Bare => {
+                    self.plain(*byte);
+                    rest
+                }
+            };
+        }
+    }
+
+    /// Whether the document has an end.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.has_begun
+            && self.levels.is_empty()
+            && self.deeper == 0
+            && matches!(self.inside, Inside::Nothing | Inside::Bare)
+    }
+
+    /// The member `name` where it is text or a number.
+    pub(super) fn value(&self, name: &str) -> Option<String> {
+        let raw = self.raw(name)?;
+        match serde_json::from_slice(raw) {
+            Ok(text) => text,
+            Err(_not_text) => {
+                let raw = std::str::from_utf8(raw).ok()?;
+                raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()).then(|| raw.to_owned())
+            }
+        }
+    }
+
+    /// Whether the member `name` is true.
+    pub(super) fn is_true(&self, name: &str) -> bool {
+        self.raw(name) == Some(b"true")
+    }
+
+    /// Items of the array at `counted[index]`.
+    pub(super) fn count(&self, index: usize) -> u64 {
+        self.counts.get(index).copied().unwrap_or(0)
+    }
+
+    fn raw(&self, name: &str) -> Option<&[u8]> {
+        let at = self.wanted.iter().position(|wanted| *wanted == name)?;
+        self.values.get(at)?.as_deref()
+    }
+
+    /// In a string; the bytes behind it, or behind its part that is known.
+    fn text<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let Some(at) = memchr2(b'"', b'\\', bytes) else {
+            self.keep(bytes);
+            return &[];
+        };
+        let (head, rest) = bytes.split_at(at);
+        self.keep(head);
+        let Some((byte, rest)) = rest.split_first() else { return &[] };
+        self.keep(&[*byte]);
+        if *byte == b'\\' {
+            self.inside = Inside::Escape;
+        } else {
+            self.inside = Inside::Nothing;
+            self.end_value(true);
+        }
+        rest
+    }
+
+    fn plain(&mut self, byte: u8) {
+        let is_bare = self.inside == Inside::Bare;
+        if is_bare && matches!(byte, b',' | b':' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n') {
+            self.inside = Inside::Nothing;
+            self.end_value(false);
+        }
+        match byte {
+            b' ' | b'\t' | b'\r' | b'\n' => {}
+            b'{' | b'[' => {
+                self.begin_value();
+                self.open(byte == b'{');
+            }
+            b'}' | b']' => self.close(),
+            b',' => {
+                if let Some(level) = self.top() {
+                    level.expects_key = level.is_object;
+                }
+            }
+            b':' => {
+                if let Some(level) = self.top() {
+                    level.expects_key = false;
+                }
+            }
+            _ if is_bare => self.keep(&[byte]),
+            _ => {
+                self.begin_value();
+                self.token.clear();
+                self.keep(&[byte]);
+                self.inside = if byte == b'"' { Inside::Text } else { Inside::Bare };
+            }
+        }
+    }
+
+    /// The level at hand, where its keys are known.
+    fn top(&mut self) -> Option<&mut Level> {
+        if self.deeper > 0 { None } else { self.levels.last_mut() }
+    }
+
+    fn open(&mut self, is_object: bool) {
+        if self.levels.len() < KEPT {
+            self.levels.push(Level { is_object, key: Vec::new(), expects_key: is_object });
+        } else {
+            self.deeper = self.deeper.saturating_add(1);
+        }
+    }
+
+    fn close(&mut self) {
+        if self.deeper > 0 {
+            self.deeper -= 1;
+        } else {
+            self.levels.pop();
+        }
+    }
+
+    /// A value or a key begins.
+    fn begin_value(&mut self) {
+        self.has_begun = true;
+        if self.deeper > 0 || self.levels.last().is_none_or(|level| level.is_object) {
+            return;
+        }
+        for (path, count) in self.counted.iter().zip(&mut self.counts) {
+            let keys = self.levels.iter().map(|level| level.key.as_slice());
+            let is_here = self.levels.len() == path.len() + 1
+                && keys.zip(*path).all(|(key, wanted)| key == wanted.as_bytes());
+            *count += u64::from(is_here);
+        }
+    }
+
+    /// What is in `token` is whole.
+    fn end_value(&mut self, is_text: bool) {
+        let is_top = self.levels.len() == 1;
+        let token = std::mem::take(&mut self.token);
+        let Some(level) = self.top() else { return };
+        if level.expects_key {
+            if is_text {
+                // Without its quotes. A key with escapes is none that is looked for.
+                level.key = token.get(1..token.len().saturating_sub(1)).unwrap_or(&[]).to_vec();
+            }
+        } else if level.is_object && is_top {
+            let at = self.levels.first().and_then(|level| {
+                self.wanted.iter().position(|wanted| wanted.as_bytes() == level.key)
+            });
+            // Without its end it is nothing; a longer one is none.
+            let whole = (token.len() < TOKEN).then_some(token);
+            if let Some(value) = at.and_then(|at| self.values.get_mut(at)) {
+                *value = whole;
+            }
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.deeper == 0 {
+            let room = TOKEN.saturating_sub(self.token.len());
+            self.token.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or(bytes));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(text: &str, chunk: usize) -> Scan {
+        let mut scan =
+            Scan::new(&["more", "next"], &[&["objects"], &["response", "Attribute"], &[]]);
+        for part in text.as_bytes().chunks(chunk) {
+            scan.see(part);
+        }
+        scan
+    }
+
+    #[test]
+    fn members_and_counts_are_found_however_the_bytes_are_cut() {
+        for (text, more, next, counts, whole) in [
+            ("{}", false, None, [0, 0, 0], true),
+            (r#"{"more":true,"next":"a\"b\u00e9"}"#, true, Some("a\"bé"), [0; 3], true),
+            (r#"{"next" : 12 ,"more": true }"#, true, Some("12"), [0; 3], true),
+            (r#"{"next":null,"more":"true"}"#, false, None, [0; 3], true),
+            (
+                r#"{"objects":[{"more":true,"objects":[1,2]},2,"x",[3]]}"#,
+                false,
+                None,
+                [4, 0, 0],
+                true,
+            ),
+            (
+                r#"{"response":{"Attribute":[{"a":[1]},{}],"more":true}}"#,
+                false,
+                None,
+                [0, 2, 0],
+                true,
+            ),
+            (r#"{"x":{"next":"no"},"next":"yes"}"#, false, Some("yes"), [0; 3], true),
+            (r#"{"x":"\\\"}","next":"{[\"","more":true}"#, true, Some("{[\""), [0; 3], true),
+            (r#"[1,{"a":2},[]]"#, false, None, [0, 0, 3], true),
+            (r#"{"objects":[1,2"#, false, None, [2, 0, 0], false),
+            (r#"{"next":"abc"#, false, None, [0; 3], false),
+            ("", false, None, [0; 3], false),
+            ("null", false, None, [0; 3], true),
+            (r#"{"next":{"a":1},"more":[true]}"#, false, None, [0; 3], true),
+        ] {
+            for chunk in [1, 2, 3, 7, 1000] {
+                let scan = scan(text, chunk);
+                assert_eq!(scan.is_true("more"), more, "{text} by {chunk}");
+                assert_eq!(scan.value("next").as_deref(), next, "{text} by {chunk}");
+                assert_eq!([0, 1, 2].map(|at| scan.count(at)), counts, "{text} by {chunk}");
+                assert_eq!(scan.is_whole(), whole, "{text} by {chunk}");
+            }
+        }
+    }
+
+    #[test]
+    fn depth_and_length_cost_nothing() {
+        let deep = format!("{{\"objects\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        let found = scan(&deep, 4096);
+        assert!(found.is_whole() && found.levels.capacity() <= 4 && found.count(0) == 1);
+        let long = format!("{{\"next\":\"{}\",\"more\":true}}", "x".repeat(1 << 20));
+        let found = scan(&long, 4096);
+        assert!(found.is_true("more") && found.value("next").is_none());
+        assert!(found.token.capacity() <= 2 * TOKEN);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_taken(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+            let mut scan = Scan::new(&["a"], &[&["a"]]);
+            scan.see(&bytes);
+            let _said = (scan.is_whole(), scan.value("a"), scan.count(0));
+        }
+    }
+}

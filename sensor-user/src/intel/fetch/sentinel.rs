@@ -1,0 +1,214 @@
+//! Microsoft Sentinel: the indicators of a workspace, by `queryIndicators` of the management API
+//! (threat intelligence indicators, api-version 2025-09-01), with a token of Microsoft Entra ID by
+//! client credentials (RFC 6749, 4.4).
+
+use jiff::{SignedDuration, Timestamp};
+use reqwest::Url;
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::body::{Sink, documents};
+use super::http::{Call, Session, is_home, shown};
+use super::scan::Scan;
+use super::{Cursor, Extent, FetchError, MOST_PAGES, Pulled, Task, blocking};
+use crate::intel::{Ask, SentinelAsk};
+
+const API_VERSION: &str = "2025-09-01";
+/// A token is not used any more so long before it ends.
+const MARGIN: SignedDuration = SignedDuration::from_mins(5);
+
+/// A token and when it is to be replaced.
+#[derive(Clone)]
+pub(super) struct Token {
+    value: HeaderValue,
+    until: Timestamp,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Token until {}", self.until)
+    }
+}
+
+#[derive(Deserialize)]
+struct Given {
+    access_token: String,
+    /// Seconds.
+    expires_in: i64,
+}
+
+/// Gets all indicators. `token` is that of the last pull, and becomes that of this one.
+pub(super) async fn pull(
+    session: &Session<'_>,
+    url: &Url,
+    task: Task<'_>,
+    token: &mut Option<Token>,
+) -> Result<Pulled, FetchError> {
+    let Ask::Sentinel(ask) = &task.feed.ask else {
+        return Err(FetchError::Protocol("no workspace is named; set workspace".to_owned()));
+    };
+    let bearer = match token.take().filter(|token| token.until > session.now) {
+        Some(good) => token.insert(good),
+        None => token.insert(log_in(session, ask, url).await?),
+    };
+    let bearer = bearer.value.clone();
+    let max = task.feed.max_bytes;
+    let mut documents = documents(task.folder, max)?;
+    let mut body = Map::new();
+    body.insert("pageSize".to_owned(), ask.page_size.into());
+    body.insert("includeDisabled".to_owned(), false.into());
+    let mut url = query_url(url, ask)?;
+    for _page in 0..MOST_PAGES {
+        let text = Value::Object(body.clone()).to_string().into_bytes();
+        let call =
+            Call::post(url.clone(), "application/json", text).with(AUTHORIZATION, bearer.clone());
+        let reply = match session.ask(call).await {
+            Err(error @ FetchError::Denied { .. }) => {
+                *token = None;
+                return Err(denied(error));
+            }
+            other => other?,
+        };
+        let mut scan = Scan::new(&["nextLink"], &[]);
+        reply.keep(Sink::new(&mut documents, max).watched_by(&mut scan)).await?;
+        let Some(next) = scan.value("nextLink").filter(|next| !next.is_empty()) else {
+            let cursor = Cursor::Start;
+            return Ok(Pulled::New { documents, extent: Extent::Snapshot, cursor });
+        };
+        follow(session.home, &mut url, &mut body, &next)?;
+    }
+    Err(FetchError::TooManyPages(MOST_PAGES))
+}
+
+/// The next page: the same question with the `skipToken` of the link, or the link itself.
+fn follow(
+    home: &Url,
+    url: &mut Url,
+    body: &mut Map<String, Value>,
+    next: &str,
+) -> Result<(), FetchError> {
+    let no_link = || FetchError::Protocol("its nextLink is no URL; tell Microsoft".to_owned());
+    let link = url.join(next).map_err(|_invalid| no_link())?;
+    let token = link
+        .query_pairs()
+        .find(|(name, _)| name.trim_start_matches('$').eq_ignore_ascii_case("skipToken"))
+        .map(|(_, value)| value.into_owned());
+    match token {
+        Some(token) if body.get("skipToken").and_then(Value::as_str) == Some(token.as_str()) => {
+            Err(FetchError::Protocol("its pages lead to themselves; tell Microsoft".to_owned()))
+        }
+        Some(token) => {
+            body.insert("skipToken".to_owned(), token.into());
+            Ok(())
+        }
+        None if link == *url => {
+            Err(FetchError::Protocol("its pages lead to themselves; tell Microsoft".to_owned()))
+        }
+        None if is_home(home, &link) => {
+            *url = link;
+            Ok(())
+        }
+        None => Err(FetchError::Protocol(format!(
+            "its nextLink is on another server, {}; set url to that one if it is right",
+            shown(&link)
+        ))),
+    }
+}
+
+fn query_url(base: &Url, ask: &SentinelAsk) -> Result<Url, FetchError> {
+    let mut url = base.clone();
+    url.path_segments_mut()
+        .map_err(|()| FetchError::Protocol("url is no base; set url to a server".to_owned()))?
+        .pop_if_empty()
+        .extend(["subscriptions", &ask.subscription])
+        .extend(["resourceGroups", &ask.resource_group])
+        .extend(["providers", "Microsoft.OperationalInsights", "workspaces", &ask.workspace])
+        .extend(["providers", "Microsoft.SecurityInsights", "threatIntelligence", "main"])
+        .push("queryIndicators");
+    url.query_pairs_mut().append_pair("api-version", API_VERSION);
+    Ok(url)
+}
+
+async fn log_in(
+    session: &Session<'_>,
+    ask: &SentinelAsk,
+    management: &Url,
+) -> Result<Token, FetchError> {
+    let secret = ask.client_secret.clone();
+    let secret = blocking(move || Ok(secret.read()?)).await?;
+    let mut url = ask.login_url.clone();
+    url.path_segments_mut()
+        .map_err(|()| FetchError::Protocol("login_url is no base; set a server".to_owned()))?
+        .pop_if_empty()
+        .extend([ask.tenant.as_str(), "oauth2", "v2.0", "token"]);
+    let audience =
+        format!("{}://{}", management.scheme(), management.host_str().unwrap_or_default());
+    // Only its query is of use: it encodes as forms do.
+    let mut form = ask.login_url.clone();
+    form.query_pairs_mut()
+        .clear()
+        .append_pair("grant_type", "client_credentials")
+        .append_pair("client_id", &ask.client_id)
+        .append_pair("client_secret", secret.text())
+        .append_pair("scope", &format!("{audience}/.default"));
+    let form = form.query().unwrap_or_default().as_bytes().to_vec();
+    let call = Call::post(url, "application/x-www-form-urlencoded", form);
+    let reply = session.send(call).await?;
+    let date = reply.date();
+    if matches!(reply.status().as_u16(), 400 | 401) {
+        return Err(FetchError::Denied {
+            status: reply.status(),
+            hint: "no token is given; check tenant, client_id and client_secret",
+        });
+    }
+    let bytes = reply.good()?.small().await?;
+    let no_token =
+        || FetchError::Protocol("login_url answers with no token; check login_url".to_owned());
+    // serde's error would show a part of it.
+    let given: Given = serde_json::from_slice(&bytes).map_err(|_secret| no_token())?;
+    let mut value = HeaderValue::try_from(format!("Bearer {}", given.access_token))
+        .map_err(|_secret| no_token())?;
+    value.set_sensitive(true);
+    let life = SignedDuration::from_secs(given.expires_in.clamp(0, 86_400)) - MARGIN;
+    let until = session.now.checked_add(life).unwrap_or(date);
+    Ok(Token { value, until })
+}
+
+fn denied(error: FetchError) -> FetchError {
+    let FetchError::Denied { status, .. } = error else { return error };
+    FetchError::Denied {
+        status,
+        hint: "give client_id the role Microsoft Sentinel Reader on the workspace",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_follow_on_the_same_server_only() {
+        let home: Url = "https://m.example/".parse().unwrap();
+        let at: Url = "https://m.example/q?api-version=1".parse().unwrap();
+        for (next, want) in [
+            ("https://m.example/q?$skipToken=a%20b", Ok(Some("a b"))),
+            ("https://evil.example/q?%24skipToken=x", Ok(Some("x"))),
+            ("https://m.example/q2", Ok(None)),
+            ("https://evil.example/q2", Err("another server")),
+            ("https://m.example/q?api-version=1", Err("lead to themselves")),
+            ("https://[", Err("no URL")),
+        ] {
+            let (mut url, mut body) = (at.clone(), Map::new());
+            match (follow(&home, &mut url, &mut body, next), want) {
+                (Ok(()), Ok(token)) => {
+                    assert_eq!(body.get("skipToken").and_then(Value::as_str), token);
+                    assert_eq!(url.host_str(), Some("m.example"));
+                    assert!(follow(&home, &mut url, &mut body, next).is_err(), "{next} again");
+                }
+                (Err(error), Err(told)) => assert!(error.to_string().contains(told), "{error}"),
+                (found, _) => panic!("{next}: {found:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Which collections there are: from a discovery, an API root, its collections, or one of them.
+
+use std::collections::BTreeMap;
+
+use reqwest::{StatusCode, Url};
+use serde::Deserialize;
+
+use super::{send, spoken};
+use crate::deliver::escaped;
+use crate::intel::TaxiiAsk;
+use crate::intel::fetch::FetchError;
+use crate::intel::fetch::http::{Session, is_home, shown};
+
+/// API roots of a server, and collections, that are looked at.
+const MOST: usize = 256;
+
+/// What a discovery, or an API root, says. Which of both it is tells the first key.
+#[derive(Deserialize)]
+struct Resource {
+    api_roots: Option<Vec<String>>,
+    #[serde(default)]
+    default: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Collections {
+    /// OASIS' text has it optional.
+    #[serde(default)]
+    collections: Vec<Collection>,
+}
+
+#[derive(Deserialize)]
+struct Collection {
+    id: String,
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    alias: Option<String>,
+    #[serde(default = "yes")]
+    can_read: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// A collection and where it is.
+struct Found {
+    collection: Collection,
+    url: Url,
+}
+
+/// The URLs of the objects of the collections that are asked for, by the collections' URLs.
+pub(super) async fn collections(
+    session: &Session<'_>,
+    url: &Url,
+    ask: &TaxiiAsk,
+) -> Result<BTreeMap<String, Url>, FetchError> {
+    let mut url = url.clone();
+    slash(&mut url);
+    let words: Vec<&str> = url.path().trim_matches('/').rsplit('/').collect();
+    let found = match words.as_slice() {
+        ["objects", _id, "collections", ..] => {
+            let collection = join(&url, "../")?;
+            return Ok(BTreeMap::from([(collection.to_string(), url)]));
+        }
+        [_id, "collections", ..] => {
+            return Ok(BTreeMap::from([(url.to_string(), join(&url, "objects/")?)]));
+        }
+        ["collections", ..] => of_list(session, &url).await?,
+        _ => of_server(session, &url).await?,
+    };
+    let mut chosen = BTreeMap::new();
+    for found in choose(found, ask)? {
+        chosen.insert(found.url.to_string(), join(&found.url, "objects/")?);
+    }
+    Ok(chosen)
+}
+
+/// Of a discovery or an API root.
+async fn of_server(session: &Session<'_>, url: &Url) -> Result<Vec<Found>, FetchError> {
+    let resource: Resource = get(session, url).await?;
+    let Some(roots) = resource.api_roots else {
+        return of_list(session, &join(url, "collections/")?).await;
+    };
+    let mut all = Vec::new();
+    for root in roots_of(session.home, url, resource.default.into_iter().chain(roots))? {
+        match of_list(session, &join(&root, "collections/")?).await {
+            Ok(found) => all.extend(found),
+            // One that is not for this user, or that is gone.
+            Err(
+                FetchError::Denied { status: StatusCode::FORBIDDEN, .. }
+                | FetchError::Status(StatusCode::NOT_FOUND),
+            ) => {
+                tracing::debug!(root = shown(&root), "an API root that is not for us");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+/// The API roots on the feed's own server, each once. They may be relative (opentaxii's are).
+fn roots_of(
+    home: &Url,
+    url: &Url,
+    named: impl Iterator<Item = String>,
+) -> Result<Vec<Url>, FetchError> {
+    let (mut roots, mut foreign): (Vec<Url>, Option<Url>) = (Vec::new(), None);
+    for name in named.take(MOST) {
+        let Ok(mut root) = url.join(&name) else { continue };
+        slash(&mut root);
+        if !is_home(home, &root) {
+            foreign = Some(root);
+        } else if !roots.contains(&root) {
+            roots.push(root);
+        }
+    }
+    match (roots.is_empty(), foreign) {
+        (true, Some(root)) => Err(FetchError::Protocol(format!(
+            "its API roots are on another server, {}; set url to one if that is right",
+            shown(&root)
+        ))),
+        _ => Ok(roots),
+    }
+}
+
+async fn of_list(session: &Session<'_>, url: &Url) -> Result<Vec<Found>, FetchError> {
+    let list: Collections = get(session, url).await?;
+    let mut all = Vec::new();
+    for collection in list.collections.into_iter().take(MOST) {
+        // An id is a word of a path, whatever is in it.
+        let mut place = url.clone();
+        if let Ok(mut path) = place.path_segments_mut() {
+            path.pop_if_empty().push(&collection.id).push("");
+        }
+        all.push(Found { collection, url: place });
+    }
+    Ok(all)
+}
+
+/// Those that are asked for, or all that may be read.
+fn choose(found: Vec<Found>, ask: &TaxiiAsk) -> Result<Vec<Found>, FetchError> {
+    let is_named = |collection: &Collection, name: &String| {
+        *name == collection.id
+            || *name == collection.title
+            || collection.alias.as_ref() == Some(name)
+    };
+    let there = || {
+        let names =
+            found.iter().take(8).map(|it| format!("{:?}", escaped(&it.collection.title, 60)));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    for name in &ask.collections {
+        match found.iter().find(|it| is_named(&it.collection, name)) {
+            None => {
+                return Err(FetchError::Protocol(format!(
+                    "has no collection {name:?}; there are {}",
+                    there()
+                )));
+            }
+            Some(it) if !it.collection.can_read => {
+                return Err(FetchError::Protocol(format!(
+                    "collection {name:?} is not for this user to read; ask those who run it"
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    let is_chosen = |it: &Found| {
+        let collection = &it.collection;
+        let is_asked = ask.collections.is_empty()
+            || ask.collections.iter().any(|name| is_named(collection, name));
+        collection.can_read && is_asked
+    };
+    if !found.iter().any(is_chosen) {
+        return Err(FetchError::Protocol(
+            "has no collection that this user may read; check user, password and token".to_owned(),
+        ));
+    }
+    Ok(found.into_iter().filter(is_chosen).collect())
+}
+
+async fn get<T: serde::de::DeserializeOwned>(
+    session: &Session<'_>,
+    url: &Url,
+) -> Result<T, FetchError> {
+    let reply = spoken(send(session, url.clone()).await?.good()?)?;
+    let bytes = reply.small().await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        FetchError::Protocol(format!("{}: is no resource of TAXII 2.1 ({error})", shown(url)))
+    })
+}
+
+fn join(url: &Url, more: &str) -> Result<Url, FetchError> {
+    url.join(more).map_err(|error| FetchError::Protocol(format!("{}: {error}", shown(url))))
+}
+
+/// All paths of TAXII end so; a query is none of it.
+fn slash(url: &mut Url) {
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(id: &str, title: &str, can_read: bool) -> Found {
+        let collection = Collection { id: id.into(), title: title.into(), alias: None, can_read };
+        Found { collection, url: format!("https://h/{id}/").parse().unwrap() }
+    }
+
+    #[test]
+    fn collections_are_chosen_by_id_or_title() {
+        let all =
+            || vec![found("1", "one", true), found("2", "two", false), found("3", "three", true)];
+        for (names, want) in [
+            (&[][..], Ok(&["1", "3"][..])),
+            (&["1"], Ok(&["1"])),
+            (&["three"], Ok(&["3"])),
+            (&["one", "3"], Ok(&["1", "3"])),
+            (&["two"], Err("not for this user")),
+            (&["four"], Err("has no collection \"four\"; there are \"one\", \"two\", \"three\"")),
+        ] {
+            let collections = names.iter().map(ToString::to_string).collect();
+            let ask = TaxiiAsk { collections, ..TaxiiAsk::default() };
+            match (choose(all(), &ask), want) {
+                (Ok(found), Ok(ids)) => {
+                    let found: Vec<_> = found.iter().map(|it| it.collection.id.as_str()).collect();
+                    assert_eq!(found, ids);
+                }
+                (Err(error), Err(told)) => assert!(error.to_string().contains(told), "{error}"),
+                _ => panic!("{names:?}"),
+            }
+        }
+        assert!(choose(vec![found("2", "two", false)], &TaxiiAsk::default()).is_err());
+    }
+
+    #[test]
+    fn api_roots_are_those_of_the_own_server() {
+        let home: Url = "https://h/taxii2/".parse().unwrap();
+        let roots = |names: &[&str]| {
+            roots_of(&home, &home, names.iter().map(ToString::to_string))
+                .map(|roots| roots.iter().map(ToString::to_string).collect::<Vec<_>>())
+                .map_err(|error| error.to_string())
+        };
+        let names = ["/taxii2/1/", "https://h/taxii2/1", "/b", "https://evil.example/", "::"];
+        assert_eq!(
+            roots(&names).unwrap(),
+            ["https://h/taxii2/1/", "https://h/b/", "https://h/taxii2/::/"]
+        );
+        assert!(
+            roots(&["https://other/x/"]).unwrap_err().contains("another server, https://other/x/")
+        );
+        assert_eq!(roots(&[]).unwrap(), [""; 0]);
+    }
+}

@@ -1,0 +1,139 @@
+//! `Job`: what one run of the reader does.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::intel::store::{Meta, OpenSet, StoreError, With};
+use crate::intel::{
+    Cursor, Entries, Extent, FeedKind, ListFormat, Merge, Merged, OpenDocuments, ReadFault,
+    ReadPolicy, Rejects, Ttl, read_crowdsec, read_list, read_misp, read_rows, read_sentinel_query,
+    read_stix,
+};
+
+/// Everything that the reader is told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    /// How to read the documents.
+    pub kind: FeedKind,
+    /// How a list is written.
+    pub list: ListFormat,
+    /// Where they are, one after the other.
+    pub documents: PathBuf,
+    /// The length of each.
+    pub lengths: Vec<u64>,
+    /// What they are of the feed.
+    pub extent: Extent,
+    /// The set to merge into; `None` for none.
+    pub before: Option<PathBuf>,
+    /// Where the new set is to be; there must be no such file.
+    pub out: PathBuf,
+    /// Which entries count.
+    pub policy: ReadPolicy,
+    /// How long what names no expiry is valid.
+    pub ttl: SignedDuration,
+    /// When the set before was last confirmed as a whole, where the feed is a snapshot.
+    pub confirmed: Option<Timestamp>,
+    /// For [`Meta`].
+    pub origin: String,
+    /// For [`Meta`].
+    pub cursor: Cursor,
+}
+
+/// Why nothing came of a job.
+#[derive(Debug, thiserror::Error)]
+pub enum JobFault {
+    /// A file of the agent's own.
+    #[error("work in the state directory: {0}")]
+    State(#[from] io::Error),
+    /// The set that is there.
+    #[error("the set that is there: {0}")]
+    Before(#[from] StoreError),
+    /// The body is not of the feed's kind.
+    #[error("{0}")]
+    Read(#[from] ReadFault),
+    /// All that is in it is malformed.
+    #[error("none of {entries} entries can be used, {first}; check the feed's kind")]
+    Unusable {
+        /// How many.
+        entries: u64,
+        /// The first.
+        first: String,
+    },
+}
+
+/// The files of a job.
+#[derive(Debug)]
+pub struct Opened {
+    documents: OpenDocuments,
+    before: Option<OpenSet>,
+    out: File,
+}
+
+impl Job {
+    /// Opens all that the job needs.
+    pub fn open(&self) -> Result<Opened, JobFault> {
+        let documents = OpenDocuments::open(&self.documents, self.lengths.clone())?;
+        let before = self.before.as_ref().map(|path| OpenSet::open(path, With::Identities));
+        let before = before.transpose()?;
+        let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.out)?;
+        Ok(Opened { documents, before, out })
+    }
+
+    /// Reads the documents and writes the new set.
+    pub fn perform(&self, opened: Opened) -> Result<Merged, JobFault> {
+        let Opened { mut documents, before, out } = opened;
+        let mut merge = Merge::new(out, before, self.policy.now);
+        let mut place = 1;
+        while let Some(document) = documents.next_document() {
+            let document = BufReader::with_capacity(1 << 18, document);
+            place += self.read(document, place, &mut merge)?;
+        }
+        self.refuse_malformed(merge.rejects())?;
+        let meta = Meta {
+            origin: self.origin.clone(),
+            pulled: self.policy.now,
+            cursor: self.cursor.clone(),
+            rejects: Rejects::default(),
+        };
+        let ttl = Ttl { ttl: self.ttl, confirmed: self.confirmed };
+        Ok(merge.finish(&self.extent, meta, ttl)?)
+    }
+
+    fn read(
+        &self,
+        document: BufReader<impl Read>,
+        place: u64,
+        entries: &mut dyn Entries,
+    ) -> Result<u64, ReadFault> {
+        match self.kind {
+            FeedKind::List => read_list(document, &self.list, &self.policy, place, entries),
+            FeedKind::Sentinel => read_rows(document, &self.policy, place, entries),
+            FeedKind::Misp | FeedKind::MispFeed => {
+                read_misp(document, &self.policy, place, entries)
+            }
+            FeedKind::CrowdSec => read_crowdsec(document, &self.policy, place, entries),
+            FeedKind::SentinelQuery => read_sentinel_query(document, &self.policy, place, entries),
+            FeedKind::Stix | FeedKind::Taxii2 => read_stix(document, &self.policy, place, entries),
+        }
+    }
+
+    /// Rows that have ended are good news, and end what they named; a body in which everything is
+    /// malformed is something else.
+    fn refuse_malformed(&self, (rejects, taken): (&Rejects, u64)) -> Result<(), JobFault> {
+        let entries = rejects.malformed();
+        if self.extent != Extent::Snapshot || taken > 0 || entries == 0 || rejects.total() > entries
+        {
+            return Ok(());
+        }
+        let first = rejects.kept().first().map_or_else(
+            || "without a reason".to_owned(),
+            |it| format!("line {}: \"{}\": {}", it.place, it.text.escape_debug(), it.reason),
+        );
+        Err(JobFault::Unusable { entries, first })
+    }
+}

@@ -1,0 +1,35 @@
+//! Requests of a test itself, by curl: another client than the agent's.
+#![expect(clippy::expect_used, reason = "a harness stops where its machinery fails")]
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+/// What a server answered.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// Its status.
+    pub status: u16,
+    /// Its body.
+    pub body: String,
+}
+
+/// Sends `body` (or nothing) to `url` with these arguments of curl, such as `-XPOST`.
+pub fn curl(arguments: &[&str], url: &str, body: Option<&str>) -> Answered {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--noproxy", "*", "--write-out", "\n%{http_code}"]);
+    command.args(arguments);
+    if body.is_some() {
+        command.args(["--data-binary", "@-"]);
+    }
+    command.arg(url).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("curl");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(body.unwrap_or_default().as_bytes()).expect("curl reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("curl's end");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (body, status) = text.rsplit_once('\n').expect("a status");
+    Answered { status: status.parse().expect("a status"), body: body.to_owned() }
+}

@@ -1,0 +1,47 @@
+//! Real servers of threat intelligence, on 127.0.0.1: each in a folder of its own, started, killed
+//! and started again at the same port.
+//!
+//! `cargo xtask test` installs them: those in Python into `target/servers/NAME`, `CrowdSec` from
+//! Debian.
+
+mod crowdsec;
+mod curl;
+mod medallion;
+mod mmisp;
+mod opentaxii;
+mod process;
+mod tap;
+
+pub use crowdsec::CrowdSec;
+pub use curl::{Answered, curl};
+pub use medallion::Medallion;
+pub use mmisp::Mmisp;
+pub use opentaxii::OpenTaxii;
+pub use process::{free_port, python_of};
+pub use tap::{Tap, Turn};
+
+/// An indicator of STIX 2.1 for `address`, in version `version` (0 to 59, its second).
+pub fn stix_indicator(
+    number: u32,
+    address: &str,
+    version: u32,
+    revoked: bool,
+) -> serde_json::Value {
+    let at = format!("2026-11-01T00:00:{version:02}.000Z");
+    let mut object = serde_json::json!({
+        "type": "indicator",
+        "spec_version": "2.1",
+        "id": format!("indicator--00000000-0000-4000-8000-{number:012}"),
+        "created": "2026-11-01T00:00:00.000Z",
+        "modified": at,
+        "name": format!("host {number}"),
+        "indicator_types": ["malicious-activity"],
+        "pattern": format!("[ipv4-addr:value = '{address}']"),
+        "pattern_type": "stix",
+        "valid_from": "2026-11-01T00:00:00Z",
+    });
+    if revoked && let Some(object) = object.as_object_mut() {
+        object.insert("revoked".to_owned(), true.into());
+    }
+    object
+}

@@ -1,0 +1,153 @@
+//! Pulls from real servers of threat intelligence: medallion, opentaxii, `CrowdSec` and a MISP, as
+//! they answer, forget, restart and refuse; and from made-up ones what no real one does on demand.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a suite stops where its machinery fails"
+)]
+
+mod crowdsec;
+mod http;
+mod medallion;
+mod misp_feed;
+mod mmisp;
+mod opentaxii;
+mod sentinel;
+mod tls;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sensor_tests::skip_unless;
+use sensor_user::clock::SystemClock;
+use sensor_user::intel::{
+    Cursor, Extent, FeedConfig, FeedKind, FeedSource, FetchError, Fetcher, Login, OpenDocuments,
+    Pulled, Secret,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A feed and who pulls it.
+struct Puller {
+    fetcher: Fetcher,
+    feed: FeedConfig,
+    folder: TempDir,
+}
+
+/// A pull that brought something.
+#[derive(Debug)]
+struct New {
+    documents: Vec<String>,
+    extent: Extent,
+    cursor: Cursor,
+}
+
+impl Puller {
+    fn new(kind: FeedKind, url: &str) -> Self {
+        let source = FeedSource::Http(url.parse().unwrap());
+        let feed = FeedConfig {
+            timeout: Duration::from_secs(60),
+            ..FeedConfig::new("test".to_owned(), kind, source)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        Self { fetcher: Fetcher::new(Arc::new(SystemClock)), feed, folder }
+    }
+
+    fn basic(mut self, user: &str, password: PathBuf) -> Self {
+        let user = user.to_owned();
+        self.feed.access.login = Login::Basic { user, password: Secret::File(password) };
+        self
+    }
+
+    fn token(mut self, header: &str, token: PathBuf) -> Self {
+        let (header, scheme) = (header.to_owned(), String::new());
+        self.feed.access.login = Login::Token { header, scheme, token: Secret::File(token) };
+        self
+    }
+
+    /// As a new start of the agent.
+    fn forget(&mut self) {
+        self.fetcher = Fetcher::new(Arc::new(SystemClock));
+    }
+
+    /// Pulls; `None` where all is as it was.
+    async fn pull(&self, cursor: &Cursor) -> Result<Option<New>, FetchError> {
+        let pulled = self.fetcher.pull(&self.feed, cursor, self.folder.path()).await;
+        let new = match pulled? {
+            Pulled::NotModified => None,
+            Pulled::New { mut documents, extent, cursor } => {
+                let (path, lengths) = documents.finish();
+                let mut open = OpenDocuments::open(path, lengths.to_vec()).unwrap();
+                let mut all = Vec::new();
+                while let Some(mut document) = open.next_document() {
+                    all.push(std::io::read_to_string(&mut document).unwrap());
+                }
+                Some(New { documents: all, extent, cursor })
+            }
+        };
+        let left = std::fs::read_dir(self.folder.path()).unwrap().count();
+        assert_eq!(left, 0, "a pull leaves no file behind");
+        Ok(new)
+    }
+
+    /// Pulls what must be new.
+    async fn new_from(&self, cursor: &Cursor) -> New {
+        self.pull(cursor).await.unwrap().expect("something new")
+    }
+
+    /// Pulls what must fail, and how.
+    async fn fault(&self, cursor: &Cursor) -> String {
+        let error = self.pull(cursor).await.expect_err("a fault");
+        chain(&error)
+    }
+}
+
+impl New {
+    /// The items at `path` (keys) of all documents.
+    fn items(&self, path: &[&str]) -> Vec<Value> {
+        let mut all = Vec::new();
+        for document in &self.documents {
+            let mut value: Value = serde_json::from_str(document).unwrap();
+            for key in path {
+                value = value[*key].take();
+            }
+            if let Value::Array(items) = value {
+                all.extend(items);
+            }
+        }
+        all
+    }
+
+    /// The text at `key` of each of these items, sorted.
+    fn texts(&self, path: &[&str], key: &str) -> Vec<String> {
+        let text = |item: &Value| item[key].as_str().unwrap_or_default().to_owned();
+        let mut all: Vec<String> = self.items(path).iter().map(text).collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The server, or the end of the test where it is not installed.
+macro_rules! start {
+    ($server:ty) => {{
+        let server = tokio::task::spawn_blocking(<$server>::start).await.unwrap();
+        let why = concat!(stringify!($server), " is not installed; run cargo xtask test");
+        if $crate::skip_unless(server.is_some(), why) {
+            return;
+        }
+        server.unwrap()
+    }};
+}
+use start;

@@ -1,0 +1,277 @@
+//! TAXII 2.1 by medallion.
+
+use std::sync::{Arc, Mutex};
+
+use sensor_tests::servers::{Medallion, Tap, Turn, stix_indicator};
+use sensor_user::intel::{Ask, Cursor, Extent, FeedKind, TaxiiAsk};
+use serde_json::{Value, json};
+
+use super::{Puller, start};
+
+const OBJECTS: [&str; 1] = ["objects"];
+
+fn puller(server: &Medallion, path: &str) -> Puller {
+    Puller::new(FeedKind::Taxii2, &server.url(path)).basic(Medallion::USER, server.password_file())
+}
+
+/// The same over `tap`, straight to the collection of indicators.
+fn tapped(server: &Medallion, tap: &Tap) -> Puller {
+    let path = Medallion::collection(Medallion::ID);
+    let url = format!("http://127.0.0.1:{}/{path}", tap.port());
+    Puller::new(FeedKind::Taxii2, &url).basic(Medallion::USER, server.password_file())
+}
+
+fn page_size(puller: &mut Puller, page_size: u32) {
+    puller.feed.ask = Ask::Taxii(TaxiiAsk { page_size, ..TaxiiAsk::default() });
+}
+
+fn indicators(numbers: std::ops::Range<u32>) -> Vec<Value> {
+    numbers.map(|number| stix_indicator(number, "203.0.113.5", 0, false)).collect()
+}
+
+fn collections(cursor: &Cursor) -> Vec<(&str, &str)> {
+    let Cursor::Collections(all) = cursor else { panic!("{cursor:?}") };
+    all.iter().map(|(url, after)| (url.as_str(), after.as_str())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_come_from_all_collections_and_then_only_what_was_added() {
+    let server = start!(Medallion);
+    server.add(Medallion::ID, &indicators(0..250));
+    let identity = json!({
+        "type": "identity", "spec_version": "2.1", "name": "x", "identity_class": "system",
+        "id": "identity--00000000-0000-4000-8000-000000000001",
+        "created": "2026-11-01T00:00:00.000Z", "modified": "2026-11-01T00:00:00.000Z",
+    });
+    server.add(Medallion::OTHER, &[identity, stix_indicator(900, "203.0.113.9", 0, false)]);
+    let puller = puller(&server, "taxii2/");
+    let first = puller.new_from(&Cursor::Start).await;
+    assert_eq!(first.extent, Extent::Snapshot);
+    // Three pages of the one, one of the other, which has but one object that is of use.
+    assert_eq!(first.documents.len(), 4);
+    let ids = first.texts(&OBJECTS, "id");
+    assert_eq!(ids.len(), 251);
+    assert!(
+        ids.windows(2).all(|pair| pair[0] != pair[1])
+            && ids.iter().all(|id| id.starts_with("indicator--"))
+    );
+    let after = collections(&first.cursor);
+    assert_eq!(after.len(), 2);
+    assert!(
+        after.iter().all(|(url, after)| url.contains("/feeds/collections/") && after.len() == 27),
+        "{after:?}"
+    );
+
+    // `{}` is an empty page, and no news.
+    assert!(puller.pull(&first.cursor).await.unwrap().is_none());
+
+    // A new one, and one that is taken back.
+    server.add(
+        Medallion::ID,
+        &[stix_indicator(250, "203.0.113.6", 0, false), stix_indicator(3, "203.0.113.5", 9, true)],
+    );
+    let second = puller.new_from(&first.cursor).await;
+    assert_eq!(second.extent, Extent::Changes { replaced: Vec::new() });
+    let items = second.items(&OBJECTS);
+    assert_eq!(items.len(), 2);
+    assert!(
+        items
+            .iter()
+            .any(|item| item["revoked"] == true && item["id"].as_str().unwrap().ends_with("0003"))
+    );
+    assert!(puller.pull(&second.cursor).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_url_of_a_server_will_do() {
+    let server = start!(Medallion);
+    server.add(Medallion::ID, &indicators(0..3));
+    server.add(Medallion::OTHER, &indicators(5..6));
+    let one = Medallion::collection(Medallion::ID);
+    for (path, names, count) in [
+        ("taxii2", &[][..], 4),
+        ("feeds/", &[], 4),
+        ("feeds/collections/", &[], 4),
+        ("taxii2/", &["others"], 1),
+        ("feeds", &[Medallion::ID], 3),
+        (one.as_str(), &[], 3),
+        (&format!("{one}objects/"), &[], 3),
+        (one.trim_end_matches('/'), &["ignored"], 3),
+    ] {
+        let mut puller = puller(&server, path);
+        let collections = names.iter().map(ToString::to_string).collect();
+        puller.feed.ask = Ask::Taxii(TaxiiAsk { collections, ..TaxiiAsk::default() });
+        let found = puller.new_from(&Cursor::Start).await;
+        assert_eq!(found.items(&OBJECTS).len(), count, "{path} {names:?}");
+    }
+    for (path, names, told) in [
+        (
+            "taxii2/",
+            &["nope"][..],
+            "has no collection \"nope\"; there are \"indicators\", \"others\", \"secret\"",
+        ),
+        ("taxii2/", &["secret"], "\"secret\" is not for this user"),
+        ("empty/", &[], "has no collection that this user may read"),
+        ("feeds/collections/11111111-1111-4111-8111-111111111111/", &[], "answered 404"),
+        ("nothing/", &[], "answered 404"),
+    ] {
+        let mut puller = puller(&server, path);
+        let collections = names.iter().map(ToString::to_string).collect();
+        puller.feed.ask = Ask::Taxii(TaxiiAsk { collections, ..TaxiiAsk::default() });
+        let error = puller.fault(&Cursor::Start).await;
+        assert!(error.contains(told), "{path} {names:?}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_and_a_server_that_is_down_are_told_and_change_nothing() {
+    let mut server = start!(Medallion);
+    server.add(Medallion::ID, &indicators(0..2));
+    let puller = puller(&server, "taxii2/");
+    let password = server.password_file();
+    std::fs::write(&password, "wrong\n").unwrap();
+    let error = puller.fault(&Cursor::Start).await;
+    assert!(error.contains("answered 401 Unauthorized; check user, password"), "{error}");
+    // The file is read at each pull.
+    std::fs::write(&password, format!("{}\n", Medallion::PASSWORD)).unwrap();
+    let first = puller.new_from(&Cursor::Start).await;
+    server.stop();
+    let error = puller.fault(&first.cursor).await;
+    assert!(error.contains("no answer") && error.contains("refused"), "{error}");
+    server.restart();
+    server.add(Medallion::ID, &indicators(7..8));
+    assert_eq!(puller.new_from(&first.cursor).await.items(&OBJECTS).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_page_is_asked_for_with_the_same_parameters() {
+    let server = start!(Medallion);
+    server.add(Medallion::ID, &indicators(0..25));
+    let tap = Tap::start(server.port(), |_, _| Turn::On).await;
+    let mut puller = tapped(&server, &tap);
+    page_size(&mut puller, 10);
+    let found = puller.new_from(&Cursor::Start).await;
+    assert_eq!((found.documents.len(), found.items(&OBJECTS).len()), (3, 25));
+    let heads = tap.heads();
+    let query = "/objects/?limit=10&match%5Btype%5D=indicator%2Cmarking-definition";
+    assert_eq!(heads.len(), 3);
+    for (number, head) in heads.iter().enumerate() {
+        let line = head.lines().next().unwrap();
+        assert!(line.contains(query) && line.contains("&next=") == (number > 0), "{line}");
+        let head = head.to_ascii_lowercase();
+        assert!(head.contains("accept: application/taxii+json;version=2.1\r\n"), "{head}");
+        assert!(head.contains("authorization: basic zxllonb3\r\n"), "{head}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forgotten_page_run_is_begun_again_and_nothing_is_left_out() {
+    let server = start!(Medallion);
+    // Twenty in one POST have one date: a run that went on behind it would lose some.
+    server.add(Medallion::ID, &indicators(0..5));
+    server.add(Medallion::ID, &indicators(5..25));
+    // The server is asked for a page of a run that it does not know, as after its `session_timeout`.
+    let forget = |number: usize, head: &mut String| {
+        if number == 3
+            && let Some((before, after)) = head.split_once("&next=")
+        {
+            *head = format!("{before}&next=x{after}");
+        }
+        Turn::On
+    };
+    let tap = Tap::start(server.port(), forget).await;
+    let mut puller = tapped(&server, &tap);
+    page_size(&mut puller, 10);
+    let found = puller.new_from(&Cursor::Start).await;
+    let mut ids = found.texts(&OBJECTS, "id");
+    ids.dedup();
+    assert_eq!(ids.len(), 25);
+    let heads = tap.heads();
+    assert!(
+        heads[2].contains("next=")
+            && heads[3].contains("added_after=")
+            && !heads[3].contains("next="),
+        "{heads:?}"
+    );
+    assert!(puller.pull(&found.cursor).await.unwrap().is_none());
+
+    // One that never knows its own pages is given up.
+    let forget = |_: usize, head: &mut String| {
+        *head = head.replace("&next=", "&next=x");
+        Turn::On
+    };
+    let tap = Tap::start(server.port(), forget).await;
+    let mut puller = tapped(&server, &tap);
+    page_size(&mut puller, 10);
+    let error = puller.fault(&Cursor::Start).await;
+    assert!(error.contains("answers 400 to the next page, 5 times"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_dies_between_pages_fails_the_pull_and_the_next_one_has_all() {
+    let server = start!(Medallion);
+    server.add(Medallion::ID, &indicators(0..25));
+    let port = server.port();
+    let server = Arc::new(Mutex::new(server));
+    let shared = Arc::clone(&server);
+    let restart = move |number: usize, _: &mut String| {
+        if number == 2 {
+            let mut server = shared.lock().unwrap();
+            server.restart();
+            server.add(Medallion::ID, &indicators(0..25));
+            return Turn::Cut;
+        }
+        Turn::On
+    };
+    let tap = Tap::start(port, restart).await;
+    let mut puller = tapped(&server.lock().unwrap(), &tap);
+    page_size(&mut puller, 10);
+    let error = puller.fault(&Cursor::Start).await;
+    assert!(error.contains("no answer"), "{error}");
+    let found = puller.new_from(&Cursor::Start).await;
+    assert_eq!(found.items(&OBJECTS).len(), 25);
+
+    // A restart that the client does not notice is a page run that was forgotten.
+    let shared = Arc::clone(&server);
+    let restart = move |number: usize, _: &mut String| {
+        if number == 2 {
+            let mut server = shared.lock().unwrap();
+            server.restart();
+            server.add(Medallion::ID, &indicators(0..25));
+        }
+        Turn::On
+    };
+    let tap = Tap::start(port, restart).await;
+    let mut puller = tapped(&server.lock().unwrap(), &tap);
+    page_size(&mut puller, 10);
+    let found = puller.new_from(&Cursor::Start).await;
+    let mut ids = found.texts(&OBJECTS, "id");
+    ids.dedup();
+    assert_eq!(ids.len(), 25);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_pages_together_have_a_limit() {
+    let server = start!(Medallion);
+    server.add(Medallion::ID, &indicators(0..250));
+    let mut puller = puller(&server, "feeds/");
+    puller.feed.max_bytes = 60_000;
+    let error = puller.fault(&Cursor::Start).await;
+    assert!(error.contains("larger than 60000 bytes"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_is_asked_for_again_after_a_time_or_where_collections_changed() {
+    let server = start!(Medallion);
+    server.add(Medallion::ID, &indicators(0..3));
+    let mut puller = puller(&server, "feeds/");
+    let first = puller.new_from(&Cursor::Start).await;
+    // As configured with another collection before.
+    let Cursor::Collections(mut known) = first.cursor.clone() else { panic!() };
+    known.pop_last();
+    let again = puller.new_from(&Cursor::Collections(known)).await;
+    assert_eq!((again.extent.clone(), again.items(&OBJECTS).len()), (Extent::Snapshot, 3));
+    puller.feed.full_every = std::time::Duration::ZERO;
+    let again = puller.new_from(&first.cursor).await;
+    assert_eq!((again.extent.clone(), again.items(&OBJECTS).len()), (Extent::Snapshot, 3));
+}
