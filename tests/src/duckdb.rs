@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::python::python_with;
+
 /// Reads one JSON document: statements to run first, then queries without a line end; prints one
 /// array of JSON rows a query.
 const CHILD: &str = r#"
@@ -23,12 +25,7 @@ for query in asked["queries"]:
 
 /// A Python that has `DuckDB`: the machine's, or the one that `cargo xtask test` made.
 pub fn python_with_duckdb() -> Option<PathBuf> {
-    let made = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/python/bin/python3");
-    ["python3", made].into_iter().map(PathBuf::from).find(|python| {
-        let mut child = Command::new(python);
-        let status = child.args(["-c", "import duckdb"]).stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
-    })
+    python_with("duckdb")
 }
 
 /// The answers to `queries`, each an array of objects, after the statements `first`.

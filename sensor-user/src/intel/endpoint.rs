@@ -58,8 +58,17 @@ impl<'a> Endpoint<'a> {
         let Self { prefix, entity, .. } = self;
         let port = port.filter(|port| *port > 0);
         let remote = port.map(|port| PortRange { first: port, last: port });
+        let is_dotted = !entity.bytes().any(|byte| matches!(byte, b':' | b'/'));
+        let name = match prefix {
+            // Its text is its only one; lists of a million are of these.
+            IpNet::V4(net) if net.prefix_len() == 32 && is_dotted => [entity, "/32"].concat(),
+            _ => prefix.to_string(),
+        };
         Indicator {
-            id: port.map_or_else(|| prefix.to_string(), |port| format!("{prefix}:{port}")),
+            id: match port {
+                None => name,
+                Some(port) => format!("{name}:{port}"),
+            },
             entity: entity.to_owned(),
             time_generated: policy.now,
             ports: Ports { remote: remote.into_iter().collect(), local: Vec::new() },

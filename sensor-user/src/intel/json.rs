@@ -15,6 +15,8 @@ use super::entry::ReadFault;
 
 /// Bytes of a text that is joined from several values.
 const JOINED_MAX: usize = 4096;
+/// Bytes of a text that is kept: one that is said of a million entries must not be long.
+const TEXT_MAX: usize = 8192;
 
 /// A value as text: numbers and booleans are written out, those of an array are joined by commas;
 /// null, objects and absent values are "".
@@ -27,9 +29,9 @@ impl Loose<'_> {
         self.0.trim()
     }
 
-    /// A copy of the text.
+    /// A copy of the text, or of its beginning.
     pub(super) fn text(&self) -> String {
-        self.as_str().to_owned()
+        short(self.as_str()).to_owned()
     }
 
     /// True or false, also as 1 and 0, in any case; `None` for anything else.
@@ -42,6 +44,11 @@ impl Loose<'_> {
             () => None,
         }
     }
+}
+
+/// The text, or its beginning where it is longer than texts are kept.
+pub(super) fn short(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or(text)
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Loose<'a> {
@@ -259,4 +266,33 @@ fn fault(error: serde_json::Error, what: &str) -> ReadFault {
 pub(super) fn not_a_list(what: &str, seen: &str) -> ReadFault {
     let seen: String = seen.chars().take(200).collect();
     ReadFault::Form(format!("the body is not {what}: it is {seen:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Loose, TEXT_MAX, short};
+
+    #[test]
+    fn any_value_has_a_text_and_some_are_flags() {
+        for (json, text, flag) in [
+            ("\" a \"", "a", None),
+            ("null", "", None),
+            ("true", "true", Some(true)),
+            ("\"False\"", "False", Some(false)),
+            ("1", "1", Some(true)),
+            ("-0.5", "-0.5", None),
+            ("[\"a\",null,2,[\"b\"],{\"c\":1}]", "a, 2, b", None),
+            ("{\"a\":[{}]}", "", None),
+        ] {
+            let value: Loose<'_> = serde_json::from_str(json).unwrap();
+            assert_eq!((value.as_str(), value.flag()), (text, flag), "{json}");
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_letters() {
+        let long = format!("{}é", "x".repeat(TEXT_MAX - 1));
+        assert_eq!(short(&long).len(), TEXT_MAX - 1);
+        assert_eq!(short("é"), "é");
+    }
 }

@@ -56,9 +56,8 @@ pub use rows::{RowReader, read_rows};
 pub use segment::{Segment, Validity};
 pub use sentinel_query::read_sentinel_query;
 pub use set::{Found, IndicatorSet, SetPlace};
-
 pub use stix::read_stix;
-pub use warninglist::{AllowFault, AllowFaultKind, Allowed, read_allowed};
+pub use warninglist::{AllowFault, AllowFaultKind, Allowed, read_allowed, read_networks};
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 //! They come from the operator, not from a feed: what is wrong with one is told at start.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -122,7 +122,14 @@ fn read_file(path: &Path, allowed: &mut Allowed) -> Result<(), AllowFaultKind> {
     if file.metadata()?.len() > FILE_MAX {
         return Err(AllowFaultKind::TooLarge);
     }
-    let mut reader = BufReader::with_capacity(1 << 16, file);
+    read_networks(BufReader::with_capacity(1 << 16, file), allowed)
+}
+
+/// Adds what one file holds.
+pub fn read_networks(
+    mut reader: impl io::BufRead,
+    allowed: &mut Allowed,
+) -> Result<(), AllowFaultKind> {
     let is_json = reader.fill_buf()?.trim_ascii_start().first() == Some(&b'{');
     allowed.files += 1;
     if is_json { warning_list(reader, allowed) } else { plain(reader, allowed) }

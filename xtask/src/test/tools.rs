@@ -21,9 +21,14 @@ const TOOLS: [(&str, &str); 11] = [
     ("unshare", "util-linux"),
 ];
 
-/// What the suites ask of Python, as pip names it; the tests look for it there.
-const PYTHON_MODULE: &str = "duckdb";
-const PYTHON_PACKAGE: &str = "duckdb==2.0.1";
+/// What the suites ask of Python: module, and package as pip names it; the tests look for them
+/// there.
+const PYTHON: [(&str, &str); 4] = [
+    ("duckdb", "duckdb==2.0.1"),
+    ("pymisp", "pymisp==2.5.34.4"),
+    ("pymispwarninglists", "pymispwarninglists==1.7.0"),
+    ("stix2matcher", "stix2-matcher==3.0.0"),
+];
 const PYTHON_HOME: &str = "target/python";
 
 /// Looks for the tools; root on Debian gets the missing ones, and Python's packages come from
@@ -51,15 +56,21 @@ fn ensure_programs() -> anyhow::Result<Outcome> {
 
 fn ensure_python(home: &Path) -> Outcome {
     let own = home.join("bin/python3");
-    let has = |python: &Path| {
-        let import = format!("import {PYTHON_MODULE}");
+    let has = |python: &Path, module: &str| {
+        let import = format!("import {module}");
         let child = Command::new(python).args(["-c", &import]).stderr(Stdio::null()).status();
         child.is_ok_and(|status| status.success())
     };
-    if has(Path::new("python3")) || has(&own) {
+    let lacks = |module| !has(Path::new("python3"), module) && !has(&own, module);
+    let packages: Vec<&str> = PYTHON
+        .into_iter()
+        .filter(|(module, _)| lacks(module))
+        .map(|(_, package)| package)
+        .collect();
+    if packages.is_empty() {
         return Outcome::Done(Tally::PASSED);
     }
-    println!("installing {PYTHON_PACKAGE} into {}", home.display());
+    println!("installing {} into {}", packages.join(" "), home.display());
     let venv = || host::run(Command::new("python3").args(["-m", "venv"]).arg(home));
     let made = venv().or_else(|error| {
         if !host::can_install() {
@@ -69,10 +80,12 @@ fn ensure_python(home: &Path) -> Outcome {
         host::apt_install(&["python3-venv"])?;
         venv()
     });
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PYTHON_PACKAGE];
-    match made.and_then(|()| host::run(Command::new(&own).args(pip))) {
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    match made.and_then(|()| host::run(Command::new(&own).args(pip).args(&packages))) {
         Ok(()) => Outcome::Done(Tally::PASSED),
-        Err(error) => Outcome::Skipped(format!("no Python package {PYTHON_PACKAGE}: {error:#}")),
+        Err(error) => {
+            Outcome::Skipped(format!("no Python packages {}: {error:#}", packages.join(" ")))
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserializer, de};
 use super::format::{Columns, Field};
 use super::row::{Judge, Row};
 use crate::intel::entry::{Entries, ReadFault};
-use crate::intel::json::{Loose, document, not_a_list};
+use crate::intel::json::{Loose, document, not_a_list, short};
 use crate::intel::rejects::Reason;
 use crate::lines::{Lines, json_fault};
 
@@ -211,7 +211,11 @@ impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
                     && !value.trim().is_empty()
                 {
                     *rank = meaning.rank;
-                    target.set(meaning.field, value.clone());
+                    // What is said of many is said to each of them.
+                    let is_long = meaning.is_outer && short(&value).len() < value.len();
+                    let value =
+                        if is_long { short(&value).to_owned().into() } else { value.clone() };
+                    target.set(meaning.field, value);
                 }
             }
         }

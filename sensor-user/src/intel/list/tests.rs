@@ -1,3 +1,5 @@
+//! Lists in all shapes, and the words that name them.
+
 use std::collections::BTreeMap;
 
 use super::*;

@@ -60,6 +60,8 @@ struct Event<'e, 'r> {
     tags: Vec<String>,
     is_deleted: bool,
     waiting: Vec<Entry>,
+    /// How many of them do not say themselves which event they are of.
+    orphans: usize,
     sample: String,
 }
 
@@ -72,6 +74,7 @@ impl<'e, 'r> Event<'e, 'r> {
             tags: Vec::new(),
             is_deleted: false,
             waiting: Vec::new(),
+            orphans: 0,
             sample: String::new(),
         }
     }
@@ -81,11 +84,17 @@ impl<'e, 'r> Event<'e, 'r> {
         let place = self.reader.place;
         self.reader.place += 1;
         match serde_json::from_str::<Attribute<'_>>(text) {
-            Ok(attribute) => {
-                if let Some(entry) = attribute.entry(place, self.reader.policy) {
+            Ok(attribute) => match attribute.entry(place, self.reader.policy) {
+                Some(entry) if entry.id.is_empty() => {
+                    let reason = Reason::Malformed("an attribute without id".to_owned());
+                    self.reader.entries.reject(place, reason, text);
+                }
+                Some(entry) => {
+                    self.orphans += usize::from(entry.group.is_empty());
                     self.waiting.push(entry);
                 }
-            }
+                None => {}
+            },
             Err(error) => {
                 let reason = Reason::Malformed(json_fault(&error));
                 self.reader.entries.reject(place, reason, text);
@@ -99,6 +108,7 @@ impl<'e, 'r> Event<'e, 'r> {
     fn flush(&mut self) {
         let tlp = tlp(&self.tags);
         let groups = groups(&self.tags);
+        self.orphans = 0;
         for mut entry in self.waiting.drain(..) {
             if entry.group.is_empty() {
                 entry.group.clone_from(&self.uuid);
@@ -136,7 +146,7 @@ impl Members for Event<'_, '_> {
                 self.reader.is_known = true;
                 map.next_value_seed(Each(|text: &str| self.attribute(text)))?;
                 // Those of a reply name their events themselves.
-                if self.waiting.iter().all(|entry| !entry.group.is_empty()) {
+                if self.orphans == 0 {
                     self.flush();
                 }
             }

@@ -1,5 +1,7 @@
 //! What tags say: of the traffic light protocol, of galaxies and of taxonomies.
 
+use crate::intel::json::short;
+
 /// The word of the most restrictive `tlp:` tag; "" for none.
 pub(super) fn tlp(tags: &[String]) -> String {
     const WORDS: [&str; 6] = ["white", "clear", "green", "amber", "amber+strict", "red"];
@@ -23,7 +25,7 @@ pub(super) fn groups(tags: &[String]) -> String {
             .contains(&family)
             .then(|| name.trim_matches('"'))
     });
-    named.collect::<Vec<_>>().join(", ")
+    short(&named.collect::<Vec<_>>().join(", ")).to_owned()
 }
 
 /// 0 to 100 as the taxonomies of MISP number their words.

@@ -1,3 +1,5 @@
+//! Replies and events of MISP.
+
 use super::*;
 use crate::intel::{Collected, PortRange, PrefixPolicy};
 

@@ -1,3 +1,5 @@
+//! What is sufficient in a pattern, what is not, and what becomes of hostile ones.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -25,7 +25,7 @@ use crate::intel::rejects::Reason;
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct TableRow<'a> {
     #[serde(borrow)]
-    id: Text<'a>,
+    id: Loose<'a>,
     #[serde(deserialize_with = "columns::time")]
     time_generated: Option<Timestamp>,
     #[serde(borrow)]
@@ -140,7 +140,7 @@ impl TableRow<'_> {
         let labels = labels.0.split(", ");
         let groups: Vec<&str> = labels.filter_map(|it| it.strip_prefix("ActivityGroup:")).collect();
         Indicator {
-            id: self.id.as_str().to_owned(),
+            id: self.id.text(),
             expires: self.valid_until,
             valid_from: self.valid_from,
             time_generated,
@@ -151,7 +151,7 @@ impl TableRow<'_> {
             tlp_level: self.additional_fields.0.tlp_level.0.to_lowercase(),
             additional_information: match self.tags.as_str() {
                 "" | "[]" => String::new(),
-                tags => format!("tags: {tags}"),
+                _ => format!("tags: {}", self.tags.text()),
             },
             first_reported: Some(time_generated),
             version: Some(time_generated),

@@ -1,3 +1,5 @@
+//! Rows of both tables, by themselves and as versions of an id.
+
 use super::*;
 
 const NOW: &str = "2026-11-24T12:00:00Z";

@@ -99,6 +99,7 @@ impl<R: Read> Stream<R> {
     /// Finds the list of objects. Whether the document is one object without any, which is then
     /// what has been passed.
     fn start(&mut self) -> Result<bool, ReadFault> {
+        self.window.skip_mark()?;
         self.window.skip_blank()?;
         self.window.drop_passed();
         if self.window.has_lines()? {

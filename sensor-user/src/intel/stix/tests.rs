@@ -1,3 +1,5 @@
+//! Documents of every form, what is wrong with them, and what their objects become.
+
 use std::io::{self, Read};
 
 use proptest::prelude::*;

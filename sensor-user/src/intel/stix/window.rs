@@ -132,17 +132,20 @@ impl<R: Read> Window<R> {
         Ok(self.ahead().first().copied())
     }
 
-    /// Passes white space, and a byte order mark at the beginning.
+    /// Passes a byte order mark; at the beginning.
+    pub(super) fn skip_mark(&mut self) -> io::Result<()> {
+        const MARK: &[u8] = b"\xef\xbb\xbf";
+        while self.ahead().len() < MARK.len() && self.more()? {}
+        if self.ahead().starts_with(MARK) {
+            self.at += MARK.len();
+        }
+        Ok(())
+    }
+
+    /// Passes white space.
     pub(super) fn skip_blank(&mut self) -> io::Result<()> {
-        while let Some(byte) = self.peek()? {
-            let is_mark = self.begin + self.at == 0 && self.ahead().starts_with(b"\xef\xbb\xbf");
-            if is_mark {
-                self.at += 3;
-            } else if byte.is_ascii_whitespace() {
-                self.pass();
-            } else {
-                break;
-            }
+        while self.peek()?.is_some_and(|byte| byte.is_ascii_whitespace()) {
+            self.pass();
         }
         Ok(())
     }

@@ -1,0 +1,4 @@
+//! Fuzz target: STIX patterns. See `sensor_tests::fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sensor_tests::fuzz::pattern(data));

@@ -1,0 +1,22 @@
+//! Scripts of `tests/oracles`: they read what netsensor reads, by other programs.
+#![expect(clippy::expect_used, reason = "a harness stops where its own machinery fails")]
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+
+use serde::de::DeserializeOwned;
+
+/// What the script `name` of `tests/oracles` prints, which is JSON.
+pub fn ask_oracle<T: DeserializeOwned>(
+    python: &Path,
+    name: &str,
+    args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> T {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracles").join(name);
+    let mut child = Command::new(python);
+    let output = child.arg(script).args(args).output().expect("a Python that was found starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {said}");
+    serde_json::from_slice(&output.stdout).expect("JSON of an oracle")
+}

@@ -1,0 +1,45 @@
+//! Suite `fuzz_corpus`: what the fuzzers began with and what they found, on the stable toolchain.
+
+use std::fs;
+use std::path::Path;
+
+use sensor_tests::fuzz::TARGETS;
+
+const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus");
+const FILES_MAX: usize = 100;
+const BYTES_MAX: u64 = 150_000;
+
+#[test]
+fn no_file_of_the_corpus_breaks_its_reader() {
+    for (name, target) in TARGETS {
+        let mut files: Vec<_> = fs::read_dir(Path::new(CORPUS).join(name))
+            .unwrap()
+            .map(|it| it.unwrap().path())
+            .collect();
+        files.sort();
+        assert!((1..=FILES_MAX).contains(&files.len()), "{name}: {} files", files.len());
+        let size: u64 = files.iter().map(|path| path.metadata().unwrap().len()).sum();
+        assert!(size <= BYTES_MAX, "{name}: {size} bytes");
+        for path in files {
+            // Told by the test's captured output where the target panics.
+            println!("{}", path.display());
+            target(&fs::read(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_target_has_its_folder_and_its_file() {
+    let of = |folder: &str| {
+        let entries = fs::read_dir(Path::new(CORPUS).join(folder)).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|it| it.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let mut targets: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+    targets.sort_unstable();
+    assert_eq!(of("."), targets);
+    assert_eq!(of("../targets"), targets);
+}

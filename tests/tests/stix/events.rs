@@ -1,0 +1,73 @@
+//! Public MISP events: what a MISP server exports of them as STIX, read as a feed, names the
+//! addresses that the events themselves name.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use sensor_user::intel::{Collected, Content, PrefixPolicy, ReadPolicy, read_stix};
+use serde_json::Value;
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
+
+/// `address` or `address|port`, of the attributes of an event that are to be acted on.
+fn of_event(path: &Path) -> BTreeSet<String> {
+    let event: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let event = event.get("Event").unwrap_or(&event);
+    let of = |it: &Value| it["Attribute"].as_array().cloned().unwrap_or_default();
+    let objects = event["Object"].as_array().cloned().unwrap_or_default();
+    // Of a domain and its address together, neither is sufficient.
+    let objects = objects.iter().filter(|it| it["name"] != "domain-ip");
+    let attributes = objects.chain([event]).flat_map(of);
+    let types = ["ip-dst", "ip-src", "ip-dst|port", "ip-src|port"];
+    attributes
+        .filter(|it| types.contains(&it["type"].as_str().unwrap()))
+        .filter(|it| it["to_ids"] == true)
+        .map(|it| it["value"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_addresses_of_an_event_are_those_of_its_stix() {
+    let policy = ReadPolicy {
+        // One event names an address of its victim's network.
+        prefixes: PrefixPolicy { allow_private: true, ..PrefixPolicy::default() },
+        min_confidence: None,
+        now: "2026-11-24T12:00:00Z".parse().unwrap(),
+        oldest: "2026-11-10T12:00:00Z".parse().unwrap(),
+    };
+    let mut all = 0;
+    for entry in fs::read_dir(Path::new(FIXTURES).join("misp")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_owned();
+        if path.extension().is_none_or(|it| it != "json") {
+            continue;
+        }
+        let input = fs::File::open(Path::new(FIXTURES).join("stix").join(&name)).unwrap();
+        let mut found = Collected::default();
+        let objects = read_stix(input, &policy, 1, &mut found).unwrap();
+        let indicators: Vec<_> = found
+            .entries
+            .iter()
+            .filter_map(|it| match &it.content {
+                Content::Indicators(indicators) => Some(indicators),
+                Content::Gone(_) => None,
+            })
+            .flatten()
+            .collect();
+        let addresses: BTreeSet<String> = indicators
+            .iter()
+            .map(|it| match it.ports.remote.as_slice() {
+                [] => it.entity.clone(),
+                [range] => format!("{}|{}", it.entity, range.first),
+                several => panic!("{several:?}"),
+            })
+            .collect();
+        assert_eq!(addresses, of_event(&path), "{}", name.display());
+        assert!(indicators.iter().all(|it| it.version.is_some() && it.valid_from.is_some()));
+        assert_eq!(found.rejects.total(), 0, "{:?}", found.rejects);
+        assert!(found.entries.len() as u64 <= objects);
+        all += indicators.len();
+    }
+    assert_eq!(all, 148);
+}

@@ -1,0 +1,108 @@
+//! Beside the reference matcher: a flow meets what is sufficient in a pattern exactly when the
+//! pattern matches the flow, where the pattern means by STIX what feeds mean.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use fastrand::Rng;
+use sensor_tests::{python_with, skip_unless};
+use sensor_user::intel::{Sufficient, host, read_pattern};
+use serde_json::json;
+
+use super::generate::{self, Flow, Leniency};
+use super::patterns;
+
+const PATTERNS: usize = 1000;
+const FLOWS: usize = 4;
+const ORACLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/oracles/stix_match.py");
+
+/// What the matcher says of each flow of each pattern; `None` where it refuses the pattern.
+fn ask(python: &std::path::Path, asked: &[(&str, [Flow; FLOWS])]) -> Vec<[Option<bool>; FLOWS]> {
+    let lines: String = asked
+        .iter()
+        .map(|(pattern, flows)| json!({ "pattern": pattern, "flows": flows }).to_string() + "\n")
+        .collect();
+    let mut child = Command::new(python)
+        .arg(ORACLE)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(output.status.success(), "{ORACLE}: {}", output.status);
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn meets(sufficient: &[Sufficient], flow: &Flow) -> bool {
+    sufficient.iter().any(|it| {
+        it.prefix.contains(&host(flow.remote)) && it.ports.allow(flow.remote_port, flow.local_port)
+    })
+}
+
+#[test]
+fn a_flow_meets_a_pattern_as_the_reference_matcher_says() {
+    let Some(python) = python_with("stix2matcher") else {
+        assert!(skip_unless(false, "no Python with stix2-matcher; cargo xtask test installs it"));
+        return;
+    };
+    let mut rng = Rng::with_seed(7);
+    let patterns = patterns(PATTERNS);
+    let flows: Vec<[Flow; FLOWS]> =
+        patterns.iter().map(|it| [(); FLOWS].map(|()| generate::flow(&mut rng, it))).collect();
+    let of = |text: fn(&generate::Pattern) -> &str| {
+        let asked: Vec<_> = patterns.iter().map(text).zip(flows.iter().copied()).collect();
+        ask(&python, &asked)
+    };
+    let (strict, lenient) = (of(|it| &it.strict), of(|it| &it.lenient));
+    assert_eq!((strict.len(), lenient.len()), (PATTERNS, PATTERNS));
+
+    let (mut met, mut unnamed) = (0, 0);
+    let mut differences: BTreeMap<Option<Leniency>, u32> = BTreeMap::new();
+    for (at, pattern) in patterns.iter().enumerate() {
+        let ours = read_pattern(&pattern.lenient).unwrap();
+        assert_eq!(ours.len(), read_pattern(&pattern.strict).unwrap().len(), "{pattern:?}");
+        for (flow, answer) in flows[at].iter().zip(strict[at]) {
+            let is_met = meets(&ours, flow);
+            let answer = answer.unwrap_or_else(|| panic!("not STIX: {pattern:?}"));
+            met += u32::from(is_met);
+            if pattern.is_weak && answer && !is_met {
+                unnamed += 1;
+            } else {
+                assert_eq!(is_met, answer, "{pattern:?} {flow:?} {ours:?}");
+            }
+        }
+        let differs = flows[at].iter().zip(lenient[at]).any(|(flow, answer)| {
+            let is_unnamed = pattern.is_weak && answer == Some(true);
+            answer != Some(meets(&ours, flow)) && !is_unnamed
+        });
+        if differs {
+            let mut leniencies = pattern.leniencies.iter().copied();
+            let first = leniencies.next();
+            assert!(first.is_some(), "{pattern:?}");
+            // Of several it is not known which.
+            let only = first.filter(|_| leniencies.next().is_none());
+            *differences.entry(only).or_default() += 1;
+        }
+    }
+    assert_eq!((met, unnamed), (665, 59));
+    let several = None;
+    assert_eq!(
+        differences.into_iter().collect::<Vec<_>>(),
+        [
+            (several, 74),
+            (Some(Leniency::NetworkByEquals), 19),
+            (Some(Leniency::QuotedPort), 1),
+            (Some(Leniency::TwoTypes), 2),
+            (Some(Leniency::KeywordCase), 2),
+            (Some(Leniency::DoubleQuotes), 9),
+            (Some(Leniency::LongAddress), 12),
+            (Some(Leniency::Protocol), 2),
+        ]
+    );
+}
