@@ -168,3 +168,87 @@ impl Matcher {
             || carried(end).is_some_and(|(_, v4)| self.allow.contains(v4.into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::{Attribution, Direction, Peer, Protocol, Translated};
+    use crate::enrich::Process;
+    use crate::intel::{PortRange, Ports, parse_prefix};
+
+    fn flow(remote_port: Option<u16>, local_port: Option<u16>) -> Flow {
+        Flow {
+            time: jiff::Timestamp::UNIX_EPOCH,
+            phase: Phase::Opened,
+            computer: "host.example".into(),
+            direction: Direction::Outbound,
+            protocol: Protocol::Tcp,
+            local: "192.0.2.1".parse().unwrap(),
+            local_port,
+            remote: "203.0.113.7".parse().unwrap(),
+            remote_port,
+            process: Arc::new(Process::default()),
+            attribution: Attribution::Connect,
+            connections: 1,
+            preexisting: false,
+            translated: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+        }
+    }
+
+    /// Of `prefixes`, which all are of one indicator that asks for port 443.
+    fn matcher(prefixes: &[&str]) -> Matcher {
+        let indicator = |prefix: &&str| {
+            let ports =
+                Ports { remote: vec![PortRange { first: 443, last: 443 }], local: Vec::new() };
+            let blank = Indicator::blank(parse_prefix(prefix).unwrap());
+            Arc::new(Indicator { id: "indicator--1".to_owned(), ports, ..blank })
+        };
+        let set = IndicatorSet::build(prefixes.iter().map(indicator).collect());
+        let set = Arc::new(ArcSwap::from_pointee(set));
+        Matcher::new(set, AllowList::default(), HashSet::new(), Arc::default())
+    }
+
+    #[test]
+    fn an_indicator_with_ports_is_a_hit_where_the_port_is_known_and_right() {
+        let matcher = matcher(&["203.0.113.7", "203.0.113.0/24"]);
+        for (remote_port, local_port, hits) in
+            [(Some(443), None, 1), (Some(80), Some(443), 0), (None, None, 0), (Some(0), None, 0)]
+        {
+            let flow = flow(remote_port, local_port);
+            assert_eq!(matcher.hits(&flow).len(), hits, "{remote_port:?}");
+            let remote = Remote { peer: flow.peer(), since: flow.time, pid: None };
+            assert_eq!(matcher.flag(&remote).is_some(), hits == 1, "{remote_port:?}");
+        }
+    }
+
+    #[test]
+    fn the_translated_port_counts_for_the_translated_address_and_the_hit_comes_once() {
+        let behind = |remote_port| Translated {
+            local_ip: "192.0.2.1".parse().unwrap(),
+            local_port: 7,
+            remote_ip: "198.51.100.9".parse().unwrap(),
+            remote_port,
+        };
+        let matcher = matcher(&["203.0.113.7", "198.51.100.9"]);
+        for (port, translated, opened, later) in [
+            (443, None, 1, 0),
+            (443, Some(behind(443)), 1, 0),
+            (80, Some(behind(443)), 1, 1),
+            (80, Some(behind(80)), 0, 0),
+        ] {
+            let flow = Flow { translated, ..flow(Some(port), None) };
+            assert_eq!(matcher.hits(&flow).len(), opened, "{port} {translated:?}");
+            // What the connection itself met was told before.
+            let flow = Flow { phase: Phase::Translated, ..flow };
+            assert_eq!(matcher.hits(&flow).len(), later, "{port} {translated:?}");
+        }
+        let address = "203.0.113.9".parse().unwrap();
+        let translated = Some("198.51.100.9:443".parse().unwrap());
+        let peer = Peer { address, port: None, local_port: Some(443), translated };
+        let remote = Remote { peer, since: jiff::Timestamp::UNIX_EPOCH, pid: None };
+        let flag = matcher.flag(&remote).unwrap();
+        assert_eq!(flag.address.to_string(), "198.51.100.9");
+    }
+}

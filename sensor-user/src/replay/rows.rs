@@ -287,4 +287,23 @@ mod tests {
         assert_eq!(seen.sighting.computer, "");
         assert_eq!(seen.connections, 5);
     }
+
+    #[test]
+    fn a_row_knows_the_port_of_the_end_that_was_called() {
+        for (rest, ports) in [
+            (r#""Direction":"outbound","DestinationPort":443"#, (Some(443), None)),
+            (r#""Direction":"inbound","DestinationPort":443"#, (None, Some(443))),
+            (r#""SourceIp":"203.0.113.7","DestinationPort":"22""#, (None, Some(22))),
+            (r#""SourceIp":"192.0.2.1","DestinationPort":22"#, (Some(22), None)),
+            (r#""Direction":"inbound","DestinationPort":22,"SourcePort":9"#, (Some(9), Some(22))),
+            ("\"Direction\":\"outbound\"", (None, None)),
+        ] {
+            let line = format!(
+                r#"{{"TimeGenerated":"2026-11-24T10:00:00Z","RemoteIp":"203.0.113.7",{rest}}}"#
+            );
+            let Ok(Line::Row(head)) = head(&line) else { panic!("{line}") };
+            let peer = seen(&line, head).unwrap().peer(head);
+            assert_eq!((peer.port, peer.local_port), ports, "{line}");
+        }
+    }
 }

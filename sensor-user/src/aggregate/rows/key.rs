@@ -119,3 +119,31 @@ pub(super) struct Live {
     /// The last closed minute (by its number among them) in which the key has a row.
     pub(super) told_in: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_that_was_called_is_that_of_the_end_that_was() {
+        let outbound = Key {
+            direction: Direction::Outbound,
+            executable: String::new(),
+            source: [192, 0, 2, 1].into(),
+            destination: [203, 0, 113, 7].into(),
+            destination_port: 443,
+            protocol: Protocol::Tcp,
+        };
+        let inbound = Key { direction: Direction::Inbound, ..outbound.clone() };
+        let unknown = Key { destination_port: 0, ..outbound.clone() };
+        for (key, address, port, local_port) in [
+            (outbound, "203.0.113.7", Some(443), None),
+            (inbound, "192.0.2.1", None, Some(443)),
+            (unknown, "203.0.113.7", None, None),
+        ] {
+            let peer = key.peer(None);
+            assert_eq!((peer.address.to_string().as_str(), peer.port), (address, port));
+            assert_eq!(peer.local_port, local_port);
+        }
+    }
+}

@@ -10,8 +10,10 @@ use std::collections::{HashMap, VecDeque};
 use super::super::columns::Text;
 use super::super::entry::{Content, Entries, Entry};
 
-/// Entries that wait at most.
+/// Entries that wait at most; one of several indicators counts as so many.
 const WAITING_MAX: usize = 4096;
+/// Bytes of the id of a definition; those that are longer are not looked at.
+const ID_MAX: usize = 128;
 /// Definitions that are remembered at most.
 const KNOWN_MAX: usize = 16_384;
 
@@ -77,6 +79,8 @@ pub(super) struct Markings {
     /// By id; no level where it is not one of the TLP.
     known: HashMap<String, Option<Level>>,
     waiting: VecDeque<Waiting>,
+    /// As counted for `WAITING_MAX`.
+    waiting_count: usize,
 }
 
 impl Markings {
@@ -88,7 +92,7 @@ impl Markings {
         entries: &mut dyn Entries,
     ) {
         let (mut level, mut unknown) = (None, Vec::new());
-        for id in references.iter().map(Text::as_str) {
+        for id in references.iter().map(Text::as_str).filter(|id| id.len() <= ID_MAX) {
             match self.level(id) {
                 Some(known) => level = level.max(known),
                 None => unknown.push(id.to_owned()),
@@ -99,16 +103,19 @@ impl Markings {
             entries.take(marked(entry, level));
             return;
         }
+        self.waiting_count += weight(&entry);
         self.waiting.push_back(Waiting { entry, level, unknown });
-        if self.waiting.len() > WAITING_MAX {
-            self.release_first(entries);
+        if self.waiting_count > WAITING_MAX {
+            while self.waiting_count > WAITING_MAX {
+                self.release_first(entries);
+            }
             self.release_known(entries);
         }
     }
 
     /// Remembers a definition, by what it says of itself.
     pub(super) fn define(&mut self, id: &str, texts: [&str; 2], entries: &mut dyn Entries) {
-        if self.known.len() >= KNOWN_MAX {
+        if self.known.len() >= KNOWN_MAX || id.len() > ID_MAX {
             return;
         }
         self.known.insert(id.to_owned(), texts.into_iter().find_map(Level::named));
@@ -142,8 +149,16 @@ impl Markings {
 
     fn release_first(&mut self, entries: &mut dyn Entries) {
         let Some(Waiting { entry, level, unknown }) = self.waiting.pop_front() else { return };
+        self.waiting_count = self.waiting_count.saturating_sub(weight(&entry));
         let late = unknown.iter().filter_map(|id| self.level(id).flatten()).max();
         entries.take(marked(entry, level.max(late)));
+    }
+}
+
+fn weight(entry: &Entry) -> usize {
+    match &entry.content {
+        Content::Indicators(indicators) => indicators.len().max(1),
+        Content::Gone(_) => 1,
     }
 }
 

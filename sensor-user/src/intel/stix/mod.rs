@@ -4,6 +4,8 @@
 //! where feeds still write it) only indicators give entries; definitions of markings give their
 //! levels. What is used and what is not is in docs/stix.md.
 
+#[cfg(test)]
+mod hostile_tests;
 mod loose;
 mod markings;
 mod object;
@@ -80,11 +82,7 @@ impl Reader<'_> {
                     self.objects += 1;
                     self.reject(place, Reason::LineTooLong, piece.bytes);
                 }
-                Kind::NoObject => {
-                    self.others += 1;
-                    let reason = Reason::Malformed("not an object".to_owned());
-                    self.reject(place, reason, piece.bytes);
-                }
+                Kind::NoObject => self.no_object(piece.bytes, place),
                 Kind::Object | Kind::Lone | Kind::Line | Kind::LastLine => {
                     self.object(&piece, place, is_line)?;
                 }
@@ -94,6 +92,11 @@ impl Reader<'_> {
     }
 
     fn object(&mut self, piece: &Piece<'_>, place: u64, is_line: bool) -> Result<(), ReadFault> {
+        // serde would read a list as an object, property by property.
+        if !piece.bytes.trim_ascii_start().starts_with(b"{") {
+            self.no_object(piece.bytes, place);
+            return Ok(());
+        }
         let object: Object<'_> = match serde_json::from_slice(piece.bytes) {
             Ok(object) => object,
             Err(error) if error.is_eof() && piece.kind == Kind::LastLine => {
@@ -129,6 +132,11 @@ impl Reader<'_> {
             _ => self.objects += 1,
         }
         Ok(())
+    }
+
+    fn no_object(&mut self, bytes: &[u8], place: u64) {
+        self.others += 1;
+        self.reject(place, Reason::Malformed("not an object".to_owned()), bytes);
     }
 
     /// What cannot be read is at fault only where it could have said something.

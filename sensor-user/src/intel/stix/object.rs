@@ -12,8 +12,10 @@ use super::loose::{levels, texts, urls};
 
 /// Bytes of an id at most.
 const ID_MAX: usize = 1024;
-/// Bytes of a text that are kept.
+/// Bytes of a text that are kept, and of a text of all indicators of an object, each of which has
+/// its own.
 const TEXT_MAX: usize = 4096;
+const TEXTS_MAX: usize = 4 << 20;
 
 /// STIX 2.1, sections 3.2 (common properties), 4.7 (indicator), 7.2.1 (marking definition); borrowed
 /// from its text where that holds no escape.
@@ -101,13 +103,15 @@ impl Object<'_> {
         let content = match content {
             Content::Indicators(mut indicators) => {
                 let times = Times {
+                    now: policy.now,
                     version,
                     expires,
                     created: created.unwrap_or_default(),
                     valid_from: stix_time("valid_from", self.valid_from.as_str())?,
                 };
+                let most = TEXT_MAX.min(TEXTS_MAX / indicators.len().max(1));
                 for indicator in &mut indicators {
-                    self.fill(indicator, policy, &times);
+                    self.fill(indicator, most, &times);
                 }
                 Content::Indicators(indicators)
             }
@@ -164,17 +168,16 @@ impl Object<'_> {
         Content::Indicators(indicators)
     }
 
-    fn fill(&self, indicator: &mut Indicator, policy: &ReadPolicy, times: &Times) {
+    fn fill(&self, indicator: &mut Indicator, most: usize, times: &Times) {
         let described = [&self.description, &self.name].map(Text::as_str);
         let description = described.into_iter().find(|it| !it.is_empty()).unwrap_or_default();
         let sort = self.sorts().and_then(|mut sorts| sorts.next());
         self.id.as_str().clone_into(&mut indicator.id);
         indicator.expires = times.expires;
-        indicator.time_generated = times.version.unwrap_or(policy.now);
-        indicator.description = clipped(description, TEXT_MAX);
-        indicator.threat_type = clipped(sort.unwrap_or_default(), TEXT_MAX);
-        indicator.url =
-            clipped(self.external_references.first().map_or("", Text::as_str), TEXT_MAX);
+        indicator.time_generated = times.version.unwrap_or(times.now);
+        indicator.description = clipped(description, most);
+        indicator.threat_type = clipped(sort.unwrap_or_default(), most);
+        indicator.url = clipped(self.external_references.first().map_or("", Text::as_str), most);
         indicator.confidence = self.confidence();
         indicator.first_reported = times.created;
         indicator.version = times.version;
@@ -197,6 +200,7 @@ impl Object<'_> {
 
 #[derive(Debug)]
 struct Times {
+    now: Timestamp,
     version: Option<Timestamp>,
     expires: Option<Timestamp>,
     created: Option<Timestamp>,

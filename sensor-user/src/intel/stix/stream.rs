@@ -69,6 +69,12 @@ impl<R: Read> Stream<R> {
         self.places
     }
 
+    /// Bytes of the buffer.
+    #[cfg(test)]
+    pub(super) const fn memory(&self) -> usize {
+        self.window.memory()
+    }
+
     /// The next piece; `None` at the end of a whole document.
     pub(super) fn next(&mut self) -> Result<Option<Piece<'_>>, ReadFault> {
         if self.state == State::Start && self.start()? {
@@ -87,8 +93,7 @@ impl<R: Read> Stream<R> {
                     self.state = State::Behind;
                 }
                 State::Behind => {
-                    self.window.skip_blank()?;
-                    self.window.drop_passed();
+                    self.window.drop_blank()?;
                     self.state = State::Lines;
                 }
                 State::Lines | State::Start => return self.line(),
@@ -100,8 +105,7 @@ impl<R: Read> Stream<R> {
     /// what has been passed.
     fn start(&mut self) -> Result<bool, ReadFault> {
         self.window.skip_mark()?;
-        self.window.skip_blank()?;
-        self.window.drop_passed();
+        self.window.drop_blank()?;
         if self.window.has_lines()? {
             self.state = State::Lines;
             return Ok(false);
@@ -125,7 +129,7 @@ impl<R: Read> Stream<R> {
     fn members(&mut self) -> Result<bool, ReadFault> {
         self.window.pass();
         loop {
-            self.window.skip_blank()?;
+            self.blank()?;
             match self.window.peek()? {
                 Some(b'}') => {
                     self.window.pass();
@@ -136,10 +140,10 @@ impl<R: Read> Stream<R> {
                     let begin = self.window.at;
                     self.value()?;
                     let is_objects = self.window.passed_since(begin) == br#""objects""#;
-                    self.window.skip_blank()?;
+                    self.blank()?;
                     if self.window.peek()? == Some(b':') {
                         self.window.pass();
-                        self.window.skip_blank()?;
+                        self.blank()?;
                     }
                     if is_objects && self.window.peek()? == Some(b'[') {
                         self.window.pass();
@@ -154,18 +158,23 @@ impl<R: Read> Stream<R> {
         }
     }
 
+    /// Passes white space in what is kept.
+    fn blank(&mut self) -> Result<(), ReadFault> {
+        while !self.window.pass_blank() {
+            self.check_size()?;
+            if !self.window.more()? {
+                break;
+            }
+        }
+        self.check_size()
+    }
+
     /// Passes a value of any kind.
     fn value(&mut self) -> Result<(), ReadFault> {
         let begin = self.window.at;
         let mut scan = Scan::default();
-        loop {
-            if scan.pass(&mut self.window) {
-                break;
-            }
-            if self.window.at > OBJECT_MAX {
-                let what = "its first object, or what stands before `objects`, is too large";
-                return Err(ReadFault::Form(what.to_owned()));
-            }
+        while !scan.pass(&mut self.window) {
+            self.check_size()?;
             if !self.window.more()? {
                 return Err(self.cut());
             }
@@ -173,10 +182,18 @@ impl<R: Read> Stream<R> {
         if self.window.at == begin { Err(self.no_json()) } else { Ok(()) }
     }
 
+    fn check_size(&self) -> Result<(), ReadFault> {
+        if self.window.at > OBJECT_MAX {
+            let what = "its first object, or what stands before `objects`, is too large";
+            return Err(ReadFault::Form(what.to_owned()));
+        }
+        Ok(())
+    }
+
     /// Whether another element comes in the list.
     fn list_goes_on(&mut self) -> Result<bool, ReadFault> {
         loop {
-            self.window.skip_blank()?;
+            self.window.drop_blank()?;
             match self.window.peek()? {
                 Some(b',') => self.window.pass(),
                 Some(b']') => {
@@ -185,10 +202,7 @@ impl<R: Read> Stream<R> {
                     return Ok(false);
                 }
                 Some(b'}' | b':') => return Err(self.no_json()),
-                Some(_) => {
-                    self.window.drop_passed();
-                    return Ok(true);
-                }
+                Some(_) => return Ok(true),
                 None => return Err(self.cut()),
             }
         }

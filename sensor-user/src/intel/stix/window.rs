@@ -36,6 +36,12 @@ impl<R> Window<R> {
         }
     }
 
+    /// Bytes of the buffer.
+    #[cfg(test)]
+    pub(super) const fn memory(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// What was read and not passed.
     pub(super) fn ahead(&self) -> &[u8] {
         self.buffer.get(self.begin + self.at..self.end).unwrap_or_default()
@@ -44,6 +50,14 @@ impl<R> Window<R> {
     /// Passes a byte.
     pub(super) const fn pass(&mut self) {
         self.at += 1;
+    }
+
+    /// Passes what is white space; whether something else comes.
+    pub(super) fn pass_blank(&mut self) -> bool {
+        let ahead = self.ahead();
+        let length = ahead.iter().position(|byte| !byte.is_ascii_whitespace());
+        self.at += length.unwrap_or(ahead.len());
+        length.is_some()
     }
 
     /// Forgets what was passed.
@@ -142,12 +156,15 @@ impl<R: Read> Window<R> {
         Ok(())
     }
 
-    /// Passes white space.
-    pub(super) fn skip_blank(&mut self) -> io::Result<()> {
-        while self.peek()?.is_some_and(|byte| byte.is_ascii_whitespace()) {
-            self.pass();
+    /// Passes white space and forgets it, with what was passed before.
+    pub(super) fn drop_blank(&mut self) -> io::Result<()> {
+        loop {
+            let is_over = self.pass_blank();
+            self.drop_passed();
+            if is_over || !self.more()? {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Whether this is one object a line: the second line begins one, and the first does not ask
