@@ -2,6 +2,8 @@
 //! they answer, forget, restart and refuse; and from made-up ones what no real one does on demand.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "a suite stops where its machinery fails"
 )]
@@ -47,7 +49,7 @@ impl Puller {
     fn new(kind: FeedKind, url: &str) -> Self {
         let source = FeedSource::Http(url.parse().unwrap());
         let feed = FeedConfig {
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
             ..FeedConfig::new("test".to_owned(), kind, source)
         };
         let folder = tempfile::tempdir().unwrap();
