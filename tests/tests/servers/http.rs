@@ -1,6 +1,7 @@
 //! What no real server does on demand: redirections to where they hurt, storms of 429, bodies that
 //! stand still, proxies.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use sensor_user::clock::SystemClock;
 use sensor_user::intel::{
     Cursor, Extent, FeedKind, FetchError, Fetcher, HeaderText, Proxy, Secret, Validators,
 };
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use super::Puller;
 
@@ -113,6 +117,48 @@ async fn a_body_that_stands_still_is_given_up_before_its_limit() {
     puller.feed.timeout = Duration::from_millis(150);
     let error = puller.pull(&Cursor::Start).await.unwrap_err();
     assert!(matches!(error, FetchError::Timeout(_)), "{error}");
+}
+
+/// 200 MiB in 200 KiB: no more of it than allowed is undone.
+#[tokio::test]
+async fn a_bomb_ends_at_the_limit() {
+    let mut bomb = Command::new("sh");
+    bomb.args(["-c", "head -c 209715200 /dev/zero | tr '\\0' '#' | gzip"]);
+    let bomb = tokio::task::spawn_blocking(move || bomb.output().unwrap().stdout).await.unwrap();
+    assert!((100_000..1 << 20).contains(&bomb.len()), "{}", bomb.len());
+    let site = Site::start().await;
+    site.then("/a", 200, &[("Content-Encoding", "gzip")], bomb);
+    let mut puller = Puller::new(FeedKind::List, &site.url("/a"));
+    puller.feed.max_bytes = 1 << 20;
+    let error = puller.pull(&Cursor::Start).await.unwrap_err();
+    assert!(matches!(error, FetchError::TooLarge { max } if max == 1 << 20), "{error}");
+}
+
+/// Over SOCKS 5 (RFC 1928) the name goes to the proxy as it is.
+#[tokio::test]
+async fn a_socks_proxy_resolves_names() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut puller = Puller::new(FeedKind::List, "http://feeds.example:8080/a");
+    let url = format!("socks5h://{}", listener.local_addr().unwrap()).parse().unwrap();
+    puller.feed.access.proxy = Proxy::Url { url, login: None };
+    let proxy = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut hello = [0; 3];
+        stream.read_exact(&mut hello).await.unwrap();
+        assert_eq!(hello, [5, 1, 0]);
+        stream.write_all(&[5, 0]).await.unwrap();
+        let mut wanted = [0; 5 + 13 + 2];
+        stream.read_exact(&mut wanted).await.unwrap();
+        assert_eq!(&wanted, b"\x05\x01\x00\x03\x0dfeeds.example\x1f\x90");
+        stream.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 80]).await.unwrap();
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n203.0.113.5\n";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        // Until the client hangs up.
+        let _gone = stream.read_to_end(&mut Vec::new()).await.is_err();
+    });
+    assert_eq!(puller.new_from(&Cursor::Start).await.documents, ["203.0.113.5\n"]);
+    drop(puller);
+    proxy.await.unwrap();
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod misp_feed;
 mod mmisp;
 mod opentaxii;
 mod sentinel;
+mod taxii;
 mod tls;
 
 use std::path::PathBuf;
