@@ -91,13 +91,13 @@ impl Mmisp {
     /// Makes an event and returns its id.
     pub fn event(&self, info: &str) -> u64 {
         let made = self.ask("POST", "events", &json!({ "info": info }));
-        made["Event"]["id"].as_u64().expect("an id")
+        made.pointer("/Event/id").and_then(Value::as_u64).expect("an id")
     }
 
     /// Adds an attribute to an event and returns its id.
     pub fn attribute(&self, event: u64, kind: &str, value: &str, to_ids: bool) -> u64 {
         let body = json!({ "type": kind, "value": value, "to_ids": to_ids });
         let made = self.ask("POST", &format!("attributes/{event}"), &body);
-        made["Attribute"]["id"].as_u64().expect("an id")
+        made.pointer("/Attribute/id").and_then(Value::as_u64).expect("an id")
     }
 }

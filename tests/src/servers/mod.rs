@@ -10,6 +10,7 @@ mod medallion;
 mod mmisp;
 mod opentaxii;
 mod process;
+mod site;
 mod tap;
 
 pub use crowdsec::CrowdSec;
@@ -18,6 +19,7 @@ pub use medallion::Medallion;
 pub use mmisp::Mmisp;
 pub use opentaxii::OpenTaxii;
 pub use process::{free_port, python_of};
+pub use site::{Asked, Site};
 pub use tap::{Tap, Turn};
 
 /// An indicator of STIX 2.1 for `address`, in version `version` (0 to 59, its second).

@@ -1,5 +1,4 @@
-//! opentaxii, EclecticIQ's TAXII 2.1 server: another one than medallion, which keeps all in
-//! `SQLite`.
+//! opentaxii, another TAXII 2.1 server than medallion: it keeps all in `SQLite`.
 #![expect(clippy::expect_used, reason = "a harness stops where its machinery fails")]
 
 use std::path::PathBuf;

@@ -1,1 +1,212 @@
-//! To come.
+//! What no real server does on demand: redirections to where they hurt, storms of 429, bodies that
+//! stand still, proxies.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sensor_tests::FeedServer;
+use sensor_tests::servers::Site;
+use sensor_user::clock::SystemClock;
+use sensor_user::intel::{
+    Cursor, Extent, FeedKind, FetchError, Fetcher, HeaderText, Proxy, Secret, Validators,
+};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::Puller;
+
+/// With a login and a header of its own, both secret.
+fn known(url: &str) -> Puller {
+    let mut puller = Puller::new(FeedKind::List, url);
+    let [password, key] = ["password", "key"].map(|name| {
+        let path = puller.folder.path().with_extension(name);
+        std::fs::write(&path, format!("{name}-hunter2\n")).unwrap();
+        path
+    });
+    puller.feed.access.headers = vec![
+        ("X-Plain".to_owned(), HeaderText::Plain("plain".to_owned())),
+        ("Auth-Key".to_owned(), HeaderText::Secret(Secret::File(key))),
+    ];
+    puller.basic("user", password)
+}
+
+const ALL_SECRET: [&str; 3] = ["authorization", "auth-key", "x-plain"];
+
+#[tokio::test]
+async fn who_asks_is_told_to_the_own_server_and_not_to_where_it_redirects() {
+    let (home, other) = (Site::start().await, Site::start().await);
+    home.then("/list", 302, &[("Location", "/moved")], "");
+    home.then("/moved", 307, &[("Location", &other.url("/list?x=1"))], "");
+    other.put("/list", "203.0.113.5\n");
+    let puller = known(&home.url("/list"));
+    let new = puller.new_from(&Cursor::Start).await;
+    assert_eq!((new.extent, new.documents), (Extent::Snapshot, vec!["203.0.113.5\n".to_owned()]));
+    let asked = home.asked();
+    assert_eq!(asked.len(), 2);
+    for request in asked {
+        // "user:password-hunter2" and "key-hunter2".
+        assert_eq!(request.headers["authorization"], "Basic dXNlcjpwYXNzd29yZC1odW50ZXIy");
+        assert_eq!(request.headers["auth-key"], "key-hunter2");
+        assert_eq!(request.headers["x-plain"], "plain");
+    }
+    let asked = other.asked();
+    assert_eq!(asked[0].line, "GET /list?x=1");
+    for name in ALL_SECRET {
+        assert!(!asked[0].headers.contains_key(name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn redirections_have_an_end() {
+    let site = Site::start().await;
+    for (target, told, requests) in [
+        ("/a", "/a, too often", 6),
+        ("ftp://h/x", "ftp://h/x, which is no web server", 1),
+        ("http://", "answered 302 Found", 1),
+    ] {
+        site.remove("/a");
+        site.then("/a", 302, &[("Location", target)], "");
+        let error = known(&site.url("/a")).fault(&Cursor::Start).await;
+        assert!(error.contains(told) && !error.contains("hunter2"), "{error}");
+        assert_eq!(site.asked().len(), requests, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_wants_to_be_left_alone_says_for_how_long() {
+    let site = Site::start().await;
+    let puller = Puller::new(FeedKind::List, &site.url("/a"));
+    let date = "Tue, 24 Nov 2026 12:00:00 GMT";
+    let minutes = Duration::from_mins;
+    for (status, headers, wait) in [
+        (429, &[("Retry-After", "120")][..], Some(minutes(2))),
+        (
+            503,
+            &[("Retry-After", "Tue, 24 Nov 2026 12:30:00 GMT"), ("Date", date)],
+            Some(minutes(30)),
+        ),
+        (
+            503,
+            &[("Retry-After", "Tue, 24 Nov 2026 11:00:00 GMT"), ("Date", date)],
+            Some(Duration::ZERO),
+        ),
+        (429, &[("Retry-After", "99999999999")], Some(Duration::from_hours(24))),
+        (429, &[("Retry-After", "soon")], None),
+        (503, &[], None),
+        (500, &[("Retry-After", "120")], None),
+    ] {
+        site.remove("/a");
+        site.then("/a", status, headers, "busy");
+        let error = puller.pull(&Cursor::Start).await.unwrap_err();
+        assert_eq!(error.wait(), wait, "{status} {headers:?}: {error}");
+        assert!(error.to_string().contains(&format!("answered {status}")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_stands_still_is_given_up_before_its_limit() {
+    let server = FeedServer::start().await;
+    server.stall_after(b"HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n203.0.113.5\n");
+    let mut puller = Puller::new(FeedKind::List, server.url());
+    let stall = Duration::from_millis(200);
+    puller.fetcher = Fetcher::new(Arc::new(SystemClock)).with_stall(stall);
+    let error = puller.pull(&Cursor::Start).await.unwrap_err();
+    assert!(matches!(error, FetchError::Stalled(it) if it == stall), "{error}");
+    puller.feed.timeout = Duration::from_millis(150);
+    let error = puller.pull(&Cursor::Start).await.unwrap_err();
+    assert!(matches!(error, FetchError::Timeout(_)), "{error}");
+}
+
+/// 200 MiB in 200 KiB: no more of it than allowed is undone.
+#[tokio::test]
+async fn a_bomb_ends_at_the_limit() {
+    let mut bomb = Command::new("sh");
+    bomb.args(["-c", "head -c 209715200 /dev/zero | tr '\\0' '#' | gzip"]);
+    let bomb = tokio::task::spawn_blocking(move || bomb.output().unwrap().stdout).await.unwrap();
+    assert!((100_000..1 << 20).contains(&bomb.len()), "{}", bomb.len());
+    let site = Site::start().await;
+    site.then("/a", 200, &[("Content-Encoding", "gzip")], bomb);
+    let mut puller = Puller::new(FeedKind::List, &site.url("/a"));
+    puller.feed.max_bytes = 1 << 20;
+    let error = puller.pull(&Cursor::Start).await.unwrap_err();
+    assert!(matches!(error, FetchError::TooLarge { max } if max == 1 << 20), "{error}");
+}
+
+/// Over SOCKS 5 (RFC 1928) the name goes to the proxy as it is.
+#[tokio::test]
+async fn a_socks_proxy_resolves_names() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut puller = Puller::new(FeedKind::List, "http://feeds.example:8080/a");
+    let url = format!("socks5h://{}", listener.local_addr().unwrap()).parse().unwrap();
+    puller.feed.access.proxy = Proxy::Url { url, login: None };
+    let proxy = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut hello = [0; 3];
+        stream.read_exact(&mut hello).await.unwrap();
+        assert_eq!(hello, [5, 1, 0]);
+        stream.write_all(&[5, 0]).await.unwrap();
+        let mut wanted = [0; 5 + 13 + 2];
+        stream.read_exact(&mut wanted).await.unwrap();
+        assert_eq!(&wanted, b"\x05\x01\x00\x03\x0dfeeds.example\x1f\x90");
+        stream.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 80]).await.unwrap();
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n203.0.113.5\n";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        // Until the client hangs up.
+        let _gone = stream.read_to_end(&mut Vec::new()).await.is_err();
+    });
+    assert_eq!(puller.new_from(&Cursor::Start).await.documents, ["203.0.113.5\n"]);
+    drop(puller);
+    proxy.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_version_is_kept_and_asked_for() {
+    let site = Site::start().await;
+    site.then("/a", 200, &[("ETag", "\"1\"")], "203.0.113.5\n");
+    site.then("/a", 304, &[], "");
+    let puller = Puller::new(FeedKind::Stix, &site.url("/a"));
+    let new = puller.new_from(&Cursor::Start).await;
+    let version = Validators { etag: Some("\"1\"".to_owned()), last_modified: None };
+    assert_eq!(new.cursor, Cursor::Version(version));
+    assert!(puller.pull(&new.cursor).await.unwrap().is_none());
+    assert_eq!(site.asked()[1].headers["if-none-match"], "\"1\"");
+    // What was saved and is no header any more is left out.
+    let version = Validators { etag: Some("a\nb".to_owned()), last_modified: None };
+    let error = puller.fault(&Cursor::Version(version)).await;
+    assert!(error.contains("answered 304"), "{error}");
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_with_its_own_login() {
+    let proxy = FeedServer::start().await;
+    proxy.answer("", b"203.0.113.5\n");
+    let mut puller = known("http://feeds.example/list.txt");
+    let secret = puller.folder.path().with_extension("proxy");
+    std::fs::write(&secret, "p-hunter2").unwrap();
+    puller.feed.access.proxy = Proxy::Url {
+        url: proxy.url().parse().unwrap(),
+        login: Some(("me".to_owned(), Secret::File(secret))),
+    };
+    assert_eq!(puller.new_from(&Cursor::Start).await.documents.len(), 1);
+    let head = &proxy.requests()[0];
+    assert!(head.starts_with("get http://feeds.example/list.txt http/1.1\r\n"), "{head}");
+    // "me:p-hunter2", in lower case.
+    assert!(head.contains("proxy-authorization: basic bwu6cc1odw50zxiy\r\n"), "{head}");
+    assert!(head.contains("auth-key: key-hunter2\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn a_secret_that_is_not_there_is_told_by_its_file() {
+    let site = Site::start().await;
+    site.put("/a", "203.0.113.5\n");
+    let mut puller = known(&site.url("/a"));
+    puller = puller.basic("user", "/nonexistent/secret".into());
+    let error = puller.fault(&Cursor::Start).await;
+    assert!(
+        error.contains("/nonexistent/secret: cannot be read by the agent's user: No such file"),
+        "{error}"
+    );
+    assert!(site.asked().is_empty());
+}

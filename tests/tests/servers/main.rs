@@ -2,6 +2,8 @@
 //! they answer, forget, restart and refuse; and from made-up ones what no real one does on demand.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "a suite stops where its machinery fails"
 )]
@@ -13,6 +15,7 @@ mod misp_feed;
 mod mmisp;
 mod opentaxii;
 mod sentinel;
+mod taxii;
 mod tls;
 
 use std::path::PathBuf;
@@ -47,7 +50,7 @@ impl Puller {
     fn new(kind: FeedKind, url: &str) -> Self {
         let source = FeedSource::Http(url.parse().unwrap());
         let feed = FeedConfig {
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
             ..FeedConfig::new("test".to_owned(), kind, source)
         };
         let folder = tempfile::tempdir().unwrap();

@@ -1,1 +1,116 @@
-//! To come.
+//! Feeds of MISP events: a manifest and a file an event, as a web server has them.
+
+use sensor_tests::servers::Site;
+use sensor_user::intel::{Cursor, Extent, FeedKind};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::Puller;
+
+const IDS: [&str; 3] = [
+    "5a8d5a5c-1f1c-4c0e-9d3b-0a0027000001",
+    "5a8d5a5c-1f1c-4c0e-9d3b-0a0027000002",
+    "5a8d5a5c-1f1c-4c0e-9d3b-0a0027000003",
+];
+
+fn event(id: &str, address: &str) -> String {
+    json!({ "Event": { "uuid": id, "Attribute": [{ "type": "ip-dst", "value": address }] } })
+        .to_string()
+}
+
+fn path(id: &str) -> String {
+    format!("/feed/{id}.json")
+}
+
+/// Puts a manifest there: events, their times and what more is said of them.
+fn manifest(site: &Site, events: &[(&str, i64, Value)]) {
+    let mut all = serde_json::Map::new();
+    for (id, time, more) in events {
+        let mut line = json!({ "info": "x", "timestamp": time.to_string() });
+        if let (Value::Object(line), Value::Object(more)) = (&mut line, more.clone()) {
+            line.extend(more);
+        }
+        all.insert((*id).to_owned(), line);
+    }
+    site.put("/feed/manifest.json", Value::Object(all).to_string());
+}
+
+fn lines(site: &Site) -> Vec<String> {
+    site.asked().into_iter().map(|asked| asked.line.replacen("GET /feed/", "", 1)).collect()
+}
+
+fn replaced(ids: &[&str]) -> Extent {
+    Extent::Changes { replaced: ids.iter().map(ToString::to_string).collect() }
+}
+
+#[tokio::test]
+async fn events_are_fetched_once_and_again_when_they_grow() {
+    let site = Site::start().await;
+    for (id, address) in IDS.iter().zip(["203.0.113.1", "203.0.113.2", "203.0.113.3"]) {
+        site.put(&path(id), event(id, address));
+    }
+    let none = || json!({});
+    manifest(&site, &[(IDS[0], 10, none()), (IDS[1], 20, none()), ("../../etc/passwd", 1, none())]);
+    let puller = Puller::new(FeedKind::MispFeed, &site.url("/feed/manifest.json"));
+    let first = puller.new_from(&Cursor::Start).await;
+    assert_eq!((first.extent.clone(), first.documents.len()), (Extent::Snapshot, 2));
+    let file = |id: &str| format!("{id}.json");
+    assert_eq!(lines(&site), ["manifest.json".to_owned(), file(IDS[0]), file(IDS[1])]);
+    assert!(puller.pull(&first.cursor).await.unwrap().is_none());
+    assert_eq!(lines(&site), ["manifest.json"]);
+
+    // One grows, one leaves, one comes.
+    manifest(&site, &[(IDS[1], 21, none()), (IDS[2], 5, none())]);
+    let second = puller.new_from(&first.cursor).await;
+    assert_eq!(second.extent, replaced(&[IDS[1], IDS[2], IDS[0]]));
+    assert_eq!(second.documents.len(), 2);
+    let Cursor::Events(have) = &second.cursor else { panic!("{:?}", second.cursor) };
+    assert_eq!(
+        have.iter().map(|(id, time)| (id.as_str(), *time)).collect::<Vec<_>>(),
+        [(IDS[1], 21), (IDS[2], 5)]
+    );
+
+    // All leave.
+    manifest(&site, &[]);
+    let third = puller.new_from(&second.cursor).await;
+    assert_eq!((third.extent.clone(), third.documents.len()), (replaced(&[IDS[1], IDS[2]]), 0));
+}
+
+#[tokio::test]
+async fn an_event_that_is_not_right_yet_is_asked_for_again() {
+    let site = Site::start().await;
+    let text = event(IDS[1], "203.0.113.2");
+    site.put(&path(IDS[0]), event(IDS[0], "203.0.113.1"));
+    site.put(&path(IDS[1]), format!("{text} "));
+    let digest: [u8; 32] = Sha256::digest(&text).into();
+    let digest: String =
+        digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    let signed = || json!({ "integrity:sha256": digest });
+    manifest(&site, &[(IDS[0], 1, json!({})), (IDS[1], 1, signed()), (IDS[2], 1, json!({}))]);
+    let puller = Puller::new(FeedKind::MispFeed, &site.url("/feed"));
+    let first = puller.new_from(&Cursor::Start).await;
+    assert_eq!(first.texts(&["Event", "Attribute"], "value"), ["203.0.113.1"]);
+    site.put(&path(IDS[1]), text);
+    let second = puller.new_from(&first.cursor).await;
+    assert_eq!(second.texts(&["Event", "Attribute"], "value"), ["203.0.113.2"]);
+    assert_eq!(second.extent, replaced(&[IDS[1]]));
+    // The third has no file: nothing is new, and this is a fault.
+    let error = puller.fault(&second.cursor).await;
+    assert!(error.contains("answered 404"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_no_manifest_is_refused() {
+    let site = Site::start().await;
+    let puller = Puller::new(FeedKind::MispFeed, &site.url("/feed/"));
+    for (body, told) in [
+        ("[]", "is no manifest (invalid type"),
+        ("{\"a\":{", "ends inside its JSON"),
+        ("<html>", "web page"),
+        ("", "empty"),
+    ] {
+        site.put("/feed/manifest.json", body);
+        let error = puller.fault(&Cursor::Start).await;
+        assert!(error.contains(told), "{body}: {error}");
+    }
+}

@@ -3,6 +3,7 @@
 //! A stage that fails does not stop the later ones, so that one run tells all; the last line is
 //! `N passed, N failed, N skipped`. A stage that runs no tests of its own counts as one.
 
+mod servers;
 mod tally;
 mod tools;
 
@@ -61,6 +62,7 @@ pub(crate) fn test(workspace: &Workspace, fast: bool) -> anyhow::Result<ExitCode
     };
     let began = now();
     run.stage("tools", |run| tools::ensure(run.workspace));
+    run.stage("servers", |run| Ok(servers::ensure(run.workspace)));
     run.stage("format", |run| run.cargo(&["fmt", "--all", "--check"]));
     run.stage("tidy", |run| run.tidy());
     run.stage("clippy", |run| {

@@ -22,6 +22,7 @@ const RULES: &[Rule] = &[
         allowed: &[
             ("sensor-user/src/intel/fetch", ""),
             ("sensor-user/src/intel/mod.rs", "::Url"),
+            ("sensor-user/src/intel/ask.rs", "::Url"),
             // Owns the client that fetch is called with.
             ("sensor-user/src/intel/feeds.rs", "::Client"),
             ("sensor-user/src/intel/feeds.rs", "::Error"),

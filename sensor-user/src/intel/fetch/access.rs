@@ -8,7 +8,10 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, Url};
 
 use super::FetchError;
-use super::secret::{Revealed, Secret, SecretError, read_bounded};
+use super::secret::{MAX, Revealed, Secret, SecretError, read_bounded};
+
+/// A bundle of authorities is not larger, bytes; those of a host take about 250 KiB.
+const AUTHORITIES: u64 = 8 << 20;
 
 /// How a feed's server is reached. Secrets are named, not held.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -142,9 +145,9 @@ impl Access {
         let identity = match &self.certificate {
             None => None,
             Some(Certificate { chain, key }) => {
-                let mut pem = read_bounded(chain)?;
+                let mut pem = read_bounded(chain, MAX)?;
                 pem.push(b'\n');
-                pem.extend(read_bounded(key)?);
+                pem.extend(read_bounded(key, MAX)?);
                 Some(pem)
             }
         };
@@ -175,13 +178,13 @@ impl fmt::Debug for Material {
     }
 }
 
-/// A bundle of authorities may be longer than a secret.
 fn read_authorities(path: &std::path::Path) -> Result<Vec<u8>, SecretError> {
-    use std::io::Read as _;
-    let failed = |source| SecretError::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(8 << 20).read_to_end(&mut bytes).map_err(failed)?;
+    let bytes = read_bounded(path, AUTHORITIES)?;
+    // Without one nobody would be trusted, and the fault would be told as the server's.
+    if memchr::memmem::find(&bytes, b"-----BEGIN CERTIFICATE-----").is_none() {
+        let what = "holds no certificate; name a PEM file of authorities";
+        return Err(SecretError::Content { path: path.to_owned(), what });
+    }
     Ok(bytes)
 }
 

@@ -80,6 +80,7 @@ impl<'a> Sink<'a> {
         if let Some(digest) = &mut self.digest {
             digest.update(bytes);
         }
+        // Into the page cache: a chunk at a time, this does not hold the runtime up.
         self.documents.write(bytes).map_err(|error| FetchError::keep(error, self.max))
     }
 }

@@ -9,7 +9,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::FetchError;
 use super::access::{Material, Proxy};
-use super::http::STALL;
 
 /// A client, and by what it was made.
 #[derive(Debug, Clone)]
@@ -22,13 +21,16 @@ impl Made {
     /// The client at hand where it is still right, else a new one.
     pub(super) fn renewed(
         old: Option<&Self>,
-        proxy: &Proxy,
+        (proxy, stall): (&Proxy, Duration),
         material: &Material,
     ) -> Result<Self, FetchError> {
         let by = fingerprint(proxy, material);
         match old {
             Some(old) if old.by == by => Ok(old.clone()),
-            _ => Ok(Self { client: client(proxy, material).map_err(FetchError::Client)?, by }),
+            _ => Ok(Self {
+                client: client((proxy, stall), material).map_err(FetchError::Client)?,
+                by,
+            }),
         }
     }
 
@@ -49,14 +51,14 @@ fn fingerprint(proxy: &Proxy, material: &Material) -> [u8; 32] {
     digest.finalize().into()
 }
 
-fn client(proxy: &Proxy, material: &Material) -> reqwest::Result<Client> {
+fn client((proxy, stall): (&Proxy, Duration), material: &Material) -> reqwest::Result<Client> {
     crate::tls::install_provider();
     let mut builder = Client::builder()
         .user_agent(concat!("netsensor/", env!("CARGO_PKG_VERSION")))
         // For the pages of one pull; at the next an idle connection would be long dead.
         .pool_max_idle_per_host(1)
         .pool_idle_timeout(Duration::from_secs(5))
-        .read_timeout(STALL)
+        .read_timeout(stall)
         // Redirections are followed by `Session`, which knows what must not go where.
         .redirect(Policy::none());
     if let Some(pem) = &material.authorities {

@@ -19,8 +19,8 @@ use crate::deliver::escaped;
 const REDIRECTS: u32 = 5;
 /// The longest time that a server is left alone because it asks for it.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
-/// A body that does not move for so long is given up, whatever the limit of the whole.
-pub(super) const STALL: Duration = Duration::from_secs(30);
+/// When a request began, its limit, and how long its body may stand still.
+type Limits = (Instant, Duration, Duration);
 
 /// What the requests of one pull have in common.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(super) struct Session<'f> {
     pub(super) home: &'f Url,
     /// Limit of one request, to the last byte.
     pub(super) timeout: Duration,
+    /// How long a body may stand still.
+    pub(super) stall: Duration,
     /// When the pull began.
     pub(super) now: Timestamp,
 }
@@ -48,8 +50,7 @@ pub(super) struct Call {
 #[derive(Debug)]
 pub(super) struct Reply {
     response: Response,
-    began: Instant,
-    timeout: Duration,
+    limits: Limits,
     now: Timestamp,
 }
 
@@ -87,7 +88,7 @@ impl Session<'_> {
     }
 
     async fn send_once(&self, call: &Call) -> Result<Reply, FetchError> {
-        let began = Instant::now();
+        let limits = (Instant::now(), self.timeout, self.stall);
         let mut request = self.client.request(call.method.clone(), call.url.clone());
         if is_home(self.home, &call.url) {
             request = self.material.introduce(request);
@@ -96,11 +97,9 @@ impl Session<'_> {
         if let Some(body) = &call.body {
             request = request.body(body.clone());
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| transport(error, (began, self.timeout), FetchError::Request))?;
-        Ok(Reply { response, began, timeout: self.timeout, now: self.now })
+        let response =
+            request.send().await.map_err(|error| transport(error, limits, FetchError::Request))?;
+        Ok(Reply { response, limits, now: self.now })
     }
 
     /// Sends `call` and wants 200.
@@ -176,9 +175,8 @@ impl Reply {
     pub(super) async fn chunk(
         &mut self,
     ) -> Result<Option<impl Deref<Target = [u8]> + use<>>, FetchError> {
-        let limit = (self.began, self.timeout);
         let chunk = self.response.chunk().await;
-        chunk.map_err(|error| transport(error, limit, FetchError::Cut))
+        chunk.map_err(|error| transport(error, self.limits, FetchError::Cut))
     }
 
     /// Where a redirection leads.
@@ -227,14 +225,14 @@ fn date(text: &str) -> Option<Timestamp> {
 /// reqwest names the URL, query included, in its errors; the query may be a secret.
 fn transport(
     error: reqwest::Error,
-    (began, timeout): (Instant, Duration),
+    (began, timeout, stall): Limits,
     other: fn(reqwest::Error) -> FetchError,
 ) -> FetchError {
     if !error.is_timeout() {
         return other(error.without_url());
     }
-    if STALL < timeout && began.elapsed() < timeout {
-        return FetchError::Stalled(STALL);
+    if stall < timeout && began.elapsed() < timeout {
+        return FetchError::Stalled(stall);
     }
     FetchError::Timeout(timeout)
 }

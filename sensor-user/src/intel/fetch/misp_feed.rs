@@ -64,7 +64,7 @@ pub(super) async fn pull(
         have: BTreeMap::new(),
         fetched: Vec::new(),
     };
-    let mut failure = None;
+    let mut failures = Vec::new();
     for (id, line) in &manifest.events {
         match known.get(id) {
             Some(time) if *time >= line.timestamp => {
@@ -72,18 +72,20 @@ pub(super) async fn pull(
             }
             old => {
                 if let Some(error) = run.event(id, line).await? {
-                    tracing::warn!(feed = task.feed.name, event = id, %error, "event not fetched");
                     // What is here of it stays, and it is asked for again.
                     run.have.extend(old.map(|time| (id.clone(), *time)));
-                    failure = Some(error);
+                    failures.push((id, error));
                 }
             }
         }
     }
-    if let Some(error) = failure
-        && run.fetched.is_empty()
-    {
-        return Err(error);
+    let count = failures.len();
+    if let Some((event, error)) = failures.into_iter().next() {
+        if run.fetched.is_empty() {
+            return Err(error);
+        }
+        let feed = &task.feed.name;
+        tracing::warn!(feed, count, event, %error, "events not fetched, of which this is the first");
     }
     let vanished = known.keys().filter(|id| !manifest.events.contains_key(*id)).cloned();
     run.fetched.extend(vanished);

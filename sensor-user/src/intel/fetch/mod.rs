@@ -37,6 +37,8 @@ use crate::clock::{Clock, signed};
 use client::Made;
 use http::Session;
 
+/// A body that does not move for so long is given up unless set.
+const STALL: Duration = Duration::from_secs(30);
 /// All requests of a pull together take no longer.
 const LONGEST_PULL: Duration = Duration::from_mins(30);
 /// Pages of one pull at most.
@@ -46,6 +48,8 @@ const MOST_PAGES: u32 = 10_000;
 #[derive(Debug)]
 pub struct Fetcher {
     clock: Arc<dyn Clock>,
+    /// A body that does not move for so long is given up, whatever the limit of the whole.
+    stall: Duration,
     memory: Mutex<HashMap<String, Memory>>,
 }
 
@@ -73,7 +77,13 @@ struct Task<'t> {
 impl Fetcher {
     /// A fetcher whose time is that of `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, memory: Mutex::default() }
+        Self { clock, stall: STALL, memory: Mutex::default() }
+    }
+
+    /// The same, which gives a body up that stands still for `stall` (30 s unless set).
+    #[must_use]
+    pub fn with_stall(self, stall: Duration) -> Self {
+        Self { stall, ..self }
     }
 
     /// Pulls `feed` from where `cursor` is; documents go to files in `folder`.
@@ -157,10 +167,10 @@ impl Fetcher {
     ) -> Result<Session<'u>, FetchError> {
         let (old, is_warned) =
             self.remember(feed, |memory| (memory.client.clone(), memory.is_warned));
-        let access = feed.access.clone();
+        let (access, stall) = (feed.access.clone(), self.stall);
         let (material, made, open) = blocking(move || {
             let material = access.read()?;
-            let made = Made::renewed(old.as_ref(), &access.proxy, &material)?;
+            let made = Made::renewed(old.as_ref(), (&access.proxy, stall), &material)?;
             let open = access.secrets().into_iter().find(|secret| secret.is_open_to_all());
             Ok((material, made, open.map(ToString::to_string)))
         })
@@ -176,7 +186,7 @@ impl Fetcher {
             memory.is_warned = open.is_some();
         });
         let now = self.clock.now();
-        Ok(Session { client, material, home: url, timeout: feed.timeout, now })
+        Ok(Session { client, material, home: url, timeout: feed.timeout, stall, now })
     }
 
     /// Whether it is time to ask for all of a feed that otherwise tells only what changed: what its

@@ -17,16 +17,16 @@ pub(super) async fn pull(
     url: &Url,
     task: Task<'_>,
 ) -> Result<Pulled, FetchError> {
-    let none = Validators::default();
-    let known = match task.cursor {
-        Cursor::Version(validators) => validators,
-        _ => &none,
+    let conditions = match task.cursor {
+        Cursor::Version(known) => conditions(known),
+        _ => Vec::new(),
     };
-    let mut call = Call::get(url.clone());
-    call = condition(call, IF_NONE_MATCH, known.etag.as_deref());
-    call = condition(call, IF_MODIFIED_SINCE, known.last_modified.as_deref());
+    let is_conditional = !conditions.is_empty();
+    let call = conditions
+        .into_iter()
+        .fold(Call::get(url.clone()), |call, (name, value)| call.with(name, value));
     let reply = session.send(call).await?;
-    if reply.status() == StatusCode::NOT_MODIFIED && *known != none {
+    if reply.status() == StatusCode::NOT_MODIFIED && is_conditional {
         return Ok(Pulled::NotModified);
     }
     let reply = reply.good()?;
@@ -41,9 +41,9 @@ pub(super) async fn pull(
 }
 
 /// Validators come back from where they were saved: one that is no header's value is left out.
-fn condition(call: Call, name: HeaderName, value: Option<&str>) -> Call {
-    match value.and_then(|text| HeaderValue::try_from(text).ok()) {
-        Some(value) => call.with(name, value),
-        None => call,
-    }
+fn conditions(known: &Validators) -> Vec<(HeaderName, HeaderValue)> {
+    [(IF_NONE_MATCH, &known.etag), (IF_MODIFIED_SINCE, &known.last_modified)]
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, HeaderValue::try_from(text.as_deref()?).ok()?)))
+        .collect()
 }

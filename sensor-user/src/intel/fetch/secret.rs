@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// A secret is not longer than this, bytes.
-const MAX: u64 = 64 << 10;
+pub(super) const MAX: u64 = 64 << 10;
 
 /// Where a secret stands: a file of its own, or a credential that systemd hands to the unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Secret {
     /// Reads it: one line without its end. A pipe or a device is refused rather than waited for.
     pub(super) fn read(&self) -> Result<Revealed, SecretError> {
         let path = self.path()?;
-        let bytes = read_bounded(&path)?;
+        let bytes = read_bounded(&path, MAX)?;
         let content = |what| SecretError::Content { path: path.clone(), what };
         let text = String::from_utf8(bytes).map_err(|_not_text: std::string::FromUtf8Error| {
             content("is not text; a secret is one line of UTF-8")
@@ -114,8 +114,8 @@ impl fmt::Debug for Revealed {
     }
 }
 
-/// A small regular file: a secret, a key or a certificate.
-pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>, SecretError> {
+/// A regular file of `max` bytes at most: a secret, a key or certificates.
+pub(super) fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, SecretError> {
     let failed = |source| SecretError::Read { path: path.to_owned(), source };
     if !path.metadata().map_err(failed)?.is_file() {
         return Err(SecretError::Content {
@@ -125,11 +125,11 @@ pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>, SecretError> {
     }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
-    file.take(MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX {
+    file.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > max {
         return Err(SecretError::Content {
             path: path.to_owned(),
-            what: "is over 64 KiB; name the right file",
+            what: "is larger than such a file is; name the right one",
         });
     }
     Ok(bytes)
@@ -161,7 +161,7 @@ mod tests {
             }
         }
         std::fs::write(&path, vec![b'a'; 70_000]).unwrap();
-        assert!(secret.read().unwrap_err().to_string().contains("over 64 KiB"));
+        assert!(secret.read().unwrap_err().to_string().contains("is larger than"));
         let error = Secret::File(folder.path().to_owned()).read().unwrap_err().to_string();
         assert!(error.contains("not a regular file"), "{error}");
         let error = Secret::File(folder.path().join("absent")).read().unwrap_err().to_string();

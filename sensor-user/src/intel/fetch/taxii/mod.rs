@@ -122,9 +122,9 @@ impl Run<'_> {
                 (None, Some(last)) => At { added_after: Some(text(last)), next: None },
                 (None, None) => return Err(no_end(objects)),
             };
-            // medallion gives the same `next` for all pages of a run: only an empty page that
-            // leads to itself goes nowhere.
-            if following == at && !page.has_objects {
+            // medallion gives the same `next` for all pages of a run: there, only an empty page
+            // that leads to itself goes nowhere.
+            if following == at && (following.next.is_none() || !page.has_objects) {
                 return Err(no_end(objects));
             }
             at = following;
