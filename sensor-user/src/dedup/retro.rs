@@ -16,12 +16,11 @@ impl Dedup {
         let mut joined: Vec<(Key, Retro)> = Vec::new();
         for retro in found {
             let key = Key::of(&retro.hit, &retro.flow);
-            match places.get(&key).and_then(|place| joined.get_mut(*place)) {
-                Some((_, known)) => join(known, retro),
-                None => {
-                    places.insert(key.clone(), joined.len());
-                    joined.push((key, retro));
-                }
+            if let Some((_, known)) = places.get(&key).and_then(|place| joined.get_mut(*place)) {
+                join(known, retro)
+            } else {
+                places.insert(key.clone(), joined.len());
+                joined.push((key, retro));
             }
         }
         for (key, Retro { hit, flow, tally }) in joined {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::entry::indicator_hash;
+use super::entry::{Entry, indicator_hash};
 use super::log::Record;
 use super::table::History;
 use crate::aggregate::Flow;
@@ -32,7 +32,7 @@ struct Count {
 
 /// A kind of connection that may have hits, and when its last connection was.
 struct Candidate {
-    flow: Option<Box<dyn Fn(Timestamp, Option<u16>) -> Flow>>,
+    entry: Option<Box<Entry>>,
     counts: Vec<Count>,
     /// Every indicator that covers it.
     covering: Vec<u64>,
@@ -98,7 +98,7 @@ impl History {
                 .filter(|indicator| !known.is_told(*indicator))
                 .collect();
             if !covering.is_empty() {
-                let candidate = Candidate { flow: None, counts: Vec::new(), covering, last };
+                let candidate = Candidate { entry: None, counts: Vec::new(), covering, last };
                 candidates.insert(*number, candidate);
             }
         }
@@ -122,7 +122,7 @@ impl Candidate {
                     .map(|hit| Count { indicator: indicator_hash(&hit), hit, found: None })
                     .filter(|count| self.covering.contains(&count.indicator))
                     .collect();
-                self.flow = Some(Box::new(move |time, port| entry.flow(time, port)));
+                self.entry = Some(entry);
             }
             Record::Seen { time, port, hits, .. } => {
                 let time = time_of(time);
@@ -149,10 +149,10 @@ impl Candidate {
     }
 
     fn retros(self) -> impl Iterator<Item = Retro> {
-        let flow = self.flow;
+        let entry = self.entry;
         self.counts.into_iter().filter_map(move |count| {
             let (time, port, tally) = count.found?;
-            let flow = Flow { connections: tally.connections, ..flow.as_ref()?(time, port) };
+            let flow = Flow { connections: tally.connections, ..entry.as_ref()?.flow(time, port) };
             Some(Retro { hit: count.hit, flow, tally })
         })
     }
@@ -160,25 +160,22 @@ impl Candidate {
 
 impl Count {
     fn see(&mut self, time: Timestamp, port: Option<u16>) {
-        match &mut self.found {
-            Some((latest, latest_port, tally)) => {
-                tally.connections = tally.connections.saturating_add(1);
-                tally.first_seen = tally.first_seen.min(time);
-                tally.last_seen = tally.last_seen.max(time);
-                if time >= *latest {
-                    (*latest, *latest_port) = (time, port);
-                }
+        if let Some((latest, latest_port, tally)) = &mut self.found {
+            tally.connections = tally.connections.saturating_add(1);
+            tally.first_seen = tally.first_seen.min(time);
+            tally.last_seen = tally.last_seen.max(time);
+            if time >= *latest {
+                (*latest, *latest_port) = (time, port);
             }
-            None => {
-                let tally = Tally {
-                    first_seen: time,
-                    last_seen: time,
-                    connections: 1,
-                    bytes_sent: 0,
-                    bytes_received: 0,
-                };
-                self.found = Some((time, port, tally));
-            }
+        } else {
+            let tally = Tally {
+                first_seen: time,
+                last_seen: time,
+                connections: 1,
+                bytes_sent: 0,
+                bytes_received: 0,
+            };
+            self.found = Some((time, port, tally));
         }
     }
 }

@@ -93,14 +93,13 @@ impl Known {
     }
 
     pub(super) fn tell(&mut self, indicator: u64, until: Timestamp) {
-        match self.told.iter_mut().find(|(known, _)| *known == indicator) {
-            Some((_, known)) => *known = until.max(*known),
-            None => {
-                if self.told.len() >= TOLD_MAX {
-                    self.told.remove(0);
-                }
-                self.told.push((indicator, until));
+        if let Some((_, known)) = self.told.iter_mut().find(|(known, _)| *known == indicator) {
+            *known = until.max(*known)
+        } else {
+            if self.told.len() >= TOLD_MAX {
+                self.told.remove(0);
             }
+            self.told.push((indicator, until));
         }
     }
 
@@ -194,7 +193,7 @@ impl History {
         }
         if flow.preexisting
             && flow.phase == Phase::Opened
-            && let Some(number) = self.from_before(flow)
+            && let Some(number) = self.of_earlier_run(flow)
         {
             return self.again(number, flow, hits);
         }
@@ -286,7 +285,7 @@ impl History {
                 known.open = known.open.saturating_sub(u32::from(*has_ended));
             }
             Record::Told { until, indicator, .. } => {
-                known.tell(*indicator, log::time(start, *until))
+                known.tell(*indicator, log::time(start, *until));
             }
         }
     }
@@ -376,7 +375,7 @@ impl History {
     }
 
     /// The entry of an earlier run that has this connection, which was still open when it ended.
-    fn from_before(&mut self, flow: &Flow) -> Option<u32> {
+    fn of_earlier_run(&mut self, flow: &Flow) -> Option<u32> {
         let number = *self.ties_before.get(&tie(flow))?;
         let known = self.entries.get_mut(&number).filter(|known| known.open > 0)?;
         known.open -= 1;

@@ -208,10 +208,10 @@ fn no_connection_is_told_twice_of_one_indicator() {
     // It leaves and comes back: only what was between is new.
     agent.swap(&[], minute(4));
     agent.see(flow(minute(5), "203.0.113.5", 1));
-    agent.swap(&[newer.clone()], minute(6));
+    agent.swap(std::slice::from_ref(&newer), minute(6));
     assert_eq!(agent.told(), [retro("c2", 1, 0)]);
     std::mem::forget(agent);
-    let mut agent = Agent::start(state.path(), &[newer.clone()], minute(7));
+    let mut agent = Agent::start(state.path(), std::slice::from_ref(&newer), minute(7));
     agent.detection.tick(minute(7), &mut agent.alerts);
     agent.swap(&[newer, c2], minute(8));
     assert_eq!(agent.told(), []);

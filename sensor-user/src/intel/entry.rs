@@ -49,7 +49,7 @@ pub trait Entries {
 }
 
 /// What a reader goes by.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadPolicy {
     /// Which addresses count.
     pub prefixes: PrefixPolicy,

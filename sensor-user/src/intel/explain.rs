@@ -108,9 +108,12 @@ fn verdict(indicator: &Indicator, now: Timestamp, is_allowed: bool) -> String {
         return "would not alert: it has expired".to_owned();
     }
     let ranges = |ranges: &[PortRange]| {
-        let each = ranges.iter().map(|range| match range.first == range.last {
-            true => range.first.to_string(),
-            false => format!("{} to {}", range.first, range.last),
+        let each = ranges.iter().map(|range| {
+            if range.first == range.last {
+                range.first.to_string()
+            } else {
+                format!("{} to {}", range.first, range.last)
+            }
         });
         each.collect::<Vec<_>>().join(" or ")
     };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A time that is there.
 pub(super) mod required {
-    use super::{Deserialize, Deserializer, Serialize, Serializer, Timestamp, de};
+    use super::{Deserialize as _, Deserializer, Serialize as _, Serializer, Timestamp, de};
 
     pub(in super::super) fn serialize<S: Serializer>(
         time: &Timestamp,
@@ -24,7 +24,7 @@ pub(super) mod required {
 
 /// A time that may be absent.
 pub(super) mod optional {
-    use super::{Deserialize, Deserializer, Serialize, Serializer, Timestamp, de};
+    use super::{Deserialize as _, Deserializer, Serialize as _, Serializer, Timestamp, de};
 
     #[expect(clippy::ref_option, reason = "serde hands the field over like this")]
     pub(in super::super) fn serialize<S: Serializer>(

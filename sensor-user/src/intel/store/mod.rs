@@ -36,7 +36,7 @@ const FOOTER: usize = 52;
 const HEAD: usize = 16;
 
 /// What a file says of itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
     /// What the feed was when it was pulled; indicators of another one are not its.
     pub origin: String,

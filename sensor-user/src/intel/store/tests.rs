@@ -41,7 +41,9 @@ fn merge(folder: &Path, now: i64, extent: &Extent, entries: Vec<Entry>) -> (Merg
     let (set, new) = (folder.join("set"), folder.join("new"));
     let before = OpenSet::open(&set, With::Identities).ok();
     let mut merge = Merge::new(std::fs::File::create(&new).unwrap(), before, at(now));
-    entries.into_iter().for_each(|entry| merge.take(entry));
+    for entry in entries {
+        merge.take(entry);
+    }
     let meta = Meta {
         origin: "test".to_owned(),
         pulled: at(now),
@@ -105,7 +107,7 @@ fn an_indicator_comes_back_as_it_was() {
     let set = OpenSet::open(&folder.path().join("set"), With::Tables).unwrap();
     assert_eq!(set.record(0).unwrap().indicator, indicator);
     assert_eq!((set.len(), set.meta.cursor.clone()), (1, Cursor::After("100".to_owned())));
-    assert!(set.record(1).is_err());
+    set.record(1).unwrap_err();
 }
 
 #[test]
