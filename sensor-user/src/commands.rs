@@ -19,7 +19,7 @@ use crate::config::{AgentConfig, Config, ConfigError, Environment, describe};
 use crate::control;
 use crate::deliver::readable;
 use crate::health::State;
-use crate::intel::read_feed;
+use crate::intel::{read_allowed, read_feed};
 use crate::pipeline;
 use crate::replay::{self, AtOptions, LiveOptions, ReplayError};
 use crate::schema;
@@ -201,6 +201,8 @@ pub const fn replayed(rejected: u64, alerts: u64, fail_on_alert: bool) -> Outcom
 fn check_config(args: &CheckConfigArgs, environment: &Environment) -> anyhow::Result<Outcome> {
     let path = args.file.as_deref().or(args.config.as_deref());
     let config = config(path, environment)?;
+    // The only other files without which the agent does not start.
+    read_allowed(&config.allow.files)?;
     let name = path.map_or_else(|| "no configuration file".to_owned(), |p| p.display().to_string());
     let text = format!("{name}: good\n{}", describe(&config));
     print(text.as_bytes())
