@@ -94,7 +94,7 @@ impl Known {
 
     pub(super) fn tell(&mut self, indicator: u64, until: Timestamp) {
         if let Some((_, known)) = self.told.iter_mut().find(|(known, _)| *known == indicator) {
-            *known = until.max(*known)
+            *known = until.max(*known);
         } else {
             if self.told.len() >= TOLD_MAX {
                 self.told.remove(0);
