@@ -168,7 +168,7 @@ fn lookups(path: &Path) {
         .map(|number: u32| {
             let hit = address(number % 64);
             let random = Ipv4Addr::from(fastrand::u32(..));
-            IpAddr::V4(if number % 1000 == 0 { hit } else { random })
+            IpAddr::V4(if number.is_multiple_of(1000) { hit } else { random })
         })
         .collect();
     let measure = || {
