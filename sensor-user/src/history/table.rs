@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::entry::{self, Entry, tie};
+use super::known::Known;
 use super::log::{self, Appender, Record, Segment};
 use crate::aggregate::{Flow, Phase};
 use crate::intel::is_special;
@@ -21,8 +22,6 @@ use crate::stats::Stats;
 const SEGMENTS: u32 = 6;
 /// No segment takes more than this part of all room.
 const SHARE: usize = 8;
-/// Indicators that are remembered as told of one entry; the log knows the others.
-const TOLD_MAX: usize = 64;
 
 /// What is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,50 +67,6 @@ pub struct History {
     /// Whether nothing was looked for yet.
     pub(super) is_new: bool,
     stats: Arc<Stats>,
-}
-
-/// What memory holds of an entry.
-#[derive(Debug)]
-pub(super) struct Known {
-    pub(super) remote: IpAddr,
-    pub(super) translated: Option<SocketAddr>,
-    /// When its last connection was; `None` before the first.
-    pub(super) last: Option<Timestamp>,
-    kind: u64,
-    tie: u64,
-    /// Connections that had not ended when the run that saw them did, and were not found again.
-    open: u32,
-    /// Up to when all connections are told, of an indicator.
-    pub(super) told: Vec<(u64, Timestamp)>,
-}
-
-impl Known {
-    /// Whether all connections are told, of `indicator`.
-    pub(super) fn is_told(&self, indicator: u64) -> bool {
-        let told = self.told.iter().find(|(known, _)| *known == indicator);
-        told.is_some_and(|(_, until)| self.last.is_none_or(|last| last <= *until))
-    }
-
-    pub(super) fn tell(&mut self, indicator: u64, until: Timestamp) {
-        if let Some((_, known)) = self.told.iter_mut().find(|(known, _)| *known == indicator) {
-            *known = until.max(*known);
-        } else {
-            if self.told.len() >= TOLD_MAX {
-                self.told.remove(0);
-            }
-            self.told.push((indicator, until));
-        }
-    }
-
-    /// A connection with its hits: told of what all before it were told of.
-    fn see(&mut self, time: Timestamp, hits: &[u64]) {
-        for hit in hits {
-            if self.last.is_none() || self.is_told(*hit) {
-                self.tell(*hit, time);
-            }
-        }
-        self.last = self.last.max(Some(time));
-    }
 }
 
 impl History {

@@ -59,9 +59,8 @@ impl Agent {
         let matcher = Matcher::new(Arc::clone(&set), allow, HashSet::from([9]), Arc::clone(&stats));
         let hour = SignedDuration::from_hours(1);
         let dedup = Dedup::new("agent".to_owned(), hour, 1000, Arc::clone(&stats));
-        let mut detection = Detection::new(None, matcher, dedup, Arc::clone(&stats));
         let history = History::open(state, config, now, Arc::clone(&stats)).unwrap();
-        detection.history = Some(history);
+        let detection = Detection::new(None, matcher, Some(history), dedup, Arc::clone(&stats));
         Self { detection, set, stats, alerts: Alerts::default() }
     }
 

@@ -1,3 +1,5 @@
+//! Files that are written, merged, cut and damaged.
+
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
