@@ -18,6 +18,8 @@ use crate::intel::is_special;
 use crate::matcher::Hit;
 use crate::stats::Stats;
 
+/// Time after which a segment that could not be made is tried again.
+const TRY_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 /// The look-back is cut into so many segments.
 const SEGMENTS: u32 = 6;
 /// No segment takes more than this part of all room.
@@ -64,6 +66,8 @@ pub struct History {
     /// The latest entry of an earlier run by what is the same after a restart.
     ties_before: HashMap<u64, u32, foldhash::fast::RandomState>,
     next: u32,
+    /// After a segment could not be made, until then.
+    closed_until: Option<Timestamp>,
     /// Whether nothing was looked for yet.
     pub(super) is_new: bool,
     stats: Arc<Stats>,
@@ -90,6 +94,7 @@ impl History {
             ties: HashMap::default(),
             ties_before: HashMap::default(),
             next: 0,
+            closed_until: None,
             is_new: true,
             stats,
         };
@@ -152,6 +157,9 @@ impl History {
         {
             return self.again(number, flow, hits);
         }
+        if !self.append(flow.time) {
+            return hits;
+        }
         let number = self.number(flow);
         let Some((segment, _)) = self.segments.last() else { return hits };
         let record = Record::Seen {
@@ -176,7 +184,7 @@ impl History {
         let entry = self.kinds.get(&kind).or_else(|| self.ties.get(&tie));
         let entry = entry.or_else(|| self.ties_before.get(&tie)).copied();
         if let Some(entry) = entry
-            && !self.segments.is_empty()
+            && self.append(flow.time)
         {
             self.add(&Record::Moved { entry, sent, received, has_ended }, None);
         }
@@ -247,7 +255,6 @@ impl History {
 
     /// The number of a flow's kind in the segment at hand; it is defined there where it is not yet.
     fn number(&mut self, flow: &Flow) -> u32 {
-        self.roll(flow.time);
         let kind = entry::kind(flow);
         if let Some(number) = self.kinds.get(&kind) {
             return *number;
@@ -281,18 +288,21 @@ impl History {
         self.entries.insert(number, known);
     }
 
-    /// Begins a new segment where the one at hand has its share of time or room.
-    fn roll(&mut self, now: Timestamp) {
+    /// Has a segment of this run to append to: a new one where that at hand has its share of time
+    /// or room. False where none can be made.
+    fn append(&mut self, now: Timestamp) -> bool {
+        if self.closed_until.is_some_and(|until| now < until) {
+            self.stats.history_writes_failed.increment();
+            return false;
+        }
         let is_full = self.segments.last().is_none_or(|(segment, _)| {
             now.duration_since(segment.start) * i32::try_from(SEGMENTS).unwrap_or(1)
                 >= self.config.lookback
                 || segment.entries >= self.config.max_entries.div_ceil(SHARE)
                 || segment.bytes >= self.config.max_bytes.div_ceil(SHARE as u64)
         });
-        // Of a run before this one: its numbers are not known any more.
-        let is_first = self.kinds.is_empty();
-        if !is_full && !is_first {
-            return;
+        if self.out.is_open() && !is_full {
+            return true;
         }
         self.flush();
         let after = self.segments.last().map_or(Timestamp::MIN, |(segment, _)| segment.start);
@@ -300,11 +310,15 @@ impl History {
         let segment = Segment::new(&self.folder, now.max(next));
         if let Err(error) = self.out.open(&segment) {
             self.stats.history_writes_failed.increment();
-            tracing::debug!(%error, "make a segment of the history");
+            tracing::warn!(%error, "the history cannot be written; tried again in ten seconds");
+            self.closed_until = now.checked_add(TRY_AGAIN).ok();
+            return false;
         }
+        self.closed_until = None;
         self.kinds.clear();
         self.segments.push((segment, self.next..self.next));
         self.drop_old(now);
+        true
     }
 
     fn drop_first(&mut self) {
@@ -348,7 +362,6 @@ impl History {
                 !known.told.iter().any(|(told, _)| *told == hash)
             })
             .collect();
-        self.roll(flow.time);
         for hit in &fresh {
             self.tell(number, entry::indicator_hash(hit), until);
         }
@@ -357,7 +370,12 @@ impl History {
 
     /// Notes that all connections of an entry up to `until` are told, of `indicator`.
     pub(super) fn tell(&mut self, entry: u32, indicator: u64, until: Timestamp) {
-        if let Some((segment, _)) = self.segments.last() {
+        if let Some(known) = self.entries.get_mut(&entry) {
+            known.tell(indicator, until);
+        }
+        if self.append(until)
+            && let Some((segment, _)) = self.segments.last()
+        {
             let record = Record::Told { entry, until: segment.offset(until), indicator };
             self.add(&record, None);
         }
