@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 
 use indexmap::IndexMap;
+use indexmap::map::Entry::{Occupied, Vacant};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use twox_hash::{XxHash3_64, XxHash3_128};
@@ -42,7 +43,7 @@ pub struct Merge {
 }
 
 /// The version of an id that decides so far: an [`Identity`], and where it stands.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     version: i64,
     group: u64,
@@ -85,6 +86,11 @@ impl Merge {
         }
     }
 
+    /// Makes room for so many ids, so that it need not be made again and again.
+    pub fn expect(&mut self, ids: usize) {
+        self.ids.reserve(ids);
+    }
+
     /// What was not used so far, and how many entries were taken.
     pub const fn rejects(&self) -> (&Rejects, u64) {
         (&self.rejects, self.entries)
@@ -94,7 +100,16 @@ impl Merge {
         self.entries += 1;
         let id = hash(&entry.id);
         let version = ticks(entry.version);
-        if let Some(known) = self.ids.get(&id).copied() {
+        // One search for an id that is new, as most are.
+        let (index, known) = match self.ids.entry(id) {
+            Vacant(vacant) => {
+                let index = vacant.index();
+                vacant.insert(Slot::default());
+                (index, None)
+            }
+            Occupied(known) => (known.index(), Some(*known.get())),
+        };
+        if let Some(known) = known {
             let older = version < known.version;
             let place = if older { entry.place } else { known.place };
             self.rejects.add(place, Reason::Superseded, &entry.id);
@@ -106,6 +121,9 @@ impl Merge {
         }
         let before = self.before.as_ref().and_then(|before| before.identity(id));
         if before.is_some_and(|before| before.version > version) {
+            if known.is_none() {
+                self.ids.pop();
+            }
             self.rejects.add(entry.place, Reason::Superseded, &entry.id);
             return Ok(());
         }
@@ -125,7 +143,9 @@ impl Merge {
                 }
             }
         }
-        self.ids.insert(id, slot);
+        if let Some((_, known)) = self.ids.get_index_mut(index) {
+            *known = slot;
+        }
         Ok(())
     }
 

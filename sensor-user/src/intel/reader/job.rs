@@ -15,6 +15,9 @@ use crate::intel::{
     read_stix,
 };
 
+/// Room is made for so many entries at once at most; for more it grows.
+const EXPECTED_MAX: usize = 1 << 20;
+
 /// Everything that the reader is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
@@ -88,6 +91,7 @@ impl Job {
     pub fn perform(&self, opened: Opened) -> Result<Merged, JobFault> {
         let Opened { mut documents, before, out } = opened;
         let mut merge = Merge::new(out, before, self.policy.now);
+        merge.expect(self.expected());
         let mut place = 1;
         while let Some(document) = documents.next_document() {
             let document = BufReader::with_capacity(1 << 18, document);
@@ -102,6 +106,13 @@ impl Job {
         };
         let ttl = Ttl { ttl: self.ttl, confirmed: self.confirmed };
         Ok(merge.finish(&self.extent, meta, ttl)?)
+    }
+
+    /// A guess at the number of entries: not more than there can be, nor more than are usual.
+    fn expected(&self) -> usize {
+        let each = if self.kind == FeedKind::List { 16 } else { 512 };
+        let bytes = self.lengths.iter().sum::<u64>();
+        usize::try_from(bytes / each).unwrap_or(usize::MAX).min(EXPECTED_MAX)
     }
 
     fn read(
