@@ -35,6 +35,7 @@ pub struct Merge {
     kept: Vec<bool>,
     ids: Ids,
     before: Option<OpenSet>,
+    extent: Extent,
     now: Timestamp,
     rejects: Rejects,
     entries: u64,
@@ -72,12 +73,13 @@ pub struct Merged {
 
 impl Merge {
     /// Writes to the empty file `out`, at `now`; `before` is the set to merge into.
-    pub fn new(out: File, before: Option<OpenSet>, now: Timestamp) -> Self {
+    pub fn new(out: File, before: Option<OpenSet>, extent: Extent, now: Timestamp) -> Self {
         Self {
             out: Writer::new(out),
             kept: Vec::new(),
             ids: Ids::default(),
             before,
+            extent,
             now,
             rejects: Rejects::default(),
             entries: 0,
@@ -120,7 +122,9 @@ impl Merge {
             records.take(known.count as usize).for_each(|kept| *kept = false);
         }
         let before = self.before.as_ref().and_then(|before| before.identity(id));
-        if before.is_some_and(|before| before.version > version) {
+        // In a snapshot an old version is what there is now.
+        let is_older = before.is_some_and(|before| before.version > version);
+        if is_older && self.extent != Extent::Snapshot {
             if known.is_none() {
                 self.ids.pop();
             }
@@ -172,16 +176,16 @@ impl Merge {
     }
 
     /// Writes the rest; `origin`, `cursor` and the time of the pull are in `meta`.
-    pub fn finish(mut self, extent: &Extent, mut meta: Meta, ttl: Ttl) -> io::Result<Merged> {
+    pub fn finish(mut self, mut meta: Meta, ttl: Ttl) -> io::Result<Merged> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
         let before = match self.before.take() {
-            Some(before) => self.carry(&before, extent, ttl)?,
+            Some(before) => self.carry(&before, ttl)?,
             None => 0,
         };
         meta.rejects = std::mem::take(&mut self.rejects);
-        match extent {
+        match self.extent {
             Extent::Snapshot => self.ids.retain(|_, slot| slot.count > 0),
             Extent::Changes { .. } => forget_oldest(&mut self.ids),
         }
@@ -192,10 +196,10 @@ impl Merge {
     }
 
     /// Takes over what stays of the set before. Gives how many of it would be live now.
-    fn carry(&mut self, before: &OpenSet, extent: &Extent, ttl: Ttl) -> io::Result<u32> {
+    fn carry(&mut self, before: &OpenSet, ttl: Ttl) -> io::Result<u32> {
         let now = self.now;
         let live = |number: u32| before.fact(number).filter(|fact| !ttl.is_over(*fact, now));
-        let replaced: HashSet<u64> = match extent {
+        let replaced: HashSet<u64> = match &self.extent {
             Extent::Snapshot => {
                 let live = before.prefixes().filter(|(_, number)| live(*number).is_some());
                 return Ok(u32::try_from(live.count()).unwrap_or(u32::MAX));

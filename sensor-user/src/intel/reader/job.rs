@@ -90,7 +90,7 @@ impl Job {
     /// Reads the documents and writes the new set.
     pub fn perform(&self, opened: Opened) -> Result<Merged, JobFault> {
         let Opened { mut documents, before, out } = opened;
-        let mut merge = Merge::new(out, before, self.policy.now);
+        let mut merge = Merge::new(out, before, self.extent.clone(), self.policy.now);
         merge.expect(self.expected());
         let mut place = 1;
         while let Some(document) = documents.next_document() {
@@ -105,7 +105,7 @@ impl Job {
             rejects: Rejects::default(),
         };
         let ttl = Ttl { ttl: self.ttl, confirmed: self.confirmed };
-        Ok(merge.finish(&self.extent, meta, ttl)?)
+        Ok(merge.finish(meta, ttl)?)
     }
 
     /// A guess at the number of entries: not more than there can be, nor more than are usual.
