@@ -7,12 +7,15 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 
 use indexmap::IndexMap;
+use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use twox_hash::{XxHash3_64, XxHash3_128};
 
+use super::address::host;
 use super::entry::{Content, Entries, Entry};
 use super::indicator::Indicator;
 use super::pull::Extent;
@@ -35,6 +38,8 @@ pub struct Merge {
     ids: Ids,
     before: Option<OpenSet>,
     now: Timestamp,
+    /// Addresses of this host.
+    own: HashSet<IpNet>,
     rejects: Rejects,
     entries: u64,
     failed: Option<io::Error>,
@@ -78,11 +83,18 @@ impl Merge {
             ids: Ids::default(),
             before,
             now,
+            own: HashSet::new(),
             rejects: Rejects::default(),
             entries: 0,
             failed: None,
             encoded: Encoded::default(),
         }
+    }
+
+    /// The same, which leaves out what names exactly one of `own`, the addresses of this host.
+    #[must_use]
+    pub fn without(self, own: &[IpAddr]) -> Self {
+        Self { own: own.iter().map(|address| host(*address)).collect(), ..self }
     }
 
     /// What was not used so far, and how many entries were taken.
@@ -112,7 +124,7 @@ impl Merge {
         let first = self.out.next();
         let (group, place) = (group(&entry.group), entry.place);
         let mut slot = Slot { version, group, place, first, count: 0 };
-        match entry.content {
+        match self.without_own(entry.content, place) {
             Content::Gone(reason) => self.rejects.add(entry.place, reason, &entry.id),
             Content::Indicators(indicators) => {
                 for mut indicator in indicators {
@@ -127,6 +139,20 @@ impl Merge {
         }
         self.ids.insert(id, slot);
         Ok(())
+    }
+
+    /// Every connection has an address of this host at one end: as an indicator it says nothing.
+    fn without_own(&mut self, content: Content, place: u64) -> Content {
+        let Content::Indicators(mut indicators) = content else { return content };
+        let Self { own, rejects, .. } = self;
+        let is_own = |it: &Indicator| own.contains(&it.prefix);
+        if !indicators.is_empty() && indicators.iter().all(is_own) {
+            return Content::Gone(Reason::OwnAddress);
+        }
+        for own in indicators.extract_if(.., |it| is_own(it)) {
+            rejects.add(place, Reason::OwnAddress, &own.prefix.to_string());
+        }
+        Content::Indicators(indicators)
     }
 
     /// Writes a record. Where the set before has the same one, it is as old as that.
@@ -202,7 +228,7 @@ impl Merge {
                 let prefix = prefixes.get(number as usize).copied().flatten();
                 let (Some(prefix), Some(fact)) = (prefix, live(number)) else { continue };
                 count += 1;
-                if stays {
+                if stays && !self.own.contains(&prefix) {
                     self.out.copy(prefix, fact, frames.get(number)?)?;
                     self.kept.push(true);
                     slot.count += 1;

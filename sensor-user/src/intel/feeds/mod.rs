@@ -5,6 +5,7 @@
 //! set until the new one is complete.
 
 mod folder;
+mod own;
 mod quarantine;
 mod status;
 
@@ -237,6 +238,7 @@ impl Intel {
             before,
             out: self.folder.new_path(&feed.name),
             policy: feed.config.read_policy(now),
+            own: own::addresses(),
             ttl: validity.ttl.ttl,
             confirmed: validity.ttl.confirmed,
             origin: feed.origin.clone(),

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
@@ -34,6 +35,8 @@ pub struct Job {
     pub out: PathBuf,
     /// Which entries count.
     pub policy: ReadPolicy,
+    /// Addresses of this host, which no entry may name.
+    pub own: Vec<IpAddr>,
     /// How long what names no expiry is valid.
     pub ttl: SignedDuration,
     /// When the set before was last confirmed as a whole, where the feed is a snapshot.
@@ -87,7 +90,7 @@ impl Job {
     /// Reads the documents and writes the new set.
     pub fn perform(&self, opened: Opened) -> Result<Merged, JobFault> {
         let Opened { mut documents, before, out } = opened;
-        let mut merge = Merge::new(out, before, self.policy.now);
+        let mut merge = Merge::new(out, before, self.policy.now).without(&self.own);
         let mut place = 1;
         while let Some(document) = documents.next_document() {
             let document = BufReader::with_capacity(1 << 18, document);
