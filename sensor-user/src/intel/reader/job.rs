@@ -1,7 +1,7 @@
 //! `Job`: what one run of the reader does.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
@@ -94,7 +94,8 @@ impl Job {
         let mut place = 1;
         while let Some(document) = documents.next_document() {
             let document = BufReader::with_capacity(1 << 18, document);
-            place += self.read(document, place, &mut merge)?;
+            let form = (self.kind, &self.list);
+            place += read_document(document, form, &self.policy, place, &mut merge)?;
         }
         self.refuse_malformed(merge.rejects())?;
         let meta = Meta {
@@ -105,24 +106,6 @@ impl Job {
         };
         let ttl = Ttl { ttl: self.ttl, confirmed: self.confirmed };
         Ok(merge.finish(&self.extent, meta, ttl)?)
-    }
-
-    fn read(
-        &self,
-        document: BufReader<impl Read>,
-        place: u64,
-        entries: &mut dyn Entries,
-    ) -> Result<u64, ReadFault> {
-        match self.kind {
-            FeedKind::List => read_list(document, &self.list, &self.policy, place, entries),
-            FeedKind::Sentinel => read_rows(document, &self.policy, place, entries),
-            FeedKind::Misp | FeedKind::MispFeed => {
-                read_misp(document, &self.policy, place, entries)
-            }
-            FeedKind::CrowdSec => read_crowdsec(document, &self.policy, place, entries),
-            FeedKind::SentinelQuery => read_sentinel_query(document, &self.policy, place, entries),
-            FeedKind::Stix | FeedKind::Taxii2 => read_stix(document, &self.policy, place, entries),
-        }
     }
 
     /// Rows that have ended are good news, and end what they named; a body in which everything is
@@ -138,5 +121,24 @@ impl Job {
             |it| format!("line {}: \"{}\": {}", it.place, it.text.escape_debug(), it.reason),
         );
         Err(JobFault::Unusable { entries, first })
+    }
+}
+
+/// Reads a document of a kind; a list is in the format given. Gives the places that it takes, of
+/// which the first is `place`.
+pub fn read_document(
+    document: impl BufRead,
+    (kind, list): (FeedKind, &ListFormat),
+    policy: &ReadPolicy,
+    place: u64,
+    entries: &mut dyn Entries,
+) -> Result<u64, ReadFault> {
+    match kind {
+        FeedKind::List => read_list(document, list, policy, place, entries),
+        FeedKind::Sentinel => read_rows(document, policy, place, entries),
+        FeedKind::Misp | FeedKind::MispFeed => read_misp(document, policy, place, entries),
+        FeedKind::CrowdSec => read_crowdsec(document, policy, place, entries),
+        FeedKind::SentinelQuery => read_sentinel_query(document, policy, place, entries),
+        FeedKind::Stix | FeedKind::Taxii2 => read_stix(document, policy, place, entries),
     }
 }

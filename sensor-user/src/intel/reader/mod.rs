@@ -9,7 +9,7 @@ mod confine;
 mod job;
 
 use confine::{MEMORY_MAX, confine};
-pub use job::{Job, JobFault, Opened};
+pub use job::{Job, JobFault, Opened, read_document};
 
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
