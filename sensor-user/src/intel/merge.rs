@@ -20,11 +20,16 @@ use super::entry::{Content, Entries, Entry};
 use super::indicator::Indicator;
 use super::pull::Extent;
 use super::rejects::{Reason, Rejects};
-use super::store::{Encoded, Fact, Identity, Meta, OpenSet, Writer, instant, seconds, ticks};
+use super::store::{
+    Encoded, Fact, Identity, Meta, OpenSet, RECORD_MAX, Writer, instant, seconds, ticks,
+};
 
 /// Ids that are gone and are still known, so that an old version does not bring them back. Those of
 /// the oldest versions are forgotten first.
 const GONE_MAX: usize = 1 << 20;
+
+/// Bytes of an id at most. The longest that a feed gives, a URL, is far shorter.
+const ID_MAX: usize = 8192;
 
 /// By the hash of the id.
 type Ids = IndexMap<u128, Slot, foldhash::fast::RandomState>;
@@ -104,6 +109,11 @@ impl Merge {
 
     fn add(&mut self, entry: Entry) -> io::Result<()> {
         self.entries += 1;
+        if entry.id.len() > ID_MAX {
+            let reason = Reason::Malformed(format!("an id of more than {ID_MAX} bytes"));
+            self.rejects.add(entry.place, reason, &entry.id);
+            return Ok(());
+        }
         let id = hash(&entry.id);
         let version = ticks(entry.version);
         if let Some(known) = self.ids.get(&id).copied() {
@@ -132,8 +142,13 @@ impl Merge {
                         self.rejects.add(entry.place, Reason::Expired, &indicator.id);
                         continue;
                     }
-                    self.write(&mut indicator, before)?;
-                    slot.count += 1;
+                    if self.write(&mut indicator, before)? {
+                        slot.count += 1;
+                    } else {
+                        let reason = format!("its texts have more than {RECORD_MAX} bytes");
+                        let reason = Reason::Malformed(reason);
+                        self.rejects.add(entry.place, reason, &indicator.id);
+                    }
                 }
             }
         }
@@ -155,13 +170,17 @@ impl Merge {
         Content::Indicators(indicators)
     }
 
-    /// Writes a record. Where the set before has the same one, it is as old as that.
-    fn write(&mut self, indicator: &mut Indicator, before: Option<Identity>) -> io::Result<()> {
+    /// Writes a record. Where the set before has the same one, it is as old as that. False where it
+    /// is too long to be read again.
+    fn write(&mut self, indicator: &mut Indicator, before: Option<Identity>) -> io::Result<bool> {
         if indicator.time_generated == self.now {
             // "Of the pull": the same in every pull.
             indicator.time_generated = Timestamp::MIN;
         }
         self.encoded.encode(indicator)?;
+        if self.encoded.len() > RECORD_MAX {
+            return Ok(false);
+        }
         let crc = self.encoded.crc();
         let pulled = seconds(self.now);
         let same = before.and_then(|identity| {
@@ -174,7 +193,7 @@ impl Merge {
         let fact = Fact { crc, since, pulled, expires };
         self.out.add(indicator.prefix, &self.encoded, fact)?;
         self.kept.push(true);
-        Ok(())
+        Ok(true)
     }
 
     /// Writes the rest; `origin`, `cursor` and the time of the pull are in `meta`.

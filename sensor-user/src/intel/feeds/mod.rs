@@ -246,14 +246,24 @@ impl Intel {
         }
     }
 
-    /// Has `job` done, and looks whether its outcome can be right. The new set is in place then.
+    /// Has `job` done, and looks whether its outcome can be right. The new set is in place then; of
+    /// one that is none, nothing is left.
     fn next_set(&self, feed: &Feed, job: &Job) -> Result<OpenSet, Fault> {
+        let set = self.make_set(feed, job);
+        if set.is_err()
+            && let Err(error) = self.folder.remove_new(&feed.name)
+        {
+            tracing::warn!(feed = &*feed.name, %error, "remove a set that was not finished");
+        }
+        set
+    }
+
+    fn make_set(&self, feed: &Feed, job: &Job) -> Result<OpenSet, Fault> {
         self.folder.remove_new(&feed.name)?;
         let merged = reader::read(&self.reading, job)?;
         if feed.config.quarantine
             && let Some(doubt) = quarantine::doubt(merged.before, merged.indicators)
         {
-            self.folder.remove_new(&feed.name)?;
             return Err(Fault::Quarantine(doubt));
         }
         Ok(self.folder.promote(&feed.name)?)
