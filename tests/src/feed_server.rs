@@ -98,9 +98,16 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             Err(_closed) => return,
         }
     }
+    let head = String::from_utf8_lossy(&head).to_lowercase();
+    // A question that is not read to its end would reset the connection.
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut question = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    if stream.read_exact(&mut question).await.is_err() {
+        return;
+    }
     let (answer, (part, times), tail, stalls) = {
         let mut state = state.lock().unwrap();
-        state.requests.push(String::from_utf8_lossy(&head).to_lowercase());
+        state.requests.push(head);
         (state.answer.clone(), state.part.clone(), state.tail.clone(), state.stalls)
     };
     let told = async {
