@@ -206,6 +206,9 @@ impl Intel {
             }
             Err(fault) => {
                 self.stats.feeds_failed.increment();
+                if fault.is_damage() {
+                    state.cursor = Cursor::Start;
+                }
                 if fault.is_quarantine() {
                     self.stats.feeds_quarantined.increment();
                 }

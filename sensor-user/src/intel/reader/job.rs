@@ -53,9 +53,9 @@ pub enum JobFault {
     /// A file of the agent's own.
     #[error("work in the state directory: {0}")]
     State(#[from] io::Error),
-    /// The set that is there.
-    #[error("the set that is there: {0}")]
-    Before(#[from] StoreError),
+    /// The set that is there is damaged, and what changed is not enough without it.
+    #[error("the set that is there: {}", shown(.0))]
+    Before(#[source] StoreError),
     /// The body is not of the feed's kind.
     #[error("{0}")]
     Read(#[from] ReadFault),
@@ -81,8 +81,13 @@ impl Job {
     /// Opens all that the job needs.
     pub fn open(&self) -> Result<Opened, JobFault> {
         let documents = OpenDocuments::open(&self.documents, self.lengths.clone())?;
-        let before = self.before.as_ref().map(|path| OpenSet::open(path, With::Identities));
-        let before = before.transpose()?;
+        let before = match self.before.as_ref().map(|path| OpenSet::open(path, With::Identities)) {
+            Some(Ok(before)) => Some(before),
+            // What is all of the feed needs nothing of it.
+            Some(Err(_damaged)) if self.extent == Extent::Snapshot => None,
+            Some(Err(damaged)) => return Err(JobFault::Before(damaged)),
+            None => None,
+        };
         let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.out)?;
         Ok(Opened { documents, before, out })
     }
@@ -105,7 +110,10 @@ impl Job {
             rejects: Rejects::default(),
         };
         let ttl = Ttl { ttl: self.ttl, confirmed: self.confirmed };
-        Ok(merge.finish(&self.extent, meta, ttl)?)
+        merge.finish(&self.extent, meta, ttl).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => JobFault::Before(StoreError::Read(error)),
+            _ => JobFault::State(error),
+        })
     }
 
     /// Rows that have ended are good news, and end what they named; a body in which everything is
@@ -140,5 +148,12 @@ pub fn read_document(
         FeedKind::CrowdSec => read_crowdsec(document, policy, place, entries),
         FeedKind::SentinelQuery => read_sentinel_query(document, policy, place, entries),
         FeedKind::Stix | FeedKind::Taxii2 => read_stix(document, policy, place, entries),
+    }
+}
+
+fn shown(error: &StoreError) -> String {
+    match error {
+        StoreError::Read(error) => error.to_string(),
+        damaged @ StoreError::Damaged(_) => damaged.to_string(),
     }
 }
