@@ -139,6 +139,7 @@ fn outcome(report: Report) -> Result<Merged, ReaderError> {
 pub fn child() -> io::Result<()> {
     // A child of an agent that is gone has nobody to tell.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    close_inherited()?;
     let mut text = Vec::new();
     io::stdin().lock().take(MESSAGE_MAX).read_to_end(&mut text)?;
     let job: Job = serde_json::from_slice(&text)?;
@@ -151,4 +152,17 @@ pub fn child() -> io::Result<()> {
     let mut out = io::stdout().lock();
     serde_json::to_writer(&mut out, &report)?;
     out.flush()
+}
+
+/// Closes what whoever started the agent left open for it: nothing here owns any of it.
+fn close_inherited() -> io::Result<()> {
+    const STANDARD: i32 = 2;
+    let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
+    let names = names.collect::<io::Result<Vec<_>>>()?;
+    let numbers = names.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok());
+    for number in numbers.filter(|number| *number > STANDARD) {
+        // The one of the listing itself is closed already.
+        let _closed = nix::unistd::close(number);
+    }
+    Ok(())
 }
