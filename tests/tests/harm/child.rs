@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use super::Harm;
 
 /// Lines that keep the reader busy for far longer than it is looked at.
-const LINES: &[u8] = b"203.0.113.7\n203.0.113.8\n203.0.113.9\n";
-const TIMES: u64 = 2_000_000;
+const LINES: &str = "203.0.113.7\n203.0.113.8\n203.0.113.9\n";
+const TIMES: usize = 1_000_000;
 
 /// The process that reads for `harm`, by the files that it has open.
 fn reader(harm: &Harm) -> Option<Pid> {
@@ -60,7 +60,8 @@ impl Drop for Killed {
 /// Pulls so much that the reader is busy, looks at it with `look` once it is confined (it stands
 /// still then), and kills it.
 async fn pull_and_kill(harm: &Harm, look: impl FnOnce(&Path)) -> FeedReport {
-    harm.server.repeat(b"HTTP/1.1 200 OK\r\n\r\n", (LINES, TIMES), b"");
+    let part = LINES.repeat(TIMES / 100);
+    harm.server.repeat(b"HTTP/1.1 200 OK\r\n\r\n", (part.as_bytes(), 100), b"");
     let watch = async {
         let end = Instant::now() + Duration::from_secs(60);
         loop {
