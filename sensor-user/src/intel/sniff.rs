@@ -85,7 +85,7 @@ mod tests {
             ("{\"\u{1b}[31m", FeedKind::Sentinel),
             (&deep, FeedKind::Sentinel),
         ] {
-            assert_eq!(sniff(head.as_bytes()), kind, "{:.60}", head);
+            assert_eq!(sniff(head.as_bytes()), kind, "{head:.60}");
         }
     }
 }

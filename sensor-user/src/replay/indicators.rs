@@ -45,7 +45,7 @@ pub(super) fn load(
                 listed.extend(list.indicators);
                 list.rejects
             }
-            kind => documents.read(input, kind, feed).map_err(failed)?,
+            kind => documents.read(input, kind, &feed).map_err(failed)?,
         };
         note(&rejects, path, log).map_err(ReplayError::WriteRejects)?;
     }
@@ -81,7 +81,7 @@ impl Documents {
     }
 
     /// Reads a file; one that is cut or no document of its kind is an error.
-    fn read(&mut self, input: Input, kind: FeedKind, feed: Arc<str>) -> std::io::Result<Rejects> {
+    fn read(&mut self, input: Input, kind: FeedKind, feed: &Arc<str>) -> std::io::Result<Rejects> {
         let mut found = Collected::default();
         let form = (kind, &ListFormat::default());
         match read_document(input.reader, form, &self.policy, 1, &mut found) {
@@ -94,7 +94,9 @@ impl Documents {
             match &mut content {
                 Content::Gone(reason) => rejects.add(place, reason.clone(), &id),
                 Content::Indicators(all) => {
-                    all.iter_mut().for_each(|indicator| indicator.feed = Arc::clone(&feed));
+                    for indicator in all {
+                        indicator.feed = Arc::clone(feed);
+                    }
                 }
             }
             let known = self.newest.get(&id);

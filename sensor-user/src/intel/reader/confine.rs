@@ -89,6 +89,7 @@ mod tests {
     use std::io::{Read as _, Seek as _, Write as _};
     use std::net::{TcpStream, UdpSocket};
     use std::os::unix::net::UnixStream;
+    use std::path::Path;
     use std::process::Command;
 
     use nix::sys::signal::kill;
@@ -103,22 +104,21 @@ mod tests {
     /// In a process of its own (this test, started again), since there is no way back.
     #[test]
     fn a_confined_process_has_nothing_but_what_is_open() {
-        if std::env::var_os(ALONE).is_some() {
-            try_all();
-            // Ends here, without what a test does at its end.
-            std::process::exit(0);
+        if let Some(folder) = std::env::var_os(ALONE) {
+            return try_all(Path::new(&folder));
         }
+        let folder = tempfile::tempdir().unwrap();
         let mut test = Command::new(std::env::current_exe().unwrap());
-        let output = test.args(["--exact", NAME, "--nocapture"]).env(ALONE, "1").output().unwrap();
+        let test = test.args(["--exact", NAME, "--nocapture"]).env(ALONE, folder.path());
+        let output = test.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         let failed = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && said.contains("all refused"), "{said}{failed}");
     }
 
-    fn try_all() {
-        let mut open = tempfile::tempfile().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("new");
+    fn try_all(folder: &Path) {
+        let mut open = tempfile::tempfile_in(folder).unwrap();
+        let path = folder.join("new");
         let parent = getppid();
         confine().unwrap();
 
@@ -134,7 +134,7 @@ mod tests {
         refused("open", File::open("/dev/null").map(drop));
         refused("create", File::create(&path).map(drop));
         refused("make a folder", std::fs::create_dir(&path));
-        refused("remove", std::fs::remove_dir(folder.path()));
+        refused("remove", std::fs::remove_dir(folder));
         refused("list", std::fs::read_dir("/").map(drop));
         refused("connect", TcpStream::connect("127.0.0.1:9").map(drop));
         refused("bind", UdpSocket::bind("127.0.0.1:0").map(drop));
