@@ -240,6 +240,8 @@ pub const fn replayed(rejected: u64, alerts: u64, fail_on_alert: bool) -> Outcom
 fn check_config(args: &CheckConfigArgs, environment: &Environment) -> anyhow::Result<Outcome> {
     let path = args.file.as_deref().or(args.config.as_deref());
     let config = config(path, environment)?;
+    // The only other files without which the agent does not start.
+    read_allowed(&config.allow.files)?;
     let name = path.map_or_else(|| "no configuration file".to_owned(), |p| p.display().to_string());
     let text = format!("{name}: good\n{}", describe(&config));
     print(text.as_bytes())

@@ -225,3 +225,18 @@ fn the_reference_lists_the_keys_of_the_example() {
         rows.map(|row| row.split('`').next().unwrap().to_owned()).collect();
     assert_eq!(described, shown);
 }
+
+#[test]
+fn check_config_reads_the_files_of_allowed_networks() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, list) = (folder.path().join("netsensor.toml"), folder.path().join("own.txt"));
+    let text = format!("[allow]\nfiles = [{:?}]\n", list.to_str().unwrap());
+    std::fs::write(&config, text).unwrap();
+    for (content, told) in [("10.0.0.0/8\n", None), ("10.0.0/8\n", Some("line 1: \"10.0.0/8\""))] {
+        std::fs::write(&list, content).unwrap();
+        let output = answer(&["check-config", config.to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.success(), told.is_none(), "{said}");
+        assert!(told.is_none_or(|told| said.contains(told)), "{said}");
+    }
+}

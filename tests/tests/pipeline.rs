@@ -81,7 +81,7 @@ impl Stages {
         let rows = RowTable::new(identity, 100, Arc::clone(&stats));
         Self {
             intake: Intake::new(enricher, connections, flows, Arc::clone(&stats)),
-            detection: Detection::new(Some(rows), matcher, dedup, Arc::clone(&stats)),
+            detection: Detection::new(Some(rows), matcher, None, dedup, Arc::clone(&stats)),
             stats,
             caught: Caught::default(),
         }

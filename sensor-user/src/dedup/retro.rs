@@ -17,7 +17,7 @@ impl Dedup {
         for retro in found {
             let key = Key::of(&retro.hit, &retro.flow);
             if let Some((_, known)) = places.get(&key).and_then(|place| joined.get_mut(*place)) {
-                join(known, retro)
+                join(known, retro);
             } else {
                 places.insert(key.clone(), joined.len());
                 joined.push((key, retro));

@@ -122,10 +122,16 @@ pub(super) struct Appender {
 impl Appender {
     /// Goes on with the file of `segment`, of which only what is known to be whole stays.
     pub(super) fn open(&mut self, segment: &Segment) -> io::Result<()> {
+        self.file = None;
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&segment.path)?;
         file.set_len(segment.bytes)?;
         self.file = Some(file);
         Ok(())
+    }
+
+    /// Whether there is a segment to append to.
+    pub(super) const fn is_open(&self) -> bool {
+        self.file.is_some()
     }
 
     /// Adds a record; gives its length.

@@ -8,6 +8,7 @@
 //! before the next turn of the pipeline. It is not synced: power loss may take its end.
 
 mod entry;
+mod known;
 mod log;
 mod retro;
 mod table;

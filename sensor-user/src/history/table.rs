@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,18 +11,19 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::entry::{self, Entry, tie};
+use super::known::Known;
 use super::log::{self, Appender, Record, Segment};
 use crate::aggregate::{Flow, Phase};
 use crate::intel::is_special;
 use crate::matcher::Hit;
 use crate::stats::Stats;
 
+/// Time after which a segment that could not be made is tried again.
+const TRY_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 /// The look-back is cut into so many segments.
 const SEGMENTS: u32 = 6;
 /// No segment takes more than this part of all room.
 const SHARE: usize = 8;
-/// Indicators that are remembered as told of one entry; the log knows the others.
-const TOLD_MAX: usize = 64;
 
 /// What is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,53 +66,11 @@ pub struct History {
     /// The latest entry of an earlier run by what is the same after a restart.
     ties_before: HashMap<u64, u32, foldhash::fast::RandomState>,
     next: u32,
+    /// After a segment could not be made, until then.
+    closed_until: Option<Timestamp>,
     /// Whether nothing was looked for yet.
     pub(super) is_new: bool,
     stats: Arc<Stats>,
-}
-
-/// What memory holds of an entry.
-#[derive(Debug)]
-pub(super) struct Known {
-    pub(super) remote: IpAddr,
-    pub(super) translated: Option<SocketAddr>,
-    /// When its last connection was; `None` before the first.
-    pub(super) last: Option<Timestamp>,
-    kind: u64,
-    tie: u64,
-    /// Connections that had not ended when the run that saw them did, and were not found again.
-    open: u32,
-    /// Up to when all connections are told, of an indicator.
-    pub(super) told: Vec<(u64, Timestamp)>,
-}
-
-impl Known {
-    /// Whether all connections are told, of `indicator`.
-    pub(super) fn is_told(&self, indicator: u64) -> bool {
-        let told = self.told.iter().find(|(known, _)| *known == indicator);
-        told.is_some_and(|(_, until)| self.last.is_none_or(|last| last <= *until))
-    }
-
-    pub(super) fn tell(&mut self, indicator: u64, until: Timestamp) {
-        if let Some((_, known)) = self.told.iter_mut().find(|(known, _)| *known == indicator) {
-            *known = until.max(*known)
-        } else {
-            if self.told.len() >= TOLD_MAX {
-                self.told.remove(0);
-            }
-            self.told.push((indicator, until));
-        }
-    }
-
-    /// A connection with its hits: told of what all before it were told of.
-    fn see(&mut self, time: Timestamp, hits: &[u64]) {
-        for hit in hits {
-            if self.last.is_none() || self.is_told(*hit) {
-                self.tell(*hit, time);
-            }
-        }
-        self.last = self.last.max(Some(time));
-    }
 }
 
 impl History {
@@ -135,6 +94,7 @@ impl History {
             ties: HashMap::default(),
             ties_before: HashMap::default(),
             next: 0,
+            closed_until: None,
             is_new: true,
             stats,
         };
@@ -197,6 +157,9 @@ impl History {
         {
             return self.again(number, flow, hits);
         }
+        if !self.append(flow.time) {
+            return hits;
+        }
         let number = self.number(flow);
         let Some((segment, _)) = self.segments.last() else { return hits };
         let record = Record::Seen {
@@ -221,7 +184,7 @@ impl History {
         let entry = self.kinds.get(&kind).or_else(|| self.ties.get(&tie));
         let entry = entry.or_else(|| self.ties_before.get(&tie)).copied();
         if let Some(entry) = entry
-            && !self.segments.is_empty()
+            && self.append(flow.time)
         {
             self.add(&Record::Moved { entry, sent, received, has_ended }, None);
         }
@@ -292,7 +255,6 @@ impl History {
 
     /// The number of a flow's kind in the segment at hand; it is defined there where it is not yet.
     fn number(&mut self, flow: &Flow) -> u32 {
-        self.roll(flow.time);
         let kind = entry::kind(flow);
         if let Some(number) = self.kinds.get(&kind) {
             return *number;
@@ -326,18 +288,21 @@ impl History {
         self.entries.insert(number, known);
     }
 
-    /// Begins a new segment where the one at hand has its share of time or room.
-    fn roll(&mut self, now: Timestamp) {
+    /// Has a segment of this run to append to: a new one where that at hand has its share of time
+    /// or room. False where none can be made.
+    fn append(&mut self, now: Timestamp) -> bool {
+        if self.closed_until.is_some_and(|until| now < until) {
+            self.stats.history_writes_failed.increment();
+            return false;
+        }
         let is_full = self.segments.last().is_none_or(|(segment, _)| {
             now.duration_since(segment.start) * i32::try_from(SEGMENTS).unwrap_or(1)
                 >= self.config.lookback
                 || segment.entries >= self.config.max_entries.div_ceil(SHARE)
                 || segment.bytes >= self.config.max_bytes.div_ceil(SHARE as u64)
         });
-        // Of a run before this one: its numbers are not known any more.
-        let is_first = self.kinds.is_empty();
-        if !is_full && !is_first {
-            return;
+        if self.out.is_open() && !is_full {
+            return true;
         }
         self.flush();
         let after = self.segments.last().map_or(Timestamp::MIN, |(segment, _)| segment.start);
@@ -345,11 +310,15 @@ impl History {
         let segment = Segment::new(&self.folder, now.max(next));
         if let Err(error) = self.out.open(&segment) {
             self.stats.history_writes_failed.increment();
-            tracing::debug!(%error, "make a segment of the history");
+            tracing::warn!(%error, "the history cannot be written; tried again in ten seconds");
+            self.closed_until = now.checked_add(TRY_AGAIN).ok();
+            return false;
         }
+        self.closed_until = None;
         self.kinds.clear();
         self.segments.push((segment, self.next..self.next));
         self.drop_old(now);
+        true
     }
 
     fn drop_first(&mut self) {
@@ -393,7 +362,6 @@ impl History {
                 !known.told.iter().any(|(told, _)| *told == hash)
             })
             .collect();
-        self.roll(flow.time);
         for hit in &fresh {
             self.tell(number, entry::indicator_hash(hit), until);
         }
@@ -402,7 +370,12 @@ impl History {
 
     /// Notes that all connections of an entry up to `until` are told, of `indicator`.
     pub(super) fn tell(&mut self, entry: u32, indicator: u64, until: Timestamp) {
-        if let Some((segment, _)) = self.segments.last() {
+        if let Some(known) = self.entries.get_mut(&entry) {
+            known.tell(indicator, until);
+        }
+        if self.append(until)
+            && let Some((segment, _)) = self.segments.last()
+        {
             let record = Record::Told { entry, until: segment.offset(until), indicator };
             self.add(&record, None);
         }

@@ -59,9 +59,8 @@ impl Agent {
         let matcher = Matcher::new(Arc::clone(&set), allow, HashSet::from([9]), Arc::clone(&stats));
         let hour = SignedDuration::from_hours(1);
         let dedup = Dedup::new("agent".to_owned(), hour, 1000, Arc::clone(&stats));
-        let mut detection = Detection::new(None, matcher, dedup, Arc::clone(&stats));
         let history = History::open(state, config, now, Arc::clone(&stats)).unwrap();
-        detection.history = Some(history);
+        let detection = Detection::new(None, matcher, Some(history), dedup, Arc::clone(&stats));
         Self { detection, set, stats, alerts: Alerts::default() }
     }
 
@@ -205,6 +204,13 @@ fn no_connection_is_told_twice_of_one_indicator() {
     let newer = Indicator { description: "newer".to_owned(), ..c2.clone() };
     agent.swap(&[newer.clone(), indicator("other", "203.0.113.0/24")], minute(3));
     assert_eq!(agent.told(), [retro("other", 2, 0)]);
+    // A kill right after it, and another one.
+    for _ in 0..2 {
+        std::mem::forget(agent);
+        agent = Agent::start(state.path(), std::slice::from_ref(&c2), minute(2));
+        agent.detection.tick(minute(2), &mut agent.alerts);
+        assert_eq!(agent.told(), []);
+    }
     // It leaves and comes back: only what was between is new.
     agent.swap(&[], minute(4));
     agent.see(flow(minute(5), "203.0.113.5", 1));
@@ -215,6 +221,20 @@ fn no_connection_is_told_twice_of_one_indicator() {
     agent.detection.tick(minute(7), &mut agent.alerts);
     agent.swap(&[newer, c2], minute(8));
     assert_eq!(agent.told(), []);
+}
+
+#[test]
+fn what_a_restarted_agent_tells_is_not_told_again_after_the_next_kill() {
+    let state = tempfile::tempdir().unwrap();
+    let c2 = [indicator("c2", "203.0.113.5")];
+    let mut agent = Agent::start(state.path(), &[], minute(0));
+    agent.see(flow(minute(0), "203.0.113.5", 1));
+    for (at, told) in [(1, 1), (2, 0), (3, 0)] {
+        std::mem::forget(agent);
+        agent = Agent::start(state.path(), &c2, minute(at));
+        agent.detection.tick(minute(at), &mut agent.alerts);
+        assert_eq!(agent.told().len(), told, "minute {at}");
+    }
 }
 
 #[test]
@@ -303,6 +323,22 @@ fn a_translation_is_looked_back_on() {
     agent.see(Flow { phase, translated: Some(translated), ..flow(minute(0), "10.96.0.1", 1) });
     agent.swap(&[indicator("c2", "203.0.113.5")], minute(1));
     assert_eq!(agent.told(), [retro("c2", 1, 0)]);
+}
+
+#[test]
+fn a_history_that_cannot_be_written_loses_no_live_alert_and_is_counted() {
+    let state = tempfile::tempdir().unwrap();
+    let c2 = [indicator("c2", "203.0.113.5")];
+    let mut agent = Agent::start(state.path(), &c2, minute(0));
+    std::fs::remove_dir_all(state.path().join("history")).unwrap();
+    agent.see(flow(minute(0), "203.0.113.5", 1));
+    agent.see(flow(minute(0), "203.0.113.6", 1));
+    assert_eq!(agent.told(), [new("c2")]);
+    assert_eq!(agent.stats.history_writes_failed.value(), 2);
+    std::fs::create_dir(state.path().join("history")).unwrap();
+    agent.see(flow(minute(1), "203.0.113.6", 1));
+    agent.swap(&[indicator("later", "203.0.113.6")], minute(2));
+    assert_eq!(agent.told(), [retro("later", 1, 0)]);
 }
 
 #[test]

@@ -82,15 +82,31 @@ impl PrefixPolicy {
         if self.allow_private {
             return None;
         }
-        let meets = |range: &&IpNet| range.contains(prefix) || prefix.contains(*range);
-        EXCLUDED.iter().find(meets).map(|range| Exclusion::Private(*range))
+        EXCLUDED.iter().find(|range| meet(range, prefix)).map(|range| Exclusion::Private(*range))
+    }
+}
+
+/// Whether one of two networks contains the other: they agree in the bits that both fix.
+fn meet(one: &IpNet, other: &IpNet) -> bool {
+    let len = one.prefix_len().min(other.prefix_len());
+    match (one, other) {
+        (IpNet::V4(one), IpNet::V4(other)) => {
+            let differ = u32::from(one.addr()) ^ u32::from(other.addr());
+            differ.leading_zeros() >= len.into()
+        }
+        (IpNet::V6(one), IpNet::V6(other)) => {
+            let differ = u128::from(one.addr()) ^ u128::from(other.addr());
+            differ.leading_zeros() >= len.into()
+        }
+        _ => false,
     }
 }
 
 /// Whether an address is in one of the private, special and local ranges that no indicator may
 /// name (unless its feed allows it).
 pub fn is_special(address: IpAddr) -> bool {
-    EXCLUDED.iter().any(|range| range.contains(&address.to_canonical()))
+    let host = host(address);
+    EXCLUDED.iter().any(|range| meet(range, &host))
 }
 
 /// The prefix that a text names: an address, or a network with a prefix length. `None` when it is
@@ -126,6 +142,25 @@ pub fn host(address: IpAddr) -> IpNet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn networks_meet_where_one_contains_the_other(
+            bits: (u32, u32), lens in (0..=32_u8, 0..=32_u8), shared in 0..=32_u32, is_v6: bool,
+        ) {
+            let other = bits.1 ^ (bits.0 ^ bits.1) & u32::MAX.checked_shl(32 - shared).unwrap_or(0);
+            let net = |bits: u32, len: u8| if is_v6 {
+                let bits = u128::from(bits) << 96;
+                IpNet::new(std::net::Ipv6Addr::from(bits).into(), len).unwrap().trunc()
+            } else {
+                IpNet::new(std::net::Ipv4Addr::from(bits).into(), len).unwrap().trunc()
+            };
+            let (one, other) = (net(bits.0, lens.0), net(other, lens.1));
+            prop_assert_eq!(meet(&one, &other), one.contains(&other) || other.contains(&one));
+        }
+    }
 
     #[test]
     fn texts_become_canonical_prefixes_or_none() {

@@ -10,6 +10,7 @@ use std::io;
 use std::net::IpAddr;
 
 use indexmap::IndexMap;
+use indexmap::map::Entry::{Occupied, Vacant};
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -42,9 +43,10 @@ pub struct Merge {
     kept: Vec<bool>,
     ids: Ids,
     before: Option<OpenSet>,
+    extent: Extent,
     now: Timestamp,
     /// Addresses of this host.
-    own: HashSet<IpNet>,
+    own: HashSet<IpNet, foldhash::fast::RandomState>,
     rejects: Rejects,
     entries: u64,
     failed: Option<io::Error>,
@@ -52,7 +54,7 @@ pub struct Merge {
 }
 
 /// The version of an id that decides so far: an [`Identity`], and where it stands.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     version: i64,
     group: u64,
@@ -81,14 +83,15 @@ pub struct Merged {
 
 impl Merge {
     /// Writes to the empty file `out`, at `now`; `before` is the set to merge into.
-    pub fn new(out: File, before: Option<OpenSet>, now: Timestamp) -> Self {
+    pub fn new(out: File, before: Option<OpenSet>, extent: Extent, now: Timestamp) -> Self {
         Self {
             out: Writer::new(out),
             kept: Vec::new(),
             ids: Ids::default(),
             before,
+            extent,
             now,
-            own: HashSet::new(),
+            own: HashSet::default(),
             rejects: Rejects::default(),
             entries: 0,
             failed: None,
@@ -100,6 +103,11 @@ impl Merge {
     #[must_use]
     pub fn without(self, own: &[IpAddr]) -> Self {
         Self { own: own.iter().map(|address| host(*address)).collect(), ..self }
+    }
+
+    /// Makes room for so many ids, so that it need not be made again and again.
+    pub fn expect(&mut self, ids: usize) {
+        self.ids.reserve(ids);
     }
 
     /// What was not used so far, and how many entries were taken.
@@ -116,7 +124,16 @@ impl Merge {
         }
         let id = hash(&entry.id);
         let version = ticks(entry.version);
-        if let Some(known) = self.ids.get(&id).copied() {
+        // One search for an id that is new, as most are.
+        let (index, known) = match self.ids.entry(id) {
+            Vacant(vacant) => {
+                let index = vacant.index();
+                vacant.insert(Slot::default());
+                (index, None)
+            }
+            Occupied(known) => (known.index(), Some(*known.get())),
+        };
+        if let Some(known) = known {
             let older = version < known.version;
             let place = if older { entry.place } else { known.place };
             self.rejects.add(place, Reason::Superseded, &entry.id);
@@ -127,7 +144,12 @@ impl Merge {
             records.take(known.count as usize).for_each(|kept| *kept = false);
         }
         let before = self.before.as_ref().and_then(|before| before.identity(id));
-        if before.is_some_and(|before| before.version > version) {
+        // In a snapshot an old version is what there is now.
+        let is_older = before.is_some_and(|before| before.version > version);
+        if is_older && self.extent != Extent::Snapshot {
+            if known.is_none() {
+                self.ids.pop();
+            }
             self.rejects.add(entry.place, Reason::Superseded, &entry.id);
             return Ok(());
         }
@@ -152,7 +174,9 @@ impl Merge {
                 }
             }
         }
-        self.ids.insert(id, slot);
+        if let Some((_, known)) = self.ids.get_index_mut(index) {
+            *known = slot;
+        }
         Ok(())
     }
 
@@ -161,7 +185,10 @@ impl Merge {
         let Content::Indicators(mut indicators) = content else { return content };
         let Self { own, rejects, .. } = self;
         let is_own = |it: &Indicator| own.contains(&it.prefix);
-        if !indicators.is_empty() && indicators.iter().all(is_own) {
+        if !indicators.iter().any(is_own) {
+            return Content::Indicators(indicators);
+        }
+        if indicators.iter().all(is_own) {
             return Content::Gone(Reason::OwnAddress);
         }
         for own in indicators.extract_if(.., |it| is_own(it)) {
@@ -197,16 +224,16 @@ impl Merge {
     }
 
     /// Writes the rest; `origin`, `cursor` and the time of the pull are in `meta`.
-    pub fn finish(mut self, extent: &Extent, mut meta: Meta, ttl: Ttl) -> io::Result<Merged> {
+    pub fn finish(mut self, mut meta: Meta, ttl: Ttl) -> io::Result<Merged> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
         let before = match self.before.take() {
-            Some(before) => self.carry(&before, extent, ttl)?,
+            Some(before) => self.carry(&before, ttl)?,
             None => 0,
         };
         meta.rejects = std::mem::take(&mut self.rejects);
-        match extent {
+        match self.extent {
             Extent::Snapshot => self.ids.retain(|_, slot| slot.count > 0),
             Extent::Changes { .. } => forget_oldest(&mut self.ids),
         }
@@ -217,10 +244,10 @@ impl Merge {
     }
 
     /// Takes over what stays of the set before. Gives how many of it would be live now.
-    fn carry(&mut self, before: &OpenSet, extent: &Extent, ttl: Ttl) -> io::Result<u32> {
+    fn carry(&mut self, before: &OpenSet, ttl: Ttl) -> io::Result<u32> {
         let now = self.now;
         let live = |number: u32| before.fact(number).filter(|fact| !ttl.is_over(*fact, now));
-        let replaced: HashSet<u64> = match extent {
+        let replaced: HashSet<u64> = match &self.extent {
             Extent::Snapshot => {
                 let live = before.prefixes().filter(|(_, number)| live(*number).is_some());
                 return Ok(u32::try_from(live.count()).unwrap_or(u32::MAX));

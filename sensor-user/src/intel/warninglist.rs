@@ -3,7 +3,7 @@
 //! They come from the operator, not from a feed: what is wrong with one is told at start.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -24,6 +24,8 @@ const DEPTH_MAX: usize = 4;
 const FILES_MAX: usize = 10_000;
 /// Bytes of a file.
 const FILE_MAX: u64 = 1 << 30;
+/// Blanks before the first letter of a file.
+const BLANKS_MAX: usize = 4096;
 const WHAT: &str = "a MISP warning list";
 
 /// What files of networks hold.
@@ -130,9 +132,20 @@ pub fn read_networks(
     mut reader: impl io::BufRead,
     allowed: &mut Allowed,
 ) -> Result<(), AllowFaultKind> {
-    let is_json = reader.fill_buf()?.trim_ascii_start().first() == Some(&b'{');
+    // Blanks before the first letter; however few bytes a read gives.
+    let mut blanks = Vec::new();
+    let first = loop {
+        match reader.fill_buf()?.first().copied() {
+            Some(byte) if byte.is_ascii_whitespace() && blanks.len() < BLANKS_MAX => {
+                blanks.push(byte);
+                reader.consume(1);
+            }
+            other => break other,
+        }
+    };
+    let reader = blanks.as_slice().chain(reader);
     allowed.files += 1;
-    if is_json { warning_list(reader, allowed) } else { plain(reader, allowed) }
+    if first == Some(b'{') { warning_list(reader, allowed) } else { plain(reader, allowed) }
 }
 
 fn plain(reader: impl io::BufRead, allowed: &mut Allowed) -> Result<(), AllowFaultKind> {

@@ -91,12 +91,7 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let azure = SharedAzure::default();
     let identity = Identity { computer, agent_id: agent_id.clone(), azure };
     let places = config.geo.as_ref().map(|path| Arc::new(Places::at(path)));
-    let mut detection = detection(config, set, &identity, (places.clone(), &stats))?;
-
-    if let Some(history) = config.history {
-        let open = History::open(&config.agent.state_dir, history, clock.now(), Arc::clone(&stats));
-        detection.history = Some(open.context("open the history in the state directory")?);
-    }
+    let detection = detection(config, set, &identity, (places.clone(), &stats))?;
 
     say(&banner::lines(config, &watching, &intel.status(), &agent_id));
 
@@ -160,11 +155,16 @@ fn detection(
     let own = HashSet::from([std::process::id()]);
     let allow = allow_list(&config.allow)?;
     let matcher = Matcher::new(set, allow, own, Arc::clone(stats));
+    let state = &config.agent.state_dir;
+    let open = |config| History::open(state, config, SystemClock.now(), Arc::clone(stats));
+    let history = config.history.map(open).transpose();
+    let history = history.context("open the history in the state directory")?;
     let (window, agent_id) = (signed(config.dedup.window), identity.agent_id.clone());
     let dedup = Dedup::new(agent_id, window, config.dedup.max_keys, Arc::clone(stats));
     let enabled = config.rows.enabled;
-    let mut detection = Detection::new(enabled.then(rows), matcher, dedup, Arc::clone(stats))
-        .with_host(enabled.then(host));
+    let mut detection =
+        Detection::new(enabled.then(rows), matcher, history, dedup, Arc::clone(stats))
+            .with_host(enabled.then(host));
     detection.facts = RemoteFacts::new(Names::new(config.max_names, Arc::clone(stats)), places);
     Ok(detection)
 }

@@ -54,10 +54,10 @@ pub struct Detection {
     pub host: Option<HostTables>,
     /// Flow to Hit.
     pub matcher: Matcher,
-    /// Hit to Alert.
-    pub dedup: Dedup,
     /// For indicators that come later; `None` in a replay, whose indicators are all there.
     pub history: Option<History>,
+    /// Hit to Alert.
+    pub dedup: Dedup,
     /// Names and places of remote addresses, for rows and alerts.
     pub facts: RemoteFacts,
     /// Scratch, kept to spare allocations.
@@ -69,14 +69,20 @@ pub struct Detection {
 
 impl Detection {
     /// Puts the stages together.
-    pub fn new(rows: Option<RowTable>, matcher: Matcher, dedup: Dedup, stats: Arc<Stats>) -> Self {
+    pub fn new(
+        rows: Option<RowTable>,
+        matcher: Matcher,
+        history: Option<History>,
+        dedup: Dedup,
+        stats: Arc<Stats>,
+    ) -> Self {
         let facts = RemoteFacts::usual(&stats);
         Self {
             rows,
             host: None,
             matcher,
+            history,
             dedup,
-            history: None,
             facts,
             alerts: Vec::new(),
             looked: Timestamp::MIN,
@@ -130,11 +136,15 @@ impl Detection {
         let rows = self.rows.as_mut().map(|rows| rows.close_until(now, &flag)).unwrap_or_default();
         self.dedup.expire(now, &mut self.alerts);
         self.send_alerts(outlet);
-        // What was found is raised by now.
+        self.note_raised();
+        self.send_rows(rows, outlet);
+    }
+
+    /// Only what is raised counts as told after a kill.
+    fn note_raised(&mut self) {
         if let Some(history) = &mut self.history {
             history.flush();
         }
-        self.send_rows(rows, outlet);
     }
 
     /// Matches the connections of the look-back where there are new indicators; and each minute,

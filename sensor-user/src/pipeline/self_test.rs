@@ -94,7 +94,7 @@ fn detection(planted: IpAddr, stats: &Arc<Stats>) -> Detection {
     let matcher = Matcher::new(set, AllowList::default(), HashSet::new(), Arc::clone(stats));
     let window = SignedDuration::from_hours(1);
     let dedup = Dedup::new("self-test".to_owned(), window, 16, Arc::clone(stats));
-    Detection::new(None, matcher, dedup, Arc::clone(stats))
+    Detection::new(None, matcher, None, dedup, Arc::clone(stats))
 }
 
 /// The alert must name this process.

@@ -175,7 +175,7 @@ fn start(
         };
         RowTable::new(identity, MAX_KEYS, Arc::clone(&stats))
     });
-    Ok(Detection::new(rows, matcher, dedup, stats))
+    Ok(Detection::new(rows, matcher, None, dedup, stats))
 }
 
 /// Alerts as JSON lines; the first failure is kept and ends the replay.

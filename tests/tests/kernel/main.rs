@@ -50,8 +50,11 @@ mod refusals;
 
 /// What the agent says when its probes fall silent.
 mod health;
+/// Indicators that come after the connections that they name.
+mod look_back;
 /// What was open before, and what lives on.
 mod preexisting;
+
 /// Lines as they happen.
 mod stream;
 

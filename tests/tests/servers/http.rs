@@ -1,17 +1,18 @@
 //! What no real server does on demand: redirections to where they hurt, storms of 429, bodies that
 //! stand still, proxies.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sensor_tests::FeedServer;
 use sensor_tests::servers::Site;
+use sensor_tests::{FeedServer, logged};
 use sensor_user::clock::SystemClock;
 use sensor_user::intel::{
-    Cursor, Extent, FeedKind, FetchError, Fetcher, HeaderText, Proxy, Secret, Validators,
+    Cursor, Extent, FeedKind, FetchError, Fetcher, HeaderText, Login, Proxy, Secret, Validators,
 };
-
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -195,6 +196,29 @@ async fn a_proxy_is_asked_with_its_own_login() {
     // "me:p-hunter2", in lower case.
     assert!(head.contains("proxy-authorization: basic bwu6cc1odw50zxiy\r\n"), "{head}");
     assert!(head.contains("auth-key: key-hunter2\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn a_secret_that_others_can_read_is_warned_of_once() {
+    let lines = || logged("feed=\"test-warned\"");
+    assert!(lines().is_empty());
+    let proxy = FeedServer::start().await;
+    proxy.answer("", b"203.0.113.5\n");
+    let mut puller = known("http://feeds.example/list.txt");
+    puller.feed.name = "test-warned".to_owned();
+    puller.feed.access.proxy = Proxy::Url { url: proxy.url().parse().unwrap(), login: None };
+    let Login::Basic { password: Secret::File(path), .. } = &puller.feed.access.login else {
+        panic!("{:?}", puller.feed.access.login)
+    };
+    std::fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
+    for _pull in 0..3 {
+        puller.new_from(&Cursor::Start).await;
+    }
+    let told = lines();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("all users may read this secret") && told[0].contains(".password"));
+    assert!(told[1].contains("use https:"), "{told:?}");
+    assert!(!told.concat().contains("hunter2"), "{told:?}");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod opentaxii;
 mod sentinel;
 mod taxii;
 mod tls;
+mod whole;
 
 use std::path::PathBuf;
 use std::sync::Arc;

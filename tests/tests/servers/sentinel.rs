@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::Puller;
 
-const TOKEN: &str = "/t.example/oauth2/v2.0/token";
-const QUERY: &str = "/subscriptions/s/resourceGroups/g/providers/Microsoft.OperationalInsights/workspaces/w/providers/Microsoft.SecurityInsights/threatIntelligence/main/queryIndicators";
+pub(super) const TOKEN: &str = "/t.example/oauth2/v2.0/token";
+pub(super) const QUERY: &str = "/subscriptions/s/resourceGroups/g/providers/Microsoft.OperationalInsights/workspaces/w/providers/Microsoft.SecurityInsights/threatIntelligence/main/queryIndicators";
 
-fn puller(management: &Site, login: &Site) -> Puller {
+pub(super) fn puller(management: &Site, login: &Site) -> Puller {
     let mut puller = Puller::new(FeedKind::SentinelQuery, &management.url("/"));
     let secret = puller.folder.path().with_extension("secret");
     std::fs::write(&secret, "a&b=c d\n").unwrap();
@@ -27,7 +27,7 @@ fn puller(management: &Site, login: &Site) -> Puller {
     puller
 }
 
-fn token(seconds: u32) -> String {
+pub(super) fn token(seconds: u32) -> String {
     json!({ "token_type": "Bearer", "expires_in": seconds, "access_token": "hunter2" }).to_string()
 }
 

@@ -2,6 +2,8 @@
 
 use super::*;
 
+use std::collections::HashMap;
+
 use sensor_ebpf::record::UdpOwnerSource;
 
 use crate::aggregate::flow::{Attribution, Phase};

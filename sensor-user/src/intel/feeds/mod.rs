@@ -32,6 +32,8 @@ use status::{Fault, PullError};
 const FIRST_RETRY: Duration = Duration::from_secs(30);
 /// Periods without a good pull after which a feed is stale.
 const STALE_PERIODS: u32 = 3;
+/// A feed is not stale before: a pull takes its time.
+const STALE_AFTER: Duration = Duration::from_mins(2);
 
 /// All feeds, and the set that they make together.
 #[derive(Debug)]
@@ -310,7 +312,7 @@ impl Intel {
 impl Feed {
     fn new(config: FeedConfig) -> Self {
         let name: Arc<str> = config.name.as_str().into();
-        let stale_after = config.interval.saturating_mul(STALE_PERIODS);
+        let stale_after = config.interval.saturating_mul(STALE_PERIODS).max(STALE_AFTER);
         let status = FeedStatus::new(Arc::clone(&name), &config, stale_after);
         let origin = config.origin();
         let state = Mutex::new(FeedState {

@@ -62,7 +62,7 @@ struct Memory {
     /// The cursor of the last good pull of a stream.
     stream: Cursor,
     token: Option<sentinel::Token>,
-    /// Whether it was told that a secret is open to all.
+    /// Whether it was told that a secret can be read by others, here or on its way.
     is_warned: bool,
 }
 
@@ -175,15 +175,22 @@ impl Fetcher {
             Ok((material, made, open.map(ToString::to_string)))
         })
         .await?;
-        if let Some(secret) = &open
-            && !is_warned
-        {
-            tracing::warn!(feed = feed.name, %secret, "all users may read this secret; chmod o-r");
+        let is_bare = !feed.access.secrets().is_empty() && crosses_a_network_bare(url);
+        if !is_warned {
+            if let Some(secret) = &open {
+                tracing::warn!(feed = feed.name, %secret, "all users may read this secret; chmod o-r");
+            }
+            if is_bare {
+                tracing::warn!(
+                    feed = feed.name,
+                    "secrets go over the network as they are; use https:"
+                );
+            }
         }
         let client = made.client();
         self.remember(feed, |memory| {
             memory.client = Some(made);
-            memory.is_warned = open.is_some();
+            memory.is_warned = open.is_some() || is_bare;
         });
         let now = self.clock.now();
         Ok(Session { client, material, home: url, timeout: feed.timeout, stall, now })
@@ -207,6 +214,14 @@ impl Fetcher {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Memory>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether what is sent to `url` can be read on its way.
+fn crosses_a_network_bare(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    url.scheme() == "http" && !is_here
 }
 
 /// Runs what blocks on a thread for it.

@@ -67,5 +67,6 @@ fn word(line: &[u8]) -> Cow<'_, str> {
     let is_end = |byte: &u8| is_blank(byte) || matches!(byte, b'#' | b';');
     let end = rest.iter().position(is_end).unwrap_or(rest.len());
     let (word, _) = rest.split_at(end);
-    String::from_utf8_lossy(word)
+    // Nearly all are UTF-8, which is quicker to check than to mend.
+    std::str::from_utf8(word).map_or_else(|_mended| String::from_utf8_lossy(word), Cow::Borrowed)
 }

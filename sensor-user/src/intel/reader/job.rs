@@ -16,6 +16,9 @@ use crate::intel::{
     read_stix,
 };
 
+/// Room is made for so many entries at once at most; for more it grows.
+const EXPECTED_MAX: usize = 1 << 20;
+
 /// Everything that the reader is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
@@ -95,7 +98,9 @@ impl Job {
     /// Reads the documents and writes the new set.
     pub fn perform(&self, opened: Opened) -> Result<Merged, JobFault> {
         let Opened { mut documents, before, out } = opened;
-        let mut merge = Merge::new(out, before, self.policy.now).without(&self.own);
+        let merge = Merge::new(out, before, self.extent.clone(), self.policy.now);
+        let mut merge = merge.without(&self.own);
+        merge.expect(self.expected());
         let mut place = 1;
         while let Some(document) = documents.next_document() {
             let document = BufReader::with_capacity(1 << 18, document);
@@ -110,10 +115,17 @@ impl Job {
             rejects: Rejects::default(),
         };
         let ttl = Ttl { ttl: self.ttl, confirmed: self.confirmed };
-        merge.finish(&self.extent, meta, ttl).map_err(|error| match error.kind() {
+        merge.finish(meta, ttl).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => JobFault::Before(StoreError::Read(error)),
             _ => JobFault::State(error),
         })
+    }
+
+    /// A guess at the number of entries: not more than there can be, nor more than are usual.
+    fn expected(&self) -> usize {
+        let each = if self.kind == FeedKind::List { 16 } else { 512 };
+        let bytes = self.lengths.iter().sum::<u64>();
+        usize::try_from(bytes / each).unwrap_or(usize::MAX).min(EXPECTED_MAX)
     }
 
     /// Rows that have ended are good news, and end what they named; a body in which everything is

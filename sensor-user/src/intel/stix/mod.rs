@@ -73,11 +73,11 @@ impl Reader<'_> {
         is_line: bool,
     ) -> Result<u64, ReadFault> {
         let mut stream = Stream::new(input);
-        let mut empty_pages = 0;
+        let mut is_empty = false;
         while let Some(piece) = stream.next()? {
             let place = if is_line { first_place } else { first_place + piece.index };
             match piece.kind {
-                Kind::Lone if is_empty_page(piece.bytes) => empty_pages += 1,
+                Kind::Lone if is_empty_page(piece.bytes) => is_empty = true,
                 Kind::TooLarge => {
                     self.objects += 1;
                     self.reject(place, Reason::LineTooLong, piece.bytes);
@@ -88,7 +88,8 @@ impl Reader<'_> {
                 }
             }
         }
-        Ok(stream.places() - empty_pages)
+        // An empty page is no object, unless something follows, which then has the next place.
+        Ok(if is_empty && stream.places() == 1 { 0 } else { stream.places() })
     }
 
     fn object(&mut self, piece: &Piece<'_>, place: u64, is_line: bool) -> Result<(), ReadFault> {

@@ -76,6 +76,8 @@ fn the_same_objects_are_read_from_every_form() {
         assert_eq!(read.unwrap(), places[1], "{document}");
         assert_eq!(rejected(&found), []);
     }
+    let (behind, found) = read(&format!("{{}}{a}"));
+    assert_eq!((behind.unwrap(), told(&found)), (2, vec![("indicator--a", 2, "used")]));
     let (alone, found) = read(&a);
     assert_eq!((alone.unwrap(), told(&found)), (1, vec![("indicator--a", 1, "used")]));
 }

@@ -1,3 +1,5 @@
+//! Files that are written, merged, cut and damaged.
+
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
@@ -53,7 +55,7 @@ fn merge_at_home(
     let (set, new) = (folder.join("set"), folder.join("new"));
     let before = OpenSet::open(&set, With::Identities).ok();
     let out = std::fs::File::create(&new).unwrap();
-    let mut merge = Merge::new(out, before, at(now)).without(&own);
+    let mut merge = Merge::new(out, before, extent.clone(), at(now)).without(&own);
     for entry in entries {
         merge.take(entry);
     }
@@ -63,7 +65,7 @@ fn merge_at_home(
         cursor: Cursor::After(format!("{now}")),
         rejects: Rejects::default(),
     };
-    let merged = merge.finish(extent, meta, TTL).unwrap();
+    let merged = merge.finish(meta, TTL).unwrap();
     std::fs::rename(&new, &set).unwrap();
     (merged, OpenSet::open(&set, With::Tables).unwrap().meta)
 }
@@ -164,6 +166,9 @@ fn a_snapshot_is_all_there_is_and_remembers_since_when() {
         content(folder.path()),
         [row("203.0.113.2/32", "b 5", 100, 200), row("203.0.113.3/32", "c 6", 200, 200)]
     );
+    // A server that was set back has old versions, which are what there is.
+    merge(folder.path(), 250, &Extent::Snapshot, vec![entry("c", 4, "203.0.113.3")]);
+    assert_eq!(content(folder.path()), [row("203.0.113.3/32", "c 4", 250, 250)]);
     // What has left may come back with an old version.
     merge(folder.path(), 300, &Extent::Snapshot, vec![entry("a", 1, "203.0.113.1")]);
     assert_eq!(content(folder.path()), [row("203.0.113.1/32", "a 1", 300, 300)]);
