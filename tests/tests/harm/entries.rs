@@ -34,10 +34,7 @@ async fn networks_that_are_everything_or_ours_are_left_out() {
         ("private or special range", 7),
     ];
     assert_eq!(counts(&report), BTreeMap::from(expected));
-    assert_eq!(
-        report.rejects.iter().map(|it| it.place).collect::<Vec<_>>(),
-        Vec::from_iter(21..=32)
-    );
+    assert!(report.rejects.iter().map(|it| it.place).eq(21..=32));
     assert_eq!((report.reason.as_str(), report.indicators), ("", 20));
     assert_eq!(harm.stats.feed_entries_rejected.value(), 12);
     harm.assert_holds("with networks");
@@ -136,7 +133,7 @@ async fn patterns_that_explode_are_left_out() {
         format!("[{}]", [either; 40].join(" AND ")),
         format!("{}[ipv4-addr:value = '203.0.113.7']{}", "(".repeat(9999), ")".repeat(9999)),
         format!("[{}", "(".repeat(1 << 19)),
-        format!("[{}]", ["ipv4-addr:value = '203.0.113.7'"; 40_000].join(" OR ")),
+        format!("[{}]", vec!["ipv4-addr:value = '203.0.113.7'"; 40_000].join(" OR ")),
         "[ipv4-addr:value = '203.0.113.7".to_owned(),
         format!("[ipv4-addr:value MATCHES '{}']", "(a*)*".repeat(1000)),
     ];

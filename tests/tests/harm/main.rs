@@ -13,7 +13,7 @@ mod samples;
 
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,13 +66,13 @@ impl Harm {
         };
         change(&mut config);
         let state = tempfile::tempdir().unwrap();
-        let (intel, stats) = intel(&config, state.path().to_owned());
+        let (intel, stats) = intel(&config, state.path());
         Self { server, intel, stats, config, state }
     }
 
     /// The agent again, on the same state.
     fn restart(&mut self) {
-        (self.intel, self.stats) = intel(&self.config, self.state.path().to_owned());
+        (self.intel, self.stats) = intel(&self.config, self.state.path());
         self.intel.load_saved();
     }
 
@@ -83,7 +83,7 @@ impl Harm {
     }
 
     fn report(&self) -> FeedReport {
-        FeedReport::of(&self.intel.status()[0], true)
+        FeedReport::of(&self.intel.status().remove(0), true)
     }
 
     /// Pulls this body.
@@ -119,7 +119,7 @@ impl Harm {
 
     /// The files of the feed.
     fn files(&self) -> Vec<String> {
-        names(self.folder()).unwrap()
+        names(&self.folder()).unwrap()
     }
 
     fn folder(&self) -> PathBuf {
@@ -127,9 +127,9 @@ impl Harm {
     }
 }
 
-fn intel(config: &FeedConfig, state: PathBuf) -> (Arc<Intel>, Arc<Stats>) {
+fn intel(config: &FeedConfig, state: &Path) -> (Arc<Intel>, Arc<Stats>) {
     let stats = Arc::new(Stats::default());
-    let folder = FeedFolder::open(&state).unwrap();
+    let folder = FeedFolder::open(state).unwrap();
     let clock = Arc::new(FixedClock(at()));
     let reading = Reading::Child(binary().to_owned());
     (Intel::new(vec![config.clone()], folder, reading, (clock, Arc::clone(&stats))), stats)
@@ -149,7 +149,7 @@ fn covers(set: &IndicatorSet, address: &str) -> bool {
     set.covering(address).next().is_some()
 }
 
-fn names(folder: PathBuf) -> io::Result<Vec<String>> {
+fn names(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = std::fs::read_dir(folder)?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<io::Result<Vec<_>>>()?;
@@ -157,8 +157,11 @@ fn names(folder: PathBuf) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// Changes a configuration.
+type Change = fn(&mut FeedConfig);
+
 /// The kinds whose documents are JSON, each with what its configuration needs.
-fn json_kinds() -> [(FeedKind, fn(&mut FeedConfig)); 5] {
+fn json_kinds() -> [(FeedKind, Change); 5] {
     [
         (FeedKind::List, |config| config.list = preset("feodo").unwrap()),
         (FeedKind::Stix, |_| {}),
