@@ -3,17 +3,20 @@
 //! A fuzzer cannot guess checksums and lengths: they are put right first, so that what is behind
 //! them is reached.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use sensor_user::history::{History, HistoryConfig};
 use sensor_user::intel::store::{Meta, OpenSet, With};
 use sensor_user::intel::{
-    Content, Cursor, Entries as _, Entry, Extent, Indicator, Merge, Rejects, Segment, Ttl,
-    Validity, parse_prefix,
+    Content, Cursor, Entries as _, Entry, Extent, Indicator, IndicatorSet, Merge, Rejects, Segment,
+    Ttl, Validity, parse_prefix,
 };
+use sensor_user::matcher::{AllowList, Matcher};
 use sensor_user::stats::Stats;
 use tempfile::TempDir;
 
@@ -142,12 +145,35 @@ pub fn history(data: &[u8]) {
     if written.is_err() {
         return;
     }
-    let opened =
-        History::open(folder.path(), HistoryConfig::USUAL, now, Arc::new(Stats::default()));
-    assert!(opened.as_ref().err().is_none(), "{opened:?}");
-    let Ok(mut history) = opened else { return };
+    let open = || {
+        let stats = Arc::new(Stats::default());
+        let opened = History::open(folder.path(), HistoryConfig::USUAL, now, stats);
+        assert!(opened.as_ref().err().is_none(), "{opened:?}");
+        opened.ok()
+    };
+    let Some(mut history) = open() else { return };
     assert!(path.exists(), "what is within the look-back stays");
+    let matcher = matcher();
+    for retro in history.retro(&matcher, now) {
+        assert!(retro.tally.connections > 0);
+        assert!(retro.tally.first_seen <= retro.tally.last_seen);
+    }
+    assert!(history.retro(&matcher, now).is_empty(), "told once");
+    history.flush();
+    let Some(mut history) = open() else { return };
+    assert!(history.retro(&matcher, now).is_empty(), "told once, by either run");
     history.drop_old(Timestamp::MAX);
+}
+
+fn matcher() -> Matcher {
+    let named = |(id, prefix): (&str, &str)| {
+        let blank = Indicator::blank(parse_prefix(prefix)?);
+        Some(Arc::new(Indicator { id: id.to_owned(), ..blank }))
+    };
+    let indicators = [("a", "203.0.113.0/24"), ("b", "2001:db8::/32"), ("c", "203.0.113.9")];
+    let set = IndicatorSet::build(indicators.into_iter().filter_map(named).collect());
+    let set = Arc::new(ArcSwap::from_pointee(set));
+    Matcher::new(set, AllowList::default(), HashSet::new(), Arc::new(Stats::default()))
 }
 
 /// Records of the history: length, checksum, bytes.
