@@ -323,6 +323,12 @@ impl History {
 
     fn drop_first(&mut self) {
         let (segment, numbers) = self.segments.remove(0);
+        // After a restart the numbers that left long ago are in the range as well.
+        let numbers: Vec<u32> = if numbers.len() <= self.entries.len() {
+            numbers.collect()
+        } else {
+            self.entries.keys().copied().filter(|number| numbers.contains(number)).collect()
+        };
         for number in numbers {
             if let Some(known) = self.entries.remove(&number) {
                 for (map, key) in [

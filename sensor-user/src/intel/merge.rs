@@ -46,7 +46,7 @@ pub struct Merge {
     extent: Extent,
     now: Timestamp,
     /// Addresses of this host.
-    own: HashSet<IpNet, foldhash::fast::RandomState>,
+    own: HashSet<IpNet>,
     rejects: Rejects,
     entries: u64,
     failed: Option<io::Error>,
@@ -91,7 +91,7 @@ impl Merge {
             before,
             extent,
             now,
-            own: HashSet::default(),
+            own: HashSet::new(),
             rejects: Rejects::default(),
             entries: 0,
             failed: None,
@@ -99,15 +99,15 @@ impl Merge {
         }
     }
 
+    /// Makes room for so many ids, so that it need not be made again and again.
+    pub fn expect(&mut self, ids: usize) {
+        self.ids.reserve(ids);
+    }
+
     /// The same, which leaves out what names exactly one of `own`, the addresses of this host.
     #[must_use]
     pub fn without(self, own: &[IpAddr]) -> Self {
         Self { own: own.iter().map(|address| host(*address)).collect(), ..self }
-    }
-
-    /// Makes room for so many ids, so that it need not be made again and again.
-    pub fn expect(&mut self, ids: usize) {
-        self.ids.reserve(ids);
     }
 
     /// What was not used so far, and how many entries were taken.
@@ -185,10 +185,7 @@ impl Merge {
         let Content::Indicators(mut indicators) = content else { return content };
         let Self { own, rejects, .. } = self;
         let is_own = |it: &Indicator| own.contains(&it.prefix);
-        if !indicators.iter().any(is_own) {
-            return Content::Indicators(indicators);
-        }
-        if indicators.iter().all(is_own) {
+        if !indicators.is_empty() && indicators.iter().all(is_own) {
             return Content::Gone(Reason::OwnAddress);
         }
         for own in indicators.extract_if(.., |it| is_own(it)) {

@@ -1,4 +1,4 @@
-//! Fuzz target: STIX patterns. See `sensor_tests::fuzz`.
+//! Fuzz target: STIX patterns. See `sensor_fuzz`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sensor_tests::fuzz::pattern(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sensor_fuzz::pattern(data));

@@ -1,4 +1,4 @@
 //! Fuzzes the reader of `queryIndicators` replies.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sensor_tests::fuzz::sentinel_query(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sensor_fuzz::sentinel_query(data));

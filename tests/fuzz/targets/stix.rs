@@ -1,4 +1,4 @@
-//! Fuzz target: STIX objects. See `sensor_tests::fuzz`.
+//! Fuzz target: STIX objects. See `sensor_fuzz`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sensor_tests::fuzz::stix(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sensor_fuzz::stix(data));

@@ -2,8 +2,6 @@
 
 use super::*;
 
-use std::collections::HashMap;
-
 use sensor_ebpf::record::UdpOwnerSource;
 
 use crate::aggregate::flow::{Attribution, Phase};
@@ -15,7 +13,7 @@ const MS: u64 = 1_000_000;
 
 /// Stands for the kernel's map.
 #[derive(Default)]
-struct Kernel(HashMap<FlowKey, FlowCounts>);
+struct Kernel(std::collections::HashMap<FlowKey, FlowCounts>);
 
 impl FlowCounters for Kernel {
     fn read(&mut self, key: &FlowKey) -> Option<FlowCounts> {

@@ -182,7 +182,10 @@ impl OpenSet {
             _ => (0..footer.places).map(|_| fact(&mut numbers)).collect(),
         };
         let facts = facts?;
-        let identities = std::iter::from_fn(|| identity(&mut numbers)).collect();
+        let identities: Vec<_> = std::iter::from_fn(|| identity(&mut numbers)).collect();
+        if !have_their_records(&identities, footer.places) {
+            return None;
+        }
         let (hosts_v4, hosts_v6, places) = (hosts_v4?, hosts_v6?, places?);
         Some(Self { file, hosts_v4, hosts_v6, networks, places, facts, identities, meta })
     }
@@ -302,6 +305,19 @@ impl Frames<'_> {
 
 fn damaged(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the record is damaged: {what}"))
+}
+
+/// Whether the records of all are among `places`, and none of them can be that of two: or a merge
+/// would go on forever.
+fn have_their_records(identities: &[Identity], places: usize) -> bool {
+    let mut left = places;
+    identities.iter().all(|it| {
+        let end = u64::from(it.first) + u64::from(it.count);
+        left.checked_sub(it.count as usize).is_some_and(|rest| {
+            left = rest;
+            end <= places as u64
+        })
+    })
 }
 
 fn fact(numbers: &mut Numbers<'_>) -> Option<Fact> {

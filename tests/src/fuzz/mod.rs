@@ -2,12 +2,18 @@
 //! breaks a promise. `tests/fuzz` has a target of some lines for each; the suite `fuzz_corpus` runs
 //! every file of the corpus through the same functions on the stable toolchain.
 
+mod files;
+
+pub use files::{history, store};
+
+use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
+use std::sync::LazyLock;
 
 use sensor_user::intel::{
-    Allowed, Collected, Content, Entries, Entry, PrefixPolicy, ReadFault, ReadPolicy, Reason,
-    preset, read_crowdsec, read_list, read_misp, read_networks, read_pattern, read_rows,
-    read_sentinel_query, read_stix,
+    Allowed, Collected, Content, Entries, Entry, Field, ListFormat, PrefixPolicy, ReadFault,
+    ReadPolicy, Reason, preset, read_crowdsec, read_list, read_misp, read_networks, read_pattern,
+    read_rows, read_sentinel_query, read_stix,
 };
 
 /// Takes hostile bytes.
@@ -16,12 +22,14 @@ pub type Target = fn(&[u8]);
 /// Name of the target and of its corpus, and its function.
 pub const TARGETS: &[(&str, Target)] = &[
     ("crowdsec", crowdsec),
+    ("history", history),
     ("list", list),
     ("misp", misp),
     ("pattern", pattern),
     ("rows", rows),
     ("sentinel_query", sentinel_query),
     ("stix", stix),
+    ("store", store),
     ("warninglist", warninglist),
 ];
 
@@ -61,7 +69,7 @@ pub fn crowdsec(data: &[u8]) {
 /// A list; its first byte says in which format.
 pub fn list(data: &[u8]) {
     let Some((first, data)) = data.split_first() else { return };
-    let formats: [Reader; 6] = [
+    let formats: [Reader; 8] = [
         |input, policy, place, entries| read_preset("firehol", input, (policy, place), entries),
         |input, policy, place, entries| read_preset("threatfox", input, (policy, place), entries),
         |input, policy, place, entries| {
@@ -72,6 +80,12 @@ pub fn list(data: &[u8]) {
         },
         |input, policy, place, entries| read_preset("dshield", input, (policy, place), entries),
         |input, policy, place, entries| read_preset("otx", input, (policy, place), entries),
+        |input, policy, place, entries| {
+            read_list(BufReader::new(input), &EVERY_CSV, policy, place, entries)
+        },
+        |input, policy, place, entries| {
+            read_list(BufReader::new(input), &EVERY_JSON, policy, place, entries)
+        },
     ];
     if let Some(format) = formats.get(usize::from(*first) % formats.len()) {
         document(data, *format);
@@ -87,6 +101,17 @@ fn read_preset(
     let format = preset(name).unwrap_or_default();
     read_list(BufReader::new(input), &format, policy, place, entries)
 }
+
+/// A column for every field, each of its name.
+fn every_field(shape: &str, separator: Option<char>) -> ListFormat {
+    let name = |field: Field| field.name().to_owned();
+    let columns: BTreeMap<_, _> =
+        Field::ALL.into_iter().map(|field| (name(field), vec![name(field)])).collect();
+    ListFormat::named(None, Some(shape), separator, &columns).unwrap_or_default()
+}
+
+static EVERY_CSV: LazyLock<ListFormat> = LazyLock::new(|| every_field("csv", Some(';')));
+static EVERY_JSON: LazyLock<ListFormat> = LazyLock::new(|| every_field("jsonl", None));
 
 /// A reply or an event of MISP.
 pub fn misp(data: &[u8]) {

@@ -1,0 +1,195 @@
+//! Files of the agent's own in the state directory: a set of indicators, and the history.
+//!
+//! A fuzzer cannot guess checksums and lengths: they are put right first, so that what is behind
+//! them is reached.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
+use sensor_user::history::{History, HistoryConfig};
+use sensor_user::intel::store::{Meta, OpenSet, With};
+use sensor_user::intel::{
+    Content, Cursor, Entries as _, Entry, Extent, Indicator, IndicatorSet, Merge, Rejects, Segment,
+    Ttl, Validity, parse_prefix,
+};
+use sensor_user::matcher::{AllowList, Matcher};
+use sensor_user::stats::Stats;
+use tempfile::TempDir;
+
+use super::policy;
+
+/// Bytes of the footer of a set, as `intel::store` says.
+const FOOTER: usize = 52;
+const MAGIC: [u8; 8] = *b"NSENSET\x01";
+/// Bytes that a host, a network (both: IPv4, IPv6), a record's place, a fact with that, and an
+/// identity take.
+const WIDTHS: [usize; 6] = [8, 20, 9, 21, 4 + 16, 40];
+const TTL: Ttl = Ttl { ttl: SignedDuration::from_hours(24), confirmed: None };
+
+/// A set of indicators, looked up and merged into.
+pub fn store(data: &[u8]) {
+    let mut bytes = data.to_vec();
+    mend_set(&mut bytes);
+    let Some(folder) = folder() else { return };
+    let path = folder.path().join("set");
+    if fs::write(&path, &bytes).is_err() {
+        return;
+    }
+    let Ok(set) = OpenSet::open(&path, With::Tables) else { return };
+    look_up(set);
+    if let Ok(set) = OpenSet::open(&path, With::Identities) {
+        merge(folder.path(), set);
+    }
+}
+
+fn look_up(set: OpenSet) {
+    let prefixes: Vec<_> = set.prefixes().collect();
+    assert_eq!(prefixes.len(), set.len());
+    let mut frames = set.frames();
+    for number in (0..).take(set.prefixes_by_number().len()) {
+        let record = set.record(number);
+        let frame = frames.get(number);
+        assert!(frame.is_ok() || record.is_err(), "the same by either way");
+    }
+    let validity =
+        Validity { ttl: TTL, rows_for: Some(SignedDuration::from_hours(1)), is_list: true };
+    let segment = Segment::open(set, Arc::from("fuzz"), validity);
+    for (prefix, _) in prefixes {
+        for (number, found) in segment.covering(prefix.addr()) {
+            assert!(found.contains(&prefix.addr()));
+            let indicator = segment.indicator(number, found);
+            assert!(indicator.is_some_and(|it| it.id.starts_with("fuzz:")));
+        }
+    }
+}
+
+fn merge(folder: &Path, before: OpenSet) {
+    let path = folder.join("new");
+    let Ok(out) = File::create(&path) else { return };
+    let most = before.len() + 1;
+    let now = policy().now;
+    let extent = Extent::Changes { replaced: vec!["event".to_owned()] };
+    let mut merge = Merge::new(out, Some(before), extent, now);
+    let Some(prefix) = parse_prefix("203.0.113.9") else { return };
+    let content = Content::Indicators(vec![Indicator::blank(prefix)]);
+    merge.take(Entry {
+        id: "203.0.113.9".to_owned(),
+        group: String::new(),
+        version: Some(now),
+        place: 1,
+        content,
+    });
+    let meta = Meta {
+        origin: "fuzz".to_owned(),
+        pulled: now,
+        cursor: Cursor::Start,
+        rejects: Rejects::default(),
+    };
+    let Ok(merged) = merge.finish(meta, TTL) else { return };
+    let after = OpenSet::open(&path, With::Identities);
+    let count = after.as_ref().map_or(0, OpenSet::len);
+    assert_eq!(count, merged.indicators as usize, "{after:?}");
+    assert!(count <= most, "{count} of {most}");
+}
+
+/// Puts the magic number, the length of the records and the checksums right, where the counts are
+/// possible. The checksum of the record at byte 0 is put right as well, and of those that follow.
+fn mend_set(bytes: &mut [u8]) -> Option<()> {
+    let (body, footer) = bytes.split_at_mut_checked(bytes.len().checked_sub(FOOTER)?)?;
+    let mut counts = [0; 7];
+    for (count, bytes) in counts.iter_mut().zip(footer.chunks_exact(4)) {
+        *count = u32::from_le_bytes(bytes.try_into().ok()?) as usize;
+    }
+    let [hosts_v4, hosts_v6, nets_v4, nets_v6, places, identities, meta] = counts;
+    let sizes = [hosts_v4, hosts_v6, nets_v4, nets_v6, places, identities];
+    let parts = sizes.iter().zip(WIDTHS).map(|(count, width)| count * width).sum::<usize>() + meta;
+    let (records, parts) = body.split_at_mut_checked(body.len().checked_sub(parts)?)?;
+    mend_records(records);
+    let (merging, lookups) = parts.split_at_checked(places * 16 + identities * 40)?;
+    let numbers = [
+        &u64::try_from(records.len()).ok()?.to_le_bytes()[..],
+        &crc32fast::hash(merging).to_le_bytes(),
+        &crc32fast::hash(lookups).to_le_bytes(),
+        &MAGIC,
+    ];
+    footer.get_mut(28..)?.copy_from_slice(&numbers.concat());
+    Some(())
+}
+
+/// Records of a set: checksum, length, two times, bytes, up to a multiple of eight.
+fn mend_records(mut rest: &mut [u8]) -> Option<()> {
+    loop {
+        let (head, after) = rest.split_first_chunk_mut::<16>()?;
+        let [_, _, _, _, a, b, c, d, ..] = *head;
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        let crc = crc32fast::hash(after.get(..length)?).to_le_bytes();
+        head.first_chunk_mut::<4>()?.copy_from_slice(&crc);
+        rest = after.get_mut(length.next_multiple_of(8)..)?;
+    }
+}
+
+/// A file of the history, opened by the next run of the agent.
+pub fn history(data: &[u8]) {
+    let mut bytes = data.to_vec();
+    mend_history(&mut bytes);
+    let Some(folder) = folder() else { return };
+    let now = policy().now;
+    let start = now.checked_sub(SignedDuration::from_mins(30)).unwrap_or(Timestamp::MIN);
+    let path = folder.path().join("history").join(format!("{:020}.log", start.as_nanosecond()));
+    let written =
+        fs::create_dir(folder.path().join("history")).and_then(|()| fs::write(&path, bytes));
+    if written.is_err() {
+        return;
+    }
+    let open = || {
+        let stats = Arc::new(Stats::default());
+        let opened = History::open(folder.path(), HistoryConfig::USUAL, now, stats);
+        assert!(opened.as_ref().err().is_none(), "{opened:?}");
+        opened.ok()
+    };
+    let Some(mut history) = open() else { return };
+    assert!(path.exists(), "what is within the look-back stays");
+    let matcher = matcher();
+    for retro in history.retro(&matcher, now) {
+        assert!(retro.tally.connections > 0);
+        assert!(retro.tally.first_seen <= retro.tally.last_seen);
+    }
+    assert!(history.retro(&matcher, now).is_empty(), "told once");
+    history.flush();
+    let Some(mut history) = open() else { return };
+    assert!(history.retro(&matcher, now).is_empty(), "told once, by either run");
+    history.drop_old(Timestamp::MAX);
+}
+
+fn matcher() -> Matcher {
+    let named = |(id, prefix): (&str, &str)| {
+        let blank = Indicator::blank(parse_prefix(prefix)?);
+        Some(Arc::new(Indicator { id: id.to_owned(), ..blank }))
+    };
+    let indicators = [("a", "203.0.113.0/24"), ("b", "2001:db8::/32"), ("c", "203.0.113.9")];
+    let set = IndicatorSet::build(indicators.into_iter().filter_map(named).collect());
+    let set = Arc::new(ArcSwap::from_pointee(set));
+    Matcher::new(set, AllowList::default(), HashSet::new(), Arc::new(Stats::default()))
+}
+
+/// Records of the history: length, checksum, bytes.
+fn mend_history(mut rest: &mut [u8]) -> Option<()> {
+    loop {
+        let (head, after) = rest.split_first_chunk_mut::<8>()?;
+        let [a, b, c, d, crc @ ..] = head;
+        let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+        *crc = crc32fast::hash(after.get(..length)?).to_le_bytes();
+        rest = after.get_mut(length..)?;
+    }
+}
+
+/// In memory where there is such a folder: nothing is to outlive it.
+fn folder() -> Option<TempDir> {
+    let memory = PathBuf::from("/dev/shm");
+    let folder = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
+    folder.ok()
+}
