@@ -113,7 +113,6 @@ fn read(kind: FeedKind, document: &Path, folder: &Path, name: &str) -> PathBuf {
         confirmed: None,
         origin: String::new(),
         cursor: Cursor::Start,
-        own: Vec::new(),
     };
     let set = job.out.clone();
     for what in ["first pull", "the same again"] {
