@@ -3,7 +3,7 @@
 //! Feed content is hostile, and reading it needs nothing but memory and two files. So the agent
 //! starts itself again as `netsensor read-feed`, gives it a [`Job`] on standard input, and takes a
 //! [`Report`] from its standard output. The child opens its files, gives up everything else
-//! ([`confine`]), and then reads the first byte of the feed.
+//! (`confine.rs`), and then reads the first byte of the feed.
 
 mod confine;
 mod job;
