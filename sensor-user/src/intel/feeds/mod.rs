@@ -266,7 +266,10 @@ impl Intel {
     fn make_set(&self, feed: &Feed, job: &Job) -> Result<OpenSet, Fault> {
         self.folder.remove_new(&feed.name)?;
         let merged = reader::read(&self.reading, job)?;
+        // What is compiled in changes with the agent, and is right.
+        let is_ours = matches!(feed.config.source, FeedSource::Embedded(_));
         if feed.config.quarantine
+            && !is_ours
             && let Some(doubt) = quarantine::doubt(merged.before, merged.indicators)
         {
             return Err(Fault::Quarantine(doubt));
