@@ -1,9 +1,21 @@
-//! Bounded tables: at most so many entries, the least recently used leaves first.
+//! Tables: those that hold at most so many entries, of which the least recently used leaves first,
+//! and those that are quick.
 
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::num::NonZeroUsize;
 
+use foldhash::fast::RandomState;
+use indexmap::IndexMap;
 use lru::LruCache;
+
+/// Maps and sets on the path of each connection. Their hash is seeded anew in each process, as std's
+/// is, and takes a fraction of its time.
+pub(crate) type FastMap<K, V> = HashMap<K, V, RandomState>;
+/// See [`FastMap`].
+pub(crate) type FastSet<K> = HashSet<K, RandomState>;
+/// See [`FastMap`]; in the order of insertion.
+pub(crate) type FastIndexMap<K, V> = IndexMap<K, V, RandomState>;
 
 /// A table of at most `max` entries (at least 1) that takes memory as it fills. `LruCache::new`
 /// takes it at once, and the hash spreads the first few entries over all of it.

@@ -83,7 +83,8 @@ pub struct ReplayArgs {
     /// Recorded connections: JSON lines of VMConnection rows; - is standard input
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     pub connections: Vec<PathBuf>,
-    /// Indicators: JSON lines of ThreatIntelligenceIndicator rows, or plain lists
+    /// Indicators, each file told by its content: STIX, MISP events, JSON lines of
+    /// ThreatIntelligenceIndicator or ThreatIntelIndicators rows, or plain lists
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     pub indicators: Vec<PathBuf>,
     /// Answer as the original rule would at this time, for example 2026-11-24T10:00:00Z

@@ -269,8 +269,15 @@ fn completions(shell: Shell) -> anyhow::Result<Outcome> {
         Shell::Zsh => clap_complete::Shell::Zsh,
         Shell::Fish => clap_complete::Shell::Fish,
     };
+    // The generators offer hidden commands too.
+    let whole = RawArgs::command();
+    let shown = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let mut shown = clap::Command::new("netsensor")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(whole.get_arguments().cloned())
+        .subcommands(shown);
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut RawArgs::command(), "netsensor", &mut script);
+    clap_complete::generate(shell, &mut shown, "netsensor", &mut script);
     print(&script)
 }
 

@@ -108,6 +108,7 @@ fn read(kind: FeedKind, document: &Path, folder: &Path, name: &str) -> PathBuf {
             now,
             oldest: Timestamp::MIN,
         },
+        own: Vec::new(),
         ttl: SignedDuration::from_hours(720),
         confirmed: None,
         origin: String::new(),

@@ -19,6 +19,9 @@ pub struct FeedServer {
 #[derive(Debug, Default)]
 struct State {
     answer: Vec<u8>,
+    /// Comes so often after the answer.
+    part: (Vec<u8>, u64),
+    tail: Vec<u8>,
     stalls: bool,
     requests: Vec<String>,
 }
@@ -53,8 +56,20 @@ impl FeedServer {
     /// Answers with these bytes and closes.
     pub fn answer_raw(&self, bytes: &[u8]) {
         let mut state = self.state.lock().unwrap();
-        state.answer = bytes.to_vec();
-        state.stalls = false;
+        *state = State {
+            answer: bytes.to_vec(),
+            requests: std::mem::take(&mut state.requests),
+            ..State::default()
+        };
+    }
+
+    /// Answers with `head`, then `part` so many times (until the client hangs up, if need be), then
+    /// `tail`, and closes.
+    pub fn repeat(&self, head: &[u8], (part, times): (&[u8], u64), tail: &[u8]) {
+        self.answer_raw(head);
+        let mut state = self.state.lock().unwrap();
+        state.part = (part.to_vec(), times);
+        state.tail = tail.to_vec();
     }
 
     /// Answers with these bytes and then says no more, nor closes.
@@ -83,13 +98,27 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             Err(_closed) => return,
         }
     }
-    let (answer, stalls) = {
+    let head = String::from_utf8_lossy(&head).to_lowercase();
+    // A question that is not read to its end would reset the connection.
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut question = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    if stream.read_exact(&mut question).await.is_err() {
+        return;
+    }
+    let (answer, (part, times), tail, stalls) = {
         let mut state = state.lock().unwrap();
-        state.requests.push(String::from_utf8_lossy(&head).to_lowercase());
-        (state.answer.clone(), state.stalls)
+        state.requests.push(head);
+        (state.answer.clone(), state.part.clone(), state.tail.clone(), state.stalls)
+    };
+    let told = async {
+        stream.write_all(&answer).await?;
+        for _ in 0..times {
+            stream.write_all(&part).await?;
+        }
+        stream.write_all(&tail).await
     };
     // The client may have gone; it then tells so itself.
-    if stream.write_all(&answer).await.is_ok() && stalls {
+    if told.await.is_ok() && stalls {
         // Until the client hangs up.
         let _gone = stream.read_u8().await.is_err();
     }

@@ -178,6 +178,10 @@ fn completions_know_the_commands_in_three_shells() {
         for word in COMMANDS.into_iter().chain(["fail-on-alert", "indicator-lookback", "log"]) {
             assert!(script.contains(word), "{shell}: {word}");
         }
+        // What the agent starts itself.
+        for word in ["canary", "read-feed"] {
+            assert!(!script.contains(word), "{shell}: {word}");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `netsensor replay` through the command line: both modes, exit statuses, what is rejected.
 #![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Output;
 
@@ -117,6 +118,100 @@ fn alerts_go_to_a_file_and_a_full_disk_is_named() {
         assert!(message.starts_with("netsensor: write /dev/full"), "{message}");
         assert!(message.contains("No space left on device"), "{message}");
     }
+}
+
+/// Remote addresses of the alerts that the indicators in `files` raise.
+fn alerted(folder: &Path, files: &[&Path], mode: &[&str]) -> Vec<(String, String)> {
+    let mut replay = command(folder, &["replay", "--connections", "rows.jsonl", "--indicators"]);
+    let output = replay.args(files).args(mode).current_dir(folder).output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""), "{files:?}");
+    let mut all: Vec<_> = alerts(&output)
+        .iter()
+        .map(|it| ["RemoteIp", "IndicatorId"].map(|column| it[column].as_str().unwrap().to_owned()))
+        .map(|[remote, id]| (remote, id))
+        .collect();
+    all.sort();
+    all
+}
+
+/// Is in the event, and is never used.
+const PRIVATE: &str = "10.10.30.110";
+
+/// An event as MISP has it, and the bundle that it exports of it.
+#[test]
+fn stix_misp_and_lists_name_the_same_addresses() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let [misp, stix] = ["misp", "stix"].map(|kind| fixtures.join(kind).join("fallchill.json"));
+    let event: Value = serde_json::from_slice(&std::fs::read(&misp).unwrap()).unwrap();
+    let attributes = event["Event"]["Attribute"].as_array().unwrap();
+    let alone = |it: &&Value| it["type"] == "ip-dst";
+    let addresses: Vec<_> =
+        attributes.iter().filter(alone).map(|it| it["value"].as_str().unwrap()).collect();
+    assert!(addresses.len() == 87);
+    let folder = tempfile::tempdir().unwrap();
+    let row = |remote: &&str| {
+        json!({
+            "TimeGenerated": "2026-11-24T11:30:00Z", "Computer": "web01", "RemoteIp": remote,
+            "Direction": "outbound", "DestinationIp": remote, "DestinationPort": 443,
+        })
+        .to_string()
+    };
+    let rows: Vec<String> = addresses.iter().chain(&["203.0.113.7"]).map(row).collect();
+    std::fs::write(folder.path().join("rows.jsonl"), rows.join("\n")).unwrap();
+    let list = folder.path().join("list.txt");
+    std::fs::write(&list, addresses.join("\n")).unwrap();
+    for mode in [&["--at", AT][..], &["--live"]] {
+        let found = |files: &[&Path]| alerted(folder.path(), files, mode);
+        let remotes = |alerts: &[(String, String)]| {
+            alerts.iter().map(|(remote, _)| remote.clone()).collect::<BTreeSet<_>>()
+        };
+        let is_used = |address: &&&str| **address != PRIVATE;
+        let wanted = addresses.iter().filter(is_used).map(|it| (*it).to_owned());
+        let wanted: BTreeSet<_> = wanted.collect();
+        let of_misp = found(&[&misp]);
+        assert_eq!(remotes(&of_misp), wanted);
+        let of_stix = found(&[&stix]);
+        assert_eq!(remotes(&of_stix), wanted);
+        let of_list = found(&[&list]);
+        assert_eq!(remotes(&of_list), wanted);
+        let id = attributes.iter().find(alone).unwrap()["uuid"].as_str().unwrap();
+        assert!(of_misp.iter().any(|(_, it)| it == id));
+        assert!(of_stix.iter().any(|(_, it)| *it == format!("indicator--{id}")));
+        // No id twice, whatever stands beside it.
+        assert_eq!(found(&[&misp, &misp]), of_misp);
+        let all = of_misp.len() + of_stix.len() + of_list.len();
+        assert_eq!(found(&[&stix, &list, &misp, &stix]).len(), all);
+    }
+}
+
+#[test]
+fn an_indicator_that_is_malformed_is_named_and_a_document_that_is_cut_refused() {
+    let folder = folder();
+    let object = |id: u32, pattern: &str| {
+        json!({
+            "type": "indicator", "id": format!("indicator--00000000-0000-4000-8000-00000000000{id}"),
+            "created": "2026-11-01T00:00:00Z", "modified": "2026-11-01T00:00:00Z",
+            "valid_from": "2026-11-01T00:00:00Z", "pattern_type": "stix", "pattern": pattern,
+        })
+    };
+    let good = object(1, "[ipv4-addr:value = '203.0.113.7']");
+    let bundle = json!({
+        "type": "bundle", "id": "bundle--1",
+        "objects": [good, object(2, "[ipv4-addr:value = \u{1b}")],
+    });
+    let text = bundle.to_string();
+    std::fs::write(folder.path().join("ti.jsonl"), &text).unwrap();
+    let output = replay(folder.path(), &["--at", AT]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    let begin = "ti.jsonl:2: the pattern cannot be read: ";
+    assert!(stderr(&output).starts_with(begin), "{}", stderr(&output));
+    assert!(!stderr(&output).contains('\u{1b}'));
+    assert_eq!(alerts(&output).len(), 2, "of the list, and of the good one");
+    std::fs::write(folder.path().join("ti.jsonl"), text.split_at(text.len() / 2).0).unwrap();
+    let output = replay(folder.path(), &["--at", AT]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    let message = stderr(&output);
+    assert!(message.starts_with("netsensor: read ti.jsonl: the body ends early"), "{message}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! `ConnectionCount` over all alerts is the number of hits. The state is in memory: a restart
 //! begins new windows.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::alert::{Alert, AlertKind, Tally};
 use super::sighting::Sighting;
 use crate::aggregate::{Direction, Flow};
+use crate::bounded::FastMap;
 use crate::matcher::Hit;
 use crate::stable_id::stable_id;
 use crate::stats::Stats;
@@ -64,7 +65,7 @@ pub struct Dedup {
     agent_id: String,
     length: SignedDuration,
     max_keys: usize,
-    windows: HashMap<Key, Window>,
+    windows: FastMap<Key, Window>,
     /// Keys in the order in which their windows were opened, with the window's number.
     order: VecDeque<(Key, u64)>,
     last_number: u64,
@@ -83,7 +84,7 @@ impl Dedup {
             agent_id,
             length,
             max_keys: max_keys.max(1),
-            windows: HashMap::new(),
+            windows: FastMap::default(),
             order: VecDeque::new(),
             last_number: 0,
             stats,

@@ -1,7 +1,7 @@
 //! History: the connections of the look-back by remote address, for indicators that come later.
 //!
 //! Invariants. What is asked for is kept on disk, and memory holds a few numbers a kind of
-//! connection (an [`Entry`]: process, remote end and service). At most `max_entries` of these and
+//! connection (process, remote end and service). At most `max_entries` of these and
 //! `max_bytes` of files are kept; what does not fit leaves oldest first, a segment at a time, and
 //! is counted. Every connection within the look-back is in it once, with the indicators that it was
 //! a hit of, so that no hit is told twice, also after a kill -9: what was observed is written

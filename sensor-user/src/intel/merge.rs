@@ -7,22 +7,30 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 
 use indexmap::IndexMap;
 use indexmap::map::Entry::{Occupied, Vacant};
+use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use twox_hash::{XxHash3_64, XxHash3_128};
 
+use super::address::host;
 use super::entry::{Content, Entries, Entry};
 use super::indicator::Indicator;
 use super::pull::Extent;
 use super::rejects::{Reason, Rejects};
-use super::store::{Encoded, Fact, Identity, Meta, OpenSet, Writer, instant, seconds, ticks};
+use super::store::{
+    Encoded, Fact, Identity, Meta, OpenSet, RECORD_MAX, Writer, instant, seconds, ticks,
+};
 
 /// Ids that are gone and are still known, so that an old version does not bring them back. Those of
 /// the oldest versions are forgotten first.
 const GONE_MAX: usize = 1 << 20;
+
+/// Bytes of an id at most. The longest that a feed gives, a URL, is far shorter.
+const ID_MAX: usize = 8192;
 
 /// By the hash of the id.
 type Ids = IndexMap<u128, Slot, foldhash::fast::RandomState>;
@@ -35,7 +43,10 @@ pub struct Merge {
     kept: Vec<bool>,
     ids: Ids,
     before: Option<OpenSet>,
+    extent: Extent,
     now: Timestamp,
+    /// Addresses of this host.
+    own: HashSet<IpNet>,
     rejects: Rejects,
     entries: u64,
     failed: Option<io::Error>,
@@ -72,13 +83,15 @@ pub struct Merged {
 
 impl Merge {
     /// Writes to the empty file `out`, at `now`; `before` is the set to merge into.
-    pub fn new(out: File, before: Option<OpenSet>, now: Timestamp) -> Self {
+    pub fn new(out: File, before: Option<OpenSet>, extent: Extent, now: Timestamp) -> Self {
         Self {
             out: Writer::new(out),
             kept: Vec::new(),
             ids: Ids::default(),
             before,
+            extent,
             now,
+            own: HashSet::new(),
             rejects: Rejects::default(),
             entries: 0,
             failed: None,
@@ -91,6 +104,12 @@ impl Merge {
         self.ids.reserve(ids);
     }
 
+    /// The same, which leaves out what names exactly one of `own`, the addresses of this host.
+    #[must_use]
+    pub fn without(self, own: &[IpAddr]) -> Self {
+        Self { own: own.iter().map(|address| host(*address)).collect(), ..self }
+    }
+
     /// What was not used so far, and how many entries were taken.
     pub const fn rejects(&self) -> (&Rejects, u64) {
         (&self.rejects, self.entries)
@@ -98,6 +117,11 @@ impl Merge {
 
     fn add(&mut self, entry: Entry) -> io::Result<()> {
         self.entries += 1;
+        if entry.id.len() > ID_MAX {
+            let reason = Reason::Malformed(format!("an id of more than {ID_MAX} bytes"));
+            self.rejects.add(entry.place, reason, &entry.id);
+            return Ok(());
+        }
         let id = hash(&entry.id);
         let version = ticks(entry.version);
         // One search for an id that is new, as most are.
@@ -120,7 +144,9 @@ impl Merge {
             records.take(known.count as usize).for_each(|kept| *kept = false);
         }
         let before = self.before.as_ref().and_then(|before| before.identity(id));
-        if before.is_some_and(|before| before.version > version) {
+        // In a snapshot an old version is what there is now.
+        let is_older = before.is_some_and(|before| before.version > version);
+        if is_older && self.extent != Extent::Snapshot {
             if known.is_none() {
                 self.ids.pop();
             }
@@ -130,7 +156,7 @@ impl Merge {
         let first = self.out.next();
         let (group, place) = (group(&entry.group), entry.place);
         let mut slot = Slot { version, group, place, first, count: 0 };
-        match entry.content {
+        match self.without_own(entry.content, place) {
             Content::Gone(reason) => self.rejects.add(entry.place, reason, &entry.id),
             Content::Indicators(indicators) => {
                 for mut indicator in indicators {
@@ -138,8 +164,13 @@ impl Merge {
                         self.rejects.add(entry.place, Reason::Expired, &indicator.id);
                         continue;
                     }
-                    self.write(&mut indicator, before)?;
-                    slot.count += 1;
+                    if self.write(&mut indicator, before)? {
+                        slot.count += 1;
+                    } else {
+                        let reason = format!("its texts have more than {RECORD_MAX} bytes");
+                        let reason = Reason::Malformed(reason);
+                        self.rejects.add(entry.place, reason, &indicator.id);
+                    }
                 }
             }
         }
@@ -149,13 +180,31 @@ impl Merge {
         Ok(())
     }
 
-    /// Writes a record. Where the set before has the same one, it is as old as that.
-    fn write(&mut self, indicator: &mut Indicator, before: Option<Identity>) -> io::Result<()> {
+    /// Every connection has an address of this host at one end: as an indicator it says nothing.
+    fn without_own(&mut self, content: Content, place: u64) -> Content {
+        let Content::Indicators(mut indicators) = content else { return content };
+        let Self { own, rejects, .. } = self;
+        let is_own = |it: &Indicator| own.contains(&it.prefix);
+        if !indicators.is_empty() && indicators.iter().all(is_own) {
+            return Content::Gone(Reason::OwnAddress);
+        }
+        for own in indicators.extract_if(.., |it| is_own(it)) {
+            rejects.add(place, Reason::OwnAddress, &own.prefix.to_string());
+        }
+        Content::Indicators(indicators)
+    }
+
+    /// Writes a record. Where the set before has the same one, it is as old as that. False where it
+    /// is too long to be read again.
+    fn write(&mut self, indicator: &mut Indicator, before: Option<Identity>) -> io::Result<bool> {
         if indicator.time_generated == self.now {
             // "Of the pull": the same in every pull.
             indicator.time_generated = Timestamp::MIN;
         }
         self.encoded.encode(indicator)?;
+        if self.encoded.len() > RECORD_MAX {
+            return Ok(false);
+        }
         let crc = self.encoded.crc();
         let pulled = seconds(self.now);
         let same = before.and_then(|identity| {
@@ -168,20 +217,20 @@ impl Merge {
         let fact = Fact { crc, since, pulled, expires };
         self.out.add(indicator.prefix, &self.encoded, fact)?;
         self.kept.push(true);
-        Ok(())
+        Ok(true)
     }
 
     /// Writes the rest; `origin`, `cursor` and the time of the pull are in `meta`.
-    pub fn finish(mut self, extent: &Extent, mut meta: Meta, ttl: Ttl) -> io::Result<Merged> {
+    pub fn finish(mut self, mut meta: Meta, ttl: Ttl) -> io::Result<Merged> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
         let before = match self.before.take() {
-            Some(before) => self.carry(&before, extent, ttl)?,
+            Some(before) => self.carry(&before, ttl)?,
             None => 0,
         };
         meta.rejects = std::mem::take(&mut self.rejects);
-        match extent {
+        match self.extent {
             Extent::Snapshot => self.ids.retain(|_, slot| slot.count > 0),
             Extent::Changes { .. } => forget_oldest(&mut self.ids),
         }
@@ -192,10 +241,10 @@ impl Merge {
     }
 
     /// Takes over what stays of the set before. Gives how many of it would be live now.
-    fn carry(&mut self, before: &OpenSet, extent: &Extent, ttl: Ttl) -> io::Result<u32> {
+    fn carry(&mut self, before: &OpenSet, ttl: Ttl) -> io::Result<u32> {
         let now = self.now;
         let live = |number: u32| before.fact(number).filter(|fact| !ttl.is_over(*fact, now));
-        let replaced: HashSet<u64> = match extent {
+        let replaced: HashSet<u64> = match &self.extent {
             Extent::Snapshot => {
                 let live = before.prefixes().filter(|(_, number)| live(*number).is_some());
                 return Ok(u32::try_from(live.count()).unwrap_or(u32::MAX));
@@ -222,7 +271,7 @@ impl Merge {
                 let prefix = prefixes.get(number as usize).copied().flatten();
                 let (Some(prefix), Some(fact)) = (prefix, live(number)) else { continue };
                 count += 1;
-                if stays {
+                if stays && !self.own.contains(&prefix) {
                     self.out.copy(prefix, fact, frames.get(number)?)?;
                     self.kept.push(true);
                     slot.count += 1;

@@ -25,6 +25,7 @@ mod rows;
 mod segment;
 mod sentinel_query;
 mod set;
+mod sniff;
 mod stamp;
 mod stix;
 pub mod store;
@@ -50,12 +51,15 @@ pub use merge::{Merge, Merged, Ttl};
 pub use misp::read_misp;
 pub use pattern::{Fault as PatternFaultKind, PatternFault, Sufficient, read_pattern};
 pub use pull::{Cursor, Documents, Extent, KeepError, OpenDocuments, Pulled, Validators};
-pub use reader::{COMMAND as READ_COMMAND, Job, JobFault, Opened, Reading, child as read_feed};
+pub use reader::{
+    COMMAND as READ_COMMAND, Job, JobFault, Opened, Reading, child as read_feed, read_document,
+};
 pub use rejects::{Reason, Reject, Rejects};
 pub use rows::{RowReader, read_rows};
 pub use segment::{Segment, Validity};
 pub use sentinel_query::read_sentinel_query;
 pub use set::{Found, IndicatorSet, SetPlace};
+pub use sniff::sniff;
 pub use stix::read_stix;
 pub use warninglist::{AllowFault, AllowFaultKind, Allowed, read_allowed, read_networks};
 

@@ -53,6 +53,8 @@ pub enum Reason {
     Benign,
     /// Below the feed's `min_confidence`.
     LowConfidence,
+    /// Names this host itself.
+    OwnAddress,
     /// Made to test or only seen, not to be acted on (`to_ids` false, simulated).
     NotActionable,
 }
@@ -80,6 +82,7 @@ impl Reason {
             Self::NotAnIndicator => "not an address indicator",
             Self::Benign => "benign",
             Self::LowConfidence => "low confidence",
+            Self::OwnAddress => "an address of this host",
             Self::NotActionable => "not to be acted on",
         }
     }

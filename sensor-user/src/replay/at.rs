@@ -31,8 +31,9 @@ pub struct AtOptions {
     /// Files of `VMConnection` rows as JSON lines, in the order in which they are read; `-` is
     /// standard input.
     pub connections: Vec<PathBuf>,
-    /// Files of indicators: rows of `ThreatIntelligenceIndicator` as JSON lines, or plain lists.
-    /// A feed is named after its file.
+    /// Files of indicators, each told by its content: rows of the tables as JSON lines, STIX, MISP
+    /// events, replies of `CrowdSec` and of `queryIndicators`, or plain lists. A feed is named after
+    /// its file.
     pub indicators: Vec<PathBuf>,
     /// When the rule runs: the indicators are those that are live then.
     pub at: Timestamp,

@@ -1,13 +1,23 @@
-//! Indicators of a replay: all files of rows are one table, each list is a feed of its own.
+//! Indicators of a replay: all files of rows are one table, the newest version of an id of the
+//! other documents decides, and each list is a feed of its own.
 
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
+use jiff::Timestamp;
+
 use super::at::{AtOptions, ReplayError};
-use super::input;
+use super::input::{self, Input};
 use super::reject_log::RejectLog;
-use crate::intel::{Indicator, PrefixPolicy, Rejects, RowReader, parse_list};
+use crate::intel::{
+    Collected, Content, Entry, FeedKind, Indicator, ListFormat, PrefixPolicy, ReadFault,
+    ReadPolicy, Rejects, RowReader, parse_list, read_document, sniff,
+};
+
+/// Bytes by which it is told what a file is.
+const HEAD: u64 = 1 << 16;
 
 /// Reads all indicator files: those that are live at `options.at`, no id twice. What of them is
 /// malformed goes to `log`.
@@ -15,31 +25,97 @@ pub(super) fn load(
     options: &AtOptions,
     log: &mut RejectLog<'_>,
 ) -> Result<Vec<Arc<Indicator>>, ReplayError> {
-    let policy = PrefixPolicy::default();
-    let mut rows = RowReader::new("".into(), policy, options.at, options.indicator_lookback);
+    let prefixes = PrefixPolicy::default();
+    let mut rows = RowReader::new("".into(), prefixes, options.at, options.indicator_lookback);
+    let mut documents = Documents::new(prefixes, options.at);
     let mut listed = Vec::new();
     for path in &options.indicators {
         let failed = |source| ReplayError::Read { path: path.clone(), source };
-        let input = input::open(path).map_err(failed)?;
+        let mut input = input::open(path).map_err(failed)?;
         let feed = feed_name(path);
-        let rejects = if input.first == Some(b'{') {
-            rows.set_feed(feed);
-            rows.read(input.reader).map_err(failed)?;
-            rows.take_rejects()
-        } else {
-            let list = parse_list(input.reader, &feed, policy, (options.at, None));
-            let list = list.map_err(failed)?;
-            listed.extend(list.indicators);
-            list.rejects
+        let rejects = match kind(&mut input).map_err(failed)? {
+            FeedKind::Sentinel => {
+                rows.set_feed(feed);
+                rows.read(input.reader).map_err(failed)?;
+                rows.take_rejects()
+            }
+            FeedKind::List => {
+                let list = parse_list(input.reader, &feed, prefixes, (options.at, None));
+                let list = list.map_err(failed)?;
+                listed.extend(list.indicators);
+                list.rejects
+            }
+            kind => documents.read(input, kind, &feed).map_err(failed)?,
         };
         note(&rejects, path, log).map_err(ReplayError::WriteRejects)?;
     }
     let mut all = rows.finish(options.at).indicators;
-    if !listed.is_empty() {
-        let mut ids: HashSet<String> = all.iter().map(|indicator| indicator.id.clone()).collect();
-        all.extend(listed.into_iter().filter(|indicator| ids.insert(indicator.id.clone())));
+    let mut ids: HashSet<String> = all.iter().map(|indicator| indicator.id.clone()).collect();
+    for (id, of_id) in documents.finish() {
+        if ids.insert(id) {
+            all.extend(of_id);
+        }
     }
+    all.extend(listed.into_iter().filter(|indicator| ids.insert(indicator.id.clone())));
     Ok(all.into_iter().map(Arc::new).collect())
+}
+
+fn kind(input: &mut Input) -> std::io::Result<FeedKind> {
+    match input.first {
+        Some(b'{' | b'[') => Ok(sniff(&input.peek(HEAD)?)),
+        _ => Ok(FeedKind::List),
+    }
+}
+
+/// What STIX, MISP and the like say, by id, in the order in which the ids first came.
+struct Documents {
+    policy: ReadPolicy,
+    newest: IndexMap<String, (Option<Timestamp>, Content)>,
+}
+
+impl Documents {
+    fn new(prefixes: PrefixPolicy, now: Timestamp) -> Self {
+        let oldest = Timestamp::MIN;
+        let policy = ReadPolicy { prefixes, min_confidence: None, now, oldest };
+        Self { policy, newest: IndexMap::new() }
+    }
+
+    /// Reads a file; one that is cut or no document of its kind is an error.
+    fn read(&mut self, input: Input, kind: FeedKind, feed: &Arc<str>) -> std::io::Result<Rejects> {
+        let mut found = Collected::default();
+        let form = (kind, &ListFormat::default());
+        match read_document(input.reader, form, &self.policy, 1, &mut found) {
+            Ok(_) => {}
+            Err(ReadFault::Read(error)) => return Err(error),
+            Err(other) => return Err(std::io::Error::other(other)),
+        }
+        let Collected { entries, mut rejects } = found;
+        for Entry { id, version, place, mut content, .. } in entries {
+            match &mut content {
+                Content::Gone(reason) => rejects.add(place, reason.clone(), &id),
+                Content::Indicators(all) => {
+                    for indicator in all {
+                        indicator.feed = Arc::clone(feed);
+                    }
+                }
+            }
+            let known = self.newest.get(&id);
+            if known.is_none_or(|(known, _)| *known <= version) {
+                self.newest.insert(id, (version, content));
+            }
+        }
+        Ok(rejects)
+    }
+
+    /// The indicators of each id that are live.
+    fn finish(self) -> impl Iterator<Item = (String, Vec<Indicator>)> {
+        let Self { policy, newest } = self;
+        newest.into_iter().filter_map(move |(id, (_, content))| {
+            let Content::Indicators(mut all) = content else { return None };
+            all.retain(|indicator| indicator.expires.is_none_or(|end| end > policy.now));
+            (!all.is_empty()).then_some((id, all))
+        })
+    }
 }
 
 /// A feed is named after its file.

@@ -18,6 +18,17 @@ pub(super) struct Input {
     pub(super) first: Option<u8>,
 }
 
+impl Input {
+    /// The bytes at the beginning, at most `count`; they are still to be read.
+    pub(super) fn peek(&mut self, count: u64) -> io::Result<Vec<u8>> {
+        let mut head = Vec::new();
+        self.reader.by_ref().take(count).read_to_end(&mut head)?;
+        let rest = std::mem::replace(&mut self.reader, Box::new(io::empty()));
+        self.reader = Box::new(Cursor::new(head.clone()).chain(rest));
+        Ok(head)
+    }
+}
+
 /// Opens a file; `-` is standard input. A byte order mark is left out.
 pub(super) fn open(path: &Path) -> io::Result<Input> {
     if is_stdin(path) {
@@ -62,6 +73,7 @@ mod tests {
             ("\u{feff}\n1.2.3.4", Some(b'1'), "\n1.2.3.4"),
         ] {
             let mut input = prepare(text.as_bytes()).unwrap();
+            assert_eq!(input.peek(3).unwrap(), kept.as_bytes()[..kept.len().min(3)], "{text:?}");
             let mut rest = String::new();
             input.reader.read_to_string(&mut rest).unwrap();
             assert_eq!((input.first, rest.as_str()), (first, kept), "{text:?}");

@@ -44,7 +44,7 @@ pub struct LiveOptions {
     /// Files of recorded changes or of rows, in the order in which they are read; `-` is standard
     /// input.
     pub connections: Vec<PathBuf>,
-    /// Files of indicators: rows of `ThreatIntelligenceIndicator` as JSON lines, or plain lists.
+    /// Files of indicators, as in [`AtOptions::indicators`].
     /// Which rows decide is judged as of the first connection.
     pub indicators: Vec<PathBuf>,
     /// Indicator rows older than this are ignored.

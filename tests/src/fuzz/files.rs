@@ -72,7 +72,8 @@ fn merge(folder: &Path, before: OpenSet) {
     let Ok(out) = File::create(&path) else { return };
     let most = before.len() + 1;
     let now = policy().now;
-    let mut merge = Merge::new(out, Some(before), now);
+    let extent = Extent::Changes { replaced: vec!["event".to_owned()] };
+    let mut merge = Merge::new(out, Some(before), extent, now);
     let Some(prefix) = parse_prefix("203.0.113.9") else { return };
     let content = Content::Indicators(vec![Indicator::blank(prefix)]);
     merge.take(Entry {
@@ -88,8 +89,7 @@ fn merge(folder: &Path, before: OpenSet) {
         cursor: Cursor::Start,
         rejects: Rejects::default(),
     };
-    let extent = Extent::Changes { replaced: vec!["event".to_owned()] };
-    let Ok(merged) = merge.finish(&extent, meta, TTL) else { return };
+    let Ok(merged) = merge.finish(meta, TTL) else { return };
     let after = OpenSet::open(&path, With::Identities);
     let count = after.as_ref().map_or(0, OpenSet::len);
     assert_eq!(count, merged.indicators as usize, "{after:?}");

@@ -8,6 +8,7 @@
     reason = "a suite stops where its machinery fails"
 )]
 
+mod agent;
 mod crowdsec;
 mod http;
 mod medallion;

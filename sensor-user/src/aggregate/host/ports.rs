@@ -13,7 +13,7 @@
 //! Bound UDP sockets are told where they had datagrams: which of the idle ones wait for somebody
 //! and which have only asked, the kernel does not say.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ use super::super::flow::{Direction, Protocol};
 use super::super::row::Row;
 use super::super::rows::{Counts, Identity, LONG_MAX};
 use super::{BoundPortRow, Listening, Minute};
+use crate::bounded::{FastMap, FastSet};
 use crate::enrich::Process;
 use crate::inventory::Resource;
 use crate::stable_id::stable_id;
@@ -54,9 +55,9 @@ pub(super) struct BoundPorts {
     home: u32,
     max: usize,
     /// Open minutes by their number since 1970.
-    minutes: BTreeMap<i64, HashMap<Port, Counts>>,
+    minutes: BTreeMap<i64, FastMap<Port, Counts>>,
     /// Ports with open connections at the end of the last closed minute.
-    live: HashMap<Port, Live>,
+    live: FastMap<Port, Live>,
     stats: Arc<Stats>,
 }
 
@@ -69,7 +70,7 @@ struct Told {
 
 impl BoundPorts {
     pub(super) fn new(home: u32, max: usize, stats: Arc<Stats>) -> Self {
-        Self { home, max, minutes: BTreeMap::new(), live: HashMap::new(), stats }
+        Self { home, max, minutes: BTreeMap::new(), live: FastMap::default(), stats }
     }
 
     /// Counts a change that is in a row of that minute.
@@ -133,7 +134,7 @@ impl BoundPorts {
     }
 
     /// Brings the gauges up to the minute; gives all ports that had, or have, connections.
-    fn settle(&mut self, mut counts: HashMap<Port, Counts>) -> BTreeMap<Port, Told> {
+    fn settle(&mut self, mut counts: FastMap<Port, Counts>) -> BTreeMap<Port, Told> {
         for (port, live) in &self.live {
             if !counts.contains_key(port) {
                 counts.insert(port.clone(), Counts::none(&live.process));
@@ -250,9 +251,9 @@ impl BoundPorts {
 #[derive(Debug, Default)]
 struct Wildcards {
     /// By their owner.
-    owned: HashSet<Port>,
+    owned: FastSet<Port>,
     /// Services that listen at all.
-    services: HashSet<Service>,
+    services: FastSet<Service>,
     /// Whoever owns them: who accepts need not be who listens (socket activation).
     any: HashSet<(u32, u16, IpAddr)>,
 }

@@ -1,13 +1,13 @@
 //! Rows of minutes that are closed, made a portion at a time: one call must not hold the path up,
 //! nor give the sinks more than their queues take.
 
-use indexmap::IndexMap;
 use jiff::Timestamp;
 
 use super::super::malicious::{FlagOf, Remote};
 use super::super::row::Row;
 use super::RowTable;
 use super::key::{Counts, Key, Live};
+use crate::bounded::FastIndexMap;
 use crate::stable_id::stable_id;
 
 /// Rows made in one call, at least.
@@ -38,7 +38,7 @@ pub(super) struct Due {
     /// Its number among the closed minutes.
     number: u64,
     /// Keys that had changes in it, and are without a row yet.
-    keys: IndexMap<Key, Counts>,
+    keys: FastIndexMap<Key, Counts>,
     /// How many of the live keys were asked whether they have a row, when those are done.
     asked: usize,
 }
@@ -47,7 +47,7 @@ impl Due {
     pub(super) fn new(
         (minute, round): (i64, u64),
         number: u64,
-        keys: IndexMap<Key, Counts>,
+        keys: FastIndexMap<Key, Counts>,
     ) -> Self {
         let time = Timestamp::from_second(minute.saturating_mul(60)).unwrap_or(Timestamp::MAX);
         Self { time, round, number, keys, asked: 0 }

@@ -15,15 +15,15 @@
 mod due;
 mod key;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use indexmap::IndexMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::change::{Change, What};
 use super::malicious::FlagOf;
 use super::row::Row;
+use crate::bounded::{FastIndexMap, FastSet};
 use crate::inventory::{Azure, Resource, SharedAzure};
 use crate::stable_id::stable_id;
 use crate::stats::Stats;
@@ -78,7 +78,7 @@ pub struct RowTable {
     identity: Identity,
     max_keys: usize,
     /// Open minutes by their number since 1970; keys in the order in which they came.
-    minutes: BTreeMap<i64, IndexMap<Key, Counts>>,
+    minutes: BTreeMap<i64, FastIndexMap<Key, Counts>>,
     /// The first minute that is not closed.
     next_minute: Option<i64>,
     /// Closed minutes whose rows are not all made yet, in order.
@@ -92,9 +92,9 @@ pub struct RowTable {
     /// How often the clock was set back.
     rounds: u64,
     /// Open connections at the end of the last minute whose rows are made.
-    live: IndexMap<Key, Live>,
+    live: FastIndexMap<Key, Live>,
     /// Open connections that are in no row, by number; each leaves when it ends.
-    left_out: HashSet<u64>,
+    left_out: FastSet<u64>,
     stats: Arc<Stats>,
 }
 
@@ -111,8 +111,8 @@ impl RowTable {
             closed: 0,
             closed_until: i64::MIN,
             rounds: 0,
-            live: IndexMap::new(),
-            left_out: HashSet::new(),
+            live: FastIndexMap::default(),
+            left_out: FastSet::default(),
             stats,
         }
     }
@@ -237,7 +237,7 @@ impl RowTable {
         }
     }
 
-    fn close(&mut self, minute: i64, keys: IndexMap<Key, Counts>) {
+    fn close(&mut self, minute: i64, keys: FastIndexMap<Key, Counts>) {
         self.closed = self.closed.saturating_add(1);
         // A minute that was closed before is another one: its rows are no repetitions.
         let round = if minute < self.closed_until { self.rounds } else { 0 };

@@ -14,7 +14,7 @@ mod flow;
 mod found;
 mod kernel;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,7 @@ use lru::LruCache;
 
 use super::change::{Change, What};
 use super::flow::Direction;
+use crate::bounded::{FastMap, FastSet};
 use crate::clock::BootClock;
 use crate::decode::{FlowKey, Udp, UdpFlow, UdpOwner};
 use crate::enrich::{Process, UdpEvent};
@@ -46,9 +47,9 @@ type Remote = (IpAddr, u16);
 /// The flows of one socket.
 #[derive(Debug, Default)]
 struct Socket {
-    remotes: HashSet<Remote>,
+    remotes: FastSet<Remote>,
     /// Those that wait for their owner.
-    held: HashSet<Remote>,
+    held: FastSet<Remote>,
 }
 
 #[derive(Debug)]
@@ -65,7 +66,7 @@ pub struct UdpTable {
     max: usize,
     idle_ns: u64,
     flows: LruCache<FlowKey, Tracked>,
-    sockets: HashMap<u64, Socket>,
+    sockets: FastMap<u64, Socket>,
     held: VecDeque<Held>,
     /// Flows whose socket is closed: their last counts are read first.
     released: VecDeque<FlowKey>,
@@ -90,7 +91,7 @@ impl UdpTable {
             max: max.max(1),
             idle_ns: u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX),
             flows: LruCache::unbounded(),
-            sockets: HashMap::new(),
+            sockets: FastMap::default(),
             held: VecDeque::new(),
             released: VecDeque::new(),
             due: VecDeque::new(),

@@ -13,7 +13,7 @@ const MS: u64 = 1_000_000;
 
 /// Stands for the kernel's map.
 #[derive(Default)]
-struct Kernel(HashMap<FlowKey, FlowCounts>);
+struct Kernel(std::collections::HashMap<FlowKey, FlowCounts>);
 
 impl FlowCounters for Kernel {
     fn read(&mut self, key: &FlowKey) -> Option<FlowCounts> {

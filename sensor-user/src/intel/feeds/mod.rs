@@ -5,6 +5,7 @@
 //! set until the new one is complete.
 
 mod folder;
+mod own;
 mod quarantine;
 mod status;
 
@@ -207,6 +208,9 @@ impl Intel {
             }
             Err(fault) => {
                 self.stats.feeds_failed.increment();
+                if fault.is_damage() {
+                    state.cursor = Cursor::Start;
+                }
                 if fault.is_quarantine() {
                     self.stats.feeds_quarantined.increment();
                 }
@@ -239,6 +243,7 @@ impl Intel {
             before,
             out: self.folder.new_path(&feed.name),
             policy: feed.config.read_policy(now),
+            own: own::addresses(),
             ttl: validity.ttl.ttl,
             confirmed: validity.ttl.confirmed,
             origin: feed.origin.clone(),
@@ -246,14 +251,24 @@ impl Intel {
         }
     }
 
-    /// Has `job` done, and looks whether its outcome can be right. The new set is in place then.
+    /// Has `job` done, and looks whether its outcome can be right. The new set is in place then; of
+    /// one that is none, nothing is left.
     fn next_set(&self, feed: &Feed, job: &Job) -> Result<OpenSet, Fault> {
+        let set = self.make_set(feed, job);
+        if set.is_err()
+            && let Err(error) = self.folder.remove_new(&feed.name)
+        {
+            tracing::warn!(feed = &*feed.name, %error, "remove a set that was not finished");
+        }
+        set
+    }
+
+    fn make_set(&self, feed: &Feed, job: &Job) -> Result<OpenSet, Fault> {
         self.folder.remove_new(&feed.name)?;
         let merged = reader::read(&self.reading, job)?;
         if feed.config.quarantine
             && let Some(doubt) = quarantine::doubt(merged.before, merged.indicators)
         {
-            self.folder.remove_new(&feed.name)?;
             return Err(Fault::Quarantine(doubt));
         }
         Ok(self.folder.promote(&feed.name)?)

@@ -127,6 +127,11 @@ impl Fault {
     pub(super) const fn is_quarantine(&self) -> bool {
         matches!(self, Self::Quarantine(_))
     }
+
+    /// Whether what is on disk of the feed is damaged.
+    pub(super) const fn is_damage(&self) -> bool {
+        matches!(self, Self::Reader(ReaderError::Damaged(_)))
+    }
 }
 
 /// An error and its causes in one line.

@@ -1,7 +1,8 @@
 //! `Job`: what one run of the reader does.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
@@ -37,6 +38,8 @@ pub struct Job {
     pub out: PathBuf,
     /// Which entries count.
     pub policy: ReadPolicy,
+    /// Addresses of this host, which no entry may name.
+    pub own: Vec<IpAddr>,
     /// How long what names no expiry is valid.
     pub ttl: SignedDuration,
     /// When the set before was last confirmed as a whole, where the feed is a snapshot.
@@ -53,9 +56,9 @@ pub enum JobFault {
     /// A file of the agent's own.
     #[error("work in the state directory: {0}")]
     State(#[from] io::Error),
-    /// The set that is there.
-    #[error("the set that is there: {0}")]
-    Before(#[from] StoreError),
+    /// The set that is there is damaged, and what changed is not enough without it.
+    #[error("the set that is there: {}", shown(.0))]
+    Before(#[source] StoreError),
     /// The body is not of the feed's kind.
     #[error("{0}")]
     Read(#[from] ReadFault),
@@ -81,8 +84,13 @@ impl Job {
     /// Opens all that the job needs.
     pub fn open(&self) -> Result<Opened, JobFault> {
         let documents = OpenDocuments::open(&self.documents, self.lengths.clone())?;
-        let before = self.before.as_ref().map(|path| OpenSet::open(path, With::Identities));
-        let before = before.transpose()?;
+        let before = match self.before.as_ref().map(|path| OpenSet::open(path, With::Identities)) {
+            Some(Ok(before)) => Some(before),
+            // What is all of the feed needs nothing of it.
+            Some(Err(_damaged)) if self.extent == Extent::Snapshot => None,
+            Some(Err(damaged)) => return Err(JobFault::Before(damaged)),
+            None => None,
+        };
         let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.out)?;
         Ok(Opened { documents, before, out })
     }
@@ -90,12 +98,14 @@ impl Job {
     /// Reads the documents and writes the new set.
     pub fn perform(&self, opened: Opened) -> Result<Merged, JobFault> {
         let Opened { mut documents, before, out } = opened;
-        let mut merge = Merge::new(out, before, self.policy.now);
+        let merge = Merge::new(out, before, self.extent.clone(), self.policy.now);
+        let mut merge = merge.without(&self.own);
         merge.expect(self.expected());
         let mut place = 1;
         while let Some(document) = documents.next_document() {
             let document = BufReader::with_capacity(1 << 18, document);
-            place += self.read(document, place, &mut merge)?;
+            let form = (self.kind, &self.list);
+            place += read_document(document, form, &self.policy, place, &mut merge)?;
         }
         self.refuse_malformed(merge.rejects())?;
         let meta = Meta {
@@ -105,7 +115,10 @@ impl Job {
             rejects: Rejects::default(),
         };
         let ttl = Ttl { ttl: self.ttl, confirmed: self.confirmed };
-        Ok(merge.finish(&self.extent, meta, ttl)?)
+        merge.finish(meta, ttl).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => JobFault::Before(StoreError::Read(error)),
+            _ => JobFault::State(error),
+        })
     }
 
     /// A guess at the number of entries: not more than there can be, nor more than are usual.
@@ -113,24 +126,6 @@ impl Job {
         let each = if self.kind == FeedKind::List { 16 } else { 512 };
         let bytes = self.lengths.iter().sum::<u64>();
         usize::try_from(bytes / each).unwrap_or(usize::MAX).min(EXPECTED_MAX)
-    }
-
-    fn read(
-        &self,
-        document: BufReader<impl Read>,
-        place: u64,
-        entries: &mut dyn Entries,
-    ) -> Result<u64, ReadFault> {
-        match self.kind {
-            FeedKind::List => read_list(document, &self.list, &self.policy, place, entries),
-            FeedKind::Sentinel => read_rows(document, &self.policy, place, entries),
-            FeedKind::Misp | FeedKind::MispFeed => {
-                read_misp(document, &self.policy, place, entries)
-            }
-            FeedKind::CrowdSec => read_crowdsec(document, &self.policy, place, entries),
-            FeedKind::SentinelQuery => read_sentinel_query(document, &self.policy, place, entries),
-            FeedKind::Stix | FeedKind::Taxii2 => read_stix(document, &self.policy, place, entries),
-        }
     }
 
     /// Rows that have ended are good news, and end what they named; a body in which everything is
@@ -146,5 +141,31 @@ impl Job {
             |it| format!("line {}: \"{}\": {}", it.place, it.text.escape_debug(), it.reason),
         );
         Err(JobFault::Unusable { entries, first })
+    }
+}
+
+/// Reads a document of a kind; a list is in the format given. Gives the places that it takes, of
+/// which the first is `place`.
+pub fn read_document(
+    document: impl BufRead,
+    (kind, list): (FeedKind, &ListFormat),
+    policy: &ReadPolicy,
+    place: u64,
+    entries: &mut dyn Entries,
+) -> Result<u64, ReadFault> {
+    match kind {
+        FeedKind::List => read_list(document, list, policy, place, entries),
+        FeedKind::Sentinel => read_rows(document, policy, place, entries),
+        FeedKind::Misp | FeedKind::MispFeed => read_misp(document, policy, place, entries),
+        FeedKind::CrowdSec => read_crowdsec(document, policy, place, entries),
+        FeedKind::SentinelQuery => read_sentinel_query(document, policy, place, entries),
+        FeedKind::Stix | FeedKind::Taxii2 => read_stix(document, policy, place, entries),
+    }
+}
+
+fn shown(error: &StoreError) -> String {
+    match error {
+        StoreError::Read(error) => error.to_string(),
+        damaged @ StoreError::Damaged(_) => damaged.to_string(),
     }
 }

@@ -3,13 +3,13 @@
 //! Feed content is hostile, and reading it needs nothing but memory and two files. So the agent
 //! starts itself again as `netsensor read-feed`, gives it a [`Job`] on standard input, and takes a
 //! [`Report`] from its standard output. The child opens its files, gives up everything else
-//! ([`confine`]), and then reads the first byte of the feed.
+//! (`confine.rs`), and then reads the first byte of the feed.
 
 mod confine;
 mod job;
 
 use confine::{MEMORY_MAX, confine};
-pub use job::{Job, JobFault, Opened};
+pub use job::{Job, JobFault, Opened, read_document};
 
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
@@ -32,6 +32,17 @@ enum Report {
     Merged(Merged),
     /// Nothing of the documents can be used; why.
     Refused(String),
+    /// The set that is there is damaged; how.
+    Damaged(String),
+}
+
+impl From<JobFault> for Report {
+    fn from(fault: JobFault) -> Self {
+        match fault {
+            JobFault::Before(_) => Self::Damaged(fault.to_string()),
+            other => Self::Refused(other.to_string()),
+        }
+    }
 }
 
 /// Where feeds are read.
@@ -56,6 +67,9 @@ pub(super) enum ReaderError {
     /// Nothing of the documents can be used.
     #[error("{0}")]
     Refused(String),
+    /// The set that is there is damaged.
+    #[error("{0}; the next pull asks for all of the feed")]
+    Damaged(String),
     /// The child cannot be started, or talked to.
     #[error("start the reader {}; may the agent start processes?", program.display())]
     Start {
@@ -79,7 +93,7 @@ pub(super) fn read(reading: &Reading, job: &Job) -> Result<Merged, ReaderError> 
         Reading::Child(program) => program,
         Reading::Here => {
             let done = job.open().and_then(|opened| job.perform(opened));
-            return done.map_err(|fault| ReaderError::Refused(fault.to_string()));
+            return outcome(done.map_or_else(Report::from, Report::Merged));
         }
     };
     let start = |source| ReaderError::Start { program: program.clone(), source };
@@ -108,9 +122,16 @@ pub(super) fn read(reading: &Reading, job: &Job) -> Result<Merged, ReaderError> 
     let status = child.wait().map_err(start)?;
     let report = told.map_err(start)?;
     match serde_json::from_slice(&report) {
-        Ok(Report::Merged(merged)) if status.success() => Ok(merged),
-        Ok(Report::Refused(why)) if status.success() => Err(ReaderError::Refused(why)),
+        Ok(report) if status.success() => outcome(report),
         _ => Err(ReaderError::Ended(status)),
+    }
+}
+
+fn outcome(report: Report) -> Result<Merged, ReaderError> {
+    match report {
+        Report::Merged(merged) => Ok(merged),
+        Report::Refused(why) => Err(ReaderError::Refused(why)),
+        Report::Damaged(how) => Err(ReaderError::Damaged(how)),
     }
 }
 
@@ -118,6 +139,7 @@ pub(super) fn read(reading: &Reading, job: &Job) -> Result<Merged, ReaderError> 
 pub fn child() -> io::Result<()> {
     // A child of an agent that is gone has nobody to tell.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    close_inherited()?;
     let mut text = Vec::new();
     io::stdin().lock().take(MESSAGE_MAX).read_to_end(&mut text)?;
     let job: Job = serde_json::from_slice(&text)?;
@@ -126,11 +148,21 @@ pub fn child() -> io::Result<()> {
         confine()?;
         job.perform(opened)
     });
-    let report = match done {
-        Ok(merged) => Report::Merged(merged),
-        Err(fault) => Report::Refused(fault.to_string()),
-    };
+    let report = done.map_or_else(Report::from, Report::Merged);
     let mut out = io::stdout().lock();
     serde_json::to_writer(&mut out, &report)?;
     out.flush()
+}
+
+/// Closes what whoever started the agent left open for it: nothing here owns any of it.
+fn close_inherited() -> io::Result<()> {
+    const STANDARD: i32 = 2;
+    let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
+    let names = names.collect::<io::Result<Vec<_>>>()?;
+    let numbers = names.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok());
+    for number in numbers.filter(|number| *number > STANDARD) {
+        // The one of the listing itself is closed already.
+        let _closed = nix::unistd::close(number);
+    }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use super::{FOOTER, Fact, HEAD, Identity, MAGIC, Meta, Numbers, StoreError, inst
 use crate::intel::Indicator;
 
 /// Bytes of one record at most; a longer one is damaged.
-const RECORD_MAX: usize = 16 << 20;
+pub const RECORD_MAX: usize = 16 << 20;
 /// Most records are not longer, bytes.
 const RECORD_USUAL: usize = 1 << 10;
 /// Bytes that are read ahead where records follow each other.

@@ -17,7 +17,7 @@
 mod file;
 mod writer;
 
-pub use file::{Frames, OpenSet, Stored, With};
+pub use file::{Frames, OpenSet, RECORD_MAX, Stored, With};
 pub use writer::{Encoded, Writer};
 
 use std::io;

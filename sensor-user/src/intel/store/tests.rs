@@ -40,9 +40,22 @@ fn gone(id: &str, version: i64) -> Entry {
 
 /// Merges into the set in `folder`, at `now`.
 fn merge(folder: &Path, now: i64, extent: &Extent, entries: Vec<Entry>) -> (Merged, Meta) {
+    merge_at_home(folder, now, extent, entries, &[])
+}
+
+/// The same on a host that has the addresses `own`.
+fn merge_at_home(
+    folder: &Path,
+    now: i64,
+    extent: &Extent,
+    entries: Vec<Entry>,
+    own: &[&str],
+) -> (Merged, Meta) {
+    let own: Vec<_> = own.iter().map(|address| address.parse().unwrap()).collect();
     let (set, new) = (folder.join("set"), folder.join("new"));
     let before = OpenSet::open(&set, With::Identities).ok();
-    let mut merge = Merge::new(std::fs::File::create(&new).unwrap(), before, at(now));
+    let out = std::fs::File::create(&new).unwrap();
+    let mut merge = Merge::new(out, before, extent.clone(), at(now)).without(&own);
     for entry in entries {
         merge.take(entry);
     }
@@ -52,7 +65,7 @@ fn merge(folder: &Path, now: i64, extent: &Extent, entries: Vec<Entry>) -> (Merg
         cursor: Cursor::After(format!("{now}")),
         rejects: Rejects::default(),
     };
-    let merged = merge.finish(extent, meta, TTL).unwrap();
+    let merged = merge.finish(meta, TTL).unwrap();
     std::fs::rename(&new, &set).unwrap();
     (merged, OpenSet::open(&set, With::Tables).unwrap().meta)
 }
@@ -153,6 +166,9 @@ fn a_snapshot_is_all_there_is_and_remembers_since_when() {
         content(folder.path()),
         [row("203.0.113.2/32", "b 5", 100, 200), row("203.0.113.3/32", "c 6", 200, 200)]
     );
+    // A server that was set back has old versions, which are what there is.
+    merge(folder.path(), 250, &Extent::Snapshot, vec![entry("c", 4, "203.0.113.3")]);
+    assert_eq!(content(folder.path()), [row("203.0.113.3/32", "c 4", 250, 250)]);
     // What has left may come back with an old version.
     merge(folder.path(), 300, &Extent::Snapshot, vec![entry("a", 1, "203.0.113.1")]);
     assert_eq!(content(folder.path()), [row("203.0.113.1/32", "a 1", 300, 300)]);
@@ -187,6 +203,37 @@ fn changes_leave_the_rest_until_it_expires() {
     assert_eq!((merged.indicators, merged.before), (3, 3));
     let (merged, _) = merge(folder.path(), 1150, &changes(), vec![entry("a", 7, "203.0.113.1")]);
     assert_eq!((merged.indicators, merged.before), (2, 1), "a, and d, pulled at 200");
+}
+
+#[test]
+fn addresses_of_this_host_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pair = entry("pair", 5, "203.0.113.3");
+    if let Content::Indicators(indicators) = &mut pair.content {
+        let prefix = parse_prefix("2001:db8::7").unwrap();
+        indicators.push(Indicator { prefix, ..indicators[0].clone() });
+    }
+    let entries = || {
+        let net = entry("net", 5, "203.0.113.0/24");
+        vec![entry("a", 5, "203.0.113.1"), net, pair.clone(), entry("mapped", 5, "203.0.113.2")]
+    };
+    let rest = ["203.0.113.0/24", "203.0.113.3/32"];
+    let own = ["203.0.113.1", "2001:db8::7", "::ffff:203.0.113.2"];
+    let (merged, meta) = merge_at_home(folder.path(), 100, &changes(), entries(), &own);
+    let left: Vec<_> = content(folder.path()).into_iter().map(|row| row.0).collect();
+    assert_eq!((left.as_slice(), merged.indicators), (&rest.map(str::to_owned)[..], 2));
+    let told: Vec<_> = meta.rejects.kept().iter().map(|it| (&*it.text, &it.reason)).collect();
+    let reason = &Reason::OwnAddress;
+    assert_eq!(told, [("a", reason), ("2001:db8::7/128", reason), ("mapped", reason)]);
+    assert_eq!(meta.rejects.malformed(), 0);
+    // An address that became the host's own is not carried on, and comes back when it is not.
+    merge(folder.path(), 200, &changes(), entries());
+    assert_eq!(content(folder.path()).len(), 5);
+    merge_at_home(folder.path(), 300, &changes(), vec![], &own);
+    let left: Vec<_> = content(folder.path()).into_iter().map(|row| row.0).collect();
+    assert_eq!(left, rest);
+    merge(folder.path(), 400, &changes(), entries());
+    assert_eq!(content(folder.path()).len(), 5);
 }
 
 #[test]

@@ -41,6 +41,16 @@ impl Encoded {
         Ok(())
     }
 
+    /// Number of its bytes.
+    pub const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing was encoded yet.
+    pub const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// The crc32 of its bytes.
     pub const fn crc(&self) -> u32 {
         self.crc

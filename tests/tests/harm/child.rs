@@ -1,0 +1,143 @@
+//! The process that reads a feed: confined, and no loss when it dies.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sensor_user::control::FeedReport;
+use sensor_user::intel::FeedKind;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::Harm;
+
+/// Lines that keep the reader busy for far longer than it is looked at.
+const LINES: &str = "203.0.113.7\n203.0.113.8\n203.0.113.9\n";
+const TIMES: usize = 1_000_000;
+
+/// The process that reads for `harm`, by the files that it has open.
+fn reader(harm: &Harm) -> Option<Pid> {
+    let me = std::process::id().to_string();
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let mut pids = pids.filter(|pid| {
+        let folder = PathBuf::from(format!("/proc/{pid}"));
+        let is_reader = std::fs::read(folder.join("cmdline"))
+            .is_ok_and(|words| words.ends_with(b"\0read-feed\0"));
+        is_reader
+            && fields(&folder.join("status")).get("PPid") == Some(&me)
+            && links(&folder).iter().any(|link| link.ends_with("harm.new"))
+            && links(&folder).iter().any(|link| link.starts_with(harm.state.path()))
+    });
+    pids.next().map(Pid::from_raw)
+}
+
+/// What the process has open.
+fn links(process: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(process.join("fd")) else { return Vec::new() };
+    entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).collect()
+}
+
+/// `name:\tvalue` lines.
+fn fields(path: &Path) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+}
+
+/// Kills the process when dropped, so that none is left that stands still.
+struct Killed(Pid);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        kill(self.0, Signal::SIGKILL).unwrap();
+    }
+}
+
+/// Pulls so much that the reader is busy, looks at it with `look` once it is confined (it stands
+/// still then), and kills it.
+async fn pull_and_kill(harm: &Harm, look: impl FnOnce(&Path)) -> FeedReport {
+    let part = LINES.repeat(TIMES / 100);
+    harm.server.repeat(b"HTTP/1.1 200 OK\r\n\r\n", (part.as_bytes(), 100), b"");
+    let watch = async {
+        let end = Instant::now() + Duration::from_mins(1);
+        loop {
+            assert!(Instant::now() < end, "no confined reader");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            let Some(pid) = reader(harm) else { continue };
+            let folder = PathBuf::from(format!("/proc/{pid}"));
+            if fields(&folder.join("status")).get("Seccomp").is_some_and(|it| it == "2") {
+                kill(pid, Signal::SIGSTOP).unwrap();
+                let _at_last = Killed(pid);
+                look(&folder);
+                return;
+            }
+        }
+    };
+    tokio::join!(harm.pull(), watch).0
+}
+
+#[tokio::test]
+async fn the_reader_has_given_up_all_that_it_does_not_need() {
+    let harm = Harm::list().await;
+    let look = |process: &Path| {
+        let status = fields(&process.join("status"));
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(status[set], "0000000000000000", "{set}");
+        }
+        assert_eq!((status["NoNewPrivs"].as_str(), status["Threads"].as_str()), ("1", "1"));
+        let limits = std::fs::read_to_string(process.join("limits")).unwrap();
+        let limit = |name: &str| {
+            let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(limit("Max address space"), ["1073741824", "1073741824"]);
+        assert_eq!(limit("Max cpu time"), ["300", "300"]);
+        assert_eq!(limit("Max core file size"), ["0", "0"]);
+        assert_eq!(limit("Max file size"), ["8589934592", "8589934592"]);
+        assert_eq!(std::fs::read(process.join("environ")).unwrap(), b"");
+        // Besides the three that every process has.
+        let open = links(process);
+        let feeds = harm.folder();
+        let of_feeds = open.iter().filter(|link| link.starts_with(&feeds)).count();
+        assert_eq!((open.len(), of_feeds), (6, 3), "{open:?}");
+    };
+    pull_and_kill(&harm, look).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_is_killed_takes_nothing_with_it() {
+    let harm = Harm::list().await;
+    let report = pull_and_kill(&harm, |_| {}).await;
+    harm.assert_refused(&report, "the reader ended early (signal: 9 (SIGKILL))");
+    assert_eq!((report.failures, report.quarantined), (1, false));
+    harm.pull_good().await;
+}
+
+/// Few bytes that would be many gigabytes in memory: each of many addresses has the whole text.
+#[tokio::test]
+async fn a_reader_that_needs_too_much_memory_ends_with_a_reason() {
+    let harm = Harm::of(FeedKind::Sentinel, |_| {}).await;
+    let address = |number: u32| {
+        format!("ipv4-addr:value = '{}'", std::net::Ipv4Addr::from(0x0b00_0000 + 2 * number))
+    };
+    let addresses: Vec<String> = (0..20_000).map(address).collect();
+    let pattern = format!("[{}]", addresses.join(" OR "));
+    let data = json!({ "description": "x".repeat(8192) });
+    let rows = (0..12).map(|number| {
+        json!({
+            "TimeGenerated": "2026-11-23T12:00:00Z", "Id": format!("indicator--{number}"),
+            "Type": "ThreatIntelIndicators", "IsActive": true, "Pattern": pattern, "Data": data,
+        })
+        .to_string()
+            + "\n"
+    });
+    let report = harm.pull_body(rows.collect::<String>()).await;
+    harm.assert_refused(&report, "the reader ended early (signal: 6 (SIGABRT))");
+    let told = "is the feed too large for its 1024 MiB of memory?";
+    assert!(report.reason.contains(told), "{}", report.reason);
+    harm.pull_good().await;
+}
