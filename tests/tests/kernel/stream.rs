@@ -66,7 +66,7 @@ fn a_reader_gets_each_change_as_it_happens() {
     }
     assert_eq!(events, ["opened", "established", "closed", "opened", "established", "closed"]);
     let error = line(&mut ask(&path, "sta\u{1b}\"tus")).unwrap();
-    assert!(text(&error, "Error").contains("use status or stream"), "{error}");
+    assert!(text(&error, "Error").contains("use status, feeds or stream"), "{error}");
     assert!(agent.stop().status.success());
     assert!(!path.exists(), "it takes its socket away");
 }

@@ -243,7 +243,7 @@ impl Intel {
             before,
             out: self.folder.new_path(&feed.name),
             policy: feed.config.read_policy(now),
-            own: own::addresses(),
+            own: if feed.config.allow_private { Vec::new() } else { own::addresses() },
             ttl: validity.ttl.ttl,
             confirmed: validity.ttl.confirmed,
             origin: feed.origin.clone(),

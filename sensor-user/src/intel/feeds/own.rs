@@ -1,4 +1,4 @@
-//! The addresses of this host, which no feed may name.
+//! The addresses of this host, which no feed may name without `allow_private`.
 
 use std::net::IpAddr;
 
