@@ -222,14 +222,15 @@ fn start_inventory(
     Ok(tokio::spawn(keep(host, imds, azure, (Arc::clone(clock), Arc::clone(stats)), put)))
 }
 
-/// The signals that end the agent.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
+/// The signals that end the agent, or a recording.
+pub(super) struct Signals {
+    pub(super) interrupt: Signal,
+    pub(super) terminate: Signal,
 }
 
 impl Signals {
-    fn listen() -> anyhow::Result<Self> {
+    /// From here on they wait to be looked at. Within a runtime only.
+    pub(super) fn listen() -> anyhow::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
             terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,

@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::agent::Signals;
 use super::computer;
 use super::ledger::{LossLog, log_closed};
 use super::watch::Watch;
@@ -33,6 +33,11 @@ pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow
         .enable_all()
         .build()
         .context("start the runtime")?;
+    // From here on a signal ends the recording in order, however far its start has come.
+    let signals = {
+        let _within = runtime.enter();
+        Signals::listen()?
+    };
     let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(out);
     let file = file.with_context(|| format!("write {}", out.display()))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -50,7 +55,7 @@ pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow
             .name("pipeline".to_owned())
             .spawn(move || recording.run(&stopped))
             .context("start the pipeline's thread")?;
-        until_told(duration, || thread.is_finished()).await?;
+        until_told(signals, duration, || thread.is_finished()).await;
         stop.store(true, Ordering::Release);
         thread
             .join()
@@ -133,18 +138,16 @@ impl Writer {
 }
 
 /// Waits for a signal, the end of `duration`, or `ended`.
-async fn until_told(duration: Option<Duration>, ended: impl Fn() -> bool) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+async fn until_told(mut signals: Signals, duration: Option<Duration>, ended: impl Fn() -> bool) {
     let enough = tokio::time::sleep(duration.unwrap_or(Duration::MAX));
     tokio::pin!(enough);
     let mut look = tokio::time::interval(Duration::from_millis(100));
     loop {
         tokio::select! {
-            _ = interrupt.recv() => return Ok(()),
-            _ = terminate.recv() => return Ok(()),
-            () = &mut enough => return Ok(()),
-            _ = look.tick() => if ended() { return Ok(()) },
+            _ = signals.interrupt.recv() => return,
+            _ = signals.terminate.recv() => return,
+            () = &mut enough => return,
+            _ = look.tick() => if ended() { return },
         }
     }
 }
