@@ -201,6 +201,17 @@ pub struct Tally {
     pub bytes_received: u64,
 }
 
+impl Tally {
+    /// Takes in what another one counts.
+    pub fn join(&mut self, more: &Self) {
+        self.first_seen = self.first_seen.min(more.first_seen);
+        self.last_seen = self.last_seen.max(more.last_seen);
+        self.connections = self.connections.saturating_add(more.connections);
+        self.bytes_sent = self.bytes_sent.saturating_add(more.bytes_sent);
+        self.bytes_received = self.bytes_received.saturating_add(more.bytes_received);
+    }
+}
+
 impl Alert {
     /// The alert that `hit` raises on a connection seen as `sighting`.
     pub fn new(

@@ -32,12 +32,7 @@ impl Dedup {
 }
 
 fn join(known: &mut Retro, more: Retro) {
-    let (tally, other) = (&mut known.tally, more.tally);
-    tally.first_seen = tally.first_seen.min(other.first_seen);
-    tally.last_seen = tally.last_seen.max(other.last_seen);
-    tally.connections = tally.connections.saturating_add(other.connections);
-    tally.bytes_sent = tally.bytes_sent.saturating_add(other.bytes_sent);
-    tally.bytes_received = tally.bytes_received.saturating_add(other.bytes_received);
+    known.tally.join(&more.tally);
     if more.flow.time > known.flow.time {
         (known.flow, known.hit) = (more.flow, more.hit);
     }

@@ -21,7 +21,7 @@ pub(super) struct Entry {
     local: IpAddr,
     /// Port of the end that was called.
     service_port: Option<u16>,
-    pub(super) remote: IpAddr,
+    remote: IpAddr,
     /// What the connection is translated to.
     translated: Option<Ends>,
     /// Only what is behind the translation is new; the connection itself is in another entry.
@@ -90,10 +90,7 @@ impl Entry {
     /// A flow of this kind as it was when it opened, at `time`; `port` is that of the end that
     /// began.
     pub(super) fn flow(&self, time: Timestamp, port: Option<u16>) -> Flow {
-        let Image { pid, start_boot_ns, parent_pid, parent_name, name, path, .. } =
-            self.process.clone();
-        let Image { command_line, uid, user_name, cgroup_id, container_id, .. } =
-            self.process.clone();
+        let process = self.process.clone();
         let (local_port, remote_port) = match self.direction {
             Direction::Inbound => (self.service_port, port),
             Direction::Outbound => (port, self.service_port),
@@ -109,17 +106,17 @@ impl Entry {
             remote: self.remote,
             remote_port,
             process: Arc::new(Process {
-                pid,
-                start_boot_ns,
-                parent_pid,
-                parent_name,
-                name,
-                path,
-                command_line,
-                uid,
-                user_name,
-                cgroup_id,
-                container_id,
+                pid: process.pid,
+                start_boot_ns: process.start_boot_ns,
+                parent_pid: process.parent_pid,
+                parent_name: process.parent_name,
+                name: process.name,
+                path: process.path,
+                command_line: process.command_line,
+                uid: process.uid,
+                user_name: process.user_name,
+                cgroup_id: process.cgroup_id,
+                container_id: process.container_id,
             }),
             attribution: self.attribution,
             connections: 1,

@@ -1,9 +1,7 @@
 //! `History`: the log, and in memory what of it a lookup needs.
 
-use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +12,7 @@ use super::entry::{self, Entry, tie};
 use super::known::Known;
 use super::log::{self, Appender, Record, Segment};
 use crate::aggregate::{Flow, Phase};
+use crate::bounded::FastMap;
 use crate::intel::is_special;
 use crate::matcher::Hit;
 use crate::stats::Stats;
@@ -58,13 +57,13 @@ pub struct History {
     pub(super) segments: Vec<(Segment, std::ops::Range<u32>)>,
     out: Appender,
     /// By number.
-    pub(super) entries: HashMap<u32, Known, foldhash::fast::RandomState>,
+    pub(super) entries: FastMap<u32, Known>,
     /// The latest entry of a kind.
-    kinds: HashMap<u64, u32, foldhash::fast::RandomState>,
+    kinds: FastMap<u64, u32>,
     /// The latest entry by what stays the same of a connection.
-    ties: HashMap<u64, u32, foldhash::fast::RandomState>,
+    ties: FastMap<u64, u32>,
     /// The latest entry of an earlier run by what is the same after a restart.
-    ties_before: HashMap<u64, u32, foldhash::fast::RandomState>,
+    ties_before: FastMap<u64, u32>,
     next: u32,
     /// After a segment could not be made, until then.
     closed_until: Option<Timestamp>,
@@ -89,10 +88,10 @@ impl History {
             config,
             segments: Vec::new(),
             out: Appender::default(),
-            entries: HashMap::default(),
-            kinds: HashMap::default(),
-            ties: HashMap::default(),
-            ties_before: HashMap::default(),
+            entries: FastMap::default(),
+            kinds: FastMap::default(),
+            ties: FastMap::default(),
+            ties_before: FastMap::default(),
             next: 0,
             closed_until: None,
             is_new: true,
@@ -108,8 +107,6 @@ impl History {
         history.drop_old(now);
         let tied = history.entries.iter().filter(|(_, known)| known.open > 0);
         history.ties_before = tied.map(|(number, known)| (known.tie, *number)).collect();
-        // Numbers of entries, and so the kinds, begin anew with a segment of this run.
-        history.kinds.clear();
         Ok(history)
     }
 
@@ -120,7 +117,7 @@ impl History {
             match &record {
                 Record::Entry(number, entry) => {
                     self.next = self.next.max(number.saturating_add(1));
-                    self.enter(*number, entry);
+                    self.enter(*number, &entry.flow(segment.start, None));
                     entries += 1;
                 }
                 Record::Seen { time, .. } => end = end.max(segment.time(*time)),
@@ -259,33 +256,33 @@ impl History {
         if let Some(number) = self.kinds.get(&kind) {
             return *number;
         }
-        let entry = Box::new(Entry::from(flow));
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        self.enter(number, &entry);
+        let tie = self.enter(number, flow);
         self.kinds.insert(kind, number);
-        self.ties.insert(tie(flow), number);
+        self.ties.insert(tie, number);
         if let Some((segment, numbers)) = self.segments.last_mut() {
             segment.entries += 1;
             numbers.end = self.next;
         }
-        self.add(&Record::Entry(number, entry), None);
+        self.add(&Record::Entry(number, Box::new(Entry::from(flow))), None);
         number
     }
 
-    fn enter(&mut self, number: u32, entry: &Entry) {
-        let flow = entry.flow(Timestamp::UNIX_EPOCH, None);
-        let translated = flow.translated.map(|it| SocketAddr::new(it.remote_ip, it.remote_port));
+    /// Knows the kind of `flow` by `number`; gives its tie.
+    fn enter(&mut self, number: u32, flow: &Flow) -> u64 {
+        let tie = tie(flow);
         let known = Known {
-            remote: entry.remote,
-            translated,
+            remote: flow.remote,
+            translated: flow.translated.map(|translated| translated.remote()),
             last: None,
-            kind: entry::kind(&flow),
-            tie: tie(&flow),
+            kind: entry::kind(flow),
+            tie,
             open: 0,
             told: Vec::new(),
         };
         self.entries.insert(number, known);
+        tie
     }
 
     /// Has a segment of this run to append to: a new one where that at hand has its share of time

@@ -9,7 +9,6 @@ use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 
-use indexmap::IndexMap;
 use indexmap::map::Entry::{Occupied, Vacant};
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
@@ -24,6 +23,7 @@ use super::rejects::{Reason, Rejects};
 use super::store::{
     Encoded, Fact, Identity, Meta, OpenSet, RECORD_MAX, Writer, instant, seconds, ticks,
 };
+use crate::bounded::FastIndexMap;
 
 /// Ids that are gone and are still known, so that an old version does not bring them back. Those of
 /// the oldest versions are forgotten first.
@@ -33,7 +33,7 @@ const GONE_MAX: usize = 1 << 20;
 const ID_MAX: usize = 8192;
 
 /// By the hash of the id.
-type Ids = IndexMap<u128, Slot, foldhash::fast::RandomState>;
+type Ids = FastIndexMap<u128, Slot>;
 
 /// A merge under way.
 #[derive(Debug)]

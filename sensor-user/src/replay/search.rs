@@ -226,12 +226,7 @@ impl Pair {
 
     /// Of equal times the later in input is the latest: rows of a minute all have its start.
     fn merge(&mut self, other: Self) {
-        let (tally, more) = (&mut self.tally, other.tally);
-        tally.first_seen = tally.first_seen.min(more.first_seen);
-        tally.last_seen = tally.last_seen.max(more.last_seen);
-        tally.connections = tally.connections.saturating_add(more.connections);
-        tally.bytes_sent = tally.bytes_sent.saturating_add(more.bytes_sent);
-        tally.bytes_received = tally.bytes_received.saturating_add(more.bytes_received);
+        self.tally.join(&other.tally);
         if (other.latest.time, other.place) > (self.latest.time, self.place) {
             self.latest = other.latest;
             self.hit = other.hit;
