@@ -44,6 +44,7 @@ pub mod columnar;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod error_chain;
 pub mod health;
 pub mod inventory;
 pub mod lines;

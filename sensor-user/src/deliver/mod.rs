@@ -192,13 +192,7 @@ impl std::fmt::Display for Said<'_> {
 
 /// The message of an error and of its causes, `a: b: c`, for a log line; made visible.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    escape::visible(&text)
+    escape::visible(&crate::error_chain::chain(error))
 }
 
 #[cfg(test)]

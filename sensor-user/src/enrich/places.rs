@@ -17,6 +17,7 @@ use maxminddb::{LookupResult, PathElement, Reader, path};
 use serde::Deserialize;
 
 use super::countries;
+use crate::error_chain::chain;
 use crate::intel::is_special;
 
 /// Bytes of a file at most: all of it is held in memory.
@@ -179,18 +180,6 @@ fn field<'d, T: Deserialize<'d>>(
     path: &[PathElement<'_>],
 ) -> Option<T> {
     found.decode_path(path).ok().flatten()
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

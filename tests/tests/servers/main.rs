@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use sensor_tests::skip_unless;
 use sensor_user::clock::SystemClock;
+use sensor_user::error_chain::chain;
 use sensor_user::intel::{
     Cursor, Extent, FeedConfig, FeedKind, FeedSource, FetchError, Fetcher, Login, OpenDocuments,
     Pulled, Secret,
@@ -131,17 +132,6 @@ impl New {
         all.sort_unstable();
         all
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// The server, or the end of the test where it is not installed.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::signed;
+use crate::error_chain::chain;
 use crate::intel::fetch::FetchError;
 use crate::intel::reader::ReaderError;
 use crate::intel::store::StoreError;
@@ -132,16 +133,4 @@ impl Fault {
     pub(super) const fn is_damage(&self) -> bool {
         matches!(self, Self::Reader(ReaderError::Damaged(_)))
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
