@@ -128,15 +128,23 @@ pub struct RecordArgs {
     pub simulate_drops: u32,
 }
 
-/// `status`.
+/// Where a running agent answers.
 #[derive(Debug, Clone, Args)]
-pub struct StatusArgs {
+pub struct AgentArgs {
     /// The agent's configuration file (TOML), which names its socket
     #[arg(long, value_name = "FILE", conflicts_with = "socket")]
     pub config: Option<PathBuf>,
     /// The agent's control socket
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+}
+
+/// `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Which agent.
+    #[command(flatten)]
+    pub agent: AgentArgs,
     /// One JSON document with all counters
     #[arg(long)]
     pub json: bool,
@@ -151,12 +159,9 @@ pub struct FeedsArgs {
     /// Also the first entries that are not used, with their place and reason
     #[arg(long)]
     pub rejects: bool,
-    /// The agent's configuration file (TOML), which names its socket
-    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
-    pub config: Option<PathBuf>,
-    /// The agent's control socket
-    #[arg(long, value_name = "PATH")]
-    pub socket: Option<PathBuf>,
+    /// Which agent.
+    #[command(flatten)]
+    pub agent: AgentArgs,
     /// One JSON document
     #[arg(long)]
     pub json: bool,

@@ -11,8 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::canary;
 use crate::cli::{
-    CheckConfigArgs, Command, ExplainArgs, FeedsArgs, RawArgs, RecordArgs, ReplayArgs, RunArgs,
-    SchemaArgs, SchemaFormat, Shell, StatusArgs,
+    AgentArgs, CheckConfigArgs, Command, ExplainArgs, FeedsArgs, RawArgs, RecordArgs, ReplayArgs,
+    RunArgs, SchemaArgs, SchemaFormat, Shell, StatusArgs,
 };
 use crate::clock::{Clock as _, SystemClock, signed};
 use crate::config::{AgentConfig, Config, ConfigError, Environment, describe};
@@ -174,13 +174,7 @@ fn self_test(log: Option<&str>, environment: &Environment) -> anyhow::Result<Out
 }
 
 fn status(args: &StatusArgs, environment: &Environment) -> anyhow::Result<Outcome> {
-    let path = match &args.socket {
-        Some(path) => path.clone(),
-        None => config(args.config.as_deref(), environment)?.agent.control_socket(),
-    };
-    let report = control::ask_status(&path).with_context(|| {
-        format!("no agent answers at {}; is it running, with this configuration?", path.display())
-    })?;
+    let report = ask(&args.agent, environment, control::ask_status)?;
     let text = if args.json {
         format!("{}\n", serde_json::to_string_pretty(&report)?)
     } else {
@@ -190,14 +184,24 @@ fn status(args: &StatusArgs, environment: &Environment) -> anyhow::Result<Outcom
     Ok(if report.state == State::Ok { Outcome::Done } else { Outcome::Degraded })
 }
 
-fn feeds(args: &FeedsArgs, environment: &Environment) -> anyhow::Result<Outcome> {
-    let path = match &args.socket {
+/// What the running agent says to `question`.
+fn ask<T>(
+    agent: &AgentArgs,
+    environment: &Environment,
+    question: impl FnOnce(&Path) -> io::Result<T>,
+) -> anyhow::Result<T> {
+    let path = match &agent.socket {
         Some(path) => path.clone(),
-        None => config(args.config.as_deref(), environment)?.agent.control_socket(),
+        None => config(agent.config.as_deref(), environment)?.agent.control_socket(),
     };
-    let mut feeds = control::ask_feeds(&path, args.rejects).with_context(|| {
+    question(&path).with_context(|| {
         format!("no agent answers at {}; is it running, with this configuration?", path.display())
-    })?;
+    })
+}
+
+fn feeds(args: &FeedsArgs, environment: &Environment) -> anyhow::Result<Outcome> {
+    let question = |path: &Path| control::ask_feeds(path, args.rejects);
+    let mut feeds = ask(&args.agent, environment, question)?;
     if let Some(name) = &args.name {
         let names: Vec<String> = feeds.iter().map(|feed| feed.name.clone()).collect();
         feeds.retain(|feed| feed.name == *name);
