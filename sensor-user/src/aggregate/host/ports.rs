@@ -7,7 +7,7 @@
 //! `::` covers IPv4 too, unless the process listens on `0.0.0.0` beside it.
 //!
 //! Invariants. What a process's ports moved in a minute is what its inbound `VMConnection` rows
-//! moved. For a port over time `LinksLive(t) = LinksLive(t-1) + LinksEstablished -
+//! moved (but for an end that is told a minute before its beginning). For a port over time `LinksLive(t) = LinksLive(t-1) + LinksEstablished -
 //! LinksTerminated`. In one minute at most `max` ports are told; further ones are counted.
 //!
 //! Bound UDP sockets are told where they had datagrams: which of the idle ones wait for somebody
