@@ -89,6 +89,14 @@ impl Notice {
         }
     }
 
+    /// When it was made.
+    pub const fn time_generated(&self) -> Timestamp {
+        match self {
+            Self::Loss(loss) => loss.time_generated,
+            Self::Health(change) => change.time_generated,
+        }
+    }
+
     /// How much was lost; 0 for a notice that is about something else.
     pub const fn lost(&self) -> u64 {
         match self {

@@ -26,6 +26,16 @@ pub enum TableRow {
 }
 
 impl TableRow {
+    /// Start of what it tells of.
+    pub fn time_generated(&self) -> Timestamp {
+        match self {
+            Self::Connection(row) => row.time_generated,
+            Self::BoundPort(row) => row.time_generated,
+            Self::Process(row) => row.time_generated,
+            Self::Computer(row) => row.time_generated,
+        }
+    }
+
     /// The table that it is of.
     pub const fn table(&self) -> &'static Table {
         match self {

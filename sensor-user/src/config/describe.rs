@@ -176,9 +176,9 @@ fn sink(sink: &SinkConfig) -> String {
         SinkKind::Readable => "readable lines on standard error".to_owned(),
         SinkKind::File(path) => format!("JSON lines to file {}", path.display()),
         SinkKind::Parquet(parquet) => format!("Parquet files in {}", parquet.folder.display()),
-        SinkKind::Http { url, lines, .. } => {
-            let form = if *lines { "JSON lines" } else { "JSON arrays" };
-            format!("{form} to {url}")
+        SinkKind::Http(http) => {
+            let form = if http.lines { "JSON lines" } else { "JSON arrays" };
+            format!("{form} to {}", http.url)
         }
     };
     let takes = [("alerts", sink.alerts), ("rows", sink.rows), ("health", sink.health)];

@@ -8,6 +8,7 @@ mod feed_kind;
 mod reader;
 mod remote;
 mod sections;
+mod sink;
 mod values;
 
 pub use describe::describe;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 
-use crate::deliver::{SinkConfig, SinkKind};
+use crate::deliver::{Format, SinkConfig, SinkKind};
 use crate::history::HistoryConfig;
 use crate::intel::{FeedConfig, FeedKind, FeedSource};
 use crate::inventory::AzureConfig;
@@ -265,8 +266,11 @@ fn default_sink(name: &str, kind: SinkKind) -> SinkConfig {
         alerts: true,
         rows: false,
         health: false,
+        format: Format::Native,
         queue: SinkConfig::QUEUE,
         batch: SinkConfig::BATCH,
+        batch_bytes: SinkConfig::BATCH_BYTES,
+        concurrency: SinkConfig::CONCURRENCY,
     }
 }
 
@@ -307,7 +311,7 @@ fn document_config<'t>(
     if let Some(history) = &mut config.history {
         history.private = config.feeds.iter().any(|feed| feed.allow_private);
     }
-    let sinks = many(document, "sink", problems, sections::sink);
+    let sinks = many(document, "sink", problems, sink::sink);
     let names = sinks.iter().map(|(sink, line)| (sink.name.as_str(), *line)).collect();
     unique("sink", names, problems);
     config.sinks = sinks.into_iter().map(|(sink, _)| sink).collect();

@@ -6,7 +6,6 @@ use super::reader::Section;
 use super::values;
 use super::{AgentConfig, AllowConfig, CaptureConfig, DedupConfig, HealthConfig, RowsConfig};
 use crate::clock::signed;
-use crate::deliver::{ParquetConfig, SinkConfig, SinkKind};
 use crate::enrich::Names;
 use crate::history::HistoryConfig;
 use crate::inventory::{AzureConfig, ImdsMode};
@@ -160,90 +159,6 @@ pub(super) fn geo(mut section: Section<'_, '_>) -> Option<std::path::PathBuf> {
     let database = section.read("database", values::absolute_path);
     section.finish();
     database
-}
-
-/// One `[[sink]]` and the line of its name; `None` where something that it needs is missing or
-/// wrong (noted).
-pub(super) fn sink(mut section: Section<'_, '_>) -> Option<(SinkConfig, usize)> {
-    let line = section.line_of("name");
-    let name = section.require("name", "a short unique name", values::name);
-    let kinds = &["stdout", "readable", "file", "http", "parquet"];
-    let form = "\"stdout\", \"readable\", \"file\", \"http\" or \"parquet\"";
-    let kind = section.require("kind", form, |value| values::word(kinds, value));
-    let kind_name = kind.and_then(|kind| kinds.get(kind)).copied().unwrap_or_default();
-    let kind = sink_kind(&mut section, kind_name);
-    let takes = section.read_list("takes", "\"alerts\", \"rows\" and \"health\"", |value| {
-        values::word(&["alerts", "rows", "health"], value)
-    });
-    let takes = takes.unwrap_or_else(|| vec![usize::from(kind_name == "parquet")]);
-    if takes.is_empty() {
-        section.note("takes", "is empty; use [\"alerts\"], [\"rows\"], [\"health\"] or several");
-    } else if kind_name == "readable" && takes != [0] {
-        section.note("takes", "only alerts have a readable form; use [\"alerts\"]");
-    } else if kind_name == "parquet" && takes != [1] {
-        section.note("takes", "only rows have columns of a table; use [\"rows\"]");
-    }
-    let queue = section.read("queue", values::number(1..=1_000_000_usize));
-    let batch = section.read("batch", values::number(1..=10_000_usize));
-    section.finish();
-    let sink = SinkConfig {
-        name: name?,
-        kind: kind?,
-        alerts: takes.contains(&0),
-        rows: takes.contains(&1),
-        health: takes.contains(&2),
-        queue: queue.unwrap_or(SinkConfig::QUEUE),
-        batch: batch.unwrap_or(SinkConfig::BATCH),
-    };
-    Some((sink, line))
-}
-
-/// The keys that only one kind has.
-fn sink_kind(section: &mut Section<'_, '_>, kind: &str) -> Option<SinkKind> {
-    if !matches!(kind, "file" | "parquet") {
-        section.refuse("path", kind, "\"file\" or \"parquet\"");
-    }
-    if kind != "parquet" {
-        for key in ["file_rows", "file_age", "max_size", "max_age"] {
-            section.refuse(key, kind, "\"parquet\"");
-        }
-    }
-    if kind != "http" {
-        for key in ["url", "format", "timeout"] {
-            section.refuse(key, kind, "\"http\"");
-        }
-    }
-    match kind {
-        "stdout" => Some(SinkKind::Stdout),
-        "readable" => Some(SinkKind::Readable),
-        "file" => section
-            .require("path", "an absolute path in quotes", values::absolute_path)
-            .map(SinkKind::File),
-        "http" => {
-            let url = section.require("url", "an http: or https: URL", values::http_url);
-            let format = section.read("format", |value| values::word(&["array", "lines"], value));
-            let timeout = section.read("timeout", values::duration(SECOND..=10 * MINUTE));
-            let timeout = timeout.unwrap_or(10 * SECOND);
-            url.map(|url| SinkKind::Http { url, lines: format == Some(1), timeout })
-        }
-        "parquet" => parquet(section).map(SinkKind::Parquet),
-        _ => None,
-    }
-}
-
-fn parquet(section: &mut Section<'_, '_>) -> Option<ParquetConfig> {
-    let folder = section.require("path", "an absolute path in quotes", values::absolute_path);
-    let file_rows = section.read("file_rows", values::number(1..=10_000_000_u64));
-    let file_age = section.read("file_age", values::duration(SECOND..=DAY));
-    let max_bytes = section.read("max_size", values::size(1 << 20..=1 << 50));
-    let max_age = section.read("max_age", values::duration(HOUR..=3650 * DAY));
-    Some(ParquetConfig {
-        folder: folder?,
-        file_rows: file_rows.unwrap_or(ParquetConfig::FILE_ROWS),
-        file_age: file_age.unwrap_or(ParquetConfig::FILE_AGE),
-        max_bytes: max_bytes.unwrap_or(ParquetConfig::MAX_BYTES),
-        max_age: max_age.unwrap_or(ParquetConfig::MAX_AGE),
-    })
 }
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);

@@ -45,7 +45,7 @@ fn the_example_is_accepted_and_means_what_it_says() {
     assert_eq!(config.allow.networks.len(), 2);
     let [collector, archive, tables] = &config.sinks[..] else { panic!("{:?}", config.sinks) };
     assert!(collector.alerts && collector.rows && archive.alerts && !archive.rows);
-    assert!(matches!(&collector.kind, SinkKind::Http { lines: false, .. }));
+    assert!(matches!(&collector.kind, SinkKind::Http(http) if !http.lines));
     assert!(!tables.alerts && tables.rows && matches!(&tables.kind, SinkKind::Parquet(_)));
 }
 

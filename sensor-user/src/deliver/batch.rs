@@ -1,10 +1,8 @@
-//! `Batch`: items that go out together, already as JSON text.
+//! `Batch`: items that go out together, already in the sink's format.
 
-use std::sync::Arc;
+use jiff::Timestamp;
 
-use crate::aggregate::TableRow;
-use crate::dedup::Alert;
-use crate::notice::Notice;
+use super::item::Item;
 use crate::schema::Table;
 use crate::stable_id::stable_id;
 
@@ -12,66 +10,76 @@ use crate::stable_id::stable_id;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
     Alerts,
+    /// Rows and notices.
     Rows,
 }
 
-/// What goes the way of rows.
+/// One item, ready to be sent.
 #[derive(Debug, Clone)]
-pub(super) enum RowItem {
-    Row(Arc<TableRow>),
-    /// About the agent itself: in band, so that a reader of rows sees where they have a gap.
-    Notice(Arc<Notice>),
+pub(super) struct Entry {
+    /// Stable: `AlertId`, or the id of a row.
+    pub(super) id: String,
+    pub(super) time: Timestamp,
+    /// In the sink's format, without a line end.
+    pub(super) line: String,
+    /// What it was made of.
+    pub(super) item: Item,
+    /// Where an alert stands in the spool; 0 for others.
+    pub(super) sequence: u64,
 }
 
-/// One item: its stable id and its line.
-#[derive(Debug, Clone)]
-pub(super) struct Item {
-    id: String,
-    line: String,
-    /// `None` for what is no row.
-    table: Option<&'static Table>,
+impl Entry {
+    /// `item` as `line`.
+    pub(super) fn new(item: Item, sequence: u64, line: String) -> Self {
+        Self { id: item.id(), time: item.time(), line, item, sequence }
+    }
 }
 
 /// Items of one kind, in order; never empty.
 #[derive(Debug, Clone)]
 pub(super) struct Batch {
     pub(super) content: Content,
-    items: Vec<Item>,
+    entries: Vec<Entry>,
+}
+
+/// What became of a batch that was answered: what is in neither list was taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// Indices of entries to send again, ascending, and the wait that the other side asks for.
+    pub(super) again: Vec<usize>,
+    pub(super) after: Option<std::time::Duration>,
+    /// Indices of entries that can never be taken, ascending, and why (escaped).
+    pub(super) rejected: Vec<(usize, String)>,
 }
 
 impl Batch {
-    pub(super) fn alerts(alerts: &[Arc<Alert>], line: impl Fn(&Alert) -> String) -> Self {
-        let item = |alert: &Arc<Alert>| Item {
-            id: alert.alert_id.clone(),
-            line: line(alert),
-            table: None,
-        };
-        Self { content: Content::Alerts, items: alerts.iter().map(item).collect() }
-    }
-
-    pub(super) fn rows(rows: &[RowItem]) -> Self {
-        let item = |row: &RowItem| match row {
-            RowItem::Row(row) => Item { id: row.id(), line: json(row), table: Some(row.table()) },
-            RowItem::Notice(notice) => Item { id: notice.id(), line: json(notice), table: None },
-        };
-        Self { content: Content::Rows, items: rows.iter().map(item).collect() }
+    pub(super) const fn new(content: Content, entries: Vec<Entry>) -> Self {
+        Self { content, entries }
     }
 
     pub(super) const fn len(&self) -> usize {
-        self.items.len()
+        self.entries.len()
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub(super) fn into_entries(self) -> Vec<Entry> {
+        self.entries
     }
 
     /// The same items always give the same key, whenever and however often they are sent.
     pub(super) fn idempotency_key(&self) -> String {
-        let ids: Vec<&str> = self.items.iter().map(|item| item.id.as_str()).collect();
+        let ids: Vec<&str> = self.entries.iter().map(|entry| entry.id.as_str()).collect();
         stable_id(&ids)
     }
 
     /// A line an item.
     pub(super) fn lines(&self) -> String {
-        let bytes = self.items.iter().map(|item| item.line.len() + 1).sum();
-        self.items.iter().fold(String::with_capacity(bytes), |mut body, item| {
-            body.push_str(&item.line);
+        let bytes = self.entries.iter().map(|entry| entry.line.len() + 1).sum();
+        self.entries.iter().fold(String::with_capacity(bytes), |mut body, entry| {
+            body.push_str(&entry.line);
             body.push('\n');
             body
         })
@@ -80,14 +88,15 @@ impl Batch {
     /// The lines of each table (`None`: of what is no row), and how many they are.
     pub(super) fn by_table(&self) -> Vec<(Option<&'static Table>, String, u64)> {
         let mut tables: Vec<(Option<&'static Table>, String, u64)> = Vec::new();
-        for item in &self.items {
-            let known = tables.iter().position(|(table, ..)| *table == item.table);
+        for entry in &self.entries {
+            let its = entry.item.table();
+            let known = tables.iter().position(|(table, ..)| *table == its);
             let place = known.unwrap_or_else(|| {
-                tables.push((item.table, String::new(), 0));
+                tables.push((its, String::new(), 0));
                 tables.len() - 1
             });
             if let Some((_, lines, rows)) = tables.get_mut(place) {
-                lines.push_str(&item.line);
+                lines.push_str(&entry.line);
                 lines.push('\n');
                 *rows += 1;
             }
@@ -97,29 +106,23 @@ impl Batch {
 
     /// One JSON array.
     pub(super) fn array(&self) -> String {
-        let bytes = self.items.iter().map(|item| item.line.len() + 1).sum::<usize>() + 2;
+        let bytes = self.entries.iter().map(|entry| entry.line.len() + 1).sum::<usize>() + 2;
         let mut body = String::with_capacity(bytes);
-        for (index, item) in self.items.iter().enumerate() {
+        for (index, entry) in self.entries.iter().enumerate() {
             body.push(if index == 0 { '[' } else { ',' });
-            body.push_str(&item.line);
+            body.push_str(&entry.line);
         }
         body.push(']');
         body
     }
 
-    /// Two halves in order; `None` where there is one item.
+    /// Two halves in order; the batch itself where it has one item.
     pub(super) fn split(mut self) -> Result<(Self, Self), Self> {
-        if self.items.len() < 2 {
+        if self.entries.len() < 2 {
             return Err(self);
         }
-        let second = self.items.split_off(self.items.len() / 2);
-        let second = Self { content: self.content, items: second };
+        let second = self.entries.split_off(self.entries.len() / 2);
+        let second = Self { content: self.content, entries: second };
         Ok((self, second))
     }
-}
-
-/// The item's JSON, without a line end inside.
-pub(super) fn json(item: &impl serde::Serialize) -> String {
-    // Serialisation fails only for maps with keys that are not text, and these types have none.
-    serde_json::to_string(item).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, Url, redirect};
 
-use super::batch::Batch;
+use super::batch::{Batch, Sent};
 use super::escape::escaped;
 use super::{DeliverError, chain};
 use crate::clock::Clock;
@@ -19,21 +19,36 @@ pub(super) struct HttpSink {
     lines: bool,
 }
 
+/// `kind = "http"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Where to post.
+    pub url: Url,
+    /// `application/x-ndjson` lines instead of one array.
+    pub lines: bool,
+    /// Limit of one request.
+    pub timeout: Duration,
+}
+
 impl HttpSink {
-    pub(super) fn new(url: Url, lines: bool, timeout: Duration) -> Result<Self, DeliverError> {
+    pub(super) fn new(config: &HttpConfig) -> Result<Self, DeliverError> {
         crate::tls::install_provider();
         let client = Client::builder()
             .user_agent(concat!("netsensor/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .timeout(timeout)
-            .connect_timeout(timeout)
+            .timeout(config.timeout)
+            .connect_timeout(config.timeout)
             .build()
             .map_err(DeliverError::Client)?;
-        Ok(Self { client, url, lines })
+        Ok(Self { client, url: config.url.clone(), lines: config.lines })
     }
 
-    pub(super) async fn send(&self, batch: &Batch, clock: &dyn Clock) -> Result<(), DeliverError> {
+    pub(super) async fn send(
+        &self,
+        batch: &Batch,
+        clock: &dyn Clock,
+    ) -> Result<Sent, DeliverError> {
         let (content_type, body) = if self.lines {
             ("application/x-ndjson", batch.lines())
         } else {
@@ -55,7 +70,7 @@ impl HttpSink {
             // come is not waited for, the batch has been taken.
             let read = tokio::time::timeout(Duration::from_secs(1), beginning(response)).await;
             tracing::trace!(read = read.is_ok(), "answer read");
-            return Ok(());
+            return Ok(Sent::default());
         }
         let retry_after = retry_after(response.headers(), clock);
         let text = escaped(beginning(response).await.trim(), MOST_SHOWN);

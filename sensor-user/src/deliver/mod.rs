@@ -14,15 +14,20 @@ mod backoff;
 mod batch;
 mod escape;
 mod file;
+mod format;
 mod http;
+mod item;
 mod outbox;
 mod parquet;
 mod quiet;
 mod readable;
 mod sink;
 mod stream;
+mod transport;
 
 pub use escape::escaped;
+pub use format::Format;
+pub use http::HttpConfig;
 pub use outbox::{Deliverer, Leftover, Outbox, Pace};
 pub use parquet::ParquetConfig;
 pub use quiet::Quiet;
@@ -43,14 +48,7 @@ pub enum SinkKind {
     /// Parquet files in a folder, of rows only.
     Parquet(ParquetConfig),
     /// JSON array, or JSON lines, by POST.
-    Http {
-        /// Where to post.
-        url: reqwest::Url,
-        /// `application/x-ndjson` lines instead of one array.
-        lines: bool,
-        /// Limit of one request.
-        timeout: Duration,
-    },
+    Http(HttpConfig),
 }
 
 /// One sink, checked and with its defaults filled in.
@@ -66,10 +64,16 @@ pub struct SinkConfig {
     pub rows: bool,
     /// Takes the notices without the rows.
     pub health: bool,
-    /// Items that wait for this sink at most, alerts and rows each.
+    /// In whose words.
+    pub format: Format,
+    /// Rows and notices that wait for this sink at most.
     pub queue: usize,
     /// Items in one request at most.
     pub batch: usize,
+    /// Bytes of items in one request at most, as far as one item does not have more.
+    pub batch_bytes: usize,
+    /// Requests under way at once at most.
+    pub concurrency: usize,
 }
 
 impl SinkConfig {
@@ -77,6 +81,10 @@ impl SinkConfig {
     pub const QUEUE: usize = 10_000;
     /// Items in one request unless set.
     pub const BATCH: usize = 500;
+    /// Bytes of items in one request unless set: what every upstream takes.
+    pub const BATCH_BYTES: usize = 900 << 10;
+    /// Requests at once unless set: one, in order.
+    pub const CONCURRENCY: usize = 1;
 
     /// Whether it is told what the agent says of itself. Files of a table have no place for that.
     pub(crate) const fn takes_notices(&self) -> bool {

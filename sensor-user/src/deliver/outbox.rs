@@ -9,7 +9,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::batch::{Content, RowItem};
+use super::batch::Content;
+use super::item::Item;
 use super::sink::{Sink, Surroundings};
 use super::{DeliverError, Quiet, SinkConfig};
 use crate::aggregate::TableRow;
@@ -60,7 +61,7 @@ struct Lane {
     /// Rows and notices: which of them this sink takes, and the queue for both.
     takes_rows: bool,
     takes_notices: bool,
-    rows: Option<mpsc::Sender<RowItem>>,
+    rows: Option<mpsc::Sender<Item>>,
     waiting: Arc<Waiting>,
     quiet: Quiet,
 }
@@ -88,7 +89,7 @@ impl Outbox {
         for row in rows {
             let row = Arc::new(row);
             for lane in self.shared.lanes.iter().filter(|lane| lane.takes_rows) {
-                lane.put(RowItem::Row(Arc::clone(&row)), &self.shared.stats);
+                lane.put(Item::Row(Arc::clone(&row)), &self.shared.stats);
             }
         }
     }
@@ -98,7 +99,7 @@ impl Outbox {
         self.shared.stats.notices_made.increment();
         let notice = Arc::new(notice);
         for lane in self.shared.lanes.iter().filter(|lane| lane.takes_notices) {
-            lane.put(RowItem::Notice(Arc::clone(&notice)), &self.shared.stats);
+            lane.put(Item::Notice(Arc::clone(&notice)), &self.shared.stats);
         }
     }
 
@@ -109,7 +110,7 @@ impl Outbox {
 }
 
 impl Lane {
-    fn put(&self, item: RowItem, stats: &Stats) {
+    fn put(&self, item: Item, stats: &Stats) {
         let Some(queue) = &self.rows else { return };
         self.waiting.rows.fetch_add(1, Ordering::AcqRel);
         let Err(refused) = queue.try_send(item) else { return };

@@ -4,64 +4,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::io::{Stderr, Stdout};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::batch::{Batch, Content, RowItem, json};
-use super::file::FileSink;
-use super::http::HttpSink;
+use super::batch::{Batch, Content, Entry};
+use super::format::Format;
+use super::item::Item;
 use super::outbox::{Pace, Waiting};
-use super::parquet::{ParquetSink, Settled};
-use super::{DeliverError, Quiet, SinkConfig, SinkKind, Verdict, chain, readable, stream};
+use super::parquet::Settled;
+use super::transport::Transport;
+use super::{DeliverError, Quiet, SinkConfig, SinkKind, Verdict, chain, readable};
 use crate::clock::Clock;
 use crate::dedup::Alert;
 use crate::stats::Stats;
-
-/// Where a sink writes, opened as far as it is before the first batch.
-#[derive(Debug)]
-enum Transport {
-    Stdout(Stdout),
-    Readable(Stderr),
-    File(FileSink),
-    Http(HttpSink),
-    Parquet(Box<ParquetSink>),
-}
-
-impl Transport {
-    fn new(kind: &SinkKind, stats: &Arc<Stats>) -> Result<Self, DeliverError> {
-        Ok(match kind {
-            SinkKind::Stdout => Self::Stdout(tokio::io::stdout()),
-            SinkKind::Readable => Self::Readable(tokio::io::stderr()),
-            SinkKind::File(path) => Self::File(FileSink::new(path.clone())),
-            SinkKind::Http { url, lines, timeout } => {
-                Self::Http(HttpSink::new(url.clone(), *lines, *timeout)?)
-            }
-            SinkKind::Parquet(config) => {
-                Self::Parquet(Box::new(ParquetSink::new(config.clone(), stats)))
-            }
-        })
-    }
-
-    async fn send(&mut self, batch: &Batch, clock: &dyn Clock) -> Result<(), DeliverError> {
-        match self {
-            Self::Stdout(out) => stream::send(out, "standard output", batch).await,
-            Self::Readable(out) => stream::send(out, "standard error", batch).await,
-            Self::File(file) => file.send(batch).await,
-            Self::Http(http) => http.send(batch, clock).await,
-            Self::Parquet(parquet) => parquet.send(batch, clock).await,
-        }
-    }
-
-    /// When it has something to do of its own.
-    fn due(&self) -> Option<Instant> {
-        match self {
-            Self::Parquet(parquet) => parquet.due(),
-            _ => None,
-        }
-    }
-}
 
 /// What a sink's task needs of the rest.
 #[derive(Debug)]
@@ -82,6 +38,7 @@ pub(super) struct Surroundings {
 pub(super) struct Sink {
     name: String,
     readable: bool,
+    format: Format,
     batch: usize,
     transport: Transport,
     queues: Queues,
@@ -94,12 +51,13 @@ impl Sink {
     pub(super) fn new(
         config: &SinkConfig,
         alerts: mpsc::Receiver<Arc<Alert>>,
-        rows: mpsc::Receiver<RowItem>,
+        rows: mpsc::Receiver<Item>,
         with: Surroundings,
     ) -> Result<Self, DeliverError> {
         Ok(Self {
             name: config.name.clone(),
             readable: config.kind == SinkKind::Readable,
+            format: config.format,
             batch: config.batch.max(1),
             transport: Transport::new(&config.kind, &with.stats)?,
             queues: Queues::new(alerts, rows),
@@ -112,7 +70,7 @@ impl Sink {
     /// Sends until both queues are closed and empty, or nobody reads the sink any more.
     pub(super) async fn run(mut self) {
         loop {
-            let due = self.transport.due();
+            let due = self.due().await;
             let batch = tokio::select! {
                 batch = self.next() => batch,
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
@@ -122,7 +80,7 @@ impl Sink {
             };
             let Some(batch) = batch else { break };
             let sent = self.transport.send(&batch, &*self.with.clock).await;
-            let gathers = self.settle_written();
+            let gathers = self.settle_written().await;
             let Err(error) = sent else {
                 self.backoff.reset();
                 if !gathers {
@@ -161,9 +119,9 @@ impl Sink {
 
     /// Writes what a transport has gathered and is due; at the end, all. Whether it is written.
     async fn write_due(&mut self, at_the_end: bool) -> bool {
-        let Transport::Parquet(parquet) = &mut self.transport else { return true };
-        let written = parquet.write_due(&*self.with.clock, at_the_end).await;
-        self.settle_written();
+        let Transport::Parquet(parquet) = &self.transport else { return true };
+        let written = parquet.lock().await.write_due(&*self.with.clock, at_the_end).await;
+        self.settle_written().await;
         let Err(error) = written else { return true };
         self.with.stats.deliveries_retried.increment();
         if let Some(count) = self.quiet.admit(1, Instant::now()) {
@@ -174,9 +132,9 @@ impl Sink {
 
     /// Settles the rows that a transport which gathers them has written meanwhile; whether it is
     /// such a one.
-    fn settle_written(&mut self) -> bool {
-        let Transport::Parquet(parquet) = &mut self.transport else { return false };
-        let Settled { delivered, rejected } = parquet.take_settled();
+    async fn settle_written(&self) -> bool {
+        let Transport::Parquet(parquet) = &self.transport else { return false };
+        let Settled { delivered, rejected } = parquet.lock().await.take_settled();
         self.with.stats.rows_delivered.add(delivered);
         self.with.stats.rows_discarded_rejected.add(rejected);
         self.with.waiting.settle(Content::Rows, delivered.saturating_add(rejected));
@@ -187,12 +145,31 @@ impl Sink {
     async fn next(&mut self) -> Option<Batch> {
         let wait = self.with.pace.row_wait;
         let taken = self.queues.next(self.batch, wait, &mut self.with.closing).await?;
-        Some(match taken {
-            Taken::Again(batch) => batch,
-            Taken::Alerts(alerts) if self.readable => Batch::alerts(&alerts, readable),
-            Taken::Alerts(alerts) => Batch::alerts(&alerts, json),
-            Taken::Rows(rows) => Batch::rows(&rows),
-        })
+        let (content, items): (_, Vec<Item>) = match taken {
+            Taken::Again(batch) => return Some(batch),
+            Taken::Alerts(alerts) => {
+                (Content::Alerts, alerts.into_iter().map(Item::Alert).collect())
+            }
+            Taken::Rows(rows) => (Content::Rows, rows),
+        };
+        let entries = items.into_iter().map(|item| self.entry(item)).collect();
+        Some(Batch::new(content, entries))
+    }
+
+    fn entry(&self, item: Item) -> Entry {
+        let line = match &item {
+            Item::Alert(alert) if self.readable => readable(alert),
+            item => self.format.line(item),
+        };
+        Entry::new(item, 0, line)
+    }
+
+    /// When the transport has something to do of its own.
+    async fn due(&self) -> Option<Instant> {
+        match &self.transport {
+            Transport::Parquet(parquet) => parquet.lock().await.due(),
+            _ => None,
+        }
     }
 
     async fn retry(
@@ -255,16 +232,16 @@ impl Sink {
 enum Taken {
     Again(Batch),
     Alerts(Vec<Arc<Alert>>),
-    Rows(Vec<RowItem>),
+    Rows(Vec<Item>),
 }
 
 /// The two queues, the rows gathered for the next batch, and the batches to send again.
 #[derive(Debug)]
 struct Queues {
     alerts: mpsc::Receiver<Arc<Alert>>,
-    rows: mpsc::Receiver<RowItem>,
+    rows: mpsc::Receiver<Item>,
     /// At most one batch.
-    gathered: Vec<RowItem>,
+    gathered: Vec<Item>,
     /// When `gathered` goes out even if it is not full; set while it is not empty.
     due: Option<Instant>,
     /// Batches of alerts to send again; together no more than one batch.
@@ -276,7 +253,7 @@ struct Queues {
 }
 
 impl Queues {
-    const fn new(alerts: mpsc::Receiver<Arc<Alert>>, rows: mpsc::Receiver<RowItem>) -> Self {
+    const fn new(alerts: mpsc::Receiver<Arc<Alert>>, rows: mpsc::Receiver<Item>) -> Self {
         Self {
             alerts,
             rows,

@@ -65,7 +65,7 @@ fn sinks(config: &Config) -> String {
         SinkKind::Readable => "standard error, readable".to_owned(),
         SinkKind::File(path) => path.display().to_string(),
         SinkKind::Parquet(_) => format!("parquet sink {}", sink.name),
-        SinkKind::Http { .. } => format!("http sink {}", sink.name),
+        SinkKind::Http(_) => format!("http sink {}", sink.name),
     });
     names.collect::<Vec<_>>().join(", ")
 }

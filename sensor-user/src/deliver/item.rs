@@ -1,0 +1,62 @@
+//! `Item`: one thing that goes to sinks.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::aggregate::TableRow;
+use crate::dedup::Alert;
+use crate::notice::Notice;
+use crate::schema::Table;
+
+/// An alert, a row of a table, or a notice of the agent about itself.
+#[derive(Debug, Clone)]
+pub(super) enum Item {
+    Alert(Arc<Alert>),
+    Row(Arc<TableRow>),
+    /// Goes the way of rows, so that a reader of rows sees where they have a gap.
+    Notice(Arc<Notice>),
+}
+
+impl Item {
+    /// The same item has the same id, whenever and however often it is sent.
+    pub(super) fn id(&self) -> String {
+        match self {
+            Self::Alert(alert) => alert.alert_id.clone(),
+            Self::Row(row) => row.id(),
+            Self::Notice(notice) => notice.id(),
+        }
+    }
+
+    /// `TimeGenerated`, or an alert's latest connection.
+    pub(super) fn time(&self) -> Timestamp {
+        match self {
+            Self::Alert(alert) => alert.vm_connection_time_generated,
+            Self::Row(row) => row.time_generated(),
+            Self::Notice(notice) => notice.time_generated(),
+        }
+    }
+
+    /// The table of a row; `None` for what is no row.
+    pub(super) fn table(&self) -> Option<&'static Table> {
+        match self {
+            Self::Row(row) => Some(row.table()),
+            Self::Alert(_) | Self::Notice(_) => None,
+        }
+    }
+
+    /// As one line of JSON, under its own columns.
+    pub(super) fn json(&self) -> String {
+        match self {
+            Self::Alert(alert) => json(alert),
+            Self::Row(row) => json(row),
+            Self::Notice(notice) => json(notice),
+        }
+    }
+}
+
+/// JSON without a line end inside.
+pub(super) fn json(item: &impl serde::Serialize) -> String {
+    // Serialisation fails only for maps with keys that are not text, and these types have none.
+    serde_json::to_string(item).unwrap_or_default()
+}

@@ -1,0 +1,61 @@
+//! `Transport`: what a sink's kind does with a batch. One file a protocol; the engine (`sink.rs`)
+//! decides what is tried again, split or set aside, so a transport only sends once and says what
+//! came of it.
+
+use std::sync::Arc;
+
+use tokio::io::{Stderr, Stdout};
+use tokio::sync::Mutex;
+
+use super::batch::{Batch, Sent};
+use super::file::FileSink;
+use super::http::HttpSink;
+use super::parquet::ParquetSink;
+use super::{DeliverError, SinkKind, stream};
+use crate::clock::Clock;
+use crate::stats::Stats;
+
+/// Where a sink writes, opened as far as it is before the first batch. What is serial by its nature
+/// stands behind a lock; the rest takes several batches at once.
+#[derive(Debug)]
+pub(super) enum Transport {
+    Stdout(Mutex<Stdout>),
+    Readable(Mutex<Stderr>),
+    File(Mutex<FileSink>),
+    Parquet(Mutex<Box<ParquetSink>>),
+    Http(HttpSink),
+}
+
+impl Transport {
+    pub(super) fn new(kind: &SinkKind, stats: &Arc<Stats>) -> Result<Self, DeliverError> {
+        Ok(match kind {
+            SinkKind::Stdout => Self::Stdout(Mutex::new(tokio::io::stdout())),
+            SinkKind::Readable => Self::Readable(Mutex::new(tokio::io::stderr())),
+            SinkKind::File(path) => Self::File(Mutex::new(FileSink::new(path.clone()))),
+            SinkKind::Http(config) => Self::Http(HttpSink::new(config)?),
+            SinkKind::Parquet(config) => {
+                Self::Parquet(Mutex::new(Box::new(ParquetSink::new(config.clone(), stats))))
+            }
+        })
+    }
+
+    /// Sends the batch once.
+    pub(super) async fn send(
+        &self,
+        batch: &Batch,
+        clock: &dyn Clock,
+    ) -> Result<Sent, DeliverError> {
+        match self {
+            Self::Stdout(out) => {
+                stream::send(&mut *out.lock().await, "standard output", batch).await?;
+            }
+            Self::Readable(out) => {
+                stream::send(&mut *out.lock().await, "standard error", batch).await?;
+            }
+            Self::File(file) => file.lock().await.send(batch).await?,
+            Self::Parquet(parquet) => parquet.lock().await.send(batch, clock).await?,
+            Self::Http(http) => return http.send(batch, clock).await,
+        }
+        Ok(Sent::default())
+    }
+}
