@@ -23,7 +23,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 
-use crate::deliver::{Format, SinkConfig, SinkKind};
+use crate::deliver::{SinkConfig, SinkKind};
 use crate::history::HistoryConfig;
 use crate::intel::{FeedConfig, FeedKind, FeedSource};
 use crate::inventory::AzureConfig;
@@ -251,28 +251,13 @@ impl Config {
         config.agent.state_dir = state_dir;
         let source = FeedSource::Embedded(EXAMPLE_INDICATORS);
         config.feeds.push(FeedConfig::new("example".to_owned(), FeedKind::List, source));
-        config.sinks.push(default_sink("readable", SinkKind::Readable));
+        config.sinks.push(SinkConfig::new("readable".to_owned(), SinkKind::Readable));
         config
     }
 }
 
 /// The small list of documentation addresses that an agent without configuration matches.
 pub const EXAMPLE_INDICATORS: &str = include_str!("../../../examples/indicators.txt");
-
-fn default_sink(name: &str, kind: SinkKind) -> SinkConfig {
-    SinkConfig {
-        name: name.to_owned(),
-        kind,
-        alerts: true,
-        rows: false,
-        health: false,
-        format: Format::Native,
-        queue: SinkConfig::QUEUE,
-        batch: SinkConfig::BATCH,
-        batch_bytes: SinkConfig::BATCH_BYTES,
-        concurrency: SinkConfig::CONCURRENCY,
-    }
-}
 
 /// The state directory as configured, and all the rest (its `state_dir` is still empty).
 fn document_config<'t>(
@@ -316,7 +301,7 @@ fn document_config<'t>(
     unique("sink", names, problems);
     config.sinks = sinks.into_iter().map(|(sink, _)| sink).collect();
     if config.sinks.is_empty() {
-        config.sinks.push(default_sink("stdout", SinkKind::Stdout));
+        config.sinks.push(SinkConfig::new("stdout".to_owned(), SinkKind::Stdout));
     }
     (state_dir, config)
 }

@@ -88,7 +88,7 @@ fn http(section: &mut Section<'_, '_>) -> Option<HttpConfig> {
     let url = section.require("url", "an http: or https: URL", values::http_url);
     let body = section.read("body", |value| values::word(&["array", "lines"], value));
     let timeout = section.read("timeout", values::duration(SECOND..=10 * MINUTE));
-    let timeout = timeout.unwrap_or(10 * SECOND);
+    let timeout = timeout.unwrap_or(HttpConfig::TIMEOUT);
     url.map(|url| HttpConfig { url, lines: body == Some(1), timeout })
 }
 

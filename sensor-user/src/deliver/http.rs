@@ -30,6 +30,16 @@ pub struct HttpConfig {
     pub timeout: Duration,
 }
 
+impl HttpConfig {
+    /// Limit of one request unless set.
+    pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Arrays to `url`.
+    pub const fn new(url: Url) -> Self {
+        Self { url, lines: false, timeout: Self::TIMEOUT }
+    }
+}
+
 impl HttpSink {
     pub(super) fn new(config: &HttpConfig) -> Result<Self, DeliverError> {
         crate::tls::install_provider();

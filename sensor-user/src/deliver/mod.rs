@@ -86,6 +86,22 @@ impl SinkConfig {
     /// Requests at once unless set: one, in order.
     pub const CONCURRENCY: usize = 1;
 
+    /// A sink of alerts with what is usual.
+    pub const fn new(name: String, kind: SinkKind) -> Self {
+        Self {
+            name,
+            kind,
+            alerts: true,
+            rows: false,
+            health: false,
+            format: Format::Native,
+            queue: Self::QUEUE,
+            batch: Self::BATCH,
+            batch_bytes: Self::BATCH_BYTES,
+            concurrency: Self::CONCURRENCY,
+        }
+    }
+
     /// Whether it is told what the agent says of itself. Files of a table have no place for that.
     pub(crate) const fn takes_notices(&self) -> bool {
         (self.rows || self.health) && !matches!(self.kind, SinkKind::Parquet(_))

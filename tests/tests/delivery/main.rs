@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use sensor_tests::{Answer, Collector, Request, alert, logged, row};
 use sensor_user::clock::{Clock, FixedClock};
-use sensor_user::deliver::{Deliverer, Leftover, Outbox, Pace, SinkConfig, SinkKind};
+use sensor_user::deliver::{Deliverer, HttpConfig, Leftover, Outbox, Pace, SinkConfig, SinkKind};
 use sensor_user::notice::{Loss, Notice};
 use sensor_user::stats::Stats;
 use tokio::runtime::Runtime;
@@ -91,25 +91,18 @@ impl Running {
 fn http(name: &str, collector: &Collector, batch: usize) -> SinkConfig {
     let url = collector.url().parse().unwrap();
     SinkConfig {
-        name: name.to_owned(),
-        kind: SinkKind::Http { url, lines: false, timeout: Duration::from_secs(5) },
-        alerts: true,
         rows: true,
-        health: false,
         queue: 1000,
         batch,
+        ..SinkConfig::new(name.to_owned(), SinkKind::Http(HttpConfig::new(url)))
     }
 }
 
 fn file(name: &str, path: &Path) -> SinkConfig {
     SinkConfig {
-        name: name.to_owned(),
-        kind: SinkKind::File(path.to_owned()),
-        alerts: true,
-        rows: false,
-        health: false,
         queue: 1000,
         batch: 2,
+        ..SinkConfig::new(name.to_owned(), SinkKind::File(path.to_owned()))
     }
 }
 

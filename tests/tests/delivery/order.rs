@@ -34,8 +34,8 @@ fn alerts_arrive_in_order_at_once_and_in_batches() {
 fn rows_wait_for_each_other_and_go_as_lines_where_lines_are_asked_for() {
     let collector = Collector::start(first(vec![]));
     let mut sink = http("rows", &collector, 3);
-    if let SinkKind::Http { lines, .. } = &mut sink.kind {
-        *lines = true;
+    if let SinkKind::Http(http) = &mut sink.kind {
+        http.lines = true;
     }
     let running = Running::start(&[sink]);
     let put = Instant::now();

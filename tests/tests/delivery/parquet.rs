@@ -10,20 +10,19 @@ use serde_json::json;
 use super::{Running, first, http, wait_until};
 
 fn parquet(folder: &Path, file_rows: u64, file_age: Duration) -> SinkConfig {
+    let kind = SinkKind::Parquet(ParquetConfig {
+        folder: folder.to_owned(),
+        file_rows,
+        file_age,
+        max_bytes: ParquetConfig::MAX_BYTES,
+        max_age: ParquetConfig::MAX_AGE,
+    });
     SinkConfig {
-        name: "tables".to_owned(),
-        kind: SinkKind::Parquet(ParquetConfig {
-            folder: folder.to_owned(),
-            file_rows,
-            file_age,
-            max_bytes: ParquetConfig::MAX_BYTES,
-            max_age: ParquetConfig::MAX_AGE,
-        }),
         alerts: false,
         rows: true,
-        health: false,
         queue: 1000,
         batch: 10,
+        ..SinkConfig::new("tables".to_owned(), kind)
     }
 }
 

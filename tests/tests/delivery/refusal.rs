@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sensor_tests::{Answer, Collector, Request, logged};
-use sensor_user::deliver::{SinkConfig, SinkKind};
+use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
 use sensor_user::stable_id::stable_id;
 use tokio::time::Instant;
 
@@ -41,11 +41,7 @@ fn a_collector_that_is_not_there_yet_gets_all_of_it_later() {
     let address = reserved.local_addr().unwrap();
     drop(reserved);
     let sink = SinkConfig {
-        kind: SinkKind::Http {
-            url: format!("http://{address}/").parse().unwrap(),
-            lines: false,
-            timeout: Duration::from_secs(5),
-        },
+        kind: SinkKind::Http(HttpConfig::new(format!("http://{address}/").parse().unwrap())),
         ..file("absent", Path::new("/"))
     };
     let running = Running::start(&[sink]);
@@ -67,8 +63,8 @@ fn a_request_that_is_not_answered_in_time_is_tried_again() {
         },
     );
     let mut sink = http("timeout", &collector, 10);
-    if let SinkKind::Http { timeout, .. } = &mut sink.kind {
-        *timeout = Duration::from_millis(300);
+    if let SinkKind::Http(http) = &mut sink.kind {
+        http.timeout = Duration::from_millis(300);
     }
     let running = Running::start(&[sink]);
     running.alerts(&["a0"]);

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::super::batch::RowItem;
+use super::super::batch::{Content, Entry};
+use super::super::item::Item;
 use super::*;
 use crate::aggregate::{Row, TableRow};
 use crate::clock::FixedClock;
@@ -21,9 +22,11 @@ fn config(folder: &Path) -> ParquetConfig {
 fn batch(rows: u64) -> Batch {
     let row = |number| {
         let row = Row { links_live: number, ..Row::default() };
-        RowItem::Row(Arc::new(TableRow::Connection(Box::new(row))))
+        let item = Item::Row(Arc::new(TableRow::Connection(Box::new(row))));
+        let line = item.json();
+        Entry::new(item, 0, line)
     };
-    Batch::rows(&(0..rows).map(row).collect::<Vec<_>>())
+    Batch::new(Content::Rows, (0..rows).map(row).collect())
 }
 
 fn clock(time: &str) -> FixedClock {
