@@ -20,6 +20,7 @@ mod parquet;
 mod quiet;
 mod readable;
 mod sink;
+pub mod spool;
 mod stream;
 
 pub use escape::escaped;
