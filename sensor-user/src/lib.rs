@@ -54,3 +54,4 @@ pub mod stable_id;
 pub mod state;
 pub mod stats;
 pub mod tls;
+pub mod web;
