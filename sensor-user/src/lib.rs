@@ -55,3 +55,4 @@ mod stamp;
 pub mod state;
 pub mod stats;
 pub mod tls;
+pub mod web;

@@ -22,6 +22,7 @@ mod lane;
 mod outbox;
 mod parquet;
 mod place;
+mod post;
 mod quiet;
 mod readable;
 mod row_queue;
@@ -37,12 +38,15 @@ pub use format::Format;
 pub use http::HttpConfig;
 pub use outbox::{Leftover, Outbox, Pace};
 pub use parquet::ParquetConfig;
+pub use post::ServerConfig;
 pub use quiet::Quiet;
 pub use readable::readable;
 pub use sink_state::SinkReport;
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::web::AccessError;
 
 /// Where a sink writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,9 +139,9 @@ pub enum Verdict {
 /// Why a batch was not taken, or a sink not started.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliverError {
-    /// The HTTP client cannot be built: a defect of the host's TLS set-up.
-    #[error("http client")]
-    Client(#[source] reqwest::Error),
+    /// The server cannot be asked: its secrets, certificates or headers.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// No answer: connection refused or reset, name not found, time limit.
     #[error("post {url}")]
     Post {
@@ -158,6 +162,30 @@ pub enum DeliverError {
         text: String,
         /// Delay that `Retry-After` asks for.
         retry_after: Option<Duration>,
+    },
+    /// An answer that says that something else must be put right first.
+    #[error("post {url}: the answer is {status}{}; {hint}", Said(text))]
+    Held {
+        /// Where to.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// Beginning of the answer's body, escaped; may be "".
+        text: String,
+        /// What to look at.
+        hint: &'static str,
+        /// Delay that `Retry-After` asks for.
+        retry_after: Option<Duration>,
+    },
+    /// An answer that is a success, but not in the words of the protocol.
+    #[error("post {url}: {what}{}", Said(text))]
+    Odd {
+        /// Where to.
+        url: String,
+        /// What is wrong with it, and what to look at.
+        what: &'static str,
+        /// Beginning of the answer's body, escaped; may be "".
+        text: String,
     },
     /// The device under a file is full.
     #[error("write {}: {reason}; free space {free}", path.display())]
@@ -201,8 +229,10 @@ impl DeliverError {
             Self::Stream { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe => {
                 Verdict::Closed
             }
-            Self::Client(_)
+            Self::Held { retry_after, .. } => Verdict::Retry { after: *retry_after },
+            Self::Access(_)
             | Self::Post { .. }
+            | Self::Odd { .. }
             | Self::Full { .. }
             | Self::Write { .. }
             | Self::Stream { .. } => Verdict::Retry { after: None },

@@ -64,7 +64,7 @@ fn a_request_that_is_not_answered_in_time_is_tried_again() {
     );
     let mut sink = http("timeout", &collector, 10);
     if let SinkKind::Http(http) = &mut sink.kind {
-        http.timeout = Duration::from_millis(300);
+        http.server.timeout = Duration::from_millis(300);
     }
     let running = Running::start(&[sink]);
     running.alerts(&["a0"]);
