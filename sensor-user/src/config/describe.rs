@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Config, values};
-use crate::deliver::{ServerConfig, SinkConfig, SinkKind, escaped};
+use crate::deliver::{Format, ServerConfig, SinkConfig, SinkKind, escaped};
 use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
 use crate::web::{Access, HeaderText, Login, Proxy, shown};
@@ -200,5 +200,9 @@ fn sink(sink: &SinkConfig) -> String {
     let takes: Vec<&str> =
         takes.iter().filter(|(_, takes)| *takes).map(|(word, _)| *word).collect();
     let takes = takes.join(" and ");
-    format!("{}: {takes} as {place}, {} waiting at most", sink.name, sink.queue)
+    let format = match sink.format {
+        Format::Native => String::new(),
+        other => format!(" in the words of {}", other.as_str()),
+    };
+    format!("{}: {takes} as {place}{format}, {} waiting at most", sink.name, sink.queue)
 }

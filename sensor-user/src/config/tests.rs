@@ -250,6 +250,18 @@ fn a_sink_has_the_keys_of_its_kind_only() {
             "5: sink.takes: only rows have columns of a table; use [\"rows\"]",
         ),
         (
+            sink("kind = 'stdout'\ntakes = ['alerts', 'rows']\nformat = 'cef'"),
+            "5: sink.format: \"cef\" has words for alerts only; use takes = [\"alerts\"]",
+        ),
+        (
+            sink("kind = 'readable'\nformat = 'ecs'"),
+            "4: sink.format: has no meaning here; this kind has a form of its own",
+        ),
+        (
+            sink("kind = 'stdout'\nformat = 'leef'"),
+            "4: sink.format: \"leef\" is not known here; use \"native\" or \"ecs\" or \"ocsf\" or \"cef\"",
+        ),
+        (
             sink("kind = 'file'\npath = '/x'\nfile_age = '1h'"),
             "5: sink.file_age: has no meaning for kind \"file\", only for \"parquet\"",
         ),

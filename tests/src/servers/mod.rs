@@ -12,6 +12,7 @@ mod opentaxii;
 mod process;
 mod site;
 mod tap;
+mod tenzir;
 
 pub use crowdsec::CrowdSec;
 pub use curl::{Answered, curl};
@@ -21,6 +22,7 @@ pub use opentaxii::OpenTaxii;
 pub use process::{free_port, python_of};
 pub use site::{Asked, Site};
 pub use tap::{Tap, Turn};
+pub use tenzir::{Read, read_with_tenzir, tenzir};
 
 /// An indicator of STIX 2.1 for `address`, in version `version` (0 to 59, its second).
 pub fn stix_indicator(
