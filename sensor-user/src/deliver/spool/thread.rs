@@ -34,13 +34,7 @@ fn run(mut log: Log) {
 }
 
 /// One turn of the log, and what is written since.
-pub(super) fn turn(
-    log: &mut Log,
-    commits: Vec<Queued>,
-    upto: u64,
-    is_last: bool,
-    now: Instant,
-) {
+pub(super) fn turn(log: &mut Log, commits: Vec<Queued>, upto: u64, is_last: bool, now: Instant) {
     log.turn(commits, now, is_last);
     let written = log.first_unwritten().map_or(upto, |number| number.saturating_sub(1));
     log.shared.written.fetch_max(written, Ordering::AcqRel);
