@@ -28,11 +28,13 @@
 mod cursors;
 mod fault;
 mod frame;
+mod inspect;
 mod log;
 mod publish;
 mod reader;
 mod recover;
 mod rejected;
+mod replay;
 mod retain;
 mod scan;
 mod segment;
@@ -41,8 +43,10 @@ mod storage;
 mod tail;
 mod thread;
 
+pub use inspect::{Flaw, Survey};
 pub use reader::Reader;
 pub use rejected::{Rejected, RejectedItem, read_rejected, rejected_files, rejecting_sinks};
+pub use replay::{SpoolReplayError, put_again, rewind};
 pub use storage::{Disk, Storage, StorageFile};
 
 use std::path::Path;
