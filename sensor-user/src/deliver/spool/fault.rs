@@ -52,7 +52,9 @@ impl Log {
     /// Lets readers have what is in memory only.
     pub(super) fn publish_unwritten(&mut self) {
         let mut scratch = Vec::new();
-        for pending in self.waiting.iter_mut().filter(|pending| !pending.is_published) {
+        // Those that are published come first.
+        let from = self.waiting.partition_point(|pending| pending.is_published);
+        for pending in self.waiting.range_mut(from..) {
             if pending.sizes.len() < pending.alerts.len() {
                 scratch.clear();
                 pending.encode(&mut scratch);
@@ -60,7 +62,7 @@ impl Log {
         }
         let readable = {
             let mut index = self.shared.index();
-            for pending in self.unsynced.iter_mut().chain(&mut self.waiting) {
+            for pending in self.unsynced.iter_mut().chain(self.waiting.range_mut(from..)) {
                 index.publish(pending);
             }
             index.readable
@@ -69,14 +71,14 @@ impl Log {
     }
 
     /// Keeps of what is not written only what some sink still needs, and what states there is room
-    /// for.
-    pub(super) fn forget_settled(&mut self) {
-        let settled = {
-            let mut index = self.shared.index();
-            let settled = index.settled();
-            index.tail.forget_before(settled);
-            settled
-        };
+    /// for. Looks when something was settled, or where it `must`.
+    pub(super) fn forget_settled(&mut self, must: bool) {
+        let settled = self.shared.index().settled();
+        if !must && settled <= self.forgotten {
+            return;
+        }
+        self.forgotten = settled;
+        self.shared.index().tail.forget_before(settled);
         let state_bytes = |pending: &Pending| match &pending.state {
             Some(State::Change(bytes) | State::Snapshot(bytes)) => bytes.len(),
             None => 0,

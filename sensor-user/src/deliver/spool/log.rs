@@ -101,6 +101,8 @@ pub(super) struct Log {
     /// Whether the folder could be read.
     pub(super) is_open: bool,
     pub(super) retry_at: Option<Instant>,
+    /// What was settled by all when memory was last freed of it.
+    pub(super) forgotten: u64,
 }
 
 impl Log {
@@ -149,6 +151,7 @@ impl Log {
             chain: found.states.chain,
             is_open: fault.is_none(),
             retry_at: None,
+            forgotten: 0,
         };
         let now = Instant::now();
         if let Some(error) = fault {
@@ -192,7 +195,8 @@ impl Log {
     /// never.
     pub(super) fn turn(&mut self, commits: Vec<Queued>, now: Instant, is_last: bool) {
         self.number(commits);
-        if is_last || self.retry_at.is_none_or(|at| at <= now) {
+        let is_tried = is_last || self.retry_at.is_none_or(|at| at <= now);
+        if is_tried {
             match self.write_all(now, is_last) {
                 Ok(()) => self.works(),
                 Err(error) => self.failed(&error, now),
@@ -200,7 +204,7 @@ impl Log {
         }
         if self.retry_at.is_some() {
             self.publish_unwritten();
-            self.forget_settled();
+            self.forget_settled(is_tried);
         }
         if self.is_open {
             self.retain();
@@ -277,14 +281,16 @@ impl Log {
             if self.is_full() {
                 self.sync()?;
                 self.active = None;
+                self.evict_for_size();
             }
             if self.active.is_none() {
                 self.begin_segment()?;
             }
+            let room = self.room().min(WRITE_MAX);
             let mut bytes = Vec::new();
             let mut commits = 0;
             for pending in &mut self.waiting {
-                if bytes.len() >= WRITE_MAX {
+                if commits > 0 && bytes.len() >= room {
                     break;
                 }
                 pending.encode(&mut bytes);

@@ -259,7 +259,9 @@ impl Spool {
             drop(queue);
             shared.wants_snapshot.fetch_or(commit.state.is_some(), Ordering::AcqRel);
             shared.stats.alerts_dropped_queue_full.add(alerts as u64);
-            if let Some(count) = quiet.admit(alerts as u64, Instant::now()) {
+            if alerts > 0
+                && let Some(count) = quiet.admit(alerts as u64, Instant::now())
+            {
                 let why = if is_closing { "it is closed" } else { "its queue is full" };
                 tracing::error!(count, "spool: {why}, alerts dropped");
             }
