@@ -9,10 +9,8 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 use super::State;
-use super::frame::HEADER;
 use super::log::{Log, Pending, RETRY, Result};
 use super::recover::recover;
-use super::segment::Segment;
 use crate::deliver::file::describe;
 use crate::deliver::{DeliverError, chain};
 
@@ -98,26 +96,6 @@ impl Log {
         });
         let readable = self.shared.index().readable;
         self.tell(readable, forgotten);
-    }
-
-    /// Nothing is believed of the segment any more but what was synced before. The rest is written
-    /// again, into another.
-    pub(super) fn give_up_active(&mut self) {
-        let Some(mut active) = self.active.take() else { return };
-        self.unsynced_since = None;
-        let mut again = std::mem::take(&mut self.unsynced);
-        again.append(&mut self.waiting);
-        self.waiting = again;
-        // Repetitions are told by their ordinals, so nothing depends on what follows.
-        let is_empty = active.synced == HEADER;
-        if is_empty && self.storage.remove(&active.name).is_ok() {
-            let is_other = |it: &Segment| it.generation != active.generation;
-            self.shared.index().segments.retain(is_other);
-        } else if active.file.truncate(active.synced).is_ok()
-            && let Some(segment) = self.shared.index().segment_mut(active.generation)
-        {
-            segment.bytes = active.synced;
-        }
     }
 
     /// Reads the folder, where that was not possible before.

@@ -10,9 +10,11 @@
 //!
 //! - A reader is given an alert only after its fdatasync. One exception: while the disk takes
 //!   nothing, alerts are given from memory, the status says so, and the disk is tried each second.
-//! - Every alert has a number, one more than the one before. A number that a sink has seen or settled
-//!   is never given to another alert, also not over a crash: what begins after a restart is above
-//!   the end of the log and above every cursor.
+//! - Every alert has a number, one more than the one before, over restarts too. What begins after a
+//!   restart is above the end of the log and above every cursor on the disk, so that no cursor ever
+//!   passes an alert that its sink did not settle. Only numbers of alerts that a crash took, or that
+//!   were given from memory and are in no cursor, are given again; nobody compares those. After a
+//!   failed disk there may be numbers that no alert has.
 //! - Put alerts that are not on disk: 100,000 at most; what comes then is dropped and counted
 //!   (`alerts_dropped_queue_full`). On disk: 256 MiB and 7 days at most, and one segment (8 MiB, or
 //!   four snapshots of the state where that is more) beyond it; then the oldest segment goes, and
@@ -25,6 +27,7 @@
 //!   `spool_alerts_lost_corrupt` for alerts), told, and never stop the start.
 //! - Nothing that readers or `put` do waits for the disk.
 
+mod active;
 mod cursors;
 mod fault;
 mod frame;
