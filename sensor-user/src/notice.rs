@@ -66,6 +66,14 @@ impl Notice {
     /// Every value of the `Type` column begins so.
     pub const TYPE_PREFIX: &str = "Netsensor";
 
+    /// What the `Type` column says.
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::Loss(_) => "NetsensorLoss",
+            Self::Health(_) => "NetsensorHealth",
+        }
+    }
+
     /// The same notice gives the same id, however often it is sent.
     pub fn id(&self) -> String {
         match self {

@@ -182,6 +182,8 @@ counters! {
     stream_lines_dropped_reader_slow,
     /// Requests or writes that were tried again.
     deliveries_retried,
+    /// Fields that were too long for Azure and cut.
+    azure_fields_cut,
     /// Good pulls of feeds, "not modified" included.
     feeds_pulled,
     /// Pulls that failed; the last good set stayed.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Config, values};
-use crate::deliver::{ServerConfig, SinkConfig, SinkKind, escaped};
+use crate::deliver::{AzureLogin, ServerConfig, SinkConfig, SinkKind, escaped};
 use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
 use crate::web::{Access, HeaderText, Login, Proxy, shown};
@@ -194,6 +194,22 @@ fn sink(sink: &SinkConfig) -> String {
         SinkKind::Http(http) => {
             let form = if http.lines { "JSON lines" } else { "JSON arrays" };
             posted(form, &http.url, &http.server)
+        }
+        SinkKind::Azure(azure) => {
+            let form = format!("records of rule {} of Azure Monitor", azure.dcr);
+            let who = match &azure.login {
+                AzureLogin::Application { client_id, client_secret, .. } => {
+                    format!("client {client_id} with the secret in {client_secret}")
+                }
+                AzureLogin::ManagedIdentity { client_id: Some(client_id), .. } => {
+                    format!("managed identity {client_id}")
+                }
+                AzureLogin::ManagedIdentity { client_id: None, .. } => {
+                    "managed identity".to_owned()
+                }
+            };
+            let place = posted(&form, &azure.endpoint, &azure.server);
+            format!("{place}, {}", escaped(&who, 200))
         }
     };
     let takes = [("alerts", sink.alerts), ("rows", sink.rows), ("health", sink.health)];

@@ -5,31 +5,36 @@ use super::environment::Place;
 use super::reader::Section;
 use super::remote::{self, UsualToken};
 use super::sections::{DAY, HOUR, MINUTE, SECOND};
-use super::values;
+use super::{sink_azure, values};
 use crate::deliver::{HttpConfig, ParquetConfig, ServerConfig, SinkKind};
 use crate::web::TOKEN_HEADER;
 
 /// All kinds.
-pub(super) const KINDS: [&str; 5] = ["stdout", "readable", "file", "http", "parquet"];
+pub(super) const KINDS: [&str; 6] = ["stdout", "readable", "file", "http", "parquet", "azure"];
 
 /// The kinds that post to a server.
-const POSTING: &[&str] = &["http"];
+const POSTING: &[&str] = &["http", "azure"];
+/// Those of them that are told where it is by `url`.
+const AT_URL: &[&str] = &["http"];
+/// Those of them to which the agent says who it is by user, password or token.
+const LOGGED_IN: &[&str] = &["http"];
 
-/// Keys of single kinds, and of which; the first kind has the key that an example shows.
+/// Keys of single kinds, and of which.
 const OWNED: &[(&str, &[&str])] = &[
     ("path", &["file", "parquet"]),
     ("file_rows", &["parquet"]),
     ("file_age", &["parquet"]),
     ("max_size", &["parquet"]),
     ("max_age", &["parquet"]),
-    ("url", POSTING),
+    ("url", AT_URL),
     ("body", &["http"]),
     ("timeout", POSTING),
     ("compress", POSTING),
 ];
 
 /// Keys of several kinds that belong together, and of which.
-const SHARED: &[(&[&str], &[&str])] = &[(&remote::LOGIN, POSTING), (&remote::WAY, POSTING)];
+const SHARED: &[(&[&str], &[&str])] =
+    &[(&remote::LOGIN, LOGGED_IN), (&remote::WAY, POSTING), (&sink_azure::KEYS, &["azure"])];
 
 /// What only one kind has.
 pub(super) fn read(
@@ -50,6 +55,11 @@ pub(super) fn read(
             .require("path", "an absolute path in quotes", values::absolute_path)
             .map(SinkKind::File),
         "http" => http(section, place).map(SinkKind::Http),
+        "azure" => {
+            let server = server(section, (TOKEN_HEADER, "Bearer"), true, place);
+            let config = sink_azure::read(section, server, place)?;
+            Some(SinkKind::Azure(Box::new(config)))
+        }
         "parquet" => parquet(section).map(SinkKind::Parquet),
         _ => None,
     }

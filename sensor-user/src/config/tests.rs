@@ -43,9 +43,11 @@ fn the_example_is_accepted_and_means_what_it_says() {
     ];
     assert_eq!(kinds, others);
     assert_eq!(config.allow.networks.len(), 2);
-    let [collector, gateway, partner, archive, tables] = &config.sinks[..] else {
+    let [collector, gateway, partner, .., archive, tables] = &config.sinks[..] else {
         panic!("{:?}", config.sinks)
     };
+    let kinds: Vec<&str> = EXAMPLE.split("\n[[sink]]\n").skip(1).map(kind_of).collect();
+    assert_eq!(kinds, ["http", "http", "http", "azure", "azure", "file", "parquet"]);
     let (SinkKind::Http(gateway), SinkKind::Http(partner)) = (&gateway.kind, &partner.kind) else {
         panic!("{gateway:?} {partner:?}")
     };
@@ -55,6 +57,10 @@ fn the_example_is_accepted_and_means_what_it_says() {
     assert!(collector.alerts && collector.rows && archive.alerts && !archive.rows);
     assert!(matches!(&collector.kind, SinkKind::Http(http) if !http.lines));
     assert!(!tables.alerts && tables.rows && matches!(&tables.kind, SinkKind::Parquet(_)));
+}
+
+fn kind_of(section: &str) -> &str {
+    section.split("\nkind = \"").nth(1).unwrap().split('"').next().unwrap()
 }
 
 #[test]
@@ -221,13 +227,43 @@ fn a_sink_has_the_keys_of_its_kind_only() {
     let cases = [
         (
             sink("kind = 'tape'\npath = '/x'"),
-            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"readable\" or \"file\" or \"http\" or \"parquet\"",
+            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"readable\" or \"file\" or \"http\" or \"parquet\" or \"azure\"",
         ),
         (sink("kind = 'http'"), "1: sink.url: is missing; set it to an http: or https: URL"),
         (sink("kind = 'file'"), "1: sink.path: is missing; set it to an absolute path in quotes"),
         (
             sink("kind = 'stdout'\nurl = 'http://h/'"),
             "4: sink.url: has no meaning for kind \"stdout\", only for \"http\"",
+        ),
+        (
+            sink(
+                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\nurl = 'http://h/'",
+            ),
+            "7: sink.url: has no meaning for kind \"azure\", only for \"http\"",
+        ),
+        (
+            sink(
+                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\ntenant = 't'",
+            ),
+            "7: sink.tenant: has no meaning with managed_identity; leave one of them out",
+        ),
+        (
+            sink(
+                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\nbatch_bytes = '1MiB'",
+            ),
+            "7: sink.batch_bytes: is over what Azure takes in a request; use 900KiB or less",
+        ),
+        (
+            sink(
+                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\nstreams = { VM = 's' }",
+            ),
+            "7: sink.streams: \"VM\" is no table; known are VMConnection, VMBoundPort, VMProcess, VMComputer, NetsensorLoss, NetsensorHealth",
+        ),
+        (
+            sink(
+                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\ntenant = 't'\nclient_id = 'c'\nclient_secret = 'hunter2'",
+            ),
+            "8: sink.client_secret: a secret does not stand in this file; use { file = \"/path\" } or { credential = \"NAME\" }",
         ),
         (
             sink("kind = 'http'\nurl = 'http://h/'\npath = '/x'"),

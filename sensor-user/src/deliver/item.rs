@@ -45,6 +45,15 @@ impl Item {
         }
     }
 
+    /// The `Type` of a row or notice; `NetsensorAlert` for an alert, whose column is the rule's.
+    pub(super) fn type_name(&self) -> &'static str {
+        match self {
+            Self::Alert(_) => "NetsensorAlert",
+            Self::Row(row) => row.table().name,
+            Self::Notice(notice) => notice.type_name(),
+        }
+    }
+
     /// As one line of JSON, under its own columns.
     pub(super) fn json(&self) -> String {
         match self {

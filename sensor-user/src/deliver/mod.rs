@@ -10,6 +10,7 @@
 //! discarded (rejected) + dropped (sink closed, or left at shutdown); what a full queue refused is
 //! counted too.
 
+mod azure;
 mod backoff;
 mod batch;
 mod escape;
@@ -26,6 +27,7 @@ mod sink;
 mod stream;
 mod transport;
 
+pub use azure::{AzureLogin, LogsIngestionConfig};
 pub use escape::escaped;
 pub use format::Format;
 pub use http::HttpConfig;
@@ -53,6 +55,8 @@ pub enum SinkKind {
     Parquet(ParquetConfig),
     /// JSON array, or JSON lines, by POST.
     Http(HttpConfig),
+    /// Azure Monitor's Logs Ingestion API.
+    Azure(Box<LogsIngestionConfig>),
 }
 
 /// One sink, checked and with its defaults filled in.
@@ -103,6 +107,15 @@ impl SinkConfig {
             batch: Self::BATCH,
             batch_bytes: Self::BATCH_BYTES,
             concurrency: Self::CONCURRENCY,
+        }
+    }
+
+    /// Asks for the machine's tokens at `url`, where it has some.
+    pub(crate) fn ask_machine_at(&mut self, url: Option<&reqwest::Url>) {
+        if let SinkKind::Azure(azure) = &mut self.kind
+            && let AzureLogin::ManagedIdentity { imds_url, .. } = &mut azure.login
+        {
+            *imds_url = url.cloned();
         }
     }
 
@@ -181,6 +194,17 @@ pub enum DeliverError {
         /// Beginning of the answer's body, escaped; may be "".
         text: String,
     },
+    /// It would be larger than the server takes, and is not sent.
+    #[error("a request of {bytes} bytes; the server takes {most}")]
+    TooLarge {
+        /// It would have.
+        bytes: usize,
+        /// It may have.
+        most: usize,
+    },
+    /// Something that is configured cannot be used.
+    #[error("{0}")]
+    Setting(&'static str),
     /// The device under a file is full.
     #[error("write {}: {reason}; free space {free}", path.display())]
     Full {
@@ -218,7 +242,7 @@ impl DeliverError {
             Self::Status { status: 408 | 429 | 500..=599, retry_after, .. } => {
                 Verdict::Retry { after: *retry_after }
             }
-            Self::Status { status: 413, .. } => Verdict::Split,
+            Self::Status { status: 413, .. } | Self::TooLarge { .. } => Verdict::Split,
             Self::Status { status: 400 | 422, .. } => Verdict::Isolate,
             Self::Status { .. } => Verdict::Discard,
             Self::Stream { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe => {
@@ -228,6 +252,7 @@ impl DeliverError {
             Self::Access(_)
             | Self::Post { .. }
             | Self::Odd { .. }
+            | Self::Setting(_)
             | Self::Full { .. }
             | Self::Write { .. }
             | Self::Stream { .. } => Verdict::Retry { after: None },

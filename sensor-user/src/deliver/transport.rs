@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::io::{Stderr, Stdout};
 use tokio::sync::Mutex;
 
+use super::azure::AzureSink;
 use super::batch::{Batch, Sent};
 use super::file::FileSink;
 use super::http::HttpSink;
@@ -24,6 +25,7 @@ pub(super) enum Transport {
     File(Mutex<FileSink>),
     Parquet(Mutex<Box<ParquetSink>>),
     Http(HttpSink),
+    Azure(Box<AzureSink>),
 }
 
 impl Transport {
@@ -33,6 +35,7 @@ impl Transport {
             SinkKind::Readable => Self::Readable(Mutex::new(tokio::io::stderr())),
             SinkKind::File(path) => Self::File(Mutex::new(FileSink::new(path.clone()))),
             SinkKind::Http(config) => Self::Http(HttpSink::new(config)),
+            SinkKind::Azure(config) => Self::Azure(Box::new(AzureSink::new(config, stats)?)),
             SinkKind::Parquet(config) => {
                 Self::Parquet(Mutex::new(Box::new(ParquetSink::new(config.clone(), stats))))
             }
@@ -55,6 +58,7 @@ impl Transport {
             Self::File(file) => file.lock().await.send(batch).await?,
             Self::Parquet(parquet) => parquet.lock().await.send(batch, clock).await?,
             Self::Http(http) => return http.send(batch, clock).await,
+            Self::Azure(azure) => return azure.send(batch, clock).await,
         }
         Ok(Sent::default())
     }
