@@ -184,6 +184,8 @@ counters! {
     deliveries_retried,
     /// Fields that were too long for Azure and cut.
     azure_fields_cut,
+    /// Records that a server of OpenTelemetry rejected out of requests that it accepted.
+    log_records_rejected,
     /// Good pulls of feeds, "not modified" included.
     feeds_pulled,
     /// Pulls that failed; the last good set stayed.

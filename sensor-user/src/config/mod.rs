@@ -380,4 +380,6 @@ fn lines(path: &Path, problems: &[Problem]) -> String {
 #[cfg(test)]
 mod feed_tests;
 #[cfg(test)]
+mod sink_tests;
+#[cfg(test)]
 mod tests;

@@ -54,6 +54,24 @@ impl Item {
         }
     }
 
+    /// Full name of the host.
+    pub(super) fn computer(&self) -> &str {
+        match self {
+            Self::Alert(alert) => &alert.computer,
+            Self::Row(row) => row.computer(),
+            Self::Notice(notice) => notice.computer(),
+        }
+    }
+
+    /// The agent's UUID; "" for an alert, which has none.
+    pub(super) fn agent_id(&self) -> &str {
+        match self {
+            Self::Alert(_) => "",
+            Self::Row(row) => row.agent_id(),
+            Self::Notice(notice) => notice.agent_id(),
+        }
+    }
+
     /// As one line of JSON, under its own columns.
     pub(super) fn json(&self) -> String {
         match self {

@@ -13,29 +13,35 @@
 mod azure;
 mod backoff;
 mod batch;
+mod elastic;
 mod escape;
 mod file;
 mod format;
 mod http;
 mod item;
+mod otlp;
 mod outbox;
 mod parquet;
 mod post;
 mod quiet;
 mod readable;
 mod sink;
+mod splunk;
 mod stream;
 mod transport;
 
 pub use azure::{AzureLogin, LogsIngestionConfig};
+pub use elastic::ElasticsearchConfig;
 pub use escape::escaped;
 pub use format::Format;
 pub use http::HttpConfig;
+pub use otlp::OtlpConfig;
 pub use outbox::{Deliverer, Leftover, Outbox, Pace};
 pub use parquet::ParquetConfig;
 pub use post::ServerConfig;
 pub use quiet::Quiet;
 pub use readable::readable;
+pub use splunk::SplunkConfig;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,6 +63,12 @@ pub enum SinkKind {
     Http(HttpConfig),
     /// Azure Monitor's Logs Ingestion API.
     Azure(Box<LogsIngestionConfig>),
+    /// Splunk's HTTP Event Collector.
+    Splunk(Box<SplunkConfig>),
+    /// `_bulk` of Elasticsearch and `OpenSearch`.
+    Elasticsearch(Box<ElasticsearchConfig>),
+    /// Log records of OpenTelemetry over HTTP.
+    Otlp(Box<OtlpConfig>),
 }
 
 /// One sink, checked and with its defaults filled in.
@@ -184,6 +196,24 @@ pub enum DeliverError {
         /// Delay that `Retry-After` asks for.
         retry_after: Option<Duration>,
     },
+    /// An answer after which its protocol forbids to try again.
+    #[error("post {url}: the answer is {status}{}", Said(text))]
+    Refused {
+        /// Where to.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// Beginning of the answer's body, escaped; may be "".
+        text: String,
+    },
+    /// It was taken, but not told to be safe in time.
+    #[error("{url}: no acknowledgement within {limit:?}; is the indexer behind?")]
+    Unacknowledged {
+        /// Where it is asked for.
+        url: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// An answer that is a success, but not in the words of the protocol.
     #[error("post {url}: {what}{}", Said(text))]
     Odd {
@@ -244,7 +274,7 @@ impl DeliverError {
             }
             Self::Status { status: 413, .. } | Self::TooLarge { .. } => Verdict::Split,
             Self::Status { status: 400 | 422, .. } => Verdict::Isolate,
-            Self::Status { .. } => Verdict::Discard,
+            Self::Status { .. } | Self::Refused { .. } => Verdict::Discard,
             Self::Stream { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe => {
                 Verdict::Closed
             }
@@ -252,6 +282,7 @@ impl DeliverError {
             Self::Access(_)
             | Self::Post { .. }
             | Self::Odd { .. }
+            | Self::Unacknowledged { .. }
             | Self::Setting(_)
             | Self::Full { .. }
             | Self::Write { .. }

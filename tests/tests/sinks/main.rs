@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
 mod azure;
+mod elastic;
+mod otlp;
 mod reach;
+mod splunk;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -100,7 +100,7 @@ impl Tokens {
         let url = token_url(login_url, tenant)
             .ok_or(DeliverError::Setting("login_url is no base; set it to a server"))?;
         let body = form(login_url, client_id, &secret, &format!("{}/.default", self.audience));
-        let post = Post::new(&url, FORM, body).without_login();
+        let post = Post::new(&url, FORM, body).without_login().needs(MOST);
         let answer = poster.post(post, clock).await?;
         match answer.status {
             200 => Ok(answer),
