@@ -242,7 +242,8 @@ pub struct SchemaArgs {
     #[arg(value_name = "TABLE", value_parser = schema_table())]
     pub table: Option<String>,
     /// How: a listing, a command for Azure Data Explorer, the body that creates a custom table of
-    /// Log Analytics, DuckDB's DDL, or the schema of the Parquet files
+    /// Log Analytics, its stream in a data collection rule, DuckDB's DDL, or the schema of the
+    /// Parquet files
     #[arg(long, value_enum, default_value = "json")]
     pub format: SchemaFormat,
 }
@@ -254,8 +255,10 @@ pub enum SchemaFormat {
     Json,
     /// Azure Data Explorer.
     Kql,
-    /// Log Analytics.
+    /// Log Analytics: a custom table.
     Azure,
+    /// Log Analytics: the stream of a data collection rule.
+    Dcr,
     /// `DuckDB`.
     Sql,
     /// Parquet.

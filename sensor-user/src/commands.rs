@@ -307,6 +307,7 @@ fn print_schema(args: &SchemaArgs) -> anyhow::Result<Outcome> {
         SchemaFormat::Json => schema::Format::Json,
         SchemaFormat::Kql => schema::Format::Kql,
         SchemaFormat::Azure => schema::Format::Azure,
+        SchemaFormat::Dcr => schema::Format::Dcr,
         SchemaFormat::Sql => schema::Format::Sql,
         SchemaFormat::Parquet => schema::Format::Parquet,
     };

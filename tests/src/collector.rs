@@ -2,6 +2,7 @@
 //! the connection.
 #![expect(clippy::panic, clippy::expect_used, reason = "a test ends with a panic")]
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, Response, Uri};
+use axum::http::{HeaderMap, Method, Response, Uri};
 use axum::serve::ListenerExt as _;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
@@ -61,11 +62,15 @@ impl Answer {
 pub struct Request {
     /// When it had arrived.
     pub at: Instant,
+    /// Method.
+    pub method: String,
     /// Path.
     pub path: String,
+    /// What stands behind `?`; "" for nothing.
+    pub query: String,
     /// Headers.
     pub headers: HeaderMap,
-    /// Body.
+    /// Body, decompressed.
     pub body: String,
     /// Whether the answer was (or, stalled, will be) a success.
     pub taken: bool,
@@ -235,16 +240,34 @@ fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, ended: oneshot::R
     });
 }
 
+/// The body, without its compression.
+fn text(headers: &HeaderMap, body: &[u8]) -> String {
+    if headers.get("content-encoding").is_none_or(|value| value != "gzip") {
+        return String::from_utf8_lossy(body).into_owned();
+    }
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(body).read_to_string(&mut text).expect("gzip of text");
+    text
+}
+
 async fn answer(
     State(shared): State<Arc<Shared>>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
-    let body = String::from_utf8_lossy(&body).into_owned();
-    let path = uri.path().to_owned();
-    let ids = items(&body).iter().filter_map(id).collect();
-    let mut request = Request { at: Instant::now(), path, headers, body, taken: false, ids };
+    let body = text(&headers, &body);
+    let mut request = Request {
+        at: Instant::now(),
+        method: method.to_string(),
+        path: uri.path().to_owned(),
+        query: uri.query().unwrap_or_default().to_owned(),
+        ids: items(&body).iter().filter_map(id).collect(),
+        body,
+        headers,
+        taken: false,
+    };
     let answer = {
         let mut requests = shared.requests.lock().expect("lock");
         let mut script = shared.script.lock().expect("lock");

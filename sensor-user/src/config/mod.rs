@@ -9,6 +9,7 @@ mod reader;
 mod remote;
 mod sections;
 mod sink;
+mod sink_azure;
 mod sink_kind;
 mod values;
 
@@ -310,6 +311,9 @@ fn document_config<'t>(
     let names = sinks.iter().map(|(sink, line)| (sink.name.as_str(), *line)).collect();
     unique("sink", names, problems);
     config.sinks = sinks.into_iter().map(|(sink, _)| sink).collect();
+    for sink in &mut config.sinks {
+        sink.ask_machine_at(config.azure.imds_url.as_ref());
+    }
     if config.sinks.is_empty() {
         config.sinks.push(SinkConfig::new("stdout".to_owned(), SinkKind::Stdout));
     }
@@ -384,5 +388,7 @@ fn lines(path: &Path, problems: &[Problem]) -> String {
 
 #[cfg(test)]
 mod feed_tests;
+#[cfg(test)]
+mod sink_tests;
 #[cfg(test)]
 mod tests;

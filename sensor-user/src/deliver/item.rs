@@ -45,6 +45,33 @@ impl Item {
         }
     }
 
+    /// The `Type` of a row or notice; `NetsensorAlert` for an alert, whose column is the rule's.
+    pub(super) fn type_name(&self) -> &'static str {
+        match self {
+            Self::Alert(_) => "NetsensorAlert",
+            Self::Row(row) => row.table().name,
+            Self::Notice(notice) => notice.type_name(),
+        }
+    }
+
+    /// Full name of the host.
+    pub(super) fn computer(&self) -> &str {
+        match self {
+            Self::Alert(alert) => &alert.computer,
+            Self::Row(row) => row.computer(),
+            Self::Notice(notice) => notice.computer(),
+        }
+    }
+
+    /// The agent's UUID; "" for an alert, which has none.
+    pub(super) fn agent_id(&self) -> &str {
+        match self {
+            Self::Alert(_) => "",
+            Self::Row(row) => row.agent_id(),
+            Self::Notice(notice) => notice.agent_id(),
+        }
+    }
+
     /// As one line of JSON, under its own columns.
     pub(super) fn json(&self) -> String {
         match self {

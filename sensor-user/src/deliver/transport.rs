@@ -7,10 +7,14 @@ use std::sync::Arc;
 use tokio::io::{Stderr, Stdout};
 use tokio::sync::Mutex;
 
+use super::azure::AzureSink;
 use super::batch::{Batch, Sent};
+use super::elastic::ElasticsearchSink;
 use super::file::FileSink;
 use super::http::HttpSink;
+use super::otlp::OtlpSink;
 use super::parquet::ParquetSink;
+use super::splunk::SplunkSink;
 use super::{DeliverError, SinkKind, stream};
 use crate::clock::Clock;
 use crate::stats::Stats;
@@ -23,7 +27,11 @@ pub(super) enum Transport {
     Readable(Mutex<Stderr>),
     File(Mutex<FileSink>),
     Parquet(Mutex<Box<ParquetSink>>),
-    Http(HttpSink),
+    Http(Box<HttpSink>),
+    Azure(Box<AzureSink>),
+    Splunk(Box<SplunkSink>),
+    Elasticsearch(Box<ElasticsearchSink>),
+    Otlp(Box<OtlpSink>),
 }
 
 impl Transport {
@@ -32,7 +40,13 @@ impl Transport {
             SinkKind::Stdout => Self::Stdout(Mutex::new(tokio::io::stdout())),
             SinkKind::Readable => Self::Readable(Mutex::new(tokio::io::stderr())),
             SinkKind::File(path) => Self::File(Mutex::new(FileSink::new(path.clone()))),
-            SinkKind::Http(config) => Self::Http(HttpSink::new(config)),
+            SinkKind::Http(config) => Self::Http(Box::new(HttpSink::new(config))),
+            SinkKind::Azure(config) => Self::Azure(Box::new(AzureSink::new(config, stats)?)),
+            SinkKind::Splunk(config) => Self::Splunk(Box::new(SplunkSink::new(config))),
+            SinkKind::Elasticsearch(config) => {
+                Self::Elasticsearch(Box::new(ElasticsearchSink::new(config)))
+            }
+            SinkKind::Otlp(config) => Self::Otlp(Box::new(OtlpSink::new(config, stats))),
             SinkKind::Parquet(config) => {
                 Self::Parquet(Mutex::new(Box::new(ParquetSink::new(config.clone(), stats))))
             }
@@ -55,6 +69,10 @@ impl Transport {
             Self::File(file) => file.lock().await.send(batch).await?,
             Self::Parquet(parquet) => parquet.lock().await.send(batch, clock).await?,
             Self::Http(http) => return http.send(batch, clock).await,
+            Self::Azure(azure) => return azure.send(batch, clock).await,
+            Self::Splunk(splunk) => return splunk.send(batch, clock).await,
+            Self::Elasticsearch(elastic) => return elastic.send(batch, clock).await,
+            Self::Otlp(otlp) => return otlp.send(batch, clock).await,
         }
         Ok(Sent::default())
     }

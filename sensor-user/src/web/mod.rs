@@ -7,6 +7,7 @@
 mod access;
 mod client;
 mod error;
+mod oauth;
 mod reach;
 mod secret;
 
@@ -16,6 +17,7 @@ pub use secret::{Secret, SecretError};
 
 pub(crate) use access::Material;
 pub(crate) use client::{Made, Tuning};
+pub(crate) use oauth::{FORM, Grant, form, token_url};
 pub(crate) use reach::Reach;
 
 use reqwest::Url;

@@ -40,6 +40,14 @@ pub(super) fn in_packages(home: &Path, path: &str) -> Option<PathBuf> {
     all.find(|path| path.exists())
 }
 
+/// The folder of the packages of `python`.
+pub(super) fn site_packages(python: &Path) -> Option<PathBuf> {
+    let library = python.parent()?.parent()?.join("lib");
+    let mut versions = std::fs::read_dir(library).ok()?.filter_map(Result::ok);
+    let version = versions.find(|it| it.file_name().to_string_lossy().starts_with("python3"))?;
+    Some(version.path().join("site-packages"))
+}
+
 /// A running server.
 #[derive(Debug)]
 pub(super) struct Process {
