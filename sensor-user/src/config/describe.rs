@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Config, values};
-use crate::deliver::{Format, SinkConfig, SinkKind, escaped};
+use crate::deliver::{FileConfig, Format, SinkConfig, SinkKind, escaped};
 use crate::intel::{Access, Ask, FeedConfig, FeedSource, HeaderText, Login, Proxy};
 use crate::inventory::ImdsMode;
 
@@ -174,7 +174,7 @@ fn sink(sink: &SinkConfig) -> String {
     let place = match &sink.kind {
         SinkKind::Stdout => "JSON lines on standard output".to_owned(),
         SinkKind::Readable => "readable lines on standard error".to_owned(),
-        SinkKind::File(path) => format!("JSON lines to file {}", path.display()),
+        SinkKind::File(file) => format!("lines to file {}{}", file.path.display(), rotation(file)),
         SinkKind::Parquet(parquet) => format!("Parquet files in {}", parquet.folder.display()),
         SinkKind::Http(http) => {
             let form = if http.lines { "JSON lines" } else { "JSON arrays" };
@@ -190,4 +190,15 @@ fn sink(sink: &SinkConfig) -> String {
         other => format!(" in the words of {}", other.as_str()),
     };
     format!("{}: {takes} as {place}{format}, {} waiting at most", sink.name, sink.queue)
+}
+
+/// When a file is rotated, and how many are kept.
+fn rotation(file: &FileConfig) -> String {
+    let size = file.max_bytes.map(|bytes| format!("with {}", values::size_text(bytes)));
+    let age = file.max_age.map(|age| format!("after {}", humantime::format_duration(age)));
+    let when: Vec<String> = size.into_iter().chain(age).collect();
+    if when.is_empty() {
+        return String::new();
+    }
+    format!(", rotated {}, {} kept", when.join(" or "), file.keep)
 }

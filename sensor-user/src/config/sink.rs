@@ -4,7 +4,7 @@
 use super::reader::Section;
 use super::sections::{DAY, HOUR, MINUTE, SECOND};
 use super::values;
-use crate::deliver::{Format, HttpConfig, ParquetConfig, SinkConfig, SinkKind};
+use crate::deliver::{FileConfig, Format, HttpConfig, ParquetConfig, SinkConfig, SinkKind};
 
 /// One `[[sink]]` and the line of its name; `None` where something that it needs is missing or
 /// wrong (noted).
@@ -70,8 +70,9 @@ const OWNED: &[(&str, &[&str])] = &[
     ("path", &["file", "parquet"]),
     ("file_rows", &["parquet"]),
     ("file_age", &["parquet"]),
-    ("max_size", &["parquet"]),
-    ("max_age", &["parquet"]),
+    ("max_size", &["file", "parquet"]),
+    ("max_age", &["file", "parquet"]),
+    ("keep", &["file"]),
     ("url", &["http"]),
     ("body", &["http"]),
     ("timeout", &["http"]),
@@ -88,13 +89,22 @@ fn sink_kind(section: &mut Section<'_, '_>, kind: &str) -> Option<SinkKind> {
     match kind {
         "stdout" => Some(SinkKind::Stdout),
         "readable" => Some(SinkKind::Readable),
-        "file" => section
-            .require("path", "an absolute path in quotes", values::absolute_path)
-            .map(SinkKind::File),
+        "file" => file(section).map(SinkKind::File),
         "http" => http(section).map(SinkKind::Http),
         "parquet" => parquet(section).map(SinkKind::Parquet),
         _ => None,
     }
+}
+
+fn file(section: &mut Section<'_, '_>) -> Option<FileConfig> {
+    let path = section.require("path", "an absolute path in quotes", values::absolute_path);
+    let max_bytes = section.read("max_size", values::size(1 << 10..=1 << 50));
+    let max_age = section.read("max_age", values::duration(MINUTE..=3650 * DAY));
+    let keep = section.read("keep", values::number(1..=1000_u32));
+    if section.has("keep") && !section.has("max_size") && !section.has("max_age") {
+        section.note("keep", "is of no use alone; set max_size or max_age too");
+    }
+    path.map(|path| FileConfig { path, max_bytes, max_age, keep: keep.unwrap_or(FileConfig::KEEP) })
 }
 
 fn http(section: &mut Section<'_, '_>) -> Option<HttpConfig> {

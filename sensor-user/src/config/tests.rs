@@ -258,6 +258,10 @@ fn a_sink_has_the_keys_of_its_kind_only() {
             "5: sink.file_age: has no meaning for kind \"file\", only for \"parquet\"",
         ),
         (
+            sink("kind = 'file'\npath = '/x'\nkeep = 3"),
+            "5: sink.keep: is of no use alone; set max_size or max_age too",
+        ),
+        (
             sink("kind = 'stdout'\nqueue = 0"),
             "4: sink.queue: 0 is out of range; use a whole number from 1 to 1000000",
         ),

@@ -26,6 +26,7 @@ mod stream;
 mod transport;
 
 pub use escape::escaped;
+pub use file::FileConfig;
 pub use format::Format;
 pub use http::HttpConfig;
 pub use outbox::{Deliverer, Leftover, Outbox, Pace};
@@ -43,8 +44,8 @@ pub enum SinkKind {
     Stdout,
     /// A line for people an alert, on standard error.
     Readable,
-    /// JSON lines appended to a file.
-    File(PathBuf),
+    /// Lines appended to a file.
+    File(FileConfig),
     /// Parquet files in a folder, of rows only.
     Parquet(ParquetConfig),
     /// JSON array, or JSON lines, by POST.

@@ -31,7 +31,7 @@ impl Transport {
         Ok(match kind {
             SinkKind::Stdout => Self::Stdout(Mutex::new(tokio::io::stdout())),
             SinkKind::Readable => Self::Readable(Mutex::new(tokio::io::stderr())),
-            SinkKind::File(path) => Self::File(Mutex::new(FileSink::new(path.clone()))),
+            SinkKind::File(config) => Self::File(Mutex::new(FileSink::new(config, stats))),
             SinkKind::Http(config) => Self::Http(HttpSink::new(config)?),
             SinkKind::Parquet(config) => {
                 Self::Parquet(Mutex::new(Box::new(ParquetSink::new(config.clone(), stats))))
@@ -52,7 +52,7 @@ impl Transport {
             Self::Readable(out) => {
                 stream::send(&mut *out.lock().await, "standard error", batch).await?;
             }
-            Self::File(file) => file.lock().await.send(batch).await?,
+            Self::File(file) => file.lock().await.send(batch, clock).await?,
             Self::Parquet(parquet) => parquet.lock().await.send(batch, clock).await?,
             Self::Http(http) => return http.send(batch, clock).await,
         }

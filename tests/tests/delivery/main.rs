@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use sensor_tests::{Answer, Collector, Request, alert, logged, row};
 use sensor_user::clock::{Clock, FixedClock};
-use sensor_user::deliver::{Deliverer, HttpConfig, Leftover, Outbox, Pace, SinkConfig, SinkKind};
+use sensor_user::deliver::{
+    Deliverer, FileConfig, HttpConfig, Leftover, Outbox, Pace, SinkConfig, SinkKind,
+};
 use sensor_user::notice::{Loss, Notice};
 use sensor_user::stats::Stats;
 use tokio::runtime::Runtime;
@@ -102,7 +104,7 @@ fn file(name: &str, path: &Path) -> SinkConfig {
     SinkConfig {
         queue: 1000,
         batch: 2,
-        ..SinkConfig::new(name.to_owned(), SinkKind::File(path.to_owned()))
+        ..SinkConfig::new(name.to_owned(), SinkKind::File(FileConfig::new(path.to_owned())))
     }
 }
 

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use sensor_tests::logged;
 use sensor_user::clock::{Clock, SystemClock};
-use sensor_user::deliver::{Deliverer, Format, Leftover, Outbox, Pace, SinkConfig, SinkKind};
+use sensor_user::deliver::{
+    Deliverer, FileConfig, Format, Leftover, Outbox, Pace, SinkConfig, SinkKind,
+};
 use sensor_user::stats::Stats;
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -73,7 +75,7 @@ fn of_all(name: &str, kind: SinkKind, format: Format) -> SinkConfig {
 fn written(format: Format) -> (tempfile::TempDir, Vec<Value>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lines");
-    let kind = SinkKind::File(path.clone());
+    let kind = SinkKind::File(FileConfig::new(path.clone()));
     let running = Running::start(&[of_all("file", kind, format)]);
     running.raise_all();
     assert_eq!(running.drain(), []);
