@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::{Config, values};
-use crate::deliver::{FileConfig, Format, SinkConfig, SinkKind, escaped};
-use crate::intel::{Access, Ask, FeedConfig, FeedSource, HeaderText, Login, Proxy};
+use crate::deliver::{FileConfig, Format, ServerConfig, SinkConfig, SinkKind, escaped};
+use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
+use crate::web::{Access, HeaderText, Login, Proxy, shown};
 
 /// A line a subject, in the order of the data path.
 pub fn describe(config: &Config) -> String {
@@ -170,6 +171,20 @@ fn reached(access: &Access, add: &mut impl FnMut(String)) {
     }
 }
 
+/// What is posted where, and how the server is reached.
+fn posted(form: &str, url: &reqwest::Url, server: &ServerConfig) -> String {
+    let mut text = format!("{form} to {}", shown(url));
+    let mut add = |more: String| {
+        text.push_str(", ");
+        text.push_str(&escaped(&more, 200));
+    };
+    if server.compress {
+        add("gzipped".to_owned());
+    }
+    reached(&server.access, &mut add);
+    text
+}
+
 fn sink(sink: &SinkConfig) -> String {
     let place = match &sink.kind {
         SinkKind::Stdout => "JSON lines on standard output".to_owned(),
@@ -178,7 +193,7 @@ fn sink(sink: &SinkConfig) -> String {
         SinkKind::Parquet(parquet) => format!("Parquet files in {}", parquet.folder.display()),
         SinkKind::Http(http) => {
             let form = if http.lines { "JSON lines" } else { "JSON arrays" };
-            format!("{form} to {}", http.url)
+            posted(form, &http.url, &http.server)
         }
     };
     let takes = [("alerts", sink.alerts), ("rows", sink.rows), ("health", sink.health)];

@@ -26,7 +26,7 @@ pub(super) fn feed(mut section: Section<'_, '_>, place: Place<'_>) -> Option<(Fe
     let max_bytes = section.read("max_size", values::size(1 << 10..=4 << 30));
     let min_confidence = section.read("min_confidence", values::number(0..=100_u8));
     let quarantine = section.read("quarantine", values::boolean);
-    let access = remote::access(&mut section, kind, source.as_ref(), place);
+    let access = remote::feed_access(&mut section, kind, source.as_ref(), place);
     let of_kind = feed_kind::read(&mut section, kind, source.as_ref(), place);
     section.finish();
     let of_kind = of_kind?;

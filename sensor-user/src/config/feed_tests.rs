@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::intel::{Access, Ask, Field, HeaderText, Login, Proxy, Secret, Shape};
+use crate::intel::{Ask, Field, Shape};
+use crate::web::{Access, HeaderText, Login, Proxy, Secret};
 
 fn parse(more: &str) -> Result<FeedConfig, Vec<String>> {
     let environment = Environment {

@@ -9,6 +9,7 @@ mod reader;
 mod remote;
 mod sections;
 mod sink;
+mod sink_kind;
 mod values;
 
 pub use describe::describe;
@@ -296,7 +297,7 @@ fn document_config<'t>(
     if let Some(history) = &mut config.history {
         history.private = config.feeds.iter().any(|feed| feed.allow_private);
     }
-    let sinks = many(document, "sink", problems, sink::sink);
+    let sinks = many(document, "sink", problems, |section| sink::sink(section, place));
     let names = sinks.iter().map(|(sink, line)| (sink.name.as_str(), *line)).collect();
     unique("sink", names, problems);
     config.sinks = sinks.into_iter().map(|(sink, _)| sink).collect();

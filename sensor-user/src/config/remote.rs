@@ -1,5 +1,5 @@
-//! The keys of a `[[feed]]` that say how its server is reached. No secret is in the file: its
-//! keys name one, `{ file = "/path" }` or `{ credential = "NAME" }`.
+//! The keys of a `[[feed]]` or `[[sink]]` that say how its server is reached. No secret is in the
+//! file: its keys name one, `{ file = "/path" }` or `{ credential = "NAME" }`.
 
 use std::path::PathBuf;
 
@@ -9,41 +9,46 @@ use super::environment::Place;
 use super::feed_kind::Kind;
 use super::reader::Section;
 use super::values;
-use crate::intel::{
-    Access, Certificate, FeedSource, HeaderText, Login, Proxy, Secret, TOKEN_HEADER, is_header_name,
+use crate::intel::FeedSource;
+use crate::web::{
+    Access, Certificate, HeaderText, Login, Proxy, Secret, TOKEN_HEADER, is_header_name,
 };
 
-/// All of these keys.
-const KEYS: [&str; 12] = [
-    "user",
-    "password",
-    "token",
-    "token_header",
-    "token_scheme",
-    "headers",
-    "client_cert",
-    "client_key",
-    "ca_file",
-    "proxy",
-    "proxy_user",
-    "proxy_password",
-];
+/// The keys that say who asks.
+pub(super) const LOGIN: [&str; 5] = ["user", "password", "token", "token_header", "token_scheme"];
+
+/// The keys that say by what way.
+pub(super) const WAY: [&str; 7] =
+    ["headers", "client_cert", "client_key", "ca_file", "proxy", "proxy_user", "proxy_password"];
+
+/// The header of a token and what stands before it there, as the servers of a kind expect them.
+pub(super) type UsualToken = (&'static str, &'static str);
 
 /// How the server of a feed of `kind` at `source` is reached.
-pub(super) fn access(
+pub(super) fn feed_access(
     section: &mut Section<'_, '_>,
     kind: Option<Kind>,
     source: Option<&FeedSource>,
     place: Place<'_>,
 ) -> Access {
     if matches!(source, Some(FeedSource::File(_))) {
-        for key in KEYS {
+        for key in LOGIN.into_iter().chain(WAY) {
             section.refuse_here(key, "has no meaning for a file: URL, only for http: and https:");
         }
         return Access::default();
     }
+    let usual = match kind {
+        Some(Kind::Misp) => (TOKEN_HEADER, ""),
+        Some(Kind::CrowdSec) => ("X-Api-Key", ""),
+        _ => (TOKEN_HEADER, "Bearer"),
+    };
+    access(section, usual, place)
+}
+
+/// How a server is reached whose tokens are usually sent as `usual` says.
+pub(super) fn access(section: &mut Section<'_, '_>, usual: UsualToken, place: Place<'_>) -> Access {
     let headers = section.read("headers", |value| headers(value, place)).unwrap_or_default();
-    let login = login(section, kind, place);
+    let login = login(section, usual, place);
     Access {
         login,
         headers,
@@ -53,7 +58,7 @@ pub(super) fn access(
     }
 }
 
-fn login(section: &mut Section<'_, '_>, kind: Option<Kind>, place: Place<'_>) -> Login {
+fn login(section: &mut Section<'_, '_>, usual: UsualToken, place: Place<'_>) -> Login {
     let user = section.read("user", values::text);
     let password = section.read("password", |value| secret(value, place));
     let token = section.read("token", |value| secret(value, place));
@@ -77,12 +82,7 @@ fn login(section: &mut Section<'_, '_>, kind: Option<Kind>, place: Place<'_>) ->
     match (user, password, token) {
         (Some(user), Some(password), None) => Login::Basic { user, password },
         (_, _, Some(token)) => {
-            // What the servers of a kind expect.
-            let (usual_header, usual_scheme) = match kind {
-                Some(Kind::Misp) => (TOKEN_HEADER, ""),
-                Some(Kind::CrowdSec) => ("X-Api-Key", ""),
-                _ => (TOKEN_HEADER, "Bearer"),
-            };
+            let (usual_header, usual_scheme) = usual;
             let is_usual = header.is_none();
             Login::Token {
                 header: header.unwrap_or_else(|| usual_header.to_owned()),

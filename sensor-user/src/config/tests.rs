@@ -43,7 +43,15 @@ fn the_example_is_accepted_and_means_what_it_says() {
     ];
     assert_eq!(kinds, others);
     assert_eq!(config.allow.networks.len(), 2);
-    let [collector, archive, tables] = &config.sinks[..] else { panic!("{:?}", config.sinks) };
+    let [collector, gateway, partner, archive, tables] = &config.sinks[..] else {
+        panic!("{:?}", config.sinks)
+    };
+    let (SinkKind::Http(gateway), SinkKind::Http(partner)) = (&gateway.kind, &partner.kind) else {
+        panic!("{gateway:?} {partner:?}")
+    };
+    assert!(gateway.server.compress && !partner.server.compress);
+    assert_eq!(gateway.server.access.secrets().len(), 3);
+    assert_eq!(partner.server.access.secrets().len(), 1);
     assert!(collector.alerts && collector.rows && archive.alerts && !archive.rows);
     assert!(matches!(&collector.kind, SinkKind::Http(http) if !http.lines));
     assert!(!tables.alerts && tables.rows && matches!(&tables.kind, SinkKind::Parquet(_)));
@@ -67,7 +75,7 @@ fn the_values_shown_in_the_example_are_the_defaults() {
     assert_eq!(shown.sinks[0], sink.sinks[0]);
     let sink =
         parse("[[sink]]\nname='tables'\nkind='parquet'\npath='/var/lib/netsensor/rows'").unwrap();
-    assert_eq!(shown.sinks[2], sink.sinks[0]);
+    assert_eq!(shown.sinks.last(), sink.sinks.first());
 }
 
 #[test]

@@ -1,41 +1,53 @@
 //! Deliver: alerts and rows leave the host here, and only here.
 //!
-//! `Outbox` is what the pipeline's thread holds: it never waits. `Deliverer` is the other end: one
-//! tokio task a sink, each with its own two bounded queues (alerts, rows), so a sink that stalls
-//! delays no other. Within a sink one batch is under way at a time, in order, and alerts go before
-//! rows. A batch that may succeed later is tried again with the same `Idempotency-Key`; one that
-//! cannot is discarded with its reason.
+//! `Outbox` is what the pipeline's thread holds: it never waits. Alerts go to the spool, on disk,
+//! before any sink is given them; rows go to a bounded queue in memory of each sink, and are the
+//! first to be dropped. `Deliverer` is the other end: one tokio task a sink, with its own place in
+//! the spool, so a sink that stalls delays no other. A batch that may succeed later is tried again
+//! with the same ids; an alert that cannot is set aside with its reason.
 //!
-//! The ledger closes, for alerts and for rows, over all sinks: accepted by a queue = delivered +
-//! discarded (rejected) + dropped (sink closed, or left at shutdown); what a full queue refused is
-//! counted too.
+//! The ledger closes, over all sinks. Alerts: put into the spool = delivered + set aside + evicted
+//! (size, age) + waiting. Rows: accepted by a queue = delivered + discarded + dropped (sink closed,
+//! or left at shutdown); what a full queue refused is counted too.
 
 mod backoff;
 mod batch;
+mod deliverer;
 mod escape;
 mod file;
 mod format;
 mod http;
 mod item;
+mod lane;
 mod outbox;
 mod parquet;
+mod place;
+mod post;
 mod quiet;
 mod readable;
+mod row_queue;
 mod sink;
+mod sink_state;
+pub mod spool;
 mod stream;
 mod transport;
 
+pub use deliverer::{Deliverer, Delivery, StartError};
 pub use escape::escaped;
 pub use file::FileConfig;
 pub use format::Format;
 pub use http::HttpConfig;
-pub use outbox::{Deliverer, Leftover, Outbox, Pace};
+pub use outbox::{Leftover, Outbox, Pace};
 pub use parquet::ParquetConfig;
+pub use post::ServerConfig;
 pub use quiet::Quiet;
 pub use readable::readable;
+pub use sink_state::SinkReport;
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::web::AccessError;
 
 /// Where a sink writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,8 +133,6 @@ pub enum Verdict {
     Split,
     /// One item may spoil it: find that one by halving, where that is worth it.
     Isolate,
-    /// It can never succeed.
-    Discard,
     /// Nobody reads this sink any more.
     Closed,
 }
@@ -130,9 +140,9 @@ pub enum Verdict {
 /// Why a batch was not taken, or a sink not started.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliverError {
-    /// The HTTP client cannot be built: a defect of the host's TLS set-up.
-    #[error("http client")]
-    Client(#[source] reqwest::Error),
+    /// The server cannot be asked: its secrets, certificates or headers.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// No answer: connection refused or reset, name not found, time limit.
     #[error("post {url}")]
     Post {
@@ -153,6 +163,30 @@ pub enum DeliverError {
         text: String,
         /// Delay that `Retry-After` asks for.
         retry_after: Option<Duration>,
+    },
+    /// An answer that says that something else must be put right first.
+    #[error("post {url}: the answer is {status}{}; {hint}", Said(text))]
+    Held {
+        /// Where to.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// Beginning of the answer's body, escaped; may be "".
+        text: String,
+        /// What to look at.
+        hint: &'static str,
+        /// Delay that `Retry-After` asks for.
+        retry_after: Option<Duration>,
+    },
+    /// An answer that is a success, but not in the words of the protocol.
+    #[error("post {url}: {what}{}", Said(text))]
+    Odd {
+        /// Where to.
+        url: String,
+        /// What is wrong with it, and what to look at.
+        what: &'static str,
+        /// Beginning of the answer's body, escaped; may be "".
+        text: String,
     },
     /// The device under a file is full.
     #[error("write {}: {reason}; free space {free}", path.display())]
@@ -188,17 +222,18 @@ impl DeliverError {
     /// What to do with the batch.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Status { status: 408 | 429 | 500..=599, retry_after, .. } => {
-                Verdict::Retry { after: *retry_after }
-            }
             Self::Status { status: 413, .. } => Verdict::Split,
             Self::Status { status: 400 | 422, .. } => Verdict::Isolate,
-            Self::Status { .. } => Verdict::Discard,
+            // Also where only the operator can help (401, 403, 404, a redirection): what the spool
+            // holds goes out when the configuration or the other side is put right.
+            Self::Status { retry_after, .. } => Verdict::Retry { after: *retry_after },
             Self::Stream { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe => {
                 Verdict::Closed
             }
-            Self::Client(_)
+            Self::Held { retry_after, .. } => Verdict::Retry { after: *retry_after },
+            Self::Access(_)
             | Self::Post { .. }
+            | Self::Odd { .. }
             | Self::Full { .. }
             | Self::Write { .. }
             | Self::Stream { .. } => Verdict::Retry { after: None },
@@ -236,19 +271,19 @@ mod tests {
     fn the_verdict_follows_from_the_answer() {
         let later = Verdict::Retry { after: Some(Duration::from_secs(3)) };
         for (code, verdict) in [
-            (301, Verdict::Discard),
+            (301, later),
             (400, Verdict::Isolate),
-            (401, Verdict::Discard),
-            (404, Verdict::Discard),
+            (401, later),
+            (404, later),
             (408, later),
-            (409, Verdict::Discard),
+            (409, later),
             (413, Verdict::Split),
             (422, Verdict::Isolate),
             (429, later),
             (500, later),
             (503, later),
             (599, later),
-            (600, Verdict::Discard),
+            (600, later),
         ] {
             assert_eq!(status(code).verdict(), verdict, "{code}");
         }

@@ -32,7 +32,7 @@ impl Transport {
             SinkKind::Stdout => Self::Stdout(Mutex::new(tokio::io::stdout())),
             SinkKind::Readable => Self::Readable(Mutex::new(tokio::io::stderr())),
             SinkKind::File(config) => Self::File(Mutex::new(FileSink::new(config, stats))),
-            SinkKind::Http(config) => Self::Http(HttpSink::new(config)?),
+            SinkKind::Http(config) => Self::Http(HttpSink::new(config)),
             SinkKind::Parquet(config) => {
                 Self::Parquet(Mutex::new(Box::new(ParquetSink::new(config.clone(), stats))))
             }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Access, FeedConfig, FeedKind, FeedSource, ListFormat, Secret};
+use super::{FeedConfig, FeedKind, FeedSource, ListFormat};
+use crate::web::{Access, Secret};
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);

@@ -26,7 +26,6 @@ mod segment;
 mod sentinel_query;
 mod set;
 mod sniff;
-mod stamp;
 mod stix;
 pub mod store;
 mod warninglist;
@@ -38,10 +37,7 @@ pub use crowdsec::read_crowdsec;
 pub use entry::{Collected, Content, Entries, Entry, ReadFault, ReadPolicy};
 pub use explain::explain;
 pub use feeds::{FeedFolder, FeedStatus, Intel, Kept};
-pub use fetch::{
-    Access, Certificate, FetchError, Fetcher, HeaderText, Login, Proxy, Secret, SecretError,
-    TOKEN_HEADER, is_header_name,
-};
+pub use fetch::{FetchError, Fetcher};
 pub use indicator::{Indicator, PortRange, Ports};
 pub use list::{
     Columns, Field, FormatFault, ListFormat, PRESETS, Parsed, Shape, parse as parse_list, preset,
@@ -70,6 +66,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::signed;
+use crate::web::Access;
 
 /// How a feed's body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use sensor_tests::{Answer, Collector, Request, alert, logged, row};
 use sensor_user::clock::{Clock, FixedClock};
+use sensor_user::deliver::spool::SpoolConfig;
 use sensor_user::deliver::{
-    Deliverer, FileConfig, HttpConfig, Leftover, Outbox, Pace, SinkConfig, SinkKind,
+    Deliverer, Delivery, FileConfig, HttpConfig, Leftover, Outbox, Pace, SinkConfig, SinkKind,
 };
 use sensor_user::notice::{Loss, Notice};
 use sensor_user::stats::Stats;
@@ -35,6 +36,7 @@ struct Running {
     outbox: Outbox,
     deliverer: Deliverer,
     stats: Arc<Stats>,
+    spool: tempfile::TempDir,
 }
 
 impl Running {
@@ -48,14 +50,17 @@ impl Running {
         let stats = Arc::new(Stats::default());
         let clock: Arc<dyn Clock> = Arc::new(FixedClock("2026-11-24T10:00:00Z".parse().unwrap()));
         let entered = runtime.enter();
-        let (outbox, deliverer) = Deliverer::start(sinks, PACE, &stats, &clock).unwrap();
+        let spool = tempfile::tempdir().unwrap();
+        let usual = SpoolConfig::USUAL;
+        let delivery = Delivery { sinks, folder: spool.path(), spool: &usual, pace: PACE };
+        let (outbox, deliverer, _) = Deliverer::start(delivery, &stats, &clock).unwrap();
         drop(entered);
-        Self { runtime, outbox, deliverer, stats }
+        Self { runtime, outbox, deliverer, stats, spool }
     }
 
     fn alerts(&self, ids: &[&str]) {
         for id in ids {
-            self.outbox.alerts(alert(id));
+            self.outbox.alerts(vec![alert(id)], None);
         }
     }
 

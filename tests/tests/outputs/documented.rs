@@ -29,7 +29,7 @@ fn the_examples_are_what_is_sent() {
     let kind = SinkKind::File(FileConfig::new(path.clone()));
     let sink = SinkConfig { format: Format::Cef, ..SinkConfig::new("cef".to_owned(), kind) };
     let running = Running::start(&[sink]);
-    running.outbox.alerts(items::alerts().remove(0));
+    running.outbox.alerts(vec![items::alerts().remove(0)], None);
     assert_eq!(running.drain(), []);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), example("CEF"));
 }

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use sensor_tests::logged;
 use sensor_user::clock::{Clock, SystemClock};
+use sensor_user::deliver::spool::SpoolConfig;
 use sensor_user::deliver::{
-    Deliverer, FileConfig, Format, Leftover, Outbox, Pace, SinkConfig, SinkKind,
+    Deliverer, Delivery, FileConfig, Format, Leftover, Outbox, Pace, SinkConfig, SinkKind,
 };
 use sensor_user::stats::Stats;
 use serde_json::Value;
@@ -31,6 +32,7 @@ struct Running {
     runtime: Runtime,
     outbox: Outbox,
     deliverer: Deliverer,
+    _spool: tempfile::TempDir,
 }
 
 impl Running {
@@ -44,15 +46,18 @@ impl Running {
         let stats = Arc::new(Stats::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let entered = runtime.enter();
-        let (outbox, deliverer) = Deliverer::start(sinks, PACE, &stats, &clock).unwrap();
+        let spool = tempfile::tempdir().unwrap();
+        let delivery =
+            Delivery { sinks, pace: PACE, spool: &SpoolConfig::USUAL, folder: spool.path() };
+        let (outbox, deliverer, _) = Deliverer::start(delivery, &stats, &clock).unwrap();
         drop(entered);
-        Self { runtime, outbox, deliverer }
+        Self { runtime, outbox, deliverer, _spool: spool }
     }
 
     /// Raises everything that there is: alerts, rows of every table, notices.
     fn raise_all(&self) {
         for alert in items::alerts() {
-            self.outbox.alerts(alert);
+            self.outbox.alerts(vec![alert], None);
         }
         self.outbox.rows(items::rows());
         for notice in items::notices() {

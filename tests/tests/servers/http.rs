@@ -10,9 +10,8 @@ use std::time::Duration;
 use sensor_tests::servers::Site;
 use sensor_tests::{FeedServer, logged};
 use sensor_user::clock::SystemClock;
-use sensor_user::intel::{
-    Cursor, Extent, FeedKind, FetchError, Fetcher, HeaderText, Login, Proxy, Secret, Validators,
-};
+use sensor_user::intel::{Cursor, Extent, FeedKind, FetchError, Fetcher, Validators};
+use sensor_user::web::{HeaderText, Login, Proxy, Secret};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 

@@ -28,9 +28,9 @@ use sensor_tests::skip_unless;
 use sensor_user::clock::SystemClock;
 use sensor_user::error_chain::chain;
 use sensor_user::intel::{
-    Cursor, Extent, FeedConfig, FeedKind, FeedSource, FetchError, Fetcher, Login, OpenDocuments,
-    Pulled, Secret,
+    Cursor, Extent, FeedConfig, FeedKind, FeedSource, FetchError, Fetcher, OpenDocuments, Pulled,
 };
+use sensor_user::web::{Login, Secret};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use super::secret::SecretError;
 use crate::intel::KeepError;
+use crate::web::AccessError;
 
 /// Why a body could not be had, or must not be used. What feed and where is told
 /// by the feed's status.
@@ -18,15 +18,9 @@ pub enum FetchError {
     /// A device, a pipe or a folder.
     #[error("not a regular file; name one")]
     NotAFile,
-    /// A secret, key or certificate cannot be had.
+    /// The server cannot be asked: its secrets, certificates or headers.
     #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// A header cannot be sent.
-    #[error("header {0}: its name or value cannot be sent; use letters, digits and punctuation")]
-    Header(String),
-    /// No HTTP client could be made.
-    #[error("set up TLS or the proxy; check the certificates of the feed and of the host")]
-    Client(#[source] reqwest::Error),
+    Access(#[from] AccessError),
     /// Nobody answered.
     #[error("no answer; check the address, the network and the certificate")]
     Request(#[source] reqwest::Error),

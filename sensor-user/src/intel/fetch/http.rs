@@ -12,8 +12,7 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 use tokio::time::Instant;
 
 use super::FetchError;
-use super::access::Material;
-use crate::deliver::escaped;
+use crate::web::{Material, shown};
 
 /// Redirections that are followed.
 const REDIRECTS: u32 = 5;
@@ -209,13 +208,6 @@ pub(super) fn is_home(home: &Url, url: &Url) -> bool {
 
 fn redirect(to: &Url, why: &'static str) -> FetchError {
     FetchError::Redirect { to: shown(to), why }
-}
-
-/// A URL that a server named, without what may be secret.
-pub(super) fn shown(url: &Url) -> String {
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    let host = url.host_str().unwrap_or_default();
-    escaped(&format!("{}://{host}{port}{}", url.scheme(), url.path()), 200)
 }
 
 fn date(text: &str) -> Option<Timestamp> {

@@ -5,9 +5,7 @@
 //! stands still, all requests together) and in pages. A pull that fails leaves nothing behind: the
 //! caller keeps its cursor, and the next pull asks for the same again.
 
-mod access;
 mod body;
-mod client;
 mod crowdsec;
 mod error;
 mod http;
@@ -16,7 +14,6 @@ mod misp;
 mod misp_feed;
 mod plain;
 mod scan;
-mod secret;
 mod sentinel;
 mod taxii;
 
@@ -28,13 +25,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::Url;
 
-pub use access::{Access, Certificate, HeaderText, Login, Proxy, TOKEN_HEADER, is_header_name};
 pub use error::FetchError;
-pub use secret::{Secret, SecretError};
 
 use super::{Cursor, Extent, FeedConfig, FeedKind, FeedSource, Pulled};
 use crate::clock::{Clock, signed};
-use client::Made;
+use crate::web::{Made, Tuning, crosses_a_network_bare};
 use http::Session;
 
 /// A body that does not move for so long is given up unless set.
@@ -168,9 +163,11 @@ impl Fetcher {
         let (old, is_warned) =
             self.remember(feed, |memory| (memory.client.clone(), memory.is_warned));
         let (access, stall) = (feed.access.clone(), self.stall);
+        // For the pages of one pull; at the next an idle connection would be long dead.
+        let tuning = Tuning { stall, idle: Duration::from_secs(5), idle_most: 1 };
         let (material, made, open) = blocking(move || {
             let material = access.read()?;
-            let made = Made::renewed(old.as_ref(), (&access.proxy, stall), &material)?;
+            let made = Made::renewed(old.as_ref(), &access.proxy, tuning, &material)?;
             let open = access.secrets().into_iter().find(|secret| secret.is_open_to_all());
             Ok((material, made, open.map(ToString::to_string)))
         })
@@ -214,14 +211,6 @@ impl Fetcher {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Memory>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether what is sent to `url` can be read on its way.
-fn crosses_a_network_bare(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    url.scheme() == "http" && !is_here
 }
 
 /// Runs what blocks on a thread for it.

@@ -9,10 +9,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::body::{Sink, documents};
-use super::http::{Call, Session, is_home, shown};
+use super::http::{Call, Session, is_home};
 use super::scan::Scan;
 use super::{Cursor, Extent, FetchError, MOST_PAGES, Pulled, Task, blocking};
 use crate::intel::{Ask, SentinelAsk};
+use crate::web::{AccessError, shown};
 
 const API_VERSION: &str = "2025-09-01";
 /// A token is not used any more so long before it ends.
@@ -136,7 +137,7 @@ async fn log_in(
     management: &Url,
 ) -> Result<Token, FetchError> {
     let secret = ask.client_secret.clone();
-    let secret = blocking(move || Ok(secret.read()?)).await?;
+    let secret = blocking(move || Ok(secret.read().map_err(AccessError::from)?)).await?;
     let mut url = ask.login_url.clone();
     url.path_segments_mut()
         .map_err(|()| FetchError::Protocol("login_url is no base; set a server".to_owned()))?

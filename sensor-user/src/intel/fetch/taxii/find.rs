@@ -9,7 +9,8 @@ use super::{send, spoken};
 use crate::deliver::escaped;
 use crate::intel::TaxiiAsk;
 use crate::intel::fetch::FetchError;
-use crate::intel::fetch::http::{Session, is_home, shown};
+use crate::intel::fetch::http::{Session, is_home};
+use crate::web::shown;
 
 /// API roots of a server, and collections, that are looked at.
 const MOST: usize = 256;

@@ -207,14 +207,14 @@ fn before(time: Timestamp) -> String {
 fn forgets(objects: &Url) -> FetchError {
     FetchError::Protocol(format!(
         "{}: answers 400 to the next page, {RESTARTS} times from the beginning; raise page_size",
-        super::http::shown(objects)
+        crate::web::shown(objects)
     ))
 }
 
 fn no_end(objects: &Url) -> FetchError {
     FetchError::Protocol(format!(
         "{}: says that there is more and not where; tell those who run it",
-        super::http::shown(objects)
+        crate::web::shown(objects)
     ))
 }
 

@@ -1,5 +1,5 @@
-//! Access: what a feed's server asks of its client (who it is, over which proxy, by which
-//! certificates), and what of it is read at each pull.
+//! Access: what a server asks of its client (who it is, over which proxy, by which certificates),
+//! and what of it is read before it is asked.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,22 +7,22 @@ use std::path::PathBuf;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, Url};
 
-use super::FetchError;
+use super::AccessError;
 use super::secret::{MAX, Revealed, Secret, SecretError, read_bounded};
 
 /// A bundle of authorities is not larger, bytes; those of a host take about 250 KiB.
 const AUTHORITIES: u64 = 8 << 20;
 
-/// How a feed's server is reached. Secrets are named, not held.
+/// How a server is reached. Secrets are named, not held.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
     /// Who asks.
     pub login: Login,
-    /// Further headers of each request to the feed's own server, by name.
+    /// Further headers of each request to that server, by name.
     pub headers: Vec<(String, HeaderText)>,
     /// A certificate of the client and its key, both PEM.
     pub certificate: Option<Certificate>,
-    /// The authorities to trust for this feed, PEM, in place of those of the host.
+    /// The authorities to trust for it, PEM, in place of those of the host.
     pub ca_file: Option<PathBuf>,
     /// By what way.
     pub proxy: Proxy,
@@ -57,7 +57,7 @@ pub enum Login {
 pub enum HeaderText {
     /// As configured.
     Plain(String),
-    /// Read at each pull.
+    /// Read before it is sent.
     Secret(Secret),
 }
 
@@ -87,14 +87,14 @@ pub enum Proxy {
     },
 }
 
-/// What is read of [`Access`] for one pull.
-pub(super) struct Material {
+/// What is read of [`Access`].
+pub(crate) struct Material {
     login: Credentials,
     headers: HeaderMap,
     /// Certificate and key.
-    pub(super) identity: Option<Vec<u8>>,
-    pub(super) authorities: Option<Vec<u8>>,
-    pub(super) proxy_password: Option<Revealed>,
+    pub(crate) identity: Option<Vec<u8>>,
+    pub(crate) authorities: Option<Vec<u8>>,
+    pub(crate) proxy_password: Option<Revealed>,
 }
 
 enum Credentials {
@@ -123,7 +123,7 @@ impl Access {
     }
 
     /// Reads what the files say now. It blocks.
-    pub(super) fn read(&self) -> Result<Material, FetchError> {
+    pub(crate) fn read(&self) -> Result<Material, AccessError> {
         let login = match &self.login {
             Login::None => Credentials::None,
             Login::Basic { user, password } => Credentials::Basic(user.clone(), password.read()?),
@@ -161,8 +161,8 @@ impl Access {
 }
 
 impl Material {
-    /// Adds who asks, and the configured headers, to a request to the feed's own server.
-    pub(super) fn introduce(&self, request: RequestBuilder) -> RequestBuilder {
+    /// Adds who asks, and the configured headers, to a request to the server that asks for them.
+    pub(crate) fn introduce(&self, request: RequestBuilder) -> RequestBuilder {
         let request = request.headers(self.headers.clone());
         match &self.login {
             Credentials::None => request,
@@ -188,14 +188,14 @@ fn read_authorities(path: &std::path::Path) -> Result<Vec<u8>, SecretError> {
     Ok(bytes)
 }
 
-fn name(header: &str) -> Result<HeaderName, FetchError> {
-    HeaderName::try_from(header).map_err(|_invalid| FetchError::Header(header.to_owned()))
+fn name(header: &str) -> Result<HeaderName, AccessError> {
+    HeaderName::try_from(header).map_err(|_invalid| AccessError::Header(header.to_owned()))
 }
 
 /// The value of `header`; it is kept out of logs.
-fn value(header: &str, text: &str) -> Result<HeaderValue, FetchError> {
+fn value(header: &str, text: &str) -> Result<HeaderValue, AccessError> {
     let mut value =
-        HeaderValue::try_from(text).map_err(|_invalid| FetchError::Header(header.to_owned()))?;
+        HeaderValue::try_from(text).map_err(|_invalid| AccessError::Header(header.to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -1,5 +1,5 @@
-//! Secrets: where one stands, never what it is. They are read at each pull, so that one that is
-//! changed counts from the next pull on.
+//! Secrets: where one stands, never what it is. They are read anew when they are needed, so
+//! that one that is changed counts from then on.
 
 use std::fmt;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// A secret is not longer than this, bytes.
-pub(super) const MAX: u64 = 64 << 10;
+pub(crate) const MAX: u64 = 64 << 10;
 
 /// Where a secret stands: a file of its own, or a credential that systemd hands to the unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub enum SecretError {
 }
 
 /// What a secret is. Its `Debug` says nothing of it.
-pub(super) struct Revealed(String);
+pub(crate) struct Revealed(String);
 
 impl Secret {
     /// The file that it is in.
@@ -67,7 +67,7 @@ impl Secret {
     }
 
     /// Reads it: one line without its end. A pipe or a device is refused rather than waited for.
-    pub(super) fn read(&self) -> Result<Revealed, SecretError> {
+    pub(crate) fn read(&self) -> Result<Revealed, SecretError> {
         let path = self.path()?;
         let bytes = read_bounded(&path, MAX)?;
         let content = |what| SecretError::Content { path: path.clone(), what };
@@ -86,7 +86,7 @@ impl Secret {
     }
 
     /// Whether all users of this host may read it.
-    pub(super) fn is_open_to_all(&self) -> bool {
+    pub(crate) fn is_open_to_all(&self) -> bool {
         let mode = self.path().ok().and_then(|path| path.metadata().ok());
         mode.is_some_and(|it| it.permissions().mode() & 0o004 != 0)
     }
@@ -103,7 +103,7 @@ impl fmt::Display for Secret {
 
 impl Revealed {
     /// The text itself; not for a log.
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.0
     }
 }
@@ -115,7 +115,7 @@ impl fmt::Debug for Revealed {
 }
 
 /// A regular file of `max` bytes at most: a secret, a key or certificates.
-pub(super) fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, SecretError> {
+pub(crate) fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, SecretError> {
     let failed = |source| SecretError::Read { path: path.to_owned(), source };
     if !path.metadata().map_err(failed)?.is_file() {
         return Err(SecretError::Content {

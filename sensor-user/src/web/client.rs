@@ -1,5 +1,5 @@
-//! HTTP clients: one a feed, made at its first pull and again when its certificates or the way to
-//! its server change.
+//! HTTP clients: one a feed or sink, made at its first request and again when its certificates or
+//! the way to its server change.
 
 use std::time::Duration;
 
@@ -7,34 +7,46 @@ use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Identity, NoProxy};
 use sha2::{Digest as _, Sha256};
 
-use super::FetchError;
+use super::AccessError;
 use super::access::{Material, Proxy};
+
+/// How a client keeps its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tuning {
+    /// How long an answer may stand still.
+    pub(crate) stall: Duration,
+    /// How long a connection is kept that is not used.
+    pub(crate) idle: Duration,
+    /// How many such are kept.
+    pub(crate) idle_most: usize,
+}
 
 /// A client, and by what it was made.
 #[derive(Debug, Clone)]
-pub(super) struct Made {
+pub(crate) struct Made {
     client: Client,
     by: [u8; 32],
 }
 
 impl Made {
     /// The client at hand where it is still right, else a new one.
-    pub(super) fn renewed(
+    pub(crate) fn renewed(
         old: Option<&Self>,
-        (proxy, stall): (&Proxy, Duration),
+        proxy: &Proxy,
+        tuning: Tuning,
         material: &Material,
-    ) -> Result<Self, FetchError> {
+    ) -> Result<Self, AccessError> {
         let by = fingerprint(proxy, material);
         match old {
             Some(old) if old.by == by => Ok(old.clone()),
             _ => Ok(Self {
-                client: client((proxy, stall), material).map_err(FetchError::Client)?,
+                client: client(proxy, tuning, material).map_err(AccessError::Client)?,
                 by,
             }),
         }
     }
 
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
 }
@@ -51,15 +63,14 @@ fn fingerprint(proxy: &Proxy, material: &Material) -> [u8; 32] {
     digest.finalize().into()
 }
 
-fn client((proxy, stall): (&Proxy, Duration), material: &Material) -> reqwest::Result<Client> {
+fn client(proxy: &Proxy, tuning: Tuning, material: &Material) -> reqwest::Result<Client> {
     crate::tls::install_provider();
     let mut builder = Client::builder()
         .user_agent(concat!("netsensor/", env!("CARGO_PKG_VERSION")))
-        // For the pages of one pull; at the next an idle connection would be long dead.
-        .pool_max_idle_per_host(1)
-        .pool_idle_timeout(Duration::from_secs(5))
-        .read_timeout(stall)
-        // Redirections are followed by `Session`, which knows what must not go where.
+        .pool_max_idle_per_host(tuning.idle_most)
+        .pool_idle_timeout(tuning.idle)
+        .read_timeout(tuning.stall)
+        // Feeds follow them by `Session`, which knows what must not go where; sinks do not.
         .redirect(Policy::none());
     if let Some(pem) = &material.authorities {
         builder = builder.tls_certs_only(Certificate::from_pem_bundle(pem)?);

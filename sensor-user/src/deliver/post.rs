@@ -1,0 +1,273 @@
+//! Post: one request of a sink, and its answer as far as it is read. What the answer means is for
+//! the protocol to say.
+//!
+//! Redirects are not followed: they would carry alerts to an address that nobody configured.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Response, Url};
+
+use super::escape::escaped;
+use super::{DeliverError, chain};
+use crate::clock::Clock;
+use crate::web::{Access, Reach, Tuning, shown};
+
+/// How the server of a sink is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Who asks, and by what way.
+    pub access: Access,
+    /// Limit of one request.
+    pub timeout: Duration,
+    /// Whether bodies are gzipped.
+    pub compress: bool,
+}
+
+impl ServerConfig {
+    /// Limit of one request unless set.
+    pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// With what is usual; `compress` as the protocol's servers understand it.
+    pub fn new(compress: bool) -> Self {
+        Self { access: Access::default(), timeout: Self::TIMEOUT, compress }
+    }
+}
+
+/// Posts the bodies of one sink.
+#[derive(Debug)]
+pub(super) struct Poster {
+    reach: Reach,
+    timeout: Duration,
+    compress: bool,
+}
+
+/// One request.
+#[derive(Debug)]
+pub(super) struct Post<'u> {
+    url: &'u Url,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    most: usize,
+    is_ours: bool,
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Who answered, for messages.
+    pub(super) url: String,
+    pub(super) status: u16,
+    /// Delay that `Retry-After` asks for.
+    pub(super) retry_after: Option<Duration>,
+    /// The body, or the beginning of it.
+    pub(super) body: Vec<u8>,
+}
+
+impl<'u> Post<'u> {
+    /// `body` of the type `kind` for `url`.
+    pub(super) fn new(url: &'u Url, kind: &'static str, body: Vec<u8>) -> Self {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+        Self { url, headers, body, most: MOST_READ, is_ours: true }
+    }
+
+    /// With a header; one whose text cannot be sent is left out.
+    pub(super) fn with(mut self, name: &'static str, text: &str) -> Self {
+        if let Ok(value) = HeaderValue::try_from(text) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// With a header that holds a secret.
+    pub(super) fn with_secret(mut self, name: &'static str, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Reads so many bytes of the answer at most.
+    pub(super) const fn read_most(mut self, most: usize) -> Self {
+        self.most = most;
+        self
+    }
+
+    /// To a server that is not told who asks.
+    pub(super) const fn without_login(mut self) -> Self {
+        self.is_ours = false;
+        self
+    }
+}
+
+impl Poster {
+    /// Posts as `config` says, over `connections` at once at most.
+    pub(super) fn new(config: &ServerConfig) -> Self {
+        crate::tls::install_provider();
+        let tuning = Tuning { stall: config.timeout, idle: IDLE, idle_most: IDLE_MOST };
+        Self {
+            reach: Reach::new(&config.access, tuning),
+            timeout: config.timeout,
+            compress: config.compress,
+        }
+    }
+
+    /// Sends one request and reads its answer.
+    pub(super) async fn post(
+        &self,
+        post: Post<'_>,
+        clock: &dyn Clock,
+    ) -> Result<Answer, DeliverError> {
+        let Post { url, mut headers, mut body, most, is_ours } = post;
+        if self.compress && is_ours {
+            body = gzipped(&body);
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        let ready = self.reach.ready(url).await?;
+        let request = if is_ours {
+            ready.request(Method::POST, url)
+        } else {
+            ready.bare_request(Method::POST, url)
+        };
+        let failed = |source: reqwest::Error| DeliverError::Post {
+            url: shown(url),
+            source: source.without_url(),
+        };
+        let request = request.headers(headers).body(body).timeout(self.timeout);
+        let response = request.send().await.map_err(failed)?;
+        let status = response.status();
+        if is_ours && matches!(status.as_u16(), 401 | 403) {
+            self.reach.refused();
+        }
+        let retry_after = retry_after(response.headers(), clock);
+        let body = if status.is_success() && most == MOST_READ {
+            // A body that is read to its end lets the connection be used again; one that does not
+            // come is not waited for, the batch has been taken.
+            let read =
+                tokio::time::timeout(Duration::from_secs(1), beginning(response, most)).await;
+            read.unwrap_or_default()
+        } else {
+            beginning(response, most).await
+        };
+        Ok(Answer { url: shown(url), status: status.as_u16(), retry_after, body })
+    }
+
+    /// Whether the server is told who asks.
+    pub(super) fn has_login(&self) -> bool {
+        self.reach.has_login()
+    }
+
+    /// What was read of secrets was refused: they are read again.
+    pub(super) fn refused(&self) {
+        self.reach.refused();
+    }
+}
+
+impl Answer {
+    pub(super) const fn is_success(&self) -> bool {
+        matches!(self.status, 200..=299)
+    }
+
+    /// The beginning of the body, escaped.
+    pub(super) fn text(&self) -> String {
+        escaped(String::from_utf8_lossy(&self.body).trim(), MOST_SHOWN)
+    }
+
+    /// As an error whose verdict follows from the status.
+    pub(super) fn refusal(self) -> DeliverError {
+        let text = self.text();
+        let Self { url, status, retry_after, .. } = self;
+        DeliverError::Status { url, status, text, retry_after }
+    }
+
+    /// As an error after which the batch is kept; `hint` says what to look at.
+    pub(super) fn held(self, hint: &'static str) -> DeliverError {
+        let text = self.text();
+        let Self { url, status, retry_after, .. } = self;
+        DeliverError::Held { url, status, text, hint, retry_after }
+    }
+
+    /// As an error: it is a success in words that the protocol does not have.
+    pub(super) fn odd(self, what: &'static str) -> DeliverError {
+        DeliverError::Odd { text: self.text(), url: self.url, what }
+    }
+}
+
+/// Characters of an answer that an error shows.
+const MOST_SHOWN: usize = 300;
+/// Bytes of an answer that are read unless a protocol needs more.
+const MOST_READ: usize = 64 << 10;
+/// How long a connection is kept that is not used, as servers do.
+const IDLE: Duration = Duration::from_mins(1);
+/// How many such are kept: no more requests are under way at once.
+const IDLE_MOST: usize = 64;
+
+/// In a quick form: the processor belongs to the host.
+fn gzipped(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+    // Writing to memory does not fail.
+    let _written = encoder.write_all(body).is_ok();
+    encoder.finish().unwrap_or_default()
+}
+
+/// The first `most` bytes of the body, or what came before it broke.
+async fn beginning(mut response: Response, most: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() < most {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                let room = most - body.len();
+                body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+            }
+            Ok(None) => break,
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "answer broke off");
+                break;
+            }
+        }
+    }
+    body
+}
+
+/// `Retry-After`: seconds, or an HTTP date that is judged by this host's clock.
+fn retry_after(headers: &HeaderMap, clock: &dyn Clock) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(secs) = text.parse() {
+        return Some(Duration::from_secs(secs));
+    }
+    let at = httpdate::parse_http_date(text).ok()?;
+    let at = at.duration_since(std::time::UNIX_EPOCH).ok()?;
+    let now = Duration::from_millis(u64::try_from(clock.now().as_millisecond()).ok()?);
+    Some(at.saturating_sub(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+
+    use super::retry_after;
+    use crate::clock::FixedClock;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let clock = FixedClock("2026-11-24T10:00:00Z".parse().unwrap());
+        for (text, delay) in [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("Tue, 24 Nov 2026 10:00:30 GMT", Some(30)),
+            ("Tuesday, 24-Nov-26 10:00:30 GMT", Some(30)),
+            ("Tue, 24 Nov 2026 09:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(text));
+            assert_eq!(retry_after(&headers, &clock), delay.map(Duration::from_secs), "{text:?}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), &clock), None);
+    }
+}
