@@ -190,6 +190,10 @@ fn sink(sink: &SinkConfig) -> String {
         SinkKind::Stdout => "JSON lines on standard output".to_owned(),
         SinkKind::Readable => "readable lines on standard error".to_owned(),
         SinkKind::File(file) => format!("lines to file {}{}", file.path.display(), rotation(file)),
+        SinkKind::Syslog(syslog) => {
+            let by = if syslog.tls.is_some() { "TLS" } else { "TCP" };
+            format!("syslog over {by} to {}", escaped(&syslog.address, 255))
+        }
         SinkKind::Parquet(parquet) => format!("Parquet files in {}", parquet.folder.display()),
         SinkKind::Http(http) => {
             let form = if http.lines { "JSON lines" } else { "JSON arrays" };

@@ -10,6 +10,7 @@ mod remote;
 mod sections;
 mod sink;
 mod sink_kind;
+mod sink_stream;
 mod values;
 
 pub use describe::describe;
@@ -375,5 +376,7 @@ fn lines(path: &Path, problems: &[Problem]) -> String {
 
 #[cfg(test)]
 mod feed_tests;
+#[cfg(test)]
+mod sink_tests;
 #[cfg(test)]
 mod tests;

@@ -1,16 +1,18 @@
 //! The keys of a `[[sink]]` that only some kinds have. A key that a kind does not ask for is told as
 //! one that has no meaning for it.
 
+use std::collections::BTreeMap;
+
 use super::environment::Place;
 use super::reader::Section;
 use super::remote::{self, UsualToken};
 use super::sections::{DAY, HOUR, MINUTE, SECOND};
-use super::values;
+use super::{sink_stream, values};
 use crate::deliver::{FileConfig, HttpConfig, ParquetConfig, ServerConfig, SinkKind};
 use crate::web::TOKEN_HEADER;
 
 /// All kinds.
-pub(super) const KINDS: [&str; 5] = ["stdout", "readable", "file", "http", "parquet"];
+pub(super) const KINDS: [&str; 6] = ["stdout", "readable", "file", "http", "syslog", "parquet"];
 
 /// The kinds that post to a server.
 const POSTING: &[&str] = &["http"];
@@ -27,10 +29,20 @@ const OWNED: &[(&str, &[&str])] = &[
     ("body", &["http"]),
     ("timeout", POSTING),
     ("compress", POSTING),
+    ("timeout", &["syslog"]),
+    ("address", &["syslog"]),
+    ("tls", &["syslog"]),
+    ("server_name", &["syslog"]),
+    ("framing", &["syslog"]),
+    ("facility", &["syslog"]),
+    ("app_name", &["syslog"]),
+    ("hostname", &["syslog"]),
+    ("sd_id", &["syslog"]),
 ];
 
 /// Keys of several kinds that belong together, and of which.
-const SHARED: &[(&[&str], &[&str])] = &[(&remote::LOGIN, POSTING), (&remote::WAY, POSTING)];
+const SHARED: &[(&[&str], &[&str])] =
+    &[(&remote::LOGIN, POSTING), (&remote::WAY, POSTING), (&remote::CERTIFICATES, &["syslog"])];
 
 /// What only one kind has.
 pub(super) fn read(
@@ -38,7 +50,7 @@ pub(super) fn read(
     kind: &str,
     place: Place<'_>,
 ) -> Option<SinkKind> {
-    for (key, owners) in owned() {
+    for (key, owners) in owners() {
         if !owners.contains(&kind) {
             let owners: Vec<String> = owners.iter().map(|owner| format!("{owner:?}")).collect();
             section.refuse(key, kind, &owners.join(" or "));
@@ -49,12 +61,22 @@ pub(super) fn read(
         "readable" => Some(SinkKind::Readable),
         "file" => file(section).map(SinkKind::File),
         "http" => http(section, place).map(SinkKind::Http),
+        "syslog" => sink_stream::syslog(section).map(SinkKind::Syslog),
         "parquet" => parquet(section).map(SinkKind::Parquet),
         _ => None,
     }
 }
 
-/// Each key of some kinds only, with these.
+/// Each key of some kinds only, once, with all of these.
+fn owners() -> BTreeMap<&'static str, Vec<&'static str>> {
+    let mut all = BTreeMap::<_, Vec<_>>::new();
+    for (key, owners) in owned() {
+        all.entry(key).or_default().extend(owners);
+    }
+    all
+}
+
+/// Keys of some kinds only, with these.
 fn owned() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
     let shared =
         SHARED.iter().flat_map(|(keys, owners)| keys.iter().map(move |key| (*key, *owners)));

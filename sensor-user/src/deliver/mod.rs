@@ -30,6 +30,7 @@ mod sink;
 mod sink_state;
 pub mod spool;
 mod stream;
+mod syslog;
 mod transport;
 
 pub use deliverer::{Deliverer, Delivery, StartError};
@@ -43,6 +44,7 @@ pub use post::ServerConfig;
 pub use quiet::Quiet;
 pub use readable::readable;
 pub use sink_state::SinkReport;
+pub use syslog::{Framing, SyslogConfig};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,6 +64,8 @@ pub enum SinkKind {
     Parquet(ParquetConfig),
     /// JSON array, or JSON lines, by POST.
     Http(HttpConfig),
+    /// RFC 5424 over TCP or TLS.
+    Syslog(SyslogConfig),
 }
 
 /// One sink, checked and with its defaults filled in.
@@ -207,6 +211,17 @@ pub enum DeliverError {
         #[source]
         source: std::io::Error,
     },
+    /// A connection cannot be made, or breaks.
+    #[error("{doing} {server}")]
+    Socket {
+        /// What was tried: `connect to`, `send to`.
+        doing: &'static str,
+        /// With whom, as configured.
+        server: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Standard output or standard error cannot be written.
     #[error("write {stream}")]
     Stream {
@@ -236,6 +251,7 @@ impl DeliverError {
             | Self::Odd { .. }
             | Self::Full { .. }
             | Self::Write { .. }
+            | Self::Socket { .. }
             | Self::Stream { .. } => Verdict::Retry { after: None },
         }
     }

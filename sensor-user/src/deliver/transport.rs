@@ -11,6 +11,7 @@ use super::batch::{Batch, Sent};
 use super::file::FileSink;
 use super::http::HttpSink;
 use super::parquet::ParquetSink;
+use super::syslog::SyslogSink;
 use super::{DeliverError, SinkKind, stream};
 use crate::clock::Clock;
 use crate::stats::Stats;
@@ -24,6 +25,7 @@ pub(super) enum Transport {
     File(Mutex<FileSink>),
     Parquet(Mutex<Box<ParquetSink>>),
     Http(HttpSink),
+    Syslog(Mutex<Box<SyslogSink>>),
 }
 
 impl Transport {
@@ -33,6 +35,7 @@ impl Transport {
             SinkKind::Readable => Self::Readable(Mutex::new(tokio::io::stderr())),
             SinkKind::File(config) => Self::File(Mutex::new(FileSink::new(config, stats))),
             SinkKind::Http(config) => Self::Http(HttpSink::new(config)),
+            SinkKind::Syslog(config) => Self::Syslog(Mutex::new(Box::new(SyslogSink::new(config)))),
             SinkKind::Parquet(config) => {
                 Self::Parquet(Mutex::new(Box::new(ParquetSink::new(config.clone(), stats))))
             }
@@ -54,6 +57,7 @@ impl Transport {
             }
             Self::File(file) => file.lock().await.send(batch, clock).await?,
             Self::Parquet(parquet) => parquet.lock().await.send(batch, clock).await?,
+            Self::Syslog(syslog) => syslog.lock().await.send(batch).await?,
             Self::Http(http) => return http.send(batch, clock).await,
         }
         Ok(Sent::default())

@@ -6,6 +6,7 @@ mod documented;
 mod ecs;
 mod items;
 mod ocsf;
+mod syslog;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use sensor_user::deliver::{
 use sensor_user::stats::Stats;
 use serde_json::Value;
 use tokio::runtime::Runtime;
+use tokio::time::Instant;
 
 /// Waits of the tests: short, so that no test takes long.
 const PACE: Pace = Pace {
@@ -32,6 +34,7 @@ struct Running {
     runtime: Runtime,
     outbox: Outbox,
     deliverer: Deliverer,
+    stats: Arc<Stats>,
     _spool: tempfile::TempDir,
 }
 
@@ -51,7 +54,7 @@ impl Running {
             Delivery { sinks, pace: PACE, spool: &SpoolConfig::USUAL, folder: spool.path() };
         let (outbox, deliverer, _) = Deliverer::start(delivery, &stats, &clock).unwrap();
         drop(entered);
-        Self { runtime, outbox, deliverer, _spool: spool }
+        Self { runtime, outbox, deliverer, stats, _spool: spool }
     }
 
     /// Raises everything that there is: alerts, rows of every table, notices.
@@ -63,6 +66,11 @@ impl Running {
         for notice in items::notices() {
             self.outbox.notice(notice);
         }
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        let snapshot = self.stats.snapshot();
+        snapshot.iter().find(|(counter, _)| *counter == name).map(|(_, value)| *value).unwrap()
     }
 
     /// Ends the sinks within 10 s; what was left.
@@ -87,4 +95,13 @@ fn written(format: Format) -> (tempfile::TempDir, Vec<Value>) {
     let text = std::fs::read_to_string(&path).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     (folder, lines)
+}
+
+/// Waits until `there` is true; panics when it is not within 30 s.
+fn wait_until(what: &str, there: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !there() {
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
 }
