@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Config, values};
+use crate::deliver::spool::SpoolConfig;
 use crate::deliver::{FileConfig, Format, ServerConfig, SinkConfig, SinkKind, escaped};
 use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
@@ -28,7 +29,6 @@ pub fn describe(config: &Config) -> String {
     line("capture", format!("ring {ring}, object {object}, types {btf}, conntrack {conntrack}"));
     let every = humantime::format_duration(config.capture.look_every);
     line("look", format!("at what is open at start and every {every}"));
-    line("capture", format!("ring {ring}, object {object}, types {btf}"));
     let idle = humantime::format_duration(config.capture.udp_idle);
     line("udp", format!("{} flows at most, over after {idle} idle", config.capture.udp_flows));
     for program in &config.capture.disable {
@@ -84,6 +84,7 @@ pub fn describe(config: &Config) -> String {
     }
     let window = humantime::format_duration(config.dedup.window);
     line("dedup", format!("window {window}, {} keys at most", config.dedup.max_keys));
+    line("spool", spool(&config.spool));
     for each in &config.sinks {
         line("sink", sink(each));
     }
@@ -183,6 +184,12 @@ fn posted(form: &str, url: &reqwest::Url, server: &ServerConfig) -> String {
     }
     reached(&server.access, &mut add);
     text
+}
+
+fn spool(spool: &SpoolConfig) -> String {
+    let size = values::size_text(spool.max_bytes);
+    let age = humantime::format_duration(spool.max_age);
+    format!("{size} and {age} on disk, {} alerts in memory at most", spool.queue)
 }
 
 fn sink(sink: &SinkConfig) -> String {

@@ -96,7 +96,7 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     let mut watching = Watch::open(config, Arc::clone(&computer), Arc::clone(&clock), &stats)?;
     let spool = config.agent.state_dir.join("spool");
     let delivery =
-        Delivery { sinks: &config.sinks, folder: &spool, spool: &SPOOL_STUB, pace: Pace::USUAL };
+        Delivery { sinks: &config.sinks, folder: &spool, spool: &config.spool, pace: Pace::USUAL };
     let (outbox, deliverer, recovered) = Deliverer::start(delivery, &stats, &clock)?;
 
     let speaker = Speaker { computer: computer.to_string(), agent_id: agent_id.clone() };
@@ -385,4 +385,3 @@ fn say(lines: &[String]) {
         tracing::debug!(%error, "standard error is closed");
     }
 }
-const SPOOL_STUB: crate::deliver::spool::SpoolConfig = crate::deliver::spool::SpoolConfig::USUAL;

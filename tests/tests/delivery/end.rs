@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use sensor_tests::{Answer, Collector, Request, alert, logged};
+use sensor_tests::{Answer, Collector, Request, Running, alert, logged};
 use sensor_user::deliver::Leftover;
 use tokio::time::Instant;
 
-use super::{Running, first, http};
+use super::{Put, first, http, start};
 
 #[test]
 fn the_end_delivers_what_waits() {
     let collector = Collector::start(first(vec![Answer::status(503)]));
-    let running = Running::start(&[http("end", &collector, 4)]);
+    let running = start(&[http("end", &collector, 4)]);
     running.alerts(&["a0", "a1", "a2", "a3", "a4", "a5"]);
     running.rows(&["r0"]);
     let outbox = running.outbox.clone();
@@ -27,7 +27,7 @@ fn the_end_delivers_what_waits() {
 fn the_end_does_not_wait_for_ever_and_says_what_was_left() {
     let stalled = Collector::start(|_, _: &Request| Answer::Stall);
     let healthy = Collector::start(first(vec![]));
-    let running = Running::start(&[http("late", &stalled, 1), http("in-time", &healthy, 1)]);
+    let running = start(&[http("late", &stalled, 1), http("in-time", &healthy, 1)]);
     running.alerts(&["a0", "a1", "a2"]);
     running.rows(&["r0"]);
     stalled.wait_for(1);

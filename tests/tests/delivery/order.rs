@@ -7,12 +7,12 @@ use sensor_user::deliver::{SinkConfig, SinkKind};
 use sensor_user::stable_id::stable_id;
 use tokio::time::Instant;
 
-use super::{PACE, Running, first, http};
+use super::{PACE, Put, first, http, start};
 
 #[test]
 fn alerts_arrive_in_order_at_once_and_in_batches() {
     let collector = Collector::start(first(vec![Answer::Stall]));
-    let running = Running::start(&[http("order", &collector, 3)]);
+    let running = start(&[http("order", &collector, 3)]);
     let put = Instant::now();
     running.alerts(&["a0"]);
     let arrived = collector.wait_for(1)[0].at;
@@ -37,7 +37,7 @@ fn rows_wait_for_each_other_and_go_as_lines_where_lines_are_asked_for() {
     if let SinkKind::Http(http) = &mut sink.kind {
         http.lines = true;
     }
-    let running = Running::start(&[sink]);
+    let running = start(&[sink]);
     let put = Instant::now();
     running.rows(&["r0", "r1", "r2", "r3"]);
     let requests = collector.wait_for(2);
@@ -56,7 +56,7 @@ fn rows_wait_for_each_other_and_go_as_lines_where_lines_are_asked_for() {
 #[test]
 fn an_alert_overtakes_the_rows_that_wait() {
     let collector = Collector::start(first(vec![Answer::Stall]));
-    let running = Running::start(&[http("overtake", &collector, 2)]);
+    let running = start(&[http("overtake", &collector, 2)]);
     running.rows(&["r0", "r1"]);
     collector.wait_for(1);
     running.rows(&["r2", "r3", "r4", "r5"]);
@@ -75,7 +75,7 @@ fn an_alert_overtakes_rows_that_are_tried_again() {
         let rows = request.body.contains("\"VMConnection\"");
         if rows { Answer::retry_after(503, "1") } else { Answer::TAKE }
     });
-    let running = Running::start(&[http("rows-refused", &collector, 1)]);
+    let running = start(&[http("rows-refused", &collector, 1)]);
     running.rows(&["r0"]);
     collector.wait_for(1);
     running.alerts(&["a0"]);
@@ -88,7 +88,7 @@ fn an_alert_overtakes_rows_that_are_tried_again() {
 fn a_sink_that_stalls_delays_no_other() {
     let stalled = Collector::start(|_, _: &Request| Answer::Stall);
     let healthy = Collector::start(first(vec![]));
-    let running = Running::start(&[http("stalled", &stalled, 10), http("healthy", &healthy, 10)]);
+    let running = start(&[http("stalled", &stalled, 10), http("healthy", &healthy, 10)]);
     running.alerts(&["a0"]);
     stalled.wait_for(1);
     let put = Instant::now();
@@ -107,7 +107,7 @@ fn a_sink_that_stalls_delays_no_other() {
 #[test]
 fn rows_that_a_full_queue_cannot_take_are_counted_and_alerts_wait_on_disk() {
     let collector = Collector::start(first(vec![Answer::Stall]));
-    let running = Running::start(&[SinkConfig { queue: 4, ..http("full", &collector, 10) }]);
+    let running = start(&[SinkConfig { queue: 4, ..http("full", &collector, 10) }]);
     running.alerts(&["a0"]);
     collector.wait_for(1);
     let put = Instant::now();

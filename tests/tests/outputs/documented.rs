@@ -3,7 +3,7 @@
 use sensor_user::deliver::{FileConfig, Format, SinkConfig, SinkKind};
 use serde_json::Value;
 
-use super::{Running, items, written};
+use super::{items, start, written};
 
 /// The block of code behind the heading that begins so.
 fn example(heading: &str) -> &'static str {
@@ -28,8 +28,8 @@ fn the_examples_are_what_is_sent() {
     let path = folder.path().join("alerts");
     let kind = SinkKind::File(FileConfig::new(path.clone()));
     let sink = SinkConfig { format: Format::Cef, ..SinkConfig::new("cef".to_owned(), kind) };
-    let running = Running::start(&[sink]);
+    let running = start(&[sink]);
     running.outbox.alerts(vec![items::alerts().remove(0)], None);
-    assert_eq!(running.drain(), []);
+    assert_eq!(running.drain().1, []);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), example("CEF"));
 }

@@ -8,75 +8,22 @@ mod items;
 mod ocsf;
 mod syslog;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sensor_tests::logged;
-use sensor_user::clock::{Clock, SystemClock};
-use sensor_user::deliver::spool::SpoolConfig;
-use sensor_user::deliver::{
-    Deliverer, Delivery, FileConfig, Format, Leftover, Outbox, Pace, SinkConfig, SinkKind,
-};
-use sensor_user::stats::Stats;
+use sensor_tests::Running;
+use sensor_user::clock::SystemClock;
+use sensor_user::deliver::{FileConfig, Format, SinkConfig, SinkKind};
 use serde_json::Value;
-use tokio::runtime::Runtime;
-use tokio::time::Instant;
 
-/// Waits of the tests: short, so that no test takes long.
-const PACE: Pace = Pace {
-    row_wait: Duration::from_millis(100),
-    retry_first: Duration::from_millis(20),
-    retry_most: Duration::from_millis(200),
-};
-
-/// Running sinks.
-struct Running {
-    runtime: Runtime,
-    outbox: Outbox,
-    deliverer: Deliverer,
-    stats: Arc<Stats>,
-    _spool: tempfile::TempDir,
+fn start(sinks: &[SinkConfig]) -> Running {
+    Running::start(sinks, SystemClock)
 }
 
-impl Running {
-    fn start(sinks: &[SinkConfig]) -> Self {
-        let _collecting = logged("");
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
-        let stats = Arc::new(Stats::default());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let entered = runtime.enter();
-        let spool = tempfile::tempdir().unwrap();
-        let delivery =
-            Delivery { sinks, pace: PACE, spool: &SpoolConfig::USUAL, folder: spool.path() };
-        let (outbox, deliverer, _) = Deliverer::start(delivery, &stats, &clock).unwrap();
-        drop(entered);
-        Self { runtime, outbox, deliverer, stats, _spool: spool }
-    }
-
-    /// Raises everything that there is: alerts, rows of every table, notices.
-    fn raise_all(&self) {
-        for alert in items::alerts() {
-            self.outbox.alerts(vec![alert], None);
-        }
-        self.outbox.rows(items::rows());
-        for notice in items::notices() {
-            self.outbox.notice(notice);
-        }
-    }
-
-    fn count(&self, name: &str) -> u64 {
-        let snapshot = self.stats.snapshot();
-        snapshot.iter().find(|(counter, _)| *counter == name).map(|(_, value)| *value).unwrap()
-    }
-
-    /// Ends the sinks within 10 s; what was left.
-    fn drain(self) -> Vec<Leftover> {
-        self.runtime.block_on(self.deliverer.drain(Duration::from_secs(10)))
-    }
+/// Raises everything that there is: alerts, rows of every table, notices.
+fn raise_all(running: &Running) {
+    running.outbox.alerts(items::alerts(), None);
+    running.outbox.rows(items::rows());
+    items::notices().into_iter().for_each(|notice| running.outbox.notice(notice));
 }
 
 /// A sink of alerts, rows and notices.
@@ -89,9 +36,9 @@ fn written(format: Format) -> (tempfile::TempDir, Vec<Value>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lines");
     let kind = SinkKind::File(FileConfig::new(path.clone()));
-    let running = Running::start(&[of_all("file", kind, format)]);
-    running.raise_all();
-    assert_eq!(running.drain(), []);
+    let running = start(&[of_all("file", kind, format)]);
+    raise_all(&running);
+    assert_eq!(running.drain().1, []);
     let text = std::fs::read_to_string(&path).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     (folder, lines)

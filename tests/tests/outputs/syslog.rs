@@ -13,7 +13,7 @@ use sensor_user::web::{Certificate, TlsConfig};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Running, items, of_all, wait_until, written};
+use super::{items, of_all, raise_all, start, wait_until, written};
 
 fn is_missing() -> bool {
     skip_unless(Rsyslog::is_installed(), "rsyslog is missing; as root: apt-get install rsyslog")
@@ -52,10 +52,10 @@ fn every_item_arrives_in_either_framing() {
     for (framing, format) in [(Framing::Octets, Format::Native), (Framing::Newline, Format::Ocsf)] {
         let rsyslog = Rsyslog::start(None);
         let config = SyslogConfig { framing, ..SyslogConfig::new(rsyslog.address()) };
-        let running = Running::start(&[sink(config, format)]);
-        running.raise_all();
+        let running = start(&[sink(config, format)]);
+        raise_all(&running);
         assert_got_all(&rsyslog, format);
-        assert_eq!(running.drain(), []);
+        assert_eq!(running.drain().1, []);
     }
 }
 
@@ -67,12 +67,10 @@ fn a_header_and_its_data_say_what_the_alert_is() {
     let rsyslog = Rsyslog::start(None);
     let kind = SinkKind::Syslog(SyslogConfig::new(rsyslog.address()));
     let sink = SinkConfig { format: Format::Cef, ..SinkConfig::new("syslog".to_owned(), kind) };
-    let running = Running::start(&[sink]);
-    for alert in items::alerts() {
-        running.outbox.alerts(vec![alert], None);
-    }
+    let running = start(&[sink]);
+    running.outbox.alerts(items::alerts(), None);
     wait_until("all alerts", || rsyslog.messages().len() == items::alerts().len());
-    assert_eq!(running.drain(), []);
+    assert_eq!(running.drain().1, []);
     let messages: BTreeMap<String, Value> =
         rsyslog.messages().into_iter().map(|it| (parameter(&it, "id"), it)).collect();
     for alert in items::alerts() {
@@ -149,16 +147,16 @@ fn over_tls_both_sides_know_each_other() {
     let rsyslog = Rsyslog::start(Some(&files));
     // A server of another name gets nothing.
     let other = over_tls(&rsyslog, folder.path(), true, "other.example.net");
-    let running = Running::start(&[sink(other, Format::Native)]);
+    let running = start(&[sink(other, Format::Native)]);
     running.outbox.alerts(vec![alert("a0")], None);
-    wait_until("an error", || running.count("deliveries_retried") > 2);
-    assert!(!running.drain().is_empty());
+    wait_until("an error", || running.stats.deliveries_retried.value() > 2);
+    assert!(!running.drain().1.is_empty());
     assert_eq!(rsyslog.messages(), Vec::<Value>::new());
     let right = over_tls(&rsyslog, folder.path(), true, "logs.example.net");
-    let running = Running::start(&[sink(right, Format::Native)]);
-    running.raise_all();
+    let running = start(&[sink(right, Format::Native)]);
+    raise_all(&running);
     assert_got_all(&rsyslog, Format::Native);
-    assert_eq!(running.drain(), []);
+    assert_eq!(running.drain().1, []);
 }
 
 #[test]
@@ -169,7 +167,7 @@ fn what_was_raised_while_it_was_away_arrives_when_it_is_back() {
     let mut rsyslog = Rsyslog::start(None);
     let config =
         SyslogConfig { timeout: Duration::from_secs(2), ..SyslogConfig::new(rsyslog.address()) };
-    let running = Running::start(&[sink(config, Format::Native)]);
+    let running = start(&[sink(config, Format::Native)]);
     let raise = |name: &str| {
         for number in 0..20 {
             running.outbox.alerts(vec![alert(&format!("{name}-{number}"))], None);
@@ -182,11 +180,11 @@ fn what_was_raised_while_it_was_away_arrives_when_it_is_back() {
     wait_until("the first twenty", || ids(&rsyslog).len() == 20);
     rsyslog.stop();
     raise("away");
-    wait_until("an error", || running.count("deliveries_retried") > 0);
+    wait_until("an error", || running.stats.deliveries_retried.value() > 0);
     rsyslog.restart();
     raise("after");
     wait_until("all sixty", || ids(&rsyslog).len() == 60);
     // The last batch before the break is sent once more: its alerts are there twice, at most.
     assert!(rsyslog.messages().len() <= 80, "{}", rsyslog.messages().len());
-    assert_eq!(running.drain(), []);
+    assert_eq!(running.drain().1, []);
 }

@@ -135,6 +135,7 @@ impl Log {
         self.stats.spool_repairs.add(found.repaired);
         self.stats.spool_alerts_lost_corrupt.add(found.lost);
         self.next_generation = found.next_generation;
+        self.chain = self.chain.max(found.states.chain);
         self.is_open = true;
         let mut index = self.shared.index();
         let oldest = found.segments.front().map_or(found.end, |segment| segment.first);
@@ -154,7 +155,6 @@ impl Log {
         let mut segments: VecDeque<_> = found.segments;
         segments.append(&mut index.segments);
         index.segments = segments;
-        self.state_gap = true;
         Ok(())
     }
 }

@@ -3,10 +3,10 @@
 //! All numbers are little-endian. A segment begins with a header of 32 bytes: magic (8), version u32,
 //! sequence u64 and ordinal u64 of what comes first, crc32 u32 of these. Then come frames: `length
 //! u32, crc32 u32`, and so many bytes with that crc32. A frame is one commit: ordinal u64, sequence
-//! u64 of its first alert, time i64 (nanoseconds), alerts u32, kind of state u8, length of state
-//! u32, the state, and each alert as a line of JSON.
+//! u64 of its first alert, time i64 (nanoseconds), alerts u32, kind of state u8, number of the state
+//! u64, length of state u32, the state, and each alert as a line of JSON.
 //!
-//! No frame is shorter than 33 bytes, so that a file that ends in zeros (as power loss leaves it)
+//! No frame is shorter than 41 bytes, so that a file that ends in zeros (as power loss leaves it)
 //! ends in nothing that looks like one.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) const HEADER: u64 = 32;
 /// Bytes of a frame before what its crc32 covers.
 pub(super) const PREFIX: usize = 8;
 /// Bytes of a commit before its state.
-pub(super) const HEAD: usize = 33;
+pub(super) const HEAD: usize = 41;
 /// A frame is not longer, bytes.
 pub(super) const FRAME_MAX: u32 = 1 << 30;
 
@@ -84,6 +84,8 @@ pub(super) struct Frame<'b> {
     pub(super) alerts: u32,
     /// Dedup's.
     pub(super) state: Option<StateBytes<'b>>,
+    /// Number of the state; grows by one from state to state.
+    pub(super) chain: u64,
     lines: &'b [u8],
 }
 
@@ -104,6 +106,7 @@ impl<'b> Frame<'b> {
         let time = Timestamp::from_nanosecond(time.into()).ok()?;
         let alerts = u32::from_le_bytes(take(&mut rest)?);
         let [kind] = take::<1>(&mut rest)?;
+        let chain = u64::from_le_bytes(take(&mut rest)?);
         let length = u32::from_le_bytes(take(&mut rest)?);
         let (state, lines) = rest.split_at_checked(length as usize)?;
         let state = match kind {
@@ -113,7 +116,7 @@ impl<'b> Frame<'b> {
             _ => return None,
         };
         sequence.checked_add(alerts.into())?;
-        Some(Self { ordinal, sequence, time, alerts, state, lines })
+        Some(Self { ordinal, sequence, time, alerts, state, chain, lines })
     }
 
     /// Number behind its last alert.
@@ -134,6 +137,8 @@ pub(super) struct Place {
     pub(super) ordinal: u64,
     pub(super) sequence: u64,
     pub(super) time: Timestamp,
+    /// Of the state, where there is one.
+    pub(super) chain: u64,
 }
 
 /// Appends a frame to `out`; gives the bytes of each alert's JSON.
@@ -156,6 +161,7 @@ pub(super) fn encode(
     out.extend(time.to_le_bytes());
     out.extend(u32::try_from(alerts.len()).unwrap_or(u32::MAX).to_le_bytes());
     out.push(kind);
+    out.extend(place.chain.to_le_bytes());
     out.extend(u32::try_from(state.len()).unwrap_or(u32::MAX).to_le_bytes());
     out.extend(state);
     let mut sizes = Vec::with_capacity(alerts.len());

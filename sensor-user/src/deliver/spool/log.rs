@@ -96,6 +96,8 @@ pub(super) struct Log {
     pub(super) next_sequence: u64,
     pub(super) next_ordinal: u64,
     pub(super) next_generation: u64,
+    /// Number of the last state.
+    pub(super) chain: u64,
     /// Whether the folder could be read.
     pub(super) is_open: bool,
     pub(super) retry_at: Option<Instant>,
@@ -144,6 +146,7 @@ impl Log {
             next_sequence: found.next_sequence,
             next_ordinal: found.next_ordinal,
             next_generation: found.next_generation,
+            chain: found.states.chain,
             is_open: fault.is_none(),
             retry_at: None,
         };
@@ -240,7 +243,9 @@ impl Log {
             if alerts.is_empty() && state.is_none() {
                 continue;
             }
-            let place = Place { ordinal: self.next_ordinal, sequence: self.next_sequence, time };
+            self.chain += u64::from(state.is_some());
+            let (ordinal, sequence) = (self.next_ordinal, self.next_sequence);
+            let place = Place { ordinal, sequence, time, chain: self.chain };
             self.next_ordinal += 1;
             self.next_sequence += alerts.len() as u64;
             self.waiting.push_back(Pending {
@@ -292,6 +297,8 @@ impl Log {
                 {
                     active.has_snapshot = true;
                     self.snapshot_bytes = bytes.len() as u64;
+                    let is_enough = !self.state_gap && !self.shared.queue().has_gap;
+                    self.shared.wants_snapshot.fetch_and(!is_enough, Ordering::AcqRel);
                 }
                 self.unsynced.push_back(pending);
             }
@@ -320,14 +327,14 @@ impl Log {
     /// Whether the disk takes something again, where nothing waits for it.
     fn probe(&mut self) -> Result<()> {
         if self.active.is_none() {
-            return self.begin_segment();
+            self.begin_segment()?;
         }
         let Some(active) = &mut self.active else { return Ok(()) };
-        let probed = active.file.write_at(active.bytes, &[0; 4096]).and_then(|()| {
-            active.file.truncate(active.bytes)?;
-            active.file.sync()
-        });
-        let Err(error) = probed else { return Ok(()) };
+        let written = active.file.write_at(active.bytes, &[0; 4096]);
+        let cut = active.file.truncate(active.bytes);
+        let Err(error) = written.and(cut).and_then(|()| active.file.sync()) else {
+            return Ok(());
+        };
         let path = self.storage.path(&active.name);
         self.give_up_active();
         Err(describe(&path, error))
@@ -342,6 +349,8 @@ impl Log {
         self.next_generation += 1;
         let made = self.storage.create(&segment.name).and_then(|mut file| {
             file.write_at(0, &Header { sequence, ordinal }.bytes())?;
+            // Whatever goes before it, its numbers are known.
+            file.sync()?;
             self.storage.sync_dir()?;
             Ok(file)
         });

@@ -32,6 +32,7 @@ mod log;
 mod publish;
 mod reader;
 mod recover;
+mod rejected;
 mod retain;
 mod scan;
 mod segment;
@@ -41,6 +42,7 @@ mod tail;
 mod thread;
 
 pub use reader::Reader;
+pub use rejected::{Rejected, RejectedItem, read_rejected, rejected_files, rejecting_sinks};
 pub use storage::{Disk, Storage, StorageFile};
 
 use std::path::Path;
@@ -316,14 +318,3 @@ impl Spool {
 
 #[cfg(test)]
 mod tests;
-/// STUB
-#[derive(Debug)]
-pub struct Rejected;
-impl Rejected {
-    /// x
-    pub fn new(_: &Path, _: Arc<dyn Clock>, _: Arc<Stats>) -> Self {
-        Self
-    }
-    /// x
-    pub fn add(&self, _: &str, _: &str, _: &str, _: &str) {}
-}

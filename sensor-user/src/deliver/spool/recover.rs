@@ -50,21 +50,27 @@ pub(super) struct Recovery {
 pub(super) struct States {
     pub(super) snapshot: Option<Vec<u8>>,
     pub(super) changes: Vec<Vec<u8>>,
+    /// Number of the last of them.
+    pub(super) chain: u64,
     has_gap: bool,
 }
 
 impl States {
-    /// Takes in the state of the next commit.
-    fn take(&mut self, state: Option<StateBytes<'_>>) -> bool {
+    /// Takes in the state of the next commit; whether it is a snapshot.
+    fn take(&mut self, state: StateBytes<'_>, chain: u64) -> bool {
+        let follows = chain == self.chain.saturating_add(1);
+        self.chain = chain;
         match state {
-            Some(StateBytes::Snapshot(bytes)) => {
-                *self = Self { snapshot: Some(bytes.to_vec()), ..Self::default() };
+            StateBytes::Snapshot(bytes) => {
+                self.snapshot = Some(bytes.to_vec());
+                self.changes.clear();
+                self.has_gap = false;
                 return true;
             }
-            Some(StateBytes::Change(bytes)) if self.snapshot.is_some() && !self.has_gap => {
+            StateBytes::Change(bytes) if follows && !self.has_gap && self.snapshot.is_some() => {
                 self.changes.push(bytes.to_vec());
             }
-            _ => {}
+            StateBytes::Change(_) => self.has_gap = true,
         }
         false
     }
@@ -82,7 +88,8 @@ pub(super) fn recover(storage: &dyn Storage) -> io::Result<Recovery> {
     let mut found = Recovery { next_sequence: 1, next_ordinal: 1, ..Recovery::default() };
     let mut names: Vec<(u64, String, u64)> = Vec::new();
     for (name, bytes) in &files {
-        if let Some(generation) = Segment::generation_of(name) {
+        if let Some((generation, first)) = Segment::numbers_of(name) {
+            found.next_sequence = found.next_sequence.max(first);
             names.push((generation, name.clone(), *bytes));
         }
     }
@@ -145,10 +152,7 @@ impl Recovery {
         segment.bytes = bytes;
         self.goes_on = is_last;
         self.reach(header.sequence);
-        if header.ordinal > self.next_ordinal {
-            self.states.has_gap = true;
-            self.next_ordinal = header.ordinal;
-        }
+        self.next_ordinal = self.next_ordinal.max(header.ordinal);
         let mut scan = Scan::new(storage, name, (HEADER, bytes), header.ordinal);
         let mut damages = Vec::new();
         loop {
@@ -182,12 +186,11 @@ impl Recovery {
         if frame.ordinal < self.next_ordinal || frame.sequence < self.end {
             return;
         }
-        self.states.has_gap |= frame.ordinal > self.next_ordinal;
         self.reach(frame.sequence);
         self.next_ordinal = frame.ordinal.saturating_add(1);
         self.end = frame.end();
         segment.note(frame);
-        if self.states.take(frame.state) {
+        if frame.state.is_some_and(|state| self.states.take(state, frame.chain)) {
             self.floor = Some(segment.generation);
         }
     }
@@ -233,12 +236,12 @@ impl Recovery {
 
 /// Of the files that were moved aside the last stay.
 fn remove_old_bad(storage: &dyn Storage, files: Vec<(String, u64)>) -> io::Result<()> {
-    let bad = |name: &String| name.strip_suffix(".bad").and_then(Segment::generation_of);
+    let bad = |name: &String| name.strip_suffix(".bad").and_then(Segment::numbers_of);
     let before: Vec<String> = files.into_iter().map(|(name, _)| name).collect();
     if !before.iter().any(|name| bad(name).is_some()) {
         return Ok(());
     }
-    let mut all: Vec<(u64, String)> =
+    let mut all: Vec<((u64, u64), String)> =
         storage.list()?.into_iter().filter_map(|(name, _)| Some((bad(&name)?, name))).collect();
     all.sort();
     let too_many = all.len().saturating_sub(BAD_MAX);

@@ -66,7 +66,11 @@ impl Log {
         index.floor.is_none_or(|floor| oldest.generation < floor).then_some(oldest)
     }
 
+    /// The last one stays even where it is not written to: its numbers are used.
     fn oldest(&self, index: &Index) -> Option<Segment> {
+        if index.segments.len() < 2 {
+            return None;
+        }
         let active = self.active.as_ref().map(|active| active.generation);
         index.segments.front().filter(|oldest| Some(oldest.generation) != active).cloned()
     }

@@ -44,14 +44,14 @@ impl Segment {
         }
     }
 
-    /// The generation that a file's name says; `None` where it is no segment's name.
-    pub(super) fn generation_of(name: &str) -> Option<u64> {
+    /// Generation and first number that a file's name says; `None` where it is no segment's name.
+    pub(super) fn numbers_of(name: &str) -> Option<(u64, u64)> {
         let (first, generation) = name.strip_suffix(".log")?.split_once('-')?;
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         if !is_number(first) || !is_number(generation) {
             return None;
         }
-        generation.parse().ok()
+        Some((generation.parse().ok()?, first.parse().ok()?))
     }
 
     /// Takes in a frame that is on disk.

@@ -178,7 +178,7 @@ fn run(steps: Vec<Step>, config: &SpoolConfig) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_alert_is_lost_that_was_synced(steps in prop::collection::vec(step(), 1..60)) {

@@ -1,6 +1,8 @@
 //! What the tests of the spool share: alerts, and a spool whose thread they are themselves.
 
 mod crash;
+mod damage;
+mod fault;
 mod plain;
 mod sim;
 
@@ -20,7 +22,7 @@ use crate::dedup::Alert;
 use crate::stats::Stats;
 
 /// An alert with an id.
-pub(super) fn alert(id: u64) -> Arc<Alert> {
+fn alert(id: u64) -> Arc<Alert> {
     static SAMPLE: std::sync::OnceLock<Alert> = std::sync::OnceLock::new();
     let sample = SAMPLE.get_or_init(|| {
         serde_json::from_str(
@@ -50,20 +52,32 @@ pub(super) fn alert(id: u64) -> Arc<Alert> {
 }
 
 /// The id of an alert.
-pub(super) fn id(stored: &Stored) -> u64 {
+fn id(stored: &Stored) -> u64 {
     stored.alert.alert_id.parse().unwrap()
+}
+
+/// A state for a commit.
+#[expect(clippy::unnecessary_wraps, reason = "as a commit has it")]
+fn snapshot(number: u8) -> Option<State> {
+    Some(State::Snapshot(vec![number]))
+}
+
+/// What changed of it.
+#[expect(clippy::unnecessary_wraps, reason = "as a commit has it")]
+fn change(number: u8) -> Option<State> {
+    Some(State::Change(vec![number]))
 }
 
 /// Time that a test moves.
 #[derive(Debug, Clone)]
-pub(super) struct TestClock(Arc<std::sync::atomic::AtomicI64>);
+struct TestClock(Arc<std::sync::atomic::AtomicI64>);
 
 impl TestClock {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self(Arc::new(1_800_000_000.into()))
     }
 
-    pub(super) fn pass(&self, secs: i64) {
+    fn pass(&self, secs: i64) {
         self.0.fetch_add(secs, std::sync::atomic::Ordering::Relaxed);
     }
 }
@@ -74,10 +88,10 @@ impl Clock for TestClock {
     }
 }
 
-pub(super) const SINKS: [&str; 2] = ["a", "b"];
+const SINKS: [&str; 2] = ["a", "b"];
 
 /// Small, so that segments end soon.
-pub(super) const SMALL: SpoolConfig = SpoolConfig {
+const SMALL: SpoolConfig = SpoolConfig {
     max_bytes: 1 << 20,
     max_age: Duration::from_hours(24),
     segment_bytes: 4 << 10,
@@ -86,22 +100,22 @@ pub(super) const SMALL: SpoolConfig = SpoolConfig {
 
 /// A spool on a simulated disk whose thread is the test.
 #[derive(Debug)]
-pub(super) struct Driven {
-    pub(super) disk: SimDisk,
-    pub(super) config: SpoolConfig,
-    pub(super) clock: TestClock,
-    pub(super) stats: Arc<Stats>,
-    pub(super) log: Log,
-    pub(super) spool: Spool,
-    pub(super) now: Instant,
+struct Driven {
+    disk: SimDisk,
+    config: SpoolConfig,
+    clock: TestClock,
+    stats: Arc<Stats>,
+    log: Log,
+    spool: Spool,
+    now: Instant,
 }
 
 impl Driven {
-    pub(super) fn open(disk: &SimDisk, config: &SpoolConfig) -> (Self, Recovered) {
+    fn open(disk: &SimDisk, config: &SpoolConfig) -> (Self, Recovered) {
         Self::open_with(disk, config, TestClock::new(), Arc::default(), &SINKS)
     }
 
-    pub(super) fn open_with(
+    fn open_with(
         disk: &SimDisk,
         config: &SpoolConfig,
         clock: TestClock,
@@ -116,12 +130,12 @@ impl Driven {
     }
 
     /// The same folder, opened again by the next run.
-    pub(super) fn again(self) -> (Self, Recovered) {
+    fn again(self) -> (Self, Recovered) {
         Self::open_with(&self.disk, &self.config, self.clock, self.stats, &SINKS)
     }
 
     /// Puts alerts and the state, and has the thread's work done.
-    pub(super) fn put(&mut self, ids: impl IntoIterator<Item = u64>, state: Option<State>) -> u64 {
+    fn put(&mut self, ids: impl IntoIterator<Item = u64>, state: Option<State>) -> u64 {
         let alerts = ids.into_iter().map(alert).collect();
         let number = self.spool.put(Commit { alerts, state });
         self.turn();
@@ -129,7 +143,7 @@ impl Driven {
     }
 
     /// The thread's work.
-    pub(super) fn turn(&mut self) {
+    fn turn(&mut self) {
         loop {
             let (commits, upto, is_last) = thread::take(&mut self.log.shared.queue());
             thread::turn(&mut self.log, commits, upto, is_last, self.now);
@@ -140,34 +154,34 @@ impl Driven {
     }
 
     /// Time passes, and the thread looks.
-    pub(super) fn pass(&mut self, secs: u32) {
+    fn pass(&mut self, secs: u32) {
         self.now += Duration::from_secs(secs.into());
         self.clock.pass(secs.into());
         self.turn();
     }
 
-    pub(super) fn status(&self) -> SpoolStatus {
+    fn status(&self) -> SpoolStatus {
         self.spool.status()
     }
 
     /// What `sink` has not settled.
-    pub(super) fn unsettled(&self, sink: &str) -> Vec<Stored> {
+    fn unsettled(&self, sink: &str) -> Vec<Stored> {
         let at = self.status().sinks.iter().find(|it| it.name == sink).unwrap().cursor;
         read_from(&self.log.shared, at)
     }
 
-    pub(super) fn unsettled_ids(&self, sink: &str) -> Vec<u64> {
+    fn unsettled_ids(&self, sink: &str) -> Vec<u64> {
         self.unsettled(sink).iter().map(id).collect()
     }
 
-    pub(super) fn settle(&mut self, sink: &str, until: u64) {
+    fn settle(&mut self, sink: &str, until: u64) {
         self.spool.reader(sink).unwrap().settle(until);
         self.turn();
     }
 }
 
 /// All alerts from `at` on, as a reader gets them, some at a time.
-pub(super) fn read_from(shared: &Shared, mut at: u64) -> Vec<Stored> {
+fn read_from(shared: &Shared, mut at: u64) -> Vec<Stored> {
     let (mut all, mut place) = (Vec::new(), None);
     loop {
         if at >= shared.index().readable {
