@@ -27,6 +27,9 @@ use super::{DeliverError, Format, Quiet, SinkConfig, SinkKind, Verdict, chain, r
 use crate::clock::Clock;
 use crate::stats::Stats;
 
+/// When the agent ends, alerts that are on disk are left for its next start after so many tries.
+const TRIES_AT_END: u32 = 3;
+
 /// What a sink's task needs of the rest.
 #[derive(Debug)]
 pub(super) struct Surroundings {
@@ -37,6 +40,8 @@ pub(super) struct Surroundings {
     pub(super) stdout_closed: Arc<AtomicBool>,
     /// Turns true when no more items come.
     pub(super) closing: watch::Receiver<bool>,
+    /// Whether all alerts are on disk, known when no more come.
+    pub(super) kept: Arc<AtomicBool>,
     /// Rows accepted and not yet settled.
     pub(super) waiting: Arc<Waiting>,
     pub(super) state: Arc<SinkState>,
@@ -61,6 +66,10 @@ pub(super) struct Sink {
     flight: JoinSet<Flown>,
     quiet: Quiet,
     is_closing: bool,
+    /// Tries to send alerts that have failed since the end began.
+    failed_at_end: u32,
+    /// So many did: the alerts are for the next start.
+    leaves_alerts: bool,
     with: Surroundings,
 }
 
@@ -107,6 +116,8 @@ impl Sink {
             flight: JoinSet::new(),
             quiet: Quiet::new(),
             is_closing: false,
+            failed_at_end: 0,
+            leaves_alerts: false,
             with,
         })
     }
@@ -162,6 +173,7 @@ impl Sink {
         let wake = wakes.into_iter().flatten().min();
         let has_more = self.reader.as_ref().is_some_and(Reader::has_more);
         let alerts = self.alerts_lane.has_room(now) && (!self.is_closing || has_more);
+        let alerts = alerts && !self.leaves_alerts;
         let rows = self.rows_lane.has_room(now) && !self.rows_ended;
         let far = now + Duration::from_hours(1);
         tokio::select! {
@@ -177,18 +189,19 @@ impl Sink {
     }
 
     fn is_done(&self) -> bool {
+        let has_more = self.reader.as_ref().is_some_and(Reader::has_more);
         self.is_closing
             && self.rows_ended
             && self.flight.is_empty()
-            && self.place.is_settled()
             && !self.rows_lane.has_again()
-            && !self.reader.as_ref().is_some_and(Reader::has_more)
+            && (self.leaves_alerts || (self.place.is_settled() && !has_more))
     }
 
     /// What is tried again goes before what is new.
     fn send_again(&mut self) {
         let now = Instant::now();
-        while self.alerts_lane.has_room(now)
+        while !self.leaves_alerts
+            && self.alerts_lane.has_room(now)
             && let Some(batch) = self.alerts_lane.next_again()
         {
             self.send(batch);
@@ -315,8 +328,11 @@ impl Sink {
         let lane = self.lane(content);
         lane.put_back(batch);
         let wait = lane.failed(after, Instant::now());
-        if is_closing {
-            tracing::debug!("sink {}: tried again in {wait:?}", self.name);
+        // Rows would be lost, and are tried until the time to end is up.
+        if is_closing && content == Content::Alerts {
+            self.failed_at_end += 1;
+            let is_kept = self.with.kept.load(Ordering::Acquire);
+            self.leaves_alerts |= is_kept && self.failed_at_end >= TRIES_AT_END;
         }
         if let Some(count) = self.quiet.admit(1, Instant::now()) {
             let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
