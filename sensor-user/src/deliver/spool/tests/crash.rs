@@ -49,6 +49,8 @@ struct Model {
     /// The last state that was put, and the last that is known to be on disk.
     state: u64,
     durable_state: u64,
+    /// The state that was put with an alert.
+    states: BTreeMap<u64, u64>,
     /// Alerts leave a spool that is too small for them.
     is_evicted: bool,
 }
@@ -71,6 +73,11 @@ impl Model {
             let state = bytes(self.state);
             if is_snapshot { State::Snapshot(state) } else { State::Change(state) }
         });
+        // A change that follows on nothing is not kept.
+        let follows = !driven.log.state_gap || matches!(state, Some(State::Snapshot(_)));
+        if with_state && follows {
+            self.states.extend(ids.iter().map(|id| (*id, self.state)));
+        }
         driven.put(ids, state);
         self.note(driven);
     }
@@ -132,6 +139,10 @@ impl Model {
         let is_kept = last >= self.durable_state || self.is_evicted;
         assert!(is_kept, "{last} of {}", self.durable_state);
         assert!(last <= self.state);
+        for stored in driven.unsettled("a").iter().filter(|_| !self.is_evicted) {
+            let state = self.states.get(&id(stored)).copied().unwrap_or(0);
+            assert!(state <= last, "{} is there without its state {state}", id(stored));
+        }
         self.state = last;
         self.durable_state = last;
         // Cursors are not synced: a sink may be sent again what it settled.
