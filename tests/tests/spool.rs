@@ -1,8 +1,9 @@
 //! `netsensor spool`: the built agent on a spool that the library has made.
 #![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,4 +177,57 @@ fn replay_is_refused_while_an_agent_runs() {
     let told = format!("another netsensor (process {}) is running", std::process::id());
     assert!(errors.contains(&told), "{errors}");
     assert_eq!(netsensor(state, &["list"]).0, 0);
+}
+
+/// In a process of its own (this test, started again), which is killed.
+#[tokio::test]
+async fn a_killed_process_leaves_all_that_it_said_is_written() {
+    const CHILD: &str = "NETSENSOR_TEST_SPOOL";
+    if let Some(state) = std::env::var_os(CHILD) {
+        let spool = open(Path::new(&state), Arc::new(SystemClock));
+        for id in 0_u64.. {
+            let state = State::Change(id.to_le_bytes().to_vec());
+            let state = if id % 10 == 0 { State::Snapshot(vec![1; 500]) } else { state };
+            let alerts = vec![Arc::new(alert(&id.to_string()))];
+            let number = spool.put(Commit { alerts, state: Some(state) });
+            while spool.written() < number {
+                tokio::task::yield_now().await;
+            }
+            println!("\nwritten {id}");
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path();
+    let name = "a_killed_process_leaves_all_that_it_said_is_written";
+    let mut next = 0;
+    for _run in 0..3 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", name])
+            .env(CHILD, state)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut written = 0;
+        for line in lines {
+            let Some(id) = line.strip_prefix("written ") else { continue };
+            written = id.parse().unwrap();
+            if written == 50 {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        assert!(written >= 50, "{written}");
+        let ids = waiting(state, "siem", true).await;
+        let ids: Vec<u64> = ids.iter().map(|id| id.parse().unwrap()).collect();
+        assert_eq!(ids[..=written], (0..=written as u64).collect::<Vec<_>>());
+        assert!(ids.len() <= written + 2, "one more may be there");
+        next += ids.len();
+        let (status, text, _) = netsensor(state, &["list"]);
+        assert_eq!(status, 0);
+        assert!(
+            text.contains(&format!("siem: 0 alerts wait, from number {} on", next + 1)),
+            "{text}"
+        );
+    }
 }
