@@ -51,6 +51,7 @@ pub mod lines;
 pub mod notice;
 pub mod schema;
 pub mod stable_id;
+mod stamp;
 pub mod state;
 pub mod stats;
 pub mod tls;

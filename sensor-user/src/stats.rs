@@ -150,6 +150,18 @@ counters! {
     windows_evicted,
     /// Alerts raised (new and summary).
     alerts_raised,
+    /// Repairs of the spool when it was opened: torn ends cut off, damage read around.
+    spool_repairs,
+    /// Alerts in the spool that cannot be read any more, as far as is known.
+    spool_alerts_lost_corrupt,
+    /// Times that the spool could not be written; alerts are delivered from memory then.
+    spool_writes_failed,
+    /// Alerts that left the full spool before a sink had taken them, once for each such sink.
+    alerts_evicted_size,
+    /// Alerts that a sink had not taken when they were too old, once for each such sink.
+    alerts_evicted_age,
+    /// Items that a sink refused for good, put aside with the reason.
+    items_set_aside,
     /// Alerts that did not fit in a sink's queue.
     alerts_dropped_queue_full,
     /// Alerts for a sink that nobody reads any more (standard output's reader has gone).

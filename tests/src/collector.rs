@@ -28,6 +28,8 @@ pub enum Answer {
     Stall,
     /// The connection is reset.
     Reset,
+    /// The items are taken, and then the connection is reset: nobody hears of it.
+    TakeAndReset,
 }
 
 impl Answer {
@@ -45,7 +47,13 @@ impl Answer {
     }
 
     const fn takes(&self) -> bool {
-        matches!(self, Self::Stall | Self::Status(200..=299, ..) | Self::Endless(200..=299))
+        matches!(
+            self,
+            Self::Stall
+                | Self::TakeAndReset
+                | Self::Status(200..=299, ..)
+                | Self::Endless(200..=299)
+        )
     }
 }
 
@@ -276,7 +284,7 @@ async fn answer(
             Response::new(Body::empty())
         }
         // Unwinds through the connection's task, which drops the socket; prints nothing.
-        Answer::Reset => std::panic::resume_unwind(Box::new("reset")),
+        Answer::Reset | Answer::TakeAndReset => std::panic::resume_unwind(Box::new("reset")),
     }
 }
 

@@ -15,7 +15,7 @@ use sensor_user::aggregate::{
 };
 use sensor_user::clock::BootClock;
 use sensor_user::decode;
-use sensor_user::dedup::{Alert, AlertKind, Dedup};
+use sensor_user::dedup::{Alert, AlertKind, Dedup, State};
 use sensor_user::enrich::Enricher;
 use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
 use sensor_user::matcher::{AllowList, Matcher, Via};
@@ -29,8 +29,8 @@ struct Caught {
 }
 
 impl Outlet for Caught {
-    fn alert(&mut self, alert: Alert) {
-        self.alerts.push(alert);
+    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
+        self.alerts.extend(alerts);
     }
 
     fn rows(&mut self, rows: Vec<TableRow>) {

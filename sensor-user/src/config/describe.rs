@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use super::{Config, values};
+use crate::deliver::spool::SpoolConfig;
 use crate::deliver::{
-    AzureLogin, LogsIngestionConfig, ServerConfig, SinkConfig, SinkKind, escaped,
+    AzureLogin, Format, LogsIngestionConfig, ServerConfig, SinkConfig, SinkKind, escaped,
 };
 use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
@@ -30,7 +31,6 @@ pub fn describe(config: &Config) -> String {
     line("capture", format!("ring {ring}, object {object}, types {btf}, conntrack {conntrack}"));
     let every = humantime::format_duration(config.capture.look_every);
     line("look", format!("at what is open at start and every {every}"));
-    line("capture", format!("ring {ring}, object {object}, types {btf}"));
     let idle = humantime::format_duration(config.capture.udp_idle);
     line("udp", format!("{} flows at most, over after {idle} idle", config.capture.udp_flows));
     for program in &config.capture.disable {
@@ -86,6 +86,7 @@ pub fn describe(config: &Config) -> String {
     }
     let window = humantime::format_duration(config.dedup.window);
     line("dedup", format!("window {window}, {} keys at most", config.dedup.max_keys));
+    line("spool", spool(&config.spool));
     for each in &config.sinks {
         line("sink", sink(each));
     }
@@ -187,6 +188,12 @@ fn posted(form: &str, url: &reqwest::Url, server: &ServerConfig) -> String {
     text
 }
 
+fn spool(spool: &SpoolConfig) -> String {
+    let size = values::size_text(spool.max_bytes);
+    let age = humantime::format_duration(spool.max_age);
+    format!("{size} and {age} on disk, {} alerts in memory at most", spool.queue)
+}
+
 fn sink(sink: &SinkConfig) -> String {
     let place = match &sink.kind {
         SinkKind::Stdout => "JSON lines on standard output".to_owned(),
@@ -213,7 +220,11 @@ fn sink(sink: &SinkConfig) -> String {
     let takes: Vec<&str> =
         takes.iter().filter(|(_, takes)| *takes).map(|(word, _)| *word).collect();
     let takes = takes.join(" and ");
-    format!("{}: {takes} as {place}, {} waiting at most", sink.name, sink.queue)
+    let format = match sink.format {
+        Format::Native => String::new(),
+        other => format!(" in the words of {}", other.as_str()),
+    };
+    format!("{}: {takes} as {place}{format}, {} waiting at most", sink.name, sink.queue)
 }
 
 fn azure(azure: &LogsIngestionConfig) -> String {

@@ -25,6 +25,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 
+use crate::deliver::spool::SpoolConfig;
 use crate::deliver::{SinkConfig, SinkKind};
 use crate::history::HistoryConfig;
 use crate::intel::{FeedConfig, FeedKind, FeedSource};
@@ -61,6 +62,8 @@ pub struct Config {
     pub max_names: usize,
     /// A database of places in the format of `MaxMind`, absolute.
     pub geo: Option<PathBuf>,
+    /// Alerts on disk, from where they go to the sinks.
+    pub spool: SpoolConfig,
     /// Where alerts and rows go, with unique names; at least one.
     pub sinks: Vec<SinkConfig>,
 }
@@ -289,6 +292,7 @@ fn document_config<'t>(
         max_processes: sections::most(single(document, "processes", problems), 131_072),
         max_names: sections::names(single(document, "names", problems)),
         geo: sections::geo(single(document, "geo", problems)),
+        spool: sections::spool(single(document, "spool", problems)),
         sinks: Vec::new(),
     };
     let feeds = many(document, "feed", problems, |section| feed::feed(section, place));

@@ -6,12 +6,13 @@ use super::reader::Section;
 use super::values;
 use super::{AgentConfig, AllowConfig, CaptureConfig, DedupConfig, HealthConfig, RowsConfig};
 use crate::clock::signed;
+use crate::deliver::spool::SpoolConfig;
 use crate::enrich::Names;
 use crate::history::HistoryConfig;
 use crate::inventory::{AzureConfig, ImdsMode};
 
 /// Names of all sections.
-pub(super) const ALL: [&str; 14] = [
+pub(super) const ALL: [&str; 15] = [
     "agent",
     "capture",
     "feed",
@@ -25,6 +26,7 @@ pub(super) const ALL: [&str; 14] = [
     "processes",
     "names",
     "geo",
+    "spool",
     "sink",
 ];
 
@@ -159,6 +161,31 @@ pub(super) fn geo(mut section: Section<'_, '_>) -> Option<std::path::PathBuf> {
     let database = section.read("database", values::absolute_path);
     section.finish();
     database
+}
+
+/// `[spool]`.
+pub(super) fn spool(mut section: Section<'_, '_>) -> SpoolConfig {
+    let max_bytes = section.read("max_size", values::size(1 << 20..=1 << 40));
+    let max_age = section.read("max_age", values::duration(HOUR..=3650 * DAY));
+    let segment_bytes = section.read("segment_size", values::size(64 << 10..=1 << 30));
+    let queue = section.read("queue", values::number(1..=10_000_000_usize));
+    let usual = SpoolConfig::USUAL;
+    let max_bytes = max_bytes.unwrap_or(usual.max_bytes);
+    // Unless set, a small spool has small segments.
+    let small = usual.segment_bytes.min(max_bytes / 4);
+    let segment_bytes = segment_bytes.unwrap_or(small);
+    if segment_bytes > max_bytes / 2 {
+        let most = values::size_text(max_bytes / 2);
+        section
+            .note("segment_size", &format!("is over half of spool.max_size; use {most} or less"));
+    }
+    section.finish();
+    SpoolConfig {
+        max_bytes,
+        max_age: max_age.unwrap_or(usual.max_age),
+        segment_bytes,
+        queue: queue.unwrap_or(usual.queue),
+    }
 }
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);

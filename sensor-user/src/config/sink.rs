@@ -26,17 +26,13 @@ pub(super) fn sink(mut section: Section<'_, '_>, place: Place<'_>) -> Option<(Si
     } else if kind_name == "parquet" && takes != [1] {
         section.note("takes", "only rows have columns of a table; use [\"rows\"]");
     }
-    let format = section.read("format", |value| values::word(&["native"], value));
-    let format = [Format::Native].get(format.unwrap_or(0)).copied().unwrap_or_default();
+    let format = format(&mut section, kind_name, &takes);
     let queue = section.read("queue", values::number(1..=1_000_000_usize));
     let batch = section.read("batch", values::number(1..=10_000_usize));
     let batch_bytes = section.read("batch_bytes", values::size(1 << 10..=64 << 20));
     let batch_bytes = batch_bytes.and_then(|bytes| usize::try_from(bytes).ok());
     if kind_name == "azure" && batch_bytes.is_some_and(|bytes| bytes > SinkConfig::BATCH_BYTES) {
         section.note("batch_bytes", "is over what Azure takes in a request; use 900KiB or less");
-    }
-    if kind_name == "azure" && format != Format::Native {
-        section.note("format", "Azure's tables have our own columns only; use \"native\"");
     }
     let concurrency = section.read("concurrency", values::number(1..=64_usize));
     section.finish();
@@ -53,4 +49,18 @@ pub(super) fn sink(mut section: Section<'_, '_>, place: Place<'_>) -> Option<(Si
         concurrency: concurrency.unwrap_or(SinkConfig::CONCURRENCY),
     };
     Some((sink, line))
+}
+
+/// In whose words, where the kind leaves a choice. `takes` are indices of what it takes.
+fn format(section: &mut Section<'_, '_>, kind: &str, takes: &[usize]) -> Format {
+    if matches!(kind, "readable" | "parquet" | "azure") {
+        section.refuse_here("format", "has no meaning here; this kind has a form of its own");
+        return Format::default();
+    }
+    let format = section.read("format", |value| values::word(&Format::WORDS, value));
+    let format = format.and_then(|index| Format::ALL.get(index)).copied().unwrap_or_default();
+    if format == Format::Cef && takes != [0] {
+        section.note("format", "\"cef\" has words for alerts only; use takes = [\"alerts\"]");
+    }
+    format
 }

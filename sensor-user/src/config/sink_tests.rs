@@ -2,9 +2,16 @@
 
 use super::tests::problems;
 
+fn sink(more: &str) -> String {
+    format!("[[sink]]\nname = 's'\n{more}")
+}
+
+fn azure(more: &str) -> String {
+    sink(&format!("kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\n{more}"))
+}
+
 #[test]
 fn a_sink_has_the_keys_of_its_kind_only() {
-    let sink = |more: &str| format!("[[sink]]\nname = 's'\n{more}");
     let cases = [
         (
             sink("kind = 'tape'\npath = '/x'"),
@@ -16,6 +23,59 @@ fn a_sink_has_the_keys_of_its_kind_only() {
             sink("kind = 'stdout'\nurl = 'http://h/'"),
             "4: sink.url: has no meaning for kind \"stdout\", only for \"http\" or \"splunk\" or \"elasticsearch\" or \"otlp\"",
         ),
+        (
+            sink("kind = 'http'\nurl = 'http://h/'\npath = '/x'"),
+            "5: sink.path: has no meaning for kind \"http\", only for \"file\" or \"parquet\"",
+        ),
+        (
+            sink("kind = 'stdout'\ntakes = ['alert']"),
+            "4: sink.takes[0]: \"alert\" is not known here; use \"alerts\" or \"rows\" or \"health\"",
+        ),
+        (
+            sink("kind = 'stdout'\ntakes = []"),
+            "4: sink.takes: is empty; use [\"alerts\"], [\"rows\"], [\"health\"] or several",
+        ),
+        (
+            sink("kind = 'readable'\ntakes = ['rows']"),
+            "4: sink.takes: only alerts have a readable form; use [\"alerts\"]",
+        ),
+        (
+            sink("kind = 'parquet'\npath = '/x'\ntakes = ['rows', 'alerts']"),
+            "5: sink.takes: only rows have columns of a table; use [\"rows\"]",
+        ),
+        (
+            sink("kind = 'stdout'\ntakes = ['alerts', 'rows']\nformat = 'cef'"),
+            "5: sink.format: \"cef\" has words for alerts only; use takes = [\"alerts\"]",
+        ),
+        (
+            sink("kind = 'readable'\nformat = 'ecs'"),
+            "4: sink.format: has no meaning here; this kind has a form of its own",
+        ),
+        (
+            sink("kind = 'stdout'\nformat = 'leef'"),
+            "4: sink.format: \"leef\" is not known here; use \"native\" or \"ecs\" or \"ocsf\" or \"cef\"",
+        ),
+        (
+            sink("kind = 'file'\npath = '/x'\nfile_age = '1h'"),
+            "5: sink.file_age: has no meaning for kind \"file\", only for \"parquet\"",
+        ),
+        (
+            sink("kind = 'stdout'\nqueue = 0"),
+            "4: sink.queue: 0 is out of range; use a whole number from 1 to 1000000",
+        ),
+        (
+            sink("kind = 'stdout'\n[[sink]]\nname = 's'\nkind = 'stdout'"),
+            "5: sink.name: \"s\" is taken by line 2; use another name",
+        ),
+    ];
+    for (text, message) in cases {
+        assert_eq!(problems(&text), [message], "{text}");
+    }
+}
+
+#[test]
+fn a_sink_over_http_has_what_its_server_asks_for() {
+    let cases = [
         (
             sink(
                 "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\nurl = 'http://h/'",
@@ -47,36 +107,10 @@ fn a_sink_has_the_keys_of_its_kind_only() {
             "8: sink.client_secret: a secret does not stand in this file; use { file = \"/path\" } or { credential = \"NAME\" }",
         ),
         (
-            sink("kind = 'http'\nurl = 'http://h/'\npath = '/x'"),
-            "5: sink.path: has no meaning for kind \"http\", only for \"file\" or \"parquet\"",
-        ),
-        (
-            sink("kind = 'stdout'\ntakes = ['alert']"),
-            "4: sink.takes[0]: \"alert\" is not known here; use \"alerts\" or \"rows\" or \"health\"",
-        ),
-        (
-            sink("kind = 'stdout'\ntakes = []"),
-            "4: sink.takes: is empty; use [\"alerts\"], [\"rows\"], [\"health\"] or several",
-        ),
-        (
-            sink("kind = 'readable'\ntakes = ['rows']"),
-            "4: sink.takes: only alerts have a readable form; use [\"alerts\"]",
-        ),
-        (
-            sink("kind = 'parquet'\npath = '/x'\ntakes = ['rows', 'alerts']"),
-            "5: sink.takes: only rows have columns of a table; use [\"rows\"]",
-        ),
-        (
-            sink("kind = 'file'\npath = '/x'\nfile_age = '1h'"),
-            "5: sink.file_age: has no meaning for kind \"file\", only for \"parquet\"",
-        ),
-        (
-            sink("kind = 'stdout'\nqueue = 0"),
-            "4: sink.queue: 0 is out of range; use a whole number from 1 to 1000000",
-        ),
-        (
-            sink("kind = 'stdout'\n[[sink]]\nname = 's'\nkind = 'stdout'"),
-            "5: sink.name: \"s\" is taken by line 2; use another name",
+            sink(
+                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\nformat = 'ecs'",
+            ),
+            "7: sink.format: has no meaning here; this kind has a form of its own",
         ),
     ];
     for (text, message) in cases {

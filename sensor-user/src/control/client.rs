@@ -94,6 +94,7 @@ pub fn screen(report: &StatusReport) -> String {
         dropped("rows"),
         count("deliveries_retried")
     );
+    out.push_str(&report.delivery.lines());
     out
 }
 

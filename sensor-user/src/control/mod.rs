@@ -4,12 +4,14 @@
 //! Only root and the agent's own user are answered. The pipeline never waits for a caller.
 
 mod client;
+mod delivery;
 mod feeds;
 mod server;
 mod status;
 mod stream;
 
 pub use client::{ask_feeds, ask_status, screen};
+pub use delivery::{DeliveryReport, SpoolReport};
 pub use feeds::{FeedReport, RejectReport, feeds_screen};
 pub use server::{ControlError, Server};
 pub use status::{Probe, Status, StatusReport};

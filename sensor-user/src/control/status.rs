@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::delivery::DeliveryReport;
 use crate::capture::{HookState, Hooks, KernelLedger};
 use crate::health::{Component, State, overall};
 use crate::notice::Speaker;
@@ -45,6 +46,9 @@ pub struct StatusReport {
     pub components: Vec<Component>,
     /// Its hooks, those that are not needed left out.
     pub probes: Vec<Probe>,
+    /// Where alerts and rows wait.
+    #[serde(default)]
+    pub delivery: DeliveryReport,
     /// Every counter of the agent, and those of the kernel half (`kernel_…`).
     pub counters: BTreeMap<String, u64>,
 }
@@ -63,6 +67,7 @@ pub struct Status {
 struct Live {
     components: Vec<Component>,
     kernel: KernelLedger,
+    delivery: DeliveryReport,
 }
 
 impl Status {
@@ -81,17 +86,23 @@ impl Status {
     }
 
     /// Replaces what changes; `kernel` stays where it could not be read.
-    pub fn update(&self, components: &[Component], kernel: Option<KernelLedger>) {
+    pub fn update(
+        &self,
+        components: &[Component],
+        kernel: Option<KernelLedger>,
+        delivery: DeliveryReport,
+    ) {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         components.clone_into(&mut live.components);
         live.kernel = kernel.unwrap_or(live.kernel);
+        live.delivery = delivery;
     }
 
     /// All of it.
     pub fn report(&self) -> StatusReport {
-        let (components, kernel) = {
+        let (components, kernel, delivery) = {
             let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-            (live.components.clone(), live.kernel)
+            (live.components.clone(), live.kernel, live.delivery.clone())
         };
         let kernel = [
             ("kernel_tcp_attempted", kernel.tcp_attempted),
@@ -112,6 +123,7 @@ impl Status {
             started: self.started,
             components,
             probes: self.probes.clone(),
+            delivery,
             counters: counters.map(|(name, value)| (name.to_owned(), value)).collect(),
         }
     }

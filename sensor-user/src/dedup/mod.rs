@@ -3,8 +3,10 @@
 mod alert;
 mod retro;
 mod sighting;
+mod state;
 mod window;
 
 pub use alert::{Alert, AlertKind, Entity, RULE_ID, RULE_NAME, Tally, split_computer};
 pub use sighting::Sighting;
+pub use state::{State, StateFault};
 pub use window::Dedup;

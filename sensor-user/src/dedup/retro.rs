@@ -24,6 +24,10 @@ impl Dedup {
             }
         }
         for (key, Retro { hit, flow, tally }) in joined {
+            // A kill came between the alert and the note in the history that it was told.
+            if self.is_told(&key, (tally.first_seen, tally.last_seen)) {
+                continue;
+            }
             let id = self.alert_id(&key, tally.first_seen, AlertKind::Retro);
             self.count_raised();
             alerts.push(Alert::new(AlertKind::Retro, id, &hit, Sighting::from(&flow), tally));

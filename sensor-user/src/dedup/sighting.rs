@@ -1,14 +1,17 @@
 //! `Sighting`: the connection's side of an alert, as text and numbers of its columns.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::aggregate::Flow;
+use crate::stamp;
 
 /// What an alert says of a connection. It comes from a live flow, or from a replayed row, whose
 /// text is kept as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
     /// When.
+    #[serde(with = "stamp::required")]
     pub time: Timestamp,
     /// Full name of the host.
     pub computer: String,

@@ -3,17 +3,19 @@
 //!
 //! Invariants. At most `max_keys` windows are open; the one that was opened first is closed early
 //! to make room (counted). Each hit of an opened connection is in exactly one alert: the sum of
-//! `ConnectionCount` over all alerts is the number of hits. The state is in memory: a restart
-//! begins new windows.
+//! `ConnectionCount` over all alerts is the number of hits. Windows live on over a restart
+//! (`state.rs`): what is open when the agent ends stays open.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::alert::{Alert, AlertKind, Tally};
 use super::sighting::Sighting;
+use super::state::Unsaved;
 use crate::aggregate::{Direction, Flow};
 use crate::bounded::FastMap;
 use crate::matcher::Hit;
@@ -21,9 +23,9 @@ use crate::stable_id::stable_id;
 use crate::stats::Stats;
 
 /// What makes two hits the same.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Key {
-    feed: Arc<str>,
+    pub(super) feed: Arc<str>,
     indicator_id: String,
     remote: IpAddr,
     executable: String,
@@ -45,18 +47,21 @@ impl Key {
 }
 
 #[derive(Debug)]
-struct Window {
-    opened: Timestamp,
+pub(super) struct Window {
+    pub(super) opened: Timestamp,
     /// Tells this window from a later one of the same key.
-    number: u64,
+    pub(super) number: u64,
     /// The latest, with `latest`.
-    hit: Hit,
-    latest: Sighting,
-    first_seen: Timestamp,
-    last_seen: Timestamp,
-    further: u64,
-    bytes_sent: u64,
-    bytes_received: u64,
+    pub(super) hit: Hit,
+    pub(super) latest: Sighting,
+    pub(super) first_seen: Timestamp,
+    pub(super) last_seen: Timestamp,
+    pub(super) further: u64,
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_received: u64,
+    pub(super) unsaved: Unsaved,
+    /// Of a window that an earlier run opened: connections up to then are in its counts.
+    pub(super) told_until: Option<Timestamp>,
 }
 
 /// Open windows by key.
@@ -65,10 +70,20 @@ pub struct Dedup {
     agent_id: String,
     length: SignedDuration,
     max_keys: usize,
-    windows: FastMap<Key, Window>,
+    pub(super) windows: FastMap<Arc<Key>, Window>,
     /// Keys in the order in which their windows were opened, with the window's number.
-    order: VecDeque<(Key, u64)>,
-    last_number: u64,
+    pub(super) order: VecDeque<(Arc<Key>, u64)>,
+    pub(super) last_number: u64,
+    /// Connections that were ever counted as hits, over all runs.
+    pub(super) admitted: u64,
+    /// Whether what changes is noted for [`Dedup::take_change`].
+    pub(super) keeps_state: bool,
+    /// Keys whose window is not saved as it is, each once.
+    pub(super) unsaved: Vec<Arc<Key>>,
+    /// Windows that were closed since the state was last saved.
+    pub(super) closed: Vec<u64>,
+    /// Windows of earlier runs by their number.
+    pub(super) restored: FastMap<u64, Arc<Key>>,
     stats: Arc<Stats>,
 }
 
@@ -87,6 +102,11 @@ impl Dedup {
             windows: FastMap::default(),
             order: VecDeque::new(),
             last_number: 0,
+            admitted: 0,
+            keeps_state: false,
+            unsaved: Vec::new(),
+            closed: Vec::new(),
+            restored: FastMap::default(),
             stats,
         }
     }
@@ -96,16 +116,41 @@ impl Dedup {
     pub fn admit(&mut self, hit: &Hit, flow: &Flow, alerts: &mut Vec<Alert>) {
         self.expire(flow.time, alerts);
         let key = Key::of(hit, flow);
-        if let Some(window) = self.windows.get_mut(&key) {
+        let is_first_sight = flow.phase.is_first_sight();
+        let Some(window) = self.windows.get_mut(&key) else {
+            if is_first_sight {
+                self.admitted = self.admitted.saturating_add(flow.connections);
+                self.open(key, hit, flow, alerts);
+            }
+            return;
+        };
+        let was_saved = window.unsaved == Unsaved::Nothing;
+        if flow.bytes_sent > 0 || flow.bytes_received > 0 {
             window.bytes_sent = window.bytes_sent.saturating_add(flow.bytes_sent);
             window.bytes_received = window.bytes_received.saturating_add(flow.bytes_received);
-            if flow.phase.is_first_sight() {
-                self.stats.hits_held_window.add(flow.connections);
-                window.count(hit, flow);
-            }
-        } else if flow.phase.is_first_sight() {
-            self.open(key, hit, flow, alerts);
+            window.unsaved = window.unsaved.max(Unsaved::Moved);
         }
+        if is_first_sight {
+            self.admitted = self.admitted.saturating_add(flow.connections);
+            self.stats.hits_held_window.add(flow.connections);
+            window.count(hit, flow);
+        }
+        if self.keeps_state && was_saved && window.unsaved != Unsaved::Nothing {
+            self.unsaved.push(Arc::new(key));
+        }
+    }
+
+    /// Connections that were ever counted as hits, over all runs.
+    pub const fn admitted(&self) -> u64 {
+        self.admitted
+    }
+
+    /// Whether the window that is open for `key` has counted, in an earlier run, what was seen until
+    /// `last`.
+    pub(super) fn is_told(&self, key: &Key, (first, last): (Timestamp, Timestamp)) -> bool {
+        self.windows.get(key).is_some_and(|window| {
+            window.opened <= first && window.told_until.is_some_and(|until| last <= until)
+        })
     }
 
     /// Closes the windows that have ended at `now`.
@@ -154,16 +199,26 @@ impl Dedup {
             further: flow.connections,
             bytes_sent: flow.bytes_sent,
             bytes_received: flow.bytes_received,
+            unsaved: Unsaved::Whole,
+            told_until: None,
         };
+        let key = Arc::new(key);
         alerts.push(self.alert(&key, &window, AlertKind::New));
         self.stats.alerts_raised.increment();
-        self.order.push_back((key.clone(), window.number));
+        self.order.push_back((Arc::clone(&key), window.number));
+        if self.keeps_state {
+            self.unsaved.push(Arc::clone(&key));
+        }
         self.windows.insert(key, Window { further: 0, bytes_sent: 0, bytes_received: 0, ..window });
     }
 
     fn close_oldest(&mut self, alerts: &mut Vec<Alert>) {
         let Some((key, _)) = self.order.pop_front() else { return };
         let Some(window) = self.windows.remove(&key) else { return };
+        if self.keeps_state {
+            self.restored.remove(&window.number);
+            self.closed.push(window.number);
+        }
         if window.further > 0 {
             self.stats.alerts_raised.increment();
             alerts.push(self.alert(&key, &window, AlertKind::Summary));
@@ -214,6 +269,9 @@ impl Window {
         self.further = self.further.saturating_add(flow.connections);
         self.last_seen = self.last_seen.max(flow.time);
         self.latest = Sighting::from(flow);
+        let is_same = self.hit.indicator == hit.indicator
+            && (self.hit.via, self.hit.address) == (hit.via, hit.address);
+        self.unsaved = self.unsaved.max(if is_same { Unsaved::Counted } else { Unsaved::Whole });
         self.hit = hit.clone();
     }
 }

@@ -1,46 +1,54 @@
 //! Deliver: alerts and rows leave the host here, and only here.
 //!
-//! `Outbox` is what the pipeline's thread holds: it never waits. `Deliverer` is the other end: one
-//! tokio task a sink, each with its own two bounded queues (alerts, rows), so a sink that stalls
-//! delays no other. Within a sink one batch is under way at a time, in order, and alerts go before
-//! rows. A batch that may succeed later is tried again with the same `Idempotency-Key`; one that
-//! cannot is discarded with its reason.
+//! `Outbox` is what the pipeline's thread holds: it never waits. Alerts go to the spool, on disk,
+//! before any sink is given them; rows go to a bounded queue in memory of each sink, and are the
+//! first to be dropped. `Deliverer` is the other end: one tokio task a sink, with its own place in
+//! the spool, so a sink that stalls delays no other. A batch that may succeed later is tried again
+//! with the same ids; an alert that cannot is set aside with its reason.
 //!
-//! The ledger closes, for alerts and for rows, over all sinks: accepted by a queue = delivered +
-//! discarded (rejected) + dropped (sink closed, or left at shutdown); what a full queue refused is
-//! counted too.
+//! The ledger closes, over all sinks. Alerts: put into the spool = delivered + set aside + evicted
+//! (size, age) + waiting. Rows: accepted by a queue = delivered + discarded + dropped (sink closed,
+//! or left at shutdown); what a full queue refused is counted too.
 
 mod azure;
 mod backoff;
 mod batch;
+mod deliverer;
 mod elastic;
 mod escape;
 mod file;
 mod format;
 mod http;
 mod item;
+mod lane;
 mod otlp;
 mod outbox;
 mod parquet;
+mod place;
 mod post;
 mod quiet;
 mod readable;
+mod row_queue;
 mod sink;
+mod sink_state;
 mod splunk;
+pub mod spool;
 mod stream;
 mod transport;
 
 pub use azure::{AzureLogin, LogsIngestionConfig};
+pub use deliverer::{Deliverer, Delivery, StartError};
 pub use elastic::ElasticsearchConfig;
 pub use escape::escaped;
 pub use format::Format;
 pub use http::HttpConfig;
 pub use otlp::OtlpConfig;
-pub use outbox::{Deliverer, Leftover, Outbox, Pace};
+pub use outbox::{Leftover, Outbox, Pace};
 pub use parquet::ParquetConfig;
 pub use post::ServerConfig;
 pub use quiet::Quiet;
 pub use readable::readable;
+pub use sink_state::SinkReport;
 pub use splunk::SplunkConfig;
 
 use std::path::PathBuf;
@@ -149,8 +157,6 @@ pub enum Verdict {
     Split,
     /// One item may spoil it: find that one by halving, where that is worth it.
     Isolate,
-    /// It can never succeed.
-    Discard,
     /// Nobody reads this sink any more.
     Closed,
 }
@@ -195,16 +201,6 @@ pub enum DeliverError {
         hint: &'static str,
         /// Delay that `Retry-After` asks for.
         retry_after: Option<Duration>,
-    },
-    /// An answer after which its protocol forbids to try again.
-    #[error("post {url}: the answer is {status}{}", Said(text))]
-    Refused {
-        /// Where to.
-        url: String,
-        /// HTTP status.
-        status: u16,
-        /// Beginning of the answer's body, escaped; may be "".
-        text: String,
     },
     /// It was taken, but not told to be safe in time.
     #[error("{url}: no acknowledgement within {limit:?}; is the indexer behind?")]
@@ -269,12 +265,11 @@ impl DeliverError {
     /// What to do with the batch.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Status { status: 408 | 429 | 500..=599, retry_after, .. } => {
-                Verdict::Retry { after: *retry_after }
-            }
             Self::Status { status: 413, .. } | Self::TooLarge { .. } => Verdict::Split,
             Self::Status { status: 400 | 422, .. } => Verdict::Isolate,
-            Self::Status { .. } | Self::Refused { .. } => Verdict::Discard,
+            // Also where only the operator can help (401, 403, 404, a redirection): what the spool
+            // holds goes out when the configuration or the other side is put right.
+            Self::Status { retry_after, .. } => Verdict::Retry { after: *retry_after },
             Self::Stream { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe => {
                 Verdict::Closed
             }
@@ -321,19 +316,19 @@ mod tests {
     fn the_verdict_follows_from_the_answer() {
         let later = Verdict::Retry { after: Some(Duration::from_secs(3)) };
         for (code, verdict) in [
-            (301, Verdict::Discard),
+            (301, later),
             (400, Verdict::Isolate),
-            (401, Verdict::Discard),
-            (404, Verdict::Discard),
+            (401, later),
+            (404, later),
             (408, later),
-            (409, Verdict::Discard),
+            (409, later),
             (413, Verdict::Split),
             (422, Verdict::Isolate),
             (429, later),
             (500, later),
             (503, later),
             (599, later),
-            (600, Verdict::Discard),
+            (600, later),
         ] {
             assert_eq!(status(code).verdict(), verdict, "{code}");
         }

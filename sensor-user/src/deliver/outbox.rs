@@ -1,21 +1,19 @@
-//! `Outbox`, the end that the pipeline holds, and `Deliverer`, which runs the sinks.
+//! `Outbox`: the end of delivery that the pipeline holds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::batch::Content;
+use super::Quiet;
 use super::item::Item;
-use super::sink::{Sink, Surroundings};
-use super::{DeliverError, Quiet, SinkConfig};
+use super::sink_state::{SinkReport, SinkState};
+use super::spool::{Commit, Spool, SpoolStatus};
 use crate::aggregate::TableRow;
-use crate::clock::Clock;
-use crate::dedup::Alert;
+use crate::dedup::{Alert, State};
 use crate::notice::Notice;
 use crate::stats::{Counter, Stats};
 
@@ -39,8 +37,8 @@ impl Pace {
     };
 }
 
-/// Where the pipeline puts alerts and rows. Cheap to clone; no call waits or fails: what a sink's
-/// queue cannot take is counted and logged.
+/// Where the pipeline puts alerts and rows. Cheap to clone; no call waits or fails: what the spool
+/// or a sink's queue cannot take is counted and logged.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     shared: Arc<Shared>,
@@ -49,36 +47,76 @@ pub struct Outbox {
 #[derive(Debug)]
 struct Shared {
     lanes: Vec<Lane>,
+    /// `None` where no sink takes alerts.
+    spool: Option<Spool>,
+    /// Number of the last commit.
+    last: AtomicU64,
     stats: Arc<Stats>,
     stdout_closed: Arc<AtomicBool>,
 }
 
 /// The sending end of one sink.
 #[derive(Debug)]
-struct Lane {
-    name: String,
-    alerts: Option<mpsc::Sender<Arc<Alert>>>,
+pub(super) struct Lane {
+    pub(super) name: String,
     /// Rows and notices: which of them this sink takes, and the queue for both.
-    takes_rows: bool,
-    takes_notices: bool,
-    rows: Option<mpsc::Sender<Item>>,
-    waiting: Arc<Waiting>,
-    quiet: Quiet,
+    pub(super) takes_rows: bool,
+    pub(super) takes_notices: bool,
+    pub(super) rows: Option<mpsc::Sender<Item>>,
+    pub(super) waiting: Arc<Waiting>,
+    pub(super) state: Arc<SinkState>,
+    pub(super) quiet: Quiet,
 }
 
 impl Outbox {
-    /// Hands one alert to every sink that takes alerts.
-    pub fn alerts(&self, alert: Alert) {
-        let alert = Arc::new(alert);
-        let stats = &self.shared.stats;
-        for lane in &self.shared.lanes {
-            let Some(queue) = &lane.alerts else { continue };
-            lane.waiting.alerts.fetch_add(1, Ordering::AcqRel);
-            let Err(refused) = queue.try_send(Arc::clone(&alert)) else { continue };
-            lane.waiting.settle(Content::Alerts, 1);
-            let full = &stats.alerts_dropped_queue_full;
-            lane.refused(&refused, full, &stats.alerts_dropped_sink_closed);
-        }
+    pub(super) fn new(
+        lanes: Vec<Lane>,
+        spool: Option<Spool>,
+        stats: Arc<Stats>,
+        stdout_closed: Arc<AtomicBool>,
+    ) -> Self {
+        let last = AtomicU64::new(0);
+        Self { shared: Arc::new(Shared { lanes, spool, last, stats, stdout_closed }) }
+    }
+
+    /// Puts alerts into the spool, for every sink that takes alerts, and with them the state that
+    /// goes to the disk as one with them.
+    pub fn alerts(&self, alerts: Vec<Alert>, state: Option<State>) {
+        let Some(spool) = &self.shared.spool else { return };
+        let alerts = alerts.into_iter().map(Arc::new).collect();
+        let number = spool.put(Commit { alerts, state });
+        self.shared.last.store(number, Ordering::Release);
+    }
+
+    /// Whether all alerts and states so far are written: they survive the end of the agent.
+    pub fn is_written(&self) -> bool {
+        let last = self.shared.last.load(Ordering::Acquire);
+        self.shared.spool.as_ref().is_none_or(|spool| spool.written() >= last)
+    }
+
+    /// Whether the next state is to be a snapshot.
+    pub fn wants_snapshot(&self) -> bool {
+        self.shared.spool.as_ref().is_some_and(Spool::wants_snapshot)
+    }
+
+    /// How the spool fares; `None` where no sink takes alerts.
+    pub fn spool_status(&self) -> Option<SpoolStatus> {
+        self.shared.spool.as_ref().map(Spool::status)
+    }
+
+    /// How each sink fares.
+    pub fn sinks(&self) -> Vec<SinkReport> {
+        let spool = self.spool_status();
+        let waiting = |name: &str| {
+            let all = spool.iter().flat_map(|spool| &spool.sinks);
+            all.filter(|sink| sink.name == name).map(|sink| sink.waiting).sum()
+        };
+        let report = |lane: &Lane| SinkReport {
+            alerts_waiting: waiting(&lane.name),
+            rows_waiting: lane.waiting.count(),
+            ..lane.state.report(&lane.name)
+        };
+        self.shared.lanes.iter().map(report).collect()
     }
 
     /// Hands rows to every sink that takes rows.
@@ -112,9 +150,9 @@ impl Outbox {
 impl Lane {
     fn put(&self, item: Item, stats: &Stats) {
         let Some(queue) = &self.rows else { return };
-        self.waiting.rows.fetch_add(1, Ordering::AcqRel);
+        self.waiting.0.fetch_add(1, Ordering::AcqRel);
         let Err(refused) = queue.try_send(item) else { return };
-        self.waiting.settle(Content::Rows, 1);
+        self.waiting.settle(1);
         self.refused(&refused, &stats.rows_dropped_queue_full, &stats.rows_dropped_sink_closed);
     }
 
@@ -131,24 +169,18 @@ impl Lane {
     }
 }
 
-/// Items that a sink's queues accepted and that are not yet delivered, discarded or dropped.
+/// Rows and notices that a sink's queue accepted and that are not yet delivered, discarded or
+/// dropped.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
-    alerts: AtomicU64,
-    rows: AtomicU64,
-}
+pub(super) struct Waiting(AtomicU64);
 
 impl Waiting {
-    pub(super) fn settle(&self, content: Content, items: u64) {
-        match content {
-            Content::Alerts => self.alerts.fetch_sub(items, Ordering::AcqRel),
-            Content::Rows => self.rows.fetch_sub(items, Ordering::AcqRel),
-        };
+    pub(super) fn settle(&self, items: u64) {
+        self.0.fetch_sub(items, Ordering::AcqRel);
     }
 
-    /// Alerts and rows that wait.
-    fn count(&self) -> (u64, u64) {
-        (self.alerts.load(Ordering::Acquire), self.rows.load(Ordering::Acquire))
+    pub(super) fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -157,92 +189,8 @@ impl Waiting {
 pub struct Leftover {
     /// The sink's name.
     pub sink: String,
-    /// Alerts not delivered.
+    /// Alerts not delivered: they are in the spool, for the next start.
     pub alerts: u64,
-    /// Rows not delivered.
+    /// Rows not delivered: they are dropped.
     pub rows: u64,
-}
-
-/// Runs the sinks: one task each.
-#[derive(Debug)]
-pub struct Deliverer {
-    tasks: Vec<(String, JoinHandle<()>, Arc<Waiting>)>,
-    closing: watch::Sender<bool>,
-    stats: Arc<Stats>,
-}
-
-impl Deliverer {
-    /// Starts a task for each of `sinks`; must be called on a tokio runtime.
-    ///
-    /// A write to standard output that nobody reads blocks a thread of the runtime's: end the
-    /// runtime with `shutdown_timeout` or `shutdown_background`, not by dropping it.
-    pub fn start(
-        sinks: &[SinkConfig],
-        pace: Pace,
-        stats: &Arc<Stats>,
-        clock: &Arc<dyn Clock>,
-    ) -> Result<(Outbox, Self), DeliverError> {
-        let (closing, closing_seen) = watch::channel(false);
-        let stdout_closed = Arc::new(AtomicBool::new(false));
-        let mut lanes = Vec::new();
-        let mut ready = Vec::new();
-        for config in sinks {
-            let waiting = Arc::<Waiting>::default();
-            let (alerts, alerts_out) = mpsc::channel(config.queue.max(1));
-            let (rows, rows_out) = mpsc::channel(config.queue.max(1));
-            let with = Surroundings {
-                pace,
-                stats: Arc::clone(stats),
-                clock: Arc::clone(clock),
-                stdout_closed: Arc::clone(&stdout_closed),
-                closing: closing_seen.clone(),
-                waiting: Arc::clone(&waiting),
-            };
-            ready.push((Sink::new(config, alerts_out, rows_out, with)?, Arc::clone(&waiting)));
-            lanes.push(Lane {
-                name: config.name.clone(),
-                alerts: config.alerts.then_some(alerts),
-                takes_rows: config.rows,
-                takes_notices: config.takes_notices(),
-                rows: (config.rows || config.health).then_some(rows),
-                waiting,
-                quiet: Quiet::new(),
-            });
-        }
-        let tasks = ready
-            .into_iter()
-            .zip(sinks)
-            .map(|((sink, waiting), config)| {
-                (config.name.clone(), tokio::spawn(sink.run()), waiting)
-            })
-            .collect();
-        let shared = Shared { lanes, stats: Arc::clone(stats), stdout_closed };
-        let deliverer = Self { tasks, closing, stats: Arc::clone(stats) };
-        Ok((Outbox { shared: Arc::new(shared) }, deliverer))
-    }
-
-    /// Ends the sinks: what waits is still sent, for `limit` at most, then the rest is dropped,
-    /// counted, logged and returned (empty: nothing was left). Items put into the outbox after
-    /// this call are refused and counted.
-    pub async fn drain(self, limit: Duration) -> Vec<Leftover> {
-        self.closing.send_replace(true);
-        let deadline = Instant::now() + limit;
-        let mut left = Vec::new();
-        for (name, mut task, waiting) in self.tasks {
-            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
-                task.abort();
-                // Until it has ended it may still settle items.
-                let ended = task.await;
-                tracing::debug!(cut = ended.is_err(), "sink {name}: ended");
-            }
-            let (alerts, rows) = waiting.count();
-            self.stats.alerts_dropped_shutdown.add(alerts);
-            self.stats.rows_dropped_shutdown.add(rows);
-            if alerts + rows > 0 {
-                tracing::error!(alerts, rows, "sink {name}: not delivered before the end");
-                left.push(Leftover { sink: name, alerts, rows });
-            }
-        }
-        left
-    }
 }

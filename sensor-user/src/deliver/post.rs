@@ -177,12 +177,6 @@ impl Answer {
         DeliverError::Status { url, status, text, retry_after }
     }
 
-    /// As an error after which the batch is not sent again.
-    pub(super) fn final_refusal(self) -> DeliverError {
-        let text = self.text();
-        DeliverError::Refused { url: self.url, status: self.status, text }
-    }
-
     /// As an error after which the batch is kept; `hint` says what to look at.
     pub(super) fn held(self, hint: &'static str) -> DeliverError {
         let text = self.text();

@@ -1,22 +1,30 @@
-//! One sink's task: takes batches from its two queues and sends them.
+//! One sink's task: takes alerts out of the spool and rows out of its queue, and sees each batch
+//! through, until it is delivered, set aside or discarded.
+//!
+//! Alerts and rows have a lane each (`lane.rs`): neither waits for the other's failures. Within a
+//! lane up to `concurrency` requests are under way; with one, order is kept. An alert is settled in
+//! the spool when it is delivered or set aside, and those before it are.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::backoff::Backoff;
-use super::batch::{Batch, Content, Entry};
-use super::format::Format;
+use super::batch::{Batch, Content, Entry, Sent};
 use super::item::Item;
+use super::lane::Lane;
 use super::outbox::{Pace, Waiting};
 use super::parquet::Settled;
+use super::place::Place;
+use super::row_queue::RowQueue;
+use super::sink_state::SinkState;
+use super::spool::{Reader, Rejected, Stored};
 use super::transport::Transport;
-use super::{DeliverError, Quiet, SinkConfig, SinkKind, Verdict, chain, readable};
+use super::{DeliverError, Format, Quiet, SinkConfig, SinkKind, Verdict, chain, readable};
 use crate::clock::Clock;
-use crate::dedup::Alert;
 use crate::stats::Stats;
 
 /// What a sink's task needs of the rest.
@@ -29,101 +37,342 @@ pub(super) struct Surroundings {
     pub(super) stdout_closed: Arc<AtomicBool>,
     /// Turns true when no more items come.
     pub(super) closing: watch::Receiver<bool>,
-    /// Items accepted and not yet settled.
+    /// Rows accepted and not yet settled.
     pub(super) waiting: Arc<Waiting>,
+    pub(super) state: Arc<SinkState>,
+    pub(super) rejected: Arc<Rejected>,
 }
 
 /// A sink and its task's state.
 #[derive(Debug)]
 pub(super) struct Sink {
     name: String,
-    readable: bool,
+    is_readable: bool,
     format: Format,
-    batch: usize,
-    transport: Transport,
-    queues: Queues,
-    backoff: Backoff,
+    most: (usize, usize),
+    transport: Arc<Transport>,
+    /// `None` for a sink that takes no alerts.
+    reader: Option<Reader>,
+    place: Place,
+    rows: RowQueue,
+    rows_ended: bool,
+    alerts_lane: Lane,
+    rows_lane: Lane,
+    flight: JoinSet<Flown>,
     quiet: Quiet,
+    is_closing: bool,
     with: Surroundings,
+}
+
+/// A request that has ended.
+#[derive(Debug)]
+struct Flown {
+    batch: Batch,
+    result: Result<Sent, DeliverError>,
+}
+
+/// What a sink does next.
+#[derive(Debug)]
+enum Step {
+    Landed(Result<Flown, tokio::task::JoinError>),
+    Alerts(Vec<Stored>),
+    Rows(Option<Vec<Entry>>),
+    /// A wait is over.
+    Wake,
+    /// The transport has something to do of its own.
+    Due,
+    Closing,
 }
 
 impl Sink {
     pub(super) fn new(
         config: &SinkConfig,
-        alerts: mpsc::Receiver<Arc<Alert>>,
+        reader: Option<Reader>,
         rows: mpsc::Receiver<Item>,
         with: Surroundings,
     ) -> Result<Self, DeliverError> {
+        let most = (config.batch.max(1), config.batch_bytes.max(1));
         Ok(Self {
             name: config.name.clone(),
-            readable: config.kind == SinkKind::Readable,
+            is_readable: config.kind == SinkKind::Readable,
             format: config.format,
-            batch: config.batch.max(1),
-            transport: Transport::new(&config.kind, &with.stats)?,
-            queues: Queues::new(alerts, rows),
-            backoff: Backoff::new(with.pace.retry_first, with.pace.retry_most),
+            most,
+            transport: Arc::new(Transport::new(&config.kind, &with.stats)?),
+            reader,
+            place: Place::default(),
+            rows: RowQueue::new(rows, with.pace.row_wait, most, config.format),
+            rows_ended: false,
+            alerts_lane: Lane::new(with.pace, config.concurrency),
+            rows_lane: Lane::new(with.pace, config.concurrency),
+            flight: JoinSet::new(),
             quiet: Quiet::new(),
+            is_closing: false,
             with,
         })
     }
 
-    /// Sends until both queues are closed and empty, or nobody reads the sink any more.
+    /// Sends until no more items come and all are settled, or nobody reads the sink any more.
     pub(super) async fn run(mut self) {
         loop {
-            let due = self.due().await;
-            let batch = tokio::select! {
-                batch = self.next() => batch,
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    self.write_due(false).await;
-                    continue;
-                }
-            };
-            let Some(batch) = batch else { break };
-            let sent = self.transport.send(&batch, &*self.with.clock).await;
-            let gathers = self.settle_written().await;
-            let Err(error) = sent else {
-                self.backoff.reset();
-                if !gathers {
-                    let stats = &self.with.stats;
-                    self.settle(&batch, &stats.alerts_delivered, &stats.rows_delivered);
-                }
-                continue;
-            };
-            let verdict = error.verdict();
-            if !matches!(verdict, Verdict::Retry { .. }) {
-                self.backoff.reset();
+            self.send_again();
+            if self.is_done() {
+                break;
             }
-            match verdict {
-                Verdict::Retry { after } => self.retry(batch, &error, after).await,
-                // One by one would be a flood where every row is refused; alerts are few.
-                Verdict::Isolate if batch.content == Content::Rows => self.discard(&batch, &error),
-                Verdict::Split | Verdict::Isolate => match batch.split() {
-                    Ok((first, second)) => {
-                        self.queues.put_back(second);
-                        self.queues.put_back(first);
+            let step = self.step().await;
+            match step {
+                Step::Landed(Ok(flown)) => {
+                    if let Err(error) = self.landed(flown).await {
+                        return self.close(&error).await;
                     }
-                    Err(single) => self.discard(&single, &error),
-                },
-                Verdict::Discard => self.discard(&batch, &error),
-                Verdict::Closed => {
-                    self.queues.put_back(batch);
-                    return self.close(&error);
+                }
+                Step::Landed(Err(lost)) => {
+                    tracing::error!(
+                        "sink {}: a request ended early ({lost}); please report",
+                        self.name
+                    );
+                    return;
+                }
+                Step::Alerts(stored) => self.send_alerts(stored),
+                Step::Rows(Some(entries)) => self.send(Batch::new(Content::Rows, entries)),
+                Step::Rows(None) => self.rows_ended = true,
+                Step::Wake => {}
+                Step::Due => {
+                    self.write_due(false).await;
+                }
+                Step::Closing => {
+                    self.is_closing = true;
+                    self.rows.close();
+                    self.alerts_lane.hurry();
+                    self.rows_lane.hurry();
                 }
             }
         }
         // Until it is done, or the time to end is up.
         while !self.write_due(true).await {
-            tokio::time::sleep(self.backoff.next(None)).await;
+            let wait = self.rows_lane.failed(None, Instant::now());
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Waits for what comes first. Nothing is lost where the others are dropped.
+    async fn step(&mut self) -> Step {
+        let now = Instant::now();
+        let due = self.due().await;
+        let wakes = [self.alerts_lane.wakes_at(now), self.rows_lane.wakes_at(now)];
+        let wake = wakes.into_iter().flatten().min();
+        let has_more = self.reader.as_ref().is_some_and(Reader::has_more);
+        let alerts = self.alerts_lane.has_room(now) && (!self.is_closing || has_more);
+        let rows = self.rows_lane.has_room(now) && !self.rows_ended;
+        let far = now + Duration::from_hours(1);
+        tokio::select! {
+            biased;
+            Some(flown) = self.flight.join_next(), if !self.flight.is_empty() => Step::Landed(flown),
+            stored = next_alerts(&mut self.reader, self.most), if alerts => Step::Alerts(stored),
+            rows = self.rows.next(), if rows => Step::Rows(rows),
+            () = tokio::time::sleep_until(due.unwrap_or(far)), if due.is_some() => Step::Due,
+            // True, or the deliverer is gone.
+            _ = self.with.closing.wait_for(|closing| *closing), if !self.is_closing => Step::Closing,
+            () = tokio::time::sleep_until(wake.unwrap_or(far)) => Step::Wake,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_closing
+            && self.rows_ended
+            && self.flight.is_empty()
+            && self.place.is_settled()
+            && !self.rows_lane.has_again()
+            && !self.reader.as_ref().is_some_and(Reader::has_more)
+    }
+
+    /// What is tried again goes before what is new.
+    fn send_again(&mut self) {
+        let now = Instant::now();
+        while self.alerts_lane.has_room(now)
+            && let Some(batch) = self.alerts_lane.next_again()
+        {
+            self.send(batch);
+        }
+        while self.rows_lane.has_room(now)
+            && let Some(batch) = self.rows_lane.next_again()
+        {
+            self.send(batch);
+        }
+    }
+
+    fn send_alerts(&mut self, stored: Vec<Stored>) {
+        let mut entries = Vec::with_capacity(stored.len());
+        for Stored { sequence, alert, .. } in stored {
+            self.place.took(sequence);
+            let line = if self.is_readable { readable(&alert) } else { String::new() };
+            let item = Item::Alert(alert);
+            let line = if self.is_readable { line } else { self.format.line(&item) };
+            entries.push(Entry::new(item, sequence, line));
+        }
+        if !entries.is_empty() {
+            self.send(Batch::new(Content::Alerts, entries));
+        }
+    }
+
+    fn send(&mut self, batch: Batch) {
+        self.lane(batch.content).in_flight += 1;
+        let (transport, clock) = (Arc::clone(&self.transport), Arc::clone(&self.with.clock));
+        self.flight.spawn(async move {
+            let result = transport.send(&batch, &*clock).await;
+            Flown { batch, result }
+        });
+    }
+
+    const fn lane(&mut self, content: Content) -> &mut Lane {
+        match content {
+            Content::Alerts => &mut self.alerts_lane,
+            Content::Rows => &mut self.rows_lane,
+        }
+    }
+
+    /// Takes in what came of a request; an error where nobody reads the sink any more.
+    async fn landed(&mut self, Flown { batch, result }: Flown) -> Result<(), DeliverError> {
+        let lane = self.lane(batch.content);
+        lane.in_flight = lane.in_flight.saturating_sub(1);
+        let gathers = self.settle_written().await;
+        let error = match result {
+            Ok(_) if gathers => {
+                self.succeeded(batch.content);
+                return Ok(());
+            }
+            Ok(sent) => {
+                self.answered(batch, sent);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        match error.verdict() {
+            Verdict::Retry { after } => self.retry(batch, &error, after),
+            // One by one would be a flood where every row is refused; alerts are few.
+            Verdict::Isolate if batch.content == Content::Rows => {
+                self.discard(batch, &chain(&error))
+            }
+            Verdict::Split | Verdict::Isolate => match batch.split() {
+                Ok((first, second)) => {
+                    let lane = self.lane(first.content);
+                    lane.put_back(second);
+                    lane.put_back(first);
+                }
+                Err(single) => self.discard(single, &chain(&error)),
+            },
+            Verdict::Closed => {
+                self.lane(batch.content).put_back(batch);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn succeeded(&mut self, content: Content) {
+        self.lane(content).succeeded();
+        self.with.state.delivered(self.with.clock.now());
+    }
+
+    /// The other side answered for each item.
+    fn answered(&mut self, batch: Batch, sent: Sent) {
+        let content = batch.content;
+        self.succeeded(content);
+        let (mut again, mut rejected) =
+            (sent.again.iter().peekable(), sent.rejected.into_iter().peekable());
+        let (mut kept, mut taken, mut has_refused) = (Vec::new(), Vec::new(), false);
+        for (index, entry) in batch.into_entries().into_iter().enumerate() {
+            if again.next_if_eq(&&index).is_some() {
+                kept.push(entry);
+            } else if let Some((_, reason)) = rejected.next_if(|(at, _)| *at == index) {
+                has_refused = true;
+                self.discard(Batch::new(content, vec![entry]), &reason);
+            } else {
+                taken.push(entry);
+            }
+        }
+        let progress = has_refused || !taken.is_empty();
+        self.settle(content, &taken);
+        match content {
+            Content::Alerts => self.with.stats.alerts_delivered.add(taken.len() as u64),
+            Content::Rows => self.with.stats.rows_delivered.add(taken.len() as u64),
+        }
+        if kept.is_empty() {
+            return;
+        }
+        self.with.stats.deliveries_retried.increment();
+        let lane = self.lane(content);
+        lane.put_back(Batch::new(content, kept));
+        if !progress || sent.after.is_some() {
+            lane.failed(sent.after, Instant::now());
+        }
+    }
+
+    fn retry(&mut self, batch: Batch, error: &DeliverError, after: Option<Duration>) {
+        self.with.stats.deliveries_retried.increment();
+        let (items, content, is_closing) = (batch.len(), batch.content, self.is_closing);
+        let text = chain(error);
+        self.with.state.failed(text.clone());
+        let lane = self.lane(content);
+        lane.put_back(batch);
+        let wait = lane.failed(after, Instant::now());
+        if is_closing {
+            tracing::debug!("sink {}: tried again in {wait:?}", self.name);
+        }
+        if let Some(count) = self.quiet.admit(1, Instant::now()) {
+            let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            let next = humantime::format_duration(Duration::from_millis(millis));
+            tracing::warn!(count, items, retry_in = %next, "sink {}: {text}", self.name);
+        }
+    }
+
+    /// Items that can never be taken: alerts are set aside with the reason.
+    fn discard(&mut self, batch: Batch, reason: &str) {
+        let content = batch.content;
+        self.lane(content).succeeded();
+        let entries = batch.into_entries();
+        if let Some(count) = self.quiet.admit(entries.len() as u64, Instant::now()) {
+            tracing::error!(count, "sink {}: discarded: {reason}", self.name);
+        }
+        if content == Content::Alerts {
+            for entry in &entries {
+                self.with.rejected.add(&self.name, reason, &entry.id, &entry.item.json());
+            }
+        }
+        let stats = &self.with.stats;
+        match content {
+            Content::Alerts => stats.alerts_discarded_rejected.add(entries.len() as u64),
+            Content::Rows => stats.rows_discarded_rejected.add(entries.len() as u64),
+        }
+        self.settle(content, &entries);
+    }
+
+    fn settle(&mut self, content: Content, entries: &[Entry]) {
+        if content == Content::Rows {
+            self.with.waiting.settle(entries.len() as u64);
+            return;
+        }
+        entries.iter().for_each(|entry| self.place.settle(entry.sequence));
+        if let Some(reader) = &self.reader {
+            reader.settle(self.place.settled_before());
+        }
+    }
+
+    /// When the transport has something to do of its own.
+    async fn due(&self) -> Option<Instant> {
+        match &*self.transport {
+            Transport::Parquet(parquet) => parquet.lock().await.due(),
+            _ => None,
         }
     }
 
     /// Writes what a transport has gathered and is due; at the end, all. Whether it is written.
     async fn write_due(&mut self, at_the_end: bool) -> bool {
-        let Transport::Parquet(parquet) = &self.transport else { return true };
+        let Transport::Parquet(parquet) = &*self.transport else { return true };
         let written = parquet.lock().await.write_due(&*self.with.clock, at_the_end).await;
         self.settle_written().await;
         let Err(error) = written else { return true };
         self.with.stats.deliveries_retried.increment();
+        self.with.state.failed(chain(&error));
         if let Some(count) = self.quiet.admit(1, Instant::now()) {
             tracing::warn!(count, "sink {}: {}", self.name, chain(&error));
         }
@@ -133,215 +382,47 @@ impl Sink {
     /// Settles the rows that a transport which gathers them has written meanwhile; whether it is
     /// such a one.
     async fn settle_written(&self) -> bool {
-        let Transport::Parquet(parquet) = &self.transport else { return false };
+        let Transport::Parquet(parquet) = &*self.transport else { return false };
         let Settled { delivered, rejected } = parquet.lock().await.take_settled();
         self.with.stats.rows_delivered.add(delivered);
         self.with.stats.rows_discarded_rejected.add(rejected);
-        self.with.waiting.settle(Content::Rows, delivered.saturating_add(rejected));
+        self.with.waiting.settle(delivered.saturating_add(rejected));
         true
     }
 
-    /// Alerts before rows, and what is tried again before what is new.
-    async fn next(&mut self) -> Option<Batch> {
-        let wait = self.with.pace.row_wait;
-        let taken = self.queues.next(self.batch, wait, &mut self.with.closing).await?;
-        let (content, items): (_, Vec<Item>) = match taken {
-            Taken::Again(batch) => return Some(batch),
-            Taken::Alerts(alerts) => {
-                (Content::Alerts, alerts.into_iter().map(Item::Alert).collect())
-            }
-            Taken::Rows(rows) => (Content::Rows, rows),
-        };
-        let entries = items.into_iter().map(|item| self.entry(item)).collect();
-        Some(Batch::new(content, entries))
-    }
-
-    fn entry(&self, item: Item) -> Entry {
-        let line = match &item {
-            Item::Alert(alert) if self.readable => readable(alert),
-            item => self.format.line(item),
-        };
-        Entry::new(item, 0, line)
-    }
-
-    /// When the transport has something to do of its own.
-    async fn due(&self) -> Option<Instant> {
-        match &self.transport {
-            Transport::Parquet(parquet) => parquet.lock().await.due(),
-            _ => None,
-        }
-    }
-
-    async fn retry(
-        &mut self,
-        batch: Batch,
-        error: &DeliverError,
-        after: Option<std::time::Duration>,
-    ) {
-        self.with.stats.deliveries_retried.increment();
-        let wait = self.backoff.next(after);
-        if let Some(count) = self.quiet.admit(1, Instant::now()) {
-            let items = batch.len();
-            let next = humantime::format_duration(std::time::Duration::from_millis(
-                u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-            ));
-            tracing::warn!(count, items, retry_in = %next, "sink {}: {}", self.name, chain(error));
-        }
-        self.queues.put_back(batch);
-        // The end of the agent cuts one wait short: what can be delivered is tried once more.
-        let closing_now = *self.with.closing.borrow();
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            _ = self.with.closing.wait_for(|closing| *closing), if !closing_now => {}
-        }
-    }
-
-    fn discard(&self, batch: &Batch, error: &DeliverError) {
-        let stats = &self.with.stats;
-        self.settle(batch, &stats.alerts_discarded_rejected, &stats.rows_discarded_rejected);
-        if let Some(count) = self.quiet.admit(batch.len() as u64, Instant::now()) {
-            tracing::error!(count, "sink {}: discarded: {}", self.name, chain(error));
-        }
-    }
-
-    fn settle(&self, batch: &Batch, alerts: &crate::stats::Counter, rows: &crate::stats::Counter) {
-        let items = batch.len() as u64;
-        match batch.content {
-            Content::Alerts => alerts.add(items),
-            Content::Rows => rows.add(items),
-        }
-        self.with.waiting.settle(batch.content, items);
-    }
-
-    /// Nobody reads any more: what waits is dropped, and the queues refuse what comes.
-    fn close(mut self, error: &DeliverError) {
-        if matches!(self.transport, Transport::Stdout(_)) {
+    /// Nobody reads any more: what waits and what comes is dropped, and counted.
+    async fn close(mut self, error: &DeliverError) {
+        if matches!(&*self.transport, Transport::Stdout(_)) {
             self.with.stdout_closed.store(true, Ordering::Release);
         }
-        let (alerts, rows) = self.queues.close();
-        self.with.stats.alerts_dropped_sink_closed.add(alerts);
+        let rows = self.rows.forget() + self.rows_lane.items_again();
         self.with.stats.rows_dropped_sink_closed.add(rows);
-        self.with.waiting.settle(Content::Alerts, alerts);
-        self.with.waiting.settle(Content::Rows, rows);
-        tracing::info!(alerts, rows, "sink {}: closed: {}", self.name, chain(error));
-    }
-}
-
-/// What `Queues::next` found.
-#[derive(Debug)]
-enum Taken {
-    Again(Batch),
-    Alerts(Vec<Arc<Alert>>),
-    Rows(Vec<Item>),
-}
-
-/// The two queues, the rows gathered for the next batch, and the batches to send again.
-#[derive(Debug)]
-struct Queues {
-    alerts: mpsc::Receiver<Arc<Alert>>,
-    rows: mpsc::Receiver<Item>,
-    /// At most one batch.
-    gathered: Vec<Item>,
-    /// When `gathered` goes out even if it is not full; set while it is not empty.
-    due: Option<Instant>,
-    /// Batches of alerts to send again; together no more than one batch.
-    alerts_again: VecDeque<Batch>,
-    /// Batches of rows to send again; together no more than one batch.
-    rows_again: VecDeque<Batch>,
-    /// No more items come.
-    closed: bool,
-}
-
-impl Queues {
-    const fn new(alerts: mpsc::Receiver<Arc<Alert>>, rows: mpsc::Receiver<Item>) -> Self {
-        Self {
-            alerts,
-            rows,
-            gathered: Vec::new(),
-            due: None,
-            alerts_again: VecDeque::new(),
-            rows_again: VecDeque::new(),
-            closed: false,
-        }
-    }
-
-    /// Refuses what comes and forgets what waits; how many of each (alerts, rows).
-    fn close(&mut self) -> (u64, u64) {
-        self.alerts.close();
-        self.rows.close();
-        let again = |batches: &VecDeque<Batch>| batches.iter().map(Batch::len).sum::<usize>();
-        let mut alerts = again(&self.alerts_again);
-        let mut rows = again(&self.rows_again) + self.gathered.len();
-        while self.alerts.try_recv().is_ok() {
-            alerts += 1;
-        }
-        while self.rows.try_recv().is_ok() {
-            rows += 1;
-        }
-        (alerts as u64, rows as u64)
-    }
-
-    fn put_back(&mut self, batch: Batch) {
-        match batch.content {
-            Content::Alerts => self.alerts_again.push_front(batch),
-            Content::Rows => self.rows_again.push_front(batch),
-        }
-    }
-
-    /// Waits for the next batch; `None` when both queues are closed and nothing is left.
-    async fn next(
-        &mut self,
-        most: usize,
-        row_wait: std::time::Duration,
-        closing: &mut watch::Receiver<bool>,
-    ) -> Option<Taken> {
+        self.with.waiting.settle(rows);
+        tracing::info!("sink {}: closed: {}", self.name, chain(error));
+        let mut dropped = self.place.open();
+        let Some(reader) = &mut self.reader else { return };
         loop {
-            if let Some(batch) = self.alerts_again.pop_front() {
-                return Some(Taken::Again(batch));
+            self.with.stats.alerts_dropped_sink_closed.add(dropped);
+            reader.settle(self.place.end());
+            if *self.with.closing.borrow() && !reader.has_more() {
+                return;
             }
-            if let Ok(alert) = self.alerts.try_recv() {
-                return Some(self.more_alerts(alert, most));
-            }
-            if let Some(batch) = self.rows_again.pop_front() {
-                return Some(Taken::Again(batch));
-            }
-            if self.gathered.len() >= most {
-                return Some(self.take_rows());
-            }
-            let due = self.due.unwrap_or_else(Instant::now);
+            dropped = 0;
             tokio::select! {
-                biased;
-                Some(alert) = self.alerts.recv() => return Some(self.more_alerts(alert, most)),
-                Some(row) = self.rows.recv() => {
-                    self.gathered.push(row);
-                    self.due.get_or_insert_with(|| Instant::now() + row_wait);
+                stored = reader.next(self.most.0, self.most.1) => {
+                    dropped = stored.len() as u64;
+                    stored.iter().for_each(|stored| self.place.took(stored.sequence));
                 }
-                () = tokio::time::sleep_until(due), if self.due.is_some() => {
-                    return Some(self.take_rows());
-                }
-                // True, or the deliverer is gone.
-                _ = closing.wait_for(|closing| *closing), if !self.closed => {
-                    self.closed = true;
-                    self.alerts.close();
-                    self.rows.close();
-                }
-                else => return (!self.gathered.is_empty()).then(|| self.take_rows()),
+                _ = self.with.closing.wait_for(|closing| *closing) => {}
             }
         }
     }
+}
 
-    /// `first` and whatever waits behind it; an alert never waits for others to come.
-    fn more_alerts(&mut self, first: Arc<Alert>, most: usize) -> Taken {
-        let mut alerts = vec![first];
-        while alerts.len() < most {
-            let Ok(alert) = self.alerts.try_recv() else { break };
-            alerts.push(alert);
-        }
-        Taken::Alerts(alerts)
-    }
-
-    fn take_rows(&mut self) -> Taken {
-        self.due = None;
-        Taken::Rows(std::mem::take(&mut self.gathered))
+/// The next alerts of the spool; never where the sink takes none.
+async fn next_alerts(reader: &mut Option<Reader>, (most, bytes): (usize, usize)) -> Vec<Stored> {
+    match reader {
+        Some(reader) => reader.next(most, bytes).await,
+        None => std::future::pending().await,
     }
 }

@@ -14,7 +14,7 @@ use super::*;
 use crate::aggregate::{
     Attribution, Change, Direction, Flow, Phase, Protocol, TableRow, Translated, What,
 };
-use crate::dedup::{Alert, AlertKind, Dedup};
+use crate::dedup::{Alert, AlertKind, Dedup, State};
 use crate::enrich::Process;
 use crate::intel::{Indicator, IndicatorSet, parse_prefix};
 use crate::matcher::{AllowList, Matcher};
@@ -32,8 +32,8 @@ const CONFIG: HistoryConfig = HistoryConfig {
 struct Alerts(Vec<Alert>);
 
 impl Outlet for Alerts {
-    fn alert(&mut self, alert: Alert) {
-        self.0.push(alert);
+    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
+        self.0.extend(alerts);
     }
 
     fn rows(&mut self, _: Vec<TableRow>) {}

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use serde::{Deserialize, Serialize};
 
-use super::stamp;
+use crate::stamp;
 
 /// Shared by all that have no feed yet.
 static NO_FEED: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));

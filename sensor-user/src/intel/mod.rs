@@ -26,7 +26,6 @@ mod segment;
 mod sentinel_query;
 mod set;
 mod sniff;
-mod stamp;
 mod stix;
 pub mod store;
 mod warninglist;

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::ledger::LossLog;
-use super::vitals::Vitals;
+use super::vitals::{Parts, Vitals};
 use super::watch::Watch;
 use super::{Detection, Outlet, RemoteFacts, banner, computer};
 use crate::aggregate::{HostTables, Identity, RowTable, TableRow};
@@ -24,8 +24,9 @@ use crate::capture::KernelLedger;
 use crate::clock::{Clock, SystemClock, signed};
 use crate::config::{AllowConfig, Config};
 use crate::control::{Server, Status, Stream};
-use crate::dedup::{Alert, Dedup};
-use crate::deliver::{Deliverer, Outbox, Pace};
+use crate::dedup::{Alert, Dedup, State};
+use crate::deliver::spool::Recovered;
+use crate::deliver::{Deliverer, Delivery, Outbox, Pace};
 use crate::enrich::{Names, Places};
 use crate::history::History;
 use crate::intel::{Allowed, FeedFolder, IndicatorSet, Intel, Reading, read_allowed};
@@ -45,8 +46,16 @@ const FINISH_PACE: Duration = Duration::from_millis(5);
 const PLACES_EVERY: Duration = Duration::from_secs(10);
 
 impl Outlet for Outbox {
-    fn alert(&mut self, alert: Alert) {
-        self.alerts(alert);
+    fn alerts(&mut self, alerts: Vec<Alert>, state: Option<State>) {
+        Self::alerts(self, alerts, state);
+    }
+
+    fn is_written(&self) -> bool {
+        Self::is_written(self)
+    }
+
+    fn wants_snapshot(&self) -> bool {
+        Self::wants_snapshot(self)
     }
 
     fn rows(&mut self, rows: Vec<TableRow>) {
@@ -85,13 +94,17 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
     intel.load_local();
     let set = intel.set();
     let mut watching = Watch::open(config, Arc::clone(&computer), Arc::clone(&clock), &stats)?;
-    let (outbox, deliverer) = Deliverer::start(&config.sinks, Pace::USUAL, &stats, &clock)?;
+    let spool = config.agent.state_dir.join("spool");
+    let delivery =
+        Delivery { sinks: &config.sinks, folder: &spool, spool: &config.spool, pace: Pace::USUAL };
+    let (outbox, deliverer, recovered) = Deliverer::start(delivery, &stats, &clock)?;
 
     let speaker = Speaker { computer: computer.to_string(), agent_id: agent_id.clone() };
     let azure = SharedAzure::default();
     let identity = Identity { computer, agent_id: agent_id.clone(), azure };
     let places = config.geo.as_ref().map(|path| Arc::new(Places::at(path)));
-    let detection = detection(config, set, &identity, (places.clone(), &stats))?;
+    let mut detection = detection(config, set, &identity, (places.clone(), &stats))?;
+    restore(&mut detection, recovered);
 
     say(&banner::lines(config, &watching, &intel.status(), &agent_id));
 
@@ -106,7 +119,8 @@ async fn agent(config: &Config) -> anyhow::Result<()> {
         tokio::spawn(control.serve(Arc::clone(&status), Arc::clone(&intel), stream.clone()));
     let places_task = places.clone().map(|places| tokio::spawn(refresh_places(places)));
     let feeds = Arc::clone(&intel);
-    let vitals = Vitals::new(feeds, places, status, Arc::clone(&clock), speaker.clone());
+    let parts = Parts { intel: feeds, outbox: outbox.clone(), places };
+    let vitals = Vitals::new(parts, status, Arc::clone(&clock), speaker.clone());
 
     let inventory = start_inventory(config, &identity, &outbox, (&clock, &stats))?;
     let feeds_task = tokio::spawn(intel.run(async move {
@@ -161,12 +175,28 @@ fn detection(
     let history = history.context("open the history in the state directory")?;
     let (window, agent_id) = (signed(config.dedup.window), identity.agent_id.clone());
     let dedup = Dedup::new(agent_id, window, config.dedup.max_keys, Arc::clone(stats));
+    let dedup =
+        if config.sinks.iter().any(|sink| sink.alerts) { dedup.with_state() } else { dedup };
     let enabled = config.rows.enabled;
     let mut detection =
         Detection::new(enabled.then(rows), matcher, history, dedup, Arc::clone(stats))
             .with_host(enabled.then(host));
     detection.facts = RemoteFacts::new(Names::new(config.max_names, Arc::clone(stats)), places);
     Ok(detection)
+}
+
+/// Goes on with the windows that an earlier run had open.
+fn restore(detection: &mut Detection, recovered: Recovered) {
+    for repair in &recovered.repairs {
+        tracing::warn!("spool: {repair}");
+    }
+    let saved: Vec<Vec<u8>> = recovered.snapshot.into_iter().chain(recovered.changes).collect();
+    if let Err(fault) = detection.dedup.restore(&saved) {
+        tracing::warn!("spool: {fault}");
+    }
+    if !detection.dedup.is_empty() {
+        tracing::info!(windows = detection.dedup.len(), "alerts of an earlier run are counted on");
+    }
 }
 
 /// What never alerts: the networks of the configuration, and those of its files.
@@ -303,6 +333,7 @@ impl Path {
                 self.detection.matcher.set_own(pid);
             }
             let now: Timestamp = self.clock.now();
+            self.detection.begin(&self.outbox);
             for answer in self.watching.answers() {
                 self.detection.resolved(&answer);
             }

@@ -28,7 +28,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::aggregate::{Change, HostTables, HostView, Remote, Row, RowTable, TableRow, What};
 use crate::config::Config;
-use crate::dedup::{Alert, Dedup};
+use crate::dedup::{Alert, Dedup, State};
 use crate::enrich::DnsAnswer;
 use crate::history::History;
 use crate::matcher::Matcher;
@@ -37,12 +37,24 @@ use crate::stats::Stats;
 /// The history is looked through at least so often.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_mins(1);
 
+/// Counts of windows are given away at least so often.
+const SAVE_EVERY: SignedDuration = SignedDuration::from_millis(100);
+
 /// Where alerts and rows go: the sinks, or the output of a replay.
 pub trait Outlet {
-    /// Takes an alert; must not wait.
-    fn alert(&mut self, alert: Alert);
+    /// Takes alerts, and with them the state that dedup has after them; must not wait. Both are kept
+    /// as one.
+    fn alerts(&mut self, alerts: Vec<Alert>, state: Option<State>);
     /// Takes the rows of one or more minutes; must not wait.
     fn rows(&mut self, rows: Vec<TableRow>);
+    /// Whether all alerts and states so far are written: they survive the agent.
+    fn is_written(&self) -> bool {
+        true
+    }
+    /// Whether dedup's state is wanted as a whole, not what has changed of it.
+    fn wants_snapshot(&self) -> bool {
+        false
+    }
 }
 
 /// The stages behind the connection table: the same for the live path and for replay.
@@ -64,6 +76,8 @@ pub struct Detection {
     alerts: Vec<Alert>,
     /// When the history was last looked through.
     looked: Timestamp,
+    /// When dedup's state was last given away.
+    saved: Timestamp,
     stats: Arc<Stats>,
 }
 
@@ -86,6 +100,7 @@ impl Detection {
             facts,
             alerts: Vec::new(),
             looked: Timestamp::MIN,
+            saved: Timestamp::MIN,
             stats,
         }
     }
@@ -99,6 +114,14 @@ impl Detection {
     #[must_use]
     pub fn with_host(self, host: Option<HostTables>) -> Self {
         Self { host, ..self }
+    }
+
+    /// The beginning of a turn: what was raised before it is noted where it is safe by now. Only
+    /// what is raised counts as told after a kill.
+    pub fn begin(&mut self, outlet: &dyn Outlet) {
+        if let Some(history) = self.history.as_mut().filter(|_| outlet.is_written()) {
+            history.flush();
+        }
     }
 
     /// aggregate (rows) → matcher → dedup → deliver, for one change.
@@ -136,15 +159,12 @@ impl Detection {
         let rows = self.rows.as_mut().map(|rows| rows.close_until(now, &flag)).unwrap_or_default();
         self.dedup.expire(now, &mut self.alerts);
         self.send_alerts(outlet);
-        self.note_raised();
-        self.send_rows(rows, outlet);
-    }
-
-    /// Only what is raised counts as told after a kill.
-    fn note_raised(&mut self) {
-        if let Some(history) = &mut self.history {
-            history.flush();
+        if now.duration_since(self.saved).abs() >= SAVE_EVERY || outlet.wants_snapshot() {
+            self.saved = now;
+            self.save(Vec::new(), outlet);
         }
+        self.begin(outlet);
+        self.send_rows(rows, outlet);
     }
 
     /// Matches the connections of the look-back where there are new indicators; and each minute,
@@ -190,21 +210,42 @@ impl Detection {
         self.rows.as_ref().is_some_and(RowTable::is_behind)
     }
 
-    /// The end of the input: every window and minute is closed. Gives whether there are more rows:
-    /// to be called until there are none.
+    /// The end of the input: every minute is closed, and every window that does not live on. Gives
+    /// whether there are more rows: to be called until there are none.
     pub fn finish(&mut self, outlet: &mut dyn Outlet) -> bool {
         let flag = |remote: &Remote| self.matcher.flag(remote);
         let rows = self.rows.as_mut().map(|rows| rows.close_all(&flag)).unwrap_or_default();
-        self.dedup.close_all(&mut self.alerts);
-        self.send_alerts(outlet);
+        if self.dedup.keeps_state() {
+            self.save(Vec::new(), outlet);
+        } else {
+            self.dedup.close_all(&mut self.alerts);
+            self.send_alerts(outlet);
+        }
         self.send_rows(rows, outlet);
         self.is_behind()
     }
 
     fn send_alerts(&mut self, outlet: &mut dyn Outlet) {
-        for mut alert in self.alerts.drain(..) {
-            self.facts.complete_alert(&mut alert);
-            outlet.alert(alert);
+        if self.alerts.is_empty() {
+            return;
+        }
+        let mut alerts = std::mem::take(&mut self.alerts);
+        for alert in &mut alerts {
+            self.facts.complete_alert(alert);
+        }
+        self.save(alerts, outlet);
+    }
+
+    /// Gives alerts away with what has changed in dedup.
+    fn save(&mut self, alerts: Vec<Alert>, outlet: &mut dyn Outlet) {
+        let dedup = &mut self.dedup;
+        let state = if dedup.keeps_state() && outlet.wants_snapshot() {
+            Some(dedup.take_snapshot())
+        } else {
+            dedup.take_change()
+        };
+        if !alerts.is_empty() || state.is_some() {
+            outlet.alerts(alerts, state);
         }
     }
 

@@ -14,7 +14,7 @@ use super::{Detection, Outlet, computer};
 use crate::aggregate::TableRow;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::dedup::{Alert, Dedup};
+use crate::dedup::{Alert, Dedup, State};
 use crate::intel::{Indicator, IndicatorSet, host};
 use crate::matcher::{AllowList, Matcher};
 use crate::stats::Stats;
@@ -37,8 +37,8 @@ pub struct SelfTest {
 struct Caught(Vec<Alert>);
 
 impl Outlet for Caught {
-    fn alert(&mut self, alert: Alert) {
-        self.0.push(alert);
+    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
+        self.0.extend(alerts);
     }
 
     fn rows(&mut self, _rows: Vec<TableRow>) {}

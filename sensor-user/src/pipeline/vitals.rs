@@ -8,7 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::watch::Watch;
 use crate::canary::{Fault, Verdict};
 use crate::clock::{BootClock, Clock};
-use crate::control::Status;
+use crate::control::{DeliveryReport, Status};
+use crate::deliver::Outbox;
 use crate::enrich::Places;
 use crate::health::{Component, Health, State};
 use crate::intel::Intel;
@@ -21,8 +22,7 @@ const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Vitals {
     health: Health,
-    intel: Arc<Intel>,
-    places: Option<Arc<Places>>,
+    parts: Parts,
     /// Where others read it.
     status: Arc<Status>,
     clock: Arc<dyn Clock>,
@@ -30,16 +30,23 @@ pub(super) struct Vitals {
     looked: Option<Timestamp>,
 }
 
+/// What is asked how it is, beside the hooks.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) intel: Arc<Intel>,
+    pub(super) outbox: Outbox,
+    pub(super) places: Option<Arc<Places>>,
+}
+
 impl Vitals {
     /// Nothing is known yet.
     pub(super) fn new(
-        intel: Arc<Intel>,
-        places: Option<Arc<Places>>,
+        parts: Parts,
         status: Arc<Status>,
         clock: Arc<dyn Clock>,
         speaker: Speaker,
     ) -> Self {
-        Self { health: Health::default(), intel, places, status, clock, speaker, looked: None }
+        Self { health: Health::default(), parts, status, clock, speaker, looked: None }
     }
 
     /// Looks when it is time; gives what is to be said.
@@ -53,15 +60,25 @@ impl Vitals {
             let fault = fault.map(|fault| self.text(component, fault));
             notices.extend(self.set(component, fault, now));
         }
-        for feed in self.intel.status() {
+        for feed in self.parts.intel.status() {
             if feed.last_pull.is_some() {
                 notices.extend(self.set(&format!("feed {}", feed.name), feed.fault(), now));
             }
         }
-        if let Some(places) = &self.places {
-            notices.extend(self.set("geo database", places.fault(), now));
+        if let Some(fault) = self.parts.places.as_ref().map(|places| places.fault()) {
+            notices.extend(self.set("geo database", fault, now));
         }
-        self.status.update(self.health.components(), watching.capture().ledger().ok());
+        let spool = self.parts.outbox.spool_status();
+        if let Some(spool) = &spool {
+            notices.extend(self.set("spool", spool.fault.clone(), now));
+        }
+        let sinks = self.parts.outbox.sinks();
+        for sink in &sinks {
+            let fault = Some(sink.fault.clone()).filter(|fault| !fault.is_empty());
+            notices.extend(self.set(&format!("sink {}", sink.name), fault, now));
+        }
+        let kernel = watching.capture().ledger().ok();
+        self.status.update(self.health.components(), kernel, DeliveryReport::new(spool, sinks));
         notices
     }
 

@@ -25,7 +25,7 @@ use super::rows_out::RowsOut;
 use crate::aggregate::{
     Attribution, Change, Direction, Flow, Identity, Phase, Protocol, RowTable, TableRow, What,
 };
-use crate::dedup::{Alert, Dedup};
+use crate::dedup::{Alert, Dedup, State};
 use crate::enrich::{DnsAnswer, Names, Process};
 use crate::intel::IndicatorSet;
 use crate::lines::{Lines, json_fault};
@@ -187,16 +187,18 @@ struct Output<'a> {
 }
 
 impl Outlet for Output<'_> {
-    fn alert(&mut self, alert: Alert) {
-        if self.error.is_some() {
-            return;
-        }
-        let written = serde_json::to_writer(&mut *self.out, &alert)
-            .map_err(std::io::Error::from)
-            .and_then(|()| self.out.write_all(b"\n"));
-        match written {
-            Ok(()) => self.alerts += 1,
-            Err(error) => self.error = Some(ReplayError::WriteAlerts(error)),
+    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
+        for alert in alerts {
+            if self.error.is_some() {
+                return;
+            }
+            let written = serde_json::to_writer(&mut *self.out, &alert)
+                .map_err(std::io::Error::from)
+                .and_then(|()| self.out.write_all(b"\n"));
+            match written {
+                Ok(()) => self.alerts += 1,
+                Err(error) => self.error = Some(ReplayError::WriteAlerts(error)),
+            }
         }
     }
 

@@ -21,11 +21,10 @@ pub use medallion::Medallion;
 pub use mmisp::Mmisp;
 pub use opentaxii::OpenTaxii;
 pub use osmem::Osmem;
-use process::site_packages;
 pub use process::{free_port, python_of};
 pub use site::{Asked, Site};
 pub use tap::{Tap, Turn};
-pub use tenzir::Tenzir;
+pub use tenzir::{Read, Tenzir, read_with_tenzir, tenzir};
 
 /// An indicator of STIX 2.1 for `address`, in version `version` (0 to 59, its second).
 pub fn stix_indicator(

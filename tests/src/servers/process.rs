@@ -23,17 +23,21 @@ pub fn free_port() -> u16 {
 
 /// The Python that has the packages of the server `name`; `None` where it is not installed.
 pub fn python_of(name: &str) -> Option<PathBuf> {
-    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/servers").join(name);
-    let is_whole = home.join("installed").is_file();
-    is_whole.then(|| home.join("bin/python3"))
+    home_of(name).map(|home| home.join("bin/python3"))
 }
 
-/// The folder of the packages of `python`.
-pub(super) fn site_packages(python: &Path) -> Option<PathBuf> {
-    let library = python.parent()?.parent()?.join("lib");
-    let mut versions = std::fs::read_dir(library).ok()?.filter_map(Result::ok);
-    let version = versions.find(|it| it.file_name().to_string_lossy().starts_with("python3"))?;
-    Some(version.path().join("site-packages"))
+/// The folder that the server `name` is installed in; `None` where it is not.
+pub(super) fn home_of(name: &str) -> Option<PathBuf> {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/servers").join(name);
+    let is_whole = home.join("installed").is_file();
+    is_whole.then_some(home)
+}
+
+/// `path` among the packages of the Python in `home`.
+pub(super) fn in_packages(home: &Path, path: &str) -> Option<PathBuf> {
+    let versions = std::fs::read_dir(home.join("lib")).ok()?;
+    let mut all = versions.flatten().map(|it| it.path().join("site-packages").join(path));
+    all.find(|path| path.exists())
 }
 
 /// A running server.

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use sensor_tests::{Answer, Collector, Request, alert, logged};
+use sensor_tests::{Answer, Collector, Request, Running, alert, logged};
 use sensor_user::deliver::Leftover;
 use tokio::time::Instant;
 
-use super::{Running, first, http};
+use super::{Put, first, http, start};
 
 #[test]
 fn the_end_delivers_what_waits() {
     let collector = Collector::start(first(vec![Answer::status(503)]));
-    let running = Running::start(&[http("end", &collector, 4)]);
+    let running = start(&[http("end", &collector, 4)]);
     running.alerts(&["a0", "a1", "a2", "a3", "a4", "a5"]);
     running.rows(&["r0"]);
     let outbox = running.outbox.clone();
@@ -19,7 +19,7 @@ fn the_end_delivers_what_waits() {
     assert_eq!(left, []);
     assert_eq!((value("alerts_delivered"), value("rows_delivered")), (6, 1));
     assert_eq!(collector.taken().len(), 7);
-    outbox.alerts(alert("late"));
+    outbox.alerts(vec![alert("late")], None);
     assert_eq!(collector.taken().len(), 7, "nothing is taken after the end");
 }
 
@@ -27,17 +27,17 @@ fn the_end_delivers_what_waits() {
 fn the_end_does_not_wait_for_ever_and_says_what_was_left() {
     let stalled = Collector::start(|_, _: &Request| Answer::Stall);
     let healthy = Collector::start(first(vec![]));
-    let running = Running::start(&[http("late", &stalled, 1), http("in-time", &healthy, 1)]);
+    let running = start(&[http("late", &stalled, 1), http("in-time", &healthy, 1)]);
     running.alerts(&["a0", "a1", "a2"]);
     running.rows(&["r0"]);
     stalled.wait_for(1);
-    let Running { runtime, deliverer, stats, .. } = running;
+    let Running { runtime, deliverer, stats, spool: _spool, .. } = running;
     let began = Instant::now();
     let left = runtime.block_on(deliverer.drain(Duration::from_millis(300)));
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(left, [Leftover { sink: "late".to_owned(), alerts: 3, rows: 1 }]);
-    assert_eq!(stats.alerts_dropped_shutdown.value(), 3);
     assert_eq!(stats.rows_dropped_shutdown.value(), 1);
     assert_eq!((stats.alerts_delivered.value(), stats.rows_delivered.value()), (3, 1));
     assert_eq!(logged("sink late: not delivered before the end").len(), 1);
+    assert_eq!(logged("sink late: kept in the spool").len(), 1);
 }

@@ -9,51 +9,30 @@ mod parquet;
 mod refusal;
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sensor_tests::{Answer, Collector, Request, alert, logged, row};
-use sensor_user::clock::{Clock, FixedClock};
-use sensor_user::deliver::{Deliverer, HttpConfig, Leftover, Outbox, Pace, SinkConfig, SinkKind};
+use sensor_tests::{Answer, Collector, Request, Running, alert, row};
+use sensor_user::clock::FixedClock;
+use sensor_user::deliver::{HttpConfig, Pace, SinkConfig, SinkKind};
 use sensor_user::notice::{Loss, Notice};
-use sensor_user::stats::Stats;
-use tokio::runtime::Runtime;
-use tokio::time::Instant;
 
-/// Waits of the tests: short, so that no test takes long.
-const PACE: Pace = Pace {
-    row_wait: Duration::from_millis(500),
-    retry_first: Duration::from_millis(20),
-    retry_most: Duration::from_millis(100),
-};
+const PACE: Pace = Running::PACE;
 
-/// Running sinks.
-struct Running {
-    runtime: Runtime,
-    outbox: Outbox,
-    deliverer: Deliverer,
-    stats: Arc<Stats>,
+fn start(sinks: &[SinkConfig]) -> Running {
+    Running::start(sinks, FixedClock("2026-11-24T10:00:00Z".parse().unwrap()))
 }
 
-impl Running {
-    fn start(sinks: &[SinkConfig]) -> Self {
-        let _collecting = logged("");
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
-        let stats = Arc::new(Stats::default());
-        let clock: Arc<dyn Clock> = Arc::new(FixedClock("2026-11-24T10:00:00Z".parse().unwrap()));
-        let entered = runtime.enter();
-        let (outbox, deliverer) = Deliverer::start(sinks, PACE, &stats, &clock).unwrap();
-        drop(entered);
-        Self { runtime, outbox, deliverer, stats }
-    }
+/// What is put into the outbox, by its ids.
+trait Put {
+    fn alerts(&self, ids: &[&str]);
+    fn rows(&self, ids: &[&str]);
+    fn loss(&self);
+}
 
+impl Put for Running {
     fn alerts(&self, ids: &[&str]) {
         for id in ids {
-            self.outbox.alerts(alert(id));
+            self.outbox.alerts(vec![alert(id)], None);
         }
     }
 
@@ -74,16 +53,6 @@ impl Running {
             kind: "tcp".to_owned(),
             count: 7,
         }));
-    }
-
-    /// Ends the sinks within 5 s; the counters by name, and what was left.
-    fn drain(self) -> (impl Fn(&str) -> u64, Vec<Leftover>) {
-        let left = self.runtime.block_on(self.deliverer.drain(Duration::from_secs(5)));
-        let snapshot = self.stats.snapshot();
-        let value = move |name: &str| {
-            snapshot.iter().find(|(counter, _)| *counter == name).map(|(_, value)| *value).unwrap()
-        };
-        (value, left)
     }
 }
 

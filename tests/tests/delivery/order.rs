@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use sensor_tests::{Answer, Collector, Request, alert, logged};
+use sensor_tests::{Answer, Collector, Request, logged};
 use sensor_user::deliver::{SinkConfig, SinkKind};
 use sensor_user::stable_id::stable_id;
 use tokio::time::Instant;
 
-use super::{PACE, Running, first, http};
+use super::{PACE, Put, first, http, start};
 
 #[test]
 fn alerts_arrive_in_order_at_once_and_in_batches() {
     let collector = Collector::start(first(vec![Answer::Stall]));
-    let running = Running::start(&[http("order", &collector, 3)]);
+    let running = start(&[http("order", &collector, 3)]);
     let put = Instant::now();
     running.alerts(&["a0"]);
     let arrived = collector.wait_for(1)[0].at;
@@ -37,7 +37,7 @@ fn rows_wait_for_each_other_and_go_as_lines_where_lines_are_asked_for() {
     if let SinkKind::Http(http) = &mut sink.kind {
         http.lines = true;
     }
-    let running = Running::start(&[sink]);
+    let running = start(&[sink]);
     let put = Instant::now();
     running.rows(&["r0", "r1", "r2", "r3"]);
     let requests = collector.wait_for(2);
@@ -56,11 +56,14 @@ fn rows_wait_for_each_other_and_go_as_lines_where_lines_are_asked_for() {
 #[test]
 fn an_alert_overtakes_the_rows_that_wait() {
     let collector = Collector::start(first(vec![Answer::Stall]));
-    let running = Running::start(&[http("overtake", &collector, 2)]);
+    let running = start(&[http("overtake", &collector, 2)]);
     running.rows(&["r0", "r1"]);
     collector.wait_for(1);
     running.rows(&["r2", "r3", "r4", "r5"]);
     running.alerts(&["a0"]);
+    // It does not even wait for the request that is under way.
+    let requests = collector.wait_for(2);
+    assert_eq!(requests[1].ids(), ["a0"]);
     collector.release();
     assert_eq!(collector.wait_for_taken(7), ["r0", "r1", "a0", "r2", "r3", "r4", "r5"]);
     drop(running.drain());
@@ -72,7 +75,7 @@ fn an_alert_overtakes_rows_that_are_tried_again() {
         let rows = request.body.contains("\"VMConnection\"");
         if rows { Answer::retry_after(503, "1") } else { Answer::TAKE }
     });
-    let running = Running::start(&[http("rows-refused", &collector, 1)]);
+    let running = start(&[http("rows-refused", &collector, 1)]);
     running.rows(&["r0"]);
     collector.wait_for(1);
     running.alerts(&["a0"]);
@@ -85,12 +88,12 @@ fn an_alert_overtakes_rows_that_are_tried_again() {
 fn a_sink_that_stalls_delays_no_other() {
     let stalled = Collector::start(|_, _: &Request| Answer::Stall);
     let healthy = Collector::start(first(vec![]));
-    let running = Running::start(&[http("stalled", &stalled, 10), http("healthy", &healthy, 10)]);
+    let running = start(&[http("stalled", &stalled, 10), http("healthy", &healthy, 10)]);
     running.alerts(&["a0"]);
     stalled.wait_for(1);
     let put = Instant::now();
     for number in 0..50 {
-        running.outbox.alerts(alert(&format!("b{number}")));
+        running.alerts(&[&format!("b{number}")]);
     }
     let taken = healthy.wait_for_taken(51);
     assert!(put.elapsed() < Duration::from_secs(1), "{:?}", put.elapsed());
@@ -102,23 +105,29 @@ fn a_sink_that_stalls_delays_no_other() {
 }
 
 #[test]
-fn what_a_full_queue_cannot_take_is_counted_and_nobody_waits() {
+fn rows_that_a_full_queue_cannot_take_are_counted_and_alerts_wait_on_disk() {
     let collector = Collector::start(first(vec![Answer::Stall]));
-    let running = Running::start(&[SinkConfig { queue: 4, ..http("full", &collector, 10) }]);
+    let running = start(&[SinkConfig { queue: 4, ..http("full", &collector, 10) }]);
     running.alerts(&["a0"]);
     collector.wait_for(1);
     let put = Instant::now();
-    for number in 0..10_000 {
-        running.outbox.alerts(alert(&format!("b{number}")));
+    for number in 0..1_000 {
+        running.alerts(&[&format!("b{number}")]);
     }
-    running.rows(&["r0", "r1", "r2", "r3", "r4", "r5"]);
+    let rows: Vec<String> = (0..100).map(|number| format!("r{number}")).collect();
+    running.rows(&rows.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(put.elapsed() < Duration::from_secs(2), "{:?}", put.elapsed());
     collector.release();
-    let taken = collector.wait_for_taken(9);
-    assert_eq!(taken, ["a0", "b0", "b1", "b2", "b3", "r0", "r1", "r2", "r3"]);
+    let taken = collector.wait_for_taken(1_005);
+    let alerts = std::iter::once("a0".to_owned()).chain((0..1_000).map(|it| format!("b{it}")));
+    let (rows, told): (Vec<String>, Vec<String>) =
+        taken.into_iter().partition(|id| id.starts_with('r'));
+    assert_eq!(told, alerts.collect::<Vec<_>>(), "no alert is lost, and they are in order");
     let (value, left) = running.drain();
-    assert_eq!((value("alerts_delivered"), value("alerts_dropped_queue_full")), (5, 9_996));
-    assert_eq!((value("rows_delivered"), value("rows_dropped_queue_full")), (4, 2));
+    assert_eq!((value("alerts_delivered"), value("alerts_dropped_queue_full")), (1_001, 0));
+    let (delivered, dropped) = (value("rows_delivered"), value("rows_dropped_queue_full"));
+    assert!(delivered >= 4 && delivered + dropped == 100, "{delivered} and {dropped}");
+    assert!(rows.len() as u64 <= delivered);
     assert_eq!(left, []);
     assert_eq!(logged("sink full: queue full").len(), 1, "one line in 10 s");
 }

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sensor_tests::{Collector, ask_duckdb, logged, python_with_duckdb, skip_unless};
+use sensor_tests::{Collector, Running, ask_duckdb, logged, python_with_duckdb, skip_unless};
 use sensor_user::deliver::{ParquetConfig, SinkConfig, SinkKind};
 use serde_json::json;
 
-use super::{Running, first, http, wait_until};
+use super::{Put, first, http, start, wait_until};
 
 fn parquet(folder: &Path, file_rows: u64, file_age: Duration) -> SinkConfig {
     let kind = SinkKind::Parquet(ParquetConfig {
@@ -44,7 +44,7 @@ fn every_row_is_in_one_file_when_it_counts_as_delivered() {
     }
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("rows");
-    let running = Running::start(&[parquet(&folder, 40, Duration::from_hours(1))]);
+    let running = start(&[parquet(&folder, 40, Duration::from_hours(1))]);
     running.loss();
     rows(&running, 0..95);
     wait_until("two files", || files(&folder) == 2);
@@ -62,7 +62,7 @@ fn every_row_is_in_one_file_when_it_counts_as_delivered() {
 fn a_file_is_written_when_it_has_its_age() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("rows");
-    let running = Running::start(&[parquet(&folder, 1000, Duration::from_millis(50))]);
+    let running = start(&[parquet(&folder, 1000, Duration::from_millis(50))]);
     rows(&running, 0..3);
     wait_until("a file", || running.stats.rows_delivered.value() == 3);
     assert_eq!(files(&folder), 1);
@@ -78,7 +78,7 @@ fn what_cannot_be_written_is_told_and_left_and_delays_no_other() {
     let blocked = parquet(&folder, 20, Duration::from_hours(1));
     let blocked = SinkConfig { name: "blocked".to_owned(), ..blocked };
     let sinks = [blocked, http("http", &collector, 100)];
-    let running = Running::start(&sinks);
+    let running = start(&sinks);
     rows(&running, 0..60);
     wait_until("the other sink", || running.stats.rows_delivered.value() == 60);
     let (value, left) = running.drain();

@@ -9,7 +9,7 @@ use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
 use sensor_user::stable_id::stable_id;
 use tokio::time::Instant;
 
-use super::{Running, file, first, http, wait_until};
+use super::{Put, file, first, http, start, wait_until};
 
 #[test]
 fn what_may_succeed_later_is_tried_again_under_the_same_key() {
@@ -18,7 +18,7 @@ fn what_may_succeed_later_is_tried_again_under_the_same_key() {
     script.push(Answer::Reset);
     let tries = script.len() + 1;
     let collector = Collector::start(first(script));
-    let running = Running::start(&[http("again", &collector, 10)]);
+    let running = start(&[http("again", &collector, 10)]);
     running.alerts(&["a0"]);
     let requests = collector.wait_for(tries);
     for request in &requests {
@@ -44,7 +44,7 @@ fn a_collector_that_is_not_there_yet_gets_all_of_it_later() {
         kind: SinkKind::Http(HttpConfig::new(format!("http://{address}/").parse().unwrap())),
         ..file("absent", Path::new("/"))
     };
-    let running = Running::start(&[sink]);
+    let running = start(&[sink]);
     running.alerts(&["a0", "a1", "a2"]);
     wait_until("a retry", || running.stats.deliveries_retried.value() > 1);
     let collector = Collector::start_at(address, first(vec![]));
@@ -66,7 +66,7 @@ fn a_request_that_is_not_answered_in_time_is_tried_again() {
     if let SinkKind::Http(http) = &mut sink.kind {
         http.server.timeout = Duration::from_millis(300);
     }
-    let running = Running::start(&[sink]);
+    let running = start(&[sink]);
     running.alerts(&["a0"]);
     let requests = collector.wait_for(2);
     assert!(requests[1].at - requests[0].at >= Duration::from_millis(250));
@@ -79,7 +79,7 @@ fn a_request_that_is_not_answered_in_time_is_tried_again() {
 fn retry_after_is_kept_as_seconds_and_as_a_date() {
     for value in ["1", "Tue, 24 Nov 2026 10:00:01 GMT"] {
         let collector = Collector::start(first(vec![Answer::retry_after(429, value)]));
-        let running = Running::start(&[http("after", &collector, 10)]);
+        let running = start(&[http("after", &collector, 10)]);
         running.alerts(&["a0"]);
         let requests = collector.wait_for(2);
         let waited = requests[1].at - requests[0].at;
@@ -90,22 +90,19 @@ fn retry_after_is_kept_as_seconds_and_as_a_date() {
 }
 
 #[test]
-fn what_can_never_succeed_is_discarded_and_the_rest_goes_on() {
+fn what_only_the_operator_can_help_waits_until_it_is_put_right() {
     for status in [301, 401, 403, 404, 410] {
         let name = format!("gone-{status}");
         let text = "no \u{1b}[31msuch\nplace".to_owned();
-        let collector =
-            Collector::start(first(vec![Answer::Stall, Answer::Status(status, vec![], text)]));
-        let running = Running::start(&[http(&name, &collector, 2)]);
-        running.alerts(&["a0"]);
-        collector.wait_for(1);
-        running.alerts(&["a1", "a2", "a3"]);
-        collector.release();
-        assert_eq!(collector.wait_for_taken(2), ["a0", "a3"]);
+        let refusal = || Answer::Status(status, vec![], text.clone());
+        let collector = Collector::start(first(vec![refusal(), refusal()]));
+        let running = start(&[http(&name, &collector, 2)]);
+        running.alerts(&["a0", "a1", "a2"]);
+        assert_eq!(collector.wait_for_taken(3), ["a0", "a1", "a2"]);
         let (value, left) = running.drain();
-        assert_eq!((value("alerts_delivered"), value("alerts_discarded_rejected")), (2, 2));
-        assert_eq!((value("deliveries_retried"), left.len()), (0, 0));
-        let lines = logged(&format!("sink {name}: discarded"));
+        assert_eq!((value("alerts_delivered"), value("alerts_discarded_rejected")), (3, 0));
+        assert_eq!((value("deliveries_retried"), left.len()), (2, 0));
+        let lines = logged(&format!("sink {name}: post"));
         let said = format!("the answer is {status}: no \\u{{1b}}[31msuch\\nplace");
         assert!(lines.len() == 1 && lines[0].contains(&said), "{lines:?}");
     }
@@ -119,7 +116,7 @@ fn one_alert_that_is_refused_does_not_take_the_others_with_it() {
             _ if request.body.contains("\"poison\"") => Answer::status(status),
             _ => Answer::TAKE,
         });
-        let running = Running::start(&[http("poison", &collector, 100)]);
+        let running = start(&[http("poison", &collector, 100)]);
         running.alerts(&["a0"]);
         collector.wait_for(1);
         running.alerts(&["a1", "a2", "poison", "a4", "a5"]);
@@ -138,7 +135,7 @@ fn refused_rows_are_discarded_together_and_large_batches_are_halved() {
         _ if request.body.contains("\"r0\"") => Answer::status(400),
         _ => Answer::TAKE,
     });
-    let running = Running::start(&[http("halves", &collector, 8)]);
+    let running = start(&[http("halves", &collector, 8)]);
     running.rows(&["r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7"]);
     assert_eq!(collector.wait_for_taken(6), ["r2", "r3", "r4", "r5", "r6", "r7"]);
     let (value, left) = running.drain();
@@ -155,23 +152,23 @@ fn redirects_are_not_followed() {
         .map(|status| Answer::Status(status, location.clone(), String::new()))
         .collect();
     let collector = Collector::start(first(answers));
-    let running = Running::start(&[http("redirect", &collector, 1)]);
+    let running = start(&[http("redirect", &collector, 1)]);
     running.alerts(&["a0", "a1", "a2", "a3"]);
-    assert_eq!(collector.wait_for_taken(1), ["a3"]);
+    assert_eq!(collector.wait_for_taken(4), ["a0", "a1", "a2", "a3"]);
     let (value, _) = running.drain();
-    assert_eq!(value("alerts_discarded_rejected"), 3);
+    assert_eq!((value("deliveries_retried"), value("alerts_discarded_rejected")), (3, 0));
     assert_eq!(elsewhere.requests().len(), 0);
 }
 
 #[test]
 fn an_answer_without_end_is_read_only_so_far() {
     let collector = Collector::start(first(vec![Answer::Endless(404), Answer::Endless(200)]));
-    let running = Running::start(&[http("endless", &collector, 1)]);
+    let running = start(&[http("endless", &collector, 1)]);
     let put = Instant::now();
     running.alerts(&["a0", "a1", "a2"]);
-    assert_eq!(collector.wait_for_taken(2), ["a1", "a2"]);
+    assert_eq!(collector.wait_for_taken(3), ["a0", "a1", "a2"]);
     assert!(put.elapsed() < Duration::from_secs(3), "{:?}", put.elapsed());
-    let lines = logged("sink endless: discarded");
+    let lines = logged("sink endless: post");
     assert!(lines.len() == 1 && lines[0].len() < 600, "{lines:?}");
     drop(running.drain());
 }

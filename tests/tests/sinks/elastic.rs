@@ -1,4 +1,4 @@
-//! The elasticsearch sink against osmem (the API of OpenSearch) and Tenzir's listener.
+//! The elasticsearch sink against osmem (the API of `OpenSearch`) and Tenzir's listener.
 
 use sensor_tests::servers::{Osmem, Tenzir};
 use sensor_tests::{alert, skip_unless};

@@ -4,37 +4,32 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A time that is there.
-pub(super) mod required {
+pub(crate) mod required {
     use super::{Deserialize as _, Deserializer, Serialize as _, Serializer, Timestamp, de};
 
-    pub(in super::super) fn serialize<S: Serializer>(
-        time: &Timestamp,
-        out: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(time: &Timestamp, out: S) -> Result<S::Ok, S::Error> {
         (time.as_second(), time.subsec_nanosecond()).serialize(out)
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        input: D,
-    ) -> Result<Timestamp, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Timestamp, D::Error> {
         let (second, nanosecond) = <(i64, i32)>::deserialize(input)?;
         Timestamp::new(second, nanosecond).map_err(de::Error::custom)
     }
 }
 
 /// A time that may be absent.
-pub(super) mod optional {
+pub(crate) mod optional {
     use super::{Deserialize as _, Deserializer, Serialize as _, Serializer, Timestamp, de};
 
     #[expect(clippy::ref_option, reason = "serde hands the field over like this")]
-    pub(in super::super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         time: &Option<Timestamp>,
         out: S,
     ) -> Result<S::Ok, S::Error> {
         time.map(|time| (time.as_second(), time.subsec_nanosecond())).serialize(out)
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         input: D,
     ) -> Result<Option<Timestamp>, D::Error> {
         let parts = Option::<(i64, i32)>::deserialize(input)?;

@@ -1,0 +1,229 @@
+//! Whatever text an alert has, each format is one line that a reader of it understands.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::Format;
+use crate::aggregate::{Row, TableRow};
+use crate::dedup::{Alert, AlertKind};
+use crate::deliver::item::Item;
+
+fn alert() -> Alert {
+    serde_json::from_str(
+        r#"{
+        "VMConnection_TimeGenerated": "2026-11-24T10:00:00.123456Z",
+        "Description": "a | b = c \\ d", "ActivityGroupNames": "", "IndicatorId": "i",
+        "ThreatType": "C2", "Url": "", "ExpirationDateTime": null, "ConfidenceScore": 80.0,
+        "TI_ipEntity": "203.0.113.0/24", "Computer": "web01.example.net",
+        "Direction": "outbound", "ProcessName": "curl", "SourceIp": "10.0.0.5",
+        "DestinationIp": "203.0.113.7", "RemoteIp": "203.0.113.7", "Protocol": "tcp",
+        "DestinationPort": 443, "NetworkIP": "", "NetworkDestinationIP": "",
+        "NetworkSourceIP": "", "EmailSourceIpAddress": "",
+        "Type": "ThreatIntelligenceIndicator", "timestamp": "2026-11-24T10:00:00.123456Z",
+        "HostName": "web01", "DnsDomain": "example.net",
+        "AlertId": "0123456789abcdef0123456789abcdef", "AlertKind": "new",
+        "RuleId": "9713e3c0-1410-468d-b79e-383448434b2d", "RuleName": "TI Map IP Entity",
+        "Severity": "Medium", "Tactics": ["CommandAndControl"], "Techniques": ["T1071"],
+        "Entities": [], "MatchedPrefix": "203.0.113.0/24", "Feed": "example", "TLPLevel": "Amber",
+        "FirstSeen": "2026-11-24T10:00:00Z", "LastSeen": "2026-11-24T10:00:00.123456Z",
+        "ConnectionCount": 1, "BytesSent": 10, "BytesReceived": 20, "ProcessId": 4711,
+        "ProcessPath": "/usr/bin/curl", "CommandLine": "curl -H a=b\nc", "UserName": "root",
+        "ParentProcessName": "bash", "ContainerId": "", "SourcePort": 43210,
+        "Attribution": "connect", "RemoteDnsQuestions": "[\"c2.example\"]"
+    }"#,
+    )
+    .unwrap()
+}
+
+fn line(format: Format, alert: &Alert) -> String {
+    format.line(&Item::Alert(Arc::new(alert.clone())))
+}
+
+/// The seven fields of the header and the pairs, as a reader of the format takes them.
+fn read_cef(line: &str) -> (Vec<String>, BTreeMap<String, String>) {
+    let mut header = vec![String::new()];
+    let mut characters = line.chars();
+    while header.len() < 8 {
+        match characters.next().expect("a whole header") {
+            '|' => header.push(String::new()),
+            '\\' => header.last_mut().unwrap().push(characters.next().unwrap()),
+            other => header.last_mut().unwrap().push(other),
+        }
+    }
+    header.pop();
+    let extension: String = characters.collect();
+    // A key stands before each `=` that is not escaped, behind a space or at the beginning.
+    let (mut pairs, mut escaped, mut keys) = (BTreeMap::new(), false, Vec::new());
+    for (at, character) in extension.char_indices() {
+        if character == '=' && !escaped {
+            keys.push((extension.get(..at).unwrap().rfind(' ').map_or(0, |space| space + 1), at));
+        }
+        escaped = character == '\\' && !escaped;
+    }
+    for (index, (from, to)) in keys.iter().enumerate() {
+        let end = keys.get(index + 1).map_or(extension.len(), |(next, _)| next - 1);
+        let mut value = String::new();
+        let mut rest = extension.get(to + 1..end).unwrap().chars();
+        while let Some(character) = rest.next() {
+            match character {
+                '\\' => match rest.next().unwrap() {
+                    'n' => value.push('\n'),
+                    'r' => value.push('\r'),
+                    other @ ('\\' | '=') => value.push(other),
+                    other => panic!("escaped {other:?} in {line}"),
+                },
+                other => value.push(other),
+            }
+        }
+        let key = extension.get(*from..*to).unwrap().to_owned();
+        assert!(pairs.insert(key.clone(), value).is_none(), "{key} twice: {line}");
+    }
+    (header, pairs)
+}
+
+#[test]
+fn cef_is_read_back_as_it_was() {
+    let (header, pairs) = read_cef(&line(Format::Cef, &alert()));
+    let version = env!("CARGO_PKG_VERSION");
+    let id = "9713e3c0-1410-468d-b79e-383448434b2d";
+    assert_eq!(
+        header,
+        ["CEF:0", "netsensor", "netsensor", version, id, "TI Map IP Entity", "5"],
+        "{header:?}"
+    );
+    for (key, value) in [
+        ("externalId", "0123456789abcdef0123456789abcdef"),
+        ("rt", "1795514400123"),
+        ("dvchost", "web01.example.net"),
+        ("type", "0"),
+        ("deviceDirection", "1"),
+        ("proto", "TCP"),
+        ("src", "10.0.0.5"),
+        ("spt", "43210"),
+        ("dst", "203.0.113.7"),
+        ("dpt", "443"),
+        ("in", "20"),
+        ("out", "10"),
+        ("cnt", "1"),
+        ("sproc", "curl"),
+        ("spid", "4711"),
+        ("suser", "root"),
+        ("dhost", "c2.example"),
+        ("msg", "a | b = c \\ d"),
+        ("cs5", "curl -H a=b\nc"),
+        ("cs5Label", "CommandLine"),
+        ("cn1", "80"),
+    ] {
+        assert_eq!(pairs.get(key).map(String::as_str), Some(value), "{key}");
+    }
+}
+
+#[test]
+fn cef_has_fields_of_their_own_for_the_addresses_of_ipv6_and_the_called_process() {
+    let mut alert = alert();
+    alert.alert_kind = AlertKind::Summary;
+    alert.direction = "inbound".into();
+    alert.source_ip = "2001:db8::7".into();
+    alert.destination_ip = "2001:db8::5".into();
+    alert.severity = "High".into();
+    let (header, pairs) = read_cef(&line(Format::Cef, &alert));
+    assert_eq!(header[6], "8");
+    for (key, value) in [
+        ("c6a2", "2001:db8::7"),
+        ("c6a2Label", "Source IPv6 Address"),
+        ("c6a3", "2001:db8::5"),
+        ("dproc", "curl"),
+        ("dpid", "4711"),
+        ("shost", "c2.example"),
+        ("deviceDirection", "0"),
+        ("type", "1"),
+    ] {
+        assert_eq!(pairs.get(key).map(String::as_str), Some(value), "{key}");
+    }
+    assert!(!pairs.contains_key("src") && !pairs.contains_key("dst"), "{pairs:?}");
+}
+
+#[test]
+fn ten_thousand_names_and_long_text_stay_bounded() {
+    let mut alert = alert();
+    let names: Vec<String> = (0..10_000).map(|name| format!("n{name}.example")).collect();
+    alert.remote_dns_questions = serde_json::to_string(&names).unwrap();
+    alert.command_line = "=".repeat(1 << 20);
+    alert.rule_name = "|".repeat(1 << 20);
+    let cef = line(Format::Cef, &alert);
+    assert!(cef.len() < 16 << 10, "{}", cef.len());
+    let (header, pairs) = read_cef(&cef);
+    assert_eq!((header[5].len(), pairs["cs5"].len()), (512, 4000));
+    let ecs: Value = serde_json::from_str(&line(Format::Ecs, &alert)).unwrap();
+    assert_eq!(ecs["related"]["hosts"].as_array().unwrap().len(), 64);
+    assert_eq!(ecs["destination"]["domain"], "n0.example");
+}
+
+#[test]
+fn what_has_no_words_in_cef_stays_native() {
+    let item = Item::Row(Arc::new(TableRow::Connection(Box::<Row>::default())));
+    assert_eq!(Format::Cef.line(&item), Format::Native.line(&item));
+}
+
+#[test]
+fn the_words_of_a_configuration_name_all_formats() {
+    assert_eq!(Format::ALL.map(Format::as_str), Format::WORDS);
+}
+
+/// Text as an attacker would choose it: names of processes and hosts are theirs.
+fn hostile() -> impl Strategy<Value = String> {
+    let part = prop_oneof![
+        Just("\n".to_owned()),
+        Just("\r".to_owned()),
+        Just("|".to_owned()),
+        Just("=".to_owned()),
+        Just("\\".to_owned()),
+        Just(" cs1=".to_owned()),
+        Just("\0\u{1b}[31m\u{7f}\u{9b}".to_owned()),
+        Just("\u{202e}\u{2028}".to_owned()),
+        any::<String>(),
+    ];
+    proptest::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #[test]
+    fn hostile_text_breaks_no_format(
+        name in hostile(), command in hostile(), rule in hostile(), about in hostile(),
+        computer in hostile(), address in hostile(), questions in hostile(),
+    ) {
+        let mut alert = alert();
+        alert.process_name.clone_from(&name);
+        alert.command_line.clone_from(&command);
+        alert.rule_name = rule;
+        alert.description.clone_from(&about);
+        alert.computer = computer;
+        alert.source_ip.clone_from(&address);
+        alert.matched_prefix = address;
+        alert.remote_dns_questions = serde_json::to_string(&[questions]).unwrap();
+        let cef = line(Format::Cef, &alert);
+        prop_assert!(!cef.chars().any(char::is_control), "{cef:?}");
+        let (header, pairs) = read_cef(&cef);
+        prop_assert_eq!(header.len(), 7);
+        prop_assert_eq!(&pairs["externalId"], &alert.alert_id);
+        prop_assert_eq!(&pairs["cs1"], "i");
+        let plain = |text: &str| text.chars().all(|c| matches!(c, '\n' | '\r' | ' '..='~'));
+        if plain(&command) && !command.is_empty() {
+            prop_assert_eq!(&pairs["cs5"], &command);
+        }
+        for format in [Format::Native, Format::Ecs, Format::Ocsf] {
+            let text = line(format, &alert);
+            prop_assert!(!text.contains(['\n', '\r']), "{text:?}");
+            let document: Value = serde_json::from_str(&text).unwrap();
+            let shown = match format {
+                Format::Ecs => &document["process"]["command_line"],
+                Format::Ocsf => &document["evidences"][0]["process"]["cmd_line"],
+                Format::Native | Format::Cef => &document["CommandLine"],
+            };
+            prop_assert_eq!(shown.as_str().unwrap_or_default(), &command);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `Place`: how far a sink's alerts are settled, where several batches are under way at once.
+
+use std::collections::BTreeSet;
+
+/// Alerts that were taken out of the spool and are not settled: as many as are under way or to be
+/// sent again.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    open: BTreeSet<u64>,
+    /// After the last one that was taken out.
+    end: u64,
+}
+
+impl Place {
+    /// An alert was taken out; sequences ascend.
+    pub(super) fn took(&mut self, sequence: u64) {
+        self.open.insert(sequence);
+        self.end = self.end.max(sequence.saturating_add(1));
+    }
+
+    /// An alert is delivered or set aside.
+    pub(super) fn settle(&mut self, sequence: u64) {
+        self.open.remove(&sequence);
+    }
+
+    /// All before this are settled.
+    pub(super) fn settled_before(&self) -> u64 {
+        self.open.first().copied().unwrap_or(self.end)
+    }
+
+    /// Alerts that are not settled.
+    pub(super) fn open(&self) -> u64 {
+        self.open.len() as u64
+    }
+
+    /// After the last one that was taken out.
+    pub(super) const fn end(&self) -> u64 {
+        self.end
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.open.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Place;
+
+    #[test]
+    fn the_first_open_one_holds_the_place() {
+        let mut place = Place::default();
+        assert_eq!((place.settled_before(), place.is_settled()), (0, true));
+        (5..9).for_each(|sequence| place.took(sequence));
+        for (settled, before) in [(6, 5), (5, 7), (8, 7), (7, 9)] {
+            place.settle(settled);
+            assert_eq!(place.settled_before(), before, "{settled}");
+        }
+        assert!(place.is_settled());
+    }
+}

@@ -1,0 +1,160 @@
+//! Fault: what the log does while the disk takes nothing.
+//!
+//! Alerts are given to readers from memory, so that none is withheld; what all sinks have settled
+//! leaves it. Of states 8 MiB are kept, then a snapshot is asked for once the disk works again.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use tokio::time::Instant;
+
+use super::State;
+use super::frame::HEADER;
+use super::log::{Log, Pending, RETRY, Result};
+use super::recover::recover;
+use super::segment::Segment;
+use crate::deliver::file::describe;
+use crate::deliver::{DeliverError, chain};
+
+/// Bytes of states that are kept.
+const STATES_MAX: usize = 8 << 20;
+
+impl Log {
+    /// The disk did not take something.
+    pub(super) fn failed(&mut self, error: &DeliverError, now: Instant) {
+        self.stats.spool_writes_failed.increment();
+        self.retry_at = Some(now + RETRY);
+        let fault = format!(
+            "{}; alerts are delivered from memory and would be lost by a restart; make room, or \
+             make the folder writable",
+            chain(error)
+        );
+        if let Some(count) = self.quiet.admit(1, now) {
+            tracing::error!(count, "spool: {fault}");
+        }
+        self.shared.is_faulty.store(true, Ordering::Release);
+        self.shared.index().fault = Some(fault);
+    }
+
+    /// The disk took everything.
+    pub(super) fn works(&mut self) {
+        if self.retry_at.take().is_none() {
+            return;
+        }
+        tracing::info!("spool: {}: can be written again", self.path("").display());
+        self.shared.index().fault = None;
+        if self.state_gap {
+            self.shared.wants_snapshot.store(true, Ordering::Release);
+        }
+        self.shared.is_faulty.store(false, Ordering::Release);
+    }
+
+    /// Lets readers have what is in memory only.
+    pub(super) fn publish_unwritten(&mut self) {
+        let mut scratch = Vec::new();
+        for pending in self.waiting.iter_mut().filter(|pending| !pending.is_published) {
+            if pending.sizes.len() < pending.alerts.len() {
+                scratch.clear();
+                pending.encode(&mut scratch);
+            }
+        }
+        let readable = {
+            let mut index = self.shared.index();
+            for pending in self.unsynced.iter_mut().chain(&mut self.waiting) {
+                index.publish(pending);
+            }
+            index.readable
+        };
+        self.tell(readable, 0);
+    }
+
+    /// Keeps of what is not written only what some sink still needs, and what states there is room
+    /// for.
+    pub(super) fn forget_settled(&mut self) {
+        let settled = {
+            let mut index = self.shared.index();
+            let settled = index.settled();
+            index.tail.forget_before(settled);
+            settled
+        };
+        let state_bytes = |pending: &Pending| match &pending.state {
+            Some(State::Change(bytes) | State::Snapshot(bytes)) => bytes.len(),
+            None => 0,
+        };
+        if self.waiting.iter().map(state_bytes).sum::<usize>() > STATES_MAX {
+            self.waiting.iter_mut().for_each(|pending| pending.state = None);
+            self.state_gap = true;
+        }
+        let mut forgotten = 0;
+        self.waiting.retain_mut(|pending| {
+            if pending.is_published && pending.end() <= settled {
+                forgotten += pending.alerts.len();
+                pending.alerts = Vec::new();
+                pending.sizes = Vec::new();
+            }
+            !pending.alerts.is_empty() || pending.state.is_some()
+        });
+        let readable = self.shared.index().readable;
+        self.tell(readable, forgotten);
+    }
+
+    /// Nothing is believed of the segment any more but what was synced before. The rest is written
+    /// again, into another.
+    pub(super) fn give_up_active(&mut self) {
+        let Some(mut active) = self.active.take() else { return };
+        self.unsynced_since = None;
+        let mut again = std::mem::take(&mut self.unsynced);
+        again.append(&mut self.waiting);
+        self.waiting = again;
+        // Repetitions are told by their ordinals, so nothing depends on what follows.
+        let is_empty = active.synced == HEADER;
+        if is_empty && self.storage.remove(&active.name).is_ok() {
+            let is_other = |it: &Segment| it.generation != active.generation;
+            self.shared.index().segments.retain(is_other);
+        } else if active.file.truncate(active.synced).is_ok()
+            && let Some(segment) = self.shared.index().segment_mut(active.generation)
+        {
+            segment.bytes = active.synced;
+        }
+    }
+
+    /// Reads the folder, where that was not possible before.
+    pub(super) fn open_late(&mut self) -> Result<()> {
+        if self.is_open {
+            return Ok(());
+        }
+        let found = recover(&*self.storage).map_err(|error| describe(&self.path(""), error))?;
+        let first =
+            self.waiting.front().map_or(self.next_sequence, |pending| pending.place.sequence);
+        let ordinal =
+            self.waiting.front().map_or(self.next_ordinal, |pending| pending.place.ordinal);
+        if found.next_sequence > first || found.next_ordinal > ordinal {
+            let what = "it holds later alerts than this run has; restart the agent";
+            return Err(describe(&self.path(""), std::io::Error::other(what)));
+        }
+        self.stats.spool_repairs.add(found.repaired);
+        self.stats.spool_alerts_lost_corrupt.add(found.lost);
+        self.next_generation = found.next_generation;
+        self.chain = self.chain.max(found.states.chain);
+        self.is_open = true;
+        let mut index = self.shared.index();
+        let oldest = found.segments.front().map_or(found.end, |segment| segment.first);
+        for cursor in &mut index.cursors {
+            let known = found.cursors.iter().find(|(name, _)| *name == cursor.name);
+            let before = known.map_or(oldest, |(_, before)| *before);
+            cursor.held = (before < found.end).then_some(before);
+        }
+        if index.cursors.iter().any(|cursor| cursor.held.is_some()) {
+            tracing::warn!(
+                "spool: {}: alerts of an earlier run wait; they are delivered after a restart",
+                self.storage.path("").display()
+            );
+        }
+        index.floor = found.floor;
+        index.repairs = found.repairs;
+        let mut segments: VecDeque<_> = found.segments;
+        segments.append(&mut index.segments);
+        index.segments = segments;
+        Ok(())
+    }
+}

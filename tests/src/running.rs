@@ -1,0 +1,69 @@
+//! Running sinks, in this process, behind a spool in a folder of their own.
+#![expect(clippy::expect_used, reason = "a test ends with a panic")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sensor_user::clock::Clock;
+use sensor_user::deliver::spool::SpoolConfig;
+use sensor_user::deliver::{Deliverer, Delivery, Leftover, Outbox, Pace, SinkConfig};
+use sensor_user::stats::Stats;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::logged;
+
+/// Sinks, and what a test holds of them.
+#[derive(Debug)]
+pub struct Running {
+    /// Where the sinks run.
+    pub runtime: Runtime,
+    /// Where alerts and rows are put.
+    pub outbox: Outbox,
+    /// Ends the sinks.
+    pub deliverer: Deliverer,
+    /// Their counters.
+    pub stats: Arc<Stats>,
+    /// The folder of the spool.
+    pub spool: TempDir,
+}
+
+impl Running {
+    /// Waits of tests: short, so that no test takes long.
+    pub const PACE: Pace = Pace {
+        row_wait: Duration::from_millis(500),
+        retry_first: Duration::from_millis(20),
+        retry_most: Duration::from_millis(100),
+    };
+
+    /// Starts them, by this clock. From here on log lines are kept for [`logged`].
+    pub fn start(sinks: &[SinkConfig], clock: impl Clock + 'static) -> Self {
+        let _collecting = logged("");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let stats = Arc::new(Stats::default());
+        let clock: Arc<dyn Clock> = Arc::new(clock);
+        let spool = tempfile::tempdir().expect("a folder");
+        let entered = runtime.enter();
+        let usual = SpoolConfig::USUAL;
+        let delivery = Delivery { sinks, folder: spool.path(), spool: &usual, pace: Self::PACE };
+        let started = Deliverer::start(delivery, &stats, &clock);
+        let (outbox, deliverer, _nothing) = started.expect("sinks that start");
+        drop(entered);
+        Self { runtime, outbox, deliverer, stats, spool }
+    }
+
+    /// Ends the sinks within 10 s; their counters by name, and what was left.
+    pub fn drain(self) -> (impl Fn(&str) -> u64, Vec<Leftover>) {
+        let left = self.runtime.block_on(self.deliverer.drain(Duration::from_secs(10)));
+        let snapshot = self.stats.snapshot();
+        let value = move |name: &str| {
+            let counter = snapshot.iter().find(|(counter, _)| *counter == name);
+            counter.map(|(_, value)| *value).expect("a counter")
+        };
+        (value, left)
+    }
+}

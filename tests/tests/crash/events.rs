@@ -1,0 +1,106 @@
+//! The events: the n-th connection of a host, the same in every run.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use sensor_user::aggregate::{
+    Attribution, Change, Direction, Flow, Phase, Protocol, TableRow, What,
+};
+use sensor_user::dedup::{Alert, Dedup, State};
+use sensor_user::enrich::Process;
+use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
+use sensor_user::matcher::{AllowList, Matcher};
+use sensor_user::pipeline::{Detection, Outlet};
+use sensor_user::stats::Stats;
+use serde_json::Value;
+
+/// Indicators, each of one address.
+const INDICATORS: u64 = 40;
+/// Between two events.
+const STEP: SignedDuration = SignedDuration::from_millis(250);
+/// A window is open for so long: each key has several within the events of a run.
+const WINDOW: SignedDuration = SignedDuration::from_secs(60);
+
+/// The stages behind the connection table, whose state lives on.
+pub(super) fn detection() -> Detection {
+    let stats = Arc::<Stats>::default();
+    let indicators = (0..INDICATORS).map(|number| {
+        let blank = Indicator::blank(parse_prefix(&format!("203.0.113.{number}")).unwrap());
+        Arc::new(Indicator { id: format!("id-{number}"), feed: "feed".into(), ..blank })
+    });
+    let set = Arc::new(Arc::new(IndicatorSet::build(indicators.collect())).into());
+    let matcher = Matcher::new(set, AllowList::default(), HashSet::new(), Arc::clone(&stats));
+    let dedup = Dedup::new("agent".to_owned(), WINDOW, 30, Arc::clone(&stats)).with_state();
+    Detection::new(None, matcher, None, dedup, stats)
+}
+
+pub(super) fn time(number: u64) -> Timestamp {
+    let start: Timestamp = "2026-11-24T10:00:00.5Z".parse().unwrap();
+    start + STEP * i32::try_from(number).unwrap()
+}
+
+/// The n-th connection: some addresses come often, some once.
+pub(super) fn event(number: u64) -> Change {
+    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    let which = if mixed.is_multiple_of(3) { mixed % 3 } else { mixed % INDICATORS };
+    let name = ["curl", "sh\u{1b}[31m"][usize::try_from(mixed / 7 % 2).unwrap()];
+    let process = Process { name: name.to_owned(), pid: Some(7), ..Process::default() };
+    let flow = Flow {
+        time: time(number),
+        phase: Phase::Opened,
+        computer: "host.example.net".into(),
+        direction: Direction::Outbound,
+        protocol: Protocol::Tcp,
+        local: "10.0.0.4".parse().unwrap(),
+        local_port: u16::try_from(number % 60_000).ok(),
+        remote: format!("203.0.113.{which}").parse().unwrap(),
+        remote_port: Some(443),
+        process: Arc::new(process),
+        attribution: Attribution::Connect,
+        connections: 1,
+        preexisting: false,
+        translated: None,
+        bytes_sent: 0,
+        bytes_received: 0,
+    };
+    Change::new(What::Opened, flow, number, 0)
+}
+
+/// The first connection, with some bytes, again and again.
+pub(super) fn same() -> Change {
+    let mut change = event(0);
+    (change.flow.bytes_sent, change.flow.bytes_received) = (3, 5);
+    change
+}
+
+/// Ends every window.
+pub(super) fn end(detection: &mut Detection, events: u64, outlet: &mut dyn Outlet) {
+    detection.tick(time(events) + WINDOW, outlet);
+}
+
+#[derive(Default)]
+struct Caught(BTreeMap<String, Value>);
+
+impl Outlet for Caught {
+    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
+        for alert in alerts {
+            let json = serde_json::to_value(&alert).unwrap();
+            let other = self.0.insert(alert.alert_id, json);
+            assert_eq!(other, None, "two alerts with one id");
+        }
+    }
+
+    fn rows(&mut self, _rows: Vec<TableRow>) {}
+}
+
+/// The alerts of a run that nothing disturbs, by `AlertId`.
+pub(super) fn undisturbed(events: u64) -> BTreeMap<String, Value> {
+    let (mut detection, mut caught) = (detection(), Caught::default());
+    for number in 0..events {
+        detection.observe(&event(number), &mut caught);
+        detection.tick(time(number), &mut caught);
+    }
+    end(&mut detection, events, &mut caught);
+    caught.0
+}

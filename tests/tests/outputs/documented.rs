@@ -1,0 +1,35 @@
+//! The examples in `docs/formats.md` are what is sent.
+
+use sensor_user::deliver::{Format, SinkConfig, SinkKind};
+use serde_json::Value;
+
+use super::{items, start, written};
+
+/// The block of code behind the heading that begins so.
+fn example(heading: &str) -> &'static str {
+    let text = include_str!("../../../docs/formats.md");
+    let section = text.split("\n## ").find(|part| part.starts_with(heading)).unwrap();
+    let block = section.split("```").nth(1).unwrap();
+    block.split_once('\n').unwrap().1
+}
+
+#[test]
+fn the_examples_are_what_is_sent() {
+    for (heading, format, id) in
+        [("ECS", Format::Ecs, "/event/id"), ("OCSF", Format::Ocsf, "/metadata/uid")]
+    {
+        let (_folder, documents) = written(format);
+        let is_it = |it: &&Value| it.pointer(id).is_some_and(|id| id == "alert-new");
+        let sent = documents.iter().find(is_it).unwrap();
+        let shown: Value = serde_json::from_str(example(heading)).unwrap();
+        assert_eq!(&shown, sent, "{heading}: {sent:#}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts");
+    let kind = SinkKind::File(path.clone());
+    let sink = SinkConfig { format: Format::Cef, ..SinkConfig::new("cef".to_owned(), kind) };
+    let running = start(&[sink]);
+    running.outbox.alerts(vec![items::alerts().remove(0)], None);
+    assert_eq!(running.drain().1, []);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), example("CEF"));
+}
