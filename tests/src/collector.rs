@@ -74,6 +74,8 @@ pub struct Request {
     pub body: String,
     /// Whether the answer was (or, stalled, will be) a success.
     pub taken: bool,
+    /// Of its items, read once.
+    ids: Vec<String>,
 }
 
 impl Request {
@@ -84,21 +86,32 @@ impl Request {
 
     /// The items, from one array or from lines.
     pub fn items(&self) -> Vec<Value> {
-        if self.body.starts_with('[') {
-            serde_json::from_str(&self.body).expect("an array")
-        } else {
-            self.body.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
-        }
+        items(&self.body)
     }
 
     /// `AlertId` or `ConnectionId` of each item.
     pub fn ids(&self) -> Vec<String> {
-        let id = |item: &Value| {
-            let id = item.get("AlertId").or_else(|| item.get("ConnectionId"));
-            id.and_then(Value::as_str).expect("an id").to_owned()
-        };
-        self.items().iter().map(id).collect()
+        self.ids.clone()
     }
+}
+
+fn items(body: &str) -> Vec<Value> {
+    if body.starts_with('[') {
+        serde_json::from_str(body).expect("an array")
+    } else {
+        body.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
+    }
+}
+
+/// Those of a body of items; a form has none.
+fn ids(body: &str) -> Vec<String> {
+    if body.starts_with(['[', '{']) { items(body).iter().filter_map(id).collect() } else { vec![] }
+}
+
+/// `AlertId` or `ConnectionId`.
+fn id(item: &Value) -> Option<String> {
+    let id = item.get("AlertId").or_else(|| item.get("ConnectionId"));
+    id.and_then(Value::as_str).map(str::to_owned)
 }
 
 type Script = dyn FnMut(usize, &Request) -> Answer + Send;
@@ -186,7 +199,7 @@ impl Collector {
     pub fn wait_for_taken(&self, count: usize) -> Vec<String> {
         self.wait_until(&format!("{count} items"), |requests| {
             let taken = requests.iter().filter(|request| request.taken);
-            taken.map(|request| request.ids().len()).sum::<usize>() >= count
+            taken.map(|request| request.ids.len()).sum::<usize>() >= count
         });
         self.taken()
     }
@@ -196,7 +209,8 @@ impl Collector {
         let mut requests = self.shared.requests.lock().expect("lock");
         while !there(&requests) {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                panic!("not {what} within 10 s: {requests:?}");
+                let last = requests.last();
+                panic!("not {what} within 10 s, but {}; the last: {last:.2000?}", requests.len());
             };
             requests = self.shared.more.wait_timeout(requests, left).expect("lock").0;
         }
@@ -248,12 +262,14 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
+    let body = text(&headers, &body);
     let mut request = Request {
         at: Instant::now(),
         method: method.to_string(),
         path: uri.path().to_owned(),
         query: uri.query().unwrap_or_default().to_owned(),
-        body: text(&headers, &body),
+        ids: ids(&body),
+        body,
         headers,
         taken: false,
     };

@@ -38,6 +38,17 @@ impl Running {
 
     /// Starts them, by this clock. From here on log lines are kept for [`logged`].
     pub fn start(sinks: &[SinkConfig], clock: impl Clock + 'static) -> Self {
+        let spool = tempfile::tempdir().expect("a folder");
+        Self::start_in(spool, &SpoolConfig::USUAL, sinks, clock)
+    }
+
+    /// Starts them with a spool that may have alerts of an earlier run.
+    pub fn start_in(
+        spool: TempDir,
+        config: &SpoolConfig,
+        sinks: &[SinkConfig],
+        clock: impl Clock + 'static,
+    ) -> Self {
         let _collecting = logged("");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -46,10 +57,8 @@ impl Running {
             .expect("a runtime");
         let stats = Arc::new(Stats::default());
         let clock: Arc<dyn Clock> = Arc::new(clock);
-        let spool = tempfile::tempdir().expect("a folder");
         let entered = runtime.enter();
-        let usual = SpoolConfig::USUAL;
-        let delivery = Delivery { sinks, folder: spool.path(), spool: &usual, pace: Self::PACE };
+        let delivery = Delivery { sinks, folder: spool.path(), spool: config, pace: Self::PACE };
         let started = Deliverer::start(delivery, &stats, &clock);
         let (outbox, deliverer, _nothing) = started.expect("sinks that start");
         drop(entered);

@@ -95,6 +95,11 @@ impl AgentConfig {
     /// Log filter unless set.
     pub const LOG: &str = "info";
 
+    /// Where alerts are on disk.
+    pub fn spool_dir(&self) -> PathBuf {
+        self.state_dir.join("spool")
+    }
+
     /// Where the control socket is.
     pub fn control_socket(&self) -> PathBuf {
         let usual = || self.state_dir.join("netsensor.sock");

@@ -77,39 +77,51 @@ fn a_sink_has_the_keys_of_its_kind_only() {
 fn a_sink_over_http_has_what_its_server_asks_for() {
     let cases = [
         (
+            sink("kind = 'splunk'\nurl = 'https://h/'"),
+            "1: sink.token: is missing; set it to { file = \"/path\" } or { credential = \"NAME\" }",
+        ),
+        (
             sink(
-                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\nurl = 'http://h/'",
+                "kind = 'splunk'\nurl = 'https://h/'\ntoken = { file = '/t' }\nack_timeout = '1m'",
             ),
+            "6: sink.ack_timeout: is of no use without acknowledge = true",
+        ),
+        (
+            sink(
+                "kind = 'splunk'\nurl = 'https://h/'\ntoken = { file = '/t' }\ntoken_scheme = 'X'",
+            ),
+            "6: sink.token_scheme: has no meaning for kind \"splunk\", only for \"http\" or \"elasticsearch\" or \"otlp\"",
+        ),
+        (
+            sink("kind = 'otlp'\nurl = 'https://h/'\nindex = 'i'"),
+            "5: sink.index: has no meaning for kind \"otlp\", only for \"splunk\"",
+        ),
+        (
+            sink("kind = 'elasticsearch'\nurl = 'https://h/'\nalerts_index = 'a/b'"),
+            "5: sink.alerts_index: \"a/b\" is not a name; use letters, digits, -, _, . and parentheses in quotes",
+        ),
+        (
+            azure("managed_identity = true\nurl = 'http://h/'"),
             "7: sink.url: has no meaning for kind \"azure\", only for \"http\" or \"splunk\" or \"elasticsearch\" or \"otlp\"",
         ),
         (
-            sink(
-                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\ntenant = 't'",
-            ),
+            azure("managed_identity = true\ntenant = 't'"),
             "7: sink.tenant: has no meaning with managed_identity; leave one of them out",
         ),
         (
-            sink(
-                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\nbatch_bytes = '1MiB'",
-            ),
+            azure("managed_identity = true\nbatch_bytes = '1MiB'"),
             "7: sink.batch_bytes: is over what Azure takes in a request; use 900KiB or less",
         ),
         (
-            sink(
-                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\nstreams = { VM = 's' }",
-            ),
+            azure("managed_identity = true\nstreams = { VM = 's' }"),
             "7: sink.streams: \"VM\" is no table; known are VMConnection, VMBoundPort, VMProcess, VMComputer, NetsensorLoss, NetsensorHealth",
         ),
         (
-            sink(
-                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\ntenant = 't'\nclient_id = 'c'\nclient_secret = 'hunter2'",
-            ),
+            azure("tenant = 't'\nclient_id = 'c'\nclient_secret = 'hunter2'"),
             "8: sink.client_secret: a secret does not stand in this file; use { file = \"/path\" } or { credential = \"NAME\" }",
         ),
         (
-            sink(
-                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\nformat = 'ecs'",
-            ),
+            azure("managed_identity = true\nformat = 'ecs'"),
             "7: sink.format: has no meaning here; this kind has a form of its own",
         ),
     ];

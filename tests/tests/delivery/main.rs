@@ -5,6 +5,7 @@
 mod end;
 mod local;
 mod order;
+mod outage;
 mod parquet;
 mod refusal;
 
