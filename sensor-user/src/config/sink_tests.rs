@@ -60,6 +60,18 @@ fn a_sink_has_the_keys_of_its_kind_only() {
             "5: sink.file_age: has no meaning for kind \"file\", only for \"parquet\"",
         ),
         (
+            sink("kind = 'stdout'\ntakes = ['alerts', 'rows']\nformat = 'cef'"),
+            "5: sink.format: \"cef\" has words for alerts only; use takes = [\"alerts\"]",
+        ),
+        (
+            sink("kind = 'readable'\nformat = 'ecs'"),
+            "4: sink.format: has no meaning here; this kind has a form of its own",
+        ),
+        (
+            sink("kind = 'stdout'\nformat = 'leef'"),
+            "4: sink.format: \"leef\" is not known here; use \"native\" or \"ecs\" or \"ocsf\" or \"cef\"",
+        ),
+        (
             sink("kind = 'stdout'\nqueue = 0"),
             "4: sink.queue: 0 is out of range; use a whole number from 1 to 1000000",
         ),

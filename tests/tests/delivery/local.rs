@@ -10,7 +10,7 @@ use sensor_tests::{Collector, Running, logged, skip_unless};
 use sensor_user::deliver::{Leftover, SinkConfig, SinkKind};
 use sensor_user::stats::Stats;
 
-use super::{Put, file, first, http, start, wait_until};
+use super::{file, first, http, start, wait_until};
 
 #[test]
 fn notices_go_with_rows_or_alone_and_to_nobody_else() {

@@ -7,7 +7,7 @@ use sensor_user::deliver::{SinkConfig, SinkKind};
 use sensor_user::stable_id::stable_id;
 use tokio::time::Instant;
 
-use super::{PACE, Put, first, http, start};
+use super::{PACE, first, http, start};
 
 #[test]
 fn alerts_arrive_in_order_at_once_and_in_batches() {

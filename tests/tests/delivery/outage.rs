@@ -14,7 +14,7 @@ use sensor_user::deliver::spool::SpoolConfig;
 use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
 
 use super::local::SmallFileSystem;
-use super::{Put, file, first, http, start, wait_until};
+use super::{file, first, http, start, wait_until};
 
 /// An http sink whose collector is not there yet, and where it will be.
 fn absent(name: &str) -> (SinkConfig, std::net::SocketAddr) {

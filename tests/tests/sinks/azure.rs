@@ -10,7 +10,7 @@ use sensor_user::web::Secret;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Running, sink};
+use crate::{sink, start};
 
 /// How the endpoint answers its n-th request.
 type Script = Box<dyn FnMut(usize) -> Answer + Send>;
@@ -90,7 +90,7 @@ fn paths(collector: &Collector) -> Vec<String> {
 fn alerts_arrive_as_they_were_raised() {
     let collector = azure(then_taken(vec![]));
     let (_folder, file) = secret("hunter2");
-    let running = Running::start(config("a", &collector, application(&collector, &file)));
+    let running = start(config("a", &collector, application(&collector, &file)));
     running.alerts(&["a0"]);
     collector.wait_for(2);
     running.alerts(&["a1"]);
@@ -155,7 +155,7 @@ fn fits(kind: &str, value: &Value) -> bool {
 fn rows_go_to_the_streams_of_their_tables() {
     let collector = azure(then_taken(vec![]));
     let (_folder, file) = secret("hunter2");
-    let running = Running::start(config("rows", &collector, application(&collector, &file)));
+    let running = start(config("rows", &collector, application(&collector, &file)));
     running.rows(&["r0", "r1"]);
     running.loss();
     collector.wait_for(3);
@@ -176,7 +176,7 @@ fn rows_go_to_the_streams_of_their_tables() {
 fn a_token_that_is_refused_is_replaced_at_once() {
     let collector = azure(then_taken(vec![Answer::status(401)]));
     let (_folder, file) = secret("hunter2");
-    let running = Running::start(config("token", &collector, application(&collector, &file)));
+    let running = start(config("token", &collector, application(&collector, &file)));
     running.alerts(&["a0"]);
     let requests = collector.wait_for(4);
     let bearers: Vec<&str> = requests.iter().map(|it| it.header("authorization")).collect();
@@ -197,7 +197,7 @@ fn what_may_pass_is_tried_again() {
     ];
     let collector = azure(then_taken(answers));
     let (_folder, file) = secret("hunter2");
-    let running = Running::start(config("again", &collector, application(&collector, &file)));
+    let running = start(config("again", &collector, application(&collector, &file)));
     running.alerts(&["a0"]);
     let requests = collector.wait_for(8);
     assert!((requests[4].at - requests[3].at).as_secs() >= 1);
@@ -212,7 +212,7 @@ fn what_may_pass_is_tried_again() {
 fn a_batch_that_is_too_large_is_halved() {
     let collector = azure(then_taken(vec![TAKEN, Answer::status(413)]));
     let (_folder, file) = secret("hunter2");
-    let running = Running::start(config("halves", &collector, application(&collector, &file)));
+    let running = start(config("halves", &collector, application(&collector, &file)));
     running.rows(&["r0"]);
     collector.wait_for(2);
     running.rows(&["r1", "r2", "r3"]);
@@ -231,7 +231,7 @@ fn a_machine_posts_with_its_own_identity() {
         ),
         client_id: Some("c1".to_owned()),
     };
-    let running = Running::start(config("machine", &collector, login));
+    let running = start(config("machine", &collector, login));
     running.alerts(&["a0"]);
     let requests = collector.wait_for(2);
     assert_eq!(requests[0].method, "GET");
@@ -262,7 +262,7 @@ fn a_metadata_service_that_is_away_is_asked_again() {
         imds_url: Some(format!("http://{}/", collector.address()).parse().unwrap()),
         client_id: None,
     };
-    let running = Running::start(config("away", &collector, login));
+    let running = start(config("away", &collector, login));
     running.alerts(&["a0"]);
     let requests = collector.wait_for(3);
     assert!((requests[1].at - requests[0].at).as_secs() >= 2);
@@ -278,7 +278,7 @@ fn a_metadata_service_that_is_away_is_asked_again() {
 fn a_client_secret_that_is_replaced_counts() {
     let collector = azure(then_taken(vec![]));
     let (_folder, file) = secret("expired");
-    let running = Running::start(config("expired", &collector, application(&collector, &file)));
+    let running = start(config("expired", &collector, application(&collector, &file)));
     running.alerts(&["a0"]);
     collector.wait_for(2);
     std::fs::write(&file, "hunter2").unwrap();

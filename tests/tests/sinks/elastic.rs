@@ -6,7 +6,7 @@ use sensor_user::dedup::Alert;
 use sensor_user::deliver::{ElasticsearchConfig, ServerConfig, SinkConfig, SinkKind};
 use serde_json::{Value, json};
 
-use crate::{Running, sink, wait_until};
+use crate::{sink, start, wait_until};
 
 pub(crate) fn config(name: &str, url: &str) -> SinkConfig {
     let config = ElasticsearchConfig {
@@ -45,7 +45,7 @@ fn documents_are_there_once_however_often_they_are_sent() {
     }
     let server = server.unwrap();
     for _run in 0..2 {
-        let running = Running::start(config("osmem", &server.url()));
+        let running = start(config("osmem", &server.url()));
         running.alerts(&["a0", "a1"]);
         running.rows(&["r0", "r1", "r2"]);
         running.loss();
@@ -74,7 +74,7 @@ fn tenzir_takes_what_is_sent() {
         return;
     }
     let tenzir = tenzir.unwrap();
-    let running = Running::start(config("tenzir", &tenzir.url()));
+    let running = start(config("tenzir", &tenzir.url()));
     running.alerts(&["a0", "a1"]);
     wait_until("documents", || tenzir.came().len() >= 2);
     let (value, left) = running.drain();

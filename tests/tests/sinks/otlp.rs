@@ -6,7 +6,7 @@ use sensor_user::dedup::Alert;
 use sensor_user::deliver::{OtlpConfig, ServerConfig, SinkConfig, SinkKind};
 use serde_json::{Value, json};
 
-use crate::{Running, sink, wait_until};
+use crate::{sink, start, wait_until};
 
 fn config(name: &str, url: &str) -> SinkConfig {
     let config = OtlpConfig {
@@ -33,7 +33,7 @@ fn a_receiver_gets_records_as_they_were_raised() {
         return;
     }
     let tenzir = tenzir.unwrap();
-    let running = Running::start(config("tenzir-otlp", &tenzir.url()));
+    let running = start(config("tenzir-otlp", &tenzir.url()));
     running.alerts(&["a0", "a1"]);
     running.rows(&["r0"]);
     running.loss();
@@ -73,7 +73,7 @@ fn records_that_are_rejected_are_counted_and_not_sent_again() {
         Answer::Status(200, vec![], json!({ "partialSuccess": partial }).to_string())
     });
     let url = format!("http://{}", collector.address());
-    let running = Running::start(config("partial", &url));
+    let running = start(config("partial", &url));
     running.alerts(&["a0"]);
     let requests = collector.wait_for(1);
     assert_eq!(requests[0].path, "/v1/logs");
@@ -92,7 +92,7 @@ fn only_what_the_protocol_names_is_tried_again() {
         Answer::status(statuses.get(number).copied().unwrap_or(200))
     });
     let url = format!("http://{}", collector.address());
-    let running = Running::start(config("statuses", &url));
+    let running = start(config("statuses", &url));
     running.alerts(&["a0"]);
     wait_until("given up", || running.value("alerts_discarded_rejected") == 1);
     running.alerts(&["a1"]);

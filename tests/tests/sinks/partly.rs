@@ -5,7 +5,7 @@ use sensor_tests::{Answer, Collector, Request, skip_unless};
 use sensor_user::deliver::ElasticsearchConfig;
 use serde_json::{Deserializer, Value, json};
 
-use crate::{Running, elastic, splunk};
+use crate::{elastic, splunk, start};
 
 #[test]
 fn a_document_that_does_not_fit_is_rejected_alone() {
@@ -18,7 +18,7 @@ fn a_document_that_does_not_fit_is_rejected_alone() {
     let mappings = json!({ "properties": { "AlertId": { "type": "ip" } } });
     let template = json!({ "index_patterns": ["logs-*"], "template": { "mappings": mappings } });
     server.ask("PUT", "_index_template/netsensor", Some(&template));
-    let running = Running::start(elastic::config("mapping", &server.url()));
+    let running = start(elastic::config("mapping", &server.url()));
     running.alerts(&["10.0.0.1", "no address", "10.0.0.2"]);
     let (value, left) = running.drain();
     let counts = (value("alerts_delivered"), value("alerts_discarded_rejected"), left.len());
@@ -59,7 +59,7 @@ fn what_a_server_has_no_room_for_is_sent_again_alone() {
         Answer::Status(200, vec![], body.to_string())
     });
     let url = format!("http://{}/", collector.address());
-    let running = Running::start(elastic::config("busy", &url));
+    let running = start(elastic::config("busy", &url));
     running.alerts(&["first"]);
     collector.wait_for(1);
     running.alerts(&["a0", "a1", "a2"]);
@@ -101,7 +101,7 @@ fn one_event_that_is_refused_does_not_take_the_others_with_it() {
     });
     let url = format!("http://{}/", collector.address());
     let (_folder, file) = splunk::token("t");
-    let running = Running::start(splunk::config("poison", &url, &file, None));
+    let running = start(splunk::config("poison", &url, &file, None));
     running.alerts(&["a0"]);
     collector.wait_for(1);
     running.alerts(&["a1", "poison", "a3", "a4"]);

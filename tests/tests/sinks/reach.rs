@@ -6,7 +6,7 @@ use sensor_tests::{Answer, Collector, Request, logged};
 use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
 use sensor_user::web::{HeaderText, Login, Secret};
 
-use crate::{Running, sink, wait_until};
+use crate::{sink, start, wait_until};
 
 /// A sink with the token that is in `file`.
 fn with_token(name: &str, collector: &Collector, file: &Path) -> SinkConfig {
@@ -32,7 +32,7 @@ fn a_secret_that_is_replaced_counts_without_a_new_start() {
             "Bearer new" => Answer::TAKE,
             _ => Answer::Status(401, vec![], "who are you".to_owned()),
         });
-    let running = Running::start(with_token("rotated", &collector, &file));
+    let running = start(with_token("rotated", &collector, &file));
     running.alerts(&["a0"]);
     collector.wait_for(2);
     std::fs::write(&file, "new\n").unwrap();
@@ -53,7 +53,7 @@ fn a_secret_that_cannot_be_read_holds_the_sink_up() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let collector = Collector::start(|_, _: &Request| Answer::TAKE);
-    let running = Running::start(with_token("unreadable", &collector, &file));
+    let running = start(with_token("unreadable", &collector, &file));
     running.alerts(&["a0"]);
     wait_until("tried", || running.value("deliveries_retried") > 1);
     std::fs::write(&file, "token\n").unwrap();

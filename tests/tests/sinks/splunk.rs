@@ -13,7 +13,7 @@ use sensor_user::web::{Login, Secret};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Running, sink, wait_until};
+use crate::{sink, start, wait_until};
 
 pub(crate) fn token(text: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -54,7 +54,7 @@ fn a_collector_gets_alerts_and_rows_as_they_were_raised() {
     }
     let tenzir = tenzir.unwrap();
     let (_folder, file) = token("wrong");
-    let running = Running::start(config("hec", &tenzir.url(), &file, None));
+    let running = start(config("hec", &tenzir.url(), &file, None));
     running.alerts(&["a0"]);
     wait_until("refused", || running.value("deliveries_retried") > 0);
     std::fs::write(&file, "s3cret").unwrap();
@@ -109,7 +109,7 @@ fn a_batch_is_delivered_when_the_indexer_has_it() {
     let url = format!("http://{}/", collector.address());
     let (_folder, file) = token("t");
     let limit = Some(Duration::from_secs(20));
-    let running = Running::start(config("ack", &url, &file, limit));
+    let running = start(config("ack", &url, &file, limit));
     running.alerts(&["a0"]);
     collector.wait_for(2);
     assert_eq!(running.value("alerts_delivered"), 0);
@@ -129,7 +129,7 @@ fn a_batch_that_is_not_acknowledged_is_sent_again() {
     let url = format!("http://{}/", collector.address());
     let (_folder, file) = token("t");
     let limit = Some(Duration::from_secs(1));
-    let running = Running::start(config("slow", &url, &file, limit));
+    let running = start(config("slow", &url, &file, limit));
     running.alerts(&["a0"]);
     wait_until("delivered", || running.value("alerts_delivered") == 1);
     let sent = collector.requests();
@@ -153,7 +153,7 @@ fn what_is_taken_and_not_acknowledged_is_not_delivered() {
     let tenzir = tenzir.unwrap();
     let (_folder, file) = token("s3cret");
     let limit = Some(Duration::from_secs(1));
-    let running = Running::start(config("hec-ack", &tenzir.url(), &file, limit));
+    let running = start(config("hec-ack", &tenzir.url(), &file, limit));
     running.alerts(&["a0"]);
     wait_until("sent again", || tenzir.came().len() >= 2);
     assert_eq!(running.value("alerts_delivered"), 0);

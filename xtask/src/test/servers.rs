@@ -18,10 +18,10 @@ const HOME: &str = "target/servers";
 const PYTHON: [(&str, &[&str]); 5] = [
     ("medallion", &["medallion==3.0.0"]),
     ("mmisp", &["mmisp-api==0.10.2"]),
+    // The programs in it need no package of Python.
+    ("tenzir", &["--no-deps", "tenzir==6.20.0"]),
     ("osmem", &["osmem-server==0.1.6"]),
     ("opentaxii", &["opentaxii==0.9.3", "sqlalchemy<2", "gunicorn<28"]),
-    // Its launcher needs no other package.
-    ("tenzir", &["--no-deps", "tenzir==6.20.0"]),
 ];
 
 const CROWDSEC: &str = "/usr/bin/crowdsec";
