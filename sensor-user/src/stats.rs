@@ -184,6 +184,10 @@ counters! {
     rows_discarded_rejected,
     /// Rows and notices delivered, once for each sink.
     rows_delivered,
+    /// Files of file sinks rotated.
+    files_rotated,
+    /// Rotated files deleted, since there were more than are kept.
+    rotated_files_deleted,
     /// Parquet files written.
     parquet_files_written,
     /// Parquet files deleted, since the folder had too much or they were too old.

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::{Config, values};
 use crate::deliver::spool::SpoolConfig;
 use crate::deliver::{
-    AzureLogin, Format, LogsIngestionConfig, ServerConfig, SinkConfig, SinkKind, escaped,
+    AzureLogin, FileConfig, Format, LogsIngestionConfig, ServerConfig, SinkConfig, SinkKind,
+    escaped,
 };
 use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
@@ -198,7 +199,11 @@ fn sink(sink: &SinkConfig) -> String {
     let place = match &sink.kind {
         SinkKind::Stdout => "JSON lines on standard output".to_owned(),
         SinkKind::Readable => "readable lines on standard error".to_owned(),
-        SinkKind::File(path) => format!("JSON lines to file {}", path.display()),
+        SinkKind::File(file) => format!("lines to file {}{}", file.path.display(), rotation(file)),
+        SinkKind::Syslog(syslog) => {
+            let by = if syslog.tls.is_some() { "TLS" } else { "TCP" };
+            format!("syslog over {by} to {}", escaped(&syslog.address, 255))
+        }
         SinkKind::Parquet(parquet) => format!("Parquet files in {}", parquet.folder.display()),
         SinkKind::Http(http) => {
             let form = if http.lines { "JSON lines" } else { "JSON arrays" };
@@ -240,4 +245,15 @@ fn azure(azure: &LogsIngestionConfig) -> String {
     };
     let place = posted(&form, &azure.endpoint, &azure.server);
     format!("{place}, {}", escaped(&who, 200))
+}
+
+/// When a file is rotated, and how many are kept.
+fn rotation(file: &FileConfig) -> String {
+    let size = file.max_bytes.map(|bytes| format!("with {}", values::size_text(bytes)));
+    let age = file.max_age.map(|age| format!("after {}", humantime::format_duration(age)));
+    let when: Vec<String> = size.into_iter().chain(age).collect();
+    if when.is_empty() {
+        return String::new();
+    }
+    format!(", rotated {}, {} kept", when.join(" or "), file.keep)
 }

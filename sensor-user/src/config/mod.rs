@@ -11,6 +11,7 @@ mod sections;
 mod sink;
 mod sink_azure;
 mod sink_kind;
+mod sink_stream;
 mod values;
 
 pub use describe::describe;
@@ -388,6 +389,8 @@ fn lines(path: &Path, problems: &[Problem]) -> String {
 
 #[cfg(test)]
 mod feed_tests;
+#[cfg(test)]
+mod sink_stream_tests;
 #[cfg(test)]
 mod sink_tests;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::reader::Section;
 use super::values;
 use crate::intel::FeedSource;
 use crate::web::{
-    Access, Certificate, HeaderText, Login, Proxy, Secret, TOKEN_HEADER, is_header_name,
+    Access, Certificate, HeaderText, Login, Proxy, Secret, TOKEN_HEADER, TlsConfig, is_header_name,
 };
 
 /// The keys that say who asks.
@@ -20,6 +20,9 @@ pub(super) const LOGIN: [&str; 5] = ["user", "password", "token", "token_header"
 /// The keys that say by what way.
 pub(super) const WAY: [&str; 7] =
     ["headers", "client_cert", "client_key", "ca_file", "proxy", "proxy_user", "proxy_password"];
+
+/// Those of them that say by which certificates.
+pub(super) const CERTIFICATES: [&str; 3] = ["client_cert", "client_key", "ca_file"];
 
 /// The header of a token and what stands before it there, as the servers of a kind expect them.
 pub(super) type UsualToken = (&'static str, &'static str);
@@ -55,6 +58,14 @@ pub(super) fn access(section: &mut Section<'_, '_>, usual: UsualToken, place: Pl
         certificate: certificate(section),
         ca_file: section.read("ca_file", values::absolute_path),
         proxy: proxy(section, place),
+    }
+}
+
+/// By which certificates a server and the agent know each other.
+pub(super) fn tls(section: &mut Section<'_, '_>) -> TlsConfig {
+    TlsConfig {
+        certificate: certificate(section),
+        ca_file: section.read("ca_file", values::absolute_path),
     }
 }
 

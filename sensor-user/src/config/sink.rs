@@ -58,7 +58,13 @@ fn format(section: &mut Section<'_, '_>, kind: &str, takes: &[usize]) -> Format 
         return Format::default();
     }
     let format = section.read("format", |value| values::word(&Format::WORDS, value));
-    let format = format.and_then(|index| Format::ALL.get(index)).copied().unwrap_or_default();
+    let usual = match kind {
+        // What those who read them expect.
+        "syslog" if takes == [0] => Format::Cef,
+        "elasticsearch" => Format::Ecs,
+        _ => Format::Native,
+    };
+    let format = format.and_then(|index| Format::ALL.get(index)).copied().unwrap_or(usual);
     if format == Format::Cef && takes != [0] {
         section.note("format", "\"cef\" has words for alerts only; use takes = [\"alerts\"]");
     }

@@ -1,24 +1,38 @@
 //! The keys of a `[[sink]]` that only some kinds have. A key that a kind does not ask for is told as
 //! one that has no meaning for it.
 
+use std::collections::BTreeMap;
+
 use super::environment::Place;
 use super::reader::Section;
 use super::remote::{self, UsualToken};
 use super::sections::{DAY, HOUR, MINUTE, SECOND};
-use super::{sink_azure, values};
+use super::{sink_azure, sink_stream, values};
 use crate::deliver::{
-    ElasticsearchConfig, HttpConfig, OtlpConfig, ParquetConfig, ServerConfig, SinkKind,
+    ElasticsearchConfig, FileConfig, HttpConfig, OtlpConfig, ParquetConfig, ServerConfig, SinkKind,
     SplunkConfig,
 };
 use crate::web::TOKEN_HEADER;
 
 /// All kinds.
-pub(super) const KINDS: [&str; 9] =
-    ["stdout", "readable", "file", "http", "parquet", "azure", "splunk", "elasticsearch", "otlp"];
+pub(super) const KINDS: [&str; 10] = [
+    "stdout",
+    "readable",
+    "file",
+    "http",
+    "parquet",
+    "azure",
+    "splunk",
+    "elasticsearch",
+    "otlp",
+    "syslog",
+];
 
 /// The kinds that post to a server.
 const POSTING: &[&str] = &["http", "azure", "splunk", "elasticsearch", "otlp"];
-/// Those of them that are told where it is by `url`.
+/// Those that wait for an answer, or for a send, so long.
+const TIMED: &[&str] = &["http", "azure", "splunk", "elasticsearch", "otlp", "syslog"];
+/// Those that post and are told where by `url`.
 const AT_URL: &[&str] = &["http", "splunk", "elasticsearch", "otlp"];
 /// Those of them to which the agent says who it is as the operator wants.
 const LOGGED_IN: &[&str] = &["http", "elasticsearch", "otlp"];
@@ -28,11 +42,12 @@ const OWNED: &[(&str, &[&str])] = &[
     ("path", &["file", "parquet"]),
     ("file_rows", &["parquet"]),
     ("file_age", &["parquet"]),
-    ("max_size", &["parquet"]),
-    ("max_age", &["parquet"]),
+    ("max_size", &["file", "parquet"]),
+    ("max_age", &["file", "parquet"]),
+    ("keep", &["file"]),
     ("url", AT_URL),
     ("body", &["http"]),
-    ("timeout", POSTING),
+    ("timeout", TIMED),
     ("compress", POSTING),
     ("token", AT_URL),
     ("index", &["splunk"]),
@@ -44,14 +59,26 @@ const OWNED: &[(&str, &[&str])] = &[
     ("rows_index", &["elasticsearch"]),
     ("health_index", &["elasticsearch"]),
     ("service_name", &["otlp"]),
+    ("address", &["syslog"]),
+    ("tls", &["syslog"]),
+    ("server_name", &["syslog"]),
+    ("framing", &["syslog"]),
+    ("facility", &["syslog"]),
+    ("app_name", &["syslog"]),
+    ("hostname", &["syslog"]),
+    ("sd_id", &["syslog"]),
 ];
 
 /// The keys of a login but for `token`, which Splunk has too.
 const LOGIN: [&str; 4] = ["user", "password", "token_header", "token_scheme"];
 
 /// Keys of several kinds that belong together, and of which.
-const SHARED: &[(&[&str], &[&str])] =
-    &[(&LOGIN, LOGGED_IN), (&remote::WAY, POSTING), (&sink_azure::KEYS, &["azure"])];
+const SHARED: &[(&[&str], &[&str])] = &[
+    (&LOGIN, LOGGED_IN),
+    (&remote::WAY, POSTING),
+    (&remote::CERTIFICATES, &["syslog"]),
+    (&sink_azure::KEYS, &["azure"]),
+];
 
 /// What only one kind has.
 pub(super) fn read(
@@ -59,7 +86,7 @@ pub(super) fn read(
     kind: &str,
     place: Place<'_>,
 ) -> Option<SinkKind> {
-    for (key, owners) in owned() {
+    for (key, owners) in owners() {
         if !owners.contains(&kind) {
             let owners: Vec<String> = owners.iter().map(|owner| format!("{owner:?}")).collect();
             section.refuse(key, kind, &owners.join(" or "));
@@ -68,9 +95,7 @@ pub(super) fn read(
     match kind {
         "stdout" => Some(SinkKind::Stdout),
         "readable" => Some(SinkKind::Readable),
-        "file" => section
-            .require("path", "an absolute path in quotes", values::absolute_path)
-            .map(SinkKind::File),
+        "file" => file(section).map(SinkKind::File),
         "http" => http(section, place).map(SinkKind::Http),
         "azure" => {
             let server = server(section, (TOKEN_HEADER, "Bearer"), true, place);
@@ -82,16 +107,37 @@ pub(super) fn read(
             elasticsearch(section, place).map(|config| SinkKind::Elasticsearch(Box::new(config)))
         }
         "otlp" => otlp(section, place).map(|config| SinkKind::Otlp(Box::new(config))),
+        "syslog" => sink_stream::syslog(section).map(SinkKind::Syslog),
         "parquet" => parquet(section).map(SinkKind::Parquet),
         _ => None,
     }
 }
 
-/// Each key of some kinds only, with these.
+/// Each key of some kinds only, once, with all of these.
+fn owners() -> BTreeMap<&'static str, Vec<&'static str>> {
+    let mut all = BTreeMap::<_, Vec<_>>::new();
+    for (key, owners) in owned() {
+        all.entry(key).or_default().extend(owners);
+    }
+    all
+}
+
+/// Keys of some kinds only, with these.
 fn owned() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
     let shared =
         SHARED.iter().flat_map(|(keys, owners)| keys.iter().map(move |key| (*key, *owners)));
     OWNED.iter().copied().chain(shared)
+}
+
+fn file(section: &mut Section<'_, '_>) -> Option<FileConfig> {
+    let path = section.require("path", "an absolute path in quotes", values::absolute_path);
+    let max_bytes = section.read("max_size", values::size(1 << 10..=1 << 50));
+    let max_age = section.read("max_age", values::duration(MINUTE..=3650 * DAY));
+    let keep = section.read("keep", values::number(1..=1000_u32));
+    if section.has("keep") && !section.has("max_size") && !section.has("max_age") {
+        section.note("keep", "is of no use alone; set max_size or max_age too");
+    }
+    path.map(|path| FileConfig { path, max_bytes, max_age, keep: keep.unwrap_or(FileConfig::KEEP) })
 }
 
 /// The keys of every kind that posts to a server.

@@ -15,7 +15,7 @@ fn a_sink_has_the_keys_of_its_kind_only() {
     let cases = [
         (
             sink("kind = 'tape'\npath = '/x'"),
-            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"readable\" or \"file\" or \"http\" or \"parquet\" or \"azure\" or \"splunk\" or \"elasticsearch\" or \"otlp\"",
+            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"readable\" or \"file\" or \"http\" or \"parquet\" or \"azure\" or \"splunk\" or \"elasticsearch\" or \"otlp\" or \"syslog\"",
         ),
         (sink("kind = 'http'"), "1: sink.url: is missing; set it to an http: or https: URL"),
         (sink("kind = 'file'"), "1: sink.path: is missing; set it to an absolute path in quotes"),

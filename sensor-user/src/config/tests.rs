@@ -43,11 +43,11 @@ fn the_example_is_accepted_and_means_what_it_says() {
     ];
     assert_eq!(kinds, others);
     assert_eq!(config.allow.networks.len(), 2);
-    let [collector, gateway, partner, .., archive, tables] = &config.sinks[..] else {
+    let [collector, gateway, partner, .., archive, tables, siem] = &config.sinks[..] else {
         panic!("{:?}", config.sinks)
     };
     let kinds: Vec<&str> = EXAMPLE.split("\n[[sink]]\n").skip(1).map(kind_of).collect();
-    let others = ["azure", "azure", "splunk", "elasticsearch", "otlp", "file", "parquet"];
+    let others = ["azure", "azure", "splunk", "elasticsearch", "otlp", "file", "parquet", "syslog"];
     assert_eq!(kinds, [&["http"; 3][..], &others].concat());
     let (SinkKind::Http(gateway), SinkKind::Http(partner)) = (&gateway.kind, &partner.kind) else {
         panic!("{gateway:?} {partner:?}")
@@ -58,6 +58,7 @@ fn the_example_is_accepted_and_means_what_it_says() {
     assert!(collector.alerts && collector.rows && archive.alerts && !archive.rows);
     assert!(matches!(&collector.kind, SinkKind::Http(http) if !http.lines));
     assert!(!tables.alerts && tables.rows && matches!(&tables.kind, SinkKind::Parquet(_)));
+    assert!(matches!(&siem.kind, SinkKind::Syslog(syslog) if syslog.tls.is_some()));
 }
 
 fn kind_of(section: &str) -> &str {
@@ -82,7 +83,7 @@ fn the_values_shown_in_the_example_are_the_defaults() {
     assert_eq!(shown.sinks[0], sink.sinks[0]);
     let sink =
         parse("[[sink]]\nname='tables'\nkind='parquet'\npath='/var/lib/netsensor/rows'").unwrap();
-    assert_eq!(shown.sinks.last(), sink.sinks.first());
+    assert_eq!(shown.sinks.iter().find(|sink| sink.name == "tables"), sink.sinks.first());
 }
 
 #[test]

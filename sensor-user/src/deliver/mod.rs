@@ -34,12 +34,14 @@ mod sink_state;
 mod splunk;
 pub mod spool;
 mod stream;
+mod syslog;
 mod transport;
 
 pub use azure::{AzureLogin, LogsIngestionConfig};
 pub use deliverer::{Deliverer, Delivery, StartError};
 pub use elastic::ElasticsearchConfig;
 pub use escape::escaped;
+pub use file::FileConfig;
 pub use format::Format;
 pub use http::HttpConfig;
 pub use otlp::OtlpConfig;
@@ -50,6 +52,7 @@ pub use quiet::Quiet;
 pub use readable::readable;
 pub use sink_state::SinkReport;
 pub use splunk::SplunkConfig;
+pub use syslog::{Framing, SyslogConfig};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,8 +66,8 @@ pub enum SinkKind {
     Stdout,
     /// A line for people an alert, on standard error.
     Readable,
-    /// JSON lines appended to a file.
-    File(PathBuf),
+    /// Lines appended to a file.
+    File(FileConfig),
     /// Parquet files in a folder, of rows only.
     Parquet(ParquetConfig),
     /// JSON array, or JSON lines, by POST.
@@ -77,6 +80,8 @@ pub enum SinkKind {
     Elasticsearch(Box<ElasticsearchConfig>),
     /// Log records of OpenTelemetry over HTTP.
     Otlp(Box<OtlpConfig>),
+    /// RFC 5424 over TCP or TLS.
+    Syslog(SyslogConfig),
 }
 
 /// One sink, checked and with its defaults filled in.
@@ -250,6 +255,17 @@ pub enum DeliverError {
         #[source]
         source: std::io::Error,
     },
+    /// A connection cannot be made, or breaks.
+    #[error("{doing} {server}")]
+    Socket {
+        /// What was tried: `connect to`, `send to`.
+        doing: &'static str,
+        /// With whom, as configured.
+        server: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Standard output or standard error cannot be written.
     #[error("write {stream}")]
     Stream {
@@ -281,6 +297,7 @@ impl DeliverError {
             | Self::Setting(_)
             | Self::Full { .. }
             | Self::Write { .. }
+            | Self::Socket { .. }
             | Self::Stream { .. } => Verdict::Retry { after: None },
         }
     }

@@ -15,6 +15,7 @@ use super::http::HttpSink;
 use super::otlp::OtlpSink;
 use super::parquet::ParquetSink;
 use super::splunk::SplunkSink;
+use super::syslog::SyslogSink;
 use super::{DeliverError, SinkKind, stream};
 use crate::clock::Clock;
 use crate::stats::Stats;
@@ -32,6 +33,7 @@ pub(super) enum Transport {
     Splunk(Box<SplunkSink>),
     Elasticsearch(Box<ElasticsearchSink>),
     Otlp(Box<OtlpSink>),
+    Syslog(Mutex<Box<SyslogSink>>),
 }
 
 impl Transport {
@@ -39,7 +41,7 @@ impl Transport {
         Ok(match kind {
             SinkKind::Stdout => Self::Stdout(Mutex::new(tokio::io::stdout())),
             SinkKind::Readable => Self::Readable(Mutex::new(tokio::io::stderr())),
-            SinkKind::File(path) => Self::File(Mutex::new(FileSink::new(path.clone()))),
+            SinkKind::File(config) => Self::File(Mutex::new(FileSink::new(config, stats))),
             SinkKind::Http(config) => Self::Http(Box::new(HttpSink::new(config))),
             SinkKind::Azure(config) => Self::Azure(Box::new(AzureSink::new(config, stats)?)),
             SinkKind::Splunk(config) => Self::Splunk(Box::new(SplunkSink::new(config))),
@@ -47,6 +49,7 @@ impl Transport {
                 Self::Elasticsearch(Box::new(ElasticsearchSink::new(config)))
             }
             SinkKind::Otlp(config) => Self::Otlp(Box::new(OtlpSink::new(config, stats))),
+            SinkKind::Syslog(config) => Self::Syslog(Mutex::new(Box::new(SyslogSink::new(config)))),
             SinkKind::Parquet(config) => {
                 Self::Parquet(Mutex::new(Box::new(ParquetSink::new(config.clone(), stats))))
             }
@@ -66,8 +69,9 @@ impl Transport {
             Self::Readable(out) => {
                 stream::send(&mut *out.lock().await, "standard error", batch).await?;
             }
-            Self::File(file) => file.lock().await.send(batch).await?,
+            Self::File(file) => file.lock().await.send(batch, clock).await?,
             Self::Parquet(parquet) => parquet.lock().await.send(batch, clock).await?,
+            Self::Syslog(syslog) => syslog.lock().await.send(batch).await?,
             Self::Http(http) => return http.send(batch, clock).await,
             Self::Azure(azure) => return azure.send(batch, clock).await,
             Self::Splunk(splunk) => return splunk.send(batch, clock).await,

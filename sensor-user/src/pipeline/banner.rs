@@ -63,8 +63,9 @@ fn sinks(config: &Config) -> String {
     let names = config.sinks.iter().filter(|sink| sink.alerts).map(|sink| match &sink.kind {
         SinkKind::Stdout => "standard output".to_owned(),
         SinkKind::Readable => "standard error, readable".to_owned(),
-        SinkKind::File(path) => path.display().to_string(),
+        SinkKind::File(file) => file.path.display().to_string(),
         SinkKind::Parquet(_) => format!("parquet sink {}", sink.name),
+        SinkKind::Syslog(_) => format!("syslog sink {}", sink.name),
         SinkKind::Http(_) => format!("http sink {}", sink.name),
         SinkKind::Azure(_) => format!("azure sink {}", sink.name),
         SinkKind::Splunk(_) => format!("splunk sink {}", sink.name),

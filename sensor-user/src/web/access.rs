@@ -178,7 +178,8 @@ impl fmt::Debug for Material {
     }
 }
 
-fn read_authorities(path: &std::path::Path) -> Result<Vec<u8>, SecretError> {
+/// A bundle of authorities that has one.
+pub(super) fn read_authorities(path: &std::path::Path) -> Result<Vec<u8>, SecretError> {
     let bytes = read_bounded(path, AUTHORITIES)?;
     // Without one nobody would be trusted, and the fault would be told as the server's.
     if memchr::memmem::find(&bytes, b"-----BEGIN CERTIFICATE-----").is_none() {

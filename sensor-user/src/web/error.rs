@@ -14,6 +14,9 @@ pub enum AccessError {
     /// No HTTP client could be made.
     #[error("set up TLS or the proxy; check the certificates that are named and those of the host")]
     Client(#[source] reqwest::Error),
+    /// TLS cannot be set up.
+    #[error("set up TLS; check the certificates that are named and those of the host")]
+    Tls(#[source] rustls::Error),
     /// The thread that reads files is gone: the agent ends.
     #[error("files are not read any more; the agent ends")]
     Stopped,

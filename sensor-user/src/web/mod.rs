@@ -10,10 +10,12 @@ mod error;
 mod oauth;
 mod reach;
 mod secret;
+mod tls;
 
 pub use access::{Access, Certificate, HeaderText, Login, Proxy, TOKEN_HEADER, is_header_name};
 pub use error::AccessError;
 pub use secret::{Secret, SecretError};
+pub use tls::TlsConfig;
 
 pub(crate) use access::Material;
 pub(crate) use client::{Made, Tuning};

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process::Process;
-use super::{curl, free_port};
+use super::{curl, free_port, python_of, site_packages};
 
 /// A running server.
 #[derive(Debug)]
@@ -20,11 +20,10 @@ pub struct Osmem {
 impl Osmem {
     /// Starts it; `None` where it is not installed.
     pub fn start() -> Option<Self> {
-        let home = super::process::home_of("osmem")?;
-        let program = super::process::in_packages(&home, "osmem_server/bin/osmem-server")?;
+        let site = site_packages(&python_of("osmem")?)?;
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
-        let mut command = Command::new(program);
+        let mut command = Command::new(site.join("osmem_server/bin/osmem-server"));
         let address = format!("127.0.0.1:{port}");
         command.args(["-addr", &address, "-no-stdin-watch"]).current_dir(folder.path());
         let process = Process::start(&mut command, &folder.path().join("log"), port);

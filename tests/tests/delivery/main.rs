@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use sensor_tests::{Answer, Collector, Request, Running};
 use sensor_user::clock::FixedClock;
-use sensor_user::deliver::{HttpConfig, Pace, SinkConfig, SinkKind};
+use sensor_user::deliver::{FileConfig, HttpConfig, Pace, SinkConfig, SinkKind};
 
 const PACE: Pace = Running::PACE;
 
@@ -37,7 +37,7 @@ fn file(name: &str, path: &Path) -> SinkConfig {
     SinkConfig {
         queue: 1000,
         batch: 2,
-        ..SinkConfig::new(name.to_owned(), SinkKind::File(path.to_owned()))
+        ..SinkConfig::new(name.to_owned(), SinkKind::File(FileConfig::new(path.to_owned())))
     }
 }
 

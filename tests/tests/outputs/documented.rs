@@ -1,6 +1,6 @@
 //! The examples in `docs/formats.md` are what is sent.
 
-use sensor_user::deliver::{Format, SinkConfig, SinkKind};
+use sensor_user::deliver::{FileConfig, Format, SinkConfig, SinkKind};
 use serde_json::Value;
 
 use super::{items, start, written};
@@ -26,7 +26,7 @@ fn the_examples_are_what_is_sent() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("alerts");
-    let kind = SinkKind::File(path.clone());
+    let kind = SinkKind::File(FileConfig::new(path.clone()));
     let sink = SinkConfig { format: Format::Cef, ..SinkConfig::new("cef".to_owned(), kind) };
     let running = start(&[sink]);
     running.outbox.alerts(vec![items::alerts().remove(0)], None);

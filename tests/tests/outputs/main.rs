@@ -6,10 +6,13 @@ mod documented;
 mod ecs;
 mod items;
 mod ocsf;
+mod syslog;
+
+use std::time::{Duration, Instant};
 
 use sensor_tests::Running;
 use sensor_user::clock::SystemClock;
-use sensor_user::deliver::{Format, SinkConfig, SinkKind};
+use sensor_user::deliver::{FileConfig, Format, SinkConfig, SinkKind};
 use serde_json::Value;
 
 fn start(sinks: &[SinkConfig]) -> Running {
@@ -32,11 +35,20 @@ fn of_all(name: &str, kind: SinkKind, format: Format) -> SinkConfig {
 fn written(format: Format) -> (tempfile::TempDir, Vec<Value>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lines");
-    let kind = SinkKind::File(path.clone());
+    let kind = SinkKind::File(FileConfig::new(path.clone()));
     let running = start(&[of_all("file", kind, format)]);
     raise_all(&running);
     assert_eq!(running.drain().1, []);
     let text = std::fs::read_to_string(&path).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     (folder, lines)
+}
+
+/// Waits until `there` is true; panics when it is not within 30 s.
+fn wait_until(what: &str, there: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !there() {
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
 }

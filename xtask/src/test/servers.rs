@@ -25,6 +25,11 @@ const PYTHON: [(&str, &[&str]); 5] = [
 ];
 
 const CROWDSEC: &str = "/usr/bin/crowdsec";
+const RSYSLOG: &str = "/usr/sbin/rsyslogd";
+const RSYSLOG_TLS: [&str; 2] = [
+    "/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_gtls.so",
+    "/usr/lib/aarch64-linux-gnu/rsyslog/lmnsd_gtls.so",
+];
 /// The package registers at `CrowdSec`'s own servers unless there is something in here.
 const CROWDSEC_ONLINE: &str = "/etc/crowdsec/online_api_credentials.yaml";
 
@@ -39,6 +44,9 @@ pub(super) fn ensure(workspace: &Workspace) -> Outcome {
     }
     if let Err(error) = ensure_crowdsec() {
         absent.push(format!("crowdsec: {error:#}"));
+    }
+    if let Err(error) = ensure_rsyslog() {
+        absent.push(format!("rsyslog: {error:#}"));
     }
     if absent.is_empty() {
         return Outcome::Done(Tally::PASSED);
@@ -72,4 +80,16 @@ fn ensure_crowdsec() -> anyhow::Result<()> {
             .with_context(|| format!("write {CROWDSEC_ONLINE}"))?;
     }
     host::apt_install(&["crowdsec"])
+}
+
+fn ensure_rsyslog() -> anyhow::Result<()> {
+    let speaks_tls = RSYSLOG_TLS.iter().any(|path| Path::new(path).is_file());
+    if Path::new(RSYSLOG).is_file() && speaks_tls {
+        return Ok(());
+    }
+    anyhow::ensure!(
+        host::can_install(),
+        "missing; as root: apt-get install rsyslog rsyslog-gnutls"
+    );
+    host::apt_install(&["rsyslog", "rsyslog-gnutls"])
 }

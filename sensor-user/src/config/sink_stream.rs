@@ -1,0 +1,94 @@
+//! The keys of sinks that send over connections of their own, without HTTP.
+
+use toml::de::DeValue;
+
+use super::reader::Section;
+use super::sections::{MINUTE, SECOND};
+use super::{remote, values};
+use crate::deliver::{Framing, SyslogConfig};
+use crate::web::TlsConfig;
+
+/// Facilities by their numbers (RFC 5424, table 1).
+const FACILITIES: [&str; 24] = [
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv",
+    "ftp", "ntp", "audit", "alert", "clock", "local0", "local1", "local2", "local3", "local4",
+    "local5", "local6", "local7",
+];
+
+pub(super) fn syslog(section: &mut Section<'_, '_>) -> Option<SyslogConfig> {
+    let form = "a host and a port, as \"logs.example.net:6514\"";
+    let address = section.require("address", form, address);
+    let tls = tls(section);
+    let server_name = section.read("server_name", host);
+    if server_name.is_some() && tls.is_none() {
+        section.note("server_name", "is of no use without TLS; set tls = true, or leave it out");
+    }
+    let framing = section.read("framing", |value| values::word(&["octets", "newline"], value));
+    let facility = section.read("facility", |value| values::word(&FACILITIES, value));
+    let facility = facility.and_then(|number| u8::try_from(number).ok());
+    let app_name = section.read("app_name", values::name);
+    let hostname = section.read("hostname", host);
+    let sd_id = section.read("sd_id", sd_id);
+    let timeout = section.read("timeout", values::duration(SECOND..=10 * MINUTE));
+    Some(SyslogConfig {
+        tls,
+        server_name,
+        framing: if framing == Some(1) { Framing::Newline } else { Framing::Octets },
+        facility: facility.unwrap_or(SyslogConfig::FACILITY),
+        app_name: app_name.unwrap_or_else(|| SyslogConfig::APP_NAME.to_owned()),
+        hostname,
+        sd_id: sd_id.unwrap_or_else(|| SyslogConfig::SD_ID.to_owned()),
+        timeout: timeout.unwrap_or(SyslogConfig::TIMEOUT),
+        address: address?,
+    })
+}
+
+/// TLS where it is asked for; certificates are of no use without.
+fn tls(section: &mut Section<'_, '_>) -> Option<TlsConfig> {
+    let wanted = section.read("tls", values::boolean).unwrap_or(false);
+    if !wanted {
+        for key in remote::CERTIFICATES {
+            section.refuse_here(key, "is of no use without TLS; set tls = true, or leave it out");
+        }
+        return None;
+    }
+    Some(remote::tls(section))
+}
+
+/// `host:port`, with an address of IPv6 in brackets.
+fn address(value: &DeValue<'_>) -> Result<String, String> {
+    let text = values::text(value)?;
+    let parts = text.rsplit_once(':').and_then(|(host, port)| {
+        let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
+        let is_bare = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+        let is_plain = host.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '@'));
+        (!host.is_empty() && is_bare && is_plain).then_some(port)
+    });
+    if parts.is_some() {
+        return Ok(text);
+    }
+    Err(format!("{text:?} is not a host and a port; use one such as \"logs.example.net:6514\""))
+}
+
+/// A host's name.
+fn host(value: &DeValue<'_>) -> Result<String, String> {
+    let text = values::text(value)?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+    if !text.is_empty() && text.len() <= 255 && text.chars().all(is_plain) {
+        return Ok(text);
+    }
+    Err(format!("{text:?} is not a host's name; use one such as \"logs.example.net\""))
+}
+
+/// A name of structured data (RFC 5424, section 6.3.2).
+fn sd_id(value: &DeValue<'_>) -> Result<String, String> {
+    let text = values::text(value)?;
+    let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '=' | ']' | '"');
+    if !text.is_empty() && text.len() <= 32 && text.chars().all(is_plain) {
+        return Ok(text);
+    }
+    Err(format!(
+        "{text:?} is not a name of structured data; use 1 to 32 letters, digits and signs, such as \
+         \"netsensor@32473\""
+    ))
+}

@@ -1,0 +1,190 @@
+//! Syslog to rsyslog: what it got is what was raised, over TCP and TLS, in both framings, and again
+//! after it was away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use sensor_tests::servers::{Rsyslog, TlsFiles};
+use sensor_tests::{alert, skip_unless};
+use sensor_user::deliver::{Format, Framing, SinkConfig, SinkKind, SyslogConfig};
+use sensor_user::web::{Certificate, TlsConfig};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{items, of_all, raise_all, start, wait_until, written};
+
+fn is_missing() -> bool {
+    skip_unless(Rsyslog::is_installed(), "rsyslog is missing; as root: apt-get install rsyslog")
+}
+
+fn sink(config: SyslogConfig, format: Format) -> SinkConfig {
+    of_all("syslog", SinkKind::Syslog(config), format)
+}
+
+/// The value of `name` in structured data without escapes.
+fn parameter(message: &Value, name: &str) -> String {
+    let data = message["data"].as_str().unwrap();
+    let (_, rest) = data.split_once(&format!(" {name}=\"")).unwrap_or_else(|| panic!("{data}"));
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+/// All items that `rsyslog` got are those that a file gets, each once.
+fn assert_got_all(rsyslog: &Rsyslog, format: Format) {
+    let (_folder, lines) = written(format);
+    wait_until("all messages", || rsyslog.messages().len() >= items::how_many());
+    let messages = rsyslog.messages();
+    let got: BTreeSet<String> =
+        messages.iter().map(|it| it["message"].as_str().unwrap().to_owned()).collect();
+    assert_eq!((messages.len(), got.len()), (items::how_many(), items::how_many()));
+    for text in &got {
+        let value: Value = serde_json::from_str(text).unwrap();
+        assert!(lines.contains(&value), "{text}");
+    }
+}
+
+#[test]
+fn every_item_arrives_in_either_framing() {
+    if is_missing() {
+        return;
+    }
+    for (framing, format) in [(Framing::Octets, Format::Native), (Framing::Newline, Format::Ocsf)] {
+        let rsyslog = Rsyslog::start(None);
+        let config = SyslogConfig { framing, ..SyslogConfig::new(rsyslog.address()) };
+        let running = start(&[sink(config, format)]);
+        raise_all(&running);
+        assert_got_all(&rsyslog, format);
+        assert_eq!(running.drain().1, []);
+    }
+}
+
+#[test]
+fn a_header_and_its_data_say_what_the_alert_is() {
+    if is_missing() {
+        return;
+    }
+    let rsyslog = Rsyslog::start(None);
+    let kind = SinkKind::Syslog(SyslogConfig::new(rsyslog.address()));
+    let sink = SinkConfig { format: Format::Cef, ..SinkConfig::new("syslog".to_owned(), kind) };
+    let running = start(&[sink]);
+    running.outbox.alerts(items::alerts(), None);
+    wait_until("all alerts", || rsyslog.messages().len() == items::alerts().len());
+    assert_eq!(running.drain().1, []);
+    let messages: BTreeMap<String, Value> =
+        rsyslog.messages().into_iter().map(|it| (parameter(&it, "id"), it)).collect();
+    for alert in items::alerts() {
+        let message = &messages[&alert.alert_id];
+        let severity = match alert.severity.as_str() {
+            "High" => "2",
+            "Medium" => "4",
+            "Low" => "5",
+            _ => "6",
+        };
+        for (field, value) in [
+            ("host", "web01.example.net"),
+            ("app", "netsensor"),
+            ("msgid", "alert"),
+            ("facility", "local0"),
+            ("severity", severity),
+        ] {
+            assert_eq!(message[field], value, "{field} of {message}");
+        }
+        let time: jiff::Timestamp = message["time"].as_str().unwrap().parse().unwrap();
+        assert_eq!(time, alert.vm_connection_time_generated);
+        for (name, value) in [
+            ("kind", alert.alert_kind.as_str()),
+            ("severity", &alert.severity),
+            ("remote", &alert.remote_ip),
+            ("prefix", &alert.matched_prefix),
+            ("feed", &alert.feed),
+        ] {
+            assert_eq!(parameter(message, name), value, "{message}");
+        }
+        let text = message["message"].as_str().unwrap();
+        assert!(text.starts_with("CEF:0|netsensor|"), "{text}");
+        assert!(text.contains(&format!("externalId={}", alert.alert_id)), "{text}");
+    }
+}
+
+/// An authority, and what it certified, as PEM files.
+fn certificates() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    write("ca", authority.pem());
+    for (name, host) in [("server", "logs.example.net"), ("client", "sensor.example.net")] {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        write(name, params.signed_by(&key, &authority).unwrap().pem());
+        write(&format!("{name}.key"), key.serialize_pem());
+    }
+    folder
+}
+
+fn over_tls(rsyslog: &Rsyslog, folder: &Path, with_certificate: bool, name: &str) -> SyslogConfig {
+    let certificate = with_certificate
+        .then(|| Certificate { chain: folder.join("client"), key: folder.join("client.key") });
+    SyslogConfig {
+        tls: Some(TlsConfig { ca_file: Some(folder.join("ca")), certificate }),
+        server_name: Some(name.to_owned()),
+        ..SyslogConfig::new(rsyslog.address())
+    }
+}
+
+#[test]
+fn over_tls_both_sides_know_each_other() {
+    let why = "rsyslog-gnutls is missing; as root: apt-get install rsyslog rsyslog-gnutls";
+    if skip_unless(Rsyslog::speaks_tls(), why) {
+        return;
+    }
+    let folder = certificates();
+    let path = |name: &str| folder.path().join(name);
+    let files =
+        TlsFiles { authority: path("ca"), certificate: path("server"), key: path("server.key") };
+    let rsyslog = Rsyslog::start(Some(&files));
+    // A server of another name gets nothing.
+    let other = over_tls(&rsyslog, folder.path(), true, "other.example.net");
+    let running = start(&[sink(other, Format::Native)]);
+    running.outbox.alerts(vec![alert("a0")], None);
+    wait_until("an error", || running.stats.deliveries_retried.value() > 2);
+    assert!(!running.drain().1.is_empty());
+    assert_eq!(rsyslog.messages(), Vec::<Value>::new());
+    let right = over_tls(&rsyslog, folder.path(), true, "logs.example.net");
+    let running = start(&[sink(right, Format::Native)]);
+    raise_all(&running);
+    assert_got_all(&rsyslog, Format::Native);
+    assert_eq!(running.drain().1, []);
+}
+
+#[test]
+fn what_was_raised_while_it_was_away_arrives_when_it_is_back() {
+    if is_missing() {
+        return;
+    }
+    let mut rsyslog = Rsyslog::start(None);
+    let config =
+        SyslogConfig { timeout: Duration::from_secs(2), ..SyslogConfig::new(rsyslog.address()) };
+    let running = start(&[sink(config, Format::Native)]);
+    let raise = |name: &str| {
+        for number in 0..20 {
+            running.outbox.alerts(vec![alert(&format!("{name}-{number}"))], None);
+        }
+    };
+    let ids = |rsyslog: &Rsyslog| -> BTreeSet<String> {
+        rsyslog.messages().iter().map(|it| parameter(it, "id")).collect()
+    };
+    raise("before");
+    wait_until("the first twenty", || ids(&rsyslog).len() == 20);
+    rsyslog.stop();
+    raise("away");
+    wait_until("an error", || running.stats.deliveries_retried.value() > 0);
+    rsyslog.restart();
+    raise("after");
+    wait_until("all sixty", || ids(&rsyslog).len() == 60);
+    // The last batch before the break is sent once more: its alerts are there twice, at most.
+    assert!(rsyslog.messages().len() <= 80, "{}", rsyslog.messages().len());
+    assert_eq!(running.drain().1, []);
+}
