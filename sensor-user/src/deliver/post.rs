@@ -103,7 +103,7 @@ impl<'u> Post<'u> {
 }
 
 impl Poster {
-    /// Posts as `config` says, over `connections` at once at most.
+    /// Posts as `config` says.
     pub(super) fn new(config: &ServerConfig) -> Self {
         crate::tls::install_provider();
         let tuning = Tuning { stall: config.timeout, idle: IDLE, idle_most: IDLE_MOST };
