@@ -1,10 +1,16 @@
 //! Sinks, each against a real server of its protocol where there is one, else against a fake of
 //! ours: what arrives is compared with what was raised.
-#![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test ends with a panic"
+)]
 
 mod azure;
 mod elastic;
 mod otlp;
+mod partly;
 mod reach;
 mod splunk;
 
