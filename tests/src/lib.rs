@@ -31,7 +31,7 @@ pub use netns::{CABLE, Netns, run};
 pub use oracle::ask_oracle;
 pub use python::python_with;
 pub use quick_server::QuickServer;
-pub use running::Running;
+pub use running::{Running, wait_until};
 pub use samples::{alert, row};
 pub use skip::{skip_unless, skip_unless_kernel_has};
 pub use tracee::{lose_fd, tracepoint_link};
