@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Config, values};
 use crate::deliver::spool::SpoolConfig;
-use crate::deliver::{FileConfig, Format, ServerConfig, SinkConfig, SinkKind, escaped};
+use crate::deliver::{FileConfig, Format, NatsLogin, ServerConfig, SinkConfig, SinkKind, escaped};
 use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
 use crate::web::{Access, HeaderText, Login, Proxy, shown};
@@ -197,6 +197,15 @@ fn sink(sink: &SinkConfig) -> String {
         SinkKind::Stdout => "JSON lines on standard output".to_owned(),
         SinkKind::Readable => "readable lines on standard error".to_owned(),
         SinkKind::File(file) => format!("lines to file {}{}", file.path.display(), rotation(file)),
+        SinkKind::Nats(nats) => {
+            let subjects = format!("{}.*.{}", nats.prefix, nats.site);
+            let servers = escaped(&nats.servers.join(" "), 255);
+            format!(
+                "messages on {} to nats at {servers}{}",
+                escaped(&subjects, 255),
+                as_whom(&nats.login)
+            )
+        }
         SinkKind::Syslog(syslog) => {
             let by = if syslog.tls.is_some() { "TLS" } else { "TCP" };
             format!("syslog over {by} to {}", escaped(&syslog.address, 255))
@@ -227,4 +236,17 @@ fn rotation(file: &FileConfig) -> String {
         return String::new();
     }
     format!(", rotated {}, {} kept", when.join(" or "), file.keep)
+}
+
+/// Who publishes: a secret by where it is.
+fn as_whom(login: &NatsLogin) -> String {
+    match login {
+        NatsLogin::None => String::new(),
+        NatsLogin::Password { user, password } => {
+            format!(" as {} with the password in {password}", escaped(user, 64))
+        }
+        NatsLogin::Token(secret) => format!(" with the token in {secret}"),
+        NatsLogin::Nkey(secret) => format!(" with the nkey in {secret}"),
+        NatsLogin::Credentials(secret) => format!(" with the credentials in {secret}"),
+    }
 }

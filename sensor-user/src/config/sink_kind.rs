@@ -12,7 +12,8 @@ use crate::deliver::{FileConfig, HttpConfig, ParquetConfig, ServerConfig, SinkKi
 use crate::web::TOKEN_HEADER;
 
 /// All kinds.
-pub(super) const KINDS: [&str; 6] = ["stdout", "readable", "file", "http", "syslog", "parquet"];
+pub(super) const KINDS: [&str; 7] =
+    ["stdout", "readable", "file", "http", "syslog", "nats", "parquet"];
 
 /// The kinds that post to a server.
 const POSTING: &[&str] = &["http"];
@@ -29,9 +30,19 @@ const OWNED: &[(&str, &[&str])] = &[
     ("body", &["http"]),
     ("timeout", POSTING),
     ("compress", POSTING),
-    ("timeout", &["syslog"]),
+    ("timeout", &["syslog", "nats"]),
     ("address", &["syslog"]),
-    ("tls", &["syslog"]),
+    ("tls", &["syslog", "nats"]),
+    ("servers", &["nats"]),
+    ("user", &["nats"]),
+    ("password", &["nats"]),
+    ("token", &["nats"]),
+    ("nkey", &["nats"]),
+    ("credentials", &["nats"]),
+    ("subject_prefix", &["nats"]),
+    ("site", &["nats"]),
+    ("create_stream", &["nats"]),
+    ("stream", &["nats"]),
     ("server_name", &["syslog"]),
     ("framing", &["syslog"]),
     ("facility", &["syslog"]),
@@ -41,8 +52,11 @@ const OWNED: &[(&str, &[&str])] = &[
 ];
 
 /// Keys of several kinds that belong together, and of which.
-const SHARED: &[(&[&str], &[&str])] =
-    &[(&remote::LOGIN, POSTING), (&remote::WAY, POSTING), (&remote::CERTIFICATES, &["syslog"])];
+const SHARED: &[(&[&str], &[&str])] = &[
+    (&remote::LOGIN, POSTING),
+    (&remote::WAY, POSTING),
+    (&remote::CERTIFICATES, &["syslog", "nats"]),
+];
 
 /// What only one kind has.
 pub(super) fn read(
@@ -61,6 +75,7 @@ pub(super) fn read(
         "readable" => Some(SinkKind::Readable),
         "file" => file(section).map(SinkKind::File),
         "http" => http(section, place).map(SinkKind::Http),
+        "nats" => sink_stream::nats(section, place).map(SinkKind::Nats),
         "syslog" => sink_stream::syslog(section).map(SinkKind::Syslog),
         "parquet" => parquet(section).map(SinkKind::Parquet),
         _ => None,

@@ -34,6 +34,24 @@ fn a_wrong_key_is_told_with_its_form() {
             sink("kind = 'syslog'\naddress = 'logs:1'\nsd_id = 'a b'"),
             "5: sink.sd_id: \"a b\" is not a name of structured data; use 1 to 32 letters, digits and signs, such as \"netsensor@32473\"",
         ),
+        (
+            sink("kind = 'nats'"),
+            "1: sink.servers: names none; set it to a list of hosts and ports, as \"nats.example.net:4222\"",
+        ),
+        (
+            sink(
+                "kind = 'nats'\nservers = ['h:1']\nuser = 'u'\npassword = { file = '/p' }\nnkey = { file = '/n' }",
+            ),
+            "7: sink.nkey: is one more way to log in; leave all but one out",
+        ),
+        (
+            sink("kind = 'nats'\nservers = ['h:1']\ntoken = 'secret'"),
+            "5: sink.token: a secret does not stand in this file; use { file = \"/path\" } or { credential = \"NAME\" }",
+        ),
+        (
+            sink("kind = 'nats'\nservers = ['h:1']\nsubject_prefix = 'a.*'"),
+            "5: sink.subject_prefix: \"a.*\" is no beginning of a subject; use one such as \"netsensor\"",
+        ),
     ] {
         assert_eq!(problems(&text), [problem], "{text}");
     }

@@ -43,7 +43,7 @@ fn the_example_is_accepted_and_means_what_it_says() {
     ];
     assert_eq!(kinds, others);
     assert_eq!(config.allow.networks.len(), 2);
-    let [collector, gateway, partner, archive, tables, siem] = &config.sinks[..] else {
+    let [collector, gateway, partner, archive, tables, siem, bus] = &config.sinks[..] else {
         panic!("{:?}", config.sinks)
     };
     let (SinkKind::Http(gateway), SinkKind::Http(partner)) = (&gateway.kind, &partner.kind) else {
@@ -56,6 +56,7 @@ fn the_example_is_accepted_and_means_what_it_says() {
     assert!(matches!(&collector.kind, SinkKind::Http(http) if !http.lines));
     assert!(!tables.alerts && tables.rows && matches!(&tables.kind, SinkKind::Parquet(_)));
     assert!(matches!(&siem.kind, SinkKind::Syslog(syslog) if syslog.tls.is_some()));
+    assert!(matches!(&bus.kind, SinkKind::Nats(nats) if nats.create_stream.is_some()));
 }
 
 #[test]
@@ -222,7 +223,7 @@ fn a_sink_has_the_keys_of_its_kind_only() {
     let cases = [
         (
             sink("kind = 'tape'\npath = '/x'"),
-            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"readable\" or \"file\" or \"http\" or \"syslog\" or \"parquet\"",
+            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"readable\" or \"file\" or \"http\" or \"syslog\" or \"nats\" or \"parquet\"",
         ),
         (sink("kind = 'http'"), "1: sink.url: is missing; set it to an http: or https: URL"),
         (sink("kind = 'file'"), "1: sink.path: is missing; set it to an absolute path in quotes"),

