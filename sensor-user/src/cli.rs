@@ -45,6 +45,9 @@ pub enum Command {
     Feeds(FeedsArgs),
     /// Say which saved indicators cover an address, and whether they would alert
     Explain(ExplainArgs),
+    /// Look at the alerts on disk, or have a sink get them again
+    #[command(subcommand)]
+    Spool(SpoolCommand),
     /// Say what a configuration means, or what is wrong with it
     CheckConfig(CheckConfigArgs),
     /// Print the columns of the tables
@@ -181,6 +184,46 @@ pub struct ExplainArgs {
     pub config: Option<PathBuf>,
 }
 
+/// `spool`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SpoolCommand {
+    /// List its files, and how far each sink is
+    List(SpoolArgs),
+    /// Read all of it (exit status 1: something is damaged)
+    Verify(SpoolArgs),
+    /// Have a sink get alerts again; the agent must not run
+    Replay(SpoolReplayArgs),
+}
+
+/// Which spool.
+#[derive(Debug, Clone, Args)]
+pub struct SpoolArgs {
+    /// The agent's configuration file (TOML), which names its state directory
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The agent's state directory
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub state: Option<PathBuf>,
+}
+
+/// `spool replay`.
+#[derive(Debug, Clone, Args)]
+pub struct SpoolReplayArgs {
+    /// Which sink
+    #[arg(long, value_name = "NAME")]
+    pub sink: String,
+    /// Alerts raised at this time or later, for example 2026-11-24T10:00:00Z; without it, all that
+    /// are there
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "rejected")]
+    pub from: Option<Timestamp>,
+    /// Alerts that the sink refused for good; all sinks get them, with the ids that they had
+    #[arg(long)]
+    pub rejected: bool,
+    /// Which spool.
+    #[command(flatten)]
+    pub spool: SpoolArgs,
+}
+
 /// `check-config`.
 #[derive(Debug, Clone, Args)]
 pub struct CheckConfigArgs {
@@ -199,7 +242,8 @@ pub struct SchemaArgs {
     #[arg(value_name = "TABLE", value_parser = schema_table())]
     pub table: Option<String>,
     /// How: a listing, a command for Azure Data Explorer, the body that creates a custom table of
-    /// Log Analytics, DuckDB's DDL, or the schema of the Parquet files
+    /// Log Analytics, its stream in a data collection rule, DuckDB's DDL, or the schema of the
+    /// Parquet files
     #[arg(long, value_enum, default_value = "json")]
     pub format: SchemaFormat,
 }
@@ -211,8 +255,10 @@ pub enum SchemaFormat {
     Json,
     /// Azure Data Explorer.
     Kql,
-    /// Log Analytics.
+    /// Log Analytics: a custom table.
     Azure,
+    /// Log Analytics: the stream of a data collection rule.
+    Dcr,
     /// `DuckDB`.
     Sql,
     /// Parquet.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,12 +13,12 @@ use tracing_subscriber::EnvFilter;
 use crate::canary;
 use crate::cli::{
     AgentArgs, CheckConfigArgs, Command, ExplainArgs, FeedsArgs, RawArgs, RecordArgs, ReplayArgs,
-    RunArgs, SchemaArgs, SchemaFormat, Shell, StatusArgs,
+    RunArgs, SchemaArgs, SchemaFormat, Shell, SpoolArgs, SpoolCommand, SpoolReplayArgs, StatusArgs,
 };
 use crate::clock::{Clock as _, SystemClock, signed};
 use crate::config::{AgentConfig, Config, ConfigError, Environment, describe};
 use crate::control;
-use crate::deliver::readable;
+use crate::deliver::{readable, spool};
 use crate::health::State;
 use crate::intel::{FeedFolder, explain, read_allowed, read_feed};
 use crate::matcher::AllowList;
@@ -34,6 +35,8 @@ pub enum Outcome {
     Rejected,
     /// The running agent is degraded.
     Degraded,
+    /// What was looked at is damaged.
+    Damaged,
     /// `--fail-on-alert`, and there was one; tells more than `Rejected` and wins over it.
     Alerted,
 }
@@ -43,7 +46,7 @@ impl Outcome {
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Done => 0,
-            Self::Degraded => 1,
+            Self::Degraded | Self::Damaged => 1,
             Self::Rejected => 3,
             Self::Alerted => 4,
         }
@@ -75,6 +78,9 @@ pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome>
         Command::Status(args) => status(&args, environment),
         Command::Feeds(args) => feeds(&args, environment),
         Command::Explain(args) => explain_address(&args, environment),
+        Command::Spool(SpoolCommand::List(args)) => spool_list(&args, environment),
+        Command::Spool(SpoolCommand::Verify(args)) => spool_verify(&args, environment),
+        Command::Spool(SpoolCommand::Replay(args)) => spool_replay(&args, environment),
         Command::Schema(args) => print_schema(&args),
         Command::Canary { .. } => {
             canary::child();
@@ -230,6 +236,51 @@ fn explain_address(args: &ExplainArgs, environment: &Environment) -> anyhow::Res
     print(explain(args.address, &config.feeds, &folder, (&allow, now)).as_bytes())
 }
 
+fn spool_list(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Outcome> {
+    let dir = spool_config(args, environment)?.agent.spool_dir();
+    let survey = spool::Survey::of(&dir).with_context(|| dir.display().to_string())?;
+    print(survey.text().as_bytes())
+}
+
+fn spool_verify(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Outcome> {
+    let dir = spool_config(args, environment)?.agent.spool_dir();
+    let survey = spool::Survey::of(&dir).with_context(|| dir.display().to_string())?;
+    if survey.damages.is_empty() {
+        let text = format!("{}: good, {} commits\n", dir.display(), survey.frames);
+        return print(text.as_bytes());
+    }
+    let flaws: Vec<String> = survey.damages.iter().map(ToString::to_string).collect();
+    print(format!("{}\n", flaws.join("\n")).as_bytes())?;
+    Ok(Outcome::Damaged)
+}
+
+fn spool_replay(args: &SpoolReplayArgs, environment: &Environment) -> anyhow::Result<Outcome> {
+    let config = spool_config(&args.spool, environment)?;
+    let dir = config.agent.spool_dir();
+    let _no_agent = control::Hold::take(&config.agent.control_socket())?;
+    let sink = &args.sink;
+    let text = if args.rejected {
+        let clock = Arc::new(SystemClock);
+        let (alerts, others) = spool::put_again(&dir, sink, &config.spool, clock)?;
+        format!(
+            "{alerts} alerts that sink {sink} refused are in the spool again; {others} items that \
+             are no alerts stay put aside\n"
+        )
+    } else {
+        let (first, count) = spool::rewind(&dir, sink, args.from)?;
+        format!("sink {sink} gets {count} alerts at the next start, from number {first} on\n")
+    };
+    print(text.as_bytes())
+}
+
+/// The configuration of the agent whose spool is meant.
+fn spool_config(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Config> {
+    match &args.state {
+        Some(state) => Ok(Config::embedded(std::path::absolute(state)?)),
+        None => Ok(config(args.config.as_deref(), environment)?),
+    }
+}
+
 /// The outcome of a replay that read all its input.
 pub const fn replayed(rejected: u64, alerts: u64, fail_on_alert: bool) -> Outcome {
     if fail_on_alert && alerts > 0 {
@@ -256,6 +307,7 @@ fn print_schema(args: &SchemaArgs) -> anyhow::Result<Outcome> {
         SchemaFormat::Json => schema::Format::Json,
         SchemaFormat::Kql => schema::Format::Kql,
         SchemaFormat::Azure => schema::Format::Azure,
+        SchemaFormat::Dcr => schema::Format::Dcr,
         SchemaFormat::Sql => schema::Format::Sql,
         SchemaFormat::Parquet => schema::Format::Parquet,
     };

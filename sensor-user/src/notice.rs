@@ -66,6 +66,30 @@ impl Notice {
     /// Every value of the `Type` column begins so.
     pub const TYPE_PREFIX: &str = "Netsensor";
 
+    /// What the `Type` column says.
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::Loss(_) => "NetsensorLoss",
+            Self::Health(_) => "NetsensorHealth",
+        }
+    }
+
+    /// Full name of the host.
+    pub fn computer(&self) -> &str {
+        match self {
+            Self::Loss(loss) => &loss.computer,
+            Self::Health(change) => &change.computer,
+        }
+    }
+
+    /// The agent's UUID.
+    pub fn agent_id(&self) -> &str {
+        match self {
+            Self::Loss(loss) => &loss.agent_id,
+            Self::Health(change) => &change.agent_id,
+        }
+    }
+
     /// The same notice gives the same id, however often it is sent.
     pub fn id(&self) -> String {
         match self {

@@ -198,6 +198,10 @@ counters! {
     stream_lines_dropped_reader_slow,
     /// Requests or writes that were tried again.
     deliveries_retried,
+    /// Fields that were too long for Azure and cut.
+    azure_fields_cut,
+    /// Records that a server of OpenTelemetry rejected out of requests that it accepted.
+    log_records_rejected,
     /// Good pulls of feeds, "not modified" included.
     feeds_pulled,
     /// Pulls that failed; the last good set stayed.

@@ -2,6 +2,7 @@
 //! the connection.
 #![expect(clippy::panic, clippy::expect_used, reason = "a test ends with a panic")]
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, Response, Uri};
+use axum::http::{HeaderMap, Method, Response, Uri};
 use axum::serve::ListenerExt as _;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
@@ -61,14 +62,20 @@ impl Answer {
 pub struct Request {
     /// When it had arrived.
     pub at: Instant,
+    /// Method.
+    pub method: String,
     /// Path.
     pub path: String,
+    /// What stands behind `?`; "" for nothing.
+    pub query: String,
     /// Headers.
     pub headers: HeaderMap,
-    /// Body.
+    /// Body, decompressed.
     pub body: String,
     /// Whether the answer was (or, stalled, will be) a success.
     pub taken: bool,
+    /// Of its items, read once.
+    ids: Vec<String>,
 }
 
 impl Request {
@@ -79,21 +86,27 @@ impl Request {
 
     /// The items, from one array or from lines.
     pub fn items(&self) -> Vec<Value> {
-        if self.body.starts_with('[') {
-            serde_json::from_str(&self.body).expect("an array")
-        } else {
-            self.body.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
-        }
+        items(&self.body)
     }
 
     /// `AlertId` or `ConnectionId` of each item.
     pub fn ids(&self) -> Vec<String> {
-        let id = |item: &Value| {
-            let id = item.get("AlertId").or_else(|| item.get("ConnectionId"));
-            id.and_then(Value::as_str).expect("an id").to_owned()
-        };
-        self.items().iter().map(id).collect()
+        self.ids.clone()
     }
+}
+
+fn items(body: &str) -> Vec<Value> {
+    if body.starts_with('[') {
+        serde_json::from_str(body).expect("an array")
+    } else {
+        body.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
+    }
+}
+
+/// `AlertId` or `ConnectionId`.
+fn id(item: &Value) -> Option<String> {
+    let id = item.get("AlertId").or_else(|| item.get("ConnectionId"));
+    id.and_then(Value::as_str).map(str::to_owned)
 }
 
 type Script = dyn FnMut(usize, &Request) -> Answer + Send;
@@ -181,7 +194,7 @@ impl Collector {
     pub fn wait_for_taken(&self, count: usize) -> Vec<String> {
         self.wait_until(&format!("{count} items"), |requests| {
             let taken = requests.iter().filter(|request| request.taken);
-            taken.map(|request| request.ids().len()).sum::<usize>() >= count
+            taken.map(|request| request.ids.len()).sum::<usize>() >= count
         });
         self.taken()
     }
@@ -191,7 +204,8 @@ impl Collector {
         let mut requests = self.shared.requests.lock().expect("lock");
         while !there(&requests) {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                panic!("not {what} within 10 s: {requests:?}");
+                let last = requests.last();
+                panic!("not {what} within 10 s, but {}; the last: {last:.2000?}", requests.len());
             };
             requests = self.shared.more.wait_timeout(requests, left).expect("lock").0;
         }
@@ -226,15 +240,34 @@ fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, ended: oneshot::R
     });
 }
 
+/// The body, without its compression.
+fn text(headers: &HeaderMap, body: &[u8]) -> String {
+    if headers.get("content-encoding").is_none_or(|value| value != "gzip") {
+        return String::from_utf8_lossy(body).into_owned();
+    }
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(body).read_to_string(&mut text).expect("gzip of text");
+    text
+}
+
 async fn answer(
     State(shared): State<Arc<Shared>>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
-    let body = String::from_utf8_lossy(&body).into_owned();
-    let path = uri.path().to_owned();
-    let mut request = Request { at: Instant::now(), path, headers, body, taken: false };
+    let body = text(&headers, &body);
+    let mut request = Request {
+        at: Instant::now(),
+        method: method.to_string(),
+        path: uri.path().to_owned(),
+        query: uri.query().unwrap_or_default().to_owned(),
+        ids: items(&body).iter().filter_map(id).collect(),
+        body,
+        headers,
+        taken: false,
+    };
     let answer = {
         let mut requests = shared.requests.lock().expect("lock");
         let mut script = shared.script.lock().expect("lock");

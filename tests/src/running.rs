@@ -7,11 +7,12 @@ use std::time::Duration;
 use sensor_user::clock::Clock;
 use sensor_user::deliver::spool::SpoolConfig;
 use sensor_user::deliver::{Deliverer, Delivery, Leftover, Outbox, Pace, SinkConfig};
+use sensor_user::notice::{Loss, Notice};
 use sensor_user::stats::Stats;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::logged;
+use crate::{alert, logged, row};
 
 /// Sinks, and what a test holds of them.
 #[derive(Debug)]
@@ -38,6 +39,17 @@ impl Running {
 
     /// Starts them, by this clock. From here on log lines are kept for [`logged`].
     pub fn start(sinks: &[SinkConfig], clock: impl Clock + 'static) -> Self {
+        let spool = tempfile::tempdir().expect("a folder");
+        Self::start_in(spool, &SpoolConfig::USUAL, sinks, clock)
+    }
+
+    /// Starts them with a spool that may have alerts of an earlier run.
+    pub fn start_in(
+        spool: TempDir,
+        config: &SpoolConfig,
+        sinks: &[SinkConfig],
+        clock: impl Clock + 'static,
+    ) -> Self {
         let _collecting = logged("");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -46,14 +58,44 @@ impl Running {
             .expect("a runtime");
         let stats = Arc::new(Stats::default());
         let clock: Arc<dyn Clock> = Arc::new(clock);
-        let spool = tempfile::tempdir().expect("a folder");
         let entered = runtime.enter();
-        let usual = SpoolConfig::USUAL;
-        let delivery = Delivery { sinks, folder: spool.path(), spool: &usual, pace: Self::PACE };
+        let delivery = Delivery { sinks, folder: spool.path(), spool: config, pace: Self::PACE };
         let started = Deliverer::start(delivery, &stats, &clock);
         let (outbox, deliverer, _nothing) = started.expect("sinks that start");
         drop(entered);
         Self { runtime, outbox, deliverer, stats, spool }
+    }
+
+    /// Raises an alert of each of these ids.
+    pub fn alerts(&self, ids: &[&str]) {
+        ids.iter().for_each(|id| self.outbox.alerts(vec![alert(id)], None));
+    }
+
+    /// Puts a row of each of these ids.
+    pub fn rows(&self, ids: &[&str]) {
+        self.outbox.rows(ids.iter().map(|id| row(id)).collect());
+    }
+
+    /// The agent says that it has lost something.
+    pub fn loss(&self) {
+        let time = "2026-11-24T09:59:00Z".parse().expect("a time");
+        self.outbox.notice(Notice::Loss(Loss {
+            time_generated: time,
+            computer: "web01".to_owned(),
+            agent_id: "agent".to_owned(),
+            first_seen: time,
+            last_seen: time,
+            reason: "ring_full".to_owned(),
+            kind: "tcp".to_owned(),
+            count: 7,
+        }));
+    }
+
+    /// The counter of that name.
+    pub fn value(&self, name: &str) -> u64 {
+        let snapshot = self.stats.snapshot();
+        let counter = snapshot.iter().find(|(counter, _)| *counter == name);
+        counter.map(|(_, value)| *value).expect("a counter")
     }
 
     /// Ends the sinks within 10 s; their counters by name, and what was left.

@@ -46,6 +46,26 @@ impl TableRow {
         }
     }
 
+    /// Full name of the host.
+    pub fn computer(&self) -> &str {
+        match self {
+            Self::Connection(row) => &row.computer,
+            Self::BoundPort(row) => &row.computer,
+            Self::Process(row) => &row.computer,
+            Self::Computer(row) => &row.computer,
+        }
+    }
+
+    /// The agent's UUID.
+    pub fn agent_id(&self) -> &str {
+        match self {
+            Self::Connection(row) => &row.agent_id,
+            Self::BoundPort(row) => &row.agent_id,
+            Self::Process(row) => &row.agent_id,
+            Self::Computer(row) => &row.agent_id,
+        }
+    }
+
     /// Stable for the same input: what makes sending twice harmless.
     pub fn id(&self) -> String {
         match self {

@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use super::{Config, values};
 use crate::deliver::spool::SpoolConfig;
-use crate::deliver::{FileConfig, Format, NatsLogin, ServerConfig, SinkConfig, SinkKind, escaped};
+use crate::deliver::{
+    AzureLogin, FileConfig, Format, LogsIngestionConfig, NatsLogin, ServerConfig, SinkConfig,
+    SinkKind, escaped,
+};
 use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
 use crate::web::{Access, HeaderText, Login, Proxy, shown};
@@ -215,6 +218,17 @@ fn sink(sink: &SinkConfig) -> String {
             let form = if http.lines { "JSON lines" } else { "JSON arrays" };
             posted(form, &http.url, &http.server)
         }
+        SinkKind::Azure(config) => azure(config),
+        SinkKind::Splunk(splunk) => {
+            let index = splunk.index.as_deref().unwrap_or("the token's");
+            let acknowledged = if splunk.acknowledge.is_some() { ", acknowledged" } else { "" };
+            let form = format!("events of Splunk's index {}{acknowledged}", escaped(index, 100));
+            posted(&form, &splunk.url, &splunk.server)
+        }
+        SinkKind::Elasticsearch(elastic) => {
+            posted("documents of Elasticsearch", &elastic.url, &elastic.server)
+        }
+        SinkKind::Otlp(otlp) => posted("log records of OpenTelemetry", &otlp.url, &otlp.server),
     };
     let takes = [("alerts", sink.alerts), ("rows", sink.rows), ("health", sink.health)];
     let takes: Vec<&str> =
@@ -225,6 +239,21 @@ fn sink(sink: &SinkConfig) -> String {
         other => format!(" in the words of {}", other.as_str()),
     };
     format!("{}: {takes} as {place}{format}, {} waiting at most", sink.name, sink.queue)
+}
+
+fn azure(azure: &LogsIngestionConfig) -> String {
+    let form = format!("records of rule {} of Azure Monitor", azure.dcr);
+    let who = match &azure.login {
+        AzureLogin::Application { client_id, client_secret, .. } => {
+            format!("client {client_id} with the secret in {client_secret}")
+        }
+        AzureLogin::ManagedIdentity { client_id: Some(client_id), .. } => {
+            format!("managed identity {client_id}")
+        }
+        AzureLogin::ManagedIdentity { client_id: None, .. } => "managed identity".to_owned(),
+    };
+    let place = posted(&form, &azure.endpoint, &azure.server);
+    format!("{place}, {}", escaped(&who, 200))
 }
 
 /// When a file is rotated, and how many are kept.

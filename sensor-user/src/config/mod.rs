@@ -9,6 +9,7 @@ mod reader;
 mod remote;
 mod sections;
 mod sink;
+mod sink_azure;
 mod sink_kind;
 mod sink_stream;
 mod values;
@@ -94,6 +95,11 @@ pub struct AgentConfig {
 impl AgentConfig {
     /// Log filter unless set.
     pub const LOG: &str = "info";
+
+    /// Where alerts are on disk.
+    pub fn spool_dir(&self) -> PathBuf {
+        self.state_dir.join("spool")
+    }
 
     /// Where the control socket is.
     pub fn control_socket(&self) -> PathBuf {
@@ -306,6 +312,9 @@ fn document_config<'t>(
     let names = sinks.iter().map(|(sink, line)| (sink.name.as_str(), *line)).collect();
     unique("sink", names, problems);
     config.sinks = sinks.into_iter().map(|(sink, _)| sink).collect();
+    for sink in &mut config.sinks {
+        sink.ask_machine_at(config.azure.imds_url.as_ref());
+    }
     if config.sinks.is_empty() {
         config.sinks.push(SinkConfig::new("stdout".to_owned(), SinkKind::Stdout));
     }
@@ -380,6 +389,8 @@ fn lines(path: &Path, problems: &[Problem]) -> String {
 
 #[cfg(test)]
 mod feed_tests;
+#[cfg(test)]
+mod sink_stream_tests;
 #[cfg(test)]
 mod sink_tests;
 #[cfg(test)]

@@ -31,6 +31,12 @@ pub(super) fn sink(mut section: Section<'_, '_>, place: Place<'_>) -> Option<(Si
     let batch = section.read("batch", values::number(1..=10_000_usize));
     let batch_bytes = section.read("batch_bytes", values::size(1 << 10..=64 << 20));
     let batch_bytes = batch_bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    if kind_name == "azure" && batch_bytes.is_some_and(|bytes| bytes > SinkConfig::BATCH_BYTES) {
+        section.note("batch_bytes", "is over what Azure takes in a request; use 900KiB or less");
+    }
+    if kind_name == "azure" && format != Format::Native {
+        section.note("format", "Azure's tables have our own columns only; use \"native\"");
+    }
     let concurrency = section.read("concurrency", values::number(1..=64_usize));
     section.finish();
     let sink = SinkConfig {

@@ -7,18 +7,38 @@ use super::environment::Place;
 use super::reader::Section;
 use super::remote::{self, UsualToken};
 use super::sections::{DAY, HOUR, MINUTE, SECOND};
-use super::{sink_stream, values};
-use crate::deliver::{FileConfig, HttpConfig, ParquetConfig, ServerConfig, SinkKind};
+use super::{sink_azure, sink_stream, values};
+use crate::deliver::{
+    ElasticsearchConfig, FileConfig, HttpConfig, OtlpConfig, ParquetConfig, ServerConfig, SinkKind,
+    SplunkConfig,
+};
 use crate::web::TOKEN_HEADER;
 
 /// All kinds.
-pub(super) const KINDS: [&str; 7] =
-    ["stdout", "readable", "file", "http", "syslog", "nats", "parquet"];
+pub(super) const KINDS: [&str; 11] = [
+    "stdout",
+    "readable",
+    "file",
+    "http",
+    "parquet",
+    "azure",
+    "splunk",
+    "elasticsearch",
+    "otlp",
+    "syslog",
+    "nats",
+];
 
 /// The kinds that post to a server.
-const POSTING: &[&str] = &["http"];
+const POSTING: &[&str] = &["http", "azure", "splunk", "elasticsearch", "otlp"];
+/// Those that wait for an answer, or for a send, so long.
+const TIMED: &[&str] = &["http", "azure", "splunk", "elasticsearch", "otlp", "syslog", "nats"];
+/// Those that post and are told where by `url`.
+const AT_URL: &[&str] = &["http", "splunk", "elasticsearch", "otlp"];
+/// Those of them to which the agent says who it is as the operator wants.
+const LOGGED_IN: &[&str] = &["http", "elasticsearch", "otlp"];
 
-/// Keys of single kinds, and of which; the first kind has the key that an example shows.
+/// Keys of single kinds, and of which.
 const OWNED: &[(&str, &[&str])] = &[
     ("path", &["file", "parquet"]),
     ("file_rows", &["parquet"]),
@@ -26,11 +46,20 @@ const OWNED: &[(&str, &[&str])] = &[
     ("max_size", &["file", "parquet"]),
     ("max_age", &["file", "parquet"]),
     ("keep", &["file"]),
-    ("url", POSTING),
+    ("url", AT_URL),
     ("body", &["http"]),
-    ("timeout", POSTING),
+    ("timeout", TIMED),
     ("compress", POSTING),
-    ("timeout", &["syslog", "nats"]),
+    ("token", AT_URL),
+    ("index", &["splunk"]),
+    ("source", &["splunk"]),
+    ("sourcetype", &["splunk"]),
+    ("acknowledge", &["splunk"]),
+    ("ack_timeout", &["splunk"]),
+    ("alerts_index", &["elasticsearch"]),
+    ("rows_index", &["elasticsearch"]),
+    ("health_index", &["elasticsearch"]),
+    ("service_name", &["otlp"]),
     ("address", &["syslog"]),
     ("tls", &["syslog", "nats"]),
     ("servers", &["nats"]),
@@ -51,11 +80,15 @@ const OWNED: &[(&str, &[&str])] = &[
     ("sd_id", &["syslog"]),
 ];
 
+/// The keys of a login but for `token`, which Splunk has too.
+const LOGIN: [&str; 4] = ["user", "password", "token_header", "token_scheme"];
+
 /// Keys of several kinds that belong together, and of which.
 const SHARED: &[(&[&str], &[&str])] = &[
-    (&remote::LOGIN, POSTING),
+    (&LOGIN, LOGGED_IN),
     (&remote::WAY, POSTING),
     (&remote::CERTIFICATES, &["syslog", "nats"]),
+    (&sink_azure::KEYS, &["azure"]),
 ];
 
 /// What only one kind has.
@@ -76,6 +109,16 @@ pub(super) fn read(
         "file" => file(section).map(SinkKind::File),
         "http" => http(section, place).map(SinkKind::Http),
         "nats" => sink_stream::nats(section, place).map(SinkKind::Nats),
+        "azure" => {
+            let server = server(section, (TOKEN_HEADER, "Bearer"), true, place);
+            let config = sink_azure::read(section, server, place)?;
+            Some(SinkKind::Azure(Box::new(config)))
+        }
+        "splunk" => splunk(section, place).map(|config| SinkKind::Splunk(Box::new(config))),
+        "elasticsearch" => {
+            elasticsearch(section, place).map(|config| SinkKind::Elasticsearch(Box::new(config)))
+        }
+        "otlp" => otlp(section, place).map(|config| SinkKind::Otlp(Box::new(config))),
         "syslog" => sink_stream::syslog(section).map(SinkKind::Syslog),
         "parquet" => parquet(section).map(SinkKind::Parquet),
         _ => None,
@@ -129,7 +172,53 @@ fn http(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<HttpConfig> {
     let url = section.require("url", "an http: or https: URL", values::http_url);
     let body = section.read("body", |value| values::word(&["array", "lines"], value));
     let server = server(section, (TOKEN_HEADER, "Bearer"), false, place);
-    url.map(|url| HttpConfig { url, lines: body == Some(1), server })
+    url.map(|url| HttpConfig { url, lines: body == Some(1), server: Box::new(server) })
+}
+
+fn splunk(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<SplunkConfig> {
+    let url = section.require("url", "the http: or https: URL of the collector", values::http_url);
+    if !section.has("token") {
+        let form = "{ file = \"/path\" } or { credential = \"NAME\" }";
+        section.note("token", &format!("is missing; set it to {form}"));
+    }
+    let index = section.read("index", values::text);
+    let source = section.read("source", values::text);
+    let sourcetype = section.read("sourcetype", values::text);
+    let acknowledge = section.read("acknowledge", values::boolean).unwrap_or(false);
+    let limit = section.read("ack_timeout", values::duration(SECOND..=HOUR));
+    if !acknowledge {
+        section.refuse_here("ack_timeout", "is of no use without acknowledge = true");
+    }
+    let server = server(section, (TOKEN_HEADER, "Splunk"), true, place);
+    Some(SplunkConfig {
+        url: url?,
+        index,
+        source: source.unwrap_or_else(|| SplunkConfig::SOURCE.to_owned()),
+        sourcetype,
+        acknowledge: acknowledge.then(|| limit.unwrap_or(SplunkConfig::ACK_TIMEOUT)),
+        server,
+    })
+}
+
+fn elasticsearch(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<ElasticsearchConfig> {
+    let url = section.require("url", "the http: or https: URL of the server", values::http_url);
+    let mut index = |key, usual: &str| {
+        let named = section.read(key, values::path_word);
+        named.unwrap_or_else(|| usual.to_owned())
+    };
+    let alerts_index = index("alerts_index", ElasticsearchConfig::ALERTS_INDEX);
+    let rows_index = index("rows_index", ElasticsearchConfig::ROWS_INDEX);
+    let health_index = index("health_index", ElasticsearchConfig::HEALTH_INDEX);
+    let server = server(section, (TOKEN_HEADER, "ApiKey"), true, place);
+    Some(ElasticsearchConfig { url: url?, alerts_index, rows_index, health_index, server })
+}
+
+fn otlp(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<OtlpConfig> {
+    let url = section.require("url", "the http: or https: URL of the server", values::http_url);
+    let service_name = section.read("service_name", values::text);
+    let server = server(section, (TOKEN_HEADER, "Bearer"), true, place);
+    let usual = || OtlpConfig::SERVICE_NAME.to_owned();
+    Some(OtlpConfig { url: url?, service_name: service_name.unwrap_or_else(usual), server })
 }
 
 fn parquet(section: &mut Section<'_, '_>) -> Option<ParquetConfig> {

@@ -1,11 +1,75 @@
-//! `[[sink]]`: formats, and the kinds with connections of their own.
+//! `[[sink]]`: which keys a kind has, and what is said of mistakes.
 
 use super::tests::problems;
 
 #[test]
-fn a_wrong_key_is_told_with_its_form() {
+fn a_sink_has_the_keys_of_its_kind_only() {
     let sink = |more: &str| format!("[[sink]]\nname = 's'\n{more}");
-    for (text, problem) in [
+    let cases = [
+        (
+            sink("kind = 'tape'\npath = '/x'"),
+            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"readable\" or \"file\" or \"http\" or \"parquet\" or \"azure\" or \"splunk\" or \"elasticsearch\" or \"otlp\" or \"syslog\" or \"nats\"",
+        ),
+        (sink("kind = 'http'"), "1: sink.url: is missing; set it to an http: or https: URL"),
+        (sink("kind = 'file'"), "1: sink.path: is missing; set it to an absolute path in quotes"),
+        (
+            sink("kind = 'stdout'\nurl = 'http://h/'"),
+            "4: sink.url: has no meaning for kind \"stdout\", only for \"http\" or \"splunk\" or \"elasticsearch\" or \"otlp\"",
+        ),
+        (
+            sink(
+                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\nurl = 'http://h/'",
+            ),
+            "7: sink.url: has no meaning for kind \"azure\", only for \"http\" or \"splunk\" or \"elasticsearch\" or \"otlp\"",
+        ),
+        (
+            sink(
+                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\ntenant = 't'",
+            ),
+            "7: sink.tenant: has no meaning with managed_identity; leave one of them out",
+        ),
+        (
+            sink(
+                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\nbatch_bytes = '1MiB'",
+            ),
+            "7: sink.batch_bytes: is over what Azure takes in a request; use 900KiB or less",
+        ),
+        (
+            sink(
+                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\nstreams = { VM = 's' }",
+            ),
+            "7: sink.streams: \"VM\" is no table; known are VMConnection, VMBoundPort, VMProcess, VMComputer, NetsensorLoss, NetsensorHealth",
+        ),
+        (
+            sink(
+                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\ntenant = 't'\nclient_id = 'c'\nclient_secret = 'hunter2'",
+            ),
+            "8: sink.client_secret: a secret does not stand in this file; use { file = \"/path\" } or { credential = \"NAME\" }",
+        ),
+        (
+            sink("kind = 'http'\nurl = 'http://h/'\npath = '/x'"),
+            "5: sink.path: has no meaning for kind \"http\", only for \"file\" or \"parquet\"",
+        ),
+        (
+            sink("kind = 'stdout'\ntakes = ['alert']"),
+            "4: sink.takes[0]: \"alert\" is not known here; use \"alerts\" or \"rows\" or \"health\"",
+        ),
+        (
+            sink("kind = 'stdout'\ntakes = []"),
+            "4: sink.takes: is empty; use [\"alerts\"], [\"rows\"], [\"health\"] or several",
+        ),
+        (
+            sink("kind = 'readable'\ntakes = ['rows']"),
+            "4: sink.takes: only alerts have a readable form; use [\"alerts\"]",
+        ),
+        (
+            sink("kind = 'parquet'\npath = '/x'\ntakes = ['rows', 'alerts']"),
+            "5: sink.takes: only rows have columns of a table; use [\"rows\"]",
+        ),
+        (
+            sink("kind = 'file'\npath = '/x'\nfile_age = '1h'"),
+            "5: sink.file_age: has no meaning for kind \"file\", only for \"parquet\"",
+        ),
         (
             sink("kind = 'stdout'\ntakes = ['alerts', 'rows']\nformat = 'cef'"),
             "5: sink.format: \"cef\" has words for alerts only; use takes = [\"alerts\"]",
@@ -19,20 +83,12 @@ fn a_wrong_key_is_told_with_its_form() {
             "4: sink.format: \"leef\" is not known here; use \"native\" or \"ecs\" or \"ocsf\" or \"cef\"",
         ),
         (
-            sink("kind = 'file'\npath = '/x'\nkeep = 3"),
-            "5: sink.keep: is of no use alone; set max_size or max_age too",
+            sink("kind = 'stdout'\nqueue = 0"),
+            "4: sink.queue: 0 is out of range; use a whole number from 1 to 1000000",
         ),
         (
-            sink("kind = 'syslog'\naddress = 'logs'"),
-            "4: sink.address: \"logs\" is not a host and a port; use one such as \"logs.example.net:6514\"",
-        ),
-        (
-            sink("kind = 'syslog'\naddress = 'logs:1'\nca_file = '/ca'"),
-            "5: sink.ca_file: is of no use without TLS; set tls = true, or leave it out",
-        ),
-        (
-            sink("kind = 'syslog'\naddress = 'logs:1'\nsd_id = 'a b'"),
-            "5: sink.sd_id: \"a b\" is not a name of structured data; use 1 to 32 letters, digits and signs, such as \"netsensor@32473\"",
+            sink("kind = 'stdout'\n[[sink]]\nname = 's'\nkind = 'stdout'"),
+            "5: sink.name: \"s\" is taken by line 2; use another name",
         ),
         (
             sink("kind = 'nats'"),
@@ -52,7 +108,8 @@ fn a_wrong_key_is_told_with_its_form() {
             sink("kind = 'nats'\nservers = ['h:1']\nsubject_prefix = 'a.*'"),
             "5: sink.subject_prefix: \"a.*\" is no beginning of a subject; use one such as \"netsensor\"",
         ),
-    ] {
-        assert_eq!(problems(&text), [problem], "{text}");
+    ];
+    for (text, message) in cases {
+        assert_eq!(problems(&text), [message], "{text}");
     }
 }

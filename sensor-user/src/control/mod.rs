@@ -13,7 +13,7 @@ mod stream;
 pub use client::{ask_feeds, ask_status, screen};
 pub use delivery::{DeliveryReport, SpoolReport};
 pub use feeds::{FeedReport, RejectReport, feeds_screen};
-pub use server::{ControlError, Server};
+pub use server::{ControlError, Hold, Server};
 pub use status::{Probe, Status, StatusReport};
 pub use stream::{READERS_MAX, Stream};
 

@@ -149,6 +149,19 @@ impl Drop for Server {
     }
 }
 
+/// Keeps any agent with this control socket from starting, until it is dropped.
+#[derive(Debug)]
+pub struct Hold {
+    _lock: Flock<File>,
+}
+
+impl Hold {
+    /// Holds the socket at `path`; refused while an agent has it.
+    pub fn take(path: &Path) -> Result<Self, ControlError> {
+        lock(path).map(|lock| Self { _lock: lock })
+    }
+}
+
 /// The lock beside the socket, with this process's number in it.
 fn lock(path: &Path) -> Result<Flock<File>, ControlError> {
     let failed = |source| ControlError::Io { path: path.to_owned(), source };

@@ -23,13 +23,13 @@ pub struct HttpConfig {
     /// `application/x-ndjson` lines instead of one array.
     pub lines: bool,
     /// How it is reached.
-    pub server: ServerConfig,
+    pub server: Box<ServerConfig>,
 }
 
 impl HttpConfig {
     /// Arrays to `url`.
     pub fn new(url: Url) -> Self {
-        Self { url, lines: false, server: ServerConfig::new(false) }
+        Self { url, lines: false, server: Box::new(ServerConfig::new(false)) }
     }
 }
 

@@ -37,28 +37,38 @@ impl Item {
         }
     }
 
-    /// Full name of the host that it is of.
-    pub(super) fn computer(&self) -> &str {
-        match self {
-            Self::Alert(alert) => &alert.computer,
-            Self::Row(row) => match &**row {
-                TableRow::Connection(row) => &row.computer,
-                TableRow::BoundPort(row) => &row.computer,
-                TableRow::Process(row) => &row.computer,
-                TableRow::Computer(row) => &row.computer,
-            },
-            Self::Notice(notice) => match &**notice {
-                Notice::Loss(loss) => &loss.computer,
-                Notice::Health(change) => &change.computer,
-            },
-        }
-    }
-
     /// The table of a row; `None` for what is no row.
     pub(super) fn table(&self) -> Option<&'static Table> {
         match self {
             Self::Row(row) => Some(row.table()),
             Self::Alert(_) | Self::Notice(_) => None,
+        }
+    }
+
+    /// The `Type` of a row or notice; `NetsensorAlert` for an alert, whose column is the rule's.
+    pub(super) fn type_name(&self) -> &'static str {
+        match self {
+            Self::Alert(_) => "NetsensorAlert",
+            Self::Row(row) => row.table().name,
+            Self::Notice(notice) => notice.type_name(),
+        }
+    }
+
+    /// Full name of the host.
+    pub(super) fn computer(&self) -> &str {
+        match self {
+            Self::Alert(alert) => &alert.computer,
+            Self::Row(row) => row.computer(),
+            Self::Notice(notice) => notice.computer(),
+        }
+    }
+
+    /// The agent's UUID; "" for an alert, which has none.
+    pub(super) fn agent_id(&self) -> &str {
+        match self {
+            Self::Alert(_) => "",
+            Self::Row(row) => row.agent_id(),
+            Self::Notice(notice) => notice.agent_id(),
         }
     }
 

@@ -10,9 +10,11 @@
 //! (size, age) + waiting. Rows: accepted by a queue = delivered + discarded + dropped (sink closed,
 //! or left at shutdown); what a full queue refused is counted too.
 
+mod azure;
 mod backoff;
 mod batch;
 mod deliverer;
+mod elastic;
 mod escape;
 mod file;
 mod format;
@@ -20,6 +22,7 @@ mod http;
 mod item;
 mod lane;
 mod nats;
+mod otlp;
 mod outbox;
 mod parquet;
 mod place;
@@ -29,23 +32,28 @@ mod readable;
 mod row_queue;
 mod sink;
 mod sink_state;
+mod splunk;
 pub mod spool;
 mod stream;
 mod syslog;
 mod transport;
 
+pub use azure::{AzureLogin, LogsIngestionConfig};
 pub use deliverer::{Deliverer, Delivery, StartError};
+pub use elastic::ElasticsearchConfig;
 pub use escape::escaped;
 pub use file::FileConfig;
 pub use format::Format;
 pub use http::HttpConfig;
 pub use nats::{NatsConfig, NatsLogin};
+pub use otlp::OtlpConfig;
 pub use outbox::{Leftover, Outbox, Pace};
 pub use parquet::ParquetConfig;
 pub use post::ServerConfig;
 pub use quiet::Quiet;
 pub use readable::readable;
 pub use sink_state::SinkReport;
+pub use splunk::SplunkConfig;
 pub use syslog::{Framing, SyslogConfig};
 
 use std::path::PathBuf;
@@ -68,6 +76,14 @@ pub enum SinkKind {
     Http(HttpConfig),
     /// Messages to a stream of NATS.
     Nats(NatsConfig),
+    /// Azure Monitor's Logs Ingestion API.
+    Azure(Box<LogsIngestionConfig>),
+    /// Splunk's HTTP Event Collector.
+    Splunk(Box<SplunkConfig>),
+    /// `_bulk` of Elasticsearch and `OpenSearch`.
+    Elasticsearch(Box<ElasticsearchConfig>),
+    /// Log records of OpenTelemetry over HTTP.
+    Otlp(Box<OtlpConfig>),
     /// RFC 5424 over TCP or TLS.
     Syslog(SyslogConfig),
 }
@@ -120,6 +136,15 @@ impl SinkConfig {
             batch: Self::BATCH,
             batch_bytes: Self::BATCH_BYTES,
             concurrency: Self::CONCURRENCY,
+        }
+    }
+
+    /// Asks for the machine's tokens at `url`, where it has some.
+    pub(crate) fn ask_machine_at(&mut self, url: Option<&reqwest::Url>) {
+        if let SinkKind::Azure(azure) = &mut self.kind
+            && let AzureLogin::ManagedIdentity { imds_url, .. } = &mut azure.login
+        {
+            *imds_url = url.cloned();
         }
     }
 
@@ -186,6 +211,24 @@ pub enum DeliverError {
         /// Delay that `Retry-After` asks for.
         retry_after: Option<Duration>,
     },
+    /// An answer after which its protocol forbids to try again.
+    #[error("post {url}: the answer is {status}{}", Said(text))]
+    Refused {
+        /// Where to.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// Beginning of the answer's body, escaped; may be "".
+        text: String,
+    },
+    /// It was taken, but not told to be safe in time.
+    #[error("{url}: no acknowledgement within {limit:?}; is the indexer behind?")]
+    Unacknowledged {
+        /// Where it is asked for.
+        url: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// An answer that is a success, but not in the words of the protocol.
     #[error("post {url}: {what}{}", Said(text))]
     Odd {
@@ -196,6 +239,17 @@ pub enum DeliverError {
         /// Beginning of the answer's body, escaped; may be "".
         text: String,
     },
+    /// It would be larger than the server takes, and is not sent.
+    #[error("a request of {bytes} bytes; the server takes {most}")]
+    TooLarge {
+        /// It would have.
+        bytes: usize,
+        /// It may have.
+        most: usize,
+    },
+    /// Something that is configured cannot be used.
+    #[error("{0}")]
+    Setting(&'static str),
     /// The device under a file is full.
     #[error("write {}: {reason}; free space {free}", path.display())]
     Full {
@@ -249,8 +303,8 @@ impl DeliverError {
     /// What to do with the batch.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Status { status: 413, .. } => Verdict::Split,
-            Self::Status { status: 400 | 422, .. } => Verdict::Isolate,
+            Self::Status { status: 413, .. } | Self::TooLarge { .. } => Verdict::Split,
+            Self::Status { status: 400 | 422, .. } | Self::Refused { .. } => Verdict::Isolate,
             // Also where only the operator can help (401, 403, 404, a redirection): what the spool
             // holds goes out when the configuration or the other side is put right.
             Self::Status { retry_after, .. } => Verdict::Retry { after: *retry_after },
@@ -261,6 +315,8 @@ impl DeliverError {
             Self::Access(_)
             | Self::Post { .. }
             | Self::Odd { .. }
+            | Self::Unacknowledged { .. }
+            | Self::Setting(_)
             | Self::Full { .. }
             | Self::Write { .. }
             | Self::Socket { .. }

@@ -51,7 +51,8 @@ pub(super) struct Post<'u> {
     url: &'u Url,
     headers: HeaderMap,
     body: Vec<u8>,
-    most: usize,
+    /// Bytes of the answer that its protocol needs.
+    needs: Option<usize>,
     is_ours: bool,
 }
 
@@ -71,7 +72,7 @@ impl<'u> Post<'u> {
     /// `body` of the type `kind` for `url`.
     pub(super) fn new(url: &'u Url, kind: &'static str, body: Vec<u8>) -> Self {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
-        Self { url, headers, body, most: MOST_READ, is_ours: true }
+        Self { url, headers, body, needs: None, is_ours: true }
     }
 
     /// With a header; one whose text cannot be sent is left out.
@@ -88,9 +89,9 @@ impl<'u> Post<'u> {
         self
     }
 
-    /// Reads so many bytes of the answer at most.
-    pub(super) const fn read_most(mut self, most: usize) -> Self {
-        self.most = most;
+    /// The body of a good answer is needed, and has so many bytes at most.
+    pub(super) const fn needs(mut self, most: usize) -> Self {
+        self.needs = Some(most);
         self
     }
 
@@ -119,7 +120,7 @@ impl Poster {
         post: Post<'_>,
         clock: &dyn Clock,
     ) -> Result<Answer, DeliverError> {
-        let Post { url, mut headers, mut body, most, is_ours } = post;
+        let Post { url, mut headers, mut body, needs, is_ours } = post;
         if self.compress && is_ours {
             body = gzipped(&body);
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -141,14 +142,14 @@ impl Poster {
             self.reach.refused();
         }
         let retry_after = retry_after(response.headers(), clock);
-        let body = if status.is_success() && most == MOST_READ {
+        let reading = beginning(response, needs.unwrap_or(MOST_READ));
+        let body = if status.is_success() && needs.is_none() {
             // A body that is read to its end lets the connection be used again; one that does not
             // come is not waited for, the batch has been taken.
-            let read =
-                tokio::time::timeout(Duration::from_secs(1), beginning(response, most)).await;
+            let read = tokio::time::timeout(Duration::from_secs(1), reading).await;
             read.unwrap_or_default()
         } else {
-            beginning(response, most).await
+            reading.await
         };
         Ok(Answer { url: shown(url), status: status.as_u16(), retry_after, body })
     }
@@ -156,11 +157,6 @@ impl Poster {
     /// Whether the server is told who asks.
     pub(super) fn has_login(&self) -> bool {
         self.reach.has_login()
-    }
-
-    /// What was read of secrets was refused: they are read again.
-    pub(super) fn refused(&self) {
-        self.reach.refused();
     }
 }
 
@@ -179,6 +175,12 @@ impl Answer {
         let text = self.text();
         let Self { url, status, retry_after, .. } = self;
         DeliverError::Status { url, status, text, retry_after }
+    }
+
+    /// As an error after which the batch is not sent again.
+    pub(super) fn final_refusal(self) -> DeliverError {
+        let text = self.text();
+        DeliverError::Refused { url: self.url, status: self.status, text }
     }
 
     /// As an error after which the batch is kept; `hint` says what to look at.

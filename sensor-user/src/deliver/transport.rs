@@ -7,11 +7,15 @@ use std::sync::Arc;
 use tokio::io::{Stderr, Stdout};
 use tokio::sync::Mutex;
 
+use super::azure::AzureSink;
 use super::batch::{Batch, Sent};
+use super::elastic::ElasticsearchSink;
 use super::file::FileSink;
 use super::http::HttpSink;
 use super::nats::NatsSink;
+use super::otlp::OtlpSink;
 use super::parquet::ParquetSink;
+use super::splunk::SplunkSink;
 use super::syslog::SyslogSink;
 use super::{DeliverError, SinkKind, stream};
 use crate::clock::Clock;
@@ -25,8 +29,12 @@ pub(super) enum Transport {
     Readable(Mutex<Stderr>),
     File(Mutex<FileSink>),
     Parquet(Mutex<Box<ParquetSink>>),
-    Http(HttpSink),
     Nats(Box<NatsSink>),
+    Http(Box<HttpSink>),
+    Azure(Box<AzureSink>),
+    Splunk(Box<SplunkSink>),
+    Elasticsearch(Box<ElasticsearchSink>),
+    Otlp(Box<OtlpSink>),
     Syslog(Mutex<Box<SyslogSink>>),
 }
 
@@ -36,8 +44,14 @@ impl Transport {
             SinkKind::Stdout => Self::Stdout(Mutex::new(tokio::io::stdout())),
             SinkKind::Readable => Self::Readable(Mutex::new(tokio::io::stderr())),
             SinkKind::File(config) => Self::File(Mutex::new(FileSink::new(config, stats))),
-            SinkKind::Http(config) => Self::Http(HttpSink::new(config)),
             SinkKind::Nats(config) => Self::Nats(Box::new(NatsSink::new(config))),
+            SinkKind::Http(config) => Self::Http(Box::new(HttpSink::new(config))),
+            SinkKind::Azure(config) => Self::Azure(Box::new(AzureSink::new(config, stats)?)),
+            SinkKind::Splunk(config) => Self::Splunk(Box::new(SplunkSink::new(config))),
+            SinkKind::Elasticsearch(config) => {
+                Self::Elasticsearch(Box::new(ElasticsearchSink::new(config)))
+            }
+            SinkKind::Otlp(config) => Self::Otlp(Box::new(OtlpSink::new(config, stats))),
             SinkKind::Syslog(config) => Self::Syslog(Mutex::new(Box::new(SyslogSink::new(config)))),
             SinkKind::Parquet(config) => {
                 Self::Parquet(Mutex::new(Box::new(ParquetSink::new(config.clone(), stats))))
@@ -63,6 +77,10 @@ impl Transport {
             Self::Syslog(syslog) => syslog.lock().await.send(batch).await?,
             Self::Nats(nats) => return nats.send(batch).await,
             Self::Http(http) => return http.send(batch, clock).await,
+            Self::Azure(azure) => return azure.send(batch, clock).await,
+            Self::Splunk(splunk) => return splunk.send(batch, clock).await,
+            Self::Elasticsearch(elastic) => return elastic.send(batch, clock).await,
+            Self::Otlp(otlp) => return otlp.send(batch, clock).await,
         }
         Ok(Sent::default())
     }

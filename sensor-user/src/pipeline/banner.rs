@@ -68,6 +68,10 @@ fn sinks(config: &Config) -> String {
         SinkKind::Nats(_) => format!("nats sink {}", sink.name),
         SinkKind::Syslog(_) => format!("syslog sink {}", sink.name),
         SinkKind::Http(_) => format!("http sink {}", sink.name),
+        SinkKind::Azure(_) => format!("azure sink {}", sink.name),
+        SinkKind::Splunk(_) => format!("splunk sink {}", sink.name),
+        SinkKind::Elasticsearch(_) => format!("elasticsearch sink {}", sink.name),
+        SinkKind::Otlp(_) => format!("otlp sink {}", sink.name),
     });
     names.collect::<Vec<_>>().join(", ")
 }

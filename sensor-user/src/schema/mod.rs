@@ -4,10 +4,12 @@
 //! Invariant: a list has the columns that serde writes for a row of the table, in that order.
 
 mod connection;
+mod custom;
 mod host;
 mod print;
 
 pub use connection::CONNECTION;
+pub use custom::{EVENT_TIME, custom_column};
 pub use host::{BOUND_PORT, COMPUTER, PROCESS};
 pub use print::{Format, print};
 

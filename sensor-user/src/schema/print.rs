@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::{Column, Kind, Table};
+use super::{Column, EVENT_TIME, Kind, Table, custom_column};
 use crate::columnar::{ColumnarError, parquet_schema};
 
 /// How a schema is written.
@@ -16,15 +16,13 @@ pub enum Format {
     Kql,
     /// Bodies for the Tables API of Log Analytics: custom tables, whose names end in `_CL`.
     Azure,
+    /// Stream declarations of data collection rules, for these tables.
+    Dcr,
     /// Statements for `DuckDB`, one a table.
     Sql,
     /// The schemas of the Parquet files, in Parquet's notation.
     Parquet,
 }
-
-/// Column names that Log Analytics keeps for itself: a custom table cannot have them.
-const RESERVED: [&str; 7] =
-    ["_ResourceId", "id", "_SubscriptionId", "TenantId", "Type", "UniqueId", "Title"];
 
 /// The text for `tables`, with a line end.
 pub fn print(tables: &[&Table], format: Format) -> Result<String, ColumnarError> {
@@ -35,6 +33,7 @@ pub fn print(tables: &[&Table], format: Format) -> Result<String, ColumnarError>
         }
         Format::Json => document(&tables.iter().map(|table| listing(table)).collect::<Vec<_>>()),
         Format::Azure => document(&tables.iter().map(|table| custom(table)).collect::<Vec<_>>()),
+        Format::Dcr => document(&tables.iter().map(|table| stream(table)).collect::<Vec<_>>()),
         Format::Kql => tables.iter().fold(String::new(), |mut text, table| {
             let columns = columns(table, |it| format!("{}: {}", kql_name(it.name), kql(it.kind)));
             let _infallible = writeln!(text, ".create-merge table {} (\n{columns}\n)", table.name);
@@ -69,14 +68,23 @@ fn listing(table: &Table) -> serde_json::Value {
     json!({ "table": table.name, "columns": table.columns.iter().map(column).collect::<Vec<_>>() })
 }
 
-/// What creates a custom table. Columns whose names are reserved cannot be sent, and those for
-/// billing are the service's.
+/// What creates a custom table.
 fn custom(table: &Table) -> serde_json::Value {
-    let own = |it: &&Column| !RESERVED.contains(&it.name) && !it.name.starts_with('_');
-    let column = |it: &Column| json!({ "name": it.name, "type": kql(it.kind) });
-    let columns: Vec<_> = table.columns.iter().filter(own).map(column).collect();
     let name = format!("{}_CL", table.name);
-    json!({ "properties": { "schema": { "name": name, "columns": columns } } })
+    json!({ "properties": { "schema": { "name": name, "columns": custom_columns(table) } } })
+}
+
+/// The stream of a data collection rule that fills the custom table.
+fn stream(table: &Table) -> serde_json::Value {
+    let name = format!("Custom-{}_CL", table.name);
+    json!({ "streamDeclarations": { name: { "columns": custom_columns(table) } } })
+}
+
+/// Those that a custom table can have, and the true time.
+fn custom_columns(table: &Table) -> Vec<serde_json::Value> {
+    let own = table.columns.iter().filter_map(|it| custom_column(it.name).zip(Some(kql(it.kind))));
+    let all = own.chain([(EVENT_TIME, kql(Kind::DateTime))]);
+    all.map(|(name, kind)| json!({ "name": name, "type": kind })).collect()
 }
 
 fn document(tables: &[serde_json::Value]) -> String {

@@ -115,6 +115,12 @@ fn every_format_has_every_column() {
         let custom = print(&[table], Format::Azure).unwrap();
         assert!(custom.contains(&format!("\"{}_CL\"", table.name)));
         assert!(!custom.contains("\"Type\"") && !custom.contains("\"_"), "{custom}");
+        let stream: Value = serde_json::from_str(&print(&[table], Format::Dcr).unwrap()).unwrap();
+        let custom: Value = serde_json::from_str(&custom).unwrap();
+        assert_eq!(
+            stream["streamDeclarations"][format!("Custom-{}_CL", table.name)]["columns"],
+            custom["properties"]["schema"]["columns"]
+        );
     }
     let sql = print(&[&CONNECTION], Format::Sql).unwrap();
     assert!(sql.contains("    \"Severity\" INTEGER,\n"), "{sql}");

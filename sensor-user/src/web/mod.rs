@@ -7,6 +7,7 @@
 mod access;
 mod client;
 mod error;
+mod oauth;
 mod reach;
 mod secret;
 mod tls;
@@ -18,6 +19,7 @@ pub use tls::TlsConfig;
 
 pub(crate) use access::Material;
 pub(crate) use client::{Made, Tuning};
+pub(crate) use oauth::{FORM, Grant, form, token_url};
 pub(crate) use reach::Reach;
 
 use reqwest::Url;

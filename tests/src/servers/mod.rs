@@ -1,4 +1,4 @@
-//! Real servers of threat intelligence, on 127.0.0.1: each in a folder of its own, started, killed
+//! Real servers of threat intelligence, and of what sinks send to, on 127.0.0.1: each in a folder of its own, started, killed
 //! and started again at the same port.
 //!
 //! `cargo xtask test` installs them: those in Python into `target/servers/NAME`, `CrowdSec` from
@@ -10,6 +10,7 @@ mod medallion;
 mod mmisp;
 mod nats;
 mod opentaxii;
+mod osmem;
 mod process;
 mod rsyslog;
 mod site;
@@ -22,11 +23,13 @@ pub use medallion::Medallion;
 pub use mmisp::Mmisp;
 pub use nats::Nats;
 pub use opentaxii::OpenTaxii;
+pub use osmem::Osmem;
+use process::site_packages;
 pub use process::{free_port, python_of};
 pub use rsyslog::{Rsyslog, TlsFiles};
 pub use site::{Asked, Site};
 pub use tap::{Tap, Turn};
-pub use tenzir::{Read, read_with_tenzir, tenzir};
+pub use tenzir::{Read, Tenzir, read_with_tenzir, tenzir};
 
 /// An indicator of STIX 2.1 for `address`, in version `version` (0 to 59, its second).
 pub fn stix_indicator(

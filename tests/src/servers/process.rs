@@ -33,11 +33,12 @@ pub(super) fn home_of(name: &str) -> Option<PathBuf> {
     is_whole.then_some(home)
 }
 
-/// `path` among the packages of the Python in `home`.
-pub(super) fn in_packages(home: &Path, path: &str) -> Option<PathBuf> {
-    let versions = std::fs::read_dir(home.join("lib")).ok()?;
-    let mut all = versions.flatten().map(|it| it.path().join("site-packages").join(path));
-    all.find(|path| path.exists())
+/// The folder of the packages of `python`.
+pub(super) fn site_packages(python: &Path) -> Option<PathBuf> {
+    let library = python.parent()?.parent()?.join("lib");
+    let mut versions = std::fs::read_dir(library).ok()?.filter_map(Result::ok);
+    let version = versions.find(|it| it.file_name().to_string_lossy().starts_with("python3"))?;
+    Some(version.path().join("site-packages"))
 }
 
 /// A running server.

@@ -1,21 +1,62 @@
-//! Tenzir: pipelines that read what a sink wrote as a security team's receiver would.
+//! Tenzir, which takes events in the protocols of others and writes them as lines of JSON.
 #![expect(clippy::expect_used, reason = "a harness stops where its machinery fails")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The program `tenzir`; `None` where it is not installed.
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::{free_port, python_of, site_packages};
+
+/// A pipeline with one listener.
+#[derive(Debug)]
+pub struct Tenzir {
+    folder: TempDir,
+    port: u16,
+    _process: Process,
+}
+
+impl Tenzir {
+    /// Starts what `accept` makes of an address, such as `accept_otlp "127.0.0.1:4318"`; `None` where
+    /// it is not installed.
+    pub fn start(accept: impl FnOnce(&str) -> String) -> Option<Self> {
+        let program = tenzir()?;
+        let folder = tempfile::tempdir().expect("a folder");
+        let port = free_port();
+        let pipeline = format!("{}\nwrite_ndjson", accept(&format!("127.0.0.1:{port}")));
+        let mut command = Command::new(program);
+        command.arg(pipeline).env("HOME", folder.path()).current_dir(folder.path());
+        let process = Process::start(&mut command, &folder.path().join("log"), port);
+        Some(Self { folder, port, _process: process })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/", self.port)
+    }
+
+    /// What has come so far.
+    pub fn came(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        // The last line may not be whole yet.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
+/// The program; `None` where it is not installed.
 pub fn tenzir() -> Option<PathBuf> {
-    let home = super::process::home_of("tenzir")?;
-    let found = super::process::in_packages(&home, "tenzir/bundled/bin/tenzir");
-    found.filter(|path| path.is_file())
+    let site = site_packages(&python_of("tenzir")?)?;
+    Some(site.join("tenzir/bundled/bin/tenzir"))
 }
 
 /// What a pipeline printed, and what it warned of.
 #[derive(Debug)]
 pub struct Read {
     /// JSON lines.
-    pub lines: Vec<serde_json::Value>,
+    pub lines: Vec<Value>,
     /// Warnings and errors, as text.
     pub said: String,
 }

@@ -6,7 +6,7 @@ use sensor_tests::{Answer, Collector, Request, Running, alert, logged};
 use sensor_user::deliver::Leftover;
 use tokio::time::Instant;
 
-use super::{Put, first, http, start};
+use super::{first, http, start};
 
 #[test]
 fn the_end_delivers_what_waits() {

@@ -10,7 +10,7 @@ use sensor_tests::{Collector, Running, logged, skip_unless};
 use sensor_user::deliver::{Leftover, SinkConfig, SinkKind};
 use sensor_user::stats::Stats;
 
-use super::{Put, file, first, http, start, wait_until};
+use super::{file, first, http, start, wait_until};
 
 #[test]
 fn notices_go_with_rows_or_alone_and_to_nobody_else() {
@@ -161,11 +161,11 @@ fn write_to_standard_output(result: &Path) {
 }
 
 /// A tmpfs of 64 KiB, unmounted when dropped.
-struct SmallFileSystem(std::path::PathBuf);
+pub(super) struct SmallFileSystem(std::path::PathBuf);
 
 impl SmallFileSystem {
     /// `None` where this process may not mount; the test is skipped then.
-    fn mount(folder: &Path) -> Option<Self> {
+    pub(super) fn mount(folder: &Path) -> Option<Self> {
         use nix::mount::{MsFlags, mount};
         let mounted =
             mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("size=64k"));

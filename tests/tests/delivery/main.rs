@@ -5,55 +5,21 @@
 mod end;
 mod local;
 mod order;
+mod outage;
 mod parquet;
 mod refusal;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sensor_tests::{Answer, Collector, Request, Running, alert, row};
+use sensor_tests::{Answer, Collector, Request, Running};
 use sensor_user::clock::FixedClock;
 use sensor_user::deliver::{FileConfig, HttpConfig, Pace, SinkConfig, SinkKind};
-use sensor_user::notice::{Loss, Notice};
 
 const PACE: Pace = Running::PACE;
 
 fn start(sinks: &[SinkConfig]) -> Running {
     Running::start(sinks, FixedClock("2026-11-24T10:00:00Z".parse().unwrap()))
-}
-
-/// What is put into the outbox, by its ids.
-trait Put {
-    fn alerts(&self, ids: &[&str]);
-    fn rows(&self, ids: &[&str]);
-    fn loss(&self);
-}
-
-impl Put for Running {
-    fn alerts(&self, ids: &[&str]) {
-        for id in ids {
-            self.outbox.alerts(vec![alert(id)], None);
-        }
-    }
-
-    fn rows(&self, ids: &[&str]) {
-        self.outbox.rows(ids.iter().map(|id| row(id)).collect());
-    }
-
-    /// The agent says that it has lost something.
-    fn loss(&self) {
-        let time = jiff::Timestamp::UNIX_EPOCH;
-        self.outbox.notice(Notice::Loss(Loss {
-            time_generated: time,
-            computer: "web01".to_owned(),
-            agent_id: "agent".to_owned(),
-            first_seen: time,
-            last_seen: time,
-            reason: "ring_full".to_owned(),
-            kind: "tcp".to_owned(),
-            count: 7,
-        }));
-    }
 }
 
 /// An http sink with `batch`; alerts and rows.

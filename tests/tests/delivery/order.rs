@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use sensor_tests::{Answer, Collector, Request, logged};
+use sensor_tests::{Answer, Collector, Request, alert, logged};
 use sensor_user::deliver::{SinkConfig, SinkKind};
 use sensor_user::stable_id::stable_id;
 use tokio::time::Instant;
 
-use super::{PACE, Put, first, http, start};
+use super::{PACE, first, http, start};
 
 #[test]
 fn alerts_arrive_in_order_at_once_and_in_batches() {
@@ -17,7 +17,8 @@ fn alerts_arrive_in_order_at_once_and_in_batches() {
     running.alerts(&["a0"]);
     let arrived = collector.wait_for(1)[0].at;
     assert!(arrived - put < PACE.row_wait, "{:?}", arrived - put);
-    running.alerts(&["a1", "a2", "a3", "a4", "a5", "a6", "a7"]);
+    let more = ["a1", "a2", "a3", "a4", "a5", "a6", "a7"];
+    running.outbox.alerts(more.map(alert).to_vec(), None);
     collector.release();
     collector.wait_for_taken(8);
     let requests = collector.requests();

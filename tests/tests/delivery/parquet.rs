@@ -7,7 +7,7 @@ use sensor_tests::{Collector, Running, ask_duckdb, logged, python_with_duckdb, s
 use sensor_user::deliver::{ParquetConfig, SinkConfig, SinkKind};
 use serde_json::json;
 
-use super::{Put, first, http, start, wait_until};
+use super::{first, http, start, wait_until};
 
 fn parquet(folder: &Path, file_rows: u64, file_age: Duration) -> SinkConfig {
     let kind = SinkKind::Parquet(ParquetConfig {

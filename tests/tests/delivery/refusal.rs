@@ -9,7 +9,7 @@ use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
 use sensor_user::stable_id::stable_id;
 use tokio::time::Instant;
 
-use super::{Put, file, first, http, start, wait_until};
+use super::{file, first, http, start, wait_until};
 
 #[test]
 fn what_may_succeed_later_is_tried_again_under_the_same_key() {

@@ -19,6 +19,7 @@ fn an_alert_is_posted_and_rows_add_up() {
     let collector = Collector::start(|_, _| Answer::TAKE);
     let sinks = format!(
         "[[sink]]\nname = \"siem\"\nkind = \"http\"\nurl = \"{}\"\ntakes = [\"alerts\"]\n\
+         [dedup]\nwindow = \"3s\"\n\
          [[sink]]\nname = \"rows\"\nkind = \"file\"\npath = \"ROWS\"\ntakes = [\"rows\"]",
         collector.url()
     );
@@ -29,7 +30,8 @@ fn an_alert_is_posted_and_rows_add_up() {
     let agent = home.run();
     run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "20"]));
     collector.wait_for(1);
-    run(Command::new("sleep").arg("0.3"));
+    // The window ends meanwhile.
+    run(Command::new("sleep").arg("4"));
     let ended = agent.stop();
     assert!(ended.status.success(), "{ended:?}");
 

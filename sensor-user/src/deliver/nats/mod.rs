@@ -125,7 +125,7 @@ impl NatsSink {
     }
 
     pub(super) async fn send(&self, batch: &Batch) -> Result<Sent, DeliverError> {
-        let context = self.context().await?;
+        let context = Box::pin(self.context()).await?;
         let deadline = Instant::now() + self.config.timeout;
         let mut published = Vec::with_capacity(batch.len());
         for entry in batch.entries() {
@@ -188,7 +188,7 @@ impl NatsSink {
         let config = self.config.clone();
         let options = tokio::task::spawn_blocking(move || options(&config)).await;
         let options = options.map_err(|_ended| AccessError::Stopped)??;
-        let connecting = options.connect(self.config.servers.clone());
+        let connecting = Box::pin(options.connect(self.config.servers.clone()));
         let connected = tokio::time::timeout(self.config.timeout, connecting).await;
         let client = connected
             .map_err(|_elapsed| self.error("no connection in time".to_owned()))?

@@ -9,10 +9,8 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 use super::State;
-use super::frame::HEADER;
 use super::log::{Log, Pending, RETRY, Result};
 use super::recover::recover;
-use super::segment::Segment;
 use crate::deliver::file::describe;
 use crate::deliver::{DeliverError, chain};
 
@@ -52,7 +50,9 @@ impl Log {
     /// Lets readers have what is in memory only.
     pub(super) fn publish_unwritten(&mut self) {
         let mut scratch = Vec::new();
-        for pending in self.waiting.iter_mut().filter(|pending| !pending.is_published) {
+        // Those that are published come first.
+        let from = self.waiting.partition_point(|pending| pending.is_published);
+        for pending in self.waiting.range_mut(from..) {
             if pending.sizes.len() < pending.alerts.len() {
                 scratch.clear();
                 pending.encode(&mut scratch);
@@ -60,7 +60,7 @@ impl Log {
         }
         let readable = {
             let mut index = self.shared.index();
-            for pending in self.unsynced.iter_mut().chain(&mut self.waiting) {
+            for pending in self.unsynced.iter_mut().chain(self.waiting.range_mut(from..)) {
                 index.publish(pending);
             }
             index.readable
@@ -69,14 +69,14 @@ impl Log {
     }
 
     /// Keeps of what is not written only what some sink still needs, and what states there is room
-    /// for.
-    pub(super) fn forget_settled(&mut self) {
-        let settled = {
-            let mut index = self.shared.index();
-            let settled = index.settled();
-            index.tail.forget_before(settled);
-            settled
-        };
+    /// for. Looks when something was settled, or where it `must`.
+    pub(super) fn forget_settled(&mut self, must: bool) {
+        let settled = self.shared.index().settled();
+        if !must && settled <= self.forgotten {
+            return;
+        }
+        self.forgotten = settled;
+        self.shared.index().tail.forget_before(settled);
         let state_bytes = |pending: &Pending| match &pending.state {
             Some(State::Change(bytes) | State::Snapshot(bytes)) => bytes.len(),
             None => 0,
@@ -96,26 +96,6 @@ impl Log {
         });
         let readable = self.shared.index().readable;
         self.tell(readable, forgotten);
-    }
-
-    /// Nothing is believed of the segment any more but what was synced before. The rest is written
-    /// again, into another.
-    pub(super) fn give_up_active(&mut self) {
-        let Some(mut active) = self.active.take() else { return };
-        self.unsynced_since = None;
-        let mut again = std::mem::take(&mut self.unsynced);
-        again.append(&mut self.waiting);
-        self.waiting = again;
-        // Repetitions are told by their ordinals, so nothing depends on what follows.
-        let is_empty = active.synced == HEADER;
-        if is_empty && self.storage.remove(&active.name).is_ok() {
-            let is_other = |it: &Segment| it.generation != active.generation;
-            self.shared.index().segments.retain(is_other);
-        } else if active.file.truncate(active.synced).is_ok()
-            && let Some(segment) = self.shared.index().segment_mut(active.generation)
-        {
-            segment.bytes = active.synced;
-        }
     }
 
     /// Reads the folder, where that was not possible before.

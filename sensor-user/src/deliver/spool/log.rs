@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::active::Active;
 use super::cursors::CursorFile;
-use super::frame::{HEADER, Header, Place, encode};
+use super::frame::{Place, encode};
 use super::publish::index;
 use super::recover::{Recovery, recover};
-use super::segment::Segment;
 use super::shared::{Queued, Shared};
-use super::storage::{Storage, StorageFile};
+use super::storage::Storage;
 use super::{Commit, Recovered, SpoolConfig, State};
 use crate::clock::Clock;
 use crate::dedup::Alert;
@@ -58,20 +58,6 @@ impl Pending {
     }
 }
 
-/// The segment that is written to.
-#[derive(Debug)]
-pub(super) struct Active {
-    pub(super) file: Box<dyn StorageFile>,
-    pub(super) name: String,
-    pub(super) generation: u64,
-    /// What is whole of it.
-    pub(super) bytes: u64,
-    /// What of that is synced.
-    pub(super) synced: u64,
-    /// It has a snapshot, synced or not.
-    pub(super) has_snapshot: bool,
-}
-
 /// The writing end of the log.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -101,6 +87,8 @@ pub(super) struct Log {
     /// Whether the folder could be read.
     pub(super) is_open: bool,
     pub(super) retry_at: Option<Instant>,
+    /// What was settled by all when memory was last freed of it.
+    pub(super) forgotten: u64,
 }
 
 impl Log {
@@ -149,6 +137,7 @@ impl Log {
             chain: found.states.chain,
             is_open: fault.is_none(),
             retry_at: None,
+            forgotten: 0,
         };
         let now = Instant::now();
         if let Some(error) = fault {
@@ -192,7 +181,8 @@ impl Log {
     /// never.
     pub(super) fn turn(&mut self, commits: Vec<Queued>, now: Instant, is_last: bool) {
         self.number(commits);
-        if is_last || self.retry_at.is_none_or(|at| at <= now) {
+        let is_tried = is_last || self.retry_at.is_none_or(|at| at <= now);
+        if is_tried {
             match self.write_all(now, is_last) {
                 Ok(()) => self.works(),
                 Err(error) => self.failed(&error, now),
@@ -200,7 +190,7 @@ impl Log {
         }
         if self.retry_at.is_some() {
             self.publish_unwritten();
-            self.forget_settled();
+            self.forget_settled(is_tried);
         }
         if self.is_open {
             self.retain();
@@ -277,14 +267,16 @@ impl Log {
             if self.is_full() {
                 self.sync()?;
                 self.active = None;
+                self.evict_for_size();
             }
             if self.active.is_none() {
                 self.begin_segment()?;
             }
+            let room = self.room().min(WRITE_MAX);
             let mut bytes = Vec::new();
             let mut commits = 0;
             for pending in &mut self.waiting {
-                if bytes.len() >= WRITE_MAX {
+                if commits > 0 && bytes.len() >= room {
                     break;
                 }
                 pending.encode(&mut bytes);
@@ -304,92 +296,6 @@ impl Log {
             }
             self.unsynced_since.get_or_insert(now);
         }
-        Ok(())
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        let Some(active) = &mut self.active else { return Ok(()) };
-        if let Err(error) = active.file.write_at(active.bytes, bytes) {
-            let path = self.storage.path(&active.name);
-            if active.file.truncate(active.bytes).is_err() {
-                self.give_up_active();
-            }
-            return Err(describe(&path, error));
-        }
-        active.bytes += bytes.len() as u64;
-        let (generation, length) = (active.generation, active.bytes);
-        if let Some(segment) = self.shared.index().segment_mut(generation) {
-            segment.bytes = length;
-        }
-        Ok(())
-    }
-
-    /// Whether the disk takes something again, where nothing waits for it.
-    fn probe(&mut self) -> Result<()> {
-        if self.active.is_none() {
-            self.begin_segment()?;
-        }
-        let Some(active) = &mut self.active else { return Ok(()) };
-        let written = active.file.write_at(active.bytes, &[0; 4096]);
-        let cut = active.file.truncate(active.bytes);
-        let Err(error) = written.and(cut).and_then(|()| active.file.sync()) else {
-            return Ok(());
-        };
-        let path = self.storage.path(&active.name);
-        self.give_up_active();
-        Err(describe(&path, error))
-    }
-
-    pub(super) fn begin_segment(&mut self) -> Result<()> {
-        let place = self.waiting.front().map(|pending| pending.place);
-        let (sequence, ordinal) = place.map_or((self.next_sequence, self.next_ordinal), |place| {
-            (place.sequence, place.ordinal)
-        });
-        let mut segment = Segment::new(self.next_generation, sequence, ordinal);
-        self.next_generation += 1;
-        let made = self.storage.create(&segment.name).and_then(|mut file| {
-            file.write_at(0, &Header { sequence, ordinal }.bytes())?;
-            // Whatever goes before it, its numbers are known.
-            file.sync()?;
-            self.storage.sync_dir()?;
-            Ok(file)
-        });
-        let file = match made {
-            Ok(file) => file,
-            Err(error) => {
-                let removed = self.storage.remove(&segment.name);
-                tracing::trace!(removed = removed.is_ok(), "spool: a segment was not begun");
-                return Err(describe(&self.path(&segment.name), error));
-            }
-        };
-        segment.bytes = HEADER;
-        self.active = Some(Active {
-            file,
-            name: segment.name.clone(),
-            generation: segment.generation,
-            bytes: HEADER,
-            synced: HEADER,
-            has_snapshot: false,
-        });
-        self.shared.index().segments.push_back(segment);
-        self.shared.wants_snapshot.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    pub(super) fn sync(&mut self) -> Result<()> {
-        let Some(active) = &mut self.active else { return Ok(()) };
-        if self.unsynced.is_empty() {
-            return Ok(());
-        }
-        if let Err(error) = active.file.sync() {
-            let path = self.storage.path(&active.name);
-            self.give_up_active();
-            return Err(describe(&path, error));
-        }
-        active.synced = active.bytes;
-        self.unsynced_since = None;
-        let done = std::mem::take(&mut self.unsynced);
-        self.settle_synced(done);
         Ok(())
     }
 }

@@ -10,9 +10,11 @@
 //!
 //! - A reader is given an alert only after its fdatasync. One exception: while the disk takes
 //!   nothing, alerts are given from memory, the status says so, and the disk is tried each second.
-//! - Every alert has a number, one more than the one before. A number that a sink has seen or settled
-//!   is never given to another alert, also not over a crash: what begins after a restart is above
-//!   the end of the log and above every cursor.
+//! - Every alert has a number, one more than the one before, over restarts too. What begins after a
+//!   restart is above the end of the log and above every cursor on the disk, so that no cursor ever
+//!   passes an alert that its sink did not settle. Only numbers of alerts that a crash took, or that
+//!   were given from memory and are in no cursor, are given again; nobody compares those. After a
+//!   failed disk there may be numbers that no alert has.
 //! - Put alerts that are not on disk: 100,000 at most; what comes then is dropped and counted
 //!   (`alerts_dropped_queue_full`). On disk: 256 MiB and 7 days at most, and one segment (8 MiB, or
 //!   four snapshots of the state where that is more) beyond it; then the oldest segment goes, and
@@ -25,14 +27,17 @@
 //!   `spool_alerts_lost_corrupt` for alerts), told, and never stop the start.
 //! - Nothing that readers or `put` do waits for the disk.
 
+mod active;
 mod cursors;
 mod fault;
 mod frame;
+mod inspect;
 mod log;
 mod publish;
 mod reader;
 mod recover;
 mod rejected;
+mod replay;
 mod retain;
 mod scan;
 mod segment;
@@ -41,8 +46,10 @@ mod storage;
 mod tail;
 mod thread;
 
+pub use inspect::{Flaw, Survey};
 pub use reader::Reader;
 pub use rejected::{Rejected, RejectedItem, read_rejected, rejected_files, rejecting_sinks};
+pub use replay::{SpoolReplayError, put_again, rewind};
 pub use storage::{Disk, Storage, StorageFile};
 
 use std::path::Path;
@@ -247,7 +254,9 @@ impl Spool {
             drop(queue);
             shared.wants_snapshot.fetch_or(commit.state.is_some(), Ordering::AcqRel);
             shared.stats.alerts_dropped_queue_full.add(alerts as u64);
-            if let Some(count) = quiet.admit(alerts as u64, Instant::now()) {
+            if alerts > 0
+                && let Some(count) = quiet.admit(alerts as u64, Instant::now())
+            {
                 let why = if is_closing { "it is closed" } else { "its queue is full" };
                 tracing::error!(count, "spool: {why}, alerts dropped");
             }

@@ -28,6 +28,12 @@ impl Log {
         oldest.is_some_and(|oldest| self.clock.now().duration_since(oldest) > limit)
     }
 
+    /// Bytes that the segment still takes.
+    pub(super) fn room(&self) -> usize {
+        let bytes = self.active.as_ref().map_or(0, |active| active.bytes);
+        usize::try_from(self.segment_most().saturating_sub(bytes)).unwrap_or(usize::MAX)
+    }
+
     /// Bytes of a segment, about: several snapshots, so that they are not most of what is written.
     fn segment_most(&self) -> u64 {
         self.config.segment_bytes.max(self.snapshot_bytes.saturating_mul(4))
@@ -46,7 +52,7 @@ impl Log {
             }
         }
         while self.removes_passed() {}
-        while self.evicts_size() {}
+        self.evict_for_size();
         while self.evicts_age() {}
     }
 
@@ -73,6 +79,11 @@ impl Log {
         }
         let active = self.active.as_ref().map(|active| active.generation);
         index.segments.front().filter(|oldest| Some(oldest.generation) != active).cloned()
+    }
+
+    /// Removes the oldest segments while all of them take too much.
+    pub(super) fn evict_for_size(&mut self) {
+        while self.evicts_size() {}
     }
 
     fn evicts_size(&mut self) -> bool {

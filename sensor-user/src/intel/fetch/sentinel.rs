@@ -5,15 +5,15 @@
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::body::{Sink, documents};
 use super::http::{Call, Session, is_home};
 use super::scan::Scan;
 use super::{Cursor, Extent, FetchError, MOST_PAGES, Pulled, Task, blocking};
+use crate::clock::signed;
 use crate::intel::{Ask, SentinelAsk};
-use crate::web::{AccessError, shown};
+use crate::web::{AccessError, FORM, Grant, form, shown, token_url};
 
 const API_VERSION: &str = "2025-09-01";
 /// A token is not used any more so long before it ends.
@@ -30,13 +30,6 @@ impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Token until {}", self.until)
     }
-}
-
-#[derive(Deserialize)]
-struct Given {
-    access_token: String,
-    /// Seconds.
-    expires_in: i64,
 }
 
 /// Gets all indicators. `token` is that of the last pull, and becomes that of this one.
@@ -138,23 +131,12 @@ async fn log_in(
 ) -> Result<Token, FetchError> {
     let secret = ask.client_secret.clone();
     let secret = blocking(move || Ok(secret.read().map_err(AccessError::from)?)).await?;
-    let mut url = ask.login_url.clone();
-    url.path_segments_mut()
-        .map_err(|()| FetchError::Protocol("login_url is no base; set a server".to_owned()))?
-        .pop_if_empty()
-        .extend([ask.tenant.as_str(), "oauth2", "v2.0", "token"]);
+    let url = token_url(&ask.login_url, &ask.tenant)
+        .ok_or_else(|| FetchError::Protocol("login_url is no base; set a server".to_owned()))?;
     let audience =
         format!("{}://{}", management.scheme(), management.host_str().unwrap_or_default());
-    // Only its query is of use: it encodes as forms do.
-    let mut form = ask.login_url.clone();
-    form.query_pairs_mut()
-        .clear()
-        .append_pair("grant_type", "client_credentials")
-        .append_pair("client_id", &ask.client_id)
-        .append_pair("client_secret", secret.text())
-        .append_pair("scope", &format!("{audience}/.default"));
-    let form = form.query().unwrap_or_default().as_bytes().to_vec();
-    let call = Call::post(url, "application/x-www-form-urlencoded", form);
+    let form = form(&ask.login_url, &ask.client_id, &secret, &format!("{audience}/.default"));
+    let call = Call::post(url, FORM, form);
     let reply = session.send(call).await?;
     let date = reply.date();
     if matches!(reply.status().as_u16(), 400 | 401) {
@@ -164,16 +146,12 @@ async fn log_in(
         });
     }
     let bytes = reply.good()?.small().await?;
-    let no_token =
-        || FetchError::Protocol("login_url answers with no token; check login_url".to_owned());
-    // serde's error would show a part of it.
-    let given: Given = serde_json::from_slice(&bytes).map_err(|_secret| no_token())?;
-    let mut value = HeaderValue::try_from(format!("Bearer {}", given.access_token))
-        .map_err(|_secret| no_token())?;
-    value.set_sensitive(true);
-    let life = SignedDuration::from_secs(given.expires_in.clamp(0, 86_400)) - MARGIN;
+    let grant = Grant::read(&bytes).ok_or_else(|| {
+        FetchError::Protocol("login_url answers with no token; check login_url".to_owned())
+    })?;
+    let life = signed(grant.life) - MARGIN;
     let until = session.now.checked_add(life).unwrap_or(date);
-    Ok(Token { value, until })
+    Ok(Token { value: grant.bearer, until })
 }
 
 fn denied(error: FetchError) -> FetchError {

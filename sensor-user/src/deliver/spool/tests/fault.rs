@@ -95,6 +95,7 @@ fn of_states_only_so_much_is_kept_and_then_a_snapshot_is_wanted() {
     for _ in 0..20 {
         driven.put([], Some(State::Change(vec![7; 1 << 20])));
     }
+    driven.pass(1);
     disk.refuse(Refuses::Nothing);
     driven.pass(1);
     assert!(driven.spool.wants_snapshot());

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod fault;
 mod plain;
+mod rejected;
 mod sim;
 
 use std::sync::Arc;

@@ -1,0 +1,40 @@
+//! `[[sink]]`: formats, and the kinds with connections of their own.
+
+use super::tests::problems;
+
+#[test]
+fn a_wrong_key_is_told_with_its_form() {
+    let sink = |more: &str| format!("[[sink]]\nname = 's'\n{more}");
+    for (text, problem) in [
+        (
+            sink("kind = 'stdout'\ntakes = ['alerts', 'rows']\nformat = 'cef'"),
+            "5: sink.format: \"cef\" has words for alerts only; use takes = [\"alerts\"]",
+        ),
+        (
+            sink("kind = 'readable'\nformat = 'ecs'"),
+            "4: sink.format: has no meaning here; this kind has a form of its own",
+        ),
+        (
+            sink("kind = 'stdout'\nformat = 'leef'"),
+            "4: sink.format: \"leef\" is not known here; use \"native\" or \"ecs\" or \"ocsf\" or \"cef\"",
+        ),
+        (
+            sink("kind = 'file'\npath = '/x'\nkeep = 3"),
+            "5: sink.keep: is of no use alone; set max_size or max_age too",
+        ),
+        (
+            sink("kind = 'syslog'\naddress = 'logs'"),
+            "4: sink.address: \"logs\" is not a host and a port; use one such as \"logs.example.net:6514\"",
+        ),
+        (
+            sink("kind = 'syslog'\naddress = 'logs:1'\nca_file = '/ca'"),
+            "5: sink.ca_file: is of no use without TLS; set tls = true, or leave it out",
+        ),
+        (
+            sink("kind = 'syslog'\naddress = 'logs:1'\nsd_id = 'a b'"),
+            "5: sink.sd_id: \"a b\" is not a name of structured data; use 1 to 32 letters, digits and signs, such as \"netsensor@32473\"",
+        ),
+    ] {
+        assert_eq!(problems(&text), [problem], "{text}");
+    }
+}

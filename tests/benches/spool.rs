@@ -1,0 +1,134 @@
+//! The spool: alerts a second onto the disk and from it, beside what the disk does by itself.
+//!
+//! `cargo bench -p sensor-tests --bench spool`. In the system's temporary folder, or the one that
+//! `TMPDIR` names: it should be on a disk. Run any other way it takes few alerts, as a check that it
+//! works.
+#![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark: it prints or stops")]
+
+use std::env;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sensor_tests::alert;
+use sensor_user::clock::SystemClock;
+use sensor_user::dedup::Alert;
+use sensor_user::deliver::spool::{Commit, Reader, Spool, SpoolConfig, State};
+use sensor_user::stats::Stats;
+
+const LIMIT: Duration = Duration::from_mins(1);
+
+fn main() {
+    let full = env::args().any(|argument| argument == "--bench");
+    let (single, many) = if full { (3_000, 200_000) } else { (20, 2_000) };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    println!("in {}", folder.path().display());
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let line = serde_json::to_string(&alert("id")).expect("JSON").len();
+    println!("an alert has {line} bytes of JSON");
+    // In turns, since a disk has good and bad times.
+    for _turn in 0..3 {
+        let raw = raw(&folder.path().join("raw"), single, line);
+        say("append and fdatasync", single, raw);
+        let taken = runtime.block_on(one_by_one(&folder.path().join("single"), single));
+        say("alerts one by one", single, taken);
+        println!("  {:.2} of the disk's own rate", raw.as_secs_f64() / taken.as_secs_f64());
+    }
+    for batch in [10, 100, 1000] {
+        let dir = folder.path().join(format!("batch {batch}"));
+        let (synced, drained) = runtime.block_on(batches(&dir, many, batch));
+        say(&format!("alerts in commits of {batch}"), many, synced);
+        say("  read again after a restart", many, drained);
+    }
+}
+
+/// A write and an fdatasync each.
+fn raw(path: &Path, count: u32, length: usize) -> Duration {
+    let file = File::create(path).expect("a file");
+    let line = vec![b'x'; length + 50];
+    time(|| {
+        for number in 0..u64::from(count) {
+            file.write_all_at(&line, number * line.len() as u64).expect("write");
+            file.sync_data().expect("sync");
+        }
+    })
+}
+
+fn open(dir: &Path) -> (Spool, Reader) {
+    let config = SpoolConfig { max_bytes: 4 << 30, queue: 1_000_000, ..SpoolConfig::USUAL };
+    let (clock, stats) = (Arc::new(SystemClock), Arc::<Stats>::default());
+    let (spool, _) = Spool::open(dir, &config, &["a".to_owned()], clock, &stats).expect("a spool");
+    let reader = spool.reader("a").expect("a reader");
+    (spool, reader)
+}
+
+/// Each alert waits until the one before has come through.
+async fn one_by_one(dir: &Path, count: u32) -> Duration {
+    let alerts = alerts(count);
+    let (spool, mut reader) = open(dir);
+    let began = now();
+    for alert in alerts {
+        let state = Some(state(&spool, 200));
+        spool.put(Commit { alerts: vec![alert], state });
+        let stored = reader.next(1, 1 << 20).await;
+        reader.settle(stored.last().expect("an alert").sequence + 1);
+    }
+    let taken = began.elapsed();
+    assert!(spool.close(LIMIT), "all of it is on disk");
+    taken
+}
+
+/// Until all are synced; and then, until all are read from disk.
+async fn batches(dir: &Path, count: u32, batch: usize) -> (Duration, Duration) {
+    let alerts = alerts(count);
+    let (spool, reader) = open(dir);
+    let began = now();
+    for commit in alerts.chunks(batch) {
+        let state = Some(state(&spool, 200));
+        spool.put(Commit { alerts: commit.to_vec(), state });
+    }
+    assert!(spool.close(LIMIT), "all of it is on disk");
+    let synced = began.elapsed();
+    drop((reader, spool));
+    let (spool, mut reader) = open(dir);
+    let began = now();
+    let mut left = count as usize;
+    while left > 0 {
+        let stored = reader.next(500, 4 << 20).await;
+        reader.settle(stored.last().expect("an alert").sequence + 1);
+        left -= stored.len();
+    }
+    let drained = began.elapsed();
+    assert!(spool.close(LIMIT), "the cursor is on disk");
+    (synced, drained)
+}
+
+fn alerts(count: u32) -> Vec<Arc<Alert>> {
+    (0..count).map(|number| Arc::new(alert(&format!("{number:032}")))).collect()
+}
+
+fn state(spool: &Spool, bytes: usize) -> State {
+    if spool.wants_snapshot() {
+        State::Snapshot(vec![1; 100 * bytes])
+    } else {
+        State::Change(vec![1; bytes])
+    }
+}
+
+fn say(what: &str, count: u32, taken: Duration) {
+    let rate = f64::from(count) / taken.as_secs_f64();
+    println!("{what:<32} {count:>7} in {taken:>9.2?}: {rate:>9.0} a second");
+}
+
+fn time(work: impl FnOnce()) -> Duration {
+    let began = now();
+    work();
+    began.elapsed()
+}
+
+fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "this is what is measured")]
+    Instant::now()
+}

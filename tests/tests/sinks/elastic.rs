@@ -1,0 +1,84 @@
+//! The elasticsearch sink against osmem (the API of OpenSearch) and Tenzir's listener.
+
+use sensor_tests::servers::{Osmem, Tenzir};
+use sensor_tests::{alert, skip_unless};
+use sensor_user::dedup::Alert;
+use sensor_user::deliver::{ElasticsearchConfig, ServerConfig, SinkConfig, SinkKind};
+use serde_json::{Value, json};
+
+use crate::{sink, start, wait_until};
+
+pub(crate) fn config(name: &str, url: &str) -> SinkConfig {
+    let config = ElasticsearchConfig {
+        url: url.parse().unwrap(),
+        alerts_index: ElasticsearchConfig::ALERTS_INDEX.to_owned(),
+        rows_index: ElasticsearchConfig::ROWS_INDEX.to_owned(),
+        health_index: ElasticsearchConfig::HEALTH_INDEX.to_owned(),
+        server: ServerConfig::new(true),
+    };
+    sink(name, SinkKind::Elasticsearch(Box::new(config)))
+}
+
+/// The documents of an index, by id.
+pub(crate) fn documents(server: &Osmem, index: &str) -> Vec<(String, Value)> {
+    server.ask("POST", &format!("{index}/_refresh"), None);
+    let found = server.ask("GET", &format!("{index}/_search?size=100"), None);
+    let hits = found["hits"]["hits"].as_array().unwrap().iter();
+    let mut all: Vec<(String, Value)> =
+        hits.map(|hit| (hit["_id"].as_str().unwrap().to_owned(), hit["_source"].clone())).collect();
+    all.sort_by(|one, other| one.0.cmp(&other.0));
+    all
+}
+
+/// An alert as it was raised, out of a document.
+fn raised(mut document: Value) -> Alert {
+    let time = document.as_object_mut().unwrap().remove("@timestamp").unwrap();
+    assert_eq!(time, document["VMConnection_TimeGenerated"]);
+    serde_json::from_value(document).unwrap()
+}
+
+#[test]
+fn documents_are_there_once_however_often_they_are_sent() {
+    let server = Osmem::start();
+    if skip_unless(server.is_some(), "osmem-server is not installed") {
+        return;
+    }
+    let server = server.unwrap();
+    for _run in 0..2 {
+        let running = start(config("osmem", &server.url()));
+        running.alerts(&["a0", "a1"]);
+        running.rows(&["r0", "r1", "r2"]);
+        running.loss();
+        let (value, left) = running.drain();
+        let counts = (value("alerts_delivered"), value("rows_delivered"), left.len());
+        assert_eq!(counts, (2, 4, 0));
+        assert_eq!((value("alerts_discarded_rejected"), value("rows_discarded_rejected")), (0, 0));
+    }
+    let alerts = documents(&server, ElasticsearchConfig::ALERTS_INDEX);
+    let ids: Vec<&str> = alerts.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(ids, ["a0", "a1"]);
+    let alerts: Vec<Alert> = alerts.into_iter().map(|(_, document)| raised(document)).collect();
+    assert_eq!(alerts, ["a0", "a1"].map(alert));
+    let rows = documents(&server, ElasticsearchConfig::ROWS_INDEX);
+    let ids: Vec<&str> = rows.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(ids, ["r0", "r1", "r2"]);
+    assert!(rows.iter().all(|(_, row)| row["RemoteIp"] == "203.0.113.7"));
+    let health = documents(&server, ElasticsearchConfig::HEALTH_INDEX);
+    assert_eq!((health.len(), &health[0].1["Type"]), (1, &json!("NetsensorLoss")));
+}
+
+#[test]
+fn tenzir_takes_what_is_sent() {
+    let tenzir = Tenzir::start(|address| format!("accept_elasticsearch \"{address}\""));
+    if skip_unless(tenzir.is_some(), "tenzir is not installed") {
+        return;
+    }
+    let tenzir = tenzir.unwrap();
+    let running = start(config("tenzir", &tenzir.url()));
+    running.alerts(&["a0", "a1"]);
+    wait_until("documents", || tenzir.came().len() >= 2);
+    let (value, left) = running.drain();
+    assert_eq!((value("alerts_delivered"), left.len()), (2, 0));
+    let alerts: Vec<Alert> = tenzir.came().into_iter().map(raised).collect();
+    assert_eq!(alerts, ["a0", "a1"].map(alert));
+}

@@ -1,0 +1,65 @@
+//! How an http sink says who it is, and that a secret that is replaced counts.
+
+use std::path::Path;
+
+use sensor_tests::{Answer, Collector, Request, logged};
+use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
+use sensor_user::web::{HeaderText, Login, Secret};
+
+use crate::{sink, start, wait_until};
+
+/// A sink with the token that is in `file`.
+fn with_token(name: &str, collector: &Collector, file: &Path) -> SinkConfig {
+    let mut http = HttpConfig::new(collector.url().parse().unwrap());
+    http.server.compress = true;
+    http.server.access.login = Login::Token {
+        header: "Authorization".to_owned(),
+        scheme: "Bearer".to_owned(),
+        token: Secret::File(file.to_owned()),
+    };
+    let site = ("X-Site".to_owned(), HeaderText::Plain("oslo".to_owned()));
+    http.server.access.headers = vec![site];
+    sink(name, SinkKind::Http(http))
+}
+
+#[test]
+fn a_secret_that_is_replaced_counts_without_a_new_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "old-hunter2\n").unwrap();
+    let collector =
+        Collector::start(|_, request: &Request| match request.header("authorization") {
+            "Bearer new" => Answer::TAKE,
+            _ => Answer::Status(401, vec![], "who are you".to_owned()),
+        });
+    let running = start(with_token("rotated", &collector, &file));
+    running.alerts(&["a0"]);
+    collector.wait_for(2);
+    std::fs::write(&file, "new\n").unwrap();
+    assert_eq!(collector.wait_for_taken(1), ["a0"]);
+    let request = collector.requests().pop().unwrap();
+    assert_eq!(request.header("x-site"), "oslo");
+    assert_eq!(request.header("content-encoding"), "gzip");
+    let (value, left) = running.drain();
+    assert_eq!((value("alerts_delivered"), value("alerts_discarded_rejected")), (1, 0));
+    assert_eq!(left, []);
+    let said = logged("sink rotated: ").join("\n");
+    let hint = "the answer is 401: who are you; check user, password, token and certificate";
+    assert!(said.contains(hint) && !said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_holds_the_sink_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let collector = Collector::start(|_, _: &Request| Answer::TAKE);
+    let running = start(with_token("unreadable", &collector, &file));
+    running.alerts(&["a0"]);
+    wait_until("tried", || running.value("deliveries_retried") > 1);
+    std::fs::write(&file, "token\n").unwrap();
+    assert_eq!(collector.wait_for_taken(1), ["a0"]);
+    assert_eq!(collector.requests().len(), 1);
+    let said = logged("sink unreadable: ").join("\n");
+    assert!(said.contains("token: cannot be read by the agent's user"), "{said}");
+    drop(running.drain());
+}

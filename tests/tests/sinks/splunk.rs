@@ -1,0 +1,165 @@
+//! The splunk sink against Tenzir's HTTP Event Collector, and against a fake that acknowledges,
+//! fails and refuses single events as Splunk does.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sensor_tests::servers::Tenzir;
+use sensor_tests::{Answer, Collector, Request, alert, row, skip_unless};
+use sensor_user::aggregate::{Row, TableRow};
+use sensor_user::dedup::Alert;
+use sensor_user::deliver::{ServerConfig, SinkConfig, SinkKind, SplunkConfig};
+use sensor_user::web::{Login, Secret};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{sink, start, wait_until};
+
+pub(crate) fn token(text: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, text).unwrap();
+    (folder, file)
+}
+
+pub(crate) fn config(
+    name: &str,
+    url: &str,
+    token: &Path,
+    acknowledge: Option<Duration>,
+) -> SinkConfig {
+    let mut server = ServerConfig::new(true);
+    server.access.login = Login::Token {
+        header: "Authorization".to_owned(),
+        scheme: "Splunk".to_owned(),
+        token: Secret::File(token.to_owned()),
+    };
+    let config = SplunkConfig {
+        url: url.parse().unwrap(),
+        index: None,
+        source: SplunkConfig::SOURCE.to_owned(),
+        sourcetype: None,
+        acknowledge,
+        server,
+    };
+    sink(name, SinkKind::Splunk(Box::new(config)))
+}
+
+#[test]
+fn a_collector_gets_alerts_and_rows_as_they_were_raised() {
+    let tenzir =
+        Tenzir::start(|address| format!("accept_splunk \"{address}\", hec_token=\"s3cret\""));
+    if skip_unless(tenzir.is_some(), "tenzir is not installed") {
+        return;
+    }
+    let tenzir = tenzir.unwrap();
+    let (_folder, file) = token("wrong");
+    let running = start(config("hec", &tenzir.url(), &file, None));
+    running.alerts(&["a0"]);
+    wait_until("refused", || running.value("deliveries_retried") > 0);
+    std::fs::write(&file, "s3cret").unwrap();
+    running.alerts(&["a1", "a2"]);
+    running.rows(&["r0", "r1"]);
+    wait_until("events", || tenzir.came().len() >= 5);
+    let (value, left) = running.drain();
+    assert_eq!((value("alerts_delivered"), value("rows_delivered")), (3, 2));
+    assert_eq!((value("alerts_discarded_rejected"), left.len()), (0, 0));
+    let came = tenzir.came();
+    let of = |sourcetype: &str| -> Vec<Value> {
+        came.iter().filter(|event| event["sourcetype"] == sourcetype).cloned().collect()
+    };
+    let alerts: Vec<Alert> = of("netsensor:alert").iter().map(event).collect();
+    assert_eq!(alerts, ["a0", "a1", "a2"].map(alert));
+    let rows: Vec<Row> = of("netsensor:vmconnection").iter().map(event).collect();
+    let raised = ["r0", "r1"].map(|id| match row(id) {
+        TableRow::Connection(row) => *row,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(rows, raised);
+    assert_eq!(came[0]["source"], "netsensor");
+    let said = sensor_tests::logged("sink hec: ").join("\n");
+    assert!(said.contains("403: ") && said.contains("check token"), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+}
+
+/// The event as it was before Tenzir read it: what is null it leaves out or keeps.
+fn event<T: serde::de::DeserializeOwned>(came: &Value) -> T {
+    serde_json::from_value(came["event"].clone()).unwrap()
+}
+
+/// A collector that acknowledges at the n-th question what it took.
+fn acknowledging(questions: usize) -> Collector {
+    let (mut taken, mut asked) = (0, 0);
+    Collector::start(move |_, request: &Request| {
+        if request.path == "/services/collector/ack" {
+            asked += 1;
+            let id = &serde_json::from_str::<Value>(&request.body).unwrap()["acks"][0];
+            let acks = json!({ id.to_string(): asked >= questions });
+            return Answer::Status(200, vec![], json!({ "acks": acks }).to_string());
+        }
+        taken += 1;
+        let text = json!({ "text": "Success", "code": 0, "ackId": taken - 1 }).to_string();
+        Answer::Status(200, vec![], text)
+    })
+}
+
+#[test]
+fn a_batch_is_delivered_when_the_indexer_has_it() {
+    let collector = acknowledging(2);
+    let url = format!("http://{}/", collector.address());
+    let (_folder, file) = token("t");
+    let limit = Some(Duration::from_secs(20));
+    let running = start(config("ack", &url, &file, limit));
+    running.alerts(&["a0"]);
+    collector.wait_for(2);
+    assert_eq!(running.value("alerts_delivered"), 0);
+    let requests = collector.wait_for(3);
+    let (value, left) = running.drain();
+    let counts = (value("alerts_delivered"), value("deliveries_retried"), left.len());
+    assert_eq!(counts, (1, 0, 0));
+    let channel = requests[0].header("x-splunk-request-channel");
+    assert_eq!(channel.len(), 36);
+    assert!(requests.iter().all(|it| it.header("x-splunk-request-channel") == channel));
+    assert!(requests.iter().all(|it| it.header("authorization") == "Splunk t"));
+}
+
+#[test]
+fn a_batch_that_is_not_acknowledged_is_sent_again() {
+    let collector = acknowledging(4);
+    let url = format!("http://{}/", collector.address());
+    let (_folder, file) = token("t");
+    let limit = Some(Duration::from_secs(1));
+    let running = start(config("slow", &url, &file, limit));
+    running.alerts(&["a0"]);
+    wait_until("delivered", || running.value("alerts_delivered") == 1);
+    let sent = collector.requests();
+    let events: Vec<&Request> =
+        sent.iter().filter(|request| request.path == "/services/collector/event").collect();
+    assert_eq!(events.len(), 2);
+    assert_eq!(events[0].body, events[1].body);
+    let (value, _) = running.drain();
+    assert_eq!(value("deliveries_retried"), 1);
+}
+
+/// Tenzir gives ids of acknowledgements and then never acknowledges.
+#[test]
+fn what_is_taken_and_not_acknowledged_is_not_delivered() {
+    let tenzir = Tenzir::start(|address| {
+        format!("accept_splunk \"{address}\", hec_token=\"s3cret\", ack=true")
+    });
+    if skip_unless(tenzir.is_some(), "tenzir is not installed") {
+        return;
+    }
+    let tenzir = tenzir.unwrap();
+    let (_folder, file) = token("s3cret");
+    let limit = Some(Duration::from_secs(1));
+    let running = start(config("hec-ack", &tenzir.url(), &file, limit));
+    running.alerts(&["a0"]);
+    wait_until("sent again", || tenzir.came().len() >= 2);
+    assert_eq!(running.value("alerts_delivered"), 0);
+    assert!(tenzir.came().iter().all(|it| event::<Alert>(it) == alert("a0")));
+    let said = sensor_tests::logged("sink hec-ack: ").join("\n");
+    assert!(said.contains("no acknowledgement within 1s"), "{said}");
+    let (value, _left) = running.drain();
+    assert_eq!(value("alerts_delivered"), 0);
+}

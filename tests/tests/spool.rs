@@ -1,0 +1,179 @@
+//! `netsensor spool`: the built agent on a spool that the library has made.
+#![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sensor_tests::{alert, command};
+use sensor_user::clock::{Clock, FixedClock, SystemClock};
+use sensor_user::control::Hold;
+use sensor_user::deliver::spool::{Commit, Rejected, Spool, SpoolConfig, State};
+use sensor_user::stats::Stats;
+
+const SINKS: [&str; 2] = ["siem", "file"];
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn open(state: &Path, clock: Arc<dyn Clock>) -> Spool {
+    let sinks = SINKS.map(str::to_owned);
+    let (dir, stats) = (state.join("spool"), Arc::<Stats>::default());
+    Spool::open(&dir, &SpoolConfig::USUAL, &sinks, clock, &stats).unwrap().0
+}
+
+/// A spool with alerts that were put at these seconds, an alert a second.
+fn fill(state: &Path, seconds: std::ops::Range<i64>) {
+    for second in seconds {
+        let spool = open(state, Arc::new(at(second)));
+        let alerts = vec![Arc::new(alert(&format!("alert {second}")))];
+        spool.put(Commit { alerts, state: Some(State::Snapshot(vec![0; 100])) });
+        assert!(spool.close(LIMIT));
+    }
+}
+
+fn at(second: i64) -> FixedClock {
+    FixedClock(Timestamp::from_second(1_900_000_000 + second).unwrap())
+}
+
+/// Ids that wait for `sink`, which takes all of them where `settles`.
+async fn waiting(state: &Path, sink: &str, settles: bool) -> Vec<String> {
+    let spool = open(state, Arc::new(SystemClock));
+    let mut reader = spool.reader(sink).unwrap();
+    let mut ids = Vec::new();
+    while reader.has_more() {
+        let stored = reader.next(100, 1 << 20).await;
+        ids.extend(stored.iter().map(|it| it.alert.alert_id.clone()));
+        if settles {
+            reader.settle(stored.last().unwrap().sequence + 1);
+        }
+    }
+    assert!(spool.close(LIMIT));
+    ids
+}
+
+fn netsensor(state: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let arguments = [&["spool"], arguments, &["--state", state.to_str().unwrap()]].concat();
+    let Output { status, stdout, stderr } = command(state, &arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+fn segment(state: &Path) -> PathBuf {
+    let entries =
+        std::fs::read_dir(state.join("spool")).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|it| it == "log")).max().unwrap()
+}
+
+#[tokio::test]
+async fn list_tells_files_sinks_and_what_was_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path();
+    fill(state, 0..3);
+    assert_eq!(waiting(state, "siem", true).await.len(), 3);
+    let rejected = Rejected::new(&state.join("spool"), Arc::new(at(9)), Arc::default());
+    rejected.add("file", "400: \u{1b}[31m", "x", "not JSON");
+    let (status, text, errors) = netsensor(state, &["list"]);
+    assert_eq!((status, errors.as_str()), (0, ""));
+    let name = segment(state).file_name().unwrap().to_str().unwrap().to_owned();
+    let bytes = segment(state).metadata().unwrap().len();
+    for line in [
+        format!(
+            "segment     {name}: 3 alerts, 1 to 3, {bytes} bytes, from 2030-03-17T17:46:40Z to \
+             2030-03-17T17:46:42Z\n"
+        ),
+        format!("all         1 segments, 3 alerts, {bytes} bytes\n"),
+        "sink        siem: 0 alerts wait, from number 4 on\n".to_owned(),
+        "sink        file: 3 alerts wait, from number 1 on\n".to_owned(),
+        "rejected    file: 1 items put aside\n".to_owned(),
+    ] {
+        assert!(text.contains(&line), "{line}{text}");
+    }
+    let (status, _, errors) = netsensor(&state.join("none"), &["list"]);
+    assert_eq!(status, 1);
+    assert!(errors.contains("none/spool: No such file"), "{errors}");
+}
+
+#[tokio::test]
+async fn verify_says_where_something_is_damaged_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path();
+    fill(state, 0..3);
+    let (status, text, _) = netsensor(state, &["verify"]);
+    let dir = state.join("spool");
+    assert_eq!((status, text), (0, format!("{}: good, 3 commits\n", dir.display())));
+    let path = segment(state);
+    let whole = std::fs::read(&path).unwrap();
+    let mut bytes = whole.clone();
+    bytes[200] ^= 1;
+    bytes.truncate(whole.len() - 1);
+    std::fs::write(&path, &bytes).unwrap();
+    let (status, text, _) = netsensor(state, &["verify"]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((status, lines.len()), (1, 2), "{text}");
+    let shown = path.display();
+    assert!(lines[0].starts_with(&format!("{shown}:32: the frame's crc32 is wrong; ")), "{text}");
+    assert!(lines[1].starts_with(&format!("{shown}:")), "{text}");
+    assert!(lines[1].contains(": the frame is cut; the last "), "{text}");
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    // The agent goes on with what is whole.
+    assert_eq!(waiting(state, "siem", false).await, ["alert 1"]);
+}
+
+#[tokio::test]
+async fn replay_moves_the_place_of_one_sink_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path();
+    fill(state, 0..5);
+    for sink in SINKS {
+        assert_eq!(waiting(state, sink, true).await.len(), 5);
+    }
+    let from = at(3).0.to_string();
+    let (status, text, errors) = netsensor(state, &["replay", "--sink", "siem", "--from", &from]);
+    assert_eq!((status, errors.as_str()), (0, ""));
+    assert_eq!(text, "sink siem gets 2 alerts at the next start, from number 4 on\n");
+    assert_eq!(waiting(state, "siem", true).await, ["alert 3", "alert 4"]);
+    assert!(waiting(state, "file", false).await.is_empty());
+    assert_eq!(netsensor(state, &["replay", "--sink", "file"]).0, 0);
+    assert_eq!(waiting(state, "file", false).await.len(), 5);
+    let (status, _, errors) = netsensor(state, &["replay", "--sink", "fil\u{1b}"]);
+    assert_eq!(status, 1);
+    assert!(errors.contains("sink \"fil\\u{1b}\": has no place in "), "{errors}");
+    assert!(errors.contains("there are siem, file"), "{errors}");
+}
+
+#[tokio::test]
+async fn replay_puts_what_was_refused_behind_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path();
+    fill(state, 0..1);
+    let rejected = Rejected::new(&state.join("spool"), Arc::new(at(9)), Arc::default());
+    for id in ["first", "second"] {
+        rejected.add("siem", "400", id, &serde_json::to_string(&alert(id)).unwrap());
+    }
+    rejected.add("siem", "400", "row", "{\"Type\":\"VMConnection\"}");
+    let (status, text, errors) = netsensor(state, &["replay", "--sink", "siem", "--rejected"]);
+    assert_eq!((status, errors.as_str()), (0, ""), "{text}");
+    assert!(text.starts_with("2 alerts that sink siem refused are in the spool again; 1 items"));
+    for sink in SINKS {
+        assert_eq!(waiting(state, sink, false).await, ["alert 0", "first", "second"]);
+    }
+    let left = std::fs::read_to_string(state.join("spool/rejected/siem.jsonl")).unwrap();
+    assert_eq!(left.lines().count(), 1);
+    assert!(left.contains("\"Id\":\"row\""), "{left}");
+    let (_, text, _) = netsensor(state, &["replay", "--sink", "siem", "--rejected"]);
+    assert!(text.starts_with("0 alerts"), "{text}");
+}
+
+#[test]
+fn replay_is_refused_while_an_agent_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path();
+    fill(state, 0..1);
+    let _agent = Hold::take(&state.join("netsensor.sock")).unwrap();
+    let (status, _, errors) = netsensor(state, &["replay", "--sink", "siem"]);
+    assert_eq!(status, 1);
+    let told = format!("another netsensor (process {}) is running", std::process::id());
+    assert!(errors.contains(&told), "{errors}");
+    assert_eq!(netsensor(state, &["list"]).0, 0);
+}
