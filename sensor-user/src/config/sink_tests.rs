@@ -71,6 +71,24 @@ fn a_sink_has_the_keys_of_its_kind_only() {
             "5: sink.file_age: has no meaning for kind \"file\", only for \"parquet\"",
         ),
         (
+            sink("kind = 'stdout'\nqueue = 0"),
+            "4: sink.queue: 0 is out of range; use a whole number from 1 to 1000000",
+        ),
+        (
+            sink("kind = 'stdout'\n[[sink]]\nname = 's'\nkind = 'stdout'"),
+            "5: sink.name: \"s\" is taken by line 2; use another name",
+        ),
+    ];
+    for (text, message) in cases {
+        assert_eq!(problems(&text), [message], "{text}");
+    }
+}
+
+#[test]
+fn a_format_and_a_connection_of_its_own_are_checked() {
+    let sink = |more: &str| format!("[[sink]]\nname = 's'\n{more}");
+    for (text, message) in [
+        (
             sink("kind = 'stdout'\ntakes = ['alerts', 'rows']\nformat = 'cef'"),
             "5: sink.format: \"cef\" has words for alerts only; use takes = [\"alerts\"]",
         ),
@@ -81,14 +99,6 @@ fn a_sink_has_the_keys_of_its_kind_only() {
         (
             sink("kind = 'stdout'\nformat = 'leef'"),
             "4: sink.format: \"leef\" is not known here; use \"native\" or \"ecs\" or \"ocsf\" or \"cef\"",
-        ),
-        (
-            sink("kind = 'stdout'\nqueue = 0"),
-            "4: sink.queue: 0 is out of range; use a whole number from 1 to 1000000",
-        ),
-        (
-            sink("kind = 'stdout'\n[[sink]]\nname = 's'\nkind = 'stdout'"),
-            "5: sink.name: \"s\" is taken by line 2; use another name",
         ),
         (
             sink("kind = 'nats'"),
@@ -108,8 +118,7 @@ fn a_sink_has_the_keys_of_its_kind_only() {
             sink("kind = 'nats'\nservers = ['h:1']\nsubject_prefix = 'a.*'"),
             "5: sink.subject_prefix: \"a.*\" is no beginning of a subject; use one such as \"netsensor\"",
         ),
-    ];
-    for (text, message) in cases {
+    ] {
         assert_eq!(problems(&text), [message], "{text}");
     }
 }
