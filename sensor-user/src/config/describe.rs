@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::{Config, values};
 use crate::deliver::spool::SpoolConfig;
 use crate::deliver::{
-    AzureLogin, FileConfig, Format, LogsIngestionConfig, ServerConfig, SinkConfig, SinkKind,
-    escaped,
+    AzureLogin, FileConfig, Format, LogsIngestionConfig, NatsLogin, ServerConfig, SinkConfig,
+    SinkKind, escaped,
 };
 use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
@@ -200,6 +200,15 @@ fn sink(sink: &SinkConfig) -> String {
         SinkKind::Stdout => "JSON lines on standard output".to_owned(),
         SinkKind::Readable => "readable lines on standard error".to_owned(),
         SinkKind::File(file) => format!("lines to file {}{}", file.path.display(), rotation(file)),
+        SinkKind::Nats(nats) => {
+            let subjects = format!("{}.*.{}", nats.prefix, nats.site);
+            let servers = escaped(&nats.servers.join(" "), 255);
+            format!(
+                "messages on {} to nats at {servers}{}",
+                escaped(&subjects, 255),
+                as_whom(&nats.login)
+            )
+        }
         SinkKind::Syslog(syslog) => {
             let by = if syslog.tls.is_some() { "TLS" } else { "TCP" };
             format!("syslog over {by} to {}", escaped(&syslog.address, 255))
@@ -256,4 +265,17 @@ fn rotation(file: &FileConfig) -> String {
         return String::new();
     }
     format!(", rotated {}, {} kept", when.join(" or "), file.keep)
+}
+
+/// Who publishes: a secret by where it is.
+fn as_whom(login: &NatsLogin) -> String {
+    match login {
+        NatsLogin::None => String::new(),
+        NatsLogin::Password { user, password } => {
+            format!(" as {} with the password in {password}", escaped(user, 64))
+        }
+        NatsLogin::Token(secret) => format!(" with the token in {secret}"),
+        NatsLogin::Nkey(secret) => format!(" with the nkey in {secret}"),
+        NatsLogin::Credentials(secret) => format!(" with the credentials in {secret}"),
+    }
 }

@@ -15,7 +15,7 @@ use crate::deliver::{
 use crate::web::TOKEN_HEADER;
 
 /// All kinds.
-pub(super) const KINDS: [&str; 10] = [
+pub(super) const KINDS: [&str; 11] = [
     "stdout",
     "readable",
     "file",
@@ -26,12 +26,13 @@ pub(super) const KINDS: [&str; 10] = [
     "elasticsearch",
     "otlp",
     "syslog",
+    "nats",
 ];
 
 /// The kinds that post to a server.
 const POSTING: &[&str] = &["http", "azure", "splunk", "elasticsearch", "otlp"];
 /// Those that wait for an answer, or for a send, so long.
-const TIMED: &[&str] = &["http", "azure", "splunk", "elasticsearch", "otlp", "syslog"];
+const TIMED: &[&str] = &["http", "azure", "splunk", "elasticsearch", "otlp", "syslog", "nats"];
 /// Those that post and are told where by `url`.
 const AT_URL: &[&str] = &["http", "splunk", "elasticsearch", "otlp"];
 /// Those of them to which the agent says who it is as the operator wants.
@@ -60,7 +61,17 @@ const OWNED: &[(&str, &[&str])] = &[
     ("health_index", &["elasticsearch"]),
     ("service_name", &["otlp"]),
     ("address", &["syslog"]),
-    ("tls", &["syslog"]),
+    ("tls", &["syslog", "nats"]),
+    ("servers", &["nats"]),
+    ("user", &["nats"]),
+    ("password", &["nats"]),
+    ("token", &["nats"]),
+    ("nkey", &["nats"]),
+    ("credentials", &["nats"]),
+    ("subject_prefix", &["nats"]),
+    ("site", &["nats"]),
+    ("create_stream", &["nats"]),
+    ("stream", &["nats"]),
     ("server_name", &["syslog"]),
     ("framing", &["syslog"]),
     ("facility", &["syslog"]),
@@ -76,7 +87,7 @@ const LOGIN: [&str; 4] = ["user", "password", "token_header", "token_scheme"];
 const SHARED: &[(&[&str], &[&str])] = &[
     (&LOGIN, LOGGED_IN),
     (&remote::WAY, POSTING),
-    (&remote::CERTIFICATES, &["syslog"]),
+    (&remote::CERTIFICATES, &["syslog", "nats"]),
     (&sink_azure::KEYS, &["azure"]),
 ];
 
@@ -97,6 +108,7 @@ pub(super) fn read(
         "readable" => Some(SinkKind::Readable),
         "file" => file(section).map(SinkKind::File),
         "http" => http(section, place).map(SinkKind::Http),
+        "nats" => sink_stream::nats(section, place).map(SinkKind::Nats),
         "azure" => {
             let server = server(section, (TOKEN_HEADER, "Bearer"), true, place);
             let config = sink_azure::read(section, server, place)?;

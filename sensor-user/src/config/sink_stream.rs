@@ -2,11 +2,12 @@
 
 use toml::de::DeValue;
 
+use super::environment::Place;
 use super::reader::Section;
 use super::sections::{MINUTE, SECOND};
 use super::{remote, values};
-use crate::deliver::{Framing, SyslogConfig};
-use crate::web::TlsConfig;
+use crate::deliver::{Framing, NatsConfig, NatsLogin, SyslogConfig};
+use crate::web::{Secret, TlsConfig};
 
 /// Facilities by their numbers (RFC 5424, table 1).
 const FACILITIES: [&str; 24] = [
@@ -41,6 +42,72 @@ pub(super) fn syslog(section: &mut Section<'_, '_>) -> Option<SyslogConfig> {
         timeout: timeout.unwrap_or(SyslogConfig::TIMEOUT),
         address: address?,
     })
+}
+
+pub(super) fn nats(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<NatsConfig> {
+    let form = "hosts and ports, as \"nats.example.net:4222\"";
+    let servers = section.read_list("servers", form, address);
+    if !section.has("servers") || servers.as_ref().is_some_and(Vec::is_empty) {
+        section.note("servers", &format!("names none; set it to a list of {form}"));
+    }
+    let login = nats_login(section, place);
+    let tls = tls(section);
+    let prefix = section.read("subject_prefix", subject);
+    let site = section.read("site", values::name);
+    let create = section.read("create_stream", values::boolean).unwrap_or(false);
+    let stream = section.read("stream", values::name);
+    if stream.is_some() && !create {
+        section.note("stream", "is of no use alone; set create_stream = true, or leave it out");
+    }
+    let timeout = section.read("timeout", values::duration(SECOND..=10 * MINUTE));
+    Some(NatsConfig {
+        servers: servers.filter(|servers| !servers.is_empty())?,
+        login,
+        tls,
+        prefix: prefix.unwrap_or_else(|| NatsConfig::PREFIX.to_owned()),
+        site: site.unwrap_or_else(|| NatsConfig::SITE.to_owned()),
+        create_stream: create.then(|| stream.unwrap_or_else(|| NatsConfig::STREAM.to_owned())),
+        timeout: timeout.unwrap_or(NatsConfig::TIMEOUT),
+    })
+}
+
+/// One way to log in, or none.
+fn nats_login(section: &mut Section<'_, '_>, place: Place<'_>) -> NatsLogin {
+    let user = section.read("user", values::text);
+    let mut read = |key| section.read(key, |value| remote::secret(value, place));
+    let [password, token, nkey, credentials] =
+        ["password", "token", "nkey", "credentials"].map(&mut read);
+    for (key, other) in [("user", "password"), ("password", "user")] {
+        if section.has(key) && !section.has(other) {
+            section.note(key, "is of no use alone; set user and password");
+        }
+    }
+    let ways: Vec<&str> = ["user", "token", "nkey", "credentials"]
+        .into_iter()
+        .filter(|key| section.has(key))
+        .collect();
+    if let [_, second, ..] = ways.as_slice() {
+        section.note(second, "is one more way to log in; leave all but one out");
+    }
+    let secret = |wrap: fn(Secret) -> NatsLogin, secret: Option<Secret>| secret.map(wrap);
+    let by_name = user.zip(password);
+    by_name
+        .map(|(user, password)| NatsLogin::Password { user, password })
+        .or_else(|| secret(NatsLogin::Token, token))
+        .or_else(|| secret(NatsLogin::Nkey, nkey))
+        .or_else(|| secret(NatsLogin::Credentials, credentials))
+        .unwrap_or_default()
+}
+
+/// The beginning of a subject: parts with a dot between two.
+fn subject(value: &DeValue<'_>) -> Result<String, String> {
+    let text = values::text(value)?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let is_part = |part: &str| !part.is_empty() && part.chars().all(is_plain);
+    if text.len() <= 128 && text.split('.').all(is_part) {
+        return Ok(text);
+    }
+    Err(format!("{text:?} is no beginning of a subject; use one such as \"netsensor\""))
 }
 
 /// TLS where it is asked for; certificates are of no use without.

@@ -15,7 +15,7 @@ fn a_sink_has_the_keys_of_its_kind_only() {
     let cases = [
         (
             sink("kind = 'tape'\npath = '/x'"),
-            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"readable\" or \"file\" or \"http\" or \"parquet\" or \"azure\" or \"splunk\" or \"elasticsearch\" or \"otlp\" or \"syslog\"",
+            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"readable\" or \"file\" or \"http\" or \"parquet\" or \"azure\" or \"splunk\" or \"elasticsearch\" or \"otlp\" or \"syslog\" or \"nats\"",
         ),
         (sink("kind = 'http'"), "1: sink.url: is missing; set it to an http: or https: URL"),
         (sink("kind = 'file'"), "1: sink.path: is missing; set it to an absolute path in quotes"),
@@ -58,18 +58,6 @@ fn a_sink_has_the_keys_of_its_kind_only() {
         (
             sink("kind = 'file'\npath = '/x'\nfile_age = '1h'"),
             "5: sink.file_age: has no meaning for kind \"file\", only for \"parquet\"",
-        ),
-        (
-            sink("kind = 'stdout'\ntakes = ['alerts', 'rows']\nformat = 'cef'"),
-            "5: sink.format: \"cef\" has words for alerts only; use takes = [\"alerts\"]",
-        ),
-        (
-            sink("kind = 'readable'\nformat = 'ecs'"),
-            "4: sink.format: has no meaning here; this kind has a form of its own",
-        ),
-        (
-            sink("kind = 'stdout'\nformat = 'leef'"),
-            "4: sink.format: \"leef\" is not known here; use \"native\" or \"ecs\" or \"ocsf\" or \"cef\"",
         ),
         (
             sink("kind = 'stdout'\nqueue = 0"),
@@ -138,6 +126,45 @@ fn a_sink_over_http_has_what_its_server_asks_for() {
         ),
     ];
     for (text, message) in cases {
+        assert_eq!(problems(&text), [message], "{text}");
+    }
+}
+
+#[test]
+fn a_format_and_a_connection_of_its_own_are_checked() {
+    let sink = |more: &str| format!("[[sink]]\nname = 's'\n{more}");
+    for (text, message) in [
+        (
+            sink("kind = 'stdout'\ntakes = ['alerts', 'rows']\nformat = 'cef'"),
+            "5: sink.format: \"cef\" has words for alerts only; use takes = [\"alerts\"]",
+        ),
+        (
+            sink("kind = 'readable'\nformat = 'ecs'"),
+            "4: sink.format: has no meaning here; this kind has a form of its own",
+        ),
+        (
+            sink("kind = 'stdout'\nformat = 'leef'"),
+            "4: sink.format: \"leef\" is not known here; use \"native\" or \"ecs\" or \"ocsf\" or \"cef\"",
+        ),
+        (
+            sink("kind = 'nats'"),
+            "1: sink.servers: names none; set it to a list of hosts and ports, as \"nats.example.net:4222\"",
+        ),
+        (
+            sink(
+                "kind = 'nats'\nservers = ['h:1']\nuser = 'u'\npassword = { file = '/p' }\nnkey = { file = '/n' }",
+            ),
+            "7: sink.nkey: is one more way to log in; leave all but one out",
+        ),
+        (
+            sink("kind = 'nats'\nservers = ['h:1']\ntoken = 'secret'"),
+            "5: sink.token: a secret does not stand in this file; use { file = \"/path\" } or { credential = \"NAME\" }",
+        ),
+        (
+            sink("kind = 'nats'\nservers = ['h:1']\nsubject_prefix = 'a.*'"),
+            "5: sink.subject_prefix: \"a.*\" is no beginning of a subject; use one such as \"netsensor\"",
+        ),
+    ] {
         assert_eq!(problems(&text), [message], "{text}");
     }
 }

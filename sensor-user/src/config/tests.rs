@@ -43,11 +43,23 @@ fn the_example_is_accepted_and_means_what_it_says() {
     ];
     assert_eq!(kinds, others);
     assert_eq!(config.allow.networks.len(), 2);
-    let [collector, gateway, partner, .., archive, tables, siem] = &config.sinks[..] else {
+    let [collector, gateway, partner, .., archive, tables, siem, bus, _west] = &config.sinks[..]
+    else {
         panic!("{:?}", config.sinks)
     };
     let kinds: Vec<&str> = EXAMPLE.split("\n[[sink]]\n").skip(1).map(kind_of).collect();
-    let others = ["azure", "azure", "splunk", "elasticsearch", "otlp", "file", "parquet", "syslog"];
+    let others = [
+        "azure",
+        "azure",
+        "splunk",
+        "elasticsearch",
+        "otlp",
+        "file",
+        "parquet",
+        "syslog",
+        "nats",
+        "nats",
+    ];
     assert_eq!(kinds, [&["http"; 3][..], &others].concat());
     let (SinkKind::Http(gateway), SinkKind::Http(partner)) = (&gateway.kind, &partner.kind) else {
         panic!("{gateway:?} {partner:?}")
@@ -59,6 +71,7 @@ fn the_example_is_accepted_and_means_what_it_says() {
     assert!(matches!(&collector.kind, SinkKind::Http(http) if !http.lines));
     assert!(!tables.alerts && tables.rows && matches!(&tables.kind, SinkKind::Parquet(_)));
     assert!(matches!(&siem.kind, SinkKind::Syslog(syslog) if syslog.tls.is_some()));
+    assert!(matches!(&bus.kind, SinkKind::Nats(nats) if nats.create_stream.is_some()));
 }
 
 fn kind_of(section: &str) -> &str {

@@ -21,6 +21,7 @@ mod format;
 mod http;
 mod item;
 mod lane;
+mod nats;
 mod otlp;
 mod outbox;
 mod parquet;
@@ -44,6 +45,7 @@ pub use escape::escaped;
 pub use file::FileConfig;
 pub use format::Format;
 pub use http::HttpConfig;
+pub use nats::{NatsConfig, NatsLogin};
 pub use otlp::OtlpConfig;
 pub use outbox::{Leftover, Outbox, Pace};
 pub use parquet::ParquetConfig;
@@ -72,6 +74,8 @@ pub enum SinkKind {
     Parquet(ParquetConfig),
     /// JSON array, or JSON lines, by POST.
     Http(HttpConfig),
+    /// Messages to a stream of NATS.
+    Nats(NatsConfig),
     /// Azure Monitor's Logs Ingestion API.
     Azure(Box<LogsIngestionConfig>),
     /// Splunk's HTTP Event Collector.
@@ -266,6 +270,14 @@ pub enum DeliverError {
         #[source]
         source: std::io::Error,
     },
+    /// A server does not take what is sent to it, for now.
+    #[error("{server}: {what}")]
+    Peer {
+        /// With whom, as configured.
+        server: String,
+        /// What it, or the way to it, says; and what to do.
+        what: String,
+    },
     /// Standard output or standard error cannot be written.
     #[error("write {stream}")]
     Stream {
@@ -298,6 +310,7 @@ impl DeliverError {
             | Self::Full { .. }
             | Self::Write { .. }
             | Self::Socket { .. }
+            | Self::Peer { .. }
             | Self::Stream { .. } => Verdict::Retry { after: None },
         }
     }

@@ -12,6 +12,7 @@ use super::batch::{Batch, Sent};
 use super::elastic::ElasticsearchSink;
 use super::file::FileSink;
 use super::http::HttpSink;
+use super::nats::NatsSink;
 use super::otlp::OtlpSink;
 use super::parquet::ParquetSink;
 use super::splunk::SplunkSink;
@@ -28,6 +29,7 @@ pub(super) enum Transport {
     Readable(Mutex<Stderr>),
     File(Mutex<FileSink>),
     Parquet(Mutex<Box<ParquetSink>>),
+    Nats(Box<NatsSink>),
     Http(Box<HttpSink>),
     Azure(Box<AzureSink>),
     Splunk(Box<SplunkSink>),
@@ -42,6 +44,7 @@ impl Transport {
             SinkKind::Stdout => Self::Stdout(Mutex::new(tokio::io::stdout())),
             SinkKind::Readable => Self::Readable(Mutex::new(tokio::io::stderr())),
             SinkKind::File(config) => Self::File(Mutex::new(FileSink::new(config, stats))),
+            SinkKind::Nats(config) => Self::Nats(Box::new(NatsSink::new(config))),
             SinkKind::Http(config) => Self::Http(Box::new(HttpSink::new(config))),
             SinkKind::Azure(config) => Self::Azure(Box::new(AzureSink::new(config, stats)?)),
             SinkKind::Splunk(config) => Self::Splunk(Box::new(SplunkSink::new(config))),
@@ -72,6 +75,7 @@ impl Transport {
             Self::File(file) => file.lock().await.send(batch, clock).await?,
             Self::Parquet(parquet) => parquet.lock().await.send(batch, clock).await?,
             Self::Syslog(syslog) => syslog.lock().await.send(batch).await?,
+            Self::Nats(nats) => return nats.send(batch).await,
             Self::Http(http) => return http.send(batch, clock).await,
             Self::Azure(azure) => return azure.send(batch, clock).await,
             Self::Splunk(splunk) => return splunk.send(batch, clock).await,

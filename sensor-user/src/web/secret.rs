@@ -85,6 +85,16 @@ impl Secret {
         Ok(Revealed(line.to_owned()))
     }
 
+    /// Reads a secret that has several lines.
+    pub(crate) fn read_lines(&self) -> Result<Revealed, SecretError> {
+        let path = self.path()?;
+        let text = String::from_utf8(read_bounded(&path, MAX)?);
+        text.map(Revealed).map_err(|_not_text: std::string::FromUtf8Error| SecretError::Content {
+            path,
+            what: "is not text; name the right file",
+        })
+    }
+
     /// Whether all users of this host may read it.
     pub(crate) fn is_open_to_all(&self) -> bool {
         let mode = self.path().ok().and_then(|path| path.metadata().ok());

@@ -2,9 +2,11 @@
 //! there, field by field.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a suite stops where its machinery fails")]
 
+mod certificates;
 mod documented;
 mod ecs;
 mod items;
+mod nats;
 mod ocsf;
 mod syslog;
 

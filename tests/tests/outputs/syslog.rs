@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use sensor_tests::servers::{Rsyslog, TlsFiles};
 use sensor_tests::{alert, skip_unless};
 use sensor_user::deliver::{Format, Framing, SinkConfig, SinkKind, SyslogConfig};
 use sensor_user::web::{Certificate, TlsConfig};
 use serde_json::Value;
-use tempfile::TempDir;
 
+use super::certificates::certificates;
 use super::{items, of_all, raise_all, start, wait_until, written};
 
 fn is_missing() -> bool {
@@ -105,23 +104,6 @@ fn a_header_and_its_data_say_what_the_alert_is() {
         assert!(text.starts_with("CEF:0|netsensor|"), "{text}");
         assert!(text.contains(&format!("externalId={}", alert.alert_id)), "{text}");
     }
-}
-
-/// An authority, and what it certified, as PEM files.
-fn certificates() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    write("ca", authority.pem());
-    for (name, host) in [("server", "logs.example.net"), ("client", "sensor.example.net")] {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-        write(name, params.signed_by(&key, &authority).unwrap().pem());
-        write(&format!("{name}.key"), key.serialize_pem());
-    }
-    folder
 }
 
 fn over_tls(rsyslog: &Rsyslog, folder: &Path, with_certificate: bool, name: &str) -> SyslogConfig {

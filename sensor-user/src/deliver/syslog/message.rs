@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 use jiff::fmt::temporal::DateTimePrinter;
 
 use super::SyslogConfig;
-use crate::aggregate::TableRow;
 use crate::deliver::batch::Entry;
 use crate::deliver::item::Item;
 use crate::health::State;
@@ -23,7 +22,7 @@ pub(super) fn message(config: &SyslogConfig, entry: &Entry) -> String {
     let priority = u16::from(config.facility) * 8 + u16::from(severity(&entry.item));
     let _infallible = write!(text, "<{priority}>1 ");
     let _infallible = MICROSECONDS.print_timestamp(&entry.time, &mut text);
-    let computer = config.hostname.as_deref().unwrap_or_else(|| computer(&entry.item));
+    let computer = config.hostname.as_deref().unwrap_or_else(|| entry.item.computer());
     for (field, most) in [(computer, 255), (config.app_name.as_str(), 48)] {
         text.push(' ');
         push_name(&mut text, field, most);
@@ -50,22 +49,6 @@ fn severity(item: &Item) -> u8 {
         Item::Notice(notice) => match &**notice {
             Notice::Health(change) if change.state == State::Ok => 6,
             Notice::Loss(_) | Notice::Health(_) => 4,
-        },
-    }
-}
-
-fn computer(item: &Item) -> &str {
-    match item {
-        Item::Alert(alert) => &alert.computer,
-        Item::Row(row) => match &**row {
-            TableRow::Connection(row) => &row.computer,
-            TableRow::BoundPort(row) => &row.computer,
-            TableRow::Process(row) => &row.computer,
-            TableRow::Computer(row) => &row.computer,
-        },
-        Item::Notice(notice) => match &**notice {
-            Notice::Loss(loss) => &loss.computer,
-            Notice::Health(change) => &change.computer,
         },
     }
 }

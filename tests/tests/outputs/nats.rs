@@ -1,0 +1,193 @@
+//! NATS: a stream has what was raised, once, and whatever stands in the way is waited for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::ConnectOptions;
+use async_nats::jetstream::{self, stream};
+use sensor_tests::servers::Nats;
+use sensor_tests::{alert, skip_unless};
+use sensor_user::deliver::{Format, NatsConfig, NatsLogin, SinkConfig, SinkKind};
+use sensor_user::web::{Certificate, Secret, TlsConfig};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use super::certificates::certificates;
+use super::{items, of_all, raise_all, start, wait_until, written};
+
+/// A running server with `more` in its configuration; `None` where it is not installed (skipped).
+fn server(more: &str) -> Option<Nats> {
+    let nats = Nats::start(more);
+    let why = "nats-server is missing: run cargo xtask test";
+    if skip_unless(nats.is_some(), why) { None } else { nats }
+}
+
+fn config(nats: &Nats) -> NatsConfig {
+    NatsConfig {
+        timeout: Duration::from_secs(3),
+        create_stream: Some(NatsConfig::STREAM.to_owned()),
+        site: "oslo.1".to_owned(),
+        ..NatsConfig::new(nats.address())
+    }
+}
+
+fn sink(config: NatsConfig) -> SinkConfig {
+    of_all("nats", SinkKind::Nats(config), Format::Native)
+}
+
+/// A message of the stream.
+#[derive(Debug)]
+struct Message {
+    subject: String,
+    body: Value,
+}
+
+/// Somebody who reads the stream.
+struct Reader {
+    runtime: Runtime,
+    context: jetstream::Context,
+}
+
+impl Reader {
+    fn connect(nats: &Nats, options: ConnectOptions) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let context = runtime
+            .block_on(async { jetstream::new(options.connect(nats.address()).await.unwrap()) });
+        Self { runtime, context }
+    }
+
+    /// How many messages the stream has; 0 where it is not there.
+    fn count(&self) -> u64 {
+        let counted = async {
+            let mut stream = self.context.get_stream(NatsConfig::STREAM).await.ok()?;
+            Some(stream.info().await.ok()?.state.messages)
+        };
+        self.runtime.block_on(counted).unwrap_or(0)
+    }
+
+    /// All messages by their ids.
+    fn messages(&self) -> BTreeMap<String, Message> {
+        self.runtime.block_on(async {
+            let stream = self.context.get_stream(NatsConfig::STREAM).await.unwrap();
+            let mut found = BTreeMap::new();
+            let last = stream.get_info().await.unwrap().state.last_sequence;
+            for sequence in 1..=last {
+                let raw = stream.get_raw_message(sequence).await.unwrap();
+                let id = raw.headers.get("Nats-Msg-Id").unwrap().to_string();
+                let subject = raw.subject.to_string();
+                let body = serde_json::from_slice(&raw.payload).unwrap();
+                assert!(found.insert(id, Message { subject, body }).is_none());
+            }
+            found
+        })
+    }
+}
+
+#[test]
+fn a_stream_has_every_item_once_under_its_subject() {
+    let Some(nats) = server("") else { return };
+    let running = start(&[sink(config(&nats))]);
+    raise_all(&running);
+    let reader = Reader::connect(&nats, ConnectOptions::new());
+    wait_until("all messages", || reader.count() == items::how_many() as u64);
+    let (value, left) = running.drain();
+    assert_eq!((left, value("alerts_delivered")), (vec![], items::alerts().len() as u64));
+    let messages = reader.messages();
+    let (_folder, lines) = written(Format::Native);
+    for message in messages.values() {
+        assert!(lines.contains(&message.body), "{message:?}");
+    }
+    for alert in items::alerts() {
+        let message = &messages[&alert.alert_id];
+        assert_eq!(message.subject, "netsensor.alerts.oslo_1.web01_example_net");
+        assert_eq!(message.body, serde_json::to_value(&alert).unwrap());
+    }
+    assert_eq!(messages["row-full"].subject, "netsensor.rows.oslo_1.web01_example_net");
+    let health = messages.values().filter(|it| it.subject.starts_with("netsensor.health."));
+    assert_eq!(health.count(), items::notices().len());
+    // Sent again, by another run, they are still there once.
+    let running = start(&[sink(config(&nats))]);
+    raise_all(&running);
+    assert_eq!(running.drain().1, []);
+    assert_eq!(reader.count(), items::how_many() as u64);
+}
+
+#[test]
+fn what_was_raised_while_it_was_away_arrives_once() {
+    let Some(mut nats) = server("") else { return };
+    let running = start(&[sink(config(&nats))]);
+    let raise = |name: &str| {
+        for number in 0..20 {
+            running.outbox.alerts(vec![alert(&format!("{name}-{number}"))], None);
+        }
+    };
+    raise("before");
+    wait_until("twenty", || running.stats.alerts_delivered.value() == 20);
+    nats.stop();
+    raise("away");
+    wait_until("an error", || running.stats.deliveries_retried.value() > 0);
+    nats.restart();
+    raise("after");
+    wait_until("all sixty", || running.stats.alerts_delivered.value() == 60);
+    assert_eq!(running.drain().1, []);
+    let reader = Reader::connect(&nats, ConnectOptions::new());
+    assert_eq!(reader.messages().len(), 60);
+}
+
+#[test]
+fn without_a_stream_the_sink_says_so_and_waits() {
+    let Some(nats) = server("") else { return };
+    let running = start(&[sink(NatsConfig { create_stream: None, ..config(&nats) })]);
+    running.outbox.alerts(vec![alert("a0")], None);
+    let said = || sensor_tests::logged("no stream takes netsensor.>; make one, or set");
+    wait_until("it says so", || !said().is_empty());
+    let reader = Reader::connect(&nats, ConnectOptions::new());
+    let made = reader.context.create_stream(stream::Config {
+        name: NatsConfig::STREAM.to_owned(),
+        subjects: vec!["netsensor.>".to_owned()],
+        ..stream::Config::default()
+    });
+    reader.runtime.block_on(made).unwrap();
+    wait_until("it arrives", || reader.count() == 1);
+    assert_eq!(running.drain().1, []);
+}
+
+#[test]
+fn a_message_larger_than_the_server_takes_is_set_aside_alone() {
+    let Some(nats) = server("max_payload: 8192") else { return };
+    let running = start(&[sink(config(&nats))]);
+    let mut large = alert("large");
+    large.command_line = "x".repeat(20_000);
+    running.outbox.alerts(vec![alert("a0"), large, alert("a1")], None);
+    wait_until("both", || running.stats.alerts_delivered.value() == 2);
+    wait_until("the other", || running.stats.alerts_discarded_rejected.value() == 1);
+    assert_eq!(running.drain().1, []);
+}
+
+#[test]
+fn who_publishes_is_asked_and_the_connection_is_encrypted() {
+    let folder = certificates();
+    let path = |name: &str| folder.path().join(name);
+    let more = format!(
+        "authorization {{ user: sensor, password: \"right\" }}\n\
+         tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\", verify: true }}",
+        path("server").display(),
+        path("server.key").display(),
+        path("ca").display()
+    );
+    let Some(nats) = server(&more) else { return };
+    std::fs::write(path("password"), "wrong\n").unwrap();
+    let certificate = Certificate { chain: path("client"), key: path("client.key") };
+    let login =
+        NatsLogin::Password { user: "sensor".to_owned(), password: Secret::File(path("password")) };
+    let tls = TlsConfig { ca_file: Some(path("ca")), certificate: Some(certificate) };
+    let running = start(&[sink(NatsConfig { login, tls: Some(tls), ..config(&nats) })]);
+    running.outbox.alerts(vec![alert("a0")], None);
+    wait_until("it is refused", || running.stats.deliveries_retried.value() > 1);
+    assert_eq!(running.stats.alerts_delivered.value(), 0);
+    // The right one counts without a new start.
+    std::fs::write(path("password"), "right\n").unwrap();
+    wait_until("it is let in", || running.stats.alerts_delivered.value() == 1);
+    assert_eq!(running.drain().1, []);
+    assert_eq!(sensor_tests::logged("wrong"), Vec::<String>::new());
+}
