@@ -1,7 +1,7 @@
 //! Batches of which a part is taken: what becomes of the rest.
 
 use sensor_tests::servers::Osmem;
-use sensor_tests::{Answer, Collector, Request, skip_unless};
+use sensor_tests::{Answer, Collector, Request, alert, skip_unless};
 use sensor_user::deliver::ElasticsearchConfig;
 use serde_json::{Deserializer, Value, json};
 
@@ -62,7 +62,8 @@ fn what_a_server_has_no_room_for_is_sent_again_alone() {
     let running = start(elastic::config("busy", &url));
     running.alerts(&["first"]);
     collector.wait_for(1);
-    running.alerts(&["a0", "a1", "a2"]);
+    // Together, so that they go out together.
+    running.outbox.alerts(["a0", "a1", "a2"].map(alert).into(), None);
     // It is answered without a body, which is no answer to _bulk.
     collector.release();
     let requests = collector.wait_for(5);
@@ -104,7 +105,8 @@ fn one_event_that_is_refused_does_not_take_the_others_with_it() {
     let running = start(splunk::config("poison", &url, &file, None));
     running.alerts(&["a0"]);
     collector.wait_for(1);
-    running.alerts(&["a1", "poison", "a3", "a4"]);
+    // Together, so that they go out together.
+    running.outbox.alerts(["a1", "poison", "a3", "a4"].map(alert).into(), None);
     collector.release();
     let requests = collector.wait_for(3);
     assert_eq!(events(&requests[1]), ["a1", "poison", "a3", "a4"]);
