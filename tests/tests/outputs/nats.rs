@@ -51,8 +51,9 @@ struct Reader {
 impl Reader {
     fn connect(nats: &Nats, options: ConnectOptions) -> Self {
         let runtime = Runtime::new().unwrap();
-        let context = runtime
-            .block_on(async { jetstream::new(options.connect(nats.address()).await.unwrap()) });
+        let context = runtime.block_on(async {
+            jetstream::new(Box::pin(options.connect(nats.address())).await.unwrap())
+        });
         Self { runtime, context }
     }
 

@@ -216,3 +216,23 @@ proptest! {
         run(steps, &SpoolConfig { max_bytes: 24 << 10, ..SMALL }, true);
     }
 }
+
+/// What two properties once found, in few steps.
+#[test]
+fn a_disk_that_refuses_before_a_crash_gives_no_number_twice() {
+    for seed in 10_142_272_797_316_446_000..10_142_272_797_316_446_800 {
+        let steps = vec![
+            Step::Put(2, false),
+            Step::Put(2, false),
+            Step::Refuse(Refuses::Syncs),
+            Step::Settle(1, 4),
+            Step::Settle(0, 4),
+            Step::Put(1, false),
+            Step::Refuse(Refuses::Writes),
+            Step::Pass(0),
+            Step::Pass(0),
+            Step::Crash(0, seed),
+        ];
+        run(steps, &SMALL, false);
+    }
+}
