@@ -200,6 +200,12 @@ fn sink(sink: &SinkConfig) -> String {
         SinkKind::Stdout => "JSON lines on standard output".to_owned(),
         SinkKind::Readable => "readable lines on standard error".to_owned(),
         SinkKind::File(file) => format!("lines to file {}{}", file.path.display(), rotation(file)),
+        SinkKind::Kafka(kafka) => {
+            let topics = [&kafka.alerts_topic, &kafka.rows_topic, &kafka.health_topic];
+            let topics = topics.map(|topic| escaped(topic, 64)).join(", ");
+            let servers = escaped(&kafka.servers.join(" "), 255);
+            format!("messages to topics {topics} of kafka at {servers}")
+        }
         SinkKind::Nats(nats) => {
             let subjects = format!("{}.*.{}", nats.prefix, nats.site);
             let servers = escaped(&nats.servers.join(" "), 255);

@@ -10,6 +10,7 @@ mod remote;
 mod sections;
 mod sink;
 mod sink_azure;
+mod sink_kafka;
 mod sink_kind;
 mod sink_stream;
 mod values;

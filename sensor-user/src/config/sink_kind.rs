@@ -7,7 +7,7 @@ use super::environment::Place;
 use super::reader::Section;
 use super::remote::{self, UsualToken};
 use super::sections::{DAY, HOUR, MINUTE, SECOND};
-use super::{sink_azure, sink_stream, values};
+use super::{sink_azure, sink_kafka, sink_stream, values};
 use crate::deliver::{
     ElasticsearchConfig, FileConfig, HttpConfig, OtlpConfig, ParquetConfig, ServerConfig, SinkKind,
     SplunkConfig,
@@ -15,7 +15,7 @@ use crate::deliver::{
 use crate::web::TOKEN_HEADER;
 
 /// All kinds.
-pub(super) const KINDS: [&str; 11] = [
+pub(super) const KINDS: [&str; 12] = [
     "stdout",
     "readable",
     "file",
@@ -27,12 +27,14 @@ pub(super) const KINDS: [&str; 11] = [
     "otlp",
     "syslog",
     "nats",
+    "kafka",
 ];
 
 /// The kinds that post to a server.
 const POSTING: &[&str] = &["http", "azure", "splunk", "elasticsearch", "otlp"];
 /// Those that wait for an answer, or for a send, so long.
-const TIMED: &[&str] = &["http", "azure", "splunk", "elasticsearch", "otlp", "syslog", "nats"];
+const TIMED: &[&str] =
+    &["http", "azure", "splunk", "elasticsearch", "otlp", "syslog", "nats", "kafka"];
 /// Those that post and are told where by `url`.
 const AT_URL: &[&str] = &["http", "splunk", "elasticsearch", "otlp"];
 /// Those of them to which the agent says who it is as the operator wants.
@@ -61,8 +63,12 @@ const OWNED: &[(&str, &[&str])] = &[
     ("health_index", &["elasticsearch"]),
     ("service_name", &["otlp"]),
     ("address", &["syslog"]),
-    ("tls", &["syslog", "nats"]),
-    ("servers", &["nats"]),
+    ("tls", &["syslog", "nats", "kafka"]),
+    ("servers", &["nats", "kafka"]),
+    ("alerts_topic", &["kafka"]),
+    ("rows_topic", &["kafka"]),
+    ("health_topic", &["kafka"]),
+    ("properties", &["kafka"]),
     ("user", &["nats"]),
     ("password", &["nats"]),
     ("token", &["nats"]),
@@ -87,7 +93,7 @@ const LOGIN: [&str; 4] = ["user", "password", "token_header", "token_scheme"];
 const SHARED: &[(&[&str], &[&str])] = &[
     (&LOGIN, LOGGED_IN),
     (&remote::WAY, POSTING),
-    (&remote::CERTIFICATES, &["syslog", "nats"]),
+    (&remote::CERTIFICATES, &["syslog", "nats", "kafka"]),
     (&sink_azure::KEYS, &["azure"]),
 ];
 
@@ -108,6 +114,7 @@ pub(super) fn read(
         "readable" => Some(SinkKind::Readable),
         "file" => file(section).map(SinkKind::File),
         "http" => http(section, place).map(SinkKind::Http),
+        "kafka" => sink_kafka::kafka(section, place).map(SinkKind::Kafka),
         "nats" => sink_stream::nats(section, place).map(SinkKind::Nats),
         "azure" => {
             let server = server(section, (TOKEN_HEADER, "Bearer"), true, place);

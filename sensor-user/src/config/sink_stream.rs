@@ -45,11 +45,7 @@ pub(super) fn syslog(section: &mut Section<'_, '_>) -> Option<SyslogConfig> {
 }
 
 pub(super) fn nats(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<NatsConfig> {
-    let form = "hosts and ports, as \"nats.example.net:4222\"";
-    let servers = section.read_list("servers", form, address);
-    if !section.has("servers") || servers.as_ref().is_some_and(Vec::is_empty) {
-        section.note("servers", &format!("names none; set it to a list of {form}"));
-    }
+    let servers = servers(section, "hosts and ports, as \"nats.example.net:4222\"");
     let login = nats_login(section, place);
     let tls = tls(section);
     let prefix = section.read("subject_prefix", subject);
@@ -61,7 +57,7 @@ pub(super) fn nats(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<Na
     }
     let timeout = section.read("timeout", values::duration(SECOND..=10 * MINUTE));
     Some(NatsConfig {
-        servers: servers.filter(|servers| !servers.is_empty())?,
+        servers: servers?,
         login,
         tls,
         prefix: prefix.unwrap_or_else(|| NatsConfig::PREFIX.to_owned()),
@@ -69,6 +65,15 @@ pub(super) fn nats(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<Na
         create_stream: create.then(|| stream.unwrap_or_else(|| NatsConfig::STREAM.to_owned())),
         timeout: timeout.unwrap_or(NatsConfig::TIMEOUT),
     })
+}
+
+/// Hosts and ports, one at least; `form` says so with an example.
+pub(super) fn servers(section: &mut Section<'_, '_>, form: &str) -> Option<Vec<String>> {
+    let servers = section.read_list("servers", form, address);
+    if !section.has("servers") || servers.as_ref().is_some_and(Vec::is_empty) {
+        section.note("servers", &format!("names none; set it to a list of {form}"));
+    }
+    servers.filter(|servers| !servers.is_empty())
 }
 
 /// One way to log in, or none.
@@ -111,7 +116,7 @@ fn subject(value: &DeValue<'_>) -> Result<String, String> {
 }
 
 /// TLS where it is asked for; certificates are of no use without.
-fn tls(section: &mut Section<'_, '_>) -> Option<TlsConfig> {
+pub(super) fn tls(section: &mut Section<'_, '_>) -> Option<TlsConfig> {
     let wanted = section.read("tls", values::boolean).unwrap_or(false);
     if !wanted {
         for key in remote::CERTIFICATES {
@@ -123,7 +128,7 @@ fn tls(section: &mut Section<'_, '_>) -> Option<TlsConfig> {
 }
 
 /// `host:port`, with an address of IPv6 in brackets.
-fn address(value: &DeValue<'_>) -> Result<String, String> {
+pub(super) fn address(value: &DeValue<'_>) -> Result<String, String> {
     let text = values::text(value)?;
     let parts = text.rsplit_once(':').and_then(|(host, port)| {
         let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;

@@ -15,7 +15,7 @@ fn a_sink_has_the_keys_of_its_kind_only() {
     let cases = [
         (
             sink("kind = 'tape'\npath = '/x'"),
-            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"readable\" or \"file\" or \"http\" or \"parquet\" or \"azure\" or \"splunk\" or \"elasticsearch\" or \"otlp\" or \"syslog\" or \"nats\"",
+            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"readable\" or \"file\" or \"http\" or \"parquet\" or \"azure\" or \"splunk\" or \"elasticsearch\" or \"otlp\" or \"syslog\" or \"nats\" or \"kafka\"",
         ),
         (sink("kind = 'http'"), "1: sink.url: is missing; set it to an http: or https: URL"),
         (sink("kind = 'file'"), "1: sink.path: is missing; set it to an absolute path in quotes"),
@@ -167,4 +167,20 @@ fn a_format_and_a_connection_of_its_own_are_checked() {
     ] {
         assert_eq!(problems(&text), [message], "{text}");
     }
+}
+
+#[test]
+fn kafka_is_known_in_every_build_and_told_where_it_is_not_built_in() {
+    let text = "[[sink]]\nname = 's'\nkind = 'kafka'\nservers = ['h:1']";
+    let built_in = crate::deliver::KafkaConfig::IS_BUILT_IN;
+    if !built_in {
+        let why = "3: sink.kind: \"kafka\" is not in this build; build with --features kafka";
+        assert_eq!(problems(text), [why]);
+    }
+    let text = format!("{text}\nproperties = {{ 'sasl.password' = 'x' }}");
+    let found = problems(&text);
+    let last = found.last().unwrap();
+    assert!(last.starts_with("5: sink.properties: sasl.password holds a secret"), "{last}");
+    let found = problems(&text.replace("'sasl.password'", "acks"));
+    assert!(found.last().unwrap().contains("\"acks\" is set by the agent"), "{found:?}");
 }

@@ -301,7 +301,13 @@ fn a_file_that_cannot_be_one_is_refused() {
 #[test]
 fn the_example_shows_every_key() {
     // The one key without a default that could stand there.
-    let document: toml::Table = EXAMPLE.replace("# object = ", "object = ").parse().unwrap();
+    let text = EXAMPLE.replace("# object = ", "object = ");
+    // What only some builds have is commented out, without the space that prose has.
+    let shown = text.lines().map(|line| match line.strip_prefix('#') {
+        Some(key) if !key.is_empty() && !key.starts_with(' ') => key,
+        _ => line,
+    });
+    let document: toml::Table = shown.collect::<Vec<_>>().join("\n").parse().unwrap();
     for section in super::sections::ALL {
         let shown: std::collections::BTreeSet<String> = match &document[section] {
             toml::Value::Array(all) => {

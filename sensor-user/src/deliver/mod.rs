@@ -20,6 +20,7 @@ mod file;
 mod format;
 mod http;
 mod item;
+mod kafka;
 mod lane;
 mod nats;
 mod otlp;
@@ -36,6 +37,8 @@ mod splunk;
 pub mod spool;
 mod stream;
 mod syslog;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 pub use azure::{AzureLogin, LogsIngestionConfig};
@@ -45,6 +48,7 @@ pub use escape::escaped;
 pub use file::FileConfig;
 pub use format::Format;
 pub use http::HttpConfig;
+pub use kafka::{KafkaConfig, PropertyText};
 pub use nats::{NatsConfig, NatsLogin};
 pub use otlp::OtlpConfig;
 pub use outbox::{Leftover, Outbox, Pace};
@@ -74,6 +78,8 @@ pub enum SinkKind {
     Parquet(ParquetConfig),
     /// JSON array, or JSON lines, by POST.
     Http(HttpConfig),
+    /// Messages to topics of Kafka; only where [`KafkaConfig::IS_BUILT_IN`].
+    Kafka(KafkaConfig),
     /// Messages to a stream of NATS.
     Nats(NatsConfig),
     /// Azure Monitor's Logs Ingestion API.
@@ -270,6 +276,9 @@ pub enum DeliverError {
         #[source]
         source: std::io::Error,
     },
+    /// A sink that this build does not have.
+    #[error("{0}: not in this build; build with --features {0}")]
+    NotBuiltIn(&'static str),
     /// A server does not take what is sent to it, for now.
     #[error("{server}: {what}")]
     Peer {
@@ -310,6 +319,7 @@ impl DeliverError {
             | Self::Full { .. }
             | Self::Write { .. }
             | Self::Socket { .. }
+            | Self::NotBuiltIn(_)
             | Self::Peer { .. }
             | Self::Stream { .. } => Verdict::Retry { after: None },
         }
@@ -328,61 +338,4 @@ impl std::fmt::Display for Said<'_> {
 /// The message of an error and of its causes, `a: b: c`, for a log line; made visible.
 fn chain(error: &dyn std::error::Error) -> String {
     escape::visible(&crate::error_chain::chain(error))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io;
-    use std::time::Duration;
-
-    use super::{DeliverError, Verdict, chain};
-
-    fn status(status: u16) -> DeliverError {
-        let (url, text) = ("http://c/".to_owned(), "why".to_owned());
-        DeliverError::Status { url, status, text, retry_after: Some(Duration::from_secs(3)) }
-    }
-
-    #[test]
-    fn the_verdict_follows_from_the_answer() {
-        let later = Verdict::Retry { after: Some(Duration::from_secs(3)) };
-        for (code, verdict) in [
-            (301, later),
-            (400, Verdict::Isolate),
-            (401, later),
-            (404, later),
-            (408, later),
-            (409, later),
-            (413, Verdict::Split),
-            (422, Verdict::Isolate),
-            (429, later),
-            (500, later),
-            (503, later),
-            (599, later),
-            (600, later),
-        ] {
-            assert_eq!(status(code).verdict(), verdict, "{code}");
-        }
-    }
-
-    #[test]
-    fn a_stream_without_a_reader_is_closed_and_any_other_trouble_may_pass() {
-        for (kind, verdict) in [
-            (io::ErrorKind::BrokenPipe, Verdict::Closed),
-            (io::ErrorKind::WouldBlock, Verdict::Retry { after: None }),
-        ] {
-            let error = DeliverError::Stream { stream: "standard output", source: kind.into() };
-            assert_eq!(error.verdict(), verdict, "{kind:?}");
-        }
-        let source = io::ErrorKind::BrokenPipe.into();
-        let error = DeliverError::Write { path: "/x".into(), source };
-        assert_eq!(error.verdict(), Verdict::Retry { after: None });
-    }
-
-    #[test]
-    fn a_message_says_each_cause_once() {
-        assert_eq!(status(503).to_string(), "post http://c/: the answer is 503: why");
-        let source = io::ErrorKind::PermissionDenied.into();
-        let error = DeliverError::Write { path: "/x".into(), source };
-        assert_eq!(chain(&error), "write /x: permission denied");
-    }
 }

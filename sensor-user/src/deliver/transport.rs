@@ -12,6 +12,8 @@ use super::batch::{Batch, Sent};
 use super::elastic::ElasticsearchSink;
 use super::file::FileSink;
 use super::http::HttpSink;
+#[cfg(feature = "kafka")]
+use super::kafka::KafkaSink;
 use super::nats::NatsSink;
 use super::otlp::OtlpSink;
 use super::parquet::ParquetSink;
@@ -29,6 +31,8 @@ pub(super) enum Transport {
     Readable(Mutex<Stderr>),
     File(Mutex<FileSink>),
     Parquet(Mutex<Box<ParquetSink>>),
+    #[cfg(feature = "kafka")]
+    Kafka(Box<KafkaSink>),
     Nats(Box<NatsSink>),
     Http(Box<HttpSink>),
     Azure(Box<AzureSink>),
@@ -44,6 +48,10 @@ impl Transport {
             SinkKind::Stdout => Self::Stdout(Mutex::new(tokio::io::stdout())),
             SinkKind::Readable => Self::Readable(Mutex::new(tokio::io::stderr())),
             SinkKind::File(config) => Self::File(Mutex::new(FileSink::new(config, stats))),
+            #[cfg(feature = "kafka")]
+            SinkKind::Kafka(config) => Self::Kafka(Box::new(KafkaSink::new(config))),
+            #[cfg(not(feature = "kafka"))]
+            SinkKind::Kafka(_) => return Err(DeliverError::NotBuiltIn("kafka")),
             SinkKind::Nats(config) => Self::Nats(Box::new(NatsSink::new(config))),
             SinkKind::Http(config) => Self::Http(Box::new(HttpSink::new(config))),
             SinkKind::Azure(config) => Self::Azure(Box::new(AzureSink::new(config, stats)?)),
@@ -75,6 +83,8 @@ impl Transport {
             Self::File(file) => file.lock().await.send(batch, clock).await?,
             Self::Parquet(parquet) => parquet.lock().await.send(batch, clock).await?,
             Self::Syslog(syslog) => syslog.lock().await.send(batch).await?,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(kafka) => return kafka.send(batch).await,
             Self::Nats(nats) => return nats.send(batch).await,
             Self::Http(http) => return http.send(batch, clock).await,
             Self::Azure(azure) => return azure.send(batch, clock).await,

@@ -65,6 +65,7 @@ fn sinks(config: &Config) -> String {
         SinkKind::Readable => "standard error, readable".to_owned(),
         SinkKind::File(file) => file.path.display().to_string(),
         SinkKind::Parquet(_) => format!("parquet sink {}", sink.name),
+        SinkKind::Kafka(_) => format!("kafka sink {}", sink.name),
         SinkKind::Nats(_) => format!("nats sink {}", sink.name),
         SinkKind::Syslog(_) => format!("syslog sink {}", sink.name),
         SinkKind::Http(_) => format!("http sink {}", sink.name),

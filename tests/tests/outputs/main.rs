@@ -6,6 +6,8 @@ mod certificates;
 mod documented;
 mod ecs;
 mod items;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod nats;
 mod ocsf;
 mod syslog;

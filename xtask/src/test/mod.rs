@@ -21,6 +21,8 @@ use crate::tidy;
 use crate::vm;
 use tally::{Skips, Tally, failed_test};
 
+/// The sink that only some builds have is tested too.
+const KAFKA: &str = "sensor-tests/kafka";
 const KERNEL_SUITE: &str = "kernel";
 /// Suites add a line `SKIPPED <test>: <why>` for each test that could not run here.
 const SKIP_LOG: &str = "target/skipped.txt";
@@ -66,7 +68,17 @@ pub(crate) fn test(workspace: &Workspace, fast: bool) -> anyhow::Result<ExitCode
     run.stage("format", |run| run.cargo(&["fmt", "--all", "--check"]));
     run.stage("tidy", |run| run.tidy());
     run.stage("clippy", |run| {
-        run.cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
+        run.cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--features",
+            KAFKA,
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ])
     });
     run.stage("documentation", Run::documentation);
     run.stage("object", Run::object);
@@ -161,10 +173,18 @@ impl Run<'_> {
 
     /// Every test but the kernel suite, and the examples in the documentation.
     fn tests(&mut self) -> anyhow::Result<Outcome> {
-        let mut args: Vec<OsString> =
-            ["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins"]
-                .map(OsString::from)
-                .into();
+        let mut args: Vec<OsString> = [
+            "test",
+            "--workspace",
+            "--locked",
+            "--features",
+            KAFKA,
+            "--no-fail-fast",
+            "--lib",
+            "--bins",
+        ]
+        .map(OsString::from)
+        .into();
         for suite in suites(self.workspace)? {
             if suite != KERNEL_SUITE {
                 args.extend(["--test".into(), suite.into()]);

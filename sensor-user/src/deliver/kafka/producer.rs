@@ -1,0 +1,157 @@
+//! The kafka sink: an idempotent producer that waits until all replicas have each message.
+//!
+//! `librdkafka` keeps the order and tries again by itself within `timeout`; what it then has not
+//! delivered is taken out of its queue and given back, so that nothing is in two queues at once. A
+//! reader knows an item that is there twice by the header `id`.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::future_producer::DeliveryFuture;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use tokio::sync::Mutex;
+
+use super::super::DeliverError;
+use super::super::batch::{Batch, Entry, Sent};
+use super::super::item::Item;
+use super::{KafkaConfig, PropertyText};
+use crate::error_chain::chain;
+use crate::web::AccessError;
+
+/// Produces to one cluster.
+pub(in crate::deliver) struct KafkaSink {
+    config: KafkaConfig,
+    producer: Mutex<Option<FutureProducer>>,
+}
+
+/// Why a message was not delivered.
+enum Refusal {
+    Never(String),
+    Later(String),
+}
+
+impl KafkaSink {
+    pub(in crate::deliver) fn new(config: &KafkaConfig) -> Self {
+        Self { config: config.clone(), producer: Mutex::new(None) }
+    }
+
+    pub(in crate::deliver) async fn send(&self, batch: &Batch) -> Result<Sent, DeliverError> {
+        let producer = self.producer().await?;
+        // All are put into its queue, in order, before the first is waited for.
+        let produced: Vec<_> =
+            batch.entries().iter().map(|entry| self.produce(&producer, entry)).collect();
+        let (mut sent, mut why) = (Sent::default(), None);
+        for (index, produced) in produced.into_iter().enumerate() {
+            let answer = match produced {
+                Ok(delivery) => delivered(delivery).await,
+                Err(refusal) => Err(refusal),
+            };
+            match answer {
+                Ok(()) => {}
+                Err(Refusal::Never(reason)) => sent.rejected.push((index, reason)),
+                Err(Refusal::Later(reason)) => {
+                    why.get_or_insert(reason);
+                    sent.again.push(index);
+                }
+            }
+        }
+        if why.is_some() {
+            // A producer that gave up on a message may have a gap in its sequence: the next batch
+            // has a new one, which reads the secrets again.
+            *self.producer.lock().await = None;
+        }
+        match why {
+            Some(what) if sent.again.len() == batch.len() => Err(self.error(what)),
+            _ => Ok(sent),
+        }
+    }
+
+    fn produce(&self, producer: &FutureProducer, entry: &Entry) -> Result<DeliveryFuture, Refusal> {
+        let topic = match &entry.item {
+            Item::Alert(_) => &self.config.alerts_topic,
+            Item::Row(_) => &self.config.rows_topic,
+            Item::Notice(_) => &self.config.health_topic,
+        };
+        let id = Header { key: "id", value: Some(&entry.id) };
+        let record = FutureRecord::to(topic)
+            .key(entry.item.computer())
+            .payload(&entry.line)
+            .headers(OwnedHeaders::new().insert(id));
+        producer.send_result(record).map_err(|(error, _record)| refusal(&error))
+    }
+
+    /// The producer at hand, else a new one.
+    async fn producer(&self) -> Result<FutureProducer, DeliverError> {
+        let mut held = self.producer.lock().await;
+        if let Some(producer) = &*held {
+            return Ok(producer.clone());
+        }
+        let config = self.config.clone();
+        let made = tokio::task::spawn_blocking(move || client(&config)).await;
+        let client = made.map_err(|_ended| AccessError::Stopped)??;
+        let producer = client.create().map_err(|error| self.error(chain(&error)))?;
+        Ok(held.insert(producer).clone())
+    }
+
+    fn error(&self, what: String) -> DeliverError {
+        DeliverError::Peer { server: self.config.servers.join(","), what }
+    }
+}
+
+impl std::fmt::Debug for KafkaSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaSink").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// What became of one message, by the end of its time.
+async fn delivered(delivery: DeliveryFuture) -> Result<(), Refusal> {
+    match delivery.await {
+        Ok(Ok(_delivered)) => Ok(()),
+        Ok(Err((error, _message))) => Err(refusal(&error)),
+        Err(_gone) => Err(Refusal::Later("the producer is gone".to_owned())),
+    }
+}
+
+fn refusal(error: &KafkaError) -> Refusal {
+    let text = chain(error);
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidRecord) => {
+            Refusal::Never(text)
+        }
+        _ => Refusal::Later(text),
+    }
+}
+
+/// Reads the secrets. It blocks. What the operator sets goes before what is usual, but for what
+/// this sink promises.
+fn client(config: &KafkaConfig) -> Result<ClientConfig, AccessError> {
+    let mut client = ClientConfig::new();
+    client.set("client.id", "netsensor").set("compression.type", "lz4").set("linger.ms", "5");
+    if let Some(tls) = &config.tls {
+        client.set("security.protocol", "ssl");
+        if let Some(path) = &tls.ca_file {
+            client.set("ssl.ca.location", path.display().to_string());
+        }
+        if let Some(certificate) = &tls.certificate {
+            client.set("ssl.certificate.location", certificate.chain.display().to_string());
+            client.set("ssl.key.location", certificate.key.display().to_string());
+        }
+    }
+    for (name, value) in &config.properties {
+        let text = match value {
+            PropertyText::Plain(text) => text.clone(),
+            PropertyText::Secret(secret) => secret.read()?.text().to_owned(),
+        };
+        client.set(name, text);
+    }
+    let timeout = Duration::as_millis(&config.timeout).to_string();
+    client
+        .set("bootstrap.servers", config.servers.join(","))
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("message.timeout.ms", timeout);
+    Ok(client)
+}

@@ -1,0 +1,118 @@
+//! Kafka, by the mock cluster of librdkafka: brokers on real ports, in this process.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use sensor_tests::alert;
+use sensor_user::deliver::{Format, KafkaConfig, PropertyText, SinkConfig, SinkKind};
+use serde_json::Value;
+
+use super::{items, of_all, raise_all, start, wait_until, written};
+
+const TOPICS: [&str; 3] = ["netsensor.alerts", "netsensor.rows", "netsensor.health"];
+
+fn cluster() -> MockCluster<'static, DefaultProducerContext> {
+    let cluster = MockCluster::new(3).unwrap();
+    for topic in TOPICS {
+        cluster.create_topic(topic, 3, 3).unwrap();
+    }
+    cluster
+}
+
+fn config(servers: &str) -> KafkaConfig {
+    let servers = servers.split(',').map(str::to_owned).collect();
+    KafkaConfig { timeout: Duration::from_secs(5), ..KafkaConfig::new(servers) }
+}
+
+fn sink(config: KafkaConfig) -> SinkConfig {
+    of_all("kafka", SinkKind::Kafka(config), Format::Native)
+}
+
+/// The first `count` messages of all topics: topic, key, id and body.
+fn read(servers: &str, count: usize) -> Vec<(String, String, String, Value)> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("group.id", "test")
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    consumer.subscribe(&TOPICS).unwrap();
+    let mut found = Vec::new();
+    let begin = std::time::Instant::now();
+    while found.len() < count && begin.elapsed() < Duration::from_secs(30) {
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
+        let id = message.headers().unwrap().iter().find(|it| it.key == "id").unwrap();
+        let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+        let body = serde_json::from_slice(message.payload().unwrap()).unwrap();
+        found.push((message.topic().to_owned(), text(message.key()), text(id.value), body));
+    }
+    found
+}
+
+#[test]
+fn topics_have_every_item_with_its_id_and_host() {
+    let cluster = cluster();
+    let servers = cluster.bootstrap_servers();
+    let running = start(&[sink(config(&servers))]);
+    raise_all(&running);
+    let (_folder, lines) = written(Format::Native);
+    let found = read(&servers, items::how_many());
+    assert_eq!(running.drain().1, []);
+    assert_eq!(found.len(), items::how_many());
+    let mut topics = BTreeMap::<String, usize>::new();
+    for (topic, key, _id, body) in &found {
+        *topics.entry(topic.clone()).or_default() += 1;
+        assert_eq!(key, "web01.example.net");
+        assert!(lines.contains(body), "{body}");
+    }
+    let counts = [items::alerts().len(), items::rows().len(), items::notices().len()];
+    assert_eq!(TOPICS.map(|topic| topics[topic]), counts);
+    for alert in items::alerts() {
+        let body = serde_json::to_value(&alert).unwrap();
+        assert!(found.iter().any(|(_, _, id, it)| *id == alert.alert_id && *it == body));
+    }
+}
+
+#[test]
+fn errors_of_the_broker_and_its_absence_are_waited_for() {
+    let cluster = cluster();
+    let servers = cluster.bootstrap_servers();
+    let produce = RDKafkaApiKey::Produce;
+    let again = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
+    cluster.request_errors(produce, &[again, again]);
+    let running = start(&[sink(config(&servers))]);
+    running.outbox.alerts(vec![alert("a0"), alert("a1")], None);
+    wait_until("both", || running.stats.alerts_delivered.value() == 2);
+    for broker in 1..=3 {
+        cluster.broker_down(broker).unwrap();
+    }
+    running.outbox.alerts(vec![alert("a2")], None);
+    wait_until("an error", || running.stats.deliveries_retried.value() > 0);
+    for broker in 1..=3 {
+        cluster.broker_up(broker).unwrap();
+    }
+    wait_until("the third", || running.stats.alerts_delivered.value() == 3);
+    assert_eq!(running.drain().1, []);
+    let ids: Vec<String> = read(&servers, 3).into_iter().map(|(_, _, id, _)| id).collect();
+    assert_eq!(ids.len(), 3, "{ids:?}");
+}
+
+#[test]
+fn a_message_that_is_too_large_is_set_aside_alone() {
+    let cluster = cluster();
+    let limit = ("message.max.bytes".to_owned(), PropertyText::Plain("10000".to_owned()));
+    let config = KafkaConfig { properties: vec![limit], ..config(&cluster.bootstrap_servers()) };
+    let running = start(&[sink(config)]);
+    let mut large = alert("large");
+    large.command_line = "x".repeat(20_000);
+    running.outbox.alerts(vec![alert("a0"), large, alert("a1")], None);
+    wait_until("both", || running.stats.alerts_delivered.value() == 2);
+    wait_until("the other", || running.stats.alerts_discarded_rejected.value() == 1);
+    assert_eq!(running.drain().1, []);
+}
