@@ -11,6 +11,7 @@ use sensor_user::notice::{Loss, Notice};
 use sensor_user::stats::Stats;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::time::Instant;
 
 use crate::{alert, logged, row};
 
@@ -68,7 +69,9 @@ impl Running {
 
     /// Raises an alert of each of these ids.
     pub fn alerts(&self, ids: &[&str]) {
-        ids.iter().for_each(|id| self.outbox.alerts(vec![alert(id)], None));
+        for id in ids {
+            self.outbox.alerts(vec![alert(id)], None);
+        }
     }
 
     /// Puts a row of each of these ids.
@@ -107,5 +110,14 @@ impl Running {
             counter.map(|(_, value)| *value).expect("a counter")
         };
         (value, left)
+    }
+}
+
+/// Waits until `there` is true; panics when it is not within 30 s. Not in a runtime.
+pub fn wait_until(what: &str, there: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !there() {
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
     }
 }

@@ -1,13 +1,16 @@
 //! `netsensor spool`: the built agent on a spool that the library has made.
 #![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sensor_tests::{alert, command};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use sensor_tests::{alert, command, skip_unless};
 use sensor_user::clock::{Clock, FixedClock, SystemClock};
 use sensor_user::control::Hold;
 use sensor_user::deliver::spool::{Commit, Rejected, Spool, SpoolConfig, State};
@@ -176,4 +179,133 @@ fn replay_is_refused_while_an_agent_runs() {
     let told = format!("another netsensor (process {}) is running", std::process::id());
     assert!(errors.contains(&told), "{errors}");
     assert_eq!(netsensor(state, &["list"]).0, 0);
+}
+
+/// In a process of its own (this test, started again), which is killed.
+#[tokio::test]
+async fn a_killed_process_leaves_all_that_it_said_is_written() {
+    const CHILD: &str = "NETSENSOR_TEST_SPOOL";
+    if let Some(state) = std::env::var_os(CHILD) {
+        let spool = open(Path::new(&state), Arc::new(SystemClock));
+        for id in 0_u64.. {
+            let state = State::Change(id.to_le_bytes().to_vec());
+            let state = if id % 10 == 0 { State::Snapshot(vec![1; 500]) } else { state };
+            let alerts = vec![Arc::new(alert(&id.to_string()))];
+            let number = spool.put(Commit { alerts, state: Some(state) });
+            while spool.written() < number {
+                tokio::task::yield_now().await;
+            }
+            println!("\nwritten {id}");
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path();
+    let name = "a_killed_process_leaves_all_that_it_said_is_written";
+    let mut next = 0;
+    for _run in 0..3 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", name])
+            .env(CHILD, state)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut written = 0;
+        for line in lines {
+            let Some(id) = line.strip_prefix("written ") else { continue };
+            written = id.parse().unwrap();
+            if written == 50 {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        assert!(written >= 50, "{written}");
+        let ids = waiting(state, "siem", true).await;
+        let ids: Vec<u64> = ids.iter().map(|id| id.parse().unwrap()).collect();
+        assert_eq!(ids[..=written], (0..=written as u64).collect::<Vec<_>>());
+        assert!(ids.len() <= written + 2, "one more may be there");
+        next += ids.len();
+        let (status, text, _) = netsensor(state, &["list"]);
+        assert_eq!(status, 0);
+        assert!(
+            text.contains(&format!("siem: 0 alerts wait, from number {} on", next + 1)),
+            "{text}"
+        );
+    }
+}
+
+/// Makes `path` a disk of a mebibyte, in a mount namespace of this thread and those that it starts.
+fn small_disk(path: &Path) -> bool {
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))
+        .and_then(|()| {
+            mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some("size=1m,mode=700"))
+        })
+        .is_ok()
+}
+
+/// Looks until `fits`, for ten seconds at most.
+async fn until(what: &str, fits: impl Fn() -> bool) {
+    for _look in 0..1000 {
+        if fits() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(fits(), "{what}");
+}
+
+#[tokio::test]
+async fn a_real_disk_that_is_full_or_read_only_loses_nothing_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path();
+    if skip_unless(small_disk(state), "mounting needs root") {
+        return;
+    }
+    let spool = open(state, Arc::new(SystemClock));
+    let put = |ids: std::ops::Range<usize>| {
+        let alerts = ids.map(|id| Arc::new(alert(&id.to_string()))).collect();
+        spool.put(Commit { alerts, state: None })
+    };
+    let mut reader = spool.reader("siem").unwrap();
+    let first = put(0..10);
+    until("the disk takes it", || spool.written() >= first).await;
+    let filler = state.join("filler");
+    let full = std::fs::write(&filler, vec![0; 2 << 20]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    put(10..110);
+    until("a fault", || spool.status().fault.is_some()).await;
+    let fault = spool.status().fault.unwrap();
+    assert!(fault.contains(": No space left on device; free space 0 MiB; alerts are"), "{fault}");
+    let mut ids = Vec::new();
+    while ids.len() < 110 {
+        let stored = reader.next(1000, 1 << 20).await;
+        ids.extend(stored.iter().map(|it| it.alert.alert_id.parse::<usize>().unwrap()));
+    }
+    assert_eq!(ids, (0..110).collect::<Vec<_>>(), "none is withheld");
+    std::fs::remove_file(&filler).unwrap();
+    until("it works again", || spool.status().fault.is_none()).await;
+    assert!(spool.close(LIMIT));
+    drop((reader, spool));
+    remount(state, MsFlags::MS_RDONLY);
+    let spool = open(state, Arc::new(SystemClock));
+    let fault = spool.status().fault.unwrap();
+    assert!(fault.contains("Read-only file system"), "{fault}");
+    let last = spool.put(Commit { alerts: vec![Arc::new(alert("110"))], state: None });
+    let mut reader = spool.reader("siem").unwrap();
+    let mut count = 0;
+    while count < 111 {
+        count += reader.next(1000, 1 << 20).await.len();
+    }
+    remount(state, MsFlags::empty());
+    until("it is written", || spool.written() >= last && spool.status().fault.is_none()).await;
+    assert!(spool.close(LIMIT));
+    drop((reader, spool));
+    assert_eq!(waiting(state, "siem", false).await.len(), 111);
+}
+
+fn remount(path: &Path, flags: MsFlags) {
+    let flags = flags | MsFlags::MS_REMOUNT;
+    mount(None::<&str>, path, None::<&str>, flags, None::<&str>).unwrap();
 }

@@ -227,8 +227,8 @@ fn sink(sink: &SinkConfig) -> String {
         SinkKind::Azure(config) => azure(config),
         SinkKind::Splunk(splunk) => {
             let index = splunk.index.as_deref().unwrap_or("the token's");
-            let acknowledged = if splunk.acknowledge.is_some() { ", acknowledged" } else { "" };
-            let form = format!("events of Splunk's index {}{acknowledged}", escaped(index, 100));
+            let acknowledged = if splunk.acknowledge.is_some() { "acknowledged " } else { "" };
+            let form = format!("{acknowledged}events of Splunk's index {}", escaped(index, 100));
             posted(&form, &splunk.url, &splunk.server)
         }
         SinkKind::Elasticsearch(elastic) => {

@@ -34,9 +34,6 @@ pub(super) fn sink(mut section: Section<'_, '_>, place: Place<'_>) -> Option<(Si
     if kind_name == "azure" && batch_bytes.is_some_and(|bytes| bytes > SinkConfig::BATCH_BYTES) {
         section.note("batch_bytes", "is over what Azure takes in a request; use 900KiB or less");
     }
-    if kind_name == "azure" && format != Format::Native {
-        section.note("format", "Azure's tables have our own columns only; use \"native\"");
-    }
     let concurrency = section.read("concurrency", values::number(1..=64_usize));
     section.finish();
     let sink = SinkConfig {
@@ -56,13 +53,17 @@ pub(super) fn sink(mut section: Section<'_, '_>, place: Place<'_>) -> Option<(Si
 
 /// In whose words, where the kind leaves a choice. `takes` are indices of what it takes.
 fn format(section: &mut Section<'_, '_>, kind: &str, takes: &[usize]) -> Format {
-    if matches!(kind, "readable" | "parquet") {
+    if matches!(kind, "readable" | "parquet" | "azure") {
         section.refuse_here("format", "has no meaning here; this kind has a form of its own");
         return Format::default();
     }
     let format = section.read("format", |value| values::word(&Format::WORDS, value));
-    // What those who read syslog expect.
-    let usual = if kind == "syslog" && takes == [0] { Format::Cef } else { Format::Native };
+    let usual = match kind {
+        // What those who read them expect.
+        "syslog" if takes == [0] => Format::Cef,
+        "elasticsearch" => Format::Ecs,
+        _ => Format::Native,
+    };
     let format = format.and_then(|index| Format::ALL.get(index)).copied().unwrap_or(usual);
     if format == Format::Cef && takes != [0] {
         section.note("format", "\"cef\" has words for alerts only; use takes = [\"alerts\"]");

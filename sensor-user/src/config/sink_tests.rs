@@ -2,9 +2,16 @@
 
 use super::tests::problems;
 
+fn sink(more: &str) -> String {
+    format!("[[sink]]\nname = 's'\n{more}")
+}
+
+fn azure(more: &str) -> String {
+    sink(&format!("kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\n{more}"))
+}
+
 #[test]
 fn a_sink_has_the_keys_of_its_kind_only() {
-    let sink = |more: &str| format!("[[sink]]\nname = 's'\n{more}");
     let cases = [
         (
             sink("kind = 'tape'\npath = '/x'"),
@@ -15,36 +22,6 @@ fn a_sink_has_the_keys_of_its_kind_only() {
         (
             sink("kind = 'stdout'\nurl = 'http://h/'"),
             "4: sink.url: has no meaning for kind \"stdout\", only for \"http\" or \"splunk\" or \"elasticsearch\" or \"otlp\"",
-        ),
-        (
-            sink(
-                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\nurl = 'http://h/'",
-            ),
-            "7: sink.url: has no meaning for kind \"azure\", only for \"http\" or \"splunk\" or \"elasticsearch\" or \"otlp\"",
-        ),
-        (
-            sink(
-                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\ntenant = 't'",
-            ),
-            "7: sink.tenant: has no meaning with managed_identity; leave one of them out",
-        ),
-        (
-            sink(
-                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\nbatch_bytes = '1MiB'",
-            ),
-            "7: sink.batch_bytes: is over what Azure takes in a request; use 900KiB or less",
-        ),
-        (
-            sink(
-                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\nmanaged_identity = true\nstreams = { VM = 's' }",
-            ),
-            "7: sink.streams: \"VM\" is no table; known are VMConnection, VMBoundPort, VMProcess, VMComputer, NetsensorLoss, NetsensorHealth",
-        ),
-        (
-            sink(
-                "kind = 'azure'\nendpoint = 'https://e/'\ndcr = 'd'\ntenant = 't'\nclient_id = 'c'\nclient_secret = 'hunter2'",
-            ),
-            "8: sink.client_secret: a secret does not stand in this file; use { file = \"/path\" } or { credential = \"NAME\" }",
         ),
         (
             sink("kind = 'http'\nurl = 'http://h/'\npath = '/x'"),
@@ -67,6 +44,18 @@ fn a_sink_has_the_keys_of_its_kind_only() {
             "5: sink.takes: only rows have columns of a table; use [\"rows\"]",
         ),
         (
+            sink("kind = 'stdout'\ntakes = ['alerts', 'rows']\nformat = 'cef'"),
+            "5: sink.format: \"cef\" has words for alerts only; use takes = [\"alerts\"]",
+        ),
+        (
+            sink("kind = 'readable'\nformat = 'ecs'"),
+            "4: sink.format: has no meaning here; this kind has a form of its own",
+        ),
+        (
+            sink("kind = 'stdout'\nformat = 'leef'"),
+            "4: sink.format: \"leef\" is not known here; use \"native\" or \"ecs\" or \"ocsf\" or \"cef\"",
+        ),
+        (
             sink("kind = 'file'\npath = '/x'\nfile_age = '1h'"),
             "5: sink.file_age: has no meaning for kind \"file\", only for \"parquet\"",
         ),
@@ -77,6 +66,63 @@ fn a_sink_has_the_keys_of_its_kind_only() {
         (
             sink("kind = 'stdout'\n[[sink]]\nname = 's'\nkind = 'stdout'"),
             "5: sink.name: \"s\" is taken by line 2; use another name",
+        ),
+    ];
+    for (text, message) in cases {
+        assert_eq!(problems(&text), [message], "{text}");
+    }
+}
+
+#[test]
+fn a_sink_over_http_has_what_its_server_asks_for() {
+    let cases = [
+        (
+            sink("kind = 'splunk'\nurl = 'https://h/'"),
+            "1: sink.token: is missing; set it to { file = \"/path\" } or { credential = \"NAME\" }",
+        ),
+        (
+            sink(
+                "kind = 'splunk'\nurl = 'https://h/'\ntoken = { file = '/t' }\nack_timeout = '1m'",
+            ),
+            "6: sink.ack_timeout: is of no use without acknowledge = true",
+        ),
+        (
+            sink(
+                "kind = 'splunk'\nurl = 'https://h/'\ntoken = { file = '/t' }\ntoken_scheme = 'X'",
+            ),
+            "6: sink.token_scheme: has no meaning for kind \"splunk\", only for \"http\" or \"elasticsearch\" or \"otlp\"",
+        ),
+        (
+            sink("kind = 'otlp'\nurl = 'https://h/'\nindex = 'i'"),
+            "5: sink.index: has no meaning for kind \"otlp\", only for \"splunk\"",
+        ),
+        (
+            sink("kind = 'elasticsearch'\nurl = 'https://h/'\nalerts_index = 'a/b'"),
+            "5: sink.alerts_index: \"a/b\" is not a name; use letters, digits, -, _, . and parentheses in quotes",
+        ),
+        (
+            azure("managed_identity = true\nurl = 'http://h/'"),
+            "7: sink.url: has no meaning for kind \"azure\", only for \"http\" or \"splunk\" or \"elasticsearch\" or \"otlp\"",
+        ),
+        (
+            azure("managed_identity = true\ntenant = 't'"),
+            "7: sink.tenant: has no meaning with managed_identity; leave one of them out",
+        ),
+        (
+            azure("managed_identity = true\nbatch_bytes = '1MiB'"),
+            "7: sink.batch_bytes: is over what Azure takes in a request; use 900KiB or less",
+        ),
+        (
+            azure("managed_identity = true\nstreams = { VM = 's' }"),
+            "7: sink.streams: \"VM\" is no table; known are VMConnection, VMBoundPort, VMProcess, VMComputer, NetsensorLoss, NetsensorHealth",
+        ),
+        (
+            azure("tenant = 't'\nclient_id = 'c'\nclient_secret = 'hunter2'"),
+            "8: sink.client_secret: a secret does not stand in this file; use { file = \"/path\" } or { credential = \"NAME\" }",
+        ),
+        (
+            azure("managed_identity = true\nformat = 'ecs'"),
+            "7: sink.format: has no meaning here; this kind has a form of its own",
         ),
     ];
     for (text, message) in cases {

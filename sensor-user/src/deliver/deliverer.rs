@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -36,6 +36,8 @@ pub struct Deliverer {
     tasks: Vec<Running>,
     spool: Option<Spool>,
     closing: watch::Sender<bool>,
+    /// Whether all alerts are on disk, said before `closing`.
+    kept: Arc<AtomicBool>,
     stats: Arc<Stats>,
 }
 
@@ -88,6 +90,7 @@ impl Deliverer {
         };
         let rejected =
             Arc::new(Rejected::new(delivery.folder, Arc::clone(clock), Arc::clone(stats)));
+        let kept = Arc::new(AtomicBool::new(false));
         let (mut lanes, mut ready) = (Vec::new(), Vec::new());
         for config in delivery.sinks {
             let (waiting, state) = (Arc::<Waiting>::default(), Arc::<SinkState>::default());
@@ -98,6 +101,7 @@ impl Deliverer {
                 clock: Arc::clone(clock),
                 stdout_closed: Arc::clone(&stdout_closed),
                 closing: closing_seen.clone(),
+                kept: Arc::clone(&kept),
                 waiting: Arc::clone(&waiting),
                 state: Arc::clone(&state),
                 rejected: Arc::clone(&rejected),
@@ -125,18 +129,19 @@ impl Deliverer {
         };
         let tasks = ready.into_iter().map(running).collect();
         let outbox = Outbox::new(lanes, spool.clone(), Arc::clone(stats), stdout_closed);
-        Ok((outbox, Self { tasks, spool, closing, stats: Arc::clone(stats) }, recovered))
+        Ok((outbox, Self { tasks, spool, closing, kept, stats: Arc::clone(stats) }, recovered))
     }
 
-    /// Ends the sinks: what waits is still sent, for `limit` at most. Then alerts stay in the spool,
-    /// for the next start, and rows are dropped, counted and logged. What was left is returned
-    /// (empty: nothing was). Rows put into the outbox after this call are refused and counted.
+    /// Ends the sinks: what waits is still sent, for `limit` at most, and alerts until some tries
+    /// have failed: those stay in the spool, for the next start. Rows that are left are dropped,
+    /// counted and logged. What was left is returned (empty: nothing was). Rows put into the outbox
+    /// after this call are refused and counted.
     pub async fn drain(self, limit: Duration) -> Vec<Leftover> {
         let deadline = Instant::now() + limit;
         if let Some(spool) = self.spool.clone() {
             // What was put last is on disk before anybody is told that no more comes.
             let closed = tokio::task::spawn_blocking(move || spool.close(limit)).await;
-            tracing::debug!(?closed, "spool closed");
+            self.kept.store(closed.unwrap_or(false), Ordering::Release);
         }
         self.closing.send_replace(true);
         let mut left = Vec::new();

@@ -217,16 +217,6 @@ pub enum DeliverError {
         /// Delay that `Retry-After` asks for.
         retry_after: Option<Duration>,
     },
-    /// An answer after which its protocol forbids to try again.
-    #[error("post {url}: the answer is {status}{}", Said(text))]
-    Refused {
-        /// Where to.
-        url: String,
-        /// HTTP status.
-        status: u16,
-        /// Beginning of the answer's body, escaped; may be "".
-        text: String,
-    },
     /// It was taken, but not told to be safe in time.
     #[error("{url}: no acknowledgement within {limit:?}; is the indexer behind?")]
     Unacknowledged {
@@ -313,7 +303,7 @@ impl DeliverError {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Status { status: 413, .. } | Self::TooLarge { .. } => Verdict::Split,
-            Self::Status { status: 400 | 422, .. } | Self::Refused { .. } => Verdict::Isolate,
+            Self::Status { status: 400 | 422, .. } => Verdict::Isolate,
             // Also where only the operator can help (401, 403, 404, a redirection): what the spool
             // holds goes out when the configuration or the other side is put right.
             Self::Status { retry_after, .. } => Verdict::Retry { after: *retry_after },

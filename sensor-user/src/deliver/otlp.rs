@@ -82,7 +82,12 @@ impl OtlpSink {
             401 | 403 => Err(answer.held("check user, password, token and headers")),
             404 => Err(answer.held("check url")),
             429 | 502 | 503 | 504 | 413 | 400 => Err(answer.refusal()),
-            _ => Err(answer.final_refusal()),
+            // Not to be sent again, as it is: the protocol says so.
+            status => {
+                let why = format!("the answer is {status}: {}", answer.text());
+                let rejected = (0..batch.len()).map(|index| (index, why.clone())).collect();
+                Ok(Sent { rejected, ..Sent::default() })
+            }
         }
     }
 

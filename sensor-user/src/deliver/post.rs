@@ -103,7 +103,7 @@ impl<'u> Post<'u> {
 }
 
 impl Poster {
-    /// Posts as `config` says, over `connections` at once at most.
+    /// Posts as `config` says.
     pub(super) fn new(config: &ServerConfig) -> Self {
         crate::tls::install_provider();
         let tuning = Tuning { stall: config.timeout, idle: IDLE, idle_most: IDLE_MOST };
@@ -175,12 +175,6 @@ impl Answer {
         let text = self.text();
         let Self { url, status, retry_after, .. } = self;
         DeliverError::Status { url, status, text, retry_after }
-    }
-
-    /// As an error after which the batch is not sent again.
-    pub(super) fn final_refusal(self) -> DeliverError {
-        let text = self.text();
-        DeliverError::Refused { url: self.url, status: self.status, text }
     }
 
     /// As an error after which the batch is kept; `hint` says what to look at.

@@ -37,7 +37,7 @@ pub(super) async fn storm(folder: &Path, url: &str, hits: u64) {
         detection.observe(&events::same(), &mut outbox);
     }
     events::end(&mut detection, 0, &mut outbox);
-    assert_eq!(deliverer.drain(Duration::from_secs(60)).await, []);
+    assert_eq!(deliverer.drain(Duration::from_mins(1)).await, []);
 }
 
 async fn run(folder: &Path, url: &str, events: u64) {
@@ -51,7 +51,7 @@ async fn run(folder: &Path, url: &str, events: u64) {
         }
     }
     events::end(&mut detection, events, &mut outbox);
-    assert_eq!(deliverer.drain(Duration::from_secs(60)).await, []);
+    assert_eq!(deliverer.drain(Duration::from_mins(1)).await, []);
     std::fs::write(folder.join(DONE), "").unwrap();
 }
 

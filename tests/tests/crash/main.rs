@@ -6,7 +6,7 @@
 //! the next one goes on after the last event that was counted, as `Dedup::admitted` says. The
 //! kernel's ring does not survive an agent, so here the events are made: the n-th is the same in
 //! every run.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends with a panic")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends with a panic")]
 
 mod child;
 mod events;
@@ -14,10 +14,11 @@ mod events;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sensor_tests::{Answer, Collector, Request};
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// Kills in all.
 const KILLS: usize = 1_000;
@@ -70,7 +71,7 @@ fn kill_until_done(folder: &Path, collector: &Collector) -> usize {
         // From the first instructions to some hundred events later.
         let until = Instant::now() + Duration::from_millis(fastrand::u64(5..120));
         while Instant::now() < until && child.try_wait().unwrap().is_none() {
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::park_timeout(Duration::from_millis(1));
         }
         if let Some(status) = child.try_wait().unwrap() {
             assert!(status.success(), "the child failed: {status}");

@@ -10,9 +10,8 @@ mod parquet;
 mod refusal;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use sensor_tests::{Answer, Collector, Request, Running};
+use sensor_tests::{Answer, Collector, Request, Running, wait_until};
 use sensor_user::clock::FixedClock;
 use sensor_user::deliver::{FileConfig, HttpConfig, Pace, SinkConfig, SinkKind};
 
@@ -44,14 +43,4 @@ fn file(name: &str, path: &Path) -> SinkConfig {
 /// Answers the n-th request by the n-th of `answers`, and takes all that follow.
 fn first(answers: Vec<Answer>) -> impl FnMut(usize, &Request) -> Answer + Send + 'static {
     move |number, _request| answers.get(number).cloned().unwrap_or(Answer::TAKE)
-}
-
-/// Waits until `there` is true; panics when it is not within 10 s.
-fn wait_until(what: &str, there: impl Fn() -> bool) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !there() {
-        assert!(Instant::now() < deadline, "not within 10 s: {what}");
-        runtime.block_on(async { tokio::time::sleep(Duration::from_millis(5)).await });
-    }
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use nix::mount::{MsFlags, mount};
 use sensor_tests::{Answer, Collector, Request, Running, alert, logged};
 use sensor_user::clock::{Clock, FixedClock};
+use sensor_user::dedup::State;
 use sensor_user::deliver::spool::SpoolConfig;
 use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
 
@@ -79,7 +80,7 @@ fn a_day_without_upstream_loses_nothing_and_ten_days_lose_what_is_too_old() {
         for hour in 0..hours {
             let all = ids(hour * 20..(hour + 1) * 20);
             let alerts = all.iter().map(|id| alert(id)).collect();
-            running.outbox.alerts(alerts, snapshot());
+            running.outbox.alerts(alerts, Some(snapshot()));
             wait_until("the disk", || running.outbox.is_written());
             second.fetch_add(3600, Ordering::AcqRel);
         }
@@ -105,8 +106,8 @@ fn a_day_without_upstream_loses_nothing_and_ten_days_lose_what_is_too_old() {
 }
 
 /// Dedup's state, whose snapshots let old segments go.
-fn snapshot() -> Option<sensor_user::dedup::State> {
-    Some(sensor_user::dedup::State::Snapshot(vec![1, 2, 3]))
+fn snapshot() -> State {
+    State::Snapshot(vec![1, 2, 3])
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn a_full_spool_drops_the_oldest_and_counts_them() {
     let running = Running::start_in(spool, &config, std::slice::from_ref(&sink), noon());
     let most = 5_000;
     for number in 0..most {
-        running.outbox.alerts(vec![alert(&format!("a{number}"))], snapshot());
+        running.outbox.alerts(vec![alert(&format!("a{number}"))], Some(snapshot()));
     }
     wait_until("the disk", || running.outbox.is_written());
     wait_until("eviction", || running.stats.alerts_evicted_size.value() > 0);

@@ -12,9 +12,7 @@ mod nats;
 mod ocsf;
 mod syslog;
 
-use std::time::{Duration, Instant};
-
-use sensor_tests::Running;
+use sensor_tests::{Running, wait_until};
 use sensor_user::clock::SystemClock;
 use sensor_user::deliver::{FileConfig, Format, SinkConfig, SinkKind};
 use serde_json::Value;
@@ -27,7 +25,9 @@ fn start(sinks: &[SinkConfig]) -> Running {
 fn raise_all(running: &Running) {
     running.outbox.alerts(items::alerts(), None);
     running.outbox.rows(items::rows());
-    items::notices().into_iter().for_each(|notice| running.outbox.notice(notice));
+    for notice in items::notices() {
+        running.outbox.notice(notice);
+    }
 }
 
 /// A sink of alerts, rows and notices.
@@ -46,13 +46,4 @@ fn written(format: Format) -> (tempfile::TempDir, Vec<Value>) {
     let text = std::fs::read_to_string(&path).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     (folder, lines)
-}
-
-/// Waits until `there` is true; panics when it is not within 30 s.
-fn wait_until(what: &str, there: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !there() {
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
 }

@@ -287,3 +287,29 @@ fn a_client_secret_that_is_replaced_counts() {
     assert!(said.contains("check tenant, client_id and client_secret"), "{said}");
     drop(running.drain());
 }
+
+#[test]
+fn a_stream_that_fails_does_not_send_the_others_again() {
+    let collector = azure(then_taken(vec![]));
+    let (_folder, file) = secret("hunter2");
+    let mut failed = 0;
+    let endpoint = Collector::start(move |_, request: &Request| {
+        let fails = request.path.ends_with("NetsensorLoss_CL") && failed < 2;
+        failed += usize::from(fails);
+        if fails { Answer::status(404) } else { TAKEN }
+    });
+    let sink = config("streams", &endpoint, application(&collector, &file));
+    let running = start(sink);
+    running.rows(&["r0", "r1"]);
+    running.loss();
+    endpoint.wait_for(4);
+    let (value, left) = running.drain();
+    assert_eq!((value("rows_delivered"), left.len()), (3, 0));
+    let requests = endpoint.requests();
+    let streams: Vec<&str> =
+        requests.iter().map(|request| request.path.rsplit('/').next().unwrap()).collect();
+    let loss = "Custom-NetsensorLoss_CL";
+    assert_eq!(streams, ["Custom-Links", loss, loss, loss]);
+    let said = sensor_tests::logged("sink streams: ").join("\n");
+    assert!(said.contains("check endpoint, dcr and the streams of the rule"), "{said}");
+}

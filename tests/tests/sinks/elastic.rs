@@ -1,9 +1,9 @@
-//! The elasticsearch sink against osmem (the API of OpenSearch) and Tenzir's listener.
+//! The elasticsearch sink against osmem (the API of `OpenSearch`) and Tenzir's listener.
 
 use sensor_tests::servers::{Osmem, Tenzir};
 use sensor_tests::{alert, skip_unless};
 use sensor_user::dedup::Alert;
-use sensor_user::deliver::{ElasticsearchConfig, ServerConfig, SinkConfig, SinkKind};
+use sensor_user::deliver::{ElasticsearchConfig, Format, ServerConfig, SinkConfig, SinkKind};
 use serde_json::{Value, json};
 
 use crate::{sink, start, wait_until};
@@ -65,6 +65,45 @@ fn documents_are_there_once_however_often_they_are_sent() {
     assert!(rows.iter().all(|(_, row)| row["RemoteIp"] == "203.0.113.7"));
     let health = documents(&server, ElasticsearchConfig::HEALTH_INDEX);
     assert_eq!((health.len(), &health[0].1["Type"]), (1, &json!("NetsensorLoss")));
+}
+
+#[test]
+fn documents_in_the_words_of_elastic_have_the_same_ids() {
+    let server = Osmem::start();
+    if skip_unless(server.is_some(), "osmem-server is not installed") {
+        return;
+    }
+    let server = server.unwrap();
+    let addresses = json!({ "type": "ip" });
+    let template = json!({
+        "index_patterns": ["logs-*"],
+        "template": { "mappings": { "properties": {
+            "@timestamp": { "type": "date" },
+            "source": { "properties": { "ip": addresses } },
+            "destination": { "properties": { "ip": addresses } },
+            "related": { "properties": { "ip": addresses } },
+        } } },
+    });
+    server.ask("PUT", "_index_template/netsensor", Some(&template));
+    for _run in 0..2 {
+        let mut sink = config("osmem-ecs", &server.url());
+        sink.format = Format::Ecs;
+        let running = start(sink);
+        running.alerts(&["a0"]);
+        running.rows(&["r0"]);
+        running.loss();
+        let (value, left) = running.drain();
+        let counts = (value("alerts_delivered"), value("rows_delivered"), left.len());
+        assert_eq!(counts, (1, 2, 0));
+    }
+    let alerts = documents(&server, ElasticsearchConfig::ALERTS_INDEX);
+    assert_eq!((alerts.len(), alerts[0].0.as_str()), (1, "a0"));
+    assert_eq!(alerts[0].1["event"]["kind"], "alert");
+    assert_eq!(alerts[0].1["@timestamp"], "1970-01-01T00:00:00Z");
+    assert_eq!(alerts[0].1["destination"]["ip"], "203.0.113.7");
+    let rows = documents(&server, ElasticsearchConfig::ROWS_INDEX);
+    assert_eq!((rows.len(), rows[0].0.as_str()), (1, "r0"));
+    assert_eq!(documents(&server, ElasticsearchConfig::HEALTH_INDEX).len(), 1);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sensor_tests::{Answer, Collector, Request, logged};
 use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
-use sensor_user::web::{HeaderText, Login, Secret};
+use sensor_user::web::{HeaderText, Login, Proxy, Secret};
 
 use crate::{sink, start, wait_until};
 
@@ -61,5 +61,38 @@ fn a_secret_that_cannot_be_read_holds_the_sink_up() {
     assert_eq!(collector.requests().len(), 1);
     let said = logged("sink unreadable: ").join("\n");
     assert!(said.contains("token: cannot be read by the agent's user"), "{said}");
+    drop(running.drain());
+}
+
+#[test]
+fn a_proxy_stands_between_and_is_told_who_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "pw\n").unwrap();
+    let proxy = Collector::start(|_, _: &Request| Answer::TAKE);
+    let mut http = HttpConfig::new("http://upstream.example/alerts?key=hunter2".parse().unwrap());
+    http.server.access.proxy = Proxy::Url {
+        url: format!("http://{}/", proxy.address()).parse().unwrap(),
+        login: Some(("user".to_owned(), Secret::File(file))),
+    };
+    let running = start(sink("proxied", SinkKind::Http(http)));
+    running.alerts(&["a0"]);
+    assert_eq!(proxy.wait_for_taken(1), ["a0"]);
+    let request = proxy.requests().remove(0);
+    assert_eq!((request.header("host"), request.path.as_str()), ("upstream.example", "/alerts"));
+    assert_eq!(request.header("proxy-authorization"), "Basic dXNlcjpwdw==");
+    drop(running.drain());
+}
+
+#[test]
+fn a_query_of_a_url_is_not_told() {
+    let collector = Collector::start(|_, _: &Request| Answer::status(500));
+    let url = format!("{}?key=hunter2", collector.url());
+    let http = HttpConfig::new(url.parse().unwrap());
+    let running = start(sink("queried", SinkKind::Http(http)));
+    running.alerts(&["a0"]);
+    assert_eq!(collector.wait_for(2)[0].query, "key=hunter2");
+    let said = logged("sink queried: ").join("\n");
+    assert!(said.contains("/alerts: the answer is 500") && !said.contains("hunter2"), "{said}");
     drop(running.drain());
 }

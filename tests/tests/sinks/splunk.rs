@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sensor_tests::servers::Tenzir;
-use sensor_tests::{Answer, Collector, Request, alert, row, skip_unless};
+use sensor_tests::{Answer, Collector, Request, alert, logged, row, skip_unless};
 use sensor_user::aggregate::{Row, TableRow};
 use sensor_user::dedup::Alert;
 use sensor_user::deliver::{ServerConfig, SinkConfig, SinkKind, SplunkConfig};
@@ -77,7 +77,7 @@ fn a_collector_gets_alerts_and_rows_as_they_were_raised() {
     });
     assert_eq!(rows, raised);
     assert_eq!(came[0]["source"], "netsensor");
-    let said = sensor_tests::logged("sink hec: ").join("\n");
+    let said = logged("sink hec: ").join("\n");
     assert!(said.contains("403: ") && said.contains("check token"), "{said}");
     assert!(!said.contains("s3cret"), "{said}");
 }
@@ -158,8 +158,26 @@ fn what_is_taken_and_not_acknowledged_is_not_delivered() {
     wait_until("sent again", || tenzir.came().len() >= 2);
     assert_eq!(running.value("alerts_delivered"), 0);
     assert!(tenzir.came().iter().all(|it| event::<Alert>(it) == alert("a0")));
-    let said = sensor_tests::logged("sink hec-ack: ").join("\n");
+    let said = logged("sink hec-ack: ").join("\n");
     assert!(said.contains("no acknowledgement within 1s"), "{said}");
     let (value, _left) = running.drain();
     assert_eq!(value("alerts_delivered"), 0);
+}
+
+#[test]
+fn an_answer_that_is_cut_is_no_acknowledgement_and_one_without_an_id_is_enough() {
+    let answers = ["{\"text\":\"Succ", "{\"text\":\"Success\",\"code\":0}"];
+    let collector = Collector::start(move |number, _: &Request| {
+        Answer::Status(200, vec![], answers[number.min(1)].to_owned())
+    });
+    let url = format!("http://{}/", collector.address());
+    let (_folder, file) = token("t");
+    let limit = Some(Duration::from_secs(1));
+    let running = start(config("no-id", &url, &file, limit));
+    running.alerts(&["a0"]);
+    collector.wait_for(2);
+    let (value, left) = running.drain();
+    let counts = (value("alerts_delivered"), value("deliveries_retried"), left.len());
+    assert_eq!(counts, (1, 1, 0));
+    assert_eq!(logged("the token has no indexer acknowledgement").len(), 1);
 }

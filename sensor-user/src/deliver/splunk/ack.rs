@@ -27,17 +27,22 @@ impl SplunkSink {
     /// Waits until what `answer` took is indexed.
     pub(super) async fn acknowledged(
         &self,
-        answer: &Answer,
+        answer: Answer,
         limit: Duration,
         clock: &dyn Clock,
     ) -> Result<(), DeliverError> {
-        let taken: Option<Taken> = serde_json::from_slice(&answer.body).ok();
-        let Some(id) = taken.and_then(|taken| taken.id) else {
+        let Ok(taken) = serde_json::from_slice::<Taken>(&answer.body) else {
+            return Err(answer.odd("the answer is none of a collector; check url"));
+        };
+        let Some(id) = taken.id else {
             // To send it again would not give it one, and index it again and again.
-            tracing::warn!(
-                server = answer.url,
-                "the token has no indexer acknowledgement; turn it on, or set acknowledge = false"
-            );
+            if let Some(count) = self.quiet.admit(1, Instant::now()) {
+                tracing::warn!(
+                    count,
+                    server = answer.url,
+                    "the token has no indexer acknowledgement; turn it on, or set acknowledge = false"
+                );
+            }
             return Ok(());
         };
         let until = Instant::now() + limit;

@@ -13,9 +13,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::DeliverError;
 use super::batch::{Batch, Entry, Sent};
 use super::post::{Post, Poster, ServerConfig};
+use super::{DeliverError, Quiet};
 use crate::clock::Clock;
 use crate::deliver::item::Item;
 
@@ -51,6 +51,7 @@ pub(super) struct SplunkSink {
     events: Url,
     acks: Url,
     channel: String,
+    quiet: Quiet,
 }
 
 /// An event as the collector takes it.
@@ -90,6 +91,7 @@ impl SplunkSink {
             events: collector("event"),
             acks: collector("ack"),
             channel: Uuid::new_v4().to_string(),
+            quiet: Quiet::new(),
         }
     }
 
@@ -104,7 +106,7 @@ impl SplunkSink {
             return answer::refused(answer, batch.len());
         }
         if let Some(limit) = self.config.acknowledge {
-            self.acknowledged(&answer, limit, clock).await?;
+            self.acknowledged(answer, limit, clock).await?;
         }
         Ok(Sent::default())
     }

@@ -118,8 +118,9 @@ impl Log {
         again.append(&mut self.waiting);
         self.waiting = again;
         // Repetitions are told by their ordinals, so nothing depends on what follows.
-        let is_empty = active.synced == HEADER;
-        if is_empty && self.storage.remove(&active.name).is_ok() {
+        // The only segment stays: its numbers are used.
+        let is_needless = active.synced == HEADER && self.shared.index().segments.len() > 1;
+        if is_needless && self.storage.remove(&active.name).is_ok() {
             let is_other = |it: &Segment| it.generation != active.generation;
             self.shared.index().segments.retain(is_other);
         } else if active.file.truncate(active.synced).is_ok()

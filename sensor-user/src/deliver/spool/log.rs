@@ -223,8 +223,6 @@ impl Log {
             self.state_gap |= is_behind_gap;
             let state = match state {
                 Some(State::Snapshot(bytes)) => {
-                    // Nothing before it is needed any more.
-                    self.waiting.iter_mut().for_each(|pending| pending.state = None);
                     self.state_gap = false;
                     Some(State::Snapshot(bytes))
                 }

@@ -21,8 +21,10 @@
 //!   each alert in it is counted once for each sink that had not settled it (`alerts_evicted_size`,
 //!   `alerts_evicted_age`). In memory for readers: 20,000 alerts and 32 MiB.
 //! - A segment goes when all cursors have passed it and a later one has a snapshot of the state.
-//! - After a crash: every alert that was synced is there, no commit is there in part, and the states
-//!   are those of a beginning of all commits, with none missing between. A torn end is cut off,
+//! - After a kill or a crash: every alert that was synced is there, no frame is there in part, and the
+//!   states are those of a beginning of all commits, with none missing between. After a kill they
+//!   are those of all alerts that are there; after a crash an alert that was not synced may be there
+//!   without its state, so that it is rather told twice than not. A torn end is cut off,
 //!   damage elsewhere is read around; both are counted (`spool_repairs`, and
 //!   `spool_alerts_lost_corrupt` for alerts), told, and never stop the start.
 //! - Nothing that readers or `put` do waits for the disk.

@@ -49,6 +49,10 @@ struct Model {
     /// The last state that was put, and the last that is known to be on disk.
     state: u64,
     durable_state: u64,
+    /// The state that was put with an alert.
+    states: BTreeMap<u64, u64>,
+    /// Of what was not synced, a later part may be there without an earlier.
+    crashed: bool,
     /// Alerts leave a spool that is too small for them.
     is_evicted: bool,
 }
@@ -71,6 +75,11 @@ impl Model {
             let state = bytes(self.state);
             if is_snapshot { State::Snapshot(state) } else { State::Change(state) }
         });
+        // A change that follows on nothing is not kept.
+        let follows = !driven.log.state_gap || matches!(state, Some(State::Snapshot(_)));
+        if with_state && follows {
+            self.states.extend(ids.iter().map(|id| (*id, self.state)));
+        }
         driven.put(ids, state);
         self.note(driven);
     }
@@ -104,7 +113,8 @@ impl Model {
     }
 
     /// After a restart.
-    fn check(&mut self, driven: &Driven, recovered: &Recovered) {
+    fn check(&mut self, driven: &Driven, recovered: &Recovered, is_crash: bool) {
+        self.crashed |= is_crash;
         if self.is_evicted {
             let oldest = driven.log.shared.index().segments.front().map_or(0, |it| it.first);
             self.durable = self.durable.split_off(&oldest);
@@ -132,6 +142,11 @@ impl Model {
         let is_kept = last >= self.durable_state || self.is_evicted;
         assert!(is_kept, "{last} of {}", self.durable_state);
         assert!(last <= self.state);
+        let must_agree = !self.crashed && !self.is_evicted;
+        for stored in driven.unsettled("a").iter().filter(|_| must_agree) {
+            let state = self.states.get(&id(stored)).copied().unwrap_or(0);
+            assert!(state <= last, "{} is there without its state {state}", id(stored));
+        }
         self.state = last;
         self.durable_state = last;
         // Cursors are not synced: a sink may be sent again what it settled.
@@ -163,7 +178,7 @@ fn run(steps: Vec<Step>, config: &SpoolConfig, is_evicted: bool) {
                 disk.kill();
                 let (again, recovered) = driven.again();
                 driven = again;
-                model.check(&driven, &recovered);
+                model.check(&driven, &recovered, false);
             }
             Step::Crash(after, seed) => {
                 disk.stop_after(after.into());
@@ -174,7 +189,7 @@ fn run(steps: Vec<Step>, config: &SpoolConfig, is_evicted: bool) {
                 disk.crash(seed);
                 let (again, recovered) = driven.again();
                 driven = again;
-                model.check(&driven, &recovered);
+                model.check(&driven, &recovered, true);
             }
         }
     }
@@ -185,7 +200,7 @@ fn run(steps: Vec<Step>, config: &SpoolConfig, is_evicted: bool) {
     assert_eq!(driven.status().fault, None);
     assert!(driven.log.is_done());
     let (driven, recovered) = driven.again();
-    model.check(&driven, &recovered);
+    model.check(&driven, &recovered, false);
 }
 
 proptest! {

@@ -5,6 +5,8 @@
 //! lane up to `concurrency` requests are under way; with one, order is kept. An alert is settled in
 //! the spool when it is delivered or set aside, and those before it are.
 
+mod outcome;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,9 +25,12 @@ use super::row_queue::RowQueue;
 use super::sink_state::SinkState;
 use super::spool::{Reader, Rejected, Stored};
 use super::transport::Transport;
-use super::{DeliverError, Format, Quiet, SinkConfig, SinkKind, Verdict, chain, readable};
+use super::{DeliverError, Format, Quiet, SinkConfig, SinkKind, chain, readable};
 use crate::clock::Clock;
 use crate::stats::Stats;
+
+/// When the agent ends, alerts that are on disk are left for its next start after so many tries.
+const TRIES_AT_END: u32 = 3;
 
 /// What a sink's task needs of the rest.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ pub(super) struct Surroundings {
     pub(super) stdout_closed: Arc<AtomicBool>,
     /// Turns true when no more items come.
     pub(super) closing: watch::Receiver<bool>,
+    /// Whether all alerts are on disk, known when no more come.
+    pub(super) kept: Arc<AtomicBool>,
     /// Rows accepted and not yet settled.
     pub(super) waiting: Arc<Waiting>,
     pub(super) state: Arc<SinkState>,
@@ -61,6 +68,10 @@ pub(super) struct Sink {
     flight: JoinSet<Flown>,
     quiet: Quiet,
     is_closing: bool,
+    /// Tries to send alerts that have failed since the end began.
+    failed_at_end: u32,
+    /// So many did: the alerts are for the next start.
+    leaves_alerts: bool,
     with: Surroundings,
 }
 
@@ -107,6 +118,8 @@ impl Sink {
             flight: JoinSet::new(),
             quiet: Quiet::new(),
             is_closing: false,
+            failed_at_end: 0,
+            leaves_alerts: false,
             with,
         })
     }
@@ -162,6 +175,7 @@ impl Sink {
         let wake = wakes.into_iter().flatten().min();
         let has_more = self.reader.as_ref().is_some_and(Reader::has_more);
         let alerts = self.alerts_lane.has_room(now) && (!self.is_closing || has_more);
+        let alerts = alerts && !self.leaves_alerts;
         let rows = self.rows_lane.has_room(now) && !self.rows_ended;
         let far = now + Duration::from_hours(1);
         tokio::select! {
@@ -177,18 +191,19 @@ impl Sink {
     }
 
     fn is_done(&self) -> bool {
+        let has_more = self.reader.as_ref().is_some_and(Reader::has_more);
         self.is_closing
             && self.rows_ended
             && self.flight.is_empty()
-            && self.place.is_settled()
             && !self.rows_lane.has_again()
-            && !self.reader.as_ref().is_some_and(Reader::has_more)
+            && (self.leaves_alerts || (self.place.is_settled() && !has_more))
     }
 
     /// What is tried again goes before what is new.
     fn send_again(&mut self) {
         let now = Instant::now();
-        while self.alerts_lane.has_room(now)
+        while !self.leaves_alerts
+            && self.alerts_lane.has_room(now)
             && let Some(batch) = self.alerts_lane.next_again()
         {
             self.send(batch);
@@ -227,133 +242,6 @@ impl Sink {
         match content {
             Content::Alerts => &mut self.alerts_lane,
             Content::Rows => &mut self.rows_lane,
-        }
-    }
-
-    /// Takes in what came of a request; an error where nobody reads the sink any more.
-    async fn landed(&mut self, Flown { batch, result }: Flown) -> Result<(), DeliverError> {
-        let lane = self.lane(batch.content);
-        lane.in_flight = lane.in_flight.saturating_sub(1);
-        let gathers = self.settle_written().await;
-        let error = match result {
-            Ok(_) if gathers => {
-                self.succeeded(batch.content);
-                return Ok(());
-            }
-            Ok(sent) => {
-                self.answered(batch, sent);
-                return Ok(());
-            }
-            Err(error) => error,
-        };
-        match error.verdict() {
-            Verdict::Retry { after } => self.retry(batch, &error, after),
-            // One by one would be a flood where every row is refused; alerts are few.
-            Verdict::Isolate if batch.content == Content::Rows => {
-                self.discard(batch, &chain(&error))
-            }
-            Verdict::Split | Verdict::Isolate => match batch.split() {
-                Ok((first, second)) => {
-                    let lane = self.lane(first.content);
-                    lane.put_back(second);
-                    lane.put_back(first);
-                }
-                Err(single) => self.discard(single, &chain(&error)),
-            },
-            Verdict::Closed => {
-                self.lane(batch.content).put_back(batch);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    fn succeeded(&mut self, content: Content) {
-        self.lane(content).succeeded();
-        self.with.state.delivered(self.with.clock.now());
-    }
-
-    /// The other side answered for each item.
-    fn answered(&mut self, batch: Batch, sent: Sent) {
-        let content = batch.content;
-        self.succeeded(content);
-        let (mut again, mut rejected) =
-            (sent.again.iter().peekable(), sent.rejected.into_iter().peekable());
-        let (mut kept, mut taken, mut has_refused) = (Vec::new(), Vec::new(), false);
-        for (index, entry) in batch.into_entries().into_iter().enumerate() {
-            if again.next_if_eq(&&index).is_some() {
-                kept.push(entry);
-            } else if let Some((_, reason)) = rejected.next_if(|(at, _)| *at == index) {
-                has_refused = true;
-                self.discard(Batch::new(content, vec![entry]), &reason);
-            } else {
-                taken.push(entry);
-            }
-        }
-        let progress = has_refused || !taken.is_empty();
-        self.settle(content, &taken);
-        match content {
-            Content::Alerts => self.with.stats.alerts_delivered.add(taken.len() as u64),
-            Content::Rows => self.with.stats.rows_delivered.add(taken.len() as u64),
-        }
-        if kept.is_empty() {
-            return;
-        }
-        self.with.stats.deliveries_retried.increment();
-        let lane = self.lane(content);
-        lane.put_back(Batch::new(content, kept));
-        if !progress || sent.after.is_some() {
-            lane.failed(sent.after, Instant::now());
-        }
-    }
-
-    fn retry(&mut self, batch: Batch, error: &DeliverError, after: Option<Duration>) {
-        self.with.stats.deliveries_retried.increment();
-        let (items, content, is_closing) = (batch.len(), batch.content, self.is_closing);
-        let text = chain(error);
-        self.with.state.failed(text.clone());
-        let lane = self.lane(content);
-        lane.put_back(batch);
-        let wait = lane.failed(after, Instant::now());
-        if is_closing {
-            tracing::debug!("sink {}: tried again in {wait:?}", self.name);
-        }
-        if let Some(count) = self.quiet.admit(1, Instant::now()) {
-            let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            let next = humantime::format_duration(Duration::from_millis(millis));
-            tracing::warn!(count, items, retry_in = %next, "sink {}: {text}", self.name);
-        }
-    }
-
-    /// Items that can never be taken: alerts are set aside with the reason.
-    fn discard(&mut self, batch: Batch, reason: &str) {
-        let content = batch.content;
-        self.lane(content).succeeded();
-        let entries = batch.into_entries();
-        if let Some(count) = self.quiet.admit(entries.len() as u64, Instant::now()) {
-            tracing::error!(count, "sink {}: discarded: {reason}", self.name);
-        }
-        if content == Content::Alerts {
-            for entry in &entries {
-                self.with.rejected.add(&self.name, reason, &entry.id, &entry.item.json());
-            }
-        }
-        let stats = &self.with.stats;
-        match content {
-            Content::Alerts => stats.alerts_discarded_rejected.add(entries.len() as u64),
-            Content::Rows => stats.rows_discarded_rejected.add(entries.len() as u64),
-        }
-        self.settle(content, &entries);
-    }
-
-    fn settle(&mut self, content: Content, entries: &[Entry]) {
-        if content == Content::Rows {
-            self.with.waiting.settle(entries.len() as u64);
-            return;
-        }
-        entries.iter().for_each(|entry| self.place.settle(entry.sequence));
-        if let Some(reader) = &self.reader {
-            reader.settle(self.place.settled_before());
         }
     }
 
@@ -411,7 +299,9 @@ impl Sink {
             tokio::select! {
                 stored = reader.next(self.most.0, self.most.1) => {
                     dropped = stored.len() as u64;
-                    stored.iter().for_each(|stored| self.place.took(stored.sequence));
+                    for it in &stored {
+                        self.place.took(it.sequence);
+                    }
                 }
                 _ = self.with.closing.wait_for(|closing| *closing) => {}
             }
