@@ -44,7 +44,7 @@ fn read(servers: &str, count: usize) -> Vec<(String, String, String, Value)> {
         .unwrap();
     consumer.subscribe(&TOPICS).unwrap();
     let mut found = Vec::new();
-    let begin = std::time::Instant::now();
+    let begin = tokio::time::Instant::now();
     while found.len() < count && begin.elapsed() < Duration::from_secs(30) {
         let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
         let id = message.headers().unwrap().iter().find(|it| it.key == "id").unwrap();
