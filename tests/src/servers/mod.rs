@@ -14,6 +14,7 @@ mod osmem;
 mod process;
 mod rsyslog;
 mod site;
+mod tansu;
 mod tap;
 mod tenzir;
 
@@ -28,6 +29,7 @@ use process::site_packages;
 pub use process::{free_port, python_of};
 pub use rsyslog::{Rsyslog, TlsFiles};
 pub use site::{Asked, Site};
+pub use tansu::Tansu;
 pub use tap::{Tap, Turn};
 pub use tenzir::{Read, Tenzir, read_with_tenzir, tenzir};
 

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use sensor_tests::alert;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use sensor_tests::servers::Tansu;
+use sensor_tests::{alert, skip_unless};
 use sensor_user::deliver::{Format, KafkaConfig, PropertyText, SinkConfig, SinkKind};
 use serde_json::Value;
 
@@ -17,10 +20,12 @@ use super::{items, of_all, raise_all, start, wait_until, written};
 
 const TOPICS: [&str; 3] = ["netsensor.alerts", "netsensor.rows", "netsensor.health"];
 
+const PARTITIONS: i32 = 3;
+
 fn cluster() -> MockCluster<'static, DefaultProducerContext> {
     let cluster = MockCluster::new(3).unwrap();
     for topic in TOPICS {
-        cluster.create_topic(topic, 3, 3).unwrap();
+        cluster.create_topic(topic, PARTITIONS, 3).unwrap();
     }
     cluster
 }
@@ -42,7 +47,14 @@ fn read(servers: &str, count: usize) -> Vec<(String, String, String, Value)> {
         .set("auto.offset.reset", "earliest")
         .create()
         .unwrap();
-    consumer.subscribe(&TOPICS).unwrap();
+    // Without a group's coordinator, which Tansu does not have as librdkafka wants it.
+    let mut places = TopicPartitionList::new();
+    for topic in TOPICS {
+        for partition in 0..PARTITIONS {
+            places.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+        }
+    }
+    consumer.assign(&places).unwrap();
     let mut found = Vec::new();
     let begin = tokio::time::Instant::now();
     while found.len() < count && begin.elapsed() < Duration::from_secs(30) {
@@ -58,11 +70,31 @@ fn read(servers: &str, count: usize) -> Vec<(String, String, String, Value)> {
 #[test]
 fn topics_have_every_item_with_its_id_and_host() {
     let cluster = cluster();
-    let servers = cluster.bootstrap_servers();
-    let running = start(&[sink(config(&servers))]);
+    every_item_arrives(&cluster.bootstrap_servers());
+}
+
+#[test]
+fn a_broker_in_a_process_of_its_own_has_every_item_too() {
+    let tansu = Tansu::start();
+    if skip_unless(tansu.is_some(), "tansu is missing: run cargo xtask test") {
+        return;
+    }
+    let servers = tansu.as_ref().unwrap().address();
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
+    let topics = TOPICS.map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let made = runtime.block_on(admin.create_topics(&topics, &AdminOptions::new())).unwrap();
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+    every_item_arrives(&servers);
+}
+
+/// Raises all that there is and reads it back.
+fn every_item_arrives(servers: &str) {
+    let running = start(&[sink(config(servers))]);
     raise_all(&running);
     let (_folder, lines) = written(Format::Native);
-    let found = read(&servers, items::how_many());
+    let found = read(servers, items::how_many());
     assert_eq!(running.drain().1, []);
     assert_eq!(found.len(), items::how_many());
     let mut topics = BTreeMap::<String, usize>::new();

