@@ -152,6 +152,11 @@ impl Appender {
         length as u64 + 8
     }
 
+    /// Bytes that wait.
+    pub(super) const fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Writes what waits.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         if self.waiting.is_empty() {

@@ -4,8 +4,8 @@
 //! connection (process, remote end and service). At most `max_entries` of these and
 //! `max_bytes` of files are kept; what does not fit leaves oldest first, a segment at a time, and
 //! is counted. Every connection within the look-back is in it once, with the indicators that it was
-//! a hit of, so that no hit is told twice, also after a kill -9: what was observed is written
-//! before the next turn of the pipeline. It is not synced: power loss may take its end.
+//! a hit of, so that no hit is told twice, also after a kill -9: what was observed is written as soon
+//! as what it raised is, in the next turn of the pipeline. It is not synced: power loss may take its end.
 
 mod entry;
 mod known;

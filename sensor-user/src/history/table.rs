@@ -21,6 +21,8 @@ use crate::stats::Stats;
 const TRY_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 /// The look-back is cut into so many segments.
 const SEGMENTS: u32 = 6;
+/// Bytes that wait for what was raised to be on disk, at most.
+const WAITING_MAX: usize = 4 << 20;
 /// No segment takes more than this part of all room.
 const SHARE: usize = 8;
 
@@ -185,6 +187,11 @@ impl History {
         {
             self.add(&Record::Moved { entry, sent, received, has_ended }, None);
         }
+    }
+
+    /// Whether so much waits to be written that it is not held back any longer.
+    pub const fn is_long(&self) -> bool {
+        self.out.waiting() >= WAITING_MAX
     }
 
     /// Writes what was taken in since the last call.

@@ -117,9 +117,11 @@ impl Detection {
     }
 
     /// The beginning of a turn: what was raised before it is noted where it is safe by now. Only
-    /// what is raised counts as told after a kill.
+    /// what is raised counts as told after a kill; a disk that takes no alerts for long is not
+    /// waited for.
     pub fn begin(&mut self, outlet: &dyn Outlet) {
-        if let Some(history) = self.history.as_mut().filter(|_| outlet.is_written()) {
+        let is_written = outlet.is_written();
+        if let Some(history) = self.history.as_mut().filter(|it| is_written || it.is_long()) {
             history.flush();
         }
     }
