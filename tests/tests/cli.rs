@@ -209,6 +209,14 @@ fn the_reference_lists_the_keys_of_the_example() {
     let example = std::fs::read_to_string(repository("examples/netsensor.toml")).unwrap();
     // The one key without a default that could stand there.
     let example = example.replace("# object = ", "object = ");
+    // And a kind that only some builds have.
+    let shown = example.lines().map(|line| match line.strip_prefix('#') {
+        Some(key) if key.starts_with(|first: char| first == '[' || first.is_ascii_lowercase()) => {
+            key
+        }
+        _ => line,
+    });
+    let example = shown.collect::<Vec<_>>().join("\n");
     let example: toml::Table = example.parse().unwrap();
     let mut shown = BTreeSet::new();
     for (section, value) in &example {

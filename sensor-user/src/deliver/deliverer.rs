@@ -17,6 +17,9 @@ use super::{DeliverError, Quiet, SinkConfig};
 use crate::clock::Clock;
 use crate::stats::Stats;
 
+/// How long the last write of the spool may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
 /// How delivery is set up.
 #[derive(Debug, Clone, Copy)]
 pub struct Delivery<'d> {
@@ -140,8 +143,8 @@ impl Deliverer {
         let deadline = Instant::now() + limit;
         if let Some(spool) = self.spool.clone() {
             // What was put last is on disk before anybody is told that no more comes.
-            let closed = tokio::task::spawn_blocking(move || spool.close(limit)).await;
-            self.kept.store(closed.unwrap_or(false), Ordering::Release);
+            let flushed = tokio::task::spawn_blocking(move || spool.flush(limit)).await;
+            self.kept.store(flushed.unwrap_or(false), Ordering::Release);
         }
         self.closing.send_replace(true);
         let mut left = Vec::new();
@@ -165,6 +168,11 @@ impl Deliverer {
             if alerts + rows > 0 {
                 left.push(Leftover { sink: name, alerts, rows });
             }
+        }
+        if let Some(spool) = self.spool {
+            // And with it how far each sink has come.
+            let closed = tokio::task::spawn_blocking(move || spool.close(CLOSE_LIMIT)).await;
+            tracing::debug!(?closed, "spool closed");
         }
         left
     }

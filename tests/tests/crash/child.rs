@@ -51,8 +51,10 @@ async fn run(folder: &Path, url: &str, events: u64) {
         }
     }
     events::end(&mut detection, events, &mut outbox);
-    assert_eq!(deliverer.drain(Duration::from_mins(1)).await, []);
-    std::fs::write(folder.join(DONE), "").unwrap();
+    // Where the upstream was away for three tries, the next one delivers what is left.
+    if deliverer.drain(Duration::from_mins(1)).await.is_empty() {
+        std::fs::write(folder.join(DONE), "").unwrap();
+    }
 }
 
 /// The stages, going on where the last ones were.

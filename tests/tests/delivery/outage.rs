@@ -56,6 +56,21 @@ fn what_an_agent_could_not_deliver_the_next_one_does() {
     assert_eq!((value("alerts_delivered"), left.len()), (30, 0));
 }
 
+#[test]
+fn what_is_delivered_at_the_end_is_not_sent_again() {
+    let collector = Collector::start(first(vec![Answer::status(503)]));
+    let sinks = [http("end-kept", &collector, 3)];
+    let running = start(&sinks);
+    put(&running, &ids(0..20));
+    let Running { runtime, deliverer, spool, .. } = running;
+    assert_eq!(runtime.block_on(deliverer.drain(std::time::Duration::from_secs(10))), []);
+    assert_eq!(collector.taken(), ids(0..20));
+    let later = Running::start_in(spool, &SpoolConfig::USUAL, &sinks, noon());
+    put(&later, &ids(20..21));
+    assert_eq!(later.drain().1, []);
+    assert_eq!(collector.taken(), ids(0..21), "each once");
+}
+
 /// A clock that a test moves.
 #[derive(Debug, Clone)]
 struct Moved(Arc<AtomicI64>);

@@ -68,7 +68,7 @@ pub(super) struct Sink {
     flight: JoinSet<Flown>,
     quiet: Quiet,
     is_closing: bool,
-    /// Tries to send alerts that have failed since the end began.
+    /// Tries to send alerts that have failed in a row since the end began.
     failed_at_end: u32,
     /// So many did: the alerts are for the next start.
     leaves_alerts: bool,

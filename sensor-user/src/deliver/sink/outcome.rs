@@ -53,6 +53,9 @@ impl Sink {
 
     fn succeeded(&mut self, content: Content) {
         self.lane(content).succeeded();
+        if content == Content::Alerts {
+            self.failed_at_end = 0;
+        }
         self.with.state.delivered(self.with.clock.now());
     }
 

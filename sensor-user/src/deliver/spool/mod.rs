@@ -64,7 +64,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use self::log::Log;
-use self::shared::{Queued, Shared};
+use self::shared::{Queue, Queued, Shared};
 use super::Quiet;
 use crate::clock::Clock;
 use crate::dedup::Alert;
@@ -305,16 +305,32 @@ impl Spool {
         self.handle.shared.index().status()
     }
 
-    /// Puts all that waits on disk and ends the thread, within `limit`; whether all of it is there.
-    /// Readers still give what is readable; what is put from here on is dropped and counted.
+    /// Puts all that waits on disk, within `limit`; whether all of it is there. It blocks.
+    pub fn flush(&self, limit: Duration) -> bool {
+        let ask = |queue: &mut Queue| (queue.wants_flush, queue.flushed) = (true, None);
+        self.wait(limit, ask, |queue| queue.flushed.or(queue.ended))
+    }
+
+    /// The same, with what sinks have settled by now, and ends the thread. What is settled or put from
+    /// here on is not kept.
     pub fn close(&self, limit: Duration) -> bool {
+        self.wait(limit, |queue| queue.is_closing = true, |queue| queue.ended)
+    }
+
+    /// Asks the thread for something and waits for its answer.
+    fn wait(
+        &self,
+        limit: Duration,
+        ask: impl FnOnce(&mut Queue),
+        answer: impl Fn(&Queue) -> Option<bool>,
+    ) -> bool {
         let shared = &self.handle.shared;
         let deadline = Instant::now() + limit;
         let mut queue = shared.queue();
-        queue.is_closing = true;
+        ask(&mut queue);
         shared.work.notify_all();
         loop {
-            if let Some(is_done) = queue.ended {
+            if let Some(is_done) = answer(&queue) {
                 return is_done;
             }
             let left = deadline.saturating_duration_since(Instant::now());

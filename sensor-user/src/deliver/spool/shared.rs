@@ -77,6 +77,10 @@ pub(super) struct Queue {
     pub(super) has_gap: bool,
     /// A cursor moved.
     pub(super) is_nudged: bool,
+    /// Somebody waits until all that came is on disk.
+    pub(super) wants_flush: bool,
+    /// Whether it was, when that was last asked.
+    pub(super) flushed: Option<bool>,
     /// No more commits come.
     pub(super) is_closing: bool,
     /// The thread has ended: whether all is on disk.

@@ -1,8 +1,8 @@
 //! The spool's thread: waits for something to do, and has the log do it.
 
 use std::io;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -23,14 +23,26 @@ pub(super) fn start(log: Log) -> io::Result<()> {
 fn run(mut log: Log) {
     loop {
         let (commits, upto, is_last) = wait(&log);
-        turn(&mut log, commits, upto, is_last, Instant::now());
+        let flushes = {
+            let queue = log.shared.queue();
+            queue.wants_flush && queue.commits.is_empty()
+        };
+        turn(&mut log, commits, upto, is_last || flushes, Instant::now());
+        if flushes {
+            let is_done = log.is_done();
+            let mut queue = log.shared.queue();
+            (queue.wants_flush, queue.flushed) = (false, Some(is_done));
+            log.shared.work.notify_all();
+        }
         if is_last {
             break;
         }
     }
-    let is_done = log.is_done();
-    log.shared.queue().ended = Some(is_done);
-    log.shared.work.notify_all();
+    let (is_done, shared) = (log.is_done(), Arc::clone(&log.shared));
+    // Its files are closed before anybody is told.
+    drop(log);
+    shared.queue().ended = Some(is_done);
+    shared.work.notify_all();
 }
 
 /// One turn of the log, and what is written since.
@@ -47,7 +59,8 @@ fn wait(log: &Log) -> (Vec<Queued>, u64, bool) {
     let mut queue = shared.queue();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let is_idle = queue.commits.is_empty() && !queue.is_nudged && !queue.is_closing;
+        let is_told = queue.is_nudged || queue.wants_flush || queue.is_closing;
+        let is_idle = queue.commits.is_empty() && !is_told;
         if !is_idle || left.is_zero() {
             return take(&mut queue);
         }
