@@ -94,8 +94,8 @@ fn storm(port: u16, over: &AtomicBool) -> u64 {
     let began = SystemClock.now();
     let mut made = 0;
     while !over.load(Ordering::Acquire) {
-        let due = SystemClock.now().duration_since(began).as_millis().unsigned_abs() as u64;
-        while made < due * STORM / 1000 {
+        let due = SystemClock.now().duration_since(began).unsigned_abs().as_millis();
+        while u128::from(made) < due * u128::from(STORM) / 1000 {
             let number = u32::try_from(made % 0x3f_ffff).expect("below 2^22");
             connect(Ipv4Addr::from(0x7f80_0000 + number + 1), port);
             made += 1;
