@@ -49,7 +49,7 @@ pub(crate) struct UdpSocket {
     pub(crate) unsent: u64,
     /// The best known owner, for a flow of which no more is known.
     owner: TaskIds,
-    /// Tasks that sent, the latest to come first.
+    /// Tasks that sent, in the order in which they came; when it is full, the latest first.
     senders: [TaskIds; SENDERS],
     /// A [`UdpOwnerSource`]: how `owner` is known.
     owner_source: u32,
@@ -107,6 +107,15 @@ pub(crate) unsafe fn sends(socket: *mut UdpSocket, tgid: u32) -> bool {
         for place in 0..SENDERS {
             if (*senders.add(place)).tgid == tgid {
                 return false;
+            }
+        }
+        // Another CPU may be reading the place of a sender that sends just now: none is moved while
+        // there is room.
+        for place in 0..SENDERS {
+            if (*senders.add(place)).tgid == 0 {
+                task::fill_current(senders.add(place));
+                own(socket, UdpOwnerSource::FirstIo);
+                return true;
             }
         }
         for place in (1..SENDERS).rev() {

@@ -36,7 +36,7 @@ fn main() {
         say("alerts one by one", single, taken);
         println!("  {:.2} of the disk's own rate", raw.as_secs_f64() / taken.as_secs_f64());
     }
-    for batch in [10, 100, 1000] {
+    for batch in [1, 10, 100, 1000] {
         let dir = folder.path().join(format!("batch {batch}"));
         let (synced, drained) = runtime.block_on(batches(&dir, many, batch));
         say(&format!("alerts in commits of {batch}"), many, synced);
