@@ -166,8 +166,6 @@ counters! {
     alerts_dropped_queue_full,
     /// Alerts for a sink that nobody reads any more (standard output's reader has gone).
     alerts_dropped_sink_closed,
-    /// Alerts that a sink had not taken when the agent's time to end was up.
-    alerts_dropped_shutdown,
     /// Alerts that a sink refused for good.
     alerts_discarded_rejected,
     /// Alerts delivered, once for each sink.

@@ -1,23 +1,11 @@
-//! `[[sink]]`: formats, and the kinds with connections of their own.
+//! `[[sink]]`: the kinds with a file or a connection of their own.
 
+use super::sink_tests::sink;
 use super::tests::problems;
 
 #[test]
 fn a_wrong_key_is_told_with_its_form() {
-    let sink = |more: &str| format!("[[sink]]\nname = 's'\n{more}");
     for (text, problem) in [
-        (
-            sink("kind = 'stdout'\ntakes = ['alerts', 'rows']\nformat = 'cef'"),
-            "5: sink.format: \"cef\" has words for alerts only; use takes = [\"alerts\"]",
-        ),
-        (
-            sink("kind = 'readable'\nformat = 'ecs'"),
-            "4: sink.format: has no meaning here; this kind has a form of its own",
-        ),
-        (
-            sink("kind = 'stdout'\nformat = 'leef'"),
-            "4: sink.format: \"leef\" is not known here; use \"native\" or \"ecs\" or \"ocsf\" or \"cef\"",
-        ),
         (
             sink("kind = 'file'\npath = '/x'\nkeep = 3"),
             "5: sink.keep: is of no use alone; set max_size or max_age too",

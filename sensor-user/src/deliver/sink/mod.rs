@@ -219,9 +219,11 @@ impl Sink {
         let mut entries = Vec::with_capacity(stored.len());
         for Stored { sequence, alert, .. } in stored {
             self.place.took(sequence);
-            let line = if self.is_readable { readable(&alert) } else { String::new() };
             let item = Item::Alert(alert);
-            let line = if self.is_readable { line } else { self.format.line(&item) };
+            let line = match &item {
+                Item::Alert(alert) if self.is_readable => readable(alert),
+                item => self.format.line(item),
+            };
             entries.push(Entry::new(item, sequence, line));
         }
         if !entries.is_empty() {
