@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::agent::Signals;
+use super::agent::{Held, Signals};
 use super::computer;
 use super::ledger::{LossLog, log_closed};
 use super::watch::Watch;
@@ -29,15 +29,8 @@ const FLUSH_EVERY: SignedDuration = SignedDuration::from_secs(1);
 
 /// Records until SIGINT or SIGTERM, or for `duration`; gives the number of lines written.
 pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow::Result<u64> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
     // From here on a signal ends the recording in order, however far its start has come.
-    let signals = {
-        let _within = runtime.enter();
-        Signals::listen()?
-    };
+    let held = Held::hold()?;
     let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(out);
     let file = file.with_context(|| format!("write {}", out.display()))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -50,7 +43,12 @@ pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow
     let mut recording = Recording { watching, writer, clock, stats, losses };
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
     runtime.block_on(async move {
+        let signals = held.listen()?;
         let thread = std::thread::Builder::new()
             .name("pipeline".to_owned())
             .spawn(move || recording.run(&stopped))

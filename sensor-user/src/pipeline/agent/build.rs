@@ -1,0 +1,123 @@
+//! The parts of the agent, as configured.
+
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::task::JoinHandle;
+
+use crate::aggregate::{HostTables, Identity, RowTable, TableRow};
+use crate::clock::{Clock, SystemClock, signed};
+use crate::config::{AllowConfig, Config};
+use crate::dedup::Dedup;
+use crate::deliver::Outbox;
+use crate::deliver::spool::Recovered;
+use crate::enrich::{Names, Places};
+use crate::history::History;
+use crate::intel::{Allowed, IndicatorSet, read_allowed};
+use crate::inventory::{Host, Imds, ImdsPace, SharedAzure, keep};
+use crate::matcher::{AllowList, Matcher};
+use crate::pipeline::{Detection, RemoteFacts};
+use crate::stats::Stats;
+
+/// The database of places is looked at this often.
+const PLACES_EVERY: Duration = Duration::from_secs(10);
+
+/// The stages behind the connection table, as configured.
+pub(super) fn detection(
+    config: &Config,
+    set: Arc<ArcSwap<IndicatorSet>>,
+    identity: &Identity,
+    (places, stats): (Option<Arc<Places>>, &Arc<Stats>),
+) -> anyhow::Result<Detection> {
+    let most = config.rows.max_keys_per_minute;
+    let rows = || RowTable::new(identity.clone(), most, Arc::clone(stats));
+    let host = || HostTables::new(identity.clone(), home_netns(), most, Arc::clone(stats));
+    let own = HashSet::from([std::process::id()]);
+    let allow = allow_list(&config.allow)?;
+    let matcher = Matcher::new(set, allow, own, Arc::clone(stats));
+    let state = &config.agent.state_dir;
+    let open = |config| History::open(state, config, SystemClock.now(), Arc::clone(stats));
+    let history = config.history.map(open).transpose();
+    let history = history.context("open the history in the state directory")?;
+    let (window, agent_id) = (signed(config.dedup.window), identity.agent_id.clone());
+    let dedup = Dedup::new(agent_id, window, config.dedup.max_keys, Arc::clone(stats));
+    let dedup =
+        if config.sinks.iter().any(|sink| sink.alerts) { dedup.with_state() } else { dedup };
+    let enabled = config.rows.enabled;
+    let mut detection =
+        Detection::new(enabled.then(rows), matcher, history, dedup, Arc::clone(stats))
+            .with_host(enabled.then(host));
+    detection.facts = RemoteFacts::new(Names::new(config.max_names, Arc::clone(stats)), places);
+    Ok(detection)
+}
+
+/// Goes on with the windows that an earlier run had open.
+pub(super) fn restore(detection: &mut Detection, recovered: Recovered) {
+    for repair in &recovered.repairs {
+        tracing::warn!("spool: {repair}");
+    }
+    let saved: Vec<Vec<u8>> = recovered.snapshot.into_iter().chain(recovered.changes).collect();
+    if let Err(fault) = detection.dedup.restore(&saved) {
+        tracing::warn!("spool: {fault}");
+    }
+    if !detection.dedup.is_empty() {
+        tracing::info!(windows = detection.dedup.len(), "alerts of an earlier run are counted on");
+    }
+}
+
+/// What never alerts: the networks of the configuration, and those of its files.
+fn allow_list(config: &AllowConfig) -> anyhow::Result<AllowList> {
+    let Allowed { networks, files, skipped } = read_allowed(&config.files)?;
+    if files > 0 {
+        tracing::info!(files, networks = networks.len(), skipped, "files of allowed networks read");
+    }
+    Ok(AllowList::new(config.networks.iter().copied().chain(networks)))
+}
+
+/// Looks whether the database of places was replaced, and reads it then, beside the pipeline.
+pub(super) async fn refresh_places(places: Arc<Places>) {
+    let mut look = tokio::time::interval(PLACES_EVERY);
+    loop {
+        look.tick().await;
+        let places = Arc::clone(&places);
+        if tokio::task::spawn_blocking(move || places.refresh()).await.is_err() {
+            tracing::error!("the reader of geo.database ended early; please report");
+        }
+    }
+}
+
+/// Inode number of the agent's network namespace; 0 when unknown.
+fn home_netns() -> u32 {
+    let file = std::fs::metadata("/proc/self/ns/net");
+    file.map_or(0, |file| u32::try_from(file.ino()).unwrap_or(0))
+}
+
+/// Starts to keep the inventory, where anybody takes its rows.
+pub(super) fn start_inventory(
+    config: &Config,
+    identity: &Identity,
+    outbox: &Outbox,
+    (clock, stats): (&Arc<dyn Clock>, &Arc<Stats>),
+) -> anyhow::Result<JoinHandle<()>> {
+    if !config.rows.enabled || !config.sinks.iter().any(|sink| sink.rows) {
+        return Ok(tokio::spawn(std::future::ready(())));
+    }
+    let host = Host {
+        root: "/".into(),
+        computer: Arc::clone(&identity.computer),
+        agent_id: identity.agent_id.clone(),
+    };
+    let imds = (config.azure.imds, Imds::new(&config.azure, ImdsPace::USUAL)?);
+    let azure = SharedAzure::clone(&identity.azure);
+    let outbox = outbox.clone();
+    let made = Arc::clone(stats);
+    let put = move |row| {
+        made.rows_made.increment();
+        outbox.rows(vec![TableRow::Computer(Box::new(row))]);
+    };
+    Ok(tokio::spawn(keep(host, imds, azure, (Arc::clone(clock), Arc::clone(stats)), put)))
+}
