@@ -23,6 +23,10 @@ pub fn describe(config: &Config) -> String {
     line("control", config.agent.control_socket().display().to_string());
     line("computer", escaped(computer, 255));
     line("log", config.agent.log.clone());
+    line(
+        "confine",
+        if config.agent.confine { "on" } else { "off: only to find out why" }.to_owned(),
+    );
     let object = config.capture.object.as_ref();
     let object = object.map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
     let btf = config.capture.btf.as_ref();

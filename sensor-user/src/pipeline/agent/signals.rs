@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::deliver::Outbox;
+use crate::helpers::Helpers;
 
 /// Signals that wait until somebody listens: a start that they come in ends in order.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub(in crate::pipeline) struct Signals {
 /// Waits for a reason to end.
 pub(super) async fn until_told(
     mut signals: Signals,
-    outbox: &Outbox,
+    (outbox, helpers): (&Outbox, &Helpers),
     mut died: oneshot::Receiver<()>,
 ) -> &'static str {
     let mut look = tokio::time::interval(Duration::from_millis(200));
@@ -53,6 +54,9 @@ pub(super) async fn until_told(
             _ = look.tick() => {
                 if outbox.stdout_closed() {
                     return "nobody reads standard output";
+                }
+                if helpers.ended().is_some() {
+                    return "a helper ended that cannot be started again";
                 }
             }
         }
