@@ -10,8 +10,9 @@ pub(super) fn held(wanted: &[Capability]) -> io::Result<CapsHashSet> {
     Ok(wanted.iter().copied().filter(|it| permitted.contains(it)).collect())
 }
 
-/// Uses none of them from here on, though it still holds them.
+/// Uses none of them from here on, though it still holds them; nothing that is started can have any.
 pub(super) fn rest() -> io::Result<()> {
+    bound(&CapsHashSet::new())?;
     caps::clear(None, CapSet::Effective).map_err(io::Error::other)
 }
 
