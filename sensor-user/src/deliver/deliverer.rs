@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::outbox::{Leftover, Outbox, Pace};
-use super::running::{Common, Running};
+use super::running::{Common, Leaving, Running};
 use super::spool::{Recovered, Rejected, Spool, SpoolConfig, SpoolError};
 use super::transport::Transport;
 use super::{DeliverError, SinkConfig};
@@ -37,7 +37,7 @@ pub struct Delivery<'d> {
 pub struct Deliverer {
     sinks: Vec<Running>,
     /// Sinks that are not configured any more, on their way out.
-    leaving: JoinSet<()>,
+    leaving: Vec<Leaving>,
     common: Common,
     outbox: Outbox,
 }
@@ -114,7 +114,7 @@ impl Deliverer {
             )),
             spool,
         };
-        let leaving = JoinSet::new();
+        let leaving = Vec::new();
         let mut deliverer = Self { sinks: Vec::new(), leaving, common, outbox: outbox.clone() };
         deliverer.reload(delivery.sinks, Duration::ZERO)?;
         Ok((outbox, deliverer, recovered))
@@ -132,7 +132,11 @@ impl Deliverer {
         for config in sinks {
             self.check(config)?;
         }
+        self.leaving.retain(|gone| !gone.task.is_finished());
         for config in sinks {
+            if let Some(gone) = self.leaving.iter().find(|gone| gone.name == config.name) {
+                gone.returns();
+            }
             self.take_alerts(config)?;
         }
         let deadline = Instant::now() + limit;
@@ -152,8 +156,11 @@ impl Deliverer {
                     let count =
                         if old.is_some() { &mut reloaded.changed } else { &mut reloaded.added };
                     *count += 1;
-                    let old = old.inspect(|old| old.close(true)).map(|old| (old, deadline));
-                    let (running, lane) = Running::start(config, &self.common, old);
+                    let before = match old {
+                        Some(old) => Some(old.end(deadline, &self.common.stats)),
+                        None => self.returning(&config.name),
+                    };
+                    let (running, lane) = Running::start(config, &self.common, before);
                     now.push(running);
                     lanes.push(Arc::new(lane));
                 }
@@ -161,11 +168,16 @@ impl Deliverer {
         }
         self.outbox.set_lanes(lanes);
         reloaded.removed = before.len();
-        for gone in before {
-            self.leave(gone, deadline);
-        }
+        let leave = |gone| Leaving::start(gone, deadline, &self.common);
+        self.leaving.extend(before.into_iter().map(leave));
         self.sinks = now;
         Ok(reloaded)
+    }
+
+    /// The end of a sink of that name that was on its way out.
+    fn returning(&mut self, name: &str) -> Option<JoinHandle<()>> {
+        let at = self.leaving.iter().position(|gone| gone.name == name)?;
+        Some(self.leaving.swap_remove(at).task)
     }
 
     /// Whether a sink can be made.
@@ -186,21 +198,6 @@ impl Deliverer {
             return Ok(());
         }
         spool.take_up(&config.name).map_err(StartError::Spool)
-    }
-
-    /// Lets a sink send what it has, for a while.
-    fn leave(&mut self, sink: Running, deadline: Instant) {
-        sink.close(true);
-        let common = self.common.clone();
-        self.leaving.spawn(async move {
-            let name = sink.config.name.clone();
-            sink.ended(deadline, &common.stats).await;
-            let Some(spool) = common.spool else { return };
-            let alerts = spool.give_up(&name);
-            if alerts > 0 {
-                tracing::warn!(alerts, "sink {name}: removed with alerts that it has not taken");
-            }
-        });
     }
 
     /// Ends the sinks: what waits is still sent, for `limit` at most, and alerts until some tries
@@ -231,9 +228,9 @@ impl Deliverer {
                 left.push(Leftover { sink: name, alerts, rows });
             }
         }
-        let all_left = async { while self.leaving.join_next().await.is_some() {} };
-        if tokio::time::timeout_at(deadline, all_left).await.is_err() {
-            tracing::debug!("a sink that was removed was still sending");
+        for Leaving { name, task, .. } in self.leaving {
+            let left = tokio::time::timeout_at(deadline, task).await;
+            tracing::debug!(?left, "sink {name}: was removed");
         }
         if let Some(spool) = spool {
             // And with it how far each sink has come.

@@ -1,7 +1,7 @@
 //! A sink's task from outside: how it is started, told to end, and waited for.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -39,12 +39,12 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts the task, and gives the end that rows are put into. One with the same name that ran
-    /// `before` is waited for until its deadline: neither sends what the other settles.
+    /// Starts the task, and gives the end that rows are put into. The end of one with the same name
+    /// that ran `before` is waited for: neither sends what the other settles.
     pub(super) fn start(
         config: &SinkConfig,
         common: &Common,
-        before: Option<(Self, Instant)>,
+        before: Option<JoinHandle<()>>,
     ) -> (Self, Lane) {
         let (waiting, state) = (Arc::<Waiting>::default(), Arc::<SinkState>::default());
         let (rows, rows_out) = mpsc::channel(config.queue.max(1));
@@ -72,8 +72,9 @@ impl Running {
         };
         let (of_task, common) = (config.clone(), common.clone());
         let task = tokio::spawn(async move {
-            if let Some((before, deadline)) = before {
-                before.ended(deadline, &common.stats).await;
+            if let Some(before) = before {
+                let ended = before.await;
+                tracing::debug!(?ended, "sink {}: takes over", of_task.name);
             }
             // Its place is where the one before has come to.
             let spool = common.spool.as_ref().filter(|_| of_task.alerts);
@@ -95,6 +96,15 @@ impl Running {
         self.closing.send_replace(true);
     }
 
+    /// Ends it within the time, on a task of its own.
+    pub(super) fn end(self, deadline: Instant, stats: &Arc<Stats>) -> JoinHandle<()> {
+        self.close(true);
+        let stats = Arc::clone(stats);
+        tokio::spawn(async move {
+            self.ended(deadline, &stats).await;
+        })
+    }
+
     /// Waits until it has ended, and cuts it at `deadline`. Gives the number of rows that it has not
     /// delivered: they are dropped, counted and logged.
     pub(super) async fn ended(mut self, deadline: Instant, stats: &Stats) -> u64 {
@@ -111,5 +121,40 @@ impl Running {
             tracing::error!(rows, "sink {name}: not delivered before the end");
         }
         rows
+    }
+}
+
+/// A sink that is configured no more, on its way out.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    pub(super) name: String,
+    pub(super) task: JoinHandle<()>,
+    /// It is configured again: what it has not taken is kept for it.
+    returns: Arc<Mutex<bool>>,
+}
+
+impl Leaving {
+    /// Lets `sink` send what waits until `deadline`; then the spool keeps nothing for it any more.
+    pub(super) fn start(sink: Running, deadline: Instant, common: &Common) -> Self {
+        sink.close(true);
+        let (name, common) = (sink.config.name.clone(), common.clone());
+        let returns = Arc::<Mutex<bool>>::default();
+        let seen = Arc::clone(&returns);
+        let of_task = name.clone();
+        let task = tokio::spawn(async move {
+            sink.ended(deadline, &common.stats).await;
+            let returns = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(spool) = common.spool.filter(|_| !*returns) else { return };
+            let alerts = spool.give_up(&of_task);
+            if alerts > 0 {
+                tracing::warn!(alerts, "sink {of_task}: removed with alerts that it has not taken");
+            }
+        });
+        Self { name, task, returns }
+    }
+
+    /// Its name is configured again: what it has not taken is kept, unless it had left.
+    pub(super) fn returns(&self) {
+        *self.returns.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 }
