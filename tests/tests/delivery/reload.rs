@@ -10,7 +10,7 @@ use super::{file, first, http, start};
 const LIMIT: Duration = Duration::from_secs(5);
 
 fn reload(running: &mut Running, sinks: &[SinkConfig]) -> Reloaded {
-    let _within = running.runtime.enter();
+    let within = running.runtime.enter();
     running.deliverer.reload(sinks, LIMIT).unwrap()
 }
 
@@ -58,7 +58,7 @@ fn a_sink_that_comes_back_goes_on_and_one_without_an_end_is_cut() {
     running.alerts(&["a0"]);
     collector.wait_for_taken(1);
     stalled.wait_for(1);
-    let _within = running.runtime.enter();
+    let within = running.runtime.enter();
     let only = [http("b", &stalled, 1)];
     running.deliverer.reload(&only, Duration::from_millis(200)).unwrap();
     running.outbox.alerts(vec![alert("a1")], None);
@@ -67,7 +67,7 @@ fn a_sink_that_comes_back_goes_on_and_one_without_an_end_is_cut() {
     // `a` had settled a0; `b` was cut in the middle of it, and gets it once more.
     let taken = sorted(collector.wait_for_taken(4));
     assert_eq!(taken, ["a0", "a0", "a1", "a1"]);
-    drop(_within);
+    drop(within);
     assert_eq!(running.drain().1, []);
 }
 
@@ -76,14 +76,14 @@ fn what_cannot_be_made_changes_nothing() {
     let collector = taker();
     let folder = tempfile::tempdir().unwrap();
     let mut running = start(&[http("a", &collector, 10)]);
-    let _within = running.runtime.enter();
+    let within = running.runtime.enter();
     let mut name = http("a", &collector, 10);
     name.name = "no/name".to_owned();
     let refused = running.deliverer.reload(&[file("b", &folder.path().join("b")), name], LIMIT);
     assert!(format!("{:?}", refused.unwrap_err()).contains("no/name"));
     running.alerts(&["a0"]);
     assert_eq!(collector.wait_for_taken(1), ["a0"]);
-    drop(_within);
+    drop(within);
     assert_eq!(running.drain().1, []);
     assert!(!folder.path().join("b").exists());
 }
@@ -93,7 +93,7 @@ fn alerts_need_a_spool_from_the_start() {
     let (rows, alerts) = (taker(), taker());
     let only_rows = SinkConfig { alerts: false, ..http("rows", &rows, 10) };
     let mut running = start(std::slice::from_ref(&only_rows));
-    let _within = running.runtime.enter();
+    let within = running.runtime.enter();
     let both = [only_rows, http("alerts", &alerts, 10)];
     let refused = running.deliverer.reload(&both, LIMIT).unwrap_err().to_string();
     assert!(
@@ -102,7 +102,7 @@ fn alerts_need_a_spool_from_the_start() {
     );
     running.rows(&["r0"]);
     assert_eq!(rows.wait_for_taken(1), ["r0"]);
-    drop(_within);
+    drop(within);
     assert_eq!(running.drain().1, []);
     assert_eq!(logged("sink alerts"), Vec::<String>::new());
 }
