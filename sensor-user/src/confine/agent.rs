@@ -45,6 +45,13 @@ pub enum ConfineError {
     },
 }
 
+impl Confined {
+    /// Whether no part of it is missing.
+    pub const fn is_whole(&self) -> bool {
+        matches!(self, Self::On { missing, .. } if missing.is_empty())
+    }
+}
+
 impl fmt::Display for Confined {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::On { kept, missing } = self else {

@@ -24,6 +24,18 @@ pub struct Probe {
     pub reason: String,
 }
 
+/// The last time that the agent was told to read its configuration again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ReloadReport {
+    /// When.
+    pub time: Timestamp,
+    /// Why the new configuration was refused and the old one stays; "" where it was taken.
+    pub fault: String,
+    /// What of it waits for a restart.
+    pub waits_for_restart: Vec<String>,
+}
+
 /// The answer to `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -52,6 +64,9 @@ pub struct StatusReport {
     /// Where alerts and rows wait.
     #[serde(default)]
     pub delivery: DeliveryReport,
+    /// `None` where the agent was not told to since it started.
+    #[serde(default)]
+    pub last_reload: Option<ReloadReport>,
     /// Every counter of the agent, and those of the kernel half (`kernel_…`).
     pub counters: BTreeMap<String, u64>,
 }
@@ -72,6 +87,7 @@ struct Live {
     components: Vec<Component>,
     kernel: KernelLedger,
     delivery: DeliveryReport,
+    last_reload: Option<ReloadReport>,
 }
 
 impl Status {
@@ -108,6 +124,32 @@ impl Status {
         live.delivery = delivery;
     }
 
+    /// Notes how a reload went.
+    pub fn reloaded(&self, report: ReloadReport) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.last_reload = Some(report);
+    }
+
+    /// The last reload, if there was one.
+    pub fn last_reload(&self) -> Option<ReloadReport> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).last_reload.clone()
+    }
+
+    /// One line of it, for the service manager.
+    pub fn brief(&self, indicators: usize) -> String {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bad = live.components.iter().filter(|part| part.state == State::Degraded);
+        let sinks = live.delivery.sinks.iter().map(|sink| sink.alerts_waiting);
+        let waiting = sinks.max().unwrap_or(0);
+        match (bad.next(), bad.count()) {
+            (None, _) => format!("OK: {indicators} indicators, {waiting} alerts wait"),
+            (Some(part), 0) => format!("DEGRADED: {}: {}", part.name, part.reason),
+            (Some(part), more) => {
+                format!("DEGRADED (and {more} more): {}: {}", part.name, part.reason)
+            }
+        }
+    }
+
     /// All of it.
     pub fn report(&self) -> StatusReport {
         let (components, kernel, delivery) = {
@@ -135,6 +177,7 @@ impl Status {
             components,
             probes: self.probes.clone(),
             delivery,
+            last_reload: self.last_reload(),
             counters: counters.map(|(name, value)| (name.to_owned(), value)).collect(),
         }
     }

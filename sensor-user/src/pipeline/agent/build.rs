@@ -7,20 +7,21 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use tokio::task::JoinHandle;
 
 use crate::aggregate::{HostTables, Identity, RowTable, TableRow};
 use crate::clock::{Clock, SystemClock, signed};
 use crate::config::{AllowConfig, Config};
+use crate::control::Status;
 use crate::dedup::Dedup;
-use crate::deliver::Outbox;
 use crate::deliver::spool::Recovered;
+use crate::deliver::{Deliverer, Delivery, Outbox, Pace};
 use crate::enrich::{Names, Places};
 use crate::history::History;
-use crate::intel::{Allowed, IndicatorSet, read_allowed};
+use crate::intel::{Allowed, IndicatorSet, Intel, read_allowed};
 use crate::inventory::{Host, Imds, ImdsPace, SharedAzure, keep};
 use crate::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, RemoteFacts};
+use crate::service::{Beat, Keeper, Notifier};
 use crate::stats::Stats;
 
 /// The database of places is looked at this often.
@@ -55,6 +56,17 @@ pub(super) fn detection(
     Ok(detection)
 }
 
+/// Starts the sinks, behind the spool.
+pub(super) fn delivery(
+    config: &Config,
+    stats: &Arc<Stats>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<(Outbox, Deliverer, Recovered)> {
+    let folder = config.agent.spool_dir();
+    let (sinks, spool, pace) = (&config.sinks, &config.spool, Pace::USUAL);
+    Ok(Deliverer::start(Delivery { sinks, folder: &folder, spool, pace }, stats, clock)?)
+}
+
 /// Goes on with the windows that an earlier run had open.
 pub(super) fn restore(detection: &mut Detection, recovered: Recovered) {
     for repair in &recovered.repairs {
@@ -70,12 +82,24 @@ pub(super) fn restore(detection: &mut Detection, recovered: Recovered) {
 }
 
 /// What never alerts: the networks of the configuration, and those of its files.
-fn allow_list(config: &AllowConfig) -> anyhow::Result<AllowList> {
+pub(super) fn allow_list(config: &AllowConfig) -> anyhow::Result<AllowList> {
     let Allowed { networks, files, skipped } = read_allowed(&config.files)?;
     if files > 0 {
         tracing::info!(files, networks = networks.len(), skipped, "files of allowed networks read");
     }
     Ok(AllowList::new(config.networks.iter().copied().chain(networks)))
+}
+
+/// Tells the service manager how the agent is, while the pipeline turns.
+pub(super) fn keeper(
+    notifier: &Arc<Notifier>,
+    beat: &Beat,
+    status: &Arc<Status>,
+    intel: &Intel,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (status, set) = (Arc::clone(status), intel.set());
+    let said = move || status.brief(set.load().len());
+    Keeper::new(Arc::clone(notifier), beat.clone(), said).keep()
 }
 
 /// Looks whether the database of places was replaced, and reads it then, beside the pipeline.
@@ -96,15 +120,15 @@ fn home_netns() -> u32 {
     file.map_or(0, |file| u32::try_from(file.ino()).unwrap_or(0))
 }
 
-/// Starts to keep the inventory, where anybody takes its rows.
-pub(super) fn start_inventory(
+/// Keeps the inventory, where rows are made: a sink that takes them may come with a reload.
+pub(super) fn inventory(
     config: &Config,
     identity: &Identity,
     outbox: &Outbox,
     (clock, stats): (&Arc<dyn Clock>, &Arc<Stats>),
-) -> anyhow::Result<JoinHandle<()>> {
-    if !config.rows.enabled || !config.sinks.iter().any(|sink| sink.rows) {
-        return Ok(tokio::spawn(std::future::ready(())));
+) -> anyhow::Result<Option<impl Future<Output = ()> + Send + 'static>> {
+    if !config.rows.enabled {
+        return Ok(None);
     }
     let host = Host {
         root: "/".into(),
@@ -114,10 +138,11 @@ pub(super) fn start_inventory(
     let imds = (config.azure.imds, Imds::new(&config.azure, ImdsPace::USUAL)?);
     let azure = SharedAzure::clone(&identity.azure);
     let outbox = outbox.clone();
-    let made = Arc::clone(stats);
+    let (clock, stats) = (Arc::clone(clock), Arc::clone(stats));
+    let made = Arc::clone(&stats);
     let put = move |row| {
         made.rows_made.increment();
         outbox.rows(vec![TableRow::Computer(Box::new(row))]);
     };
-    Ok(tokio::spawn(keep(host, imds, azure, (Arc::clone(clock), Arc::clone(stats)), put)))
+    Ok(Some(keep(host, imds, azure, (clock, stats), put)))
 }
