@@ -3,10 +3,11 @@
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::channel::Message;
 use super::{Channel, Kind, Starter};
@@ -116,12 +117,9 @@ impl Helper {
                 line.channel = None;
                 self.note(Some(HelperError::Ended(ended).to_string()));
             }
-            Some(_) => {
-                // It was started again, and lives.
-                if line.late == 0 && line.started.elapsed() >= START_EVERY {
-                    self.note(None);
-                }
-            }
+            // It was started again, and lives.
+            Some(_) if line.late == 0 && line.started.elapsed() >= START_EVERY => self.note(None),
+            Some(_) => {}
             None if line.started.elapsed() >= START_EVERY => {
                 line.started = Instant::now();
                 line.late = 0;

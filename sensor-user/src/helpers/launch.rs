@@ -80,12 +80,13 @@ impl Launch {
             tracing::warn!(most = CHILDREN_MAX, "more processes run than are started");
             return Ok(true);
         }
-        match self.command(&kind) {
-            Some(mut command) => match start(&mut command, &socket) {
-                Ok(child) => self.children.push((child, socket)),
-                Err(error) => tracing::warn!(%error, "start a process"),
-            },
-            None => tracing::warn!(?kind, "asked for what another starts"),
+        let Some(mut command) = self.command(&kind) else {
+            tracing::warn!(?kind, "asked for what another starts");
+            return Ok(true);
+        };
+        match start(&mut command, &socket) {
+            Ok(child) => self.children.push((child, socket)),
+            Err(error) => tracing::warn!(%error, "start a process"),
         }
         Ok(true)
     }

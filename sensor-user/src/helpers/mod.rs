@@ -90,9 +90,15 @@ impl Helpers {
         ]
     }
 
-    /// Which starter has ended, without which nothing can be started again.
-    pub fn ended(&self) -> Option<&'static str> {
-        [&self.launcher, &self.keeper].into_iter().find(|it| it.has_ended()).map(|it| it.name())
+    /// An error where a starter has ended, without which nothing can be started again.
+    pub fn all_there(&self) -> anyhow::Result<()> {
+        let ended = [&self.launcher, &self.keeper].into_iter().find(|it| it.has_ended());
+        match ended.map(|it| it.name()) {
+            None => Ok(()),
+            Some(name) => anyhow::bail!(
+                "the helper {name} ended, without which no feed is read or no other helper started"
+            ),
+        }
     }
 }
 

@@ -155,7 +155,7 @@ impl Waiter {
                 }
                 Err(error) => tracing::debug!(%error, "helper looks"),
             }
-            std::thread::sleep(AGAIN_AFTER);
+            std::thread::park_timeout(AGAIN_AFTER);
         }
         self.stats.looks_failed.increment();
         // Nothing is known of any namespace: it changes nothing.

@@ -23,11 +23,9 @@ pub(super) use signals::{Held, Signals};
 use super::vitals::{Parts, Vitals};
 use super::{banner, computer};
 use crate::aggregate::Identity;
-use crate::canary::Canary;
 use crate::config::{Config, Source};
 use crate::control::{Status, Stream};
 use crate::enrich::Places;
-use crate::intel::{Intel, Reading};
 use crate::inventory::SharedAzure;
 use crate::notice::Speaker;
 use crate::service::Beat;
@@ -70,15 +68,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
         seat;
     let computer = computer(config);
 
-    let shared = (Arc::clone(&clock), Arc::clone(&stats));
-    let intel = Intel::new(
-        config.feeds.clone(),
-        folder,
-        Reading::Launcher(Arc::clone(&helpers.launcher)),
-        shared,
-    );
-    intel.load_saved();
-    intel.load_local();
+    let intel = build::intel(config, folder, &helpers, (&clock, &stats));
     let set = intel.set();
     let (outbox, deliverer, recovered) = build::delivery(config, &stats, &clock)?;
 
@@ -91,12 +81,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
 
     say(&banner::lines(config, (&watching, &seat.confined), &intel.status(), &agent_id));
 
-    let canary = Canary::start(
-        config.health.canary_every,
-        watching.capture().hooks(),
-        Arc::clone(&helpers.launcher),
-    );
-    watching.look_for(canary.context("start the canary's thread")?);
+    build::canary(config, &helpers, &mut watching)?;
     let hooks = watching.capture().hooks();
     let status = Status::new(speaker.clone(), clock.now(), hooks, Arc::clone(&stats))
         .confined(&seat.confined.to_string());
@@ -160,12 +145,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     let left = reloader.deliverer.drain(DRAIN_LIMIT).await;
     super::ledger::log_closed(&ledger, &stats);
     tracing::info!(left = left.len(), "ended: {reason}");
-    if let Some(name) = helpers.ended() {
-        anyhow::bail!(
-            "the helper {name} ended, without which no feed is read and no other started"
-        );
-    }
-    Ok(())
+    helpers.all_there()
 }
 
 /// To the person at the terminal, or the journal.

@@ -75,7 +75,7 @@ impl Signals {
                     if outbox.stdout_closed() {
                         return Told::End("nobody reads standard output");
                     }
-                    if helpers.ended().is_some() {
+                    if helpers.all_there().is_err() {
                         return Told::End("a helper ended that cannot be started again");
                     }
                 }
