@@ -12,6 +12,11 @@ use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
 use crate::web::{Access, HeaderText, Login, Proxy, shown};
 
+fn log(config: &Config) -> String {
+    let confined = if config.agent.confine { "" } else { "; not confined" };
+    format!("{}{confined}", config.agent.log)
+}
+
 /// A line a subject, in the order of the data path.
 pub fn describe(config: &Config) -> String {
     let mut out = String::new();
@@ -22,8 +27,7 @@ pub fn describe(config: &Config) -> String {
     let computer = config.agent.computer.as_deref().unwrap_or("this host's name");
     line("control", config.agent.control_socket().display().to_string());
     line("computer", escaped(computer, 255));
-    let confined = if config.agent.confine { "" } else { "; not confined" };
-    line("log", format!("{}{confined}", config.agent.log));
+    line("log", log(config));
     let object = config.capture.object.as_ref();
     let object = object.map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
     let btf = config.capture.btf.as_ref();
