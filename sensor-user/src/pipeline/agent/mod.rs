@@ -62,7 +62,7 @@ pub fn run(
         .context("start the runtime")?;
     let result = runtime.block_on(async {
         let signals = held.listen()?;
-        start(config, source, seat)?.until_end(signals).await
+        Box::pin(start(config, source, seat)?.until_end(signals)).await
     });
     // A write to standard output that nobody reads must not hold the end up.
     runtime.shutdown_timeout(Duration::from_millis(100));
