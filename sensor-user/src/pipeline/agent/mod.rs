@@ -83,9 +83,8 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
 
     build::canary(config, &helpers, &mut watching)?;
     let hooks = watching.capture().hooks();
-    let status = Status::new(speaker.clone(), clock.now(), hooks, Arc::clone(&stats))
-        .confined(&seat.confined.to_string());
-    let status = Arc::new(status);
+    let status = Status::new(speaker.clone(), clock.now(), hooks, Arc::clone(&stats));
+    let status = Arc::new(status.confined(&seat.confined.to_string()));
     let stream = Stream::new(speaker.clone(), Arc::clone(&stats));
     // They end with this function.
     let mut beside = JoinSet::new();
@@ -99,12 +98,9 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     }
     let beat = Beat::default();
     beside.spawn(build::keeper(&notifier, &beat, &status, &intel));
-    let parts = Parts {
-        intel: Arc::clone(&intel),
-        outbox: outbox.clone(),
-        places,
-        helpers: Arc::clone(&helpers),
-    };
+    let feeds = Arc::clone(&intel);
+    let parts =
+        Parts { intel: feeds, outbox: outbox.clone(), places, helpers: Arc::clone(&helpers) };
     let vitals = Vitals::new(parts, Arc::clone(&status), Arc::clone(&clock), speaker.clone());
 
     let (fresh, fresh_out) = mpsc::sync_channel(FRESH_MAX);
@@ -134,9 +130,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     };
     let (ended, mut end) = spawn_path(path, Arc::clone(&stop))?;
 
-    if let Some(once_running) = seat.once_running {
-        once_running();
-    }
+    seat.once_running.into_iter().for_each(|call| call());
 
     let reason = reloader.until_end(&mut signals, &outbox, &mut end).await;
     stop.store(true, Ordering::Release);
