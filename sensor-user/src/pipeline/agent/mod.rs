@@ -90,9 +90,8 @@ fn start(config: &Config, source: &Source, seat: Seat) -> anyhow::Result<Running
 
     build::canary(config, &helpers, &mut watching)?;
     let hooks = watching.capture().hooks();
-    let status = Status::new(speaker.clone(), clock.now(), hooks, Arc::clone(&stats))
-        .confined(&seat.confined.to_string());
-    let status = Arc::new(status);
+    let status = Status::new(speaker.clone(), clock.now(), hooks, Arc::clone(&stats));
+    let status = Arc::new(status.confined(&seat.confined.to_string()));
     let stream = Stream::new(speaker.clone(), Arc::clone(&stats));
     // They end with the agent.
     let mut beside = JoinSet::new();
@@ -106,12 +105,9 @@ fn start(config: &Config, source: &Source, seat: Seat) -> anyhow::Result<Running
     }
     let beat = Beat::default();
     beside.spawn(build::keeper(&notifier, &beat, &status, &intel));
-    let parts = Parts {
-        intel: Arc::clone(&intel),
-        outbox: outbox.clone(),
-        places,
-        helpers: Arc::clone(&helpers),
-    };
+    let feeds = Arc::clone(&intel);
+    let parts =
+        Parts { intel: feeds, outbox: outbox.clone(), places, helpers: Arc::clone(&helpers) };
     let vitals = Vitals::new(parts, Arc::clone(&status), Arc::clone(&clock), speaker.clone());
 
     let (fresh, fresh_out) = mpsc::sync_channel(FRESH_MAX);
