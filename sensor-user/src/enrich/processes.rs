@@ -52,6 +52,11 @@ impl ProcessTable {
         }
     }
 
+    /// Entries, and how many there may be.
+    pub fn occupancy(&self) -> (usize, usize) {
+        (self.processes.len(), self.processes.cap().get())
+    }
+
     /// Reads every running process; gives their number.
     pub fn scan(&mut self) -> usize {
         self.cgroups.scan(&self.proc_root.join("mounts"));

@@ -110,6 +110,17 @@ impl Detection {
         self.facts.learn(answer);
     }
 
+    /// Name of each table, its entries, and how many there may be.
+    fn tables(&self) -> Vec<(&'static str, (usize, usize))> {
+        let mut tables = vec![
+            ("dns_names", self.facts.names()),
+            ("dedup_windows", (self.dedup.len(), self.dedup.max_keys())),
+        ];
+        tables.extend(self.rows.as_ref().map(|rows| ("row_keys", rows.occupancy())));
+        tables.extend(self.history.as_ref().map(|history| ("history", history.occupancy())));
+        tables
+    }
+
     /// Also makes the rows that tell of the host itself.
     #[must_use]
     pub fn with_host(self, host: Option<HostTables>) -> Self {

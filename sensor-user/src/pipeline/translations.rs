@@ -88,6 +88,11 @@ pub(super) fn hindrance() -> Option<String> {
 }
 
 impl Translations {
+    /// Connections that are translated or asked for, and how many there may be.
+    pub(super) fn occupancy(&self) -> (usize, usize) {
+        (self.known.len(), self.known.cap().get())
+    }
+
     /// Starts the thread.
     pub(super) fn start(stats: &Arc<Stats>) -> std::io::Result<Self> {
         let (questions, questions_out) = sync_channel(BATCHES_MAX);

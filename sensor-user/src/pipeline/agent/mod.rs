@@ -104,8 +104,8 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
 
     let canary = Canary::start(config.health.canary_every, watching.capture().hooks());
     watching.look_for(canary.context("start the canary's thread")?);
-    let hooks = watching.capture().hooks();
-    let status = Status::new(speaker.clone(), clock.now(), hooks, Arc::clone(&stats));
+    let capture = watching.capture();
+    let status = Status::new(speaker.clone(), clock.now(), capture, Arc::clone(&stats));
     let status = Arc::new(status);
     let stream = Stream::new(speaker.clone(), Arc::clone(&stats));
     // They end with this function.
@@ -118,7 +118,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     if let Some(keep) = build::inventory(config, &identity, &outbox, (&clock, &stats))? {
         beside.spawn(keep);
     }
-    let parts = Parts { intel: Arc::clone(&intel), outbox: outbox.clone(), places };
+    let parts = Parts { intel: Arc::clone(&intel), outbox: outbox.clone(), places, stats: Arc::clone(&stats) };
     let vitals = Vitals::new(parts, Arc::clone(&status), Arc::clone(&clock), speaker.clone());
 
     let (fresh, fresh_out) = mpsc::sync_channel(FRESH_MAX);
