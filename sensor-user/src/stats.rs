@@ -35,6 +35,10 @@ macro_rules! counters {
         }
 
         impl Stats {
+            /// Name of every counter, and what it counts.
+            pub const DESCRIPTIONS: &[(&str, &str)] =
+                &[$((stringify!($name), concat!($($doc),*)),)*];
+
             /// Name and value of every counter, in the order of the data path.
             pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.value()),)*]
@@ -210,4 +214,8 @@ counters! {
     feeds_quarantined,
     /// Feed rows and lines that were not used, all reasons.
     feed_entries_rejected,
+    /// Pages of metrics that were asked for.
+    metrics_pages_served,
+    /// Callers for metrics that were sent away, since too many were there.
+    metrics_callers_evicted,
 }

@@ -10,10 +10,10 @@ use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use sha2::{Digest as _, Sha256};
 use sensor_ebpf::maps::{
     COARSE_TIME, COUNTERS, LossCounter, OFFSETS, READER_ASLEEP, RECORDS, UDP_FLOWS, WAKE_AT_BYTES,
 };
+use sha2::{Digest as _, Sha256};
 
 use super::hooks::{self, HookState, Hooks};
 use super::misses::{Missed, Misses};

@@ -10,6 +10,7 @@ use crate::deliver::{
 };
 use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
+use crate::metrics::{Listen, MetricsConfig};
 use crate::web::{Access, HeaderText, Login, Proxy, shown};
 
 /// A line a subject, in the order of the data path.
@@ -67,6 +68,7 @@ pub fn describe(config: &Config) -> String {
     }
     let every = humantime::format_duration(config.health.canary_every);
     line("canary", format!("every {every}"));
+    line("metrics", metrics(config.metrics.as_ref()));
     let imds = match config.azure.imds {
         ImdsMode::Auto => "asked on machines of azure",
         ImdsMode::On => "asked",
@@ -92,6 +94,15 @@ pub fn describe(config: &Config) -> String {
         line("sink", sink(each));
     }
     out
+}
+
+fn metrics(metrics: Option<&MetricsConfig>) -> String {
+    let Some(metrics) = metrics else { return "off".to_owned() };
+    let group = metrics.group.as_ref().map(|group| format!(", for group {}", escaped(group, 64)));
+    match &metrics.listen {
+        Listen::Unix(path) => format!("on {}{}", path.display(), group.unwrap_or_default()),
+        Listen::Loopback(address) => format!("on {address}"),
+    }
 }
 
 fn feed(feed: &FeedConfig) -> String {

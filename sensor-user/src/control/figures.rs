@@ -60,6 +60,25 @@ impl LedgerReport {
     }
 }
 
+/// Something that was lost, since the agent started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LossReport {
+    /// Why.
+    pub reason: String,
+    /// What.
+    pub kind: String,
+    /// How much.
+    pub count: u64,
+}
+
+impl LossReport {
+    /// Of a line of the ledger.
+    pub fn new((reason, kind, count): (&str, &str, u64)) -> Self {
+        Self { reason: reason.to_owned(), kind: kind.to_owned(), count }
+    }
+}
+
 /// The set of indicators that connections are matched with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -76,9 +95,8 @@ impl SetReport {
     /// Of a set.
     pub fn of(set: &IndicatorSet) -> Self {
         let sizes = set.segments().iter().map(|segment| segment.sizes());
-        let (hosts, networks) = sizes.fold((0, 0), |sum, (hosts, networks)| {
-            (sum.0 + hosts as u64, sum.1 + networks as u64)
-        });
+        let (hosts, networks) = sizes
+            .fold((0, 0), |sum, (hosts, networks)| (sum.0 + hosts as u64, sum.1 + networks as u64));
         Self { indicators: hosts + networks, hosts, networks }
     }
 }

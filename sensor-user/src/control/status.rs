@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::delivery::DeliveryReport;
 use super::feeds::FeedReport;
-use super::figures::{Figures, HistoryReport, LedgerReport, SetReport, TableReport};
+use super::figures::{Figures, HistoryReport, LedgerReport, LossReport, SetReport, TableReport};
 use crate::capture::{Capture, HookState, KernelLedger};
 use crate::health::{Component, State, overall};
 use crate::intel::Intel;
 use crate::notice::Speaker;
+use crate::pipeline::losses;
 use crate::stats::Stats;
 
 /// A hook, and whether it is attached.
@@ -73,6 +74,9 @@ pub struct StatusReport {
     /// What became of the kernel's records.
     #[serde(default)]
     pub ledger: LedgerReport,
+    /// Everything that is known to be lost, also what is not.
+    #[serde(default)]
+    pub losses: Vec<LossReport>,
     /// How full the tables are.
     #[serde(default)]
     pub tables: Vec<TableReport>,
@@ -187,6 +191,7 @@ impl Status {
             probes: self.probes.clone(),
             canary_seen: figures.canary_seen,
             ledger,
+            losses: losses(&kernel, &self.stats).into_iter().map(LossReport::new).collect(),
             tables: figures.tables,
             history: figures.history,
             set: SetReport::of(&intel.set().load()),

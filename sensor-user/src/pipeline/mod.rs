@@ -18,6 +18,7 @@ mod watch;
 
 pub use agent::run;
 pub use intake::Intake;
+pub use ledger::losses;
 pub use record::record;
 pub use remote::RemoteFacts;
 pub use self_test::{SelfTest, self_test};

@@ -110,8 +110,7 @@ impl Vitals {
             let (bytes, max_bytes) = history.bytes();
             HistoryReport { bytes, max_bytes }
         });
-        let canary_seen =
-            watching.canary_seen().map(|at| BootClock::sample(&*self.clock).wall(at));
+        let canary_seen = watching.canary_seen().map(|at| BootClock::sample(&*self.clock).wall(at));
         let tables = tables.map(TableReport::new).collect();
         Figures { kernel, received, tables, history, canary_seen }
     }

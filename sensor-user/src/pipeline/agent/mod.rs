@@ -31,6 +31,7 @@ use crate::deliver::{Deliverer, Delivery, Pace};
 use crate::enrich::Places;
 use crate::intel::{FeedFolder, Intel, Reading};
 use crate::inventory::SharedAzure;
+use crate::metrics::Exporter;
 use crate::notice::Speaker;
 use crate::state;
 use crate::stats::Stats;
@@ -51,10 +52,11 @@ pub fn run(config: &Config, source: &Source) -> anyhow::Result<()> {
     let agent_id = state::agent_id(&config.agent.state_dir)?.to_string();
     // Held before anything is loaded: one agent a state directory.
     let control = Server::bind(&config.agent.control_socket())?;
+    let exporter = config.metrics.as_ref().map(Exporter::bind).transpose()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stats = Arc::new(Stats::default());
     let watching = Watch::open(config, computer(config), Arc::clone(&clock), &stats)?;
-    let seat = Seat { agent_id, control, clock, stats, watching };
+    let seat = Seat { agent_id, control, exporter, clock, stats, watching };
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -71,6 +73,7 @@ pub fn run(config: &Config, source: &Source) -> anyhow::Result<()> {
 struct Seat {
     agent_id: String,
     control: Server,
+    exporter: Option<Exporter>,
     clock: Arc<dyn Clock>,
     stats: Arc<Stats>,
     watching: Watch,
@@ -78,7 +81,7 @@ struct Seat {
 
 async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyhow::Result<()> {
     let mut signals = held.listen()?;
-    let Seat { agent_id, control, clock, stats, mut watching } = seat;
+    let Seat { agent_id, control, exporter, clock, stats, mut watching } = seat;
     let computer = computer(config);
 
     let folder =
@@ -111,6 +114,10 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     // They end with this function.
     let mut beside = JoinSet::new();
     beside.spawn(control.serve(Arc::clone(&status), Arc::clone(&intel), stream.clone()));
+    if let Some(exporter) = exporter {
+        let of = (Arc::clone(&status), Arc::clone(&intel));
+        beside.spawn(exporter.serve(of, Arc::clone(&stats)));
+    }
     beside.spawn(Arc::clone(&intel).run(std::future::pending()));
     if let Some(places) = places.clone() {
         beside.spawn(build::refresh_places(places));
@@ -118,7 +125,12 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     if let Some(keep) = build::inventory(config, &identity, &outbox, (&clock, &stats))? {
         beside.spawn(keep);
     }
-    let parts = Parts { intel: Arc::clone(&intel), outbox: outbox.clone(), places, stats: Arc::clone(&stats) };
+    let parts = Parts {
+        intel: Arc::clone(&intel),
+        outbox: outbox.clone(),
+        places,
+        stats: Arc::clone(&stats),
+    };
     let vitals = Vitals::new(parts, Arc::clone(&status), Arc::clone(&clock), speaker.clone());
 
     let (fresh, fresh_out) = mpsc::sync_channel(FRESH_MAX);
