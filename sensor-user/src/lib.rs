@@ -51,6 +51,7 @@ pub mod lines;
 pub mod metrics;
 pub mod notice;
 pub mod schema;
+pub mod service;
 pub mod stable_id;
 mod stamp;
 pub mod state;

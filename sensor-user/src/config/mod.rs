@@ -5,6 +5,7 @@ mod describe;
 mod environment;
 mod feed;
 mod feed_kind;
+mod file;
 mod metrics;
 mod reader;
 mod remote;
@@ -19,11 +20,10 @@ mod values;
 
 pub use describe::describe;
 pub use environment::Environment;
+pub use file::SERVICE_FILE;
 pub use reader::Problem;
 pub use source::Source;
 
-use std::fmt;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,7 +37,8 @@ use crate::intel::{FeedConfig, FeedKind, FeedSource};
 use crate::inventory::AzureConfig;
 use crate::metrics::MetricsConfig;
 use environment::Place;
-use reader::{Problems, Section};
+use file::MAX_FILE;
+use reader::{Problems, Section, lines};
 
 /// What the agent does, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,6 +195,18 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// Others than the file's owner can change what the agent does.
+    #[error(
+        "{}: can be written by its group or by everybody (mode {mode:04o}); run chmod go-w {}",
+        path.display(),
+        path.display()
+    )]
+    Writable {
+        /// The file, or its folder.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// The file is not one that a person wrote.
     #[error("{}: is over {MAX_FILE} bytes; is this the configuration file?", path.display())]
     TooLarge {
@@ -215,24 +228,7 @@ pub enum ConfigError {
     NoStateDir,
 }
 
-/// A configuration file is not larger than this, bytes.
-const MAX_FILE: u64 = 1 << 20;
-
 impl Config {
-    /// Reads and checks the file at `path`.
-    pub fn load(path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
-        let read = || {
-            let mut text = String::new();
-            std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
-            Ok(text)
-        };
-        let text = read().map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(ConfigError::TooLarge { path: path.to_owned() });
-        }
-        Self::parse(&text, path, environment)
-    }
-
     /// Checks `text`, which stands (or would stand) at `path`.
     pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
         let mut problems = Problems::new(text);
@@ -383,16 +379,6 @@ fn unique(section: &str, names: Vec<(&str, usize)>, problems: &mut Problems<'_>)
             );
         }
     }
-}
-
-fn lines(path: &Path, problems: &[Problem]) -> String {
-    use fmt::Write as _;
-    let mut text = String::new();
-    for (index, Problem { line, what }) in problems.iter().enumerate() {
-        let separator = if index == 0 { "" } else { "\n" };
-        let _infallible = write!(text, "{separator}{}:{line}: {what}", path.display());
-    }
-    text
 }
 
 #[cfg(test)]

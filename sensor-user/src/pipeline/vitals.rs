@@ -15,7 +15,6 @@ use crate::enrich::Places;
 use crate::health::{Component, Health, State};
 use crate::intel::Intel;
 use crate::notice::{HealthChange, Notice, Speaker};
-use crate::stats::Stats;
 
 /// Health is looked at this often.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(1);
@@ -38,7 +37,6 @@ pub(super) struct Parts {
     pub(super) intel: Arc<Intel>,
     pub(super) outbox: Outbox,
     pub(super) places: Option<Arc<Places>>,
-    pub(super) stats: Arc<Stats>,
 }
 
 impl Vitals {
@@ -103,7 +101,7 @@ impl Vitals {
 
     fn figures(&self, watching: &Watch, detection: &Detection) -> Figures {
         // Before the kernel's: what is received by then was attempted.
-        let received = self.parts.stats.records_received.value();
+        let received = detection.stats.records_received.value();
         let kernel = watching.capture().ledger().ok();
         let tables = watching.tables().into_iter().chain(detection.tables());
         let history = detection.history.as_ref().map(|history| {

@@ -27,12 +27,12 @@ use crate::canary::Canary;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Source};
 use crate::control::{Server, Status, Stream};
-use crate::deliver::{Deliverer, Delivery, Pace};
 use crate::enrich::Places;
 use crate::intel::{FeedFolder, Intel, Reading};
 use crate::inventory::SharedAzure;
 use crate::metrics::Exporter;
 use crate::notice::Speaker;
+use crate::service::{Beat, Notifier};
 use crate::state;
 use crate::stats::Stats;
 use path::{Path, spawn_path};
@@ -56,7 +56,8 @@ pub fn run(config: &Config, source: &Source) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stats = Arc::new(Stats::default());
     let watching = Watch::open(config, computer(config), Arc::clone(&clock), &stats)?;
-    let seat = Seat { agent_id, control, exporter, clock, stats, watching };
+    let notifier = Arc::new(Notifier::new(&source.environment));
+    let seat = Seat { agent_id, control, exporter, clock, stats, watching, notifier };
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -77,11 +78,12 @@ struct Seat {
     clock: Arc<dyn Clock>,
     stats: Arc<Stats>,
     watching: Watch,
+    notifier: Arc<Notifier>,
 }
 
 async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyhow::Result<()> {
     let mut signals = held.listen()?;
-    let Seat { agent_id, control, exporter, clock, stats, mut watching } = seat;
+    let Seat { agent_id, control, exporter, clock, stats, mut watching, notifier } = seat;
     let computer = computer(config);
 
     let folder =
@@ -91,10 +93,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     intel.load_saved();
     intel.load_local();
     let set = intel.set();
-    let spool = config.agent.state_dir.join("spool");
-    let delivery =
-        Delivery { sinks: &config.sinks, folder: &spool, spool: &config.spool, pace: Pace::USUAL };
-    let (outbox, deliverer, recovered) = Deliverer::start(delivery, &stats, &clock)?;
+    let (outbox, deliverer, recovered) = build::delivery(config, &stats, &clock)?;
 
     let speaker = Speaker { computer: computer.to_string(), agent_id: agent_id.clone() };
     let azure = SharedAzure::default();
@@ -114,10 +113,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     // They end with this function.
     let mut beside = JoinSet::new();
     beside.spawn(control.serve(Arc::clone(&status), Arc::clone(&intel), stream.clone()));
-    if let Some(exporter) = exporter {
-        let of = (Arc::clone(&status), Arc::clone(&intel));
-        beside.spawn(exporter.serve(of, Arc::clone(&stats)));
-    }
+    beside.spawn(build::export(exporter, (&status, &intel), &stats));
     beside.spawn(Arc::clone(&intel).run(std::future::pending()));
     if let Some(places) = places.clone() {
         beside.spawn(build::refresh_places(places));
@@ -125,12 +121,9 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     if let Some(keep) = build::inventory(config, &identity, &outbox, (&clock, &stats))? {
         beside.spawn(keep);
     }
-    let parts = Parts {
-        intel: Arc::clone(&intel),
-        outbox: outbox.clone(),
-        places,
-        stats: Arc::clone(&stats),
-    };
+    let beat = Beat::default();
+    beside.spawn(build::keeper(&notifier, &beat, &status, &intel));
+    let parts = Parts { intel: Arc::clone(&intel), outbox: outbox.clone(), places };
     let vitals = Vitals::new(parts, Arc::clone(&status), Arc::clone(&clock), speaker.clone());
 
     let (fresh, fresh_out) = mpsc::sync_channel(FRESH_MAX);
@@ -142,6 +135,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
         fresh,
         status,
         clock: Arc::clone(&clock),
+        notifier,
     };
     let stop = Arc::new(AtomicBool::new(false));
     let path = Path {
@@ -153,6 +147,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
         stream,
         vitals,
         speaker,
+        beat,
         fresh: fresh_out,
     };
     let (ended, mut end) = spawn_path(path, Arc::clone(&stop))?;
