@@ -12,7 +12,7 @@ use crate::history::HistoryConfig;
 use crate::inventory::{AzureConfig, ImdsMode};
 
 /// Names of all sections.
-pub(super) const ALL: [&str; 15] = [
+pub(super) const ALL: [&str; 16] = [
     "agent",
     "capture",
     "feed",
@@ -21,6 +21,7 @@ pub(super) const ALL: [&str; 15] = [
     "rows",
     "history",
     "health",
+    "metrics",
     "azure",
     "connections",
     "processes",
