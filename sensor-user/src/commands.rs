@@ -16,7 +16,7 @@ use crate::cli::{
     RunArgs, SchemaArgs, SchemaFormat, Shell, SpoolArgs, SpoolCommand, SpoolReplayArgs, StatusArgs,
 };
 use crate::clock::{Clock as _, SystemClock, signed};
-use crate::config::{AgentConfig, Config, ConfigError, Environment, describe};
+use crate::config::{AgentConfig, Config, ConfigError, Environment, Source, describe};
 use crate::control;
 use crate::deliver::{readable, spool};
 use crate::health::State;
@@ -96,10 +96,11 @@ pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome>
 }
 
 fn run(args: &RunArgs, log: Option<&str>, environment: &Environment) -> anyhow::Result<Outcome> {
-    let mut config = config(args.config.as_deref(), environment)?;
+    let source = Source { path: args.config.clone(), environment: environment.clone() };
+    let mut config = source.read()?;
     config.capture.drops_per_million = args.simulate_drops;
     start_log(log.unwrap_or(&config.agent.log))?;
-    pipeline::run(&config)?;
+    pipeline::run(&config, &source)?;
     Ok(Outcome::Done)
 }
 

@@ -56,6 +56,11 @@ impl Health {
         &self.components
     }
 
+    /// Parts that are there no more count no more.
+    pub fn forget(&mut self, is_gone: impl Fn(&str) -> bool) {
+        self.components.retain(|component| !is_gone(&component.name));
+    }
+
     /// Says how a part is at `now`; `fault` is why it does not work. Gives the part when its state
     /// changed: a part of which nothing was known counts as one that worked.
     pub fn set(&mut self, name: &str, fault: Option<String>, now: Timestamp) -> Option<Component> {

@@ -156,6 +156,8 @@ counters! {
     spool_alerts_lost_corrupt,
     /// Times that the spool could not be written; alerts are delivered from memory then.
     spool_writes_failed,
+    /// Alerts that were in memory only when the agent ended, since the disk took none.
+    alerts_lost_unwritten,
     /// Alerts that left the full spool before a sink had taken them, once for each such sink.
     alerts_evicted_size,
     /// Alerts that a sink had not taken when they were too old, once for each such sink.

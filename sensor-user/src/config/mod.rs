@@ -13,11 +13,13 @@ mod sink_azure;
 mod sink_kafka;
 mod sink_kind;
 mod sink_stream;
+mod source;
 mod values;
 
 pub use describe::describe;
 pub use environment::Environment;
 pub use reader::Problem;
+pub use source::Source;
 
 use std::fmt;
 use std::io::Read as _;

@@ -14,7 +14,7 @@ pub use client::{ask_feeds, ask_status, screen};
 pub use delivery::{DeliveryReport, SpoolReport};
 pub use feeds::{FeedReport, RejectReport, feeds_screen};
 pub use server::{ControlError, Hold, Server};
-pub use status::{Probe, Status, StatusReport};
+pub use status::{Probe, ReloadReport, Status, StatusReport};
 pub use stream::{READERS_MAX, Stream};
 
 /// Asks for the state of the agent.

@@ -24,6 +24,18 @@ pub struct Probe {
     pub reason: String,
 }
 
+/// The last time that the agent was told to read its configuration again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ReloadReport {
+    /// When.
+    pub time: Timestamp,
+    /// Why the new configuration was refused and the old one stays; "" where it was taken.
+    pub fault: String,
+    /// What of it waits for a restart.
+    pub waits_for_restart: Vec<String>,
+}
+
 /// The answer to `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -49,6 +61,9 @@ pub struct StatusReport {
     /// Where alerts and rows wait.
     #[serde(default)]
     pub delivery: DeliveryReport,
+    /// `None` where the agent was not told to since it started.
+    #[serde(default)]
+    pub last_reload: Option<ReloadReport>,
     /// Every counter of the agent, and those of the kernel half (`kernel_…`).
     pub counters: BTreeMap<String, u64>,
 }
@@ -68,6 +83,7 @@ struct Live {
     components: Vec<Component>,
     kernel: KernelLedger,
     delivery: DeliveryReport,
+    last_reload: Option<ReloadReport>,
 }
 
 impl Status {
@@ -98,6 +114,17 @@ impl Status {
         live.delivery = delivery;
     }
 
+    /// Notes how a reload went.
+    pub fn reloaded(&self, report: ReloadReport) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.last_reload = Some(report);
+    }
+
+    /// The last reload, if there was one.
+    pub fn last_reload(&self) -> Option<ReloadReport> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).last_reload.clone()
+    }
+
     /// All of it.
     pub fn report(&self) -> StatusReport {
         let (components, kernel, delivery) = {
@@ -124,6 +151,7 @@ impl Status {
             components,
             probes: self.probes.clone(),
             delivery,
+            last_reload: self.last_reload(),
             counters: counters.map(|(name, value)| (name.to_owned(), value)).collect(),
         }
     }

@@ -153,6 +153,11 @@ impl Dedup {
         })
     }
 
+    /// Windows are so long from here on, those that are open too.
+    pub const fn set_length(&mut self, length: SignedDuration) {
+        self.length = length;
+    }
+
     /// Closes the windows that have ended at `now`.
     pub fn expire(&mut self, now: Timestamp, alerts: &mut Vec<Alert>) {
         while let Some((key, number)) = self.order.front() {

@@ -2,18 +2,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::outbox::{Lane, Leftover, Outbox, Pace, Waiting};
-use super::sink::{Sink, Surroundings};
-use super::sink_state::SinkState;
+use super::outbox::{Leftover, Outbox, Pace};
+use super::running::{Common, Leaving, Running};
 use super::spool::{Recovered, Rejected, Spool, SpoolConfig, SpoolError};
-use super::{DeliverError, Quiet, SinkConfig};
+use super::transport::Transport;
+use super::{DeliverError, SinkConfig};
 use crate::clock::Clock;
 use crate::stats::Stats;
 
@@ -36,19 +35,22 @@ pub struct Delivery<'d> {
 /// Runs the sinks: one task each.
 #[derive(Debug)]
 pub struct Deliverer {
-    tasks: Vec<Running>,
-    spool: Option<Spool>,
-    closing: watch::Sender<bool>,
-    /// Whether all alerts are on disk, said before `closing`.
-    kept: Arc<AtomicBool>,
-    stats: Arc<Stats>,
+    sinks: Vec<Running>,
+    /// Sinks that are not configured any more, on their way out.
+    leaving: Vec<Leaving>,
+    common: Common,
+    outbox: Outbox,
 }
 
-#[derive(Debug)]
-struct Running {
-    name: String,
-    task: JoinHandle<()>,
-    waiting: Arc<Waiting>,
+/// What another configuration came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Sinks that are new.
+    pub added: usize,
+    /// Sinks that are configured otherwise.
+    pub changed: usize,
+    /// Sinks that are there no more.
+    pub removed: usize,
 }
 
 /// Why delivery cannot begin.
@@ -57,6 +59,14 @@ pub enum StartError {
     /// The spool cannot be opened.
     #[error("open the spool")]
     Spool(#[source] SpoolError),
+    /// A sink takes alerts, and there is no spool.
+    #[error(
+        "sink {name}: takes alerts, and no sink did when the agent was started; restart the agent"
+    )]
+    NoSpool {
+        /// Which.
+        name: String,
+    },
     /// A sink cannot be made.
     #[error("sink {name}")]
     Sink {
@@ -79,8 +89,6 @@ impl Deliverer {
         stats: &Arc<Stats>,
         clock: &Arc<dyn Clock>,
     ) -> Result<(Outbox, Self, Recovered), StartError> {
-        let (closing, closing_seen) = watch::channel(false);
-        let stdout_closed = Arc::new(AtomicBool::new(false));
         let takers = delivery.sinks.iter().filter(|sink| sink.alerts);
         let takers: Vec<String> = takers.map(|sink| sink.name.clone()).collect();
         let (spool, recovered) = if takers.is_empty() {
@@ -91,77 +99,128 @@ impl Deliverer {
             let (spool, recovered) = opened.map_err(StartError::Spool)?;
             (Some(spool), recovered)
         };
-        let rejected =
-            Arc::new(Rejected::new(delivery.folder, Arc::clone(clock), Arc::clone(stats)));
-        let kept = Arc::new(AtomicBool::new(false));
-        let (mut lanes, mut ready) = (Vec::new(), Vec::new());
-        for config in delivery.sinks {
-            let (waiting, state) = (Arc::<Waiting>::default(), Arc::<SinkState>::default());
-            let (rows, rows_out) = mpsc::channel(config.queue.max(1));
-            let with = Surroundings {
-                pace: delivery.pace,
-                stats: Arc::clone(stats),
-                clock: Arc::clone(clock),
-                stdout_closed: Arc::clone(&stdout_closed),
-                closing: closing_seen.clone(),
-                kept: Arc::clone(&kept),
-                waiting: Arc::clone(&waiting),
-                state: Arc::clone(&state),
-                rejected: Arc::clone(&rejected),
-            };
-            let reader = spool.as_ref().filter(|_| config.alerts);
-            let reader = reader.and_then(|spool| spool.reader(&config.name));
-            let sink = Sink::new(config, reader, rows_out, with);
-            let name = config.name.clone();
-            let sink = sink.map_err(|source| StartError::Sink { name: name.clone(), source })?;
-            ready.push((name.clone(), sink, Arc::clone(&waiting)));
-            lanes.push(Lane {
-                name,
-                takes_rows: config.rows,
-                takes_notices: config.takes_notices(),
-                rows: (config.rows || config.health).then_some(rows),
-                waiting,
-                state,
-                quiet: Quiet::new(),
-            });
-        }
-        let running = |(name, sink, waiting): (String, Sink, _)| Running {
-            name,
-            task: tokio::spawn(sink.run()),
-            waiting,
+        let stdout_closed = Arc::new(AtomicBool::new(false));
+        let outbox =
+            Outbox::new(Vec::new(), spool.clone(), Arc::clone(stats), Arc::clone(&stdout_closed));
+        let common = Common {
+            pace: delivery.pace,
+            stats: Arc::clone(stats),
+            clock: Arc::clone(clock),
+            stdout_closed,
+            rejected: Arc::new(Rejected::new(
+                delivery.folder,
+                Arc::clone(clock),
+                Arc::clone(stats),
+            )),
+            spool,
         };
-        let tasks = ready.into_iter().map(running).collect();
-        let outbox = Outbox::new(lanes, spool.clone(), Arc::clone(stats), stdout_closed);
-        Ok((outbox, Self { tasks, spool, closing, kept, stats: Arc::clone(stats) }, recovered))
+        let leaving = Vec::new();
+        let mut deliverer = Self { sinks: Vec::new(), leaving, common, outbox: outbox.clone() };
+        deliverer.reload(delivery.sinks, Duration::ZERO)?;
+        Ok((outbox, deliverer, recovered))
+    }
+
+    /// Goes on with other sinks. What is configured as before runs on; what is configured otherwise
+    /// ends, for `limit` at most, and begins again where it was; a new sink begins at the oldest
+    /// alert that is retained. Of a sink that is there no more, nothing is kept. Where one cannot be
+    /// made, nothing is changed.
+    pub fn reload(
+        &mut self,
+        sinks: &[SinkConfig],
+        limit: Duration,
+    ) -> Result<Reloaded, StartError> {
+        for config in sinks {
+            self.check(config)?;
+        }
+        self.leaving.retain(|gone| !gone.task.is_finished());
+        for config in sinks {
+            if let Some(gone) = self.leaving.iter().find(|gone| gone.name == config.name) {
+                gone.returns();
+            }
+            self.take_alerts(config)?;
+        }
+        let deadline = Instant::now() + limit;
+        let (mut before, mut now) = (std::mem::take(&mut self.sinks), Vec::new());
+        let (old_lanes, mut lanes) = (self.outbox.lanes(), Vec::new());
+        let mut reloaded = Reloaded::default();
+        for config in sinks {
+            let old = before.iter().position(|sink| sink.config.name == config.name);
+            let old = old.map(|at| before.swap_remove(at));
+            let lane = old_lanes.iter().find(|lane| lane.name == config.name);
+            match (old, lane) {
+                (Some(same), Some(lane)) if same.config == *config => {
+                    now.push(same);
+                    lanes.push(Arc::clone(lane));
+                }
+                (old, _) => {
+                    let count =
+                        if old.is_some() { &mut reloaded.changed } else { &mut reloaded.added };
+                    *count += 1;
+                    let before = match old {
+                        Some(old) => Some(old.end(deadline, &self.common.stats)),
+                        None => self.returning(&config.name),
+                    };
+                    let (running, lane) = Running::start(config, &self.common, before);
+                    now.push(running);
+                    lanes.push(Arc::new(lane));
+                }
+            }
+        }
+        self.outbox.set_lanes(lanes);
+        reloaded.removed = before.len();
+        let leave = |gone| Leaving::start(gone, deadline, &self.common);
+        self.leaving.extend(before.into_iter().map(leave));
+        self.sinks = now;
+        Ok(reloaded)
+    }
+
+    /// The end of a sink of that name that was on its way out.
+    fn returning(&mut self, name: &str) -> Option<JoinHandle<()>> {
+        let at = self.leaving.iter().position(|gone| gone.name == name)?;
+        Some(self.leaving.swap_remove(at).task)
+    }
+
+    /// Whether a sink can be made.
+    fn check(&self, config: &SinkConfig) -> Result<(), StartError> {
+        let name = || config.name.clone();
+        if config.alerts && self.common.spool.is_none() {
+            return Err(StartError::NoSpool { name: name() });
+        }
+        let checked = Transport::check(&config.kind, &self.common.stats);
+        checked.map_err(|source| StartError::Sink { name: name(), source })
+    }
+
+    /// Gives the sink a cursor where it has none, or takes it away.
+    fn take_alerts(&self, config: &SinkConfig) -> Result<(), StartError> {
+        let Some(spool) = &self.common.spool else { return Ok(()) };
+        if !config.alerts {
+            spool.give_up(&config.name);
+            return Ok(());
+        }
+        spool.take_up(&config.name).map_err(StartError::Spool)
     }
 
     /// Ends the sinks: what waits is still sent, for `limit` at most, and alerts until some tries
     /// have failed: those stay in the spool, for the next start. Rows that are left are dropped,
     /// counted and logged. What was left is returned (empty: nothing was). Rows put into the outbox
     /// after this call are refused and counted.
-    pub async fn drain(self, limit: Duration) -> Vec<Leftover> {
+    pub async fn drain(mut self, limit: Duration) -> Vec<Leftover> {
         let deadline = Instant::now() + limit;
-        if let Some(spool) = self.spool.clone() {
+        let mut is_kept = false;
+        let spool = self.common.spool.take();
+        if let Some(spool) = spool.clone() {
             // What was put last is on disk before anybody is told that no more comes.
             let flushed = tokio::task::spawn_blocking(move || spool.flush(limit)).await;
-            self.kept.store(flushed.unwrap_or(false), Ordering::Release);
+            is_kept = flushed.unwrap_or(false);
         }
-        self.closing.send_replace(true);
+        self.sinks.iter().for_each(|sink| sink.close(is_kept));
         let mut left = Vec::new();
-        for Running { name, mut task, waiting } in self.tasks {
-            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
-                task.abort();
-                // Until it has ended it may still settle items.
-                let ended = task.await;
-                tracing::debug!(cut = ended.is_err(), "sink {name}: ended");
-            }
-            let status = self.spool.as_ref().map(Spool::status);
+        for sink in self.sinks {
+            let name = sink.config.name.clone();
+            let rows = sink.ended(deadline, &self.common.stats).await;
+            let status = spool.as_ref().map(Spool::status);
             let its = status.iter().flat_map(|spool| &spool.sinks).find(|sink| sink.name == name);
-            let (alerts, rows) = (its.map_or(0, |sink| sink.waiting), waiting.count());
-            self.stats.rows_dropped_shutdown.add(rows);
-            if rows > 0 {
-                tracing::error!(rows, "sink {name}: not delivered before the end");
-            }
+            let alerts = its.map_or(0, |sink| sink.waiting);
             if alerts > 0 {
                 tracing::warn!(alerts, "sink {name}: kept in the spool for the next start");
             }
@@ -169,7 +228,11 @@ impl Deliverer {
                 left.push(Leftover { sink: name, alerts, rows });
             }
         }
-        if let Some(spool) = self.spool {
+        for Leaving { name, task, .. } in self.leaving {
+            let left = tokio::time::timeout_at(deadline, task).await;
+            tracing::debug!(?left, "sink {name}: was removed");
+        }
+        if let Some(spool) = spool {
             // And with it how far each sink has come.
             let closed = tokio::task::spawn_blocking(move || spool.close(CLOSE_LIMIT)).await;
             tracing::debug!(?closed, "spool closed");

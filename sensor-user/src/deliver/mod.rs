@@ -31,6 +31,7 @@ mod post;
 mod quiet;
 mod readable;
 mod row_queue;
+mod running;
 mod sink;
 mod sink_state;
 mod splunk;
@@ -42,7 +43,7 @@ mod tests;
 mod transport;
 
 pub use azure::{AzureLogin, LogsIngestionConfig};
-pub use deliverer::{Deliverer, Delivery, StartError};
+pub use deliverer::{Deliverer, Delivery, Reloaded, StartError};
 pub use elastic::ElasticsearchConfig;
 pub use escape::escaped;
 pub use file::FileConfig;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
@@ -46,7 +47,8 @@ pub struct Outbox {
 
 #[derive(Debug)]
 struct Shared {
-    lanes: Vec<Lane>,
+    /// Replaced as a whole when the configuration is.
+    lanes: ArcSwap<Vec<Arc<Lane>>>,
     /// `None` where no sink takes alerts.
     spool: Option<Spool>,
     /// Number of the last commit.
@@ -70,13 +72,23 @@ pub(super) struct Lane {
 
 impl Outbox {
     pub(super) fn new(
-        lanes: Vec<Lane>,
+        lanes: Vec<Arc<Lane>>,
         spool: Option<Spool>,
         stats: Arc<Stats>,
         stdout_closed: Arc<AtomicBool>,
     ) -> Self {
-        let last = AtomicU64::new(0);
+        let (lanes, last) = (ArcSwap::from_pointee(lanes), AtomicU64::new(0));
         Self { shared: Arc::new(Shared { lanes, spool, last, stats, stdout_closed }) }
+    }
+
+    /// The sending ends, in the order of the configuration.
+    pub(super) fn lanes(&self) -> Arc<Vec<Arc<Lane>>> {
+        self.shared.lanes.load_full()
+    }
+
+    /// From here on rows and notices go there.
+    pub(super) fn set_lanes(&self, lanes: Vec<Arc<Lane>>) {
+        self.shared.lanes.store(Arc::new(lanes));
     }
 
     /// Puts alerts into the spool, for every sink that takes alerts, and with them the state that
@@ -116,17 +128,18 @@ impl Outbox {
             rows_waiting: lane.waiting.count(),
             ..lane.state.report(&lane.name)
         };
-        self.shared.lanes.iter().map(report).collect()
+        self.lanes().iter().map(|lane| report(lane)).collect()
     }
 
     /// Hands rows to every sink that takes rows.
     pub fn rows(&self, rows: Vec<TableRow>) {
-        if !self.shared.lanes.iter().any(|lane| lane.takes_rows) {
+        let lanes = self.lanes();
+        if !lanes.iter().any(|lane| lane.takes_rows) {
             return;
         }
         for row in rows {
             let row = Arc::new(row);
-            for lane in self.shared.lanes.iter().filter(|lane| lane.takes_rows) {
+            for lane in lanes.iter().filter(|lane| lane.takes_rows) {
                 lane.put(Item::Row(Arc::clone(&row)), &self.shared.stats);
             }
         }
@@ -136,7 +149,7 @@ impl Outbox {
     pub fn notice(&self, notice: Notice) {
         self.shared.stats.notices_made.increment();
         let notice = Arc::new(notice);
-        for lane in self.shared.lanes.iter().filter(|lane| lane.takes_notices) {
+        for lane in self.lanes().iter().filter(|lane| lane.takes_notices) {
             lane.put(Item::Notice(Arc::clone(&notice)), &self.shared.stats);
         }
     }

@@ -67,6 +67,14 @@ impl Transport {
         })
     }
 
+    /// Whether it can be made, without touching what another one may be writing to.
+    pub(super) fn check(kind: &SinkKind, stats: &Arc<Stats>) -> Result<(), DeliverError> {
+        match kind {
+            SinkKind::File(_) | SinkKind::Parquet(_) => Ok(()),
+            other => Self::new(other, stats).map(drop),
+        }
+    }
+
     /// Sends the batch once.
     pub(super) async fn send(
         &self,

@@ -112,6 +112,11 @@ impl History {
         Ok(history)
     }
 
+    /// Holds so much from here on.
+    pub const fn set_config(&mut self, config: HistoryConfig) {
+        self.config = config;
+    }
+
     fn load(&mut self, mut segment: Segment) {
         let first = self.next;
         let (mut end, mut entries) = (segment.end, 0);

@@ -94,6 +94,11 @@ impl Matcher {
         true
     }
 
+    /// Nothing but `allow` is held back from here on.
+    pub fn set_allowed(&mut self, allow: AllowList) {
+        self.allow = allow;
+    }
+
     /// The set that is looked up in.
     pub fn current(&self) -> &IndicatorSet {
         &self.current

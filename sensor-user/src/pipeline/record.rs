@@ -30,7 +30,7 @@ const FLUSH_EVERY: SignedDuration = SignedDuration::from_secs(1);
 /// Records until SIGINT or SIGTERM, or for `duration`; gives the number of lines written.
 pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow::Result<u64> {
     // From here on a signal ends the recording in order, however far its start has come.
-    let held = Held::hold()?;
+    let held = Held::hold(false)?;
     let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(out);
     let file = file.with_context(|| format!("write {}", out.display()))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

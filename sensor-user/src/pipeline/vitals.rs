@@ -60,7 +60,8 @@ impl Vitals {
             let fault = fault.map(|fault| self.text(component, fault));
             notices.extend(self.set(component, fault, now));
         }
-        for feed in self.parts.intel.status() {
+        let feeds = self.parts.intel.status();
+        for feed in &feeds {
             if feed.last_pull.is_some() {
                 notices.extend(self.set(&format!("feed {}", feed.name), feed.fault(), now));
             }
@@ -77,6 +78,16 @@ impl Vitals {
             let fault = Some(sink.fault.clone()).filter(|fault| !fault.is_empty());
             notices.extend(self.set(&format!("sink {}", sink.name), fault, now));
         }
+        if let Some(reload) = self.status.last_reload() {
+            let fault = Some(reload.fault).filter(|fault| !fault.is_empty());
+            notices.extend(self.set("configuration", fault, now));
+        }
+        self.health.forget(|name| {
+            let is_feed = |known: &str| feeds.iter().any(|feed| &*feed.name == known);
+            let is_sink = |known: &str| sinks.iter().any(|sink| sink.name == known);
+            name.strip_prefix("feed ").is_some_and(|known| !is_feed(known))
+                || name.strip_prefix("sink ").is_some_and(|known| !is_sink(known))
+        });
         let kernel = watching.capture().ledger().ok();
         self.status.update(self.health.components(), kernel, DeliveryReport::new(spool, sinks));
         notices

@@ -8,6 +8,7 @@ mod order;
 mod outage;
 mod parquet;
 mod refusal;
+mod reload;
 
 use std::path::Path;
 

@@ -47,6 +47,7 @@ mod fallback;
 
 /// What the agent says when it cannot run.
 mod refusals;
+mod reload;
 
 /// What the agent says when its probes fall silent.
 mod health;

@@ -1,5 +1,6 @@
 //! What came of a request: which items are delivered, tried again, or set aside.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ impl Sink {
                 return Ok(());
             }
             Ok(sent) => {
-                self.answered(batch, sent);
+                self.answered(batch, sent).await;
                 return Ok(());
             }
             Err(error) => error,
@@ -33,7 +34,7 @@ impl Sink {
             Verdict::Retry { after } => self.retry(batch, &error, after),
             // One by one would be a flood where every row is refused; alerts are few.
             Verdict::Isolate if batch.content == Content::Rows => {
-                self.discard(batch, &chain(&error));
+                self.discard(batch, &chain(&error)).await;
             }
             Verdict::Split | Verdict::Isolate => match batch.split() {
                 Ok((first, second)) => {
@@ -41,7 +42,7 @@ impl Sink {
                     lane.put_back(second);
                     lane.put_back(first);
                 }
-                Err(single) => self.discard(single, &chain(&error)),
+                Err(single) => self.discard(single, &chain(&error)).await,
             },
             Verdict::Closed => {
                 self.lane(batch.content).put_back(batch);
@@ -60,7 +61,7 @@ impl Sink {
     }
 
     /// The other side answered for each item.
-    fn answered(&mut self, batch: Batch, sent: Sent) {
+    async fn answered(&mut self, batch: Batch, sent: Sent) {
         let content = batch.content;
         self.succeeded(content);
         let (mut again, mut rejected) =
@@ -71,7 +72,7 @@ impl Sink {
                 kept.push(entry);
             } else if let Some((_, reason)) = rejected.next_if(|(at, _)| *at == index) {
                 has_refused = true;
-                self.discard(Batch::new(content, vec![entry]), &reason);
+                self.discard(Batch::new(content, vec![entry]), &reason).await;
             } else {
                 taken.push(entry);
             }
@@ -115,7 +116,7 @@ impl Sink {
     }
 
     /// Items that can never be taken: alerts are set aside with the reason.
-    fn discard(&mut self, batch: Batch, reason: &str) {
+    async fn discard(&mut self, batch: Batch, reason: &str) {
         let content = batch.content;
         self.lane(content).succeeded();
         let entries = batch.into_entries();
@@ -123,9 +124,7 @@ impl Sink {
             tracing::error!(count, "sink {}: discarded: {reason}", self.name);
         }
         if content == Content::Alerts {
-            for entry in &entries {
-                self.with.rejected.add(&self.name, reason, &entry.id, &entry.item.json());
-            }
+            self.put_aside(reason, &entries).await;
         }
         let stats = &self.with.stats;
         match content {
@@ -133,6 +132,22 @@ impl Sink {
             Content::Rows => stats.rows_discarded_rejected.add(entries.len() as u64),
         }
         self.settle(content, &entries);
+    }
+
+    /// Writes them to a file, on a thread that may block.
+    async fn put_aside(&self, reason: &str, entries: &[Entry]) {
+        let rejected = Arc::clone(&self.with.rejected);
+        let (name, reason) = (self.name.clone(), reason.to_owned());
+        let lines = entries.iter().map(|entry| (entry.id.clone(), entry.item.json()));
+        let lines: Vec<(String, String)> = lines.collect();
+        let written = tokio::task::spawn_blocking(move || {
+            for (id, line) in &lines {
+                rejected.add(&name, &reason, id, line);
+            }
+        });
+        if let Err(error) = written.await {
+            tracing::error!(%error, "sink {}: what it refused is not put aside", self.name);
+        }
     }
 
     fn settle(&mut self, content: Content, entries: &[Entry]) {

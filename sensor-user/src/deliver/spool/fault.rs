@@ -47,6 +47,20 @@ impl Log {
         self.shared.is_faulty.store(false, Ordering::Release);
     }
 
+    /// The end: what the disk has not taken, and some sink neither, is gone, and counted.
+    pub(super) fn count_lost(&self) {
+        let settled = self.shared.index().settled();
+        let left = self.unsynced.iter().chain(&self.waiting);
+        let lost =
+            left.map(|pending| pending.end().saturating_sub(pending.place.sequence.max(settled)));
+        let lost: u64 = lost.sum();
+        self.stats.alerts_lost_unwritten.add(lost);
+        if lost > 0 {
+            let path = self.path("");
+            tracing::error!(lost, "spool: {}: took no alerts until the end", path.display());
+        }
+    }
+
     /// Lets readers have what is in memory only.
     pub(super) fn publish_unwritten(&mut self) {
         let mut scratch = Vec::new();

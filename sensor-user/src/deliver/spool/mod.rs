@@ -217,13 +217,7 @@ impl Spool {
         clock: Arc<dyn Clock>,
         stats: &Arc<Stats>,
     ) -> Result<(Self, Recovered), SpoolError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let is_name = |name: &&String| {
-            !name.is_empty() && name.len() <= cursors::NAME_MAX && name.chars().all(plain)
-        };
-        if let Some(name) = sinks.iter().find(|name| !is_name(name)) {
-            return Err(SpoolError::Name { name: super::escaped(name, 80) });
-        }
+        sinks.iter().try_for_each(|name| check_name(name))?;
         if sinks.len() > cursors::SINKS_MAX {
             return Err(SpoolError::Sinks { sinks: sinks.len() });
         }
@@ -300,6 +294,23 @@ impl Spool {
         Some(Reader::new(Arc::clone(shared), place, at))
     }
 
+    /// From here on `sink` takes alerts, too: one that did before goes on where it was, a new one
+    /// begins at the oldest alert that is retained. A name that is none, or one too many, is refused.
+    pub fn take_up(&self, sink: &str) -> Result<(), SpoolError> {
+        check_name(sink)?;
+        let mut index = self.handle.shared.index();
+        index.take_up(sink)
+    }
+
+    /// `sink` takes no more alerts: its cursor holds nothing back. Gives how many it has not settled.
+    pub fn give_up(&self, sink: &str) -> u64 {
+        let shared = &self.handle.shared;
+        let left = shared.index().give_up(sink);
+        shared.queue().is_nudged = true;
+        shared.work.notify_all();
+        left
+    }
+
     /// How it is.
     pub fn status(&self) -> SpoolStatus {
         self.handle.shared.index().status()
@@ -341,6 +352,15 @@ impl Spool {
             queue = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
     }
+}
+
+/// Whether a cursor can have such a name.
+fn check_name(name: &str) -> Result<(), SpoolError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > cursors::NAME_MAX || !name.chars().all(plain) {
+        return Err(SpoolError::Name { name: super::escaped(name, 80) });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Stored;
 use super::cursors;
 use super::log::{Log, Pending, Result};
 use super::recover::Recovery;
 use super::shared::{Cursor, Index};
+use super::{SpoolError, Stored};
 use crate::deliver::file::describe;
 
 /// What memory knows of the log when it is opened: a sink whose name is new begins at the oldest
@@ -40,6 +40,34 @@ impl Index {
             self.tail.push(Stored { sequence, alert: Arc::clone(alert), bytes: *bytes });
         }
         self.readable = self.readable.max(pending.end());
+    }
+}
+
+impl Index {
+    /// Gives `sink` a cursor, or its own again.
+    pub(super) fn take_up(&mut self, sink: &str) -> std::result::Result<(), SpoolError> {
+        let oldest = self.segments.front().map_or(self.readable, |segment| segment.first);
+        if let Some(known) = self.cursors.iter_mut().find(|cursor| cursor.name == sink) {
+            if std::mem::take(&mut known.is_given_up) {
+                known.next = known.next.max(oldest);
+                known.is_dirty = true;
+            }
+            return Ok(());
+        }
+        if self.cursors.len() >= cursors::SINKS_MAX {
+            return Err(SpoolError::Sinks { sinks: self.cursors.len() + 1 });
+        }
+        self.cursors.push(Cursor { is_dirty: true, ..Cursor::new(sink.to_owned(), oldest) });
+        Ok(())
+    }
+
+    /// The cursor of `sink` holds nothing back any more; gives how many alerts it has not settled.
+    pub(super) fn give_up(&mut self, sink: &str) -> u64 {
+        let known = self.cursors.iter_mut().find(|cursor| cursor.name == sink);
+        let Some(known) = known.filter(|cursor| !cursor.is_given_up) else { return 0 };
+        known.is_given_up = true;
+        let next = known.next;
+        self.waiting(next)
     }
 }
 

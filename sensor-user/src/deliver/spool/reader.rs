@@ -85,14 +85,6 @@ impl Reader {
         self.nudge();
     }
 
-    /// Nobody reads this sink any more: its cursor holds nothing back.
-    pub fn give_up(&self) {
-        if let Some(cursor) = self.shared.index().cursors.get_mut(self.sink) {
-            cursor.is_given_up = true;
-        }
-        self.nudge();
-    }
-
     /// Alerts that are not settled.
     pub fn waiting(&self) -> u64 {
         let index = self.shared.index();

@@ -38,6 +38,7 @@ fn run(mut log: Log) {
             break;
         }
     }
+    log.count_lost();
     let (is_done, shared) = (log.is_done(), Arc::clone(&log.shared));
     // Its files are closed before anybody is told.
     drop(log);

@@ -74,6 +74,16 @@ impl FeedFolder {
         }
     }
 
+    /// Removes the set of feed `name`, which is configured no more.
+    pub(super) fn forget(&self, name: &str) {
+        for path in [self.set_path(name), self.confirmed_path(name)] {
+            let removed = std::fs::remove_file(&path);
+            if let Err(error) = removed.or_else(absent_is_fine) {
+                tracing::warn!(path = %path.display(), %error, "remove an old file");
+            }
+        }
+    }
+
     /// The last good set of feed `name`, if it is of the same `origin`.
     pub fn load(&self, name: &str, origin: &str) -> Option<Kept> {
         let path = self.set_path(name);
@@ -98,10 +108,7 @@ impl FeedFolder {
 
     /// Removes a set that was not finished.
     pub(super) fn remove_new(&self, name: &str) -> io::Result<()> {
-        match std::fs::remove_file(self.new_path(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        std::fs::remove_file(self.new_path(name)).or_else(absent_is_fine)
     }
 
     /// The new set of feed `name` takes the place of the old one; both are whole at any moment.
@@ -120,4 +127,8 @@ impl FeedFolder {
         file.persist(self.confirmed_path(name))?;
         Ok(())
     }
+}
+
+fn absent_is_fine(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }

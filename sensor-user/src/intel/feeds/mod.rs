@@ -4,41 +4,38 @@
 //! A pull that fails in any way changes nothing but the feed's status. Lookups go on in the old
 //! set until the new one is complete.
 
+mod feed;
 mod folder;
 mod own;
 mod quarantine;
+mod schedule;
 mod status;
 
 pub use folder::{FeedFolder, Kept};
 pub use status::FeedStatus;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::task::JoinSet;
+use tokio::sync::Notify;
 
 use super::fetch::{FetchError, Fetcher};
 use super::reader::{self, Job, Reading};
-use super::segment::{Segment, Validity};
-use super::store::{Meta, OpenSet};
-use super::{Cursor, Extent, FeedConfig, FeedSource, IndicatorSet, Pulled, Rejects};
+use super::store::OpenSet;
+use super::{Cursor, Extent, FeedConfig, FeedSource, IndicatorSet, Pulled};
 use crate::clock::Clock;
 use crate::stats::Stats;
+use feed::Feed;
 use status::{Fault, PullError};
-
-/// Wait after the first of several failures; it doubles up to the feed's interval.
-const FIRST_RETRY: Duration = Duration::from_secs(30);
-/// Periods without a good pull after which a feed is stale.
-const STALE_PERIODS: u32 = 3;
-/// A feed is not stale before: a pull takes its time.
-const STALE_AFTER: Duration = Duration::from_mins(2);
 
 /// All feeds, and the set that they make together.
 #[derive(Debug)]
 pub struct Intel {
-    feeds: Vec<Feed>,
+    /// In the order of the configuration; replaced as a whole when that is.
+    feeds: ArcSwap<Vec<Arc<Feed>>>,
+    /// There are others.
+    changed: Notify,
     folder: FeedFolder,
     reading: Reading,
     set: Arc<ArcSwap<IndicatorSet>>,
@@ -47,26 +44,6 @@ pub struct Intel {
     fetcher: Fetcher,
     clock: Arc<dyn Clock>,
     stats: Arc<Stats>,
-}
-
-#[derive(Debug)]
-struct Feed {
-    config: FeedConfig,
-    name: Arc<str>,
-    /// See [`Meta::origin`].
-    origin: String,
-    state: Mutex<FeedState>,
-}
-
-#[derive(Debug)]
-struct FeedState {
-    segment: Option<Arc<Segment>>,
-    cursor: Cursor,
-    /// When what is there was last confirmed: by its pull, or by a "not modified" after it.
-    confirmed: Option<Timestamp>,
-    /// Not before then, by the server's own word.
-    not_before: Option<Timestamp>,
-    status: FeedStatus,
 }
 
 impl Intel {
@@ -78,9 +55,10 @@ impl Intel {
         reading: Reading,
         (clock, stats): (Arc<dyn Clock>, Arc<Stats>),
     ) -> Arc<Self> {
-        let feeds = feeds.into_iter().map(Feed::new).collect();
+        let feeds = feeds.into_iter().map(|config| Arc::new(Feed::new(config, None))).collect();
         Arc::new(Self {
-            feeds,
+            feeds: ArcSwap::from_pointee(feeds),
+            changed: Notify::new(),
             folder,
             reading,
             set: Arc::default(),
@@ -99,28 +77,32 @@ impl Intel {
     /// How each feed does, in the order of the configuration.
     pub fn status(&self) -> Vec<FeedStatus> {
         let now = self.clock.now();
-        self.feeds.iter().map(|feed| feed.state().status.at(now)).collect()
+        self.feeds.load().iter().map(|feed| feed.state().status.at(now)).collect()
     }
 
     /// Loads the last good set of every feed that has one: call it before the first connection is
     /// matched. What cannot be used is told in the log, and pulled again.
     pub fn load_saved(&self) {
-        let names: Vec<&str> = self.feeds.iter().map(|feed| &*feed.name).collect();
+        let feeds = self.feeds.load();
+        let names: Vec<&str> = feeds.iter().map(|feed| &*feed.name).collect();
         self.folder.clean(&names);
-        for feed in &self.feeds {
-            let Some(kept) = self.folder.load(&feed.name, &feed.origin) else { continue };
-            let indicators = kept.set.len();
-            tracing::info!(feed = &*feed.name, indicators, "last good set loaded");
-            let confirmed = kept.confirmed;
-            feed.take(kept.set, confirmed);
+        for feed in feeds.iter() {
+            self.take_saved(feed);
         }
         self.rebuild();
+    }
+
+    fn take_saved(&self, feed: &Feed) {
+        let Some(kept) = self.folder.load(&feed.name, &feed.origin) else { return };
+        let indicators = kept.set.len();
+        tracing::info!(feed = &*feed.name, indicators, "last good set loaded");
+        feed.take(kept.set, kept.confirmed);
     }
 
     /// Reads the feeds that need no network, on this thread. A feed that fails is told in its
     /// status.
     pub fn load_local(&self) {
-        for feed in &self.feeds {
+        for feed in self.feeds.load().iter() {
             if !matches!(feed.config.source, FeedSource::Http(_)) {
                 let pulled = Fetcher::local(&feed.config, self.folder.path());
                 self.settle(feed, pulled);
@@ -129,60 +111,9 @@ impl Intel {
         self.rebuild();
     }
 
-    /// Pulls every feed once, one after the other.
-    pub async fn pull_all(self: &Arc<Self>) {
-        for index in 0..self.feeds.len() {
-            self.pull(index).await;
-        }
-    }
-
-    /// Pulls each feed at once (local ones were just loaded, where they were) and then at its
-    /// interval, until `shutdown` completes.
-    pub async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
-        let mut loops = JoinSet::new();
-        for index in 0..self.feeds.len() {
-            loops.spawn(Arc::clone(&self).keep(index));
-        }
-        // Dropping the loops afterwards stops them.
-        shutdown.await;
-    }
-
-    async fn keep(self: Arc<Self>, index: usize) {
-        let Some(feed) = self.feeds.get(index) else { return };
-        loop {
-            let (last_pull, failures, not_before) = {
-                let state = feed.state();
-                (state.status.last_pull, state.status.failures, state.not_before)
-            };
-            if last_pull.is_some() {
-                let random = fastrand::u64(..);
-                let asked = not_before.map(|then| then.duration_since(self.clock.now()));
-                let asked = asked.and_then(|it| Duration::try_from(it).ok()).unwrap_or_default();
-                let wait = wait(feed.config.interval, failures, random).max(asked);
-                tokio::time::sleep(wait).await;
-            }
-            self.pull(index).await;
-        }
-    }
-
-    async fn pull(self: &Arc<Self>, index: usize) {
-        let Some(feed) = self.feeds.get(index) else { return };
-        let cursor = feed.state().cursor.clone();
-        let pulled = self.fetcher.pull(&feed.config, &cursor, self.folder.path()).await;
-        // Reading and building take up to seconds; a runtime's worker must not.
-        let intel = Arc::clone(self);
-        let settled = tokio::task::spawn_blocking(move || {
-            if intel.feeds.get(index).is_some_and(|feed| intel.settle(feed, pulled)) {
-                intel.rebuild();
-            }
-        });
-        if let Err(error) = settled.await {
-            tracing::error!(feed = &*feed.name, %error, "bug: reading a feed stopped; please report");
-        }
-    }
-
     /// Takes what a pull gave; true where the feed's indicators changed.
     fn settle(&self, feed: &Feed, pulled: Result<Pulled, FetchError>) -> bool {
+        let Some(_alone) = feed.begin_work() else { return false };
         let now = self.clock.now();
         let not_before = pulled.as_ref().err().and_then(FetchError::wait);
         let outcome = pulled.map_err(Fault::Fetch).and_then(|pulled| match pulled {
@@ -306,85 +237,9 @@ impl Intel {
     /// Builds the set of all feeds and swaps it in.
     fn rebuild(&self) {
         let building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
-        let segments = self.feeds.iter().filter_map(|feed| feed.state().segment.clone()).collect();
+        let feeds = self.feeds.load();
+        let segments = feeds.iter().filter_map(|feed| feed.state().segment.clone()).collect();
         self.set.store(Arc::new(IndicatorSet::join(segments)));
         drop(building);
-    }
-}
-
-impl Feed {
-    fn new(config: FeedConfig) -> Self {
-        let name: Arc<str> = config.name.as_str().into();
-        let stale_after = config.interval.saturating_mul(STALE_PERIODS).max(STALE_AFTER);
-        let status = FeedStatus::new(Arc::clone(&name), &config, stale_after);
-        let origin = config.origin();
-        let state = Mutex::new(FeedState {
-            segment: None,
-            cursor: Cursor::Start,
-            confirmed: None,
-            not_before: None,
-            status,
-        });
-        Self { config, name, origin, state }
-    }
-
-    fn state(&self) -> MutexGuard<'_, FeedState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn validity(&self, confirmed: Option<Timestamp>) -> Validity {
-        self.config.validity(confirmed)
-    }
-
-    /// Takes a set that is in place.
-    fn take(&self, mut set: OpenSet, confirmed: Timestamp) {
-        let Meta { pulled, cursor, rejects, .. } = &mut set.meta;
-        let (pulled, cursor, rejects) =
-            (*pulled, std::mem::take(cursor), std::mem::take::<Rejects>(rejects));
-        let segment = Segment::open(set, Arc::clone(&self.name), self.validity(Some(confirmed)));
-        let mut state = self.state();
-        state.status.indicators = segment.len();
-        state.status.loaded = Some(pulled);
-        state.status.last_good = Some(confirmed);
-        state.status.rejects = Arc::new(rejects);
-        state.segment = Some(Arc::new(segment));
-        state.cursor = cursor;
-        state.confirmed = Some(confirmed);
-    }
-}
-
-/// Time to the next pull: the interval, or after failures a shorter time that doubles; and up to
-/// a tenth more, so that many hosts do not ask in the same second.
-fn wait(interval: Duration, failures: u32, random: u64) -> Duration {
-    let base = match failures {
-        0 => interval,
-        _ => FIRST_RETRY.saturating_mul(1 << (failures - 1).min(16)).min(interval),
-    };
-    let base = base.max(Duration::from_secs(1));
-    let thousandths = u32::try_from(random % 101).unwrap_or(0);
-    base + base / 1000 * thousandths
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::wait;
-
-    #[test]
-    fn failures_are_retried_soon_and_hosts_do_not_ask_together() {
-        let hour = Duration::from_hours(1);
-        let secs = Duration::from_secs;
-        for (interval, failures, random, waited) in [
-            (hour, 0, 0, hour),
-            (hour, 0, 100, secs(3960)),
-            (hour, 1, 0, secs(30)),
-            (hour, 2, 100, secs(66)),
-            (hour, 99, 0, hour),
-            (secs(10), 1, 0, secs(10)),
-            (Duration::ZERO, 0, 0, secs(1)),
-        ] {
-            assert_eq!(wait(interval, failures, random), waited, "{failures} {random}");
-        }
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use tokio::task::JoinHandle;
 
 use crate::aggregate::{HostTables, Identity, RowTable, TableRow};
 use crate::clock::{Clock, SystemClock, signed};
@@ -70,7 +69,7 @@ pub(super) fn restore(detection: &mut Detection, recovered: Recovered) {
 }
 
 /// What never alerts: the networks of the configuration, and those of its files.
-fn allow_list(config: &AllowConfig) -> anyhow::Result<AllowList> {
+pub(super) fn allow_list(config: &AllowConfig) -> anyhow::Result<AllowList> {
     let Allowed { networks, files, skipped } = read_allowed(&config.files)?;
     if files > 0 {
         tracing::info!(files, networks = networks.len(), skipped, "files of allowed networks read");
@@ -96,15 +95,15 @@ fn home_netns() -> u32 {
     file.map_or(0, |file| u32::try_from(file.ino()).unwrap_or(0))
 }
 
-/// Starts to keep the inventory, where anybody takes its rows.
-pub(super) fn start_inventory(
+/// Keeps the inventory, where rows are made: a sink that takes them may come with a reload.
+pub(super) fn inventory(
     config: &Config,
     identity: &Identity,
     outbox: &Outbox,
     (clock, stats): (&Arc<dyn Clock>, &Arc<Stats>),
-) -> anyhow::Result<JoinHandle<()>> {
-    if !config.rows.enabled || !config.sinks.iter().any(|sink| sink.rows) {
-        return Ok(tokio::spawn(std::future::ready(())));
+) -> anyhow::Result<Option<impl Future<Output = ()> + Send + 'static>> {
+    if !config.rows.enabled {
+        return Ok(None);
     }
     let host = Host {
         root: "/".into(),
@@ -114,10 +113,11 @@ pub(super) fn start_inventory(
     let imds = (config.azure.imds, Imds::new(&config.azure, ImdsPace::USUAL)?);
     let azure = SharedAzure::clone(&identity.azure);
     let outbox = outbox.clone();
-    let made = Arc::clone(stats);
+    let (clock, stats) = (Arc::clone(clock), Arc::clone(stats));
+    let made = Arc::clone(&stats);
     let put = move |row| {
         made.rows_made.increment();
         outbox.rows(vec![TableRow::Computer(Box::new(row))]);
     };
-    Ok(tokio::spawn(keep(host, imds, azure, (Arc::clone(clock), Arc::clone(stats)), put)))
+    Ok(Some(keep(host, imds, azure, (clock, stats), put)))
 }

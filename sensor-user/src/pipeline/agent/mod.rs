@@ -5,15 +5,17 @@
 
 mod build;
 mod path;
+mod reload;
 mod signals;
 
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 pub(super) use signals::{Held, Signals};
 
@@ -23,7 +25,7 @@ use super::{banner, computer};
 use crate::aggregate::Identity;
 use crate::canary::Canary;
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::control::{Server, Status, Stream};
 use crate::deliver::{Deliverer, Delivery, Pace};
 use crate::enrich::Places;
@@ -33,14 +35,19 @@ use crate::notice::Speaker;
 use crate::state;
 use crate::stats::Stats;
 use path::{Path, spawn_path};
+use reload::Reloader;
 
 /// How long the sinks may take to send what waits when the agent ends.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
-/// Runs the agent until SIGINT or SIGTERM, or until nobody reads its standard output any more.
-pub fn run(config: &Config) -> anyhow::Result<()> {
+/// New configurations that wait for the path at most.
+const FRESH_MAX: usize = 16;
+
+/// Runs the agent until SIGINT or SIGTERM, or until nobody reads its standard output any more. Where
+/// `source` is a file, SIGHUP has it read again.
+pub fn run(config: &Config, source: &Source) -> anyhow::Result<()> {
     // From here on a signal ends the agent in order, however far its start has come.
-    let held = Held::hold()?;
+    let held = Held::hold(source.path.is_some())?;
     let agent_id = state::agent_id(&config.agent.state_dir)?.to_string();
     // Held before anything is loaded: one agent a state directory.
     let control = Server::bind(&config.agent.control_socket())?;
@@ -54,7 +61,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let result = runtime.block_on(agent(config, seat, held));
+    let result = runtime.block_on(agent(config, source, seat, held));
     // A write to standard output that nobody reads must not hold the end up.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
@@ -69,8 +76,8 @@ struct Seat {
     watching: Watch,
 }
 
-async fn agent(config: &Config, seat: Seat, held: Held) -> anyhow::Result<()> {
-    let signals = held.listen()?;
+async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyhow::Result<()> {
+    let mut signals = held.listen()?;
     let Seat { agent_id, control, clock, stats, mut watching } = seat;
     let computer = computer(config);
 
@@ -95,25 +102,35 @@ async fn agent(config: &Config, seat: Seat, held: Held) -> anyhow::Result<()> {
 
     say(&banner::lines(config, &watching, &intel.status(), &agent_id));
 
-    let (closing, closing_seen) = oneshot::channel::<()>();
     let canary = Canary::start(config.health.canary_every, watching.capture().hooks());
     watching.look_for(canary.context("start the canary's thread")?);
     let hooks = watching.capture().hooks();
     let status = Status::new(speaker.clone(), clock.now(), hooks, Arc::clone(&stats));
     let status = Arc::new(status);
     let stream = Stream::new(speaker.clone(), Arc::clone(&stats));
-    let control =
-        tokio::spawn(control.serve(Arc::clone(&status), Arc::clone(&intel), stream.clone()));
-    let places_task = places.clone().map(|places| tokio::spawn(build::refresh_places(places)));
-    let feeds = Arc::clone(&intel);
-    let parts = Parts { intel: feeds, outbox: outbox.clone(), places };
-    let vitals = Vitals::new(parts, status, Arc::clone(&clock), speaker.clone());
+    // They end with this function.
+    let mut beside = JoinSet::new();
+    beside.spawn(control.serve(Arc::clone(&status), Arc::clone(&intel), stream.clone()));
+    beside.spawn(Arc::clone(&intel).run(std::future::pending()));
+    if let Some(places) = places.clone() {
+        beside.spawn(build::refresh_places(places));
+    }
+    if let Some(keep) = build::inventory(config, &identity, &outbox, (&clock, &stats))? {
+        beside.spawn(keep);
+    }
+    let parts = Parts { intel: Arc::clone(&intel), outbox: outbox.clone(), places };
+    let vitals = Vitals::new(parts, Arc::clone(&status), Arc::clone(&clock), speaker.clone());
 
-    let inventory = build::start_inventory(config, &identity, &outbox, (&clock, &stats))?;
-    let feeds_task = tokio::spawn(intel.run(async move {
-        // Told, or nobody is left to tell: the end either way.
-        let _told = closing_seen.await.is_ok();
-    }));
+    let (fresh, fresh_out) = mpsc::sync_channel(FRESH_MAX);
+    let mut reloader = Reloader {
+        source: source.clone(),
+        config: config.clone(),
+        intel,
+        deliverer,
+        fresh,
+        status,
+        clock: Arc::clone(&clock),
+    };
     let stop = Arc::new(AtomicBool::new(false));
     let path = Path {
         watching,
@@ -124,20 +141,15 @@ async fn agent(config: &Config, seat: Seat, held: Held) -> anyhow::Result<()> {
         stream,
         vitals,
         speaker,
+        fresh: fresh_out,
     };
-    let (ended, end) = spawn_path(path, Arc::clone(&stop))?;
+    let (ended, mut end) = spawn_path(path, Arc::clone(&stop))?;
 
-    let reason = signals::until_told(signals, &outbox, end).await;
+    let reason = reloader.until_end(&mut signals, &outbox, &mut end).await;
     stop.store(true, Ordering::Release);
-    drop(closing);
     let ledger = ended.await.context("the pipeline's thread ended early; please report")??;
-    feeds_task.await.context("the feeds' task ended early; please report")?;
-    control.abort();
-    if let Some(task) = places_task {
-        task.abort();
-    }
-    inventory.abort();
-    let left = deliverer.drain(DRAIN_LIMIT).await;
+    beside.shutdown().await;
+    let left = reloader.deliverer.drain(DRAIN_LIMIT).await;
     super::ledger::log_closed(&ledger, &stats);
     tracing::info!(left = left.len(), "ended: {reason}");
     Ok(())

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+use super::reload::Fresh;
 use crate::aggregate::TableRow;
 use crate::capture::KernelLedger;
 use crate::clock::Clock;
@@ -52,6 +54,8 @@ pub(super) struct Path {
     pub(super) stream: Stream,
     pub(super) vitals: Vitals,
     pub(super) speaker: Speaker,
+    /// Other configurations.
+    pub(super) fresh: Receiver<Fresh>,
 }
 
 pub(super) type Ended = oneshot::Receiver<anyhow::Result<KernelLedger>>;
@@ -81,6 +85,9 @@ impl Path {
         let mut changes = Vec::new();
         let mut losses = LossLog::new(self.speaker.clone(), self.clock.now());
         while !stop.load(Ordering::Acquire) {
+            if let Ok(fresh) = self.fresh.try_recv() {
+                self.reconfigure(fresh);
+            }
             self.watching.turn(&mut changes);
             if let Some(pid) = self.watching.own_pid() {
                 self.detection.matcher.set_own(pid);
@@ -119,6 +126,15 @@ impl Path {
         }
         self.notify(losses.finish(&ledger, &self.stats, now), now);
         Ok(ledger)
+    }
+
+    /// Goes on with what an operator may set while the agent runs.
+    fn reconfigure(&mut self, Fresh { allow, history, window }: Fresh) {
+        self.detection.matcher.set_allowed(allow);
+        if let (Some(known), Some(config)) = (&mut self.detection.history, history) {
+            known.set_config(config);
+        }
+        self.detection.dedup.set_length(window);
     }
 
     fn notify(&self, notices: Vec<Notice>, now: Timestamp) {

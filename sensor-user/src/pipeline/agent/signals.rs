@@ -11,23 +11,30 @@ use crate::deliver::Outbox;
 
 /// Signals that wait until somebody listens: a start that they come in ends in order.
 #[derive(Debug)]
-pub(in crate::pipeline) struct Held(SigSet);
+pub(in crate::pipeline) struct Held {
+    set: SigSet,
+    reloads: bool,
+}
 
 impl Held {
-    /// Holds them on the calling thread, and on those that it starts.
-    pub(in crate::pipeline) fn hold() -> anyhow::Result<Self> {
-        let set = SigSet::from_iter([Number::SIGINT, Number::SIGTERM]);
+    /// Holds them on the calling thread, and on those that it starts; also the one to reload where
+    /// that `reloads` anything.
+    pub(in crate::pipeline) fn hold(reloads: bool) -> anyhow::Result<Self> {
+        let ends = [Number::SIGINT, Number::SIGTERM];
+        let set: SigSet = ends.into_iter().chain(reloads.then_some(Number::SIGHUP)).collect();
         set.thread_block().context("hold signals back")?;
-        Ok(Self(set))
+        Ok(Self { set, reloads })
     }
 
     /// Listens to them from here on, on the thread that held them. Within a runtime only.
     pub(in crate::pipeline) fn listen(self) -> anyhow::Result<Signals> {
+        let hangup = || signal(SignalKind::hangup()).context("listen for SIGHUP");
         let signals = Signals {
+            hangup: self.reloads.then(hangup).transpose()?,
             interrupt: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
             terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
         };
-        self.0.thread_unblock().context("take signals again")?;
+        self.set.thread_unblock().context("take signals again")?;
         Ok(signals)
     }
 }
@@ -36,25 +43,43 @@ impl Held {
 pub(in crate::pipeline) struct Signals {
     pub(in crate::pipeline) interrupt: Signal,
     pub(in crate::pipeline) terminate: Signal,
+    /// Only where there is something to read again: a terminal that hangs up ends the agent else.
+    hangup: Option<Signal>,
 }
 
-/// Waits for a reason to end.
-pub(super) async fn until_told(
-    mut signals: Signals,
-    outbox: &Outbox,
-    mut died: oneshot::Receiver<()>,
-) -> &'static str {
-    let mut look = tokio::time::interval(Duration::from_millis(200));
-    loop {
-        tokio::select! {
-            _ = signals.interrupt.recv() => return "interrupted",
-            _ = signals.terminate.recv() => return "terminated",
-            _ = &mut died => return "the pipeline's thread ended",
-            _ = look.tick() => {
-                if outbox.stdout_closed() {
-                    return "nobody reads standard output";
+/// What the agent is to do.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// To end; why.
+    End(&'static str),
+    /// To read its configuration again.
+    Reload,
+}
+
+impl Signals {
+    /// Waits for a reason to do something.
+    pub(super) async fn next(&mut self, outbox: &Outbox, died: &mut oneshot::Receiver<()>) -> Told {
+        let mut look = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return Told::End("interrupted"),
+                _ = self.terminate.recv() => return Told::End("terminated"),
+                () = hung_up(&mut self.hangup) => return Told::Reload,
+                _ = &mut *died => return Told::End("the pipeline's thread ended"),
+                _ = look.tick() => {
+                    if outbox.stdout_closed() {
+                        return Told::End("nobody reads standard output");
+                    }
                 }
             }
         }
+    }
+}
+
+async fn hung_up(signal: &mut Option<Signal>) {
+    match signal {
+        // There are no more once the runtime ends.
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }

@@ -41,6 +41,24 @@ fn a_disk_that_takes_nothing_is_told_and_alerts_go_on_from_memory() {
 }
 
 #[test]
+fn what_no_disk_and_no_sink_has_taken_at_the_end_is_counted() {
+    let disk = SimDisk::new();
+    let (mut driven, _) = Driven::open(&disk, &SMALL);
+    driven.put([1], snapshot(1));
+    disk.refuse(Refuses::Writes);
+    driven.put([2, 3], None);
+    driven.put([4], None);
+    driven.settle("a", 5);
+    driven.settle("b", 3);
+    driven.log.count_lost();
+    assert_eq!(driven.stats.alerts_lost_unwritten.value(), 2, "one of them was settled by both");
+    disk.refuse(Refuses::Nothing);
+    driven.pass(1);
+    driven.log.count_lost();
+    assert_eq!(driven.stats.alerts_lost_unwritten.value(), 2, "nothing is left by then");
+}
+
+#[test]
 fn what_is_settled_meanwhile_needs_no_disk_and_no_memory() {
     let disk = SimDisk::new();
     let config = SpoolConfig { queue: 10, ..SMALL };

@@ -74,7 +74,7 @@ fn a_sink_that_is_given_up_or_not_named_any_more_holds_nothing_back() {
     }
     driven.settle("a", 21);
     let before = driven.status().segments;
-    driven.spool.reader("b").unwrap().give_up();
+    assert_eq!(driven.spool.give_up("b"), 20);
     driven.turn();
     assert!(before > 3 && driven.status().segments < 3, "{before}");
     driven.put([21], None);

@@ -1,6 +1,8 @@
 //! Feeds from a real web server that misbehaves, and from files: what was good stays.
 #![expect(clippy::unwrap_used, reason = "a suite stops where its machinery fails")]
 
+mod reload;
+
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::path::Path;

@@ -1,0 +1,129 @@
+//! Reload: another configuration, taken while the agent runs (SIGHUP).
+//!
+//! All of it is read and checked before any of it is taken: a configuration that cannot be used
+//! changes nothing, and the agent says so until one can.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::SignedDuration;
+use tokio::sync::oneshot;
+
+use super::build;
+use super::signals::{Signals, Told};
+use crate::clock::{Clock, signed};
+use crate::config::{Config, Source};
+use crate::control::{ReloadReport, Status};
+use crate::deliver::{Deliverer, Outbox};
+use crate::history::HistoryConfig;
+use crate::intel::Intel;
+use crate::matcher::AllowList;
+
+/// How long a sink that is not configured any more may take to send what waits.
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What the path takes of another configuration.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    /// What never alerts.
+    pub(super) allow: AllowList,
+    /// Length of dedup's windows.
+    pub(super) window: SignedDuration,
+    /// How much the history holds.
+    pub(super) history: Option<HistoryConfig>,
+}
+
+/// Takes other configurations.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    pub(super) source: Source,
+    /// The one that is in force.
+    pub(super) config: Config,
+    pub(super) intel: Arc<Intel>,
+    pub(super) deliverer: Deliverer,
+    /// To the path.
+    pub(super) fresh: SyncSender<Fresh>,
+    pub(super) status: Arc<Status>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Reloader {
+    /// Reloads as often as it is told to, until there is a reason to end.
+    pub(super) async fn until_end(
+        &mut self,
+        signals: &mut Signals,
+        outbox: &Outbox,
+        died: &mut oneshot::Receiver<()>,
+    ) -> &'static str {
+        loop {
+            match signals.next(outbox, died).await {
+                Told::Reload => self.reload().await,
+                Told::End(reason) => return reason,
+            }
+        }
+    }
+
+    /// Reads the configuration again, and takes it where it can be used.
+    async fn reload(&mut self) {
+        tracing::info!("reload begins");
+        let time = self.clock.now();
+        let report = match self.take().await {
+            Ok(restart) if restart.is_empty() => {
+                ReloadReport { time, fault: String::new(), waits_for_restart: Vec::new() }
+            }
+            Ok(restart) => {
+                tracing::warn!(
+                    sections = restart.join(", "),
+                    "some of the new configuration waits for a restart"
+                );
+                let waits_for_restart = restart.into_iter().map(str::to_owned).collect();
+                ReloadReport { time, fault: String::new(), waits_for_restart }
+            }
+            Err(error) => {
+                let fault = format!("{error:#}");
+                tracing::error!(error = fault, "new configuration refused; the old one stays");
+                ReloadReport { time, fault, waits_for_restart: Vec::new() }
+            }
+        };
+        self.status.reloaded(report);
+    }
+
+    /// Gives what waits for a restart.
+    async fn take(&mut self) -> anyhow::Result<Vec<&'static str>> {
+        let source = self.source.clone();
+        let read = tokio::task::spawn_blocking(move || -> anyhow::Result<(Config, AllowList)> {
+            let config = source.read()?;
+            let allow = build::allow_list(&config.allow)?;
+            Ok((config, allow))
+        });
+        let (mut new, allow) = read.await.context("bug: reading it stopped; please report")??;
+        let sinks = self.deliverer.reload(&new.sinks, LEAVE_LIMIT)?;
+        let (intel, feeds) = (Arc::clone(&self.intel), new.feeds.clone());
+        let count = feeds.len();
+        let feeds = tokio::task::spawn_blocking(move || intel.reload(feeds));
+        feeds.await.context("bug: reading the feeds stopped; please report")?;
+        let window = signed(new.dedup.window);
+        let fresh = Fresh { allow, window, history: new.history };
+        self.fresh
+            .try_send(fresh)
+            .context("the pipeline takes nothing; is the host overloaded?")?;
+        // Of the command line, not of the file.
+        new.capture.drops_per_million = self.config.capture.drops_per_million;
+        let restart = self.config.needs_restart(&new);
+        tracing::info!(
+            feeds = count,
+            sinks = new.sinks.len(),
+            sinks_added = sinks.added,
+            sinks_changed = sinks.changed,
+            sinks_removed = sinks.removed,
+            "reloaded"
+        );
+        // What waits for a restart goes on waiting: the comparison is with what is in force.
+        self.config.feeds = new.feeds;
+        self.config.sinks = new.sinks;
+        self.config.allow = new.allow;
+        Ok(restart)
+    }
+}

@@ -1,0 +1,127 @@
+//! SIGHUP: the configuration is read again, and a bad one changes nothing.
+
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use sensor_tests::{Agent, run};
+use serde_json::Value;
+
+use crate::harness::{Home, SOON, START, skipped, text};
+
+/// An address of the loopback network that nothing else uses.
+const ADDRESS: &str = "127.77.0.";
+
+#[test]
+fn a_new_configuration_is_taken_and_a_bad_one_refused() {
+    if skipped() {
+        return;
+    }
+    let home = Home::new("", "");
+    let config = home.path("netsensor.toml");
+    let first = std::fs::read_to_string(&config).unwrap();
+    let agent = home.run();
+    connect(1);
+
+    // A feed and a sink more.
+    let out = home.path("alerts.jsonl");
+    let more = format!(
+        "{first}[[feed]]\nname = \"more\"\nkind = \"list\"\nurl = \"file:more.txt\"\n\
+         allow_private = true\n[[sink]]\nname = \"out\"\nkind = \"stdout\"\n\
+         [[sink]]\nname = \"kept\"\nkind = \"file\"\npath = {out:?}\n"
+    );
+    std::fs::write(home.path("more.txt"), format!("{ADDRESS}0/24\n")).unwrap();
+    std::fs::write(&config, &more).unwrap();
+    reload(&agent, "reloaded");
+    connect(2);
+    agent.wait_for(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}2"));
+    // What was seen before the indicator was known.
+    let (_, retro) = agent.wait_for(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}1"));
+    assert_eq!((text(&retro, "AlertKind"), text(&retro, "Feed")), ("retro", "more"));
+    assert_eq!(status(&home)["LastReload"]["Fault"], "");
+
+    // One that cannot be.
+    std::fs::write(&config, more.replace("kind = \"file\"", "kind = \"fiel\"")).unwrap();
+    reload(&agent, "new configuration refused; the old one stays");
+    connect(3);
+    agent.wait_for(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}3"));
+    let said = wait_for(&home, "DEGRADED");
+    let fault = text(&said["LastReload"], "Fault");
+    assert!(fault.contains("netsensor.toml:") && fault.contains("fiel"), "{fault}");
+
+    // One that lets the addresses be, drops the feed of the file, and asks for what takes a restart.
+    let allowed = more.replace(
+        "[capture]",
+        "[allow]\nnetworks = [\"127.77.0.4\"]\n[rows]\nenabled = false\n[capture]",
+    );
+    std::fs::write(&config, allowed).unwrap();
+    reload(&agent, "reloaded");
+    let said = wait_for(&home, "OK");
+    assert_eq!(said["LastReload"]["WaitsForRestart"], serde_json::json!(["rows"]), "{said}");
+    connect(4);
+    connect(5);
+    agent.wait_for(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}5"));
+    assert!(status(&home)["Counters"]["hits_held_allowed"].as_u64() > Some(0));
+    let alerts = agent.alerts();
+    assert!(!alerts.iter().any(|alert| alert["RemoteIp"] == format!("{ADDRESS}4")), "{alerts:?}");
+    assert!(agent.stop().status.success());
+    let kept = std::fs::read_to_string(out).unwrap();
+    for last in [1, 2, 3, 5] {
+        let told = kept.lines().filter(|line| line.contains(&format!("{ADDRESS}{last}\"")));
+        assert!(told.count() > 0, "{last}: {kept}");
+    }
+}
+
+/// Where there is nothing to read again, a terminal that hangs up ends the agent as it always did.
+#[test]
+fn without_a_file_a_hangup_is_the_end() {
+    if skipped() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let agent = Agent::start(folder.path(), &["run"]);
+    agent.wait_for_log(START, "state: ");
+    agent.signal(Signal::SIGHUP);
+    let ended = agent.wait(SOON);
+    let signal = std::os::unix::process::ExitStatusExt::signal(&ended.status);
+    assert_eq!(signal, Some(Signal::SIGHUP as i32), "{ended:?}");
+}
+
+fn reload(agent: &Agent, said: &str) {
+    agent.signal(Signal::SIGHUP);
+    agent.wait_for_log(SOON, said);
+}
+
+/// A connection to the address that ends in `last`.
+fn connect(last: u8) {
+    let listener = TcpListener::bind(format!("{ADDRESS}{last}:0")).unwrap();
+    drop(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+}
+
+fn status(home: &Home) -> Value {
+    let output = home.command(&["status", "--json"]).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// Asks until the agent's state is this.
+fn wait_for(home: &Home, state: &str) -> Value {
+    for _look in 0..100 {
+        // A broken file does not say where the socket is.
+        let socket = home.path("netsensor/netsensor.sock");
+        let mut command = home.command(&["status", "--json"]);
+        if state == "DEGRADED" {
+            command = sensor_tests::command(
+                home.path("").as_path(),
+                &["status", "--json", "--socket", socket.to_str().unwrap()],
+            );
+        }
+        let output = command.output().unwrap();
+        if let Ok(report) = serde_json::from_slice::<Value>(&output.stdout)
+            && report["State"] == state
+        {
+            return report;
+        }
+        run(Command::new("sleep").arg("0.2"));
+    }
+    panic!("not {state} within 20 s");
+}
