@@ -12,7 +12,8 @@ fn every_column_of_an_alert_is_described() {
     let home = tempfile::tempdir().unwrap();
     let example = |name: &str| repository().join("examples").join(name).display().to_string();
     let (connections, indicators) = (example("recording.jsonl"), example("indicators.jsonl"));
-    let arguments = ["replay", "--live", "--connections", &connections, "--indicators", &indicators];
+    let arguments =
+        ["replay", "--live", "--connections", &connections, "--indicators", &indicators];
     let output = command(home.path(), &arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let first = String::from_utf8(output.stdout).unwrap().lines().next().unwrap().to_owned();

@@ -74,7 +74,8 @@ fn commands_answer_as_it_is_written() {
 /// A folder with the examples, as the root of the repository has them.
 fn workplace() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(repository().join("examples"), folder.path().join("examples")).unwrap();
+    std::os::unix::fs::symlink(repository().join("examples"), folder.path().join("examples"))
+        .unwrap();
     std::fs::create_dir(folder.path().join("bin")).unwrap();
     std::os::unix::fs::symlink(binary(), folder.path().join("bin/netsensor")).unwrap();
     folder
@@ -95,7 +96,9 @@ fn is_like(wanted: &[&str], lines: &[&str]) -> bool {
     match (wanted.split_first(), lines.split_first()) {
         (None, None) => true,
         (Some((&"…", rest)), None) => is_like(rest, lines),
-        (Some((&"…", rest)), Some((_, others))) => is_like(rest, lines) || is_like(wanted, others),
+        (Some((&"…", rest)), Some((_, others))) => {
+            is_like(rest, lines) || is_like(wanted, others)
+        }
         (Some((line, rest)), Some((other, others))) => {
             is_line_like(line, other) && is_like(rest, others)
         }

@@ -29,7 +29,8 @@ fn every_link_leads_somewhere() {
                 continue;
             }
             let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
-            let target = if path.is_empty() { document.path.clone() } else { plain(&folder.join(path)) };
+            let target =
+                if path.is_empty() { document.path.clone() } else { plain(&folder.join(path)) };
             if !repository().join(&target).exists() {
                 broken.push(format!("{place}: {link}: there is no such file"));
                 continue;
@@ -50,7 +51,11 @@ fn every_document_is_in_the_index() {
     let linked: Vec<PathBuf> =
         index.links().iter().map(|(_, link)| plain(&Path::new("docs").join(link))).collect();
     for document in all.iter().filter(|it| it.path.starts_with("docs") && it.path != index.path) {
-        assert!(linked.contains(&document.path), "{}: is not in the index", document.path.display());
+        assert!(
+            linked.contains(&document.path),
+            "{}: is not in the index",
+            document.path.display()
+        );
     }
 }
 

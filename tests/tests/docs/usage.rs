@@ -51,7 +51,8 @@ fn commands_and_flags_exist() {
             for words in calls(&text) {
                 seen += 1;
                 let shown = words.join(" ");
-                let is_word = |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+                let is_word =
+                    |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
                 let named = words.first().filter(is_word).filter(|word| !word.starts_with('-'));
                 let Some(&name) = named else { continue };
                 let mut path = vec![name];
@@ -62,8 +63,9 @@ fn commands_and_flags_exist() {
                     wrong.push(format!("{place}: netsensor {shown}: no such command"));
                     continue;
                 };
-                for word in words.iter().filter(|word| word.starts_with("--")) {
-                    let flag = word.trim_start_matches('[').trim_end_matches(']');
+                let flags = words.iter().map(|word| word.trim_start_matches('['));
+                for word in flags.filter(|word| word.starts_with("--") && word.len() > 2) {
+                    let flag = word.trim_end_matches(']');
                     let flag = flag.split('=').next().unwrap_or_default();
                     if !help.split([' ', ',', '=', '\n']).any(|part| part == flag) {
                         wrong.push(format!("{place}: netsensor {shown}: no such flag {flag}"));
