@@ -58,37 +58,43 @@ fn commands_answer_as_it_is_written() {
         let mut commands = Vec::<(&str, Vec<&str>)>::new();
         for line in block.text.lines() {
             match (line.strip_prefix("$ "), commands.last_mut()) {
-                (Some(typed), _) => commands.push((typed, Vec::new())),
+                (Some(command), _) => commands.push((command, Vec::new())),
                 (None, Some((_, wanted))) => wanted.push(line),
                 (None, None) => panic!("{}: begins with no command", block.place),
             }
         }
-        for (typed, wanted) in commands {
-            let answer = typed_in(folder.path(), typed);
+        for (line, wanted) in commands {
+            let answer = typed_in(folder.path(), line);
             let lines: Vec<&str> = answer.lines().collect();
-            assert!(is_like(&wanted, &lines), "{}: $ {typed}\n{answer}", block.place);
+            assert!(is_like(&wanted, &lines), "{}: $ {line}\n{answer}", block.place);
         }
     }
 }
 
 /// A folder with the examples, as the root of the repository has them.
-fn workplace() -> TempDir {
+pub(crate) fn workplace() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(repository().join("examples"), folder.path().join("examples"))
-        .unwrap();
-    std::fs::create_dir(folder.path().join("bin")).unwrap();
-    std::os::unix::fs::symlink(binary(), folder.path().join("bin/netsensor")).unwrap();
+    let path = folder.path();
+    std::os::unix::fs::symlink(repository().join("examples"), path.join("examples")).unwrap();
+    std::fs::create_dir(path.join("bin")).unwrap();
+    std::os::unix::fs::symlink(binary(), path.join("bin/netsensor")).unwrap();
     folder
 }
 
-/// What a shell in `folder` prints, on both outputs.
-fn typed_in(folder: &Path, typed: &str) -> String {
+/// A shell in `folder`, which has the agent in its path and knows no configuration.
+pub(crate) fn typed(folder: &Path, typed: &str) -> Command {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("{{ {typed}\n}} 2>&1")]).current_dir(folder).env_clear();
+    shell.args(["-c", typed]).current_dir(folder).env_clear();
     shell.env("PATH", format!("{}:{path}", folder.join("bin").display()));
     shell.env("HOME", folder).env("XDG_STATE_HOME", folder);
-    String::from_utf8_lossy(&shell.output().unwrap().stdout).into_owned()
+    shell
+}
+
+/// What it prints, on both outputs.
+pub(crate) fn typed_in(folder: &Path, text: &str) -> String {
+    let output = typed(folder, &format!("{{ {text}\n}} 2>&1")).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Whether `lines` are as wanted: a line `…` stands for any lines, `…` in a line for any text.

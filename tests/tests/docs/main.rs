@@ -6,6 +6,7 @@
 
 mod alerts;
 mod blocks;
+mod first_alert;
 mod keys;
 mod links;
 mod markdown;

@@ -1,7 +1,7 @@
 //! Documents as the tests see them: blocks with the comments above them, tables, anchors, links.
 //!
 //! Comments: `<!-- run -->` above a console block has its commands run; `<!-- before: TEXT -->` above
-//! a TOML block puts the text before it; `<!-- keys: SECTION KINDS -->` above a table makes it one of
+//! a TOML block puts the text before it; `<!-- terminal: WHICH -->` marks a step of the quick start; `<!-- keys: SECTION KINDS -->` above a table makes it one of
 //! the configuration's reference.
 
 use std::collections::{BTreeMap, BTreeSet};
