@@ -2,7 +2,13 @@
 //! lead somewhere, messages and tests that they quote exist, and the reference has every key.
 //!
 //! HTML comments above a block say what is done with it; `markdown.rs` lists them.
-#![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test ends with a panic"
+)]
 
 mod alerts;
 mod blocks;

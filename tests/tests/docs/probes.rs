@@ -97,7 +97,7 @@ const OTHERS: &[&str] = &[
 pub(crate) fn readers() -> Vec<Reader> {
     let mut readers = Vec::<Reader>::new();
     for section in sections() {
-        let kinds = match section.as_str() {
+        let kinds: &[(&str, &str)] = match section.as_str() {
             "feed" => FEEDS,
             "sink" => SINKS,
             _ => &[("", "")],

@@ -30,9 +30,9 @@ fn calls(text: &str) -> Vec<Vec<&str>> {
     for command in text.flat_map(|line| line.split([';', '|', '&', '(', ')', '`'])) {
         let words: Vec<&str> = command.split_whitespace().collect();
         let is_agent = |word: &&str| *word == "netsensor" || word.ends_with("/netsensor");
-        let Some(at) = words.iter().position(|word| is_agent(&word)) else { continue };
+        let Some(at) = words.iter().position(is_agent) else { continue };
         // What stands before may give rights or say how; it is no other command's argument.
-        if words[..at].iter().all(|word| ["$", "sudo", "watch"].contains(word)) {
+        if words[..at].iter().all(|word| ["$", "sudo"].contains(word)) {
             calls.push(words[at + 1..].to_vec());
         }
     }
