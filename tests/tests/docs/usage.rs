@@ -47,7 +47,7 @@ fn commands_and_flags_exist() {
         let blocks = document.blocks().into_iter();
         let blocks = blocks.filter(|it| ["", "console", "sh"].contains(&it.language.as_str()));
         let texts = blocks.map(|block| (block.place, block.text)).chain(document.spans());
-        for (place, text) in texts.collect::<Vec<_>>() {
+        for (place, text) in texts {
             for words in calls(&text) {
                 seen += 1;
                 let shown = words.join(" ");
