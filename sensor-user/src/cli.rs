@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
+use crate::helpers::HelperName;
 use crate::intel::READ_COMMAND;
 
 /// The command line of `netsensor`.
@@ -57,6 +58,15 @@ pub enum Command {
     Canary {
         /// Tells this process from any other
         token: String,
+    },
+    /// What the agent starts to do what it may not do itself
+    #[command(hide = true)]
+    Helper {
+        /// Which
+        #[arg(value_enum)]
+        name: HelperName,
+        /// Where its own children may write
+        folder: Option<PathBuf>,
     },
     /// What the agent starts to read a feed
     #[command(name = READ_COMMAND, hide = true)]

@@ -22,6 +22,7 @@ use crate::config::{
 use crate::control;
 use crate::deliver::{readable, spool};
 use crate::health::State;
+use crate::helpers;
 use crate::intel::{FeedFolder, explain, read_allowed, read_feed};
 use crate::matcher::AllowList;
 use crate::pipeline;
@@ -71,9 +72,18 @@ pub fn error_exit_code(error: &anyhow::Error) -> u8 {
 
 /// Does what was typed.
 pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome> {
+    call_with(args, environment, None)
+}
+
+/// The same; `once_running` is called in an agent (`run`) when all of it runs. For tests.
+pub fn call_with(
+    args: RawArgs,
+    environment: &Environment,
+    once_running: Option<pipeline::OnceRunning>,
+) -> anyhow::Result<Outcome> {
     let log = args.log.as_deref();
     match args.command {
-        Command::Run(args) => run(&args, log, environment),
+        Command::Run(args) => run(&args, log, environment, once_running),
         Command::Replay(args) => replay(&args, log),
         Command::Record(args) => record(&args, log, environment),
         Command::SelfTest => self_test(log, environment),
@@ -88,6 +98,12 @@ pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome>
             canary::child();
             Ok(Outcome::Done)
         }
+        Command::Helper { name, folder } => {
+            let log = log.unwrap_or(AgentConfig::LOG);
+            start_log(log)?;
+            helpers::child(name, folder.as_deref(), log).context("a helper of the agent")?;
+            Ok(Outcome::Done)
+        }
         Command::ReadFeed => {
             read_feed().context("read a feed")?;
             Ok(Outcome::Done)
@@ -97,12 +113,20 @@ pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome>
     }
 }
 
-fn run(args: &RunArgs, log: Option<&str>, environment: &Environment) -> anyhow::Result<Outcome> {
+fn run(
+    args: &RunArgs,
+    log: Option<&str>,
+    environment: &Environment,
+    once_running: Option<pipeline::OnceRunning>,
+) -> anyhow::Result<Outcome> {
     let source = Source { path: args.config.clone(), environment: environment.clone() };
     let mut config = source.read()?;
     config.capture.drops_per_million = args.simulate_drops;
-    start_log(log.unwrap_or(&config.agent.log))?;
-    pipeline::run(&config, &source)?;
+    if let Some(log) = log {
+        log.clone_into(&mut config.agent.log);
+    }
+    start_log(&config.agent.log)?;
+    pipeline::run(&config, &source, once_running)?;
     Ok(Outcome::Done)
 }
 
@@ -163,15 +187,19 @@ fn record(
 ) -> anyhow::Result<Outcome> {
     let mut config = config(args.config.as_deref(), environment)?;
     config.capture.drops_per_million = args.simulate_drops;
-    start_log(log.unwrap_or(&config.agent.log))?;
+    if let Some(log) = log {
+        log.clone_into(&mut config.agent.log);
+    }
+    start_log(&config.agent.log)?;
     let lines = pipeline::record(&config, &args.out, args.duration)?;
     tracing::info!(lines, "recorded to {}", args.out.display());
     Ok(Outcome::Done)
 }
 
 fn self_test(log: Option<&str>, environment: &Environment) -> anyhow::Result<Outcome> {
-    start_log(log.unwrap_or("warn"))?;
-    let config = config(None, environment)?;
+    let mut config = config(None, environment)?;
+    log.unwrap_or("warn").clone_into(&mut config.agent.log);
+    start_log(&config.agent.log)?;
     let seen = pipeline::self_test(&config).context("self-test failed")?;
     let text = format!(
         "probes on: {}\n{}\nalert {:.1} ms after the connection: the path from kernel to alert works\n",

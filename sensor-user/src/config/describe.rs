@@ -22,7 +22,8 @@ pub fn describe(config: &Config) -> String {
     let computer = config.agent.computer.as_deref().unwrap_or("this host's name");
     line("control", config.agent.control_socket().display().to_string());
     line("computer", escaped(computer, 255));
-    line("log", config.agent.log.clone());
+    let confined = if config.agent.confine { "" } else { "; not confined" };
+    line("log", format!("{}{confined}", config.agent.log));
     let object = config.capture.object.as_ref();
     let object = object.map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
     let btf = config.capture.btf.as_ref();

@@ -6,6 +6,7 @@
 mod build;
 mod path;
 mod reload;
+mod seat;
 mod signals;
 
 use std::io::Write as _;
@@ -20,22 +21,18 @@ use tokio::task::JoinSet;
 pub(super) use signals::{Held, Signals};
 
 use super::vitals::{Parts, Vitals};
-use super::watch::Watch;
 use super::{banner, computer};
 use crate::aggregate::Identity;
-use crate::canary::Canary;
-use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Source};
-use crate::control::{Server, Status, Stream};
+use crate::control::{Status, Stream};
 use crate::enrich::Places;
-use crate::intel::{FeedFolder, Intel, Reading};
 use crate::inventory::SharedAzure;
 use crate::notice::Speaker;
-use crate::service::{Beat, Notifier};
-use crate::state;
-use crate::stats::Stats;
+use crate::service::Beat;
 use path::{Path, spawn_path};
 use reload::Reloader;
+pub use seat::OnceRunning;
+use seat::Seat;
 
 /// How long the sinks may take to send what waits when the agent ends.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -44,18 +41,15 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 const FRESH_MAX: usize = 16;
 
 /// Runs the agent until SIGINT or SIGTERM, or until nobody reads its standard output any more. Where
-/// `source` is a file, SIGHUP has it read again.
-pub fn run(config: &Config, source: &Source) -> anyhow::Result<()> {
+/// `source` is a file, SIGHUP has it read again. `once_running` is a test's.
+pub fn run(
+    config: &Config,
+    source: &Source,
+    once_running: Option<OnceRunning>,
+) -> anyhow::Result<()> {
     // From here on a signal ends the agent in order, however far its start has come.
     let held = Held::hold(source.path.is_some())?;
-    let agent_id = state::agent_id(&config.agent.state_dir)?.to_string();
-    // Held before anything is loaded: one agent a state directory.
-    let control = Server::bind(&config.agent.control_socket())?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let stats = Arc::new(Stats::default());
-    let watching = Watch::open(config, computer(config), Arc::clone(&clock), &stats)?;
-    let notifier = Arc::new(Notifier::new(&source.environment));
-    let seat = Seat { agent_id, control, clock, stats, watching, notifier };
+    let seat = Seat::take(config, source, once_running)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -68,27 +62,13 @@ pub fn run(config: &Config, source: &Source) -> anyhow::Result<()> {
     result
 }
 
-/// What the agent has before it gives its privileges up.
-struct Seat {
-    agent_id: String,
-    control: Server,
-    clock: Arc<dyn Clock>,
-    stats: Arc<Stats>,
-    watching: Watch,
-    notifier: Arc<Notifier>,
-}
-
 async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyhow::Result<()> {
     let mut signals = held.listen()?;
-    let Seat { agent_id, control, clock, stats, mut watching, notifier } = seat;
+    let Seat { agent_id, control, clock, stats, folder, helpers, mut watching, notifier, .. } =
+        seat;
     let computer = computer(config);
 
-    let folder =
-        FeedFolder::open(&config.agent.state_dir).context("make the folder of the feeds")?;
-    let shared = (Arc::clone(&clock), Arc::clone(&stats));
-    let intel = Intel::new(config.feeds.clone(), folder, Reading::child(), shared);
-    intel.load_saved();
-    intel.load_local();
+    let intel = build::intel(config, folder, &helpers, (&clock, &stats));
     let set = intel.set();
     let (outbox, deliverer, recovered) = build::delivery(config, &stats, &clock)?;
 
@@ -99,12 +79,12 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     let mut detection = build::detection(config, set, &identity, (places.clone(), &stats))?;
     build::restore(&mut detection, recovered);
 
-    say(&banner::lines(config, &watching, &intel.status(), &agent_id));
+    say(&banner::lines(config, (&watching, &seat.confined), &intel.status(), &agent_id));
 
-    let canary = Canary::start(config.health.canary_every, watching.capture().hooks());
-    watching.look_for(canary.context("start the canary's thread")?);
+    build::canary(config, &helpers, &mut watching)?;
     let hooks = watching.capture().hooks();
-    let status = Status::new(speaker.clone(), clock.now(), hooks, Arc::clone(&stats));
+    let status = Status::new(speaker.clone(), clock.now(), hooks, Arc::clone(&stats))
+        .confined(&seat.confined.to_string());
     let status = Arc::new(status);
     let stream = Stream::new(speaker.clone(), Arc::clone(&stats));
     // They end with this function.
@@ -119,7 +99,12 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     }
     let beat = Beat::default();
     beside.spawn(build::keeper(&notifier, &beat, &status, &intel));
-    let parts = Parts { intel: Arc::clone(&intel), outbox: outbox.clone(), places };
+    let parts = Parts {
+        intel: Arc::clone(&intel),
+        outbox: outbox.clone(),
+        places,
+        helpers: Arc::clone(&helpers),
+    };
     let vitals = Vitals::new(parts, Arc::clone(&status), Arc::clone(&clock), speaker.clone());
 
     let (fresh, fresh_out) = mpsc::sync_channel(FRESH_MAX);
@@ -132,6 +117,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
         status,
         clock: Arc::clone(&clock),
         notifier,
+        helpers: Arc::clone(&helpers),
     };
     let stop = Arc::new(AtomicBool::new(false));
     let path = Path {
@@ -148,6 +134,10 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     };
     let (ended, mut end) = spawn_path(path, Arc::clone(&stop))?;
 
+    if let Some(once_running) = seat.once_running {
+        once_running();
+    }
+
     let reason = reloader.until_end(&mut signals, &outbox, &mut end).await;
     stop.store(true, Ordering::Release);
     let ledger = ended.await.context("the pipeline's thread ended early; please report")??;
@@ -155,7 +145,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     let left = reloader.deliverer.drain(DRAIN_LIMIT).await;
     super::ledger::log_closed(&ledger, &stats);
     tracing::info!(left = left.len(), "ended: {reason}");
-    Ok(())
+    helpers.all_there()
 }
 
 /// To the person at the terminal, or the journal.
