@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::canary;
 use crate::cli::{
     AgentArgs, CheckConfigArgs, Command, ExplainArgs, FeedsArgs, RawArgs, RecordArgs, ReplayArgs,
-    RunArgs, SchemaArgs, SchemaFormat, Shell, SpoolArgs, SpoolCommand, SpoolReplayArgs, StatusArgs,
+    RunArgs, SchemaArgs, SchemaFormat, SpoolArgs, SpoolCommand, SpoolReplayArgs, StatusArgs,
 };
 use crate::clock::{Clock as _, SystemClock, signed};
 use crate::config::{
@@ -70,13 +69,8 @@ pub fn error_exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(<dyn std::error::Error>::is::<ConfigError>) { 2 } else { 1 }
 }
 
-/// Does what was typed.
-pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome> {
-    call_with(args, environment, None)
-}
-
-/// The same; `once_running` is called in an agent (`run`) when all of it runs. For tests.
-pub fn call_with(
+/// Does what was typed. `once_running` is called in an agent (`run`) when all of it runs: a test's.
+pub fn call(
     args: RawArgs,
     environment: &Environment,
     once_running: Option<pipeline::OnceRunning>,
@@ -109,7 +103,7 @@ pub fn call_with(
             Ok(Outcome::Done)
         }
         Command::CheckConfig(args) => check_config(&args, environment),
-        Command::Completions { shell } => completions(shell),
+        Command::Completions { shell } => print(&shell.script()),
     }
 }
 
@@ -122,10 +116,7 @@ fn run(
     let source = Source { path: args.config.clone(), environment: environment.clone() };
     let mut config = source.read()?;
     config.capture.drops_per_million = args.simulate_drops;
-    if let Some(log) = log {
-        log.clone_into(&mut config.agent.log);
-    }
-    start_log(&config.agent.log)?;
+    start_log_of(&mut config, log)?;
     pipeline::run(&config, &source, once_running)?;
     Ok(Outcome::Done)
 }
@@ -187,10 +178,7 @@ fn record(
 ) -> anyhow::Result<Outcome> {
     let mut config = config(args.config.as_deref(), environment)?;
     config.capture.drops_per_million = args.simulate_drops;
-    if let Some(log) = log {
-        log.clone_into(&mut config.agent.log);
-    }
-    start_log(&config.agent.log)?;
+    start_log_of(&mut config, log)?;
     let lines = pipeline::record(&config, &args.out, args.duration)?;
     tracing::info!(lines, "recorded to {}", args.out.display());
     Ok(Outcome::Done)
@@ -198,8 +186,7 @@ fn record(
 
 fn self_test(log: Option<&str>, environment: &Environment) -> anyhow::Result<Outcome> {
     let mut config = config(None, environment)?;
-    log.unwrap_or("warn").clone_into(&mut config.agent.log);
-    start_log(&config.agent.log)?;
+    start_log_of(&mut config, log.or(Some("warn")))?;
     let seen = pipeline::self_test(&config).context("self-test failed")?;
     let text = format!(
         "probes on: {}\n{}\nalert {:.1} ms after the connection: the path from kernel to alert works\n",
@@ -359,24 +346,6 @@ fn print_schema(args: &SchemaArgs) -> anyhow::Result<Outcome> {
     print(text.as_bytes())
 }
 
-fn completions(shell: Shell) -> anyhow::Result<Outcome> {
-    let shell = match shell {
-        Shell::Bash => clap_complete::Shell::Bash,
-        Shell::Zsh => clap_complete::Shell::Zsh,
-        Shell::Fish => clap_complete::Shell::Fish,
-    };
-    // The generators offer hidden commands too.
-    let whole = RawArgs::command();
-    let shown = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
-    let mut shown = clap::Command::new("netsensor")
-        .version(env!("CARGO_PKG_VERSION"))
-        .args(whole.get_arguments().cloned())
-        .subcommands(shown);
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut shown, "netsensor", &mut script);
-    print(&script)
-}
-
 fn print(text: &[u8]) -> anyhow::Result<Outcome> {
     let mut out = io::stdout().lock();
     out.write_all(text).and_then(|()| out.flush()).context("write standard output")?;
@@ -396,6 +365,14 @@ fn config(path: Option<&Path>, environment: &Environment) -> Result<Config, Conf
         Some(path) => Config::load(path, environment),
         None => Ok(Config::embedded(environment.state_dir()?)),
     }
+}
+
+/// Logs as the configuration says, or as was typed.
+fn start_log_of(config: &mut Config, typed: Option<&str>) -> anyhow::Result<()> {
+    if let Some(filter) = typed {
+        filter.clone_into(&mut config.agent.log);
+    }
+    start_log(&config.agent.log)
 }
 
 /// Logs to standard error from here on.

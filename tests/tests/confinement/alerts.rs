@@ -56,7 +56,7 @@ async fn an_alert_of_a_feed_pulled_later_goes_to_a_file_and_over_tls() {
     let body = tokio::time::timeout(SOON, bodies.recv()).await.unwrap().unwrap();
     let sent: Value = serde_json::from_str(body.lines().next().unwrap()).unwrap();
     let first = if sent.is_array() { &sent[0] } else { &sent };
-    assert_eq!(first["IndicatorId"].as_str().is_some(), true, "{body}");
+    assert!(first["IndicatorId"].is_string(), "{body}");
     assert!(body.contains(INDICATOR), "{body}");
     wait_until("the file has the alert", || {
         std::fs::read_to_string(&file).is_ok_and(|text| text.contains(INDICATOR))

@@ -96,6 +96,6 @@ fn assert_holds(pid: u32, permitted: u64, effective: u64, who: &str) {
     let status = status_of(pid);
     let set = |name: &str| u64::from_str_radix(&status[name], 16).unwrap();
     assert_eq!((set("CapPrm"), set("CapEff")), (permitted, effective), "{who}: {status:?}");
-    assert_eq!(set("CapBnd") & !permitted & !0x281004, 0, "{who}: {status:?}");
+    assert_eq!(set("CapBnd") & !permitted & !0x0028_1004, 0, "{who}: {status:?}");
     assert_eq!((&*status["NoNewPrivs"], &*status["Seccomp"]), ("1", "2"), "{who}: {status:?}");
 }

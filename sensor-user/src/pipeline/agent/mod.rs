@@ -16,6 +16,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 pub(super) use signals::{Held, Signals};
@@ -25,11 +26,14 @@ use super::{banner, computer};
 use crate::aggregate::Identity;
 use crate::config::{Config, Source};
 use crate::control::{Status, Stream};
+use crate::deliver::Outbox;
 use crate::enrich::Places;
+use crate::helpers::Helpers;
 use crate::inventory::SharedAzure;
 use crate::notice::Speaker;
 use crate::service::Beat;
-use path::{Path, spawn_path};
+use crate::stats::Stats;
+use path::{Ended, Path, spawn_path};
 use reload::Reloader;
 pub use seat::OnceRunning;
 use seat::Seat;
@@ -56,14 +60,17 @@ pub fn run(
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let result = runtime.block_on(agent(config, source, seat, held));
+    let result = runtime.block_on(async {
+        let signals = held.listen()?;
+        Box::pin(start(config, source, seat)?.until_end(signals)).await
+    });
     // A write to standard output that nobody reads must not hold the end up.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
-async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyhow::Result<()> {
-    let mut signals = held.listen()?;
+/// Starts all that takes no privileges; within the runtime.
+fn start(config: &Config, source: &Source, seat: Seat) -> anyhow::Result<Running> {
     let Seat { agent_id, control, clock, stats, folder, helpers, mut watching, notifier, .. } =
         seat;
     let computer = computer(config);
@@ -83,11 +90,10 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
 
     build::canary(config, &helpers, &mut watching)?;
     let hooks = watching.capture().hooks();
-    let status = Status::new(speaker.clone(), clock.now(), hooks, Arc::clone(&stats))
-        .confined(&seat.confined.to_string());
-    let status = Arc::new(status);
+    let status = Status::new(speaker.clone(), clock.now(), hooks, Arc::clone(&stats));
+    let status = Arc::new(status.confined(&seat.confined.to_string()));
     let stream = Stream::new(speaker.clone(), Arc::clone(&stats));
-    // They end with this function.
+    // They end with the agent.
     let mut beside = JoinSet::new();
     beside.spawn(control.serve(Arc::clone(&status), Arc::clone(&intel), stream.clone()));
     beside.spawn(Arc::clone(&intel).run(std::future::pending()));
@@ -99,16 +105,13 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     }
     let beat = Beat::default();
     beside.spawn(build::keeper(&notifier, &beat, &status, &intel));
-    let parts = Parts {
-        intel: Arc::clone(&intel),
-        outbox: outbox.clone(),
-        places,
-        helpers: Arc::clone(&helpers),
-    };
+    let feeds = Arc::clone(&intel);
+    let parts =
+        Parts { intel: feeds, outbox: outbox.clone(), places, helpers: Arc::clone(&helpers) };
     let vitals = Vitals::new(parts, Arc::clone(&status), Arc::clone(&clock), speaker.clone());
 
     let (fresh, fresh_out) = mpsc::sync_channel(FRESH_MAX);
-    let mut reloader = Reloader {
+    let reloader = Reloader {
         source: source.clone(),
         config: config.clone(),
         intel,
@@ -132,20 +135,40 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
         beat,
         fresh: fresh_out,
     };
-    let (ended, mut end) = spawn_path(path, Arc::clone(&stop))?;
+    let (ended, died) = spawn_path(path, Arc::clone(&stop))?;
 
     if let Some(once_running) = seat.once_running {
         once_running();
     }
+    Ok(Running { reloader, beside, path: (stop, ended, died), outbox, helpers, stats })
+}
 
-    let reason = reloader.until_end(&mut signals, &outbox, &mut end).await;
-    stop.store(true, Ordering::Release);
-    let ledger = ended.await.context("the pipeline's thread ended early; please report")??;
-    beside.shutdown().await;
-    let left = reloader.deliverer.drain(DRAIN_LIMIT).await;
-    super::ledger::log_closed(&ledger, &stats);
-    tracing::info!(left = left.len(), "ended: {reason}");
-    helpers.all_there()
+/// All of the agent.
+struct Running {
+    reloader: Reloader,
+    /// What ends with it.
+    beside: JoinSet<()>,
+    /// What ends the pipeline's thread, what that gives, and what tells that it is gone.
+    path: (Arc<AtomicBool>, Ended, oneshot::Receiver<()>),
+    outbox: Outbox,
+    helpers: Arc<Helpers>,
+    stats: Arc<Stats>,
+}
+
+impl Running {
+    /// Goes on until there is a reason to end; then all that waits is sent.
+    async fn until_end(self, mut signals: Signals) -> anyhow::Result<()> {
+        let Self { mut reloader, mut beside, path, outbox, helpers, stats } = self;
+        let (stop, ended, mut died) = path;
+        let reason = reloader.until_end(&mut signals, &outbox, &mut died).await;
+        stop.store(true, Ordering::Release);
+        let ledger = ended.await.context("the pipeline's thread ended early; please report")??;
+        beside.shutdown().await;
+        let left = reloader.deliverer.drain(DRAIN_LIMIT).await;
+        super::ledger::log_closed(&ledger, &stats);
+        tracing::info!(left = left.len(), "ended: {reason}");
+        helpers.all_there()
+    }
 }
 
 /// To the person at the terminal, or the journal.

@@ -146,10 +146,11 @@ fn home(name: &str) -> PathBuf {
     std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(name)
 }
 
-fn call(number: c_long, [a, b, c, d, e]: [c_long; 5]) -> io::Result<()> {
+fn call(number: c_long, arguments: [c_long; 5]) -> io::Result<()> {
+    let [first, second, third, fourth, fifth] = arguments;
     // SAFETY: what a pointer points at is larger than what the kernel reads or writes there, and
     // outlives the call; nothing that succeeds is used.
-    let result = unsafe { libc::syscall(number, a, b, c, d, e, 0) };
+    let result = unsafe { libc::syscall(number, first, second, third, fourth, fifth, 0) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

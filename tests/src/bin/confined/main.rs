@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         watchdog_usec: var_os("WATCHDOG_USEC"),
         watchdog_pid: var_os("WATCHDOG_PID"),
     };
-    match commands::call_with(RawArgs::parse(), &environment, Some(Box::new(once_running))) {
+    match commands::call(RawArgs::parse(), &environment, Some(Box::new(once_running))) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(error) => {
             eprintln!("netsensor: {error:#}");
@@ -38,7 +38,7 @@ fn once_running() {
     let runtime = tokio::runtime::Handle::current();
     std::thread::spawn(move || {
         let mut tried = BTreeMap::from([("thread", attempts::all())]);
-        let (sender, receiver) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         runtime.spawn(async move {
             let _nobody_waits = sender.send(attempts::all());
         });
