@@ -24,6 +24,9 @@ fn main() -> ExitCode {
         xdg_state_home: var_os("XDG_STATE_HOME"),
         home: var_os("HOME"),
         credentials_directory: var_os("CREDENTIALS_DIRECTORY"),
+        notify_socket: var_os("NOTIFY_SOCKET"),
+        watchdog_usec: var_os("WATCHDOG_USEC"),
+        watchdog_pid: var_os("WATCHDOG_PID"),
     };
     match commands::call(args, &environment) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),

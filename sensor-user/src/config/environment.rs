@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::ConfigError;
 
@@ -16,6 +17,12 @@ pub struct Environment {
     pub home: Option<OsString>,
     /// `CREDENTIALS_DIRECTORY`, which systemd sets for a unit that has credentials.
     pub credentials_directory: Option<OsString>,
+    /// `NOTIFY_SOCKET`, which systemd sets for a unit of `Type=notify`.
+    pub notify_socket: Option<OsString>,
+    /// `WATCHDOG_USEC`, which it sets for a unit with `WatchdogSec=`.
+    pub watchdog_usec: Option<OsString>,
+    /// `WATCHDOG_PID`: whose signs of life are meant.
+    pub watchdog_pid: Option<OsString>,
 }
 
 /// Where the paths of a configuration begin.
@@ -34,6 +41,18 @@ impl Default for Place<'_> {
 }
 
 impl Environment {
+    /// How long the service manager waits between two signs of life of this process
+    /// (`sd_watchdog_enabled(3)`); `None` where it does not.
+    pub fn watchdog(&self) -> Option<Duration> {
+        let number = |text: &OsString| text.to_str()?.parse::<u64>().ok();
+        let meant = match &self.watchdog_pid {
+            Some(pid) => number(pid) == Some(u64::from(std::process::id())),
+            None => true,
+        };
+        let limit = self.watchdog_usec.as_ref().filter(|_| meant).and_then(number);
+        limit.filter(|limit| *limit > 0).map(Duration::from_micros)
+    }
+
     /// The state directory where none is configured: systemd's, else `netsensor` in
     /// `$XDG_STATE_HOME`, else in `~/.local/state`. Relative values are ignored, as XDG says.
     pub fn state_dir(&self) -> Result<PathBuf, ConfigError> {

@@ -275,7 +275,7 @@ fn the_state_directory_follows_the_environment() {
         state_directory: state.map(Into::into),
         xdg_state_home: xdg.map(Into::into),
         home: home.map(Into::into),
-        credentials_directory: None,
+        ..Environment::default()
     };
     for (environment, dir) in [
         (of(Some("/var/lib/n:/other"), Some("/x"), Some("/h")), Some("/var/lib/n")),

@@ -125,6 +125,21 @@ impl Status {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).last_reload.clone()
     }
 
+    /// One line of it, for the service manager.
+    pub fn brief(&self, indicators: usize) -> String {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bad = live.components.iter().filter(|part| part.state == State::Degraded);
+        let sinks = live.delivery.sinks.iter().map(|sink| sink.alerts_waiting);
+        let waiting = sinks.max().unwrap_or(0);
+        match (bad.next(), bad.count()) {
+            (None, _) => format!("OK: {indicators} indicators, {waiting} alerts wait"),
+            (Some(part), 0) => format!("DEGRADED: {}: {}", part.name, part.reason),
+            (Some(part), more) => {
+                format!("DEGRADED (and {more} more): {}: {}", part.name, part.reason)
+            }
+        }
+    }
+
     /// All of it.
     pub fn report(&self) -> StatusReport {
         let (components, kernel, delivery) = {

@@ -57,6 +57,7 @@ mod look_back;
 mod preexisting;
 
 /// Lines as they happen.
+mod service;
 mod stream;
 
 /// Request and answer.

@@ -11,15 +11,17 @@ use arc_swap::ArcSwap;
 use crate::aggregate::{HostTables, Identity, RowTable, TableRow};
 use crate::clock::{Clock, SystemClock, signed};
 use crate::config::{AllowConfig, Config};
+use crate::control::Status;
 use crate::dedup::Dedup;
-use crate::deliver::Outbox;
 use crate::deliver::spool::Recovered;
+use crate::deliver::{Deliverer, Delivery, Outbox, Pace};
 use crate::enrich::{Names, Places};
 use crate::history::History;
-use crate::intel::{Allowed, IndicatorSet, read_allowed};
+use crate::intel::{Allowed, IndicatorSet, Intel, read_allowed};
 use crate::inventory::{Host, Imds, ImdsPace, SharedAzure, keep};
 use crate::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, RemoteFacts};
+use crate::service::{Beat, Keeper, Notifier};
 use crate::stats::Stats;
 
 /// The database of places is looked at this often.
@@ -54,6 +56,17 @@ pub(super) fn detection(
     Ok(detection)
 }
 
+/// Starts the sinks, behind the spool.
+pub(super) fn delivery(
+    config: &Config,
+    stats: &Arc<Stats>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<(Outbox, Deliverer, Recovered)> {
+    let folder = config.agent.spool_dir();
+    let (sinks, spool, pace) = (&config.sinks, &config.spool, Pace::USUAL);
+    Ok(Deliverer::start(Delivery { sinks, folder: &folder, spool, pace }, stats, clock)?)
+}
+
 /// Goes on with the windows that an earlier run had open.
 pub(super) fn restore(detection: &mut Detection, recovered: Recovered) {
     for repair in &recovered.repairs {
@@ -75,6 +88,18 @@ pub(super) fn allow_list(config: &AllowConfig) -> anyhow::Result<AllowList> {
         tracing::info!(files, networks = networks.len(), skipped, "files of allowed networks read");
     }
     Ok(AllowList::new(config.networks.iter().copied().chain(networks)))
+}
+
+/// Tells the service manager how the agent is, while the pipeline turns.
+pub(super) fn keeper(
+    notifier: &Arc<Notifier>,
+    beat: &Beat,
+    status: &Arc<Status>,
+    intel: &Intel,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (status, set) = (Arc::clone(status), intel.set());
+    let said = move || status.brief(set.load().len());
+    Keeper::new(Arc::clone(notifier), beat.clone(), said).keep()
 }
 
 /// Looks whether the database of places was replaced, and reads it then, beside the pipeline.

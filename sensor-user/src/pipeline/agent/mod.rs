@@ -27,11 +27,11 @@ use crate::canary::Canary;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Source};
 use crate::control::{Server, Status, Stream};
-use crate::deliver::{Deliverer, Delivery, Pace};
 use crate::enrich::Places;
 use crate::intel::{FeedFolder, Intel, Reading};
 use crate::inventory::SharedAzure;
 use crate::notice::Speaker;
+use crate::service::{Beat, Notifier};
 use crate::state;
 use crate::stats::Stats;
 use path::{Path, spawn_path};
@@ -54,7 +54,8 @@ pub fn run(config: &Config, source: &Source) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stats = Arc::new(Stats::default());
     let watching = Watch::open(config, computer(config), Arc::clone(&clock), &stats)?;
-    let seat = Seat { agent_id, control, clock, stats, watching };
+    let notifier = Arc::new(Notifier::new(&source.environment));
+    let seat = Seat { agent_id, control, clock, stats, watching, notifier };
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -74,11 +75,12 @@ struct Seat {
     clock: Arc<dyn Clock>,
     stats: Arc<Stats>,
     watching: Watch,
+    notifier: Arc<Notifier>,
 }
 
 async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyhow::Result<()> {
     let mut signals = held.listen()?;
-    let Seat { agent_id, control, clock, stats, mut watching } = seat;
+    let Seat { agent_id, control, clock, stats, mut watching, notifier } = seat;
     let computer = computer(config);
 
     let folder =
@@ -88,10 +90,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     intel.load_saved();
     intel.load_local();
     let set = intel.set();
-    let spool = config.agent.state_dir.join("spool");
-    let delivery =
-        Delivery { sinks: &config.sinks, folder: &spool, spool: &config.spool, pace: Pace::USUAL };
-    let (outbox, deliverer, recovered) = Deliverer::start(delivery, &stats, &clock)?;
+    let (outbox, deliverer, recovered) = build::delivery(config, &stats, &clock)?;
 
     let speaker = Speaker { computer: computer.to_string(), agent_id: agent_id.clone() };
     let azure = SharedAzure::default();
@@ -118,6 +117,8 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     if let Some(keep) = build::inventory(config, &identity, &outbox, (&clock, &stats))? {
         beside.spawn(keep);
     }
+    let beat = Beat::default();
+    beside.spawn(build::keeper(&notifier, &beat, &status, &intel));
     let parts = Parts { intel: Arc::clone(&intel), outbox: outbox.clone(), places };
     let vitals = Vitals::new(parts, Arc::clone(&status), Arc::clone(&clock), speaker.clone());
 
@@ -130,6 +131,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
         fresh,
         status,
         clock: Arc::clone(&clock),
+        notifier,
     };
     let stop = Arc::new(AtomicBool::new(false));
     let path = Path {
@@ -141,6 +143,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
         stream,
         vitals,
         speaker,
+        beat,
         fresh: fresh_out,
     };
     let (ended, mut end) = spawn_path(path, Arc::clone(&stop))?;

@@ -21,6 +21,7 @@ use crate::pipeline::ledger::LossLog;
 use crate::pipeline::vitals::Vitals;
 use crate::pipeline::watch::Watch;
 use crate::pipeline::{Detection, Outlet};
+use crate::service::Beat;
 use crate::stats::Stats;
 
 /// Between two portions of the last rows.
@@ -54,6 +55,8 @@ pub(super) struct Path {
     pub(super) stream: Stream,
     pub(super) vitals: Vitals,
     pub(super) speaker: Speaker,
+    /// Moves with each turn.
+    pub(super) beat: Beat,
     /// Other configurations.
     pub(super) fresh: Receiver<Fresh>,
 }
@@ -85,6 +88,7 @@ impl Path {
         let mut changes = Vec::new();
         let mut losses = LossLog::new(self.speaker.clone(), self.clock.now());
         while !stop.load(Ordering::Acquire) {
+            self.beat.turn();
             if let Ok(fresh) = self.fresh.try_recv() {
                 self.reconfigure(fresh);
             }

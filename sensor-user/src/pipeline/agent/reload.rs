@@ -20,9 +20,13 @@ use crate::deliver::{Deliverer, Outbox};
 use crate::history::HistoryConfig;
 use crate::intel::Intel;
 use crate::matcher::AllowList;
+use crate::service::Notifier;
 
 /// How long a sink that is not configured any more may take to send what waits.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the end takes at most, from the signal on: sinks are drained, the spool is closed.
+const END_LIMIT: Duration = Duration::from_secs(20);
 
 /// What the path takes of another configuration.
 #[derive(Debug)]
@@ -47,6 +51,7 @@ pub(super) struct Reloader {
     pub(super) fresh: SyncSender<Fresh>,
     pub(super) status: Arc<Status>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) notifier: Arc<Notifier>,
 }
 
 impl Reloader {
@@ -57,10 +62,14 @@ impl Reloader {
         outbox: &Outbox,
         died: &mut oneshot::Receiver<()>,
     ) -> &'static str {
+        self.notifier.ready(&self.brief());
         loop {
             match signals.next(outbox, died).await {
                 Told::Reload => self.reload().await,
-                Told::End(reason) => return reason,
+                Told::End(reason) => {
+                    self.notifier.stopping(END_LIMIT);
+                    return reason;
+                }
             }
         }
     }
@@ -68,6 +77,7 @@ impl Reloader {
     /// Reads the configuration again, and takes it where it can be used.
     async fn reload(&mut self) {
         tracing::info!("reload begins");
+        self.notifier.reloading();
         let time = self.clock.now();
         let report = match self.take().await {
             Ok(restart) if restart.is_empty() => {
@@ -88,6 +98,11 @@ impl Reloader {
             }
         };
         self.status.reloaded(report);
+        self.notifier.ready(&self.brief());
+    }
+
+    fn brief(&self) -> String {
+        self.status.brief(self.intel.set().load().len())
     }
 
     /// Gives what waits for a restart.
