@@ -66,6 +66,12 @@ pub enum Command {
         /// Which shell
         shell: Shell,
     },
+    /// Write the man pages and completion scripts that a package ships
+    #[command(hide = true)]
+    Manual {
+        /// A folder that exists
+        folder: PathBuf,
+    },
 }
 
 /// `run`.

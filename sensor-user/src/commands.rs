@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::canary;
@@ -21,6 +20,7 @@ use crate::control;
 use crate::deliver::{readable, spool};
 use crate::health::State;
 use crate::intel::{FeedFolder, explain, read_allowed, read_feed};
+use crate::manual;
 use crate::matcher::AllowList;
 use crate::pipeline;
 use crate::replay::{self, AtOptions, LiveOptions, ReplayError};
@@ -92,6 +92,10 @@ pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome>
         }
         Command::CheckConfig(args) => check_config(&args, environment),
         Command::Completions { shell } => completions(shell),
+        Command::Manual { folder } => {
+            manual::write(&folder).with_context(|| format!("write into {}", folder.display()))?;
+            Ok(Outcome::Done)
+        }
     }
 }
 
@@ -326,16 +330,7 @@ fn completions(shell: Shell) -> anyhow::Result<Outcome> {
         Shell::Zsh => clap_complete::Shell::Zsh,
         Shell::Fish => clap_complete::Shell::Fish,
     };
-    // The generators offer hidden commands too.
-    let whole = RawArgs::command();
-    let shown = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
-    let mut shown = clap::Command::new("netsensor")
-        .version(env!("CARGO_PKG_VERSION"))
-        .args(whole.get_arguments().cloned())
-        .subcommands(shown);
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut shown, "netsensor", &mut script);
-    print(&script)
+    print(&manual::completions(shell))
 }
 
 fn print(text: &[u8]) -> anyhow::Result<Outcome> {
