@@ -15,7 +15,9 @@ use crate::cli::{
     RunArgs, SchemaArgs, SchemaFormat, Shell, SpoolArgs, SpoolCommand, SpoolReplayArgs, StatusArgs,
 };
 use crate::clock::{Clock as _, SystemClock, signed};
-use crate::config::{AgentConfig, Config, ConfigError, Environment, Source, describe};
+use crate::config::{
+    AgentConfig, Config, ConfigError, Environment, SERVICE_FILE, Source, describe,
+};
 use crate::control;
 use crate::deliver::{readable, spool};
 use crate::health::State;
@@ -203,7 +205,7 @@ fn ask<T>(
 ) -> anyhow::Result<T> {
     let path = match &agent.socket {
         Some(path) => path.clone(),
-        None => config(agent.config.as_deref(), environment)?.agent.control_socket(),
+        None => config_of_agent(agent.config.as_deref(), environment)?.agent.control_socket(),
     };
     question(&path).with_context(|| {
         format!("no agent answers at {}; is it running, with this configuration?", path.display())
@@ -233,7 +235,7 @@ fn feeds(args: &FeedsArgs, environment: &Environment) -> anyhow::Result<Outcome>
 }
 
 fn explain_address(args: &ExplainArgs, environment: &Environment) -> anyhow::Result<Outcome> {
-    let config = config(args.config.as_deref(), environment)?;
+    let config = config_of_agent(args.config.as_deref(), environment)?;
     let folder = FeedFolder::at(&config.agent.state_dir);
     let files = read_allowed(&config.allow.files)?;
     let allow = AllowList::new(config.allow.networks.iter().copied().chain(files.networks));
@@ -282,7 +284,7 @@ fn spool_replay(args: &SpoolReplayArgs, environment: &Environment) -> anyhow::Re
 fn spool_config(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Config> {
     match &args.state {
         Some(state) => Ok(Config::embedded(std::path::absolute(state)?)),
-        None => Ok(config(args.config.as_deref(), environment)?),
+        None => Ok(config_of_agent(args.config.as_deref(), environment)?),
     }
 }
 
@@ -299,12 +301,21 @@ pub const fn replayed(rejected: u64, alerts: u64, fail_on_alert: bool) -> Outcom
 
 fn check_config(args: &CheckConfigArgs, environment: &Environment) -> anyhow::Result<Outcome> {
     let path = args.file.as_deref().or(args.config.as_deref());
-    let config = config(path, environment)?;
+    let (config, distrust) = match path {
+        Some(path) => Config::look_at(path, environment)?,
+        None => (config(None, environment)?, None),
+    };
     // The only other files without which the agent does not start.
     read_allowed(&config.allow.files)?;
     let name = path.map_or_else(|| "no configuration file".to_owned(), |p| p.display().to_string());
     let text = format!("{name}: good\n{}", describe(&config));
-    print(text.as_bytes())
+    print(text.as_bytes())?;
+    if let Some(distrust) = distrust {
+        // Where it is checked need not be where it is used.
+        let told = writeln!(io::stderr(), "netsensor: no agent takes it from here: {distrust}");
+        told.context("write standard error")?;
+    }
+    Ok(Outcome::Done)
 }
 
 fn print_schema(args: &SchemaArgs) -> anyhow::Result<Outcome> {
@@ -337,6 +348,13 @@ fn print(text: &[u8]) -> anyhow::Result<Outcome> {
     let mut out = io::stdout().lock();
     out.write_all(text).and_then(|()| out.flush()).context("write standard output")?;
     Ok(Outcome::Done)
+}
+
+/// The configuration of the agent that is asked: that at `path`, else that of the host's service
+/// where there is one.
+fn config_of_agent(path: Option<&Path>, environment: &Environment) -> Result<Config, ConfigError> {
+    let service = Path::new(SERVICE_FILE);
+    config(path.or_else(|| service.exists().then_some(service)), environment)
 }
 
 /// The configuration at `path`, or what the agent does without one.

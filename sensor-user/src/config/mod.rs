@@ -5,6 +5,7 @@ mod describe;
 mod environment;
 mod feed;
 mod feed_kind;
+mod file;
 mod reader;
 mod remote;
 mod sections;
@@ -18,11 +19,11 @@ mod values;
 
 pub use describe::describe;
 pub use environment::Environment;
+pub use file::SERVICE_FILE;
 pub use reader::Problem;
 pub use source::Source;
 
 use std::fmt;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ use crate::history::HistoryConfig;
 use crate::intel::{FeedConfig, FeedKind, FeedSource};
 use crate::inventory::AzureConfig;
 use environment::Place;
+use file::MAX_FILE;
 use reader::{Problems, Section};
 
 /// What the agent does, checked.
@@ -190,6 +192,18 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// Others than the file's owner can change what the agent does.
+    #[error(
+        "{}: can be written by its group or by everybody (mode {mode:04o}); run chmod go-w {}",
+        path.display(),
+        path.display()
+    )]
+    Writable {
+        /// The file, or its folder.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// The file is not one that a person wrote.
     #[error("{}: is over {MAX_FILE} bytes; is this the configuration file?", path.display())]
     TooLarge {
@@ -211,24 +225,7 @@ pub enum ConfigError {
     NoStateDir,
 }
 
-/// A configuration file is not larger than this, bytes.
-const MAX_FILE: u64 = 1 << 20;
-
 impl Config {
-    /// Reads and checks the file at `path`.
-    pub fn load(path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
-        let read = || {
-            let mut text = String::new();
-            std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
-            Ok(text)
-        };
-        let text = read().map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(ConfigError::TooLarge { path: path.to_owned() });
-        }
-        Self::parse(&text, path, environment)
-    }
-
     /// Checks `text`, which stands (or would stand) at `path`.
     pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
         let mut problems = Problems::new(text);
