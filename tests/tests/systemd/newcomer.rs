@@ -33,7 +33,7 @@ fn from_the_package_to_the_first_alert_it_takes_ten_lines_and_less_than_a_minute
     assert_eq!(lines, 10, "{config}");
 
     let began = Instant::now();
-    machine.sh("apt-get install -y --no-download /root/netsensor.deb </dev/null");
+    machine.sh("apt-get install -y /root/netsensor.deb </dev/null");
     let installed = began.elapsed();
     machine.sh("install -m 0600 -o netsensor /root/password /etc/netsensor/taxii.password");
     machine.write("/etc/netsensor/netsensor.toml", &config);
