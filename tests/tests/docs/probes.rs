@@ -19,6 +19,7 @@ pub(crate) struct Reader {
 /// What must stand beside a key for it to mean something.
 const BESIDE: &[(&str, &str)] = &[
     ("separator", "format = 'csv'\ncolumns = { address = 1 }"),
+    ("group", "listen = 'unix:/s'"),
     ("keep", "max_size = '1MiB'"),
     ("ack_timeout", "acknowledge = true"),
     ("stream", "create_stream = true"),
