@@ -43,7 +43,7 @@ fn with_lists(text: &str, folder: &Path) -> String {
             let list = r#"{"name":"n","type":"cidr","version":1,"list":["192.0.2.0/24"]}"#;
             std::fs::write(there.join("list/list.json"), list).unwrap();
         }
-        text = text.replace(&format!("\"{file}\""), &format!("{there:?}"));
+        text = text.replace(&format!("\"{file}\""), &format!("\"{}\"", there.display()));
     }
     text
 }
