@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
-use tracing_subscriber::EnvFilter;
 
 use crate::canary;
 use crate::cli::{
@@ -16,13 +15,12 @@ use crate::cli::{
     RunArgs, SchemaArgs, SchemaFormat, Shell, SpoolArgs, SpoolCommand, SpoolReplayArgs, StatusArgs,
 };
 use crate::clock::{Clock as _, SystemClock, signed};
-use crate::config::{
-    AgentConfig, Config, ConfigError, Environment, SERVICE_FILE, Source, describe,
-};
+use crate::config::{Config, ConfigError, Environment, SERVICE_FILE, Source, describe};
 use crate::control;
 use crate::deliver::{readable, spool};
 use crate::health::State;
 use crate::intel::{FeedFolder, explain, read_allowed, read_feed};
+use crate::log::{self, Target};
 use crate::matcher::AllowList;
 use crate::pipeline;
 use crate::replay::{self, AtOptions, LiveOptions, ReplayError};
@@ -74,7 +72,7 @@ pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome>
     let log = args.log.as_deref();
     match args.command {
         Command::Run(args) => run(&args, log, environment),
-        Command::Replay(args) => replay(&args, log),
+        Command::Replay(args) => replay(&args, log, environment),
         Command::Record(args) => record(&args, log, environment),
         Command::SelfTest => self_test(log, environment),
         Command::Status(args) => status(&args, environment),
@@ -101,13 +99,17 @@ fn run(args: &RunArgs, log: Option<&str>, environment: &Environment) -> anyhow::
     let source = Source { path: args.config.clone(), environment: environment.clone() };
     let mut config = source.read()?;
     config.capture.drops_per_million = args.simulate_drops;
-    start_log(log.unwrap_or(&config.agent.log))?;
-    pipeline::run(&config, &source)?;
+    let log = start_log(log, Some(&config), environment)?;
+    pipeline::run(&config, &source, log)?;
     Ok(Outcome::Done)
 }
 
-fn replay(args: &ReplayArgs, log: Option<&str>) -> anyhow::Result<Outcome> {
-    start_log(log.unwrap_or("warn"))?;
+fn replay(
+    args: &ReplayArgs,
+    log: Option<&str>,
+    environment: &Environment,
+) -> anyhow::Result<Outcome> {
+    let _log = start_log(log, None, environment)?;
     let mut rejects = io::stderr();
     let mut out = alerts_out(args.out.as_deref())?;
     let named = |error| match (error, &args.out) {
@@ -163,14 +165,14 @@ fn record(
 ) -> anyhow::Result<Outcome> {
     let mut config = config(args.config.as_deref(), environment)?;
     config.capture.drops_per_million = args.simulate_drops;
-    start_log(log.unwrap_or(&config.agent.log))?;
+    let _log = start_log(log, Some(&config), environment)?;
     let lines = pipeline::record(&config, &args.out, args.duration)?;
-    tracing::info!(lines, "recorded to {}", args.out.display());
+    tracing::info!(lines, path = %args.out.display(), "recorded");
     Ok(Outcome::Done)
 }
 
 fn self_test(log: Option<&str>, environment: &Environment) -> anyhow::Result<Outcome> {
-    start_log(log.unwrap_or("warn"))?;
+    let _log = start_log(log, None, environment)?;
     let config = config(None, environment)?;
     let seen = pipeline::self_test(&config).context("self-test failed")?;
     let text = format!(
@@ -370,17 +372,17 @@ fn config(path: Option<&Path>, environment: &Environment) -> Result<Config, Conf
     }
 }
 
-/// Logs to standard error from here on.
-fn start_log(filter: &str) -> anyhow::Result<()> {
-    let filter = filter.parse::<EnvFilter>().or_else(|_unparsable| AgentConfig::LOG.parse())?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        // Told on standard error, which is what has failed, and with a panic when it cannot be.
-        .log_internal_errors(false)
-        .with_ansi(false)
-        .with_target(false)
-        .try_init()
-        .map_err(|error| anyhow::anyhow!(error))
-        .context("start the log")
+/// Logs from here on: what the command line asks for, else what is configured, else warnings.
+fn start_log(
+    asked: Option<&str>,
+    config: Option<&Config>,
+    environment: &Environment,
+) -> anyhow::Result<log::Handle> {
+    let options = log::Options {
+        asked,
+        filter: config.map_or("warn", |config| &config.agent.log),
+        target: config.map_or(Target::Auto, |config| config.log_target),
+        journal_stream: environment.journal_stream.as_deref(),
+    };
+    Ok(log::start(options, Arc::new(SystemClock))?)
 }

@@ -48,6 +48,7 @@ pub mod error_chain;
 pub mod health;
 pub mod inventory;
 pub mod lines;
+pub mod log;
 pub mod notice;
 pub mod schema;
 pub mod service;

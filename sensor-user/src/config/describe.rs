@@ -10,6 +10,7 @@ use crate::deliver::{
 };
 use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
+use crate::log::Target;
 use crate::web::{Access, HeaderText, Login, Proxy, shown};
 
 /// A line a subject, in the order of the data path.
@@ -22,7 +23,12 @@ pub fn describe(config: &Config) -> String {
     let computer = config.agent.computer.as_deref().unwrap_or("this host's name");
     line("control", config.agent.control_socket().display().to_string());
     line("computer", escaped(computer, 255));
-    line("log", config.agent.log.clone());
+    let to = match config.log_target {
+        Target::Auto => "the journal where standard error is it, else standard error",
+        Target::Stderr => "standard error",
+        Target::Journald => "the journal",
+    };
+    line("log", format!("{}, to {to}", config.agent.log));
     let object = config.capture.object.as_ref();
     let object = object.map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
     let btf = config.capture.btf.as_ref();

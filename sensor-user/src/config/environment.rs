@@ -23,6 +23,8 @@ pub struct Environment {
     pub watchdog_usec: Option<OsString>,
     /// `WATCHDOG_PID`: whose signs of life are meant.
     pub watchdog_pid: Option<OsString>,
+    /// `JOURNAL_STREAM`: which stream is the journal.
+    pub journal_stream: Option<OsString>,
 }
 
 /// Where the paths of a configuration begin.

@@ -44,6 +44,8 @@ use reader::{Problems, Section};
 pub struct Config {
     /// The agent itself.
     pub agent: AgentConfig,
+    /// Where the log goes.
+    pub log_target: crate::log::Target,
     /// The kernel side.
     pub capture: CaptureConfig,
     /// Sources of indicators, with unique names. None means that nothing alerts.
@@ -286,6 +288,7 @@ fn document_config<'t>(
     let (state_dir, agent) = sections::agent(single(document, "agent", problems));
     let mut config = Config {
         agent,
+        log_target: sections::log(single(document, "log", problems)),
         capture: sections::capture(single(document, "capture", problems)),
         feeds: Vec::new(),
         allow: sections::allow(single(document, "allow", problems)),

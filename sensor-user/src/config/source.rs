@@ -31,6 +31,7 @@ impl Config {
             ("agent.state_dir", old_agent.state_dir != new_agent.state_dir),
             ("agent.control_socket", old_agent.control_socket != new_agent.control_socket),
             ("agent.computer", old_agent.computer != new_agent.computer),
+            ("log.target", self.log_target != new.log_target),
             ("capture", self.capture != new.capture),
             ("dedup.max_keys", self.dedup.max_keys != new.dedup.max_keys),
             ("rows", self.rows != new.rows),

@@ -114,6 +114,15 @@ pub(super) async fn refresh_places(places: Arc<Places>) {
     }
 }
 
+/// Has the log tell what it holds back.
+pub(super) async fn tell_repeats(log: Arc<Handle>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        log.tell_repeats();
+    }
+}
+
 /// Inode number of the agent's network namespace; 0 when unknown.
 fn home_netns() -> u32 {
     let file = std::fs::metadata("/proc/self/ns/net");

@@ -30,6 +30,7 @@ use crate::control::{Server, Status, Stream};
 use crate::enrich::Places;
 use crate::intel::{FeedFolder, Intel, Reading};
 use crate::inventory::SharedAzure;
+use crate::log::Handle;
 use crate::notice::Speaker;
 use crate::service::{Beat, Notifier};
 use crate::state;
@@ -45,7 +46,7 @@ const FRESH_MAX: usize = 16;
 
 /// Runs the agent until SIGINT or SIGTERM, or until nobody reads its standard output any more. Where
 /// `source` is a file, SIGHUP has it read again.
-pub fn run(config: &Config, source: &Source) -> anyhow::Result<()> {
+pub fn run(config: &Config, source: &Source, log: Handle) -> anyhow::Result<()> {
     // From here on a signal ends the agent in order, however far its start has come.
     let held = Held::hold(source.path.is_some())?;
     let agent_id = state::agent_id(&config.agent.state_dir)?.to_string();
@@ -55,7 +56,7 @@ pub fn run(config: &Config, source: &Source) -> anyhow::Result<()> {
     let stats = Arc::new(Stats::default());
     let watching = Watch::open(config, computer(config), Arc::clone(&clock), &stats)?;
     let notifier = Arc::new(Notifier::new(&source.environment));
-    let seat = Seat { agent_id, control, clock, stats, watching, notifier };
+    let seat = Seat { agent_id, control, clock, stats, watching, notifier, log: Arc::new(log) };
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -76,11 +77,12 @@ struct Seat {
     stats: Arc<Stats>,
     watching: Watch,
     notifier: Arc<Notifier>,
+    log: Arc<Handle>,
 }
 
 async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyhow::Result<()> {
     let mut signals = held.listen()?;
-    let Seat { agent_id, control, clock, stats, mut watching, notifier } = seat;
+    let Seat { agent_id, control, clock, stats, mut watching, notifier, log } = seat;
     let computer = computer(config);
 
     let folder =
@@ -118,6 +120,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
         beside.spawn(keep);
     }
     let beat = Beat::default();
+    beside.spawn(build::tell_repeats(Arc::clone(&log)));
     beside.spawn(build::keeper(&notifier, &beat, &status, &intel));
     let parts = Parts { intel: Arc::clone(&intel), outbox: outbox.clone(), places };
     let vitals = Vitals::new(parts, Arc::clone(&status), Arc::clone(&clock), speaker.clone());
@@ -132,6 +135,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
         status,
         clock: Arc::clone(&clock),
         notifier,
+        log,
     };
     let stop = Arc::new(AtomicBool::new(false));
     let path = Path {
@@ -154,7 +158,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     beside.shutdown().await;
     let left = reloader.deliverer.drain(DRAIN_LIMIT).await;
     super::ledger::log_closed(&ledger, &stats);
-    tracing::info!(left = left.len(), "ended: {reason}");
+    tracing::info!(reason, left = left.len(), "ended");
     Ok(())
 }
 
