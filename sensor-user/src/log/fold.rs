@@ -37,11 +37,7 @@ struct Told {
 
 impl Fold {
     pub(super) fn new(most: usize) -> Self {
-        Self {
-            told: bounded::table(most),
-            hasher: RandomState::default(),
-            looked: Timestamp::MIN,
-        }
+        Self { told: bounded::table(most), hasher: RandomState::default(), looked: Timestamp::MIN }
     }
 
     /// Takes a line.

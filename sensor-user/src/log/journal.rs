@@ -48,9 +48,8 @@ impl Journal {
 pub(super) fn is_journal(variable: Option<&OsStr>, stream: impl AsFd) -> bool {
     let named = variable.and_then(OsStr::to_str).and_then(|text| text.split_once(':'));
     let Some((device, inode)) = named else { return false };
-    fstat(stream).is_ok_and(|stat| {
-        device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino)
-    })
+    fstat(stream)
+        .is_ok_and(|stat| device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino))
 }
 
 /// A line as journald takes it. `MESSAGE` holds the fields too, because that is all that

@@ -19,6 +19,7 @@ use crate::enrich::{Names, Places};
 use crate::history::History;
 use crate::intel::{Allowed, IndicatorSet, Intel, read_allowed};
 use crate::inventory::{Host, Imds, ImdsPace, SharedAzure, keep};
+use crate::log::Handle;
 use crate::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, RemoteFacts};
 use crate::service::{Beat, Keeper, Notifier};
