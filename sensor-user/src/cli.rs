@@ -109,6 +109,9 @@ pub struct ReplayArgs {
     /// exists as one Parquet file a table
     #[arg(long, value_name = "FILE|DIR", requires = "live")]
     pub rows: Option<PathBuf>,
+    /// Show no progress (there is none without a terminal, with NO_COLOR, and with TERM=dumb)
+    #[arg(long)]
+    pub quiet: bool,
     /// Exit with 4 when there is an alert
     #[arg(long)]
     pub fail_on_alert: bool,

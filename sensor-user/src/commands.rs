@@ -23,6 +23,7 @@ use crate::intel::{FeedFolder, explain, read_allowed, read_feed};
 use crate::log::{self, Target};
 use crate::matcher::AllowList;
 use crate::pipeline;
+use crate::progress::Progress;
 use crate::replay::{self, AtOptions, LiveOptions, ReplayError};
 use crate::schema;
 
@@ -110,7 +111,9 @@ fn replay(
     environment: &Environment,
 ) -> anyhow::Result<Outcome> {
     let _log = start_log(log, None, environment)?;
-    let mut rejects = io::stderr();
+    let inputs: [&[_]; 2] = [&args.indicators, &args.connections];
+    let progress = Progress::of_files(&inputs, args.quiet, environment);
+    let mut rejects = progress.beside();
     let mut out = alerts_out(args.out.as_deref())?;
     let named = |error| match (error, &args.out) {
         (ReplayError::WriteAlerts(source), Some(path)) => {
@@ -125,6 +128,7 @@ fn replay(
             at,
             lookback: signed(args.lookback),
             indicator_lookback: signed(args.indicator_lookback),
+            progress: progress.clone(),
         };
         let summary = replay::at::run(&options, &mut out, &mut rejects).map_err(named)?;
         (summary.rows_rejected + summary.indicators_rejected, summary.lost, summary.alerts)
@@ -135,10 +139,12 @@ fn replay(
             indicator_lookback: signed(args.indicator_lookback),
             window: signed(DEFAULT_WINDOW),
             rows: args.rows.clone(),
+            progress: progress.clone(),
         };
         let summary = replay::live::run(&options, &mut out, &mut rejects).map_err(named)?;
         (summary.rejected, summary.lost, summary.alerts)
     };
+    progress.end();
     if lost > 0 {
         tracing::warn!(
             lost,

@@ -50,6 +50,7 @@ pub mod inventory;
 pub mod lines;
 pub mod log;
 pub mod notice;
+pub mod progress;
 pub mod schema;
 pub mod service;
 pub mod stable_id;

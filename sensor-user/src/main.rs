@@ -28,6 +28,8 @@ fn main() -> ExitCode {
         watchdog_usec: var_os("WATCHDOG_USEC"),
         watchdog_pid: var_os("WATCHDOG_PID"),
         journal_stream: var_os("JOURNAL_STREAM"),
+        term: var_os("TERM"),
+        no_color: var_os("NO_COLOR"),
     };
     match commands::call(args, &environment) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),

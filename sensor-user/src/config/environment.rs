@@ -25,6 +25,10 @@ pub struct Environment {
     pub watchdog_pid: Option<OsString>,
     /// `JOURNAL_STREAM`: which stream is the journal.
     pub journal_stream: Option<OsString>,
+    /// `TERM`: what the terminal is.
+    pub term: Option<OsString>,
+    /// `NO_COLOR`: the terminal shows plain text only (no-color.org).
+    pub no_color: Option<OsString>,
 }
 
 /// Where the paths of a configuration begin.
