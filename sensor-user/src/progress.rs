@@ -1,5 +1,6 @@
 //! Progress: a bar for the person who waits, on a terminal only. It holds nothing up.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write};
 use std::path::PathBuf;
@@ -28,7 +29,8 @@ impl Progress {
     /// otherwise (`quiet`, `NO_COLOR`, `TERM=dumb`). The length is that of `files`, where all have
     /// one.
     pub fn of_files(files: &[&[PathBuf]], quiet: bool, environment: &Environment) -> Self {
-        let set = |variable: &Option<_>| variable.as_ref().is_some_and(|text| text != "");
+        let set =
+            |variable: &Option<OsString>| variable.as_ref().is_some_and(|text| !text.is_empty());
         let dumb = environment.term.as_ref().is_some_and(|term| term == "dumb");
         if quiet || dumb || set(&environment.no_color) || !io::stderr().is_terminal() {
             return Self::hidden();

@@ -23,12 +23,7 @@ pub fn describe(config: &Config) -> String {
     let computer = config.agent.computer.as_deref().unwrap_or("this host's name");
     line("control", config.agent.control_socket().display().to_string());
     line("computer", escaped(computer, 255));
-    let to = match config.log_target {
-        Target::Auto => "the journal where standard error is it, else standard error",
-        Target::Stderr => "standard error",
-        Target::Journald => "the journal",
-    };
-    line("log", format!("{}, to {to}", config.agent.log));
+    line("log", format!("{}, to {}", config.agent.log, log_target(config.log_target)));
     let object = config.capture.object.as_ref();
     let object = object.map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
     let btf = config.capture.btf.as_ref();
@@ -280,6 +275,14 @@ fn rotation(file: &FileConfig) -> String {
 }
 
 /// Who publishes: a secret by where it is.
+fn log_target(target: Target) -> &'static str {
+    match target {
+        Target::Auto => "the journal where standard error is it, else standard error",
+        Target::Stderr => "standard error",
+        Target::Journald => "the journal",
+    }
+}
+
 fn as_whom(login: &NatsLogin) -> String {
     match login {
         NatsLogin::None => String::new(),

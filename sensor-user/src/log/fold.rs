@@ -50,11 +50,14 @@ impl Fold {
             told.repeats = told.repeats.saturating_add(1);
             return;
         }
-        let before = self.told.pop(&key);
-        before.into_iter().for_each(|told| told.say_repeats(say));
+        if let Some(told) = self.told.pop(&key) {
+            told.say_repeats(say);
+        }
         say(&line, 0);
-        let evicted = self.told.push(key, Told { line, since: now, repeats: 0 });
-        evicted.into_iter().for_each(|(_, told)| told.say_repeats(say));
+        let told = Told { line, since: now, repeats: 0 };
+        if let Some((_, told)) = self.told.push(key, told) {
+            told.say_repeats(say);
+        }
     }
 
     /// Tells the repeats of which it is time; more often than once a second it does nothing.
