@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         term: var_os("TERM"),
         no_color: var_os("NO_COLOR"),
     };
-    match commands::call(args, &environment) {
+    match commands::call(args, &environment, None) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(error) => {
             let code = commands::error_exit_code(&error);

@@ -245,12 +245,8 @@ fn on_a_terminal(more: &[&str], variable: (&str, &str)) -> String {
     // The slave is closed with it, so that its reader comes to an end.
     drop(command);
     assert_eq!((output.status.code(), alerts(&output).len()), (Some(3), 1));
-    let mut shown = Vec::new();
-    let mut buffer = [0; 4096];
-    let mut master = File::from(terminal.master);
-    while let Ok(length @ 1..) = master.read(&mut buffer) {
-        shown.extend_from_slice(&buffer[..length]);
-    }
+    // The end of a terminal is an error (EIO).
+    let shown = File::from(terminal.master).bytes().map_while(Result::ok).collect();
     String::from_utf8(shown).unwrap()
 }
 

@@ -23,7 +23,6 @@ pub use file::SERVICE_FILE;
 pub use reader::Problem;
 pub use source::Source;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -97,6 +96,8 @@ pub struct AgentConfig {
     pub computer: Option<String>,
     /// Log filter (`tracing`'s directives), already known to parse.
     pub log: String,
+    /// Whether the agent gives up what it does not need; without, only to find out why.
+    pub confine: bool,
 }
 
 impl AgentConfig {
@@ -213,7 +214,7 @@ pub enum ConfigError {
         path: PathBuf,
     },
     /// The file says something that cannot be.
-    #[error("{}", lines(path, problems))]
+    #[error("{}", reader::lines(path, problems))]
     Invalid {
         /// Which.
         path: PathBuf,
@@ -378,16 +379,6 @@ fn unique(section: &str, names: Vec<(&str, usize)>, problems: &mut Problems<'_>)
             );
         }
     }
-}
-
-fn lines(path: &Path, problems: &[Problem]) -> String {
-    use fmt::Write as _;
-    let mut text = String::new();
-    for (index, Problem { line, what }) in problems.iter().enumerate() {
-        let separator = if index == 0 { "" } else { "\n" };
-        let _infallible = write!(text, "{separator}{}:{line}: {what}", path.display());
-    }
-    text
 }
 
 #[cfg(test)]

@@ -54,6 +54,9 @@ pub struct StatusReport {
     pub computer: String,
     /// When it started.
     pub started: Timestamp,
+    /// What the agent may not do any more.
+    #[serde(default)]
+    pub confined: String,
     /// What is known of its parts.
     pub components: Vec<Component>,
     /// Its hooks, those that are not needed left out.
@@ -73,6 +76,7 @@ pub struct StatusReport {
 pub struct Status {
     speaker: Speaker,
     started: Timestamp,
+    confined: String,
     probes: Vec<Probe>,
     stats: Arc<Stats>,
     live: Mutex<Live>,
@@ -98,7 +102,13 @@ impl Status {
             Some(Probe { name: hook.attach.to_owned(), on, reason })
         });
         let probes = probes.collect();
-        Self { speaker, started, probes, stats, live: Mutex::default() }
+        Self { speaker, started, confined: String::new(), probes, stats, live: Mutex::default() }
+    }
+
+    /// Says how the agent is confined.
+    #[must_use]
+    pub fn confined(self, how: &str) -> Self {
+        Self { confined: how.to_owned(), ..self }
     }
 
     /// Replaces what changes; `kernel` stays where it could not be read.
@@ -163,6 +173,7 @@ impl Status {
             agent_id: self.speaker.agent_id.clone(),
             computer: self.speaker.computer.clone(),
             started: self.started,
+            confined: self.confined.clone(),
             components,
             probes: self.probes.clone(),
             delivery,

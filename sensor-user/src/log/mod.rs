@@ -9,7 +9,6 @@ mod line;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -23,6 +22,7 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::clock::Clock;
+use crate::config::Environment;
 use fold::Fold;
 use journal::Journal;
 use line::Line;
@@ -48,8 +48,8 @@ pub struct Options<'o> {
     pub filter: &'o str,
     /// Where it goes.
     pub target: Target,
-    /// `JOURNAL_STREAM`, which systemd sets where standard output or error are the journal.
-    pub journal_stream: Option<&'o OsStr>,
+    /// Says which stream is the journal.
+    pub environment: &'o Environment,
 }
 
 /// Why the log does not start, or does not change.
@@ -89,10 +89,11 @@ pub struct Handle {
 pub fn start(options: Options<'_>, clock: Arc<dyn Clock>) -> Result<Handle, LogError> {
     let filter = parse(options.asked.unwrap_or(options.filter))?;
     let journal = || Journal::at(PathBuf::from(journal::SOCKET)).map_err(LogError::Socket);
+    let journal_stream = options.environment.journal_stream.as_deref();
     let journal = match options.target {
         Target::Stderr => None,
         Target::Journald => Some(journal()?),
-        Target::Auto if journal::is_journal(options.journal_stream, io::stderr()) => {
+        Target::Auto if journal::is_journal(journal_stream, io::stderr()) => {
             Some(journal()?).filter(Journal::listens)
         }
         Target::Auto => None,
