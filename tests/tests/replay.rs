@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{BufReader, Read as _};
 use std::path::Path;
 use std::process::Output;
 
@@ -246,7 +246,7 @@ fn on_a_terminal(more: &[&str], variable: (&str, &str)) -> String {
     drop(command);
     assert_eq!((output.status.code(), alerts(&output).len()), (Some(3), 1));
     // The end of a terminal is an error (EIO).
-    let shown = File::from(terminal.master).bytes().map_while(Result::ok).collect();
+    let shown = BufReader::new(File::from(terminal.master)).bytes().map_while(Result::ok).collect();
     String::from_utf8(shown).unwrap()
 }
 
