@@ -24,6 +24,7 @@ use super::vitals::{Parts, Vitals};
 use super::{banner, computer};
 use crate::aggregate::Identity;
 use crate::config::{Config, Source};
+use crate::confine::written;
 use crate::control::{Status, Stream};
 use crate::enrich::Places;
 use crate::inventory::SharedAzure;
@@ -114,6 +115,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
         clock: Arc::clone(&clock),
         notifier,
         helpers: Arc::clone(&helpers),
+        confined: (seat.confined, written(config)),
     };
     let stop = Arc::new(AtomicBool::new(false));
     let path = Path {
