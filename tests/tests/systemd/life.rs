@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sensor_tests::{Answer, Collector, run};
+use sensor_tests::{Answer, Collector, Netns, run};
 use tokio::time::Instant;
 
 use super::machine::Machine;
@@ -65,7 +65,7 @@ struct Life {
 
 impl Life {
     fn begin(package: &Path) -> Self {
-        let machine = Machine::boot(&ADDRESSES, package);
+        let machine = Machine::boot(Netns::new(&ADDRESSES), package);
         let takes = Arc::new(AtomicBool::new(true));
         let asked = Arc::clone(&takes);
         let answer = move |_: usize, _: &_| {
@@ -141,9 +141,11 @@ impl Life {
         self.machine.sh("test -s /usr/share/man/man1/netsensor-status.1.gz");
         // With the configuration of the package, and without a question.
         let address = self.connect();
-        let alert = format!("grep -F '\"MatchedIp\":\"{address}\"' /var/lib/netsensor/alerts.jsonl");
+        let alert =
+            format!("grep -F '\"MatchedIp\":\"{address}\"' /var/lib/netsensor/alerts.jsonl");
         self.machine.wait_for("the first alert, in the file", &alert);
-        let line = format!("journalctl -u netsensor | grep -F 'ALERT outbound bash' | grep -F {address}");
+        let line =
+            format!("journalctl -u netsensor | grep -F 'ALERT outbound bash' | grep -F {address}");
         self.machine.wait_for("the first alert, in the journal", &line);
         let screen = self.machine.sh("netsensor status");
         println!("installed:\n{screen}");
@@ -166,7 +168,8 @@ impl Life {
         }
         assert_eq!(value("NoNewPrivs:"), "1");
         assert_eq!(value("Seccomp:"), "2", "a filter");
-        for line in status.lines().filter(|line| line.starts_with("Cap") || line.starts_with("Sec")) {
+        for line in status.lines().filter(|line| line.starts_with("Cap") || line.starts_with("Sec"))
+        {
             println!("the main process: {line}");
         }
     }
@@ -248,7 +251,8 @@ impl Life {
         let id = self.agent_id();
         self.takes.store(false, Ordering::Release);
         let address = self.connect();
-        let waits = format!("grep -F '\"MatchedIp\":\"{address}\"' /var/lib/netsensor/alerts.jsonl");
+        let waits =
+            format!("grep -F '\"MatchedIp\":\"{address}\"' /var/lib/netsensor/alerts.jsonl");
         self.machine.wait_for("an alert that the collector does not take", &waits);
         self.machine.reboot();
         self.is_back("0");

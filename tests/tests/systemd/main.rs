@@ -3,7 +3,12 @@
 //!
 //! It takes root, systemd-nspawn and debootstrap, and the .deb that `NETSENSOR_DEB` names, else the one
 //! that `cargo xtask package` made. All of a machine's network is a namespace with loopback alone.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends with a panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends with a panic"
+)]
 #![expect(clippy::print_stdout, reason = "how far a long test is, and what it measured")]
 
 mod life;

@@ -42,7 +42,9 @@ fn base() -> PathBuf {
         debootstrap.env("http_proxy", proxy);
     }
     run(&mut debootstrap);
-    run(Command::new("sh").args(["-c", "rm -rf \"$1\"/var/cache/apt/archives/*.deb", "sh"]).arg(&base));
+    run(Command::new("sh")
+        .args(["-c", "rm -rf \"$1\"/var/cache/apt/archives/*.deb", "sh"])
+        .arg(&base));
     std::fs::write(&mark, wanted).unwrap();
     base
 }
@@ -59,7 +61,8 @@ pub(super) fn mirror() -> Option<(String, String)> {
         return None;
     }
     let format = "$(CODENAME) $(COMPONENT) $(SITE) $(CREATED_BY)";
-    let listed = Command::new("apt-get").args(["indextargets", "--format", format]).output().ok()?;
+    let listed =
+        Command::new("apt-get").args(["indextargets", "--format", format]).output().ok()?;
     let listed = String::from_utf8(listed.stdout).ok()?;
     let found = listed.lines().find_map(|line| {
         let words: Vec<&str> = line.split(' ').collect();
@@ -73,7 +76,8 @@ pub(super) fn mirror() -> Option<(String, String)> {
 
 /// The proxy that apt uses, if any: debootstrap does not read apt's configuration.
 fn proxy() -> Option<String> {
-    let asked = Command::new("apt-config").args(["shell", "proxy", "Acquire::http::Proxy"]).output();
+    let asked =
+        Command::new("apt-config").args(["shell", "proxy", "Acquire::http::Proxy"]).output();
     let said = String::from_utf8(asked.ok()?.stdout).ok()?;
     said.trim().strip_prefix("proxy='")?.strip_suffix('\'').map(str::to_owned)
 }
