@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
+use crate::helpers::HelperName;
 use crate::intel::READ_COMMAND;
 
 /// The command line of `netsensor`.
@@ -57,6 +58,15 @@ pub enum Command {
     Canary {
         /// Tells this process from any other
         token: String,
+    },
+    /// What the agent starts to do what it may not do itself
+    #[command(hide = true)]
+    Helper {
+        /// Which
+        #[arg(value_enum)]
+        name: HelperName,
+        /// Where its own children may write
+        folder: Option<PathBuf>,
     },
     /// What the agent starts to read a feed
     #[command(name = READ_COMMAND, hide = true)]
@@ -286,6 +296,17 @@ pub enum Shell {
     Fish,
 }
 
+impl Shell {
+    /// As the generator of scripts names it.
+    pub const fn of_generator(self) -> clap_complete::Shell {
+        match self {
+            Self::Bash => clap_complete::Shell::Bash,
+            Self::Zsh => clap_complete::Shell::Zsh,
+            Self::Fish => clap_complete::Shell::Fish,
+        }
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; use one such as 30s, 1h or 14d"))
@@ -315,10 +336,10 @@ fn log_filter(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use super::*;
 
     #[test]
     fn the_flags_do_not_contradict_each_other() {
-        super::RawArgs::command().debug_assert();
+        RawArgs::command().debug_assert();
     }
 }

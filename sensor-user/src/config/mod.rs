@@ -6,6 +6,7 @@ mod environment;
 mod feed;
 mod feed_kind;
 mod file;
+mod metrics;
 mod reader;
 mod remote;
 mod sections;
@@ -23,7 +24,6 @@ pub use file::SERVICE_FILE;
 pub use reader::Problem;
 pub use source::Source;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,9 +35,10 @@ use crate::deliver::{SinkConfig, SinkKind};
 use crate::history::HistoryConfig;
 use crate::intel::{FeedConfig, FeedKind, FeedSource};
 use crate::inventory::AzureConfig;
+use crate::metrics::MetricsConfig;
 use environment::Place;
 use file::MAX_FILE;
-use reader::{Problems, Section};
+use reader::{Problems, Section, lines};
 
 /// What the agent does, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct Config {
     pub history: Option<HistoryConfig>,
     /// How the agent looks after itself.
     pub health: HealthConfig,
+    /// Where metrics are told; `None` where they are not.
+    pub metrics: Option<MetricsConfig>,
     /// What is asked of Azure.
     pub azure: AzureConfig,
     /// Connections tracked at once at most.
@@ -95,6 +98,8 @@ pub struct AgentConfig {
     pub computer: Option<String>,
     /// Log filter (`tracing`'s directives), already known to parse.
     pub log: String,
+    /// Whether the agent gives up what it does not need; without, only to find out why.
+    pub confine: bool,
 }
 
 impl AgentConfig {
@@ -293,6 +298,7 @@ fn document_config<'t>(
         rows: sections::rows(single(document, "rows", problems)),
         history: sections::history(single(document, "history", problems)),
         health: sections::health(single(document, "health", problems)),
+        metrics: metrics::metrics(single(document, "metrics", problems)),
         azure: sections::azure(single(document, "azure", problems)),
         max_connections: sections::most(single(document, "connections", problems), 262_144),
         max_processes: sections::most(single(document, "processes", problems), 131_072),
@@ -375,16 +381,6 @@ fn unique(section: &str, names: Vec<(&str, usize)>, problems: &mut Problems<'_>)
             );
         }
     }
-}
-
-fn lines(path: &Path, problems: &[Problem]) -> String {
-    use fmt::Write as _;
-    let mut text = String::new();
-    for (index, Problem { line, what }) in problems.iter().enumerate() {
-        let separator = if index == 0 { "" } else { "\n" };
-        let _infallible = write!(text, "{separator}{}:{line}: {what}", path.display());
-    }
-    text
 }
 
 #[cfg(test)]

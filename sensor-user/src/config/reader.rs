@@ -3,7 +3,9 @@
 //! The tables keep their spans (`DeTable`), so a wrong type or an unknown key is reported at its
 //! line and in the words of this program, and reading goes on: one run lists all problems.
 
+use std::fmt::Write as _;
 use std::ops::Range;
+use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -192,4 +194,14 @@ pub(super) fn hint(typed: &str, known: &[&str]) -> String {
         Some((_, name)) => format!("did you mean {name:?}?"),
         None => format!("known are {}", known.join(", ")),
     }
+}
+
+/// A line for each of `problems` of the file at `path`.
+pub(super) fn lines(path: &Path, problems: &[Problem]) -> String {
+    let mut text = String::new();
+    for (index, Problem { line, what }) in problems.iter().enumerate() {
+        let separator = if index == 0 { "" } else { "\n" };
+        let _infallible = write!(text, "{separator}{}:{line}: {what}", path.display());
+    }
+    text
 }

@@ -12,7 +12,7 @@ use crate::history::HistoryConfig;
 use crate::inventory::{AzureConfig, ImdsMode};
 
 /// Names of all sections.
-pub(super) const ALL: [&str; 15] = [
+pub(super) const ALL: [&str; 16] = [
     "agent",
     "capture",
     "feed",
@@ -21,6 +21,7 @@ pub(super) const ALL: [&str; 15] = [
     "rows",
     "history",
     "health",
+    "metrics",
     "azure",
     "connections",
     "processes",
@@ -45,9 +46,19 @@ pub(super) fn agent(mut section: Section<'_, '_>) -> (Option<std::path::PathBuf>
             )),
         }
     });
+    let confine = section.read("confine", values::boolean).unwrap_or(true);
     section.finish();
     let log = log.unwrap_or_else(|| AgentConfig::LOG.to_owned());
-    (state_dir, AgentConfig { state_dir: std::path::PathBuf::new(), control_socket, computer, log })
+    (
+        state_dir,
+        AgentConfig {
+            state_dir: std::path::PathBuf::new(),
+            control_socket,
+            computer,
+            log,
+            confine,
+        },
+    )
 }
 
 /// `[capture]`.
