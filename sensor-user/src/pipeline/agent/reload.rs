@@ -20,6 +20,7 @@ use crate::deliver::{Deliverer, Outbox};
 use crate::helpers::Helpers;
 use crate::history::HistoryConfig;
 use crate::intel::Intel;
+use crate::log::Handle;
 use crate::matcher::AllowList;
 use crate::service::Notifier;
 
@@ -53,6 +54,7 @@ pub(super) struct Reloader {
     pub(super) status: Arc<Status>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) notifier: Arc<Notifier>,
+    pub(super) log: Arc<Handle>,
     pub(super) helpers: Arc<Helpers>,
 }
 
@@ -126,6 +128,7 @@ impl Reloader {
         self.fresh
             .try_send(fresh)
             .context("the pipeline takes nothing; is the host overloaded?")?;
+        self.log.set_filter(&new.agent.log)?;
         // Of the command line, not of the file.
         new.capture.drops_per_million = self.config.capture.drops_per_million;
         let restart = self.config.needs_restart(&new);
@@ -141,6 +144,7 @@ impl Reloader {
         self.config.feeds = new.feeds;
         self.config.sinks = new.sinks;
         self.config.allow = new.allow;
+        self.config.agent.log = new.agent.log;
         Ok(restart)
     }
 }
