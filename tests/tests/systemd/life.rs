@@ -128,7 +128,7 @@ impl Life {
 
     fn is_installed(&mut self) {
         let verify = "systemd-analyze verify /lib/systemd/system/netsensor.service 2>&1";
-        let install = "apt-get install -y /root/netsensor.deb </dev/null";
+        let install = "apt-get install -y /srv/netsensor.deb </dev/null";
         self.machine.sh(install);
         assert_eq!(self.machine.sh("systemctl is-active netsensor").trim(), "active");
         assert_eq!(self.machine.sh("systemctl is-enabled netsensor").trim(), "enabled");
@@ -283,9 +283,9 @@ impl Life {
 
     fn is_upgraded(&mut self, package: &Path) {
         let (id, pid) = (self.agent_id(), self.main_pid());
-        let newer = newer(package, self.machine.path("/root"));
+        let newer = newer(package, self.machine.path("/srv"));
         assert!(newer.is_file());
-        self.machine.sh("apt-get install -y /root/newer.deb </dev/null");
+        self.machine.sh("apt-get install -y /srv/newer.deb </dev/null");
         self.is_back(&pid);
         assert_eq!(self.machine.sh("dpkg-query -W -f '${Version}' netsensor"), "9.0-1");
         assert_eq!(self.agent_id(), id);
@@ -302,7 +302,7 @@ impl Life {
         // The packages that the test put there, what apt and dpkg log, the backup copies of the
         // lists of users, and the journal are not its own.
         let left = self.machine.sh(
-            "find / -xdev \\( -path /proc -o -path /sys -o -path /root \\) -prune -o \
+            "find / -xdev \\( -path /proc -o -path /sys -o -path /srv \\) -prune -o \
              -iname '*netsensor*' -print; \
              grep -l netsensor -r /etc /var/lib --exclude-dir=apt --exclude-dir=dpkg \
              --exclude='*-' || true; \
