@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
+use crate::helpers::HelperName;
 use crate::intel::READ_COMMAND;
 
 /// The command line of `netsensor`.
@@ -57,6 +58,15 @@ pub enum Command {
     Canary {
         /// Tells this process from any other
         token: String,
+    },
+    /// What the agent starts to do what it may not do itself
+    #[command(hide = true)]
+    Helper {
+        /// Which
+        #[arg(value_enum)]
+        name: HelperName,
+        /// Where its own children may write
+        folder: Option<PathBuf>,
     },
     /// What the agent starts to read a feed
     #[command(name = READ_COMMAND, hide = true)]
@@ -280,6 +290,27 @@ pub enum Shell {
     Fish,
 }
 
+impl Shell {
+    /// Its completion script.
+    pub fn script(self) -> Vec<u8> {
+        let shell = match self {
+            Self::Bash => clap_complete::Shell::Bash,
+            Self::Zsh => clap_complete::Shell::Zsh,
+            Self::Fish => clap_complete::Shell::Fish,
+        };
+        // The generators offer hidden commands too.
+        let whole = RawArgs::command();
+        let shown = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+        let mut shown = clap::Command::new("netsensor")
+            .version(env!("CARGO_PKG_VERSION"))
+            .args(whole.get_arguments().cloned())
+            .subcommands(shown);
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut shown, "netsensor", &mut script);
+        script
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; use one such as 30s, 1h or 14d"))
@@ -309,10 +340,10 @@ fn log_filter(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use super::*;
 
     #[test]
     fn the_flags_do_not_contradict_each_other() {
-        super::RawArgs::command().debug_assert();
+        RawArgs::command().debug_assert();
     }
 }

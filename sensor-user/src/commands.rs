@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::canary;
 use crate::cli::{
     AgentArgs, CheckConfigArgs, Command, ExplainArgs, FeedsArgs, RawArgs, RecordArgs, ReplayArgs,
-    RunArgs, SchemaArgs, SchemaFormat, Shell, SpoolArgs, SpoolCommand, SpoolReplayArgs, StatusArgs,
+    RunArgs, SchemaArgs, SchemaFormat, SpoolArgs, SpoolCommand, SpoolReplayArgs, StatusArgs,
 };
 use crate::clock::{Clock as _, SystemClock, signed};
 use crate::config::{
@@ -22,6 +21,7 @@ use crate::config::{
 use crate::control;
 use crate::deliver::{readable, spool};
 use crate::health::State;
+use crate::helpers;
 use crate::intel::{FeedFolder, explain, read_allowed, read_feed};
 use crate::matcher::AllowList;
 use crate::pipeline;
@@ -69,11 +69,15 @@ pub fn error_exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(<dyn std::error::Error>::is::<ConfigError>) { 2 } else { 1 }
 }
 
-/// Does what was typed.
-pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome> {
+/// Does what was typed. `once_running` is called in an agent (`run`) when all of it runs: a test's.
+pub fn call(
+    args: RawArgs,
+    environment: &Environment,
+    once_running: Option<pipeline::OnceRunning>,
+) -> anyhow::Result<Outcome> {
     let log = args.log.as_deref();
     match args.command {
-        Command::Run(args) => run(&args, log, environment),
+        Command::Run(args) => run(&args, log, environment, once_running),
         Command::Replay(args) => replay(&args, log),
         Command::Record(args) => record(&args, log, environment),
         Command::SelfTest => self_test(log, environment),
@@ -88,21 +92,32 @@ pub fn call(args: RawArgs, environment: &Environment) -> anyhow::Result<Outcome>
             canary::child();
             Ok(Outcome::Done)
         }
+        Command::Helper { name, folder } => {
+            let log = log.unwrap_or(AgentConfig::LOG);
+            start_log(log)?;
+            helpers::child(name, folder.as_deref(), log).context("a helper of the agent")?;
+            Ok(Outcome::Done)
+        }
         Command::ReadFeed => {
             read_feed().context("read a feed")?;
             Ok(Outcome::Done)
         }
         Command::CheckConfig(args) => check_config(&args, environment),
-        Command::Completions { shell } => completions(shell),
+        Command::Completions { shell } => print(&shell.script()),
     }
 }
 
-fn run(args: &RunArgs, log: Option<&str>, environment: &Environment) -> anyhow::Result<Outcome> {
+fn run(
+    args: &RunArgs,
+    log: Option<&str>,
+    environment: &Environment,
+    once_running: Option<pipeline::OnceRunning>,
+) -> anyhow::Result<Outcome> {
     let source = Source { path: args.config.clone(), environment: environment.clone() };
     let mut config = source.read()?;
     config.capture.drops_per_million = args.simulate_drops;
-    start_log(log.unwrap_or(&config.agent.log))?;
-    pipeline::run(&config, &source)?;
+    start_log_of(&mut config, log)?;
+    pipeline::run(&config, &source, once_running)?;
     Ok(Outcome::Done)
 }
 
@@ -163,15 +178,15 @@ fn record(
 ) -> anyhow::Result<Outcome> {
     let mut config = config(args.config.as_deref(), environment)?;
     config.capture.drops_per_million = args.simulate_drops;
-    start_log(log.unwrap_or(&config.agent.log))?;
+    start_log_of(&mut config, log)?;
     let lines = pipeline::record(&config, &args.out, args.duration)?;
     tracing::info!(lines, "recorded to {}", args.out.display());
     Ok(Outcome::Done)
 }
 
 fn self_test(log: Option<&str>, environment: &Environment) -> anyhow::Result<Outcome> {
-    start_log(log.unwrap_or("warn"))?;
-    let config = config(None, environment)?;
+    let mut config = config(None, environment)?;
+    start_log_of(&mut config, log.or(Some("warn")))?;
     let seen = pipeline::self_test(&config).context("self-test failed")?;
     let text = format!(
         "probes on: {}\n{}\nalert {:.1} ms after the connection: the path from kernel to alert works\n",
@@ -331,24 +346,6 @@ fn print_schema(args: &SchemaArgs) -> anyhow::Result<Outcome> {
     print(text.as_bytes())
 }
 
-fn completions(shell: Shell) -> anyhow::Result<Outcome> {
-    let shell = match shell {
-        Shell::Bash => clap_complete::Shell::Bash,
-        Shell::Zsh => clap_complete::Shell::Zsh,
-        Shell::Fish => clap_complete::Shell::Fish,
-    };
-    // The generators offer hidden commands too.
-    let whole = RawArgs::command();
-    let shown = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
-    let mut shown = clap::Command::new("netsensor")
-        .version(env!("CARGO_PKG_VERSION"))
-        .args(whole.get_arguments().cloned())
-        .subcommands(shown);
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut shown, "netsensor", &mut script);
-    print(&script)
-}
-
 fn print(text: &[u8]) -> anyhow::Result<Outcome> {
     let mut out = io::stdout().lock();
     out.write_all(text).and_then(|()| out.flush()).context("write standard output")?;
@@ -368,6 +365,14 @@ fn config(path: Option<&Path>, environment: &Environment) -> Result<Config, Conf
         Some(path) => Config::load(path, environment),
         None => Ok(Config::embedded(environment.state_dir()?)),
     }
+}
+
+/// Logs as the configuration says, or as was typed.
+fn start_log_of(config: &mut Config, typed: Option<&str>) -> anyhow::Result<()> {
+    if let Some(filter) = typed {
+        filter.clone_into(&mut config.agent.log);
+    }
+    start_log(&config.agent.log)
 }
 
 /// Logs to standard error from here on.

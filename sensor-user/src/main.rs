@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         watchdog_usec: var_os("WATCHDOG_USEC"),
         watchdog_pid: var_os("WATCHDOG_PID"),
     };
-    match commands::call(args, &environment) {
+    match commands::call(args, &environment, None) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(error) => {
             let code = commands::error_exit_code(&error);

@@ -39,6 +39,20 @@ macro_rules! counters {
             pub const DESCRIPTIONS: &[(&str, &str)] =
                 &[$((stringify!($name), concat!($($doc),*)),)*];
 
+            /// What was counted since the last call, in the order of the counters: to be told to
+            /// another process.
+            pub fn take(&self) -> Vec<u64> {
+                vec![$(self.$name.0.swap(0, Ordering::Relaxed),)*]
+            }
+
+            /// Adds what [`Self::take`] of another process, of this same executable, gave.
+            pub fn add_all(&self, counts: &[u64]) {
+                let all = [$(&self.$name,)*];
+                for (counter, count) in all.into_iter().zip(counts) {
+                    counter.add(*count);
+                }
+            }
+
             /// Name and value of every counter, in the order of the data path.
             pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.value()),)*]
@@ -68,6 +82,8 @@ counters! {
     namespaces_failed,
     /// Network namespaces that a look left out because its time was up.
     namespaces_skipped_time,
+    /// Looks of which nothing came, since their helper ended again and again.
+    looks_failed,
     /// Looks left out because the one before was still under way.
     looks_skipped_busy,
     /// UDP records among them.
@@ -84,6 +100,10 @@ counters! {
     dns_names_replaced,
     /// Processes whose facts came from /proc, because no record told them.
     processes_read_from_proc,
+    /// Answers of helpers that did not come in time.
+    helper_answers_late,
+    /// Helpers that ended while the agent ran, and were started again.
+    helpers_restarted,
     /// Processes about which neither record nor /proc told anything.
     processes_unknown,
     /// Process entries that left the full table.

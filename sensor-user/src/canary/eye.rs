@@ -77,6 +77,10 @@ pub struct Eye {
     life: Life,
     /// This process as the kernel numbers it: another one in a pid namespace.
     own: u32,
+    /// Whether a connection of the canary's told it.
+    is_own_known: bool,
+    /// Who starts the child, as the kernel numbers it, once a child was seen.
+    launcher: u32,
     child: Option<u32>,
     /// Without a canary for longer than this nothing is known.
     overdue_ns: u64,
@@ -94,7 +98,7 @@ struct Life {
 
 impl Eye {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        (shared, launcher): (Arc<Shared>, u32),
         every: Duration,
         hooks: &Hooks,
         flights: Receiver<Flight>,
@@ -111,6 +115,8 @@ impl Eye {
             signs: [0; SIGNS],
             life: Life::default(),
             own: std::process::id(),
+            is_own_known: false,
+            launcher,
             child: None,
             overdue_ns: every_ns.saturating_mul(2).saturating_add(15_000_000_000),
             last_flight_boot_ns: now,
@@ -119,7 +125,7 @@ impl Eye {
 
     /// This process as the kernel numbers it, once a canary has told.
     pub const fn own_pid(&self) -> Option<u32> {
-        if self.child.is_some() { Some(self.own) } else { None }
+        if self.is_own_known { Some(self.own) } else { None }
     }
 
     /// This process as the kernel numbers it, as far as is known: see [`Self::own_pid`].
@@ -137,12 +143,12 @@ impl Eye {
     /// Sees a record of a process.
     pub fn record(&mut self, record: &Record) {
         match record {
-            Record::Fork(fork) if fork.parent.tgid == self.own => self.sign(Sign::Fork),
+            Record::Fork(fork) if fork.parent.tgid == self.launcher => self.sign(Sign::Fork),
             Record::Exec(exec) if exec.command_line.contains(&self.shared.token) => {
                 self.sign(Sign::Exec);
                 self.child = Some(exec.task.tgid);
                 if exec.task.parent_tgid != 0 {
-                    self.own = exec.task.parent_tgid;
+                    self.launcher = exec.task.parent_tgid;
                 }
             }
             Record::Exit(exit) if self.child == Some(exit.tgid) => self.sign(Sign::Exit),
@@ -238,6 +244,12 @@ impl Eye {
                 if flow.direction == Direction::Inbound {
                     self.life.inbound += 1;
                     self.owner(flow.attribution, pair);
+                } else if let (Attribution::Connect, Some(pid)) =
+                    (flow.attribution, flow.process.pid)
+                {
+                    // Nobody else can connect from a port that this process has bound.
+                    self.own = pid;
+                    self.is_own_known = true;
                 }
             }
             What::Established => self.life.established += 1,

@@ -5,7 +5,6 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +17,7 @@ use nix::sys::socket::{
 use super::eye::Eye;
 use crate::capture::Hooks;
 use crate::clock::boot_ns;
+use crate::helpers::{Kind, Message, Starter};
 
 /// Any step of it may take this long: on loopback none takes a millisecond.
 const STEP_LIMIT: Duration = Duration::from_secs(2);
@@ -67,18 +67,19 @@ pub struct Canary;
 
 impl Canary {
     /// Starts the thread that makes one every `every`, the first at once; gives the eye for the
-    /// pipeline. `hooks` are those that are expected to tell.
-    pub fn start(every: Duration, hooks: &Hooks) -> io::Result<Eye> {
+    /// pipeline. `hooks` are those that are expected to tell; `launcher` starts the child.
+    pub fn start(every: Duration, hooks: &Hooks, launcher: Arc<Starter>) -> io::Result<Eye> {
         let netns = std::fs::metadata("/proc/self/ns/net").map_or(0, |file| file.ino());
         let token = format!("canary-{}-{:016x}", std::process::id(), fastrand::u64(..));
         let shared = Arc::new(Shared { token, netns, pairs: Mutex::default() });
         let (flights_in, flights) = sync_channel(FLIGHTS_MAX);
         let (again, again_out) = sync_channel(1);
         let mine = Arc::clone(&shared);
+        let launcher_pid = launcher.pid();
         std::thread::Builder::new()
             .name("canary".to_owned())
-            .spawn(move || fly_on(&mine, every, &flights_in, &again_out))?;
-        Ok(Eye::new(shared, every, hooks, flights, again))
+            .spawn(move || fly_on(&mine, &launcher, (every, &flights_in, &again_out)))?;
+        Ok(Eye::new((shared, launcher_pid), every, hooks, flights, again))
     }
 }
 
@@ -101,10 +102,14 @@ impl Shared {
 /// What the child does: nothing. That it was started and ended is what counts.
 pub const fn child() {}
 
-fn fly_on(shared: &Shared, every: Duration, flights: &SyncSender<Flight>, again: &Receiver<()>) {
+fn fly_on(
+    shared: &Shared,
+    launcher: &Starter,
+    (every, flights, again): (Duration, &SyncSender<Flight>, &Receiver<()>),
+) {
     loop {
         let began_boot_ns = boot_ns();
-        let fault = fly(shared).err().map(|error| error.to_string());
+        let fault = fly(shared, launcher).err().map(|error| error.to_string());
         let flight = Flight { began_boot_ns, ended_boot_ns: boot_ns(), fault };
         if matches!(flights.try_send(flight), Err(TrySendError::Disconnected(_))) {
             return;
@@ -123,7 +128,7 @@ fn fly_on(shared: &Shared, every: Duration, flights: &SyncSender<Flight>, again:
 }
 
 /// One canary: two connections and a child.
-fn fly(shared: &Shared) -> io::Result<()> {
+fn fly(shared: &Shared, launcher: &Starter) -> io::Result<()> {
     let named = |what: &'static str| move |error: io::Error| io::Error::other(Step(what, error));
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(named("listen on 127.0.0.1"))?;
@@ -132,7 +137,7 @@ fn fly(shared: &Shared) -> io::Result<()> {
     };
     let reads = call(shared, &listener, target, false).map_err(named("connect to 127.0.0.1"))?;
     let writes = call(shared, &listener, target, true).map_err(named("connect to 127.0.0.1"))?;
-    spawn_child(&shared.token).map_err(named("start a process"))?;
+    spawn_child(&shared.token, launcher).map_err(named("start a process"))?;
     let (mut reader, _writer) = (reads.0, writes.0);
     // Nobody writes to it: this is the time that both stay open.
     reader.set_read_timeout(Some(OPEN_FOR))?;
@@ -183,11 +188,13 @@ fn accept(listener: &TcpListener, port: u16) -> io::Result<TcpStream> {
 }
 
 /// This very executable, whatever has become of its file, as a process that does nothing.
-fn spawn_child(token: &str) -> io::Result<()> {
-    let mut child = Command::new("/proc/self/exe");
-    child.args(["canary", token]).env_clear();
-    child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    child.status().map(drop)
+fn spawn_child(token: &str, launcher: &Starter) -> io::Result<()> {
+    let mut child = launcher.start_child(&Kind::Canary(token.to_owned()), 0)?;
+    match child.receive_bytes(Some(STEP_LIMIT))? {
+        Some(Message::Ended(_)) => Ok(()),
+        Some(_) => Err(io::Error::other("the launcher did not")),
+        None => Err(io::ErrorKind::TimedOut.into()),
+    }
 }
 
 #[derive(Debug)]

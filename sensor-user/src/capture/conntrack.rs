@@ -22,6 +22,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, connect, recv, send,
     socket,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::aggregate::Protocol;
 
@@ -31,7 +32,7 @@ const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 const ANSWER_BYTES: usize = 8192;
 
 /// One direction of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuple {
     /// Transport.
     pub protocol: Protocol,

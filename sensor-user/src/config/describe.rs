@@ -8,6 +8,7 @@ use crate::deliver::{
     AzureLogin, FileConfig, Format, LogsIngestionConfig, NatsLogin, ServerConfig, SinkConfig,
     SinkKind, escaped,
 };
+use crate::history::HistoryConfig;
 use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
 use crate::metrics::{Listen, MetricsConfig};
@@ -24,6 +25,9 @@ pub fn describe(config: &Config) -> String {
     line("control", config.agent.control_socket().display().to_string());
     line("computer", escaped(computer, 255));
     line("log", config.agent.log.clone());
+    if !config.agent.confine {
+        line("confine", "off".to_owned());
+    }
     let object = config.capture.object.as_ref();
     let object = object.map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
     let btf = config.capture.btf.as_ref();
@@ -55,17 +59,7 @@ pub fn describe(config: &Config) -> String {
     } else {
         line("rows", "off".to_owned());
     }
-    match &config.history {
-        Some(history) => {
-            let lookback = humantime::format_duration(history.lookback.unsigned_abs());
-            let (most, size) = (history.max_entries, values::size_text(history.max_bytes));
-            line(
-                "history",
-                format!("of {lookback}, {most} kinds of connections and {size} at most"),
-            );
-        }
-        None => line("history", "off: indicators match no earlier connection".to_owned()),
-    }
+    line("history", history(config.history.as_ref()));
     let every = humantime::format_duration(config.health.canary_every);
     line("canary", format!("every {every}"));
     line("metrics", metrics(config.metrics.as_ref()));
@@ -94,6 +88,15 @@ pub fn describe(config: &Config) -> String {
         line("sink", sink(each));
     }
     out
+}
+
+fn history(history: Option<&HistoryConfig>) -> String {
+    let Some(history) = history else {
+        return "off: indicators match no earlier connection".to_owned();
+    };
+    let lookback = humantime::format_duration(history.lookback.unsigned_abs());
+    let (most, size) = (history.max_entries, values::size_text(history.max_bytes));
+    format!("of {lookback}, {most} kinds of connections and {size} at most")
 }
 
 fn metrics(metrics: Option<&MetricsConfig>) -> String {

@@ -98,6 +98,8 @@ pub struct AgentConfig {
     pub computer: Option<String>,
     /// Log filter (`tracing`'s directives), already known to parse.
     pub log: String,
+    /// Whether the agent gives up what it does not need; without, only to find out why.
+    pub confine: bool,
 }
 
 impl AgentConfig {

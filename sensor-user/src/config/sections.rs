@@ -46,9 +46,19 @@ pub(super) fn agent(mut section: Section<'_, '_>) -> (Option<std::path::PathBuf>
             )),
         }
     });
+    let confine = section.read("confine", values::boolean).unwrap_or(true);
     section.finish();
     let log = log.unwrap_or_else(|| AgentConfig::LOG.to_owned());
-    (state_dir, AgentConfig { state_dir: std::path::PathBuf::new(), control_socket, computer, log })
+    (
+        state_dir,
+        AgentConfig {
+            state_dir: std::path::PathBuf::new(),
+            control_socket,
+            computer,
+            log,
+            confine,
+        },
+    )
 }
 
 /// `[capture]`.

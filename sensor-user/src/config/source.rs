@@ -30,6 +30,7 @@ impl Config {
         let differs = [
             ("agent.state_dir", old_agent.state_dir != new_agent.state_dir),
             ("agent.control_socket", old_agent.control_socket != new_agent.control_socket),
+            ("agent.confine", old_agent.confine != new_agent.confine),
             ("agent.computer", old_agent.computer != new_agent.computer),
             ("capture", self.capture != new.capture),
             ("dedup.max_keys", self.dedup.max_keys != new.dedup.max_keys),

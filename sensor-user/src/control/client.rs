@@ -63,6 +63,7 @@ pub fn screen(report: &StatusReport) -> String {
         let (name, reason) = (escaped(&probe.name, 128), escaped(&probe.reason, 256));
         let _infallible = writeln!(out, "off       {name}: {reason}");
     }
+    let _infallible = writeln!(out, "confined  {}", escaped(&report.confined, 512));
     let count = |name: &str| report.counters.get(name).copied().unwrap_or(0);
     let _infallible = writeln!(
         out,

@@ -64,6 +64,9 @@ pub struct StatusReport {
     pub computer: String,
     /// When it started.
     pub started: Timestamp,
+    /// What the agent may not do any more.
+    #[serde(default)]
+    pub confined: String,
     /// What is known of its parts.
     pub components: Vec<Component>,
     /// Its hooks, those that are not needed left out.
@@ -104,6 +107,7 @@ pub struct StatusReport {
 pub struct Status {
     speaker: Speaker,
     started: Timestamp,
+    confined: String,
     probes: Vec<Probe>,
     kernel: String,
     object: String,
@@ -137,7 +141,14 @@ impl Status {
         let kernel = nix::sys::utsname::uname();
         let kernel = kernel.map(|it| it.release().to_string_lossy().into_owned());
         let (kernel, object) = (kernel.unwrap_or_default(), capture.object().to_owned());
-        Self { speaker, started, probes, kernel, object, stats, live: Mutex::default() }
+        let (confined, live) = (String::new(), Mutex::default());
+        Self { speaker, started, confined, probes, kernel, object, stats, live }
+    }
+
+    /// Says how the agent is confined.
+    #[must_use]
+    pub fn confined(self, how: &str) -> Self {
+        Self { confined: how.to_owned(), ..self }
     }
 
     /// Replaces what changes; what the kernel counts stays where it could not be read.
@@ -202,6 +213,7 @@ impl Status {
             agent_id: self.speaker.agent_id.clone(),
             computer: self.speaker.computer.clone(),
             started: self.started,
+            confined: self.confined.clone(),
             components,
             probes: self.probes.clone(),
             canary_seen: figures.canary_seen,

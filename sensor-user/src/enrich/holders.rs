@@ -7,6 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::proc_fs;
 use crate::capture::netns_of_link;
 
@@ -14,7 +16,7 @@ use crate::capture::netns_of_link;
 const NAMESPACE_FILES_MAX: usize = 4096;
 
 /// A process that holds a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Process id.
     pub pid: u32,
@@ -23,12 +25,13 @@ pub struct Holder {
 }
 
 /// What the file tables tell.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Holders {
     /// Holder by inode number of the socket.
     by_inode: HashMap<u32, Holder>,
     /// Network namespaces that an open file names, by inode number, with that file
     /// (`/proc/PID/fd/N`).
+    #[serde(skip)]
     pub namespace_files: Vec<(u32, PathBuf)>,
 }
 

@@ -30,6 +30,7 @@ pub use facts::Process;
 pub use holders::{Holder, Holders};
 pub use names::{Names, RemoteNames};
 pub use places::{Place, Places, PlacesError};
+pub use proc_fs::{ProcFacts, ProcFolder, ProcSource};
 pub use processes::ProcessTable;
 
 /// A record about a socket with its process, or what a name resolved to.
@@ -89,6 +90,11 @@ impl Enricher {
     /// Reads what runs already. Call it after the probes are attached, so that none falls between.
     pub fn scan_running(&mut self) -> usize {
         self.processes.scan()
+    }
+
+    /// Has `source` say from here on what no record told.
+    pub fn ask(&mut self, source: Box<dyn ProcSource>) {
+        self.processes.ask(source);
     }
 
     /// Takes a record in; an event comes out of those that are about a socket, and of DNS answers

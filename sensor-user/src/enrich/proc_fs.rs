@@ -1,17 +1,48 @@
 //! What /proc tells of one process.
 
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 use sensor_ebpf::record::ARGS_MAX_LEN;
+use serde::{Deserialize, Serialize};
 
 use crate::decode;
 
 /// Kernel clock ticks a second as /proc shows them (`USER_HZ`, 100 on every architecture of ours).
 pub(super) const NS_PER_TICK: u64 = 1_000_000_000 / 100;
 
+/// Where the facts of a running process come from.
+pub trait ProcSource: Debug + Send {
+    /// Its facts; `None` when it is gone or not ours to see.
+    fn facts(&self, pid: u32) -> Option<ProcFacts>;
+    /// Its start, ns since boot, cut to the tick, and the folder that it works in.
+    fn working_directory(&self, pid: u32) -> Option<(u64, String)>;
+}
+
+/// From /proc itself.
+#[derive(Debug)]
+pub struct ProcFolder(PathBuf);
+
+impl ProcFolder {
+    /// `root` is `/proc`.
+    pub fn new(root: &Path) -> Self {
+        Self(root.to_owned())
+    }
+}
+
+impl ProcSource for ProcFolder {
+    fn facts(&self, pid: u32) -> Option<ProcFacts> {
+        ProcFacts::read(&self.0, pid)
+    }
+
+    fn working_directory(&self, pid: u32) -> Option<(u64, String)> {
+        Some((start_boot_ns(&self.0, pid)?, working_directory(&self.0, pid)?))
+    }
+}
+
 /// Facts of a running process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ProcFacts {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcFacts {
     pub(super) parent_pid: u32,
     /// Start in ticks since boot: coarser than the kernel's own ns.
     pub(super) start_ticks: u64,
@@ -67,7 +98,7 @@ pub(super) fn start_boot_ns(root: &Path, pid: u32) -> Option<u64> {
 }
 
 /// Folder that the process `<root>/<pid>` works in; `None` when it is gone or not ours to see.
-pub(super) fn working_directory(root: &Path, pid: u32) -> Option<String> {
+fn working_directory(root: &Path, pid: u32) -> Option<String> {
     let target = std::fs::read_link(root.join(pid.to_string()).join("cwd")).ok()?;
     Some(target.to_string_lossy().into_owned())
 }

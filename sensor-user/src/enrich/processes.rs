@@ -12,7 +12,7 @@ use lru::LruCache;
 use super::cgroups::{Cgroups, container_of};
 use super::facts::{Process, same_start};
 use super::holders::Holder;
-use super::proc_fs::{self, ProcFacts};
+use super::proc_fs::{self, ProcFacts, ProcFolder, ProcSource};
 use super::users::Users;
 use crate::bounded;
 use crate::decode::{CgroupMkdir, Exec, Exit, Fork, Task};
@@ -25,6 +25,8 @@ const LINGER_NS: u64 = 10_000_000_000;
 #[derive(Debug)]
 pub struct ProcessTable {
     proc_root: PathBuf,
+    /// For what no record told.
+    source: Box<dyn ProcSource>,
     processes: LruCache<u32, Arc<Process>>,
     ended: VecDeque<Ended>,
     users: Users,
@@ -44,12 +46,18 @@ impl ProcessTable {
     pub fn new(proc_root: &Path, passwd: &Path, max: usize, stats: Arc<Stats>) -> Self {
         Self {
             proc_root: proc_root.to_owned(),
+            source: Box::new(ProcFolder::new(proc_root)),
             processes: bounded::table(max),
             ended: VecDeque::new(),
             users: Users::new(passwd),
             cgroups: Cgroups::new(Arc::clone(&stats)),
             stats,
         }
+    }
+
+    /// Has `source` say from here on what no record told.
+    pub fn ask(&mut self, source: Box<dyn ProcSource>) {
+        self.source = source;
     }
 
     /// Entries, and how many there may be.
@@ -177,7 +185,7 @@ impl ProcessTable {
         {
             return Some(Arc::clone(known));
         }
-        let facts = ProcFacts::read(&self.proc_root, holder.pid)?;
+        let facts = self.source.facts(holder.pid)?;
         if !facts.began_at(holder.start_boot_ns) {
             return None;
         }
@@ -189,8 +197,7 @@ impl ProcessTable {
     /// Folder that a process works in; "" where it is not known, or the process has ended.
     pub fn working_directory(&self, process: &Process) -> String {
         let folder = process.pid.and_then(|pid| {
-            let began = proc_fs::start_boot_ns(&self.proc_root, pid)?;
-            let folder = proc_fs::working_directory(&self.proc_root, pid)?;
+            let (began, folder) = self.source.working_directory(pid)?;
             same_start(process.start_boot_ns, began).then_some(folder)
         });
         folder.unwrap_or_default()
@@ -206,7 +213,7 @@ impl ProcessTable {
 
     /// A process of which no record told: from /proc, or else from its task alone.
     fn discover(&mut self, task: &Task) -> Arc<Process> {
-        if let Some(facts) = ProcFacts::read(&self.proc_root, task.tgid)
+        if let Some(facts) = self.source.facts(task.tgid)
             && facts.began_at(task.start_boot_ns)
         {
             self.stats.processes_read_from_proc.increment();

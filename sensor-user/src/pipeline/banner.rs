@@ -1,8 +1,9 @@
-//! What the agent says when it has started: five lines.
+//! What the agent says when it has started: six lines.
 
 use super::watch::Watch;
 use crate::capture::HookState;
 use crate::config::Config;
+use crate::confine::Confined;
 use crate::deliver::{SinkKind, escaped};
 use crate::intel::FeedStatus;
 
@@ -10,10 +11,10 @@ use crate::intel::FeedStatus;
 const MOST: usize = 200;
 
 /// What it watches, which probes are on, which are off and why, what it matches and where alerts
-/// go, where its state is.
+/// go, how the agent is confined, where its state is.
 pub(super) fn lines(
     config: &Config,
-    watching: &Watch,
+    (watching, confined): (&Watch, &Confined),
     feeds: &[FeedStatus],
     agent_id: &str,
 ) -> Vec<String> {
@@ -43,6 +44,7 @@ pub(super) fn lines(
         format!("probes on: {}", on.join(", ")),
         format!("probes off: {off}"),
         format!("indicators: {}; alerts to {}", indicators(feeds), sinks(config)),
+        format!("confined: {}", escaped(&confined.to_string(), 4 * MOST)),
         format!("state: {}, agent id {agent_id}", config.agent.state_dir.display()),
     ]
 }

@@ -1,26 +1,38 @@
-//! Looks at what is open: when, and on a thread of their own, so that the path never waits for
-//! netlink or for /proc. One look is under way at most; its answer is handed over as a whole.
+//! Looks at what is open: when, and by a helper (`looker`) that a thread of its own asks, so that the
+//! path never waits for netlink or for /proc. One look is under way at most; its answer is handed
+//! over as a whole.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::aggregate::Look;
-use crate::capture::{OpenSocket, OpenSockets, SocketReader};
+use crate::capture::{OpenSocket, OpenSockets};
 use crate::clock::signed;
 use crate::config::Config;
 use crate::enrich::Holders;
+use crate::helpers::Helper;
 use crate::stats::Stats;
 
 /// A look begins this long before a multiple of the interval: what it tells is then of the minute
 /// that ends, also when the path was asleep as it fell due.
 const LEAD: SignedDuration = SignedDuration::from_secs(1);
 
+/// A look whose helper ends under way is asked for again after this time, so often at most.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const TRIES: u32 = 10;
+
+/// What is asked of the helper, and how many sockets it may take.
+pub(super) type Question = (usize, Ask);
+/// What it answers, and what it counted.
+pub(super) type Told = (Answer, Vec<u64>);
+
 /// What is asked of the thread.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Ask {
     /// All that is open, with its holders.
     First,
@@ -31,7 +43,7 @@ pub(super) enum Ask {
 }
 
 /// What it answers.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Answer {
     pub(super) kind: Look,
     pub(super) open: OpenSockets,
@@ -43,6 +55,8 @@ pub(super) struct Answer {
 pub(super) struct Looks {
     asks: SyncSender<Ask>,
     answers: Receiver<Answer>,
+    /// Until it is started.
+    thread: Option<Waiter>,
     every: SignedDuration,
     due: Timestamp,
     under_way: bool,
@@ -50,27 +64,28 @@ pub(super) struct Looks {
 }
 
 impl Looks {
-    /// Starts the thread.
-    pub(super) fn start(
+    /// What is asked waits until [`Self::begin`].
+    pub(super) fn new(
         config: &Config,
         now: Timestamp,
+        helper: Arc<Helper>,
         stats: &Arc<Stats>,
-    ) -> std::io::Result<Self> {
+    ) -> Self {
         let (asks, asked) = sync_channel(1);
         let (answer, answers) = sync_channel(1);
         let (max, of_thread) = (config.max_connections, Arc::clone(stats));
-        std::thread::Builder::new().name("looks".to_owned()).spawn(move || {
-            let mut looker = Looker::new(Path::new("/proc"), max, of_thread);
-            while let Ok(ask) = asked.recv() {
-                if answer.send(looker.answer(ask)).is_err() {
-                    break;
-                }
-            }
-        })?;
+        let thread = Some(Waiter { asked, answer, helper, max, stats: of_thread });
         let every = signed(config.capture.look_every);
         let due = next_due(now, every);
         let stats = Arc::clone(stats);
-        Ok(Self { asks, answers, every, due, under_way: false, stats })
+        Self { asks, answers, thread, every, due, under_way: false, stats }
+    }
+
+    /// Starts the thread.
+    pub(super) fn begin(&mut self) -> std::io::Result<()> {
+        let Some(waiter) = self.thread.take() else { return Ok(()) };
+        let thread = std::thread::Builder::new().name("looks".to_owned());
+        thread.spawn(move || waiter.run()).map(drop)
     }
 
     /// Whether a look is due at `now`; the next one is scheduled then.
@@ -110,67 +125,60 @@ impl Looks {
     }
 }
 
+/// The thread: waits for the helper.
+#[derive(Debug)]
+struct Waiter {
+    asked: Receiver<Ask>,
+    answer: SyncSender<Answer>,
+    helper: Arc<Helper>,
+    max: usize,
+    stats: Arc<Stats>,
+}
+
+impl Waiter {
+    fn run(self) {
+        while let Ok(ask) = self.asked.recv() {
+            if self.answer.send(self.look(ask)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn look(&self, ask: Ask) -> Answer {
+        let kind = ask.kind();
+        let question: Question = (self.max, ask);
+        for _try in 0..TRIES {
+            match self.helper.ask::<_, Told>(&question) {
+                Ok((answer, counted)) => {
+                    self.stats.add_all(&counted);
+                    return Answer { open: answer.open.received(), ..answer };
+                }
+                Err(error) => tracing::debug!(%error, "helper looks"),
+            }
+            std::thread::park_timeout(AGAIN_AFTER);
+        }
+        self.stats.looks_failed.increment();
+        // Nothing is known of any namespace: it changes nothing.
+        Answer { kind, open: OpenSockets::default(), holders: Holders::default() }
+    }
+}
+
+impl Ask {
+    const fn kind(&self) -> Look {
+        match self {
+            Self::First => Look::First,
+            Self::Again(_) => Look::Again,
+            Self::Unknown(..) => Look::Unknown,
+        }
+    }
+}
+
 /// The next time that is `LEAD` before a multiple of `every` since 1970.
 fn next_due(now: Timestamp, every: SignedDuration) -> Timestamp {
     let every_ns = every.as_nanos().max(1);
     let lead_ns = LEAD.as_nanos();
     let next = (now.as_nanosecond() + lead_ns).div_euclid(every_ns) + 1;
     Timestamp::from_nanosecond(next * every_ns - lead_ns).unwrap_or(Timestamp::MAX)
-}
-
-/// What the thread owns.
-struct Looker {
-    reader: SocketReader,
-    proc_root: &'static Path,
-    /// Open files that name namespaces which nothing else does.
-    files: Vec<(u32, PathBuf)>,
-}
-
-impl Looker {
-    fn new(proc_root: &'static Path, max: usize, stats: Arc<Stats>) -> Self {
-        Self { reader: SocketReader::new(proc_root, max, stats), proc_root, files: Vec::new() }
-    }
-
-    fn answer(&mut self, ask: Ask) -> Answer {
-        match ask {
-            Ask::First => self.first(),
-            Ask::Again(namespaces) => Answer {
-                kind: Look::Again,
-                open: self.reader.look(namespaces.as_ref(), &self.files),
-                holders: Holders::default(),
-            },
-            Ask::Unknown(sockets, began_boot_ns) => {
-                let open = OpenSockets::again(began_boot_ns, sockets);
-                let holders = self.holders(&inodes(&open));
-                Answer { kind: Look::Unknown, open, holders }
-            }
-        }
-    }
-
-    fn first(&mut self) -> Answer {
-        let mut open = self.reader.look(None, &[]);
-        let mut holders = self.holders(&inodes(&open));
-        // Namespaces that only an open file names are known now.
-        let read = &open.namespaces;
-        let named = self.files.iter().map(|(inode, _)| *inode);
-        let hidden: HashSet<u32> = named.filter(|inode| !read.contains(inode)).collect();
-        if !hidden.is_empty() {
-            let more = self.reader.look(Some(&hidden), &self.files);
-            holders.extend(&self.holders(&inodes(&more)));
-            open.extend(more);
-        }
-        Answer { kind: Look::First, open, holders }
-    }
-
-    fn holders(&mut self, inodes: &HashSet<u32>) -> Holders {
-        let mut holders = Holders::read(self.proc_root, inodes);
-        self.files = std::mem::take(&mut holders.namespace_files);
-        holders
-    }
-}
-
-fn inodes(open: &OpenSockets) -> HashSet<u32> {
-    open.iter().map(|socket| socket.inode).filter(|inode| *inode != 0).collect()
 }
 
 #[cfg(test)]

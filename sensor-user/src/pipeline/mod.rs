@@ -8,20 +8,24 @@ mod banner;
 mod intake;
 mod ledger;
 mod look;
+mod looker;
 mod namespaces;
 mod record;
 mod remote;
 mod self_test;
 mod translations;
+mod translator;
 mod vitals;
 mod watch;
 
-pub use agent::run;
+pub use agent::{OnceRunning, run};
 pub use intake::Intake;
 pub use ledger::losses;
+pub use looker::serve_looks;
 pub use record::record;
 pub use remote::RemoteFacts;
 pub use self_test::{SelfTest, self_test};
+pub use translator::serve_translations;
 
 use std::sync::Arc;
 

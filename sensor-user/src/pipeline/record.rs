@@ -20,6 +20,7 @@ use crate::aggregate::Change;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::enrich::DnsAnswer;
+use crate::helpers::Helpers;
 use crate::notice::{Notice, Speaker};
 use crate::replay::RecordedChange;
 use crate::stats::Stats;
@@ -38,7 +39,9 @@ pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow
     let computer = computer(config);
     let speaker = Speaker { computer: computer.to_string(), agent_id: String::new() };
     let losses = LossLog::new(speaker, clock.now());
-    let watching = Watch::open(config, computer, Arc::clone(&clock), &stats)?;
+    let helpers = Helpers::start(&config.agent.log, None, &stats).context("start the helpers")?;
+    let mut watching = Watch::open(config, computer, Arc::clone(&clock), (&helpers, &stats))?;
+    watching.begin()?;
     let writer = Writer { file: BufWriter::new(file), path: out.to_owned(), lines: 0 };
     let mut recording = Recording { watching, writer, clock, stats, losses };
     let stop = Arc::new(AtomicBool::new(false));

@@ -15,6 +15,7 @@ use crate::aggregate::TableRow;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::dedup::{Alert, Dedup, State};
+use crate::helpers::Helpers;
 use crate::intel::{Indicator, IndicatorSet, host};
 use crate::matcher::{AllowList, Matcher};
 use crate::stats::Stats;
@@ -49,7 +50,10 @@ impl Outlet for Caught {
 pub fn self_test(config: &Config) -> anyhow::Result<SelfTest> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stats = Arc::new(Stats::default());
-    let mut watching = Watch::open(config, computer(config), Arc::clone(&clock), &stats)?;
+    let helpers = Helpers::start(&config.agent.log, None, &stats).context("start the helpers")?;
+    let parts = (&helpers, &stats);
+    let mut watching = Watch::open(config, computer(config), Arc::clone(&clock), parts)?;
+    watching.begin()?;
     let planted = planted_address();
     let mut detection = detection(planted, &stats);
     let listener = TcpListener::bind((planted, 0)).context("listen on the planted address")?;

@@ -1,9 +1,9 @@
 //! Translations: which connections the kernel rewrites (NAT), and to what.
 //!
-//! A connection is told as opened at once; a thread of its own asks the connection tracking of the
-//! socket's network namespace, and then that of the agent's (where containers' traffic is
-//! translated), and what it learns is told as a change of its own on a later turn. So nothing waits
-//! for an answer, and each connection is asked for once.
+//! A connection is told as opened at once; a helper (`translator`), which a thread of its own asks,
+//! asks the connection tracking of the socket's network namespace, and then that of the agent's
+//! (where containers' traffic is translated), and what it learns is told as a change of its own on a
+//! later turn. So nothing waits for an answer, and each connection is asked for once.
 //!
 //! Invariants. At most `CONNECTIONS_MAX` connections are remembered, the least recently used leaves
 //! first; at most `BATCHES_MAX` batches of questions wait (both counted). A connection is told as
@@ -15,12 +15,13 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use lru::LruCache;
+use serde::{Deserialize, Serialize};
 
-use super::namespaces::Namespaces;
 use crate::aggregate::{Change, Flow, Phase, Protocol, Translated, What};
 use crate::bounded;
 use crate::capture::{Conntrack, ConntrackError, Tuple, tracked};
 use crate::clock::boot_ns;
+use crate::helpers::Helper;
 use crate::stats::Stats;
 
 /// Connections remembered at most.
@@ -36,7 +37,7 @@ const SAMPLE_EVERY_NS: u64 = 200_000_000;
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
 /// A connection, over all protocols.
-type Key = (Protocol, u64);
+pub(super) type Key = (Protocol, u64);
 
 /// What is remembered of a connection.
 #[derive(Debug)]
@@ -47,22 +48,26 @@ enum Known {
     Answered(Option<Translated>),
 }
 
-#[derive(Debug)]
-struct Question {
-    key: Key,
-    netns: u32,
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Question {
+    pub(super) key: Key,
+    pub(super) netns: u32,
     /// Processes that may be in that namespace.
-    pids: [Option<u32>; 2],
-    tuple: Tuple,
+    pub(super) pids: [Option<u32>; 2],
+    pub(super) tuple: Tuple,
 }
 
-type Answer = (Key, Option<Translated>);
+pub(super) type Answer = (Key, Option<Translated>);
+/// What the helper answers, whether a namespace of the batch tracks anything, and what it counted.
+pub(super) type Told = (Vec<Answer>, bool, Vec<u64>);
 
 /// The table, and the way to the thread that asks.
 #[derive(Debug)]
 pub(super) struct Translations {
     questions: Option<SyncSender<Vec<Question>>>,
     answers: Receiver<Vec<Answer>>,
+    /// Until it is started.
+    thread: Option<Waiter>,
     /// When a namespace was last seen to track connections, ns since boot; 0 for never.
     tracked_boot_ns: Arc<AtomicU64>,
     next_sample_boot_ns: u64,
@@ -93,31 +98,35 @@ impl Translations {
         (self.known.len(), self.known.cap().get())
     }
 
-    /// Starts the thread.
-    pub(super) fn start(stats: &Arc<Stats>) -> std::io::Result<Self> {
+    /// What is asked waits until [`Self::begin`].
+    pub(super) fn new(helper: Arc<Helper>, stats: &Arc<Stats>) -> Self {
         let (questions, questions_out) = sync_channel(BATCHES_MAX);
         let (answers_in, answers) = sync_channel(BATCHES_MAX);
         let tracked_boot_ns = Arc::new(AtomicU64::new(0));
-        let asker = Asker {
-            namespaces: Namespaces::of_this_thread()?,
-            own: None,
-            refused: false,
+        let waiter = Waiter {
+            questions: questions_out,
+            answers: answers_in,
+            helper,
             tracked_boot_ns: Arc::clone(&tracked_boot_ns),
-            tracked: false,
             stats: Arc::clone(stats),
         };
-        std::thread::Builder::new()
-            .name("conntrack".to_owned())
-            .spawn(move || asker.run(&questions_out, &answers_in))?;
-        Ok(Self {
+        Self {
             questions: Some(questions),
             answers,
+            thread: Some(waiter),
             tracked_boot_ns,
             next_sample_boot_ns: 0,
             known: bounded::table(CONNECTIONS_MAX),
             waiting: 0,
             stats: Arc::clone(stats),
-        })
+        }
+    }
+
+    /// Starts the thread.
+    pub(super) fn begin(&mut self) -> std::io::Result<()> {
+        let Some(waiter) = self.thread.take() else { return Ok(()) };
+        let thread = std::thread::Builder::new().name("conntrack".to_owned());
+        thread.spawn(move || waiter.run()).map(drop)
     }
 
     /// Fills in what is known of the connections that `changes` from `first` on are about, asks for
@@ -221,125 +230,36 @@ impl Translations {
     }
 }
 
-/// The thread.
-struct Asker {
-    namespaces: Namespaces,
-    /// The socket of the agent's own namespace, once it is open.
-    own: Option<Conntrack>,
-    /// A refusal was said.
-    refused: bool,
+/// The thread: waits for the helper.
+#[derive(Debug)]
+struct Waiter {
+    questions: Receiver<Vec<Question>>,
+    answers: SyncSender<Vec<Answer>>,
+    helper: Arc<Helper>,
     tracked_boot_ns: Arc<AtomicU64>,
-    /// Whether a namespace of the batch under way tracks anything.
-    tracked: bool,
     stats: Arc<Stats>,
 }
 
-impl Asker {
-    fn run(mut self, questions: &Receiver<Vec<Question>>, answers: &SyncSender<Vec<Answer>>) {
-        loop {
-            let Ok(batch) = questions.recv() else { return };
-            self.tracked = false;
-            let answer = self.answer(batch);
-            if self.tracked {
-                self.tracked_boot_ns.store(boot_ns(), Ordering::Release);
-            }
-            if answers.send(answer).is_err() {
+impl Waiter {
+    fn run(self) {
+        while let Ok(batch) = self.questions.recv() {
+            let answers = match self.helper.ask::<_, Told>(&batch) {
+                Ok((answers, tracked, counted)) => {
+                    self.stats.add_all(&counted);
+                    if tracked {
+                        self.tracked_boot_ns.store(boot_ns(), Ordering::Release);
+                    }
+                    answers
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "helper translations");
+                    self.stats.translations_unreachable.add(batch.len() as u64);
+                    batch.into_iter().map(|question| (question.key, None)).collect()
+                }
+            };
+            if self.answers.send(answers).is_err() {
                 return;
             }
         }
     }
-
-    fn answer(&mut self, mut batch: Vec<Question>) -> Vec<Answer> {
-        // Those of one namespace together: it is entered once.
-        batch.sort_by_key(|question| question.netns);
-        let mut seen: Vec<(Key, Tuple, Tuple)> = Vec::with_capacity(batch.len());
-        for group in batch.chunk_by(|a, b| a.netns == b.netns) {
-            let inside = self.inside(group);
-            seen.extend(group.iter().zip(inside).map(|(it, out)| (it.key, it.tuple, out)));
-        }
-        self.outside(&mut seen);
-        seen.into_iter()
-            .map(|(key, socket, out)| {
-                let translated = (socket != out).then(|| Translated {
-                    local_ip: out.source.ip(),
-                    local_port: out.source.port(),
-                    remote_ip: out.destination.ip(),
-                    remote_port: out.destination.port(),
-                });
-                (key, translated)
-            })
-            .collect()
-    }
-
-    /// What leaves the sockets' own namespace, for each question of a group.
-    fn inside(&mut self, group: &[Question]) -> Vec<Tuple> {
-        let as_asked = || group.iter().map(|question| question.tuple).collect();
-        let Some(netns) = group.first().map(|question| question.netns) else { return Vec::new() };
-        if self.namespaces.is_own(netns) {
-            return as_asked();
-        }
-        let pids = group.iter().flat_map(|question| question.pids).flatten();
-        let entered = self.namespaces.within(netns, pids, || {
-            if !matches!(tracked(), Ok(1..)) {
-                return Ok(None);
-            }
-            let mut conntrack = Conntrack::open()?;
-            let ask = |question: &Question| translate(&mut conntrack, question.tuple);
-            group.iter().map(ask).collect::<Result<Vec<Tuple>, _>>().map(Some)
-        });
-        match entered {
-            Some(Ok(Some(tuples))) => {
-                self.tracked = true;
-                tuples
-            }
-            Some(Ok(None)) => as_asked(),
-            Some(Err(error)) => {
-                self.refuse(&error);
-                as_asked()
-            }
-            None => {
-                self.stats.translations_unreachable.add(group.len() as u64);
-                as_asked()
-            }
-        }
-    }
-
-    /// What leaves the agent's own namespace, in the place of what enters it.
-    fn outside(&mut self, seen: &mut [(Key, Tuple, Tuple)]) {
-        if !self.namespaces.is_home() || !matches!(tracked(), Ok(1..)) {
-            return;
-        }
-        self.tracked = true;
-        let mut conntrack = match self.own.take().map_or_else(Conntrack::open, Ok) {
-            Ok(conntrack) => conntrack,
-            Err(error) => return self.refuse(&error),
-        };
-        for (_, _, tuple) in seen {
-            match translate(&mut conntrack, *tuple) {
-                Ok(out) => *tuple = out,
-                // A new socket next time: what this one still holds is not the next answer.
-                Err(error) => return self.refuse(&error),
-            }
-        }
-        self.own = Some(conntrack);
-    }
-
-    fn refuse(&mut self, error: &ConntrackError) {
-        self.stats.translations_unreachable.increment();
-        if !std::mem::replace(&mut self.refused, true) {
-            tracing::warn!("translated addresses are not known: {error}");
-        }
-    }
-}
-
-/// The ends behind the translation of a socket's `tuple` (this host's end first); `tuple` itself
-/// where there is none.
-fn translate(conntrack: &mut Conntrack, tuple: Tuple) -> Result<Tuple, ConntrackError> {
-    let other = conntrack.other_direction(&tuple)?;
-    // The other direction comes from the remote end.
-    Ok(other.map_or(tuple, |other| Tuple {
-        protocol: tuple.protocol,
-        source: other.destination,
-        destination: other.source,
-    }))
 }

@@ -13,6 +13,7 @@ use crate::control::{DeliveryReport, Figures, HistoryReport, Status, TableReport
 use crate::deliver::Outbox;
 use crate::enrich::Places;
 use crate::health::{Component, Health, State};
+use crate::helpers::Helpers;
 use crate::intel::Intel;
 use crate::notice::{HealthChange, Notice, Speaker};
 
@@ -37,6 +38,7 @@ pub(super) struct Parts {
     pub(super) intel: Arc<Intel>,
     pub(super) outbox: Outbox,
     pub(super) places: Option<Arc<Places>>,
+    pub(super) helpers: Arc<Helpers>,
 }
 
 impl Vitals {
@@ -64,6 +66,9 @@ impl Vitals {
         let mut notices = Vec::new();
         for Verdict { component, fault } in watching.verdicts() {
             let fault = fault.map(|fault| self.text(component, fault));
+            notices.extend(self.set(component, fault, now));
+        }
+        for (component, fault) in self.parts.helpers.faults() {
             notices.extend(self.set(component, fault, now));
         }
         let feeds = self.parts.intel.status();

@@ -18,6 +18,7 @@ use crate::clock::{self, BootClock, Clock};
 use crate::config::Config;
 use crate::decode::{self, FlowCounts, FlowKey, Turns};
 use crate::enrich::{DnsAnswer, Enricher, Process};
+use crate::helpers::{Helpers, ProcHelper};
 use crate::stats::Stats;
 
 /// How often the ring is drained while there is traffic.
@@ -37,6 +38,8 @@ pub(super) struct Watch {
     intake: Intake,
     /// `None` where it is off, or why.
     translations: Result<Translations, String>,
+    /// Why it knows nothing at start, if so.
+    hindrance: Option<String>,
     looks: Looks,
     /// What a look found, until the ring has been drained.
     looked: Option<Answer>,
@@ -50,13 +53,13 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Loads and attaches the probes, then reads what runs already, and begins to read what is
-    /// open already.
+    /// Loads and attaches the probes, then reads what runs already, and has what is open already
+    /// read from [`Self::begin`] on. No thread is left running.
     pub(super) fn open(
         config: &Config,
         computer: Arc<str>,
         clock: Arc<dyn Clock>,
-        stats: &Arc<Stats>,
+        (helpers, stats): (&Helpers, &Arc<Stats>),
     ) -> Result<Self, CaptureError> {
         let capture = Capture::open(&CaptureConfig {
             ring_bytes: config.capture.ring_bytes,
@@ -70,6 +73,7 @@ impl Watch {
             Enricher::new(proc_root, passwd, config.max_processes, Arc::clone(stats));
         let running = enricher.scan_running();
         tracing::debug!(running, "processes read");
+        enricher.ask(Box::new(ProcHelper(Arc::clone(&helpers.processes))));
         let connections =
             ConnectionTable::new(Arc::clone(&computer), config.max_connections, Arc::clone(stats));
         let (most, idle) = (config.capture.udp_flows as usize, config.capture.udp_idle);
@@ -77,17 +81,19 @@ impl Watch {
         let mut intake = Intake::new(enricher, connections, flows, Arc::clone(stats))
             .with_drops(config.capture.drops_per_million);
         let translations = if config.capture.conntrack {
-            Translations::start(stats).map_err(|error| error.to_string())
+            Ok(Translations::new(Arc::clone(&helpers.translations), stats))
         } else {
             Err("disabled by the configuration".to_owned())
         };
-        let mut looks = Looks::start(config, clock.now(), stats).map_err(CaptureError::Thread)?;
+        let hindrance = translations.is_ok().then(translations::hindrance).flatten();
+        let mut looks = Looks::new(config, clock.now(), Arc::clone(&helpers.looks), stats);
         let _all = intake.look_begins();
         looks.ask(Ask::First);
         Ok(Self {
             capture,
             intake,
             translations,
+            hindrance,
             looks,
             looked: None,
             ended_epoch: 0,
@@ -95,6 +101,14 @@ impl Watch {
             drained: true,
             quiet: 0,
         })
+    }
+
+    /// Starts the threads.
+    pub(super) fn begin(&mut self) -> Result<(), CaptureError> {
+        if let Ok(translations) = &mut self.translations {
+            translations.begin().map_err(CaptureError::Thread)?;
+        }
+        self.looks.begin().map_err(CaptureError::Thread)
     }
 
     /// The kernel half.
@@ -135,7 +149,7 @@ impl Watch {
     /// Why translated addresses (NAT) are not known, if so.
     pub(super) fn translations_off(&self) -> Option<String> {
         match &self.translations {
-            Ok(_) => translations::hindrance(),
+            Ok(_) => self.hindrance.clone(),
             Err(reason) => Some(reason.clone()),
         }
     }

@@ -10,7 +10,7 @@ use super::{file, first, http, start};
 const LIMIT: Duration = Duration::from_secs(5);
 
 fn reload(running: &mut Running, sinks: &[SinkConfig]) -> Reloaded {
-    let within = running.runtime.enter();
+    let _within = running.runtime.enter();
     running.deliverer.reload(sinks, LIMIT).unwrap()
 }
 

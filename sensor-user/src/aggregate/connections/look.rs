@@ -16,6 +16,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::super::responses::Responses;
 use super::found::{Ended, Found};
@@ -25,7 +26,7 @@ use crate::decode::{Tcp, TcpKind};
 use crate::enrich::Process;
 
 /// What a look is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Look {
     /// To find what is older than the probes.
     First,

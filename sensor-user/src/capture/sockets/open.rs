@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 /// Both ends of a socket; IPv4-mapped addresses are IPv4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ends {
     /// This host's.
     pub local: IpAddr,
@@ -18,7 +20,7 @@ pub struct Ends {
 
 /// What a TCP connection has moved, as the record of its end counts it: payload, retransmissions
 /// and FIN not counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Bytes sent (`tcpi_bytes_sent` less `tcpi_bytes_retrans`).
     pub bytes_sent: u64,
@@ -29,7 +31,7 @@ pub struct Counts {
 }
 
 /// A socket that is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenSocket {
     /// Inode number of its network namespace.
     pub netns: u32,
@@ -126,7 +128,7 @@ pub(super) struct Mark {
 }
 
 /// All open sockets at a moment.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct OpenSockets {
     /// When the look began, ns since boot.
     pub began_boot_ns: u64,
@@ -139,8 +141,10 @@ pub struct OpenSockets {
     /// Namespaces (inode numbers) of which all is here, those that are gone among them.
     pub namespaces: HashSet<u32>,
     /// Places in `connections`, by cookie; those without are left out.
+    #[serde(skip)]
     by_cookie: Vec<u32>,
     /// Places in `connections`, by ends.
+    #[serde(skip)]
     by_ends: Vec<u32>,
 }
 
@@ -162,6 +166,13 @@ impl OpenSockets {
         let mut open = Self { began_boot_ns, connections, ..Self::default() };
         open.index();
         open
+    }
+
+    /// The same after a way on which only what was found came along.
+    #[must_use]
+    pub fn received(mut self) -> Self {
+        self.index();
+        self
     }
 
     /// All sockets.

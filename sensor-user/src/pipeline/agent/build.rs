@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 
 use crate::aggregate::{HostTables, Identity, RowTable, TableRow};
+use crate::canary::Canary;
 use crate::clock::{Clock, SystemClock, signed};
 use crate::config::{AllowConfig, Config};
 use crate::control::Status;
@@ -16,11 +17,13 @@ use crate::dedup::Dedup;
 use crate::deliver::spool::Recovered;
 use crate::deliver::{Deliverer, Delivery, Outbox, Pace};
 use crate::enrich::{Names, Places};
+use crate::helpers::Helpers;
 use crate::history::History;
-use crate::intel::{Allowed, IndicatorSet, Intel, read_allowed};
+use crate::intel::{Allowed, FeedFolder, IndicatorSet, Intel, Reading, read_allowed};
 use crate::inventory::{Host, Imds, ImdsPace, SharedAzure, keep};
 use crate::matcher::{AllowList, Matcher};
 use crate::metrics::Exporter;
+use crate::pipeline::watch::Watch;
 use crate::pipeline::{Detection, RemoteFacts};
 use crate::service::{Beat, Keeper, Notifier};
 use crate::stats::Stats;
@@ -66,6 +69,34 @@ pub(super) fn delivery(
     let folder = config.agent.spool_dir();
     let (sinks, spool, pace) = (&config.sinks, &config.spool, Pace::USUAL);
     Ok(Deliverer::start(Delivery { sinks, folder: &folder, spool, pace }, stats, clock)?)
+}
+
+/// The feeds, with what is known of them without asking anybody.
+pub(super) fn intel(
+    config: &Config,
+    folder: FeedFolder,
+    helpers: &Helpers,
+    (clock, stats): (&Arc<dyn Clock>, &Arc<Stats>),
+) -> Arc<Intel> {
+    let reading = Reading::Launcher(Arc::clone(&helpers.launcher));
+    let shared = (Arc::clone(clock), Arc::clone(stats));
+    let intel = Intel::new(config.feeds.clone(), folder, reading, shared);
+    intel.load_saved();
+    intel.load_local();
+    intel
+}
+
+/// Starts the canary, and has it looked for.
+pub(super) fn canary(
+    config: &Config,
+    helpers: &Helpers,
+    watching: &mut Watch,
+) -> anyhow::Result<()> {
+    let launcher = Arc::clone(&helpers.launcher);
+    let hooks = watching.capture().hooks();
+    let canary = Canary::start(config.health.canary_every, hooks, launcher);
+    watching.look_for(canary.context("start the canary's thread")?);
+    Ok(())
 }
 
 /// Goes on with the windows that an earlier run had open.

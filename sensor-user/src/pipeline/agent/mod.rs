@@ -6,6 +6,7 @@
 mod build;
 mod path;
 mod reload;
+mod seat;
 mod signals;
 
 use std::io::Write as _;
@@ -15,28 +16,27 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 pub(super) use signals::{Held, Signals};
 
 use super::vitals::{Parts, Vitals};
-use super::watch::Watch;
 use super::{banner, computer};
 use crate::aggregate::Identity;
-use crate::canary::Canary;
-use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Source};
-use crate::control::{Server, Status, Stream};
+use crate::control::{Status, Stream};
+use crate::deliver::Outbox;
 use crate::enrich::Places;
-use crate::intel::{FeedFolder, Intel, Reading};
+use crate::helpers::Helpers;
 use crate::inventory::SharedAzure;
-use crate::metrics::Exporter;
 use crate::notice::Speaker;
-use crate::service::{Beat, Notifier};
-use crate::state;
+use crate::service::Beat;
 use crate::stats::Stats;
-use path::{Path, spawn_path};
+use path::{Ended, Path, spawn_path};
 use reload::Reloader;
+pub use seat::OnceRunning;
+use seat::Seat;
 
 /// How long the sinks may take to send what waits when the agent ends.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -45,53 +45,37 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 const FRESH_MAX: usize = 16;
 
 /// Runs the agent until SIGINT or SIGTERM, or until nobody reads its standard output any more. Where
-/// `source` is a file, SIGHUP has it read again.
-pub fn run(config: &Config, source: &Source) -> anyhow::Result<()> {
+/// `source` is a file, SIGHUP has it read again. `once_running` is a test's.
+pub fn run(
+    config: &Config,
+    source: &Source,
+    once_running: Option<OnceRunning>,
+) -> anyhow::Result<()> {
     // From here on a signal ends the agent in order, however far its start has come.
     let held = Held::hold(source.path.is_some())?;
-    let agent_id = state::agent_id(&config.agent.state_dir)?.to_string();
-    // Held before anything is loaded: one agent a state directory.
-    let control = Server::bind(&config.agent.control_socket())?;
-    let exporter = config.metrics.as_ref().map(Exporter::bind).transpose()?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let stats = Arc::new(Stats::default());
-    let watching = Watch::open(config, computer(config), Arc::clone(&clock), &stats)?;
-    let notifier = Arc::new(Notifier::new(&source.environment));
-    let seat = Seat { agent_id, control, exporter, clock, stats, watching, notifier };
+    let seat = Seat::take(config, source, once_running)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let result = runtime.block_on(agent(config, source, seat, held));
+    let result = runtime.block_on(async {
+        let signals = held.listen()?;
+        Box::pin(start(config, source, seat)?.until_end(signals)).await
+    });
     // A write to standard output that nobody reads must not hold the end up.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
-/// What the agent has before it gives its privileges up.
-struct Seat {
-    agent_id: String,
-    control: Server,
-    exporter: Option<Exporter>,
-    clock: Arc<dyn Clock>,
-    stats: Arc<Stats>,
-    watching: Watch,
-    notifier: Arc<Notifier>,
-}
-
-async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyhow::Result<()> {
-    let mut signals = held.listen()?;
-    let Seat { agent_id, control, exporter, clock, stats, mut watching, notifier } = seat;
+/// Starts all that takes no privileges; within the runtime.
+fn start(config: &Config, source: &Source, seat: Seat) -> anyhow::Result<Running> {
+    let Seat { agent_id, control, exporter, clock, stats, folder, helpers, .. } = seat;
+    let (mut watching, notifier) = (seat.watching, seat.notifier);
     let computer = computer(config);
 
-    let folder =
-        FeedFolder::open(&config.agent.state_dir).context("make the folder of the feeds")?;
-    let shared = (Arc::clone(&clock), Arc::clone(&stats));
-    let intel = Intel::new(config.feeds.clone(), folder, Reading::child(), shared);
-    intel.load_saved();
-    intel.load_local();
+    let intel = build::intel(config, folder, &helpers, (&clock, &stats));
     let set = intel.set();
     let (outbox, deliverer, recovered) = build::delivery(config, &stats, &clock)?;
 
@@ -102,15 +86,14 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     let mut detection = build::detection(config, set, &identity, (places.clone(), &stats))?;
     build::restore(&mut detection, recovered);
 
-    say(&banner::lines(config, &watching, &intel.status(), &agent_id));
+    say(&banner::lines(config, (&watching, &seat.confined), &intel.status(), &agent_id));
 
-    let canary = Canary::start(config.health.canary_every, watching.capture().hooks());
-    watching.look_for(canary.context("start the canary's thread")?);
+    build::canary(config, &helpers, &mut watching)?;
     let capture = watching.capture();
     let status = Status::new(speaker.clone(), clock.now(), capture, Arc::clone(&stats));
-    let status = Arc::new(status);
+    let status = Arc::new(status.confined(&seat.confined.to_string()));
     let stream = Stream::new(speaker.clone(), Arc::clone(&stats));
-    // They end with this function.
+    // They end with the agent.
     let mut beside = JoinSet::new();
     beside.spawn(control.serve(Arc::clone(&status), Arc::clone(&intel), stream.clone()));
     beside.spawn(build::export(exporter, (&status, &intel), &stats));
@@ -123,11 +106,13 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
     }
     let beat = Beat::default();
     beside.spawn(build::keeper(&notifier, &beat, &status, &intel));
-    let parts = Parts { intel: Arc::clone(&intel), outbox: outbox.clone(), places };
+    let feeds = Arc::clone(&intel);
+    let parts =
+        Parts { intel: feeds, outbox: outbox.clone(), places, helpers: Arc::clone(&helpers) };
     let vitals = Vitals::new(parts, Arc::clone(&status), Arc::clone(&clock), speaker.clone());
 
     let (fresh, fresh_out) = mpsc::sync_channel(FRESH_MAX);
-    let mut reloader = Reloader {
+    let reloader = Reloader {
         source: source.clone(),
         config: config.clone(),
         intel,
@@ -136,6 +121,7 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
         status,
         clock: Arc::clone(&clock),
         notifier,
+        helpers: Arc::clone(&helpers),
     };
     let stop = Arc::new(AtomicBool::new(false));
     let path = Path {
@@ -150,16 +136,40 @@ async fn agent(config: &Config, source: &Source, seat: Seat, held: Held) -> anyh
         beat,
         fresh: fresh_out,
     };
-    let (ended, mut end) = spawn_path(path, Arc::clone(&stop))?;
+    let (ended, died) = spawn_path(path, Arc::clone(&stop))?;
 
-    let reason = reloader.until_end(&mut signals, &outbox, &mut end).await;
-    stop.store(true, Ordering::Release);
-    let ledger = ended.await.context("the pipeline's thread ended early; please report")??;
-    beside.shutdown().await;
-    let left = reloader.deliverer.drain(DRAIN_LIMIT).await;
-    super::ledger::log_closed(&ledger, &stats);
-    tracing::info!(left = left.len(), "ended: {reason}");
-    Ok(())
+    if let Some(once_running) = seat.once_running {
+        once_running();
+    }
+    Ok(Running { reloader, beside, path: (stop, ended, died), outbox, helpers, stats })
+}
+
+/// All of the agent.
+struct Running {
+    reloader: Reloader,
+    /// What ends with it.
+    beside: JoinSet<()>,
+    /// What ends the pipeline's thread, what that gives, and what tells that it is gone.
+    path: (Arc<AtomicBool>, Ended, oneshot::Receiver<()>),
+    outbox: Outbox,
+    helpers: Arc<Helpers>,
+    stats: Arc<Stats>,
+}
+
+impl Running {
+    /// Goes on until there is a reason to end; then all that waits is sent.
+    async fn until_end(self, mut signals: Signals) -> anyhow::Result<()> {
+        let Self { mut reloader, mut beside, path, outbox, helpers, stats } = self;
+        let (stop, ended, mut died) = path;
+        let reason = reloader.until_end(&mut signals, &outbox, &mut died).await;
+        stop.store(true, Ordering::Release);
+        let ledger = ended.await.context("the pipeline's thread ended early; please report")??;
+        beside.shutdown().await;
+        let left = reloader.deliverer.drain(DRAIN_LIMIT).await;
+        super::ledger::log_closed(&ledger, &stats);
+        tracing::info!(left = left.len(), "ended: {reason}");
+        helpers.all_there()
+    }
 }
 
 /// To the person at the terminal, or the journal.

@@ -17,6 +17,7 @@ use crate::clock::{Clock, signed};
 use crate::config::{Config, Source};
 use crate::control::{ReloadReport, Status};
 use crate::deliver::{Deliverer, Outbox};
+use crate::helpers::Helpers;
 use crate::history::HistoryConfig;
 use crate::intel::Intel;
 use crate::matcher::AllowList;
@@ -52,6 +53,7 @@ pub(super) struct Reloader {
     pub(super) status: Arc<Status>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) notifier: Arc<Notifier>,
+    pub(super) helpers: Arc<Helpers>,
 }
 
 impl Reloader {
@@ -64,7 +66,7 @@ impl Reloader {
     ) -> &'static str {
         self.notifier.ready(&self.brief());
         loop {
-            match signals.next(outbox, died).await {
+            match signals.next((outbox, &self.helpers), died).await {
                 Told::Reload => self.reload().await,
                 Told::End(reason) => {
                     self.notifier.stopping(END_LIMIT);

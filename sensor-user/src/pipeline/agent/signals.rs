@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::deliver::Outbox;
+use crate::helpers::Helpers;
 
 /// Signals that wait until somebody listens: a start that they come in ends in order.
 #[derive(Debug)]
@@ -58,7 +59,11 @@ pub(super) enum Told {
 
 impl Signals {
     /// Waits for a reason to do something.
-    pub(super) async fn next(&mut self, outbox: &Outbox, died: &mut oneshot::Receiver<()>) -> Told {
+    pub(super) async fn next(
+        &mut self,
+        (outbox, helpers): (&Outbox, &Helpers),
+        died: &mut oneshot::Receiver<()>,
+    ) -> Told {
         let mut look = tokio::time::interval(Duration::from_millis(200));
         loop {
             tokio::select! {
@@ -69,6 +74,9 @@ impl Signals {
                 _ = look.tick() => {
                     if outbox.stdout_closed() {
                         return Told::End("nobody reads standard output");
+                    }
+                    if helpers.all_there().is_err() {
+                        return Told::End("a helper ended that cannot be started again");
                     }
                 }
             }

@@ -1,0 +1,135 @@
+//! A confined agent still pulls, matches and delivers: a feed over HTTP that comes after it was
+//! confined, a real connection, a file, and a collector over TLS.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sensor_tests::{FeedServer, Netns, run, wait_until};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio_rustls::TlsAcceptor;
+
+use crate::harness::{Home, SOON, skipped};
+
+const INDICATOR: &str = "203.0.113.7";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_of_a_feed_pulled_later_goes_to_a_file_and_over_tls() {
+    if skipped() {
+        return;
+    }
+    let feed = FeedServer::start().await;
+    // Another list than at the first pull: the agent is confined long before it comes.
+    feed.answer("", b"198.51.100.200\n");
+    let files = certificates();
+    let (url, mut bodies) = collector(files.path()).await;
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("alerts.jsonl");
+    let home = Home::new(&format!(
+        "[[feed]]\nname = \"later\"\nkind = \"list\"\nurl = \"{}\"\ninterval = \"1s\"\n\
+         allow_private = true\nquarantine = false\n\
+         [[sink]]\nname = \"file\"\nkind = \"file\"\npath = {file:?}\n\
+         [[sink]]\nname = \"tls\"\nkind = \"http\"\nurl = \"{url}\"\nca_file = {:?}\n",
+        feed.url(),
+        files.path().join("ca")
+    ));
+    let agent = home.run();
+    home.wait_for_status(|said| said.contains("feed later"));
+    feed.answer("", format!("{INDICATOR}\n").as_bytes());
+    let feeds = || std::fs::read(home.path("netsensor/feeds/later.set")).unwrap_or_default();
+    wait_until("the second list is there", || {
+        let set = feeds();
+        set.windows(INDICATOR.len()).any(|part| part == INDICATOR.as_bytes())
+    });
+    connect_in_a_namespace();
+
+    let body = tokio::time::timeout(SOON, bodies.recv()).await.unwrap().unwrap();
+    let sent: Value = serde_json::from_str(body.lines().next().unwrap()).unwrap();
+    let first = if sent.is_array() { &sent[0] } else { &sent };
+    assert!(first["IndicatorId"].is_string(), "{body}");
+    assert!(body.contains(INDICATOR), "{body}");
+    wait_until("the file has the alert", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains(INDICATOR))
+    });
+    let said = home.status();
+    assert!(said.starts_with("OK"), "{said}");
+    assert!(agent.stop().status.success());
+    let left: Vec<_> = std::fs::read_dir(home.path("netsensor")).unwrap().flatten().collect();
+    for entry in left {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}", entry.path().display());
+    }
+}
+
+/// A real connection to the indicator, in a namespace of its own.
+fn connect_in_a_namespace() {
+    let netns = Netns::new(&[INDICATOR]);
+    let peer = env!("CARGO_BIN_EXE_peer");
+    let mut server = netns.command(peer);
+    server.args(["serve", &format!("{INDICATOR}:0")]).stdout(Stdio::piped());
+    let mut server = server.spawn().unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let ready = lines.find_map(|line| Some(line.ok()?.strip_prefix("ready ")?.to_owned()));
+    run(netns.command(peer).args(["connect", &ready.unwrap(), "1"]));
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+/// An authority, and what it certified, as PEM files `ca`, `server` and `server.key`.
+fn certificates() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    write("ca", authority.pem());
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    write("server", params.signed_by(&key, &authority).unwrap().pem());
+    write("server.key", key.serialize_pem());
+    folder
+}
+
+/// Takes POSTs over TLS; gives their bodies.
+async fn collector(files: &Path) -> (String, Receiver<String>) {
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let certificate = CertificateDer::from_pem_file(files.join("server")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(files.join("server.key")).unwrap();
+    let acceptor =
+        TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![certificate], key).unwrap()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/alerts", listener.local_addr().unwrap());
+    let (sender, bodies) = channel(16);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let Ok(byte) = stream.read_u8().await else { break };
+                head.push(byte);
+            }
+            let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+            let mut body = vec![0; length.and_then(|it| it.trim().parse().ok()).unwrap_or(0)];
+            if stream.read_exact(&mut body).await.is_ok() {
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                let _gone = stream.write_all(answer).await.is_err();
+                let _gone = stream.shutdown().await.is_err();
+                let _nobody = sender.send(String::from_utf8_lossy(&body).into_owned()).await;
+            }
+        }
+    });
+    (url, bodies)
+}
