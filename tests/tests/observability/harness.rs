@@ -1,6 +1,6 @@
 //! A running agent that tells metrics, and what asks it.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,9 @@ pub(crate) fn skipped() -> bool {
 
 /// Whether it must return because Prometheus is not there.
 pub(crate) fn skipped_without(program: &str) -> bool {
-    let there = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-    let there = there.status().is_ok_and(|status| status.success());
+    let mut asked = Command::new(program);
+    let asked = asked.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    let there = asked.status().is_ok_and(|status| status.success());
     skip_unless(there, &format!("no {program}; install the package prometheus"))
 }
 
