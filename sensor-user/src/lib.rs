@@ -50,6 +50,7 @@ pub mod health;
 pub mod helpers;
 pub mod inventory;
 pub mod lines;
+pub mod manual;
 pub mod metrics;
 pub mod notice;
 pub mod schema;
