@@ -7,7 +7,7 @@ use super::{Outcome, Tally};
 use crate::host::{self, Workspace};
 
 /// Program, and the Debian package that has it.
-const TOOLS: [(&str, &str); 11] = [
+const TOOLS: [(&str, &str); 12] = [
     ("ab", "apache2-utils"),
     ("curl", "curl"),
     ("dnsmasq", "dnsmasq-base"),
@@ -15,6 +15,7 @@ const TOOLS: [(&str, &str); 11] = [
     ("nft", "nftables"),
     ("nginx", "nginx-light"),
     ("nsenter", "util-linux"),
+    ("promtool", "prometheus"),
     ("ps", "procps"),
     ("python3", "python3"),
     ("sysctl", "procps"),
@@ -113,6 +114,7 @@ mod tests {
                 "nftables",
                 "nginx-light",
                 "procps",
+                "prometheus",
                 "python3",
                 "util-linux"
             ]
