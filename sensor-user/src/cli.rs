@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use crate::helpers::HelperName;
@@ -75,6 +75,12 @@ pub enum Command {
     Completions {
         /// Which shell
         shell: Shell,
+    },
+    /// Write the man pages and completion scripts that a package ships
+    #[command(hide = true)]
+    Manual {
+        /// A folder that exists
+        folder: PathBuf,
     },
 }
 
@@ -294,23 +300,13 @@ pub enum Shell {
 }
 
 impl Shell {
-    /// Its completion script.
-    pub fn script(self) -> Vec<u8> {
-        let shell = match self {
+    /// As the generator of scripts names it.
+    pub const fn of_generator(self) -> clap_complete::Shell {
+        match self {
             Self::Bash => clap_complete::Shell::Bash,
             Self::Zsh => clap_complete::Shell::Zsh,
             Self::Fish => clap_complete::Shell::Fish,
-        };
-        // The generators offer hidden commands too.
-        let whole = RawArgs::command();
-        let shown = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
-        let mut shown = clap::Command::new("netsensor")
-            .version(env!("CARGO_PKG_VERSION"))
-            .args(whole.get_arguments().cloned())
-            .subcommands(shown);
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut shown, "netsensor", &mut script);
-        script
+        }
     }
 }
 
@@ -343,6 +339,8 @@ fn log_filter(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]

@@ -23,6 +23,7 @@ use crate::health::State;
 use crate::helpers;
 use crate::intel::{FeedFolder, explain, read_allowed, read_feed};
 use crate::log::{self, Target};
+use crate::manual;
 use crate::matcher::AllowList;
 use crate::pipeline;
 use crate::progress::Progress;
@@ -104,7 +105,11 @@ pub fn call(
             Ok(Outcome::Done)
         }
         Command::CheckConfig(args) => check_config(&args, environment),
-        Command::Completions { shell } => print(&shell.script()),
+        Command::Completions { shell } => print(&manual::completions(shell.of_generator())),
+        Command::Manual { folder } => {
+            manual::write(&folder).with_context(|| format!("write into {}", folder.display()))?;
+            Ok(Outcome::Done)
+        }
     }
 }
 

@@ -51,6 +51,8 @@ pub mod helpers;
 pub mod inventory;
 pub mod lines;
 pub mod log;
+pub mod manual;
+pub mod metrics;
 pub mod notice;
 pub mod progress;
 pub mod schema;

@@ -35,6 +35,10 @@ macro_rules! counters {
         }
 
         impl Stats {
+            /// Name of every counter, and what it counts.
+            pub const DESCRIPTIONS: &[(&str, &str)] =
+                &[$((stringify!($name), concat!($($doc),*)),)*];
+
             /// What was counted since the last call, in the order of the counters: to be told to
             /// another process.
             pub fn take(&self) -> Vec<u64> {
@@ -230,4 +234,8 @@ counters! {
     feeds_quarantined,
     /// Feed rows and lines that were not used, all reasons.
     feed_entries_rejected,
+    /// Pages of metrics that were asked for.
+    metrics_pages_served,
+    /// Callers for metrics that were sent away, since too many were there.
+    metrics_callers_evicted,
 }

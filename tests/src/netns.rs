@@ -1,10 +1,13 @@
 //! A network namespace of the test's own: nothing that happens in it leaves the machine.
 #![expect(clippy::panic, reason = "a test ends with a panic")]
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sched::{CloneFlags, setns};
 
 /// Name of the device at both ends of [`Netns::joined`].
 pub const CABLE: &str = "cable";
@@ -52,6 +55,23 @@ impl Netns {
     pub fn number(&self) -> u64 {
         let path = format!("/run/netns/{}", self.name);
         std::fs::metadata(&path).unwrap_or_else(|error| panic!("{path}: {error}")).ino()
+    }
+
+    /// The file that names it.
+    pub fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+
+    /// Calls `perform` on a thread in this namespace: what it binds and starts is in it too.
+    pub fn inside<T: Send>(&self, perform: impl FnOnce() -> T + Send) -> T {
+        let path = self.path();
+        let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let entered = || {
+            setns(&file, CloneFlags::CLONE_NEWNET).unwrap_or_else(|error| panic!("setns: {error}"));
+            perform()
+        };
+        std::thread::scope(|scope| scope.spawn(entered).join())
+            .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
     }
 
     /// Sets a kernel parameter of this namespace, such as `net/ipv4/tcp_fastopen`.

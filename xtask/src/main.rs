@@ -1,5 +1,5 @@
 //! What cargo cannot do: run the agent with privileges, test everything, build the BPF object,
-//! check the layout rules, run the agent on other kernels, run the benchmarks.
+//! check the layout rules, run the agent on other kernels, run the benchmarks, make packages.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool prints")]
 
@@ -7,6 +7,7 @@ mod bench;
 mod host;
 mod object;
 mod object_lock;
+mod package;
 mod run;
 mod test;
 mod tidy;
@@ -55,6 +56,12 @@ enum Task {
     Tidy,
     /// Run the agent on Debian's kernels, each in an emulated machine.
     Vm,
+    /// Make the packages for Debian and for Red Hat's kin, and check them.
+    Package {
+        /// Pack this agent instead of building one.
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
+    },
     /// Run one benchmark, or all of them.
     Bench {
         /// Which one.
@@ -85,6 +92,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::BuildEbpf { .. } => object::build(&workspace),
         Task::Tidy => tidy::tidy(&workspace),
         Task::Vm => vm::vm(&workspace),
+        Task::Package { binary } => package::package(&workspace, binary),
         Task::Bench { list: true, .. } => bench::list(&workspace),
         Task::Bench { name, .. } => bench::bench(&workspace, name.as_deref()),
     }

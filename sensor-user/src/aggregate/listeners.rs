@@ -60,6 +60,11 @@ impl Listeners {
         }
     }
 
+    /// Ports that are listened on, and how many may be.
+    pub(super) fn occupancy(&self) -> (usize, usize) {
+        (self.ports.len(), self.ports.cap().get())
+    }
+
     pub(super) fn add(
         &mut self,
         key: (u32, u16),

@@ -133,6 +133,13 @@ impl Eye {
         self.own
     }
 
+    /// When the hook that has been silent for longest last told of a canary, ns since boot; `None`
+    /// before the first one.
+    pub fn seen(&self) -> Option<u64> {
+        self.child?;
+        self.hooks.iter().map(|hook| hook.seen_boot_ns).min()
+    }
+
     /// Sees a record of a process.
     pub fn record(&mut self, record: &Record) {
         match record {

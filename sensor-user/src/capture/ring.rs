@@ -13,6 +13,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use sensor_ebpf::maps::{
     COARSE_TIME, COUNTERS, LossCounter, OFFSETS, READER_ASLEEP, RECORDS, UDP_FLOWS, WAKE_AT_BYTES,
 };
+use sha2::{Digest as _, Sha256};
 
 use super::hooks::{self, HookState, Hooks};
 use super::misses::{Missed, Misses};
@@ -134,6 +135,7 @@ pub struct Capture {
     turns: TurnsMap,
     epoll: Epoll,
     hooks: Hooks,
+    object: String,
     missing: Vec<String>,
     misses: Misses,
     /// What [`Self::misses`] came to when the programs were detached.
@@ -153,7 +155,7 @@ impl Capture {
     pub fn open(config: &CaptureConfig) -> Result<Self, CaptureError> {
         let btf_path = config.btf.as_deref().unwrap_or_else(|| VMLINUX_BTF.as_ref());
         let Parsed { types, btf, loader } = parsed(btf_path)?;
-        let mut ebpf = load(config, loader, btf.as_ref(), &types)?;
+        let (mut ebpf, object) = load(config, loader, btf.as_ref(), &types)?;
         let ring = ebpf.take_map(RECORDS).ok_or_else(|| bad_map(RECORDS, None))?;
         let ring = RingBuf::try_from(ring).map_err(|error| bad_map(RECORDS, Some(error)))?;
         let counters = ebpf.take_map(COUNTERS).ok_or_else(|| bad_map(COUNTERS, None))?;
@@ -186,6 +188,7 @@ impl Capture {
             missing: types.missing,
             misses: Misses::of(&ebpf, &hooks),
             hooks,
+            object,
             missed: None,
             ebpf: Some(ebpf),
         })
@@ -194,6 +197,11 @@ impl Capture {
     /// What is attached and what is not.
     pub const fn hooks(&self) -> &Hooks {
         &self.hooks
+    }
+
+    /// The first digits of the SHA-256 of the object.
+    pub fn object(&self) -> &str {
+        &self.object
     }
 
     /// Structure members that this kernel does not have.
@@ -313,7 +321,7 @@ fn load(
     loader: EbpfLoader<'static>,
     btf: Option<&Btf>,
     types: &KernelTypes,
-) -> Result<Ebpf, CaptureError> {
+) -> Result<(Ebpf, String), CaptureError> {
     let wake_at = config.ring_bytes / 4;
     let coarse_time = u32::from(has_coarse_time());
     let mut loader: EbpfLoader<'_> = loader;
@@ -324,20 +332,27 @@ fn load(
         .override_global(OFFSETS, &types.offsets, true)
         .override_global(WAKE_AT_BYTES, &wake_at, true)
         .override_global(COARSE_TIME, &coarse_time, true);
-    let (origin, loaded) = match &config.object {
-        None => ("embedded BPF object".to_owned(), loader.load(OBJECT)),
+    let (origin, digest, loaded) = match &config.object {
+        None => ("embedded BPF object".to_owned(), digest(OBJECT), loader.load(OBJECT)),
         Some(path) => {
             let bytes = std::fs::read(path)
                 .map_err(|source| CaptureError::ReadObject { path: path.clone(), source })?;
-            (path.display().to_string(), loader.load(&bytes))
+            (path.display().to_string(), digest(&bytes), loader.load(&bytes))
         }
     };
-    loaded.map_err(|error| match error {
+    let ebpf = loaded.map_err(|error| match error {
         EbpfError::MapError(MapError::CreateError { io_error, .. }) => {
             CaptureError::Refused { errno: io_error.to_string() }
         }
         other => CaptureError::BadObject { origin, detail: hooks::innermost(&other) },
-    })
+    })?;
+    Ok((ebpf, digest))
+}
+
+/// Tells an object from others, for people.
+fn digest(object: &[u8]) -> String {
+    let digest = Sha256::digest(object);
+    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether the kernel has `bpf_ktime_get_coarse_ns`.

@@ -12,6 +12,7 @@ use crate::history::HistoryConfig;
 use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
 use crate::log::Target;
+use crate::metrics::{Listen, MetricsConfig};
 use crate::web::{Access, HeaderText, Login, Proxy, shown};
 
 /// A line a subject, in the order of the data path.
@@ -62,6 +63,7 @@ pub fn describe(config: &Config) -> String {
     line("history", history(config.history.as_ref()));
     let every = humantime::format_duration(config.health.canary_every);
     line("canary", format!("every {every}"));
+    line("metrics", metrics(config.metrics.as_ref()));
     let imds = match config.azure.imds {
         ImdsMode::Auto => "asked on machines of azure",
         ImdsMode::On => "asked",
@@ -96,6 +98,15 @@ fn history(history: Option<&HistoryConfig>) -> String {
     let lookback = humantime::format_duration(history.lookback.unsigned_abs());
     let (most, size) = (history.max_entries, values::size_text(history.max_bytes));
     format!("of {lookback}, {most} kinds of connections and {size} at most")
+}
+
+fn metrics(metrics: Option<&MetricsConfig>) -> String {
+    let Some(metrics) = metrics else { return "off".to_owned() };
+    let group = metrics.group.as_ref().map(|group| format!(", for group {}", escaped(group, 64)));
+    match &metrics.listen {
+        Listen::Unix(path) => format!("on {}{}", path.display(), group.unwrap_or_default()),
+        Listen::Loopback(address) => format!("on {address}"),
+    }
 }
 
 fn feed(feed: &FeedConfig) -> String {

@@ -17,6 +17,8 @@ const STICKY: u32 = 0o1000;
 
 /// Where the configuration of a host's service is.
 pub const SERVICE_FILE: &str = "/etc/netsensor/netsensor.toml";
+/// Where the state of that service is: the `StateDirectory=` of its unit.
+const SERVICE_STATE: &str = "/var/lib/netsensor";
 
 impl Config {
     /// Reads and checks the file at `path`. One that others than its owner can change is refused:
@@ -24,7 +26,7 @@ impl Config {
     pub fn load(path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
         let (text, file) = text(path)?;
         may_be_trusted(path, &file)?;
-        Self::parse(&text, path, environment)
+        Self::parse(&text, path, &of_service(path, environment))
     }
 
     /// The same where nothing is done with it. Also gives why the agent would not take it from
@@ -34,9 +36,19 @@ impl Config {
         environment: &Environment,
     ) -> Result<(Self, Option<ConfigError>), ConfigError> {
         let (text, file) = text(path)?;
-        let config = Self::parse(&text, path, environment)?;
+        let config = Self::parse(&text, path, &of_service(path, environment))?;
         Ok((config, may_be_trusted(path, &file).err()))
     }
+}
+
+/// The environment, as the service has it where its file is read: who asks on a terminal asks for the
+/// state that systemd tells the service of.
+fn of_service(path: &Path, environment: &Environment) -> Environment {
+    let mut environment = environment.clone();
+    if path == Path::new(SERVICE_FILE) && environment.state_directory.is_none() {
+        environment.state_directory = Some(SERVICE_STATE.into());
+    }
+    environment
 }
 
 fn text(path: &Path) -> Result<(String, Metadata), ConfigError> {
@@ -109,6 +121,18 @@ mod tests {
         }
         let looked = Config::look_at(&path, &Environment::default()).unwrap();
         assert!(looked.1.is_some(), "what it says can be looked at");
+    }
+
+    #[test]
+    fn the_service_has_its_state_where_its_unit_says() {
+        let home = Environment { home: Some("/root".into()), ..Environment::default() };
+        let state = |path: &str, environment: &Environment| {
+            of_service(Path::new(path), environment).state_dir()
+        };
+        assert_eq!(state(SERVICE_FILE, &home).unwrap(), Path::new(SERVICE_STATE));
+        assert_eq!(state("/x.toml", &home).unwrap(), Path::new("/root/.local/state/netsensor"));
+        let unit = Environment { state_directory: Some("/var/lib/other".into()), ..home };
+        assert_eq!(state(SERVICE_FILE, &unit).unwrap(), Path::new("/var/lib/other"));
     }
 
     #[test]

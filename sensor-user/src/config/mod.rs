@@ -6,6 +6,7 @@ mod environment;
 mod feed;
 mod feed_kind;
 mod file;
+mod metrics;
 mod reader;
 mod remote;
 mod sections;
@@ -34,6 +35,7 @@ use crate::deliver::{SinkConfig, SinkKind};
 use crate::history::HistoryConfig;
 use crate::intel::{FeedConfig, FeedKind, FeedSource};
 use crate::inventory::AzureConfig;
+use crate::metrics::MetricsConfig;
 use environment::Place;
 use file::MAX_FILE;
 use reader::{Problems, Section};
@@ -59,6 +61,8 @@ pub struct Config {
     pub history: Option<HistoryConfig>,
     /// How the agent looks after itself.
     pub health: HealthConfig,
+    /// Where metrics are told; `None` where they are not.
+    pub metrics: Option<MetricsConfig>,
     /// What is asked of Azure.
     pub azure: AzureConfig,
     /// Connections tracked at once at most.
@@ -297,6 +301,7 @@ fn document_config<'t>(
         rows: sections::rows(single(document, "rows", problems)),
         history: sections::history(single(document, "history", problems)),
         health: sections::health(single(document, "health", problems)),
+        metrics: metrics::metrics(single(document, "metrics", problems)),
         azure: sections::azure(single(document, "azure", problems)),
         max_connections: sections::most(single(document, "connections", problems), 262_144),
         max_processes: sections::most(single(document, "processes", problems), 131_072),

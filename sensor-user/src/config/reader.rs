@@ -196,7 +196,7 @@ pub(super) fn hint(typed: &str, known: &[&str]) -> String {
     }
 }
 
-/// All problems of the file at `path`, a line each.
+/// A line for each of `problems` of the file at `path`.
 pub(super) fn lines(path: &Path, problems: &[Problem]) -> String {
     let mut text = String::new();
     for (index, Problem { line, what }) in problems.iter().enumerate() {

@@ -13,7 +13,7 @@ use crate::inventory::{AzureConfig, ImdsMode};
 use crate::log::Target;
 
 /// Names of all sections.
-pub(super) const ALL: [&str; 16] = [
+pub(super) const ALL: [&str; 17] = [
     "agent",
     "log",
     "capture",
@@ -23,6 +23,7 @@ pub(super) const ALL: [&str; 16] = [
     "rows",
     "history",
     "health",
+    "metrics",
     "azure",
     "connections",
     "processes",

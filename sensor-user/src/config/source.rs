@@ -38,6 +38,7 @@ impl Config {
             ("rows", self.rows != new.rows),
             ("history.enabled", self.history.is_some() != new.history.is_some()),
             ("health", self.health != new.health),
+            ("metrics", self.metrics != new.metrics),
             ("azure", self.azure != new.azure),
             ("connections.max", self.max_connections != new.max_connections),
             ("processes.max", self.max_processes != new.max_processes),

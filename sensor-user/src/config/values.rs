@@ -145,7 +145,15 @@ pub(super) fn network(value: &DeValue<'_>) -> Result<IpNet, String> {
 
 /// An absolute path short enough for a unix socket: `sun_path` has 108 bytes (unix(7)).
 pub(super) fn socket_path(value: &DeValue<'_>) -> Result<PathBuf, String> {
-    let path = absolute_path(value)?;
+    short(absolute_path(value)?)
+}
+
+/// The same of text.
+pub(super) fn socket_path_of_text(text: &str) -> Result<PathBuf, String> {
+    short(absolute(text, "an absolute path")?)
+}
+
+fn short(path: PathBuf) -> Result<PathBuf, String> {
     let bytes = path.as_os_str().len();
     if bytes > 107 {
         return Err(format!(
@@ -168,7 +176,11 @@ pub(super) fn program(value: &DeValue<'_>) -> Result<String, String> {
 /// An absolute path.
 pub(super) fn absolute_path(value: &DeValue<'_>) -> Result<PathBuf, String> {
     let form = "an absolute path in quotes";
-    let path = PathBuf::from(quoted(value, form)?);
+    absolute(quoted(value, form)?, form)
+}
+
+fn absolute(text: &str, form: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
     if path.is_absolute() {
         return Ok(path);
     }

@@ -24,6 +24,9 @@ pub struct DeliveryReport {
 pub struct SpoolReport {
     /// Bytes on disk.
     pub bytes: u64,
+    /// How many there may be.
+    #[serde(default)]
+    pub max_bytes: u64,
     /// Files.
     pub segments: u64,
     /// Time of the oldest alert that it holds.
@@ -37,6 +40,7 @@ impl DeliveryReport {
     pub fn new(spool: Option<SpoolStatus>, sinks: Vec<SinkReport>) -> Self {
         let spool = spool.map(|status| SpoolReport {
             bytes: status.bytes,
+            max_bytes: status.max_bytes,
             segments: status.segments as u64,
             oldest: status.oldest,
             fault: status.fault.unwrap_or_default(),

@@ -204,7 +204,7 @@ async fn answer(
     let request = String::from_utf8_lossy(&request);
     match request.trim_end() {
         STATUS => {
-            let mut report = serde_json::to_vec(&status.report())?;
+            let mut report = serde_json::to_vec(&status.report(intel))?;
             report.push(b'\n');
             timeout(CALL_LIMIT, write.write_all(&report)).await?
         }

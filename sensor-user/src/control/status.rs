@@ -7,9 +7,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::delivery::DeliveryReport;
-use crate::capture::{HookState, Hooks, KernelLedger};
+use super::feeds::FeedReport;
+use super::figures::{Figures, HistoryReport, LedgerReport, LossReport, SetReport, TableReport};
+use crate::capture::{Capture, HookState, KernelLedger};
 use crate::health::{Component, State, overall};
+use crate::intel::Intel;
 use crate::notice::Speaker;
+use crate::pipeline::losses;
 use crate::stats::Stats;
 
 /// A hook, and whether it is attached.
@@ -46,6 +50,12 @@ pub struct StatusReport {
     pub state: State,
     /// The agent's version.
     pub version: String,
+    /// Release of the kernel; "" where it is not known.
+    #[serde(default)]
+    pub kernel: String,
+    /// The first digits of the SHA-256 of its BPF object.
+    #[serde(default)]
+    pub object: String,
     /// Its process.
     pub process_id: u32,
     /// Its UUID.
@@ -61,6 +71,27 @@ pub struct StatusReport {
     pub components: Vec<Component>,
     /// Its hooks, those that are not needed left out.
     pub probes: Vec<Probe>,
+    /// When every hook that the canary tries was last known to work.
+    #[serde(default)]
+    pub canary_seen: Option<Timestamp>,
+    /// What became of the kernel's records.
+    #[serde(default)]
+    pub ledger: LedgerReport,
+    /// Everything that is known to be lost, also what is not.
+    #[serde(default)]
+    pub losses: Vec<LossReport>,
+    /// How full the tables are.
+    #[serde(default)]
+    pub tables: Vec<TableReport>,
+    /// `None` where there is no history.
+    #[serde(default)]
+    pub history: Option<HistoryReport>,
+    /// What connections are matched with.
+    #[serde(default)]
+    pub set: SetReport,
+    /// Where indicators come from.
+    #[serde(default)]
+    pub feeds: Vec<FeedReport>,
     /// Where alerts and rows wait.
     #[serde(default)]
     pub delivery: DeliveryReport,
@@ -78,6 +109,8 @@ pub struct Status {
     started: Timestamp,
     confined: String,
     probes: Vec<Probe>,
+    kernel: String,
+    object: String,
     stats: Arc<Stats>,
     live: Mutex<Live>,
 }
@@ -86,13 +119,16 @@ pub struct Status {
 struct Live {
     components: Vec<Component>,
     kernel: KernelLedger,
+    ledger: LedgerReport,
+    figures: Figures,
     delivery: DeliveryReport,
     last_reload: Option<ReloadReport>,
 }
 
 impl Status {
     /// Of an agent that started at `started` with these hooks.
-    pub fn new(speaker: Speaker, started: Timestamp, hooks: &Hooks, stats: Arc<Stats>) -> Self {
+    pub fn new(speaker: Speaker, started: Timestamp, capture: &Capture, stats: Arc<Stats>) -> Self {
+        let hooks = capture.hooks();
         let probes = hooks.iter().filter_map(|hook| {
             let (on, reason) = match &hook.state {
                 HookState::On => (true, String::new()),
@@ -102,7 +138,11 @@ impl Status {
             Some(Probe { name: hook.attach.to_owned(), on, reason })
         });
         let probes = probes.collect();
-        Self { speaker, started, confined: String::new(), probes, stats, live: Mutex::default() }
+        let kernel = nix::sys::utsname::uname();
+        let kernel = kernel.map(|it| it.release().to_string_lossy().into_owned());
+        let (kernel, object) = (kernel.unwrap_or_default(), capture.object().to_owned());
+        let (confined, live) = (String::new(), Mutex::default());
+        Self { speaker, started, confined, probes, kernel, object, stats, live }
     }
 
     /// Says how the agent is confined.
@@ -111,16 +151,15 @@ impl Status {
         Self { confined: how.to_owned(), ..self }
     }
 
-    /// Replaces what changes; `kernel` stays where it could not be read.
-    pub fn update(
-        &self,
-        components: &[Component],
-        kernel: Option<KernelLedger>,
-        delivery: DeliveryReport,
-    ) {
+    /// Replaces what changes; what the kernel counts stays where it could not be read.
+    pub fn update(&self, components: &[Component], figures: Figures, delivery: DeliveryReport) {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         components.clone_into(&mut live.components);
-        live.kernel = kernel.unwrap_or(live.kernel);
+        if let Some(kernel) = figures.kernel {
+            live.kernel = kernel;
+            live.ledger = LedgerReport::new(&kernel, figures.received);
+        }
+        live.figures = figures;
         live.delivery = delivery;
     }
 
@@ -150,25 +189,26 @@ impl Status {
         }
     }
 
-    /// All of it.
-    pub fn report(&self) -> StatusReport {
-        let (components, kernel, delivery) = {
+    /// All of it, with what `intel` says of its feeds.
+    pub fn report(&self, intel: &Intel) -> StatusReport {
+        let (components, kernel, ledger, figures, delivery, last_reload) = {
             let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-            (live.components.clone(), live.kernel, live.delivery.clone())
+            (
+                live.components.clone(),
+                live.kernel,
+                live.ledger,
+                live.figures.clone(),
+                live.delivery.clone(),
+                live.last_reload.clone(),
+            )
         };
-        let kernel = [
-            ("kernel_tcp_attempted", kernel.tcp_attempted),
-            ("kernel_tcp_ring_full", kernel.tcp_ring_full),
-            ("kernel_process_attempted", kernel.process_attempted),
-            ("kernel_process_ring_full", kernel.process_ring_full),
-            ("kernel_accept_pending_evicted", kernel.accept_pending_evicted),
-            ("kernel_read_failed", kernel.read_failed),
-        ];
-        let counters = self.stats.snapshot().into_iter().chain(kernel);
+        let counters = self.stats.snapshot().into_iter().chain(kernel_counters(&kernel));
         StatusReport {
             r#type: "NetsensorStatus".to_owned(),
             state: overall(&components),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: self.kernel.clone(),
+            object: self.object.clone(),
             process_id: std::process::id(),
             agent_id: self.speaker.agent_id.clone(),
             computer: self.speaker.computer.clone(),
@@ -176,9 +216,37 @@ impl Status {
             confined: self.confined.clone(),
             components,
             probes: self.probes.clone(),
+            canary_seen: figures.canary_seen,
+            ledger,
+            losses: losses(&kernel, &self.stats).into_iter().map(LossReport::new).collect(),
+            tables: figures.tables,
+            history: figures.history,
+            set: SetReport::of(&intel.set().load()),
+            feeds: intel.status().iter().map(|feed| FeedReport::of(feed, false)).collect(),
             delivery,
-            last_reload: self.last_reload(),
+            last_reload,
             counters: counters.map(|(name, value)| (name.to_owned(), value)).collect(),
         }
     }
+}
+
+/// What the kernel half counted, by name.
+fn kernel_counters(kernel: &KernelLedger) -> [(&'static str, u64); 15] {
+    [
+        ("kernel_tcp_attempted", kernel.tcp_attempted),
+        ("kernel_tcp_ring_full", kernel.tcp_ring_full),
+        ("kernel_tcp_missed", kernel.missed.tcp),
+        ("kernel_process_attempted", kernel.process_attempted),
+        ("kernel_process_ring_full", kernel.process_ring_full),
+        ("kernel_process_missed", kernel.missed.process),
+        ("kernel_udp_attempted", kernel.udp_attempted),
+        ("kernel_udp_ring_full", kernel.udp_ring_full),
+        ("kernel_udp_missed", kernel.missed.udp),
+        ("kernel_udp_uncounted", kernel.udp_uncounted),
+        ("kernel_dns_attempted", kernel.dns_attempted),
+        ("kernel_dns_ring_full", kernel.dns_ring_full),
+        ("kernel_dns_over_rate", kernel.dns_over_rate),
+        ("kernel_accept_pending_evicted", kernel.accept_pending_evicted),
+        ("kernel_read_failed", kernel.read_failed),
+    ]
 }

@@ -183,6 +183,11 @@ impl Dedup {
         self.windows.len()
     }
 
+    /// Windows that may be open at most.
+    pub const fn max_keys(&self) -> usize {
+        self.max_keys
+    }
+
     /// Whether none is open.
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty()

@@ -20,6 +20,15 @@ pub struct SinkReport {
     pub alerts_waiting: u64,
     /// Rows and notices that wait for it, in memory.
     pub rows_waiting: u64,
+    /// Time of the oldest alert that it was given and has not taken; `None` where there is none.
+    #[serde(default)]
+    pub oldest_waiting: Option<Timestamp>,
+    /// Requests or writes that were begun.
+    #[serde(default)]
+    pub attempts: u64,
+    /// Those that failed.
+    #[serde(default)]
+    pub failures: u64,
     /// When it last took something.
     pub last_delivered: Option<Timestamp>,
     /// Why it takes nothing; "" when it does.
@@ -36,6 +45,9 @@ pub(super) struct SinkState {
 
 #[derive(Debug, Default)]
 struct Inner {
+    oldest_waiting: Option<Timestamp>,
+    attempts: u64,
+    failures: u64,
     last_delivered: Option<Timestamp>,
     failing_since: Option<Instant>,
     error: String,
@@ -43,6 +55,17 @@ struct Inner {
 }
 
 impl SinkState {
+    /// Something is sent to it.
+    pub(super) fn attempted(&self) {
+        let mut inner = self.lock();
+        inner.attempts = inner.attempts.saturating_add(1);
+    }
+
+    /// The oldest alert that it has not taken is now of this time.
+    pub(super) fn holds(&self, oldest: Option<Timestamp>) {
+        self.lock().oldest_waiting = oldest;
+    }
+
     /// It took something.
     pub(super) fn delivered(&self, now: Timestamp) {
         let mut inner = self.lock();
@@ -54,6 +77,7 @@ impl SinkState {
     /// It did not, for this reason (escaped).
     pub(super) fn failed(&self, error: String) {
         let mut inner = self.lock();
+        inner.failures = inner.failures.saturating_add(1);
         inner.failing_since.get_or_insert_with(Instant::now);
         inner.last_error.clone_from(&error);
         inner.error = error;
@@ -65,6 +89,9 @@ impl SinkState {
         let is_fault = inner.failing_since.is_some_and(|since| since.elapsed() >= PATIENCE);
         SinkReport {
             name: name.to_owned(),
+            oldest_waiting: inner.oldest_waiting,
+            attempts: inner.attempts,
+            failures: inner.failures,
             last_delivered: inner.last_delivered,
             fault: if is_fault { inner.error.clone() } else { String::new() },
             last_error: inner.last_error.clone(),

@@ -82,6 +82,11 @@ impl Enricher {
         Self { processes, stats }
     }
 
+    /// Processes that are known, and how many may be.
+    pub fn occupancy(&self) -> (usize, usize) {
+        self.processes.occupancy()
+    }
+
     /// Reads what runs already. Call it after the probes are attached, so that none falls between.
     pub fn scan_running(&mut self) -> usize {
         self.processes.scan()

@@ -62,6 +62,11 @@ impl Names {
         Self { addresses, max, len: 0, stats }
     }
 
+    /// Entries, and how many there may be.
+    pub const fn occupancy(&self) -> (usize, usize) {
+        (self.len, self.max)
+    }
+
     /// Takes an answer in.
     pub fn learn(&mut self, answer: &DnsAnswer) {
         if self.max == 0 {

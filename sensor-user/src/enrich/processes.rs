@@ -60,6 +60,11 @@ impl ProcessTable {
         self.source = source;
     }
 
+    /// Entries, and how many there may be.
+    pub fn occupancy(&self) -> (usize, usize) {
+        (self.processes.len(), self.processes.cap().get())
+    }
+
     /// Reads every running process; gives their number.
     pub fn scan(&mut self) -> usize {
         self.cgroups.scan(&self.proc_root.join("mounts"));

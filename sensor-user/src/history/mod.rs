@@ -11,6 +11,7 @@ mod entry;
 mod known;
 mod log;
 mod retro;
+mod size;
 mod table;
 
 pub use retro::Retro;

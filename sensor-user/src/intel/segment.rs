@@ -90,6 +90,12 @@ impl Segment {
         self.len() == 0
     }
 
+    /// Indicators that are one address, and those that are a network.
+    pub const fn sizes(&self) -> (usize, usize) {
+        let hosts = self.tables.hosts_v4.len() + self.tables.hosts_v6.len();
+        (hosts, self.tables.networks.len())
+    }
+
     /// Every IPv4 host, and every IPv4 network.
     pub fn v4(&self) -> (impl Iterator<Item = Ipv4Addr>, impl Iterator<Item = Ipv4Net>) {
         let hosts = self.tables.hosts_v4.iter().map(|(host, _)| Ipv4Addr::from(*host));

@@ -141,6 +141,16 @@ impl Intake {
         self.flows.look_at_all(now, counters, changes);
     }
 
+    /// Name of each table, its entries, and how many there may be.
+    pub(super) fn tables(&self) -> [(&'static str, (usize, usize)); 4] {
+        [
+            ("connections", self.connections.occupancy()),
+            ("listeners", self.connections.listeners_occupancy()),
+            ("udp_flows", self.flows.occupancy()),
+            ("processes", self.enricher.occupancy()),
+        ]
+    }
+
     /// What listened at some time from `start` to `end`.
     pub(super) fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<Listening> {
         self.connections.listening(start, end)

@@ -13,7 +13,7 @@ const TELL_EVERY: SignedDuration = SignedDuration::from_secs(10);
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(1);
 
 /// Every loss that is counted: its reason, what was lost, and how much so far.
-fn counted(ledger: &KernelLedger, stats: &Stats) -> Vec<(&'static str, &'static str, u64)> {
+pub fn losses(ledger: &KernelLedger, stats: &Stats) -> Vec<(&'static str, &'static str, u64)> {
     vec![
         ("ring_full", "tcp", ledger.tcp_ring_full),
         ("ring_full", "process", ledger.process_ring_full),
@@ -51,7 +51,7 @@ pub(super) struct LossLog {
     speaker: Speaker,
     looked: Timestamp,
     told: Timestamp,
-    /// One for each of [`counted`], in its order.
+    /// One for each of [`losses`], in its order.
     seen: Vec<Seen>,
 }
 
@@ -100,9 +100,9 @@ impl LossLog {
     }
 
     fn read(&mut self, ledger: &KernelLedger, stats: &Stats, now: Timestamp) {
-        let counted = counted(ledger, stats);
-        self.seen.resize(counted.len(), Seen::default());
-        for (seen, (_, _, count)) in self.seen.iter_mut().zip(counted) {
+        let losses = losses(ledger, stats);
+        self.seen.resize(losses.len(), Seen::default());
+        for (seen, (_, _, count)) in self.seen.iter_mut().zip(losses) {
             if count > seen.count {
                 seen.grew = Some((seen.grew.map_or(self.looked, |(first, _)| first), now));
                 seen.count = count;
@@ -112,7 +112,7 @@ impl LossLog {
     }
 
     fn tell(&mut self, ledger: &KernelLedger, stats: &Stats, now: Timestamp) -> Vec<Notice> {
-        let names = counted(ledger, stats);
+        let names = losses(ledger, stats);
         let mut notices = Vec::new();
         let mut words = Vec::new();
         for (seen, (reason, kind, _)) in self.seen.iter_mut().zip(names) {

@@ -20,6 +20,7 @@ mod watch;
 
 pub use agent::{OnceRunning, run};
 pub use intake::Intake;
+pub use ledger::losses;
 pub use looker::serve_looks;
 pub use record::record;
 pub use remote::RemoteFacts;
@@ -112,6 +113,17 @@ impl Detection {
     /// Takes in what a name resolved to: connections from now on have it.
     pub fn resolved(&mut self, answer: &DnsAnswer) {
         self.facts.learn(answer);
+    }
+
+    /// Name of each table, its entries, and how many there may be.
+    fn tables(&self) -> Vec<(&'static str, (usize, usize))> {
+        let mut tables = vec![
+            ("dns_names", self.facts.names()),
+            ("dedup_windows", (self.dedup.len(), self.dedup.max_keys())),
+        ];
+        tables.extend(self.rows.as_ref().map(|rows| ("row_keys", rows.occupancy())));
+        tables.extend(self.history.as_ref().map(|history| ("history", history.occupancy())));
+        tables
     }
 
     /// Also makes the rows that tell of the host itself.

@@ -26,6 +26,11 @@ impl RemoteFacts {
         Self::new(Names::new(Names::MAX, Arc::clone(stats)), None)
     }
 
+    /// Names that are known, and how many may be.
+    pub(super) const fn names(&self) -> (usize, usize) {
+        self.names.occupancy()
+    }
+
     /// Takes an answer in.
     pub(super) fn learn(&mut self, answer: &DnsAnswer) {
         self.names.learn(answer);

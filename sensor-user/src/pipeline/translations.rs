@@ -93,6 +93,11 @@ pub(super) fn hindrance() -> Option<String> {
 }
 
 impl Translations {
+    /// Connections that are translated or asked for, and how many there may be.
+    pub(super) fn occupancy(&self) -> (usize, usize) {
+        (self.known.len(), self.known.cap().get())
+    }
+
     /// What is asked waits until [`Self::begin`].
     pub(super) fn new(helper: Arc<Helper>, stats: &Arc<Stats>) -> Self {
         let (questions, questions_out) = sync_channel(BATCHES_MAX);

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Detection;
 use super::watch::Watch;
 use crate::canary::{Fault, Verdict};
 use crate::clock::{BootClock, Clock};
-use crate::control::{DeliveryReport, Status};
+use crate::control::{DeliveryReport, Figures, HistoryReport, Status, TableReport};
 use crate::deliver::Outbox;
 use crate::enrich::Places;
 use crate::health::{Component, Health, State};
@@ -52,7 +53,12 @@ impl Vitals {
     }
 
     /// Looks when it is time; gives what is to be said.
-    pub(super) fn look(&mut self, watching: &mut Watch, now: Timestamp) -> Vec<Notice> {
+    pub(super) fn look(
+        &mut self,
+        watching: &mut Watch,
+        detection: &Detection,
+        now: Timestamp,
+    ) -> Vec<Notice> {
         if self.looked.is_some_and(|looked| now.duration_since(looked).abs() < LOOK_EVERY) {
             return Vec::new();
         }
@@ -93,9 +99,23 @@ impl Vitals {
             name.strip_prefix("feed ").is_some_and(|known| !is_feed(known))
                 || name.strip_prefix("sink ").is_some_and(|known| !is_sink(known))
         });
-        let kernel = watching.capture().ledger().ok();
-        self.status.update(self.health.components(), kernel, DeliveryReport::new(spool, sinks));
+        let figures = self.figures(watching, detection);
+        self.status.update(self.health.components(), figures, DeliveryReport::new(spool, sinks));
         notices
+    }
+
+    fn figures(&self, watching: &Watch, detection: &Detection) -> Figures {
+        // Before the kernel's: what is received by then was attempted.
+        let received = detection.stats.records_received.value();
+        let kernel = watching.capture().ledger().ok();
+        let tables = watching.tables().into_iter().chain(detection.tables());
+        let history = detection.history.as_ref().map(|history| {
+            let (bytes, max_bytes) = history.bytes();
+            HistoryReport { bytes, max_bytes }
+        });
+        let canary_seen = watching.canary_seen().map(|at| BootClock::sample(&*self.clock).wall(at));
+        let tables = tables.map(TableReport::new).collect();
+        Figures { kernel, received, tables, history, canary_seen }
     }
 
     fn text(&self, component: &str, fault: Fault) -> String {

@@ -131,6 +131,21 @@ impl Watch {
         self.intake.canary.as_mut().map(Eye::verdicts).unwrap_or_default()
     }
 
+    /// When every hook that the canary tries was last known to work, ns since boot; `None` before
+    /// the first canary.
+    pub(super) fn canary_seen(&self) -> Option<u64> {
+        self.intake.canary.as_ref().and_then(Eye::seen)
+    }
+
+    /// Name of each table, its entries, and how many there may be.
+    pub(super) fn tables(&self) -> Vec<(&'static str, (usize, usize))> {
+        let mut tables = self.intake.tables().to_vec();
+        if let Ok(translations) = &self.translations {
+            tables.push(("translations", translations.occupancy()));
+        }
+        tables
+    }
+
     /// Why translated addresses (NAT) are not known, if so.
     pub(super) fn translations_off(&self) -> Option<String> {
         match &self.translations {

@@ -130,6 +130,16 @@ impl ConnectionTable {
         self.connections.is_empty()
     }
 
+    /// Entries, and how many there may be.
+    pub fn occupancy(&self) -> (usize, usize) {
+        (self.connections.len(), self.connections.cap().get())
+    }
+
+    /// The same of the listeners.
+    pub fn listeners_occupancy(&self) -> (usize, usize) {
+        self.listeners.occupancy()
+    }
+
     /// Takes an event in; what it changes is appended to `changes`.
     pub fn observe(&mut self, event: TcpEvent, changes: &mut Vec<Change>) {
         let TcpEvent { time, tcp, process } = event;

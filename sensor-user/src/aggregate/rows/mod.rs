@@ -117,6 +117,11 @@ impl RowTable {
         }
     }
 
+    /// Keys of the fullest open minute, and how many there may be.
+    pub fn occupancy(&self) -> (usize, usize) {
+        (self.minutes.values().map(FastIndexMap::len).max().unwrap_or(0), self.max_keys)
+    }
+
     /// Counts a change into its minute (by its number since 1970), and gives that; `None` where it is
     /// counted nowhere.
     pub fn observe(&mut self, change: &Change) -> Option<i64> {

@@ -114,6 +114,11 @@ impl UdpTable {
         self.flows.is_empty()
     }
 
+    /// Entries, and how many there may be.
+    pub fn occupancy(&self) -> (usize, usize) {
+        (self.flows.len(), self.max)
+    }
+
     /// Takes an event in; what it changes is appended to `changes`.
     pub fn observe(&mut self, event: UdpEvent, clock: &BootClock, changes: &mut Vec<Change>) {
         let process = event.process;

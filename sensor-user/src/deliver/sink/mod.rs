@@ -218,7 +218,7 @@ impl Sink {
     fn send_alerts(&mut self, stored: Vec<Stored>) {
         let mut entries = Vec::with_capacity(stored.len());
         for Stored { sequence, alert, .. } in stored {
-            self.place.took(sequence);
+            self.place.took(sequence, alert.vm_connection_time_generated);
             let item = Item::Alert(alert);
             let line = match &item {
                 Item::Alert(alert) if self.is_readable => readable(alert),
@@ -226,6 +226,7 @@ impl Sink {
             };
             entries.push(Entry::new(item, sequence, line));
         }
+        self.with.state.holds(self.place.oldest());
         if !entries.is_empty() {
             self.send(Batch::new(Content::Alerts, entries));
         }
@@ -233,6 +234,7 @@ impl Sink {
 
     fn send(&mut self, batch: Batch) {
         self.lane(batch.content).in_flight += 1;
+        self.with.state.attempted();
         let (transport, clock) = (Arc::clone(&self.transport), Arc::clone(&self.with.clock));
         self.flight.spawn(async move {
             let result = transport.send(&batch, &*clock).await;
@@ -302,7 +304,7 @@ impl Sink {
                 stored = reader.next(self.most.0, self.most.1) => {
                     dropped = stored.len() as u64;
                     for it in &stored {
-                        self.place.took(it.sequence);
+                        self.place.took(it.sequence, it.alert.vm_connection_time_generated);
                     }
                 }
                 _ = self.with.closing.wait_for(|closing| *closing) => {}

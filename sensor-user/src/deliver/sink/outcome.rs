@@ -158,6 +158,7 @@ impl Sink {
         for entry in entries {
             self.place.settle(entry.sequence);
         }
+        self.with.state.holds(self.place.oldest());
         if let Some(reader) = &self.reader {
             reader.settle(self.place.settled_before());
         }

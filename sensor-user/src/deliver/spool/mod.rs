@@ -131,7 +131,9 @@ pub struct Stored {
 pub struct SpoolStatus {
     /// Of all segments.
     pub bytes: u64,
-    /// How many there are.
+    /// How many there may be.
+    pub max_bytes: u64,
+    /// How many segments there are.
     pub segments: usize,
     /// When the oldest alert that is retained was put.
     pub oldest: Option<Timestamp>,
@@ -185,6 +187,7 @@ pub struct Spool {
 struct Handle {
     shared: Arc<Shared>,
     queue: usize,
+    max_bytes: u64,
     quiet: Quiet,
 }
 
@@ -230,14 +233,15 @@ impl Spool {
     /// A handle of `log`.
     fn of(log: &Log) -> Self {
         let (shared, queue) = (Arc::clone(&log.shared), log.config.queue.max(1));
-        Self { handle: Arc::new(Handle { shared, queue, quiet: Quiet::new() }) }
+        let max_bytes = log.config.max_bytes;
+        Self { handle: Arc::new(Handle { shared, queue, max_bytes, quiet: Quiet::new() }) }
     }
 
     /// Hands a commit to the thread; gives its number, from 1 and growing by one within this run.
     /// Never waits. What the queue has no room for is counted, logged and gone, and a snapshot of the
     /// state is wanted.
     pub fn put(&self, commit: Commit) -> u64 {
-        let Handle { shared, queue: most, quiet } = &*self.handle;
+        let Handle { shared, queue: most, quiet, .. } = &*self.handle;
         let alerts = commit.alerts.len();
         let mut queue = shared.queue();
         queue.last_number += 1;
@@ -313,7 +317,7 @@ impl Spool {
 
     /// How it is.
     pub fn status(&self) -> SpoolStatus {
-        self.handle.shared.index().status()
+        self.handle.shared.index().status(self.handle.max_bytes)
     }
 
     /// Puts all that waits on disk, within `limit`; whether all of it is there. It blocks.

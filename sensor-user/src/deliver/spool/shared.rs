@@ -163,7 +163,7 @@ impl Index {
         self.segments.iter_mut().rev().find(|segment| segment.generation == generation)
     }
 
-    pub(super) fn status(&self) -> SpoolStatus {
+    pub(super) fn status(&self, max_bytes: u64) -> SpoolStatus {
         let sink = |cursor: &Cursor| SinkStatus {
             name: cursor.name.clone(),
             cursor: cursor.next,
@@ -171,6 +171,7 @@ impl Index {
         };
         SpoolStatus {
             bytes: self.bytes(),
+            max_bytes,
             segments: self.segments.len(),
             oldest: self.oldest(),
             fault: self.fault.clone(),

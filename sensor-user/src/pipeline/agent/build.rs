@@ -23,6 +23,7 @@ use crate::intel::{Allowed, FeedFolder, IndicatorSet, Intel, Reading, read_allow
 use crate::inventory::{Host, Imds, ImdsPace, SharedAzure, keep};
 use crate::log::Handle;
 use crate::matcher::{AllowList, Matcher};
+use crate::metrics::Exporter;
 use crate::pipeline::watch::Watch;
 use crate::pipeline::{Detection, RemoteFacts};
 use crate::service::{Beat, Keeper, Notifier};
@@ -120,6 +121,21 @@ pub(super) fn allow_list(config: &AllowConfig) -> anyhow::Result<AllowList> {
         tracing::info!(files, networks = networks.len(), skipped, "files of allowed networks read");
     }
     Ok(AllowList::new(config.networks.iter().copied().chain(networks)))
+}
+
+/// Tells metrics, where that is configured.
+pub(super) fn export(
+    exporter: Option<Exporter>,
+    (status, intel): (&Arc<Status>, &Arc<Intel>),
+    stats: &Arc<Stats>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let of = (Arc::clone(status), Arc::clone(intel));
+    let stats = Arc::clone(stats);
+    async move {
+        if let Some(exporter) = exporter {
+            exporter.serve(of, stats).await;
+        }
+    }
 }
 
 /// Tells the service manager how the agent is, while the pipeline turns.

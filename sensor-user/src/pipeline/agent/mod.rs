@@ -25,6 +25,7 @@ use super::vitals::{Parts, Vitals};
 use super::{banner, computer};
 use crate::aggregate::Identity;
 use crate::config::{Config, Source};
+use crate::confine::written;
 use crate::control::{Status, Stream};
 use crate::deliver::Outbox;
 use crate::enrich::Places;
@@ -78,8 +79,8 @@ fn start(
     seat: Seat,
     log: Arc<Handle>,
 ) -> anyhow::Result<Running> {
-    let Seat { agent_id, control, clock, stats, folder, helpers, mut watching, notifier, .. } =
-        seat;
+    let Seat { agent_id, control, exporter, clock, stats, folder, helpers, .. } = seat;
+    let (mut watching, notifier) = (seat.watching, seat.notifier);
     let computer = computer(config);
 
     let intel = build::intel(config, folder, &helpers, (&clock, &stats));
@@ -96,13 +97,14 @@ fn start(
     say(&banner::lines(config, (&watching, &seat.confined), &intel.status(), &agent_id));
 
     build::canary(config, &helpers, &mut watching)?;
-    let hooks = watching.capture().hooks();
-    let status = Status::new(speaker.clone(), clock.now(), hooks, Arc::clone(&stats));
+    let capture = watching.capture();
+    let status = Status::new(speaker.clone(), clock.now(), capture, Arc::clone(&stats));
     let status = Arc::new(status.confined(&seat.confined.to_string()));
     let stream = Stream::new(speaker.clone(), Arc::clone(&stats));
     // They end with the agent.
     let mut beside = JoinSet::new();
     beside.spawn(control.serve(Arc::clone(&status), Arc::clone(&intel), stream.clone()));
+    beside.spawn(build::export(exporter, (&status, &intel), &stats));
     beside.spawn(Arc::clone(&intel).run(std::future::pending()));
     if let Some(places) = places.clone() {
         beside.spawn(build::refresh_places(places));
@@ -130,6 +132,7 @@ fn start(
         notifier,
         log,
         helpers: Arc::clone(&helpers),
+        confined: (seat.confined, written(config)),
     };
     let stop = Arc::new(AtomicBool::new(false));
     let path = Path {

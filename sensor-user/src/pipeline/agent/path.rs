@@ -109,7 +109,7 @@ impl Path {
             self.detection.tick_host(now, &mut self.watching, &mut self.outbox);
             let ledger = || self.watching.capture().ledger().ok();
             let mut notices = losses.look(ledger, &self.stats, now);
-            notices.extend(self.vitals.look(&mut self.watching, now));
+            notices.extend(self.vitals.look(&mut self.watching, &self.detection, now));
             self.notify(notices, now);
             self.stream.tick();
             self.watching.wait(self.detection.is_behind())?;

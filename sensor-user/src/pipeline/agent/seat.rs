@@ -11,6 +11,7 @@ use crate::confine::{Confined, confine_agent};
 use crate::control::Server;
 use crate::helpers::Helpers;
 use crate::intel::FeedFolder;
+use crate::metrics::Exporter;
 use crate::pipeline::computer;
 use crate::pipeline::watch::Watch;
 use crate::service::Notifier;
@@ -24,6 +25,7 @@ pub type OnceRunning = Box<dyn FnOnce() + Send>;
 pub(super) struct Seat {
     pub(super) agent_id: String,
     pub(super) control: Server,
+    pub(super) exporter: Option<Exporter>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stats: Arc<Stats>,
     pub(super) folder: FeedFolder,
@@ -46,6 +48,7 @@ impl Seat {
         let agent_id = state::agent_id(&config.agent.state_dir)?.to_string();
         // Held before anything is loaded: one agent a state directory.
         let control = Server::bind(&config.agent.control_socket())?;
+        let exporter = config.metrics.as_ref().map(Exporter::bind).transpose()?;
         let folder =
             FeedFolder::open(&config.agent.state_dir).context("make the folder of the feeds")?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -66,6 +69,7 @@ impl Seat {
         Ok(Self {
             agent_id,
             control,
+            exporter,
             clock,
             stats,
             folder,

@@ -1,0 +1,107 @@
+//! `ProcessVitals`: what this process takes of the host, as /proc tells it.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
+use nix::sys::time::TimeValLike as _;
+use nix::unistd::{SysconfVar, sysconf};
+
+/// What a process takes of the host. `None` is what could not be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ProcessVitals {
+    /// Time on a CPU, seconds.
+    pub cpu_seconds: Option<f64>,
+    /// The same of children that have ended.
+    pub children_cpu_seconds: Option<f64>,
+    /// Bytes in memory.
+    pub resident_bytes: Option<u64>,
+    /// Bytes of address space.
+    pub virtual_bytes: Option<u64>,
+    /// Threads.
+    pub threads: Option<u64>,
+    /// Open file descriptors.
+    pub open_fds: Option<u64>,
+    /// How many there may be.
+    pub max_fds: Option<u64>,
+    /// When it began, seconds since 1970.
+    pub start_seconds: Option<f64>,
+}
+
+impl ProcessVitals {
+    /// Of this process.
+    pub fn read() -> Self {
+        Self::read_at(Path::new("/proc"))
+    }
+
+    fn read_at(proc_root: &Path) -> Self {
+        let own = proc_root.join("self");
+        let page = positive(SysconfVar::PAGE_SIZE).unwrap_or(4096);
+        let memory = fs::read_to_string(own.join("statm")).unwrap_or_default();
+        let mut pages = memory.split(' ').map(|count| count.parse::<u64>().ok());
+        let virtual_pages = pages.next().flatten();
+        let resident_pages = pages.next().flatten();
+        let stat = fs::read_to_string(own.join("stat")).unwrap_or_default();
+        let usage = |who| {
+            let usage = getrusage(who).ok()?;
+            let micros =
+                usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+            u64::try_from(micros).ok().map(|it| std::time::Duration::from_micros(it).as_secs_f64())
+        };
+        // One of them is this very listing.
+        let open = fs::read_dir(own.join("fd")).ok().map(|list| list.count() as u64);
+        Self {
+            cpu_seconds: usage(UsageWho::RUSAGE_SELF),
+            children_cpu_seconds: usage(UsageWho::RUSAGE_CHILDREN),
+            resident_bytes: resident_pages.map(|pages| pages.saturating_mul(page)),
+            virtual_bytes: virtual_pages.map(|pages| pages.saturating_mul(page)),
+            threads: field(&stat, THREADS),
+            open_fds: open.map(|count| count.saturating_sub(1)),
+            max_fds: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
+            start_seconds: start(&stat, proc_root),
+        }
+    }
+}
+
+/// Fields of `/proc/PID/stat` behind the name, counted from 0 (proc(5) counts from 3).
+const THREADS: usize = 17;
+const START_TICKS: usize = 19;
+
+/// A field behind the name, which may hold anything.
+fn field(stat: &str, index: usize) -> Option<u64> {
+    let (_, behind) = stat.rsplit_once(')')?;
+    behind.split_ascii_whitespace().nth(index)?.parse().ok()
+}
+
+fn start(stat: &str, proc_root: &Path) -> Option<f64> {
+    let ticks = field(stat, START_TICKS)?;
+    let per_second = positive(SysconfVar::CLK_TCK)?;
+    let boot = fs::read_to_string(proc_root.join("stat")).ok()?;
+    let boot = boot.lines().find_map(|line| line.strip_prefix("btime "))?;
+    let after = std::time::Duration::from_millis(ticks.saturating_mul(1000) / per_second);
+    let start = std::time::Duration::from_secs(boot.trim().parse().ok()?).checked_add(after)?;
+    Some(start.as_secs_f64())
+}
+
+fn positive(what: SysconfVar) -> Option<u64> {
+    let value = sysconf(what).ok().flatten()?;
+    u64::try_from(value).ok().filter(|value| *value > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_read_and_a_hostile_name_shifts_nothing() {
+        let vitals = ProcessVitals::read();
+        assert!(vitals.resident_bytes.unwrap() > 1 << 20, "{vitals:?}");
+        assert!(vitals.virtual_bytes.unwrap() >= vitals.resident_bytes.unwrap(), "{vitals:?}");
+        assert!(vitals.threads.unwrap() >= 1 && vitals.open_fds.unwrap() >= 3, "{vitals:?}");
+        let now = jiff::Timestamp::now().as_duration().as_secs_f64();
+        assert!((now - 86_400.0..=now + 2.0).contains(&vitals.start_seconds.unwrap()));
+        let stat = "7 (a) b (c) 1 2) S 1 1 1 0 -1 0 0 0 0 0 5 6 0 0 20 0 9 0 1234 0 0";
+        assert_eq!((field(stat, THREADS), field(stat, START_TICKS)), (Some(9), Some(1234)));
+        assert_eq!(field("", 0), None);
+    }
+}

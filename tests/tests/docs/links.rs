@@ -1,0 +1,84 @@
+//! Links between documents, and into the repository.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::markdown::documents;
+use super::{files, repository};
+
+/// `a/../b` without `..`.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        if part == Component::ParentDir {
+            plain.pop();
+        } else if part != Component::CurDir {
+            plain.push(part);
+        }
+    }
+    plain
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let all = documents();
+    let mut broken = Vec::new();
+    for document in &all {
+        let folder = document.path.parent().unwrap();
+        for (place, link) in document.links() {
+            if link.starts_with("https://") || link.starts_with("http://") {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let target =
+                if path.is_empty() { document.path.clone() } else { plain(&folder.join(path)) };
+            if !repository().join(&target).exists() {
+                broken.push(format!("{place}: {link}: there is no such file"));
+                continue;
+            }
+            let other = all.iter().find(|other| other.path == target);
+            if !anchor.is_empty() && other.is_none_or(|other| !other.anchors().contains(anchor)) {
+                broken.push(format!("{place}: {link}: there is no such heading"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn every_document_is_in_the_index() {
+    let all = documents();
+    let index = all.iter().find(|it| it.path == Path::new("docs/README.md")).unwrap();
+    let linked: Vec<PathBuf> =
+        index.links().iter().map(|(_, link)| plain(&Path::new("docs").join(link))).collect();
+    for document in all.iter().filter(|it| it.path.starts_with("docs") && it.path != index.path) {
+        assert!(
+            linked.contains(&document.path),
+            "{}: is not in the index",
+            document.path.display()
+        );
+    }
+}
+
+/// Alert rules and the like name headings of documents.
+#[test]
+fn headings_that_packaging_names_are_there() {
+    let folder = repository().join("packaging");
+    if !folder.exists() {
+        return;
+    }
+    let all = documents();
+    let paths = ["yml", "yaml", "json", "service", "toml"];
+    for path in paths.iter().flat_map(|extension| files(&folder, extension)) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for document in &all {
+            let name = format!("{}#", document.path.display());
+            for (at, _) in text.match_indices(&name) {
+                let rest = &text[at + name.len()..];
+                let is_part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
+                let anchor = &rest[..rest.find(|c| !is_part(c)).unwrap_or(rest.len())];
+                let is_there = document.anchors().contains(anchor);
+                assert!(is_there, "{}: {name}{anchor}: no such heading", path.display());
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What documents quote of the sources: messages, names of tests, paths.
+
+use super::markdown::{Document, document, documents};
+use super::{files, repository};
+
+/// The agent's sources, a text a file, as the compiler reads strings that go over several lines.
+fn sources() -> Vec<String> {
+    let folders = ["sensor-user/src", "sensor-ebpf/src", "tests/src", "tests/tests"];
+    let paths = folders.iter().flat_map(|folder| files(&repository().join(folder), "rs"));
+    let read = |path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let mut lines = text.split("\\\n");
+        let mut joined = lines.next().unwrap_or_default().to_owned();
+        lines.for_each(|line| joined.push_str(line.trim_start()));
+        joined.replace("\\\"", "\"")
+    };
+    paths.map(read).collect()
+}
+
+/// Code spans of the first cell of rows under `header` in that column.
+fn quoted(document: &Document, column: usize, header: &str) -> Vec<String> {
+    let rows = document.rows_under(column, header);
+    rows.into_iter().flat_map(|mut row| row.remove(column).code).collect()
+}
+
+#[test]
+fn every_message_is_one_of_the_agent() {
+    let sources = sources();
+    let messages = quoted(&document("docs/troubleshooting.md"), 0, "message");
+    assert!(messages.len() > 50, "{messages:?}");
+    let mut unknown = Vec::new();
+    for message in messages {
+        let parts = message.split('…').map(str::trim).filter(|part| part.len() > 2);
+        let parts: Vec<&str> = parts.collect();
+        let is_of = |source: &String| parts.iter().all(|part| source.contains(part));
+        if !sources.iter().any(is_of) {
+            unknown.push(message);
+        }
+    }
+    assert!(unknown.is_empty(), "{}", unknown.join("\n"));
+}
+
+#[test]
+fn every_test_that_is_named_is_there() {
+    let sources = sources();
+    for document in documents() {
+        for name in quoted(&document, 3, "tested by") {
+            let is_suite = repository().join("tests/tests").join(&name).exists()
+                || repository().join("tests/tests").join(format!("{name}.rs")).exists();
+            let is_file = name.ends_with(".rs");
+            let is_there = sources.iter().any(|source| source.contains(&format!("fn {name}(")));
+            assert!(is_suite || is_file || is_there, "{}: {name}", document.path.display());
+        }
+    }
+}
+
+#[test]
+fn every_place_that_is_named_is_there() {
+    let document = document("docs/threat-model.md");
+    for place in quoted(&document, 2, "where") {
+        let roots = ["", "sensor-user/src"].map(|root| repository().join(root).join(&place));
+        assert!(roots.iter().any(|path| path.exists()), "{place}");
+    }
+}

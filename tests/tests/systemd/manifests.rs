@@ -1,0 +1,1 @@
+//! What the manifests for containers grant, against what the unit grants.
