@@ -1,8 +1,9 @@
 //! The agent's own confinement, between its probes and its first other thread.
 
 use std::fmt;
+use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _};
 use std::path::{Path, PathBuf};
 
 use caps::{Capability, CapsHashSet};
@@ -13,6 +14,7 @@ use super::files::Files;
 use super::{capabilities, lists};
 use crate::config::Config;
 use crate::deliver::SinkKind;
+use crate::metrics::Listen;
 
 /// How the agent runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,12 @@ pub enum ConfineError {
 }
 
 impl Confined {
+    /// Whether the agent may write to a place that `new` names and `old` did not.
+    pub fn may_write(&self, old: &[PathBuf], new: &Config) -> bool {
+        let is_old = |place: &PathBuf| old.iter().any(|old| place.starts_with(old));
+        *self == Self::Off || written(new).iter().all(is_old)
+    }
+
     /// Whether no part of it is missing.
     pub const fn is_whole(&self) -> bool {
         matches!(self, Self::On { missing, .. } if missing.is_empty())
@@ -129,8 +137,9 @@ fn is_writable(path: &Path) -> bool {
     !path.exists() || faccessat(nix::fcntl::AT_FDCWD, path, access, AtFlags::AT_EACCESS).is_ok()
 }
 
-/// What the configuration has the agent write.
-fn files(config: &Config) -> Files {
+/// Folders, and single files, that the configuration has the agent write to. What a sink adds to
+/// them later can be written after a restart only.
+pub fn written(config: &Config) -> Vec<PathBuf> {
     let mut written = vec![config.agent.state_dir.clone(), PathBuf::from("/dev/null")];
     for sink in &config.sinks {
         match &sink.kind {
@@ -147,8 +156,26 @@ fn files(config: &Config) -> Files {
             _ => {}
         }
     }
-    // The control socket is removed at the end.
-    let socket = config.agent.control_socket();
-    let removed_from = socket.parent().map(Path::to_owned).into_iter().collect();
+    written
+}
+
+fn files(config: &Config) -> Files {
+    let written = written(config);
+    for sink in &config.sinks {
+        if let SinkKind::Parquet(parquet) = &sink.kind {
+            // As the sink would: what is not there now can never be made. It says so itself, where
+            // this fails.
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(&parquet.folder);
+            drop(made);
+        }
+    }
+    // Sockets are removed at the end.
+    let control = Some(config.agent.control_socket());
+    let metrics = config.metrics.as_ref().and_then(|metrics| match &metrics.listen {
+        Listen::Unix(path) => Some(path.clone()),
+        Listen::Loopback(_) => None,
+    });
+    let sockets = control.iter().chain(&metrics);
+    let removed_from = sockets.filter_map(|it| it.parent()).map(Path::to_owned).collect();
     Files { written, removed_from, executed: Vec::new() }
 }

@@ -25,6 +25,8 @@ use tally::{Skips, Tally, failed_test};
 /// The sink that only some builds have is tested too.
 const KAFKA: &str = "sensor-tests/kafka";
 const KERNEL_SUITE: &str = "kernel";
+/// It loads the programs too, a test at a time.
+const CONFINEMENT_SUITE: &str = "confinement";
 /// The suite that boots a machine with the package in it.
 const SYSTEMD_SUITE: &str = "systemd";
 /// Where the package of that suite is made: of the agent that the other suites use.
@@ -177,7 +179,7 @@ impl Run<'_> {
         })
     }
 
-    /// Every test but the kernel suite, and the examples in the documentation.
+    /// Every test but those of the suites that load the programs, and the examples in the documentation.
     fn tests(&mut self) -> anyhow::Result<Outcome> {
         let mut args: Vec<OsString> = [
             "test",
@@ -192,7 +194,7 @@ impl Run<'_> {
         .map(OsString::from)
         .into();
         for suite in suites(self.workspace)? {
-            if suite != KERNEL_SUITE && suite != SYSTEMD_SUITE {
+            if ![KERNEL_SUITE, CONFINEMENT_SUITE, SYSTEMD_SUITE].contains(&suite.as_str()) {
                 args.extend(["--test".into(), suite.into()]);
             }
         }
@@ -203,7 +205,7 @@ impl Run<'_> {
         Ok(Outcome::Done(tally))
     }
 
-    /// The suite that loads the programs; it is root's.
+    /// The suites that load the programs; they are root's.
     fn kernel(&mut self) -> anyhow::Result<Outcome> {
         if self.fast {
             return Ok(Outcome::Skipped("--fast".to_owned()));
@@ -217,7 +219,7 @@ impl Run<'_> {
         let mut cargo = self.workspace.cargo();
         cargo
             .args(["test", "--locked", "--package", "sensor-tests", "--test", KERNEL_SUITE])
-            .args(["--", "--test-threads=1"])
+            .args(["--test", CONFINEMENT_SUITE, "--no-fail-fast", "--", "--test-threads=1"])
             .env("NETSENSOR_BIN", self.workspace.path("target/release/netsensor"));
         if let Some(object) = &self.object {
             cargo.env("NETSENSOR_TEST_OBJECT", object);

@@ -7,7 +7,7 @@ use super::{Outcome, Tally};
 use crate::host::{self, Workspace};
 
 /// Program, and the Debian package that has it.
-const TOOLS: [(&str, &str); 13] = [
+const TOOLS: [(&str, &str); 14] = [
     ("ab", "apache2-utils"),
     ("curl", "curl"),
     ("debootstrap", "debootstrap"),
@@ -16,6 +16,7 @@ const TOOLS: [(&str, &str); 13] = [
     ("nft", "nftables"),
     ("nginx", "nginx-light"),
     ("nsenter", "util-linux"),
+    ("promtool", "prometheus"),
     ("ps", "procps"),
     ("python3", "python3"),
     ("sysctl", "procps"),
@@ -117,6 +118,7 @@ mod tests {
                 "nftables",
                 "nginx-light",
                 "procps",
+                "prometheus",
                 "python3",
                 "systemd-container",
                 "util-linux"

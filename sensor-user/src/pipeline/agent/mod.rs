@@ -25,6 +25,7 @@ use super::vitals::{Parts, Vitals};
 use super::{banner, computer};
 use crate::aggregate::Identity;
 use crate::config::{Config, Source};
+use crate::confine::written;
 use crate::control::{Status, Stream};
 use crate::deliver::Outbox;
 use crate::enrich::Places;
@@ -131,6 +132,7 @@ fn start(
         notifier,
         log,
         helpers: Arc::clone(&helpers),
+        confined: (seat.confined, written(config)),
     };
     let stop = Arc::new(AtomicBool::new(false));
     let path = Path {
