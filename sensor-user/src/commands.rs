@@ -122,7 +122,7 @@ fn run(
     let source = Source { path: args.config.clone(), environment: environment.clone() };
     let mut config = source.read()?;
     config.capture.drops_per_million = args.simulate_drops;
-    let log = start_log_of(&mut config, log, environment)?;
+    let log = log::start_as_configured(&mut config, log, environment)?;
     pipeline::run(&config, &source, log, once_running)?;
     Ok(Outcome::Done)
 }
@@ -193,7 +193,7 @@ fn record(
 ) -> anyhow::Result<Outcome> {
     let mut config = config(args.config.as_deref(), environment)?;
     config.capture.drops_per_million = args.simulate_drops;
-    let _log = start_log_of(&mut config, log, environment)?;
+    let _log = log::start_as_configured(&mut config, log, environment)?;
     let lines = pipeline::record(&config, &args.out, args.duration)?;
     tracing::info!(lines, path = %args.out.display(), "recorded");
     Ok(Outcome::Done)
@@ -201,7 +201,7 @@ fn record(
 
 fn self_test(log: Option<&str>, environment: &Environment) -> anyhow::Result<Outcome> {
     let mut config = config(None, environment)?;
-    let _log = start_log_of(&mut config, log.or(Some("warn")), environment)?;
+    let _log = log::start_as_configured(&mut config, log.or(Some("warn")), environment)?;
     let seen = pipeline::self_test(&config).context("self-test failed")?;
     let text = format!(
         "probes on: {}\n{}\nalert {:.1} ms after the connection: the path from kernel to alert works\n",
@@ -380,18 +380,6 @@ fn config(path: Option<&Path>, environment: &Environment) -> Result<Config, Conf
         Some(path) => Config::load(path, environment),
         None => Ok(Config::embedded(environment.state_dir()?)),
     }
-}
-
-/// Logs as the configuration says, or as was typed.
-fn start_log_of(
-    config: &mut Config,
-    typed: Option<&str>,
-    environment: &Environment,
-) -> anyhow::Result<log::Handle> {
-    if let Some(filter) = typed {
-        filter.clone_into(&mut config.agent.log);
-    }
-    start_log(typed, &config.agent.log, (config.log_target, environment))
 }
 
 /// Logs from here on: what was typed, else what `filter` says.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read, Write};
+use std::io::{self, IsTerminal as _, LineWriter, Read, Write};
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -64,7 +64,8 @@ impl Progress {
 
     /// Standard error beside the bar: neither breaks a line of the other.
     pub fn beside(&self) -> impl Write + use<> {
-        Beside(self.clone())
+        // A line at a time: the bar is drawn anew after each write.
+        LineWriter::new(Beside(self.clone()))
     }
 
     /// Takes the bar away.

@@ -14,6 +14,7 @@ use super::files::Files;
 use super::{capabilities, lists};
 use crate::config::Config;
 use crate::deliver::SinkKind;
+use crate::metrics::Listen;
 
 /// How the agent runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,8 +169,13 @@ fn files(config: &Config) -> Files {
             drop(made);
         }
     }
-    // The control socket is removed at the end.
-    let socket = config.agent.control_socket();
-    let removed_from = socket.parent().map(Path::to_owned).into_iter().collect();
+    // Sockets are removed at the end.
+    let control = Some(config.agent.control_socket());
+    let metrics = config.metrics.as_ref().and_then(|metrics| match &metrics.listen {
+        Listen::Unix(path) => Some(path.clone()),
+        Listen::Loopback(_) => None,
+    });
+    let sockets = control.iter().chain(&metrics);
+    let removed_from = sockets.filter_map(|it| it.parent()).map(Path::to_owned).collect();
     Files { written, removed_from, executed: Vec::new() }
 }

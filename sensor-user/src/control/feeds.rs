@@ -26,6 +26,9 @@ pub struct FeedReport {
     pub reason: String,
     /// Whether its last pull is held back, since it looked wrong.
     pub quarantined: bool,
+    /// Whether there was no good pull for three intervals.
+    #[serde(default)]
+    pub stale: bool,
     /// Indicators that it gives.
     pub indicators: u64,
     /// When it was last asked.
@@ -74,6 +77,7 @@ impl FeedReport {
             state: if reason.is_empty() { State::Ok } else { State::Degraded },
             reason,
             quarantined: status.is_quarantined,
+            stale: status.is_stale,
             indicators: status.indicators as u64,
             last_pull: status.last_pull,
             last_good: status.last_good,
@@ -152,6 +156,7 @@ mod tests {
             state: State::Degraded,
             reason: "answered 500\u{1b}[31m".to_owned(),
             quarantined: false,
+            stale: false,
             indicators: 7,
             last_pull: Timestamp::from_second(999_990).ok(),
             last_good: Timestamp::from_second(990_000).ok(),

@@ -21,8 +21,8 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
-use crate::clock::Clock;
-use crate::config::Environment;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, Environment};
 use fold::Fold;
 use journal::Journal;
 use line::Line;
@@ -107,6 +107,19 @@ pub fn start(options: Options<'_>, clock: Arc<dyn Clock>) -> Result<Handle, LogE
         .try_init()
         .map_err(LogError::Started)?;
     Ok(Handle { filter: handle, pinned: options.asked.is_some(), shared })
+}
+
+/// Logs as the configuration says, or as was typed.
+pub fn start_as_configured(
+    config: &mut Config,
+    typed: Option<&str>,
+    environment: &Environment,
+) -> Result<Handle, LogError> {
+    if let Some(filter) = typed {
+        filter.clone_into(&mut config.agent.log);
+    }
+    let (filter, target) = (config.agent.log.as_str(), config.log_target);
+    start(Options { asked: typed, filter, target, environment }, Arc::new(SystemClock))
 }
 
 impl Handle {

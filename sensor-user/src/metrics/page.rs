@@ -107,7 +107,10 @@ fn tables(text: &mut Text, report: &StatusReport) {
 /// A family of one sample a feed, where it has one.
 type FeedGauge = (&'static str, &'static str, fn(&FeedReport) -> Option<f64>);
 
-const FEED_GAUGES: [FeedGauge; 7] = [
+const FEED_GAUGES: [FeedGauge; 8] = [
+    ("stale", "Whether there was no good pull of a feed for three of its intervals.", |feed| {
+        Some(f64::from(flag(feed.stale)))
+    }),
     ("indicators", "Indicators that a feed gives.", |feed| Some(float(feed.indicators))),
     ("up", "Whether nothing is wrong with a feed.", |feed| {
         Some(f64::from(flag(feed.state == State::Ok)))

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sensor_tests::servers::{Medallion, stix_indicator};
-use sensor_tests::{Answer, Collector, skip_unless};
+use sensor_tests::{Answer, Collector, Netns, skip_unless};
 use tokio::time::Instant;
 
 use super::machine::Machine;
@@ -17,7 +17,10 @@ const LIMIT: Duration = Duration::from_mins(1);
 #[test]
 fn from_the_package_to_the_first_alert_it_takes_ten_lines_and_less_than_a_minute() {
     let Some(package) = package() else { return };
-    let machine = Machine::boot(&[MALICIOUS], &package);
+    // A host's own address is never an indicator: this one is another's.
+    let elsewhere = format!("{MALICIOUS}/24");
+    let (here, _there) = Netns::joined(&["203.0.113.1/24"], &[&elsewhere]);
+    let machine = Machine::boot(here, &package);
     // Both listen at 127.0.0.1 of the machine's own network.
     let (collector, server) =
         machine.netns.inside(|| (Collector::start(|_, _| Answer::TAKE), Medallion::start()));
@@ -26,15 +29,15 @@ fn from_the_package_to_the_first_alert_it_takes_ten_lines_and_less_than_a_minute
     }
     let server = server.unwrap();
     machine.netns.inside(|| server.add(Medallion::ID, &[stix_indicator(1, MALICIOUS, 0, false)]));
-    machine.write("/root/password", &format!("{}\n", Medallion::PASSWORD));
+    machine.write("/srv/password", &format!("{}\n", Medallion::PASSWORD));
     let config = config(&server.url("taxii2/"), &collector.url());
     let lines = config.lines().filter(|line| !line.is_empty()).count();
     assert_eq!(lines, 10, "{config}");
 
     let began = Instant::now();
-    machine.sh("apt-get install -y /root/netsensor.deb </dev/null");
+    machine.sh("apt-get install -y /srv/netsensor.deb </dev/null");
     let installed = began.elapsed();
-    machine.sh("install -m 0600 -o netsensor /root/password /etc/netsensor/taxii.password");
+    machine.sh("install -m 0600 -o netsensor /srv/password /etc/netsensor/taxii.password");
     machine.write("/etc/netsensor/netsensor.toml", &config);
     machine.sh("netsensor check-config /etc/netsensor/netsensor.toml");
     machine.sh("systemctl reload netsensor");
@@ -73,7 +76,7 @@ name = \"taxii\"
 kind = \"taxii2\"
 url = \"{taxii}\"
 user = \"{}\"
-password = {{ file = \"taxii.password\" }}
+password = {{ file = \"/etc/netsensor/taxii.password\" }}
 
 [[sink]]
 name = \"webhook\"
