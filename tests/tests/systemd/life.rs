@@ -90,7 +90,7 @@ impl Life {
 
     /// Connects to an address that was not connected to yet; nobody listens there.
     fn connect(&mut self) -> &'static str {
-        let address = ADDRESSES.get(self.used).expect("an address that was not used");
+        let address = *ADDRESSES.get(self.used).expect("an address that is left");
         self.used += 1;
         let script = format!("exec 3<>/dev/tcp/{address}/443");
         let refused = self.machine.attempt(&format!("bash -c '{script}'"));
