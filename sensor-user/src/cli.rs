@@ -125,6 +125,9 @@ pub struct ReplayArgs {
     /// exists as one Parquet file a table
     #[arg(long, value_name = "FILE|DIR", requires = "live")]
     pub rows: Option<PathBuf>,
+    /// Show no progress (there is none without a terminal, with NO_COLOR, and with TERM=dumb)
+    #[arg(long)]
+    pub quiet: bool,
     /// Exit with 4 when there is an alert
     #[arg(long)]
     pub fail_on_alert: bool,
@@ -336,6 +339,8 @@ fn log_filter(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tracing_subscriber::EnvFilter;
 
 use crate::canary;
 use crate::cli::{
@@ -23,9 +22,11 @@ use crate::deliver::{readable, spool};
 use crate::health::State;
 use crate::helpers;
 use crate::intel::{FeedFolder, explain, read_allowed, read_feed};
+use crate::log::{self, Target};
 use crate::manual;
 use crate::matcher::AllowList;
 use crate::pipeline;
+use crate::progress::Progress;
 use crate::replay::{self, AtOptions, LiveOptions, ReplayError};
 use crate::schema;
 
@@ -79,7 +80,7 @@ pub fn call(
     let log = args.log.as_deref();
     match args.command {
         Command::Run(args) => run(&args, log, environment, once_running),
-        Command::Replay(args) => replay(&args, log),
+        Command::Replay(args) => replay(&args, log, environment),
         Command::Record(args) => record(&args, log, environment),
         Command::SelfTest => self_test(log, environment),
         Command::Status(args) => status(&args, environment),
@@ -95,7 +96,7 @@ pub fn call(
         }
         Command::Helper { name, folder } => {
             let log = log.unwrap_or(AgentConfig::LOG);
-            start_log(log)?;
+            let _log = start_log(None, log, (Target::Auto, environment))?;
             helpers::child(name, folder.as_deref(), log).context("a helper of the agent")?;
             Ok(Outcome::Done)
         }
@@ -121,14 +122,20 @@ fn run(
     let source = Source { path: args.config.clone(), environment: environment.clone() };
     let mut config = source.read()?;
     config.capture.drops_per_million = args.simulate_drops;
-    start_log_of(&mut config, log)?;
-    pipeline::run(&config, &source, once_running)?;
+    let log = log::start_as_configured(&mut config, log, environment)?;
+    pipeline::run(&config, &source, log, once_running)?;
     Ok(Outcome::Done)
 }
 
-fn replay(args: &ReplayArgs, log: Option<&str>) -> anyhow::Result<Outcome> {
-    start_log(log.unwrap_or("warn"))?;
-    let mut rejects = io::stderr();
+fn replay(
+    args: &ReplayArgs,
+    log: Option<&str>,
+    environment: &Environment,
+) -> anyhow::Result<Outcome> {
+    let _log = start_log(log, "warn", (Target::Auto, environment))?;
+    let inputs: [&[_]; 2] = [&args.indicators, &args.connections];
+    let progress = Progress::of_files(&inputs, args.quiet, environment);
+    let mut rejects = progress.beside();
     let mut out = alerts_out(args.out.as_deref())?;
     let named = |error| match (error, &args.out) {
         (ReplayError::WriteAlerts(source), Some(path)) => {
@@ -143,6 +150,7 @@ fn replay(args: &ReplayArgs, log: Option<&str>) -> anyhow::Result<Outcome> {
             at,
             lookback: signed(args.lookback),
             indicator_lookback: signed(args.indicator_lookback),
+            progress: progress.clone(),
         };
         let summary = replay::at::run(&options, &mut out, &mut rejects).map_err(named)?;
         (summary.rows_rejected + summary.indicators_rejected, summary.lost, summary.alerts)
@@ -153,10 +161,12 @@ fn replay(args: &ReplayArgs, log: Option<&str>) -> anyhow::Result<Outcome> {
             indicator_lookback: signed(args.indicator_lookback),
             window: signed(DEFAULT_WINDOW),
             rows: args.rows.clone(),
+            progress: progress.clone(),
         };
         let summary = replay::live::run(&options, &mut out, &mut rejects).map_err(named)?;
         (summary.rejected, summary.lost, summary.alerts)
     };
+    progress.end();
     if lost > 0 {
         tracing::warn!(
             lost,
@@ -183,15 +193,15 @@ fn record(
 ) -> anyhow::Result<Outcome> {
     let mut config = config(args.config.as_deref(), environment)?;
     config.capture.drops_per_million = args.simulate_drops;
-    start_log_of(&mut config, log)?;
+    let _log = log::start_as_configured(&mut config, log, environment)?;
     let lines = pipeline::record(&config, &args.out, args.duration)?;
-    tracing::info!(lines, "recorded to {}", args.out.display());
+    tracing::info!(lines, path = %args.out.display(), "recorded");
     Ok(Outcome::Done)
 }
 
 fn self_test(log: Option<&str>, environment: &Environment) -> anyhow::Result<Outcome> {
     let mut config = config(None, environment)?;
-    start_log_of(&mut config, log.or(Some("warn")))?;
+    let _log = log::start_as_configured(&mut config, log.or(Some("warn")), environment)?;
     let seen = pipeline::self_test(&config).context("self-test failed")?;
     let text = format!(
         "probes on: {}\n{}\nalert {:.1} ms after the connection: the path from kernel to alert works\n",
@@ -372,25 +382,12 @@ fn config(path: Option<&Path>, environment: &Environment) -> Result<Config, Conf
     }
 }
 
-/// Logs as the configuration says, or as was typed.
-fn start_log_of(config: &mut Config, typed: Option<&str>) -> anyhow::Result<()> {
-    if let Some(filter) = typed {
-        filter.clone_into(&mut config.agent.log);
-    }
-    start_log(&config.agent.log)
-}
-
-/// Logs to standard error from here on.
-fn start_log(filter: &str) -> anyhow::Result<()> {
-    let filter = filter.parse::<EnvFilter>().or_else(|_unparsable| AgentConfig::LOG.parse())?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        // Told on standard error, which is what has failed, and with a panic when it cannot be.
-        .log_internal_errors(false)
-        .with_ansi(false)
-        .with_target(false)
-        .try_init()
-        .map_err(|error| anyhow::anyhow!(error))
-        .context("start the log")
+/// Logs from here on: what was typed, else what `filter` says.
+fn start_log(
+    asked: Option<&str>,
+    filter: &str,
+    (target, environment): (Target, &Environment),
+) -> anyhow::Result<log::Handle> {
+    let options = log::Options { asked, filter, target, environment };
+    Ok(log::start(options, Arc::new(SystemClock))?)
 }

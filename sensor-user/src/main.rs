@@ -27,6 +27,9 @@ fn main() -> ExitCode {
         notify_socket: var_os("NOTIFY_SOCKET"),
         watchdog_usec: var_os("WATCHDOG_USEC"),
         watchdog_pid: var_os("WATCHDOG_PID"),
+        journal_stream: var_os("JOURNAL_STREAM"),
+        term: var_os("TERM"),
+        no_color: var_os("NO_COLOR"),
     };
     match commands::call(args, &environment, None) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
+use sensor_user::progress::Progress;
 use sensor_user::replay::at::{self, AtOptions};
 
 /// One row in so many has the address of an indicator.
@@ -51,6 +52,7 @@ fn measure(folder: &Path) {
         at: at(0),
         lookback: SignedDuration::from_hours(1),
         indicator_lookback: SignedDuration::from_hours(24 * 14),
+        progress: Progress::hidden(),
     };
     let mut alerts = Vec::new();
     let mut rejects = Vec::new();

@@ -11,6 +11,7 @@ use crate::deliver::{
 use crate::history::HistoryConfig;
 use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
+use crate::log::Target;
 use crate::metrics::{Listen, MetricsConfig};
 use crate::web::{Access, HeaderText, Login, Proxy, shown};
 
@@ -24,7 +25,7 @@ pub fn describe(config: &Config) -> String {
     let computer = config.agent.computer.as_deref().unwrap_or("this host's name");
     line("control", config.agent.control_socket().display().to_string());
     line("computer", escaped(computer, 255));
-    line("log", config.agent.log.clone());
+    line("log", format!("{}, to {}", config.agent.log, log_target(config.log_target)));
     if !config.agent.confine {
         line("confine", "off".to_owned());
     }
@@ -288,6 +289,14 @@ fn rotation(file: &FileConfig) -> String {
 }
 
 /// Who publishes: a secret by where it is.
+fn log_target(target: Target) -> &'static str {
+    match target {
+        Target::Auto => "the journal where standard error is it, else standard error",
+        Target::Stderr => "standard error",
+        Target::Journald => "the journal",
+    }
+}
+
 fn as_whom(login: &NatsLogin) -> String {
     match login {
         NatsLogin::None => String::new(),

@@ -23,6 +23,12 @@ pub struct Environment {
     pub watchdog_usec: Option<OsString>,
     /// `WATCHDOG_PID`: whose signs of life are meant.
     pub watchdog_pid: Option<OsString>,
+    /// `JOURNAL_STREAM`: which stream is the journal.
+    pub journal_stream: Option<OsString>,
+    /// `TERM`: what the terminal is.
+    pub term: Option<OsString>,
+    /// `NO_COLOR`: the terminal shows plain text only (no-color.org).
+    pub no_color: Option<OsString>,
 }
 
 /// Where the paths of a configuration begin.

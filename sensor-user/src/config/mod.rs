@@ -38,13 +38,15 @@ use crate::inventory::AzureConfig;
 use crate::metrics::MetricsConfig;
 use environment::Place;
 use file::MAX_FILE;
-use reader::{Problems, Section, lines};
+use reader::{Problems, Section};
 
 /// What the agent does, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The agent itself.
     pub agent: AgentConfig,
+    /// Where the log goes.
+    pub log_target: crate::log::Target,
     /// The kernel side.
     pub capture: CaptureConfig,
     /// Sources of indicators, with unique names. None means that nothing alerts.
@@ -216,7 +218,7 @@ pub enum ConfigError {
         path: PathBuf,
     },
     /// The file says something that cannot be.
-    #[error("{}", lines(path, problems))]
+    #[error("{}", reader::lines(path, problems))]
     Invalid {
         /// Which.
         path: PathBuf,
@@ -291,6 +293,7 @@ fn document_config<'t>(
     let (state_dir, agent) = sections::agent(single(document, "agent", problems));
     let mut config = Config {
         agent,
+        log_target: sections::log(single(document, "log", problems)),
         capture: sections::capture(single(document, "capture", problems)),
         feeds: Vec::new(),
         allow: sections::allow(single(document, "allow", problems)),

@@ -10,10 +10,12 @@ use crate::deliver::spool::SpoolConfig;
 use crate::enrich::Names;
 use crate::history::HistoryConfig;
 use crate::inventory::{AzureConfig, ImdsMode};
+use crate::log::Target;
 
 /// Names of all sections.
-pub(super) const ALL: [&str; 16] = [
+pub(super) const ALL: [&str; 17] = [
     "agent",
+    "log",
     "capture",
     "feed",
     "allow",
@@ -59,6 +61,14 @@ pub(super) fn agent(mut section: Section<'_, '_>) -> (Option<std::path::PathBuf>
             confine,
         },
     )
+}
+
+/// `[log]`: where it goes.
+pub(super) fn log(mut section: Section<'_, '_>) -> Target {
+    let targets = [Target::Auto, Target::Stderr, Target::Journald];
+    let at = section.read("target", |value| values::word(&["auto", "stderr", "journald"], value));
+    section.finish();
+    at.and_then(|at| targets.get(at)).copied().unwrap_or_default()
 }
 
 /// `[capture]`.

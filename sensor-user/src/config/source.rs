@@ -32,6 +32,7 @@ impl Config {
             ("agent.control_socket", old_agent.control_socket != new_agent.control_socket),
             ("agent.confine", old_agent.confine != new_agent.confine),
             ("agent.computer", old_agent.computer != new_agent.computer),
+            ("log.target", self.log_target != new.log_target),
             ("capture", self.capture != new.capture),
             ("dedup.max_keys", self.dedup.max_keys != new.dedup.max_keys),
             ("rows", self.rows != new.rows),

@@ -1,8 +1,9 @@
 //! The agent's own confinement, between its probes and its first other thread.
 
 use std::fmt;
+use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _};
 use std::path::{Path, PathBuf};
 
 use caps::{Capability, CapsHashSet};
@@ -47,6 +48,12 @@ pub enum ConfineError {
 }
 
 impl Confined {
+    /// Whether the agent may write to a place that `new` names and `old` did not.
+    pub fn may_write(&self, old: &[PathBuf], new: &Config) -> bool {
+        let is_old = |place: &PathBuf| old.iter().any(|old| place.starts_with(old));
+        *self == Self::Off || written(new).iter().all(is_old)
+    }
+
     /// Whether no part of it is missing.
     pub const fn is_whole(&self) -> bool {
         matches!(self, Self::On { missing, .. } if missing.is_empty())
@@ -130,8 +137,9 @@ fn is_writable(path: &Path) -> bool {
     !path.exists() || faccessat(nix::fcntl::AT_FDCWD, path, access, AtFlags::AT_EACCESS).is_ok()
 }
 
-/// What the configuration has the agent write.
-fn files(config: &Config) -> Files {
+/// Folders, and single files, that the configuration has the agent write to. What a sink adds to
+/// them later can be written after a restart only.
+pub fn written(config: &Config) -> Vec<PathBuf> {
     let mut written = vec![config.agent.state_dir.clone(), PathBuf::from("/dev/null")];
     for sink in &config.sinks {
         match &sink.kind {
@@ -146,6 +154,19 @@ fn files(config: &Config) -> Files {
             }
             SinkKind::Parquet(parquet) => written.push(parquet.folder.clone()),
             _ => {}
+        }
+    }
+    written
+}
+
+fn files(config: &Config) -> Files {
+    let written = written(config);
+    for sink in &config.sinks {
+        if let SinkKind::Parquet(parquet) = &sink.kind {
+            // As the sink would: what is not there now can never be made. It says so itself, where
+            // this fails.
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(&parquet.folder);
+            drop(made);
         }
     }
     // Sockets are removed at the end.

@@ -17,6 +17,6 @@ mod helper;
 mod lists;
 mod reader;
 
-pub use agent::{ConfineError, Confined, confine_agent};
+pub use agent::{ConfineError, Confined, confine_agent, written};
 pub use helper::{Role, confine_helper};
 pub use reader::{MEMORY_MAX, confine_reader};

@@ -53,6 +53,8 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::Place;
 
     #[test]
@@ -60,8 +62,8 @@ mod tests {
         let mut place = Place::default();
         assert_eq!((place.settled_before(), place.is_settled()), (0, true));
         assert_eq!(place.oldest(), None);
-        let at = |sequence| Timestamp::from_second(sequence).unwrap();
-        (5..9).for_each(|sequence| place.took(sequence, at(sequence as i64)));
+        let at = |sequence: u64| Timestamp::from_second(sequence.cast_signed()).unwrap();
+        (5..9).for_each(|sequence| place.took(sequence, at(sequence)));
         assert_eq!(place.oldest(), Some(at(5)));
         for (settled, before) in [(6, 5), (5, 7), (8, 7), (7, 9)] {
             place.settle(settled);

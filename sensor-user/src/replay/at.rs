@@ -19,6 +19,7 @@ use super::{indicators, input};
 use crate::columnar::ColumnarError;
 use crate::dedup::{Alert, AlertKind};
 use crate::intel::IndicatorSet;
+use crate::progress::Progress;
 use crate::stable_id::stable_id;
 
 /// Pairs of indicator and remote address at most: what is kept in memory grows with them, and to
@@ -26,7 +27,7 @@ use crate::stable_id::stable_id;
 pub(super) const PAIRS_MAX: usize = 2_000_000;
 
 /// What is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct AtOptions {
     /// Files of `VMConnection` rows as JSON lines, in the order in which they are read; `-` is
     /// standard input.
@@ -41,6 +42,8 @@ pub struct AtOptions {
     pub lookback: SignedDuration,
     /// Indicator rows before `at - indicator_lookback` are ignored (the rule: 14 days).
     pub indicator_lookback: SignedDuration,
+    /// Is told how far it is.
+    pub progress: Progress,
 }
 
 /// What was read and found.
@@ -127,7 +130,7 @@ pub fn run(
 
     let mut log = RejectLog::new(rejects, "rows");
     let oldest = options.at.checked_sub(options.lookback).unwrap_or(Timestamp::MIN);
-    let mut search = Search::new(&set, oldest, options.at);
+    let mut search = Search::new(&set, (oldest, options.at), options.progress.clone());
     for path in &options.connections {
         search.file(path, &mut log)?;
     }

@@ -31,7 +31,7 @@ pub(super) fn load(
     let mut listed = Vec::new();
     for path in &options.indicators {
         let failed = |source| ReplayError::Read { path: path.clone(), source };
-        let mut input = input::open(path).map_err(failed)?;
+        let mut input = input::open(path, &options.progress).map_err(failed)?;
         let feed = feed_name(path);
         let rejects = match kind(&mut input).map_err(failed)? {
             FeedKind::Sentinel => {

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read as _};
 use std::path::Path;
 
+use crate::progress::Progress;
+
 /// Bytes that one read asks the system for.
 const BUFFER_BYTES: usize = 1 << 17;
 /// Blank bytes at most in front of the first byte that tells what a file is.
@@ -29,12 +31,12 @@ impl Input {
     }
 }
 
-/// Opens a file; `-` is standard input. A byte order mark is left out.
-pub(super) fn open(path: &Path) -> io::Result<Input> {
+/// Opens a file, whose bytes `progress` counts; `-` is standard input. A byte order mark is left out.
+pub(super) fn open(path: &Path, progress: &Progress) -> io::Result<Input> {
     if is_stdin(path) {
         return prepare(BufReader::with_capacity(BUFFER_BYTES, io::stdin()));
     }
-    prepare(BufReader::with_capacity(BUFFER_BYTES, File::open(path)?))
+    prepare(BufReader::with_capacity(BUFFER_BYTES, progress.counted(File::open(path)?)))
 }
 
 /// Whether a path stands for standard input.

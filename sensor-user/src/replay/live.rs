@@ -31,6 +31,7 @@ use crate::intel::IndicatorSet;
 use crate::lines::{Lines, json_fault};
 use crate::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, Outlet, RemoteFacts};
+use crate::progress::Progress;
 use crate::stats::Stats;
 
 /// Stands for the agent's id in the ids of replayed alerts.
@@ -38,8 +39,11 @@ const AGENT_ID: &str = "replay";
 /// Windows open at once at most.
 const MAX_KEYS: usize = 1_000_000;
 
+/// Progress is told once in so many rows.
+const ROWS_A_TIME: u64 = 4096;
+
 /// What is replayed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct LiveOptions {
     /// Files of recorded changes or of rows, in the order in which they are read; `-` is standard
     /// input.
@@ -53,6 +57,8 @@ pub struct LiveOptions {
     pub window: SignedDuration,
     /// Where the rows of recorded changes go: a file of JSON lines, or a folder for Parquet files.
     pub rows: Option<PathBuf>,
+    /// Is told how far it is.
+    pub progress: Progress,
 }
 
 /// What was read and found.
@@ -90,7 +96,7 @@ pub fn run(
     let mut early = Names::new(Names::MAX, Arc::default());
     for path in &options.connections {
         let failed = |source| ReplayError::Read { path: path.clone(), source };
-        let mut lines = Lines::new(input::open(path).map_err(failed)?.reader);
+        let mut lines = Lines::new(input::open(path, &options.progress).map_err(failed)?.reader);
         while let Some(line) = lines.next_line().map_err(failed)? {
             let parsed = line.bytes.map_or_else(|| Err("line too long".to_owned()), parse);
             let (time, told) = match parsed {
@@ -108,6 +114,9 @@ pub fn run(
                 }
             };
             summary.lines += 1;
+            if summary.lines % ROWS_A_TIME == 0 {
+                options.progress.rows(summary.lines);
+            }
             let change = match (told, &mut detection) {
                 (Told::Change(change), _) => change,
                 (Told::Answer(answer), Some(detection)) => {
@@ -161,6 +170,7 @@ fn start(
         at: first.time,
         lookback: options.window,
         indicator_lookback: options.indicator_lookback,
+        progress: options.progress.clone(),
     };
     let set = IndicatorSet::build(indicators::load(&options, log)?);
     let stats = Arc::new(Stats::default());

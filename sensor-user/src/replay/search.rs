@@ -22,6 +22,7 @@ use crate::dedup::{Sighting, Tally};
 use crate::intel::IndicatorSet;
 use crate::lines::LINE_MAX;
 use crate::matcher::{Covering, Hit, Via, covering, covering_addresses};
+use crate::progress::Progress;
 
 /// Threads at most: more do not help, as one reads the input.
 const WORKERS_MAX: usize = 8;
@@ -30,6 +31,7 @@ const WORKERS_MAX: usize = 8;
 pub(super) struct Search<'set> {
     workers: Vec<Worker<'set>>,
     files: usize,
+    progress: Progress,
 }
 
 /// What all of the input gives.
@@ -55,9 +57,14 @@ type Place = (usize, u64);
 
 impl<'set> Search<'set> {
     /// What counts at `at`; rows before `oldest` are ignored.
-    pub(super) fn new(set: &'set IndicatorSet, oldest: Timestamp, at: Timestamp) -> Self {
+    pub(super) fn new(
+        set: &'set IndicatorSet,
+        (oldest, at): (Timestamp, Timestamp),
+        progress: Progress,
+    ) -> Self {
         let count = thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
-        Self { workers: (0..count).map(|_| Worker::new(set, oldest, at)).collect(), files: 0 }
+        let workers = (0..count).map(|_| Worker::new(set, oldest, at)).collect();
+        Self { workers, files: 0, progress }
     }
 
     /// Reads a file; it comes after those read before.
@@ -65,7 +72,7 @@ impl<'set> Search<'set> {
         let failed = |source| ReplayError::Read { path: path.to_owned(), source };
         let file = self.files;
         self.files += 1;
-        let mut blocks = Blocks::new(input::open(path).map_err(failed)?.reader);
+        let mut blocks = Blocks::new(input::open(path, &self.progress).map_err(failed)?.reader);
         let mut round: Vec<Block> = self.workers.iter().map(|_| Block::default()).collect();
         let mut next: Vec<Block> = self.workers.iter().map(|_| Block::default()).collect();
         blocks.fill(&mut round).map_err(failed)?;
@@ -82,6 +89,7 @@ impl<'set> Search<'set> {
                 worker.report(path, log).map_err(ReplayError::WriteRejects)?;
                 worker.check()?;
             }
+            self.progress.rows(self.workers.iter().map(|worker| worker.rows).sum());
             read.map_err(failed)?;
             std::mem::swap(&mut round, &mut next);
         }

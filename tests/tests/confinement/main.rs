@@ -2,7 +2,6 @@
 //! /proc; and that all of it works so.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a suite stops where its machinery fails"

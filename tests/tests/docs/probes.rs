@@ -19,6 +19,7 @@ pub(crate) struct Reader {
 /// What must stand beside a key for it to mean something.
 const BESIDE: &[(&str, &str)] = &[
     ("separator", "format = 'csv'\ncolumns = { address = 1 }"),
+    ("group", "listen = 'unix:/s'"),
     ("keep", "max_size = '1MiB'"),
     ("ack_timeout", "acknowledge = true"),
     ("stream", "create_stream = true"),
@@ -251,7 +252,10 @@ fn exact(range: &str) -> String {
             let is_exact = whole > 0 && Duration::from_secs(whole * seconds) == parsed;
             is_exact.then(|| format!("{whole}{unit}"))
         };
-        of(86_400, "d").or_else(|| of(3600, "h")).or_else(|| of(60, "m")).unwrap_or(text.to_owned())
+        of(86_400, "d")
+            .or_else(|| of(3600, "h"))
+            .or_else(|| of(60, "m"))
+            .unwrap_or_else(|| text.to_owned())
     };
     match range.split_once(" to ") {
         Some((from, to)) => format!("{} to {}", one(from), one(to)),

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use sensor_user::dedup::Alert;
+use sensor_user::progress::Progress;
 use sensor_user::replay::at::{self, AtOptions, AtSummary};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
@@ -125,6 +126,7 @@ fn answer(files: &Files, indicators: &[&Path], connections: &[&Path]) -> Answer 
         at: now(),
         lookback: SignedDuration::from_hours(1),
         indicator_lookback: SignedDuration::from_hours(14 * 24),
+        progress: Progress::hidden(),
     };
     let (mut out, mut rejects) = (Vec::new(), Vec::new());
     let summary = at::run(&options, &mut out, &mut rejects).unwrap();

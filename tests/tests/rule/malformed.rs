@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
+use sensor_user::progress::Progress;
 use sensor_user::replay::ReplayError;
 use sensor_user::replay::at::{self, AtOptions};
 use serde_json::json;
@@ -170,6 +171,7 @@ fn options(indicators: &[&Path], connections: &[&Path]) -> AtOptions {
         at: now(),
         lookback: SignedDuration::from_hours(1),
         indicator_lookback: SignedDuration::from_hours(14 * 24),
+        progress: Progress::hidden(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sensor_tests::{Answer, Collector, run};
+use sensor_tests::{Answer, Collector, Netns, run};
 use tokio::time::Instant;
 
 use super::machine::Machine;
@@ -33,6 +33,7 @@ const ADDRESSES: [&str; 12] = [
 const CONFIG: &str = "/etc/netsensor/netsensor.toml";
 /// What the unit grants: CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_PERFMON, CAP_BPF.
 const GRANTED: u64 = 1 << 12 | 1 << 19 | 1 << 2 | 1 << 38 | 1 << 39;
+const CAP_BPF: u64 = 1 << 39;
 /// The service sees a stall within this time; 30 s as shipped.
 const WATCHDOG: &str = "[Service]\nWatchdogSec=4s\n";
 /// An alert arrives within this time, however busy the host is.
@@ -65,7 +66,7 @@ struct Life {
 
 impl Life {
     fn begin(package: &Path) -> Self {
-        let machine = Machine::boot(&ADDRESSES, package);
+        let machine = Machine::boot(Netns::new(&ADDRESSES), package);
         let takes = Arc::new(AtomicBool::new(true));
         let asked = Arc::clone(&takes);
         let answer = move |_: usize, _: &_| {
@@ -154,23 +155,39 @@ impl Life {
     }
 
     fn is_confined(&self) {
-        let pid = self.main_pid();
-        let status = self.machine.sh(&format!("cat /proc/{pid}/status"));
-        let value = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.unwrap_or_else(|| panic!("no {name} in {status}")).trim().to_owned()
-        };
-        let user = self.machine.sh("id -u netsensor");
-        assert_eq!(value("Uid:"), [user.trim(); 4].join("\t"));
-        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:", "CapBnd:"] {
-            let held = u64::from_str_radix(&value(set), 16).unwrap();
-            assert_eq!(held & !GRANTED, 0, "{set} {held:x} has what the unit does not grant");
-        }
-        assert_eq!(value("NoNewPrivs:"), "1");
-        assert_eq!(value("Seccomp:"), "2", "a filter");
-        for line in status.lines().filter(|line| line.starts_with("Cap") || line.starts_with("Sec"))
-        {
-            println!("the main process: {line}");
+        let (main, user) = (self.main_pid(), self.machine.sh("id -u netsensor"));
+        let cgroup = "systemctl show -P ControlGroup netsensor";
+        let list = format!(
+            "cat \"$(echo /sys/fs/cgroup/unified /sys/fs/cgroup | tr ' ' '\\n' | \
+             while read root; do f=$root$({cgroup})/cgroup.procs; test -e $f && echo $f; done | \
+             head -n 1)\""
+        );
+        let pids = self.machine.sh(&list);
+        assert!(pids.lines().count() > 1, "the agent and its helpers: {pids}");
+        for pid in pids.lines() {
+            let status = self.machine.sh(&format!("cat /proc/{pid}/status"));
+            let words = self.machine.sh(&format!("tr '\\0' ' ' < /proc/{pid}/cmdline"));
+            let value = |name: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name));
+                line.unwrap_or_else(|| panic!("no {name} in {status}")).trim().to_owned()
+            };
+            let set = |name: &str| u64::from_str_radix(&value(name), 16).unwrap();
+            let [permitted, effective, bounding] = ["CapPrm:", "CapEff:", "CapBnd:"].map(set);
+            let (privileges, seccomp) = (value("NoNewPrivs:"), value("Seccomp:"));
+            println!(
+                "{words}: permitted {permitted:x}, effective {effective:x}, bounding {bounding:x}, \
+                 no new privileges {privileges}, seccomp {seccomp}"
+            );
+            assert_eq!(value("Uid:"), [user.trim(); 4].join("\t"), "{words}");
+            assert_eq!((privileges.as_str(), seccomp.as_str()), ("1", "2"), "{words}");
+            for held in [permitted, effective, bounding, set("CapInh:"), set("CapAmb:")] {
+                assert_eq!(held & !GRANTED, 0, "{words} has what the unit does not grant");
+            }
+            if pid == main {
+                // Since Linux 5.19 its own maps can be read without.
+                assert_eq!(permitted & !CAP_BPF, 0, "the agent gives up all else");
+                assert_eq!(set("CapAmb:") | set("CapInh:"), 0, "and passes nothing on");
+            }
         }
     }
 

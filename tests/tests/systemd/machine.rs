@@ -36,9 +36,9 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Boots a copy of the tree with these addresses on loopback; `package` is in `/root`.
-    pub(super) fn boot(addresses: &[&str], package: &Path) -> Self {
-        let (tree, netns) = (tree::copy(), Netns::new(addresses));
+    /// Boots a copy of the tree in this network; `package` is in `/root`.
+    pub(super) fn boot(netns: Netns, package: &Path) -> Self {
+        let tree = tree::copy();
         std::fs::copy(package, tree.path().join("root/netsensor.deb")).unwrap();
         let nspawn = start(tree.path(), &netns);
         let mut machine = Self { tree, netns, nspawn, leader: 0 };

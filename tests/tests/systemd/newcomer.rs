@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sensor_tests::servers::{Medallion, stix_indicator};
-use sensor_tests::{Answer, Collector, skip_unless};
+use sensor_tests::{Answer, Collector, Netns, skip_unless};
 use tokio::time::Instant;
 
 use super::machine::Machine;
@@ -17,7 +17,10 @@ const LIMIT: Duration = Duration::from_mins(1);
 #[test]
 fn from_the_package_to_the_first_alert_it_takes_ten_lines_and_less_than_a_minute() {
     let Some(package) = package() else { return };
-    let machine = Machine::boot(&[MALICIOUS], &package);
+    // A host's own address is never an indicator: this one is another's.
+    let elsewhere = format!("{MALICIOUS}/24");
+    let (here, _there) = Netns::joined(&["203.0.113.1/24"], &[&elsewhere]);
+    let machine = Machine::boot(here, &package);
     // Both listen at 127.0.0.1 of the machine's own network.
     let (collector, server) =
         machine.netns.inside(|| (Collector::start(|_, _| Answer::TAKE), Medallion::start()));
@@ -73,7 +76,7 @@ name = \"taxii\"
 kind = \"taxii2\"
 url = \"{taxii}\"
 user = \"{}\"
-password = {{ file = \"taxii.password\" }}
+password = {{ file = \"/etc/netsensor/taxii.password\" }}
 
 [[sink]]
 name = \"webhook\"

@@ -17,6 +17,7 @@ use anyhow::Context as _;
 
 use crate::host::{self, Workspace};
 use crate::object::{self, Comparison};
+use crate::package;
 use crate::tidy;
 use crate::vm;
 use tally::{Skips, Tally, failed_test};
@@ -24,6 +25,12 @@ use tally::{Skips, Tally, failed_test};
 /// The sink that only some builds have is tested too.
 const KAFKA: &str = "sensor-tests/kafka";
 const KERNEL_SUITE: &str = "kernel";
+/// It loads the programs too, a test at a time.
+const CONFINEMENT_SUITE: &str = "confinement";
+/// The suite that boots a machine with the package in it.
+const SYSTEMD_SUITE: &str = "systemd";
+/// Where the package of that suite is made: of the agent that the other suites use.
+const TESTED_PACKAGES: &str = "target/packages/tested";
 /// Suites add a line `SKIPPED <test>: <why>` for each test that could not run here.
 const SKIP_LOG: &str = "target/skipped.txt";
 
@@ -84,6 +91,7 @@ pub(crate) fn test(workspace: &Workspace, fast: bool) -> anyhow::Result<ExitCode
     run.stage("object", Run::object);
     run.stage("agent", |run| run.cargo(&["build", "--release", "--locked", "--bin", "netsensor"]));
     run.stage("tests", Run::tests);
+    run.stage("packages", Run::packages);
     run.stage("kernel", Run::kernel);
     run.stage("vm", Run::vm);
     Ok(run.finish(now().duration_since(began)))
@@ -171,7 +179,7 @@ impl Run<'_> {
         })
     }
 
-    /// Every test but the kernel suite, and the examples in the documentation.
+    /// Every test but those of the suites that load the programs, and the examples in the documentation.
     fn tests(&mut self) -> anyhow::Result<Outcome> {
         let mut args: Vec<OsString> = [
             "test",
@@ -186,7 +194,7 @@ impl Run<'_> {
         .map(OsString::from)
         .into();
         for suite in suites(self.workspace)? {
-            if suite != KERNEL_SUITE {
+            if ![KERNEL_SUITE, CONFINEMENT_SUITE, SYSTEMD_SUITE].contains(&suite.as_str()) {
                 args.extend(["--test".into(), suite.into()]);
             }
         }
@@ -197,7 +205,7 @@ impl Run<'_> {
         Ok(Outcome::Done(tally))
     }
 
-    /// The suite that loads the programs; it is root's.
+    /// The suites that load the programs; they are root's.
     fn kernel(&mut self) -> anyhow::Result<Outcome> {
         if self.fast {
             return Ok(Outcome::Skipped("--fast".to_owned()));
@@ -211,13 +219,35 @@ impl Run<'_> {
         let mut cargo = self.workspace.cargo();
         cargo
             .args(["test", "--locked", "--package", "sensor-tests", "--test", KERNEL_SUITE])
-            .args(["--", "--test-threads=1"])
+            .args(["--test", CONFINEMENT_SUITE, "--no-fail-fast", "--", "--test-threads=1"])
             .env("NETSENSOR_BIN", self.workspace.path("target/release/netsensor"));
         if let Some(object) = &self.object {
             cargo.env("NETSENSOR_TEST_OBJECT", object);
         } else {
             println!("with the committed object: none was built from source");
         }
+        Ok(Outcome::Done(self.counted(&mut cargo)?))
+    }
+
+    /// Packs the agent, and runs the suite that installs the package. Without the kafka sink, which
+    /// takes minutes to build: `cargo xtask package` has it.
+    fn packages(&mut self) -> anyhow::Result<Outcome> {
+        if self.fast {
+            return Ok(Outcome::Skipped("--fast".to_owned()));
+        }
+        if !host::can_install() {
+            let why = "packing the agent and booting a machine with it take root and apt-get";
+            return Ok(Outcome::Skipped(why.to_owned()));
+        }
+        let binary = self.workspace.path("target/release/netsensor");
+        let out = self.workspace.path(TESTED_PACKAGES);
+        let made = package::make(self.workspace, &binary, &out)?;
+        let mut cargo = self.workspace.cargo();
+        cargo
+            .args(["test", "--workspace", "--locked", "--features", KAFKA])
+            .args(["--test", SYSTEMD_SUITE, "--", "--test-threads=1", "--show-output"])
+            .env("NETSENSOR_BIN", &binary)
+            .env("NETSENSOR_DEB", &made.deb);
         Ok(Outcome::Done(self.counted(&mut cargo)?))
     }
 

@@ -42,7 +42,7 @@ pub(super) fn failed_test(line: &str) -> Option<&str> {
 pub(super) struct Skips(Vec<(String, String)>);
 
 /// Whole suites; a test within one has another name.
-const SUITES: [&str; 3] = ["kernel", "object", "server"];
+const SUITES: [&str; 4] = ["kernel", "object", "packages", "server"];
 
 impl Skips {
     pub(super) fn push(&mut self, name: &str, why: &str) {

@@ -7,9 +7,10 @@ use super::{Outcome, Tally};
 use crate::host::{self, Workspace};
 
 /// Program, and the Debian package that has it.
-const TOOLS: [(&str, &str); 12] = [
+const TOOLS: [(&str, &str); 14] = [
     ("ab", "apache2-utils"),
     ("curl", "curl"),
+    ("debootstrap", "debootstrap"),
     ("dnsmasq", "dnsmasq-base"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -19,13 +20,15 @@ const TOOLS: [(&str, &str); 12] = [
     ("ps", "procps"),
     ("python3", "python3"),
     ("sysctl", "procps"),
+    ("systemd-nspawn", "systemd-container"),
     ("unshare", "util-linux"),
 ];
 
 /// What the suites ask of Python: module, and package as pip names it; the tests look for them
 /// there.
-const PYTHON: [(&str, &str); 4] = [
+const PYTHON: [(&str, &str); 5] = [
     ("duckdb", "duckdb==2.0.1"),
+    ("yaml, kubernetes_validate", "kubernetes-validate==1.37.0"),
     ("pymisp", "pymisp==2.5.34.4"),
     ("pymispwarninglists", "pymispwarninglists==1.7.0"),
     ("stix2matcher", "stix2-matcher==3.0.0"),
@@ -110,12 +113,14 @@ mod tests {
             missing(|program| program == "curl" || program == "ip"),
             [
                 "apache2-utils",
+                "debootstrap",
                 "dnsmasq-base",
                 "nftables",
                 "nginx-light",
                 "procps",
                 "prometheus",
                 "python3",
+                "systemd-container",
                 "util-linux"
             ]
         );

@@ -21,6 +21,7 @@ use crate::helpers::Helpers;
 use crate::history::History;
 use crate::intel::{Allowed, FeedFolder, IndicatorSet, Intel, Reading, read_allowed};
 use crate::inventory::{Host, Imds, ImdsPace, SharedAzure, keep};
+use crate::log::Handle;
 use crate::matcher::{AllowList, Matcher};
 use crate::metrics::Exporter;
 use crate::pipeline::watch::Watch;
@@ -158,6 +159,15 @@ pub(super) async fn refresh_places(places: Arc<Places>) {
         if tokio::task::spawn_blocking(move || places.refresh()).await.is_err() {
             tracing::error!("the reader of geo.database ended early; please report");
         }
+    }
+}
+
+/// Has the log tell what it holds back.
+pub(super) async fn tell_repeats(log: Arc<Handle>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        log.tell_repeats();
     }
 }
 

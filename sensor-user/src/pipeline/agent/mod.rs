@@ -25,11 +25,13 @@ use super::vitals::{Parts, Vitals};
 use super::{banner, computer};
 use crate::aggregate::Identity;
 use crate::config::{Config, Source};
+use crate::confine::written;
 use crate::control::{Status, Stream};
 use crate::deliver::Outbox;
 use crate::enrich::Places;
 use crate::helpers::Helpers;
 use crate::inventory::SharedAzure;
+use crate::log::Handle;
 use crate::notice::Speaker;
 use crate::service::Beat;
 use crate::stats::Stats;
@@ -49,6 +51,7 @@ const FRESH_MAX: usize = 16;
 pub fn run(
     config: &Config,
     source: &Source,
+    log: Handle,
     once_running: Option<OnceRunning>,
 ) -> anyhow::Result<()> {
     // From here on a signal ends the agent in order, however far its start has come.
@@ -62,7 +65,7 @@ pub fn run(
         .context("start the runtime")?;
     let result = runtime.block_on(async {
         let signals = held.listen()?;
-        Box::pin(start(config, source, seat)?.until_end(signals)).await
+        Box::pin(start(config, source, seat, Arc::new(log))?.until_end(signals)).await
     });
     // A write to standard output that nobody reads must not hold the end up.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -70,7 +73,12 @@ pub fn run(
 }
 
 /// Starts all that takes no privileges; within the runtime.
-fn start(config: &Config, source: &Source, seat: Seat) -> anyhow::Result<Running> {
+fn start(
+    config: &Config,
+    source: &Source,
+    seat: Seat,
+    log: Arc<Handle>,
+) -> anyhow::Result<Running> {
     let Seat { agent_id, control, exporter, clock, stats, folder, helpers, .. } = seat;
     let (mut watching, notifier) = (seat.watching, seat.notifier);
     let computer = computer(config);
@@ -105,6 +113,7 @@ fn start(config: &Config, source: &Source, seat: Seat) -> anyhow::Result<Running
         beside.spawn(keep);
     }
     let beat = Beat::default();
+    beside.spawn(build::tell_repeats(Arc::clone(&log)));
     beside.spawn(build::keeper(&notifier, &beat, &status, &intel));
     let feeds = Arc::clone(&intel);
     let parts =
@@ -121,7 +130,9 @@ fn start(config: &Config, source: &Source, seat: Seat) -> anyhow::Result<Running
         status,
         clock: Arc::clone(&clock),
         notifier,
+        log,
         helpers: Arc::clone(&helpers),
+        confined: (seat.confined, written(config)),
     };
     let stop = Arc::new(AtomicBool::new(false));
     let path = Path {
@@ -167,7 +178,7 @@ impl Running {
         beside.shutdown().await;
         let left = reloader.deliverer.drain(DRAIN_LIMIT).await;
         super::ledger::log_closed(&ledger, &stats);
-        tracing::info!(left = left.len(), "ended: {reason}");
+        tracing::info!(reason, left = left.len(), "ended");
         helpers.all_there()
     }
 }

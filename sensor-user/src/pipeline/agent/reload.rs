@@ -3,6 +3,7 @@
 //! All of it is read and checked before any of it is taken: a configuration that cannot be used
 //! changes nothing, and the agent says so until one can.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -15,11 +16,13 @@ use super::build;
 use super::signals::{Signals, Told};
 use crate::clock::{Clock, signed};
 use crate::config::{Config, Source};
+use crate::confine::Confined;
 use crate::control::{ReloadReport, Status};
 use crate::deliver::{Deliverer, Outbox};
 use crate::helpers::Helpers;
 use crate::history::HistoryConfig;
 use crate::intel::Intel;
+use crate::log::Handle;
 use crate::matcher::AllowList;
 use crate::service::Notifier;
 
@@ -53,7 +56,10 @@ pub(super) struct Reloader {
     pub(super) status: Arc<Status>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) notifier: Arc<Notifier>,
+    pub(super) log: Arc<Handle>,
     pub(super) helpers: Arc<Helpers>,
+    /// How the agent is confined, and where it could write when it was.
+    pub(super) confined: (Confined, Vec<PathBuf>),
 }
 
 impl Reloader {
@@ -126,9 +132,14 @@ impl Reloader {
         self.fresh
             .try_send(fresh)
             .context("the pipeline takes nothing; is the host overloaded?")?;
+        self.log.set_filter(&new.agent.log)?;
         // Of the command line, not of the file.
         new.capture.drops_per_million = self.config.capture.drops_per_million;
-        let restart = self.config.needs_restart(&new);
+        let mut restart = self.config.needs_restart(&new);
+        let (confined, written) = &self.confined;
+        if !confined.may_write(written, &new) {
+            restart.push("sink (a new folder to write to)");
+        }
         tracing::info!(
             feeds = count,
             sinks = new.sinks.len(),
@@ -141,6 +152,7 @@ impl Reloader {
         self.config.feeds = new.feeds;
         self.config.sinks = new.sinks;
         self.config.allow = new.allow;
+        self.config.agent.log = new.agent.log;
         Ok(restart)
     }
 }

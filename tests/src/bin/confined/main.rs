@@ -23,6 +23,9 @@ fn main() -> ExitCode {
         notify_socket: var_os("NOTIFY_SOCKET"),
         watchdog_usec: var_os("WATCHDOG_USEC"),
         watchdog_pid: var_os("WATCHDOG_PID"),
+        journal_stream: var_os("JOURNAL_STREAM"),
+        term: None,
+        no_color: None,
     };
     match commands::call(RawArgs::parse(), &environment, Some(Box::new(once_running))) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
