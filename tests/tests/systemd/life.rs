@@ -31,7 +31,8 @@ const ADDRESSES: [&str; 12] = [
     "198.51.100.12",
 ];
 const CONFIG: &str = "/etc/netsensor/netsensor.toml";
-/// What the unit grants: CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_PERFMON, CAP_BPF.
+/// What the unit grants: `CAP_NET_ADMIN`, `CAP_SYS_PTRACE`, `CAP_DAC_READ_SEARCH`, `CAP_PERFMON`,
+/// `CAP_BPF`.
 const GRANTED: u64 = 1 << 12 | 1 << 19 | 1 << 2 | 1 << 38 | 1 << 39;
 const CAP_BPF: u64 = 1 << 39;
 /// The service sees a stall within this time; 30 s as shipped.
@@ -89,7 +90,7 @@ impl Life {
 
     /// Connects to an address that was not connected to yet; nobody listens there.
     fn connect(&mut self) -> &'static str {
-        let address = ADDRESSES[self.used];
+        let address = *ADDRESSES.get(self.used).expect("an address that is left");
         self.used += 1;
         let script = format!("exec 3<>/dev/tcp/{address}/443");
         let refused = self.machine.attempt(&format!("bash -c '{script}'"));
@@ -283,7 +284,7 @@ impl Life {
 
     fn is_upgraded(&mut self, package: &Path) {
         let (id, pid) = (self.agent_id(), self.main_pid());
-        let newer = newer(package, self.machine.path("/srv"));
+        let newer = newer(package, &self.machine.path("/srv"));
         assert!(newer.is_file());
         self.machine.sh("apt-get install -y /srv/newer.deb </dev/null");
         self.is_back(&pid);
@@ -314,7 +315,7 @@ impl Life {
 }
 
 /// The same package with a higher version, in `folder`.
-fn newer(package: &Path, folder: PathBuf) -> PathBuf {
+fn newer(package: &Path, folder: &Path) -> PathBuf {
     let (unpacked, newer) = (folder.join("unpacked"), folder.join("newer.deb"));
     run(Command::new("dpkg-deb").arg("-R").arg(package).arg(&unpacked));
     let control = unpacked.join("DEBIAN/control");
