@@ -217,7 +217,7 @@ fn status(args: &StatusArgs, environment: &Environment) -> anyhow::Result<Outcom
     let text = if args.json {
         format!("{}\n", serde_json::to_string_pretty(&report)?)
     } else {
-        control::screen(&report)
+        control::screen(&report, SystemClock.now())
     };
     print(text.as_bytes())?;
     Ok(if report.state == State::Ok { Outcome::Done } else { Outcome::Degraded })

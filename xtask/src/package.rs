@@ -62,12 +62,11 @@ pub(crate) struct Packages {
 
 /// `cargo xtask package`: builds the agent with all its sinks, unless one is named; packs and checks it.
 pub(crate) fn package(workspace: &Workspace, binary: Option<PathBuf>) -> anyhow::Result<ExitCode> {
-    let binary = match binary {
-        Some(binary) => binary,
-        None => {
-            host::run(workspace.cargo().args(DIST).args(["--bin", "netsensor"]))?;
-            workspace.path("target/dist/netsensor")
-        }
+    let binary = if let Some(binary) = binary {
+        binary
+    } else {
+        host::run(workspace.cargo().args(DIST).args(["--bin", "netsensor"]))?;
+        workspace.path("target/dist/netsensor")
     };
     let made = make(workspace, &binary, &workspace.path(OUT))?;
     for path in [&made.deb, &made.rpm] {

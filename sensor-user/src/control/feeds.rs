@@ -132,7 +132,7 @@ pub fn feeds_screen(feeds: &[FeedReport], now: Timestamp) -> String {
 }
 
 /// How long ago, in the largest unit that fits.
-fn age(time: Timestamp, now: Timestamp) -> String {
+pub(super) fn age(time: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(time).as_secs().max(0);
     match seconds {
         0..120 => format!("{seconds} s ago"),

@@ -7,14 +7,16 @@ mod client;
 mod delivery;
 mod feeds;
 mod figures;
+mod screen;
 mod server;
 mod status;
 mod stream;
 
-pub use client::{ask_feeds, ask_status, screen};
+pub use client::{ask_feeds, ask_status};
 pub use delivery::{DeliveryReport, SpoolReport};
 pub use feeds::{FeedReport, RejectReport, feeds_screen};
 pub use figures::{Figures, HistoryReport, LedgerReport, LossReport, SetReport, TableReport};
+pub use screen::screen;
 pub use server::{ControlError, Hold, Server};
 pub use status::{Probe, ReloadReport, Status, StatusReport};
 pub use stream::{READERS_MAX, Stream};

@@ -16,3 +16,6 @@ pub use page::{Vitals, page};
 pub use process::ProcessVitals;
 pub use server::{Exporter, Listen, MetricsConfig, MetricsError};
 pub use text::Format;
+
+#[cfg(test)]
+mod tests;
