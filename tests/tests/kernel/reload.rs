@@ -24,7 +24,8 @@ fn a_new_configuration_is_taken_and_a_bad_one_refused() {
     connect(1);
 
     // A feed and a sink more.
-    let out = home.path("alerts.jsonl");
+    // In the state directory: no other folder can be written to that was not named at the start.
+    let out = home.path("netsensor/alerts.jsonl");
     let more = format!(
         "{first}[[feed]]\nname = \"more\"\nkind = \"list\"\nurl = \"file:more.txt\"\n\
          allow_private = true\n[[sink]]\nname = \"out\"\nkind = \"stdout\"\n\

@@ -48,6 +48,7 @@ fn the_service_lives_through_what_an_operator_does_to_it() {
     life.is_confined();
     life.files_are_private();
     life.reloads();
+    life.sends_a_secret_that_systemd_hands_over();
     life.keeps_its_configuration_when_the_new_one_is_broken();
     life.is_restarted_when_its_pipeline_stalls();
     life.comes_back_after_a_kill();
@@ -61,6 +62,8 @@ struct Life {
     collector: Collector,
     /// Whether the collector takes what it gets.
     takes: Arc<AtomicBool>,
+    /// Whether the collector is sent a secret.
+    has_secret: bool,
     /// Addresses that were connected to.
     used: usize,
 }
@@ -74,14 +77,18 @@ impl Life {
             if asked.load(Ordering::Acquire) { Answer::TAKE } else { Answer::status(503) }
         };
         let collector = machine.netns.inside(|| Collector::start(answer));
-        Self { machine, collector, takes, used: 0 }
+        Self { machine, collector, takes, has_secret: false, used: 0 }
     }
 
     /// The package's configuration, with the collector.
     fn config(&self) -> String {
         let shipped = include_str!("../../../packaging/netsensor.toml");
         let url = self.collector.url();
-        format!("{shipped}\n[[sink]]\nname = \"collector\"\nkind = \"http\"\nurl = \"{url}\"\n")
+        let token = "token = { credential = \"webhook-token\" }\n";
+        let token = if self.has_secret { token } else { "" };
+        format!(
+            "{shipped}\n[[sink]]\nname = \"collector\"\nkind = \"http\"\nurl = \"{url}\"\n{token}"
+        )
     }
 
     fn main_pid(&self) -> String {
@@ -206,6 +213,28 @@ impl Life {
         self.machine.wait_for("OK after the reload", asked);
         self.alerts("reloaded");
         assert_eq!(self.main_pid(), pid, "a reload is no restart");
+    }
+
+    /// As the shipped example of a drop-in says.
+    fn sends_a_secret_that_systemd_hands_over(&mut self) {
+        let folder = "/etc/netsensor/credentials";
+        self.machine.sh(&format!("install -d -m 0700 {folder}"));
+        for name in ["taxii-password", "webhook-token"] {
+            self.machine.write(&format!("{folder}/{name}"), &format!("of {name}\n"));
+            self.machine.sh(&format!("chmod 0600 {folder}/{name}"));
+        }
+        self.machine.sh("install -D -m 0644 /usr/share/doc/netsensor/examples/credentials.conf \
+             /etc/systemd/system/netsensor.service.d/credentials.conf && \
+             sed -i 's/^#Load/Load/' /etc/systemd/system/netsensor.service.d/credentials.conf");
+        self.has_secret = true;
+        self.machine.write(CONFIG, &self.config());
+        self.machine.sh("systemctl daemon-reload && systemctl restart netsensor");
+        self.alerts("with a secret");
+        let requests = self.collector.requests();
+        let sent = requests.last().map(|request| request.header("authorization"));
+        assert_eq!(sent, Some("Bearer of webhook-token"));
+        let unreadable = format!("runuser -u netsensor -- cat {folder}/webhook-token");
+        assert!(!self.machine.attempt(&unreadable).status.success(), "only systemd reads it");
     }
 
     fn keeps_its_configuration_when_the_new_one_is_broken(&mut self) {
