@@ -229,8 +229,10 @@ fn the_reference_lists_the_keys_of_the_example() {
     }
     let reference = std::fs::read_to_string(repository("docs/configuration.md")).unwrap();
     let rows = reference.lines().filter_map(|line| line.strip_prefix("| `"));
-    let described: BTreeSet<String> =
-        rows.map(|row| row.split('`').next().unwrap().to_owned()).collect();
+    let described: BTreeSet<String> = rows
+        .map(|row| row.split('`').next().unwrap().to_owned())
+        .filter(|it| it.contains('.'))
+        .collect();
     assert_eq!(described, shown);
 }
 

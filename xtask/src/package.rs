@@ -62,12 +62,11 @@ pub(crate) struct Packages {
 
 /// `cargo xtask package`: builds the agent with all its sinks, unless one is named; packs and checks it.
 pub(crate) fn package(workspace: &Workspace, binary: Option<PathBuf>) -> anyhow::Result<ExitCode> {
-    let binary = match binary {
-        Some(binary) => binary,
-        None => {
-            host::run(workspace.cargo().args(DIST).args(["--bin", "netsensor"]))?;
-            workspace.path("target/dist/netsensor")
-        }
+    let binary = if let Some(binary) = binary {
+        binary
+    } else {
+        host::run(workspace.cargo().args(DIST).args(["--bin", "netsensor"]))?;
+        workspace.path("target/dist/netsensor")
     };
     let made = make(workspace, &binary, &workspace.path(OUT))?;
     for path in [&made.deb, &made.rpm] {
@@ -195,7 +194,7 @@ fn with_extension(folder: &Path, extension: &str) -> anyhow::Result<Vec<PathBuf>
 /// Lints the .deb, reads the .rpm, and asks how exposed the unit is.
 fn check(workspace: &Workspace, deb: &Path, rpm: &Path) -> anyhow::Result<()> {
     // Root builds in CI.
-    let lint = ["--fail-on", "error", "--allow-root", "--no-tag-display-limit"];
+    let lint = ["--fail-on", "error", "--allow-root", "--tag-display-limit", "0"];
     host::run(Command::new("lintian").args(lint).arg(deb))?;
     let listed = host::output(Command::new("rpm").args(["-qpl"]).arg(rpm))?;
     for wanted in ["/usr/bin/netsensor", "/etc/netsensor/netsensor.toml"] {
@@ -210,4 +209,34 @@ fn check(workspace: &Workspace, deb: &Path, rpm: &Path) -> anyhow::Result<()> {
     anyhow::ensure!(output.status.success(), "the unit is too exposed: {verdict}");
     println!("{verdict}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_staged_is_there_and_is_in_both_packages() {
+        let here = Workspace::here();
+        let read = |path: &str| fs::read_to_string(here.path(path)).unwrap();
+        let deb = read("sensor-user/Cargo.toml");
+        let rpm = read("packaging/rpm/netsensor.spec").replace("%{unit_dir}", UNITS);
+        for (from, to) in FILES {
+            assert!(here.path(from).is_file(), "{from}");
+            // A file, or the folder that it is in.
+            let folder = to.rsplit_once('/').map_or(to, |(folder, _)| folder);
+            let is_listed = |path: &str| rpm.lines().any(|line| line.ends_with(path));
+            assert!(is_listed(to) || is_listed(folder), "{to} is not in the spec");
+        }
+        for (_, to) in FILES.iter().chain(&SCRIPTS) {
+            let folder = to.rsplit_once('/').map_or(*to, |(folder, _)| folder);
+            let named = deb.contains(&format!("packages/stage/{folder}/"));
+            // cargo-deb takes the unit from where it is, and the license out of a file of its own.
+            let is_other = to.starts_with("usr/lib/systemd") || to.ends_with("LICENSE");
+            assert!(named || is_other, "{to} is not in the metadata of the .deb");
+        }
+    }
+
+    /// What the spec calls `unit_dir`.
+    const UNITS: &str = "/usr/lib/systemd/system";
 }

@@ -1,5 +1,6 @@
 //! `Capture`: the loaded object, its ring and its counters.
 
+use std::fmt::Write as _;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -352,7 +353,10 @@ fn load(
 /// Tells an object from others, for people.
 fn digest(object: &[u8]) -> String {
     let digest = Sha256::digest(object);
-    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    digest.iter().take(6).fold(String::new(), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Whether the kernel has `bpf_ktime_get_coarse_ns`.

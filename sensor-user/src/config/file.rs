@@ -125,12 +125,12 @@ mod tests {
 
     #[test]
     fn the_service_has_its_state_where_its_unit_says() {
-        let home = Environment { home: Some("/root".into()), ..Environment::default() };
+        let home = Environment { home: Some("/h".into()), ..Environment::default() };
         let state = |path: &str, environment: &Environment| {
             of_service(Path::new(path), environment).state_dir()
         };
         assert_eq!(state(SERVICE_FILE, &home).unwrap(), Path::new(SERVICE_STATE));
-        assert_eq!(state("/x.toml", &home).unwrap(), Path::new("/root/.local/state/netsensor"));
+        assert_eq!(state("/x.toml", &home).unwrap(), Path::new("/h/.local/state/netsensor"));
         let unit = Environment { state_directory: Some("/var/lib/other".into()), ..home };
         assert_eq!(state(SERVICE_FILE, &unit).unwrap(), Path::new("/var/lib/other"));
     }

@@ -23,7 +23,7 @@ pub fn escaped(text: &str, most: usize) -> String {
 
 /// A message that may hold foreign text (a certificate's names, say) made safe to log, at most
 /// 1,000 characters of it. Quotes and backslashes stay, so parts that are escaped already do too.
-pub(super) fn visible(message: &str) -> String {
+pub(crate) fn visible(message: &str) -> String {
     message.chars().take(1000).fold(String::with_capacity(message.len()), |mut out, character| {
         if matches!(character, '\'' | '"' | '\\') {
             out.push(character);

@@ -46,6 +46,7 @@ pub use azure::{AzureLogin, LogsIngestionConfig};
 pub use deliverer::{Deliverer, Delivery, Reloaded, StartError};
 pub use elastic::ElasticsearchConfig;
 pub use escape::escaped;
+pub(crate) use escape::visible;
 pub use file::FileConfig;
 pub use format::Format;
 pub use http::HttpConfig;
@@ -338,5 +339,5 @@ impl std::fmt::Display for Said<'_> {
 
 /// The message of an error and of its causes, `a: b: c`, for a log line; made visible.
 fn chain(error: &dyn std::error::Error) -> String {
-    escape::visible(&crate::error_chain::chain(error))
+    visible(&crate::error_chain::chain(error))
 }

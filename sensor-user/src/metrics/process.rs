@@ -91,6 +91,7 @@ fn positive(what: SysconfVar) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Clock as _, SystemClock};
 
     #[test]
     fn this_process_is_read_and_a_hostile_name_shifts_nothing() {
@@ -98,7 +99,7 @@ mod tests {
         assert!(vitals.resident_bytes.unwrap() > 1 << 20, "{vitals:?}");
         assert!(vitals.virtual_bytes.unwrap() >= vitals.resident_bytes.unwrap(), "{vitals:?}");
         assert!(vitals.threads.unwrap() >= 1 && vitals.open_fds.unwrap() >= 3, "{vitals:?}");
-        let now = jiff::Timestamp::now().as_duration().as_secs_f64();
+        let now = SystemClock.now().as_duration().as_secs_f64();
         assert!((now - 86_400.0..=now + 2.0).contains(&vitals.start_seconds.unwrap()));
         let stat = "7 (a) b (c) 1 2) S 1 1 1 0 -1 0 0 0 0 0 5 6 0 0 20 0 9 0 1234 0 0";
         assert_eq!((field(stat, THREADS), field(stat, START_TICKS)), (Some(9), Some(1234)));

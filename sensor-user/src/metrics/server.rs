@@ -114,6 +114,9 @@ pub enum MetricsError {
     },
 }
 
+/// A page, and when it was made.
+type Kept = Option<(Instant, Bytes)>;
+
 /// What is asked for the page.
 #[derive(Debug, Clone)]
 struct Source {
@@ -121,7 +124,7 @@ struct Source {
     intel: Arc<Intel>,
     stats: Arc<Stats>,
     /// The last page of each format, with its time.
-    kept: Arc<Mutex<[Option<(Instant, Bytes)>; 2]>>,
+    kept: Arc<Mutex<[Kept; 2]>>,
 }
 
 #[derive(Debug)]

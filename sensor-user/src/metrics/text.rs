@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use crate::deliver::escaped;
+use crate::deliver::visible;
 
 /// Characters of a label's value at most.
 const VALUE_MAX: usize = 256;
@@ -101,7 +101,8 @@ impl Family<'_> {
         out.push_str(&self.name);
         for (index, (name, text)) in labels.iter().enumerate() {
             let before = if index == 0 { '{' } else { ',' };
-            let text = quoted(&escaped(text, VALUE_MAX));
+            let text: String = visible(text).chars().take(VALUE_MAX).collect();
+            let text = quoted(&text);
             let _infallible = write!(out, "{before}{name}=\"{text}\"");
         }
         if !labels.is_empty() {

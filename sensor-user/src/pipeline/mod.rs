@@ -117,12 +117,10 @@ impl Detection {
 
     /// Name of each table, its entries, and how many there may be.
     fn tables(&self) -> Vec<(&'static str, (usize, usize))> {
-        let mut tables = vec![
-            ("dns_names", self.facts.names()),
-            ("dedup_windows", (self.dedup.len(), self.dedup.max_keys())),
-        ];
+        let mut tables = vec![("dns_names", self.facts.names())];
         tables.extend(self.rows.as_ref().map(|rows| ("row_keys", rows.occupancy())));
         tables.extend(self.history.as_ref().map(|history| ("history", history.occupancy())));
+        tables.push(("dedup_windows", (self.dedup.len(), self.dedup.max_keys())));
         tables
     }
 

@@ -188,7 +188,7 @@ fn mend_history(mut rest: &mut [u8]) -> Option<()> {
 }
 
 /// In memory where there is such a folder: nothing is to outlive it.
-fn folder() -> Option<TempDir> {
+pub(super) fn folder() -> Option<TempDir> {
     let memory = PathBuf::from("/dev/shm");
     let folder = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
     folder.ok()

@@ -3,8 +3,10 @@
 //! every file of the corpus through the same functions on the stable toolchain.
 
 mod files;
+mod spool;
 
 pub use files::{history, store};
+pub use spool::spool;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
@@ -28,6 +30,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("pattern", pattern),
     ("rows", rows),
     ("sentinel_query", sentinel_query),
+    ("spool", spool),
     ("stix", stix),
     ("store", store),
     ("warninglist", warninglist),

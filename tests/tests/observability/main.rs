@@ -1,11 +1,6 @@
 //! Metrics, alert rules and dashboard, with a running agent and the tools of Prometheus. Needs root,
 //! since the agent loads its probes.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test ends with a panic"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends with a panic")]
 
 mod harness;
 

@@ -31,7 +31,8 @@ const ADDRESSES: [&str; 12] = [
     "198.51.100.12",
 ];
 const CONFIG: &str = "/etc/netsensor/netsensor.toml";
-/// What the unit grants: CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_PERFMON, CAP_BPF.
+/// What the unit grants: `CAP_NET_ADMIN`, `CAP_SYS_PTRACE`, `CAP_DAC_READ_SEARCH`, `CAP_PERFMON`,
+/// `CAP_BPF`.
 const GRANTED: u64 = 1 << 12 | 1 << 19 | 1 << 2 | 1 << 38 | 1 << 39;
 const CAP_BPF: u64 = 1 << 39;
 /// The service sees a stall within this time; 30 s as shipped.
@@ -89,7 +90,7 @@ impl Life {
 
     /// Connects to an address that was not connected to yet; nobody listens there.
     fn connect(&mut self) -> &'static str {
-        let address = ADDRESSES[self.used];
+        let address = *ADDRESSES.get(self.used).expect("an address that is left");
         self.used += 1;
         let script = format!("exec 3<>/dev/tcp/{address}/443");
         let refused = self.machine.attempt(&format!("bash -c '{script}'"));
@@ -128,7 +129,7 @@ impl Life {
 
     fn is_installed(&mut self) {
         let verify = "systemd-analyze verify /lib/systemd/system/netsensor.service 2>&1";
-        let install = "apt-get install -y /root/netsensor.deb </dev/null";
+        let install = "apt-get install -y /srv/netsensor.deb </dev/null";
         self.machine.sh(install);
         assert_eq!(self.machine.sh("systemctl is-active netsensor").trim(), "active");
         assert_eq!(self.machine.sh("systemctl is-enabled netsensor").trim(), "enabled");
@@ -283,9 +284,9 @@ impl Life {
 
     fn is_upgraded(&mut self, package: &Path) {
         let (id, pid) = (self.agent_id(), self.main_pid());
-        let newer = newer(package, self.machine.path("/root"));
+        let newer = newer(package, &self.machine.path("/srv"));
         assert!(newer.is_file());
-        self.machine.sh("apt-get install -y /root/newer.deb </dev/null");
+        self.machine.sh("apt-get install -y /srv/newer.deb </dev/null");
         self.is_back(&pid);
         assert_eq!(self.machine.sh("dpkg-query -W -f '${Version}' netsensor"), "9.0-1");
         assert_eq!(self.agent_id(), id);
@@ -302,7 +303,7 @@ impl Life {
         // The packages that the test put there, what apt and dpkg log, the backup copies of the
         // lists of users, and the journal are not its own.
         let left = self.machine.sh(
-            "find / -xdev \\( -path /proc -o -path /sys -o -path /root \\) -prune -o \
+            "find / -xdev \\( -path /proc -o -path /sys -o -path /srv \\) -prune -o \
              -iname '*netsensor*' -print; \
              grep -l netsensor -r /etc /var/lib --exclude-dir=apt --exclude-dir=dpkg \
              --exclude='*-' || true; \
@@ -314,7 +315,7 @@ impl Life {
 }
 
 /// The same package with a higher version, in `folder`.
-fn newer(package: &Path, folder: PathBuf) -> PathBuf {
+fn newer(package: &Path, folder: &Path) -> PathBuf {
     let (unpacked, newer) = (folder.join("unpacked"), folder.join("newer.deb"));
     run(Command::new("dpkg-deb").arg("-R").arg(package).arg(&unpacked));
     let control = unpacked.join("DEBIAN/control");

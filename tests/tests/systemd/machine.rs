@@ -36,10 +36,10 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Boots a copy of the tree in this network; `package` is in `/root`.
+    /// Boots a copy of the tree in this network; `package` is in `/srv`.
     pub(super) fn boot(netns: Netns, package: &Path) -> Self {
         let tree = tree::copy();
-        std::fs::copy(package, tree.path().join("root/netsensor.deb")).unwrap();
+        std::fs::copy(package, tree.path().join("srv/netsensor.deb")).unwrap();
         let nspawn = start(tree.path(), &netns);
         let mut machine = Self { tree, netns, nspawn, leader: 0 };
         machine.wait_for_boot();

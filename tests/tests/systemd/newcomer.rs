@@ -29,15 +29,15 @@ fn from_the_package_to_the_first_alert_it_takes_ten_lines_and_less_than_a_minute
     }
     let server = server.unwrap();
     machine.netns.inside(|| server.add(Medallion::ID, &[stix_indicator(1, MALICIOUS, 0, false)]));
-    machine.write("/root/password", &format!("{}\n", Medallion::PASSWORD));
+    machine.write("/srv/password", &format!("{}\n", Medallion::PASSWORD));
     let config = config(&server.url("taxii2/"), &collector.url());
     let lines = config.lines().filter(|line| !line.is_empty()).count();
     assert_eq!(lines, 10, "{config}");
 
     let began = Instant::now();
-    machine.sh("apt-get install -y /root/netsensor.deb </dev/null");
+    machine.sh("apt-get install -y /srv/netsensor.deb </dev/null");
     let installed = began.elapsed();
-    machine.sh("install -m 0600 -o netsensor /root/password /etc/netsensor/taxii.password");
+    machine.sh("install -m 0600 -o netsensor /srv/password /etc/netsensor/taxii.password");
     machine.write("/etc/netsensor/netsensor.toml", &config);
     machine.sh("netsensor check-config /etc/netsensor/netsensor.toml");
     machine.sh("systemctl reload netsensor");

@@ -84,14 +84,13 @@ fn start(
     let computer = computer(config);
 
     let intel = build::intel(config, folder, &helpers, (&clock, &stats));
-    let set = intel.set();
     let (outbox, deliverer, recovered) = build::delivery(config, &stats, &clock)?;
 
     let speaker = Speaker { computer: computer.to_string(), agent_id: agent_id.clone() };
     let azure = SharedAzure::default();
     let identity = Identity { computer, agent_id: agent_id.clone(), azure };
     let places = config.geo.as_ref().map(|path| Arc::new(Places::at(path)));
-    let mut detection = build::detection(config, set, &identity, (places.clone(), &stats))?;
+    let mut detection = build::detection(config, intel.set(), &identity, (places.clone(), &stats))?;
     build::restore(&mut detection, recovered);
 
     say(&banner::lines(config, (&watching, &seat.confined), &intel.status(), &agent_id));

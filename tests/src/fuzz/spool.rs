@@ -1,0 +1,85 @@
+//! A segment of the spool that an earlier run left, or something that looks like one.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sensor_user::clock::SystemClock;
+use sensor_user::dedup::Alert;
+use sensor_user::deliver::spool::{Commit, Spool, SpoolConfig, Survey};
+use sensor_user::stats::Stats;
+use tokio::runtime::Builder;
+
+use super::files::folder;
+
+/// Bytes of a segment's header, and of what its checksum covers.
+const HEADER: usize = 32;
+const COVERED: usize = 28;
+/// What is put behind what was found.
+const NEW: &str = "after-the-fuzzer";
+
+/// The folder is looked at, opened, read to its end, and written to; then opened again.
+pub fn spool(data: &[u8]) {
+    let mut bytes = data.to_vec();
+    let _as_far_as_it_goes = mend(&mut bytes);
+    let Some(folder) = folder() else { return };
+    let path = folder.path().join(format!("{:020}-{:010}.log", 1, 1));
+    if fs::write(&path, &bytes).is_err() {
+        return;
+    }
+    let survey = Survey::of(folder.path());
+    assert!(survey.is_ok(), "{survey:?}");
+    let open = || {
+        let (clock, stats) = (Arc::new(SystemClock), Arc::<Stats>::default());
+        let opened =
+            Spool::open(folder.path(), &SpoolConfig::USUAL, &["a".to_owned()], clock, &stats);
+        assert!(opened.is_ok(), "{opened:?}");
+        opened.ok()
+    };
+    let Some((spool, _)) = open() else { return };
+    let mut alerts = read(&spool);
+    // One more like the first of them.
+    if let Some(first) = alerts.first() {
+        let new = Arc::new(Alert { alert_id: NEW.to_owned(), ..Alert::clone(first) });
+        spool.put(Commit { alerts: vec![Arc::clone(&new)], state: None });
+        alerts.push(new);
+    }
+    assert!(spool.close(Duration::from_secs(20)), "the disk takes what comes");
+    drop(spool);
+    let Some((spool, _)) = open() else { return };
+    assert_eq!(read(&spool), alerts, "what could be read once can be read again");
+    assert!(spool.close(Duration::from_secs(20)));
+}
+
+/// All alerts that can be read; none is settled.
+fn read(spool: &Spool) -> Vec<Arc<Alert>> {
+    let mut alerts = Vec::new();
+    let Some(mut reader) = spool.reader("a") else { return alerts };
+    let Ok(runtime) = Builder::new_current_thread().enable_time().build() else { return alerts };
+    runtime.block_on(async {
+        while reader.has_more() {
+            let next = reader.next(100, 1 << 20);
+            // What is counted as there and cannot be read is passed without an alert.
+            let Ok(stored) = tokio::time::timeout(Duration::from_millis(200), next).await else {
+                break;
+            };
+            alerts.extend(stored.into_iter().map(|it| it.alert));
+        }
+    });
+    alerts
+}
+
+/// Puts the magic number, the version and the checksums right.
+fn mend(bytes: &mut [u8]) -> Option<()> {
+    let (header, mut rest) = bytes.split_at_mut_checked(HEADER)?;
+    let (covered, crc) = header.split_at_mut_checked(COVERED)?;
+    covered.get_mut(..12)?.copy_from_slice(b"netspool\x01\0\0\0");
+    crc.copy_from_slice(&crc32fast::hash(covered).to_le_bytes());
+    loop {
+        let (head, after) = rest.split_first_chunk_mut::<8>()?;
+        let [a, b, c, d, crc @ ..] = head;
+        let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+        *crc = crc32fast::hash(after.get(..length)?).to_le_bytes();
+        rest = after.get_mut(length..)?;
+    }
+}
