@@ -253,6 +253,6 @@ mod tests {
         }];
         let text = screen(&well, now);
         assert!(text.starts_with("OK        netsensor "), "{text}");
-        assert!(text.lines().count() <= 26, "{text}");
+        assert!(text.lines().count() <= 40, "{text}");
     }
 }
