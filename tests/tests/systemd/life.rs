@@ -115,7 +115,11 @@ impl Life {
         let deadline = Instant::now() + LIMIT;
         while self.taken(address) == 0 {
             let said = || self.machine.journal();
-            assert!(Instant::now() < deadline, "{when}: no alert for {address}\n{}", said());
+            if Instant::now() >= deadline {
+                let bodies = self.collector.requests().into_iter().map(|request| request.body);
+                let about: Vec<String> = bodies.filter(|body| body.contains(address)).collect();
+                panic!("{when}: no alert for {address}, but {about:?}\n{}", said());
+            }
             std::thread::park_timeout(Duration::from_millis(20));
         }
         println!("{when}: the alert for {address} is at the collector");
