@@ -44,7 +44,8 @@ async fn an_alert_of_a_feed_pulled_later_goes_to_a_file_and_over_tls() {
         files.path().join("ca")
     ));
     let agent = home.run();
-    home.wait_for_status(|said| said.contains("feed later"));
+    let is_told = |line: &str| line.starts_with("feed ") && line.contains("later");
+    home.wait_for_status(|said| said.lines().any(is_told));
     feed.answer("", format!("{INDICATOR}\n").as_bytes());
     let feeds = || std::fs::read(home.path("netsensor/feeds/later.set")).unwrap_or_default();
     wait_until("the second list is there", || {

@@ -28,8 +28,7 @@ fn a_helper_that_is_killed_is_told_and_comes_back() {
         let after = all_helpers(agent.pid());
         assert_ne!(after[name], before[name]);
     }
-    let said = home.wait_for_status(|said| said.starts_with("OK") && said.contains("canary"));
-    assert!(said.contains("helper looks, helper translations, helper processes"), "{said}");
+    home.wait_for_status(|said| said.starts_with("OK") && said.contains("canary"));
     assert!(agent.stop().status.success());
 }
 
