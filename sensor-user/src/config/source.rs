@@ -24,6 +24,10 @@ impl Source {
 }
 
 impl Config {
+    fn takes_rows(&self) -> bool {
+        self.sinks.iter().any(|sink| sink.rows)
+    }
+
     /// What differs in `new` and takes a restart, by its name in the file.
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let (old_agent, new_agent) = (&self.agent, &new.agent);
@@ -45,6 +49,7 @@ impl Config {
             ("names.max", self.max_names != new.max_names),
             ("geo.database", self.geo != new.geo),
             ("spool", self.spool != new.spool),
+            ("VMComputer rows", new.takes_rows() && !self.takes_rows()),
         ];
         differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
     }

@@ -177,14 +177,14 @@ fn home_netns() -> u32 {
     file.map_or(0, |file| u32::try_from(file.ino()).unwrap_or(0))
 }
 
-/// Keeps the inventory, where rows are made: a sink that takes them may come with a reload.
+/// Keeps the inventory, where a sink takes rows.
 pub(super) fn inventory(
     config: &Config,
     identity: &Identity,
     outbox: &Outbox,
     (clock, stats): (&Arc<dyn Clock>, &Arc<Stats>),
 ) -> anyhow::Result<Option<impl Future<Output = ()> + Send + 'static>> {
-    if !config.rows.enabled {
+    if !config.rows.enabled || !config.sinks.iter().any(|sink| sink.rows) {
         return Ok(None);
     }
     let host = Host {
