@@ -24,7 +24,8 @@ impl Source {
 }
 
 impl Config {
-    fn takes_rows(&self) -> bool {
+    /// Whether a sink takes rows.
+    pub fn takes_rows(&self) -> bool {
         self.sinks.iter().any(|sink| sink.rows)
     }
 
@@ -49,7 +50,6 @@ impl Config {
             ("names.max", self.max_names != new.max_names),
             ("geo.database", self.geo != new.geo),
             ("spool", self.spool != new.spool),
-            ("VMComputer rows", new.takes_rows() && !self.takes_rows()),
         ];
         differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
     }

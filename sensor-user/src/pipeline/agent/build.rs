@@ -184,7 +184,7 @@ pub(super) fn inventory(
     outbox: &Outbox,
     (clock, stats): (&Arc<dyn Clock>, &Arc<Stats>),
 ) -> anyhow::Result<Option<impl Future<Output = ()> + Send + 'static>> {
-    if !config.rows.enabled || !config.sinks.iter().any(|sink| sink.rows) {
+    if !config.rows.enabled || !config.takes_rows() {
         return Ok(None);
     }
     let host = Host {

@@ -140,6 +140,10 @@ impl Reloader {
         if !confined.may_write(written, &new) {
             restart.push("sink (a new folder to write to)");
         }
+        // Of the host itself, where nobody took rows when the agent started.
+        if new.takes_rows() && !self.config.takes_rows() {
+            restart.push("VMComputer rows");
+        }
         tracing::info!(
             feeds = count,
             sinks = new.sinks.len(),
