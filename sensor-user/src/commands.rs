@@ -376,10 +376,7 @@ fn config_of_agent(path: Option<&Path>, environment: &Environment) -> Result<Con
 
 /// The configuration at `path`, or what the agent does without one.
 fn config(path: Option<&Path>, environment: &Environment) -> Result<Config, ConfigError> {
-    match path {
-        Some(path) => Config::load(path, environment),
-        None => Ok(Config::embedded(environment.state_dir()?)),
-    }
+    Source { path: path.map(Path::to_owned), environment: environment.clone() }.read()
 }
 
 /// Logs from here on: what was typed, else what `filter` says.

@@ -19,18 +19,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
         }
     };
-    let environment = Environment {
-        state_directory: var_os("STATE_DIRECTORY"),
-        xdg_state_home: var_os("XDG_STATE_HOME"),
-        home: var_os("HOME"),
-        credentials_directory: var_os("CREDENTIALS_DIRECTORY"),
-        notify_socket: var_os("NOTIFY_SOCKET"),
-        watchdog_usec: var_os("WATCHDOG_USEC"),
-        watchdog_pid: var_os("WATCHDOG_PID"),
-        journal_stream: var_os("JOURNAL_STREAM"),
-        term: var_os("TERM"),
-        no_color: var_os("NO_COLOR"),
-    };
+    let environment = Environment::of(|name| var_os(name));
     match commands::call(args, &environment, None) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(error) => {

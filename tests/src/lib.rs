@@ -3,6 +3,7 @@
 //! Everything here talks to 127.0.0.1 only, ends what it started, and waits with a limit.
 
 mod agent;
+mod certificates;
 mod collector;
 mod duckdb;
 mod feed_server;
@@ -22,6 +23,7 @@ mod skip;
 mod tracee;
 
 pub use agent::{Agent, Ended, Line, binary, command, start_unread, start_unwatched};
+pub use certificates::certificates;
 pub use collector::{Answer, Collector, Request};
 pub use duckdb::{ask_duckdb, python_with_duckdb};
 pub use feed_server::FeedServer;

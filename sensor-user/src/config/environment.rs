@@ -47,6 +47,22 @@ impl Default for Place<'_> {
 }
 
 impl Environment {
+    /// As `variable` says by its name.
+    pub fn of(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        Self {
+            state_directory: variable("STATE_DIRECTORY"),
+            xdg_state_home: variable("XDG_STATE_HOME"),
+            home: variable("HOME"),
+            credentials_directory: variable("CREDENTIALS_DIRECTORY"),
+            notify_socket: variable("NOTIFY_SOCKET"),
+            watchdog_usec: variable("WATCHDOG_USEC"),
+            watchdog_pid: variable("WATCHDOG_PID"),
+            journal_stream: variable("JOURNAL_STREAM"),
+            term: variable("TERM"),
+            no_color: variable("NO_COLOR"),
+        }
+    }
+
     /// How long the service manager waits between two signs of life of this process
     /// (`sd_watchdog_enabled(3)`); `None` where it does not.
     pub fn watchdog(&self) -> Option<Duration> {

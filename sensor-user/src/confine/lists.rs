@@ -4,8 +4,8 @@ use nix::libc;
 
 use super::calls::{Argument, Calls, Number};
 
-/// Memory, time, other threads, what is open already, and the end: every process does that.
-const BASE: &[Number] = &[
+/// What any process does that works on what is open already, and its end.
+const CORE: &[Number] = &[
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_pread64,
@@ -23,31 +23,35 @@ const BASE: &[Number] = &[
     libc::SYS_futex,
     libc::SYS_getrandom,
     libc::SYS_clock_gettime,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_nanosleep,
-    libc::SYS_gettimeofday,
     libc::SYS_sched_yield,
-    libc::SYS_sched_getaffinity,
-    libc::SYS_getcpu,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
-    libc::SYS_rt_sigtimedwait,
     libc::SYS_sigaltstack,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_tgkill,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// Beyond [`CORE`]: waits, other threads, who it is. All but the reader of feeds do that.
+const BASE: &[Number] = &[
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_gettimeofday,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_getcpu,
+    libc::SYS_rt_sigtimedwait,
     libc::SYS_restart_syscall,
     libc::SYS_ppoll,
-    libc::SYS_getpid,
     libc::SYS_getppid,
-    libc::SYS_gettid,
     libc::SYS_getuid,
     libc::SYS_geteuid,
     libc::SYS_getgid,
     libc::SYS_getegid,
-    libc::SYS_tgkill,
     libc::SYS_membarrier,
     libc::SYS_uname,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
     #[cfg(target_arch = "x86_64")]
@@ -229,7 +233,7 @@ const fn bits(flags: i32) -> u64 {
 
 /// The agent, whose probes are attached.
 pub(super) fn agent() -> Calls {
-    let mut calls = Calls::default().with(BASE).with(LOOK).with(FILES).with(SOCKETS).with(RUNTIME);
+    let mut calls = base().with(LOOK).with(FILES).with(SOCKETS).with(RUNTIME);
     for command in BPF_COMMANDS {
         calls = calls.with_if(libc::SYS_bpf, &[Argument::Is(0, command)]);
     }
@@ -258,68 +262,45 @@ pub(super) fn agent() -> Calls {
 
 /// The launcher, and what it starts.
 pub(super) fn launcher() -> Calls {
-    start(Calls::default().with(BASE).with(LOOK).with(FILES))
+    start(base().with(LOOK).with(FILES))
 }
 
 /// The keeper, and what it starts: the three helpers below.
 pub(super) fn keeper() -> Calls {
-    let calls = Calls::default().with(BASE).with(LOOK).with(SOCKETS);
+    let calls = base().with(LOOK).with(SOCKETS);
     let calls = netlink(calls, libc::NETLINK_SOCK_DIAG);
     start(enter(netlink(read_only(calls), libc::NETLINK_NETFILTER)))
 }
 
 /// Looks at what is open.
 pub(super) fn looks() -> Calls {
-    let calls = Calls::default().with(BASE).with(LOOK).with(SOCKETS);
+    let calls = base().with(LOOK).with(SOCKETS);
     enter(netlink(read_only(calls), libc::NETLINK_SOCK_DIAG)).data_only()
 }
 
 /// Asks the connection tracking.
 pub(super) fn translations() -> Calls {
-    let calls = Calls::default().with(BASE).with(LOOK).with(SOCKETS);
+    let calls = base().with(LOOK).with(SOCKETS);
     enter(netlink(read_only(calls), libc::NETLINK_NETFILTER)).data_only()
 }
 
 /// Reads what /proc tells of processes.
 pub(super) fn processes() -> Calls {
-    read_only(Calls::default().with(BASE).with(LOOK)).data_only()
+    read_only(base().with(LOOK)).data_only()
 }
 
 /// What reads a feed: reading, sorting and writing to open files.
 pub(super) fn reader() -> Calls {
-    Calls::default().with(&[
-        libc::SYS_read,
-        libc::SYS_readv,
-        libc::SYS_pread64,
-        libc::SYS_write,
-        libc::SYS_writev,
-        libc::SYS_pwrite64,
-        libc::SYS_lseek,
-        libc::SYS_fstat,
-        libc::SYS_statx,
+    Calls::default().with(CORE).with(&[
         libc::SYS_fsync,
         libc::SYS_fdatasync,
-        libc::SYS_close,
-        libc::SYS_brk,
         libc::SYS_mmap,
-        libc::SYS_munmap,
-        libc::SYS_mremap,
         libc::SYS_mprotect,
-        libc::SYS_madvise,
-        libc::SYS_futex,
-        libc::SYS_getrandom,
-        libc::SYS_clock_gettime,
-        libc::SYS_sched_yield,
-        libc::SYS_rt_sigaction,
-        libc::SYS_rt_sigprocmask,
-        libc::SYS_rt_sigreturn,
-        libc::SYS_sigaltstack,
-        libc::SYS_getpid,
-        libc::SYS_gettid,
-        libc::SYS_tgkill,
-        libc::SYS_exit,
-        libc::SYS_exit_group,
     ])
+}
+
+fn base() -> Calls {
+    Calls::default().with(CORE).with(BASE)
 }
 
 fn start(calls: Calls) -> Calls {

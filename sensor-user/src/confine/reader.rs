@@ -2,10 +2,10 @@
 
 use std::io;
 
-use caps::CapSet;
+use caps::CapsHashSet;
 use nix::sys::resource::{Resource, setrlimit};
 
-use super::lists;
+use super::{capabilities, lists};
 
 /// Address space of the reader, bytes. The largest set that was measured, a million STIX
 /// indicators, takes less than 400 MiB.
@@ -29,9 +29,7 @@ pub fn confine_reader() -> io::Result<()> {
         setrlimit(resource, max, max)?;
     }
     nix::sys::prctl::set_no_new_privs()?;
-    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-        caps::clear(None, set).map_err(io::Error::other)?;
-    }
+    capabilities::keep_only(&CapsHashSet::new())?;
     lists::reader().enforce()
 }
 

@@ -25,13 +25,18 @@ pub fn escaped(text: &str, most: usize) -> String {
 /// 1,000 characters of it. Quotes and backslashes stay, so parts that are escaped already do too.
 pub(crate) fn visible(message: &str) -> String {
     message.chars().take(1000).fold(String::with_capacity(message.len()), |mut out, character| {
-        if matches!(character, '\'' | '"' | '\\') {
-            out.push(character);
-        } else {
-            out.extend(character.escape_debug());
-        }
+        push_visible(&mut out, character);
         out
     })
+}
+
+/// Puts one character of such a message behind `out`.
+pub(crate) fn push_visible(out: &mut String, character: char) {
+    if matches!(character, '\'' | '"' | '\\') {
+        out.push(character);
+    } else {
+        out.extend(character.escape_debug());
+    }
 }
 
 #[cfg(test)]

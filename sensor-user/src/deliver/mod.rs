@@ -46,7 +46,7 @@ pub use azure::{AzureLogin, LogsIngestionConfig};
 pub use deliverer::{Deliverer, Delivery, Reloaded, StartError};
 pub use elastic::ElasticsearchConfig;
 pub use escape::escaped;
-pub(crate) use escape::visible;
+pub(crate) use escape::{push_visible, visible};
 pub use file::FileConfig;
 pub use format::Format;
 pub use http::HttpConfig;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -106,10 +106,7 @@ impl Channel {
 
     /// Whether the other end is closed.
     pub fn is_hung_up(&self) -> bool {
-        let mut ends = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
-        let polled = poll(&mut ends, PollTimeout::ZERO);
-        let [end] = ends;
-        polled.is_ok() && end.revents().is_some_and(|it| it.intersects(PollFlags::POLLHUP))
+        is_hung_up(self.socket.as_fd())
     }
 
     fn whole(&mut self) -> io::Result<Option<Message>> {
@@ -160,6 +157,14 @@ impl Channel {
             format!("a message of {length} bytes, of {most} at most"),
         )
     }
+}
+
+/// Whether the other end of `socket` is closed.
+pub(super) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
+    let mut ends = [PollFd::new(socket, PollFlags::empty())];
+    let polled = poll(&mut ends, PollTimeout::ZERO);
+    let [end] = ends;
+    polled.is_ok() && end.revents().is_some_and(|it| it.intersects(PollFlags::POLLHUP))
 }
 
 #[cfg(test)]

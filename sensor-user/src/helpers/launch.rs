@@ -11,6 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
+use super::starter::SELF;
 use super::{Channel, HelperName, Kind};
 use crate::intel::READ_COMMAND;
 
@@ -93,7 +94,7 @@ impl Launch {
 
     /// What is started; `None` where that is not for this process to do.
     fn command(&self, kind: &Kind) -> Option<Command> {
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(SELF);
         let is_keeper = self.name == HelperName::Keeper;
         let mut helper = |name| {
             command.args(["--log", &self.log, "helper", name]);

@@ -7,16 +7,16 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
     sendmsg, socketpair,
 };
 
+use super::channel::is_hung_up;
 use super::{Channel, Kind};
 
 /// This executable, also when its file was replaced.
-const SELF: &str = "/proc/self/exe";
+pub(super) const SELF: &str = "/proc/self/exe";
 
 /// A process that starts others.
 #[derive(Debug)]
@@ -50,10 +50,7 @@ impl Starter {
 
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
-        let mut ends = [PollFd::new(self.requests.as_fd(), PollFlags::empty())];
-        let polled = poll(&mut ends, PollTimeout::ZERO);
-        let [end] = ends;
-        polled.is_ok() && end.revents().is_some_and(|it| it.intersects(PollFlags::POLLHUP))
+        is_hung_up(self.requests.as_fd())
     }
 
     /// Has a process started; gives the agent's end of its socket. What becomes of it is told there.

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata};
 
+use crate::deliver::push_visible;
+
 /// Bytes of a line at most, without time and level.
 pub(super) const LINE_MAX: usize = 16 << 10;
 
@@ -107,11 +109,7 @@ impl fmt::Write for OneLine<'_> {
                 }
                 return Ok(());
             }
-            if matches!(character, '\'' | '"' | '\\') {
-                self.out.push(character);
-            } else {
-                self.out.extend(character.escape_debug());
-            }
+            push_visible(self.out, character);
         }
         Ok(())
     }

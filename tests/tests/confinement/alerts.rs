@@ -6,14 +6,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use sensor_tests::{FeedServer, Netns, run, wait_until};
+use sensor_tests::{FeedServer, Netns, certificates, run, wait_until};
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -85,21 +83,6 @@ fn connect_in_a_namespace() {
     run(netns.command(peer).args(["connect", &ready.unwrap(), "1"]));
     server.kill().unwrap();
     server.wait().unwrap();
-}
-
-/// An authority, and what it certified, as PEM files `ca`, `server` and `server.key`.
-fn certificates() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    write("ca", authority.pem());
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-    write("server", params.signed_by(&key, &authority).unwrap().pem());
-    write("server.key", key.serialize_pem());
-    folder
 }
 
 /// Takes POSTs over TLS; gives their bodies.

@@ -2,7 +2,6 @@
 //! there, field by field.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a suite stops where its machinery fails")]
 
-mod certificates;
 mod documented;
 mod ecs;
 mod items;

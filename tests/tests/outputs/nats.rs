@@ -6,13 +6,12 @@ use std::time::Duration;
 use async_nats::ConnectOptions;
 use async_nats::jetstream::{self, stream};
 use sensor_tests::servers::Nats;
-use sensor_tests::{alert, skip_unless};
+use sensor_tests::{alert, certificates, skip_unless};
 use sensor_user::deliver::{Format, NatsConfig, NatsLogin, SinkConfig, SinkKind};
 use sensor_user::web::{Certificate, Secret, TlsConfig};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::certificates::certificates;
 use super::{items, of_all, raise_all, start, wait_until, written};
 
 /// A running server with `more` in its configuration; `None` where it is not installed (skipped).

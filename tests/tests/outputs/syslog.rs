@@ -6,12 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use sensor_tests::servers::{Rsyslog, TlsFiles};
-use sensor_tests::{alert, skip_unless};
+use sensor_tests::{alert, certificates, skip_unless};
 use sensor_user::deliver::{Format, Framing, SinkConfig, SinkKind, SyslogConfig};
 use sensor_user::web::{Certificate, TlsConfig};
 use serde_json::Value;
 
-use super::certificates::certificates;
 use super::{items, of_all, raise_all, start, wait_until, written};
 
 fn is_missing() -> bool {

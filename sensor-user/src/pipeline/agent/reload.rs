@@ -87,25 +87,18 @@ impl Reloader {
         tracing::info!("reload begins");
         self.notifier.reloading();
         let time = self.clock.now();
-        let report = match self.take().await {
-            Ok(restart) if restart.is_empty() => {
-                ReloadReport { time, fault: String::new(), waits_for_restart: Vec::new() }
-            }
-            Ok(restart) => {
-                tracing::warn!(
-                    sections = restart.join(", "),
-                    "some of the new configuration waits for a restart"
-                );
-                let waits_for_restart = restart.into_iter().map(str::to_owned).collect();
-                ReloadReport { time, fault: String::new(), waits_for_restart }
-            }
-            Err(error) => {
-                let fault = format!("{error:#}");
-                tracing::error!(error = fault, "new configuration refused; the old one stays");
-                ReloadReport { time, fault, waits_for_restart: Vec::new() }
-            }
+        let (restart, fault) = match self.take().await {
+            Ok(restart) => (restart, String::new()),
+            Err(error) => (Vec::new(), format!("{error:#}")),
         };
-        self.status.reloaded(report);
+        if !fault.is_empty() {
+            tracing::error!(error = fault, "new configuration refused; the old one stays");
+        } else if !restart.is_empty() {
+            let sections = restart.join(", ");
+            tracing::warn!(sections, "some of the new configuration waits for a restart");
+        }
+        let waits_for_restart = restart.into_iter().map(str::to_owned).collect();
+        self.status.reloaded(ReloadReport { time, fault, waits_for_restart });
         self.notifier.ready(&self.brief());
     }
 

@@ -15,18 +15,7 @@ use sensor_user::commands;
 use sensor_user::config::Environment;
 
 fn main() -> ExitCode {
-    let environment = Environment {
-        state_directory: var_os("STATE_DIRECTORY"),
-        xdg_state_home: var_os("XDG_STATE_HOME"),
-        home: var_os("HOME"),
-        credentials_directory: var_os("CREDENTIALS_DIRECTORY"),
-        notify_socket: var_os("NOTIFY_SOCKET"),
-        watchdog_usec: var_os("WATCHDOG_USEC"),
-        watchdog_pid: var_os("WATCHDOG_PID"),
-        journal_stream: var_os("JOURNAL_STREAM"),
-        term: None,
-        no_color: None,
-    };
+    let environment = Environment::of(|name| var_os(name));
     match commands::call(RawArgs::parse(), &environment, Some(Box::new(once_running))) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(error) => {
