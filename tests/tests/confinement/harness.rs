@@ -101,7 +101,8 @@ pub(crate) fn helpers(agent: u32) -> BTreeMap<String, u32> {
             let line = String::from_utf8_lossy(&line).into_owned();
             let mut words = line.split('\0').skip_while(|word| *word != "helper").skip(1);
             if let Some(name) = words.next() {
-                found.insert(name.to_owned(), pid);
+                // What a starter has forked has its command line until it executes: the first is it.
+                found.entry(name.to_owned()).or_insert(pid);
                 parents.push(pid);
             }
         }
