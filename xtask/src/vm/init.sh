@@ -85,18 +85,26 @@ canary_once() {
     netsensor run --config /tmp/netsensor.toml >/dev/null 2>/tmp/log &
     agent=$!
     tries=0
-    until netsensor status --config /tmp/netsensor.toml 2>&1 | tee /tmp/recorded |
-        grep -q '^OK  .*canary.*fexit inet_csk_accept' || [ $tries -ge 60 ]; do
+    until hooks_are_well || [ $tries -ge 60 ]; do
         tries=$((tries + 1))
         sleep 0.5
     done
     # Some more of them.
     sleep 8
-    netsensor status --config /tmp/netsensor.toml >/tmp/recorded 2>&1
+    hooks_are_well
     state=$?
     kill $agent
     wait $agent || return 1
-    grep -q 'canary.*fexit inet_csk_accept.*sched_process_exit' /tmp/recorded && [ $state = 0 ]
+    [ $state = 0 ]
+}
+
+# The agent is OK, and so are the canary and the hooks that it has told of.
+hooks_are_well() {
+    netsensor status --json --config /tmp/netsensor.toml >/tmp/recorded 2>&1 || return 1
+    tr -d ' \n' </tmp/recorded >/tmp/flat
+    for name in canary fexitinet_csk_accept rawtracepointsched_process_exit; do
+        grep -q "\"Name\":\"$name\",\"State\":\"OK\"" /tmp/flat || return 1
+    done
 }
 
 # Datagrams each way over UDP: both ends have their flow, their process and their bytes.
