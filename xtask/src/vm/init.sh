@@ -102,8 +102,8 @@ canary_once() {
 hooks_are_well() {
     netsensor status --json --config /tmp/netsensor.toml >/tmp/recorded 2>&1 || return 1
     tr -d ' \n' </tmp/recorded >/tmp/flat
-    for name in canary fexitinet_csk_accept rawtracepointsched_process_exit; do
-        grep -q "\"Name\":\"$name\",\"State\":\"OK\"" /tmp/flat || return 1
+    for hook in canary fexitinet_csk_accept rawtracepointsched_process_exit; do
+        grep -q "\"Name\":\"$hook\",\"State\":\"OK\"" /tmp/flat || return 1
     done
 }
 
