@@ -74,12 +74,12 @@ async fn one_by_one(dir: &Path, count: u32, length: usize) -> Times {
     const TURN: usize = 50;
     let mut here = Appended::new(&dir.join("here"), length);
     let mut there = Appended::new(&dir.join("there"), length);
-    let (asks, asked) = mpsc::channel();
-    let (tells, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (asks, asked) = mpsc::sync_channel(1);
+    let (tells, mut told) = tokio::sync::mpsc::channel(1);
     let thread = thread::spawn(move || {
         while asked.recv().is_ok() {
             there.append();
-            tells.send(()).expect("who asks");
+            tells.blocking_send(()).expect("who asks");
         }
     });
     let (spool, mut reader) = open(&dir.join("single"));

@@ -1,5 +1,6 @@
 //! Active: the segment that is written to, how it begins, and how it ends when the disk fails it.
 
+use std::io;
 use std::sync::atomic::Ordering;
 
 use super::frame::{HEADER, Header};
@@ -7,6 +8,9 @@ use super::log::{Log, Result};
 use super::segment::Segment;
 use super::storage::StorageFile;
 use crate::deliver::file::describe;
+
+/// Room that a segment has beyond what is written, bytes at most.
+const RESERVE: u64 = 256 << 10;
 
 /// The segment that is written to.
 #[derive(Debug)]
@@ -16,18 +20,41 @@ pub(super) struct Active {
     pub(super) generation: u64,
     /// What is whole of it.
     pub(super) bytes: u64,
+    /// Up to where it has room; zeros behind `bytes`.
+    pub(super) reserved: u64,
     /// What of that is synced.
     pub(super) synced: u64,
     /// It has a snapshot, synced or not.
     pub(super) has_snapshot: bool,
 }
 
+impl Active {
+    /// Has room for `length` more bytes, where the file system can; else the write finds it. No more
+    /// than that beyond `most` bytes in all.
+    fn reserve(&mut self, length: u64, most: u64) {
+        let end = self.bytes + length;
+        if end > self.reserved {
+            self.reserved = end.next_multiple_of(RESERVE).min(most.max(end));
+            let reserved = self.file.reserve(self.reserved);
+            tracing::trace!(is_reserved = reserved.is_ok(), "spool: room for a segment");
+        }
+    }
+
+    /// Cuts what is not whole, and the room.
+    fn cut(&mut self) -> io::Result<()> {
+        self.reserved = self.bytes;
+        self.file.truncate(self.bytes)
+    }
+}
+
 impl Log {
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let most = self.segment_most();
         let Some(active) = &mut self.active else { return Ok(()) };
+        active.reserve(bytes.len() as u64, most);
         if let Err(error) = active.file.write_at(active.bytes, bytes) {
             let path = self.storage.path(&active.name);
-            if active.file.truncate(active.bytes).is_err() {
+            if active.cut().is_err() {
                 self.give_up_active();
             }
             return Err(describe(&path, error));
@@ -47,7 +74,7 @@ impl Log {
         }
         let Some(active) = &mut self.active else { return Ok(()) };
         let written = active.file.write_at(active.bytes, &[0; 4096]);
-        let cut = active.file.truncate(active.bytes);
+        let cut = active.cut();
         let Err(error) = written.and(cut).and_then(|()| active.file.sync()) else {
             return Ok(());
         };
@@ -84,6 +111,7 @@ impl Log {
             name: segment.name.clone(),
             generation: segment.generation,
             bytes: HEADER,
+            reserved: HEADER,
             synced: HEADER,
             has_snapshot: false,
         });
@@ -107,6 +135,14 @@ impl Log {
         let done = std::mem::take(&mut self.unsynced);
         self.settle_synced(done);
         Ok(())
+    }
+
+    /// The segment is whole, and synced: no more is written to it.
+    pub(super) fn end_active(&mut self) {
+        if let Some(mut active) = self.active.take() {
+            let cut = active.cut();
+            tracing::trace!(is_cut = cut.is_ok(), "spool: a segment has ended");
+        }
     }
 
     /// Nothing is believed of the segment any more but what was synced before. The rest is written

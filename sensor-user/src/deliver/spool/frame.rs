@@ -6,8 +6,8 @@
 //! u64 of its first alert, time i64 (nanoseconds), alerts u32, kind of state u8, number of the state
 //! u64, length of state u32, the state, and each alert as a line of JSON.
 //!
-//! No frame is shorter than 41 bytes, so that a file that ends in zeros (as power loss leaves it)
-//! ends in nothing that looks like one.
+//! No frame is shorter than 41 bytes, so that zeros at the end of a file look like none: they are
+//! room for frames (256 KiB at most), or what power loss left of frames that were not synced.
 
 use std::sync::Arc;
 

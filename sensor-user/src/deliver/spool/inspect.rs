@@ -1,11 +1,12 @@
 //! Inspect: what a spool's folder holds, for people. Only reads, beside a running agent too.
 //!
 //! What an agent is writing just then looks like a torn end: before it is told as one, the file is
-//! looked at again, and again while it grows.
+//! looked at again, and again while more of it can be read.
 
 use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -17,8 +18,10 @@ use super::segment::Segment;
 use super::storage::{Disk, Storage as _};
 use crate::deliver::escaped;
 
-/// How often a file that grows is looked at again.
-const LOOKS: u32 = 100;
+/// How often a place is looked at before it is told as torn.
+const LOOKS: u32 = 4;
+/// Between two looks: a write is long over.
+const PAUSE: Duration = Duration::from_millis(5);
 /// Characters of a name at most.
 const NAME_MAX: usize = 80;
 
@@ -113,14 +116,18 @@ impl Survey {
         };
         let mut segment = Segment::new(generation, header.sequence, header.ordinal);
         name.clone_into(&mut segment.name);
-        let mut from = HEADER;
-        for look in 1.. {
+        let (mut from, mut looks) = (HEADER, 0);
+        loop {
             segment.bytes = length(disk, name)?;
             let mut scan = Scan::new(disk, name, (from, segment.bytes), header.ordinal);
             let mut torn = None;
             loop {
                 match scan.next()? {
                     Step::End => break,
+                    Step::Zeros(offset) => {
+                        segment.bytes = offset;
+                        break;
+                    }
                     Step::Damage(damage) if damage.is_tail => torn = Some(damage),
                     Step::Damage(Damage { offset, until, wrong, .. }) => {
                         let what = format!("{wrong}; {} bytes are no frames", until - offset);
@@ -139,8 +146,12 @@ impl Survey {
                 }
             }
             let Some(Damage { offset, until, wrong, .. }) = torn else { break };
+            looks = if offset > from { 1 } else { looks + 1 };
             from = offset;
-            if look >= LOOKS || length(disk, name)? == segment.bytes && look > 1 {
+            if looks < LOOKS {
+                #[expect(clippy::disallowed_methods, reason = "no runtime waits for this command")]
+                std::thread::sleep(PAUSE);
+            } else {
                 let what = format!("{wrong}; the last {} bytes are no frames", until - offset);
                 self.flaw(disk, name, offset, what);
                 break;

@@ -170,8 +170,9 @@ impl Log {
                 let (name, bytes) = (last.name, last.bytes);
                 let generation = last.generation;
                 let has_snapshot = found.floor == Some(generation);
+                let (reserved, synced) = (bytes, bytes);
                 self.active =
-                    Some(Active { file, name, generation, bytes, synced: bytes, has_snapshot });
+                    Some(Active { file, name, generation, bytes, reserved, synced, has_snapshot });
             }
             Err(error) => tracing::warn!("spool: {}: {error}", self.path(&last.name).display()),
         }
@@ -264,7 +265,7 @@ impl Log {
         while !self.waiting.is_empty() {
             if self.is_full() {
                 self.sync()?;
-                self.active = None;
+                self.end_active();
                 self.evict_for_size();
             }
             if self.active.is_none() {

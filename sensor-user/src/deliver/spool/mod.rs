@@ -20,6 +20,8 @@
 //!   four snapshots of the state where that is more) beyond it; then the oldest segment goes, and
 //!   each alert in it is counted once for each sink that had not settled it (`alerts_evicted_size`,
 //!   `alerts_evicted_age`). In memory for readers: 20,000 alerts and 32 MiB.
+//! - The segment that is written to has room on the disk for 256 KiB at most beyond its last frame,
+//!   which are zeros: a sync then costs what the frame costs, and not the file's new length too.
 //! - A segment goes when all cursors have passed it and a later one has a snapshot of the state.
 //! - After a kill or a crash: every alert that was synced is there, no frame is there in part, and the
 //!   states are those of a beginning of all commits, with none missing between. After a kill they

@@ -229,7 +229,7 @@ impl Batch<'_> {
         let mut left = self.most_bytes;
         loop {
             match scan.next()? {
-                Step::End => return Ok(None),
+                Step::End | Step::Zeros(_) => return Ok(None),
                 Step::Damage(_) => {}
                 Step::Frame(offset, frame) => {
                     if self.take(&frame, &mut left) {

@@ -1,7 +1,7 @@
 //! Recover: what a folder holds when a spool is opened, and the repair of what a crash left.
 //!
-//! Nothing that is found refuses the start. A torn end of the last segment is cut off; damage
-//! elsewhere is left where it is and read around; a file with a header that cannot be used is
+//! Nothing that is found refuses the start. A torn end of the last segment is cut off, zeros
+//! at the end of any are room that was never used, damage elsewhere is left where it is and read around; a file with a header that cannot be used is
 //! moved aside as `NAME.bad` (the last eight stay). A frame whose ordinal came before is the
 //! repetition that follows a failed sync, and does not count. Of the states only those count
 //! between which none is missing.
@@ -158,6 +158,12 @@ impl Recovery {
         loop {
             match scan.next()? {
                 Step::End => break,
+                Step::Zeros(offset) => {
+                    // What follows tells whether something was there.
+                    self.is_damaged = !is_last;
+                    segment.bytes = offset;
+                    break;
+                }
                 Step::Damage(damage) => {
                     self.is_damaged = true;
                     damages.push(damage);

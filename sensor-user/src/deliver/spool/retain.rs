@@ -35,7 +35,7 @@ impl Log {
     }
 
     /// Bytes of a segment, about: several snapshots, so that they are not most of what is written.
-    fn segment_most(&self) -> u64 {
+    pub(super) fn segment_most(&self) -> u64 {
         self.config.segment_bytes.max(self.snapshot_bytes.saturating_mul(4))
     }
 
@@ -43,7 +43,7 @@ impl Log {
     pub(super) fn retain(&mut self) {
         if self.retry_at.is_none() && self.waiting.is_empty() && self.is_full() {
             let ended = self.sync().and_then(|()| {
-                self.active = None;
+                self.end_active();
                 self.begin_segment()
             });
             if let Err(error) = ended {

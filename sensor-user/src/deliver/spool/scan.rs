@@ -26,6 +26,9 @@ pub(super) enum Step<'b> {
     Frame(u64, Frame<'b>),
     /// Something that is none.
     Damage(Damage),
+    /// Zeros from there to the end, which were never written to: the room of a segment that nobody
+    /// ended, or what power loss left of a write that was not synced.
+    Zeros(u64),
     /// Nothing.
     End,
 }
@@ -111,10 +114,8 @@ impl<'s> Scan<'s> {
                     None => Wrong::Commit,
                 }
             }
-            Err(wrong) => {
-                self.search()?;
-                wrong
-            }
+            Err(_) if self.search()? => return Ok(Step::Zeros(start)),
+            Err(wrong) => wrong,
         };
         let (until, is_tail) = (self.offset, self.offset >= self.end);
         Ok(Step::Damage(Damage { offset: start, until, wrong, is_tail }))
@@ -156,15 +157,17 @@ impl<'s> Scan<'s> {
         Ok(self.buffer.len() >= length)
     }
 
-    /// Moves on to the next whole frame behind `offset`, or to the end.
-    fn search(&mut self) -> io::Result<()> {
+    /// Moves on to the next whole frame behind `offset`, or to the end; whether there are only zeros
+    /// up to that.
+    fn search(&mut self) -> io::Result<bool> {
         let rest = usize::try_from(self.end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
         let bytes = self.storage.read_at(self.name, self.offset, rest.min(SEARCH_MAX))?;
-        let found = self.find(&bytes);
+        let is_zeros = bytes.len() == rest && bytes.iter().all(|byte| *byte == 0);
+        let found = if is_zeros { None } else { self.find(&bytes) };
         self.buffer.clear();
         self.used = 0;
         self.offset = found.map_or(self.end, |at| self.offset + at as u64);
-        Ok(())
+        Ok(is_zeros)
     }
 
     fn find(&self, bytes: &[u8]) -> Option<usize> {

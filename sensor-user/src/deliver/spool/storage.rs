@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{FallocateFlags, fallocate};
+
 /// One folder of files. What was not synced may be lost, or be there in part, after a crash.
 pub trait Storage: Send + Sync + Debug {
     /// Makes the folder where it is absent.
@@ -32,6 +34,9 @@ pub trait Storage: Send + Sync + Debug {
 pub trait StorageFile: Send + Debug {
     /// Writes all of `bytes` at `offset`; after an error any part of them may be there.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Lengthens the file to `length` with zeros that have their place on the disk, so that a sync of
+    /// what is written there need not write the file's new length too. An error is no loss.
+    fn reserve(&mut self, length: u64) -> io::Result<()>;
     /// Cuts the file to `length`.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
     /// Makes what was written outlive a crash.
@@ -118,6 +123,11 @@ struct DiskFile(File);
 impl StorageFile for DiskFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
+    }
+
+    fn reserve(&mut self, length: u64) -> io::Result<()> {
+        let length = i64::try_from(length).unwrap_or(i64::MAX);
+        Ok(fallocate(&self.0, FallocateFlags::empty(), 0, length)?)
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {

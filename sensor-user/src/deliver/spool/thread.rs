@@ -39,6 +39,7 @@ fn run(mut log: Log) {
         }
     }
     log.count_lost();
+    log.end_active();
     let (is_done, shared) = (log.is_done(), Arc::clone(&log.shared));
     // Its files are closed before anybody is told.
     drop(log);

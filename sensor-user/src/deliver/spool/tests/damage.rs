@@ -15,6 +15,7 @@ fn filled(count: u64) -> (SimDisk, Vec<u64>) {
         let state = if driven.spool.wants_snapshot() { snapshot(0) } else { change(1) };
         driven.put([id], state);
     }
+    driven.log.end_active();
     drop(driven);
     (disk, (1..=count).collect())
 }
@@ -26,7 +27,9 @@ fn segments(disk: &SimDisk) -> Vec<String> {
 /// Where each frame of a segment ends.
 fn ends(bytes: &[u8]) -> Vec<usize> {
     let mut ends = vec![usize::try_from(HEADER).unwrap()];
-    while let Some(length) = bytes.get(ends[ends.len() - 1]..).and_then(<[u8]>::first_chunk) {
+    while let Some(length) = bytes.get(ends[ends.len() - 1]..).and_then(<[u8]>::first_chunk)
+        && *length != [0; 4]
+    {
         ends.push(ends[ends.len() - 1] + 8 + u32::from_le_bytes(*length) as usize);
     }
     ends
@@ -56,12 +59,54 @@ fn a_torn_end_is_cut_off_wherever_it_is_torn() {
         assert_eq!(driven.unsettled_ids("a"), [1, 9]);
         assert!(recovered.repairs.is_empty(), "it is repaired");
     }
-    for rest in [vec![0; 5000], vec![0xff; 77], b"\x50\0\0\0 no frame".to_vec()] {
+    for rest in [vec![0xff; 77], b"\x50\0\0\0 no frame".to_vec()] {
         disk.put(name, &[whole.clone(), rest].concat());
         let (driven, recovered) = Driven::open(&disk, &SMALL);
         assert_eq!((driven.unsettled_ids("a"), recovered.repairs.len()), (all.clone(), 1));
         assert_eq!(disk.bytes(name), whole);
     }
+}
+
+#[test]
+fn room_that_a_killed_agent_left_is_no_damage_and_is_written_to() {
+    let disk = SimDisk::new();
+    let (mut driven, _) = Driven::open(&disk, &SMALL);
+    driven.put([1], snapshot(0));
+    let name = &segments(&disk)[0];
+    let with_room = disk.bytes(name);
+    let end = *ends(&with_room).last().unwrap();
+    assert_eq!(with_room.len() as u64, SMALL.segment_bytes, "room, but not beyond the segment");
+    assert!(with_room[end..].iter().all(|byte| *byte == 0));
+    disk.kill();
+    let (mut driven, recovered) = driven.again();
+    assert!(recovered.repairs.is_empty() && driven.stats.spool_repairs.value() == 0);
+    assert_eq!(driven.status().bytes, end as u64);
+    driven.put([2], change(1));
+    assert_eq!(&segments(&disk)[0], name);
+    driven.log.end_active();
+    assert_eq!(ends(&disk.bytes(name))[1], end, "it goes on where it ended");
+    assert!(disk.bytes(name).len() < with_room.len(), "room that nobody needs is given back");
+    // Room up to less than a frame's length and crc32.
+    for room in 1..8 {
+        disk.put(name, &[&with_room[..end], &vec![0; room]].concat());
+        let (driven, recovered) = Driven::open(&disk, &SMALL);
+        assert_eq!((driven.unsettled_ids("a"), recovered.repairs), (vec![1], vec![]), "{room}");
+    }
+}
+
+#[test]
+fn an_end_of_zeros_in_front_of_another_segment_is_counted_by_the_numbers_that_are_missing() {
+    let (disk, all) = filled(12);
+    let names = segments(&disk);
+    let mut bytes = disk.bytes(&names[0]);
+    let ends = ends(&bytes);
+    bytes[ends[ends.len() - 2]..].fill(0);
+    disk.put(&names[0], &bytes);
+    let (driven, recovered) = Driven::open(&disk, &SMALL);
+    let missing = ends.len() as u64 - 1;
+    let left: Vec<u64> = all.into_iter().filter(|id| *id != missing).collect();
+    assert_eq!((driven.unsettled_ids("a"), recovered.repairs), (left, vec![]));
+    assert_eq!(driven.stats.spool_alerts_lost_corrupt.value(), 1);
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn a_disk_that_takes_nothing_is_told_and_alerts_go_on_from_memory() {
         (Refuses::Writes, "read-only"),
         (Refuses::Syncs, "Input/output error"),
     ] {
-        let disk = SimDisk::new();
+        let disk = SimDisk::without_reserve();
         let (mut driven, _) = Driven::open(&disk, &SMALL);
         driven.put([1], snapshot(1));
         disk.refuse(refuses);
@@ -86,7 +86,7 @@ fn what_is_settled_meanwhile_needs_no_disk_and_no_memory() {
 
 #[test]
 fn a_full_disk_that_nothing_waits_for_is_not_taken_for_well() {
-    let disk = SimDisk::new();
+    let disk = SimDisk::without_reserve();
     let (mut driven, _) = Driven::open(&disk, &SMALL);
     driven.put([1], snapshot(1));
     disk.refuse(Refuses::Room(2500));

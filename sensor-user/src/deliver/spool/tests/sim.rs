@@ -26,6 +26,7 @@ pub(super) enum Refuses {
 #[derive(Debug, Clone)]
 enum Change {
     Write(usize, Vec<u8>),
+    Reserve(usize),
     Truncate(usize),
 }
 
@@ -39,6 +40,7 @@ impl Change {
                 }
                 bytes[*offset..offset + new.len()].copy_from_slice(new);
             }
+            Self::Reserve(length) => bytes.resize(bytes.len().max(*length), 0),
             Self::Truncate(length) => bytes.resize(*length, 0),
         }
     }
@@ -64,6 +66,8 @@ struct World {
     synced_names: BTreeMap<String, usize>,
     unsynced_names: Vec<DirChange>,
     refuses: Refuses,
+    /// Files can be given room before it is used.
+    reserves: bool,
     /// Changes until the machine stops.
     fuse: Option<u64>,
 }
@@ -112,8 +116,16 @@ impl SimDisk {
             synced_names: BTreeMap::new(),
             unsynced_names: Vec::new(),
             refuses: Refuses::Nothing,
+            reserves: true,
             fuse: None,
         })))
+    }
+
+    /// One on which no file has room before it is used.
+    pub(super) fn without_reserve() -> Self {
+        let disk = Self::new();
+        disk.world().reserves = false;
+        disk
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -273,7 +285,7 @@ impl SimFile {
             Change::Write(offset, bytes) => {
                 Change::Write(offset, bytes[..bytes.len().min(most)].to_vec())
             }
-            change @ Change::Truncate(_) => change,
+            change @ (Change::Reserve(_) | Change::Truncate(_)) => change,
         };
         change.apply(&mut inode.current, usize::MAX);
         inode.unsynced.push(change);
@@ -299,6 +311,23 @@ impl StorageFile for SimFile {
             }
         }
         self.change(&mut world, Change::Write(offset, change), usize::MAX);
+        Ok(())
+    }
+
+    fn reserve(&mut self, length: u64) -> io::Result<()> {
+        let mut world = self.disk.world();
+        world.change()?;
+        if !world.reserves {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        let length = usize::try_from(length).unwrap();
+        if let Refuses::Room(most) = world.refuses {
+            let before = world.inodes[self.inode].current.len();
+            if length.saturating_sub(before) > most.saturating_sub(world.used()) {
+                return Err(Errno::ENOSPC.into());
+            }
+        }
+        self.change(&mut world, Change::Reserve(length), 0);
         Ok(())
     }
 
