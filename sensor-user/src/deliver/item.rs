@@ -1,11 +1,12 @@
 //! `Item`: one thing that goes to sinks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::aggregate::TableRow;
-use crate::dedup::Alert;
+use crate::dedup::{Alert, AlertKind};
 use crate::notice::Notice;
 use crate::schema::Table;
 
@@ -19,6 +20,16 @@ pub(super) enum Item {
 }
 
 impl Item {
+    /// How long before `now` the connection was of which an alert is the first to tell; `None` for
+    /// what tells of the past.
+    pub(super) fn delay(&self, now: Timestamp) -> Option<Duration> {
+        let Self::Alert(alert) = self else { return None };
+        let is_new = alert.alert_kind == AlertKind::New;
+        let delay = now.duration_since(alert.vm_connection_time_generated);
+        // A clock that was set back makes it 0.
+        is_new.then(|| delay.try_into().unwrap_or_default())
+    }
+
     /// The same item has the same id, whenever and however often it is sent.
     pub(super) fn id(&self) -> String {
         match self {

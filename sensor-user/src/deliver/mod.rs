@@ -13,6 +13,7 @@
 mod azure;
 mod backoff;
 mod batch;
+mod delays;
 mod deliverer;
 mod elastic;
 mod escape;
@@ -43,6 +44,7 @@ mod tests;
 mod transport;
 
 pub use azure::{AzureLogin, LogsIngestionConfig};
+pub use delays::Delays;
 pub use deliverer::{Deliverer, Delivery, Reloaded, StartError};
 pub use elastic::ElasticsearchConfig;
 pub use escape::escaped;

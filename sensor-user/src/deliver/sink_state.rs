@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::delays::Delays;
+
 /// A sink that has failed for so long is a fault; before, it may be a restart of the other side.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -29,6 +31,10 @@ pub struct SinkReport {
     /// Those that failed.
     #[serde(default)]
     pub failures: u64,
+    /// How long the alerts that it took were under way, those of windows that ended and of the past
+    /// left out.
+    #[serde(default)]
+    pub delays: Delays,
     /// When it last took something.
     pub last_delivered: Option<Timestamp>,
     /// Why it takes nothing; "" when it does.
@@ -48,6 +54,7 @@ struct Inner {
     oldest_waiting: Option<Timestamp>,
     attempts: u64,
     failures: u64,
+    delays: Delays,
     last_delivered: Option<Timestamp>,
     failing_since: Option<Instant>,
     error: String,
@@ -74,6 +81,12 @@ impl SinkState {
         inner.error.clear();
     }
 
+    /// It took alerts, whose connections were seen so long ago.
+    pub(super) fn delayed(&self, delays: impl Iterator<Item = Duration>) {
+        let mut inner = self.lock();
+        delays.for_each(|delay| inner.delays.add(delay));
+    }
+
     /// It did not, for this reason (escaped).
     pub(super) fn failed(&self, error: String) {
         let mut inner = self.lock();
@@ -92,6 +105,7 @@ impl SinkState {
             oldest_waiting: inner.oldest_waiting,
             attempts: inner.attempts,
             failures: inner.failures,
+            delays: inner.delays.clone(),
             last_delivered: inner.last_delivered,
             fault: if is_fault { inner.error.clone() } else { String::new() },
             last_error: inner.last_error.clone(),

@@ -6,7 +6,7 @@ use super::counters::counters;
 use super::process::ProcessVitals;
 use super::text::{Format, Kind, Text};
 use crate::control::{FeedReport, StatusReport};
-use crate::deliver::SinkReport;
+use crate::deliver::{Delays, SinkReport};
 use crate::health::State;
 
 /// Reasons of rejected entries that are told of one feed at most.
@@ -32,6 +32,7 @@ pub fn page(vitals: &Vitals, format: Format) -> String {
     feeds(&mut text, &report.feeds);
     spool(&mut text, report);
     sinks(&mut text, &report.delivery.sinks);
+    delays(&mut text, &report.delivery.sinks);
     process(&mut text, &vitals.process);
     text.finish()
 }
@@ -217,6 +218,17 @@ fn sinks(text: &mut Text, sinks: &[SinkReport]) {
     }
 }
 
+fn delays(text: &mut Text, sinks: &[SinkReport]) {
+    let help = "From a connection to the answer of a sink that took the first alert of it.";
+    let name = "netsensor_sink_alert_delay_seconds";
+    let mut delays = text.family(name, Kind::Histogram, help);
+    for sink in sinks {
+        let sum = sink.delays.sum().as_secs_f64();
+        let classes = (&Delays::BOUNDS[..], sink.delays.classes());
+        delays.histogram(("sink", &sink.name), classes, sum);
+    }
+}
+
 /// Under the names that Prometheus' own libraries use.
 fn process(text: &mut Text, process: &ProcessVitals) {
     let help = "Time of the agent's process on a CPU, in user and in kernel mode.";
@@ -248,6 +260,16 @@ fn process(text: &mut Text, process: &ProcessVitals) {
         if let Some(value) = value {
             text.one(name, Kind::Gauge, (help, value));
         }
+    }
+    let help = "Time of a helper of the agent on a CPU; 0 again when it was started again.";
+    let mut cpu = text.family("netsensor_helper_cpu_seconds", Kind::Counter, help);
+    for helper in &process.helpers {
+        cpu.sample(&[("helper", helper.name)], helper.cpu_seconds);
+    }
+    let help = "Memory of a helper of the agent.";
+    let mut memory = text.family("netsensor_helper_resident_memory_bytes", Kind::Gauge, help);
+    for helper in &process.helpers {
+        memory.sample(&[("helper", helper.name)], helper.resident_bytes);
     }
     if let Some(start) = process.start_seconds {
         let help = "When the agent's process began.";

@@ -8,7 +8,7 @@ use nix::sys::time::TimeValLike as _;
 use nix::unistd::{SysconfVar, sysconf};
 
 /// What a process takes of the host. `None` is what could not be read.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProcessVitals {
     /// Time on a CPU, seconds.
     pub cpu_seconds: Option<f64>,
@@ -26,7 +26,23 @@ pub struct ProcessVitals {
     pub max_fds: Option<u64>,
     /// When it began, seconds since 1970.
     pub start_seconds: Option<f64>,
+    /// Its helpers, as far as the kernel lists children (`CONFIG_PROC_CHILDREN`).
+    pub helpers: Vec<HelperVitals>,
 }
+
+/// What a helper takes of the host.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HelperVitals {
+    /// Its name, one of [`HELPERS`].
+    pub name: &'static str,
+    /// Time on a CPU, seconds.
+    pub cpu_seconds: f64,
+    /// Bytes in memory.
+    pub resident_bytes: u64,
+}
+
+/// Names of helpers that go on for as long as the agent does.
+const HELPERS: [&str; 5] = ["launcher", "keeper", "looks", "translations", "processes"];
 
 impl ProcessVitals {
     /// Of this process.
@@ -59,11 +75,50 @@ impl ProcessVitals {
             open_fds: open.map(|count| count.saturating_sub(1)),
             max_fds: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
             start_seconds: start(&stat, proc_root),
+            helpers: helpers(proc_root),
         }
     }
 }
 
+/// Children of this process and theirs, of those that are helpers.
+fn helpers(proc_root: &Path) -> Vec<HelperVitals> {
+    let children = |process: &str| {
+        let tasks = fs::read_dir(proc_root.join(process).join("task")).into_iter().flatten();
+        let lists = tasks
+            .flatten()
+            .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        lists.flat_map(|list| words(&list)).collect::<Vec<String>>()
+    };
+    let first = children("self");
+    let second: Vec<String> = first.iter().flat_map(|child| children(child)).collect();
+    let all = first.into_iter().chain(second);
+    all.filter_map(|process| helper(&proc_root.join(process))).collect()
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+fn helper(process: &Path) -> Option<HelperVitals> {
+    let command = fs::read(process.join("cmdline")).ok()?;
+    let mut arguments = command.split(|byte| *byte == 0).skip_while(|it| *it != b"helper");
+    let name = arguments.nth(1)?;
+    let name = HELPERS.into_iter().find(|helper| helper.as_bytes() == name)?;
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    let ticks = field(&stat, USER_TICKS)? + field(&stat, SYSTEM_TICKS)?;
+    let millis = ticks.saturating_mul(1000) / positive(SysconfVar::CLK_TCK)?;
+    let memory = fs::read_to_string(process.join("statm")).ok()?;
+    let pages: u64 = memory.split(' ').nth(1)?.parse().ok()?;
+    Some(HelperVitals {
+        name,
+        cpu_seconds: std::time::Duration::from_millis(millis).as_secs_f64(),
+        resident_bytes: pages.saturating_mul(positive(SysconfVar::PAGE_SIZE)?),
+    })
+}
+
 /// Fields of `/proc/PID/stat` behind the name, counted from 0 (proc(5) counts from 3).
+const USER_TICKS: usize = 11;
+const SYSTEM_TICKS: usize = 12;
 const THREADS: usize = 17;
 const START_TICKS: usize = 19;
 
@@ -103,6 +158,7 @@ mod tests {
         assert!((now - 86_400.0..=now + 2.0).contains(&vitals.start_seconds.unwrap()));
         let stat = "7 (a) b (c) 1 2) S 1 1 1 0 -1 0 0 0 0 0 5 6 0 0 20 0 9 0 1234 0 0";
         assert_eq!((field(stat, THREADS), field(stat, START_TICKS)), (Some(9), Some(1234)));
+        assert_eq!((field(stat, USER_TICKS), field(stat, SYSTEM_TICKS)), (Some(5), Some(6)));
         assert_eq!(field("", 0), None);
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::process::HelperVitals;
 use super::{Format, ProcessVitals, Vitals, page};
 use crate::control::StatusReport;
 use crate::stats::Stats;
@@ -47,7 +48,9 @@ fn vitals() -> Vitals {
         "Counters": counters
     });
     let report: StatusReport = serde_json::from_value(report).unwrap();
-    Vitals { report, process: ProcessVitals::read() }
+    let helper = HelperVitals { name: "looks", cpu_seconds: 1.5, resident_bytes: 4096 };
+    let process = ProcessVitals { helpers: vec![helper], ..ProcessVitals::read() };
+    Vitals { report, process }
 }
 
 #[test]

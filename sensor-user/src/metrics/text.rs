@@ -44,6 +44,7 @@ pub(super) enum Kind {
     /// Only grows.
     Counter,
     Gauge,
+    Histogram,
 }
 
 /// A page in the making.
@@ -71,6 +72,7 @@ impl Text {
         let (sample, word) = match kind {
             Kind::Counter => (format!("{name}_total"), "counter"),
             Kind::Gauge => (name.to_owned(), "gauge"),
+            Kind::Histogram => (name.to_owned(), "histogram"),
         };
         let (family, help) = match self.format {
             Format::OpenMetrics => (name, quoted(help)),
@@ -97,8 +99,31 @@ impl Text {
 impl Family<'_> {
     /// Writes a sample; the values of labels may be hostile.
     pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        self.part("", labels, value);
+    }
+
+    /// Writes the samples of a histogram: how many values were in each class, whose upper bounds are
+    /// `bounds` and none, and their sum.
+    pub(super) fn histogram(
+        &mut self,
+        (label, of): (&str, &str),
+        (bounds, classes): (&[f64], &[u64]),
+        sum: f64,
+    ) {
+        let mut count: u64 = 0;
+        let bounds = bounds.iter().map(|bound| format!("{bound:?}"));
+        for (bound, class) in bounds.chain(["+Inf".to_owned()]).zip(classes) {
+            count = count.saturating_add(*class);
+            self.part("_bucket", &[(label, of), ("le", &bound)], count);
+        }
+        self.part("_sum", &[(label, of)], sum);
+        self.part("_count", &[(label, of)], count);
+    }
+
+    fn part(&mut self, end: &str, labels: &[(&str, &str)], value: impl Display) {
         let out = &mut self.text.out;
         out.push_str(&self.name);
+        out.push_str(end);
         for (index, (name, text)) in labels.iter().enumerate() {
             let before = if index == 0 { '{' } else { ',' };
             let text: String = visible(text).chars().take(VALUE_MAX).collect();

@@ -37,6 +37,19 @@ fn promtool_has_nothing_to_say_and_every_counter_is_there() {
     let resident = value(&page, "process_resident_memory_bytes").unwrap();
     assert!((1e7..1e9).contains(&resident), "{resident}");
     assert!(value(&page, "process_cpu_seconds_total").unwrap() > 0.0);
+    for helper in ["launcher", "keeper", "looks", "translations", "processes"] {
+        let resident = format!("netsensor_helper_resident_memory_bytes{{helper=\"{helper}\"}}");
+        let resident = value(&page, &resident).unwrap();
+        assert!((1e5..1e8).contains(&resident), "{helper}: {resident}");
+        let cpu = format!("netsensor_helper_cpu_seconds_total{{helper=\"{helper}\"}}");
+        assert!(value(&page, &cpu).unwrap() < 60.0, "{helper}");
+    }
+    wait_for("the alert's delay", || {
+        let page = page_of(&socket);
+        let count = value(&page, "netsensor_sink_alert_delay_seconds_count{sink=\"stdout\"}")?;
+        let sum = value(&page, "netsensor_sink_alert_delay_seconds_sum{sink=\"stdout\"}")?;
+        (count == 1.0 && sum > 0.0 && sum < 60.0).then_some(())
+    });
     // The ledger closes when nothing is under way, and the canary is seen.
     wait_for("the ledger closes", || {
         let page = page_of(&socket);

@@ -80,7 +80,11 @@ impl Sink {
         let progress = has_refused || !taken.is_empty();
         self.settle(content, &taken);
         match content {
-            Content::Alerts => self.with.stats.alerts_delivered.add(taken.len() as u64),
+            Content::Alerts => {
+                self.with.stats.alerts_delivered.add(taken.len() as u64);
+                let now = self.with.clock.now();
+                self.with.state.delayed(taken.iter().filter_map(|it| it.item.delay(now)));
+            }
             Content::Rows => self.with.stats.rows_delivered.add(taken.len() as u64),
         }
         if kept.is_empty() {
