@@ -65,6 +65,21 @@ fn a_new_configuration_is_taken_and_a_bad_one_refused() {
     assert!(status(&home)["Counters"]["hits_held_allowed"].as_u64() > Some(0));
     let alerts = agent.alerts();
     assert!(!alerts.iter().any(|alert| alert["RemoteIp"] == format!("{ADDRESS}4")), "{alerts:?}");
+
+    // The first sink of rows comes: the host itself is told of after a restart, however often it is
+    // asked for.
+    let rows = more.replace("kind = \"file\"", "kind = \"file\"\ntakes = [\"alerts\", \"rows\"]");
+    std::fs::write(&config, rows).unwrap();
+    for _time in 0..2 {
+        let before = status(&home)["LastReload"]["Time"].clone();
+        agent.signal(Signal::SIGHUP);
+        let waits = (0..100).find_map(|_look| {
+            run(Command::new("sleep").arg("0.1"));
+            let said = status(&home)["LastReload"].clone();
+            (said["Time"] != before).then(|| said["WaitsForRestart"].clone())
+        });
+        assert_eq!(waits, Some(serde_json::json!(["VMComputer rows"])));
+    }
     assert!(agent.stop().status.success());
     let kept = std::fs::read_to_string(out).unwrap();
     for last in [1, 2, 3, 5] {

@@ -132,6 +132,7 @@ fn start(
         log,
         helpers: Arc::clone(&helpers),
         confined: (seat.confined, written(config)),
+        has_inventory: config.takes_rows(),
     };
     let stop = Arc::new(AtomicBool::new(false));
     let path = Path {

@@ -60,6 +60,8 @@ pub(super) struct Reloader {
     pub(super) helpers: Arc<Helpers>,
     /// How the agent is confined, and where it could write when it was.
     pub(super) confined: (Confined, Vec<PathBuf>),
+    /// Whether it tells of the host itself, for sinks of rows.
+    pub(super) has_inventory: bool,
 }
 
 impl Reloader {
@@ -134,7 +136,7 @@ impl Reloader {
             restart.push("sink (a new folder to write to)");
         }
         // Of the host itself, where nobody took rows when the agent started.
-        if new.takes_rows() && !self.config.takes_rows() {
+        if new.takes_rows() && !self.has_inventory {
             restart.push("VMComputer rows");
         }
         tracing::info!(
