@@ -257,8 +257,8 @@ impl Spool {
             if alerts > 0
                 && let Some(count) = quiet.admit(alerts as u64, Instant::now())
             {
-                let why = if is_closing { "it is closed" } else { "its queue is full" };
-                tracing::error!(count, "spool: {why}, alerts dropped");
+                let reason = if is_closing { "it is closed" } else { "its queue is full" };
+                tracing::error!(count, reason, "alerts that the spool does not take; dropped");
             }
             return number;
         }

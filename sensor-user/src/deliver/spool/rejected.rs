@@ -78,7 +78,7 @@ impl Rejected {
             Err(error) => {
                 if let Some(count) = self.quiet.admit(1, Instant::now()) {
                     let path = self.folder.display();
-                    tracing::error!(count, "sink {sink}: put aside in {path}: {error}");
+                    tracing::error!(sink, %path, count, %error, "put discarded items aside");
                 }
             }
         }
