@@ -52,10 +52,15 @@ struct Bench {
 }
 
 impl Bench {
+    /// Without a limit for a place.
     fn new(journal: Option<Journal>) -> Self {
+        Self::limited(journal, u64::MAX)
+    }
+
+    fn limited(journal: Option<Journal>, lines: u64) -> Self {
         let (clock, screen) = (Arc::new(Hand::default()), Screen::default());
-        let output = Output { journal, lost: 0, stderr: Box::new(screen.clone()) };
-        let shared = Arc::new(Shared::new(output, Arc::<Hand>::clone(&clock)));
+        let output = Output::new(journal, Box::new(screen.clone()));
+        let shared = Arc::new(Shared::new(output, lines, Arc::<Hand>::clone(&clock)));
         Self { clock, screen, shared }
     }
 
@@ -65,11 +70,11 @@ impl Bench {
     }
 
     fn look(&self) {
-        self.shared.with(|fold, now, say| fold.look(now, say));
+        self.shared.look();
     }
 
     fn flush(&self) {
-        self.shared.with(|fold, _now, say| fold.flush(say));
+        self.shared.flush();
     }
 
     /// The lines since the last call, without their times.
@@ -162,7 +167,8 @@ fn hostile_text_stays_on_its_line() {
     let bench = Bench::new(None);
     let name = "x\n2026-11-24T10:00:00Z ERROR forged\u{1b}[31m\u{202e}\u{2028}\r\0";
     bench.logs(|| {
-        tracing::warn!(text = name, shown = %name, debug = ?name, "seen {name}");
+        let message = format!("seen {name}");
+        tracing::warn!(message, text = name, shown = %name, debug = ?name);
     });
     let text = String::from_utf8(bench.screen.0.lock().unwrap().clone()).unwrap();
     assert_eq!(text.matches('\n').count(), 1, "{text}");
@@ -181,6 +187,89 @@ fn a_long_line_is_cut_and_told() {
     let line = bench.lines().pop().unwrap();
     assert!(line.starts_with("WARN message long=\"\\u{202e}") && line.ends_with('…'));
     assert!(line.len() < LINE_MAX + 30, "{}", line.len());
+}
+
+/// The count at the beginning of what stands behind the message.
+fn more(line: &str) -> u64 {
+    let (_, behind) = line.split_once('(').unwrap();
+    behind.strip_suffix(" more like it in the last minute)").unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_flood_of_different_lines_from_one_place_leaves_a_few_and_their_number() {
+    let bench = Bench::limited(None, LINES_A_MINUTE);
+    let hostile = |number: u64| format!("{number}\n\u{1b}[2J {}", "x".repeat(100));
+    bench.logs(|| (0..100_000).for_each(|number| sink_down(&hostile(number))));
+    let lines = bench.lines();
+    assert_eq!(lines.len() as u64, LINES_A_MINUTE);
+    assert!(lines[99].starts_with(r#"ERROR sink down sink="99\n"#), "{}", lines[99]);
+    bench.clock.forward(59);
+    bench.look();
+    assert!(bench.lines().is_empty());
+    bench.clock.forward(1);
+    bench.look();
+    let told = format!("ERROR sink down ({} more like it in the last minute)", 100_000 - 100);
+    assert_eq!(bench.lines(), [told]);
+    // The next minute has lines again.
+    bench.logs(|| sink_down("after"));
+    assert_eq!(bench.lines(), [r#"ERROR sink down sink="after""#]);
+    let stats = Stats::default();
+    (0..2).for_each(|_| bench.shared.count(&stats));
+    assert_eq!(stats.log_lines_dropped_over_rate.value(), 100_000 - 100);
+}
+
+#[test]
+fn a_flood_that_goes_on_is_told_each_minute_and_at_the_end_and_nothing_is_lost() {
+    let bench = Bench::limited(None, 10);
+    let mut number = 0;
+    for _second in 0..150 {
+        bench.logs(|| {
+            for _ in 0..20 {
+                sink_down(&number.to_string());
+                number += 1;
+            }
+        });
+        bench.clock.forward(1);
+        bench.look();
+    }
+    bench.flush();
+    let lines = bench.lines();
+    let (summaries, told): (Vec<_>, Vec<_>) =
+        lines.iter().partition(|line| line.ends_with("in the last minute)"));
+    assert_eq!((told.len(), summaries.len()), (30, 3));
+    let more: u64 = summaries.iter().map(|line| more(line)).sum();
+    assert_eq!(told.len() as u64 + more, number);
+}
+
+#[test]
+fn repeats_count_and_another_place_goes_on() {
+    let bench = Bench::limited(None, 1);
+    bench.logs(|| {
+        sink_down("told");
+        (0..7).for_each(|_| sink_down("not told"));
+        tracing::warn!("another place");
+    });
+    let lines = bench.lines();
+    assert_eq!(lines, [r#"ERROR sink down sink="told""#, "WARN another place"]);
+    bench.flush();
+    assert_eq!(bench.lines(), ["ERROR sink down (7 more like it in the last minute)"]);
+}
+
+#[test]
+fn a_full_table_of_places_tells_what_was_held_back_and_so_does_a_clock_that_is_put_back() {
+    let bench = Bench::limited(None, 1);
+    bench.shared.state().limit = Limit::new(1, 1);
+    bench.logs(|| {
+        ["a", "b", "c"].iter().for_each(|name| sink_down(name));
+        tracing::warn!("another place");
+    });
+    let told = "ERROR sink down (2 more like it in the last minute)";
+    assert_eq!(bench.lines(), [r#"ERROR sink down sink="a""#, "WARN another place", told]);
+    bench.logs(|| ["d", "e"].iter().for_each(|name| sink_down(name)));
+    bench.clock.forward(-3600);
+    bench.look();
+    let told = "ERROR sink down (1 more like it in the last minute)";
+    assert_eq!(bench.lines(), [r#"ERROR sink down sink="d""#, told]);
 }
 
 /// The fields of a datagram of journald's protocol.
@@ -245,7 +334,7 @@ fn the_longest_line_arrives_whole() {
     let (socket, journal) = journald(&folder);
     let bench = Bench::new(Some(journal));
     let long = "\u{1b}".repeat(LINE_MAX);
-    bench.logs(|| tracing::warn!(a = long, b = long, c = %long, "{long}"));
+    bench.logs(|| tracing::warn!(message = long, a = long, b = long, c = %long));
     let line = receive(&socket).unwrap();
     assert!(line["MESSAGE"].len() >= LINE_MAX && line["NETSENSOR_A"].len() >= LINE_MAX);
 }
@@ -265,6 +354,9 @@ fn a_journal_that_does_not_read_costs_lines_but_no_time_and_says_how_many() {
     bench.logs(|| sink_down("after"));
     assert_eq!(receive(&socket).unwrap()["NETSENSOR_SINK"], "after");
     assert_eq!(receive(&socket).unwrap()["NETSENSOR_LOST"], (20_000 - arrived).to_string());
+    let stats = Stats::default();
+    bench.shared.count(&stats);
+    assert_eq!(stats.log_lines_dropped_journal.value(), 20_000 - arrived);
     assert!(bench.lines().is_empty());
 }
 

@@ -159,12 +159,12 @@ pub(super) async fn refresh_places(places: Arc<Places>) {
     }
 }
 
-/// Has the log tell what it holds back.
-pub(super) async fn tell_repeats(log: Arc<Handle>) {
+/// Has the log tell what it holds back, and count what is not in it.
+pub(super) async fn look_at_log(log: Arc<Handle>, stats: Arc<Stats>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tick.tick().await;
-        log.tell_repeats();
+        log.look(&stats);
     }
 }
 
