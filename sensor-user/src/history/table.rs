@@ -143,10 +143,7 @@ impl History {
                 (segment.bytes, segment.end, segment.entries) = (length, end, entries);
                 self.segments.push((segment, first..self.next));
             }
-            Err(error) => {
-                let path = path.display();
-                tracing::error!(%path, %error, "read the history; what is in it is left out");
-            }
+            Err(error) => tracing::error!(path = %path.display(), %error, "read the history"),
         }
     }
 
