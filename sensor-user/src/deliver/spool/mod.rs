@@ -48,7 +48,7 @@ mod storage;
 mod tail;
 mod thread;
 
-pub use inspect::{Flaw, Survey};
+pub use inspect::{Flaw, Survey, files};
 pub use reader::Reader;
 pub use rejected::{Rejected, RejectedItem, read_rejected, rejected_files, rejecting_sinks};
 pub use replay::{SpoolReplayError, put_again, rewind};
