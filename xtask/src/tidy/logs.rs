@@ -17,7 +17,7 @@ pub(super) fn findings(source: &Source) -> Vec<Finding> {
     let starts = (0..code.len()).filter_map(|at| call(&code, at));
     let breaches = starts.filter(|start| {
         arguments(&code, *start).iter().any(|(from, to)| {
-            let is_literal = code.get(*from..*to).is_some_and(|text| is_blank(text));
+            let is_literal = code.get(*from..*to).is_some_and(is_blank);
             is_literal && raw.get(*from..*to).is_some_and(has_value)
         })
     });

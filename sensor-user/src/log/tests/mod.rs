@@ -1,6 +1,8 @@
 //! The log against a datagram socket in place of journald's, and against a clock that stands where
 //! it is put.
 
+mod limit;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt as _;
@@ -189,89 +191,6 @@ fn a_long_line_is_cut_and_told() {
     assert!(line.len() < LINE_MAX + 30, "{}", line.len());
 }
 
-/// The count at the beginning of what stands behind the message.
-fn more(line: &str) -> u64 {
-    let (_, behind) = line.split_once('(').unwrap();
-    behind.strip_suffix(" more like it in the last minute)").unwrap().parse().unwrap()
-}
-
-#[test]
-fn a_flood_of_different_lines_from_one_place_leaves_a_few_and_their_number() {
-    let bench = Bench::limited(None, LINES_A_MINUTE);
-    let hostile = |number: u64| format!("{number}\n\u{1b}[2J {}", "x".repeat(100));
-    bench.logs(|| (0..100_000).for_each(|number| sink_down(&hostile(number))));
-    let lines = bench.lines();
-    assert_eq!(lines.len() as u64, LINES_A_MINUTE);
-    assert!(lines[99].starts_with(r#"ERROR sink down sink="99\n"#), "{}", lines[99]);
-    bench.clock.forward(59);
-    bench.look();
-    assert!(bench.lines().is_empty());
-    bench.clock.forward(1);
-    bench.look();
-    let told = format!("ERROR sink down ({} more like it in the last minute)", 100_000 - 100);
-    assert_eq!(bench.lines(), [told]);
-    // The next minute has lines again.
-    bench.logs(|| sink_down("after"));
-    assert_eq!(bench.lines(), [r#"ERROR sink down sink="after""#]);
-    let stats = Stats::default();
-    (0..2).for_each(|_| bench.shared.count(&stats));
-    assert_eq!(stats.log_lines_dropped_over_rate.value(), 100_000 - 100);
-}
-
-#[test]
-fn a_flood_that_goes_on_is_told_each_minute_and_at_the_end_and_nothing_is_lost() {
-    let bench = Bench::limited(None, 10);
-    let mut number = 0;
-    for _second in 0..150 {
-        bench.logs(|| {
-            for _ in 0..20 {
-                sink_down(&number.to_string());
-                number += 1;
-            }
-        });
-        bench.clock.forward(1);
-        bench.look();
-    }
-    bench.flush();
-    let lines = bench.lines();
-    let (summaries, told): (Vec<_>, Vec<_>) =
-        lines.iter().partition(|line| line.ends_with("in the last minute)"));
-    assert_eq!((told.len(), summaries.len()), (30, 3));
-    let more: u64 = summaries.iter().map(|line| more(line)).sum();
-    assert_eq!(told.len() as u64 + more, number);
-}
-
-#[test]
-fn repeats_count_and_another_place_goes_on() {
-    let bench = Bench::limited(None, 1);
-    bench.logs(|| {
-        sink_down("told");
-        (0..7).for_each(|_| sink_down("not told"));
-        tracing::warn!("another place");
-    });
-    let lines = bench.lines();
-    assert_eq!(lines, [r#"ERROR sink down sink="told""#, "WARN another place"]);
-    bench.flush();
-    assert_eq!(bench.lines(), ["ERROR sink down (7 more like it in the last minute)"]);
-}
-
-#[test]
-fn a_full_table_of_places_tells_what_was_held_back_and_so_does_a_clock_that_is_put_back() {
-    let bench = Bench::limited(None, 1);
-    bench.shared.state().limit = Limit::new(1, 1);
-    bench.logs(|| {
-        ["a", "b", "c"].iter().for_each(|name| sink_down(name));
-        tracing::warn!("another place");
-    });
-    let told = "ERROR sink down (2 more like it in the last minute)";
-    assert_eq!(bench.lines(), [r#"ERROR sink down sink="a""#, "WARN another place", told]);
-    bench.logs(|| ["d", "e"].iter().for_each(|name| sink_down(name)));
-    bench.clock.forward(-3600);
-    bench.look();
-    let told = "ERROR sink down (1 more like it in the last minute)";
-    assert_eq!(bench.lines(), [r#"ERROR sink down sink="d""#, told]);
-}
-
 /// The fields of a datagram of journald's protocol.
 fn fields(datagram: &[u8]) -> BTreeMap<String, String> {
     let mut fields = BTreeMap::new();
@@ -318,7 +237,7 @@ fn the_journal_gets_message_priority_and_fields() {
     assert_eq!(first["PRIORITY"], "3");
     assert_eq!(first["SYSLOG_IDENTIFIER"], "netsensor");
     assert_eq!((&*first["NETSENSOR_SINK"], &*first["NETSENSOR_COUNT"]), ("si\\nem", "7"));
-    assert!(first["CODE_FILE"].ends_with("log/tests.rs") && first.contains_key("CODE_LINE"));
+    assert!(first["CODE_FILE"].ends_with("log/tests/mod.rs") && first.contains_key("CODE_LINE"));
     assert!(!first.contains_key("NETSENSOR_REPEATED"));
     assert_eq!(receive(&socket).unwrap()["PRIORITY"], "6");
     bench.flush();
