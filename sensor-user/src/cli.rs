@@ -223,6 +223,9 @@ pub struct SpoolArgs {
     /// The agent's state directory
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub state: Option<PathBuf>,
+    /// Show no progress (there is none without a terminal, with NO_COLOR, and with TERM=dumb)
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 /// `spool replay`.

@@ -1,4 +1,6 @@
 //! Progress: a bar for the person who waits, on a terminal only. It holds nothing up.
+//!
+//! A command that reads whole files has one.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -9,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::config::Environment;
 
-/// How far a command is: bytes of its input, and its rows. Clones are the same one.
+/// How far a command is: bytes of its input, and what was found in them. Clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Progress(ProgressBar);
 
@@ -55,10 +57,24 @@ impl Progress {
         self.0.wrap_read(file)
     }
 
+    /// So many bytes more are read.
+    pub(crate) fn bytes(&self, count: u64) {
+        self.0.inc(count);
+    }
+
     /// So many rows so far.
     pub(crate) fn rows(&self, count: u64) {
+        self.found(count, "rows");
+    }
+
+    /// So many alerts so far.
+    pub(crate) fn alerts(&self, count: u64) {
+        self.found(count, "alerts");
+    }
+
+    fn found(&self, count: u64, what: &str) {
         if !self.0.is_hidden() {
-            self.0.set_message(format!("{count} rows"));
+            self.0.set_message(format!("{count} {what}"));
         }
     }
 

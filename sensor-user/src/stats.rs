@@ -238,4 +238,9 @@ counters! {
     metrics_pages_served,
     /// Callers for metrics that were sent away, since too many were there.
     metrics_callers_evicted,
+    /// Lines of the log beyond those that a place in the code has in a minute; the log has their
+    /// number.
+    log_lines_dropped_over_rate,
+    /// Lines of the log that the journal was too slow for; the log has their number.
+    log_lines_dropped_journal,
 }

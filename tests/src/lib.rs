@@ -20,6 +20,7 @@ mod running;
 mod samples;
 pub mod servers;
 mod skip;
+mod terminal;
 mod tracee;
 
 pub use agent::{Agent, Ended, Line, binary, command, start_unread, start_unwatched};
@@ -36,4 +37,5 @@ pub use quick_server::QuickServer;
 pub use running::{Running, wait_until};
 pub use samples::{alert, row};
 pub use skip::{skip_unless, skip_unless_kernel_has};
+pub use terminal::on_a_terminal;
 pub use tracee::{lose_fd, tracepoint_link};

@@ -2,13 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{BufReader, Read as _};
 use std::path::Path;
 use std::process::Output;
 
-use nix::pty::{Winsize, openpty};
-use sensor_tests::command;
+use sensor_tests::{command, on_a_terminal};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -232,27 +229,20 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 /// What `netsensor replay` shows at a terminal.
-fn on_a_terminal(more: &[&str], variable: (&str, &str)) -> String {
+fn shown_on_a_terminal(more: &[&str], variable: (&str, &str)) -> String {
     let folder = folder();
-    let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-    let terminal = openpty(&size, None).unwrap();
     let words = ["replay", "--at", AT, "--connections", "rows.jsonl", "--indicators", "ti.jsonl"];
     let words: Vec<&str> = words.into_iter().chain(more.iter().copied()).collect();
     let mut command = command(folder.path(), &words);
-    command.current_dir(folder.path()).env("TERM", "xterm").env_remove("NO_COLOR");
-    command.env(variable.0, variable.1).stderr(terminal.slave);
-    let output = command.output().unwrap();
-    // The slave is closed with it, so that its reader comes to an end.
-    drop(command);
+    command.current_dir(folder.path());
+    let (output, shown) = on_a_terminal(command, variable);
     assert_eq!((output.status.code(), alerts(&output).len()), (Some(3), 1));
-    // The end of a terminal is an error (EIO).
-    let shown = BufReader::new(File::from(terminal.master)).bytes().map_while(Result::ok).collect();
-    String::from_utf8(shown).unwrap()
+    shown
 }
 
 #[test]
 fn a_terminal_sees_a_bar_and_whole_messages() {
-    let shown = on_a_terminal(&[], ("LANG", "C"));
+    let shown = shown_on_a_terminal(&[], ("LANG", "C"));
     assert!(shown.contains("\u{1b}[") && shown.contains(" left"), "no bar: {shown:?}");
     assert!(shown.contains("rows.jsonl:2: "), "{shown:?}");
     assert!(shown.ends_with("\u{1b}[2K"), "taken away at the end: {shown:?}");
@@ -263,7 +253,7 @@ fn there_is_no_bar_where_it_is_not_wanted() {
     for (more, variable) in
         [(&["--quiet"][..], ("LANG", "C")), (&[], ("NO_COLOR", "1")), (&[], ("TERM", "dumb"))]
     {
-        let shown = on_a_terminal(more, variable);
+        let shown = shown_on_a_terminal(more, variable);
         assert!(!shown.contains('\u{1b}') && !shown.contains(" left"), "{variable:?}: {shown:?}");
         assert!(shown.contains("rows.jsonl:2: "), "{shown:?}");
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use sensor_tests::{alert, command, skip_unless};
+use sensor_tests::{alert, command, on_a_terminal, skip_unless};
 use sensor_user::clock::{Clock, FixedClock, SystemClock};
 use sensor_user::control::Hold;
 use sensor_user::deliver::spool::{Commit, Rejected, Spool, SpoolConfig, State};
@@ -166,6 +166,39 @@ async fn replay_puts_what_was_refused_behind_the_rest() {
     assert!(left.contains("\"Id\":\"row\""), "{left}");
     let (_, text, _) = netsensor(state, &["replay", "--sink", "siem", "--rejected"]);
     assert!(text.starts_with("0 alerts"), "{text}");
+}
+
+#[test]
+fn a_terminal_sees_how_far_the_spool_is_read_and_a_pipe_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path();
+    fill(state, 0..3);
+    let rejected = Rejected::new(&state.join("spool"), Arc::new(at(9)), Arc::default());
+    rejected.add("siem", "400", "first", &serde_json::to_string(&alert("first")).unwrap());
+    let shown = |words: &[&str], variable: (&str, &str)| {
+        let words = [&["spool"], words, &["--state", state.to_str().unwrap()]].concat();
+        let (output, shown) = on_a_terminal(command(state, &words), variable);
+        assert_eq!(output.status.code(), Some(0), "{shown}");
+        shown
+    };
+    let commands = [&["verify"][..], &["list"], &["replay", "--sink", "siem"]];
+    let rejected = ["replay", "--sink", "siem", "--rejected"];
+    for words in commands.iter().chain([&&rejected[..]]) {
+        let told = shown(words, ("LANG", "C"));
+        assert!(told.contains("\u{1b}[") && told.contains(" left"), "no bar: {words:?} {told:?}");
+        assert!(told.ends_with("\u{1b}[2K"), "taken away at the end: {words:?} {told:?}");
+    }
+    let quiet = [&["verify", "--quiet"][..], &["list", "--quiet"]];
+    for words in quiet {
+        assert_eq!(shown(words, ("LANG", "C")), "");
+    }
+    for words in commands {
+        for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+            assert_eq!(shown(words, variable), "");
+        }
+        let (status, _, piped) = netsensor(state, words);
+        assert_eq!((status, piped.as_str()), (0, ""));
+    }
 }
 
 #[test]

@@ -297,7 +297,7 @@ struct Parsed {
 fn parsed(btf_path: &Path) -> Result<Parsed, CaptureError> {
     on_own_thread(|| {
         let types = KernelTypes::read(btf_path).unwrap_or_else(|error| {
-            tracing::warn!("{error}");
+            tracing::warn!(%error, "the kernel's types are not known");
             KernelTypes::unknown()
         });
         // A new loader parses the kernel's own file, whatever it is told to use then.

@@ -71,7 +71,9 @@ pub fn confine_helper(role: Role, written: Option<&Path>) -> io::Result<()> {
         };
         match files.enforce() {
             Ok(()) => {}
-            Err(error @ FilesError::Absent) => tracing::debug!("{error}"),
+            Err(error @ FilesError::Absent) => {
+                tracing::debug!(%error, "which files are used is not confined");
+            }
             Err(error) => return Err(io::Error::other(error)),
         }
     }

@@ -114,9 +114,13 @@ impl Server {
 
     /// Answers until it is dropped; must run on a tokio runtime.
     pub async fn serve(self, status: Arc<Status>, intel: Arc<Intel>, stream: Stream) {
-        let Ok(listener) = self.listener.try_clone().and_then(UnixListener::from_std) else {
-            tracing::error!("control socket {}: cannot be listened on", self.path.display());
-            return;
+        let listener = match self.listener.try_clone().and_then(UnixListener::from_std) {
+            Ok(listener) => listener,
+            Err(error) => {
+                let path = self.path.display();
+                tracing::error!(%path, %error, "control socket: it cannot be listened on");
+                return;
+            }
         };
         let callers = Arc::new(Semaphore::new(CALLERS_MAX));
         loop {

@@ -222,7 +222,11 @@ impl Deliverer {
             let its = status.iter().flat_map(|spool| &spool.sinks).find(|sink| sink.name == name);
             let alerts = its.map_or(0, |sink| sink.waiting);
             if alerts > 0 {
-                tracing::warn!(alerts, "sink {name}: kept in the spool for the next start");
+                tracing::warn!(
+                    sink = name,
+                    alerts,
+                    "alerts are kept in the spool for the next start"
+                );
             }
             if alerts + rows > 0 {
                 left.push(Leftover { sink: name, alerts, rows });
@@ -230,7 +234,7 @@ impl Deliverer {
         }
         for Leaving { name, task, .. } in self.leaving {
             let left = tokio::time::timeout_at(deadline, task).await;
-            tracing::debug!(?left, "sink {name}: was removed");
+            tracing::debug!(sink = name, ?left, "sink removed");
         }
         if let Some(spool) = spool {
             // And with it how far each sink has come.

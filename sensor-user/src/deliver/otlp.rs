@@ -121,7 +121,7 @@ impl OtlpSink {
         let Some((count, why)) = rejected(&answer.body) else { return };
         self.stats.log_records_rejected.add(count);
         if let Some(count) = self.quiet.admit(count, Instant::now()) {
-            tracing::error!(count, "{} rejected log records: {why}", answer.url);
+            tracing::error!(count, server = answer.url, error = %why, "log records rejected");
         }
     }
 }

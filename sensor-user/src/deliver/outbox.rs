@@ -174,7 +174,7 @@ impl Lane {
             TrySendError::Full(_) => {
                 full.increment();
                 if let Some(count) = self.quiet.admit(1, Instant::now()) {
-                    tracing::error!(count, "sink {}: queue full, items dropped", self.name);
+                    tracing::error!(sink = self.name, count, "queue full; items dropped");
                 }
             }
             TrySendError::Closed(_) => closed.increment(),

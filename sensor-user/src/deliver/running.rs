@@ -74,7 +74,7 @@ impl Running {
         let task = tokio::spawn(async move {
             if let Some(before) = before {
                 let ended = before.await;
-                tracing::debug!(?ended, "sink {}: takes over", of_task.name);
+                tracing::debug!(sink = of_task.name, ?ended, "sink takes over");
             }
             // Its place is where the one before has come to.
             let spool = common.spool.as_ref().filter(|_| of_task.alerts);
@@ -82,8 +82,9 @@ impl Running {
             match Sink::new(&of_task, reader, rows_out, with) {
                 Ok(sink) => sink.run().await,
                 Err(error) => {
-                    state.failed(chain(&error));
-                    tracing::error!("sink {}: {}", of_task.name, chain(&error));
+                    let error = chain(&error);
+                    tracing::error!(sink = of_task.name, %error, "sink does not start");
+                    state.failed(error);
                 }
             }
         });
@@ -113,12 +114,12 @@ impl Running {
             self.task.abort();
             // Until it has ended it may still settle items.
             let ended = self.task.await;
-            tracing::debug!(cut = ended.is_err(), "sink {name}: ended");
+            tracing::debug!(sink = name, cut = ended.is_err(), "sink ended");
         }
         let rows = self.waiting.count();
         stats.rows_dropped_shutdown.add(rows);
         if rows > 0 {
-            tracing::error!(rows, "sink {name}: not delivered before the end");
+            tracing::error!(sink = name, rows, "rows are not delivered before the end");
         }
         rows
     }
@@ -147,7 +148,8 @@ impl Leaving {
             let Some(spool) = common.spool.filter(|_| !*returns) else { return };
             let alerts = spool.give_up(&of_task);
             if alerts > 0 {
-                tracing::warn!(alerts, "sink {of_task}: removed with alerts that it has not taken");
+                let sink = of_task;
+                tracing::warn!(sink, alerts, "sink removed with alerts that it has not taken");
             }
         });
         Self { name, task, returns }

@@ -92,17 +92,16 @@ impl Places {
         match self.read_changed() {
             Ok(false) => {}
             Ok(true) => {
-                tracing::info!("countries are read from {}", self.path.display());
+                tracing::info!(path = %self.path.display(), "geo.database read");
                 self.set_fault(None);
             }
             Err(error) => {
-                let text = chain(&error);
-                if self.fault().as_deref() != Some(&text) {
-                    let kept =
-                        if self.reader.load().is_some() { "; the one before stays" } else { "" };
-                    tracing::error!("geo.database: {text}{kept}");
+                let error = chain(&error);
+                if self.fault().as_deref() != Some(&error) {
+                    let keeps_old = self.reader.load().is_some();
+                    tracing::error!(keeps_old, %error, "geo.database cannot be used");
                 }
-                self.set_fault(Some(text));
+                self.set_fault(Some(error));
             }
         }
     }

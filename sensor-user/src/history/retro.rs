@@ -69,7 +69,7 @@ impl History {
             });
             if let Err(error) = read {
                 let path = segment.path.display();
-                tracing::warn!(%path, %error, "read the history; what is in it is not matched");
+                tracing::error!(%path, %error, "read the history; what is in it is not matched");
             }
         }
         let mut numbers: Vec<u32> = candidates.keys().copied().collect();

@@ -138,12 +138,12 @@ impl History {
                 let length = std::fs::metadata(path).map_or(whole, |file| file.len());
                 if whole < length {
                     let (path, lost) = (path.display(), length - whole);
-                    tracing::warn!(%path, lost, "the end of the history is damaged; left out");
+                    tracing::error!(%path, lost, "the end of the history is damaged; left out");
                 }
                 (segment.bytes, segment.end, segment.entries) = (length, end, entries);
                 self.segments.push((segment, first..self.next));
             }
-            Err(error) => tracing::warn!(path = %path.display(), %error, "read the history"),
+            Err(error) => tracing::error!(path = %path.display(), %error, "read the history"),
         }
     }
 
@@ -319,7 +319,7 @@ impl History {
         let segment = Segment::new(&self.folder, now.max(next));
         if let Err(error) = self.out.open(&segment) {
             self.stats.history_writes_failed.increment();
-            tracing::warn!(%error, "the history cannot be written; tried again in ten seconds");
+            tracing::error!(%error, "the history cannot be written; tried again in ten seconds");
             self.closed_until = now.checked_add(TRY_AGAIN).ok();
             return false;
         }

@@ -84,7 +84,7 @@ fn tell(error: &ImdsError, wait: Duration) {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     let retry_in = humantime::format_duration(wait);
     let cause = escaped(&cause, 200);
-    tracing::warn!(%retry_in, cause, "azure instance metadata: {error}; see azure.imds");
+    tracing::warn!(%retry_in, %error, cause, "azure instance metadata not read; see azure.imds");
 }
 
 #[cfg(test)]

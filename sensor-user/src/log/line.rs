@@ -18,6 +18,7 @@ pub(super) const LINE_MAX: usize = 16 << 10;
 #[derive(Debug, Clone)]
 pub(super) struct Line {
     pub(super) metadata: &'static Metadata<'static>,
+    message: String,
     /// The message and all fields.
     pub(super) text: String,
     /// The fields one by one.
@@ -28,9 +29,17 @@ impl Line {
     pub(super) fn of(event: &Event<'_>) -> Self {
         let mut reader = Reader::default();
         event.record(&mut reader);
-        let Reader { mut message, others, fields } = reader;
-        append(&mut message, format_args!("{others}"));
-        Self { metadata: event.metadata(), text: message, fields }
+        let Reader { message, others, fields } = reader;
+        let mut text = message.clone();
+        append(&mut text, format_args!("{others}"));
+        Self { metadata: event.metadata(), message, text, fields }
+    }
+
+    /// Tells of `count` lines of the same place, whatever their values.
+    pub(super) fn more_like_it(&self, count: u64) -> Self {
+        let message = self.message.clone();
+        let text = format!("{message} ({count} more like it in the last minute)");
+        Self { metadata: self.metadata, message, text, fields: vec![("more", count.to_string())] }
     }
 
     /// As it stands on standard error; `repeats` is 0 for the event itself.

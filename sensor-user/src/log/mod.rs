@@ -1,10 +1,12 @@
 //! Log: what the agent says of itself, to standard error or the journal.
 //!
 //! A line is one line, whatever it holds; the same line within ten seconds is told once with its
-//! number; the journal never makes the agent wait.
+//! number; a place in the code has so many lines a minute, and the rest is told as a number; the
+//! journal never makes the agent wait.
 
 mod fold;
 mod journal;
+mod limit;
 mod line;
 #[cfg(test)]
 mod tests;
@@ -23,8 +25,10 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Environment};
+use crate::stats::Stats;
 use fold::Fold;
 use journal::Journal;
+use limit::{LINES_A_MINUTE, Limit, PLACES_MAX};
 use line::Line;
 
 /// Where the log goes.
@@ -98,8 +102,8 @@ pub fn start(options: Options<'_>, clock: Arc<dyn Clock>) -> Result<Handle, LogE
         }
         Target::Auto => None,
     };
-    let output = Output { journal, lost: 0, stderr: Box::new(io::stderr()) };
-    let shared = Arc::new(Shared::new(output, clock));
+    let output = Output::new(journal, Box::new(io::stderr()));
+    let shared = Arc::new(Shared::new(output, LINES_A_MINUTE, clock));
     let (filter, handle) = reload::Layer::new(filter);
     tracing_subscriber::registry()
         .with(filter)
@@ -129,15 +133,17 @@ impl Handle {
         if self.pinned { Ok(()) } else { self.filter.reload(filter).map_err(LogError::Ended) }
     }
 
-    /// Tells the repeats of which it is time: to be called about once a second.
-    pub fn tell_repeats(&self) {
-        self.shared.with(|fold, now, say| fold.look(now, say));
+    /// Tells what was held back and of which it is time, and counts what is not in the log: to be
+    /// called about once a second.
+    pub fn look(&self, stats: &Stats) {
+        self.shared.look();
+        self.shared.count(stats);
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.with(|fold, _now, say| fold.flush(say));
+        self.shared.flush();
     }
 }
 
@@ -150,8 +156,7 @@ struct Teller(Arc<Shared>);
 
 impl<S: Subscriber> Layer<S> for Teller {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        let line = Line::of(event);
-        self.0.with(|fold, now, say| fold.take(line, now, say));
+        self.0.take(Line::of(event));
     }
 }
 
@@ -159,20 +164,58 @@ impl<S: Subscriber> Layer<S> for Teller {
 #[derive(Debug)]
 struct Shared {
     clock: Arc<dyn Clock>,
-    state: Mutex<(Fold, Output)>,
+    state: Mutex<State>,
+}
+
+/// What a line goes through, in this order.
+#[derive(Debug)]
+struct State {
+    fold: Fold,
+    limit: Limit,
+    output: Output,
 }
 
 impl Shared {
-    fn new(output: Output, clock: Arc<dyn Clock>) -> Self {
-        Self { clock, state: Mutex::new((Fold::new(fold::LINES_MAX), output)) }
+    /// With so many lines a minute for each place in the code.
+    fn new(output: Output, lines: u64, clock: Arc<dyn Clock>) -> Self {
+        let (fold, limit) = (Fold::new(fold::LINES_MAX), Limit::new(lines, PLACES_MAX));
+        Self { clock, state: Mutex::new(State { fold, limit, output }) }
     }
 
-    fn with(&self, work: impl FnOnce(&mut Fold, Timestamp, &mut dyn FnMut(&Line, u64))) {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, line: Line) {
+        self.fold(|fold, now, say| fold.take(line, now, say));
+    }
+
+    fn look(&self) {
+        self.fold(|fold, now, say| fold.look(now, say));
         let now = self.clock.now();
-        let mut state: MutexGuard<'_, _> =
-            self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (fold, output) = &mut *state;
-        work(fold, now, &mut |line, repeats| output.say(line, repeats, now));
+        let State { limit, output, .. } = &mut *self.state();
+        limit.look(now, &mut |line, repeats| output.say(line, repeats, now));
+    }
+
+    fn flush(&self) {
+        self.fold(|fold, _now, say| fold.flush(say));
+        let now = self.clock.now();
+        let State { limit, output, .. } = &mut *self.state();
+        limit.flush(&mut |line, repeats| output.say(line, repeats, now));
+    }
+
+    /// What `work` has said goes on through the limit.
+    fn fold(&self, work: impl FnOnce(&mut Fold, Timestamp, &mut dyn FnMut(&Line, u64))) {
+        let now = self.clock.now();
+        let State { fold, limit, output } = &mut *self.state();
+        let mut say = |line: &Line, repeats| output.say(line, repeats, now);
+        work(fold, now, &mut |line, repeats| limit.take(line, repeats, now, &mut say));
+    }
+
+    fn count(&self, stats: &Stats) {
+        let mut state = self.state();
+        stats.log_lines_dropped_over_rate.add(state.limit.take_held_back());
+        stats.log_lines_dropped_journal.add(std::mem::take(&mut state.output.uncounted));
     }
 }
 
@@ -181,10 +224,16 @@ struct Output {
     journal: Option<Journal>,
     /// Lines that the journal did not take, and has not been told of.
     lost: u64,
+    /// Lines that the journal did not take, and that are in no counter yet.
+    uncounted: u64,
     stderr: Box<dyn io::Write + Send>,
 }
 
 impl Output {
+    fn new(journal: Option<Journal>, stderr: Box<dyn io::Write + Send>) -> Self {
+        Self { journal, lost: 0, uncounted: 0, stderr }
+    }
+
     fn say(&mut self, line: &Line, repeats: u64, now: Timestamp) {
         if let Some(journal) = &self.journal {
             match journal.send(&journal::datagram(line, repeats)) {
@@ -196,6 +245,7 @@ impl Output {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.lost = self.lost.saturating_add(1);
+                    self.uncounted = self.uncounted.saturating_add(1);
                     return;
                 }
                 // There is none, or it may not be spoken to.
@@ -209,7 +259,7 @@ impl Output {
 
 impl fmt::Debug for Output {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { journal, lost, stderr: _ } = self;
+        let Self { journal, lost, .. } = self;
         formatter.debug_struct("Output").field("journal", journal).field("lost", lost).finish()
     }
 }

@@ -12,7 +12,7 @@ type Group = (&'static str, &'static str, &'static str, &'static [(&'static str,
 /// Prefix of every name but `process_…`.
 const PREFIX: &str = "netsensor_";
 
-const GROUPS: [Group; 14] = [
+const GROUPS: [Group; 15] = [
     (
         "kernel_records_attempted",
         "Records that the kernel half wanted to send.",
@@ -145,6 +145,12 @@ const GROUPS: [Group; 14] = [
         "Intervals in which live connections have no row, since the clock leapt or the machine slept.",
         "",
         &[("", "row_minutes_skipped")],
+    ),
+    (
+        "log_lines_dropped",
+        "Lines that are not in the log, which has their number instead.",
+        "reason",
+        &[("over_rate", "log_lines_dropped_over_rate"), ("journal", "log_lines_dropped_journal")],
     ),
 ];
 

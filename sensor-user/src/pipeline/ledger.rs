@@ -133,7 +133,7 @@ impl LossLog {
         }
         if !words.is_empty() {
             self.told = now;
-            tracing::warn!("lost since the last such line: {}", words.join(", "));
+            tracing::error!(losses = %words.join(", "), "lost since the last such line");
         }
         notices
     }

@@ -118,7 +118,7 @@ impl Asker {
     fn refuse(&mut self, error: &ConntrackError) {
         self.stats.translations_unreachable.increment();
         if !std::mem::replace(&mut self.refused, true) {
-            tracing::warn!("translated addresses are not known: {error}");
+            tracing::warn!(%error, "translated addresses are not known");
         }
     }
 }

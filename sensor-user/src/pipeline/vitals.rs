@@ -134,8 +134,12 @@ impl Vitals {
         let Component { name, state, reason, since } = changed;
         let overall = self.health.state();
         match state {
-            State::Degraded => tracing::error!(agent = %overall, "{name} is DEGRADED: {reason}"),
-            State::Ok => tracing::info!(agent = %overall, "{name} is OK again"),
+            State::Degraded => {
+                tracing::error!(component = name, %reason, "component is DEGRADED");
+            }
+            State::Ok => {
+                tracing::info!(component = name, agent = %overall, "component is OK again");
+            }
         }
         Some(Notice::Health(HealthChange {
             time_generated: since,

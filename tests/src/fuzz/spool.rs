@@ -7,6 +7,7 @@ use std::time::Duration;
 use sensor_user::clock::SystemClock;
 use sensor_user::dedup::Alert;
 use sensor_user::deliver::spool::{Commit, Spool, SpoolConfig, Survey};
+use sensor_user::progress::Progress;
 use sensor_user::stats::Stats;
 use tokio::runtime::Builder;
 
@@ -27,7 +28,7 @@ pub fn spool(data: &[u8]) {
     if fs::write(&path, &bytes).is_err() {
         return;
     }
-    let survey = Survey::of(folder.path());
+    let survey = Survey::of(folder.path(), &Progress::hidden());
     assert!(survey.is_ok(), "{survey:?}");
     let open = || {
         let (clock, stats) = (Arc::new(SystemClock), Arc::<Stats>::default());

@@ -22,9 +22,10 @@ fn a_helper_that_is_killed_is_told_and_comes_back() {
     let before = all_helpers(agent.pid());
     for name in ["looks", "translations", "processes"] {
         end(before[name]);
-        let said = format!("helper {name} is DEGRADED: it ended (signal: 9 (SIGKILL))");
+        let component = format!("component=\"helper {name}\"");
+        let said = format!("DEGRADED {component} reason=it ended (signal: 9 (SIGKILL))");
         agent.wait_for_log(SOON, &said);
-        agent.wait_for_log(SOON, &format!("helper {name} is OK again"));
+        agent.wait_for_log(SOON, &format!("component is OK again {component}"));
         let after = all_helpers(agent.pid());
         assert_ne!(after[name], before[name]);
     }

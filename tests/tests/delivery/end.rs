@@ -38,6 +38,6 @@ fn the_end_does_not_wait_for_ever_and_says_what_was_left() {
     assert_eq!(left, [Leftover { sink: "late".to_owned(), alerts: 3, rows: 1 }]);
     assert_eq!(stats.rows_dropped_shutdown.value(), 1);
     assert_eq!((stats.alerts_delivered.value(), stats.rows_delivered.value()), (3, 1));
-    assert_eq!(logged("sink late: not delivered before the end").len(), 1);
-    assert_eq!(logged("sink late: kept in the spool").len(), 1);
+    assert_eq!(logged("rows are not delivered before the end sink=\"late\"").len(), 1);
+    assert_eq!(logged("alerts are kept in the spool for the next start sink=\"late\"").len(), 1);
 }

@@ -130,5 +130,5 @@ fn rows_that_a_full_queue_cannot_take_are_counted_and_alerts_wait_on_disk() {
     assert!(delivered >= 4 && delivered + dropped == 100, "{delivered} and {dropped}");
     assert!(rows.len() as u64 <= delivered);
     assert_eq!(left, []);
-    assert_eq!(logged("sink full: queue full").len(), 1, "one line in 10 s");
+    assert_eq!(logged("queue full; items dropped sink=\"full\"").len(), 1, "one line in 10 s");
 }

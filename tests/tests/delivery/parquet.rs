@@ -88,7 +88,7 @@ fn what_cannot_be_written_is_told_and_left_and_delays_no_other() {
     );
     assert_eq!((value("rows_delivered"), value("rows_dropped_shutdown")), (60, 60));
     assert!(value("deliveries_retried") > 0);
-    let told = logged("sink blocked: ");
+    let told = logged("sink=\"blocked\"");
     let why = format!("write {}", folder.display());
     assert!(told.iter().any(|line| line.contains(&why)), "{told:?}");
     assert!(told.iter().any(|line| line.contains("not delivered before the end")), "{told:?}");

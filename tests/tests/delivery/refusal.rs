@@ -31,8 +31,9 @@ fn what_may_succeed_later_is_tried_again_under_the_same_key() {
     assert_eq!(value("deliveries_retried"), tries as u64 - 1);
     assert_eq!((value("alerts_delivered"), value("alerts_discarded_rejected")), (2, 0));
     assert_eq!(left, []);
-    assert_eq!(logged("sink again:").len(), 1, "one line in 10 s: {:?}", logged("sink again:"));
-    assert!(logged("sink again:")[0].contains("the answer is 408"), "{:?}", logged("sink again:"));
+    let lines = logged("sink=\"again\"");
+    assert_eq!(lines.len(), 1, "one line in 10 s: {lines:?}");
+    assert!(lines[0].contains("the answer is 408"), "{lines:?}");
 }
 
 #[test]
@@ -49,7 +50,7 @@ fn a_collector_that_is_not_there_yet_gets_all_of_it_later() {
     wait_until("a retry", || running.stats.deliveries_retried.value() > 1);
     let collector = Collector::start_at(address, first(vec![]));
     assert_eq!(collector.wait_for_taken(3), ["a0", "a1", "a2"]);
-    let line = logged("sink absent:").remove(0);
+    let line = logged("sink=\"absent\"").remove(0);
     assert!(line.contains(&format!("post http://{address}/: ")), "{line}");
     assert!(line.contains("Connection refused"), "{line}");
     drop(running.drain());
@@ -102,7 +103,7 @@ fn what_only_the_operator_can_help_waits_until_it_is_put_right() {
         let (value, left) = running.drain();
         assert_eq!((value("alerts_delivered"), value("alerts_discarded_rejected")), (3, 0));
         assert_eq!((value("deliveries_retried"), left.len()), (2, 0));
-        let lines = logged(&format!("sink {name}: post"));
+        let lines = logged(&format!("sink={name:?}"));
         let said = format!("the answer is {status}: no \\u{{1b}}[31msuch\\nplace");
         assert!(lines.len() == 1 && lines[0].contains(&said), "{lines:?}");
     }
@@ -168,7 +169,7 @@ fn an_answer_without_end_is_read_only_so_far() {
     running.alerts(&["a0", "a1", "a2"]);
     assert_eq!(collector.wait_for_taken(3), ["a0", "a1", "a2"]);
     assert!(put.elapsed() < Duration::from_secs(3), "{:?}", put.elapsed());
-    let lines = logged("sink endless: post");
+    let lines = logged("sink=\"endless\"");
     assert!(lines.len() == 1 && lines[0].len() < 600, "{lines:?}");
     drop(running.drain());
 }

@@ -104,7 +104,7 @@ fn alerts_need_a_spool_from_the_start() {
     assert_eq!(rows.wait_for_taken(1), ["r0"]);
     drop(within);
     assert_eq!(running.drain().1, []);
-    assert_eq!(logged("sink alerts"), Vec::<String>::new());
+    assert_eq!(logged("sink=\"alerts\""), Vec::<String>::new());
 }
 
 fn taker() -> Collector {

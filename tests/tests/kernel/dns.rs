@@ -70,7 +70,7 @@ fn a_connection_has_the_names_that_led_to_its_address_and_a_country() {
     );
     let home = Home::new("", &more);
     let agent = home.run();
-    agent.wait_for_log(SOON, "countries are read from");
+    agent.wait_for_log(SOON, "geo.database read");
     let _resolver = dnsmasq(&netns, RESOLVER, &RECORDS);
     let _stub = dnsmasq(&netns, STUB, &[&format!("--server={RESOLVER}")]);
     let addresses = client(&netns, folder.path(), STUB);

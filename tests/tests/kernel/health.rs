@@ -71,7 +71,7 @@ fn a_hook_that_falls_silent_behind_the_agents_back_is_named() {
             continue;
         }
         silence(&agent, tracepoint);
-        let said = format!("{hook} is DEGRADED: {hook}: no event of the canary since 20");
+        let said = format!("component={hook:?} reason={hook}: no event of the canary since 20");
         agent.wait_for_log(SOON * 3, &said);
         let line = format!("{hook}: no event of the canary since ");
         let screen = wait_for_status(&home, |said| said.contains(&line));
@@ -159,7 +159,7 @@ fn a_canary_that_cannot_fly_is_not_the_probes_fault() {
     assert!(!screen.contains("no event"), "{screen}");
     run(netns.command("ip").args(["link", "set", "lo", "up"]));
     wait_for_status(&home, |said| said.starts_with("OK"));
-    agent.wait_for_log(Duration::from_secs(5), "canary is OK again");
+    agent.wait_for_log(Duration::from_secs(5), "component is OK again component=\"canary\"");
     assert!(agent.stop().status.success());
 }
 

@@ -114,7 +114,7 @@ fn the_feeds_of_a_running_agent_and_what_they_name_are_told() {
 
     // A file that is gone leaves what was good, and says so.
     std::fs::remove_file(home.path("late.txt")).unwrap();
-    agent.wait_for_log(SOON, "feed late is DEGRADED");
+    agent.wait_for_log(SOON, "component is DEGRADED component=\"feed late\"");
     let (text, code) = said(&home, &["feeds", "late"]);
     assert!(text.contains("DEGRADED    late  list, 1 indicators"), "{text}");
     assert!(text.contains("read the file; it must exist"), "{text}");

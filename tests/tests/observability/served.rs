@@ -23,8 +23,11 @@ fn promtool_has_nothing_to_say_and_every_counter_is_there() {
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
     hit();
     let alerts = "netsensor_alerts_raised_total";
-    let page = wait_for("an alert", || {
-        Some(page_of(&socket)).filter(|page| value(page, alerts) == Some(1.0))
+    let page = wait_for("an alert, and the spool", || {
+        let page = page_of(&socket);
+        // The spool is looked at once a second.
+        let spool_up = value(&page, "netsensor_spool_up").is_some();
+        (spool_up && value(&page, alerts) == Some(1.0)).then_some(page)
     });
     let (is_content, said) = tool("promtool", &["check", "metrics"], &page);
     assert!(is_content && said.is_empty(), "{said}");

@@ -204,7 +204,7 @@ fn what_may_pass_is_tried_again() {
     assert!(requests[1..].iter().all(|request| request.body == requests[1].body));
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), value("deliveries_retried"), left.len()), (1, 6, 0));
-    let said = sensor_tests::logged("sink again: ").join("\n");
+    let said = sensor_tests::logged("sink=\"again\"").join("\n");
     assert!(said.contains("the role Monitoring Metrics Publisher on the data"), "{said}");
 }
 
@@ -283,7 +283,7 @@ fn a_client_secret_that_is_replaced_counts() {
     collector.wait_for(2);
     std::fs::write(&file, "hunter2").unwrap();
     crate::wait_until("delivered", || running.value("alerts_delivered") == 1);
-    let said = sensor_tests::logged("sink expired: ").join("\n");
+    let said = sensor_tests::logged("sink=\"expired\"").join("\n");
     assert!(said.contains("check tenant, client_id and client_secret"), "{said}");
     drop(running.drain());
 }
@@ -310,6 +310,6 @@ fn a_stream_that_fails_does_not_send_the_others_again() {
         requests.iter().map(|request| request.path.rsplit('/').next().unwrap()).collect();
     let loss = "Custom-NetsensorLoss_CL";
     assert_eq!(streams, ["Custom-Links", loss, loss, loss]);
-    let said = sensor_tests::logged("sink streams: ").join("\n");
+    let said = sensor_tests::logged("sink=\"streams\"").join("\n");
     assert!(said.contains("check endpoint, dcr and the streams of the rule"), "{said}");
 }

@@ -81,7 +81,7 @@ fn records_that_are_rejected_are_counted_and_not_sent_again() {
     let (value, left) = running.drain();
     assert_eq!((value("log_records_rejected"), value("alerts_delivered")), (1, 1));
     assert_eq!((value("deliveries_retried"), left.len(), collector.requests().len()), (0, 0, 1));
-    let said = sensor_tests::logged("rejected log records").join("\n");
+    let said = sensor_tests::logged("log records rejected").join("\n");
     assert!(said.contains("too\\nold"), "{said}");
 }
 

@@ -26,7 +26,7 @@ fn a_document_that_does_not_fit_is_rejected_alone() {
     let documents = elastic::documents(&server, ElasticsearchConfig::ALERTS_INDEX);
     let ids: Vec<&str> = documents.iter().map(|(id, _)| id.as_str()).collect();
     assert_eq!(ids, ["10.0.0.1", "10.0.0.2"]);
-    let said = sensor_tests::logged("sink mapping: ").join("\n");
+    let said = sensor_tests::logged("sink=\"mapping\"").join("\n");
     assert!(said.contains("mapper_parsing_exception"), "{said}");
 }
 

@@ -43,7 +43,7 @@ fn a_secret_that_is_replaced_counts_without_a_new_start() {
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), value("alerts_discarded_rejected")), (1, 0));
     assert_eq!(left, []);
-    let said = logged("sink rotated: ").join("\n");
+    let said = logged("sink=\"rotated\"").join("\n");
     let hint = "the answer is 401: who are you; check user, password, token and certificate";
     assert!(said.contains(hint) && !said.contains("hunter2"), "{said}");
 }
@@ -59,7 +59,7 @@ fn a_secret_that_cannot_be_read_holds_the_sink_up() {
     std::fs::write(&file, "token\n").unwrap();
     assert_eq!(collector.wait_for_taken(1), ["a0"]);
     assert_eq!(collector.requests().len(), 1);
-    let said = logged("sink unreadable: ").join("\n");
+    let said = logged("sink=\"unreadable\"").join("\n");
     assert!(said.contains("token: cannot be read by the agent's user"), "{said}");
     drop(running.drain());
 }
@@ -92,7 +92,7 @@ fn a_query_of_a_url_is_not_told() {
     let running = start(sink("queried", SinkKind::Http(http)));
     running.alerts(&["a0"]);
     assert_eq!(collector.wait_for(2)[0].query, "key=hunter2");
-    let said = logged("sink queried: ").join("\n");
+    let said = logged("sink=\"queried\"").join("\n");
     assert!(said.contains("/alerts: the answer is 500") && !said.contains("hunter2"), "{said}");
     drop(running.drain());
 }

@@ -77,7 +77,7 @@ fn a_collector_gets_alerts_and_rows_as_they_were_raised() {
     });
     assert_eq!(rows, raised);
     assert_eq!(came[0]["source"], "netsensor");
-    let said = logged("sink hec: ").join("\n");
+    let said = logged("sink=\"hec\"").join("\n");
     assert!(said.contains("403: ") && said.contains("check token"), "{said}");
     assert!(!said.contains("s3cret"), "{said}");
 }
@@ -158,7 +158,7 @@ fn what_is_taken_and_not_acknowledged_is_not_delivered() {
     wait_until("sent again", || tenzir.came().len() >= 2);
     assert_eq!(running.value("alerts_delivered"), 0);
     assert!(tenzir.came().iter().all(|it| event::<Alert>(it) == alert("a0")));
-    let said = logged("sink hec-ack: ").join("\n");
+    let said = logged("sink=\"hec-ack\"").join("\n");
     assert!(said.contains("no acknowledgement within 1s"), "{said}");
     let (value, _left) = running.drain();
     assert_eq!(value("alerts_delivered"), 0);

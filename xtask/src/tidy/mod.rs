@@ -4,6 +4,7 @@
 mod code;
 mod hooks;
 mod layers;
+mod logs;
 mod order;
 mod size;
 mod text;
@@ -71,6 +72,7 @@ pub(crate) fn findings(workspace: &Workspace) -> anyhow::Result<Vec<Finding>> {
         found.extend(text::module_doc(source));
         found.extend(layers::findings(source));
         found.extend(hooks::findings(source));
+        found.extend(logs::findings(source));
     }
     for (name, _reason) in LONG.iter().filter(|(name, _)| !used.contains(name)) {
         let what = format!("exception {name:?} is not needed any more; remove it");

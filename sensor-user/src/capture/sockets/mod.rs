@@ -97,7 +97,7 @@ impl SocketReader {
             // What is not in the list may be among the dropped.
             whole.clear();
             if !std::mem::replace(&mut self.told.no_room, true) {
-                tracing::warn!(
+                tracing::error!(
                     dropped = found.dropped,
                     max = self.max,
                     "more sockets are open than are tracked; see connections.max"
@@ -124,9 +124,10 @@ impl SocketReader {
         if !std::mem::replace(&mut self.told.not_entered, true) {
             tracing::warn!(
                 namespace = namespace.inode,
-                "enter a network namespace and list its sockets: {refused}; /proc/PID/net is read \
-                 instead, without byte counts and round-trip times (it takes CAP_SYS_ADMIN, and \
-                 the kernel modules tcp_diag and udp_diag)"
+                error = %refused,
+                "a network namespace is not entered; /proc/PID/net is read instead, without byte \
+                 counts and round-trip times (it takes CAP_SYS_ADMIN, and the kernel modules \
+                 tcp_diag and udp_diag)"
             );
         }
         let told = namespace.pid.map(|pid| proc_net::read(&self.proc_root, pid, namespace, found));
@@ -138,8 +139,9 @@ impl SocketReader {
                     .map_or_else(|| "no process is in it".to_owned(), |error| error.to_string());
                 tracing::warn!(
                     namespace = namespace.inode,
-                    "read what is open in a network namespace: {reason}; its connections are \
-                     known from their next change on"
+                    error = %reason,
+                    "what is open in a network namespace is not read; its connections are known \
+                     from their next change on"
                 );
             }
         }

@@ -45,12 +45,12 @@ impl Folder {
             match fs::remove_file(&path) {
                 Ok(()) => {
                     folder.stats.parquet_files_torn.increment();
-                    tracing::warn!(
-                        "{}: half written by an agent that ended; removed",
-                        path.display()
-                    );
+                    let path = path.display();
+                    tracing::warn!(%path, "file half written by an agent that ended; removed");
                 }
-                Err(error) => tracing::warn!(%error, "{}: cannot be removed", path.display()),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "remove a half written file");
+                }
             }
         }
         folder
@@ -110,7 +110,9 @@ impl Folder {
                     bytes = bytes.saturating_sub(size);
                     self.stats.parquet_files_deleted.increment();
                 }
-                Err(error) => tracing::warn!(%error, "{}: cannot be deleted", path.display()),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "remove an old file");
+                }
             }
         }
     }

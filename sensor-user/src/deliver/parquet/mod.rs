@@ -191,7 +191,7 @@ impl ParquetSink {
 
     fn refuse(&mut self, table: &str, error: &dyn std::error::Error, rows: u64) {
         self.settled.rejected += rows;
-        tracing::error!(rows, "rows of {table} are in no file: {}", super::chain(error));
+        tracing::error!(table, rows, error = %super::chain(error), "rows are in no file");
     }
 
     async fn write_full(&mut self, clock: &dyn Clock) -> Result<(), DeliverError> {

@@ -139,10 +139,8 @@ impl Sink {
                     }
                 }
                 Step::Landed(Err(lost)) => {
-                    tracing::error!(
-                        "sink {}: a request ended early ({lost}); please report",
-                        self.name
-                    );
+                    let sink = &*self.name;
+                    tracing::error!(sink, error = %lost, "a request ended early; please report");
                     return;
                 }
                 Step::Alerts(stored) => self.send_alerts(stored),
@@ -264,10 +262,11 @@ impl Sink {
         self.settle_written().await;
         let Err(error) = written else { return true };
         self.with.stats.deliveries_retried.increment();
-        self.with.state.failed(chain(&error));
+        let error = chain(&error);
         if let Some(count) = self.quiet.admit(1, Instant::now()) {
-            tracing::warn!(count, "sink {}: {}", self.name, chain(&error));
+            tracing::warn!(sink = self.name, count, %error, "rows are not written; tried again");
         }
+        self.with.state.failed(error);
         false
     }
 
@@ -290,7 +289,7 @@ impl Sink {
         let rows = self.rows.forget() + self.rows_lane.items_again();
         self.with.stats.rows_dropped_sink_closed.add(rows);
         self.with.waiting.settle(rows);
-        tracing::info!("sink {}: closed: {}", self.name, chain(error));
+        tracing::info!(sink = self.name, error = %chain(error), "sink closed");
         let mut dropped = self.place.open();
         let Some(reader) = &mut self.reader else { return };
         loop {

@@ -115,7 +115,14 @@ impl Sink {
         if let Some(count) = self.quiet.admit(1, Instant::now()) {
             let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             let next = humantime::format_duration(Duration::from_millis(millis));
-            tracing::warn!(count, items, retry_in = %next, "sink {}: {text}", self.name);
+            tracing::warn!(
+                sink = self.name,
+                count,
+                items,
+                retry_in = %next,
+                error = %text,
+                "delivery failed; tried again"
+            );
         }
     }
 
@@ -125,7 +132,7 @@ impl Sink {
         self.lane(content).succeeded();
         let entries = batch.into_entries();
         if let Some(count) = self.quiet.admit(entries.len() as u64, Instant::now()) {
-            tracing::error!(count, "sink {}: discarded: {reason}", self.name);
+            tracing::error!(sink = self.name, count, error = %reason, "items discarded");
         }
         if content == Content::Alerts {
             self.put_aside(reason, &entries).await;
@@ -150,7 +157,7 @@ impl Sink {
             }
         });
         if let Err(error) = written.await {
-            tracing::error!(%error, "sink {}: what it refused is not put aside", self.name);
+            tracing::error!(sink = self.name, %error, "discarded items are not put aside");
         }
     }
 

@@ -101,7 +101,7 @@ impl Log {
             Ok(file) => file,
             Err(error) => {
                 let removed = self.storage.remove(&segment.name);
-                tracing::trace!(removed = removed.is_ok(), "spool: a segment was not begun");
+                tracing::trace!(removed = removed.is_ok(), "a file of the spool was not begun");
                 return Err(describe(&self.path(&segment.name), error));
             }
         };

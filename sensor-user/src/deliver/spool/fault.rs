@@ -28,7 +28,7 @@ impl Log {
             chain(error)
         );
         if let Some(count) = self.quiet.admit(1, now) {
-            tracing::error!(count, "spool: {fault}");
+            tracing::error!(count, error = %fault, "spool cannot be written");
         }
         self.shared.is_faulty.store(true, Ordering::Release);
         self.shared.index().fault = Some(fault);
@@ -39,7 +39,7 @@ impl Log {
         if self.retry_at.take().is_none() {
             return;
         }
-        tracing::info!("spool: {}: can be written again", self.path("").display());
+        tracing::info!(path = %self.path("").display(), "spool can be written again");
         self.shared.index().fault = None;
         if self.state_gap {
             self.shared.wants_snapshot.store(true, Ordering::Release);
@@ -57,7 +57,7 @@ impl Log {
         self.stats.alerts_lost_unwritten.add(lost);
         if lost > 0 {
             let path = self.path("");
-            tracing::error!(lost, "spool: {}: took no alerts until the end", path.display());
+            tracing::error!(path = %path.display(), lost, "spool took no alerts until the end");
         }
     }
 
@@ -140,8 +140,8 @@ impl Log {
         }
         if index.cursors.iter().any(|cursor| cursor.held.is_some()) {
             tracing::warn!(
-                "spool: {}: alerts of an earlier run wait; they are delivered after a restart",
-                self.storage.path("").display()
+                path = %self.storage.path("").display(),
+                "alerts of an earlier run wait in the spool; they are delivered after a restart"
             );
         }
         index.floor = found.floor;

@@ -17,6 +17,7 @@ use super::scan::{Damage, Scan, Step};
 use super::segment::Segment;
 use super::storage::{Disk, Storage as _};
 use crate::deliver::escaped;
+use crate::progress::Progress;
 
 /// How often a place is looked at before it is told as torn.
 const LOOKS: u32 = 4;
@@ -57,7 +58,7 @@ impl fmt::Display for Flaw {
 
 impl Survey {
     /// Reads all of `dir`.
-    pub fn of(dir: &Path) -> io::Result<Self> {
+    pub fn of(dir: &Path, progress: &Progress) -> io::Result<Self> {
         let disk = Disk::new(dir);
         let mut survey = Self {
             folder: dir.to_owned(),
@@ -76,7 +77,7 @@ impl Survey {
         let last = names.len();
         let mut next = 0;
         for (place, (generation, name)) in names.into_iter().enumerate() {
-            match survey.read(&disk, generation, &name, &mut next) {
+            match survey.read(&disk, (generation, &name), &mut next, progress) {
                 // Settled by all, and gone meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => survey.flaw(&disk, &name, 0, format!("cannot be read: {error}")),
@@ -91,7 +92,7 @@ impl Survey {
         for sink in rejecting_sinks(dir)? {
             let mut items = 0;
             for path in rejected_files(dir, &sink) {
-                read_rejected(&path, |_| items += 1)?;
+                read_rejected(&path, progress, |_| items += 1)?;
             }
             survey.rejected.push((sink, items));
         }
@@ -102,9 +103,9 @@ impl Survey {
     fn read(
         &mut self,
         disk: &Disk,
-        generation: u64,
-        name: &str,
+        (generation, name): (u64, &str),
         next: &mut u64,
+        progress: &Progress,
     ) -> io::Result<Result<(), Option<String>>> {
         let header = disk.read_at(name, 0, usize::try_from(HEADER).unwrap_or(0))?;
         if header.is_empty() {
@@ -121,7 +122,10 @@ impl Survey {
             segment.bytes = length(disk, name)?;
             let mut scan = Scan::new(disk, name, (from, segment.bytes), header.ordinal);
             let mut torn = None;
+            let mut seen = from;
             loop {
+                progress.bytes(scan.offset().saturating_sub(seen));
+                seen = scan.offset();
                 match scan.next()? {
                     Step::End => break,
                     Step::Zeros(offset) => {
@@ -158,6 +162,7 @@ impl Survey {
             }
         }
         self.segments.push(segment);
+        progress.alerts(self.segments.iter().map(|it| it.alerts).sum());
         Ok(Ok(()))
     }
 
@@ -201,6 +206,18 @@ impl Survey {
         }
         out
     }
+}
+
+/// The files that a survey of `dir` reads. What cannot be listed is not among them: the survey says
+/// why.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let disk = Disk::new(dir);
+    let names = disk.list().unwrap_or_default().into_iter().map(|(name, _)| name);
+    let segments = names.filter(|name| Segment::numbers_of(name).is_some());
+    let mut files: Vec<PathBuf> = segments.map(|name| disk.path(&name)).collect();
+    let sinks = rejecting_sinks(dir).unwrap_or_default();
+    files.extend(sinks.iter().flat_map(|sink| rejected_files(dir, sink)));
+    files
 }
 
 fn length(disk: &Disk, name: &str) -> io::Result<u64> {

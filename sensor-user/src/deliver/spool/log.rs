@@ -174,7 +174,10 @@ impl Log {
                 self.active =
                     Some(Active { file, name, generation, bytes, reserved, synced, has_snapshot });
             }
-            Err(error) => tracing::warn!("spool: {}: {error}", self.path(&last.name).display()),
+            Err(error) => {
+                let path = self.path(&last.name);
+                tracing::warn!(path = %path.display(), %error, "open the last file of the spool; a new one is begun");
+            }
         }
     }
 

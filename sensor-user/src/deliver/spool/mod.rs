@@ -50,7 +50,7 @@ mod storage;
 mod tail;
 mod thread;
 
-pub use inspect::{Flaw, Survey};
+pub use inspect::{Flaw, Survey, files};
 pub use reader::Reader;
 pub use rejected::{Rejected, RejectedItem, read_rejected, rejected_files, rejecting_sinks};
 pub use replay::{SpoolReplayError, put_again, rewind};
@@ -259,8 +259,8 @@ impl Spool {
             if alerts > 0
                 && let Some(count) = quiet.admit(alerts as u64, Instant::now())
             {
-                let why = if is_closing { "it is closed" } else { "its queue is full" };
-                tracing::error!(count, "spool: {why}, alerts dropped");
+                let reason = if is_closing { "it is closed" } else { "its queue is full" };
+                tracing::error!(count, reason, "alerts that the spool does not take; dropped");
             }
             return number;
         }

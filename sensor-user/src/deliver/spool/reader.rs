@@ -112,7 +112,7 @@ impl Reader {
             Err(lost) => io::Error::other(lost),
         };
         self.failures += 1;
-        tracing::error!(tries = self.failures, "spool: read: {error}");
+        tracing::error!(tries = self.failures, %error, "read the spool");
         if self.failures < TRIES {
             tokio::time::sleep(RETRY).await;
         } else {
@@ -189,7 +189,7 @@ pub(super) fn from_disk(
                 if lost > 0 {
                     shared.stats.spool_alerts_lost_corrupt.add(lost);
                     let path = shared.storage.path(&segment.name);
-                    tracing::error!(lost, "spool: {}: alerts cannot be read", path.display());
+                    tracing::error!(path = %path.display(), lost, "alerts in the spool cannot be read");
                 }
                 (at, place) = (segment.end, None);
                 if !stored.is_empty() {
@@ -269,7 +269,8 @@ impl Batch<'_> {
                 Err(error) => {
                     self.shared.stats.spool_alerts_lost_corrupt.increment();
                     let path = self.shared.storage.path(&self.segment.name);
-                    tracing::error!("spool: {}: alert {sequence}: {error}", path.display());
+                    let path = path.display();
+                    tracing::error!(%path, sequence, %error, "an alert in the spool cannot be read");
                 }
             }
         }

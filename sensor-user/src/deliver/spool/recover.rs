@@ -121,8 +121,9 @@ pub(super) fn recover(storage: &dyn Storage) -> io::Result<Recovery> {
 impl Recovery {
     fn note(&mut self, storage: &dyn Storage, name: &str, what: &str) {
         self.repaired += 1;
-        let repair = format!("{}: {what}", storage.path(name).display());
-        tracing::warn!("spool: {repair}");
+        let path = storage.path(name);
+        let repair = format!("{}: {what}", path.display());
+        tracing::warn!(path = %path.display(), damage = %what, "spool is damaged");
         if self.repairs.len() < REPAIRS_MAX {
             self.repairs.push(repair);
         }
@@ -253,7 +254,8 @@ fn remove_old_bad(storage: &dyn Storage, files: Vec<(String, u64)>) -> io::Resul
     let too_many = all.len().saturating_sub(BAD_MAX);
     for (_, name) in all.into_iter().take(too_many) {
         if let Err(error) = storage.remove(&name) {
-            tracing::warn!("spool: remove {}: {error}", storage.path(&name).display());
+            let path = storage.path(&name);
+            tracing::warn!(path = %path.display(), %error, "remove an old damaged file");
         }
     }
     Ok(())

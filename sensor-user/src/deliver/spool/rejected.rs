@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::deliver::{Quiet, escaped};
+use crate::progress::Progress;
 use crate::stats::Stats;
 
 /// The folder's name, in the spool's.
@@ -78,7 +79,7 @@ impl Rejected {
             Err(error) => {
                 if let Some(count) = self.quiet.admit(1, Instant::now()) {
                     let path = self.folder.display();
-                    tracing::error!(count, "sink {sink}: put aside in {path}: {error}");
+                    tracing::error!(sink, %path, count, %error, "put discarded items aside");
                 }
             }
         }
@@ -138,12 +139,14 @@ pub fn rejecting_sinks(dir: &Path) -> io::Result<Vec<String>> {
     Ok(sinks.into_iter().collect())
 }
 
-/// Each line of a file of items that were put aside: `Err` says why it is none.
+/// Each line of a file of items that were put aside: `Err` says why it is none. `progress` counts
+/// its bytes.
 pub fn read_rejected(
     path: &Path,
+    progress: &Progress,
     mut take: impl FnMut(Result<RejectedItem, serde_json::Error>),
 ) -> io::Result<()> {
-    let mut file = BufReader::new(File::open(path)?);
+    let mut file = BufReader::new(progress.counted(File::open(path)?));
     let mut line = Vec::new();
     while file.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)? > 0 {
         take(serde_json::from_slice(&line));

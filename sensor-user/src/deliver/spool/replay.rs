@@ -15,6 +15,7 @@ use super::{Commit, Spool, SpoolConfig, SpoolError, cursors};
 use crate::clock::Clock;
 use crate::dedup::Alert;
 use crate::deliver::escaped;
+use crate::progress::Progress;
 use crate::stats::Stats;
 
 /// Alerts that are put into the spool as one.
@@ -64,6 +65,7 @@ pub fn rewind(
     dir: &Path,
     sink: &str,
     from: Option<Timestamp>,
+    progress: &Progress,
 ) -> Result<(u64, u64), SpoolReplayError> {
     let failed = |source| SpoolReplayError::Io { path: dir.to_owned(), source };
     let disk = Disk::new(dir);
@@ -72,7 +74,7 @@ pub fn rewind(
     let Some((_, cursor)) = all.iter_mut().find(|(name, _)| name == sink) else {
         return Err(no_sink(dir, sink, &known));
     };
-    let survey = Survey::of(dir).map_err(failed)?;
+    let survey = Survey::of(dir, progress).map_err(failed)?;
     let is_later = |(_, time): &&(u64, Timestamp)| from.is_none_or(|from| *time >= from);
     let first = survey.times.iter().find(is_later).map(|(number, _)| *number);
     // Never ahead: what was not delivered is not skipped.
@@ -90,6 +92,7 @@ pub fn put_again(
     sink: &str,
     config: &SpoolConfig,
     clock: Arc<dyn Clock>,
+    progress: &Progress,
 ) -> Result<(u64, u64), SpoolReplayError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -103,7 +106,7 @@ pub fn put_again(
     let files = rejected_files(dir, sink);
     let (mut alerts, mut rest) = (Vec::new(), Vec::new());
     for path in &files {
-        read_rejected(path, |item| {
+        read_rejected(path, progress, |item| {
             let Ok(item) = item else { return rest.push(None) };
             match serde_json::from_str::<Alert>(item.item.get()) {
                 Ok(alert) => alerts.push(Arc::new(alert)),

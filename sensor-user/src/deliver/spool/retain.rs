@@ -110,7 +110,7 @@ impl Log {
             self.state_gap = true;
             self.shared.index().floor = None;
             self.shared.wants_snapshot.store(true, Ordering::Release);
-            tracing::error!("spool: over its size without a snapshot; the state is given up");
+            tracing::error!("spool is over its size without a snapshot; the state is given up");
         }
         true
     }
@@ -150,7 +150,12 @@ impl Log {
             && let Some(count) = self.quiet_lost.admit(lost, Instant::now())
         {
             let path = self.path(&segment.name);
-            tracing::error!(count, "spool: alerts evicted by {why} with {}", path.display());
+            tracing::error!(
+                path = %path.display(),
+                count,
+                reason = why,
+                "alerts evicted that a sink has not taken"
+            );
         }
         true
     }
@@ -163,14 +168,15 @@ impl Log {
             Err(error) => {
                 if let Some(count) = self.quiet_removal.admit(1, Instant::now()) {
                     let path = self.path(&segment.name);
-                    tracing::error!(count, "spool: remove {}: {error}", path.display());
+                    let path = path.display();
+                    tracing::error!(%path, count, %error, "remove a file of the spool");
                 }
                 return false;
             }
         }
         self.shared.index().segments.retain(|it| it.generation != segment.generation);
         if let Err(error) = self.storage.sync_dir() {
-            tracing::debug!("spool: {}: {error}", self.path("").display());
+            tracing::debug!(path = %self.path("").display(), %error, "sync the spool's folder");
         }
         true
     }

@@ -93,6 +93,11 @@ impl<'s> Scan<'s> {
         Self { storage, name, end, offset, ordinal, buffer: Vec::new(), used: 0 }
     }
 
+    /// How far it is.
+    pub(super) const fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// The next frame, damage, or the end.
     pub(super) fn next(&mut self) -> io::Result<Step<'_>> {
         if self.offset >= self.end {

@@ -102,12 +102,9 @@ pub(super) fn canary(
 
 /// Goes on with the windows that an earlier run had open.
 pub(super) fn restore(detection: &mut Detection, recovered: Recovered) {
-    for repair in &recovered.repairs {
-        tracing::warn!("spool: {repair}");
-    }
     let saved: Vec<Vec<u8>> = recovered.snapshot.into_iter().chain(recovered.changes).collect();
     if let Err(fault) = detection.dedup.restore(&saved) {
-        tracing::warn!("spool: {fault}");
+        tracing::error!(error = %fault, "go on with the alerts of an earlier run");
     }
     if !detection.dedup.is_empty() {
         tracing::info!(windows = detection.dedup.len(), "alerts of an earlier run are counted on");
@@ -162,12 +159,12 @@ pub(super) async fn refresh_places(places: Arc<Places>) {
     }
 }
 
-/// Has the log tell what it holds back.
-pub(super) async fn tell_repeats(log: Arc<Handle>) {
+/// Has the log tell what it holds back, and count what is not in it.
+pub(super) async fn look_at_log(log: Arc<Handle>, stats: Arc<Stats>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tick.tick().await;
-        log.tell_repeats();
+        log.look(&stats);
     }
 }
 

@@ -112,7 +112,7 @@ fn start(
         beside.spawn(keep);
     }
     let beat = Beat::default();
-    beside.spawn(build::tell_repeats(Arc::clone(&log)));
+    beside.spawn(build::look_at_log(Arc::clone(&log), Arc::clone(&stats)));
     beside.spawn(build::keeper(&notifier, &beat, &status, &intel));
     let feeds = Arc::clone(&intel);
     let parts =

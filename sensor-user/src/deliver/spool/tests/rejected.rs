@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::super::{Rejected, read_rejected, rejected_files, rejecting_sinks};
 use super::TestClock;
+use crate::progress::Progress;
 use crate::stats::Stats;
 
 fn ids(dir: &std::path::Path, sink: &str) -> Vec<String> {
     let mut ids = Vec::new();
     for path in rejected_files(dir, sink) {
-        read_rejected(&path, |item| ids.push(item.unwrap().id)).unwrap();
+        read_rejected(&path, &Progress::hidden(), |item| ids.push(item.unwrap().id)).unwrap();
     }
     ids
 }

@@ -1,5 +1,7 @@
 //! Commands: one function a command, from what was typed to what the process answers.
 
+mod spool;
+
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
@@ -11,14 +13,14 @@ use anyhow::Context as _;
 use crate::canary;
 use crate::cli::{
     AgentArgs, CheckConfigArgs, Command, ExplainArgs, FeedsArgs, RawArgs, RecordArgs, ReplayArgs,
-    RunArgs, SchemaArgs, SchemaFormat, SpoolArgs, SpoolCommand, SpoolReplayArgs, StatusArgs,
+    RunArgs, SchemaArgs, SchemaFormat, SpoolCommand, StatusArgs,
 };
 use crate::clock::{Clock as _, SystemClock, signed};
 use crate::config::{
     AgentConfig, Config, ConfigError, Environment, SERVICE_FILE, Source, describe,
 };
 use crate::control;
-use crate::deliver::{readable, spool};
+use crate::deliver::readable;
 use crate::health::State;
 use crate::helpers;
 use crate::intel::{FeedFolder, explain, read_allowed, read_feed};
@@ -86,9 +88,9 @@ pub fn call(
         Command::Status(args) => status(&args, environment),
         Command::Feeds(args) => feeds(&args, environment),
         Command::Explain(args) => explain_address(&args, environment),
-        Command::Spool(SpoolCommand::List(args)) => spool_list(&args, environment),
-        Command::Spool(SpoolCommand::Verify(args)) => spool_verify(&args, environment),
-        Command::Spool(SpoolCommand::Replay(args)) => spool_replay(&args, environment),
+        Command::Spool(SpoolCommand::List(args)) => spool::list(&args, environment),
+        Command::Spool(SpoolCommand::Verify(args)) => spool::verify(&args, environment),
+        Command::Spool(SpoolCommand::Replay(args)) => spool::replay(&args, environment),
         Command::Schema(args) => print_schema(&args),
         Command::Canary { .. } => {
             canary::child();
@@ -267,51 +269,6 @@ fn explain_address(args: &ExplainArgs, environment: &Environment) -> anyhow::Res
     let allow = AllowList::new(config.allow.networks.iter().copied().chain(files.networks));
     let now = args.at.unwrap_or_else(|| SystemClock.now());
     print(explain(args.address, &config.feeds, &folder, (&allow, now)).as_bytes())
-}
-
-fn spool_list(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Outcome> {
-    let dir = spool_config(args, environment)?.agent.spool_dir();
-    let survey = spool::Survey::of(&dir).with_context(|| dir.display().to_string())?;
-    print(survey.text().as_bytes())
-}
-
-fn spool_verify(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Outcome> {
-    let dir = spool_config(args, environment)?.agent.spool_dir();
-    let survey = spool::Survey::of(&dir).with_context(|| dir.display().to_string())?;
-    if survey.damages.is_empty() {
-        let text = format!("{}: good, {} commits\n", dir.display(), survey.frames);
-        return print(text.as_bytes());
-    }
-    let flaws: Vec<String> = survey.damages.iter().map(ToString::to_string).collect();
-    print(format!("{}\n", flaws.join("\n")).as_bytes())?;
-    Ok(Outcome::Damaged)
-}
-
-fn spool_replay(args: &SpoolReplayArgs, environment: &Environment) -> anyhow::Result<Outcome> {
-    let config = spool_config(&args.spool, environment)?;
-    let dir = config.agent.spool_dir();
-    let _no_agent = control::Hold::take(&config.agent.control_socket())?;
-    let sink = &args.sink;
-    let text = if args.rejected {
-        let clock = Arc::new(SystemClock);
-        let (alerts, others) = spool::put_again(&dir, sink, &config.spool, clock)?;
-        format!(
-            "{alerts} alerts that sink {sink} refused are in the spool again; {others} items that \
-             are no alerts stay put aside\n"
-        )
-    } else {
-        let (first, count) = spool::rewind(&dir, sink, args.from)?;
-        format!("sink {sink} gets {count} alerts at the next start, from number {first} on\n")
-    };
-    print(text.as_bytes())
-}
-
-/// The configuration of the agent whose spool is meant.
-fn spool_config(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Config> {
-    match &args.state {
-        Some(state) => Ok(Config::embedded(std::path::absolute(state)?)),
-        None => Ok(config_of_agent(args.config.as_deref(), environment)?),
-    }
 }
 
 /// The outcome of a replay that read all its input.

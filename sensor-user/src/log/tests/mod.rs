@@ -1,6 +1,8 @@
 //! The log against a datagram socket in place of journald's, and against a clock that stands where
 //! it is put.
 
+mod limit;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt as _;
@@ -52,10 +54,15 @@ struct Bench {
 }
 
 impl Bench {
+    /// Without a limit for a place.
     fn new(journal: Option<Journal>) -> Self {
+        Self::limited(journal, u64::MAX)
+    }
+
+    fn limited(journal: Option<Journal>, lines: u64) -> Self {
         let (clock, screen) = (Arc::new(Hand::default()), Screen::default());
-        let output = Output { journal, lost: 0, stderr: Box::new(screen.clone()) };
-        let shared = Arc::new(Shared::new(output, Arc::<Hand>::clone(&clock)));
+        let output = Output::new(journal, Box::new(screen.clone()));
+        let shared = Arc::new(Shared::new(output, lines, Arc::<Hand>::clone(&clock)));
         Self { clock, screen, shared }
     }
 
@@ -65,11 +72,11 @@ impl Bench {
     }
 
     fn look(&self) {
-        self.shared.with(|fold, now, say| fold.look(now, say));
+        self.shared.look();
     }
 
     fn flush(&self) {
-        self.shared.with(|fold, _now, say| fold.flush(say));
+        self.shared.flush();
     }
 
     /// The lines since the last call, without their times.
@@ -162,7 +169,8 @@ fn hostile_text_stays_on_its_line() {
     let bench = Bench::new(None);
     let name = "x\n2026-11-24T10:00:00Z ERROR forged\u{1b}[31m\u{202e}\u{2028}\r\0";
     bench.logs(|| {
-        tracing::warn!(text = name, shown = %name, debug = ?name, "seen {name}");
+        let message = format!("seen {name}");
+        tracing::warn!(message, text = name, shown = %name, debug = ?name);
     });
     let text = String::from_utf8(bench.screen.0.lock().unwrap().clone()).unwrap();
     assert_eq!(text.matches('\n').count(), 1, "{text}");
@@ -229,7 +237,7 @@ fn the_journal_gets_message_priority_and_fields() {
     assert_eq!(first["PRIORITY"], "3");
     assert_eq!(first["SYSLOG_IDENTIFIER"], "netsensor");
     assert_eq!((&*first["NETSENSOR_SINK"], &*first["NETSENSOR_COUNT"]), ("si\\nem", "7"));
-    assert!(first["CODE_FILE"].ends_with("log/tests.rs") && first.contains_key("CODE_LINE"));
+    assert!(first["CODE_FILE"].ends_with("log/tests/mod.rs") && first.contains_key("CODE_LINE"));
     assert!(!first.contains_key("NETSENSOR_REPEATED"));
     assert_eq!(receive(&socket).unwrap()["PRIORITY"], "6");
     bench.flush();
@@ -245,7 +253,7 @@ fn the_longest_line_arrives_whole() {
     let (socket, journal) = journald(&folder);
     let bench = Bench::new(Some(journal));
     let long = "\u{1b}".repeat(LINE_MAX);
-    bench.logs(|| tracing::warn!(a = long, b = long, c = %long, "{long}"));
+    bench.logs(|| tracing::warn!(message = long, a = long, b = long, c = %long));
     let line = receive(&socket).unwrap();
     assert!(line["MESSAGE"].len() >= LINE_MAX && line["NETSENSOR_A"].len() >= LINE_MAX);
 }
@@ -265,6 +273,9 @@ fn a_journal_that_does_not_read_costs_lines_but_no_time_and_says_how_many() {
     bench.logs(|| sink_down("after"));
     assert_eq!(receive(&socket).unwrap()["NETSENSOR_SINK"], "after");
     assert_eq!(receive(&socket).unwrap()["NETSENSOR_LOST"], (20_000 - arrived).to_string());
+    let stats = Stats::default();
+    bench.shared.count(&stats);
+    assert_eq!(stats.log_lines_dropped_journal.value(), 20_000 - arrived);
     assert!(bench.lines().is_empty());
 }
 
