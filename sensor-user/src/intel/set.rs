@@ -54,16 +54,16 @@ impl IndicatorSet {
     /// Every indicator whose prefix contains `address`, feed by feed, the shortest prefix of each
     /// first. An IPv4-mapped address is looked up as IPv4.
     pub fn covering(&self, address: IpAddr) -> impl Iterator<Item = Found> {
-        let (v4, v6) = match address.to_canonical() {
-            IpAddr::V4(v4) => (self.filter.may_cover(v4).then_some(v4), None),
-            IpAddr::V6(v6) => (None, Some(v6)),
+        let address = address.to_canonical();
+        let may_cover = match address {
+            IpAddr::V4(v4) => self.filter.may_cover(v4),
+            IpAddr::V6(_) => true,
         };
-        let any = v4.is_some() || v6.is_some();
-        let segments = (0_u32..).zip(if any { &*self.segments } else { &[] });
+        let segments = (0_u32..).zip(if may_cover { &*self.segments } else { &[] });
+        // What a segment finds is in a Vec, which is empty for most addresses and then costs
+        // nothing: the iterators of both families in one are 2 KB, copied for every connection.
         segments.flat_map(move |(number, segment)| {
-            let v4 = v4.into_iter().flat_map(|v4| segment.covering_v4(v4));
-            let v6 = v6.into_iter().flat_map(|v6| segment.covering_v6(v6));
-            v4.chain(v6).filter_map(move |(record, prefix)| {
+            segment.covering(address).into_iter().filter_map(move |(record, prefix)| {
                 let place = SetPlace { segment: number, record };
                 Some(Found { place, indicator: segment.indicator(record, prefix)? })
             })

@@ -103,21 +103,26 @@ pub fn covering_addresses(
     remote: IpAddr,
     translated: Option<SocketAddr>,
 ) -> impl Iterator<Item = Covering> {
-    let remote = remote.to_canonical();
-    let by = |via, address| {
+    addresses(remote, translated).into_iter().flatten().flat_map(|(via, address)| {
         set.covering(address).map(move |found| {
             let Found { place, indicator } = found;
             Covering { place, indicator, via, address }
         })
-    };
-    let behind = translated.into_iter().flat_map(move |translated| {
-        let address = translated.ip().to_canonical();
-        let inside = carried(address).map(|(_, v4)| IpAddr::V4(v4));
-        std::iter::once(address).chain(inside).flat_map(move |it| by(Via::Conntrack, it))
-    });
-    by(Via::Direct, remote)
-        .chain(carried(remote).into_iter().flat_map(move |(via, v4)| by(via, v4.into())))
-        .chain(behind)
+    })
+}
+
+/// The addresses that a remote end is looked up by, canonical. (Not a chain of iterators: one that
+/// holds what it needs for each of them is copied at some cost, for every connection.)
+fn addresses(remote: IpAddr, translated: Option<SocketAddr>) -> [Option<(Via, IpAddr)>; 4] {
+    let remote = remote.to_canonical();
+    let behind = translated.map(|translated| translated.ip().to_canonical());
+    let inside = |address| carried(address).map(|(via, v4)| (via, IpAddr::V4(v4)));
+    [
+        Some((Via::Direct, remote)),
+        inside(remote),
+        behind.map(|behind| (Via::Conntrack, behind)),
+        behind.and_then(inside).map(|(_, v4)| (Via::Conntrack, v4)),
+    ]
 }
 
 #[cfg(test)]
@@ -228,6 +233,15 @@ mod tests {
             ("behind it", Via::Conntrack),
         ];
         assert_eq!(found, expected.map(|(id, via)| (id.to_owned(), via)));
+    }
+
+    /// It is made and handed on for every connection.
+    #[test]
+    fn what_looks_an_address_up_is_small() {
+        let set = set(&["203.0.113.0/24"]);
+        let found = covering(&set, peer([203, 0, 113, 5].into(), None));
+        assert!(size_of_val(&found) <= 1024, "{}", size_of_val(&found));
+        assert_eq!(found.count(), 1);
     }
 
     proptest! {
