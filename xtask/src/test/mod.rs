@@ -247,7 +247,8 @@ impl Run<'_> {
             .args(["test", "--workspace", "--locked", "--features", KAFKA])
             .args(["--test", SYSTEMD_SUITE, "--", "--test-threads=1", "--show-output"])
             .env("NETSENSOR_BIN", &binary)
-            .env("NETSENSOR_DEB", &made.deb);
+            .env("NETSENSOR_DEB", &made.deb)
+            .env("NETSENSOR_RPM", &made.rpm);
         Ok(Outcome::Done(self.counted(&mut cargo)?))
     }
 

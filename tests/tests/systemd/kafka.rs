@@ -1,0 +1,96 @@
+//! The kafka sink in the service: neither the unit nor the agent's own confinement refuses what
+//! librdkafka does.
+//!
+//! Where the package is built without the sink, this build's agent runs in the unit instead of the
+//! package's: that of the suite `confinement`, whose hook tries what a confined agent may not.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sensor_tests::servers::{KafkaMessage, Tansu, make_topics, read_topics};
+use sensor_tests::{Netns, skip_unless};
+use tokio::time::Instant;
+
+use super::machine::Machine;
+use super::package;
+
+/// What the example says is malicious: one before a restart, one after.
+const ADDRESSES: [&str; 2] = ["198.51.100.1", "198.51.100.2"];
+const TOPICS: [&str; 3] = ["netsensor.alerts", "netsensor.rows", "netsensor.health"];
+const CONFIG: &str = "/etc/netsensor/netsensor.toml";
+const OTHER: &str = "/usr/local/bin/netsensor-kafka";
+/// An alert arrives within this time, however busy the host is.
+const LIMIT: Duration = Duration::from_mins(1);
+
+#[test]
+fn a_confined_service_sends_to_kafka_also_after_a_restart() {
+    let Some(package) = package() else { return };
+    let netns = Netns::new(&ADDRESSES);
+    let broker = netns.inside(Tansu::start);
+    if skip_unless(broker.is_some(), "tansu is not installed; cargo xtask test does it") {
+        return;
+    }
+    let servers = broker.as_ref().unwrap().address();
+    netns.inside(|| make_topics(&servers, &TOPICS, 1));
+    let machine = Machine::boot(netns, &package);
+    let shipped = include_str!("../../../packaging/netsensor.toml");
+    let sink =
+        format!("[[sink]]\nname = \"broker\"\nkind = \"kafka\"\nservers = [\"{servers}\"]\n");
+    machine.sh("apt-get install -y /srv/netsensor.deb </dev/null");
+    machine.write(CONFIG, &format!("{shipped}\n{sink}"));
+    with_the_sink(&machine);
+    machine.sh("systemctl restart netsensor");
+
+    for (address, when) in ADDRESSES.into_iter().zip(["confined", "restarted"]) {
+        let connect = format!("bash -c 'exec 3<>/dev/tcp/{address}/443'");
+        assert!(!machine.attempt(&connect).status.success(), "somebody listens at {address}");
+        let first = arrives(&machine, &servers, address);
+        println!("{when}: the alert for {address} is at the broker, {}", first.id);
+        machine.sh("systemctl restart netsensor");
+    }
+    let status = machine.sh("netsensor status --json");
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    println!("confined: {}", status["Confined"]);
+    assert!(status["Confined"].as_str().unwrap().starts_with("on"), "{status}");
+    // What it could not do for want of a call, it would say.
+    let refused = "journalctl -u netsensor | grep -v '] tried ' | grep -F 'not permitted' || true";
+    assert_eq!(machine.sh(refused), "");
+}
+
+/// Sees to it that what the unit runs has the sink.
+fn with_the_sink(machine: &Machine) {
+    let check = format!("netsensor check-config {CONFIG}");
+    let checked = machine.attempt(&check);
+    if checked.status.success() {
+        println!("the package has the sink");
+        return;
+    }
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(said.contains("is not in this build"), "{said}");
+    println!("the package is built without the sink: the tests' own agent has it");
+    std::fs::copy(Path::new(env!("CARGO_BIN_EXE_confined")), machine.path(OTHER)).unwrap();
+    machine.sh(&check.replace("netsensor check", &format!("{OTHER} check")));
+    machine.write(
+        "/etc/systemd/system/netsensor.service.d/other.conf",
+        &format!("[Service]\nExecStart=\nExecStart={OTHER} run --config {CONFIG}\n"),
+    );
+    machine.sh("systemctl daemon-reload");
+}
+
+/// The first message of an alert for `address`, once the broker has it.
+fn arrives(machine: &Machine, servers: &str, address: &str) -> KafkaMessage {
+    let is_it = |message: &KafkaMessage| message.body["MatchedIp"] == address;
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let found = machine
+            .netns
+            .inside(|| read_topics(servers, &TOPICS, 1, |found| found.iter().any(is_it)));
+        if let Some(first) = found.iter().find(|message| is_it(message)) {
+            assert_eq!(first.topic, "netsensor.alerts", "{first:?}");
+            assert_eq!(first.body["ProcessPath"], "/usr/bin/bash", "{first:?}");
+            assert_eq!(first.body["AlertId"], first.id, "{first:?}");
+            return first.clone();
+        }
+        assert!(Instant::now() < deadline, "no alert for {address}\n{}", machine.journal());
+    }
+}
