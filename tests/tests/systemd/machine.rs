@@ -70,20 +70,6 @@ impl Machine {
         command
     }
 
-    /// `program` of this machine, with this machine's files, among the processes of the other.
-    pub(super) fn outside(&self, program: &str) -> Command {
-        let mut command = Command::new("timeout");
-        command.args([COMMAND, "nsenter", "-t", &self.leader.to_string()]);
-        command.args(["--pid", "--net", "--ipc", "--uts", "--cgroup", "--", program]);
-        command.stdin(Stdio::null());
-        command
-    }
-
-    /// Its files as [`Self::outside`] sees them, with what is mounted on them.
-    pub(super) fn root(&self) -> std::path::PathBuf {
-        Path::new("/proc").join(self.leader.to_string()).join("root")
-    }
-
     /// Puts a file into it, root's and readable by all.
     pub(super) fn write(&self, inside: &str, text: &str) {
         let path = self.path(inside);

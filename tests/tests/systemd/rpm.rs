@@ -1,9 +1,8 @@
 //! The .rpm: its scripts on a booted machine, from installation over an upgrade to its erasure.
 //!
-//! The machine is a Debian, which has no database of rpm's own: this machine's `rpm` installs into
-//! it, and runs the scripts in it.
+//! The machine is a Debian, and gets the `rpm` of this one, which is of the same release.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use sensor_tests::{Netns, run, skip_unless};
@@ -13,6 +12,8 @@ use super::{made_package, package};
 
 /// What the example says is malicious: one for each start of the service.
 const ADDRESSES: [&str; 3] = ["198.51.100.1", "198.51.100.2", "198.51.100.3"];
+/// Dependencies are there, as packages of another kind, and Debian's `rpm` wants to be told so.
+const AS_IT_IS: &str = "--nodeps --force-debian";
 const CONFIG: &str = "/etc/netsensor/netsensor.toml";
 
 #[test]
@@ -22,10 +23,11 @@ fn the_scripts_of_the_rpm_install_upgrade_and_erase() {
     if skip_unless(package.is_some(), "there is no .rpm; make it with cargo xtask package") {
         return;
     }
-    let package = package.unwrap();
     let machine = Machine::boot(Netns::new(&ADDRESSES), &other);
 
-    let said = rpm(&machine, &["--install"], &package);
+    bring_rpm(&machine);
+    std::fs::copy(package.unwrap(), machine.path("/srv/netsensor.rpm")).unwrap();
+    let said = rpm(&machine, &format!("--install {AS_IT_IS} /srv/netsensor.rpm"));
     assert_eq!(said, "", "it asks and tells nothing");
     let pid = runs(&machine);
     assert_eq!(machine.sh("systemctl is-enabled netsensor").trim(), "enabled");
@@ -34,24 +36,25 @@ fn the_scripts_of_the_rpm_install_upgrade_and_erase() {
 
     let id = machine.sh("cat /var/lib/netsensor/agent-id");
     machine.sh(&format!("echo '# mine' >> {CONFIG}"));
-    let newer = newer(&machine.path("/srv"));
-    assert_eq!(rpm(&machine, &["--upgrade"], &newer), "");
+    make_newer(&machine.path("/srv"));
+    assert_eq!(rpm(&machine, &format!("--upgrade {AS_IT_IS} /srv/newer.rpm")), "");
     assert_ne!(runs(&machine), pid, "the service is restarted");
-    assert_eq!(query(&machine), "2");
+    assert_eq!(rpm(&machine, "--query --queryformat '%{RELEASE}' netsensor"), "2");
     assert_eq!(machine.sh("systemctl is-enabled netsensor").trim(), "enabled");
     assert_eq!(machine.sh("cat /var/lib/netsensor/agent-id"), id);
     machine.sh(&format!("grep -F '# mine' {CONFIG}"));
     alerts(&machine, "upgraded", ADDRESSES[1]);
 
     // One that is off stays off.
+    let again = format!("--upgrade --replacepkgs {AS_IT_IS} /srv/newer.rpm");
     machine.sh("systemctl disable --now netsensor");
-    assert_eq!(rpm(&machine, &["--upgrade", "--replacepkgs"], &newer), "");
+    assert_eq!(rpm(&machine, &again), "");
     assert_eq!(machine.attempt("systemctl is-active netsensor").stdout, b"inactive\n");
     assert_eq!(machine.attempt("systemctl is-enabled netsensor").stdout, b"disabled\n");
     machine.sh("systemctl enable --now netsensor");
     alerts(&machine, "started again", ADDRESSES[2]);
 
-    let said = rpm(&machine, &["--erase"], Path::new("netsensor"));
+    let said = rpm(&machine, &format!("--erase {AS_IT_IS} netsensor"));
     assert_eq!(said, format!("warning: {CONFIG} saved as {CONFIG}.rpmsave\n"));
     assert_eq!(machine.attempt("pgrep -x netsensor").stdout, b"");
     let unit = machine.sh("systemctl show -P LoadState netsensor");
@@ -63,22 +66,22 @@ fn the_scripts_of_the_rpm_install_upgrade_and_erase() {
     assert_eq!(left, format!("/etc/netsensor\n{CONFIG}.rpmsave\n"), "left when it is erased");
 }
 
-/// What `rpm` with these words says; it must succeed.
-fn rpm(machine: &Machine, words: &[&str], package: &Path) -> String {
-    let mut rpm = machine.outside("rpm");
-    // This Debian's rpm asks for it; dependencies are there, as packages of another kind.
-    rpm.arg("--root").arg(machine.root()).args(["--force-debian", "--nodeps"]);
-    let output = run(rpm.args(words).arg(package));
-    let said = [output.stdout, output.stderr].concat();
-    String::from_utf8(said).unwrap()
+/// Gives the machine this machine's `rpm`, with what it loads and reads.
+fn bring_rpm(machine: &Machine) {
+    let listed = run(Command::new("ldd").arg("/usr/bin/rpm"));
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
+    let copy = ["--recursive", "--dereference", "--no-clobber", "--parents"];
+    run(Command::new("cp")
+        .args(copy)
+        .args(["/usr/bin/rpm", "/usr/lib/rpm"])
+        .args(libraries)
+        .arg(machine.path("/")));
 }
 
-/// The release that is installed.
-fn query(machine: &Machine) -> String {
-    let mut rpm = machine.outside("rpm");
-    rpm.arg("--root").arg(machine.root());
-    let output = run(rpm.args(["--query", "--queryformat", "%{RELEASE} ", "netsensor"]));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+/// What `rpm` with these words says; it must succeed.
+fn rpm(machine: &Machine, words: &str) -> String {
+    machine.sh(&format!("rpm --dbpath /var/lib/rpm {words} 2>&1"))
 }
 
 /// The process of the service, which runs.
@@ -96,8 +99,8 @@ fn alerts(machine: &Machine, when: &str, address: &str) {
     println!("{when}: the alert for {address} is in the file");
 }
 
-/// The same package with a higher release, in `folder`, of what the last one was made of.
-fn newer(folder: &Path) -> PathBuf {
+/// Makes `newer.rpm` in `folder`, the same with a higher release, of what the last one was made of.
+fn make_newer(folder: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
     let spec = std::fs::read_to_string(root.join("packaging/rpm/netsensor.spec")).unwrap();
     let higher = spec.replace("\nRelease: 1\n", "\nRelease: 2\n");
@@ -114,5 +117,4 @@ fn newer(folder: &Path) -> PathBuf {
         .args(["--define", &defined("stage", &root.join("target/packages/stage"))])
         .args(["--define", concat!("upstream ", env!("CARGO_PKG_VERSION"))])
         .arg(&path));
-    folder.join("newer.rpm")
 }
