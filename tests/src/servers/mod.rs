@@ -23,7 +23,7 @@ mod tenzir;
 pub use crowdsec::CrowdSec;
 pub use curl::{Answered, curl};
 #[cfg(feature = "kafka")]
-pub use kafka::{KafkaMessage, make_topics, read_topics};
+pub use kafka::{KafkaClient, KafkaMessage};
 pub use medallion::Medallion;
 pub use mmisp::Mmisp;
 pub use nats::Nats;

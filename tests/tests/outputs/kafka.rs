@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use sensor_tests::servers::{KafkaMessage, Tansu, make_topics, read_topics};
+use sensor_tests::servers::{KafkaClient, KafkaMessage, Tansu};
 use sensor_tests::{alert, skip_unless};
 use sensor_user::deliver::{Format, KafkaConfig, PropertyText, SinkConfig, SinkKind};
 
@@ -35,7 +35,7 @@ fn sink(config: KafkaConfig) -> SinkConfig {
 
 /// The first `count` messages of all topics.
 fn read(servers: &str, count: usize) -> Vec<KafkaMessage> {
-    read_topics(servers, &TOPICS, PARTITIONS, |found| found.len() >= count)
+    KafkaClient::new(servers).read(&TOPICS, PARTITIONS, |found| found.len() >= count)
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_broker_in_a_process_of_its_own_has_every_item_too() {
         return;
     }
     let servers = tansu.as_ref().unwrap().address();
-    make_topics(&servers, &TOPICS, PARTITIONS);
+    KafkaClient::new(&servers).make_topics(&TOPICS, PARTITIONS);
     every_item_arrives(&servers);
 }
 

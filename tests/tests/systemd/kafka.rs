@@ -1,15 +1,24 @@
-//! The kafka sink in the service: neither the unit nor the agent's own confinement refuses what
-//! librdkafka does.
+//! The kafka sink in the service, over TLS: neither the unit nor the agent's own confinement refuses
+//! what librdkafka and OpenSSL do. What ends TLS stands before the broker, which has none.
 //!
 //! Where the package is built without the sink, this build's agent runs in the unit instead of the
 //! package's: that of the suite `confinement`, whose hook tries what a confined agent may not.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sensor_tests::servers::{KafkaMessage, Tansu, make_topics, read_topics};
-use sensor_tests::{Netns, skip_unless};
+use rustls::ServerConfig;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sensor_tests::servers::{KafkaClient, KafkaMessage, Tansu};
+use sensor_tests::{Netns, certificates, skip_unless};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 
 use super::machine::Machine;
 use super::package;
@@ -17,6 +26,7 @@ use super::package;
 /// What the example says is malicious: one before a restart, one after.
 const ADDRESSES: [&str; 2] = ["198.51.100.1", "198.51.100.2"];
 const TOPICS: [&str; 3] = ["netsensor.alerts", "netsensor.rows", "netsensor.health"];
+const AUTHORITY: &str = "/etc/netsensor/broker.pem";
 const CONFIG: &str = "/etc/netsensor/netsensor.toml";
 const OTHER: &str = "/usr/local/bin/netsensor-kafka";
 /// An alert arrives within this time, however busy the host is.
@@ -26,25 +36,35 @@ const LIMIT: Duration = Duration::from_mins(1);
 fn a_confined_service_sends_to_kafka_also_after_a_restart() {
     let Some(package) = package() else { return };
     let netns = Netns::new(&ADDRESSES);
-    let broker = netns.inside(Tansu::start);
+    let front = netns.inside(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let port = front.local_addr().unwrap().port();
+    let broker = netns.inside(|| Tansu::behind(Some(port)));
     if skip_unless(broker.is_some(), "tansu is not installed; cargo xtask test does it") {
         return;
     }
-    let servers = broker.as_ref().unwrap().address();
-    netns.inside(|| make_topics(&servers, &TOPICS, 1));
+    let broker = broker.unwrap();
+    let files = certificates();
+    let _passing = netns.inside(|| pass_on(front, broker.port(), files.path()));
+    let servers = format!("127.0.0.1:{port}");
+    let client = KafkaClient::new(&servers).over_tls(&files.path().join("ca"));
+    netns.inside(|| client.make_topics(&TOPICS, 1));
     let machine = Machine::boot(netns, &package);
     let shipped = include_str!("../../../packaging/netsensor.toml");
-    let sink =
-        format!("[[sink]]\nname = \"broker\"\nkind = \"kafka\"\nservers = [\"{servers}\"]\n");
+    let sink = format!(
+        "[[sink]]\nname = \"broker\"\nkind = \"kafka\"\nservers = [\"{servers}\"]\n\
+         tls = true\nca_file = \"{AUTHORITY}\"\n"
+    );
     machine.sh("apt-get install -y /srv/netsensor.deb </dev/null");
     machine.write(CONFIG, &format!("{shipped}\n{sink}"));
+    let authority = std::fs::read_to_string(files.path().join("ca")).unwrap();
+    machine.write(AUTHORITY, &authority);
     let program = with_the_sink(&machine);
 
     for (address, when) in ADDRESSES.into_iter().zip(["started", "restarted"]) {
         machine.sh("systemctl restart netsensor");
         let connect = format!("bash -c 'exec 3<>/dev/tcp/{address}/443'");
         assert!(!machine.attempt(&connect).status.success(), "somebody listens at {address}");
-        let first = arrives(&machine, &servers, address);
+        let first = arrives(&machine, &client, address);
         println!("{when}: the alert for {address} is at the broker, {}", first.id);
     }
     let status = machine.sh(&format!("{program} status --json --config {CONFIG}"));
@@ -80,13 +100,12 @@ fn with_the_sink(machine: &Machine) -> &'static str {
 }
 
 /// The first message of an alert for `address`, once the broker has it.
-fn arrives(machine: &Machine, servers: &str, address: &str) -> KafkaMessage {
+fn arrives(machine: &Machine, client: &KafkaClient, address: &str) -> KafkaMessage {
     let is_it = |message: &KafkaMessage| message.body["MatchedIp"] == address;
     let deadline = Instant::now() + LIMIT;
     loop {
-        let found = machine
-            .netns
-            .inside(|| read_topics(servers, &TOPICS, 1, |found| found.iter().any(is_it)));
+        let found =
+            machine.netns.inside(|| client.read(&TOPICS, 1, |found| found.iter().any(is_it)));
         if let Some(first) = found.iter().find(|message| is_it(message)) {
             assert_eq!(first.topic, "netsensor.alerts", "{first:?}");
             assert_eq!(first.body["ProcessPath"], "/usr/bin/bash", "{first:?}");
@@ -95,4 +114,28 @@ fn arrives(machine: &Machine, servers: &str, address: &str) -> KafkaMessage {
         }
         assert!(Instant::now() < deadline, "no alert for {address}\n{}", machine.journal());
     }
+}
+
+/// Ends TLS, and passes what is in it on to `port`, on threads of its own.
+fn pass_on(front: TcpListener, port: u16, files: &Path) -> Runtime {
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let certificate = CertificateDer::from_pem_file(files.join("server")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(files.join("server.key")).unwrap();
+    let acceptor =
+        TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![certificate], key).unwrap()));
+    front.set_nonblocking(true).unwrap();
+    let runtime = Runtime::new().unwrap();
+    runtime.spawn(async move {
+        let front = tokio::net::TcpListener::from_std(front).unwrap();
+        while let Ok((client, _)) = front.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut client = acceptor.accept(client).await?;
+                let mut broker = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut broker).await
+            });
+        }
+    });
+    runtime
 }
