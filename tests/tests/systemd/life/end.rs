@@ -43,7 +43,7 @@ impl Life {
             "for place in {PLACES}; do \
                  find $place -xdev \\( -path /proc -o -path /sys -o -path /srv \\) -prune -o \
                  \\( -iname '*netsensor*' -o -uid {user} -o -gid {group} \\) -print; \
-             done; \
+             done | sort -u; \
              find /sys/fs/bpf -iname '*netsensor*' 2>/dev/null || true; \
              grep -l netsensor -r /etc /var/lib --exclude-dir=apt --exclude-dir=dpkg \
              --exclude='*-' || true; \
