@@ -16,7 +16,7 @@ use tokio::time::Instant;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// One message of the agent.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaMessage {
     /// Where it is.
     pub topic: String,

@@ -101,15 +101,17 @@ fn with_the_sink(machine: &Machine) -> &'static str {
 
 /// The first message of an alert for `address`, once the broker has it.
 fn arrives(machine: &Machine, client: &KafkaClient, address: &str) -> KafkaMessage {
-    let is_it = |message: &KafkaMessage| message.body["MatchedIp"] == address;
+    let is_it =
+        |message: &KafkaMessage| message.body.get("MatchedIp").is_some_and(|ip| ip == address);
     let deadline = Instant::now() + LIMIT;
     loop {
         let found =
             machine.netns.inside(|| client.read(&TOPICS, 1, |found| found.iter().any(is_it)));
         if let Some(first) = found.iter().find(|message| is_it(message)) {
             assert_eq!(first.topic, "netsensor.alerts", "{first:?}");
-            assert_eq!(first.body["ProcessPath"], "/usr/bin/bash", "{first:?}");
-            assert_eq!(first.body["AlertId"], first.id, "{first:?}");
+            let body = &first.body;
+            assert_eq!(body["ProcessPath"], "/usr/bin/bash", "{body}");
+            assert_eq!(body["AlertId"], first.id, "{body}");
             return first.clone();
         }
         assert!(Instant::now() < deadline, "no alert for {address}\n{}", machine.journal());
