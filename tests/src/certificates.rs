@@ -1,7 +1,7 @@
 //! Certificates for tests, as PEM files.
 #![expect(clippy::expect_used, reason = "a test ends with a panic")]
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 
 /// An authority, and what it certified: `ca`, `server` (`logs.example.net` and `127.0.0.1`),
@@ -12,6 +12,8 @@ pub fn certificates() -> TempDir {
         std::fs::write(folder.path().join(name), text).expect("a certificate");
     };
     let mut params = CertificateParams::default();
+    // OpenSSL takes what has its issuer's name for its own issuer.
+    params.distinguished_name.push(DnType::CommonName, "authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority =
         CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a certificate"))

@@ -32,7 +32,7 @@ pub(crate) const TOOLS: [(&str, &str); 5] = [
 ];
 
 /// What of the tree goes where.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("LICENSE", "usr/share/doc/netsensor/LICENSE"),
     ("packaging/netsensor.toml", "etc/netsensor/netsensor.toml"),
     ("packaging/systemd/netsensor.service", "usr/lib/systemd/system/netsensor.service"),
@@ -40,6 +40,10 @@ const FILES: [(&str, &str); 8] = [
     ("examples/indicators.txt", "usr/share/netsensor/indicators.txt"),
     ("examples/netsensor.toml", "usr/share/doc/netsensor/examples/netsensor.toml"),
     ("packaging/examples/credentials.conf", "usr/share/doc/netsensor/examples/credentials.conf"),
+    (
+        "packaging/examples/metrics-group.conf",
+        "usr/share/doc/netsensor/examples/metrics-group.conf",
+    ),
     (
         "packaging/examples/other-namespaces.conf",
         "usr/share/doc/netsensor/examples/other-namespaces.conf",

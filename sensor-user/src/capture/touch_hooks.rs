@@ -57,7 +57,11 @@ pub(super) fn attach_accept(
     if fexit.state == HookState::On {
         return std::iter::once(fexit).chain(fallbacks.iter().map(not_needed)).collect();
     }
-    let kretprobe = attacher.try_one(&ACCEPT_KRETPROBE);
+    let kretprobe = if cfg!(target_arch = "x86_64") {
+        attacher.try_one(&ACCEPT_KRETPROBE)
+    } else {
+        off(&ACCEPT_KRETPROBE, "it would read registers as those of x86_64")
+    };
     let io_is_on = io.iter().all(|hook| hook.state == HookState::On);
     let (recv, send) = if io_is_on || kretprobe.state == HookState::On {
         (not_needed(&FIRST_RECV), not_needed(&FIRST_SEND))

@@ -91,8 +91,8 @@ pub enum MetricsError {
     },
     /// The socket cannot be given to the group.
     #[error(
-        "metrics.group: give {} to group {}; the agent's user must be a member of it \
-         (SupplementaryGroups= in its unit)",
+        "metrics.group: give {} to group {}; the agent's user must be a member of it and its unit \
+         allow chown (docs/metrics.md has the drop-in)",
         path.display(),
         escaped(group, 64)
     )]

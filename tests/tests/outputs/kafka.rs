@@ -3,18 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use sensor_tests::servers::Tansu;
+use sensor_tests::servers::{KafkaClient, KafkaMessage, Tansu};
 use sensor_tests::{alert, skip_unless};
 use sensor_user::deliver::{Format, KafkaConfig, PropertyText, SinkConfig, SinkKind};
-use serde_json::Value;
 
 use super::{items, of_all, raise_all, start, wait_until, written};
 
@@ -39,32 +33,9 @@ fn sink(config: KafkaConfig) -> SinkConfig {
     of_all("kafka", SinkKind::Kafka(config), Format::Native)
 }
 
-/// The first `count` messages of all topics: topic, key, id and body.
-fn read(servers: &str, count: usize) -> Vec<(String, String, String, Value)> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", servers)
-        .set("group.id", "test")
-        .set("auto.offset.reset", "earliest")
-        .create()
-        .unwrap();
-    // Without a group's coordinator, which Tansu does not have as librdkafka wants it.
-    let mut places = TopicPartitionList::new();
-    for topic in TOPICS {
-        for partition in 0..PARTITIONS {
-            places.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
-        }
-    }
-    consumer.assign(&places).unwrap();
-    let mut found = Vec::new();
-    let begin = tokio::time::Instant::now();
-    while found.len() < count && begin.elapsed() < Duration::from_secs(30) {
-        let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
-        let id = message.headers().unwrap().iter().find(|it| it.key == "id").unwrap();
-        let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
-        let body = serde_json::from_slice(message.payload().unwrap()).unwrap();
-        found.push((message.topic().to_owned(), text(message.key()), text(id.value), body));
-    }
-    found
+/// The first `count` messages of all topics.
+fn read(servers: &str, count: usize) -> Vec<KafkaMessage> {
+    KafkaClient::new(servers).read(&TOPICS, PARTITIONS, |found| found.len() >= count)
 }
 
 #[test]
@@ -80,12 +51,7 @@ fn a_broker_in_a_process_of_its_own_has_every_item_too() {
         return;
     }
     let servers = tansu.as_ref().unwrap().address();
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
-    let topics = TOPICS.map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)));
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let made = runtime.block_on(admin.create_topics(&topics, &AdminOptions::new())).unwrap();
-    assert!(made.iter().all(Result::is_ok), "{made:?}");
+    KafkaClient::new(&servers).make_topics(&TOPICS, PARTITIONS);
     every_item_arrives(&servers);
 }
 
@@ -98,16 +64,16 @@ fn every_item_arrives(servers: &str) {
     assert_eq!(running.drain().1, []);
     assert_eq!(found.len(), items::how_many());
     let mut topics = BTreeMap::<String, usize>::new();
-    for (topic, key, _id, body) in &found {
-        *topics.entry(topic.clone()).or_default() += 1;
-        assert_eq!(key, "web01.example.net");
-        assert!(lines.contains(body), "{body}");
+    for message in &found {
+        *topics.entry(message.topic.clone()).or_default() += 1;
+        assert_eq!(message.key, "web01.example.net");
+        assert!(lines.contains(&message.body), "{}", message.body);
     }
     let counts = [items::alerts().len(), items::rows().len(), items::notices().len()];
     assert_eq!(TOPICS.map(|topic| topics.get(topic).copied().unwrap_or(0)), counts);
     for alert in items::alerts() {
         let body = serde_json::to_value(&alert).unwrap();
-        assert!(found.iter().any(|(_, _, id, it)| *id == alert.alert_id && *it == body));
+        assert!(found.iter().any(|it| it.id == alert.alert_id && it.body == body));
     }
 }
 
@@ -131,7 +97,7 @@ fn errors_of_the_broker_and_its_absence_are_waited_for() {
     }
     wait_until("the third", || running.stats.alerts_delivered.value() == 3);
     assert_eq!(running.drain().1, []);
-    let ids: Vec<String> = read(&servers, 3).into_iter().map(|(_, _, id, _)| id).collect();
+    let ids: Vec<String> = read(&servers, 3).into_iter().map(|message| message.id).collect();
     assert_eq!(ids.len(), 3, "{ids:?}");
 }
 

@@ -1,8 +1,8 @@
 //! The packaged service on a Debian that is booted for it: installed, watched, broken, killed,
 //! rebooted, upgraded and purged; and the newcomer's way from the package to the first alert.
 //!
-//! It takes root, systemd-nspawn and debootstrap, and the .deb that `NETSENSOR_DEB` names, else the one
-//! that `cargo xtask package` made. All of a machine's network is a namespace with loopback alone.
+//! It takes root, systemd-nspawn and debootstrap, and the packages that `NETSENSOR_DEB` and
+//! `NETSENSOR_RPM` name, else those that `cargo xtask package` made. All of a machine's network is a namespace with loopback alone.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,10 +11,13 @@
 )]
 #![expect(clippy::print_stdout, reason = "how far a long test is, and what it measured")]
 
+#[cfg(feature = "kafka")]
+mod kafka;
 mod life;
 mod machine;
 mod manifests;
 mod newcomer;
+mod rpm;
 mod stall;
 mod tree;
 
@@ -36,19 +39,20 @@ fn package() -> Option<PathBuf> {
     {
         return None;
     }
-    let made = match std::env::var_os("NETSENSOR_DEB") {
-        Some(named) => Some(PathBuf::from(named)),
-        None => newest_package(),
-    };
+    let made = made_package("NETSENSOR_DEB", "deb");
     if skip_unless(made.is_some(), "there is no .deb; make it with cargo xtask package") {
         return None;
     }
     made
 }
 
-fn newest_package() -> Option<PathBuf> {
+/// The package that `variable` names, else the one that `cargo xtask package` made.
+fn made_package(variable: &str, extension: &str) -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os(variable) {
+        return Some(PathBuf::from(named));
+    }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/packages");
     let entries = std::fs::read_dir(folder).ok()?;
     let mut packages = entries.filter_map(Result::ok).map(|entry| entry.path());
-    packages.find(|path| path.extension().is_some_and(|it| it == "deb"))
+    packages.find(|path| path.extension().is_some_and(|it| it == extension))
 }

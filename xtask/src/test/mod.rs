@@ -229,8 +229,8 @@ impl Run<'_> {
         Ok(Outcome::Done(self.counted(&mut cargo)?))
     }
 
-    /// Packs the agent, and runs the suite that installs the package. Without the kafka sink, which
-    /// takes minutes to build: `cargo xtask package` has it.
+    /// Packs the agent, and runs the suite that installs the packages. Without the kafka sink, which
+    /// takes minutes to build: `cargo xtask package` has it, and the suite's own agent.
     fn packages(&mut self) -> anyhow::Result<Outcome> {
         if self.fast {
             return Ok(Outcome::Skipped("--fast".to_owned()));
@@ -247,7 +247,8 @@ impl Run<'_> {
             .args(["test", "--workspace", "--locked", "--features", KAFKA])
             .args(["--test", SYSTEMD_SUITE, "--", "--test-threads=1", "--show-output"])
             .env("NETSENSOR_BIN", &binary)
-            .env("NETSENSOR_DEB", &made.deb);
+            .env("NETSENSOR_DEB", &made.deb)
+            .env("NETSENSOR_RPM", &made.rpm);
         Ok(Outcome::Done(self.counted(&mut cargo)?))
     }
 

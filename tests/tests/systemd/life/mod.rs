@@ -1,13 +1,15 @@
 //! The life of the service, from its installation to its purge.
 
+mod end;
+mod metrics;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sensor_tests::{Answer, Collector, Netns, run};
+use sensor_tests::{Answer, Collector, Netns};
 use tokio::time::Instant;
 
 use super::machine::Machine;
@@ -49,6 +51,7 @@ fn the_service_lives_through_what_an_operator_does_to_it() {
     life.files_are_private();
     life.reloads();
     life.sends_a_secret_that_systemd_hands_over();
+    life.tells_its_metrics_to_a_group();
     life.keeps_its_configuration_when_the_new_one_is_broken();
     life.is_restarted_when_its_pipeline_stalls();
     life.comes_back_after_a_kill();
@@ -82,7 +85,7 @@ impl Life {
 
     /// The package's configuration, with the collector.
     fn config(&self) -> String {
-        let shipped = include_str!("../../../packaging/netsensor.toml");
+        let shipped = include_str!("../../../../packaging/netsensor.toml");
         let url = self.collector.url();
         let token = "token = { credential = \"webhook-token\" }\n";
         let token = if self.has_secret { token } else { "" };
@@ -314,47 +317,4 @@ impl Life {
         assert_eq!(self.agent_id(), id);
         self.alerts("rebooted");
     }
-
-    fn is_upgraded(&mut self, package: &Path) {
-        let (id, pid) = (self.agent_id(), self.main_pid());
-        let newer = newer(package, &self.machine.path("/srv"));
-        assert!(newer.is_file());
-        self.machine.sh("apt-get install -y /srv/newer.deb </dev/null");
-        self.is_back(&pid);
-        assert_eq!(self.machine.sh("dpkg-query -W -f '${Version}' netsensor"), "9.0-1");
-        assert_eq!(self.agent_id(), id);
-        assert_eq!(std::fs::read_to_string(self.machine.path(CONFIG)).unwrap(), self.config());
-        self.alerts("upgraded");
-    }
-
-    fn is_purged(&self) {
-        self.machine.sh("apt-get purge -y netsensor </dev/null");
-        assert_eq!(self.machine.attempt("id netsensor").status.code(), Some(1), "its user is gone");
-        assert_eq!(self.machine.attempt("pgrep -x netsensor").stdout, b"");
-        let unit = self.machine.sh("systemctl show -P LoadState netsensor");
-        assert_eq!(unit.trim(), "not-found");
-        // The packages that the test put there, what apt and dpkg log, the backup copies of the
-        // lists of users, and the journal are not its own.
-        let left = self.machine.sh(
-            "find / -xdev \\( -path /proc -o -path /sys -o -path /srv \\) -prune -o \
-             -iname '*netsensor*' -print; \
-             grep -l netsensor -r /etc /var/lib --exclude-dir=apt --exclude-dir=dpkg \
-             --exclude='*-' || true; \
-             grep netsensor /var/lib/dpkg/status || true",
-        );
-        assert_eq!(left, "", "left after a purge");
-        println!("purged: nothing is left");
-    }
-}
-
-/// The same package with a higher version, in `folder`.
-fn newer(package: &Path, folder: &Path) -> PathBuf {
-    let (unpacked, newer) = (folder.join("unpacked"), folder.join("newer.deb"));
-    run(Command::new("dpkg-deb").arg("-R").arg(package).arg(&unpacked));
-    let control = unpacked.join("DEBIAN/control");
-    run(Command::new("sed").args(["-i", "s/^Version: .*/Version: 9.0-1/"]).arg(&control));
-    let build = ["--root-owner-group", "-Znone", "-b"];
-    run(Command::new("dpkg-deb").args(build).arg(&unpacked).arg(&newer));
-    std::fs::remove_dir_all(&unpacked).unwrap();
-    newer
 }

@@ -1,0 +1,143 @@
+//! The kafka sink in the service, over TLS: neither the unit nor the agent's own confinement refuses
+//! what librdkafka and OpenSSL do. What ends TLS stands before the broker, which has none.
+//!
+//! Where the package is built without the sink, this build's agent runs in the unit instead of the
+//! package's: that of the suite `confinement`, whose hook tries what a confined agent may not.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sensor_tests::servers::{KafkaClient, KafkaMessage, Tansu};
+use sensor_tests::{Netns, certificates, skip_unless};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+
+use super::machine::Machine;
+use super::package;
+
+/// What the example says is malicious: one before a restart, one after.
+const ADDRESSES: [&str; 2] = ["198.51.100.1", "198.51.100.2"];
+const TOPICS: [&str; 3] = ["netsensor.alerts", "netsensor.rows", "netsensor.health"];
+const AUTHORITY: &str = "/etc/netsensor/broker.pem";
+const CONFIG: &str = "/etc/netsensor/netsensor.toml";
+const OTHER: &str = "/usr/local/bin/netsensor-kafka";
+/// An alert arrives within this time, however busy the host is.
+const LIMIT: Duration = Duration::from_mins(1);
+
+#[test]
+fn a_confined_service_sends_to_kafka_also_after_a_restart() {
+    let Some(package) = package() else { return };
+    let netns = Netns::new(&ADDRESSES);
+    let front = netns.inside(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let port = front.local_addr().unwrap().port();
+    let broker = netns.inside(|| Tansu::behind(Some(port)));
+    if skip_unless(broker.is_some(), "tansu is not installed; cargo xtask test does it") {
+        return;
+    }
+    let broker = broker.unwrap();
+    let files = certificates();
+    let _passing = netns.inside(|| pass_on(front, broker.port(), files.path()));
+    let servers = format!("127.0.0.1:{port}");
+    let client = KafkaClient::new(&servers).over_tls(&files.path().join("ca"));
+    netns.inside(|| client.make_topics(&TOPICS, 1));
+    let machine = Machine::boot(netns, &package);
+    let shipped = include_str!("../../../packaging/netsensor.toml");
+    let sink = format!(
+        "[[sink]]\nname = \"broker\"\nkind = \"kafka\"\nservers = [\"{servers}\"]\n\
+         tls = true\nca_file = \"{AUTHORITY}\"\n"
+    );
+    machine.sh("apt-get install -y /srv/netsensor.deb </dev/null");
+    machine.write(CONFIG, &format!("{shipped}\n{sink}"));
+    let authority = std::fs::read_to_string(files.path().join("ca")).unwrap();
+    machine.write(AUTHORITY, &authority);
+    let program = with_the_sink(&machine);
+
+    for (address, when) in ADDRESSES.into_iter().zip(["started", "restarted"]) {
+        machine.sh("systemctl restart netsensor");
+        let connect = format!("bash -c 'exec 3<>/dev/tcp/{address}/443'");
+        assert!(!machine.attempt(&connect).status.success(), "somebody listens at {address}");
+        let first = arrives(&machine, &client, address);
+        println!("{when}: the alert for {address} is at the broker, {}", first.id);
+    }
+    let status = machine.sh(&format!("{program} status --json --config {CONFIG}"));
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    println!("confined: {}", status["Confined"]);
+    assert!(status["Confined"].as_str().unwrap().starts_with("on"), "{status}");
+    // What it could not do for want of a call, it would say; of the kernel's hooks this machine lacks
+    // some.
+    let refused = "journalctl -u netsensor | grep -v -e ': tried ' -e ': probes off: ' | \
+                   grep -F 'not permitted' || true";
+    assert_eq!(machine.sh(refused), "");
+}
+
+/// Sees to it that what the unit runs has the sink; gives it.
+fn with_the_sink(machine: &Machine) -> &'static str {
+    let check = format!("netsensor check-config {CONFIG}");
+    let checked = machine.attempt(&check);
+    if checked.status.success() {
+        println!("the package has the sink");
+        return "netsensor";
+    }
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(said.contains("is not in this build"), "{said}");
+    println!("the package is built without the sink: the tests' own agent has it");
+    std::fs::copy(Path::new(env!("CARGO_BIN_EXE_confined")), machine.path(OTHER)).unwrap();
+    machine.sh(&check.replace("netsensor check", &format!("{OTHER} check")));
+    machine.write(
+        "/etc/systemd/system/netsensor.service.d/other.conf",
+        &format!("[Service]\nExecStart=\nExecStart={OTHER} run --config {CONFIG}\n"),
+    );
+    machine.sh("systemctl daemon-reload");
+    OTHER
+}
+
+/// The first message of an alert for `address`, once the broker has it.
+fn arrives(machine: &Machine, client: &KafkaClient, address: &str) -> KafkaMessage {
+    let is_it =
+        |message: &KafkaMessage| message.body.get("MatchedIp").is_some_and(|ip| ip == address);
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let found =
+            machine.netns.inside(|| client.read(&TOPICS, 1, |found| found.iter().any(is_it)));
+        if let Some(first) = found.iter().find(|message| is_it(message)) {
+            assert_eq!(first.topic, "netsensor.alerts", "{first:?}");
+            let body = &first.body;
+            assert_eq!(body["ProcessPath"], "/usr/bin/bash", "{body}");
+            assert_eq!(body["AlertId"], first.id, "{body}");
+            return first.clone();
+        }
+        assert!(Instant::now() < deadline, "no alert for {address}\n{}", machine.journal());
+    }
+}
+
+/// Ends TLS, and passes what is in it on to `port`, on threads of its own.
+fn pass_on(front: TcpListener, port: u16, files: &Path) -> Runtime {
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let certificate = CertificateDer::from_pem_file(files.join("server")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(files.join("server.key")).unwrap();
+    let acceptor =
+        TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![certificate], key).unwrap()));
+    front.set_nonblocking(true).unwrap();
+    let runtime = Runtime::new().unwrap();
+    runtime.spawn(async move {
+        let front = tokio::net::TcpListener::from_std(front).unwrap();
+        while let Ok((client, _)) = front.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut client = acceptor.accept(client).await?;
+                let mut broker = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut broker).await
+            });
+        }
+    });
+    runtime
+}
