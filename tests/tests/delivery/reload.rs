@@ -46,7 +46,8 @@ fn sinks_come_go_and_change_without_losing_an_alert() {
     assert_eq!(running.value("rows_dropped_shutdown"), 1);
     let (_value, left) = running.drain();
     assert_eq!(left, []);
-    assert!(goes.taken().iter().all(|id| id != "a2" && id != "r1"), "{:?}", goes.taken());
+    // An alert that comes while it leaves it may still take.
+    assert!(!goes.taken().contains(&"r1".to_owned()), "{:?}", goes.taken());
     assert_eq!(stays.taken().len(), 5, "what stays is told nothing twice");
 }
 

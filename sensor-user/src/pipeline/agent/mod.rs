@@ -105,9 +105,7 @@ fn start(
     beside.spawn(control.serve(Arc::clone(&status), Arc::clone(&intel), stream.clone()));
     beside.spawn(build::export(exporter, (&status, &intel), &stats));
     beside.spawn(Arc::clone(&intel).run(std::future::pending()));
-    if let Some(places) = places.clone() {
-        beside.spawn(build::refresh_places(places));
-    }
+    beside.spawn(build::refresh_places(places.clone()));
     if let Some(keep) = build::inventory(config, &identity, &outbox, (&clock, &stats))? {
         beside.spawn(keep);
     }
