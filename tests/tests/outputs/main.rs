@@ -8,6 +8,7 @@ mod items;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod nats;
+mod nats_login;
 mod ocsf;
 mod syslog;
 
