@@ -1,7 +1,9 @@
 //! Certificates for tests, as PEM files.
 #![expect(clippy::expect_used, reason = "a test ends with a panic")]
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+};
 use tempfile::TempDir;
 
 /// An authority, and what it certified: `ca`, `server` (`logs.example.net` and `127.0.0.1`),
@@ -13,6 +15,9 @@ pub fn certificates() -> TempDir {
     };
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    // OpenSSL takes one for its own authority whose name is that of the other.
+    params.distinguished_name.push(DnType::CommonName, "ca");
     let authority =
         CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a certificate"))
             .expect("a certificate");
@@ -22,7 +27,9 @@ pub fn certificates() -> TempDir {
     {
         let key = KeyPair::generate().expect("a certificate");
         let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
-        let params = CertificateParams::new(hosts).expect("a certificate");
+        let mut params = CertificateParams::new(hosts).expect("a certificate");
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.use_authority_key_identifier_extension = true;
         write(name, params.signed_by(&key, &authority).expect("a certificate").pem());
         write(&format!("{name}.key"), key.serialize_pem());
     }

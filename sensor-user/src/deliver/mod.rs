@@ -50,7 +50,7 @@ pub(crate) use escape::{push_visible, visible};
 pub use file::FileConfig;
 pub use format::Format;
 pub use http::HttpConfig;
-pub use kafka::{KafkaConfig, PropertyText};
+pub use kafka::{KafkaConfig, KafkaLogin, KafkaMechanism, PropertyText};
 pub use nats::{NatsConfig, NatsLogin};
 pub use otlp::OtlpConfig;
 pub use outbox::{Leftover, Outbox, Pace};

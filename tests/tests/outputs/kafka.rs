@@ -39,14 +39,18 @@ fn sink(config: KafkaConfig) -> SinkConfig {
     of_all("kafka", SinkKind::Kafka(config), Format::Native)
 }
 
-/// The first `count` messages of all topics: topic, key, id and body.
-fn read(servers: &str, count: usize) -> Vec<(String, String, String, Value)> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", servers)
-        .set("group.id", "test")
-        .set("auto.offset.reset", "earliest")
-        .create()
-        .unwrap();
+/// Topic, key, id and body.
+type Message = (String, String, String, Value);
+
+/// The first `count` messages of all topics.
+fn read(servers: &str, count: usize) -> Vec<Message> {
+    read_as(ClientConfig::new().set("bootstrap.servers", servers), count)
+}
+
+/// The same as a client of that configuration.
+pub(super) fn read_as(client: &mut ClientConfig, count: usize) -> Vec<Message> {
+    let consumer: BaseConsumer =
+        client.set("group.id", "test").set("auto.offset.reset", "earliest").create().unwrap();
     // Without a group's coordinator, which Tansu does not have as librdkafka wants it.
     let mut places = TopicPartitionList::new();
     for topic in TOPICS {
@@ -80,13 +84,17 @@ fn a_broker_in_a_process_of_its_own_has_every_item_too() {
         return;
     }
     let servers = tansu.as_ref().unwrap().address();
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
+    make_topics(ClientConfig::new().set("bootstrap.servers", &servers));
+    every_item_arrives(&servers);
+}
+
+/// Makes the topics as a client of that configuration.
+pub(super) fn make_topics(client: &ClientConfig) {
+    let admin: AdminClient<DefaultClientContext> = client.create().unwrap();
     let topics = TOPICS.map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let made = runtime.block_on(admin.create_topics(&topics, &AdminOptions::new())).unwrap();
     assert!(made.iter().all(Result::is_ok), "{made:?}");
-    every_item_arrives(&servers);
 }
 
 /// Raises all that there is and reads it back.

@@ -7,6 +7,9 @@ mod ecs;
 mod items;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "kafka")]
+mod kafka_login;
+mod login;
 mod nats;
 mod nats_login;
 mod ocsf;

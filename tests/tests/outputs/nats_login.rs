@@ -1,69 +1,24 @@
 //! NATS: who publishes, and who is asked. What is wrong is told by the sink's name with what to do
 //! about it, alerts wait, and what is put right counts without a new start.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use async_nats::ConnectOptions;
 use async_nats::jetstream;
 use data_encoding::BASE64URL_NOPAD;
 use nkeys::KeyPair;
 use sensor_tests::servers::Nats;
-use sensor_tests::{Running, certificates, logged, wait_until};
+use sensor_tests::{certificates, wait_until};
 use sensor_user::deliver::{NatsConfig, NatsLogin, SinkConfig, SinkKind};
-use sensor_user::web::{Certificate, Secret, TlsConfig};
+use sensor_user::web::{Certificate, TlsConfig};
 use serde_json::{Value, json};
 
+use super::login::{Place, let_in_when_right, wait_for_word};
 use super::nats::{config, server};
 use super::start;
 
-/// A file whose first content lets nobody in.
-struct Place {
-    _folder: tempfile::TempDir,
-    path: PathBuf,
-}
-
-impl Place {
-    fn with(content: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("login");
-        std::fs::write(&path, content).unwrap();
-        Self { _folder: folder, path }
-    }
-
-    fn secret(&self) -> Secret {
-        Secret::File(self.path.clone())
-    }
-}
-
 fn sink(name: &str, config: NatsConfig) -> SinkConfig {
     SinkConfig::new(name.to_owned(), SinkKind::Nats(config))
-}
-
-/// Waits until the sink says `what`, and nothing has got through.
-fn wait_for_word(running: &Running, name: &str, what: &str) {
-    let said = || logged(&format!("sink {name}: ")).iter().any(|line| line.contains(what));
-    wait_until(what, said);
-    assert_eq!(running.stats.alerts_delivered.value(), 0);
-}
-
-/// An alert waits while `place` has what it has, which the sink tells as `told`; with `right` in it,
-/// it goes out. No log line has any of `hidden`.
-fn let_in_when_right(
-    name: &str,
-    config: NatsConfig,
-    (place, told): (&Place, &str),
-    right: &str,
-    hidden: &[&str],
-) {
-    let running = start(&[sink(name, config)]);
-    running.alerts(&["a0"]);
-    wait_for_word(&running, name, told);
-    std::fs::write(&place.path, right).unwrap();
-    wait_until("it is let in", || running.stats.alerts_delivered.value() == 1);
-    assert_eq!(running.drain().1, []);
-    for secret in hidden {
-        assert_eq!(logged(secret), Vec::<String>::new());
-    }
 }
 
 /// How many messages the sink's stream has for somebody who reads with `options`.
@@ -95,7 +50,7 @@ fn a_password_counts_over_a_connection_with_certificates_on_both_sides() {
         place.path.display()
     );
     let hidden = ["wrong-password", "right-password"];
-    let_in_when_right("nats-password", config, (&place, &told), "right-password\n", &hidden);
+    let_in_when_right(sink("nats-password", config), (&place, &told), "right-password\n", &hidden);
 }
 
 #[test]
@@ -105,7 +60,7 @@ fn a_token_counts() {
     let config = NatsConfig { login: NatsLogin::Token(place.secret()), ..config(&nats) };
     let told = format!("the server refuses the token in file {}", place.path.display());
     let hidden = ["wrong-token", "right-token"];
-    let_in_when_right("nats-token", config, (&place, &told), "right-token\n", &hidden);
+    let_in_when_right(sink("nats-token", config), (&place, &told), "right-token\n", &hidden);
     assert_eq!(count(&nats, ConnectOptions::with_token("right-token".to_owned())), 1);
 }
 
@@ -122,7 +77,7 @@ fn the_seed_of_an_nkey_counts() {
         let place = Place::with(content);
         let config = NatsConfig { login: NatsLogin::Nkey(place.secret()), ..config(&nats) };
         let hidden = [right.as_str(), content];
-        let_in_when_right(name, config, (&place, told), &right, &hidden);
+        let_in_when_right(sink(name, config), (&place, told), &right, &hidden);
     }
     assert_eq!(count(&nats, ConnectOptions::with_nkey(right)), 1, "the same alert twice");
 }
@@ -142,7 +97,7 @@ fn a_file_of_credentials_counts() {
         let config = NatsConfig { login: NatsLogin::Credentials(place.secret()), ..config(&nats) };
         let seeds = [&right, content].map(|text| text.lines().find(|it| it.starts_with("SU")));
         let hidden: Vec<&str> = seeds.into_iter().flatten().collect();
-        let_in_when_right(name, config, (&place, told), &right, &hidden);
+        let_in_when_right(sink(name, config), (&place, told), &right, &hidden);
     }
     let options = ConnectOptions::with_credentials(&right).unwrap();
     assert_eq!(count(&nats, options), 1, "the same alert three times");
