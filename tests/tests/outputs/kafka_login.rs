@@ -76,7 +76,7 @@ fn a_password_counts_by_each_mechanism_with_and_without_tls() {
         let name = format!("kafka-{word}");
         let told = "check user, password and sasl_mechanism";
         let hidden = ["wrong-password", KafkaGate::PASSWORD];
-        let_in_when_right(sink(&name, config), (&place, told), KafkaGate::PASSWORD, &hidden);
+        let_in_when_right(&sink(&name, config), (&place, told), KafkaGate::PASSWORD, &hidden);
         let found = read_as(&mut client(&gate, tls, word), 1);
         let ids: Vec<&str> = found.iter().map(|(_, _, id, _)| id.as_str()).collect();
         assert_eq!(ids, ["a0"], "{word}");

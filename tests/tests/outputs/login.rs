@@ -37,12 +37,12 @@ pub(super) fn wait_for_word(running: &Running, name: &str, what: &str) {
 /// An alert waits while `place` has what it has, which the sink tells as `told`; with `right` in it,
 /// it goes out. No log line has any of `hidden`.
 pub(super) fn let_in_when_right(
-    sink: SinkConfig,
+    sink: &SinkConfig,
     (place, told): (&Place, &str),
     right: &str,
     hidden: &[&str],
 ) {
-    let running = start(std::slice::from_ref(&sink));
+    let running = start(std::slice::from_ref(sink));
     running.alerts(&["a0"]);
     wait_for_word(&running, &sink.name, told);
     std::fs::write(&place.path, right).unwrap();

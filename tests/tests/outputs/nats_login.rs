@@ -50,7 +50,7 @@ fn a_password_counts_over_a_connection_with_certificates_on_both_sides() {
         place.path.display()
     );
     let hidden = ["wrong-password", "right-password"];
-    let_in_when_right(sink("nats-password", config), (&place, &told), "right-password\n", &hidden);
+    let_in_when_right(&sink("nats-password", config), (&place, &told), "right-password\n", &hidden);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_token_counts() {
     let config = NatsConfig { login: NatsLogin::Token(place.secret()), ..config(&nats) };
     let told = format!("the server refuses the token in file {}", place.path.display());
     let hidden = ["wrong-token", "right-token"];
-    let_in_when_right(sink("nats-token", config), (&place, &told), "right-token\n", &hidden);
+    let_in_when_right(&sink("nats-token", config), (&place, &told), "right-token\n", &hidden);
     assert_eq!(count(&nats, ConnectOptions::with_token("right-token".to_owned())), 1);
 }
 
@@ -77,7 +77,7 @@ fn the_seed_of_an_nkey_counts() {
         let place = Place::with(content);
         let config = NatsConfig { login: NatsLogin::Nkey(place.secret()), ..config(&nats) };
         let hidden = [right.as_str(), content];
-        let_in_when_right(sink(name, config), (&place, told), &right, &hidden);
+        let_in_when_right(&sink(name, config), (&place, told), &right, &hidden);
     }
     assert_eq!(count(&nats, ConnectOptions::with_nkey(right)), 1, "the same alert twice");
 }
@@ -97,7 +97,7 @@ fn a_file_of_credentials_counts() {
         let config = NatsConfig { login: NatsLogin::Credentials(place.secret()), ..config(&nats) };
         let seeds = [&right, content].map(|text| text.lines().find(|it| it.starts_with("SU")));
         let hidden: Vec<&str> = seeds.into_iter().flatten().collect();
-        let_in_when_right(sink(name, config), (&place, told), &right, &hidden);
+        let_in_when_right(&sink(name, config), (&place, told), &right, &hidden);
     }
     let options = ConnectOptions::with_credentials(&right).unwrap();
     assert_eq!(count(&nats, options), 1, "the same alert three times");
