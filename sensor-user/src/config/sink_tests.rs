@@ -52,6 +52,10 @@ fn a_sink_has_the_keys_of_its_kind_only() {
             "4: sink.queue: 0 is out of range; use a whole number from 1 to 1000000",
         ),
         (
+            sink("kind = 'stdout'\nbatch_wait = '1h'"),
+            "4: sink.batch_wait: \"1h\" is out of range; use 10ms to 10m",
+        ),
+        (
             sink("kind = 'stdout'\n[[sink]]\nname = 's'\nkind = 'stdout'"),
             "5: sink.name: \"s\" is taken by line 2; use another name",
         ),

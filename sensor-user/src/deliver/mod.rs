@@ -117,6 +117,8 @@ pub struct SinkConfig {
     pub batch: usize,
     /// Bytes of items in one request at most, as far as one item does not have more.
     pub batch_bytes: usize,
+    /// How long a row or notice waits for others to fill its batch.
+    pub batch_wait: Duration,
     /// Requests under way at once at most.
     pub concurrency: usize,
 }
@@ -128,6 +130,8 @@ impl SinkConfig {
     pub const BATCH: usize = 500;
     /// Bytes of items in one request unless set: what every upstream takes.
     pub const BATCH_BYTES: usize = 900 << 10;
+    /// How long a row waits unless set.
+    pub const BATCH_WAIT: Duration = Duration::from_millis(200);
     /// Requests at once unless set: one, in order.
     pub const CONCURRENCY: usize = 1;
 
@@ -143,6 +147,7 @@ impl SinkConfig {
             queue: Self::QUEUE,
             batch: Self::BATCH,
             batch_bytes: Self::BATCH_BYTES,
+            batch_wait: Self::BATCH_WAIT,
             concurrency: Self::CONCURRENCY,
         }
     }
