@@ -225,12 +225,14 @@ pub enum DeliverError {
         retry_after: Option<Duration>,
     },
     /// It was taken, but not told to be safe in time.
-    #[error("{url}: no acknowledgement within {limit:?}; is the indexer behind?")]
+    #[error("{url}: no acknowledgement within {limit:?}{}; is the indexer behind?", Said(text))]
     Unacknowledged {
         /// Where it is asked for.
         url: String,
         /// How long it was waited for.
         limit: Duration,
+        /// What the collector says of itself, escaped, where it is not well; else "".
+        text: String,
     },
     /// An answer that is a success, but not in the words of the protocol.
     #[error("post {url}: {what}{}", Said(text))]

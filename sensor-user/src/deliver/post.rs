@@ -48,6 +48,7 @@ pub(super) struct Poster {
 /// One request.
 #[derive(Debug)]
 pub(super) struct Post<'u> {
+    method: Method,
     url: &'u Url,
     headers: HeaderMap,
     body: Vec<u8>,
@@ -72,7 +73,13 @@ impl<'u> Post<'u> {
     /// `body` of the type `kind` for `url`.
     pub(super) fn new(url: &'u Url, kind: &'static str, body: Vec<u8>) -> Self {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
-        Self { url, headers, body, needs: None, is_ours: true }
+        Self { method: Method::POST, url, headers, body, needs: None, is_ours: true }
+    }
+
+    /// Asks for what is at `url`.
+    pub(super) fn get(url: &'u Url) -> Self {
+        let (headers, body) = (HeaderMap::new(), Vec::new());
+        Self { method: Method::GET, url, headers, body, needs: None, is_ours: true }
     }
 
     /// With a header; one whose text cannot be sent is left out.
@@ -120,17 +127,14 @@ impl Poster {
         post: Post<'_>,
         clock: &dyn Clock,
     ) -> Result<Answer, DeliverError> {
-        let Post { url, mut headers, mut body, needs, is_ours } = post;
-        if self.compress && is_ours {
+        let Post { method, url, mut headers, mut body, needs, is_ours } = post;
+        if self.compress && is_ours && method == Method::POST {
             body = gzipped(&body);
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let ready = self.reach.ready(url).await?;
-        let request = if is_ours {
-            ready.request(Method::POST, url)
-        } else {
-            ready.bare_request(Method::POST, url)
-        };
+        let request =
+            if is_ours { ready.request(method, url) } else { ready.bare_request(method, url) };
         let failed = |source: reqwest::Error| DeliverError::Post {
             url: shown(url),
             source: source.without_url(),
