@@ -2,6 +2,7 @@
 //! about it, alerts wait, and what is put right counts without a new start.
 
 use std::path::Path;
+use std::time::Duration;
 
 use async_nats::ConnectOptions;
 use async_nats::jetstream;
@@ -62,6 +63,25 @@ fn a_token_counts() {
     let hidden = ["wrong-token", "right-token"];
     let_in_when_right(&sink("nats-token", config), (&place, &told), "right-token\n", &hidden);
     assert_eq!(count(&nats, ConnectOptions::with_token("right-token".to_owned())), 1);
+}
+
+#[test]
+fn another_login_counts_after_a_reload() {
+    let Some(nats) = server("authorization { token: \"the-token\" }") else { return };
+    let (old, new) = (Place::with("old-one"), Place::with("the-token"));
+    let with = |place: &Place| {
+        let login = NatsLogin::Token(place.secret());
+        sink("nats-reload", NatsConfig { login, ..config(&nats) })
+    };
+    let mut running = start(&[with(&old)]);
+    running.alerts(&["a0"]);
+    wait_for_word(&running, "nats-reload", "the server refuses the token in file ");
+    let entered = running.runtime.enter();
+    let done = running.deliverer.reload(&[with(&new)], Duration::from_secs(5)).unwrap();
+    drop(entered);
+    assert_eq!((done.added, done.changed, done.removed), (0, 1, 0));
+    wait_until("it arrives", || running.stats.alerts_delivered.value() == 1);
+    assert_eq!(running.drain().1, []);
 }
 
 #[test]

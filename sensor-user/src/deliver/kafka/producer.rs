@@ -178,3 +178,39 @@ fn client(config: &KafkaConfig) -> Result<ClientConfig, AccessError> {
         .set("message.timeout.ms", timeout);
     Ok(client)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{KafkaLogin, KafkaMechanism};
+    use super::*;
+    use crate::web::{Secret, TlsConfig};
+
+    #[test]
+    fn the_protocol_follows_from_tls_and_login_and_the_host_knows_its_authorities() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, "pw\n").unwrap();
+        let login = KafkaLogin {
+            mechanism: KafkaMechanism::ScramSha256,
+            user: "sensor".to_owned(),
+            password: Secret::File(path),
+        };
+        let own = TlsConfig { ca_file: Some("/ca".into()), certificate: None };
+        for (tls, login, protocol, authorities) in [
+            (None, None, "plaintext", None),
+            (None, Some(login.clone()), "sasl_plaintext", None),
+            (Some(TlsConfig::default()), None, "ssl", Some("probe")),
+            (Some(own), Some(login), "sasl_ssl", Some("/ca")),
+        ] {
+            let is_known = login.is_some();
+            let usual = KafkaConfig::new(vec!["h:1".to_owned()]);
+            let client = client(&KafkaConfig { tls, login, ..usual }).unwrap();
+            assert_eq!(client.get("security.protocol"), Some(protocol));
+            assert_eq!(client.get("ssl.ca.location"), authorities, "{protocol}");
+            let name = ["sasl.mechanism", "sasl.username", "sasl.password"];
+            let want = ["SCRAM-SHA-256", "sensor", "pw"].map(|it| is_known.then_some(it));
+            assert_eq!(name.map(|name| client.get(name)), want);
+            assert!(!format!("{client:?}").contains("pw"), "{client:?}");
+        }
+    }
+}
