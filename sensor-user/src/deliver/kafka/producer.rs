@@ -204,7 +204,7 @@ mod tests {
         ] {
             let is_known = login.is_some();
             let usual = KafkaConfig::new(vec!["h:1".to_owned()]);
-            let client = client(&KafkaConfig { tls, login, ..usual }).unwrap();
+            let client = client(&KafkaConfig { login, tls, ..usual }).unwrap();
             assert_eq!(client.get("security.protocol"), Some(protocol));
             assert_eq!(client.get("ssl.ca.location"), authorities, "{protocol}");
             let name = ["sasl.mechanism", "sasl.username", "sasl.password"];
