@@ -58,11 +58,12 @@ def attributes(message):
 
 
 def plain(message):
+    """As `scram`, without a challenge."""
     _authorized, user, password = message.split(b"\0")
     if user.decode() != USER or password != PASSWORD:
         raise Refused
     return b""
-    yield
+    yield b""  # Makes it a generator; never reached.
 
 
 def scram(digest, message):
