@@ -32,11 +32,8 @@ pub struct Running {
 
 impl Running {
     /// Waits of tests: short, so that no test takes long.
-    pub const PACE: Pace = Pace {
-        row_wait: Duration::from_millis(500),
-        retry_first: Duration::from_millis(20),
-        retry_most: Duration::from_millis(100),
-    };
+    pub const PACE: Pace =
+        Pace { retry_first: Duration::from_millis(20), retry_most: Duration::from_millis(100) };
 
     /// Starts them, by this clock. From here on log lines are kept for [`logged`].
     pub fn start(sinks: &[SinkConfig], clock: impl Clock + 'static) -> Self {

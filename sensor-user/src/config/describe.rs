@@ -219,7 +219,13 @@ fn sink(sink: &SinkConfig) -> String {
             let topics = [&kafka.alerts_topic, &kafka.rows_topic, &kafka.health_topic];
             let topics = topics.map(|topic| escaped(topic, 64)).join(", ");
             let servers = escaped(&kafka.servers.join(" "), 255);
-            format!("messages to topics {topics} of kafka at {servers}")
+            let by = if kafka.tls.is_some() { " over TLS" } else { "" };
+            let who = kafka.login.as_ref().map(|login| {
+                let (user, password) = (escaped(&login.user, 64), &login.password);
+                format!(" as {user} with the password in {password}")
+            });
+            let who = who.unwrap_or_default();
+            format!("messages to topics {topics} of kafka at {servers}{by}{who}")
         }
         SinkKind::Nats(nats) => {
             let subjects = format!("{}.*.{}", nats.prefix, nats.site);

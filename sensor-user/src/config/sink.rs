@@ -1,7 +1,10 @@
 //! `[[sink]]`: the keys that all kinds have.
 
+use std::time::Duration;
+
 use super::environment::Place;
 use super::reader::Section;
+use super::sections::MINUTE;
 use super::sink_kind::{self, KINDS};
 use super::values;
 use crate::deliver::{Format, SinkConfig};
@@ -34,6 +37,8 @@ pub(super) fn sink(mut section: Section<'_, '_>, place: Place<'_>) -> Option<(Si
     if kind_name == "azure" && batch_bytes.is_some_and(|bytes| bytes > SinkConfig::BATCH_BYTES) {
         section.note("batch_bytes", "is over what Azure takes in a request; use 900KiB or less");
     }
+    let wait = Duration::from_millis(10)..=10 * MINUTE;
+    let batch_wait = section.read("batch_wait", values::duration(wait));
     let concurrency = section.read("concurrency", values::number(1..=64_usize));
     section.finish();
     let sink = SinkConfig {
@@ -46,6 +51,7 @@ pub(super) fn sink(mut section: Section<'_, '_>, place: Place<'_>) -> Option<(Si
         queue: queue.unwrap_or(SinkConfig::QUEUE),
         batch: batch.unwrap_or(SinkConfig::BATCH),
         batch_bytes: batch_bytes.unwrap_or(SinkConfig::BATCH_BYTES),
+        batch_wait: batch_wait.unwrap_or(SinkConfig::BATCH_WAIT),
         concurrency: concurrency.unwrap_or(SinkConfig::CONCURRENCY),
     };
     Some((sink, line))

@@ -6,7 +6,7 @@ use super::environment::Place;
 use super::reader::Section;
 use super::sections::{MINUTE, SECOND};
 use super::{remote, sink_stream, values};
-use crate::deliver::{KafkaConfig, PropertyText};
+use crate::deliver::{KafkaConfig, KafkaLogin, KafkaMechanism, PropertyText};
 
 pub(super) fn kafka(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<KafkaConfig> {
     if !KafkaConfig::IS_BUILT_IN {
@@ -16,19 +16,46 @@ pub(super) fn kafka(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<K
     let alerts_topic = section.read("alerts_topic", topic);
     let rows_topic = section.read("rows_topic", topic);
     let health_topic = section.read("health_topic", topic);
+    let login = login(section, place);
     let tls = sink_stream::tls(section);
-    let properties = section.read("properties", |value| properties(value, place));
+    let has_login = section.has("user");
+    let properties = section.read("properties", |value| {
+        let all = properties(value, place)?;
+        let is_of_login = |name: &str| name == "security.protocol" || name.starts_with("sasl.");
+        match all.iter().find(|(name, _)| has_login && is_of_login(name)) {
+            Some((name, _)) => Err(format!("{name:?} follows from user and tls; leave it out")),
+            None => Ok(all),
+        }
+    });
     let timeout = section.read("timeout", values::duration(SECOND..=10 * MINUTE));
     let usual = KafkaConfig::new(servers?);
     Some(KafkaConfig {
         alerts_topic: alerts_topic.unwrap_or(usual.alerts_topic),
         rows_topic: rows_topic.unwrap_or(usual.rows_topic),
         health_topic: health_topic.unwrap_or(usual.health_topic),
+        login,
         tls,
         properties: properties.unwrap_or_default(),
         timeout: timeout.unwrap_or(KafkaConfig::TIMEOUT),
         servers: usual.servers,
     })
+}
+
+/// Who produces: three keys that belong together, or none.
+fn login(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<KafkaLogin> {
+    let mechanism =
+        section.read("sasl_mechanism", |value| values::word(&KafkaMechanism::WORDS, value));
+    let user = section.read("user", values::text);
+    let password = section.read("password", |value| remote::secret(value, place));
+    const TOGETHER: [&str; 3] = ["sasl_mechanism", "user", "password"];
+    let there: Vec<&str> = TOGETHER.into_iter().filter(|key| section.has(key)).collect();
+    if let [first, ..] = there.as_slice()
+        && there.len() < TOGETHER.len()
+    {
+        section.note(first, "is of no use alone; set sasl_mechanism, user and password");
+    }
+    let mechanism = mechanism.and_then(|index| KafkaMechanism::ALL.get(index)).copied();
+    Some(KafkaLogin { mechanism: mechanism?, user: user?, password: password? })
 }
 
 /// A topic's name, as Kafka allows it.

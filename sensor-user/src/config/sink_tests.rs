@@ -52,6 +52,10 @@ fn a_sink_has_the_keys_of_its_kind_only() {
             "4: sink.queue: 0 is out of range; use a whole number from 1 to 1000000",
         ),
         (
+            sink("kind = 'stdout'\nbatch_wait = '1h'"),
+            "4: sink.batch_wait: \"1h\" is out of range; use 10ms to 10m",
+        ),
+        (
             sink("kind = 'stdout'\n[[sink]]\nname = 's'\nkind = 'stdout'"),
             "5: sink.name: \"s\" is taken by line 2; use another name",
         ),
@@ -170,4 +174,17 @@ fn kafka_is_known_in_every_build_and_told_where_it_is_not_built_in() {
     assert!(last.starts_with("5: sink.properties: sasl.password holds a secret"), "{last}");
     let found = problems(&text.replace("'sasl.password'", "acks"));
     assert!(found.last().unwrap().contains("\"acks\" is set by the agent"), "{found:?}");
+    let text = "[[sink]]\nname = 's'\nkind = 'kafka'\nservers = ['h:1']\nuser = 'u'";
+    let found = problems(text);
+    let alone = "5: sink.user: is of no use alone; set sasl_mechanism, user and password";
+    assert_eq!(found.last().unwrap(), alone);
+    let found = problems(&text.replace("user = 'u'", "sasl_mechanism = 'GSSAPI'"));
+    let form = "use \"PLAIN\" or \"SCRAM-SHA-256\" or \"SCRAM-SHA-512\"";
+    assert!(found.iter().any(|it| it.contains(form)), "{found:?}");
+    let text = format!(
+        "{text}\npassword = {{ file = '/p' }}\nsasl_mechanism = 'PLAIN'\nproperties = {{ 'sasl.username' = 'x' }}"
+    );
+    let found = problems(&text);
+    let twice = "8: sink.properties: \"sasl.username\" follows from user and tls; leave it out";
+    assert_eq!(found.last().unwrap(), twice);
 }

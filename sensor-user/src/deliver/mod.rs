@@ -52,7 +52,7 @@ pub(crate) use escape::{push_visible, visible};
 pub use file::FileConfig;
 pub use format::Format;
 pub use http::HttpConfig;
-pub use kafka::{KafkaConfig, PropertyText};
+pub use kafka::{KafkaConfig, KafkaLogin, KafkaMechanism, PropertyText};
 pub use nats::{NatsConfig, NatsLogin};
 pub use otlp::OtlpConfig;
 pub use outbox::{Leftover, Outbox, Pace};
@@ -119,6 +119,8 @@ pub struct SinkConfig {
     pub batch: usize,
     /// Bytes of items in one request at most, as far as one item does not have more.
     pub batch_bytes: usize,
+    /// How long a row or notice waits for others to fill its batch.
+    pub batch_wait: Duration,
     /// Requests under way at once at most.
     pub concurrency: usize,
 }
@@ -130,6 +132,8 @@ impl SinkConfig {
     pub const BATCH: usize = 500;
     /// Bytes of items in one request unless set: what every upstream takes.
     pub const BATCH_BYTES: usize = 900 << 10;
+    /// How long a row waits unless set.
+    pub const BATCH_WAIT: Duration = Duration::from_millis(200);
     /// Requests at once unless set: one, in order.
     pub const CONCURRENCY: usize = 1;
 
@@ -145,6 +149,7 @@ impl SinkConfig {
             queue: Self::QUEUE,
             batch: Self::BATCH,
             batch_bytes: Self::BATCH_BYTES,
+            batch_wait: Self::BATCH_WAIT,
             concurrency: Self::CONCURRENCY,
         }
     }
@@ -222,12 +227,14 @@ pub enum DeliverError {
         retry_after: Option<Duration>,
     },
     /// It was taken, but not told to be safe in time.
-    #[error("{url}: no acknowledgement within {limit:?}; is the indexer behind?")]
+    #[error("{url}: no acknowledgement within {limit:?}{}; is the indexer behind?", Said(text))]
     Unacknowledged {
         /// Where it is asked for.
         url: String,
         /// How long it was waited for.
         limit: Duration,
+        /// What the collector says of itself, escaped, where it is not well; else "".
+        text: String,
     },
     /// An answer that is a success, but not in the words of the protocol.
     #[error("post {url}: {what}{}", Said(text))]

@@ -21,8 +21,6 @@ use crate::stats::{Counter, Stats};
 /// The waits of delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// How long a row waits for others to fill its batch.
-    pub row_wait: Duration,
     /// First wait before a batch is tried again; it doubles.
     pub retry_first: Duration,
     /// Longest such wait.
@@ -30,12 +28,9 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// 200 ms for rows; 250 ms to 60 s before trying again.
-    pub const USUAL: Self = Self {
-        row_wait: Duration::from_millis(200),
-        retry_first: Duration::from_millis(250),
-        retry_most: Duration::from_mins(1),
-    };
+    /// 250 ms to 60 s before trying again.
+    pub const USUAL: Self =
+        Self { retry_first: Duration::from_millis(250), retry_most: Duration::from_mins(1) };
 }
 
 /// Where the pipeline puts alerts and rows. Cheap to clone; no call waits or fails: what the spool

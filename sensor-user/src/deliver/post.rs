@@ -48,6 +48,7 @@ pub(super) struct Poster {
 /// One request.
 #[derive(Debug)]
 pub(super) struct Post<'u> {
+    method: Method,
     url: &'u Url,
     headers: HeaderMap,
     body: Vec<u8>,
@@ -72,7 +73,13 @@ impl<'u> Post<'u> {
     /// `body` of the type `kind` for `url`.
     pub(super) fn new(url: &'u Url, kind: &'static str, body: Vec<u8>) -> Self {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
-        Self { url, headers, body, needs: None, is_ours: true }
+        Self { method: Method::POST, url, headers, body, needs: None, is_ours: true }
+    }
+
+    /// Asks for what is at `url`.
+    pub(super) fn get(url: &'u Url) -> Self {
+        let (headers, body) = (HeaderMap::new(), Vec::new());
+        Self { method: Method::GET, url, headers, body, needs: None, is_ours: true }
     }
 
     /// With a header; one whose text cannot be sent is left out.
@@ -120,27 +127,26 @@ impl Poster {
         post: Post<'_>,
         clock: &dyn Clock,
     ) -> Result<Answer, DeliverError> {
-        let Post { url, mut headers, mut body, needs, is_ours } = post;
-        if self.compress && is_ours {
+        let Post { method, url, mut headers, mut body, needs, is_ours } = post;
+        if self.compress && is_ours && method == Method::POST {
             body = gzipped(&body);
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let ready = self.reach.ready(url).await?;
-        let request = if is_ours {
-            ready.request(Method::POST, url)
-        } else {
-            ready.bare_request(Method::POST, url)
-        };
+        let request =
+            if is_ours { ready.request(method, url) } else { ready.bare_request(method, url) };
         let failed = |source: reqwest::Error| DeliverError::Post {
             url: shown(url),
             source: source.without_url(),
         };
         let request = request.headers(headers).body(body).timeout(self.timeout);
-        let response = request.send().await.map_err(failed)?;
-        let status = response.status();
-        if is_ours && matches!(status.as_u16(), 401 | 403) {
+        let sent = request.send().await;
+        if sent.is_err() {
+            // A certificate or an authority may be why.
             self.reach.refused();
         }
+        let response = sent.map_err(failed)?;
+        let status = response.status();
         let retry_after = retry_after(response.headers(), clock);
         let reading = beginning(response, needs.unwrap_or(MOST_READ));
         let body = if status.is_success() && needs.is_none() {
@@ -151,7 +157,12 @@ impl Poster {
         } else {
             reading.await
         };
-        Ok(Answer { url: shown(url), status: status.as_u16(), retry_after, body })
+        let answer = Answer { url: shown(url), status: status.as_u16(), retry_after, body };
+        let is_of_login = matches!(answer.status, 401 | 403) || answer.not_of_request().is_some();
+        if is_ours && is_of_login {
+            self.reach.refused();
+        }
+        Ok(answer)
     }
 
     /// Whether the server is told who asks.
@@ -170,8 +181,21 @@ impl Answer {
         escaped(String::from_utf8_lossy(&self.body).trim(), MOST_SHOWN)
     }
 
+    /// What to look at where nginx says by 400 that it does not like the connection: nothing is
+    /// wrong with what was sent over it.
+    fn not_of_request(&self) -> Option<&'static str> {
+        if self.status != 400 {
+            return None;
+        }
+        let says = |text: &str| memchr::memmem::find(&self.body, text.as_bytes()).is_some();
+        NGINX_SAYS.iter().find(|(text, _)| says(text)).map(|(_, hint)| *hint)
+    }
+
     /// As an error whose verdict follows from the status.
     pub(super) fn refusal(self) -> DeliverError {
+        if let Some(hint) = self.not_of_request() {
+            return self.held(hint);
+        }
         let text = self.text();
         let Self { url, status, retry_after, .. } = self;
         DeliverError::Status { url, status, text, retry_after }
@@ -190,6 +214,12 @@ impl Answer {
     }
 }
 
+/// Bodies of nginx's pages for a connection that it does not like, and what to look at.
+const NGINX_SAYS: [(&str, &str); 3] = [
+    ("No required SSL certificate was sent", "set client_cert and client_key"),
+    ("The SSL certificate error", "check client_cert, and when it ends"),
+    ("The plain HTTP request was sent to HTTPS port", "the server speaks TLS, use https: in url"),
+];
 /// Characters of an answer that an error shows.
 const MOST_SHOWN: usize = 300;
 /// Bytes of an answer that are read unless a protocol needs more.

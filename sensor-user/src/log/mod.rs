@@ -147,8 +147,13 @@ impl Drop for Handle {
     }
 }
 
+/// What NATS's client logs is said by the sinks, with their names: it is told only to who asks for it.
+const UNLESS_ASKED: &str = "async_nats=off";
+
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
-    filter.parse().map_err(|source| LogError::Filter { filter: filter.to_owned(), source })
+    let failed = |source| LogError::Filter { filter: filter.to_owned(), source };
+    // What stands later counts.
+    format!("{UNLESS_ASKED},{filter}").parse().map_err(failed)
 }
 
 /// The part of `tracing`'s subscriber that tells.

@@ -40,6 +40,11 @@ impl KafkaClient {
         Self(config)
     }
 
+    /// As this configuration has it.
+    pub const fn with(config: ClientConfig) -> Self {
+        Self(config)
+    }
+
     /// Over TLS, with this authority.
     #[must_use]
     pub fn over_tls(mut self, authority: &Path) -> Self {

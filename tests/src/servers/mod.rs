@@ -8,9 +8,11 @@ mod crowdsec;
 mod curl;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod kafka_gate;
 mod medallion;
 mod mmisp;
 mod nats;
+mod nginx;
 mod opentaxii;
 mod osmem;
 mod process;
@@ -24,9 +26,11 @@ pub use crowdsec::CrowdSec;
 pub use curl::{Answered, curl};
 #[cfg(feature = "kafka")]
 pub use kafka::{KafkaClient, KafkaMessage};
+pub use kafka_gate::{GateTls, KafkaGate};
 pub use medallion::Medallion;
 pub use mmisp::Mmisp;
 pub use nats::Nats;
+pub use nginx::Nginx;
 pub use opentaxii::OpenTaxii;
 pub use osmem::Osmem;
 use process::site_packages;

@@ -66,11 +66,8 @@ fn start(folder: &Path, url: &str) -> (Outbox, Deliverer, Detection) {
         ..SinkConfig::new("collector".to_owned(), kind)
     };
     let spool = SpoolConfig { segment_bytes: 64 << 10, ..SpoolConfig::USUAL };
-    let pace = Pace {
-        retry_first: Duration::from_millis(2),
-        retry_most: Duration::from_millis(20),
-        ..Pace::USUAL
-    };
+    let pace =
+        Pace { retry_first: Duration::from_millis(2), retry_most: Duration::from_millis(20) };
     let delivery = Delivery { sinks: &[sink], folder: &folder.join("spool"), spool: &spool, pace };
     let (clock, stats): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Arc::<Stats>::default());
     let (outbox, deliverer, recovered) = Deliverer::start(delivery, &stats, &clock).unwrap();

@@ -11,12 +11,14 @@ mod refusal;
 mod reload;
 
 use std::path::Path;
+use std::time::Duration;
 
 use sensor_tests::{Answer, Collector, Request, Running, wait_until};
 use sensor_user::clock::FixedClock;
-use sensor_user::deliver::{FileConfig, HttpConfig, Pace, SinkConfig, SinkKind};
+use sensor_user::deliver::{FileConfig, HttpConfig, SinkConfig, SinkKind};
 
-const PACE: Pace = Running::PACE;
+/// How long rows wait for each other: what is sent at once comes sooner, also on a busy machine.
+const BATCH_WAIT: Duration = Duration::from_millis(500);
 
 fn start(sinks: &[SinkConfig]) -> Running {
     Running::start(sinks, FixedClock("2026-11-24T10:00:00Z".parse().unwrap()))
@@ -29,6 +31,7 @@ fn http(name: &str, collector: &Collector, batch: usize) -> SinkConfig {
         rows: true,
         queue: 1000,
         batch,
+        batch_wait: BATCH_WAIT,
         ..SinkConfig::new(name.to_owned(), SinkKind::Http(HttpConfig::new(url)))
     }
 }

@@ -7,7 +7,7 @@ use sensor_user::deliver::{SinkConfig, SinkKind};
 use sensor_user::stable_id::stable_id;
 use tokio::time::Instant;
 
-use super::{PACE, first, http, start};
+use super::{BATCH_WAIT, first, http, start};
 
 #[test]
 fn alerts_arrive_in_order_at_once_and_in_batches() {
@@ -16,7 +16,7 @@ fn alerts_arrive_in_order_at_once_and_in_batches() {
     let put = Instant::now();
     running.alerts(&["a0"]);
     let arrived = collector.wait_for(1)[0].at;
-    assert!(arrived - put < PACE.row_wait, "{:?}", arrived - put);
+    assert!(arrived - put < BATCH_WAIT, "{:?}", arrived - put);
     let more = ["a1", "a2", "a3", "a4", "a5", "a6", "a7"];
     running.outbox.alerts(more.map(alert).to_vec(), None);
     collector.release();
@@ -44,14 +44,49 @@ fn rows_wait_for_each_other_and_go_as_lines_where_lines_are_asked_for() {
     let requests = collector.wait_for(2);
     assert_eq!(requests[0].ids(), ["r0", "r1", "r2"]);
     assert_eq!(requests[1].ids(), ["r3"]);
-    assert!(requests[0].at - put < PACE.row_wait, "a full batch does not wait");
+    assert!(requests[0].at - put < BATCH_WAIT, "a full batch does not wait");
     let waited = requests[1].at - put;
-    assert!(waited >= PACE.row_wait && waited < 3 * PACE.row_wait, "{waited:?}");
+    assert!(waited >= BATCH_WAIT && waited < 3 * BATCH_WAIT, "{waited:?}");
     assert_eq!(requests[0].header("content-type"), "application/x-ndjson");
     assert_eq!(requests[0].body.lines().count(), 3);
     assert!(requests[0].body.ends_with('\n'));
     let (value, _) = running.drain();
     assert_eq!(value("rows_delivered"), 4);
+}
+
+#[test]
+fn a_batch_is_as_old_as_the_sink_says_however_rows_come() {
+    let (quick, slow) = (Collector::start(first(vec![])), Collector::start(first(vec![])));
+    let wait = |sink, batch_wait| SinkConfig { batch_wait, ..sink };
+    let waits = [Duration::from_millis(10), Duration::from_secs(1)];
+    let sinks =
+        [wait(http("quick", &quick, 1000), waits[0]), wait(http("slow", &slow, 1000), waits[1])];
+    let mut running = start(&sinks);
+    let put = Instant::now();
+    // One that comes does not make those before it wait longer.
+    let ids: Vec<String> = (0..20).map(|number| format!("r{number:02}")).collect();
+    for id in &ids {
+        running.rows(&[id]);
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    let taken = slow.wait_for(2);
+    let waited = taken[0].at - put;
+    assert!(waited >= waits[1] && waited < 2 * waits[1], "{waited:?}");
+    assert!(taken[0].ids().len() > 5, "{:?}", taken[0].ids());
+    assert!(quick.requests().len() > 15, "each went out almost alone");
+    slow.wait_for_taken(20);
+    quick.wait_for_taken(20);
+    // Another wait counts after a reload.
+    let sinks = [sinks[0].clone(), wait(http("slow", &slow, 1000), waits[0])];
+    let entered = running.runtime.enter();
+    let done = running.deliverer.reload(&sinks, Duration::from_secs(5)).unwrap();
+    drop(entered);
+    assert_eq!((done.changed, done.added), (1, 0));
+    let (put, before) = (Instant::now(), slow.requests().len());
+    running.rows(&["r20"]);
+    let waited = slow.wait_for(before + 1)[before].at - put;
+    assert!(waited < waits[1], "{waited:?}");
+    assert_eq!(running.drain().1, []);
 }
 
 #[test]

@@ -12,9 +12,9 @@ use sensor_user::deliver::{Format, KafkaConfig, PropertyText, SinkConfig, SinkKi
 
 use super::{items, of_all, raise_all, start, wait_until, written};
 
-const TOPICS: [&str; 3] = ["netsensor.alerts", "netsensor.rows", "netsensor.health"];
+pub(super) const TOPICS: [&str; 3] = ["netsensor.alerts", "netsensor.rows", "netsensor.health"];
 
-const PARTITIONS: i32 = 3;
+pub(super) const PARTITIONS: i32 = 3;
 
 fn cluster() -> MockCluster<'static, DefaultProducerContext> {
     let cluster = MockCluster::new(3).unwrap();

@@ -7,7 +7,11 @@ mod ecs;
 mod items;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "kafka")]
+mod kafka_login;
+mod login;
 mod nats;
+mod nats_login;
 mod ocsf;
 mod syslog;
 

@@ -6,22 +6,21 @@ use std::time::Duration;
 use async_nats::ConnectOptions;
 use async_nats::jetstream::{self, stream};
 use sensor_tests::servers::Nats;
-use sensor_tests::{alert, certificates, skip_unless};
-use sensor_user::deliver::{Format, NatsConfig, NatsLogin, SinkConfig, SinkKind};
-use sensor_user::web::{Certificate, Secret, TlsConfig};
+use sensor_tests::{alert, skip_unless};
+use sensor_user::deliver::{Format, NatsConfig, SinkConfig, SinkKind};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use super::{items, of_all, raise_all, start, wait_until, written};
 
 /// A running server with `more` in its configuration; `None` where it is not installed (skipped).
-fn server(more: &str) -> Option<Nats> {
+pub(super) fn server(more: &str) -> Option<Nats> {
     let nats = Nats::start(more);
     let why = "nats-server is missing: run cargo xtask test";
     if skip_unless(nats.is_some(), why) { None } else { nats }
 }
 
-fn config(nats: &Nats) -> NatsConfig {
+pub(super) fn config(nats: &Nats) -> NatsConfig {
     NatsConfig {
         timeout: Duration::from_secs(3),
         create_stream: Some(NatsConfig::STREAM.to_owned()),
@@ -162,32 +161,4 @@ fn a_message_larger_than_the_server_takes_is_set_aside_alone() {
     wait_until("both", || running.stats.alerts_delivered.value() == 2);
     wait_until("the other", || running.stats.alerts_discarded_rejected.value() == 1);
     assert_eq!(running.drain().1, []);
-}
-
-#[test]
-fn who_publishes_is_asked_and_the_connection_is_encrypted() {
-    let folder = certificates();
-    let path = |name: &str| folder.path().join(name);
-    let more = format!(
-        "authorization {{ user: sensor, password: \"right\" }}\n\
-         tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\", verify: true }}",
-        path("server").display(),
-        path("server.key").display(),
-        path("ca").display()
-    );
-    let Some(nats) = server(&more) else { return };
-    std::fs::write(path("password"), "wrong\n").unwrap();
-    let certificate = Certificate { chain: path("client"), key: path("client.key") };
-    let login =
-        NatsLogin::Password { user: "sensor".to_owned(), password: Secret::File(path("password")) };
-    let tls = TlsConfig { ca_file: Some(path("ca")), certificate: Some(certificate) };
-    let running = start(&[sink(NatsConfig { login, tls: Some(tls), ..config(&nats) })]);
-    running.outbox.alerts(vec![alert("a0")], None);
-    wait_until("it is refused", || running.stats.deliveries_retried.value() > 1);
-    assert_eq!(running.stats.alerts_delivered.value(), 0);
-    // The right one counts without a new start.
-    std::fs::write(path("password"), "right\n").unwrap();
-    wait_until("it is let in", || running.stats.alerts_delivered.value() == 1);
-    assert_eq!(running.drain().1, []);
-    assert_eq!(sensor_tests::logged("wrong"), Vec::<String>::new());
 }

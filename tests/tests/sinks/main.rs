@@ -8,6 +8,7 @@
 )]
 
 mod azure;
+mod certificate;
 mod elastic;
 mod otlp;
 mod partly;

@@ -181,3 +181,69 @@ fn an_answer_that_is_cut_is_no_acknowledgement_and_one_without_an_id_is_enough()
     assert_eq!(counts, (1, 1, 0));
     assert_eq!(logged("the token has no indexer acknowledgement").len(), 1);
 }
+
+/// A collector behind something that does not know what ails it; both are well after `ill` requests
+/// for events.
+fn ailing(ill: usize, events: (u16, &'static str), health: (u16, &'static str)) -> Collector {
+    let mut asked = 0;
+    Collector::start(move |_, request: &Request| {
+        let (status, text) = if request.path == "/services/collector/health" {
+            health
+        } else {
+            asked += 1;
+            if asked <= ill { events } else { (200, "{\"text\":\"Success\",\"code\":0}") }
+        };
+        Answer::Status(status, vec![], text.to_owned())
+    })
+}
+
+#[test]
+fn what_ails_the_collector_is_told_and_waited_for() {
+    let healthy = (200, "{\"text\":\"HEC is healthy\",\"code\":17}");
+    let full = (503, "{\"text\":\"HEC is unhealthy, queues are full\",\"code\":18}");
+    let html = (503, "<html>no server is available</html>");
+    let busy = (503, "{\"text\":\"Server is busy\",\"code\":9}");
+    let invalid = (403, "{\"text\":\"Invalid token\",\"code\":4}");
+    for (name, events, health, told, asks) in [
+        ("busy", busy, full, "the server is busy: its queues are full", false),
+        ("gateway", html, full, "queues are full…; the collector is not well", true),
+        ("gateway-only", html, healthy, "503: <html>no server is available</html>", true),
+        ("token", invalid, healthy, "Invalid token…; check token", false),
+    ] {
+        let collector = ailing(4, events, health);
+        let url = format!("http://{}/", collector.address());
+        let (_folder, file) = token("t");
+        let running = start(config(name, &url, &file, None));
+        running.alerts(&["a0"]);
+        wait_until("delivered", || running.value("alerts_delivered") == 1);
+        let report = running.outbox.sinks().remove(0);
+        let parts: Vec<&str> = told.split('…').collect();
+        let is_told = parts.iter().all(|part| report.last_error.contains(part));
+        assert!(is_told && report.fault.is_empty(), "{report:?}");
+        assert_eq!((report.failures, running.value("alerts_discarded_rejected")), (4, 0));
+        let sent = collector.requests();
+        let asked = sent.iter().filter(|it| it.path == "/services/collector/health").count();
+        assert_eq!(asked > 0, asks, "{name}");
+        assert_eq!(running.drain().1, []);
+    }
+}
+
+#[test]
+fn what_ails_the_collector_is_told_where_it_does_not_acknowledge() {
+    let collector = Collector::start(|_, request: &Request| {
+        let (status, text) = match request.path.as_str() {
+            "/services/collector/event" => (200, "{\"text\":\"Success\",\"code\":0,\"ackId\":0}"),
+            "/services/collector/ack" => (200, "{\"acks\":{\"0\":false}}"),
+            _ => (503, "{\"text\":\"HEC is unhealthy, ack service unavailable\",\"code\":19}"),
+        };
+        Answer::Status(status, vec![], text.to_owned())
+    });
+    let url = format!("http://{}/", collector.address());
+    let (_folder, file) = token("t");
+    let running = start(config("no-acks", &url, &file, Some(Duration::from_secs(1))));
+    running.alerts(&["a0"]);
+    let said = || logged("sink no-acks: ").join("\n");
+    wait_until("it says so", || said().contains("ack service unavailable"));
+    assert!(said().contains("; is the indexer behind?"), "{}", said());
+    assert_eq!(running.value("alerts_delivered"), 0);
+}

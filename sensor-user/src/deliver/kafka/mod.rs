@@ -2,6 +2,8 @@
 //! and take minutes to build; without it the kind is known, and its configuration says so.
 
 #[cfg(feature = "kafka")]
+mod heard;
+#[cfg(feature = "kafka")]
 mod producer;
 
 use std::time::Duration;
@@ -20,6 +22,44 @@ pub enum PropertyText {
     Secret(Secret),
 }
 
+/// How a password is shown to the broker (SASL).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KafkaMechanism {
+    /// As it is.
+    Plain,
+    /// By what only who knows it can answer, with SHA-256.
+    ScramSha256,
+    /// The same with SHA-512.
+    ScramSha512,
+}
+
+impl KafkaMechanism {
+    /// All, in the order of [`Self::WORDS`].
+    pub const ALL: [Self; 3] = [Self::Plain, Self::ScramSha256, Self::ScramSha512];
+    /// Their names.
+    pub const WORDS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+/// Who produces (SASL).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaLogin {
+    /// How the password is shown.
+    pub mechanism: KafkaMechanism,
+    /// Name.
+    pub user: String,
+    /// Password.
+    pub password: Secret,
+}
+
 /// A kafka sink's own settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaConfig {
@@ -31,6 +71,8 @@ pub struct KafkaConfig {
     pub rows_topic: String,
     /// Where the agent's notices about itself go.
     pub health_topic: String,
+    /// Who produces; `None`: as `properties` say.
+    pub login: Option<KafkaLogin>,
     /// TLS; `None`: as `properties` say.
     pub tls: Option<TlsConfig>,
     /// Further properties of `librdkafka`.
@@ -61,6 +103,7 @@ impl KafkaConfig {
             alerts_topic: "netsensor.alerts".to_owned(),
             rows_topic: "netsensor.rows".to_owned(),
             health_topic: "netsensor.health".to_owned(),
+            login: None,
             tls: None,
             properties: Vec::new(),
             timeout: Self::TIMEOUT,

@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use super::super::DeliverError;
 use super::super::batch::{Batch, Entry, Sent};
 use super::super::item::Item;
+use super::heard::Heard;
 use super::{KafkaConfig, PropertyText};
 use crate::error_chain::chain;
 use crate::web::AccessError;
@@ -23,7 +24,8 @@ use crate::web::AccessError;
 /// Produces to one cluster.
 pub(in crate::deliver) struct KafkaSink {
     config: KafkaConfig,
-    producer: Mutex<Option<FutureProducer>>,
+    producer: Mutex<Option<FutureProducer<Heard>>>,
+    heard: Heard,
 }
 
 /// Why a message was not delivered.
@@ -34,10 +36,11 @@ enum Refusal {
 
 impl KafkaSink {
     pub(in crate::deliver) fn new(config: &KafkaConfig) -> Self {
-        Self { config: config.clone(), producer: Mutex::new(None) }
+        Self { config: config.clone(), producer: Mutex::new(None), heard: Heard::default() }
     }
 
     pub(in crate::deliver) async fn send(&self, batch: &Batch) -> Result<Sent, DeliverError> {
+        self.heard.clear();
         let producer = self.producer().await?;
         // All are put into its queue, in order, before the first is waited for.
         let produced: Vec<_> =
@@ -63,12 +66,18 @@ impl KafkaSink {
             *self.producer.lock().await = None;
         }
         match why {
-            Some(what) if sent.again.len() == batch.len() => Err(self.error(what)),
+            Some(what) if sent.again.len() == batch.len() => {
+                Err(self.error(self.heard.last().unwrap_or(what)))
+            }
             _ => Ok(sent),
         }
     }
 
-    fn produce(&self, producer: &FutureProducer, entry: &Entry) -> Result<DeliveryFuture, Refusal> {
+    fn produce(
+        &self,
+        producer: &FutureProducer<Heard>,
+        entry: &Entry,
+    ) -> Result<DeliveryFuture, Refusal> {
         let topic = match &entry.item {
             Item::Alert(_) => &self.config.alerts_topic,
             Item::Row(_) => &self.config.rows_topic,
@@ -83,7 +92,7 @@ impl KafkaSink {
     }
 
     /// The producer at hand, else a new one.
-    async fn producer(&self) -> Result<FutureProducer, DeliverError> {
+    async fn producer(&self) -> Result<FutureProducer<Heard>, DeliverError> {
         let mut held = self.producer.lock().await;
         if let Some(producer) = &*held {
             return Ok(producer.clone());
@@ -91,7 +100,9 @@ impl KafkaSink {
         let config = self.config.clone();
         let made = tokio::task::spawn_blocking(move || client(&config)).await;
         let client = made.map_err(|_ended| AccessError::Stopped)??;
-        let producer = client.create().map_err(|error| self.error(chain(&error)))?;
+        let producer = client.create_with_context(self.heard.clone());
+        let producer: FutureProducer<Heard> =
+            producer.map_err(|error| self.error(chain(&error)))?;
         Ok(held.insert(producer).clone())
     }
 
@@ -130,11 +141,23 @@ fn refusal(error: &KafkaError) -> Refusal {
 fn client(config: &KafkaConfig) -> Result<ClientConfig, AccessError> {
     let mut client = ClientConfig::new();
     client.set("client.id", "netsensor").set("compression.type", "lz4").set("linger.ms", "5");
+    let protocol = match (&config.tls, &config.login) {
+        (None, None) => "plaintext",
+        (Some(_), None) => "ssl",
+        (None, Some(_)) => "sasl_plaintext",
+        (Some(_), Some(_)) => "sasl_ssl",
+    };
+    client.set("security.protocol", protocol);
+    if let Some(login) = &config.login {
+        client
+            .set("sasl.mechanism", login.mechanism.as_str())
+            .set("sasl.username", &login.user)
+            .set("sasl.password", login.password.read()?.text());
+    }
     if let Some(tls) = &config.tls {
-        client.set("security.protocol", "ssl");
-        if let Some(path) = &tls.ca_file {
-            client.set("ssl.ca.location", path.display().to_string());
-        }
+        // The OpenSSL that is built in does not know where this host has its authorities.
+        let authorities = tls.ca_file.as_ref().map(|path| path.display().to_string());
+        client.set("ssl.ca.location", authorities.as_deref().unwrap_or("probe"));
         if let Some(certificate) = &tls.certificate {
             client.set("ssl.certificate.location", certificate.chain.display().to_string());
             client.set("ssl.key.location", certificate.key.display().to_string());
@@ -154,4 +177,40 @@ fn client(config: &KafkaConfig) -> Result<ClientConfig, AccessError> {
         .set("acks", "all")
         .set("message.timeout.ms", timeout);
     Ok(client)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{KafkaLogin, KafkaMechanism};
+    use super::*;
+    use crate::web::{Secret, TlsConfig};
+
+    #[test]
+    fn the_protocol_follows_from_tls_and_login_and_the_host_knows_its_authorities() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, "pw\n").unwrap();
+        let login = KafkaLogin {
+            mechanism: KafkaMechanism::ScramSha256,
+            user: "sensor".to_owned(),
+            password: Secret::File(path),
+        };
+        let own = TlsConfig { ca_file: Some("/ca".into()), certificate: None };
+        for (tls, login, protocol, authorities) in [
+            (None, None, "plaintext", None),
+            (None, Some(login.clone()), "sasl_plaintext", None),
+            (Some(TlsConfig::default()), None, "ssl", Some("probe")),
+            (Some(own), Some(login), "sasl_ssl", Some("/ca")),
+        ] {
+            let is_known = login.is_some();
+            let usual = KafkaConfig::new(vec!["h:1".to_owned()]);
+            let client = client(&KafkaConfig { login, tls, ..usual }).unwrap();
+            assert_eq!(client.get("security.protocol"), Some(protocol));
+            assert_eq!(client.get("ssl.ca.location"), authorities, "{protocol}");
+            let name = ["sasl.mechanism", "sasl.username", "sasl.password"];
+            let want = ["SCRAM-SHA-256", "sensor", "pw"].map(|it| is_known.then_some(it));
+            assert_eq!(name.map(|name| client.get(name)), want);
+            assert!(!format!("{client:?}").contains("pw"), "{client:?}");
+        }
+    }
 }

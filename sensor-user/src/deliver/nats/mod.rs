@@ -4,8 +4,10 @@
 //! long as its window of duplicates lasts. A connection that is lost is made anew by the next batch,
 //! which reads the secrets again.
 
+mod peer;
 mod subject;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -16,6 +18,7 @@ use async_nats::{Client, ConnectOptions};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
+use self::peer::Heard;
 use super::DeliverError;
 use super::batch::{Batch, Entry, Sent};
 use crate::error_chain::chain;
@@ -96,6 +99,7 @@ impl NatsConfig {
 pub(super) struct NatsSink {
     config: NatsConfig,
     held: Mutex<Option<Held>>,
+    heard: Arc<Heard>,
 }
 
 /// A connection, and what publishes over it.
@@ -121,10 +125,11 @@ enum Refusal {
 
 impl NatsSink {
     pub(super) fn new(config: &NatsConfig) -> Self {
-        Self { config: config.clone(), held: Mutex::new(None) }
+        Self { config: config.clone(), held: Mutex::new(None), heard: Arc::default() }
     }
 
     pub(super) async fn send(&self, batch: &Batch) -> Result<Sent, DeliverError> {
+        self.heard.clear();
         let context = Box::pin(self.context()).await?;
         let deadline = Instant::now() + self.config.timeout;
         let mut published = Vec::with_capacity(batch.len());
@@ -171,7 +176,7 @@ impl NatsSink {
             let subjects = format!("{}.>", self.config.prefix);
             format!("no stream takes {subjects}; make one, or set create_stream = true")
         } else {
-            why.unwrap_or_default()
+            self.heard.explains(why.unwrap_or_default(), &self.config)
         };
         Err(self.error(what))
     }
@@ -187,12 +192,17 @@ impl NatsSink {
         *held = None;
         let config = self.config.clone();
         let options = tokio::task::spawn_blocking(move || options(&config)).await;
-        let options = options.map_err(|_ended| AccessError::Stopped)??;
+        let heard = Arc::clone(&self.heard);
+        let options =
+            options.map_err(|_ended| AccessError::Stopped)??.event_callback(move |event| {
+                heard.note(&event);
+                std::future::ready(())
+            });
         let connecting = Box::pin(options.connect(self.config.servers.clone()));
         let connected = tokio::time::timeout(self.config.timeout, connecting).await;
         let client = connected
             .map_err(|_elapsed| self.error("no connection in time".to_owned()))?
-            .map_err(|error| self.error(chain(&error)))?;
+            .map_err(|error| self.error(peer::not_connected(&error, &self.config)))?;
         let context = ContextBuilder::new()
             .max_ack_inflight(IN_FLIGHT)
             .timeout(self.config.timeout)
@@ -212,7 +222,10 @@ impl NatsSink {
             ..stream::Config::default()
         };
         let made = context.get_or_create_stream(stream).await;
-        made.map(drop).map_err(|error| self.error(format!("stream {name}: {}", chain(&error))))
+        made.map(drop).map_err(|error| {
+            let why = self.heard.explains(chain(&error), &self.config);
+            self.error(format!("stream {name}: {why}"))
+        })
     }
 
     fn error(&self, what: String) -> DeliverError {
@@ -226,8 +239,8 @@ fn options(config: &NatsConfig) -> Result<ConnectOptions, AccessError> {
     let mut options = ConnectOptions::new()
         .name("netsensor")
         .connection_timeout(config.timeout)
-        // The next batch connects again, with what the secrets are then.
-        .max_reconnects(1);
+        // Each server once; the next batch connects again, with what the secrets are then.
+        .max_reconnects(config.servers.len());
     options = match &config.login {
         NatsLogin::None => options,
         NatsLogin::Password { user, password } => {

@@ -111,7 +111,7 @@ impl Sink {
             transport: Arc::new(Transport::new(&config.kind, &with.stats)?),
             reader,
             place: Place::default(),
-            rows: RowQueue::new(rows, with.pace.row_wait, most, config.format),
+            rows: RowQueue::new(rows, config.batch_wait, most, config.format),
             rows_ended: false,
             alerts_lane: Lane::new(with.pace, config.concurrency),
             rows_lane: Lane::new(with.pace, config.concurrency),

@@ -59,7 +59,9 @@ impl SplunkSink {
             }
             if Instant::now() >= until {
                 let url = shown(&self.acks);
-                return Err(DeliverError::Unacknowledged { url, limit });
+                let text = self.ailment(clock).await.map(|answer| answer.text());
+                let text = text.unwrap_or_default();
+                return Err(DeliverError::Unacknowledged { url, limit, text });
             }
             wait = (wait * 2).min(LONGEST);
         }

@@ -22,8 +22,17 @@ struct Words {
     invalid: Option<usize>,
 }
 
+/// It has no room for more events.
+const BUSY: u16 = 9;
+/// What it says of its health: queues are full, the acknowledgement service is away, or both.
+const UNWELL: std::ops::RangeInclusive<u16> = 18..=20;
 /// The collector does not know the index, or the token may not write to it.
 const BAD_INDEX: u16 = 7;
+
+/// The collector's code; 0 where the answer is not the collector's, or is a success.
+pub(super) fn code(answer: &Answer) -> u16 {
+    serde_json::from_slice::<Words>(&answer.body).unwrap_or_default().code
+}
 
 /// What became of `count` events that were not taken as a whole.
 pub(super) fn refused(answer: Answer, count: usize) -> Result<Sent, DeliverError> {
@@ -31,6 +40,8 @@ pub(super) fn refused(answer: Answer, count: usize) -> Result<Sent, DeliverError
         401 | 403 => Err(answer.held("check token")),
         404 => Err(answer.held("check url; is the HTTP Event Collector on?")),
         400 => in_part(answer, count),
+        503 if code(&answer) == BUSY => Err(answer.held("the server is busy: its queues are full")),
+        503 if UNWELL.contains(&code(&answer)) => Err(answer.held("the collector is not well")),
         _ => Err(answer.refusal()),
     }
 }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::batch::{Batch, Entry, Sent};
-use super::post::{Post, Poster, ServerConfig};
+use super::post::{Answer, Post, Poster, ServerConfig};
 use super::{DeliverError, Quiet};
 use crate::clock::Clock;
 use crate::deliver::item::Item;
@@ -50,6 +50,7 @@ pub(super) struct SplunkSink {
     config: SplunkConfig,
     events: Url,
     acks: Url,
+    health: Url,
     channel: String,
     quiet: Quiet,
 }
@@ -90,6 +91,7 @@ impl SplunkSink {
             config: config.clone(),
             events: collector("event"),
             acks: collector("ack"),
+            health: collector("health"),
             channel: Uuid::new_v4().to_string(),
             quiet: Quiet::new(),
         }
@@ -103,12 +105,22 @@ impl SplunkSink {
         let post = self.post(&self.events, self.body(batch));
         let answer = self.poster.post(post, clock).await?;
         if !answer.is_success() {
-            return answer::refused(answer, batch.len());
+            // What stands before the collector does not know what ails it.
+            let is_foreign = answer.status >= 500 && answer::code(&answer) == 0;
+            let ailment = if is_foreign { self.ailment(clock).await } else { None };
+            return answer::refused(ailment.unwrap_or(answer), batch.len());
         }
         if let Some(limit) = self.config.acknowledge {
             self.acknowledged(answer, limit, clock).await?;
         }
         Ok(Sent::default())
+    }
+
+    /// What the collector says of itself, where it is not well.
+    async fn ailment(&self, clock: &dyn Clock) -> Option<Answer> {
+        let ask = Post::get(&self.health).needs(answer::MOST);
+        let asked = self.poster.post(ask, clock).await;
+        asked.ok().filter(|answer| answer.status == 503 && answer::code(answer) != 0)
     }
 
     fn post<'u>(&self, url: &'u Url, body: Vec<u8>) -> Post<'u> {

@@ -316,3 +316,17 @@ fn a_filter_that_cannot_be_is_refused() {
     assert!(error.starts_with("\"a=b=c\" is not a log filter; use one such as"), "{error}");
     parse("warn,sensor_user=debug").unwrap();
 }
+
+#[test]
+fn the_client_of_nats_is_told_to_who_asks_for_it() {
+    for (filter, is_off) in [
+        ("info", true),
+        ("warn,sensor_user=debug", true),
+        ("info,async_nats=debug", false),
+        ("async_nats=debug,info", false),
+    ] {
+        let text = parse(filter).unwrap().to_string();
+        assert_eq!(text.contains("async_nats=off"), is_off, "{text}");
+        assert_eq!(text.contains("async_nats=debug"), !is_off, "{text}");
+    }
+}
