@@ -3,8 +3,9 @@
 //! It counts them (`recursion_misses`, v5.12 and later) and shows the count in the `fdinfo` of the
 //! program's descriptor.
 
+use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt as _;
 
 use aya::Ebpf;
 
@@ -24,42 +25,50 @@ pub struct Missed {
     pub udp: u64,
 }
 
-/// Where the count of each attached program stands.
+/// Bytes of an `fdinfo` that are read; it has some 300.
+const FDINFO_MAX: usize = 1024;
+
+/// Where the count of each attached program stands: files that are opened once, and written anew by
+/// the kernel each time that they are read from their beginning.
 #[derive(Debug, Default)]
 pub(super) struct Misses {
-    tcp: Vec<PathBuf>,
-    process: Vec<PathBuf>,
-    udp: Vec<PathBuf>,
+    tcp: Vec<File>,
+    process: Vec<File>,
+    udp: Vec<File>,
 }
 
 impl Misses {
     /// Of what is attached; it must stay loaded while this is read.
     pub(super) fn of(ebpf: &Ebpf, hooks: &Hooks) -> Self {
-        let paths = |hooks: &[Hook]| -> Vec<PathBuf> {
+        let files = |hooks: &[Hook]| -> Vec<File> {
             let on = hooks.iter().filter(|hook| hook.state == HookState::On);
             on.filter_map(|hook| fdinfo(ebpf, hook.program)).collect()
         };
         let tcp = [&hooks.tcp_state, &hooks.accept, &hooks.io, &hooks.connect_failure];
         Self {
-            tcp: tcp.into_iter().flat_map(|hooks| paths(hooks)).collect(),
-            process: paths(&hooks.process),
-            udp: paths(&hooks.udp),
+            tcp: tcp.into_iter().flat_map(|hooks| files(hooks)).collect(),
+            process: files(&hooks.process),
+            udp: files(&hooks.udp),
         }
     }
 
     /// The counts as they stand; 0 where the kernel does not tell.
     pub(super) fn read(&self) -> Missed {
-        let sum = |paths: &[PathBuf]| {
-            let texts = paths.iter().filter_map(|path| std::fs::read_to_string(path).ok());
-            texts.filter_map(|text| count(&text)).sum()
+        let mut text = [0; FDINFO_MAX];
+        let mut sum = |files: &[File]| -> u64 {
+            let count_of = |file: &File| {
+                let length = file.read_at(&mut text, 0).ok()?;
+                count(std::str::from_utf8(text.get(..length)?).ok()?)
+            };
+            files.iter().filter_map(count_of).sum()
         };
         Missed { tcp: sum(&self.tcp), process: sum(&self.process), udp: sum(&self.udp) }
     }
 }
 
-fn fdinfo(ebpf: &Ebpf, program: &str) -> Option<PathBuf> {
+fn fdinfo(ebpf: &Ebpf, program: &str) -> Option<File> {
     let fd = ebpf.program(program)?.fd().ok()?.as_fd().as_raw_fd();
-    Some(PathBuf::from(format!("/proc/self/fdinfo/{fd}")))
+    File::open(format!("/proc/self/fdinfo/{fd}")).ok()
 }
 
 fn count(fdinfo: &str) -> Option<u64> {

@@ -29,7 +29,7 @@ impl Place {
 
 /// Waits until the sink says `what`, and nothing has got through.
 pub(super) fn wait_for_word(running: &Running, name: &str, what: &str) {
-    let said = || logged(&format!("sink {name}: ")).iter().any(|line| line.contains(what));
+    let said = || logged(&format!("sink={name:?}")).iter().any(|line| line.contains(what));
     wait_until(what, said);
     assert_eq!(running.stats.alerts_delivered.value(), 0);
 }

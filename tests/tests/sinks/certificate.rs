@@ -44,7 +44,7 @@ fn alerts_wait_for_the_certificate_that_the_server_wants() {
         let running = start(http(name, &url(scheme), certificate, &nginx.path("ca")));
         running.alerts(&["a0"]);
         running.rows(&["r0"]);
-        let said = || logged(&format!("sink {name}: ")).join("\n");
+        let said = || logged(&format!("sink={name:?}")).join("\n");
         wait_until(told, || said().contains(told));
         wait_until("tried again", || running.value("deliveries_retried") > 2);
         assert!(said().contains("the answer is 400"), "{}", said());
@@ -78,7 +78,7 @@ fn an_authority_that_is_replaced_counts_at_the_next_try() {
     let url = format!("https://127.0.0.1:{}/alerts", nginx.port());
     let running = start(http("authority", &url, Some(folder.path()), &authority));
     running.alerts(&["a0"]);
-    let said = || logged("sink authority: ").join("\n");
+    let said = || logged("sink=\"authority\"").join("\n");
     wait_until("it says so", || said().contains("invalid peer certificate"));
     std::fs::copy(nginx.path("ca"), &authority).unwrap();
     assert_eq!(collector.wait_for_taken(1), ["a0"]);

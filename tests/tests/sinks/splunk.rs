@@ -242,7 +242,7 @@ fn what_ails_the_collector_is_told_where_it_does_not_acknowledge() {
     let (_folder, file) = token("t");
     let running = start(config("no-acks", &url, &file, Some(Duration::from_secs(1))));
     running.alerts(&["a0"]);
-    let said = || logged("sink no-acks: ").join("\n");
+    let said = || logged("sink=\"no-acks\"").join("\n");
     wait_until("it says so", || said().contains("ack service unavailable"));
     assert!(said().contains("; is the indexer behind?"), "{}", said());
     assert_eq!(running.value("alerts_delivered"), 0);

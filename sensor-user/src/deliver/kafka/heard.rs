@@ -56,7 +56,8 @@ impl Heard {
 impl ClientContext for Heard {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         // What matters comes as an error too.
-        tracing::debug!(facility, "librdkafka: {}", escaped(message, MOST_KEPT));
+        let said = escaped(message, MOST_KEPT);
+        tracing::debug!(facility, said, "librdkafka says");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
