@@ -17,12 +17,20 @@ pub(crate) type FastSet<K> = HashSet<K, RandomState>;
 /// See [`FastMap`]; in the order of insertion.
 pub(crate) type FastIndexMap<K, V> = IndexMap<K, V, RandomState>;
 
+/// See [`FastMap`]; the least recently used leaves a full one.
+pub(crate) type Table<K, V> = LruCache<K, V, RandomState>;
+
 /// A table of at most `max` entries (at least 1) that takes memory as it fills. `LruCache::new`
 /// takes it at once, and the hash spreads the first few entries over all of it.
-pub(crate) fn table<K: Hash + Eq, V>(max: usize) -> LruCache<K, V> {
-    let mut table = LruCache::unbounded();
+pub(crate) fn table<K: Hash + Eq, V>(max: usize) -> Table<K, V> {
+    let mut table = unbounded_table();
     table.resize(NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN));
     table
+}
+
+/// A table of which its owner lets entries go.
+pub(crate) fn unbounded_table<K: Hash + Eq, V>() -> Table<K, V> {
+    LruCache::unbounded_with_hasher(RandomState::default())
 }
 
 #[cfg(test)]

@@ -9,10 +9,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use lru::LruCache;
 
 use super::host::Listening;
-use crate::bounded;
+use crate::bounded::{self, Table};
 use crate::enrich::Process;
 use crate::stats::Stats;
 
@@ -42,7 +41,7 @@ impl Listener {
 /// Listeners by network namespace and port.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    ports: LruCache<(u32, u16), Vec<Listener>>,
+    ports: Table<(u32, u16), Vec<Listener>>,
     /// How many of them each process id has: nearly no process that execs has one.
     counts: HashMap<u32, usize>,
     /// Those that have ended, with when.

@@ -9,9 +9,7 @@ use std::os::unix::fs::DirEntryExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lru::LruCache;
-
-use crate::bounded;
+use crate::bounded::{self, Table};
 use crate::decode::CgroupMkdir;
 use crate::stats::Stats;
 
@@ -23,7 +21,7 @@ const WALK_MAX: usize = 100_000;
 /// Containers by cgroup id; a cgroup that is of none is not kept.
 #[derive(Debug)]
 pub(super) struct Cgroups {
-    containers: LruCache<u64, String>,
+    containers: Table<u64, String>,
     stats: Arc<Stats>,
 }
 

@@ -10,10 +10,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use lru::LruCache;
 
 use super::DnsAnswer;
-use crate::bounded;
+use crate::bounded::{self, Table};
 use crate::stats::Stats;
 
 /// How long a name is kept at least.
@@ -44,7 +43,7 @@ pub struct RemoteNames {
 /// Names by address.
 #[derive(Debug)]
 pub struct Names {
-    addresses: LruCache<IpAddr, Vec<Name>>,
+    addresses: Table<IpAddr, Vec<Name>>,
     max: usize,
     /// Names in `addresses`.
     len: usize,

@@ -7,14 +7,12 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lru::LruCache;
-
 use super::cgroups::{Cgroups, container_of};
 use super::facts::{Process, same_start};
 use super::holders::Holder;
 use super::proc_fs::{self, ProcFacts, ProcFolder, ProcSource};
 use super::users::Users;
-use crate::bounded;
+use crate::bounded::{self, Table};
 use crate::decode::{CgroupMkdir, Exec, Exit, Fork, Task};
 use crate::stats::Stats;
 
@@ -27,7 +25,7 @@ pub struct ProcessTable {
     proc_root: PathBuf,
     /// For what no record told.
     source: Box<dyn ProcSource>,
-    processes: LruCache<u32, Arc<Process>>,
+    processes: Table<u32, Arc<Process>>,
     ended: VecDeque<Ended>,
     users: Users,
     cgroups: Cgroups,

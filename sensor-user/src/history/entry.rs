@@ -1,9 +1,10 @@
 //! `Entry`: what the connections of one kind have in common, as it stands on disk.
 
-use std::hash::{Hash, Hasher as _};
+use std::hash::{BuildHasher as _, Hash, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 
+use foldhash::quality::RandomState;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
@@ -134,20 +135,18 @@ impl Entry {
 }
 
 /// Of hashes that stay in memory: processes choose what is hashed.
-static SEED: LazyLock<u64> = LazyLock::new(|| fastrand::u64(..));
+static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 /// What is the same of a connection before and after a restart of the agent.
 pub(super) fn tie(flow: &Flow) -> u64 {
-    let mut hasher = XxHash3_64::with_seed(!*SEED);
-    (flow.direction, flow.protocol, flow.remote, flow.destination_port(), flow.process.pid)
-        .hash(&mut hasher);
-    hasher.finish()
+    let (remote, port) = (flow.remote, flow.destination_port());
+    SEED.hash_one((flow.direction, flow.protocol, remote, port, flow.process.pid))
 }
 
 /// Tells the kinds of a flow apart without making an [`Entry`]: the same for equal ones.
 pub(super) fn kind(flow: &Flow) -> u64 {
     let process = &*flow.process;
-    let mut hasher = XxHash3_64::with_seed(*SEED);
+    let mut hasher = SEED.build_hasher();
     (flow.direction, flow.protocol, flow.local, flow.destination_port(), flow.remote)
         .hash(&mut hasher);
     (flow.translated, flow.phase == Phase::Translated, flow.attribution).hash(&mut hasher);

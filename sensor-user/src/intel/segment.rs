@@ -9,13 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::{SignedDuration, Timestamp};
-use lru::LruCache;
 use prefix_trie::PrefixMap;
 
 use super::indicator::Indicator;
 use super::merge::Ttl;
 use super::store::{OpenSet, Stored};
-use crate::bounded;
+use crate::bounded::{self, Table};
 
 /// Records of a segment that are kept in memory at most, the latest that were hit.
 const CACHED: usize = 512;
@@ -49,7 +48,7 @@ struct FromFile {
     set: OpenSet,
     feed: Arc<str>,
     validity: Validity,
-    cache: Mutex<LruCache<u32, Arc<Indicator>>>,
+    cache: Mutex<Table<u32, Arc<Indicator>>>,
 }
 
 /// What of a feed's configuration says how long its indicators count.

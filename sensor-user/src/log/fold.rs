@@ -6,11 +6,10 @@
 
 use foldhash::fast::RandomState;
 use jiff::{SignedDuration, Timestamp};
-use lru::LruCache;
 use std::hash::BuildHasher as _;
 
 use super::line::Line;
-use crate::bounded;
+use crate::bounded::{self, Table};
 
 /// How long repeats of a line are held back.
 pub(super) const HELD_BACK: SignedDuration = SignedDuration::from_secs(10);
@@ -22,7 +21,7 @@ pub(super) const LINES_MAX: usize = 256;
 #[derive(Debug)]
 pub(super) struct Fold {
     /// By the hash of where the line comes from and what it says.
-    told: LruCache<u64, Told>,
+    told: Table<u64, Told>,
     hasher: RandomState,
     /// When the table was last looked through.
     looked: Timestamp,

@@ -9,11 +9,10 @@
 //! and what was counted of it is told then.
 
 use jiff::{SignedDuration, Timestamp};
-use lru::LruCache;
 use tracing::callsite::Identifier;
 
 use super::line::Line;
-use crate::bounded;
+use crate::bounded::{self, Table};
 
 /// How long lines of a place are counted together.
 pub(super) const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -26,7 +25,7 @@ pub(super) const PLACES_MAX: usize = 512;
 /// What each place said of late.
 #[derive(Debug)]
 pub(super) struct Limit {
-    places: LruCache<Identifier, Place>,
+    places: Table<Identifier, Place>,
     /// Lines of a place in a minute.
     most: u64,
     /// Lines held back since [`Self::take_held_back`].

@@ -14,11 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Change, Flow, Phase, Protocol, Translated, What};
-use crate::bounded;
+use crate::bounded::{self, Table};
 use crate::capture::{Conntrack, ConntrackError, Tuple, tracked};
 use crate::clock::boot_ns;
 use crate::helpers::Helper;
@@ -71,7 +70,7 @@ pub(super) struct Translations {
     /// When a namespace was last seen to track connections, ns since boot; 0 for never.
     tracked_boot_ns: Arc<AtomicU64>,
     next_sample_boot_ns: u64,
-    known: LruCache<Key, Known>,
+    known: Table<Key, Known>,
     /// Batches that are under way.
     waiting: usize,
     stats: Arc<Stats>,

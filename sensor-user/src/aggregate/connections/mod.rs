@@ -19,14 +19,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use lru::LruCache;
 use sensor_ebpf::record::OwnerSource;
 
 use super::change::{Change, What};
 use super::flow::{Attribution, Direction};
 use super::host::Listening;
 use super::listeners::Listeners;
-use crate::bounded;
+use crate::bounded::{self, Table};
 use crate::decode::{Tcp, TcpKind, TurnsByWay};
 use crate::enrich::{Process, TcpEvent};
 use crate::stats::Stats;
@@ -80,7 +79,7 @@ impl Connection {
 #[derive(Debug)]
 pub struct ConnectionTable {
     computer: Arc<str>,
-    connections: LruCache<u64, Connection>,
+    connections: Table<u64, Connection>,
     listeners: Listeners,
     /// Sockets that wait to be told, with the number of their connection, by deadline: one queue
     /// a direction, since one hold is longer than the other.
@@ -90,7 +89,7 @@ pub struct ConnectionTable {
     last_number: u64,
     looks: Looks,
     /// Turns that were told ahead of the end of their connection, by cookie.
-    ahead: LruCache<u64, TurnsByWay>,
+    ahead: Table<u64, TurnsByWay>,
     nobody: Arc<Process>,
     stats: Arc<Stats>,
 }

@@ -9,14 +9,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use lru::LruCache;
 
 use super::super::change::{Change, What};
 use super::super::row::Row;
 use super::super::rows::Identity;
 use super::role::role;
 use super::{HostView, Listening, Minute, ProcessRow};
-use crate::bounded;
+use crate::bounded::{self, Table};
 use crate::enrich::Process;
 use crate::stats::Stats;
 
@@ -54,7 +53,7 @@ impl Group {
 /// Executables by what names them: path, or name where no path is known.
 #[derive(Debug)]
 pub(super) struct Processes {
-    groups: LruCache<String, Group>,
+    groups: Table<String, Group>,
     stats: Arc<Stats>,
 }
 

@@ -20,11 +20,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lru::LruCache;
 
 use super::change::{Change, What};
 use super::flow::Direction;
-use crate::bounded::{FastMap, FastSet};
+use crate::bounded::{self, FastMap, FastSet, Table};
 use crate::clock::BootClock;
 use crate::decode::{FlowKey, Udp, UdpFlow, UdpOwner};
 use crate::enrich::{Process, UdpEvent};
@@ -65,7 +64,7 @@ pub struct UdpTable {
     computer: Arc<str>,
     max: usize,
     idle_ns: u64,
-    flows: LruCache<FlowKey, Tracked>,
+    flows: Table<FlowKey, Tracked>,
     sockets: FastMap<u64, Socket>,
     held: VecDeque<Held>,
     /// Flows whose socket is closed: their last counts are read first.
@@ -90,7 +89,7 @@ impl UdpTable {
             computer,
             max: max.max(1),
             idle_ns: u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX),
-            flows: LruCache::unbounded(),
+            flows: bounded::unbounded_table(),
             sockets: FastMap::default(),
             held: VecDeque::new(),
             released: VecDeque::new(),
