@@ -310,3 +310,11 @@ fn entities(host_name: &str, dns_domain: &str, address: &str, url: &str) -> Vec<
 pub fn split_computer(computer: &str) -> (&str, &str) {
     computer.split_once('.').unwrap_or((computer, ""))
 }
+
+#[cfg(test)]
+impl Alert {
+    /// An alert of every day.
+    pub(crate) fn sample() -> Self {
+        serde_json::from_str(include_str!("sample_alert.json")).unwrap()
+    }
+}

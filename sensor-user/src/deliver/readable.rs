@@ -90,36 +90,10 @@ mod tests {
     use crate::dedup::{Alert, AlertKind};
     use crate::matcher::Via;
 
-    /// The line of the module's documentation.
-    fn alert() -> Alert {
-        serde_json::from_str(
-            r#"{
-            "VMConnection_TimeGenerated": "2026-11-24T10:00:00.123456Z",
-            "Description": "", "ActivityGroupNames": "", "IndicatorId": "i", "ThreatType": "C2",
-            "Url": "", "ExpirationDateTime": null, "ConfidenceScore": 80.0,
-            "TI_ipEntity": "203.0.113.0/24", "Computer": "web01", "Direction": "outbound",
-            "ProcessName": "curl", "SourceIp": "10.0.0.5", "DestinationIp": "203.0.113.7",
-            "RemoteIp": "203.0.113.7", "Protocol": "tcp", "DestinationPort": 443,
-            "NetworkIP": "", "NetworkDestinationIP": "", "NetworkSourceIP": "",
-            "EmailSourceIpAddress": "", "Type": "ThreatIntelligenceIndicator",
-            "timestamp": "2026-11-24T10:00:00.123456Z", "HostName": "web01", "DnsDomain": "",
-            "AlertId": "a", "AlertKind": "new", "RuleId": "", "RuleName": "",
-            "Severity": "Medium", "Tactics": [], "Techniques": [], "Entities": [],
-            "MatchedPrefix": "203.0.113.0/24", "Feed": "example", "TLPLevel": "",
-            "FirstSeen": "2026-11-24T10:00:00Z", "LastSeen": "2026-11-24T10:00:00Z",
-            "ConnectionCount": 1, "BytesSent": 0, "BytesReceived": 0, "ProcessId": 4711,
-            "ProcessPath": "/usr/bin/curl", "CommandLine": "curl http://c2.example/",
-            "UserName": "", "ParentProcessName": "", "ContainerId": "", "SourcePort": 43210,
-            "Attribution": "connect"
-        }"#,
-        )
-        .unwrap()
-    }
-
     #[test]
     fn an_alert_reads_as_one_line() {
         assert_eq!(
-            readable(&alert()),
+            readable(&Alert::sample()),
             "2026-11-24T10:00:00.123Z ALERT outbound curl[4711] 10.0.0.5:43210 -> \
              203.0.113.7:443 tcp matches 203.0.113.0/24 (feed example: C2, confidence 80) \
              path /usr/bin/curl cmd \"curl http://c2.example/\""
@@ -128,7 +102,7 @@ mod tests {
 
     #[test]
     fn an_address_inside_or_behind_the_remote_one_is_named() {
-        let mut alert = alert();
+        let mut alert = Alert::sample();
         alert.via = Via::Nat64;
         alert.matched_ip = "203.0.113.7".into();
         alert.destination_ip = "64:ff9b::cb00:7107".into();
@@ -143,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_left_out() {
-        let mut alert = alert();
+        let mut alert = Alert::sample();
         alert.alert_kind = AlertKind::Summary;
         alert.connection_count = 12;
         alert.confidence_score = None;
@@ -165,7 +139,7 @@ mod tests {
     #[test]
     fn hostile_text_is_escaped_and_bounded() {
         let hostile = "\u{1b}]0;owned\u{7}\r\n\u{202e}\"".repeat(1000);
-        let mut alert = alert();
+        let mut alert = Alert::sample();
         for text in [
             &mut alert.process_name,
             &mut alert.process_path,

@@ -8,34 +8,29 @@ use serde_json::Value;
 
 use super::Format;
 use crate::aggregate::{Row, TableRow};
-use crate::dedup::{Alert, AlertKind};
+use crate::dedup::{Alert, AlertKind, RULE_ID};
 use crate::deliver::item::Item;
 
 fn alert() -> Alert {
-    serde_json::from_str(
-        r#"{
-        "VMConnection_TimeGenerated": "2026-11-24T10:00:00.123456Z",
-        "Description": "a | b = c \\ d", "ActivityGroupNames": "", "IndicatorId": "i",
-        "ThreatType": "C2", "Url": "", "ExpirationDateTime": null, "ConfidenceScore": 80.0,
-        "TI_ipEntity": "203.0.113.0/24", "Computer": "web01.example.net",
-        "Direction": "outbound", "ProcessName": "curl", "SourceIp": "10.0.0.5",
-        "DestinationIp": "203.0.113.7", "RemoteIp": "203.0.113.7", "Protocol": "tcp",
-        "DestinationPort": 443, "NetworkIP": "", "NetworkDestinationIP": "",
-        "NetworkSourceIP": "", "EmailSourceIpAddress": "",
-        "Type": "ThreatIntelligenceIndicator", "timestamp": "2026-11-24T10:00:00.123456Z",
-        "HostName": "web01", "DnsDomain": "example.net",
-        "AlertId": "0123456789abcdef0123456789abcdef", "AlertKind": "new",
-        "RuleId": "9713e3c0-1410-468d-b79e-383448434b2d", "RuleName": "TI Map IP Entity",
-        "Severity": "Medium", "Tactics": ["CommandAndControl"], "Techniques": ["T1071"],
-        "Entities": [], "MatchedPrefix": "203.0.113.0/24", "Feed": "example", "TLPLevel": "Amber",
-        "FirstSeen": "2026-11-24T10:00:00Z", "LastSeen": "2026-11-24T10:00:00.123456Z",
-        "ConnectionCount": 1, "BytesSent": 10, "BytesReceived": 20, "ProcessId": 4711,
-        "ProcessPath": "/usr/bin/curl", "CommandLine": "curl -H a=b\nc", "UserName": "root",
-        "ParentProcessName": "bash", "ContainerId": "", "SourcePort": 43210,
-        "Attribution": "connect", "RemoteDnsQuestions": "[\"c2.example\"]"
-    }"#,
-    )
-    .unwrap()
+    Alert {
+        description: "a | b = c \\ d".to_owned(),
+        computer: "web01.example.net".to_owned(),
+        dns_domain: "example.net".to_owned(),
+        alert_id: "0123456789abcdef0123456789abcdef".to_owned(),
+        rule_id: RULE_ID.to_owned(),
+        rule_name: "TI Map IP Entity".to_owned(),
+        tactics: vec!["CommandAndControl".to_owned()],
+        techniques: vec!["T1071".to_owned()],
+        tlp_level: "Amber".to_owned(),
+        last_seen: "2026-11-24T10:00:00.123456Z".parse().unwrap(),
+        bytes_sent: 10,
+        bytes_received: 20,
+        command_line: "curl -H a=b\nc".to_owned(),
+        user_name: "root".to_owned(),
+        parent_process_name: "bash".to_owned(),
+        remote_dns_questions: "[\"c2.example\"]".to_owned(),
+        ..Alert::sample()
+    }
 }
 
 fn line(format: Format, alert: &Alert) -> String {

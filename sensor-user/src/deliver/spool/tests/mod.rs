@@ -26,28 +26,8 @@ use crate::stats::Stats;
 fn alert(id: u64) -> Arc<Alert> {
     static SAMPLE: std::sync::OnceLock<Alert> = std::sync::OnceLock::new();
     let sample = SAMPLE.get_or_init(|| {
-        serde_json::from_str(
-            r#"{
-            "VMConnection_TimeGenerated": "2026-11-24T10:00:00.123456Z",
-            "Description": "", "ActivityGroupNames": "", "IndicatorId": "i", "ThreatType": "C2",
-            "Url": "", "ExpirationDateTime": null, "ConfidenceScore": 80.0,
-            "TI_ipEntity": "203.0.113.0/24", "Computer": "web01", "Direction": "outbound",
-            "ProcessName": "curl", "SourceIp": "10.0.0.5", "DestinationIp": "203.0.113.7",
-            "RemoteIp": "203.0.113.7", "Protocol": "tcp", "DestinationPort": 443,
-            "NetworkIP": "", "NetworkDestinationIP": "", "NetworkSourceIP": "",
-            "EmailSourceIpAddress": "", "Type": "ThreatIntelligenceIndicator",
-            "timestamp": "2026-11-24T10:00:00.123456Z", "HostName": "web01", "DnsDomain": "",
-            "AlertId": "a", "AlertKind": "new", "RuleId": "", "RuleName": "",
-            "Severity": "Medium", "Tactics": [], "Techniques": [], "Entities": [],
-            "MatchedPrefix": "203.0.113.0/24", "Feed": "example", "TLPLevel": "",
-            "FirstSeen": "2026-11-24T10:00:00Z", "LastSeen": "2026-11-24T10:00:00Z",
-            "ConnectionCount": 1, "BytesSent": 0, "BytesReceived": 0, "ProcessId": 4711,
-            "ProcessPath": "/usr/bin/curl", "CommandLine": "a \"b\"\n\u001b", "UserName": "",
-            "ParentProcessName": "", "ContainerId": "", "SourcePort": 43210,
-            "Attribution": "connect"
-        }"#,
-        )
-        .unwrap()
+        let command_line = "a \"b\"\n\u{1b}".to_owned();
+        Alert { command_line, ..Alert::sample() }
     });
     Arc::new(Alert { alert_id: id.to_string(), ..sample.clone() })
 }
