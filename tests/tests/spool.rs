@@ -307,16 +307,17 @@ async fn a_real_disk_that_is_full_or_read_only_loses_nothing_and_says_so() {
     let filler = state.join("filler");
     let full = std::fs::write(&filler, vec![0; 2 << 20]).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-    put(10..110);
+    // More than the room that the segment has.
+    put(10..310);
     until("a fault", || spool.status().fault.is_some()).await;
     let fault = spool.status().fault.unwrap();
     assert!(fault.contains(": No space left on device; free space 0 MiB; alerts are"), "{fault}");
     let mut ids = Vec::new();
-    while ids.len() < 110 {
+    while ids.len() < 310 {
         let stored = reader.next(1000, 1 << 20).await;
         ids.extend(stored.iter().map(|it| it.alert.alert_id.parse::<usize>().unwrap()));
     }
-    assert_eq!(ids, (0..110).collect::<Vec<_>>(), "none is withheld");
+    assert_eq!(ids, (0..310).collect::<Vec<_>>(), "none is withheld");
     std::fs::remove_file(&filler).unwrap();
     until("it works again", || spool.status().fault.is_none()).await;
     assert!(spool.close(LIMIT));
@@ -325,17 +326,17 @@ async fn a_real_disk_that_is_full_or_read_only_loses_nothing_and_says_so() {
     let spool = open(state, Arc::new(SystemClock));
     let fault = spool.status().fault.unwrap();
     assert!(fault.contains("Read-only file system"), "{fault}");
-    let last = spool.put(Commit { alerts: vec![Arc::new(alert("110"))], state: None });
+    let last = spool.put(Commit { alerts: vec![Arc::new(alert("310"))], state: None });
     let mut reader = spool.reader("siem").unwrap();
     let mut count = 0;
-    while count < 111 {
+    while count < 311 {
         count += reader.next(1000, 1 << 20).await.len();
     }
     remount(state, MsFlags::empty());
     until("it is written", || spool.written() >= last && spool.status().fault.is_none()).await;
     assert!(spool.close(LIMIT));
     drop((reader, spool));
-    assert_eq!(waiting(state, "siem", false).await.len(), 111);
+    assert_eq!(waiting(state, "siem", false).await.len(), 311);
 }
 
 fn remount(path: &Path, flags: MsFlags) {
