@@ -19,6 +19,7 @@ mod elastic;
 mod escape;
 mod file;
 mod format;
+mod heard;
 mod http;
 mod item;
 mod kafka;

@@ -1,36 +1,26 @@
 //! What `librdkafka` says of its connections. A message that was not delivered in time has no
 //! reason of its own: this is it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::super::heard::Heard;
 use crate::deliver::escaped;
 
-/// Characters of it that are kept.
-const MOST_KEPT: usize = 300;
+/// Characters of a line of its log that are kept.
+const MOST_LOGGED: usize = 300;
 
-/// The last that was said, with what to do about it.
+/// Listens to a client, and keeps what it says last.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Heard(Arc<Mutex<Option<String>>>);
+pub(super) struct Listener(pub(super) Arc<Heard>);
 
-impl Heard {
-    /// Why nothing was delivered, as far as it is known.
-    pub(super) fn last(&self) -> Option<String> {
-        self.lock().clone()
-    }
-
-    /// Forgets what was said before.
-    pub(super) fn clear(&self) {
-        *self.lock() = None;
-    }
-
+impl Listener {
     fn note(&self, code: Option<RDKafkaErrorCode>, reason: &str) {
-        let mut last = self.lock();
         // That all are away follows from what was said of each.
-        if code == Some(RDKafkaErrorCode::AllBrokersDown) && last.is_some() {
+        if code == Some(RDKafkaErrorCode::AllBrokersDown) && self.0.last().is_some() {
             return;
         }
         let is_login = matches!(
@@ -45,18 +35,14 @@ impl Heard {
         } else {
             ""
         };
-        *last = Some(format!("{}{hint}", escaped(reason, MOST_KEPT)));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.note(reason, hint);
     }
 }
 
-impl ClientContext for Heard {
+impl ClientContext for Listener {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         // What matters comes as an error too.
-        let said = escaped(message, MOST_KEPT);
+        let said = escaped(message, MOST_LOGGED);
         tracing::debug!(facility, said, "librdkafka says");
     }
 
@@ -71,16 +57,17 @@ mod tests {
 
     #[test]
     fn what_is_to_be_done_follows_from_the_error_and_not_from_that_all_are_away() {
-        let heard = Heard::default();
+        let listener = Listener::default();
+        let heard = &listener.0;
         assert_eq!(heard.last(), None);
-        heard.note(Some(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
+        listener.note(Some(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
         assert_eq!(heard.last().unwrap(), "1/1 brokers are down");
-        heard.note(Some(RDKafkaErrorCode::SSL), "h:1: handshake\nfailed");
-        heard.note(Some(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
+        listener.note(Some(RDKafkaErrorCode::SSL), "h:1: handshake\nfailed");
+        listener.note(Some(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
         let told = heard.last().unwrap();
         assert!(told.ends_with("failed; check tls, ca_file, client_cert and client_key"), "{told}");
         assert!(!told.contains('\n'), "{told}");
-        heard.note(Some(RDKafkaErrorCode::Authentication), "h:1: refused");
+        listener.note(Some(RDKafkaErrorCode::Authentication), "h:1: refused");
         assert_eq!(heard.last().unwrap(), "h:1: refused; check user, password and sasl_mechanism");
         heard.clear();
         assert_eq!(heard.last(), None);

@@ -37,7 +37,8 @@ impl KafkaMechanism {
     /// All, in the order of [`Self::WORDS`].
     pub const ALL: [Self; 3] = [Self::Plain, Self::ScramSha256, Self::ScramSha512];
     /// Their names.
-    pub const WORDS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+    pub const WORDS: [&str; 3] =
+        [Self::Plain.as_str(), Self::ScramSha256.as_str(), Self::ScramSha512.as_str()];
 
     /// Its name.
     pub const fn as_str(self) -> &'static str {

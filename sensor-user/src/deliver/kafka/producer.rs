@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use super::super::DeliverError;
 use super::super::batch::{Batch, Entry, Sent};
 use super::super::item::Item;
-use super::heard::Heard;
+use super::heard::Listener;
 use super::{KafkaConfig, PropertyText};
 use crate::error_chain::chain;
 use crate::web::AccessError;
@@ -24,8 +24,8 @@ use crate::web::AccessError;
 /// Produces to one cluster.
 pub(in crate::deliver) struct KafkaSink {
     config: KafkaConfig,
-    producer: Mutex<Option<FutureProducer<Heard>>>,
-    heard: Heard,
+    producer: Mutex<Option<FutureProducer<Listener>>>,
+    listener: Listener,
 }
 
 /// Why a message was not delivered.
@@ -36,11 +36,11 @@ enum Refusal {
 
 impl KafkaSink {
     pub(in crate::deliver) fn new(config: &KafkaConfig) -> Self {
-        Self { config: config.clone(), producer: Mutex::new(None), heard: Heard::default() }
+        Self { config: config.clone(), producer: Mutex::new(None), listener: Listener::default() }
     }
 
     pub(in crate::deliver) async fn send(&self, batch: &Batch) -> Result<Sent, DeliverError> {
-        self.heard.clear();
+        self.listener.0.clear();
         let producer = self.producer().await?;
         // All are put into its queue, in order, before the first is waited for.
         let produced: Vec<_> =
@@ -67,7 +67,7 @@ impl KafkaSink {
         }
         match why {
             Some(what) if sent.again.len() == batch.len() => {
-                Err(self.error(self.heard.last().unwrap_or(what)))
+                Err(self.error(self.listener.0.last().unwrap_or(what)))
             }
             _ => Ok(sent),
         }
@@ -75,7 +75,7 @@ impl KafkaSink {
 
     fn produce(
         &self,
-        producer: &FutureProducer<Heard>,
+        producer: &FutureProducer<Listener>,
         entry: &Entry,
     ) -> Result<DeliveryFuture, Refusal> {
         let topic = match &entry.item {
@@ -92,7 +92,7 @@ impl KafkaSink {
     }
 
     /// The producer at hand, else a new one.
-    async fn producer(&self) -> Result<FutureProducer<Heard>, DeliverError> {
+    async fn producer(&self) -> Result<FutureProducer<Listener>, DeliverError> {
         let mut held = self.producer.lock().await;
         if let Some(producer) = &*held {
             return Ok(producer.clone());
@@ -100,8 +100,8 @@ impl KafkaSink {
         let config = self.config.clone();
         let made = tokio::task::spawn_blocking(move || client(&config)).await;
         let client = made.map_err(|_ended| AccessError::Stopped)??;
-        let producer = client.create_with_context(self.heard.clone());
-        let producer: FutureProducer<Heard> =
+        let producer = client.create_with_context(self.listener.clone());
+        let producer: FutureProducer<Listener> =
             producer.map_err(|error| self.error(chain(&error)))?;
         Ok(held.insert(producer).clone())
     }

@@ -18,9 +18,9 @@ use async_nats::{Client, ConnectOptions};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use self::peer::Heard;
 use super::DeliverError;
 use super::batch::{Batch, Entry, Sent};
+use super::heard::Heard;
 use crate::error_chain::chain;
 use crate::web::{AccessError, Secret, SecretError, TlsConfig};
 
@@ -176,7 +176,7 @@ impl NatsSink {
             let subjects = format!("{}.>", self.config.prefix);
             format!("no stream takes {subjects}; make one, or set create_stream = true")
         } else {
-            self.heard.explains(why.unwrap_or_default(), &self.config)
+            peer::explains(&self.heard, why.unwrap_or_default(), &self.config)
         };
         Err(self.error(what))
     }
@@ -195,7 +195,7 @@ impl NatsSink {
         let heard = Arc::clone(&self.heard);
         let options =
             options.map_err(|_ended| AccessError::Stopped)??.event_callback(move |event| {
-                heard.note(&event);
+                peer::note(&heard, &event);
                 std::future::ready(())
             });
         let connecting = Box::pin(options.connect(self.config.servers.clone()));
@@ -223,7 +223,7 @@ impl NatsSink {
         };
         let made = context.get_or_create_stream(stream).await;
         made.map(drop).map_err(|error| {
-            let why = self.heard.explains(chain(&error), &self.config);
+            let why = peer::explains(&self.heard, chain(&error), &self.config);
             self.error(format!("stream {name}: {why}"))
         })
     }

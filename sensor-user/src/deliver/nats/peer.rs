@@ -3,16 +3,12 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::{Mutex, PoisonError};
 
 use async_nats::{ConnectError, ConnectErrorKind, Event};
 
+use super::super::heard::Heard;
 use super::{NatsConfig, NatsLogin};
-use crate::deliver::escaped;
 use crate::error_chain::chain;
-
-/// Characters of what a server says that are kept.
-const MOST_KEPT: usize = 300;
 
 /// Why there is no connection, and what to do.
 pub(super) fn not_connected(error: &ConnectError, config: &NatsConfig) -> String {
@@ -73,33 +69,19 @@ fn short(error: &ConnectError) -> String {
     error.source().map_or_else(|| error.to_string(), chain)
 }
 
-/// What the server said beside its answers, such as which right is missing: the last of it.
-#[derive(Debug, Default)]
-pub(super) struct Heard(Mutex<Option<String>>);
-
-impl Heard {
-    pub(super) fn note(&self, event: &Event) {
-        if let Event::ServerError(error) = event {
-            *self.last() = Some(escaped(&error.to_string(), MOST_KEPT));
-        }
+/// Keeps what the server says beside its answers, such as which right is missing.
+pub(super) fn note(heard: &Heard, event: &Event) {
+    if let Event::ServerError(error) = event {
+        heard.note(&error.to_string(), "");
     }
+}
 
-    /// Forgets what was said before.
-    pub(super) fn clear(&self) {
-        *self.last() = None;
+/// Why there was no answer, as far as the server said.
+pub(super) fn explains(heard: &Heard, otherwise: String, config: &NatsConfig) -> String {
+    let Some(said) = heard.last() else { return otherwise };
+    if !said.to_ascii_lowercase().contains("permission") {
+        return said;
     }
-
-    /// Why there was no answer, as far as the server said.
-    pub(super) fn explains(&self, otherwise: String, config: &NatsConfig) -> String {
-        let Some(said) = self.last().clone() else { return otherwise };
-        if !said.to_ascii_lowercase().contains("permission") {
-            return said;
-        }
-        let making = if config.create_stream.is_some() { ", to $JS.API.>" } else { "" };
-        format!("{said}; let it publish to {}.>{making} and subscribe to _INBOX.>", config.prefix)
-    }
-
-    fn last(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    let making = if config.create_stream.is_some() { ", to $JS.API.>" } else { "" };
+    format!("{said}; let it publish to {}.>{making} and subscribe to _INBOX.>", config.prefix)
 }

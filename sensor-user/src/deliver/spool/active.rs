@@ -36,7 +36,7 @@ impl Active {
         if end > self.reserved {
             self.reserved = end.next_multiple_of(RESERVE).min(most.max(end));
             let reserved = self.file.reserve(self.reserved);
-            tracing::trace!(is_reserved = reserved.is_ok(), "spool: room for a segment");
+            tracing::trace!(is_reserved = reserved.is_ok(), "a file of the spool has room");
         }
     }
 
@@ -141,7 +141,7 @@ impl Log {
     pub(super) fn end_active(&mut self) {
         if let Some(mut active) = self.active.take() {
             let cut = active.cut();
-            tracing::trace!(is_cut = cut.is_ok(), "spool: a segment has ended");
+            tracing::trace!(is_cut = cut.is_ok(), "a file of the spool has ended");
         }
     }
 
