@@ -162,6 +162,16 @@ impl<'d, 't> Section<'d, 't> {
         self.problems.note(line, format!("{}.{key}: {what}", self.name));
     }
 
+    /// Notes where only some of `keys` are there; `all` names them.
+    pub(super) fn together(&mut self, keys: &[&str], all: &str) {
+        let there: Vec<&str> = keys.iter().copied().filter(|key| self.has(key)).collect();
+        if let [first, ..] = there.as_slice()
+            && there.len() < keys.len()
+        {
+            self.note(first, &format!("is of no use alone; set {all}"));
+        }
+    }
+
     /// Notes every key that nobody asked for.
     pub(super) fn finish(self) {
         let Some(table) = self.table else { return };

@@ -128,10 +128,7 @@ fn proxy(section: &mut Section<'_, '_>, place: Place<'_>) -> Proxy {
     });
     let user = section.read("proxy_user", values::text);
     let password = section.read("proxy_password", |value| secret(value, place));
-    if section.has("proxy_user") != section.has("proxy_password") {
-        let key = if section.has("proxy_user") { "proxy_user" } else { "proxy_password" };
-        section.note(key, "is of no use alone; set proxy_user and proxy_password");
-    }
+    section.together(&["proxy_user", "proxy_password"], "proxy_user and proxy_password");
     let login = user.zip(password);
     match proxy {
         Some(Proxy::Url { url, .. }) => Proxy::Url { url, login },

@@ -47,13 +47,8 @@ fn login(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<KafkaLogin> 
         section.read("sasl_mechanism", |value| values::word(&KafkaMechanism::WORDS, value));
     let user = section.read("user", values::text);
     let password = section.read("password", |value| remote::secret(value, place));
-    const TOGETHER: [&str; 3] = ["sasl_mechanism", "user", "password"];
-    let there: Vec<&str> = TOGETHER.into_iter().filter(|key| section.has(key)).collect();
-    if let [first, ..] = there.as_slice()
-        && there.len() < TOGETHER.len()
-    {
-        section.note(first, "is of no use alone; set sasl_mechanism, user and password");
-    }
+    let keys = ["sasl_mechanism", "user", "password"];
+    section.together(&keys, "sasl_mechanism, user and password");
     let mechanism = mechanism.and_then(|index| KafkaMechanism::ALL.get(index)).copied();
     Some(KafkaLogin { mechanism: mechanism?, user: user?, password: password? })
 }

@@ -82,11 +82,7 @@ fn nats_login(section: &mut Section<'_, '_>, place: Place<'_>) -> NatsLogin {
     let mut read = |key| section.read(key, |value| remote::secret(value, place));
     let [password, token, nkey, credentials] =
         ["password", "token", "nkey", "credentials"].map(&mut read);
-    for (key, other) in [("user", "password"), ("password", "user")] {
-        if section.has(key) && !section.has(other) {
-            section.note(key, "is of no use alone; set user and password");
-        }
-    }
+    section.together(&["user", "password"], "user and password");
     let ways: Vec<&str> = ["user", "token", "nkey", "credentials"]
         .into_iter()
         .filter(|key| section.has(key))
