@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike as _;
@@ -52,25 +53,21 @@ impl ProcessVitals {
 
     fn read_at(proc_root: &Path) -> Self {
         let own = proc_root.join("self");
-        let page = positive(SysconfVar::PAGE_SIZE).unwrap_or(4096);
-        let memory = fs::read_to_string(own.join("statm")).unwrap_or_default();
-        let mut pages = memory.split(' ').map(|count| count.parse::<u64>().ok());
-        let virtual_pages = pages.next().flatten();
-        let resident_pages = pages.next().flatten();
+        let (virtual_bytes, resident_bytes) = memory(&own).unzip();
         let stat = fs::read_to_string(own.join("stat")).unwrap_or_default();
         let usage = |who| {
             let usage = getrusage(who).ok()?;
             let micros =
                 usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-            u64::try_from(micros).ok().map(|it| std::time::Duration::from_micros(it).as_secs_f64())
+            u64::try_from(micros).ok().map(|it| Duration::from_micros(it).as_secs_f64())
         };
         // One of them is this very listing.
         let open = fs::read_dir(own.join("fd")).ok().map(|list| list.count() as u64);
         Self {
             cpu_seconds: usage(UsageWho::RUSAGE_SELF),
             children_cpu_seconds: usage(UsageWho::RUSAGE_CHILDREN),
-            resident_bytes: resident_pages.map(|pages| pages.saturating_mul(page)),
-            virtual_bytes: virtual_pages.map(|pages| pages.saturating_mul(page)),
+            resident_bytes,
+            virtual_bytes,
             threads: field(&stat, THREADS),
             open_fds: open.map(|count| count.saturating_sub(1)),
             max_fds: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
@@ -105,15 +102,9 @@ fn helper(process: &Path) -> Option<HelperVitals> {
     let name = arguments.nth(1)?;
     let name = HELPERS.into_iter().find(|helper| helper.as_bytes() == name)?;
     let stat = fs::read_to_string(process.join("stat")).ok()?;
-    let ticks = field(&stat, USER_TICKS)? + field(&stat, SYSTEM_TICKS)?;
-    let millis = ticks.saturating_mul(1000) / positive(SysconfVar::CLK_TCK)?;
-    let memory = fs::read_to_string(process.join("statm")).ok()?;
-    let pages: u64 = memory.split(' ').nth(1)?.parse().ok()?;
-    Some(HelperVitals {
-        name,
-        cpu_seconds: std::time::Duration::from_millis(millis).as_secs_f64(),
-        resident_bytes: pages.saturating_mul(positive(SysconfVar::PAGE_SIZE)?),
-    })
+    let on_cpu = of_ticks(field(&stat, USER_TICKS)? + field(&stat, SYSTEM_TICKS)?)?;
+    let (_virtual, resident_bytes) = memory(process)?;
+    Some(HelperVitals { name, cpu_seconds: on_cpu.as_secs_f64(), resident_bytes })
 }
 
 /// Fields of `/proc/PID/stat` behind the name, counted from 0 (proc(5) counts from 3).
@@ -128,13 +119,24 @@ fn field(stat: &str, index: usize) -> Option<u64> {
     behind.split_ascii_whitespace().nth(index)?.parse().ok()
 }
 
+/// Bytes of address space, and of them in memory.
+fn memory(process: &Path) -> Option<(u64, u64)> {
+    let text = fs::read_to_string(process.join("statm")).ok()?;
+    let page = positive(SysconfVar::PAGE_SIZE)?;
+    let mut sizes = text.split(' ').map(|pages| pages.parse::<u64>().ok());
+    let mut size = || Some(sizes.next()??.saturating_mul(page));
+    Some((size()?, size()?))
+}
+
+fn of_ticks(ticks: u64) -> Option<Duration> {
+    Some(Duration::from_millis(ticks.saturating_mul(1000) / positive(SysconfVar::CLK_TCK)?))
+}
+
 fn start(stat: &str, proc_root: &Path) -> Option<f64> {
-    let ticks = field(stat, START_TICKS)?;
-    let per_second = positive(SysconfVar::CLK_TCK)?;
+    let after = of_ticks(field(stat, START_TICKS)?)?;
     let boot = fs::read_to_string(proc_root.join("stat")).ok()?;
     let boot = boot.lines().find_map(|line| line.strip_prefix("btime "))?;
-    let after = std::time::Duration::from_millis(ticks.saturating_mul(1000) / per_second);
-    let start = std::time::Duration::from_secs(boot.trim().parse().ok()?).checked_add(after)?;
+    let start = Duration::from_secs(boot.trim().parse().ok()?).checked_add(after)?;
     Some(start.as_secs_f64())
 }
 
