@@ -1,10 +1,18 @@
 //! Certificates for tests, as PEM files.
 #![expect(clippy::expect_used, reason = "a test ends with a panic")]
 
+use std::path::Path;
+use std::sync::Arc;
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };
+use rustls::ServerConfig;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
+use tokio_rustls::TlsAcceptor;
 
 /// An authority, and what it certified: `ca`, `server` (`logs.example.net` and `127.0.0.1`),
 /// `client`, and the keys `server.key` and `client.key`.
@@ -34,4 +42,14 @@ pub fn certificates() -> TempDir {
         write(&format!("{name}.key"), key.serialize_pem());
     }
     folder
+}
+
+/// Takes connections as `server` of [`certificates`], from anybody.
+pub fn tls_acceptor(files: &Path) -> TlsAcceptor {
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().expect("versions of TLS");
+    let certificate = CertificateDer::from_pem_file(files.join("server")).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(files.join("server.key")).expect("a key");
+    let config = builder.with_no_client_auth().with_single_cert(vec![certificate], key);
+    TlsAcceptor::from(Arc::new(config.expect("a certificate and its key")))
 }

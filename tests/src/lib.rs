@@ -24,7 +24,7 @@ mod terminal;
 mod tracee;
 
 pub use agent::{Agent, Ended, Line, binary, command, start_unread, start_unwatched};
-pub use certificates::certificates;
+pub use certificates::{certificates, tls_acceptor};
 pub use collector::{Answer, Collector, Request};
 pub use duckdb::{ask_duckdb, python_with_duckdb};
 pub use feed_server::FeedServer;

@@ -4,18 +4,12 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::crypto::ring::default_provider;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use sensor_tests::{FeedServer, Netns, certificates, run, wait_until};
+use sensor_tests::{FeedServer, Netns, certificates, run, tls_acceptor, wait_until};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{Receiver, channel};
-use tokio_rustls::TlsAcceptor;
 
 use crate::harness::{Home, SOON, skipped};
 
@@ -87,12 +81,7 @@ fn connect_in_a_namespace() {
 
 /// Takes POSTs over TLS; gives their bodies.
 async fn collector(files: &Path) -> (String, Receiver<String>) {
-    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    let certificate = CertificateDer::from_pem_file(files.join("server")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(files.join("server.key")).unwrap();
-    let acceptor =
-        TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![certificate], key).unwrap()));
+    let acceptor = tls_acceptor(files);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/alerts", listener.local_addr().unwrap());
     let (sender, bodies) = channel(16);

@@ -6,19 +6,13 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
-use rustls::crypto::ring::default_provider;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sensor_tests::servers::{KafkaClient, KafkaMessage, Tansu};
-use sensor_tests::{Netns, certificates, skip_unless};
+use sensor_tests::{Netns, certificates, skip_unless, tls_acceptor};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 
 use super::machine::Machine;
 use super::package;
@@ -120,12 +114,7 @@ fn arrives(machine: &Machine, client: &KafkaClient, address: &str) -> KafkaMessa
 
 /// Ends TLS, and passes what is in it on to `port`, on threads of its own.
 fn pass_on(front: TcpListener, port: u16, files: &Path) -> Runtime {
-    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    let certificate = CertificateDer::from_pem_file(files.join("server")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(files.join("server.key")).unwrap();
-    let acceptor =
-        TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![certificate], key).unwrap()));
+    let acceptor = tls_acceptor(files);
     front.set_nonblocking(true).unwrap();
     let runtime = Runtime::new().unwrap();
     runtime.spawn(async move {
