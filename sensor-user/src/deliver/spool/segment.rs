@@ -19,7 +19,7 @@ pub(super) struct Segment {
     pub(super) end: u64,
     /// Alerts among these numbers.
     pub(super) alerts: u64,
-    /// Length of the file.
+    /// Length of the file without the room at its end.
     pub(super) bytes: u64,
     /// When its first commit was put.
     pub(super) oldest: Option<Timestamp>,

@@ -147,7 +147,8 @@ pub(super) fn keeper(
     Keeper::new(Arc::clone(notifier), beat.clone(), said).keep()
 }
 
-/// Looks whether the database of places, where there is one, was replaced, and reads it then, beside the pipeline.
+/// Looks whether the database of places, where there is one, was replaced, and reads it then, beside
+/// the pipeline.
 pub(super) async fn refresh_places(places: Option<Arc<Places>>) {
     let Some(places) = places else { return };
     let mut look = tokio::time::interval(PLACES_EVERY);
