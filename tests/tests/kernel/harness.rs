@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sensor_tests::{Agent, Ended, command, run, skip_unless};
+use sensor_user::clock::{Clock as _, SystemClock};
 use sensor_user::enrich::DnsAnswer;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -238,4 +239,21 @@ pub(crate) fn time(line: &Value) -> Timestamp {
 /// Whether a line tells this of a connection in this direction.
 pub(crate) fn is(line: &Value, event: &str, direction: &str) -> bool {
     text(line, "Event") == event && text(line, "Direction") == direction
+}
+
+/// Waits for the next minute where less than 20 s are left of this one, for tests that tell what was
+/// in a minute from what came later: what is to be in one then is, and a look has seen it.
+pub(crate) fn early_in_a_minute() {
+    if left_of_the_minute() < 20 {
+        into_the_next_minute();
+    }
+}
+
+pub(crate) fn into_the_next_minute() {
+    run(Command::new("sleep").arg((left_of_the_minute() + 1).to_string()));
+}
+
+/// Seconds, 1 to 60.
+fn left_of_the_minute() -> i64 {
+    60 - SystemClock.now().as_second().rem_euclid(60)
 }

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use sensor_tests::{Netns, run};
 use serde_json::Value;
 
-use crate::harness::{CLIENT_V4, Home, Server, V4, V6, skipped, text};
+use crate::harness::{
+    CLIENT_V4, Home, Server, V4, V6, early_in_a_minute, into_the_next_minute, skipped, text,
+};
 
 /// Listens in seven ways and answers each 100 bytes with 250. A line of its input makes it stop to
 /// listen on 7006.
@@ -120,12 +122,6 @@ fn assert_conserved(rows: &[Value]) {
     }
 }
 
-fn sleep_into_the_next_minute() {
-    let now = sensor_user::clock::Clock::now(&sensor_user::clock::SystemClock);
-    let left = 60 - now.as_second().rem_euclid(60) + 3;
-    run(Command::new("sleep").arg(left.to_string()));
-}
-
 #[test]
 fn what_listens_is_told_with_what_came_to_it() {
     if skipped() {
@@ -137,6 +133,7 @@ fn what_listens_is_told_with_what_came_to_it() {
     let sink = format!(
         "[[sink]]\nname = \"rows\"\nkind = \"file\"\ntakes = [\"rows\"]\npath = {file:?}\n"
     );
+    early_in_a_minute();
     // One server is older than the agent, one is not.
     let mut older = serve(&netns, "v6");
     let home = Home::new("", &sink);
@@ -157,7 +154,9 @@ fn what_listens_is_told_with_what_came_to_it() {
     let mut caller = call(&netns, &first);
     let inside = call(&other, &[&format!("{V4}/7001"), "127.0.0.1/7007"]);
     line(&mut older);
-    sleep_into_the_next_minute();
+    into_the_next_minute();
+    // The row of the minute before is there two seconds later.
+    run(Command::new("sleep").arg("2"));
     line(&mut caller);
     run(Command::new("sleep").arg("0.5"));
     let ended = agent.stop();

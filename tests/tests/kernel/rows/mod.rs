@@ -11,7 +11,9 @@ use sensor_tests::{Agent, Netns, run};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{CLIENT_V4, Home, SOON, Server, V4, peer, skipped, text};
+use crate::harness::{
+    CLIENT_V4, Home, SOON, Server, V4, early_in_a_minute, into_the_next_minute, peer, skipped, text,
+};
 
 const FILE: &str = "rows.jsonl";
 
@@ -137,13 +139,6 @@ server.sendall(server.recv(1))
 client.recv(1)
 ";
 
-/// Waits for the next minute where less than 20 s are left of this one: the session types for five
-/// seconds, and a look must see it, before the minute ends.
-fn early_in_a_minute() {
-    let wait = "second=$(date +%-S); [ $second -le 40 ] || sleep $((61 - second))";
-    run(Command::new("sh").args(["-c", wait]));
-}
-
 #[test]
 fn rows_of_real_traffic_are_as_microsoft_defines_them() {
     if skipped() {
@@ -172,8 +167,7 @@ fn rows_of_real_traffic_are_as_microsoft_defines_them() {
         }
     };
     traffic();
-    // Into the next minute.
-    run(Command::new("sh").args(["-c", "sleep $((61 - $(date +%-S)))"]));
+    into_the_next_minute();
     traffic();
     session.0.stdin.take().unwrap().flush().unwrap();
     session.0.wait().unwrap();
