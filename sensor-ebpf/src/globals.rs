@@ -23,6 +23,9 @@ static WAKE_AT_BYTES: u32 = RECORDS_BYTES / 4;
 #[unsafe(no_mangle)]
 static COARSE_TIME: u32 = 0;
 
+#[unsafe(no_mangle)]
+static RESULT_REGISTER: u32 = MISSING;
+
 /// Offset of a member, if this kernel has it.
 #[inline(always)]
 pub(crate) fn offset(member: Offset) -> Option<usize> {
@@ -37,6 +40,15 @@ pub(crate) fn offset(member: Offset) -> Option<usize> {
 pub(crate) fn wake_at_bytes() -> u64 {
     // SAFETY: a static; volatile for the reason given in `offset`.
     u64::from(unsafe { core::ptr::read_volatile(&raw const WAKE_AT_BYTES) })
+}
+
+/// Offset of the register with a function's result in `struct pt_regs`, if it is known: the object is
+/// the same for every kind of machine.
+#[inline(always)]
+pub(crate) fn result_register() -> Option<usize> {
+    // SAFETY: a static; volatile for the reason given in `offset`.
+    let value = unsafe { core::ptr::read_volatile(&raw const RESULT_REGISTER) };
+    if value == MISSING { None } else { Some(value as usize) }
 }
 
 /// Whether this kernel has `bpf_ktime_get_coarse_ns`.

@@ -41,6 +41,9 @@ pub const WAKE_AT_BYTES: &str = "WAKE_AT_BYTES";
 /// Global `u32`: 1 where the kernel has `bpf_ktime_get_coarse_ns` (5.11 and later), which costs a
 /// tenth of the exact time. UDP datagrams are timed with it.
 pub const COARSE_TIME: &str = "COARSE_TIME";
+/// Global `u32`: offset of the register with a function's result in this machine's `struct pt_regs`;
+/// [`crate::offsets::MISSING`] where it is not known.
+pub const RESULT_REGISTER: &str = "RESULT_REGISTER";
 /// Global `[u32; OFFSET_COUNT]`, see [`crate::offsets`].
 pub const OFFSETS: &str = "OFFSETS";
 

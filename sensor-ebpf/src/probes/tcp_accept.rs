@@ -5,6 +5,8 @@
 //! reads what it accepted), then the one that closes it. Until any of these, the owner of the
 //! listener stands in, and the record says so.
 
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::macros::{fexit, kretprobe, raw_tracepoint};
 use aya_ebpf::programs::{FExitContext, RawTracePointContext, RetProbeContext};
 use sensor_ebpf::offsets::Offset;
@@ -12,6 +14,7 @@ use sensor_ebpf::record::{OwnerSource, RecordKind, TcpRecord};
 
 use crate::accept_pending;
 use crate::emit::{self, Ledger};
+use crate::globals::result_register;
 use crate::kernel::{Probed, Structure as _, untyped};
 use crate::sock::{self, IPPROTO_TCP, TCP_ESTABLISHED};
 use crate::task;
@@ -37,7 +40,12 @@ pub(crate) fn inet_csk_accept_fexit2(ctx: FExitContext) -> i32 {
 /// Hook: the return of `inet_csk_accept`, any signature.
 #[kretprobe]
 pub(crate) fn inet_csk_accept_kretprobe(ctx: RetProbeContext) -> u32 {
-    accepted(ctx.ret(), OwnerSource::Accept);
+    let Some(register) = result_register() else { return 0 };
+    let address = ctx.as_ptr().cast::<u8>().wrapping_add(register).cast::<*const u8>();
+    // SAFETY: the helper checks every address and fails instead of faulting.
+    if let Ok(sk) = unsafe { bpf_probe_read_kernel(address) } {
+        accepted(sk, OwnerSource::Accept);
+    }
     0
 }
 

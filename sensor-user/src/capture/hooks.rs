@@ -306,6 +306,10 @@ fn reason(error: &ProgramError) -> String {
         return format!("refused by the kernel: {io_error}");
     }
     let text = innermost(error);
+    // The C library has no name for it, since it is not meant for user space.
+    if text.contains("os error 524") {
+        return "not supported by this kernel (ENOTSUPP)".to_owned();
+    }
     text.lines().next().unwrap_or_default().to_owned()
 }
 

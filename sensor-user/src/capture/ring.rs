@@ -12,13 +12,16 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use sensor_ebpf::maps::{
-    COARSE_TIME, COUNTERS, LossCounter, OFFSETS, READER_ASLEEP, RECORDS, UDP_FLOWS, WAKE_AT_BYTES,
+    COARSE_TIME, COUNTERS, LossCounter, OFFSETS, READER_ASLEEP, RECORDS, RESULT_REGISTER,
+    UDP_FLOWS, WAKE_AT_BYTES,
 };
+use sensor_ebpf::offsets::MISSING;
 use sha2::{Digest as _, Sha256};
 
 use super::hooks::{self, HookState, Hooks};
 use super::misses::{Missed, Misses};
 use super::offsets::{KernelTypes, VMLINUX_BTF};
+use super::touch_hooks;
 use super::turns::TurnsMap;
 use super::udp_flows::UdpFlows;
 
@@ -325,6 +328,7 @@ fn load(
 ) -> Result<(Ebpf, String), CaptureError> {
     let wake_at = config.ring_bytes / 4;
     let coarse_time = u32::from(has_coarse_time());
+    let result_register = touch_hooks::RESULT_REGISTER_AT.unwrap_or(MISSING);
     let mut loader: EbpfLoader<'_> = loader;
     loader
         .btf(btf)
@@ -332,7 +336,8 @@ fn load(
         .map_max_entries(UDP_FLOWS, config.udp_flows)
         .override_global(OFFSETS, &types.offsets, true)
         .override_global(WAKE_AT_BYTES, &wake_at, true)
-        .override_global(COARSE_TIME, &coarse_time, true);
+        .override_global(COARSE_TIME, &coarse_time, true)
+        .override_global(RESULT_REGISTER, &result_register, true);
     let (origin, digest, loaded) = match &config.object {
         None => ("embedded BPF object".to_owned(), digest(OBJECT), loader.load(OBJECT)),
         Some(path) => {

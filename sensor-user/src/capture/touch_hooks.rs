@@ -35,6 +35,16 @@ const IO: [Candidate; 2] = [
     ("socket_read", "tp_btf sock_recv_length", Attach::BtfTracepoint("sock_recv_length")),
 ];
 
+/// Where `struct pt_regs` has a function's result: `ax` in `arch/x86/include/asm/ptrace.h`, `regs[0]`
+/// in `arch/arm64/include/asm/ptrace.h`. User space reads these structures too, so they do not change.
+pub(super) const RESULT_REGISTER_AT: Option<u32> = if cfg!(target_arch = "x86_64") {
+    Some(80)
+} else if cfg!(target_arch = "aarch64") {
+    Some(0)
+} else {
+    None
+};
+
 /// Reads and writes, where the kernel has these tracepoints with types.
 pub(super) fn attach_io(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hook> {
     attacher.try_typed(&IO, types.has(Offset::TaskTgid) && types.has(Offset::SkProtocol))
@@ -57,10 +67,9 @@ pub(super) fn attach_accept(
     if fexit.state == HookState::On {
         return std::iter::once(fexit).chain(fallbacks.iter().map(not_needed)).collect();
     }
-    let kretprobe = if cfg!(target_arch = "x86_64") {
-        attacher.try_one(&ACCEPT_KRETPROBE)
-    } else {
-        off(&ACCEPT_KRETPROBE, "it would read registers as those of x86_64")
+    let kretprobe = match RESULT_REGISTER_AT {
+        Some(_) => attacher.try_one(&ACCEPT_KRETPROBE),
+        None => off(&ACCEPT_KRETPROBE, "the registers of this kind of machine are not known"),
     };
     let io_is_on = io.iter().all(|hook| hook.state == HookState::On);
     let (recv, send) = if io_is_on || kretprobe.state == HookState::On {
