@@ -38,4 +38,4 @@ pub use running::{Running, wait_until};
 pub use samples::{alert, row};
 pub use skip::{skip_unless, skip_unless_kernel_has};
 pub use terminal::on_a_terminal;
-pub use tracee::{lose_fd, tracepoint_link};
+pub use tracee::{CAN_LOSE_FD, lose_fd, tracepoint_link};

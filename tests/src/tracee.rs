@@ -1,9 +1,12 @@
 //! Meddling with a process behind its back, by ptrace: to make it lose what it believes it holds.
 #![expect(clippy::panic, clippy::expect_used, reason = "a test ends with a panic")]
 
-use nix::sys::ptrace;
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
+#[cfg(target_arch = "x86_64")]
+use nix::{
+    sys::ptrace,
+    sys::wait::{WaitStatus, waitpid},
+    unistd::Pid,
+};
 
 /// The file descriptor of the BPF link of process `pid` to the tracepoint `name`.
 ///
@@ -22,10 +25,13 @@ pub fn tracepoint_link(pid: u32, name: &str) -> i32 {
     panic!("process {pid} has no link to the tracepoint {name}")
 }
 
+/// Whether this machine's registers are known to [`lose_fd`].
+pub const CAN_LOSE_FD: bool = cfg!(target_arch = "x86_64");
+
 /// Makes process `pid` replace its descriptor `fd` by a copy of its standard input.
 ///
 /// Its first thread, which waits in a system call, makes another one (`dup2`), step by step, and
-/// then goes on waiting.
+/// then goes on waiting. Its registers are those of x86_64: see [`CAN_LOSE_FD`].
 #[cfg(target_arch = "x86_64")]
 pub fn lose_fd(pid: u32, fd: i32) {
     const DUP2: u64 = 33;
@@ -50,6 +56,12 @@ pub fn lose_fd(pid: u32, fd: i32) {
     assert_eq!(after.rax, call.rsi, "dup2");
     ptrace::setregs(pid, before).expect("set registers");
     ptrace::detach(pid, None).expect("let it go");
+}
+
+/// Not here: see [`CAN_LOSE_FD`].
+#[cfg(not(target_arch = "x86_64"))]
+pub fn lose_fd(pid: u32, fd: i32) {
+    panic!("process {pid} cannot be made to lose descriptor {fd} on this machine");
 }
 
 #[cfg(target_arch = "x86_64")]
