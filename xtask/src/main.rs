@@ -55,7 +55,11 @@ enum Task {
     /// Check the layout rules that no lint knows.
     Tidy,
     /// Run the agent on Debian's kernels, each in an emulated machine.
-    Vm,
+    Vm {
+        /// What the machines are.
+        #[arg(long, value_enum, default_value = "x86_64")]
+        machine: vm::Kind,
+    },
     /// Make the packages for Debian and for Red Hat's kin, and check them.
     Package {
         /// Pack this agent instead of building one.
@@ -91,7 +95,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::BuildEbpf { out: Some(path), .. } => object::build_to(&workspace, &path),
         Task::BuildEbpf { .. } => object::build(&workspace),
         Task::Tidy => tidy::tidy(&workspace),
-        Task::Vm => vm::vm(&workspace),
+        Task::Vm { machine } => vm::vm(&workspace, machine),
         Task::Package { binary } => package::package(&workspace, binary),
         Task::Bench { list: true, .. } => bench::list(&workspace),
         Task::Bench { name, .. } => bench::bench(&workspace, name.as_deref()),

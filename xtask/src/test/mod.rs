@@ -260,7 +260,7 @@ impl Run<'_> {
         if let Some(why) = vm::hindrance() {
             return Ok(Outcome::Skipped(why));
         }
-        let checks = vm::run(self.workspace)?;
+        let checks = vm::run(self.workspace, vm::Kind::X86_64)?;
         Ok(Outcome::Done(Tally { passed: checks.passed, failed: checks.failed }))
     }
 

@@ -4,6 +4,8 @@
 //! libraries, the tests' small peer, and `init.sh`, which prints a line for each check on the serial
 //! console.
 
+mod kind;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -12,20 +14,11 @@ use anyhow::{Context as _, bail};
 
 use crate::host::{self, Workspace};
 
-/// Series of kernels: the newest cloud kernel of each that Debian has is taken. Both sides of the
-/// change of `inet_csk_accept` (6.10), of `sock_recv_length` (6.3), and without mappable BTF (6.16).
-const SERIES: [&str; 2] = ["6.1", "6.12"];
+pub(crate) use kind::Kind;
+
 const INIT: &str = include_str!("init.sh");
 /// Seconds that one machine may take.
 const LIMIT: &str = "300";
-
-/// Program, and the Debian package that has it.
-const TOOLS: [(&str, &str); 4] = [
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("busybox", "busybox-static"),
-    ("cpio", "cpio"),
-    ("dpkg-deb", "dpkg"),
-];
 
 /// What the machines said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,10 +27,9 @@ pub(crate) struct Checks {
     pub(crate) failed: usize,
 }
 
-/// `cargo xtask vm`: builds the agent and runs it on every kernel.
-pub(crate) fn vm(workspace: &Workspace) -> anyhow::Result<ExitCode> {
-    host::run(workspace.cargo().args(["build", "--release", "--locked", "--bin", "netsensor"]))?;
-    let checks = run(workspace)?;
+/// `cargo xtask vm`.
+pub(crate) fn vm(workspace: &Workspace, kind: Kind) -> anyhow::Result<ExitCode> {
+    let checks = run(workspace, kind)?;
     println!("{} passed, {} failed", checks.passed, checks.failed);
     Ok(if checks.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -45,60 +37,100 @@ pub(crate) fn vm(workspace: &Workspace) -> anyhow::Result<ExitCode> {
 /// Why the machines cannot be started here, if so.
 pub(crate) fn hindrance() -> Option<String> {
     if cfg!(not(target_arch = "x86_64")) {
-        return Some("the machines are x86_64".to_owned());
+        return Some("the machines are started from x86_64".to_owned());
     }
     (!host::can_install()).then(|| "fetching Debian's kernels needs root and apt-get".to_owned())
 }
 
-/// Runs the release agent, which is built, on every kernel.
-pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<Checks> {
-    let missing = TOOLS.iter().filter(|(program, _)| host::find_program(program, &[]).is_none());
-    let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
-    if missing.is_empty() {
-        host::run(Command::new("apt-get").args(["-qq", "update"]))?;
-    } else {
+/// Installs what is missing, and fetches the lists of packages.
+fn install(workspace: &Workspace, kind: Kind) -> anyhow::Result<()> {
+    let is_missing = |tool: &&(&str, &str)| host::find_program(tool.0, &[]).is_none();
+    let missing: Vec<&str> = kind.tools().iter().filter(is_missing).map(|tool| tool.1).collect();
+    if !missing.is_empty() {
         host::apt_install(&missing)?;
     }
-    let peer = ["build", "--release", "--locked", "--package", "sensor-tests", "--bin", "peer"];
-    host::run(workspace.cargo().args(peer))?;
-    let mut all = Checks::default();
-    for series in SERIES {
-        let folder = workspace.path("target/vm").join(series);
-        let Some(kernel) = kernel(series, &folder)? else {
+    host::run(kind.apt(workspace, "apt-get")?.args(["-qq", "update"]))
+}
+
+/// Builds the agent, and runs it on every kernel.
+pub(crate) fn run(workspace: &Workspace, kind: Kind) -> anyhow::Result<Checks> {
+    install(workspace, kind)?;
+    kind.build(workspace, "release", "sensor-user", "netsensor")?;
+    kind.build(workspace, kind.profile_of_peer(), "sensor-tests", "peer")?;
+    let mut machines = Vec::new();
+    for (series, exact) in kind.series() {
+        let folder = kind.folder(workspace).join(series);
+        let Some(kernel) = kernel(workspace, kind, series)? else {
             println!("{series}: not among this Debian's packages");
             continue;
         };
-        let initrd = initrd(workspace, &folder)?;
-        // Emulation itself fails now and then; a check that fails twice is ours.
-        let mut checks = boot(series, &kernel, &initrd)?;
-        if checks.failed > 0 {
-            println!("vm: once more");
-            checks = boot(series, &kernel, &initrd)?;
+        let initrd = initrd(workspace, kind, &folder)?;
+        machines.push(Machine { kind, series, exact, kernel, initrd });
+    }
+    if machines.is_empty() {
+        bail!("none of the kernels {:?} is among this Debian's packages", kind.series());
+    }
+    // Each takes one core.
+    let said: Vec<anyhow::Result<Said>> = std::thread::scope(|scope| {
+        let mut started = Vec::new();
+        for machine in &machines {
+            started.push(scope.spawn(|| machine.checked()));
         }
+        let ended = started.into_iter().map(std::thread::ScopedJoinHandle::join);
+        ended
+            .map(|said| said.unwrap_or_else(|_panic| bail!("a machine's thread panicked")))
+            .collect()
+    });
+    let mut all = Checks::default();
+    for said in said {
+        let Said { text, checks } = said?;
+        print!("{text}");
         all.passed += checks.passed;
         all.failed += checks.failed;
-    }
-    if all == Checks::default() {
-        bail!("none of the kernels {SERIES:?} is among this Debian's packages");
     }
     Ok(all)
 }
 
 /// The image of the newest kernel of a series, fetched once; `None` where there is no such package.
-fn kernel(series: &str, folder: &Path) -> anyhow::Result<Option<PathBuf>> {
-    let pattern = format!("^linux-image-{}\\..*-cloud-amd64$", series.replace('.', "\\."));
-    let listed =
-        host::output(Command::new("apt-cache").args(["search", "--names-only", &pattern]))?;
+fn kernel(workspace: &Workspace, kind: Kind, series: &str) -> anyhow::Result<Option<PathBuf>> {
+    let debian = kind.debian();
+    let pattern = format!("^linux-image-{}\\..*-cloud-{debian}$", series.replace('.', "\\."));
+    let mut search = kind.apt(workspace, "apt-cache")?;
+    let listed = host::output(search.args(["search", "--names-only", &pattern]))?;
     let Some(package) = newest(&listed) else { return Ok(None) };
+    let unpacked = fetched(workspace, kind, package, &kind.folder(workspace).join(series))?;
+    find(&unpacked.join("boot"), |name| name.starts_with("vmlinuz-")).map(Some)
+}
+
+/// A package, unpacked in `folder`; fetched once.
+fn fetched(
+    workspace: &Workspace,
+    kind: Kind,
+    package: &str,
+    folder: &Path,
+) -> anyhow::Result<PathBuf> {
     let unpacked = folder.join(package);
     if !unpacked.is_dir() {
         fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-        host::run(Command::new("apt-get").args(["-qq", "download", package]).current_dir(folder))?;
+        let mut apt = kind.apt(workspace, "apt-get")?;
+        host::run(apt.args(["-qq", "download", package]).current_dir(folder))?;
         let archive = find(folder, |name| name.starts_with(&format!("{package}_")))?;
         host::run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&unpacked))?;
         fs::remove_file(&archive).with_context(|| format!("remove {}", archive.display()))?;
     }
-    find(&unpacked.join("boot"), |name| name.starts_with("vmlinuz-")).map(Some)
+    Ok(unpacked)
+}
+
+/// A busybox for this kind of machine that needs no libraries.
+fn busybox(workspace: &Workspace, kind: Kind) -> anyhow::Result<PathBuf> {
+    match kind {
+        Kind::X86_64 => host::find_program("busybox", &[]).context("busybox is missing"),
+        Kind::Aarch64 => {
+            let folder = kind.folder(workspace);
+            let unpacked = fetched(workspace, kind, "busybox-static", &folder)?;
+            Ok(unpacked.join("bin/busybox"))
+        }
+    }
 }
 
 /// The package with the highest version among lines of `apt-cache search`.
@@ -122,7 +154,7 @@ fn find(folder: &Path, fits: impl Fn(&str) -> bool) -> anyhow::Result<PathBuf> {
 }
 
 /// What the machine has in memory, as a cpio archive.
-fn initrd(workspace: &Workspace, folder: &Path) -> anyhow::Result<PathBuf> {
+fn initrd(workspace: &Workspace, kind: Kind, folder: &Path) -> anyhow::Result<PathBuf> {
     let root = folder.join("root");
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("remove {}", root.display()))?;
@@ -130,14 +162,12 @@ fn initrd(workspace: &Workspace, folder: &Path) -> anyhow::Result<PathBuf> {
     for inside in ["bin", "proc", "sys", "dev", "tmp", "root"] {
         fs::create_dir_all(root.join(inside)).context("create the machine's folders")?;
     }
-    let agent = workspace.path("target/release/netsensor");
-    let peer = workspace.path("target/release/peer");
-    let busybox = host::find_program("busybox", &[]).context("busybox is missing")?;
+    let agent = kind.built(workspace, "release", "netsensor");
     copy(&agent, &root.join("bin/netsensor"))?;
-    copy(&busybox, &root.join("bin/busybox"))?;
-    copy(&peer, &root.join("bin/peer"))?;
-    for library in libraries(&host::output(Command::new("ldd").arg(&agent))?) {
-        copy(Path::new(library), &root.join(library.trim_start_matches('/')))?;
+    copy(&kind.built(workspace, kind.profile_of_peer(), "peer"), &root.join("bin/peer"))?;
+    copy(&busybox(workspace, kind)?, &root.join("bin/busybox"))?;
+    for (library, inside) in kind.libraries(&agent)? {
+        copy(&library, &root.join(inside.trim_start_matches('/')))?;
     }
     let init = root.join("init");
     fs::write(&init, INIT).context("write the machine's init")?;
@@ -157,42 +187,66 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Paths of what `ldd` lists, the loader among them.
-fn libraries(listed: &str) -> Vec<&str> {
-    let words = listed.lines().filter_map(|line| line.split_whitespace().find(is_path));
-    words.collect()
+/// What a machine has.
+struct Machine {
+    kind: Kind,
+    series: &'static str,
+    /// The exact probe of accept, for `init.sh`.
+    exact: &'static str,
+    kernel: PathBuf,
+    initrd: PathBuf,
 }
 
-fn is_path(word: &&str) -> bool {
-    word.starts_with('/')
+/// What is to be shown of a machine's run.
+#[derive(Default)]
+struct Said {
+    text: String,
+    checks: Checks,
 }
 
-/// Starts a machine, shows what it says of the checks, and counts.
-fn boot(series: &str, kernel: &Path, initrd: &Path) -> anyhow::Result<Checks> {
-    let mut machine = Command::new("timeout");
-    machine
-        .args([LIMIT, "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=single"])
-        .args(["-cpu", "max", "-smp", "2", "-m", "768", "-nographic", "-nodefaults"])
-        .args(["-no-reboot", "-serial", "stdio", "-append", "console=ttyS0 panic=-1 quiet"])
-        .arg("-kernel")
-        .arg(kernel)
-        .arg("-initrd")
-        .arg(initrd)
-        .stdin(Stdio::null());
-    let output = machine.output().context("run qemu-system-x86_64")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let mut checks = tally(&said);
-    for line in said.lines().filter(|line| line.starts_with("vm: ")) {
-        println!("{series}: {}", line.trim_end());
+impl Machine {
+    /// Runs the checks. Emulation itself fails now and then; a check that fails twice is ours.
+    fn checked(&self) -> anyhow::Result<Said> {
+        let first = self.boot()?;
+        if first.checks.failed == 0 {
+            return Ok(first);
+        }
+        let again = self.boot()?;
+        Ok(Said { text: format!("{}vm: once more\n{}", first.text, again.text), ..again })
     }
-    if checks.failed > 0 || !is_done(&said) {
-        println!("{said}");
+
+    /// Starts the machine, waits for its end, and counts what it says of the checks.
+    fn boot(&self) -> anyhow::Result<Said> {
+        let (machine, console) = self.kind.machine();
+        let mut qemu = Command::new("timeout");
+        qemu.arg(LIMIT)
+            .args(machine)
+            .args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "768"])
+            .args(["-nographic", "-nodefaults", "-no-reboot", "-serial", "stdio"])
+            .arg("-append")
+            // What the kernel does not know it hands to init.
+            .arg(format!("console={console} panic=-1 quiet exact={}", self.exact))
+            .arg("-kernel")
+            .arg(&self.kernel)
+            .arg("-initrd")
+            .arg(&self.initrd)
+            .stdin(Stdio::null());
+        let output = qemu.output().context("run QEMU")?;
+        let console = String::from_utf8_lossy(&output.stdout);
+        let mut said = Said { text: String::new(), checks: tally(&console) };
+        for line in console.lines().filter(|line| line.starts_with("vm: ")) {
+            said.text.extend([self.series, ": ", line.trim_end(), "\n"]);
+        }
+        let done = is_done(&console);
+        if said.checks.failed > 0 || !done {
+            said.text += &console;
+        }
+        if !done {
+            said.text += "vm: the machine did not come to its end\n";
+            said.checks.failed += 1;
+        }
+        Ok(said)
     }
-    if !is_done(&said) {
-        println!("vm: the machine did not come to its end");
-        checks.failed += 1;
-    }
-    Ok(checks)
 }
 
 fn is_done(said: &str) -> bool {
@@ -215,17 +269,6 @@ mod tests {
                       linux-image-6.1.0-47-cloud-amd64 - Linux\n";
         assert_eq!(newest(listed), Some("linux-image-6.1.0-55-cloud-amd64"));
         assert_eq!(newest(""), None);
-    }
-
-    #[test]
-    fn libraries_are_what_the_loader_names() {
-        let listed = "\tlinux-vdso.so.1 (0x00007ffd)\n\
-                      \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
-                      \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
-        assert_eq!(
-            libraries(listed),
-            ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]
-        );
     }
 
     #[test]
