@@ -31,7 +31,7 @@ pub const CAN_LOSE_FD: bool = cfg!(target_arch = "x86_64");
 /// Makes process `pid` replace its descriptor `fd` by a copy of its standard input.
 ///
 /// Its first thread, which waits in a system call, makes another one (`dup2`), step by step, and
-/// then goes on waiting. Its registers are those of x86_64: see [`CAN_LOSE_FD`].
+/// then goes on waiting. Its registers are those of `x86_64`: see [`CAN_LOSE_FD`].
 #[cfg(target_arch = "x86_64")]
 pub fn lose_fd(pid: u32, fd: i32) {
     const DUP2: u64 = 33;

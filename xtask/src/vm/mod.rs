@@ -18,7 +18,7 @@ pub(crate) use kind::Kind;
 
 const INIT: &str = include_str!("init.sh");
 /// Seconds that one machine may take.
-const LIMIT: &str = "300";
+const LIMIT: &str = "600";
 
 /// What the machines said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
