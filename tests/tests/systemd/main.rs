@@ -1,7 +1,7 @@
 //! The packaged service on a Debian that is booted for it: installed, watched, broken, killed,
 //! rebooted, upgraded and purged; and the newcomer's way from the package to the first alert.
 //!
-//! It takes root, systemd-nspawn and debootstrap, and the packages that `NETSENSOR_DEB` and
+//! It takes root, systemd-nspawn and mmdebstrap, and the packages that `NETSENSOR_DEB` and
 //! `NETSENSOR_RPM` name, else those that `cargo xtask package` made. All of a machine's network is a namespace with loopback alone.
 #![expect(
     clippy::unwrap_used,
@@ -32,9 +32,9 @@ fn package() -> Option<PathBuf> {
         let found = Command::new("sh").args(["-c", "command -v \"$1\"", "sh", program]).output();
         found.is_ok_and(|output| output.status.success())
     };
-    let missing = ["systemd-nspawn", "debootstrap"].into_iter().find(|program| !is_there(program));
+    let missing = ["systemd-nspawn", "mmdebstrap"].into_iter().find(|program| !is_there(program));
     if skip_unless(nix::unistd::geteuid().is_root(), "a machine is booted by root")
-        || skip_unless(missing.is_none(), "systemd-nspawn or debootstrap is missing")
+        || skip_unless(missing.is_none(), "systemd-nspawn or mmdebstrap is missing")
         || skip_unless(tree::mirror().is_some(), "apt has no source of Debian's packages here")
     {
         return None;

@@ -1,4 +1,4 @@
-//! A Debian tree to boot: made once by debootstrap from where this machine's apt gets its packages,
+//! A Debian tree to boot: made once by mmdebstrap from where this machine's apt gets its packages,
 //! kept under `target/systemd`, and copied for each test.
 
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 /// Whatever a container needs, and what the package depends on, so that it is installed offline.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,ca-certificates";
-/// Seconds that debootstrap may take.
+/// Seconds that mmdebstrap may take.
 const LIMIT: &str = "900";
 
 /// Where the tree is kept.
@@ -35,16 +35,13 @@ fn base() -> PathBuf {
     }
     std::fs::create_dir_all(home()).unwrap();
     run(Command::new("rm").arg("-rf").arg(&base).arg(&mark));
-    let mut debootstrap = Command::new("timeout");
-    debootstrap.args([LIMIT, "debootstrap", "--variant=minbase"]);
-    debootstrap.arg(format!("--include={PACKAGES}")).arg(&suite).arg(&base).arg(&mirror);
+    let mut mmdebstrap = Command::new("timeout");
+    mmdebstrap.args([LIMIT, "mmdebstrap", "--quiet", "--variant=minbase"]);
+    mmdebstrap.arg(format!("--include={PACKAGES}")).arg(&suite).arg(&base).arg(&mirror);
     if let Some(proxy) = proxy() {
-        debootstrap.env("http_proxy", proxy);
+        mmdebstrap.env("http_proxy", proxy);
     }
-    run(&mut debootstrap);
-    run(Command::new("sh")
-        .args(["-c", "rm -rf \"$1\"/var/cache/apt/archives/*.deb", "sh"])
-        .arg(&base));
+    run(&mut mmdebstrap);
     std::fs::write(&mark, wanted).unwrap();
     base
 }
@@ -74,7 +71,7 @@ pub(super) fn mirror() -> Option<(String, String)> {
     found.map(|site| (suite, site))
 }
 
-/// The proxy that apt uses, if any: debootstrap does not read apt's configuration.
+/// The proxy that apt uses, if any: mmdebstrap does not read apt's configuration.
 fn proxy() -> Option<String> {
     let asked =
         Command::new("apt-config").args(["shell", "proxy", "Acquire::http::Proxy"]).output();

@@ -71,7 +71,9 @@ pub(crate) fn test(workspace: &Workspace, fast: bool) -> anyhow::Result<ExitCode
     };
     let began = now();
     run.stage("tools", |run| tools::ensure(run.workspace));
-    run.stage("servers", |run| Ok(servers::ensure(run.workspace)));
+    // They wait for the network while the compiler works. Nothing else installs meanwhile.
+    let of_servers = workspace.clone();
+    let servers = std::thread::spawn(move || servers::ensure(&of_servers));
     run.stage("format", |run| run.cargo(&["fmt", "--all", "--check"]));
     run.stage("tidy", |run| run.tidy());
     run.stage("clippy", |run| {
@@ -88,6 +90,9 @@ pub(crate) fn test(workspace: &Workspace, fast: bool) -> anyhow::Result<ExitCode
         ])
     });
     run.stage("documentation", Run::documentation);
+    run.stage("servers", |_run| {
+        servers.join().map_err(|_panic| anyhow::anyhow!("their thread panicked"))
+    });
     run.stage("object", Run::object);
     run.stage("agent", |run| run.cargo(&["build", "--release", "--locked", "--bin", "netsensor"]));
     run.stage("tests", Run::tests);

@@ -10,9 +10,9 @@ use crate::host::{self, Workspace};
 const TOOLS: [(&str, &str); 14] = [
     ("ab", "apache2-utils"),
     ("curl", "curl"),
-    ("debootstrap", "debootstrap"),
     ("dnsmasq", "dnsmasq-base"),
     ("ip", "iproute2"),
+    ("mmdebstrap", "mmdebstrap"),
     ("nft", "nftables"),
     ("nginx", "nginx-light"),
     ("nsenter", "util-linux"),
@@ -113,8 +113,8 @@ mod tests {
             missing(|program| program == "curl" || program == "ip"),
             [
                 "apache2-utils",
-                "debootstrap",
                 "dnsmasq-base",
+                "mmdebstrap",
                 "nftables",
                 "nginx-light",
                 "procps",
