@@ -72,27 +72,26 @@ impl Kind {
         }
     }
 
-    /// How the tests' peer is built: as the suites have it, or as the agent.
-    pub(super) const fn profile_of_peer(self) -> &'static str {
-        match self {
-            Self::X86_64 => "debug",
-            Self::Aarch64 => "release",
-        }
+    /// Builds the agent, as `cargo xtask test` does: with one package named, its dependencies would
+    /// have other features, and be built once more.
+    pub(super) fn build_agent(self, workspace: &Workspace) -> anyhow::Result<()> {
+        self.build(workspace, &["build", "--release", "--bin=netsensor"])
     }
 
-    /// Builds a program.
-    pub(super) fn build(
-        self,
-        workspace: &Workspace,
-        profile: &str,
-        package: &str,
-        program: &str,
-    ) -> anyhow::Result<()> {
+    /// Builds the tests' peer and says where it is: as the suites have it, whose run has built it, or
+    /// beside the agent.
+    pub(super) fn build_peer(self, workspace: &Workspace) -> anyhow::Result<PathBuf> {
+        let (command, profile): (&[&str], _) = match self {
+            Self::X86_64 => (&["test", "--no-run", "--test=kernel"], "debug"),
+            Self::Aarch64 => (&["build", "--release", "--bin=peer"], "release"),
+        };
+        self.build(workspace, &[command, &["--package=sensor-tests"]].concat())?;
+        Ok(self.built(workspace, profile, "peer"))
+    }
+
+    fn build(self, workspace: &Workspace, command: &[&str]) -> anyhow::Result<()> {
         let mut cargo = workspace.cargo();
-        cargo.args(["build", "--locked", "--package", package, "--bin", program]);
-        if profile == "release" {
-            cargo.arg("--release");
-        }
+        cargo.args(command).arg("--locked");
         if self == Self::Aarch64 {
             // Where the target is not installed the compiler says which command installs it.
             cargo.args(["--target", AARCH64]);

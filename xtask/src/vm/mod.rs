@@ -55,8 +55,8 @@ fn install(workspace: &Workspace, kind: Kind) -> anyhow::Result<()> {
 /// Builds the agent, and runs it on every kernel.
 pub(crate) fn run(workspace: &Workspace, kind: Kind) -> anyhow::Result<Checks> {
     install(workspace, kind)?;
-    kind.build(workspace, "release", "sensor-user", "netsensor")?;
-    kind.build(workspace, kind.profile_of_peer(), "sensor-tests", "peer")?;
+    kind.build_agent(workspace)?;
+    let peer = kind.build_peer(workspace)?;
     let mut machines = Vec::new();
     for (series, exact) in kind.series() {
         let folder = kind.folder(workspace).join(series);
@@ -64,7 +64,7 @@ pub(crate) fn run(workspace: &Workspace, kind: Kind) -> anyhow::Result<Checks> {
             println!("{series}: not among this Debian's packages");
             continue;
         };
-        let initrd = initrd(workspace, kind, &folder)?;
+        let initrd = initrd(workspace, (kind, &peer), &folder)?;
         machines.push(Machine { kind, series, exact, kernel, initrd });
     }
     if machines.is_empty() {
@@ -154,7 +154,11 @@ fn find(folder: &Path, fits: impl Fn(&str) -> bool) -> anyhow::Result<PathBuf> {
 }
 
 /// What the machine has in memory, as a cpio archive.
-fn initrd(workspace: &Workspace, kind: Kind, folder: &Path) -> anyhow::Result<PathBuf> {
+fn initrd(
+    workspace: &Workspace,
+    (kind, peer): (Kind, &Path),
+    folder: &Path,
+) -> anyhow::Result<PathBuf> {
     let root = folder.join("root");
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("remove {}", root.display()))?;
@@ -164,7 +168,7 @@ fn initrd(workspace: &Workspace, kind: Kind, folder: &Path) -> anyhow::Result<Pa
     }
     let agent = kind.built(workspace, "release", "netsensor");
     copy(&agent, &root.join("bin/netsensor"))?;
-    copy(&kind.built(workspace, kind.profile_of_peer(), "peer"), &root.join("bin/peer"))?;
+    copy(peer, &root.join("bin/peer"))?;
     copy(&busybox(workspace, kind)?, &root.join("bin/busybox"))?;
     for (library, inside) in kind.libraries(&agent)? {
         copy(&library, &root.join(inside.trim_start_matches('/')))?;
