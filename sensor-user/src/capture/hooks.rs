@@ -299,27 +299,37 @@ where
     program.try_into()
 }
 
+/// `include/linux/errno.h`: not meant for user space, so that the C library has no name for it.
+const ENOTSUPP: i32 = 524;
+
 /// The innermost cause in one line; a verifier's log is for the debug log.
 fn reason(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         tracing::debug!(log = %verifier_log, "program refused");
         return format!("refused by the kernel: {io_error}");
     }
-    let text = innermost(error);
-    // The C library has no name for it, since it is not meant for user space.
-    if text.contains("os error 524") {
+    let cause = innermost_cause(error);
+    let errno = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    if errno == Some(ENOTSUPP) {
         return "not supported by this kernel (ENOTSUPP)".to_owned();
     }
+    let text = cause.to_string();
     text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// What the last error of the chain says: aya's own repeat it.
-pub(super) fn innermost(error: &dyn std::error::Error) -> String {
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    innermost_cause(error).to_string()
+}
+
+fn innermost_cause<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> &'e (dyn std::error::Error + 'static) {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    cause.to_string()
+    cause
 }
 
 fn hook(&(program, attach, _): &Candidate, state: HookState) -> Hook {
@@ -332,4 +342,19 @@ pub(super) fn off(candidate: &Candidate, reason: &str) -> Hook {
 
 pub(super) fn not_needed(candidate: &Candidate) -> Hook {
     hook(candidate, HookState::NotNeeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_has_no_name_in_user_space_gets_one() {
+        let refused = |errno| {
+            let io_error = std::io::Error::from_raw_os_error(errno);
+            ProgramError::from(aya::sys::SyscallError { call: "bpf_link_create", io_error })
+        };
+        assert_eq!(reason(&refused(ENOTSUPP)), "not supported by this kernel (ENOTSUPP)");
+        assert_eq!(reason(&refused(1)), "Operation not permitted (os error 1)");
+    }
 }
