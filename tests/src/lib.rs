@@ -30,7 +30,7 @@ pub use duckdb::{ask_duckdb, python_with_duckdb};
 pub use feed_server::FeedServer;
 pub use imds::{FakeImds, ImdsAnswer};
 pub use logs::logged;
-pub use netns::{CABLE, Netns, run};
+pub use netns::{CABLE, Netns, behind, run};
 pub use oracle::ask_oracle;
 pub use python::python_with;
 pub use quick_server::QuickServer;

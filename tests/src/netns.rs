@@ -83,17 +83,20 @@ impl Netns {
     /// `program`, to be run in this namespace. (`ip netns exec` would remount /sys, and cgroup and
     /// tracing folders with it.)
     pub fn command(&self, program: impl Into<PathBuf>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program.into());
+        let mut command = self.enter();
+        command.arg(program.into());
         command
     }
 
     /// The same command, to be run in this namespace.
     pub fn within(&self, command: &Command) -> Command {
-        let mut inside = self.command(command.get_program());
-        inside.args(command.get_args()).env_clear();
-        inside.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        inside
+        behind(self.enter(), command)
+    }
+
+    fn enter(&self) -> Command {
+        let mut enter = Command::new("nsenter");
+        enter.arg(format!("--net=/run/netns/{}", self.name)).arg("--");
+        enter
     }
 
     /// Connects this namespace with another; the addresses are this one's and the other's, in a
@@ -118,6 +121,13 @@ impl Netns {
         ip(&format!("route add {address} dev void"));
         ip(&format!("neighbour add {address} lladdr 02:00:00:00:00:01 dev void"));
     }
+}
+
+/// The same command, to be executed by `launcher`, with the environment that it was given and no other.
+pub fn behind(mut launcher: Command, command: &Command) -> Command {
+    launcher.arg(command.get_program()).args(command.get_args()).env_clear();
+    launcher.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    launcher
 }
 
 impl Drop for Netns {

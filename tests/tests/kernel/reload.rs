@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
-use sensor_tests::{Agent, binary, run};
+use sensor_tests::{Agent, behind, command, run};
 use serde_json::Value;
 
 use crate::harness::{Home, SOON, START, skipped, text};
@@ -96,10 +96,9 @@ fn without_a_file_a_hangup_is_the_end() {
     }
     let folder = tempfile::tempdir().unwrap();
     // Whoever runs the tests may have it ignored (nohup), and what is ignored stays so.
-    let mut command = Command::new("/usr/bin/env");
-    command.arg("--default-signal=HUP").arg(binary()).arg("run");
-    command.env_clear().env("HOME", folder.path()).env("XDG_STATE_HOME", folder.path());
-    let agent = Agent::spawn(command);
+    let mut env = Command::new("env");
+    env.arg("--default-signal=HUP");
+    let agent = Agent::spawn(behind(env, &command(folder.path(), &["run"])));
     agent.wait_for_log(START, "state: ");
     agent.signal(Signal::SIGHUP);
     let ended = agent.wait(SOON);
