@@ -155,6 +155,12 @@ pub(crate) fn can_install() -> bool {
     is_root() && find_program("apt-get", &[]).is_some()
 }
 
+/// Debian packages of the programs that are not here; `tools` are pairs of both.
+pub(crate) fn missing(tools: &[(&str, &'static str)]) -> Vec<&'static str> {
+    let absent = tools.iter().filter(|(program, _)| find_program(program, &[]).is_none());
+    absent.map(|(_, package)| *package).collect()
+}
+
 /// Installs Debian packages.
 pub(crate) fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
     println!("installing {}", packages.join(" "));

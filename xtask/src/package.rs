@@ -81,11 +81,7 @@ pub(crate) fn package(workspace: &Workspace, binary: Option<PathBuf>) -> anyhow:
 
 /// Packs `binary` for this machine's architecture into the folder `out`, and checks what came out.
 pub(crate) fn make(workspace: &Workspace, binary: &Path, out: &Path) -> anyhow::Result<Packages> {
-    let missing: Vec<&str> = TOOLS
-        .iter()
-        .filter(|(program, _)| host::find_program(program, &[]).is_none())
-        .map(|(_, package)| *package)
-        .collect();
+    let missing = host::missing(&TOOLS);
     if !missing.is_empty() {
         if !host::can_install() {
             bail!("package: missing; as root: apt-get install {}", missing.join(" "));

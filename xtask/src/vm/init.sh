@@ -25,8 +25,7 @@ check() {
 self_test() {
     netsensor self-test --log info >/tmp/log 2>&1
     grep -q 'the path from kernel to alert works' /tmp/log &&
-        grep -q 'probes on: tp_btf inet_sock_set_state' /tmp/log &&
-        grep 'probes on' /tmp/log | grep -q "$exact inet_csk_accept"
+        grep -q "probes on: tp_btf inet_sock_set_state, $exact inet_csk_accept" /tmp/log
 }
 
 # owner CAPTURE ATTRIBUTION BYTES: a server is found as the owner of what it accepted, in this

@@ -18,7 +18,7 @@ pub(crate) use kind::Kind;
 
 const INIT: &str = include_str!("init.sh");
 /// Seconds that one machine may take.
-const LIMIT: &str = "600";
+const LIMIT: &str = "300";
 
 /// What the machines said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,8 +44,7 @@ pub(crate) fn hindrance() -> Option<String> {
 
 /// Installs what is missing, and fetches the lists of packages.
 fn install(workspace: &Workspace, kind: Kind) -> anyhow::Result<()> {
-    let is_missing = |tool: &&(&str, &str)| host::find_program(tool.0, &[]).is_none();
-    let missing: Vec<&str> = kind.tools().iter().filter(is_missing).map(|tool| tool.1).collect();
+    let missing = host::missing(kind.tools());
     if !missing.is_empty() {
         host::apt_install(&missing)?;
     }
@@ -64,7 +63,7 @@ pub(crate) fn run(workspace: &Workspace, kind: Kind) -> anyhow::Result<Checks> {
             println!("{series}: not among this Debian's packages");
             continue;
         };
-        let initrd = initrd(workspace, (kind, &peer), &folder)?;
+        let initrd = initrd(workspace, kind, &peer, &folder)?;
         machines.push(Machine { kind, series, exact, kernel, initrd });
     }
     if machines.is_empty() {
@@ -156,7 +155,8 @@ fn find(folder: &Path, fits: impl Fn(&str) -> bool) -> anyhow::Result<PathBuf> {
 /// What the machine has in memory, as a cpio archive.
 fn initrd(
     workspace: &Workspace,
-    (kind, peer): (Kind, &Path),
+    kind: Kind,
+    peer: &Path,
     folder: &Path,
 ) -> anyhow::Result<PathBuf> {
     let root = folder.join("root");
