@@ -83,6 +83,9 @@ pub(crate) fn try_record<T: 'static>(ledger: Ledger, fill: impl FnOnce(*mut T)) 
 }
 
 /// As [`try_record`], for a record that nothing is done about when it is lost.
+///
+/// A closure that uses a structure of the caller's must be `move`: a reference to one leaves a mere
+/// declaration in BTF, and several of these come in an order that changes from build to build.
 #[inline(always)]
 pub(crate) fn record<T: 'static>(ledger: Ledger, fill: impl FnOnce(*mut T)) {
     let _counted = try_record(ledger, fill);

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
+use btf_rs::{Btf, Type};
+use fallible_iterator::FallibleIterator as _;
+use object::{Object as _, ObjectSection as _};
 
 use crate::host::{self, Workspace};
 use crate::object_lock::{LOCK, Lock, OBJECT};
@@ -114,7 +117,38 @@ fn make(workspace: &Workspace, toolchain: &Toolchain) -> anyhow::Result<Vec<u8>>
     let object =
         std::fs::read(&stripped).with_context(|| format!("read {}", stripped.display()))?;
     verify(&object, workspace.root())?;
+    let btf = section(&object, ".BTF")?;
+    let declared = forward_declarations(&btf).context("BPF object: read .BTF")?;
+    if declared.len() > 1 {
+        bail!(
+            "BPF object: .BTF declares {} without defining them, in an order that differs from \
+             link to link; a closure that takes a structure by reference does that: make it `move`",
+            declared.join(" and ")
+        );
+    }
     Ok(object)
+}
+
+/// The bytes of a section of an ELF file.
+fn section(object: &[u8], name: &str) -> anyhow::Result<Vec<u8>> {
+    let file = object::File::parse(object).context("BPF object: read the ELF file")?;
+    let section = file.section_by_name(name);
+    let section = section.with_context(|| format!("BPF object: section {name:?} is missing"))?;
+    Ok(section.data().with_context(|| format!("BPF object: read section {name:?}"))?.to_vec())
+}
+
+/// Names of the structures that BTF declares and does not define: what only pointers lead to.
+///
+/// LLVM adds them at the end, in the order of its own addresses (`FixupDerivedTypes`, a map of
+/// pointers, in `BTFDebug.h`), so two of them change places from one link to the next.
+fn forward_declarations(btf: &[u8]) -> Result<Vec<String>, btf_rs::Error> {
+    let btf = Btf::from_bytes(btf)?;
+    btf.type_iter()
+        .filter_map(|kind| match kind {
+            Type::Fwd(declared) => btf.resolve_name(&declared).map(Some),
+            _ => Ok(None),
+        })
+        .collect()
 }
 
 /// The toolchain's cargo, free of what the caller's environment would change.
@@ -226,6 +260,23 @@ mod tests {
             let error = verify(&bad, root).unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         }
+    }
+
+    /// BTF (`include/uapi/linux/btf.h`, little endian) of two structures that are only declared.
+    #[test]
+    fn structures_that_are_only_declared_are_found() {
+        const KIND_FWD: u32 = 7 << 24;
+        let names = b"\0one\0two\0";
+        let types: Vec<u8> =
+            [1, KIND_FWD, 0, 5, KIND_FWD, 0].into_iter().flat_map(u32::to_le_bytes).collect();
+        let lengths = [24, 0, 24, 24, 9];
+        let mut btf = vec![0x9f, 0xeb, 1, 0];
+        btf.extend(lengths.into_iter().flat_map(u32::to_le_bytes));
+        btf.extend(types);
+        btf.extend(names);
+
+        assert_eq!(forward_declarations(&btf).unwrap(), ["one", "two"]);
+        forward_declarations(&btf[..20]).unwrap_err();
     }
 
     #[test]

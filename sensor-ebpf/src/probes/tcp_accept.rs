@@ -72,7 +72,7 @@ fn accepted(sk: *const u8, source: OwnerSource) {
     if protocol.is_some_and(|protocol| protocol != IPPROTO_TCP) {
         return;
     }
-    emit::record::<TcpRecord>(Ledger::Tcp, |record| {
+    emit::record::<TcpRecord>(Ledger::Tcp, move |record| {
         let header = emit::header::<TcpRecord>(RecordKind::TcpOwner, source as u32);
         // SAFETY: `record` is the reserved entry, a whole TcpRecord.
         unsafe {

@@ -57,7 +57,7 @@ fn failed(sk: *const u8, to: *const u8, error: u32) {
     if family != AF_INET && remote[0] == 0 && remote[1] == 0 && remote[2] == 0xffff_u32.to_be() {
         return;
     }
-    emit::record::<TcpRecord>(Ledger::Tcp, |record| {
+    emit::record::<TcpRecord>(Ledger::Tcp, move |record| {
         let header = emit::header::<TcpRecord>(RecordKind::TcpConnectFailed, error);
         // SAFETY: `record` is the reserved entry, a whole TcpRecord.
         unsafe {
