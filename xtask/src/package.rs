@@ -144,7 +144,8 @@ fn make_deb(workspace: &Workspace, out: &Path) -> anyhow::Result<PathBuf> {
     if !is_pinned(&cargo_deb) {
         let version = ["--version", CARGO_DEB];
         let mut install = workspace.cargo();
-        install.args(["install", "--locked", "--quiet", "cargo-deb"]).args(version);
+        // Its compressors are optimised in this profile too, and it is made in less than half the time.
+        install.args(["install", "--debug", "--locked", "--quiet", "cargo-deb"]).args(version);
         host::run(install.arg("--root").arg(&home))?;
     }
     clear(out, "deb")?;
