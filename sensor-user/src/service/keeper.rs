@@ -46,12 +46,13 @@ impl<S: Fn() -> String + Send> Keeper<S> {
         let every = self.notifier.watchdog().map_or(LOOK, |limit| (limit / 3).min(LOOK));
         let mut look = interval(every.max(Duration::from_millis(10)));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut seen, mut moved, mut said) = (None, Instant::now(), String::new());
+        // No sign before the first turn.
+        let (mut seen, mut moved, mut said) = (0, Instant::now(), String::new());
         let mut is_stalled = false;
         loop {
             look.tick().await;
             let turns = self.beat.turns();
-            if seen.replace(turns) == Some(turns) {
+            if std::mem::replace(&mut seen, turns) == turns {
                 let still = moved.elapsed();
                 if still > STALL && !std::mem::replace(&mut is_stalled, true) {
                     let seconds = still.as_secs();
