@@ -23,6 +23,8 @@ struct State {
     part: (Vec<u8>, u64),
     tail: Vec<u8>,
     stalls: bool,
+    /// So many requests are not answered.
+    unanswered: u32,
     requests: Vec<String>,
 }
 
@@ -49,7 +51,9 @@ impl FeedServer {
     /// Answers 200 with this body and its length, and these headers (each ending in CRLF).
     pub fn answer(&self, headers: &str, body: &[u8]) {
         let length = body.len();
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{headers}\r\n");
+        // Or a client would send its next request on a connection that is about to close.
+        let headers = format!("Content-Length: {length}\r\nConnection: close\r\n{headers}");
+        let head = format!("HTTP/1.1 200 OK\r\n{headers}\r\n");
         self.answer_raw(&[head.as_bytes(), body].concat());
     }
 
@@ -76,6 +80,11 @@ impl FeedServer {
     pub fn stall_after(&self, bytes: &[u8]) {
         self.answer_raw(bytes);
         self.state.lock().unwrap().stalls = true;
+    }
+
+    /// Closes the connections of the next `count` requests without a word, then answers as before.
+    pub fn hang_up(&self, count: u32) {
+        self.state.lock().unwrap().unanswered = count;
     }
 
     /// The requests so far, each as its head in lower case.
@@ -108,6 +117,10 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     let (answer, (part, times), tail, stalls) = {
         let mut state = state.lock().unwrap();
         state.requests.push(head);
+        if let Some(left) = state.unanswered.checked_sub(1) {
+            state.unanswered = left;
+            return;
+        }
         (state.answer.clone(), state.part.clone(), state.tail.clone(), state.stalls)
     };
     let told = async {

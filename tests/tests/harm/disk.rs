@@ -159,7 +159,8 @@ async fn a_hundred_thousand_indicators_are_there_without_the_network() {
         assert!(hosts.map(|it| it.to_string()).eq((0..COUNT).map(all)), "{round}");
         assert!((0..COUNT).step_by(97).all(|it| covers(&set, &all(it))), "{round}");
         assert!(!covers(&set, "11.0.0.1"), "{round}");
-        assert_eq!(harm.server.requests().len(), asked + round);
+        // A call that is hung up on is made twice.
+        assert_eq!(harm.server.requests().len(), asked + 2 * round);
         // The server is still away.
         harm.server.answer_raw(b"");
         let report = harm.pull().await;
@@ -185,7 +186,7 @@ async fn no_lookup_meets_a_gap() {
     let good: String = (1..=GOOD).map(|number| address(number) + "\n").collect();
     for turn in 0..20 {
         let report = harm.pull_body(good.clone() + &"203.0.113.7\n".repeat(turn % 2)).await;
-        assert_eq!(report.indicators, u64::from(GOOD) + turn as u64 % 2);
+        assert_eq!(report.indicators, u64::from(GOOD) + turn as u64 % 2, "{report:?}");
         assert!(!harm.pull_body("").await.reason.is_empty());
     }
     is_over.store(true, Ordering::Relaxed);

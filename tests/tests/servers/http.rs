@@ -106,6 +106,20 @@ async fn a_server_that_wants_to_be_left_alone_says_for_how_long() {
 }
 
 #[tokio::test]
+async fn a_request_is_made_once_more_where_its_connection_ends_before_the_answer() {
+    let server = FeedServer::start().await;
+    server.answer("", b"203.0.113.5\n");
+    let puller = Puller::new(FeedKind::List, server.url());
+    server.hang_up(1);
+    let new = puller.new_from(&Cursor::Start).await;
+    assert_eq!((new.documents, server.requests().len()), (vec!["203.0.113.5\n".to_owned()], 2));
+    server.hang_up(2);
+    let error = puller.pull(&Cursor::Start).await.unwrap_err();
+    assert!(matches!(error, FetchError::Request(_)), "{error}");
+    assert_eq!(server.requests().len(), 4);
+}
+
+#[tokio::test]
 async fn a_body_that_stands_still_is_given_up_before_its_limit() {
     let server = FeedServer::start().await;
     server.stall_after(b"HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n203.0.113.5\n");

@@ -1,6 +1,8 @@
 //! One pull's requests: who asks is told to the feed's own server only, redirections are followed
 //! a few times and never to where they could hurt, and every wait has an end.
 
+use std::error::Error;
+use std::io;
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -86,7 +88,17 @@ impl Session<'_> {
         Err(redirect(&call.url, "too often; set url to where they end"))
     }
 
+    /// Sends `call`, and once more where its connection ends before the answer begins: that is how it
+    /// looks when a server closes a kept connection while the call is on its way (RFC 9112, 9.3.1).
+    /// No call of a feed changes anything there.
     async fn send_once(&self, call: &Call) -> Result<Reply, FetchError> {
+        match self.try_send(call).await {
+            Err(FetchError::Request(error)) if is_hang_up(&error) => self.try_send(call).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn try_send(&self, call: &Call) -> Result<Reply, FetchError> {
         let limits = (Instant::now(), self.timeout, self.stall);
         let mut request = self.client.request(call.method.clone(), call.url.clone());
         if is_home(self.home, &call.url) {
@@ -227,6 +239,20 @@ fn transport(
         return FetchError::Stalled(stall);
     }
     FetchError::Timeout(timeout)
+}
+
+/// Whether the connection was there, and ended before the answer began.
+fn is_hang_up(error: &reqwest::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+
+    let ended = |cause: &(dyn Error + 'static)| {
+        let http = cause.downcast_ref::<hyper::Error>();
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        http.is_some_and(|it| it.is_incomplete_message() || it.is_canceled())
+            || matches!(io, Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))
+    };
+    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    !error.is_connect() && causes.any(ended)
 }
 
 #[cfg(test)]
