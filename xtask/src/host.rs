@@ -155,6 +155,10 @@ pub(crate) fn can_install() -> bool {
     is_root() && find_program("apt-get", &[]).is_some()
 }
 
+/// Arguments of cargo that build the agent, for all that run it. With its package named, the
+/// dependencies would have other features than in the suites, and be built once more.
+pub(crate) const BUILD_AGENT: [&str; 5] = ["build", "--release", "--locked", "--bin", "netsensor"];
+
 /// Debian packages of the programs that are not here; `tools` are pairs of both.
 pub(crate) fn missing(tools: &[(&str, &'static str)]) -> Vec<&'static str> {
     let absent = tools.iter().filter(|(program, _)| find_program(program, &[]).is_none());

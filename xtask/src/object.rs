@@ -117,8 +117,7 @@ fn make(workspace: &Workspace, toolchain: &Toolchain) -> anyhow::Result<Vec<u8>>
     let object =
         std::fs::read(&stripped).with_context(|| format!("read {}", stripped.display()))?;
     verify(&object, workspace.root())?;
-    let btf = section(&object, ".BTF")?;
-    let declared = forward_declarations(&btf).context("BPF object: read .BTF")?;
+    let declared = forward_declarations(btf(&object)?).context("BPF object: read .BTF")?;
     if declared.len() > 1 {
         bail!(
             "BPF object: .BTF declares {} without defining them, in an order that differs from \
@@ -129,12 +128,12 @@ fn make(workspace: &Workspace, toolchain: &Toolchain) -> anyhow::Result<Vec<u8>>
     Ok(object)
 }
 
-/// The bytes of a section of an ELF file.
-fn section(object: &[u8], name: &str) -> anyhow::Result<Vec<u8>> {
+/// The section of types.
+fn btf(object: &[u8]) -> anyhow::Result<&[u8]> {
     let file = object::File::parse(object).context("BPF object: read the ELF file")?;
-    let section = file.section_by_name(name);
-    let section = section.with_context(|| format!("BPF object: section {name:?} is missing"))?;
-    Ok(section.data().with_context(|| format!("BPF object: read section {name:?}"))?.to_vec())
+    let section =
+        file.section_by_name(".BTF").context("BPF object: section \".BTF\" is missing")?;
+    section.data().context("BPF object: read section \".BTF\"")
 }
 
 /// Names of the structures that BTF declares and does not define: what only pointers lead to.

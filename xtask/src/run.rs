@@ -9,10 +9,8 @@ use crate::host::{self, Workspace};
 
 /// Runs `netsensor run` with `args`; returns only when that was not possible.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> anyhow::Result<ExitCode> {
-    // The first time takes minutes, so cargo says what it does. As the tests have it built: a package
-    // that is named would give the dependencies other features, and all were built again.
-    host::run(workspace.cargo().args(["build", "--release", "--locked", "--bin", "netsensor"]))
-        .context("build the agent")?;
+    // The first time takes minutes, so cargo says what it does.
+    host::run(workspace.cargo().args(host::BUILD_AGENT)).context("build the agent")?;
     let has_sudo = host::find_program("sudo", &[]).is_some();
     let mut words = command_line(host::is_root(), has_sudo)?;
     words.push(workspace.path("target/release/netsensor").to_string_lossy().into_owned());

@@ -94,7 +94,7 @@ pub(crate) fn test(workspace: &Workspace, fast: bool) -> anyhow::Result<ExitCode
         servers.join().map_err(|_panic| anyhow::anyhow!("their thread panicked"))
     });
     run.stage("object", Run::object);
-    run.stage("agent", |run| run.cargo(&["build", "--release", "--locked", "--bin", "netsensor"]));
+    run.stage("agent", |run| run.cargo(&host::BUILD_AGENT));
     run.stage("tests", Run::tests);
     run.stage("packages", Run::packages);
     run.stage("kernel", Run::kernel);

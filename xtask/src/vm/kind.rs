@@ -72,10 +72,9 @@ impl Kind {
         }
     }
 
-    /// Builds the agent, as `cargo xtask test` does: with one package named, its dependencies would
-    /// have other features, and be built once more.
+    /// Builds the agent.
     pub(super) fn build_agent(self, workspace: &Workspace) -> anyhow::Result<()> {
-        self.build(workspace, &["build", "--release", "--bin=netsensor"])
+        self.build(workspace, &host::BUILD_AGENT)
     }
 
     /// Builds the tests' peer and says where it is: as the suites have it, whose run has built it, or
@@ -85,13 +84,13 @@ impl Kind {
             Self::X86_64 => (&["test", "--no-run", "--test=kernel"], "debug"),
             Self::Aarch64 => (&["build", "--release", "--bin=peer"], "release"),
         };
-        self.build(workspace, &[command, &["--package=sensor-tests"]].concat())?;
+        self.build(workspace, &[command, &["--locked", "--package=sensor-tests"]].concat())?;
         Ok(self.built(workspace, profile, "peer"))
     }
 
     fn build(self, workspace: &Workspace, command: &[&str]) -> anyhow::Result<()> {
         let mut cargo = workspace.cargo();
-        cargo.args(command).arg("--locked");
+        cargo.args(command);
         if self == Self::Aarch64 {
             // Where the target is not installed the compiler says which command installs it.
             cargo.args(["--target", AARCH64]);
