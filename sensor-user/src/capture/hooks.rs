@@ -11,6 +11,7 @@ use sensor_ebpf::offsets::Offset;
 
 use super::offsets::KernelTypes;
 use super::{touch_hooks, udp_hooks};
+use crate::error_chain::causes;
 
 /// What became of one program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -325,11 +326,7 @@ pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 fn innermost_cause<'e>(
     error: &'e (dyn std::error::Error + 'static),
 ) -> &'e (dyn std::error::Error + 'static) {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause
+    causes(error).last().unwrap_or(error)
 }
 
 fn hook(&(program, attach, _): &Candidate, state: HookState) -> Hook {

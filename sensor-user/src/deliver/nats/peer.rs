@@ -8,7 +8,7 @@ use async_nats::{ConnectError, ConnectErrorKind, Event};
 
 use super::super::heard::Heard;
 use super::{NatsConfig, NatsLogin};
-use crate::error_chain::chain;
+use crate::error_chain::{causes, chain};
 
 /// Why there is no connection, and what to do.
 pub(super) fn not_connected(error: &ConnectError, config: &NatsConfig) -> String {
@@ -52,16 +52,12 @@ fn refused(login: &NatsLogin) -> String {
 
 /// Whether the two did not agree on certificates, or the server speaks no TLS.
 fn is_about_tls(error: &ConnectError) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let of_tls = |cause: &(dyn Error + 'static)| {
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if inner.is_some() || error.is::<rustls::Error>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+        inner.is_some() || cause.is::<rustls::Error>()
+    };
+    of_tls(error) || causes(error).any(of_tls)
 }
 
 /// Its words once: the client's errors have those of their causes too.

@@ -14,6 +14,7 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 use tokio::time::Instant;
 
 use super::FetchError;
+use crate::error_chain::causes;
 use crate::web::{Material, shown};
 
 /// Redirections that are followed.
@@ -251,8 +252,7 @@ fn is_hang_up(error: &reqwest::Error) -> bool {
         http.is_some_and(|it| it.is_incomplete_message() || it.is_canceled())
             || matches!(io, Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))
     };
-    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    !error.is_connect() && causes.any(ended)
+    !error.is_connect() && causes(error).any(ended)
 }
 
 #[cfg(test)]
