@@ -10,7 +10,7 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
-use sensor_ebpf::maps::{DNS_ANSWERS_MAX, LossCounter};
+use sensor_ebpf::maps::{DNS_ANSWERS_PER_SECOND, LossCounter};
 use sensor_ebpf::record::{DNS_MESSAGE_LEN, DnsRecord, RecordKind};
 
 use crate::emit::{self, Ledger, monotonic_ns};
@@ -106,7 +106,7 @@ fn within_budget() -> bool {
             (&raw mut (*budget).used).write_volatile(0);
         }
         let used = &raw mut (*budget).used;
-        if used.read_volatile() >= DNS_ANSWERS_MAX {
+        if used.read_volatile() >= DNS_ANSWERS_PER_SECOND {
             return false;
         }
         add(used, 1);

@@ -6,7 +6,7 @@
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![warn(missing_docs)]
 
+pub mod latency;
 pub mod maps;
 pub mod offsets;
 pub mod record;
-pub mod turns;

@@ -21,8 +21,8 @@ mod probes {
     mod socket_io;
     mod tcp_accept;
     mod tcp_connect;
+    mod tcp_latency;
     mod tcp_state;
-    mod tcp_turn;
     mod udp_owner;
     mod udp_packet;
 }

@@ -17,17 +17,17 @@ pub const UDP_FLOWS: &str = "UDP_FLOWS";
 /// Default number of flows at most; the least recently used leaves first.
 pub const UDP_FLOWS_MAX: u32 = 65_536;
 
-/// LRU hash from a socket cookie to [`crate::turns::Turns`]: request and answer.
-pub const TURNS: &str = "TURNS";
+/// LRU hash from a socket cookie to [`crate::latency::ConnectionLatency`]: request and answer.
+pub const LATENCY: &str = "LATENCY";
 /// Connections with turns at most; the least recently used loses what was not read of it.
-pub const TURNS_MAX: u32 = 32_768;
+pub const LATENCY_MAX: u32 = 32_768;
 /// Array of one `u32`: the epoch in which turns are counted, from 1; the agent begins each.
-pub const TURNS_EPOCH: &str = "TURNS_EPOCH";
+pub const LATENCY_EPOCH: &str = "LATENCY_EPOCH";
 /// Array of one: how many DNS answers this second has had.
 pub const DNS_BUDGET: &str = "DNS_BUDGET";
 /// DNS answers that are told in a second at most (more exactly: in 2^30 ns): a flood of them must
 /// neither fill the ring nor keep the agent busy. Further ones are counted.
-pub const DNS_ANSWERS_MAX: u64 = 4096;
+pub const DNS_ANSWERS_PER_SECOND: u64 = 4096;
 
 /// Array of one `u32`: 1 while the reader sleeps until a record comes; the program that sends it
 /// wakes the reader and sets 0.
@@ -74,7 +74,7 @@ pub enum LossCounter {
     DnsAttempted = 9,
     /// Of these, lost because the ring was full.
     DnsRingFull = 10,
-    /// DNS answers beyond [`DNS_ANSWERS_MAX`].
+    /// DNS answers beyond [`DNS_ANSWERS_PER_SECOND`].
     DnsOverRate = 11,
 }
 

@@ -23,7 +23,7 @@ pub enum RecordKind {
     /// The current task called connect, which failed before a SYN was sent.
     TcpConnectFailed = 7,
     /// The turns of request and answer on a connection that is about to be told as closed.
-    TcpTurns = 8,
+    TcpLatency = 8,
     /// A task replaced its image.
     ProcessExec = 16,
     /// A task made a new process (not a thread).
@@ -53,7 +53,7 @@ impl RecordKind {
             5 => Self::TcpListen,
             6 => Self::TcpUnlisten,
             7 => Self::TcpConnectFailed,
-            8 => Self::TcpTurns,
+            8 => Self::TcpLatency,
             16 => Self::ProcessExec,
             17 => Self::ProcessFork,
             18 => Self::ProcessExit,

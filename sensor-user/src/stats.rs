@@ -127,7 +127,7 @@ counters! {
     /// UDP flows that left the kernel's full map, or the full table, while they were open.
     udp_flows_evicted,
     /// Connections whose request and answer left the kernel's full map before they were read.
-    turns_evicted,
+    latency_evicted,
     /// Listeners that left the full table.
     listeners_evicted,
     /// Connections that are translated (NAT), by the kernel's connection tracking.

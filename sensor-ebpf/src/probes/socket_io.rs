@@ -3,12 +3,12 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use sensor_ebpf::latency::ResponseDirection;
 use sensor_ebpf::offsets::Offset;
-use sensor_ebpf::turns::AnswerWay;
 
 use crate::kernel::{Structure as _, Typed, untyped};
 use crate::packet::IPPROTO_UDP;
-use crate::probes::{tcp_accept, tcp_turn, udp_owner};
+use crate::probes::{tcp_accept, tcp_latency, udp_owner};
 use crate::sock::{self, IPPROTO_TCP, TCP_CLOSE};
 
 /// `include/linux/socket.h`: what is read stays to be read.
@@ -23,7 +23,7 @@ pub(crate) fn socket_write(ctx: BtfTracePointContext) -> i32 {
     unsafe {
         let socket = Typed::new(sk);
         match sock::protocol(socket) {
-            IPPROTO_TCP => of_connection(sk, socket, (AnswerWay::Sent, length > 0)),
+            IPPROTO_TCP => of_connection(sk, socket, (ResponseDirection::Sent, length > 0)),
             UDP if length >= 0 => udp_owner::has_written(sk.cast_mut().cast()),
             _ => {}
         }
@@ -42,7 +42,7 @@ pub(crate) fn socket_read(ctx: BtfTracePointContext) -> i32 {
         match sock::protocol(socket) {
             IPPROTO_TCP => {
                 let moved = length > 0 && flags & MSG_PEEK == 0;
-                of_connection(sk, socket, (AnswerWay::Received, moved));
+                of_connection(sk, socket, (ResponseDirection::Received, moved));
             }
             UDP if length >= 0 => udp_owner::has_read(sk.cast_mut().cast()),
             _ => {}
@@ -59,11 +59,11 @@ const UDP: u16 = IPPROTO_UDP as u16;
 ///
 /// `sk` must be the tracepoint's socket, and `socket` the same.
 #[inline(always)]
-unsafe fn of_connection(sk: *const u8, socket: Typed, (way, moved): (AnswerWay, bool)) {
+unsafe fn of_connection(sk: *const u8, socket: Typed, (way, moved): (ResponseDirection, bool)) {
     // What is read after the end is told to nobody any more.
     let state: u8 = socket.get(Offset::SkState).unwrap_or(TCP_CLOSE);
     // SAFETY: the caller's promise.
-    let first = !moved || state != TCP_CLOSE && unsafe { tcp_turn::moves(sk, way) };
+    let first = !moved || state != TCP_CLOSE && unsafe { tcp_latency::moves(sk, way) };
     if first {
         tcp_accept::own(untyped(sk));
     }

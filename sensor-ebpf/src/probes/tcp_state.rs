@@ -12,7 +12,7 @@ use sensor_ebpf::record::{RecordKind, TcpRecord};
 use crate::accept_pending;
 use crate::emit::{self, Ledger};
 use crate::kernel::{Probed, Structure, Typed, untyped};
-use crate::probes::{tcp_accept, tcp_turn};
+use crate::probes::{tcp_accept, tcp_latency};
 use crate::sock::{
     self, AF_INET, IPPROTO_TCP, TCP_CLOSE, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_LAST_ACK,
     TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT,
@@ -69,7 +69,7 @@ fn closes(sk: *const u8, states: (u8, u8)) {
 #[inline(always)]
 fn state_change(sk: *const u8, tcp: impl Structure, kind: RecordKind, states: (u8, u8)) {
     if matches!(kind, RecordKind::TcpClose) {
-        tcp_turn::ends(tcp);
+        tcp_latency::ends(tcp);
     }
     emit::record::<TcpRecord>(Ledger::Tcp, |record| {
         // SAFETY: `record` is the reserved entry, a whole TcpRecord; `tcp` is a tcp_sock since its

@@ -12,7 +12,7 @@ mod rows;
 mod udp;
 
 pub use change::{Change, ClosedBy, What};
-pub use connections::{ConnectionTable, Look, TurnReader};
+pub use connections::{ConnectionTable, LatencyReader, Look};
 pub use flow::{Attribution, Direction, Flow, Peer, Phase, Protocol, Translated};
 pub use host::{BoundPortRow, HostTables, HostView, Listening, ProcessRow};
 pub use malicious::{Flag, FlagOf, Remote};

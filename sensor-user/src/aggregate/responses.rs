@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::TurnCounts;
+use crate::decode::LatencyCounts;
 
-/// Answers on a connection, or on many. What counts as one: [`sensor_ebpf::turns`].
+/// Answers on a connection, or on many. What counts as one: [`sensor_ebpf::latency`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Responses {
@@ -70,9 +70,9 @@ impl Responses {
     }
 }
 
-impl From<TurnCounts> for Responses {
-    fn from(turns: TurnCounts) -> Self {
-        let TurnCounts { sum_us, count, min_us, max_us, epoch: _ } = turns;
+impl From<LatencyCounts> for Responses {
+    fn from(turns: LatencyCounts) -> Self {
+        let LatencyCounts { sum_us, count, min_us, max_us, epoch: _ } = turns;
         Self { count: count.into(), sum_us, min_us, max_us }
     }
 }

@@ -18,5 +18,5 @@ pub use misses::Missed;
 pub use offsets::{BtfError, KernelTypes, VMLINUX_BTF};
 pub use ring::{Capture, CaptureConfig, CaptureError, KernelLedger};
 pub use sockets::{Counts, Ends, OpenSocket, OpenSockets, SocketReader, netns_of_link};
-pub use turns::TurnsMap;
+pub use turns::LatencyMap;
 pub use udp_flows::UdpFlows;

@@ -22,7 +22,7 @@ use super::hooks::{self, HookState, Hooks};
 use super::misses::{Missed, Misses};
 use super::offsets::{KernelTypes, VMLINUX_BTF};
 use super::touch_hooks;
-use super::turns::TurnsMap;
+use super::turns::LatencyMap;
 use super::udp_flows::UdpFlows;
 
 /// The object that belongs to this agent.
@@ -136,7 +136,7 @@ pub struct Capture {
     counters: PerCpuArray<MapData, u64>,
     reader_asleep: Array<MapData, u32>,
     udp_flows: UdpFlows,
-    turns: TurnsMap,
+    turns: LatencyMap,
     epoll: Epoll,
     hooks: Hooks,
     object: String,
@@ -172,7 +172,7 @@ impl Capture {
         let udp_flows = ebpf.take_map(UDP_FLOWS).ok_or_else(|| bad_map(UDP_FLOWS, None))?;
         let udp_flows =
             UdpFlows::try_from(udp_flows).map_err(|error| bad_map(UDP_FLOWS, Some(error)))?;
-        let turns = TurnsMap::take(&mut ebpf)?;
+        let turns = LatencyMap::take(&mut ebpf)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(CaptureError::Wait)?;
         // Edge-triggered: only the forced wake-ups of a ring that fills too fast end the wait.
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
@@ -219,7 +219,7 @@ impl Capture {
     }
 
     /// The turns of TCP connections.
-    pub const fn turns(&mut self) -> &mut TurnsMap {
+    pub const fn turns(&mut self) -> &mut LatencyMap {
         &mut self.turns
     }
 

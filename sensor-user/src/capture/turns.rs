@@ -1,33 +1,33 @@
-//! `TurnsMap`: the kernel's counts of request and answer, read one by one by cookie.
+//! `LatencyMap`: the kernel's counts of request and answer, read one by one by cookie.
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError};
-use sensor_ebpf::maps::{TURNS, TURNS_EPOCH};
-use sensor_ebpf::turns::TURNS_LEN;
+use sensor_ebpf::latency::CONNECTION_LATENCY_LEN;
+use sensor_ebpf::maps::{LATENCY, LATENCY_EPOCH};
 
 use super::ring::{CaptureError, bad_map};
 
 /// The map of turns, and the epoch in which they are counted.
-pub struct TurnsMap {
-    turns: HashMap<MapData, u64, [u8; TURNS_LEN]>,
+pub struct LatencyMap {
+    turns: HashMap<MapData, u64, [u8; CONNECTION_LATENCY_LEN]>,
     kernel_epoch: Array<MapData, u32>,
     epoch: u32,
 }
 
-impl std::fmt::Debug for TurnsMap {
+impl std::fmt::Debug for LatencyMap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TurnsMap").field("epoch", &self.epoch).finish_non_exhaustive()
+        f.debug_struct("LatencyMap").field("epoch", &self.epoch).finish_non_exhaustive()
     }
 }
 
-impl TurnsMap {
+impl LatencyMap {
     /// Takes the maps out of the object, and begins the first epoch.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, CaptureError> {
         let mut map = |name| ebpf.take_map(name).ok_or_else(|| bad_map(name, None));
-        let (turns, epoch) = (map(TURNS)?, map(TURNS_EPOCH)?);
-        let turns = HashMap::try_from(turns).map_err(|error| bad_map(TURNS, Some(error)))?;
+        let (turns, epoch) = (map(LATENCY)?, map(LATENCY_EPOCH)?);
+        let turns = HashMap::try_from(turns).map_err(|error| bad_map(LATENCY, Some(error)))?;
         let kernel_epoch =
-            Array::try_from(epoch).map_err(|error| bad_map(TURNS_EPOCH, Some(error)))?;
+            Array::try_from(epoch).map_err(|error| bad_map(LATENCY_EPOCH, Some(error)))?;
         let mut map = Self { turns, kernel_epoch, epoch: 0 };
         map.begin_epoch();
         Ok(map)
@@ -46,7 +46,7 @@ impl TurnsMap {
     }
 
     /// The bytes of a connection's turns; `None` where there were none.
-    pub fn read(&self, cookie: u64) -> Option<[u8; TURNS_LEN]> {
+    pub fn read(&self, cookie: u64) -> Option<[u8; CONNECTION_LATENCY_LEN]> {
         match self.turns.get(&cookie, 0) {
             Ok(turns) => Some(turns),
             Err(MapError::KeyNotFound) => None,

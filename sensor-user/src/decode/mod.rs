@@ -15,7 +15,7 @@ use sensor_ebpf::record::{CGROUP_PATH_LEN, COMM_LEN, OwnerSource, RecordHeader, 
 
 pub use dns::Dns;
 use reader::Reader;
-pub use turns::{TcpTurns, TurnCounts, Turns, TurnsByWay, turns};
+pub use turns::{ConnectionLatency, LatencyByDirection, LatencyCounts, TcpLatency, turns};
 pub use udp::{FlowCounts, FlowKey, Udp, UdpFlow, UdpOwner, flow_counts};
 
 /// Why a record is discarded.
@@ -179,7 +179,7 @@ pub enum Record {
     /// About a TCP socket.
     Tcp(Box<Tcp>),
     /// About the turns of a TCP socket that is about to close.
-    Turns(Box<TcpTurns>),
+    Latency(Box<TcpLatency>),
     /// About a process.
     Exec(Exec),
     /// About a process.
@@ -203,7 +203,7 @@ pub fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
     }
     let kind = RecordKind::from_raw(header.kind).ok_or(DecodeError::UnknownKind(header.kind))?;
     let record = match kind {
-        RecordKind::TcpTurns => Record::Turns(Box::new(turns::record(&mut reader)?)),
+        RecordKind::TcpLatency => Record::Latency(Box::new(turns::record(&mut reader)?)),
         RecordKind::ProcessExec => Record::Exec(exec(&mut reader, &header)?),
         RecordKind::ProcessFork => Record::Fork(fork(&mut reader, &header)?),
         RecordKind::ProcessExit => Record::Exit(exit(&mut reader, &header)?),
@@ -296,7 +296,7 @@ fn tcp_kind(kind: RecordKind, old_state: u8, detail: u32) -> Result<TcpKind, Dec
         RecordKind::TcpListen => TcpKind::Listen,
         RecordKind::TcpUnlisten => TcpKind::Unlisten,
         RecordKind::TcpConnectFailed => TcpKind::ConnectFailed,
-        RecordKind::TcpTurns
+        RecordKind::TcpLatency
         | RecordKind::ProcessExec
         | RecordKind::ProcessFork
         | RecordKind::ProcessExit

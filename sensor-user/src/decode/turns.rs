@@ -1,13 +1,13 @@
-//! Turns: the map's values and the record at the end. What they mean: [`sensor_ebpf::turns`].
+//! Turns: the map's values and the record at the end. What they mean: [`sensor_ebpf::latency`].
 
-use sensor_ebpf::turns::{AnswerWay, TURNS_LEN};
+use sensor_ebpf::latency::{CONNECTION_LATENCY_LEN, ResponseDirection};
 
 use super::DecodeError;
 use super::reader::Reader;
 
 /// Answers of one direction in one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TurnCounts {
+pub struct LatencyCounts {
     /// Sum of their times, µs.
     pub sum_us: u64,
     /// Answers.
@@ -22,70 +22,70 @@ pub struct TurnCounts {
 
 /// Answers by the way they went, in the last two epochs that had any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TurnsByWay {
-    sent: [TurnCounts; 2],
-    received: [TurnCounts; 2],
+pub struct LatencyByDirection {
+    sent: [LatencyCounts; 2],
+    received: [LatencyCounts; 2],
 }
 
-impl TurnsByWay {
+impl LatencyByDirection {
     /// Those of both ways.
-    pub const fn new(sent: [TurnCounts; 2], received: [TurnCounts; 2]) -> Self {
+    pub const fn new(sent: [LatencyCounts; 2], received: [LatencyCounts; 2]) -> Self {
         Self { sent, received }
     }
 
     /// Those that went `way`.
-    pub const fn of(&self, way: AnswerWay) -> &[TurnCounts; 2] {
+    pub const fn of(&self, way: ResponseDirection) -> &[LatencyCounts; 2] {
         match way {
-            AnswerWay::Sent => &self.sent,
-            AnswerWay::Received => &self.received,
+            ResponseDirection::Sent => &self.sent,
+            ResponseDirection::Received => &self.received,
         }
     }
 }
 
 /// What the kernel keeps of a connection that is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Turns {
+pub struct ConnectionLatency {
     /// What is counted.
-    pub counts: TurnsByWay,
+    pub counts: LatencyByDirection,
     /// An answer under way, not counted: which way, from when to when so far, ns since boot.
-    pub under_way: Option<(AnswerWay, u64, u64)>,
+    pub under_way: Option<(ResponseDirection, u64, u64)>,
 }
 
 /// The turns of a connection that ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TcpTurns {
+pub struct TcpLatency {
     /// Socket cookie.
     pub cookie: u64,
     /// What is counted, all of it.
-    pub counts: TurnsByWay,
+    pub counts: LatencyByDirection,
 }
 
 /// Decodes the map's value.
-pub fn turns(bytes: &[u8; TURNS_LEN]) -> Result<Turns, DecodeError> {
+pub fn turns(bytes: &[u8; CONNECTION_LATENCY_LEN]) -> Result<ConnectionLatency, DecodeError> {
     let mut reader = Reader::new(bytes);
     let (end, asked, counts) = (reader.u64()?, reader.u64()?, by_way(&mut reader)?);
-    const SENT: u32 = AnswerWay::Sent as u32 + 1;
-    const RECEIVED: u32 = AnswerWay::Received as u32 + 1;
+    const SENT: u32 = ResponseDirection::Sent as u32 + 1;
+    const RECEIVED: u32 = ResponseDirection::Received as u32 + 1;
     let way = match reader.u32()? {
-        SENT => Some(AnswerWay::Sent),
-        RECEIVED => Some(AnswerWay::Received),
+        SENT => Some(ResponseDirection::Sent),
+        RECEIVED => Some(ResponseDirection::Received),
         _ => None,
     };
     let under_way = way.filter(|_| asked != 0).map(|way| (way, asked, end));
-    Ok(Turns { counts, under_way })
+    Ok(ConnectionLatency { counts, under_way })
 }
 
-pub(super) fn record(reader: &mut Reader<'_>) -> Result<TcpTurns, DecodeError> {
-    Ok(TcpTurns { cookie: reader.u64()?, counts: by_way(reader)? })
+pub(super) fn record(reader: &mut Reader<'_>) -> Result<TcpLatency, DecodeError> {
+    Ok(TcpLatency { cookie: reader.u64()?, counts: by_way(reader)? })
 }
 
-fn by_way(reader: &mut Reader<'_>) -> Result<TurnsByWay, DecodeError> {
+fn by_way(reader: &mut Reader<'_>) -> Result<LatencyByDirection, DecodeError> {
     let mut epochs = || Ok([counts(reader)?, counts(reader)?]);
-    Ok(TurnsByWay { sent: epochs()?, received: epochs()? })
+    Ok(LatencyByDirection { sent: epochs()?, received: epochs()? })
 }
 
-fn counts(reader: &mut Reader<'_>) -> Result<TurnCounts, DecodeError> {
-    Ok(TurnCounts {
+fn counts(reader: &mut Reader<'_>) -> Result<LatencyCounts, DecodeError> {
+    Ok(LatencyCounts {
         sum_us: reader.u64()?,
         count: reader.u32()?,
         min_us: reader.u32()?,
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_value_is_read_in_its_order() {
-        let mut bytes = [0; TURNS_LEN];
+        let mut bytes = [0; CONNECTION_LATENCY_LEN];
         bytes[..8].copy_from_slice(&7_000_u64.to_ne_bytes());
         bytes[8..16].copy_from_slice(&5_000_u64.to_ne_bytes());
         // The second epoch of what was received.
@@ -112,9 +112,12 @@ mod tests {
         }
         bytes[112..116].copy_from_slice(&2_u32.to_ne_bytes());
         let turns = turns(&bytes).unwrap();
-        let second = TurnCounts { sum_us: 90, count: 2, min_us: 40, max_us: 50, epoch: 9 };
-        assert_eq!(turns.counts.of(AnswerWay::Received), &[TurnCounts::default(), second]);
-        assert_eq!(turns.counts.of(AnswerWay::Sent), &[TurnCounts::default(); 2]);
-        assert_eq!(turns.under_way, Some((AnswerWay::Received, 5_000, 7_000)));
+        let second = LatencyCounts { sum_us: 90, count: 2, min_us: 40, max_us: 50, epoch: 9 };
+        assert_eq!(
+            turns.counts.of(ResponseDirection::Received),
+            &[LatencyCounts::default(), second]
+        );
+        assert_eq!(turns.counts.of(ResponseDirection::Sent), &[LatencyCounts::default(); 2]);
+        assert_eq!(turns.under_way, Some((ResponseDirection::Received, 5_000, 7_000)));
     }
 }

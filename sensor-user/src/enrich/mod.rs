@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use sensor_ebpf::record::UdpOwnerSource;
 
 use crate::clock::BootClock;
-use crate::decode::{Dns, Exec, Record, Task, Tcp, TcpKind, TcpTurns, Udp, UdpFlow, UdpOwner};
+use crate::decode::{Dns, Exec, Record, Task, Tcp, TcpKind, TcpLatency, Udp, UdpFlow, UdpOwner};
 use crate::stats::Stats;
 
 pub use answers::{DnsAnswer, DnsAnswerError};
@@ -39,7 +39,7 @@ pub enum Event {
     /// Of TCP.
     Tcp(TcpEvent),
     /// The turns of a TCP socket whose end comes next.
-    Turns(Box<TcpTurns>),
+    Latency(Box<TcpLatency>),
     /// Of UDP.
     Udp(UdpEvent),
     /// Of DNS.
@@ -106,9 +106,9 @@ impl Enricher {
                 let process = self.process_of(tcp.kind, &tcp.task);
                 Some(Event::Tcp(TcpEvent { time: clock.wall(tcp.boot_ns), tcp, process }))
             }
-            Record::Turns(turns) => {
+            Record::Latency(turns) => {
                 self.stats.tcp_records_received.increment();
-                Some(Event::Turns(turns))
+                Some(Event::Latency(turns))
             }
             Record::Udp(udp) => {
                 self.stats.udp_records_received.increment();

@@ -93,7 +93,7 @@ const GROUPS: [Group; 15] = [
         &[
             ("connections", "connections_evicted"),
             ("udp_flows", "udp_flows_evicted"),
-            ("turns", "turns_evicted"),
+            ("latency", "latency_evicted"),
             ("listeners", "listeners_evicted"),
             ("translations", "translations_evicted"),
             ("processes", "processes_evicted"),

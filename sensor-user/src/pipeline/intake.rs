@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::aggregate::{
-    Change, ConnectionTable, FlowCounters, Listening, Look, Moment, TurnReader, UdpTable,
+    Change, ConnectionTable, FlowCounters, LatencyReader, Listening, Look, Moment, UdpTable,
 };
 use crate::canary::Eye;
 use crate::capture::{OpenSocket, OpenSockets};
@@ -83,7 +83,7 @@ impl Intake {
         }
         match self.enricher.event(record, clock) {
             Some(Event::Tcp(event)) => self.connections.observe(event, changes),
-            Some(Event::Turns(turns)) => self.connections.turns(&turns),
+            Some(Event::Latency(turns)) => self.connections.turns(&turns),
             Some(Event::Udp(event)) => self.flows.observe(event, clock, changes),
             Some(Event::Dns(answer)) => self.answers.push(answer),
             None => {}
@@ -103,7 +103,7 @@ impl Intake {
         &mut self,
         (kind, time): (Look, Timestamp),
         open: &OpenSockets,
-        (holders, turns): (&Holders, &mut dyn TurnReader),
+        (holders, turns): (&Holders, &mut dyn LatencyReader),
         changes: &mut Vec<Change>,
     ) -> Vec<OpenSocket> {
         let enricher = &mut self.enricher;

@@ -26,7 +26,7 @@ pub fn losses(ledger: &KernelLedger, stats: &Stats) -> Vec<(&'static str, &'stat
         ("over_rate", "dns", ledger.dns_over_rate),
         ("table_full", "dns_name", stats.dns_names_evicted.value()),
         ("table_full", "udp_flow", stats.udp_flows_evicted.value()),
-        ("map_full", "turns", stats.turns_evicted.value()),
+        ("map_full", "latency", stats.latency_evicted.value()),
         ("table_full", "open_socket", stats.sockets_dropped_full.value()),
         ("map_full", "accept_pending", ledger.accept_pending_evicted),
         ("simulated", "record", stats.records_dropped_simulated.value()),

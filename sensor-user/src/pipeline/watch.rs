@@ -10,13 +10,14 @@ use super::Intake;
 use super::look::{Answer, Ask, Looks};
 use super::translations::{self, Translations};
 use crate::aggregate::{
-    Change, ConnectionTable, FlowCounters, HostView, Listening, Look, Moment, TurnReader, UdpTable,
+    Change, ConnectionTable, FlowCounters, HostView, LatencyReader, Listening, Look, Moment,
+    UdpTable,
 };
 use crate::canary::{Eye, Verdict};
-use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger, TurnsMap, UdpFlows};
+use crate::capture::{Capture, CaptureConfig, CaptureError, KernelLedger, LatencyMap, UdpFlows};
 use crate::clock::{self, BootClock, Clock};
 use crate::config::Config;
-use crate::decode::{self, FlowCounts, FlowKey, Turns};
+use crate::decode::{self, ConnectionLatency, FlowCounts, FlowKey};
 use crate::enrich::{DnsAnswer, Enricher, Process};
 use crate::helpers::{Helpers, ProcHelper};
 use crate::stats::Stats;
@@ -274,12 +275,12 @@ fn moment(boot_ns: u64, clock: &BootClock) -> Moment<'_> {
 
 /// The turns as a look reads them.
 struct TurnsAtLook<'a> {
-    map: &'a TurnsMap,
+    map: &'a LatencyMap,
     ended: u32,
 }
 
-impl TurnReader for TurnsAtLook<'_> {
-    fn read(&mut self, cookie: u64) -> Option<Turns> {
+impl LatencyReader for TurnsAtLook<'_> {
+    fn read(&mut self, cookie: u64) -> Option<ConnectionLatency> {
         decode::turns(&self.map.read(cookie)?).ok()
     }
 

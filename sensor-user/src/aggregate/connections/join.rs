@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::{Change, Connection, ConnectionTable, Look, TurnReader, What};
+use super::{Change, Connection, ConnectionTable, LatencyReader, Look, What};
 use crate::capture::{OpenSocket, OpenSockets};
 
 impl ConnectionTable {
@@ -15,7 +15,7 @@ impl ConnectionTable {
         &mut self,
         open: &OpenSockets,
         (kind, time): (Look, Timestamp),
-        (known, turns): (&mut [bool], &mut dyn TurnReader),
+        (known, turns): (&mut [bool], &mut dyn LatencyReader),
         changes: &mut Vec<Change>,
     ) -> Vec<u64> {
         let (mut lost, mut without_port, mut moved) = (Vec::new(), Vec::new(), Vec::new());
@@ -49,7 +49,7 @@ impl ConnectionTable {
                 connection.seen.cookie != 0 || connection.opened_boot_ns < open.began_boot_ns;
             if sure && kind != Look::Unknown && connection.is_up(socket, time) {
                 if connection.count_turns(turns, open.began_boot_ns) {
-                    self.stats.turns_evicted.increment();
+                    self.stats.latency_evicted.increment();
                 }
                 if connection.moved(socket) {
                     moved.push((*key, socket));

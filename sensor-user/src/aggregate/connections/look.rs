@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::responses::Responses;
 use super::found::{Ended, Found};
-use super::{Attribution, Change, Connection, ConnectionTable, Direction, TurnReader};
+use super::{Attribution, Change, Connection, ConnectionTable, Direction, LatencyReader};
 use crate::capture::{Ends, OpenSocket, OpenSockets};
 use crate::decode::{Tcp, TcpKind};
 use crate::enrich::Process;
@@ -146,7 +146,7 @@ impl ConnectionTable {
         &mut self,
         open: &OpenSockets,
         (kind, time): (Look, Timestamp),
-        (owner, turns): (&mut OwnerOf<'_>, &mut dyn TurnReader),
+        (owner, turns): (&mut OwnerOf<'_>, &mut dyn LatencyReader),
         changes: &mut Vec<Change>,
     ) -> Vec<OpenSocket> {
         let ended = self.looks.ended.take().unwrap_or_default();

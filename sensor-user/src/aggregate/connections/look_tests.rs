@@ -27,8 +27,8 @@ struct Told {
 #[derive(Default)]
 struct NoTurns;
 
-impl TurnReader for NoTurns {
-    fn read(&mut self, _cookie: u64) -> Option<crate::decode::Turns> {
+impl LatencyReader for NoTurns {
+    fn read(&mut self, _cookie: u64) -> Option<crate::decode::ConnectionLatency> {
         None
     }
 

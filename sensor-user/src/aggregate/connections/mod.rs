@@ -26,7 +26,7 @@ use super::flow::{Attribution, Direction};
 use super::host::Listening;
 use super::listeners::Listeners;
 use crate::bounded::{self, Table};
-use crate::decode::{Tcp, TcpKind, TurnsByWay};
+use crate::decode::{LatencyByDirection, Tcp, TcpKind};
 use crate::enrich::{Process, TcpEvent};
 use crate::stats::Stats;
 
@@ -35,7 +35,7 @@ use failed::RecentFailures;
 pub use look::Look;
 use look::{Looks, Seen};
 use turns::AHEAD_MOST;
-pub use turns::TurnReader;
+pub use turns::LatencyReader;
 
 /// How long an outbound connection waits for its local port, ns.
 const OUTBOUND_HOLD_NS: u64 = 50_000_000;
@@ -89,7 +89,7 @@ pub struct ConnectionTable {
     last_number: u64,
     looks: Looks,
     /// Turns that were told ahead of the end of their connection, by cookie.
-    ahead: Table<u64, TurnsByWay>,
+    ahead: Table<u64, LatencyByDirection>,
     nobody: Arc<Process>,
     stats: Arc<Stats>,
 }

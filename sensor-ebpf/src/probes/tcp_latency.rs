@@ -1,5 +1,5 @@
-//! Turns of request and answer, by the calls that write and read. What they mean, and what they
-//! cannot: [`sensor_ebpf::turns`].
+//! ConnectionLatency of request and answer, by the calls that write and read. What they mean, and what they
+//! cannot: [`sensor_ebpf::latency`].
 //!
 //! Two threads that use one connection at once may lose each other a turn: nothing is locked.
 
@@ -7,21 +7,23 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap};
-use sensor_ebpf::maps::TURNS_MAX;
+use sensor_ebpf::latency::{
+    ConnectionLatency, LatencyCounts, RESPONSE_IDLE_NS, ResponseDirection, TcpLatencyRecord,
+};
+use sensor_ebpf::maps::LATENCY_MAX;
 use sensor_ebpf::offsets::Offset;
 use sensor_ebpf::record::RecordKind;
-use sensor_ebpf::turns::{ANSWER_SILENCE_NS, AnswerWay, TcpTurnsRecord, TurnCounts, Turns};
 
 use crate::emit::{self, Ledger, boot_ns};
 use crate::kernel::Structure;
 
 #[map]
-static TURNS: LruHashMap<u64, Turns> = LruHashMap::with_max_entries(TURNS_MAX, 0);
+static LATENCY: LruHashMap<u64, ConnectionLatency> = LruHashMap::with_max_entries(LATENCY_MAX, 0);
 
 #[map]
-static TURNS_EPOCH: Array<u32> = Array::with_max_entries(1, 0);
+static LATENCY_EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 
-const NONE: TurnCounts = TurnCounts { sum_us: 0, count: 0, min_us: 0, max_us: 0, epoch: 0 };
+const NONE: LatencyCounts = LatencyCounts { sum_us: 0, count: 0, min_us: 0, max_us: 0, epoch: 0 };
 
 /// Payload went through the connection `sk`, this way; says whether it is the first of it.
 ///
@@ -29,20 +31,20 @@ const NONE: TurnCounts = TurnCounts { sum_us: 0, count: 0, min_us: 0, max_us: 0,
 ///
 /// `sk` must be what the verifier takes for a socket.
 #[inline(always)]
-pub(crate) unsafe fn moves(sk: *const u8, way: AnswerWay) -> bool {
+pub(crate) unsafe fn moves(sk: *const u8, way: ResponseDirection) -> bool {
     // SAFETY: the caller's promise.
     let key = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
     let (now, way) = (boot_ns(), way as u32 + 1);
-    let Some(turns) = TURNS.get_ptr_mut(&key) else {
+    let Some(turns) = LATENCY.get_ptr_mut(&key) else {
         let counts = [[NONE; 2]; 2];
-        let first = Turns { run_end_ns: now, asked_ns: 0, counts, way, padding: 0 };
-        let _there_already = TURNS.insert(&key, &first, u64::from(BPF_NOEXIST));
+        let first = ConnectionLatency { run_end_ns: now, asked_ns: 0, counts, way, padding: 0 };
+        let _there_already = LATENCY.insert(&key, &first, u64::from(BPF_NOEXIST));
         return true;
     };
     // SAFETY: a value of the map, valid for the program's life.
     unsafe {
         let goes_on = (*turns).way == way;
-        let silent = now.wrapping_sub((*turns).run_end_ns) > ANSWER_SILENCE_NS;
+        let silent = now.wrapping_sub((*turns).run_end_ns) > RESPONSE_IDLE_NS;
         if !goes_on || silent {
             finish(turns);
             (*turns).asked_ns = if goes_on { 0 } else { (*turns).run_end_ns };
@@ -59,11 +61,11 @@ pub(crate) unsafe fn moves(sk: *const u8, way: AnswerWay) -> bool {
 ///
 /// `turns` must be a value of the map.
 #[inline(always)]
-unsafe fn finish(turns: *mut Turns) {
+unsafe fn finish(turns: *mut ConnectionLatency) {
     // SAFETY: the caller's promise; a value of the array.
     unsafe {
         let (asked, end) = ((*turns).asked_ns, (*turns).run_end_ns);
-        let Some(epoch) = TURNS_EPOCH.get_ptr(0) else { return };
+        let Some(epoch) = LATENCY_EPOCH.get_ptr(0) else { return };
         let epoch = epoch.read_volatile();
         if asked == 0 || epoch == 0 {
             return;
@@ -71,11 +73,12 @@ unsafe fn finish(turns: *mut Turns) {
         let us = end.wrapping_sub(asked) / 1000;
         let us32 = if us > u64::from(u32::MAX) { u32::MAX } else { us as u32 };
         let [sent, received] = &mut (*turns).counts;
-        let of_way = if (*turns).way == AnswerWay::Sent as u32 + 1 { sent } else { received };
+        let of_way =
+            if (*turns).way == ResponseDirection::Sent as u32 + 1 { sent } else { received };
         let [even, odd] = of_way;
         let counts = if epoch & 1 == 0 { even } else { odd };
         if counts.epoch != epoch {
-            *counts = TurnCounts { sum_us: us, count: 1, min_us: us32, max_us: us32, epoch };
+            *counts = LatencyCounts { sum_us: us, count: 1, min_us: us32, max_us: us32, epoch };
             return;
         }
         counts.sum_us = counts.sum_us.wrapping_add(us);
@@ -99,22 +102,22 @@ pub(crate) fn ends(tcp: impl Structure) {
     if key == 0 || received == 0 {
         return;
     }
-    let Some(turns) = TURNS.get_ptr_mut(&key) else { return };
+    let Some(turns) = LATENCY.get_ptr_mut(&key) else { return };
     // SAFETY: a value of the map, valid for the program's life.
     unsafe {
         finish(turns);
         let [[a, b], [c, d]] = &(*turns).counts;
         if a.count | b.count | c.count | d.count != 0 {
-            emit::record::<TcpTurnsRecord>(Ledger::Tcp, |record| {
-                (*record).header = emit::header::<TcpTurnsRecord>(RecordKind::TcpTurns, 0);
+            emit::record::<TcpLatencyRecord>(Ledger::Tcp, |record| {
+                (*record).header = emit::header::<TcpLatencyRecord>(RecordKind::TcpLatency, 0);
                 (*record).cookie = key;
                 let from = (&raw const (*turns).counts).cast::<Words>();
                 (&raw mut (*record).counts).cast::<Words>().write(from.read());
             });
         }
     }
-    let _gone_already = TURNS.remove(&key);
+    let _gone_already = LATENCY.remove(&key);
 }
 
 /// The counts in words: BPF has no unaligned stores.
-type Words = [u64; size_of::<[[TurnCounts; 2]; 2]>() / 8];
+type Words = [u64; size_of::<[[LatencyCounts; 2]; 2]>() / 8];
