@@ -1,4 +1,4 @@
-//! From a real connection to the sinks: posted alerts, rows in a file, a feed that is down.
+//! From a real connection to the sinks: posted alerts, rows in a file, an unreachable feed.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::harness::{CLIENT_V4, Home, SOON, Server, V4, peer, skipped, text};
 
 #[test]
-fn an_alert_is_posted_and_rows_add_up() {
+fn an_alert_is_posted_and_row_counts_match() {
     if skipped() {
         return;
     }
@@ -30,7 +30,7 @@ fn an_alert_is_posted_and_rows_add_up() {
     let agent = home.run();
     run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "20"]));
     collector.wait_for(1);
-    // The window ends meanwhile.
+    // The dedup window ends meanwhile.
     run(Command::new("sleep").arg("4"));
     let ended = agent.stop();
     assert!(ended.status.success(), "{ended:?}");
@@ -47,14 +47,14 @@ fn an_alert_is_posted_and_rows_add_up() {
     assert_ne!(text(outbound[0], "AlertId"), text(outbound[1], "AlertId"));
 
     let written = std::fs::read_to_string(&rows).unwrap();
-    let ours: Vec<Value> = written
+    let own: Vec<Value> = written
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .filter(|row| row["DestinationPort"] == port && text(row, "Direction") == "outbound")
         .collect();
-    let sum = |column: &str| ours.iter().map(|row| row[column].as_u64().unwrap()).sum::<u64>();
+    let sum = |column: &str| own.iter().map(|row| row[column].as_u64().unwrap()).sum::<u64>();
     assert_eq!((sum("LinksEstablished"), sum("LinksTerminated"), sum("LinksFailed")), (20, 20, 0));
-    let last = ours.last().unwrap();
+    let last = own.last().unwrap();
     assert_eq!(last["LinksLive"], 0);
     assert_eq!(text(last, "ProcessName"), "peer");
     assert!(text(last, "TimeGenerated").ends_with(":00Z"), "{last}");
@@ -62,12 +62,12 @@ fn an_alert_is_posted_and_rows_add_up() {
 }
 
 #[test]
-fn a_feed_that_is_down_delays_nothing_and_is_named() {
+fn an_unreachable_feed_delays_nothing_and_is_logged() {
     if skipped() {
         return;
     }
     let netns = Netns::new(&[V4]);
-    // A port that nobody listens on.
+    // No process listens on this port.
     let dead = "[[feed]]\nname = \"dead\"\nkind = \"list\"\nurl = \"http://127.0.0.1:9/list\"\n";
     let home = Home::new("", dead);
     let agent = home.run();
@@ -79,7 +79,7 @@ fn a_feed_that_is_down_delays_nothing_and_is_named() {
 }
 
 #[test]
-fn a_kill_leaves_nothing_attached() {
+fn a_killed_agent_leaves_no_probe_attached() {
     if skipped() {
         return;
     }
@@ -88,7 +88,7 @@ fn a_kill_leaves_nothing_attached() {
     agent.signal(nix::sys::signal::Signal::SIGKILL);
     let ended = agent.wait(Duration::from_secs(10));
     assert!(!ended.status.success());
-    // The next one starts from nothing, with the same identity.
+    // The next agent starts cleanly, with the same identity.
     let first = ended.stderr.iter().find(|line| line.text.contains("agent id ")).unwrap();
     let again = home.run();
     let ended = again.stop();
@@ -97,7 +97,7 @@ fn a_kill_leaves_nothing_attached() {
 }
 
 #[test]
-fn a_recording_replays_to_the_same_detection() {
+fn replaying_a_recording_gives_the_same_alerts() {
     if skipped() {
         return;
     }
@@ -123,14 +123,14 @@ fn a_recording_replays_to_the_same_detection() {
     };
     let mut live = replay(&["--live"]);
     live.retain(|alert| text(alert, "Direction") == "outbound");
-    let told: Vec<(&str, u64)> = live
+    let alerts: Vec<(&str, u64)> = live
         .iter()
         .map(|it| (text(it, "AlertKind"), it["ConnectionCount"].as_u64().unwrap()))
         .collect();
-    assert_eq!(told, [("new", 1), ("summary", 2)]);
+    assert_eq!(alerts, [("new", 1), ("summary", 2)]);
     let last = text(lines.last().unwrap(), "TimeGenerated");
     let at = replay(&["--at", last]);
-    // One alert a pair, whatever the direction: both ends have the same address here.
+    // One alert per indicator and address, in either direction: both ends have the same address here.
     assert_eq!(at.len(), 1, "{at:?}");
     assert_eq!(at[0]["ConnectionCount"], 6);
     assert_eq!(text(&at[0], "RemoteIp"), V4);
@@ -142,7 +142,7 @@ fn a_recording_replays_to_the_same_detection() {
 }
 
 #[test]
-fn an_agent_whose_log_nobody_reads_any_more_goes_on() {
+fn the_agent_survives_a_closed_log_pipe() {
     if skipped() {
         return;
     }
@@ -154,12 +154,12 @@ fn an_agent_whose_log_nobody_reads_any_more_goes_on() {
     let started = log.any(|line| line.unwrap().starts_with("state: "));
     assert!(started);
     drop(log);
-    // It has more to say by then.
+    // By then it has more to log.
     run(Command::new("sleep").arg("2.5"));
     run(netns.command(peer()).args(["try", &format!("{V4}:9")]));
     let mut alerts = BufReader::new(agent.stdout.take().unwrap()).lines();
-    let ours = |line: std::io::Result<String>| line.unwrap().contains("\"ProcessName\":\"peer\"");
-    assert!(alerts.any(ours), "no alert, and standard output closed");
+    let own = |line: std::io::Result<String>| line.unwrap().contains("\"ProcessName\":\"peer\"");
+    assert!(alerts.any(own), "no alert, and standard output closed");
     agent.kill().unwrap();
     agent.wait().unwrap();
 }

@@ -82,7 +82,7 @@ fn a_connection_has_the_names_that_led_to_its_address_and_a_country() {
     }
     let ended = agent.stop();
     let ledger = Ledger::of(&ended);
-    ledger.assert_closes();
+    ledger.assert_balances();
     // A and AAAA, from the resolver and from the stub.
     assert!(ledger.count("dns_received") >= 4, "{ledger:?}");
     let written = std::fs::read_to_string(&rows).unwrap();
@@ -112,7 +112,7 @@ fn a_recording_has_the_answers_and_replays_to_the_same_alerts() {
     client(&netns, &home.path(""), RESOLVER);
     recording.wait_for_lines(&["\"Event\":\"failed\"", "\"DestinationPort\":9,"], 2);
     let (_lines, ledger) = recording.stop();
-    ledger.assert_closes();
+    ledger.assert_balances();
     let (recorded, list) = (home.path("recorded.jsonl"), home.path("list.txt"));
     let mut command = sensor_tests::command(&home.path(""), &["replay", "--live"]);
     command.arg("--connections").arg(recorded).arg("--indicators").arg(list);
@@ -201,7 +201,7 @@ fn hostile_answers_do_no_harm_and_a_flood_is_counted() {
     assert_eq!(asked, [control, "many.test"], "{alert}");
     let ended = agent.stop();
     let ledger = Ledger::of(&ended);
-    ledger.assert_closes();
+    ledger.assert_balances();
     assert!(ledger.count("dns_over_rate") > 0, "{ledger:?}");
     assert!(ledger.count("dns_received") > 2000, "{ledger:?}");
     let said = |mark: &str| ended.stderr.iter().any(|line| line.text.contains(mark));

@@ -1,4 +1,4 @@
-//! A running agent with a configuration of the test's, a recording, and small servers.
+//! A running agent with a test configuration, a recording, and small servers.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
@@ -14,29 +14,29 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) const SOON: Duration = Duration::from_secs(10);
-/// Opening a debug build's capture reads the kernel's types, which takes a second or two.
+/// Loading a debug build's capture parses the kernel's BTF, which takes a second or two.
 pub(crate) const START: Duration = Duration::from_mins(1);
 
-/// Addresses of the suite's namespaces; all are in the suite's indicators.
+/// Addresses of the suite's namespaces; all are indicators of the test feed.
 pub(crate) const V4: &str = "203.0.113.7";
 pub(crate) const V6: &str = "2001:db8:51::7";
 pub(crate) const CLIENT_V4: &str = "198.51.100.9";
 pub(crate) const CLIENT_V6: &str = "2001:db8:52::9";
 const INDICATORS: &str = "203.0.113.7\n2001:db8:51::/48\n198.51.100.9\n2001:db8:52::9\n";
 
-/// Whether the running test must return: the suite needs root.
+/// True if the running test must return, because the suite needs root.
 pub(crate) fn skipped() -> bool {
     skip_unless(nix::unistd::geteuid().is_root(), "loading BPF programs needs root")
 }
 
-/// A folder with a configuration and the suite's indicators.
+/// Directory with a configuration and the suite's indicators.
 #[derive(Debug)]
 pub(crate) struct Home {
     folder: TempDir,
 }
 
 impl Home {
-    /// `capture` is the body of that section, `more` are further sections.
+    /// Writes the configuration; `capture` is the body of that section, `more` holds further sections.
     pub(crate) fn new(capture: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut text = String::from("[agent]\ncomputer = \"host.example.net\"\n[capture]\n");
@@ -45,7 +45,7 @@ impl Home {
         }
         writeln!(text, "{capture}\n{more}").unwrap();
         text.push_str("[[feed]]\nname = \"test\"\nkind = \"list\"\nurl = \"file:list.txt\"\n");
-        // The host has some of the suite's addresses itself: it is one end of their cables.
+        // Some of the suite's addresses are the host's own, because it is one end of their cables.
         text.push_str("allow_private = true\n");
         std::fs::write(folder.path().join("netsensor.toml"), text).unwrap();
         std::fs::write(folder.path().join("list.txt"), INDICATORS).unwrap();
@@ -67,19 +67,19 @@ impl Home {
         command(self.folder.path(), &words)
     }
 
-    /// `netsensor run`, with its probes attached.
+    /// Starts `netsensor run`, and returns once its probes are attached.
     pub(crate) fn run(&self) -> Agent {
         let agent = Agent::spawn(self.command(&["run"]));
         agent.wait_for_log(START, "state: ");
         agent
     }
 
-    /// `netsensor record`, with its probes attached.
+    /// Starts `netsensor record`, and returns once its probes are attached.
     pub(crate) fn record(&self) -> Recording {
         self.record_with(&[])
     }
 
-    /// The same with more flags.
+    /// Like `record`, with more flags.
     pub(crate) fn record_with(&self, more: &[&str]) -> Recording {
         let out = self.path("recorded.jsonl");
         let words = ["record", "--log", "debug", "--out", out.to_str().unwrap()];
@@ -96,8 +96,8 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Waits until `count` lines say that a connection to `port` is over: its last state change
-    /// comes when the other end is done with it too.
+    /// Waits for `count` closed events of connections to `port`. The last state change comes only
+    /// after the other end has closed too.
     pub(crate) fn wait_for_closed(&self, port: u16, count: usize) {
         self.wait_for_lines(
             &["\"Event\":\"closed\"", &format!("\"DestinationPort\":{port},")],
@@ -105,10 +105,10 @@ impl Recording {
         );
     }
 
-    /// Waits until `count` lines have all `marks`.
+    /// Waits until `count` lines contain all `marks`.
     pub(crate) fn wait_for_lines(&self, marks: &[&str], count: usize) {
         let mut found = 0;
-        for _look in 0..100 {
+        for _attempt in 0..100 {
             let text = std::fs::read_to_string(&self.out).unwrap();
             let fits = |line: &&str| marks.iter().all(|mark| line.contains(mark));
             found = text.lines().filter(fits).count();
@@ -120,11 +120,11 @@ impl Recording {
         panic!("{found} of {count} lines with {marks:?} after 20 s");
     }
 
-    /// Waits for a line that has `mark` in it and fits.
+    /// Waits for a line that contains `mark` and fits.
     pub(crate) fn wait_for(&self, mark: &str, fits: impl Fn(&Value) -> bool) {
-        for _look in 0..100 {
+        for _attempt in 0..100 {
             let text = std::fs::read_to_string(&self.out).unwrap();
-            // The last line may not be written whole yet.
+            // The last line may be incomplete.
             let marked = text.lines().filter(|line| line.contains(mark));
             let mut lines = marked.filter_map(|line| serde_json::from_str(line).ok());
             if lines.any(|line| fits(&line)) {
@@ -135,14 +135,14 @@ impl Recording {
         panic!("no such line after 20 s");
     }
 
-    /// Ends it; gives its lines and its ledger.
+    /// Stops the agent; returns the recorded lines and the ledger.
     pub(crate) fn stop(self) -> (Vec<Value>, Ledger) {
         let (lines, ended) = self.end();
         (lines, Ledger::of(&ended))
     }
 
-    /// Ends it; gives its lines, without the DNS answers that this host received meanwhile, and what the
-    /// agent said.
+    /// Stops the agent; returns the recorded lines, without the DNS answers that this host received
+    /// meanwhile, and the agent's exit status and log.
     pub(crate) fn end(self) -> (Vec<Value>, Ended) {
         let ended = self.agent.stop();
         assert!(ended.status.success(), "{ended:?}");
@@ -153,7 +153,7 @@ impl Recording {
     }
 }
 
-/// The ledger that the agent logs at its end.
+/// The ledger that the agent logs at shutdown.
 #[derive(Debug)]
 pub(crate) struct Ledger(String);
 
@@ -169,9 +169,9 @@ impl Ledger {
         count.unwrap_or_else(|| panic!("no {name} in {}", self.0)).parse().unwrap()
     }
 
-    /// Attempted = received + ring full, and received = that of each kind + simulated drops; for
-    /// each kind alone too where none were simulated. Nothing else was lost.
-    pub(crate) fn assert_closes(&self) {
+    /// Asserts attempted = received + ring full, and received = sum over the kinds + simulated drops;
+    /// also per kind where no drops were simulated. Nothing else may be lost.
+    pub(crate) fn assert_balances(&self) {
         const KINDS: [&str; 4] = ["tcp", "process", "udp", "dns"];
         let sum = |name: &str| -> u64 {
             KINDS.iter().map(|kind| self.count(&format!("{kind}_{name}"))).sum()
@@ -192,7 +192,7 @@ impl Ledger {
 pub(crate) struct Server(pub(crate) Child);
 
 impl Server {
-    /// Starts it and waits for a line that begins with `ready`; gives the rest of that line.
+    /// Starts the program and waits for a line with the prefix `ready`; returns the rest of that line.
     pub(crate) fn start(mut command: Command) -> (Self, String) {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -200,7 +200,7 @@ impl Server {
         (Self(child), ready.expect("the server is ready"))
     }
 
-    /// The suite's own server on `address`, any port.
+    /// The suite's own server on `address`, on any port.
     pub(crate) fn peer(netns: &sensor_tests::Netns, address: &str) -> (Self, u16) {
         let mut command = netns.command(peer());
         command.args(["serve", &format!("{}:0", bracketed(address))]);
@@ -216,12 +216,12 @@ impl Drop for Server {
     }
 }
 
-/// The small program of this crate.
+/// The `peer` program of this crate.
 pub(crate) fn peer() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_peer"))
 }
 
-/// As in a URL.
+/// Formats an IPv6 address in brackets, as in a URL.
 pub(crate) fn bracketed(address: &str) -> String {
     if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
 }
@@ -231,18 +231,18 @@ pub(crate) fn text<'a>(value: &'a Value, column: &str) -> &'a str {
     value[column].as_str().unwrap_or_else(|| panic!("{column} of {value}"))
 }
 
-/// Time of a line.
+/// The timestamp of a line.
 pub(crate) fn time(line: &Value) -> Timestamp {
     text(line, "TimeGenerated").parse().unwrap()
 }
 
-/// Whether a line tells this of a connection in this direction.
+/// True if a line has this event and direction.
 pub(crate) fn is(line: &Value, event: &str, direction: &str) -> bool {
     text(line, "Event") == event && text(line, "Direction") == direction
 }
 
-/// Waits for the next minute where less than 20 s are left of this one, for tests that tell what was
-/// in a minute from what came later: what is to be in one then is, and a look has seen it.
+/// Waits for the next minute if less than 20 s of this one are left. For tests that compare the
+/// rows of one minute with later ones: the connections must be open and scanned within the minute.
 pub(crate) fn early_in_a_minute() {
     if left_of_the_minute() < 20 {
         into_the_next_minute();
@@ -253,7 +253,7 @@ pub(crate) fn into_the_next_minute() {
     run(Command::new("sleep").arg((left_of_the_minute() + 1).to_string()));
 }
 
-/// Seconds, 1 to 60.
+/// Seconds left of the current minute, 1 to 60.
 fn left_of_the_minute() -> i64 {
     60 - SystemClock.now().as_second().rem_euclid(60)
 }

@@ -1,4 +1,4 @@
-//! The canary, and what is said when the probes fall silent.
+//! The canary, and health records when the probes fall silent.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::harness::{Home, SOON, Server, V4, peer, skipped, text};
 
-/// A canary a second, and rows with notices to `rows` in the home.
+/// A configuration with a canary per second, and rows with health records in the file `rows`.
 fn home(more: &str) -> (Home, std::path::PathBuf, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let rows = folder.path().join("rows");
@@ -27,57 +27,57 @@ fn status(home: &Home, more: &[&str]) -> Output {
     home.command(&[&["status"], more].concat()).output().unwrap()
 }
 
-/// Asks until the state fits; the screen then.
+/// Polls `netsensor status` until it fits; returns its output with all white space collapsed.
 fn wait_for_status(home: &Home, fits: impl Fn(&str) -> bool) -> String {
-    let mut said = String::new();
-    for _look in 0..150 {
+    let mut text = String::new();
+    for _attempt in 0..150 {
         let output = status(home, &[]);
-        // A line that is too long is broken between words.
+        // Long lines are wrapped between words.
         let words = String::from_utf8_lossy(&output.stdout).into_owned();
-        said = words.split_whitespace().collect::<Vec<_>>().join(" ");
-        if fits(&said) {
-            let degraded = said.starts_with("DEGRADED");
-            assert_eq!(output.status.code(), Some(i32::from(degraded)), "{said}");
-            return said;
+        text = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        if fits(&text) {
+            let degraded = text.starts_with("DEGRADED");
+            assert_eq!(output.status.code(), Some(i32::from(degraded)), "{text}");
+            return text;
         }
         run(Command::new("sleep").arg("0.2"));
     }
-    panic!("not within 30 s: {said}");
+    panic!("not within 30 s: {text}");
 }
 
-/// Makes the agent lose a hook behind its back.
+/// Closes the link of a tracepoint without the agent's knowledge.
 fn silence(agent: &Agent, tracepoint: &str) {
     lose_fd(agent.pid(), tracepoint_link(agent.pid(), tracepoint));
 }
 
 #[test]
-fn a_hook_that_falls_silent_behind_the_agents_back_is_named() {
+fn a_hook_that_falls_silent_is_reported_by_name() {
     if skipped() || skip_unless(CAN_LOSE_FD, "it writes the registers of x86_64") {
         return;
     }
     let (home, rows, _folder) = home("");
     let agent = home.run();
-    let well =
-        wait_for_status(&home, |said| said.starts_with("OK") && said.contains("canary seen "));
+    let healthy =
+        wait_for_status(&home, |text| text.starts_with("OK") && text.contains("canary seen "));
     for part in ["tp_btf inet_sock_set_state", "raw tracepoint sched_process_exec"] {
-        assert!(well.contains(part), "{well}");
+        assert!(healthy.contains(part), "{healthy}");
     }
-    // Processes first: without the state changes nothing is known of who accepts.
+    // Processes first: without the state changes, the accepting process is unknown.
     for (tracepoint, hook) in [
         ("sched_process_exit", "raw tracepoint sched_process_exit"),
         ("sched_process_exec", "raw tracepoint sched_process_exec"),
         ("sock_recv_length", "raw tracepoint sock_recv_length"),
         ("inet_sock_set_state", "tp_btf inet_sock_set_state"),
     ] {
-        if !well.contains(hook) {
+        if !healthy.contains(hook) {
             continue;
         }
         silence(&agent, tracepoint);
-        let said = format!("component={hook:?} reason={hook}: no event of the canary since 20");
-        agent.wait_for_log(SOON * 3, &said);
+        let degraded = format!("component={hook:?} reason={hook}: no event of the canary since 20");
+        agent.wait_for_log(SOON * 3, &degraded);
         let line = format!("{hook}: no event of the canary since ");
-        let screen = wait_for_status(&home, |said| said.contains(&line));
-        assert!(screen.starts_with("DEGRADED"), "{screen}");
+        let view = wait_for_status(&home, |text| text.contains(&line));
+        assert!(view.starts_with("DEGRADED"), "{view}");
     }
     let json = status(&home, &["--json"]);
     assert_eq!(json.status.code(), Some(1));
@@ -89,20 +89,21 @@ fn a_hook_that_falls_silent_behind_the_agents_back_is_named() {
 
     let written = std::fs::read_to_string(rows).unwrap();
     let lines = written.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let told: Vec<Value> = lines.filter(|line| text(line, "Type") == "NetsensorHealth").collect();
-    let of = |hook: &str| told.iter().filter(|it| text(it, "Component") == hook).count();
-    assert_eq!(of("tp_btf inet_sock_set_state"), 1, "{told:?}");
-    assert_eq!(of("raw tracepoint sched_process_exec"), 1, "{told:?}");
-    assert!(told.iter().all(|it| text(it, "AgentState") == "DEGRADED"), "{told:?}");
-    // Nobody answers any more.
+    let records: Vec<Value> =
+        lines.filter(|line| text(line, "Type") == "NetsensorHealth").collect();
+    let of = |hook: &str| records.iter().filter(|it| text(it, "Component") == hook).count();
+    assert_eq!(of("tp_btf inet_sock_set_state"), 1, "{records:?}");
+    assert_eq!(of("raw tracepoint sched_process_exec"), 1, "{records:?}");
+    assert!(records.iter().all(|it| text(it, "AgentState") == "DEGRADED"), "{records:?}");
+    // No agent responds any more.
     let output = status(&home, &[]);
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("no agent answers at "), "{said}");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("no agent answers at "), "{text}");
 }
 
 #[test]
-fn the_canary_is_told_to_nobody_and_all_else_of_the_agent_is() {
+fn canary_connections_are_not_reported_but_other_agent_traffic_is() {
     if skipped() {
         return;
     }
@@ -115,9 +116,9 @@ fn the_canary_is_told_to_nobody_and_all_else_of_the_agent_is() {
         format!("[[feed]]\nname = \"web\"\nkind = \"list\"\nurl = \"{url}\"\ninterval = \"1s\"\n");
     let (home, rows, _folder) = home(&feed);
     let agent = home.run();
-    wait_for_status(&home, |said| said.contains("canary seen "));
+    wait_for_status(&home, |text| text.contains("canary seen "));
     // Some more of them.
-    run(Command::new("sleep").arg("3"));
+    // Several canaries more.
     let pid = agent.pid();
     assert!(agent.stop().status.success());
     let written = std::fs::read_to_string(rows).unwrap();
@@ -134,21 +135,21 @@ fn the_canary_is_told_to_nobody_and_all_else_of_the_agent_is() {
 }
 
 #[test]
-fn a_feed_that_fails_degrades_the_agent() {
+fn a_failing_feed_degrades_the_agent() {
     if skipped() {
         return;
     }
     let dead = "[[feed]]\nname = \"dead\"\nkind = \"list\"\nurl = \"http://127.0.0.1:9/list\"\n";
     let (home, _, _folder) = home(dead);
     let agent = home.run();
-    let screen = wait_for_status(&home, |said| said.contains("feed dead since "));
-    assert!(screen.starts_with("DEGRADED"), "{screen}");
-    assert!(screen.contains("no answer") && screen.contains("Connection refused"), "{screen}");
+    let view = wait_for_status(&home, |text| text.contains("feed dead since "));
+    assert!(view.starts_with("DEGRADED"), "{view}");
+    assert!(view.contains("no answer") && view.contains("Connection refused"), "{view}");
     assert!(agent.stop().status.success());
 }
 
 #[test]
-fn a_canary_that_cannot_fly_is_not_the_probes_fault() {
+fn a_canary_that_cannot_connect_does_not_blame_the_probes() {
     if skipped() {
         return;
     }
@@ -156,17 +157,17 @@ fn a_canary_that_cannot_fly_is_not_the_probes_fault() {
     run(netns.command("ip").args(["link", "set", "lo", "down"]));
     let (home, _, _folder) = home("");
     let agent = Agent::spawn(netns.within(&home.command(&["run"])));
-    let screen = wait_for_status(&home, |said| said.starts_with("DEGRADED"));
-    assert!(screen.contains("canary since ") && screen.contains("127.0.0.1: "), "{screen}");
-    assert!(!screen.contains("no event"), "{screen}");
+    let view = wait_for_status(&home, |text| text.starts_with("DEGRADED"));
+    assert!(view.contains("canary since ") && view.contains("127.0.0.1: "), "{view}");
+    assert!(!view.contains("no event"), "{view}");
     run(netns.command("ip").args(["link", "set", "lo", "up"]));
-    wait_for_status(&home, |said| said.starts_with("OK"));
+    wait_for_status(&home, |text| text.starts_with("OK"));
     agent.wait_for_log(Duration::from_secs(5), "component is OK again component=\"canary\"");
     assert!(agent.stop().status.success());
 }
 
 #[test]
-fn real_traffic_goes_on_while_canaries_fly() {
+fn real_traffic_is_recorded_while_canaries_run() {
     if skipped() {
         return;
     }
@@ -176,20 +177,20 @@ fn real_traffic_goes_on_while_canaries_fly() {
     let agent = home.run();
     run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "50"]));
     agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == V4);
-    wait_for_status(&home, |said| said.starts_with("OK"));
+    wait_for_status(&home, |text| text.starts_with("OK"));
     assert!(agent.stop().status.success());
     let written = std::fs::read_to_string(rows).unwrap();
     let lines = written.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let ours =
+    let own =
         lines.filter(|row| row["DestinationPort"] == port && text(row, "Direction") == "outbound");
-    let links: u64 = ours.map(|row| row["LinksEstablished"].as_u64().unwrap()).sum();
+    let links: u64 = own.map(|row| row["LinksEstablished"].as_u64().unwrap()).sum();
     assert_eq!(links, 50);
 }
 
-/// The kernel numbers processes as the initial pid namespace does; the agent has another number for
-/// itself in a namespace of its own, and learns its real one from the canary.
+/// The kernel reports pids of the initial pid namespace. In its own pid namespace the agent sees a
+/// different pid for itself, and learns the real one from the canary.
 #[test]
-fn in_a_pid_namespace_the_agents_own_traffic_does_not_alert() {
+fn agent_traffic_in_a_pid_namespace_does_not_alert() {
     if skipped() {
         return;
     }
@@ -210,15 +211,15 @@ fn in_a_pid_namespace_the_agents_own_traffic_does_not_alert() {
         command.env(name, value.unwrap_or_default());
     }
     let agent = Agent::spawn(command);
-    wait_for_status(&home, |said| said.contains("canary seen "));
-    let held = || {
+    wait_for_status(&home, |text| text.contains("canary seen "));
+    let suppressed = || {
         let json = status(&home, &["--json"]);
         let report: Value = serde_json::from_slice(&json.stdout).unwrap();
         report["Counters"]["hits_held_own_traffic"].as_u64().unwrap()
     };
-    let before = held();
+    let before = suppressed();
     run(Command::new("sleep").arg("3"));
-    let after = held();
-    assert!(after >= before + 2, "{before} held, then {after}");
+    let after = suppressed();
+    assert!(after >= before + 2, "{before} suppressed, then {after}");
     drop(agent);
 }

@@ -121,5 +121,5 @@ sys.stdin.read()
     // Its listener, whether the guess was made in time or its close told.
     assert_eq!(opened["ProcessId"], server.0.id());
     assert!(["listener", "first_io"].contains(&text(opened, "Attribution")), "{opened}");
-    ledger.assert_closes();
+    ledger.assert_balances();
 }

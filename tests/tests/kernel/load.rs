@@ -1,4 +1,4 @@
-//! Many connections, and the ledger.
+//! High connection rates, and the ledger.
 
 use std::collections::{HashMap, HashSet};
 use std::process::{Child, Stdio};
@@ -13,7 +13,7 @@ use crate::harness::{CLIENT_V4, Home, Ledger, SOON, Server, V4, peer, skipped, t
 const PROCESSES: usize = 50;
 const EACH: usize = 200;
 
-/// 50 short-lived processes, each a program of its own with arguments of its own.
+/// Runs 50 short-lived processes, each with its own program file and arguments.
 fn storm(netns: &Netns, folder: &std::path::Path, port: u16) -> HashMap<u32, (String, String)> {
     let target = format!("{V4}:{port}");
     let mut expected = HashMap::new();
@@ -27,7 +27,7 @@ fn storm(netns: &Netns, folder: &std::path::Path, port: u16) -> HashMap<u32, (St
         let line = format!("{path} {}", words.join(" "));
         expected.insert(child.id(), (path, line));
         running.push(child);
-        // Two at a time: two cores.
+        // Two at a time, for two cores.
         if running.len() == 2 {
             assert!(running.remove(0).wait().unwrap().success());
         }
@@ -48,7 +48,7 @@ fn to_port<'a>(lines: &'a [Value], port: u16, direction: &str, event: &str) -> V
 }
 
 #[test]
-fn ten_thousand_connections_of_fifty_processes_are_each_their_own() {
+fn ten_thousand_connections_are_attributed_to_their_own_process() {
     if skipped() {
         return;
     }
@@ -60,7 +60,7 @@ fn ten_thousand_connections_of_fifty_processes_are_each_their_own() {
     let expected = storm(&netns, folder.path(), port);
     recording.wait_for_closed(port, 2 * PROCESSES * EACH);
     let (lines, ledger) = recording.stop();
-    ledger.assert_closes();
+    ledger.assert_balances();
     assert_eq!(ledger.count("tcp_ring_full") + ledger.count("process_ring_full"), 0);
 
     for event in ["opened", "established", "closed"] {
@@ -76,7 +76,7 @@ fn ten_thousand_connections_of_fifty_processes_are_each_their_own() {
             assert_eq!(text(line, "ProcessPath"), path);
             assert_eq!(text(line, "CommandLine"), command_line);
             assert_eq!(text(line, "Attribution"), "connect");
-            // A handshake that takes longer than the hold has no port at first sight.
+            // A handshake that takes longer than the hold time has no source port in its first event.
             if event != "opened" {
                 assert_ne!(line["SourcePort"], Value::Null, "{line}");
             }
@@ -94,7 +94,7 @@ fn ten_thousand_connections_of_fifty_processes_are_each_their_own() {
 }
 
 #[test]
-fn the_ledger_closes_when_a_small_ring_overflows() {
+fn ledger_balances_when_a_small_ring_overflows() {
     if skipped() {
         return;
     }
@@ -103,32 +103,32 @@ fn the_ledger_closes_when_a_small_ring_overflows() {
     let home = Home::new("ring_bytes = \"64KiB\"", "");
     let folder = tempfile::tempdir().unwrap();
     let recording = home.record();
-    // A reader that stands still for a while makes sure that records are lost.
+    // A stopped reader guarantees that records are lost.
     let words = ["connect", &format!("{V4}:{port}"), "2000"];
     recording.agent.signal(Signal::SIGSTOP);
     run(netns.command(peer()).args(words));
     recording.agent.signal(Signal::SIGCONT);
     storm(&netns, folder.path(), port);
     let (lines, ledger) = recording.stop();
-    ledger.assert_closes();
+    ledger.assert_balances();
     assert!(ledger.count("tcp_ring_full") > 0, "{ledger:?}");
-    // Five for each end's connection: three outbound, three inbound, but for those lost.
+    // Five records per connection: three outbound and three inbound, minus the lost ones.
     let connections = u64::try_from(PROCESSES * EACH + 2000).unwrap();
     assert!(ledger.count("tcp_attempted") >= connections * 5, "{ledger:?}");
     assert!(to_port(&lines, port, "outbound", "closed").len() > 100);
 }
 
 #[test]
-fn losses_are_told_while_the_agent_runs() {
+fn losses_are_reported_while_the_agent_runs() {
     if skipped() {
         return;
     }
     let netns = Netns::new(&[V4]);
     let (_server, port) = Server::peer(&netns, V4);
     let folder = tempfile::tempdir().unwrap();
-    let told = folder.path().join("rows");
+    let rows = folder.path().join("rows");
     let sink =
-        format!("[[sink]]\nname = \"r\"\nkind = \"file\"\npath = {told:?}\ntakes = [\"rows\"]");
+        format!("[[sink]]\nname = \"r\"\nkind = \"file\"\npath = {rows:?}\ntakes = [\"rows\"]");
     let home = Home::new("ring_bytes = \"64KiB\"", &sink);
     let agent = home.run();
     let began = SystemClock.now();
@@ -139,9 +139,9 @@ fn losses_are_told_while_the_agent_runs() {
     assert!(line.text.contains("tcp ring_full "), "{}", line.text);
     let ended = agent.stop();
     let ledger = Ledger::of(&ended);
-    ledger.assert_closes();
-    // In band too, where the rows go, and all of it.
-    let written = std::fs::read_to_string(&told).unwrap();
+    ledger.assert_balances();
+    // The losses are reported in band too, with the rows, and completely.
+    let written = std::fs::read_to_string(&rows).unwrap();
     let losses = losses(written.lines().map(|line| serde_json::from_str(line).unwrap()));
     assert_eq!(sum(&losses, "ring_full", "tcp"), ledger.count("tcp_ring_full"));
     assert_eq!(sum(&losses, "ring_full", "process"), ledger.count("process_ring_full"));
@@ -162,7 +162,7 @@ fn sum(losses: &[Value], reason: &str, kind: &str) -> u64 {
 }
 
 #[test]
-fn simulated_drops_are_a_loss_with_its_own_reason_and_the_ledger_closes() {
+fn simulated_drops_have_their_own_loss_reason_and_the_ledger_balances() {
     if skipped() {
         return;
     }
@@ -173,39 +173,39 @@ fn simulated_drops_are_a_loss_with_its_own_reason_and_the_ledger_closes() {
     run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "500"]));
     run(std::process::Command::new("sleep").arg("0.5"));
     let (lines, ledger) = recording.stop();
-    ledger.assert_closes();
+    ledger.assert_balances();
     let simulated = ledger.count("simulated");
-    // A share of 0.2 of some 5,000 records: five deviations of 28 each.
+    // A share of 0.2 of some 5,000 records; the tolerance is five standard deviations of 28.
     let expected = ledger.count("received") / 5;
     assert!(simulated.abs_diff(expected) < expected / 4, "{simulated} of {ledger:?}");
     assert_eq!(sum(&losses(lines.iter().cloned()), "simulated", "record"), simulated);
-    // The recording says so when it is read.
+    // Replay reports the loss when it reads the recording.
     let (recorded, list) = (home.path("recorded.jsonl"), home.path("list.txt"));
     for mode in [&["--live"][..], &["--at", text(&lines[0], "TimeGenerated")]] {
         let words = ["replay", "--connections", recorded.to_str().unwrap(), "--indicators"];
         let words = [&words[..], &[list.to_str().unwrap()], mode].concat();
         let output = run(&mut sensor_tests::command(&home.path(""), &words));
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains(&format!("lost={simulated}")), "{mode:?}: {said}");
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(log.contains(&format!("lost={simulated}")), "{mode:?}: {log}");
         assert!(!output.stdout.is_empty());
     }
 }
 
-/// Neither in the suite's indicators nor anywhere else.
-const NOBODY_LISTENS: &str = "192.0.2.2";
+/// An address without a listener, in no feed.
+const NO_LISTENER: &str = "192.0.2.2";
 
-/// What it takes to know that later events are still seen: an alert of a new connection.
+/// Asserts that later events still arrive: a new connection raises an alert.
 fn assert_still_sees(agent: &Agent, netns: &Netns) {
     let (_server, port) = Server::peer(netns, V4);
     run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "1"]));
-    let ours = |alert: &Value| alert["DestinationPort"] == port;
-    let (_, alert) = agent.wait_for(SOON, ours);
+    let own = |alert: &Value| alert["DestinationPort"] == port;
+    let (_, alert) = agent.wait_for(SOON, own);
     assert_eq!(text(&alert, "RemoteIp"), V4);
 }
 
-/// Connections that are refused, by as many processes as there are cores: how many there were.
+/// Makes refused connections from two processes, one per core; returns their number.
 fn refused(netns: &Netns, each: &str, seconds: &str) -> u64 {
-    let target = format!("{NOBODY_LISTENS}:9");
+    let target = format!("{NO_LISTENER}:9");
     let start = || {
         let mut command = netns.command(peer());
         command.args(["refused", &target, each, seconds]).stdout(Stdio::piped());
@@ -221,11 +221,11 @@ fn refused(netns: &Netns, each: &str, seconds: &str) -> u64 {
 }
 
 #[test]
-fn two_hundred_thousand_refused_connects_leave_nothing_behind() {
+fn two_hundred_thousand_refused_connections_leave_no_state() {
     if skipped() {
         return;
     }
-    let netns = Netns::new(&[V4, NOBODY_LISTENS]);
+    let netns = Netns::new(&[V4, NO_LISTENER]);
     let folder = tempfile::tempdir().unwrap();
     let rows = folder.path().join("rows");
     let sink = "[[sink]]\nname = \"out\"\nkind = \"stdout\"\n[[sink]]\nname = \"rows\"\n";
@@ -237,26 +237,26 @@ fn two_hundred_thousand_refused_connects_leave_nothing_behind() {
     assert_still_sees(&agent, &netns);
     let after = resident(&agent);
     let ledger = Ledger::of(&agent.stop());
-    ledger.assert_closes();
+    ledger.assert_balances();
     assert!(ledger.count("tcp_attempted") >= 400_000, "{ledger:?}");
     for loss in ["tcp_ring_full", "accept_pending_evicted", "connections_evicted"] {
         assert_eq!(ledger.count(loss), 0, "{loss} in {ledger:?}");
     }
     assert!(after < before + (16 << 10), "{before} KiB before, {after} KiB after");
-    // Each was opened and has failed, and none is left in the table.
+    // Each connection was opened and failed, and none is left in the table.
     let text = std::fs::read_to_string(&rows).unwrap();
-    let ours = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let ours = ours.filter(|row| {
-        row["DestinationIp"] == NOBODY_LISTENS && row["ProcessPath"] == peer().to_str().unwrap()
+    let own = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let own = own.filter(|row| {
+        row["DestinationIp"] == NO_LISTENER && row["ProcessPath"] == peer().to_str().unwrap()
     });
-    let rows: Vec<Value> = ours.collect();
+    let rows: Vec<Value> = own.collect();
     let count = |row: &Value, column: &str| row[column].as_u64().unwrap();
     assert_eq!(rows.iter().map(|row| count(row, "LinksFailed")).sum::<u64>(), 200_000);
     assert_eq!(rows.iter().map(|row| count(row, "LinksEstablished")).sum::<u64>(), 0);
     assert!(rows.iter().all(|row| count(row, "LinksLive") == 0), "{rows:?}");
 }
 
-/// Memory of the agent, KiB.
+/// Resident memory of the agent, KiB.
 fn resident(agent: &Agent) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -264,11 +264,11 @@ fn resident(agent: &Agent) -> u64 {
 }
 
 #[test]
-fn the_ledger_closes_over_a_million_connects_through_the_smallest_ring() {
+fn ledger_balances_for_a_million_connections_with_the_smallest_ring() {
     if skipped() {
         return;
     }
-    let netns = Netns::new(&[V4, NOBODY_LISTENS]);
+    let netns = Netns::new(&[V4, NO_LISTENER]);
     let home = Home::new("ring_bytes = \"64KiB\"", "[rows]\nenabled = false");
     let agent = home.run();
     let made = refused(&netns, "500000", "60");
@@ -276,9 +276,9 @@ fn the_ledger_closes_over_a_million_connects_through_the_smallest_ring() {
     assert!(made >= 100_000, "{made}");
     assert_still_sees(&agent, &netns);
     let ledger = Ledger::of(&agent.stop());
-    ledger.assert_closes();
+    ledger.assert_balances();
     assert!(ledger.count("tcp_attempted") >= 2 * made, "{ledger:?}");
-    // Of what was lost only ends matter here, which the socket's next use makes good; others on
-    // this machine have connections too.
+    // Of the lost records only close events matter here, and the socket's next use recovers them.
+    // Other processes on this machine have connections too.
     assert!(ledger.count("connections_left") < made / 20, "{ledger:?}");
 }

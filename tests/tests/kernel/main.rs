@@ -1,5 +1,5 @@
-//! The kernel half on the real kernel: real programs, real connections, in network namespaces of
-//! the suite's own. Needs root; run with `--test-threads=1`, since the probes see the whole host.
+//! Kernel suite: real BPF programs and real connections, in the suite's own network namespaces.
+//! Needs root; run with `--test-threads=1`, because the probes observe the whole host.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,67 +10,67 @@
 
 mod harness;
 
-/// Every way to open, accept and end a connection.
+/// Every path by which a connection opens, is accepted and ends.
 mod matrix;
 
-/// Outbound connections: who, where, when.
+/// Outbound connections: process, addresses and timestamps.
 mod outbound;
 
-/// Inbound connections: the worker, not its master.
+/// Inbound connections: attributed to the worker process, not its master.
 mod inbound;
 
-/// Connections that the kernel translates.
+/// Connections with a NAT mapping.
 mod nat;
-/// UDP flows: one for each socket and remote end, with exact counts.
+/// UDP flows: one per socket and remote address, with exact counts.
 mod udp;
 
-/// Whose a UDP flow is.
+/// Owners of UDP flows.
 mod udp_owner;
 
-/// UDP under load, and at the limits of its tables.
+/// UDP under load, and at its table limits.
 mod udp_load;
 
-/// From a datagram to alert, row and replay.
+/// UDP from the datagram to alert, row and replay.
 mod udp_detection;
 
-/// Names of remote addresses, as DNS told them.
+/// Names of remote addresses, learned from DNS responses.
 mod dns;
 
-/// What is known of a process, however it was started.
+/// Process metadata, for every way to start a process.
 mod process;
 
-/// Many connections, and the ledger.
+/// High connection rates, and the ledger.
 mod load;
 
-/// What stands in where a probe is refused.
+/// Fallbacks for probes that the kernel refuses.
 mod fallback;
 
-/// What the agent says when it cannot run.
+/// Error messages when the agent cannot run.
 mod refusals;
 mod reload;
 
-/// What the agent says when its probes fall silent.
+/// Status and health records when probes fall silent.
 mod health;
-/// Indicators that come after the connections that they name.
-mod look_back;
-/// What was open before, and what lives on.
+/// Connections that predate the probes.
 mod preexisting;
+/// Retro alerts: indicators that arrive after the connections that they match.
+mod retro;
 
-/// Lines as they happen.
+/// The stream: events in real time.
 mod service;
 mod stream;
 
-/// Request and answer.
-mod turns;
+/// Request/response latency.
+mod latency;
 
-/// Rows of real traffic.
+/// Rows from real traffic.
 mod rows;
 
-/// What lives on: bytes at each look, and what the ring lost.
-mod lives_on;
+/// Open connections: byte counts at each socket scan, and recovery of lost records.
+mod socket_scan;
 
-/// From alert and row to the sinks.
+/// Delivery of alerts and rows to the sinks.
 mod delivery;
 
-/// Bound ports, processes, the computer.
+/// Tables of bound ports, processes and the computer.
 mod tables;

@@ -77,7 +77,7 @@ fn what_was_open_before_in_three_namespaces_is_found_with_owner_and_direction() 
         recording.wait_for(&mark, |line| line["ProcessId"] == server.0.id());
     }
     let (lines, ledger) = recording.stop();
-    ledger.assert_closes();
+    ledger.assert_balances();
     let python = std::fs::canonicalize("/usr/bin/python3").unwrap();
     for ((server, port), (pairs, datagrams)) in holders.iter().zip(counts) {
         let own: Vec<&Value> =
@@ -200,7 +200,7 @@ fn what_opens_and_closes_while_the_agent_starts_is_told_once() {
     });
     let after = written(&attached.text);
     let (lines, ledger) = recording.stop();
-    ledger.assert_closes();
+    ledger.assert_balances();
     assert_eq!(ledger.count("tcp_ring_full"), 0);
     for direction in ["outbound", "inbound"] {
         let mut told: HashMap<u64, Vec<&Value>> = HashMap::new();

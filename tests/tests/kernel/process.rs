@@ -218,7 +218,7 @@ fn ten_thousand_processes_that_live_a_moment_are_known_from_the_kernel_alone() {
     let said = run(netns.command(peer()).args(words)).stdout;
     let (lines, ended) = recording.end();
     let ledger = Ledger::of(&ended);
-    ledger.assert_closes();
+    ledger.assert_balances();
     assert_eq!(ledger.count("tcp_ring_full") + ledger.count("process_ring_full"), 0);
 
     let number = netns.number();

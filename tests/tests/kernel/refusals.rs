@@ -1,4 +1,4 @@
-//! What the agent says when it cannot run: one clear message, and the right exit status.
+//! Errors when the agent cannot run: one clear message, and the right exit status.
 
 use std::process::{Command, Output};
 
@@ -6,17 +6,17 @@ use sensor_tests::binary;
 
 use crate::harness::{Home, skipped};
 
-fn answer(mut command: Command) -> (i32, String) {
+fn failure(mut command: Command) -> (i32, String) {
     let Output { status, stderr, .. } = command.output().unwrap();
     let text = String::from_utf8(stderr).unwrap();
-    // The log says more; the message is the line that the agent signs.
+    // The log has more; the message is the line with the program's name as prefix.
     let messages: Vec<&str> = text.lines().filter(|line| line.starts_with("netsensor: ")).collect();
     assert_eq!(messages.len(), 1, "one message: {text}");
     (status.code().unwrap(), messages[0].to_owned())
 }
 
 #[test]
-fn self_test_sees_its_own_connection() {
+fn self_test_detects_its_own_connection() {
     if skipped() {
         return;
     }
@@ -29,7 +29,7 @@ fn self_test_sees_its_own_connection() {
 }
 
 #[test]
-fn an_object_that_is_none_is_named() {
+fn an_invalid_bpf_object_is_named_in_the_error() {
     if skipped() {
         return;
     }
@@ -43,7 +43,7 @@ fn an_object_that_is_none_is_named() {
         std::fs::write(&config, format!("[capture]\nobject = {:?}", object.to_str().unwrap()))
             .unwrap();
         let words = ["run", "--config", config.to_str().unwrap()];
-        let (status, message) = answer(sensor_tests::command(&home.path(""), &words));
+        let (status, message) = failure(sensor_tests::command(&home.path(""), &words));
         assert_eq!(status, 1, "{message}");
         assert!(message.contains(object.to_str().unwrap()), "{message}");
         assert!(message.contains("not a BPF object of netsensor"), "{message}");
@@ -51,14 +51,14 @@ fn an_object_that_is_none_is_named() {
     let config = home.path("object.toml");
     std::fs::write(&config, "[capture]\nobject = \"/nonexistent/x.o\"").unwrap();
     let words = ["run", "--config", config.to_str().unwrap()];
-    let (status, message) = answer(sensor_tests::command(&home.path(""), &words));
+    let (status, message) = failure(sensor_tests::command(&home.path(""), &words));
     assert_eq!(status, 1);
     assert!(message.contains("read BPF object /nonexistent/x.o: No such file"), "{message}");
 }
 
-/// The agent's answer as nobody, with these capabilities alone.
+/// A command that runs the agent as user nobody, with only these capabilities.
 fn as_nobody(capabilities: &str, words: &[&str]) -> (Command, tempfile::TempDir) {
-    // A copy where anybody may read it: the build's folder may be root's alone.
+    // A copy in a world-readable directory: the build directory may be readable by root only.
     let home = tempfile::tempdir().unwrap();
     let program = home.path().join("netsensor");
     std::fs::copy(binary(), &program).unwrap();
@@ -74,23 +74,23 @@ fn as_nobody(capabilities: &str, words: &[&str]) -> (Command, tempfile::TempDir)
 }
 
 #[test]
-fn without_privileges_it_says_which_it_needs() {
+fn without_privileges_the_error_names_the_missing_capabilities() {
     if skipped() {
         return;
     }
     let (command, _home) = as_nobody("", &["run"]);
-    let (status, message) = answer(command);
+    let (status, message) = failure(command);
     assert_eq!(status, 1);
     assert!(message.contains("CAP_BPF") && message.contains("run as root"), "{message}");
 
     let (command, _home) = as_nobody(",+bpf", &["run"]);
-    let (status, message) = answer(command);
+    let (status, message) = failure(command);
     assert_eq!(status, 1);
     assert!(message.contains("CAP_PERFMON"), "{message}");
 }
 
 #[test]
-fn two_capabilities_are_enough_and_a_third_for_udp() {
+fn two_capabilities_suffice_and_udp_needs_a_third() {
     if skipped() {
         return;
     }
@@ -106,7 +106,7 @@ fn two_capabilities_are_enough_and_a_third_for_udp() {
 }
 
 #[test]
-fn a_kernel_without_the_hook_is_told_with_every_way_that_was_tried() {
+fn a_missing_hook_is_reported_with_each_attach_attempt() {
     if skipped() {
         return;
     }
@@ -115,16 +115,16 @@ fn a_kernel_without_the_hook_is_told_with_every_way_that_was_tried() {
          \"inet_sock_set_state_classic\"]",
         "",
     );
-    let (status, message) = answer(home.command(&["run"]));
+    let (status, message) = failure(home.command(&["run"]));
     assert_eq!(status, 1);
     assert!(message.contains("attach to inet_sock_set_state: no way in this kernel"), "{message}");
-    for way in ["tp_btf", "raw tracepoint", "tracepoint sock:"] {
-        assert!(message.contains(way), "{way}: {message}");
+    for hook in ["tp_btf", "raw tracepoint", "tracepoint sock:"] {
+        assert!(message.contains(hook), "{hook}: {message}");
     }
 }
 
 #[test]
-fn without_types_and_without_tracefs_there_is_no_way_and_it_says_so() {
+fn without_btf_and_tracefs_the_error_names_both() {
     if skipped() {
         return;
     }
@@ -135,20 +135,20 @@ fn without_types_and_without_tracefs_there_is_no_way_and_it_says_so() {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", script, "sh"]).arg(agent.get_program());
     command.args(agent.get_args()).env("HOME", home.path(""));
-    let (status, message) = answer(command);
+    let (status, message) = failure(command);
     assert_eq!(status, 1);
     assert!(message.contains("needs BTF"), "{message}");
     assert!(message.contains("tracepoint sock:inet_sock_set_state"), "{message}");
 }
 
 #[test]
-fn a_full_disk_under_a_recording_ends_it_with_the_path() {
+fn a_recording_on_a_full_disk_ends_with_the_path_in_the_error() {
     if skipped() {
         return;
     }
     let home = Home::new("", "");
     let mut command = home.command(&["record", "--out", "/dev/full", "--duration", "20s"]);
-    // Traffic of its own: the agent's first line is enough to fill what is full.
+    // Own traffic: the first recorded line already overflows a full device.
     let traffic = std::thread::spawn(|| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         for _ in 0..60 {
@@ -158,7 +158,7 @@ fn a_full_disk_under_a_recording_ends_it_with_the_path() {
         }
     });
     command.env("HOME", home.path(""));
-    let (status, message) = answer(command);
+    let (status, message) = failure(command);
     traffic.join().unwrap();
     assert_eq!(status, 1);
     assert!(message.contains("write /dev/full"), "{message}");

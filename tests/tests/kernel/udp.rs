@@ -68,7 +68,7 @@ pub(crate) fn closed_flows(recording: Recording, netns: &Netns, count: usize) ->
     let marks = ["\"Event\":\"closed\"", "\"Protocol\":\"udp\"", inode.as_str()];
     recording.wait_for_lines(&marks, count);
     let (lines, ledger) = recording.stop();
-    ledger.assert_closes();
+    ledger.assert_balances();
     let flows = flows(&lines, netns);
     assert_eq!(flows.len(), count, "{flows:#?}");
     assert!(flows.iter().all(|flow| flow.closed), "{flows:#?}");

@@ -29,7 +29,7 @@ for _ in range(1000000):
     let inode = format!("\"NetworkNamespace\":{},", netns.number());
     recording.wait_for_lines(&["\"Event\":\"closed\"", inode.as_str()], 2);
     let (lines, ledger) = recording.stop();
-    ledger.assert_closes();
+    ledger.assert_balances();
     // Two flows, two owners at most, two releases; the rest is other programs'.
     assert!(ledger.count("udp_attempted") < 1000, "{ledger:?}");
     let told = lines.iter().filter(|line| line["NetworkNamespace"] == netns.number()).count();
@@ -60,7 +60,7 @@ for port in range(10000, 15000):
     let inode = format!("\"NetworkNamespace\":{},", netns.number());
     recording.wait_for_lines(&["\"Event\":\"closed\"", inode.as_str()], 5000);
     let (lines, ledger) = recording.stop();
-    ledger.assert_closes();
+    ledger.assert_balances();
     assert_eq!(ledger.count("udp_uncounted"), 0);
     assert!(ledger.count("udp_flows_evicted") >= 4000, "{ledger:?}");
     let flows = flows(&lines, &netns);

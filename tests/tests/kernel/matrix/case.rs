@@ -112,7 +112,7 @@ impl Case {
     pub(crate) fn check(self) -> (Vec<Value>, Ledger) {
         let namespaces = [self.caller.number(), self.called.number()];
         let (lines, ledger) = self.recording.stop();
-        ledger.assert_closes();
+        ledger.assert_balances();
         assert_eq!(ledger.count("tcp_ring_full") + ledger.count("process_ring_full"), 0);
         let missed = ledger.count("tcp_missed").min(ledger.count("connections_without_close"));
         check(&lines, namespaces, &self.claims, missed);

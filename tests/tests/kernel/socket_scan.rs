@@ -1,4 +1,4 @@
-//! What lives on: bytes at each look, and what the ring lost.
+//! Open connections: byte counts at each socket scan, and recovery of records lost in the ring.
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -12,9 +12,9 @@ use serde_json::Value;
 
 use crate::harness::{Home, Server, V4, is, skipped, text, time};
 
-/// Moves data in both directions, is idle on a second connection, half-closes the first, and ends
-/// both when its input ends.
-const TALK: &str = "
+/// Transfers data in both directions, leaves a second connection idle, half-closes the first, and
+/// closes both at the end of its input.
+const TRANSFER: &str = "
 import socket, sys, time
 listener = socket.create_server((sys.argv[1], 0))
 pairs = []
@@ -39,10 +39,10 @@ for client, server in pairs:
     client.close()
     server.close()
 ";
-const TALKED: (u64, u64) = (40 * 50_000, 40 * 7_001 + 10_000);
+const TRANSFERRED: (u64, u64) = (40 * 50_000, 40 * 7_001 + 10_000);
 
 #[test]
-fn what_a_connection_moves_is_told_at_each_look_and_sums_up() {
+fn each_scan_reports_byte_counts_and_they_sum_to_the_total() {
     if skipped() {
         return;
     }
@@ -50,22 +50,24 @@ fn what_a_connection_moves_is_told_at_each_look_and_sums_up() {
     let home = Home::new("look_every = \"1s\"", "");
     let recording = home.record();
     let mut command = netns.command("/usr/bin/python3");
-    command.args(["-c", TALK, V4]).stdin(Stdio::piped());
+    command.args(["-c", TRANSFER, V4]).stdin(Stdio::piped());
     let (mut server, ready) = Server::start(command);
-    let (port, talker) = ready.split_once(' ').unwrap();
-    let (port, talker): (u16, u64) = (port.parse().unwrap(), talker.parse().unwrap());
-    // The talk takes 8 s; then both ends of both connections close.
+    let (port, client) = ready.split_once(' ').unwrap();
+    let (port, client): (u16, u64) = (port.parse().unwrap(), client.parse().unwrap());
+    // The transfer takes 8 s; then both ends of both connections close.
     run(Command::new("sleep").arg("9"));
     server.0.stdin.take().unwrap().flush().unwrap();
     server.0.wait().unwrap();
     recording.wait_for_closed(port, 4);
     let (lines, _) = recording.stop();
-    for (direction, expected) in [("outbound", TALKED), ("inbound", (TALKED.1, TALKED.0))] {
-        let of = |event: &str, talks: bool| -> Vec<&Value> {
+    for (direction, expected) in
+        [("outbound", TRANSFERRED), ("inbound", (TRANSFERRED.1, TRANSFERRED.0))]
+    {
+        let of = |event: &str, busy: bool| -> Vec<&Value> {
             let fits = |line: &&Value| {
                 is(line, event, direction)
                     && line["DestinationPort"] == port
-                    && (line["SourcePort"] == talker) == talks
+                    && (line["SourcePort"] == client) == busy
             };
             lines.iter().filter(fits).collect()
         };
@@ -79,12 +81,12 @@ fn what_a_connection_moves_is_told_at_each_look_and_sums_up() {
         assert!(active.iter().all(|line| line["RttUs"].as_u64().unwrap() > 0), "{active:?}");
         let times: Vec<Timestamp> = active.iter().map(|line| time(line)).collect();
         assert!(times.is_sorted());
-        assert_eq!(of("active", false), Vec::<&Value>::new(), "the idle one");
+        assert_eq!(of("active", false), Vec::<&Value>::new(), "the idle connection");
         assert_eq!(of("closed", false).len(), 1);
     }
 }
 
-/// Opens connections to itself, closes them and opens others at each line of its input.
+/// Opens connections to itself; at a line of input closes them and opens others.
 const CHANGES: &str = "
 import socket, sys
 listener = socket.create_server((sys.argv[1], 0), backlog=4096)
@@ -104,7 +106,7 @@ sys.stdin.read()
 ";
 
 #[test]
-fn what_the_ring_lost_is_made_good_by_the_next_looks() {
+fn socket_scans_recover_records_lost_in_the_ring() {
     if skipped() {
         return;
     }
@@ -116,10 +118,10 @@ fn what_the_ring_lost_is_made_good_by_the_next_looks() {
     command.args(["-c", CHANGES, V4]).stdin(Stdio::piped());
     let (mut server, port) = Server::start(command);
     let port: u16 = port.parse().unwrap();
-    // Some of these may be lost in the ring too, and only a look then tells them.
+    // Some of these may be lost in the ring too, and are then reported only by a socket scan.
     recording
         .wait_for_lines(&["\"Event\":\"opened\"", &format!("\"DestinationPort\":{port},")], 600);
-    // While the agent is stopped the ring holds some 400 records of the 2,700.
+    // While the agent is stopped, the ring holds some 400 records of the 2,700.
     recording.agent.signal(Signal::SIGSTOP);
     server.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     run(Command::new("sleep").arg("2"));
@@ -136,7 +138,7 @@ fn what_the_ring_lost_is_made_good_by_the_next_looks() {
         };
         let (opened, closed) = (ports("opened"), ports("closed"));
         let each: HashSet<String> = opened.iter().map(ToString::to_string).collect();
-        assert_eq!((opened.len(), each.len()), (600, 600), "{direction}: each once");
+        assert_eq!((opened.len(), each.len()), (600, 600), "{direction}: each exactly once");
         assert_eq!(closed.len(), 300, "{direction}");
         let found = lines.iter().filter(|line| {
             line["DestinationPort"] == port
