@@ -1,4 +1,4 @@
-//! Names: from an answer of a real resolver to alert, row and replay; and answers that lie in wait.
+//! Names, from the response of a real resolver to alert, row and replay; and hostile responses.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::harness::{CLIENT_V4, Home, Ledger, SOON, Server, V4, V6, skipped, text};
 
-/// The resolver's address, and the stub's: what `systemd-resolved` listens on.
+/// Addresses of the resolver and of the stub, the latter as of `systemd-resolved`.
 const RESOLVER: &str = "192.0.2.53";
 const STUB: &str = "127.0.0.53";
-/// An alias of an alias of a host with the suite's two addresses.
+/// An alias of an alias of a host with two of the suite's addresses.
 const NAME: &str = "www.evil.example.test";
 const RECORDS: [&str; 3] = [
     "--host-record=c2.example.test,203.0.113.7,2001:db8:51::7",
@@ -18,7 +18,7 @@ const RECORDS: [&str; 3] = [
     "--cname=www.evil.example.test,edge.example.test",
 ];
 
-/// Asks the C library for a name, and connects to each of its addresses.
+/// Resolves a name with the C library, and connects to each of its addresses.
 const CLIENT: &str = "
 import socket, sys
 for family, kind, protocol, _, address in socket.getaddrinfo(sys.argv[1], 9, type=socket.SOCK_STREAM):
@@ -29,7 +29,7 @@ for family, kind, protocol, _, address in socket.getaddrinfo(sys.argv[1], 9, typ
     print(address[0])
 ";
 
-/// dnsmasq on `address`, with more words.
+/// Starts dnsmasq on `address`, with more arguments.
 fn dnsmasq(netns: &Netns, address: &str, words: &[&str]) -> Server {
     let mut command = netns.command("sh");
     let usual = "exec dnsmasq --no-daemon --conf-file=/dev/null --no-resolv --no-hosts \
@@ -56,7 +56,7 @@ fn names(lines: &[Value], remote: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_connection_has_the_names_that_led_to_its_address_and_a_country() {
+fn a_connection_has_the_dns_names_of_its_address_and_a_country() {
     if skipped() {
         return;
     }
@@ -75,10 +75,10 @@ fn a_connection_has_the_names_that_led_to_its_address_and_a_country() {
     let _stub = dnsmasq(&netns, STUB, &[&format!("--server={RESOLVER}")]);
     let addresses = client(&netns, folder.path(), STUB);
     assert!(addresses.contains(V4) && addresses.contains(V6), "{addresses}");
-    let (asked, canonical) = (format!("[\"{NAME}\"]"), "[\"c2.example.test\"]");
+    let (question, canonical) = (format!("[\"{NAME}\"]"), "[\"c2.example.test\"]");
     for address in [V4, V6] {
         let (_, alert) = agent.wait_for(SOON, |alert: &Value| text(alert, "RemoteIp") == address);
-        assert_eq!(text(&alert, "RemoteDnsQuestions"), asked, "{alert}");
+        assert_eq!(text(&alert, "RemoteDnsQuestions"), question, "{alert}");
     }
     let ended = agent.stop();
     let ledger = Ledger::of(&ended);
@@ -101,7 +101,7 @@ fn a_connection_has_the_names_that_led_to_its_address_and_a_country() {
 }
 
 #[test]
-fn a_recording_has_the_answers_and_replays_to_the_same_alerts() {
+fn a_recording_contains_dns_answers_and_replays_to_the_same_alerts() {
     if skipped() {
         return;
     }
@@ -128,15 +128,15 @@ fn a_recording_has_the_answers_and_replays_to_the_same_alerts() {
     }
 }
 
-/// A server that answers each question with the next of its hostile messages, a client that asks for
-/// each, somebody who answers without being asked, and a flood.
+/// A server that replies to each query with the next of its hostile messages, a client that queries
+/// for each, unsolicited responses, and a flood.
 const HOSTILE: &str = r#"
 import socket, struct, sys
 server_ip, victim_ip, remote = sys.argv[1:4]
 HEAD = lambda answers, kind=0x8180: struct.pack('>HHHHHH', 7, kind, 1, answers, 0, 0)
 def name(*labels):
     return b''.join(bytes([len(it)]) + it for it in labels) + b'\0'
-def answered(question, address=remote, answers=1):
+def response(question, address=remote, answers=1):
     record = b'\xc0\x0c' + struct.pack('>HHIH', 1, 1, 60, 4) + socket.inet_aton(address)
     return HEAD(answers) + question + struct.pack('>HH', 1, 1) + record * answers
 CONTROL = name(b'\x1b[2J\r\n', b'"evil', b'exa.mple')
@@ -149,10 +149,10 @@ MESSAGES = [
     HEAD(0xffff) + name(b'a') + struct.pack('>HH', 1, 1) + b'\xc0\x0c' * 600,
     HEAD(1) + b'\x3f' * 64 * 20,
     (HEAD(1) + name(*[b'\x01' * 63] * 900))[:65000],
-    answered(name(b'failed')).replace(b'\x81\x80', b'\x81\x83', 1),
-    answered(name(b'asked')).replace(b'\x81\x80', b'\x01\x00', 1),
-    answered(name(b'Many', b'TEST'), answers=60) + b'\0' * 60000,
-    answered(CONTROL),
+    response(name(b'failed')).replace(b'\x81\x80', b'\x81\x83', 1),
+    response(name(b'query')).replace(b'\x81\x80', b'\x01\x00', 1),
+    response(name(b'Many', b'TEST'), answers=60) + b'\0' * 60000,
+    response(CONTROL),
 ]
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 server.bind((server_ip, 53))
@@ -164,28 +164,28 @@ for message in MESSAGES:
     server.recv(9)
     server.sendto(message, client.getsockname())
     assert client.recv(65535) == message
-# Nobody asked for these: the socket has sent to somebody else only.
-asks_another = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-asks_another.bind((victim_ip, 0))
-asks_another.sendto(b'?', (victim_ip, 54))
-server.sendto(answered(name(b'unasked')), asks_another.getsockname())
-assert asks_another.recv(999)
-# And these are of a server on another port.
+# Unsolicited responses: the socket has sent to another address only.
+other_client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+other_client.bind((victim_ip, 0))
+other_client.sendto(b'?', (victim_ip, 54))
+server.sendto(response(name(b'unsolicited')), other_client.getsockname())
+assert other_client.recv(999)
+# Responses of a server on another port.
 other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 other.bind((server_ip, 5353))
 client.sendto(b'?', (server_ip, 5353))
-other.sendto(answered(name(b'otherport')), client.getsockname())
+other.sendto(response(name(b'otherport')), client.getsockname())
 assert client.recv(999)
 try:
     socket.create_connection((remote, 9), timeout=5)
 except ConnectionRefusedError:
     pass
 for number in range(30000):
-    server.sendto(answered(name(b'flood%d' % number), '198.51.100.%d' % (number % 250)), client.getsockname())
+    server.sendto(response(name(b'flood%d' % number), '198.51.100.%d' % (number % 250)), client.getsockname())
 "#;
 
 #[test]
-fn hostile_answers_do_no_harm_and_a_flood_is_counted() {
+fn hostile_dns_responses_are_harmless_and_a_flood_is_counted() {
     if skipped() {
         return;
     }
@@ -194,17 +194,17 @@ fn hostile_answers_do_no_harm_and_a_flood_is_counted() {
     let agent = home.run();
     let mut command = netns.command("python3");
     run(command.args(["-c", HOSTILE, RESOLVER, CLIENT_V4, V4]));
-    let ours = |alert: &Value| text(alert, "RemoteIp") == V4 && text(alert, "Protocol") == "tcp";
-    let (_, alert) = agent.wait_for(SOON, ours);
-    let asked: Vec<String> = serde_json::from_str(text(&alert, "RemoteDnsQuestions")).unwrap();
+    let own = |alert: &Value| text(alert, "RemoteIp") == V4 && text(alert, "Protocol") == "tcp";
+    let (_, alert) = agent.wait_for(SOON, own);
+    let questions: Vec<String> = serde_json::from_str(text(&alert, "RemoteDnsQuestions")).unwrap();
     let control = r#"\027[2j\013\010."evil.exa\.mple"#;
-    assert_eq!(asked, [control, "many.test"], "{alert}");
+    assert_eq!(questions, [control, "many.test"], "{alert}");
     let ended = agent.stop();
     let ledger = Ledger::of(&ended);
     ledger.assert_balances();
     assert!(ledger.count("dns_over_rate") > 0, "{ledger:?}");
     assert!(ledger.count("dns_received") > 2000, "{ledger:?}");
-    let said = |mark: &str| ended.stderr.iter().any(|line| line.text.contains(mark));
-    assert!(said("dns over_rate "), "{ended:?}");
-    assert!(!said("\u{1b}[2J"), "{ended:?}");
+    let logged = |mark: &str| ended.stderr.iter().any(|line| line.text.contains(mark));
+    assert!(logged("dns over_rate "), "{ended:?}");
+    assert!(!logged("\u{1b}[2J"), "{ended:?}");
 }

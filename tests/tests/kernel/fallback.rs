@@ -1,4 +1,4 @@
-//! What stands in where a probe is refused: each way alone sees a connection.
+//! Fallbacks for refused probes: each one alone observes a connection.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::harness::{CLIENT_V4, Home, SOON, START, Server, V4, peer, skipped, text};
 
-/// A connection from an address of the list to a server on one: an alert on each end.
+/// Connects from one address of the list to another; returns the alert of each end.
 fn both_ends_alert(capture: &str) -> (Agent, Value, Value, Server) {
     let home = Home::new(capture, "");
     let agent = home.run();
@@ -33,7 +33,7 @@ connection.close()
     (agent, outbound, inbound, server)
 }
 
-fn said(agent: Agent) -> String {
+fn log(agent: Agent) -> String {
     let ended = agent.stop();
     assert!(ended.status.success(), "{ended:?}");
     let lines: Vec<&str> = ended.stderr.iter().map(|line| line.text.as_str()).collect();
@@ -41,7 +41,7 @@ fn said(agent: Agent) -> String {
 }
 
 #[test]
-fn the_raw_tracepoint_stands_in_for_tp_btf() {
+fn the_raw_tracepoint_replaces_tp_btf() {
     if skipped() {
         return;
     }
@@ -49,18 +49,18 @@ fn the_raw_tracepoint_stands_in_for_tp_btf() {
         both_ends_alert("disable = [\"inet_sock_set_state_btf\"]");
     assert!(text(&outbound, "ProcessPath").contains("python3"), "{outbound}");
     assert_eq!(inbound["ProcessId"], server.0.id());
-    let said = said(agent);
-    assert!(said.contains("probes on: raw tracepoint inet_sock_set_state"), "{said}");
-    assert!(said.contains("tp_btf inet_sock_set_state (disabled by the configuration)"), "{said}");
+    let log = log(agent);
+    assert!(log.contains("probes on: raw tracepoint inet_sock_set_state"), "{log}");
+    assert!(log.contains("tp_btf inet_sock_set_state (disabled by the configuration)"), "{log}");
 }
 
 #[test]
-fn without_kernel_types_the_classic_tracepoint_still_sees_everything_it_can() {
+fn without_btf_the_classic_tracepoint_observes_connections() {
     if skipped() {
         return;
     }
     let home = Home::new("btf = \"/nonexistent/btf\"", "");
-    // The classic tracepoint needs tracefs, which not every host has mounted.
+    // The classic tracepoint needs tracefs, which is not mounted on every host.
     let command = home.command(&["run"]);
     let mut mounted = Command::new("unshare");
     let script = "mount -t tracefs none /sys/kernel/tracing && exec \"$@\"";
@@ -72,14 +72,14 @@ fn without_kernel_types_the_classic_tracepoint_still_sees_everything_it_can() {
     assert_eq!(text(&outbound, "UserName"), "root");
     assert!(!text(&outbound, "ProcessName").is_empty(), "{outbound}");
     assert_eq!(inbound["ProcessId"], server.0.id());
-    let said = said(agent);
-    assert!(said.contains("probes on: tracepoint sock:inet_sock_set_state"), "{said}");
-    assert!(said.contains("raw tracepoint sched_process_exec (needs BTF)"), "{said}");
-    assert!(said.contains("kernel type information /nonexistent/btf: "), "{said}");
+    let log = log(agent);
+    assert!(log.contains("probes on: tracepoint sock:inet_sock_set_state"), "{log}");
+    assert!(log.contains("raw tracepoint sched_process_exec (needs BTF)"), "{log}");
+    assert!(log.contains("kernel type information /nonexistent/btf: "), "{log}");
 }
 
 #[test]
-fn the_first_read_that_copies_data_names_the_owner() {
+fn the_first_read_of_data_identifies_the_owner() {
     if skipped() {
         return;
     }
@@ -89,12 +89,12 @@ fn the_first_read_that_copies_data_names_the_owner() {
                    \"inet_csk_accept_kretprobe\"]";
     let (agent, _, inbound, server) = both_ends_alert(disable);
     assert_eq!(inbound["ProcessId"], server.0.id());
-    let said = said(agent);
-    assert!(said.contains("raw tracepoint tcp_rcv_space_adjust"), "{said}");
+    let log = log(agent);
+    assert!(log.contains("raw tracepoint tcp_rcv_space_adjust"), "{log}");
 }
 
 #[test]
-fn with_no_accept_probe_at_all_the_closing_process_is_the_owner() {
+fn without_accept_probes_the_closing_process_is_the_owner() {
     if skipped() {
         return;
     }
@@ -108,7 +108,7 @@ fn with_no_accept_probe_at_all_the_closing_process_is_the_owner() {
 }
 
 #[test]
-fn without_process_probes_proc_is_asked() {
+fn without_process_probes_proc_is_read() {
     if skipped() {
         return;
     }
@@ -116,7 +116,7 @@ fn without_process_probes_proc_is_asked() {
     let netns = Netns::new(&[V4]);
     let home = Home::new(disable, "");
     let agent = home.run();
-    // It waits for an answer that does not come, so it is still there when /proc is read.
+    // The client waits for a response that never comes, so it still exists when /proc is read.
     let (_server, port) = Server::peer(&netns, V4);
     let client = "
 import socket, sys

@@ -1,4 +1,4 @@
-//! Inbound connections: the worker, not its master.
+//! Inbound connections: attributed to the worker process, not its master.
 
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::harness::{CLIENT_V4, CLIENT_V6, Home, SOON, Server, V4, V6, peer, skipped, text};
 
-/// Listens, forks three workers that all accept, and answers each connection with the worker's
+/// Listens, forks three workers that all accept, and replies to each connection with the worker's
 /// process id.
 const PREFORK: &str = "
 import os, socket, sys
@@ -28,7 +28,7 @@ print('ready', listener.getsockname()[1], os.getpid(), flush=True)
 os.wait()
 ";
 
-/// Connects from an address of the list, reads the worker's id.
+/// Connects from an address of the list, and reads the worker's id.
 const CLIENT: &str = "
 import socket, sys
 source, target, port = sys.argv[1:4]
@@ -41,7 +41,7 @@ fn worker_alerts(bind: &str, source: &str, target: &str) {
         return;
     }
     let netns = Netns::new(&[V4, V6, CLIENT_V4, CLIENT_V6]);
-    // Workers die with their master's namespace processes: killed by the group below.
+    // The workers outlive a killed master: the process group is killed below.
     let mut server = netns.command("/usr/bin/python3");
     server.args(["-c", PREFORK, bind]);
     std::os::unix::process::CommandExt::process_group(&mut server, 0);
@@ -68,29 +68,29 @@ fn worker_alerts(bind: &str, source: &str, target: &str) {
 }
 
 #[test]
-fn a_preforked_worker_is_named_over_ipv4() {
+fn an_ipv4_connection_is_attributed_to_the_preforked_worker() {
     worker_alerts(V4, CLIENT_V4, V4);
 }
 
 #[test]
-fn a_preforked_worker_is_named_over_ipv6() {
+fn an_ipv6_connection_is_attributed_to_the_preforked_worker() {
     worker_alerts(V6, CLIENT_V6, V6);
 }
 
 #[test]
-fn a_preforked_worker_on_a_dual_stack_socket_is_named_with_an_ipv4_remote() {
+fn a_dual_stack_connection_is_attributed_to_the_worker_with_an_ipv4_remote() {
     worker_alerts("::", CLIENT_V4, V4);
 }
 
 #[test]
-fn what_nobody_accepts_is_its_listeners() {
+fn an_unaccepted_connection_is_attributed_to_the_listener() {
     if skipped() {
         return;
     }
     let netns = Netns::new(&[V4, CLIENT_V4]);
     let home = Home::new("", "");
     let recording = home.record();
-    // Listens and never accepts; ends when its input ends.
+    // Listens and never accepts; exits at the end of its input.
     let idle = "
 import socket, sys
 listener = socket.create_server((sys.argv[1], 0))
@@ -106,8 +106,8 @@ sys.stdin.read()
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut said = String::new();
-    client.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    let mut output = String::new();
+    client.stdout.take().unwrap().read_to_string(&mut output).unwrap();
     client.wait().unwrap();
     server.0.stdin.take().unwrap().flush().unwrap();
     server.0.wait().unwrap();
@@ -118,7 +118,7 @@ sys.stdin.read()
     });
     let opened = opened.unwrap_or_else(|| panic!("no inbound connection in {lines:?}"));
     assert_eq!(text(opened, "Event"), "opened");
-    // Its listener, whether the guess was made in time or its close told.
+    // The listener is the owner, by timeout or by its close.
     assert_eq!(opened["ProcessId"], server.0.id());
     assert!(["listener", "first_io"].contains(&text(opened, "Attribution")), "{opened}");
     ledger.assert_balances();

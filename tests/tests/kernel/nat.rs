@@ -1,4 +1,4 @@
-//! Translated connections: the end behind the translation is matched too.
+//! Connections with a NAT mapping: the address behind NAT is matched too.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -8,16 +8,16 @@ use serde_json::Value;
 
 use crate::harness::{CLIENT_V4, Home, SOON, START, Server, V4, peer, skipped, text};
 
-/// Where nobody is: a service's address, translated to one of the list.
+/// A service's address without a host, mapped to an address of the list.
 const SERVICE: &str = "10.96.77.1";
-/// Not in the list.
+/// An address that is not in the list.
 const PLAIN: &str = "192.0.2.61";
 const OTHER_PLAIN: &str = "192.0.2.62";
 
-/// Whether the running test must return.
+/// True if the running test must return: no root, or no conntrack in this kernel.
 fn no_nat() -> bool {
-    let there = std::path::Path::new("/proc/sys/net/netfilter/nf_conntrack_count").exists();
-    skipped() || skip_unless_kernel_has(there, "nf_conntrack")
+    let has_conntrack = std::path::Path::new("/proc/sys/net/netfilter/nf_conntrack_count").exists();
+    skipped() || skip_unless_kernel_has(has_conntrack, "nf_conntrack")
 }
 
 fn nft(netns: &Netns, rules: &str) {
@@ -27,7 +27,7 @@ fn nft(netns: &Netns, rules: &str) {
     assert!(nft.wait().unwrap().success(), "{rules}");
 }
 
-/// What goes to the service's port 80 from this namespace goes to the server on [`V4`].
+/// Redirects connections from this namespace to the service's port 80 to the server on [`V4`].
 fn service(netns: &Netns, port: u16) {
     run(netns.command("ip").args(["route", "add", SERVICE, "dev", "lo", "src", PLAIN]));
     let to = format!("ip daddr {SERVICE} tcp dport 80 dnat to {V4}:{port}");
@@ -43,7 +43,7 @@ fn outbound_alerts(agent: &Agent) -> Vec<Value> {
 }
 
 #[test]
-fn an_outbound_connection_to_a_service_meets_the_indicator_of_its_backend() {
+fn an_outbound_connection_to_a_service_matches_its_backend() {
     if no_nat() {
         return;
     }
@@ -58,23 +58,23 @@ fn an_outbound_connection_to_a_service_meets_the_indicator_of_its_backend() {
     assert_eq!(text(&alert, "MatchedPrefix"), format!("{V4}/32"));
     assert_eq!(text(&alert, "Direction"), "outbound");
     assert_eq!(text(&alert, "ProcessName"), "peer");
-    // Later changes of the connection, and further ones, raise nothing more.
+    // Later events of the connection, and further connections, raise no further alert.
     run(netns.command(peer()).args(["connect", &format!("{SERVICE}:80"), "3"]));
     run(Command::new("sleep").arg("0.5"));
     assert_eq!(outbound_alerts(&agent).len(), 1);
-    // The window ends meanwhile.
+    // The dedup window ends meanwhile.
     run(Command::new("sleep").arg("4"));
     let ended = agent.stop();
-    let ours = ended.stdout.iter().map(|line| serde_json::from_str::<Value>(&line.text).unwrap());
-    let told: Vec<(String, u64)> = ours
+    let own = ended.stdout.iter().map(|line| serde_json::from_str::<Value>(&line.text).unwrap());
+    let alerts: Vec<(String, u64)> = own
         .filter(|it| text(it, "RemoteIp") == SERVICE)
         .map(|it| (text(&it, "AlertKind").to_owned(), it["ConnectionCount"].as_u64().unwrap()))
         .collect();
-    assert_eq!(told, [("new".to_owned(), 1), ("summary".to_owned(), 3)]);
+    assert_eq!(alerts, [("new".to_owned(), 1), ("summary".to_owned(), 3)]);
 }
 
 #[test]
-fn an_inbound_connection_meets_the_indicator_of_its_hidden_client() {
+fn an_inbound_connection_matches_the_client_behind_nat() {
     if no_nat() {
         return;
     }
@@ -104,9 +104,9 @@ connection.close()
     assert!(agent.stop().status.success());
 }
 
-/// As for a container: the translation is the host's, not that of the socket's namespace.
+/// The setup of a container: the NAT mapping is the host's, not that of the socket's namespace.
 #[test]
-fn a_containers_connection_is_followed_through_the_hosts_translation() {
+fn a_container_connection_is_matched_through_the_hosts_nat() {
     if no_nat() {
         return;
     }
@@ -121,7 +121,7 @@ fn a_containers_connection_is_followed_through_the_hosts_translation() {
         &format!("table ip n {{ chain p {{ type nat hook prerouting priority -100; {to}; }}\n}}\n"),
     );
     let home = Home::new("", "");
-    // The agent is at home in the host's namespace.
+    // The agent runs in the host's namespace.
     let agent = Agent::spawn(host.within(&home.command(&["run"])));
     agent.wait_for_log(START, "state: ");
     run(container.command(peer()).args(["connect", &format!("{SERVICE}:80"), "1"]));
@@ -132,7 +132,7 @@ fn a_containers_connection_is_followed_through_the_hosts_translation() {
 }
 
 #[test]
-fn a_recording_holds_both_ends_and_replays_to_the_same_hit() {
+fn a_recording_contains_the_nat_mapping_and_replays_to_the_same_alert() {
     if no_nat() {
         return;
     }
@@ -145,11 +145,11 @@ fn a_recording_holds_both_ends_and_replays_to_the_same_hit() {
     recording.wait_for_closed(port, 2);
     let (lines, ledger) = recording.stop();
     ledger.assert_balances();
-    let ours: Vec<&Value> = lines.iter().filter(|line| text(line, "RemoteIp") == SERVICE).collect();
-    let told: Vec<&&Value> =
-        ours.iter().filter(|line| text(line, "Event") == "translated").collect();
-    assert_eq!(told.len(), 2, "{ours:?}");
-    for line in told {
+    let own: Vec<&Value> = lines.iter().filter(|line| text(line, "RemoteIp") == SERVICE).collect();
+    let mapped: Vec<&&Value> =
+        own.iter().filter(|line| text(line, "Event") == "translated").collect();
+    assert_eq!(mapped.len(), 2, "{own:?}");
+    for line in mapped {
         assert_eq!(text(&line["Translated"], "RemoteIp"), V4);
         assert_eq!(line["Translated"]["RemotePort"], port);
         assert_eq!(
@@ -157,7 +157,7 @@ fn a_recording_holds_both_ends_and_replays_to_the_same_hit() {
             (Some(0), Some(0))
         );
     }
-    // The server's end: what its client called.
+    // At the server's end, the mapping gives the address that the client connected to.
     let inbound = lines.iter().find(|line| {
         text(line, "Event") == "translated"
             && text(line, "Direction") == "inbound"
@@ -175,16 +175,16 @@ fn a_recording_holds_both_ends_and_replays_to_the_same_hit() {
         let output = run(&mut sensor_tests::command(&home.path(""), &words));
         let alerts = String::from_utf8(output.stdout).unwrap();
         let alerts = alerts.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let ours: Vec<Value> = alerts.filter(|it| text(it, "RemoteIp") == SERVICE).collect();
-        assert_eq!(text(&ours[0], "Via"), "conntrack", "{mode:?}: {ours:?}");
-        assert_eq!(text(&ours[0], "MatchedIp"), V4);
-        let connections: u64 = ours.iter().filter_map(|it| it["ConnectionCount"].as_u64()).sum();
-        assert_eq!(connections, 2, "{mode:?}: {ours:?}");
+        let own: Vec<Value> = alerts.filter(|it| text(it, "RemoteIp") == SERVICE).collect();
+        assert_eq!(text(&own[0], "Via"), "conntrack", "{mode:?}: {own:?}");
+        assert_eq!(text(&own[0], "MatchedIp"), V4);
+        let connections: u64 = own.iter().filter_map(|it| it["ConnectionCount"].as_u64()).sum();
+        assert_eq!(connections, 2, "{mode:?}: {own:?}");
     }
 }
 
 #[test]
-fn where_nothing_is_tracked_the_agent_says_so() {
+fn inactive_conntrack_is_reported() {
     if no_nat() {
         return;
     }
@@ -192,7 +192,7 @@ fn where_nothing_is_tracked_the_agent_says_so() {
     let home = Home::new("", "");
     let agent = Agent::spawn(netns.within(&home.command(&["run"])));
     agent.wait_for_log(START, "conntrack (no connection is tracked here now");
-    // And asks when there is something.
+    // Once a connection is tracked, the agent queries conntrack.
     let (_server, port) = Server::peer(&netns, V4);
     run(netns.command("ip").args(["address", "add", PLAIN, "dev", "lo"]));
     service(&netns, port);

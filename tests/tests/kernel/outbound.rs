@@ -1,4 +1,4 @@
-//! Outbound connections: who, where, when.
+//! Outbound connections: process, addresses and timestamps.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,13 +9,13 @@ use sensor_user::clock::{Clock as _, SystemClock};
 
 use crate::harness::{CLIENT_V4, Home, SOON, Server, V4, V6, bracketed, peer, skipped, text};
 
-/// Time from the SYN to the alert on the agent's output, in the quickest of a few tries: the rest
-/// is the machine's other load.
-const TRIES: u32 = 5;
+/// Attempts for the time from the SYN to the alert on the agent's output; the fastest one counts,
+/// because the rest measures other load of the machine.
+const ATTEMPTS: u32 = 5;
 const LIMIT: Duration = Duration::from_millis(100);
 
-/// curl to an address of the list: pid, path and command line of that curl, IPv4, IPv6 and mapped
-/// alike, and the alert within 100 ms of the SYN.
+/// Runs curl to an address of the list. The alert has the pid, path and command line of that curl,
+/// for IPv4, IPv6 and mapped addresses alike, and arrives within 100 ms of the SYN.
 fn curl_alerts(server_address: &str, url_address: &str) {
     if skipped() {
         return;
@@ -23,8 +23,8 @@ fn curl_alerts(server_address: &str, url_address: &str) {
     let netns = Netns::new(&[V4, V6]);
     let (_server, port) = Server::peer(&netns, server_address);
     let mut latencies = Vec::new();
-    for _try in 0..TRIES {
-        // A fresh agent each time: a second hit within the window would be counted, not raised.
+    for _attempt in 0..ATTEMPTS {
+        // A new agent each time: a second hit within the dedup window would be counted, not raised.
         let home = Home::new("", "[rows]\nenabled = false");
         let agent = home.run();
         let url = format!("http://{}:{port}/", bracketed(url_address));
@@ -64,18 +64,18 @@ fn curl_alerts(server_address: &str, url_address: &str) {
     panic!("no alert within {LIMIT:?} of the SYN: {latencies:?}");
 }
 
-/// Where the kernel finds it, whatever links are on the way.
+/// The path of curl as the kernel reports it, with symbolic links resolved.
 fn curl_path() -> String {
     std::fs::canonicalize("/usr/bin/curl").unwrap().to_str().unwrap().to_owned()
 }
 
 #[test]
-fn curl_to_an_indicator_alerts_with_its_process_over_ipv4() {
+fn curl_to_an_ipv4_indicator_alerts_with_its_process() {
     curl_alerts(V4, V4);
 }
 
 #[test]
-fn curl_to_an_indicator_alerts_with_its_process_over_ipv6() {
+fn curl_to_an_ipv6_indicator_alerts_with_its_process() {
     curl_alerts(V6, V6);
 }
 
@@ -85,7 +85,7 @@ fn curl_to_a_mapped_address_alerts_as_ipv4() {
 }
 
 #[test]
-fn an_agent_that_sleeps_is_woken_by_the_first_record() {
+fn an_idle_agent_wakes_for_the_first_record() {
     if skipped() {
         return;
     }
@@ -95,7 +95,7 @@ fn an_agent_that_sleeps_is_woken_by_the_first_record() {
     let agent = home.run();
     let mut latencies = Vec::new();
     for address in &addresses {
-        // Long enough without traffic that the reader sleeps (and would for half a second).
+        // Without traffic for long enough that the reader sleeps (and would for half a second).
         run(Command::new("sleep").arg("0.8"));
         run(netns.command(peer()).args(["try", &format!("[{address}]:9")]));
         let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == address);
@@ -109,7 +109,7 @@ fn an_agent_that_sleeps_is_woken_by_the_first_record() {
 }
 
 #[test]
-fn a_refused_connection_alerts_and_is_recorded_with_its_error() {
+fn a_refused_connection_alerts_and_is_recorded_with_its_errno() {
     if skipped() {
         return;
     }
@@ -124,16 +124,16 @@ fn a_refused_connection_alerts_and_is_recorded_with_its_error() {
     let recording = home.record();
     run(netns.command(peer()).args(["try", &format!("{V4}:9")]));
     let (lines, ledger) = recording.stop();
-    let ours: Vec<_> = lines.iter().filter(|line| text(line, "RemoteIp") == V4).collect();
-    let events: Vec<&str> = ours.iter().map(|line| text(line, "Event")).collect();
+    let own: Vec<_> = lines.iter().filter(|line| text(line, "RemoteIp") == V4).collect();
+    let events: Vec<&str> = own.iter().map(|line| text(line, "Event")).collect();
     assert_eq!(events, ["opened", "failed"]);
-    assert_eq!(ours[1]["ErrorNumber"], 111);
-    assert_eq!(ours[1]["LinksFailed"], 1);
+    assert_eq!(own[1]["ErrorNumber"], 111);
+    assert_eq!(own[1]["LinksFailed"], 1);
     ledger.assert_balances();
 }
 
 #[test]
-fn a_syn_that_nobody_answers_alerts_while_it_waits() {
+fn an_unanswered_syn_alerts_while_it_is_pending() {
     if skipped() {
         return;
     }
@@ -174,7 +174,7 @@ fn byte_counts_are_payload_without_syn_and_fin() {
         .split(' ')
         .map(|size| size.parse().unwrap())
         .collect();
-    let (request, answer) = (sizes[0], sizes[1] + sizes[2]);
+    let (request, response) = (sizes[0], sizes[1] + sizes[2]);
     recording.wait_for_closed(port.parse().unwrap(), 2);
     let (lines, _) = recording.stop();
     let closed = |direction: &str| {
@@ -186,24 +186,24 @@ fn byte_counts_are_payload_without_syn_and_fin() {
         let line = found.unwrap_or_else(|| panic!("no closed {direction} in {lines:?}"));
         (line["BytesSent"].as_u64().unwrap(), line["BytesReceived"].as_u64().unwrap())
     };
-    assert_eq!(closed("outbound"), (request, answer));
-    assert_eq!(closed("inbound"), (answer, request));
+    assert_eq!(closed("outbound"), (request, response));
+    assert_eq!(closed("inbound"), (response, request));
 }
 
-/// Serves a folder on any port of an address.
+/// Serves a directory on any port of an address.
 const SERVER: &str = "
 import functools, http.server, sys
-class Quiet(http.server.SimpleHTTPRequestHandler):
+class Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *words):
         pass
-handler = functools.partial(Quiet, directory=sys.argv[2])
+handler = functools.partial(Handler, directory=sys.argv[2])
 server = http.server.HTTPServer((sys.argv[1], 0), handler)
 print('ready', server.server_address[1])
 server.serve_forever()
 ";
 
 #[test]
-fn a_hostile_name_stays_one_line_everywhere() {
+fn a_hostile_process_name_is_escaped_in_all_output() {
     if skipped() {
         return;
     }
@@ -229,6 +229,6 @@ fn a_hostile_name_stays_one_line_everywhere() {
     for line in &ended.stdout {
         assert!(!line.text.contains(['\u{1b}', '\u{7}']), "{:?}", line.text);
     }
-    let readable = ended.stderr.iter().any(|line| line.text.contains("ALERT outbound"));
-    assert!(readable, "{:?}", ended.stderr);
+    let printed = ended.stderr.iter().any(|line| line.text.contains("ALERT outbound"));
+    assert!(printed, "{:?}", ended.stderr);
 }

@@ -1,4 +1,4 @@
-//! What was open before the agent.
+//! Connections and sockets that predate the agent.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
@@ -11,9 +11,10 @@ use serde_json::Value;
 
 use crate::harness::{CLIENT_V4, Home, Server, V4, V6, is, skipped, text, time};
 
-/// Opens `pairs` TCP connections to itself and `datagrams` connected UDP sockets, says so, and
-/// waits until its input ends. In `hidden` it is in a namespace that only a file of its own names.
-const HOLDER: &str = "
+/// Opens `pairs` TCP connections to itself and `datagrams` connected UDP sockets, prints `ready`, and
+/// waits for the end of its input. With `hidden`, the sockets are in a network namespace that is
+/// reachable only through an open file of the program.
+const SOCKET_OWNER: &str = "
 import ctypes, os, resource, socket, subprocess, sys
 address, pairs, datagrams, hidden = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
@@ -23,7 +24,7 @@ if hidden == 'hidden':
     assert libc.unshare(0x40000000) == 0
     subprocess.run(['ip', 'link', 'set', 'lo', 'up'], check=True)
     subprocess.run(['ip', 'address', 'add', address, 'dev', 'lo'], check=True)
-    there = os.open('/proc/self/ns/net', os.O_RDONLY)
+    hidden_namespace = os.open('/proc/self/ns/net', os.O_RDONLY)
 family = socket.AF_INET6 if ':' in address else socket.AF_INET
 listener = socket.create_server((address, 0), family=family, backlog=4096)
 port = listener.getsockname()[1]
@@ -40,31 +41,36 @@ print('ready', port, flush=True)
 sys.stdin.read()
 ";
 
-fn holder(netns: &Netns, address: &str, counts: (usize, usize), hidden: &str) -> (Server, u64) {
+fn socket_owner(
+    netns: &Netns,
+    address: &str,
+    counts: (usize, usize),
+    hidden: &str,
+) -> (Server, u64) {
     let mut command = netns.command("/usr/bin/python3");
     let (pairs, datagrams) = (counts.0.to_string(), counts.1.to_string());
-    command.args(["-c", HOLDER, address, &pairs, &datagrams, hidden]).stdin(Stdio::piped());
+    command.args(["-c", SOCKET_OWNER, address, &pairs, &datagrams, hidden]).stdin(Stdio::piped());
     let (server, port) = Server::start(command);
     (server, port.parse().unwrap())
 }
 
-/// When a log line was written, by its own words.
+/// The timestamp of a log line.
 fn written(line: &str) -> Timestamp {
     line.split(' ').next().unwrap().parse().unwrap()
 }
 
 #[test]
-fn what_was_open_before_in_three_namespaces_is_found_with_owner_and_direction() {
+fn preexisting_sockets_in_three_namespaces_are_found_with_owner_and_direction() {
     if skipped() {
         return;
     }
-    // One namespace is mounted, one is that of a process alone, one that of an open file alone.
+    // One namespace is mounted, one is held by a process only, one by an open file only.
     let (mounted, unnamed, hidden) = (Netns::new(&[V4]), Netns::new(&[V6]), Netns::new(&[]));
     let counts = [(167, 34), (167, 33), (166, 33)];
-    let holders = [
-        holder(&mounted, V4, counts[0], ""),
-        holder(&unnamed, V6, counts[1], ""),
-        holder(&hidden, CLIENT_V4, counts[2], "hidden"),
+    let owners = [
+        socket_owner(&mounted, V4, counts[0], ""),
+        socket_owner(&unnamed, V6, counts[1], ""),
+        socket_owner(&hidden, CLIENT_V4, counts[2], "hidden"),
     ];
     drop((unnamed, hidden));
 
@@ -72,14 +78,14 @@ fn what_was_open_before_in_three_namespaces_is_found_with_owner_and_direction() 
     let recording = home.record();
     let limit = Duration::from_secs(5);
     recording.agent.wait_for_log(limit, "open sockets read");
-    for (server, _) in &holders {
+    for (server, _) in &owners {
         let mark = format!("\"ProcessId\":{}", server.0.id());
         recording.wait_for(&mark, |line| line["ProcessId"] == server.0.id());
     }
     let (lines, ledger) = recording.stop();
     ledger.assert_balances();
     let python = std::fs::canonicalize("/usr/bin/python3").unwrap();
-    for ((server, port), (pairs, datagrams)) in holders.iter().zip(counts) {
+    for ((server, port), (pairs, datagrams)) in owners.iter().zip(counts) {
         let own: Vec<&Value> =
             lines.iter().filter(|line| line["ProcessId"] == server.0.id()).collect();
         for event in ["opened", "established"] {
@@ -96,7 +102,7 @@ fn what_was_open_before_in_three_namespaces_is_found_with_owner_and_direction() 
                 .filter(|line| is(line, event, "outbound") && text(line, "Protocol") == "udp");
             assert_eq!(udp.count(), datagrams, "{event}");
         }
-        assert_eq!(own.len(), 2 * (2 * pairs + datagrams), "each once");
+        assert_eq!(own.len(), 2 * (2 * pairs + datagrams), "each exactly once");
         for line in own {
             assert_eq!(line["Preexisting"], true, "{line}");
             assert_eq!(text(line, "Attribution"), "scan");
@@ -107,16 +113,16 @@ fn what_was_open_before_in_three_namespaces_is_found_with_owner_and_direction() 
 }
 
 #[test]
-fn what_was_open_before_alerts_and_what_closes_it_is_no_second_connection() {
+fn preexisting_connections_alert_and_their_close_is_not_counted_again() {
     if skipped() {
         return;
     }
     let netns = Netns::new(&[V4]);
-    let (mut server, port) = holder(&netns, V4, (3, 0), "");
+    let (mut server, port) = socket_owner(&netns, V4, (3, 0), "");
     let home = Home::new("look_every = \"1s\"", "[dedup]\nwindow = \"1s\"");
     let agent = home.run();
-    let holder = server.0.id();
-    let own = |alert: &Value| alert["ProcessId"] == holder;
+    let owner = server.0.id();
+    let own = |alert: &Value| alert["ProcessId"] == owner;
     let wait = |kind: &str, direction: &str| {
         let fits = |alert: &Value| {
             own(alert) && text(alert, "AlertKind") == kind && text(alert, "Direction") == direction
@@ -126,7 +132,7 @@ fn what_was_open_before_alerts_and_what_closes_it_is_no_second_connection() {
     for direction in ["outbound", "inbound"] {
         let alert = wait("new", direction);
         assert_eq!(alert["DestinationPort"], port);
-        // The two further ones, found in the same look.
+        // Two further connections, found in the same scan.
         assert_eq!(wait("summary", direction)["ConnectionCount"], 2);
     }
     server.0.stdin.take().unwrap().flush().unwrap();
@@ -142,8 +148,8 @@ fn what_was_open_before_alerts_and_what_closes_it_is_no_second_connection() {
     assert_eq!(total, 6, "{:?}", ended.stdout);
 }
 
-/// Connects again and again, with up to 50 connections open; says of each its port and when it was
-/// closed. Its other end is `peer serve`.
+/// Opens connections in a loop, with up to 50 open; prints the port and close time of each. The
+/// other end is `peer serve`.
 const RACE: &str = "
 import collections, socket, sys, time
 address, port = sys.argv[1], int(sys.argv[2])
@@ -167,7 +173,7 @@ for name, at in closed:
 ";
 
 #[test]
-fn what_opens_and_closes_while_the_agent_starts_is_told_once() {
+fn connections_during_startup_are_reported_once() {
     if skipped() {
         return;
     }
@@ -183,16 +189,16 @@ fn what_opens_and_closes_while_the_agent_starts_is_told_once() {
     let recording = home.record();
     let attached = recording.agent.wait_for_log(Duration::from_secs(5), "processes read");
     let output = client.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    // A port may be used again.
+    let output_text = String::from_utf8(output.stdout).unwrap();
+    // A port may be reused.
     let mut closed: HashMap<u64, Vec<Timestamp>> = HashMap::new();
-    for line in said.lines().skip(1) {
+    for line in output_text.lines().skip(1) {
         let (name, at) = line.split_once(' ').unwrap();
         let at = Timestamp::from_nanosecond(at.parse().unwrap()).unwrap();
         closed.entry(name.parse().unwrap()).or_default().push(at);
     }
-    // The last server ends close when the last client ends have. (The port may have been used
-    // before, a second ago at least.)
+    // The server's last close follows the client's last close. (That port may have been used before,
+    // but at least a second ago.)
     let last = closed.keys().max_by_key(|name| closed[*name].last()).unwrap();
     let after = *closed[last].last().unwrap() - SignedDuration::from_millis(100);
     recording.wait_for(&format!("\"SourcePort\":{last}"), |line| {
@@ -203,41 +209,41 @@ fn what_opens_and_closes_while_the_agent_starts_is_told_once() {
     ledger.assert_balances();
     assert_eq!(ledger.count("tcp_ring_full"), 0);
     for direction in ["outbound", "inbound"] {
-        let mut told: HashMap<u64, Vec<&Value>> = HashMap::new();
+        let mut reported: HashMap<u64, Vec<&Value>> = HashMap::new();
         let own =
             |line: &&Value| line["DestinationPort"] == port && text(line, "Direction") == direction;
         for line in lines.iter().filter(own) {
-            told.entry(line["ConnectionNumber"].as_u64().unwrap()).or_default().push(line);
+            reported.entry(line["ConnectionNumber"].as_u64().unwrap()).or_default().push(line);
         }
         let mut of_port: HashMap<u64, usize> = HashMap::new();
         let mut preexisting = 0;
-        for (number, lines) in &told {
+        for (number, lines) in &reported {
             let events: Vec<&str> = lines.iter().map(|line| text(line, "Event")).collect();
             assert_eq!(events, ["opened", "established", "closed"], "{number} {lines:?}");
             preexisting += usize::from(lines[0]["Preexisting"] == true);
             *of_port.entry(lines[2]["SourcePort"].as_u64().unwrap()).or_default() += 1;
         }
         for (name, times) in &closed {
-            let told = of_port.get(name).copied().unwrap_or_default();
-            let watched = times.iter().filter(|at| **at > after).count();
+            let count = of_port.get(name).copied().unwrap_or_default();
+            let observed = times.iter().filter(|at| **at > after).count();
             assert!(
-                (watched..=times.len()).contains(&told),
-                "{direction} {name}: {told} told, {watched} to {} were",
+                (observed..=times.len()).contains(&count),
+                "{direction} {name}: {count} reported, {observed} to {} expected",
                 times.len()
             );
         }
-        assert!(preexisting > 0, "{direction}: the agent started while some were open");
-        assert!(told.len() > 500, "{direction}: {} is no race", told.len());
+        assert!(preexisting > 0, "{direction}: some were open when the agent started");
+        assert!(reported.len() > 500, "{direction}: {} is no race", reported.len());
     }
 }
 
 #[test]
-fn where_a_namespace_may_not_be_entered_proc_is_read_instead() {
+fn proc_net_is_read_where_entering_a_namespace_is_denied() {
     if skipped() {
         return;
     }
     let netns = Netns::new(&[V4]);
-    let (server, port) = holder(&netns, V4, (20, 2), "");
+    let (server, port) = socket_owner(&netns, V4, (20, 2), "");
     let home = Home::new("look_every = \"1s\"", "");
     let out = home.path("recorded.jsonl");
     let agent = home.command(&["record", "--log", "debug", "--out", out.to_str().unwrap()]);
@@ -245,8 +251,8 @@ fn where_a_namespace_may_not_be_entered_proc_is_read_instead() {
     command.args(["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]);
     command.arg(agent.get_program()).args(agent.get_args());
     let agent = Agent::spawn(command);
-    let said = agent.wait_for_log(Duration::from_secs(20), "/proc/PID/net is read instead");
-    assert!(said.text.contains("CAP_SYS_ADMIN"), "{}", said.text);
+    let warning = agent.wait_for_log(Duration::from_secs(20), "/proc/PID/net is read instead");
+    assert!(warning.text.contains("CAP_SYS_ADMIN"), "{}", warning.text);
     agent.wait_for_log(Duration::from_secs(5), "open sockets read");
     run(Command::new("sleep").arg("3"));
     drop(server);

@@ -1,4 +1,4 @@
-//! What is known of a process, however it was started.
+//! Process metadata, for every way to start a process.
 
 use std::collections::{HashMap, HashSet};
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::harness::{Home, Ledger, SOON, Server, V4, peer, skipped, text};
 
-/// Runs `command`, which connects to an address of the list, and gives the alert.
+/// Runs `command`, which connects to an address of the list, and returns the alert.
 fn alert_of(netns: &Netns, home: &Home, command: impl FnOnce(&Netns, &str) -> Command) -> Value {
     let (_server, port) = Server::peer(netns, V4);
     let agent = home.run();
@@ -19,7 +19,7 @@ fn alert_of(netns: &Netns, home: &Home, command: impl FnOnce(&Netns, &str) -> Co
 }
 
 #[test]
-fn a_program_on_another_mount_has_its_whole_path() {
+fn a_program_on_another_mount_has_its_full_path() {
     if skipped() {
         return;
     }
@@ -39,7 +39,7 @@ fn a_program_on_another_mount_has_its_whole_path() {
 }
 
 #[test]
-fn a_relative_path_and_a_link_are_resolved() {
+fn relative_paths_and_symbolic_links_are_resolved() {
     if skipped() {
         return;
     }
@@ -58,12 +58,12 @@ fn a_relative_path_and_a_link_are_resolved() {
 }
 
 #[test]
-fn what_does_not_fit_is_cut_and_says_so() {
+fn long_paths_and_command_lines_are_marked_as_truncated() {
     if skipped() {
         return;
     }
     let (netns, home) = (Netns::new(&[V4]), Home::new("", ""));
-    // Longer than a record's 1024 bytes, shorter than the kernel's own limit.
+    // Longer than a record's 1024 bytes, shorter than the kernel's path limit.
     let folder = home.path(&vec!["d".repeat(200); 8].join("/"));
     std::fs::create_dir_all(&folder).unwrap();
     let program = folder.join("prog");
@@ -81,7 +81,7 @@ fn what_does_not_fit_is_cut_and_says_so() {
 }
 
 #[test]
-fn a_user_that_changed_after_the_exec_is_the_one_of_the_connect() {
+fn the_user_is_the_one_at_the_connect_not_at_the_exec() {
     if skipped() {
         return;
     }
@@ -101,7 +101,7 @@ socket.create_connection((address, int(port)), 5)
 }
 
 #[test]
-fn a_child_that_never_execs_has_its_parents_image_and_its_own_id() {
+fn a_forked_child_has_its_parents_executable_and_its_own_pid() {
     if skipped() {
         return;
     }
@@ -129,7 +129,7 @@ os.waitpid(child, 0)
     assert_eq!(text(&alert, "ParentProcessName"), text(&alert, "ProcessName"));
 }
 
-/// A cgroup such as Docker makes one for a container; gone when dropped.
+/// A cgroup with the name that Docker gives a container's; removed when dropped.
 pub(crate) struct Container {
     pub(crate) id: String,
     folder: std::path::PathBuf,
@@ -146,12 +146,12 @@ impl Container {
         Self { id, folder }
     }
 
-    /// Moves a process into it.
+    /// Moves a process into the cgroup.
     pub(crate) fn take(&self, pid: u32) {
         std::fs::write(self.folder.join("cgroup.procs"), pid.to_string()).unwrap();
     }
 
-    /// A shell that enters it and then becomes the peer, as a container's first process does.
+    /// A shell that enters the cgroup and then executes the peer, like a container's first process.
     fn connect(&self, netns: &Netns, target: &str) -> Command {
         let mut command = netns.command("sh");
         let script = "echo $$ > \"$1/cgroup.procs\" && exec \"$2\" try \"$3\"";
@@ -168,7 +168,7 @@ impl Drop for Container {
 }
 
 #[test]
-fn a_container_that_was_there_before_the_agent_is_named() {
+fn a_container_older_than_the_agent_is_identified() {
     if skipped() {
         return;
     }
@@ -180,14 +180,14 @@ fn a_container_that_was_there_before_the_agent_is_named() {
 }
 
 #[test]
-fn a_container_that_lived_a_moment_is_named() {
+fn a_short_lived_container_is_identified() {
     if skipped() {
         return;
     }
     let (netns, home) = (Netns::new(&[V4]), Home::new("", ""));
     let (_server, port) = Server::peer(&netns, V4);
     let agent = home.run();
-    // Made, used and gone while the agent stands still: only the kernel can tell its path.
+    // Created, used and removed while the agent is stopped: only the kernel's records have its path.
     agent.signal(nix::sys::signal::Signal::SIGSTOP);
     let container = Container::new('b');
     run(&mut container.connect(&netns, &format!("{V4}:{port}")));
@@ -203,11 +203,11 @@ fn a_container_that_lived_a_moment_is_named() {
 const MANY: usize = 10_000;
 
 #[test]
-fn ten_thousand_processes_that_live_a_moment_are_known_from_the_kernel_alone() {
+fn ten_thousand_short_lived_processes_are_known_from_kernel_records_alone() {
     if skipped() {
         return;
     }
-    // None of the suite's indicators: others on this machine wait for alerts of these.
+    // Not one of the suite's indicators: other tests on this machine wait for alerts of those.
     let (netns, home) = (Netns::new(&["192.0.2.2"]), Home::new("", ""));
     let program = home.path("program");
     std::fs::copy(peer(), &program).unwrap();
@@ -215,7 +215,7 @@ fn ten_thousand_processes_that_live_a_moment_are_known_from_the_kernel_alone() {
     let target = "192.0.2.2:9";
     let recording = home.record();
     let words = ["processes", path, target, &MANY.to_string()];
-    let said = run(netns.command(peer()).args(words)).stdout;
+    let output = run(netns.command(peer()).args(words)).stdout;
     let (lines, ended) = recording.end();
     let ledger = Ledger::of(&ended);
     ledger.assert_balances();
@@ -227,9 +227,9 @@ fn ten_thousand_processes_that_live_a_moment_are_known_from_the_kernel_alone() {
         seen.entry(line["ProcessId"].as_u64().unwrap()).or_default().push(line);
     }
     assert_eq!(seen.len(), MANY);
-    let said = String::from_utf8(said).unwrap();
+    let output = String::from_utf8(output).unwrap();
     let mut arguments = HashSet::new();
-    for line in said.lines() {
+    for line in output.lines() {
         let words: Vec<u64> = line.split(' ').map(|word| word.parse().unwrap()).collect();
         let [pid, parent, ticks, own_argument] = words.try_into().unwrap();
         let records = seen.remove(&pid).unwrap_or_else(|| panic!("{line} is not recorded"));
@@ -245,7 +245,7 @@ fn ten_thousand_processes_that_live_a_moment_are_known_from_the_kernel_alone() {
             assert_eq!(record["ProcessStartBootNs"].as_u64().unwrap() / 10_000_000, ticks);
         }
         arguments.insert(own_argument);
-        // Others on this machine may have been asked for in /proc, these were not.
+        // Other processes on this machine may have been read from /proc, but none of these.
         for log in ended.stderr.iter().filter(|log| log.text.contains(" process ")) {
             assert!(!log.text.ends_with(&format!(" pid={pid}")), "{}", log.text);
         }

@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again, and a bad one changes nothing.
+//! SIGHUP: the configuration is reloaded, and an invalid one changes nothing.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use crate::harness::{Home, SOON, START, skipped, text};
 
-/// An address of the loopback network that nothing else uses.
+/// Prefix of loopback addresses that nothing else uses.
 const ADDRESS: &str = "127.77.0.";
 
 #[test]
-fn a_new_configuration_is_taken_and_a_bad_one_refused() {
+fn a_valid_configuration_is_applied_and_an_invalid_one_refused() {
     if skipped() {
         return;
     }
@@ -23,8 +23,8 @@ fn a_new_configuration_is_taken_and_a_bad_one_refused() {
     let agent = home.run();
     connect(1);
 
-    // A feed and a sink more.
-    // In the state directory: no other folder can be written to that was not named at the start.
+    // An additional feed and sink. The file is in the state directory, because no other directory is
+    // writable unless the configuration named it at the start.
     let out = home.path("netsensor/alerts.jsonl");
     let more = format!(
         "{first}[[feed]]\nname = \"more\"\nkind = \"list\"\nurl = \"file:more.txt\"\n\
@@ -36,29 +36,29 @@ fn a_new_configuration_is_taken_and_a_bad_one_refused() {
     reload(&agent, "reloaded");
     connect(2);
     agent.wait_for(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}2"));
-    // What was seen before the indicator was known.
+    // A retro alert: the connection was observed before the indicator was loaded.
     let (_, retro) = agent.wait_for(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}1"));
     assert_eq!((text(&retro, "AlertKind"), text(&retro, "Feed")), ("retro", "more"));
     assert_eq!(status(&home)["LastReload"]["Fault"], "");
 
-    // One that cannot be.
+    // An invalid configuration.
     std::fs::write(&config, more.replace("kind = \"file\"", "kind = \"fiel\"")).unwrap();
     reload(&agent, "new configuration refused; the old one stays");
     connect(3);
     agent.wait_for(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}3"));
-    let said = wait_for(&home, "DEGRADED");
-    let fault = text(&said["LastReload"], "Fault");
-    assert!(fault.contains("netsensor.toml:") && fault.contains("fiel"), "{fault}");
+    let report = wait_for(&home, "DEGRADED");
+    let error = text(&report["LastReload"], "Fault");
+    assert!(error.contains("netsensor.toml:") && error.contains("fiel"), "{error}");
 
-    // One that lets the addresses be, drops the feed of the file, and asks for what takes a restart.
+    // A configuration with an allow list and without the file sink, which also needs a restart.
     let allowed = more.replace(
         "[capture]",
         "[allow]\nnetworks = [\"127.77.0.4\"]\n[rows]\nenabled = false\n[capture]",
     );
     std::fs::write(&config, allowed).unwrap();
     reload(&agent, "reloaded");
-    let said = wait_for(&home, "OK");
-    assert_eq!(said["LastReload"]["WaitsForRestart"], serde_json::json!(["rows"]), "{said}");
+    let report = wait_for(&home, "OK");
+    assert_eq!(report["LastReload"]["WaitsForRestart"], serde_json::json!(["rows"]), "{report}");
     connect(4);
     connect(5);
     agent.wait_for(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}5"));
@@ -66,36 +66,36 @@ fn a_new_configuration_is_taken_and_a_bad_one_refused() {
     let alerts = agent.alerts();
     assert!(!alerts.iter().any(|alert| alert["RemoteIp"] == format!("{ADDRESS}4")), "{alerts:?}");
 
-    // The first sink of rows comes: the host itself is told of after a restart, however often it is
-    // asked for.
+    // The first sink with rows is added: host rows begin after a restart, however often the
+    // configuration is reloaded.
     let rows = more.replace("kind = \"file\"", "kind = \"file\"\ntakes = [\"alerts\", \"rows\"]");
     std::fs::write(&config, rows).unwrap();
-    for _time in 0..2 {
+    for _round in 0..2 {
         let before = status(&home)["LastReload"]["Time"].clone();
         agent.signal(Signal::SIGHUP);
-        let waits = (0..100).find_map(|_look| {
+        let waits = (0..100).find_map(|_attempt| {
             run(Command::new("sleep").arg("0.1"));
-            let said = status(&home)["LastReload"].clone();
-            (said["Time"] != before).then(|| said["WaitsForRestart"].clone())
+            let reload = status(&home)["LastReload"].clone();
+            (reload["Time"] != before).then(|| reload["WaitsForRestart"].clone())
         });
         assert_eq!(waits, Some(serde_json::json!(["VMComputer rows"])));
     }
     assert!(agent.stop().status.success());
     let kept = std::fs::read_to_string(out).unwrap();
     for last in [1, 2, 3, 5] {
-        let told = kept.lines().filter(|line| line.contains(&format!("{ADDRESS}{last}\"")));
-        assert!(told.count() > 0, "{last}: {kept}");
+        let lines = kept.lines().filter(|line| line.contains(&format!("{ADDRESS}{last}\"")));
+        assert!(lines.count() > 0, "{last}: {kept}");
     }
 }
 
-/// Where there is nothing to read again, a terminal that hangs up ends the agent as it always did.
+/// Without a configuration file there is nothing to reload, so SIGHUP keeps its default action.
 #[test]
-fn without_a_file_a_hangup_is_the_end() {
+fn without_a_configuration_file_sighup_ends_the_agent() {
     if skipped() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    // Whoever runs the tests may have it ignored (nohup), and what is ignored stays so.
+    // The test runner may ignore SIGHUP (nohup), and a child inherits that.
     let mut env = Command::new("env");
     env.arg("--default-signal=HUP");
     let agent = Agent::spawn(behind(env, &command(folder.path(), &["run"])));
@@ -106,12 +106,12 @@ fn without_a_file_a_hangup_is_the_end() {
     assert_eq!(signal, Some(Signal::SIGHUP as i32), "{ended:?}");
 }
 
-fn reload(agent: &Agent, said: &str) {
+fn reload(agent: &Agent, message: &str) {
     agent.signal(Signal::SIGHUP);
-    agent.wait_for_log(SOON, said);
+    agent.wait_for_log(SOON, message);
 }
 
-/// A connection to the address that ends in `last`.
+/// Makes a connection to the address that ends in `last`.
 fn connect(last: u8) {
     let listener = TcpListener::bind(format!("{ADDRESS}{last}:0")).unwrap();
     drop(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
@@ -122,10 +122,10 @@ fn status(home: &Home) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
-/// Asks until the agent's state is this.
+/// Polls the status until the agent has this state.
 fn wait_for(home: &Home, state: &str) -> Value {
-    for _look in 0..100 {
-        // A broken file does not say where the socket is.
+    for _attempt in 0..100 {
+        // With a broken configuration file, the command does not know the socket's path.
         let socket = home.path("netsensor/netsensor.sock");
         let mut command = home.command(&["status", "--json"]);
         if state == "DEGRADED" {

@@ -1,4 +1,4 @@
-//! What the service manager hears.
+//! Messages to the service manager (sd_notify).
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -11,26 +11,26 @@ use sensor_tests::Agent;
 
 use crate::harness::{Home, SOON, START, skipped};
 
-/// The manager's end of the socket.
+/// The service manager's end of the notification socket.
 struct Manager(UnixDatagram);
 
 impl Manager {
-    /// Waits for a message that begins so; gives it, and how many signs of life came before it.
-    fn hear(&self, limit: Duration, begin: &str) -> Option<(String, usize)> {
+    /// Waits for a message with this prefix; returns it, and the number of keep-alives before it.
+    fn receive(&self, limit: Duration, prefix: &str) -> Option<(String, usize)> {
         self.0.set_read_timeout(Some(limit)).unwrap();
         let (mut bytes, mut alive) = ([0; 4096], 0);
         loop {
             let length = self.0.recv(&mut bytes).ok()?;
             let text = String::from_utf8(bytes[..length].to_vec()).unwrap();
-            if text.starts_with(begin) {
+            if text.starts_with(prefix) {
                 return Some((text, alive));
             }
             alive += usize::from(text == "WATCHDOG=1");
         }
     }
 
-    /// All that has come.
-    fn forget(&self) {
+    /// Discards all pending messages.
+    fn discard_pending(&self) {
         self.0.set_nonblocking(true).unwrap();
         while self.0.recv(&mut [0; 4096]).is_ok() {}
         self.0.set_nonblocking(false).unwrap();
@@ -38,7 +38,7 @@ impl Manager {
 }
 
 #[test]
-fn the_manager_hears_of_start_life_reload_and_end() {
+fn the_service_manager_is_notified_of_start_keepalive_reload_and_stop() {
     if skipped() {
         return;
     }
@@ -48,41 +48,45 @@ fn the_manager_hears_of_start_life_reload_and_end() {
     let mut command = home.command(&["run"]);
     command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "600000");
     let agent = Agent::spawn(command);
-    let (ready, early) = manager.hear(START, "READY=1").expect("ready");
+    let (ready, early) = manager.receive(START, "READY=1").expect("ready");
     assert!(ready.contains("\nSTATUS=OK: "), "{ready}");
     assert!(early <= 1, "{early}");
-    assert!(manager.hear(SOON, "WATCHDOG=1").is_some());
-    assert_eq!(manager.hear(SOON, "STATUS=OK: 4 indicators, 0 alerts wait").map(|_| ()), Some(()));
+    assert!(manager.receive(SOON, "WATCHDOG=1").is_some());
+    assert_eq!(
+        manager.receive(SOON, "STATUS=OK: 4 indicators, 0 alerts wait").map(|_| ()),
+        Some(())
+    );
 
-    // Only the thread that turns is stopped; the rest of the agent lives.
+    // Only the pipeline thread is stopped; the rest of the agent runs.
     let pipeline = thread(&agent, "pipeline");
     ptrace::seize(pipeline, ptrace::Options::empty()).unwrap();
     ptrace::interrupt(pipeline).unwrap();
     waitpid(pipeline, Some(WaitPidFlag::__WALL)).unwrap();
-    manager.forget();
-    let sign = manager.hear(Duration::from_millis(300), "WATCHDOG=1");
-    let next = manager.hear(Duration::from_secs(2), "WATCHDOG=1");
-    assert!(next.is_none(), "one sign may have been on its way ({sign:?}), not two");
+    manager.discard_pending();
+    let pending = manager.receive(Duration::from_millis(300), "WATCHDOG=1");
+    let next = manager.receive(Duration::from_secs(2), "WATCHDOG=1");
+    assert!(next.is_none(), "one keep-alive may have been pending ({pending:?}), not two");
     let status = home.command(&["status"]).output().unwrap();
-    assert!(status.status.success(), "the rest answers: {status:?}");
+    assert!(status.status.success(), "the rest responds: {status:?}");
     agent.wait_for_log(SOON * 2, "the pipeline does not move");
     ptrace::detach(pipeline, None).unwrap();
-    assert!(manager.hear(SOON, "WATCHDOG=1").is_some(), "it moves again");
+    assert!(manager.receive(SOON, "WATCHDOG=1").is_some(), "it runs again");
 
     agent.signal(Signal::SIGHUP);
-    assert!(manager.hear(SOON, "RELOADING=1\nMONOTONIC_USEC=").is_some());
-    assert!(manager.hear(SOON, "READY=1\nSTATUS=OK: ").is_some());
+    assert!(manager.receive(SOON, "RELOADING=1\nMONOTONIC_USEC=").is_some());
+    assert!(manager.receive(SOON, "READY=1\nSTATUS=OK: ").is_some());
     let config = home.path("netsensor.toml");
     std::fs::write(&config, "[no_such_section]\n").unwrap();
     agent.signal(Signal::SIGHUP);
-    assert!(manager.hear(SOON, "READY=1").is_some(), "the old configuration goes on");
-    let (status, _) = manager.hear(SOON, "STATUS=DEGRADED: configuration: ").expect("the reason");
+    assert!(manager.receive(SOON, "READY=1").is_some(), "the old configuration stays");
+    let (status, _) =
+        manager.receive(SOON, "STATUS=DEGRADED: configuration: ").expect("the reason");
     assert!(status.contains("no_such_section"), "{status}");
     assert!(agent.stop().status.success());
-    assert!(manager.hear(SOON, "STOPPING=1\nEXTEND_TIMEOUT_USEC=").is_some());
+    assert!(manager.receive(SOON, "STOPPING=1\nEXTEND_TIMEOUT_USEC=").is_some());
 }
 
-/// The agent's thread of that name.
+/// The agent's thread with this name.
 fn thread(agent: &Agent, name: &str) -> Pid {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap();
     let mut tasks = tasks.map(|task| task.unwrap().path());

@@ -1,4 +1,4 @@
-//! The tables of the host: bound ports, processes, the computer; and rows that an indicator flags.
+//! Tables of the host: bound ports, processes, the computer; and rows that match an indicator.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -12,9 +12,9 @@ use crate::harness::{
     CLIENT_V4, Home, Server, V4, V6, early_in_a_minute, into_the_next_minute, skipped, text,
 };
 
-/// Listens in seven ways and answers each 100 bytes with 250. A line of its input makes it stop to
-/// listen on 7006.
-const SERVE: &str = "
+/// Listens on seven sockets, and replies to each 100 bytes with 250. A line of input closes the
+/// listener on port 7006.
+const SERVER: &str = "
 import select, socket, sys
 v4, with_v6 = sys.argv[1], sys.argv[2] == 'v6'
 def listen(address, port, family=socket.AF_INET):
@@ -32,8 +32,8 @@ listeners.append(stops)
 open_now = []
 print('ready', '.', flush=True)
 while True:
-    readable, _, _ = select.select(listeners + open_now + [sys.stdin], [], [])
-    for each in readable:
+    ready, _, _ = select.select(listeners + open_now + [sys.stdin], [], [])
+    for each in ready:
         if each is sys.stdin:
             if not sys.stdin.readline():
                 sys.exit()
@@ -48,11 +48,11 @@ while True:
             each.close()
 ";
 
-/// Calls each of these, once for a moment and once to stay; a further line of its input makes each
-/// that stays ask once more, the end of it closes them.
-const CALL: &str = "
+/// Connects twice to each target, briefly and permanently. A line of input sends another request on
+/// each permanent connection; the end of input closes them.
+const CLIENT: &str = "
 import socket, sys
-def ask(connection):
+def exchange(connection):
     connection.sendall(b'x' * 100)
     assert len(connection.recv(250, socket.MSG_WAITALL)) == 250
 stay = []
@@ -60,12 +60,12 @@ for each in sys.argv[1:]:
     address, port = each.rsplit('/', 1)
     for stays in (False, True):
         connection = socket.create_connection((address, int(port)))
-        ask(connection)
+        exchange(connection)
         stay.append(connection) if stays else connection.close()
 print('ready', '.', flush=True)
 for _ in sys.stdin:
     for connection in stay:
-        ask(connection)
+        exchange(connection)
 ";
 
 fn python(netns: &Netns, program: &str, words: &[&str]) -> Server {
@@ -75,21 +75,21 @@ fn python(netns: &Netns, program: &str, words: &[&str]) -> Server {
 }
 
 fn serve(netns: &Netns, with_v6: &str) -> Server {
-    python(netns, SERVE, &[V4, with_v6])
+    python(netns, SERVER, &[V4, with_v6])
 }
 
-fn call(netns: &Netns, to: &[&str]) -> Server {
-    python(netns, CALL, to)
+fn connect(netns: &Netns, to: &[&str]) -> Server {
+    python(netns, CLIENT, to)
 }
 
 fn line(server: &mut Server) {
     server.0.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
 }
 
-/// Address, port, whether it is a wildcard, links established, terminated, live.
-type Told = (String, u64, bool, [u64; 3]);
+/// Address, port, wildcard bind, links established, terminated, live.
+type PortSummary = (String, u64, bool, [u64; 3]);
 
-/// A minute, a process and a port; what moved by connections, and by bound ports.
+/// Totals by minute, process and port: of connections, and of bound ports.
 type Sums<'a> = BTreeMap<(&'a str, &'a str, u64), [[u64; 5]; 2]>;
 
 /// Rows by minute, address and port.
@@ -99,10 +99,10 @@ fn number(row: &Value, column: &str) -> u64 {
     row[column].as_u64().unwrap_or_else(|| panic!("{column} of {row}"))
 }
 
-const MOVED: [&str; 5] =
+const TOTALS: [&str; 5] =
     ["LinksEstablished", "LinksTerminated", "LinksLive", "BytesSent", "BytesReceived"];
 
-/// In each minute the ports of each process moved what its inbound rows of TCP moved.
+/// Asserts that in each minute the bound ports of a process have the totals of its inbound TCP rows.
 fn assert_conserved(rows: &[Value]) {
     let mut sums = Sums::new();
     for row in rows.iter().filter(|row| row["Protocol"] == "tcp") {
@@ -112,7 +112,7 @@ fn assert_conserved(rows: &[Value]) {
             _ => continue,
         };
         let key = (text(row, "TimeGenerated"), text(row, "Process"), number(row, port));
-        for (sum, column) in sums.entry(key).or_default()[side].iter_mut().zip(MOVED) {
+        for (sum, column) in sums.entry(key).or_default()[side].iter_mut().zip(TOTALS) {
             *sum += number(row, column);
         }
     }
@@ -123,7 +123,7 @@ fn assert_conserved(rows: &[Value]) {
 }
 
 #[test]
-fn what_listens_is_told_with_what_came_to_it() {
+fn listening_ports_are_reported_with_their_connection_totals() {
     if skipped() {
         return;
     }
@@ -134,7 +134,7 @@ fn what_listens_is_told_with_what_came_to_it() {
         "[[sink]]\nname = \"rows\"\nkind = \"file\"\ntakes = [\"rows\"]\npath = {file:?}\n"
     );
     early_in_a_minute();
-    // One server is older than the agent, one is not.
+    // One server is older than the agent, the other is not.
     let mut older = serve(&netns, "v6");
     let home = Home::new("", &sink);
     let agent = home.run();
@@ -151,13 +151,13 @@ fn what_listens_is_told_with_what_came_to_it() {
         &format!("{V4}/7006"),
         "127.0.0.1/7007",
     ];
-    let mut caller = call(&netns, &first);
-    let inside = call(&other, &[&format!("{V4}/7001"), "127.0.0.1/7007"]);
+    let mut client = connect(&netns, &first);
+    let inside = connect(&other, &[&format!("{V4}/7001"), "127.0.0.1/7007"]);
     line(&mut older);
     into_the_next_minute();
-    // The row of the minute before is there two seconds later.
+    // The row of the previous minute is written two seconds later.
     run(Command::new("sleep").arg("2"));
-    line(&mut caller);
+    line(&mut client);
     run(Command::new("sleep").arg("0.5"));
     let ended = agent.stop();
     assert!(ended.status.success(), "{ended:?}");
@@ -169,61 +169,63 @@ fn what_listens_is_told_with_what_came_to_it() {
     assert_ports(&ports, &inner);
     let last = ports.keys().last().unwrap().0;
     assert_flagged(&rows, last);
-    assert_host(&rows, [older.0.id(), caller.0.id(), younger.0.id(), inside.0.id()]);
+    assert_host(&rows, [older.0.id(), client.0.id(), younger.0.id(), inside.0.id()]);
 }
 
 fn ports_of<'a>(rows: &'a [Value], netns: &Netns) -> Ports<'a> {
-    let here =
+    let own =
         |row: &&Value| row["Type"] == "VMBoundPort" && row["NetworkNamespace"] == netns.number();
-    let place = |row| (text(row, "TimeGenerated"), text(row, "Ip"), number(row, "Port"));
-    rows.iter().filter(here).map(|row| (place(row), row)).collect()
+    let key = |row| (text(row, "TimeGenerated"), text(row, "Ip"), number(row, "Port"));
+    rows.iter().filter(own).map(|row| (key(row), row)).collect()
 }
 
-fn told(ports: &Ports<'_>, minute: &str) -> Vec<Told> {
+fn ports_in(ports: &Ports<'_>, minute: &str) -> Vec<PortSummary> {
     let python = std::fs::canonicalize("/usr/bin/python3").unwrap();
-    let here = ports.iter().filter(|((it, _, _), _)| *it == minute);
-    here.map(|((_, ip, port), row)| {
-        assert_eq!(text(row, "ProcessName"), python.file_name().unwrap().to_str().unwrap());
-        let wildcard = row["IsWildcardBind"].as_bool().unwrap();
-        ((*ip).to_owned(), *port, wildcard, [0, 1, 2].map(|at| number(row, MOVED[at])))
-    })
-    .collect()
+    let in_minute = ports.iter().filter(|((it, _, _), _)| *it == minute);
+    in_minute
+        .map(|((_, ip, port), row)| {
+            assert_eq!(text(row, "ProcessName"), python.file_name().unwrap().to_str().unwrap());
+            let wildcard = row["IsWildcardBind"].as_bool().unwrap();
+            ((*ip).to_owned(), *port, wildcard, [0, 1, 2].map(|index| number(row, TOTALS[index])))
+        })
+        .collect()
 }
 
 fn assert_ports(ports: &Ports<'_>, inner: &Ports<'_>) {
     let mut minutes: Vec<&str> = ports.keys().map(|(minute, _, _)| *minute).collect();
     minutes.dedup();
     let [before, after] = minutes[..] else { panic!("two minutes: {minutes:?}") };
-    let called = |ip: &str, port, wildcard| (ip.to_owned(), port, wildcard, [2, 1, 1]);
+    let connected = |ip: &str, port, wildcard| (ip.to_owned(), port, wildcard, [2, 1, 1]);
     let mut expected = vec![
-        called(V4, 7001, true),
-        called(CLIENT_V4, 7001, true),
-        called(V4, 7002, false),
-        called(V4, 7003, true),
-        called(V4, 7004, true),
-        called(V6, 7004, true),
+        connected(V4, 7001, true),
+        connected(CLIENT_V4, 7001, true),
+        connected(V4, 7002, false),
+        connected(V4, 7003, true),
+        connected(V4, 7004, true),
+        connected(V6, 7004, true),
         ("0.0.0.0".to_owned(), 7005, true, [0, 0, 0]),
-        called(V4, 7006, false),
-        called("127.0.0.1", 7007, false),
+        connected(V4, 7006, false),
+        connected("127.0.0.1", 7007, false),
     ];
     expected.sort();
-    assert_eq!(told(ports, before), expected);
-    // What stopped to listen has a row for the connection that it accepted before.
+    assert_eq!(ports_in(ports, before), expected);
+    // The closed listener has a row for the connection that it accepted before.
     for port in &mut expected {
         port.3 = [0, 0, port.3[2]];
     }
-    assert_eq!(told(ports, after), expected);
-    let inner = told(inner, before);
+    assert_eq!(ports_in(ports, after), expected);
+    let inner = ports_in(inner, before);
     for expected in [
-        called(V4, 7001, true),
-        called("127.0.0.1", 7007, false),
+        connected(V4, 7001, true),
+        connected("127.0.0.1", 7007, false),
         (V4.to_owned(), 7006, false, [0, 0, 0]),
     ] {
         assert!(inner.contains(&expected), "{expected:?} {inner:?}");
     }
 }
 
-/// Rows whose remote end is in the suite's list say so, in each minute.
+/// Asserts that rows with a remote address of the suite's list have its threat columns, in each
+/// minute.
 fn assert_flagged(rows: &[Value], last: &str) {
     let mut flagged = 0;
     for row in rows.iter().filter(|row| row["Type"] == "VMConnection") {
@@ -240,7 +242,7 @@ fn assert_flagged(rows: &[Value], last: &str) {
     assert!(flagged >= 8, "{flagged} in the last minute");
 }
 
-/// The machine of the test, and its processes.
+/// Asserts the computer and process rows of the test machine.
 fn assert_host(rows: &[Value], pids: [u32; 4]) {
     let of = |kind: &str| rows.iter().filter(|row| row["Type"] == kind).collect::<Vec<_>>();
     let computers = of("VMComputer");

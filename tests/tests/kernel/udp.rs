@@ -1,4 +1,4 @@
-//! UDP flows: one for each socket and remote end, with exact counts.
+//! UDP flows: one per socket and remote address, with exact counts.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::harness::{CLIENT_V4, CLIENT_V6, Home, Recording, Server, V4, V6, skip
 /// One flow of a recording.
 #[derive(Debug)]
 pub(crate) struct Flow {
-    /// Its first line.
+    /// Its `opened` event.
     pub(crate) opened: Value,
     pub(crate) pid: u64,
     pub(crate) direction: String,
@@ -22,14 +22,14 @@ pub(crate) struct Flow {
     pub(crate) closed: bool,
 }
 
-/// The UDP flows of a namespace. Each must be opened once, then established, and closed at most
-/// once, at its end.
+/// Collects the UDP flows of a namespace. Asserts that each is opened once, then established, and
+/// closed at most once, as its last event.
 pub(crate) fn flows(lines: &[Value], netns: &Netns) -> Vec<Flow> {
     let mut flows: BTreeMap<u64, Flow> = BTreeMap::new();
-    let ours =
+    let own =
         |line: &&Value| line["Protocol"] == "udp" && line["NetworkNamespace"] == netns.number();
     let number = |line: &Value, column: &str| line[column].as_u64().unwrap();
-    for line in lines.iter().filter(ours) {
+    for line in lines.iter().filter(own) {
         let id = number(line, "ConnectionNumber");
         let event = text(line, "Event");
         let Some(flow) = flows.get_mut(&id) else {
@@ -62,7 +62,7 @@ pub(crate) fn flows(lines: &[Value], netns: &Netns) -> Vec<Flow> {
     flows.into_values().collect()
 }
 
-/// Ends the recording once so many flows of the namespace are closed.
+/// Stops the recording once `count` flows of the namespace are closed; returns them.
 pub(crate) fn closed_flows(recording: Recording, netns: &Netns, count: usize) -> Vec<Flow> {
     let inode = format!("\"NetworkNamespace\":{},", netns.number());
     let marks = ["\"Event\":\"closed\"", "\"Protocol\":\"udp\"", inode.as_str()];
@@ -75,7 +75,7 @@ pub(crate) fn closed_flows(recording: Recording, netns: &Netns, count: usize) ->
     flows
 }
 
-/// A Python program in the namespace that ends by itself; gives its process id.
+/// Runs a Python program in the namespace to its end; returns its process id.
 pub(crate) fn python(netns: &Netns, program: &str, words: &[&str]) -> u32 {
     let mut child =
         netns.command("/usr/bin/python3").args(["-c", program]).args(words).spawn().unwrap();
@@ -83,8 +83,8 @@ pub(crate) fn python(netns: &Netns, program: &str, words: &[&str]) -> u32 {
     child.id()
 }
 
-/// Binds to an address and answers each datagram that begins with `?` with three times its length,
-/// until it is killed.
+/// Binds to an address and replies to each datagram that begins with `?` with three times its
+/// length, until it is killed.
 pub(crate) const SERVER: &str = "
 import socket, sys
 family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
@@ -108,14 +108,14 @@ pub(crate) fn server(netns: &Netns, address: &str) -> (Server, u64, String) {
     (server, pid.into(), port)
 }
 
-/// Both ends of an exchange, each with its own flow: (client, server).
+/// The flows of both ends of an exchange: (outbound, inbound).
 pub(crate) fn ends(mut flows: Vec<Flow>) -> (Vec<Flow>, Vec<Flow>) {
     let inbound = flows.extract_if(.., |flow| flow.direction == "inbound").collect();
     (flows, inbound)
 }
 
 #[test]
-fn a_connected_socket_is_one_flow_in_each_family() {
+fn a_connected_socket_is_one_flow_for_both_address_families() {
     if skipped() {
         return;
     }
@@ -136,7 +136,7 @@ client.send(b'!' * 7)
     for (listen, bind, to, from) in [
         (V4, CLIENT_V4, V4.to_owned(), CLIENT_V4),
         (V6, CLIENT_V6, V6.to_owned(), CLIENT_V6),
-        // A dual-stack server, then a client that writes an IPv4 address as IPv6.
+        // A dual-stack server, then a client that uses an IPv4-mapped IPv6 address.
         ("::", "0.0.0.0", V4.to_owned(), V4),
         (V4, "::", mapped(V4), V4),
     ] {
@@ -163,12 +163,12 @@ client.send(b'!' * 7)
 }
 
 #[test]
-fn a_thousand_queries_and_one_server_of_a_thousand_peers() {
+fn a_thousand_client_sockets_give_one_server_flow_per_peer() {
     if skipped() {
         return;
     }
-    // Each from a socket of its own; every other one without a look at who answered. A port may be
-    // used twice: to the server that is one peer.
+    // Each query has its own socket; every second one ignores the sender of the reply. A source port
+    // may be used twice: the server then has one peer for both.
     let client = "
 import socket, sys
 ports = set()
@@ -207,7 +207,7 @@ with open(sys.argv[3], 'w') as out:
 }
 
 #[test]
-fn a_server_that_never_answers_has_a_flow_for_each_sender() {
+fn a_server_that_never_replies_has_a_flow_per_sender() {
     if skipped() {
         return;
     }
@@ -232,46 +232,46 @@ for client in clients:
     assert!(inbound.iter().all(|flow| flow.pid == server_pid));
 }
 
-/// Datagrams that are not the plain case. The server is one process, the client another.
+/// Datagrams sent by uncommon calls or with unusual contents. Server and client are two processes.
 #[test]
-fn a_datagram_is_counted_as_sent_however_it_is_sent() {
+fn datagrams_are_counted_for_every_send_method() {
     if skipped() {
         return;
     }
-    // Sends in the way that it is told.
+    // Sends by the method of its first argument.
     let client = "
 import ctypes, socket, struct, sys
-way, to, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+method, to, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
 client = socket.socket(socket.AF_INET6 if ':' in to else socket.AF_INET, socket.SOCK_DGRAM)
-if way == 'mmsg':
-    # struct mmsghdr: name, length of it, vector, its length, control, its length, flags, result.
+if method == 'mmsg':
+    # struct mmsghdr: name, its length, vector, its length, control, its length, flags, result.
     data = ctypes.create_string_buffer(b'!' * 11)
     vector = ctypes.create_string_buffer(struct.pack('PN', ctypes.addressof(data), 11))
     client.connect((to, port))
-    one = struct.pack('PIxxxxPNPNIxxxxIxxxx', 0, 0, ctypes.addressof(vector), 1, 0, 0, 0, 0)
-    many = ctypes.create_string_buffer(one * 20)
-    sent = ctypes.CDLL(None).sendmmsg(client.fileno(), many, 20, 0)
+    message = struct.pack('PIxxxxPNPNIxxxxIxxxx', 0, 0, ctypes.addressof(vector), 1, 0, 0, 0, 0)
+    messages = ctypes.create_string_buffer(message * 20)
+    sent = ctypes.CDLL(None).sendmmsg(client.fileno(), messages, 20, 0)
     assert sent == 20, sent
-elif way == 'segments':
+elif method == 'segments':
     client.setsockopt(socket.IPPROTO_UDP, 103, 1000)  # UDP_SEGMENT
     client.sendto(b'!' * 9500, (to, port))
-elif way == 'fragments':
+elif method == 'fragments':
     client.sendto(b'!' * 20000, (to, port))
-elif way == 'empty':
+elif method == 'empty':
     client.sendto(b'', (to, port))
-elif way == 'options':
+elif method == 'options':
     client.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes([1, 1, 1, 1]))
     client.sendto(b'!' * 30, (to, port))
-elif way == 'extensions':
+elif method == 'extensions':
     client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, bytes([0, 0, 1, 4, 0, 0, 0, 0]))
     client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, bytes([0, 0, 1, 4, 0, 0, 0, 0]))
     client.sendto(b'!' * 40, (to, port))
-elif way == 'elsewhere':
-    # The peer of a connected socket is not where this goes.
+elif method == 'elsewhere':
+    # The datagram is not sent to the peer of the connected socket.
     client.connect((to, 9))
     client.sendto(b'!' * 50, (to, port))
 ";
-    for (way, to, bytes, packets) in [
+    for (method, to, bytes, packets) in [
         ("mmsg", V4, 220, 20),
         ("segments", V4, 9500, 10),
         ("fragments", V4, 20000, 1),
@@ -286,14 +286,14 @@ elif way == 'elsewhere':
         let home = Home::new("", "");
         let recording = home.record();
         let (server, server_pid, port) = server(&netns, to);
-        let pid = python(&netns, client, &[way, to, &port]);
+        let pid = python(&netns, client, &[method, to, &port]);
         run(Command::new("sleep").arg("0.2"));
         drop(server);
         let (outbound, inbound) = ends(closed_flows(recording, &netns, 2));
         let (outbound, inbound) = (&outbound[0], &inbound[0]);
-        assert_eq!(outbound.remote.1.to_string(), port, "{way}");
-        assert_eq!((outbound.pid, inbound.pid), (pid.into(), server_pid), "{way}");
-        assert_eq!((outbound.bytes, outbound.packets), ((bytes, 0), (packets, 0)), "{way}");
-        assert_eq!((inbound.bytes, inbound.packets), ((0, bytes), (0, packets)), "{way}");
+        assert_eq!(outbound.remote.1.to_string(), port, "{method}");
+        assert_eq!((outbound.pid, inbound.pid), (pid.into(), server_pid), "{method}");
+        assert_eq!((outbound.bytes, outbound.packets), ((bytes, 0), (packets, 0)), "{method}");
+        assert_eq!((inbound.bytes, inbound.packets), ((0, bytes), (0, packets)), "{method}");
     }
 }

@@ -1,4 +1,4 @@
-//! From a datagram to alert, row and replay; and a host where UDP cannot be seen.
+//! UDP from the datagram to alert, row and replay; and a host without UDP observation.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use crate::harness::{CLIENT_V4, Home, SOON, START, V4, peer, skipped, text};
 use crate::udp::{closed_flows, python, server};
 
 #[test]
-fn a_datagram_to_or_from_an_indicator_alerts_with_its_process() {
+fn datagrams_to_and_from_an_indicator_alert_with_their_process() {
     if skipped() {
         return;
     }
@@ -49,8 +49,8 @@ client.recv(9)
     assert!(text(&outbound, "CommandLine").starts_with("/usr/bin/python3 -c"), "{outbound}");
     assert!(text(&outbound, "ProcessPath").contains("python3"), "{outbound}");
     let ended = agent.stop();
-    let said: Vec<&str> = ended.stderr.iter().map(|line| line.text.as_str()).collect();
-    assert!(said.iter().any(|line| line.contains("TCP connections and UDP flows")), "{said:?}");
+    let log: Vec<&str> = ended.stderr.iter().map(|line| line.text.as_str()).collect();
+    assert!(log.iter().any(|line| line.contains("TCP connections and UDP flows")), "{log:?}");
     let written = std::fs::read_to_string(&rows).unwrap();
     let row = written
         .lines()
@@ -70,7 +70,7 @@ client.recv(9)
 }
 
 #[test]
-fn a_recording_of_datagrams_replays_to_the_same_alert() {
+fn a_udp_recording_replays_to_the_same_alert() {
     if skipped() {
         return;
     }
@@ -89,13 +89,13 @@ client.sendto(b'!' * 6, (sys.argv[1], 4445))
     command.arg("--connections").arg(recorded).arg("--indicators").arg(list);
     let output = String::from_utf8(run(&mut command).stdout).unwrap();
     let alerts = output.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let ours: Vec<Value> = alerts.filter(|it| it["ProcessId"] == pid).collect();
-    assert_eq!(ours.len(), 1, "{output}");
-    assert_eq!((text(&ours[0], "RemoteIp"), text(&ours[0], "Protocol")), (V4, "udp"));
+    let own: Vec<Value> = alerts.filter(|it| it["ProcessId"] == pid).collect();
+    assert_eq!(own.len(), 1, "{output}");
+    assert_eq!((text(&own[0], "RemoteIp"), text(&own[0], "Protocol")), (V4, "udp"));
 }
 
 #[test]
-fn two_agents_do_not_stand_in_each_others_way() {
+fn two_agents_do_not_interfere() {
     if skipped() {
         return;
     }
@@ -110,14 +110,14 @@ client.sendto(b'!' * 6, (sys.argv[1], 4446))
     let pid = python(&netns, client, &[V4]);
     let flows = closed_flows(early, &netns, 1);
     assert_eq!((flows[0].pid, flows[0].bytes), (pid.into(), (6, 0)));
-    // The first has detached its programs; those of the second go on.
+    // The first agent has detached its programs; those of the second keep running.
     python(&netns, client, &[V4]);
     let flows = closed_flows(late, &netns, 2);
     assert!(flows.iter().all(|flow| flow.bytes == (6, 0)), "{flows:?}");
 }
 
 #[test]
-fn without_cgroup2_there_is_no_udp_and_it_says_so() {
+fn without_cgroup2_missing_udp_is_reported() {
     if skipped() {
         return;
     }
@@ -130,14 +130,14 @@ fn without_cgroup2_there_is_no_udp_and_it_says_so() {
     command.args(agent.get_args()).env("HOME", home.path(""));
     let agent = sensor_tests::Agent::spawn(command);
     agent.wait_for_log(START, "state: ");
-    // TCP goes on.
+    // TCP observation continues.
     let netns = Netns::new(&[V4]);
     run(netns.command(peer()).args(["try", &format!("{V4}:9")]));
     agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == V4);
     let ended = agent.stop();
     assert!(ended.status.success(), "{ended:?}");
-    let said: Vec<&str> = ended.stderr.iter().map(|line| line.text.as_str()).collect();
-    let said = said.join("\n");
-    assert!(said.contains("watches all TCP connections of this host"), "{said}");
-    assert!(said.contains("cgroup_skb egress (no cgroup2 in /proc/mounts"), "{said}");
+    let log: Vec<&str> = ended.stderr.iter().map(|line| line.text.as_str()).collect();
+    let log = log.join("\n");
+    assert!(log.contains("watches all TCP connections of this host"), "{log}");
+    assert!(log.contains("cgroup_skb egress (no cgroup2 in /proc/mounts"), "{log}");
 }

@@ -1,4 +1,4 @@
-//! UDP under load, and at the limits of its tables.
+//! UDP under load, and at its table limits.
 
 use sensor_tests::Netns;
 
@@ -6,7 +6,7 @@ use crate::harness::{Home, V4, skipped};
 use crate::udp::{ends, flows, python};
 
 #[test]
-fn a_million_datagrams_are_counted_and_not_told() {
+fn a_million_datagrams_are_counted_without_an_event_each() {
     if skipped() {
         return;
     }
@@ -30,10 +30,10 @@ for _ in range(1000000):
     recording.wait_for_lines(&["\"Event\":\"closed\"", inode.as_str()], 2);
     let (lines, ledger) = recording.stop();
     ledger.assert_balances();
-    // Two flows, two owners at most, two releases; the rest is other programs'.
+    // Two flows, at most two owners, two releases; the rest is other programs' traffic.
     assert!(ledger.count("udp_attempted") < 1000, "{ledger:?}");
-    let told = lines.iter().filter(|line| line["NetworkNamespace"] == netns.number()).count();
-    assert!(told < 50, "{told} changes");
+    let events = lines.iter().filter(|line| line["NetworkNamespace"] == netns.number()).count();
+    assert!(events < 50, "{events} events");
     let (outbound, inbound) = ends(flows(&lines, &netns));
     assert_eq!((outbound.len(), inbound.len()), (1, 1));
     assert_eq!((outbound[0].bytes, outbound[0].packets), ((10_000_000, 0), (1_000_000, 0)));
@@ -42,11 +42,11 @@ for _ in range(1000000):
 }
 
 #[test]
-fn a_full_map_of_flows_loses_none_but_counts() {
+fn a_full_flow_map_evicts_flows_without_loss() {
     if skipped() {
         return;
     }
-    // To 5000 ports on which nobody listens; without an address each, as an answer would have one.
+    // To 5000 ports without a listener; from an unbound socket, so that ICMP errors are not reported.
     let client = "
 import socket, sys
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -71,7 +71,7 @@ for port in range(10000, 15000):
 }
 
 #[test]
-fn a_flow_that_falls_silent_is_over_and_then_begins_anew() {
+fn an_idle_flow_ends_and_later_traffic_opens_a_new_one() {
     if skipped() {
         return;
     }

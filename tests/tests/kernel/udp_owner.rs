@@ -1,4 +1,4 @@
-//! Whose a UDP flow is.
+//! Owners of UDP flows.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -10,11 +10,11 @@ use crate::harness::{Home, Server, V4, V6, skipped, text};
 use crate::udp::{closed_flows, ends, python, server};
 
 #[test]
-fn workers_that_share_a_socket_each_own_what_they_read_first() {
+fn workers_sharing_a_socket_own_the_flows_they_read_first() {
     if skipped() {
         return;
     }
-    // Answers each datagram with the process id of the worker that read it.
+    // Replies to each datagram with the process id of the worker that read it.
     let workers = "
 import os, socket, sys
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -28,7 +28,7 @@ for worker in range(3):
 print('ready', server.getsockname()[1], flush=True)
 os.wait()
 ";
-    // All send before any reads its answer, so that many wait in the server's queue at once.
+    // All clients send before any reads its reply, so that many datagrams queue up at the server.
     let clients = "
 import socket, sys
 clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(500)]
@@ -37,8 +37,8 @@ for client in clients:
     client.sendto(b'?', (sys.argv[1], int(sys.argv[2])))
 with open(sys.argv[3], 'w') as out:
     for client in clients:
-        answer = client.recv(100).decode()
-        print(client.getsockname()[1], answer, file=out)
+        reply = client.recv(100).decode()
+        print(client.getsockname()[1], reply, file=out)
 ";
     let netns = Netns::new(&[V4]);
     let home = Home::new("", "");
@@ -47,27 +47,27 @@ with open(sys.argv[3], 'w') as out:
     command.args(["-c", workers, V4]);
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let (server, port) = Server::start(command);
-    let answers = home.path("answers");
-    python(&netns, clients, &[V4, &port, answers.to_str().unwrap()]);
+    let replies = home.path("replies");
+    python(&netns, clients, &[V4, &port, replies.to_str().unwrap()]);
     let group = nix::unistd::Pid::from_raw(i32::try_from(server.0.id()).unwrap());
     nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).unwrap();
     drop(server);
     let (_, inbound) = ends(closed_flows(recording, &netns, 1000));
-    let answers = std::fs::read_to_string(answers).unwrap();
-    let answered: HashMap<u64, u64> = answers
+    let replies = std::fs::read_to_string(replies).unwrap();
+    let replied: HashMap<u64, u64> = replies
         .lines()
         .map(|line| line.split_once(' ').unwrap())
         .map(|(port, worker)| (port.parse().unwrap(), worker.parse().unwrap()))
         .collect();
-    assert_eq!((answered.len(), inbound.len()), (500, 500));
+    assert_eq!((replied.len(), inbound.len()), (500, 500));
     for flow in inbound {
-        assert_eq!(Some(&flow.pid), answered.get(&flow.remote.1), "{flow:?}");
+        assert_eq!(Some(&flow.pid), replied.get(&flow.remote.1), "{flow:?}");
         assert_eq!(text(&flow.opened, "Attribution"), "first_io");
     }
 }
 
 #[test]
-fn children_that_share_a_socket_each_own_what_they_send_first() {
+fn children_sharing_a_socket_own_the_flows_they_send_first() {
     if skipped() {
         return;
     }
@@ -88,7 +88,7 @@ with open(sys.argv[2], 'w') as out:
     print(*children, file=out)
 ";
     let netns = Netns::new(&[V4]);
-    // Answers of ICMP would end a sender's call early.
+    // ICMP errors would end a sender's call early.
     netns.black_hole("192.0.2.77");
     let home = Home::new("", "");
     let recording = home.record();
@@ -105,12 +105,12 @@ with open(sys.argv[2], 'w') as out:
 }
 
 #[test]
-fn a_socket_that_is_handed_on_belongs_to_who_reads_it() {
+fn a_socket_passed_to_a_service_belongs_to_the_reader() {
     if skipped() {
         return;
     }
-    // As a service manager does: binds, and starts the service with the socket as its input. The
-    // service reads without an address.
+    // Like a service manager: binds the socket, and starts the service with the socket as its standard
+    // input. The service reads without an address.
     let activator = "
 import os, socket, sys
 server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -151,7 +151,7 @@ for _ in range(2):
 }
 
 #[test]
-fn what_nobody_reads_is_of_who_bound_the_socket() {
+fn unread_datagrams_belong_to_the_binding_process() {
     if skipped() {
         return;
     }
@@ -182,11 +182,11 @@ socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'!', (sys.argv[1], int(
 }
 
 #[test]
-fn sockets_that_are_older_than_the_agent_get_their_owners_when_they_act() {
+fn preexisting_sockets_get_their_owner_at_the_first_io() {
     if skipped() {
         return;
     }
-    // Connected before the agent runs, and sends when it is told to.
+    // Connects before the agent starts, and sends on a line of input.
     let client = "
 import socket, sys
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -1,42 +1,42 @@
-//! Processes that enter a container late: a runtime moves them after they have started.
+//! Processes that enter a container late: a container runtime moves them after they start.
 
 use nix::sys::signal::Signal;
 
-use super::case::{CALLED_V4, Case, python, ready};
+use super::case::{Case, SERVER_V4, python, ready};
 use super::outbound::SERVER;
 use crate::harness::{skipped, text};
 use crate::process::Container;
 
-/// Connects when it starts, if told to, and when it has been moved.
+/// Connects once at its start if COUNT is 2, and once after it has been moved.
 const MOVED: &str = "
 if COUNT == 2:
-    converse(socket.create_connection((ADDRESS, PORT)), 0)
+    exchange(socket.create_connection((ADDRESS, PORT)), 0)
 ready(0)
 signal.sigwait({signal.SIGTERM})
-converse(socket.create_connection((ADDRESS, PORT)), 1)
+exchange(socket.create_connection((ADDRESS, PORT)), 1)
 ";
 
-/// `times` is how often it connects; gives the containers of its connections, oldest first.
+/// Connects `times` times; returns the containers of the connections, oldest first.
 fn containers_of_moved(container: &Container, times: &str) -> Vec<String> {
     let mut case = Case::new();
-    let server = python(&case.called, SERVER, &[CALLED_V4]);
+    let server = python(&case.server_netns, SERVER, &[SERVER_V4]);
     let port = ready(&server);
-    let program = python(&case.caller, MOVED, &[CALLED_V4, &port, times]);
+    let program = python(&case.client_netns, MOVED, &[SERVER_V4, &port, times]);
     ready(&program);
     container.take(program.pid());
     program.signal(Signal::SIGTERM);
     case.finish(program);
     case.stop(server);
-    let caller = case.caller.number();
+    let client_netns = case.client_netns.number();
     let (lines, _) = case.check();
     let opened = lines
         .iter()
-        .filter(|line| line["NetworkNamespace"] == caller && text(line, "Event") == "opened");
+        .filter(|line| line["NetworkNamespace"] == client_netns && text(line, "Event") == "opened");
     opened.map(|line| text(line, "ContainerId").to_owned()).collect()
 }
 
 #[test]
-fn moved_before_it_connects() {
+fn a_process_moved_before_it_connects_has_the_container() {
     if skipped() {
         return;
     }
@@ -45,7 +45,7 @@ fn moved_before_it_connects() {
 }
 
 #[test]
-fn moved_between_two_connections() {
+fn a_process_moved_between_two_connections_has_the_container_for_the_second() {
     if skipped() {
         return;
     }

@@ -1,13 +1,13 @@
-//! Connections that fail, and those that end badly.
+//! Failed and aborted connections.
 
 use nix::sys::signal::Signal;
 use sensor_tests::{CABLE, run};
 
-use super::case::{CALLED_V4, CALLED_V6, CALLER_V4, CALLER_V6, Case, python, ready};
-use super::claim::Claim;
+use super::case::{CLIENT_V4, CLIENT_V6, Case, SERVER_V4, SERVER_V6, python, ready};
+use super::expectation::Expectation;
 use crate::harness::{Home, SOON, skipped};
 
-/// To a port where nobody listens; every other one from a port of its own choice.
+/// Connects to a port without a listener; every second socket has a bound port.
 const REFUSED: &str = "
 for number in range(COUNT):
     connection = socket.socket(family_of(ADDRESS), socket.SOCK_STREAM)
@@ -17,11 +17,11 @@ for number in range(COUNT):
     local = (sys.argv[4], connection.getsockname()[1])
     assert number % 2 == 1 or local[1] == 20_000 + number
     known = {'local': local, 'remote': (ADDRESS, PORT)}
-    tell('outbound', known, event='failed', by='remote', error=errno.ECONNREFUSED)
+    report('outbound', known, event='failed', by='remote', error=errno.ECONNREFUSED)
     connection.close()
 ";
 
-/// To an address where nobody is: half of them until the kernel gives up, half until we do.
+/// Connects to an unassigned address: the program closes half of them, the kernel times out the rest.
 const UNANSWERED: &str = "
 connections = []
 for number in range(COUNT):
@@ -33,43 +33,43 @@ for number in range(COUNT):
     connections.append((connection, known))
 time.sleep(0.2)
 for connection, known in connections[::2]:
-    tell('outbound', known, event='failed', by='local')
+    report('outbound', known, event='failed', by='local')
     connection.close()
 for connection, known in connections[1::2]:
     poll = select.poll()
     poll.register(connection, select.POLLOUT)
     assert poll.poll(20_000)
     assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ETIMEDOUT
-    tell('outbound', known, event='failed', by='timeout', error=errno.ETIMEDOUT)
+    report('outbound', known, event='failed', by='timeout', error=errno.ETIMEDOUT)
     connection.close()
 ";
 
-/// Ends each connection with a reset, when it has read all.
+/// Ends each connection with a reset, after it has read all data.
 const RESETTER: &str = "
 listener = listen(ADDRESS)
 def work():
     for number in range(1 << 30):
         connection, _ = listener.accept()
         known = ends(connection)
-        sent, received = answer(connection)
+        sent, received = send_response(connection)
         receive(connection, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
-        tell('inbound', known, sent, received + 1, by='local', listener=os.getpid())
+        report('inbound', known, sent, received + 1, by='local', listener=os.getpid())
         connection.close()
 ready(listener.getsockname()[1])
 run(work)
 ";
 
-/// Ends each connection with a reset, since it has not read all.
-const IGNORER: &str = "
+/// Ends each connection with a reset, because it closes with unread data.
+const UNREAD_CLOSER: &str = "
 listener = listen(ADDRESS)
 def work():
     for number in range(1 << 30):
         connection, _ = listener.accept()
         known = ends(connection)
-        sent, received = answer(connection)
+        sent, received = send_response(connection)
         assert connection.recv(1, socket.MSG_PEEK) == b'k'
-        tell('inbound', known, sent, received + 1, by='local', listener=os.getpid())
+        report('inbound', known, sent, received + 1, by='local', listener=os.getpid())
         connection.close()
 ready(listener.getsockname()[1])
 run(work)
@@ -79,37 +79,37 @@ const UNTIL_RESET: &str = "
 for number in range(COUNT):
     connection = socket.create_connection((ADDRESS, PORT))
     known = ends(connection)
-    sent, received = ask(connection, number)
+    sent, received = send_request(connection, number)
     connection.sendall(b'k')
     try:
         raise AssertionError(connection.recv(1))
     except ConnectionResetError:
         pass
-    tell('outbound', known, sent + 1, received, by='remote', error=errno.ECONNRESET)
+    report('outbound', known, sent + 1, received, by='remote', error=errno.ECONNRESET)
     connection.close()
 ";
 
-/// Keeps what it has accepted.
-const KEEPER: &str = "
+/// Keeps accepted connections open.
+const OPEN_SERVER: &str = "
 listener, connections = listen(ADDRESS), []
 def work():
     while True:
         connections.append(listener.accept()[0])
         known = ends(connections[-1])
-        tell('inbound', known, *answer(connections[-1]), event='open', listener=os.getpid())
+        report('inbound', known, *send_response(connections[-1]), event='open', listener=os.getpid())
 ready(listener.getsockname()[1])
 run(work)
 ";
 
-/// Connections whose other end vanishes when the test says so: half of them send something into the
-/// void, unless told not to; the others only ask now and then whether it is still there.
-const LEFT_ALONE: &str = "
+/// Connections whose other end vanishes during the test. Half of them send data, if told to by the
+/// last argument `send`; the others use keepalive probes.
+const VANISHED_PEER: &str = "
 TCP_USER_TIMEOUT = 18
 connections = []
 for number in range(COUNT):
     connection = socket.create_connection((ADDRESS, PORT))
     known = ends(connection)
-    connections.append((number, connection, known, *ask(connection, number)))
+    connections.append((number, connection, known, *send_request(connection, number)))
 ready(0)
 signal.sigwait({signal.SIGTERM})
 sends = lambda number: number % 2 == 0 and sys.argv[4] == 'send'
@@ -127,93 +127,93 @@ for number, connection, known, sent, received in connections:
     except TimeoutError:
         pass
     sent += 77 if sends(number) else 0
-    tell('outbound', known, sent, received, by='timeout', error=errno.ETIMEDOUT)
+    report('outbound', known, sent, received, by='timeout', error=errno.ETIMEDOUT)
     connection.close()
 ";
 
 #[test]
-fn refused() {
+fn refused_connections_are_recorded_as_failed() {
     if skipped() {
         return;
     }
     let mut case = Case::new();
-    for (address, own) in [(CALLED_V4, CALLER_V4), (CALLED_V6, CALLER_V6)] {
-        let program = python(&case.caller, REFUSED, &[address, "9", "1000", own]);
+    for (address, own) in [(SERVER_V4, CLIENT_V4), (SERVER_V6, CLIENT_V6)] {
+        let program = python(&case.client_netns, REFUSED, &[address, "9", "1000", own]);
         case.finish(program);
     }
     case.check();
 }
 
 #[test]
-fn reset_by_the_other_end() {
+fn connections_reset_by_the_peer_have_the_error() {
     if skipped() {
         return;
     }
     let mut case = Case::new();
-    case.dialogue(RESETTER, CALLED_V4, UNTIL_RESET, CALLED_V4);
-    case.dialogue(IGNORER, CALLED_V6, UNTIL_RESET, CALLED_V6);
+    case.exchanges(RESETTER, SERVER_V4, UNTIL_RESET, SERVER_V4);
+    case.exchanges(UNREAD_CLOSER, SERVER_V6, UNTIL_RESET, SERVER_V6);
     case.check();
 }
 
 #[test]
-fn unanswered_until_the_kernel_or_the_program_gives_up() {
+fn unanswered_connects_end_by_timeout_or_close() {
     if skipped() {
         return;
     }
     let mut case = Case::new();
-    // Nobody has this address, and nobody is asked who has.
-    let nobody = "192.0.2.99";
-    let words = ["neighbour", "add", nobody, "lladdr", "02:00:00:00:00:99", "dev", CABLE];
-    run(case.caller.command("ip").args(words));
-    // Given up after one and two seconds.
-    case.caller.set("net/ipv4/tcp_syn_retries", "1");
-    let program = python(&case.caller, UNANSWERED, &[nobody, "443", "1000", CALLER_V4]);
+    // This address has no host, and a static neighbour entry avoids ARP requests.
+    let unassigned = "192.0.2.99";
+    let words = ["neighbour", "add", unassigned, "lladdr", "02:00:00:00:00:99", "dev", CABLE];
+    run(case.client_netns.command("ip").args(words));
+    // The kernel times out after one and two seconds.
+    case.client_netns.set("net/ipv4/tcp_syn_retries", "1");
+    let program = python(&case.client_netns, UNANSWERED, &[unassigned, "443", "1000", CLIENT_V4]);
     case.finish(program);
     case.check();
 }
 
-/// Connections whose other end is made to vanish by `vanish`.
-fn left_alone(case: &mut Case, sends: &str, vanish: impl FnOnce(&Case)) {
-    let server = python(&case.called, KEEPER, &[CALLED_V4]);
+/// Opens connections whose other end `vanish` makes unreachable.
+fn with_vanished_peer(case: &mut Case, sends: &str, vanish: impl FnOnce(&Case)) {
+    let server = python(&case.server_netns, OPEN_SERVER, &[SERVER_V4]);
     let port = ready(&server);
-    let client = python(&case.caller, LEFT_ALONE, &[CALLED_V4, &port, "100", sends]);
+    let client = python(&case.client_netns, VANISHED_PEER, &[SERVER_V4, &port, "100", sends]);
     ready(&client);
     vanish(case);
     client.signal(Signal::SIGTERM);
     case.finish(client);
-    // The other end does not know, and lives on.
-    case.claims.extend(server.alerts().iter().map(Claim::of));
+    // The server does not notice, and keeps its connections open.
+    case.expectations.extend(server.alerts().iter().map(Expectation::of));
     case.left.push(server);
 }
 
 #[test]
-fn left_alone_by_the_other_end() {
+fn connections_to_an_unreachable_peer_time_out() {
     if skipped() {
         return;
     }
     let mut case = Case::new();
-    left_alone(&mut case, "send", |case| {
-        // What is sent there finds nobody.
+    with_vanished_peer(&mut case, "send", |case| {
+        // Data for the server goes to a wrong link address.
         let words =
-            ["neighbour", "replace", CALLED_V4, "lladdr", "02:00:00:00:00:99", "dev", CABLE];
-        run(case.caller.command("ip").args(words));
+            ["neighbour", "replace", SERVER_V4, "lladdr", "02:00:00:00:00:99", "dev", CABLE];
+        run(case.client_netns.command("ip").args(words));
     });
     case.check();
 }
 
 #[test]
-fn left_alone_by_the_other_ends_device() {
+fn connections_to_a_peer_with_its_link_down_time_out() {
     if skipped() {
         return;
     }
     let mut case = Case::new();
-    left_alone(&mut case, "ask", |case| {
-        run(case.called.command("ip").args(["link", "set", CABLE, "down"]));
+    with_vanished_peer(&mut case, "probe", |case| {
+        run(case.server_netns.command("ip").args(["link", "set", CABLE, "down"]));
     });
     case.check();
 }
 
-/// Without a route there is no SYN; whether such a connect can be seen is the kernel's to say.
+/// Without a route there is no SYN; it depends on the kernel whether such a connect is visible.
 const NO_ROUTE: &str = "
 for target in sys.argv[4:]:
     target, expected = target.split('=')
@@ -221,12 +221,12 @@ for target in sys.argv[4:]:
     assert connection.connect_ex((target, PORT)) == int(expected), target
     own = '::' if ':' in target else '0.0.0.0'
     known = {'local': (own, 0), 'remote': (target, PORT)}
-    tell('outbound', known, event='failed', by='unknown', error=int(expected))
+    report('outbound', known, event='failed', by='unknown', error=int(expected))
     connection.close()
 ";
 
 #[test]
-fn without_a_route_it_is_told_or_the_agent_says_why_not() {
+fn connects_without_a_route_are_recorded_or_reported_as_unobservable() {
     if skipped() {
         return;
     }
@@ -241,7 +241,7 @@ fn without_a_route_it_is_told_or_the_agent_says_why_not() {
         ("prohibit", "203.0.113.2"),
         ("unreachable", "2001:db8:99::1"),
     ] {
-        run(case.caller.command("ip").args(["route", "add", kind, address]));
+        run(case.client_netns.command("ip").args(["route", "add", kind, address]));
     }
     let targets = [
         "203.0.113.9=101",
@@ -250,18 +250,18 @@ fn without_a_route_it_is_told_or_the_agent_says_why_not() {
         "2001:db8:98::1=101",
         "2001:db8:99::1=113",
     ];
-    let words: Vec<&str> = [CALLED_V4, "443", "1"].into_iter().chain(targets).collect();
-    let program = python(&case.caller, NO_ROUTE, &words);
+    let words: Vec<&str> = [SERVER_V4, "443", "1"].into_iter().chain(targets).collect();
+    let program = python(&case.client_netns, NO_ROUTE, &words);
     case.finish(program);
-    assert_eq!(case.claims.len(), targets.len());
+    assert_eq!(case.expectations.len(), targets.len());
     if off.contains("fexit tcp_v4_connect (") {
-        // Not seen, and said so with the kernel's own reason.
+        // Not observable, and reported with the kernel's reason.
         assert!(
             off.contains("fexit tcp_v6_connect (") && off.contains("refused by the kernel"),
             "{off}"
         );
-        case.claims.clear();
-        let refused = python(&case.caller, REFUSED, &[CALLED_V4, "9", "10", CALLER_V4]);
+        case.expectations.clear();
+        let refused = python(&case.client_netns, REFUSED, &[SERVER_V4, "9", "10", CLIENT_V4]);
         case.finish(refused);
     }
     case.check();

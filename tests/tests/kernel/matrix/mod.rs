@@ -1,17 +1,17 @@
-//! The TCP matrix: every way to open, accept and end a connection, each many times, between two
-//! namespaces. The programs say what they did, and each end of each connection must be recorded so:
-//! once, with its process, its addresses and ports, its bytes to the last one, and how it ended.
+//! The TCP matrix: every path by which a connection opens, is accepted and ends, many times each,
+//! between two namespaces. The programs report their connections. Each end of each connection must
+//! be recorded exactly once, with its process, addresses, ports, exact byte counts, and its end.
 
 mod case;
-mod claim;
+mod expectation;
 
-/// Who connects, and how.
+/// Ways to connect.
 mod outbound;
 
-/// Connections that fail, and those that end badly.
+/// Failed and aborted connections.
 mod failures;
 
-/// Whose an accepted connection is.
+/// Owners of accepted connections.
 mod inbound;
 
 /// TCP Fast Open.
@@ -23,5 +23,5 @@ mod mptcp;
 /// Both ends over `io_uring`.
 mod uring;
 
-/// Processes that enter a container late.
+/// Processes that are moved into a container after they start.
 mod container;

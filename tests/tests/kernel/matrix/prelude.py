@@ -1,4 +1,4 @@
-"""What the programs of the matrix share. Each says what it did, one JSON line a connection's end."""
+"""Shared code of the matrix programs. Each writes one JSON line per end of a connection."""
 import ctypes, errno, json, os, select, signal, socket, struct, sys, threading, time
 
 MSG_FASTOPEN, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT = 0x20000000, 23, 30
@@ -17,8 +17,8 @@ def ends(connection):
     return {"local": connection.getsockname()[:2], "remote": connection.getpeername()[:2]}
 
 
-def tell(direction, ends, sent=0, received=0, **more):
-    """In one write, so that lines of several processes do not mix."""
+def report(direction, ends, sent=0, received=0, **more):
+    """Writes one line with a single write, so that lines of several processes do not mix."""
     line = {"direction": direction, "sent": sent, "received": received, **myself()}
     os.write(1, (json.dumps({**line, **ends, **more}) + "\n").encode())
 
@@ -28,10 +28,10 @@ def ready(port, *more):
 
 
 def request(number):
-    """Payload of that connection: how long it is, how long the answer must be, filling."""
-    asked = 8 + (100_000 if number % 100 == 50 else number * 7 % 1000)
-    answered = 1 + (200_000 if number % 100 == 70 else number * 13 % 3000)
-    return struct.pack("!II", asked, answered).ljust(asked, b"q"), answered
+    """The payload of a connection, with the sizes of request and response, and the response size."""
+    request_size = 8 + (100_000 if number % 100 == 50 else number * 7 % 1000)
+    response_size = 1 + (200_000 if number % 100 == 70 else number * 13 % 3000)
+    return struct.pack("!II", request_size, response_size).ljust(request_size, b"q"), response_size
 
 
 def receive(connection, size):
@@ -42,40 +42,40 @@ def receive(connection, size):
         size -= len(part)
 
 
-def ask(connection, number):
-    """The client's half of a dialogue; gives what it sent and received."""
-    payload, answered = request(number)
+def send_request(connection, number):
+    """The client's half of an exchange; returns the bytes sent and received."""
+    payload, response_size = request(number)
     connection.sendall(payload)
-    receive(connection, answered)
-    return len(payload), answered
+    receive(connection, response_size)
+    return len(payload), response_size
 
 
-def answer(connection):
-    """The server's half, up to the answer; gives what it sent and received."""
+def send_response(connection):
+    """The server's half up to the response; returns the bytes sent and received."""
     head = connection.recv(8, socket.MSG_WAITALL)
-    asked, answered = struct.unpack("!II", head)
-    receive(connection, asked - len(head))
-    connection.sendall(b"a" * answered)
-    return answered, asked
+    request_size, response_size = struct.unpack("!II", head)
+    receive(connection, request_size - len(head))
+    connection.sendall(b"a" * response_size)
+    return response_size, request_size
 
 
-def converse(connection, number, **more):
-    """A dialogue that the client ends."""
+def exchange(connection, number, **more):
+    """An exchange that the client ends."""
     known = ends(connection)
-    sent, received = ask(connection, number)
-    tell("outbound", known, sent, received, **{"by": "local", **more})
+    sent, received = send_request(connection, number)
+    report("outbound", known, sent, received, **{"by": "local", **more})
     connection.close()
 
 
 def serve(connection, **more):
-    """A dialogue that the client ends, or aborts."""
+    """An exchange that the client ends or aborts."""
     known = ends(connection)
-    sent, received = answer(connection)
+    sent, received = send_response(connection)
     try:
-        end = {"by": "remote"} if connection.recv(1) == b"" else {"by": "more was sent"}
+        end = {"by": "remote"} if connection.recv(1) == b"" else {"by": "more data"}
     except ConnectionResetError:
         end = {"by": "remote", "error": errno.ECONNRESET}
-    tell("inbound", known, sent, received, **{**end, **more})
+    report("inbound", known, sent, received, **{**end, **more})
     connection.close()
 
 
@@ -97,7 +97,7 @@ def accept_all(listening, /, **more):
 
 
 def workers(count, work):
-    """Forks them; they live until the test ends this process."""
+    """Forks the workers; they run until the test ends this process."""
     children = []
     for number in range(count):
         child = os.fork()
@@ -109,12 +109,12 @@ def workers(count, work):
 
 
 def run(work):
-    """Works on a thread, until the test ends this process."""
+    """Runs `work` on a thread until the test ends this process."""
     threading.Thread(target=work, daemon=True).start()
-    until_told()
+    until_terminated()
 
 
-def until_told(children=()):
+def until_terminated(children=()):
     signal.sigwait({signal.SIGTERM})
     for child in children:
         os.kill(child, signal.SIGKILL)

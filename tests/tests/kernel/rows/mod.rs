@@ -1,4 +1,4 @@
-//! Rows of real traffic: what `VMConnection` says of them, minute by minute.
+//! `VMConnection` rows of real traffic, minute by minute.
 
 mod rules;
 
@@ -36,16 +36,16 @@ impl Rows {
         Self { folder, agent }
     }
 
-    /// Ends the agent, which closes the minute; gives the rows of `VMConnection` with the
+    /// Stops the agent, which flushes the current minute; returns the `VMConnection` rows with the
     /// suite's addresses.
     fn stop(self) -> Vec<Value> {
         let ended = self.agent.stop();
         assert!(ended.status.success(), "{ended:?}");
         let rows = std::fs::read_to_string(self.folder.path().join(FILE)).unwrap();
         let rows = rows.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        // The machine has connections of its own, older than the agent and of nobody.
-        let ours = |row: &Value| [V4, CLIENT_V4].contains(&text(row, "RemoteIp"));
-        rows.filter(|row| text(row, "Type") == "VMConnection" && ours(row)).collect()
+        // The machine has other connections too, some of them older than the agent and without owner.
+        let own = |row: &Value| [V4, CLIENT_V4].contains(&text(row, "RemoteIp"));
+        rows.filter(|row| text(row, "Type") == "VMConnection" && own(row)).collect()
     }
 }
 
@@ -59,7 +59,7 @@ fn sum(rows: &[&Value], column: &str) -> u64 {
     rows.iter().map(|row| row[column].as_u64().unwrap_or(0)).sum()
 }
 
-/// Every request, as the server says it: its connection, its bytes.
+/// Logs every request as the server counts it: connection, bytes received, bytes sent.
 const NGINX: &str = "
 daemon off; master_process on; worker_processes 2; pid FOLDER/pid; error_log FOLDER/error.log;
 user root;
@@ -72,11 +72,11 @@ http {
 }
 ";
 
-/// nginx, which ends when it is told to, or with the test.
+/// nginx; killed with the test unless it has quit before.
 struct Nginx(Child);
 
 impl Nginx {
-    /// Lets it answer what it has been asked, and end.
+    /// Lets it finish pending responses and exit.
     fn quit(&mut self) {
         run(Command::new("kill").args(["-QUIT", &self.0.id().to_string()]));
         self.0.wait().unwrap();
@@ -90,7 +90,8 @@ impl Drop for Nginx {
     }
 }
 
-/// nginx with a file of 10,000 bytes, and how often it was called in vain before it listened.
+/// Starts nginx with a page of 10,000 bytes; returns the number of connections refused before it
+/// listened.
 fn nginx(netns: &Netns, folder: &Path, port: u16) -> (Nginx, u64) {
     let configuration = NGINX
         .replace("FOLDER", folder.to_str().unwrap())
@@ -113,34 +114,34 @@ fn nginx(netns: &Netns, folder: &Path, port: u16) -> (Nginx, u64) {
         }
         run(Command::new("sleep").arg("0.1"));
     }
-    panic!("nginx does not answer");
+    panic!("nginx does not respond");
 }
 
 fn page(port: u16) -> String {
     format!("http://{V4}:{port}/page")
 }
 
-/// Types a byte a second and gets it back, is idle for long, and says how many it typed.
+/// Sends a byte a second and receives it back, five times; idles; sends one more at end of input.
 const SESSION: &str = "
 import select, socket, sys, time
 listener = socket.create_server((sys.argv[1], 0))
 client = socket.create_connection(listener.getsockname())
 server = listener.accept()[0]
 print('ready', listener.getsockname()[1], flush=True)
-typed = 0
+sent = 0
 while not select.select([sys.stdin], [], [], 1)[0]:
-    if typed < 5:
+    if sent < 5:
         client.sendall(b'x')
         server.sendall(server.recv(1))
         client.recv(1)
-        typed += 1
+        sent += 1
 client.sendall(b'x')
 server.sendall(server.recv(1))
 client.recv(1)
 ";
 
 #[test]
-fn rows_of_real_traffic_are_as_microsoft_defines_them() {
+fn rows_of_real_traffic_match_the_microsoft_schema() {
     if skipped() {
         return;
     }
@@ -151,9 +152,9 @@ fn rows_of_real_traffic_are_as_microsoft_defines_them() {
     let mut session = netns.command("/usr/bin/python3");
     session.args(["-c", SESSION, V4]).stdin(Stdio::piped());
     let (mut session, session_port) = Server::start(session);
-    let mut answering = netns.command(peer());
-    answering.args(["answer", &format!("{V4}:0")]);
-    let (_udp, udp_port) = Server::start(answering);
+    let mut responder = netns.command(peer());
+    responder.args(["answer", &format!("{V4}:0")]);
+    let (_udp, udp_port) = Server::start(responder);
     let udp_port: u16 = udp_port.rsplit(':').next().unwrap().parse().unwrap();
     let web_port = 8_080;
     let (mut web, refused) = nginx(&netns, folder.path(), web_port);
@@ -183,16 +184,16 @@ fn rows_of_real_traffic_are_as_microsoft_defines_them() {
     assert_eq!(sum(&datagrams, "LinksEstablished"), 40);
     assert!(datagrams.iter().all(|row| text(row, "Protocol") == "udp"));
 
-    let in_vain = of(&rows, 9, "outbound");
-    assert_eq!((sum(&in_vain, "LinksFailed"), sum(&in_vain, "LinksEstablished")), (6, 0));
+    let refused = of(&rows, 9, "outbound");
+    assert_eq!((sum(&refused, "LinksFailed"), sum(&refused, "LinksEstablished")), (6, 0));
 }
 
-/// Minutes in which there are rows.
+/// Number of minutes that have rows.
 fn minutes(rows: &[&Value]) -> usize {
     rows.iter().map(|row| text(row, "TimeGenerated")).collect::<BTreeSet<_>>().len()
 }
 
-/// nginx by its own log, in the rows of both ends; called in vain so often.
+/// Compares nginx's own log with the rows of both ends; `refused` connections failed before.
 fn check_web(rows: &[Value], (port, refused): (u16, u64), log: &Path) {
     let log = std::fs::read_to_string(log).unwrap();
     let requests: Vec<Vec<u64>> = log
@@ -221,7 +222,8 @@ fn check_web(rows: &[Value], (port, refused): (u16, u64), log: &Path) {
     assert_eq!(names.into_iter().collect::<Vec<_>>(), ["ab", "curl"]);
 }
 
-/// The session lives in each minute, and each byte is in the minute in which it moved.
+/// Asserts that the session is live in each minute, and that each byte is in the minute of its
+/// transfer.
 fn check_session(rows: &[Value], port: u16) {
     for direction in ["inbound", "outbound"] {
         let session = of(rows, port, direction);
@@ -235,39 +237,39 @@ fn check_session(rows: &[Value], port: u16) {
     }
 }
 
-/// Connects so many times to itself, one after the other, and reads as many bytes as it asks for.
+/// Connects to itself, sequentially, and reads the number of bytes that it requests each time.
 const STORM: &str = "
 import socket, sys, threading
 def serve(listener):
     while True:
-        one = listener.accept()[0]
-        asked = one.recv(8)
-        one.sendall(b'x' * int(asked))
-        one.recv(1)
-        one.close()
+        connection = listener.accept()[0]
+        size = connection.recv(8)
+        connection.sendall(b'x' * int(size))
+        connection.recv(1)
+        connection.close()
 listener = socket.create_server((sys.argv[1], 0), backlog=1024)
 threading.Thread(target=serve, args=(listener,), daemon=True).start()
 to = listener.getsockname()
 print('ready', to[1], flush=True)
 sys.stdin.readline()
 for number in range(int(sys.argv[2])):
-    one = socket.create_connection(to)
+    connection = socket.create_connection(to)
     count = number % 1000 + 1
-    one.sendall(b'%8d' % count)
+    connection.sendall(b'%8d' % count)
     while count:
-        count -= len(one.recv(count))
-    one.close()
+        count -= len(connection.recv(count))
+    connection.close()
 ";
 
 #[test]
-fn a_hundred_thousand_connections_add_up() {
+fn row_totals_match_for_a_hundred_thousand_connections() {
     const EACH: u64 = 25_000;
     const PROCESSES: u64 = 4;
     if skipped() {
         return;
     }
     let netns = Netns::new(&[V4]);
-    // The kernel takes every other port first, and searches long for each connection after that.
+    // The kernel first uses every other port only, and then searches long for each connection.
     netns.set("net/ipv4/ip_local_port_range", "1024 65535");
     let rows = Rows::start();
     let mut storms: Vec<(Server, String)> = (0..PROCESSES)
@@ -287,12 +289,12 @@ fn a_hundred_thousand_connections_add_up() {
     run(Command::new("sleep").arg("1"));
     let rows = rows.stop();
     rules::check(&rows);
-    let asked = 8 * EACH;
-    let answered = EACH / 1000 * (1..=1000).sum::<u64>();
+    let requested = 8 * EACH;
+    let responded = EACH / 1000 * (1..=1000).sum::<u64>();
     for (_, port) in &storms {
         let port: u16 = port.parse().unwrap();
         for (direction, (sent, received)) in
-            [("outbound", (asked, answered)), ("inbound", (answered, asked))]
+            [("outbound", (requested, responded)), ("inbound", (responded, requested))]
         {
             let rows = of(&rows, port, direction);
             let links = ["LinksEstablished", "LinksTerminated", "LinksFailed", "Responses"];

@@ -1,5 +1,5 @@
-//! What a row of `VMConnection` must be, column by column: `tests/fixtures/vmconnection.json` has
-//! Microsoft's list.
+//! Rules for each column of a `VMConnection` row. `tests/fixtures/vmconnection.json` has
+//! Microsoft's schema.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use crate::harness::text;
 
 const TABLE: &str = include_str!("../../../fixtures/vmconnection.json");
 
-/// Checks each row by itself, then all of them together.
+/// Checks each row on its own, then the relations between rows.
 pub(super) fn check(rows: &[Value]) {
     let table: Value = serde_json::from_str(TABLE).unwrap();
     let columns = table["columns"].as_array().unwrap();
@@ -33,7 +33,7 @@ pub(super) fn check(rows: &[Value]) {
     assert_eq!(ids.len(), rows.len(), "ids are unique");
 }
 
-/// Null stands for "blank" in a number or a time, never in text.
+/// Null means "blank" for a number or a timestamp, but never for text.
 fn is_of_type(value: &Value, kind: &str) -> bool {
     match kind {
         "string" => value.is_string(),
@@ -93,12 +93,12 @@ fn is_hex(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|digit| digit.is_ascii_hexdigit())
 }
 
-/// RFC 5952, and IPv4 as IPv4.
+/// RFC 5952, with IPv4 addresses as IPv4.
 fn is_canonical(word: &str) -> bool {
     word.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().to_string() == word)
 }
 
-/// Blank together, and shortest ≤ sum / count ≤ longest.
+/// All three are blank, or min ≤ sum / count ≤ max.
 fn response_times_fit(row: &Value) {
     let of = |name: &str| row[name].as_u64();
     let times = (of("ResponseTimeMin"), of("ResponseTimeSum"), of("ResponseTimeMax"));
@@ -111,12 +111,12 @@ fn response_times_fit(row: &Value) {
     }
 }
 
-/// What tells rows of one minute apart.
+/// The columns that identify a row within a minute.
 const KEY: [&str; 7] =
     ["Direction", "Machine", "Process", "SourceIp", "DestinationIp", "DestinationPort", "Protocol"];
 
-/// For each key LinksLive(t) = LinksLive(t - 1) + established - terminated, one row a minute, and
-/// none missing while a connection lives. What was open before the agent is established then.
+/// Asserts for each key LinksLive(t) = LinksLive(t - 1) + established - terminated, one row per
+/// minute, and no gap while a connection is live. A preexisting connection counts as established.
 fn gauges_follow(rows: &[Value]) {
     let mut keys: HashMap<Vec<String>, (Timestamp, u64)> = HashMap::new();
     let mut rows: Vec<&Value> = rows.iter().collect();
@@ -127,9 +127,9 @@ fn gauges_follow(rows: &[Value]) {
         let minute: Timestamp = text(row, "TimeGenerated").parse().unwrap();
         let before = keys.get(&key).copied();
         if let Some((before, live)) = before {
-            assert!(before < minute, "twice in a minute: {row}");
+            assert!(before < minute, "two rows in a minute: {row}");
             let next = before.as_second() + 60 == minute.as_second();
-            assert!(live == 0 || next, "a minute of its life has no row: {row}");
+            assert!(live == 0 || next, "no row in a minute with a live connection: {row}");
         }
         let live = before.map_or(0, |(_, live)| live) + count("LinksEstablished");
         assert_eq!(count("LinksLive"), live - count("LinksTerminated"), "{row}");

@@ -1,4 +1,4 @@
-//! What a program says about one end of one connection, and whether it was recorded so.
+//! One end of one connection as its program reports it, and the comparison with the recording.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use crate::harness::text;
 
-/// One end of one connection, as the program that had it tells.
+/// One end of one connection, as reported by the program that owns it.
 #[derive(Debug, Clone)]
-pub(crate) struct Claim {
+pub(crate) struct Expectation {
     pid: u64,
     parent: u64,
     path: String,
@@ -18,34 +18,35 @@ pub(crate) struct Claim {
     remote: SocketAddr,
     sent: u64,
     received: u64,
-    /// `closed`, `failed`, or `open` when it had not ended.
+    /// `closed`, `failed`, or `open` if it did not end.
     event: String,
-    /// Who ended it.
+    /// The side that ended the connection.
     by: String,
     error: u64,
-    /// Of a connection that one process accepts and another one reads first: the former.
+    /// The accepting process, where another process is the first to read.
     acceptor: u64,
-    /// Of an accepted connection: those that listen, one of which stands in for one that was late.
+    /// For an accepted connection: its listening processes, one of which is recorded as the owner if
+    /// the real one acts too late.
     listeners: Vec<u64>,
-    /// Whether one of these must stand in.
+    /// True if the owner must be one of the listeners.
     untouched: bool,
-    /// Whether it is a subflow of MPTCP, which may send the same again without TCP itself doing so;
-    /// and whose process reads and writes MPTCP's socket, so that accept alone can tell its owner.
+    /// True for an MPTCP subflow. MPTCP may retransmit data that TCP counts as new, and the process
+    /// reads and writes the MPTCP socket, so only `accept` identifies the owner.
     subflow: bool,
 }
 
-/// Accepted connections in a hundred that their process may touch later than the agent waits: the
-/// listener stands in, and the record says so.
+/// Maximum percentage of accepted connections that their process touches later than the agent
+/// waits: the listener is recorded as the owner, with that attribution.
 const LATE_PERCENT: usize = 2;
 
-/// Connections in a thousand whose end the kernel may not show: it does not run a program that an
-/// interrupt finds running on the same CPU. It counts these runs, the agent counts each connection
-/// and ends it when the socket is used again or a look does not find it.
-const UNSEEN_PER_MILLE: usize = 5;
+/// Maximum number of connections per thousand whose end the kernel may hide: it skips a BPF program
+/// that an interrupt finds running on the same CPU. The kernel counts the skipped runs. The agent
+/// counts each connection, and ends it at the socket's next use or when a scan does not find it.
+const UNOBSERVED_PER_MILLE: usize = 5;
 
-impl Claim {
+impl Expectation {
     pub(crate) fn parse(line: &str) -> Self {
-        Self::of(&serde_json::from_str(line).unwrap_or_else(|_| panic!("said {line:?}")))
+        Self::of(&serde_json::from_str(line).unwrap_or_else(|_| panic!("invalid report {line:?}")))
     }
 
     pub(crate) fn of(value: &Value) -> Self {
@@ -59,7 +60,7 @@ impl Claim {
         let listeners = match &value["listener"] {
             Value::Array(several) => several.clone(),
             Value::Null => Vec::new(),
-            one => vec![one.clone()],
+            single => vec![single.clone()],
         };
         Self {
             pid,
@@ -80,7 +81,7 @@ impl Claim {
         }
     }
 
-    /// As in a record: direction, who called, who was called.
+    /// Direction, source and destination, as in a record.
     fn key(&self) -> Key {
         let (source, destination) = match self.direction.as_str() {
             "outbound" => (self.local, self.remote),
@@ -97,10 +98,10 @@ impl Claim {
         }
     }
 
-    /// Whether these are the records of this end; gives whether the listener stood in.
+    /// Asserts that these are the records of this end; returns true if the listener is the owner.
     fn check(&self, records: &[&Value]) -> bool {
         let events = records.iter().map(|record| text(record, "Event"));
-        // One that is open when the agent looks is told as active, any number of times.
+        // A connection that is open during a scan has any number of `active` events.
         let events: Vec<&str> = events.filter(|event| *event != "active").collect();
         assert_eq!(events, self.events(), "{self:?}");
         let attribution = text(records[0], "Attribution");
@@ -123,14 +124,14 @@ impl Claim {
             assert_eq!(record["Preexisting"], false, "{record}");
             assert_ne!(text(record, "CommandLine"), "", "{record}");
         }
-        if !self.ended_unseen(records) {
+        if !self.has_unobserved_end(records) {
             self.check_end(records);
         }
         attribution == "listener"
     }
 
-    /// Whether the agent says of the end that it was not seen: no bytes, no error, by nobody.
-    fn ended_unseen(&self, records: &[&Value]) -> bool {
+    /// True if the record marks the end as unobserved: no bytes, no error, no closing side.
+    fn has_unobserved_end(&self, records: &[&Value]) -> bool {
         let last = records[records.len() - 1];
         self.event == "closed"
             && self.by != "unknown"
@@ -140,8 +141,9 @@ impl Claim {
     }
 
     fn check_end(&self, records: &[&Value]) {
-        // Bytes are since the record before: all of them together are the connection's.
-        let sum = |name: &str| records.iter().map(|one| one[name].as_u64().unwrap()).sum::<u64>();
+        // Each record has the bytes since the previous one; their sum is the connection's total.
+        let sum =
+            |name: &str| records.iter().map(|record| record[name].as_u64().unwrap()).sum::<u64>();
         let last = records[records.len() - 1];
         let port = match self.key().1.port() {
             0 => Value::Null,
@@ -162,11 +164,11 @@ impl Claim {
     }
 }
 
-/// Direction, who called, who was called.
+/// Direction, source and destination.
 type Key = (String, SocketAddr, SocketAddr);
 
 fn key(records: &[&Value]) -> Key {
-    // The port of one that called is known from its second record on.
+    // The source port of an outbound connection is known from its second record on.
     let last = records[records.len() - 1];
     let end = |ip: &str, port: &str| {
         let port = last[port].as_u64().unwrap_or(0);
@@ -176,34 +178,46 @@ fn key(records: &[&Value]) -> Key {
     (direction, end("SourceIp", "SourcePort"), end("DestinationIp", "DestinationPort"))
 }
 
-/// All that was claimed was recorded, once, and nothing else was in these namespaces. `counted` are
-/// the ends that the agent says it has not seen.
-pub(crate) fn check(lines: &[Value], namespaces: [u64; 2], claims: &[Claim], counted: u64) {
-    let ours = |line: &&Value| namespaces.iter().any(|number| line["NetworkNamespace"] == *number);
+/// Asserts that all expected connections were recorded once, and no others of these namespaces.
+/// `counted` is the number of ends that the agent counts as unobserved.
+pub(crate) fn check(
+    lines: &[Value],
+    namespaces: [u64; 2],
+    expectations: &[Expectation],
+    counted: u64,
+) {
+    let own = |line: &&Value| namespaces.iter().any(|number| line["NetworkNamespace"] == *number);
     let mut connections: BTreeMap<u64, Vec<&Value>> = BTreeMap::new();
-    for line in lines.iter().filter(ours) {
+    for line in lines.iter().filter(own) {
         connections.entry(line["ConnectionNumber"].as_u64().unwrap()).or_default().push(line);
     }
-    // The same ends may meet more than once, one after the other.
+    // The same pair of addresses may have several connections, in sequence.
     let mut by_ends: HashMap<Key, VecDeque<Vec<&Value>>> = HashMap::new();
     for records in connections.into_values() {
         by_ends.entry(key(&records)).or_default().push_back(records);
     }
-    let (mut late, mut accepted, mut unseen) = (0, 0, 0);
-    for claim in claims {
-        let records = by_ends.get_mut(&claim.key()).and_then(VecDeque::pop_front);
-        let records = records.unwrap_or_else(|| panic!("not recorded: {claim:?}"));
-        let stood_in = claim.check(&records);
-        unseen += usize::from(claim.ended_unseen(&records));
-        if claim.direction == "inbound" && !claim.untouched && !claim.subflow {
+    let (mut late, mut accepted, mut unobserved) = (0, 0, 0);
+    for expectation in expectations {
+        let records = by_ends.get_mut(&expectation.key()).and_then(VecDeque::pop_front);
+        let records = records.unwrap_or_else(|| panic!("not recorded: {expectation:?}"));
+        let by_listener = expectation.check(&records);
+        unobserved += usize::from(expectation.has_unobserved_end(&records));
+        if expectation.direction == "inbound" && !expectation.untouched && !expectation.subflow {
             accepted += 1;
-            late += usize::from(stood_in);
+            late += usize::from(by_listener);
         }
     }
     let more: Vec<_> = by_ends.values().flatten().flatten().take(6).collect();
-    assert!(more.is_empty(), "recorded, but nobody's: {more:#?}");
-    assert!(!claims.is_empty(), "nothing was claimed");
-    assert!(unseen as u64 <= counted, "{unseen} ends were not seen, {counted} counted");
-    assert!(unseen * 1000 <= claims.len() * UNSEEN_PER_MILLE, "{unseen} of {}", claims.len());
-    assert!(late * 100 <= accepted * LATE_PERCENT, "{late} of {accepted} are their listener's");
+    assert!(more.is_empty(), "recorded, but not expected: {more:#?}");
+    assert!(!expectations.is_empty(), "no expected connections");
+    assert!(unobserved as u64 <= counted, "{unobserved} ends were unobserved, {counted} counted");
+    assert!(
+        unobserved * 1000 <= expectations.len() * UNOBSERVED_PER_MILLE,
+        "{unobserved} of {}",
+        expectations.len()
+    );
+    assert!(
+        late * 100 <= accepted * LATE_PERCENT,
+        "{late} of {accepted} are attributed to the listener"
+    );
 }
