@@ -20,7 +20,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use sensor_tests::{run, start_unwatched};
+use sensor_tests::{run, spawn_with_stderr};
 use sensor_user::clock::{Clock as _, SystemClock};
 
 fn main() {
@@ -41,7 +41,7 @@ fn main() {
                   url = \"file:list.txt\"\nallow_private = true\n";
     let config_path = folder.path().join("netsensor.toml");
     std::fs::write(&config_path, config).expect("write the configuration");
-    let (mut agent, _said) = start_unwatched(&config_path, folder.path(), Stdio::piped());
+    let (mut agent, _said) = spawn_with_stderr(&config_path, folder.path(), Stdio::piped());
     let alerts = BufReader::new(agent.stdout.take().expect("piped"));
     let reader = std::thread::spawn(move || latencies(alerts, usize::from(count)));
     connect(&addresses);

@@ -21,7 +21,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use sensor_tests::{run, start_unread};
+use sensor_tests::{run, spawn_without_output};
 
 const SERIES: usize = 3;
 /// Rounds a second of the series that measures the agent.
@@ -37,7 +37,7 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let config = folder.path().join("netsensor.toml");
     std::fs::write(&config, configuration()).expect("write the configuration");
-    let start = || start_unread(&config, folder.path());
+    let start = || spawn_without_output(&config, folder.path());
 
     for _ in 0..SERIES {
         let without = series(rounds);

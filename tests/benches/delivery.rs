@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use sensor_tests::QuickServer;
+use sensor_tests::MinimalHttpServer;
 use sensor_user::aggregate::{Attribution, Change, Direction, Flow, Phase, Protocol, What};
 use sensor_user::clock::{Clock, SystemClock};
 use sensor_user::dedup::Dedup;
@@ -85,7 +85,7 @@ async fn drain(dir: &Path, alerts: u64) -> Duration {
     let taken = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&taken);
     let finder = memchr::memmem::Finder::new("\"AlertId\":").into_owned();
-    let server = QuickServer::start(move |body| {
+    let server = MinimalHttpServer::start(move |body| {
         count.fetch_add(finder.find_iter(body).count() as u64, Ordering::AcqRel);
     });
     let began = now();

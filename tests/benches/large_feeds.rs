@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::resource::{UsageWho, getrusage};
-use sensor_tests::{binary, run, start_unwatched};
+use sensor_tests::{agent_binary, run, spawn_with_stderr};
 use sensor_user::intel::store::{OpenSet, With};
 use sensor_user::intel::{
     Cursor, Extent, FeedKind, IndicatorSet, Job, ListFormat, PrefixPolicy, READ_COMMAND,
@@ -117,7 +117,7 @@ fn read(kind: FeedKind, document: &Path, folder: &Path, name: &str) -> PathBuf {
     let set = job.out.clone();
     for what in ["first pull", "the same again"] {
         let began = Instant::now();
-        let mut child = Command::new(binary())
+        let mut child = Command::new(agent_binary())
             .arg(READ_COMMAND)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -212,7 +212,7 @@ fn at_rest(folder: &Path) {
     text.write_str(feed).expect("a string");
     let config = folder.join("netsensor.toml");
     std::fs::write(&config, text).expect("write the configuration");
-    let (mut agent, said) = start_unwatched(&config, folder, Stdio::null());
+    let (mut agent, said) = spawn_with_stderr(&config, folder, Stdio::null());
     std::thread::sleep(Duration::from_secs(5));
     let path = format!("/proc/{}/status", agent.id());
     let status = std::fs::read_to_string(path).expect("the agent's state");

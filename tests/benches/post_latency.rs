@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use sensor_tests::{QuickServer, run, start_unwatched};
+use sensor_tests::{MinimalHttpServer, run, spawn_with_stderr};
 use sensor_user::clock::{Clock as _, SystemClock};
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ fn main() {
     std::fs::write(folder.path().join("list.txt"), list).expect("write the list");
     let (found, rows) = (Arc::<Mutex<Vec<SignedDuration>>>::default(), Arc::<AtomicU64>::default());
     let (told, counted) = (Arc::clone(&found), Arc::clone(&rows));
-    let server = QuickServer::start(move |body| take(body, &told, &counted));
+    let server = MinimalHttpServer::start(move |body| take(body, &told, &counted));
     let config = format!(
         "[rows]\nmax_keys_per_minute = 1000000\n[[feed]]\nname = \"bench\"\nkind = \"list\"\n\
          url = \"file:list.txt\"\nallow_private = true\n[[sink]]\nname = \"http\"\nkind = \"http\"\n\
@@ -53,7 +53,7 @@ fn main() {
     );
     let path = folder.path().join("netsensor.toml");
     std::fs::write(&path, config).expect("write the configuration");
-    let (mut agent, _said) = start_unwatched(&path, folder.path(), Stdio::null());
+    let (mut agent, _said) = spawn_with_stderr(&path, folder.path(), Stdio::null());
     let listener = TcpListener::bind("0.0.0.0:0").expect("listen");
     let port = listener.local_addr().expect("own address").port();
     std::thread::spawn(move || listener.incoming().for_each(drop));

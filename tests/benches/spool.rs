@@ -13,7 +13,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sensor_tests::alert;
+use sensor_tests::sample_alert;
 use sensor_user::clock::SystemClock;
 use sensor_user::dedup::Alert;
 use sensor_user::deliver::spool::{Commit, Reader, Spool, SpoolConfig, State};
@@ -27,7 +27,7 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     println!("in {}", folder.path().display());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let line = serde_json::to_string(&alert("id")).expect("JSON").len();
+    let line = serde_json::to_string(&sample_alert("id")).expect("JSON").len();
     println!("an alert has {line} bytes of JSON");
     let times = runtime.block_on(one_by_one(folder.path(), single, line));
     say("append and fdatasync", single, times.here);
@@ -152,7 +152,7 @@ async fn batches(dir: &Path, count: u32, batch: usize) -> (Duration, Duration) {
 }
 
 fn alerts(count: u32) -> Vec<Arc<Alert>> {
-    (0..count).map(|number| Arc::new(alert(&format!("{number:032}")))).collect()
+    (0..count).map(|number| Arc::new(sample_alert(&format!("{number:032}")))).collect()
 }
 
 fn state(spool: &Spool, bytes: usize) -> State {

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use sensor_tests::{run, start_unwatched};
+use sensor_tests::{run, spawn_with_stderr};
 
 const INDICATORS: u32 = 10_000;
 
@@ -34,7 +34,7 @@ fn main() {
     let text = "[rows]\nenabled = true\n[[feed]]\nname = \"ten-thousand\"\nkind = \"list\"\n\
                 url = \"file:list.txt\"\n";
     std::fs::write(&config, text).expect("write the configuration");
-    let (mut agent, said) = start_unwatched(&config, folder.path(), Stdio::null());
+    let (mut agent, said) = spawn_with_stderr(&config, folder.path(), Stdio::null());
     #[expect(clippy::disallowed_methods, reason = "lets the agent come to rest")]
     std::thread::sleep(Duration::from_secs(2));
     println!("at rest: {}", memory(agent.id()));

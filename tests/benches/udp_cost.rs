@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 
 use nix::time::{ClockId, clock_gettime};
-use sensor_tests::{run, start_unread};
+use sensor_tests::{run, spawn_without_output};
 
 /// Series of each variant; the least is given, which is the one that was disturbed least.
 const SERIES: usize = 5;
@@ -126,7 +126,7 @@ fn stream() -> Box<dyn FnMut()> {
 fn start(capture: &str, state: &Path) -> Child {
     let config = state.join("netsensor.toml");
     std::fs::write(&config, format!("[capture]\n{capture}\n")).expect("write the configuration");
-    start_unread(&config, state)
+    spawn_without_output(&config, state)
 }
 
 fn stop(mut agent: Child) {

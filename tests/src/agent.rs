@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 /// The agent's binary: what `NETSENSOR_BIN` names, else the one beside the running test, which
 /// cargo (when it runs the test) brings up to date first, once a process.
-pub fn binary() -> &'static Path {
+pub fn agent_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         if let Some(named) = std::env::var_os("NETSENSOR_BIN") {
@@ -57,8 +57,8 @@ fn build(cargo: &Path, profile: &Path, target: &Path) {
 
 /// The agent with `arguments`, in an environment of its own: nothing but `PATH`, and `home` for
 /// `HOME` and the state.
-pub fn command(home: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
+pub fn agent_command(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(agent_binary());
     command.args(arguments).env_clear().env("HOME", home).env("XDG_STATE_HOME", home);
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
@@ -68,7 +68,7 @@ pub fn command(home: &Path, arguments: &[&str]) -> Command {
 
 /// A line and when it was read.
 #[derive(Debug, Clone)]
-pub struct Line {
+pub struct OutputLine {
     /// When.
     pub at: Instant,
     /// Without its end.
@@ -77,38 +77,38 @@ pub struct Line {
 
 /// How the agent ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct AgentExit {
     /// Its status.
     pub status: ExitStatus,
     /// All lines of its standard output.
-    pub stdout: Vec<Line>,
+    pub stdout: Vec<OutputLine>,
     /// All lines of its standard error.
-    pub stderr: Vec<Line>,
+    pub stderr: Vec<OutputLine>,
 }
 
 /// A running agent. Dropping it ends it.
 #[derive(Debug)]
 pub struct Agent {
     child: Child,
-    stdout: Arc<Lines>,
-    stderr: Arc<Lines>,
+    stdout: Arc<OutputLines>,
+    stderr: Arc<OutputLines>,
     readers: Vec<JoinHandle<()>>,
 }
 
 impl Agent {
     /// Starts `netsensor arguments` with `home` as its home and state directory.
     pub fn start(home: &Path, arguments: &[&str]) -> Self {
-        Self::spawn(command(home, arguments))
+        Self::spawn(agent_command(home, arguments))
     }
 
     /// Starts what `command` describes; its output is collected here.
     pub fn spawn(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let (stdout, stderr) = (Arc::<Lines>::default(), Arc::<Lines>::default());
+        let (stdout, stderr) = (Arc::<OutputLines>::default(), Arc::<OutputLines>::default());
         let readers = vec![
-            Lines::read(&stdout, child.stdout.take().expect("piped")),
-            Lines::read(&stderr, child.stderr.take().expect("piped")),
+            OutputLines::read(&stdout, child.stdout.take().expect("piped")),
+            OutputLines::read(&stderr, child.stderr.take().expect("piped")),
         ];
         Self { child, stdout, stderr, readers }
     }
@@ -120,19 +120,26 @@ impl Agent {
 
     /// Waits for the first alert on standard output that fits, and when it was read; panics with
     /// all that the agent said when none came in time.
-    pub fn wait_for(&self, timeout: Duration, fits: impl Fn(&Value) -> bool) -> (Instant, Value) {
+    pub fn wait_for_alert(
+        &self,
+        timeout: Duration,
+        fits: impl Fn(&Value) -> bool,
+    ) -> (Instant, Value) {
         let found = self.stdout.wait(timeout, |line| {
             let alert = serde_json::from_str::<Value>(&line.text).ok()?;
             fits(&alert).then_some((line.at, alert))
         });
-        found.unwrap_or_else(|| panic!("no such alert within {timeout:?}; {}", self.said()))
+        found.unwrap_or_else(|| {
+            panic!("no such alert within {timeout:?}; {}", self.captured_output())
+        })
     }
 
     /// Waits for a line on standard error that contains `part`; panics when none came in time.
-    pub fn wait_for_log(&self, timeout: Duration, part: &str) -> Line {
+    pub fn wait_for_log(&self, timeout: Duration, part: &str) -> OutputLine {
         let found =
             self.stderr.wait(timeout, |line| line.text.contains(part).then(|| line.clone()));
-        found.unwrap_or_else(|| panic!("no {part:?} within {timeout:?}; {}", self.said()))
+        found
+            .unwrap_or_else(|| panic!("no {part:?} within {timeout:?}; {}", self.captured_output()))
     }
 
     /// The alerts so far.
@@ -143,13 +150,13 @@ impl Agent {
 
     /// Asks the agent to end (SIGTERM), kills it when it has not within 10 s, and returns how it
     /// ended.
-    pub fn stop(mut self) -> Ended {
+    pub fn stop(mut self) -> AgentExit {
         self.signal(Signal::SIGTERM);
         self.ended(Duration::from_secs(10))
     }
 
     /// Waits until the agent ends by itself; kills it after `timeout`.
-    pub fn wait(mut self, timeout: Duration) -> Ended {
+    pub fn wait(mut self, timeout: Duration) -> AgentExit {
         self.ended(timeout)
     }
 
@@ -159,7 +166,7 @@ impl Agent {
         kill(Pid::from_raw(pid), signal).expect("signal the agent");
     }
 
-    fn ended(&mut self, timeout: Duration) -> Ended {
+    fn ended(&mut self, timeout: Duration) -> AgentExit {
         let deadline = Instant::now() + timeout;
         let gate = (Mutex::new(()), Condvar::new());
         let status = loop {
@@ -176,11 +183,11 @@ impl Agent {
         for reader in self.readers.drain(..) {
             reader.join().expect("reader");
         }
-        Ended { status, stdout: self.stdout.all(), stderr: self.stderr.all() }
+        AgentExit { status, stdout: self.stdout.all(), stderr: self.stderr.all() }
     }
 
-    fn said(&self) -> String {
-        let text = |lines: &Lines| {
+    fn captured_output(&self) -> String {
+        let text = |lines: &OutputLines| {
             let texts: Vec<String> = lines.all().into_iter().map(|line| line.text).collect();
             texts.join("\n  ")
         };
@@ -199,12 +206,12 @@ impl Drop for Agent {
 
 /// `netsensor run` for a benchmark, with its probes attached: `config` is its configuration, `state`
 /// the folder of its state. Gives what it says from then on, too.
-pub fn start_unwatched(
+pub fn spawn_with_stderr(
     config: &Path,
     state: &Path,
     stdout: Stdio,
 ) -> (Child, std::io::Lines<BufReader<ChildStderr>>) {
-    let mut agent = Command::new(binary())
+    let mut agent = Command::new(agent_binary())
         .args(["run", "--config"])
         .arg(config)
         .env("XDG_STATE_HOME", state)
@@ -220,8 +227,8 @@ pub fn start_unwatched(
 }
 
 /// The same, with nobody to read what it says.
-pub fn start_unread(config: &Path, state: &Path) -> Child {
-    start_unwatched(config, state, Stdio::null()).0
+pub fn spawn_without_output(config: &Path, state: &Path) -> Child {
+    spawn_with_stderr(config, state, Stdio::null()).0
 }
 
 /// How often a wait without an event looks again.
@@ -229,12 +236,12 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// The lines of one stream so far.
 #[derive(Debug, Default)]
-struct Lines {
-    lines: Mutex<Vec<Line>>,
+struct OutputLines {
+    lines: Mutex<Vec<OutputLine>>,
     more: Condvar,
 }
 
-impl Lines {
+impl OutputLines {
     /// Reads on a thread of its own until the stream ends.
     fn read(lines: &Arc<Self>, stream: impl Read + Send + 'static) -> JoinHandle<()> {
         let lines = Arc::clone(lines);
@@ -243,7 +250,7 @@ impl Lines {
             let mut bytes = Vec::new();
             while stream.read_until(b'\n', &mut bytes).is_ok_and(|read| read > 0) {
                 let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
-                lines.lines.lock().expect("lock").push(Line { at: Instant::now(), text });
+                lines.lines.lock().expect("lock").push(OutputLine { at: Instant::now(), text });
                 lines.more.notify_all();
                 bytes.clear();
             }
@@ -251,7 +258,7 @@ impl Lines {
     }
 
     /// The first line for which `find` has an answer, waiting for it.
-    fn wait<T>(&self, timeout: Duration, find: impl Fn(&Line) -> Option<T>) -> Option<T> {
+    fn wait<T>(&self, timeout: Duration, find: impl Fn(&OutputLine) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + timeout;
         let mut seen = 0;
         let mut lines = self.lines.lock().expect("lock");
@@ -265,7 +272,7 @@ impl Lines {
         }
     }
 
-    fn all(&self) -> Vec<Line> {
+    fn all(&self) -> Vec<OutputLine> {
         self.lines.lock().expect("lock").clone()
     }
 }
@@ -288,7 +295,7 @@ mod tests {
     fn lines_are_seen_as_they_come_and_the_child_is_ended() {
         let agent = shell("echo '{\"AlertId\":\"a\"}'; echo started >&2; exec sleep 60");
         let limit = Duration::from_secs(10);
-        let (_, alert) = agent.wait_for(limit, |alert| alert["AlertId"] == "a");
+        let (_, alert) = agent.wait_for_alert(limit, |alert| alert["AlertId"] == "a");
         assert_eq!(agent.alerts(), [alert]);
         assert_eq!(agent.wait_for_log(limit, "start").text, "started");
         let ended = agent.stop();

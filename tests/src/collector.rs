@@ -19,22 +19,22 @@ use tokio::time::Instant;
 
 /// What the collector does with one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum ScriptedResponse {
     /// This status, these headers, this text.
     Status(u16, Vec<(&'static str, String)>, String),
     /// This status, and a body that never ends.
-    Endless(u16),
+    EndlessBody(u16),
     /// No answer before `Collector::release`, then 200.
     Stall,
     /// The connection is reset.
     Reset,
     /// The items are taken, and then the connection is reset: nobody hears of it.
-    TakeAndReset,
+    AcceptAndReset,
 }
 
-impl Answer {
+impl ScriptedResponse {
     /// 200 without a body.
-    pub const TAKE: Self = Self::Status(200, Vec::new(), String::new());
+    pub const OK: Self = Self::Status(200, Vec::new(), String::new());
 
     /// This status without headers or body.
     pub const fn status(status: u16) -> Self {
@@ -46,20 +46,20 @@ impl Answer {
         Self::Status(status, vec![("retry-after", value.to_owned())], String::new())
     }
 
-    const fn takes(&self) -> bool {
+    const fn accepts(&self) -> bool {
         matches!(
             self,
             Self::Stall
-                | Self::TakeAndReset
+                | Self::AcceptAndReset
                 | Self::Status(200..=299, ..)
-                | Self::Endless(200..=299)
+                | Self::EndlessBody(200..=299)
         )
     }
 }
 
 /// One request, whole.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct RecordedRequest {
     /// When it had arrived.
     pub at: Instant,
     /// Method.
@@ -73,12 +73,12 @@ pub struct Request {
     /// Body, decompressed.
     pub body: String,
     /// Whether the answer was (or, stalled, will be) a success.
-    pub taken: bool,
+    pub accepted: bool,
     /// Of its items, read once.
     ids: Vec<String>,
 }
 
-impl Request {
+impl RecordedRequest {
     /// A header's text; "" where it is absent.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
@@ -110,11 +110,11 @@ fn id(item: &Value) -> Option<String> {
     id.and_then(Value::as_str).map(str::to_owned)
 }
 
-type Script = dyn FnMut(usize, &Request) -> Answer + Send;
+type Script = dyn FnMut(usize, &RecordedRequest) -> ScriptedResponse + Send;
 
 struct Shared {
     script: Mutex<Box<Script>>,
-    requests: Mutex<Vec<Request>>,
+    requests: Mutex<Vec<RecordedRequest>>,
     more: Condvar,
     released: watch::Sender<bool>,
 }
@@ -136,14 +136,16 @@ impl std::fmt::Debug for Collector {
 impl Collector {
     /// Starts on a free port of 127.0.0.1; `script` gets the request's number (from 0) and the
     /// request.
-    pub fn start(script: impl FnMut(usize, &Request) -> Answer + Send + 'static) -> Self {
+    pub fn start(
+        script: impl FnMut(usize, &RecordedRequest) -> ScriptedResponse + Send + 'static,
+    ) -> Self {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), script)
     }
 
     /// Starts at `address`.
     pub fn start_at(
         address: SocketAddr,
-        script: impl FnMut(usize, &Request) -> Answer + Send + 'static,
+        script: impl FnMut(usize, &RecordedRequest) -> ScriptedResponse + Send + 'static,
     ) -> Self {
         let listener = std::net::TcpListener::bind(address)
             .unwrap_or_else(|error| panic!("listen at {address}: {error}"));
@@ -177,30 +179,38 @@ impl Collector {
     }
 
     /// The requests so far.
-    pub fn requests(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<RecordedRequest> {
         self.shared.requests.lock().expect("lock").clone()
     }
 
     /// The ids of all items that were taken, in order.
-    pub fn taken(&self) -> Vec<String> {
-        self.requests().iter().filter(|request| request.taken).flat_map(Request::ids).collect()
+    pub fn accepted_ids(&self) -> Vec<String> {
+        self.requests()
+            .iter()
+            .filter(|request| request.accepted)
+            .flat_map(RecordedRequest::ids)
+            .collect()
     }
 
     /// Waits until `count` requests have arrived; panics when they have not within 10 s.
-    pub fn wait_for(&self, count: usize) -> Vec<Request> {
+    pub fn wait_for_requests(&self, count: usize) -> Vec<RecordedRequest> {
         self.wait_until(&format!("{count} requests"), |requests| requests.len() >= count)
     }
 
     /// Waits until `count` items were taken; panics when they were not within 10 s.
-    pub fn wait_for_taken(&self, count: usize) -> Vec<String> {
+    pub fn wait_for_accepted(&self, count: usize) -> Vec<String> {
         self.wait_until(&format!("{count} items"), |requests| {
-            let taken = requests.iter().filter(|request| request.taken);
+            let taken = requests.iter().filter(|request| request.accepted);
             taken.map(|request| request.ids.len()).sum::<usize>() >= count
         });
-        self.taken()
+        self.accepted_ids()
     }
 
-    fn wait_until(&self, what: &str, there: impl Fn(&[Request]) -> bool) -> Vec<Request> {
+    fn wait_until(
+        &self,
+        what: &str,
+        there: impl Fn(&[RecordedRequest]) -> bool,
+    ) -> Vec<RecordedRequest> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut requests = self.shared.requests.lock().expect("lock");
         while !there(&requests) {
@@ -259,7 +269,7 @@ async fn answer(
     body: Bytes,
 ) -> Response<Body> {
     let body = text(&headers, &body);
-    let mut request = Request {
+    let mut request = RecordedRequest {
         at: Instant::now(),
         method: method.to_string(),
         path: uri.path().to_owned(),
@@ -268,36 +278,38 @@ async fn answer(
         ids: items(&body).unwrap_or_default().iter().filter_map(id).collect(),
         body,
         headers,
-        taken: false,
+        accepted: false,
     };
     let answer = {
         let mut requests = shared.requests.lock().expect("lock");
         let mut script = shared.script.lock().expect("lock");
         let answer = script(requests.len(), &request);
-        request.taken = answer.takes();
+        request.accepted = answer.accepts();
         requests.push(request);
         answer
     };
     shared.more.notify_all();
     match answer {
-        Answer::Status(status, headers, text) => {
+        ScriptedResponse::Status(status, headers, text) => {
             let mut response = Response::builder().status(status);
             for (name, value) in headers {
                 response = response.header(name, value);
             }
             response.body(Body::from(text)).expect("a response")
         }
-        Answer::Endless(status) => {
+        ScriptedResponse::EndlessBody(status) => {
             let response = Response::builder().status(status);
             response.body(Body::new(EndlessBody)).expect("a response")
         }
-        Answer::Stall => {
+        ScriptedResponse::Stall => {
             let mut released = shared.released.subscribe();
             released.wait_for(|released| *released).await.expect("the collector lives");
             Response::new(Body::empty())
         }
         // Unwinds through the connection's task, which drops the socket; prints nothing.
-        Answer::Reset | Answer::TakeAndReset => std::panic::resume_unwind(Box::new("reset")),
+        ScriptedResponse::Reset | ScriptedResponse::AcceptAndReset => {
+            std::panic::resume_unwind(Box::new("reset"))
+        }
     }
 }
 

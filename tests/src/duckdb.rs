@@ -29,7 +29,7 @@ pub fn python_with_duckdb() -> Option<PathBuf> {
 }
 
 /// The answers to `queries`, each an array of objects, after the statements `first`.
-pub fn ask_duckdb(python: &PathBuf, first: &[String], queries: &[String]) -> Vec<Value> {
+pub fn query_duckdb(python: &PathBuf, first: &[String], queries: &[String]) -> Vec<Value> {
     let mut child = Command::new(python)
         .args(["-c", CHILD])
         .stdin(Stdio::piped())

@@ -37,7 +37,7 @@ impl FeedServer {
         let shared = Arc::clone(&state);
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&shared)));
+                tokio::spawn(handle(stream, Arc::clone(&shared)));
             }
         });
         Self { url, state, accepting }
@@ -49,16 +49,16 @@ impl FeedServer {
     }
 
     /// Answers 200 with this body and its length, and these headers (each ending in CRLF).
-    pub fn answer(&self, headers: &str, body: &[u8]) {
+    pub fn serve(&self, headers: &str, body: &[u8]) {
         let length = body.len();
         // Or a client would send its next request on a connection that is about to close.
         let headers = format!("Content-Length: {length}\r\nConnection: close\r\n{headers}");
         let head = format!("HTTP/1.1 200 OK\r\n{headers}\r\n");
-        self.answer_raw(&[head.as_bytes(), body].concat());
+        self.serve_raw(&[head.as_bytes(), body].concat());
     }
 
     /// Answers with these bytes and closes.
-    pub fn answer_raw(&self, bytes: &[u8]) {
+    pub fn serve_raw(&self, bytes: &[u8]) {
         let mut state = self.state.lock().unwrap();
         *state = State {
             answer: bytes.to_vec(),
@@ -69,8 +69,8 @@ impl FeedServer {
 
     /// Answers with `head`, then `part` so many times (until the client hangs up, if need be), then
     /// `tail`, and closes.
-    pub fn repeat(&self, head: &[u8], (part, times): (&[u8], u64), tail: &[u8]) {
-        self.answer_raw(head);
+    pub fn serve_repeated(&self, head: &[u8], (part, times): (&[u8], u64), tail: &[u8]) {
+        self.serve_raw(head);
         let mut state = self.state.lock().unwrap();
         state.part = (part.to_vec(), times);
         state.tail = tail.to_vec();
@@ -78,12 +78,12 @@ impl FeedServer {
 
     /// Answers with these bytes and then says no more, nor closes.
     pub fn stall_after(&self, bytes: &[u8]) {
-        self.answer_raw(bytes);
+        self.serve_raw(bytes);
         self.state.lock().unwrap().stalls = true;
     }
 
     /// Closes the connections of the next `count` requests without a word, then answers as before.
-    pub fn hang_up(&self, count: u32) {
+    pub fn drop_next_requests(&self, count: u32) {
         self.state.lock().unwrap().unanswered = count;
     }
 
@@ -99,7 +99,7 @@ impl Drop for FeedServer {
     }
 }
 
-async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+async fn handle(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {

@@ -13,15 +13,15 @@ use tokio::task::JoinHandle;
 
 /// How it answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImdsAnswer {
+pub enum ImdsResponse {
     /// As Azure does.
-    Right,
+    Valid,
     /// With this status.
     Status(u16),
     /// With status 200 and this body.
     Body(Vec<u8>),
     /// Not at all.
-    Silent,
+    NoResponse,
 }
 
 /// The service; it stops when dropped.
@@ -32,11 +32,11 @@ pub struct FakeImds {
     serving: JoinHandle<()>,
 }
 
-type Shared = Arc<Mutex<(ImdsAnswer, u32)>>;
+type Shared = Arc<Mutex<(ImdsResponse, u32)>>;
 
 impl FakeImds {
     /// Starts it; it answers so until told otherwise.
-    pub async fn start(answer: ImdsAnswer) -> Self {
+    pub async fn start(answer: ImdsResponse) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let url = format!("http://{address}/metadata/instance?api-version=2021-02-01");
@@ -55,12 +55,12 @@ impl FakeImds {
     }
 
     /// Answers so from now on.
-    pub fn answer(&self, answer: ImdsAnswer) {
+    pub fn set_response(&self, answer: ImdsResponse) {
         self.state.lock().unwrap().0 = answer;
     }
 
     /// Requests so far.
-    pub fn asked(&self) -> u32 {
+    pub fn request_count(&self) -> u32 {
         self.state.lock().unwrap().1
     }
 }
@@ -89,10 +89,10 @@ async fn instance(
         return (StatusCode::BAD_REQUEST, b"{\"error\":\"bad request\"}".to_vec());
     }
     match answer {
-        ImdsAnswer::Right => (StatusCode::OK, document().to_string().into_bytes()),
-        ImdsAnswer::Status(status) => (StatusCode::from_u16(status).unwrap(), Vec::new()),
-        ImdsAnswer::Body(body) => (StatusCode::OK, body),
-        ImdsAnswer::Silent => std::future::pending().await,
+        ImdsResponse::Valid => (StatusCode::OK, document().to_string().into_bytes()),
+        ImdsResponse::Status(status) => (StatusCode::from_u16(status).unwrap(), Vec::new()),
+        ImdsResponse::Body(body) => (StatusCode::OK, body),
+        ImdsResponse::NoResponse => std::future::pending().await,
     }
 }
 

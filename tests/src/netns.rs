@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
 
-/// Name of the device at both ends of [`Netns::joined`].
-pub const CABLE: &str = "cable";
+/// Name of the device at both ends of [`Netns::veth_pair`].
+pub const VETH: &str = "cable";
 
 static MADE: AtomicU32 = AtomicU32::new(0);
 
@@ -37,22 +37,22 @@ impl Netns {
 
     /// Two namespaces that are joined by a cable, so that what one calls is not its own: `left` are
     /// the addresses of the first one, `right` those of the second, all with prefix length.
-    pub fn joined(left: &[&str], right: &[&str]) -> (Self, Self) {
+    pub fn veth_pair(left: &[&str], right: &[&str]) -> (Self, Self) {
         let (one, other) = (Self::new(&[]), Self::new(&[]));
-        let words = ["link", "add", CABLE, "type", "veth", "peer", "name", CABLE, "netns"];
+        let words = ["link", "add", VETH, "type", "veth", "peer", "name", VETH, "netns"];
         run(one.command("ip").args(words).arg(&other.name));
         for (end, addresses) in [(&one, left), (&other, right)] {
             for address in addresses {
                 let nodad = address.contains(':').then_some("nodad");
-                run(end.command("ip").args(["address", "add", address, "dev", CABLE]).args(nodad));
+                run(end.command("ip").args(["address", "add", address, "dev", VETH]).args(nodad));
             }
-            run(end.command("ip").args(["link", "set", CABLE, "up"]));
+            run(end.command("ip").args(["link", "set", VETH, "up"]));
         }
         (one, other)
     }
 
     /// Its number in records: the inode of the namespace.
-    pub fn number(&self) -> u64 {
+    pub fn inode(&self) -> u64 {
         let path = format!("/run/netns/{}", self.name);
         std::fs::metadata(&path).unwrap_or_else(|error| panic!("{path}: {error}")).ino()
     }
@@ -89,8 +89,8 @@ impl Netns {
     }
 
     /// The same command, to be run in this namespace.
-    pub fn within(&self, command: &Command) -> Command {
-        behind(self.enter(), command)
+    pub fn wrap_command(&self, command: &Command) -> Command {
+        wrap_command(self.enter(), command)
     }
 
     fn enter(&self) -> Command {
@@ -124,7 +124,7 @@ impl Netns {
 }
 
 /// The same command, to be executed by `launcher`, with the environment that it was given and no other.
-pub fn behind(mut launcher: Command, command: &Command) -> Command {
+pub fn wrap_command(mut launcher: Command, command: &Command) -> Command {
     launcher.arg(command.get_program()).args(command.get_args()).env_clear();
     launcher.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     launcher

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde::de::DeserializeOwned;
 
 /// What the script `name` of `tests/oracles` prints, which is JSON.
-pub fn ask_oracle<T: DeserializeOwned>(
+pub fn run_oracle<T: DeserializeOwned>(
     python: &Path,
     name: &str,
     args: impl IntoIterator<Item = impl AsRef<OsStr>>,

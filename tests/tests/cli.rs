@@ -6,14 +6,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use sensor_tests::{command, skip_unless};
+use sensor_tests::{agent_command, skip_unless};
 
 const COMMANDS: [&str; 6] = ["run", "replay", "record", "self-test", "check-config", "completions"];
 
 /// The agent's answer to `arguments`, in an empty home.
 fn answer(arguments: &[&str]) -> Output {
     let home = tempfile::tempdir().unwrap();
-    command(home.path(), arguments).output().unwrap()
+    agent_command(home.path(), arguments).output().unwrap()
 }
 
 fn status(output: &Output) -> i32 {
@@ -110,7 +110,7 @@ fn a_mistake_in_the_configuration_is_named_and_nothing_starts() {
             vec!["run", "--config", config],
             vec!["record", "--out", "/nowhere/x", "--config", config],
         ] {
-            let output = command(&home, &arguments).output().unwrap();
+            let output = agent_command(&home, &arguments).output().unwrap();
             assert_eq!(stderr(&output), message, "{arguments:?}");
             assert_eq!((status(&output), stdout(&output).as_str()), (2, ""), "{arguments:?}");
             assert!(!home.exists(), "{arguments:?} made a state directory");
@@ -126,7 +126,7 @@ fn a_configuration_that_cannot_be_read_exits_with_2() {
         stderr(&output),
         "netsensor: read configuration /nowhere/n.toml: No such file or directory (os error 2)\n"
     );
-    let mut without_home = command(Path::new("/"), &["check-config"]);
+    let mut without_home = agent_command(Path::new("/"), &["check-config"]);
     let output = without_home.env_remove("HOME").env_remove("XDG_STATE_HOME").output().unwrap();
     assert_eq!(status(&output), 2);
     assert!(stderr(&output).starts_with("netsensor: agent.state_dir: not set"));
@@ -162,7 +162,7 @@ fn a_reader_that_has_gone_is_no_failure() {
     for arguments in [&["check-config"][..], &["completions", "zsh"], &["--help"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let mut child = command(home.path(), arguments);
+        let mut child = agent_command(home.path(), arguments);
         let child = child.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
         let output = child.wait_with_output().unwrap();
         assert_eq!((status(&output), stderr(&output).as_str()), (0, ""), "{arguments:?}");

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sensor_tests::{FakeImds, ImdsAnswer};
+use sensor_tests::{FakeImds, ImdsResponse};
 use sensor_user::clock::{Clock, SystemClock};
 use sensor_user::inventory::{
     AzureConfig, ComputerRow, Host, Imds, ImdsMode, ImdsPace, SharedAzure, keep,
@@ -65,21 +65,21 @@ impl Drop for Kept {
 
 #[tokio::test]
 async fn a_service_that_misbehaves_is_asked_again_and_its_answer_makes_a_row() {
-    let fake = FakeImds::start(ImdsAnswer::Status(404)).await;
+    let fake = FakeImds::start(ImdsResponse::Status(404)).await;
     let mut kept = Kept::start(&fake, ImdsMode::On);
     let first = kept.row().await;
     assert_eq!((first.hosting_provider.as_str(), first.resource_id.as_str()), ("", ""));
     assert_eq!(first.azure, <_>::default());
     let long = format!("{{\"compute\":{{\"name\":\"{}\"}}}}", "x".repeat(300_000));
     for answer in [
-        ImdsAnswer::Body(b"<html>captive portal</html>".to_vec()),
-        ImdsAnswer::Body(b"{\"compute\":{\"vmId\":\"x\",\"resourceId\":\"y\"}}".to_vec()),
-        ImdsAnswer::Body(long.into_bytes()),
-        ImdsAnswer::Status(500),
-        ImdsAnswer::Silent,
+        ImdsResponse::Body(b"<html>captive portal</html>".to_vec()),
+        ImdsResponse::Body(b"{\"compute\":{\"vmId\":\"x\",\"resourceId\":\"y\"}}".to_vec()),
+        ImdsResponse::Body(long.into_bytes()),
+        ImdsResponse::Status(500),
+        ImdsResponse::NoResponse,
     ] {
         let before = kept.stats.azure_answers_failed.value();
-        fake.answer(answer.clone());
+        fake.set_response(answer.clone());
         let failed = async {
             while kept.stats.azure_answers_failed.value() < before + 2 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -88,7 +88,7 @@ async fn a_service_that_misbehaves_is_asked_again_and_its_answer_makes_a_row() {
         assert!(tokio::time::timeout(SOON, failed).await.is_ok(), "{answer:?}");
         assert!(kept.azure.load().is_none() && kept.rows.is_empty(), "{answer:?}");
     }
-    fake.answer(ImdsAnswer::Right);
+    fake.set_response(ImdsResponse::Valid);
     let row = kept.row().await;
     assert_eq!(row.hosting_provider, "azure");
     let id = "/subscriptions/8d10da13-8125-4ba9-a717-bf7490507b3d/resourcegroups/prod/providers/\
@@ -119,7 +119,7 @@ async fn a_service_that_misbehaves_is_asked_again_and_its_answer_makes_a_row() {
 
 #[tokio::test]
 async fn nobody_is_asked_where_the_machine_is_not_azures_or_the_operator_says_so() {
-    let fake = FakeImds::start(ImdsAnswer::Right).await;
+    let fake = FakeImds::start(ImdsResponse::Valid).await;
     for mode in [ImdsMode::Off, ImdsMode::Auto] {
         if mode == ImdsMode::Auto && sensor_user::inventory::is_azure("/".as_ref()) {
             continue;
@@ -130,5 +130,5 @@ async fn nobody_is_asked_where_the_machine_is_not_azures_or_the_operator_says_so
         assert!(row.cpus.is_some_and(|cpus| cpus > 0) && row.physical_memory_mb > Some(16));
         assert!(row.boot_time.unwrap() < row.time_generated, "{:?}", row.boot_time);
     }
-    assert_eq!(fake.asked(), 0);
+    assert_eq!(fake.request_count(), 0);
 }

@@ -8,7 +8,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use sensor_tests::{ask_oracle, python_with, skip_unless};
+use sensor_tests::{python_with, run_oracle, skip_unless};
 use sensor_user::intel::{
     Collected, Content, Indicator, PRESETS, PrefixPolicy, ReadPolicy, preset, read_allowed,
     read_list, read_misp,
@@ -231,7 +231,7 @@ fn all_addresses_of_real_misp_events_are_found() {
     if skip_unless(python.is_some(), "no Python with the package pymisp") {
         return;
     }
-    let theirs: Addresses = ask_oracle(&python.unwrap(), "misp_addresses.py", &paths);
+    let theirs: Addresses = run_oracle(&python.unwrap(), "misp_addresses.py", &paths);
     assert_eq!(ours, theirs);
 }
 
@@ -251,7 +251,7 @@ fn the_real_warning_lists_are_read_whole() {
         return;
     }
     let none: [&str; 0] = [];
-    let theirs: Counted = ask_oracle(&python.unwrap(), "warninglists.py", none);
+    let theirs: Counted = run_oracle(&python.unwrap(), "warninglists.py", none);
     let ours = read_allowed(std::slice::from_ref(&theirs.folder)).unwrap();
     assert!(theirs.cidr > 100_000, "{theirs:?}");
     assert_eq!(ours.files, theirs.lists);

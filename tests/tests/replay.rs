@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Output;
 
-use sensor_tests::{command, on_a_terminal};
+use sensor_tests::{agent_command, run_on_pty};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -44,7 +44,7 @@ fn folder() -> TempDir {
 fn replay(folder: &Path, more: &[&str]) -> Output {
     let words = ["replay", "--connections", "rows.jsonl", "--indicators", "ti.jsonl", "list.txt"];
     let words: Vec<&str> = words.into_iter().chain(more.iter().copied()).collect();
-    command(folder, &words).current_dir(folder).output().unwrap()
+    agent_command(folder, &words).current_dir(folder).output().unwrap()
 }
 
 fn alerts(output: &Output) -> Vec<Value> {
@@ -122,7 +122,8 @@ fn alerts_go_to_a_file_and_a_full_disk_is_named() {
 
 /// Remote addresses of the alerts that the indicators in `files` raise.
 fn alerted(folder: &Path, files: &[&Path], mode: &[&str]) -> Vec<(String, String)> {
-    let mut replay = command(folder, &["replay", "--connections", "rows.jsonl", "--indicators"]);
+    let mut replay =
+        agent_command(folder, &["replay", "--connections", "rows.jsonl", "--indicators"]);
     let output = replay.args(files).args(mode).current_dir(folder).output().unwrap();
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""), "{files:?}");
     let mut all: Vec<_> = alerts(&output)
@@ -233,9 +234,9 @@ fn shown_on_a_terminal(more: &[&str], variable: (&str, &str)) -> String {
     let folder = folder();
     let words = ["replay", "--at", AT, "--connections", "rows.jsonl", "--indicators", "ti.jsonl"];
     let words: Vec<&str> = words.into_iter().chain(more.iter().copied()).collect();
-    let mut command = command(folder.path(), &words);
+    let mut command = agent_command(folder.path(), &words);
     command.current_dir(folder.path());
-    let (output, shown) = on_a_terminal(command, variable);
+    let (output, shown) = run_on_pty(command, variable);
     assert_eq!((output.status.code(), alerts(&output).len()), (Some(3), 1));
     shown
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use sensor_tests::{alert, command, on_a_terminal, skip_unless};
+use sensor_tests::{agent_command, run_on_pty, sample_alert, skip_unless};
 use sensor_user::clock::{Clock, FixedClock, SystemClock};
 use sensor_user::control::Hold;
 use sensor_user::deliver::spool::{Commit, Rejected, Spool, SpoolConfig, State};
@@ -29,7 +29,7 @@ fn open(state: &Path, clock: Arc<dyn Clock>) -> Spool {
 fn fill(state: &Path, seconds: std::ops::Range<i64>) {
     for second in seconds {
         let spool = open(state, Arc::new(at(second)));
-        let alerts = vec![Arc::new(alert(&format!("alert {second}")))];
+        let alerts = vec![Arc::new(sample_alert(&format!("alert {second}")))];
         spool.put(Commit { alerts, state: Some(State::Snapshot(vec![0; 100])) });
         assert!(spool.close(LIMIT));
     }
@@ -57,7 +57,7 @@ async fn waiting(state: &Path, sink: &str, settles: bool) -> Vec<String> {
 
 fn netsensor(state: &Path, arguments: &[&str]) -> (i32, String, String) {
     let arguments = [&["spool"], arguments, &["--state", state.to_str().unwrap()]].concat();
-    let Output { status, stdout, stderr } = command(state, &arguments).output().unwrap();
+    let Output { status, stdout, stderr } = agent_command(state, &arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
 }
@@ -152,7 +152,7 @@ async fn replay_puts_what_was_refused_behind_the_rest() {
     fill(state, 0..1);
     let rejected = Rejected::new(&state.join("spool"), Arc::new(at(9)), Arc::default());
     for id in ["first", "second"] {
-        rejected.add("siem", "400", id, &serde_json::to_string(&alert(id)).unwrap());
+        rejected.add("siem", "400", id, &serde_json::to_string(&sample_alert(id)).unwrap());
     }
     rejected.add("siem", "400", "row", "{\"Type\":\"VMConnection\"}");
     let (status, text, errors) = netsensor(state, &["replay", "--sink", "siem", "--rejected"]);
@@ -174,10 +174,10 @@ fn a_terminal_sees_how_far_the_spool_is_read_and_a_pipe_does_not() {
     let state = folder.path();
     fill(state, 0..3);
     let rejected = Rejected::new(&state.join("spool"), Arc::new(at(9)), Arc::default());
-    rejected.add("siem", "400", "first", &serde_json::to_string(&alert("first")).unwrap());
+    rejected.add("siem", "400", "first", &serde_json::to_string(&sample_alert("first")).unwrap());
     let shown = |words: &[&str], variable: (&str, &str)| {
         let words = [&["spool"], words, &["--state", state.to_str().unwrap()]].concat();
-        let (output, shown) = on_a_terminal(command(state, &words), variable);
+        let (output, shown) = run_on_pty(agent_command(state, &words), variable);
         assert_eq!(output.status.code(), Some(0), "{shown}");
         shown
     };
@@ -223,7 +223,7 @@ async fn a_killed_process_leaves_all_that_it_said_is_written() {
         for id in 0_u64.. {
             let state = State::Change(id.to_le_bytes().to_vec());
             let state = if id % 10 == 0 { State::Snapshot(vec![1; 500]) } else { state };
-            let alerts = vec![Arc::new(alert(&id.to_string()))];
+            let alerts = vec![Arc::new(sample_alert(&id.to_string()))];
             let number = spool.put(Commit { alerts, state: Some(state) });
             while spool.written() < number {
                 tokio::task::yield_now().await;
@@ -298,7 +298,7 @@ async fn a_real_disk_that_is_full_or_read_only_loses_nothing_and_says_so() {
     }
     let spool = open(state, Arc::new(SystemClock));
     let put = |ids: std::ops::Range<usize>| {
-        let alerts = ids.map(|id| Arc::new(alert(&id.to_string()))).collect();
+        let alerts = ids.map(|id| Arc::new(sample_alert(&id.to_string()))).collect();
         spool.put(Commit { alerts, state: None })
     };
     let mut reader = spool.reader("siem").unwrap();
@@ -326,7 +326,7 @@ async fn a_real_disk_that_is_full_or_read_only_loses_nothing_and_says_so() {
     let spool = open(state, Arc::new(SystemClock));
     let fault = spool.status().fault.unwrap();
     assert!(fault.contains("Read-only file system"), "{fault}");
-    let last = spool.put(Commit { alerts: vec![Arc::new(alert("310"))], state: None });
+    let last = spool.put(Commit { alerts: vec![Arc::new(sample_alert("310"))], state: None });
     let mut reader = spool.reader("siem").unwrap();
     let mut count = 0;
     while count < 311 {

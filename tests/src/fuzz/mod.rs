@@ -2,11 +2,11 @@
 //! breaks a promise. `tests/fuzz` has a target of some lines for each; the suite `fuzz_corpus` runs
 //! every file of the corpus through the same functions on the stable toolchain.
 
-mod files;
 mod spool;
+mod state_files;
 
-pub use files::{history, store};
 pub use spool::spool;
+pub use state_files::{history, store};
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};

@@ -11,7 +11,7 @@ use sensor_user::progress::Progress;
 use sensor_user::stats::Stats;
 use tokio::runtime::Builder;
 
-use super::files::folder;
+use super::state_files::folder;
 
 /// Bytes of a segment's header, and of what its checksum covers.
 const HEADER: usize = 32;

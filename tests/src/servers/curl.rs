@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 /// What a server answered.
 #[derive(Debug, Clone)]
-pub struct Answered {
+pub struct CurlResponse {
     /// Its status.
     pub status: u16,
     /// Its body.
@@ -14,7 +14,7 @@ pub struct Answered {
 }
 
 /// Sends `body` (or nothing) to `url` with these arguments of curl, such as `-XPOST`.
-pub fn curl(arguments: &[&str], url: &str, body: Option<&str>) -> Answered {
+pub fn curl(arguments: &[&str], url: &str, body: Option<&str>) -> CurlResponse {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--noproxy", "*", "--write-out", "\n%{http_code}"]);
     command.args(arguments);
@@ -31,5 +31,5 @@ pub fn curl(arguments: &[&str], url: &str, body: Option<&str>) -> Answered {
     assert!(output.status.success(), "{command:?}: {said}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let (body, status) = text.rsplit_once('\n').expect("a status");
-    Answered { status: status.parse().expect("a status"), body: body.to_owned() }
+    CurlResponse { status: status.parse().expect("a status"), body: body.to_owned() }
 }

@@ -77,7 +77,7 @@ impl Mmisp {
     }
 
     /// What it answers to a request by its user.
-    pub fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+    pub fn request(&self, method: &str, path: &str, body: &Value) -> Value {
         let url = format!("{}{path}", self.url());
         let key = format!("Authorization: {}", Self::KEY);
         let method = format!("-X{method}");
@@ -90,14 +90,14 @@ impl Mmisp {
 
     /// Makes an event and returns its id.
     pub fn event(&self, info: &str) -> u64 {
-        let made = self.ask("POST", "events", &json!({ "info": info }));
+        let made = self.request("POST", "events", &json!({ "info": info }));
         made.pointer("/Event/id").and_then(Value::as_u64).expect("an id")
     }
 
     /// Adds an attribute to an event and returns its id.
     pub fn attribute(&self, event: u64, kind: &str, value: &str, to_ids: bool) -> u64 {
         let body = json!({ "type": kind, "value": value, "to_ids": to_ids });
-        let made = self.ask("POST", &format!("attributes/{event}"), &body);
+        let made = self.request("POST", &format!("attributes/{event}"), &body);
         made.pointer("/Attribute/id").and_then(Value::as_u64).expect("an id")
     }
 }

@@ -6,29 +6,31 @@
 
 mod crowdsec;
 mod curl;
+mod intercepting_proxy;
 #[cfg(feature = "kafka")]
 mod kafka;
-mod kafka_gate;
+mod kafka_auth_proxy;
 mod medallion;
 mod mmisp;
+mod mock_web_server;
 mod nats;
 mod nginx;
 mod opentaxii;
 mod osmem;
 mod process;
 mod rsyslog;
-mod site;
 mod tansu;
-mod tap;
 mod tenzir;
 
 pub use crowdsec::CrowdSec;
-pub use curl::{Answered, curl};
+pub use curl::{CurlResponse, curl};
+pub use intercepting_proxy::{InterceptingProxy, ProxyAction};
 #[cfg(feature = "kafka")]
 pub use kafka::{KafkaClient, KafkaMessage};
-pub use kafka_gate::{GateTls, KafkaGate};
+pub use kafka_auth_proxy::{KafkaAuthProxy, ProxyTls};
 pub use medallion::Medallion;
 pub use mmisp::Mmisp;
+pub use mock_web_server::{MockWebServer, ReceivedRequest};
 pub use nats::Nats;
 pub use nginx::Nginx;
 pub use opentaxii::OpenTaxii;
@@ -36,10 +38,8 @@ pub use osmem::Osmem;
 use process::site_packages;
 pub use process::{free_port, python_of};
 pub use rsyslog::{Rsyslog, TlsFiles};
-pub use site::{Asked, Site};
 pub use tansu::Tansu;
-pub use tap::{Tap, Turn};
-pub use tenzir::{Read, Tenzir, read_with_tenzir, tenzir};
+pub use tenzir::{Tenzir, TenzirOutput, run_tenzir, tenzir_binary};
 
 /// An indicator of STIX 2.1 for `address`, in version `version` (0 to 59, its second).
 pub fn stix_indicator(

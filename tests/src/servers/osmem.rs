@@ -36,7 +36,7 @@ impl Osmem {
     }
 
     /// What it answers.
-    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+    pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let method = format!("-X{method}");
         let url = format!("{}{path}", self.url());
         let arguments = [method.as_str(), "-H", "Content-Type: application/json"];

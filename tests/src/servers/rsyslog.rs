@@ -42,7 +42,7 @@ impl Rsyslog {
     }
 
     /// Whether it can speak TLS.
-    pub fn speaks_tls() -> bool {
+    pub fn supports_tls() -> bool {
         Self::is_installed() && TLS_MODULES.iter().any(|path| Path::new(path).is_file())
     }
 

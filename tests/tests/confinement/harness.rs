@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use sensor_tests::{Agent, binary, run, skip_unless};
+use sensor_tests::{Agent, agent_binary, run, skip_unless};
 use tempfile::TempDir;
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -49,7 +49,7 @@ impl Home {
 
     /// The agent that users get, once it runs.
     pub(crate) fn run_plain(&self) -> Agent {
-        self.start(binary())
+        self.start(agent_binary())
     }
 
     fn start(&self, program: &Path) -> Agent {

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use sensor_tests::{Answer, Collector, Request};
+use sensor_tests::{Collector, RecordedRequest, ScriptedResponse};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -26,20 +26,20 @@ const KILLS: usize = 1_000;
 const EVENTS: u64 = 1_500;
 
 /// How the upstream is: it comes and goes, and may take what it is sent without saying so.
-fn flapping(_number: usize, _request: &Request) -> Answer {
+fn flapping(_number: usize, _request: &RecordedRequest) -> ScriptedResponse {
     match fastrand::u8(..10) {
-        0 => Answer::Reset,
-        1 => Answer::TakeAndReset,
-        2 => Answer::status(503),
-        3 => Answer::retry_after(429, "0"),
-        _ => Answer::TAKE,
+        0 => ScriptedResponse::Reset,
+        1 => ScriptedResponse::AcceptAndReset,
+        2 => ScriptedResponse::status(503),
+        3 => ScriptedResponse::retry_after(429, "0"),
+        _ => ScriptedResponse::OK,
     }
 }
 
 /// What a collector was told, by `AlertId`; every copy of an alert is the same.
 fn told(collector: &Collector) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
-    for request in collector.requests().iter().filter(|request| request.taken) {
+    for request in collector.requests().iter().filter(|request| request.accepted) {
         for item in request.items() {
             let id = item["AlertId"].as_str().unwrap().to_owned();
             if let Some(other) = all.insert(id.clone(), item.clone()) {
@@ -123,7 +123,7 @@ fn difference(told: &BTreeMap<String, Value>, expected: &BTreeMap<String, Value>
 fn a_million_hits_are_one_alert_and_one_summary() {
     const HITS: u64 = 1_000_000;
     let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::start(|_, _| Answer::TAKE);
+    let collector = Collector::start(|_, _| ScriptedResponse::OK);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(child::storm(folder.path(), &collector.url(), HITS));
     let alerts: Vec<Value> = told(&collector).into_values().collect();

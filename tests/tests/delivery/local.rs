@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use sensor_tests::{Collector, Running, logged, skip_unless};
+use sensor_tests::{Collector, RunningSinks, captured_logs, skip_unless};
 use sensor_user::deliver::{Leftover, SinkConfig, SinkKind};
 use sensor_user::stats::Stats;
 
@@ -23,7 +23,7 @@ fn notices_go_with_rows_or_alone_and_to_nobody_else() {
     ];
     let running = start(&sinks);
     running.rows(&["r0"]);
-    running.loss();
+    running.report_loss();
     running.alerts(&["a0"]);
     let (value, left) = running.drain();
     assert_eq!(left, []);
@@ -73,14 +73,14 @@ fn a_full_device_is_one_clear_error_and_delays_no_other() {
     let running =
         start(&[file("dev-full", Path::new("/dev/full")), http("beside", &collector, 10)]);
     running.alerts(&["a0", "a1", "a2"]);
-    assert_eq!(collector.wait_for_taken(3), ["a0", "a1", "a2"]);
+    assert_eq!(collector.wait_for_accepted(3), ["a0", "a1", "a2"]);
     wait_until("some retries", || running.stats.deliveries_retried.value() > 2);
-    let Running { runtime, deliverer, spool: _spool, .. } = running;
+    let RunningSinks { runtime, deliverer, spool: _spool, .. } = running;
     let left = runtime.block_on(deliverer.drain(Duration::from_millis(100)));
     assert_eq!(left, [Leftover { sink: "dev-full".to_owned(), alerts: 3, rows: 0 }]);
-    let lines = logged("delivery failed; tried again sink=\"dev-full\"");
+    let lines = captured_logs("delivery failed; tried again sink=\"dev-full\"");
     let said = "error=write /dev/full: No space left on device; free space ";
-    assert!(lines.len() == 1 && lines[0].contains(said), "{:?}", logged("dev-full"));
+    assert!(lines.len() == 1 && lines[0].contains(said), "{:?}", captured_logs("dev-full"));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_file_system_that_was_full_gets_every_line_once() {
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), left.len()), (8, 0));
     assert_eq!(whole(std::fs::read_to_string(&path).unwrap()), ids);
-    let lines = logged("delivery failed; tried again sink=\"tmpfs\"");
+    let lines = captured_logs("delivery failed; tried again sink=\"tmpfs\"");
     assert!(lines.len() == 1 && lines[0].contains("No space left on device; free space "));
 }
 

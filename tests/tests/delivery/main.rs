@@ -13,15 +13,15 @@ mod reload;
 use std::path::Path;
 use std::time::Duration;
 
-use sensor_tests::{Answer, Collector, Request, Running, wait_until};
+use sensor_tests::{Collector, RecordedRequest, RunningSinks, ScriptedResponse, wait_until};
 use sensor_user::clock::FixedClock;
 use sensor_user::deliver::{FileConfig, HttpConfig, SinkConfig, SinkKind};
 
 /// How long rows wait for each other: what is sent at once comes sooner, also on a busy machine.
 const BATCH_WAIT: Duration = Duration::from_millis(500);
 
-fn start(sinks: &[SinkConfig]) -> Running {
-    Running::start(sinks, FixedClock("2026-11-24T10:00:00Z".parse().unwrap()))
+fn start(sinks: &[SinkConfig]) -> RunningSinks {
+    RunningSinks::start(sinks, FixedClock("2026-11-24T10:00:00Z".parse().unwrap()))
 }
 
 /// An http sink with `batch`; alerts and rows.
@@ -45,6 +45,8 @@ fn file(name: &str, path: &Path) -> SinkConfig {
 }
 
 /// Answers the n-th request by the n-th of `answers`, and takes all that follow.
-fn first(answers: Vec<Answer>) -> impl FnMut(usize, &Request) -> Answer + Send + 'static {
-    move |number, _request| answers.get(number).cloned().unwrap_or(Answer::TAKE)
+fn first(
+    answers: Vec<ScriptedResponse>,
+) -> impl FnMut(usize, &RecordedRequest) -> ScriptedResponse + Send + 'static {
+    move |number, _request| answers.get(number).cloned().unwrap_or(ScriptedResponse::OK)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sensor_tests::{Answer, Collector, Request, alert, logged};
+use sensor_tests::{Collector, RecordedRequest, ScriptedResponse, captured_logs, sample_alert};
 use sensor_user::deliver::{SinkConfig, SinkKind};
 use sensor_user::stable_id::stable_id;
 use tokio::time::Instant;
@@ -11,18 +11,18 @@ use super::{BATCH_WAIT, first, http, start};
 
 #[test]
 fn alerts_arrive_in_order_at_once_and_in_batches() {
-    let collector = Collector::start(first(vec![Answer::Stall]));
+    let collector = Collector::start(first(vec![ScriptedResponse::Stall]));
     let running = start(&[http("order", &collector, 3)]);
     let put = Instant::now();
     running.alerts(&["a0"]);
-    let arrived = collector.wait_for(1)[0].at;
+    let arrived = collector.wait_for_requests(1)[0].at;
     assert!(arrived - put < BATCH_WAIT, "{:?}", arrived - put);
     let more = ["a1", "a2", "a3", "a4", "a5", "a6", "a7"];
-    running.outbox.alerts(more.map(alert).to_vec(), None);
+    running.outbox.alerts(more.map(sample_alert).to_vec(), None);
     collector.release();
-    collector.wait_for_taken(8);
+    collector.wait_for_accepted(8);
     let requests = collector.requests();
-    let ids: Vec<_> = requests.iter().map(Request::ids).collect();
+    let ids: Vec<_> = requests.iter().map(RecordedRequest::ids).collect();
     assert_eq!(ids, [vec!["a0"], vec!["a1", "a2", "a3"], vec!["a4", "a5", "a6"], vec!["a7"]]);
     assert!(requests.iter().all(|request| request.header("content-type") == "application/json"));
     assert_eq!(requests[1].header("idempotency-key"), stable_id(&["a1", "a2", "a3"]));
@@ -41,7 +41,7 @@ fn rows_wait_for_each_other_and_go_as_lines_where_lines_are_asked_for() {
     let running = start(&[sink]);
     let put = Instant::now();
     running.rows(&["r0", "r1", "r2", "r3"]);
-    let requests = collector.wait_for(2);
+    let requests = collector.wait_for_requests(2);
     assert_eq!(requests[0].ids(), ["r0", "r1", "r2"]);
     assert_eq!(requests[1].ids(), ["r3"]);
     assert!(requests[0].at - put < BATCH_WAIT, "a full batch does not wait");
@@ -69,13 +69,13 @@ fn a_batch_is_as_old_as_the_sink_says_however_rows_come() {
         running.rows(&[id]);
         std::thread::park_timeout(Duration::from_millis(100));
     }
-    let taken = slow.wait_for(2);
+    let taken = slow.wait_for_requests(2);
     let waited = taken[0].at - put;
     assert!(waited >= waits[1] && waited < 2 * waits[1], "{waited:?}");
     assert!(taken[0].ids().len() > 5, "{:?}", taken[0].ids());
     assert!(quick.requests().len() > 15, "each went out almost alone");
-    slow.wait_for_taken(20);
-    quick.wait_for_taken(20);
+    slow.wait_for_accepted(20);
+    quick.wait_for_accepted(20);
     // Another wait counts after a reload.
     let sinks = [sinks[0].clone(), wait(http("slow", &slow, 1000), waits[0])];
     let entered = running.runtime.enter();
@@ -84,54 +84,54 @@ fn a_batch_is_as_old_as_the_sink_says_however_rows_come() {
     assert_eq!((done.changed, done.added), (1, 0));
     let (put, before) = (Instant::now(), slow.requests().len());
     running.rows(&["r20"]);
-    let waited = slow.wait_for(before + 1)[before].at - put;
+    let waited = slow.wait_for_requests(before + 1)[before].at - put;
     assert!(waited < waits[1], "{waited:?}");
     assert_eq!(running.drain().1, []);
 }
 
 #[test]
 fn an_alert_overtakes_the_rows_that_wait() {
-    let collector = Collector::start(first(vec![Answer::Stall]));
+    let collector = Collector::start(first(vec![ScriptedResponse::Stall]));
     let running = start(&[http("overtake", &collector, 2)]);
     running.rows(&["r0", "r1"]);
-    collector.wait_for(1);
+    collector.wait_for_requests(1);
     running.rows(&["r2", "r3", "r4", "r5"]);
     running.alerts(&["a0"]);
     // It does not even wait for the request that is under way.
-    let requests = collector.wait_for(2);
+    let requests = collector.wait_for_requests(2);
     assert_eq!(requests[1].ids(), ["a0"]);
     collector.release();
-    assert_eq!(collector.wait_for_taken(7), ["r0", "r1", "a0", "r2", "r3", "r4", "r5"]);
+    assert_eq!(collector.wait_for_accepted(7), ["r0", "r1", "a0", "r2", "r3", "r4", "r5"]);
     drop(running.drain());
 }
 
 #[test]
 fn an_alert_overtakes_rows_that_are_tried_again() {
-    let collector = Collector::start(|_, request: &Request| {
+    let collector = Collector::start(|_, request: &RecordedRequest| {
         let rows = request.body.contains("\"VMConnection\"");
-        if rows { Answer::retry_after(503, "1") } else { Answer::TAKE }
+        if rows { ScriptedResponse::retry_after(503, "1") } else { ScriptedResponse::OK }
     });
     let running = start(&[http("rows-refused", &collector, 1)]);
     running.rows(&["r0"]);
-    collector.wait_for(1);
+    collector.wait_for_requests(1);
     running.alerts(&["a0"]);
-    let requests = collector.wait_for(2);
+    let requests = collector.wait_for_requests(2);
     assert_eq!((requests[0].ids(), requests[1].ids()), (vec!["r0".into()], vec!["a0".into()]));
     drop(running);
 }
 
 #[test]
 fn a_sink_that_stalls_delays_no_other() {
-    let stalled = Collector::start(|_, _: &Request| Answer::Stall);
+    let stalled = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::Stall);
     let healthy = Collector::start(first(vec![]));
     let running = start(&[http("stalled", &stalled, 10), http("healthy", &healthy, 10)]);
     running.alerts(&["a0"]);
-    stalled.wait_for(1);
+    stalled.wait_for_requests(1);
     let put = Instant::now();
     for number in 0..50 {
         running.alerts(&[&format!("b{number}")]);
     }
-    let taken = healthy.wait_for_taken(51);
+    let taken = healthy.wait_for_accepted(51);
     assert!(put.elapsed() < Duration::from_secs(1), "{:?}", put.elapsed());
     assert_eq!(taken.len(), 51);
     assert_eq!(stalled.requests().len(), 1);
@@ -142,10 +142,10 @@ fn a_sink_that_stalls_delays_no_other() {
 
 #[test]
 fn rows_that_a_full_queue_cannot_take_are_counted_and_alerts_wait_on_disk() {
-    let collector = Collector::start(first(vec![Answer::Stall]));
+    let collector = Collector::start(first(vec![ScriptedResponse::Stall]));
     let running = start(&[SinkConfig { queue: 4, ..http("full", &collector, 10) }]);
     running.alerts(&["a0"]);
-    collector.wait_for(1);
+    collector.wait_for_requests(1);
     let put = Instant::now();
     for number in 0..1_000 {
         running.alerts(&[&format!("b{number}")]);
@@ -154,9 +154,9 @@ fn rows_that_a_full_queue_cannot_take_are_counted_and_alerts_wait_on_disk() {
     running.rows(&rows.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(put.elapsed() < Duration::from_secs(2), "{:?}", put.elapsed());
     collector.release();
-    collector.wait_for_taken(1_005);
+    collector.wait_for_accepted(1_005);
     let (value, left) = running.drain();
-    let taken = collector.taken();
+    let taken = collector.accepted_ids();
     let alerts = std::iter::once("a0".to_owned()).chain((0..1_000).map(|it| format!("b{it}")));
     let (rows, told): (Vec<String>, Vec<String>) =
         taken.into_iter().partition(|id| id.starts_with('r'));
@@ -166,5 +166,9 @@ fn rows_that_a_full_queue_cannot_take_are_counted_and_alerts_wait_on_disk() {
     assert!(delivered >= 4 && delivered + dropped == 100, "{delivered} and {dropped}");
     assert_eq!(rows.len() as u64, delivered);
     assert_eq!(left, []);
-    assert_eq!(logged("queue full; items dropped sink=\"full\"").len(), 1, "one line in 10 s");
+    assert_eq!(
+        captured_logs("queue full; items dropped sink=\"full\"").len(),
+        1,
+        "one line in 10 s"
+    );
 }

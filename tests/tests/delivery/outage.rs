@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
 use nix::mount::{MsFlags, mount};
-use sensor_tests::{Answer, Collector, Request, Running, alert, logged};
+use sensor_tests::{
+    Collector, RecordedRequest, RunningSinks, ScriptedResponse, captured_logs, sample_alert,
+};
 use sensor_user::clock::{Clock, FixedClock};
 use sensor_user::dedup::State;
 use sensor_user::deliver::spool::SpoolConfig;
@@ -29,7 +31,7 @@ fn ids(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|number| format!("a{number}")).collect()
 }
 
-fn put(running: &Running, ids: &[String]) {
+fn put(running: &RunningSinks, ids: &[String]) {
     running.alerts(&ids.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
@@ -46,29 +48,29 @@ fn what_an_agent_could_not_deliver_the_next_one_does() {
     let all = ids(0..30);
     put(&running, &all);
     wait_until("a try", || running.stats.deliveries_retried.value() > 0);
-    let Running { runtime, deliverer, spool, .. } = running;
+    let RunningSinks { runtime, deliverer, spool, .. } = running;
     let left = runtime.block_on(deliverer.drain(std::time::Duration::from_millis(300)));
     assert_eq!((left[0].alerts, left.len()), (30, 1));
     let collector = Collector::start_at(address, first(vec![]));
-    let later = Running::start_in(spool, &SpoolConfig::USUAL, &[sink], noon());
-    assert_eq!(collector.wait_for_taken(30), all);
+    let later = RunningSinks::start_in(spool, &SpoolConfig::USUAL, &[sink], noon());
+    assert_eq!(collector.wait_for_accepted(30), all);
     let (value, left) = later.drain();
     assert_eq!((value("alerts_delivered"), left.len()), (30, 0));
 }
 
 #[test]
 fn what_is_delivered_at_the_end_is_not_sent_again() {
-    let collector = Collector::start(first(vec![Answer::status(503)]));
+    let collector = Collector::start(first(vec![ScriptedResponse::status(503)]));
     let sinks = [http("end-kept", &collector, 3)];
     let running = start(&sinks);
     put(&running, &ids(0..20));
-    let Running { runtime, deliverer, spool, .. } = running;
+    let RunningSinks { runtime, deliverer, spool, .. } = running;
     assert_eq!(runtime.block_on(deliverer.drain(std::time::Duration::from_secs(10))), []);
-    assert_eq!(collector.taken(), ids(0..20));
-    let later = Running::start_in(spool, &SpoolConfig::USUAL, &sinks, noon());
+    assert_eq!(collector.accepted_ids(), ids(0..20));
+    let later = RunningSinks::start_in(spool, &SpoolConfig::USUAL, &sinks, noon());
     put(&later, &ids(20..21));
     assert_eq!(later.drain().1, []);
-    assert_eq!(collector.taken(), ids(0..21), "each once");
+    assert_eq!(collector.accepted_ids(), ids(0..21), "each once");
 }
 
 /// A clock that a test moves.
@@ -90,11 +92,11 @@ fn a_day_without_upstream_loses_nothing_and_ten_days_lose_what_is_too_old() {
         // Small segments: what is too old leaves by segments.
         let config = SpoolConfig { segment_bytes: 64 << 10, ..SpoolConfig::USUAL };
         let clock = Moved(Arc::clone(&second));
-        let running = Running::start_in(spool, &config, std::slice::from_ref(&sink), clock);
+        let running = RunningSinks::start_in(spool, &config, std::slice::from_ref(&sink), clock);
         let hours = days * 24;
         for hour in 0..hours {
             let all = ids(hour * 20..(hour + 1) * 20);
-            let alerts = all.iter().map(|id| alert(id)).collect();
+            let alerts = all.iter().map(|id| sample_alert(id)).collect();
             running.outbox.alerts(alerts, Some(snapshot()));
             wait_until("the disk", || running.outbox.is_written());
             second.fetch_add(3600, Ordering::AcqRel);
@@ -113,7 +115,7 @@ fn a_day_without_upstream_loses_nothing_and_ten_days_lose_what_is_too_old() {
         assert_eq!(left, []);
         let (delivered, evicted) = (value("alerts_delivered"), value("alerts_evicted_age"));
         let kept = ids(u32::try_from(evicted).unwrap()..hours * 20);
-        assert!(collector.taken().ends_with(&kept), "the youngest, in order");
+        assert!(collector.accepted_ids().ends_with(&kept), "the youngest, in order");
         // A batch that was under way when its alerts became too old is delivered all the same.
         assert!((put..=put + 100).contains(&(delivered + evicted)), "{delivered} and {evicted}");
         assert_eq!(evicted > 0, days > 7);
@@ -130,10 +132,10 @@ fn a_full_spool_drops_the_oldest_and_counts_them() {
     let (sink, address) = absent("full");
     let config = SpoolConfig { max_bytes: 1 << 20, segment_bytes: 64 << 10, ..SpoolConfig::USUAL };
     let spool = tempfile::tempdir().unwrap();
-    let running = Running::start_in(spool, &config, std::slice::from_ref(&sink), noon());
+    let running = RunningSinks::start_in(spool, &config, std::slice::from_ref(&sink), noon());
     let most = 5_000;
     for number in 0..most {
-        running.outbox.alerts(vec![alert(&format!("a{number}"))], Some(snapshot()));
+        running.outbox.alerts(vec![sample_alert(&format!("a{number}"))], Some(snapshot()));
     }
     wait_until("the disk", || running.outbox.is_written());
     wait_until("eviction", || running.stats.alerts_evicted_size.value() > 0);
@@ -143,8 +145,8 @@ fn a_full_spool_drops_the_oldest_and_counts_them() {
     let (value, left) = running.drain();
     assert_eq!(left, []);
     let kept = ids(u32::try_from(value("alerts_evicted_size")).unwrap()..most);
-    assert!(collector.taken().ends_with(&kept), "the youngest, in order");
-    assert_eq!(logged("alerts evicted that a sink has not taken").len().min(1), 1);
+    assert!(collector.accepted_ids().ends_with(&kept), "the youngest, in order");
+    assert_eq!(captured_logs("alerts evicted that a sink has not taken").len().min(1), 1);
 }
 
 #[test]
@@ -156,9 +158,9 @@ fn a_full_disk_delays_no_alert_and_heals() {
     let spool = tempfile::tempdir_in(folder.path()).unwrap();
     let collector = Collector::start(first(vec![]));
     let sinks = [http("beside", &collector, 10)];
-    let running = Running::start_in(spool, &SpoolConfig::USUAL, &sinks, noon());
+    let running = RunningSinks::start_in(spool, &SpoolConfig::USUAL, &sinks, noon());
     put(&running, &ids(0..40));
-    assert_eq!(collector.wait_for_taken(40), ids(0..40));
+    assert_eq!(collector.wait_for_accepted(40), ids(0..40));
     let fault = || running.outbox.spool_status().unwrap().fault;
     wait_until("a fault", || fault().is_some());
     let text = fault().unwrap();
@@ -166,7 +168,7 @@ fn a_full_disk_delays_no_alert_and_heals() {
     std::fs::remove_file(&filler).unwrap();
     wait_until("the disk takes alerts again", || fault().is_none());
     put(&running, &ids(40..50));
-    assert_eq!(collector.wait_for_taken(50), ids(0..50));
+    assert_eq!(collector.wait_for_accepted(50), ids(0..50));
     let (value, left) = running.drain();
     assert!(value("spool_writes_failed") > 0);
     assert_eq!((value("alerts_delivered"), left.len()), (50, 0));
@@ -184,15 +186,15 @@ fn a_read_only_disk_delays_no_alert_and_heals() {
     remount(MsFlags::MS_RDONLY);
     let collector = Collector::start(first(vec![]));
     let sinks = [http("read-only", &collector, 10)];
-    let running = Running::start_in(spool, &SpoolConfig::USUAL, &sinks, noon());
+    let running = RunningSinks::start_in(spool, &SpoolConfig::USUAL, &sinks, noon());
     put(&running, &ids(0..5));
-    assert_eq!(collector.wait_for_taken(5), ids(0..5));
+    assert_eq!(collector.wait_for_accepted(5), ids(0..5));
     let fault = || running.outbox.spool_status().unwrap().fault;
     wait_until("a fault", || fault().is_some_and(|text| text.contains("Read-only file system")));
     remount(MsFlags::empty());
     wait_until("the disk takes alerts again", || fault().is_none());
     put(&running, &ids(5..9));
-    assert_eq!(collector.wait_for_taken(9), ids(0..9));
+    assert_eq!(collector.wait_for_accepted(9), ids(0..9));
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), left.len()), (9, 0));
 }
@@ -200,18 +202,18 @@ fn a_read_only_disk_delays_no_alert_and_heals() {
 #[test]
 fn a_poisoned_item_in_each_batch_is_set_aside_with_its_reason() {
     let is_poison = |id: &str| id.ends_with('7');
-    let collector = Collector::start(move |_, request: &Request| {
+    let collector = Collector::start(move |_, request: &RecordedRequest| {
         if request.ids().iter().any(|id| is_poison(id)) {
-            Answer::Status(400, vec![], "no \u{1b}[31msevens".to_owned())
+            ScriptedResponse::Status(400, vec![], "no \u{1b}[31msevens".to_owned())
         } else {
-            Answer::TAKE
+            ScriptedResponse::OK
         }
     });
     let running = start(&[http("sevens", &collector, 10)]);
     let all = ids(0..100);
     put(&running, &all);
     let (good, bad): (Vec<String>, Vec<String>) = all.into_iter().partition(|id| !is_poison(id));
-    assert_eq!(collector.wait_for_taken(90), good);
+    assert_eq!(collector.wait_for_accepted(90), good);
     wait_until("the last is set aside", || running.stats.items_set_aside.value() == 10);
     let aside = running.spool.path().join("rejected/sevens.jsonl");
     let text = std::fs::read_to_string(aside).unwrap();
@@ -229,15 +231,15 @@ fn a_poisoned_item_in_each_batch_is_set_aside_with_its_reason() {
 
 #[test]
 fn a_storm_of_refusals_ends_with_every_alert_delivered_once() {
-    let collector = Collector::start(|number, request: &Request| match number {
-        0..40 if request.ids().len() > 3 => Answer::status(413),
-        0..80 => Answer::retry_after(429, "0"),
-        _ => Answer::TAKE,
+    let collector = Collector::start(|number, request: &RecordedRequest| match number {
+        0..40 if request.ids().len() > 3 => ScriptedResponse::status(413),
+        0..80 => ScriptedResponse::retry_after(429, "0"),
+        _ => ScriptedResponse::OK,
     });
     let sink = SinkConfig { concurrency: 4, ..http("storm", &collector, 10) };
     let running = start(&[sink]);
     put(&running, &ids(0..200));
-    let taken: BTreeSet<String> = collector.wait_for_taken(200).into_iter().collect();
+    let taken: BTreeSet<String> = collector.wait_for_accepted(200).into_iter().collect();
     assert_eq!(taken.len(), 200);
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), value("alerts_discarded_rejected")), (200, 0));

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sensor_tests::{Collector, Running, ask_duckdb, logged, python_with_duckdb, skip_unless};
+use sensor_tests::{
+    Collector, RunningSinks, captured_logs, python_with_duckdb, query_duckdb, skip_unless,
+};
 use sensor_user::deliver::{ParquetConfig, SinkConfig, SinkKind};
 use serde_json::json;
 
@@ -31,7 +33,7 @@ fn files(folder: &Path) -> usize {
     entries.filter(|entry| entry.as_ref().unwrap().path().extension().unwrap() == "parquet").count()
 }
 
-fn rows(running: &Running, ids: std::ops::Range<u32>) {
+fn rows(running: &RunningSinks, ids: std::ops::Range<u32>) {
     let ids: Vec<String> = ids.map(|id| format!("r{id}")).collect();
     running.rows(&ids.iter().map(String::as_str).collect::<Vec<_>>());
 }
@@ -45,7 +47,7 @@ fn every_row_is_in_one_file_when_it_counts_as_delivered() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("rows");
     let running = start(&[parquet(&folder, 40, Duration::from_hours(1))]);
-    running.loss();
+    running.report_loss();
     rows(&running, 0..95);
     wait_until("two files", || files(&folder) == 2);
     wait_until("their rows", || running.stats.rows_delivered.value() == 80);
@@ -54,7 +56,7 @@ fn every_row_is_in_one_file_when_it_counts_as_delivered() {
     assert_eq!((value("rows_delivered"), value("parquet_files_written")), (95, 3));
     let all = format!("FROM read_parquet('{}/VMConnection-*.parquet')", folder.display());
     let query = format!("SELECT count(*) AS n, count(DISTINCT ConnectionId) AS ids {all}");
-    let found = ask_duckdb(&python.unwrap(), &[], &[query]);
+    let found = query_duckdb(&python.unwrap(), &[], &[query]);
     assert_eq!(found, [json!([{ "n": 95, "ids": 95 }])]);
 }
 
@@ -88,7 +90,7 @@ fn what_cannot_be_written_is_told_and_left_and_delays_no_other() {
     );
     assert_eq!((value("rows_delivered"), value("rows_dropped_shutdown")), (60, 60));
     assert!(value("deliveries_retried") > 0);
-    let told = logged("sink=\"blocked\"");
+    let told = captured_logs("sink=\"blocked\"");
     let why = format!("write {}", folder.display());
     assert!(told.iter().any(|line| line.contains(&why)), "{told:?}");
     assert!(told.iter().any(|line| line.contains("not delivered before the end")), "{told:?}");

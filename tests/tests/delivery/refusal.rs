@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use sensor_tests::{Answer, Collector, Request, logged};
+use sensor_tests::{Collector, RecordedRequest, ScriptedResponse, captured_logs};
 use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
 use sensor_user::stable_id::stable_id;
 use tokio::time::Instant;
@@ -13,25 +13,25 @@ use super::{file, first, http, start, wait_until};
 
 #[test]
 fn what_may_succeed_later_is_tried_again_under_the_same_key() {
-    let refusals = [408, 429, 500, 502, 503, 504].map(Answer::status);
+    let refusals = [408, 429, 500, 502, 503, 504].map(ScriptedResponse::status);
     let mut script = refusals.to_vec();
-    script.push(Answer::Reset);
+    script.push(ScriptedResponse::Reset);
     let tries = script.len() + 1;
     let collector = Collector::start(first(script));
     let running = start(&[http("again", &collector, 10)]);
     running.alerts(&["a0"]);
-    let requests = collector.wait_for(tries);
+    let requests = collector.wait_for_requests(tries);
     for request in &requests {
         assert_eq!(request.body, requests[0].body);
         assert_eq!(request.header("idempotency-key"), stable_id(&["a0"]));
     }
     running.alerts(&["a1"]);
-    assert_eq!(collector.wait_for_taken(2), ["a0", "a1"]);
+    assert_eq!(collector.wait_for_accepted(2), ["a0", "a1"]);
     let (value, left) = running.drain();
     assert_eq!(value("deliveries_retried"), tries as u64 - 1);
     assert_eq!((value("alerts_delivered"), value("alerts_discarded_rejected")), (2, 0));
     assert_eq!(left, []);
-    let lines = logged("sink=\"again\"");
+    let lines = captured_logs("sink=\"again\"");
     assert_eq!(lines.len(), 1, "one line in 10 s: {lines:?}");
     assert!(lines[0].contains("the answer is 408"), "{lines:?}");
 }
@@ -49,8 +49,8 @@ fn a_collector_that_is_not_there_yet_gets_all_of_it_later() {
     running.alerts(&["a0", "a1", "a2"]);
     wait_until("a retry", || running.stats.deliveries_retried.value() > 1);
     let collector = Collector::start_at(address, first(vec![]));
-    assert_eq!(collector.wait_for_taken(3), ["a0", "a1", "a2"]);
-    let line = logged("sink=\"absent\"").remove(0);
+    assert_eq!(collector.wait_for_accepted(3), ["a0", "a1", "a2"]);
+    let line = captured_logs("sink=\"absent\"").remove(0);
     assert!(line.contains(&format!("post http://{address}/: ")), "{line}");
     assert!(line.contains("Connection refused"), "{line}");
     drop(running.drain());
@@ -58,18 +58,19 @@ fn a_collector_that_is_not_there_yet_gets_all_of_it_later() {
 
 #[test]
 fn a_request_that_is_not_answered_in_time_is_tried_again() {
-    let collector = Collector::start(
-        |number, _request: &Request| {
-            if number == 0 { Answer::Stall } else { Answer::TAKE }
-        },
-    );
+    let collector =
+        Collector::start(
+            |number, _request: &RecordedRequest| {
+                if number == 0 { ScriptedResponse::Stall } else { ScriptedResponse::OK }
+            },
+        );
     let mut sink = http("timeout", &collector, 10);
     if let SinkKind::Http(http) = &mut sink.kind {
         http.server.timeout = Duration::from_millis(300);
     }
     let running = start(&[sink]);
     running.alerts(&["a0"]);
-    let requests = collector.wait_for(2);
+    let requests = collector.wait_for_requests(2);
     assert!(requests[1].at - requests[0].at >= Duration::from_millis(250));
     assert_eq!(requests[1].body, requests[0].body);
     let (value, left) = running.drain();
@@ -79,10 +80,10 @@ fn a_request_that_is_not_answered_in_time_is_tried_again() {
 #[test]
 fn retry_after_is_kept_as_seconds_and_as_a_date() {
     for value in ["1", "Tue, 24 Nov 2026 10:00:01 GMT"] {
-        let collector = Collector::start(first(vec![Answer::retry_after(429, value)]));
+        let collector = Collector::start(first(vec![ScriptedResponse::retry_after(429, value)]));
         let running = start(&[http("after", &collector, 10)]);
         running.alerts(&["a0"]);
-        let requests = collector.wait_for(2);
+        let requests = collector.wait_for_requests(2);
         let waited = requests[1].at - requests[0].at;
         assert!(waited >= Duration::from_secs(1), "{value}: {waited:?}");
         assert!(waited < Duration::from_secs(3), "{value}: {waited:?}");
@@ -95,15 +96,15 @@ fn what_only_the_operator_can_help_waits_until_it_is_put_right() {
     for status in [301, 401, 403, 404, 410] {
         let name = format!("gone-{status}");
         let text = "no \u{1b}[31msuch\nplace".to_owned();
-        let refusal = || Answer::Status(status, vec![], text.clone());
+        let refusal = || ScriptedResponse::Status(status, vec![], text.clone());
         let collector = Collector::start(first(vec![refusal(), refusal()]));
         let running = start(&[http(&name, &collector, 2)]);
         running.alerts(&["a0", "a1", "a2"]);
-        assert_eq!(collector.wait_for_taken(3), ["a0", "a1", "a2"]);
+        assert_eq!(collector.wait_for_accepted(3), ["a0", "a1", "a2"]);
         let (value, left) = running.drain();
         assert_eq!((value("alerts_delivered"), value("alerts_discarded_rejected")), (3, 0));
         assert_eq!((value("deliveries_retried"), left.len()), (2, 0));
-        let lines = logged(&format!("sink={name:?}"));
+        let lines = captured_logs(&format!("sink={name:?}"));
         let said = format!("the answer is {status}: no \\u{{1b}}[31msuch\\nplace");
         assert!(lines.len() == 1 && lines[0].contains(&said), "{lines:?}");
     }
@@ -112,17 +113,17 @@ fn what_only_the_operator_can_help_waits_until_it_is_put_right() {
 #[test]
 fn one_alert_that_is_refused_does_not_take_the_others_with_it() {
     for status in [400, 422] {
-        let collector = Collector::start(move |number, request: &Request| match number {
-            0 => Answer::Stall,
-            _ if request.body.contains("\"poison\"") => Answer::status(status),
-            _ => Answer::TAKE,
+        let collector = Collector::start(move |number, request: &RecordedRequest| match number {
+            0 => ScriptedResponse::Stall,
+            _ if request.body.contains("\"poison\"") => ScriptedResponse::status(status),
+            _ => ScriptedResponse::OK,
         });
         let running = start(&[http("poison", &collector, 100)]);
         running.alerts(&["a0"]);
-        collector.wait_for(1);
+        collector.wait_for_requests(1);
         running.alerts(&["a1", "a2", "poison", "a4", "a5"]);
         collector.release();
-        assert_eq!(collector.wait_for_taken(5), ["a0", "a1", "a2", "a4", "a5"]);
+        assert_eq!(collector.wait_for_accepted(5), ["a0", "a1", "a2", "a4", "a5"]);
         let (value, left) = running.drain();
         assert_eq!((value("alerts_delivered"), value("alerts_discarded_rejected")), (5, 1));
         assert_eq!(left, []);
@@ -131,14 +132,14 @@ fn one_alert_that_is_refused_does_not_take_the_others_with_it() {
 
 #[test]
 fn refused_rows_are_discarded_together_and_large_batches_are_halved() {
-    let collector = Collector::start(|_, request: &Request| match request.ids().len() {
-        3.. => Answer::status(413),
-        _ if request.body.contains("\"r0\"") => Answer::status(400),
-        _ => Answer::TAKE,
+    let collector = Collector::start(|_, request: &RecordedRequest| match request.ids().len() {
+        3.. => ScriptedResponse::status(413),
+        _ if request.body.contains("\"r0\"") => ScriptedResponse::status(400),
+        _ => ScriptedResponse::OK,
     });
     let running = start(&[http("halves", &collector, 8)]);
     running.rows(&["r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7"]);
-    assert_eq!(collector.wait_for_taken(6), ["r2", "r3", "r4", "r5", "r6", "r7"]);
+    assert_eq!(collector.wait_for_accepted(6), ["r2", "r3", "r4", "r5", "r6", "r7"]);
     let (value, left) = running.drain();
     assert_eq!((value("rows_delivered"), value("rows_discarded_rejected")), (6, 2));
     assert_eq!(left, []);
@@ -150,12 +151,12 @@ fn redirects_are_not_followed() {
     let location = vec![("location", elsewhere.url())];
     let answers = vec![307, 308, 302]
         .into_iter()
-        .map(|status| Answer::Status(status, location.clone(), String::new()))
+        .map(|status| ScriptedResponse::Status(status, location.clone(), String::new()))
         .collect();
     let collector = Collector::start(first(answers));
     let running = start(&[http("redirect", &collector, 1)]);
     running.alerts(&["a0", "a1", "a2", "a3"]);
-    assert_eq!(collector.wait_for_taken(4), ["a0", "a1", "a2", "a3"]);
+    assert_eq!(collector.wait_for_accepted(4), ["a0", "a1", "a2", "a3"]);
     let (value, _) = running.drain();
     assert_eq!((value("deliveries_retried"), value("alerts_discarded_rejected")), (3, 0));
     assert_eq!(elsewhere.requests().len(), 0);
@@ -163,13 +164,16 @@ fn redirects_are_not_followed() {
 
 #[test]
 fn an_answer_without_end_is_read_only_so_far() {
-    let collector = Collector::start(first(vec![Answer::Endless(404), Answer::Endless(200)]));
+    let collector = Collector::start(first(vec![
+        ScriptedResponse::Endless(404),
+        ScriptedResponse::Endless(200),
+    ]));
     let running = start(&[http("endless", &collector, 1)]);
     let put = Instant::now();
     running.alerts(&["a0", "a1", "a2"]);
-    assert_eq!(collector.wait_for_taken(3), ["a0", "a1", "a2"]);
+    assert_eq!(collector.wait_for_accepted(3), ["a0", "a1", "a2"]);
     assert!(put.elapsed() < Duration::from_secs(3), "{:?}", put.elapsed());
-    let lines = logged("sink=\"endless\"");
+    let lines = captured_logs("sink=\"endless\"");
     assert!(lines.len() == 1 && lines[0].len() < 600, "{lines:?}");
     drop(running.drain());
 }

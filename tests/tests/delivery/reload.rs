@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use sensor_tests::{Answer, Collector, Request, Running, alert, logged, wait_until};
+use sensor_tests::{
+    Collector, RecordedRequest, RunningSinks, ScriptedResponse, captured_logs, sample_alert,
+    wait_until,
+};
 use sensor_user::deliver::{Reloaded, SinkConfig};
 
 use super::{file, first, http, start};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-fn reload(running: &mut Running, sinks: &[SinkConfig]) -> Reloaded {
+fn reload(running: &mut RunningSinks, sinks: &[SinkConfig]) -> Reloaded {
     let _within = running.runtime.enter();
     running.deliverer.reload(sinks, LIMIT).unwrap()
 }
@@ -17,14 +20,14 @@ fn reload(running: &mut Running, sinks: &[SinkConfig]) -> Reloaded {
 #[test]
 fn sinks_come_go_and_change_without_losing_an_alert() {
     let (stays, goes, new) = (taker(), taker(), taker());
-    let down = Collector::start(|_, _: &Request| Answer::status(503));
+    let down = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::status(503));
     let sinks = [http("stays", &stays, 10), http("goes", &goes, 10), http("moves", &down, 10)];
     let mut running = start(&sinks);
     running.alerts(&["a0", "a1"]);
     running.rows(&["r0"]);
-    stays.wait_for_taken(3);
-    goes.wait_for_taken(3);
-    down.wait_for(2);
+    stays.wait_for_accepted(3);
+    goes.wait_for_accepted(3);
+    down.wait_for_requests(2);
 
     let moved = taker();
     let sinks = [http("stays", &stays, 10), http("moves", &moved, 10), http("new", &new, 10)];
@@ -32,11 +35,11 @@ fn sinks_come_go_and_change_without_losing_an_alert() {
     assert_eq!(done, Reloaded { added: 1, changed: 1, removed: 1 });
     running.alerts(&["a2"]);
     running.rows(&["r1"]);
-    assert_eq!(sorted(stays.wait_for_taken(5)), ["a0", "a1", "a2", "r0", "r1"]);
+    assert_eq!(sorted(stays.wait_for_accepted(5)), ["a0", "a1", "a2", "r0", "r1"]);
     // The row that the old place had not taken was dropped with it, and counted; alerts are not.
-    let taken = sorted(moved.wait_for_taken(4));
+    let taken = sorted(moved.wait_for_accepted(4));
     assert_eq!(taken, ["a0", "a1", "a2", "r1"]);
-    assert!(new.wait_for_taken(2).contains(&"a2".to_owned()));
+    assert!(new.wait_for_accepted(2).contains(&"a2".to_owned()));
     wait_until("the sink that went is given up", || {
         let spool = running.outbox.spool_status().unwrap();
         spool.sinks.iter().all(|sink| sink.waiting == 0)
@@ -47,26 +50,26 @@ fn sinks_come_go_and_change_without_losing_an_alert() {
     let (_value, left) = running.drain();
     assert_eq!(left, []);
     // An alert that comes while it leaves it may still take.
-    assert!(!goes.taken().contains(&"r1".to_owned()), "{:?}", goes.taken());
-    assert_eq!(stays.taken().len(), 5, "what stays is told nothing twice");
+    assert!(!goes.accepted_ids().contains(&"r1".to_owned()), "{:?}", goes.accepted_ids());
+    assert_eq!(stays.accepted_ids().len(), 5, "what stays is told nothing twice");
 }
 
 #[test]
 fn a_sink_that_comes_back_goes_on_and_one_without_an_end_is_cut() {
     let collector = taker();
-    let stalled = Collector::start(|_, _: &Request| Answer::Stall);
+    let stalled = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::Stall);
     let mut running = start(&[http("a", &collector, 10), http("b", &stalled, 1)]);
     running.alerts(&["a0"]);
-    collector.wait_for_taken(1);
-    stalled.wait_for(1);
+    collector.wait_for_accepted(1);
+    stalled.wait_for_requests(1);
     let within = running.runtime.enter();
     let only = [http("b", &stalled, 1)];
     running.deliverer.reload(&only, Duration::from_millis(200)).unwrap();
-    running.outbox.alerts(vec![alert("a1")], None);
+    running.outbox.alerts(vec![sample_alert("a1")], None);
     let both = [http("b", &collector, 1), http("a", &collector, 10)];
     running.deliverer.reload(&both, Duration::from_millis(200)).unwrap();
     // `a` had settled a0; `b` was cut in the middle of it, and gets it once more.
-    let taken = sorted(collector.wait_for_taken(4));
+    let taken = sorted(collector.wait_for_accepted(4));
     assert_eq!(taken, ["a0", "a0", "a1", "a1"]);
     drop(within);
     assert_eq!(running.drain().1, []);
@@ -83,7 +86,7 @@ fn what_cannot_be_made_changes_nothing() {
     let refused = running.deliverer.reload(&[file("b", &folder.path().join("b")), name], LIMIT);
     assert!(format!("{:?}", refused.unwrap_err()).contains("no/name"));
     running.alerts(&["a0"]);
-    assert_eq!(collector.wait_for_taken(1), ["a0"]);
+    assert_eq!(collector.wait_for_accepted(1), ["a0"]);
     drop(within);
     assert_eq!(running.drain().1, []);
     assert!(!folder.path().join("b").exists());
@@ -102,10 +105,10 @@ fn alerts_need_a_spool_from_the_start() {
         "{refused}"
     );
     running.rows(&["r0"]);
-    assert_eq!(rows.wait_for_taken(1), ["r0"]);
+    assert_eq!(rows.wait_for_accepted(1), ["r0"]);
     drop(within);
     assert_eq!(running.drain().1, []);
-    assert_eq!(logged("sink=\"alerts\""), Vec::<String>::new());
+    assert_eq!(captured_logs("sink=\"alerts\""), Vec::<String>::new());
 }
 
 fn taker() -> Collector {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use sensor_tests::{binary, command};
+use sensor_tests::{agent_binary, agent_command};
 use tempfile::TempDir;
 
 use super::markdown::{Block, documents};
@@ -21,7 +21,7 @@ fn every_configuration_is_good() {
         let path = folder.path().join("netsensor.toml");
         std::fs::write(&path, &text).unwrap();
         let path = path.to_str().unwrap();
-        let output = command(folder.path(), &["check-config", path]).output().unwrap();
+        let output = agent_command(folder.path(), &["check-config", path]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {said}\n{text}", block.place);
     }
@@ -77,7 +77,7 @@ pub(crate) fn workplace() -> TempDir {
     let path = folder.path();
     std::os::unix::fs::symlink(repository().join("examples"), path.join("examples")).unwrap();
     std::fs::create_dir(path.join("bin")).unwrap();
-    std::os::unix::fs::symlink(binary(), path.join("bin/netsensor")).unwrap();
+    std::os::unix::fs::symlink(agent_binary(), path.join("bin/netsensor")).unwrap();
     folder
 }
 

@@ -109,7 +109,7 @@ fn status(intel: &Intel) -> FeedStatus {
 #[tokio::test]
 async fn a_list_is_pulled_and_its_rejects_are_known() {
     let server = FeedServer::start().await;
-    server.answer("Content-Type: text/plain\r\n", b"# c\n203.0.113.5\nbad\n10.0.0.1\n");
+    server.serve("Content-Type: text/plain\r\n", b"# c\n203.0.113.5\nbad\n10.0.0.1\n");
     let (intel, stats) = intel(config(FeedKind::List, at(&server)));
     assert!(intel.set().load().is_empty());
     intel.pull_all().await;
@@ -126,16 +126,16 @@ async fn a_list_is_pulled_and_its_rejects_are_known() {
 async fn gzip_is_undone_and_measured_after() {
     let server = FeedServer::start().await;
     let (intel, _) = intel(config(FeedKind::List, at(&server)));
-    server.answer("Content-Encoding: gzip\r\n", GZIP_LIST);
+    server.serve("Content-Encoding: gzip\r\n", GZIP_LIST);
     intel.pull_all().await;
     assert_eq!(status(&intel).last_error, None);
     assert!(covers(&intel.set().load(), "203.0.113.5"));
-    server.answer("Content-Encoding: gzip\r\n", GZIP_LARGE);
+    server.serve("Content-Encoding: gzip\r\n", GZIP_LARGE);
     intel.pull_all().await;
     let error = status(&intel).last_error.unwrap();
     assert!(error.contains("larger than 10000 bytes"), "{error}");
     // Damaged at its end.
-    server.answer("Content-Encoding: gzip\r\n", GZIP_LIST.split_at(20).0);
+    server.serve("Content-Encoding: gzip\r\n", GZIP_LIST.split_at(20).0);
     intel.pull_all().await;
     let error = status(&intel).last_error.unwrap();
     assert!(error.contains("ended early or is damaged"), "{error}");
@@ -146,10 +146,10 @@ async fn gzip_is_undone_and_measured_after() {
 async fn an_unchanged_feed_is_not_sent_again() {
     let server = FeedServer::start().await;
     let time = "Tue, 24 Nov 2026 00:00:00 GMT";
-    server.answer(&format!("ETag: \"v1\"\r\nLast-Modified: {time}\r\n"), b"203.0.113.5\n");
+    server.serve(&format!("ETag: \"v1\"\r\nLast-Modified: {time}\r\n"), b"203.0.113.5\n");
     let (intel, stats) = intel(config(FeedKind::List, at(&server)));
     intel.pull_all().await;
-    server.answer_raw(b"HTTP/1.1 304 Not Modified\r\n\r\n");
+    server.serve_raw(b"HTTP/1.1 304 Not Modified\r\n\r\n");
     intel.pull_all().await;
     let requests = server.requests();
     assert!(!requests[0].contains("if-none-match"));
@@ -163,12 +163,12 @@ async fn an_unchanged_feed_is_not_sent_again() {
 #[tokio::test]
 async fn an_unchanged_list_stays_valid() {
     let server = FeedServer::start().await;
-    server.answer("ETag: \"v1\"\r\n", b"203.0.113.5\n");
+    server.serve("ETag: \"v1\"\r\n", b"203.0.113.5\n");
     let clock = Arc::new(MovedClock::default());
     let moved: Arc<dyn Clock> = Arc::<MovedClock>::clone(&clock);
     let (intel, _) = feeds(vec![config(FeedKind::List, at(&server))], moved);
     intel.pull_all().await;
-    server.answer_raw(b"HTTP/1.1 304 Not Modified\r\n\r\n");
+    server.serve_raw(b"HTTP/1.1 304 Not Modified\r\n\r\n");
     for (second, expires) in [(40, 140), (60, 160), (100, 200), (115, 215)] {
         clock.0.store(second, Ordering::SeqCst);
         intel.pull_all().await;
@@ -181,7 +181,7 @@ async fn an_unchanged_list_stays_valid() {
 async fn a_bad_answer_changes_nothing() {
     let server = FeedServer::start().await;
     let (intel, stats) = intel(config(FeedKind::List, at(&server)));
-    server.answer("", b"203.0.113.5\n");
+    server.serve("", b"203.0.113.5\n");
     intel.pull_all().await;
     let large = b"HTTP/1.1 200 OK\r\nContent-Length: 10001\r\n\r\n203.0.113.6\n";
     let endless = [b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &b"198.51.100.1\n".repeat(1000)].concat();
@@ -209,7 +209,7 @@ async fn a_bad_answer_changes_nothing() {
     ];
     let count = cases.len();
     for (told, answer) in cases {
-        server.answer_raw(answer);
+        server.serve_raw(answer);
         intel.pull_all().await;
         let error = status(&intel).last_error.unwrap_or_default();
         let begin = format!("feed test: {}: ", server.url());
@@ -220,7 +220,7 @@ async fn a_bad_answer_changes_nothing() {
     let failures = u32::try_from(count).unwrap();
     assert_eq!(status(&intel).failures, failures);
     assert_eq!(stats.feeds_failed.value(), u64::from(failures));
-    server.answer("", b"203.0.113.6\n");
+    server.serve("", b"203.0.113.6\n");
     intel.pull_all().await;
     assert!(covers(&intel.set().load(), "203.0.113.6"));
     assert!(!covers(&intel.set().load(), "203.0.113.5"));
@@ -259,11 +259,11 @@ async fn rows_that_are_cut_are_refused_and_so_is_their_version() {
         indicator("a", json!({ "NetworkIP": "203.0.113.5" })),
         indicator("b", json!({ "NetworkIP": "203.0.113.6" })),
     ]);
-    server.answer("ETag: \"v1\"\r\n", rows.split_at(rows.len() - 9).0.as_bytes());
+    server.serve("ETag: \"v1\"\r\n", rows.split_at(rows.len() - 9).0.as_bytes());
     intel.pull_all().await;
     let error = status(&intel).last_error.unwrap();
     assert!(error.contains("the body ends early, inside the row of line 2"), "{error}");
-    server.answer("", rows.trim_end().as_bytes());
+    server.serve("", rows.trim_end().as_bytes());
     intel.pull_all().await;
     assert!(!server.requests()[1].contains("if-none-match"));
     assert_eq!((status(&intel).last_error, status(&intel).indicators), (None, 2));
@@ -274,11 +274,11 @@ async fn an_indicator_that_its_feed_ends_is_gone() {
     let server = FeedServer::start().await;
     let (intel, _) = intel(config(FeedKind::Sentinel, at(&server)));
     let row = |columns| lines(&[indicator("a", columns)]);
-    server.answer("", row(json!({ "NetworkIP": "203.0.113.5" })).as_bytes());
+    server.serve("", row(json!({ "NetworkIP": "203.0.113.5" })).as_bytes());
     intel.pull_all().await;
     assert!(covers(&intel.set().load(), "203.0.113.5"));
     let ended = json!({ "NetworkIP": "203.0.113.5", "TimeGenerated": AT, "Active": false });
-    server.answer("", row(ended).as_bytes());
+    server.serve("", row(ended).as_bytes());
     intel.pull_all().await;
     assert_eq!(status(&intel).last_error, None);
     assert!(intel.set().load().is_empty());
@@ -329,7 +329,7 @@ fn local_feeds_are_there_before_anything_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn feeds_are_pulled_again_until_shutdown() {
     let server = FeedServer::start().await;
-    server.answer("", b"203.0.113.5\n");
+    server.serve("", b"203.0.113.5\n");
     let (intel, _) = intel(config(FeedKind::List, at(&server)));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(Arc::clone(&*intel).run(async move {
@@ -353,7 +353,7 @@ async fn a_swap_is_never_seen_half_done() {
     let (intel, _) = intel(config(FeedKind::List, at(&server)));
     let versions: [&[u8]; 2] =
         [b"198.51.100.1\n203.0.113.0/24\n", b"198.51.100.1\n198.51.100.2\n2001:db8::/32\n"];
-    server.answer("", versions[0]);
+    server.serve("", versions[0]);
     intel.pull_all().await;
     let is_over = Arc::new(AtomicBool::new(false));
     let lookups = Arc::new(AtomicU64::new(0));
@@ -376,7 +376,7 @@ async fn a_swap_is_never_seen_half_done() {
         })
         .collect();
     for turn in 1..=60 {
-        server.answer("", versions[turn % 2]);
+        server.serve("", versions[turn % 2]);
         intel.pull_all().await;
         assert_eq!(intel.set().load().len(), 2 + turn % 2);
     }

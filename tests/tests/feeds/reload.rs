@@ -12,8 +12,8 @@ use super::{AT, at, config, covers, feeds};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_feeds_are_taken_without_a_gap() {
     let (first, second) = (FeedServer::start().await, FeedServer::start().await);
-    first.answer("", b"203.0.113.5\n");
-    second.answer("", b"203.0.113.6\n");
+    first.serve("", b"203.0.113.5\n");
+    second.serve("", b"203.0.113.6\n");
     let hour = Duration::from_hours(1);
     let named = |name: &str, server: &FeedServer| FeedConfig {
         name: name.to_owned(),
@@ -37,7 +37,7 @@ async fn other_feeds_are_taken_without_a_gap() {
 
     // The one that stays is not asked again; the other one is elsewhere now.
     let moved = FeedServer::start().await;
-    moved.answer("", b"203.0.113.7\n");
+    moved.serve("", b"203.0.113.7\n");
     let new = vec![named("stays", &first), named("new", &moved)];
     let other = Arc::clone(&intel);
     tokio::task::spawn_blocking(move || other.reload(new)).await.unwrap();
@@ -49,7 +49,7 @@ async fn other_feeds_are_taken_without_a_gap() {
     assert_eq!(names, ["stays", "new"]);
 
     // The same name elsewhere: what the old place gave is gone with it.
-    moved.answer("", b"203.0.113.8\n");
+    moved.serve("", b"203.0.113.8\n");
     let same = vec![named("stays", &moved)];
     let other = Arc::clone(&intel);
     tokio::task::spawn_blocking(move || other.reload(same)).await.unwrap();

@@ -54,7 +54,7 @@ async fn a_body_that_is_no_feed_changes_nothing_and_the_next_good_one_heals() {
     ];
     let (mut failures, mut quarantined) = (0, 0);
     for (told, headers, body) in cases {
-        harm.server.answer(headers, body);
+        harm.server.serve(headers, body);
         let report = harm.pull().await;
         harm.assert_refused(&report, told);
         failures += 1;
@@ -72,18 +72,18 @@ async fn a_body_without_end_is_left_at_the_limit() {
     let harm = Harm::of(sensor_user::intel::FeedKind::List, |config| config.max_bytes = MAX).await;
     let told = format!("the body is larger than {MAX} bytes");
     let head = b"HTTP/1.1 200 OK\r\n\r\n";
-    harm.server.repeat(head, (b"203.0.113.7\n".repeat(1000).as_slice(), u64::MAX), b"");
+    harm.server.serve_repeated(head, (b"203.0.113.7\n".repeat(1000).as_slice(), u64::MAX), b"");
     let report = harm.pull().await;
     harm.assert_refused(&report, &told);
     // One line without end.
-    harm.server.repeat(head, (vec![b'1'; 1 << 16].as_slice(), u64::MAX), b"");
+    harm.server.serve_repeated(head, (vec![b'1'; 1 << 16].as_slice(), u64::MAX), b"");
     let report = harm.pull().await;
     harm.assert_refused(&report, &told);
     let head = [
         &b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"[..],
         b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff",
     ];
-    harm.server.repeat(&head.concat(), (&bomb(), u64::MAX), b"");
+    harm.server.serve_repeated(&head.concat(), (&bomb(), u64::MAX), b"");
     let report = harm.pull().await;
     harm.assert_refused(&report, &told);
     harm.pull_good().await;

@@ -62,7 +62,7 @@ impl Drop for Killed {
 /// still then), and kills it.
 async fn pull_and_kill(harm: &Harm, look: impl FnOnce(&Path)) -> FeedReport {
     let part = LINES.repeat(TIMES / 100);
-    harm.server.repeat(b"HTTP/1.1 200 OK\r\n\r\n", (part.as_bytes(), 100), b"");
+    harm.server.serve_repeated(b"HTTP/1.1 200 OK\r\n\r\n", (part.as_bytes(), 100), b"");
     let watch = async {
         let end = Instant::now() + Duration::from_mins(1);
         loop {

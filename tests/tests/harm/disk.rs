@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use sensor_tests::{logged, skip_unless};
+use sensor_tests::{captured_logs, skip_unless};
 use sensor_user::intel::FeedKind;
 
 use super::{GOOD, Harm, address, covers, samples};
@@ -70,17 +70,17 @@ async fn a_set_that_is_damaged_at_the_start_is_told_and_pulled_again() {
     let mut harm = Harm::list().await;
     let path = harm.folder().join("harm.set");
     let shown = path.to_str().unwrap().to_owned();
-    logged("");
+    captured_logs("");
     let good = std::fs::read(&path).unwrap();
     let mut flipped = good.clone();
     let table = flipped.len() - 60;
     flipped[table] ^= 1;
     for bad in [&flipped[..], good.split_at(good.len() / 2).0, b"", b"not a set"] {
         std::fs::write(&path, bad).unwrap();
-        let before = logged(&shown).len();
+        let before = captured_logs(&shown).len();
         harm.restart();
         assert!(harm.intel.set().load().is_empty());
-        let told = logged(&shown);
+        let told = captured_logs(&shown);
         assert_eq!(told.len(), before + 1);
         assert!(told[before].contains("the last good set cannot be used"), "{}", told[before]);
         assert!(!harm.server.requests().is_empty());
@@ -162,7 +162,7 @@ async fn a_hundred_thousand_indicators_are_there_without_the_network() {
         // A call that is hung up on is made twice.
         assert_eq!(harm.server.requests().len(), asked + 2 * round);
         // The server is still away.
-        harm.server.answer_raw(b"");
+        harm.server.serve_raw(b"");
         let report = harm.pull().await;
         assert!(report.reason.contains("no answer"), "{}", report.reason);
     }

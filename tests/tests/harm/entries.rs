@@ -72,7 +72,7 @@ async fn a_million_entries_of_one_id_are_one() {
     let harm = Harm::list().await;
     let head = format!("HTTP/1.1 200 OK\r\n\r\n{}", with(""));
     let thousand = "203.0.113.7\n".repeat(1000);
-    harm.server.repeat(head.as_bytes(), (thousand.as_bytes(), 1000), b"");
+    harm.server.serve_repeated(head.as_bytes(), (thousand.as_bytes(), 1000), b"");
     let report = harm.pull().await;
     assert_eq!((report.reason.as_str(), report.indicators), ("", 21));
     assert_eq!(counts(&report), BTreeMap::from([("superseded", 999_999)]));
@@ -84,7 +84,7 @@ async fn one_line_of_a_hundred_megabytes_is_one_reject() {
     let harm = Harm::list().await;
     let head = format!("HTTP/1.1 200 OK\r\n\r\n{}", with(""));
     let tail = b"\n203.0.113.7\n";
-    harm.server.repeat(head.as_bytes(), (vec![b'1'; 1 << 20].as_slice(), 100), tail);
+    harm.server.serve_repeated(head.as_bytes(), (vec![b'1'; 1 << 20].as_slice(), 100), tail);
     let report = harm.pull().await;
     assert_eq!((report.reason.as_str(), report.indicators), ("", 21));
     assert_eq!(counts(&report), BTreeMap::from([("line too long", 1)]));

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sensor_tests::{FeedServer, binary};
+use sensor_tests::{FeedServer, agent_binary};
 use sensor_user::clock::FixedClock;
 use sensor_user::control::FeedReport;
 use sensor_user::health::State;
@@ -88,7 +88,7 @@ impl Harm {
 
     /// Pulls this body.
     async fn pull_body(&self, body: impl AsRef<[u8]>) -> FeedReport {
-        self.server.answer("", body.as_ref());
+        self.server.serve("", body.as_ref());
         self.pull().await
     }
 
@@ -131,7 +131,7 @@ fn intel(config: &FeedConfig, state: &Path) -> (Arc<Intel>, Arc<Stats>) {
     let stats = Arc::new(Stats::default());
     let folder = FeedFolder::open(state).unwrap();
     let clock = Arc::new(FixedClock(at()));
-    let reading = Reading::Child(binary().to_owned());
+    let reading = Reading::Child(agent_binary().to_owned());
     (Intel::new(vec![config.clone()], folder, reading, (clock, Arc::clone(&stats))), stats)
 }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use sensor_tests::{Answer, Collector, Netns, run};
+use sensor_tests::{Collector, Netns, ScriptedResponse, run};
 use serde_json::Value;
 
 use crate::harness::{CLIENT_V4, Home, SOON, Server, V4, peer, skipped, text};
@@ -16,7 +16,7 @@ fn an_alert_is_posted_and_row_counts_match() {
     }
     let netns = Netns::new(&[V4, CLIENT_V4]);
     let (_server, port) = Server::peer(&netns, V4);
-    let collector = Collector::start(|_, _| Answer::TAKE);
+    let collector = Collector::start(|_, _| ScriptedResponse::OK);
     let sinks = format!(
         "[[sink]]\nname = \"siem\"\nkind = \"http\"\nurl = \"{}\"\ntakes = [\"alerts\"]\n\
          [dedup]\nwindow = \"3s\"\n\
@@ -29,14 +29,14 @@ fn an_alert_is_posted_and_row_counts_match() {
     std::fs::create_dir_all(rows.parent().unwrap()).unwrap();
     let agent = home.run();
     run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "20"]));
-    collector.wait_for(1);
+    collector.wait_for_requests(1);
     // The dedup window ends meanwhile.
     run(Command::new("sleep").arg("4"));
     let ended = agent.stop();
     assert!(ended.status.success(), "{ended:?}");
 
     let posted: Vec<Value> =
-        collector.requests().iter().flat_map(sensor_tests::Request::items).collect();
+        collector.requests().iter().flat_map(sensor_tests::RecordedRequest::items).collect();
     let outbound: Vec<&Value> =
         posted.iter().filter(|alert| text(alert, "Direction") == "outbound").collect();
     let kinds: Vec<&str> = outbound.iter().map(|alert| text(alert, "AlertKind")).collect();
@@ -74,7 +74,7 @@ fn an_unreachable_feed_delays_nothing_and_is_logged() {
     let line = agent.wait_for_log(SOON, "feed dead: http://127.0.0.1:9/list: no answer");
     assert!(line.text.contains("Connection refused"), "{}", line.text);
     run(netns.command(peer()).args(["try", &format!("{V4}:9")]));
-    agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == V4);
+    agent.wait_for_alert(SOON, |alert| text(alert, "RemoteIp") == V4);
     assert!(agent.stop().status.success());
 }
 
@@ -116,7 +116,7 @@ fn replaying_a_recording_gives_the_same_alerts() {
     let words = ["replay", "--connections", recorded.to_str().unwrap(), "--indicators"];
     let replay = |mode: &[&str]| -> Vec<Value> {
         let words = [&words[..], &[list.to_str().unwrap()], mode].concat();
-        let output = run(&mut sensor_tests::command(&home.path(""), &words));
+        let output = run(&mut sensor_tests::agent_command(&home.path(""), &words));
         let alerts = String::from_utf8(output.stdout).unwrap();
         let alerts = alerts.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         alerts.filter(|it| it["DestinationPort"] == port).collect()

@@ -77,7 +77,8 @@ fn a_connection_has_the_dns_names_of_its_address_and_a_country() {
     assert!(addresses.contains(V4) && addresses.contains(V6), "{addresses}");
     let (question, canonical) = (format!("[\"{NAME}\"]"), "[\"c2.example.test\"]");
     for address in [V4, V6] {
-        let (_, alert) = agent.wait_for(SOON, |alert: &Value| text(alert, "RemoteIp") == address);
+        let (_, alert) =
+            agent.wait_for_alert(SOON, |alert: &Value| text(alert, "RemoteIp") == address);
         assert_eq!(text(&alert, "RemoteDnsQuestions"), question, "{alert}");
     }
     let ended = agent.stop();
@@ -114,7 +115,7 @@ fn a_recording_contains_dns_answers_and_replays_to_the_same_alerts() {
     let (_lines, ledger) = recording.stop();
     ledger.assert_balances();
     let (recorded, list) = (home.path("recorded.jsonl"), home.path("list.txt"));
-    let mut command = sensor_tests::command(&home.path(""), &["replay", "--live"]);
+    let mut command = sensor_tests::agent_command(&home.path(""), &["replay", "--live"]);
     command.arg("--connections").arg(recorded).arg("--indicators").arg(list);
     let output = String::from_utf8(run(&mut command).stdout).unwrap();
     let alerts: Vec<Value> =
@@ -195,7 +196,7 @@ fn hostile_dns_responses_are_harmless_and_a_flood_is_counted() {
     let mut command = netns.command("python3");
     run(command.args(["-c", HOSTILE, RESOLVER, CLIENT_V4, V4]));
     let own = |alert: &Value| text(alert, "RemoteIp") == V4 && text(alert, "Protocol") == "tcp";
-    let (_, alert) = agent.wait_for(SOON, own);
+    let (_, alert) = agent.wait_for_alert(SOON, own);
     let questions: Vec<String> = serde_json::from_str(text(&alert, "RemoteDnsQuestions")).unwrap();
     let control = r#"\027[2j\013\010."evil.exa\.mple"#;
     assert_eq!(questions, [control, "many.test"], "{alert}");

@@ -26,8 +26,8 @@ connection.close()
     let words = ["-c", client, CLIENT_V4, V4, &port.to_string()];
     run(netns.command("/usr/bin/python3").args(words));
     let of = |direction: &'static str| move |alert: &Value| text(alert, "Direction") == direction;
-    let (_, outbound) = agent.wait_for(SOON, of("outbound"));
-    let (_, inbound) = agent.wait_for(SOON, of("inbound"));
+    let (_, outbound) = agent.wait_for_alert(SOON, of("outbound"));
+    let (_, inbound) = agent.wait_for_alert(SOON, of("inbound"));
     assert_eq!(text(&outbound, "RemoteIp"), V4);
     assert_eq!(text(&inbound, "RemoteIp"), CLIENT_V4);
     (agent, outbound, inbound, server)
@@ -129,7 +129,7 @@ except TimeoutError:
 ";
     let words = ["-c", client, V4, &port.to_string()];
     let mut child = netns.command("/usr/bin/python3").args(words).spawn().unwrap();
-    let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "Direction") == "outbound");
+    let (_, alert) = agent.wait_for_alert(SOON, |alert| text(alert, "Direction") == "outbound");
     assert_eq!(alert["ProcessId"], child.id());
     assert!(text(&alert, "CommandLine").starts_with("/usr/bin/python3 -c"), "{alert}");
     child.wait().unwrap();

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sensor_tests::{Agent, Ended, command, run, skip_unless};
+use sensor_tests::{Agent, AgentExit, agent_command, run, skip_unless};
 use sensor_user::clock::{Clock as _, SystemClock};
 use sensor_user::enrich::DnsAnswer;
 use serde_json::Value;
@@ -64,7 +64,7 @@ impl Home {
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let config = self.config();
         let words: Vec<&str> = words.iter().copied().chain(["--config", &config]).collect();
-        command(self.folder.path(), &words)
+        agent_command(self.folder.path(), &words)
     }
 
     /// Starts `netsensor run`, and returns once its probes are attached.
@@ -143,7 +143,7 @@ impl Recording {
 
     /// Stops the agent; returns the recorded lines, without the DNS answers that this host received
     /// meanwhile, and the agent's exit status and log.
-    pub(crate) fn end(self) -> (Vec<Value>, Ended) {
+    pub(crate) fn end(self) -> (Vec<Value>, AgentExit) {
         let ended = self.agent.stop();
         assert!(ended.status.success(), "{ended:?}");
         let text = std::fs::read_to_string(&self.out).unwrap();
@@ -158,7 +158,7 @@ impl Recording {
 pub(crate) struct Ledger(String);
 
 impl Ledger {
-    pub(crate) fn of(ended: &Ended) -> Self {
+    pub(crate) fn of(ended: &AgentExit) -> Self {
         let line = ended.stderr.iter().find(|line| line.text.contains(" ledger "));
         Self(line.unwrap_or_else(|| panic!("no ledger in {ended:?}")).text.clone())
     }

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use sensor_tests::{
-    Agent, CAN_LOSE_FD, FeedServer, Netns, lose_fd, run, skip_unless, tracepoint_link,
+    Agent, CAN_REPLACE_FD, FeedServer, Netns, replace_fd, run, skip_unless, tracepoint_link_fd,
 };
 use serde_json::Value;
 
@@ -47,12 +47,12 @@ fn wait_for_status(home: &Home, fits: impl Fn(&str) -> bool) -> String {
 
 /// Closes the link of a tracepoint without the agent's knowledge.
 fn silence(agent: &Agent, tracepoint: &str) {
-    lose_fd(agent.pid(), tracepoint_link(agent.pid(), tracepoint));
+    replace_fd(agent.pid(), tracepoint_link_fd(agent.pid(), tracepoint));
 }
 
 #[test]
 fn a_hook_that_falls_silent_is_reported_by_name() {
-    if skipped() || skip_unless(CAN_LOSE_FD, "it writes the registers of x86_64") {
+    if skipped() || skip_unless(CAN_REPLACE_FD, "it writes the registers of x86_64") {
         return;
     }
     let (home, rows, _folder) = home("");
@@ -109,7 +109,7 @@ fn canary_connections_are_not_reported_but_other_agent_traffic_is() {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let server = runtime.block_on(FeedServer::start());
-    server.answer("", b"203.0.113.7\n");
+    server.serve("", b"203.0.113.7\n");
     let url = server.url();
     let port: u16 = url.rsplit(':').next().unwrap().split('/').next().unwrap().parse().unwrap();
     let feed =
@@ -156,7 +156,7 @@ fn a_canary_that_cannot_connect_does_not_blame_the_probes() {
     let netns = Netns::new(&[]);
     run(netns.command("ip").args(["link", "set", "lo", "down"]));
     let (home, _, _folder) = home("");
-    let agent = Agent::spawn(netns.within(&home.command(&["run"])));
+    let agent = Agent::spawn(netns.wrap_command(&home.command(&["run"])));
     let view = wait_for_status(&home, |text| text.starts_with("DEGRADED"));
     assert!(view.contains("canary since ") && view.contains("127.0.0.1: "), "{view}");
     assert!(!view.contains("no event"), "{view}");
@@ -176,7 +176,7 @@ fn real_traffic_is_recorded_while_canaries_run() {
     let (home, rows, _folder) = home("");
     let agent = home.run();
     run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "50"]));
-    agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == V4);
+    agent.wait_for_alert(SOON, |alert| text(alert, "RemoteIp") == V4);
     wait_for_status(&home, |text| text.starts_with("OK"));
     assert!(agent.stop().status.success());
     let written = std::fs::read_to_string(rows).unwrap();
@@ -196,7 +196,7 @@ fn agent_traffic_in_a_pid_namespace_does_not_alert() {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let server = runtime.block_on(FeedServer::start());
-    server.answer("", b"127.0.0.1\n");
+    server.serve("", b"127.0.0.1\n");
     let url = server.url();
     let feed = format!(
         "[[feed]]\nname = \"web\"\nkind = \"list\"\nurl = \"{url}\"\ninterval = \"1s\"\n\

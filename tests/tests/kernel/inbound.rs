@@ -54,7 +54,7 @@ fn worker_alerts(bind: &str, source: &str, target: &str) {
     let worker: u32 = String::from_utf8(output.stdout).unwrap().parse().unwrap();
     let group = nix::unistd::Pid::from_raw(i32::try_from(server.0.id()).unwrap());
     let inbound = |alert: &Value| text(alert, "Direction") == "inbound";
-    let (_, alert) = agent.wait_for(SOON, inbound);
+    let (_, alert) = agent.wait_for_alert(SOON, inbound);
     nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).unwrap();
     assert_ne!(worker.to_string(), master);
     assert_eq!(alert["ProcessId"], worker, "{alert}");

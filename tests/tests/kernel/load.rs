@@ -184,7 +184,7 @@ fn simulated_drops_have_their_own_loss_reason_and_the_ledger_balances() {
     for mode in [&["--live"][..], &["--at", text(&lines[0], "TimeGenerated")]] {
         let words = ["replay", "--connections", recorded.to_str().unwrap(), "--indicators"];
         let words = [&words[..], &[list.to_str().unwrap()], mode].concat();
-        let output = run(&mut sensor_tests::command(&home.path(""), &words));
+        let output = run(&mut sensor_tests::agent_command(&home.path(""), &words));
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(log.contains(&format!("lost={simulated}")), "{mode:?}: {log}");
         assert!(!output.stdout.is_empty());
@@ -199,7 +199,7 @@ fn assert_still_sees(agent: &Agent, netns: &Netns) {
     let (_server, port) = Server::peer(netns, V4);
     run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "1"]));
     let own = |alert: &Value| alert["DestinationPort"] == port;
-    let (_, alert) = agent.wait_for(SOON, own);
+    let (_, alert) = agent.wait_for_alert(SOON, own);
     assert_eq!(text(&alert, "RemoteIp"), V4);
 }
 

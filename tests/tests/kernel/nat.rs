@@ -53,7 +53,7 @@ fn an_outbound_connection_to_a_service_matches_its_backend() {
     let home = Home::new("", "[dedup]\nwindow = \"4s\"\n");
     let agent = home.run();
     run(netns.command(peer()).args(["connect", &format!("{SERVICE}:80"), "1"]));
-    let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == SERVICE);
+    let (_, alert) = agent.wait_for_alert(SOON, |alert| text(alert, "RemoteIp") == SERVICE);
     assert_eq!((text(&alert, "Via"), text(&alert, "MatchedIp")), ("conntrack", V4));
     assert_eq!(text(&alert, "MatchedPrefix"), format!("{V4}/32"));
     assert_eq!(text(&alert, "Direction"), "outbound");
@@ -97,7 +97,7 @@ connection.close()
     let words = ["-c", client, CLIENT_V4, PLAIN, &port.to_string()];
     run(netns.command("/usr/bin/python3").args(words));
     let inbound = |alert: &Value| text(alert, "RemoteIp") == OTHER_PLAIN;
-    let (_, alert) = agent.wait_for(SOON, inbound);
+    let (_, alert) = agent.wait_for_alert(SOON, inbound);
     assert_eq!((text(&alert, "Via"), text(&alert, "MatchedIp")), ("conntrack", CLIENT_V4));
     assert_eq!(text(&alert, "Direction"), "inbound");
     assert_eq!(alert["ProcessId"], server.0.id());
@@ -122,10 +122,10 @@ fn a_container_connection_is_matched_through_the_hosts_nat() {
     );
     let home = Home::new("", "");
     // The agent runs in the host's namespace.
-    let agent = Agent::spawn(host.within(&home.command(&["run"])));
+    let agent = Agent::spawn(host.wrap_command(&home.command(&["run"])));
     agent.wait_for_log(START, "state: ");
     run(container.command(peer()).args(["connect", &format!("{SERVICE}:80"), "1"]));
-    let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == SERVICE);
+    let (_, alert) = agent.wait_for_alert(SOON, |alert| text(alert, "RemoteIp") == SERVICE);
     assert_eq!((text(&alert, "Via"), text(&alert, "MatchedIp")), ("conntrack", V4));
     assert_eq!(text(&alert, "SourceIp"), "192.0.2.66");
     assert!(agent.stop().status.success());
@@ -172,7 +172,7 @@ fn a_recording_contains_the_nat_mapping_and_replays_to_the_same_alert() {
     for mode in [&["--live"][..], &["--at", text(lines.last().unwrap(), "TimeGenerated")]] {
         let words = ["replay", "--connections", recorded.to_str().unwrap(), "--indicators"];
         let words = [&words[..], &[list.to_str().unwrap()], mode].concat();
-        let output = run(&mut sensor_tests::command(&home.path(""), &words));
+        let output = run(&mut sensor_tests::agent_command(&home.path(""), &words));
         let alerts = String::from_utf8(output.stdout).unwrap();
         let alerts = alerts.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let own: Vec<Value> = alerts.filter(|it| text(it, "RemoteIp") == SERVICE).collect();
@@ -190,14 +190,14 @@ fn inactive_conntrack_is_reported() {
     }
     let netns = Netns::new(&[V4]);
     let home = Home::new("", "");
-    let agent = Agent::spawn(netns.within(&home.command(&["run"])));
+    let agent = Agent::spawn(netns.wrap_command(&home.command(&["run"])));
     agent.wait_for_log(START, "conntrack (no connection is tracked here now");
     // Once a connection is tracked, the agent queries conntrack.
     let (_server, port) = Server::peer(&netns, V4);
     run(netns.command("ip").args(["address", "add", PLAIN, "dev", "lo"]));
     service(&netns, port);
     run(netns.command(peer()).args(["connect", &format!("{SERVICE}:80"), "1"]));
-    agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == SERVICE);
+    agent.wait_for_alert(SOON, |alert| text(alert, "RemoteIp") == SERVICE);
     assert!(agent.stop().status.success());
     let home = Home::new("conntrack = false", "");
     let agent = home.run();

@@ -36,7 +36,7 @@ fn curl_alerts(server_address: &str, url_address: &str) {
             .unwrap();
         let pid = curl.id();
         let outbound = |alert: &serde_json::Value| text(alert, "Direction") == "outbound";
-        let (_, alert) = agent.wait_for(SOON, outbound);
+        let (_, alert) = agent.wait_for_alert(SOON, outbound);
         let arrived = SystemClock.now();
         let mut curl = curl;
         curl.wait().unwrap();
@@ -98,7 +98,7 @@ fn an_idle_agent_wakes_for_the_first_record() {
         // Without traffic for long enough that the reader sleeps (and would for half a second).
         run(Command::new("sleep").arg("0.8"));
         run(netns.command(peer()).args(["try", &format!("[{address}]:9")]));
-        let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == address);
+        let (_, alert) = agent.wait_for_alert(SOON, |alert| text(alert, "RemoteIp") == address);
         let arrived = SystemClock.now();
         let syn: Timestamp = text(&alert, "VMConnection_TimeGenerated").parse().unwrap();
         latencies.push(Duration::try_from(arrived.duration_since(syn)).unwrap());
@@ -117,7 +117,7 @@ fn a_refused_connection_alerts_and_is_recorded_with_its_errno() {
     let home = Home::new("", "");
     let agent = home.run();
     run(netns.command(peer()).args(["try", &format!("{V4}:9")]));
-    let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == V4);
+    let (_, alert) = agent.wait_for_alert(SOON, |alert| text(alert, "RemoteIp") == V4);
     assert_eq!(text(&alert, "ProcessName"), "peer");
     assert!(agent.stop().status.success());
 
@@ -144,7 +144,7 @@ fn an_unanswered_syn_alerts_while_it_is_pending() {
     let mut client = netns.command(peer());
     client.args(["try", &format!("{V4}:443")]).stdout(Stdio::null());
     let mut client = client.spawn().unwrap();
-    let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == V4);
+    let (_, alert) = agent.wait_for_alert(SOON, |alert| text(alert, "RemoteIp") == V4);
     assert_eq!(alert["ProcessId"], client.id());
     client.wait().unwrap();
     assert!(agent.stop().status.success());
@@ -219,7 +219,7 @@ fn a_hostile_process_name_is_escaped_in_all_output() {
     );
     let agent = home.run();
     run(netns.command(&program).args(["try", &format!("{V4}:{port}"), "a\nb\u{1b}]0;x\u{7}"]));
-    let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == V4);
+    let (_, alert) = agent.wait_for_alert(SOON, |alert| text(alert, "RemoteIp") == V4);
     assert_eq!(text(&alert, "ProcessName"), name);
     let ended = agent.stop();
     for line in &ended.stderr {

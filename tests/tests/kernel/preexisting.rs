@@ -127,7 +127,7 @@ fn preexisting_connections_alert_and_their_close_is_not_counted_again() {
         let fits = |alert: &Value| {
             own(alert) && text(alert, "AlertKind") == kind && text(alert, "Direction") == direction
         };
-        agent.wait_for(Duration::from_secs(5), fits).1
+        agent.wait_for_alert(Duration::from_secs(5), fits).1
     };
     for direction in ["outbound", "inbound"] {
         let alert = wait("new", direction);

@@ -13,7 +13,7 @@ fn alert_of(netns: &Netns, home: &Home, command: impl FnOnce(&Netns, &str) -> Co
     let (_server, port) = Server::peer(netns, V4);
     let agent = home.run();
     run(&mut command(netns, &format!("{V4}:{port}")));
-    let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "Direction") == "outbound");
+    let (_, alert) = agent.wait_for_alert(SOON, |alert| text(alert, "Direction") == "outbound");
     assert!(agent.stop().status.success());
     alert
 }
@@ -195,7 +195,7 @@ fn a_short_lived_container_is_identified() {
     drop(container);
     assert!(!folder.exists());
     agent.signal(nix::sys::signal::Signal::SIGCONT);
-    let (_, alert) = agent.wait_for(SOON, |alert| text(alert, "Direction") == "outbound");
+    let (_, alert) = agent.wait_for_alert(SOON, |alert| text(alert, "Direction") == "outbound");
     assert_eq!(text(&alert, "ContainerId"), id);
     assert!(agent.stop().status.success());
 }
@@ -221,7 +221,7 @@ fn ten_thousand_short_lived_processes_are_known_from_kernel_records_alone() {
     ledger.assert_balances();
     assert_eq!(ledger.count("tcp_ring_full") + ledger.count("process_ring_full"), 0);
 
-    let number = netns.number();
+    let number = netns.inode();
     let mut seen: HashMap<u64, Vec<&Value>> = HashMap::new();
     for line in lines.iter().filter(|line| line["NetworkNamespace"] == number) {
         seen.entry(line["ProcessId"].as_u64().unwrap()).or_default().push(line);

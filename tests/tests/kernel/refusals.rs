@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use sensor_tests::binary;
+use sensor_tests::agent_binary;
 
 use crate::harness::{Home, skipped};
 
@@ -21,7 +21,7 @@ fn self_test_detects_its_own_connection() {
         return;
     }
     let home = tempfile::tempdir().unwrap();
-    let output = sensor_tests::command(home.path(), &["self-test"]).output().unwrap();
+    let output = sensor_tests::agent_command(home.path(), &["self-test"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
     assert!(text.contains("the path from kernel to alert works"), "{text}");
@@ -43,7 +43,7 @@ fn an_invalid_bpf_object_is_named_in_the_error() {
         std::fs::write(&config, format!("[capture]\nobject = {:?}", object.to_str().unwrap()))
             .unwrap();
         let words = ["run", "--config", config.to_str().unwrap()];
-        let (status, message) = failure(sensor_tests::command(&home.path(""), &words));
+        let (status, message) = failure(sensor_tests::agent_command(&home.path(""), &words));
         assert_eq!(status, 1, "{message}");
         assert!(message.contains(object.to_str().unwrap()), "{message}");
         assert!(message.contains("not a BPF object of netsensor"), "{message}");
@@ -51,7 +51,7 @@ fn an_invalid_bpf_object_is_named_in_the_error() {
     let config = home.path("object.toml");
     std::fs::write(&config, "[capture]\nobject = \"/nonexistent/x.o\"").unwrap();
     let words = ["run", "--config", config.to_str().unwrap()];
-    let (status, message) = failure(sensor_tests::command(&home.path(""), &words));
+    let (status, message) = failure(sensor_tests::agent_command(&home.path(""), &words));
     assert_eq!(status, 1);
     assert!(message.contains("read BPF object /nonexistent/x.o: No such file"), "{message}");
 }
@@ -61,7 +61,7 @@ fn as_nobody(capabilities: &str, words: &[&str]) -> (Command, tempfile::TempDir)
     // A copy in a world-readable directory: the build directory may be readable by root only.
     let home = tempfile::tempdir().unwrap();
     let program = home.path().join("netsensor");
-    std::fs::copy(binary(), &program).unwrap();
+    std::fs::copy(agent_binary(), &program).unwrap();
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
     std::fs::set_permissions(home.path(), open).unwrap();
     let mut command = Command::new("setpriv");

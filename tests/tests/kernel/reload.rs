@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
-use sensor_tests::{Agent, behind, command, run};
+use sensor_tests::{Agent, agent_command, run, wrap_command};
 use serde_json::Value;
 
 use crate::harness::{Home, SOON, START, skipped, text};
@@ -35,9 +35,9 @@ fn a_valid_configuration_is_applied_and_an_invalid_one_refused() {
     std::fs::write(&config, &more).unwrap();
     reload(&agent, "reloaded");
     connect(2);
-    agent.wait_for(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}2"));
+    agent.wait_for_alert(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}2"));
     // A retro alert: the connection was observed before the indicator was loaded.
-    let (_, retro) = agent.wait_for(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}1"));
+    let (_, retro) = agent.wait_for_alert(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}1"));
     assert_eq!((text(&retro, "AlertKind"), text(&retro, "Feed")), ("retro", "more"));
     assert_eq!(status(&home)["LastReload"]["Fault"], "");
 
@@ -45,7 +45,7 @@ fn a_valid_configuration_is_applied_and_an_invalid_one_refused() {
     std::fs::write(&config, more.replace("kind = \"file\"", "kind = \"fiel\"")).unwrap();
     reload(&agent, "new configuration refused; the old one stays");
     connect(3);
-    agent.wait_for(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}3"));
+    agent.wait_for_alert(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}3"));
     let report = wait_for(&home, "DEGRADED");
     let error = text(&report["LastReload"], "Fault");
     assert!(error.contains("netsensor.toml:") && error.contains("fiel"), "{error}");
@@ -61,7 +61,7 @@ fn a_valid_configuration_is_applied_and_an_invalid_one_refused() {
     assert_eq!(report["LastReload"]["WaitsForRestart"], serde_json::json!(["rows"]), "{report}");
     connect(4);
     connect(5);
-    agent.wait_for(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}5"));
+    agent.wait_for_alert(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}5"));
     assert!(status(&home)["Counters"]["hits_held_allowed"].as_u64() > Some(0));
     let alerts = agent.alerts();
     assert!(!alerts.iter().any(|alert| alert["RemoteIp"] == format!("{ADDRESS}4")), "{alerts:?}");
@@ -98,7 +98,7 @@ fn without_a_configuration_file_sighup_ends_the_agent() {
     // The test runner may ignore SIGHUP (nohup), and a child inherits that.
     let mut env = Command::new("env");
     env.arg("--default-signal=HUP");
-    let agent = Agent::spawn(behind(env, &command(folder.path(), &["run"])));
+    let agent = Agent::spawn(wrap_command(env, &agent_command(folder.path(), &["run"])));
     agent.wait_for_log(START, "state: ");
     agent.signal(Signal::SIGHUP);
     let ended = agent.wait(SOON);
@@ -129,7 +129,7 @@ fn wait_for(home: &Home, state: &str) -> Value {
         let socket = home.path("netsensor/netsensor.sock");
         let mut command = home.command(&["status", "--json"]);
         if state == "DEGRADED" {
-            command = sensor_tests::command(
+            command = sensor_tests::agent_command(
                 home.path("").as_path(),
                 &["status", "--json", "--socket", socket.to_str().unwrap()],
             );

@@ -48,7 +48,7 @@ fn new_indicators_alert_once_on_the_last_hour_even_after_a_kill() {
 
     let agent = home.run();
     std::fs::write(home.path("late.txt"), format!("198.51.100.200\n{LATE}\n")).unwrap();
-    let (alerted_at, alert) = agent.wait_for(SOON, is_late);
+    let (alerted_at, alert) = agent.wait_for_alert(SOON, is_late);
     let loaded = agent.wait_for_log(SOON, "feed=\"late\" indicators=2");
     assert!(alerted_at.saturating_duration_since(loaded.at) < Duration::from_secs(1));
     assert_eq!((text(&alert, "AlertKind"), text(&alert, "Feed")), ("retro", "late"));
@@ -58,7 +58,7 @@ fn new_indicators_alert_once_on_the_last_hour_even_after_a_kill() {
 
     // From now on new connections alert at once; the earlier ones do not alert again.
     connect(&netns, port, 1);
-    let (_, alert) = agent.wait_for(SOON, |it| is_late(it) && text(it, "AlertKind") == "new");
+    let (_, alert) = agent.wait_for_alert(SOON, |it| is_late(it) && text(it, "AlertKind") == "new");
     assert_eq!(alert["ConnectionCount"], 1);
     agent.signal(Signal::SIGKILL);
     agent.wait(SOON);
@@ -67,7 +67,7 @@ fn new_indicators_alert_once_on_the_last_hour_even_after_a_kill() {
     connect(&netns, port, 2);
     // The earlier agent opened the dedup window: no alert is repeated, and later connections are
     // in its summary.
-    agent.wait_for(SOON, is_late);
+    agent.wait_for_alert(SOON, is_late);
     let alerts: Vec<(String, u64)> = agent
         .alerts()
         .iter()

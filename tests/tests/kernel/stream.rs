@@ -85,7 +85,7 @@ fn a_stalled_reader_loses_lines_and_blocks_nothing() {
     run(Command::new("sleep").arg("0.3"));
     run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "2000"]));
     // The pipeline continues: the alert comes, and all changes are formatted as lines.
-    agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == V4);
+    agent.wait_for_alert(SOON, |alert| text(alert, "RemoteIp") == V4);
     let mut lost = 0;
     for _attempt in 0..50 {
         lost = counter(&path, "stream_lines_dropped_reader_slow");

@@ -174,7 +174,7 @@ fn listening_ports_are_reported_with_their_connection_totals() {
 
 fn ports_of<'a>(rows: &'a [Value], netns: &Netns) -> Ports<'a> {
     let own =
-        |row: &&Value| row["Type"] == "VMBoundPort" && row["NetworkNamespace"] == netns.number();
+        |row: &&Value| row["Type"] == "VMBoundPort" && row["NetworkNamespace"] == netns.inode();
     let key = |row| (text(row, "TimeGenerated"), text(row, "Ip"), number(row, "Port"));
     rows.iter().filter(own).map(|row| (key(row), row)).collect()
 }

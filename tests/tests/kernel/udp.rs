@@ -27,7 +27,7 @@ pub(crate) struct Flow {
 pub(crate) fn flows(lines: &[Value], netns: &Netns) -> Vec<Flow> {
     let mut flows: BTreeMap<u64, Flow> = BTreeMap::new();
     let own =
-        |line: &&Value| line["Protocol"] == "udp" && line["NetworkNamespace"] == netns.number();
+        |line: &&Value| line["Protocol"] == "udp" && line["NetworkNamespace"] == netns.inode();
     let number = |line: &Value, column: &str| line[column].as_u64().unwrap();
     for line in lines.iter().filter(own) {
         let id = number(line, "ConnectionNumber");
@@ -64,7 +64,7 @@ pub(crate) fn flows(lines: &[Value], netns: &Netns) -> Vec<Flow> {
 
 /// Stops the recording once `count` flows of the namespace are closed; returns them.
 pub(crate) fn closed_flows(recording: Recording, netns: &Netns, count: usize) -> Vec<Flow> {
-    let inode = format!("\"NetworkNamespace\":{},", netns.number());
+    let inode = format!("\"NetworkNamespace\":{},", netns.inode());
     let marks = ["\"Event\":\"closed\"", "\"Protocol\":\"udp\"", inode.as_str()];
     recording.wait_for_lines(&marks, count);
     let (lines, ledger) = recording.stop();

@@ -37,8 +37,8 @@ client.recv(9)
             text(alert, "Direction") == direction && text(alert, "Protocol") == "udp"
         }
     };
-    let (_, outbound) = agent.wait_for(SOON, of("outbound"));
-    let (_, inbound) = agent.wait_for(SOON, of("inbound"));
+    let (_, outbound) = agent.wait_for_alert(SOON, of("outbound"));
+    let (_, inbound) = agent.wait_for_alert(SOON, of("inbound"));
     assert_eq!((&outbound["ProcessId"], text(&outbound, "RemoteIp")), (&pid.into(), V4));
     assert_eq!(
         (&inbound["ProcessId"], text(&inbound, "RemoteIp")),
@@ -85,7 +85,7 @@ client.sendto(b'!' * 6, (sys.argv[1], 4445))
     let pid = python(&netns, client, &[V4]);
     closed_flows(recording, &netns, 1);
     let (recorded, list) = (home.path("recorded.jsonl"), home.path("list.txt"));
-    let mut command = sensor_tests::command(&home.path(""), &["replay", "--live"]);
+    let mut command = sensor_tests::agent_command(&home.path(""), &["replay", "--live"]);
     command.arg("--connections").arg(recorded).arg("--indicators").arg(list);
     let output = String::from_utf8(run(&mut command).stdout).unwrap();
     let alerts = output.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -133,7 +133,7 @@ fn without_cgroup2_missing_udp_is_reported() {
     // TCP observation continues.
     let netns = Netns::new(&[V4]);
     run(netns.command(peer()).args(["try", &format!("{V4}:9")]));
-    agent.wait_for(SOON, |alert| text(alert, "RemoteIp") == V4);
+    agent.wait_for_alert(SOON, |alert| text(alert, "RemoteIp") == V4);
     let ended = agent.stop();
     assert!(ended.status.success(), "{ended:?}");
     let log: Vec<&str> = ended.stderr.iter().map(|line| line.text.as_str()).collect();

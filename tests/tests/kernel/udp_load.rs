@@ -26,13 +26,13 @@ for _ in range(1000000):
     let home = Home::new("", "");
     let recording = home.record();
     let pid = python(&netns, client, &[]);
-    let inode = format!("\"NetworkNamespace\":{},", netns.number());
+    let inode = format!("\"NetworkNamespace\":{},", netns.inode());
     recording.wait_for_lines(&["\"Event\":\"closed\"", inode.as_str()], 2);
     let (lines, ledger) = recording.stop();
     ledger.assert_balances();
     // Two flows, at most two owners, two releases; the rest is other programs' traffic.
     assert!(ledger.count("udp_attempted") < 1000, "{ledger:?}");
-    let events = lines.iter().filter(|line| line["NetworkNamespace"] == netns.number()).count();
+    let events = lines.iter().filter(|line| line["NetworkNamespace"] == netns.inode()).count();
     assert!(events < 50, "{events} events");
     let (outbound, inbound) = ends(flows(&lines, &netns));
     assert_eq!((outbound.len(), inbound.len()), (1, 1));
@@ -57,7 +57,7 @@ for port in range(10000, 15000):
     let home = Home::new("udp_flows = 512", "");
     let recording = home.record();
     python(&netns, client, &[V4]);
-    let inode = format!("\"NetworkNamespace\":{},", netns.number());
+    let inode = format!("\"NetworkNamespace\":{},", netns.inode());
     recording.wait_for_lines(&["\"Event\":\"closed\"", inode.as_str()], 5000);
     let (lines, ledger) = recording.stop();
     ledger.assert_balances();
@@ -88,7 +88,7 @@ while sys.stdin.readline():
     command.args(["-c", client, V4]).stdin(std::process::Stdio::piped());
     let mut client = command.spawn().unwrap();
     let mut input = client.stdin.take().unwrap();
-    let inode = format!("\"NetworkNamespace\":{},", netns.number());
+    let inode = format!("\"NetworkNamespace\":{},", netns.inode());
     for round in 1..=2 {
         std::io::Write::write_all(&mut input, b"\n\n").unwrap();
         recording.wait_for_lines(&["\"Event\":\"closed\"", inode.as_str()], round);

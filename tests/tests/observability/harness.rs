@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use sensor_tests::{Agent, command, run, skip_unless};
+use sensor_tests::{Agent, agent_command, run, skip_unless};
 use tempfile::TempDir;
 
 /// Opening a debug build's capture reads the kernel's types, which takes a second or two.
@@ -59,7 +59,7 @@ impl Home {
         let config = self.path("netsensor.toml");
         let words: Vec<&str> =
             words.iter().copied().chain(["--config", config.to_str().unwrap()]).collect();
-        command(self.folder.path(), &words)
+        agent_command(self.folder.path(), &words)
     }
 
     /// `netsensor run`, with its probes attached.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use sensor_tests::servers::{read_with_tenzir, tenzir};
+use sensor_tests::servers::{run_tenzir, tenzir_binary};
 use sensor_tests::skip_unless;
 use sensor_user::deliver::Format;
 use serde_json::{Value, json};
@@ -146,14 +146,14 @@ fn an_alert_says_what_was_raised() {
 
 #[test]
 fn tenzir_reads_the_documents_without_a_warning() {
-    let program = tenzir();
+    let program = tenzir_binary();
     if skip_unless(program.is_some(), "tenzir is missing: run cargo xtask test") {
         return;
     }
     let (folder, documents) = written(Format::Ecs);
     let path = folder.path().join("lines");
-    let read = read_with_tenzir(&program.unwrap(), &path, "select id=event.id, kind=event.kind");
-    assert_eq!(read.said, "");
+    let read = run_tenzir(&program.unwrap(), &path, "select id=event.id, kind=event.kind");
+    assert_eq!(read.diagnostics, "");
     let expected: Vec<_> = documents
         .iter()
         .map(|it| json!({ "id": it["event"]["id"], "kind": it["event"]["kind"] }))

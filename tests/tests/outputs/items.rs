@@ -1,7 +1,7 @@
 //! Items with something in every field that a format reads, told apart by their ids.
 
 use jiff::Timestamp;
-use sensor_tests::{alert, row};
+use sensor_tests::{sample_alert, sample_row};
 use sensor_user::aggregate::{BoundPortRow, ProcessRow, Row, TableRow};
 use sensor_user::dedup::{Alert, AlertKind};
 use sensor_user::health::State;
@@ -33,7 +33,7 @@ pub(crate) fn alerts() -> Vec<Alert> {
         bytes_received: 20,
         container_id: "0123456789ab".to_owned(),
         remote_dns_questions: "[\"c2.example\",\"www.c2.example\"]".to_owned(),
-        ..alert("alert-new")
+        ..sample_alert("alert-new")
     };
     let summary = Alert {
         alert_kind: AlertKind::Summary,
@@ -56,7 +56,7 @@ pub(crate) fn alerts() -> Vec<Alert> {
         confidence_score: Some(10.0),
         ..Alert { alert_id: "alert-retro".to_owned(), ..new.clone() }
     };
-    let mut bare = alert("alert-bare");
+    let mut bare = sample_alert("alert-bare");
     bare.severity = "Informational".into();
     bare.confidence_score = None;
     bare.process_id = None;
@@ -77,7 +77,7 @@ pub(crate) fn alerts() -> Vec<Alert> {
 /// A row of each table, and a connection with nothing but what it must have.
 pub(crate) fn rows() -> Vec<TableRow> {
     let at = time("2026-11-24T10:01:00Z");
-    let TableRow::Connection(bare) = row("row-bare") else { panic!("a connection") };
+    let TableRow::Connection(bare) = sample_row("row-bare") else { panic!("a connection") };
     let full = Row {
         time_generated: at,
         agent_id: AGENT.to_owned(),

@@ -7,7 +7,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use sensor_tests::servers::{KafkaClient, KafkaMessage, Tansu};
-use sensor_tests::{alert, skip_unless};
+use sensor_tests::{sample_alert, skip_unless};
 use sensor_user::deliver::{Format, KafkaConfig, PropertyText, SinkConfig, SinkKind};
 
 use super::{items, of_all, raise_all, start, wait_until, written};
@@ -85,12 +85,12 @@ fn errors_of_the_broker_and_its_absence_are_waited_for() {
     let again = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
     cluster.request_errors(produce, &[again, again]);
     let running = start(&[sink(config(&servers))]);
-    running.outbox.alerts(vec![alert("a0"), alert("a1")], None);
+    running.outbox.alerts(vec![sample_alert("a0"), sample_alert("a1")], None);
     wait_until("both", || running.stats.alerts_delivered.value() == 2);
     for broker in 1..=3 {
         cluster.broker_down(broker).unwrap();
     }
-    running.outbox.alerts(vec![alert("a2")], None);
+    running.outbox.alerts(vec![sample_alert("a2")], None);
     wait_until("an error", || running.stats.deliveries_retried.value() > 0);
     for broker in 1..=3 {
         cluster.broker_up(broker).unwrap();
@@ -107,9 +107,9 @@ fn a_message_that_is_too_large_is_set_aside_alone() {
     let limit = ("message.max.bytes".to_owned(), PropertyText::Plain("10000".to_owned()));
     let config = KafkaConfig { properties: vec![limit], ..config(&cluster.bootstrap_servers()) };
     let running = start(&[sink(config)]);
-    let mut large = alert("large");
+    let mut large = sample_alert("large");
     large.command_line = "x".repeat(20_000);
-    running.outbox.alerts(vec![alert("a0"), large, alert("a1")], None);
+    running.outbox.alerts(vec![sample_alert("a0"), large, sample_alert("a1")], None);
     wait_until("both", || running.stats.alerts_delivered.value() == 2);
     wait_until("the other", || running.stats.alerts_discarded_rejected.value() == 1);
     assert_eq!(running.drain().1, []);

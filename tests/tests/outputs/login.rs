@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sensor_tests::{Running, logged, wait_until};
+use sensor_tests::{RunningSinks, captured_logs, wait_until};
 use sensor_user::deliver::SinkConfig;
 use sensor_user::web::Secret;
 
@@ -28,8 +28,8 @@ impl Place {
 }
 
 /// Waits until the sink says `what`, and nothing has got through.
-pub(super) fn wait_for_word(running: &Running, name: &str, what: &str) {
-    let said = || logged(&format!("sink={name:?}")).iter().any(|line| line.contains(what));
+pub(super) fn wait_for_word(running: &RunningSinks, name: &str, what: &str) {
+    let said = || captured_logs(&format!("sink={name:?}")).iter().any(|line| line.contains(what));
     wait_until(what, said);
     assert_eq!(running.stats.alerts_delivered.value(), 0);
 }
@@ -49,6 +49,6 @@ pub(super) fn let_in_when_right(
     wait_until("it is let in", || running.stats.alerts_delivered.value() == 1);
     assert_eq!(running.drain().1, []);
     for secret in hidden {
-        assert_eq!(logged(secret), Vec::<String>::new());
+        assert_eq!(captured_logs(secret), Vec::<String>::new());
     }
 }

@@ -15,17 +15,17 @@ mod nats_login;
 mod ocsf;
 mod syslog;
 
-use sensor_tests::{Running, wait_until};
+use sensor_tests::{RunningSinks, wait_until};
 use sensor_user::clock::SystemClock;
 use sensor_user::deliver::{FileConfig, Format, SinkConfig, SinkKind};
 use serde_json::Value;
 
-fn start(sinks: &[SinkConfig]) -> Running {
-    Running::start(sinks, SystemClock)
+fn start(sinks: &[SinkConfig]) -> RunningSinks {
+    RunningSinks::start(sinks, SystemClock)
 }
 
 /// Raises everything that there is: alerts, rows of every table, notices.
-fn raise_all(running: &Running) {
+fn raise_all(running: &RunningSinks) {
     running.outbox.alerts(items::alerts(), None);
     running.outbox.rows(items::rows());
     for notice in items::notices() {

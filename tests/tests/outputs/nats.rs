@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::ConnectOptions;
 use async_nats::jetstream::{self, stream};
 use sensor_tests::servers::Nats;
-use sensor_tests::{alert, skip_unless};
+use sensor_tests::{sample_alert, skip_unless};
 use sensor_user::deliver::{Format, NatsConfig, SinkConfig, SinkKind};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -117,7 +117,7 @@ fn what_was_raised_while_it_was_away_arrives_once() {
     let running = start(&[sink(config(&nats))]);
     let raise = |name: &str| {
         for number in 0..20 {
-            running.outbox.alerts(vec![alert(&format!("{name}-{number}"))], None);
+            running.outbox.alerts(vec![sample_alert(&format!("{name}-{number}"))], None);
         }
     };
     raise("before");
@@ -137,8 +137,8 @@ fn what_was_raised_while_it_was_away_arrives_once() {
 fn without_a_stream_the_sink_says_so_and_waits() {
     let Some(nats) = server("") else { return };
     let running = start(&[sink(NatsConfig { create_stream: None, ..config(&nats) })]);
-    running.outbox.alerts(vec![alert("a0")], None);
-    let said = || sensor_tests::logged("no stream takes netsensor.>; make one, or set");
+    running.outbox.alerts(vec![sample_alert("a0")], None);
+    let said = || sensor_tests::captured_logs("no stream takes netsensor.>; make one, or set");
     wait_until("it says so", || !said().is_empty());
     let reader = Reader::connect(&nats, ConnectOptions::new());
     let made = reader.context.create_stream(stream::Config {
@@ -155,9 +155,9 @@ fn without_a_stream_the_sink_says_so_and_waits() {
 fn a_message_larger_than_the_server_takes_is_set_aside_alone() {
     let Some(nats) = server("max_payload: 8192") else { return };
     let running = start(&[sink(config(&nats))]);
-    let mut large = alert("large");
+    let mut large = sample_alert("large");
     large.command_line = "x".repeat(20_000);
-    running.outbox.alerts(vec![alert("a0"), large, alert("a1")], None);
+    running.outbox.alerts(vec![sample_alert("a0"), large, sample_alert("a1")], None);
     wait_until("both", || running.stats.alerts_delivered.value() == 2);
     wait_until("the other", || running.stats.alerts_discarded_rejected.value() == 1);
     assert_eq!(running.drain().1, []);

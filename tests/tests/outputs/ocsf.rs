@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use sensor_tests::servers::{read_with_tenzir, tenzir};
+use sensor_tests::servers::{run_tenzir, tenzir_binary};
 use sensor_tests::skip_unless;
 use sensor_user::deliver::Format;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ ocsf_cast null_fill=false";
 
 #[test]
 fn tenzir_casts_every_event_without_a_warning() {
-    let program = tenzir();
+    let program = tenzir_binary();
     if skip_unless(program.is_some(), "tenzir is missing: run cargo xtask test") {
         return;
     }
@@ -61,8 +61,8 @@ fn tenzir_casts_every_event_without_a_warning() {
     }
     let path = folder.path().join("cast");
     std::fs::write(&path, text).unwrap();
-    let read = read_with_tenzir(&program, &path, CAST);
-    assert_eq!(read.said, "");
+    let read = run_tenzir(&program, &path, CAST);
+    assert_eq!(read.diagnostics, "");
     assert_eq!(read.lines.len(), by_id.len());
     for cast in &read.lines {
         let sent = &by_id[cast["metadata"]["uid"].as_str().unwrap()];

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sensor_tests::servers::{Rsyslog, TlsFiles};
-use sensor_tests::{alert, certificates, skip_unless};
+use sensor_tests::{certificates, sample_alert, skip_unless};
 use sensor_user::deliver::{Format, Framing, SinkConfig, SinkKind, SyslogConfig};
 use sensor_user::web::{Certificate, TlsConfig};
 use serde_json::Value;
@@ -118,7 +118,7 @@ fn over_tls(rsyslog: &Rsyslog, folder: &Path, with_certificate: bool, name: &str
 #[test]
 fn over_tls_both_sides_know_each_other() {
     let why = "rsyslog-gnutls is missing; as root: apt-get install rsyslog rsyslog-gnutls";
-    if skip_unless(Rsyslog::speaks_tls(), why) {
+    if skip_unless(Rsyslog::supports_tls(), why) {
         return;
     }
     let folder = certificates();
@@ -129,7 +129,7 @@ fn over_tls_both_sides_know_each_other() {
     // A server of another name gets nothing.
     let other = over_tls(&rsyslog, folder.path(), true, "other.example.net");
     let running = start(&[sink(other, Format::Native)]);
-    running.outbox.alerts(vec![alert("a0")], None);
+    running.outbox.alerts(vec![sample_alert("a0")], None);
     wait_until("an error", || running.stats.deliveries_retried.value() > 2);
     assert!(!running.drain().1.is_empty());
     assert_eq!(rsyslog.messages(), Vec::<Value>::new());
@@ -151,7 +151,7 @@ fn what_was_raised_while_it_was_away_arrives_when_it_is_back() {
     let running = start(&[sink(config, Format::Native)]);
     let raise = |name: &str| {
         for number in 0..20 {
-            running.outbox.alerts(vec![alert(&format!("{name}-{number}"))], None);
+            running.outbox.alerts(vec![sample_alert(&format!("{name}-{number}"))], None);
         }
     };
     let ids = |rsyslog: &Rsyslog| -> BTreeSet<String> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sensor_tests::{ask_duckdb, command};
+use sensor_tests::{agent_command, query_duckdb};
 use serde_json::json;
 
 use super::python;
@@ -58,11 +58,13 @@ fn a_recording_gives_the_same_rows_as_lines_and_as_columns() {
     for rows in ["rows.jsonl", "tables"] {
         let words = ["replay", "--live", "--connections", "recorded.jsonl", "--indicators"];
         let words: Vec<&str> = words.into_iter().chain(["list.txt", "--rows", rows]).collect();
-        let output = command(folder.path(), &words).current_dir(folder.path()).output().unwrap();
+        let output =
+            agent_command(folder.path(), &words).current_dir(folder.path()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{said}");
     }
-    let schema = command(folder.path(), &["schema", "VMConnection", "--format", "sql"]).output();
+    let schema =
+        agent_command(folder.path(), &["schema", "VMConnection", "--format", "sql"]).output();
     let ddl = String::from_utf8(schema.unwrap().stdout).unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let first = [
@@ -84,7 +86,7 @@ fn a_recording_gives_the_same_rows_as_lines_and_as_columns() {
             sum(BytesSent) AS sent, sum(BytesReceived) AS received, min(RttMinUs) AS rtt,
             count(DISTINCT ConnectionId) = count(*) AS ids FROM columns",
     ];
-    let found = ask_duckdb(&python, &first, &queries.map(str::to_owned));
+    let found = query_duckdb(&python, &first, &queries.map(str::to_owned));
     assert_eq!(found[..3], [json!([{ "n": 0 }]), json!([{ "n": 0 }]), json!([{ "n": 0 }])]);
     let all = 1..=600_u64;
     let up: Vec<u64> = all.filter(|number| number % 7 != 0).collect();

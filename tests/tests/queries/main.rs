@@ -8,7 +8,7 @@ mod workload;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sensor_tests::{ask_duckdb, python_with_duckdb, skip_unless};
+use sensor_tests::{python_with_duckdb, query_duckdb, skip_unless};
 use serde_json::Value;
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
@@ -45,7 +45,7 @@ fn each_query_has_the_answer_that_the_workload_gives() {
     let folder = tempfile::tempdir().unwrap();
     let tables = workload::write(folder.path());
     let texts: Vec<String> = queries.values().cloned().collect();
-    let found = ask_duckdb(&python, &views(folder.path(), &tables), &texts);
+    let found = query_duckdb(&python, &views(folder.path(), &tables), &texts);
     assert_eq!(found.len(), queries.len());
     let mut answers = answers::answers();
     for (name, found) in queries.keys().zip(found) {

@@ -6,7 +6,9 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::select;
-use sensor_tests::rule_model::{self, ConnectionRow, Expected, IndicatorRow, MINUTE, Ticks};
+use sensor_tests::rule_reference::{
+    self, ConnectionRow, ExpectedAlert, IndicatorRow, MINUTE, Ticks,
+};
 use sensor_user::dedup::Alert;
 use serde_json::{Value, json};
 
@@ -30,8 +32,8 @@ proptest! {
         number(&mut indicators, cuts);
         let connections = named(connections);
         let answer = replay(&indicators, &connections, cuts, 0);
-        let expected = rule_model::answer(&indicators, &connections, (WINDOW, MEMORY));
-        let found: Vec<Expected> = answer.alerts.iter().map(expected_of).collect();
+        let expected = rule_reference::expected_alerts(&indicators, &connections, (WINDOW, MEMORY));
+        let found: Vec<ExpectedAlert> = answer.alerts.iter().map(expected_of).collect();
         prop_assert_eq!(found, expected);
         let in_window = connections.iter().filter(|row| row.time >= -WINDOW).count();
         prop_assert_eq!(answer.summary.rows, connections.len() as u64);
@@ -75,8 +77,8 @@ proptest! {
         number(&mut indicators, cuts);
         let connections = named(connections);
         let answer = replay(&indicators, &connections, cuts, PADDING_BYTES);
-        let expected = rule_model::answer(&indicators, &connections, (WINDOW, MEMORY));
-        let found: Vec<Expected> = answer.alerts.iter().map(expected_of).collect();
+        let expected = rule_reference::expected_alerts(&indicators, &connections, (WINDOW, MEMORY));
+        let found: Vec<ExpectedAlert> = answer.alerts.iter().map(expected_of).collect();
         prop_assert_eq!(found, expected);
     }
 }
@@ -281,8 +283,8 @@ fn ticks(time: Timestamp) -> Ticks {
     i64::try_from(time.duration_since(now()).as_nanos() / 100).unwrap()
 }
 
-fn expected_of(alert: &Alert) -> Expected {
-    Expected {
+fn expected_of(alert: &Alert) -> ExpectedAlert {
+    ExpectedAlert {
         id: alert.indicator_id.clone(),
         remote: alert.remote_ip.clone(),
         feed: alert.feed.clone(),

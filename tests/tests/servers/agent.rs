@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use sensor_tests::servers::{Medallion, stix_indicator};
-use sensor_tests::{Agent, Netns, command, skip_unless};
+use sensor_tests::{Agent, Netns, agent_command, skip_unless};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(30);
 fn said(home: &TempDir, words: &[&str]) -> String {
     let config = home.path().join("netsensor.toml");
     let words = [words, &["--config", config.to_str().unwrap()]].concat();
-    let output = command(home.path(), &words).output().unwrap();
+    let output = agent_command(home.path(), &words).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -66,15 +66,15 @@ fn an_agent_alerts_by_what_a_taxii_server_says_and_goes_on_without_it() {
 
     let path = home.path().join("netsensor.toml");
     let words = ["run", "--config", path.to_str().unwrap()];
-    let agent = Agent::spawn(command(home.path(), &words));
+    let agent = Agent::spawn(agent_command(home.path(), &words));
     agent.wait_for_log(Duration::from_mins(1), "state: ");
     wait_until_said(&home, &["feeds"], "OK          taxii  taxii2, 0 indicators");
     connect();
     server.add(Medallion::ID, &[stix_indicator(1, REMOTE, 0, false)]);
-    let (_, alert) = agent.wait_for(SOON, of_remote);
+    let (_, alert) = agent.wait_for_alert(SOON, of_remote);
     assert_eq!((&alert["AlertKind"], &alert["Feed"]), (&"retro".into(), &"taxii".into()));
     connect();
-    agent.wait_for(SOON, |alert| of_remote(alert) && alert["AlertKind"] == "new");
+    agent.wait_for_alert(SOON, |alert| of_remote(alert) && alert["AlertKind"] == "new");
 
     server.stop();
     wait_until_said(&home, &["feeds"], "DEGRADED    taxii  taxii2, 1 indicators");

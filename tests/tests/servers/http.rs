@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sensor_tests::servers::Site;
-use sensor_tests::{FeedServer, logged};
+use sensor_tests::servers::MockWebServer;
+use sensor_tests::{FeedServer, captured_logs};
 use sensor_user::clock::SystemClock;
 use sensor_user::intel::{Cursor, Extent, FeedKind, FetchError, Fetcher, Validators};
 use sensor_user::web::{HeaderText, Login, Proxy, Secret};
@@ -36,14 +36,14 @@ const ALL_SECRET: [&str; 3] = ["authorization", "auth-key", "x-plain"];
 
 #[tokio::test]
 async fn who_asks_is_told_to_the_own_server_and_not_to_where_it_redirects() {
-    let (home, other) = (Site::start().await, Site::start().await);
-    home.then("/list", 302, &[("Location", "/moved")], "");
-    home.then("/moved", 307, &[("Location", &other.url("/list?x=1"))], "");
-    other.put("/list", "203.0.113.5\n");
+    let (home, other) = (MockWebServer::start().await, MockWebServer::start().await);
+    home.enqueue_response("/list", 302, &[("Location", "/moved")], "");
+    home.enqueue_response("/moved", 307, &[("Location", &other.url("/list?x=1"))], "");
+    other.set_response("/list", "203.0.113.5\n");
     let puller = known(&home.url("/list"));
     let new = puller.new_from(&Cursor::Start).await;
     assert_eq!((new.extent, new.documents), (Extent::Snapshot, vec!["203.0.113.5\n".to_owned()]));
-    let asked = home.asked();
+    let asked = home.take_requests();
     assert_eq!(asked.len(), 2);
     for request in asked {
         // "user:password-hunter2" and "key-hunter2".
@@ -51,7 +51,7 @@ async fn who_asks_is_told_to_the_own_server_and_not_to_where_it_redirects() {
         assert_eq!(request.headers["auth-key"], "key-hunter2");
         assert_eq!(request.headers["x-plain"], "plain");
     }
-    let asked = other.asked();
+    let asked = other.take_requests();
     assert_eq!(asked[0].line, "GET /list?x=1");
     for name in ALL_SECRET {
         assert!(!asked[0].headers.contains_key(name), "{name}");
@@ -60,23 +60,23 @@ async fn who_asks_is_told_to_the_own_server_and_not_to_where_it_redirects() {
 
 #[tokio::test]
 async fn redirections_have_an_end() {
-    let site = Site::start().await;
+    let site = MockWebServer::start().await;
     for (target, told, requests) in [
         ("/a", "/a, too often", 6),
         ("ftp://h/x", "ftp://h/x, which is no web server", 1),
         ("http://", "answered 302 Found", 1),
     ] {
         site.remove("/a");
-        site.then("/a", 302, &[("Location", target)], "");
+        site.enqueue_response("/a", 302, &[("Location", target)], "");
         let error = known(&site.url("/a")).fault(&Cursor::Start).await;
         assert!(error.contains(told) && !error.contains("hunter2"), "{error}");
-        assert_eq!(site.asked().len(), requests, "{target}");
+        assert_eq!(site.take_requests().len(), requests, "{target}");
     }
 }
 
 #[tokio::test]
 async fn a_server_that_wants_to_be_left_alone_says_for_how_long() {
-    let site = Site::start().await;
+    let site = MockWebServer::start().await;
     let puller = Puller::new(FeedKind::List, &site.url("/a"));
     let date = "Tue, 24 Nov 2026 12:00:00 GMT";
     let minutes = Duration::from_mins;
@@ -98,7 +98,7 @@ async fn a_server_that_wants_to_be_left_alone_says_for_how_long() {
         (500, &[("Retry-After", "120")], None),
     ] {
         site.remove("/a");
-        site.then("/a", status, headers, "busy");
+        site.enqueue_response("/a", status, headers, "busy");
         let error = puller.pull(&Cursor::Start).await.unwrap_err();
         assert_eq!(error.wait(), wait, "{status} {headers:?}: {error}");
         assert!(error.to_string().contains(&format!("answered {status}")), "{error}");
@@ -108,12 +108,12 @@ async fn a_server_that_wants_to_be_left_alone_says_for_how_long() {
 #[tokio::test]
 async fn a_request_is_made_once_more_where_its_connection_ends_before_the_answer() {
     let server = FeedServer::start().await;
-    server.answer("", b"203.0.113.5\n");
+    server.serve("", b"203.0.113.5\n");
     let puller = Puller::new(FeedKind::List, server.url());
-    server.hang_up(1);
+    server.drop_next_requests(1);
     let new = puller.new_from(&Cursor::Start).await;
     assert_eq!((new.documents, server.requests().len()), (vec!["203.0.113.5\n".to_owned()], 2));
-    server.hang_up(2);
+    server.drop_next_requests(2);
     let error = puller.pull(&Cursor::Start).await.unwrap_err();
     assert!(matches!(error, FetchError::Request(_)), "{error}");
     assert_eq!(server.requests().len(), 4);
@@ -140,8 +140,8 @@ async fn a_bomb_ends_at_the_limit() {
     bomb.args(["-c", "head -c 209715200 /dev/zero | tr '\\0' '#' | gzip"]);
     let bomb = tokio::task::spawn_blocking(move || bomb.output().unwrap().stdout).await.unwrap();
     assert!((100_000..1 << 20).contains(&bomb.len()), "{}", bomb.len());
-    let site = Site::start().await;
-    site.then("/a", 200, &[("Content-Encoding", "gzip")], bomb);
+    let site = MockWebServer::start().await;
+    site.enqueue_response("/a", 200, &[("Content-Encoding", "gzip")], bomb);
     let mut puller = Puller::new(FeedKind::List, &site.url("/a"));
     puller.feed.max_bytes = 1 << 20;
     let error = puller.pull(&Cursor::Start).await.unwrap_err();
@@ -177,15 +177,15 @@ async fn a_socks_proxy_resolves_names() {
 
 #[tokio::test]
 async fn a_version_is_kept_and_asked_for() {
-    let site = Site::start().await;
-    site.then("/a", 200, &[("ETag", "\"1\"")], "203.0.113.5\n");
-    site.then("/a", 304, &[], "");
+    let site = MockWebServer::start().await;
+    site.enqueue_response("/a", 200, &[("ETag", "\"1\"")], "203.0.113.5\n");
+    site.enqueue_response("/a", 304, &[], "");
     let puller = Puller::new(FeedKind::Stix, &site.url("/a"));
     let new = puller.new_from(&Cursor::Start).await;
     let version = Validators { etag: Some("\"1\"".to_owned()), last_modified: None };
     assert_eq!(new.cursor, Cursor::Version(version));
     assert!(puller.pull(&new.cursor).await.unwrap().is_none());
-    assert_eq!(site.asked()[1].headers["if-none-match"], "\"1\"");
+    assert_eq!(site.take_requests()[1].headers["if-none-match"], "\"1\"");
     // What was saved and is no header any more is left out.
     let version = Validators { etag: Some("a\nb".to_owned()), last_modified: None };
     let error = puller.fault(&Cursor::Version(version)).await;
@@ -195,7 +195,7 @@ async fn a_version_is_kept_and_asked_for() {
 #[tokio::test]
 async fn a_proxy_is_asked_with_its_own_login() {
     let proxy = FeedServer::start().await;
-    proxy.answer("", b"203.0.113.5\n");
+    proxy.serve("", b"203.0.113.5\n");
     let mut puller = known("http://feeds.example/list.txt");
     let secret = puller.folder.path().with_extension("proxy");
     std::fs::write(&secret, "p-hunter2").unwrap();
@@ -213,10 +213,10 @@ async fn a_proxy_is_asked_with_its_own_login() {
 
 #[tokio::test]
 async fn a_secret_that_others_can_read_is_warned_of_once() {
-    let lines = || logged("feed=\"test-warned\"");
+    let lines = || captured_logs("feed=\"test-warned\"");
     assert!(lines().is_empty());
     let proxy = FeedServer::start().await;
-    proxy.answer("", b"203.0.113.5\n");
+    proxy.serve("", b"203.0.113.5\n");
     let mut puller = known("http://feeds.example/list.txt");
     puller.feed.name = "test-warned".to_owned();
     puller.feed.access.proxy = Proxy::Url { url: proxy.url().parse().unwrap(), login: None };
@@ -236,8 +236,8 @@ async fn a_secret_that_others_can_read_is_warned_of_once() {
 
 #[tokio::test]
 async fn a_secret_that_is_not_there_is_told_by_its_file() {
-    let site = Site::start().await;
-    site.put("/a", "203.0.113.5\n");
+    let site = MockWebServer::start().await;
+    site.set_response("/a", "203.0.113.5\n");
     let mut puller = known(&site.url("/a"));
     puller = puller.basic("user", "/nonexistent/secret".into());
     let error = puller.fault(&Cursor::Start).await;
@@ -245,5 +245,5 @@ async fn a_secret_that_is_not_there_is_told_by_its_file() {
         error.contains("/nonexistent/secret: cannot be read by the agent's user: No such file"),
         "{error}"
     );
-    assert!(site.asked().is_empty());
+    assert!(site.take_requests().is_empty());
 }

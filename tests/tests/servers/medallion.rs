@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use sensor_tests::servers::{Medallion, Tap, Turn, stix_indicator};
+use sensor_tests::servers::{InterceptingProxy, Medallion, ProxyAction, stix_indicator};
 use sensor_user::intel::{Ask, Cursor, Extent, FeedKind, TaxiiAsk};
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ fn puller(server: &Medallion, path: &str) -> Puller {
 }
 
 /// The same over `tap`, straight to the collection of indicators.
-fn tapped(server: &Medallion, tap: &Tap) -> Puller {
+fn tapped(server: &Medallion, tap: &InterceptingProxy) -> Puller {
     let path = Medallion::collection(Medallion::ID);
     let url = format!("http://127.0.0.1:{}/{path}", tap.port());
     Puller::new(FeedKind::Taxii2, &url).basic(Medallion::USER, server.password_file())
@@ -147,12 +147,12 @@ async fn a_wrong_password_and_a_server_that_is_down_are_told_and_change_nothing(
 async fn each_page_is_asked_for_with_the_same_parameters() {
     let server = start!(Medallion);
     server.add(Medallion::ID, &indicators(0..25));
-    let tap = Tap::start(server.port(), |_, _| Turn::On).await;
+    let tap = InterceptingProxy::start(server.port(), |_, _| ProxyAction::Forward).await;
     let mut puller = tapped(&server, &tap);
     page_size(&mut puller, 10);
     let found = puller.new_from(&Cursor::Start).await;
     assert_eq!((found.documents.len(), found.items(&OBJECTS).len()), (3, 25));
-    let heads = tap.heads();
+    let heads = tap.request_heads();
     let query = "/objects/?limit=10&match%5Btype%5D=indicator%2Cmarking-definition";
     assert_eq!(heads.len(), 3);
     for (number, head) in heads.iter().enumerate() {
@@ -177,16 +177,16 @@ async fn a_forgotten_page_run_is_begun_again_and_nothing_is_left_out() {
         {
             *head = format!("{before}&next=x{after}");
         }
-        Turn::On
+        ProxyAction::Forward
     };
-    let tap = Tap::start(server.port(), forget).await;
+    let tap = InterceptingProxy::start(server.port(), forget).await;
     let mut puller = tapped(&server, &tap);
     page_size(&mut puller, 10);
     let found = puller.new_from(&Cursor::Start).await;
     let mut ids = found.texts(&OBJECTS, "id");
     ids.dedup();
     assert_eq!(ids.len(), 25);
-    let heads = tap.heads();
+    let heads = tap.request_heads();
     assert!(
         heads[2].contains("next=")
             && heads[3].contains("added_after=")
@@ -198,9 +198,9 @@ async fn a_forgotten_page_run_is_begun_again_and_nothing_is_left_out() {
     // One that never knows its own pages is given up.
     let forget = |_: usize, head: &mut String| {
         *head = head.replace("&next=", "&next=x");
-        Turn::On
+        ProxyAction::Forward
     };
-    let tap = Tap::start(server.port(), forget).await;
+    let tap = InterceptingProxy::start(server.port(), forget).await;
     let mut puller = tapped(&server, &tap);
     page_size(&mut puller, 10);
     let error = puller.fault(&Cursor::Start).await;
@@ -221,9 +221,9 @@ async fn a_server_that_dies_between_pages_fails_the_pull_and_the_next_one_has_al
             server.add(Medallion::ID, &indicators(0..25));
         }
         // The request is made once more, and that is cut too.
-        if matches!(number, 2 | 3) { Turn::Cut } else { Turn::On }
+        if matches!(number, 2 | 3) { ProxyAction::Close } else { ProxyAction::Forward }
     };
-    let tap = Tap::start(port, restart).await;
+    let tap = InterceptingProxy::start(port, restart).await;
     let mut puller = tapped(&server.lock().unwrap(), &tap);
     page_size(&mut puller, 10);
     let error = puller.fault(&Cursor::Start).await;
@@ -239,9 +239,9 @@ async fn a_server_that_dies_between_pages_fails_the_pull_and_the_next_one_has_al
             server.restart();
             server.add(Medallion::ID, &indicators(0..25));
         }
-        Turn::On
+        ProxyAction::Forward
     };
-    let tap = Tap::start(port, restart).await;
+    let tap = InterceptingProxy::start(port, restart).await;
     let mut puller = tapped(&server.lock().unwrap(), &tap);
     page_size(&mut puller, 10);
     let found = puller.new_from(&Cursor::Start).await;

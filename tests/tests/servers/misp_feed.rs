@@ -1,6 +1,6 @@
 //! Feeds of MISP events: a manifest and a file an event, as a web server has them.
 
-use sensor_tests::servers::Site;
+use sensor_tests::servers::MockWebServer;
 use sensor_user::intel::{Cursor, Extent, FeedKind};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -23,7 +23,7 @@ fn path(id: &str) -> String {
 }
 
 /// Puts a manifest there: events, their times and what more is said of them.
-fn manifest(site: &Site, events: &[(&str, i64, Value)]) {
+fn manifest(site: &MockWebServer, events: &[(&str, i64, Value)]) {
     let mut all = serde_json::Map::new();
     for (id, time, more) in events {
         let mut line = json!({ "info": "x", "timestamp": time.to_string() });
@@ -32,11 +32,11 @@ fn manifest(site: &Site, events: &[(&str, i64, Value)]) {
         }
         all.insert((*id).to_owned(), line);
     }
-    site.put("/feed/manifest.json", Value::Object(all).to_string());
+    site.set_response("/feed/manifest.json", Value::Object(all).to_string());
 }
 
-fn lines(site: &Site) -> Vec<String> {
-    site.asked().into_iter().map(|asked| asked.line.replacen("GET /feed/", "", 1)).collect()
+fn lines(site: &MockWebServer) -> Vec<String> {
+    site.take_requests().into_iter().map(|asked| asked.line.replacen("GET /feed/", "", 1)).collect()
 }
 
 fn replaced(ids: &[&str]) -> Extent {
@@ -45,9 +45,9 @@ fn replaced(ids: &[&str]) -> Extent {
 
 #[tokio::test]
 async fn events_are_fetched_once_and_again_when_they_grow() {
-    let site = Site::start().await;
+    let site = MockWebServer::start().await;
     for (id, address) in IDS.iter().zip(["203.0.113.1", "203.0.113.2", "203.0.113.3"]) {
-        site.put(&path(id), event(id, address));
+        site.set_response(&path(id), event(id, address));
     }
     let none = || json!({});
     manifest(&site, &[(IDS[0], 10, none()), (IDS[1], 20, none()), ("../../etc/passwd", 1, none())]);
@@ -78,10 +78,10 @@ async fn events_are_fetched_once_and_again_when_they_grow() {
 
 #[tokio::test]
 async fn an_event_that_is_not_right_yet_is_asked_for_again() {
-    let site = Site::start().await;
+    let site = MockWebServer::start().await;
     let text = event(IDS[1], "203.0.113.2");
-    site.put(&path(IDS[0]), event(IDS[0], "203.0.113.1"));
-    site.put(&path(IDS[1]), format!("{text} "));
+    site.set_response(&path(IDS[0]), event(IDS[0], "203.0.113.1"));
+    site.set_response(&path(IDS[1]), format!("{text} "));
     let digest: [u8; 32] = Sha256::digest(&text).into();
     let digest: String =
         digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
@@ -90,7 +90,7 @@ async fn an_event_that_is_not_right_yet_is_asked_for_again() {
     let puller = Puller::new(FeedKind::MispFeed, &site.url("/feed"));
     let first = puller.new_from(&Cursor::Start).await;
     assert_eq!(first.texts(&["Event", "Attribute"], "value"), ["203.0.113.1"]);
-    site.put(&path(IDS[1]), text);
+    site.set_response(&path(IDS[1]), text);
     let second = puller.new_from(&first.cursor).await;
     assert_eq!(second.texts(&["Event", "Attribute"], "value"), ["203.0.113.2"]);
     assert_eq!(second.extent, replaced(&[IDS[1]]));
@@ -101,7 +101,7 @@ async fn an_event_that_is_not_right_yet_is_asked_for_again() {
 
 #[tokio::test]
 async fn what_is_no_manifest_is_refused() {
-    let site = Site::start().await;
+    let site = MockWebServer::start().await;
     let puller = Puller::new(FeedKind::MispFeed, &site.url("/feed/"));
     for (body, told) in [
         ("[]", "is no manifest (invalid type"),
@@ -109,7 +109,7 @@ async fn what_is_no_manifest_is_refused() {
         ("<html>", "web page"),
         ("", "empty"),
     ] {
-        site.put("/feed/manifest.json", body);
+        site.set_response("/feed/manifest.json", body);
         let error = puller.fault(&Cursor::Start).await;
         assert!(error.contains(told), "{body}: {error}");
     }

@@ -35,7 +35,7 @@ async fn attributes_come_page_by_page_and_withdrawn_ones_are_seen() {
     assert!(found.iter().all(|value| value.starts_with("203.0.113.")), "{found:?}");
     assert!(matches!(first.cursor, Cursor::Time(_)), "{:?}", first.cursor);
 
-    server.ask("DELETE", &format!("attributes/{}", ids[0]), &json!({}));
+    server.request("DELETE", &format!("attributes/{}", ids[0]), &json!({}));
     let second = puller.new_from(&first.cursor).await;
     assert_eq!(second.extent, Extent::Changes { replaced: Vec::new() });
     let items = second.items(&ATTRIBUTES);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use sensor_tests::servers::{OpenTaxii, Tap, Turn, stix_indicator};
+use sensor_tests::servers::{InterceptingProxy, OpenTaxii, ProxyAction, stix_indicator};
 use sensor_user::intel::{Ask, Cursor, Extent, FeedKind, TaxiiAsk};
 use serde_json::Value;
 
@@ -72,9 +72,9 @@ async fn a_restart_between_pages_is_not_noticed() {
         if head.contains("next=") {
             shared.lock().unwrap().restart();
         }
-        Turn::On
+        ProxyAction::Forward
     };
-    let tap = Tap::start(port, restart).await;
+    let tap = InterceptingProxy::start(port, restart).await;
     let url = format!("http://127.0.0.1:{}/taxii2/", tap.port());
     let puller = puller(&url, &server.lock().unwrap());
     let found = puller.new_from(&Cursor::Start).await;

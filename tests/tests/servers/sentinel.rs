@@ -1,7 +1,7 @@
 //! The management API of Microsoft Sentinel, made up after Microsoft's documentation: there is no
 //! emulator of it.
 
-use sensor_tests::servers::Site;
+use sensor_tests::servers::MockWebServer;
 use sensor_user::intel::{Ask, Cursor, Extent, FeedKind, SentinelAsk};
 use sensor_user::web::Secret;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use super::Puller;
 pub(super) const TOKEN: &str = "/t.example/oauth2/v2.0/token";
 pub(super) const QUERY: &str = "/subscriptions/s/resourceGroups/g/providers/Microsoft.OperationalInsights/workspaces/w/providers/Microsoft.SecurityInsights/threatIntelligence/main/queryIndicators";
 
-pub(super) fn puller(management: &Site, login: &Site) -> Puller {
+pub(super) fn puller(management: &MockWebServer, login: &MockWebServer) -> Puller {
     let mut puller = Puller::new(FeedKind::SentinelQuery, &management.url("/"));
     let secret = puller.folder.path().with_extension("secret");
     std::fs::write(&secret, "a&b=c d\n").unwrap();
@@ -42,16 +42,16 @@ fn page(names: &[&str], next: Option<&str>) -> String {
 
 #[tokio::test]
 async fn indicators_come_page_by_page_with_one_token() {
-    let (management, login) = (Site::start().await, Site::start().await);
-    login.put(TOKEN, token(3600));
+    let (management, login) = (MockWebServer::start().await, MockWebServer::start().await);
+    login.set_response(TOKEN, token(3600));
     let next = management.url(&format!("{QUERY}?api-version=2025-09-01&$skipToken=a%2Bb"));
-    management.then(QUERY, 200, &[], page(&["1", "2"], Some(&next)));
-    management.then(QUERY, 200, &[], page(&["3"], None));
+    management.enqueue_response(QUERY, 200, &[], page(&["1", "2"], Some(&next)));
+    management.enqueue_response(QUERY, 200, &[], page(&["3"], None));
     let puller = puller(&management, &login);
     let new = puller.new_from(&Cursor::Start).await;
     assert_eq!((new.extent.clone(), new.cursor.clone()), (Extent::Snapshot, Cursor::Start));
     assert_eq!(new.texts(&["value"], "name"), ["1", "2", "3"]);
-    let asked = login.asked();
+    let asked = login.take_requests();
     assert_eq!(asked.len(), 1);
     assert!(
         asked[0].body.starts_with(
@@ -61,7 +61,7 @@ async fn indicators_come_page_by_page_with_one_token() {
         asked[0].body
     );
     assert!(asked[0].body.ends_with("%2F.default"), "{}", asked[0].body);
-    let asked = management.asked();
+    let asked = management.take_requests();
     assert_eq!(asked[0].line, format!("POST {QUERY}?api-version=2025-09-01"));
     assert_eq!(asked[0].headers["authorization"], "Bearer hunter2");
     let bodies: Vec<Value> =
@@ -70,41 +70,41 @@ async fn indicators_come_page_by_page_with_one_token() {
     assert_eq!(bodies[1], json!({ "pageSize": 2, "includeDisabled": false, "skipToken": "a+b" }));
     // The token is good for an hour.
     puller.new_from(&Cursor::Start).await;
-    assert_eq!(login.asked().len(), 0);
+    assert_eq!(login.take_requests().len(), 0);
 }
 
 #[tokio::test]
 async fn refusals_are_told_apart_and_hold_no_secret() {
-    let (management, login) = (Site::start().await, Site::start().await);
+    let (management, login) = (MockWebServer::start().await, MockWebServer::start().await);
     let puller = puller(&management, &login);
     let wrong = json!({ "error": "invalid_client", "error_description": "hunter2" }).to_string();
-    login.then(TOKEN, 401, &[], wrong);
+    login.enqueue_response(TOKEN, 401, &[], wrong);
     let error = puller.fault(&Cursor::Start).await;
     assert!(error.contains("answered 401") && error.contains("client_secret"), "{error}");
-    login.put(TOKEN, "{\"access_token\":5,\"hunter2\":1}");
+    login.set_response(TOKEN, "{\"access_token\":5,\"hunter2\":1}");
     let error = puller.fault(&Cursor::Start).await;
     assert!(error.contains("answers with no token") && !error.contains("hunter2"), "{error}");
-    login.put(TOKEN, token(3600));
-    management.then(QUERY, 403, &[], "{}");
+    login.set_response(TOKEN, token(3600));
+    management.enqueue_response(QUERY, 403, &[], "{}");
     let error = puller.fault(&Cursor::Start).await;
     assert!(
         error.contains("answered 403") && error.contains("Microsoft Sentinel Reader"),
         "{error}"
     );
     // A token that was refused is not used again.
-    login.asked();
-    management.put(QUERY, page(&["1"], None));
+    login.take_requests();
+    management.set_response(QUERY, page(&["1"], None));
     puller.new_from(&Cursor::Start).await;
-    assert_eq!(login.asked().len(), 1);
+    assert_eq!(login.take_requests().len(), 1);
     management.remove(QUERY);
-    management.then(QUERY, 429, &[("Retry-After", "17")], "{}");
+    management.enqueue_response(QUERY, 429, &[("Retry-After", "17")], "{}");
     let error = puller.pull(&Cursor::Start).await.unwrap_err();
     assert_eq!(error.wait(), Some(std::time::Duration::from_secs(17)));
-    management.put(QUERY, page(&["1"], Some("https://evil.example/x")));
+    management.set_response(QUERY, page(&["1"], Some("https://evil.example/x")));
     let error = puller.fault(&Cursor::Start).await;
     assert!(error.contains("another server, https://evil.example/x"), "{error}");
     // A token that ends at once is asked for each time.
-    login.put(TOKEN, token(60));
-    management.put(QUERY, page(&["1"], None));
+    login.set_response(TOKEN, token(60));
+    management.set_response(QUERY, page(&["1"], None));
     puller.fetcher.pull(&puller.feed, &Cursor::Start, puller.folder.path()).await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! TAXII 2.1 as neither medallion nor opentaxii speak it.
 
-use sensor_tests::servers::Site;
+use sensor_tests::servers::MockWebServer;
 use sensor_user::intel::{Cursor, FeedKind};
 use serde_json::json;
 
@@ -14,24 +14,24 @@ fn page(objects: usize, more: bool, next: Option<&str>) -> String {
     json!({ "more": more, "next": next, "objects": objects }).to_string()
 }
 
-fn puller(site: &Site, path: &str) -> Puller {
+fn puller(site: &MockWebServer, path: &str) -> Puller {
     Puller::new(FeedKind::Taxii2, &site.url(path))
 }
 
-fn taxii(site: &Site, path: &str, body: &str) {
-    site.then(path, 200, &[("Content-Type", MEDIA)], body);
+fn taxii(site: &MockWebServer, path: &str, body: &str) {
+    site.enqueue_response(path, 200, &[("Content-Type", MEDIA)], body);
 }
 
 #[tokio::test]
 async fn more_without_next_goes_on_from_the_date_of_the_page() {
-    let site = Site::start().await;
+    let site = MockWebServer::start().await;
     let headers = |last| [("Content-Type", MEDIA), ("X-TAXII-Date-Added-Last", last)];
     let (first, second) = ("2026-11-01T00:00:00.5Z", "2026-11-01T00:00:01Z");
-    site.then(OBJECTS, 200, &headers(first), page(2, true, None));
-    site.then(OBJECTS, 200, &headers(second), page(1, false, None));
+    site.enqueue_response(OBJECTS, 200, &headers(first), page(2, true, None));
+    site.enqueue_response(OBJECTS, 200, &headers(second), page(1, false, None));
     let new = puller(&site, "/r/collections/c/").new_from(&Cursor::Start).await;
     assert_eq!(new.items(&["objects"]).len(), 3);
-    let asked = site.asked();
+    let asked = site.take_requests();
     assert!(!asked[0].line.contains("added_after"), "{}", asked[0].line);
     assert!(
         asked[1].line.ends_with("&added_after=2026-11-01T00%3A00%3A00.500000Z"),
@@ -45,7 +45,7 @@ async fn more_without_next_goes_on_from_the_date_of_the_page() {
 
 #[tokio::test]
 async fn pages_that_lead_nowhere_have_an_end() {
-    let site = Site::start().await;
+    let site = MockWebServer::start().await;
     let last = ("X-TAXII-Date-Added-Last", "2026-11-01T00:00:00Z");
     for (headers, body, requests) in [
         // No date, no next; the same date again and again; an empty page that leads to itself.
@@ -54,16 +54,16 @@ async fn pages_that_lead_nowhere_have_an_end() {
         (&[("Content-Type", MEDIA)], page(0, true, Some("x")), 2),
     ] {
         site.remove(OBJECTS);
-        site.then(OBJECTS, 200, headers, body.clone());
+        site.enqueue_response(OBJECTS, 200, headers, body.clone());
         let error = puller(&site, "/r/collections/c/").fault(&Cursor::Start).await;
         assert!(error.contains("says that there is more and not where"), "{body}: {error}");
-        assert_eq!(site.asked().len(), requests, "{body}");
+        assert_eq!(site.take_requests().len(), requests, "{body}");
     }
 }
 
 #[tokio::test]
 async fn what_is_not_taxii_is_told() {
-    let site = Site::start().await;
+    let site = MockWebServer::start().await;
     for (kind, body, told) in [
         ("application/json", "{}", "answers with \"application/json\", which is not TAXII 2.1"),
         ("application/taxii+json;version=2.0", "{}", "which is not TAXII 2.1"),
@@ -72,7 +72,7 @@ async fn what_is_not_taxii_is_told() {
         (MEDIA, "", "empty"),
     ] {
         site.remove(OBJECTS);
-        site.then(OBJECTS, 200, &[("Content-Type", kind)], body);
+        site.enqueue_response(OBJECTS, 200, &[("Content-Type", kind)], body);
         let error = puller(&site, "/r/collections/c/").fault(&Cursor::Start).await;
         assert!(error.contains(told), "{kind}: {error}");
     }
@@ -83,18 +83,18 @@ async fn what_is_not_taxii_is_told() {
 
 #[tokio::test]
 async fn an_api_root_that_is_gone_or_elsewhere_does_not_hide_the_others() {
-    let (site, other) = (Site::start().await, Site::start().await);
+    let (site, other) = (MockWebServer::start().await, MockWebServer::start().await);
     let roots = json!({ "api_roots": ["/gone/", other.url("/r/"), "/closed/", "/r/"] });
     taxii(&site, "/t/", &roots.to_string());
-    site.then("/closed/collections/", 403, &[], "");
+    site.enqueue_response("/closed/collections/", 403, &[], "");
     taxii(&site, "/r/collections/", &json!({ "collections": [{ "id": "c" }] }).to_string());
     taxii(&site, OBJECTS, &page(1, false, None));
     let new = puller(&site, "/t/").new_from(&Cursor::Start).await;
     assert_eq!(new.items(&["objects"]).len(), 1);
-    assert!(other.asked().is_empty());
+    assert!(other.take_requests().is_empty());
     // A root that fails in another way fails the pull: what it has must not seem to be gone.
     site.remove("/closed/collections/");
-    site.then("/closed/collections/", 500, &[], "");
+    site.enqueue_response("/closed/collections/", 500, &[], "");
     let error = puller(&site, "/t/").fault(&Cursor::Start).await;
     assert!(error.contains("answered 500"), "{error}");
 }
@@ -102,12 +102,12 @@ async fn an_api_root_that_is_gone_or_elsewhere_does_not_hide_the_others() {
 /// An id is what the server says, and no more than a word of the path.
 #[tokio::test]
 async fn the_id_of_a_collection_does_not_lead_out_of_it() {
-    let site = Site::start().await;
+    let site = MockWebServer::start().await;
     let list = json!({ "collections": [{ "id": "../../x?y=1#z" }] });
     taxii(&site, "/r/collections/", &list.to_string());
     let error = puller(&site, "/r/collections/").fault(&Cursor::Start).await;
     assert!(error.contains("answered 404"), "{error}");
-    let asked = site.asked();
+    let asked = site.take_requests();
     assert!(
         asked[1].line.starts_with("GET /r/collections/..%2F..%2Fx%3Fy=1%23z/objects/?"),
         "{}",

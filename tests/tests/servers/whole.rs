@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use sensor_tests::binary;
-use sensor_tests::servers::{CrowdSec, Medallion, Mmisp, OpenTaxii, Site, stix_indicator};
+use sensor_tests::agent_binary;
+use sensor_tests::servers::{CrowdSec, Medallion, Mmisp, MockWebServer, OpenTaxii, stix_indicator};
 use sensor_user::clock::SystemClock;
 use sensor_user::intel::{Ask, FeedConfig, FeedFolder, FeedKind, Intel, MispAsk, Reading};
 use serde_json::json;
@@ -48,7 +48,7 @@ impl Whole {
 
 fn intel(feed: &FeedConfig, state: &TempDir) -> Arc<Intel> {
     let folder = FeedFolder::open(state.path()).unwrap();
-    let reading = Reading::Child(binary().to_owned());
+    let reading = Reading::Child(agent_binary().to_owned());
     Intel::new(vec![feed.clone()], folder, reading, (Arc::new(SystemClock), Arc::default()))
 }
 
@@ -117,13 +117,13 @@ async fn attributes_of_a_misp() {
     puller.feed.ask = Ask::Misp(ask);
     let whole = Whole::new(puller.token("Authorization", server.key_file()));
     assert_eq!(whole.pulled(&HOSTS).await, [true, true, false]);
-    server.ask("DELETE", &format!("attributes/{id}"), &json!({}));
+    server.request("DELETE", &format!("attributes/{id}"), &json!({}));
     assert_eq!(whole.pulled(&HOSTS).await, [false, true, false]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_of_a_misp_feed() {
-    let site = Site::start().await;
+    let site = MockWebServer::start().await;
     let ids = ["5a8d5a5c-1f1c-4c0e-9d3b-0a0027000001", "5a8d5a5c-1f1c-4c0e-9d3b-0a0027000002"];
     let put = |id: &str, hosts: &[&str]| {
         let attributes: Vec<_> = hosts
@@ -136,12 +136,12 @@ async fn events_of_a_misp_feed() {
             })
             .collect();
         let event = json!({ "Event": { "uuid": id, "info": "x", "Attribute": attributes } });
-        site.put(&format!("/{id}.json"), event.to_string());
+        site.set_response(&format!("/{id}.json"), event.to_string());
     };
     let manifest = |events: &[(&str, u32)]| {
         let line = |(id, time): &(&str, u32)| ((*id).to_owned(), json!({ "timestamp": time }));
         let all: serde_json::Map<_, _> = events.iter().map(line).collect();
-        site.put("/manifest.json", json!(all).to_string());
+        site.set_response("/manifest.json", json!(all).to_string());
     };
     put(ids[0], &HOSTS[..2]);
     put(ids[1], &HOSTS[2..]);
@@ -157,8 +157,8 @@ async fn events_of_a_misp_feed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn indicators_of_a_workspace() {
-    let (management, login) = (Site::start().await, Site::start().await);
-    login.put(sentinel::TOKEN, sentinel::token(3600));
+    let (management, login) = (MockWebServer::start().await, MockWebServer::start().await);
+    login.set_response(sentinel::TOKEN, sentinel::token(3600));
     let put = |hosts: &[&str]| {
         let item = |host: &&str| {
             json!({
@@ -171,7 +171,7 @@ async fn indicators_of_a_workspace() {
             })
         };
         let items: Vec<_> = hosts.iter().map(item).collect();
-        management.put(sentinel::QUERY, json!({ "value": items }).to_string());
+        management.set_response(sentinel::QUERY, json!({ "value": items }).to_string());
     };
     put(&HOSTS[..2]);
     let whole = Whole::new(sentinel::puller(&management, &login));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use sensor_tests::{Answer, Collector, Request, alert};
+use sensor_tests::{Collector, RecordedRequest, ScriptedResponse, sample_alert};
 use sensor_user::dedup::Alert;
 use sensor_user::deliver::{AzureLogin, LogsIngestionConfig, ServerConfig, SinkConfig, SinkKind};
 use sensor_user::web::Secret;
@@ -13,15 +13,15 @@ use tempfile::TempDir;
 use crate::{sink, start};
 
 /// How the endpoint answers its n-th request.
-type Script = Box<dyn FnMut(usize) -> Answer + Send>;
+type Script = Box<dyn FnMut(usize) -> ScriptedResponse + Send>;
 
-const TAKEN: Answer = Answer::status(204);
+const TAKEN: ScriptedResponse = ScriptedResponse::status(204);
 const INGEST: &str = "/dataCollectionRules/dcr-1/streams/";
 
 /// Gives tokens `t0`, `t1`, … to whoever has the secret, and takes records as `script` says.
 fn azure(mut script: Script) -> Collector {
     let (mut tokens, mut posts) = (0, 0);
-    Collector::start(move |_, request: &Request| {
+    Collector::start(move |_, request: &RecordedRequest| {
         let is_machine = request.path == "/metadata/identity/oauth2/token";
         if request.path.starts_with(INGEST) {
             posts += 1;
@@ -30,18 +30,22 @@ fn azure(mut script: Script) -> Collector {
         let is_known = request.body.contains("client_secret=hunter2&")
             || is_machine && request.header("metadata") == "true";
         if !is_known {
-            return Answer::Status(401, vec![], "{\"error\":\"invalid_client\"}".to_owned());
+            return ScriptedResponse::Status(
+                401,
+                vec![],
+                "{\"error\":\"invalid_client\"}".to_owned(),
+            );
         }
         tokens += 1;
         let token = format!("t{}", tokens - 1);
         let life = if is_machine { json!("86399") } else { json!(3599) };
         let given = json!({ "access_token": token, "expires_in": life, "token_type": "Bearer" });
-        Answer::Status(200, vec![], given.to_string())
+        ScriptedResponse::Status(200, vec![], given.to_string())
     })
 }
 
 /// Answers by `answers`, then takes all.
-fn then_taken(answers: Vec<Answer>) -> Script {
+fn then_taken(answers: Vec<ScriptedResponse>) -> Script {
     Box::new(move |number| answers.get(number).cloned().unwrap_or(TAKEN))
 }
 
@@ -78,8 +82,8 @@ fn secret(text: &str) -> (TempDir, PathBuf) {
 fn records(collector: &Collector, stream: &str) -> Vec<Value> {
     let path = format!("{INGEST}{stream}");
     let requests = collector.requests();
-    let taken = requests.iter().filter(|request| request.taken && request.path == path);
-    taken.flat_map(Request::items).collect()
+    let taken = requests.iter().filter(|request| request.accepted && request.path == path);
+    taken.flat_map(RecordedRequest::items).collect()
 }
 
 fn paths(collector: &Collector) -> Vec<String> {
@@ -92,9 +96,9 @@ fn alerts_arrive_as_they_were_raised() {
     let (_folder, file) = secret("hunter2");
     let running = start(config("a", &collector, application(&collector, &file)));
     running.alerts(&["a0"]);
-    collector.wait_for(2);
+    collector.wait_for_requests(2);
     running.alerts(&["a1"]);
-    let requests = collector.wait_for(3);
+    let requests = collector.wait_for_requests(3);
     let form = "grant_type=client_credentials&client_id=client+1&client_secret=hunter2&\
                 scope=https%3A%2F%2Fmonitor.azure.com%2F.default";
     assert_eq!(
@@ -121,7 +125,7 @@ fn alerts_arrive_as_they_were_raised() {
         assert_eq!(columns["TimeGenerated"], "1970-01-01T00:00:00Z");
         assert_eq!(columns.remove("EventTime"), columns.remove("TimeGenerated"));
         columns.insert("Type".to_owned(), "ThreatIntelligenceIndicator".into());
-        assert_eq!(serde_json::from_value::<Alert>(record).unwrap(), alert(id));
+        assert_eq!(serde_json::from_value::<Alert>(record).unwrap(), sample_alert(id));
     }
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), value("deliveries_retried"), left.len()), (2, 0, 0));
@@ -157,8 +161,8 @@ fn rows_go_to_the_streams_of_their_tables() {
     let (_folder, file) = secret("hunter2");
     let running = start(config("rows", &collector, application(&collector, &file)));
     running.rows(&["r0", "r1"]);
-    running.loss();
-    collector.wait_for(3);
+    running.report_loss();
+    collector.wait_for_requests(3);
     let (value, left) = running.drain();
     assert_eq!((value("rows_delivered"), left.len()), (3, 0));
     let rows = records(&collector, "Custom-Links");
@@ -174,11 +178,11 @@ fn rows_go_to_the_streams_of_their_tables() {
 
 #[test]
 fn a_token_that_is_refused_is_replaced_at_once() {
-    let collector = azure(then_taken(vec![Answer::status(401)]));
+    let collector = azure(then_taken(vec![ScriptedResponse::status(401)]));
     let (_folder, file) = secret("hunter2");
     let running = start(config("token", &collector, application(&collector, &file)));
     running.alerts(&["a0"]);
-    let requests = collector.wait_for(4);
+    let requests = collector.wait_for_requests(4);
     let bearers: Vec<&str> = requests.iter().map(|it| it.header("authorization")).collect();
     assert_eq!(bearers, ["", "Bearer t0", "", "Bearer t1"]);
     let (value, _) = running.drain();
@@ -188,35 +192,39 @@ fn a_token_that_is_refused_is_replaced_at_once() {
 #[test]
 fn what_may_pass_is_tried_again() {
     let answers = vec![
-        Answer::Status(403, vec![], "{\"error\":{\"code\":\"OperationFailed\"}}".to_owned()),
-        Answer::status(404),
-        Answer::retry_after(429, "1"),
-        Answer::status(500),
-        Answer::Reset,
-        Answer::status(503),
+        ScriptedResponse::Status(
+            403,
+            vec![],
+            "{\"error\":{\"code\":\"OperationFailed\"}}".to_owned(),
+        ),
+        ScriptedResponse::status(404),
+        ScriptedResponse::retry_after(429, "1"),
+        ScriptedResponse::status(500),
+        ScriptedResponse::Reset,
+        ScriptedResponse::status(503),
     ];
     let collector = azure(then_taken(answers));
     let (_folder, file) = secret("hunter2");
     let running = start(config("again", &collector, application(&collector, &file)));
     running.alerts(&["a0"]);
-    let requests = collector.wait_for(8);
+    let requests = collector.wait_for_requests(8);
     assert!((requests[4].at - requests[3].at).as_secs() >= 1);
     assert!(requests[1..].iter().all(|request| request.body == requests[1].body));
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), value("deliveries_retried"), left.len()), (1, 6, 0));
-    let said = sensor_tests::logged("sink=\"again\"").join("\n");
+    let said = sensor_tests::captured_logs("sink=\"again\"").join("\n");
     assert!(said.contains("the role Monitoring Metrics Publisher on the data"), "{said}");
 }
 
 #[test]
 fn a_batch_that_is_too_large_is_halved() {
-    let collector = azure(then_taken(vec![TAKEN, Answer::status(413)]));
+    let collector = azure(then_taken(vec![TAKEN, ScriptedResponse::status(413)]));
     let (_folder, file) = secret("hunter2");
     let running = start(config("halves", &collector, application(&collector, &file)));
     running.rows(&["r0"]);
-    collector.wait_for(2);
+    collector.wait_for_requests(2);
     running.rows(&["r1", "r2", "r3"]);
-    collector.wait_for(5);
+    collector.wait_for_requests(5);
     let (value, left) = running.drain();
     assert_eq!((value("rows_delivered"), left.len()), (4, 0));
     assert_eq!(records(&collector, "Custom-Links").len(), 4);
@@ -233,7 +241,7 @@ fn a_machine_posts_with_its_own_identity() {
     };
     let running = start(config("machine", &collector, login));
     running.alerts(&["a0"]);
-    let requests = collector.wait_for(2);
+    let requests = collector.wait_for_requests(2);
     assert_eq!(requests[0].method, "GET");
     let query = "api-version=2018-02-01&resource=https%3A%2F%2Fmonitor.azure.com&client_id=c1";
     assert_eq!(requests[0].query, query);
@@ -244,14 +252,14 @@ fn a_machine_posts_with_its_own_identity() {
 #[test]
 fn a_metadata_service_that_is_away_is_asked_again() {
     let mut asked = 0;
-    let collector = Collector::start(move |_, request: &Request| {
+    let collector = Collector::start(move |_, request: &RecordedRequest| {
         if request.path.starts_with(INGEST) {
             return TAKEN;
         }
         asked += 1;
         match asked {
-            1 => Answer::status(410),
-            _ => Answer::Status(
+            1 => ScriptedResponse::status(410),
+            _ => ScriptedResponse::Status(
                 200,
                 vec![],
                 json!({ "access_token": "t", "expires_in": "10" }).to_string(),
@@ -264,12 +272,12 @@ fn a_metadata_service_that_is_away_is_asked_again() {
     };
     let running = start(config("away", &collector, login));
     running.alerts(&["a0"]);
-    let requests = collector.wait_for(3);
+    let requests = collector.wait_for_requests(3);
     assert!((requests[1].at - requests[0].at).as_secs() >= 2);
     // A token that ends soon is not kept.
     running.alerts(&["a1"]);
     assert!(paths(&collector).len() >= 3);
-    collector.wait_for(5);
+    collector.wait_for_requests(5);
     let (value, _) = running.drain();
     assert_eq!((value("alerts_delivered"), value("deliveries_retried")), (2, 0));
 }
@@ -280,10 +288,10 @@ fn a_client_secret_that_is_replaced_counts() {
     let (_folder, file) = secret("expired");
     let running = start(config("expired", &collector, application(&collector, &file)));
     running.alerts(&["a0"]);
-    collector.wait_for(2);
+    collector.wait_for_requests(2);
     std::fs::write(&file, "hunter2").unwrap();
     crate::wait_until("delivered", || running.value("alerts_delivered") == 1);
-    let said = sensor_tests::logged("sink=\"expired\"").join("\n");
+    let said = sensor_tests::captured_logs("sink=\"expired\"").join("\n");
     assert!(said.contains("check tenant, client_id and client_secret"), "{said}");
     drop(running.drain());
 }
@@ -293,16 +301,16 @@ fn a_stream_that_fails_does_not_send_the_others_again() {
     let collector = azure(then_taken(vec![]));
     let (_folder, file) = secret("hunter2");
     let mut failed = 0;
-    let endpoint = Collector::start(move |_, request: &Request| {
+    let endpoint = Collector::start(move |_, request: &RecordedRequest| {
         let fails = request.path.ends_with("NetsensorLoss_CL") && failed < 2;
         failed += usize::from(fails);
-        if fails { Answer::status(404) } else { TAKEN }
+        if fails { ScriptedResponse::status(404) } else { TAKEN }
     });
     let sink = config("streams", &endpoint, application(&collector, &file));
     let running = start(sink);
     running.rows(&["r0", "r1"]);
-    running.loss();
-    endpoint.wait_for(4);
+    running.report_loss();
+    endpoint.wait_for_requests(4);
     let (value, left) = running.drain();
     assert_eq!((value("rows_delivered"), left.len()), (3, 0));
     let requests = endpoint.requests();
@@ -310,6 +318,6 @@ fn a_stream_that_fails_does_not_send_the_others_again() {
         requests.iter().map(|request| request.path.rsplit('/').next().unwrap()).collect();
     let loss = "Custom-NetsensorLoss_CL";
     assert_eq!(streams, ["Custom-Links", loss, loss, loss]);
-    let said = sensor_tests::logged("sink=\"streams\"").join("\n");
+    let said = sensor_tests::captured_logs("sink=\"streams\"").join("\n");
     assert!(said.contains("check endpoint, dcr and the streams of the rule"), "{said}");
 }

@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use sensor_tests::servers::Nginx;
-use sensor_tests::{Answer, Collector, Request, certificates, logged, skip_unless};
+use sensor_tests::{
+    Collector, RecordedRequest, ScriptedResponse, captured_logs, certificates, skip_unless,
+};
 use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
 use sensor_user::web::Certificate;
 
@@ -27,7 +29,7 @@ fn put(folder: &Path, from: &Path, name: &str) {
 
 #[test]
 fn alerts_wait_for_the_certificate_that_the_server_wants() {
-    let collector = Collector::start(|_, _: &Request| Answer::TAKE);
+    let collector = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::OK);
     let nginx = Nginx::start(collector.address());
     if skip_unless(nginx.is_some(), "nginx is missing: run cargo xtask test") {
         return;
@@ -44,7 +46,7 @@ fn alerts_wait_for_the_certificate_that_the_server_wants() {
         let running = start(http(name, &url(scheme), certificate, &nginx.path("ca")));
         running.alerts(&["a0"]);
         running.rows(&["r0"]);
-        let said = || logged(&format!("sink={name:?}")).join("\n");
+        let said = || captured_logs(&format!("sink={name:?}")).join("\n");
         wait_until(told, || said().contains(told));
         wait_until("tried again", || running.value("deliveries_retried") > 2);
         assert!(said().contains("the answer is 400"), "{}", said());
@@ -54,7 +56,7 @@ fn alerts_wait_for_the_certificate_that_the_server_wants() {
         if certificate.is_some() {
             // The right one counts without a new start.
             put(folder.path(), &nginx.path(""), "client");
-            let mut taken = collector.wait_for_taken(2);
+            let mut taken = collector.wait_for_accepted(2);
             taken.sort();
             assert_eq!(taken, ["a0", "r0"]);
             assert_eq!(collector.requests()[0].header("x-client"), "CN=client");
@@ -65,7 +67,7 @@ fn alerts_wait_for_the_certificate_that_the_server_wants() {
 
 #[test]
 fn an_authority_that_is_replaced_counts_at_the_next_try() {
-    let collector = Collector::start(|_, _: &Request| Answer::TAKE);
+    let collector = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::OK);
     let nginx = Nginx::start(collector.address());
     if skip_unless(nginx.is_some(), "nginx is missing: run cargo xtask test") {
         return;
@@ -78,9 +80,9 @@ fn an_authority_that_is_replaced_counts_at_the_next_try() {
     let url = format!("https://127.0.0.1:{}/alerts", nginx.port());
     let running = start(http("authority", &url, Some(folder.path()), &authority));
     running.alerts(&["a0"]);
-    let said = || logged("sink=\"authority\"").join("\n");
+    let said = || captured_logs("sink=\"authority\"").join("\n");
     wait_until("it says so", || said().contains("invalid peer certificate"));
     std::fs::copy(nginx.path("ca"), &authority).unwrap();
-    assert_eq!(collector.wait_for_taken(1), ["a0"]);
+    assert_eq!(collector.wait_for_accepted(1), ["a0"]);
     assert_eq!(running.drain().1, []);
 }

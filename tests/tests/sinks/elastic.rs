@@ -1,7 +1,7 @@
 //! The elasticsearch sink against osmem (the API of `OpenSearch`) and Tenzir's listener.
 
 use sensor_tests::servers::{Osmem, Tenzir};
-use sensor_tests::{alert, skip_unless};
+use sensor_tests::{sample_alert, skip_unless};
 use sensor_user::dedup::Alert;
 use sensor_user::deliver::{ElasticsearchConfig, Format, ServerConfig, SinkConfig, SinkKind};
 use serde_json::{Value, json};
@@ -21,8 +21,8 @@ pub(crate) fn config(name: &str, url: &str) -> SinkConfig {
 
 /// The documents of an index, by id.
 pub(crate) fn documents(server: &Osmem, index: &str) -> Vec<(String, Value)> {
-    server.ask("POST", &format!("{index}/_refresh"), None);
-    let found = server.ask("GET", &format!("{index}/_search?size=100"), None);
+    server.request("POST", &format!("{index}/_refresh"), None);
+    let found = server.request("GET", &format!("{index}/_search?size=100"), None);
     let hits = found["hits"]["hits"].as_array().unwrap().iter();
     let mut all: Vec<(String, Value)> =
         hits.map(|hit| (hit["_id"].as_str().unwrap().to_owned(), hit["_source"].clone())).collect();
@@ -48,7 +48,7 @@ fn documents_are_there_once_however_often_they_are_sent() {
         let running = start(config("osmem", &server.url()));
         running.alerts(&["a0", "a1"]);
         running.rows(&["r0", "r1", "r2"]);
-        running.loss();
+        running.report_loss();
         let (value, left) = running.drain();
         let counts = (value("alerts_delivered"), value("rows_delivered"), left.len());
         assert_eq!(counts, (2, 4, 0));
@@ -58,7 +58,7 @@ fn documents_are_there_once_however_often_they_are_sent() {
     let ids: Vec<&str> = alerts.iter().map(|(id, _)| id.as_str()).collect();
     assert_eq!(ids, ["a0", "a1"]);
     let alerts: Vec<Alert> = alerts.into_iter().map(|(_, document)| raised(document)).collect();
-    assert_eq!(alerts, ["a0", "a1"].map(alert));
+    assert_eq!(alerts, ["a0", "a1"].map(sample_alert));
     let rows = documents(&server, ElasticsearchConfig::ROWS_INDEX);
     let ids: Vec<&str> = rows.iter().map(|(id, _)| id.as_str()).collect();
     assert_eq!(ids, ["r0", "r1", "r2"]);
@@ -84,14 +84,14 @@ fn documents_in_the_words_of_elastic_have_the_same_ids() {
             "related": { "properties": { "ip": addresses } },
         } } },
     });
-    server.ask("PUT", "_index_template/netsensor", Some(&template));
+    server.request("PUT", "_index_template/netsensor", Some(&template));
     for _run in 0..2 {
         let mut sink = config("osmem-ecs", &server.url());
         sink.format = Format::Ecs;
         let running = start(sink);
         running.alerts(&["a0"]);
         running.rows(&["r0"]);
-        running.loss();
+        running.report_loss();
         let (value, left) = running.drain();
         let counts = (value("alerts_delivered"), value("rows_delivered"), left.len());
         assert_eq!(counts, (1, 2, 0));
@@ -115,9 +115,9 @@ fn tenzir_takes_what_is_sent() {
     let tenzir = tenzir.unwrap();
     let running = start(config("tenzir", &tenzir.url()));
     running.alerts(&["a0", "a1"]);
-    wait_until("documents", || tenzir.came().len() >= 2);
+    wait_until("documents", || tenzir.received_events().len() >= 2);
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), left.len()), (2, 0));
-    let alerts: Vec<Alert> = tenzir.came().into_iter().map(raised).collect();
-    assert_eq!(alerts, ["a0", "a1"].map(alert));
+    let alerts: Vec<Alert> = tenzir.received_events().into_iter().map(raised).collect();
+    assert_eq!(alerts, ["a0", "a1"].map(sample_alert));
 }

@@ -15,12 +15,12 @@ mod partly;
 mod reach;
 mod splunk;
 
-use sensor_tests::{Running, wait_until};
+use sensor_tests::{RunningSinks, wait_until};
 use sensor_user::clock::FixedClock;
 use sensor_user::deliver::{SinkConfig, SinkKind};
 
-fn start(sink: SinkConfig) -> Running {
-    Running::start(&[sink], FixedClock("2026-11-24T10:00:00Z".parse().unwrap()))
+fn start(sink: SinkConfig) -> RunningSinks {
+    RunningSinks::start(&[sink], FixedClock("2026-11-24T10:00:00Z".parse().unwrap()))
 }
 
 /// A sink of alerts and rows.

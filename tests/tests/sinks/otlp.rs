@@ -1,7 +1,7 @@
 //! The otlp sink against Tenzir's receiver, and against a fake that rejects and fails.
 
 use sensor_tests::servers::Tenzir;
-use sensor_tests::{Answer, Collector, Request, alert, skip_unless};
+use sensor_tests::{Collector, RecordedRequest, ScriptedResponse, sample_alert, skip_unless};
 use sensor_user::dedup::Alert;
 use sensor_user::deliver::{OtlpConfig, ServerConfig, SinkConfig, SinkKind};
 use serde_json::{Value, json};
@@ -36,26 +36,26 @@ fn a_receiver_gets_records_as_they_were_raised() {
     let running = start(config("tenzir-otlp", &tenzir.url()));
     running.alerts(&["a0", "a1"]);
     running.rows(&["r0"]);
-    running.loss();
-    wait_until("records", || tenzir.came().len() >= 4);
+    running.report_loss();
+    wait_until("records", || tenzir.received_events().len() >= 4);
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), value("rows_delivered"), left.len()), (2, 2, 0));
-    let came = tenzir.came();
+    let came = tenzir.received_events();
     let of = |event: &str| -> Vec<&Value> {
         came.iter().filter(|record| record["event_name"] == event).collect()
     };
     let alerts = of("netsensor.alert");
     for (id, record) in ["a0", "a1"].into_iter().zip(&alerts) {
         let body = record["body"]["string_value"].as_str().unwrap();
-        assert_eq!(serde_json::from_str::<Alert>(body).unwrap(), alert(id));
+        assert_eq!(serde_json::from_str::<Alert>(body).unwrap(), sample_alert(id));
         assert_eq!(attribute(record, "/attributes", "log.record.uid"), id);
         assert_eq!(attribute(record, "/attributes", "RemoteIp"), "203.0.113.7");
         assert_eq!(attribute(record, "/attributes", "DestinationPort"), &json!(443));
         assert_eq!(attribute(record, "/attributes", "ConfidenceScore"), &json!(80.0));
         assert_eq!(attribute(record, "/resource/attributes", "service.name"), "netsensor");
         let host = attribute(record, "/resource/attributes", "host.name");
-        assert_eq!(host, alert(id).computer.as_str());
-        assert_eq!(record["severity_text"], alert(id).severity.as_str());
+        assert_eq!(host, sample_alert(id).computer.as_str());
+        assert_eq!(record["severity_text"], sample_alert(id).severity.as_str());
         assert_eq!(record["observed_time"], "2026-11-24T10:00:00Z");
     }
     let loss = of("netsensor.loss");
@@ -68,35 +68,35 @@ fn a_receiver_gets_records_as_they_were_raised() {
 
 #[test]
 fn records_that_are_rejected_are_counted_and_not_sent_again() {
-    let collector = Collector::start(|_, _: &Request| {
+    let collector = Collector::start(|_, _: &RecordedRequest| {
         let partial = json!({ "rejectedLogRecords": "1", "errorMessage": "too\nold" });
-        Answer::Status(200, vec![], json!({ "partialSuccess": partial }).to_string())
+        ScriptedResponse::Status(200, vec![], json!({ "partialSuccess": partial }).to_string())
     });
     let url = format!("http://{}", collector.address());
     let running = start(config("partial", &url));
     running.alerts(&["a0"]);
-    let requests = collector.wait_for(1);
+    let requests = collector.wait_for_requests(1);
     assert_eq!(requests[0].path, "/v1/logs");
     assert_eq!(requests[0].header("content-type"), "application/json");
     let (value, left) = running.drain();
     assert_eq!((value("log_records_rejected"), value("alerts_delivered")), (1, 1));
     assert_eq!((value("deliveries_retried"), left.len(), collector.requests().len()), (0, 0, 1));
-    let said = sensor_tests::logged("log records rejected").join("\n");
+    let said = sensor_tests::captured_logs("log records rejected").join("\n");
     assert!(said.contains("too\\nold"), "{said}");
 }
 
 #[test]
 fn only_what_the_protocol_names_is_tried_again() {
     let statuses = [429, 502, 503, 504, 500];
-    let collector = Collector::start(move |number, _: &Request| {
-        Answer::status(statuses.get(number).copied().unwrap_or(200))
+    let collector = Collector::start(move |number, _: &RecordedRequest| {
+        ScriptedResponse::status(statuses.get(number).copied().unwrap_or(200))
     });
     let url = format!("http://{}", collector.address());
     let running = start(config("statuses", &url));
     running.alerts(&["a0"]);
     wait_until("given up", || running.value("alerts_discarded_rejected") == 1);
     running.alerts(&["a1"]);
-    collector.wait_for(6);
+    collector.wait_for_requests(6);
     let (value, left) = running.drain();
     let counts = (value("alerts_delivered"), value("deliveries_retried"), left.len());
     assert_eq!(counts, (1, 4, 0));

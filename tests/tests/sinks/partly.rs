@@ -1,7 +1,7 @@
 //! Batches of which a part is taken: what becomes of the rest.
 
 use sensor_tests::servers::Osmem;
-use sensor_tests::{Answer, Collector, Request, alert, skip_unless};
+use sensor_tests::{Collector, RecordedRequest, ScriptedResponse, sample_alert, skip_unless};
 use sensor_user::deliver::ElasticsearchConfig;
 use serde_json::{Deserializer, Value, json};
 
@@ -17,7 +17,7 @@ fn a_document_that_does_not_fit_is_rejected_alone() {
     // An id that is no address does not fit.
     let mappings = json!({ "properties": { "AlertId": { "type": "ip" } } });
     let template = json!({ "index_patterns": ["logs-*"], "template": { "mappings": mappings } });
-    server.ask("PUT", "_index_template/netsensor", Some(&template));
+    server.request("PUT", "_index_template/netsensor", Some(&template));
     let running = start(elastic::config("mapping", &server.url()));
     running.alerts(&["10.0.0.1", "no address", "10.0.0.2"]);
     let (value, left) = running.drain();
@@ -26,12 +26,12 @@ fn a_document_that_does_not_fit_is_rejected_alone() {
     let documents = elastic::documents(&server, ElasticsearchConfig::ALERTS_INDEX);
     let ids: Vec<&str> = documents.iter().map(|(id, _)| id.as_str()).collect();
     assert_eq!(ids, ["10.0.0.1", "10.0.0.2"]);
-    let said = sensor_tests::logged("sink=\"mapping\"").join("\n");
+    let said = sensor_tests::captured_logs("sink=\"mapping\"").join("\n");
     assert!(said.contains("mapper_parsing_exception"), "{said}");
 }
 
 /// Ids of the documents of a request.
-fn ids(request: &Request) -> Vec<String> {
+fn ids(request: &RecordedRequest) -> Vec<String> {
     let actions = request.body.lines().step_by(2);
     let action = |line: &str| serde_json::from_str::<Value>(line).unwrap();
     actions.map(|line| action(line)["create"]["_id"].as_str().unwrap().to_owned()).collect()
@@ -40,33 +40,33 @@ fn ids(request: &Request) -> Vec<String> {
 #[test]
 fn what_a_server_has_no_room_for_is_sent_again_alone() {
     let mut times = 0;
-    let collector = Collector::start(move |_, request: &Request| {
+    let collector = Collector::start(move |_, request: &RecordedRequest| {
         let ids = ids(request);
         if ids == ["first"] && times == 0 {
             times += 1;
-            return Answer::Stall;
+            return ScriptedResponse::Stall;
         }
         let is_there = ids.iter().any(|id| id == "a1");
         times += usize::from(is_there);
         if is_there && times == 2 {
-            return Answer::retry_after(503, "0");
+            return ScriptedResponse::retry_after(503, "0");
         }
         let is_busy = |id: &String| id == "a1" && times == 3;
         let status = |id: &String| if is_busy(id) { 429 } else { 201 };
         let items: Vec<Value> =
             ids.iter().map(|id| json!({ "create": { "status": status(id) } })).collect();
         let body = json!({ "errors": ids.iter().any(is_busy), "items": items });
-        Answer::Status(200, vec![], body.to_string())
+        ScriptedResponse::Status(200, vec![], body.to_string())
     });
     let url = format!("http://{}/", collector.address());
     let running = start(elastic::config("busy", &url));
     running.alerts(&["first"]);
-    collector.wait_for(1);
+    collector.wait_for_requests(1);
     // Together, so that they go out together.
-    running.outbox.alerts(["a0", "a1", "a2"].map(alert).into(), None);
+    running.outbox.alerts(["a0", "a1", "a2"].map(sample_alert).into(), None);
     // It is answered without a body, which is no answer to _bulk.
     collector.release();
-    let requests = collector.wait_for(5);
+    let requests = collector.wait_for_requests(5);
     let sent: Vec<Vec<String>> = requests.iter().map(ids).collect();
     let (first, all) = (vec!["first".to_owned()], ["a0", "a1", "a2"].map(str::to_owned).to_vec());
     assert_eq!(sent, [first.clone(), first, all.clone(), all, vec!["a1".to_owned()]]);
@@ -78,37 +78,39 @@ fn what_a_server_has_no_room_for_is_sent_again_alone() {
 }
 
 /// Ids of the events of a request.
-fn events(request: &Request) -> Vec<String> {
+fn events(request: &RecordedRequest) -> Vec<String> {
     let events = Deserializer::from_str(&request.body).into_iter::<Value>();
     events.map(|it| it.unwrap()["event"]["AlertId"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
 fn one_event_that_is_refused_does_not_take_the_others_with_it() {
-    let collector = Collector::start(|number, request: &Request| {
+    let collector = Collector::start(|number, request: &RecordedRequest| {
         if number == 0 {
-            return Answer::Stall;
+            return ScriptedResponse::Stall;
         }
         match events(request).iter().position(|id| id == "poison") {
             Some(at) => {
                 let text = "Error in handling indexed fields";
                 let body = json!({ "text": text, "code": 15, "invalid-event-number": at });
-                Answer::Status(400, vec![], body.to_string())
+                ScriptedResponse::Status(400, vec![], body.to_string())
             }
-            None => {
-                Answer::Status(200, vec![], json!({ "text": "Success", "code": 0 }).to_string())
-            }
+            None => ScriptedResponse::Status(
+                200,
+                vec![],
+                json!({ "text": "Success", "code": 0 }).to_string(),
+            ),
         }
     });
     let url = format!("http://{}/", collector.address());
     let (_folder, file) = splunk::token("t");
     let running = start(splunk::config("poison", &url, &file, None));
     running.alerts(&["a0"]);
-    collector.wait_for(1);
+    collector.wait_for_requests(1);
     // Together, so that they go out together.
-    running.outbox.alerts(["a1", "poison", "a3", "a4"].map(alert).into(), None);
+    running.outbox.alerts(["a1", "poison", "a3", "a4"].map(sample_alert).into(), None);
     collector.release();
-    let requests = collector.wait_for(3);
+    let requests = collector.wait_for_requests(3);
     assert_eq!(events(&requests[1]), ["a1", "poison", "a3", "a4"]);
     assert_eq!(events(&requests[2]), ["a3", "a4"]);
     let (value, left) = running.drain();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sensor_tests::{Answer, Collector, Request, logged};
+use sensor_tests::{Collector, RecordedRequest, ScriptedResponse, captured_logs};
 use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
 use sensor_user::web::{HeaderText, Login, Proxy, Secret};
 
@@ -28,22 +28,22 @@ fn a_secret_that_is_replaced_counts_without_a_new_start() {
     let file = folder.path().join("token");
     std::fs::write(&file, "old-hunter2\n").unwrap();
     let collector =
-        Collector::start(|_, request: &Request| match request.header("authorization") {
-            "Bearer new" => Answer::TAKE,
-            _ => Answer::Status(401, vec![], "who are you".to_owned()),
+        Collector::start(|_, request: &RecordedRequest| match request.header("authorization") {
+            "Bearer new" => ScriptedResponse::OK,
+            _ => ScriptedResponse::Status(401, vec![], "who are you".to_owned()),
         });
     let running = start(with_token("rotated", &collector, &file));
     running.alerts(&["a0"]);
-    collector.wait_for(2);
+    collector.wait_for_requests(2);
     std::fs::write(&file, "new\n").unwrap();
-    assert_eq!(collector.wait_for_taken(1), ["a0"]);
+    assert_eq!(collector.wait_for_accepted(1), ["a0"]);
     let request = collector.requests().pop().unwrap();
     assert_eq!(request.header("x-site"), "oslo");
     assert_eq!(request.header("content-encoding"), "gzip");
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), value("alerts_discarded_rejected")), (1, 0));
     assert_eq!(left, []);
-    let said = logged("sink=\"rotated\"").join("\n");
+    let said = captured_logs("sink=\"rotated\"").join("\n");
     let hint = "the answer is 401: who are you; check user, password, token and certificate";
     assert!(said.contains(hint) && !said.contains("hunter2"), "{said}");
 }
@@ -52,14 +52,14 @@ fn a_secret_that_is_replaced_counts_without_a_new_start() {
 fn a_secret_that_cannot_be_read_holds_the_sink_up() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
-    let collector = Collector::start(|_, _: &Request| Answer::TAKE);
+    let collector = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::OK);
     let running = start(with_token("unreadable", &collector, &file));
     running.alerts(&["a0"]);
     wait_until("tried", || running.value("deliveries_retried") > 1);
     std::fs::write(&file, "token\n").unwrap();
-    assert_eq!(collector.wait_for_taken(1), ["a0"]);
+    assert_eq!(collector.wait_for_accepted(1), ["a0"]);
     assert_eq!(collector.requests().len(), 1);
-    let said = logged("sink=\"unreadable\"").join("\n");
+    let said = captured_logs("sink=\"unreadable\"").join("\n");
     assert!(said.contains("token: cannot be read by the agent's user"), "{said}");
     drop(running.drain());
 }
@@ -69,7 +69,7 @@ fn a_proxy_stands_between_and_is_told_who_asks() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("password");
     std::fs::write(&file, "pw\n").unwrap();
-    let proxy = Collector::start(|_, _: &Request| Answer::TAKE);
+    let proxy = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::OK);
     let mut http = HttpConfig::new("http://upstream.example/alerts?key=hunter2".parse().unwrap());
     http.server.access.proxy = Proxy::Url {
         url: format!("http://{}/", proxy.address()).parse().unwrap(),
@@ -77,7 +77,7 @@ fn a_proxy_stands_between_and_is_told_who_asks() {
     };
     let running = start(sink("proxied", SinkKind::Http(http)));
     running.alerts(&["a0"]);
-    assert_eq!(proxy.wait_for_taken(1), ["a0"]);
+    assert_eq!(proxy.wait_for_accepted(1), ["a0"]);
     let request = proxy.requests().remove(0);
     assert_eq!((request.header("host"), request.path.as_str()), ("upstream.example", "/alerts"));
     assert_eq!(request.header("proxy-authorization"), "Basic dXNlcjpwdw==");
@@ -86,13 +86,13 @@ fn a_proxy_stands_between_and_is_told_who_asks() {
 
 #[test]
 fn a_query_of_a_url_is_not_told() {
-    let collector = Collector::start(|_, _: &Request| Answer::status(500));
+    let collector = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::status(500));
     let url = format!("{}?key=hunter2", collector.url());
     let http = HttpConfig::new(url.parse().unwrap());
     let running = start(sink("queried", SinkKind::Http(http)));
     running.alerts(&["a0"]);
-    assert_eq!(collector.wait_for(2)[0].query, "key=hunter2");
-    let said = logged("sink=\"queried\"").join("\n");
+    assert_eq!(collector.wait_for_requests(2)[0].query, "key=hunter2");
+    let said = captured_logs("sink=\"queried\"").join("\n");
     assert!(said.contains("/alerts: the answer is 500") && !said.contains("hunter2"), "{said}");
     drop(running.drain());
 }

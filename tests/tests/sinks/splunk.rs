@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sensor_tests::servers::Tenzir;
-use sensor_tests::{Answer, Collector, Request, alert, logged, row, skip_unless};
+use sensor_tests::{
+    Collector, RecordedRequest, ScriptedResponse, captured_logs, sample_alert, sample_row,
+    skip_unless,
+};
 use sensor_user::aggregate::{Row, TableRow};
 use sensor_user::dedup::Alert;
 use sensor_user::deliver::{ServerConfig, SinkConfig, SinkKind, SplunkConfig};
@@ -60,24 +63,24 @@ fn a_collector_gets_alerts_and_rows_as_they_were_raised() {
     std::fs::write(&file, "s3cret").unwrap();
     running.alerts(&["a1", "a2"]);
     running.rows(&["r0", "r1"]);
-    wait_until("events", || tenzir.came().len() >= 5);
+    wait_until("events", || tenzir.received_events().len() >= 5);
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), value("rows_delivered")), (3, 2));
     assert_eq!((value("alerts_discarded_rejected"), left.len()), (0, 0));
-    let came = tenzir.came();
+    let came = tenzir.received_events();
     let of = |sourcetype: &str| -> Vec<Value> {
         came.iter().filter(|event| event["sourcetype"] == sourcetype).cloned().collect()
     };
     let alerts: Vec<Alert> = of("netsensor:alert").iter().map(event).collect();
-    assert_eq!(alerts, ["a0", "a1", "a2"].map(alert));
+    assert_eq!(alerts, ["a0", "a1", "a2"].map(sample_alert));
     let rows: Vec<Row> = of("netsensor:vmconnection").iter().map(event).collect();
-    let raised = ["r0", "r1"].map(|id| match row(id) {
+    let raised = ["r0", "r1"].map(|id| match sample_row(id) {
         TableRow::Connection(row) => *row,
         other => panic!("{other:?}"),
     });
     assert_eq!(rows, raised);
     assert_eq!(came[0]["source"], "netsensor");
-    let said = logged("sink=\"hec\"").join("\n");
+    let said = captured_logs("sink=\"hec\"").join("\n");
     assert!(said.contains("403: ") && said.contains("check token"), "{said}");
     assert!(!said.contains("s3cret"), "{said}");
 }
@@ -90,16 +93,16 @@ fn event<T: serde::de::DeserializeOwned>(came: &Value) -> T {
 /// A collector that acknowledges at the n-th question what it took.
 fn acknowledging(questions: usize) -> Collector {
     let (mut taken, mut asked) = (0, 0);
-    Collector::start(move |_, request: &Request| {
+    Collector::start(move |_, request: &RecordedRequest| {
         if request.path == "/services/collector/ack" {
             asked += 1;
             let id = &serde_json::from_str::<Value>(&request.body).unwrap()["acks"][0];
             let acks = json!({ id.to_string(): asked >= questions });
-            return Answer::Status(200, vec![], json!({ "acks": acks }).to_string());
+            return ScriptedResponse::Status(200, vec![], json!({ "acks": acks }).to_string());
         }
         taken += 1;
         let text = json!({ "text": "Success", "code": 0, "ackId": taken - 1 }).to_string();
-        Answer::Status(200, vec![], text)
+        ScriptedResponse::Status(200, vec![], text)
     })
 }
 
@@ -111,9 +114,9 @@ fn a_batch_is_delivered_when_the_indexer_has_it() {
     let limit = Some(Duration::from_secs(20));
     let running = start(config("ack", &url, &file, limit));
     running.alerts(&["a0"]);
-    collector.wait_for(2);
+    collector.wait_for_requests(2);
     assert_eq!(running.value("alerts_delivered"), 0);
-    let requests = collector.wait_for(3);
+    let requests = collector.wait_for_requests(3);
     let (value, left) = running.drain();
     let counts = (value("alerts_delivered"), value("deliveries_retried"), left.len());
     assert_eq!(counts, (1, 0, 0));
@@ -133,7 +136,7 @@ fn a_batch_that_is_not_acknowledged_is_sent_again() {
     running.alerts(&["a0"]);
     wait_until("delivered", || running.value("alerts_delivered") == 1);
     let sent = collector.requests();
-    let events: Vec<&Request> =
+    let events: Vec<&RecordedRequest> =
         sent.iter().filter(|request| request.path == "/services/collector/event").collect();
     assert_eq!(events.len(), 2);
     assert_eq!(events[0].body, events[1].body);
@@ -155,10 +158,10 @@ fn what_is_taken_and_not_acknowledged_is_not_delivered() {
     let limit = Some(Duration::from_secs(1));
     let running = start(config("hec-ack", &tenzir.url(), &file, limit));
     running.alerts(&["a0"]);
-    wait_until("sent again", || tenzir.came().len() >= 2);
+    wait_until("sent again", || tenzir.received_events().len() >= 2);
     assert_eq!(running.value("alerts_delivered"), 0);
-    assert!(tenzir.came().iter().all(|it| event::<Alert>(it) == alert("a0")));
-    let said = logged("sink=\"hec-ack\"").join("\n");
+    assert!(tenzir.received_events().iter().all(|it| event::<Alert>(it) == sample_alert("a0")));
+    let said = captured_logs("sink=\"hec-ack\"").join("\n");
     assert!(said.contains("no acknowledgement within 1s"), "{said}");
     let (value, _left) = running.drain();
     assert_eq!(value("alerts_delivered"), 0);
@@ -167,33 +170,33 @@ fn what_is_taken_and_not_acknowledged_is_not_delivered() {
 #[test]
 fn an_answer_that_is_cut_is_no_acknowledgement_and_one_without_an_id_is_enough() {
     let answers = ["{\"text\":\"Succ", "{\"text\":\"Success\",\"code\":0}"];
-    let collector = Collector::start(move |number, _: &Request| {
-        Answer::Status(200, vec![], answers[number.min(1)].to_owned())
+    let collector = Collector::start(move |number, _: &RecordedRequest| {
+        ScriptedResponse::Status(200, vec![], answers[number.min(1)].to_owned())
     });
     let url = format!("http://{}/", collector.address());
     let (_folder, file) = token("t");
     let limit = Some(Duration::from_secs(1));
     let running = start(config("no-id", &url, &file, limit));
     running.alerts(&["a0"]);
-    collector.wait_for(2);
+    collector.wait_for_requests(2);
     let (value, left) = running.drain();
     let counts = (value("alerts_delivered"), value("deliveries_retried"), left.len());
     assert_eq!(counts, (1, 1, 0));
-    assert_eq!(logged("the token has no indexer acknowledgement").len(), 1);
+    assert_eq!(captured_logs("the token has no indexer acknowledgement").len(), 1);
 }
 
 /// A collector behind something that does not know what ails it; both are well after `ill` requests
 /// for events.
 fn ailing(ill: usize, events: (u16, &'static str), health: (u16, &'static str)) -> Collector {
     let mut asked = 0;
-    Collector::start(move |_, request: &Request| {
+    Collector::start(move |_, request: &RecordedRequest| {
         let (status, text) = if request.path == "/services/collector/health" {
             health
         } else {
             asked += 1;
             if asked <= ill { events } else { (200, "{\"text\":\"Success\",\"code\":0}") }
         };
-        Answer::Status(status, vec![], text.to_owned())
+        ScriptedResponse::Status(status, vec![], text.to_owned())
     })
 }
 
@@ -230,19 +233,19 @@ fn what_ails_the_collector_is_told_and_waited_for() {
 
 #[test]
 fn what_ails_the_collector_is_told_where_it_does_not_acknowledge() {
-    let collector = Collector::start(|_, request: &Request| {
+    let collector = Collector::start(|_, request: &RecordedRequest| {
         let (status, text) = match request.path.as_str() {
             "/services/collector/event" => (200, "{\"text\":\"Success\",\"code\":0,\"ackId\":0}"),
             "/services/collector/ack" => (200, "{\"acks\":{\"0\":false}}"),
             _ => (503, "{\"text\":\"HEC is unhealthy, ack service unavailable\",\"code\":19}"),
         };
-        Answer::Status(status, vec![], text.to_owned())
+        ScriptedResponse::Status(status, vec![], text.to_owned())
     });
     let url = format!("http://{}/", collector.address());
     let (_folder, file) = token("t");
     let running = start(config("no-acks", &url, &file, Some(Duration::from_secs(1))));
     running.alerts(&["a0"]);
-    let said = || logged("sink=\"no-acks\"").join("\n");
+    let said = || captured_logs("sink=\"no-acks\"").join("\n");
     wait_until("it says so", || said().contains("ack service unavailable"));
     assert!(said().contains("; is the indexer behind?"), "{}", said());
     assert_eq!(running.value("alerts_delivered"), 0);

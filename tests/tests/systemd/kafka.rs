@@ -32,7 +32,7 @@ fn a_confined_service_sends_to_kafka_also_after_a_restart() {
     let netns = Netns::new(&ADDRESSES);
     let front = netns.inside(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
     let port = front.local_addr().unwrap().port();
-    let broker = netns.inside(|| Tansu::behind(Some(port)));
+    let broker = netns.inside(|| Tansu::start_behind_proxy(Some(port)));
     if skip_unless(broker.is_some(), "tansu is not installed; cargo xtask test does it") {
         return;
     }

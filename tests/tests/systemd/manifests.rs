@@ -81,7 +81,7 @@ fn the_daemonset_grants_what_the_unit_does_and_sees_the_node() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("netsensor.toml");
     std::fs::write(&config, maps["data"]["netsensor.toml"].as_str().unwrap()).unwrap();
-    run(sensor_tests::command(folder.path(), &["check-config"]).arg(&config));
+    run(sensor_tests::agent_command(folder.path(), &["check-config"]).arg(&config));
 }
 
 #[test]
@@ -91,6 +91,6 @@ fn the_shipped_configurations_are_good() {
         let text = std::fs::read_to_string(packaging("..").join(name)).unwrap();
         let config = home.path().join("netsensor.toml");
         std::fs::write(&config, text).unwrap();
-        run(sensor_tests::command(home.path(), &["check-config"]).arg(&config));
+        run(sensor_tests::agent_command(home.path(), &["check-config"]).arg(&config));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sensor_tests::servers::{Medallion, stix_indicator};
-use sensor_tests::{Answer, Collector, Netns, skip_unless};
+use sensor_tests::{Collector, Netns, ScriptedResponse, skip_unless};
 use tokio::time::Instant;
 
 use super::machine::Machine;
@@ -19,11 +19,12 @@ fn from_the_package_to_the_first_alert_it_takes_ten_lines_and_less_than_a_minute
     let Some(package) = package() else { return };
     // A host's own address is never an indicator: this one is another's.
     let elsewhere = format!("{MALICIOUS}/24");
-    let (here, _there) = Netns::joined(&["203.0.113.1/24"], &[&elsewhere]);
+    let (here, _there) = Netns::veth_pair(&["203.0.113.1/24"], &[&elsewhere]);
     let machine = Machine::boot(here, &package);
     // Both listen at 127.0.0.1 of the machine's own network.
-    let (collector, server) =
-        machine.netns.inside(|| (Collector::start(|_, _| Answer::TAKE), Medallion::start()));
+    let (collector, server) = machine
+        .netns
+        .inside(|| (Collector::start(|_, _| ScriptedResponse::OK), Medallion::start()));
     if skip_unless(server.is_some(), "medallion is not installed; cargo xtask test does it") {
         return;
     }
@@ -48,7 +49,7 @@ fn from_the_package_to_the_first_alert_it_takes_ten_lines_and_less_than_a_minute
         let refused = machine.attempt(&format!("bash -c 'exec 3<>/dev/tcp/{MALICIOUS}/443'"));
         tried.insert(refused.status.code());
         let requests = collector.requests();
-        let mut items = requests.iter().flat_map(sensor_tests::Request::items);
+        let mut items = requests.iter().flat_map(sensor_tests::RecordedRequest::items);
         if let Some(first) = items.find(|item| item.get("MatchedIp").is_some()) {
             break first;
         }

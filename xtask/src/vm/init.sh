@@ -114,10 +114,10 @@ udp() {
 
 udp_once() {
     record ''
-    peer answer 127.0.0.1:8001 >/dev/null &
+    peer udp-echo 127.0.0.1:8001 >/dev/null &
     server=$!
     sleep 0.5
-    peer ask 127.0.0.1:8001 3 &
+    peer udp-query 127.0.0.1:8001 3 &
     client=$!
     wait $client
     sleep 0.3

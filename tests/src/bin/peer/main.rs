@@ -4,8 +4,8 @@
 //! connects and closes COUNT times, one after the other; `peer try ADDR:PORT` connects once, whatever comes of it,
 //! for 300 ms at most. `peer uring-serve` and `uring-connect` are both ends over `io_uring`.
 //! `peer refused ADDR:PORT COUNT SECONDS` connects in vain; `peer processes PROGRAM ADDR:PORT COUNT`
-//! runs that many, which are `peer once ADDR:PORT NUMBER`. `peer answer ADDR:PORT` sends each
-//! datagram back until it is killed; `peer ask ADDR:PORT COUNT` sends COUNT datagrams of five bytes,
+//! runs that many, which are `peer once ADDR:PORT NUMBER`. `peer udp-echo ADDR:PORT` sends each
+//! datagram back until it is killed; `peer udp-query ADDR:PORT COUNT` sends COUNT datagrams of five bytes,
 //! each from a socket of its own, and waits for the answers.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it tells the test what it does")]
 
@@ -24,8 +24,8 @@ fn main() -> ExitCode {
         ["serve", address, ..] => serve(address),
         ["connect", address, count, ..] => connect(address, count),
         ["try", address, ..] => attempt(address),
-        ["answer", address, ..] => answer(address),
-        ["ask", address, count, ..] => ask(address, count),
+        ["udp-echo", address, ..] => udp_echo(address),
+        ["udp-query", address, count, ..] => udp_query(address, count),
         ["uring-serve", address, ..] => uring::serve(address),
         ["uring-connect", address, count, ..] => uring::connect(address, count),
         ["refused", address, count, seconds, ..] => storm::refused(address, count, seconds),
@@ -73,7 +73,7 @@ fn attempt(address: &str) -> Done {
     Ok(())
 }
 
-fn answer(address: &str) -> Done {
+fn udp_echo(address: &str) -> Done {
     let socket = UdpSocket::bind(address)?;
     println!("ready {}", socket.local_addr()?);
     let mut datagram = vec![0; 65_536];
@@ -83,7 +83,7 @@ fn answer(address: &str) -> Done {
     }
 }
 
-fn ask(address: &str, count: &str) -> Done {
+fn udp_query(address: &str, count: &str) -> Done {
     let address: SocketAddr = address.parse()?;
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     for _ in 0..count.parse::<u32>()? {

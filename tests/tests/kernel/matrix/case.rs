@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use sensor_tests::{Agent, Ended, Netns, run};
+use sensor_tests::{Agent, AgentExit, Netns, run};
 use serde_json::Value;
 
 use super::expectation::{Expectation, check};
@@ -39,7 +39,7 @@ impl Case {
         let with = |v4: &str, v6: &str| [format!("{v4}/24"), format!("{v6}/64")];
         let (left, right) = (with(CLIENT_V4, CLIENT_V6), with(SERVER_V4, SERVER_V6));
         let (client_netns, server_netns) =
-            Netns::joined(&[&left[0], &left[1]], &[&right[0], &right[1]]);
+            Netns::veth_pair(&[&left[0], &left[1]], &[&right[0], &right[1]]);
         let home = Home::new("", "");
         let recording = home.record();
         Self {
@@ -94,7 +94,7 @@ impl Case {
         self.take(&program.stop());
     }
 
-    fn take(&mut self, ended: &Ended) {
+    fn take(&mut self, ended: &AgentExit) {
         assert!(ended.status.success(), "{ended:?}");
         self.expectations.extend(ended.stdout.iter().map(|line| Expectation::parse(&line.text)));
     }
@@ -119,7 +119,7 @@ impl Case {
     /// Stops the recording. Asserts that it has all expected connections, and no others of these
     /// namespaces.
     pub(crate) fn check(self) -> (Vec<Value>, Ledger) {
-        let namespaces = [self.client_netns.number(), self.server_netns.number()];
+        let namespaces = [self.client_netns.inode(), self.server_netns.inode()];
         let (lines, ledger) = self.recording.stop();
         ledger.assert_balances();
         assert_eq!(ledger.count("tcp_ring_full") + ledger.count("process_ring_full"), 0);

@@ -27,7 +27,7 @@ fn containers_of_moved(container: &Container, times: &str) -> Vec<String> {
     program.signal(Signal::SIGTERM);
     case.finish(program);
     case.stop(server);
-    let client_netns = case.client_netns.number();
+    let client_netns = case.client_netns.inode();
     let (lines, _) = case.check();
     let opened = lines
         .iter()

@@ -1,7 +1,7 @@
 //! Failed and aborted connections.
 
 use nix::sys::signal::Signal;
-use sensor_tests::{CABLE, run};
+use sensor_tests::{VETH, run};
 
 use super::case::{CLIENT_V4, CLIENT_V6, Case, SERVER_V4, SERVER_V6, python, ready};
 use super::expectation::Expectation;
@@ -163,7 +163,7 @@ fn unanswered_connects_end_by_timeout_or_close() {
     let mut case = Case::new();
     // This address has no host, and a static neighbour entry avoids ARP requests.
     let unassigned = "192.0.2.99";
-    let words = ["neighbour", "add", unassigned, "lladdr", "02:00:00:00:00:99", "dev", CABLE];
+    let words = ["neighbour", "add", unassigned, "lladdr", "02:00:00:00:00:99", "dev", VETH];
     run(case.client_netns.command("ip").args(words));
     // The kernel times out after one and two seconds.
     case.client_netns.set("net/ipv4/tcp_syn_retries", "1");
@@ -194,8 +194,7 @@ fn connections_to_an_unreachable_peer_time_out() {
     let mut case = Case::new();
     with_vanished_peer(&mut case, "send", |case| {
         // Data for the server goes to a wrong link address.
-        let words =
-            ["neighbour", "replace", SERVER_V4, "lladdr", "02:00:00:00:00:99", "dev", CABLE];
+        let words = ["neighbour", "replace", SERVER_V4, "lladdr", "02:00:00:00:00:99", "dev", VETH];
         run(case.client_netns.command("ip").args(words));
     });
     case.check();
@@ -208,7 +207,7 @@ fn connections_to_a_peer_with_its_link_down_time_out() {
     }
     let mut case = Case::new();
     with_vanished_peer(&mut case, "probe", |case| {
-        run(case.server_netns.command("ip").args(["link", "set", CABLE, "down"]));
+        run(case.server_netns.command("ip").args(["link", "set", VETH, "down"]));
     });
     case.check();
 }

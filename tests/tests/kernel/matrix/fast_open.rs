@@ -1,6 +1,6 @@
 //! TCP Fast Open: data in the SYN, and connections accepted before their handshake completes.
 
-use sensor_tests::{CABLE, run};
+use sensor_tests::{VETH, run};
 
 use super::case::{CLIENT_V4, Case, SERVER_V4, SERVER_V6, python, ready};
 use crate::harness::skipped;
@@ -118,10 +118,10 @@ fn fast_open_closed_before_the_handshake_completes() {
     }
     // At first the responses to the SYNs go to a wrong link address.
     let set_client_lladdr = |hardware: &str| {
-        let words = ["neighbour", "replace", CLIENT_V4, "lladdr", hardware, "dev", CABLE];
+        let words = ["neighbour", "replace", CLIENT_V4, "lladdr", hardware, "dev", VETH];
         run(case.server_netns.command("ip").args(words));
     };
-    let link = run(case.client_netns.command("ip").args(["-brief", "link", "show", CABLE])).stdout;
+    let link = run(case.client_netns.command("ip").args(["-brief", "link", "show", VETH])).stdout;
     let link = String::from_utf8(link).unwrap();
     let hardware = link.split_whitespace().nth(2).unwrap();
     set_client_lladdr("02:00:00:00:00:99");

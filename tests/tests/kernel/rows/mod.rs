@@ -153,7 +153,7 @@ fn rows_of_real_traffic_match_the_microsoft_schema() {
     session.args(["-c", SESSION, V4]).stdin(Stdio::piped());
     let (mut session, session_port) = Server::start(session);
     let mut responder = netns.command(peer());
-    responder.args(["answer", &format!("{V4}:0")]);
+    responder.args(["udp-echo", &format!("{V4}:0")]);
     let (_udp, udp_port) = Server::start(responder);
     let udp_port: u16 = udp_port.rsplit(':').next().unwrap().parse().unwrap();
     let web_port = 8_080;
@@ -162,7 +162,7 @@ fn rows_of_real_traffic_match_the_microsoft_schema() {
         let ab = ["-q", "-k", "-n", "400", "-c", "8", &page(web_port)];
         run(netns.command("/usr/bin/ab").args(ab).stdout(Stdio::null()));
         run(netns.command("/usr/bin/curl").args(["-sf", "-o", "/dev/null", &page(web_port)]));
-        run(netns.command(peer()).args(["ask", &format!("{V4}:{udp_port}"), "20"]));
+        run(netns.command(peer()).args(["udp-query", &format!("{V4}:{udp_port}"), "20"]));
         for _ in 0..3 {
             run(netns.command(peer()).args(["try", &format!("{V4}:9")]));
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sensor_tests::{Answer, Collector, Netns};
+use sensor_tests::{Collector, Netns, ScriptedResponse};
 use tokio::time::Instant;
 
 use super::machine::Machine;
@@ -77,7 +77,11 @@ impl Life {
         let takes = Arc::new(AtomicBool::new(true));
         let asked = Arc::clone(&takes);
         let answer = move |_: usize, _: &_| {
-            if asked.load(Ordering::Acquire) { Answer::TAKE } else { Answer::status(503) }
+            if asked.load(Ordering::Acquire) {
+                ScriptedResponse::OK
+            } else {
+                ScriptedResponse::status(503)
+            }
         };
         let collector = machine.netns.inside(|| Collector::start(answer));
         Self { machine, collector, takes, has_secret: false, used: 0 }
@@ -131,7 +135,8 @@ impl Life {
     /// How many different alerts for an address the collector has taken.
     fn taken(&self, address: &str) -> usize {
         let requests = self.collector.requests();
-        let items = requests.iter().filter(|it| it.taken).flat_map(sensor_tests::Request::items);
+        let items =
+            requests.iter().filter(|it| it.accepted).flat_map(sensor_tests::RecordedRequest::items);
         let about = items.filter(|item| {
             item.get("MatchedIp").is_some_and(|ip| ip == address)
                 && item.get("ProcessPath").is_some_and(|path| path == "/usr/bin/bash")

@@ -55,7 +55,7 @@ pub struct ConnectionRow {
 
 /// What of an alert follows from the rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expected {
+pub struct ExpectedAlert {
     /// `IndicatorId`.
     pub id: String,
     /// `RemoteIp`.
@@ -78,11 +78,11 @@ pub struct Expected {
 
 /// The answer at time 0, sorted by id and remote address. Rows of the past `window` (and of the
 /// future) are looked at, and indicator rows of the past `memory`.
-pub fn answer(
+pub fn expected_alerts(
     indicators: &[IndicatorRow],
     connections: &[ConnectionRow],
     (window, memory): (Ticks, Ticks),
-) -> Vec<Expected> {
+) -> Vec<ExpectedAlert> {
     // Exclusion first, then the newest row of each id, then whether it is live.
     let mut newest: BTreeMap<&str, (&IndicatorRow, Prefix)> = BTreeMap::new();
     for row in indicators.iter().filter(|row| row.time >= -memory) {
@@ -112,10 +112,14 @@ pub fn answer(
     found
 }
 
-fn expected(indicator: &IndicatorRow, remote: String, rows: &[&ConnectionRow]) -> Option<Expected> {
+fn expected(
+    indicator: &IndicatorRow,
+    remote: String,
+    rows: &[&ConnectionRow],
+) -> Option<ExpectedAlert> {
     // `max_by_key` gives the last of several.
     let latest = rows.iter().max_by_key(|row| row.time)?;
-    Some(Expected {
+    Some(ExpectedAlert {
         id: indicator.id.clone(),
         remote,
         feed: indicator.feed.clone(),

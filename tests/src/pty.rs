@@ -9,7 +9,7 @@ use nix::pty::{Winsize, openpty};
 
 /// What `command` answers, and what a terminal of 80 columns at its standard error is sent. With
 /// `variable` in its environment, else that of a terminal that shows all.
-pub fn on_a_terminal(mut command: Command, variable: (&str, &str)) -> (Output, String) {
+pub fn run_on_pty(mut command: Command, variable: (&str, &str)) -> (Output, String) {
     let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     let terminal = openpty(&size, None).unwrap();
     command.env("TERM", "xterm").env_remove("NO_COLOR");

@@ -12,7 +12,7 @@ use nix::{
 ///
 /// A link to a raw tracepoint cannot be detached from outside (`bpftool link detach`: not
 /// supported); it goes when its last descriptor does.
-pub fn tracepoint_link(pid: u32, name: &str) -> i32 {
+pub fn tracepoint_link_fd(pid: u32, name: &str) -> i32 {
     let folder = format!("/proc/{pid}/fdinfo");
     let entries = std::fs::read_dir(&folder).expect("descriptors of the process");
     let wanted = format!("tp_name:\t{name}");
@@ -25,15 +25,15 @@ pub fn tracepoint_link(pid: u32, name: &str) -> i32 {
     panic!("process {pid} has no link to the tracepoint {name}")
 }
 
-/// Whether this machine's registers are known to [`lose_fd`].
-pub const CAN_LOSE_FD: bool = cfg!(target_arch = "x86_64");
+/// Whether this machine's registers are known to [`replace_fd`].
+pub const CAN_REPLACE_FD: bool = cfg!(target_arch = "x86_64");
 
 /// Makes process `pid` replace its descriptor `fd` by a copy of its standard input.
 ///
 /// Its first thread, which waits in a system call, makes another one (`dup2`), step by step, and
-/// then goes on waiting. Its registers are those of `x86_64`: see [`CAN_LOSE_FD`].
+/// then goes on waiting. Its registers are those of `x86_64`: see [`CAN_REPLACE_FD`].
 #[cfg(target_arch = "x86_64")]
-pub fn lose_fd(pid: u32, fd: i32) {
+pub fn replace_fd(pid: u32, fd: i32) {
     const DUP2: u64 = 33;
     const SYSCALL: i64 = 0x050f;
     let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
@@ -58,9 +58,9 @@ pub fn lose_fd(pid: u32, fd: i32) {
     ptrace::detach(pid, None).expect("let it go");
 }
 
-/// Not here: see [`CAN_LOSE_FD`].
+/// Not here: see [`CAN_REPLACE_FD`].
 #[cfg(not(target_arch = "x86_64"))]
-pub fn lose_fd(pid: u32, fd: i32) {
+pub fn replace_fd(pid: u32, fd: i32) {
     panic!("process {pid} cannot be made to lose descriptor {fd} on this machine");
 }
 

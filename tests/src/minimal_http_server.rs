@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 /// Takes POSTs on a free port of 127.0.0.1, for as long as the process lives.
 #[derive(Debug, Clone, Copy)]
-pub struct QuickServer {
+pub struct MinimalHttpServer {
     address: SocketAddr,
 }
 
-impl QuickServer {
+impl MinimalHttpServer {
     /// `took` is given each body, on the thread of its connection, before it is answered.
     pub fn start(took: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -13,11 +13,11 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use crate::{alert, logged, row};
+use crate::{captured_logs, sample_alert, sample_row};
 
 /// Sinks, and what a test holds of them.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningSinks {
     /// Where the sinks run.
     pub runtime: Runtime,
     /// Where alerts and rows are put.
@@ -30,7 +30,7 @@ pub struct Running {
     pub spool: TempDir,
 }
 
-impl Running {
+impl RunningSinks {
     /// Waits of tests: short, so that no test takes long.
     pub const PACE: Pace =
         Pace { retry_first: Duration::from_millis(20), retry_most: Duration::from_millis(100) };
@@ -48,7 +48,7 @@ impl Running {
         sinks: &[SinkConfig],
         clock: impl Clock + 'static,
     ) -> Self {
-        let _collecting = logged("");
+        let _collecting = captured_logs("");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -67,17 +67,17 @@ impl Running {
     /// Raises an alert of each of these ids.
     pub fn alerts(&self, ids: &[&str]) {
         for id in ids {
-            self.outbox.alerts(vec![alert(id)], None);
+            self.outbox.alerts(vec![sample_alert(id)], None);
         }
     }
 
     /// Puts a row of each of these ids.
     pub fn rows(&self, ids: &[&str]) {
-        self.outbox.rows(ids.iter().map(|id| row(id)).collect());
+        self.outbox.rows(ids.iter().map(|id| sample_row(id)).collect());
     }
 
     /// The agent says that it has lost something.
-    pub fn loss(&self) {
+    pub fn report_loss(&self) {
         let time = "2026-11-24T09:59:00Z".parse().expect("a time");
         self.outbox.notice(Notice::Loss(Loss {
             time_generated: time,

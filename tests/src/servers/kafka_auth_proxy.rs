@@ -1,4 +1,4 @@
-//! A broker of Kafka with TLS and SASL: Tansu behind a gate of `tests/oracles/kafka_gate.py`, since
+//! A broker of Kafka with TLS and SASL: Tansu behind a gate of `tests/oracles/kafka_auth_proxy.py`, since
 //! Tansu's own TLS takes no key beside a certificate and its SASL keeps no users.
 #![expect(clippy::expect_used, reason = "a harness stops where its machinery fails")]
 
@@ -13,25 +13,25 @@ use crate::{certificates, python_with};
 
 /// Who has a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GateTls {
+pub enum ProxyTls {
     /// Nobody: there is no TLS.
     Off,
     /// The broker.
-    Broker,
+    ServerOnly,
     /// The broker and whoever it lets in.
-    Both,
+    Mutual,
 }
 
 /// A running broker with its gate.
 #[derive(Debug)]
-pub struct KafkaGate {
+pub struct KafkaAuthProxy {
     folder: TempDir,
     port: u16,
     _tansu: Tansu,
     _process: Process,
 }
 
-impl KafkaGate {
+impl KafkaAuthProxy {
     /// Who is let in by his name.
     pub const USER: &str = "sensor";
     /// By this password.
@@ -39,20 +39,20 @@ impl KafkaGate {
 
     /// Starts one that asks for [`Self::USER`] by `mechanism` (`-`: it does not); `None` where
     /// Tansu or Python is not installed.
-    pub fn start(tls: GateTls, mechanism: &str) -> Option<Self> {
+    pub fn start(tls: ProxyTls, mechanism: &str) -> Option<Self> {
         let python = python_with("ssl")?;
         let folder = certificates();
         let marks: &[&str] = match tls {
-            GateTls::Off => &[],
-            GateTls::Broker => &["tls"],
-            GateTls::Both => &["tls", "mutual"],
+            ProxyTls::Off => &[],
+            ProxyTls::ServerOnly => &["tls"],
+            ProxyTls::Mutual => &["tls", "mutual"],
         };
         for mark in marks {
             std::fs::write(folder.path().join(mark), "").expect("a file");
         }
         let port = free_port();
-        let tansu = Tansu::behind(Some(port))?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracles/kafka_gate.py");
+        let tansu = Tansu::start_behind_proxy(Some(port))?;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracles/kafka_auth_proxy.py");
         let mut command = Command::new(python);
         command.arg(script).arg(port.to_string()).arg(tansu.port().to_string());
         command.arg(folder.path()).arg(mechanism);

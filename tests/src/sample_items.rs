@@ -6,7 +6,7 @@ use sensor_user::dedup::{Alert, AlertKind, RULE_ID, RULE_NAME};
 use sensor_user::matcher::Via;
 
 /// An alert with this `AlertId`.
-pub fn alert(id: &str) -> Alert {
+pub fn sample_alert(id: &str) -> Alert {
     let time = Timestamp::UNIX_EPOCH;
     let address = || "203.0.113.7".to_owned();
     Alert {
@@ -66,7 +66,7 @@ pub fn alert(id: &str) -> Alert {
 }
 
 /// A row with this `ConnectionId`.
-pub fn row(id: &str) -> TableRow {
+pub fn sample_row(id: &str) -> TableRow {
     TableRow::Connection(Box::new(Row {
         time_generated: Timestamp::UNIX_EPOCH,
         computer: "web01.example.net".to_owned(),

@@ -10,7 +10,7 @@ static BUFFER: OnceLock<Buffer> = OnceLock::new();
 
 /// The log lines so far that contain `part`; the first call begins to collect (so call it before
 /// the library logs). Tests of one process share the log: look for a name that only one uses.
-pub fn logged(part: &str) -> Vec<String> {
+pub fn captured_logs(part: &str) -> Vec<String> {
     let buffer = BUFFER.get_or_init(|| {
         let buffer = Buffer::default();
         tracing_subscriber::fmt().with_ansi(false).with_writer(buffer.clone()).init();

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 /// The site; it stops when dropped.
 #[derive(Debug)]
-pub struct Site {
+pub struct MockWebServer {
     port: u16,
     state: Arc<Mutex<State>>,
     serving: JoinHandle<()>,
@@ -22,7 +22,7 @@ pub struct Site {
 #[derive(Debug, Default)]
 struct State {
     pages: HashMap<String, VecDeque<Page>>,
-    asked: Vec<Asked>,
+    asked: Vec<ReceivedRequest>,
 }
 
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ struct Page {
 
 /// A request.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct ReceivedRequest {
     /// `GET /path?query`.
     pub line: String,
     /// By name in lower case.
@@ -43,7 +43,7 @@ pub struct Asked {
     pub body: String,
 }
 
-impl Site {
+impl MockWebServer {
     /// Starts it without a page: 404 everywhere.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -62,13 +62,13 @@ impl Site {
     }
 
     /// Answers `path` (without its query) with 200 and this body from now on.
-    pub fn put(&self, path: &str, body: impl Into<Vec<u8>>) {
+    pub fn set_response(&self, path: &str, body: impl Into<Vec<u8>>) {
         self.state.lock().unwrap().pages.remove(path);
-        self.then(path, 200, &[], body);
+        self.enqueue_response(path, 200, &[], body);
     }
 
     /// Answers `path` so after what was set before; the last answer stays.
-    pub fn then(
+    pub fn enqueue_response(
         &self,
         path: &str,
         status: u16,
@@ -87,12 +87,12 @@ impl Site {
     }
 
     /// The requests since this was last asked.
-    pub fn asked(&self) -> Vec<Asked> {
+    pub fn take_requests(&self) -> Vec<ReceivedRequest> {
         std::mem::take(&mut self.state.lock().unwrap().asked)
     }
 }
 
-impl Drop for Site {
+impl Drop for MockWebServer {
     fn drop(&mut self) {
         self.serving.abort();
     }
@@ -102,7 +102,7 @@ async fn answer(state: Arc<Mutex<State>>, request: Request) -> Response<Body> {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, 1 << 20).await.unwrap();
     let headers = head.headers.iter();
-    let asked = Asked {
+    let asked = ReceivedRequest {
         line: format!("{} {}", head.method, head.uri),
         headers: headers
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))

@@ -11,34 +11,34 @@ use tokio::task::JoinHandle;
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum ProxyAction {
     /// It goes on to the server.
-    On,
+    Forward,
     /// The connection is closed without an answer.
-    Cut,
+    Close,
 }
 
-type Hook = Box<dyn FnMut(usize, &mut String) -> Turn + Send>;
+type Hook = Box<dyn FnMut(usize, &mut String) -> ProxyAction + Send>;
 
 /// The one in between; it stops when dropped.
-pub struct Tap {
+pub struct InterceptingProxy {
     port: u16,
     heads: Arc<Mutex<Vec<String>>>,
     accepting: JoinHandle<()>,
 }
 
-impl fmt::Debug for Tap {
+impl fmt::Debug for InterceptingProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tap").field("port", &self.port).finish_non_exhaustive()
+        f.debug_struct("InterceptingProxy").field("port", &self.port).finish_non_exhaustive()
     }
 }
 
-impl Tap {
+impl InterceptingProxy {
     /// Passes on to `port`. `hook` is called with the number (from 1) and head of each request, on a
     /// thread that may block.
     pub async fn start(
         port: u16,
-        hook: impl FnMut(usize, &mut String) -> Turn + Send + 'static,
+        hook: impl FnMut(usize, &mut String) -> ProxyAction + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap().port();
@@ -62,12 +62,12 @@ impl Tap {
     }
 
     /// The heads of the requests so far, as they came.
-    pub fn heads(&self) -> Vec<String> {
+    pub fn request_heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
 }
 
-impl Drop for Tap {
+impl Drop for InterceptingProxy {
     fn drop(&mut self) {
         self.accepting.abort();
     }
@@ -96,7 +96,7 @@ async fn pass(
         (turn, head)
     });
     let (turn, head) = changed.await.unwrap();
-    if turn == Turn::Cut {
+    if turn == ProxyAction::Close {
         return Ok(());
     }
     let (line, fields) = head.split_once("\r\n").unwrap_or((&head, ""));
