@@ -143,10 +143,10 @@ pub(crate) unsafe fn tell(
     // SAFETY: the caller's promise; the entry is a whole UdpRecord, filled in full.
     unsafe {
         let inbound = (*flow).inbound != 0;
-        let Owner { task, source, settled } = owner(socket, inbound);
+        let Owner { task, source, owner_resolved } = owner(socket, inbound);
         let on_cpu_tgid = if inbound { 0 } else { current_tgid() };
         (*socket).cookie = key.cookie;
-        let told = emit::try_record::<UdpRecord>(Ledger::Udp, |record| {
+        let emitted = emit::try_record::<UdpRecord>(Ledger::Udp, |record| {
             (*record).header = emit::header::<UdpRecord>(RecordKind::UdpFlow, source);
             (*record).header.boot_ns = (*flow).first_boot_ns;
             write_key(&raw mut (*record).key, key);
@@ -154,17 +154,17 @@ pub(crate) unsafe fn tell(
             set_address(&raw mut (*record).local_addr, local.0);
             (*record).local_port = local.1;
             (*record).inbound = inbound.into();
-            (*record).settled = settled.into();
+            (*record).owner_resolved = owner_resolved.into();
             (*record).netns = netns;
             (*record).on_cpu_tgid = on_cpu_tgid;
             (*record).padding = 0;
         });
-        if !told {
+        if !emitted {
             return;
         }
-        (*flow).told = 1;
-        (*flow).settled = settled.into();
-        match (settled, inbound) {
+        (*flow).emitted = 1;
+        (*flow).owner_resolved = owner_resolved.into();
+        match (owner_resolved, inbound) {
             (true, _) => {}
             (false, true) => add(&raw mut (*socket).unread, 1),
             (false, false) => add(&raw mut (*socket).unsent, 1),
@@ -178,7 +178,7 @@ struct Owner {
     /// A [`UdpOwnerSource`].
     source: u32,
     /// Whether that is so; otherwise it stands in until the task that acts is seen.
-    settled: bool,
+    owner_resolved: bool,
 }
 
 /// Whose a new flow is. Sent: the current task's, if it is known to send on this socket (it need
@@ -195,20 +195,20 @@ unsafe fn owner(socket: *mut UdpSocket, inbound: bool) -> Owner {
         let senders = (&raw const (*socket).senders).cast::<TaskIds>();
         let (task, source) = (&raw const (*socket).owner, (*socket).owner_source);
         if inbound {
-            return Owner { task, source, settled: false };
+            return Owner { task, source, owner_resolved: false };
         }
         let sent = UdpOwnerSource::Sent as u32;
         let current = current_tgid();
         for place in 0..SENDERS {
             let task = senders.add(place);
             if (*task).tgid == current && current != 0 {
-                return Owner { task, source: sent, settled: true };
+                return Owner { task, source: sent, owner_resolved: true };
             }
         }
         if source < sent && (*senders).tgid != 0 {
-            return Owner { task: senders, source: sent, settled: false };
+            return Owner { task: senders, source: sent, owner_resolved: false };
         }
-        Owner { task, source, settled: source == sent }
+        Owner { task, source, owner_resolved: source == sent }
     }
 }
 
@@ -238,7 +238,7 @@ pub(crate) unsafe fn tell_owner(key: &FlowKey, inbound: bool) {
             set_address(&raw mut (*record).local_addr, [0; 4]);
             (*record).local_port = 0;
             (*record).inbound = inbound.into();
-            (*record).settled = 1;
+            (*record).owner_resolved = 1;
             (*record).netns = 0;
             (*record).on_cpu_tgid = 0;
             (*record).padding = 0;

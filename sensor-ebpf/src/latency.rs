@@ -52,11 +52,11 @@ pub struct ConnectionLatency {
     /// End of the latest run (reads, or writes, one after the other), ns since boot.
     pub run_end_ns: u64,
     /// End of the run before, if what runs now answers it and is not counted yet; else 0.
-    pub asked_ns: u64,
+    pub request_end_ns: u64,
     /// By [`ResponseDirection`], then by the lowest bit of the epoch.
     pub counts: [[LatencyCounts; 2]; 2],
     /// An [`ResponseDirection`] plus 1: which way the latest run goes; 0 before the first.
-    pub way: u32,
+    pub run_direction: u32,
     /// Padding.
     pub padding: u32,
 }

@@ -214,7 +214,7 @@ pub struct UdpRecord {
     /// 1 when the first datagram was received, 0 when it was sent.
     pub inbound: u8,
     /// 1 when no owner record will follow.
-    pub settled: u8,
+    pub owner_resolved: u8,
     /// Inode number of the network namespace; 0 when unknown.
     pub netns: u32,
     /// Of a flow that was sent: process id of the task that was on the CPU. It is the sender, unless
@@ -270,9 +270,9 @@ pub struct FlowCounts {
     /// 1 when the first datagram was received.
     pub inbound: u16,
     /// 1 when the flow's record is on the ring. Until then each datagram tries again.
-    pub told: u16,
+    pub emitted: u16,
     /// 1 when its owner is settled.
-    pub settled: u16,
+    pub owner_resolved: u16,
     /// Padding.
     pub padding: u16,
 }

@@ -183,10 +183,10 @@ unsafe fn reads(ctx: *mut bpf_sock_addr, socket: *mut flow::UdpSocket, sender: A
         key.remote_port = u16::from_be((*ctx).user_port as u16);
         flow::set_remote(&mut key, sender);
         let Some(flow) = UDP_FLOWS.get_ptr_mut(&key) else { return };
-        if (*flow).settled != 0 {
+        if (*flow).owner_resolved != 0 {
             return;
         }
-        (*flow).settled = 1;
+        (*flow).owner_resolved = 1;
         add(&raw mut (*socket).unread, u64::MAX);
         flow::own(socket, UdpOwnerSource::FirstIo);
         flow::tell_owner(&key, true);

@@ -81,7 +81,7 @@ unsafe fn datagram(skb: *mut __sk_buff, way: Way) {
             },
         };
         add_datagram(flow, &packet, way);
-        if (*flow).told == 0
+        if (*flow).emitted == 0
             && let Some(socket) = flow::socket(sk.cast(), true)
         {
             flow::tell(socket, flow, &key, packet.local, sock::netns(sk.cast()));
@@ -107,8 +107,8 @@ fn begin(key: &FlowKey, way: Way) -> Option<*mut FlowCounts> {
         packets_sent: 0,
         packets_received: 0,
         inbound: u16::from(way == Way::Received),
-        told: 0,
-        settled: 0,
+        emitted: 0,
+        owner_resolved: 0,
         padding: 0,
     };
     let _there_already = UDP_FLOWS.insert(key, &flow, u64::from(BPF_NOEXIST));

@@ -127,7 +127,7 @@ pub struct UdpFlow {
     /// Whether the first datagram was received.
     pub inbound: bool,
     /// Whether the task is the owner; otherwise it stands in until one is told.
-    pub settled: bool,
+    pub owner_resolved: bool,
     /// Network namespace, inode number; 0 when unknown.
     pub netns: u32,
     /// Of one that was sent: process id of the task on the CPU, mostly the sender; otherwise 0.
@@ -147,7 +147,8 @@ pub(super) fn udp(
     let source = UdpOwnerSource::from_raw(header.detail)
         .ok_or(DecodeError::UnknownOwnerSource(header.detail))?;
     let local = Ipv6Addr::from(reader.array::<16>()?).to_canonical();
-    let (local_port, inbound, settled) = (reader.u16()?, reader.u8()? != 0, reader.u8()? != 0);
+    let (local_port, inbound, owner_resolved) =
+        (reader.u16()?, reader.u8()? != 0, reader.u8()? != 0);
     let (netns, on_cpu_tgid, _padding) = (reader.u32()?, reader.u32()?, reader.u32()?);
     if kind == RecordKind::UdpOwner {
         return Ok(Udp::Owner(UdpOwner { key, task, source, inbound }));
@@ -160,7 +161,7 @@ pub(super) fn udp(
         local,
         local_port,
         inbound,
-        settled,
+        owner_resolved,
         netns,
         on_cpu_tgid,
     }))

@@ -194,7 +194,7 @@ impl UdpTable {
         let socket = self.sockets.entry(flow.key.cookie).or_default();
         let remote = (flow.key.remote, flow.key.remote_port);
         socket.remotes.insert(remote);
-        if flow.settled {
+        if flow.owner_resolved {
             self.tell(&flow.key, changes);
             return;
         }

@@ -56,7 +56,7 @@ impl Host {
     /// A flow begins; its process is known unless the name is "".
     fn begin(&mut self, key: FlowKey, boot_ns: u64, source: UdpOwnerSource, name: &str) {
         let inbound = key.remote_port == INBOUND_PORT;
-        let settled = !inbound && source == UdpOwnerSource::Sent;
+        let owner_resolved = !inbound && source == UdpOwnerSource::Sent;
         let local = "192.0.2.1".parse().unwrap();
         let flow = UdpFlow {
             boot_ns,
@@ -66,7 +66,7 @@ impl Host {
             local,
             local_port: 5353,
             inbound,
-            settled,
+            owner_resolved,
             netns: 9,
             on_cpu_tgid: 0,
         };
@@ -380,7 +380,7 @@ fn senders_that_begin_at_once_each_settle_their_own() {
         local: "192.0.2.1".parse().unwrap(),
         local_port: 5353,
         inbound: false,
-        settled: false,
+        owner_resolved: false,
         netns: 9,
         on_cpu_tgid,
     };
