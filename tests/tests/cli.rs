@@ -10,8 +10,8 @@ use sensor_tests::{agent_command, skip_unless};
 
 const COMMANDS: [&str; 6] = ["run", "replay", "record", "self-test", "check-config", "completions"];
 
-/// The agent's answer to `arguments`, in an empty home.
-fn answer(arguments: &[&str]) -> Output {
+/// Runs the agent with `arguments`, in an empty home.
+fn netsensor(arguments: &[&str]) -> Output {
     let home = tempfile::tempdir().unwrap();
     agent_command(home.path(), arguments).output().unwrap()
 }
@@ -33,20 +33,20 @@ fn repository(path: &str) -> PathBuf {
 }
 
 #[test]
-fn help_and_version_are_answers() {
-    let help = answer(&["--help"]);
+fn help_and_version_go_to_standard_output() {
+    let help = netsensor(&["--help"]);
     assert_eq!(status(&help), 0);
     for command in COMMANDS {
         assert!(stdout(&help).contains(command), "{command}");
-        assert_eq!(status(&answer(&[command, "--help"])), 0, "{command}");
+        assert_eq!(status(&netsensor(&[command, "--help"])), 0, "{command}");
     }
     assert!(stdout(&help).contains("Exit status: 0 done, 1 failure at run time, 2 bad flags"));
-    let version = answer(&["--version"]);
+    let version = netsensor(&["--version"]);
     assert_eq!(stdout(&version), format!("netsensor {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
-fn flags_that_cannot_be_exit_with_2_and_say_what_to_do() {
+fn invalid_flags_exit_with_2_and_a_remedy() {
     let replay = ["replay", "--connections", "c", "--indicators", "i"];
     let with = |more: &[&'static str]| [&replay[..], more].concat();
     let cases = [
@@ -66,7 +66,7 @@ fn flags_that_cannot_be_exit_with_2_and_say_what_to_do() {
         (vec!["check-config", "x", "--config", "y"], "cannot be used with"),
     ];
     for (arguments, part) in cases {
-        let output = answer(&arguments);
+        let output = netsensor(&arguments);
         assert_eq!(status(&output), 2, "{arguments:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(part), "{arguments:?}: {}", stderr(&output));
         assert_eq!(stdout(&output), "", "{arguments:?}");
@@ -74,31 +74,31 @@ fn flags_that_cannot_be_exit_with_2_and_say_what_to_do() {
 }
 
 #[test]
-fn a_mistake_in_the_configuration_is_named_and_nothing_starts() {
+fn a_configuration_error_is_named_and_nothing_starts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("n.toml");
-    let shown = path.display();
+    let location = path.display();
     let mistakes = [
         (
             "[agent]\nlog = 'info'\n\n[[feed]]\nname = 'a'\nkind = 'list'\nurl = 'file:x'\nintervall = '1h'\n",
             format!(
-                "netsensor: {shown}:8: feed: unknown key \"intervall\"; did you mean \"interval\"?\n"
+                "netsensor: {location}:8: feed: unknown key \"intervall\"; did you mean \"interval\"?\n"
             ),
         ),
         (
             "[allow]\nnetworks = [\"10.0.0.0/33\"]\n",
             format!(
-                "netsensor: {shown}:2: allow.networks[0]: \"10.0.0.0/33\" is not a network such as 10.0.0.0/8\n"
+                "netsensor: {location}:2: allow.networks[0]: \"10.0.0.0/33\" is not a network such as 10.0.0.0/8\n"
             ),
         ),
         (
             "[dedup]\nmax_keys = 'many'\n[[sink]]\nname = 's'\nkind = 'http'\n",
             format!(
-                "netsensor: {shown}:2: dedup.max_keys: \"many\" is text; use a whole number from 1 to 10000000\n\
-                 {shown}:3: sink.url: is missing; set it to an http: or https: URL\n"
+                "netsensor: {location}:2: dedup.max_keys: \"many\" is text; use a whole number from 1 to 10000000\n\
+                 {location}:3: sink.url: is missing; set it to an http: or https: URL\n"
             ),
         ),
-        ("[agent\n", format!("netsensor: {shown}:1: not TOML: unclosed table, expected `]`\n")),
+        ("[agent\n", format!("netsensor: {location}:1: not TOML: unclosed table, expected `]`\n")),
     ];
     let home = folder.path().join("home");
     let config = path.to_str().unwrap();
@@ -119,8 +119,8 @@ fn a_mistake_in_the_configuration_is_named_and_nothing_starts() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_read_exits_with_2() {
-    let output = answer(&["run", "--config", "/nowhere/n.toml"]);
+fn an_unreadable_configuration_exits_with_2() {
+    let output = netsensor(&["run", "--config", "/nowhere/n.toml"]);
     assert_eq!(status(&output), 2);
     assert_eq!(
         stderr(&output),
@@ -133,9 +133,9 @@ fn a_configuration_that_cannot_be_read_exits_with_2() {
 }
 
 #[test]
-fn check_config_says_what_the_example_means() {
+fn check_config_explains_the_example() {
     let example = repository("examples/netsensor.toml");
-    let output = answer(&["check-config", example.to_str().unwrap()]);
+    let output = netsensor(&["check-config", example.to_str().unwrap()]);
     let text = stdout(&output);
     assert_eq!((status(&output), stderr(&output).as_str()), (0, ""), "{text}");
     assert!(text.starts_with(&format!("{}: good\n", example.display())), "{text}");
@@ -151,13 +151,13 @@ fn check_config_says_what_the_example_means() {
     ] {
         assert!(text.lines().any(|each| each == line), "{line:?} in\n{text}");
     }
-    let without = answer(&["check-config"]);
+    let without = netsensor(&["check-config"]);
     assert_eq!(status(&without), 0);
     assert!(stdout(&without).contains("example: list, the built-in example, every 1h"));
 }
 
 #[test]
-fn a_reader_that_has_gone_is_no_failure() {
+fn a_closed_output_pipe_is_not_a_failure() {
     let home = tempfile::tempdir().unwrap();
     for arguments in [&["check-config"][..], &["completions", "zsh"], &["--help"]] {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -170,25 +170,25 @@ fn a_reader_that_has_gone_is_no_failure() {
 }
 
 #[test]
-fn completions_know_the_commands_in_three_shells() {
+fn completions_have_the_commands_in_three_shells() {
     for shell in ["bash", "zsh", "fish"] {
-        let output = answer(&["completions", shell]);
+        let output = netsensor(&["completions", shell]);
         let script = stdout(&output);
         assert_eq!(status(&output), 0, "{shell}");
         for word in COMMANDS.into_iter().chain(["fail-on-alert", "indicator-lookback", "log"]) {
             assert!(script.contains(word), "{shell}: {word}");
         }
-        // What the agent starts itself.
+        // Internal commands, which the agent starts itself.
         for word in ["canary", "read-feed"] {
             assert!(!script.contains(word), "{shell}: {word}");
         }
     }
 }
 
-/// The script as bash understands it: `netsensor re<TAB>`.
+/// Completes `netsensor re<TAB>` with bash itself.
 #[test]
 fn bash_completes_a_command() {
-    let script = stdout(&answer(&["completions", "bash"]));
+    let script = stdout(&netsensor(&["completions", "bash"]));
     let program = format!(
         "{script}\nCOMP_WORDS=(netsensor re) COMP_CWORD=1\n_netsensor netsensor re netsensor\n\
          printf '%s\\n' \"${{COMPREPLY[@]}}\"\n"
@@ -205,27 +205,27 @@ fn bash_completes_a_command() {
 }
 
 #[test]
-fn the_reference_lists_the_keys_of_the_example() {
+fn the_reference_has_the_keys_of_the_example() {
     let example = std::fs::read_to_string(repository("examples/netsensor.toml")).unwrap();
-    // The one key without a default that could stand there.
+    // The one key without a default to show.
     let example = example.replace("# object = ", "object = ");
-    // And a kind that only some builds have.
-    let shown = example.lines().map(|line| match line.strip_prefix('#') {
+    // And a section that only some builds have.
+    let lines = example.lines().map(|line| match line.strip_prefix('#') {
         Some(key) if key.starts_with(|first: char| first == '[' || first.is_ascii_lowercase()) => {
             key
         }
         _ => line,
     });
-    let example = shown.collect::<Vec<_>>().join("\n");
+    let example = lines.collect::<Vec<_>>().join("\n");
     let example: toml::Table = example.parse().unwrap();
-    let mut shown = BTreeSet::new();
+    let mut example_keys = BTreeSet::new();
     for (section, value) in &example {
         let tables: Vec<&toml::Table> = match value {
-            toml::Value::Array(all) => all.iter().map(|one| one.as_table().unwrap()).collect(),
-            one => vec![one.as_table().unwrap()],
+            toml::Value::Array(all) => all.iter().map(|table| table.as_table().unwrap()).collect(),
+            table => vec![table.as_table().unwrap()],
         };
         let keys = tables.iter().flat_map(|table| table.keys());
-        shown.extend(keys.map(|key| format!("{section}.{key}")));
+        example_keys.extend(keys.map(|key| format!("{section}.{key}")));
     }
     let reference = std::fs::read_to_string(repository("docs/configuration.md")).unwrap();
     let rows = reference.lines().filter_map(|line| line.strip_prefix("| `"));
@@ -233,7 +233,7 @@ fn the_reference_lists_the_keys_of_the_example() {
         .map(|row| row.split('`').next().unwrap().to_owned())
         .filter(|it| it.contains('.'))
         .collect();
-    assert_eq!(described, shown);
+    assert_eq!(described, example_keys);
 }
 
 #[test]
@@ -242,11 +242,11 @@ fn check_config_reads_the_files_of_allowed_networks() {
     let (config, list) = (folder.path().join("netsensor.toml"), folder.path().join("own.txt"));
     let text = format!("[allow]\nfiles = [{:?}]\n", list.to_str().unwrap());
     std::fs::write(&config, text).unwrap();
-    for (content, told) in [("10.0.0.0/8\n", None), ("10.0.0/8\n", Some("line 1: \"10.0.0/8\""))] {
+    for (content, error) in [("10.0.0.0/8\n", None), ("10.0.0/8\n", Some("line 1: \"10.0.0/8\""))] {
         std::fs::write(&list, content).unwrap();
-        let output = answer(&["check-config", config.to_str().unwrap()]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.success(), told.is_none(), "{said}");
-        assert!(told.is_none_or(|told| said.contains(told)), "{said}");
+        let output = netsensor(&["check-config", config.to_str().unwrap()]);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.success(), error.is_none(), "{stderr}");
+        assert!(error.is_none_or(|error| stderr.contains(error)), "{stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! Suite `fuzz_corpus`: what the fuzzers began with and what they found, on the stable toolchain.
+//! Suite `fuzz_corpus`: the fuzzers' seeds and findings, run on the stable toolchain.
 
 use std::fs;
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::path::Path;
 use sensor_tests::fuzz::TARGETS;
 
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus");
-/// Of all targets together.
+/// Limits for all targets together.
 const FILES_MAX: usize = 300;
 const BYTES_MAX: u64 = 500_000;
 
 #[test]
-fn no_file_of_the_corpus_breaks_its_reader() {
+fn no_corpus_file_crashes_its_target() {
     let (mut count, mut size) = (0, 0);
     for (name, target) in TARGETS {
         let mut files: Vec<_> = fs::read_dir(Path::new(CORPUS).join(name))
@@ -23,7 +23,7 @@ fn no_file_of_the_corpus_breaks_its_reader() {
         count += files.len();
         size += files.iter().map(|path| path.metadata().unwrap().len()).sum::<u64>();
         for path in files {
-            // Told by the test's captured output where the target panics.
+            // The captured output names the file if the target panics.
             println!("{}", path.display());
             target(&fs::read(&path).unwrap());
         }
@@ -32,8 +32,8 @@ fn no_file_of_the_corpus_breaks_its_reader() {
 }
 
 #[test]
-fn every_target_has_its_folder_and_its_file() {
-    let of = |folder: &str| {
+fn every_target_has_a_corpus_directory_and_a_target_file() {
+    let names_in = |folder: &str| {
         let entries = fs::read_dir(Path::new(CORPUS).join(folder)).unwrap();
         let mut names: Vec<String> = entries
             .map(|it| it.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
@@ -43,6 +43,6 @@ fn every_target_has_its_folder_and_its_file() {
     };
     let mut targets: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
     targets.sort_unstable();
-    assert_eq!(of("."), targets);
-    assert_eq!(of("../targets"), targets);
+    assert_eq!(names_in("."), targets);
+    assert_eq!(names_in("../targets"), targets);
 }

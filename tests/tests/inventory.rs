@@ -1,5 +1,5 @@
-//! `VMComputer` rows, and Azure's instance metadata from a service that may misbehave.
-#![expect(clippy::unwrap_used, reason = "a suite stops where its machinery fails")]
+//! `VMComputer` rows, and Azure instance metadata (IMDS) from a misbehaving service.
+#![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,15 +25,15 @@ fn imds(fake: &FakeImds, mode: ImdsMode) -> Imds {
     Imds::new(&config, PACE).unwrap()
 }
 
-/// Keeps the inventory of this machine; gives its rows as they come.
-struct Kept {
+/// A running inventory of this machine, with its rows as they are published.
+struct Inventory {
     rows: mpsc::Receiver<ComputerRow>,
     azure: SharedAzure,
     stats: Arc<Stats>,
     task: JoinHandle<()>,
 }
 
-impl Kept {
+impl Inventory {
     fn start(fake: &FakeImds, mode: ImdsMode) -> Self {
         let (rows_in, rows) = mpsc::channel(10);
         let host =
@@ -57,45 +57,48 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for Inventory {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
 #[tokio::test]
-async fn a_service_that_misbehaves_is_asked_again_and_its_answer_makes_a_row() {
+async fn a_misbehaving_imds_is_queried_again_and_its_valid_response_gives_a_row() {
     let fake = FakeImds::start(ImdsResponse::Status(404)).await;
-    let mut kept = Kept::start(&fake, ImdsMode::On);
-    let first = kept.row().await;
+    let mut inventory = Inventory::start(&fake, ImdsMode::On);
+    let first = inventory.row().await;
     assert_eq!((first.hosting_provider.as_str(), first.resource_id.as_str()), ("", ""));
     assert_eq!(first.azure, <_>::default());
     let long = format!("{{\"compute\":{{\"name\":\"{}\"}}}}", "x".repeat(300_000));
-    for answer in [
+    for response in [
         ImdsResponse::Body(b"<html>captive portal</html>".to_vec()),
         ImdsResponse::Body(b"{\"compute\":{\"vmId\":\"x\",\"resourceId\":\"y\"}}".to_vec()),
         ImdsResponse::Body(long.into_bytes()),
         ImdsResponse::Status(500),
         ImdsResponse::NoResponse,
     ] {
-        let before = kept.stats.azure_answers_failed.value();
-        fake.set_response(answer.clone());
+        let before = inventory.stats.azure_answers_failed.value();
+        fake.set_response(response.clone());
         let failed = async {
-            while kept.stats.azure_answers_failed.value() < before + 2 {
+            while inventory.stats.azure_answers_failed.value() < before + 2 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        assert!(tokio::time::timeout(SOON, failed).await.is_ok(), "{answer:?}");
-        assert!(kept.azure.load().is_none() && kept.rows.is_empty(), "{answer:?}");
+        assert!(tokio::time::timeout(SOON, failed).await.is_ok(), "{response:?}");
+        assert!(inventory.azure.load().is_none() && inventory.rows.is_empty(), "{response:?}");
     }
     fake.set_response(ImdsResponse::Valid);
-    let row = kept.row().await;
+    let row = inventory.row().await;
     assert_eq!(row.hosting_provider, "azure");
     let id = "/subscriptions/8d10da13-8125-4ba9-a717-bf7490507b3d/resourcegroups/prod/providers/\
               microsoft.compute/virtualmachines/web01";
     assert_eq!(row.resource_id, id);
     assert_eq!(row.subscription_id, "8d10da13-8125-4ba9-a717-bf7490507b3d");
-    assert_eq!(kept.azure.load().as_ref().map(|azure| azure.resource().id), Some(id.to_owned()));
+    assert_eq!(
+        inventory.azure.load().as_ref().map(|azure| azure.resource().id),
+        Some(id.to_owned())
+    );
     let json = serde_json::to_value(&row).unwrap();
     for (column, value) in [
         ("AzureSubscriptionId", "8d10da13-8125-4ba9-a717-bf7490507b3d"),
@@ -118,14 +121,14 @@ async fn a_service_that_misbehaves_is_asked_again_and_its_answer_makes_a_row() {
 }
 
 #[tokio::test]
-async fn nobody_is_asked_where_the_machine_is_not_azures_or_the_operator_says_so() {
+async fn imds_is_not_queried_outside_azure_or_when_disabled() {
     let fake = FakeImds::start(ImdsResponse::Valid).await;
     for mode in [ImdsMode::Off, ImdsMode::Auto] {
         if mode == ImdsMode::Auto && sensor_user::inventory::is_azure("/".as_ref()) {
             continue;
         }
-        let mut kept = Kept::start(&fake, mode);
-        let row = kept.row().await;
+        let mut inventory = Inventory::start(&fake, mode);
+        let row = inventory.row().await;
         assert_eq!((row.azure, row.resource_id.as_str()), (<_>::default(), ""));
         assert!(row.cpus.is_some_and(|cpus| cpus > 0) && row.physical_memory_mb > Some(16));
         assert!(row.boot_time.unwrap() < row.time_generated, "{:?}", row.boot_time);

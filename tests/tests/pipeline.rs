@@ -1,4 +1,4 @@
-//! Bytes of kernel records in, alerts and rows out: the whole path without a kernel.
+//! The pipeline without a kernel: bytes of kernel records in, alerts and rows out.
 #![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
 use std::collections::HashSet;
@@ -23,12 +23,12 @@ use sensor_user::pipeline::{Detection, Intake, Outlet};
 use sensor_user::stats::Stats;
 
 #[derive(Default)]
-struct Caught {
+struct Collected {
     alerts: Vec<Alert>,
     rows: Vec<Row>,
 }
 
-impl Outlet for Caught {
+impl Outlet for Collected {
     fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
         self.alerts.extend(alerts);
     }
@@ -42,12 +42,12 @@ impl Outlet for Caught {
     }
 }
 
-/// The path with these indicators, an allow-list and the agent's own process.
+/// The pipeline stages, with indicators, an allow list and the agent's own processes.
 struct Stages {
     intake: Intake,
     detection: Detection,
     stats: Arc<Stats>,
-    caught: Caught,
+    collected: Collected,
 }
 
 impl Stages {
@@ -83,7 +83,7 @@ impl Stages {
             intake: Intake::new(enricher, connections, flows, Arc::clone(&stats)),
             detection: Detection::new(Some(rows), matcher, None, dedup, Arc::clone(&stats)),
             stats,
-            caught: Caught::default(),
+            collected: Collected::default(),
         }
     }
 
@@ -91,18 +91,18 @@ impl Stages {
         let mut changes = Vec::new();
         self.intake.record(bytes, &BootClock::with_offset_ns(0), &mut changes);
         for change in changes {
-            self.detection.observe(&change, &mut self.caught);
+            self.detection.observe(&change, &mut self.collected);
         }
     }
 
-    fn finish(mut self) -> (Caught, Arc<Stats>) {
+    fn finish(mut self) -> (Collected, Arc<Stats>) {
         let mut changes = Vec::new();
         self.intake.expire(u64::MAX, &mut changes);
         for change in changes {
-            self.detection.observe(&change, &mut self.caught);
+            self.detection.observe(&change, &mut self.collected);
         }
-        while self.detection.finish(&mut self.caught) {}
-        (self.caught, self.stats)
+        while self.detection.finish(&mut self.collected) {}
+        (self.collected, self.stats)
     }
 }
 
@@ -120,33 +120,33 @@ fn connect(sk: u64, remote: &str, boot_ns: u64, task: &TaskBytes) -> [Vec<u8>; 3
 }
 
 #[test]
-fn an_outbound_connection_alerts_with_its_process_and_has_a_row() {
+fn an_outbound_connection_gives_an_alert_with_its_process_and_a_row() {
     let mut path = Stages::new(&["203.0.113.7", "203.0.113.0/24", "192.0.2.1"], &[], &[]);
     let task = TaskBytes { tgid: 42, comm: "curl", ..TaskBytes::default() };
     path.feed(&exec(&task, 5, "/usr/bin/curl", &["curl", "-s", "http://203.0.113.7/"]));
     for bytes in connect(1, "203.0.113.7", 1_000, &task) {
         path.feed(&bytes);
     }
-    let (caught, stats) = path.finish();
-    let ids: Vec<&str> = caught.alerts.iter().map(|it| it.indicator_id.as_str()).collect();
-    assert_eq!(ids, ["203.0.113.0/24", "203.0.113.7"], "all that cover it");
-    let alert = &caught.alerts[1];
+    let (collected, stats) = path.finish();
+    let ids: Vec<&str> = collected.alerts.iter().map(|it| it.indicator_id.as_str()).collect();
+    assert_eq!(ids, ["203.0.113.0/24", "203.0.113.7"], "all that contain the address");
+    let alert = &collected.alerts[1];
     assert_eq!((alert.process_id, alert.process_name.as_str()), (Some(42), "curl"));
     assert_eq!(alert.process_path, "/usr/bin/curl");
     assert_eq!(alert.command_line, "curl -s http://203.0.113.7/");
     assert_eq!((alert.source_port, alert.destination_port), (Some(40_000), Some(443)));
     assert_eq!((alert.host_name.as_str(), alert.dns_domain.as_str()), ("host", "example.net"));
     assert_eq!(alert.alert_kind, AlertKind::New);
-    let [row] = caught.rows.as_slice() else { panic!("{:?}", caught.rows) };
+    let [row] = collected.rows.as_slice() else { panic!("{:?}", collected.rows) };
     assert_eq!((row.links_established, row.links_terminated, row.links_live), (1, 1, 0));
     assert_eq!((row.bytes_sent, row.bytes_received), (70, 90));
     assert_eq!(stats.processes_unknown.value(), 0);
 }
 
-/// Ten datagrams sent, five received.
-struct Counted;
+/// Counters of a flow: ten datagrams sent, five received.
+struct FixedCounters;
 
-impl FlowCounters for Counted {
+impl FlowCounters for FixedCounters {
     fn read(&mut self, _key: &decode::FlowKey) -> Option<decode::FlowCounts> {
         Some(decode::FlowCounts {
             first_boot_ns: 1_000,
@@ -162,14 +162,14 @@ impl FlowCounters for Counted {
 }
 
 #[test]
-fn a_datagram_alerts_at_once_and_its_bytes_are_in_the_row() {
+fn a_datagram_alerts_immediately_and_its_bytes_are_in_the_row() {
     let mut path = Stages::new(&["203.0.113.7"], &[], &[7]);
     let task = TaskBytes { tgid: 42, comm: "dig", ..TaskBytes::default() };
     path.feed(&exec(&task, 5, "/usr/bin/dig", &["dig", "example.net"]));
     path.feed(&udp_flow(1, ("203.0.113.7", 53), 1_000, &task));
     let own = TaskBytes { tgid: 7, ..TaskBytes::default() };
     path.feed(&udp_flow(2, ("203.0.113.7", 53), 1_000, &own));
-    let [alert] = &path.caught.alerts[..] else { panic!("{:?}", path.caught.alerts) };
+    let [alert] = &path.collected.alerts[..] else { panic!("{:?}", path.collected.alerts) };
     assert_eq!((alert.process_id, alert.process_name.as_str()), (Some(42), "dig"));
     assert_eq!(alert.command_line, "dig example.net");
     assert_eq!((alert.source_port, alert.destination_port), (Some(40_000), Some(53)));
@@ -177,31 +177,31 @@ fn a_datagram_alerts_at_once_and_its_bytes_are_in_the_row() {
     let clock = BootClock::with_offset_ns(0);
     let now = Moment { boot_ns: 5_000, monotonic_ns: 4_000, clock: &clock };
     let mut changes = Vec::new();
-    assert!(!path.intake.read_udp_flows(now, &mut Counted, &mut changes), "none is left");
+    assert!(!path.intake.read_udp_flows(now, &mut FixedCounters, &mut changes), "none is left");
     assert_eq!(changes[0].packets_sent, 10);
     for change in changes {
-        path.detection.observe(&change, &mut path.caught);
+        path.detection.observe(&change, &mut path.collected);
     }
-    let (caught, stats) = path.finish();
-    let row = caught.rows.iter().find(|row| row.process_id == Some(42)).unwrap();
+    let (collected, stats) = path.finish();
+    let row = collected.rows.iter().find(|row| row.process_id == Some(42)).unwrap();
     assert_eq!((row.protocol.as_str(), row.bytes_sent, row.bytes_received), ("udp", 1_000, 300));
     assert_eq!((row.links_established, row.links_live), (1, 1));
     assert_eq!(stats.hits_held_own_traffic.value(), 1);
 }
 
 #[test]
-fn a_mapped_address_is_ipv4_from_the_kernel_to_the_alert() {
+fn a_mapped_address_is_reported_as_ipv4() {
     let mut path = Stages::new(&["203.0.113.7"], &[], &[]);
     for bytes in connect(1, "::ffff:203.0.113.7", 1_000, &TaskBytes::default()) {
         path.feed(&bytes);
     }
-    let (caught, _) = path.finish();
-    assert_eq!(caught.alerts[0].remote_ip, "203.0.113.7");
-    assert_eq!(caught.rows[0].remote_ip, "203.0.113.7");
+    let (collected, _) = path.finish();
+    assert_eq!(collected.alerts[0].remote_ip, "203.0.113.7");
+    assert_eq!(collected.rows[0].remote_ip, "203.0.113.7");
 }
 
 #[test]
-fn policy_holds_back_and_counts() {
+fn suppressed_hits_are_counted() {
     let mut path = Stages::new(&["203.0.113.0/24"], &["203.0.113.8/32"], &[7]);
     let own = TaskBytes { tgid: 7, ..TaskBytes::default() };
     let other = TaskBytes { tgid: 8, ..TaskBytes::default() };
@@ -213,39 +213,39 @@ fn policy_holds_back_and_counts() {
     for bytes in all.iter().flatten() {
         path.feed(bytes);
     }
-    let (caught, stats) = path.finish();
-    assert_eq!(caught.alerts, []);
+    let (collected, stats) = path.finish();
+    assert_eq!(collected.alerts, []);
     assert_eq!(stats.hits_held_own_traffic.value(), 1);
     assert_eq!(stats.hits_held_allowed.value(), 2);
     assert_eq!(stats.flows_observed.value(), 3);
 }
 
 #[test]
-fn what_an_address_carries_is_matched_and_allowed_as_itself() {
+fn an_embedded_ipv4_address_is_matched_and_allowed() {
     let mut path = Stages::new(&["203.0.113.0/24", "64:ff9b::/96"], &["203.0.113.8/32"], &[]);
     for (sk, remote) in [(1, "64:ff9b::203.0.113.7"), (2, "64:ff9b::203.0.113.8")] {
         for bytes in connect(sk, remote, sk * 1_000, &TaskBytes::default()) {
             path.feed(&bytes);
         }
     }
-    let (caught, stats) = path.finish();
-    let told: Vec<(&str, Via, &str)> = caught
+    let (collected, stats) = path.finish();
+    let alerts: Vec<(&str, Via, &str)> = collected
         .alerts
         .iter()
         .map(|it| (it.matched_prefix.as_str(), it.via, it.matched_ip.as_str()))
         .collect();
     assert_eq!(
-        told,
+        alerts,
         [
             ("64:ff9b::/96", Via::Direct, "64:ff9b::cb00:7107"),
             ("203.0.113.0/24", Via::Nat64, "203.0.113.7"),
         ]
     );
-    assert_eq!(stats.hits_held_allowed.value(), 2, "both of the allowed one");
+    assert_eq!(stats.hits_held_allowed.value(), 2, "both addresses of the allowed connection");
 }
 
 #[test]
-fn counts_of_a_window_are_exact() {
+fn dedup_window_counts_are_exact() {
     let mut path = Stages::new(&["203.0.113.7"], &[], &[]);
     let second = 1_000_000_000_u64;
     // 100 hits within the hour, then one after it.
@@ -259,24 +259,24 @@ fn counts_of_a_window_are_exact() {
     for bytes in &late {
         path.feed(bytes);
     }
-    let (caught, _) = path.finish();
-    let told: Vec<(AlertKind, u64, u64)> = caught
+    let (collected, _) = path.finish();
+    let alerts: Vec<(AlertKind, u64, u64)> = collected
         .alerts
         .iter()
         .map(|it| (it.alert_kind, it.connection_count, it.bytes_sent))
         .collect();
     assert_eq!(
-        told,
+        alerts,
         [(AlertKind::New, 1, 0), (AlertKind::Summary, 99, 7_000), (AlertKind::New, 1, 0)]
     );
-    let ids: HashSet<&str> = caught.alerts.iter().map(|it| it.alert_id.as_str()).collect();
+    let ids: HashSet<&str> = collected.alerts.iter().map(|it| it.alert_id.as_str()).collect();
     assert_eq!(ids.len(), 3);
     let first = Timestamp::from_second(2).unwrap();
-    assert_eq!(caught.alerts[1].first_seen, first);
+    assert_eq!(collected.alerts[1].first_seen, first);
 }
 
 #[test]
-fn an_unreadable_record_is_counted_and_the_next_one_read() {
+fn an_undecodable_record_is_counted_and_the_next_is_read() {
     let mut path = Stages::new(&["203.0.113.7"], &[], &[]);
     let good = connect(1, "203.0.113.7", 1_000, &TaskBytes::default());
     let mut unknown = good[0].clone();
@@ -289,42 +289,42 @@ fn an_unreadable_record_is_counted_and_the_next_one_read() {
     for bytes in &good {
         path.feed(bytes);
     }
-    let (caught, stats) = path.finish();
+    let (collected, stats) = path.finish();
     assert_eq!(stats.records_discarded_decode.value(), 4);
-    assert_eq!(caught.alerts.len(), 1);
+    assert_eq!(collected.alerts.len(), 1);
 }
 
 proptest! {
-    /// Any bytes give a record or an error.
+    /// Any input gives a record or an error, and no panic.
     #[test]
     fn decode_is_total(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let _either = decode::record(&bytes);
     }
 
-    /// So do good records with any byte changed or any end cut off.
+    /// So does a valid record with any byte changed or truncated at any length.
     #[test]
-    fn decode_survives_a_damaged_record(at in 0_usize..152, byte: u8, cut in 0_usize..152) {
+    fn decode_survives_a_corrupt_record(offset in 0_usize..152, byte: u8, cut in 0_usize..152) {
         let [mut good, ..] = connect(1, "2001:db8::7", 1_000, &TaskBytes::default());
-        good[at] = byte;
+        good[offset] = byte;
         let _either = decode::record(&good);
         let cut = &good[..cut];
         prop_assert!(decode::record(cut).is_err());
     }
 
     #[test]
-    fn decode_survives_a_damaged_datagram(at in 0_usize..120, byte: u8, cut in 0_usize..120) {
+    fn decode_survives_a_corrupt_datagram_record(offset in 0_usize..120, byte: u8, cut in 0_usize..120) {
         let mut good = udp_flow(1, ("2001:db8::7", 53), 1_000, &TaskBytes::default());
         prop_assert!(decode::record(&good).is_ok());
-        good[at] = byte;
+        good[offset] = byte;
         let _either = decode::record(&good);
         prop_assert!(decode::record(&good[..cut]).is_err());
     }
 
     #[test]
-    fn decode_survives_a_damaged_exec(at in 0_usize..90, byte: u8) {
+    fn decode_survives_a_corrupt_exec_record(offset in 0_usize..90, byte: u8) {
         let mut good = exec(&TaskBytes::default(), 1, "/usr/bin/program", &["program", "-x"]);
-        let at = at.min(good.len() - 1);
-        good[at] = byte;
+        let offset = offset.min(good.len() - 1);
+        good[offset] = byte;
         let _either = decode::record(&good);
     }
 }

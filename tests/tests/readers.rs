@@ -1,6 +1,6 @@
-//! Readers of feeds, on documents as their publishers write them; what is in those is counted by
-//! other programs too.
-#![expect(clippy::unwrap_used, reason = "a suite stops where its machinery fails")]
+//! Feed readers on documents in their publishers' formats. For real documents, independent programs
+//! count the contents too.
+#![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -27,7 +27,7 @@ fn policy(prefixes: PrefixPolicy) -> ReadPolicy {
     ReadPolicy { prefixes, min_confidence: None, now, oldest: Timestamp::MIN }
 }
 
-/// All indicators of a list's sample, and the number of entries that give none.
+/// All indicators of a list's sample, and the number of entries without an indicator.
 fn sample(file: &str, preset_name: &str) -> (Vec<Indicator>, usize) {
     let path = fixtures("lists").join(file);
     let format = preset(preset_name).unwrap();
@@ -47,8 +47,8 @@ fn sample(file: &str, preset_name: &str) -> (Vec<Indicator>, usize) {
     (all, others)
 }
 
-/// Preset, its sample, the ids of what is in it, the number of other entries, and of the first
-/// indicator threat type, description, link and confidence.
+/// Preset, sample file, indicator ids, number of other entries; then threat type, description, link
+/// and confidence of the first indicator.
 type Expected =
     (&'static str, &'static str, &'static [&'static str], usize, [&'static str; 3], Option<f64>);
 
@@ -151,11 +151,11 @@ const SAMPLES: [Expected; 13] = [
 ];
 
 #[test]
-fn each_preset_reads_its_list() {
+fn each_preset_reads_its_sample() {
     for (name, file, ids, others, [threat_type, description, url], confidence) in SAMPLES {
-        let (found, left) = sample(file, name);
+        let (found, rejected) = sample(file, name);
         let found_ids: Vec<&str> = found.iter().map(|it| it.id.as_str()).collect();
-        assert_eq!((found_ids.as_slice(), left), (ids, others), "{file}");
+        assert_eq!((found_ids.as_slice(), rejected), (ids, others), "{file}");
         let first = found.first().unwrap();
         assert_eq!(first.threat_type, threat_type, "{file}");
         assert_eq!(first.description, description, "{file}");
@@ -168,7 +168,7 @@ fn each_preset_reads_its_list() {
 }
 
 #[test]
-fn samples_say_when_an_address_was_seen_and_under_which_words() {
+fn samples_have_first_reported_time_and_tags() {
     let (feodo, _) = sample("feodo.json", "feodo");
     assert_eq!(feodo[0].first_reported, "2026-10-01T09:12:33Z".parse().ok());
     assert_eq!(feodo[0].additional_information, "tags: online; last seen: 2026-11-24");
@@ -182,17 +182,17 @@ fn samples_say_when_an_address_was_seen_and_under_which_words() {
     assert_eq!((&*otx[1].description, &*otx[1].tlp_level), ("A campaign", "green"));
 }
 
-/// By file, what the oracle or this reader finds: UUID, address and port.
+/// For each file the UUID, address and port of each indicator.
 type Addresses = BTreeMap<String, Vec<(String, String, Option<u16>)>>;
 
 #[test]
-fn all_addresses_of_real_misp_events_are_found() {
+fn all_addresses_of_real_misp_events_are_read() {
     let every = PrefixPolicy { allow_private: true, min_v4: 0, min_v6: 0 };
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(fixtures("misp")).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|it| it == "json"));
     paths.sort();
-    let mut ours = Addresses::new();
+    let mut own = Addresses::new();
     for path in &paths {
         let mut found = Collected::default();
         read_misp(open(path), &policy(every), 1, &mut found).unwrap();
@@ -211,11 +211,11 @@ fn all_addresses_of_real_misp_events_are_found() {
         }
         of_file.sort();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        ours.insert(name, of_file);
+        own.insert(name, of_file);
     }
-    // As PyMISP 2.5.34.4 counts them, by tests/oracles/misp_addresses.py.
+    // The counts of PyMISP 2.5.34.4, from tests/oracles/misp_addresses.py.
     let counts: Vec<(&str, usize)> =
-        ours.iter().map(|(name, found)| (name.as_str(), found.len())).collect();
+        own.iter().map(|(name, found)| (name.as_str(), found.len())).collect();
     assert_eq!(
         counts,
         [
@@ -231,12 +231,12 @@ fn all_addresses_of_real_misp_events_are_found() {
     if skip_unless(python.is_some(), "no Python with the package pymisp") {
         return;
     }
-    let theirs: Addresses = run_oracle(&python.unwrap(), "misp_addresses.py", &paths);
-    assert_eq!(ours, theirs);
+    let expected: Addresses = run_oracle(&python.unwrap(), "misp_addresses.py", &paths);
+    assert_eq!(own, expected);
 }
 
 #[derive(Debug, serde::Deserialize)]
-struct Counted {
+struct OracleCounts {
     folder: PathBuf,
     lists: usize,
     cidr: usize,
@@ -245,16 +245,16 @@ struct Counted {
 }
 
 #[test]
-fn the_real_warning_lists_are_read_whole() {
+fn the_real_warning_lists_are_read_completely() {
     let python = python_with("pymispwarninglists");
     if skip_unless(python.is_some(), "no Python with the package pymispwarninglists") {
         return;
     }
     let none: [&str; 0] = [];
-    let theirs: Counted = run_oracle(&python.unwrap(), "warninglists.py", none);
-    let ours = read_allowed(std::slice::from_ref(&theirs.folder)).unwrap();
-    assert!(theirs.cidr > 100_000, "{theirs:?}");
-    assert_eq!(ours.files, theirs.lists);
-    assert_eq!(ours.networks.len(), theirs.cidr + theirs.string);
-    assert_eq!(ours.skipped, theirs.left);
+    let expected: OracleCounts = run_oracle(&python.unwrap(), "warninglists.py", none);
+    let own = read_allowed(std::slice::from_ref(&expected.folder)).unwrap();
+    assert!(expected.cidr > 100_000, "{expected:?}");
+    assert_eq!(own.files, expected.lists);
+    assert_eq!(own.networks.len(), expected.cidr + expected.string);
+    assert_eq!(own.skipped, expected.left);
 }

@@ -1,4 +1,4 @@
-//! `netsensor replay` through the command line: both modes, exit statuses, what is rejected.
+//! `netsensor replay` through the command line: both modes, exit statuses, malformed input.
 #![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const AT: &str = "2026-11-24T12:00:00Z";
 
-/// A folder with three connection rows (one malformed line between them) and two indicators.
+/// A directory with three connection rows (one malformed line between them) and two feeds.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let row = |minute: u32, remote: &str, process: &str| {
@@ -57,7 +57,7 @@ fn stderr(output: &Output) -> &str {
 }
 
 #[test]
-fn at_gives_one_alert_a_pair_and_exits_with_3_on_a_malformed_line() {
+fn at_gives_one_alert_per_pair_and_exits_with_3_on_a_malformed_line() {
     let folder = folder();
     let output = replay(folder.path(), &["--at", AT]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
@@ -84,28 +84,32 @@ fn an_alert_can_be_the_exit_status() {
 }
 
 #[test]
-fn live_raises_the_first_hit_and_sums_the_rest_up() {
+fn live_raises_the_first_hit_and_summarizes_the_rest() {
     let folder = folder();
     let output = replay(folder.path(), &["--live"]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
     let alerts = alerts(&output);
     let of = |id: &str| -> Vec<(String, u64)> {
-        let fits = alerts.iter().filter(|alert| alert["IndicatorId"] == id);
-        fits.map(|it| {
-            (it["AlertKind"].as_str().unwrap().to_owned(), it["ConnectionCount"].as_u64().unwrap())
-        })
-        .collect()
+        let matching = alerts.iter().filter(|alert| alert["IndicatorId"] == id);
+        matching
+            .map(|it| {
+                (
+                    it["AlertKind"].as_str().unwrap().to_owned(),
+                    it["ConnectionCount"].as_u64().unwrap(),
+                )
+            })
+            .collect()
     };
     for id in ["ti-1", "list.txt:203.0.113.0/24"] {
         assert_eq!(of(id), [("new".to_owned(), 2), ("summary".to_owned(), 2)], "{id}");
     }
     assert!(stderr(&output).starts_with("rows.jsonl:2: "), "{}", stderr(&output));
-    // The same input, the same bytes.
+    // The same input gives the same bytes.
     assert_eq!(replay(folder.path(), &["--live"]).stdout, output.stdout);
 }
 
 #[test]
-fn alerts_go_to_a_file_and_a_full_disk_is_named() {
+fn alerts_are_written_to_a_file_and_a_full_disk_is_an_error() {
     let folder = folder();
     let output = replay(folder.path(), &["--at", AT, "--out", "alerts.jsonl"]);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(3), 0));
@@ -120,7 +124,7 @@ fn alerts_go_to_a_file_and_a_full_disk_is_named() {
     }
 }
 
-/// Remote addresses of the alerts that the indicators in `files` raise.
+/// Remote address and indicator of each alert that the indicators in `files` raise.
 fn alerted(folder: &Path, files: &[&Path], mode: &[&str]) -> Vec<(String, String)> {
     let mut replay =
         agent_command(folder, &["replay", "--connections", "rows.jsonl", "--indicators"]);
@@ -135,12 +139,12 @@ fn alerted(folder: &Path, files: &[&Path], mode: &[&str]) -> Vec<(String, String
     all
 }
 
-/// Is in the event, and is never used.
+/// A private address in the event, which the reader rejects.
 const PRIVATE: &str = "10.10.30.110";
 
-/// An event as MISP has it, and the bundle that it exports of it.
+/// A MISP event, and the STIX bundle that MISP exports for it.
 #[test]
-fn stix_misp_and_lists_name_the_same_addresses() {
+fn stix_misp_and_lists_give_the_same_addresses() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let [misp, stix] = ["misp", "stix"].map(|kind| fixtures.join(kind).join("fallchill.json"));
     let event: Value = serde_json::from_slice(&std::fs::read(&misp).unwrap()).unwrap();
@@ -178,7 +182,7 @@ fn stix_misp_and_lists_name_the_same_addresses() {
         let id = attributes.iter().find(alone).unwrap()["uuid"].as_str().unwrap();
         assert!(of_misp.iter().any(|(_, it)| it == id));
         assert!(of_stix.iter().any(|(_, it)| *it == format!("indicator--{id}")));
-        // No id twice, whatever stands beside it.
+        // An id is reported once, whichever other files are read.
         assert_eq!(found(&[&misp, &misp]), of_misp);
         let all = of_misp.len() + of_stix.len() + of_list.len();
         assert_eq!(found(&[&stix, &list, &misp, &stix]).len(), all);
@@ -186,7 +190,7 @@ fn stix_misp_and_lists_name_the_same_addresses() {
 }
 
 #[test]
-fn an_indicator_that_is_malformed_is_named_and_a_document_that_is_cut_refused() {
+fn a_malformed_indicator_is_named_and_a_truncated_document_refused() {
     let folder = folder();
     let object = |id: u32, pattern: &str| {
         json!({
@@ -204,10 +208,10 @@ fn an_indicator_that_is_malformed_is_named_and_a_document_that_is_cut_refused() 
     std::fs::write(folder.path().join("ti.jsonl"), &text).unwrap();
     let output = replay(folder.path(), &["--at", AT]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-    let begin = "ti.jsonl:2: the pattern cannot be read: ";
-    assert!(stderr(&output).starts_with(begin), "{}", stderr(&output));
+    let prefix = "ti.jsonl:2: the pattern cannot be read: ";
+    assert!(stderr(&output).starts_with(prefix), "{}", stderr(&output));
     assert!(!stderr(&output).contains('\u{1b}'));
-    assert_eq!(alerts(&output).len(), 2, "of the list, and of the good one");
+    assert_eq!(alerts(&output).len(), 2, "one of the list, one of the good indicator");
     std::fs::write(folder.path().join("ti.jsonl"), text.split_at(text.len() / 2).0).unwrap();
     let output = replay(folder.path(), &["--at", AT]);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
@@ -216,7 +220,7 @@ fn an_indicator_that_is_malformed_is_named_and_a_document_that_is_cut_refused() 
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_is_named() {
     let folder = folder();
     std::fs::remove_file(folder.path().join("rows.jsonl")).unwrap();
     for mode in [&["--at", AT][..], &["--live"]] {
@@ -229,34 +233,34 @@ fn a_file_that_is_not_there_is_named() {
     }
 }
 
-/// What `netsensor replay` shows at a terminal.
-fn shown_on_a_terminal(more: &[&str], variable: (&str, &str)) -> String {
+/// The terminal output of `netsensor replay`.
+fn terminal_output(more: &[&str], variable: (&str, &str)) -> String {
     let folder = folder();
     let words = ["replay", "--at", AT, "--connections", "rows.jsonl", "--indicators", "ti.jsonl"];
     let words: Vec<&str> = words.into_iter().chain(more.iter().copied()).collect();
     let mut command = agent_command(folder.path(), &words);
     command.current_dir(folder.path());
-    let (output, shown) = run_on_pty(command, variable);
+    let (output, text) = run_on_pty(command, variable);
     assert_eq!((output.status.code(), alerts(&output).len()), (Some(3), 1));
-    shown
+    text
 }
 
 #[test]
-fn a_terminal_sees_a_bar_and_whole_messages() {
-    let shown = shown_on_a_terminal(&[], ("LANG", "C"));
-    assert!(shown.contains("\u{1b}[") && shown.contains(" left"), "no bar: {shown:?}");
-    assert!(shown.contains("rows.jsonl:2: "), "{shown:?}");
-    assert!(shown.ends_with("\u{1b}[2K"), "taken away at the end: {shown:?}");
+fn a_terminal_shows_a_progress_bar_and_complete_messages() {
+    let text = terminal_output(&[], ("LANG", "C"));
+    assert!(text.contains("\u{1b}[") && text.contains(" left"), "no bar: {text:?}");
+    assert!(text.contains("rows.jsonl:2: "), "{text:?}");
+    assert!(text.ends_with("\u{1b}[2K"), "removed at the end: {text:?}");
 }
 
 #[test]
-fn there_is_no_bar_where_it_is_not_wanted() {
+fn no_progress_bar_without_a_terminal_or_with_quiet() {
     for (more, variable) in
         [(&["--quiet"][..], ("LANG", "C")), (&[], ("NO_COLOR", "1")), (&[], ("TERM", "dumb"))]
     {
-        let shown = shown_on_a_terminal(more, variable);
-        assert!(!shown.contains('\u{1b}') && !shown.contains(" left"), "{variable:?}: {shown:?}");
-        assert!(shown.contains("rows.jsonl:2: "), "{shown:?}");
+        let text = terminal_output(more, variable);
+        assert!(!text.contains('\u{1b}') && !text.contains(" left"), "{variable:?}: {text:?}");
+        assert!(text.contains("rows.jsonl:2: "), "{text:?}");
     }
     let folder = folder();
     let piped = replay(folder.path(), &["--at", AT]);

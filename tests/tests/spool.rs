@@ -1,4 +1,4 @@
-//! `netsensor spool`: the built agent on a spool that the library has made.
+//! `netsensor spool`: the built agent on a spool that the library has written.
 #![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
 use std::io::{BufRead as _, BufReader};
@@ -25,7 +25,7 @@ fn open(state: &Path, clock: Arc<dyn Clock>) -> Spool {
     Spool::open(&dir, &SpoolConfig::USUAL, &sinks, clock, &stats).unwrap().0
 }
 
-/// A spool with alerts that were put at these seconds, an alert a second.
+/// Fills a spool with one alert per second of `seconds`.
 fn fill(state: &Path, seconds: std::ops::Range<i64>) {
     for second in seconds {
         let spool = open(state, Arc::new(at(second)));
@@ -39,15 +39,15 @@ fn at(second: i64) -> FixedClock {
     FixedClock(Timestamp::from_second(1_900_000_000 + second).unwrap())
 }
 
-/// Ids that wait for `sink`, which takes all of them where `settles`.
-async fn waiting(state: &Path, sink: &str, settles: bool) -> Vec<String> {
+/// Ids of the alerts that wait for `sink`; acknowledges all of them if `acknowledge`.
+async fn waiting(state: &Path, sink: &str, acknowledge: bool) -> Vec<String> {
     let spool = open(state, Arc::new(SystemClock));
     let mut reader = spool.reader(sink).unwrap();
     let mut ids = Vec::new();
     while reader.has_more() {
         let stored = reader.next(100, 1 << 20).await;
         ids.extend(stored.iter().map(|it| it.alert.alert_id.clone()));
-        if settles {
+        if acknowledge {
             reader.settle(stored.last().unwrap().sequence + 1);
         }
     }
@@ -69,7 +69,7 @@ fn segment(state: &Path) -> PathBuf {
 }
 
 #[tokio::test]
-async fn list_tells_files_sinks_and_what_was_put_aside() {
+async fn list_shows_segments_sinks_and_rejected_items() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path();
     fill(state, 0..3);
@@ -98,7 +98,7 @@ async fn list_tells_files_sinks_and_what_was_put_aside() {
 }
 
 #[tokio::test]
-async fn verify_says_where_something_is_damaged_and_changes_nothing() {
+async fn verify_reports_damage_with_its_offset_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path();
     fill(state, 0..3);
@@ -114,17 +114,20 @@ async fn verify_says_where_something_is_damaged_and_changes_nothing() {
     let (status, text, _) = netsensor(state, &["verify"]);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!((status, lines.len()), (1, 2), "{text}");
-    let shown = path.display();
-    assert!(lines[0].starts_with(&format!("{shown}:32: the frame's crc32 is wrong; ")), "{text}");
-    assert!(lines[1].starts_with(&format!("{shown}:")), "{text}");
+    let location = path.display();
+    assert!(
+        lines[0].starts_with(&format!("{location}:32: the frame's crc32 is wrong; ")),
+        "{text}"
+    );
+    assert!(lines[1].starts_with(&format!("{location}:")), "{text}");
     assert!(lines[1].contains(": the frame is cut; the last "), "{text}");
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
-    // The agent goes on with what is whole.
+    // The agent continues with the intact commits.
     assert_eq!(waiting(state, "siem", false).await, ["alert 1"]);
 }
 
 #[tokio::test]
-async fn replay_moves_the_place_of_one_sink_back() {
+async fn replay_moves_the_cursor_of_one_sink_back() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path();
     fill(state, 0..5);
@@ -146,7 +149,7 @@ async fn replay_moves_the_place_of_one_sink_back() {
 }
 
 #[tokio::test]
-async fn replay_puts_what_was_refused_behind_the_rest() {
+async fn replay_appends_rejected_alerts_to_the_spool() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path();
     fill(state, 0..1);
@@ -169,32 +172,32 @@ async fn replay_puts_what_was_refused_behind_the_rest() {
 }
 
 #[test]
-fn a_terminal_sees_how_far_the_spool_is_read_and_a_pipe_does_not() {
+fn a_terminal_shows_progress_and_a_pipe_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path();
     fill(state, 0..3);
     let rejected = Rejected::new(&state.join("spool"), Arc::new(at(9)), Arc::default());
     rejected.add("siem", "400", "first", &serde_json::to_string(&sample_alert("first")).unwrap());
-    let shown = |words: &[&str], variable: (&str, &str)| {
+    let terminal_output = |words: &[&str], variable: (&str, &str)| {
         let words = [&["spool"], words, &["--state", state.to_str().unwrap()]].concat();
-        let (output, shown) = run_on_pty(agent_command(state, &words), variable);
-        assert_eq!(output.status.code(), Some(0), "{shown}");
-        shown
+        let (output, terminal_output) = run_on_pty(agent_command(state, &words), variable);
+        assert_eq!(output.status.code(), Some(0), "{terminal_output}");
+        terminal_output
     };
     let commands = [&["verify"][..], &["list"], &["replay", "--sink", "siem"]];
     let rejected = ["replay", "--sink", "siem", "--rejected"];
     for words in commands.iter().chain([&&rejected[..]]) {
-        let told = shown(words, ("LANG", "C"));
-        assert!(told.contains("\u{1b}[") && told.contains(" left"), "no bar: {words:?} {told:?}");
-        assert!(told.ends_with("\u{1b}[2K"), "taken away at the end: {words:?} {told:?}");
+        let text = terminal_output(words, ("LANG", "C"));
+        assert!(text.contains("\u{1b}[") && text.contains(" left"), "no bar: {words:?} {text:?}");
+        assert!(text.ends_with("\u{1b}[2K"), "removed at the end: {words:?} {text:?}");
     }
-    let quiet = [&["verify", "--quiet"][..], &["list", "--quiet"]];
-    for words in quiet {
-        assert_eq!(shown(words, ("LANG", "C")), "");
+    let quiet_commands = [&["verify", "--quiet"][..], &["list", "--quiet"]];
+    for words in quiet_commands {
+        assert_eq!(terminal_output(words, ("LANG", "C")), "");
     }
     for words in commands {
         for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
-            assert_eq!(shown(words, variable), "");
+            assert_eq!(terminal_output(words, variable), "");
         }
         let (status, _, piped) = netsensor(state, words);
         assert_eq!((status, piped.as_str()), (0, ""));
@@ -209,14 +212,14 @@ fn replay_is_refused_while_an_agent_runs() {
     let _agent = Hold::take(&state.join("netsensor.sock")).unwrap();
     let (status, _, errors) = netsensor(state, &["replay", "--sink", "siem"]);
     assert_eq!(status, 1);
-    let told = format!("another netsensor (process {}) is running", std::process::id());
-    assert!(errors.contains(&told), "{errors}");
+    let message = format!("another netsensor (process {}) is running", std::process::id());
+    assert!(errors.contains(&message), "{errors}");
     assert_eq!(netsensor(state, &["list"]).0, 0);
 }
 
-/// In a process of its own (this test, started again), which is killed.
+/// Runs in a child process (this test, started again), which is killed.
 #[tokio::test]
-async fn a_killed_process_leaves_all_that_it_said_is_written() {
+async fn a_killed_process_leaves_every_alert_it_reported_written() {
     const CHILD: &str = "NETSENSOR_TEST_SPOOL";
     if let Some(state) = std::env::var_os(CHILD) {
         let spool = open(Path::new(&state), Arc::new(SystemClock));
@@ -233,9 +236,9 @@ async fn a_killed_process_leaves_all_that_it_said_is_written() {
     }
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path();
-    let name = "a_killed_process_leaves_all_that_it_said_is_written";
+    let name = "a_killed_process_leaves_every_alert_it_reported_written";
     let mut next = 0;
-    for _run in 0..3 {
+    for _round in 0..3 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture", name])
             .env(CHILD, state)
@@ -267,7 +270,7 @@ async fn a_killed_process_leaves_all_that_it_said_is_written() {
     }
 }
 
-/// Makes `path` a disk of a mebibyte, in a mount namespace of this thread and those that it starts.
+/// Mounts a tmpfs of one MiB at `path`, in a mount namespace of this thread and its children.
 fn small_disk(path: &Path) -> bool {
     let none = None::<&str>;
     unshare(CloneFlags::CLONE_NEWNS)
@@ -278,9 +281,9 @@ fn small_disk(path: &Path) -> bool {
         .is_ok()
 }
 
-/// Looks until `fits`, for ten seconds at most.
+/// Polls until `fits`, for at most ten seconds.
 async fn until(what: &str, fits: impl Fn() -> bool) {
-    for _look in 0..1000 {
+    for _attempt in 0..1000 {
         if fits() {
             return;
         }
@@ -290,7 +293,7 @@ async fn until(what: &str, fits: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn a_real_disk_that_is_full_or_read_only_loses_nothing_and_says_so() {
+async fn a_full_or_read_only_disk_loses_nothing_and_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path();
     if skip_unless(small_disk(state), "mounting needs root") {
@@ -307,25 +310,25 @@ async fn a_real_disk_that_is_full_or_read_only_loses_nothing_and_says_so() {
     let filler = state.join("filler");
     let full = std::fs::write(&filler, vec![0; 2 << 20]).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-    // More than the room that the segment has.
+    // More than the free space of the segment.
     put(10..310);
-    until("a fault", || spool.status().fault.is_some()).await;
-    let fault = spool.status().fault.unwrap();
-    assert!(fault.contains(": No space left on device; free space 0 MiB; alerts are"), "{fault}");
+    until("a write error", || spool.status().fault.is_some()).await;
+    let error = spool.status().fault.unwrap();
+    assert!(error.contains(": No space left on device; free space 0 MiB; alerts are"), "{error}");
     let mut ids = Vec::new();
     while ids.len() < 310 {
         let stored = reader.next(1000, 1 << 20).await;
         ids.extend(stored.iter().map(|it| it.alert.alert_id.parse::<usize>().unwrap()));
     }
-    assert_eq!(ids, (0..310).collect::<Vec<_>>(), "none is withheld");
+    assert_eq!(ids, (0..310).collect::<Vec<_>>(), "all are readable");
     std::fs::remove_file(&filler).unwrap();
     until("it works again", || spool.status().fault.is_none()).await;
     assert!(spool.close(LIMIT));
     drop((reader, spool));
     remount(state, MsFlags::MS_RDONLY);
     let spool = open(state, Arc::new(SystemClock));
-    let fault = spool.status().fault.unwrap();
-    assert!(fault.contains("Read-only file system"), "{fault}");
+    let error = spool.status().fault.unwrap();
+    assert!(error.contains("Read-only file system"), "{error}");
     let last = spool.put(Commit { alerts: vec![Arc::new(sample_alert("310"))], state: None });
     let mut reader = spool.reader("siem").unwrap();
     let mut count = 0;

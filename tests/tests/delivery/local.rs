@@ -1,4 +1,4 @@
-//! Files and standard output.
+//! File sinks and standard output.
 
 use std::cell::Cell;
 use std::io::{BufRead as _, BufReader};
@@ -13,7 +13,7 @@ use sensor_user::stats::Stats;
 use super::{file, first, http, start, wait_until};
 
 #[test]
-fn notices_go_with_rows_or_alone_and_to_nobody_else() {
+fn events_go_to_sinks_with_rows_or_health_only() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let sinks = [
@@ -42,17 +42,17 @@ fn notices_go_with_rows_or_alone_and_to_nobody_else() {
 }
 
 #[test]
-fn a_file_gets_whole_lines_and_may_be_rotated() {
+fn a_file_has_complete_lines_and_may_be_rotated() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("alerts.jsonl");
-    // A line that a crash cut off does not spoil the next.
-    std::fs::write(&path, "{\"AlertId\":\"torn").unwrap();
+    // A line truncated by a crash does not corrupt the next one.
+    std::fs::write(&path, "{\"AlertId\":\"truncated").unwrap();
     let running = start(&[file("file", &path)]);
     running.alerts(&["a0", "a1", "a2"]);
     let delivered = |count| move |stats: &Stats| stats.alerts_delivered.value() == count;
     wait_until("three lines", || delivered(3)(&running.stats));
     let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.starts_with("{\"AlertId\":\"torn\n") && text.ends_with('\n'), "{text}");
+    assert!(text.starts_with("{\"AlertId\":\"truncated\n") && text.ends_with('\n'), "{text}");
     let ids = |text: &str| -> Vec<String> {
         let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
         lines.map(|line: serde_json::Value| line["AlertId"].as_str().unwrap().to_owned()).collect()
@@ -63,12 +63,12 @@ fn a_file_gets_whole_lines_and_may_be_rotated() {
     wait_until("a new file", || delivered(4)(&running.stats));
     assert_eq!(ids(&std::fs::read_to_string(&path).unwrap()), ["a3"]);
     let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode, 0o600, "a file made here is private");
+    assert_eq!(mode, 0o600, "the sink's file is private");
     drop(running.drain());
 }
 
 #[test]
-fn a_full_device_is_one_clear_error_and_delays_no_other() {
+fn a_full_device_is_one_clear_error_and_delays_no_other_sink() {
     let collector = Collector::start(first(vec![]));
     let running =
         start(&[file("dev-full", Path::new("/dev/full")), http("beside", &collector, 10)]);
@@ -79,17 +79,17 @@ fn a_full_device_is_one_clear_error_and_delays_no_other() {
     let left = runtime.block_on(deliverer.drain(Duration::from_millis(100)));
     assert_eq!(left, [Leftover { sink: "dev-full".to_owned(), alerts: 3, rows: 0 }]);
     let lines = captured_logs("delivery failed; tried again sink=\"dev-full\"");
-    let said = "error=write /dev/full: No space left on device; free space ";
-    assert!(lines.len() == 1 && lines[0].contains(said), "{:?}", captured_logs("dev-full"));
+    let error = "error=write /dev/full: No space left on device; free space ";
+    assert!(lines.len() == 1 && lines[0].contains(error), "{:?}", captured_logs("dev-full"));
 }
 
 #[test]
-fn a_file_system_that_was_full_gets_every_line_once() {
+fn a_file_system_that_was_full_receives_every_line_once() {
     let folder = tempfile::tempdir().unwrap();
     let Some(_mounted) = SmallFileSystem::mount(folder.path()) else { return };
     let filler = folder.path().join("filler");
     let path = folder.path().join("alerts.jsonl");
-    // Leaves a page: the first batch of two alerts, about 3 KiB, fits, the second only in part.
+    // Leaves one page: the first batch of two alerts, about 3 KiB, fits, the second only partly.
     std::fs::write(&filler, vec![0; 60 << 10]).unwrap();
     let running = start(&[file("tmpfs", &path)]);
     let ids: Vec<String> = (0..8).map(|number| format!("a{number}")).collect();
@@ -98,12 +98,12 @@ fn a_file_system_that_was_full_gets_every_line_once() {
     }
     wait_until("some retries", || running.stats.deliveries_retried.value() > 2);
     let whole = |text: String| -> Vec<String> {
-        assert!(text.is_empty() || text.ends_with('\n'), "a half line stayed: {text}");
+        assert!(text.is_empty() || text.ends_with('\n'), "a partial line remains: {text}");
         let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
         lines.map(|line: serde_json::Value| line["AlertId"].as_str().unwrap().to_owned()).collect()
     };
     let before = running.stats.alerts_delivered.value();
-    assert!(before < 8, "the device was to be full");
+    assert!(before < 8, "the device must be full");
     std::fs::remove_file(&filler).unwrap();
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), left.len()), (8, 0));
@@ -112,9 +112,9 @@ fn a_file_system_that_was_full_gets_every_line_once() {
     assert!(lines.len() == 1 && lines[0].contains("No space left on device; free space "));
 }
 
-/// In a process of its own (this test, started again): standard output belongs to the test runner.
+/// Runs in a child process (this test, started again), because the test runner owns standard output.
 #[test]
-fn standard_output_gets_lines_until_nobody_reads_them() {
+fn standard_output_receives_lines_until_the_reader_closes_it() {
     const CHILD: &str = "NETSENSOR_TEST_STDOUT_SINK";
     if let Some(result) = std::env::var_os(CHILD) {
         return write_to_standard_output(Path::new(&result));
@@ -125,7 +125,7 @@ fn standard_output_gets_lines_until_nobody_reads_them() {
         .args([
             "--exact",
             "--nocapture",
-            "local::standard_output_gets_lines_until_nobody_reads_them",
+            "local::standard_output_receives_lines_until_the_reader_closes_it",
         ])
         .env(CHILD, &result)
         .stdout(std::process::Stdio::piped())
@@ -138,14 +138,15 @@ fn standard_output_gets_lines_until_nobody_reads_them() {
     assert_eq!(alert["AlertId"], "a0");
     drop(lines);
     child.wait().unwrap();
-    assert_eq!(std::fs::read_to_string(&result).unwrap(), "closed; nothing is unaccounted for");
+    assert_eq!(std::fs::read_to_string(&result).unwrap(), "closed; the ledger balances");
 }
 
-/// Puts alerts until the reader has gone, and writes to the file `result` what the counters say.
+/// Sends alerts until the reader has closed standard output; writes to the file `result` whether the
+/// counters balance.
 fn write_to_standard_output(result: &Path) {
     let running = start(&[SinkConfig { kind: SinkKind::Stdout, ..file("stdout", Path::new("/")) }]);
     let put = Cell::new(0_u64);
-    wait_until("the reader goes", || {
+    wait_until("the reader closes", || {
         running.alerts(&[&format!("a{}", put.get())]);
         put.set(put.get() + 1);
         running.outbox.stdout_closed()
@@ -154,9 +155,9 @@ fn write_to_standard_output(result: &Path) {
     let (value, left) = running.drain();
     let lost = value("alerts_dropped_sink_closed") + value("alerts_dropped_queue_full");
     let text = if left.is_empty() && value("alerts_delivered") + lost == put.get() + 1 {
-        "closed; nothing is unaccounted for"
+        "closed; the ledger balances"
     } else {
-        "the ledger does not close"
+        "the ledger does not balance"
     };
     std::fs::write(result, text).unwrap();
 }
@@ -165,13 +166,13 @@ fn write_to_standard_output(result: &Path) {
 pub(super) struct SmallFileSystem(std::path::PathBuf);
 
 impl SmallFileSystem {
-    /// `None` where this process may not mount; the test is skipped then.
+    /// Mounts it at `folder`. `None` if this process may not mount; the test is then skipped.
     pub(super) fn mount(folder: &Path) -> Option<Self> {
         use nix::mount::{MsFlags, mount};
         let mounted =
             mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("size=64k"));
-        let why = format!("may not mount a tmpfs: {mounted:?}");
-        if skip_unless(mounted.is_ok(), &why) {
+        let reason = format!("may not mount a tmpfs: {mounted:?}");
+        if skip_unless(mounted.is_ok(), &reason) {
             return None;
         }
         Some(Self(folder.to_owned()))

@@ -1,14 +1,13 @@
-//! Delivery, through the library: what a sink gets, in which order, and what happens when it does
-//! not take it.
+//! Delivery, through the library: contents and order of deliveries to a sink, and retries.
 #![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
-mod end;
 mod local;
 mod order;
 mod outage;
 mod parquet;
 mod refusal;
 mod reload;
+mod shutdown;
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,14 +16,14 @@ use sensor_tests::{Collector, RecordedRequest, RunningSinks, ScriptedResponse, w
 use sensor_user::clock::FixedClock;
 use sensor_user::deliver::{FileConfig, HttpConfig, SinkConfig, SinkKind};
 
-/// How long rows wait for each other: what is sent at once comes sooner, also on a busy machine.
+/// Batching interval of rows; alerts arrive sooner, even on a busy machine.
 const BATCH_WAIT: Duration = Duration::from_millis(500);
 
 fn start(sinks: &[SinkConfig]) -> RunningSinks {
     RunningSinks::start(sinks, FixedClock("2026-11-24T10:00:00Z".parse().unwrap()))
 }
 
-/// An http sink with `batch`; alerts and rows.
+/// An http sink with `batch`, for alerts and rows.
 fn http(name: &str, collector: &Collector, batch: usize) -> SinkConfig {
     let url = collector.url().parse().unwrap();
     SinkConfig {
@@ -44,9 +43,9 @@ fn file(name: &str, path: &Path) -> SinkConfig {
     }
 }
 
-/// Answers the n-th request by the n-th of `answers`, and takes all that follow.
+/// Responds to the n-th request with the n-th of `responses`, and accepts all further requests.
 fn first(
-    answers: Vec<ScriptedResponse>,
+    responses: Vec<ScriptedResponse>,
 ) -> impl FnMut(usize, &RecordedRequest) -> ScriptedResponse + Send + 'static {
-    move |number, _request| answers.get(number).cloned().unwrap_or(ScriptedResponse::OK)
+    move |number, _request| responses.get(number).cloned().unwrap_or(ScriptedResponse::OK)
 }

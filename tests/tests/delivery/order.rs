@@ -1,4 +1,4 @@
-//! In which order things arrive, and who waits for whom.
+//! Order of delivery, and which items wait for others.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{BATCH_WAIT, first, http, start};
 
 #[test]
-fn alerts_arrive_in_order_at_once_and_in_batches() {
+fn alerts_arrive_in_order_immediately_and_in_batches() {
     let collector = Collector::start(first(vec![ScriptedResponse::Stall]));
     let running = start(&[http("order", &collector, 3)]);
     let put = Instant::now();
@@ -32,7 +32,7 @@ fn alerts_arrive_in_order_at_once_and_in_batches() {
 }
 
 #[test]
-fn rows_wait_for_each_other_and_go_as_lines_where_lines_are_asked_for() {
+fn rows_are_batched_and_sent_as_lines_if_configured() {
     let collector = Collector::start(first(vec![]));
     let mut sink = http("rows", &collector, 3);
     if let SinkKind::Http(http) = &mut sink.kind {
@@ -55,7 +55,7 @@ fn rows_wait_for_each_other_and_go_as_lines_where_lines_are_asked_for() {
 }
 
 #[test]
-fn a_batch_is_as_old_as_the_sink_says_however_rows_come() {
+fn a_batch_is_sent_at_its_maximum_age() {
     let (quick, slow) = (Collector::start(first(vec![])), Collector::start(first(vec![])));
     let wait = |sink, batch_wait| SinkConfig { batch_wait, ..sink };
     let waits = [Duration::from_millis(10), Duration::from_secs(1)];
@@ -63,7 +63,7 @@ fn a_batch_is_as_old_as_the_sink_says_however_rows_come() {
         [wait(http("quick", &quick, 1000), waits[0]), wait(http("slow", &slow, 1000), waits[1])];
     let mut running = start(&sinks);
     let put = Instant::now();
-    // One that comes does not make those before it wait longer.
+    // A new row does not extend the wait of the rows before it.
     let ids: Vec<String> = (0..20).map(|number| format!("r{number:02}")).collect();
     for id in &ids {
         running.rows(&[id]);
@@ -73,10 +73,10 @@ fn a_batch_is_as_old_as_the_sink_says_however_rows_come() {
     let waited = taken[0].at - put;
     assert!(waited >= waits[1] && waited < 2 * waits[1], "{waited:?}");
     assert!(taken[0].ids().len() > 5, "{:?}", taken[0].ids());
-    assert!(quick.requests().len() > 15, "each went out almost alone");
+    assert!(quick.requests().len() > 15, "almost one request per row");
     slow.wait_for_accepted(20);
     quick.wait_for_accepted(20);
-    // Another wait counts after a reload.
+    // After a reload, the new interval applies.
     let sinks = [sinks[0].clone(), wait(http("slow", &slow, 1000), waits[0])];
     let entered = running.runtime.enter();
     let done = running.deliverer.reload(&sinks, Duration::from_secs(5)).unwrap();
@@ -90,14 +90,14 @@ fn a_batch_is_as_old_as_the_sink_says_however_rows_come() {
 }
 
 #[test]
-fn an_alert_overtakes_the_rows_that_wait() {
+fn an_alert_overtakes_pending_rows() {
     let collector = Collector::start(first(vec![ScriptedResponse::Stall]));
     let running = start(&[http("overtake", &collector, 2)]);
     running.rows(&["r0", "r1"]);
     collector.wait_for_requests(1);
     running.rows(&["r2", "r3", "r4", "r5"]);
     running.alerts(&["a0"]);
-    // It does not even wait for the request that is under way.
+    // The alert does not even wait for the request in flight.
     let requests = collector.wait_for_requests(2);
     assert_eq!(requests[1].ids(), ["a0"]);
     collector.release();
@@ -106,7 +106,7 @@ fn an_alert_overtakes_the_rows_that_wait() {
 }
 
 #[test]
-fn an_alert_overtakes_rows_that_are_tried_again() {
+fn an_alert_overtakes_rows_in_retry() {
     let collector = Collector::start(|_, request: &RecordedRequest| {
         let rows = request.body.contains("\"VMConnection\"");
         if rows { ScriptedResponse::retry_after(503, "1") } else { ScriptedResponse::OK }
@@ -121,7 +121,7 @@ fn an_alert_overtakes_rows_that_are_tried_again() {
 }
 
 #[test]
-fn a_sink_that_stalls_delays_no_other() {
+fn a_stalled_sink_delays_no_other() {
     let stalled = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::Stall);
     let healthy = Collector::start(first(vec![]));
     let running = start(&[http("stalled", &stalled, 10), http("healthy", &healthy, 10)]);
@@ -141,7 +141,7 @@ fn a_sink_that_stalls_delays_no_other() {
 }
 
 #[test]
-fn rows_that_a_full_queue_cannot_take_are_counted_and_alerts_wait_on_disk() {
+fn a_full_queue_drops_and_counts_rows_and_alerts_wait_on_disk() {
     let collector = Collector::start(first(vec![ScriptedResponse::Stall]));
     let running = start(&[SinkConfig { queue: 4, ..http("full", &collector, 10) }]);
     running.alerts(&["a0"]);
@@ -158,9 +158,13 @@ fn rows_that_a_full_queue_cannot_take_are_counted_and_alerts_wait_on_disk() {
     let (value, left) = running.drain();
     let taken = collector.accepted_ids();
     let alerts = std::iter::once("a0".to_owned()).chain((0..1_000).map(|it| format!("b{it}")));
-    let (rows, told): (Vec<String>, Vec<String>) =
+    let (rows, received_alerts): (Vec<String>, Vec<String>) =
         taken.into_iter().partition(|id| id.starts_with('r'));
-    assert_eq!(told, alerts.collect::<Vec<_>>(), "no alert is lost, and they are in order");
+    assert_eq!(
+        received_alerts,
+        alerts.collect::<Vec<_>>(),
+        "no alert is lost, and they are in order"
+    );
     assert_eq!((value("alerts_delivered"), value("alerts_dropped_queue_full")), (1_001, 0));
     let (delivered, dropped) = (value("rows_delivered"), value("rows_dropped_queue_full"));
     assert!(delivered >= 4 && delivered + dropped == 100, "{delivered} and {dropped}");

@@ -1,4 +1,4 @@
-//! Outages: of an upstream, of the agent, of the disk. What was raised arrives, or is counted.
+//! Outages of an upstream, the agent or the disk: every alert arrives, or is counted as lost.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
 use super::local::SmallFileSystem;
 use super::{file, first, http, start, wait_until};
 
-/// An http sink whose collector is not there yet, and where it will be.
+/// An http sink whose collector does not run yet, and the collector's future address.
 fn absent(name: &str) -> (SinkConfig, std::net::SocketAddr) {
     let reserved = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = reserved.local_addr().unwrap();
@@ -42,12 +42,12 @@ fn noon() -> FixedClock {
 }
 
 #[test]
-fn what_an_agent_could_not_deliver_the_next_one_does() {
+fn the_next_agent_delivers_alerts_left_in_the_spool() {
     let (sink, address) = absent("later");
     let running = start(std::slice::from_ref(&sink));
     let all = ids(0..30);
     put(&running, &all);
-    wait_until("a try", || running.stats.deliveries_retried.value() > 0);
+    wait_until("an attempt", || running.stats.deliveries_retried.value() > 0);
     let RunningSinks { runtime, deliverer, spool, .. } = running;
     let left = runtime.block_on(deliverer.drain(std::time::Duration::from_millis(300)));
     assert_eq!((left[0].alerts, left.len()), (30, 1));
@@ -59,7 +59,7 @@ fn what_an_agent_could_not_deliver_the_next_one_does() {
 }
 
 #[test]
-fn what_is_delivered_at_the_end_is_not_sent_again() {
+fn alerts_delivered_at_shutdown_are_not_sent_again() {
     let collector = Collector::start(first(vec![ScriptedResponse::status(503)]));
     let sinks = [http("end-kept", &collector, 3)];
     let running = start(&sinks);
@@ -70,28 +70,28 @@ fn what_is_delivered_at_the_end_is_not_sent_again() {
     let later = RunningSinks::start_in(spool, &SpoolConfig::USUAL, &sinks, noon());
     put(&later, &ids(20..21));
     assert_eq!(later.drain().1, []);
-    assert_eq!(collector.accepted_ids(), ids(0..21), "each once");
+    assert_eq!(collector.accepted_ids(), ids(0..21), "each exactly once");
 }
 
-/// A clock that a test moves.
+/// A clock that the test sets.
 #[derive(Debug, Clone)]
-struct Moved(Arc<AtomicI64>);
+struct TestClock(Arc<AtomicI64>);
 
-impl Clock for Moved {
+impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_second(self.0.load(Ordering::Acquire)).unwrap()
     }
 }
 
 #[test]
-fn a_day_without_upstream_loses_nothing_and_ten_days_lose_what_is_too_old() {
+fn a_one_day_outage_loses_nothing_and_ten_days_lose_the_oldest() {
     for (days, kept) in [(1, 24), (10, 7 * 24)] {
         let (sink, address) = absent(&format!("days-{days}"));
         let second = Arc::new(AtomicI64::new(noon().now().as_second()));
         let spool = tempfile::tempdir().unwrap();
-        // Small segments: what is too old leaves by segments.
+        // Small segments, because eviction by age removes whole segments.
         let config = SpoolConfig { segment_bytes: 64 << 10, ..SpoolConfig::USUAL };
-        let clock = Moved(Arc::clone(&second));
+        let clock = TestClock(Arc::clone(&second));
         let running = RunningSinks::start_in(spool, &config, std::slice::from_ref(&sink), clock);
         let hours = days * 24;
         for hour in 0..hours {
@@ -104,37 +104,37 @@ fn a_day_without_upstream_loses_nothing_and_ten_days_lose_what_is_too_old() {
         let waiting = || running.outbox.sinks()[0].alerts_waiting;
         let evicted = || running.stats.alerts_evicted_age.value();
         let put = u64::from(hours * 20);
-        // Of a segment the youngest alert decides.
+        // The youngest alert of a segment decides.
         let least = u64::from(kept.min(hours) * 20);
         wait_until("old segments leave", || {
             waiting() + evicted() == put && waiting() < least + 200
         });
-        assert!(waiting() >= least.saturating_sub(20), "{} of {put} wait", waiting());
+        assert!(waiting() >= least.saturating_sub(20), "{} of {put} pending", waiting());
         let collector = Collector::start_at(address, first(vec![]));
         let (value, left) = running.drain();
         assert_eq!(left, []);
         let (delivered, evicted) = (value("alerts_delivered"), value("alerts_evicted_age"));
         let kept = ids(u32::try_from(evicted).unwrap()..hours * 20);
         assert!(collector.accepted_ids().ends_with(&kept), "the youngest, in order");
-        // A batch that was under way when its alerts became too old is delivered all the same.
+        // A batch that is in flight when its alerts become too old is still delivered.
         assert!((put..=put + 100).contains(&(delivered + evicted)), "{delivered} and {evicted}");
         assert_eq!(evicted > 0, days > 7);
     }
 }
 
-/// Dedup's state, whose snapshots let old segments go.
+/// A dedup snapshot, which allows older segments to be removed.
 fn snapshot() -> State {
     State::Snapshot(vec![1, 2, 3])
 }
 
 #[test]
-fn a_full_spool_drops_the_oldest_and_counts_them() {
+fn a_full_spool_evicts_and_counts_the_oldest_alerts() {
     let (sink, address) = absent("full");
     let config = SpoolConfig { max_bytes: 1 << 20, segment_bytes: 64 << 10, ..SpoolConfig::USUAL };
     let spool = tempfile::tempdir().unwrap();
     let running = RunningSinks::start_in(spool, &config, std::slice::from_ref(&sink), noon());
-    let most = 5_000;
-    for number in 0..most {
+    let count = 5_000;
+    for number in 0..count {
         running.outbox.alerts(vec![sample_alert(&format!("a{number}"))], Some(snapshot()));
     }
     wait_until("the disk", || running.outbox.is_written());
@@ -144,13 +144,13 @@ fn a_full_spool_drops_the_oldest_and_counts_them() {
     let collector = Collector::start_at(address, first(vec![]));
     let (value, left) = running.drain();
     assert_eq!(left, []);
-    let kept = ids(u32::try_from(value("alerts_evicted_size")).unwrap()..most);
+    let kept = ids(u32::try_from(value("alerts_evicted_size")).unwrap()..count);
     assert!(collector.accepted_ids().ends_with(&kept), "the youngest, in order");
     assert_eq!(captured_logs("alerts evicted that a sink has not taken").len().min(1), 1);
 }
 
 #[test]
-fn a_full_disk_delays_no_alert_and_heals() {
+fn a_full_disk_delays_no_alert_and_recovers() {
     let folder = tempfile::tempdir().unwrap();
     let Some(_mounted) = SmallFileSystem::mount(folder.path()) else { return };
     let filler = folder.path().join("filler");
@@ -161,12 +161,12 @@ fn a_full_disk_delays_no_alert_and_heals() {
     let running = RunningSinks::start_in(spool, &SpoolConfig::USUAL, &sinks, noon());
     put(&running, &ids(0..40));
     assert_eq!(collector.wait_for_accepted(40), ids(0..40));
-    let fault = || running.outbox.spool_status().unwrap().fault;
-    wait_until("a fault", || fault().is_some());
-    let text = fault().unwrap();
+    let error = || running.outbox.spool_status().unwrap().fault;
+    wait_until("a write error", || error().is_some());
+    let text = error().unwrap();
     assert!(text.contains("No space left on device") && text.contains("from memory"), "{text}");
     std::fs::remove_file(&filler).unwrap();
-    wait_until("the disk takes alerts again", || fault().is_none());
+    wait_until("the disk takes alerts again", || error().is_none());
     put(&running, &ids(40..50));
     assert_eq!(collector.wait_for_accepted(50), ids(0..50));
     let (value, left) = running.drain();
@@ -175,7 +175,7 @@ fn a_full_disk_delays_no_alert_and_heals() {
 }
 
 #[test]
-fn a_read_only_disk_delays_no_alert_and_heals() {
+fn a_read_only_disk_delays_no_alert_and_recovers() {
     let folder = tempfile::tempdir().unwrap();
     let Some(_mounted) = SmallFileSystem::mount(folder.path()) else { return };
     let spool = tempfile::tempdir_in(folder.path()).unwrap();
@@ -189,10 +189,12 @@ fn a_read_only_disk_delays_no_alert_and_heals() {
     let running = RunningSinks::start_in(spool, &SpoolConfig::USUAL, &sinks, noon());
     put(&running, &ids(0..5));
     assert_eq!(collector.wait_for_accepted(5), ids(0..5));
-    let fault = || running.outbox.spool_status().unwrap().fault;
-    wait_until("a fault", || fault().is_some_and(|text| text.contains("Read-only file system")));
+    let error = || running.outbox.spool_status().unwrap().fault;
+    wait_until("a write error", || {
+        error().is_some_and(|text| text.contains("Read-only file system"))
+    });
     remount(MsFlags::empty());
-    wait_until("the disk takes alerts again", || fault().is_none());
+    wait_until("the disk takes alerts again", || error().is_none());
     put(&running, &ids(5..9));
     assert_eq!(collector.wait_for_accepted(9), ids(0..9));
     let (value, left) = running.drain();
@@ -200,7 +202,7 @@ fn a_read_only_disk_delays_no_alert_and_heals() {
 }
 
 #[test]
-fn a_poisoned_item_in_each_batch_is_set_aside_with_its_reason() {
+fn a_poisoned_item_in_each_batch_is_dead_lettered_with_its_reason() {
     let is_poison = |id: &str| id.ends_with('7');
     let collector = Collector::start(move |_, request: &RecordedRequest| {
         if request.ids().iter().any(|id| is_poison(id)) {
@@ -214,13 +216,13 @@ fn a_poisoned_item_in_each_batch_is_set_aside_with_its_reason() {
     put(&running, &all);
     let (good, bad): (Vec<String>, Vec<String>) = all.into_iter().partition(|id| !is_poison(id));
     assert_eq!(collector.wait_for_accepted(90), good);
-    wait_until("the last is set aside", || running.stats.items_set_aside.value() == 10);
-    let aside = running.spool.path().join("rejected/sevens.jsonl");
-    let text = std::fs::read_to_string(aside).unwrap();
+    wait_until("the last is dead-lettered", || running.stats.items_set_aside.value() == 10);
+    let file = running.spool.path().join("rejected/sevens.jsonl");
+    let text = std::fs::read_to_string(file).unwrap();
     let items: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let set_aside: Vec<&str> = items.iter().map(|item| item["Id"].as_str().unwrap()).collect();
-    assert_eq!(set_aside, bad);
+    let dead_lettered: Vec<&str> = items.iter().map(|item| item["Id"].as_str().unwrap()).collect();
+    assert_eq!(dead_lettered, bad);
     assert!(items.iter().all(|item| item["Item"]["AlertId"] == item["Id"]));
     let reason = items[0]["Reason"].as_str().unwrap();
     assert!(reason.contains("the answer is 400: no ") && !reason.contains('\u{1b}'), "{reason}");
@@ -230,7 +232,7 @@ fn a_poisoned_item_in_each_batch_is_set_aside_with_its_reason() {
 }
 
 #[test]
-fn a_storm_of_refusals_ends_with_every_alert_delivered_once() {
+fn many_refusals_end_with_every_alert_delivered_once() {
     let collector = Collector::start(|number, request: &RecordedRequest| match number {
         0..40 if request.ids().len() > 3 => ScriptedResponse::status(413),
         0..80 => ScriptedResponse::retry_after(429, "0"),

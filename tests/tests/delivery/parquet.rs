@@ -1,4 +1,4 @@
-//! The parquet sink among others: its ledger closes, and it delays nobody.
+//! The parquet sink beside others: its ledger balances, and it delays no other sink.
 
 use std::path::Path;
 use std::time::Duration;
@@ -39,7 +39,7 @@ fn rows(running: &RunningSinks, ids: std::ops::Range<u32>) {
 }
 
 #[test]
-fn every_row_is_in_one_file_when_it_counts_as_delivered() {
+fn every_delivered_row_is_in_exactly_one_file() {
     let python = python_with_duckdb();
     if skip_unless(python.is_some(), "no Python package duckdb; cargo xtask test installs it") {
         return;
@@ -61,7 +61,7 @@ fn every_row_is_in_one_file_when_it_counts_as_delivered() {
 }
 
 #[test]
-fn a_file_is_written_when_it_has_its_age() {
+fn a_file_is_written_at_its_maximum_age() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("rows");
     let running = start(&[parquet(&folder, 1000, Duration::from_millis(50))]);
@@ -72,11 +72,11 @@ fn a_file_is_written_when_it_has_its_age() {
 }
 
 #[test]
-fn what_cannot_be_written_is_told_and_left_and_delays_no_other() {
+fn unwritable_rows_are_logged_and_counted_without_delay_for_other_sinks() {
     let collector = Collector::start(first(vec![]));
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("rows");
-    std::fs::write(&folder, "no folder").unwrap();
+    std::fs::write(&folder, "not a directory").unwrap();
     let blocked = parquet(&folder, 20, Duration::from_hours(1));
     let blocked = SinkConfig { name: "blocked".to_owned(), ..blocked };
     let sinks = [blocked, http("http", &collector, 100)];
@@ -90,8 +90,8 @@ fn what_cannot_be_written_is_told_and_left_and_delays_no_other() {
     );
     assert_eq!((value("rows_delivered"), value("rows_dropped_shutdown")), (60, 60));
     assert!(value("deliveries_retried") > 0);
-    let told = captured_logs("sink=\"blocked\"");
-    let why = format!("write {}", folder.display());
-    assert!(told.iter().any(|line| line.contains(&why)), "{told:?}");
-    assert!(told.iter().any(|line| line.contains("not delivered before the end")), "{told:?}");
+    let lines = captured_logs("sink=\"blocked\"");
+    let error = format!("write {}", folder.display());
+    assert!(lines.iter().any(|line| line.contains(&error)), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("not delivered before the end")), "{lines:?}");
 }

@@ -1,4 +1,4 @@
-//! What happens to a batch that a collector does not take.
+//! Batches that a collector does not accept.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -12,15 +12,15 @@ use tokio::time::Instant;
 use super::{file, first, http, start, wait_until};
 
 #[test]
-fn what_may_succeed_later_is_tried_again_under_the_same_key() {
+fn temporary_errors_are_retried_with_the_same_idempotency_key() {
     let refusals = [408, 429, 500, 502, 503, 504].map(ScriptedResponse::status);
     let mut script = refusals.to_vec();
     script.push(ScriptedResponse::Reset);
-    let tries = script.len() + 1;
+    let attempts = script.len() + 1;
     let collector = Collector::start(first(script));
     let running = start(&[http("again", &collector, 10)]);
     running.alerts(&["a0"]);
-    let requests = collector.wait_for_requests(tries);
+    let requests = collector.wait_for_requests(attempts);
     for request in &requests {
         assert_eq!(request.body, requests[0].body);
         assert_eq!(request.header("idempotency-key"), stable_id(&["a0"]));
@@ -28,7 +28,7 @@ fn what_may_succeed_later_is_tried_again_under_the_same_key() {
     running.alerts(&["a1"]);
     assert_eq!(collector.wait_for_accepted(2), ["a0", "a1"]);
     let (value, left) = running.drain();
-    assert_eq!(value("deliveries_retried"), tries as u64 - 1);
+    assert_eq!(value("deliveries_retried"), attempts as u64 - 1);
     assert_eq!((value("alerts_delivered"), value("alerts_discarded_rejected")), (2, 0));
     assert_eq!(left, []);
     let lines = captured_logs("sink=\"again\"");
@@ -37,7 +37,7 @@ fn what_may_succeed_later_is_tried_again_under_the_same_key() {
 }
 
 #[test]
-fn a_collector_that_is_not_there_yet_gets_all_of_it_later() {
+fn a_collector_that_starts_late_receives_all_alerts() {
     let reserved = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = reserved.local_addr().unwrap();
     drop(reserved);
@@ -57,7 +57,7 @@ fn a_collector_that_is_not_there_yet_gets_all_of_it_later() {
 }
 
 #[test]
-fn a_request_that_is_not_answered_in_time_is_tried_again() {
+fn a_request_without_a_response_in_time_is_retried() {
     let collector =
         Collector::start(
             |number, _request: &RecordedRequest| {
@@ -78,7 +78,7 @@ fn a_request_that_is_not_answered_in_time_is_tried_again() {
 }
 
 #[test]
-fn retry_after_is_kept_as_seconds_and_as_a_date() {
+fn retry_after_is_honoured_as_seconds_and_as_a_date() {
     for value in ["1", "Tue, 24 Nov 2026 10:00:01 GMT"] {
         let collector = Collector::start(first(vec![ScriptedResponse::retry_after(429, value)]));
         let running = start(&[http("after", &collector, 10)]);
@@ -92,7 +92,7 @@ fn retry_after_is_kept_as_seconds_and_as_a_date() {
 }
 
 #[test]
-fn what_only_the_operator_can_help_waits_until_it_is_put_right() {
+fn errors_that_need_the_operator_are_retried_until_resolved() {
     for status in [301, 401, 403, 404, 410] {
         let name = format!("gone-{status}");
         let text = "no \u{1b}[31msuch\nplace".to_owned();
@@ -105,13 +105,13 @@ fn what_only_the_operator_can_help_waits_until_it_is_put_right() {
         assert_eq!((value("alerts_delivered"), value("alerts_discarded_rejected")), (3, 0));
         assert_eq!((value("deliveries_retried"), left.len()), (2, 0));
         let lines = captured_logs(&format!("sink={name:?}"));
-        let said = format!("the answer is {status}: no \\u{{1b}}[31msuch\\nplace");
-        assert!(lines.len() == 1 && lines[0].contains(&said), "{lines:?}");
+        let error = format!("the answer is {status}: no \\u{{1b}}[31msuch\\nplace");
+        assert!(lines.len() == 1 && lines[0].contains(&error), "{lines:?}");
     }
 }
 
 #[test]
-fn one_alert_that_is_refused_does_not_take_the_others_with_it() {
+fn a_refused_alert_does_not_lose_the_rest_of_its_batch() {
     for status in [400, 422] {
         let collector = Collector::start(move |number, request: &RecordedRequest| match number {
             0 => ScriptedResponse::Stall,
@@ -131,7 +131,7 @@ fn one_alert_that_is_refused_does_not_take_the_others_with_it() {
 }
 
 #[test]
-fn refused_rows_are_discarded_together_and_large_batches_are_halved() {
+fn refused_rows_are_discarded_and_large_batches_are_split() {
     let collector = Collector::start(|_, request: &RecordedRequest| match request.ids().len() {
         3.. => ScriptedResponse::status(413),
         _ if request.body.contains("\"r0\"") => ScriptedResponse::status(400),
@@ -147,23 +147,23 @@ fn refused_rows_are_discarded_together_and_large_batches_are_halved() {
 
 #[test]
 fn redirects_are_not_followed() {
-    let elsewhere = Collector::start(first(vec![]));
-    let location = vec![("location", elsewhere.url())];
-    let answers = vec![307, 308, 302]
+    let other = Collector::start(first(vec![]));
+    let location = vec![("location", other.url())];
+    let responses = vec![307, 308, 302]
         .into_iter()
         .map(|status| ScriptedResponse::Status(status, location.clone(), String::new()))
         .collect();
-    let collector = Collector::start(first(answers));
+    let collector = Collector::start(first(responses));
     let running = start(&[http("redirect", &collector, 1)]);
     running.alerts(&["a0", "a1", "a2", "a3"]);
     assert_eq!(collector.wait_for_accepted(4), ["a0", "a1", "a2", "a3"]);
     let (value, _) = running.drain();
     assert_eq!((value("deliveries_retried"), value("alerts_discarded_rejected")), (3, 0));
-    assert_eq!(elsewhere.requests().len(), 0);
+    assert_eq!(other.requests().len(), 0);
 }
 
 #[test]
-fn an_answer_without_end_is_read_only_so_far() {
+fn an_endless_response_is_read_up_to_a_limit() {
     let collector = Collector::start(first(vec![
         ScriptedResponse::Endless(404),
         ScriptedResponse::Endless(200),

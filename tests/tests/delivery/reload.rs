@@ -1,4 +1,4 @@
-//! Other sinks while delivery runs: nothing that was raised is lost or told twice.
+//! Reload of the sinks while delivery runs: no alert is lost or delivered twice.
 
 use std::time::Duration;
 
@@ -18,45 +18,50 @@ fn reload(running: &mut RunningSinks, sinks: &[SinkConfig]) -> Reloaded {
 }
 
 #[test]
-fn sinks_come_go_and_change_without_losing_an_alert() {
-    let (stays, goes, new) = (taker(), taker(), taker());
+fn sinks_are_added_removed_and_changed_without_losing_an_alert() {
+    let (unchanged, removed, new) = (collector(), collector(), collector());
     let down = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::status(503));
-    let sinks = [http("stays", &stays, 10), http("goes", &goes, 10), http("moves", &down, 10)];
+    let sinks = [
+        http("unchanged", &unchanged, 10),
+        http("removed", &removed, 10),
+        http("moves", &down, 10),
+    ];
     let mut running = start(&sinks);
     running.alerts(&["a0", "a1"]);
     running.rows(&["r0"]);
-    stays.wait_for_accepted(3);
-    goes.wait_for_accepted(3);
+    unchanged.wait_for_accepted(3);
+    removed.wait_for_accepted(3);
     down.wait_for_requests(2);
 
-    let moved = taker();
-    let sinks = [http("stays", &stays, 10), http("moves", &moved, 10), http("new", &new, 10)];
+    let moved = collector();
+    let sinks =
+        [http("unchanged", &unchanged, 10), http("moves", &moved, 10), http("new", &new, 10)];
     let done = reload(&mut running, &sinks);
     assert_eq!(done, Reloaded { added: 1, changed: 1, removed: 1 });
     running.alerts(&["a2"]);
     running.rows(&["r1"]);
-    assert_eq!(sorted(stays.wait_for_accepted(5)), ["a0", "a1", "a2", "r0", "r1"]);
-    // The row that the old place had not taken was dropped with it, and counted; alerts are not.
+    assert_eq!(sorted(unchanged.wait_for_accepted(5)), ["a0", "a1", "a2", "r0", "r1"]);
+    // The row that the old address had not accepted was dropped with it, and counted; alerts are not.
     let taken = sorted(moved.wait_for_accepted(4));
     assert_eq!(taken, ["a0", "a1", "a2", "r1"]);
     assert!(new.wait_for_accepted(2).contains(&"a2".to_owned()));
-    wait_until("the sink that went is given up", || {
+    wait_until("the removed sink has no pending alerts", || {
         let spool = running.outbox.spool_status().unwrap();
         spool.sinks.iter().all(|sink| sink.waiting == 0)
     });
     let names: Vec<String> = running.outbox.sinks().into_iter().map(|sink| sink.name).collect();
-    assert_eq!(names, ["stays", "moves", "new"]);
+    assert_eq!(names, ["unchanged", "moves", "new"]);
     assert_eq!(running.value("rows_dropped_shutdown"), 1);
     let (_value, left) = running.drain();
     assert_eq!(left, []);
-    // An alert that comes while it leaves it may still take.
-    assert!(!goes.accepted_ids().contains(&"r1".to_owned()), "{:?}", goes.accepted_ids());
-    assert_eq!(stays.accepted_ids().len(), 5, "what stays is told nothing twice");
+    // A removed sink may still receive alerts that arrive during the reload, but no later row.
+    assert!(!removed.accepted_ids().contains(&"r1".to_owned()), "{:?}", removed.accepted_ids());
+    assert_eq!(unchanged.accepted_ids().len(), 5, "an unchanged sink receives nothing twice");
 }
 
 #[test]
-fn a_sink_that_comes_back_goes_on_and_one_without_an_end_is_cut() {
-    let collector = taker();
+fn a_returning_sink_resumes_and_a_stalled_sink_is_interrupted() {
+    let collector = collector();
     let stalled = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::Stall);
     let mut running = start(&[http("a", &collector, 10), http("b", &stalled, 1)]);
     running.alerts(&["a0"]);
@@ -68,7 +73,7 @@ fn a_sink_that_comes_back_goes_on_and_one_without_an_end_is_cut() {
     running.outbox.alerts(vec![sample_alert("a1")], None);
     let both = [http("b", &collector, 1), http("a", &collector, 10)];
     running.deliverer.reload(&both, Duration::from_millis(200)).unwrap();
-    // `a` had settled a0; `b` was cut in the middle of it, and gets it once more.
+    // `a` had acknowledged a0; `b` was interrupted, and receives a0 again.
     let taken = sorted(collector.wait_for_accepted(4));
     assert_eq!(taken, ["a0", "a0", "a1", "a1"]);
     drop(within);
@@ -76,8 +81,8 @@ fn a_sink_that_comes_back_goes_on_and_one_without_an_end_is_cut() {
 }
 
 #[test]
-fn what_cannot_be_made_changes_nothing() {
-    let collector = taker();
+fn an_invalid_sink_changes_nothing() {
+    let collector = collector();
     let folder = tempfile::tempdir().unwrap();
     let mut running = start(&[http("a", &collector, 10)]);
     let within = running.runtime.enter();
@@ -94,7 +99,7 @@ fn what_cannot_be_made_changes_nothing() {
 
 #[test]
 fn alerts_need_a_spool_from_the_start() {
-    let (rows, alerts) = (taker(), taker());
+    let (rows, alerts) = (collector(), collector());
     let only_rows = SinkConfig { alerts: false, ..http("rows", &rows, 10) };
     let mut running = start(std::slice::from_ref(&only_rows));
     let within = running.runtime.enter();
@@ -111,7 +116,7 @@ fn alerts_need_a_spool_from_the_start() {
     assert_eq!(captured_logs("sink=\"alerts\""), Vec::<String>::new());
 }
 
-fn taker() -> Collector {
+fn collector() -> Collector {
     Collector::start(first(vec![]))
 }
 

@@ -1,4 +1,4 @@
-//! The end of the agent: what waits is delivered, or counted.
+//! Shutdown: pending items are delivered, or counted.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{first, http, start};
 
 #[test]
-fn the_end_delivers_what_waits() {
+fn shutdown_delivers_pending_items() {
     let collector = Collector::start(first(vec![ScriptedResponse::status(503)]));
     let running = start(&[http("end", &collector, 4)]);
     running.alerts(&["a0", "a1", "a2", "a3", "a4", "a5"]);
@@ -22,11 +22,11 @@ fn the_end_delivers_what_waits() {
     assert_eq!((value("alerts_delivered"), value("rows_delivered")), (6, 1));
     assert_eq!(collector.accepted_ids().len(), 7);
     outbox.alerts(vec![sample_alert("late")], None);
-    assert_eq!(collector.accepted_ids().len(), 7, "nothing is taken after the end");
+    assert_eq!(collector.accepted_ids().len(), 7, "nothing is accepted after shutdown");
 }
 
 #[test]
-fn the_end_does_not_wait_for_ever_and_says_what_was_left() {
+fn shutdown_has_a_deadline_and_reports_undelivered_items() {
     let stalled = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::Stall);
     let healthy = Collector::start(first(vec![]));
     let running = start(&[http("late", &stalled, 1), http("in-time", &healthy, 1)]);
