@@ -1,4 +1,4 @@
-//! A running agent that tells metrics, and what asks it.
+//! A running agent with metrics, and its clients.
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
@@ -10,32 +10,32 @@ use std::time::Duration;
 use sensor_tests::{Agent, agent_command, run, skip_unless};
 use tempfile::TempDir;
 
-/// Opening a debug build's capture reads the kernel's types, which takes a second or two.
+/// Loading a debug build's capture parses the kernel's BTF, which takes a second or two.
 const START: Duration = Duration::from_mins(1);
-/// An address of the loopback network that nothing else uses; the suite's indicator.
+/// A loopback address that nothing else uses; the suite's indicator.
 pub(crate) const INDICATOR: &str = "127.78.9.1";
 
-/// Whether the running test must return: the suite needs root.
+/// True if the running test must return, because the suite needs root.
 pub(crate) fn skipped() -> bool {
     skip_unless(nix::unistd::geteuid().is_root(), "loading BPF programs needs root")
 }
 
-/// Whether it must return because Prometheus is not there.
+/// True if the test must return, because `program` of Prometheus is missing.
 pub(crate) fn skipped_without(program: &str) -> bool {
-    let mut asked = Command::new(program);
-    let asked = asked.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-    let there = asked.status().is_ok_and(|status| status.success());
-    skip_unless(there, &format!("no {program}; install the package prometheus"))
+    let mut command = Command::new(program);
+    let version = command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    let installed = version.status().is_ok_and(|status| status.success());
+    skip_unless(installed, &format!("no {program}; install the package prometheus"))
 }
 
-/// A folder with a configuration.
+/// Directory with a configuration.
 #[derive(Debug)]
 pub(crate) struct Home {
     folder: TempDir,
 }
 
 impl Home {
-    /// Tells metrics where `listen` says; `more` are further lines of that section, and sections.
+    /// Serves metrics at `listen`; `more` holds further lines of that section, and further sections.
     pub(crate) fn new(listen: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
@@ -62,7 +62,7 @@ impl Home {
         agent_command(self.folder.path(), &words)
     }
 
-    /// `netsensor run`, with its probes attached.
+    /// Starts `netsensor run`, and returns once its probes are attached.
     pub(crate) fn run(&self) -> Agent {
         let agent = Agent::spawn(self.command(&["run"]));
         agent.wait_for_log(START, "state: ");
@@ -70,27 +70,27 @@ impl Home {
     }
 }
 
-/// A port of the loopback address that is free now.
+/// A port of the loopback address that is currently free.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A connection that is a hit.
+/// Makes a connection that matches the indicator.
 pub(crate) fn hit() {
     let listener = TcpListener::bind((INDICATOR, 0)).unwrap();
     drop(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
 }
 
-/// An answer: status line and headers, and the body.
-pub(crate) type Answered = (String, String);
+/// A response: status line and headers, and the body.
+pub(crate) type Response = (String, String);
 
-/// Sends `request` as it is, and reads until the other side closes.
-pub(crate) fn send<T: std::io::Read + std::io::Write>(mut to: T, request: &str) -> Answered {
+/// Sends `request` verbatim, and reads until the peer closes.
+pub(crate) fn send<T: std::io::Read + std::io::Write>(mut to: T, request: &str) -> Response {
     to.write_all(request.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    to.read_to_end(&mut answer).unwrap();
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let mut response = Vec::new();
+    to.read_to_end(&mut response).unwrap();
+    let response = String::from_utf8(response).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
     (head.to_owned(), body.to_owned())
 }
 
@@ -106,30 +106,30 @@ pub(crate) fn page_of(socket: &Path) -> String {
 }
 
 /// The page in the format of `accept`, over TCP, with its headers.
-pub(crate) fn page_at(port: u16, accept: &str) -> Answered {
+pub(crate) fn page_at(port: u16, accept: &str) -> Response {
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     send(stream, &format!("{GET}Accept: {accept}\r\n\r\n"))
 }
 
-/// The value of the sample `name`, which has its labels behind it.
+/// The value of the sample `name`, which includes its labels.
 pub(crate) fn value(page: &str, name: &str) -> Option<f64> {
     let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
     Some(line.parse().unwrap())
 }
 
-/// Asks `ask` until its answer fits.
-pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    for _look in 0..150 {
-        if let Some(answer) = ask() {
-            return answer;
+/// Polls `poll` until it returns a value.
+pub(crate) fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    for _attempt in 0..150 {
+        if let Some(response) = poll() {
+            return response;
         }
         run(Command::new("sleep").arg("0.2"));
     }
     panic!("not within 30 s: {what}");
 }
 
-/// Runs a tool with `input`; whether it was content, and all that it said.
+/// Runs a tool with `input`; returns its success and all of its output.
 pub(crate) fn tool(program: &str, arguments: &[&str], input: &str) -> (bool, String) {
     let mut child = Command::new(program)
         .args(arguments)
@@ -141,6 +141,6 @@ pub(crate) fn tool(program: &str, arguments: &[&str], input: &str) -> (bool, Str
         .unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }

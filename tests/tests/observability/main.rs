@@ -1,17 +1,17 @@
 //! Metrics, alert rules and dashboard, with a running agent and the tools of Prometheus. Needs root,
-//! since the agent loads its probes.
+//! because the agent loads its probes.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends with a panic")]
 
 mod harness;
 
-/// What is served, and to whom.
-mod served;
+/// The metrics page, its formats and access control.
+mod page;
 
-/// Callers that mean no good.
-mod callers;
+/// Slow and hostile HTTP clients.
+mod clients;
 
-/// What rules and dashboard name, and what Prometheus makes of all of it.
+/// Metric names in rules and dashboard, and a real Prometheus that evaluates them.
 mod prometheus;
 
-/// One screen of `netsensor status`.
+/// The output of `netsensor status`.
 mod status;

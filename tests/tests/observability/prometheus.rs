@@ -1,4 +1,4 @@
-//! What rules and dashboard name, and what Prometheus makes of all of it.
+//! Metric names in rules and dashboard, and a real Prometheus that evaluates them.
 
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
@@ -15,7 +15,7 @@ const CASES: &str = include_str!("../../../packaging/prometheus/netsensor.rules.
 const DASHBOARD: &str = include_str!("../../../packaging/grafana/netsensor.json");
 
 #[test]
-fn every_rule_has_a_case_that_fires_and_one_that_does_not() {
+fn every_rule_has_a_firing_and_a_non_firing_case() {
     if skipped_without("promtool") {
         return;
     }
@@ -28,11 +28,11 @@ fn every_rule_has_a_case_that_fires_and_one_that_does_not() {
         }
     }
     let file = "packaging/prometheus/netsensor.rules.test.yml";
-    let (passed, said) = tool("promtool", &["test", "rules", file], "");
-    assert!(passed, "{said}");
+    let (passed, output) = tool("promtool", &["test", "rules", file], "");
+    assert!(passed, "{output}");
 }
 
-/// Names of metrics that a text has.
+/// The metric names in a text.
 fn named(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let is_metric = |word: &&str| word.starts_with("netsensor_") || word.starts_with("process_");
@@ -40,11 +40,11 @@ fn named(text: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn what_rules_and_dashboard_name_is_told_by_a_running_agent() {
+fn every_metric_of_rules_and_dashboard_is_exported_by_a_running_agent() {
     if skipped() {
         return;
     }
-    // A sink that takes nothing, so that an alert waits.
+    // A sink that accepts nothing, so that an alert stays pending.
     let sink = format!(
         "[[sink]]\nname = \"down\"\nkind = \"http\"\nurl = \"http://127.0.0.1:{}/\"\n",
         free_port()
@@ -57,27 +57,27 @@ fn what_rules_and_dashboard_name_is_told_by_a_running_agent() {
     let mut wanted = named(RULES);
     wanted.extend(named(DASHBOARD));
     assert!(wanted.len() > 30, "{wanted:?}");
-    let lacking = |page: &str| -> Vec<&str> {
-        let told = |name: &str| {
+    let missing = |page: &str| -> Vec<&str> {
+        let is_exported = |name: &str| {
             let mut samples = page.lines().filter_map(|line| line.strip_prefix(name));
             samples.any(|rest| rest.starts_with(['{', ' ']))
         };
-        wanted.iter().copied().filter(|name| !told(name)).collect()
+        wanted.iter().copied().filter(|name| !is_exported(name)).collect()
     };
     let mut last = Vec::new();
-    for _look in 0..100 {
-        last = lacking(&page_of(&socket)).into_iter().map(str::to_owned).collect();
+    for _attempt in 0..100 {
+        last = missing(&page_of(&socket)).into_iter().map(str::to_owned).collect();
         if last.is_empty() {
             break;
         }
         sensor_tests::run(Command::new("sleep").arg("0.2"));
     }
-    assert_eq!(last, [""; 0], "named, and not told by a running agent");
+    assert_eq!(last, [""; 0], "used, but not exported by a running agent");
     assert!(agent.stop().status.success());
 }
 
 #[test]
-fn the_dashboard_is_one() {
+fn the_dashboard_is_valid() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let ids: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
@@ -94,7 +94,7 @@ fn the_dashboard_is_one() {
     assert!(queries > 20, "{queries}");
 }
 
-/// A Prometheus of the test's own; it ends with it.
+/// The test's own Prometheus; stopped when dropped.
 struct Server(Child);
 
 impl Drop for Server {
@@ -105,7 +105,7 @@ impl Drop for Server {
 }
 
 #[test]
-fn a_real_prometheus_scrapes_it_and_evaluates_rules_and_dashboard() {
+fn a_real_prometheus_scrapes_the_agent_and_evaluates_rules_and_dashboard() {
     if skipped() || skipped_without("prometheus") || skipped_without("curl") {
         return;
     }
@@ -132,7 +132,7 @@ fn a_real_prometheus_scrapes_it_and_evaluates_rules_and_dashboard() {
             .spawn()
             .unwrap(),
     );
-    let ask = |path: &str, query: &str| -> Option<Value> {
+    let query_api = |path: &str, query: &str| -> Option<Value> {
         let url = format!("http://127.0.0.1:{own}/api/v1/{path}");
         let query = format!("query={query}");
         let arguments = ["-s", "-G", "--max-time", "5", &url, "--data-urlencode", &query];
@@ -140,21 +140,21 @@ fn a_real_prometheus_scrapes_it_and_evaluates_rules_and_dashboard() {
         serde_json::from_slice(&output.stdout).ok()
     };
     let count = |query: &str| {
-        let answer = ask("query", query)?;
-        assert_eq!(answer["status"], "success", "{query}: {answer}");
-        Some(answer["data"]["result"].as_array()?.len())
+        let response = query_api("query", query)?;
+        assert_eq!(response["status"], "success", "{query}: {response}");
+        Some(response["data"]["result"].as_array()?.len())
     };
     wait_for("it is scraped", || (count("netsensor_alerts_raised_total > 0")? == 1).then_some(()));
     assert_eq!(count("up{job=\"netsensor\"} == 1"), Some(1));
-    // It asks for OpenMetrics, whose end it checks.
+    // Prometheus requests OpenMetrics, and checks its end marker.
     let (_, page) = page_at(port, "text/plain");
     assert!(page.contains("netsensor_metrics_pages_served_total "), "{page}");
-    let answer = wait_for("rules are evaluated", || {
-        let answer = ask("rules", "")?;
-        let rules = answer["data"]["groups"][0]["rules"].as_array()?.clone();
+    let response = wait_for("rules are evaluated", || {
+        let response = query_api("rules", "")?;
+        let rules = response["data"]["groups"][0]["rules"].as_array()?.clone();
         rules.iter().all(|rule| rule["health"] == "ok").then_some(rules)
     });
-    assert!(answer.len() >= 15, "{answer:?}");
+    assert!(response.len() >= 15, "{response:?}");
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     for panel in dashboard["panels"].as_array().unwrap() {
         for target in panel["targets"].as_array().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! One screen of `netsensor status`.
+//! The output of `netsensor status`.
 
 use crate::harness::{Home, hit, skipped, wait_for};
 
@@ -10,20 +10,20 @@ fn a_healthy_agent_fits_one_screen() {
     let home = Home::new("unix:HOME/metrics.sock", "");
     let agent = home.run();
     hit();
-    let screen = wait_for("an agent that is well, and its canary", || {
+    let output = wait_for("a healthy agent, and its canary", || {
         let output = home.command(&["status"]).output().unwrap();
-        let screen = String::from_utf8(output.stdout).unwrap();
+        let output = String::from_utf8(output.stdout).unwrap();
         let fits = ["\ncanary    seen ", " 1 alerts, ", "1 hosts and 0 networks"];
-        let is_well = output.status.success() && fits.iter().all(|part| screen.contains(part));
-        is_well.then_some(screen)
+        let is_healthy = output.status.success() && fits.iter().all(|part| output.contains(part));
+        is_healthy.then_some(output)
     });
-    assert!(screen.starts_with("OK "), "{screen}");
-    assert!(screen.lines().count() <= 24, "{screen}");
-    assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
+    assert!(output.starts_with("OK "), "{output}");
+    assert!(output.lines().count() <= 24, "{output}");
+    assert!(output.lines().all(|line| line.chars().count() <= 80), "{output}");
     for part in ["\nledger    ", ": closes\n", "\nlost      nothing\n", "\nfeed      OK test: "] {
-        assert!(screen.contains(part), "{part}: {screen}");
+        assert!(output.contains(part), "{part}: {output}");
     }
-    println!("{screen}");
+    println!("{output}");
     assert!(agent.stop().status.success());
     let output = home.command(&["status"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

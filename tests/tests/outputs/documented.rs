@@ -1,11 +1,11 @@
-//! The examples in `docs/formats.md` are what is sent.
+//! The examples in `docs/formats.md` match the sinks' output.
 
 use sensor_user::deliver::{FileConfig, Format, SinkConfig, SinkKind};
 use serde_json::Value;
 
 use super::{items, start, written};
 
-/// The block of code behind the heading that begins so.
+/// The code block of the section whose heading has this prefix.
 fn example(heading: &str) -> &'static str {
     let text = include_str!("../../../docs/formats.md");
     let section = text.split("\n## ").find(|part| part.starts_with(heading)).unwrap();
@@ -14,7 +14,7 @@ fn example(heading: &str) -> &'static str {
 }
 
 #[test]
-fn the_examples_are_what_is_sent() {
+fn documented_examples_match_the_output() {
     for (heading, format, id) in
         [("ECS", Format::Ecs, "/event/id"), ("OCSF", Format::Ocsf, "/metadata/uid")]
     {

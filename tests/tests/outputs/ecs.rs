@@ -1,4 +1,4 @@
-//! Elastic Common Schema: every field is one of the schema's own, of its type, or stands under
+//! Elastic Common Schema: every field is a field of the schema with its type, or a field of
 //! `netsensor`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,74 +12,75 @@ use serde_json::{Value, json};
 
 use super::{items, written};
 
-/// The schema's fields: type, and whether a field has several values.
+/// The schema's fields, with type and array flag.
 fn schema() -> BTreeMap<&'static str, (&'static str, bool)> {
     let text = include_str!("../../fixtures/ecs/fields.txt");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let fields = lines.map(|line| {
         let mut parts = line.split(' ');
-        let (name, of_type) = (parts.next().unwrap(), parts.next().unwrap());
-        (name, (of_type, parts.next() == Some("array")))
+        let (name, field_type) = (parts.next().unwrap(), parts.next().unwrap());
+        (name, (field_type, parts.next() == Some("array")))
     });
     fields.collect()
 }
 
-/// Calls `see` with the dotted name of each leaf and its value.
-fn leaves(prefix: &str, value: &Value, see: &mut impl FnMut(&str, &Value)) {
+/// Calls `visit` with the dotted name and value of each leaf.
+fn leaves(prefix: &str, value: &Value, visit: &mut impl FnMut(&str, &Value)) {
     let is_point = prefix.ends_with(".location");
     match value {
         Value::Object(members) if !is_point => {
             for (key, value) in members {
                 let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-                leaves(&name, value, see);
+                leaves(&name, value, visit);
             }
         }
         Value::Array(items) if items.iter().all(Value::is_object) => {
             for item in items {
-                leaves(prefix, item, see);
+                leaves(prefix, item, visit);
             }
         }
-        leaf => see(prefix, leaf),
+        leaf => visit(prefix, leaf),
     }
 }
 
-fn is_of(of_type: &str, value: &Value) -> bool {
-    match of_type {
+fn is_of(field_type: &str, value: &Value) -> bool {
+    match field_type {
         "keyword" | "wildcard" | "match_only_text" => value.is_string(),
         "long" => value.is_u64() || value.is_i64(),
         "boolean" => value.is_boolean(),
         "date" => value.as_str().is_some_and(|text| text.parse::<Timestamp>().is_ok()),
         "ip" => value.as_str().is_some_and(|text| text.parse::<IpAddr>().is_ok()),
         "geo_point" => value["lat"].is_f64() && value["lon"].is_f64(),
-        other => panic!("the test knows no {other}"),
+        other => panic!("unknown type {other}"),
     }
 }
 
 #[test]
-fn every_field_is_one_of_the_schema() {
+fn every_field_is_in_the_schema() {
     let schema = schema();
     let (_folder, documents) = written(Format::Ecs);
-    assert_eq!(documents.len(), items::how_many());
+    assert_eq!(documents.len(), items::total());
     let mut seen = BTreeSet::new();
     for document in &documents {
         leaves("", document, &mut |name, value| {
             if name.starts_with("netsensor.") {
                 return;
             }
-            let (of_type, several) =
-                schema.get(name).unwrap_or_else(|| panic!("{name} is no field: {document}"));
+            let (field_type, several) = schema
+                .get(name)
+                .unwrap_or_else(|| panic!("{name} is not in the schema: {document}"));
             let values = match value {
                 Value::Array(items) if *several => items.clone(),
                 other => vec![other.clone()],
             };
             assert!(value.is_array() == *several, "{name} of {document}");
             for value in values {
-                assert!(is_of(of_type, &value), "{name} is no {of_type}: {value}");
+                assert!(is_of(field_type, &value), "{name} is not of type {field_type}: {value}");
             }
             seen.insert(name.to_owned());
         });
     }
-    // What the alert of a detection is made of.
+    // The fields that an alert of a detection needs.
     for name in [
         "threat.enrichments.indicator.ip",
         "threat.enrichments.matched.field",
@@ -96,7 +97,7 @@ fn every_field_is_one_of_the_schema() {
 }
 
 #[test]
-fn an_alert_says_what_was_raised() {
+fn an_alert_has_the_values_of_its_detection() {
     let (_folder, documents) = written(Format::Ecs);
     let of = |id: &str| documents.iter().find(|it| it["event"]["id"] == id).unwrap();
     let new = of("alert-new");
@@ -131,7 +132,7 @@ fn an_alert_says_what_was_raised() {
     for (path, value) in [
         ("/network/direction", json!("ingress")),
         ("/network/type", json!("ipv6")),
-        // The source is the remote end, so it sent what the host received.
+        // The source is the remote end: it sent the bytes that the host received.
         ("/source/bytes", json!(20)),
         ("/source/domain", json!("c2.example")),
         ("/threat/enrichments/0/matched/field", json!("source.ip")),
@@ -139,7 +140,7 @@ fn an_alert_says_what_was_raised() {
     ] {
         assert_eq!(summary.pointer(path), Some(&value), "{path} of {summary}");
     }
-    // A network has no place in a field for one address.
+    // A network does not fit in a field for one address.
     assert_eq!(summary.pointer("/threat/enrichments/0/indicator/ip"), None);
     assert_eq!(of("alert-bare").pointer("/process"), None);
 }

@@ -1,4 +1,4 @@
-//! Items with something in every field that a format reads, told apart by their ids.
+//! Items with a value in every field that a format uses, distinguished by their ids.
 
 use jiff::Timestamp;
 use sensor_tests::{sample_alert, sample_row};
@@ -15,8 +15,8 @@ fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// An outbound one of IPv4, an inbound summary of IPv6, a look back over UDP, and one that is
-/// nearly empty.
+/// An outbound alert over IPv4, an inbound summary over IPv6, a retro alert over UDP, and a nearly
+/// empty alert.
 pub(crate) fn alerts() -> Vec<Alert> {
     let at = time("2026-11-24T10:00:00.123456Z");
     let new = Alert {
@@ -74,7 +74,7 @@ pub(crate) fn alerts() -> Vec<Alert> {
     vec![new, summary, retro, bare]
 }
 
-/// A row of each table, and a connection with nothing but what it must have.
+/// A row of each table, and a connection row with its mandatory columns only.
 pub(crate) fn rows() -> Vec<TableRow> {
     let at = time("2026-11-24T10:01:00Z");
     let TableRow::Connection(bare) = sample_row("row-bare") else { panic!("a connection") };
@@ -185,7 +185,7 @@ fn computer(at: Timestamp) -> ComputerRow {
     }
 }
 
-pub(crate) fn notices() -> Vec<Notice> {
+pub(crate) fn events() -> Vec<Notice> {
     let at = time("2026-11-24T10:02:00Z");
     let (computer, agent_id) = ("web01.example.net".to_owned(), AGENT.to_owned());
     let health = |state, reason: &str| {
@@ -212,7 +212,7 @@ pub(crate) fn notices() -> Vec<Notice> {
     vec![Notice::Loss(loss), health(State::Degraded, "no answer"), health(State::Ok, "")]
 }
 
-/// How many items there are.
-pub(crate) fn how_many() -> usize {
-    alerts().len() + rows().len() + notices().len()
+/// The number of items.
+pub(crate) fn total() -> usize {
+    alerts().len() + rows().len() + events().len()
 }

@@ -1,4 +1,4 @@
-//! Kafka, by the mock cluster of librdkafka: brokers on real ports, in this process.
+//! Kafka, with the mock cluster of librdkafka: brokers on real ports, in this process.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use sensor_tests::servers::{KafkaClient, KafkaMessage, Tansu};
 use sensor_tests::{sample_alert, skip_unless};
 use sensor_user::deliver::{Format, KafkaConfig, PropertyText, SinkConfig, SinkKind};
 
-use super::{items, of_all, raise_all, start, wait_until, written};
+use super::{items, raise_all, sink_for_all, start, wait_until, written};
 
 pub(super) const TOPICS: [&str; 3] = ["netsensor.alerts", "netsensor.rows", "netsensor.health"];
 
@@ -30,7 +30,7 @@ fn config(servers: &str) -> KafkaConfig {
 }
 
 fn sink(config: KafkaConfig) -> SinkConfig {
-    of_all("kafka", SinkKind::Kafka(config), Format::Native)
+    sink_for_all("kafka", SinkKind::Kafka(config), Format::Native)
 }
 
 /// The first `count` messages of all topics.
@@ -45,7 +45,7 @@ fn topics_have_every_item_with_its_id_and_host() {
 }
 
 #[test]
-fn a_broker_in_a_process_of_its_own_has_every_item_too() {
+fn a_separate_broker_process_has_every_item_too() {
     let tansu = Tansu::start();
     if skip_unless(tansu.is_some(), "tansu is missing: run cargo xtask test") {
         return;
@@ -55,21 +55,21 @@ fn a_broker_in_a_process_of_its_own_has_every_item_too() {
     every_item_arrives(&servers);
 }
 
-/// Raises all that there is and reads it back.
+/// Raises all items and reads them back.
 fn every_item_arrives(servers: &str) {
     let running = start(&[sink(config(servers))]);
     raise_all(&running);
     let (_folder, lines) = written(Format::Native);
-    let found = read(servers, items::how_many());
+    let found = read(servers, items::total());
     assert_eq!(running.drain().1, []);
-    assert_eq!(found.len(), items::how_many());
+    assert_eq!(found.len(), items::total());
     let mut topics = BTreeMap::<String, usize>::new();
     for message in &found {
         *topics.entry(message.topic.clone()).or_default() += 1;
         assert_eq!(message.key, "web01.example.net");
         assert!(lines.contains(&message.body), "{}", message.body);
     }
-    let counts = [items::alerts().len(), items::rows().len(), items::notices().len()];
+    let counts = [items::alerts().len(), items::rows().len(), items::events().len()];
     assert_eq!(TOPICS.map(|topic| topics.get(topic).copied().unwrap_or(0)), counts);
     for alert in items::alerts() {
         let body = serde_json::to_value(&alert).unwrap();
@@ -78,7 +78,7 @@ fn every_item_arrives(servers: &str) {
 }
 
 #[test]
-fn errors_of_the_broker_and_its_absence_are_waited_for() {
+fn broker_errors_and_downtime_are_retried() {
     let cluster = cluster();
     let servers = cluster.bootstrap_servers();
     let produce = RDKafkaApiKey::Produce;
@@ -102,7 +102,7 @@ fn errors_of_the_broker_and_its_absence_are_waited_for() {
 }
 
 #[test]
-fn a_message_that_is_too_large_is_set_aside_alone() {
+fn an_oversized_message_is_rejected_alone() {
     let cluster = cluster();
     let limit = ("message.max.bytes".to_owned(), PropertyText::Plain("10000".to_owned()));
     let config = KafkaConfig { properties: vec![limit], ..config(&cluster.bootstrap_servers()) };

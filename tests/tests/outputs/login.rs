@@ -1,4 +1,4 @@
-//! A sink that is let in when what is wrong is put right.
+//! Logins that fail, and succeed after a correction.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,13 @@ use sensor_user::web::Secret;
 
 use super::start;
 
-/// A file whose first content lets nobody in.
-pub(super) struct Place {
+/// A file with a secret that is wrong at first.
+pub(super) struct SecretFile {
     _folder: tempfile::TempDir,
     pub(super) path: PathBuf,
 }
 
-impl Place {
+impl SecretFile {
     pub(super) fn with(content: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("login");
@@ -27,26 +27,26 @@ impl Place {
     }
 }
 
-/// Waits until the sink says `what`, and nothing has got through.
-pub(super) fn wait_for_word(running: &RunningSinks, name: &str, what: &str) {
-    let said = || captured_logs(&format!("sink={name:?}")).iter().any(|line| line.contains(what));
-    wait_until(what, said);
+/// Waits until the sink has logged `part`; nothing has been delivered by then.
+pub(super) fn wait_for_log(running: &RunningSinks, name: &str, part: &str) {
+    let logged = || captured_logs(&format!("sink={name:?}")).iter().any(|line| line.contains(part));
+    wait_until(part, logged);
     assert_eq!(running.stats.alerts_delivered.value(), 0);
 }
 
-/// An alert waits while `place` has what it has, which the sink tells as `told`; with `right` in it,
-/// it goes out. No log line has any of `hidden`.
-pub(super) fn let_in_when_right(
+/// Asserts that an alert stays pending with the error `error` while `secret_file` has its first
+/// content, and is delivered after `right` is written to it. No log line contains any of `hidden`.
+pub(super) fn assert_login_succeeds_after_correction(
     sink: &SinkConfig,
-    (place, told): (&Place, &str),
+    (secret_file, error): (&SecretFile, &str),
     right: &str,
     hidden: &[&str],
 ) {
     let running = start(std::slice::from_ref(sink));
     running.alerts(&["a0"]);
-    wait_for_word(&running, &sink.name, told);
-    std::fs::write(&place.path, right).unwrap();
-    wait_until("it is let in", || running.stats.alerts_delivered.value() == 1);
+    wait_for_log(&running, &sink.name, error);
+    std::fs::write(&secret_file.path, right).unwrap();
+    wait_until("the login succeeds", || running.stats.alerts_delivered.value() == 1);
     assert_eq!(running.drain().1, []);
     for secret in hidden {
         assert_eq!(captured_logs(secret), Vec::<String>::new());

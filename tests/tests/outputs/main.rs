@@ -1,6 +1,6 @@
-//! What a sink sends, against what real receivers make of it: each item that was raised is found
-//! there, field by field.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a suite stops where its machinery fails")]
+//! Sink output, compared with the contents of real receivers: each raised item is found there, field
+//! by field.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends with a panic")]
 
 mod documented;
 mod ecs;
@@ -24,26 +24,26 @@ fn start(sinks: &[SinkConfig]) -> RunningSinks {
     RunningSinks::start(sinks, SystemClock)
 }
 
-/// Raises everything that there is: alerts, rows of every table, notices.
+/// Raises all items: alerts, rows of every table, health and loss records.
 fn raise_all(running: &RunningSinks) {
     running.outbox.alerts(items::alerts(), None);
     running.outbox.rows(items::rows());
-    for notice in items::notices() {
-        running.outbox.notice(notice);
+    for event in items::events() {
+        running.outbox.notice(event);
     }
 }
 
-/// A sink of alerts, rows and notices.
-fn of_all(name: &str, kind: SinkKind, format: Format) -> SinkConfig {
+/// A sink for alerts, rows, health and loss records.
+fn sink_for_all(name: &str, kind: SinkKind, format: Format) -> SinkConfig {
     SinkConfig { rows: true, format, ..SinkConfig::new(name.to_owned(), kind) }
 }
 
-/// What a file sink writes of everything in `format`: the file, and its lines by their ids.
+/// Writes all items with a file sink in `format`; returns the file's directory and its lines.
 fn written(format: Format) -> (tempfile::TempDir, Vec<Value>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lines");
     let kind = SinkKind::File(FileConfig::new(path.clone()));
-    let running = start(&[of_all("file", kind, format)]);
+    let running = start(&[sink_for_all("file", kind, format)]);
     raise_all(&running);
     assert_eq!(running.drain().1, []);
     let text = std::fs::read_to_string(&path).unwrap();

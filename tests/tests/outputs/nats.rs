@@ -1,4 +1,4 @@
-//! NATS: a stream has what was raised, once, and whatever stands in the way is waited for.
+//! NATS: a stream has each raised item once, and outages are retried.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,13 +11,14 @@ use sensor_user::deliver::{Format, NatsConfig, SinkConfig, SinkKind};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::{items, of_all, raise_all, start, wait_until, written};
+use super::{items, raise_all, sink_for_all, start, wait_until, written};
 
-/// A running server with `more` in its configuration; `None` where it is not installed (skipped).
+/// A running server with `more` in its configuration; `None` if it is not installed (the test is
+/// skipped).
 pub(super) fn server(more: &str) -> Option<Nats> {
     let nats = Nats::start(more);
-    let why = "nats-server is missing: run cargo xtask test";
-    if skip_unless(nats.is_some(), why) { None } else { nats }
+    let reason = "nats-server is missing: run cargo xtask test";
+    if skip_unless(nats.is_some(), reason) { None } else { nats }
 }
 
 pub(super) fn config(nats: &Nats) -> NatsConfig {
@@ -30,7 +31,7 @@ pub(super) fn config(nats: &Nats) -> NatsConfig {
 }
 
 fn sink(config: NatsConfig) -> SinkConfig {
-    of_all("nats", SinkKind::Nats(config), Format::Native)
+    sink_for_all("nats", SinkKind::Nats(config), Format::Native)
 }
 
 /// A message of the stream.
@@ -40,7 +41,7 @@ struct Message {
     body: Value,
 }
 
-/// Somebody who reads the stream.
+/// A client that reads the stream.
 struct Reader {
     runtime: Runtime,
     context: jetstream::Context,
@@ -55,7 +56,7 @@ impl Reader {
         Self { runtime, context }
     }
 
-    /// How many messages the stream has; 0 where it is not there.
+    /// Number of messages in the stream; 0 if the stream does not exist.
     fn count(&self) -> u64 {
         let counted = async {
             let mut stream = self.context.get_stream(NatsConfig::STREAM).await.ok()?;
@@ -88,7 +89,7 @@ fn a_stream_has_every_item_once_under_its_subject() {
     let running = start(&[sink(config(&nats))]);
     raise_all(&running);
     let reader = Reader::connect(&nats, ConnectOptions::new());
-    wait_until("all messages", || reader.count() == items::how_many() as u64);
+    wait_until("all messages", || reader.count() == items::total() as u64);
     let (value, left) = running.drain();
     assert_eq!((left, value("alerts_delivered")), (vec![], items::alerts().len() as u64));
     let messages = reader.messages();
@@ -103,16 +104,16 @@ fn a_stream_has_every_item_once_under_its_subject() {
     }
     assert_eq!(messages["row-full"].subject, "netsensor.rows.oslo_1.web01_example_net");
     let health = messages.values().filter(|it| it.subject.starts_with("netsensor.health."));
-    assert_eq!(health.count(), items::notices().len());
-    // Sent again, by another run, they are still there once.
+    assert_eq!(health.count(), items::events().len());
+    // Another run sends the same items: the stream still has each once.
     let running = start(&[sink(config(&nats))]);
     raise_all(&running);
     assert_eq!(running.drain().1, []);
-    assert_eq!(reader.count(), items::how_many() as u64);
+    assert_eq!(reader.count(), items::total() as u64);
 }
 
 #[test]
-fn what_was_raised_while_it_was_away_arrives_once() {
+fn alerts_raised_during_an_outage_arrive_once() {
     let Some(mut nats) = server("") else { return };
     let running = start(&[sink(config(&nats))]);
     let raise = |name: &str| {
@@ -134,12 +135,12 @@ fn what_was_raised_while_it_was_away_arrives_once() {
 }
 
 #[test]
-fn without_a_stream_the_sink_says_so_and_waits() {
+fn a_missing_stream_is_reported_and_alerts_wait() {
     let Some(nats) = server("") else { return };
     let running = start(&[sink(NatsConfig { create_stream: None, ..config(&nats) })]);
     running.outbox.alerts(vec![sample_alert("a0")], None);
-    let said = || sensor_tests::captured_logs("no stream takes netsensor.>; make one, or set");
-    wait_until("it says so", || !said().is_empty());
+    let logged = || sensor_tests::captured_logs("no stream takes netsensor.>; make one, or set");
+    wait_until("the error", || !logged().is_empty());
     let reader = Reader::connect(&nats, ConnectOptions::new());
     let made = reader.context.create_stream(stream::Config {
         name: NatsConfig::STREAM.to_owned(),
@@ -152,7 +153,7 @@ fn without_a_stream_the_sink_says_so_and_waits() {
 }
 
 #[test]
-fn a_message_larger_than_the_server_takes_is_set_aside_alone() {
+fn a_message_above_the_server_limit_is_rejected_alone() {
     let Some(nats) = server("max_payload: 8192") else { return };
     let running = start(&[sink(config(&nats))]);
     let mut large = sample_alert("large");

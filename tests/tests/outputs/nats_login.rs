@@ -1,5 +1,5 @@
-//! NATS: who publishes, and who is asked. What is wrong is told by the sink's name with what to do
-//! about it, alerts wait, and what is put right counts without a new start.
+//! NATS authentication: of the publisher and of the server. Errors are logged with the sink's name
+//! and a remedy, alerts stay pending, and a correction applies without a restart.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use sensor_user::deliver::{NatsConfig, NatsLogin, SinkConfig, SinkKind};
 use sensor_user::web::{Certificate, TlsConfig};
 use serde_json::{Value, json};
 
-use super::login::{Place, let_in_when_right, wait_for_word};
+use super::login::{SecretFile, assert_login_succeeds_after_correction, wait_for_log};
 use super::nats::{config, server};
 use super::start;
 
@@ -22,7 +22,7 @@ fn sink(name: &str, config: NatsConfig) -> SinkConfig {
     SinkConfig::new(name.to_owned(), SinkKind::Nats(config))
 }
 
-/// How many messages the sink's stream has for somebody who reads with `options`.
+/// Number of messages in the sink's stream, read with `options`.
 fn count(nats: &Nats, options: ConnectOptions) -> u64 {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -33,7 +33,7 @@ fn count(nats: &Nats, options: ConnectOptions) -> u64 {
 }
 
 #[test]
-fn a_password_counts_over_a_connection_with_certificates_on_both_sides() {
+fn a_password_is_checked_over_mutual_tls() {
     let folder = certificates();
     let path = |name: &str| folder.path().join(name);
     let more = format!(
@@ -41,41 +41,51 @@ fn a_password_counts_over_a_connection_with_certificates_on_both_sides() {
         tls_of(folder.path())
     );
     let Some(nats) = server(&more) else { return };
-    let place = Place::with("wrong-password\n");
-    let login = NatsLogin::Password { user: "sensor".to_owned(), password: place.secret() };
+    let secret_file = SecretFile::with("wrong-password\n");
+    let login = NatsLogin::Password { user: "sensor".to_owned(), password: secret_file.secret() };
     let certificate = Certificate { chain: path("client"), key: path("client.key") };
     let tls = TlsConfig { ca_file: Some(path("ca")), certificate: Some(certificate) };
     let config = NatsConfig { login, tls: Some(tls), ..config(&nats) };
-    let told = format!(
+    let error = format!(
         "the server refuses user \"sensor\" with the password in file {}; check both",
-        place.path.display()
+        secret_file.path.display()
     );
     let hidden = ["wrong-password", "right-password"];
-    let_in_when_right(&sink("nats-password", config), (&place, &told), "right-password\n", &hidden);
+    assert_login_succeeds_after_correction(
+        &sink("nats-password", config),
+        (&secret_file, &error),
+        "right-password\n",
+        &hidden,
+    );
 }
 
 #[test]
-fn a_token_counts() {
+fn a_token_is_checked() {
     let Some(nats) = server("authorization { token: \"right-token\" }") else { return };
-    let place = Place::with("wrong-token\n");
-    let config = NatsConfig { login: NatsLogin::Token(place.secret()), ..config(&nats) };
-    let told = format!("the server refuses the token in file {}", place.path.display());
+    let secret_file = SecretFile::with("wrong-token\n");
+    let config = NatsConfig { login: NatsLogin::Token(secret_file.secret()), ..config(&nats) };
+    let error = format!("the server refuses the token in file {}", secret_file.path.display());
     let hidden = ["wrong-token", "right-token"];
-    let_in_when_right(&sink("nats-token", config), (&place, &told), "right-token\n", &hidden);
+    assert_login_succeeds_after_correction(
+        &sink("nats-token", config),
+        (&secret_file, &error),
+        "right-token\n",
+        &hidden,
+    );
     assert_eq!(count(&nats, ConnectOptions::with_token("right-token".to_owned())), 1);
 }
 
 #[test]
-fn another_login_counts_after_a_reload() {
+fn a_new_login_applies_after_a_reload() {
     let Some(nats) = server("authorization { token: \"the-token\" }") else { return };
-    let (old, new) = (Place::with("old-one"), Place::with("the-token"));
-    let with = |place: &Place| {
-        let login = NatsLogin::Token(place.secret());
+    let (old, new) = (SecretFile::with("old-one"), SecretFile::with("the-token"));
+    let with = |secret_file: &SecretFile| {
+        let login = NatsLogin::Token(secret_file.secret());
         sink("nats-reload", NatsConfig { login, ..config(&nats) })
     };
     let mut running = start(&[with(&old)]);
     running.alerts(&["a0"]);
-    wait_for_word(&running, "nats-reload", "the server refuses the token in file ");
+    wait_for_log(&running, "nats-reload", "the server refuses the token in file ");
     let entered = running.runtime.enter();
     let done = running.deliverer.reload(&[with(&new)], Duration::from_secs(5)).unwrap();
     drop(entered);
@@ -85,64 +95,75 @@ fn another_login_counts_after_a_reload() {
 }
 
 #[test]
-fn the_seed_of_an_nkey_counts() {
+fn an_nkey_seed_is_checked() {
     let (right, wrong) = (KeyPair::new_user(), KeyPair::new_user());
     let more = format!("authorization {{ users: [ {{ nkey: {} }} ] }}", right.public_key());
     let Some(nats) = server(&more) else { return };
     let (right, wrong) = (right.seed().unwrap(), wrong.seed().unwrap());
-    for (name, content, told) in [
+    for (name, content, error) in [
         ("nats-nkey", wrong.as_str(), "the server refuses the nkey in file "),
         ("nats-no-seed", "no-seed-at-all", "holds no seed of an nkey; it is one line that"),
     ] {
-        let place = Place::with(content);
-        let config = NatsConfig { login: NatsLogin::Nkey(place.secret()), ..config(&nats) };
+        let secret_file = SecretFile::with(content);
+        let config = NatsConfig { login: NatsLogin::Nkey(secret_file.secret()), ..config(&nats) };
         let hidden = [right.as_str(), content];
-        let_in_when_right(&sink(name, config), (&place, told), &right, &hidden);
+        assert_login_succeeds_after_correction(
+            &sink(name, config),
+            (&secret_file, error),
+            &right,
+            &hidden,
+        );
     }
     assert_eq!(count(&nats, ConnectOptions::with_nkey(right)), 1, "the same alert twice");
 }
 
 #[test]
-fn a_file_of_credentials_counts() {
-    let (ours, others) = (Operator::new(), Operator::new());
-    let Some(nats) = server(&ours.server()) else { return };
-    let (right, wrong) = (ours.credentials(None), others.credentials(None));
-    let expired = ours.credentials(Some(1));
-    for (name, content, told) in [
+fn a_credentials_file_is_checked() {
+    let (own, foreign) = (Operator::new(), Operator::new());
+    let Some(nats) = server(&own.server()) else { return };
+    let (right, wrong) = (own.credentials(None), foreign.credentials(None));
+    let expired = own.credentials(Some(1));
+    for (name, content, error) in [
         ("nats-creds", wrong.as_str(), "the server refuses the credentials in file "),
         ("nats-expired", &expired, "neither expired nor revoked?"),
         ("nats-no-creds", "no-creds", "holds no credentials of nats; name a file that `nsc` made"),
     ] {
-        let place = Place::with(content);
-        let config = NatsConfig { login: NatsLogin::Credentials(place.secret()), ..config(&nats) };
+        let secret_file = SecretFile::with(content);
+        let config =
+            NatsConfig { login: NatsLogin::Credentials(secret_file.secret()), ..config(&nats) };
         let seeds = [&right, content].map(|text| text.lines().find(|it| it.starts_with("SU")));
         let hidden: Vec<&str> = seeds.into_iter().flatten().collect();
-        let_in_when_right(&sink(name, config), (&place, told), &right, &hidden);
+        assert_login_succeeds_after_correction(
+            &sink(name, config),
+            (&secret_file, error),
+            &right,
+            &hidden,
+        );
     }
     let options = ConnectOptions::with_credentials(&right).unwrap();
     assert_eq!(count(&nats, options), 1, "the same alert three times");
 }
 
 #[test]
-fn nobody_is_told_to_log_in_and_missing_rights_are_told() {
+fn a_missing_login_and_missing_permissions_are_reported() {
     let more = "authorization { users: [ \
         { user: sensor, password: pw, permissions: { publish: [\"$JS.API.>\"], subscribe: [\">\"] } } ] }";
     let Some(nats) = server(more) else { return };
     let running = start(&[sink("nats-nobody", config(&nats))]);
     running.alerts(&["a0"]);
-    let told = "the server asks who publishes; set user and password, token, nkey or credentials";
-    wait_for_word(&running, "nats-nobody", told);
+    let error = "the server asks who publishes; set user and password, token, nkey or credentials";
+    wait_for_log(&running, "nats-nobody", error);
     drop(running);
-    let place = Place::with("pw");
-    let login = NatsLogin::Password { user: "sensor".to_owned(), password: place.secret() };
+    let secret_file = SecretFile::with("pw");
+    let login = NatsLogin::Password { user: "sensor".to_owned(), password: secret_file.secret() };
     let running = start(&[sink("nats-rights", NatsConfig { login, ..config(&nats) })]);
     running.alerts(&["a0"]);
-    let told = "let it publish to netsensor.>, to $JS.API.> and subscribe to _INBOX.>";
-    wait_for_word(&running, "nats-rights", told);
+    let error = "let it publish to netsensor.>, to $JS.API.> and subscribe to _INBOX.>";
+    wait_for_log(&running, "nats-rights", error);
 }
 
 #[test]
-fn certificates_that_do_not_fit_are_told_and_wait() {
+fn invalid_certificates_are_reported_and_alerts_wait() {
     let (folder, other) = (certificates(), certificates());
     let Some(nats) = server(&tls_of(folder.path())) else { return };
     let certificate = |folder: &Path| Certificate {
@@ -150,18 +171,18 @@ fn certificates_that_do_not_fit_are_told_and_wait() {
         key: folder.join("client.key"),
     };
     let of = |ca: &Path, certificate| TlsConfig { ca_file: Some(ca.join("ca")), certificate };
-    let (ours, theirs) = (folder.path(), other.path());
+    let (own, foreign) = (folder.path(), other.path());
     for (name, tls) in [
-        ("nats-authority", Some(of(theirs, Some(certificate(ours))))),
-        ("nats-uncertified", Some(of(ours, None))),
-        ("nats-stranger", Some(of(ours, Some(certificate(theirs))))),
+        ("nats-authority", Some(of(foreign, Some(certificate(own))))),
+        ("nats-uncertified", Some(of(own, None))),
+        ("nats-stranger", Some(of(own, Some(certificate(foreign))))),
         ("nats-host-authorities", None),
     ] {
         let running = start(&[sink(name, NatsConfig { tls, ..config(&nats) })]);
         running.alerts(&["a0"]);
-        wait_for_word(&running, name, "check tls, ca_file, client_cert and client_key");
+        wait_for_log(&running, name, "check tls, ca_file, client_cert and client_key");
     }
-    let right = of(ours, Some(certificate(ours)));
+    let right = of(own, Some(certificate(own)));
     let running = start(&[sink("nats-tls", NatsConfig { tls: Some(right), ..config(&nats) })]);
     running.alerts(&["a0"]);
     wait_until("it arrives", || running.stats.alerts_delivered.value() == 1);
@@ -169,7 +190,7 @@ fn certificates_that_do_not_fit_are_told_and_wait() {
 }
 
 #[test]
-fn the_second_server_is_asked_where_the_first_is_away() {
+fn the_second_server_is_used_when_the_first_is_unavailable() {
     let Some(nats) = server("") else { return };
     for _ in 0..4 {
         let away = format!("127.0.0.1:{}", sensor_tests::servers::free_port());
@@ -193,7 +214,7 @@ fn tls_of(folder: &Path) -> String {
     )
 }
 
-/// Who certifies accounts, as `nsc` does, and one account with `JetStream`.
+/// An operator that certifies accounts, as `nsc` does, and an account with `JetStream`.
 struct Operator {
     key: KeyPair,
     account: KeyPair,
@@ -209,13 +230,13 @@ impl Operator {
         }
     }
 
-    /// A server that trusts this operator only.
+    /// The configuration of a server that trusts only this operator.
     fn server(&self) -> String {
         let certified = |key: &KeyPair, limits: Value| {
             let nats = json!({ "type": "account", "version": 2, "limits": limits });
             format!("{}: \"{}\"", key.public_key(), signed(&self.key, key, None, &nats))
         };
-        // The system's account may have no streams.
+        // The system account may not have streams.
         let limits = |streams: i64| {
             json!({ "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1,
                 "wildcards": true, "conn": -1, "leaf": -1, "mem_storage": streams,
@@ -231,7 +252,7 @@ impl Operator {
         )
     }
 
-    /// The file of a user of the account, who expires then (seconds since 1970).
+    /// The credentials file of a user of the account, valid until `expires` (seconds since 1970).
     fn credentials(&self, expires: Option<u64>) -> String {
         let user = KeyPair::new_user();
         let nats = json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1 });
@@ -244,9 +265,9 @@ impl Operator {
     }
 }
 
-/// A JWT of nats: `issuer` certifies `subject`.
+/// A JWT of NATS: `issuer` certifies `subject`.
 fn signed(issuer: &KeyPair, subject: &KeyPair, expires: Option<u64>, nats: &Value) -> String {
-    // An end at 0 is none.
+    // An expiry of 0 means none.
     let claims = json!({ "jti": "id", "iat": 1, "iss": issuer.public_key(),
         "exp": expires.unwrap_or(0), "sub": subject.public_key(), "name": "netsensor",
         "nats": nats });

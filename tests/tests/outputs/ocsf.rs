@@ -1,5 +1,5 @@
-//! Open Cybersecurity Schema Framework: Tenzir casts every event to the schema's own record without
-//! a warning, and finds the names that belong to its numbers.
+//! Open Cybersecurity Schema Framework: Tenzir casts every event to the schema without a warning, and
+//! derives the names of its enumerations.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{items, written};
 
-/// Times as text: Tenzir takes a number for a number.
+/// Converts timestamps to text, because Tenzir keeps numbers as numbers.
 fn with_times(value: &mut Value) {
     match value {
         Value::Object(members) => {
@@ -29,7 +29,7 @@ fn with_times(value: &mut Value) {
     }
 }
 
-/// Text that looks like an address is one for Tenzir, where the schema wants text.
+/// Tenzir parses text that looks like an address, where the schema wants text.
 const CAST: &str = "
 if this.has(\"osint\") {
   osint = osint.map(it => {...it, value: string(it.value), name: string(it.name)})
@@ -48,7 +48,7 @@ fn tenzir_casts_every_event_without_a_warning() {
     }
     let program = program.unwrap();
     let (folder, events) = written(Format::Ocsf);
-    assert_eq!(events.len(), items::how_many());
+    assert_eq!(events.len(), items::total());
     let mut by_id = BTreeMap::new();
     let mut text = String::new();
     for mut event in events {
@@ -66,35 +66,39 @@ fn tenzir_casts_every_event_without_a_warning() {
     assert_eq!(read.lines.len(), by_id.len());
     for cast in &read.lines {
         let sent = &by_id[cast["metadata"]["uid"].as_str().unwrap()];
-        // Nothing was dropped: what was sent is all there, as it was.
+        // No field was dropped or changed.
         contains(cast, sent, "");
     }
 }
 
-/// `cast` has all that `sent` has; Tenzir may have found names beside it.
-fn contains(cast: &Value, sent: &Value, at: &str) {
+/// Asserts that `cast` has everything in `sent`; Tenzir may have added names.
+fn contains(cast: &Value, sent: &Value, path: &str) {
     match (cast, sent) {
         (Value::Object(cast), Value::Object(sent)) => {
             for (key, value) in sent {
-                let at = format!("{at}.{key}");
-                contains(cast.get(key).unwrap_or_else(|| panic!("{at} is gone")), value, &at);
+                let path = format!("{path}.{key}");
+                contains(
+                    cast.get(key).unwrap_or_else(|| panic!("{path} is missing")),
+                    value,
+                    &path,
+                );
             }
         }
         (Value::Array(cast), Value::Array(sent)) => {
-            assert_eq!(cast.len(), sent.len(), "{at}");
+            assert_eq!(cast.len(), sent.len(), "{path}");
             for (cast, sent) in cast.iter().zip(sent) {
-                contains(cast, sent, at);
+                contains(cast, sent, path);
             }
         }
         (Value::Number(cast), Value::Number(sent)) => {
-            assert_eq!(cast.as_f64(), sent.as_f64(), "{at}");
+            assert_eq!(cast.as_f64(), sent.as_f64(), "{path}");
         }
-        (cast, sent) => assert_eq!(cast, sent, "{at}"),
+        (cast, sent) => assert_eq!(cast, sent, "{path}"),
     }
 }
 
 #[test]
-fn an_alert_says_what_was_raised() {
+fn an_alert_has_the_values_of_its_detection() {
     let (_folder, events) = written(Format::Ocsf);
     let of = |id: &str| events.iter().find(|it| it["metadata"]["uid"] == id).unwrap();
     let new = of("alert-new");

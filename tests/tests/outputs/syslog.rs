@@ -1,5 +1,5 @@
-//! Syslog to rsyslog: what it got is what was raised, over TCP and TLS, in both framings, and again
-//! after it was away.
+//! Syslog to rsyslog, over TCP and TLS and in both framings: it receives every raised item, also
+//! after an outage of the server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,32 +11,32 @@ use sensor_user::deliver::{Format, Framing, SinkConfig, SinkKind, SyslogConfig};
 use sensor_user::web::{Certificate, TlsConfig};
 use serde_json::Value;
 
-use super::{items, of_all, raise_all, start, wait_until, written};
+use super::{items, raise_all, sink_for_all, start, wait_until, written};
 
 fn is_missing() -> bool {
     skip_unless(Rsyslog::is_installed(), "rsyslog is missing; as root: apt-get install rsyslog")
 }
 
 fn sink(config: SyslogConfig, format: Format) -> SinkConfig {
-    of_all("syslog", SinkKind::Syslog(config), format)
+    sink_for_all("syslog", SinkKind::Syslog(config), format)
 }
 
-/// The value of `name` in structured data without escapes.
+/// The value of parameter `name` in structured data without escapes.
 fn parameter(message: &Value, name: &str) -> String {
     let data = message["data"].as_str().unwrap();
     let (_, rest) = data.split_once(&format!(" {name}=\"")).unwrap_or_else(|| panic!("{data}"));
     rest.split_once('"').unwrap().0.to_owned()
 }
 
-/// All items that `rsyslog` got are those that a file gets, each once.
-fn assert_got_all(rsyslog: &Rsyslog, format: Format) {
+/// Asserts that `rsyslog` has received the same items as a file, each exactly once.
+fn assert_received_all(rsyslog: &Rsyslog, format: Format) {
     let (_folder, lines) = written(format);
-    wait_until("all messages", || rsyslog.messages().len() >= items::how_many());
+    wait_until("all messages", || rsyslog.messages().len() >= items::total());
     let messages = rsyslog.messages();
-    let got: BTreeSet<String> =
+    let received: BTreeSet<String> =
         messages.iter().map(|it| it["message"].as_str().unwrap().to_owned()).collect();
-    assert_eq!((messages.len(), got.len()), (items::how_many(), items::how_many()));
-    for text in &got {
+    assert_eq!((messages.len(), received.len()), (items::total(), items::total()));
+    for text in &received {
         let value: Value = serde_json::from_str(text).unwrap();
         assert!(lines.contains(&value), "{text}");
     }
@@ -52,13 +52,13 @@ fn every_item_arrives_in_either_framing() {
         let config = SyslogConfig { framing, ..SyslogConfig::new(rsyslog.address()) };
         let running = start(&[sink(config, format)]);
         raise_all(&running);
-        assert_got_all(&rsyslog, format);
+        assert_received_all(&rsyslog, format);
         assert_eq!(running.drain().1, []);
     }
 }
 
 #[test]
-fn a_header_and_its_data_say_what_the_alert_is() {
+fn header_and_structured_data_describe_the_alert() {
     if is_missing() {
         return;
     }
@@ -116,9 +116,9 @@ fn over_tls(rsyslog: &Rsyslog, folder: &Path, with_certificate: bool, name: &str
 }
 
 #[test]
-fn over_tls_both_sides_know_each_other() {
-    let why = "rsyslog-gnutls is missing; as root: apt-get install rsyslog rsyslog-gnutls";
-    if skip_unless(Rsyslog::supports_tls(), why) {
+fn over_tls_both_sides_are_authenticated() {
+    let reason = "rsyslog-gnutls is missing; as root: apt-get install rsyslog rsyslog-gnutls";
+    if skip_unless(Rsyslog::supports_tls(), reason) {
         return;
     }
     let folder = certificates();
@@ -126,7 +126,7 @@ fn over_tls_both_sides_know_each_other() {
     let files =
         TlsFiles { authority: path("ca"), certificate: path("server"), key: path("server.key") };
     let rsyslog = Rsyslog::start(Some(&files));
-    // A server of another name gets nothing.
+    // A server with another name receives nothing.
     let other = over_tls(&rsyslog, folder.path(), true, "other.example.net");
     let running = start(&[sink(other, Format::Native)]);
     running.outbox.alerts(vec![sample_alert("a0")], None);
@@ -136,12 +136,12 @@ fn over_tls_both_sides_know_each_other() {
     let right = over_tls(&rsyslog, folder.path(), true, "logs.example.net");
     let running = start(&[sink(right, Format::Native)]);
     raise_all(&running);
-    assert_got_all(&rsyslog, Format::Native);
+    assert_received_all(&rsyslog, Format::Native);
     assert_eq!(running.drain().1, []);
 }
 
 #[test]
-fn what_was_raised_while_it_was_away_arrives_when_it_is_back() {
+fn alerts_raised_during_a_syslog_outage_arrive_afterwards() {
     if is_missing() {
         return;
     }
@@ -165,7 +165,7 @@ fn what_was_raised_while_it_was_away_arrives_when_it_is_back() {
     rsyslog.restart();
     raise("after");
     wait_until("all sixty", || ids(&rsyslog).len() == 60);
-    // The last batch before the break is sent once more: its alerts are there twice, at most.
+    // The last batch before the outage may be sent twice.
     assert!(rsyslog.messages().len() <= 80, "{}", rsyslog.messages().len());
     assert_eq!(running.drain().1, []);
 }

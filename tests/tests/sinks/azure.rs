@@ -1,4 +1,4 @@
-//! The azure sink against a fake of ours: Entra ID, the metadata service and the endpoint.
+//! The azure sink against a fake of Entra ID, the metadata service and the ingestion endpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use tempfile::TempDir;
 
 use crate::{sink, start};
 
-/// How the endpoint answers its n-th request.
+/// The endpoint's response to its n-th request.
 type Script = Box<dyn FnMut(usize) -> ScriptedResponse + Send>;
 
-const TAKEN: ScriptedResponse = ScriptedResponse::status(204);
+const NO_CONTENT: ScriptedResponse = ScriptedResponse::status(204);
 const INGEST: &str = "/dataCollectionRules/dcr-1/streams/";
 
-/// Gives tokens `t0`, `t1`, … to whoever has the secret, and takes records as `script` says.
+/// Issues tokens `t0`, `t1`, … for the right secret, and responds to records by `script`.
 fn azure(mut script: Script) -> Collector {
     let (mut tokens, mut posts) = (0, 0);
     Collector::start(move |_, request: &RecordedRequest| {
@@ -38,15 +38,15 @@ fn azure(mut script: Script) -> Collector {
         }
         tokens += 1;
         let token = format!("t{}", tokens - 1);
-        let life = if is_machine { json!("86399") } else { json!(3599) };
-        let given = json!({ "access_token": token, "expires_in": life, "token_type": "Bearer" });
-        ScriptedResponse::Status(200, vec![], given.to_string())
+        let lifetime = if is_machine { json!("86399") } else { json!(3599) };
+        let body = json!({ "access_token": token, "expires_in": lifetime, "token_type": "Bearer" });
+        ScriptedResponse::Status(200, vec![], body.to_string())
     })
 }
 
-/// Answers by `answers`, then takes all.
-fn then_taken(answers: Vec<ScriptedResponse>) -> Script {
-    Box::new(move |number| answers.get(number).cloned().unwrap_or(TAKEN))
+/// Responds with `responses`, then accepts all requests.
+fn then_accepted(responses: Vec<ScriptedResponse>) -> Script {
+    Box::new(move |number| responses.get(number).cloned().unwrap_or(NO_CONTENT))
 }
 
 fn config(name: &str, collector: &Collector, login: AzureLogin) -> SinkConfig {
@@ -78,7 +78,7 @@ fn secret(text: &str) -> (TempDir, PathBuf) {
     (folder, file)
 }
 
-/// The records of one stream, of requests that were taken.
+/// The records of one stream, from accepted requests.
 fn records(collector: &Collector, stream: &str) -> Vec<Value> {
     let path = format!("{INGEST}{stream}");
     let requests = collector.requests();
@@ -91,8 +91,8 @@ fn paths(collector: &Collector) -> Vec<String> {
 }
 
 #[test]
-fn alerts_arrive_as_they_were_raised() {
-    let collector = azure(then_taken(vec![]));
+fn alerts_arrive_unchanged() {
+    let collector = azure(then_accepted(vec![]));
     let (_folder, file) = secret("hunter2");
     let running = start(config("a", &collector, application(&collector, &file)));
     running.alerts(&["a0"]);
@@ -131,7 +131,7 @@ fn alerts_arrive_as_they_were_raised() {
     assert_eq!((value("alerts_delivered"), value("deliveries_retried"), left.len()), (2, 0, 0));
 }
 
-/// Type by column of a stream in docs/azure.md.
+/// Type of each column of a stream in docs/azure.md.
 fn declared(table: &str) -> BTreeMap<String, String> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/azure.md");
     let text = std::fs::read_to_string(page).unwrap();
@@ -156,8 +156,8 @@ fn fits(kind: &str, value: &Value) -> bool {
 }
 
 #[test]
-fn rows_go_to_the_streams_of_their_tables() {
-    let collector = azure(then_taken(vec![]));
+fn rows_are_sent_to_the_streams_of_their_tables() {
+    let collector = azure(then_accepted(vec![]));
     let (_folder, file) = secret("hunter2");
     let running = start(config("rows", &collector, application(&collector, &file)));
     running.rows(&["r0", "r1"]);
@@ -177,8 +177,8 @@ fn rows_go_to_the_streams_of_their_tables() {
 }
 
 #[test]
-fn a_token_that_is_refused_is_replaced_at_once() {
-    let collector = azure(then_taken(vec![ScriptedResponse::status(401)]));
+fn a_refused_token_is_replaced_immediately() {
+    let collector = azure(then_accepted(vec![ScriptedResponse::status(401)]));
     let (_folder, file) = secret("hunter2");
     let running = start(config("token", &collector, application(&collector, &file)));
     running.alerts(&["a0"]);
@@ -190,8 +190,8 @@ fn a_token_that_is_refused_is_replaced_at_once() {
 }
 
 #[test]
-fn what_may_pass_is_tried_again() {
-    let answers = vec![
+fn temporary_errors_are_retried() {
+    let responses = vec![
         ScriptedResponse::Status(
             403,
             vec![],
@@ -203,7 +203,7 @@ fn what_may_pass_is_tried_again() {
         ScriptedResponse::Reset,
         ScriptedResponse::status(503),
     ];
-    let collector = azure(then_taken(answers));
+    let collector = azure(then_accepted(responses));
     let (_folder, file) = secret("hunter2");
     let running = start(config("again", &collector, application(&collector, &file)));
     running.alerts(&["a0"]);
@@ -212,13 +212,13 @@ fn what_may_pass_is_tried_again() {
     assert!(requests[1..].iter().all(|request| request.body == requests[1].body));
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), value("deliveries_retried"), left.len()), (1, 6, 0));
-    let said = sensor_tests::captured_logs("sink=\"again\"").join("\n");
-    assert!(said.contains("the role Monitoring Metrics Publisher on the data"), "{said}");
+    let log = sensor_tests::captured_logs("sink=\"again\"").join("\n");
+    assert!(log.contains("the role Monitoring Metrics Publisher on the data"), "{log}");
 }
 
 #[test]
-fn a_batch_that_is_too_large_is_halved() {
-    let collector = azure(then_taken(vec![TAKEN, ScriptedResponse::status(413)]));
+fn a_batch_that_is_too_large_is_split() {
+    let collector = azure(then_accepted(vec![NO_CONTENT, ScriptedResponse::status(413)]));
     let (_folder, file) = secret("hunter2");
     let running = start(config("halves", &collector, application(&collector, &file)));
     running.rows(&["r0"]);
@@ -231,8 +231,8 @@ fn a_batch_that_is_too_large_is_halved() {
 }
 
 #[test]
-fn a_machine_posts_with_its_own_identity() {
-    let collector = azure(then_taken(vec![]));
+fn a_machine_posts_with_its_managed_identity() {
+    let collector = azure(then_accepted(vec![]));
     let login = AzureLogin::ManagedIdentity {
         imds_url: Some(
             format!("http://{}/metadata/instance", collector.address()).parse().unwrap(),
@@ -250,14 +250,14 @@ fn a_machine_posts_with_its_own_identity() {
 }
 
 #[test]
-fn a_metadata_service_that_is_away_is_asked_again() {
-    let mut asked = 0;
+fn an_unavailable_metadata_service_is_queried_again() {
+    let mut token_requests = 0;
     let collector = Collector::start(move |_, request: &RecordedRequest| {
         if request.path.starts_with(INGEST) {
-            return TAKEN;
+            return NO_CONTENT;
         }
-        asked += 1;
-        match asked {
+        token_requests += 1;
+        match token_requests {
             1 => ScriptedResponse::status(410),
             _ => ScriptedResponse::Status(
                 200,
@@ -274,7 +274,7 @@ fn a_metadata_service_that_is_away_is_asked_again() {
     running.alerts(&["a0"]);
     let requests = collector.wait_for_requests(3);
     assert!((requests[1].at - requests[0].at).as_secs() >= 2);
-    // A token that ends soon is not kept.
+    // A token that expires soon is not reused.
     running.alerts(&["a1"]);
     assert!(paths(&collector).len() >= 3);
     collector.wait_for_requests(5);
@@ -283,28 +283,28 @@ fn a_metadata_service_that_is_away_is_asked_again() {
 }
 
 #[test]
-fn a_client_secret_that_is_replaced_counts() {
-    let collector = azure(then_taken(vec![]));
+fn a_replaced_client_secret_applies() {
+    let collector = azure(then_accepted(vec![]));
     let (_folder, file) = secret("expired");
     let running = start(config("expired", &collector, application(&collector, &file)));
     running.alerts(&["a0"]);
     collector.wait_for_requests(2);
     std::fs::write(&file, "hunter2").unwrap();
     crate::wait_until("delivered", || running.value("alerts_delivered") == 1);
-    let said = sensor_tests::captured_logs("sink=\"expired\"").join("\n");
-    assert!(said.contains("check tenant, client_id and client_secret"), "{said}");
+    let log = sensor_tests::captured_logs("sink=\"expired\"").join("\n");
+    assert!(log.contains("check tenant, client_id and client_secret"), "{log}");
     drop(running.drain());
 }
 
 #[test]
-fn a_stream_that_fails_does_not_send_the_others_again() {
-    let collector = azure(then_taken(vec![]));
+fn a_failed_stream_does_not_resend_the_others() {
+    let collector = azure(then_accepted(vec![]));
     let (_folder, file) = secret("hunter2");
     let mut failed = 0;
     let endpoint = Collector::start(move |_, request: &RecordedRequest| {
         let fails = request.path.ends_with("NetsensorLoss_CL") && failed < 2;
         failed += usize::from(fails);
-        if fails { ScriptedResponse::status(404) } else { TAKEN }
+        if fails { ScriptedResponse::status(404) } else { NO_CONTENT }
     });
     let sink = config("streams", &endpoint, application(&collector, &file));
     let running = start(sink);
@@ -318,6 +318,6 @@ fn a_stream_that_fails_does_not_send_the_others_again() {
         requests.iter().map(|request| request.path.rsplit('/').next().unwrap()).collect();
     let loss = "Custom-NetsensorLoss_CL";
     assert_eq!(streams, ["Custom-Links", loss, loss, loss]);
-    let said = sensor_tests::captured_logs("sink=\"streams\"").join("\n");
-    assert!(said.contains("check endpoint, dcr and the streams of the rule"), "{said}");
+    let log = sensor_tests::captured_logs("sink=\"streams\"").join("\n");
+    assert!(log.contains("check endpoint, dcr and the streams of the rule"), "{log}");
 }

@@ -1,5 +1,5 @@
-//! The certificate of a sink over HTTP, against nginx that wants one: until it is right alerts wait,
-//! and are neither refused nor lost.
+//! Client certificates of a sink over HTTP, against an nginx that requires one. Until the
+//! certificate is right, alerts are pending, and neither refused nor lost.
 
 use std::path::Path;
 
@@ -21,14 +21,14 @@ fn http(name: &str, url: &str, certificate: Option<&Path>, authority: &Path) -> 
     sink(name, SinkKind::Http(http))
 }
 
-/// Puts the certificate `name` and its key where a sink looks for them.
+/// Copies the certificate `name` and its key to the sink's paths.
 fn put(folder: &Path, from: &Path, name: &str) {
     std::fs::copy(from.join(format!("{name}.key")), folder.join("key")).unwrap();
     std::fs::copy(from.join(name), folder.join("chain")).unwrap();
 }
 
 #[test]
-fn alerts_wait_for_the_certificate_that_the_server_wants() {
+fn alerts_wait_until_the_client_certificate_is_right() {
     let collector = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::OK);
     let nginx = Nginx::start(collector.address());
     if skip_unless(nginx.is_some(), "nginx is missing: run cargo xtask test") {
@@ -38,7 +38,7 @@ fn alerts_wait_for_the_certificate_that_the_server_wants() {
     let (folder, stranger) = (tempfile::tempdir().unwrap(), certificates());
     put(folder.path(), stranger.path(), "client");
     let url = |scheme: &str| format!("{scheme}://127.0.0.1:{}/alerts", nginx.port());
-    for (name, scheme, certificate, told) in [
+    for (name, scheme, certificate, hint) in [
         ("bare", "https", None, "; set client_cert and client_key"),
         ("plain", "http", None, "; the server speaks TLS, use https: in url"),
         ("stranger", "https", Some(folder.path()), "; check client_cert, and when it ends"),
@@ -46,15 +46,15 @@ fn alerts_wait_for_the_certificate_that_the_server_wants() {
         let running = start(http(name, &url(scheme), certificate, &nginx.path("ca")));
         running.alerts(&["a0"]);
         running.rows(&["r0"]);
-        let said = || captured_logs(&format!("sink={name:?}")).join("\n");
-        wait_until(told, || said().contains(told));
+        let log = || captured_logs(&format!("sink={name:?}")).join("\n");
+        wait_until(hint, || log().contains(hint));
         wait_until("tried again", || running.value("deliveries_retried") > 2);
-        assert!(said().contains("the answer is 400"), "{}", said());
+        assert!(log().contains("the answer is 400"), "{}", log());
         let discarded = ["alerts_discarded_rejected", "rows_discarded_rejected"];
         assert_eq!(discarded.map(|counter| running.value(counter)), [0, 0], "{name}");
         assert_eq!(running.value("alerts_delivered"), 0, "{name}");
         if certificate.is_some() {
-            // The right one counts without a new start.
+            // The right certificate applies without a restart.
             put(folder.path(), &nginx.path(""), "client");
             let mut taken = collector.wait_for_accepted(2);
             taken.sort();
@@ -66,7 +66,7 @@ fn alerts_wait_for_the_certificate_that_the_server_wants() {
 }
 
 #[test]
-fn an_authority_that_is_replaced_counts_at_the_next_try() {
+fn a_replaced_authority_applies_at_the_next_attempt() {
     let collector = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::OK);
     let nginx = Nginx::start(collector.address());
     if skip_unless(nginx.is_some(), "nginx is missing: run cargo xtask test") {
@@ -80,8 +80,8 @@ fn an_authority_that_is_replaced_counts_at_the_next_try() {
     let url = format!("https://127.0.0.1:{}/alerts", nginx.port());
     let running = start(http("authority", &url, Some(folder.path()), &authority));
     running.alerts(&["a0"]);
-    let said = || captured_logs("sink=\"authority\"").join("\n");
-    wait_until("it says so", || said().contains("invalid peer certificate"));
+    let log = || captured_logs("sink=\"authority\"").join("\n");
+    wait_until("the error", || log().contains("invalid peer certificate"));
     std::fs::copy(nginx.path("ca"), &authority).unwrap();
     assert_eq!(collector.wait_for_accepted(1), ["a0"]);
     assert_eq!(running.drain().1, []);

@@ -26,11 +26,11 @@ pub(crate) fn documents(server: &Osmem, index: &str) -> Vec<(String, Value)> {
     let hits = found["hits"]["hits"].as_array().unwrap().iter();
     let mut all: Vec<(String, Value)> =
         hits.map(|hit| (hit["_id"].as_str().unwrap().to_owned(), hit["_source"].clone())).collect();
-    all.sort_by(|one, other| one.0.cmp(&other.0));
+    all.sort_by(|left, right| left.0.cmp(&right.0));
     all
 }
 
-/// An alert as it was raised, out of a document.
+/// The raised alert of a document.
 fn raised(mut document: Value) -> Alert {
     let time = document.as_object_mut().unwrap().remove("@timestamp").unwrap();
     assert_eq!(time, document["VMConnection_TimeGenerated"]);
@@ -38,13 +38,13 @@ fn raised(mut document: Value) -> Alert {
 }
 
 #[test]
-fn documents_are_there_once_however_often_they_are_sent() {
+fn documents_exist_once_even_if_sent_again() {
     let server = Osmem::start();
     if skip_unless(server.is_some(), "osmem-server is not installed") {
         return;
     }
     let server = server.unwrap();
-    for _run in 0..2 {
+    for _round in 0..2 {
         let running = start(config("osmem", &server.url()));
         running.alerts(&["a0", "a1"]);
         running.rows(&["r0", "r1", "r2"]);
@@ -68,7 +68,7 @@ fn documents_are_there_once_however_often_they_are_sent() {
 }
 
 #[test]
-fn documents_in_the_words_of_elastic_have_the_same_ids() {
+fn documents_in_ecs_format_have_the_same_ids() {
     let server = Osmem::start();
     if skip_unless(server.is_some(), "osmem-server is not installed") {
         return;
@@ -85,7 +85,7 @@ fn documents_in_the_words_of_elastic_have_the_same_ids() {
         } } },
     });
     server.request("PUT", "_index_template/netsensor", Some(&template));
-    for _run in 0..2 {
+    for _round in 0..2 {
         let mut sink = config("osmem-ecs", &server.url());
         sink.format = Format::Ecs;
         let running = start(sink);
@@ -107,7 +107,7 @@ fn documents_in_the_words_of_elastic_have_the_same_ids() {
 }
 
 #[test]
-fn tenzir_takes_what_is_sent() {
+fn tenzir_accepts_the_documents() {
     let tenzir = Tenzir::start(|address| format!("accept_elasticsearch \"{address}\""));
     if skip_unless(tenzir.is_some(), "tenzir is not installed") {
         return;

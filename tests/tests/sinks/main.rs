@@ -1,5 +1,5 @@
-//! Sinks, each against a real server of its protocol where there is one, else against a fake of
-//! ours: what arrives is compared with what was raised.
+//! Sinks, each against a real server of its protocol where one exists, else against a fake server.
+//! The received items are compared with the raised ones.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -10,9 +10,9 @@
 mod azure;
 mod certificate;
 mod elastic;
+mod login;
 mod otlp;
-mod partly;
-mod reach;
+mod partial_acceptance;
 mod splunk;
 
 use sensor_tests::{RunningSinks, wait_until};
@@ -23,7 +23,7 @@ fn start(sink: SinkConfig) -> RunningSinks {
     RunningSinks::start(&[sink], FixedClock("2026-11-24T10:00:00Z".parse().unwrap()))
 }
 
-/// A sink of alerts and rows.
+/// A sink for alerts and rows.
 fn sink(name: &str, kind: SinkKind) -> SinkConfig {
     SinkConfig { rows: true, queue: 1000, ..SinkConfig::new(name.to_owned(), kind) }
 }

@@ -17,7 +17,7 @@ fn config(name: &str, url: &str) -> SinkConfig {
     sink(name, SinkKind::Otlp(Box::new(config)))
 }
 
-/// The text of an attribute, as Tenzir tells it.
+/// The value of an attribute, in Tenzir's representation.
 fn attribute<'r>(record: &'r Value, of: &str, key: &str) -> &'r Value {
     let attributes = record.pointer(of).and_then(Value::as_array).unwrap();
     let found = attributes.iter().find(|it| it["key"] == key);
@@ -27,7 +27,7 @@ fn attribute<'r>(record: &'r Value, of: &str, key: &str) -> &'r Value {
 }
 
 #[test]
-fn a_receiver_gets_records_as_they_were_raised() {
+fn a_receiver_gets_unchanged_records() {
     let tenzir = Tenzir::start(|address| format!("accept_otlp \"{address}\", transport=\"http\""));
     if skip_unless(tenzir.is_some(), "tenzir is not installed") {
         return;
@@ -40,9 +40,9 @@ fn a_receiver_gets_records_as_they_were_raised() {
     wait_until("records", || tenzir.received_events().len() >= 4);
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), value("rows_delivered"), left.len()), (2, 2, 0));
-    let came = tenzir.received_events();
+    let received = tenzir.received_events();
     let of = |event: &str| -> Vec<&Value> {
-        came.iter().filter(|record| record["event_name"] == event).collect()
+        received.iter().filter(|record| record["event_name"] == event).collect()
     };
     let alerts = of("netsensor.alert");
     for (id, record) in ["a0", "a1"].into_iter().zip(&alerts) {
@@ -67,7 +67,7 @@ fn a_receiver_gets_records_as_they_were_raised() {
 }
 
 #[test]
-fn records_that_are_rejected_are_counted_and_not_sent_again() {
+fn rejected_records_are_counted_and_not_sent_again() {
     let collector = Collector::start(|_, _: &RecordedRequest| {
         let partial = json!({ "rejectedLogRecords": "1", "errorMessage": "too\nold" });
         ScriptedResponse::Status(200, vec![], json!({ "partialSuccess": partial }).to_string())
@@ -81,12 +81,12 @@ fn records_that_are_rejected_are_counted_and_not_sent_again() {
     let (value, left) = running.drain();
     assert_eq!((value("log_records_rejected"), value("alerts_delivered")), (1, 1));
     assert_eq!((value("deliveries_retried"), left.len(), collector.requests().len()), (0, 0, 1));
-    let said = sensor_tests::captured_logs("log records rejected").join("\n");
-    assert!(said.contains("too\\nold"), "{said}");
+    let log = sensor_tests::captured_logs("log records rejected").join("\n");
+    assert!(log.contains("too\\nold"), "{log}");
 }
 
 #[test]
-fn only_what_the_protocol_names_is_tried_again() {
+fn only_retryable_status_codes_are_retried() {
     let statuses = [429, 502, 503, 504, 500];
     let collector = Collector::start(move |number, _: &RecordedRequest| {
         ScriptedResponse::status(statuses.get(number).copied().unwrap_or(200))

@@ -49,7 +49,7 @@ pub(crate) fn config(
 }
 
 #[test]
-fn a_collector_gets_alerts_and_rows_as_they_were_raised() {
+fn a_collector_receives_unchanged_alerts_and_rows() {
     let tenzir =
         Tenzir::start(|address| format!("accept_splunk \"{address}\", hec_token=\"s3cret\""));
     if skip_unless(tenzir.is_some(), "tenzir is not installed") {
@@ -67,9 +67,9 @@ fn a_collector_gets_alerts_and_rows_as_they_were_raised() {
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), value("rows_delivered")), (3, 2));
     assert_eq!((value("alerts_discarded_rejected"), left.len()), (0, 0));
-    let came = tenzir.received_events();
+    let received = tenzir.received_events();
     let of = |sourcetype: &str| -> Vec<Value> {
-        came.iter().filter(|event| event["sourcetype"] == sourcetype).cloned().collect()
+        received.iter().filter(|event| event["sourcetype"] == sourcetype).cloned().collect()
     };
     let alerts: Vec<Alert> = of("netsensor:alert").iter().map(event).collect();
     assert_eq!(alerts, ["a0", "a1", "a2"].map(sample_alert));
@@ -79,35 +79,35 @@ fn a_collector_gets_alerts_and_rows_as_they_were_raised() {
         other => panic!("{other:?}"),
     });
     assert_eq!(rows, raised);
-    assert_eq!(came[0]["source"], "netsensor");
-    let said = captured_logs("sink=\"hec\"").join("\n");
-    assert!(said.contains("403: ") && said.contains("check token"), "{said}");
-    assert!(!said.contains("s3cret"), "{said}");
+    assert_eq!(received[0]["source"], "netsensor");
+    let log = captured_logs("sink=\"hec\"").join("\n");
+    assert!(log.contains("403: ") && log.contains("check token"), "{log}");
+    assert!(!log.contains("s3cret"), "{log}");
 }
 
-/// The event as it was before Tenzir read it: what is null it leaves out or keeps.
-fn event<T: serde::de::DeserializeOwned>(came: &Value) -> T {
-    serde_json::from_value(came["event"].clone()).unwrap()
+/// The event as the sink sent it: Tenzir keeps or omits nulls.
+fn event<T: serde::de::DeserializeOwned>(received: &Value) -> T {
+    serde_json::from_value(received["event"].clone()).unwrap()
 }
 
-/// A collector that acknowledges at the n-th question what it took.
-fn acknowledging(questions: usize) -> Collector {
-    let (mut taken, mut asked) = (0, 0);
+/// A collector that acknowledges accepted events at the n-th query.
+fn acknowledging(queries: usize) -> Collector {
+    let (mut accepted, mut queried) = (0, 0);
     Collector::start(move |_, request: &RecordedRequest| {
         if request.path == "/services/collector/ack" {
-            asked += 1;
+            queried += 1;
             let id = &serde_json::from_str::<Value>(&request.body).unwrap()["acks"][0];
-            let acks = json!({ id.to_string(): asked >= questions });
+            let acks = json!({ id.to_string(): queried >= queries });
             return ScriptedResponse::Status(200, vec![], json!({ "acks": acks }).to_string());
         }
-        taken += 1;
-        let text = json!({ "text": "Success", "code": 0, "ackId": taken - 1 }).to_string();
+        accepted += 1;
+        let text = json!({ "text": "Success", "code": 0, "ackId": accepted - 1 }).to_string();
         ScriptedResponse::Status(200, vec![], text)
     })
 }
 
 #[test]
-fn a_batch_is_delivered_when_the_indexer_has_it() {
+fn a_batch_is_delivered_once_the_indexer_acknowledges_it() {
     let collector = acknowledging(2);
     let url = format!("http://{}/", collector.address());
     let (_folder, file) = token("t");
@@ -127,7 +127,7 @@ fn a_batch_is_delivered_when_the_indexer_has_it() {
 }
 
 #[test]
-fn a_batch_that_is_not_acknowledged_is_sent_again() {
+fn an_unacknowledged_batch_is_sent_again() {
     let collector = acknowledging(4);
     let url = format!("http://{}/", collector.address());
     let (_folder, file) = token("t");
@@ -144,9 +144,9 @@ fn a_batch_that_is_not_acknowledged_is_sent_again() {
     assert_eq!(value("deliveries_retried"), 1);
 }
 
-/// Tenzir gives ids of acknowledgements and then never acknowledges.
+/// Tenzir returns acknowledgement ids and then never acknowledges.
 #[test]
-fn what_is_taken_and_not_acknowledged_is_not_delivered() {
+fn accepted_events_without_acknowledgement_are_not_delivered() {
     let tenzir = Tenzir::start(|address| {
         format!("accept_splunk \"{address}\", hec_token=\"s3cret\", ack=true")
     });
@@ -161,17 +161,17 @@ fn what_is_taken_and_not_acknowledged_is_not_delivered() {
     wait_until("sent again", || tenzir.received_events().len() >= 2);
     assert_eq!(running.value("alerts_delivered"), 0);
     assert!(tenzir.received_events().iter().all(|it| event::<Alert>(it) == sample_alert("a0")));
-    let said = captured_logs("sink=\"hec-ack\"").join("\n");
-    assert!(said.contains("no acknowledgement within 1s"), "{said}");
+    let log = captured_logs("sink=\"hec-ack\"").join("\n");
+    assert!(log.contains("no acknowledgement within 1s"), "{log}");
     let (value, _left) = running.drain();
     assert_eq!(value("alerts_delivered"), 0);
 }
 
 #[test]
-fn an_answer_that_is_cut_is_no_acknowledgement_and_one_without_an_id_is_enough() {
-    let answers = ["{\"text\":\"Succ", "{\"text\":\"Success\",\"code\":0}"];
+fn a_truncated_response_is_retried_and_a_success_without_ack_id_suffices() {
+    let responses = ["{\"text\":\"Succ", "{\"text\":\"Success\",\"code\":0}"];
     let collector = Collector::start(move |number, _: &RecordedRequest| {
-        ScriptedResponse::Status(200, vec![], answers[number.min(1)].to_owned())
+        ScriptedResponse::Status(200, vec![], responses[number.min(1)].to_owned())
     });
     let url = format!("http://{}/", collector.address());
     let (_folder, file) = token("t");
@@ -185,54 +185,55 @@ fn an_answer_that_is_cut_is_no_acknowledgement_and_one_without_an_id_is_enough()
     assert_eq!(captured_logs("the token has no indexer acknowledgement").len(), 1);
 }
 
-/// A collector behind something that does not know what ails it; both are well after `ill` requests
-/// for events.
-fn ailing(ill: usize, events: (u16, &'static str), health: (u16, &'static str)) -> Collector {
-    let mut asked = 0;
+/// A collector behind a gateway that does not know the collector's state; both recover after
+/// `failures` requests for events.
+fn failing(failures: usize, events: (u16, &'static str), health: (u16, &'static str)) -> Collector {
+    let mut requests = 0;
     Collector::start(move |_, request: &RecordedRequest| {
         let (status, text) = if request.path == "/services/collector/health" {
             health
         } else {
-            asked += 1;
-            if asked <= ill { events } else { (200, "{\"text\":\"Success\",\"code\":0}") }
+            requests += 1;
+            if requests <= failures { events } else { (200, "{\"text\":\"Success\",\"code\":0}") }
         };
         ScriptedResponse::Status(status, vec![], text.to_owned())
     })
 }
 
 #[test]
-fn what_ails_the_collector_is_told_and_waited_for() {
+fn collector_errors_are_reported_and_retried() {
     let healthy = (200, "{\"text\":\"HEC is healthy\",\"code\":17}");
     let full = (503, "{\"text\":\"HEC is unhealthy, queues are full\",\"code\":18}");
     let html = (503, "<html>no server is available</html>");
     let busy = (503, "{\"text\":\"Server is busy\",\"code\":9}");
     let invalid = (403, "{\"text\":\"Invalid token\",\"code\":4}");
-    for (name, events, health, told, asks) in [
+    for (name, events, health, error, checks_health) in [
         ("busy", busy, full, "the server is busy: its queues are full", false),
         ("gateway", html, full, "queues are full…; the collector is not well", true),
         ("gateway-only", html, healthy, "503: <html>no server is available</html>", true),
         ("token", invalid, healthy, "Invalid token…; check token", false),
     ] {
-        let collector = ailing(4, events, health);
+        let collector = failing(4, events, health);
         let url = format!("http://{}/", collector.address());
         let (_folder, file) = token("t");
         let running = start(config(name, &url, &file, None));
         running.alerts(&["a0"]);
         wait_until("delivered", || running.value("alerts_delivered") == 1);
         let report = running.outbox.sinks().remove(0);
-        let parts: Vec<&str> = told.split('…').collect();
-        let is_told = parts.iter().all(|part| report.last_error.contains(part));
-        assert!(is_told && report.fault.is_empty(), "{report:?}");
+        let parts: Vec<&str> = error.split('…').collect();
+        let is_reported = parts.iter().all(|part| report.last_error.contains(part));
+        assert!(is_reported && report.fault.is_empty(), "{report:?}");
         assert_eq!((report.failures, running.value("alerts_discarded_rejected")), (4, 0));
         let sent = collector.requests();
-        let asked = sent.iter().filter(|it| it.path == "/services/collector/health").count();
-        assert_eq!(asked > 0, asks, "{name}");
+        let health_checks =
+            sent.iter().filter(|it| it.path == "/services/collector/health").count();
+        assert_eq!(health_checks > 0, checks_health, "{name}");
         assert_eq!(running.drain().1, []);
     }
 }
 
 #[test]
-fn what_ails_the_collector_is_told_where_it_does_not_acknowledge() {
+fn collector_health_is_reported_when_it_does_not_acknowledge() {
     let collector = Collector::start(|_, request: &RecordedRequest| {
         let (status, text) = match request.path.as_str() {
             "/services/collector/event" => (200, "{\"text\":\"Success\",\"code\":0,\"ackId\":0}"),
@@ -245,8 +246,8 @@ fn what_ails_the_collector_is_told_where_it_does_not_acknowledge() {
     let (_folder, file) = token("t");
     let running = start(config("no-acks", &url, &file, Some(Duration::from_secs(1))));
     running.alerts(&["a0"]);
-    let said = || captured_logs("sink=\"no-acks\"").join("\n");
-    wait_until("it says so", || said().contains("ack service unavailable"));
-    assert!(said().contains("; is the indexer behind?"), "{}", said());
+    let log = || captured_logs("sink=\"no-acks\"").join("\n");
+    wait_until("the error", || log().contains("ack service unavailable"));
+    assert!(log().contains("; is the indexer behind?"), "{}", log());
     assert_eq!(running.value("alerts_delivered"), 0);
 }

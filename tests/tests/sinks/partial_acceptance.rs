@@ -1,4 +1,4 @@
-//! Batches of which a part is taken: what becomes of the rest.
+//! Batches that a server accepts partly.
 
 use sensor_tests::servers::Osmem;
 use sensor_tests::{Collector, RecordedRequest, ScriptedResponse, sample_alert, skip_unless};
@@ -8,13 +8,13 @@ use serde_json::{Deserializer, Value, json};
 use crate::{elastic, splunk, start};
 
 #[test]
-fn a_document_that_does_not_fit_is_rejected_alone() {
+fn a_document_that_violates_the_mapping_is_rejected_alone() {
     let server = Osmem::start();
     if skip_unless(server.is_some(), "osmem-server is not installed") {
         return;
     }
     let server = server.unwrap();
-    // An id that is no address does not fit.
+    // An id that is not an address violates the mapping.
     let mappings = json!({ "properties": { "AlertId": { "type": "ip" } } });
     let template = json!({ "index_patterns": ["logs-*"], "template": { "mappings": mappings } });
     server.request("PUT", "_index_template/netsensor", Some(&template));
@@ -26,8 +26,8 @@ fn a_document_that_does_not_fit_is_rejected_alone() {
     let documents = elastic::documents(&server, ElasticsearchConfig::ALERTS_INDEX);
     let ids: Vec<&str> = documents.iter().map(|(id, _)| id.as_str()).collect();
     assert_eq!(ids, ["10.0.0.1", "10.0.0.2"]);
-    let said = sensor_tests::captured_logs("sink=\"mapping\"").join("\n");
-    assert!(said.contains("mapper_parsing_exception"), "{said}");
+    let log = sensor_tests::captured_logs("sink=\"mapping\"").join("\n");
+    assert!(log.contains("mapper_parsing_exception"), "{log}");
 }
 
 /// Ids of the documents of a request.
@@ -38,20 +38,20 @@ fn ids(request: &RecordedRequest) -> Vec<String> {
 }
 
 #[test]
-fn what_a_server_has_no_room_for_is_sent_again_alone() {
-    let mut times = 0;
+fn a_document_with_status_429_is_sent_again_alone() {
+    let mut step = 0;
     let collector = Collector::start(move |_, request: &RecordedRequest| {
         let ids = ids(request);
-        if ids == ["first"] && times == 0 {
-            times += 1;
+        if ids == ["first"] && step == 0 {
+            step += 1;
             return ScriptedResponse::Stall;
         }
-        let is_there = ids.iter().any(|id| id == "a1");
-        times += usize::from(is_there);
-        if is_there && times == 2 {
+        let has_a1 = ids.iter().any(|id| id == "a1");
+        step += usize::from(has_a1);
+        if has_a1 && step == 2 {
             return ScriptedResponse::retry_after(503, "0");
         }
-        let is_busy = |id: &String| id == "a1" && times == 3;
+        let is_busy = |id: &String| id == "a1" && step == 3;
         let status = |id: &String| if is_busy(id) { 429 } else { 201 };
         let items: Vec<Value> =
             ids.iter().map(|id| json!({ "create": { "status": status(id) } })).collect();
@@ -62,9 +62,9 @@ fn what_a_server_has_no_room_for_is_sent_again_alone() {
     let running = start(elastic::config("busy", &url));
     running.alerts(&["first"]);
     collector.wait_for_requests(1);
-    // Together, so that they go out together.
+    // Raised together, so that they are sent in one request.
     running.outbox.alerts(["a0", "a1", "a2"].map(sample_alert).into(), None);
-    // It is answered without a body, which is no answer to _bulk.
+    // The pending request gets a response without a body, which is invalid for _bulk.
     collector.release();
     let requests = collector.wait_for_requests(5);
     let sent: Vec<Vec<String>> = requests.iter().map(ids).collect();
@@ -84,15 +84,15 @@ fn events(request: &RecordedRequest) -> Vec<String> {
 }
 
 #[test]
-fn one_event_that_is_refused_does_not_take_the_others_with_it() {
+fn a_refused_event_does_not_lose_the_rest_of_its_batch() {
     let collector = Collector::start(|number, request: &RecordedRequest| {
         if number == 0 {
             return ScriptedResponse::Stall;
         }
         match events(request).iter().position(|id| id == "poison") {
-            Some(at) => {
+            Some(position) => {
                 let text = "Error in handling indexed fields";
-                let body = json!({ "text": text, "code": 15, "invalid-event-number": at });
+                let body = json!({ "text": text, "code": 15, "invalid-event-number": position });
                 ScriptedResponse::Status(400, vec![], body.to_string())
             }
             None => ScriptedResponse::Status(
@@ -107,7 +107,7 @@ fn one_event_that_is_refused_does_not_take_the_others_with_it() {
     let running = start(splunk::config("poison", &url, &file, None));
     running.alerts(&["a0"]);
     collector.wait_for_requests(1);
-    // Together, so that they go out together.
+    // Raised together, so that they are sent in one request.
     running.outbox.alerts(["a1", "poison", "a3", "a4"].map(sample_alert).into(), None);
     collector.release();
     let requests = collector.wait_for_requests(3);

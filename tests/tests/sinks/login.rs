@@ -1,4 +1,4 @@
-//! How an http sink says who it is, and that a secret that is replaced counts.
+//! Login of an http sink, and reload of a replaced secret.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use sensor_user::web::{HeaderText, Login, Proxy, Secret};
 
 use crate::{sink, start, wait_until};
 
-/// A sink with the token that is in `file`.
+/// A sink with the token from `file`.
 fn with_token(name: &str, collector: &Collector, file: &Path) -> SinkConfig {
     let mut http = HttpConfig::new(collector.url().parse().unwrap());
     http.server.compress = true;
@@ -23,7 +23,7 @@ fn with_token(name: &str, collector: &Collector, file: &Path) -> SinkConfig {
 }
 
 #[test]
-fn a_secret_that_is_replaced_counts_without_a_new_start() {
+fn a_replaced_secret_applies_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, "old-hunter2\n").unwrap();
@@ -43,13 +43,13 @@ fn a_secret_that_is_replaced_counts_without_a_new_start() {
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), value("alerts_discarded_rejected")), (1, 0));
     assert_eq!(left, []);
-    let said = captured_logs("sink=\"rotated\"").join("\n");
+    let log = captured_logs("sink=\"rotated\"").join("\n");
     let hint = "the answer is 401: who are you; check user, password, token and certificate";
-    assert!(said.contains(hint) && !said.contains("hunter2"), "{said}");
+    assert!(log.contains(hint) && !log.contains("hunter2"), "{log}");
 }
 
 #[test]
-fn a_secret_that_cannot_be_read_holds_the_sink_up() {
+fn an_unreadable_secret_delays_the_sink() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let collector = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::OK);
@@ -59,13 +59,13 @@ fn a_secret_that_cannot_be_read_holds_the_sink_up() {
     std::fs::write(&file, "token\n").unwrap();
     assert_eq!(collector.wait_for_accepted(1), ["a0"]);
     assert_eq!(collector.requests().len(), 1);
-    let said = captured_logs("sink=\"unreadable\"").join("\n");
-    assert!(said.contains("token: cannot be read by the agent's user"), "{said}");
+    let log = captured_logs("sink=\"unreadable\"").join("\n");
+    assert!(log.contains("token: cannot be read by the agent's user"), "{log}");
     drop(running.drain());
 }
 
 #[test]
-fn a_proxy_stands_between_and_is_told_who_asks() {
+fn a_proxy_receives_its_credentials() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("password");
     std::fs::write(&file, "pw\n").unwrap();
@@ -85,14 +85,14 @@ fn a_proxy_stands_between_and_is_told_who_asks() {
 }
 
 #[test]
-fn a_query_of_a_url_is_not_told() {
+fn the_query_of_a_url_is_not_logged() {
     let collector = Collector::start(|_, _: &RecordedRequest| ScriptedResponse::status(500));
     let url = format!("{}?key=hunter2", collector.url());
     let http = HttpConfig::new(url.parse().unwrap());
     let running = start(sink("queried", SinkKind::Http(http)));
     running.alerts(&["a0"]);
     assert_eq!(collector.wait_for_requests(2)[0].query, "key=hunter2");
-    let said = captured_logs("sink=\"queried\"").join("\n");
-    assert!(said.contains("/alerts: the answer is 500") && !said.contains("hunter2"), "{said}");
+    let log = captured_logs("sink=\"queried\"").join("\n");
+    assert!(log.contains("/alerts: the answer is 500") && !log.contains("hunter2"), "{log}");
     drop(running.drain());
 }

@@ -1,4 +1,4 @@
-//! What is served, and to whom.
+//! The metrics page, its formats and access control.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
@@ -13,7 +13,7 @@ use crate::harness::{
 };
 
 #[test]
-fn promtool_has_nothing_to_say_and_every_counter_is_there() {
+fn promtool_accepts_the_page_and_it_has_every_counter() {
     if skipped() || skipped_without("promtool") {
         return;
     }
@@ -25,12 +25,12 @@ fn promtool_has_nothing_to_say_and_every_counter_is_there() {
     let alerts = "netsensor_alerts_raised_total";
     let page = wait_for("an alert, and the spool", || {
         let page = page_of(&socket);
-        // The spool is looked at once a second.
+        // The spool status is read once a second.
         let spool_up = value(&page, "netsensor_spool_up").is_some();
         (spool_up && value(&page, alerts) == Some(1.0)).then_some(page)
     });
-    let (is_content, said) = tool("promtool", &["check", "metrics"], &page);
-    assert!(is_content && said.is_empty(), "{said}");
+    let (passed, output) = tool("promtool", &["check", "metrics"], &page);
+    assert!(passed && output.is_empty(), "{output}");
     assert_eq!(value(&page, "netsensor_indicators{prefix=\"host\"}"), Some(1.0));
     assert_eq!(value(&page, "netsensor_feed_indicators{feed=\"test\",kind=\"list\"}"), Some(1.0));
     let rejected = "netsensor_feed_rejected_entries{feed=\"test\",reason=\"not an address\"}";
@@ -53,8 +53,8 @@ fn promtool_has_nothing_to_say_and_every_counter_is_there() {
         let sum = value(&page, "netsensor_sink_alert_delay_seconds_sum{sink=\"stdout\"}")?;
         (count > 0.5 && count < 1.5 && sum > 0.0 && sum < 60.0).then_some(())
     });
-    // The ledger closes when nothing is under way, and the canary is seen.
-    wait_for("the ledger closes", || {
+    // The ledger balances when no record is in flight, and the canary has been detected.
+    wait_for("the ledger balances", || {
         let page = page_of(&socket);
         let seen = value(&page, "netsensor_canary_last_seen_timestamp_seconds").is_some();
         (seen && value(&page, "netsensor_ledger_unaccounted_records") == Some(0.0)).then_some(())
@@ -62,11 +62,11 @@ fn promtool_has_nothing_to_say_and_every_counter_is_there() {
     let samples = page.lines().filter(|line| !line.starts_with('#')).count();
     assert!(samples > Stats::DESCRIPTIONS.len(), "{samples}");
     assert!(agent.stop().status.success());
-    assert!(!socket.exists(), "a socket that nobody answers is left");
+    assert!(!socket.exists(), "a socket without a listener remains");
 }
 
 #[test]
-fn over_tcp_the_caller_chooses_the_format() {
+fn over_tcp_the_client_negotiates_the_format() {
     if skipped() {
         return;
     }
@@ -85,27 +85,27 @@ fn over_tcp_the_caller_chooses_the_format() {
     // Another agent cannot have the address.
     let second = Home::new(&format!("127.0.0.1:{port}"), "");
     let ended = Agent::spawn(second.command(&["run"])).wait(Duration::from_secs(30));
-    let said: Vec<String> = ended.stderr.into_iter().map(|line| line.text).collect();
-    let said = said.join("\n");
-    assert_eq!(ended.status.code(), Some(1), "{said}");
-    assert!(said.contains(&format!("metrics.listen: listen on 127.0.0.1:{port}")), "{said}");
+    let log: Vec<String> = ended.stderr.into_iter().map(|line| line.text).collect();
+    let log = log.join("\n");
+    assert_eq!(ended.status.code(), Some(1), "{log}");
+    assert!(log.contains(&format!("metrics.listen: listen on 127.0.0.1:{port}")), "{log}");
     assert!(agent.stop().status.success());
 }
 
 #[test]
-fn a_socket_is_given_to_a_group_and_taken_over_from_a_killed_agent() {
+fn a_socket_has_the_configured_group_and_is_taken_over_from_a_killed_agent() {
     if skipped() {
         return;
     }
     let home = Home::new("unix:HOME/metrics.sock", "group = \"daemon\"\n");
     let socket = home.path("metrics.sock");
-    // Somebody answers there.
+    // Another process listens there.
     let other = UnixListener::bind(&socket).unwrap();
     let ended = Agent::spawn(home.command(&["run"])).wait(Duration::from_secs(30));
-    let said: Vec<String> = ended.stderr.into_iter().map(|line| line.text).collect();
-    assert!(said.join("\n").contains("is in use by another process"), "{said:?}");
+    let log: Vec<String> = ended.stderr.into_iter().map(|line| line.text).collect();
+    assert!(log.join("\n").contains("is in use by another process"), "{log:?}");
     drop(other);
-    // Nobody does any more: its file stays, as that of a killed agent.
+    // Its listener has gone; the socket file remains, like that of a killed agent.
     assert!(socket.exists());
     let agent = home.run();
     agent.signal(Signal::SIGKILL);
