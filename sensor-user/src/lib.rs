@@ -1,65 +1,42 @@
 //! netsensor: connections from the kernel, matched on the host against threat intelligence.
 //!
-//! The stages stand in the order of the data path (each in a group of its own, so that rustfmt
-//! keeps the order); `pipeline` calls them in that order and ARCHITECTURE.md tabulates it.
+//! The folders are layers, top to bottom: each imports only from those below it. `cargo xtask
+//! tidy` enforces the order from the list in `xtask/src/tidy/layers.rs`, which ARCHITECTURE.md shows.
 #![forbid(unsafe_code)]
 
-// Ring to bytes.
-pub mod capture;
+// The command line.
+pub mod cli;
 
-// Bytes to Record.
-pub mod decode;
+// The agent process: `run`, `record`, `self-test`.
+pub mod agent;
 
-// Record to Event.
-pub mod enrich;
+// The configuration file.
+pub mod config;
 
-// Event to Flow and Row.
-pub mod aggregate;
+// Log, metrics, control socket, loss ledger.
+pub mod telemetry;
 
-// Feeds to IndicatorSet.
-pub mod intel;
-
-// Flow to Hit.
-pub mod matcher;
-
-/// The connections of the look-back, for indicators that come later.
-pub mod history;
-
-// Hit to Alert.
-pub mod dedup;
-
-// Alert and Row to the sinks.
-pub mod deliver;
-
-// All of it, wired: live, and over recorded input.
-pub mod pipeline;
+// Recorded input, and delivery to sinks.
 pub mod replay;
 
-// What all of them use.
-mod bounded;
-pub mod canary;
-pub mod cli;
-pub mod clock;
-pub mod columnar;
-pub mod commands;
-pub mod config;
-pub mod confine;
-pub mod control;
-pub mod error_chain;
-pub mod health;
-pub mod helpers;
+pub mod deliver;
+
+// The data path: kernel records to alerts.
+pub mod pipeline;
+
+// Threat intelligence feeds, and facts about this host.
+pub mod intel;
+
 pub mod inventory;
-pub mod lines;
-pub mod log;
-pub mod manual;
-pub mod metrics;
-pub mod notice;
-pub mod progress;
+
+// Worker processes and their sandbox.
+pub mod privsep;
+
+// HTTP clients.
+pub mod http;
+
+// Tables, row types, events.
 pub mod schema;
-pub mod service;
-pub mod stable_id;
-mod stamp;
-pub mod state;
-pub mod stats;
-pub mod tls;
-pub mod web;
+
+// Clock, counters, collections, escapes.
+pub mod base;

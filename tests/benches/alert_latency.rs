@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sensor_tests::{run, spawn_with_stderr};
-use sensor_user::clock::{Clock as _, SystemClock};
+use sensor_user::base::clock::{Clock as _, SystemClock};
 
 fn main() {
     if !nix::unistd::geteuid().is_root() {

@@ -16,16 +16,18 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use sensor_tests::MinimalHttpServer;
-use sensor_user::aggregate::{Attribution, Change, Direction, Flow, Phase, Protocol, What};
-use sensor_user::clock::{Clock, SystemClock};
-use sensor_user::dedup::Dedup;
+use sensor_user::base::clock::{Clock, SystemClock};
+use sensor_user::base::counters::Stats;
 use sensor_user::deliver::spool::SpoolConfig;
 use sensor_user::deliver::{Deliverer, Delivery, HttpConfig, Outbox, Pace, SinkConfig, SinkKind};
-use sensor_user::enrich::Process;
 use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
-use sensor_user::matcher::{AllowList, Matcher};
 use sensor_user::pipeline::Detection;
-use sensor_user::stats::Stats;
+use sensor_user::pipeline::aggregate::{
+    Attribution, Change, Direction, Flow, Phase, Protocol, What,
+};
+use sensor_user::pipeline::dedup::Dedup;
+use sensor_user::pipeline::enrich::Process;
+use sensor_user::pipeline::matcher::{AllowList, Matcher};
 use tokio::runtime::Runtime;
 
 const LIMIT: Duration = Duration::from_mins(2);

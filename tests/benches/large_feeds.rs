@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::resource::{UsageWho, getrusage};
 use sensor_tests::{agent_binary, run, spawn_with_stderr};
-use sensor_user::intel::store::{OpenSet, With};
+use sensor_user::intel::set::store::{OpenSet, With};
 use sensor_user::intel::{
     Cursor, Extent, FeedKind, IndicatorSet, Job, ListFormat, PrefixPolicy, READ_COMMAND,
     ReadPolicy, Segment, Ttl, Validity,

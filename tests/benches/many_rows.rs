@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use sensor_user::aggregate::{
+use sensor_user::base::counters::Stats;
+use sensor_user::pipeline::aggregate::{
     Attribution, Change, Direction, Flow, Identity, Phase, Protocol, RowTable, What,
 };
-use sensor_user::columnar::TableFile;
-use sensor_user::enrich::Process;
+use sensor_user::pipeline::enrich::Process;
 use sensor_user::schema::CONNECTION;
-use sensor_user::stats::Stats;
+use sensor_user::schema::parquet::TableFile;
 
 fn main() {
     let full = env::args().any(|argument| argument == "--bench");

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sensor_tests::{MinimalHttpServer, run, spawn_with_stderr};
-use sensor_user::clock::{Clock as _, SystemClock};
+use sensor_user::base::clock::{Clock as _, SystemClock};
 use serde_json::Value;
 
 /// Connections a second of the storm.

@@ -16,8 +16,9 @@ use std::path::Path;
 use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
-use sensor_user::progress::Progress;
-use sensor_user::replay::at::{self, AtOptions};
+use sensor_user::base::progress::Progress;
+use sensor_user::replay::at;
+use sensor_user::replay::at::AtOptions;
 
 /// One row in so many has the address of an indicator.
 const ROWS_PER_HIT: u32 = 1000;

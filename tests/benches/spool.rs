@@ -14,10 +14,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sensor_tests::sample_alert;
-use sensor_user::clock::SystemClock;
-use sensor_user::dedup::Alert;
+use sensor_user::base::clock::SystemClock;
+use sensor_user::base::counters::Stats;
 use sensor_user::deliver::spool::{Commit, Reader, Spool, SpoolConfig, State};
-use sensor_user::stats::Stats;
+use sensor_user::pipeline::dedup::Alert;
 
 const LIMIT: Duration = Duration::from_mins(1);
 

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sensor_user::clock::Clock;
+use sensor_user::base::clock::Clock;
+use sensor_user::base::counters::Stats;
 use sensor_user::deliver::spool::SpoolConfig;
 use sensor_user::deliver::{Deliverer, Delivery, Leftover, Outbox, Pace, SinkConfig};
-use sensor_user::notice::{Loss, Notice};
-use sensor_user::stats::Stats;
+use sensor_user::schema::notice::{Loss, Notice};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;

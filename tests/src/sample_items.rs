@@ -1,9 +1,9 @@
 //! Sample alerts and rows, told apart by their ids.
 
 use jiff::Timestamp;
-use sensor_user::aggregate::{Row, TableRow};
-use sensor_user::dedup::{Alert, AlertKind, RULE_ID, RULE_NAME};
-use sensor_user::matcher::Via;
+use sensor_user::pipeline::dedup::{Alert, AlertKind, RULE_ID, RULE_NAME};
+use sensor_user::pipeline::matcher::Via;
+use sensor_user::schema::connection_row::{Row, TableRow};
 
 /// An alert with this `AlertId`.
 pub fn sample_alert(id: &str) -> Alert {

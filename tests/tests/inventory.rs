@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sensor_tests::{FakeImds, ImdsResponse};
-use sensor_user::clock::{Clock, SystemClock};
+use sensor_user::base::clock::{Clock, SystemClock};
+use sensor_user::base::counters::Stats;
+use sensor_user::inventory::refresh::keep;
 use sensor_user::inventory::{
-    AzureConfig, ComputerRow, Host, Imds, ImdsMode, ImdsPace, SharedAzure, keep,
+    AzureConfig, ComputerRow, Host, Imds, ImdsMode, ImdsPace, SharedAzure,
 };
-use sensor_user::stats::Stats;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 

@@ -10,17 +10,18 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use sensor_ebpf::record::RecordKind;
 use sensor_tests::records::{TaskBytes, TcpBytes, exec, udp_flow};
-use sensor_user::aggregate::{
-    ConnectionTable, FlowCounters, Identity, Moment, Row, RowTable, TableRow, UdpTable,
-};
-use sensor_user::clock::BootClock;
-use sensor_user::decode;
-use sensor_user::dedup::{Alert, AlertKind, Dedup, State};
-use sensor_user::enrich::Enricher;
+use sensor_user::base::clock::BootClock;
+use sensor_user::base::counters::Stats;
 use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
-use sensor_user::matcher::{AllowList, Matcher, Via};
+use sensor_user::pipeline::aggregate::{
+    ConnectionTable, FlowCounters, Identity, Moment, RowTable, UdpTable,
+};
+use sensor_user::pipeline::decode;
+use sensor_user::pipeline::dedup::{Alert, AlertKind, Dedup, State};
+use sensor_user::pipeline::enrich::Enricher;
+use sensor_user::pipeline::matcher::{AllowList, Matcher, Via};
 use sensor_user::pipeline::{Detection, Intake, Outlet};
-use sensor_user::stats::Stats;
+use sensor_user::schema::connection_row::{Row, TableRow};
 
 #[derive(Default)]
 struct Collected {

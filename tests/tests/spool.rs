@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use sensor_tests::{agent_command, run_on_pty, sample_alert, skip_unless};
-use sensor_user::clock::{Clock, FixedClock, SystemClock};
-use sensor_user::control::Hold;
+use sensor_user::base::clock::{Clock, FixedClock, SystemClock};
+use sensor_user::base::counters::Stats;
 use sensor_user::deliver::spool::{Commit, Rejected, Spool, SpoolConfig, State};
-use sensor_user::stats::Stats;
+use sensor_user::telemetry::control::Hold;
 
 const SINKS: [&str; 2] = ["siem", "file"];
 const LIMIT: Duration = Duration::from_secs(30);

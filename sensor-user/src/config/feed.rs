@@ -1,8 +1,9 @@
 //! `[[feed]]`: the keys of every feed; those of its server and of its kind are in files of their
 //! own.
 
-use super::environment::Place;
-use super::feed_kind::{self, Kind};
+use super::base_dirs::BaseDirs;
+use super::feed_kind;
+use super::feed_kind::Kind;
 use super::reader::Section;
 use super::sections::{DAY, MINUTE, SECOND};
 use super::{remote, values};
@@ -10,7 +11,10 @@ use crate::intel::{FeedConfig, FeedSource};
 
 /// One `[[feed]]` and the line of its name; `None` where something that it needs is missing or
 /// wrong (noted). A relative `file:` URL is relative to the folder of the configuration.
-pub(super) fn feed(mut section: Section<'_, '_>, place: Place<'_>) -> Option<(FeedConfig, usize)> {
+pub(super) fn feed(
+    mut section: Section<'_, '_>,
+    place: BaseDirs<'_>,
+) -> Option<(FeedConfig, usize)> {
     let line = section.line_of("name");
     let name = section.require("name", "a short unique name", values::name);
     let kind = section.require("kind", Kind::FORM, |value| values::word(&Kind::WORDS, value));
@@ -52,7 +56,7 @@ pub(super) fn feed(mut section: Section<'_, '_>, place: Place<'_>) -> Option<(Fe
 fn source(
     section: &mut Section<'_, '_>,
     kind: Option<Kind>,
-    place: Place<'_>,
+    place: BaseDirs<'_>,
 ) -> Option<FeedSource> {
     let form = "\"file:PATH\" or an http: or https: URL";
     let parse = |value: &toml::de::DeValue<'_>| values::feed_source(place.folder, value);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::environment::Place;
+use super::base_dirs::BaseDirs;
 use super::reader::Section;
 use super::remote::secret;
 use super::sections::{DAY, SECOND};
@@ -84,7 +84,7 @@ pub(super) fn read(
     section: &mut Section<'_, '_>,
     kind: Option<Kind>,
     source: Option<&FeedSource>,
-    place: Place<'_>,
+    place: BaseDirs<'_>,
 ) -> Option<OfKind> {
     for (keys, owners, named) in OWNED {
         for key in keys.iter().filter(|_| kind.is_none_or(|kind| !owners.contains(&kind))) {
@@ -186,7 +186,7 @@ fn crowdsec(section: &mut Section<'_, '_>) -> CrowdSecAsk {
 fn sentinel(
     section: &mut Section<'_, '_>,
     source: Option<&FeedSource>,
-    place: Place<'_>,
+    place: BaseDirs<'_>,
 ) -> Option<(FeedKind, Ask)> {
     if !section.has("workspace") {
         for key in WORKSPACE.into_iter().chain(["page_size"]) {

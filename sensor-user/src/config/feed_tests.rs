@@ -1,10 +1,11 @@
 //! Tests of `[[feed]]`: what the keys of servers and kinds mean, and which mistakes are named.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
+use crate::http::{Access, HeaderText, Login, Proxy, Secret};
 use crate::intel::{Ask, Field, Shape};
-use crate::web::{Access, HeaderText, Login, Proxy, Secret};
 
 fn parse(more: &str) -> Result<FeedConfig, Vec<String>> {
     let environment = Environment {
@@ -146,13 +147,4 @@ fn mistakes_are_named_and_secrets_are_not() {
         assert!(!found.join(" ").contains("hunter2"), "{found:?}");
         assert_eq!(found, messages, "{text}");
     }
-}
-
-#[test]
-fn what_is_described_is_where_secrets_are() {
-    let text = "[[feed]]\nname = 'a'\nkind = 'taxii2'\nurl = 'https://h/t?k=hunter2'\nuser = 'u'\npassword = { file = '/p' }\nproxy = 'none'";
-    let environment = Environment { home: Some("/h".into()), ..Environment::default() };
-    let config = Config::parse(text, Path::new("/etc/n.toml"), &environment).unwrap();
-    let told = describe(&config);
-    assert!(told.contains("a: taxii2, https://h/t?…, every 1h, all collections, user u with the password in file /p, no proxy\n"), "{told}");
 }

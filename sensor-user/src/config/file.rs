@@ -5,7 +5,8 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, Environment};
+use super::{Config, ConfigError};
+use crate::base::environment::Environment;
 
 /// A configuration file is not larger than this, bytes.
 pub(super) const MAX_FILE: u64 = 1 << 20;

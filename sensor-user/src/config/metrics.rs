@@ -6,7 +6,7 @@ use toml::de::DeValue;
 
 use super::reader::Section;
 use super::values;
-use crate::metrics::{Listen, MetricsConfig};
+use crate::telemetry::metrics::{Listen, MetricsConfig};
 
 const FORM: &str = "\"unix:/path\" or a loopback address such as \"127.0.0.1:9477\"";
 
@@ -45,8 +45,9 @@ fn listen(value: &DeValue<'_>) -> Result<Listen, String> {
 mod tests {
     use std::path::Path;
 
-    use crate::config::{Config, Environment};
-    use crate::metrics::Listen;
+    use crate::base::environment::Environment;
+    use crate::config::Config;
+    use crate::telemetry::metrics::Listen;
 
     fn read(text: &str) -> Result<Config, String> {
         let environment = Environment { home: Some("/h".into()), ..Environment::default() };

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
-use super::environment::Place;
+use super::base_dirs::BaseDirs;
 use super::feed_kind::Kind;
 use super::reader::Section;
 use super::values;
-use crate::intel::FeedSource;
-use crate::web::{
+use crate::http::{
     Access, Certificate, HeaderText, Login, Proxy, Secret, TOKEN_HEADER, TlsConfig, is_header_name,
 };
+use crate::intel::FeedSource;
 
 /// The keys that say who asks.
 pub(super) const LOGIN: [&str; 5] = ["user", "password", "token", "token_header", "token_scheme"];
@@ -32,7 +32,7 @@ pub(super) fn feed_access(
     section: &mut Section<'_, '_>,
     kind: Option<Kind>,
     source: Option<&FeedSource>,
-    place: Place<'_>,
+    place: BaseDirs<'_>,
 ) -> Access {
     if matches!(source, Some(FeedSource::File(_))) {
         for key in LOGIN.into_iter().chain(WAY) {
@@ -49,7 +49,11 @@ pub(super) fn feed_access(
 }
 
 /// How a server is reached whose tokens are usually sent as `usual` says.
-pub(super) fn access(section: &mut Section<'_, '_>, usual: UsualToken, place: Place<'_>) -> Access {
+pub(super) fn access(
+    section: &mut Section<'_, '_>,
+    usual: UsualToken,
+    place: BaseDirs<'_>,
+) -> Access {
     let headers = section.read("headers", |value| headers(value, place)).unwrap_or_default();
     let login = login(section, usual, place);
     Access {
@@ -69,7 +73,7 @@ pub(super) fn tls(section: &mut Section<'_, '_>) -> TlsConfig {
     }
 }
 
-fn login(section: &mut Section<'_, '_>, usual: UsualToken, place: Place<'_>) -> Login {
+fn login(section: &mut Section<'_, '_>, usual: UsualToken, place: BaseDirs<'_>) -> Login {
     let user = section.read("user", values::text);
     let password = section.read("password", |value| secret(value, place));
     let token = section.read("token", |value| secret(value, place));
@@ -119,7 +123,7 @@ fn certificate(section: &mut Section<'_, '_>) -> Option<Certificate> {
     Some(Certificate { chain: chain?, key: key? })
 }
 
-fn proxy(section: &mut Section<'_, '_>, place: Place<'_>) -> Proxy {
+fn proxy(section: &mut Section<'_, '_>, place: BaseDirs<'_>) -> Proxy {
     let proxy = section.read("proxy", |value| {
         if value.as_str() == Some("none") {
             return Ok(Proxy::None);
@@ -143,7 +147,7 @@ fn proxy(section: &mut Section<'_, '_>, place: Place<'_>) -> Proxy {
 
 /// `{ file = "/path" }` or `{ credential = "NAME" }`. What stands there instead is not shown: it
 /// may be the secret.
-pub(super) fn secret(value: &DeValue<'_>, place: Place<'_>) -> Result<Secret, String> {
+pub(super) fn secret(value: &DeValue<'_>, place: BaseDirs<'_>) -> Result<Secret, String> {
     const FORM: &str = "use { file = \"/path\" } or { credential = \"NAME\" }";
     let Some(table) = value.as_table() else {
         return Err(format!("a secret does not stand in this file; {FORM}"));
@@ -160,7 +164,7 @@ pub(super) fn secret(value: &DeValue<'_>, place: Place<'_>) -> Result<Secret, St
     }
 }
 
-fn headers(value: &DeValue<'_>, place: Place<'_>) -> Result<Vec<(String, HeaderText)>, String> {
+fn headers(value: &DeValue<'_>, place: BaseDirs<'_>) -> Result<Vec<(String, HeaderText)>, String> {
     let Some(table) = value.as_table() else {
         return Err("is not a table; use { \"X-Name\" = \"text\" } or { \"X-Key\" = { file = \
                     \"/path\" } }"

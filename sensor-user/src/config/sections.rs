@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::reader::Section;
 use super::values;
 use super::{AgentConfig, AllowConfig, CaptureConfig, DedupConfig, HealthConfig, RowsConfig};
-use crate::clock::signed;
+use crate::base::clock::signed;
 use crate::deliver::spool::SpoolConfig;
-use crate::enrich::Names;
-use crate::history::HistoryConfig;
 use crate::inventory::{AzureConfig, ImdsMode};
-use crate::log::Target;
+use crate::pipeline::enrich::Names;
+use crate::pipeline::history::HistoryConfig;
+use crate::telemetry::log::Target;
 
 /// Names of all sections.
 pub(super) const ALL: [&str; 17] = [

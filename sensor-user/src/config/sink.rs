@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use super::environment::Place;
+use super::base_dirs::BaseDirs;
 use super::reader::Section;
 use super::sections::MINUTE;
-use super::sink_kind::{self, KINDS};
+use super::sink_kind;
+use super::sink_kind::KINDS;
 use super::values;
 use crate::deliver::{Format, SinkConfig};
 
 /// One `[[sink]]` and the line of its name; `None` where something that it needs is missing or
 /// wrong (noted).
-pub(super) fn sink(mut section: Section<'_, '_>, place: Place<'_>) -> Option<(SinkConfig, usize)> {
+pub(super) fn sink(
+    mut section: Section<'_, '_>,
+    place: BaseDirs<'_>,
+) -> Option<(SinkConfig, usize)> {
     let line = section.line_of("name");
     let name = section.require("name", "a short unique name", values::name);
     let form = KINDS.map(|kind| format!("{kind:?}")).join(" or ");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::Url;
 use toml::de::DeValue;
 
-use super::environment::Place;
+use super::base_dirs::BaseDirs;
 use super::reader::Section;
 use super::remote::secret;
 use super::values;
@@ -38,7 +38,7 @@ const CLOUDS: [(&str, &str, &str); 3] = [
 pub(super) fn read(
     section: &mut Section<'_, '_>,
     server: ServerConfig,
-    place: Place<'_>,
+    place: BaseDirs<'_>,
 ) -> Option<LogsIngestionConfig> {
     let form = "the URL of the data collection endpoint, or of the rule itself";
     let endpoint = section.require("endpoint", form, values::http_url);
@@ -61,7 +61,11 @@ pub(super) fn read(
     })
 }
 
-fn login(section: &mut Section<'_, '_>, login_url: &str, place: Place<'_>) -> Option<AzureLogin> {
+fn login(
+    section: &mut Section<'_, '_>,
+    login_url: &str,
+    place: BaseDirs<'_>,
+) -> Option<AzureLogin> {
     let managed = section.read("managed_identity", values::boolean).unwrap_or(false);
     if managed {
         for key in ["tenant", "client_secret", "login_url"] {

@@ -2,13 +2,13 @@
 
 use toml::de::DeValue;
 
-use super::environment::Place;
+use super::base_dirs::BaseDirs;
 use super::reader::Section;
 use super::sections::{MINUTE, SECOND};
 use super::{remote, sink_stream, values};
 use crate::deliver::{KafkaConfig, KafkaLogin, KafkaMechanism, PropertyText};
 
-pub(super) fn kafka(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<KafkaConfig> {
+pub(super) fn kafka(section: &mut Section<'_, '_>, place: BaseDirs<'_>) -> Option<KafkaConfig> {
     if !KafkaConfig::IS_BUILT_IN {
         section.note("kind", "\"kafka\" is not in this build; build with --features kafka");
     }
@@ -42,7 +42,7 @@ pub(super) fn kafka(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<K
 }
 
 /// Who produces: three keys that belong together, or none.
-fn login(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<KafkaLogin> {
+fn login(section: &mut Section<'_, '_>, place: BaseDirs<'_>) -> Option<KafkaLogin> {
     let mechanism =
         section.read("sasl_mechanism", |value| values::word(&KafkaMechanism::WORDS, value));
     let user = section.read("user", values::text);
@@ -67,7 +67,7 @@ fn topic(value: &DeValue<'_>) -> Result<String, String> {
 /// Properties by name. One that holds a secret names its place.
 fn properties(
     value: &DeValue<'_>,
-    place: Place<'_>,
+    place: BaseDirs<'_>,
 ) -> Result<Vec<(String, PropertyText)>, String> {
     let form = "{ \"sasl.username\" = \"u\", \"sasl.password\" = { file = \"/path\" } }";
     let Some(table) = value.as_table() else { return Err(format!("is not a table; use {form}")) };

@@ -3,16 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use super::environment::Place;
+use super::base_dirs::BaseDirs;
 use super::reader::Section;
-use super::remote::{self, UsualToken};
+use super::remote;
+use super::remote::UsualToken;
 use super::sections::{DAY, HOUR, MINUTE, SECOND};
 use super::{sink_azure, sink_kafka, sink_stream, values};
 use crate::deliver::{
     ElasticsearchConfig, FileConfig, HttpConfig, OtlpConfig, ParquetConfig, ServerConfig, SinkKind,
     SplunkConfig,
 };
-use crate::web::TOKEN_HEADER;
+use crate::http::TOKEN_HEADER;
 
 /// All kinds.
 pub(super) const KINDS: [&str; 12] = [
@@ -102,7 +103,7 @@ const SHARED: &[(&[&str], &[&str])] = &[
 pub(super) fn read(
     section: &mut Section<'_, '_>,
     kind: &str,
-    place: Place<'_>,
+    place: BaseDirs<'_>,
 ) -> Option<SinkKind> {
     for (key, owners) in owners() {
         if !owners.contains(&kind) {
@@ -165,7 +166,7 @@ fn server(
     section: &mut Section<'_, '_>,
     usual: UsualToken,
     compress: bool,
-    place: Place<'_>,
+    place: BaseDirs<'_>,
 ) -> ServerConfig {
     let timeout = section.read("timeout", values::duration(SECOND..=10 * MINUTE));
     let asked = section.read("compress", values::boolean);
@@ -176,14 +177,14 @@ fn server(
     }
 }
 
-fn http(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<HttpConfig> {
+fn http(section: &mut Section<'_, '_>, place: BaseDirs<'_>) -> Option<HttpConfig> {
     let url = section.require("url", "an http: or https: URL", values::http_url);
     let body = section.read("body", |value| values::word(&["array", "lines"], value));
     let server = server(section, (TOKEN_HEADER, "Bearer"), false, place);
     url.map(|url| HttpConfig { url, lines: body == Some(1), server: Box::new(server) })
 }
 
-fn splunk(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<SplunkConfig> {
+fn splunk(section: &mut Section<'_, '_>, place: BaseDirs<'_>) -> Option<SplunkConfig> {
     let url = section.require("url", "the http: or https: URL of the collector", values::http_url);
     if !section.has("token") {
         let form = "{ file = \"/path\" } or { credential = \"NAME\" }";
@@ -208,7 +209,10 @@ fn splunk(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<SplunkConfi
     })
 }
 
-fn elasticsearch(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<ElasticsearchConfig> {
+fn elasticsearch(
+    section: &mut Section<'_, '_>,
+    place: BaseDirs<'_>,
+) -> Option<ElasticsearchConfig> {
     let url = section.require("url", "the http: or https: URL of the server", values::http_url);
     let mut index = |key, usual: &str| {
         let named = section.read(key, values::path_word);
@@ -221,7 +225,7 @@ fn elasticsearch(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<Elas
     Some(ElasticsearchConfig { url: url?, alerts_index, rows_index, health_index, server })
 }
 
-fn otlp(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<OtlpConfig> {
+fn otlp(section: &mut Section<'_, '_>, place: BaseDirs<'_>) -> Option<OtlpConfig> {
     let url = section.require("url", "the http: or https: URL of the server", values::http_url);
     let service_name = section.read("service_name", values::text);
     let server = server(section, (TOKEN_HEADER, "Bearer"), true, place);

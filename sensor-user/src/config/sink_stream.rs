@@ -2,12 +2,12 @@
 
 use toml::de::DeValue;
 
-use super::environment::Place;
+use super::base_dirs::BaseDirs;
 use super::reader::Section;
 use super::sections::{MINUTE, SECOND};
 use super::{remote, values};
 use crate::deliver::{Framing, NatsConfig, NatsLogin, SyslogConfig};
-use crate::web::{Secret, TlsConfig};
+use crate::http::{Secret, TlsConfig};
 
 /// Facilities by their numbers (RFC 5424, table 1).
 const FACILITIES: [&str; 24] = [
@@ -44,7 +44,7 @@ pub(super) fn syslog(section: &mut Section<'_, '_>) -> Option<SyslogConfig> {
     })
 }
 
-pub(super) fn nats(section: &mut Section<'_, '_>, place: Place<'_>) -> Option<NatsConfig> {
+pub(super) fn nats(section: &mut Section<'_, '_>, place: BaseDirs<'_>) -> Option<NatsConfig> {
     let servers = servers(section, "hosts and ports, as \"nats.example.net:4222\"");
     let login = nats_login(section, place);
     let tls = tls(section);
@@ -77,7 +77,7 @@ pub(super) fn servers(section: &mut Section<'_, '_>, form: &str) -> Option<Vec<S
 }
 
 /// One way to log in, or none.
-fn nats_login(section: &mut Section<'_, '_>, place: Place<'_>) -> NatsLogin {
+fn nats_login(section: &mut Section<'_, '_>, place: BaseDirs<'_>) -> NatsLogin {
     let user = section.read("user", values::text);
     let mut read = |key| section.read(key, |value| remote::secret(value, place));
     let [password, token, nkey, credentials] =

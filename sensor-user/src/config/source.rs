@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Config, ConfigError, Environment};
+use super::{Config, ConfigError};
+use crate::base::environment::Environment;
 
 /// A configuration's file and what else it depends on.
 #[derive(Debug, Clone)]
@@ -18,7 +19,9 @@ impl Source {
     pub fn read(&self) -> Result<Config, ConfigError> {
         match &self.path {
             Some(path) => Config::load(path, &self.environment),
-            None => Ok(Config::embedded(self.environment.state_dir()?)),
+            None => {
+                Ok(Config::embedded(self.environment.state_dir().ok_or(ConfigError::NoStateDir)?))
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Config, ConfigError, Environment};
+use super::{Config, ConfigError};
+use crate::base::environment::Environment;
 use crate::deliver::SinkKind;
 use crate::intel::{FeedKind, FeedSource};
 
@@ -283,7 +284,7 @@ fn the_state_directory_follows_the_environment() {
         (of(None, Some("relative"), Some("/h")), Some("/h/.local/state/netsensor")),
         (of(None, None, None), None),
     ] {
-        assert_eq!(environment.state_dir().ok(), dir.map(PathBuf::from), "{environment:?}");
+        assert_eq!(environment.state_dir(), dir.map(PathBuf::from), "{environment:?}");
     }
 }
 

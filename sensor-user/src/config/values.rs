@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::reader::hint;
-use crate::capture::PROGRAMS;
 use crate::intel::FeedSource;
+use crate::pipeline::capture::PROGRAMS;
 
 /// Text.
 pub(super) fn text(value: &DeValue<'_>) -> Result<String, String> {
@@ -98,7 +98,7 @@ pub(super) fn size(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Resul
 }
 
 /// `8388608` as `8MiB`: the largest unit that divides it.
-pub(super) fn size_text(bytes: u64) -> String {
+pub(crate) fn size_text(bytes: u64) -> String {
     for (unit, shift) in [("GiB", 30_u32), ("MiB", 20), ("KiB", 10)] {
         let whole = bytes >> shift;
         if whole > 0 && whole << shift == bytes {

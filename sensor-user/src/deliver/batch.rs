@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 
 use super::item::Item;
+use crate::base::stable_id::stable_id;
 use crate::schema::Table;
-use crate::stable_id::stable_id;
 
 /// What a batch holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Alerts,
     /// Rows and notices.
     Rows,
@@ -16,67 +16,67 @@ pub(super) enum Content {
 
 /// One item, ready to be sent.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Stable: `AlertId`, or the id of a row.
-    pub(super) id: String,
-    pub(super) time: Timestamp,
+    pub(crate) id: String,
+    pub(crate) time: Timestamp,
     /// In the sink's format, without a line end.
-    pub(super) line: String,
+    pub(crate) line: String,
     /// What it was made of.
-    pub(super) item: Item,
+    pub(crate) item: Item,
     /// Where an alert stands in the spool; 0 for others.
-    pub(super) sequence: u64,
+    pub(crate) sequence: u64,
 }
 
 impl Entry {
     /// `item` as `line`.
-    pub(super) fn new(item: Item, sequence: u64, line: String) -> Self {
+    pub(crate) fn new(item: Item, sequence: u64, line: String) -> Self {
         Self { id: item.id(), time: item.time(), line, item, sequence }
     }
 }
 
 /// Items of one kind, in order; never empty.
 #[derive(Debug, Clone)]
-pub(super) struct Batch {
-    pub(super) content: Content,
+pub(crate) struct Batch {
+    pub(crate) content: Content,
     entries: Vec<Entry>,
 }
 
 /// What became of a batch that was answered: what is in neither list was taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Sent {
+pub(crate) struct Sent {
     /// Indices of entries to send again, ascending, and the wait that the other side asks for.
-    pub(super) again: Vec<usize>,
-    pub(super) after: Option<std::time::Duration>,
+    pub(crate) again: Vec<usize>,
+    pub(crate) after: Option<std::time::Duration>,
     /// Indices of entries that can never be taken, ascending, and why (escaped).
-    pub(super) rejected: Vec<(usize, String)>,
+    pub(crate) rejected: Vec<(usize, String)>,
 }
 
 impl Batch {
-    pub(super) const fn new(content: Content, entries: Vec<Entry>) -> Self {
+    pub(crate) const fn new(content: Content, entries: Vec<Entry>) -> Self {
         Self { content, entries }
     }
 
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub(super) fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    pub(super) fn into_entries(self) -> Vec<Entry> {
+    pub(crate) fn into_entries(self) -> Vec<Entry> {
         self.entries
     }
 
     /// The same items always give the same key, whenever and however often they are sent.
-    pub(super) fn idempotency_key(&self) -> String {
+    pub(crate) fn idempotency_key(&self) -> String {
         let ids: Vec<&str> = self.entries.iter().map(|entry| entry.id.as_str()).collect();
         stable_id(&ids)
     }
 
     /// A line an item.
-    pub(super) fn lines(&self) -> String {
+    pub(crate) fn lines(&self) -> String {
         let bytes = self.entries.iter().map(|entry| entry.line.len() + 1).sum();
         self.entries.iter().fold(String::with_capacity(bytes), |mut body, entry| {
             body.push_str(&entry.line);
@@ -86,7 +86,7 @@ impl Batch {
     }
 
     /// The lines of each table (`None`: of what is no row), and how many they are.
-    pub(super) fn by_table(&self) -> Vec<(Option<&'static Table>, String, u64)> {
+    pub(crate) fn by_table(&self) -> Vec<(Option<&'static Table>, String, u64)> {
         let mut tables: Vec<(Option<&'static Table>, String, u64)> = Vec::new();
         for entry in &self.entries {
             let its = entry.item.table();
@@ -105,7 +105,7 @@ impl Batch {
     }
 
     /// One JSON array.
-    pub(super) fn array(&self) -> String {
+    pub(crate) fn array(&self) -> String {
         let bytes = self.entries.iter().map(|entry| entry.line.len() + 1).sum::<usize>() + 2;
         let mut body = String::with_capacity(bytes);
         for (index, entry) in self.entries.iter().enumerate() {
@@ -117,7 +117,7 @@ impl Batch {
     }
 
     /// Two halves in order; the batch itself where it has one item.
-    pub(super) fn split(mut self) -> Result<(Self, Self), Self> {
+    pub(crate) fn split(mut self) -> Result<(Self, Self), Self> {
         if self.entries.len() < 2 {
             return Err(self);
         }

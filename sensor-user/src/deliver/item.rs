@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::aggregate::TableRow;
-use crate::dedup::{Alert, AlertKind};
-use crate::notice::Notice;
+use crate::pipeline::dedup::{Alert, AlertKind};
 use crate::schema::Table;
+use crate::schema::connection_row::TableRow;
+use crate::schema::notice::Notice;
 
 /// An alert, a row of a table, or a notice of the agent about itself.
 #[derive(Debug, Clone)]
-pub(super) enum Item {
+pub(crate) enum Item {
     Alert(Arc<Alert>),
     Row(Arc<TableRow>),
     /// Goes the way of rows, so that a reader of rows sees where they have a gap.
@@ -22,7 +22,7 @@ pub(super) enum Item {
 impl Item {
     /// How long before `now` the connection was of which an alert is the first to tell; `None` for
     /// what tells of the past.
-    pub(super) fn delay(&self, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn delay(&self, now: Timestamp) -> Option<Duration> {
         let Self::Alert(alert) = self else { return None };
         let is_new = alert.alert_kind == AlertKind::New;
         let delay = now.duration_since(alert.vm_connection_time_generated);
@@ -31,7 +31,7 @@ impl Item {
     }
 
     /// The same item has the same id, whenever and however often it is sent.
-    pub(super) fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         match self {
             Self::Alert(alert) => alert.alert_id.clone(),
             Self::Row(row) => row.id(),
@@ -40,7 +40,7 @@ impl Item {
     }
 
     /// `TimeGenerated`, or an alert's latest connection.
-    pub(super) fn time(&self) -> Timestamp {
+    pub(crate) fn time(&self) -> Timestamp {
         match self {
             Self::Alert(alert) => alert.vm_connection_time_generated,
             Self::Row(row) => row.time_generated(),
@@ -49,7 +49,7 @@ impl Item {
     }
 
     /// The table of a row; `None` for what is no row.
-    pub(super) fn table(&self) -> Option<&'static Table> {
+    pub(crate) fn table(&self) -> Option<&'static Table> {
         match self {
             Self::Row(row) => Some(row.table()),
             Self::Alert(_) | Self::Notice(_) => None,
@@ -57,7 +57,7 @@ impl Item {
     }
 
     /// The `Type` of a row or notice; `NetsensorAlert` for an alert, whose column is the rule's.
-    pub(super) fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(&self) -> &'static str {
         match self {
             Self::Alert(_) => "NetsensorAlert",
             Self::Row(row) => row.table().name,
@@ -66,7 +66,7 @@ impl Item {
     }
 
     /// Full name of the host.
-    pub(super) fn computer(&self) -> &str {
+    pub(crate) fn computer(&self) -> &str {
         match self {
             Self::Alert(alert) => &alert.computer,
             Self::Row(row) => row.computer(),
@@ -75,7 +75,7 @@ impl Item {
     }
 
     /// The agent's UUID; "" for an alert, which has none.
-    pub(super) fn agent_id(&self) -> &str {
+    pub(crate) fn agent_id(&self) -> &str {
         match self {
             Self::Alert(_) => "",
             Self::Row(row) => row.agent_id(),
@@ -84,7 +84,7 @@ impl Item {
     }
 
     /// As one line of JSON, under its own columns.
-    pub(super) fn json(&self) -> String {
+    pub(crate) fn json(&self) -> String {
         match self {
             Self::Alert(alert) => json(alert),
             Self::Row(row) => json(row),
@@ -94,7 +94,7 @@ impl Item {
 }
 
 /// JSON without a line end inside.
-pub(super) fn json(item: &impl serde::Serialize) -> String {
+pub(crate) fn json(item: &impl serde::Serialize) -> String {
     // Serialisation fails only for maps with keys that are not text, and these types have none.
     serde_json::to_string(item).unwrap_or_default()
 }

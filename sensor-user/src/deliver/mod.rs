@@ -10,65 +10,39 @@
 //! (size, age) + waiting. Rows: accepted by a queue = delivered + discarded + dropped (sink closed,
 //! or left at shutdown); what a full queue refused is counted too.
 
-mod azure;
-mod backoff;
 mod batch;
-mod delays;
-mod deliverer;
-mod elastic;
-mod escape;
-mod file;
-mod format;
-mod heard;
-mod http;
+pub mod engine;
+pub mod format;
 mod item;
-mod kafka;
-mod lane;
-mod nats;
-mod otlp;
-mod outbox;
-mod parquet;
-mod place;
-mod post;
-mod quiet;
-mod readable;
-mod row_queue;
-mod running;
-mod sink;
-mod sink_state;
-mod splunk;
+mod sinks;
 pub mod spool;
-mod stream;
-mod syslog;
 #[cfg(test)]
 mod tests;
-mod transport;
 
-pub use azure::{AzureLogin, LogsIngestionConfig};
-pub use delays::Delays;
-pub use deliverer::{Deliverer, Delivery, Reloaded, StartError};
-pub use elastic::ElasticsearchConfig;
-pub use escape::escaped;
-pub(crate) use escape::{push_visible, visible};
-pub use file::FileConfig;
+pub use engine::latency_histogram::Delays;
+pub use engine::supervisor::{Deliverer, Delivery, Reloaded, StartError};
+pub use sinks::azure::{AzureLogin, LogsIngestionConfig};
+pub use sinks::elasticsearch::ElasticsearchConfig;
+
+pub use engine::outbox::{Leftover, Outbox, Pace};
 pub use format::Format;
-pub use http::HttpConfig;
-pub use kafka::{KafkaConfig, KafkaLogin, KafkaMechanism, PropertyText};
-pub use nats::{NatsConfig, NatsLogin};
-pub use otlp::OtlpConfig;
-pub use outbox::{Leftover, Outbox, Pace};
-pub use parquet::ParquetConfig;
-pub use post::ServerConfig;
-pub use quiet::Quiet;
-pub use readable::readable;
-pub use sink_state::SinkReport;
-pub use splunk::SplunkConfig;
-pub use syslog::{Framing, SyslogConfig};
+pub use sinks::file::FileConfig;
+pub use sinks::http::HttpConfig;
+pub use sinks::http_post::ServerConfig;
+pub use sinks::kafka::{KafkaConfig, KafkaLogin, KafkaMechanism, PropertyText};
+pub use sinks::nats::{NatsConfig, NatsLogin};
+pub use sinks::otlp::OtlpConfig;
+pub use sinks::parquet::ParquetConfig;
+
+pub use engine::sink_status::SinkReport;
+pub use format::text::readable;
+pub use sinks::splunk::SplunkConfig;
+pub use sinks::syslog::{Framing, SyslogConfig};
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::web::AccessError;
+use crate::http::AccessError;
 
 /// Where a sink writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -349,5 +323,5 @@ impl std::fmt::Display for Said<'_> {
 
 /// The message of an error and of its causes, `a: b: c`, for a log line; made visible.
 fn chain(error: &dyn std::error::Error) -> String {
-    visible(&crate::error_chain::chain(error))
+    crate::base::escape::visible(&crate::base::error_chain::chain(error))
 }

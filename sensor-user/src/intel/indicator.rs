@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use serde::{Deserialize, Serialize};
 
-use crate::stamp;
+use crate::base::serde_time;
 
 /// Shared by all that have no feed yet.
 static NO_FEED: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
@@ -28,10 +28,10 @@ pub struct Indicator {
     /// The text that named it (`TI_ipEntity`).
     pub entity: String,
     /// First instant at which it is no longer valid; `None` means never (not for legacy rows).
-    #[serde(with = "stamp::optional")]
+    #[serde(with = "serde_time::optional")]
     pub expires: Option<Timestamp>,
     /// When the row was made (`TimeGenerated`), or the time of the pull.
-    #[serde(with = "stamp::required")]
+    #[serde(with = "serde_time::required")]
     pub time_generated: Timestamp,
     /// `Description`.
     pub description: String,
@@ -58,13 +58,13 @@ pub struct Indicator {
     /// `AdditionalInformation`.
     pub additional_information: String,
     /// `TimeGenerated` of its oldest row within the look-back; `None` for lists.
-    #[serde(with = "stamp::optional")]
+    #[serde(with = "serde_time::optional")]
     pub first_reported: Option<Timestamp>,
     /// Version: when it was last changed at its source (`modified`, `timestamp`); `None` for lists.
-    #[serde(with = "stamp::optional")]
+    #[serde(with = "serde_time::optional")]
     pub version: Option<Timestamp>,
     /// First instant at which it counts; `None` for at once.
-    #[serde(with = "stamp::optional")]
+    #[serde(with = "serde_time::optional")]
     pub valid_from: Option<Timestamp>,
     /// Ports that a connection must have besides.
     pub ports: Ports,

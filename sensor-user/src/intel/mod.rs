@@ -3,61 +3,47 @@
 //! Feed content is hostile input: it is bounded in size, every entry that cannot be used is
 //! counted with its place and reason, and a failed pull keeps the last good set.
 
-mod address;
-mod ask;
-mod columns;
-mod crowdsec;
-mod endpoint;
-mod entry;
-mod explain;
-mod feeds;
+pub mod address;
+pub mod config;
+pub mod feeds;
 mod fetch;
+pub mod formats;
 mod indicator;
-mod json;
-mod list;
-mod merge;
-mod misp;
-mod pattern;
+mod parser;
 mod pull;
-mod reader;
 mod rejects;
-mod rows;
-mod segment;
-mod sentinel_query;
-mod set;
-mod sniff;
-mod stix;
-pub mod store;
-mod warninglist;
+pub mod set;
 
 pub use address::{Exclusion, PrefixPolicy, canonical, host, is_special, parse_prefix};
-pub use ask::{Ask, CrowdSecAsk, MispAsk, SentinelAsk, TaxiiAsk};
-pub use columns::{Text, flag, integer, loose_time, number, parse_time, time};
-pub use crowdsec::read_crowdsec;
-pub use entry::{Collected, Content, Entries, Entry, ReadFault, ReadPolicy};
-pub use explain::explain;
+pub use config::query::{Ask, CrowdSecAsk, MispAsk, SentinelAsk, TaxiiAsk};
+pub use formats::columns::{Text, flag, integer, loose_time, number, parse_time, time};
+pub use formats::crowdsec::read_crowdsec;
+pub use formats::entry::{Collected, Content, Entries, Entry, ReadFault, ReadPolicy};
+
 pub use feeds::{FeedFolder, FeedStatus, Intel, Kept};
 pub use fetch::{FetchError, Fetcher};
-pub use indicator::{Indicator, PortRange, Ports};
-pub use list::{
+pub use formats::list::{
     Columns, Field, FormatFault, ListFormat, PRESETS, Parsed, Shape, parse as parse_list, preset,
     read_list,
 };
-pub use merge::{Merge, Merged, Ttl};
-pub use misp::read_misp;
-pub use pattern::{Fault as PatternFaultKind, PatternFault, Sufficient, read_pattern};
-pub use pull::{Cursor, Documents, Extent, KeepError, OpenDocuments, Pulled, Validators};
-pub use reader::{
+pub use formats::misp::read_misp;
+pub use formats::rows::{RowReader, read_rows};
+pub use formats::sentinel_query::read_sentinel_query;
+pub use formats::sniff::sniff;
+pub use formats::stix::read_stix;
+pub use formats::stix_pattern::{
+    Fault as PatternFaultKind, PatternFault, Sufficient, read_pattern,
+};
+pub use formats::warninglist::{AllowFault, AllowFaultKind, Allowed, read_allowed, read_networks};
+pub use indicator::{Indicator, PortRange, Ports};
+pub use parser::merge::{Merge, Merged, Ttl};
+pub use parser::{
     COMMAND as READ_COMMAND, Job, JobFault, Opened, Reading, child as read_feed, read_document,
 };
+pub use pull::{Cursor, Documents, Extent, KeepError, OpenDocuments, Pulled, Validators};
 pub use rejects::{Reason, Reject, Rejects};
-pub use rows::{RowReader, read_rows};
-pub use segment::{Segment, Validity};
-pub use sentinel_query::read_sentinel_query;
+pub use set::segment::{Segment, Validity};
 pub use set::{Found, IndicatorSet, SetPlace};
-pub use sniff::sniff;
-pub use stix::read_stix;
-pub use warninglist::{AllowFault, AllowFaultKind, Allowed, read_allowed, read_networks};
 
 use std::time::Duration;
 
@@ -65,8 +51,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::clock::signed;
-use crate::web::Access;
+use crate::base::clock::signed;
+use crate::http::Access;
 
 /// How a feed's body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

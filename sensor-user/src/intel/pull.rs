@@ -33,7 +33,7 @@ pub enum Extent {
     Snapshot,
     /// What changed: all else stays, but for the entries of these groups that are not in them.
     Changes {
-        /// [`super::Entry::group`]s that come whole, or are gone.
+        /// [`super::formats::entry::Entry::group`]s that come whole, or are gone.
         replaced: Vec<String>,
     },
 }

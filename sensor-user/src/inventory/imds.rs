@@ -96,7 +96,7 @@ impl Imds {
     pub fn new(config: &AzureConfig, pace: ImdsPace) -> Result<Self, ImdsError> {
         let usual = || IMDS_URL.parse().map_err(|_bad| ImdsError::Url(IMDS_URL));
         let url = config.imds_url.clone().map_or_else(usual, Ok)?;
-        crate::tls::install_provider();
+        crate::http::crypto_provider::install_provider();
         let client = Client::builder()
             .user_agent(concat!("netsensor/", env!("CARGO_PKG_VERSION")))
             .no_proxy()

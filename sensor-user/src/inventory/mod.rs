@@ -8,13 +8,13 @@ mod azure;
 mod computer;
 mod files;
 mod imds;
-mod keep;
 mod network;
 mod platform;
+pub mod refresh;
 
 pub use azure::{Azure, Resource, SharedAzure};
 pub use computer::{ComputerRow, Host};
 pub use imds::{AzureConfig, IMDS_URL, Imds, ImdsError, ImdsMode, ImdsPace};
-pub use keep::keep;
 pub use network::{Interface, interfaces};
 pub use platform::is_azure;
+pub use refresh::keep;

@@ -3,41 +3,39 @@
 //! Between the ring (queue 1) and the outbox (queue 2) every stage is a plain call: nothing waits,
 //! nothing is lost but by a counter.
 
-mod agent;
-mod banner;
-mod intake;
-mod ledger;
-mod look;
-mod looker;
-mod namespaces;
-mod record;
-mod remote;
-mod self_test;
-mod translations;
-mod translator;
-mod vitals;
-mod watch;
+pub mod aggregate;
+pub mod canary;
+pub mod capture;
+pub mod decode;
+pub mod dedup;
+pub mod enrich;
+pub mod history;
+pub mod matcher;
+pub mod nat;
+pub mod socket_scan;
 
-pub use agent::{OnceRunning, run};
-pub use intake::Intake;
-pub use ledger::losses;
-pub use looker::serve_looks;
-pub use record::record;
-pub use remote::RemoteFacts;
-pub use self_test::{SelfTest, self_test};
-pub use translator::serve_translations;
+mod ingest;
+mod remote_facts;
+
+pub use ingest::Intake;
+
+pub use socket_scan::worker::serve_looks;
+
+pub use remote_facts::RemoteFacts;
+
+pub use nat::worker::serve_translations;
 
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::aggregate::{Change, HostTables, HostView, Remote, Row, RowTable, TableRow, What};
-use crate::config::Config;
-use crate::dedup::{Alert, Dedup, State};
-use crate::enrich::DnsAnswer;
-use crate::history::History;
-use crate::matcher::Matcher;
-use crate::stats::Stats;
+use crate::base::counters::Stats;
+use crate::schema::connection_row::{Row, TableRow};
+use aggregate::{Change, HostTables, HostView, Remote, RowTable, What};
+use dedup::{Alert, Dedup, State};
+use enrich::DnsAnswer;
+use history::History;
+use matcher::Matcher;
 
 /// The history is looked through at least so often.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_mins(1);
@@ -83,7 +81,7 @@ pub struct Detection {
     looked: Timestamp,
     /// When dedup's state was last given away.
     saved: Timestamp,
-    stats: Arc<Stats>,
+    pub(crate) stats: Arc<Stats>,
 }
 
 impl Detection {
@@ -116,7 +114,7 @@ impl Detection {
     }
 
     /// Name of each table, its entries, and how many there may be.
-    fn tables(&self) -> Vec<(&'static str, (usize, usize))> {
+    pub(crate) fn tables(&self) -> Vec<(&'static str, (usize, usize))> {
         let mut tables = vec![("dns_names", self.facts.names())];
         tables.extend(self.rows.as_ref().map(|rows| ("row_keys", rows.occupancy())));
         tables.extend(self.history.as_ref().map(|history| ("history", history.occupancy())));
@@ -274,14 +272,5 @@ impl Detection {
             TableRow::Connection(Box::new(row))
         };
         outlet.rows(rows.into_iter().map(complete).collect());
-    }
-}
-
-/// The `Computer` column: the configured name, or the host's own.
-fn computer(config: &Config) -> Arc<str> {
-    let own = || hostname::get().map(|name| name.to_string_lossy().into_owned());
-    match &config.agent.computer {
-        Some(name) => name.as_str().into(),
-        None => own().unwrap_or_default().into(),
     }
 }

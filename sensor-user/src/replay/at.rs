@@ -16,11 +16,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::reject_log::{RejectLog, shown};
 use super::search::{Found, Pair, Search};
 use super::{indicators, input};
-use crate::columnar::ColumnarError;
-use crate::dedup::{Alert, AlertKind};
+use crate::base::progress::Progress;
+use crate::base::stable_id::stable_id;
 use crate::intel::IndicatorSet;
-use crate::progress::Progress;
-use crate::stable_id::stable_id;
+use crate::pipeline::dedup::{Alert, AlertKind};
+use crate::schema::parquet::ColumnarError;
 
 /// Pairs of indicator and remote address at most: what is kept in memory grows with them, and to
 /// leave one out would be a wrong answer.

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Read as _};
 
-use crate::lines::LINE_MAX;
+use crate::base::lines::LINE_MAX;
 
 /// Bytes of a block at most; more than a line may have.
 const BLOCK_BYTES: usize = LINE_MAX * 2;

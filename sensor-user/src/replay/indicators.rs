@@ -9,11 +9,13 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 
 use super::at::{AtOptions, ReplayError};
-use super::input::{self, Input};
+use super::input;
+use super::input::Input;
 use super::reject_log::RejectLog;
+use crate::intel::sniff;
 use crate::intel::{
     Collected, Content, Entry, FeedKind, Indicator, ListFormat, PrefixPolicy, ReadFault,
-    ReadPolicy, Rejects, RowReader, parse_list, read_document, sniff,
+    ReadPolicy, Rejects, RowReader, parse_list, read_document,
 };
 
 /// Bytes by which it is told what a file is.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read as _};
 use std::path::Path;
 
-use crate::progress::Progress;
+use crate::base::progress::Progress;
 
 /// Bytes that one read asks the system for.
 const BUFFER_BYTES: usize = 1 << 17;

@@ -18,21 +18,23 @@ use serde::de::IgnoredAny;
 use super::at::{AtOptions, ReplayError};
 use super::indicators;
 use super::input;
-use super::recorded::RecordedChange;
 use super::reject_log::RejectLog;
-use super::rows::{self, Head, Seen};
+use super::rows;
+use super::rows::{Head, Seen};
 use super::rows_out::RowsOut;
-use crate::aggregate::{
-    Attribution, Change, Direction, Flow, Identity, Phase, Protocol, RowTable, TableRow, What,
-};
-use crate::dedup::{Alert, Dedup, State};
-use crate::enrich::{DnsAnswer, Names, Process};
+use crate::base::counters::Stats;
+use crate::base::lines::{Lines, json_fault};
+use crate::base::progress::Progress;
 use crate::intel::IndicatorSet;
-use crate::lines::{Lines, json_fault};
-use crate::matcher::{AllowList, Matcher};
+use crate::pipeline::aggregate::recorded::RecordedChange;
+use crate::pipeline::aggregate::{
+    Attribution, Change, Direction, Flow, Identity, Phase, Protocol, RowTable, What,
+};
+use crate::pipeline::dedup::{Alert, Dedup, State};
+use crate::pipeline::enrich::{DnsAnswer, Names, Process};
+use crate::pipeline::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, Outlet, RemoteFacts};
-use crate::progress::Progress;
-use crate::stats::Stats;
+use crate::schema::connection_row::TableRow;
 
 /// Stands for the agent's id in the ids of replayed alerts.
 const AGENT_ID: &str = "replay";

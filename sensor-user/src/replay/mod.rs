@@ -6,7 +6,6 @@ pub mod live;
 mod blocks;
 mod indicators;
 mod input;
-mod recorded;
 mod reject_log;
 mod rows;
 mod rows_out;
@@ -14,4 +13,3 @@ mod search;
 
 pub use at::{AtOptions, AtSummary, ReplayError};
 pub use live::{LiveOptions, LiveSummary};
-pub use recorded::RecordedChange;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::aggregate::{Direction, Peer};
-use crate::dedup::Sighting;
-use crate::enrich::DnsAnswer;
+use crate::base::lines::json_fault;
 use crate::intel::{Text, integer, parse_time};
-use crate::lines::json_fault;
-use crate::notice::Notice;
+use crate::pipeline::aggregate::{Direction, Peer};
+use crate::pipeline::dedup::Sighting;
+use crate::pipeline::enrich::DnsAnswer;
+use crate::schema::notice::Notice;
 
 /// When a row is from, and which address is remote (canonical).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

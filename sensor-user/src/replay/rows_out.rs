@@ -6,8 +6,8 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::at::ReplayError;
-use crate::aggregate::TableRow;
-use crate::columnar::TableFile;
+use crate::schema::connection_row::TableRow;
+use crate::schema::parquet::TableFile;
 
 /// Lines that are turned into columns together.
 const LINES: u32 = 1024;

@@ -17,12 +17,13 @@ use super::at::{PAIRS_MAX, ReplayError};
 use super::blocks::{Block, Blocks};
 use super::input;
 use super::reject_log::{RejectLog, SHOWN_MAX};
-use super::rows::{self, Seen};
-use crate::dedup::{Sighting, Tally};
+use super::rows;
+use super::rows::Seen;
+use crate::base::lines::LINE_MAX;
+use crate::base::progress::Progress;
 use crate::intel::IndicatorSet;
-use crate::lines::LINE_MAX;
-use crate::matcher::{Covering, Hit, Via, covering, covering_addresses};
-use crate::progress::Progress;
+use crate::pipeline::dedup::{Sighting, Tally};
+use crate::pipeline::matcher::{Covering, Hit, Via, covering, covering_addresses};
 
 /// Threads at most: more do not help, as one reads the input.
 const WORKERS_MAX: usize = 8;

@@ -2,7 +2,7 @@
 
 use super::{Column, Table};
 
-/// `VMConnection`: one row a minute and group key ([`crate::aggregate::Row`]).
+/// `VMConnection`: one row a minute and group key ([`super::connection_row::Row`]).
 pub const CONNECTION: Table = Table {
     name: "VMConnection",
     columns: &[

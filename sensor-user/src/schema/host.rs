@@ -2,7 +2,7 @@
 
 use super::{Column, Table};
 
-/// `VMBoundPort`: one row a minute and listening port ([`crate::aggregate::BoundPortRow`]).
+/// `VMBoundPort`: one row a minute and listening port ([`super::bound_port_row::BoundPortRow`]).
 pub const BOUND_PORT: Table = Table {
     name: "VMBoundPort",
     columns: &[
@@ -38,7 +38,7 @@ pub const BOUND_PORT: Table = Table {
 };
 
 /// `VMProcess`: one row an hour and executable that had TCP connections
-/// ([`crate::aggregate::ProcessRow`]).
+/// ([`super::process_row::ProcessRow`]).
 pub const PROCESS: Table = Table {
     name: "VMProcess",
     columns: &[

@@ -3,15 +3,20 @@
 //!
 //! Invariant: a list has the columns that serde writes for a row of the table, in that order.
 
+pub mod bound_port_row;
+pub mod connection_row;
+pub mod health;
+pub mod notice;
+pub mod parquet;
+pub mod process_row;
+
 mod connection;
 mod custom;
 mod host;
-mod print;
 
 pub use connection::CONNECTION;
 pub use custom::{EVENT_TIME, custom_column};
 pub use host::{BOUND_PORT, COMPUTER, PROCESS};
-pub use print::{Format, print};
 
 /// A table of rows.
 #[derive(Debug, PartialEq, Eq)]

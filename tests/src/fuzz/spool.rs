@@ -4,11 +4,11 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sensor_user::clock::SystemClock;
-use sensor_user::dedup::Alert;
+use sensor_user::base::clock::SystemClock;
+use sensor_user::base::counters::Stats;
+use sensor_user::base::progress::Progress;
 use sensor_user::deliver::spool::{Commit, Spool, SpoolConfig, Survey};
-use sensor_user::progress::Progress;
-use sensor_user::stats::Stats;
+use sensor_user::pipeline::dedup::Alert;
 use tokio::runtime::Builder;
 
 use super::state_files::folder;

@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
-use sensor_user::history::{History, HistoryConfig};
-use sensor_user::intel::store::{Meta, OpenSet, With};
+use sensor_user::base::counters::Stats;
+use sensor_user::intel::set::store::{Meta, OpenSet, With};
 use sensor_user::intel::{
     Content, Cursor, Entries as _, Entry, Extent, Indicator, IndicatorSet, Merge, Rejects, Segment,
     Ttl, Validity, parse_prefix,
 };
-use sensor_user::matcher::{AllowList, Matcher};
-use sensor_user::stats::Stats;
+use sensor_user::pipeline::history::{History, HistoryConfig};
+use sensor_user::pipeline::matcher::{AllowList, Matcher};
 use tempfile::TempDir;
 
 use super::policy;

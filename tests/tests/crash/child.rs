@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sensor_user::clock::{Clock, SystemClock};
+use sensor_user::base::clock::{Clock, SystemClock};
+use sensor_user::base::counters::Stats;
 use sensor_user::deliver::spool::SpoolConfig;
 use sensor_user::deliver::{Deliverer, Delivery, HttpConfig, Outbox, Pace, SinkConfig, SinkKind};
 use sensor_user::pipeline::Detection;
-use sensor_user::stats::Stats;
 
 use super::events;
 

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use sensor_user::aggregate::{
-    Attribution, Change, Direction, Flow, Phase, Protocol, TableRow, What,
-};
-use sensor_user::dedup::{Alert, Dedup, State};
-use sensor_user::enrich::Process;
+use sensor_user::base::counters::Stats;
 use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
-use sensor_user::matcher::{AllowList, Matcher};
+use sensor_user::pipeline::aggregate::{
+    Attribution, Change, Direction, Flow, Phase, Protocol, What,
+};
+use sensor_user::pipeline::dedup::{Alert, Dedup, State};
+use sensor_user::pipeline::enrich::Process;
+use sensor_user::pipeline::matcher::{AllowList, Matcher};
 use sensor_user::pipeline::{Detection, Outlet};
-use sensor_user::stats::Stats;
+use sensor_user::schema::connection_row::TableRow;
 use serde_json::Value;
 
 /// Indicators, each of one address.

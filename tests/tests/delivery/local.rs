@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use sensor_tests::{Collector, RunningSinks, captured_logs, skip_unless};
+use sensor_user::base::counters::Stats;
 use sensor_user::deliver::{Leftover, SinkConfig, SinkKind};
-use sensor_user::stats::Stats;
 
 use super::{file, first, http, start, wait_until};
 

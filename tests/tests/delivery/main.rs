@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sensor_tests::{Collector, RecordedRequest, RunningSinks, ScriptedResponse, wait_until};
-use sensor_user::clock::FixedClock;
+use sensor_user::base::clock::FixedClock;
 use sensor_user::deliver::{FileConfig, HttpConfig, SinkConfig, SinkKind};
 
 /// Batching interval of rows; alerts arrive sooner, even on a busy machine.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sensor_tests::{Collector, RecordedRequest, ScriptedResponse, captured_logs, sample_alert};
+use sensor_user::base::stable_id::stable_id;
 use sensor_user::deliver::{SinkConfig, SinkKind};
-use sensor_user::stable_id::stable_id;
 use tokio::time::Instant;
 
 use super::{BATCH_WAIT, first, http, start};

@@ -11,10 +11,10 @@ use nix::mount::{MsFlags, mount};
 use sensor_tests::{
     Collector, RecordedRequest, RunningSinks, ScriptedResponse, captured_logs, sample_alert,
 };
-use sensor_user::clock::{Clock, FixedClock};
-use sensor_user::dedup::State;
+use sensor_user::base::clock::{Clock, FixedClock};
 use sensor_user::deliver::spool::SpoolConfig;
 use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
+use sensor_user::pipeline::dedup::State;
 
 use super::local::SmallFileSystem;
 use super::{file, first, http, start, wait_until};

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use sensor_tests::{Collector, RecordedRequest, ScriptedResponse, captured_logs};
+use sensor_user::base::stable_id::stable_id;
 use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
-use sensor_user::stable_id::stable_id;
 use tokio::time::Instant;
 
 use super::{file, first, http, start, wait_until};

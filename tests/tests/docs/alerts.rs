@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sensor_tests::agent_command;
+use super::command;
 
 use super::markdown::document;
 use super::repository;

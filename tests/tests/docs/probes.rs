@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sensor_user::config::{Config, ConfigError, Environment};
+use sensor_user::base::environment::Environment;
+use sensor_user::config::{Config, ConfigError};
 
 /// The readers of one section, or of one kind of `[[feed]]` or `[[sink]]`.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sensor_tests::agent_command;
+use super::command;
 
 use super::markdown::documents;
 

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sensor_tests::FeedServer;
-use sensor_user::clock::{Clock, FixedClock};
+use sensor_user::base::clock::{Clock, FixedClock};
+use sensor_user::base::counters::Stats;
 use sensor_user::intel::{
     FeedConfig, FeedFolder, FeedKind, FeedSource, FeedStatus, IndicatorSet, Intel, Reading,
 };
-use sensor_user::stats::Stats;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

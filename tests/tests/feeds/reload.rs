@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sensor_tests::FeedServer;
-use sensor_user::clock::FixedClock;
+use sensor_user::base::clock::FixedClock;
 use sensor_user::intel::{FeedConfig, FeedKind};
 
 use super::{AT, at, config, covers, feeds};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sensor_user::control::FeedReport;
 use sensor_user::intel::FeedKind;
+use sensor_user::telemetry::control::FeedReport;
 use serde_json::json;
 use tokio::time::Instant;
 

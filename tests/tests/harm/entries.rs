@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
 use sensor_tests::skip_unless;
-use sensor_user::control::{FeedReport, feeds_screen};
+use sensor_user::cli::feeds_screen::feeds_screen;
 use sensor_user::intel::FeedKind;
+use sensor_user::telemetry::control::FeedReport;
 use serde_json::{Value, json};
 
 use super::{GOOD, Harm, address, at, covers, json_kinds, samples};

@@ -19,13 +19,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sensor_tests::{FeedServer, agent_binary};
-use sensor_user::clock::FixedClock;
-use sensor_user::control::FeedReport;
-use sensor_user::health::State;
+use sensor_user::base::clock::FixedClock;
+use sensor_user::base::counters::Stats;
 use sensor_user::intel::{
     FeedConfig, FeedFolder, FeedKind, FeedSource, IndicatorSet, Intel, Reading, preset,
 };
-use sensor_user::stats::Stats;
+use sensor_user::schema::health::State;
+use sensor_user::telemetry::control::FeedReport;
 use tempfile::TempDir;
 
 /// The instant of the pulls.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sensor_tests::{Agent, AgentExit, agent_command, run, skip_unless};
-use sensor_user::clock::{Clock as _, SystemClock};
-use sensor_user::enrich::DnsAnswer;
+use sensor_user::base::clock::{Clock as _, SystemClock};
+use sensor_user::pipeline::enrich::DnsAnswer;
 use serde_json::Value;
 use tempfile::TempDir;
 

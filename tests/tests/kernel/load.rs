@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 
 use nix::sys::signal::Signal;
 use sensor_tests::{Agent, Netns, run};
-use sensor_user::clock::{Clock as _, SystemClock};
+use sensor_user::base::clock::{Clock as _, SystemClock};
 use serde_json::Value;
 
 use crate::harness::{CLIENT_V4, Home, Ledger, SOON, Server, V4, peer, skipped, text};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sensor_tests::{Netns, run};
-use sensor_user::clock::{Clock as _, SystemClock};
+use sensor_user::base::clock::{Clock as _, SystemClock};
 
 use crate::harness::{CLIENT_V4, Home, SOON, Server, V4, V6, bracketed, peer, skipped, text};
 

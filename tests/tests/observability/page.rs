@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sensor_tests::Agent;
-use sensor_user::stats::Stats;
+use sensor_user::base::counters::Stats;
 
 use crate::harness::{
     Home, free_port, hit, page_at, page_of, skipped, skipped_without, tool, value, wait_for,

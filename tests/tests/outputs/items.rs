@@ -2,12 +2,14 @@
 
 use jiff::Timestamp;
 use sensor_tests::{sample_alert, sample_row};
-use sensor_user::aggregate::{BoundPortRow, ProcessRow, Row, TableRow};
-use sensor_user::dedup::{Alert, AlertKind};
-use sensor_user::health::State;
 use sensor_user::inventory::{Azure, ComputerRow};
-use sensor_user::matcher::Via;
-use sensor_user::notice::{HealthChange, Loss, Notice};
+use sensor_user::pipeline::dedup::{Alert, AlertKind};
+use sensor_user::pipeline::matcher::Via;
+use sensor_user::schema::bound_port_row::BoundPortRow;
+use sensor_user::schema::connection_row::{Row, TableRow};
+use sensor_user::schema::health::State;
+use sensor_user::schema::notice::{HealthChange, Loss, Notice};
+use sensor_user::schema::process_row::ProcessRow;
 
 pub(crate) const AGENT: &str = "5f0c2b9e-0000-4000-8000-000000000001";
 

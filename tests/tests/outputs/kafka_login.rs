@@ -8,7 +8,7 @@ use rdkafka::ClientConfig;
 use sensor_tests::servers::{KafkaAuthProxy, KafkaClient, KafkaMessage, ProxyTls};
 use sensor_tests::{certificates, skip_unless, wait_until};
 use sensor_user::deliver::{KafkaConfig, KafkaLogin, KafkaMechanism, SinkConfig, SinkKind};
-use sensor_user::web::{Certificate, TlsConfig};
+use sensor_user::http::{Certificate, TlsConfig};
 
 use super::kafka::{PARTITIONS, TOPICS};
 use super::login::{SecretFile, assert_login_succeeds_after_correction, wait_for_log};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use sensor_tests::{RunningSinks, captured_logs, wait_until};
 use sensor_user::deliver::SinkConfig;
-use sensor_user::web::Secret;
+use sensor_user::http::Secret;
 
 use super::start;
 

@@ -16,7 +16,7 @@ mod ocsf;
 mod syslog;
 
 use sensor_tests::{RunningSinks, wait_until};
-use sensor_user::clock::SystemClock;
+use sensor_user::base::clock::SystemClock;
 use sensor_user::deliver::{FileConfig, Format, SinkConfig, SinkKind};
 use serde_json::Value;
 

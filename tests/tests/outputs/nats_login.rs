@@ -11,7 +11,7 @@ use nkeys::KeyPair;
 use sensor_tests::servers::Nats;
 use sensor_tests::{certificates, wait_until};
 use sensor_user::deliver::{NatsConfig, NatsLogin, SinkConfig, SinkKind};
-use sensor_user::web::{Certificate, TlsConfig};
+use sensor_user::http::{Certificate, TlsConfig};
 use serde_json::{Value, json};
 
 use super::login::{SecretFile, assert_login_succeeds_after_correction, wait_for_log};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sensor_tests::servers::{Rsyslog, TlsFiles};
 use sensor_tests::{certificates, sample_alert, skip_unless};
 use sensor_user::deliver::{Format, Framing, SinkConfig, SinkKind, SyslogConfig};
-use sensor_user::web::{Certificate, TlsConfig};
+use sensor_user::http::{Certificate, TlsConfig};
 use serde_json::Value;
 
 use super::{items, raise_all, sink_for_all, start, wait_until, written};

@@ -4,9 +4,11 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use sensor_user::aggregate::{Attribution, Change, Direction, Flow, Phase, Protocol, What};
-use sensor_user::enrich::Process;
-use sensor_user::replay::RecordedChange;
+use sensor_user::pipeline::aggregate::recorded::RecordedChange;
+use sensor_user::pipeline::aggregate::{
+    Attribution, Change, Direction, Flow, Phase, Protocol, What,
+};
+use sensor_user::pipeline::enrich::Process;
 use serde_json::{Value, json};
 
 use super::{Files, ago, alerts, answer, connection, connection_to, indicator, lines, now};

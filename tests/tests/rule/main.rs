@@ -17,9 +17,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use sensor_user::dedup::Alert;
-use sensor_user::progress::Progress;
-use sensor_user::replay::at::{self, AtOptions, AtSummary};
+use sensor_user::base::progress::Progress;
+use sensor_user::pipeline::dedup::Alert;
+use sensor_user::replay::at;
+use sensor_user::replay::at::{AtOptions, AtSummary};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 

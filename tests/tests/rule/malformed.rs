@@ -4,14 +4,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
-use sensor_user::progress::Progress;
+use sensor_user::base::progress::Progress;
 use sensor_user::replay::ReplayError;
-use sensor_user::replay::at::{self, AtOptions};
+use sensor_user::replay::at;
+use sensor_user::replay::at::AtOptions;
 use serde_json::json;
 
 use super::{Files, ago, answer, connection, connection_to, indicator, lines, now};
 
-const LINE_MAX: usize = sensor_user::lines::LINE_MAX;
+const LINE_MAX: usize = sensor_user::base::lines::LINE_MAX;
 
 #[test]
 fn malformed_rows_are_named_and_the_rest_is_right() {

@@ -9,7 +9,7 @@ use proptest::sample::select;
 use sensor_tests::rule_reference::{
     self, ConnectionRow, ExpectedAlert, IndicatorRow, MINUTE, Ticks,
 };
-use sensor_user::dedup::Alert;
+use sensor_user::pipeline::dedup::Alert;
 use serde_json::{Value, json};
 
 use super::{Answer, Files, answer, lines, now};

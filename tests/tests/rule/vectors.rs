@@ -4,7 +4,7 @@
 //! liveness filter in another place): tested is the same situation with rows of
 //! `ThreatIntelligenceIndicator`.
 
-use sensor_user::matcher::Via;
+use sensor_user::pipeline::matcher::Via;
 use serde_json::json;
 
 use super::{ago, alerts, alerts_on, connection, connection_to, indicator, over};

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use sensor_tests::servers::MockWebServer;
 use sensor_tests::{FeedServer, captured_logs};
-use sensor_user::clock::SystemClock;
+use sensor_user::base::clock::SystemClock;
+use sensor_user::http::{HeaderText, Login, Proxy, Secret};
 use sensor_user::intel::{Cursor, Extent, FeedKind, FetchError, Fetcher, Validators};
-use sensor_user::web::{HeaderText, Login, Proxy, Secret};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 

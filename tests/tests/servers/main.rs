@@ -25,12 +25,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sensor_tests::skip_unless;
-use sensor_user::clock::SystemClock;
-use sensor_user::error_chain::chain;
+use sensor_user::base::clock::SystemClock;
+use sensor_user::base::error_chain::chain;
+use sensor_user::http::{Login, Secret};
 use sensor_user::intel::{
     Cursor, Extent, FeedConfig, FeedKind, FeedSource, FetchError, Fetcher, OpenDocuments, Pulled,
 };
-use sensor_user::web::{Login, Secret};
 use serde_json::Value;
 use tempfile::TempDir;
 

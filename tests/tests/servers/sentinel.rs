@@ -2,8 +2,8 @@
 //! emulator of it.
 
 use sensor_tests::servers::MockWebServer;
+use sensor_user::http::Secret;
 use sensor_user::intel::{Ask, Cursor, Extent, FeedKind, SentinelAsk};
-use sensor_user::web::Secret;
 use serde_json::{Value, json};
 
 use super::Puller;

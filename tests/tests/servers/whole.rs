@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sensor_tests::agent_binary;
 use sensor_tests::servers::{CrowdSec, Medallion, Mmisp, MockWebServer, OpenTaxii, stix_indicator};
-use sensor_user::clock::SystemClock;
+use sensor_user::base::clock::SystemClock;
 use sensor_user::intel::{Ask, FeedConfig, FeedFolder, FeedKind, Intel, MispAsk, Reading};
 use serde_json::json;
 use tempfile::TempDir;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use sensor_tests::{Collector, RecordedRequest, ScriptedResponse, sample_alert};
-use sensor_user::dedup::Alert;
 use sensor_user::deliver::{AzureLogin, LogsIngestionConfig, ServerConfig, SinkConfig, SinkKind};
-use sensor_user::web::Secret;
+use sensor_user::http::Secret;
+use sensor_user::pipeline::dedup::Alert;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -8,7 +8,7 @@ use sensor_tests::{
     Collector, RecordedRequest, ScriptedResponse, captured_logs, certificates, skip_unless,
 };
 use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
-use sensor_user::web::Certificate;
+use sensor_user::http::Certificate;
 
 use crate::{sink, start, wait_until};
 

@@ -2,8 +2,8 @@
 
 use sensor_tests::servers::{Osmem, Tenzir};
 use sensor_tests::{sample_alert, skip_unless};
-use sensor_user::dedup::Alert;
 use sensor_user::deliver::{ElasticsearchConfig, Format, ServerConfig, SinkConfig, SinkKind};
+use sensor_user::pipeline::dedup::Alert;
 use serde_json::{Value, json};
 
 use crate::{sink, start, wait_until};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sensor_tests::{Collector, RecordedRequest, ScriptedResponse, captured_logs};
 use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
-use sensor_user::web::{HeaderText, Login, Proxy, Secret};
+use sensor_user::http::{HeaderText, Login, Proxy, Secret};
 
 use crate::{sink, start, wait_until};
 

@@ -16,7 +16,7 @@ mod partial_acceptance;
 mod splunk;
 
 use sensor_tests::{RunningSinks, wait_until};
-use sensor_user::clock::FixedClock;
+use sensor_user::base::clock::FixedClock;
 use sensor_user::deliver::{SinkConfig, SinkKind};
 
 fn start(sink: SinkConfig) -> RunningSinks {

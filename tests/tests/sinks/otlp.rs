@@ -2,8 +2,8 @@
 
 use sensor_tests::servers::Tenzir;
 use sensor_tests::{Collector, RecordedRequest, ScriptedResponse, sample_alert, skip_unless};
-use sensor_user::dedup::Alert;
 use sensor_user::deliver::{OtlpConfig, ServerConfig, SinkConfig, SinkKind};
+use sensor_user::pipeline::dedup::Alert;
 use serde_json::{Value, json};
 
 use crate::{sink, start, wait_until};

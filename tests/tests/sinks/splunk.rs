@@ -9,10 +9,10 @@ use sensor_tests::{
     Collector, RecordedRequest, ScriptedResponse, captured_logs, sample_alert, sample_row,
     skip_unless,
 };
-use sensor_user::aggregate::{Row, TableRow};
-use sensor_user::dedup::Alert;
 use sensor_user::deliver::{ServerConfig, SinkConfig, SinkKind, SplunkConfig};
-use sensor_user::web::{Login, Secret};
+use sensor_user::http::{Login, Secret};
+use sensor_user::pipeline::dedup::Alert;
+use sensor_user::schema::connection_row::{Row, TableRow};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -10,7 +10,7 @@ const LIB: &str = "sensor-user/src/lib.rs";
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
 /// Where the pipeline calls the stages: up to the tables of connections, and from there on.
 const PIPELINES: [&str; 2] =
-    ["sensor-user/src/pipeline/intake.rs", "sensor-user/src/pipeline/mod.rs"];
+    ["sensor-user/src/pipeline/ingest.rs", "sensor-user/src/pipeline/mod.rs"];
 /// The module after the last stage.
 const END: &str = "pipeline";
 /// Stages that the pipeline calls; the others run on their own.
@@ -200,7 +200,7 @@ mod tests {
             _ => None,
         };
         let found: Vec<String> = findings(&read).iter().map(ToString::to_string).collect();
-        assert_eq!(found, ["sensor-user/src/pipeline/intake.rs:1: missing; call the stages in it"]);
+        assert_eq!(found, ["sensor-user/src/pipeline/ingest.rs:1: missing; call the stages in it"]);
     }
 
     #[test]

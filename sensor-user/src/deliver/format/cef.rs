@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::facts::Facts;
-use crate::dedup::{Alert, AlertKind};
+use crate::pipeline::dedup::{Alert, AlertKind};
 
 /// The alert as one line.
 pub(super) fn line(alert: &Alert) -> String {

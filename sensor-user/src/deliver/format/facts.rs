@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::aggregate::Row;
-use crate::dedup::Alert;
+use crate::pipeline::dedup::Alert;
+use crate::schema::connection_row::Row;
 
 /// Names of a remote address that one document has at most.
 const NAMES: usize = 64;

@@ -3,6 +3,8 @@
 //! Invariant: one item is one line without a line end inside, whatever text is in it, and its id
 //! does not depend on the format.
 
+pub mod text;
+
 mod cef;
 mod ecs;
 mod facts;

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::Format;
-use crate::aggregate::{Row, TableRow};
-use crate::dedup::{Alert, AlertKind, RULE_ID};
 use crate::deliver::item::Item;
+use crate::pipeline::dedup::{Alert, AlertKind, RULE_ID};
+use crate::schema::connection_row::{Row, TableRow};
 
 fn alert() -> Alert {
     Alert {

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::State;
-use crate::dedup::Alert;
+use crate::pipeline::dedup::Alert;
+use crate::pipeline::dedup::State;
 
 /// Bytes of a segment before its first frame.
 pub(super) const HEADER: u64 = 32;

@@ -16,8 +16,8 @@ use super::rejected::{read_rejected, rejected_files, rejecting_sinks};
 use super::scan::{Damage, Scan, Step};
 use super::segment::Segment;
 use super::storage::{Disk, Storage as _};
-use crate::deliver::escaped;
-use crate::progress::Progress;
+use crate::base::escape::escaped;
+use crate::base::progress::Progress;
 
 /// How often a place is looked at before it is told as torn.
 const LOOKS: u32 = 4;

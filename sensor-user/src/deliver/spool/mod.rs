@@ -31,24 +31,24 @@
 //!   `spool_alerts_lost_corrupt` for alerts), told, and never stop the start.
 //! - Nothing that readers or `put` do waits for the disk.
 
-mod active;
+mod active_segment;
 mod cursors;
-mod fault;
+mod degraded;
 mod frame;
 mod inspect;
-mod log;
 mod publish;
 mod reader;
 mod recover;
 mod rejected;
 mod replay;
-mod retain;
+mod retention;
 mod scan;
 mod segment;
 mod shared;
 mod storage;
 mod tail;
 mod thread;
+mod writer;
 
 pub use inspect::{Flaw, Survey, files};
 pub use reader::Reader;
@@ -65,13 +65,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use self::log::Log;
 use self::shared::{Queue, Queued, Shared};
-use super::Quiet;
-use crate::clock::Clock;
-use crate::dedup::Alert;
-pub use crate::dedup::State;
-use crate::stats::Stats;
+use self::writer::Log;
+use crate::base::clock::Clock;
+use crate::base::counters::Stats;
+use crate::base::log_throttle::Quiet;
+use crate::pipeline::dedup::Alert;
+pub use crate::pipeline::dedup::State;
 
 /// `[spool]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -364,7 +364,7 @@ impl Spool {
 fn check_name(name: &str) -> Result<(), SpoolError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > cursors::NAME_MAX || !name.chars().all(plain) {
-        return Err(SpoolError::Name { name: super::escaped(name, 80) });
+        return Err(SpoolError::Name { name: crate::base::escape::escaped(name, 80) });
     }
     Ok(())
 }

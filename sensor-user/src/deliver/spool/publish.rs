@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::cursors;
-use super::log::{Log, Pending, Result};
 use super::recover::Recovery;
 use super::shared::{Cursor, Index};
+use super::writer::{Log, Pending, Result};
 use super::{SpoolError, Stored};
-use crate::deliver::file::describe;
+use crate::deliver::sinks::file::describe;
 
 /// What memory knows of the log when it is opened: a sink whose name is new begins at the oldest
 /// alert that is retained, and other names are forgotten.

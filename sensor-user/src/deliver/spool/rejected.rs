@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::clock::Clock;
-use crate::deliver::{Quiet, escaped};
-use crate::progress::Progress;
-use crate::stats::Stats;
+use crate::base::clock::Clock;
+use crate::base::counters::Stats;
+use crate::base::escape::escaped;
+use crate::base::log_throttle::Quiet;
+use crate::base::progress::Progress;
 
 /// The folder's name, in the spool's.
 const FOLDER: &str = "rejected";

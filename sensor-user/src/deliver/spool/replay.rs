@@ -12,11 +12,11 @@ use super::inspect::Survey;
 use super::rejected::{read_rejected, rejected_files};
 use super::storage::Disk;
 use super::{Commit, Spool, SpoolConfig, SpoolError, cursors};
-use crate::clock::Clock;
-use crate::dedup::Alert;
-use crate::deliver::escaped;
-use crate::progress::Progress;
-use crate::stats::Stats;
+use crate::base::clock::Clock;
+use crate::base::counters::Stats;
+use crate::base::escape::escaped;
+use crate::base::progress::Progress;
+use crate::pipeline::dedup::Alert;
 
 /// Alerts that are put into the spool as one.
 const COMMIT_MAX: usize = 500;

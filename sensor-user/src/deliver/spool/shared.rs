@@ -12,7 +12,7 @@ use super::segment::Segment;
 use super::storage::Storage;
 use super::tail::Tail;
 use super::{Commit, SinkStatus, SpoolStatus};
-use crate::stats::Stats;
+use crate::base::counters::Stats;
 
 /// What is shared.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::log::Log;
 use super::shared::{Queue, Queued};
+use super::writer::Log;
 
 /// Alerts and commits that are taken at once, about.
 const TAKE_MAX: usize = 8192;

@@ -7,9 +7,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::status::FeedStatus;
-use crate::intel::segment::{Segment, Validity};
-use crate::intel::store::{Meta, OpenSet};
-use crate::intel::{Cursor, FeedConfig, Rejects};
+use crate::intel::FeedConfig;
+use crate::intel::pull::Cursor;
+use crate::intel::rejects::Rejects;
+use crate::intel::set::segment::{Segment, Validity};
+use crate::intel::set::store::{Meta, OpenSet};
 
 /// Periods without a good pull after which a feed is stale.
 const STALE_PERIODS: u32 = 3;

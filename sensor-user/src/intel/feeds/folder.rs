@@ -1,6 +1,6 @@
 //! `FeedFolder`: the last good set of each feed in the state directory.
 //!
-//! `NAME.set` is the set (see [`crate::intel::store`]), `NAME.new` one that is being made,
+//! `NAME.set` is the set (see [`crate::intel::set::store`]), `NAME.new` one that is being made,
 //! `NAME.confirmed` the time of the last "not modified", `.pull-*` the documents of a pull.
 
 use std::fs::{DirBuilder, File};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::intel::store::{OpenSet, StoreError, With};
+use crate::intel::set::store::{OpenSet, StoreError, With};
 
 /// The folder of the sets.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@
 
 mod feed;
 mod folder;
-mod own;
+mod own_addresses;
 mod quarantine;
 mod schedule;
 mod status;
@@ -21,11 +21,14 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::fetch::{FetchError, Fetcher};
-use super::reader::{self, Job, Reading};
-use super::store::OpenSet;
-use super::{Cursor, Extent, FeedConfig, FeedSource, IndicatorSet, Pulled};
-use crate::clock::Clock;
-use crate::stats::Stats;
+use super::parser;
+use super::parser::{Job, Reading};
+use super::pull::{Cursor, Extent, Pulled};
+use super::set::IndicatorSet;
+use super::set::store::OpenSet;
+use super::{FeedConfig, FeedSource};
+use crate::base::clock::Clock;
+use crate::base::counters::Stats;
 use feed::Feed;
 use status::{Fault, PullError};
 
@@ -174,7 +177,7 @@ impl Intel {
             before,
             out: self.folder.new_path(&feed.name),
             policy: feed.config.read_policy(now),
-            own: if feed.config.allow_private { Vec::new() } else { own::addresses() },
+            own: if feed.config.allow_private { Vec::new() } else { own_addresses::addresses() },
             ttl: validity.ttl.ttl,
             confirmed: validity.ttl.confirmed,
             origin: feed.origin.clone(),
@@ -196,7 +199,7 @@ impl Intel {
 
     fn make_set(&self, feed: &Feed, job: &Job) -> Result<OpenSet, Fault> {
         self.folder.remove_new(&feed.name)?;
-        let merged = reader::read(&self.reading, job)?;
+        let merged = parser::read(&self.reading, job)?;
         // What is compiled in changes with the agent, and is right.
         let is_ours = matches!(feed.config.source, FeedSource::Embedded(_));
         if feed.config.quarantine

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::clock::signed;
-use crate::error_chain::chain;
+use crate::base::clock::signed;
+use crate::base::error_chain::chain;
 use crate::intel::fetch::FetchError;
-use crate::intel::reader::ReaderError;
-use crate::intel::store::StoreError;
-use crate::intel::{FeedConfig, FeedKind, Rejects};
+use crate::intel::parser::ReaderError;
+use crate::intel::rejects::Rejects;
+use crate::intel::set::store::StoreError;
+use crate::intel::{FeedConfig, FeedKind};
 
 /// How a feed does.
 #[derive(Debug, Clone)]

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::FetchError;
+use super::error::FetchError;
 use super::http::Reply;
 use super::scan::Scan;
-use crate::intel::Documents;
+use crate::intel::pull::Documents;
 
 /// Bytes by which a web page is known.
 const HEAD: usize = 64;

@@ -4,11 +4,13 @@
 use reqwest::Url;
 use uuid::Uuid;
 
+use super::Task;
 use super::body::{Sink, documents};
+use super::error::FetchError;
 use super::http::{Call, Session};
 use super::scan::Scan;
-use super::{Cursor, Extent, FetchError, Pulled, Task};
-use crate::intel::{Ask, CrowdSecAsk};
+use crate::intel::config::query::{Ask, CrowdSecAsk};
+use crate::intel::pull::{Cursor, Extent, Pulled};
 
 const PATH: &str = "v1/decisions/stream";
 

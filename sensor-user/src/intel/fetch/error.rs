@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use crate::intel::KeepError;
-use crate::web::AccessError;
+use crate::http::AccessError;
+use crate::intel::pull::KeepError;
 
 /// Why a body could not be had, or must not be used. What feed and where is told
 /// by the feed's status.

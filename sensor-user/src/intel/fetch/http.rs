@@ -13,9 +13,9 @@ use reqwest::header::{
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use tokio::time::Instant;
 
-use super::FetchError;
-use crate::error_chain::causes;
-use crate::web::{Material, shown};
+use super::error::FetchError;
+use crate::base::error_chain::causes;
+use crate::http::{Material, shown};
 
 /// Redirections that are followed.
 const REDIRECTS: u32 = 5;

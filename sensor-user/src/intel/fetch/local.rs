@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use super::FetchError;
 use super::body::{Head, documents};
-use crate::intel::{Cursor, Documents, Extent, FeedConfig, FeedSource, Pulled};
+use super::error::FetchError;
+use crate::intel::pull::{Cursor, Documents, Extent, Pulled};
+use crate::intel::{FeedConfig, FeedSource};
 
 /// Takes a file as it is, or the embedded text; of a feed by HTTP there is nothing. It blocks.
 pub(super) fn pull(feed: &FeedConfig, folder: &Path) -> Result<Pulled, FetchError> {

@@ -11,11 +11,13 @@ use reqwest::header::{ACCEPT, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use super::body::{Sink, documents};
+use super::error::FetchError;
 use super::http::{Call, Session};
 use super::scan::Scan;
-use super::{Cursor, Extent, FetchError, MOST_PAGES, Pulled, Task};
-use crate::clock::signed;
-use crate::intel::{Ask, MispAsk};
+use super::{MOST_PAGES, Task};
+use crate::base::clock::signed;
+use crate::intel::config::query::{Ask, MispAsk};
+use crate::intel::pull::{Cursor, Extent, Pulled};
 
 const PATH: &str = "attributes/restSearch";
 /// Parameters by which a server takes attributes out of a page after it is made: there, a short

@@ -12,11 +12,13 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::body::{Sink, documents};
+use super::error::FetchError;
 use super::http::{Call, Session};
 use super::scan::Scan;
-use super::{Cursor, Extent, FetchError, Pulled, Task, blocking};
-use crate::intel::{Documents, OpenDocuments};
-use crate::web::shown;
+use super::{Task, blocking};
+use crate::http::shown;
+use crate::intel::pull::{Cursor, Extent, Pulled};
+use crate::intel::pull::{Documents, OpenDocuments};
 
 /// A manifest is not larger, bytes (a thousand events take about half a megabyte).
 const MANIFEST: u64 = 64 << 20;

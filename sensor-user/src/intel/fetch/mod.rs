@@ -27,9 +27,10 @@ use reqwest::Url;
 
 pub use error::FetchError;
 
-use super::{Cursor, Extent, FeedConfig, FeedKind, FeedSource, Pulled};
-use crate::clock::{Clock, signed};
-use crate::web::{Made, Tuning, crosses_a_network_bare};
+use super::pull::{Cursor, Pulled};
+use super::{FeedConfig, FeedKind, FeedSource};
+use crate::base::clock::{Clock, signed};
+use crate::http::{Made, Tuning, crosses_a_network_bare};
 use http::Session;
 
 /// A body that does not move for so long is given up unless set.

@@ -6,10 +6,12 @@ use reqwest::header::{
 };
 use reqwest::{StatusCode, Url};
 
+use super::Task;
 use super::body::{Sink, documents};
+use super::error::FetchError;
 use super::http::{Call, Session};
-use super::{Cursor, Extent, FetchError, Pulled, Task};
-use crate::intel::Validators;
+use crate::intel::pull::Validators;
+use crate::intel::pull::{Cursor, Extent, Pulled};
 
 /// Gets the document, unless it is still the version of the cursor.
 pub(super) async fn pull(

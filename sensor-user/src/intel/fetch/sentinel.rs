@@ -8,12 +8,14 @@ use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::body::{Sink, documents};
+use super::error::FetchError;
 use super::http::{Call, Session, is_home};
 use super::scan::Scan;
-use super::{Cursor, Extent, FetchError, MOST_PAGES, Pulled, Task, blocking};
-use crate::clock::signed;
-use crate::intel::{Ask, SentinelAsk};
-use crate::web::{AccessError, FORM, Grant, form, shown, token_url};
+use super::{MOST_PAGES, Task, blocking};
+use crate::base::clock::signed;
+use crate::http::{AccessError, FORM, Grant, form, shown, token_url};
+use crate::intel::config::query::{Ask, SentinelAsk};
+use crate::intel::pull::{Cursor, Extent, Pulled};
 
 const API_VERSION: &str = "2025-09-01";
 /// A token is not used any more so long before it ends.

@@ -10,8 +10,8 @@ use super::azure::Azure;
 use super::files;
 use super::network::{Interface, Network, names};
 use super::platform::{Platform, is_azure};
-use crate::aggregate::Row;
-use crate::stable_id::stable_id;
+use crate::base::stable_id::stable_id;
+use crate::schema::connection_row::Row;
 
 /// One `VMComputer` row. Text that is absent is "", a number or time null.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,9 +10,9 @@ use std::env::var_os;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use sensor_user::cli::RawArgs;
-use sensor_user::commands;
-use sensor_user::config::Environment;
+use sensor_user::base::environment::Environment;
+use sensor_user::cli::args::RawArgs;
+use sensor_user::cli::commands;
 
 fn main() -> ExitCode {
     let environment = Environment::of(|name| var_os(name));

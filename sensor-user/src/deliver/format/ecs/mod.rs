@@ -12,12 +12,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::super::item::Item;
-use super::super::readable;
 use super::facts::{
     Confidence, Facts, names, protocol_number, pruned, severity, tactic, technique,
 };
-use crate::aggregate::{Row, TableRow};
-use crate::dedup::{Alert, split_computer};
+use super::text::readable;
+use crate::pipeline::dedup::{Alert, split_computer};
+use crate::schema::connection_row::{Row, TableRow};
 
 /// The version of the schema.
 const VERSION: &str = "9.4.0";

@@ -14,10 +14,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::super::item::Item;
-use super::super::readable;
 use super::facts::{Confidence, Facts, protocol_number, pruned, severity, tactic, technique};
-use crate::aggregate::{Row, TableRow};
-use crate::dedup::{Alert, AlertKind, split_computer};
+use super::text::readable;
+use crate::pipeline::dedup::{Alert, AlertKind, split_computer};
+use crate::schema::connection_row::{Row, TableRow};
 
 /// The version of the schema.
 const VERSION: &str = "1.8.0";

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::{Recovered, SpoolConfig, State};
+use super::super::{Recovered, SpoolConfig};
 use super::sim::Refuses;
-use super::{Driven, SINKS, SMALL, SimDisk, id, read_from};
+use super::sim::SimDisk;
+use super::{Driven, SINKS, SMALL, id, read_from};
+use crate::pipeline::dedup::State;
 
 #[derive(Debug, Clone)]
 enum Step {

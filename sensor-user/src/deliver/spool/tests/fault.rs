@@ -1,8 +1,9 @@
 //! Disks that take nothing for a while.
 
-use super::super::{SpoolConfig, State};
+use super::super::SpoolConfig;
 use super::sim::{Refuses, SimDisk};
 use super::{Driven, SMALL, change, snapshot};
+use crate::pipeline::dedup::State;
 
 #[test]
 fn a_disk_that_takes_nothing_is_told_and_alerts_go_on_from_memory() {

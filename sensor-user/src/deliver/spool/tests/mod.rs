@@ -14,13 +14,14 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use self::sim::SimDisk;
-use super::log::Log;
 use super::reader::{from_disk, from_memory};
 use super::shared::Shared;
-use super::{Commit, Recovered, Spool, SpoolConfig, SpoolStatus, State, Stored, thread};
-use crate::clock::Clock;
-use crate::dedup::Alert;
-use crate::stats::Stats;
+use super::writer::Log;
+use super::{Commit, Recovered, Spool, SpoolConfig, SpoolStatus, Stored, thread};
+use crate::base::clock::Clock;
+use crate::base::counters::Stats;
+use crate::pipeline::dedup::Alert;
+use crate::pipeline::dedup::State;
 
 /// An alert with an id.
 fn alert(id: u64) -> Arc<Alert> {

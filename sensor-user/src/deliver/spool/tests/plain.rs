@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{Commit, Disk, Spool, SpoolConfig, SpoolError};
-use super::{Driven, SMALL, SimDisk, TestClock, alert, change, id, snapshot};
-use crate::clock::SystemClock;
-use crate::stats::Stats;
+use super::super::storage::Disk;
+use super::super::{Commit, Spool, SpoolConfig, SpoolError};
+use super::sim::SimDisk;
+use super::{Driven, SMALL, TestClock, alert, change, id, snapshot};
+use crate::base::clock::SystemClock;
+use crate::base::counters::Stats;
 
 #[test]
 fn alerts_and_states_are_there_again_in_order() {
@@ -201,7 +203,7 @@ fn what_cannot_be_a_name_of_a_sink_is_refused() {
     }
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(
-        super::super::Storage::path(&Disk::new(folder.path()), "x"),
+        super::super::storage::Storage::path(&Disk::new(folder.path()), "x"),
         folder.path().join("x")
     );
 }

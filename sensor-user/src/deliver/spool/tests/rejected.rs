@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::super::{Rejected, read_rejected, rejected_files, rejecting_sinks};
+use super::super::rejected::{Rejected, read_rejected, rejected_files, rejecting_sinks};
 use super::TestClock;
-use crate::progress::Progress;
-use crate::stats::Stats;
+use crate::base::counters::Stats;
+use crate::base::progress::Progress;
 
 fn ids(dir: &std::path::Path, sink: &str) -> Vec<String> {
     let mut ids = Vec::new();

@@ -6,11 +6,11 @@ use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
 use super::{send, spoken};
-use crate::deliver::escaped;
-use crate::intel::TaxiiAsk;
-use crate::intel::fetch::FetchError;
+use crate::base::escape::escaped;
+use crate::http::shown;
+use crate::intel::config::query::TaxiiAsk;
+use crate::intel::fetch::error::FetchError;
 use crate::intel::fetch::http::{Session, is_home};
-use crate::web::shown;
 
 /// API roots of a server, and collections, that are looked at.
 const MOST: usize = 256;

@@ -13,11 +13,14 @@ use reqwest::header::{ACCEPT, HeaderName, HeaderValue};
 use reqwest::{StatusCode, Url};
 
 use super::body::{Sink, documents};
+use super::error::FetchError;
 use super::http::{Call, Reply, Session};
 use super::scan::Scan;
-use super::{Cursor, Extent, FetchError, MOST_PAGES, Pulled, Task};
-use crate::deliver::escaped;
-use crate::intel::{Ask, Documents, TaxiiAsk};
+use super::{MOST_PAGES, Task};
+use crate::base::escape::escaped;
+use crate::intel::config::query::{Ask, TaxiiAsk};
+use crate::intel::pull::Documents;
+use crate::intel::pull::{Cursor, Extent, Pulled};
 
 /// What is spoken (RFC 6838 form as registered with IANA).
 const MEDIA: &str = "application/taxii+json;version=2.1";
@@ -207,14 +210,14 @@ fn before(time: Timestamp) -> String {
 fn forgets(objects: &Url) -> FetchError {
     FetchError::Protocol(format!(
         "{}: answers 400 to the next page, {RESTARTS} times from the beginning; raise page_size",
-        crate::web::shown(objects)
+        crate::http::shown(objects)
     ))
 }
 
 fn no_end(objects: &Url) -> FetchError {
     FetchError::Protocol(format!(
         "{}: says that there is more and not where; tell those who run it",
-        crate::web::shown(objects)
+        crate::http::shown(objects)
     ))
 }
 

@@ -1,0 +1,181 @@
+//! The agent's own confinement, between its probes and its first other thread.
+
+use std::fmt;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _};
+use std::path::{Path, PathBuf};
+
+use caps::{Capability, CapsHashSet};
+use nix::fcntl::AtFlags;
+use nix::unistd::{AccessFlags, faccessat};
+
+use crate::config::Config;
+use crate::deliver::SinkKind;
+use crate::privsep::sandbox::landlock::Files;
+use crate::privsep::sandbox::{capabilities, syscalls};
+use crate::telemetry::metrics::Listen;
+
+/// How the agent runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Confined {
+    /// As the configuration says: not confined.
+    Off,
+    /// Confined.
+    On {
+        /// Capabilities that it had to keep, with the reason of each.
+        kept: Vec<String>,
+        /// Parts that this kernel does not have, with the reason of each.
+        missing: Vec<String>,
+    },
+}
+
+/// Why the agent is not confined; it must not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfineError {
+    /// Threads that are there already would stay as they are.
+    #[error("confine the agent: it has {0} threads already; please report")]
+    Threads(usize),
+    /// The system refuses.
+    #[error("confine the agent: {what}; agent.confine = false does without, to find out why")]
+    Refused {
+        /// What was refused.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Confined {
+    /// Whether the agent may write to a place that `new` names and `old` did not.
+    pub fn may_write(&self, old: &[PathBuf], new: &Config) -> bool {
+        let is_old = |place: &PathBuf| old.iter().any(|old| place.starts_with(old));
+        *self == Self::Off || written(new).iter().all(is_old)
+    }
+
+    /// Whether no part of it is missing.
+    pub const fn is_whole(&self) -> bool {
+        matches!(self, Self::On { missing, .. } if missing.is_empty())
+    }
+}
+
+impl fmt::Display for Confined {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::On { kept, missing } = self else {
+            return out.write_str("off (agent.confine = false)");
+        };
+        out.write_str(if missing.is_empty() { "on" } else { "in part" })?;
+        if !kept.is_empty() {
+            write!(out, ", keeps {}", kept.join(", "))?;
+        }
+        if !missing.is_empty() {
+            write!(out, "; missing: {}", missing.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives up all that the agent does not need any more. `is_readable` tries to read a map of the
+/// probes. To be called on the only thread, when the probes are attached.
+pub fn confine_agent(
+    config: &Config,
+    is_readable: impl Fn() -> bool,
+) -> Result<Confined, ConfineError> {
+    if !config.agent.confine {
+        return Ok(Confined::Off);
+    }
+    let refused = |what| move |source| ConfineError::Refused { what, source };
+    let threads = std::fs::read_dir("/proc/self/task").map_err(refused("list its threads"))?;
+    match threads.count() {
+        1 => {}
+        more => return Err(ConfineError::Threads(more)),
+    }
+    nix::sys::prctl::set_no_new_privs()
+        .map_err(|errno| refused("no new privileges")(errno.into()))?;
+    let files = files(config);
+    capabilities::rest().map_err(refused("put its capabilities down"))?;
+    let needed = needed(&files, is_readable);
+    let wanted: Vec<Capability> = needed.iter().map(|(capability, _)| *capability).collect();
+    let kept = capabilities::held(&wanted).map_err(refused("read its capabilities"))?;
+    capabilities::keep_only(&kept).map_err(refused("drop its capabilities"))?;
+
+    let mut missing = Vec::new();
+    if let Err(error) = files.enforce() {
+        missing.push(error.to_string());
+    }
+    if let Err(error) = syscalls::agent().enforce() {
+        missing.push(format!("seccomp: {error}"));
+    }
+    Ok(Confined::On { kept: reasons(&kept, needed), missing })
+}
+
+fn reasons(kept: &CapsHashSet, needed: Vec<(Capability, String)>) -> Vec<String> {
+    let held = needed.into_iter().filter(|(capability, _)| kept.contains(capability));
+    held.map(|(capability, why)| format!("{capability} ({why})")).collect()
+}
+
+/// Capabilities without which something does not work, found by trying without any.
+fn needed(files: &Files, is_readable: impl Fn() -> bool) -> Vec<(Capability, String)> {
+    let mut needed = Vec::new();
+    if !is_readable() {
+        let why = "this kernel lets nobody else read the probes' maps".to_owned();
+        needed.push((Capability::CAP_BPF, why));
+    }
+    if let Some(path) = files.written.iter().find(|path| !is_writable(path)) {
+        let why = format!("{} is another user's", path.display());
+        needed.push((Capability::CAP_DAC_OVERRIDE, why));
+    }
+    needed
+}
+
+fn is_writable(path: &Path) -> bool {
+    let mut access = AccessFlags::W_OK;
+    if path.is_dir() {
+        access |= AccessFlags::X_OK;
+    }
+    !path.exists() || faccessat(nix::fcntl::AT_FDCWD, path, access, AtFlags::AT_EACCESS).is_ok()
+}
+
+/// Folders, and single files, that the configuration has the agent write to. What a sink adds to
+/// them later can be written after a restart only.
+pub fn written(config: &Config) -> Vec<PathBuf> {
+    let mut written = vec![config.agent.state_dir.clone(), PathBuf::from("/dev/null")];
+    for sink in &config.sinks {
+        match &sink.kind {
+            SinkKind::File(file) => {
+                // A device or a pipe alone; what is rotated, with its folder.
+                let is_other = std::fs::metadata(&file.path).is_ok_and(|it| {
+                    let kind = it.file_type();
+                    kind.is_char_device() || kind.is_fifo()
+                });
+                let place = if is_other { Some(&*file.path) } else { file.path.parent() };
+                written.extend(place.map(Path::to_owned));
+            }
+            SinkKind::Parquet(parquet) => written.push(parquet.folder.clone()),
+            _ => {}
+        }
+    }
+    written
+}
+
+fn files(config: &Config) -> Files {
+    let written = written(config);
+    for sink in &config.sinks {
+        if let SinkKind::Parquet(parquet) = &sink.kind {
+            // As the sink would: what is not there now can never be made. It says so itself, where
+            // this fails.
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(&parquet.folder);
+            drop(made);
+        }
+    }
+    // Sockets are removed at the end.
+    let control = Some(config.agent.control_socket());
+    let metrics = config.metrics.as_ref().and_then(|metrics| match &metrics.listen {
+        Listen::Unix(path) => Some(path.clone()),
+        Listen::Loopback(_) => None,
+    });
+    let sockets = control.iter().chain(&metrics);
+    let removed_from = sockets.filter_map(|it| it.parent()).map(Path::to_owned).collect();
+    Files { written, removed_from, executed: Vec::new() }
+}

@@ -1,0 +1,154 @@
+//! Vitals: what the canary and the feeds say, gathered into the agent's health, and told when it
+//! changes.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::sensor::Watch;
+use crate::base::clock::{BootClock, Clock};
+use crate::deliver::Outbox;
+use crate::intel::Intel;
+use crate::pipeline::Detection;
+use crate::pipeline::canary::{Fault, Verdict};
+use crate::pipeline::enrich::Places;
+use crate::privsep::Helpers;
+use crate::schema::health::{Component, Health, State};
+use crate::schema::notice::{HealthChange, Notice, Speaker};
+use crate::telemetry::control::{DeliveryReport, Figures, HistoryReport, Status, TableReport};
+
+/// Health is looked at this often.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(1);
+
+/// The agent's health, as the pipeline's thread knows it.
+#[derive(Debug)]
+pub(crate) struct Vitals {
+    health: Health,
+    parts: Parts,
+    /// Where others read it.
+    status: Arc<Status>,
+    clock: Arc<dyn Clock>,
+    speaker: Speaker,
+    looked: Option<Timestamp>,
+}
+
+/// What is asked how it is, beside the hooks.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) intel: Arc<Intel>,
+    pub(crate) outbox: Outbox,
+    pub(crate) places: Option<Arc<Places>>,
+    pub(crate) helpers: Arc<Helpers>,
+}
+
+impl Vitals {
+    /// Nothing is known yet.
+    pub(crate) fn new(
+        parts: Parts,
+        status: Arc<Status>,
+        clock: Arc<dyn Clock>,
+        speaker: Speaker,
+    ) -> Self {
+        Self { health: Health::default(), parts, status, clock, speaker, looked: None }
+    }
+
+    /// Looks when it is time; gives what is to be said.
+    pub(crate) fn look(
+        &mut self,
+        watching: &mut Watch,
+        detection: &Detection,
+        now: Timestamp,
+    ) -> Vec<Notice> {
+        if self.looked.is_some_and(|looked| now.duration_since(looked).abs() < LOOK_EVERY) {
+            return Vec::new();
+        }
+        self.looked = Some(now);
+        let mut notices = Vec::new();
+        for Verdict { component, fault } in watching.verdicts() {
+            let fault = fault.map(|fault| self.text(component, fault));
+            notices.extend(self.set(component, fault, now));
+        }
+        for (component, fault) in self.parts.helpers.faults() {
+            notices.extend(self.set(component, fault, now));
+        }
+        let feeds = self.parts.intel.status();
+        for feed in &feeds {
+            if feed.last_pull.is_some() {
+                notices.extend(self.set(&format!("feed {}", feed.name), feed.fault(), now));
+            }
+        }
+        if let Some(fault) = self.parts.places.as_ref().map(|places| places.fault()) {
+            notices.extend(self.set("geo database", fault, now));
+        }
+        let spool = self.parts.outbox.spool_status();
+        if let Some(spool) = &spool {
+            notices.extend(self.set("spool", spool.fault.clone(), now));
+        }
+        let sinks = self.parts.outbox.sinks();
+        for sink in &sinks {
+            let fault = Some(sink.fault.clone()).filter(|fault| !fault.is_empty());
+            notices.extend(self.set(&format!("sink {}", sink.name), fault, now));
+        }
+        if let Some(reload) = self.status.last_reload() {
+            let fault = Some(reload.fault).filter(|fault| !fault.is_empty());
+            notices.extend(self.set("configuration", fault, now));
+        }
+        self.health.forget(|name| {
+            let is_feed = |known: &str| feeds.iter().any(|feed| &*feed.name == known);
+            let is_sink = |known: &str| sinks.iter().any(|sink| sink.name == known);
+            name.strip_prefix("feed ").is_some_and(|known| !is_feed(known))
+                || name.strip_prefix("sink ").is_some_and(|known| !is_sink(known))
+        });
+        let figures = self.figures(watching, detection);
+        self.status.update(self.health.components(), figures, DeliveryReport::new(spool, sinks));
+        notices
+    }
+
+    fn figures(&self, watching: &Watch, detection: &Detection) -> Figures {
+        // Before the kernel's: what is received by then was attempted.
+        let received = detection.stats.records_received.value();
+        let kernel = watching.capture().ledger().ok();
+        let tables = watching.tables().into_iter().chain(detection.tables());
+        let history = detection.history.as_ref().map(|history| {
+            let (bytes, max_bytes) = history.bytes();
+            HistoryReport { bytes, max_bytes }
+        });
+        let canary_seen = watching.canary_seen().map(|at| BootClock::sample(&*self.clock).wall(at));
+        let tables = tables.map(TableReport::new).collect();
+        Figures { kernel, received, tables, history, canary_seen }
+    }
+
+    fn text(&self, component: &str, fault: Fault) -> String {
+        match fault {
+            Fault::Silent(boot_ns) => {
+                let since = BootClock::sample(&*self.clock).wall(boot_ns);
+                let since = Timestamp::from_second(since.as_second()).unwrap_or(since);
+                format!("{component}: no event of the canary since {since}")
+            }
+            Fault::Grounded(reason) => reason,
+        }
+    }
+
+    fn set(&mut self, name: &str, fault: Option<String>, now: Timestamp) -> Option<Notice> {
+        let changed = self.health.set(name, fault, now)?;
+        let Component { name, state, reason, since } = changed;
+        let overall = self.health.state();
+        match state {
+            State::Degraded => {
+                tracing::error!(component = name, %reason, "component is DEGRADED");
+            }
+            State::Ok => {
+                tracing::info!(component = name, agent = %overall, "component is OK again");
+            }
+        }
+        Some(Notice::Health(HealthChange {
+            time_generated: since,
+            computer: self.speaker.computer.clone(),
+            agent_id: self.speaker.agent_id.clone(),
+            component: name,
+            state,
+            reason,
+            agent_state: overall,
+        }))
+    }
+}

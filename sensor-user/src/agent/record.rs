@@ -1,0 +1,154 @@
+//! `netsensor record`: changes of connections to a file, as JSON lines.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::computer_name::computer;
+use super::sensor::Watch;
+use super::signals::{Held, Signals};
+use crate::base::clock::{Clock, SystemClock};
+use crate::base::counters::Stats;
+use crate::config::Config;
+use crate::pipeline::aggregate::Change;
+use crate::pipeline::aggregate::recorded::RecordedChange;
+use crate::pipeline::enrich::DnsAnswer;
+use crate::privsep::Helpers;
+use crate::schema::notice::{Notice, Speaker};
+use crate::telemetry::loss_ledger::{LossLog, log_closed};
+
+/// Lines are on their way to the file within this time.
+const FLUSH_EVERY: SignedDuration = SignedDuration::from_secs(1);
+
+/// Records until SIGINT or SIGTERM, or for `duration`; gives the number of lines written.
+pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow::Result<u64> {
+    // From here on a signal ends the recording in order, however far its start has come.
+    let held = Held::hold(false)?;
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(out);
+    let file = file.with_context(|| format!("write {}", out.display()))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let stats = Arc::new(Stats::default());
+    let computer = computer(config);
+    let speaker = Speaker { computer: computer.to_string(), agent_id: String::new() };
+    let losses = LossLog::new(speaker, clock.now());
+    let helpers = Helpers::start(&config.agent.log, None, &stats).context("start the helpers")?;
+    let mut watching = Watch::open(config, computer, Arc::clone(&clock), (&helpers, &stats))?;
+    watching.begin()?;
+    let writer = Writer { file: BufWriter::new(file), path: out.to_owned(), lines: 0 };
+    let mut recording = Recording { watching, writer, clock, stats, losses };
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(async move {
+        let signals = held.listen()?;
+        let thread = std::thread::Builder::new()
+            .name("pipeline".to_owned())
+            .spawn(move || recording.run(&stopped))
+            .context("start the pipeline's thread")?;
+        until_told(signals, duration, || thread.is_finished()).await;
+        stop.store(true, Ordering::Release);
+        thread
+            .join()
+            .map_err(|_panic| anyhow::anyhow!("the pipeline's thread panicked; please report"))?
+    })
+}
+
+struct Recording {
+    watching: Watch,
+    writer: Writer,
+    clock: Arc<dyn Clock>,
+    stats: Arc<Stats>,
+    losses: LossLog,
+}
+
+impl Recording {
+    fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<u64> {
+        let mut changes = Vec::new();
+        let mut flushed = self.clock.now();
+        while !stop.load(Ordering::Acquire) {
+            self.watching.turn(&mut changes);
+            self.writer.write(self.watching.answers(), &mut changes)?;
+            let now: Timestamp = self.clock.now();
+            if now.duration_since(flushed).abs() >= FLUSH_EVERY {
+                self.writer.flush()?;
+                flushed = now;
+            }
+            let ledger = || self.watching.capture().ledger().ok();
+            self.writer.notices(&self.losses.look(ledger, &self.stats, now))?;
+            self.watching.wait(false)?;
+        }
+        let ledger = self.watching.finish(&mut changes)?;
+        self.writer.write(self.watching.answers(), &mut changes)?;
+        let now = self.clock.now();
+        self.writer.notices(&self.losses.finish(&ledger, &self.stats, now))?;
+        self.writer.flush()?;
+        log_closed(&ledger, &self.stats);
+        Ok(self.writer.lines)
+    }
+}
+
+struct Writer {
+    file: BufWriter<File>,
+    path: PathBuf,
+    lines: u64,
+}
+
+impl Writer {
+    fn write(
+        &mut self,
+        mut answers: impl Iterator<Item = DnsAnswer>,
+        changes: &mut Vec<Change>,
+    ) -> anyhow::Result<()> {
+        answers.try_for_each(|answer| self.line(&answer))?;
+        for change in changes.drain(..) {
+            self.line(&RecordedChange::from(&change))?;
+        }
+        Ok(())
+    }
+
+    fn notices(&mut self, notices: &[Notice]) -> anyhow::Result<()> {
+        notices.iter().try_for_each(|notice| self.line(notice))
+    }
+
+    fn line(&mut self, item: &impl Serialize) -> anyhow::Result<()> {
+        let mut line = serde_json::to_vec(item)?;
+        line.push(b'\n');
+        self.file.write_all(&line).with_context(|| self.context())?;
+        self.lines += 1;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        self.file.flush().with_context(|| self.context())
+    }
+
+    fn context(&self) -> String {
+        format!("write {} (after {} lines)", self.path.display(), self.lines)
+    }
+}
+
+/// Waits for a signal, the end of `duration`, or `ended`.
+async fn until_told(mut signals: Signals, duration: Option<Duration>, ended: impl Fn() -> bool) {
+    let enough = tokio::time::sleep(duration.unwrap_or(Duration::MAX));
+    tokio::pin!(enough);
+    let mut look = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        tokio::select! {
+            _ = signals.interrupt.recv() => return,
+            _ = signals.terminate.recv() => return,
+            () = &mut enough => return,
+            _ = look.tick() => if ended() { return },
+        }
+    }
+}

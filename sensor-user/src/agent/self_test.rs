@@ -1,0 +1,129 @@
+//! `netsensor self-test`: one real connection to a planted indicator, seen end to end.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
+use jiff::SignedDuration;
+
+use super::computer_name::computer;
+use super::sensor::Watch;
+use crate::base::clock::{Clock, SystemClock};
+use crate::base::counters::Stats;
+use crate::config::Config;
+use crate::intel::{Indicator, IndicatorSet, host};
+use crate::pipeline::dedup::{Alert, Dedup, State};
+use crate::pipeline::matcher::{AllowList, Matcher};
+use crate::pipeline::{Detection, Outlet};
+use crate::privsep::Helpers;
+use crate::schema::connection_row::TableRow;
+
+/// How long the alert may take.
+const LIMIT: SignedDuration = SignedDuration::from_secs(5);
+
+/// What the test saw.
+#[derive(Debug)]
+pub struct SelfTest {
+    /// Probes that are on.
+    pub probes: Vec<&'static str>,
+    /// The alert that came.
+    pub alert: Alert,
+    /// From the SYN to the alert.
+    pub latency: SignedDuration,
+}
+
+#[derive(Default)]
+struct Caught(Vec<Alert>);
+
+impl Outlet for Caught {
+    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
+        self.0.extend(alerts);
+    }
+
+    fn rows(&mut self, _rows: Vec<TableRow>) {}
+}
+
+/// Loads the probes, connects to a loopback address that only this test's indicator names, and
+/// waits for the alert; an error says at which stage it was lost.
+pub fn self_test(config: &Config) -> anyhow::Result<SelfTest> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let stats = Arc::new(Stats::default());
+    let helpers = Helpers::start(&config.agent.log, None, &stats).context("start the helpers")?;
+    let parts = (&helpers, &stats);
+    let mut watching = Watch::open(config, computer(config), Arc::clone(&clock), parts)?;
+    watching.begin()?;
+    let planted = planted_address();
+    let mut detection = detection(planted, &stats);
+    let listener = TcpListener::bind((planted, 0)).context("listen on the planted address")?;
+    let target = listener.local_addr().context("listen on the planted address")?;
+    let began = clock.now();
+    let _client = TcpStream::connect_timeout(&target, Duration::from_secs(2))
+        .with_context(|| format!("connect to the planted address {target}"))?;
+
+    let (mut caught, mut changes) = (Caught::default(), Vec::new());
+    while clock.now().duration_since(began) < LIMIT {
+        watching.turn(&mut changes);
+        drop(watching.answers());
+        for change in changes.drain(..) {
+            detection.observe(&change, &mut caught);
+        }
+        if let Some(alert) = caught.0.pop() {
+            let probes = watching.capture().hooks().attached().collect();
+            check(&alert)?;
+            return Ok(SelfTest { probes, latency: clock.now().duration_since(began), alert });
+        }
+        watching.wait(false)?;
+    }
+    bail!("no alert for a connection to {target} within {LIMIT}: {}", lost(&watching, &stats))
+}
+
+/// Different in each run, so that no other traffic is taken for the test's.
+fn planted_address() -> IpAddr {
+    let [a, b, c] = std::array::from_fn(|_| fastrand::u8(1..=254));
+    IpAddr::from([127, a, b, c])
+}
+
+fn detection(planted: IpAddr, stats: &Arc<Stats>) -> Detection {
+    let prefix = host(planted);
+    let indicator = Indicator {
+        id: "self-test".to_owned(),
+        feed: "self-test".into(),
+        entity: planted.to_string(),
+        description: "planted by netsensor self-test".to_owned(),
+        ..Indicator::blank(prefix)
+    };
+    let set = Arc::new(ArcSwap::from_pointee(IndicatorSet::build(vec![Arc::new(indicator)])));
+    let matcher = Matcher::new(set, AllowList::default(), HashSet::new(), Arc::clone(stats));
+    let window = SignedDuration::from_hours(1);
+    let dedup = Dedup::new("self-test".to_owned(), window, 16, Arc::clone(stats));
+    Detection::new(None, matcher, None, dedup, Arc::clone(stats))
+}
+
+/// The alert must name this process.
+fn check(alert: &Alert) -> anyhow::Result<()> {
+    let expected = Some(std::process::id());
+    if alert.process_id != expected {
+        bail!("the alert names process {:?}, the connection was of {expected:?}", alert.process_id);
+    }
+    if alert.process_path.is_empty() {
+        bail!("the alert has no path of the executable");
+    }
+    Ok(())
+}
+
+fn lost(watching: &Watch, stats: &Stats) -> String {
+    let attempted = watching.capture().ledger().map_or(0, |ledger| ledger.tcp_attempted);
+    if attempted == 0 {
+        return "the probe saw no TCP state change; is another tracing tool in the way?".to_owned();
+    }
+    if stats.tcp_records_received.value() == 0 {
+        return format!("{attempted} records were sent and none arrived");
+    }
+    if stats.flows_observed.value() == 0 {
+        return "records arrived, and none was a connection".to_owned();
+    }
+    format!("{} connections were seen, and none matched", stats.flows_observed.value())
+}

@@ -1,0 +1,13 @@
+//! What every layer uses: clock, counters, collections with a maximum, text escapes.
+
+pub mod clock;
+pub mod collections;
+pub mod counters;
+pub mod environment;
+pub mod error_chain;
+pub mod escape;
+pub mod lines;
+pub mod log_throttle;
+pub mod progress;
+pub mod serde_time;
+pub mod stable_id;

@@ -1,0 +1,353 @@
+//! Cli: what was typed. Nothing here opens a file or decides what a command does.
+#![expect(clippy::doc_markdown, reason = "the comments are the help texts, shown as they stand")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+
+use crate::intel::READ_COMMAND;
+use crate::privsep::HelperName;
+
+/// The command line of `netsensor`.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "netsensor",
+    version,
+    about = "Matches this host's connections against threat intelligence and alerts",
+    after_help = "Exit status: 0 done, 1 failure at run time, 2 bad flags or configuration \
+                  (nothing was started), 3 finished with rejected input, 4 --fail-on-alert and \
+                  there was one."
+)]
+pub struct RawArgs {
+    /// What to log, for example "info" or "warn,sensor_user=debug"
+    #[arg(long, global = true, value_name = "FILTER", value_parser = log_filter)]
+    pub log: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// A command with its flags.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Watch this host and alert (without a configuration: the example indicators, to the terminal)
+    Run(RunArgs),
+    /// Match recorded connections
+    Replay(ReplayArgs),
+    /// Write this host's connections to a file that `replay --live` reads
+    Record(RecordArgs),
+    /// Make one real connection to a planted indicator and see it end to end
+    SelfTest,
+    /// Say how the running agent is (exit status 1: degraded, or not running)
+    Status(StatusArgs),
+    /// Say how the feeds of the running agent are (exit status 1: one is degraded)
+    Feeds(FeedsArgs),
+    /// Say which saved indicators cover an address, and whether they would alert
+    Explain(ExplainArgs),
+    /// Look at the alerts on disk, or have a sink get them again
+    #[command(subcommand)]
+    Spool(SpoolCommand),
+    /// Say what a configuration means, or what is wrong with it
+    CheckConfig(CheckConfigArgs),
+    /// Print the columns of the tables
+    Schema(SchemaArgs),
+    /// What the agent starts to see whether its probes see it
+    #[command(hide = true)]
+    Canary {
+        /// Tells this process from any other
+        token: String,
+    },
+    /// What the agent starts to do what it may not do itself
+    #[command(hide = true)]
+    Helper {
+        /// Which
+        #[arg(value_enum)]
+        name: HelperName,
+        /// Where its own children may write
+        folder: Option<PathBuf>,
+    },
+    /// What the agent starts to read a feed
+    #[command(name = READ_COMMAND, hide = true)]
+    ReadFeed,
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Write the man pages and completion scripts that a package ships
+    #[command(hide = true)]
+    Manual {
+        /// A folder that exists
+        folder: PathBuf,
+    },
+}
+
+/// `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Drop this share (0 to 1) of the kernel's records, to see how losses are told
+    #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
+    pub simulate_drops: u32,
+}
+
+/// `replay`.
+#[derive(Debug, Clone, Args)]
+#[command(group = clap::ArgGroup::new("mode").required(true).args(["at", "live"]))]
+pub struct ReplayArgs {
+    /// Recorded connections: JSON lines of VMConnection rows; - is standard input
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    pub connections: Vec<PathBuf>,
+    /// Indicators, each file told by its content: STIX, MISP events, JSON lines of
+    /// ThreatIntelligenceIndicator or ThreatIntelIndicators rows, or plain lists
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    pub indicators: Vec<PathBuf>,
+    /// Answer as the original rule would at this time, for example 2026-11-24T10:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub at: Option<Timestamp>,
+    /// Run the input through the live pipeline, by its own time
+    #[arg(long)]
+    pub live: bool,
+    /// How long before TIME connections count
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub lookback: Duration,
+    /// Ignore indicator rows older than this
+    #[arg(long, value_name = "DURATION", default_value = "14d", value_parser = duration)]
+    pub indicator_lookback: Duration,
+    /// Write alerts here instead of to standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// With --live, of a recording: write its rows here too, as JSON lines, or into a folder that
+    /// exists as one Parquet file a table
+    #[arg(long, value_name = "FILE|DIR", requires = "live")]
+    pub rows: Option<PathBuf>,
+    /// Show no progress (there is none without a terminal, with NO_COLOR, and with TERM=dumb)
+    #[arg(long)]
+    pub quiet: bool,
+    /// Exit with 4 when there is an alert
+    #[arg(long)]
+    pub fail_on_alert: bool,
+}
+
+/// `record`.
+#[derive(Debug, Clone, Args)]
+pub struct RecordArgs {
+    /// Where to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Stop after this time instead of at a signal
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Drop this share (0 to 1) of the kernel's records, to see how losses are told
+    #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
+    pub simulate_drops: u32,
+}
+
+/// Where a running agent answers.
+#[derive(Debug, Clone, Args)]
+pub struct AgentArgs {
+    /// The agent's configuration file (TOML), which names its socket
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    pub config: Option<PathBuf>,
+    /// The agent's control socket
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Which agent.
+    #[command(flatten)]
+    pub agent: AgentArgs,
+    /// One JSON document with all counters
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `feeds`.
+#[derive(Debug, Clone, Args)]
+pub struct FeedsArgs {
+    /// Only this feed
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Also the first entries that are not used, with their place and reason
+    #[arg(long)]
+    pub rejects: bool,
+    /// Which agent.
+    #[command(flatten)]
+    pub agent: AgentArgs,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `explain`.
+#[derive(Debug, Clone, Args)]
+pub struct ExplainArgs {
+    /// An IPv4 or IPv6 address
+    #[arg(value_name = "ADDRESS")]
+    pub address: std::net::IpAddr,
+    /// At this time instead of now, for example 2026-11-24T10:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub at: Option<Timestamp>,
+    /// The agent's configuration file (TOML), which names its feeds and its state directory
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `spool`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SpoolCommand {
+    /// List its files, and how far each sink is
+    List(SpoolArgs),
+    /// Read all of it (exit status 1: something is damaged)
+    Verify(SpoolArgs),
+    /// Have a sink get alerts again; the agent must not run
+    Replay(SpoolReplayArgs),
+}
+
+/// Which spool.
+#[derive(Debug, Clone, Args)]
+pub struct SpoolArgs {
+    /// The agent's configuration file (TOML), which names its state directory
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The agent's state directory
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub state: Option<PathBuf>,
+    /// Show no progress (there is none without a terminal, with NO_COLOR, and with TERM=dumb)
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// `spool replay`.
+#[derive(Debug, Clone, Args)]
+pub struct SpoolReplayArgs {
+    /// Which sink
+    #[arg(long, value_name = "NAME")]
+    pub sink: String,
+    /// Alerts raised at this time or later, for example 2026-11-24T10:00:00Z; without it, all that
+    /// are there
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "rejected")]
+    pub from: Option<Timestamp>,
+    /// Alerts that the sink refused for good; all sinks get them, with the ids that they had
+    #[arg(long)]
+    pub rejected: bool,
+    /// Which spool.
+    #[command(flatten)]
+    pub spool: SpoolArgs,
+}
+
+/// `check-config`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckConfigArgs {
+    /// Configuration file (TOML); without one, what the agent does by itself
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub file: Option<PathBuf>,
+    /// The same, as `run` spells it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `schema`.
+#[derive(Debug, Clone, Args)]
+pub struct SchemaArgs {
+    /// Which table; all without one
+    #[arg(value_name = "TABLE", value_parser = schema_table())]
+    pub table: Option<String>,
+    /// How: a listing, a command for Azure Data Explorer, the body that creates a custom table of
+    /// Log Analytics, its stream in a data collection rule, DuckDB's DDL, or the schema of the
+    /// Parquet files
+    #[arg(long, value_enum, default_value = "json")]
+    pub format: SchemaFormat,
+}
+
+/// How a schema is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaFormat {
+    /// JSON.
+    Json,
+    /// Azure Data Explorer.
+    Kql,
+    /// Log Analytics: a custom table.
+    Azure,
+    /// Log Analytics: the stream of a data collection rule.
+    Dcr,
+    /// `DuckDB`.
+    Sql,
+    /// Parquet.
+    Parquet,
+}
+
+fn schema_table() -> clap::builder::PossibleValuesParser {
+    crate::schema::TABLES.iter().map(|table| table.name).collect::<Vec<_>>().into()
+}
+
+/// Shells with a completion script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU Bash.
+    Bash,
+    /// Z shell.
+    Zsh,
+    /// fish.
+    Fish,
+}
+
+impl Shell {
+    /// As the generator of scripts names it.
+    pub const fn of_generator(self) -> clap_complete::Shell {
+        match self {
+            Self::Bash => clap_complete::Shell::Bash,
+            Self::Zsh => clap_complete::Shell::Zsh,
+            Self::Fish => clap_complete::Shell::Fish,
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; use one such as 30s, 1h or 14d"))
+}
+
+/// Parts of a million.
+fn share(text: &str) -> Result<u32, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    let share =
+        share.ok_or_else(|| "not a share; use a number from 0 to 1 such as 0.01".to_owned())?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1,000,000")]
+    Ok((share * 1_000_000.0).round() as u32)
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|error| format!("{error}; use one such as 2026-11-24T10:00:00Z"))
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match text.parse::<tracing_subscriber::EnvFilter>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => {
+            Err(format!("{error}; use one such as \"info\" or \"warn,sensor_user=debug\""))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        RawArgs::command().debug_assert();
+    }
+}

@@ -1,0 +1,132 @@
+//! Explain: which indicators of the saved sets cover an address, and whether they would alert.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use crate::base::escape::escaped;
+use crate::intel::address::is_special;
+use crate::intel::feeds::FeedFolder;
+use crate::intel::set::segment::Segment;
+use crate::intel::{FeedConfig, Indicator, PortRange};
+use crate::pipeline::matcher::{AllowList, carried};
+
+/// Characters of a text of an indicator that are shown.
+const TEXT_MOST: usize = 200;
+
+/// What is known of `address` at `now`, in lines for people.
+pub fn explain(
+    address: IpAddr,
+    feeds: &[FeedConfig],
+    folder: &FeedFolder,
+    (allow, now): (&AllowList, Timestamp),
+) -> String {
+    let mut out = String::new();
+    let address = address.to_canonical();
+    let ends: Vec<(IpAddr, &str)> = std::iter::once((address, ""))
+        .chain(carried(address).map(|(via, v4)| (v4.into(), via.as_str())))
+        .collect();
+    let mut count = 0;
+    let mut told = String::new();
+    for feed in feeds {
+        let Some(kept) = folder.load(&feed.name, &feed.origin()) else {
+            let _infallible = writeln!(told, "feed {}: nothing of it is saved yet", feed.name);
+            continue;
+        };
+        let validity = feed.validity(Some(kept.confirmed));
+        let segment = Segment::open(kept.set, feed.name.as_str().into(), validity);
+        for (end, via) in &ends {
+            for (number, prefix) in segment.covering(*end) {
+                let Some(indicator) = segment.indicator(number, prefix) else { continue };
+                let is_allowed = allow.contains(address) || allow.contains(*end);
+                let stored = segment.stored(number);
+                let since = stored.map(|stored| stored.since);
+                describe(&mut told, feed, &indicator, (via, since));
+                let _infallible = writeln!(told, "    {}", verdict(&indicator, now, is_allowed));
+                count += 1;
+            }
+        }
+    }
+    let _infallible = writeln!(out, "{address}: {count} indicators cover it at {now}");
+    if is_special(address) {
+        out.push_str("it is private or special: no feed may name it without allow_private\n");
+    }
+    out + &told
+}
+
+fn describe(
+    out: &mut String,
+    feed: &FeedConfig,
+    indicator: &Indicator,
+    (via, since): (&str, Option<Timestamp>),
+) {
+    let via = if via.is_empty() { String::new() } else { format!(", by {via}") };
+    let text = |text: &str| escaped(text, TEXT_MOST);
+    let _infallible = writeln!(
+        out,
+        "feed {} ({}): {} {}{via}",
+        feed.name,
+        feed.kind.name(),
+        indicator.prefix,
+        text(&indicator.id)
+    );
+    let time = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), |it| it.to_string());
+    let _infallible = writeln!(
+        out,
+        "    version {}, here since {}, valid from {} until {}",
+        time(indicator.version),
+        time(since),
+        time(indicator.valid_from),
+        time(indicator.expires)
+    );
+    let parts = [
+        ("named as", &indicator.entity),
+        ("threat", &indicator.threat_type),
+        ("description", &indicator.description),
+        ("TLP", &indicator.tlp_level),
+        ("more at", &indicator.url),
+    ];
+    let shown = parts.iter().filter(|(_, it)| !it.is_empty());
+    let mut parts: Vec<String> =
+        shown.map(|(name, it)| format!("{name} \"{}\"", text(it))).collect();
+    parts.extend(indicator.confidence.map(|it| format!("confidence {it}")));
+    if !parts.is_empty() {
+        let _infallible = writeln!(out, "    {}", parts.join(", "));
+    }
+}
+
+/// Whether a connection at `now` would alert, and why not.
+fn verdict(indicator: &Indicator, now: Timestamp, is_allowed: bool) -> String {
+    if is_allowed {
+        return "would not alert: the allow-list names the address".to_owned();
+    }
+    if indicator.valid_from.is_some_and(|from| from > now) {
+        return "would not alert: it is not valid yet".to_owned();
+    }
+    if indicator.expires.is_some_and(|expires| expires <= now) {
+        return "would not alert: it has expired".to_owned();
+    }
+    let ranges = |ranges: &[PortRange]| {
+        let each = ranges.iter().map(|range| {
+            if range.first == range.last {
+                range.first.to_string()
+            } else {
+                format!("{} to {}", range.first, range.last)
+            }
+        });
+        each.collect::<Vec<_>>().join(" or ")
+    };
+    let mut only = Vec::new();
+    if !indicator.ports.remote.is_empty() {
+        only.push(format!("remote port {}", ranges(&indicator.ports.remote)));
+    }
+    if !indicator.ports.local.is_empty() {
+        only.push(format!("local port {}", ranges(&indicator.ports.local)));
+    }
+    if only.is_empty() {
+        "would alert".to_owned()
+    } else {
+        format!("would alert with {}", only.join(" and "))
+    }
+}

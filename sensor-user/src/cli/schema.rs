@@ -1,0 +1,164 @@
+//! `netsensor schema`: the tables in the words of those who store and query them.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use crate::schema::parquet::{ColumnarError, parquet_schema};
+use crate::schema::{Column, EVENT_TIME, Kind, Table, custom_column};
+
+/// How a schema is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON document.
+    Json,
+    /// A management command of Azure Data Explorer, one a table.
+    Kql,
+    /// Bodies for the Tables API of Log Analytics: custom tables, whose names end in `_CL`.
+    Azure,
+    /// Stream declarations of data collection rules, for these tables.
+    Dcr,
+    /// Statements for `DuckDB`, one a table.
+    Sql,
+    /// The schemas of the Parquet files, in Parquet's notation.
+    Parquet,
+}
+
+/// The text for `tables`, with a line end.
+pub fn print(tables: &[&Table], format: Format) -> Result<String, ColumnarError> {
+    Ok(match format {
+        Format::Parquet => {
+            let each: Result<Vec<String>, _> = tables.iter().map(|it| parquet_schema(it)).collect();
+            each?.concat()
+        }
+        Format::Json => document(&tables.iter().map(|table| listing(table)).collect::<Vec<_>>()),
+        Format::Azure => document(&tables.iter().map(|table| custom(table)).collect::<Vec<_>>()),
+        Format::Dcr => document(&tables.iter().map(|table| stream(table)).collect::<Vec<_>>()),
+        Format::Kql => tables.iter().fold(String::new(), |mut text, table| {
+            let columns = columns(table, |it| format!("{}: {}", kql_name(it.name), kql(it.kind)));
+            let _infallible = writeln!(text, ".create-merge table {} (\n{columns}\n)", table.name);
+            text
+        }),
+        Format::Sql => tables.iter().fold(String::new(), |mut text, table| {
+            let columns = columns(table, |it| {
+                let not_null = if it.nullable { "" } else { " NOT NULL" };
+                format!("\"{}\" {}{not_null}", it.name, sql(it.kind))
+            });
+            let _infallible =
+                writeln!(text, "CREATE TABLE IF NOT EXISTS \"{}\" (\n{columns}\n);", table.name);
+            text
+        }),
+    })
+}
+
+fn columns(table: &Table, line: impl Fn(&Column) -> String) -> String {
+    let lines: Vec<String> = table.columns.iter().map(|it| format!("    {}", line(it))).collect();
+    lines.join(",\n")
+}
+
+fn listing(table: &Table) -> serde_json::Value {
+    let column = |it: &Column| {
+        json!({
+            "name": it.name,
+            "type": kql(it.kind),
+            "nullable": it.nullable,
+            "microsoft": it.microsoft,
+        })
+    };
+    json!({ "table": table.name, "columns": table.columns.iter().map(column).collect::<Vec<_>>() })
+}
+
+/// What creates a custom table.
+fn custom(table: &Table) -> serde_json::Value {
+    let name = format!("{}_CL", table.name);
+    json!({ "properties": { "schema": { "name": name, "columns": custom_columns(table) } } })
+}
+
+/// The stream of a data collection rule that fills the custom table.
+fn stream(table: &Table) -> serde_json::Value {
+    let name = format!("Custom-{}_CL", table.name);
+    json!({ "streamDeclarations": { name: { "columns": custom_columns(table) } } })
+}
+
+/// Those that a custom table can have, and the true time.
+fn custom_columns(table: &Table) -> Vec<serde_json::Value> {
+    let own = table.columns.iter().filter_map(|it| custom_column(it.name).zip(Some(kql(it.kind))));
+    let all = own.chain([(EVENT_TIME, kql(Kind::DateTime))]);
+    all.map(|(name, kind)| json!({ "name": name, "type": kind })).collect()
+}
+
+fn document(tables: &[serde_json::Value]) -> String {
+    let value = match tables {
+        [one] => one.clone(),
+        all => all.into(),
+    };
+    // Serialisation fails only for maps with keys that are not text.
+    let mut text = serde_json::to_string_pretty(&value).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Names that do not begin with a letter are quoted.
+fn kql_name(name: &str) -> String {
+    if name.starts_with('_') { format!("['{name}']") } else { name.to_owned() }
+}
+
+const fn kql(kind: Kind) -> &'static str {
+    match kind {
+        Kind::DateTime => "datetime",
+        Kind::Text => "string",
+        Kind::Int => "int",
+        Kind::Long => "long",
+        Kind::Real => "real",
+        Kind::Bool => "bool",
+        Kind::Texts => "dynamic",
+    }
+}
+
+const fn sql(kind: Kind) -> &'static str {
+    match kind {
+        Kind::DateTime => "TIMESTAMP WITH TIME ZONE",
+        Kind::Text => "VARCHAR",
+        Kind::Int => "INTEGER",
+        Kind::Long => "BIGINT",
+        Kind::Real => "DOUBLE",
+        Kind::Bool => "BOOLEAN",
+        Kind::Texts => "VARCHAR[]",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::schema::{CONNECTION, TABLES};
+
+    #[test]
+    fn every_format_has_every_column() {
+        for table in TABLES {
+            for format in [Format::Json, Format::Kql, Format::Sql, Format::Parquet] {
+                let text = print(&[table], format).unwrap();
+                for column in table.columns {
+                    assert!(text.contains(column.name), "{}: {format:?}", column.name);
+                }
+            }
+            let custom = print(&[table], Format::Azure).unwrap();
+            assert!(custom.contains(&format!("\"{}_CL\"", table.name)));
+            assert!(!custom.contains("\"Type\"") && !custom.contains("\"_"), "{custom}");
+            let stream: Value =
+                serde_json::from_str(&print(&[table], Format::Dcr).unwrap()).unwrap();
+            let custom: Value = serde_json::from_str(&custom).unwrap();
+            assert_eq!(
+                stream["streamDeclarations"][format!("Custom-{}_CL", table.name)]["columns"],
+                custom["properties"]["schema"]["columns"]
+            );
+        }
+        let sql = print(&[&CONNECTION], Format::Sql).unwrap();
+        assert!(sql.contains("    \"Severity\" INTEGER,\n"), "{sql}");
+        assert!(sql.contains("    \"LinksLive\" BIGINT NOT NULL,\n"), "{sql}");
+        assert!(
+            print(&[&CONNECTION], Format::Kql).unwrap().contains("    ['_ResourceId']: string,\n")
+        );
+    }
+}

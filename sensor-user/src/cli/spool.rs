@@ -1,0 +1,73 @@
+//! `netsensor spool`: looks at the alerts on disk, or has a sink get them again.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::args::{SpoolArgs, SpoolReplayArgs};
+use super::outcome::{Outcome, config_of_agent, print};
+use crate::base::clock::SystemClock;
+use crate::base::environment::Environment;
+use crate::base::progress::Progress;
+use crate::config::Config;
+use crate::deliver::spool::{Survey, files, put_again, rejected_files, rewind};
+use crate::telemetry::control;
+
+pub(crate) fn list(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Outcome> {
+    let dir = config(args, environment)?.agent.spool_dir();
+    print(survey(&dir, args, environment)?.text().as_bytes())
+}
+
+pub(crate) fn verify(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Outcome> {
+    let dir = config(args, environment)?.agent.spool_dir();
+    let survey = survey(&dir, args, environment)?;
+    if survey.damages.is_empty() {
+        let text = format!("{}: good, {} commits\n", dir.display(), survey.frames);
+        return print(text.as_bytes());
+    }
+    let flaws: Vec<String> = survey.damages.iter().map(ToString::to_string).collect();
+    print(format!("{}\n", flaws.join("\n")).as_bytes())?;
+    Ok(Outcome::Damaged)
+}
+
+pub(crate) fn replay(args: &SpoolReplayArgs, environment: &Environment) -> anyhow::Result<Outcome> {
+    let config = config(&args.spool, environment)?;
+    let dir = config.agent.spool_dir();
+    let _no_agent = control::Hold::take(&config.agent.control_socket())?;
+    let (sink, quiet) = (&args.sink, args.spool.quiet);
+    let text = if args.rejected {
+        let progress = Progress::of_files(&[&rejected_files(&dir, sink)], quiet, environment);
+        let moved = put_again(&dir, sink, &config.spool, Arc::new(SystemClock), &progress);
+        progress.end();
+        let (alerts, others) = moved?;
+        format!(
+            "{alerts} alerts that sink {sink} refused are in the spool again; {others} items that \
+             are no alerts stay put aside\n"
+        )
+    } else {
+        let progress = Progress::of_files(&[&files(&dir)], quiet, environment);
+        let moved = rewind(&dir, sink, args.from, &progress);
+        progress.end();
+        let (first, count) = moved?;
+        format!("sink {sink} gets {count} alerts at the next start, from number {first} on\n")
+    };
+    print(text.as_bytes())
+}
+
+/// All that is in the spool; how far it is read is shown meanwhile.
+fn survey(dir: &Path, args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Survey> {
+    let progress = Progress::of_files(&[&files(dir)], args.quiet, environment);
+    let survey: io::Result<Survey> = Survey::of(dir, &progress);
+    progress.end();
+    survey.with_context(|| dir.display().to_string())
+}
+
+/// The configuration of the agent whose spool is meant.
+fn config(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Config> {
+    match &args.state {
+        Some(state) => Ok(Config::embedded(std::path::absolute(state)?)),
+        None => Ok(config_of_agent(args.config.as_deref(), environment)?),
+    }
+}

@@ -1,0 +1,259 @@
+//! `netsensor status` for people: one screen of 80 columns; at most 24 lines where all is well. What
+//! others chose (names, reasons) is escaped, and cut where it is longer than its place.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+use super::feeds_screen::age;
+use crate::base::escape::escaped;
+use crate::deliver::SinkReport;
+use crate::schema::health::State;
+use crate::telemetry::control::{FeedReport, StatusReport};
+
+/// Columns of the screen, and of the labels at its left.
+const COLUMNS: usize = 80;
+const LABEL: usize = 10;
+/// Feeds and sinks that have a line; others are counted.
+const FEEDS_MAX: usize = 4;
+const SINKS_MAX: usize = 3;
+/// Lines that one subject may take.
+const LINES_MAX: usize = 4;
+
+/// The screen while it is written.
+struct Screen {
+    out: String,
+    now: Timestamp,
+}
+
+/// The state as one screen for people, at `now`.
+pub fn screen(report: &StatusReport, now: Timestamp) -> String {
+    let mut screen = Screen { out: String::new(), now };
+    screen.head(report);
+    screen.parts(report);
+    screen.path(report);
+    screen.feeds(report);
+    screen.delivery(report);
+    if let Some(reload) = &report.last_reload {
+        let waits = reload.waits_for_restart.join(", ");
+        let said = match (reload.fault.is_empty(), waits.is_empty()) {
+            (false, _) => "refused, the old configuration stays".to_owned(),
+            (true, true) => "good".to_owned(),
+            (true, false) => format!("good; these wait for a restart: {waits}"),
+        };
+        screen.line("reload", &format!("{}: {said}", screen.ago(Some(reload.time))));
+    }
+    screen.out
+}
+
+impl Screen {
+    fn head(&mut self, report: &StatusReport) {
+        let computer = escaped(&report.computer, 30);
+        let text = format!(
+            "netsensor {} on {computer}, process {}, started {}",
+            escaped(&report.version, 16),
+            report.process_id,
+            self.ago(Some(report.started))
+        );
+        self.line(&report.state.to_string(), &text);
+        for part in report.components.iter().filter(|it| it.state == State::Degraded) {
+            let (name, reason) = (escaped(&part.name, 80), escaped(&part.reason, 512));
+            self.line("DEGRADED", &format!("{name} since {}: {reason}", part.since));
+        }
+        let (kernel, object) = (escaped(&report.kernel, 40), escaped(&report.object, 12));
+        self.line("versions", &format!("kernel {kernel}, BPF object {object}"));
+        if !report.confined.is_empty() {
+            self.line("confined", &escaped(&report.confined, 512));
+        }
+    }
+
+    fn parts(&mut self, report: &StatusReport) {
+        let on = report.probes.iter().filter(|probe| probe.on);
+        let on: Vec<&str> = on.map(|probe| probe.name.as_str()).collect();
+        self.line("probes", &escaped(&on.join(", "), 2048));
+        for probe in report.probes.iter().filter(|probe| !probe.on) {
+            let (name, reason) = (escaped(&probe.name, 80), escaped(&probe.reason, 256));
+            self.line("off", &format!("{name}: {reason}"));
+        }
+        let seen = match report.canary_seen {
+            Some(seen) => format!("seen {}", self.ago(Some(seen))),
+            None => "not seen yet".to_owned(),
+        };
+        self.line("canary", &seen);
+    }
+
+    fn path(&mut self, report: &StatusReport) {
+        let ledger = report.ledger;
+        let rest = ledger.unaccounted();
+        let verdict = if rest < 0 { "does not close" } else { "closes" };
+        let text = format!(
+            "{} attempted = {} received + {} lost + {rest} in the ring: {verdict}",
+            ledger.attempted, ledger.received, ledger.ring_full
+        );
+        self.line("ledger", &text);
+        let lost = report.losses.iter().filter(|loss| loss.count > 0);
+        let lost: Vec<String> =
+            lost.map(|loss| format!("{} {} {}", loss.kind, loss.reason, loss.count)).collect();
+        let lost = if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") };
+        self.line("lost", &escaped(&lost, 512));
+        let count = |name: &str| report.counters.get(name).copied().unwrap_or(0);
+        let held = ["hits_held_own_traffic", "hits_held_allowed", "hits_held_window"];
+        let held: u64 = held.iter().map(|name| count(name)).sum();
+        let text = format!(
+            "{} connections, {} hits, {held} held back, {} alerts, {} rows",
+            count("flows_observed"),
+            count("hits_found"),
+            count("alerts_raised"),
+            count("rows_made")
+        );
+        self.line("detection", &text);
+    }
+
+    fn feeds(&mut self, report: &StatusReport) {
+        let set = report.set;
+        let text = format!("{} hosts and {} networks", set.hosts, set.networks);
+        self.line("matched", &text);
+        // What is wrong first, as the sort is stable.
+        let mut feeds: Vec<&FeedReport> = report.feeds.iter().collect();
+        feeds.sort_by_key(|feed| feed.state == State::Ok);
+        for feed in feeds.iter().take(FEEDS_MAX) {
+            let state =
+                if feed.quarantined { "QUARANTINED".to_owned() } else { feed.state.to_string() };
+            let text = format!(
+                "{state} {}: {} indicators, good {}",
+                escaped(&feed.name, 32),
+                feed.indicators,
+                self.ago(feed.last_good)
+            );
+            self.line("feed", &text);
+        }
+        self.more("feed", feeds.len(), FEEDS_MAX);
+        if feeds.is_empty() {
+            self.line("feed", "none is configured, so nothing can alert");
+        }
+    }
+
+    fn delivery(&mut self, report: &StatusReport) {
+        if let Some(spool) = &report.delivery.spool {
+            let oldest = spool.oldest.map(|it| format!(", oldest alert {}", self.ago(Some(it))));
+            let (bytes, most) = (spool.bytes, spool.max_bytes);
+            let text = format!("{bytes} of {most} bytes{}", oldest.unwrap_or_default());
+            self.line("spool", &text);
+        }
+        let mut sinks: Vec<&SinkReport> = report.delivery.sinks.iter().collect();
+        sinks.sort_by_key(|sink| sink.fault.is_empty());
+        for sink in sinks.iter().take(SINKS_MAX) {
+            let state = if sink.fault.is_empty() { "OK" } else { "FAILS" };
+            let text = format!(
+                "{state} {}: {} alerts, {} rows wait, took {}",
+                escaped(&sink.name, 24),
+                sink.alerts_waiting,
+                sink.rows_waiting,
+                self.ago(sink.last_delivered)
+            );
+            self.line("sink", &text);
+        }
+        self.more("sink", sinks.len(), SINKS_MAX);
+        let count = |name: &str| report.counters.get(name).copied().unwrap_or(0);
+        let text = format!(
+            "{} alerts and {} rows, {} tries again, {} put aside",
+            count("alerts_delivered"),
+            count("rows_delivered"),
+            count("deliveries_retried"),
+            count("items_set_aside")
+        );
+        self.line("delivered", &text);
+    }
+
+    fn ago(&self, time: Option<Timestamp>) -> String {
+        time.map_or_else(|| "never".to_owned(), |time| age(time, self.now))
+    }
+
+    fn more(&mut self, label: &str, count: usize, shown: usize) {
+        if count > shown {
+            let rest = count - shown;
+            self.line(label, &format!("and {rest} more; see netsensor {label}s, or --json"));
+        }
+    }
+
+    /// A subject, on as many lines as it takes and may; broken between words where that goes.
+    fn line(&mut self, label: &str, text: &str) {
+        let mut rest: Vec<char> = text.chars().collect();
+        let room = COLUMNS - LABEL;
+        for number in 0..LINES_MAX {
+            let mut end = rest.len().min(room);
+            let is_last = number + 1 == LINES_MAX;
+            if end < rest.len() && !is_last {
+                let space = rest.iter().take(end + 1).rposition(|c| *c == ' ');
+                end = space.filter(|at| *at > 0).unwrap_or(end);
+            }
+            let is_cut = is_last && end < rest.len();
+            let behind = rest.split_off(end);
+            let mut shown: String = rest.iter().collect();
+            if is_cut {
+                shown.pop();
+                shown.push('…');
+            }
+            let label = if number == 0 { label } else { "" };
+            let _infallible = writeln!(self.out, "{label:<LABEL$}{}", shown.trim_end());
+            rest = behind.into_iter().skip_while(|c| *c == ' ').collect();
+            if rest.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::health::Component;
+
+    /// What an agent says where all names are as hostile as they can be.
+    fn hostile(count: usize) -> StatusReport {
+        let name = format!("\u{1b}[31m\u{202e}\n{}", "x".repeat(300));
+        let time = "2026-11-28T05:00:00Z";
+        let part = serde_json::json!({
+            "Name": name, "State": "DEGRADED", "Reason": name, "Since": time
+        });
+        let feed = serde_json::json!({
+            "Name": name, "Kind": name, "Place": name, "State": "OK", "Reason": "",
+            "Quarantined": false, "Indicators": u64::MAX, "LastPull": time, "LastGood": time,
+            "Loaded": time, "Failures": 0, "Rejected": {}
+        });
+        let sink = serde_json::json!({
+            "Name": name, "AlertsWaiting": u64::MAX, "RowsWaiting": u64::MAX,
+            "LastDelivered": null, "Fault": name, "LastError": name
+        });
+        let report = serde_json::json!({
+            "Type": "NetsensorStatus", "State": "DEGRADED", "Version": name, "ProcessId": 7,
+            "AgentId": name, "Computer": name, "Started": time, "Components": vec![part; count],
+            "Probes": [{ "Name": name, "On": true, "Reason": "" }], "Confined": name,
+            "Kernel": name, "Object": name,
+            "Feeds": vec![feed; count], "Delivery": { "Spool": null, "Sinks": vec![sink; count] },
+            "Counters": {}
+        });
+        serde_json::from_value(report).unwrap()
+    }
+
+    #[test]
+    fn no_name_breaks_the_screen() {
+        let now = "2026-11-28T05:01:00Z".parse().unwrap();
+        let text = screen(&hostile(9), now);
+        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
+        assert!(text.starts_with("DEGRADED  netsensor "), "{text}");
+        assert!(text.contains("\nfeed      and 5 more; see netsensor feeds"), "{text}");
+        let mut well = hostile(4);
+        well.state = State::Ok;
+        well.components = vec![Component {
+            name: "spool".to_owned(),
+            state: State::Ok,
+            reason: String::new(),
+            since: now,
+        }];
+        let text = screen(&well, now);
+        assert!(text.starts_with("OK        netsensor "), "{text}");
+        assert!(text.lines().count() <= 40, "{text}");
+    }
+}

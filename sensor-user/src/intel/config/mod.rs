@@ -1,0 +1,3 @@
+//! Configuration of feeds.
+
+pub mod query;

@@ -1,0 +1,330 @@
+//! `CrowdSec`: replies of the Local API's decision stream.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::BufRead;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess};
+
+use super::columns::loose_time;
+use super::endpoint::Endpoint;
+use super::entry::{Content, Entries, Entry, ReadFault, ReadPolicy};
+use super::json::{Each, Loose, Members, Objects, document, not_a_list};
+use crate::base::lines::json_fault;
+use crate::intel::indicator::Indicator;
+use crate::intel::rejects::Reason;
+
+const WHAT: &str = "a reply of CrowdSec's decision stream";
+
+/// Reads `{"new": …, "deleted": …}`; gives the number of decisions. A decision that is in both is
+/// new, in whatever order they come.
+pub fn read_crowdsec(
+    input: impl BufRead,
+    policy: &ReadPolicy,
+    first_place: u64,
+    entries: &mut dyn Entries,
+) -> Result<u64, ReadFault> {
+    let mut reply = Reply {
+        policy,
+        entries,
+        place: first_place,
+        fresh: HashSet::new(),
+        hasher: RandomState::new(),
+        is_known: false,
+        sample: String::new(),
+    };
+    let objects = document(input, Objects(&mut reply), WHAT)?;
+    if objects > 0 && !reply.is_known {
+        return Err(not_a_list(WHAT, &reply.sample));
+    }
+    Ok(reply.place.saturating_sub(first_place))
+}
+
+struct Reply<'r> {
+    policy: &'r ReadPolicy,
+    entries: &'r mut dyn Entries,
+    place: u64,
+    /// Hashes of the ids that are new, for deletions that come after them.
+    fresh: HashSet<u64>,
+    hasher: RandomState,
+    is_known: bool,
+    sample: String,
+}
+
+impl Reply<'_> {
+    fn decision(&mut self, text: &str, is_new: bool) {
+        let place = self.place;
+        self.place += 1;
+        let decision: Decision<'_> = match serde_json::from_str(text) {
+            Ok(decision) => decision,
+            Err(error) => {
+                let reason = Reason::Malformed(json_fault(&error));
+                return self.entries.reject(place, reason, text);
+            }
+        };
+        let id = decision.name();
+        if id.is_empty() {
+            let reason = Reason::Malformed("a decision without id".to_owned());
+            return self.entries.reject(place, reason, text);
+        }
+        let hash = self.hasher.hash_one(id);
+        let content = if is_new {
+            self.fresh.insert(hash);
+            match decision.indicator(self.policy) {
+                Ok(indicator) => Content::Indicators(vec![indicator]),
+                Err(reason) => Content::Gone(reason),
+            }
+        } else if self.fresh.contains(&hash) {
+            return self.entries.reject(place, Reason::Superseded, id);
+        } else {
+            Content::Gone(Reason::Withdrawn)
+        };
+        let (id, group) = (id.to_owned(), String::new());
+        self.entries.take(Entry { id, group, version: None, place, content });
+    }
+}
+
+impl Members for Reply<'_> {
+    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "new" | "deleted" => {
+                self.is_known = true;
+                let is_new = key == "new";
+                map.next_value_seed(Each(|text: &str| self.decision(text, is_new)))?;
+            }
+            "message" | "error" | "errors" => {
+                self.sample = format!("{key}: {}", map.next_value::<Loose<'_>>()?.as_str());
+            }
+            _ => drop(map.next_value::<IgnoredAny>()?),
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Decision<'a> {
+    #[serde(borrow)]
+    uuid: Loose<'a>,
+    #[serde(borrow)]
+    id: Loose<'a>,
+    #[serde(borrow)]
+    origin: Loose<'a>,
+    #[serde(borrow, rename = "type")]
+    action: Loose<'a>,
+    #[serde(borrow)]
+    scope: Loose<'a>,
+    #[serde(borrow)]
+    value: Loose<'a>,
+    #[serde(borrow)]
+    duration: Loose<'a>,
+    #[serde(borrow)]
+    until: Loose<'a>,
+    #[serde(borrow)]
+    scenario: Loose<'a>,
+    #[serde(borrow)]
+    simulated: Loose<'a>,
+}
+
+impl Decision<'_> {
+    fn name(&self) -> &str {
+        if self.uuid.as_str().is_empty() { self.id.as_str() } else { self.uuid.as_str() }
+    }
+
+    fn indicator(&self, policy: &ReadPolicy) -> Result<Indicator, Reason> {
+        let scope = self.scope.as_str();
+        if !scope.eq_ignore_ascii_case("ip") && !scope.eq_ignore_ascii_case("range") {
+            return Err(Reason::NotAnIndicator);
+        }
+        if self.simulated.flag() == Some(true) {
+            return Err(Reason::NotActionable);
+        }
+        let endpoint = Endpoint::parse(self.value.as_str())?;
+        if let Some(exclusion) = policy.prefixes.exclusion(&endpoint.prefix) {
+            return Err(Reason::Excluded(exclusion));
+        }
+        let expires = self.expires(policy.now)?;
+        if expires.is_some_and(|expires| expires <= policy.now) {
+            return Err(Reason::Expired);
+        }
+        let (action, origin) = (self.action.as_str(), self.origin.as_str());
+        Ok(Indicator {
+            id: self.name().to_owned(),
+            expires,
+            threat_type: self.scenario.text(),
+            description: format!("CrowdSec decision: {action}, by {origin}"),
+            ..endpoint.indicator(endpoint.port, policy)
+        })
+    }
+
+    /// By what is left of it, which needs no clock of the server; else by its end.
+    fn expires(&self, now: Timestamp) -> Result<Option<Timestamp>, Reason> {
+        match (self.duration.as_str(), self.until.as_str()) {
+            ("", "") => Ok(None),
+            ("", until) => match loose_time(until) {
+                Some(until) => Ok(Some(until)),
+                None => Err(Reason::Malformed("until is no time".to_owned())),
+            },
+            (text, _) => match go_duration(text) {
+                Some(left) => Ok(Some(now.checked_add(left).unwrap_or(Timestamp::MAX))),
+                None => Err(Reason::Malformed("duration is none".to_owned())),
+            },
+        }
+    }
+}
+
+/// A duration as Go writes it: `-1h2m3.5s`, `1.5ms`; `None` for anything else.
+fn go_duration(text: &str) -> Option<SignedDuration> {
+    const SECOND: i128 = 1_000_000_000;
+    let (is_negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(SignedDuration::ZERO);
+    }
+    let mut total: i128 = 0;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let (number, after) = rest.split_at(end);
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let (unit, after) = [
+            ("ns", 1),
+            ("us", 1_000),
+            ("µs", 1_000),
+            ("μs", 1_000),
+            ("ms", 1_000_000),
+            ("s", SECOND),
+            ("m", 60 * SECOND),
+            ("h", 3600 * SECOND),
+        ]
+        .into_iter()
+        .find_map(|(name, unit)| after.strip_prefix(name).map(|rest| (unit, rest)))?;
+        if whole.len() > 18 || (whole.is_empty() && fraction.is_empty()) {
+            return None;
+        }
+        let mut part = if whole.is_empty() { 0 } else { whole.parse::<i128>().ok()? } * unit;
+        let mut scale = unit;
+        for digit in fraction.chars() {
+            scale /= 10;
+            part += i128::from(digit.to_digit(10)?) * scale;
+        }
+        total = total.checked_add(part)?;
+        rest = after;
+    }
+    let seconds = i64::try_from(total / SECOND).ok()?;
+    let nanoseconds = i32::try_from(total % SECOND).ok()?;
+    let duration = SignedDuration::new(seconds, nanoseconds);
+    Some(if is_negative { -duration } else { duration })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intel::address::PrefixPolicy;
+    use crate::intel::formats::entry::Collected;
+
+    fn read(text: &str) -> (Collected, Result<u64, ReadFault>) {
+        let policy = ReadPolicy {
+            prefixes: PrefixPolicy::default(),
+            min_confidence: None,
+            now: "2026-11-24T12:00:00Z".parse().unwrap(),
+            oldest: Timestamp::MIN,
+        };
+        let mut found = Collected::default();
+        let read = read_crowdsec(text.as_bytes(), &policy, 1, &mut found);
+        (found, read)
+    }
+
+    #[test]
+    fn durations_of_go_are_read_in_all_their_units() {
+        for (text, nanoseconds) in [
+            ("3h59m57.64s", Some(14_397_640_000_000)),
+            ("-20.9ms", Some(-20_900_000)),
+            ("1.5µs", Some(1_500)),
+            ("1μs2us", Some(3_000)),
+            ("7ns", Some(7)),
+            ("0", Some(0)),
+            ("0s", Some(0)),
+            ("1.0000000000000009s", Some(1_000_000_000)),
+            ("", None),
+            ("-", None),
+            ("5", None),
+            ("h", None),
+            (".s", None),
+            ("1.2.3s", None),
+            ("1d", None),
+            ("99999999999999999999h", None),
+            ("999999999999999999h", None),
+        ] {
+            let expected = nanoseconds.map(SignedDuration::from_nanos);
+            assert_eq!(go_duration(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn decisions_about_addresses_are_indicators_until_they_end() {
+        let text = "{\"new\":[\
+            {\"id\":1,\"uuid\":\"u-1\",\"origin\":\"crowdsec\",\"type\":\"ban\",\"scope\":\"Ip\",\
+             \"value\":\"203.0.113.1\",\"duration\":\"1h0m0.5s\",\"scenario\":\"x/ssh-bf\",\
+             \"simulated\":false},\
+            {\"id\":2,\"scope\":\"range\",\"value\":\"198.51.100.0/24\",\
+             \"until\":\"2026-11-25T00:00:00Z\"},\
+            {\"id\":3,\"scope\":\"Country\",\"value\":\"XX\",\"duration\":\"1h\"},\
+            {\"id\":4,\"scope\":\"ip\",\"value\":\"203.0.113.4\",\"duration\":\"1h\",\
+             \"simulated\":true},\
+            {\"id\":5,\"scope\":\"ip\",\"value\":\"203.0.113.5\",\"duration\":\"-1s\"},\
+            {\"id\":6,\"scope\":\"ip\",\"value\":\"host\",\"duration\":\"1h\"},\
+            {\"scope\":\"ip\"},\"x\",\
+            {\"id\":7,\"scope\":\"ip\",\"value\":\"203.0.113.7\",\"duration\":\"soon\"}],\
+            \"deleted\":[{\"id\":9,\"scope\":\"Ip\",\"value\":\"203.0.113.9\",\
+             \"duration\":\"-20.9ms\"},{\"id\":2}]}";
+        let (found, read) = read(text);
+        assert_eq!(read.unwrap(), 11);
+        let outcomes: Vec<(&str, Option<&str>)> = found
+            .entries
+            .iter()
+            .map(|entry| match &entry.content {
+                Content::Indicators(_) => (entry.id.as_str(), None),
+                Content::Gone(reason) => (entry.id.as_str(), Some(reason.name())),
+            })
+            .collect();
+        assert_eq!(
+            outcomes,
+            [
+                ("u-1", None),
+                ("2", None),
+                ("3", Some("not an address indicator")),
+                ("4", Some("not to be acted on")),
+                ("5", Some("expired")),
+                ("6", Some("not an address")),
+                ("7", Some("malformed")),
+                ("9", Some("deleted or revoked")),
+            ]
+        );
+        let Content::Indicators(first) = &found.entries[0].content else { panic!("{found:?}") };
+        assert_eq!(first[0].expires, "2026-11-24T13:00:00.5Z".parse().ok());
+        assert_eq!(first[0].id, "u-1");
+        assert_eq!(first[0].threat_type, "x/ssh-bf");
+        assert_eq!(first[0].description, "CrowdSec decision: ban, by crowdsec");
+        let rejects: Vec<(u64, &str)> =
+            found.rejects.kept().iter().map(|it| (it.place, it.reason.name())).collect();
+        assert_eq!(rejects, [(7, "malformed"), (8, "malformed"), (11, "superseded")]);
+    }
+
+    #[test]
+    fn replies_without_decisions_are_told_from_other_answers() {
+        for text in ["{\"new\":null,\"deleted\":null}", "null", "{\"new\":[]}"] {
+            assert_eq!(read(text).1.unwrap(), 0, "{text}");
+        }
+        let (_, refused) = read("{\"message\":\"access forbidden\"}");
+        assert!(refused.unwrap_err().to_string().contains("message: access forbidden"));
+        let (_, cut) = read("{\"new\":[{\"id\":1}");
+        assert!(matches!(cut, Err(ReadFault::Truncated(_))));
+    }
+}

@@ -1,0 +1,188 @@
+//! CSV: a row a line, its columns by the names of a header or by number.
+//!
+//! The header may be a comment, columns may stand in quotes, and blanks may stand around a
+//! separator, quoted columns included: exports of known feeds do all of these together, which the
+//! crates for CSV do not read. A row ends with its line, so that a lost quote costs one row.
+
+use std::borrow::Cow;
+use std::io::BufRead;
+
+use super::format::{Field, number};
+use super::row::{Judge, Row};
+use crate::base::lines::Lines;
+use crate::intel::formats::entry::{Entries, ReadFault};
+use crate::intel::rejects::Reason;
+
+/// Columns of a row that are looked at; what comes after is not read.
+const COLUMNS_MAX: usize = 256;
+
+/// Reads all rows.
+pub(super) fn read(
+    input: impl BufRead,
+    judge: Judge<'_>,
+    first_place: u64,
+    entries: &mut dyn Entries,
+) -> Result<u64, ReadFault> {
+    let separator = judge.format.separator.unwrap_or(',');
+    let mut header = Header::new(judge);
+    let mut lines = Lines::new(input);
+    let mut used = 0;
+    while let Some(line) = lines.next_line()? {
+        used = line.number;
+        let place = first_place.saturating_add(line.number - 1);
+        let Some(bytes) = line.bytes else {
+            entries.reject(place, Reason::LineTooLong, "");
+            continue;
+        };
+        let text = String::from_utf8_lossy(bytes);
+        let text = text.trim_start_matches('\u{feff}');
+        if text.trim().is_empty() {
+            continue;
+        }
+        let (text, is_comment) = match text.trim_start().trim_start_matches(['#', ';']) {
+            rest if rest.len() < text.trim_start().len() => (rest.trim_start(), true),
+            _ => (text, false),
+        };
+        match split(text, separator) {
+            Some(columns) if header.takes(&columns, is_comment) => {}
+            _ if is_comment => {}
+            None => {
+                let fault = "a quote is not closed in its line".to_owned();
+                entries.reject(place, Reason::Malformed(fault), text);
+            }
+            Some(_) if header.places.is_none() => return Err(header.missing(text)),
+            Some(columns) => judge.give(&header.row(&columns), place, entries),
+        }
+    }
+    Ok(used)
+}
+
+struct Header<'f> {
+    judge: Judge<'f>,
+    /// Columns of each field, from 0; `None` until the header was seen.
+    places: Option<Vec<(Field, usize)>>,
+    /// Whether the next row may be a header that is not needed.
+    is_first: bool,
+}
+
+impl<'f> Header<'f> {
+    fn new(judge: Judge<'f>) -> Self {
+        let columns = &judge.format.columns;
+        let places = columns.are_numbers().then(|| {
+            let numbers = |field| columns.of(field).iter().filter_map(|name| number(name));
+            let of = |field| numbers(field).map(move |place| (field, place));
+            Field::ALL.into_iter().flat_map(of).collect()
+        });
+        Self { judge, places, is_first: true }
+    }
+
+    /// Whether a line is the header.
+    fn takes(&mut self, columns: &[Cow<'_, str>], is_comment: bool) -> bool {
+        let Some(places) = &self.places else {
+            return self.find(columns);
+        };
+        // A header that is not needed: no address is without any digit or colon.
+        if is_comment || !std::mem::take(&mut self.is_first) {
+            return false;
+        }
+        let address = places.iter().find(|(field, _)| *field == Field::Address);
+        let text = address.and_then(|(_, place)| columns.get(*place));
+        text.is_some_and(|text| !text.bytes().any(|byte| byte.is_ascii_digit() || byte == b':'))
+    }
+
+    fn find(&mut self, columns: &[Cow<'_, str>]) -> bool {
+        let format = &self.judge.format.columns;
+        let place = |name: &String| {
+            let is_it = |column: &Cow<'_, str>| column.trim().eq_ignore_ascii_case(name);
+            number(name).or_else(|| columns.iter().position(is_it))
+        };
+        let of = |field| format.of(field).iter().filter_map(place).map(move |place| (field, place));
+        let places: Vec<_> = Field::ALL.into_iter().flat_map(of).collect();
+        let is_header = places.iter().any(|(field, _)| *field == Field::Address);
+        if is_header {
+            self.places = Some(places);
+            self.is_first = false;
+        }
+        is_header
+    }
+
+    fn row<'a>(&self, columns: &[Cow<'a, str>]) -> Row<'a> {
+        let mut row = Row::default();
+        for (field, place) in self.places.iter().flatten() {
+            if let Some(column) = columns.get(*place)
+                && row.get(*field).is_empty()
+            {
+                row.set(*field, column.clone());
+            }
+        }
+        row
+    }
+
+    fn missing(&self, line: &str) -> ReadFault {
+        let line: String = line.chars().take(100).collect();
+        let names = self.judge.format.columns.of(Field::Address).join(" or ");
+        ReadFault::Form(format!("no header with a column {names} before the row {line:?}"))
+    }
+}
+
+/// The columns of a line; `None` where a quote is not closed.
+fn split(line: &str, separator: char) -> Option<Vec<Cow<'_, str>>> {
+    let mut columns = Vec::new();
+    let mut rest = Some(line);
+    while let Some(text) = rest
+        && columns.len() < COLUMNS_MAX
+    {
+        let is_blank = |letter: char| letter.is_whitespace() && letter != separator;
+        let column = text.trim_start_matches(is_blank);
+        if let Some(quoted) = column.strip_prefix('"') {
+            let (value, after) = unquote(quoted)?;
+            columns.push(value);
+            rest = after.split_once(separator).map(|(_, rest)| rest);
+        } else {
+            let (value, after) =
+                column.split_once(separator).map_or((column, None), |(it, rest)| (it, Some(rest)));
+            columns.push(Cow::Borrowed(value.trim_end()));
+            rest = after;
+        }
+    }
+    Some(columns)
+}
+
+/// The text up to the closing quote, and what follows; two quotes stand for one.
+fn unquote(text: &str) -> Option<(Cow<'_, str>, &str)> {
+    let (first, mut rest) = text.split_once('"')?;
+    let mut value = Cow::Borrowed(first);
+    while let Some(more) = rest.strip_prefix('"') {
+        let (part, after) = more.split_once('"')?;
+        let value = value.to_mut();
+        value.push('"');
+        value.push_str(part);
+        rest = after;
+    }
+    Some((value, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn a_line_is_split_into_its_columns() {
+        for (line, columns) in [
+            ("a,b", Some(vec!["a", "b"])),
+            ("a, \"b,c\" , d ,", Some(vec!["a", "b,c", "d", ""])),
+            ("\"say \"\"x\"\"\",\"\"", Some(vec!["say \"x\"", ""])),
+            ("\"\"\"\"", Some(vec!["\""])),
+            ("", Some(vec![""])),
+            ("a,\"b", None),
+            ("\"a\"\"", None),
+        ] {
+            let found = split(line, ',');
+            let found: Option<Vec<&str>> =
+                found.as_ref().map(|it| it.iter().map(AsRef::as_ref).collect());
+            assert_eq!(found, columns, "{line}");
+        }
+        assert_eq!(split("a\t\tc", '\t').unwrap(), ["a", "", "c"]);
+        assert_eq!(split(&",".repeat(10_000), ',').unwrap().len(), super::COLUMNS_MAX);
+    }
+}

@@ -1,0 +1,266 @@
+//! JSON: objects with the address among their members are the entries, wherever they stand in the
+//! document: in an array, in an object of arrays or of objects by id, or in arrays of objects that
+//! say something for all of theirs. JSON lines: the same, a line each.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{BufRead, Read};
+
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::{Deserializer, de};
+
+use super::format::{Columns, Field};
+use super::row::{Judge, Row};
+use crate::base::lines::{Lines, json_fault};
+use crate::intel::formats::entry::{Entries, ReadFault};
+use crate::intel::formats::json::{Loose, document, not_a_list, short};
+use crate::intel::rejects::Reason;
+
+/// Bytes of what a document says that is no list.
+const SAMPLE_MAX: usize = 200;
+const WHAT: &str = "a list in JSON";
+
+/// Reads one document.
+pub(super) fn read(
+    input: impl Read,
+    judge: Judge<'_>,
+    first_place: u64,
+    entries: &mut dyn Entries,
+) -> Result<u64, ReadFault> {
+    let mut state = State::new(judge, entries);
+    state.place = first_place;
+    let missing = document(input, Walk::new(&mut state, &Row::default()), WHAT)?;
+    let used = state.rows.saturating_add(missing);
+    if state.rows == 0 && state.arrays == 0 && (missing > 0 || !state.sample.is_empty()) {
+        return Err(not_a_list(WHAT, &state.sample));
+    }
+    for _ in 0..missing {
+        entries.reject(first_place, Reason::NoAddress, "");
+    }
+    Ok(used)
+}
+
+/// Reads lines of one object each.
+pub(super) fn read_lines(
+    input: impl BufRead,
+    judge: Judge<'_>,
+    first_place: u64,
+    entries: &mut dyn Entries,
+) -> Result<u64, ReadFault> {
+    let mut state = State::new(judge, entries);
+    state.is_by_line = true;
+    let mut lines = Lines::new(input);
+    let mut used = 0;
+    while let Some(line) = lines.next_line()? {
+        used = line.number;
+        state.place = first_place.saturating_add(line.number - 1);
+        let Some(bytes) = line.bytes else {
+            state.entries.reject(state.place, Reason::LineTooLong, "");
+            continue;
+        };
+        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+        if bytes.trim_ascii().is_empty() {
+            continue;
+        }
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        let walked = Walk::new(&mut state, &Row::default()).deserialize(&mut json);
+        match walked.and_then(|missing| json.end().map(|()| missing)) {
+            Ok(0) => {}
+            Ok(_) => state.entries.reject(state.place, Reason::NoAddress, &state.sample),
+            Err(error) if error.is_eof() && !line.is_ended => {
+                return Err(ReadFault::Truncated(format!("in line {}", line.number)));
+            }
+            Err(error) => {
+                let text = String::from_utf8_lossy(bytes);
+                state.entries.reject(state.place, Reason::Malformed(json_fault(&error)), &text);
+            }
+        }
+    }
+    Ok(used)
+}
+
+/// What a member of an object says: the field, how late it comes among those of that field, and
+/// whether it is said for all that is inside.
+#[derive(Debug, Clone, Copy)]
+struct Meaning {
+    field: Field,
+    rank: usize,
+    is_outer: bool,
+}
+
+struct State<'s> {
+    judge: Judge<'s>,
+    entries: &'s mut dyn Entries,
+    meanings: HashMap<&'s str, Vec<Meaning>>,
+    place: u64,
+    is_by_line: bool,
+    rows: u64,
+    arrays: u64,
+    sample: String,
+}
+
+impl<'s> State<'s> {
+    fn new(judge: Judge<'s>, entries: &'s mut dyn Entries) -> Self {
+        let mut meanings: HashMap<&str, Vec<Meaning>> = HashMap::new();
+        let mut add = |columns: &'s Columns, is_outer| {
+            for (field, names) in &columns.0 {
+                for (rank, name) in names.iter().enumerate() {
+                    let meaning = Meaning { field: *field, rank, is_outer };
+                    meanings.entry(name).or_default().push(meaning);
+                }
+            }
+        };
+        add(&judge.format.columns, false);
+        add(&judge.format.outer, true);
+        let sample = String::new();
+        Self { judge, entries, meanings, place: 0, is_by_line: false, rows: 0, arrays: 0, sample }
+    }
+
+    fn note(&mut self, key: &str, value: &str) {
+        if self.rows == 0 && self.sample.len() + key.len() + value.len() < SAMPLE_MAX {
+            self.sample.push_str(if self.sample.is_empty() { "" } else { ", " });
+            self.sample.push_str(key);
+            self.sample.push_str(if key.is_empty() { "" } else { ": " });
+            self.sample.push_str(value);
+        }
+    }
+}
+
+/// Walks over a value; gives the number of objects in it that say nothing of an address.
+struct Walk<'w, 's, 'de> {
+    state: &'w mut State<'s>,
+    outer: &'w Row<'de>,
+    key: &'w str,
+    index: u64,
+}
+
+impl<'w, 's, 'de> Walk<'w, 's, 'de> {
+    fn new(state: &'w mut State<'s>, outer: &'w Row<'de>) -> Self {
+        Self { state, outer, key: "", index: 0 }
+    }
+
+    fn end(self, mut row: Row<'de>, is_leaf: bool, inner: u64) -> u64 {
+        let kinds = &self.state.judge.format.kinds;
+        if row.get(Field::Address).is_empty() {
+            let kind = row.get(Field::Kind);
+            // Of another kind, and no entry at all: what a list says of itself.
+            let is_entry = kind.is_empty() || kinds.is_empty() || kinds.iter().any(|it| it == kind);
+            if is_leaf && is_entry {
+                return 1;
+            }
+            return inner;
+        }
+        if self.state.judge.format.is_key_id && !self.key.is_empty() {
+            let id: Cow<'de, str> = match self.index {
+                0 => Cow::Owned(self.key.to_owned()),
+                index => Cow::Owned(format!("{}/{index}", self.key)),
+            };
+            for field in [Field::Id, Field::Url] {
+                if row.get(field).is_empty() {
+                    row.set(field, id.clone());
+                }
+            }
+        }
+        let state = self.state;
+        state.judge.give(&row.within(self.outer), state.place, state.entries);
+        state.place += u64::from(!state.is_by_line);
+        state.rows += 1;
+        0
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_, '_, 'de> {
+    type Value = u64;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<u64, D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
+        let (mut row, mut inside) = (Row::default(), self.outer.clone());
+        let mut ranks = [[usize::MAX; Field::COUNT]; 2];
+        let (mut is_empty, mut is_leaf, mut inner) = (true, true, 0);
+        while let Some(Loose(key)) = map.next_key::<Loose<'de>>()? {
+            is_empty = false;
+            let Some(meanings) = self.state.meanings.get(&*key) else {
+                let state = &mut *self.state;
+                let before = state.arrays + state.rows;
+                let walk = Walk { state, outer: &inside, key: &key, index: 0 };
+                let missing = map.next_value_seed(walk)?;
+                is_leaf &= missing == 0 && before == self.state.arrays + self.state.rows;
+                inner += missing;
+                continue;
+            };
+            let Loose(value) = map.next_value()?;
+            for meaning in meanings {
+                let (target, ranks) = match (meaning.is_outer, &mut ranks) {
+                    (false, [own, _]) => (&mut row, own),
+                    (true, [_, outer]) => (&mut inside, outer),
+                };
+                if let Some(rank) = ranks.get_mut(meaning.field as usize)
+                    && meaning.rank < *rank
+                    && !value.trim().is_empty()
+                {
+                    *rank = meaning.rank;
+                    // What is said of many is said to each of them.
+                    let is_long = meaning.is_outer && short(&value).len() < value.len();
+                    let value =
+                        if is_long { short(&value).to_owned().into() } else { value.clone() };
+                    target.set(meaning.field, value);
+                }
+            }
+        }
+        Ok(self.end(row, is_leaf && !is_empty, inner))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<u64, A::Error> {
+        self.state.arrays += 1;
+        let (mut missing, mut index) = (0, 0);
+        loop {
+            let state = &mut *self.state;
+            let walk = Walk { state, outer: self.outer, key: self.key, index };
+            let Some(inner) = values.next_element_seed(walk)? else { return Ok(missing) };
+            missing += inner;
+            index += 1;
+        }
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
+        self.state.note(self.key, text);
+        Ok(0)
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<u64, E> {
+        self.state.note(self.key, if value { "true" } else { "false" });
+        Ok(0)
+    }
+
+    fn visit_u64<E: de::Error>(self, _value: u64) -> Result<u64, E> {
+        self.state.note(self.key, "a number");
+        Ok(0)
+    }
+
+    fn visit_i64<E: de::Error>(self, _value: i64) -> Result<u64, E> {
+        self.state.note(self.key, "a number");
+        Ok(0)
+    }
+
+    fn visit_f64<E: de::Error>(self, _value: f64) -> Result<u64, E> {
+        self.state.note(self.key, "a number");
+        Ok(0)
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<u64, E> {
+        self.state.note(self.key, "null");
+        Ok(0)
+    }
+}

@@ -1,0 +1,172 @@
+//! Replies and events of MISP.
+
+use super::*;
+use crate::intel::address::PrefixPolicy;
+use crate::intel::formats::entry::Collected;
+use crate::intel::indicator::PortRange;
+
+fn read(text: &str) -> (Collected, Result<u64, ReadFault>) {
+    let policy = ReadPolicy {
+        prefixes: PrefixPolicy::default(),
+        min_confidence: Some(50),
+        now: "2026-11-24T12:00:00Z".parse().unwrap(),
+        oldest: Timestamp::MIN,
+    };
+    let mut found = Collected::default();
+    let read = read_misp(text.as_bytes(), &policy, 1, &mut found);
+    (found, read)
+}
+
+fn attribute(uuid: &str, kind: &str, value: &str, rest: &str) -> String {
+    format!(
+        "{{\"uuid\":\"{uuid}\",\"type\":\"{kind}\",\"value\":\"{value}\",\"to_ids\":true{rest}}}"
+    )
+}
+
+/// Id, and the address or why it is gone.
+fn outcomes(found: &Collected) -> Vec<(&str, String)> {
+    let of = |entry: &'_ Entry| match &entry.content {
+        Content::Indicators(of_entry) => of_entry[0].prefix.to_string(),
+        Content::Gone(reason) => reason.name().to_owned(),
+    };
+    found.entries.iter().map(|entry| (entry.id.as_str(), of(entry))).collect()
+}
+
+fn first(found: &Collected) -> &Indicator {
+    let Content::Indicators(of_entry) = &found.entries[0].content else { panic!("{found:?}") };
+    &of_entry[0]
+}
+
+#[test]
+fn attributes_of_a_reply_are_entries_with_what_their_event_says() {
+    let text = format!(
+        "{{\"response\":{{\"Attribute\":[{}]}}}}",
+        [
+            attribute(
+                "a",
+                "ip-dst|port",
+                "203.0.113.1|443",
+                ",\"timestamp\":\"1795514400\",\"category\":\"Network activity\",\"comment\":\"c2\",\
+                 \"first_seen\":\"2026-11-01T00:00:00.000000+00:00\",\"deleted\":false,\
+                 \"Tag\":[{\"name\":\"tlp:amber\"},7,{\"name\":\
+                 \"misp:confidence-level=\\\"completely-confident\\\"\"}],\
+                 \"Event\":{\"uuid\":\"e\",\"info\":\"a campaign\"}"
+            ),
+            attribute("b", "ip-src", "198.51.100.0/24", ",\"timestamp\":1795514400,\"id\":7"),
+            attribute("c", "domain|ip", "example.com|2001:db8::7", ""),
+            attribute("d", "ip-src|port", "2001:db8::8|80", ""),
+            attribute("e", "domain", "example.com", ""),
+            attribute("f", "ip-dst", "203.0.113.6", ",\"deleted\":\"1\""),
+            attribute("g", "ip-dst", "203.0.113.7", "").replace("\"to_ids\":true", "\"to_ids\":\"0\""),
+            attribute("h", "ip-dst", "10.0.0.1", ""),
+            attribute("i", "ip-dst", "host", ""),
+            attribute("j", "ip-dst", "203.0.113.8", ",\"decay_score\":[{\"decayed\":true}]"),
+            attribute(
+                "k",
+                "ip-dst",
+                "203.0.113.9",
+                ",\"Tag\":[{\"name\":\"misp:confidence-level=\\\"unconfident\\\"\"}]"
+            ),
+            "7".to_owned(),
+            attribute("l", "ip-dst", "203.0.113.10", ",\"decay_score\":[{\"decayed\":true},{}]"),
+        ]
+        .join(",")
+    );
+    let (found, read) = read(&text);
+    assert_eq!(read.unwrap(), 13);
+    let text = |it: &str| it.to_owned();
+    assert_eq!(
+        outcomes(&found),
+        [
+            ("a", text("203.0.113.1/32")),
+            ("b", text("198.51.100.0/24")),
+            ("c", text("2001:db8::7/128")),
+            ("d", text("2001:db8::8/128")),
+            ("f", text("deleted or revoked")),
+            ("g", text("not to be acted on")),
+            ("h", text("private or special range")),
+            ("i", text("not an address")),
+            ("j", text("expired")),
+            ("k", text("low confidence")),
+            ("l", text("203.0.113.10/32")),
+        ]
+    );
+    let it = first(&found);
+    assert_eq!(found.entries[0].group, "e");
+    assert_eq!(found.entries[0].version, "2026-11-24T10:00:00Z".parse().ok());
+    assert_eq!(found.entries[1].version, "2026-11-24T10:00:00Z".parse().ok());
+    assert_eq!(it.ports.remote, [PortRange { first: 443, last: 443 }]);
+    assert_eq!((&*it.description, &*it.additional_information), ("c2", "a campaign"));
+    assert_eq!((&*it.threat_type, &*it.tlp_level), ("Network activity", "amber"));
+    assert_eq!(
+        (it.confidence, it.id.as_str(), it.entity.as_str()),
+        (Some(100.0), "a", "203.0.113.1")
+    );
+    assert_eq!(it.first_reported, "2026-11-01T00:00:00Z".parse().ok());
+    assert_eq!(found.rejects.kept().len(), 1);
+    assert_eq!((found.rejects.kept()[0].place, found.rejects.malformed()), (12, 1));
+}
+
+#[test]
+fn an_event_says_what_it_is_about_before_or_after_its_attributes() {
+    let parts = [
+        format!("\"Attribute\":[{}]", attribute("a", "ip-dst", "203.0.113.1", "")),
+        format!(
+            "\"Object\":[{{\"Attribute\":[{}]}},{{\"Attribute\":[{}],\"deleted\":true}}]",
+            attribute("b", "ip-dst", "203.0.113.2", ",\"Tag\":[{\"name\":\"tlp:red\"}]"),
+            attribute("c", "ip-dst", "203.0.113.3", "")
+        ),
+        "\"Tag\":[{\"name\":\"tlp:green\"}],\"info\":\"a campaign\",\"uuid\":\"e\"".to_owned(),
+        "\"ShadowAttribute\":[{\"type\":\"ip-dst\",\"value\":\"203.0.113.9\"}]".to_owned(),
+    ];
+    for order in [[0, 1, 2, 3], [2, 3, 1, 0]] {
+        let event = order.map(|part| parts[part].as_str()).join(",");
+        for text in [
+            format!("{{\"Event\":{{{event}}}}}"),
+            format!("{{{event}}}"),
+            format!("{{\"response\":[{{\"Event\":{{{event}}}}}]}}"),
+        ] {
+            let (found, read) = read(&text);
+            assert_eq!(read.unwrap(), 3, "{text}");
+            let mut outcomes = outcomes(&found);
+            outcomes.sort_unstable();
+            let expected =
+                [("a", "203.0.113.1/32"), ("b", "203.0.113.2/32"), ("c", "deleted or revoked")];
+            assert_eq!(outcomes, expected.map(|(id, it)| (id, it.to_owned())), "{text}");
+            for entry in &found.entries {
+                assert_eq!(entry.group, "e", "{text}");
+                let Content::Indicators(of_entry) = &entry.content else { continue };
+                let level = if entry.id == "b" { "red" } else { "green" };
+                assert_eq!(
+                    (&*of_entry[0].tlp_level, &*of_entry[0].description),
+                    (level, "a campaign")
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn replies_without_attributes_are_told_from_other_answers() {
+    for text in ["{\"response\":[]}", "{\"response\":{\"Attribute\":[]}}", "[]"] {
+        assert_eq!(read(text).1.unwrap(), 0, "{text}");
+    }
+    let (_, refused) = read("{\"name\":\"Authentication failed.\",\"url\":\"/x\"}");
+    assert!(refused.unwrap_err().to_string().contains("name: Authentication failed."));
+    let (_, cut) = read("{\"response\":{\"Attribute\":[{\"uuid\":\"a\"");
+    assert!(matches!(cut, Err(ReadFault::Truncated(_))), "{cut:?}");
+}
+
+#[test]
+fn a_very_large_event_is_read_in_bounded_memory() {
+    let count = WAITING_MAX + 10;
+    let one = attribute("u", "ip-dst", "203.0.113.1", "");
+    let text = format!(
+        "{{\"Event\":{{\"uuid\":\"e\",\"Attribute\":[{}],\"info\":\"late\"}}}}",
+        vec![one; count].join(",")
+    );
+    let (found, read) = read(&text);
+    assert_eq!((read.unwrap(), found.entries.len()), (count as u64, count));
+    assert!(found.entries.iter().all(|entry| entry.group == "e"));
+    assert_eq!(first(&found).description, "");
+}

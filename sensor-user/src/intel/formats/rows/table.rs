@@ -1,0 +1,198 @@
+//! A row of `ThreatIntelIndicators`, the table of STIX objects.
+//!
+//! Its pattern says what is an indicator by itself; where there is none, the one observable that
+//! Microsoft Sentinel took from it. Texts are those that the published mapping to the older table
+//! gives: of the object in `Data`.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use jiff::Timestamp;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::row::{Judged, Kind, State, Unusable};
+use crate::intel::formats::columns;
+use crate::intel::formats::columns::Text;
+use crate::intel::formats::entry::ReadPolicy;
+use crate::intel::formats::json::Loose;
+use crate::intel::formats::stix_pattern::{Sufficient, read_pattern};
+use crate::intel::indicator::Indicator;
+use crate::intel::rejects::Reason;
+
+/// One row; columns that are not used are skipped.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct TableRow<'a> {
+    #[serde(borrow)]
+    id: Loose<'a>,
+    #[serde(deserialize_with = "columns::time")]
+    time_generated: Option<Timestamp>,
+    #[serde(borrow)]
+    pattern: Text<'a>,
+    #[serde(borrow)]
+    observable_key: Text<'a>,
+    #[serde(borrow)]
+    observable_value: Text<'a>,
+    #[serde(deserialize_with = "columns::number")]
+    confidence: Option<f64>,
+    #[serde(deserialize_with = "columns::time")]
+    valid_from: Option<Timestamp>,
+    #[serde(deserialize_with = "columns::time")]
+    valid_until: Option<Timestamp>,
+    #[serde(deserialize_with = "columns::flag")]
+    is_active: Option<bool>,
+    #[serde(deserialize_with = "columns::flag")]
+    is_deleted: Option<bool>,
+    #[serde(deserialize_with = "columns::flag")]
+    revoked: Option<bool>,
+    data: Dynamic<Object>,
+    additional_fields: Dynamic<Fields>,
+    #[serde(borrow)]
+    tags: Loose<'a>,
+}
+
+/// What of the STIX object in `Data` is used.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Object {
+    description: Words,
+    name: Words,
+    indicator_types: Words,
+    labels: Words,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    #[serde(rename = "TLPLevel")]
+    tlp_level: Words,
+}
+
+/// As [`Loose`], owned.
+#[derive(Debug, Default)]
+struct Words(String);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        Loose::deserialize(input).map(|words| Self(words.text()))
+    }
+}
+
+impl TableRow<'_> {
+    /// What the row makes, where it has an address that may be used.
+    pub(super) fn judge(&self, policy: &ReadPolicy) -> Result<Judged, Unusable> {
+        let Some(time_generated) = self.time_generated else {
+            return Err(Unusable::without_time());
+        };
+        if time_generated < policy.oldest {
+            return Err(Unusable::new(Reason::TooOld, self.id.as_str()));
+        }
+        let mut indicators = Vec::new();
+        let mut excluded = None;
+        for Sufficient { prefix, entity, ports } in self.sufficient(policy)? {
+            if let Some(exclusion) = policy.prefixes.exclusion(&prefix) {
+                excluded = Some(Unusable::new(Reason::Excluded(exclusion), &entity));
+                continue;
+            }
+            indicators.push(Indicator {
+                entity,
+                ports,
+                ..self.indicator(time_generated, Indicator::blank(prefix))
+            });
+        }
+        match excluded {
+            Some(unusable) if indicators.is_empty() => return Err(unusable),
+            _ => {}
+        }
+        let state = State {
+            active: self.is_active == Some(true),
+            withdrawn: self.is_deleted == Some(true) || self.revoked == Some(true),
+            kind: Kind::Table,
+        };
+        Ok(Judged { time_generated, state, indicators })
+    }
+
+    /// At least one.
+    fn sufficient(&self, policy: &ReadPolicy) -> Result<Vec<Sufficient>, Unusable> {
+        let pattern = self.pattern.as_str();
+        if pattern.is_empty() {
+            let value = self.observable_value.as_str();
+            let family = self.observable_key.as_str().split(':').next().unwrap_or_default();
+            if !["ipv4-addr", "ipv6-addr", "network-traffic"].contains(&family) || value.is_empty()
+            {
+                return Err(Unusable::new(Reason::NoAddress, self.id.as_str()));
+            }
+            let prefix = policy.prefix(value).map_err(|reason| Unusable::new(reason, value))?;
+            let ports = crate::intel::indicator::Ports::default();
+            return Ok(vec![Sufficient { prefix, entity: value.to_owned(), ports }]);
+        }
+        match read_pattern(pattern) {
+            Ok(found) if found.is_empty() => Err(Unusable::new(Reason::NotSufficient, pattern)),
+            Ok(found) => Ok(found),
+            Err(fault) => Err(Unusable::new(Reason::Pattern(fault.to_string()), pattern)),
+        }
+    }
+
+    fn indicator(&self, time_generated: Timestamp, blank: Indicator) -> Indicator {
+        let Object { description, name, indicator_types, labels } = &self.data.0;
+        let description = if description.0.is_empty() { name } else { description };
+        let labels = labels.0.split(", ");
+        let groups: Vec<&str> = labels.filter_map(|it| it.strip_prefix("ActivityGroup:")).collect();
+        Indicator {
+            id: self.id.text(),
+            expires: self.valid_until,
+            valid_from: self.valid_from,
+            time_generated,
+            description: description.0.clone(),
+            activity_group_names: groups.join(", "),
+            threat_type: first(&indicator_types.0).to_owned(),
+            confidence: self.confidence,
+            tlp_level: self.additional_fields.0.tlp_level.0.to_lowercase(),
+            additional_information: match self.tags.as_str() {
+                "" | "[]" => String::new(),
+                _ => format!("tags: {}", self.tags.text()),
+            },
+            first_reported: Some(time_generated),
+            version: Some(time_generated),
+            ..blank
+        }
+    }
+}
+
+fn first(words: &str) -> &str {
+    words.split(", ").next().unwrap_or_default()
+}
+
+/// A dynamic column: an object, or the text of one. What is neither is as good as absent.
+#[derive(Debug, Default)]
+struct Dynamic<T>(T);
+
+impl<'de, T: DeserializeOwned + Default> Deserialize<'de> for Dynamic<T> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_any(DynamicVisitor(PhantomData)).map(Dynamic)
+    }
+}
+
+struct DynamicVisitor<T>(PhantomData<T>);
+
+impl<'de, T: DeserializeOwned + Default> Visitor<'de> for DynamicVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object, or the text of one")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        Ok(serde_json::from_str(text).unwrap_or_default())
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
+}

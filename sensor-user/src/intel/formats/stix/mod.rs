@@ -1,0 +1,184 @@
+//! STIX objects: a bundle, a TAXII 2.1 envelope, a list of objects, or one object a line.
+//!
+//! Streamed: no tree is built, and memory is bounded by the largest object. Of STIX 2.1 (and 2.0,
+//! where feeds still write it) only indicators give entries; definitions of markings give their
+//! levels. What is used and what is not is in docs/stix.md.
+
+#[cfg(test)]
+mod hostile_tests;
+mod loose;
+mod markings;
+mod object;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::io::Read;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::columns::Text;
+use super::entry::{Entries, ReadFault, ReadPolicy};
+use crate::base::lines::json_fault;
+use crate::intel::rejects::Reason;
+use markings::Markings;
+use object::{Object, Sort};
+use stream::{Kind, Piece, Stream};
+
+/// Bytes of a bad object that are told.
+const TOLD: usize = 400;
+
+/// Reads all of a document. Places count its objects, or its lines where it has one object in each,
+/// beginning with `first_place`; gives how many there are.
+///
+/// An object that cannot be read is rejected and the others go on, as long as brackets tell where
+/// it ends.
+pub fn read_stix(
+    input: impl Read,
+    policy: &ReadPolicy,
+    first_place: u64,
+    entries: &mut dyn Entries,
+) -> Result<u64, ReadFault> {
+    let mut reader =
+        Reader { policy, entries, markings: Markings::default(), objects: 0, others: 0 };
+    let places = reader.document(input, first_place, false)?;
+    let Reader { entries, markings, objects, others, .. } = reader;
+    if objects == 0 && others > 0 {
+        let what = format!("none of the {others} objects in the body is a STIX object");
+        return Err(ReadFault::Form(what));
+    }
+    markings.finish(entries);
+    Ok(places)
+}
+
+/// What is known between objects.
+struct Reader<'r> {
+    policy: &'r ReadPolicy,
+    entries: &'r mut dyn Entries,
+    markings: Markings,
+    /// STIX objects.
+    objects: u64,
+    /// What is none.
+    others: u64,
+}
+
+impl Reader<'_> {
+    /// A document, or one inside a line, which is one place.
+    fn document(
+        &mut self,
+        input: impl Read,
+        first_place: u64,
+        is_line: bool,
+    ) -> Result<u64, ReadFault> {
+        let mut stream = Stream::new(input);
+        let mut is_empty = false;
+        while let Some(piece) = stream.next()? {
+            let place = if is_line { first_place } else { first_place + piece.index };
+            match piece.kind {
+                Kind::Lone if is_empty_page(piece.bytes) => is_empty = true,
+                Kind::TooLarge => {
+                    self.objects += 1;
+                    self.reject(place, Reason::LineTooLong, piece.bytes);
+                }
+                Kind::NoObject => self.no_object(piece.bytes, place),
+                Kind::Object | Kind::Lone | Kind::Line | Kind::LastLine => {
+                    self.object(&piece, place, is_line)?;
+                }
+            }
+        }
+        // An empty page is no object, unless something follows, which then has the next place.
+        Ok(if is_empty && stream.places() == 1 { 0 } else { stream.places() })
+    }
+
+    fn object(&mut self, piece: &Piece<'_>, place: u64, is_line: bool) -> Result<(), ReadFault> {
+        // serde would read a list as an object, property by property.
+        if !piece.bytes.trim_ascii_start().starts_with(b"{") {
+            self.no_object(piece.bytes, place);
+            return Ok(());
+        }
+        let object: Object<'_> = match serde_json::from_slice(piece.bytes) {
+            Ok(object) => object,
+            Err(error) if error.is_eof() && piece.kind == Kind::LastLine => {
+                return Err(ReadFault::Truncated("in its last line".to_owned()));
+            }
+            Err(error) => {
+                self.unreadable(piece.bytes, place, &error);
+                return Ok(());
+            }
+        };
+        match object.sort.as_str() {
+            "" => {
+                self.others += 1;
+                let reason = Reason::Malformed("an object without a STIX type".to_owned());
+                self.reject(place, reason, piece.bytes);
+            }
+            "indicator" => {
+                self.objects += 1;
+                match object.entry(self.policy, place, self.entries) {
+                    Ok(entry) => self.markings.pass(entry, object.markings(), self.entries),
+                    Err(reason) => self.reject(place, reason, piece.bytes),
+                }
+            }
+            "marking-definition" => {
+                self.objects += 1;
+                let texts = [object.tlp(), object.name.as_str()];
+                self.markings.define(object.id.as_str(), texts, self.entries);
+            }
+            "bundle" if !is_line && matches!(piece.kind, Kind::Line | Kind::LastLine) => {
+                self.objects += 1;
+                self.document(piece.bytes, place, true)?;
+            }
+            _ => self.objects += 1,
+        }
+        Ok(())
+    }
+
+    fn no_object(&mut self, bytes: &[u8], place: u64) {
+        self.others += 1;
+        self.reject(place, Reason::Malformed("not an object".to_owned()), bytes);
+    }
+
+    /// What cannot be read is at fault only where it could have said something.
+    fn unreadable(&mut self, bytes: &[u8], place: u64, error: &serde_json::Error) {
+        let sort = serde_json::from_slice::<Sort<'_>>(bytes);
+        match sort.as_ref().map(|it| it.sort.as_str()) {
+            Ok("indicator" | "marking-definition") => self.objects += 1,
+            Ok("") | Err(_) => self.others += 1,
+            Ok(_) => {
+                self.objects += 1;
+                return;
+            }
+        }
+        self.reject(place, Reason::Malformed(json_fault(error)), bytes);
+    }
+
+    fn reject(&mut self, place: u64, reason: Reason, bytes: &[u8]) {
+        let told = String::from_utf8_lossy(bytes.get(..TOLD).unwrap_or(bytes));
+        self.entries.reject(place, reason, &told);
+    }
+}
+
+/// A TAXII page or a bundle without objects: `{}` is how a server says that nothing is new
+/// (TAXII 2.1, section 3.7).
+fn is_empty_page(bytes: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Page<'a> {
+        #[serde(rename = "more")]
+        _more: Option<IgnoredAny>,
+        #[serde(rename = "next")]
+        _next: Option<IgnoredAny>,
+        #[serde(rename = "objects")]
+        _objects: Option<()>,
+        #[serde(borrow, default, rename = "type")]
+        object_type: Text<'a>,
+        #[serde(rename = "id")]
+        _id: Option<IgnoredAny>,
+        #[serde(rename = "spec_version")]
+        _spec_version: Option<IgnoredAny>,
+    }
+    serde_json::from_slice::<Page<'_>>(bytes)
+        .is_ok_and(|page| matches!(page.object_type.as_str(), "" | "bundle"))
+}

@@ -1,0 +1,294 @@
+//! Files of networks that never alert: MISP warning lists, and plain lists.
+//!
+//! They come from the operator, not from a feed: what is wrong with one is told at start.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::de::{IgnoredAny, MapAccess};
+
+use super::entry::{Content, Entries, Entry, ReadFault, ReadPolicy};
+use super::json::{Each, Loose, Members, Objects, document};
+use super::list::{ListFormat, read_list};
+use crate::intel::address::{PrefixPolicy, parse_prefix};
+use crate::intel::rejects::Reason;
+
+/// Name of the lists in a folder of warning lists.
+const LIST_NAME: &str = "list.json";
+/// Folders inside each other that are looked into.
+const DEPTH_MAX: usize = 4;
+/// Files of all folders together.
+const FILES_MAX: usize = 10_000;
+/// Bytes of a file.
+const FILE_MAX: u64 = 1 << 30;
+/// Blanks before the first letter of a file.
+const BLANKS_MAX: usize = 4096;
+const WHAT: &str = "a MISP warning list";
+
+/// What files of networks hold.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Allowed {
+    /// All networks, in the order of the files; canonical.
+    pub networks: Vec<IpNet>,
+    /// Files that were read.
+    pub files: usize,
+    /// Entries of warning lists that are no network: names, patterns.
+    pub skipped: u64,
+}
+
+/// A file of networks cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("allow.files: {path}: {fault}", path = .path.display())]
+pub struct AllowFault {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    pub fault: AllowFaultKind,
+}
+
+/// What is wrong with a file of networks.
+#[derive(Debug, thiserror::Error)]
+pub enum AllowFaultKind {
+    /// It cannot be read.
+    #[error("{0}; is it there, and readable for the agent?")]
+    Read(#[from] io::Error),
+    /// It is something else.
+    #[error("{0}; it should be a MISP warning list, or a network a line")]
+    Form(String),
+    /// A line of a plain list.
+    #[error("line {line}: {text:?}: {reason}; correct it, or take it out")]
+    Line {
+        /// From 1.
+        line: u64,
+        /// The entry.
+        text: String,
+        /// What is wrong with it.
+        reason: Reason,
+    },
+    /// A folder without lists.
+    #[error("there is no {LIST_NAME} in this folder, or below it")]
+    Empty,
+    /// A folder with too much in it.
+    #[error("more than {FILES_MAX} files; name a smaller folder")]
+    TooMany,
+    /// A file that is too large.
+    #[error("larger than {FILE_MAX} bytes; is it a list of networks?")]
+    TooLarge,
+}
+
+/// Reads the networks of files, and of each `list.json` in or below folders.
+pub fn read_allowed(paths: &[PathBuf]) -> Result<Allowed, AllowFault> {
+    let mut allowed = Allowed::default();
+    for path in paths {
+        let fault = |fault| AllowFault { path: path.clone(), fault };
+        if !fs::metadata(path).map_err(|error| fault(error.into()))?.is_dir() {
+            read_file(path, &mut allowed).map_err(fault)?;
+            continue;
+        }
+        let mut lists = Vec::new();
+        find_lists(path, DEPTH_MAX, &mut lists).map_err(fault)?;
+        if lists.is_empty() {
+            return Err(fault(AllowFaultKind::Empty));
+        }
+        for list in lists {
+            read_file(&list, &mut allowed)
+                .map_err(|fault| AllowFault { path: list.clone(), fault })?;
+        }
+    }
+    Ok(allowed)
+}
+
+fn find_lists(folder: &Path, depth: usize, lists: &mut Vec<PathBuf>) -> Result<(), AllowFaultKind> {
+    let entries: Result<Vec<_>, _> = fs::read_dir(folder)?.collect();
+    let mut entries = entries?;
+    entries.sort_unstable_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let kind = entry.file_type()?;
+        if kind.is_dir() && depth > 0 {
+            find_lists(&entry.path(), depth - 1, lists)?;
+        } else if !kind.is_dir() && entry.file_name() == LIST_NAME {
+            if lists.len() >= FILES_MAX {
+                return Err(AllowFaultKind::TooMany);
+            }
+            lists.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn read_file(path: &Path, allowed: &mut Allowed) -> Result<(), AllowFaultKind> {
+    let file = File::open(path)?;
+    if file.metadata()?.len() > FILE_MAX {
+        return Err(AllowFaultKind::TooLarge);
+    }
+    read_networks(BufReader::with_capacity(1 << 16, file), allowed)
+}
+
+/// Adds what one file holds.
+pub fn read_networks(
+    mut reader: impl io::BufRead,
+    allowed: &mut Allowed,
+) -> Result<(), AllowFaultKind> {
+    // Blanks before the first letter; however few bytes a read gives.
+    let mut blanks = Vec::new();
+    let first = loop {
+        match reader.fill_buf()?.first().copied() {
+            Some(byte) if byte.is_ascii_whitespace() && blanks.len() < BLANKS_MAX => {
+                blanks.push(byte);
+                reader.consume(1);
+            }
+            other => break other,
+        }
+    };
+    let reader = blanks.as_slice().chain(reader);
+    allowed.files += 1;
+    if first == Some(b'{') { warning_list(reader, allowed) } else { plain(reader, allowed) }
+}
+
+fn plain(reader: impl io::BufRead, allowed: &mut Allowed) -> Result<(), AllowFaultKind> {
+    let policy = ReadPolicy {
+        prefixes: PrefixPolicy { allow_private: true, min_v4: 0, min_v6: 0 },
+        min_confidence: None,
+        now: Timestamp::UNIX_EPOCH,
+        oldest: Timestamp::MIN,
+    };
+    let mut lines = PlainLines { allowed, fault: None };
+    read_list(reader, &ListFormat::default(), &policy, 1, &mut lines).map_err(form)?;
+    lines.fault.map_or(Ok(()), Err)
+}
+
+struct PlainLines<'l> {
+    allowed: &'l mut Allowed,
+    fault: Option<AllowFaultKind>,
+}
+
+impl Entries for PlainLines<'_> {
+    fn take(&mut self, entry: Entry) {
+        if let Content::Indicators(networks) = entry.content {
+            self.allowed.networks.extend(networks.into_iter().map(|it| it.prefix));
+        }
+    }
+
+    fn reject(&mut self, line: u64, reason: Reason, text: &str) {
+        let text = text.chars().take(100).collect();
+        self.fault.get_or_insert(AllowFaultKind::Line { line, text, reason });
+    }
+}
+
+/// One warning list. Its type may come after its entries.
+#[derive(Default)]
+struct WarningList {
+    kind: String,
+    networks: Vec<IpNet>,
+    others: u64,
+    has_list: bool,
+}
+
+impl Members for WarningList {
+    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "type" => self.kind = map.next_value::<Loose<'_>>()?.text(),
+            "list" => {
+                let is_list = map.next_value_seed(Each(|text: &str| match network(text) {
+                    Some(network) => self.networks.push(network),
+                    None => self.others += 1,
+                }))?;
+                self.has_list |= is_list;
+            }
+            _ => drop(map.next_value::<IgnoredAny>()?),
+        }
+        Ok(())
+    }
+}
+
+fn form(fault: ReadFault) -> AllowFaultKind {
+    match fault {
+        ReadFault::Read(error) => AllowFaultKind::Read(error),
+        ReadFault::Form(fault) => AllowFaultKind::Form(fault),
+        ReadFault::Truncated(place) => AllowFaultKind::Form(format!("it ends early, {place}")),
+    }
+}
+
+fn network(json: &str) -> Option<IpNet> {
+    let text: Loose<'_> = serde_json::from_str(json).ok()?;
+    parse_prefix(text.as_str())
+}
+
+fn warning_list(reader: impl io::BufRead, allowed: &mut Allowed) -> Result<(), AllowFaultKind> {
+    let mut list = WarningList::default();
+    document(reader, Objects(&mut list), WHAT).map_err(form)?;
+    if !list.has_list {
+        return Err(AllowFaultKind::Form("it has no \"list\"".to_owned()));
+    }
+    // Of other types are names and patterns; an address among them stands for something else.
+    if ["cidr", "string"].contains(&list.kind.as_str()) {
+        allowed.networks.append(&mut list.networks);
+        allowed.skipped += list.others;
+    } else {
+        allowed.skipped += list.others + list.networks.len() as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn networks_are_read_from_files_and_from_lists_in_folders() {
+        let cidr = "{\"list\":[\"198.51.100.0/24\",\"::ffff:203.0.113.7\",\"host\"],\
+                    \"name\":\"n\",\"type\":\"cidr\"}";
+        let string = "{\"type\":\"string\",\"list\":[\"192.0.2.1\",\"example.com\",7]}";
+        let hostname = "{\"type\":\"hostname\",\"list\":[\"192.0.2.2\",\"example.com\"]}";
+        let folder = folder(&[
+            ("lists/b/list.json", cidr),
+            ("lists/a/deep/list.json", string),
+            ("lists/c/list.json", hostname),
+            ("lists/c/other.json", "not read"),
+            ("own.txt", "# ours\n10.0.0.0/8\n0.0.0.0/0 # all\n"),
+        ]);
+        let paths = [folder.path().join("lists"), folder.path().join("own.txt")];
+        let allowed = read_allowed(&paths).unwrap();
+        let networks: Vec<String> = allowed.networks.iter().map(IpNet::to_string).collect();
+        assert_eq!(
+            networks,
+            ["192.0.2.1/32", "198.51.100.0/24", "203.0.113.7/32", "10.0.0.0/8", "0.0.0.0/0"]
+        );
+        assert_eq!((allowed.files, allowed.skipped), (4, 2 + 1 + 2));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_told_with_its_path() {
+        let folder = folder(&[
+            ("typo.txt", "10.0.0.0/8\n10.0.0/8\n"),
+            ("cut.json", "{\"type\":\"cidr\",\"list\":[\"10.0.0.0/8\""),
+            ("other.json", "{\"type\":\"cidr\"}"),
+            ("empty/readme", ""),
+            ("bad/x/list.json", "{]"),
+        ]);
+        for (name, told) in [
+            ("typo.txt", "typo.txt: line 2: \"10.0.0/8\": not an address; correct it"),
+            ("cut.json", "cut.json: it ends early, at line 1 column 35; it should be"),
+            ("other.json", "other.json: it has no \"list\""),
+            ("empty", "empty: there is no list.json in this folder"),
+            ("bad", "bad/x/list.json: the body is not a MISP warning list: key must be a string"),
+            ("none", "none: No such file or directory"),
+        ] {
+            let fault = read_allowed(&[folder.path().join(name)]).unwrap_err().to_string();
+            assert!(fault.starts_with("allow.files: /") && fault.contains(told), "{fault}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What is told of a connection: that it opened, was established, ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::super::change::{Change, What};
+use super::super::flow::{Attribution, Direction, Flow, Phase, Protocol};
+use super::close_reason::closed_by;
+use super::{Connection, ConnectionTable};
+use crate::pipeline::decode::Tcp;
+
+impl ConnectionTable {
+    /// Tells a connection as opened, once; an inbound one without owner gets its listener's.
+    pub(super) fn tell_opened(&mut self, sk: u64, changes: &mut Vec<Change>) {
+        let Some(connection) = self.connections.get_mut(&sk) else { return };
+        if connection.told {
+            return;
+        }
+        connection.told = true;
+        if connection.process.is_none() && connection.direction == Direction::Inbound {
+            let key = (connection.netns, connection.local_port);
+            connection.process = self.listeners.owner(key, connection.local);
+            if connection.process.is_some() {
+                connection.attribution = Attribution::Listener;
+            }
+        }
+        let Some(connection) = self.connections.peek(&sk) else { return };
+        changes.push(self.change(connection, What::Opened, connection.opened));
+        if let Some(established) = connection.established {
+            changes.push(self.change(connection, What::Established, established));
+        }
+    }
+
+    pub(super) fn tell_established(&mut self, sk: u64, time: Timestamp, changes: &mut Vec<Change>) {
+        let Some(connection) = self.connections.get_mut(&sk) else { return };
+        if connection.established.is_some() {
+            return;
+        }
+        connection.established = Some(time);
+        let Some(connection) = self.connections.peek(&sk) else { return };
+        changes.push(self.change(connection, What::Established, time));
+    }
+
+    pub(super) fn change(&self, connection: &Connection, what: What, time: Timestamp) -> Change {
+        let port = |port: u16| (port != 0).then_some(port);
+        let flow = Flow {
+            time,
+            phase: match what {
+                What::Opened | What::Established => Phase::Opened,
+                What::Active => Phase::Active,
+                What::Translated => Phase::Translated,
+                What::Failed | What::Closed => Phase::Closed,
+            },
+            computer: Arc::clone(&self.computer),
+            direction: connection.direction,
+            protocol: Protocol::Tcp,
+            local: connection.local,
+            local_port: port(connection.local_port),
+            remote: connection.remote,
+            remote_port: port(connection.remote_port),
+            process: Arc::clone(connection.process.as_ref().unwrap_or(&self.nobody)),
+            attribution: connection.attribution,
+            connections: 1,
+            preexisting: connection.seen.preexisting,
+            translated: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+        };
+        Change::new(what, flow, connection.number, connection.netns)
+    }
+
+    /// The end, with its counts where the kernel told it.
+    pub(super) fn ended(
+        &self,
+        connection: &Connection,
+        time: Timestamp,
+        tcp: Option<&Tcp>,
+    ) -> Change {
+        let what = match connection.established {
+            Some(_) => What::Closed,
+            None => What::Failed,
+        };
+        let mut change = self.change(connection, what, time);
+        change.responses = connection.seen.responses;
+        if let Some(tcp) = tcp {
+            (change.flow.bytes_sent, change.flow.bytes_received) = connection.seen.left(tcp);
+            change.error = tcp.error;
+            change.rtt_us = tcp.srtt_us;
+            let ns = tcp.boot_ns.saturating_sub(connection.opened_boot_ns);
+            change.duration = Duration::from_nanos(ns);
+            change.closed_by = closed_by(tcp.old_state, tcp.error);
+        }
+        change
+    }
+}

@@ -1,0 +1,168 @@
+//! `Flag`: the indicator that a row's malicious columns are filled from.
+//!
+//! Several may cover one address. The best is the one with the highest confidence (one without any
+//! comes last); of these the most specific prefix, then the newest row; what is still equal is
+//! decided by feed and id, so that the same input gives the same row.
+
+use std::cmp::{Ordering, Reverse};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::flow::Peer;
+use crate::intel::Indicator;
+use crate::schema::connection_row::Row;
+
+/// Severity of an indicator that names none, as Microsoft documents it.
+const SEVERITY_UNLESS_SET: u8 = 3;
+/// Characters of one column at most: feeds may say anything.
+const TEXT_MOST: usize = 1024;
+
+/// An indicator that was live when a connection of the row was, and the address that it covers.
+#[derive(Debug, Clone)]
+pub struct Flag {
+    /// Which.
+    pub indicator: Arc<Indicator>,
+    /// The remote address, or the one that it stands for (NAT64, 6to4, translation).
+    pub address: IpAddr,
+}
+
+/// The remote end of a row, as far as it decides what flags the row.
+#[derive(Debug, Clone, Copy)]
+pub struct Remote {
+    /// The row's `RemoteIp`, its one port, and what it is translated to, where that is known of one
+    /// of the row's connections.
+    pub peer: Peer,
+    /// When a connection of the row was first seen in its minute, or the minute's start.
+    pub since: Timestamp,
+    /// A process behind the row.
+    pub pid: Option<u32>,
+}
+
+/// Gives the flag of a row by its remote end.
+pub type FlagOf<'a> = dyn Fn(&Remote) -> Option<Flag> + 'a;
+
+impl Flag {
+    /// Compares two: the better is greater.
+    pub fn rank(&self, other: &Self) -> Ordering {
+        let confidence = |it: &Self| it.indicator.confidence.unwrap_or(-1.0);
+        let prefix = |it: &Self| it.indicator.prefix;
+        let wide = |it: &Self| prefix(it).max_prefix_len() - prefix(it).prefix_len();
+        let rest = |it: &Self| (Reverse(wide(it)), it.indicator.time_generated);
+        let name = |it: &Self| (Arc::clone(&it.indicator.feed), it.indicator.id.clone());
+        confidence(self)
+            .total_cmp(&confidence(other))
+            .then_with(|| rest(self).cmp(&rest(other)))
+            .then_with(|| name(other).cmp(&name(self)))
+    }
+
+    /// Fills the malicious columns of `row`.
+    pub fn fill(&self, row: &mut Row) {
+        let indicator = &*self.indicator;
+        let severity = indicator.threat_severity.unwrap_or(SEVERITY_UNLESS_SET);
+        row.malicious_ip = self.address.to_string();
+        row.indicator_threat_type = bounded(&indicator.threat_type);
+        row.description = bounded(&indicator.description);
+        row.tlp_level = tlp_level(&indicator.tlp_level);
+        row.confidence = indicator.confidence.map(confidence).unwrap_or_default();
+        row.severity = Some(i32::from(severity.min(5)));
+        row.first_reported_date_time =
+            indicator.first_reported.map(|time| time.to_string()).unwrap_or_default();
+        row.last_reported_date_time = indicator.time_generated.to_string();
+        // What is not live is no hit.
+        "True".clone_into(&mut row.is_active);
+        row.report_reference_link = bounded(&indicator.url);
+        row.additional_information = bounded(&indicator.additional_information);
+    }
+}
+
+/// Flags nothing.
+#[cfg(test)]
+pub(super) const fn nothing(_: &Remote) -> Option<Flag> {
+    None
+}
+
+/// "0" to "100".
+fn confidence(score: f64) -> String {
+    format!("{:.0}", score.clamp(0.0, 100.0))
+}
+
+/// As Microsoft writes them; what is none of the four stays as it was given. TLP 2 says `CLEAR` for
+/// `WHITE`.
+fn tlp_level(text: &str) -> String {
+    let level = text.trim();
+    let bare = level.get(..4).filter(|head| head.eq_ignore_ascii_case("tlp:"));
+    let bare = bare.and_then(|_| level.get(4..)).unwrap_or(level).trim();
+    match bare.to_ascii_lowercase().as_str() {
+        "white" | "clear" => "White".to_owned(),
+        "green" => "Green".to_owned(),
+        "amber" => "Amber".to_owned(),
+        "red" => "Red".to_owned(),
+        _ => bounded(text),
+    }
+}
+
+fn bounded(text: &str) -> String {
+    text.chars().take(TEXT_MOST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intel::parse_prefix;
+
+    fn flag(id: &str, prefix: &str, confidence: Option<f64>, second: i64) -> Flag {
+        let time_generated = Timestamp::from_second(second).unwrap();
+        let blank = Indicator::blank(parse_prefix(prefix).unwrap());
+        let indicator = Indicator { id: id.to_owned(), confidence, time_generated, ..blank };
+        Flag { indicator: Arc::new(indicator), address: "203.0.113.7".parse().unwrap() }
+    }
+
+    #[test]
+    fn the_best_is_sure_then_specific_then_new() {
+        // Each is better than the next.
+        let all = [
+            flag("a", "203.0.113.0/24", Some(90.0), 1),
+            flag("b", "203.0.113.7", Some(80.0), 1),
+            flag("c", "203.0.113.0/28", Some(80.0), 2),
+            flag("d", "203.0.113.0/28", Some(80.0), 1),
+            flag("e", "203.0.113.0/28", Some(80.0), 1),
+            flag("f", "203.0.113.7", Some(0.0), 9),
+            flag("g", "203.0.113.7", None, 9),
+        ];
+        for (at, better) in all.iter().enumerate() {
+            for worse in &all[at + 1..] {
+                assert_eq!(better.rank(worse), Ordering::Greater);
+                assert_eq!(worse.rank(better), Ordering::Less);
+            }
+        }
+    }
+
+    #[test]
+    fn columns_have_microsofts_forms() {
+        let mut row = Row::default();
+        let bare = flag("a", "203.0.113.7", None, 0);
+        bare.fill(&mut row);
+        assert_eq!((row.malicious_ip.as_str(), row.is_active.as_str()), ("203.0.113.7", "True"));
+        assert_eq!((row.severity, row.confidence.as_str()), (Some(3), ""));
+        assert_eq!(row.first_reported_date_time, "");
+        assert_eq!(row.last_reported_date_time, "1970-01-01T00:00:00Z");
+        let full = Indicator {
+            tlp_level: "TLP:amber".to_owned(),
+            threat_severity: Some(9),
+            confidence: Some(84.6),
+            first_reported: Some(Timestamp::UNIX_EPOCH),
+            description: "é".repeat(5000),
+            ..Indicator::clone(&bare.indicator)
+        };
+        Flag { indicator: Arc::new(full), ..bare }.fill(&mut row);
+        assert_eq!((row.tlp_level.as_str(), row.confidence.as_str()), ("Amber", "85"));
+        assert_eq!((row.severity, row.description.chars().count()), (Some(5), 1024));
+        assert_eq!(row.first_reported_date_time, "1970-01-01T00:00:00Z");
+        for (given, written) in [("white", "White"), ("CLEAR", "White"), ("tlpé", "tlpé"), ("", "")]
+        {
+            assert_eq!(tlp_level(given), written);
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Aggregate: Event to Change (and its Flow) at once, and to Row at the end of the minute.
+
+pub mod recorded;
+
+mod change;
+mod connections;
+mod flow;
+mod host;
+mod listeners;
+mod malicious;
+mod response_times;
+mod rows;
+mod udp;
+
+pub use change::{Change, ClosedBy, What};
+pub use connections::{ConnectionTable, LatencyReader, Look};
+pub use flow::{Attribution, Direction, Flow, Peer, Phase, Protocol, Translated};
+pub use host::{HostTables, HostView, Listening};
+pub use malicious::{Flag, FlagOf, Remote};
+pub use response_times::Responses;
+
+pub use rows::{Identity, RowTable};
+pub use udp::{FlowCounters, Moment, UdpTable};

@@ -1,0 +1,231 @@
+//! What `record` writes and `replay --live` reads: one JSON line a change of a connection.
+//!
+//! The columns are those of `VMConnection` with counts of this change alone, and extension columns
+//! for what a minute cannot hold; so `replay --at` reads the same file as rows.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::change::{Change, ClosedBy, What};
+use super::flow::{Attribution, Direction, Flow, Phase, Protocol, Translated};
+use super::response_times::Responses;
+use crate::pipeline::enrich::Process;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RecordedChange {
+    /// Time of the change, UTC, to the nanosecond.
+    pub time_generated: Timestamp,
+    /// What happened: `opened`, `established`, `active`, `translated`, `failed` or `closed`.
+    pub event: What,
+    /// Numbers the connections of one recording, from 1.
+    pub connection_number: u64,
+    /// Full name of the host.
+    pub computer: String,
+    /// `inbound` or `outbound`.
+    pub direction: Direction,
+    /// `tcp` or `udp`.
+    pub protocol: Protocol,
+    /// The end that began.
+    pub source_ip: IpAddr,
+    /// Its port, where known.
+    pub source_port: Option<u16>,
+    /// The end that was called.
+    pub destination_ip: IpAddr,
+    /// Its port, where known.
+    pub destination_port: Option<u16>,
+    /// The remote end.
+    pub remote_ip: IpAddr,
+    /// 1 for `established`.
+    pub links_established: u64,
+    /// 1 for `closed`.
+    pub links_terminated: u64,
+    /// 1 for `failed`.
+    pub links_failed: u64,
+    /// Payload bytes since the change before.
+    pub bytes_sent: u64,
+    /// Payload bytes since the change before.
+    pub bytes_received: u64,
+    /// Datagrams since the change before (UDP).
+    #[serde(default)]
+    pub packets_sent: u64,
+    /// Datagrams since the change before (UDP).
+    #[serde(default)]
+    pub packets_received: u64,
+    /// Answers since the change before (TCP).
+    #[serde(default)]
+    pub responses: u64,
+    /// Sum of their times, µs.
+    #[serde(default)]
+    pub response_time_sum_us: u64,
+    /// The shortest, µs.
+    #[serde(default)]
+    pub response_time_min_us: u32,
+    /// The longest, µs.
+    #[serde(default)]
+    pub response_time_max_us: u32,
+    /// Whether it was open before the agent watched.
+    #[serde(default)]
+    pub preexisting: bool,
+    /// Both ends behind an address translation, where there is one.
+    #[serde(default)]
+    pub translated: Option<Translated>,
+    /// How the process is known.
+    pub attribution: Attribution,
+    /// File name of the executable.
+    pub process_name: String,
+    /// Process id.
+    pub process_id: Option<u32>,
+    /// Start of the process, ns since boot; 0 when unknown.
+    pub process_start_boot_ns: u64,
+    /// Absolute path of the executable.
+    pub process_path: String,
+    /// Arguments.
+    pub command_line: String,
+    /// User id.
+    pub user_id: Option<u32>,
+    /// User.
+    pub user_name: String,
+    /// Parent's id.
+    pub parent_process_id: Option<u32>,
+    /// File name of the parent's executable.
+    pub parent_process_name: String,
+    /// cgroup v2 id; 0 when unknown.
+    pub cgroup_id: u64,
+    /// Container id.
+    pub container_id: String,
+    /// Inode number of the network namespace; 0 when unknown.
+    pub network_namespace: u32,
+    /// errno of a failure or of an abnormal end; 0 for none.
+    pub error_number: u32,
+    /// Smoothed round-trip time, microseconds, while it lives and at the end; 0 when unknown.
+    pub rtt_us: u32,
+    /// From opened to the end; 0 before.
+    pub duration_ns: u64,
+    /// Who ended it: `local`, `remote`, `timeout` or `unknown`.
+    #[serde(default)]
+    pub closed_by: ClosedBy,
+    /// Always `VMConnection`.
+    pub r#type: String,
+}
+
+impl From<&Change> for RecordedChange {
+    fn from(change: &Change) -> Self {
+        let (flow, process) = (&change.flow, &change.flow.process);
+        Self {
+            time_generated: flow.time,
+            event: change.what,
+            connection_number: change.number,
+            computer: flow.computer.to_string(),
+            direction: flow.direction,
+            protocol: flow.protocol,
+            source_ip: flow.source(),
+            source_port: flow.source_port(),
+            destination_ip: flow.destination(),
+            destination_port: flow.destination_port(),
+            remote_ip: flow.remote,
+            links_established: u64::from(change.what == What::Established),
+            links_terminated: u64::from(change.what == What::Closed),
+            links_failed: u64::from(change.what == What::Failed),
+            bytes_sent: flow.bytes_sent,
+            bytes_received: flow.bytes_received,
+            packets_sent: change.packets_sent,
+            packets_received: change.packets_received,
+            responses: change.responses.count,
+            response_time_sum_us: change.responses.sum_us,
+            response_time_min_us: change.responses.min_us,
+            response_time_max_us: change.responses.max_us,
+            preexisting: flow.preexisting,
+            translated: flow.translated,
+            attribution: flow.attribution,
+            process_name: process.name.clone(),
+            process_id: process.pid,
+            process_start_boot_ns: process.start_boot_ns,
+            process_path: process.path.clone(),
+            command_line: process.command_line.clone(),
+            user_id: process.uid,
+            user_name: process.user_name.clone(),
+            parent_process_id: process.parent_pid,
+            parent_process_name: process.parent_name.clone(),
+            cgroup_id: process.cgroup_id,
+            container_id: process.container_id.clone(),
+            network_namespace: change.netns,
+            error_number: change.error,
+            rtt_us: change.rtt_us,
+            duration_ns: u64::try_from(change.duration.as_nanos()).unwrap_or(u64::MAX),
+            closed_by: change.closed_by,
+            r#type: "VMConnection".to_owned(),
+        }
+    }
+}
+
+impl From<RecordedChange> for Change {
+    fn from(line: RecordedChange) -> Self {
+        let (source, destination) =
+            (line.source_ip.to_canonical(), line.destination_ip.to_canonical());
+        let ends = ((source, line.source_port), (destination, line.destination_port));
+        let ((local, local_port), (remote, remote_port)) = match line.direction {
+            Direction::Outbound => ends,
+            Direction::Inbound => (ends.1, ends.0),
+        };
+        let process = Process {
+            pid: line.process_id,
+            start_boot_ns: line.process_start_boot_ns,
+            parent_pid: line.parent_process_id,
+            parent_name: line.parent_process_name,
+            name: line.process_name,
+            path: line.process_path,
+            command_line: line.command_line,
+            uid: line.user_id,
+            user_name: line.user_name,
+            cgroup_id: line.cgroup_id,
+            container_id: line.container_id,
+        };
+        let flow = Flow {
+            time: line.time_generated,
+            phase: match line.event {
+                What::Opened | What::Established => Phase::Opened,
+                What::Active => Phase::Active,
+                What::Translated => Phase::Translated,
+                What::Failed | What::Closed => Phase::Closed,
+            },
+            computer: line.computer.into(),
+            direction: line.direction,
+            protocol: line.protocol,
+            local,
+            local_port,
+            remote,
+            remote_port,
+            process: Arc::new(process),
+            attribution: line.attribution,
+            connections: 1,
+            preexisting: line.preexisting,
+            translated: line.translated,
+            bytes_sent: line.bytes_sent,
+            bytes_received: line.bytes_received,
+        };
+        Self {
+            what: line.event,
+            flow,
+            number: line.connection_number,
+            netns: line.network_namespace,
+            error: line.error_number,
+            rtt_us: line.rtt_us,
+            duration: Duration::from_nanos(line.duration_ns),
+            closed_by: line.closed_by,
+            packets_sent: line.packets_sent,
+            packets_received: line.packets_received,
+            responses: Responses {
+                count: line.responses,
+                sum_us: line.response_time_sum_us,
+                min_us: line.response_time_min_us,
+                max_us: line.response_time_max_us,
+            },
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The group key of a row, and what is counted for it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::super::change::{Change, What};
+use super::super::flow::{Direction, Peer, Protocol};
+use super::super::response_times::Responses;
+use crate::pipeline::enrich::Process;
+
+/// Microsoft's group key, but for the machine, which is this one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) direction: Direction,
+    /// Path of the executable, or its name where no path is known.
+    pub(super) executable: String,
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    pub(super) destination_port: u16,
+    pub(super) protocol: Protocol,
+}
+
+impl Key {
+    pub(super) fn of(change: &Change) -> Self {
+        let flow = &change.flow;
+        Self {
+            direction: flow.direction,
+            executable: flow.process.executable().to_owned(),
+            source: flow.source(),
+            destination: flow.destination(),
+            destination_port: flow.destination_port().unwrap_or(0),
+            protocol: flow.protocol,
+        }
+    }
+
+    /// The end that is not this host's, translated to `translated`. Of the ports, a row knows the one
+    /// of the end that was called.
+    pub(super) fn peer(&self, translated: Option<SocketAddr>) -> Peer {
+        let called = (self.destination_port != 0).then_some(self.destination_port);
+        let (address, port, local_port) = match self.direction {
+            Direction::Inbound => (self.source, None, called),
+            Direction::Outbound => (self.destination, called, None),
+        };
+        Peer { address, port, local_port, translated }
+    }
+}
+
+/// What happened to the connections of a key in a minute.
+#[derive(Debug)]
+pub(in super::super) struct Counts {
+    pub(in super::super) established: u64,
+    pub(in super::super) terminated: u64,
+    pub(in super::super) failed: u64,
+    pub(in super::super) bytes_sent: u64,
+    pub(in super::super) bytes_received: u64,
+    pub(in super::super) responses: Responses,
+    /// Smallest and largest round-trip time, microseconds.
+    pub(in super::super) rtt_us: Option<(u32, u32)>,
+    /// Time of the first change.
+    pub(in super::super) since: Option<Timestamp>,
+    /// What the latest connection that is translated is translated to.
+    pub(in super::super) translated: Option<SocketAddr>,
+    /// The latest process that was seen behind the key.
+    pub(in super::super) process: Arc<Process>,
+}
+
+impl Counts {
+    pub(in super::super) fn none(process: &Arc<Process>) -> Self {
+        Self {
+            established: 0,
+            terminated: 0,
+            failed: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
+            responses: Responses::NONE,
+            rtt_us: None,
+            since: None,
+            translated: None,
+            process: Arc::clone(process),
+        }
+    }
+
+    /// Whether nothing happened.
+    pub(in super::super) const fn is_nothing(&self) -> bool {
+        let links = self.established | self.terminated | self.failed;
+        links | self.bytes_sent | self.bytes_received | self.responses.count == 0
+    }
+
+    pub(in super::super) fn add(&mut self, change: &Change) {
+        match change.what {
+            What::Opened | What::Active | What::Translated => {}
+            What::Established => self.established += 1,
+            What::Failed => self.failed += 1,
+            What::Closed => self.terminated += 1,
+        }
+        self.bytes_sent = self.bytes_sent.saturating_add(change.flow.bytes_sent);
+        self.bytes_received = self.bytes_received.saturating_add(change.flow.bytes_received);
+        self.responses.add(&change.responses);
+        if change.rtt_us > 0 {
+            let (min, max) = self.rtt_us.unwrap_or((change.rtt_us, change.rtt_us));
+            self.rtt_us = Some((min.min(change.rtt_us), max.max(change.rtt_us)));
+        }
+        let time = change.flow.time;
+        self.since = Some(self.since.map_or(time, |since| since.min(time)));
+        self.translated = change.flow.translated.map(|it| it.remote()).or(self.translated);
+        self.process = Arc::clone(&change.flow.process);
+    }
+}
+
+/// A key with open connections.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) links: u64,
+    pub(super) process: Arc<Process>,
+    /// What its latest connection that is translated is translated to.
+    pub(super) translated: Option<SocketAddr>,
+    /// The last closed minute (by its number among them) in which the key has a row.
+    pub(super) told_in: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_that_was_called_is_that_of_the_end_that_was() {
+        let outbound = Key {
+            direction: Direction::Outbound,
+            executable: String::new(),
+            source: [192, 0, 2, 1].into(),
+            destination: [203, 0, 113, 7].into(),
+            destination_port: 443,
+            protocol: Protocol::Tcp,
+        };
+        let inbound = Key { direction: Direction::Inbound, ..outbound.clone() };
+        let unknown = Key { destination_port: 0, ..outbound.clone() };
+        for (key, address, port, local_port) in [
+            (outbound, "203.0.113.7", Some(443), None),
+            (inbound, "192.0.2.1", None, Some(443)),
+            (unknown, "203.0.113.7", None, None),
+        ] {
+            let peer = key.peer(None);
+            assert_eq!((peer.address.to_string().as_str(), peer.port), (address, port));
+            assert_eq!(peer.local_port, local_port);
+        }
+    }
+}

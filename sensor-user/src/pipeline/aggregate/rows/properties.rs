@@ -1,0 +1,225 @@
+//! Conservation: over any connections, in any order in which they may be told, no count is lost or
+//! made up, and the gauge of live connections follows from the counts.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::super::flow::{Attribution, Direction, Flow, Phase, Protocol};
+use super::super::malicious::nothing;
+use super::*;
+use crate::pipeline::aggregate::response_times::Responses;
+use crate::pipeline::enrich::Process;
+
+/// A connection: its key, its beginning (ms), and what it does after (ms later, bytes).
+#[derive(Debug, Clone)]
+struct Life {
+    key: u8,
+    begins: u32,
+    steps: Vec<(u32, u16)>,
+    end: End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Fails,
+    Closes,
+    Never,
+}
+
+fn life(keys: u8) -> impl Strategy<Value = Life> {
+    let end = prop_oneof![Just(End::Fails), Just(End::Closes), Just(End::Closes), Just(End::Never)];
+    let steps = proptest::collection::vec((0..90_000_u32, any::<u16>()), 0..5);
+    (0..keys, 0..400_000_u32, steps, end).prop_map(|(key, begins, steps, end)| Life {
+        key,
+        begins,
+        steps,
+        end,
+    })
+}
+
+/// What a connection is told as, with times in ms.
+fn told(number: u64, life: &Life) -> Vec<(u32, Change)> {
+    let mut time = life.begins;
+    let mut all = vec![(time, change(What::Opened, number, life.key, (time, 0)))];
+    if life.end == End::Fails {
+        time += 10;
+        all.push((time, change(What::Failed, number, life.key, (time, 0))));
+        return all;
+    }
+    time += 5;
+    all.push((time, change(What::Established, number, life.key, (time, 0))));
+    for (wait, bytes) in &life.steps {
+        time += wait;
+        all.push((time, change(What::Active, number, life.key, (time, u64::from(*bytes)))));
+    }
+    if life.end == End::Closes {
+        time += 7;
+        all.push((time, change(What::Closed, number, life.key, (time, 11))));
+    }
+    all
+}
+
+fn change(what: What, number: u64, key: u8, (ms, bytes): (u32, u64)) -> Change {
+    let executable = format!("/bin/{}", key % 3);
+    let flow = Flow {
+        time: at(ms),
+        phase: Phase::Opened,
+        computer: "host.example".into(),
+        direction: if key.is_multiple_of(2) { Direction::Outbound } else { Direction::Inbound },
+        protocol: Protocol::Tcp,
+        local: "192.0.2.1".parse().unwrap(),
+        local_port: Some(40_000),
+        remote: [198, 51, 100, key].into(),
+        remote_port: Some(443),
+        process: Arc::new(Process { path: executable, ..Process::default() }),
+        attribution: Attribution::Connect,
+        connections: 1,
+        preexisting: false,
+        translated: None,
+        bytes_sent: bytes,
+        bytes_received: bytes * 2,
+    };
+    let mut responses = Responses::NONE;
+    if matches!(what, What::Active | What::Closed) {
+        for response in 0..bytes % 4 {
+            responses.add(&Responses::one(bytes * 7 + response * 333));
+        }
+    }
+    Change { rtt_us: 100 + u32::from(key), responses, ..Change::new(what, flow, number, 0) }
+}
+
+fn at(ms: u32) -> Timestamp {
+    Timestamp::UNIX_EPOCH + Duration::from_millis(u64::from(ms))
+}
+
+/// Established, terminated, failed, bytes sent, bytes received, responses.
+type Sums = [u64; 6];
+
+fn add(sums: &mut Sums, more: Sums) {
+    for (sum, it) in sums.iter_mut().zip(more) {
+        *sum += it;
+    }
+}
+
+/// What happened to each key.
+fn sums_of_changes(changes: &[&Change]) -> BTreeMap<String, Sums> {
+    let mut all: BTreeMap<String, Sums> = BTreeMap::new();
+    for change in changes.iter().filter(|change| change.what != What::Opened) {
+        let is = |what| u64::from(change.what == what);
+        let (up, down, failed) = (is(What::Established), is(What::Closed), is(What::Failed));
+        let sums = all.entry(change.flow.remote.to_string()).or_default();
+        let (flow, responses) = (&change.flow, change.responses.count);
+        add(sums, [up, down, failed, flow.bytes_sent, flow.bytes_received, responses]);
+    }
+    all
+}
+
+/// What the rows of each key say.
+fn sums_of_rows(rows: &[Row]) -> BTreeMap<String, Sums> {
+    let mut all: BTreeMap<String, Sums> = BTreeMap::new();
+    for row in rows {
+        let (up, down, failed) = (row.links_established, row.links_terminated, row.links_failed);
+        let sums = all.entry(row.remote_ip.clone()).or_default();
+        let responses = row.responses.unwrap_or(0);
+        add(sums, [up, down, failed, row.bytes_sent, row.bytes_received, responses]);
+    }
+    all
+}
+
+/// The rows of what is told, with the clock at each; what was left out; and the table's counters.
+fn run(told: &[(u32, Change)], max_keys: usize) -> (Vec<Row>, HashSet<usize>, Arc<Stats>) {
+    let identity =
+        Identity { computer: "host.example".into(), agent_id: "id".into(), ..Identity::default() };
+    let stats = Arc::new(Stats::default());
+    let mut table = RowTable::new(identity, max_keys, Arc::clone(&stats));
+    let (mut rows, mut left_out) = (Vec::new(), HashSet::new());
+    for (index, (now, change)) in told.iter().enumerate() {
+        rows.extend(table.close_until(at(*now), &nothing));
+        let before = stats.row_keys_dropped_full.value();
+        table.observe(change);
+        if stats.row_keys_dropped_full.value() > before {
+            left_out.insert(index);
+        }
+    }
+    loop {
+        rows.extend(table.close_all(&nothing));
+        if !table.is_behind() {
+            return (rows, left_out, stats);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_count_is_lost_and_the_gauge_follows_from_the_counts(
+        lives in proptest::collection::vec(life(12), 1..40),
+        // By how much each change is told late, by turns.
+        delays in proptest::collection::vec(prop_oneof![Just(0), 0..1500_u32, 0..90_000_u32], 1..20),
+        max_keys in prop_oneof![Just(100_usize), 1..8_usize],
+    ) {
+        let mut all: Vec<(u32, Change)> = Vec::new();
+        let mut delay = delays.iter().cycle();
+        for (number, life) in (1..).zip(&lives) {
+            // Late or not, each connection is told in its own order.
+            let mut now = 0;
+            for (time, change) in told(number, life) {
+                now = now.max(time + delay.next().unwrap());
+                all.push((now, change));
+            }
+        }
+        all.sort_by_key(|(now, _)| *now);
+        let (rows, left_out, stats) = run(&all, max_keys);
+
+        // What is left out is so from the beginning to the end.
+        let mut fates: HashMap<u64, HashSet<bool>> = HashMap::new();
+        for (index, (_, change)) in all.iter().enumerate() {
+            if !matches!(change.what, What::Opened) {
+                fates.entry(change.number).or_default().insert(left_out.contains(&index));
+            }
+        }
+        prop_assert!(fates.values().all(|fate| fate.len() == 1), "{fates:?}");
+        prop_assert!(max_keys < 100 || left_out.is_empty());
+
+        // Each delta over all minutes is that of the connections that were not left out.
+        let counted = all.iter().enumerate().filter(|(index, _)| !left_out.contains(index));
+        let counted: Vec<&Change> = counted.map(|(_, (_, change))| change).collect();
+        let truth = sums_of_changes(&counted);
+        let found = sums_of_rows(&rows);
+        prop_assert_eq!(&found, &truth);
+        for row in &rows {
+            let times = (row.response_time_min, row.response_time_sum, row.response_time_max);
+            match (row.responses, times) {
+                (None, (None, None, None)) => {}
+                (Some(count), (Some(min), Some(sum), Some(max))) => {
+                    prop_assert!(min * count <= sum && sum <= max * count, "{row:?}");
+                }
+                _ => prop_assert!(false, "response times without responses: {row:?}"),
+            }
+        }
+        prop_assert_eq!(stats.row_ends_unmatched.value(), 0);
+
+        // The gauge, minute by minute; no row is missing while something lives.
+        let mut gauges: HashMap<&str, (i64, u64)> = HashMap::new();
+        let last = rows.iter().map(|row| row.time_generated).max().unwrap_or_default();
+        for row in &rows {
+            let minute = minute_of(row.time_generated);
+            let before = gauges.get(&*row.remote_ip).copied();
+            if let Some((minute_before, live)) = before {
+                prop_assert!(minute > minute_before, "in order, once a minute");
+                prop_assert!(live == 0 || minute == minute_before + 1, "a row is missing");
+            }
+            let live = before.map_or(0, |(_, live)| live) + row.links_established;
+            prop_assert_eq!(row.links_live, live - row.links_terminated);
+            gauges.insert(&row.remote_ip, (minute, row.links_live));
+        }
+        for (key, (minute, live)) in gauges {
+            let sums = truth[key];
+            prop_assert_eq!(live, sums[0] - sums[1], "what is left alive");
+            prop_assert!(live == 0 || minute == minute_of(last), "it lives and has no last row");
+        }
+        let ids: HashSet<&str> = rows.iter().map(|row| row.connection_id.as_str()).collect();
+        prop_assert_eq!(ids.len(), rows.len(), "ids are unique");
+    }
+}

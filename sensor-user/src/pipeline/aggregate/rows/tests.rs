@@ -1,0 +1,264 @@
+//! Minutes: which rows a change comes into, whatever the clock does and however many there are.
+
+use super::super::flow::{Attribution, Direction, Flow, Phase, Protocol};
+use super::super::malicious::nothing;
+use super::*;
+use crate::pipeline::enrich::Process;
+
+fn table(max_keys: usize) -> RowTable {
+    let identity =
+        Identity { computer: "host.example".into(), agent_id: "id".into(), ..Identity::default() };
+    RowTable::new(identity, max_keys, Arc::new(Stats::default()))
+}
+
+fn change(what: What, second: i64, remote: &str, bytes_sent: u64) -> Change {
+    let flow = Flow {
+        time: Timestamp::from_second(second).unwrap(),
+        phase: Phase::Opened,
+        computer: "host.example".into(),
+        direction: Direction::Outbound,
+        protocol: Protocol::Tcp,
+        local: "192.0.2.1".parse().unwrap(),
+        local_port: Some(40_000),
+        remote: remote.parse().unwrap(),
+        remote_port: Some(443),
+        process: Arc::new(Process { name: "curl".into(), ..Process::default() }),
+        attribution: Attribution::Connect,
+        connections: 1,
+        preexisting: false,
+        translated: None,
+        bytes_sent,
+        bytes_received: 0,
+    };
+    Change::new(what, flow, 1, 0)
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn links(rows: &[Row]) -> Vec<(i64, u64, u64, u64, u64)> {
+    rows.iter()
+        .map(|row| {
+            let minute = minute_of(row.time_generated);
+            let (up, down) = (row.links_established, row.links_terminated);
+            (minute, up, down, row.links_failed, row.links_live)
+        })
+        .collect()
+}
+
+#[test]
+fn an_open_connection_has_a_row_in_every_minute_of_its_life() {
+    let mut table = table(10);
+    table.observe(&change(What::Established, 30, "198.51.100.7", 0));
+    assert_eq!(table.close_until(at(61), &nothing), []);
+    assert_eq!(links(&table.close_until(at(62), &nothing)), [(0, 1, 0, 0, 1)]);
+    assert_eq!(links(&table.close_until(at(122), &nothing)), [(1, 0, 0, 0, 1)]);
+    table.observe(&change(What::Closed, 130, "198.51.100.7", 500));
+    let rows = table.close_until(at(182), &nothing);
+    assert_eq!(links(&rows), [(2, 0, 1, 0, 0)]);
+    assert_eq!(rows[0].bytes_sent, 500);
+    assert_eq!(table.close_until(at(600), &nothing), []);
+}
+
+#[test]
+fn the_same_input_gives_the_same_ids() {
+    let rows = |_: u8| {
+        let mut table = table(10);
+        table.observe(&change(What::Failed, 30, "2001:db8::7", 0));
+        table.close_all(&nothing)
+    };
+    assert_eq!(rows(1), rows(2));
+    assert_eq!(links(&rows(1)), [(0, 0, 0, 1, 0)]);
+}
+
+#[test]
+fn what_comes_late_is_counted_in_the_next_minute() {
+    let mut table = table(10);
+    table.observe(&change(What::Established, 30, "198.51.100.7", 0));
+    table.close_until(at(62), &nothing);
+    table.observe(&change(What::Closed, 59, "198.51.100.7", 0));
+    assert_eq!(links(&table.close_until(at(122), &nothing)), [(1, 0, 1, 0, 0)]);
+    assert_eq!(table.stats.row_changes_late.value(), 1);
+}
+
+#[test]
+fn a_key_too_many_is_counted() {
+    let mut table = table(1);
+    table.observe(&change(What::Failed, 1, "198.51.100.7", 0));
+    table.observe(&change(What::Failed, 2, "198.51.100.8", 0));
+    table.observe(&change(What::Failed, 3, "198.51.100.7", 0));
+    assert_eq!(links(&table.close_all(&nothing)), [(0, 0, 0, 2, 0)]);
+    assert_eq!(table.stats.row_keys_dropped_full.value(), 1);
+}
+
+#[test]
+fn a_connection_that_found_no_room_is_in_no_row_to_its_end() {
+    let mut table = table(1);
+    let numbered = |number, it: Change| Change { number, ..it };
+    table.observe(&numbered(1, change(What::Established, 1, "198.51.100.7", 0)));
+    table.observe(&numbered(2, change(What::Established, 2, "198.51.100.8", 0)));
+    assert_eq!(links(&table.close_until(at(62), &nothing)), [(0, 1, 0, 0, 1)]);
+    // The minute is full again when both end: the one that was counted finds room.
+    table.observe(&change(What::Failed, 63, "198.51.100.9", 0));
+    table.observe(&numbered(2, change(What::Closed, 64, "198.51.100.8", 0)));
+    table.observe(&numbered(1, change(What::Closed, 65, "198.51.100.7", 0)));
+    assert_eq!(links(&table.close_until(at(122), &nothing)), [(1, 0, 1, 0, 0), (1, 0, 0, 1, 0)]);
+    assert_eq!(table.stats.row_keys_dropped_full.value(), 2);
+    assert_eq!(table.close_until(at(600), &nothing), []);
+}
+
+/// `what` of connection `number` at a minute (and some seconds of it).
+fn happens(table: &mut RowTable, what: What, number: u64, (minute, second): (i64, i64)) {
+    let bytes = u64::from(what == What::Active);
+    let change = change(what, minute * 60 + second, "198.51.100.7", bytes);
+    table.observe(&Change { number, ..change });
+}
+
+/// Every row that is due at `now`.
+fn due(table: &mut RowTable, now: i64) -> Vec<Row> {
+    let mut now = at(now);
+    let mut rows = table.close_until(now, &nothing);
+    while table.is_behind() {
+        now += PORTION_EVERY;
+        rows.extend(table.close_until(now, &nothing));
+    }
+    rows
+}
+
+#[test]
+fn a_clock_that_leaps_ahead_or_a_machine_that_sleeps_skips_minutes_and_no_count() {
+    let mut table = table(10);
+    happens(&mut table, What::Established, 1, (100, 30));
+    // An hour later by the clock: what happened before the leap, and what happens after it.
+    happens(&mut table, What::Active, 1, (160, 5));
+    let rows = due(&mut table, 160 * 60 + 10);
+    let mut expected = vec![(100, 1, 0, 0, 1)];
+    expected.extend((150..160).map(|minute| (minute, 0, 0, 0, 1)));
+    assert_eq!(links(&rows), expected);
+    assert_eq!(table.stats.row_minutes_skipped.value(), 49);
+    happens(&mut table, What::Closed, 1, (160, 20));
+    let rows = due(&mut table, 161 * 60 + 2);
+    assert_eq!(links(&rows), [(160, 0, 1, 0, 0)]);
+    assert_eq!(rows[0].bytes_sent, 1);
+    assert_eq!((table.stats.row_changes_late.value(), table.rounds), (0, 0));
+    // Nothing lives: a year makes no row, and skips nothing.
+    assert_eq!(due(&mut table, 60 * 60 * 24 * 365), []);
+    assert_eq!(table.stats.row_minutes_skipped.value(), 49);
+}
+
+#[test]
+fn a_clock_that_is_set_back_is_followed_and_no_count_is_lost() {
+    let mut table = table(10);
+    happens(&mut table, What::Established, 1, (99, 30));
+    assert_eq!(links(&due(&mut table, 100 * 60 + 5)), [(99, 1, 0, 0, 1)]);
+    happens(&mut table, What::Active, 1, (100, 6));
+    // Then the clock is set back by an hour, with one change before the table is told so.
+    happens(&mut table, What::Active, 1, (40, 7));
+    let rows = due(&mut table, 40 * 60 + 8);
+    assert_eq!(links(&rows), [(100, 0, 0, 0, 1)]);
+    assert_eq!(rows[0].bytes_sent, 2);
+    assert_eq!(table.stats.row_changes_late.value(), 1);
+    assert_eq!(table.stats.clock_steps_followed.value(), 1);
+    // Minutes go on at once, and those that were told before are told under other ids.
+    happens(&mut table, What::Active, 1, (40, 9));
+    assert_eq!(links(&due(&mut table, 41 * 60 + 2)), [(40, 0, 0, 0, 1)]);
+    let mut again = due(&mut table, 99 * 60 + 2);
+    happens(&mut table, What::Closed, 1, (99, 10));
+    again.extend(due(&mut table, 101 * 60 + 2));
+    assert_eq!(links(&again).last(), Some(&(99, 0, 1, 0, 0)));
+    let mut first = self::table(10);
+    happens(&mut first, What::Established, 1, (99, 30));
+    let told_before = due(&mut first, 100 * 60 + 5);
+    let last = again.last().unwrap();
+    assert_eq!(last.time_generated, told_before[0].time_generated);
+    assert_ne!(last.connection_id, told_before[0].connection_id);
+}
+
+#[test]
+fn a_clock_that_is_set_back_a_little_is_waited_for() {
+    let mut table = table(10);
+    happens(&mut table, What::Established, 1, (99, 30));
+    due(&mut table, 100 * 60 + 5);
+    happens(&mut table, What::Closed, 1, (98, 50));
+    assert_eq!(due(&mut table, 98 * 60 + 51), []);
+    assert_eq!(links(&due(&mut table, 101 * 60 + 2)), [(100, 0, 1, 0, 0)]);
+    assert_eq!(table.stats.row_changes_late.value(), 1);
+    assert_eq!(table.stats.clock_steps_followed.value(), 0);
+}
+
+#[test]
+fn an_end_that_seems_to_be_before_its_beginning_is_counted_with_it() {
+    let mut table = table(10);
+    happens(&mut table, What::Established, 1, (101, 0));
+    table.next_minute = Some(100);
+    happens(&mut table, What::Closed, 1, (100, 59));
+    let rows = due(&mut table, 102 * 60 + 2);
+    assert_eq!(links(&rows), [(100, 0, 0, 0, 0), (101, 1, 1, 0, 0)]);
+    assert_eq!(table.stats.row_changes_late.value(), 1);
+    // An end without any beginning is in no row.
+    happens(&mut table, What::Closed, 2, (102, 30));
+    assert_eq!(links(&due(&mut table, 103 * 60 + 2)), [(102, 0, 0, 0, 0)]);
+    assert_eq!(table.stats.row_ends_unmatched.value(), 1);
+    assert_eq!(due(&mut table, 110 * 60), []);
+}
+
+#[test]
+fn round_trip_times_are_those_of_the_minute() {
+    let mut table = table(10);
+    let with = |rtt_us, it: Change| Change { rtt_us, ..it };
+    table.observe(&change(What::Established, 1, "198.51.100.7", 0));
+    for rtt_us in [300, 100, 200] {
+        table.observe(&with(rtt_us, change(What::Active, 2, "198.51.100.7", 0)));
+    }
+    table.observe(&with(50, change(What::Closed, 61, "198.51.100.7", 0)));
+    let rows = due(&mut table, 200);
+    let rtt = |row: &Row| (row.rtt_min_us, row.rtt_max_us);
+    assert_eq!(
+        rows.iter().map(rtt).collect::<Vec<_>>(),
+        [(Some(100), Some(300)), (Some(50), Some(50))]
+    );
+}
+
+#[test]
+fn wild_times_open_no_endless_minutes() {
+    let mut table = table(10);
+    for number in 0..1000_u64 {
+        let minute = i64::try_from(number).unwrap() * 1_000_003 % 7919;
+        happens(&mut table, What::Established, number, (minute, 0));
+        assert!(table.minutes.len() <= MAX_OPEN_MINUTES);
+    }
+    let mut rows = table.close_all(&nothing);
+    while table.is_behind() {
+        rows.extend(table.close_all(&nothing));
+    }
+    assert_eq!(rows.iter().map(|row| row.links_established).sum::<u64>(), 1000);
+}
+
+/// (`benches/many_rows.rs` has a million.)
+#[test]
+fn many_keys_are_told_a_portion_a_call() {
+    const KEYS: u64 = 20_000;
+    let mut table = table(30_000);
+    let mut change = change(What::Failed, 30, "198.51.100.7", 1);
+    for key in 0..KEYS {
+        change.flow.remote = std::net::Ipv4Addr::from_bits(u32::try_from(key).unwrap()).into();
+        table.observe(&change);
+    }
+    let (mut calls, mut rows, mut bytes) = (0, 0, 0);
+    let mut now = at(62);
+    loop {
+        let made = table.close_until(now, &nothing);
+        assert!(made.len() <= 1000, "{}", made.len());
+        assert!(!table.is_behind() || table.close_until(now, &nothing).is_empty(), "not at once");
+        now += PORTION_EVERY;
+        (calls, rows) = (calls + 1, rows + made.len() as u64);
+        bytes += made.iter().map(|row| row.bytes_sent).sum::<u64>();
+        if !table.is_behind() {
+            break;
+        }
+    }
+    assert_eq!((rows, bytes), (KEYS, KEYS));
+    assert_eq!(calls, 21);
+    assert_eq!(table.stats.row_keys_dropped_full.value(), 0);
+}

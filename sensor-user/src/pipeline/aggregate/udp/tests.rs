@@ -1,0 +1,400 @@
+//! What comes of which records and counts.
+
+use super::*;
+
+use sensor_ebpf::record::UdpOwnerSource;
+
+use crate::pipeline::aggregate::flow::{Attribution, Phase};
+use crate::pipeline::capture::{Ends, OpenSocket, OpenSockets};
+use crate::pipeline::decode::{FlowCounts, Task};
+
+const SECOND: u64 = 1_000_000_000;
+const MS: u64 = 1_000_000;
+
+/// Stands for the kernel's map.
+#[derive(Default)]
+struct Kernel(std::collections::HashMap<FlowKey, FlowCounts>);
+
+impl FlowCounters for Kernel {
+    fn read(&mut self, key: &FlowKey) -> Option<FlowCounts> {
+        self.0.get(key).copied()
+    }
+
+    fn forget(&mut self, key: &FlowKey) {
+        self.0.remove(key);
+    }
+}
+
+/// The table beside its kernel.
+struct Host {
+    table: UdpTable,
+    kernel: Kernel,
+    stats: Arc<Stats>,
+    changes: Vec<Change>,
+    clock: BootClock,
+}
+
+impl Host {
+    fn new(max: usize) -> Self {
+        let stats = Arc::new(Stats::default());
+        let idle = Duration::from_mins(1);
+        Self {
+            table: UdpTable::new("host.example".into(), max, idle, Arc::clone(&stats)),
+            kernel: Kernel::default(),
+            stats,
+            changes: Vec::new(),
+            clock: BootClock::with_offset_ns(0),
+        }
+    }
+
+    fn event(&mut self, udp: Udp, name: Option<&str>) {
+        let process = |name: &str| Arc::new(Process { name: name.into(), ..Process::default() });
+        let event = UdpEvent { udp: Box::new(udp), process: name.map(process) };
+        self.table.observe(event, &self.clock, &mut self.changes);
+    }
+
+    /// A flow begins; its process is known unless the name is "".
+    fn begin(&mut self, key: FlowKey, boot_ns: u64, source: UdpOwnerSource, name: &str) {
+        let inbound = key.remote_port == INBOUND_PORT;
+        let owner_resolved = !inbound && source == UdpOwnerSource::Sent;
+        let local = "192.0.2.1".parse().unwrap();
+        let flow = UdpFlow {
+            boot_ns,
+            key,
+            task: Task::default(),
+            source,
+            local,
+            local_port: 5353,
+            inbound,
+            owner_resolved,
+            netns: 9,
+            on_cpu_tgid: 0,
+        };
+        self.kernel.0.insert(key, FlowCounts { first_boot_ns: boot_ns, ..FlowCounts::default() });
+        self.event(Udp::Flow(flow), (!name.is_empty()).then_some(name));
+    }
+
+    /// The kernel's counts of a flow so far.
+    fn count(&mut self, key: FlowKey, at_ns: u64, (sent, received): (u64, u64)) {
+        let counts = self.kernel.0.get_mut(&key).unwrap();
+        counts.last_monotonic_ns = at_ns;
+        (counts.packets_sent, counts.bytes_sent) = (sent, sent * 10);
+        (counts.packets_received, counts.bytes_received) = (received, received * 100);
+    }
+
+    fn look(&mut self, at_ns: u64) {
+        let now = Moment { boot_ns: at_ns, monotonic_ns: at_ns, clock: &self.clock };
+        self.table.expire(at_ns, &mut self.changes);
+        while self.table.look(now, &mut self.kernel, &mut self.changes) {}
+    }
+
+    /// What was told since the last call, with bytes sent and received.
+    fn told(&mut self) -> Vec<(What, u64, u64)> {
+        let told = self.changes.drain(..);
+        told.map(|it| (it.what, it.flow.bytes_sent, it.flow.bytes_received)).collect()
+    }
+}
+
+const INBOUND_PORT: u16 = 4000;
+
+fn key(cookie: u64, remote: &str, remote_port: u16) -> FlowKey {
+    FlowKey { cookie, remote: remote.parse().unwrap(), remote_port }
+}
+
+fn owner(key: FlowKey, inbound: bool) -> Udp {
+    let source = if inbound { UdpOwnerSource::FirstIo } else { UdpOwnerSource::Sent };
+    Udp::Owner(UdpOwner { key, task: Task::default(), source, inbound })
+}
+
+#[test]
+fn a_query_is_opened_at_once_and_closed_with_its_counts() {
+    let mut host = Host::new(10);
+    let query = key(1, "203.0.113.7", 53);
+    host.begin(query, SECOND, UdpOwnerSource::Sent, "dig");
+    assert_eq!(host.told(), [(What::Opened, 0, 0), (What::Established, 0, 0)]);
+    host.count(query, 2 * SECOND, (1, 1));
+    host.event(Udp::Release { boot_ns: 3 * SECOND, cookie: 1 }, None);
+    host.look(3 * SECOND + MS);
+    let [closed] = &host.changes[..] else { panic!("{:?}", host.changes) };
+    assert_eq!((closed.what, closed.flow.phase), (What::Closed, Phase::Closed));
+    assert_eq!((closed.flow.bytes_sent, closed.flow.bytes_received), (10, 100));
+    assert_eq!((closed.packets_sent, closed.packets_received), (1, 1));
+    assert_eq!(closed.duration, Duration::from_secs(1));
+    assert_eq!(closed.flow.time, host.clock.wall(3 * SECOND));
+    assert_eq!(closed.flow.process.name, "dig");
+    assert_eq!(closed.flow.attribution, Attribution::Connect);
+    assert_eq!((closed.flow.local_port, closed.flow.remote_port), (Some(5353), Some(53)));
+    assert_eq!((closed.netns, closed.number), (9, FIRST_NUMBER + 1));
+    assert!(host.table.is_empty() && host.kernel.0.is_empty() && host.table.sockets.is_empty());
+}
+
+#[test]
+fn an_inbound_flow_waits_for_its_reader() {
+    let mut host = Host::new(10);
+    let flow = key(1, "203.0.113.7", INBOUND_PORT);
+    host.begin(flow, SECOND, UdpOwnerSource::Bound, "systemd");
+    host.look(SECOND + OWNER_HOLD_NS - 1);
+    assert_eq!(host.told(), []);
+    host.event(owner(flow, true), Some("named"));
+    let [opened, established] = &host.changes[..] else { panic!("{:?}", host.changes) };
+    assert_eq!((opened.what, established.what), (What::Opened, What::Established));
+    assert_eq!(opened.flow.process.name, "named");
+    assert_eq!(opened.flow.attribution, Attribution::FirstIo);
+    assert_eq!(opened.flow.direction, Direction::Inbound);
+    assert_eq!(opened.flow.time, host.clock.wall(SECOND));
+    assert!(host.table.sockets[&1].held.is_empty());
+}
+
+#[test]
+fn the_socket_owner_stands_in_for_a_reader_that_does_not_come() {
+    for (source, name, attribution) in [
+        (UdpOwnerSource::Bound, "systemd", Attribution::Listener),
+        (UdpOwnerSource::FirstIo, "worker", Attribution::FirstIo),
+        (UdpOwnerSource::Unknown, "", Attribution::Unknown),
+    ] {
+        let mut host = Host::new(10);
+        host.begin(key(1, "203.0.113.7", INBOUND_PORT), SECOND, source, name);
+        host.look(SECOND + OWNER_HOLD_NS);
+        assert_eq!(host.changes[0].flow.attribution, attribution);
+        assert_eq!(host.changes[0].flow.process.name, name);
+        assert_eq!(host.changes.len(), 2);
+    }
+}
+
+#[test]
+fn a_reader_without_address_owns_what_was_received_and_a_writer_what_was_sent() {
+    let mut host = Host::new(10);
+    let (received, sent) = (key(1, "203.0.113.7", INBOUND_PORT), key(1, "203.0.113.8", 53));
+    host.begin(received, SECOND, UdpOwnerSource::Unknown, "");
+    host.begin(sent, SECOND, UdpOwnerSource::Unknown, "");
+    host.event(owner(key(2, "::", 0), true), Some("of another socket"));
+    assert_eq!(host.told(), []);
+    host.event(owner(key(1, "::", 0), false), Some("writer"));
+    assert_eq!(host.changes.len(), 2);
+    assert_eq!(host.changes[0].flow.remote, sent.remote);
+    assert_eq!(host.changes[0].flow.attribution, Attribution::Connect);
+    host.event(owner(key(1, "::", 0), true), Some("reader"));
+    assert_eq!(host.changes.len(), 4);
+    assert_eq!(host.changes[2].flow.process.name, "reader");
+    assert_eq!(host.changes[2].flow.attribution, Attribution::FirstIo);
+}
+
+#[test]
+fn deltas_add_up_and_a_flow_that_falls_silent_is_closed() {
+    let mut host = Host::new(10);
+    let flow = key(1, "203.0.113.7", 443);
+    host.look(0);
+    host.begin(flow, SECOND, UdpOwnerSource::Sent, "curl");
+    let _opened = host.told();
+    host.count(flow, 4 * SECOND, (3, 0));
+    host.look(4 * SECOND);
+    assert_eq!(host.told(), [], "not before the next round");
+    host.look(5 * SECOND);
+    assert_eq!(host.told(), [(What::Active, 30, 0)]);
+    host.look(10 * SECOND);
+    assert_eq!(host.told(), [], "nothing moved");
+    host.count(flow, 11 * SECOND, (4, 2));
+    host.look(15 * SECOND);
+    assert_eq!(host.changes[0].flow.time, host.clock.wall(11 * SECOND), "of the last datagram");
+    assert_eq!(host.told(), [(What::Active, 10, 200)]);
+    host.look(70 * SECOND);
+    assert_eq!(host.told(), []);
+    host.look(75 * SECOND);
+    assert_eq!(host.changes[0].duration, Duration::from_secs(10));
+    assert_eq!(host.told(), [(What::Closed, 0, 0)]);
+    host.begin(flow, 80 * SECOND, UdpOwnerSource::Sent, "curl");
+    assert_eq!(host.changes[0].number, FIRST_NUMBER + 2, "a new flow");
+}
+
+#[test]
+fn a_minute_has_its_own_bytes() {
+    let mut host = Host::new(10);
+    let flow = key(1, "203.0.113.7", 443);
+    host.begin(flow, 58 * SECOND, UdpOwnerSource::Sent, "curl");
+    host.look(58 * SECOND);
+    // Read just after the end of the minute, a moment after a datagram of the next one.
+    host.count(flow, 60 * SECOND + MS, (5, 0));
+    host.changes.clear();
+    host.look(60 * SECOND + 2 * MS);
+    assert_eq!(host.changes[0].flow.time, host.clock.wall(60 * SECOND - 1));
+    host.count(flow, 62 * SECOND, (6, 0));
+    host.look(66 * SECOND);
+    assert_eq!(host.changes[1].flow.time, host.clock.wall(62 * SECOND));
+    assert_eq!(host.told(), [(What::Active, 50, 0), (What::Active, 10, 0)]);
+}
+
+#[test]
+fn what_the_kernel_lost_is_closed_and_counted_and_what_it_began_anew_goes_on() {
+    let mut host = Host::new(10);
+    let (lost, again) = (key(1, "203.0.113.7", 443), key(1, "203.0.113.8", 443));
+    host.look(0);
+    for flow in [lost, again] {
+        host.begin(flow, SECOND, UdpOwnerSource::Sent, "curl");
+        host.count(flow, 2 * SECOND, (2, 0));
+    }
+    host.look(6 * SECOND);
+    let _active = host.told();
+    host.kernel.0.clear();
+    host.begin(again, 7 * SECOND, UdpOwnerSource::Sent, "curl");
+    host.count(again, 8 * SECOND, (1, 0));
+    host.look(12 * SECOND);
+    let mut told = host.told();
+    told.sort_by_key(|it| it.1);
+    assert_eq!(told, [(What::Closed, 0, 0), (What::Active, 10, 0)]);
+    assert_eq!(host.stats.udp_flows_evicted.value(), 2);
+    assert_eq!(host.table.len(), 1);
+}
+
+#[test]
+fn a_record_told_twice_changes_nothing() {
+    let mut host = Host::new(10);
+    let flow = key(1, "203.0.113.7", 443);
+    host.begin(flow, SECOND, UdpOwnerSource::Sent, "curl");
+    host.begin(flow, SECOND, UdpOwnerSource::Sent, "curl");
+    assert_eq!(host.told().len(), 2);
+    assert_eq!((host.table.len(), host.stats.udp_flows_evicted.value()), (1, 0));
+}
+
+#[test]
+fn a_full_table_closes_the_least_recently_used_with_its_counts() {
+    let mut host = Host::new(2);
+    let flows = [1, 2, 3].map(|cookie| key(cookie, "203.0.113.7", 443));
+    for (flow, at) in flows.into_iter().zip(1..) {
+        host.begin(flow, at * SECOND, UdpOwnerSource::Sent, "curl");
+        host.count(flow, at * SECOND, (at, 0));
+    }
+    let _opened = host.told();
+    host.look(3 * SECOND + MS);
+    let closed = host.told();
+    assert!(closed.contains(&(What::Closed, 10, 0)), "{closed:?}");
+    assert_eq!((host.table.len(), host.kernel.0.len()), (2, 2));
+    assert_eq!(host.stats.udp_flows_evicted.value(), 1);
+}
+
+#[test]
+fn many_flows_are_looked_at_in_turns() {
+    let mut host = Host::new(10_000);
+    for number in 0..5000 {
+        let flow = key(u64::from(number), "203.0.113.7", 10_000 + number);
+        host.begin(flow, SECOND, UdpOwnerSource::Sent, "scan");
+        host.count(flow, SECOND, (1, 0));
+    }
+    host.changes.clear();
+    let now = Moment { boot_ns: SECOND, monotonic_ns: SECOND, clock: &host.clock };
+    assert!(host.table.look(now, &mut host.kernel, &mut host.changes), "more are due");
+    assert_eq!(host.changes.len(), LOOKS_A_TURN);
+    host.look(SECOND);
+    assert_eq!(host.changes.len(), 5000);
+}
+
+#[test]
+fn a_clock_that_goes_back_does_no_harm() {
+    let mut host = Host::new(10);
+    let flow = key(1, "203.0.113.7", 443);
+    host.begin(flow, 100 * SECOND, UdpOwnerSource::Sent, "curl");
+    host.count(flow, 100 * SECOND, (1, 0));
+    host.look(120 * SECOND);
+    host.clock = BootClock::with_offset_ns(-50_000_000_000);
+    host.count(flow, 121 * SECOND, (2, 0));
+    host.look(126 * SECOND);
+    let sum: u64 = host.told().iter().map(|it| it.1).sum();
+    assert_eq!(sum, 20);
+}
+
+fn open_socket(cookie: u64, local_port: u16, remote_port: u16) -> OpenSocket {
+    let (local, remote) = ("192.0.2.1".parse().unwrap(), "203.0.113.7".parse().unwrap());
+    let ends = Ends { local, local_port, remote, remote_port };
+    OpenSocket { netns: 9, cookie, inode: 1, ends, state: 1, counts: None }
+}
+
+fn find(host: &mut Host, udp: Vec<OpenSocket>, at: u64) {
+    let mut open = OpenSockets::default();
+    (open.udp, open.began_boot_ns) = (udp, at);
+    let holder = Process { name: "holder".into(), ..Process::default() };
+    let mut owner = |_inode| Some(Arc::new(holder.clone()));
+    host.table.found(&open, host.clock.wall(at), &mut owner, &mut host.changes);
+}
+
+#[test]
+fn what_was_connected_before_is_told_once_and_counted_from_its_next_datagram() {
+    let mut host = Host::new(10);
+    let bound = open_socket(1, 53, 0);
+    find(&mut host, vec![bound, open_socket(2, 5_000, 443), open_socket(3, 53, 6_000)], SECOND);
+    let told: Vec<_> = host
+        .changes
+        .drain(..)
+        .map(|it| {
+            assert!(it.flow.preexisting && it.flow.attribution == Attribution::Scan);
+            (it.what, it.flow.remote_port.unwrap(), it.flow.direction)
+        })
+        .collect();
+    let (inbound, outbound) = (Direction::Inbound, Direction::Outbound);
+    assert_eq!(
+        told,
+        [
+            (What::Opened, 443, outbound),
+            (What::Established, 443, outbound),
+            (What::Opened, 6_000, inbound),
+            (What::Established, 6_000, inbound),
+        ]
+    );
+    // The kernel has no counts yet; then one sends.
+    host.look(10 * SECOND);
+    assert_eq!(host.told(), []);
+    let sends = key(2, "203.0.113.7", 443);
+    host.begin(sends, 20 * SECOND, UdpOwnerSource::Sent, "other");
+    host.count(sends, 21 * SECOND, (3, 0));
+    host.look(30 * SECOND);
+    assert_eq!(host.told(), [(What::Active, 30, 0)]);
+    assert_eq!(host.stats.udp_flows_evicted.value(), 0);
+    // The other falls idle, this one's socket is closed.
+    host.look(62 * SECOND);
+    assert_eq!(host.told(), [(What::Closed, 0, 0)]);
+    host.event(Udp::Release { boot_ns: 63 * SECOND, cookie: 2 }, None);
+    host.look(64 * SECOND);
+    assert_eq!(host.told(), [(What::Closed, 0, 0)]);
+    assert!(host.table.is_empty() && host.table.sockets.is_empty());
+}
+
+#[test]
+fn what_proc_shows_without_its_cookie_is_not_opened_again_by_its_datagram() {
+    let mut host = Host::new(10);
+    find(&mut host, vec![open_socket(0, 5353, 443)], SECOND);
+    assert_eq!(host.told().len(), 2);
+    let sends = key(7, "203.0.113.7", 443);
+    host.begin(sends, 2 * SECOND, UdpOwnerSource::Sent, "it");
+    host.count(sends, 2 * SECOND, (1, 0));
+    host.look(10 * SECOND);
+    assert_eq!(host.told(), [(What::Active, 10, 0)]);
+    assert_eq!(host.table.len(), 1);
+}
+
+#[test]
+fn senders_that_begin_at_once_each_settle_their_own() {
+    let mut host = Host::new(10);
+    let begin = |remote_port, on_cpu_tgid| UdpFlow {
+        boot_ns: SECOND,
+        key: key(5, "203.0.113.7", remote_port),
+        task: Task::default(),
+        source: UdpOwnerSource::Unknown,
+        local: "192.0.2.1".parse().unwrap(),
+        local_port: 5353,
+        inbound: false,
+        owner_resolved: false,
+        netns: 9,
+        on_cpu_tgid,
+    };
+    host.event(Udp::Flow(begin(1, 71)), None);
+    host.event(Udp::Flow(begin(2, 72)), None);
+    let owner = |tgid| {
+        let task = Task { tgid, ..Task::default() };
+        let key = key(5, "::", 0);
+        Udp::Owner(UdpOwner { key, task, source: UdpOwnerSource::Sent, inbound: false })
+    };
+    host.event(owner(71), Some("first"));
+    host.event(owner(72), Some("second"));
+    let opened = host.changes.iter().filter(|it| it.what == What::Opened);
+    let names: Vec<_> =
+        opened.map(|it| (it.flow.remote_port.unwrap(), it.flow.process.name.as_str())).collect();
+    assert_eq!(names, [(1, "first"), (2, "second")]);
+}

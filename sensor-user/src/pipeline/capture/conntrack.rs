@@ -1,0 +1,218 @@
+//! Conntrack: what the kernel's connection tracking knows of one connection, by netlink.
+//!
+//! One connection is asked for at a time (`IPCTNL_MSG_CT_GET` of `linux/netfilter/nfnetlink_conntrack.h`;
+//! the kernel answers within the call). Events would tell of every forwarded packet's connection
+//! too, and since Linux 5.19 of the namespaces that have a listener of their own only.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_netfilter::conntrack::{
+    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol as IpProtocol,
+    Tuple as TupleAttribute,
+};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, connect, recv, send,
+    socket,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::pipeline::aggregate::Protocol;
+
+/// How many connections the calling thread's network namespace tracks.
+const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
+/// Bytes of an answer at most; one connection takes some 400.
+const ANSWER_BYTES: usize = 8192;
+
+/// One direction of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tuple {
+    /// Transport.
+    pub protocol: Protocol,
+    /// From.
+    pub source: SocketAddr,
+    /// To.
+    pub destination: SocketAddr,
+}
+
+/// Why the kernel's table cannot be asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConntrackError {
+    /// The module is not there.
+    #[error("nf_conntrack is not loaded")]
+    Absent,
+    /// The kernel refuses.
+    #[error("conntrack: {0}; it takes CAP_NET_ADMIN")]
+    Refused(Errno),
+    /// The answer is none that this agent understands.
+    #[error("conntrack: answer of {bytes} bytes not understood: {detail}")]
+    Answer {
+        /// Its size.
+        bytes: usize,
+        /// What the parser says.
+        detail: String,
+    },
+}
+
+/// A socket to the table of one network namespace: that of the thread that opened it.
+#[derive(Debug)]
+pub struct Conntrack {
+    socket: OwnedFd,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+/// Connections that the calling thread's network namespace tracks; 0 where no rule needs them.
+pub fn tracked() -> Result<u64, ConntrackError> {
+    let mut text = String::new();
+    let mut file = File::open(COUNT).map_err(|_absent| ConntrackError::Absent)?;
+    file.read_to_string(&mut text).map_err(|_absent| ConntrackError::Absent)?;
+    text.trim().parse().map_err(|_not_a_number: std::num::ParseIntError| ConntrackError::Absent)
+}
+
+impl Conntrack {
+    /// Opens a socket in the calling thread's network namespace.
+    pub fn open() -> Result<Self, ConntrackError> {
+        let socket = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+            SockProtocol::NetlinkNetFilter,
+        )
+        .map_err(ConntrackError::Refused)?;
+        connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(ConntrackError::Refused)?;
+        Ok(Self { socket, sequence: 0, buffer: vec![0; ANSWER_BYTES] })
+    }
+
+    /// Whether the kernel answers at all.
+    pub fn check(&mut self) -> Result<(), ConntrackError> {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let tuple = Tuple { protocol: Protocol::Tcp, source: nowhere, destination: nowhere };
+        self.other_direction(&tuple).map(drop)
+    }
+
+    /// The connection of which `tuple` is one direction, as its other direction; `None` where
+    /// there is no such connection.
+    ///
+    /// Without translation that is `tuple` turned round. With it, its source is the end that
+    /// `tuple`'s packets really go to, and its destination the end that they seem to come from.
+    pub fn other_direction(&mut self, tuple: &Tuple) -> Result<Option<Tuple>, ConntrackError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let question = question(tuple, self.sequence);
+        let fd = self.socket.as_raw_fd();
+        send(fd, &question, MsgFlags::empty()).map_err(ConntrackError::Refused)?;
+        loop {
+            let bytes = match recv(fd, &mut self.buffer, MsgFlags::empty()) {
+                Err(Errno::EINTR) => continue,
+                read => read.map_err(ConntrackError::Refused)?,
+            };
+            let answer = self.buffer.get(..bytes).unwrap_or_default();
+            let message = NetlinkMessage::<NetfilterMessage>::deserialize(answer)
+                .map_err(|error| ConntrackError::Answer { bytes, detail: error.to_string() })?;
+            if message.header.sequence_number == self.sequence {
+                return found(message.payload, tuple);
+            }
+        }
+    }
+}
+
+fn question(tuple: &Tuple, sequence: u32) -> Vec<u8> {
+    let family = match tuple.source.ip() {
+        IpAddr::V4(_) => NetfilterProtoFamily::IPv4,
+        IpAddr::V6(_) => NetfilterProtoFamily::IPv6,
+    };
+    let protocol = match tuple.protocol {
+        Protocol::Tcp => IpProtocol::Tcp,
+        Protocol::Udp => IpProtocol::Udp,
+    };
+    let attributes = vec![ConntrackAttribute::CtaTupleOrig(vec![
+        TupleAttribute::Ip(vec![
+            IPTuple::SourceAddress(tuple.source.ip()),
+            IPTuple::DestinationAddress(tuple.destination.ip()),
+        ]),
+        TupleAttribute::Proto(vec![
+            ProtoTuple::Protocol(protocol),
+            ProtoTuple::SourcePort(tuple.source.port()),
+            ProtoTuple::DestinationPort(tuple.destination.port()),
+        ]),
+    ])];
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST;
+    header.sequence_number = sequence;
+    let body = NetfilterMessage::new(
+        NetfilterHeader::new(family, 0, 0),
+        ConntrackMessage::Get(attributes),
+    );
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(body));
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+fn found(
+    payload: NetlinkPayload<NetfilterMessage>,
+    asked: &Tuple,
+) -> Result<Option<Tuple>, ConntrackError> {
+    let message = match payload {
+        NetlinkPayload::InnerMessage(message) => message,
+        NetlinkPayload::Error(error) => {
+            let errno = Errno::from_raw(error.raw_code().wrapping_neg());
+            return match errno {
+                Errno::ENOENT => Ok(None),
+                errno => Err(ConntrackError::Refused(errno)),
+            };
+        }
+        _ => return Ok(None),
+    };
+    let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = message.inner else {
+        return Ok(None);
+    };
+    let mut both = attributes.iter().filter_map(|attribute| match attribute {
+        ConntrackAttribute::CtaTupleOrig(parts) | ConntrackAttribute::CtaTupleReply(parts) => {
+            tuple(parts, asked.protocol)
+        }
+        _ => None,
+    });
+    Ok(both.find(|tuple| tuple != asked))
+}
+
+fn tuple(parts: &[TupleAttribute], protocol: Protocol) -> Option<Tuple> {
+    let (mut source, mut destination, mut source_port, mut destination_port) =
+        (None, None, None, None);
+    for part in parts {
+        match part {
+            TupleAttribute::Ip(addresses) => {
+                for address in addresses {
+                    match address {
+                        IPTuple::SourceAddress(address) => source = Some(*address),
+                        IPTuple::DestinationAddress(address) => destination = Some(*address),
+                        _ => {}
+                    }
+                }
+            }
+            TupleAttribute::Proto(ports) => {
+                for port in ports {
+                    match port {
+                        ProtoTuple::SourcePort(port) => source_port = Some(*port),
+                        ProtoTuple::DestinationPort(port) => destination_port = Some(*port),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(Tuple {
+        protocol,
+        source: SocketAddr::new(source?, source_port?),
+        destination: SocketAddr::new(destination?, destination_port?),
+    })
+}

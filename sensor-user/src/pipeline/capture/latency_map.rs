@@ -1,0 +1,59 @@
+//! `LatencyMap`: the kernel's counts of request and answer, read one by one by cookie.
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, MapError};
+use sensor_ebpf::latency::CONNECTION_LATENCY_LEN;
+use sensor_ebpf::maps::{LATENCY, LATENCY_EPOCH};
+
+use super::loader::{CaptureError, bad_map};
+
+/// The map of turns, and the epoch in which they are counted.
+pub struct LatencyMap {
+    turns: HashMap<MapData, u64, [u8; CONNECTION_LATENCY_LEN]>,
+    kernel_epoch: Array<MapData, u32>,
+    epoch: u32,
+}
+
+impl std::fmt::Debug for LatencyMap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LatencyMap").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+impl LatencyMap {
+    /// Takes the maps out of the object, and begins the first epoch.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, CaptureError> {
+        let mut map = |name| ebpf.take_map(name).ok_or_else(|| bad_map(name, None));
+        let (turns, epoch) = (map(LATENCY)?, map(LATENCY_EPOCH)?);
+        let turns = HashMap::try_from(turns).map_err(|error| bad_map(LATENCY, Some(error)))?;
+        let kernel_epoch =
+            Array::try_from(epoch).map_err(|error| bad_map(LATENCY_EPOCH, Some(error)))?;
+        let mut map = Self { turns, kernel_epoch, epoch: 0 };
+        map.begin_epoch();
+        Ok(map)
+    }
+
+    /// Ends the epoch and begins the next one; gives the number of the one that ended.
+    pub fn begin_epoch(&mut self) -> u32 {
+        let next = self.epoch.saturating_add(1);
+        match self.kernel_epoch.set(0, next, 0) {
+            Ok(()) => std::mem::replace(&mut self.epoch, next),
+            Err(error) => {
+                tracing::debug!(%error, "epoch of turns not begun");
+                0
+            }
+        }
+    }
+
+    /// The bytes of a connection's turns; `None` where there were none.
+    pub fn read(&self, cookie: u64) -> Option<[u8; CONNECTION_LATENCY_LEN]> {
+        match self.turns.get(&cookie, 0) {
+            Ok(turns) => Some(turns),
+            Err(MapError::KeyNotFound) => None,
+            Err(error) => {
+                tracing::debug!(%error, "turns not read");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! `Capture`: the loaded object, its ring and its counters.
+
+use std::fmt::Write as _;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
+use aya::util::KernelVersion;
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use sensor_ebpf::maps::{
+    COARSE_TIME, COUNTERS, LossCounter, OFFSETS, READER_ASLEEP, RECORDS, RESULT_REGISTER,
+    UDP_FLOWS, WAKE_AT_BYTES,
+};
+use sensor_ebpf::offsets::MISSING;
+use sha2::{Digest as _, Sha256};
+
+use super::accept_hooks;
+use super::hooks;
+use super::hooks::{HookState, Hooks};
+use super::latency_map::LatencyMap;
+use super::missed_runs::{Missed, Misses};
+use super::offsets::{KernelTypes, VMLINUX_BTF};
+use super::udp_flows::UdpFlows;
+
+/// The object that belongs to this agent.
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!("../../../../sensor-ebpf/object/netsensor.bpf.o");
+
+/// What the operator may set of the kernel half.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureConfig {
+    /// Bytes of the ring: a power of two, at least 64 KiB.
+    pub ring_bytes: u32,
+    /// UDP flows that are counted in the kernel at once at most.
+    pub udp_flows: u32,
+    /// Another object than the embedded one.
+    pub object: Option<PathBuf>,
+    /// Another description of the kernel's types than its own, [`VMLINUX_BTF`].
+    pub btf: Option<PathBuf>,
+    /// Programs that are not attached, out of [`super::hooks::PROGRAMS`].
+    pub disable: Vec<String>,
+}
+
+/// Why the kernel half does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// The object's file cannot be read.
+    #[error("read BPF object {}", path.display())]
+    ReadObject {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The object is not one.
+    #[error(
+        "{origin}: not a BPF object of netsensor; build one with `cargo xtask build-ebpf` ({detail})"
+    )]
+    BadObject {
+        /// Which object.
+        origin: String,
+        /// What the parser says.
+        detail: String,
+    },
+    /// The kernel refuses maps: privileges.
+    #[error(
+        "load kernel programs: {errno}; run as root, or give the process CAP_BPF and CAP_PERFMON \
+         (kernel 5.8 or later)"
+    )]
+    Refused {
+        /// What the kernel says.
+        errno: String,
+    },
+    /// No hook for TCP.
+    #[error(
+        "attach to inet_sock_set_state: no way in this kernel: {reasons}; it takes root or \
+         CAP_PERFMON, and /sys/kernel/btf/vmlinux (kernel 5.8 or later) or tracefs mounted at \
+         /sys/kernel/tracing"
+    )]
+    NoTcpHook {
+        /// Each way with its reason.
+        reasons: String,
+    },
+    /// A map that the contract names is not in the object, or of another kind.
+    #[error("map {name}: not in the BPF object as this agent expects it; rebuild the object")]
+    BadMap {
+        /// Name of the map.
+        name: &'static str,
+        /// The cause.
+        source: Option<MapError>,
+    },
+    /// A thread does not start.
+    #[error("start a thread; is the limit of processes or memory reached?")]
+    Thread(#[source] std::io::Error),
+    /// The reader's wait cannot be set up.
+    #[error("wait for the ring")]
+    Wait(#[source] Errno),
+}
+
+/// What the kernel half counted, summed over CPUs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KernelLedger {
+    /// TCP records that programs wanted to send.
+    pub tcp_attempted: u64,
+    /// Of these, lost because the ring was full.
+    pub tcp_ring_full: u64,
+    /// Process records that programs wanted to send.
+    pub process_attempted: u64,
+    /// Of these, lost because the ring was full.
+    pub process_ring_full: u64,
+    /// Inbound connections that no longer waited for their owner, since another took the slot.
+    pub accept_pending_evicted: u64,
+    /// Kernel memory that could not be read.
+    pub read_failed: u64,
+    /// UDP records that programs wanted to send.
+    pub udp_attempted: u64,
+    /// Of these, lost because the ring was full.
+    pub udp_ring_full: u64,
+    /// UDP datagrams that found no room in the map of flows.
+    pub udp_uncounted: u64,
+    /// Runs of programs that the kernel left out; what they would have told is not known.
+    pub missed: Missed,
+    /// DNS answers that programs wanted to send.
+    pub dns_attempted: u64,
+    /// Of these, lost because the ring was full.
+    pub dns_ring_full: u64,
+    /// DNS answers beyond those that are told in a second.
+    pub dns_over_rate: u64,
+}
+
+/// The running kernel half. Dropping it detaches everything.
+pub struct Capture {
+    ring: RingBuf<MapData>,
+    counters: PerCpuArray<MapData, u64>,
+    reader_asleep: Array<MapData, u32>,
+    udp_flows: UdpFlows,
+    turns: LatencyMap,
+    epoll: Epoll,
+    hooks: Hooks,
+    object: String,
+    missing: Vec<String>,
+    misses: Misses,
+    /// What [`Self::misses`] came to when the programs were detached.
+    missed: Option<Missed>,
+    /// Keeps programs and links alive.
+    ebpf: Option<Ebpf>,
+}
+
+impl std::fmt::Debug for Capture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Capture").field("hooks", &self.hooks).finish_non_exhaustive()
+    }
+}
+
+impl Capture {
+    /// Loads the object and attaches what this kernel allows.
+    pub fn open(config: &CaptureConfig) -> Result<Self, CaptureError> {
+        let btf_path = config.btf.as_deref().unwrap_or_else(|| VMLINUX_BTF.as_ref());
+        let Parsed { types, btf, loader } = parsed(btf_path)?;
+        let (mut ebpf, object) = load(config, loader, btf.as_ref(), &types)?;
+        let ring = ebpf.take_map(RECORDS).ok_or_else(|| bad_map(RECORDS, None))?;
+        let ring = RingBuf::try_from(ring).map_err(|error| bad_map(RECORDS, Some(error)))?;
+        let counters = ebpf.take_map(COUNTERS).ok_or_else(|| bad_map(COUNTERS, None))?;
+        let counters =
+            PerCpuArray::try_from(counters).map_err(|error| bad_map(COUNTERS, Some(error)))?;
+        let reader_asleep =
+            ebpf.take_map(READER_ASLEEP).ok_or_else(|| bad_map(READER_ASLEEP, None))?;
+        let reader_asleep =
+            Array::try_from(reader_asleep).map_err(|error| bad_map(READER_ASLEEP, Some(error)))?;
+        let udp_flows = ebpf.take_map(UDP_FLOWS).ok_or_else(|| bad_map(UDP_FLOWS, None))?;
+        let udp_flows =
+            UdpFlows::try_from(udp_flows).map_err(|error| bad_map(UDP_FLOWS, Some(error)))?;
+        let turns = LatencyMap::take(&mut ebpf)?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(CaptureError::Wait)?;
+        // Edge-triggered: only the forced wake-ups of a ring that fills too fast end the wait.
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
+        epoll.add(&ring, event).map_err(CaptureError::Wait)?;
+        let hooks = hooks::attach(&mut ebpf, btf.as_ref(), &types, &config.disable);
+        on_own_thread(move || drop(btf))?;
+        if !hooks.tcp_state.iter().any(|hook| hook.state == HookState::On) {
+            return Err(CaptureError::NoTcpHook { reasons: reasons(&hooks) });
+        }
+        Ok(Self {
+            ring,
+            counters,
+            reader_asleep,
+            udp_flows,
+            turns,
+            epoll,
+            missing: types.missing,
+            misses: Misses::of(&ebpf, &hooks),
+            hooks,
+            object,
+            missed: None,
+            ebpf: Some(ebpf),
+        })
+    }
+
+    /// What is attached and what is not.
+    pub const fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
+    /// The first digits of the SHA-256 of the object.
+    pub fn object(&self) -> &str {
+        &self.object
+    }
+
+    /// Structure members that this kernel does not have.
+    pub fn missing_members(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// The counts of UDP flows.
+    pub const fn udp_flows(&mut self) -> &mut UdpFlows {
+        &mut self.udp_flows
+    }
+
+    /// The turns of TCP connections.
+    pub const fn turns(&mut self) -> &mut LatencyMap {
+        &mut self.turns
+    }
+
+    /// Hands the records that wait in the ring to `each`, oldest first, `most` of them at most;
+    /// gives their number.
+    pub fn drain(&mut self, most: u32, mut each: impl FnMut(&[u8])) -> u32 {
+        let mut records = 0;
+        while records < most
+            && let Some(record) = self.ring.next()
+        {
+            each(&record);
+            records += 1;
+        }
+        records
+    }
+
+    /// Sleeps for `limit`, or until the ring is so full that it must be drained now.
+    pub fn wait(&self, limit: Duration) {
+        let limit = EpollTimeout::try_from(limit).unwrap_or(EpollTimeout::ZERO);
+        // A signal ends the wait early, which does no harm.
+        let _interrupted = self.epoll.wait(&mut [EpollEvent::empty()], limit);
+    }
+
+    /// Sleeps for `limit`, or until there is a record.
+    pub fn sleep(&mut self, limit: Duration) -> Result<(), CaptureError> {
+        self.reader_asleep.set(0, 1, 0).map_err(|error| bad_map(READER_ASLEEP, Some(error)))?;
+        // A record that came before the flag was set is seen at once: this is level-triggered.
+        let mut ring = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        // A signal ends the sleep early, which does no harm.
+        let _interrupted = poll(&mut ring, limit);
+        Ok(())
+    }
+
+    /// Detaches every program. What is in the ring stays to be drained, the counters to be read.
+    pub fn detach(&mut self) {
+        self.missed = Some(self.misses.read());
+        self.ebpf = None;
+    }
+
+    /// The counters as they stand.
+    pub fn ledger(&self) -> Result<KernelLedger, CaptureError> {
+        let sum = |counter: LossCounter| -> Result<u64, CaptureError> {
+            let values = self
+                .counters
+                .get(&(counter as u32), 0)
+                .map_err(|error| bad_map(COUNTERS, Some(error)))?;
+            Ok(values.iter().sum())
+        };
+        Ok(KernelLedger {
+            tcp_attempted: sum(LossCounter::TcpAttempted)?,
+            tcp_ring_full: sum(LossCounter::TcpRingFull)?,
+            process_attempted: sum(LossCounter::ProcessAttempted)?,
+            process_ring_full: sum(LossCounter::ProcessRingFull)?,
+            accept_pending_evicted: sum(LossCounter::AcceptPendingEvicted)?,
+            read_failed: sum(LossCounter::ReadFailed)?,
+            udp_attempted: sum(LossCounter::UdpAttempted)?,
+            udp_ring_full: sum(LossCounter::UdpRingFull)?,
+            udp_uncounted: sum(LossCounter::UdpUncounted)?,
+            missed: self.missed.unwrap_or_else(|| self.misses.read()),
+            dns_attempted: sum(LossCounter::DnsAttempted)?,
+            dns_ring_full: sum(LossCounter::DnsRingFull)?,
+            dns_over_rate: sum(LossCounter::DnsOverRate)?,
+        })
+    }
+}
+
+/// What comes of the kernel's types.
+struct Parsed {
+    types: KernelTypes,
+    btf: Option<Btf>,
+    loader: EbpfLoader<'static>,
+}
+
+/// Reads the kernel's types. That takes some 40 MiB for a moment, in small pieces: on a thread of
+/// its own they are in an arena of their own, which the allocator gives back. Between those of the
+/// agent they would leave holes that stay.
+fn parsed(btf_path: &Path) -> Result<Parsed, CaptureError> {
+    on_own_thread(|| {
+        let types = KernelTypes::read(btf_path).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the kernel's types are not known");
+            KernelTypes::unknown()
+        });
+        // A new loader parses the kernel's own file, whatever it is told to use then.
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        let btf = Btf::parse_file(btf_path, Endianness::default()).ok();
+        Parsed { types, btf, loader }
+    })
+}
+
+/// Runs `work` on a thread that ends with it.
+fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, CaptureError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("types".to_owned());
+        let running = thread.spawn_scoped(scope, work).map_err(CaptureError::Thread)?;
+        running.join().or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn load(
+    config: &CaptureConfig,
+    loader: EbpfLoader<'static>,
+    btf: Option<&Btf>,
+    types: &KernelTypes,
+) -> Result<(Ebpf, String), CaptureError> {
+    let wake_at = config.ring_bytes / 4;
+    let coarse_time = u32::from(has_coarse_time());
+    let result_register = accept_hooks::RESULT_REGISTER_AT.unwrap_or(MISSING);
+    let mut loader: EbpfLoader<'_> = loader;
+    loader
+        .btf(btf)
+        .map_max_entries(RECORDS, config.ring_bytes)
+        .map_max_entries(UDP_FLOWS, config.udp_flows)
+        .override_global(OFFSETS, &types.offsets, true)
+        .override_global(WAKE_AT_BYTES, &wake_at, true)
+        .override_global(COARSE_TIME, &coarse_time, true)
+        .override_global(RESULT_REGISTER, &result_register, true);
+    let (origin, digest, loaded) = match &config.object {
+        None => ("embedded BPF object".to_owned(), digest(OBJECT), loader.load(OBJECT)),
+        Some(path) => {
+            let bytes = std::fs::read(path)
+                .map_err(|source| CaptureError::ReadObject { path: path.clone(), source })?;
+            (path.display().to_string(), digest(&bytes), loader.load(&bytes))
+        }
+    };
+    let ebpf = loaded.map_err(|error| match error {
+        EbpfError::MapError(MapError::CreateError { io_error, .. }) => {
+            CaptureError::Refused { errno: io_error.to_string() }
+        }
+        other => CaptureError::BadObject { origin, detail: hooks::innermost(&other) },
+    })?;
+    Ok((ebpf, digest))
+}
+
+/// Tells an object from others, for people.
+fn digest(object: &[u8]) -> String {
+    let digest = Sha256::digest(object);
+    digest.iter().take(6).fold(String::new(), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Whether the kernel has `bpf_ktime_get_coarse_ns`.
+fn has_coarse_time() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 11, 0))
+}
+
+pub(super) fn bad_map(name: &'static str, source: Option<MapError>) -> CaptureError {
+    CaptureError::BadMap { name, source }
+}
+
+fn reasons(hooks: &Hooks) -> String {
+    let each = hooks.tcp_state.iter().filter_map(|hook| match &hook.state {
+        HookState::Off(reason) => Some(format!("{}: {reason}", hook.attach)),
+        _ => None,
+    });
+    each.collect::<Vec<_>>().join("; ")
+}

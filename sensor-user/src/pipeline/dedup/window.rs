@@ -1,0 +1,287 @@
+//! `Dedup`: one alert at the first hit of a key, one summary of the further ones when its window
+//! ends.
+//!
+//! Invariants. At most `max_keys` windows are open; the one that was opened first is closed early
+//! to make room (counted). Each hit of an opened connection is in exactly one alert: the sum of
+//! `ConnectionCount` over all alerts is the number of hits. Windows live on over a restart
+//! (`state.rs`): what is open when the agent ends stays open.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::alert::{Alert, AlertKind, Tally};
+use super::sighting::Sighting;
+use super::state::Unsaved;
+use crate::base::collections::FastMap;
+use crate::base::counters::Stats;
+use crate::base::stable_id::stable_id;
+use crate::pipeline::aggregate::{Direction, Flow};
+use crate::pipeline::matcher::Hit;
+
+/// What makes two hits the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Key {
+    pub(super) feed: Arc<str>,
+    indicator_id: String,
+    remote: IpAddr,
+    executable: String,
+    container_id: String,
+    direction: Direction,
+}
+
+impl Key {
+    pub(super) fn of(hit: &Hit, flow: &Flow) -> Self {
+        Self {
+            feed: Arc::clone(&hit.indicator.feed),
+            indicator_id: hit.indicator.id.clone(),
+            remote: flow.remote,
+            executable: flow.process.executable().to_owned(),
+            container_id: flow.process.container_id.clone(),
+            direction: flow.direction,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Window {
+    pub(super) opened: Timestamp,
+    /// Tells this window from a later one of the same key.
+    pub(super) number: u64,
+    /// The latest, with `latest`.
+    pub(super) hit: Hit,
+    pub(super) latest: Sighting,
+    pub(super) first_seen: Timestamp,
+    pub(super) last_seen: Timestamp,
+    pub(super) further: u64,
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_received: u64,
+    pub(super) unsaved: Unsaved,
+    /// Of a window that an earlier run opened: connections up to then are in its counts.
+    pub(super) told_until: Option<Timestamp>,
+}
+
+/// Open windows by key.
+#[derive(Debug)]
+pub struct Dedup {
+    agent_id: String,
+    length: SignedDuration,
+    max_keys: usize,
+    pub(super) windows: FastMap<Arc<Key>, Window>,
+    /// Keys in the order in which their windows were opened, with the window's number.
+    pub(super) order: VecDeque<(Arc<Key>, u64)>,
+    pub(super) last_number: u64,
+    /// Connections that were ever counted as hits, over all runs.
+    pub(super) admitted: u64,
+    /// Whether what changes is noted for [`Dedup::take_change`].
+    pub(super) keeps_state: bool,
+    /// Keys whose window is not saved as it is, each once.
+    pub(super) unsaved: Vec<Arc<Key>>,
+    /// Windows that were closed since the state was last saved.
+    pub(super) closed: Vec<u64>,
+    /// Windows of earlier runs by their number.
+    pub(super) restored: FastMap<u64, Arc<Key>>,
+    stats: Arc<Stats>,
+}
+
+impl Dedup {
+    /// No window is open. `length` is that of a window; at most `max_keys` (at least 1) are open.
+    pub fn new(
+        agent_id: String,
+        length: SignedDuration,
+        max_keys: usize,
+        stats: Arc<Stats>,
+    ) -> Self {
+        Self {
+            agent_id,
+            length,
+            max_keys: max_keys.max(1),
+            windows: FastMap::default(),
+            order: VecDeque::new(),
+            last_number: 0,
+            admitted: 0,
+            keeps_state: false,
+            unsaved: Vec::new(),
+            closed: Vec::new(),
+            restored: FastMap::default(),
+            stats,
+        }
+    }
+
+    /// Takes a hit in: an alert comes out when it is the first of its window. The end of a
+    /// connection adds its bytes to the window and is no hit of its own.
+    pub fn admit(&mut self, hit: &Hit, flow: &Flow, alerts: &mut Vec<Alert>) {
+        self.expire(flow.time, alerts);
+        let key = Key::of(hit, flow);
+        let is_first_sight = flow.phase.is_first_sight();
+        let Some(window) = self.windows.get_mut(&key) else {
+            if is_first_sight {
+                self.admitted = self.admitted.saturating_add(flow.connections);
+                self.open(key, hit, flow, alerts);
+            }
+            return;
+        };
+        let was_saved = window.unsaved == Unsaved::Nothing;
+        if flow.bytes_sent > 0 || flow.bytes_received > 0 {
+            window.bytes_sent = window.bytes_sent.saturating_add(flow.bytes_sent);
+            window.bytes_received = window.bytes_received.saturating_add(flow.bytes_received);
+            window.unsaved = window.unsaved.max(Unsaved::Moved);
+        }
+        if is_first_sight {
+            self.admitted = self.admitted.saturating_add(flow.connections);
+            self.stats.hits_held_window.add(flow.connections);
+            window.count(hit, flow);
+        }
+        if self.keeps_state && was_saved && window.unsaved != Unsaved::Nothing {
+            self.unsaved.push(Arc::new(key));
+        }
+    }
+
+    /// Connections that were ever counted as hits, over all runs.
+    pub const fn admitted(&self) -> u64 {
+        self.admitted
+    }
+
+    /// Whether the window that is open for `key` has counted, in an earlier run, what was seen until
+    /// `last`.
+    pub(super) fn is_told(&self, key: &Key, (first, last): (Timestamp, Timestamp)) -> bool {
+        self.windows.get(key).is_some_and(|window| {
+            window.opened <= first && window.told_until.is_some_and(|until| last <= until)
+        })
+    }
+
+    /// Windows are so long from here on, those that are open too.
+    pub const fn set_length(&mut self, length: SignedDuration) {
+        self.length = length;
+    }
+
+    /// Closes the windows that have ended at `now`.
+    pub fn expire(&mut self, now: Timestamp, alerts: &mut Vec<Alert>) {
+        while let Some((key, number)) = self.order.front() {
+            if let Some(window) = self.windows.get(key)
+                && window.number == *number
+                && window.ends(self.length) > now
+            {
+                break;
+            }
+            self.close_oldest(alerts);
+        }
+    }
+
+    /// Closes every window: at the end of the input, or of the agent.
+    pub fn close_all(&mut self, alerts: &mut Vec<Alert>) {
+        while !self.order.is_empty() {
+            self.close_oldest(alerts);
+        }
+    }
+
+    /// Windows open now.
+    pub fn len(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Windows that may be open at most.
+    pub const fn max_keys(&self) -> usize {
+        self.max_keys
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.windows.is_empty()
+    }
+
+    fn open(&mut self, key: Key, hit: &Hit, flow: &Flow, alerts: &mut Vec<Alert>) {
+        while self.windows.len() >= self.max_keys {
+            self.stats.windows_evicted.increment();
+            self.close_oldest(alerts);
+        }
+        self.last_number = self.last_number.saturating_add(1);
+        let window = Window {
+            opened: flow.time,
+            number: self.last_number,
+            hit: hit.clone(),
+            latest: Sighting::from(flow),
+            first_seen: flow.time,
+            last_seen: flow.time,
+            further: flow.connections,
+            bytes_sent: flow.bytes_sent,
+            bytes_received: flow.bytes_received,
+            unsaved: Unsaved::Whole,
+            told_until: None,
+        };
+        let key = Arc::new(key);
+        alerts.push(self.alert(&key, &window, AlertKind::New));
+        self.stats.alerts_raised.increment();
+        self.order.push_back((Arc::clone(&key), window.number));
+        if self.keeps_state {
+            self.unsaved.push(Arc::clone(&key));
+        }
+        self.windows.insert(key, Window { further: 0, bytes_sent: 0, bytes_received: 0, ..window });
+    }
+
+    fn close_oldest(&mut self, alerts: &mut Vec<Alert>) {
+        let Some((key, _)) = self.order.pop_front() else { return };
+        let Some(window) = self.windows.remove(&key) else { return };
+        if self.keeps_state {
+            self.restored.remove(&window.number);
+            self.closed.push(window.number);
+        }
+        if window.further > 0 {
+            self.stats.alerts_raised.increment();
+            alerts.push(self.alert(&key, &window, AlertKind::Summary));
+        }
+    }
+
+    /// The kind is part of it: both alerts of a window must get through everywhere.
+    pub(super) fn alert_id(&self, key: &Key, opened: Timestamp, kind: AlertKind) -> String {
+        stable_id(&[
+            &self.agent_id,
+            &key.feed,
+            &key.indicator_id,
+            &key.remote.to_string(),
+            &key.executable,
+            &key.container_id,
+            key.direction.as_str(),
+            &opened.to_string(),
+            kind.as_str(),
+        ])
+    }
+
+    pub(super) fn count_raised(&self) {
+        self.stats.alerts_raised.increment();
+    }
+
+    fn alert(&self, key: &Key, window: &Window, kind: AlertKind) -> Alert {
+        let alert_id = self.alert_id(key, window.opened, kind);
+        let tally = Tally {
+            first_seen: window.first_seen,
+            last_seen: window.last_seen,
+            connections: window.further,
+            bytes_sent: window.bytes_sent,
+            bytes_received: window.bytes_received,
+        };
+        Alert::new(kind, alert_id, &window.hit, window.latest.clone(), tally)
+    }
+}
+
+impl Window {
+    fn ends(&self, length: SignedDuration) -> Timestamp {
+        self.opened.checked_add(length).unwrap_or(Timestamp::MAX)
+    }
+
+    fn count(&mut self, hit: &Hit, flow: &Flow) {
+        if self.further == 0 {
+            self.first_seen = flow.time;
+        }
+        self.further = self.further.saturating_add(flow.connections);
+        self.last_seen = self.last_seen.max(flow.time);
+        self.latest = Sighting::from(flow);
+        let is_same = self.hit.indicator == hit.indicator
+            && (self.hit.via, self.hit.address) == (hit.via, hit.address);
+        self.unsaved = self.unsaved.max(if is_same { Unsaved::Counted } else { Unsaved::Whole });
+        self.hit = hit.clone();
+    }
+}

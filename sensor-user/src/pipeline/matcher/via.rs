@@ -1,0 +1,276 @@
+//! `Via`: by which of its addresses a remote end is known to an indicator.
+//!
+//! Besides the address of the socket these are the IPv4 address that a NAT64 or 6to4 address
+//! carries, and the address behind a translation (conntrack). Only the well-known NAT64 prefix
+//! counts: in `64:ff9b:1::/48` (RFC 8215) the place of the IPv4 part is each operator's own.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Hit;
+use crate::intel::{Found, Indicator, IndicatorSet, SetPlace, is_special};
+use crate::pipeline::aggregate::Peer;
+
+/// How the indicator and the connection meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Via {
+    /// The indicator covers the remote address itself.
+    #[default]
+    #[serde(rename = "direct")]
+    Direct,
+    /// It covers the IPv4 address inside `64:ff9b::/96` (RFC 6052).
+    #[serde(rename = "nat64")]
+    Nat64,
+    /// It covers the IPv4 address of a `2002::/16` address (RFC 3056): that site's router.
+    #[serde(rename = "6to4")]
+    SixToFour,
+    /// It covers the address that the kernel translates the remote one to, or from.
+    #[serde(rename = "conntrack")]
+    Conntrack,
+}
+
+impl Via {
+    /// The word of the `Via` column.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Nat64 => "nat64",
+            Self::SixToFour => "6to4",
+            Self::Conntrack => "conntrack",
+        }
+    }
+}
+
+/// The IPv4 address that an IPv6 address carries, and in which way. Private and special ones do
+/// not count: neither form may hold them (RFC 6052 section 3.1, RFC 3056 section 2).
+pub fn carried(address: IpAddr) -> Option<(Via, Ipv4Addr)> {
+    let IpAddr::V6(v6) = address else { return None };
+    let (via, v4) = match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => (Via::Nat64, ipv4(high, low)),
+        [0x2002, high, low, ..] => (Via::SixToFour, ipv4(high, low)),
+        _ => return None,
+    };
+    (!is_special(v4.into())).then_some((via, v4))
+}
+
+fn ipv4(high: u16, low: u16) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(high) << 16 | u32::from(low))
+}
+
+/// An indicator of a set that covers an address.
+#[derive(Debug, Clone)]
+pub struct Covering {
+    /// Where in the set it is.
+    pub place: SetPlace,
+    /// Which indicator.
+    pub indicator: Arc<Indicator>,
+    /// By which of the remote end's addresses.
+    pub via: Via,
+    /// That address, canonical.
+    pub address: IpAddr,
+}
+
+impl Covering {
+    /// The same without its place.
+    pub fn hit(self) -> Hit {
+        Hit { indicator: self.indicator, via: self.via, address: self.address }
+    }
+}
+
+/// Every indicator that covers the remote end under one of its addresses and allows its ports, each
+/// once, whatever else it names: by the socket's address first, then by what it carries, then by
+/// what it is translated to.
+pub fn covering(set: &IndicatorSet, peer: Peer) -> impl Iterator<Item = Covering> {
+    let mut told = HashSet::new();
+    covering_addresses(set, peer.address, peer.translated)
+        .filter(move |it| {
+            let remote_port = match it.via {
+                Via::Conntrack => peer.translated.map(|translated| translated.port()),
+                Via::Direct | Via::Nat64 | Via::SixToFour => peer.port,
+            };
+            it.indicator.ports.allow(remote_port, peer.local_port)
+        })
+        .filter(move |it| told.insert((Arc::clone(&it.indicator.feed), it.indicator.id.clone())))
+}
+
+/// The same by addresses alone, so that ports need be known only of what is found; the same
+/// indicator may come several times.
+pub fn covering_addresses(
+    set: &IndicatorSet,
+    remote: IpAddr,
+    translated: Option<SocketAddr>,
+) -> impl Iterator<Item = Covering> {
+    addresses(remote, translated).into_iter().flatten().flat_map(|(via, address)| {
+        set.covering(address).map(move |found| {
+            let Found { place, indicator } = found;
+            Covering { place, indicator, via, address }
+        })
+    })
+}
+
+/// The addresses that a remote end is looked up by, canonical. (Not a chain of iterators: one that
+/// holds what it needs for each of them is copied at some cost, for every connection.)
+fn addresses(remote: IpAddr, translated: Option<SocketAddr>) -> [Option<(Via, IpAddr)>; 4] {
+    let remote = remote.to_canonical();
+    let behind = translated.map(|translated| translated.ip().to_canonical());
+    let inside = |address| carried(address).map(|(via, v4)| (via, IpAddr::V4(v4)));
+    [
+        Some((Via::Direct, remote)),
+        inside(remote),
+        behind.map(|behind| (Via::Conntrack, behind)),
+        behind.and_then(inside).map(|(_, v4)| (Via::Conntrack, v4)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use ipnet::IpNet;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::intel::{Indicator, PortRange, Ports, parse_prefix};
+
+    fn peer(address: IpAddr, translated: Option<&str>) -> Peer {
+        let translated = translated.map(|text| SocketAddr::new(text.parse().unwrap(), 9));
+        Peer { address, port: Some(443), local_port: None, translated }
+    }
+
+    #[test]
+    fn only_the_two_forms_carry_an_address() {
+        for (text, expected) in [
+            ("64:ff9b::cb00:7105", Some((Via::Nat64, "203.0.113.5"))),
+            ("64:ff9b::203.0.113.5", Some((Via::Nat64, "203.0.113.5"))),
+            ("2002:cb00:7105::1", Some((Via::SixToFour, "203.0.113.5"))),
+            ("2002:cb00:7105:ffff:ffff:ffff:ffff:ffff", Some((Via::SixToFour, "203.0.113.5"))),
+            ("64:ff9b::1:cb00:7105", None),
+            ("64:ff9b:1::cb00:7105", None),
+            ("64:ff9b::10.0.0.1", None),
+            ("64:ff9b::", None),
+            ("2002:a00:1::1", None),
+            ("2002:7f00:1::1", None),
+            ("2002:e000:1::1", None),
+            ("2003:cb00:7105::1", None),
+            ("::ffff:203.0.113.5", None),
+            ("203.0.113.5", None),
+        ] {
+            let found = carried(text.parse().unwrap());
+            let expected = expected.map(|(via, v4)| (via, v4.parse().unwrap()));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    fn set(prefixes: &[&str]) -> IndicatorSet {
+        let indicator = |text: &&str| {
+            let blank = Indicator::blank(parse_prefix(text).unwrap());
+            Arc::new(Indicator { id: (*text).to_owned(), ..blank })
+        };
+        IndicatorSet::build(prefixes.iter().map(indicator).collect())
+    }
+
+    #[test]
+    fn each_indicator_is_found_once_by_the_nearest_address() {
+        let set = set(&["203.0.113.0/24", "64:ff9b::/96", "198.51.100.9"]);
+        let found = |remote: &str, translated: Option<&str>| -> Vec<(String, Via, String)> {
+            covering(&set, peer(remote.parse().unwrap(), translated))
+                .map(|hit| (hit.indicator.id.clone(), hit.via, hit.address.to_string()))
+                .collect()
+        };
+        let hit = |id: &str, via, address: &str| (id.to_owned(), via, address.to_owned());
+        let by_v4 = hit("203.0.113.0/24", Via::Direct, "203.0.113.5");
+        assert_eq!(found("::ffff:203.0.113.5", None), std::slice::from_ref(&by_v4));
+        assert_eq!(
+            found("64:ff9b::203.0.113.5", None),
+            [
+                hit("64:ff9b::/96", Via::Direct, "64:ff9b::cb00:7105"),
+                hit("203.0.113.0/24", Via::Nat64, "203.0.113.5"),
+            ]
+        );
+        let behind = hit("198.51.100.9", Via::Conntrack, "198.51.100.9");
+        assert_eq!(found("10.96.0.1", Some("198.51.100.9")), std::slice::from_ref(&behind));
+        assert_eq!(found("203.0.113.5", Some("198.51.100.9")), [by_v4.clone(), behind]);
+        // Both addresses are inside the same network: one hit.
+        assert_eq!(found("203.0.113.5", Some("203.0.113.6")), [by_v4]);
+        assert_eq!(
+            found("10.96.0.1", Some("64:ff9b::203.0.113.5")),
+            [
+                hit("64:ff9b::/96", Via::Conntrack, "64:ff9b::cb00:7105"),
+                hit("203.0.113.0/24", Via::Conntrack, "203.0.113.5"),
+            ]
+        );
+        assert_eq!(found("10.96.0.1", None), []);
+    }
+
+    #[test]
+    fn ports_are_those_of_the_address_that_is_covered() {
+        let indicator = |id: &str, prefix: &str, port: u16| {
+            let remote = vec![PortRange { first: port, last: port }];
+            let blank = Indicator::blank(parse_prefix(prefix).unwrap());
+            let ports = Ports { remote, local: Vec::new() };
+            Arc::new(Indicator { id: id.to_owned(), ports, ..blank })
+        };
+        let set = IndicatorSet::build(vec![
+            indicator("of the service", "10.96.0.1", 443),
+            indicator("behind it", "198.51.100.9", 9),
+            indicator("other port", "198.51.100.9", 443),
+            indicator("both", "10.96.0.0/16", 9),
+            indicator("both", "198.51.100.0/24", 9),
+            indicator("either", "10.96.0.0/16", 443),
+            indicator("either", "198.51.100.0/24", 9),
+        ]);
+        let found: Vec<(String, Via)> =
+            covering(&set, peer([10, 96, 0, 1].into(), Some("198.51.100.9")))
+                .map(|hit| (hit.indicator.id.clone(), hit.via))
+                .collect();
+        let expected = [
+            ("either", Via::Direct),
+            ("of the service", Via::Direct),
+            ("both", Via::Conntrack),
+            ("behind it", Via::Conntrack),
+        ];
+        assert_eq!(found, expected.map(|(id, via)| (id.to_owned(), via)));
+    }
+
+    /// It is made and handed on for every connection.
+    #[test]
+    fn what_looks_an_address_up_is_small() {
+        let set = set(&["203.0.113.0/24"]);
+        let found = covering(&set, peer([203, 0, 113, 5].into(), None));
+        assert!(size_of_val(&found) <= 1024, "{}", size_of_val(&found));
+        assert_eq!(found.count(), 1);
+    }
+
+    proptest! {
+        /// What IPv4 matches, its two IPv6 forms match too, unless it is private.
+        #[test]
+        fn both_forms_match_as_ipv4_does(bits: u32, len in 1..=32_u8, rest: [u8; 10]) {
+            let v4 = Ipv4Addr::from(bits);
+            let prefix = IpNet::new(v4.into(), len).unwrap().trunc();
+            let set = IndicatorSet::build(vec![Arc::new(Indicator::blank(prefix))]);
+            let [a, b, c, d] = v4.octets();
+            let nat64 = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d];
+            let mut six = [0x20, 0x02, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            six[6..].copy_from_slice(&rest);
+            for (bytes, via) in [(nat64, Via::Nat64), (six, Via::SixToFour)] {
+                let address = Ipv6Addr::from(bytes).into();
+                let found: Vec<_> =
+                    covering(&set, peer(address, None)).map(|hit| (hit.via, hit.address)).collect();
+                let expected = if is_special(v4.into()) { vec![] } else { vec![(via, v4.into())] };
+                prop_assert_eq!(found, expected, "{}", address);
+            }
+        }
+
+        /// Any other IPv6 address is itself only.
+        #[test]
+        fn no_other_address_carries_one(bits: u128) {
+            let address = Ipv6Addr::from(bits);
+            prop_assume!(address.segments()[0] != 0x2002);
+            prop_assume!(bits >> 32 != 0x64_ff9b << 64);
+            prop_assert_eq!(carried(address.into()), None);
+        }
+    }
+}

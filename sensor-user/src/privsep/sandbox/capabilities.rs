@@ -1,0 +1,54 @@
+//! Capabilities that a process keeps; it never has more than it was given.
+
+use std::io;
+
+use caps::{CapSet, Capability, CapsHashSet};
+
+/// Those of `wanted` that the process has.
+pub(crate) fn held(wanted: &[Capability]) -> io::Result<CapsHashSet> {
+    let permitted = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
+    Ok(wanted.iter().copied().filter(|it| permitted.contains(it)).collect())
+}
+
+/// Uses none of them from here on, though it still holds them; nothing that is started can have any.
+pub(crate) fn rest() -> io::Result<()> {
+    bound(&CapsHashSet::new())?;
+    caps::clear(None, CapSet::Effective).map_err(io::Error::other)
+}
+
+/// Keeps `kept` and nothing else, and passes nothing on.
+pub(crate) fn keep_only(kept: &CapsHashSet) -> io::Result<()> {
+    bound(kept)?;
+    set(CapSet::Ambient, &CapsHashSet::new())?;
+    set(CapSet::Inheritable, &CapsHashSet::new())?;
+    set(CapSet::Effective, kept)?;
+    set(CapSet::Permitted, kept)
+}
+
+/// Uses none, and passes `kept` on to what it starts.
+pub(crate) fn pass_on(kept: &CapsHashSet) -> io::Result<()> {
+    bound(kept)?;
+    set(CapSet::Ambient, &CapsHashSet::new())?;
+    set(CapSet::Effective, &CapsHashSet::new())?;
+    set(CapSet::Permitted, kept)?;
+    set(CapSet::Inheritable, kept)?;
+    set(CapSet::Ambient, kept)
+}
+
+/// Nothing that is started can come by others, where the process may say so (`CAP_SETPCAP`).
+/// Elsewhere `no_new_privs` alone sees to that.
+fn bound(kept: &CapsHashSet) -> io::Result<()> {
+    let may = caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP);
+    if !may.map_err(io::Error::other)? {
+        return Ok(());
+    }
+    let bounding = caps::read(None, CapSet::Bounding).map_err(io::Error::other)?;
+    for capability in bounding.difference(kept) {
+        caps::drop(None, CapSet::Bounding, *capability).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+fn set(which: CapSet, to: &CapsHashSet) -> io::Result<()> {
+    caps::set(None, which, to).map_err(io::Error::other)
+}

@@ -1,0 +1,6 @@
+//! What the agent reports about itself: log, metrics, control socket, loss ledger.
+
+pub mod control;
+pub mod log;
+pub mod loss_ledger;
+pub mod metrics;
