@@ -1,5 +1,5 @@
-//! A confined agent still pulls, matches and delivers: a feed over HTTP that comes after it was
-//! confined, a real connection, a file, and a collector over TLS.
+//! A confined agent still pulls, matches and delivers: a feed over HTTP that changes after the
+//! confinement, a real connection, a file, and a collector over TLS.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -16,12 +16,12 @@ use crate::harness::{Home, SOON, skipped};
 const INDICATOR: &str = "203.0.113.7";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alert_of_a_feed_pulled_later_goes_to_a_file_and_over_tls() {
+async fn an_alert_from_a_later_pull_reaches_a_file_and_a_tls_collector() {
     if skipped() {
         return;
     }
     let feed = FeedServer::start().await;
-    // Another list than at the first pull: the agent is confined long before it comes.
+    // The list differs from the first pull: the agent is confined long before it changes.
     feed.serve("", b"198.51.100.200\n");
     let files = certificates();
     let (url, mut bodies) = collector(files.path()).await;
@@ -36,11 +36,11 @@ async fn an_alert_of_a_feed_pulled_later_goes_to_a_file_and_over_tls() {
         files.path().join("ca")
     ));
     let agent = home.run();
-    let is_told = |line: &str| line.starts_with("feed ") && line.contains("later");
-    home.wait_for_status(|said| said.lines().any(is_told));
+    let is_feed_line = |line: &str| line.starts_with("feed ") && line.contains("later");
+    home.wait_for_status(|text| text.lines().any(is_feed_line));
     feed.serve("", format!("{INDICATOR}\n").as_bytes());
     let feeds = || std::fs::read(home.path("netsensor/feeds/later.set")).unwrap_or_default();
-    wait_until("the second list is there", || {
+    wait_until("the second list is loaded", || {
         let set = feeds();
         set.windows(INDICATOR.len()).any(|part| part == INDICATOR.as_bytes())
     });
@@ -54,8 +54,8 @@ async fn an_alert_of_a_feed_pulled_later_goes_to_a_file_and_over_tls() {
     wait_until("the file has the alert", || {
         std::fs::read_to_string(&file).is_ok_and(|text| text.contains(INDICATOR))
     });
-    let said = home.status();
-    assert!(said.starts_with("OK"), "{said}");
+    let status = home.status();
+    assert!(status.starts_with("OK"), "{status}");
     assert!(agent.stop().status.success());
     let left: Vec<_> = std::fs::read_dir(home.path("netsensor")).unwrap().flatten().collect();
     for entry in left {
@@ -65,7 +65,7 @@ async fn an_alert_of_a_feed_pulled_later_goes_to_a_file_and_over_tls() {
     }
 }
 
-/// A real connection to the indicator, in a namespace of its own.
+/// Makes a real connection to the indicator, in its own namespace.
 fn connect_in_a_namespace() {
     let netns = Netns::new(&[INDICATOR]);
     let peer = env!("CARGO_BIN_EXE_peer");
@@ -79,7 +79,7 @@ fn connect_in_a_namespace() {
     server.wait().unwrap();
 }
 
-/// Takes POSTs over TLS; gives their bodies.
+/// Accepts POSTs over TLS; returns the URL and the received bodies.
 async fn collector(files: &Path) -> (String, Receiver<String>) {
     let acceptor = tls_acceptor(files);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -97,10 +97,10 @@ async fn collector(files: &Path) -> (String, Receiver<String>) {
             let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
             let mut body = vec![0; length.and_then(|it| it.trim().parse().ok()).unwrap_or(0)];
             if stream.read_exact(&mut body).await.is_ok() {
-                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-                let _gone = stream.write_all(answer).await.is_err();
+                let response = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                let _gone = stream.write_all(response).await.is_err();
                 let _gone = stream.shutdown().await.is_err();
-                let _nobody = sender.send(String::from_utf8_lossy(&body).into_owned()).await;
+                let _closed = sender.send(String::from_utf8_lossy(&body).into_owned()).await;
             }
         }
     });

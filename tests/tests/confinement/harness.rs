@@ -1,4 +1,4 @@
-//! An agent with the hook of `src/bin/confined`, and what /proc says of its processes.
+//! An agent with the test hook of `src/bin/confined`, and its processes' state from /proc.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use sensor_tests::{Agent, agent_binary, run, skip_unless};
 use tempfile::TempDir;
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
-/// Opening a debug build's capture reads the kernel's types, which takes a second or two.
+/// Loading a debug build's capture parses the kernel's BTF, which takes a second or two.
 pub(crate) const START: Duration = Duration::from_mins(1);
 
-/// Whether the running test must return: the suite needs root.
+/// True if the running test must return, because the suite needs root.
 pub(crate) fn skipped() -> bool {
     skip_unless(nix::unistd::geteuid().is_root(), "loading BPF programs needs root")
 }
 
-/// A folder with a configuration.
+/// Directory with a configuration.
 #[derive(Debug)]
 pub(crate) struct Home(TempDir);
 
@@ -25,7 +25,7 @@ impl Home {
     pub(crate) fn new(config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("netsensor.toml"), config).unwrap();
-        // What the hook tries to change.
+        // The targets of the hook's attempts.
         std::fs::write(folder.path().join("outside"), "").unwrap();
         std::fs::create_dir(folder.path().join("mount")).unwrap();
         Self(folder)
@@ -42,12 +42,12 @@ impl Home {
         command
     }
 
-    /// The agent with the hook, once it runs.
+    /// Starts the agent with the hook, and returns once it runs.
     pub(crate) fn run(&self) -> Agent {
         self.start(Path::new(env!("CARGO_BIN_EXE_confined")))
     }
 
-    /// The agent that users get, once it runs.
+    /// Starts the agent without the hook, as users get it, and returns once it runs.
     pub(crate) fn run_plain(&self) -> Agent {
         self.start(agent_binary())
     }
@@ -64,17 +64,17 @@ impl Home {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Asks until the state fits; gives it.
+    /// Polls the status until it fits; returns it.
     pub(crate) fn wait_for_status(&self, fits: impl Fn(&str) -> bool) -> String {
-        let mut said = String::new();
-        for _look in 0..100 {
-            said = self.status();
-            if fits(&said) {
-                return said;
+        let mut text = String::new();
+        for _attempt in 0..100 {
+            text = self.status();
+            if fits(&text) {
+                return text;
             }
             pause();
         }
-        panic!("not within 20 s: {said}");
+        panic!("not within 20 s: {text}");
     }
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn helpers(agent: u32) -> BTreeMap<String, u32> {
             let line = String::from_utf8_lossy(&line).into_owned();
             let mut words = line.split('\0').skip_while(|word| *word != "helper").skip(1);
             if let Some(name) = words.next() {
-                // What a starter has forked has its command line until it executes: the first is it.
+                // A forked process has its parent's command line until it executes; the parent is first.
                 found.entry(name.to_owned()).or_insert(pid);
                 parents.push(pid);
             }
@@ -110,9 +110,9 @@ pub(crate) fn helpers(agent: u32) -> BTreeMap<String, u32> {
     found
 }
 
-/// Waits until all five run.
+/// Waits until all five helpers run.
 pub(crate) fn all_helpers(agent: u32) -> BTreeMap<String, u32> {
-    for _look in 0..50 {
+    for _attempt in 0..50 {
         let found = helpers(agent);
         if found.len() == 5 {
             return found;

@@ -1,10 +1,10 @@
-//! What a running agent may not do, tried in its own process; what it and its helpers hold, by
-//! /proc; and that all of it works so.
+//! Confinement of a running agent: operations that must fail, tried in its own process; the
+//! capabilities of all processes, from /proc; and a check that everything still works.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a suite stops where its machinery fails"
+    reason = "a test ends with a panic"
 )]
 
 mod alerts;

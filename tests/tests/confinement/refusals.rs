@@ -1,21 +1,21 @@
-//! What is tried in the agent's own process, and what the processes hold.
+//! Operations tried in the agent's own process, and the capabilities of its processes.
 
 use std::collections::BTreeMap;
 
 use crate::harness::{Home, START, all_helpers, pause, skipped, status_of};
 
-const QUIET: &str = "[[sink]]\nname = \"out\"\nkind = \"stdout\"\n";
+const CONFIG: &str = "[[sink]]\nname = \"out\"\nkind = \"stdout\"\n";
 
-/// What must go on, of all that is tried.
+/// The tried operations that must succeed.
 const WORKS: [&str; 7] =
     ["state: create", "state: remove", "write /dev/null", "resolve", "connect", "thread", "read"];
 
 #[test]
-fn a_confined_agent_loads_executes_and_writes_nothing() {
+fn a_confined_agent_cannot_load_execute_or_write() {
     if skipped() {
         return;
     }
-    let home = Home::new(QUIET);
+    let home = Home::new(CONFIG);
     let agent = home.run();
     let line = agent.wait_for_log(START, "tried {").text;
     let tried: BTreeMap<String, BTreeMap<String, String>> =
@@ -23,15 +23,15 @@ fn a_confined_agent_loads_executes_and_writes_nothing() {
     assert_eq!(tried.keys().collect::<Vec<_>>(), ["runtime", "thread"]);
     for (thread, all) in tried {
         assert!(all.len() > 35, "{all:?}");
-        for (what, outcome) in all {
-            let works = WORKS.contains(&what.as_str());
+        for (operation, outcome) in all {
+            let works = WORKS.contains(&operation.as_str());
             let expected: &[&str] = if works { &["ok"] } else { &["EPERM", "EACCES"] };
-            assert!(expected.contains(&outcome.as_str()), "{what} on a {thread}: {outcome}");
+            assert!(expected.contains(&outcome.as_str()), "{operation} on a {thread}: {outcome}");
         }
     }
-    let said = home.status();
-    assert!(said.contains("confined  on\n"), "{said}");
-    // A debug build holds the kernel's types no longer than a moment: the threads are all there.
+    let status = home.status();
+    assert!(status.contains("confined  on\n"), "{status}");
+    // A debug build parses the kernel's BTF only for a moment, on the same threads.
     for task in std::fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap() {
         let number: u32 = task.unwrap().file_name().to_str().unwrap().parse().unwrap();
         assert_holds(number, 0, 0, "the agent");
@@ -40,34 +40,34 @@ fn a_confined_agent_loads_executes_and_writes_nothing() {
 }
 
 #[test]
-fn without_confinement_it_says_so() {
+fn disabled_confinement_is_reported() {
     if skipped() {
         return;
     }
-    let home = Home::new(&format!("[agent]\nconfine = false\n{QUIET}"));
-    // Not the one with the hook, which would do all that it tries.
+    let home = Home::new(&format!("[agent]\nconfine = false\n{CONFIG}"));
+    // Without the hook, which would perform the operations.
     let agent = home.run_plain();
-    let said = home.status();
-    assert!(said.contains("confined  off (agent.confine = false)"), "{said}");
+    let text = home.status();
+    assert!(text.contains("confined  off (agent.confine = false)"), "{text}");
     let status = status_of(agent.pid());
     assert_eq!((&*status["NoNewPrivs"], &*status["Seccomp"]), ("0", "0"), "{status:?}");
     assert!(agent.stop().status.success());
 }
 
 #[test]
-fn each_helper_holds_what_it_needs() {
+fn each_helper_has_only_the_capabilities_it_needs() {
     if skipped() {
         return;
     }
-    let home = Home::new(QUIET);
+    let home = Home::new(CONFIG);
     let agent = home.run();
     let helpers = all_helpers(agent.pid());
     let bits = |numbers: &[u32]| numbers.iter().fold(0_u64, |set, number| set | 1 << number);
     // CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN.
     let [processes, looks] = [bits(&[2, 19]), bits(&[2, 12, 19, 21])];
-    // Those that were started last may still be about to.
+    // The processes that started last may not be confined yet.
     let confined = |pid| status_of(pid)["Seccomp"] == "2";
-    for _look in 0..50 {
+    for _attempt in 0..50 {
         if helpers.values().all(|pid| confined(*pid)) {
             break;
         }
@@ -92,10 +92,10 @@ fn each_helper_holds_what_it_needs() {
     assert!(agent.stop().status.success());
 }
 
-fn assert_holds(pid: u32, permitted: u64, effective: u64, who: &str) {
+fn assert_holds(pid: u32, permitted: u64, effective: u64, process: &str) {
     let status = status_of(pid);
     let set = |name: &str| u64::from_str_radix(&status[name], 16).unwrap();
-    assert_eq!((set("CapPrm"), set("CapEff")), (permitted, effective), "{who}: {status:?}");
-    assert_eq!(set("CapBnd") & !permitted & !0x0028_1004, 0, "{who}: {status:?}");
-    assert_eq!((&*status["NoNewPrivs"], &*status["Seccomp"]), ("1", "2"), "{who}: {status:?}");
+    assert_eq!((set("CapPrm"), set("CapEff")), (permitted, effective), "{process}: {status:?}");
+    assert_eq!(set("CapBnd") & !permitted & !0x0028_1004, 0, "{process}: {status:?}");
+    assert_eq!((&*status["NoNewPrivs"], &*status["Seccomp"]), ("1", "2"), "{process}: {status:?}");
 }

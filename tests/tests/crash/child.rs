@@ -1,4 +1,4 @@
-//! The child: the agent behind the kernel, until it is killed or has told everything.
+//! The child process: the agent behind the kernel, until it is killed or has delivered all alerts.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use sensor_user::pipeline::Detection;
 
 use super::events;
 
-/// Names of its arguments, in its environment.
+/// Arguments of the child, as environment variables.
 pub(super) const FOLDER: &str = "NETSENSOR_TEST_CRASH_FOLDER";
 pub(super) const URL: &str = "NETSENSOR_TEST_CRASH_URL";
 pub(super) const EVENTS: &str = "NETSENSOR_TEST_CRASH_EVENTS";
-/// The file that says that all is told.
+/// The file that marks completion.
 pub(super) const DONE: &str = "done";
 
-/// Not a test of its own: what the other starts.
+/// Not a test: the entry point of the child process.
 #[test]
-fn runs_where_it_is_asked_to() {
+fn child_process_entry_point() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let url = std::env::var(URL).unwrap();
     let events = std::env::var(EVENTS).unwrap().parse().unwrap();
@@ -30,13 +30,13 @@ fn runs_where_it_is_asked_to() {
     runtime.block_on(run(Path::new(&folder), &url, events));
 }
 
-/// As many hits of one indicator, within one window.
+/// Raises `hits` hits of one indicator within one dedup window.
 pub(super) async fn storm(folder: &Path, url: &str, hits: u64) {
     let (mut outbox, deliverer, mut detection) = start(folder, url);
     for _hit in 0..hits {
-        detection.observe(&events::same(), &mut outbox);
+        detection.observe(&events::repeated_event(), &mut outbox);
     }
-    events::end(&mut detection, 0, &mut outbox);
+    events::end_windows(&mut detection, 0, &mut outbox);
     assert_eq!(deliverer.drain(Duration::from_mins(1)).await, []);
 }
 
@@ -50,14 +50,14 @@ async fn run(folder: &Path, url: &str, events: u64) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
-    events::end(&mut detection, events, &mut outbox);
-    // Where the upstream was away for three tries, the next one delivers what is left.
+    events::end_windows(&mut detection, events, &mut outbox);
+    // If the upstream was down for three attempts, the next child delivers the rest.
     if deliverer.drain(Duration::from_mins(1)).await.is_empty() {
         std::fs::write(folder.join(DONE), "").unwrap();
     }
 }
 
-/// The stages, going on where the last ones were.
+/// Starts the stages from the state that the previous child left.
 fn start(folder: &Path, url: &str) -> (Outbox, Deliverer, Detection) {
     let kind = SinkKind::Http(HttpConfig::new(url.parse().unwrap()));
     let sink = SinkConfig {

@@ -1,4 +1,4 @@
-//! The events: the n-th connection of a host, the same in every run.
+//! The events: the n-th connection of a host is the same in every run.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use sensor_user::pipeline::{Detection, Outlet};
 use sensor_user::schema::connection_row::TableRow;
 use serde_json::Value;
 
-/// Indicators, each of one address.
+/// Number of indicators, each with one address.
 const INDICATORS: u64 = 40;
-/// Between two events.
+/// Time between two events.
 const STEP: SignedDuration = SignedDuration::from_millis(250);
-/// A window is open for so long: each key has several within the events of a run.
+/// The dedup window: each key has several within the events of a run.
 const WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
-/// The stages behind the connection table, whose state lives on.
+/// The stages behind the connection table, with a dedup state that survives a kill.
 pub(super) fn detection() -> Detection {
     let stats = Arc::<Stats>::default();
     let indicators = (0..INDICATORS).map(|number| {
@@ -41,10 +41,10 @@ pub(super) fn time(number: u64) -> Timestamp {
     start + STEP * i32::try_from(number).unwrap()
 }
 
-/// The n-th connection: some addresses come often, some once.
+/// The n-th connection: some addresses are frequent, some occur once.
 pub(super) fn event(number: u64) -> Change {
     let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-    let which = if mixed.is_multiple_of(3) { mixed % 3 } else { mixed % INDICATORS };
+    let host = if mixed.is_multiple_of(3) { mixed % 3 } else { mixed % INDICATORS };
     let name = ["curl", "sh\u{1b}[31m"][usize::try_from(mixed / 7 % 2).unwrap()];
     let process = Process { name: name.to_owned(), pid: Some(7), ..Process::default() };
     let flow = Flow {
@@ -55,7 +55,7 @@ pub(super) fn event(number: u64) -> Change {
         protocol: Protocol::Tcp,
         local: "10.0.0.4".parse().unwrap(),
         local_port: u16::try_from(number % 60_000).ok(),
-        remote: format!("203.0.113.{which}").parse().unwrap(),
+        remote: format!("203.0.113.{host}").parse().unwrap(),
         remote_port: Some(443),
         process: Arc::new(process),
         attribution: Attribution::Connect,
@@ -68,22 +68,22 @@ pub(super) fn event(number: u64) -> Change {
     Change::new(What::Opened, flow, number, 0)
 }
 
-/// The first connection, with some bytes, again and again.
-pub(super) fn same() -> Change {
+/// The first connection, with some bytes, for repeated hits.
+pub(super) fn repeated_event() -> Change {
     let mut change = event(0);
     (change.flow.bytes_sent, change.flow.bytes_received) = (3, 5);
     change
 }
 
-/// Ends every window.
-pub(super) fn end(detection: &mut Detection, events: u64, outlet: &mut dyn Outlet) {
+/// Ends every dedup window.
+pub(super) fn end_windows(detection: &mut Detection, events: u64, outlet: &mut dyn Outlet) {
     detection.tick(time(events) + WINDOW, outlet);
 }
 
 #[derive(Default)]
-struct Caught(BTreeMap<String, Value>);
+struct Collected(BTreeMap<String, Value>);
 
-impl Outlet for Caught {
+impl Outlet for Collected {
     fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
         for alert in alerts {
             let json = serde_json::to_value(&alert).unwrap();
@@ -95,13 +95,13 @@ impl Outlet for Caught {
     fn rows(&mut self, _rows: Vec<TableRow>) {}
 }
 
-/// The alerts of a run that nothing disturbs, by `AlertId`.
-pub(super) fn undisturbed(events: u64) -> BTreeMap<String, Value> {
-    let (mut detection, mut caught) = (detection(), Caught::default());
+/// The alerts of an uninterrupted run, by `AlertId`.
+pub(super) fn uninterrupted(events: u64) -> BTreeMap<String, Value> {
+    let (mut detection, mut collected) = (detection(), Collected::default());
     for number in 0..events {
-        detection.observe(&event(number), &mut caught);
-        detection.tick(time(number), &mut caught);
+        detection.observe(&event(number), &mut collected);
+        detection.tick(time(number), &mut collected);
     }
-    end(&mut detection, events, &mut caught);
-    caught.0
+    end_windows(&mut detection, events, &mut collected);
+    collected.0
 }

@@ -1,11 +1,11 @@
-//! Crash: an agent that is killed at any time, with an upstream that comes and goes, tells exactly
-//! what one tells that nothing disturbs.
+//! Crash suite: an agent that is killed at random times, with an unreliable upstream, reports
+//! exactly the same alerts as an uninterrupted one.
 //!
 //! A child process (this binary, started again) is the part of the agent behind the kernel: events
-//! go through `Detection`, into the spool and to a collector. It is killed with SIGKILL at random;
-//! the next one goes on after the last event that was counted, as `Dedup::admitted` says. The
-//! kernel's ring does not survive an agent, so here the events are made: the n-th is the same in
-//! every run.
+//! pass through `Detection` into the spool and to a collector. It is killed with SIGKILL at random
+//! times; the next child continues after the last counted event (`Dedup::admitted`). The kernel's
+//! ring does not survive an agent, so the events here are generated: the n-th is the same in every
+//! run.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends with a panic")]
 
 mod child;
@@ -20,12 +20,12 @@ use sensor_tests::{Collector, RecordedRequest, ScriptedResponse};
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// Kills in all.
+/// Total number of kills.
 const KILLS: usize = 1_000;
-/// Events of one agent's life, over all of its kills.
+/// Events of one agent, across all of its kills.
 const EVENTS: u64 = 1_500;
 
-/// How the upstream is: it comes and goes, and may take what it is sent without saying so.
+/// The unreliable upstream: it fails at times, and may accept a batch without a response.
 fn flapping(_number: usize, _request: &RecordedRequest) -> ScriptedResponse {
     match fastrand::u8(..10) {
         0 => ScriptedResponse::Reset,
@@ -36,8 +36,8 @@ fn flapping(_number: usize, _request: &RecordedRequest) -> ScriptedResponse {
     }
 }
 
-/// What a collector was told, by `AlertId`; every copy of an alert is the same.
-fn told(collector: &Collector) -> BTreeMap<String, Value> {
+/// The collector's alerts by `AlertId`; asserts that all copies of an alert are equal.
+fn received(collector: &Collector) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
     for request in collector.requests().iter().filter(|request| request.accepted) {
         for item in request.items() {
@@ -52,7 +52,7 @@ fn told(collector: &Collector) -> BTreeMap<String, Value> {
 
 fn start(folder: &Path, collector: &Collector) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", "child::runs_where_it_is_asked_to"])
+        .args(["--exact", "--nocapture", "child::child_process_entry_point"])
         .env(child::FOLDER, folder)
         .env(child::URL, collector.url())
         .env(child::EVENTS, EVENTS.to_string())
@@ -62,13 +62,13 @@ fn start(folder: &Path, collector: &Collector) -> Child {
         .unwrap()
 }
 
-/// Kills one agent after the other until one is done; how many were killed.
+/// Kills one child after the other until one completes; returns the number of kills.
 fn kill_until_done(folder: &Path, collector: &Collector) -> usize {
     let deadline = Instant::now() + Duration::from_mins(2);
     let mut kills = 0;
     loop {
         let mut child = start(folder, collector);
-        // From the first instructions to some hundred events later.
+        // Between the first instructions and some hundred events later.
         let until = Instant::now() + Duration::from_millis(fastrand::u64(5..120));
         while Instant::now() < until && child.try_wait().unwrap().is_none() {
             std::thread::park_timeout(Duration::from_millis(1));
@@ -89,7 +89,7 @@ fn kill_until_done(folder: &Path, collector: &Collector) -> usize {
 
 #[test]
 fn a_thousand_kills_lose_no_alert_and_change_no_count() {
-    let expected = events::undisturbed(EVENTS);
+    let expected = events::uninterrupted(EVENTS);
     let hits: u64 = expected.values().map(|alert| alert["ConnectionCount"].as_u64().unwrap()).sum();
     assert_eq!(hits, EVENTS, "each event is in one alert");
     let mut kills = 0;
@@ -97,18 +97,22 @@ fn a_thousand_kills_lose_no_alert_and_change_no_count() {
         let folder = tempfile::tempdir().unwrap();
         let collector = Collector::start(flapping);
         kills += kill_until_done(folder.path(), &collector);
-        assert!(told(&collector) == expected, "{}", difference(&told(&collector), &expected));
+        assert!(
+            received(&collector) == expected,
+            "{}",
+            difference(&received(&collector), &expected)
+        );
     }
 }
 
-/// What differs, in a few words: the whole would fill the screen.
-fn difference(told: &BTreeMap<String, Value>, expected: &BTreeMap<String, Value>) -> String {
-    let missing: Vec<_> = expected.keys().filter(|id| !told.contains_key(*id)).collect();
-    let more: Vec<_> = told.keys().filter(|id| !expected.contains_key(*id)).collect();
+/// A short summary of the differences; the full alerts would be too long.
+fn difference(received: &BTreeMap<String, Value>, expected: &BTreeMap<String, Value>) -> String {
+    let missing: Vec<_> = expected.keys().filter(|id| !received.contains_key(*id)).collect();
+    let more: Vec<_> = received.keys().filter(|id| !expected.contains_key(*id)).collect();
     let changed: Vec<_> = expected
         .iter()
         .filter_map(|(id, alert)| {
-            told.get(id).filter(|other| *other != alert).map(|it| (alert, it))
+            received.get(id).filter(|other| *other != alert).map(|it| (alert, it))
         })
         .take(1)
         .collect();
@@ -120,18 +124,18 @@ fn difference(told: &BTreeMap<String, Value>, expected: &BTreeMap<String, Value>
 }
 
 #[test]
-fn a_million_hits_are_one_alert_and_one_summary() {
+fn a_million_hits_give_one_alert_and_one_summary() {
     const HITS: u64 = 1_000_000;
     let folder = tempfile::tempdir().unwrap();
     let collector = Collector::start(|_, _| ScriptedResponse::OK);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(child::storm(folder.path(), &collector.url(), HITS));
-    let alerts: Vec<Value> = told(&collector).into_values().collect();
+    let alerts: Vec<Value> = received(&collector).into_values().collect();
     let mut kinds: Vec<_> = alerts.iter().map(|it| it["AlertKind"].as_str().unwrap()).collect();
     kinds.sort_unstable();
     assert_eq!(kinds, ["new", "summary"]);
     let sum = |column: &str| alerts.iter().map(|it| it[column].as_u64().unwrap()).sum::<u64>();
     assert_eq!(sum("ConnectionCount"), HITS);
     assert_eq!((sum("BytesSent"), sum("BytesReceived")), (3 * HITS, 5 * HITS));
-    assert_eq!(collector.requests().len(), 2, "one request an alert");
+    assert_eq!(collector.requests().len(), 2, "one request per alert");
 }

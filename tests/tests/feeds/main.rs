@@ -1,5 +1,5 @@
-//! Feeds from a real web server that misbehaves, and from files: what was good stays.
-#![expect(clippy::unwrap_used, reason = "a suite stops where its machinery fails")]
+//! Feeds from a misbehaving web server and from files: the last good set stays in use.
+#![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
 mod reload;
 
@@ -25,10 +25,10 @@ const GZIP_LIST: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\x33\x32\x30\
 /// 20,000 times "#", a line feed, and the same, by gzip.
 const GZIP_LARGE: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\xed\xc1\xb1\x0d\x00\x20\x08\x00\xb0\x9d\x37\xd8\x09\x48\xfc\xff\x35\xdf\x70\x68\x9b\x09\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc0\x0f\xe2\xf4\x56\xd7\xcc\xd6\x8d\x07\xb5\x5c\x4c\xe5\x2d\x4e\x00\x00";
 
-/// The instant of the pulls.
+/// The time of the pulls.
 const AT: &str = "2026-11-24T12:00:00Z";
 
-/// A live row of `ThreatIntelligenceIndicator`, changed by `columns`.
+/// An active row of `ThreatIntelligenceIndicator`, changed by `columns`.
 fn indicator(id: &str, columns: Value) -> Value {
     let mut row = json!({
         "TimeGenerated": "2026-11-23T12:00:00.1234567Z",
@@ -42,16 +42,16 @@ fn indicator(id: &str, columns: Value) -> Value {
     row
 }
 
-/// Rows as JSON lines.
+/// Formats rows as JSON lines.
 fn lines(rows: &[Value]) -> String {
     rows.iter().fold(String::new(), |text, row| text + &row.to_string() + "\n")
 }
 
-/// A clock that the test moves.
+/// A clock that the test sets.
 #[derive(Debug, Default)]
-struct MovedClock(AtomicI64);
+struct TestClock(AtomicI64);
 
-impl Clock for MovedClock {
+impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_second(self.0.load(Ordering::SeqCst)).unwrap()
     }
@@ -71,7 +71,7 @@ fn at(server: &FeedServer) -> FeedSource {
     FeedSource::Http(server.url().parse().unwrap())
 }
 
-/// Feeds and the folder of their sets.
+/// Feeds and the directory of their sets.
 struct Feeds {
     intel: Arc<Intel>,
     _state: TempDir,
@@ -107,7 +107,7 @@ fn status(intel: &Intel) -> FeedStatus {
 }
 
 #[tokio::test]
-async fn a_list_is_pulled_and_its_rejects_are_known() {
+async fn a_list_is_pulled_and_its_rejects_are_recorded() {
     let server = FeedServer::start().await;
     server.serve("Content-Type: text/plain\r\n", b"# c\n203.0.113.5\nbad\n10.0.0.1\n");
     let (intel, stats) = intel(config(FeedKind::List, at(&server)));
@@ -117,13 +117,13 @@ async fn a_list_is_pulled_and_its_rejects_are_known() {
     let status = status(&intel);
     assert_eq!(status.last_good, Some(AT.parse().unwrap()));
     assert_eq!((status.indicators, status.failures, status.last_error), (1, 0, None));
-    let places: Vec<_> = status.rejects.kept().iter().map(|reject| reject.place).collect();
-    assert_eq!(places, [3, 4]);
+    let lines: Vec<_> = status.rejects.kept().iter().map(|reject| reject.place).collect();
+    assert_eq!(lines, [3, 4]);
     assert_eq!((stats.feeds_pulled.value(), stats.feed_entries_rejected.value()), (1, 2));
 }
 
 #[tokio::test]
-async fn gzip_is_undone_and_measured_after() {
+async fn the_size_limit_applies_to_decompressed_gzip() {
     let server = FeedServer::start().await;
     let (intel, _) = intel(config(FeedKind::List, at(&server)));
     server.serve("Content-Encoding: gzip\r\n", GZIP_LIST);
@@ -134,7 +134,7 @@ async fn gzip_is_undone_and_measured_after() {
     intel.pull_all().await;
     let error = status(&intel).last_error.unwrap();
     assert!(error.contains("larger than 10000 bytes"), "{error}");
-    // Damaged at its end.
+    // Truncated.
     server.serve("Content-Encoding: gzip\r\n", GZIP_LIST.split_at(20).0);
     intel.pull_all().await;
     let error = status(&intel).last_error.unwrap();
@@ -143,7 +143,7 @@ async fn gzip_is_undone_and_measured_after() {
 }
 
 #[tokio::test]
-async fn an_unchanged_feed_is_not_sent_again() {
+async fn an_unchanged_feed_is_not_transferred_again() {
     let server = FeedServer::start().await;
     let time = "Tue, 24 Nov 2026 00:00:00 GMT";
     server.serve(&format!("ETag: \"v1\"\r\nLast-Modified: {time}\r\n"), b"203.0.113.5\n");
@@ -164,9 +164,9 @@ async fn an_unchanged_feed_is_not_sent_again() {
 async fn an_unchanged_list_stays_valid() {
     let server = FeedServer::start().await;
     server.serve("ETag: \"v1\"\r\n", b"203.0.113.5\n");
-    let clock = Arc::new(MovedClock::default());
-    let moved: Arc<dyn Clock> = Arc::<MovedClock>::clone(&clock);
-    let (intel, _) = feeds(vec![config(FeedKind::List, at(&server))], moved);
+    let clock = Arc::new(TestClock::default());
+    let test_clock: Arc<dyn Clock> = Arc::<TestClock>::clone(&clock);
+    let (intel, _) = feeds(vec![config(FeedKind::List, at(&server))], test_clock);
     intel.pull_all().await;
     server.serve_raw(b"HTTP/1.1 304 Not Modified\r\n\r\n");
     for (second, expires) in [(40, 140), (60, 160), (100, 200), (115, 215)] {
@@ -178,7 +178,7 @@ async fn an_unchanged_list_stays_valid() {
 }
 
 #[tokio::test]
-async fn a_bad_answer_changes_nothing() {
+async fn an_invalid_response_changes_nothing() {
     let server = FeedServer::start().await;
     let (intel, stats) = intel(config(FeedKind::List, at(&server)));
     server.serve("", b"203.0.113.5\n");
@@ -208,14 +208,14 @@ async fn a_bad_answer_changes_nothing() {
         ("answered 304 Not Modified", b"HTTP/1.1 304 Not Modified\r\n\r\n"),
     ];
     let count = cases.len();
-    for (told, answer) in cases {
-        server.serve_raw(answer);
+    for (expected, response) in cases {
+        server.serve_raw(response);
         intel.pull_all().await;
         let error = status(&intel).last_error.unwrap_or_default();
-        let begin = format!("feed test: {}: ", server.url());
-        assert!(error.starts_with(&begin) && error.contains(told), "{told}: {error}");
+        let prefix = format!("feed test: {}: ", server.url());
+        assert!(error.starts_with(&prefix) && error.contains(expected), "{expected}: {error}");
         let set = intel.set().load_full();
-        assert!(covers(&set, "203.0.113.5") && set.len() == 1, "{told}");
+        assert!(covers(&set, "203.0.113.5") && set.len() == 1, "{expected}");
     }
     let failures = u32::try_from(count).unwrap();
     assert_eq!(status(&intel).failures, failures);
@@ -239,7 +239,7 @@ async fn a_slow_body_ends_at_the_timeout() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_told() {
+async fn an_unreachable_server_is_reported() {
     let server = FeedServer::start().await;
     let source = FeedSource::Http(format!("{}?key=secret", server.url()).parse().unwrap());
     drop(server);
@@ -252,7 +252,7 @@ async fn a_server_that_is_not_there_is_told() {
 }
 
 #[tokio::test]
-async fn rows_that_are_cut_are_refused_and_so_is_their_version() {
+async fn truncated_rows_are_refused_and_their_etag_is_not_stored() {
     let server = FeedServer::start().await;
     let (intel, _) = intel(config(FeedKind::Sentinel, at(&server)));
     let rows = lines(&[
@@ -270,7 +270,7 @@ async fn rows_that_are_cut_are_refused_and_so_is_their_version() {
 }
 
 #[tokio::test]
-async fn an_indicator_that_its_feed_ends_is_gone() {
+async fn an_indicator_deactivated_by_its_feed_is_removed() {
     let server = FeedServer::start().await;
     let (intel, _) = intel(config(FeedKind::Sentinel, at(&server)));
     let row = |columns| lines(&[indicator("a", columns)]);
@@ -289,7 +289,7 @@ fn local(path: &Path) -> FeedConfig {
 }
 
 #[test]
-fn local_feeds_are_there_before_anything_else() {
+fn local_feeds_are_loaded_first() {
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("list.txt");
     std::fs::write(&list, "203.0.113.5\n").unwrap();
@@ -313,7 +313,7 @@ fn local_feeds_are_there_before_anything_else() {
     assert!(covers(&set, "203.0.113.6"));
     let errors: Vec<_> =
         intel.status().into_iter().map(|it| it.last_error.unwrap_or_default()).collect();
-    for (error, told) in errors.iter().zip([
+    for (error, expected) in errors.iter().zip([
         "",
         "",
         "larger than 10000 bytes",
@@ -321,19 +321,22 @@ fn local_feeds_are_there_before_anything_else() {
         "not a regular file",
         "",
     ]) {
-        assert!(error.contains(told) && error.is_empty() == told.is_empty(), "{told}: {error}");
+        assert!(
+            error.contains(expected) && error.is_empty() == expected.is_empty(),
+            "{expected}: {error}"
+        );
     }
     assert_eq!((stats.feeds_pulled.value(), stats.feeds_failed.value()), (2, 3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn feeds_are_pulled_again_until_shutdown() {
+async fn feeds_are_pulled_periodically_until_shutdown() {
     let server = FeedServer::start().await;
     server.serve("", b"203.0.113.5\n");
     let (intel, _) = intel(config(FeedKind::List, at(&server)));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(Arc::clone(&*intel).run(async move {
-        let _told = stopped.await.is_ok();
+        let _stopped = stopped.await.is_ok();
     }));
     let twice = async {
         while server.requests().len() < 2 {
@@ -346,9 +349,9 @@ async fn feeds_are_pulled_again_until_shutdown() {
     assert!(covers(&intel.set().load(), "203.0.113.5"));
 }
 
-/// Two versions take turns. Whoever looks sees one of them whole, and never a gap.
+/// Two versions alternate. Each lookup finds one of them completely, without a gap.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_swap_is_never_seen_half_done() {
+async fn a_set_is_replaced_atomically() {
     let server = FeedServer::start().await;
     let (intel, _) = intel(config(FeedKind::List, at(&server)));
     let versions: [&[u8]; 2] =
@@ -375,10 +378,10 @@ async fn a_swap_is_never_seen_half_done() {
             })
         })
         .collect();
-    for turn in 1..=60 {
-        server.serve("", versions[turn % 2]);
+    for round in 1..=60 {
+        server.serve("", versions[round % 2]);
         intel.pull_all().await;
-        assert_eq!(intel.set().load().len(), 2 + turn % 2);
+        assert_eq!(intel.set().load().len(), 2 + round % 2);
     }
     is_over.store(true, Ordering::Relaxed);
     for reader in readers {

@@ -1,5 +1,5 @@
-//! Public MISP events: what a MISP server exports of them as STIX, read as a feed, names the
-//! addresses that the events themselves name.
+//! Public MISP events: their STIX export by a MISP server, read as a feed, gives the addresses of the
+//! events themselves.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,13 +10,13 @@ use serde_json::Value;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
 
-/// `address` or `address|port`, of the attributes of an event that are to be acted on.
-fn of_event(path: &Path) -> BTreeSet<String> {
+/// `address` or `address|port` of each attribute of an event with `to_ids`.
+fn event_addresses(path: &Path) -> BTreeSet<String> {
     let event: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     let event = event.get("Event").unwrap_or(&event);
     let of = |it: &Value| it["Attribute"].as_array().cloned().unwrap_or_default();
     let objects = event["Object"].as_array().cloned().unwrap_or_default();
-    // Of a domain and its address together, neither is sufficient.
+    // A domain and its address in one object: neither alone is an indicator.
     let objects = objects.iter().filter(|it| it["name"] != "domain-ip");
     let attributes = objects.chain([event]).flat_map(of);
     let types = ["ip-dst", "ip-src", "ip-dst|port", "ip-src|port"];
@@ -28,9 +28,9 @@ fn of_event(path: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_addresses_of_an_event_are_those_of_its_stix() {
+fn a_misp_event_and_its_stix_export_give_the_same_addresses() {
     let policy = ReadPolicy {
-        // One event names an address of its victim's network.
+        // One event has an address of the victim's private network.
         prefixes: PrefixPolicy { allow_private: true, ..PrefixPolicy::default() },
         min_confidence: None,
         now: "2026-11-24T12:00:00Z".parse().unwrap(),
@@ -63,7 +63,7 @@ fn the_addresses_of_an_event_are_those_of_its_stix() {
                 several => panic!("{several:?}"),
             })
             .collect();
-        assert_eq!(addresses, of_event(&path), "{}", name.display());
+        assert_eq!(addresses, event_addresses(&path), "{}", name.display());
         assert!(indicators.iter().all(|it| it.version.is_some() && it.valid_from.is_some()));
         assert_eq!(found.rejects.total(), 0, "{:?}", found.rejects);
         assert!(found.entries.len() as u64 <= objects);

@@ -1,27 +1,27 @@
-//! Patterns by chance, each in two forms that mean the same: as STIX has it, and with what feeds
-//! write besides. Addresses and ports are few, so that flows meet them.
+//! Random patterns, each in two equivalent forms: strict STIX, and the variants found in feeds.
+//! There are few addresses and ports, so that flows match often.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fastrand::Rng;
 
-/// What is read although STIX has it not, or means something else by it.
+/// Deviations from STIX that the reader accepts, or gives another meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Leniency {
-    /// A network by `=` or `IN`.
+    /// A network with `=` or `IN`.
     NetworkByEquals,
     /// A port in quotes.
     QuotedPort,
-    /// An address by itself and ports of its flow: two types of objects.
+    /// An address object together with ports of a flow: two object types.
     TwoTypes,
-    /// Keywords in small letters.
+    /// Keywords in lower case.
     KeywordCase,
     /// A string in double quotes.
     DoubleQuotes,
-    /// An IPv6 address not in its shortest form, which is another text.
+    /// An IPv6 address that is not in its shortest form, which STIX compares as different text.
     LongAddress,
-    /// Another protocol than that of the flow.
+    /// Another protocol than the flow's.
     Protocol,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Pattern {
     pub(crate) strict: String,
     pub(crate) lenient: String,
     pub(crate) leniencies: BTreeSet<Leniency>,
-    /// Whether it has something that a flow may match and that names no address: `!=`, `LIKE`.
+    /// True if it has a comparison that may match a flow but gives no address: `!=`, `LIKE`.
     pub(crate) is_weak: bool,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Flow {
 
 const PORTS: [u16; 5] = [22, 80, 443, 8080, 40_000];
 
-/// Objects whose properties an `AND` may join.
+/// Object types whose properties an `AND` may combine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Object {
     V4,
@@ -54,7 +54,7 @@ enum Object {
     Other,
 }
 
-/// A flow for a pattern. The reference matcher stops where it compares an IPv6 address with a
+/// A flow for a pattern. The reference matcher fails when it compares an IPv6 address with a
 /// network.
 pub(crate) fn flow(rng: &mut Rng, pattern: &Pattern) -> Flow {
     let is_v4 = pattern.strict.contains("SUBSET");
@@ -115,19 +115,19 @@ impl Writer<'_> {
             Leniency::DoubleQuotes => 80,
             _ => 16,
         };
-        let is_it = self.one_in(count);
-        if is_it {
+        let deviates = self.one_in(count);
+        if deviates {
             self.pattern.leniencies.insert(leniency);
         }
-        is_it
+        deviates
     }
 
     fn word(&mut self, word: &str) {
-        let is_small = self.one_in(150);
-        if is_small {
+        let is_lower_case = self.one_in(150);
+        if is_lower_case {
             self.pattern.leniencies.insert(Leniency::KeywordCase);
         }
-        let lenient = if is_small { word.to_ascii_lowercase() } else { word.to_owned() };
+        let lenient = if is_lower_case { word.to_ascii_lowercase() } else { word.to_owned() };
         self.two(word, &lenient);
     }
 
@@ -173,7 +173,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Comparisons of one object. The first is of an address, as ports alone are not sufficient.
+    /// Comparisons of one object. The first one is of an address, because ports alone are not
+    /// sufficient.
     fn joint(&mut self) {
         let object = match self.rng.u8(..10) {
             0..4 => Object::V4,
@@ -181,7 +182,7 @@ impl Writer<'_> {
             5..9 => Object::Traffic,
             _ => Object::Other,
         };
-        // An address by itself, with ports: as STIX has it, that is the destination of the flow.
+        // An address object with ports: in strict STIX that is the destination of the flow.
         if object == Object::V4 && self.is_lenient(Leniency::TwoTypes) {
             self.address("network-traffic:dst_ref.value", "ipv4-addr:value");
             self.word(" AND ");
@@ -243,7 +244,7 @@ impl Writer<'_> {
         }
     }
 
-    /// What names no address, and may match.
+    /// A comparison that gives no address, but may match.
     fn weak(&mut self) {
         self.pattern.is_weak = true;
         let address = v4(self.rng);
@@ -258,13 +259,13 @@ impl Writer<'_> {
         self.both(&format!("ipv4-addr:value {text}"));
     }
 
-    /// `strict` and `lenient` are paths.
+    /// A comparison of an address; `strict` and `lenient` are object paths.
     fn address(&mut self, strict: &str, lenient: &str) {
         match self.rng.u8(..6) {
             0 => {
                 let network = network(self.rng);
-                let one = format!("ISSUBSET '{network}'");
-                self.two(&format!("{strict} {one}"), &format!("{lenient} {one}"));
+                let test = format!("ISSUBSET '{network}'");
+                self.two(&format!("{strict} {test}"), &format!("{lenient} {test}"));
             }
             1 => {
                 let (a, b) = (v4(self.rng), v4(self.rng));

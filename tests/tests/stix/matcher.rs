@@ -1,5 +1,5 @@
-//! Beside the reference matcher: a flow meets what is sufficient in a pattern exactly when the
-//! pattern matches the flow, where the pattern means by STIX what feeds mean.
+//! Comparison with the reference matcher: a flow matches the sufficient parts of a pattern if and only
+//! if the pattern matches the flow, for patterns without deviations from STIX.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -17,9 +17,12 @@ const PATTERNS: usize = 1000;
 const FLOWS: usize = 4;
 const ORACLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/oracles/stix_match.py");
 
-/// What the matcher says of each flow of each pattern; `None` where it refuses the pattern.
-fn ask(python: &std::path::Path, asked: &[(&str, [Flow; FLOWS])]) -> Vec<[Option<bool>; FLOWS]> {
-    let lines: String = asked
+/// The matcher's result for each flow of each pattern; `None` if it refuses the pattern.
+fn run_matcher(
+    python: &std::path::Path,
+    queries: &[(&str, [Flow; FLOWS])],
+) -> Vec<[Option<bool>; FLOWS]> {
+    let lines: String = queries
         .iter()
         .map(|(pattern, flows)| json!({ "pattern": pattern, "flows": flows }).to_string() + "\n")
         .collect();
@@ -39,14 +42,14 @@ fn ask(python: &std::path::Path, asked: &[(&str, [Flow; FLOWS])]) -> Vec<[Option
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn meets(sufficient: &[Sufficient], flow: &Flow) -> bool {
+fn matches(sufficient: &[Sufficient], flow: &Flow) -> bool {
     sufficient.iter().any(|it| {
         it.prefix.contains(&host(flow.remote)) && it.ports.allow(flow.remote_port, flow.local_port)
     })
 }
 
 #[test]
-fn a_flow_meets_a_pattern_as_the_reference_matcher_says() {
+fn pattern_matches_agree_with_the_reference_matcher() {
     let Some(python) = python_with("stix2matcher") else {
         assert!(skip_unless(false, "no Python with stix2-matcher; cargo xtask test installs it"));
         return;
@@ -56,41 +59,41 @@ fn a_flow_meets_a_pattern_as_the_reference_matcher_says() {
     let flows: Vec<[Flow; FLOWS]> =
         patterns.iter().map(|it| [(); FLOWS].map(|()| generate::flow(&mut rng, it))).collect();
     let of = |text: fn(&generate::Pattern) -> &str| {
-        let asked: Vec<_> = patterns.iter().map(text).zip(flows.iter().copied()).collect();
-        ask(&python, &asked)
+        let queries: Vec<_> = patterns.iter().map(text).zip(flows.iter().copied()).collect();
+        run_matcher(&python, &queries)
     };
     let (strict, lenient) = (of(|it| &it.strict), of(|it| &it.lenient));
     assert_eq!((strict.len(), lenient.len()), (PATTERNS, PATTERNS));
 
-    let (mut met, mut unnamed) = (0, 0);
+    let (mut matched, mut unnamed) = (0, 0);
     let mut differences: BTreeMap<Option<Leniency>, u32> = BTreeMap::new();
-    for (at, pattern) in patterns.iter().enumerate() {
-        let ours = read_pattern(&pattern.lenient).unwrap();
-        assert_eq!(ours.len(), read_pattern(&pattern.strict).unwrap().len(), "{pattern:?}");
-        for (flow, answer) in flows[at].iter().zip(strict[at]) {
-            let is_met = meets(&ours, flow);
-            let answer = answer.unwrap_or_else(|| panic!("not STIX: {pattern:?}"));
-            met += u32::from(is_met);
-            if pattern.is_weak && answer && !is_met {
+    for (index, pattern) in patterns.iter().enumerate() {
+        let own = read_pattern(&pattern.lenient).unwrap();
+        assert_eq!(own.len(), read_pattern(&pattern.strict).unwrap().len(), "{pattern:?}");
+        for (flow, expected) in flows[index].iter().zip(strict[index]) {
+            let is_match = matches(&own, flow);
+            let expected = expected.unwrap_or_else(|| panic!("not STIX: {pattern:?}"));
+            matched += u32::from(is_match);
+            if pattern.is_weak && expected && !is_match {
                 unnamed += 1;
             } else {
-                assert_eq!(is_met, answer, "{pattern:?} {flow:?} {ours:?}");
+                assert_eq!(is_match, expected, "{pattern:?} {flow:?} {own:?}");
             }
         }
-        let differs = flows[at].iter().zip(lenient[at]).any(|(flow, answer)| {
-            let is_unnamed = pattern.is_weak && answer == Some(true);
-            answer != Some(meets(&ours, flow)) && !is_unnamed
+        let differs = flows[index].iter().zip(lenient[index]).any(|(flow, expected)| {
+            let is_unnamed = pattern.is_weak && expected == Some(true);
+            expected != Some(matches(&own, flow)) && !is_unnamed
         });
         if differs {
             let mut leniencies = pattern.leniencies.iter().copied();
             let first = leniencies.next();
             assert!(first.is_some(), "{pattern:?}");
-            // Of several it is not known which.
+            // With several deviations, the cause is unknown.
             let only = first.filter(|_| leniencies.next().is_none());
             *differences.entry(only).or_default() += 1;
         }
     }
-    assert_eq!((met, unnamed), (665, 59));
+    assert_eq!((matched, unnamed), (665, 59));
     let several = None;
     assert_eq!(
         differences.into_iter().collect::<Vec<_>>(),

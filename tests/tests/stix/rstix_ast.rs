@@ -1,4 +1,5 @@
-//! Beside `rstix`: whatever it parses we read, and what we find is among the texts of its tree.
+//! Comparison with `rstix`: every pattern that it parses is read, and each address found is a string
+//! of its tree.
 
 use rstix::pattern::parse_ast;
 use sensor_user::intel::read_pattern;
@@ -6,16 +7,16 @@ use sensor_user::intel::read_pattern;
 use super::patterns;
 
 #[test]
-fn whatever_rstix_parses_is_read_and_its_texts_hold_every_address_found() {
+fn every_pattern_that_rstix_parses_is_read_with_the_same_addresses() {
     let (mut parsed, mut found) = (0, 0);
     for pattern in patterns(4000) {
         for text in [&pattern.strict, &pattern.lenient] {
             let Ok(tree) = parse_ast(text) else { continue };
             parsed += 1;
-            // The parts of the tree have no public names.
+            // The types of the tree are private.
             let tree = format!("{tree:?}");
-            let ours = read_pattern(text).unwrap_or_else(|fault| panic!("{text}: {fault}"));
-            for it in ours {
+            let own = read_pattern(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            for it in own {
                 found += 1;
                 assert!(tree.contains(&format!("String({:?})", it.entity)), "{text}: {it:?}");
             }

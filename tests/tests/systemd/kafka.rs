@@ -1,8 +1,8 @@
-//! The kafka sink in the service, over TLS: neither the unit nor the agent's own confinement refuses
-//! what librdkafka and OpenSSL do. What ends TLS stands before the broker, which has none.
+//! The kafka sink in the service, over TLS: neither the unit nor the agent's own confinement blocks
+//! librdkafka and OpenSSL. A proxy terminates TLS for the broker, which has none.
 //!
-//! Where the package is built without the sink, this build's agent runs in the unit instead of the
-//! package's: that of the suite `confinement`, whose hook tries what a confined agent may not.
+//! If the package is built without the sink, the unit runs this build's agent instead of the
+//! package's: the one of suite `confinement`, whose hook tries forbidden operations.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -17,17 +17,17 @@ use tokio::time::Instant;
 use super::machine::Machine;
 use super::package;
 
-/// What the example says is malicious: one before a restart, one after.
+/// Malicious addresses of the example: one before a restart, one after.
 const ADDRESSES: [&str; 2] = ["198.51.100.1", "198.51.100.2"];
 const TOPICS: [&str; 3] = ["netsensor.alerts", "netsensor.rows", "netsensor.health"];
 const AUTHORITY: &str = "/etc/netsensor/broker.pem";
 const CONFIG: &str = "/etc/netsensor/netsensor.toml";
 const OTHER: &str = "/usr/local/bin/netsensor-kafka";
-/// An alert arrives within this time, however busy the host is.
+/// Time limit for an alert, generous for a busy host.
 const LIMIT: Duration = Duration::from_mins(1);
 
 #[test]
-fn a_confined_service_sends_to_kafka_also_after_a_restart() {
+fn a_confined_service_sends_to_kafka_before_and_after_a_restart() {
     let Some(package) = package() else { return };
     let netns = Netns::new(&ADDRESSES);
     let front = netns.inside(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
@@ -38,7 +38,7 @@ fn a_confined_service_sends_to_kafka_also_after_a_restart() {
     }
     let broker = broker.unwrap();
     let files = certificates();
-    let _passing = netns.inside(|| pass_on(front, broker.port(), files.path()));
+    let _proxy = netns.inside(|| start_tls_proxy(front, broker.port(), files.path()));
     let servers = format!("127.0.0.1:{port}");
     let client = KafkaClient::new(&servers).over_tls(&files.path().join("ca"));
     netns.inside(|| client.make_topics(&TOPICS, 1));
@@ -52,36 +52,35 @@ fn a_confined_service_sends_to_kafka_also_after_a_restart() {
     machine.write(CONFIG, &format!("{shipped}\n{sink}"));
     let authority = std::fs::read_to_string(files.path().join("ca")).unwrap();
     machine.write(AUTHORITY, &authority);
-    let program = with_the_sink(&machine);
+    let program = program_with_sink(&machine);
 
     for (address, when) in ADDRESSES.into_iter().zip(["started", "restarted"]) {
         machine.sh("systemctl restart netsensor");
         let connect = format!("bash -c 'exec 3<>/dev/tcp/{address}/443'");
-        assert!(!machine.attempt(&connect).status.success(), "somebody listens at {address}");
-        let first = arrives(&machine, &client, address);
-        println!("{when}: the alert for {address} is at the broker, {}", first.id);
+        assert!(!machine.attempt(&connect).status.success(), "something listens at {address}");
+        let message = wait_for_message(&machine, &client, address);
+        println!("{when}: the alert for {address} is at the broker, {}", message.id);
     }
     let status = machine.sh(&format!("{program} status --json --config {CONFIG}"));
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     println!("confined: {}", status["Confined"]);
     assert!(status["Confined"].as_str().unwrap().starts_with("on"), "{status}");
-    // What it could not do for want of a call, it would say; of the kernel's hooks this machine lacks
-    // some.
+    // The agent logs every refused call; this machine lacks some of the kernel's hooks.
     let refused = "journalctl -u netsensor | grep -v -e ': tried ' -e ': probes off: ' | \
                    grep -F 'not permitted' || true";
     assert_eq!(machine.sh(refused), "");
 }
 
-/// Sees to it that what the unit runs has the sink; gives it.
-fn with_the_sink(machine: &Machine) -> &'static str {
+/// Makes sure that the unit's program has the sink; returns the program.
+fn program_with_sink(machine: &Machine) -> &'static str {
     let check = format!("netsensor check-config {CONFIG}");
     let checked = machine.attempt(&check);
     if checked.status.success() {
         println!("the package has the sink");
         return "netsensor";
     }
-    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
-    assert!(said.contains("is not in this build"), "{said}");
+    let error = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(error.contains("is not in this build"), "{error}");
     println!("the package is built without the sink: the tests' own agent has it");
     std::fs::copy(Path::new(env!("CARGO_BIN_EXE_confined")), machine.path(OTHER)).unwrap();
     machine.sh(&check.replace("netsensor check", &format!("{OTHER} check")));
@@ -93,8 +92,8 @@ fn with_the_sink(machine: &Machine) -> &'static str {
     OTHER
 }
 
-/// The first message of an alert for `address`, once the broker has it.
-fn arrives(machine: &Machine, client: &KafkaClient, address: &str) -> KafkaMessage {
+/// Waits for the first alert for `address` at the broker.
+fn wait_for_message(machine: &Machine, client: &KafkaClient, address: &str) -> KafkaMessage {
     let is_it =
         |message: &KafkaMessage| message.body.get("MatchedIp").is_some_and(|ip| ip == address);
     let deadline = Instant::now() + LIMIT;
@@ -112,8 +111,8 @@ fn arrives(machine: &Machine, client: &KafkaClient, address: &str) -> KafkaMessa
     }
 }
 
-/// Ends TLS, and passes what is in it on to `port`, on threads of its own.
-fn pass_on(front: TcpListener, port: u16, files: &Path) -> Runtime {
+/// Terminates TLS, and forwards the data to `port`, on its own threads.
+fn start_tls_proxy(front: TcpListener, port: u16, files: &Path) -> Runtime {
     let acceptor = tls_acceptor(files);
     front.set_nonblocking(true).unwrap();
     let runtime = Runtime::new().unwrap();

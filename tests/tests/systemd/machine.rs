@@ -1,7 +1,7 @@
-//! A Debian tree, booted under systemd-nspawn in a network namespace of the test's own.
+//! A Debian tree, booted under systemd-nspawn in the test's own network namespace.
 //!
-//! Capabilities and the calls that load BPF programs are not kept from it; all else is as
-//! systemd-nspawn makes it. It is ended with its process, whatever becomes of the test.
+//! It keeps all capabilities and may load BPF programs; everything else is systemd-nspawn's default.
+//! It is killed when the test ends, for any reason.
 
 use std::fs::File;
 use std::path::Path;
@@ -16,27 +16,27 @@ use tokio::time::Instant;
 
 use super::tree;
 
-/// Calls that systemd-nspawn refuses unless told otherwise.
+/// System calls that systemd-nspawn refuses by default.
 const CALLS: &str = "--system-call-filter=bpf perf_event_open seccomp landlock_create_ruleset \
                      landlock_add_rule landlock_restrict_self";
-/// A start or an end of the machine takes no longer, however busy the host is.
+/// Time limit for boot and shutdown, generous for a busy host.
 const LIMIT: Duration = Duration::from_mins(2);
-/// Seconds that one command in it may take.
+/// Time limit of one command in the machine, seconds.
 const COMMAND: &str = "180";
 
 /// A running machine.
 #[derive(Debug)]
 pub(super) struct Machine {
     tree: TempDir,
-    /// Its network.
+    /// The machine's network namespace.
     pub(super) netns: Netns,
     nspawn: Child,
-    /// Its first process, as the host knows it.
+    /// The pid of its first process, on the host.
     leader: u32,
 }
 
 impl Machine {
-    /// Boots a copy of the tree in this network; `package` is in `/srv`.
+    /// Boots a copy of the tree in this network namespace; `package` is in `/srv`.
     pub(super) fn boot(netns: Netns, package: &Path) -> Self {
         let tree = tree::copy();
         std::fs::copy(package, tree.path().join("srv/netsensor.deb")).unwrap();
@@ -46,17 +46,17 @@ impl Machine {
         machine
     }
 
-    /// What the host sees of a file in it.
+    /// The host's path of a file in the machine.
     pub(super) fn path(&self, inside: &str) -> std::path::PathBuf {
         self.tree.path().join(inside.trim_start_matches('/'))
     }
 
-    /// What `script` does in it, whatever comes of it.
+    /// Runs `script` in the machine; returns its output, successful or not.
     pub(super) fn attempt(&self, script: &str) -> Output {
         self.command(script).output().unwrap()
     }
 
-    /// What `script` prints; it must succeed.
+    /// Runs `script`, which must succeed; returns its output.
     pub(super) fn sh(&self, script: &str) -> String {
         String::from_utf8(run(&mut self.command(script)).stdout).unwrap()
     }
@@ -70,7 +70,7 @@ impl Machine {
         command
     }
 
-    /// Puts a file into it, root's and readable by all.
+    /// Writes a file in the machine, owned by root and readable by all.
     pub(super) fn write(&self, inside: &str, text: &str) {
         let path = self.path(inside);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -78,8 +78,8 @@ impl Machine {
         run(Command::new("chmod").arg("0644").arg(&path));
     }
 
-    /// Runs `script` in it until it succeeds; what it prints then.
-    pub(super) fn wait_for(&self, what: &str, script: &str) -> String {
+    /// Runs `script` in the machine until it succeeds; returns its output.
+    pub(super) fn wait_for(&self, description: &str, script: &str) -> String {
         let deadline = Instant::now() + LIMIT;
         loop {
             let output = self.attempt(script);
@@ -87,19 +87,23 @@ impl Machine {
                 return String::from_utf8(output.stdout).unwrap();
             }
             let last = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(Instant::now() < deadline, "{what}: not in time: {last}\n{}", self.journal());
+            assert!(
+                Instant::now() < deadline,
+                "{description}: not in time: {last}\n{}",
+                self.journal()
+            );
             std::thread::park_timeout(Duration::from_millis(200));
         }
     }
 
-    /// What the service said, for whoever reads a failure.
+    /// The service's log and status, for the message of a failed assertion.
     pub(super) fn journal(&self) -> String {
-        let said =
+        let output =
             self.attempt("journalctl -u netsensor --no-pager -n 60; systemctl status netsensor");
-        String::from_utf8_lossy(&said.stdout).into_owned()
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// A process of it, as the host knows it.
+    /// The host's pid of a process in the machine.
     pub(super) fn host_pid(&self, inside: &str) -> i32 {
         let space = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
         let own = space(&self.leader.to_string());
@@ -115,19 +119,19 @@ impl Machine {
         panic!("no process {inside} in the machine")
     }
 
-    /// Ends it in order and boots it again.
+    /// Shuts the machine down in order and boots it again.
     pub(super) fn reboot(&mut self) {
-        // The command goes down with the machine.
+        // The command is killed with the machine.
         let _gone = self.attempt("systemctl reboot");
-        self.wait_for_end();
+        self.wait_for_shutdown();
         self.nspawn = start(self.tree.path(), &self.netns);
         self.wait_for_boot();
     }
 
-    fn wait_for_end(&mut self) {
+    fn wait_for_shutdown(&mut self) {
         let deadline = Instant::now() + LIMIT;
         while self.nspawn.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < deadline, "the machine does not end");
+            assert!(Instant::now() < deadline, "the machine does not shut down");
             std::thread::park_timeout(Duration::from_millis(50));
         }
     }
@@ -155,7 +159,7 @@ impl Drop for Machine {
     fn drop(&mut self) {
         let first = i32::try_from(self.leader).unwrap_or_default();
         if first > 1 && self.nspawn.try_wait().is_ok_and(|ended| ended.is_none()) {
-            // With the first process of its namespace all others end.
+            // All other processes of its pid namespace are killed with the first one.
             let _gone = kill(Pid::from_raw(first), Signal::SIGKILL);
         }
         let deadline = Instant::now() + Duration::from_secs(10);

@@ -1,22 +1,23 @@
-//! The packaged service on a Debian that is booted for it: installed, watched, broken, killed,
-//! rebooted, upgraded and purged; and the newcomer's way from the package to the first alert.
+//! The packaged service on a Debian booted for the test: installed, monitored, broken, killed,
+//! rebooted, upgraded and purged; and the quick start from the package to the first alert.
 //!
-//! It takes root, systemd-nspawn and mmdebstrap, and the packages that `NETSENSOR_DEB` and
-//! `NETSENSOR_RPM` name, else those that `cargo xtask package` made. All of a machine's network is a namespace with loopback alone.
+//! Needs root, systemd-nspawn and mmdebstrap, and the packages in `NETSENSOR_DEB` and
+//! `NETSENSOR_RPM`, else those of `cargo xtask package`. A machine's network is a namespace with
+//! loopback only.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     reason = "a test ends with a panic"
 )]
-#![expect(clippy::print_stdout, reason = "how far a long test is, and what it measured")]
+#![expect(clippy::print_stdout, reason = "progress and measurements of a long test")]
 
 #[cfg(feature = "kafka")]
 mod kafka;
-mod life;
+mod lifecycle;
 mod machine;
 mod manifests;
-mod newcomer;
+mod quickstart;
 mod rpm;
 mod stall;
 mod tree;
@@ -26,14 +27,15 @@ use std::process::Command;
 
 use sensor_tests::skip_unless;
 
-/// The package under test; `None`, and said so, where the suite cannot run here.
+/// The package under test; `None`, with the reason, if the suite cannot run here.
 fn package() -> Option<PathBuf> {
-    let is_there = |program: &&str| {
+    let is_installed = |program: &&str| {
         let found = Command::new("sh").args(["-c", "command -v \"$1\"", "sh", program]).output();
         found.is_ok_and(|output| output.status.success())
     };
-    let missing = ["systemd-nspawn", "mmdebstrap"].into_iter().find(|program| !is_there(program));
-    if skip_unless(nix::unistd::geteuid().is_root(), "a machine is booted by root")
+    let missing =
+        ["systemd-nspawn", "mmdebstrap"].into_iter().find(|program| !is_installed(program));
+    if skip_unless(nix::unistd::geteuid().is_root(), "booting a machine needs root")
         || skip_unless(missing.is_none(), "systemd-nspawn or mmdebstrap is missing")
         || skip_unless(tree::mirror().is_some(), "apt has no source of Debian's packages here")
     {
@@ -46,7 +48,7 @@ fn package() -> Option<PathBuf> {
     made
 }
 
-/// The package that `variable` names, else the one that `cargo xtask package` made.
+/// The package from `variable`, else the one that `cargo xtask package` built.
 fn made_package(variable: &str, extension: &str) -> Option<PathBuf> {
     if let Some(named) = std::env::var_os(variable) {
         return Some(PathBuf::from(named));

@@ -1,4 +1,4 @@
-//! What the manifest for Kubernetes grants, against what the unit grants and the agent needs.
+//! The Kubernetes manifest, compared with the systemd unit and the agent's needs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,8 +7,8 @@ use sensor_tests::{python_with, run, skip_unless};
 use serde_json::{Value, json};
 
 const UNIT: &str = include_str!("../../../packaging/systemd/netsensor.service");
-/// Prints the documents of a file as JSON, each judged by the published schemas.
-const READ: &str = "import json, sys, yaml, kubernetes_validate
+/// Prints the documents of a file as JSON, each validated with the published schemas.
+const VALIDATE: &str = "import json, sys, yaml, kubernetes_validate
 documents = list(yaml.safe_load_all(open(sys.argv[1])))
 for document in documents:
     kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
@@ -26,7 +26,7 @@ fn granted() -> Vec<String> {
 }
 
 #[test]
-fn the_unit_bounds_what_it_grants() {
+fn the_unit_bounds_its_granted_capabilities() {
     let granted = UNIT.lines().find_map(|line| line.strip_prefix("AmbientCapabilities="));
     let bound = UNIT.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
     assert_eq!(granted, bound);
@@ -37,7 +37,7 @@ fn the_unit_bounds_what_it_grants() {
 }
 
 #[test]
-fn the_daemonset_grants_what_the_unit_does_and_sees_the_node() {
+fn the_daemonset_has_the_units_capabilities_and_the_nodes_namespaces() {
     let python = python_with("yaml, kubernetes_validate");
     if skip_unless(
         python.is_some(),
@@ -46,7 +46,7 @@ fn the_daemonset_grants_what_the_unit_does_and_sees_the_node() {
         return;
     }
     let mut read = Command::new(python.unwrap());
-    let read = run(read.args(["-c", READ]).arg(packaging("kubernetes/daemonset.yaml")));
+    let read = run(read.args(["-c", VALIDATE]).arg(packaging("kubernetes/daemonset.yaml")));
     let documents: Vec<Value> = serde_json::from_slice(&read.stdout).unwrap();
     let set = documents.iter().find(|it| it["kind"] == "DaemonSet").unwrap();
     let pod = &set["spec"]["template"]["spec"];
@@ -85,7 +85,7 @@ fn the_daemonset_grants_what_the_unit_does_and_sees_the_node() {
 }
 
 #[test]
-fn the_shipped_configurations_are_good() {
+fn the_shipped_configurations_are_valid() {
     let home = tempfile::tempdir().unwrap();
     for name in ["packaging/netsensor.toml", "examples/netsensor.toml"] {
         let text = std::fs::read_to_string(packaging("..").join(name)).unwrap();

@@ -1,20 +1,20 @@
-//! Stops one thread of a process from outside, and nothing else of it.
+//! Stops one thread of a process with ptrace; the other threads run.
 
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-/// A thread that does not run until this is dropped. To be used on the thread that made it.
+/// A thread that is stopped until this is dropped. For use on the thread that created it.
 #[derive(Debug)]
 pub(super) struct Stall {
     thread: Pid,
-    is_over: bool,
+    has_ended: bool,
 }
 
 impl Stall {
     /// Stops the thread `name` of process `pid`.
-    pub(super) fn begin(pid: i32, name: &str) -> Self {
+    pub(super) fn start(pid: i32, name: &str) -> Self {
         let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
         let thread = threads.map(|it| it.path()).find(|thread| {
             let named = std::fs::read_to_string(thread.join("comm")).unwrap_or_default();
@@ -25,29 +25,29 @@ impl Stall {
         let thread = Pid::from_raw(thread);
         ptrace::attach(thread).unwrap();
         waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
-        Self { thread, is_over: false }
+        Self { thread, has_ended: false }
     }
 
-    /// Whether it has ended meanwhile. Must be asked: a traced thread that was killed is there, and
-    /// holds its process, until its tracer has looked.
-    pub(super) fn is_over(&mut self) -> bool {
+    /// True if the thread has ended meanwhile. Must be polled: a killed traced thread remains, and
+    /// blocks the exit of its process, until its tracer waits for it.
+    pub(super) fn has_ended(&mut self) -> bool {
         use nix::sys::wait::WaitStatus::{Exited, PtraceEvent, Signaled, StillAlive, Stopped};
-        if !self.is_over {
+        if !self.has_ended {
             let flags = WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
-            self.is_over = match waitpid(self.thread, Some(flags)) {
+            self.has_ended = match waitpid(self.thread, Some(flags)) {
                 Ok(StillAlive | PtraceEvent(..)) => false,
                 Ok(Stopped(..)) => false,
                 Ok(Exited(..) | Signaled(..)) | Err(_) => true,
                 Ok(_) => false,
             };
         }
-        self.is_over
+        self.has_ended
     }
 }
 
 impl Drop for Stall {
     fn drop(&mut self) {
-        if !self.is_over() {
+        if !self.has_ended() {
             let _gone = ptrace::detach(self.thread, None::<Signal>);
         }
     }

@@ -1,5 +1,5 @@
-//! A Debian tree to boot: made once by mmdebstrap from where this machine's apt gets its packages,
-//! kept under `target/systemd`, and copied for each test.
+//! A Debian tree to boot: built once by mmdebstrap from the sources of this host's apt, cached under
+//! `target/systemd`, and copied for each test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,17 +7,17 @@ use std::process::Command;
 use sensor_tests::run;
 use tempfile::TempDir;
 
-/// Whatever a container needs, and what the package depends on, so that it is installed offline.
+/// Packages that a container needs, and the package's dependencies, so that it installs offline.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,ca-certificates";
-/// Seconds that mmdebstrap may take.
+/// Time limit of mmdebstrap, seconds.
 const LIMIT: &str = "900";
 
-/// Where the tree is kept.
+/// The cache directory.
 fn home() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/systemd")
 }
 
-/// A copy of the tree, gone when it is dropped. It is not on /tmp, which may be small, or in memory.
+/// A copy of the tree, removed when dropped. Not on /tmp, which may be small or in memory.
 pub(super) fn copy() -> TempDir {
     let base = base();
     let copy = tempfile::tempdir_in(home()).unwrap();
@@ -25,7 +25,7 @@ pub(super) fn copy() -> TempDir {
     copy
 }
 
-/// The tree, made where it is absent or has other packages.
+/// The cached tree, rebuilt if it is missing or has other packages.
 fn base() -> PathBuf {
     let (base, mark) = (home().join("base"), home().join("base.packages"));
     let (suite, mirror) = mirror().expect("a source of Debian's packages");
@@ -46,7 +46,7 @@ fn base() -> PathBuf {
     base
 }
 
-/// This machine's release of Debian, and where its apt has it from; `None` where that is no Debian.
+/// This host's Debian release and apt source; `None` on another distribution.
 pub(super) fn mirror() -> Option<(String, String)> {
     let release = std::fs::read_to_string("/etc/os-release").ok()?;
     let value = |name: &str| {
@@ -71,10 +71,10 @@ pub(super) fn mirror() -> Option<(String, String)> {
     found.map(|site| (suite, site))
 }
 
-/// The proxy that apt uses, if any: mmdebstrap does not read apt's configuration.
+/// The proxy of apt, if any: mmdebstrap does not read apt's configuration.
 fn proxy() -> Option<String> {
-    let asked =
+    let result =
         Command::new("apt-config").args(["shell", "proxy", "Acquire::http::Proxy"]).output();
-    let said = String::from_utf8(asked.ok()?.stdout).ok()?;
-    said.trim().strip_prefix("proxy='")?.strip_suffix('\'').map(str::to_owned)
+    let output = String::from_utf8(result.ok()?.stdout).ok()?;
+    output.trim().strip_prefix("proxy='")?.strip_suffix('\'').map(str::to_owned)
 }

@@ -1,17 +1,17 @@
-//! Metrics on a socket that a group may use, as the documents and the shipped example say.
+//! Metrics on a socket for a group, as in the documents and the shipped example.
 
-use super::{CONFIG, Life};
+use super::{CONFIG, Lifecycle};
 
 const SECTION: &str =
     "[metrics]\nlisten = \"unix:/run/netsensor/metrics.sock\"\ngroup = \"prometheus\"\n";
 const DROP_IN: &str = "/etc/systemd/system/netsensor.service.d/metrics-group.conf";
-/// Asks for the page, and gives its first line: Perl is on every Debian.
-const ASK: &str = "perl -MIO::Socket::UNIX -e 'my $socket = IO::Socket::UNIX->new( \
+/// Requests the page and prints it, with Perl, which is on every Debian.
+const GET_PAGE: &str = "perl -MIO::Socket::UNIX -e 'my $socket = IO::Socket::UNIX->new( \
                    Peer => \"/run/netsensor/metrics.sock\") or die \"$!\\n\"; \
                    print $socket \"GET /metrics HTTP/1.0\\r\\n\\r\\n\"; print <$socket>;'";
 
-impl Life {
-    pub(super) fn tells_its_metrics_to_a_group(&mut self) {
+impl Lifecycle {
+    pub(super) fn check_metrics_for_a_group(&mut self) {
         self.machine.sh("groupadd --system prometheus && groupadd --system others");
         self.machine.sh(&format!(
             "install -D -m 0644 /usr/share/doc/netsensor/examples/metrics-group.conf {DROP_IN} && \
@@ -20,22 +20,22 @@ impl Life {
         let config = self.config();
         self.machine.write(CONFIG, &format!("{SECTION}\n{config}"));
         self.machine.sh("systemctl restart netsensor");
-        let shown = self.machine.sh("stat -c '%a %U %G' /run/netsensor/metrics.sock");
-        assert_eq!(shown.trim(), "660 netsensor prometheus");
+        let socket = self.machine.sh("stat -c '%a %U %G' /run/netsensor/metrics.sock");
+        assert_eq!(socket.trim(), "660 netsensor prometheus");
         let page = self.machine.sh(&as_member("prometheus"));
         assert!(page.contains("netsensor_healthy 1"), "{page}");
         let refused = self.machine.attempt(&as_member("others"));
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(said.contains("Permission denied"), "{said}");
-        self.alerts("with metrics for a group");
-        // As before, without the group.
+        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(error.contains("Permission denied"), "{error}");
+        self.check_alert("with metrics for a group");
+        // Restores the setup without the group.
         self.machine.write(CONFIG, &config);
         self.machine.sh(&format!("rm {DROP_IN}; systemctl daemon-reload"));
         self.machine.sh("systemctl restart netsensor; groupdel prometheus; groupdel others");
     }
 }
 
-/// Asks as nobody, who is a member of that group alone.
+/// Requests the page as user nobody, a member of only that group.
 fn as_member(group: &str) -> String {
-    format!("setpriv --reuid nobody --regid {group} --clear-groups -- {ASK}")
+    format!("setpriv --reuid nobody --regid {group} --clear-groups -- {GET_PAGE}")
 }

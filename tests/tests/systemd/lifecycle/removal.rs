@@ -1,30 +1,30 @@
-//! The upgrade and the end.
+//! Upgrade and purge.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sensor_tests::run;
 
-use super::{CONFIG, Life};
+use super::{CONFIG, Lifecycle};
 
-/// Where a file with the agent's name can be left: all that is not the kernel's, and what is mounted
-/// on it. `/srv` has what the test put there.
-const PLACES: &str = "/ /run /tmp /var/tmp /dev /dev/shm";
+/// Directories where a file with the agent's name could remain: everything but the kernel's file
+/// systems, with mounted ones. `/srv` has the test's own files.
+const DIRECTORIES: &str = "/ /run /tmp /var/tmp /dev /dev/shm";
 
-impl Life {
-    pub(super) fn is_upgraded(&mut self, package: &Path) {
+impl Lifecycle {
+    pub(super) fn check_upgrade(&mut self, package: &Path) {
         let (id, pid) = (self.agent_id(), self.main_pid());
-        let newer = newer(package, &self.machine.path("/srv"));
+        let newer = build_newer(package, &self.machine.path("/srv"));
         assert!(newer.is_file());
         self.machine.sh("apt-get install -y /srv/newer.deb </dev/null");
-        self.is_back(&pid);
+        self.wait_for_restart(&pid);
         assert_eq!(self.machine.sh("dpkg-query -W -f '${Version}' netsensor"), "9.0-1");
         assert_eq!(self.agent_id(), id);
         assert_eq!(std::fs::read_to_string(self.machine.path(CONFIG)).unwrap(), self.config());
-        self.alerts("upgraded");
+        self.check_alert("upgraded");
     }
 
-    pub(super) fn is_purged(&self) {
+    pub(super) fn check_purge(&self) {
         let user = self.machine.sh("id -u netsensor; getent group netsensor | cut -d: -f3");
         let [user, group] = user.split_whitespace().collect::<Vec<_>>()[..] else {
             panic!("no user and group: {user}")
@@ -37,11 +37,11 @@ impl Life {
             let named = format!("getent {list} | grep netsensor || true");
             assert_eq!(self.machine.sh(&named), "", "its user and group are gone");
         }
-        // What apt and dpkg log, the backup copies of the lists of users, and the journal are not its
-        // own.
+        // The logs of apt and dpkg, backup copies of the user databases, and the journal are not the
+        // package's.
         let left = self.machine.sh(&format!(
-            "for place in {PLACES}; do \
-                 find $place -xdev \\( -path /proc -o -path /sys -o -path /srv \\) -prune -o \
+            "for directory in {DIRECTORIES}; do \
+                 find $directory -xdev \\( -path /proc -o -path /sys -o -path /srv \\) -prune -o \
                  \\( -iname '*netsensor*' -o -uid {user} -o -gid {group} \\) -print; \
              done | sort -u; \
              find /sys/fs/bpf -iname '*netsensor*' 2>/dev/null || true; \
@@ -49,13 +49,13 @@ impl Life {
              --exclude='*-' || true; \
              grep netsensor /var/lib/dpkg/status || true"
         ));
-        assert_eq!(left, "", "left after a purge");
-        println!("purged: nothing is left");
+        assert_eq!(left, "", "files remain after a purge");
+        println!("purged: nothing remains");
     }
 }
 
-/// The same package with a higher version, in `folder`.
-fn newer(package: &Path, folder: &Path) -> PathBuf {
+/// Builds the same package with a higher version, in `folder`.
+fn build_newer(package: &Path, folder: &Path) -> PathBuf {
     let (unpacked, newer) = (folder.join("unpacked"), folder.join("newer.deb"));
     run(Command::new("dpkg-deb").arg("-R").arg(package).arg(&unpacked));
     let control = unpacked.join("DEBIAN/control");

@@ -1,7 +1,7 @@
-//! The life of the service, from its installation to its purge.
+//! The lifecycle of the service, from installation to purge.
 
-mod end;
 mod metrics;
+mod removal;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,8 +16,8 @@ use super::machine::Machine;
 use super::package;
 use super::stall::Stall;
 
-/// One address of the example's network for each alert: a second one to the same would be counted, and
-/// not told.
+/// Addresses of the example's network, one per alert: a second connection to the same address would
+/// be counted, and not raise another alert.
 const ADDRESSES: [&str; 12] = [
     "198.51.100.1",
     "198.51.100.2",
@@ -33,61 +33,61 @@ const ADDRESSES: [&str; 12] = [
     "198.51.100.12",
 ];
 const CONFIG: &str = "/etc/netsensor/netsensor.toml";
-/// What the unit grants: `CAP_NET_ADMIN`, `CAP_SYS_PTRACE`, `CAP_DAC_READ_SEARCH`, `CAP_PERFMON`,
-/// `CAP_BPF`.
+/// Capabilities that the unit grants: `CAP_NET_ADMIN`, `CAP_SYS_PTRACE`, `CAP_DAC_READ_SEARCH`,
+/// `CAP_PERFMON`, `CAP_BPF`.
 const GRANTED: u64 = 1 << 12 | 1 << 19 | 1 << 2 | 1 << 38 | 1 << 39;
 const CAP_BPF: u64 = 1 << 39;
-/// The service sees a stall within this time; 30 s as shipped.
+/// A shorter watchdog timeout, to detect a stall quickly; 30 s as shipped.
 const WATCHDOG: &str = "[Service]\nWatchdogSec=4s\n";
-/// An alert arrives within this time, however busy the host is.
+/// Time limit for an alert, generous for a busy host.
 const LIMIT: Duration = Duration::from_mins(1);
 
 #[test]
-fn the_service_lives_through_what_an_operator_does_to_it() {
+fn the_service_passes_its_whole_lifecycle() {
     let Some(package) = package() else { return };
-    let mut life = Life::begin(&package);
-    life.is_installed();
-    life.is_confined();
-    life.files_are_private();
-    life.reloads();
-    life.sends_a_secret_that_systemd_hands_over();
-    life.tells_its_metrics_to_a_group();
-    life.keeps_its_configuration_when_the_new_one_is_broken();
-    life.is_restarted_when_its_pipeline_stalls();
-    life.comes_back_after_a_kill();
-    life.loses_no_alert_over_a_reboot();
-    life.is_upgraded(&package);
-    life.is_purged();
+    let mut service = Lifecycle::start(&package);
+    service.check_installation();
+    service.check_confinement();
+    service.check_private_files();
+    service.check_reload();
+    service.check_systemd_credential();
+    service.check_metrics_for_a_group();
+    service.check_broken_configuration();
+    service.check_watchdog_restart();
+    service.check_restart_after_kill();
+    service.check_reboot();
+    service.check_upgrade(&package);
+    service.check_purge();
 }
 
-struct Life {
+struct Lifecycle {
     machine: Machine,
     collector: Collector,
-    /// Whether the collector takes what it gets.
-    takes: Arc<AtomicBool>,
-    /// Whether the collector is sent a secret.
+    /// True while the collector accepts alerts.
+    accepting: Arc<AtomicBool>,
+    /// True once the sink's configuration has a secret.
     has_secret: bool,
-    /// Addresses that were connected to.
+    /// Number of addresses already used.
     used: usize,
 }
 
-impl Life {
-    fn begin(package: &Path) -> Self {
+impl Lifecycle {
+    fn start(package: &Path) -> Self {
         let machine = Machine::boot(Netns::new(&ADDRESSES), package);
-        let takes = Arc::new(AtomicBool::new(true));
-        let asked = Arc::clone(&takes);
-        let answer = move |_: usize, _: &_| {
-            if asked.load(Ordering::Acquire) {
+        let accepting = Arc::new(AtomicBool::new(true));
+        let accepts = Arc::clone(&accepting);
+        let respond = move |_: usize, _: &_| {
+            if accepts.load(Ordering::Acquire) {
                 ScriptedResponse::OK
             } else {
                 ScriptedResponse::status(503)
             }
         };
-        let collector = machine.netns.inside(|| Collector::start(answer));
-        Self { machine, collector, takes, has_secret: false, used: 0 }
+        let collector = machine.netns.inside(|| Collector::start(respond));
+        Self { machine, collector, accepting, has_secret: false, used: 0 }
     }
 
-    /// The package's configuration, with the collector.
+    /// The package's configuration, plus the collector.
     fn config(&self) -> String {
         let shipped = include_str!("../../../../packaging/netsensor.toml");
         let url = self.collector.url();
@@ -102,38 +102,38 @@ impl Life {
         self.machine.sh("systemctl show -P MainPID netsensor").trim().to_owned()
     }
 
-    /// Connects to an address that was not connected to yet; nobody listens there.
+    /// Connects to an unused address, which has no listener.
     fn connect(&mut self) -> &'static str {
-        let address = *ADDRESSES.get(self.used).expect("an address that is left");
+        let address = *ADDRESSES.get(self.used).expect("an unused address");
         self.used += 1;
         let script = format!("exec 3<>/dev/tcp/{address}/443");
         let refused = self.machine.attempt(&format!("bash -c '{script}'"));
-        assert!(!refused.status.success(), "somebody listens at {address}");
+        assert!(!refused.status.success(), "something listens at {address}");
         address
     }
 
-    /// A real connection, and its alert at the collector, once.
-    fn alerts(&mut self, when: &str) {
+    /// Makes a real connection, and waits for its alert at the collector.
+    fn check_alert(&mut self, when: &str) {
         let address = self.connect();
-        self.arrives(address, when);
+        self.wait_for_alert(address, when);
     }
 
-    fn arrives(&self, address: &str, when: &str) {
+    fn wait_for_alert(&self, address: &str, when: &str) {
         let deadline = Instant::now() + LIMIT;
-        while self.taken(address) == 0 {
-            let said = || self.machine.journal();
+        while self.accepted_alerts(address) == 0 {
+            let journal = || self.machine.journal();
             if Instant::now() >= deadline {
                 let bodies = self.collector.requests().into_iter().map(|request| request.body);
                 let about: Vec<String> = bodies.filter(|body| body.contains(address)).collect();
-                panic!("{when}: no alert for {address}, but {about:?}\n{}", said());
+                panic!("{when}: no alert for {address}, but {about:?}\n{}", journal());
             }
             std::thread::park_timeout(Duration::from_millis(20));
         }
         println!("{when}: the alert for {address} is at the collector");
     }
 
-    /// How many different alerts for an address the collector has taken.
-    fn taken(&self, address: &str) -> usize {
+    /// Number of distinct alerts for an address that the collector has accepted.
+    fn accepted_alerts(&self, address: &str) -> usize {
         let requests = self.collector.requests();
         let items =
             requests.iter().filter(|it| it.accepted).flat_map(sensor_tests::RecordedRequest::items);
@@ -146,21 +146,21 @@ impl Life {
         ids.len()
     }
 
-    fn is_installed(&mut self) {
+    fn check_installation(&mut self) {
         let verify = "systemd-analyze verify /lib/systemd/system/netsensor.service 2>&1";
         let install = "apt-get install -y /srv/netsensor.deb </dev/null";
         self.machine.sh(install);
         assert_eq!(self.machine.sh("systemctl is-active netsensor").trim(), "active");
         assert_eq!(self.machine.sh("systemctl is-enabled netsensor").trim(), "enabled");
-        let said = self.machine.attempt(verify);
-        let said = String::from_utf8_lossy(&said.stdout).into_owned();
-        // There are no man pages without man.
-        let about_unit = said.lines().filter(|line| !line.contains("man ")).collect::<String>();
+        let result = self.machine.attempt(verify);
+        let output = String::from_utf8_lossy(&result.stdout).into_owned();
+        // The man pages are missing without the package man-db.
+        let about_unit = output.lines().filter(|line| !line.contains("man ")).collect::<String>();
         assert_eq!(about_unit, "", "systemd-analyze verify");
         let status = self.machine.sh("systemctl show -P StatusText netsensor");
         assert!(status.starts_with("OK"), "{status}");
         self.machine.sh("test -s /usr/share/man/man1/netsensor-status.1.gz");
-        // With the configuration of the package, and without a question.
+        // With the package's configuration, and without interaction.
         let address = self.connect();
         let alert =
             format!("grep -F '\"MatchedIp\":\"{address}\"' /var/lib/netsensor/alerts.jsonl");
@@ -168,13 +168,13 @@ impl Life {
         let line =
             format!("journalctl -u netsensor | grep -F 'ALERT outbound bash' | grep -F {address}");
         self.machine.wait_for("the first alert, in the journal", &line);
-        let screen = self.machine.sh("netsensor status");
-        println!("installed:\n{screen}");
+        let status = self.machine.sh("netsensor status");
+        println!("installed:\n{status}");
         let off = self.machine.sh("journalctl -u netsensor | grep -F 'probes off' || true");
         println!("what cannot be attached inside: {}", off.trim());
     }
 
-    fn is_confined(&self) {
+    fn check_confinement(&self) {
         let (main, user) = (self.main_pid(), self.machine.sh("id -u netsensor"));
         let cgroup = "systemctl show -P ControlGroup netsensor";
         let list = format!(
@@ -201,34 +201,34 @@ impl Life {
             assert_eq!(value("Uid:"), [user.trim(); 4].join("\t"), "{words}");
             assert_eq!((privileges.as_str(), seccomp.as_str()), ("1", "2"), "{words}");
             for held in [permitted, effective, bounding, set("CapInh:"), set("CapAmb:")] {
-                assert_eq!(held & !GRANTED, 0, "{words} has what the unit does not grant");
+                assert_eq!(held & !GRANTED, 0, "{words} has more than the unit grants");
             }
             if pid == main {
-                // Since Linux 5.19 its own maps can be read without.
-                assert_eq!(permitted & !CAP_BPF, 0, "the agent gives up all else");
-                assert_eq!(set("CapAmb:") | set("CapInh:"), 0, "and passes nothing on");
+                // Since Linux 5.19 a process can access its own maps without a capability.
+                assert_eq!(permitted & !CAP_BPF, 0, "the agent drops all other capabilities");
+                assert_eq!(set("CapAmb:") | set("CapInh:"), 0, "and its children inherit none");
             }
         }
     }
 
-    fn files_are_private(&self) {
+    fn check_private_files(&self) {
         let open = "find /var/lib/netsensor /run/netsensor \\( -type f -o -type s \\) -perm /077";
-        assert_eq!(self.machine.sh(open), "", "files and sockets that others may touch");
+        assert_eq!(self.machine.sh(open), "", "files and sockets with access for others");
         assert_eq!(self.machine.sh("stat -c '%a %U' /var/lib/netsensor").trim(), "700 netsensor");
     }
 
-    fn reloads(&mut self) {
+    fn check_reload(&mut self) {
         self.machine.write(CONFIG, &self.config());
         let pid = self.main_pid();
         self.machine.sh("systemctl reload netsensor");
-        let asked = "systemctl show -P StatusText netsensor | grep -q ^OK";
-        self.machine.wait_for("OK after the reload", asked);
-        self.alerts("reloaded");
-        assert_eq!(self.main_pid(), pid, "a reload is no restart");
+        let is_ok = "systemctl show -P StatusText netsensor | grep -q ^OK";
+        self.machine.wait_for("OK after the reload", is_ok);
+        self.check_alert("reloaded");
+        assert_eq!(self.main_pid(), pid, "a reload is not a restart");
     }
 
-    /// As the shipped example of a drop-in says.
-    fn sends_a_secret_that_systemd_hands_over(&mut self) {
+    /// Follows the shipped example of a drop-in.
+    fn check_systemd_credential(&mut self) {
         let folder = "/etc/netsensor/credentials";
         self.machine.sh(&format!("install -d -m 0700 {folder}"));
         for name in ["taxii-password", "webhook-token"] {
@@ -241,7 +241,7 @@ impl Life {
         self.has_secret = true;
         self.machine.write(CONFIG, &self.config());
         self.machine.sh("systemctl daemon-reload && systemctl restart netsensor");
-        self.alerts("with a secret");
+        self.check_alert("with a secret");
         let requests = self.collector.requests();
         let sent = requests.last().map(|request| request.header("authorization"));
         assert_eq!(sent, Some("Bearer of webhook-token"));
@@ -249,52 +249,52 @@ impl Life {
         assert!(!self.machine.attempt(&unreadable).status.success(), "only systemd reads it");
     }
 
-    fn keeps_its_configuration_when_the_new_one_is_broken(&mut self) {
+    fn check_broken_configuration(&mut self) {
         let pid = self.main_pid();
         self.machine.write(CONFIG, "[[sink]]\nkind = \"nonsense\"\n");
         self.machine.sh("systemctl reload netsensor");
         let refused = "journalctl -u netsensor | grep -F nonsense";
-        self.machine.wait_for("what is wrong with the configuration, in the journal", refused);
-        self.alerts("with a broken configuration");
+        self.machine.wait_for("the configuration error, in the journal", refused);
+        self.check_alert("with a broken configuration");
         self.machine.write(CONFIG, &self.config());
-        // Neither is one that others may write.
+        // A configuration that other users may write is refused too.
         self.machine.sh(&format!("chmod g+w {CONFIG}"));
         self.machine.sh("systemctl reload netsensor");
         let refused = "journalctl -u netsensor | grep -F 'chmod go-w'";
-        self.machine.wait_for("who may write the configuration, in the journal", refused);
+        self.machine.wait_for("the wrong permissions, in the journal", refused);
         self.machine.sh(&format!("chmod g-w {CONFIG}; systemctl reload netsensor"));
-        let asked = "systemctl show -P StatusText netsensor | grep -q ^OK";
-        self.machine.wait_for("OK with its configuration again", asked);
+        let is_ok = "systemctl show -P StatusText netsensor | grep -q ^OK";
+        self.machine.wait_for("OK with its configuration again", is_ok);
         assert_eq!(self.main_pid(), pid, "a broken configuration stops nothing");
     }
 
-    fn is_restarted_when_its_pipeline_stalls(&mut self) {
+    fn check_watchdog_restart(&mut self) {
         self.machine.write("/etc/systemd/system/netsensor.service.d/watchdog.conf", WATCHDOG);
         self.machine.sh("systemctl daemon-reload && systemctl restart netsensor");
-        self.alerts("with a watchdog of 4 s");
+        self.check_alert("with a watchdog of 4 s");
         let pid = self.main_pid();
-        let mut stall = Stall::begin(self.machine.host_pid(&pid), "pipeline");
+        let mut stall = Stall::start(self.machine.host_pid(&pid), "pipeline");
         let began = Instant::now();
-        while !stall.is_over() {
-            let said = || self.machine.journal();
-            assert!(began.elapsed() < LIMIT, "the watchdog does not end it\n{}", said());
+        while !stall.has_ended() {
+            let journal = || self.machine.journal();
+            assert!(began.elapsed() < LIMIT, "the watchdog does not end it\n{}", journal());
             std::thread::park_timeout(Duration::from_millis(50));
         }
         println!("a stalled pipeline: ended after {:.1} s", began.elapsed().as_secs_f32());
-        self.is_back(&pid);
+        self.wait_for_restart(&pid);
         self.machine.sh("journalctl -u netsensor | grep -F 'Watchdog timeout'");
-        self.alerts("restarted by the watchdog");
+        self.check_alert("restarted by the watchdog");
     }
 
-    fn comes_back_after_a_kill(&mut self) {
+    fn check_restart_after_kill(&mut self) {
         let pid = self.main_pid();
         self.machine.sh("systemctl kill -s KILL --kill-who=main netsensor");
-        self.is_back(&pid);
-        self.alerts("after kill -9");
+        self.wait_for_restart(&pid);
+        self.check_alert("after kill -9");
     }
 
     /// Waits until the service runs again, as another process.
-    fn is_back(&self, earlier: &str) {
+    fn wait_for_restart(&self, earlier: &str) {
         let script = format!(
             "test \"$(systemctl is-active netsensor)\" = active && \
              test \"$(systemctl show -P MainPID netsensor)\" != {earlier}"
@@ -306,20 +306,20 @@ impl Life {
         self.machine.sh("cat /var/lib/netsensor/agent-id")
     }
 
-    fn loses_no_alert_over_a_reboot(&mut self) {
+    fn check_reboot(&mut self) {
         let id = self.agent_id();
-        self.takes.store(false, Ordering::Release);
+        self.accepting.store(false, Ordering::Release);
         let address = self.connect();
-        let waits =
+        let pending =
             format!("grep -F '\"MatchedIp\":\"{address}\"' /var/lib/netsensor/alerts.jsonl");
-        self.machine.wait_for("an alert that the collector does not take", &waits);
+        self.machine.wait_for("an alert that the collector does not accept", &pending);
         self.machine.reboot();
-        self.is_back("0");
-        assert_eq!(self.taken(address), 0, "the collector took nothing");
-        self.takes.store(true, Ordering::Release);
-        self.arrives(address, "waited over a reboot");
-        assert_eq!(self.taken(address), 1, "one alert, with one id");
+        self.wait_for_restart("0");
+        assert_eq!(self.accepted_alerts(address), 0, "the collector accepted nothing");
+        self.accepting.store(true, Ordering::Release);
+        self.wait_for_alert(address, "delivered after a reboot");
+        assert_eq!(self.accepted_alerts(address), 1, "one alert, with one id");
         assert_eq!(self.agent_id(), id);
-        self.alerts("rebooted");
+        self.check_alert("rebooted");
     }
 }

@@ -1,4 +1,4 @@
-//! The newcomer's way: a package, a TAXII server, a webhook, ten lines; and how long it takes.
+//! The quick start: a package, a TAXII server, a webhook, ten lines; and its duration.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,18 +10,18 @@ use tokio::time::Instant;
 use super::machine::Machine;
 use super::package;
 
-/// What the server says is malicious, and somebody connects to.
+/// An address that the TAXII server lists, and that the machine connects to.
 const MALICIOUS: &str = "203.0.113.200";
 const LIMIT: Duration = Duration::from_mins(1);
 
 #[test]
-fn from_the_package_to_the_first_alert_it_takes_ten_lines_and_less_than_a_minute() {
+fn the_first_alert_takes_ten_lines_and_less_than_a_minute() {
     let Some(package) = package() else { return };
-    // A host's own address is never an indicator: this one is another's.
-    let elsewhere = format!("{MALICIOUS}/24");
-    let (here, _there) = Netns::veth_pair(&["203.0.113.1/24"], &[&elsewhere]);
-    let machine = Machine::boot(here, &package);
-    // Both listen at 127.0.0.1 of the machine's own network.
+    // A host's own address is never an indicator, so this one belongs to another host.
+    let remote = format!("{MALICIOUS}/24");
+    let (netns, _remote) = Netns::veth_pair(&["203.0.113.1/24"], &[&remote]);
+    let machine = Machine::boot(netns, &package);
+    // Both listen on 127.0.0.1 of the machine's network namespace.
     let (collector, server) = machine
         .netns
         .inside(|| (Collector::start(|_, _| ScriptedResponse::OK), Medallion::start()));
@@ -45,7 +45,7 @@ fn from_the_package_to_the_first_alert_it_takes_ten_lines_and_less_than_a_minute
     machine.wait_for("the feed's indicators", "netsensor feeds taxii --json | grep -q '\"OK\"'");
     let mut tried = BTreeSet::new();
     let first = loop {
-        // An indicator counts from when its set is there; who is bad connects more than once.
+        // An indicator applies once its set is loaded, so the connection is repeated.
         let refused = machine.attempt(&format!("bash -c 'exec 3<>/dev/tcp/{MALICIOUS}/443'"));
         tried.insert(refused.status.code());
         let requests = collector.requests();
@@ -56,20 +56,20 @@ fn from_the_package_to_the_first_alert_it_takes_ten_lines_and_less_than_a_minute
         assert!(began.elapsed() < LIMIT, "no alert; {tried:?}\n{}", machine.journal());
         std::thread::park_timeout(Duration::from_millis(100));
     };
-    let took = began.elapsed();
+    let duration = began.elapsed();
     println!(
-        "from install to the first alert: {:.1} s, of which installation {:.1} s",
-        took.as_secs_f32(),
+        "from install to the first alert: {:.1} s, including installation {:.1} s",
+        duration.as_secs_f32(),
         installed.as_secs_f32()
     );
     assert_eq!(first["MatchedIp"], MALICIOUS, "{first}");
     assert_eq!(first["Feed"], "taxii", "{first}");
     assert_eq!(first["ProcessPath"], "/usr/bin/bash", "{first}");
-    assert!(took < LIMIT, "{took:?}");
+    assert!(duration < LIMIT, "{duration:?}");
     println!("{}", machine.sh("netsensor status"));
 }
 
-/// All that a newcomer writes.
+/// The configuration that a new user writes.
 fn config(taxii: &str, webhook: &str) -> String {
     format!(
         "[[feed]]
