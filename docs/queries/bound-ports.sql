@@ -1,4 +1,4 @@
--- On which ports does each computer listen, and by which process?
+-- Listening ports of each computer, with the process.
 SELECT DISTINCT Computer, Protocol, Port, ProcessName
 FROM VMBoundPort
 WHERE TimeGenerated > (SELECT max(TimeGenerated) FROM VMBoundPort) - INTERVAL 24 HOURS

@@ -1,4 +1,4 @@
--- How many bytes does each computer send and receive, hour by hour?
+-- Bytes sent and received by each computer, per hour.
 SELECT
     time_bucket(INTERVAL 1 HOUR, TimeGenerated) AS "Hour",
     Computer,

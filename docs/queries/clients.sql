@@ -1,4 +1,4 @@
--- Who calls this host's services, and which process answers?
+-- Clients of this host's services, with the process that serves them.
 SELECT
     Computer,
     ProcessName,

@@ -1,4 +1,4 @@
--- Which computers are there, as they said last: name, system, addresses, and since when they run?
+-- Latest state of each computer: name, system, addresses, and boot time.
 SELECT
     Machine,
     arg_max(Computer, TimeGenerated) AS Computer,

@@ -1,4 +1,4 @@
--- Which processes fail to reach what, and what share of their attempts?
+-- Processes with failed connections, the destinations, and the share of failed attempts.
 SELECT
     Computer,
     ProcessName,

@@ -1,4 +1,4 @@
--- In which hours of the day do connections fail?
+-- Connection failures by hour of the day.
 SELECT
     hour(TimeGenerated AT TIME ZONE 'UTC') AS HourOfDay,
     sum(LinksFailed) AS LinksFailed

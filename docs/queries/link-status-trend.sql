@@ -1,5 +1,5 @@
--- How many connections were established, ended and failed in each hour, and how many were open at
--- the end of its last minute? (LinksLive is a gauge: it is not added up over time.)
+-- Connections established, ended and failed in each hour, and connections open at the end of its
+-- last minute. (LinksLive is a gauge: it is not summed over time.)
 WITH minutes AS (
     SELECT
         TimeGenerated,

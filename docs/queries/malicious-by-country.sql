@@ -1,5 +1,5 @@
--- In which countries are the malicious addresses, and how much traffic is there with them? (For a
--- map: the coordinates are one place of each country.)
+-- Countries of the malicious addresses, and the traffic with them. (For a map: the coordinates are
+-- one point in each country.)
 SELECT
     RemoteCountry,
     count(DISTINCT MaliciousIp) AS MaliciousIps,

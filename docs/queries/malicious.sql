@@ -1,4 +1,4 @@
--- Which malicious addresses were talked to, by whom, and what is known of them?
+-- Malicious addresses, the processes that connected to them, and the attributes of the indicator.
 SELECT
     MaliciousIp,
     IndicatorThreatType,

@@ -1,4 +1,4 @@
--- Which computers send the most bytes, and to how many remote addresses?
+-- Computers by bytes sent, with the number of remote addresses.
 SELECT
     Computer,
     sum(BytesSent) AS BytesSent,

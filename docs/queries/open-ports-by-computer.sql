@@ -1,4 +1,4 @@
--- How many ports does each computer have open to others?
+-- Number of externally reachable ports of each computer.
 SELECT Computer, count(DISTINCT (Port, Protocol)) AS OpenPorts
 FROM VMBoundPort
 WHERE Ip NOT IN ('127.0.0.1', '::1')

@@ -1,5 +1,5 @@
--- What do some machines call? Each of them with each process and destination, and how fast it
--- answers. Name the machines in the first lines.
+-- Outbound connections of some machines: each machine, process and destination, with the response
+-- latency. Set the names of the machines in the first lines.
 WITH machines AS (
     SELECT DISTINCT Machine FROM VMConnection WHERE Computer LIKE 'web%'
 )

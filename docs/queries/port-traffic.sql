@@ -1,4 +1,4 @@
--- What goes through each port that is open to others?
+-- Traffic of each externally reachable port.
 SELECT
     Computer,
     ProcessName,

@@ -1,4 +1,4 @@
--- Which processes have a word in their command line, as they were said last?
+-- Latest state of the processes that have a given word in their command line.
 SELECT DISTINCT ON (Machine, Process)
     Computer,
     ExecutablePath,

@@ -1,5 +1,5 @@
--- How fast does each service answer that is called? Milliseconds; services that never answered in
--- turn with a request have no response times.
+-- Response latency of each called service, in milliseconds. A service that never alternated between
+-- request and response has none.
 SELECT
     DestinationIp,
     DestinationPort,

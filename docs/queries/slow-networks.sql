@@ -1,4 +1,4 @@
--- Where does the network itself take long? Smoothed round-trip times of TCP, milliseconds.
+-- Smoothed TCP round-trip times, in milliseconds, to find slow networks.
 SELECT
     RemoteIp,
     min(RttMinUs) / 1000.0 AS FastestMs,

@@ -1,5 +1,5 @@
--- Which processes talk to the most remote addresses? With the user and the path, which the original
--- tables do not have.
+-- Processes by number of remote addresses, with user and path, which the original tables do not
+-- have.
 SELECT
     Computer,
     ProcessName,

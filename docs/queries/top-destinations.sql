@@ -1,4 +1,4 @@
--- Which remote addresses get the most bytes, and under which names were they asked for?
+-- Remote addresses by bytes, with the names that were queried for them.
 SELECT
     RemoteIp,
     list_sort(list_distinct(flatten(list(

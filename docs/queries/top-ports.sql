@@ -1,4 +1,4 @@
--- Which ports are called, by direction and protocol, and how much goes through each?
+-- Ports by direction and protocol, with the traffic of each.
 SELECT
     Direction,
     Protocol,

@@ -1,4 +1,4 @@
--- Which ports are open to others, and nobody has called them?
+-- Externally reachable ports without any connection.
 SELECT Computer, ProcessName, Protocol, Port, max(TimeGenerated) AS LastSeen
 FROM VMBoundPort
 WHERE Ip NOT IN ('127.0.0.1', '::1')
