@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sensor_user::pipeline::dedup::{Alert, AlertKind, RULE_ID, RULE_NAME};
 use sensor_user::pipeline::matcher::Via;
-use sensor_user::schema::connection_row::{Row, TableRow};
+use sensor_user::schema::{Row, TableRow};
 
 /// An alert with this `AlertId`.
 pub fn sample_alert(id: &str) -> Alert {

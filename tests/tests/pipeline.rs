@@ -21,7 +21,7 @@ use sensor_user::pipeline::dedup::{Alert, AlertKind, Dedup, State};
 use sensor_user::pipeline::enrich::Enricher;
 use sensor_user::pipeline::matcher::{AllowList, Matcher, Via};
 use sensor_user::pipeline::{Detection, Intake, Outlet};
-use sensor_user::schema::connection_row::{Row, TableRow};
+use sensor_user::schema::{Row, TableRow};
 
 #[derive(Default)]
 struct Collected {

@@ -27,7 +27,7 @@ use crate::pipeline::history::History;
 use crate::pipeline::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, RemoteFacts};
 use crate::privsep::Helpers;
-use crate::schema::connection_row::TableRow;
+use crate::schema::TableRow;
 use crate::telemetry::control::Status;
 use crate::telemetry::log::Handle;
 use crate::telemetry::metrics::Exporter;

@@ -19,7 +19,7 @@ use crate::deliver::Outbox;
 use crate::pipeline::capture::KernelLedger;
 use crate::pipeline::dedup::{Alert, State};
 use crate::pipeline::{Detection, Outlet};
-use crate::schema::connection_row::TableRow;
+use crate::schema::TableRow;
 use crate::schema::notice::{Notice, Speaker};
 use crate::telemetry::control::Stream;
 use crate::telemetry::loss_ledger::LossLog;

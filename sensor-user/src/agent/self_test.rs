@@ -19,7 +19,7 @@ use crate::pipeline::dedup::{Alert, Dedup, State};
 use crate::pipeline::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, Outlet};
 use crate::privsep::Helpers;
-use crate::schema::connection_row::TableRow;
+use crate::schema::TableRow;
 
 /// How long the alert may take.
 const LIMIT: SignedDuration = SignedDuration::from_secs(5);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::pipeline::dedup::{Alert, AlertKind};
 use crate::schema::Table;
-use crate::schema::connection_row::TableRow;
+use crate::schema::TableRow;
 use crate::schema::notice::Notice;
 
 /// An alert, a row of a table, or a notice of the agent about itself.

@@ -3,120 +3,47 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use super::error::ImdsError;
 use super::files::clean;
-use super::imds::ImdsError;
-
-/// The `Azure…` columns of `VMComputer`; "" where Azure says nothing of the kind.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Azure {
-    /// Subscription that the machine belongs to.
-    pub azure_subscription_id: String,
-    /// Its resource group.
-    pub azure_resource_group: String,
-    /// Its name there.
-    pub azure_resource_name: String,
-    /// Region, as `westeurope`.
-    pub azure_location: String,
-    /// Update domain.
-    pub azure_update_domain: String,
-    /// Fault domain.
-    pub azure_fault_domain: String,
-    /// Unique id of the virtual machine.
-    pub azure_vm_id: String,
-    /// Size, as `Standard_D4s_v5`.
-    pub azure_size: String,
-    /// Publisher of the image.
-    pub azure_image_publisher: String,
-    /// Offer of the image.
-    pub azure_image_offering: String,
-    /// Plan of the image.
-    pub azure_image_sku: String,
-    /// Version of the image.
-    pub azure_image_version: String,
-    /// Cloud service; instance metadata does not name it.
-    pub azure_cloud_service_name: String,
-    /// Its deployment; likewise.
-    pub azure_cloud_service_deployment: String,
-    /// Its role; likewise.
-    pub azure_cloud_service_role_name: String,
-    /// Its kind of role; likewise.
-    pub azure_cloud_service_role_type: String,
-    /// Its instance; likewise.
-    pub azure_cloud_service_instance_id: String,
-    /// Scale set that the machine is in.
-    pub azure_vm_scale_set_name: String,
-    /// Placement group in it.
-    pub azure_vm_scale_set_deployment: String,
-    /// Resource id of the scale set.
-    pub azure_vm_scale_set_resource_id: String,
-    /// The machine's number in the scale set.
-    pub azure_vm_scale_set_instance_id: String,
-    /// Service Fabric cluster; instance metadata has no id of it.
-    pub azure_service_fabric_cluster_id: String,
-    /// Its name, from the tags that Service Fabric puts on its machines.
-    pub azure_service_fabric_cluster_name: String,
-    /// Resource id of the machine, as given; not a column of its own.
-    #[serde(skip)]
-    resource_id: String,
-}
+use crate::schema::Azure;
 
 /// What Azure has said, once it has: read by whoever makes rows.
 pub type SharedAzure = Arc<ArcSwapOption<Azure>>;
 
-/// What the standard columns `_ResourceId` and `_SubscriptionId` of every table say.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Resource {
-    /// Resource id of the machine, in lower case as the tables have it.
-    pub id: String,
-    /// Id of its subscription.
-    pub subscription: String,
-}
-
-impl Azure {
-    /// Reads the answer of `/metadata/instance`.
-    pub(super) fn parse(answer: &[u8]) -> Result<Self, ImdsError> {
-        let Instance { compute } = serde_json::from_slice(answer).map_err(ImdsError::Answer)?;
-        let Compute { storage_profile: StorageProfile { image_reference: image }, .. } = &compute;
-        let resource_id = clean(&compute.resource_id);
-        if clean(&compute.vm_id).is_empty() || !resource_id.starts_with("/subscriptions/") {
-            return Err(ImdsError::NoMachine);
-        }
-        let or = |image: &str, of_vm: &str| clean(if image.is_empty() { of_vm } else { image });
-        let scale_set = clean(&compute.vm_scale_set_name);
-        let (set_id, instance) = scale_set_ids(&resource_id, &scale_set);
-        Ok(Self {
-            azure_subscription_id: clean(&compute.subscription_id),
-            azure_resource_group: clean(&compute.resource_group_name),
-            azure_resource_name: clean(&compute.name),
-            azure_location: clean(&compute.location),
-            azure_update_domain: clean(&compute.platform_update_domain),
-            azure_fault_domain: clean(&compute.platform_fault_domain),
-            azure_vm_id: clean(&compute.vm_id),
-            azure_size: clean(&compute.vm_size),
-            azure_image_publisher: or(&image.publisher, &compute.publisher),
-            azure_image_offering: or(&image.offer, &compute.offer),
-            azure_image_sku: or(&image.sku, &compute.sku),
-            azure_image_version: or(&image.version, &compute.version),
-            azure_vm_scale_set_name: scale_set,
-            azure_vm_scale_set_deployment: clean(&compute.placement_group_id),
-            azure_vm_scale_set_resource_id: set_id,
-            azure_vm_scale_set_instance_id: instance,
-            azure_service_fabric_cluster_name: fabric_cluster(&compute.tags_list),
-            resource_id,
-            ..Self::default()
-        })
+/// Parses the response of `/metadata/instance`.
+pub(super) fn parse(response: &[u8]) -> Result<Azure, ImdsError> {
+    let Instance { compute } = serde_json::from_slice(response).map_err(ImdsError::Answer)?;
+    let Compute { storage_profile: StorageProfile { image_reference: image }, .. } = &compute;
+    let resource_id = clean(&compute.resource_id);
+    if clean(&compute.vm_id).is_empty() || !resource_id.starts_with("/subscriptions/") {
+        return Err(ImdsError::NoMachine);
     }
-
-    /// What the standard columns say.
-    pub fn resource(&self) -> Resource {
-        Resource {
-            id: self.resource_id.to_ascii_lowercase(),
-            subscription: self.azure_subscription_id.clone(),
-        }
-    }
+    let or = |image: &str, of_vm: &str| clean(if image.is_empty() { of_vm } else { image });
+    let scale_set = clean(&compute.vm_scale_set_name);
+    let (set_id, instance) = scale_set_ids(&resource_id, &scale_set);
+    Ok(Azure {
+        azure_subscription_id: clean(&compute.subscription_id),
+        azure_resource_group: clean(&compute.resource_group_name),
+        azure_resource_name: clean(&compute.name),
+        azure_location: clean(&compute.location),
+        azure_update_domain: clean(&compute.platform_update_domain),
+        azure_fault_domain: clean(&compute.platform_fault_domain),
+        azure_vm_id: clean(&compute.vm_id),
+        azure_size: clean(&compute.vm_size),
+        azure_image_publisher: or(&image.publisher, &compute.publisher),
+        azure_image_offering: or(&image.offer, &compute.offer),
+        azure_image_sku: or(&image.sku, &compute.sku),
+        azure_image_version: or(&image.version, &compute.version),
+        azure_vm_scale_set_name: scale_set,
+        azure_vm_scale_set_deployment: clean(&compute.placement_group_id),
+        azure_vm_scale_set_resource_id: set_id,
+        azure_vm_scale_set_instance_id: instance,
+        azure_service_fabric_cluster_name: fabric_cluster(&compute.tags_list),
+        resource_id,
+        ..Azure::default()
+    })
 }
 
 /// The scale set's resource id, and the machine's number in it. A machine of a uniform set is below
@@ -208,7 +135,7 @@ mod tests {
         let more = ",\"name\":\"web01\",\"location\":\"westeurope\",\"vmSize\":\"Standard_A3\",\
             \"offer\":\"\",\"storageProfile\":{\"imageReference\":{\"offer\":\"debian-12\",\
             \"id\":null,\"version\":\"latest\"}},\"sku\":\"12-gen2\",\"newKey\":[1]";
-        let azure = Azure::parse(machine("virtualMachines/web01", more).as_bytes()).unwrap();
+        let azure = parse(machine("virtualMachines/web01", more).as_bytes()).unwrap();
         let resource = azure.resource();
         assert!(resource.id.ends_with("/microsoft.compute/virtualmachines/web01"), "{resource:?}");
         assert_eq!(resource.subscription, "8d10da13");
@@ -227,7 +154,7 @@ mod tests {
         ] {
             let more = ",\"vmScaleSetName\":\"pool\",\"tagsList\":[{\"name\":\"clusterName\",\
                 \"value\":\"fabric\"},{\"name\":\"resourceType\",\"value\":\"Service Fabric\"}]";
-            let azure = Azure::parse(machine(resource, more).as_bytes()).unwrap();
+            let azure = parse(machine(resource, more).as_bytes()).unwrap();
             let set = "/subscriptions/8d10da13/resourceGroups/rg/providers/Microsoft.Compute/\
                 virtualMachineScaleSets/pool";
             assert_eq!(azure.azure_vm_scale_set_resource_id, set);
@@ -239,9 +166,9 @@ mod tests {
     #[test]
     fn what_names_no_machine_is_refused() {
         for answer in ["", "[]", "{}", "<html>", "{\"compute\":{}}", "{\"compute\":{\"vmId\":7}}"] {
-            assert!(Azure::parse(answer.as_bytes()).is_err(), "{answer}");
+            assert!(parse(answer.as_bytes()).is_err(), "{answer}");
         }
         let other = machine("x", "").replace("/subscriptions/", "/other/");
-        assert!(matches!(Azure::parse(other.as_bytes()), Err(ImdsError::NoMachine)));
+        assert!(matches!(parse(other.as_bytes()), Err(ImdsError::NoMachine)));
     }
 }

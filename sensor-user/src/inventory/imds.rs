@@ -8,13 +8,12 @@ use std::time::Duration;
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
 
-use super::azure::Azure;
+use super::azure::parse;
+use super::error::{ImdsError, RESPONSE_MAX};
+use crate::schema::Azure;
 
 /// Where the service is.
 pub const IMDS_URL: &str = "http://169.254.169.254/metadata/instance?api-version=2021-02-01";
-
-/// Bytes of an answer at most; a real one has a few thousand.
-const MOST: usize = 256 << 10;
 
 /// Whether the service is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,32 +56,6 @@ impl ImdsPace {
     };
 }
 
-/// Why Azure has said nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum ImdsError {
-    /// The address is none.
-    #[error("{0:?} is not a URL")]
-    Url(&'static str),
-    /// No HTTP client could be made.
-    #[error("set up the http client")]
-    Client(#[source] reqwest::Error),
-    /// Nobody answered in time, or the answer was cut.
-    #[error("no complete answer")]
-    Request(#[source] reqwest::Error),
-    /// Not 200.
-    #[error("answered {0}")]
-    Status(StatusCode),
-    /// Larger than any real one.
-    #[error("the answer is larger than {MOST} bytes")]
-    TooLarge,
-    /// Not the document that it should be.
-    #[error("the answer is not instance metadata")]
-    Answer(#[source] serde_json::Error),
-    /// The document names no machine.
-    #[error("the answer has no vmId, or no resourceId below /subscriptions/")]
-    NoMachine,
-}
-
 /// Asks the service.
 #[derive(Debug)]
 pub struct Imds {
@@ -118,11 +91,11 @@ impl Imds {
         }
         let mut answer = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(ImdsError::Request)? {
-            if answer.len() + chunk.len() > MOST {
+            if answer.len() + chunk.len() > RESPONSE_MAX {
                 return Err(ImdsError::TooLarge);
             }
             answer.extend_from_slice(&chunk);
         }
-        Azure::parse(&answer)
+        parse(&answer)
     }
 }

@@ -6,15 +6,17 @@
 
 mod azure;
 mod computer;
+mod error;
 mod files;
 mod imds;
 mod network;
 mod platform;
 pub mod refresh;
 
-pub use azure::{Azure, Resource, SharedAzure};
-pub use computer::{ComputerRow, Host};
-pub use imds::{AzureConfig, IMDS_URL, Imds, ImdsError, ImdsMode, ImdsPace};
+pub use azure::SharedAzure;
+pub use computer::Host;
+pub use error::ImdsError;
+pub use imds::{AzureConfig, IMDS_URL, Imds, ImdsMode, ImdsPace};
 pub use network::{Interface, interfaces};
 pub use platform::is_azure;
 pub use refresh::keep;

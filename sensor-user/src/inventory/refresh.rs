@@ -9,13 +9,15 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep_until};
 
 use super::azure::SharedAzure;
-use super::computer::{ComputerRow, Host};
-use super::imds::{Imds, ImdsError, ImdsMode};
+use super::computer::Host;
+use super::error::ImdsError;
+use super::imds::{Imds, ImdsMode};
 use super::network::interfaces;
 use super::platform::is_azure;
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use crate::base::escape::escaped;
+use crate::schema::ComputerRow;
 
 const HOUR: Duration = Duration::from_hours(1);
 

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::base::counters::Stats;
-use crate::schema::connection_row::{Row, TableRow};
+use crate::schema::{Row, TableRow};
 use aggregate::{Change, HostTables, HostView, Remote, RowTable, What};
 use dedup::{Alert, Dedup, State};
 use enrich::DnsAnswer;

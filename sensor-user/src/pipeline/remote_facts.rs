@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::dedup::Alert;
 use super::enrich::{DnsAnswer, Names, Place, Places, RemoteNames};
 use crate::base::counters::Stats;
-use crate::schema::connection_row::Row;
+use crate::schema::Row;
 
 /// Fills the columns of rows and alerts that say so.
 #[derive(Debug)]

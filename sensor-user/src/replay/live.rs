@@ -34,7 +34,7 @@ use crate::pipeline::dedup::{Alert, Dedup, State};
 use crate::pipeline::enrich::{DnsAnswer, Names, Process};
 use crate::pipeline::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, Outlet, RemoteFacts};
-use crate::schema::connection_row::TableRow;
+use crate::schema::TableRow;
 
 /// Stands for the agent's id in the ids of replayed alerts.
 const AGENT_ID: &str = "replay";

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::at::ReplayError;
-use crate::schema::connection_row::TableRow;
+use crate::schema::TableRow;
 use crate::schema::parquet::TableFile;
 
 /// Lines that are turned into columns together.

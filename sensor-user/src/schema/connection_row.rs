@@ -1,84 +1,10 @@
-//! `Row`: one minute of one group key, as a row of Microsoft's `VMConnection`; `TableRow`: a row of
-//! any of the tables.
+//! `Row`: one minute of one group key, as a row of Microsoft's `VMConnection`.
 //!
 //! The serde names are Microsoft's columns (type and meaning as documented there), then our own
 //! extension columns; they are a contract. Text that is absent is "", and an absent number null.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-
-use super::Table;
-use super::bound_port_row::BoundPortRow;
-use super::connection::CONNECTION;
-use super::host::{BOUND_PORT, COMPUTER, PROCESS};
-use super::process_row::ProcessRow;
-use crate::inventory::ComputerRow;
-
-/// A row of one of the tables, on its way to the sinks.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum TableRow {
-    /// Of `VMConnection`.
-    Connection(Box<Row>),
-    /// Of `VMBoundPort`.
-    BoundPort(Box<BoundPortRow>),
-    /// Of `VMProcess`.
-    Process(Box<ProcessRow>),
-    /// Of `VMComputer`.
-    Computer(Box<ComputerRow>),
-}
-
-impl TableRow {
-    /// Start of what it tells of.
-    pub fn time_generated(&self) -> Timestamp {
-        match self {
-            Self::Connection(row) => row.time_generated,
-            Self::BoundPort(row) => row.time_generated,
-            Self::Process(row) => row.time_generated,
-            Self::Computer(row) => row.time_generated,
-        }
-    }
-
-    /// The table that it is of.
-    pub const fn table(&self) -> &'static Table {
-        match self {
-            Self::Connection(_) => &CONNECTION,
-            Self::BoundPort(_) => &BOUND_PORT,
-            Self::Process(_) => &PROCESS,
-            Self::Computer(_) => &COMPUTER,
-        }
-    }
-
-    /// Full name of the host.
-    pub fn computer(&self) -> &str {
-        match self {
-            Self::Connection(row) => &row.computer,
-            Self::BoundPort(row) => &row.computer,
-            Self::Process(row) => &row.computer,
-            Self::Computer(row) => &row.computer,
-        }
-    }
-
-    /// The agent's UUID.
-    pub fn agent_id(&self) -> &str {
-        match self {
-            Self::Connection(row) => &row.agent_id,
-            Self::BoundPort(row) => &row.agent_id,
-            Self::Process(row) => &row.agent_id,
-            Self::Computer(row) => &row.agent_id,
-        }
-    }
-
-    /// Stable for the same input: what makes sending twice harmless.
-    pub fn id(&self) -> String {
-        match self {
-            Self::Connection(row) => row.connection_id.clone(),
-            Self::BoundPort(row) => row.id(),
-            Self::Process(row) => row.id(),
-            Self::Computer(row) => row.id(),
-        }
-    }
-}
 
 /// One `VMConnection` row. Counts are deltas of the minute, `LinksLive` is the gauge at its end.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -3,20 +3,27 @@
 //!
 //! Invariant: a list has the columns that serde writes for a row of the table, in that order.
 
-pub mod bound_port_row;
-pub mod connection_row;
+mod bound_port_row;
+mod computer_row;
+mod connection_row;
 pub mod health;
 pub mod notice;
 pub mod parquet;
-pub mod process_row;
+mod process_row;
+mod table_row;
 
 mod connection;
 mod custom;
 mod host;
 
+pub use bound_port_row::BoundPortRow;
+pub use computer_row::{Azure, ComputerRow, Resource};
 pub use connection::CONNECTION;
+pub use connection_row::Row;
 pub use custom::{EVENT_TIME, custom_column};
 pub use host::{BOUND_PORT, COMPUTER, PROCESS};
+pub use process_row::ProcessRow;
+pub use table_row::TableRow;
 
 /// A table of rows.
 #[derive(Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use super::bound_port_row::BoundPortRow;
 use super::connection_row::Row;
 use super::process_row::ProcessRow;
 use super::*;
-use crate::inventory::ComputerRow;
+use crate::schema::ComputerRow;
 
 /// What serde writes of `full`, which has everything, and of `empty`, which has nothing, is what
 /// the table says: these columns in this order, of these types, null where they may be.

@@ -13,7 +13,7 @@ use sensor_user::pipeline::dedup::{Alert, Dedup, State};
 use sensor_user::pipeline::enrich::Process;
 use sensor_user::pipeline::matcher::{AllowList, Matcher};
 use sensor_user::pipeline::{Detection, Outlet};
-use sensor_user::schema::connection_row::TableRow;
+use sensor_user::schema::TableRow;
 use serde_json::Value;
 
 /// Number of indicators, each with one address.

@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 use sensor_tests::{sample_alert, sample_row};
-use sensor_user::inventory::{Azure, ComputerRow};
 use sensor_user::pipeline::dedup::{Alert, AlertKind};
 use sensor_user::pipeline::matcher::Via;
-use sensor_user::schema::bound_port_row::BoundPortRow;
-use sensor_user::schema::connection_row::{Row, TableRow};
+use sensor_user::schema::BoundPortRow;
+use sensor_user::schema::ProcessRow;
 use sensor_user::schema::health::State;
 use sensor_user::schema::notice::{HealthChange, Loss, Notice};
-use sensor_user::schema::process_row::ProcessRow;
+use sensor_user::schema::{Azure, ComputerRow};
+use sensor_user::schema::{Row, TableRow};
 
 pub(crate) const AGENT: &str = "5f0c2b9e-0000-4000-8000-000000000001";
 

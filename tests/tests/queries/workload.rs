@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use sensor_user::inventory::ComputerRow;
-use sensor_user::schema::bound_port_row::BoundPortRow;
-use sensor_user::schema::connection_row::Row;
+use sensor_user::schema::BoundPortRow;
+use sensor_user::schema::ComputerRow;
+use sensor_user::schema::ProcessRow;
+use sensor_user::schema::Row;
 use sensor_user::schema::parquet::TableFile;
-use sensor_user::schema::process_row::ProcessRow;
 use sensor_user::schema::{BOUND_PORT, COMPUTER, CONNECTION, PROCESS, Table};
 
 /// Writes the files; gives the tables that there are.

@@ -12,7 +12,7 @@ use sensor_tests::{
 use sensor_user::deliver::{ServerConfig, SinkConfig, SinkKind, SplunkConfig};
 use sensor_user::http::{Login, Secret};
 use sensor_user::pipeline::dedup::Alert;
-use sensor_user::schema::connection_row::{Row, TableRow};
+use sensor_user::schema::{Row, TableRow};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

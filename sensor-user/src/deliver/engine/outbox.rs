@@ -15,7 +15,7 @@ use crate::base::log_throttle::Quiet;
 use crate::deliver::item::Item;
 use crate::deliver::spool::{Commit, Spool, SpoolStatus};
 use crate::pipeline::dedup::{Alert, State};
-use crate::schema::connection_row::TableRow;
+use crate::schema::TableRow;
 use crate::schema::notice::Notice;
 
 /// The waits of delivery.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use crate::pipeline::dedup::Alert;
-use crate::schema::connection_row::Row;
+use crate::schema::Row;
 
 /// Names of a remote address that one document has at most.
 const NAMES: usize = 64;

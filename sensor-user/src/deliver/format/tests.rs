@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Format;
 use crate::deliver::item::Item;
 use crate::pipeline::dedup::{Alert, AlertKind, RULE_ID};
-use crate::schema::connection_row::{Row, TableRow};
+use crate::schema::{Row, TableRow};
 
 fn alert() -> Alert {
     Alert {

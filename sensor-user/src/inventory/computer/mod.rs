@@ -1,104 +1,14 @@
-//! `ComputerRow`: one row of Microsoft's `VMComputer`, and where its columns are read.
+//! Where the columns of `VMComputer` are read.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use super::azure::Azure;
 use super::files;
 use super::network::{Interface, Network, names};
 use super::platform::{Platform, is_azure};
-use crate::base::stable_id::stable_id;
-use crate::schema::connection_row::Row;
-
-/// One `VMComputer` row. Text that is absent is "", a number or time null.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct ComputerRow {
-    /// When the columns were read, UTC.
-    pub time_generated: Timestamp,
-    /// Full name of the host.
-    pub computer: String,
-    /// The agent's UUID.
-    pub agent_id: String,
-    /// `m-` and the agent's UUID.
-    pub machine: String,
-    /// Same as `Computer`.
-    pub display_name: String,
-    /// Same as `Computer`.
-    pub full_display_name: String,
-    /// `Computer` up to its first dot.
-    pub host_name: String,
-    /// `Computer`, and what `/etc/hosts` names it.
-    pub dns_names: Vec<String>,
-    /// When the kernel started (`btime` of `/proc/stat`, whole seconds).
-    pub boot_time: Option<Timestamp>,
-    /// The zone's name (`Europe/Oslo`).
-    pub time_zone: String,
-    /// Always `linux`.
-    pub operating_system_family: String,
-    /// `PRETTY_NAME` of os-release.
-    pub operating_system_full_name: String,
-    /// The agent's own version.
-    pub dependency_agent_version: String,
-    /// Logical processors that are online.
-    pub cpus: Option<u32>,
-    /// Their speed, MHz: as sold where the kernel knows it, the highest, or the present one.
-    pub cpu_speed: Option<u32>,
-    /// Memory that the kernel manages, MiB.
-    #[serde(rename = "PhysicalMemoryMB")]
-    pub physical_memory_mb: Option<u64>,
-    /// Addresses, those of loopback interfaces left out.
-    pub ipv4_addresses: Vec<String>,
-    /// Their networks' masks, in the same order.
-    pub ipv4_subnet_masks: Vec<String>,
-    /// Next hops of the default routes.
-    pub ipv4_default_gateways: Vec<String>,
-    /// Addresses, those of loopback interfaces left out.
-    pub ipv6_addresses: Vec<String>,
-    /// Extension: next hops of the default routes.
-    pub ipv6_default_gateways: Vec<String>,
-    /// Hardware addresses.
-    pub mac_addresses: Vec<String>,
-    /// `physical`, `virtual`, `hypervisor` or `unknown`.
-    pub virtualization_state: String,
-    /// `hyperv`, `vmware`, `xen`, `kvm`, …
-    pub virtual_machine_type: String,
-    /// The machine's id as its hypervisor gave it (the firmware's UUID).
-    pub virtual_machine_native_id: String,
-    /// The machine's name as its hypervisor knows it (Hyper-V tells it).
-    pub virtual_machine_native_name: String,
-    /// The hypervisor that runs this machine, where it tells (Hyper-V: the host's name).
-    pub virtual_machine_hypervisor_id: String,
-    /// What hypervisor this machine is.
-    pub hypervisor_type: String,
-    /// Its id; nothing tells it.
-    pub hypervisor_id: String,
-    /// `azure`, or "".
-    pub hosting_provider: String,
-    /// What Azure says of its machine.
-    #[serde(flatten)]
-    pub azure: Azure,
-    /// The kind of agent that reports.
-    pub source_system: String,
-    /// Id of the machine in Azure, in lower case.
-    #[serde(rename = "_ResourceId")]
-    pub resource_id: String,
-    /// Id of its subscription.
-    #[serde(rename = "_SubscriptionId")]
-    pub subscription_id: String,
-    /// Always `VMComputer`.
-    pub r#type: String,
-}
-
-impl ComputerRow {
-    /// Stable: the same row has the same id wherever and however often it is sent.
-    pub fn id(&self) -> String {
-        stable_id(&[&self.machine, &self.r#type, &self.time_generated.to_string()])
-    }
-}
+use crate::schema::{Azure, ComputerRow, Row};
 
 /// The host as its files tell it.
 #[derive(Debug, Clone)]

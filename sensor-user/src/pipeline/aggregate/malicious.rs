@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::flow::Peer;
 use crate::intel::Indicator;
-use crate::schema::connection_row::Row;
+use crate::schema::Row;
 
 /// Severity of an indicator that names none, as Microsoft documents it.
 const SEVERITY_UNLESS_SET: u8 = 3;

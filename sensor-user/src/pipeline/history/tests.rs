@@ -20,7 +20,7 @@ use crate::pipeline::dedup::{Alert, AlertKind, Dedup, State};
 use crate::pipeline::enrich::Process;
 use crate::pipeline::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, Outlet};
-use crate::schema::connection_row::TableRow;
+use crate::schema::TableRow;
 
 const CONFIG: HistoryConfig = HistoryConfig {
     lookback: SignedDuration::from_hours(1),

@@ -7,9 +7,9 @@ use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::record::Field;
 
 use super::*;
+use crate::schema::Row;
 use crate::schema::TABLES;
 use crate::schema::connection::CONNECTION;
-use crate::schema::connection_row::Row;
 
 fn json(rows: &[Row]) -> String {
     rows.iter().map(|row| serde_json::to_string(row).unwrap() + "\n").collect()

@@ -17,7 +17,7 @@ use super::facts::{
 };
 use super::text::readable;
 use crate::pipeline::dedup::{Alert, split_computer};
-use crate::schema::connection_row::{Row, TableRow};
+use crate::schema::{Row, TableRow};
 
 /// The version of the schema.
 const VERSION: &str = "9.4.0";

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::super::facts::protocol_number;
 use super::{base, event, set};
-use crate::inventory::ComputerRow;
-use crate::schema::bound_port_row::BoundPortRow;
+use crate::schema::BoundPortRow;
+use crate::schema::ComputerRow;
+use crate::schema::ProcessRow;
 use crate::schema::notice::Notice;
-use crate::schema::process_row::ProcessRow;
 
 pub(super) fn of_bound_port(row: &BoundPortRow) -> Value {
     let mut document = base(row.time_generated, &row.computer, &row.agent_id);

@@ -17,7 +17,7 @@ use super::super::item::Item;
 use super::facts::{Confidence, Facts, protocol_number, pruned, severity, tactic, technique};
 use super::text::readable;
 use crate::pipeline::dedup::{Alert, AlertKind, split_computer};
-use crate::schema::connection_row::{Row, TableRow};
+use crate::schema::{Row, TableRow};
 
 /// The version of the schema.
 const VERSION: &str = "1.8.0";

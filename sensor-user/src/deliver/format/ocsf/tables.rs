@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::super::facts::protocol_number;
 use super::{DEVICE, LISTEN, MINUTE, NOTICE, PROCESS, base, device, set};
-use crate::inventory::ComputerRow;
-use crate::schema::bound_port_row::BoundPortRow;
+use crate::schema::BoundPortRow;
+use crate::schema::ComputerRow;
+use crate::schema::ProcessRow;
 use crate::schema::health::State;
 use crate::schema::notice::Notice;
-use crate::schema::process_row::ProcessRow;
 
 pub(super) fn of_bound_port(row: &BoundPortRow) -> Value {
     let mut event = base(&LISTEN, row.time_generated, 1, &row.id());

@@ -7,7 +7,7 @@ use super::*;
 use crate::base::clock::FixedClock;
 use crate::deliver::batch::{Content, Entry};
 use crate::deliver::item::Item;
-use crate::schema::connection_row::{Row, TableRow};
+use crate::schema::{Row, TableRow};
 
 fn config(folder: &Path) -> ParquetConfig {
     ParquetConfig {

@@ -19,7 +19,7 @@ use super::flow::Protocol;
 use super::rows::{BACK_MINUTES, CATCH_UP_MINUTES, Identity, LATENESS, minute_of};
 use crate::base::counters::Stats;
 use crate::pipeline::enrich::Process;
-use crate::schema::connection_row::TableRow;
+use crate::schema::TableRow;
 
 use ports::BoundPorts;
 use processes::Processes;

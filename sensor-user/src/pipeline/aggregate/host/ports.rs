@@ -24,10 +24,10 @@ use super::{Listening, Minute};
 use crate::base::collections::{FastMap, FastSet};
 use crate::base::counters::Stats;
 use crate::base::stable_id::stable_id;
-use crate::inventory::Resource;
 use crate::pipeline::enrich::Process;
-use crate::schema::bound_port_row::BoundPortRow;
-use crate::schema::connection_row::Row;
+use crate::schema::BoundPortRow;
+use crate::schema::Resource;
+use crate::schema::Row;
 
 /// All sockets of a process that wait on one port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

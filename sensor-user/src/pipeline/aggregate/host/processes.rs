@@ -18,8 +18,8 @@ use crate::base::collections;
 use crate::base::collections::Table;
 use crate::base::counters::Stats;
 use crate::pipeline::enrich::Process;
-use crate::schema::connection_row::Row;
-use crate::schema::process_row::ProcessRow;
+use crate::schema::ProcessRow;
+use crate::schema::Row;
 
 /// What is known of an executable.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use super::super::flow::{Attribution, Direction, Flow, Phase};
 use super::super::malicious::nothing;
 use super::super::rows::RowTable;
 use super::*;
-use crate::schema::bound_port_row::BoundPortRow;
-use crate::schema::connection_row::Row;
+use crate::schema::BoundPortRow;
+use crate::schema::Row;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -8,7 +8,7 @@ use super::RowTable;
 use super::key::{Counts, Key, Live};
 use crate::base::collections::FastIndexMap;
 use crate::base::stable_id::stable_id;
-use crate::schema::connection_row::Row;
+use crate::schema::Row;
 
 /// Rows made in one call, at least.
 const PORTION: usize = 1000;

@@ -25,8 +25,9 @@ use super::malicious::FlagOf;
 use crate::base::collections::{FastIndexMap, FastSet};
 use crate::base::counters::Stats;
 use crate::base::stable_id::stable_id;
-use crate::inventory::{Azure, Resource, SharedAzure};
-use crate::schema::connection_row::Row;
+use crate::inventory::SharedAzure;
+use crate::schema::Row;
+use crate::schema::{Azure, Resource};
 
 use flush::Due;
 pub(super) use flush::LONG_MAX;
