@@ -1,4 +1,4 @@
-//! The columns of an alert, as the document on alerts lists them.
+//! The columns of an alert, compared with the document on alerts.
 
 use std::collections::BTreeSet;
 

@@ -1,17 +1,17 @@
-//! The first alert, as the quick start makes it: with the kernel, as root.
+//! The first alert of the quick start, with the kernel and as root.
 
 use std::process::Command;
 use std::time::Duration;
 
 use sensor_tests::{Agent, skip_unless};
 
-use super::blocks::{typed, typed_in, workplace};
+use super::blocks::{example_directory, typed, typed_in};
 use super::markdown::document;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
-fn five_minutes_end_with_two_alerts() {
+fn the_quick_start_gives_two_alerts() {
     let is_root = nix::unistd::geteuid().is_root();
     if skip_unless(is_root, "loading BPF programs needs root") {
         return;
@@ -27,18 +27,18 @@ fn five_minutes_end_with_two_alerts() {
         let comment = format!("terminal: {name}");
         blocks.iter().find(|block| block.comment == comment).unwrap().text.clone()
     };
-    let folder = workplace();
-    // What a run that was ended left behind.
-    typed_in(folder.path(), &step("clean up"));
-    let agent = Agent::spawn(typed(folder.path(), &format!("exec {}", step("first").trim())));
+    let folder = example_directory();
+    // Removes the remains of an interrupted run.
+    shell_output(folder.path(), &step("clean up"));
+    let agent = Agent::spawn(shell(folder.path(), &format!("exec {}", step("first").trim())));
     agent.wait_for_log(LIMIT, "state: ");
-    let said = typed_in(folder.path(), &step("second"));
+    let output = shell_output(folder.path(), &step("second"));
     for prefix in ["203.0.113.7/32", "203.0.113.0/28"] {
         let line = agent.wait_for_log(LIMIT, &format!("matches {prefix}")).text;
-        assert!(line.contains(" ALERT outbound curl["), "{line}; {said}");
+        assert!(line.contains(" ALERT outbound curl["), "{line}; {output}");
     }
     agent.stop();
-    typed_in(folder.path(), &step("clean up"));
+    shell_output(folder.path(), &step("clean up"));
     let alerts = std::fs::read_to_string(folder.path().join("alerts.jsonl")).unwrap();
     assert_eq!(alerts.lines().count(), 2, "{alerts}");
 }

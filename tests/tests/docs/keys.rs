@@ -1,5 +1,5 @@
-//! The reference of the configuration: `docs/configuration.md` says what each key does, and what it
-//! accepts and whether it takes a restart is put beside it from what the agent itself says.
+//! The configuration reference: `docs/configuration.md` describes each key; the accepted values and
+//! the need for a restart are generated from the agent's own readers.
 //!
 //! `NETSENSOR_WRITE_DOCS=1 cargo test -p sensor-tests --test docs reference` writes it.
 
@@ -10,7 +10,7 @@ use super::repository;
 
 const PATH: &str = "docs/configuration.md";
 
-/// A table of keys: its section, and of which kinds (none: of all).
+/// The marker of a table of keys: its section and kinds (none: all kinds).
 #[derive(Debug, Clone)]
 struct Marker {
     section: String,
@@ -31,7 +31,7 @@ impl Marker {
     }
 }
 
-/// A line of a table: the key and what people wrote of it.
+/// A line of a table: the key with its hand-written columns.
 struct Row<'l> {
     key: &'l str,
     default: &'l str,
@@ -47,28 +47,28 @@ impl<'l> Row<'l> {
         Some(Self { key, default, meaning: cells.last()? })
     }
 
-    /// The default, where it is one value.
+    /// The default, if it is a single value.
     fn literal(&self) -> Option<String> {
         let literal = self.default.strip_prefix('`')?.strip_suffix('`')?;
         (!literal.contains('`')).then(|| literal.replace("\\|", "|"))
     }
 }
 
-/// The cells of a line of a table; `\|` is no end of one.
+/// The cells of a line of a table; `\|` does not end a cell.
 fn cells(line: &str) -> Vec<&str> {
     let mut cells = Vec::new();
     let (mut from, mut before) = (0, ' ');
-    for (at, sign) in line.char_indices() {
-        if sign == '|' && before != '\\' {
-            cells.push(line[from..at].trim());
-            from = at + 1;
+    for (index, character) in line.char_indices() {
+        if character == '|' && before != '\\' {
+            cells.push(line[from..index].trim());
+            from = index + 1;
         }
-        before = sign;
+        before = character;
     }
     cells.into_iter().skip(1).collect()
 }
 
-/// The reference as it should be, and what is wrong in it that only people can put right.
+/// The generated reference, and the errors that only an author can fix.
 fn reference(text: &str, readers: &[Reader]) -> (String, Vec<String>) {
     let (mut out, mut wrong) = (Vec::new(), Vec::new());
     let mut described = BTreeSet::new();
@@ -110,7 +110,7 @@ fn reference(text: &str, readers: &[Reader]) -> (String, Vec<String>) {
             let Row { key, default, meaning } = row;
             out.push(format!("| `{key}` | {accepts} | {default} | {reload}{meaning} |"));
         } else {
-            wrong.push(format!("{line}: is no line of a table of keys"));
+            wrong.push(format!("{line}: is not a row of a table of keys"));
         }
     }
     for reader in readers {
@@ -125,7 +125,7 @@ fn reference(text: &str, readers: &[Reader]) -> (String, Vec<String>) {
     (out.join("\n"), wrong)
 }
 
-/// The forms of `key`, with the kinds where these differ or not all of the table's have it.
+/// The accepted forms of `key`, with the kinds if they differ, or if some kinds lack the key.
 fn accepts(covered: &[&Reader], key: &str) -> String {
     let mut forms = Vec::<(String, Vec<String>)>::new();
     for (form, kind) in covered.iter().filter_map(|it| Some((it.form(key)?, &it.kind))) {
@@ -137,16 +137,16 @@ fn accepts(covered: &[&Reader], key: &str) -> String {
     match forms.as_slice() {
         [(form, kinds)] if kinds.len() == covered.len() => form.clone(),
         _ => {
-            let one = |(form, kinds): &(String, Vec<String>)| {
+            let group = |(form, kinds): &(String, Vec<String>)| {
                 let kinds: Vec<String> = kinds.iter().map(|kind| format!("`{kind}`")).collect();
                 format!("{}: {form}", kinds.join(", "))
             };
-            forms.iter().map(one).collect::<Vec<_>>().join("; ")
+            forms.iter().map(group).collect::<Vec<_>>().join("; ")
         }
     }
 }
 
-/// What is wrong with the default of a row.
+/// The errors in the default of a row.
 fn wrong_default(row: &Row<'_>, key: &str, owners: &[&Reader]) -> Vec<String> {
     let mut wrong = Vec::new();
     for owner in owners {
@@ -166,7 +166,7 @@ fn wrong_default(row: &Row<'_>, key: &str, owners: &[&Reader]) -> Vec<String> {
     wrong
 }
 
-/// `at once | ` or `restart | `.
+/// The cell `at once | ` or `restart | `.
 fn reload(owners: &[&Reader], key: &str, wrong: &mut Vec<String>) -> String {
     match owners.iter().find_map(|owner| owner.needs_restart(key)) {
         Some(true) => "restart | ".to_owned(),
@@ -179,22 +179,26 @@ fn reload(owners: &[&Reader], key: &str, wrong: &mut Vec<String>) -> String {
 }
 
 #[test]
-fn reference_has_every_key_as_the_agent_reads_it() {
+fn reference_has_every_key_of_the_agent() {
     let path = repository().join(PATH);
     let text = std::fs::read_to_string(&path).unwrap();
-    let (should, wrong) = reference(&text, &readers());
+    let (generated, wrong) = reference(&text, &readers());
     assert!(wrong.is_empty(), "{PATH}:\n{}", wrong.join("\n"));
     if std::env::var_os("NETSENSOR_WRITE_DOCS").is_some() {
-        std::fs::write(&path, &should).unwrap();
+        std::fs::write(&path, &generated).unwrap();
         return;
     }
-    let stale = should.lines().zip(text.lines()).find(|(should, is)| should != is);
-    let how = "NETSENSOR_WRITE_DOCS=1 cargo test -p sensor-tests --test docs reference";
-    assert!(stale.is_none() && should.len() == text.len(), "{PATH} is stale: {stale:?}; {how}");
+    let stale =
+        generated.lines().zip(text.lines()).find(|(generated, current)| generated != current);
+    let remedy = "NETSENSOR_WRITE_DOCS=1 cargo test -p sensor-tests --test docs reference";
+    assert!(
+        stale.is_none() && generated.len() == text.len(),
+        "{PATH} is stale: {stale:?}; {remedy}"
+    );
 }
 
 #[test]
-fn feeds_and_sinks_take_no_restart() {
+fn feeds_and_sinks_need_no_restart() {
     for reader in readers().iter().filter(|it| ["feed", "sink"].contains(&it.section.as_str())) {
         for key in reader.keys() {
             let (section, kind) = (&reader.section, &reader.kind);
@@ -204,7 +208,7 @@ fn feeds_and_sinks_take_no_restart() {
 }
 
 #[test]
-fn a_key_that_is_missing_wrong_or_not_described_is_told() {
+fn missing_wrong_and_undescribed_keys_are_reported() {
     let readers = readers();
     let dedup: Vec<Reader> = readers.into_iter().filter(|it| it.section == "dedup").collect();
     let table = "<!-- keys: dedup -->\n| key | default | meaning |\n| --- | --- | --- |\n";

@@ -1,7 +1,7 @@
-//! What the documents say is so: configurations in them are good, commands do what they show, links
-//! lead somewhere, messages and tests that they quote exist, and the reference has every key.
+//! Checks of the documents: their configurations are valid, commands print the shown output, links
+//! have a target, quoted messages and tests exist, and the reference has every key.
 //!
-//! HTML comments above a block say what is done with it; `markdown.rs` lists them.
+//! HTML comments above a block control its check; `markdown.rs` lists them.
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,

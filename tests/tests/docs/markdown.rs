@@ -1,8 +1,8 @@
-//! Documents as the tests see them: blocks with the comments above them, tables, anchors, links.
+//! Markdown documents, parsed: blocks with the comments above them, tables, anchors, links.
 //!
-//! Comments: `<!-- run -->` above a console block has its commands run; `<!-- before: TEXT -->` above
-//! a TOML block puts the text before it; `<!-- terminal: WHICH -->` marks a step of the quick start; `<!-- keys: SECTION KINDS -->` above a table makes it one of
-//! the configuration's reference.
+//! Comments: `<!-- run -->` above a console block runs its commands; `<!-- before: TEXT -->` above a
+//! TOML block inserts the text before it; `<!-- terminal: STEP -->` marks a step of the quick start;
+//! `<!-- keys: SECTION KINDS -->` above a table makes it one of the configuration's reference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::{files, repository};
 /// One Markdown file.
 #[derive(Debug)]
 pub(crate) struct Document {
-    /// From the root of the repository.
+    /// Relative to the root of the repository.
     pub(crate) path: PathBuf,
     pub(crate) text: String,
 }
@@ -22,11 +22,11 @@ pub(crate) struct Document {
 /// A code block.
 #[derive(Debug)]
 pub(crate) struct Block {
-    /// Where, for people.
-    pub(crate) place: String,
-    /// Of a fence; "" for an indented block.
+    /// File and line, for messages.
+    pub(crate) location: String,
+    /// The language of a fence; "" for an indented block.
     pub(crate) language: String,
-    /// What the comment above says; "" for none.
+    /// The text of the comment above; "" for none.
     pub(crate) comment: String,
     pub(crate) text: String,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Cell {
     pub(crate) code: Vec<String>,
 }
 
-/// All that people read: the files in the root, and those of `docs`.
+/// All documents: the files in the root, and those of `docs`.
 pub(crate) fn documents() -> Vec<Document> {
     let root = repository();
     let in_root = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
@@ -61,7 +61,7 @@ pub(crate) fn documents() -> Vec<Document> {
 /// The document at `path`.
 pub(crate) fn document(path: &str) -> Document {
     let found = documents().into_iter().find(|document| document.path.as_os_str() == path);
-    found.unwrap_or_else(|| panic!("{path}: is no document"))
+    found.unwrap_or_else(|| panic!("{path}: no such document"))
 }
 
 impl Document {
@@ -70,12 +70,12 @@ impl Document {
     }
 
     /// `docs/x.md:12`.
-    pub(crate) fn place(&self, offset: usize) -> String {
+    pub(crate) fn location(&self, offset: usize) -> String {
         let line = self.text[..offset].matches('\n').count() + 1;
         format!("{}:{line}", self.path.display())
     }
 
-    /// Its code blocks.
+    /// The document's code blocks.
     pub(crate) fn blocks(&self) -> Vec<Block> {
         let (mut blocks, mut comment, mut open) = (Vec::new(), String::new(), None);
         for (event, range) in self.events() {
@@ -87,12 +87,12 @@ impl Document {
                         CodeBlockKind::Fenced(info) => info.to_string(),
                         CodeBlockKind::Indented => String::new(),
                     };
-                    let said = std::mem::take(&mut comment);
-                    let said = said.trim().trim_start_matches("<!--").trim_end_matches("-->");
+                    let text = std::mem::take(&mut comment);
+                    let text = text.trim().trim_start_matches("<!--").trim_end_matches("-->");
                     open = Some(Block {
-                        place: self.place(range.start),
+                        location: self.location(range.start),
                         language,
-                        comment: said.trim().to_owned(),
+                        comment: text.trim().to_owned(),
                         text: String::new(),
                     });
                 }
@@ -107,27 +107,27 @@ impl Document {
         blocks
     }
 
-    /// Code spans with their place.
+    /// Code spans with their location.
     pub(crate) fn spans(&self) -> Vec<(String, String)> {
         let span = |(event, range): (Event<'_>, std::ops::Range<usize>)| match event {
-            Event::Code(text) => Some((self.place(range.start), text.to_string())),
+            Event::Code(text) => Some((self.location(range.start), text.to_string())),
             _ => None,
         };
         self.events().filter_map(span).collect()
     }
 
-    /// Where its links lead, with their place.
+    /// Link targets with their location.
     pub(crate) fn links(&self) -> Vec<(String, String)> {
         let link = |(event, range): (Event<'_>, std::ops::Range<usize>)| match event {
             Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
-                Some((self.place(range.start), dest_url.to_string()))
+                Some((self.location(range.start), dest_url.to_string()))
             }
             _ => None,
         };
         self.events().filter_map(link).collect()
     }
 
-    /// What may stand after `#` in a link to it, as forges make it of headings.
+    /// The anchors of its headings, as code forges derive them.
     pub(crate) fn anchors(&self) -> BTreeSet<String> {
         let (mut anchors, mut heading) = (BTreeSet::new(), None);
         let mut seen: BTreeMap<String, u32> = BTreeMap::new();
@@ -152,7 +152,7 @@ impl Document {
         anchors
     }
 
-    /// Its tables.
+    /// The document's tables.
     pub(crate) fn tables(&self) -> Vec<Table> {
         let (mut tables, mut cell) = (Vec::<Table>::new(), None::<Cell>);
         for (event, _) in self.events() {
@@ -183,24 +183,28 @@ impl Document {
         tables
     }
 
-    /// The rows, without header, of the tables whose column `header` is number `column`.
+    /// The rows, without header, of each table that has `header` in column number `column`.
     pub(crate) fn rows_under(&self, column: usize, header: &str) -> Vec<Vec<Cell>> {
-        let is_it = |table: &Table| {
+        let has_header = |table: &Table| {
             let head = table.rows.first().and_then(|row| row.get(column));
             head.is_some_and(|cell| cell.text == header)
         };
-        self.tables().into_iter().filter(is_it).flat_map(|it| it.rows.into_iter().skip(1)).collect()
+        self.tables()
+            .into_iter()
+            .filter(has_header)
+            .flat_map(|it| it.rows.into_iter().skip(1))
+            .collect()
     }
 }
 
 fn anchor(heading: &str) -> String {
-    let kept =
+    let characters =
         heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-    kept.map(|c| if c == ' ' { '-' } else { c }).collect::<String>().to_lowercase()
+    characters.map(|c| if c == ' ' { '-' } else { c }).collect::<String>().to_lowercase()
 }
 
 #[test]
-fn anchors_are_those_of_forges() {
+fn anchors_match_those_of_code_forges() {
     let text = "# `[[feed]]`: sources of indicators\n\n## A\n\n## A\n".to_owned();
     let document = Document { path: PathBuf::from("x.md"), text };
     let anchors: Vec<String> = document.anchors().into_iter().collect();

@@ -1,5 +1,5 @@
-//! What the readers of the configuration say of their own keys: each is given values that cannot be,
-//! and answers with the form that it accepts, in the words that an operator reads.
+//! The configuration readers' own descriptions of their keys: each reader is given invalid values, and
+//! reports the accepted form in the words that an operator reads.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use sensor_user::config::{Config, ConfigError};
 #[derive(Debug)]
 pub(crate) struct Reader {
     pub(crate) section: String,
-    /// "" where the section has no kinds.
+    /// "" if the section has no kinds.
     pub(crate) kind: String,
-    /// What its section must have, in one or several ways.
+    /// The mandatory keys of the section, in one or several variants.
     bases: Vec<String>,
 }
 
-/// What must stand beside a key for it to mean something.
-const BESIDE: &[(&str, &str)] = &[
+/// Further keys that a key depends on.
+const REQUIRED_WITH: &[(&str, &str)] = &[
     ("separator", "format = 'csv'\ncolumns = { address = 1 }"),
     ("group", "listen = 'unix:/s'"),
     ("keep", "max_size = '1MiB'"),
@@ -67,7 +67,7 @@ const SINKS: &[(&str, &str)] = &[
     ("kafka", "servers = ['h:1']"),
 ];
 
-/// Values of which one is another than the default, whatever the key.
+/// Candidate values; for any key at least one differs from its default.
 const OTHERS: &[&str] = &[
     "true",
     "false",
@@ -95,7 +95,7 @@ const OTHERS: &[&str] = &[
     "\";\"",
 ];
 
-/// All readers, of the sections that there are.
+/// The readers of all sections.
 pub(crate) fn readers() -> Vec<Reader> {
     let mut readers = Vec::<Reader>::new();
     for section in sections() {
@@ -122,14 +122,14 @@ pub(crate) fn readers() -> Vec<Reader> {
     readers
 }
 
-/// The sections that there are, as an unknown one is answered.
+/// The names of all sections, from the error for an unknown one.
 fn sections() -> Vec<String> {
     let problems = parse("[zzzzzzzzzzzzzzzzzzzzzzzz]").unwrap_err();
     let (_, known) = problems[0].split_once("known are ").unwrap();
     known.split(", ").map(str::to_owned).collect()
 }
 
-/// The configuration, or what is wrong with it.
+/// The configuration, or its errors.
 fn parse(text: &str) -> Result<Config, Vec<String>> {
     let environment = Environment {
         home: Some("/home/user".into()),
@@ -146,7 +146,7 @@ fn parse(text: &str) -> Result<Config, Vec<String>> {
 }
 
 impl Reader {
-    /// Keys that mean something here.
+    /// The keys that are valid here.
     pub(crate) fn keys(&self) -> Vec<String> {
         let text = format!("{}zzzzzzzzzzzzzzzzzzzzzzzz = 1\n", self.bases[0]);
         let problems = parse(&text).unwrap_err();
@@ -155,38 +155,39 @@ impl Reader {
         all.filter(|key| self.form(key).is_some()).collect()
     }
 
-    /// The form that `key` accepts; `None` where it means nothing here.
+    /// The form that `key` accepts; `None` if it has no meaning here.
     pub(crate) fn form(&self, key: &str) -> Option<String> {
-        let base = self.base_of(key)?;
-        let said = self.said(base, key, "1979-05-27")?;
-        let form = said.split_once("; use ").map_or(said.as_str(), |(_, form)| form).to_owned();
+        let base = self.base_for(key)?;
+        let problem = self.problem_with(base, key, "1979-05-27")?;
+        let form =
+            problem.split_once("; use ").map_or(problem.as_str(), |(_, form)| form).to_owned();
         let range = ["'90000years'", "9223372036854775807"].into_iter().find_map(|value| {
-            let said = self.said(base, key, value)?;
-            said.split_once("is out of range; use ").map(|(_, range)| range.to_owned())
+            let problem = self.problem_with(base, key, value)?;
+            problem.split_once("is out of range; use ").map(|(_, range)| range.to_owned())
         });
         Some(match range {
             Some(range) if form.starts_with("a duration") => {
-                format!("a duration, {}", exact(&range))
+                format!("a duration, {}", exact_units(&range))
             }
             Some(range) if form.starts_with("a size") => format!("a size, {range}"),
             _ => form,
         })
     }
 
-    /// Whether a section without `key` is no section.
+    /// True if the section is invalid without `key`.
     pub(crate) fn requires(&self, key: &str) -> bool {
-        let Some(base) = self.base_of(key) else { return false };
+        let Some(base) = self.base_for(key) else { return false };
         let problems = parse(&text(base, key, None)).err().unwrap_or_default();
         let own = format!("{}.{key}: ", self.section);
         problems.iter().any(|problem| {
-            let said = problem.strip_prefix(&own).unwrap_or_default();
-            said.starts_with("is missing") || said.starts_with("names none")
+            let text = problem.strip_prefix(&own).unwrap_or_default();
+            text.starts_with("is missing") || text.starts_with("names none")
         })
     }
 
-    /// Whether `key = value` is as if it was not there; `None` where this build has not the kind.
+    /// True if `key = value` is the same as no value; `None` if this build lacks the kind.
     pub(crate) fn is_default(&self, key: &str, value: &str) -> Option<bool> {
-        let base = self.base_of(key)?;
+        let base = self.base_for(key)?;
         let without = parse(&text(base, key, None));
         if without.as_ref().is_err_and(|all| all.iter().any(|it| it.contains("not in this build")))
         {
@@ -195,10 +196,10 @@ impl Reader {
         Some(without.is_ok() && without == parse(&text(base, key, Some(value))))
     }
 
-    /// Whether a running agent takes another value of `key` only after a restart; `None` where no
-    /// other value is known.
+    /// True if a running agent needs a restart for another value of `key`; `None` if no other value is
+    /// known.
     pub(crate) fn needs_restart(&self, key: &str) -> Option<bool> {
-        let base = self.base_of(key)?;
+        let base = self.base_for(key)?;
         let usual = parse(&text(base, key, None)).or_else(|_required| parse(base)).ok()?;
         let form = self.form(key)?;
         let words = form.split('"').skip(1).step_by(2).map(|word| format!("'{word}'"));
@@ -209,19 +210,19 @@ impl Reader {
         })
     }
 
-    /// The way to write the section in which `key` means something.
-    fn base_of(&self, key: &str) -> Option<&str> {
-        let means = |base: &&String| {
-            let said = self.said(base, key, "1979-05-27");
-            said.is_some_and(|said| {
-                !said.contains("has no meaning") && !said.contains("unknown key")
+    /// The variant of the section in which `key` has a meaning.
+    fn base_for(&self, key: &str) -> Option<&str> {
+        let is_valid = |base: &&String| {
+            let problem = self.problem_with(base, key, "1979-05-27");
+            problem.is_some_and(|problem| {
+                !problem.contains("has no meaning") && !problem.contains("unknown key")
             })
         };
-        self.bases.iter().find(means).map(String::as_str)
+        self.bases.iter().find(is_valid).map(String::as_str)
     }
 
-    /// What is said of `key = value`.
-    fn said(&self, base: &str, key: &str, value: &str) -> Option<String> {
+    /// The error for `key = value`.
+    fn problem_with(&self, base: &str, key: &str, value: &str) -> Option<String> {
         let problems = parse(&text(base, key, Some(value))).err()?;
         let own = format!("{}.{key}: ", self.section);
         problems.iter().find_map(|problem| problem.strip_prefix(&own)).map(str::to_owned)
@@ -233,8 +234,9 @@ fn text(base: &str, key: &str, value: Option<&str>) -> String {
     let is_key = |line: &&str| line.split_once(" = ").is_some_and(|(name, _)| name == key);
     let mut lines: Vec<String> =
         base.lines().filter(|line| !is_key(line)).map(str::to_owned).collect();
-    let beside = BESIDE.iter().filter(|(name, _)| *name == key).flat_map(|(_, more)| more.lines());
-    for line in beside {
+    let required =
+        REQUIRED_WITH.iter().filter(|(name, _)| *name == key).flat_map(|(_, more)| more.lines());
+    for line in required {
         let (name, _) = line.split_once(" = ").unwrap();
         if !lines.iter().any(|line| line.starts_with(&format!("{name} = "))) {
             lines.push(line.to_owned());
@@ -244,9 +246,9 @@ fn text(base: &str, key: &str, value: Option<&str>) -> String {
     lines.join("\n")
 }
 
-/// A range of durations in whole units of one kind.
-fn exact(range: &str) -> String {
-    let one = |text: &str| {
+/// Formats a range of durations in the largest exact units.
+fn exact_units(range: &str) -> String {
+    let format_one = |text: &str| {
         let parsed = humantime::parse_duration(text).unwrap();
         let of = |seconds: u64, unit: &str| {
             let whole = parsed.as_secs() / seconds;
@@ -259,7 +261,7 @@ fn exact(range: &str) -> String {
             .unwrap_or_else(|| text.to_owned())
     };
     match range.split_once(" to ") {
-        Some((from, to)) => format!("{} to {}", one(from), one(to)),
+        Some((from, to)) => format!("{} to {}", format_one(from), format_one(to)),
         None => range.to_owned(),
     }
 }

@@ -1,9 +1,9 @@
-//! What documents quote of the sources: messages, names of tests, paths.
+//! Quotes of the sources in documents: messages, names of tests, paths.
 
 use super::markdown::{Document, document, documents};
 use super::{files, repository};
 
-/// The agent's sources, a text a file, as the compiler reads strings that go over several lines.
+/// The agent's sources, one text per file, with string continuation lines joined.
 fn sources() -> Vec<String> {
     let folders = ["sensor-user/src", "sensor-ebpf/src", "tests/src", "tests/tests"];
     let paths = folders.iter().flat_map(|folder| files(&repository().join(folder), "rs"));
@@ -17,14 +17,14 @@ fn sources() -> Vec<String> {
     paths.map(read).collect()
 }
 
-/// Code spans of the first cell of rows under `header` in that column.
+/// Code spans in column `column` of the tables with `header` in that column.
 fn quoted(document: &Document, column: usize, header: &str) -> Vec<String> {
     let rows = document.rows_under(column, header);
     rows.into_iter().flat_map(|mut row| row.remove(column).code).collect()
 }
 
 #[test]
-fn every_message_is_one_of_the_agent() {
+fn every_quoted_message_exists() {
     let sources = sources();
     let messages = quoted(&document("docs/troubleshooting.md"), 0, "message");
     assert!(messages.len() > 50, "{messages:?}");
@@ -41,27 +41,27 @@ fn every_message_is_one_of_the_agent() {
 }
 
 #[test]
-fn every_test_that_is_named_is_there() {
+fn every_named_test_exists() {
     let sources = sources();
     let suites = repository().join("tests/tests");
     let files = files(&suites, "rs");
     for document in documents() {
         for name in quoted(&document, 3, "tested by") {
-            // A suite, a file of one, or a test.
-            let is_there = suites.join(&name).exists()
+            // A suite, a file of a suite, or a test.
+            let exists = suites.join(&name).exists()
                 || suites.join(format!("{name}.rs")).exists()
                 || files.iter().any(|path| path.ends_with(&name))
                 || sources.iter().any(|source| source.contains(&format!("fn {name}(")));
-            assert!(is_there, "{}: {name}", document.path.display());
+            assert!(exists, "{}: {name}", document.path.display());
         }
     }
 }
 
 #[test]
-fn every_place_that_is_named_is_there() {
+fn every_named_path_exists() {
     let document = document("docs/threat-model.md");
-    for place in quoted(&document, 2, "where") {
-        let roots = ["", "sensor-user/src"].map(|root| repository().join(root).join(&place));
-        assert!(roots.iter().any(|path| path.exists()), "{place}");
+    for path in quoted(&document, 2, "where") {
+        let roots = ["", "sensor-user/src"].map(|root| repository().join(root).join(&path));
+        assert!(roots.iter().any(|candidate| candidate.exists()), "{path}");
     }
 }

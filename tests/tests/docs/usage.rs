@@ -1,4 +1,4 @@
-//! Commands and flags that documents name are those of the agent.
+//! Commands and flags in documents, compared with those of the agent.
 
 use std::collections::BTreeMap;
 
@@ -6,34 +6,34 @@ use super::command;
 
 use super::markdown::documents;
 
-/// What `--help` of a command says, asked once each.
+/// Cached `--help` output of each command.
 #[derive(Default)]
 struct Helps(BTreeMap<String, Option<String>>);
 
 impl Helps {
-    /// `None` where there is no such command.
+    /// The help of a command; `None` if there is no such command.
     fn of(&mut self, words: &[&str]) -> Option<&String> {
-        let asked = self.0.entry(words.join(" ")).or_insert_with(|| {
+        let help = self.0.entry(words.join(" ")).or_insert_with(|| {
             let home = tempfile::tempdir().unwrap();
             let arguments: Vec<&str> = words.iter().copied().chain(["--help"]).collect();
             let output = command(home.path(), &arguments).output().unwrap();
             output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
         });
-        asked.as_ref()
+        help.as_ref()
     }
 }
 
-/// The words after each `netsensor` in a text of commands.
+/// The arguments of each call of `netsensor` in a text of commands.
 fn calls(text: &str) -> Vec<Vec<&str>> {
     let mut calls = Vec::new();
     let text = text.lines().map(|line| line.split("  #").next().unwrap_or_default());
     for command in text.flat_map(|line| line.split([';', '|', '&', '(', ')', '`'])) {
         let words: Vec<&str> = command.split_whitespace().collect();
         let is_agent = |word: &&str| *word == "netsensor" || word.ends_with("/netsensor");
-        let Some(at) = words.iter().position(is_agent) else { continue };
-        // What stands before may give rights or say how; it is no other command's argument.
-        if words[..at].iter().all(|word| ["$", "sudo"].contains(word)) {
-            calls.push(words[at + 1..].to_vec());
+        let Some(index) = words.iter().position(is_agent) else { continue };
+        // A word before the program may be a prompt or sudo; any other word makes it an argument.
+        if words[..index].iter().all(|word| ["$", "sudo"].contains(word)) {
+            calls.push(words[index + 1..].to_vec());
         }
     }
     calls
@@ -46,11 +46,11 @@ fn commands_and_flags_exist() {
     for document in documents() {
         let blocks = document.blocks().into_iter();
         let blocks = blocks.filter(|it| ["", "console", "sh"].contains(&it.language.as_str()));
-        let texts = blocks.map(|block| (block.place, block.text)).chain(document.spans());
-        for (place, text) in texts {
+        let texts = blocks.map(|block| (block.location, block.text)).chain(document.spans());
+        for (location, text) in texts {
             for words in calls(&text) {
                 seen += 1;
-                let shown = words.join(" ");
+                let call = words.join(" ");
                 let is_word =
                     |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
                 let named = words.first().filter(is_word).filter(|word| !word.starts_with('-'));
@@ -60,7 +60,7 @@ fn commands_and_flags_exist() {
                     path.extend(words.get(1).filter(is_word));
                 }
                 let Some(help) = helps.of(&path) else {
-                    wrong.push(format!("{place}: netsensor {shown}: no such command"));
+                    wrong.push(format!("{location}: netsensor {call}: no such command"));
                     continue;
                 };
                 let flags = words.iter().map(|word| word.trim_start_matches('['));
@@ -68,7 +68,7 @@ fn commands_and_flags_exist() {
                     let flag = word.trim_end_matches(']');
                     let flag = flag.split('=').next().unwrap_or_default();
                     if !help.split([' ', ',', '=', '\n']).any(|part| part == flag) {
-                        wrong.push(format!("{place}: netsensor {shown}: no such flag {flag}"));
+                        wrong.push(format!("{location}: netsensor {call}: no such flag {flag}"));
                     }
                 }
             }

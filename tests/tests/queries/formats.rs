@@ -1,4 +1,4 @@
-//! What `netsensor` writes as JSON lines and as Parquet is the same to `DuckDB`.
+//! JSON lines and Parquet files of `netsensor` have the same contents for `DuckDB`.
 
 use std::path::Path;
 
@@ -7,14 +7,14 @@ use serde_json::json;
 
 use super::python;
 
-/// A recording of connections: opened, established, and most of them closed in a later minute.
+/// Writes a recording of connections: opened, established, and most closed in a later minute.
 fn recording(folder: &Path) {
     let mut lines = Vec::new();
     for number in 1..=600_u64 {
         let remote = format!("198.51.100.{}", number % 40);
         let mut change = |second: u64, event: &str, sent: u64| {
             let time = format!("2026-11-24T10:{:02}:{:02}.5Z", second / 60, second % 60);
-            let is = |what: &str| u64::from(event == what);
+            let is = |name: &str| u64::from(event == name);
             let line = json!({
                 "TimeGenerated": time, "Event": event, "ConnectionNumber": number,
                 "Computer": "web01.example.net", "Direction": "outbound", "Protocol": "tcp",
@@ -31,16 +31,16 @@ fn recording(folder: &Path) {
             });
             lines.push((second, line.to_string()));
         };
-        let begin = number / 2;
-        change(begin, "opened", 0);
+        let start = number / 2;
+        change(start, "opened", 0);
         if number % 7 == 0 {
-            change(begin, "failed", 0);
+            change(start, "failed", 0);
             continue;
         }
-        change(begin, "established", 0);
-        change(begin + 70, "active", number);
+        change(start, "established", 0);
+        change(start + 70, "active", number);
         if number % 5 != 0 {
-            change(begin + 150, "closed", 2 * number);
+            change(start + 150, "closed", 2 * number);
         }
     }
     lines.sort_by_key(|(second, _)| *second);
@@ -50,7 +50,7 @@ fn recording(folder: &Path) {
 }
 
 #[test]
-fn a_recording_gives_the_same_rows_as_lines_and_as_columns() {
+fn a_recording_gives_the_same_rows_as_json_lines_and_as_parquet() {
     let Some(python) = python() else { return };
     let folder = tempfile::tempdir().unwrap();
     recording(folder.path());
@@ -60,8 +60,8 @@ fn a_recording_gives_the_same_rows_as_lines_and_as_columns() {
         let words: Vec<&str> = words.into_iter().chain(["list.txt", "--rows", rows]).collect();
         let output =
             agent_command(folder.path(), &words).current_dir(folder.path()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(0), "{said}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{errors}");
     }
     let schema =
         agent_command(folder.path(), &["schema", "VMConnection", "--format", "sql"]).output();
@@ -78,7 +78,7 @@ fn a_recording_gives_the_same_rows_as_lines_and_as_columns() {
     let queries = [
         "SELECT count(*) AS n FROM (FROM VMConnection EXCEPT ALL FROM columns)",
         "SELECT count(*) AS n FROM (FROM columns EXCEPT ALL FROM VMConnection)",
-        // The same names and types, which `netsensor schema` tells.
+        // The names and types are those of `netsensor schema`.
         "SELECT count(*) AS n FROM (
             (SELECT column_name, column_type FROM (DESCRIBE VMConnection))
             EXCEPT (SELECT column_name, column_type FROM (DESCRIBE columns)))",

@@ -1,7 +1,7 @@
-//! The queries of docs/queries, asked of Parquet files with a known workload.
+//! The queries of docs/queries, run on Parquet files with a known workload.
 #![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
-mod answers;
+mod expected;
 mod formats;
 mod workload;
 
@@ -22,7 +22,7 @@ fn python() -> Option<PathBuf> {
     python
 }
 
-/// Statements that make a view of each table over the Parquet files of a folder.
+/// SQL statements that create a view of each table over the Parquet files of a directory.
 fn views(folder: &Path, tables: &[&str]) -> Vec<String> {
     let view = |table: &&str| {
         let files = folder.join(format!("{table}*.parquet"));
@@ -32,7 +32,7 @@ fn views(folder: &Path, tables: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn each_query_has_the_answer_that_the_workload_gives() {
+fn each_query_has_the_expected_result() {
     let Some(python) = python() else { return };
     let mut queries = BTreeMap::new();
     for entry in std::fs::read_dir(format!("{DOCS}/queries")).unwrap() {
@@ -47,11 +47,11 @@ fn each_query_has_the_answer_that_the_workload_gives() {
     let texts: Vec<String> = queries.values().cloned().collect();
     let found = query_duckdb(&python, &views(folder.path(), &tables), &texts);
     assert_eq!(found.len(), queries.len());
-    let mut answers = answers::answers();
+    let mut expected_results = expected::results();
     for (name, found) in queries.keys().zip(found) {
         assert!(described.contains(&format!("[{name}](queries/{name}.sql)")), "{name}");
-        let expected: Value = answers.remove(name.as_str()).unwrap_or_default();
+        let expected: Value = expected_results.remove(name.as_str()).unwrap_or_default();
         assert_eq!(found, expected, "{name}: {found}");
     }
-    assert!(answers.is_empty(), "answers without a query: {:?}", answers.keys());
+    assert!(expected_results.is_empty(), "results without a query: {:?}", expected_results.keys());
 }

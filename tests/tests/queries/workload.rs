@@ -1,4 +1,4 @@
-//! Two hours of two hosts, row by row.
+//! Two hours of traffic of two hosts, row by row.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use sensor_user::schema::Row;
 use sensor_user::schema::parquet::TableFile;
 use sensor_user::schema::{BOUND_PORT, COMPUTER, CONNECTION, PROCESS, Table};
 
-/// Writes the files; gives the tables that there are.
+/// Writes the files; returns the names of the tables.
 pub(crate) fn write(folder: &Path) -> Vec<&'static str> {
     write_table(folder, &CONNECTION, &connections());
     write_table(folder, &BOUND_PORT, &bound_ports());
@@ -26,7 +26,7 @@ fn write_table(folder: &Path, table: &Table, rows: &[impl serde::Serialize]) {
     std::fs::write(path, file.finish().unwrap()).unwrap();
 }
 
-/// A row of `process` at a time of 2026-11-24, with a remote end and port.
+/// A row of `process` at a time of 2026-11-24, with a remote address and port.
 fn row(
     computer: &str,
     time: &str,
@@ -54,7 +54,7 @@ fn row(
     }
 }
 
-/// Established, ended, failed, live; and bytes sent and received.
+/// Sets links established, terminated, failed, live; and bytes sent and received.
 fn with(row: Row, links: [u64; 4], (sent, received): (u64, u64)) -> Row {
     let [links_established, links_terminated, links_failed, links_live] = links;
     Row {
@@ -108,8 +108,8 @@ fn connections() -> Vec<Row> {
         rtt_max_us: Some(30_500),
         ..with(named, [1, 1, 3, 0], (10, 20))
     };
-    let caller = row("web01", "10:00", nginx, ("192.0.2.50", 443));
-    let gone = row("web01", "11:00", nginx, ("192.0.2.50", 443));
+    let client = row("web01", "10:00", nginx, ("192.0.2.50", 443));
+    let closed = row("web01", "11:00", nginx, ("192.0.2.50", 443));
     let other = row("web01", "11:00", nginx, ("192.0.2.51", 443));
     let query = row("db01", "10:30", ("postgres", "inbound"), ("10.0.0.5", 5432));
     let query = with(query, [1, 0, 0, 1], (900, 90));
@@ -120,8 +120,8 @@ fn connections() -> Vec<Row> {
         responses(first, (2, 40), (10, 30)),
         second,
         responses(named, (1, 200), (200, 200)),
-        with(caller, [5, 4, 0, 1], (5000, 300)),
-        with(gone, [0, 1, 0, 0], (0, 0)),
+        with(client, [5, 4, 0, 1], (5000, 300)),
+        with(closed, [0, 1, 0, 0], (0, 0)),
         with(other, [1, 0, 0, 1], (7, 3)),
         Row { rtt_min_us: Some(150), rtt_max_us: Some(300), ..query },
         with(names, [1, 1, 0, 0], (60, 120)),
@@ -129,7 +129,7 @@ fn connections() -> Vec<Row> {
     ]
 }
 
-/// A port of `process` on a computer, at a time of 2026-11-24.
+/// A bound port of `process` on a computer, at a time of 2026-11-24.
 fn port(
     computer: &str,
     time: &str,
@@ -150,7 +150,7 @@ fn port(
     }
 }
 
-/// Established, ended, live; and bytes sent and received.
+/// Sets links established, terminated, live; and bytes sent and received.
 fn used(row: BoundPortRow, links: [u64; 3], (sent, received): (u64, u64)) -> BoundPortRow {
     let [links_established, links_terminated, links_live] = links;
     BoundPortRow {

@@ -1,4 +1,4 @@
-//! What the input may be: lists beside rows, our own recordings; and what an alert then says.
+//! Kinds of input: lists beside rows, own recordings; and the columns of an alert.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use sensor_user::pipeline::aggregate::{
 use sensor_user::pipeline::enrich::Process;
 use serde_json::{Value, json};
 
-use super::{Files, ago, alerts, answer, connection, connection_to, indicator, lines, now};
+use super::{Files, ago, alerts, connection, connection_to, indicator, lines, now, run_rule};
 
 /// The rule's output columns, in its order.
 const COLUMNS: [&str; 25] = [
@@ -86,8 +86,8 @@ fn a_list_has_no_expiry_and_its_feed_is_its_name() {
     let list = files.write("drop.txt", "\u{feff}# networks\n\n203.0.113.0/24 ; x\n203.0.113.5\n");
     let far = connection(json!({ "TimeGenerated": "2099-01-01T00:00:00Z" }));
     let rows = files.write("rows.json", lines(&[far]));
-    let answer = answer(&files, &[&list], &[&rows]);
-    let found: Vec<(&str, &str, Option<Timestamp>)> = answer
+    let output = run_rule(&files, &[&list], &[&rows]);
+    let found: Vec<(&str, &str, Option<Timestamp>)> = output
         .alerts
         .iter()
         .map(|it| (it.indicator_id.as_str(), it.feed.as_str(), it.expiration_date_time))
@@ -102,21 +102,21 @@ fn a_list_has_no_expiry_and_its_feed_is_its_name() {
 }
 
 #[test]
-fn an_id_has_one_indicator_whatever_files_name_it() {
+fn an_id_in_several_files_has_one_indicator() {
     let files = Files::new();
     let list = files.write("list.txt", "203.0.113.5\n203.0.113.6");
     let same = indicator(json!({ "IndicatorId": "list.txt:203.0.113.5/32" }));
     let rows = files.write("ti.json", lines(&[same]));
     let connections = ["203.0.113.5", "203.0.113.6"].map(connection_to);
     let connections = files.write("rows.json", lines(&connections));
-    let answer = answer(&files, &[&list, &rows, &list], &[&connections]);
-    let feeds: Vec<&str> = answer.alerts.iter().map(|it| it.feed.as_str()).collect();
+    let output = run_rule(&files, &[&list, &rows, &list], &[&connections]);
+    let feeds: Vec<&str> = output.alerts.iter().map(|it| it.feed.as_str()).collect();
     assert_eq!(feeds, ["ti.json", "list.txt"]);
-    assert_eq!(answer.summary.indicators, 2);
+    assert_eq!(output.summary.indicators, 2);
 }
 
-/// A recording has a line for each change of a connection; the connection counts once, its bytes
-/// are the sum of those of its lines.
+/// A recording has a line for each event of a connection. The connection counts once, with the sum
+/// of the bytes of its lines.
 #[test]
 fn a_recording_counts_its_connections_once() {
     let process = Arc::new(Process {

@@ -1,12 +1,8 @@
 //! Suite `rule`: `replay --at` against the original detection rule.
 //!
-//! `vectors` are the known properties of the rule one by one, `properties` compares random input
-//! with a plain model, `files` is what input may be, `malformed` what becomes of wrong input.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test: what is not there fails it"
-)]
+//! `vectors` has the known properties of the rule one by one, `properties` compares random input with
+//! a reference model, `files` has the kinds of input, `malformed` has invalid input.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends with a panic")]
 
 mod files;
 mod malformed;
@@ -24,26 +20,26 @@ use sensor_user::replay::at::{AtOptions, AtSummary};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-/// An answer, all of it.
+/// The complete output of the rule.
 #[derive(Debug)]
-struct Answer {
+struct RuleOutput {
     alerts: Vec<Alert>,
     summary: AtSummary,
     rejects: String,
 }
 
-/// When the rule runs.
+/// The time at which the rule runs.
 fn now() -> Timestamp {
     "2026-11-24T12:00:00Z".parse().unwrap()
 }
 
-/// A time some minutes before it (after it, when negative).
+/// A time some minutes before `now` (after it, if negative).
 fn ago(minutes: i64) -> String {
     (now() - SignedDuration::from_mins(minutes)).to_string()
 }
 
-/// A row of `ThreatIntelligenceIndicator`: `columns` over those of a live indicator of
-/// 203.0.113.5, made a day ago.
+/// A row of `ThreatIntelligenceIndicator`: `columns` over those of an active indicator of
+/// 203.0.113.5, generated a day ago.
 fn indicator(columns: Value) -> Value {
     let row = json!({
         "IndicatorId": "indicator-1",
@@ -99,7 +95,7 @@ fn lines(rows: &[Value]) -> String {
     rows.iter().flat_map(|row| [row.to_string(), "\n".to_owned()]).collect()
 }
 
-/// Files in a folder of the test's own.
+/// Files in the test's own directory.
 struct Files(TempDir);
 
 impl Files {
@@ -113,14 +109,14 @@ impl Files {
         path
     }
 
-    /// Text as given, without the folder's name.
+    /// Removes the directory's name from a text.
     fn without_folder(&self, text: &str) -> String {
         text.replace(&format!("{}/", self.0.path().display()), "")
     }
 }
 
-/// What the rule's run at `now` says of these files: one hour of rows, 14 days of indicators.
-fn answer(files: &Files, indicators: &[&Path], connections: &[&Path]) -> Answer {
+/// Runs the rule at `now` on these files: one hour of rows, 14 days of indicators.
+fn run_rule(files: &Files, indicators: &[&Path], connections: &[&Path]) -> RuleOutput {
     let options = AtOptions {
         connections: connections.iter().map(|path| path.to_path_buf()).collect(),
         indicators: indicators.iter().map(|path| path.to_path_buf()).collect(),
@@ -134,20 +130,24 @@ fn answer(files: &Files, indicators: &[&Path], connections: &[&Path]) -> Answer 
     let out = String::from_utf8(out).unwrap();
     let alerts: Vec<Alert> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(summary.alerts, alerts.len() as u64);
-    Answer { alerts, summary, rejects: files.without_folder(&String::from_utf8(rejects).unwrap()) }
+    RuleOutput {
+        alerts,
+        summary,
+        rejects: files.without_folder(&String::from_utf8(rejects).unwrap()),
+    }
 }
 
-/// The alerts that these rows raise.
+/// The alerts for these rows.
 fn alerts(indicators: &[Value], connections: &[Value]) -> Vec<Alert> {
     let files = Files::new();
     let indicators = files.write("indicators.json", lines(indicators));
     let connections = files.write("connections.json", lines(connections));
-    let answer = answer(&files, &[&indicators], &[&connections]);
-    assert_eq!(answer.summary.rows_rejected, 0, "{}", answer.rejects);
-    answer.alerts
+    let output = run_rule(&files, &[&indicators], &[&connections]);
+    assert_eq!(output.summary.rows_rejected, 0, "{}", output.rejects);
+    output.alerts
 }
 
-/// Whether one indicator alerts on one connection.
+/// True if one indicator alerts on one connection.
 fn alerts_on(indicator_columns: Value, connection: Value) -> bool {
     let alerts = alerts(&[indicator(indicator_columns)], &[connection]);
     assert!(alerts.len() <= 1, "{alerts:?}");

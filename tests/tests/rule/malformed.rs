@@ -1,4 +1,4 @@
-//! Input that is wrong: each place is named and counted, and nothing else is lost.
+//! Invalid input: each error is reported with its location and counted, and nothing else is lost.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use sensor_user::replay::at;
 use sensor_user::replay::at::AtOptions;
 use serde_json::json;
 
-use super::{Files, ago, answer, connection, connection_to, indicator, lines, now};
+use super::{Files, ago, connection, connection_to, indicator, lines, now, run_rule};
 
 const LINE_MAX: usize = sensor_user::base::lines::LINE_MAX;
 
 #[test]
-fn malformed_rows_are_named_and_the_rest_is_right() {
+fn malformed_rows_are_reported_and_the_rest_is_used() {
     let files = Files::new();
     let indicators = files.write("ti.json", lines(&[indicator(json!({}))]));
     let good = |minutes: i64| connection(json!({ "TimeGenerated": ago(minutes) })).to_string();
@@ -37,11 +37,11 @@ fn malformed_rows_are_named_and_the_rest_is_right() {
     let two = [&good(30), "[]", "null", &format!("{} x", good(5)), &good(7)];
     let one = files.write("one.json", one.join("\n"));
     let two = files.write("two.json", two.join("\r\n"));
-    let answer = answer(&files, &[&indicators], &[&one, &two]);
-    let places: Vec<&str> =
-        answer.rejects.lines().map(|line| line.split_once(": ").unwrap().0).collect();
+    let output = run_rule(&files, &[&indicators], &[&one, &two]);
+    let locations: Vec<&str> =
+        output.rejects.lines().map(|line| line.split_once(": ").unwrap().0).collect();
     assert_eq!(
-        places,
+        locations,
         [
             "one.json:2",
             "one.json:4",
@@ -53,7 +53,7 @@ fn malformed_rows_are_named_and_the_rest_is_right() {
             "two.json:4",
         ]
     );
-    let reason = |number: usize| answer.rejects.lines().nth(number).unwrap();
+    let reason = |number: usize| output.rejects.lines().nth(number).unwrap();
     assert_eq!(reason(0), "one.json:2: not a JSON object");
     assert_eq!(
         reason(1),
@@ -62,16 +62,16 @@ fn malformed_rows_are_named_and_the_rest_is_right() {
     assert_eq!(reason(2), "one.json:5: RemoteIp: missing");
     assert_eq!(reason(3), "one.json:6: RemoteIp: \"bad.example\" is not an address");
     assert!(reason(4).starts_with("one.json:9: EOF while parsing"), "{}", reason(4));
-    assert_eq!(answer.summary.rows, 12);
-    assert_eq!(answer.summary.rows_rejected, 8);
-    assert_eq!(answer.summary.rows_in_window, 4);
-    assert_eq!(answer.alerts.len(), 1);
-    assert_eq!(answer.alerts[0].connection_count, 4);
-    assert_eq!(answer.alerts[0].timestamp.to_string(), ago(7));
+    assert_eq!(output.summary.rows, 12);
+    assert_eq!(output.summary.rows_rejected, 8);
+    assert_eq!(output.summary.rows_in_window, 4);
+    assert_eq!(output.alerts.len(), 1);
+    assert_eq!(output.alerts[0].connection_count, 4);
+    assert_eq!(output.alerts[0].timestamp.to_string(), ago(7));
 }
 
 #[test]
-fn bytes_that_are_no_text_and_lines_without_end_lose_only_themselves() {
+fn invalid_utf8_and_endless_lines_lose_only_themselves() {
     let files = Files::new();
     let indicators = files.write("ti.json", lines(&[indicator(json!({}))]));
     let good = connection(json!({})).to_string().into_bytes();
@@ -94,21 +94,21 @@ fn bytes_that_are_no_text_and_lines_without_end_lose_only_themselves() {
         text.push(b'\n');
     }
     let rows = files.write("rows.json", text);
-    let answer = answer(&files, &[&indicators], &[&rows]);
+    let output = run_rule(&files, &[&indicators], &[&rows]);
     let too_long = "line too long; at most 1048576 bytes";
     assert_eq!(
-        answer.rejects,
+        output.rejects,
         format!(
             "rows.json:2: not UTF-8 at byte 19\nrows.json:3: {too_long}\n\
              rows.json:5: {too_long}\nrows.json:6: not a JSON object\n"
         )
     );
-    assert_eq!((answer.summary.rows, answer.summary.rows_rejected), (7, 4));
-    assert_eq!(answer.alerts[0].connection_count, 3);
+    assert_eq!((output.summary.rows, output.summary.rows_rejected), (7, 4));
+    assert_eq!(output.alerts[0].connection_count, 3);
 }
 
 #[test]
-fn a_wrong_type_counts_where_the_row_is_a_hit() {
+fn a_wrong_type_is_rejected_only_in_a_matching_row() {
     let files = Files::new();
     let indicators = files.write("ti.json", lines(&[indicator(json!({}))]));
     let port = |remote: &str, port: i64| {
@@ -118,31 +118,31 @@ fn a_wrong_type_counts_where_the_row_is_a_hit() {
     };
     let rows = [port("203.0.113.5", 65536), port("203.0.113.9", 65536), port("203.0.113.5", 0)];
     let rows = files.write("rows.json", lines(&rows));
-    let answer = answer(&files, &[&indicators], &[&rows]);
-    assert!(answer.rejects.starts_with("rows.json:1: invalid value"), "{}", answer.rejects);
-    assert_eq!((answer.summary.rows_rejected, answer.summary.rows_in_window), (1, 2));
-    assert_eq!(answer.alerts[0].destination_port, Some(0));
+    let output = run_rule(&files, &[&indicators], &[&rows]);
+    assert!(output.rejects.starts_with("rows.json:1: invalid value"), "{}", output.rejects);
+    assert_eq!((output.summary.rows_rejected, output.summary.rows_in_window), (1, 2));
+    assert_eq!(output.alerts[0].destination_port, Some(0));
 }
 
 #[test]
-fn only_the_first_hundred_are_written_and_none_can_steer_a_terminal() {
+fn only_the_first_hundred_rejects_are_written_and_escaped() {
     let files = Files::new();
     let indicators = files.write("ti.json", lines(&[indicator(json!({}))]));
     let bad = connection(json!({ "RemoteIp": "\u{1b}[2J\u{202e}\n" }));
     let mut rows = vec![bad; 250];
     rows.push(connection(json!({})));
     let rows = files.write("rows.json", lines(&rows));
-    let answer = answer(&files, &[&indicators], &[&rows]);
-    let written: Vec<&str> = answer.rejects.lines().collect();
+    let output = run_rule(&files, &[&indicators], &[&rows]);
+    let written: Vec<&str> = output.rejects.lines().collect();
     assert_eq!(written.len(), 101);
     assert_eq!(written[99], r#"rows.json:100: RemoteIp: "\u{1b}[2J\u{202e}\n" is not an address"#);
     assert_eq!(written[100], "150 more malformed rows: counted, not listed");
-    assert_eq!(answer.summary.rows_rejected, 250);
-    assert_eq!(answer.alerts.len(), 1);
+    assert_eq!(output.summary.rows_rejected, 250);
+    assert_eq!(output.alerts.len(), 1);
 }
 
 #[test]
-fn malformed_indicators_are_named_and_the_rest_is_used() {
+fn malformed_indicators_are_reported_and_the_rest_is_used() {
     let files = Files::new();
     let rows = [
         indicator(json!({})).to_string(),
@@ -154,13 +154,13 @@ fn malformed_indicators_are_named_and_the_rest_is_used() {
     let list = files.write("list.txt", "203.0.113.6\nbad.example # here\n10.0.0.1\n");
     let connections = ["203.0.113.5", "203.0.113.6"].map(connection_to);
     let connections = files.write("rows.json", lines(&connections));
-    let answer = answer(&files, &[&rows, &list], &[&connections]);
-    let places: Vec<&str> =
-        answer.rejects.lines().map(|line| line.split_once(": ").unwrap().0).collect();
-    assert_eq!(places, ["ti.json:2", "ti.json:3", "list.txt:2"]);
-    assert!(answer.rejects.ends_with("list.txt:2: not an address: \"bad.example\"\n"));
-    assert_eq!((answer.summary.indicators, answer.summary.indicators_rejected), (2, 3));
-    let ids: Vec<&str> = answer.alerts.iter().map(|it| it.indicator_id.as_str()).collect();
+    let output = run_rule(&files, &[&rows, &list], &[&connections]);
+    let locations: Vec<&str> =
+        output.rejects.lines().map(|line| line.split_once(": ").unwrap().0).collect();
+    assert_eq!(locations, ["ti.json:2", "ti.json:3", "list.txt:2"]);
+    assert!(output.rejects.ends_with("list.txt:2: not an address: \"bad.example\"\n"));
+    assert_eq!((output.summary.indicators, output.summary.indicators_rejected), (2, 3));
+    let ids: Vec<&str> = output.alerts.iter().map(|it| it.indicator_id.as_str()).collect();
     assert_eq!(ids, ["indicator-1", "list.txt:203.0.113.6/32"]);
 }
 
@@ -177,7 +177,7 @@ fn options(indicators: &[&Path], connections: &[&Path]) -> AtOptions {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
+fn an_unreadable_file_is_named() {
     let files = Files::new();
     let good = files.write("good.json", "");
     let absent: PathBuf = files.0.path().join("absent.json");
@@ -195,21 +195,21 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_file_name_cannot_steer_a_terminal() {
+fn a_file_name_is_escaped() {
     let options = options(&[Path::new("absent\u{1b}[2J")], &[]);
     let error = at::run(&options, &mut io::sink(), &mut io::sink()).unwrap_err();
     assert_eq!(error.to_string(), r"read absent\u{1b}[2J");
 }
 
 #[test]
-fn standard_input_is_named_once() {
+fn standard_input_is_accepted_only_once() {
     let stdin = Path::new("-");
     let options = options(&[stdin], &[stdin]);
     let error = at::run(&options, &mut io::sink(), &mut io::sink()).unwrap_err();
     assert_eq!(error.to_string(), "-: named 2 times; standard input can be read once");
 }
 
-/// Takes nothing.
+/// A writer that accepts nothing.
 struct Full;
 
 impl Write for Full {
@@ -223,7 +223,7 @@ impl Write for Full {
 }
 
 #[test]
-fn what_cannot_be_written_is_an_error() {
+fn failed_writes_are_errors() {
     let files = Files::new();
     let indicators = files.write("ti.json", lines(&[indicator(json!({}))]));
     let rows = files.write("rows.json", lines(&[connection(json!({}))]));

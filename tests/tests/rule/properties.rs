@@ -1,5 +1,5 @@
-//! Random rows against the plain model: colliding ids, equal times, every edge of time, texts that
-//! are no address, networks inside networks, mapped addresses, input cut into files anywhere.
+//! Random rows against the reference model: colliding ids, equal times, boundary times, texts that are
+//! not addresses, nested networks, mapped addresses, input split into files at any position.
 
 use std::path::Path;
 
@@ -12,33 +12,33 @@ use sensor_tests::rule_reference::{
 use sensor_user::pipeline::dedup::Alert;
 use serde_json::{Value, json};
 
-use super::{Answer, Files, answer, lines, now};
+use super::{Files, RuleOutput, lines, now, run_rule};
 
 const DAY: Ticks = 24 * 60 * MINUTE;
 const WINDOW: Ticks = 60 * MINUTE;
 const MEMORY: Ticks = 14 * DAY;
-/// Names of the files that the rows are cut into.
+/// Names of the files that the rows are split into.
 const FILES: [&str; 3] = ["one.json", "two.json", "three.json"];
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_answer_is_the_models(
+    fn the_output_equals_the_reference_model(
         mut indicators in prop::collection::vec(indicator(), 0..16),
         connections in prop::collection::vec(connection(), 0..24),
         cuts in cuts(),
     ) {
         number(&mut indicators, cuts);
         let connections = named(connections);
-        let answer = replay(&indicators, &connections, cuts, 0);
+        let output = replay(&indicators, &connections, cuts, 0);
         let expected = rule_reference::expected_alerts(&indicators, &connections, (WINDOW, MEMORY));
-        let found: Vec<ExpectedAlert> = answer.alerts.iter().map(expected_of).collect();
+        let found: Vec<ExpectedAlert> = output.alerts.iter().map(expected_of).collect();
         prop_assert_eq!(found, expected);
         let in_window = connections.iter().filter(|row| row.time >= -WINDOW).count();
-        prop_assert_eq!(answer.summary.rows, connections.len() as u64);
-        prop_assert_eq!(answer.summary.rows_in_window, in_window as u64);
-        prop_assert_eq!(answer.summary.rows_rejected, 0);
+        prop_assert_eq!(output.summary.rows, connections.len() as u64);
+        prop_assert_eq!(output.summary.rows_in_window, in_window as u64);
+        prop_assert_eq!(output.summary.rows_rejected, 0);
     }
 
     #[test]
@@ -66,9 +66,9 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
 
-    /// Rows long enough that several threads read them.
+    /// Rows that are long enough for several reader threads.
     #[test]
-    fn threads_do_not_change_the_answer(
+    fn threads_do_not_change_the_output(
         mut indicators in prop::collection::vec(indicator(), 8..16),
         connections in prop::collection::vec(connection(), 30..40),
         cuts in cuts(),
@@ -76,9 +76,9 @@ proptest! {
         const PADDING_BYTES: usize = 400_000;
         number(&mut indicators, cuts);
         let connections = named(connections);
-        let answer = replay(&indicators, &connections, cuts, PADDING_BYTES);
+        let output = replay(&indicators, &connections, cuts, PADDING_BYTES);
         let expected = rule_reference::expected_alerts(&indicators, &connections, (WINDOW, MEMORY));
-        let found: Vec<ExpectedAlert> = answer.alerts.iter().map(expected_of).collect();
+        let found: Vec<ExpectedAlert> = output.alerts.iter().map(expected_of).collect();
         prop_assert_eq!(found, expected);
     }
 }
@@ -197,15 +197,16 @@ fn connection() -> impl Strategy<Value = ConnectionRow> {
         })
 }
 
-/// Where the input is cut into files, in hundredths.
+/// The positions at which the input is split into files, in percent.
 fn cuts() -> impl Strategy<Value = [usize; 2]> {
-    [0..=100_usize, 0..=100_usize].prop_map(|[one, two]| [one.min(two), one.max(two)])
+    [0..=100_usize, 0..=100_usize]
+        .prop_map(|[first, second]| [first.min(second), first.max(second)])
 }
 
-/// Begins and ends of the files' shares of so many rows.
-fn shares(count: usize, [one, two]: [usize; 2]) -> [std::ops::Range<usize>; 3] {
-    let (one, two) = (count * one / 100, count * two / 100);
-    [0..one, one..two, two..count]
+/// The row range of each file.
+fn shares(count: usize, [first, second]: [usize; 2]) -> [std::ops::Range<usize>; 3] {
+    let (first, second) = (count * first / 100, count * second / 100);
+    [0..first, first..second, second..count]
 }
 
 fn number(indicators: &mut [IndicatorRow], cuts: [usize; 2]) {
@@ -226,7 +227,7 @@ fn replay(
     connections: &[ConnectionRow],
     cuts: [usize; 2],
     padding: usize,
-) -> Answer {
+) -> RuleOutput {
     let files = Files::new();
     let padding = "x".repeat(padding);
     let indicators: Vec<Value> = indicators.iter().map(indicator_json).collect();
@@ -242,7 +243,7 @@ fn replay(
     let (indicators, connections) = (write(&indicators, "ti"), write(&connections, "vm"));
     let indicators: Vec<&Path> = indicators.iter().map(AsRef::as_ref).collect();
     let connections: Vec<&Path> = connections.iter().map(AsRef::as_ref).collect();
-    answer(&files, &indicators, &connections)
+    run_rule(&files, &indicators, &connections)
 }
 
 fn indicator_json(row: &IndicatorRow) -> Value {

@@ -1,7 +1,7 @@
-//! The known properties of the published rules, numbered, and netsensor's answer to each. Where it
-//! is another one than the rule's, the test says so; docs/rule.md says why. Vectors 11, 21, 22, 28,
+//! The known properties of the published rules, numbered, and netsensor's behaviour for each. Where
+//! it differs from the rule, the test says so; docs/rule.md gives the reason. Vectors 11, 21, 22, 28,
 //! 29 and 35 are about later or earlier versions of the rule (`ThreatIntelIndicators`, or the
-//! liveness filter in another place): tested is the same situation with rows of
+//! liveness filter at another position): they test the same situation with rows of
 //! `ThreatIntelligenceIndicator`.
 
 use sensor_user::pipeline::matcher::Via;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{ago, alerts, alerts_on, connection, connection_to, indicator, over};
 
-/// Differs: the rule never alerts on IPv6. Link-local stays excluded.
+/// Differs: the rule never alerts on IPv6. Link-local addresses stay excluded.
 #[test]
 fn vector_01_ipv6_alerts_and_mapped_is_ipv4() {
     assert!(alerts_on(json!({ "NetworkIP": "2001:db8::1" }), connection_to("2001:db8::1")));
@@ -20,7 +20,7 @@ fn vector_01_ipv6_alerts_and_mapped_is_ipv4() {
     assert_eq!(found[0].remote_ip, "1.2.3.4");
 }
 
-/// Differs: to the rule a network is a text that no address equals.
+/// Differs: to the rule a network is a text that equals no address.
 #[test]
 fn vector_02_a_network_alerts_on_each_of_its_addresses() {
     let network = indicator(json!({ "NetworkIP": "203.0.113.0/24" }));
@@ -31,7 +31,7 @@ fn vector_02_a_network_alerts_on_each_of_its_addresses() {
     assert_eq!(found[0].ti_ip_entity, "203.0.113.0/24");
 }
 
-/// Differs, as 2.
+/// Differs, like vector 2.
 #[test]
 fn vector_03_a_network_of_one_address_alerts() {
     assert!(alerts_on(json!({ "NetworkIP": "203.0.113.5/32" }), connection(json!({}))));
@@ -109,9 +109,9 @@ fn vector_10_no_expiry_is_not_live() {
     assert!(!alerts_on(json!({ "ExpirationDateTime": null }), connection(json!({}))));
 }
 
-/// Rule B reads `ValidUntil`; a legacy row has `ExpirationDateTime`, and all ways to leave it out.
+/// Rule B reads `ValidUntil`; a legacy row has `ExpirationDateTime`, with several ways to omit it.
 #[test]
-fn vector_11_no_expiry_is_not_live_however_it_is_written() {
+fn vector_11_an_omitted_expiry_is_not_live() {
     assert!(!alerts_on(json!({ "ExpirationDateTime": "" }), connection(json!({}))));
     let mut row = indicator(json!({ "IsActive": true }));
     row.as_object_mut().unwrap().remove("ExpirationDateTime");
@@ -120,7 +120,7 @@ fn vector_11_no_expiry_is_not_live_however_it_is_written() {
 }
 
 #[test]
-fn vector_12_not_known_to_be_active_is_not_live() {
+fn vector_12_without_an_active_flag_it_is_not_live() {
     assert!(!alerts_on(json!({ "Active": null }), connection(json!({}))));
     let mut row = indicator(json!({}));
     row.as_object_mut().unwrap().remove("Active");
@@ -130,7 +130,7 @@ fn vector_12_not_known_to_be_active_is_not_live() {
 }
 
 #[test]
-fn vector_13_the_expiry_itself_is_outside() {
+fn vector_13_the_expiry_time_itself_is_excluded() {
     assert!(!alerts_on(json!({ "ExpirationDateTime": ago(0) }), connection(json!({}))));
     let later = "2026-11-24T12:00:00.0000001Z";
     assert!(alerts_on(json!({ "ExpirationDateTime": later }), connection(json!({}))));
@@ -154,7 +154,7 @@ fn vector_15_a_connection_before_the_indicator_alerts() {
     assert!(alerts_on(columns, connection(json!({ "TimeGenerated": ago(50) }))));
 }
 
-/// Differs: the rule keeps an arbitrary one of them.
+/// Differs: the rule keeps an arbitrary one of the indicators.
 #[test]
 fn vector_16_all_indicators_of_an_address_alert() {
     let rows = ["b", "a", "c"].map(|id| indicator(json!({ "IndicatorId": id })));
@@ -164,8 +164,8 @@ fn vector_16_all_indicators_of_an_address_alert() {
 }
 
 #[test]
-fn vector_17_of_fifty_hosts_the_latest_is_named() {
-    // Each host at a minute of its own, the latest (59) neither first nor last in the input.
+fn vector_17_of_fifty_hosts_the_latest_is_reported() {
+    // Each host has its own minute; the latest (59) is neither first nor last in the input.
     let minutes = (0..50).map(|host| 10 + (host * 7 + 4) % 50);
     let rows: Vec<_> = minutes
         .map(|minute| {
@@ -184,15 +184,15 @@ fn vector_17_of_fifty_hosts_the_latest_is_named() {
     assert_eq!((found[0].connection_count, found[0].bytes_sent), (50, 5000));
 }
 
-/// Determined here: the rule gives an arbitrary row.
+/// Defined here: the rule returns an arbitrary row.
 #[test]
-fn vector_18_of_equal_times_the_later_in_input_is_named() {
+fn vector_18_of_equal_times_the_later_row_is_reported() {
     let rows = ["web1", "web2", "web3"].map(|it| connection(json!({ "Computer": it })));
     assert_eq!(alerts(&[indicator(json!({}))], &rows)[0].computer, "web3");
 }
 
 #[test]
-fn vector_19_the_newest_row_decides_that_it_is_not_active() {
+fn vector_19_an_inactive_newest_row_decides() {
     let newest = indicator(json!({ "TimeGenerated": ago(60), "Active": false }));
     assert_eq!(alerts(&[newest, indicator(json!({}))], &[connection(json!({}))]), []);
 }
@@ -207,7 +207,7 @@ fn vector_20_an_older_row_outlives_one_that_lost_its_address() {
     }
 }
 
-/// Rule B groups by value too, so both stay; netsensor does as rule A: the newest row decides.
+/// Rule B groups by value too, so both stay; netsensor follows rule A: the newest row decides.
 #[test]
 fn vector_21_a_changed_address_replaces_the_old_one() {
     let old = indicator(json!({ "NetworkIP": "1.1.1.1" }));
@@ -217,7 +217,7 @@ fn vector_21_a_changed_address_replaces_the_old_one() {
     assert_eq!(found[0].remote_ip, "2.2.2.2");
 }
 
-/// Version 1.3.2 let the old expiry win; netsensor does as rule A.
+/// In version 1.3.2 the old expiry won; netsensor follows rule A.
 #[test]
 fn vector_22_a_shortened_expiry_counts() {
     let new = indicator(json!({ "ExpirationDateTime": ago(30), "TimeGenerated": ago(60) }));
@@ -264,7 +264,7 @@ fn vector_27_letter_case_does_not_matter() {
 }
 
 #[test]
-fn an_ipv4_indicator_matches_what_nat64_and_6to4_carry() {
+fn an_ipv4_indicator_matches_nat64_and_6to4_addresses() {
     for (remote, via) in
         [("64:ff9b::203.0.113.5", Via::Nat64), ("2002:cb00:7105::1", Via::SixToFour)]
     {
@@ -278,9 +278,9 @@ fn an_ipv4_indicator_matches_what_nat64_and_6to4_carry() {
     assert_eq!((direct[0].via, direct[0].matched_ip.as_str()), (Via::Direct, "203.0.113.5"));
 }
 
-/// `record` tells the ends behind a translation; rows of Microsoft's have no such column.
+/// `record` writes the addresses behind NAT; Microsoft's rows have no such column.
 #[test]
-fn the_end_behind_a_translation_matches() {
+fn the_address_behind_nat_matches() {
     let translated = json!({
         "LocalIp": "192.0.2.1", "LocalPort": 40000, "RemoteIp": "203.0.113.5", "RemotePort": 443,
     });
@@ -291,14 +291,14 @@ fn the_end_behind_a_translation_matches() {
     assert_eq!(alerts(&[indicator(json!({}))], &[row]), []);
 }
 
-/// Rule B can have a port in the place of the address; a legacy row may too.
+/// Rule B can have a port instead of an address; a legacy row can too.
 #[test]
 fn vector_28_a_port_in_place_of_an_address_never_matches() {
     let columns = json!({ "NetworkIP": "443", "NetworkDestinationPort": 443 });
     assert!(!alerts_on(columns, connection(json!({}))));
 }
 
-/// Rule B drops patterns without a key; a legacy row is without an address.
+/// Rule B drops patterns without a key; a legacy row has no address.
 #[test]
 fn vector_29_an_indicator_without_an_address_is_dropped() {
     let columns = json!({ "NetworkIP": "", "Url": "http://203.0.113.5/x", "DomainName": "a.test" });
@@ -343,7 +343,7 @@ fn vector_34_columns_of_both_tables_are_the_indicators() {
     assert_eq!(found[0].description, "command and control");
 }
 
-/// Rule B's clash is of `Confidence` and `IsActive`; a legacy row's columns win just the same.
+/// In rule B `Confidence` and `IsActive` clash; a legacy row's columns win in the same way.
 #[test]
 fn vector_35_confidence_and_activity_are_the_indicators() {
     let row = connection(json!({

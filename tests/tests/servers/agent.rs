@@ -1,4 +1,4 @@
-//! From a TAXII server to the alerts of a running agent, and through the server's end and return.
+//! From a TAXII server to the alerts of a running agent, over a stop and restart of the server.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,31 +11,31 @@ use tempfile::TempDir;
 const REMOTE: &str = "203.0.113.99";
 const SOON: Duration = Duration::from_secs(30);
 
-/// What `netsensor` says with these words and the configuration in `home`.
-fn said(home: &TempDir, words: &[&str]) -> String {
+/// The output of `netsensor` with these arguments and the configuration in `home`.
+fn output_of(home: &TempDir, words: &[&str]) -> String {
     let config = home.path().join("netsensor.toml");
     let words = [words, &["--config", config.to_str().unwrap()]].concat();
     let output = agent_command(home.path(), &words).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Looks again and again until what `netsensor` says has `part` in it.
-fn wait_until_said(home: &TempDir, words: &[&str], part: &str) {
-    for _look in 0..100 {
-        if said(home, words).contains(part) {
+/// Polls until the output of `netsensor` contains `part`.
+fn wait_for_output(home: &TempDir, words: &[&str], part: &str) {
+    for _attempt in 0..100 {
+        if output_of(home, words).contains(part) {
             return;
         }
         sensor_tests::run(std::process::Command::new("sleep").arg("0.3"));
     }
-    panic!("no {part:?} in {}", said(home, words));
+    panic!("no {part:?} in {}", output_of(home, words));
 }
 
-fn of_remote(alert: &Value) -> bool {
+fn is_remote(alert: &Value) -> bool {
     alert["RemoteIp"] == REMOTE && alert["Direction"] == "outbound"
 }
 
 #[test]
-fn an_agent_alerts_by_what_a_taxii_server_says_and_goes_on_without_it() {
+fn an_agent_alerts_on_taxii_indicators_and_continues_without_the_server() {
     let is_root = nix::unistd::geteuid().is_root();
     if skip_unless(is_root, "loading BPF programs needs root") {
         return;
@@ -68,23 +68,23 @@ fn an_agent_alerts_by_what_a_taxii_server_says_and_goes_on_without_it() {
     let words = ["run", "--config", path.to_str().unwrap()];
     let agent = Agent::spawn(agent_command(home.path(), &words));
     agent.wait_for_log(Duration::from_mins(1), "state: ");
-    wait_until_said(&home, &["feeds"], "OK          taxii  taxii2, 0 indicators");
+    wait_for_output(&home, &["feeds"], "OK          taxii  taxii2, 0 indicators");
     connect();
     server.add(Medallion::ID, &[stix_indicator(1, REMOTE, 0, false)]);
-    let (_, alert) = agent.wait_for_alert(SOON, of_remote);
+    let (_, alert) = agent.wait_for_alert(SOON, is_remote);
     assert_eq!((&alert["AlertKind"], &alert["Feed"]), (&"retro".into(), &"taxii".into()));
     connect();
-    agent.wait_for_alert(SOON, |alert| of_remote(alert) && alert["AlertKind"] == "new");
+    agent.wait_for_alert(SOON, |alert| is_remote(alert) && alert["AlertKind"] == "new");
 
     server.stop();
-    wait_until_said(&home, &["feeds"], "DEGRADED    taxii  taxii2, 1 indicators");
-    assert!(said(&home, &["feeds"]).contains("no answer"), "{}", said(&home, &["feeds"]));
-    assert!(said(&home, &["explain", REMOTE]).contains("\n    would alert\n"));
+    wait_for_output(&home, &["feeds"], "DEGRADED    taxii  taxii2, 1 indicators");
+    assert!(output_of(&home, &["feeds"]).contains("no answer"), "{}", output_of(&home, &["feeds"]));
+    assert!(output_of(&home, &["explain", REMOTE]).contains("\n    would alert\n"));
     server.restart();
     server.add(Medallion::ID, &[stix_indicator(1, REMOTE, 1, true)]);
-    wait_until_said(&home, &["explain", REMOTE], ": 0 indicators cover it");
-    wait_until_said(&home, &["feeds"], "OK          taxii  taxii2, 0 indicators");
-    wait_until_said(&home, &["feeds", "--rejects"], "deleted or revoked");
+    wait_for_output(&home, &["explain", REMOTE], ": 0 indicators cover it");
+    wait_for_output(&home, &["feeds"], "OK          taxii  taxii2, 0 indicators");
+    wait_for_output(&home, &["feeds", "--rejects"], "deleted or revoked");
     peer.kill().unwrap();
     peer.wait().unwrap();
     assert!(agent.stop().status.success());

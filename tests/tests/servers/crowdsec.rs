@@ -1,4 +1,4 @@
-//! The Local API of `CrowdSec`: a stream that the server keeps the place of.
+//! The Local API of `CrowdSec`: a stream whose position the server keeps.
 
 use sensor_tests::servers::CrowdSec;
 use sensor_user::intel::{Ask, CrowdSecAsk, Cursor, Extent, FeedKind};
@@ -9,8 +9,8 @@ fn puller(server: &CrowdSec) -> Puller {
     Puller::new(FeedKind::CrowdSec, &server.url()).token("X-Api-Key", server.key_file())
 }
 
-/// What is new and what is deleted, each once.
-fn seen(new: &New) -> (Vec<String>, Vec<String>) {
+/// The new and the deleted values, each once.
+fn added_and_deleted(new: &New) -> (Vec<String>, Vec<String>) {
     let [mut added, mut deleted] = [["new"], ["deleted"]].map(|path| new.texts(&path, "value"));
     added.dedup();
     deleted.dedup();
@@ -26,55 +26,58 @@ fn texts(all: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn decisions_come_whole_and_then_as_they_change() {
+async fn decisions_come_as_a_snapshot_and_then_as_changes() {
     let mut server = start!(CrowdSec);
     let mut puller = puller(&server);
-    // Nothing is an answer.
+    // An empty response is valid.
     let empty = puller.new_from(&Cursor::Start).await;
-    assert_eq!((empty.extent.clone(), seen(&empty)), (Extent::Snapshot, (vec![], vec![])));
+    assert_eq!(
+        (empty.extent.clone(), added_and_deleted(&empty)),
+        (Extent::Snapshot, (vec![], vec![]))
+    );
     server.ban("203.0.113.5");
     server.ban("198.51.100.0/24");
     let first = puller.new_from(&empty.cursor).await;
     assert_eq!(first.extent, changes());
-    assert_eq!(seen(&first).0, ["198.51.100.0/24", "203.0.113.5"]);
+    assert_eq!(added_and_deleted(&first).0, ["198.51.100.0/24", "203.0.113.5"]);
     assert!(puller.pull(&first.cursor).await.unwrap().is_none());
     server.unban("203.0.113.5");
     server.ban("203.0.113.6");
     let second = puller.new_from(&first.cursor).await;
-    assert_eq!(seen(&second), (texts(&["203.0.113.6"]), texts(&["203.0.113.5"])));
+    assert_eq!(added_and_deleted(&second), (texts(&["203.0.113.6"]), texts(&["203.0.113.5"])));
 
-    // What was pulled and not used is not lost: with an older cursor all comes again.
+    // A pulled but unused change is not lost: an older cursor gives a full snapshot.
     let again = puller.new_from(&first.cursor).await;
     assert_eq!(again.extent, Extent::Snapshot);
-    assert_eq!(seen(&again).0, ["198.51.100.0/24", "203.0.113.6"]);
+    assert_eq!(added_and_deleted(&again).0, ["198.51.100.0/24", "203.0.113.6"]);
 
-    // So after a start of the agent, whatever it has kept.
-    puller.forget();
+    // The same after a restart of the agent, whatever cursor it has stored.
+    puller.restart();
     let again = puller.new_from(&again.cursor).await;
-    assert_eq!((again.extent.clone(), seen(&again).0.len()), (Extent::Snapshot, 2));
+    assert_eq!((again.extent.clone(), added_and_deleted(&again).0.len()), (Extent::Snapshot, 2));
 
-    // And after a pull that failed.
+    // And after a failed pull.
     server.stop();
-    let error = puller.fault(&again.cursor).await;
+    let error = puller.pull_error(&again.cursor).await;
     assert!(error.contains("no answer"), "{error}");
     server.restart();
     server.ban("203.0.113.7");
     let again = puller.new_from(&again.cursor).await;
-    assert_eq!((again.extent.clone(), seen(&again).0.len()), (Extent::Snapshot, 3));
+    assert_eq!((again.extent.clone(), added_and_deleted(&again).0.len()), (Extent::Snapshot, 3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_is_not_known_is_told_with_what_to_do() {
+async fn an_unknown_key_is_reported_with_a_remedy() {
     let server = start!(CrowdSec);
     let error = Puller::new(FeedKind::CrowdSec, &server.url())
         .token("X-Api-Key", server.key_file().with_file_name("key2"))
-        .fault(&Cursor::Start)
+        .pull_error(&Cursor::Start)
         .await;
     assert!(error.contains("key2: cannot be read"), "{error}");
     let wrong = server.key_file().with_file_name("wrong");
     std::fs::write(&wrong, "wrong").unwrap();
     let puller = Puller::new(FeedKind::CrowdSec, &server.url()).token("X-Api-Key", wrong);
-    let error = puller.fault(&Cursor::Start).await;
+    let error = puller.pull_error(&Cursor::Start).await;
     assert!(
         error.contains("answered 403 Forbidden") && error.contains("cscli bouncers add"),
         "{error}"
@@ -82,7 +85,7 @@ async fn a_key_that_is_not_known_is_told_with_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_what_is_asked_for_comes() {
+async fn only_the_requested_scopes_and_origins_are_pulled() {
     let server = start!(CrowdSec);
     server.ban("203.0.113.5");
     server.ban("198.51.100.0/24");
@@ -99,6 +102,6 @@ async fn only_what_is_asked_for_comes() {
             ..CrowdSecAsk::default()
         });
         let found = puller.new_from(&Cursor::Start).await;
-        assert_eq!(seen(&found).0, want, "{scopes:?} {origins:?}");
+        assert_eq!(added_and_deleted(&found).0, want, "{scopes:?} {origins:?}");
     }
 }

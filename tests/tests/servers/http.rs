@@ -1,5 +1,5 @@
-//! What no real server does on demand: redirections to where they hurt, storms of 429, bodies that
-//! stand still, proxies.
+//! HTTP cases that no real server produces on demand: harmful redirects, many 429 responses, stalled
+//! bodies, proxies.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,8 +17,8 @@ use tokio::net::TcpListener;
 
 use super::Puller;
 
-/// With a login and a header of its own, both secret.
-fn known(url: &str) -> Puller {
+/// A puller with a login and an extra header, both secret.
+fn authenticated(url: &str) -> Puller {
     let mut puller = Puller::new(FeedKind::List, url);
     let [password, key] = ["password", "key"].map(|name| {
         let path = puller.folder.path().with_extension(name);
@@ -35,47 +35,47 @@ fn known(url: &str) -> Puller {
 const ALL_SECRET: [&str; 3] = ["authorization", "auth-key", "x-plain"];
 
 #[tokio::test]
-async fn who_asks_is_told_to_the_own_server_and_not_to_where_it_redirects() {
+async fn credentials_are_sent_to_the_own_server_and_not_to_a_redirect_target() {
     let (home, other) = (MockWebServer::start().await, MockWebServer::start().await);
     home.enqueue_response("/list", 302, &[("Location", "/moved")], "");
     home.enqueue_response("/moved", 307, &[("Location", &other.url("/list?x=1"))], "");
     other.set_response("/list", "203.0.113.5\n");
-    let puller = known(&home.url("/list"));
+    let puller = authenticated(&home.url("/list"));
     let new = puller.new_from(&Cursor::Start).await;
     assert_eq!((new.extent, new.documents), (Extent::Snapshot, vec!["203.0.113.5\n".to_owned()]));
-    let asked = home.take_requests();
-    assert_eq!(asked.len(), 2);
-    for request in asked {
+    let requests = home.take_requests();
+    assert_eq!(requests.len(), 2);
+    for request in requests {
         // "user:password-hunter2" and "key-hunter2".
         assert_eq!(request.headers["authorization"], "Basic dXNlcjpwYXNzd29yZC1odW50ZXIy");
         assert_eq!(request.headers["auth-key"], "key-hunter2");
         assert_eq!(request.headers["x-plain"], "plain");
     }
-    let asked = other.take_requests();
-    assert_eq!(asked[0].line, "GET /list?x=1");
+    let requests = other.take_requests();
+    assert_eq!(requests[0].line, "GET /list?x=1");
     for name in ALL_SECRET {
-        assert!(!asked[0].headers.contains_key(name), "{name}");
+        assert!(!requests[0].headers.contains_key(name), "{name}");
     }
 }
 
 #[tokio::test]
-async fn redirections_have_an_end() {
+async fn the_number_of_redirects_is_limited() {
     let site = MockWebServer::start().await;
-    for (target, told, requests) in [
+    for (target, error_part, requests) in [
         ("/a", "/a, too often", 6),
         ("ftp://h/x", "ftp://h/x, which is no web server", 1),
         ("http://", "answered 302 Found", 1),
     ] {
         site.remove("/a");
         site.enqueue_response("/a", 302, &[("Location", target)], "");
-        let error = known(&site.url("/a")).fault(&Cursor::Start).await;
-        assert!(error.contains(told) && !error.contains("hunter2"), "{error}");
+        let error = authenticated(&site.url("/a")).pull_error(&Cursor::Start).await;
+        assert!(error.contains(error_part) && !error.contains("hunter2"), "{error}");
         assert_eq!(site.take_requests().len(), requests, "{target}");
     }
 }
 
 #[tokio::test]
-async fn a_server_that_wants_to_be_left_alone_says_for_how_long() {
+async fn retry_after_of_a_feed_server_is_honoured() {
     let site = MockWebServer::start().await;
     let puller = Puller::new(FeedKind::List, &site.url("/a"));
     let date = "Tue, 24 Nov 2026 12:00:00 GMT";
@@ -106,7 +106,7 @@ async fn a_server_that_wants_to_be_left_alone_says_for_how_long() {
 }
 
 #[tokio::test]
-async fn a_request_is_made_once_more_where_its_connection_ends_before_the_answer() {
+async fn a_request_is_retried_once_if_the_connection_closes_before_the_response() {
     let server = FeedServer::start().await;
     server.serve("", b"203.0.113.5\n");
     let puller = Puller::new(FeedKind::List, server.url());
@@ -120,7 +120,7 @@ async fn a_request_is_made_once_more_where_its_connection_ends_before_the_answer
 }
 
 #[tokio::test]
-async fn a_body_that_stands_still_is_given_up_before_its_limit() {
+async fn a_stalled_body_is_aborted_before_its_time_limit() {
     let server = FeedServer::start().await;
     server.stall_after(b"HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n203.0.113.5\n");
     let mut puller = Puller::new(FeedKind::List, server.url());
@@ -133,9 +133,9 @@ async fn a_body_that_stands_still_is_given_up_before_its_limit() {
     assert!(matches!(error, FetchError::Timeout(_)), "{error}");
 }
 
-/// 200 MiB in 200 KiB: no more of it than allowed is undone.
+/// 200 MiB in 200 KiB: decompression stops at the size limit.
 #[tokio::test]
-async fn a_bomb_ends_at_the_limit() {
+async fn a_decompression_bomb_stops_at_the_size_limit() {
     let mut bomb = Command::new("sh");
     bomb.args(["-c", "head -c 209715200 /dev/zero | tr '\\0' '#' | gzip"]);
     let bomb = tokio::task::spawn_blocking(move || bomb.output().unwrap().stdout).await.unwrap();
@@ -148,7 +148,7 @@ async fn a_bomb_ends_at_the_limit() {
     assert!(matches!(error, FetchError::TooLarge { max } if max == 1 << 20), "{error}");
 }
 
-/// Over SOCKS 5 (RFC 1928) the name goes to the proxy as it is.
+/// Over SOCKS 5 (RFC 1928) the proxy receives the host name unresolved.
 #[tokio::test]
 async fn a_socks_proxy_resolves_names() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -165,9 +165,9 @@ async fn a_socks_proxy_resolves_names() {
         stream.read_exact(&mut wanted).await.unwrap();
         assert_eq!(&wanted, b"\x05\x01\x00\x03\x0dfeeds.example\x1f\x90");
         stream.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 80]).await.unwrap();
-        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n203.0.113.5\n";
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        // Until the client hangs up.
+        let response = "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n203.0.113.5\n";
+        stream.write_all(response.as_bytes()).await.unwrap();
+        // Until the client closes the connection.
         let _gone = stream.read_to_end(&mut Vec::new()).await.is_err();
     });
     assert_eq!(puller.new_from(&Cursor::Start).await.documents, ["203.0.113.5\n"]);
@@ -176,7 +176,7 @@ async fn a_socks_proxy_resolves_names() {
 }
 
 #[tokio::test]
-async fn a_version_is_kept_and_asked_for() {
+async fn an_etag_is_stored_and_sent() {
     let site = MockWebServer::start().await;
     site.enqueue_response("/a", 200, &[("ETag", "\"1\"")], "203.0.113.5\n");
     site.enqueue_response("/a", 304, &[], "");
@@ -186,17 +186,17 @@ async fn a_version_is_kept_and_asked_for() {
     assert_eq!(new.cursor, Cursor::Version(version));
     assert!(puller.pull(&new.cursor).await.unwrap().is_none());
     assert_eq!(site.take_requests()[1].headers["if-none-match"], "\"1\"");
-    // What was saved and is no header any more is left out.
+    // A stored validator that is not a valid header value is omitted.
     let version = Validators { etag: Some("a\nb".to_owned()), last_modified: None };
-    let error = puller.fault(&Cursor::Version(version)).await;
+    let error = puller.pull_error(&Cursor::Version(version)).await;
     assert!(error.contains("answered 304"), "{error}");
 }
 
 #[tokio::test]
-async fn a_proxy_is_asked_with_its_own_login() {
+async fn a_proxy_receives_its_own_credentials() {
     let proxy = FeedServer::start().await;
     proxy.serve("", b"203.0.113.5\n");
-    let mut puller = known("http://feeds.example/list.txt");
+    let mut puller = authenticated("http://feeds.example/list.txt");
     let secret = puller.folder.path().with_extension("proxy");
     std::fs::write(&secret, "p-hunter2").unwrap();
     puller.feed.access.proxy = Proxy::Url {
@@ -212,35 +212,37 @@ async fn a_proxy_is_asked_with_its_own_login() {
 }
 
 #[tokio::test]
-async fn a_secret_that_others_can_read_is_warned_of_once() {
+async fn a_readable_secret_is_warned_about_once() {
     let lines = || captured_logs("feed=\"test-warned\"");
     assert!(lines().is_empty());
     let proxy = FeedServer::start().await;
     proxy.serve("", b"203.0.113.5\n");
-    let mut puller = known("http://feeds.example/list.txt");
+    let mut puller = authenticated("http://feeds.example/list.txt");
     puller.feed.name = "test-warned".to_owned();
     puller.feed.access.proxy = Proxy::Url { url: proxy.url().parse().unwrap(), login: None };
     let Login::Basic { password: Secret::File(path), .. } = &puller.feed.access.login else {
         panic!("{:?}", puller.feed.access.login)
     };
     std::fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
-    for _pull in 0..3 {
+    for _round in 0..3 {
         puller.new_from(&Cursor::Start).await;
     }
-    let told = lines();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].contains("all users may read this secret") && told[0].contains(".password"));
-    assert!(told[1].contains("use https:"), "{told:?}");
-    assert!(!told.concat().contains("hunter2"), "{told:?}");
+    let warnings = lines();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings[0].contains("all users may read this secret") && warnings[0].contains(".password")
+    );
+    assert!(warnings[1].contains("use https:"), "{warnings:?}");
+    assert!(!warnings.concat().contains("hunter2"), "{warnings:?}");
 }
 
 #[tokio::test]
-async fn a_secret_that_is_not_there_is_told_by_its_file() {
+async fn a_missing_secret_is_reported_with_its_path() {
     let site = MockWebServer::start().await;
     site.set_response("/a", "203.0.113.5\n");
-    let mut puller = known(&site.url("/a"));
+    let mut puller = authenticated(&site.url("/a"));
     puller = puller.basic("user", "/nonexistent/secret".into());
-    let error = puller.fault(&Cursor::Start).await;
+    let error = puller.pull_error(&Cursor::Start).await;
     assert!(
         error.contains("/nonexistent/secret: cannot be read by the agent's user: No such file"),
         "{error}"

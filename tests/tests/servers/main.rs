@@ -1,15 +1,16 @@
-//! Pulls from real servers of threat intelligence: medallion, opentaxii, `CrowdSec` and a MISP, as
-//! they answer, forget, restart and refuse; and from made-up ones what no real one does on demand.
+//! Pulls from real threat intelligence servers (medallion, opentaxii, `CrowdSec` and a MISP), with
+//! expired state, restarts and refusals; and from mock servers for cases that no real one produces.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a suite stops where its machinery fails"
+    reason = "a test ends with a panic"
 )]
 
 mod agent;
 mod crowdsec;
+mod end_to_end;
 mod http;
 mod medallion;
 mod misp_feed;
@@ -18,7 +19,6 @@ mod opentaxii;
 mod sentinel;
 mod taxii;
 mod tls;
-mod whole;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,14 +34,14 @@ use sensor_user::intel::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A feed and who pulls it.
+/// A feed and its fetcher.
 struct Puller {
     fetcher: Fetcher,
     feed: FeedConfig,
     folder: TempDir,
 }
 
-/// A pull that brought something.
+/// The result of a pull with new data.
 #[derive(Debug)]
 struct New {
     documents: Vec<String>,
@@ -72,12 +72,12 @@ impl Puller {
         self
     }
 
-    /// As a new start of the agent.
-    fn forget(&mut self) {
+    /// Simulates a restart of the agent.
+    fn restart(&mut self) {
         self.fetcher = Fetcher::new(Arc::new(SystemClock));
     }
 
-    /// Pulls; `None` where all is as it was.
+    /// Pulls; `None` if nothing has changed.
     async fn pull(&self, cursor: &Cursor) -> Result<Option<New>, FetchError> {
         let pulled = self.fetcher.pull(&self.feed, cursor, self.folder.path()).await;
         let new = match pulled? {
@@ -97,14 +97,14 @@ impl Puller {
         Ok(new)
     }
 
-    /// Pulls what must be new.
+    /// Pulls, and asserts that there is new data.
     async fn new_from(&self, cursor: &Cursor) -> New {
         self.pull(cursor).await.unwrap().expect("something new")
     }
 
-    /// Pulls what must fail, and how.
-    async fn fault(&self, cursor: &Cursor) -> String {
-        let error = self.pull(cursor).await.expect_err("a fault");
+    /// Pulls, asserts that it fails, and returns the error.
+    async fn pull_error(&self, cursor: &Cursor) -> String {
+        let error = self.pull(cursor).await.expect_err("an error");
         chain(&error)
     }
 }
@@ -134,12 +134,12 @@ impl New {
     }
 }
 
-/// The server, or the end of the test where it is not installed.
+/// Starts the server; ends the test if it is not installed.
 macro_rules! start {
     ($server:ty) => {{
         let server = tokio::task::spawn_blocking(<$server>::start).await.unwrap();
-        let why = concat!(stringify!($server), " is not installed; run cargo xtask test");
-        if $crate::skip_unless(server.is_some(), why) {
+        let reason = concat!(stringify!($server), " is not installed; run cargo xtask test");
+        if $crate::skip_unless(server.is_some(), reason) {
             return;
         }
         server.unwrap()

@@ -1,4 +1,4 @@
-//! TAXII 2.1 by medallion.
+//! TAXII 2.1 with medallion.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,10 +14,10 @@ fn puller(server: &Medallion, path: &str) -> Puller {
     Puller::new(FeedKind::Taxii2, &server.url(path)).basic(Medallion::USER, server.password_file())
 }
 
-/// The same over `tap`, straight to the collection of indicators.
-fn tapped(server: &Medallion, tap: &InterceptingProxy) -> Puller {
+/// The same through `proxy`, directly at the collection of indicators.
+fn puller_through(server: &Medallion, proxy: &InterceptingProxy) -> Puller {
     let path = Medallion::collection(Medallion::ID);
-    let url = format!("http://127.0.0.1:{}/{path}", tap.port());
+    let url = format!("http://127.0.0.1:{}/{path}", proxy.port());
     Puller::new(FeedKind::Taxii2, &url).basic(Medallion::USER, server.password_file())
 }
 
@@ -35,7 +35,7 @@ fn collections(cursor: &Cursor) -> Vec<(&str, &str)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_come_from_all_collections_and_then_only_what_was_added() {
+async fn all_collections_are_pulled_in_pages_and_then_only_additions() {
     let server = start!(Medallion);
     server.add(Medallion::ID, &indicators(0..250));
     let identity = json!({
@@ -47,7 +47,7 @@ async fn pages_come_from_all_collections_and_then_only_what_was_added() {
     let puller = puller(&server, "taxii2/");
     let first = puller.new_from(&Cursor::Start).await;
     assert_eq!(first.extent, Extent::Snapshot);
-    // Three pages of the one, one of the other, which has but one object that is of use.
+    // Three pages of one collection, one of the other, which has a single relevant object.
     assert_eq!(first.documents.len(), 4);
     let ids = first.texts(&OBJECTS, "id");
     assert_eq!(ids.len(), 251);
@@ -62,10 +62,10 @@ async fn pages_come_from_all_collections_and_then_only_what_was_added() {
         "{after:?}"
     );
 
-    // `{}` is an empty page, and no news.
+    // `{}` is an empty page: nothing new.
     assert!(puller.pull(&first.cursor).await.unwrap().is_none());
 
-    // A new one, and one that is taken back.
+    // A new indicator, and a revoked one.
     server.add(
         Medallion::ID,
         &[stix_indicator(250, "203.0.113.6", 0, false), stix_indicator(3, "203.0.113.5", 9, true)],
@@ -83,20 +83,20 @@ async fn pages_come_from_all_collections_and_then_only_what_was_added() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_url_of_a_server_will_do() {
+async fn every_url_of_a_server_is_accepted() {
     let server = start!(Medallion);
     server.add(Medallion::ID, &indicators(0..3));
     server.add(Medallion::OTHER, &indicators(5..6));
-    let one = Medallion::collection(Medallion::ID);
+    let collection = Medallion::collection(Medallion::ID);
     for (path, names, count) in [
         ("taxii2", &[][..], 4),
         ("feeds/", &[], 4),
         ("feeds/collections/", &[], 4),
         ("taxii2/", &["others"], 1),
         ("feeds", &[Medallion::ID], 3),
-        (one.as_str(), &[], 3),
-        (&format!("{one}objects/"), &[], 3),
-        (one.trim_end_matches('/'), &["ignored"], 3),
+        (collection.as_str(), &[], 3),
+        (&format!("{collection}objects/"), &[], 3),
+        (collection.trim_end_matches('/'), &["ignored"], 3),
     ] {
         let mut puller = puller(&server, path);
         let collections = names.iter().map(ToString::to_string).collect();
@@ -104,7 +104,7 @@ async fn every_url_of_a_server_will_do() {
         let found = puller.new_from(&Cursor::Start).await;
         assert_eq!(found.items(&OBJECTS).len(), count, "{path} {names:?}");
     }
-    for (path, names, told) in [
+    for (path, names, expected) in [
         (
             "taxii2/",
             &["nope"][..],
@@ -118,25 +118,25 @@ async fn every_url_of_a_server_will_do() {
         let mut puller = puller(&server, path);
         let collections = names.iter().map(ToString::to_string).collect();
         puller.feed.ask = Ask::Taxii(TaxiiAsk { collections, ..TaxiiAsk::default() });
-        let error = puller.fault(&Cursor::Start).await;
-        assert!(error.contains(told), "{path} {names:?}: {error}");
+        let error = puller.pull_error(&Cursor::Start).await;
+        assert!(error.contains(expected), "{path} {names:?}: {error}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_password_and_a_server_that_is_down_are_told_and_change_nothing() {
+async fn a_wrong_password_and_an_unreachable_server_are_reported_and_change_nothing() {
     let mut server = start!(Medallion);
     server.add(Medallion::ID, &indicators(0..2));
     let puller = puller(&server, "taxii2/");
     let password = server.password_file();
     std::fs::write(&password, "wrong\n").unwrap();
-    let error = puller.fault(&Cursor::Start).await;
+    let error = puller.pull_error(&Cursor::Start).await;
     assert!(error.contains("answered 401 Unauthorized; check user, password"), "{error}");
-    // The file is read at each pull.
+    // The password file is read for each pull.
     std::fs::write(&password, format!("{}\n", Medallion::PASSWORD)).unwrap();
     let first = puller.new_from(&Cursor::Start).await;
     server.stop();
-    let error = puller.fault(&first.cursor).await;
+    let error = puller.pull_error(&first.cursor).await;
     assert!(error.contains("no answer") && error.contains("refused"), "{error}");
     server.restart();
     server.add(Medallion::ID, &indicators(7..8));
@@ -144,15 +144,15 @@ async fn a_wrong_password_and_a_server_that_is_down_are_told_and_change_nothing(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_page_is_asked_for_with_the_same_parameters() {
+async fn each_page_is_requested_with_the_same_parameters() {
     let server = start!(Medallion);
     server.add(Medallion::ID, &indicators(0..25));
-    let tap = InterceptingProxy::start(server.port(), |_, _| ProxyAction::Forward).await;
-    let mut puller = tapped(&server, &tap);
+    let proxy = InterceptingProxy::start(server.port(), |_, _| ProxyAction::Forward).await;
+    let mut puller = puller_through(&server, &proxy);
     page_size(&mut puller, 10);
     let found = puller.new_from(&Cursor::Start).await;
     assert_eq!((found.documents.len(), found.items(&OBJECTS).len()), (3, 25));
-    let heads = tap.request_heads();
+    let heads = proxy.request_heads();
     let query = "/objects/?limit=10&match%5Btype%5D=indicator%2Cmarking-definition";
     assert_eq!(heads.len(), 3);
     for (number, head) in heads.iter().enumerate() {
@@ -165,13 +165,13 @@ async fn each_page_is_asked_for_with_the_same_parameters() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_forgotten_page_run_is_begun_again_and_nothing_is_left_out() {
+async fn an_expired_page_token_restarts_the_paging_without_loss() {
     let server = start!(Medallion);
     // Twenty in one POST have one date: a run that went on behind it would lose some.
-    server.add(Medallion::ID, &indicators(0..5));
+    // The twenty objects of one POST have the same date: continuing after it would lose some.
     server.add(Medallion::ID, &indicators(5..25));
-    // The server is asked for a page of a run that it does not know, as after its `session_timeout`.
-    let forget = |number: usize, head: &mut String| {
+    // The server gets a page token that it does not know, as after its `session_timeout`.
+    let invalidate = |number: usize, head: &mut String| {
         if number == 3
             && let Some((before, after)) = head.split_once("&next=")
         {
@@ -179,14 +179,14 @@ async fn a_forgotten_page_run_is_begun_again_and_nothing_is_left_out() {
         }
         ProxyAction::Forward
     };
-    let tap = InterceptingProxy::start(server.port(), forget).await;
-    let mut puller = tapped(&server, &tap);
+    let proxy = InterceptingProxy::start(server.port(), invalidate).await;
+    let mut puller = puller_through(&server, &proxy);
     page_size(&mut puller, 10);
     let found = puller.new_from(&Cursor::Start).await;
     let mut ids = found.texts(&OBJECTS, "id");
     ids.dedup();
     assert_eq!(ids.len(), 25);
-    let heads = tap.request_heads();
+    let heads = proxy.request_heads();
     assert!(
         heads[2].contains("next=")
             && heads[3].contains("added_after=")
@@ -195,20 +195,20 @@ async fn a_forgotten_page_run_is_begun_again_and_nothing_is_left_out() {
     );
     assert!(puller.pull(&found.cursor).await.unwrap().is_none());
 
-    // One that never knows its own pages is given up.
-    let forget = |_: usize, head: &mut String| {
+    // A server that never accepts its own page tokens is given up.
+    let invalidate = |_: usize, head: &mut String| {
         *head = head.replace("&next=", "&next=x");
         ProxyAction::Forward
     };
-    let tap = InterceptingProxy::start(server.port(), forget).await;
-    let mut puller = tapped(&server, &tap);
+    let proxy = InterceptingProxy::start(server.port(), invalidate).await;
+    let mut puller = puller_through(&server, &proxy);
     page_size(&mut puller, 10);
-    let error = puller.fault(&Cursor::Start).await;
+    let error = puller.pull_error(&Cursor::Start).await;
     assert!(error.contains("answers 400 to the next page, 5 times"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_dies_between_pages_fails_the_pull_and_the_next_one_has_all() {
+async fn a_server_restart_between_pages_fails_the_pull_and_the_next_is_complete() {
     let server = start!(Medallion);
     server.add(Medallion::ID, &indicators(0..25));
     let port = server.port();
@@ -220,18 +220,18 @@ async fn a_server_that_dies_between_pages_fails_the_pull_and_the_next_one_has_al
             server.restart();
             server.add(Medallion::ID, &indicators(0..25));
         }
-        // The request is made once more, and that is cut too.
+        // The request is retried, and that connection is closed too.
         if matches!(number, 2 | 3) { ProxyAction::Close } else { ProxyAction::Forward }
     };
-    let tap = InterceptingProxy::start(port, restart).await;
-    let mut puller = tapped(&server.lock().unwrap(), &tap);
+    let proxy = InterceptingProxy::start(port, restart).await;
+    let mut puller = puller_through(&server.lock().unwrap(), &proxy);
     page_size(&mut puller, 10);
-    let error = puller.fault(&Cursor::Start).await;
+    let error = puller.pull_error(&Cursor::Start).await;
     assert!(error.contains("no answer"), "{error}");
     let found = puller.new_from(&Cursor::Start).await;
     assert_eq!(found.items(&OBJECTS).len(), 25);
 
-    // A restart that the client does not notice is a page run that was forgotten.
+    // A restart that the client does not notice is an expired page token.
     let shared = Arc::clone(&server);
     let restart = move |number: usize, _: &mut String| {
         if number == 2 {
@@ -241,8 +241,8 @@ async fn a_server_that_dies_between_pages_fails_the_pull_and_the_next_one_has_al
         }
         ProxyAction::Forward
     };
-    let tap = InterceptingProxy::start(port, restart).await;
-    let mut puller = tapped(&server.lock().unwrap(), &tap);
+    let proxy = InterceptingProxy::start(port, restart).await;
+    let mut puller = puller_through(&server.lock().unwrap(), &proxy);
     page_size(&mut puller, 10);
     let found = puller.new_from(&Cursor::Start).await;
     let mut ids = found.texts(&OBJECTS, "id");
@@ -256,17 +256,17 @@ async fn all_pages_together_have_a_limit() {
     server.add(Medallion::ID, &indicators(0..250));
     let mut puller = puller(&server, "feeds/");
     puller.feed.max_bytes = 60_000;
-    let error = puller.fault(&Cursor::Start).await;
+    let error = puller.pull_error(&Cursor::Start).await;
     assert!(error.contains("larger than 60000 bytes"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_is_asked_for_again_after_a_time_or_where_collections_changed() {
+async fn a_full_pull_follows_the_refresh_interval_or_changed_collections() {
     let server = start!(Medallion);
     server.add(Medallion::ID, &indicators(0..3));
     let mut puller = puller(&server, "feeds/");
     let first = puller.new_from(&Cursor::Start).await;
-    // As configured with another collection before.
+    // Simulates an earlier configuration with another collection.
     let Cursor::Collections(mut known) = first.cursor.clone() else { panic!() };
     known.pop_last();
     let again = puller.new_from(&Cursor::Collections(known)).await;

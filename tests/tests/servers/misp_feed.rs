@@ -1,4 +1,4 @@
-//! Feeds of MISP events: a manifest and a file an event, as a web server has them.
+//! Feeds of MISP events: a manifest and a file per event, on a web server.
 
 use sensor_tests::servers::MockWebServer;
 use sensor_user::intel::{Cursor, Extent, FeedKind};
@@ -22,7 +22,7 @@ fn path(id: &str) -> String {
     format!("/feed/{id}.json")
 }
 
-/// Puts a manifest there: events, their times and what more is said of them.
+/// Serves a manifest: events with their timestamps and further members.
 fn manifest(site: &MockWebServer, events: &[(&str, i64, Value)]) {
     let mut all = serde_json::Map::new();
     for (id, time, more) in events {
@@ -36,7 +36,10 @@ fn manifest(site: &MockWebServer, events: &[(&str, i64, Value)]) {
 }
 
 fn lines(site: &MockWebServer) -> Vec<String> {
-    site.take_requests().into_iter().map(|asked| asked.line.replacen("GET /feed/", "", 1)).collect()
+    site.take_requests()
+        .into_iter()
+        .map(|request| request.line.replacen("GET /feed/", "", 1))
+        .collect()
 }
 
 fn replaced(ids: &[&str]) -> Extent {
@@ -44,7 +47,7 @@ fn replaced(ids: &[&str]) -> Extent {
 }
 
 #[tokio::test]
-async fn events_are_fetched_once_and_again_when_they_grow() {
+async fn events_are_fetched_once_and_again_when_they_change() {
     let site = MockWebServer::start().await;
     for (id, address) in IDS.iter().zip(["203.0.113.1", "203.0.113.2", "203.0.113.3"]) {
         site.set_response(&path(id), event(id, address));
@@ -59,25 +62,25 @@ async fn events_are_fetched_once_and_again_when_they_grow() {
     assert!(puller.pull(&first.cursor).await.unwrap().is_none());
     assert_eq!(lines(&site), ["manifest.json"]);
 
-    // One grows, one leaves, one comes.
+    // One event has changed, one is removed, one is new.
     manifest(&site, &[(IDS[1], 21, none()), (IDS[2], 5, none())]);
     let second = puller.new_from(&first.cursor).await;
     assert_eq!(second.extent, replaced(&[IDS[1], IDS[2], IDS[0]]));
     assert_eq!(second.documents.len(), 2);
-    let Cursor::Events(have) = &second.cursor else { panic!("{:?}", second.cursor) };
+    let Cursor::Events(events) = &second.cursor else { panic!("{:?}", second.cursor) };
     assert_eq!(
-        have.iter().map(|(id, time)| (id.as_str(), *time)).collect::<Vec<_>>(),
+        events.iter().map(|(id, time)| (id.as_str(), *time)).collect::<Vec<_>>(),
         [(IDS[1], 21), (IDS[2], 5)]
     );
 
-    // All leave.
+    // All events are removed.
     manifest(&site, &[]);
     let third = puller.new_from(&second.cursor).await;
     assert_eq!((third.extent.clone(), third.documents.len()), (replaced(&[IDS[1], IDS[2]]), 0));
 }
 
 #[tokio::test]
-async fn an_event_that_is_not_right_yet_is_asked_for_again() {
+async fn an_event_with_a_wrong_digest_is_fetched_again() {
     let site = MockWebServer::start().await;
     let text = event(IDS[1], "203.0.113.2");
     site.set_response(&path(IDS[0]), event(IDS[0], "203.0.113.1"));
@@ -94,23 +97,23 @@ async fn an_event_that_is_not_right_yet_is_asked_for_again() {
     let second = puller.new_from(&first.cursor).await;
     assert_eq!(second.texts(&["Event", "Attribute"], "value"), ["203.0.113.2"]);
     assert_eq!(second.extent, replaced(&[IDS[1]]));
-    // The third has no file: nothing is new, and this is a fault.
-    let error = puller.fault(&second.cursor).await;
+    // The third event has no file: nothing is new, which is an error.
+    let error = puller.pull_error(&second.cursor).await;
     assert!(error.contains("answered 404"), "{error}");
 }
 
 #[tokio::test]
-async fn what_is_no_manifest_is_refused() {
+async fn an_invalid_manifest_is_refused() {
     let site = MockWebServer::start().await;
     let puller = Puller::new(FeedKind::MispFeed, &site.url("/feed/"));
-    for (body, told) in [
+    for (body, error_part) in [
         ("[]", "is no manifest (invalid type"),
         ("{\"a\":{", "ends inside its JSON"),
         ("<html>", "web page"),
         ("", "empty"),
     ] {
         site.set_response("/feed/manifest.json", body);
-        let error = puller.fault(&Cursor::Start).await;
-        assert!(error.contains(told), "{body}: {error}");
+        let error = puller.pull_error(&Cursor::Start).await;
+        assert!(error.contains(error_part), "{body}: {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! MISP's REST API by mmisp: numbers where PHP's has text, one type a search, no time filter.
+//! MISP's REST API with mmisp: numbers where PHP's MISP has text, one type per search, no time filter.
 
 use sensor_tests::servers::Mmisp;
 use sensor_user::intel::{Ask, Cursor, Extent, FeedKind, MispAsk};
@@ -11,15 +11,15 @@ const ATTRIBUTES: [&str; 2] = ["response", "Attribute"];
 fn puller(server: &Mmisp, page_size: u32) -> Puller {
     let mut puller =
         Puller::new(FeedKind::Misp, &server.url()).token("Authorization", server.key_file());
-    let mut ask = MispAsk { types: vec!["ip-dst".to_owned()], page_size, ..MispAsk::default() };
-    // mmisp takes no list there, and without it gives deleted ones too.
-    ask.filter.insert("deleted".to_owned(), json!([]));
-    puller.feed.ask = Ask::Misp(ask);
+    let mut query = MispAsk { types: vec!["ip-dst".to_owned()], page_size, ..MispAsk::default() };
+    // mmisp does not accept a list here, and without the filter returns deleted attributes too.
+    query.filter.insert("deleted".to_owned(), json!([]));
+    puller.feed.ask = Ask::Misp(query);
     puller
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn attributes_come_page_by_page_and_withdrawn_ones_are_seen() {
+async fn attributes_are_pulled_in_pages_with_deleted_ones() {
     let mut server = start!(Mmisp);
     let event = server.event("a campaign");
     let ids: Vec<u64> = (1..=25)
@@ -39,12 +39,12 @@ async fn attributes_come_page_by_page_and_withdrawn_ones_are_seen() {
     let second = puller.new_from(&first.cursor).await;
     assert_eq!(second.extent, Extent::Changes { replaced: Vec::new() });
     let items = second.items(&ATTRIBUTES);
-    // The one that is deleted, and the one that is not for detection.
+    // The deleted attribute, and the one that is not for detection.
     let gone = items.iter().filter(|it| it["deleted"] == true || it["to_ids"] == false).count();
     assert_eq!((gone, items.len()), (2, 26));
 
     server.stop();
-    let error = puller.fault(&first.cursor).await;
+    let error = puller.pull_error(&first.cursor).await;
     assert!(error.contains("no answer"), "{error}");
     server.restart();
     assert_eq!(puller.new_from(&Cursor::Start).await.items(&ATTRIBUTES).len(), 25);
@@ -52,7 +52,7 @@ async fn attributes_come_page_by_page_and_withdrawn_ones_are_seen() {
     let wrong = server.key_file().with_file_name("wrong");
     std::fs::write(&wrong, "x".repeat(40)).unwrap();
     let puller = Puller::new(FeedKind::Misp, &server.url()).token("Authorization", wrong);
-    let error = puller.fault(&Cursor::Start).await;
+    let error = puller.pull_error(&Cursor::Start).await;
     assert!(error.contains("answered 401"), "{error}");
 }
 

@@ -1,4 +1,4 @@
-//! TAXII 2.1 by opentaxii: relative API roots, strict dates, pages that outlive a restart.
+//! TAXII 2.1 with opentaxii: relative API roots, strict dates, page tokens that survive a restart.
 
 use std::sync::{Arc, Mutex};
 
@@ -22,7 +22,7 @@ fn puller(url: &str, server: &OpenTaxii) -> Puller {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_come_and_then_only_what_was_added() {
+async fn a_snapshot_is_pulled_in_pages_and_then_only_additions() {
     let server = start!(OpenTaxii);
     server.add(&indicators(0..25));
     let mut puller = puller(&server.discovery(), &server);
@@ -40,23 +40,23 @@ async fn pages_come_and_then_only_what_was_added() {
     assert_eq!(second.extent, Extent::Changes { replaced: Vec::new() });
     assert_eq!(second.items(&OBJECTS).len(), 2);
     assert!(second.items(&OBJECTS).iter().any(|item| item["revoked"] == true));
-    // The collection by its alias.
+    // The collection, selected by its alias.
     let collections = vec!["iocs".to_owned()];
     puller.feed.ask = Ask::Taxii(TaxiiAsk { collections, ..TaxiiAsk::default() });
     assert_eq!(puller.new_from(&Cursor::Start).await.documents.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_password_and_an_empty_collection_are_told_apart() {
+async fn a_wrong_password_and_an_empty_collection_are_distinguished() {
     let server = start!(OpenTaxii);
     let puller = puller(&server.discovery(), &server);
-    // Nothing yet is something: an empty snapshot, and a time to go on from.
+    // An empty collection gives an empty snapshot, and a time to continue from.
     let first = puller.new_from(&Cursor::Start).await;
     assert_eq!((first.extent.clone(), first.documents.len()), (Extent::Snapshot, 0));
     server.add(&indicators(0..1));
     assert_eq!(puller.new_from(&first.cursor).await.items(&OBJECTS).len(), 1);
     std::fs::write(server.password_file(), "wrong").unwrap();
-    let error = puller.fault(&first.cursor).await;
+    let error = puller.pull_error(&first.cursor).await;
     assert!(error.contains("answered 401"), "{error}");
 }
 
@@ -74,8 +74,8 @@ async fn a_restart_between_pages_is_not_noticed() {
         }
         ProxyAction::Forward
     };
-    let tap = InterceptingProxy::start(port, restart).await;
-    let url = format!("http://127.0.0.1:{}/taxii2/", tap.port());
+    let proxy = InterceptingProxy::start(port, restart).await;
+    let url = format!("http://127.0.0.1:{}/taxii2/", proxy.port());
     let puller = puller(&url, &server.lock().unwrap());
     let found = puller.new_from(&Cursor::Start).await;
     assert_eq!((found.documents.len(), found.items(&OBJECTS).len()), (3, 25));

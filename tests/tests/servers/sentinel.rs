@@ -1,5 +1,5 @@
-//! The management API of Microsoft Sentinel, made up after Microsoft's documentation: there is no
-//! emulator of it.
+//! The management API of Microsoft Sentinel, as a mock after Microsoft's documentation: no emulator
+//! exists.
 
 use sensor_tests::servers::MockWebServer;
 use sensor_user::http::Secret;
@@ -41,7 +41,7 @@ fn page(names: &[&str], next: Option<&str>) -> String {
 }
 
 #[tokio::test]
-async fn indicators_come_page_by_page_with_one_token() {
+async fn indicators_are_pulled_in_pages_with_one_token() {
     let (management, login) = (MockWebServer::start().await, MockWebServer::start().await);
     login.set_response(TOKEN, token(3600));
     let next = management.url(&format!("{QUERY}?api-version=2025-09-01&$skipToken=a%2Bb"));
@@ -51,47 +51,47 @@ async fn indicators_come_page_by_page_with_one_token() {
     let new = puller.new_from(&Cursor::Start).await;
     assert_eq!((new.extent.clone(), new.cursor.clone()), (Extent::Snapshot, Cursor::Start));
     assert_eq!(new.texts(&["value"], "name"), ["1", "2", "3"]);
-    let asked = login.take_requests();
-    assert_eq!(asked.len(), 1);
+    let requests = login.take_requests();
+    assert_eq!(requests.len(), 1);
     assert!(
-        asked[0].body.starts_with(
+        requests[0].body.starts_with(
             "grant_type=client_credentials&client_id=c&client_secret=a%26b%3Dc+d&scope="
         ),
         "{}",
-        asked[0].body
+        requests[0].body
     );
-    assert!(asked[0].body.ends_with("%2F.default"), "{}", asked[0].body);
-    let asked = management.take_requests();
-    assert_eq!(asked[0].line, format!("POST {QUERY}?api-version=2025-09-01"));
-    assert_eq!(asked[0].headers["authorization"], "Bearer hunter2");
+    assert!(requests[0].body.ends_with("%2F.default"), "{}", requests[0].body);
+    let requests = management.take_requests();
+    assert_eq!(requests[0].line, format!("POST {QUERY}?api-version=2025-09-01"));
+    assert_eq!(requests[0].headers["authorization"], "Bearer hunter2");
     let bodies: Vec<Value> =
-        asked.iter().map(|it| serde_json::from_str(&it.body).unwrap()).collect();
+        requests.iter().map(|it| serde_json::from_str(&it.body).unwrap()).collect();
     assert_eq!(bodies[0], json!({ "pageSize": 2, "includeDisabled": false }));
     assert_eq!(bodies[1], json!({ "pageSize": 2, "includeDisabled": false, "skipToken": "a+b" }));
-    // The token is good for an hour.
+    // The token is valid for an hour.
     puller.new_from(&Cursor::Start).await;
     assert_eq!(login.take_requests().len(), 0);
 }
 
 #[tokio::test]
-async fn refusals_are_told_apart_and_hold_no_secret() {
+async fn refusals_are_distinguished_and_contain_no_secret() {
     let (management, login) = (MockWebServer::start().await, MockWebServer::start().await);
     let puller = puller(&management, &login);
     let wrong = json!({ "error": "invalid_client", "error_description": "hunter2" }).to_string();
     login.enqueue_response(TOKEN, 401, &[], wrong);
-    let error = puller.fault(&Cursor::Start).await;
+    let error = puller.pull_error(&Cursor::Start).await;
     assert!(error.contains("answered 401") && error.contains("client_secret"), "{error}");
     login.set_response(TOKEN, "{\"access_token\":5,\"hunter2\":1}");
-    let error = puller.fault(&Cursor::Start).await;
+    let error = puller.pull_error(&Cursor::Start).await;
     assert!(error.contains("answers with no token") && !error.contains("hunter2"), "{error}");
     login.set_response(TOKEN, token(3600));
     management.enqueue_response(QUERY, 403, &[], "{}");
-    let error = puller.fault(&Cursor::Start).await;
+    let error = puller.pull_error(&Cursor::Start).await;
     assert!(
         error.contains("answered 403") && error.contains("Microsoft Sentinel Reader"),
         "{error}"
     );
-    // A token that was refused is not used again.
+    // A refused token is not used again.
     login.take_requests();
     management.set_response(QUERY, page(&["1"], None));
     puller.new_from(&Cursor::Start).await;
@@ -101,9 +101,9 @@ async fn refusals_are_told_apart_and_hold_no_secret() {
     let error = puller.pull(&Cursor::Start).await.unwrap_err();
     assert_eq!(error.wait(), Some(std::time::Duration::from_secs(17)));
     management.set_response(QUERY, page(&["1"], Some("https://evil.example/x")));
-    let error = puller.fault(&Cursor::Start).await;
+    let error = puller.pull_error(&Cursor::Start).await;
     assert!(error.contains("another server, https://evil.example/x"), "{error}");
-    // A token that ends at once is asked for each time.
+    // A token that expires immediately is requested for each pull.
     login.set_response(TOKEN, token(60));
     management.set_response(QUERY, page(&["1"], None));
     puller.fetcher.pull(&puller.feed, &Cursor::Start, puller.folder.path()).await.unwrap();

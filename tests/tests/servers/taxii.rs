@@ -1,4 +1,4 @@
-//! TAXII 2.1 as neither medallion nor opentaxii speak it.
+//! TAXII 2.1 cases that neither medallion nor opentaxii produces.
 
 use sensor_tests::servers::MockWebServer;
 use sensor_user::intel::{Cursor, FeedKind};
@@ -23,7 +23,7 @@ fn taxii(site: &MockWebServer, path: &str, body: &str) {
 }
 
 #[tokio::test]
-async fn more_without_next_goes_on_from_the_date_of_the_page() {
+async fn more_without_next_continues_from_the_date_of_the_page() {
     let site = MockWebServer::start().await;
     let headers = |last| [("Content-Type", MEDIA), ("X-TAXII-Date-Added-Last", last)];
     let (first, second) = ("2026-11-01T00:00:00.5Z", "2026-11-01T00:00:01Z");
@@ -31,12 +31,12 @@ async fn more_without_next_goes_on_from_the_date_of_the_page() {
     site.enqueue_response(OBJECTS, 200, &headers(second), page(1, false, None));
     let new = puller(&site, "/r/collections/c/").new_from(&Cursor::Start).await;
     assert_eq!(new.items(&["objects"]).len(), 3);
-    let asked = site.take_requests();
-    assert!(!asked[0].line.contains("added_after"), "{}", asked[0].line);
+    let requests = site.take_requests();
+    assert!(!requests[0].line.contains("added_after"), "{}", requests[0].line);
     assert!(
-        asked[1].line.ends_with("&added_after=2026-11-01T00%3A00%3A00.500000Z"),
+        requests[1].line.ends_with("&added_after=2026-11-01T00%3A00%3A00.500000Z"),
         "{}",
-        asked[1].line
+        requests[1].line
     );
     let Cursor::Collections(after) = &new.cursor else { panic!("{:?}", new.cursor) };
     let after: Vec<&String> = after.values().collect();
@@ -44,27 +44,27 @@ async fn more_without_next_goes_on_from_the_date_of_the_page() {
 }
 
 #[tokio::test]
-async fn pages_that_lead_nowhere_have_an_end() {
+async fn paging_without_progress_ends() {
     let site = MockWebServer::start().await;
     let last = ("X-TAXII-Date-Added-Last", "2026-11-01T00:00:00Z");
     for (headers, body, requests) in [
-        // No date, no next; the same date again and again; an empty page that leads to itself.
+        // No date and no `next`; the same date repeatedly; an empty page that links to itself.
         (&[("Content-Type", MEDIA)][..], page(1, true, None), 1),
         (&[("Content-Type", MEDIA), last], page(1, true, None), 2),
         (&[("Content-Type", MEDIA)], page(0, true, Some("x")), 2),
     ] {
         site.remove(OBJECTS);
         site.enqueue_response(OBJECTS, 200, headers, body.clone());
-        let error = puller(&site, "/r/collections/c/").fault(&Cursor::Start).await;
+        let error = puller(&site, "/r/collections/c/").pull_error(&Cursor::Start).await;
         assert!(error.contains("says that there is more and not where"), "{body}: {error}");
         assert_eq!(site.take_requests().len(), requests, "{body}");
     }
 }
 
 #[tokio::test]
-async fn what_is_not_taxii_is_told() {
+async fn a_response_that_is_not_taxii_is_reported() {
     let site = MockWebServer::start().await;
-    for (kind, body, told) in [
+    for (kind, body, error_part) in [
         ("application/json", "{}", "answers with \"application/json\", which is not TAXII 2.1"),
         ("application/taxii+json;version=2.0", "{}", "which is not TAXII 2.1"),
         ("text/html", "<p>log in", "web page"),
@@ -73,16 +73,16 @@ async fn what_is_not_taxii_is_told() {
     ] {
         site.remove(OBJECTS);
         site.enqueue_response(OBJECTS, 200, &[("Content-Type", kind)], body);
-        let error = puller(&site, "/r/collections/c/").fault(&Cursor::Start).await;
-        assert!(error.contains(told), "{kind}: {error}");
+        let error = puller(&site, "/r/collections/c/").pull_error(&Cursor::Start).await;
+        assert!(error.contains(error_part), "{kind}: {error}");
     }
     taxii(&site, "/t/", "[]");
-    let error = puller(&site, "/t/").fault(&Cursor::Start).await;
+    let error = puller(&site, "/t/").pull_error(&Cursor::Start).await;
     assert!(error.contains("is no resource of TAXII 2.1"), "{error}");
 }
 
 #[tokio::test]
-async fn an_api_root_that_is_gone_or_elsewhere_does_not_hide_the_others() {
+async fn an_unavailable_or_foreign_api_root_does_not_hide_the_others() {
     let (site, other) = (MockWebServer::start().await, MockWebServer::start().await);
     let roots = json!({ "api_roots": ["/gone/", other.url("/r/"), "/closed/", "/r/"] });
     taxii(&site, "/t/", &roots.to_string());
@@ -92,25 +92,25 @@ async fn an_api_root_that_is_gone_or_elsewhere_does_not_hide_the_others() {
     let new = puller(&site, "/t/").new_from(&Cursor::Start).await;
     assert_eq!(new.items(&["objects"]).len(), 1);
     assert!(other.take_requests().is_empty());
-    // A root that fails in another way fails the pull: what it has must not seem to be gone.
+    // A root that fails in another way fails the pull, or its indicators would seem to be removed.
     site.remove("/closed/collections/");
     site.enqueue_response("/closed/collections/", 500, &[], "");
-    let error = puller(&site, "/t/").fault(&Cursor::Start).await;
+    let error = puller(&site, "/t/").pull_error(&Cursor::Start).await;
     assert!(error.contains("answered 500"), "{error}");
 }
 
-/// An id is what the server says, and no more than a word of the path.
+/// The server chooses the id of a collection; it is escaped as one path segment.
 #[tokio::test]
-async fn the_id_of_a_collection_does_not_lead_out_of_it() {
+async fn a_hostile_collection_id_is_escaped_in_the_path() {
     let site = MockWebServer::start().await;
     let list = json!({ "collections": [{ "id": "../../x?y=1#z" }] });
     taxii(&site, "/r/collections/", &list.to_string());
-    let error = puller(&site, "/r/collections/").fault(&Cursor::Start).await;
+    let error = puller(&site, "/r/collections/").pull_error(&Cursor::Start).await;
     assert!(error.contains("answered 404"), "{error}");
-    let asked = site.take_requests();
+    let requests = site.take_requests();
     assert!(
-        asked[1].line.starts_with("GET /r/collections/..%2F..%2Fx%3Fy=1%23z/objects/?"),
+        requests[1].line.starts_with("GET /r/collections/..%2F..%2Fx%3Fy=1%23z/objects/?"),
         "{}",
-        asked[1].line
+        requests[1].line
     );
 }

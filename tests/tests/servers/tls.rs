@@ -1,4 +1,4 @@
-//! HTTPS: an authority of the feed's own, a certificate of the client, and no way back to HTTP.
+//! HTTPS: the feed's own certificate authority, client certificates, and no downgrade to HTTP.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Puller;
 
-/// A server that gives `answer` to whoever it lets in.
+/// A TLS server that sends a fixed response to each accepted client.
 struct Server {
     url: String,
     serving: JoinHandle<()>,
 }
 
 impl Server {
-    async fn start(files: &Path, wants_certificate: bool, answer: &'static str) -> Self {
+    async fn start(files: &Path, wants_certificate: bool, response: &'static str) -> Self {
         let provider = Arc::new(default_provider());
         let certificate = |name: &str| CertificateDer::from_pem_file(files.join(name)).unwrap();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
@@ -45,14 +45,14 @@ impl Server {
         let url = format!("https://{}/list", listener.local_addr().unwrap());
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // One that is not let in is told by TLS.
+                // The TLS handshake rejects other clients.
                 let Ok(mut stream) = acceptor.accept(stream).await else { continue };
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") {
                     let Ok(byte) = stream.read_u8().await else { break };
                     head.push(byte);
                 }
-                let _gone = stream.write_all(answer.as_bytes()).await.is_err();
+                let _gone = stream.write_all(response.as_bytes()).await.is_err();
                 let _gone = stream.shutdown().await.is_err();
             }
         });
@@ -70,52 +70,53 @@ const LIST: &str =
     "HTTP/1.1 200 OK\r\nContent-Length: 12\r\nConnection: close\r\n\r\n203.0.113.5\n";
 
 #[tokio::test]
-async fn an_authority_of_the_feed_is_trusted_for_it_alone() {
+async fn a_feeds_authority_is_trusted_for_that_feed_only() {
     let files = certificates();
     let server = Server::start(files.path(), false, LIST).await;
     let mut puller = Puller::new(FeedKind::List, &server.url);
-    let error = puller.fault(&Cursor::Start).await;
+    let error = puller.pull_error(&Cursor::Start).await;
     assert!(
         error.contains("no answer; check the address, the network and the certificate"),
         "{error}"
     );
     puller.feed.access.ca_file = Some(files.path().join("ca"));
     assert_eq!(puller.new_from(&Cursor::Start).await.documents, ["203.0.113.5\n"]);
-    // Another file is read at the next pull, and then no authority is left.
+    // A changed file is read at the next pull; without it no authority is trusted.
     puller.feed.access.ca_file = Some(files.path().join("client"));
-    let error = puller.fault(&Cursor::Start).await;
+    let error = puller.pull_error(&Cursor::Start).await;
     assert!(error.contains("certificate"), "{error}");
-    for (content, told) in [("no PEM", "holds no certificate"), ("", "holds no certificate")] {
+    for (content, error_part) in [("no PEM", "holds no certificate"), ("", "holds no certificate")]
+    {
         std::fs::write(files.path().join("ca"), content).unwrap();
         puller.feed.access.ca_file = Some(files.path().join("ca"));
-        let error = puller.fault(&Cursor::Start).await;
-        assert!(error.contains(told), "{content:?}: {error}");
+        let error = puller.pull_error(&Cursor::Start).await;
+        assert!(error.contains(error_part), "{content:?}: {error}");
     }
 }
 
 #[tokio::test]
-async fn a_certificate_of_the_client_lets_it_in() {
+async fn a_client_certificate_is_accepted() {
     let files = certificates();
     let server = Server::start(files.path(), true, LIST).await;
     let mut puller = Puller::new(FeedKind::List, &server.url);
     puller.feed.access.ca_file = Some(files.path().join("ca"));
-    puller.fault(&Cursor::Start).await;
+    puller.pull_error(&Cursor::Start).await;
     let (chain, key) = (files.path().join("client"), files.path().join("client.key"));
     puller.feed.access.certificate = Some(Certificate { chain: chain.clone(), key });
     assert_eq!(puller.new_from(&Cursor::Start).await.documents, ["203.0.113.5\n"]);
     puller.feed.access.certificate = Some(Certificate { key: chain.clone(), chain });
-    let error = puller.fault(&Cursor::Start).await;
+    let error = puller.pull_error(&Cursor::Start).await;
     assert!(error.contains("set up TLS"), "{error}");
 }
 
 #[tokio::test]
-async fn no_redirection_leads_out_of_tls() {
+async fn redirects_from_https_to_http_are_refused() {
     let files = certificates();
-    let answer = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/list?k=hunter2\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    let server = Server::start(files.path(), false, answer).await;
+    let response = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/list?k=hunter2\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let server = Server::start(files.path(), false, response).await;
     let mut puller = Puller::new(FeedKind::List, &server.url);
     puller.feed.access.ca_file = Some(files.path().join("ca"));
-    let error = puller.fault(&Cursor::Start).await;
+    let error = puller.pull_error(&Cursor::Start).await;
     assert!(
         error.contains("redirects to http://127.0.0.1:9/list, which is not encrypted"),
         "{error}"

@@ -1,8 +1,8 @@
-//! No feed can hurt: whatever a server answers, whatever becomes of the disk and of the reader, it
-//! is told with its reason, what was good still matches, and the next good pull heals.
+//! Hostile feeds: whatever a server sends and whatever happens to the disk or the reader, the error is
+//! reported with its reason, good indicators still match, and the next good pull recovers.
 //!
-//! Feeds are read by the agent's own child process, as in the field.
-#![expect(clippy::unwrap_used, reason = "a suite stops where its machinery fails")]
+//! The agent's own child process reads the feeds, as in production.
+#![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
 mod bodies;
 mod child;
@@ -28,13 +28,13 @@ use sensor_user::schema::health::State;
 use sensor_user::telemetry::control::FeedReport;
 use tempfile::TempDir;
 
-/// The instant of the pulls.
+/// The time of the pulls.
 const AT: &str = "2026-11-24T12:00:00Z";
-/// Indicators of a good pull.
+/// Number of indicators of a good pull.
 const GOOD: u32 = 20;
 
-/// A feed that was good once.
-struct Harm {
+/// A feed after one good pull.
+struct TestFeed {
     server: FeedServer,
     intel: Arc<Intel>,
     stats: Arc<Stats>,
@@ -42,17 +42,17 @@ struct Harm {
     state: TempDir,
 }
 
-impl Harm {
-    /// A plain list, pulled well.
+impl TestFeed {
+    /// A plain list after a good pull.
     async fn list() -> Self {
         Self::of(FeedKind::List, |_| {}).await
     }
 
-    /// A feed of this kind (lists: JSON), changed by `change`, pulled well.
+    /// A feed of this kind (lists: JSON), changed by `change`, after a good pull.
     async fn of(kind: FeedKind, change: impl FnOnce(&mut FeedConfig)) -> Self {
-        let harm = Self::new(kind, change).await;
-        harm.pull_good().await;
-        harm
+        let feed = Self::new(kind, change).await;
+        feed.pull_good().await;
+        feed
     }
 
     /// A feed that was never pulled.
@@ -62,7 +62,7 @@ impl Harm {
         let mut config = FeedConfig {
             default_ttl: Duration::from_hours(1),
             timeout: Duration::from_secs(20),
-            ..FeedConfig::new("harm".to_owned(), kind, source)
+            ..FeedConfig::new("test".to_owned(), kind, source)
         };
         change(&mut config);
         let state = tempfile::tempdir().unwrap();
@@ -70,13 +70,13 @@ impl Harm {
         Self { server, intel, stats, config, state }
     }
 
-    /// The agent again, on the same state.
+    /// Restarts the agent on the same state.
     fn restart(&mut self) {
         (self.intel, self.stats) = intel(&self.config, self.state.path());
         self.intel.load_saved();
     }
 
-    /// Pulls, and says how the feed is.
+    /// Pulls the feed; returns its report.
     async fn pull(&self) -> FeedReport {
         self.intel.pull_all().await;
         self.report()
@@ -92,7 +92,7 @@ impl Harm {
         self.pull().await
     }
 
-    /// A good pull, after which nothing is wrong.
+    /// Pulls a good body, and asserts that the feed is OK.
     async fn pull_good(&self) {
         let report = self.pull_body(samples::good(&self.config)).await;
         assert_eq!((report.reason.as_str(), report.indicators), ("", u64::from(GOOD)));
@@ -101,20 +101,20 @@ impl Harm {
         self.assert_holds("a good pull");
     }
 
-    /// All of the good pull matches, and nothing else does.
+    /// Asserts that all indicators of the good pull match, and nothing else.
     fn assert_holds(&self, after: &str) {
         let set = self.intel.set().load_full();
         let missing: Vec<_> = (1..=GOOD).filter(|it| !covers(&set, &address(*it))).collect();
         assert_eq!((missing.as_slice(), set.len()), (&[][..], GOOD as usize), "{after}");
     }
 
-    /// The pull failed for a reason that has `told` in it, and no harm was done.
-    fn assert_refused(&self, report: &FeedReport, told: &str) {
-        assert!(report.reason.contains(told), "{told}: {}", report.reason);
+    /// Asserts that the pull failed with an error containing `error`, and that no indicator was lost.
+    fn assert_refused(&self, report: &FeedReport, error: &str) {
+        assert!(report.reason.contains(error), "{error}: {}", report.reason);
         assert!(!report.reason.chars().any(char::is_control), "{:?}", report.reason);
-        assert_eq!(report.state, State::Degraded, "{told}");
-        assert_eq!(self.files(), ["harm.set"], "{told}");
-        self.assert_holds(told);
+        assert_eq!(report.state, State::Degraded, "{error}");
+        assert_eq!(self.files(), ["test.set"], "{error}");
+        self.assert_holds(error);
     }
 
     /// The files of the feed.
@@ -157,10 +157,10 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Changes a configuration.
+/// A change of a configuration.
 type Change = fn(&mut FeedConfig);
 
-/// The kinds whose documents are JSON, each with what its configuration needs.
+/// The kinds with JSON documents, each with its necessary configuration.
 fn json_kinds() -> [(FeedKind, Change); 5] {
     [
         (FeedKind::List, |config| config.list = preset("feodo").unwrap()),

@@ -1,4 +1,4 @@
-//! From a server to a lookup: pulled, read by the child, merged, and what is taken back is gone.
+//! From a server to a lookup: pulled, read by the child process, merged; withdrawn indicators are gone.
 
 use std::sync::Arc;
 
@@ -11,28 +11,28 @@ use tempfile::TempDir;
 
 use super::{Puller, sentinel, start};
 
-/// The indicators of one feed, pulled and kept as the agent does.
-struct Whole {
+/// The indicators of one feed, pulled and stored as by the agent.
+struct StoredFeed {
     feed: FeedConfig,
     state: TempDir,
     intel: Arc<Intel>,
 }
 
-impl Whole {
+impl StoredFeed {
     fn new(puller: Puller) -> Self {
         let state = tempfile::tempdir().unwrap();
         let intel = intel(&puller.feed, &state);
         Self { feed: puller.feed, state, intel }
     }
 
-    /// As a new start of the agent with what it has kept.
+    /// Simulates a restart of the agent with its stored state.
     fn restart(&mut self) {
         self.intel = intel(&self.feed, &self.state);
         self.intel.load_saved();
     }
 
-    /// Which of these addresses are covered after a good pull.
-    async fn pulled(&self, addresses: &[&str]) -> Vec<bool> {
+    /// Pulls, and returns for each address whether it is covered.
+    async fn pull(&self, addresses: &[&str]) -> Vec<bool> {
         self.intel.pull_all().await;
         let status = self.intel.status().remove(0);
         assert_eq!(status.last_error, None);
@@ -55,53 +55,53 @@ fn intel(feed: &FeedConfig, state: &TempDir) -> Arc<Intel> {
 const HOSTS: [&str; 3] = ["203.0.113.5", "203.0.113.6", "203.0.113.7"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn taxii_by_medallion() {
+async fn taxii_indicators_of_medallion() {
     let server = start!(Medallion);
     let puller = Puller::new(FeedKind::Taxii2, &server.url("taxii2/"));
-    let mut whole = Whole::new(puller.basic(Medallion::USER, server.password_file()));
-    assert_eq!(whole.pulled(&HOSTS).await, [false; 3]);
+    let mut stored = StoredFeed::new(puller.basic(Medallion::USER, server.password_file()));
+    assert_eq!(stored.pull(&HOSTS).await, [false; 3]);
     server.add(
         Medallion::ID,
         &[stix_indicator(1, HOSTS[0], 0, false), stix_indicator(2, HOSTS[1], 0, false)],
     );
-    assert_eq!(whole.pulled(&HOSTS).await, [true, true, false]);
+    assert_eq!(stored.pull(&HOSTS).await, [true, true, false]);
     server.add(
         Medallion::ID,
         &[stix_indicator(1, HOSTS[0], 1, true), stix_indicator(3, HOSTS[2], 0, false)],
     );
-    assert_eq!(whole.pulled(&HOSTS).await, [false, true, true]);
-    whole.restart();
-    assert_eq!(whole.covered(&HOSTS), [false, true, true]);
-    assert_eq!(whole.pulled(&HOSTS).await, [false, true, true]);
+    assert_eq!(stored.pull(&HOSTS).await, [false, true, true]);
+    stored.restart();
+    assert_eq!(stored.covered(&HOSTS), [false, true, true]);
+    assert_eq!(stored.pull(&HOSTS).await, [false, true, true]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn taxii_by_opentaxii() {
+async fn taxii_indicators_of_opentaxii() {
     let server = start!(OpenTaxii);
     let puller = Puller::new(FeedKind::Taxii2, &server.discovery());
-    let whole = Whole::new(puller.basic(OpenTaxii::USER, server.password_file()));
-    assert_eq!(whole.pulled(&HOSTS).await, [false; 3]);
+    let stored = StoredFeed::new(puller.basic(OpenTaxii::USER, server.password_file()));
+    assert_eq!(stored.pull(&HOSTS).await, [false; 3]);
     server.add(&[stix_indicator(1, HOSTS[0], 0, false)]);
-    assert_eq!(whole.pulled(&HOSTS).await, [true, false, false]);
+    assert_eq!(stored.pull(&HOSTS).await, [true, false, false]);
     server.add(&[stix_indicator(1, HOSTS[0], 1, true), stix_indicator(3, HOSTS[2], 0, false)]);
-    assert_eq!(whole.pulled(&HOSTS).await, [false, false, true]);
+    assert_eq!(stored.pull(&HOSTS).await, [false, false, true]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn decisions_of_crowdsec() {
     let server = start!(CrowdSec);
     let puller = Puller::new(FeedKind::CrowdSec, &server.url());
-    let mut whole = Whole::new(puller.token("X-Api-Key", server.key_file()));
-    assert_eq!(whole.pulled(&HOSTS).await, [false; 3]);
+    let mut stored = StoredFeed::new(puller.token("X-Api-Key", server.key_file()));
+    assert_eq!(stored.pull(&HOSTS).await, [false; 3]);
     server.ban(HOSTS[0]);
     server.ban("203.0.113.6/31");
-    assert_eq!(whole.pulled(&HOSTS).await, [true; 3]);
+    assert_eq!(stored.pull(&HOSTS).await, [true; 3]);
     server.unban(HOSTS[0]);
-    assert_eq!(whole.pulled(&HOSTS).await, [false, true, true]);
+    assert_eq!(stored.pull(&HOSTS).await, [false, true, true]);
     server.ban(HOSTS[0]);
-    whole.restart();
-    assert_eq!(whole.covered(&HOSTS), [false, true, true]);
-    assert_eq!(whole.pulled(&HOSTS).await, [true; 3]);
+    stored.restart();
+    assert_eq!(stored.covered(&HOSTS), [false, true, true]);
+    assert_eq!(stored.pull(&HOSTS).await, [true; 3]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,13 +112,13 @@ async fn attributes_of_a_misp() {
     server.attribute(event, "ip-dst", HOSTS[1], true);
     server.attribute(event, "ip-dst", HOSTS[2], false);
     let mut puller = Puller::new(FeedKind::Misp, &server.url());
-    let mut ask = MispAsk { types: vec!["ip-dst".to_owned()], ..MispAsk::default() };
-    ask.filter.insert("deleted".to_owned(), json!([]));
-    puller.feed.ask = Ask::Misp(ask);
-    let whole = Whole::new(puller.token("Authorization", server.key_file()));
-    assert_eq!(whole.pulled(&HOSTS).await, [true, true, false]);
+    let mut query = MispAsk { types: vec!["ip-dst".to_owned()], ..MispAsk::default() };
+    query.filter.insert("deleted".to_owned(), json!([]));
+    puller.feed.ask = Ask::Misp(query);
+    let stored = StoredFeed::new(puller.token("Authorization", server.key_file()));
+    assert_eq!(stored.pull(&HOSTS).await, [true, true, false]);
     server.request("DELETE", &format!("attributes/{id}"), &json!({}));
-    assert_eq!(whole.pulled(&HOSTS).await, [false, true, false]);
+    assert_eq!(stored.pull(&HOSTS).await, [false, true, false]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,13 +146,13 @@ async fn events_of_a_misp_feed() {
     put(ids[0], &HOSTS[..2]);
     put(ids[1], &HOSTS[2..]);
     manifest(&[(ids[0], 1), (ids[1], 1)]);
-    let whole = Whole::new(Puller::new(FeedKind::MispFeed, &site.url("/manifest.json")));
-    assert_eq!(whole.pulled(&HOSTS).await, [true; 3]);
+    let stored = StoredFeed::new(Puller::new(FeedKind::MispFeed, &site.url("/manifest.json")));
+    assert_eq!(stored.pull(&HOSTS).await, [true; 3]);
     put(ids[0], &HOSTS[1..2]);
     manifest(&[(ids[0], 2), (ids[1], 1)]);
-    assert_eq!(whole.pulled(&HOSTS).await, [false, true, true]);
+    assert_eq!(stored.pull(&HOSTS).await, [false, true, true]);
     manifest(&[(ids[0], 2)]);
-    assert_eq!(whole.pulled(&HOSTS).await, [false, true, false]);
+    assert_eq!(stored.pull(&HOSTS).await, [false, true, false]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,8 +174,8 @@ async fn indicators_of_a_workspace() {
         management.set_response(sentinel::QUERY, json!({ "value": items }).to_string());
     };
     put(&HOSTS[..2]);
-    let whole = Whole::new(sentinel::puller(&management, &login));
-    assert_eq!(whole.pulled(&HOSTS).await, [true, true, false]);
+    let stored = StoredFeed::new(sentinel::puller(&management, &login));
+    assert_eq!(stored.pull(&HOSTS).await, [true, true, false]);
     put(&HOSTS[1..]);
-    assert_eq!(whole.pulled(&HOSTS).await, [false, true, true]);
+    assert_eq!(stored.pull(&HOSTS).await, [false, true, true]);
 }

@@ -1,4 +1,4 @@
-//! The process that reads a feed: confined, and no loss when it dies.
+//! The feed reader process: its confinement, and no loss when it dies.
 
 use std::collections::BTreeMap;
 use std::collections::HashSet;
@@ -12,14 +12,14 @@ use sensor_user::telemetry::control::FeedReport;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::Harm;
+use super::TestFeed;
 
-/// Lines that keep the reader busy for far longer than it is looked at.
+/// Lines that keep the reader busy for much longer than the test inspects it.
 const LINES: &str = "203.0.113.7\n203.0.113.8\n203.0.113.9\n";
 const TIMES: usize = 1_000_000;
 
-/// The process that reads for `harm`, by the files that it has open.
-fn reader(harm: &Harm) -> Option<Pid> {
+/// The reader process of `feed`, found by its open files.
+fn reader(feed: &TestFeed) -> Option<Pid> {
     let me = std::process::id().to_string();
     let pids = std::fs::read_dir("/proc")
         .unwrap()
@@ -30,26 +30,26 @@ fn reader(harm: &Harm) -> Option<Pid> {
             .is_ok_and(|words| words.ends_with(b"\0read-feed\0"));
         is_reader
             && fields(&folder.join("status")).get("PPid") == Some(&me)
-            && links(&folder).iter().any(|link| link.ends_with("harm.new"))
-            && links(&folder).iter().any(|link| link.starts_with(harm.state.path()))
+            && links(&folder).iter().any(|link| link.ends_with("test.new"))
+            && links(&folder).iter().any(|link| link.starts_with(feed.state.path()))
     });
     pids.next().map(Pid::from_raw)
 }
 
-/// What the process has open.
+/// The targets of the open files of a process.
 fn links(process: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(process.join("fd")) else { return Vec::new() };
     entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).collect()
 }
 
-/// `name:\tvalue` lines.
+/// Parses `name:\tvalue` lines.
 fn fields(path: &Path) -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines = text.lines().filter_map(|line| line.split_once(':'));
     lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
 }
 
-/// Kills the process when dropped, so that none is left that stands still.
+/// Kills the process when dropped, so that no stopped process is left.
 struct Killed(Pid);
 
 impl Drop for Killed {
@@ -58,33 +58,33 @@ impl Drop for Killed {
     }
 }
 
-/// Pulls so much that the reader is busy, looks at it with `look` once it is confined (it stands
-/// still then), and kills it.
-async fn pull_and_kill(harm: &Harm, look: impl FnOnce(&Path)) -> FeedReport {
+/// Pulls a large body that keeps the reader busy, inspects the reader with `inspect` once it is
+/// confined and stopped, and kills it.
+async fn pull_and_kill(feed: &TestFeed, inspect: impl FnOnce(&Path)) -> FeedReport {
     let part = LINES.repeat(TIMES / 100);
-    harm.server.serve_repeated(b"HTTP/1.1 200 OK\r\n\r\n", (part.as_bytes(), 100), b"");
-    let watch = async {
+    feed.server.serve_repeated(b"HTTP/1.1 200 OK\r\n\r\n", (part.as_bytes(), 100), b"");
+    let inspection = async {
         let end = Instant::now() + Duration::from_mins(1);
         loop {
             assert!(Instant::now() < end, "no confined reader");
             tokio::time::sleep(Duration::from_millis(2)).await;
-            let Some(pid) = reader(harm) else { continue };
+            let Some(pid) = reader(feed) else { continue };
             let folder = PathBuf::from(format!("/proc/{pid}"));
             if fields(&folder.join("status")).get("Seccomp").is_some_and(|it| it == "2") {
                 kill(pid, Signal::SIGSTOP).unwrap();
-                let _at_last = Killed(pid);
-                look(&folder);
+                let _killed_at_end = Killed(pid);
+                inspect(&folder);
                 return;
             }
         }
     };
-    tokio::join!(harm.pull(), watch).0
+    tokio::join!(feed.pull(), inspection).0
 }
 
 #[tokio::test]
-async fn the_reader_has_given_up_all_that_it_does_not_need() {
-    let harm = Harm::list().await;
-    let look = |process: &Path| {
+async fn the_reader_is_confined_to_what_it_needs() {
+    let feed = TestFeed::list().await;
+    let inspect = |process: &Path| {
         let status = fields(&process.join("status"));
         for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
             assert_eq!(status[set], "0000000000000000", "{set}");
@@ -100,9 +100,9 @@ async fn the_reader_has_given_up_all_that_it_does_not_need() {
         assert_eq!(limit("Max core file size"), ["0", "0"]);
         assert_eq!(limit("Max file size"), ["8589934592", "8589934592"]);
         assert_eq!(std::fs::read(process.join("environ")).unwrap(), b"");
-        // Besides nothing and standard error: its documents, and the one socket to who started it.
+        // Besides /dev/null and standard error: its documents, and one socket to its parent.
         let open = links(process);
-        let feeds = harm.folder();
+        let feeds = feed.folder();
         let of_feeds = open.iter().filter(|link| link.starts_with(&feeds)).count();
         let is_socket = |link: &&PathBuf| link.to_string_lossy().starts_with("socket:");
         let sockets: HashSet<&PathBuf> = open.iter().filter(is_socket).collect();
@@ -110,22 +110,22 @@ async fn the_reader_has_given_up_all_that_it_does_not_need() {
         assert_eq!((sockets.len(), of_feeds), (1, 3), "{open:?}");
         assert_eq!(open.len(), uses + of_feeds + 2, "{open:?}");
     };
-    pull_and_kill(&harm, look).await;
+    pull_and_kill(&feed, inspect).await;
 }
 
 #[tokio::test]
-async fn a_reader_that_is_killed_takes_nothing_with_it() {
-    let harm = Harm::list().await;
-    let report = pull_and_kill(&harm, |_| {}).await;
-    harm.assert_refused(&report, "the reader ended early (signal: 9 (SIGKILL))");
+async fn a_killed_reader_loses_nothing() {
+    let feed = TestFeed::list().await;
+    let report = pull_and_kill(&feed, |_| {}).await;
+    feed.assert_refused(&report, "the reader ended early (signal: 9 (SIGKILL))");
     assert_eq!((report.failures, report.quarantined), (1, false));
-    harm.pull_good().await;
+    feed.pull_good().await;
 }
 
-/// Few bytes that would be many gigabytes in memory: each of many addresses has the whole text.
+/// A small body that would need many gigabytes of memory: each of many addresses has the whole text.
 #[tokio::test]
-async fn a_reader_that_needs_too_much_memory_ends_with_a_reason() {
-    let harm = Harm::of(FeedKind::Sentinel, |_| {}).await;
+async fn a_reader_that_needs_too_much_memory_ends_with_an_error() {
+    let feed = TestFeed::of(FeedKind::Sentinel, |_| {}).await;
     let address = |number: u32| {
         format!("ipv4-addr:value = '{}'", std::net::Ipv4Addr::from(0x0b00_0000 + 2 * number))
     };
@@ -140,9 +140,9 @@ async fn a_reader_that_needs_too_much_memory_ends_with_a_reason() {
         .to_string()
             + "\n"
     });
-    let report = harm.pull_body(rows.collect::<String>()).await;
-    harm.assert_refused(&report, "the reader ended early (signal: 6 (SIGABRT))");
-    let told = "is the feed too large for its 1024 MiB of memory?";
-    assert!(report.reason.contains(told), "{}", report.reason);
-    harm.pull_good().await;
+    let report = feed.pull_body(rows.collect::<String>()).await;
+    feed.assert_refused(&report, "the reader ended early (signal: 6 (SIGABRT))");
+    let hint = "is the feed too large for its 1024 MiB of memory?";
+    assert!(report.reason.contains(hint), "{}", report.reason);
+    feed.pull_good().await;
 }

@@ -1,4 +1,4 @@
-//! Documents of each kind.
+//! Sample documents of each kind.
 
 use sensor_user::intel::{FeedConfig, FeedKind, Shape};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ pub(super) fn good(config: &FeedConfig) -> Vec<u8> {
     document(config, &texts)
 }
 
-/// A document of these entries, each as its text.
+/// A document with these entries, given as texts.
 pub(super) fn document(config: &FeedConfig, entries: &[String]) -> Vec<u8> {
     let joined = entries.join(",");
     match (config.kind, config.list.shape) {
@@ -29,7 +29,7 @@ pub(super) fn document(config: &FeedConfig, entries: &[String]) -> Vec<u8> {
     .into_bytes()
 }
 
-/// An entry that names the address of this number.
+/// An entry with the address of this number.
 pub(super) fn entry(config: &FeedConfig, number: u32) -> Value {
     let id = format!("00000000-0000-4000-8000-{number:012}");
     let address = address(number);
@@ -57,7 +57,7 @@ pub(super) fn entry(config: &FeedConfig, number: u32) -> Value {
     }
 }
 
-/// The property that names an entry.
+/// The property that identifies an entry.
 pub(super) fn id_key(kind: FeedKind) -> &'static str {
     match kind {
         FeedKind::Stix => "id",

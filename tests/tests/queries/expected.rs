@@ -1,10 +1,10 @@
-//! What each query must say of the workload, worked out by hand.
+//! The expected result of each query on the workload, computed by hand.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-pub(crate) fn answers() -> BTreeMap<&'static str, Value> {
+pub(crate) fn results() -> BTreeMap<&'static str, Value> {
     let mut all = BTreeMap::new();
     traffic(&mut all);
     links(&mut all);

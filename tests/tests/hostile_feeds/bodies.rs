@@ -1,13 +1,13 @@
-//! Bodies that are no feed as a whole, or not this one.
+//! Bodies that are not a feed, or not this feed.
 
 use std::io::Write as _;
 
 use flate2::write::GzEncoder;
 use flate2::{Compress, Compression, FlushCompress};
 
-use super::{Harm, address, covers};
+use super::{TestFeed, address, covers};
 
-/// The limit of a body here, bytes.
+/// The size limit of a body, bytes.
 const MAX: u64 = 4 << 20;
 
 fn lines(count: u32) -> Vec<u8> {
@@ -21,7 +21,7 @@ fn gzip(text: &[u8]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
-/// A megabyte of `#` as deflate, which may be repeated for ever.
+/// A megabyte of `#` as deflate blocks, which can be repeated.
 fn bomb() -> Vec<u8> {
     let mut out = Vec::with_capacity(1 << 16);
     let mut compress = Compress::new(Compression::best(), false);
@@ -32,8 +32,9 @@ fn bomb() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_feed_changes_nothing_and_the_next_good_one_heals() {
-    let harm = Harm::of(sensor_user::intel::FeedKind::List, |config| config.max_bytes = MAX).await;
+async fn an_invalid_body_changes_nothing_and_the_next_good_one_recovers() {
+    let feed =
+        TestFeed::of(sensor_user::intel::FeedKind::List, |config| config.max_bytes = MAX).await;
     let mut few = lines(0);
     (1..=8).for_each(|number| few.extend(format!("{}\n", address(number)).bytes()));
     let mut random = fastrand::Rng::with_seed(7);
@@ -53,49 +54,50 @@ async fn a_body_that_is_no_feed_changes_nothing_and_the_next_good_one_heals() {
         ("more than half is gone at once, 0 of 20", "", b"# closed for good\n"),
     ];
     let (mut failures, mut quarantined) = (0, 0);
-    for (told, headers, body) in cases {
-        harm.server.serve(headers, body);
-        let report = harm.pull().await;
-        harm.assert_refused(&report, told);
+    for (error, headers, body) in cases {
+        feed.server.serve(headers, body);
+        let report = feed.pull().await;
+        feed.assert_refused(&report, error);
         failures += 1;
         assert_eq!(report.failures, failures);
-        assert_eq!(report.quarantined, report.reason.contains("quarantined: "), "{told}");
+        assert_eq!(report.quarantined, report.reason.contains("quarantined: "), "{error}");
         quarantined += u64::from(report.quarantined);
     }
-    assert_eq!((harm.stats.feeds_failed.value(), quarantined), (u64::from(failures), 5));
-    assert_eq!(harm.stats.feeds_quarantined.value(), quarantined);
-    harm.pull_good().await;
+    assert_eq!((feed.stats.feeds_failed.value(), quarantined), (u64::from(failures), 5));
+    assert_eq!(feed.stats.feeds_quarantined.value(), quarantined);
+    feed.pull_good().await;
 }
 
 #[tokio::test]
-async fn a_body_without_end_is_left_at_the_limit() {
-    let harm = Harm::of(sensor_user::intel::FeedKind::List, |config| config.max_bytes = MAX).await;
-    let told = format!("the body is larger than {MAX} bytes");
+async fn an_endless_body_is_refused_at_the_limit() {
+    let feed =
+        TestFeed::of(sensor_user::intel::FeedKind::List, |config| config.max_bytes = MAX).await;
+    let error = format!("the body is larger than {MAX} bytes");
     let head = b"HTTP/1.1 200 OK\r\n\r\n";
-    harm.server.serve_repeated(head, (b"203.0.113.7\n".repeat(1000).as_slice(), u64::MAX), b"");
-    let report = harm.pull().await;
-    harm.assert_refused(&report, &told);
-    // One line without end.
-    harm.server.serve_repeated(head, (vec![b'1'; 1 << 16].as_slice(), u64::MAX), b"");
-    let report = harm.pull().await;
-    harm.assert_refused(&report, &told);
+    feed.server.serve_repeated(head, (b"203.0.113.7\n".repeat(1000).as_slice(), u64::MAX), b"");
+    let report = feed.pull().await;
+    feed.assert_refused(&report, &error);
+    // One line without an end.
+    feed.server.serve_repeated(head, (vec![b'1'; 1 << 16].as_slice(), u64::MAX), b"");
+    let report = feed.pull().await;
+    feed.assert_refused(&report, &error);
     let head = [
         &b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"[..],
         b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff",
     ];
-    harm.server.serve_repeated(&head.concat(), (&bomb(), u64::MAX), b"");
-    let report = harm.pull().await;
-    harm.assert_refused(&report, &told);
-    harm.pull_good().await;
+    feed.server.serve_repeated(&head.concat(), (&bomb(), u64::MAX), b"");
+    let report = feed.pull().await;
+    feed.assert_refused(&report, &error);
+    feed.pull_good().await;
 }
 
 #[tokio::test]
-async fn who_does_not_want_quarantine_gets_what_there_is() {
-    let harm = Harm::of(sensor_user::intel::FeedKind::List, |it| it.quarantine = false).await;
-    let report = harm.pull_body(lines(2000)).await;
+async fn without_quarantine_every_body_is_applied() {
+    let feed = TestFeed::of(sensor_user::intel::FeedKind::List, |it| it.quarantine = false).await;
+    let report = feed.pull_body(lines(2000)).await;
     assert_eq!((report.reason.as_str(), report.indicators), ("", 2000));
-    assert!(!covers(&harm.intel.set().load(), &address(1)));
-    let report = harm.pull_body("203.0.113.9\n").await;
+    assert!(!covers(&feed.intel.set().load(), &address(1)));
+    let report = feed.pull_body("203.0.113.9\n").await;
     assert_eq!((report.reason.as_str(), report.indicators), ("", 1));
-    assert_eq!(harm.stats.feeds_quarantined.value(), 0);
+    assert_eq!(feed.stats.feeds_quarantined.value(), 0);
 }
