@@ -1,8 +1,9 @@
-//! Which inbound connections wait for a task that touches them.
+//! Set of inbound connections that have no owner yet: no task has accepted, read or written them.
 //!
-//! Two slots for each socket, chosen by its address: an array costs a tenth of a hash map, whose
-//! insert and delete were a fifth of what watching a connection cost. A race of two CPUs for one
-//! slot loses one mark at worst, as an eviction does: that connection keeps its listener as owner.
+//! The address of a socket selects two slots of an array. An array takes a tenth of the time of a
+//! hash map, whose insert and delete were a fifth of the cost of monitoring a connection. A race of
+//! two CPUs for a slot loses at most one entry, like an eviction: that connection keeps its
+//! listener as owner. Map type: `Documentation/bpf/map_array.rst`.
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
@@ -15,7 +16,7 @@ static ACCEPT_PENDING: Array<u64> = Array::with_max_entries(ACCEPT_PENDING_SLOTS
 
 const EMPTY: u64 = 0;
 
-/// Marks `sk` as waiting.
+/// Adds `sk` to the set.
 #[inline(always)]
 pub(crate) fn add(sk: u64) {
     let (Some(first), Some(second)) = slots(sk) else { return };
@@ -32,7 +33,7 @@ pub(crate) fn add(sk: u64) {
     }
 }
 
-/// Whether `sk` waits.
+/// True if `sk` is in the set.
 #[inline(always)]
 pub(crate) fn contains(sk: u64) -> bool {
     let (Some(first), Some(second)) = slots(sk) else { return false };
@@ -40,7 +41,7 @@ pub(crate) fn contains(sk: u64) -> bool {
     unsafe { first.read_volatile() == sk || second.read_volatile() == sk }
 }
 
-/// Ends the wait of `sk`; says whether it waited.
+/// Removes `sk` from the set; returns true if it was present.
 #[inline(always)]
 pub(crate) fn take(sk: u64) -> bool {
     let (Some(first), Some(second)) = slots(sk) else { return false };
@@ -58,10 +59,10 @@ pub(crate) fn take(sk: u64) -> bool {
     true
 }
 
-/// The pair of `sk`: neighbours, so that both are in one cache line.
+/// Returns the two slots of `sk`, which are adjacent so that they share a cache line.
 #[inline(always)]
 fn slots(sk: u64) -> (Option<*mut u64>, Option<*mut u64>) {
-    // Sockets come from a slab: the low bits of their addresses are equal.
+    // Sockets come from a slab, so the low bits of their addresses are equal.
     let hash = (sk >> 6) ^ (sk >> 22);
     let first = hash as u32 & (ACCEPT_PENDING_SLOTS - 1);
     (ACCEPT_PENDING.get_ptr_mut(first), ACCEPT_PENDING.get_ptr_mut(first ^ 1))

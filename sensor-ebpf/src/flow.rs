@@ -1,7 +1,8 @@
-//! UDP flows and the owners of UDP sockets: the two tables that the UDP programs share.
+//! UDP flows and the owners of UDP sockets: the two maps that the UDP programs share.
 //!
-//! A flow is counted in `UDP_FLOWS`, keyed by socket and remote end, and told once. Who acts on a
-//! socket is kept with the socket itself, where nothing evicts it and nothing outlives it.
+//! `UDP_FLOWS` counts each flow, keyed by socket and remote address, and each flow is emitted once.
+//! The tasks that use a socket are kept in its socket storage, which is never evicted and ends with
+//! the socket (`Documentation/bpf/map_sk_storage.rst`).
 
 use core::ffi::c_void;
 use core::ptr;
@@ -19,7 +20,7 @@ use sensor_ebpf::record::{
 
 use crate::emit::{self, Ledger};
 use crate::globals::add;
-use crate::kernel::member;
+use crate::kernel::read_member;
 use crate::sock::{Address, set_address};
 use crate::task;
 
@@ -30,45 +31,45 @@ pub(crate) static UDP_FLOWS: LruHashMap<FlowKey, FlowCounts> =
 #[btf_map]
 static UDP_SOCKETS: SkStorage<UdpSocket> = SkStorage::new();
 
-/// Senders of a socket that are told apart. More that share one at the same instant may be taken
-/// for each other when they begin a flow.
-const SENDERS: usize = 4;
+/// Maximum number of senders that are distinguished per socket. If more use it at the same time, a
+/// new flow may be attributed to the wrong one.
+const SENDERS_MAX: usize = 4;
 
-/// How often what is kept with a socket is asked for when it is to be made.
-const TRIES: u32 = 3;
+/// Attempts to create the storage of a socket.
+const CREATE_ATTEMPTS: u32 = 3;
 
-/// What is known of a UDP socket. Zeroed when it is made.
+/// Storage of a UDP socket, zeroed at creation.
 #[repr(C)]
 pub(crate) struct UdpSocket {
     /// Socket cookie; 0 until it has a flow.
     pub(crate) cookie: u64,
-    /// Flows that began with a datagram received, and are not settled; may be too high where a
-    /// flow was evicted.
-    pub(crate) unread: u64,
-    /// Flows that began with a datagram sent, and are not settled.
-    pub(crate) unsent: u64,
-    /// The best known owner, for a flow of which no more is known.
+    /// Number of inbound flows without a resolved owner; too high after a flow was evicted.
+    pub(crate) unresolved_inbound: u64,
+    /// Number of outbound flows without a resolved owner.
+    pub(crate) unresolved_outbound: u64,
+    /// Best known owner, for flows without one of their own.
     owner: TaskIds,
-    /// Tasks that sent, in the order in which they came; when it is full, the latest first.
-    senders: [TaskIds; SENDERS],
-    /// A [`UdpOwnerSource`]: how `owner` is known.
+    /// Tasks that sent, in order of their first datagram; once it is full, the latest first.
+    senders: [TaskIds; SENDERS_MAX],
+    /// Source of `owner`, a [`UdpOwnerSource`].
     owner_source: u32,
-    /// 1 when a reader asked for the sender's address: then readers are known flow by flow.
-    pub(crate) reads_addressed: u32,
+    /// 1 once a reader requested the sender's address: readers are then known per flow.
+    pub(crate) reads_with_address: u32,
 }
 
-/// What is kept with a socket, made if `create`.
+/// Returns the storage of a socket, and creates it if `create` (`bpf_sk_storage_get`, v5.2).
 ///
 /// # Safety
 ///
-/// `sk` must be what the verifier takes for a socket in the calling program.
+/// `sk` must be a pointer that the verifier accepts as a socket in the calling program.
 #[inline(always)]
-pub(crate) unsafe fn socket(sk: *mut c_void, create: bool) -> Option<*mut UdpSocket> {
+pub(crate) unsafe fn socket_storage(sk: *mut c_void, create: bool) -> Option<*mut UdpSocket> {
     let flags = if create { u64::from(BPF_SK_STORAGE_GET_F_CREATE) } else { 0 };
     let storage = (&raw const UDP_SOCKETS).cast_mut().cast();
-    // Two CPUs that make it at once hinder each other: the one that fails finds the other's then.
-    for _try in 0..if create { TRIES } else { 1 } {
-        // SAFETY: the map is a socket storage; the caller vouches for the socket.
+    // Of two CPUs that create it concurrently, one fails, and finds the other's at its next
+    // attempt.
+    for _attempt in 0..if create { CREATE_ATTEMPTS } else { 1 } {
+        // SAFETY: the map is a socket storage; the socket is valid by the caller's contract.
         let found = unsafe { bpf_sk_storage_get(storage, sk, ptr::null_mut(), flags) };
         if !found.is_null() {
             return Some(found.cast());
@@ -77,14 +78,14 @@ pub(crate) unsafe fn socket(sk: *mut c_void, create: bool) -> Option<*mut UdpSoc
     None
 }
 
-/// Notes the current task as the owner, unless a better source named one.
+/// Records the current task as the owner, unless a better source named one.
 ///
 /// # Safety
 ///
-/// `socket` must come from [`socket`], and the current task be the one that acts.
+/// `socket` must come from [`socket_storage`], and the current task must be the actor.
 #[inline(always)]
-pub(crate) unsafe fn own(socket: *mut UdpSocket, source: UdpOwnerSource) {
-    // SAFETY: the caller's promise.
+pub(crate) unsafe fn set_owner(socket: *mut UdpSocket, source: UdpOwnerSource) {
+    // SAFETY: the caller's contract.
     unsafe {
         if (*socket).owner_source <= source as u32 {
             task::fill_current(&raw mut (*socket).owner);
@@ -93,68 +94,68 @@ pub(crate) unsafe fn own(socket: *mut UdpSocket, source: UdpOwnerSource) {
     }
 }
 
-/// Notes that the current task, whose process is `tgid`, sends; says whether it is new to the
+/// Records the current task, whose process is `tgid`, as a sender. Returns true if it is new to the
 /// socket.
 ///
 /// # Safety
 ///
-/// As for [`own`].
+/// As for [`set_owner`].
 #[inline(always)]
-pub(crate) unsafe fn sends(socket: *mut UdpSocket, tgid: u32) -> bool {
-    // SAFETY: the caller's promise; the copies stay inside the array.
+pub(crate) unsafe fn record_sender(socket: *mut UdpSocket, tgid: u32) -> bool {
+    // SAFETY: the caller's contract; the copies stay inside the array.
     unsafe {
         let senders = (&raw mut (*socket).senders).cast::<TaskIds>();
-        for place in 0..SENDERS {
-            if (*senders.add(place)).tgid == tgid {
+        for slot in 0..SENDERS_MAX {
+            if (*senders.add(slot)).tgid == tgid {
                 return false;
             }
         }
-        // Another CPU may be reading the place of a sender that sends just now: none is moved while
-        // there is room.
-        for place in 0..SENDERS {
-            if (*senders.add(place)).tgid == 0 {
-                task::fill_current(senders.add(place));
-                own(socket, UdpOwnerSource::FirstIo);
+        // Another CPU may be reading the slot of a concurrent sender, so none is moved while there
+        // is a free one.
+        for slot in 0..SENDERS_MAX {
+            if (*senders.add(slot)).tgid == 0 {
+                task::fill_current(senders.add(slot));
+                set_owner(socket, UdpOwnerSource::FirstIo);
                 return true;
             }
         }
-        for place in (1..SENDERS).rev() {
-            move_task(senders.add(place), senders.add(place.wrapping_sub(1)));
+        for slot in (1..SENDERS_MAX).rev() {
+            copy_task(senders.add(slot), senders.add(slot.wrapping_sub(1)));
         }
         task::fill_current(senders);
-        own(socket, UdpOwnerSource::FirstIo);
+        set_owner(socket, UdpOwnerSource::FirstIo);
         true
     }
 }
 
-/// Puts the record of a new flow on the ring.
+/// Emits the record of a new flow.
 ///
 /// # Safety
 ///
-/// `socket` must come from [`socket`], `flow` from [`UDP_FLOWS`].
+/// `socket` must come from [`socket_storage`], and `flow` from [`UDP_FLOWS`].
 #[inline(always)]
-pub(crate) unsafe fn tell(
+pub(crate) unsafe fn emit_flow(
     socket: *mut UdpSocket,
     flow: *mut FlowCounts,
     key: &FlowKey,
     local: (Address, u16),
     netns: u32,
 ) {
-    // SAFETY: the caller's promise; the entry is a whole UdpRecord, filled in full.
+    // SAFETY: the caller's contract; the entry is a whole UdpRecord, filled in full.
     unsafe {
         let inbound = (*flow).inbound != 0;
-        let Owner { task, source, owner_resolved } = owner(socket, inbound);
+        let FlowOwner { task, source, is_final } = flow_owner(socket, inbound);
         let on_cpu_tgid = if inbound { 0 } else { current_tgid() };
         (*socket).cookie = key.cookie;
         let emitted = emit::try_record::<UdpRecord>(Ledger::Udp, |record| {
             (*record).header = emit::header::<UdpRecord>(RecordKind::UdpFlow, source);
             (*record).header.boot_ns = (*flow).first_boot_ns;
-            write_key(&raw mut (*record).key, key);
-            move_task(&raw mut (*record).task, task);
+            copy_key(&raw mut (*record).key, key);
+            copy_task(&raw mut (*record).task, task);
             set_address(&raw mut (*record).local_addr, local.0);
             (*record).local_port = local.1;
             (*record).inbound = inbound.into();
-            (*record).owner_resolved = owner_resolved.into();
+            (*record).owner_resolved = is_final.into();
             (*record).netns = netns;
             (*record).on_cpu_tgid = on_cpu_tgid;
             (*record).padding = 0;
@@ -163,77 +164,78 @@ pub(crate) unsafe fn tell(
             return;
         }
         (*flow).emitted = 1;
-        (*flow).owner_resolved = owner_resolved.into();
-        match (owner_resolved, inbound) {
+        (*flow).owner_resolved = is_final.into();
+        match (is_final, inbound) {
             (true, _) => {}
-            (false, true) => add(&raw mut (*socket).unread, 1),
-            (false, false) => add(&raw mut (*socket).unsent, 1),
+            (false, true) => add(&raw mut (*socket).unresolved_inbound, 1),
+            (false, false) => add(&raw mut (*socket).unresolved_outbound, 1),
         }
     }
 }
 
-/// Whose a new flow is.
-struct Owner {
+/// Owner of a new flow, final or a guess.
+struct FlowOwner {
     task: *const TaskIds,
-    /// A [`UdpOwnerSource`].
+    /// Source of `task`, a [`UdpOwnerSource`].
     source: u32,
-    /// Whether that is so; otherwise it stands in until the task that acts is seen.
-    owner_resolved: bool,
+    /// False if `task` is a guess, until the task that acts is observed.
+    is_final: bool,
 }
 
-/// Whose a new flow is. Sent: the current task's, if it is known to send on this socket (it need
-/// not be the sender, where the datagram had been queued to a firewall in user space), else that of
-/// the task that connected the socket. Received: whose read comes first, later.
+/// Returns the owner of a new flow. A sent flow belongs to the current task if that is known to
+/// send on this socket, else to the task that connected the socket. The current task need not be
+/// the sender: the datagram may have been queued to a firewall in user space (`NFQUEUE`). A
+/// received flow belongs to the task that reads it first, later.
 ///
 /// # Safety
 ///
-/// `socket` must come from [`socket`].
+/// `socket` must come from [`socket_storage`].
 #[inline(always)]
-unsafe fn owner(socket: *mut UdpSocket, inbound: bool) -> Owner {
-    // SAFETY: the caller's promise; members are read with a check of each address.
+unsafe fn flow_owner(socket: *mut UdpSocket, inbound: bool) -> FlowOwner {
+    // SAFETY: the caller's contract; members are read with a check of each address.
     unsafe {
         let senders = (&raw const (*socket).senders).cast::<TaskIds>();
         let (task, source) = (&raw const (*socket).owner, (*socket).owner_source);
         if inbound {
-            return Owner { task, source, owner_resolved: false };
+            return FlowOwner { task, source, is_final: false };
         }
         let sent = UdpOwnerSource::Sent as u32;
         let current = current_tgid();
-        for place in 0..SENDERS {
-            let task = senders.add(place);
+        for slot in 0..SENDERS_MAX {
+            let task = senders.add(slot);
             if (*task).tgid == current && current != 0 {
-                return Owner { task, source: sent, owner_resolved: true };
+                return FlowOwner { task, source: sent, is_final: true };
             }
         }
         if source < sent && (*senders).tgid != 0 {
-            return Owner { task: senders, source: sent, owner_resolved: false };
+            return FlowOwner { task: senders, source: sent, is_final: false };
         }
-        Owner { task, source, owner_resolved: source == sent }
+        FlowOwner { task, source, is_final: source == sent }
     }
 }
 
-/// Process id of the current task, in a program that has no helper for it; 0 when it cannot be told.
+/// Process id of the current task, for programs without `bpf_get_current_pid_tgid`; 0 if unknown.
 #[inline(always)]
 fn current_tgid() -> u32 {
     // SAFETY: a helper without preconditions.
     let task = unsafe { bpf_get_current_task() } as *const u8;
-    member(task, Offset::TaskTgid).unwrap_or(0)
+    read_member(task, Offset::TaskTgid).unwrap_or(0)
 }
 
-/// Says that the current task owns the flow `key`; with port 0, every flow of that socket that is
-/// not settled and went the same way first.
+/// Emits the current task as the owner of the flow `key`. Port 0 stands for every flow of the
+/// socket that has no resolved owner and began in the same direction.
 ///
 /// # Safety
 ///
-/// As for [`own`].
+/// As for [`set_owner`].
 #[inline(always)]
-pub(crate) unsafe fn tell_owner(key: &FlowKey, inbound: bool) {
+pub(crate) unsafe fn emit_owner(key: &FlowKey, inbound: bool) {
     let source = if inbound { UdpOwnerSource::FirstIo } else { UdpOwnerSource::Sent };
     emit::record::<UdpRecord>(Ledger::Udp, |record| {
-        // SAFETY: the entry is a whole UdpRecord, filled in full; the task is the caller's promise.
+        // SAFETY: the entry is a whole UdpRecord, filled in full; the task is valid by contract.
         unsafe {
             (*record).header = emit::header::<UdpRecord>(RecordKind::UdpOwner, source as u32);
-            write_key(&raw mut (*record).key, key);
+            copy_key(&raw mut (*record).key, key);
             task::fill_current(&raw mut (*record).task);
             set_address(&raw mut (*record).local_addr, [0; 4]);
             (*record).local_port = 0;
@@ -246,22 +248,22 @@ pub(crate) unsafe fn tell_owner(key: &FlowKey, inbound: bool) {
     });
 }
 
-/// A key that names a socket and no remote end.
+/// Returns a key for all flows of a socket: port 0, no address.
 #[inline(always)]
-pub(crate) const fn any_flow(cookie: u64) -> FlowKey {
+pub(crate) const fn all_flows(cookie: u64) -> FlowKey {
     FlowKey { cookie, remote_addr: [0; 16], remote_port: 0, padding: [0; 3] }
 }
 
-/// Writes an address into a key in words: BPF has no unaligned stores.
+/// Writes the remote address of a key in words: BPF has no unaligned stores.
 #[inline(always)]
-pub(crate) fn set_remote(key: &mut FlowKey, address: Address) {
+pub(crate) fn set_remote_addr(key: &mut FlowKey, address: Address) {
     // SAFETY: the address is at a multiple of 8 in a key that is aligned to 8.
     unsafe { set_address(&raw mut key.remote_addr, address) };
 }
 
-/// Says that a socket and its flows are no more.
+/// Emits the end of a socket and its flows.
 #[inline(always)]
-pub(crate) fn tell_release(cookie: u64) {
+pub(crate) fn emit_release(cookie: u64) {
     emit::record::<UdpReleaseRecord>(Ledger::Udp, |record| {
         let header = emit::header::<UdpReleaseRecord>(RecordKind::UdpRelease, 0);
         // SAFETY: the entry is a whole UdpReleaseRecord.
@@ -275,20 +277,20 @@ pub(crate) fn tell_release(cookie: u64) {
 ///
 /// Both must be valid and aligned.
 #[inline(always)]
-unsafe fn move_task(to: *mut TaskIds, from: *const TaskIds) {
+unsafe fn copy_task(to: *mut TaskIds, from: *const TaskIds) {
     const WORDS: usize = size_of::<TaskIds>() / 8;
-    // SAFETY: the caller's promise; TaskIds is aligned to 8 and has no padding.
+    // SAFETY: the caller's contract; TaskIds is aligned to 8 and has no padding.
     unsafe { to.cast::<[u64; WORDS]>().write(from.cast::<[u64; WORDS]>().read()) };
 }
 
-/// Copies a key in words.
+/// Copies a key in words, like [`copy_task`].
 ///
 /// # Safety
 ///
 /// `to` must be valid and aligned.
 #[inline(always)]
-unsafe fn write_key(to: *mut FlowKey, from: &FlowKey) {
+unsafe fn copy_key(to: *mut FlowKey, from: &FlowKey) {
     const WORDS: usize = size_of::<FlowKey>() / 8;
-    // SAFETY: the caller's promise; FlowKey is aligned to 8 and has no padding.
+    // SAFETY: the caller's contract; FlowKey is aligned to 8 and has no padding.
     unsafe { to.cast::<[u64; WORDS]>().write(ptr::from_ref(from).cast::<[u64; WORDS]>().read()) };
 }

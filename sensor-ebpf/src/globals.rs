@@ -1,4 +1,4 @@
-//! Every map, and the globals that the agent sets at load.
+//! Maps shared by several programs, and the globals that the agent sets at load.
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
@@ -26,24 +26,24 @@ static COARSE_TIME: u32 = 0;
 #[unsafe(no_mangle)]
 static RESULT_REGISTER: u32 = MISSING;
 
-/// Offset of a member, if this kernel has it.
+/// Returns the offset of a member, or `None` if this kernel lacks it.
 #[inline(always)]
 pub(crate) fn offset(member: Offset) -> Option<usize> {
     // SAFETY: `Offset` has OFFSET_COUNT variants, numbered from 0, so the element exists. The read
-    // is volatile because the agent overwrites the value at load, behind the compiler's back.
+    // is volatile because the agent overwrites the value at load, which the compiler cannot know.
     let value = unsafe { core::ptr::read_volatile(OFFSETS.as_ptr().add(member as usize)) };
     if value == MISSING { None } else { Some(value as usize) }
 }
 
-/// Bytes waiting in the ring from which on a record wakes the reader.
+/// Fill level of the ring, in bytes, from which a record wakes the reader.
 #[inline(always)]
 pub(crate) fn wake_at_bytes() -> u64 {
     // SAFETY: a static; volatile for the reason given in `offset`.
     u64::from(unsafe { core::ptr::read_volatile(&raw const WAKE_AT_BYTES) })
 }
 
-/// Offset of the register with a function's result in `struct pt_regs`, if it is known: the object is
-/// the same for every kind of machine.
+/// Offset of the return value's register in `struct pt_regs`, if known. A global, because the same
+/// object runs on every architecture.
 #[inline(always)]
 pub(crate) fn result_register() -> Option<usize> {
     // SAFETY: a static; volatile for the reason given in `offset`.
@@ -51,19 +51,20 @@ pub(crate) fn result_register() -> Option<usize> {
     if value == MISSING { None } else { Some(value as usize) }
 }
 
-/// Whether this kernel has `bpf_ktime_get_coarse_ns`.
+/// True if this kernel has `bpf_ktime_get_coarse_ns` (5.11).
 #[inline(always)]
 pub(crate) fn has_coarse_time() -> bool {
     // SAFETY: a static; volatile for the reason given in `offset`.
     unsafe { core::ptr::read_volatile(&raw const COARSE_TIME) != 0 }
 }
 
-/// Whether the reader sleeps until a record comes. True once: the caller wakes it.
+/// Clears the sleep flag of the reader and returns its previous value. If true, the caller must
+/// wake the reader.
 #[inline(always)]
 pub(crate) fn take_reader_asleep() -> bool {
     let Some(asleep) = READER_ASLEEP.get_ptr_mut(0) else { return false };
     // SAFETY: `asleep` points to the array's u32, aligned, valid for the program's life. Another
-    // CPU or the agent may write it meanwhile: the value is 0 or 1 either way, and at worst the
+    // CPU or the agent may write it concurrently: the value is 0 or 1 either way, and at worst the
     // reader is woken twice.
     unsafe {
         let taken = asleep.read_volatile() != 0;
@@ -74,34 +75,34 @@ pub(crate) fn take_reader_asleep() -> bool {
     }
 }
 
-/// Adds one to a counter of this CPU.
+/// Increments a counter of this CPU.
 #[inline(always)]
 pub(crate) fn count(counter: LossCounter) {
     let _value = count_up(counter);
 }
 
-/// Adds one to a counter of this CPU and gives its value.
+/// Increments a counter of this CPU and returns its value.
 #[inline(always)]
 pub(crate) fn count_up(counter: LossCounter) -> u64 {
     let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) else { return 0 };
     // SAFETY: `slot` points to this CPU's u64 in the array, aligned, valid for the program's life.
-    // Atomic because a program in softirq may interrupt one in process context on the same CPU,
-    // and the ledger must close to the last record; the value read after it may be a later one,
-    // which its users allow for.
+    // Atomic, because a program in softirq may interrupt one in process context on the same CPU,
+    // and the ledger must balance to the last record. The value read may be that of a later
+    // increment, which the callers tolerate.
     unsafe {
         add(slot, 1);
         slot.read_volatile()
     }
 }
 
-/// Adds to a number that other programs add to as well; wraps.
+/// Adds to a number that other programs add to concurrently; wraps on overflow.
 ///
 /// # Safety
 ///
 /// `slot` must be in a map value, aligned to 8, and valid.
 #[inline(always)]
 pub(crate) unsafe fn add(slot: *mut u64, value: u64) {
-    // SAFETY: one instruction, on memory that the caller vouches for.
+    // SAFETY: one instruction, on memory that is valid by the caller's contract.
     unsafe {
         core::arch::asm!("lock *(u64 *)({slot} + 0) += {value}", slot = in(reg) slot, value = in(reg) value);
     }

@@ -1,81 +1,86 @@
-//! ConnectionLatency: request and answer on a TCP connection, as its process sees them.
+//! Response latency of a TCP connection, measured at the read and write calls of its process.
 //!
-//! A run is what one end writes, or reads, without the other way between. Where a run follows one of
-//! the other way it answers it: the time of the answer is from the end of the one run to the end of
-//! the other (the last byte out to the last byte in, or in to out where this end answers). An answer
-//! is over when the way changes again, after [`RESPONSE_IDLE_NS`], or with the connection.
+//! A run is a sequence of writes, or of reads, with no call in the other direction in between. A
+//! run that follows one of the other direction is the response to it. Response latency is the time
+//! from the end of the request run to the end of the response run: from the last byte out to the
+//! last byte in, or from in to out where this host responds. A response ends when the direction
+//! changes again, after [`RESPONSE_IDLE_NS`] without a call, or with the connection.
 //!
-//! What it can see: protocols that take turns, such as HTTP/1.1 with keep-alive, SMTP or a database's,
-//! also under TLS. Ends are those of calls (`write`, `sendmsg`, `read`, `io_uring` …): a time includes
-//! how long the reader took to come for the answer. What it cannot: which answer belongs to which of
-//! several requests under way (`HTTP/2`, pipelining: the two ways overlap and count as few, mixed
-//! turns), what the other end does for itself (a push after silence is no answer), splice to a
-//! socket's reader, MPTCP, and anything before Linux 6.3.
+//! Measured: protocols in which request and response alternate, such as HTTP/1.1 with keep-alive,
+//! SMTP or a database protocol, also under TLS. Times are those of calls (`write`, `sendmsg`,
+//! `read`, `io_uring` …), so they include the delay until the reader calls.
+//!
+//! Not measured:
+//! - which of several concurrent requests a response belongs to (HTTP/2, pipelining): the
+//!   directions overlap and count as a few mixed responses;
+//! - messages that the peer sends unprompted: a push after an idle period is no response;
+//! - data that a reader takes with `splice(2)`, MPTCP, and kernels before Linux 6.3.
 
 use crate::record::RecordHeader;
 
-/// Answers of one direction in one epoch; all zero for none.
+/// Responses of one direction in one epoch; all zero without a response.
 ///
-/// An epoch is the time between two looks of the agent, numbered from 1.
+/// An epoch is the time between two socket scans of the agent, numbered from 1.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct LatencyCounts {
-    /// Sum of their times, microseconds.
+    /// Sum of the latencies, microseconds.
     pub sum_us: u64,
-    /// Answers.
+    /// Number of responses.
     pub count: u32,
-    /// The shortest, microseconds.
+    /// Shortest latency, microseconds.
     pub min_us: u32,
-    /// The longest, microseconds.
+    /// Longest latency, microseconds.
     pub max_us: u32,
-    /// The epoch.
+    /// Epoch that these counts belong to.
     pub epoch: u32,
 }
 
-/// Bytes of a [`LatencyCounts`].
+/// Size of a [`LatencyCounts`], bytes.
 pub const LATENCY_COUNTS_LEN: usize = 24;
 
-/// Which way an answer went: the first index of [`ConnectionLatency::counts`].
+/// Direction of a response: the first index of [`ConnectionLatency::counts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ResponseDirection {
-    /// This end answered what it had received.
+    /// Sent by this host, in response to what it received.
     Sent = 0,
-    /// The other end answered what it had been sent.
+    /// Received by this host, in response to what it sent.
     Received = 1,
 }
 
-/// Value of the map of turns, by socket cookie.
+/// Value of the map [`crate::maps::LATENCY`], by socket cookie.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct ConnectionLatency {
-    /// End of the latest run (reads, or writes, one after the other), ns since boot.
+    /// End of the latest run, ns since boot.
     pub run_end_ns: u64,
-    /// End of the run before, if what runs now answers it and is not counted yet; else 0.
+    /// End of the request run while the latest run is its response and not counted yet; else 0. Ns
+    /// since boot.
     pub request_end_ns: u64,
-    /// By [`ResponseDirection`], then by the lowest bit of the epoch.
+    /// Counts by [`ResponseDirection`], then by the lowest bit of the epoch.
     pub counts: [[LatencyCounts; 2]; 2],
-    /// An [`ResponseDirection`] plus 1: which way the latest run goes; 0 before the first.
+    /// Direction of the latest run: a [`ResponseDirection`] plus 1; 0 before the first run.
     pub run_direction: u32,
-    /// Padding.
+    /// Explicit padding, zero.
     pub padding: u32,
 }
 
-/// Bytes of a [`ConnectionLatency`].
+/// Size of a [`ConnectionLatency`], bytes.
 pub const CONNECTION_LATENCY_LEN: usize = 120;
 
-/// An answer is over after so much silence, ns.
+/// Idle time after which a response has ended, ns.
 pub const RESPONSE_IDLE_NS: u64 = 1_000_000_000;
 
-/// The turns of a connection that ends.
+/// Response latency of a connection, emitted ahead of its close record.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct TcpLatencyRecord {
-    /// Header.
+    /// Header of kind [`crate::record::RecordKind::TcpLatency`].
     pub header: RecordHeader,
-    /// Socket cookie.
+    /// Socket cookie of the connection.
     pub cookie: u64,
-    /// As in [`ConnectionLatency`].
+    /// Counts, indexed as in [`ConnectionLatency`].
     pub counts: [[LatencyCounts; 2]; 2],
 }
 

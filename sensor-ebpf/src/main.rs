@@ -1,7 +1,7 @@
-//! The BPF programs: which they are, and what a BPF object must have.
+//! BPF programs of netsensor, and the parts that every BPF object needs.
 //!
-//! Built for `bpfel-unknown-none` only, by `cargo xtask build-ebpf`. Programs never wait for user
-//! space: a record that finds no room is counted and lost.
+//! Built only for `bpfel-unknown-none`, by `cargo xtask build-ebpf`. Programs never wait for user
+//! space: a record that does not fit in the ring is lost and counted.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -29,14 +29,16 @@ mod probes {
 mod sock;
 mod task;
 
-/// The kernel refuses the tracing helpers to programs that are not GPL-compatible.
+/// License of the programs. The kernel refuses helpers marked `gpl_only`, the tracing ones among
+/// them, to programs with an incompatible one (`include/linux/license.h:
+/// license_is_gpl_compatible`).
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // SAFETY: no program has a path that panics (arithmetic is wrapping or masked, indexing is
-    // checked); if one had, the verifier would refuse the endless loop and the object not load.
+    // SAFETY: no program has a path that panics: arithmetic is wrapping or masked, and indexing is
+    // checked. Otherwise the verifier would refuse the endless loop, and the object would not load.
     loop {}
 }

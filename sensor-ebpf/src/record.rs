@@ -1,49 +1,49 @@
-//! Records: what a program puts on the ring.
+//! Records that the BPF programs submit to the ring.
 //!
-//! Sizes are asserted at compile time. A new field goes at the end and changes the size, so an
-//! agent and an object of different ages cannot misread each other silently.
+//! Sizes are asserted at compile time. A new field is appended and changes the size, so that an
+//! agent and an object of different versions never misread each other silently.
 
-/// Kind of a record, the first field of its header.
+/// Kind of a record: the first field of its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum RecordKind {
-    /// CLOSE to `SYN_SENT`: the current task called connect. The local port may still be 0.
+    /// CLOSE to `SYN_SENT`: the current task called `connect`. The local port may still be 0.
     TcpConnect = 1,
-    /// `SYN_SENT` or `SYN_RECV` to ESTABLISHED, in softirq: no task.
+    /// `SYN_SENT` or `SYN_RECV` to ESTABLISHED. Runs in softirq, so the record has no task.
     TcpEstablished = 2,
-    /// The task that accepted a connection, or was the first to read, write or close it.
+    /// Owner of a connection: the task that accepted it, or first read, wrote or closed it.
     TcpOwner = 3,
-    /// Any connected state to CLOSE. The task is the closer of a connection that nobody had
-    /// touched; otherwise it is zero.
+    /// Any connected state to CLOSE. The task is the one that closes a connection without an owner
+    /// so far; otherwise it is zero.
     TcpClose = 4,
-    /// CLOSE to LISTEN: the current task called listen.
+    /// CLOSE to LISTEN: the current task called `listen`.
     TcpListen = 5,
-    /// LISTEN to CLOSE.
+    /// LISTEN to CLOSE: the end of a listener.
     TcpUnlisten = 6,
-    /// The current task called connect, which failed before a SYN was sent.
+    /// Failed `connect` of the current task, before a SYN was sent.
     TcpConnectFailed = 7,
-    /// The turns of request and answer on a connection that is about to be told as closed.
+    /// Response latency of a connection; its [`Self::TcpClose`] follows.
     TcpLatency = 8,
-    /// A task replaced its image.
+    /// `execve` of the current task.
     ProcessExec = 16,
-    /// A task made a new process (not a thread).
+    /// New process (not a thread) of the current task.
     ProcessFork = 17,
-    /// The last thread of a process ended.
+    /// Exit of the last thread of a process.
     ProcessExit = 18,
-    /// A cgroup of version 2 was made.
+    /// New cgroup of version 2.
     CgroupMkdir = 32,
-    /// The first datagram of a UDP flow was sent or received.
+    /// First datagram of a UDP flow, sent or received.
     UdpFlow = 48,
-    /// The task that read or wrote first on a flow whose owner was not known.
+    /// Owner of a UDP flow: the first task that read or wrote while none was known.
     UdpOwner = 49,
-    /// The last descriptor of a UDP socket that has flows was closed.
+    /// Close of the last descriptor of a UDP socket that has flows.
     UdpRelease = 50,
-    /// A DNS answer was received.
+    /// DNS response that this host received.
     DnsAnswer = 64,
 }
 
 impl RecordKind {
-    /// The kind with this number, if there is one.
+    /// Returns the kind with this number, if there is one.
     pub const fn from_raw(raw: u16) -> Option<Self> {
         Some(match raw {
             1 => Self::TcpConnect,
@@ -67,33 +67,33 @@ impl RecordKind {
     }
 }
 
-/// Opens every record.
+/// Header of every record.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct RecordHeader {
-    /// A [`RecordKind`].
+    /// Kind of the record, a [`RecordKind`].
     pub kind: u16,
-    /// Bytes of the whole record, header included.
+    /// Length of the whole record, header included, bytes.
     pub len: u16,
-    /// Of a record that names an owner: how it was found, an [`OwnerSource`] or a
-    /// [`UdpOwnerSource`]. Of a connect that failed: its errno. Otherwise 0.
+    /// Source of the owner in records that name one: an [`OwnerSource`] or a [`UdpOwnerSource`].
+    /// Errno of a failed connect. Otherwise 0.
     pub detail: u32,
-    /// `bpf_ktime_get_boot_ns` (from 5.8): ns since boot, suspend included.
+    /// Time of the event, `bpf_ktime_get_boot_ns` (from 5.8): ns since boot, suspend included.
     pub boot_ns: u64,
 }
 
-/// How the owner of an accepted connection was found.
+/// Source of the owner of an accepted connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum OwnerSource {
-    /// `inet_csk_accept` returned it to this task.
+    /// `inet_csk_accept` returned the connection to this task.
     Accept = 1,
-    /// This task was the first to read, write or close it.
+    /// This task was the first to read, write or close the connection.
     FirstIo = 2,
 }
 
 impl OwnerSource {
-    /// The source with this number, if there is one.
+    /// Returns the source with this number, if there is one.
     pub const fn from_raw(raw: u32) -> Option<Self> {
         Some(match raw {
             1 => Self::Accept,
@@ -103,22 +103,22 @@ impl OwnerSource {
     }
 }
 
-/// How the owner of a UDP flow was found, the best last.
+/// Source of the owner of a UDP flow, in ascending order of confidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum UdpOwnerSource {
-    /// Not at all.
+    /// No owner is known.
     Unknown = 0,
     /// This task bound the socket.
     Bound = 1,
-    /// This task was the first seen to read or write it.
+    /// This task was the first observed to read or write the socket.
     FirstIo = 2,
-    /// This task connected the socket, or sent the datagram with its address.
+    /// This task connected the socket, or sent the datagram with an address.
     Sent = 3,
 }
 
 impl UdpOwnerSource {
-    /// The source with this number, if there is one.
+    /// Returns the source with this number, if there is one.
     pub const fn from_raw(raw: u32) -> Option<Self> {
         Some(match raw {
             0 => Self::Unknown,
@@ -130,243 +130,245 @@ impl UdpOwnerSource {
     }
 }
 
-/// Bytes of a task's name, the closing NUL included (`TASK_COMM_LEN`).
+/// Size of a task's name, NUL included: `TASK_COMM_LEN`, `include/linux/sched.h`.
 pub const COMM_LEN: usize = 16;
 
-/// A task, as the kernel names it.
+/// Ids and name of a task.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct TaskIds {
-    /// Process id as user space knows it, in the initial pid namespace.
+    /// Process id (the `getpid(2)` of user space), in the initial pid namespace.
     pub tgid: u32,
-    /// Thread id, in the initial pid namespace.
+    /// Thread id (the `gettid(2)` of user space), in the initial pid namespace.
     pub tid: u32,
-    /// Start of the process (of its group leader), ns since boot; 0 when BTF did not tell where.
+    /// Start of the process (of its group leader), ns since boot; 0 if BTF lacks the member.
     pub start_boot_ns: u64,
     /// Real user id, in the initial user namespace.
     pub uid: u32,
     /// Process id of the parent, in exec and fork records; 0 elsewhere.
     pub parent_tgid: u32,
-    /// Id of the cgroup v2 of the task.
+    /// Id of the task's cgroup, version 2.
     pub cgroup_id: u64,
-    /// Name of the thread, NUL-terminated, any bytes.
+    /// Name of the thread, NUL-terminated; arbitrary bytes.
     pub comm: [u8; COMM_LEN],
 }
 
-/// All `Tcp*` kinds. Fields that a kind does not have are zero.
+/// Record of all `Tcp*` kinds but `TcpLatency`. Fields that a kind does not have are zero.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct TcpRecord {
-    /// Header.
+    /// Common record header.
     pub header: RecordHeader,
-    /// Address of the `struct sock`: identifies the socket while it lives.
+    /// Address of the `struct sock`, which identifies the socket during its lifetime.
     pub sk: u64,
-    /// Socket cookie; 0 until someone asked for it.
+    /// Socket cookie; 0 until it is first requested (`net/core/sock_diag.c: __sock_gen_cookie`).
     pub cookie: u64,
-    /// The task, for connect, owner and listen, and some ends.
+    /// Task of connect, owner and listen records, and of some close records.
     pub task: TaskIds,
-    /// This end; IPv4 in the first four bytes when `family` is `AF_INET`.
+    /// Local address; IPv4 in the first four bytes if `family` is `AF_INET`.
     pub local_addr: [u8; 16],
-    /// The other end; as above.
+    /// Remote address, in the same form.
     pub remote_addr: [u8; 16],
-    /// Host order; 0 at connect unless bound.
+    /// Local port, host order; 0 at connect unless bound.
     pub local_port: u16,
-    /// Host order; 0 for a listener.
+    /// Remote port, host order; 0 for a listener.
     pub remote_port: u16,
-    /// `AF_INET` (2) or `AF_INET6` (10).
+    /// Address family: `AF_INET` (2) or `AF_INET6` (10).
     pub family: u16,
-    /// State before.
+    /// TCP state before the transition.
     pub old_state: u8,
-    /// State after.
+    /// TCP state after the transition.
     pub new_state: u8,
-    /// Inode number of the network namespace; 0 when unknown.
+    /// Inode number of the network namespace; 0 if unknown.
     pub netns: u32,
-    /// `sk_err` at close: 0, or an errno such as 111 (refused), 110 (timed out), 104 (reset).
+    /// `sk_err` at close: 0, or an errno such as 111 (refused), 110 (timed out) or 104 (reset).
     pub error: u32,
-    /// Smoothed round-trip time, microseconds; 0 when unknown.
+    /// Smoothed round-trip time, microseconds; 0 if unknown.
     pub srtt_us: u32,
-    /// Padding.
+    /// Explicit padding, zero.
     pub padding: u32,
-    /// Payload bytes sent, retransmissions not counted; 0 before the close.
+    /// Payload bytes sent, without retransmissions; 0 before the close.
     pub bytes_sent: u64,
-    /// Payload bytes received, the FIN not counted; 0 before the close.
+    /// Payload bytes received, without the FIN; 0 before the close.
     pub bytes_received: u64,
 }
 
-/// `UdpFlow` and `UdpOwner`. Addresses are IPv6; one of IPv4 is mapped (`::ffff:a.b.c.d`).
+/// Record of the kinds `UdpFlow` and `UdpOwner`. Addresses are IPv6, those of IPv4 mapped
+/// (`::ffff:a.b.c.d`).
 ///
-/// A flow that is not `settled` may get an owner record within moments; `task` stands in.
+/// Until `owner_resolved`, `task` is the best guess, and an owner record may follow within moments.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct UdpRecord {
-    /// Header; of a flow, its time is the flow's `first_boot_ns` in [`FlowCounts`].
+    /// Common record header. In a flow record, its time is `first_boot_ns` of [`FlowCounts`].
     pub header: RecordHeader,
-    /// Which flow. In an owner record with `remote_port` 0: every flow of the socket that is not
-    /// settled and went the same way first; of those that were sent, the ones with that process on
-    /// the CPU, if there are any.
+    /// Key of the flow. In an owner record, `remote_port` 0 stands for every flow of the socket
+    /// that has no resolved owner and began in the same direction. Of sent flows, those with that
+    /// process in `on_cpu_tgid` take precedence.
     pub key: FlowKey,
-    /// Who; nobody where `header.detail` is `Unknown`.
+    /// Owner; zero where `header.detail` is `Unknown`.
     pub task: TaskIds,
-    /// This end; `::` in an owner record.
+    /// Local address; `::` in an owner record.
     pub local_addr: [u8; 16],
-    /// Host order; 0 in an owner record.
+    /// Local port, host order; 0 in an owner record.
     pub local_port: u16,
-    /// 1 when the first datagram was received, 0 when it was sent.
+    /// 1 if the first datagram was received, 0 if it was sent.
     pub inbound: u8,
-    /// 1 when no owner record will follow.
+    /// 1 if `task` is the owner and no owner record follows.
     pub owner_resolved: u8,
-    /// Inode number of the network namespace; 0 when unknown.
+    /// Inode number of the network namespace; 0 if unknown.
     pub netns: u32,
-    /// Of a flow that was sent: process id of the task that was on the CPU. It is the sender, unless
-    /// the datagram had been queued to a firewall in user space.
+    /// Process id of the task on the CPU when a sent flow began. That is the sender, unless the
+    /// datagram had been queued to a firewall in user space (`NFQUEUE`).
     pub on_cpu_tgid: u32,
-    /// Padding.
+    /// Explicit padding, zero.
     pub padding: u32,
 }
 
-/// The end of a UDP socket and of all its flows.
+/// End of a UDP socket and of all its flows.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct UdpReleaseRecord {
-    /// Header.
+    /// Common record header.
     pub header: RecordHeader,
-    /// Socket cookie.
+    /// Socket cookie of the closed socket.
     pub cookie: u64,
 }
 
-/// Key of the map of UDP flows: one for each socket and remote end.
+/// Key of [`crate::maps::UDP_FLOWS`]: one per socket and remote address and port.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct FlowKey {
-    /// Socket cookie: never used again.
+    /// Socket cookie, never reused.
     pub cookie: u64,
-    /// IPv6, or IPv4 mapped.
+    /// Remote address, IPv6 or mapped IPv4.
     pub remote_addr: [u8; 16],
-    /// Host order.
+    /// Remote port, host order.
     pub remote_port: u16,
-    /// Padding, zero.
+    /// Explicit padding. Always zero, since it is part of the key.
     pub padding: [u16; 3],
 }
 
-/// Bytes of a [`FlowKey`].
+/// Size of a [`FlowKey`], bytes.
 pub const FLOW_KEY_LEN: usize = 32;
 
-/// Value of the map of UDP flows.
+/// Value of [`crate::maps::UDP_FLOWS`].
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct FlowCounts {
     /// Time of the first datagram, ns since boot.
     pub first_boot_ns: u64,
-    /// Time of the latest one, ns of `CLOCK_MONOTONIC`; to the tick where [`crate::maps::COARSE_TIME`].
+    /// Time of the latest datagram, ns of `CLOCK_MONOTONIC`; in ticks with
+    /// [`crate::maps::COARSE_TIME`].
     pub last_monotonic_ns: u64,
     /// Payload bytes sent.
     pub bytes_sent: u64,
     /// Payload bytes received.
     pub bytes_received: u64,
-    /// Datagrams sent.
+    /// Number of datagrams sent.
     pub packets_sent: u64,
-    /// Datagrams received.
+    /// Number of datagrams received.
     pub packets_received: u64,
-    /// 1 when the first datagram was received.
+    /// 1 if the first datagram was received.
     pub inbound: u16,
-    /// 1 when the flow's record is on the ring. Until then each datagram tries again.
+    /// 1 once the flow's record is on the ring. Until then each datagram retries.
     pub emitted: u16,
-    /// 1 when its owner is settled.
+    /// 1 once the owner is final.
     pub owner_resolved: u16,
-    /// Padding.
+    /// Explicit padding, zero.
     pub padding: u16,
 }
 
-/// Bytes of a [`FlowCounts`].
+/// Size of a [`FlowCounts`], bytes.
 pub const FLOW_COUNTS_LEN: usize = 56;
 
-/// Bytes of a DNS message at most; the rest is cut. Resolvers ask for no more over UDP since the
-/// DNS flag day of 2020.
+/// Maximum bytes of a DNS message; longer ones are truncated. Since DNS Flag Day 2020, resolvers
+/// advertise at most this size for UDP (<https://www.dnsflagday.net/2020/>).
 pub const DNS_MESSAGE_LEN: usize = 1232;
 
-/// A DNS message that this host received from port 53, in answer to what it sent there: a response
-/// without an error that says it has answers. No more is checked.
+/// DNS message (RFC 1035, section 4) that this host received from port 53, on a socket that had
+/// sent there: a response without an error, with an answer count above 0. No more is checked.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct DnsRecord {
-    /// Header.
+    /// Common record header.
     pub header: RecordHeader,
-    /// The server: IPv6, or IPv4 mapped.
+    /// Address of the server, IPv6 or mapped IPv4.
     pub server: [u8; 16],
-    /// Bytes of the message.
+    /// Length of the message on the wire, bytes.
     pub wire_len: u32,
-    /// Bytes of it that are here; 0 when it could not be read.
+    /// Length of `message` in use, bytes; 0 if the datagram could not be read.
     pub message_len: u32,
-    /// The message, from its first byte. What follows is any bytes.
+    /// Message from its first byte. Bytes from `message_len` on are undefined.
     pub message: [u8; DNS_MESSAGE_LEN],
 }
 
-/// Bytes of the executable's path at most.
+/// Maximum bytes of the executable's path.
 pub const PATH_MAX_LEN: usize = 1024;
-/// Bytes of the arguments at most; the rest is cut.
+/// Maximum bytes of the arguments; longer ones are truncated.
 pub const ARGS_MAX_LEN: usize = 1024;
 
-/// Fixed part of an exec record. Then come `path_len` bytes of path components, innermost first,
-/// each closed by NUL, then `args_len` bytes of arguments, each closed by NUL.
+/// Fixed part of an exec record. It is followed by `path_len` bytes of path components, innermost
+/// first, then by `args_len` bytes of arguments. Each component and argument ends with NUL.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct ExecRecord {
-    /// Header; `len` counts the variable part too.
+    /// Common record header; `len` includes the variable part.
     pub header: RecordHeader,
-    /// The task with its new name.
+    /// Task after the exec, with its new name.
     pub task: TaskIds,
-    /// Bytes of path components.
+    /// Length of the path components, bytes.
     pub path_len: u16,
-    /// Bytes of arguments.
+    /// Length of the arguments, bytes.
     pub args_len: u16,
-    /// 1 when the path had more components or bytes than fit.
-    pub path_cut: u16,
-    /// 1 when there were more arguments than fit.
-    pub args_cut: u16,
+    /// 1 if the path had more components or bytes than fit.
+    pub path_truncated: u16,
+    /// 1 if the arguments were longer than fits.
+    pub args_truncated: u16,
 }
 
-/// A new process; its image is that of its maker.
+/// New process, with the same image as its parent.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct ForkRecord {
-    /// Header.
+    /// Common record header.
     pub header: RecordHeader,
-    /// The task that forked.
+    /// Task that forked.
     pub parent: TaskIds,
-    /// The new process.
+    /// Process id of the new process.
     pub child_tgid: u32,
-    /// Padding.
+    /// Explicit padding, zero.
     pub padding: u32,
-    /// Its start, ns since boot.
+    /// Start of the new process, ns since boot.
     pub child_start_boot_ns: u64,
 }
 
-/// The end of a process.
+/// End of a process.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct ExitRecord {
-    /// Header.
+    /// Common record header.
     pub header: RecordHeader,
-    /// The process.
+    /// Process id of the process that ended.
     pub tgid: u32,
-    /// Padding.
+    /// Explicit padding, zero.
     pub padding: u32,
-    /// Its start, ns since boot; 0 when unknown.
+    /// Start of the process, ns since boot; 0 if unknown.
     pub start_boot_ns: u64,
 }
 
-/// Bytes of a cgroup's path at most, the closing NUL included; the rest is cut.
+/// Maximum bytes of a cgroup's path, NUL included; longer ones are truncated.
 pub const CGROUP_PATH_LEN: usize = 512;
 
-/// A new cgroup. Its directory may be gone before anybody can look it up.
+/// New cgroup, with its path: the directory may be removed before user space can read it.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct CgroupRecord {
-    /// Header.
+    /// Common record header.
     pub header: RecordHeader,
-    /// Its id: what `bpf_get_current_cgroup_id` gives for its tasks.
+    /// Id of the cgroup, as `bpf_get_current_cgroup_id` returns it in its tasks.
     pub id: u64,
-    /// From the root of the hierarchy, NUL-terminated, any bytes.
+    /// Path from the root of the hierarchy, NUL-terminated; arbitrary bytes.
     pub path: [u8; CGROUP_PATH_LEN],
 }
 

@@ -1,5 +1,5 @@
-//! Every read and write of every socket, in the task that reads or writes: one program each for all
-//! that is to be known of it, since each program more costs as much as its work.
+//! Reads and writes of every socket, in the task that reads or writes. One program per direction
+//! does all the work, since the call of a further program costs as much as the work itself.
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -11,11 +11,11 @@ use crate::packet::IPPROTO_UDP;
 use crate::probes::{tcp_accept, tcp_latency, udp_owner};
 use crate::sock::{self, IPPROTO_TCP, TCP_CLOSE};
 
-/// `include/linux/socket.h`: what is read stays to be read.
+/// `include/linux/socket.h`; the data stays in the queue (`recv(2)`).
 const MSG_PEEK: i32 = 2;
 
 /// Hook: `TP_PROTO(struct sock *sk, int ret, int flags)`, `include/trace/events/sock.h`,
-/// `sock_send_length`, v6.3 and later.
+/// `sock_send_length`, v6.3 and later; called in `net/socket.c: sock_sendmsg_nosec`.
 #[btf_tracepoint(function = "sock_send_length")]
 pub(crate) fn socket_write(ctx: BtfTracePointContext) -> i32 {
     let (sk, length): (*const u8, i32) = (ctx.arg(0), ctx.arg(1));
@@ -23,8 +23,8 @@ pub(crate) fn socket_write(ctx: BtfTracePointContext) -> i32 {
     unsafe {
         let socket = Typed::new(sk);
         match sock::protocol(socket) {
-            IPPROTO_TCP => of_connection(sk, socket, (ResponseDirection::Sent, length > 0)),
-            UDP if length >= 0 => udp_owner::has_written(sk.cast_mut().cast()),
+            IPPROTO_TCP => on_tcp_io(sk, socket, (ResponseDirection::Sent, length > 0)),
+            UDP if length >= 0 => udp_owner::on_write(sk.cast_mut().cast()),
             _ => {}
         }
     }
@@ -32,7 +32,7 @@ pub(crate) fn socket_write(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// Hook: `TP_PROTO(struct sock *sk, int ret, int flags)`, `include/trace/events/sock.h`,
-/// `sock_recv_length`, v6.3 and later.
+/// `sock_recv_length`, v6.3 and later; called in `net/socket.c: sock_recvmsg_nosec`.
 #[btf_tracepoint(function = "sock_recv_length")]
 pub(crate) fn socket_read(ctx: BtfTracePointContext) -> i32 {
     let (sk, length, flags): (*const u8, i32, i32) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
@@ -41,10 +41,10 @@ pub(crate) fn socket_read(ctx: BtfTracePointContext) -> i32 {
         let socket = Typed::new(sk);
         match sock::protocol(socket) {
             IPPROTO_TCP => {
-                let moved = length > 0 && flags & MSG_PEEK == 0;
-                of_connection(sk, socket, (ResponseDirection::Received, moved));
+                let has_payload = length > 0 && flags & MSG_PEEK == 0;
+                on_tcp_io(sk, socket, (ResponseDirection::Received, has_payload));
             }
-            UDP if length >= 0 => udp_owner::has_read(sk.cast_mut().cast()),
+            UDP if length >= 0 => udp_owner::on_read(sk.cast_mut().cast()),
             _ => {}
         }
     }
@@ -53,18 +53,24 @@ pub(crate) fn socket_read(ctx: BtfTracePointContext) -> i32 {
 
 const UDP: u16 = IPPROTO_UDP as u16;
 
-/// Whose a connection is, at its first touch; its turns, when payload `moved`.
+/// Updates the response latency of a connection if the call moved payload, and emits the owner of a
+/// connection at its first call.
 ///
 /// # Safety
 ///
-/// `sk` must be the tracepoint's socket, and `socket` the same.
+/// `sk` must be the tracepoint's socket, and `socket` the same one.
 #[inline(always)]
-unsafe fn of_connection(sk: *const u8, socket: Typed, (way, moved): (ResponseDirection, bool)) {
-    // What is read after the end is told to nobody any more.
+unsafe fn on_tcp_io(
+    sk: *const u8,
+    socket: Typed,
+    (direction, has_payload): (ResponseDirection, bool),
+) {
+    // No latency after the close record: nothing would emit or remove its map entry.
     let state: u8 = socket.get(Offset::SkState).unwrap_or(TCP_CLOSE);
-    // SAFETY: the caller's promise.
-    let first = !moved || state != TCP_CLOSE && unsafe { tcp_latency::moves(sk, way) };
-    if first {
-        tcp_accept::own(untyped(sk));
+    // SAFETY: the caller's contract.
+    let may_be_first =
+        !has_payload || state != TCP_CLOSE && unsafe { tcp_latency::record_call(sk, direction) };
+    if may_be_first {
+        tcp_accept::emit_first_io(untyped(sk));
     }
 }

@@ -1,8 +1,8 @@
-//! TCP life: every state change of every TCP socket.
+//! State changes of every TCP socket (RFC 9293, section 3.3.2).
 //!
-//! Three programs with one body; the agent attaches the first that loads. The current task is
-//! used only where the caller of a system call must be on the CPU: at connect, at listen, and in
-//! the closing process's own FIN transitions.
+//! Three programs do the same; the agent attaches the first that loads. The current task is used
+//! only where the caller of a system call must be on the CPU: at connect, at listen, and in the FIN
+//! transitions of the closing process.
 
 use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
 use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint, tracepoint};
@@ -20,19 +20,22 @@ use crate::sock::{
 use crate::task;
 
 /// Hook: `TP_PROTO(const struct sock *sk, const int oldstate, const int newstate)`,
-/// `include/trace/events/sock.h`, `inet_sock_set_state`, v4.16 and later; as `tp_btf` v5.5, with
-/// `bpf_skc_to_tcp_sock` v5.9. Plain loads: a third of the cost of checked reads.
+/// `include/trace/events/sock.h`, `inet_sock_set_state`, v4.16 and later; called in
+/// `net/ipv4/af_inet.c: inet_sk_set_state` and `inet_sk_state_store`.
+///
+/// `tp_btf` takes v5.5, `bpf_skc_to_tcp_sock` (`bpf-helpers(7)`) v5.9. Plain loads take a third of
+/// the time of checked reads.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn inet_sock_set_state_btf(ctx: BtfTracePointContext) -> i32 {
     let (sk, old, new): (*const u8, i32, i32) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
     let states = (old as u8, new as u8);
     let Some(kind) = classify(states) else { return 0 };
     if matches!(kind, RecordKind::TcpOwner) {
-        closes(untyped(sk), states);
+        on_fin(untyped(sk), states);
         return 0;
     }
-    // SAFETY: the tracepoint's argument, as the helper wants it. It gives null for a socket that
-    // is not TCP: MPTCP's own (protocol 262) fires the same tracepoint beside its subflows.
+    // SAFETY: the tracepoint's argument, as the helper requires. It returns null for a socket that
+    // is not TCP: the MPTCP socket (protocol 262) fires the same tracepoint as its subflows do.
     let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) }.cast::<u8>();
     if !tcp.is_null() {
         // SAFETY: the helper's result, which the verifier knows to be a `struct tcp_sock`.
@@ -41,7 +44,7 @@ pub(crate) fn inet_sock_set_state_btf(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Hook: as above, as raw tracepoint (v4.17).
+/// Hook: as above, as raw tracepoint (v4.17, `BPF_PROG_TYPE_RAW_TRACEPOINT`).
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub(crate) fn inet_sock_set_state_raw(ctx: RawTracePointContext) -> i32 {
     let (sk, old, new): (*const u8, i32, i32) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
@@ -49,72 +52,73 @@ pub(crate) fn inet_sock_set_state_raw(ctx: RawTracePointContext) -> i32 {
     let Some(kind) = classify(states) else { return 0 };
     let tcp = Probed(sk);
     if matches!(kind, RecordKind::TcpOwner) {
-        closes(sk, states);
+        on_fin(sk, states);
     } else if sock::protocol(tcp) == IPPROTO_TCP {
         state_change(sk, tcp, kind, states);
     }
     0
 }
 
-/// The current task sends a FIN.
+/// Emits the current task, which sends a FIN, as the owner of a connection without one.
 #[inline(always)]
-fn closes(sk: *const u8, states: (u8, u8)) {
+fn on_fin(sk: *const u8, states: (u8, u8)) {
     if states.0 == TCP_SYN_RECV {
-        tcp_accept::closed_early(sk);
+        tcp_accept::emit_early_close(sk);
     } else {
-        tcp_accept::own(sk);
+        tcp_accept::emit_first_io(sk);
     }
 }
 
 #[inline(always)]
 fn state_change(sk: *const u8, tcp: impl Structure, kind: RecordKind, states: (u8, u8)) {
     if matches!(kind, RecordKind::TcpClose) {
-        tcp_latency::ends(tcp);
+        tcp_latency::emit_and_remove(tcp);
     }
     emit::record::<TcpRecord>(Ledger::Tcp, |record| {
-        // SAFETY: `record` is the reserved entry, a whole TcpRecord; `tcp` is a tcp_sock since its
-        // protocol is TCP and it is past the request stage.
+        // SAFETY: `record` is the reserved entry, a whole TcpRecord. `tcp` is a tcp_sock, since its
+        // protocol is TCP and it is no request socket.
         unsafe {
             sock::fill(record, emit::header::<TcpRecord>(kind, 0), (sk, tcp), states);
             fill_task(record, kind);
             match kind {
                 RecordKind::TcpEstablished if states.0 == TCP_SYN_RECV => {
-                    accept_pending::add(address_in(record));
+                    accept_pending::add(sk_address(record));
                 }
                 RecordKind::TcpClose => {
                     sock::fill_close(record, tcp);
-                    if accept_pending::take(address_in(record)) {
-                        fill_owner(record);
+                    if accept_pending::take(sk_address(record)) {
+                        fill_closer(record);
                     }
                 }
-                RecordKind::TcpUnlisten => sock::fill_kept_port(record, tcp),
+                RecordKind::TcpUnlisten => sock::restore_local_port(record, tcp),
                 _ => {}
             }
         }
     });
 }
 
-/// The socket's address as a number. The verifier forbids to calculate with a pointer whose type
-/// it knows, and takes what was stored in the ring for any number.
+/// Returns the socket's address as a number. The verifier forbids arithmetic on a pointer whose
+/// type it knows, but treats a value that is read back from the ring as a plain number.
 ///
 /// # Safety
 ///
 /// `record` must have been filled by [`sock::fill`].
 #[inline(always)]
-unsafe fn address_in(record: *const TcpRecord) -> u64 {
-    // SAFETY: the caller's promise. Volatile, or the compiler would use what it has stored.
+unsafe fn sk_address(record: *const TcpRecord) -> u64 {
+    // SAFETY: the caller's contract. Volatile, or the compiler would reuse the stored pointer.
     unsafe { (&raw const (*record).sk).read_volatile() }
 }
 
-/// A connection that ends untouched: an abort by its own process (linger 0, unread data) runs in
-/// that process and leaves no error; a reset or a time-out leaves one and runs anywhere.
+/// Fills the task of a connection that ends without an owner. An abort by its own process
+/// (`SO_LINGER` 0 or unread data, `socket(7)`) runs in that process and sets no error. A reset or a
+/// timeout sets one and runs in any task.
 ///
 /// # Safety
 ///
 /// `record` must have been filled by [`sock::fill_close`].
 #[inline(always)]
-unsafe fn fill_owner(record: *mut TcpRecord) {
-    // SAFETY: the caller's promise.
+unsafe fn fill_closer(record: *mut TcpRecord) {
+    // SAFETY: the caller's contract.
     unsafe {
         if (*record).error == 0 && !task::is_kernel_thread() {
             task::fill_current(&raw mut (*record).task);
@@ -122,13 +126,13 @@ unsafe fn fill_owner(record: *mut TcpRecord) {
     }
 }
 
-/// What a transition means to us.
+/// Returns the record kind of a transition, if it has one.
 #[inline(always)]
 const fn classify(states: (u8, u8)) -> Option<RecordKind> {
     match states {
         (TCP_CLOSE, TCP_SYN_SENT) => Some(RecordKind::TcpConnect),
         (TCP_SYN_SENT | TCP_SYN_RECV, TCP_ESTABLISHED) => Some(RecordKind::TcpEstablished),
-        // ESTABLISHED to FIN_WAIT1 and CLOSE_WAIT to LAST_ACK happen in the closing task.
+        // ESTABLISHED to FIN_WAIT1 and CLOSE_WAIT to LAST_ACK run in the closing task.
         (_, TCP_FIN_WAIT1 | TCP_LAST_ACK) => Some(RecordKind::TcpOwner),
         (TCP_CLOSE, TCP_LISTEN) => Some(RecordKind::TcpListen),
         (TCP_LISTEN, TCP_CLOSE) => Some(RecordKind::TcpUnlisten),
@@ -138,25 +142,25 @@ const fn classify(states: (u8, u8)) -> Option<RecordKind> {
     }
 }
 
-/// The current task where it is the one that acts, nobody elsewhere.
+/// Fills the current task where it is the actor, and no task elsewhere.
 ///
 /// # Safety
 ///
 /// `record` must be writable.
 #[inline(always)]
 unsafe fn fill_task(record: *mut TcpRecord, kind: RecordKind) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's contract.
     unsafe {
         let ids = &raw mut (*record).task;
         match kind {
             RecordKind::TcpConnect | RecordKind::TcpListen => task::fill_current(ids),
-            _ => task::fill_nobody(ids),
+            _ => task::fill_none(ids),
         }
     }
 }
 
-/// Offsets of the classic tracepoint's fields
-/// (`events/sock/inet_sock_set_state/format`; the same from 5.8 to 7.0).
+/// Offsets of the classic tracepoint's fields: `events/sock/inet_sock_set_state/format` in tracefs,
+/// unchanged from 5.8 to 7.0.
 mod classic {
     pub(super) const SKADDR: usize = 8;
     pub(super) const OLDSTATE: usize = 16;
@@ -171,8 +175,8 @@ mod classic {
     pub(super) const DADDR_V6: usize = 56;
 }
 
-/// Hook: as above, through tracefs and perf: for a kernel without BTF, from the event's own
-/// fields alone. No byte counts, no error, no namespace.
+/// Hook: as above, through tracefs and perf (`Documentation/trace/events.rst`), for kernels without
+/// BTF. It reads only the event's own fields: no byte counts, no error, no namespace.
 #[tracepoint(category = "sock", name = "inet_sock_set_state")]
 pub(crate) fn inet_sock_set_state_classic(ctx: TracePointContext) -> u32 {
     classic_state_change(&ctx).unwrap_or(0)
@@ -190,12 +194,12 @@ fn classic_state_change(ctx: &TracePointContext) -> Option<u32> {
     }
     match kind {
         RecordKind::TcpOwner => {
-            tcp_accept::own(sk);
+            tcp_accept::emit_first_io(sk);
             return None;
         }
         RecordKind::TcpEstablished if states.0 == TCP_SYN_RECV => accept_pending::add(sk as u64),
         RecordKind::TcpClose => {
-            let _waited = accept_pending::take(sk as u64);
+            let _was_pending = accept_pending::take(sk as u64);
         }
         _ => {}
     }
@@ -217,13 +221,13 @@ fn classic_state_change(ctx: &TracePointContext) -> Option<u32> {
 #[inline(always)]
 unsafe fn fill_classic(record: *mut TcpRecord, ctx: &TracePointContext) {
     let family = classic_field(ctx, classic::FAMILY).unwrap_or(0);
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's contract.
     unsafe {
         (*record).family = family;
         (*record).local_port = classic_field(ctx, classic::SPORT).unwrap_or(0);
         (*record).remote_port = classic_field(ctx, classic::DPORT).unwrap_or(0);
         let (local, remote) = if family == AF_INET {
-            let v4 = |at| sock::widen(classic_field(ctx, at).unwrap_or(0));
+            let v4 = |at| sock::from_v4(classic_field(ctx, at).unwrap_or(0));
             (v4(classic::SADDR), v4(classic::DADDR))
         } else {
             let v6 = |at| classic_field(ctx, at).unwrap_or([0; 4]);

@@ -1,6 +1,7 @@
-//! Whose a UDP socket is: who binds, connects, sends and reads it, each seen in the task itself.
+//! Owners of UDP sockets: the tasks that bind, connect, send and read, each observed in the task.
 //!
-//! The programs only look: they return 1, which lets the call go on unchanged.
+//! The programs only observe. They return 1, which lets the call proceed unchanged. Program and
+//! attach types: `Documentation/bpf/libbpf/program_types.rst`.
 
 use core::ffi::c_void;
 
@@ -12,136 +13,142 @@ use sensor_ebpf::record::UdpOwnerSource;
 
 use crate::flow::{self, UDP_FLOWS};
 use crate::globals::add;
-use crate::packet::{IPPROTO_UDP, mapped};
+use crate::packet::{IPPROTO_UDP, map_v4};
 use crate::sock::Address;
 
-/// Lets the call go on.
+/// Return value that lets the call proceed.
 const PASS: i32 = 1;
-/// `include/linux/net.h`.
+/// `include/linux/net.h: enum sock_type`.
 const SOCK_DGRAM: u32 = 2;
 
-/// Hook: `BPF_CGROUP_RUN_PROG_INET4_POST_BIND(sk)` of `__inet_bind`, `net/ipv4/af_inet.c`, v4.17
-/// and later. An automatic bind does not come here.
+/// Hook: `BPF_CGROUP_RUN_PROG_INET4_POST_BIND(sk)` in `net/ipv4/af_inet.c: __inet_bind`, v4.17 and
+/// later (`bind(2)`). An automatic bind does not run it.
 #[cgroup_sock(post_bind4)]
 pub(crate) fn udp_post_bind4(ctx: SockContext) -> i32 {
-    bound(ctx.sock)
+    on_bind(ctx.sock)
 }
 
-/// Hook: `BPF_CGROUP_RUN_PROG_INET6_POST_BIND(sk)` of `__inet6_bind`, `net/ipv6/af_inet6.c`, v4.17
-/// and later.
+/// Hook: `BPF_CGROUP_RUN_PROG_INET6_POST_BIND(sk)` in `net/ipv6/af_inet6.c: __inet6_bind`, v4.17
+/// and later (`bind(2)`).
 #[cgroup_sock(post_bind6)]
 pub(crate) fn udp_post_bind6(ctx: SockContext) -> i32 {
-    bound(ctx.sock)
+    on_bind(ctx.sock)
 }
 
 #[inline(always)]
-fn bound(sk: *mut bpf_sock) -> i32 {
-    // SAFETY: the context of a cgroup_sock program, which stands for the socket; its members.
+fn on_bind(sk: *mut bpf_sock) -> i32 {
+    // SAFETY: members of the context of a cgroup_sock program, which represents the socket.
     unsafe {
         if (*sk).protocol == u32::from(IPPROTO_UDP)
             && (*sk).type_ == SOCK_DGRAM
-            && let Some(socket) = flow::socket(sk.cast(), true)
+            && let Some(socket) = flow::socket_storage(sk.cast(), true)
         {
-            flow::own(socket, UdpOwnerSource::Bound);
+            flow::set_owner(socket, UdpOwnerSource::Bound);
         }
     }
     PASS
 }
 
-/// Hook: `BPF_CGROUP_RUN_PROG_INET_SOCK_RELEASE(sk)` of `inet_release`, `net/ipv4/af_inet.c`, v5.9
-/// and later: the last descriptor is closed.
+/// Hook: `BPF_CGROUP_RUN_PROG_INET_SOCK_RELEASE(sk)` in `net/ipv4/af_inet.c: inet_release`, v5.9
+/// and later. Runs when the last descriptor is closed (`close(2)`).
 #[cgroup_sock(sock_release)]
 pub(crate) fn udp_release(ctx: SockContext) -> i32 {
     let sk = ctx.sock;
-    // SAFETY: as in `bound`.
+    // SAFETY: as in `on_bind`.
     unsafe {
         if (*sk).protocol == u32::from(IPPROTO_UDP)
-            && let Some(socket) = flow::socket(sk.cast(), false)
+            && let Some(socket) = flow::socket_storage(sk.cast(), false)
             && (*socket).cookie != 0
         {
-            flow::tell_release((*socket).cookie);
+            flow::emit_release((*socket).cookie);
         }
     }
     PASS
 }
 
-/// Hook: `BPF_CGROUP_RUN_PROG_INET4_CONNECT(sk, uaddr, uaddrlen)` of `ip4_datagram_connect` and
-/// `udp_pre_connect`, `net/ipv4/udp.c`, v4.17 and later.
+/// Hook: `BPF_CGROUP_RUN_PROG_INET4_CONNECT(sk, uaddr, uaddrlen)` (no `uaddrlen` before v6.7) in
+/// `net/ipv4/udp.c: udp_pre_connect`, v4.17 and later (`connect(2)`, `udp(7)`).
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn udp_connect4(ctx: SockAddrContext) -> i32 {
-    connects(ctx.sock_addr)
+    on_connect(ctx.sock_addr)
 }
 
-/// Hook: `BPF_CGROUP_RUN_PROG_INET6_CONNECT(sk, uaddr, uaddrlen)` of `udpv6_pre_connect`,
-/// `net/ipv6/udp.c`, v4.17 and later.
+/// Hook: `BPF_CGROUP_RUN_PROG_INET6_CONNECT(sk, uaddr, uaddrlen)` (no `uaddrlen` before v6.7) in
+/// `net/ipv6/udp.c: udpv6_pre_connect`, v4.17 and later (`connect(2)`, `udp(7)`).
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn udp_connect6(ctx: SockAddrContext) -> i32 {
-    connects(ctx.sock_addr)
+    on_connect(ctx.sock_addr)
 }
 
 #[inline(always)]
-fn connects(ctx: *mut bpf_sock_addr) -> i32 {
-    // SAFETY: the context of a cgroup_sock_addr program, in the task that calls; its members.
+fn on_connect(ctx: *mut bpf_sock_addr) -> i32 {
+    // SAFETY: members of the context of a cgroup_sock_addr program, in the calling task.
     unsafe {
         if is_udp(ctx)
             && let Some(socket) = socket_of(ctx, true)
         {
-            flow::own(socket, UdpOwnerSource::Sent);
+            flow::set_owner(socket, UdpOwnerSource::Sent);
         }
     }
     PASS
 }
 
-/// Hook: `BPF_CGROUP_RUN_PROG_UDP4_SENDMSG_LOCK(sk, uaddr, uaddrlen, t_ctx)` of `udp_sendmsg`,
-/// `net/ipv4/udp.c`, v4.18 and later: a datagram with an address. For kernels without
-/// `sock_send_length`, which costs less.
+/// Hook: `BPF_CGROUP_RUN_PROG_UDP4_SENDMSG_LOCK(sk, uaddr, uaddrlen, t_ctx)` (no `uaddrlen` before
+/// v6.7) in `net/ipv4/udp.c: udp_sendmsg`, v4.18 and later.
+///
+/// Runs for a datagram with an address (`sendto(2)`). Used only on kernels without
+/// `sock_send_length`, which is cheaper.
 #[cgroup_sock_addr(sendmsg4)]
 pub(crate) fn udp_sendmsg4(ctx: SockAddrContext) -> i32 {
-    sends(ctx.sock_addr)
+    on_sendmsg(ctx.sock_addr)
 }
 
-/// Hook: `BPF_CGROUP_RUN_PROG_UDP6_SENDMSG_LOCK(sk, uaddr, uaddrlen, t_ctx)` of `udpv6_sendmsg`,
-/// `net/ipv6/udp.c`, v4.18 and later. A mapped address comes through `udp_sendmsg`.
+/// Hook: `BPF_CGROUP_RUN_PROG_UDP6_SENDMSG_LOCK(sk, uaddr, uaddrlen, t_ctx)` (no `uaddrlen` before
+/// v6.7) in `net/ipv6/udp.c: udpv6_sendmsg`, v4.18 and later.
+///
+/// A mapped address takes the path of `udp_sendmsg` instead.
 #[cgroup_sock_addr(sendmsg6)]
 pub(crate) fn udp_sendmsg6(ctx: SockAddrContext) -> i32 {
-    sends(ctx.sock_addr)
+    on_sendmsg(ctx.sock_addr)
 }
 
 #[inline(always)]
-fn sends(ctx: *mut bpf_sock_addr) -> i32 {
-    // SAFETY: as in `connects`.
+fn on_sendmsg(ctx: *mut bpf_sock_addr) -> i32 {
+    // SAFETY: as in `on_connect`.
     unsafe {
         if is_udp(ctx)
             && let Some(socket) = socket_of(ctx, true)
         {
-            let _new = flow::sends(socket, current_tgid());
+            let _is_new = flow::record_sender(socket, current_tgid());
         }
     }
     PASS
 }
 
-/// Hook: `BPF_CGROUP_RUN_PROG_UDP4_RECVMSG_LOCK(sk, uaddr, uaddrlen)` of `udp_recvmsg`,
-/// `net/ipv4/udp.c`, v5.2 and later: a datagram whose reader wants the sender's address.
+/// Hook: `BPF_CGROUP_RUN_PROG_UDP4_RECVMSG_LOCK(sk, uaddr, uaddrlen)` (no `uaddrlen` before v6.7)
+/// in `net/ipv4/udp.c: udp_recvmsg`, v5.2 and later.
+///
+/// Runs for a datagram whose reader requests the sender's address (`recvfrom(2)`).
 #[cgroup_sock_addr(recvmsg4)]
 pub(crate) fn udp_recvmsg4(ctx: SockAddrContext) -> i32 {
     let ctx = ctx.sock_addr;
-    // SAFETY: as in `connects`; a program of this type may read the IPv4 members.
+    // SAFETY: as in `on_connect`; a program of this type may read the IPv4 members.
     unsafe {
-        if let Some(socket) = wants_owner(ctx) {
-            reads(ctx, socket, mapped((*ctx).user_ip4));
+        if let Some(socket) = unresolved_socket(ctx) {
+            resolve_inbound(ctx, socket, map_v4((*ctx).user_ip4));
         }
     }
     PASS
 }
 
-/// Hook: `BPF_CGROUP_RUN_PROG_UDP6_RECVMSG_LOCK(sk, uaddr, uaddrlen)` of `udpv6_recvmsg`,
-/// `net/ipv6/udp.c`, v5.2 and later. The sender of an IPv4 datagram is mapped.
+/// Hook: `BPF_CGROUP_RUN_PROG_UDP6_RECVMSG_LOCK(sk, uaddr, uaddrlen)` (no `uaddrlen` before v6.7)
+/// in `net/ipv6/udp.c: udpv6_recvmsg`, v5.2 and later. The sender of an IPv4 datagram is mapped.
 #[cgroup_sock_addr(recvmsg6)]
 pub(crate) fn udp_recvmsg6(ctx: SockAddrContext) -> i32 {
     let ctx = ctx.sock_addr;
-    // SAFETY: as in `connects`; a program of this type may read the IPv6 members, word by word.
+    // SAFETY: as in `on_connect`; a program of this type may read the IPv6 members, word by word.
     unsafe {
-        if let Some(socket) = wants_owner(ctx) {
+        if let Some(socket) = unresolved_socket(ctx) {
             let words = (&raw const (*ctx).user_ip6).cast::<u32>();
             let sender = [
                 words.read_volatile(),
@@ -149,83 +156,86 @@ pub(crate) fn udp_recvmsg6(ctx: SockAddrContext) -> i32 {
                 words.add(2).read_volatile(),
                 words.add(3).read_volatile(),
             ];
-            reads(ctx, socket, sender);
+            resolve_inbound(ctx, socket, sender);
         }
     }
     PASS
 }
 
-/// The socket, if a flow of it has no owner yet.
+/// Returns the socket's storage, if an inbound flow of it has no owner yet.
 ///
 /// # Safety
 ///
 /// `ctx` must be the context of a `cgroup_sock_addr` program.
 #[inline(always)]
-unsafe fn wants_owner(ctx: *mut bpf_sock_addr) -> Option<*mut flow::UdpSocket> {
-    // SAFETY: the caller's promise; the socket's values come from the storage.
+unsafe fn unresolved_socket(ctx: *mut bpf_sock_addr) -> Option<*mut flow::UdpSocket> {
+    // SAFETY: the caller's contract; the socket's values come from the storage.
     unsafe {
         let socket = socket_of(ctx, false)?;
-        ((*socket).unread.cast_signed() > 0).then_some(socket)
+        ((*socket).unresolved_inbound.cast_signed() > 0).then_some(socket)
     }
 }
 
-/// The current task reads a datagram of `sender`: it owns that flow, if nobody does.
+/// Emits the current task, which reads a datagram of `sender`, as the owner of that flow, unless it
+/// has one.
 ///
 /// # Safety
 ///
-/// As for [`wants_owner`], whose result `socket` is.
+/// As for [`unresolved_socket`]; `socket` must be its result.
 #[inline(always)]
-unsafe fn reads(ctx: *mut bpf_sock_addr, socket: *mut flow::UdpSocket, sender: Address) {
-    // SAFETY: the caller's promise.
+unsafe fn resolve_inbound(ctx: *mut bpf_sock_addr, socket: *mut flow::UdpSocket, sender: Address) {
+    // SAFETY: the caller's contract.
     unsafe {
-        (*socket).reads_addressed = 1;
-        let mut key = flow::any_flow((*socket).cookie);
+        (*socket).reads_with_address = 1;
+        let mut key = flow::all_flows((*socket).cookie);
         key.remote_port = u16::from_be((*ctx).user_port as u16);
-        flow::set_remote(&mut key, sender);
+        flow::set_remote_addr(&mut key, sender);
         let Some(flow) = UDP_FLOWS.get_ptr_mut(&key) else { return };
         if (*flow).owner_resolved != 0 {
             return;
         }
         (*flow).owner_resolved = 1;
-        add(&raw mut (*socket).unread, u64::MAX);
-        flow::own(socket, UdpOwnerSource::FirstIo);
-        flow::tell_owner(&key, true);
+        add(&raw mut (*socket).unresolved_inbound, u64::MAX);
+        flow::set_owner(socket, UdpOwnerSource::FirstIo);
+        flow::emit_owner(&key, true);
     }
 }
 
-/// The current task has read a UDP socket, whether or not it wanted the sender's address. On a socket
-/// whose readers do they are known better.
+/// Emits the current task, which has read a UDP socket, as the owner of its inbound flows without
+/// one. Skipped if readers of the socket request the sender's address: `recvmsg` hooks are then
+/// exact.
 ///
 /// # Safety
 ///
-/// `sk` must be what the verifier takes for a socket.
+/// `sk` must be a pointer that the verifier accepts as a socket.
 #[inline(always)]
-pub(crate) unsafe fn has_read(sk: *mut c_void) {
-    // SAFETY: the caller's promise.
+pub(crate) unsafe fn on_read(sk: *mut c_void) {
+    // SAFETY: the caller's contract.
     unsafe {
-        let Some(socket) = flow::socket(sk, false) else { return };
-        if (*socket).unread.cast_signed() > 0 && (*socket).reads_addressed == 0 {
-            (*socket).unread = 0;
-            flow::own(socket, UdpOwnerSource::FirstIo);
-            flow::tell_owner(&flow::any_flow((*socket).cookie), true);
+        let Some(socket) = flow::socket_storage(sk, false) else { return };
+        if (*socket).unresolved_inbound.cast_signed() > 0 && (*socket).reads_with_address == 0 {
+            (*socket).unresolved_inbound = 0;
+            flow::set_owner(socket, UdpOwnerSource::FirstIo);
+            flow::emit_owner(&flow::all_flows((*socket).cookie), true);
         }
     }
 }
 
-/// The current task has written to a UDP socket; the datagram has passed the other programs.
+/// Records the current task, which has written to a UDP socket, as a sender, and as the owner of an
+/// outbound flow without one. The datagram has already passed the `cgroup_skb` programs.
 ///
 /// # Safety
 ///
-/// As for [`has_read`].
+/// As for [`on_read`].
 #[inline(always)]
-pub(crate) unsafe fn has_written(sk: *mut c_void) {
-    // SAFETY: the caller's promise.
+pub(crate) unsafe fn on_write(sk: *mut c_void) {
+    // SAFETY: the caller's contract.
     unsafe {
-        let Some(socket) = flow::socket(sk, false) else { return };
-        if flow::sends(socket, current_tgid()) && (*socket).unsent != 0 {
-            // Each new sender settles its own: several may have begun at once.
-            (*socket).unsent = (*socket).unsent.wrapping_sub(1);
-            flow::tell_owner(&flow::any_flow((*socket).cookie), false);
+        let Some(socket) = flow::socket_storage(sk, false) else { return };
+        if flow::record_sender(socket, current_tgid()) && (*socket).unresolved_outbound != 0 {
+            // Each new sender resolves one flow, its own: several may have begun concurrently.
+            (*socket).unresolved_outbound = (*socket).unresolved_outbound.wrapping_sub(1);
+            flow::emit_owner(&flow::all_flows((*socket).cookie), false);
         }
     }
 }
@@ -240,7 +250,7 @@ fn current_tgid() -> u32 {
 /// `ctx` must be the context of a `cgroup_sock_addr` program.
 #[inline(always)]
 unsafe fn is_udp(ctx: *mut bpf_sock_addr) -> bool {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's contract.
     unsafe { (*ctx).protocol == u32::from(IPPROTO_UDP) && (*ctx).type_ == SOCK_DGRAM }
 }
 
@@ -249,9 +259,9 @@ unsafe fn is_udp(ctx: *mut bpf_sock_addr) -> bool {
 /// `ctx` must be the context of a `cgroup_sock_addr` program.
 #[inline(always)]
 unsafe fn socket_of(ctx: *mut bpf_sock_addr, create: bool) -> Option<*mut flow::UdpSocket> {
-    // SAFETY: the caller's promise; the member is checked for null.
+    // SAFETY: the caller's contract; the member is checked for null.
     unsafe {
         let sk = (*ctx).__bindgen_anon_1.sk;
-        if sk.is_null() { None } else { flow::socket(sk.cast(), create) }
+        if sk.is_null() { None } else { flow::socket_storage(sk.cast(), create) }
     }
 }
