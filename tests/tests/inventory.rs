@@ -8,9 +8,8 @@ use sensor_tests::{FakeImds, ImdsResponse};
 use sensor_user::base::clock::{Clock, SystemClock};
 use sensor_user::base::counters::Stats;
 use sensor_user::inventory::refresh::keep;
-use sensor_user::inventory::{
-    AzureConfig, ComputerRow, Host, Imds, ImdsMode, ImdsPace, SharedAzure,
-};
+use sensor_user::inventory::{AzureConfig, Host, Imds, ImdsMode, ImdsPace, SharedAzure};
+use sensor_user::schema::ComputerRow;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 

@@ -165,8 +165,8 @@ fn redirects_are_not_followed() {
 #[test]
 fn an_endless_response_is_read_up_to_a_limit() {
     let collector = Collector::start(first(vec![
-        ScriptedResponse::Endless(404),
-        ScriptedResponse::Endless(200),
+        ScriptedResponse::EndlessBody(404),
+        ScriptedResponse::EndlessBody(200),
     ]));
     let running = start(&[http("endless", &collector, 1)]);
     let put = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::command;
+use sensor_tests::agent_command;
 
 use super::markdown::document;
 use super::repository;
@@ -14,7 +14,7 @@ fn every_column_of_an_alert_is_described() {
     let (connections, indicators) = (example("recording.jsonl"), example("indicators.jsonl"));
     let arguments =
         ["replay", "--live", "--connections", &connections, "--indicators", &indicators];
-    let output = command(home.path(), &arguments).output().unwrap();
+    let output = agent_command(home.path(), &arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let first = String::from_utf8(output.stdout).unwrap().lines().next().unwrap().to_owned();
     let alert: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&first).unwrap();

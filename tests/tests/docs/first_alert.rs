@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sensor_tests::{Agent, skip_unless};
 
-use super::blocks::{example_directory, typed, typed_in};
+use super::blocks::{example_directory, shell, shell_output};
 use super::markdown::document;
 
 const LIMIT: Duration = Duration::from_secs(20);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::command;
+use sensor_tests::agent_command;
 
 use super::markdown::documents;
 
@@ -16,7 +16,7 @@ impl Helps {
         let help = self.0.entry(words.join(" ")).or_insert_with(|| {
             let home = tempfile::tempdir().unwrap();
             let arguments: Vec<&str> = words.iter().copied().chain(["--help"]).collect();
-            let output = command(home.path(), &arguments).output().unwrap();
+            let output = agent_command(home.path(), &arguments).output().unwrap();
             output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
         });
         help.as_ref()

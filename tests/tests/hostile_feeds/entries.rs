@@ -119,8 +119,8 @@ async fn long_ids_and_hostile_texts_stay_harmless() {
         assert!(rejected >= 2, "{kind:?}: {:?}", report.rejected);
         let longest = report.rejects.iter().map(|it| it.text.len() + it.reason.len()).max();
         assert!(longest < Some(4096), "{kind:?}: {longest:?}");
-        let text = feeds_text(&[report], at());
-        let control = |c: char| it.is_control() && it != '\n' || it == '\u{202e}';
+        let text = feeds_screen(&[report], at());
+        let control = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
         assert!(!text.contains(control), "{kind:?}: {text:?}");
         let set = feed.intel.set().load_full();
         assert!((1..=GOOD).all(|number| covers(&set, &address(number))), "{kind:?}");

@@ -91,7 +91,7 @@ fn a_connection_has_the_dns_names_of_its_address_and_a_country() {
     let written: Vec<Value> = written.filter(|row| row["Type"] == "VMConnection").collect();
     for address in [V4, V6] {
         let found = names(&written, address);
-        assert_eq!(found, [(asked.clone(), canonical.to_owned())], "{address}");
+        assert_eq!(found, [(question.clone(), canonical.to_owned())], "{address}");
     }
     let row = written.iter().find(|row| text(row, "RemoteIp") == V4).unwrap();
     assert_eq!(text(row, "RemoteCountry"), "United States");

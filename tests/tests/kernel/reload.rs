@@ -129,7 +129,7 @@ fn wait_for(home: &Home, state: &str) -> Value {
         let socket = home.path("netsensor/netsensor.sock");
         let mut command = home.command(&["status", "--json"]);
         if state == "DEGRADED" {
-            command = sensor_tests::agent_command(
+            command = agent_command(
                 home.path("").as_path(),
                 &["status", "--json", "--socket", socket.to_str().unwrap()],
             );

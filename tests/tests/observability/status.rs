@@ -12,10 +12,10 @@ fn a_healthy_agent_fits_one_screen() {
     hit();
     let output = wait_for("a healthy agent, and its canary", || {
         let output = home.command(&["status"]).output().unwrap();
-        let output = String::from_utf8(output.stdout).unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
         let fits = ["\ncanary    seen ", " 1 alerts, ", "1 hosts and 0 networks"];
-        let is_healthy = output.status.success() && fits.iter().all(|part| output.contains(part));
-        is_healthy.then_some(output)
+        let is_healthy = output.status.success() && fits.iter().all(|part| text.contains(part));
+        is_healthy.then_some(text)
     });
     assert!(output.starts_with("OK "), "{output}");
     assert!(output.lines().count() <= 24, "{output}");

@@ -62,7 +62,7 @@ impl Case {
         let server = python(&self.server_netns, server, &[bind]);
         let port = ready(&server);
         let times = TIMES.to_string();
-        let client = python(&self.targeter, client, &[target, &port, &times]);
+        let client = python(&self.client_netns, client, &[target, &port, &times]);
         self.finish(client);
         self.stop(server);
     }
