@@ -1,4 +1,4 @@
-//! The built `netsensor`, run as a child whose lines arrive with their time.
+//! Runs the built `netsensor` as a child process and records its output lines with timestamps.
 #![expect(clippy::panic, clippy::expect_used, reason = "a test ends with a panic")]
 
 use std::io::{BufRead as _, BufReader, Read};
@@ -13,8 +13,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// The agent's binary: what `NETSENSOR_BIN` names, else the one beside the running test, which
-/// cargo (when it runs the test) brings up to date first, once a process.
+/// Path of the agent's binary: `NETSENSOR_BIN` if set, else the one in the target directory of the
+/// running test. Under cargo, the latter is rebuilt first, once per process.
 pub fn agent_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -23,7 +23,7 @@ pub fn agent_binary() -> &'static Path {
         }
         // target/PROFILE/deps/TEST
         let test = std::env::current_exe().expect("path of the test");
-        let profile = test.ancestors().nth(2).expect("folder of the profile");
+        let profile = test.ancestors().nth(2).expect("directory of the profile");
         if let (Some(cargo), Some(target)) = (std::env::var_os("CARGO"), profile.parent()) {
             build(Path::new(&cargo), profile, target);
         }
@@ -36,15 +36,15 @@ pub fn agent_binary() -> &'static Path {
 
 fn build(cargo: &Path, profile: &Path, target: &Path) {
     let mut build = Command::new(cargo);
-    // The whole workspace, so that features, and with them the dependencies, are those of the test.
+    // The whole workspace: features, and with them the dependencies, are then those of the test.
     build.args(["build", "--quiet", "--workspace", "--bin", "netsensor"]);
     build.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
     build.arg("--target-dir").arg(target);
     if profile.ends_with("release") {
         build.arg("--release");
     }
-    // What cargo tells this test about its package would look to build scripts (ring's) like a
-    // change, and each run would build half of the dependencies again.
+    // Cargo sets these variables for the test's package. Build scripts (ring's) watch them, so each
+    // run would rebuild half of the dependencies.
     for (name, _) in std::env::vars_os() {
         let shown = name.to_string_lossy();
         if shown.starts_with("CARGO_PKG_") || shown.starts_with("CARGO_MANIFEST_") {
@@ -55,8 +55,8 @@ fn build(cargo: &Path, profile: &Path, target: &Path) {
     assert!(status.success(), "cargo build of the agent: {status}");
 }
 
-/// The agent with `arguments`, in an environment of its own: nothing but `PATH`, and `home` for
-/// `HOME` and the state.
+/// Command for the agent with `arguments`. Its environment has only `PATH`, and `home` as `HOME`
+/// and `XDG_STATE_HOME`.
 pub fn agent_command(home: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(agent_binary());
     command.args(arguments).env_clear().env("HOME", home).env("XDG_STATE_HOME", home);
@@ -66,19 +66,19 @@ pub fn agent_command(home: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// A line and when it was read.
+/// Line of output and the time at which it was read.
 #[derive(Debug, Clone)]
 pub struct OutputLine {
-    /// When.
+    /// Time at which the line was read.
     pub at: Instant,
-    /// Without its end.
+    /// Text without the line ending.
     pub text: String,
 }
 
-/// How the agent ended.
+/// Exit status and output of an agent that ended.
 #[derive(Debug)]
 pub struct AgentExit {
-    /// Its status.
+    /// Exit status of the process.
     pub status: ExitStatus,
     /// All lines of its standard output.
     pub stdout: Vec<OutputLine>,
@@ -86,7 +86,7 @@ pub struct AgentExit {
     pub stderr: Vec<OutputLine>,
 }
 
-/// A running agent. Dropping it ends it.
+/// Running agent. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Agent {
     child: Child,
@@ -101,7 +101,7 @@ impl Agent {
         Self::spawn(agent_command(home, arguments))
     }
 
-    /// Starts what `command` describes; its output is collected here.
+    /// Starts `command` and collects its output.
     pub fn spawn(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -113,13 +113,13 @@ impl Agent {
         Self { child, stdout, stderr, readers }
     }
 
-    /// Process id.
+    /// Process id of the agent.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits for the first alert on standard output that fits, and when it was read; panics with
-    /// all that the agent said when none came in time.
+    /// Waits for the first alert on standard output for which `fits` is true. Returns it with the
+    /// time at which it was read. Panics with the agent's whole output after `timeout`.
     pub fn wait_for_alert(
         &self,
         timeout: Duration,
@@ -134,7 +134,7 @@ impl Agent {
         })
     }
 
-    /// Waits for a line on standard error that contains `part`; panics when none came in time.
+    /// Waits for a line on standard error that contains `part`. Panics after `timeout`.
     pub fn wait_for_log(&self, timeout: Duration, part: &str) -> OutputLine {
         let found =
             self.stderr.wait(timeout, |line| line.text.contains(part).then(|| line.clone()));
@@ -142,22 +142,22 @@ impl Agent {
             .unwrap_or_else(|| panic!("no {part:?} within {timeout:?}; {}", self.captured_output()))
     }
 
-    /// The alerts so far.
+    /// Alerts on standard output so far.
     pub fn alerts(&self) -> Vec<Value> {
         let lines = self.stdout.all();
         lines.iter().filter_map(|line| serde_json::from_str(&line.text).ok()).collect()
     }
 
-    /// Asks the agent to end (SIGTERM), kills it when it has not within 10 s, and returns how it
-    /// ended.
+    /// Sends SIGTERM, kills the agent if it does not exit within 10 s, and returns its exit status
+    /// and output.
     pub fn stop(mut self) -> AgentExit {
         self.signal(Signal::SIGTERM);
-        self.ended(Duration::from_secs(10))
+        self.wait_for_exit(Duration::from_secs(10))
     }
 
-    /// Waits until the agent ends by itself; kills it after `timeout`.
+    /// Waits until the agent exits by itself. Kills it after `timeout`.
     pub fn wait(mut self, timeout: Duration) -> AgentExit {
-        self.ended(timeout)
+        self.wait_for_exit(timeout)
     }
 
     /// Sends `signal` to the agent.
@@ -166,9 +166,9 @@ impl Agent {
         kill(Pid::from_raw(pid), signal).expect("signal the agent");
     }
 
-    fn ended(&mut self, timeout: Duration) -> AgentExit {
+    fn wait_for_exit(&mut self, timeout: Duration) -> AgentExit {
         let deadline = Instant::now() + timeout;
-        let gate = (Mutex::new(()), Condvar::new());
+        let (lock, never) = (Mutex::new(()), Condvar::new());
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("wait for the agent") {
                 break status;
@@ -177,8 +177,8 @@ impl Agent {
                 self.child.kill().expect("kill the agent");
                 break self.child.wait().expect("wait for the agent");
             }
-            let guard = gate.0.lock().expect("lock");
-            drop(gate.1.wait_timeout(guard, LOOK).expect("lock"));
+            let guard = lock.lock().expect("lock");
+            drop(never.wait_timeout(guard, POLL_INTERVAL).expect("lock"));
         };
         for reader in self.readers.drain(..) {
             reader.join().expect("reader");
@@ -204,8 +204,8 @@ impl Drop for Agent {
     }
 }
 
-/// `netsensor run` for a benchmark, with its probes attached: `config` is its configuration, `state`
-/// the folder of its state. Gives what it says from then on, too.
+/// Starts `netsensor run` for a benchmark, with `config` as its configuration and `state` as its
+/// state directory. Returns once its probes are attached, with the rest of its standard error.
 pub fn spawn_with_stderr(
     config: &Path,
     state: &Path,
@@ -219,22 +219,23 @@ pub fn spawn_with_stderr(
         .stderr(Stdio::piped())
         .spawn()
         .expect("start the agent");
-    let mut said = BufReader::new(agent.stderr.take().expect("piped")).lines();
-    said.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("state: ")))
+    let mut stderr = BufReader::new(agent.stderr.take().expect("piped")).lines();
+    stderr
+        .find(|line| line.as_ref().is_ok_and(|line| line.starts_with("state: ")))
         .expect("the agent has started")
-        .expect("its words");
-    (agent, said)
+        .expect("a line of its log");
+    (agent, stderr)
 }
 
-/// The same, with nobody to read what it says.
+/// Starts `netsensor run` like [`spawn_with_stderr`], with nobody reading its output.
 pub fn spawn_without_output(config: &Path, state: &Path) -> Child {
     spawn_with_stderr(config, state, Stdio::null()).0
 }
 
-/// How often a wait without an event looks again.
-const LOOK: Duration = Duration::from_millis(5);
+/// Poll interval of a wait for the child's exit.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The lines of one stream so far.
+/// Lines of one stream so far.
 #[derive(Debug, Default)]
 struct OutputLines {
     lines: Mutex<Vec<OutputLine>>,
@@ -242,7 +243,7 @@ struct OutputLines {
 }
 
 impl OutputLines {
-    /// Reads on a thread of its own until the stream ends.
+    /// Reads on its own thread until the stream ends.
     fn read(lines: &Arc<Self>, stream: impl Read + Send + 'static) -> JoinHandle<()> {
         let lines = Arc::clone(lines);
         std::thread::spawn(move || {
@@ -257,18 +258,18 @@ impl OutputLines {
         })
     }
 
-    /// The first line for which `find` has an answer, waiting for it.
+    /// Waits for the first line for which `find` returns a value.
     fn wait<T>(&self, timeout: Duration, find: impl Fn(&OutputLine) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + timeout;
-        let mut seen = 0;
+        let mut checked = 0;
         let mut lines = self.lines.lock().expect("lock");
         loop {
-            if let Some(found) = lines.iter().skip(seen).find_map(&find) {
+            if let Some(found) = lines.iter().skip(checked).find_map(&find) {
                 return Some(found);
             }
-            seen = lines.len();
-            let left = deadline.checked_duration_since(Instant::now())?;
-            lines = self.more.wait_timeout(lines, left).expect("lock").0;
+            checked = lines.len();
+            let remaining = deadline.checked_duration_since(Instant::now())?;
+            lines = self.more.wait_timeout(lines, remaining).expect("lock").0;
         }
     }
 
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_seen_as_they_come_and_the_child_is_ended() {
+    fn lines_are_returned_as_they_arrive_and_stop_ends_the_child() {
         let agent = shell("echo '{\"AlertId\":\"a\"}'; echo started >&2; exec sleep 60");
         let limit = Duration::from_secs(10);
         let (_, alert) = agent.wait_for_alert(limit, |alert| alert["AlertId"] == "a");
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_does_not_end_is_killed() {
+    fn a_child_that_does_not_exit_is_killed() {
         let agent = shell("exec sleep 60");
         assert_eq!(agent.wait(Duration::from_millis(50)).status.signal(), Some(9));
         assert_eq!(shell("exit 3").wait(Duration::from_secs(10)).status.code(), Some(3));

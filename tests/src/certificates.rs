@@ -14,15 +14,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 
-/// An authority, and what it certified: `ca`, `server` (`logs.example.net` and `127.0.0.1`),
-/// `client`, and the keys `server.key` and `client.key`.
+/// Temporary directory with a certificate authority `ca`, the certificates that it signed, `server`
+/// (`logs.example.net` and `127.0.0.1`) and `client`, and the keys `server.key` and `client.key`.
 pub fn certificates() -> TempDir {
     let folder = tempfile::tempdir().expect("a certificate");
     let write = |name: &str, text: String| {
         std::fs::write(folder.path().join(name), text).expect("a certificate");
     };
     let mut params = CertificateParams::default();
-    // OpenSSL takes what has its issuer's name for its own issuer.
+    // OpenSSL considers a certificate whose subject equals its issuer self-signed.
     params.distinguished_name.push(DnType::CommonName, "authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -44,10 +44,11 @@ pub fn certificates() -> TempDir {
     folder
 }
 
-/// Takes connections as `server` of [`certificates`], from anybody.
+/// TLS acceptor with the certificate `server` of [`certificates`]; no client certificate is
+/// required.
 pub fn tls_acceptor(files: &Path) -> TlsAcceptor {
     let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().expect("versions of TLS");
+    let builder = builder.with_safe_default_protocol_versions().expect("TLS versions");
     let certificate = CertificateDer::from_pem_file(files.join("server")).expect("a certificate");
     let key = PrivateKeyDer::from_pem_file(files.join("server.key")).expect("a key");
     let config = builder.with_no_client_auth().with_single_cert(vec![certificate], key);

@@ -1,5 +1,5 @@
-//! An HTTP collector in this process that answers as a script says: takes, refuses, stalls, breaks
-//! the connection.
+//! HTTP collector in this process whose responses come from a script: it accepts, refuses, stalls
+//! or resets the connection.
 #![expect(clippy::panic, clippy::expect_used, reason = "a test ends with a panic")]
 
 use std::io::Read as _;
@@ -17,31 +17,31 @@ use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-/// What the collector does with one request.
+/// Response of the collector to one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScriptedResponse {
-    /// This status, these headers, this text.
+    /// Response with this status, these headers and this body.
     Status(u16, Vec<(&'static str, String)>, String),
-    /// This status, and a body that never ends.
+    /// Response with this status and a body that never ends.
     EndlessBody(u16),
-    /// No answer before `Collector::release`, then 200.
+    /// No response before `Collector::release`, then 200.
     Stall,
-    /// The connection is reset.
+    /// The connection is reset without a response.
     Reset,
-    /// The items are taken, and then the connection is reset: nobody hears of it.
+    /// The items are accepted, then the connection is reset: the client gets no response.
     AcceptAndReset,
 }
 
 impl ScriptedResponse {
-    /// 200 without a body.
+    /// Status 200 without a body.
     pub const OK: Self = Self::Status(200, Vec::new(), String::new());
 
-    /// This status without headers or body.
+    /// Response with this status, without headers or body.
     pub const fn status(status: u16) -> Self {
         Self::Status(status, Vec::new(), String::new())
     }
 
-    /// This status with `Retry-After`.
+    /// Response with this status and a `Retry-After` header.
     pub fn retry_after(status: u16, value: &str) -> Self {
         Self::Status(status, vec![("retry-after", value.to_owned())], String::new())
     }
@@ -57,34 +57,33 @@ impl ScriptedResponse {
     }
 }
 
-/// One request, whole.
+/// Complete request that the collector received.
 #[derive(Debug, Clone)]
 pub struct RecordedRequest {
-    /// When it had arrived.
+    /// Time at which the whole request had arrived.
     pub at: Instant,
-    /// Method.
+    /// HTTP method of the request.
     pub method: String,
-    /// Path.
+    /// Path of the request target.
     pub path: String,
-    /// What stands behind `?`; "" for nothing.
+    /// Query string without the `?`; empty if absent.
     pub query: String,
-    /// Headers.
+    /// Headers of the request.
     pub headers: HeaderMap,
-    /// Body, decompressed.
+    /// Decompressed request body.
     pub body: String,
-    /// Whether the answer was (or, stalled, will be) a success.
+    /// True if the response was, or after a stall will be, a success.
     pub accepted: bool,
-    /// Of its items, read once.
     ids: Vec<String>,
 }
 
 impl RecordedRequest {
-    /// A header's text; "" where it is absent.
+    /// Value of a header; empty if absent.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The items, from one array or from lines.
+    /// Items of the body, which is one JSON array or JSON lines.
     pub fn items(&self) -> Vec<Value> {
         items(&self.body).expect("items")
     }
@@ -95,7 +94,6 @@ impl RecordedRequest {
     }
 }
 
-/// An array's, or those of lines.
 fn items(body: &str) -> serde_json::Result<Vec<Value>> {
     if body.starts_with('[') {
         serde_json::from_str(body)
@@ -104,7 +102,6 @@ fn items(body: &str) -> serde_json::Result<Vec<Value>> {
     }
 }
 
-/// `AlertId` or `ConnectionId`.
 fn id(item: &Value) -> Option<String> {
     let id = item.get("AlertId").or_else(|| item.get("ConnectionId"));
     id.and_then(Value::as_str).map(str::to_owned)
@@ -119,7 +116,7 @@ struct Shared {
     released: watch::Sender<bool>,
 }
 
-/// A running collector. Dropping it ends it.
+/// Running collector. Dropping it stops the server.
 pub struct Collector {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -134,15 +131,15 @@ impl std::fmt::Debug for Collector {
 }
 
 impl Collector {
-    /// Starts on a free port of 127.0.0.1; `script` gets the request's number (from 0) and the
-    /// request.
+    /// Starts the server on a free port of 127.0.0.1. `script` is called with the request's number
+    /// (from 0) and the request.
     pub fn start(
         script: impl FnMut(usize, &RecordedRequest) -> ScriptedResponse + Send + 'static,
     ) -> Self {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), script)
     }
 
-    /// Starts at `address`.
+    /// Starts the server at `address`.
     pub fn start_at(
         address: SocketAddr,
         script: impl FnMut(usize, &RecordedRequest) -> ScriptedResponse + Send + 'static,
@@ -163,27 +160,27 @@ impl Collector {
         Self { address, shared, end: Some(end), thread: Some(thread) }
     }
 
-    /// Where it listens.
+    /// Address on which it listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// `http://ADDRESS/alerts`.
+    /// URL `http://ADDRESS/alerts`.
     pub fn url(&self) -> String {
         format!("http://{}/alerts", self.address)
     }
 
-    /// Lets every stalled request, and those to come, succeed.
+    /// Completes every stalled request, present and future, with 200.
     pub fn release(&self) {
         self.shared.released.send_replace(true);
     }
 
-    /// The requests so far.
+    /// Requests received so far.
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.shared.requests.lock().expect("lock").clone()
     }
 
-    /// The ids of all items that were taken, in order.
+    /// Ids of all accepted items, in order.
     pub fn accepted_ids(&self) -> Vec<String> {
         self.requests()
             .iter()
@@ -192,33 +189,36 @@ impl Collector {
             .collect()
     }
 
-    /// Waits until `count` requests have arrived; panics when they have not within 10 s.
+    /// Waits until `count` requests have arrived. Panics after 10 s.
     pub fn wait_for_requests(&self, count: usize) -> Vec<RecordedRequest> {
         self.wait_until(&format!("{count} requests"), |requests| requests.len() >= count)
     }
 
-    /// Waits until `count` items were taken; panics when they were not within 10 s.
+    /// Waits until `count` items were accepted. Panics after 10 s.
     pub fn wait_for_accepted(&self, count: usize) -> Vec<String> {
         self.wait_until(&format!("{count} items"), |requests| {
-            let taken = requests.iter().filter(|request| request.accepted);
-            taken.map(|request| request.ids.len()).sum::<usize>() >= count
+            let accepted = requests.iter().filter(|request| request.accepted);
+            accepted.map(|request| request.ids.len()).sum::<usize>() >= count
         });
         self.accepted_ids()
     }
 
     fn wait_until(
         &self,
-        what: &str,
-        there: impl Fn(&[RecordedRequest]) -> bool,
+        condition: &str,
+        is_met: impl Fn(&[RecordedRequest]) -> bool,
     ) -> Vec<RecordedRequest> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut requests = self.shared.requests.lock().expect("lock");
-        while !there(&requests) {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+        while !is_met(&requests) {
+            let Some(remaining) = deadline.checked_duration_since(Instant::now()) else {
                 let last = requests.last();
-                panic!("not {what} within 10 s, but {}; the last: {last:.2000?}", requests.len());
+                panic!(
+                    "not {condition} within 10 s, but {}; the last: {last:.2000?}",
+                    requests.len()
+                );
             };
-            requests = self.shared.more.wait_timeout(requests, left).expect("lock").0;
+            requests = self.shared.more.wait_timeout(requests, remaining).expect("lock").0;
         }
         requests.clone()
     }
@@ -239,11 +239,12 @@ fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, ended: oneshot::R
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-        // With no linger, a connection that the handler abandons is reset, not closed in order.
+        // With SO_LINGER 0, a connection that the handler drops is reset instead of closed with
+        // FIN.
         let listener = listener.tap_io(|stream| {
             stream.set_zero_linger().expect("a socket");
         });
-        let router = Router::new().fallback(answer).with_state(shared);
+        let router = Router::new().fallback(respond).with_state(shared);
         tokio::select! {
             served = axum::serve(listener, router) => served.expect("serve"),
             _ = ended => {}
@@ -251,7 +252,7 @@ fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, ended: oneshot::R
     });
 }
 
-/// The body, without its compression.
+/// Decompresses the body if it is gzip.
 fn text(headers: &HeaderMap, body: &[u8]) -> String {
     if headers.get("content-encoding").is_none_or(|value| value != "gzip") {
         return String::from_utf8_lossy(body).into_owned();
@@ -261,7 +262,7 @@ fn text(headers: &HeaderMap, body: &[u8]) -> String {
     text
 }
 
-async fn answer(
+async fn respond(
     State(shared): State<Arc<Shared>>,
     method: Method,
     uri: Uri,
@@ -274,22 +275,22 @@ async fn answer(
         method: method.to_string(),
         path: uri.path().to_owned(),
         query: uri.query().unwrap_or_default().to_owned(),
-        // A request for a token has none.
+        // A request for an access token has no items.
         ids: items(&body).unwrap_or_default().iter().filter_map(id).collect(),
         body,
         headers,
         accepted: false,
     };
-    let answer = {
+    let response = {
         let mut requests = shared.requests.lock().expect("lock");
         let mut script = shared.script.lock().expect("lock");
-        let answer = script(requests.len(), &request);
-        request.accepted = answer.accepts();
+        let response = script(requests.len(), &request);
+        request.accepted = response.accepts();
         requests.push(request);
-        answer
+        response
     };
     shared.more.notify_all();
-    match answer {
+    match response {
         ScriptedResponse::Status(status, headers, text) => {
             let mut response = Response::builder().status(status);
             for (name, value) in headers {
@@ -306,14 +307,15 @@ async fn answer(
             released.wait_for(|released| *released).await.expect("the collector lives");
             Response::new(Body::empty())
         }
-        // Unwinds through the connection's task, which drops the socket; prints nothing.
+        // Unwinds through the connection's task, which drops the socket. `resume_unwind` prints
+        // nothing.
         ScriptedResponse::Reset | ScriptedResponse::AcceptAndReset => {
             std::panic::resume_unwind(Box::new("reset"))
         }
     }
 }
 
-/// `xxxx…` for ever.
+/// Body of `x` bytes that never ends.
 struct EndlessBody;
 
 impl axum::body::HttpBody for EndlessBody {

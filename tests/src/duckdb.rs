@@ -1,4 +1,4 @@
-//! `DuckDB`, in a Python child: reads what netsensor wrote as somebody else would.
+//! `DuckDB` in a Python child process: an independent reader of netsensor's output.
 #![expect(clippy::expect_used, reason = "a harness stops where its own machinery fails")]
 
 use std::io::Write as _;
@@ -9,26 +9,27 @@ use serde_json::{Value, json};
 
 use crate::python::python_with;
 
-/// Reads one JSON document: statements to run first, then queries without a line end; prints one
-/// array of JSON rows a query.
+/// Reads one JSON document with setup statements and queries, and prints one JSON array of rows per
+/// query. Queries contain no `;`.
 const CHILD: &str = r#"
 import duckdb, json, sys
-asked = json.load(sys.stdin)
+request = json.load(sys.stdin)
 db = duckdb.connect()
 db.execute("SET TimeZone = 'UTC'")
-for statement in asked["first"]:
+for statement in request["first"]:
     db.execute(statement)
-for query in asked["queries"]:
-    rows = db.execute(f"SELECT to_json(answer)::VARCHAR FROM ({query}\n) AS answer").fetchall()
+for query in request["queries"]:
+    rows = db.execute(f"SELECT to_json(result)::VARCHAR FROM ({query}\n) AS result").fetchall()
     print("[" + ",".join(row[0] for row in rows) + "]")
 "#;
 
-/// A Python that has `DuckDB`: the machine's, or the one that `cargo xtask test` made.
+/// Python interpreter with `DuckDB`: the system's, or that of the venv of `cargo xtask test`.
 pub fn python_with_duckdb() -> Option<PathBuf> {
     python_with("duckdb")
 }
 
-/// The answers to `queries`, each an array of objects, after the statements `first`.
+/// Runs the statements `first`, then `queries`. Returns the result of each query, an array of
+/// objects.
 pub fn query_duckdb(python: &PathBuf, first: &[String], queries: &[String]) -> Vec<Value> {
     let mut child = Command::new(python)
         .args(["-c", CHILD])
@@ -37,16 +38,16 @@ pub fn query_duckdb(python: &PathBuf, first: &[String], queries: &[String]) -> V
         .stderr(Stdio::piped())
         .spawn()
         .expect("a Python that was found starts");
-    // One statement each, which stands in brackets.
+    // Each query becomes a subquery in parentheses.
     let bare = |query: &String| query.trim_end().trim_end_matches(';').to_owned();
     let queries: Vec<String> = queries.iter().map(bare).collect();
-    let asked = json!({ "first": first, "queries": queries }).to_string();
+    let request = json!({ "first": first, "queries": queries }).to_string();
     let mut stdin = child.stdin.take().expect("piped");
-    stdin.write_all(asked.as_bytes()).expect("Python reads");
+    stdin.write_all(request.as_bytes()).expect("Python reads");
     drop(stdin);
     let output = child.wait_with_output().expect("Python's end");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }

@@ -1,5 +1,5 @@
-//! A web server of one answer, on 127.0.0.1: it writes what it is told, byte for byte, so that
-//! it can also lie about lengths and stop half way.
+//! HTTP server on 127.0.0.1 with one configured response, which it writes byte for byte. The
+//! response can therefore have a wrong length or stop half way.
 #![expect(clippy::unwrap_used, reason = "a harness stops where its own machinery fails")]
 
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// The server; it stops when dropped.
+/// Running server. Dropping it stops the server.
 #[derive(Debug)]
 pub struct FeedServer {
     url: String,
@@ -18,18 +18,18 @@ pub struct FeedServer {
 
 #[derive(Debug, Default)]
 struct State {
-    answer: Vec<u8>,
-    /// Comes so often after the answer.
-    part: (Vec<u8>, u64),
+    response: Vec<u8>,
+    /// Bytes that follow the response, and the number of their repetitions.
+    repeated: (Vec<u8>, u64),
     tail: Vec<u8>,
     stalls: bool,
-    /// So many requests are not answered.
-    unanswered: u32,
+    /// Number of next requests whose connection is closed without a response.
+    requests_to_drop: u32,
     requests: Vec<String>,
 }
 
 impl FeedServer {
-    /// Starts with an empty answer.
+    /// Starts the server with an empty response.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/feed.txt", listener.local_addr().unwrap());
@@ -43,51 +43,52 @@ impl FeedServer {
         Self { url, state, accepting }
     }
 
-    /// Where it is.
+    /// URL of the feed.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Answers 200 with this body and its length, and these headers (each ending in CRLF).
+    /// Sets a 200 response with this body, its `Content-Length` and these headers (each ending in
+    /// CRLF).
     pub fn serve(&self, headers: &str, body: &[u8]) {
         let length = body.len();
-        // Or a client would send its next request on a connection that is about to close.
+        // Otherwise a client could send its next request on a connection that is about to close.
         let headers = format!("Content-Length: {length}\r\nConnection: close\r\n{headers}");
         let head = format!("HTTP/1.1 200 OK\r\n{headers}\r\n");
         self.serve_raw(&[head.as_bytes(), body].concat());
     }
 
-    /// Answers with these bytes and closes.
+    /// Sets the response to these bytes, after which the connection is closed.
     pub fn serve_raw(&self, bytes: &[u8]) {
         let mut state = self.state.lock().unwrap();
         *state = State {
-            answer: bytes.to_vec(),
+            response: bytes.to_vec(),
             requests: std::mem::take(&mut state.requests),
             ..State::default()
         };
     }
 
-    /// Answers with `head`, then `part` so many times (until the client hangs up, if need be), then
-    /// `tail`, and closes.
+    /// Sets the response to `head`, `times` repetitions of `part` (or until the client
+    /// disconnects), and `tail`, after which the connection is closed.
     pub fn serve_repeated(&self, head: &[u8], (part, times): (&[u8], u64), tail: &[u8]) {
         self.serve_raw(head);
         let mut state = self.state.lock().unwrap();
-        state.part = (part.to_vec(), times);
+        state.repeated = (part.to_vec(), times);
         state.tail = tail.to_vec();
     }
 
-    /// Answers with these bytes and then says no more, nor closes.
+    /// Sets the response to these bytes, after which the connection stays open and idle.
     pub fn stall_after(&self, bytes: &[u8]) {
         self.serve_raw(bytes);
         self.state.lock().unwrap().stalls = true;
     }
 
-    /// Closes the connections of the next `count` requests without a word, then answers as before.
+    /// Closes the connections of the next `count` requests without a response.
     pub fn drop_next_requests(&self, count: u32) {
-        self.state.lock().unwrap().unanswered = count;
+        self.state.lock().unwrap().requests_to_drop = count;
     }
 
-    /// The requests so far, each as its head in lower case.
+    /// Heads of the requests so far, in lower case.
     pub fn requests(&self) -> Vec<String> {
         self.state.lock().unwrap().requests.clone()
     }
@@ -108,31 +109,32 @@ async fn handle(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         }
     }
     let head = String::from_utf8_lossy(&head).to_lowercase();
-    // A question that is not read to its end would reset the connection.
+    // Closing a socket with unread request bytes would reset the connection.
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    let mut question = vec![0; length.map_or(0, |length| length.parse().unwrap())];
-    if stream.read_exact(&mut question).await.is_err() {
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    if stream.read_exact(&mut body).await.is_err() {
         return;
     }
-    let (answer, (part, times), tail, stalls) = {
+    let (response, (part, times), tail, stalls) = {
         let mut state = state.lock().unwrap();
         state.requests.push(head);
-        if let Some(left) = state.unanswered.checked_sub(1) {
-            state.unanswered = left;
+        if let Some(remaining) = state.requests_to_drop.checked_sub(1) {
+            state.requests_to_drop = remaining;
             return;
         }
-        (state.answer.clone(), state.part.clone(), state.tail.clone(), state.stalls)
+        (state.response.clone(), state.repeated.clone(), state.tail.clone(), state.stalls)
     };
-    let told = async {
-        stream.write_all(&answer).await?;
+    let written = async {
+        stream.write_all(&response).await?;
         for _ in 0..times {
             stream.write_all(&part).await?;
         }
         stream.write_all(&tail).await
     };
-    // The client may have gone; it then tells so itself.
-    if told.await.is_ok() && stalls {
-        // Until the client hangs up.
-        let _gone = stream.read_u8().await.is_err();
+    // A write fails if the client has disconnected; the test then sees the error on the client's
+    // side.
+    if written.await.is_ok() && stalls {
+        // Waits until the client disconnects.
+        let _disconnected = stream.read_u8().await.is_err();
     }
 }

@@ -1,4 +1,4 @@
-//! Azure's instance metadata service, as a machine of Azure meets it, on 127.0.0.1.
+//! Fake of Azure's Instance Metadata Service (IMDS) on 127.0.0.1.
 #![expect(clippy::unwrap_used, reason = "a harness stops where its own machinery fails")]
 
 use std::sync::{Arc, Mutex};
@@ -11,36 +11,37 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// How it answers.
+/// Response of the service to each request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImdsResponse {
-    /// As Azure does.
+    /// Valid instance document, as Azure returns it.
     Valid,
-    /// With this status.
+    /// This status without a body.
     Status(u16),
-    /// With status 200 and this body.
+    /// Status 200 with this body.
     Body(Vec<u8>),
-    /// Not at all.
+    /// No response; the connection stays open.
     NoResponse,
 }
 
-/// The service; it stops when dropped.
+/// Running service. Dropping it stops the server.
 #[derive(Debug)]
 pub struct FakeImds {
     url: String,
-    state: Shared,
+    state: SharedState,
     serving: JoinHandle<()>,
 }
 
-type Shared = Arc<Mutex<(ImdsResponse, u32)>>;
+/// Response, and the number of requests so far.
+type SharedState = Arc<Mutex<(ImdsResponse, u32)>>;
 
 impl FakeImds {
-    /// Starts it; it answers so until told otherwise.
-    pub async fn start(answer: ImdsResponse) -> Self {
+    /// Starts the service with this response.
+    pub async fn start(response: ImdsResponse) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let url = format!("http://{address}/metadata/instance?api-version=2021-02-01");
-        let state: Shared = Arc::new(Mutex::new((answer, 0)));
+        let state: SharedState = Arc::new(Mutex::new((response, 0)));
         let router =
             Router::new().route("/metadata/instance", get(instance)).with_state(Arc::clone(&state));
         let serving = tokio::spawn(async move {
@@ -49,17 +50,17 @@ impl FakeImds {
         Self { url, state, serving }
     }
 
-    /// Where it is.
+    /// URL of the instance document.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Answers so from now on.
-    pub fn set_response(&self, answer: ImdsResponse) {
-        self.state.lock().unwrap().0 = answer;
+    /// Sets the response to later requests.
+    pub fn set_response(&self, response: ImdsResponse) {
+        self.state.lock().unwrap().0 = response;
     }
 
-    /// Requests so far.
+    /// Number of requests so far.
     pub fn request_count(&self) -> u32 {
         self.state.lock().unwrap().1
     }
@@ -72,23 +73,23 @@ impl Drop for FakeImds {
 }
 
 async fn instance(
-    State(state): State<Shared>,
+    State(state): State<SharedState>,
     uri: Uri,
     headers: HeaderMap,
 ) -> (StatusCode, Vec<u8>) {
-    let answer = {
+    let response = {
         let mut state = state.lock().unwrap();
         state.1 += 1;
         state.0.clone()
     };
-    // What the real one refuses.
-    let proper = headers.get("Metadata").is_some_and(|value| value == "true")
+    // The real service rejects requests without these.
+    let is_valid = headers.get("Metadata").is_some_and(|value| value == "true")
         && headers.get("X-Forwarded-For").is_none()
         && uri.query() == Some("api-version=2021-02-01");
-    if !proper {
+    if !is_valid {
         return (StatusCode::BAD_REQUEST, b"{\"error\":\"bad request\"}".to_vec());
     }
-    match answer {
+    match response {
         ImdsResponse::Valid => (StatusCode::OK, document().to_string().into_bytes()),
         ImdsResponse::Status(status) => (StatusCode::from_u16(status).unwrap(), Vec::new()),
         ImdsResponse::Body(body) => (StatusCode::OK, body),
@@ -96,7 +97,7 @@ async fn instance(
     }
 }
 
-/// What it says of its machine, in the form of version 2021-02-01.
+/// Instance document in the format of API version 2021-02-01.
 fn document() -> serde_json::Value {
     json!({
         "compute": {

@@ -1,6 +1,8 @@
-//! Harness of the suites: the running agent, a collector that misbehaves on demand, samples.
+//! Test harness of the suites: the running agent, servers with scripted responses and errors,
+//! sample items.
 //!
-//! Everything here talks to 127.0.0.1 only, ends what it started, and waits with a limit.
+//! All of it uses 127.0.0.1 or network namespaces only, stops the processes that it starts, and
+//! waits with a timeout.
 
 mod agent;
 mod certificates;

@@ -1,4 +1,4 @@
-//! What the library logged in this process.
+//! Log lines of the library in this process.
 #![expect(clippy::unwrap_used, reason = "a poisoned lock is a failed test")]
 
 use std::io;
@@ -8,8 +8,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 static BUFFER: OnceLock<Buffer> = OnceLock::new();
 
-/// The log lines so far that contain `part`; the first call begins to collect (so call it before
-/// the library logs). Tests of one process share the log: look for a name that only one uses.
+/// Log lines so far that contain `part`. The first call starts the capture, so it must precede the
+/// first log line. Tests of one process share the log: search for a name that only one test uses.
 pub fn captured_logs(part: &str) -> Vec<String> {
     let buffer = BUFFER.get_or_init(|| {
         let buffer = Buffer::default();

@@ -1,41 +1,42 @@
-//! An HTTP server for benchmarks: it takes every request at once and costs as little as it can.
+//! Minimal HTTP server for benchmarks: it accepts every request at once, at minimal cost.
 #![expect(clippy::expect_used, reason = "a benchmark stops where its machinery fails")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-/// Takes POSTs on a free port of 127.0.0.1, for as long as the process lives.
+/// Accepts POST requests on a free port of 127.0.0.1 until the process exits.
 #[derive(Debug, Clone, Copy)]
 pub struct MinimalHttpServer {
     address: SocketAddr,
 }
 
 impl MinimalHttpServer {
-    /// `took` is given each body, on the thread of its connection, before it is answered.
-    pub fn start(took: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
+    /// Starts the server. `on_body` is called with each body, on the connection's thread, before
+    /// the response is sent.
+    pub fn start(on_body: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("a listener");
-        let took = Arc::new(took);
+        let on_body = Arc::new(on_body);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let took = Arc::clone(&took);
-                std::thread::spawn(move || serve(&stream, &*took));
+                let on_body = Arc::clone(&on_body);
+                std::thread::spawn(move || serve(&stream, &*on_body));
             }
         });
         Self { address }
     }
 
-    /// Where it takes them.
+    /// URL for the requests.
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 }
 
-/// Until the other side closes.
-fn serve(stream: &TcpStream, took: &dyn Fn(&[u8])) {
+/// Serves a connection until the client closes it.
+fn serve(stream: &TcpStream, on_body: &dyn Fn(&[u8])) {
     stream.set_nodelay(true).expect("a socket");
-    let (mut requests, mut answers) = (BufReader::new(stream), stream);
+    let (mut requests, mut responses) = (BufReader::new(stream), stream);
     let mut body = Vec::new();
     loop {
         let mut length = 0;
@@ -56,8 +57,8 @@ fn serve(stream: &TcpStream, took: &dyn Fn(&[u8])) {
         if requests.read_exact(&mut body).is_err() {
             return;
         }
-        took(&body);
-        if answers.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_err() {
+        on_body(&body);
+        if responses.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_err() {
             return;
         }
     }

@@ -1,4 +1,4 @@
-//! A network namespace of the test's own: nothing that happens in it leaves the machine.
+//! Network namespaces of a test: no packet leaves the machine.
 #![expect(clippy::panic, reason = "a test ends with a panic")]
 
 use std::fs::File;
@@ -9,21 +9,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
 
-/// Name of the device at both ends of [`Netns::veth_pair`].
-pub const VETH: &str = "cable";
+/// Interface name at both ends of [`Netns::veth_pair`].
+pub const VETH: &str = "veth0";
 
-static MADE: AtomicU32 = AtomicU32::new(0);
+static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// A namespace with loopback up and the given addresses on it; gone when dropped.
+/// Network namespace with loopback up and the given addresses on it. Dropping it deletes it.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
 }
 
 impl Netns {
-    /// Makes it. Addresses are IPv4 or IPv6, without prefix length. Needs root and iproute2.
+    /// Creates the namespace. Addresses are IPv4 or IPv6, without prefix length. Needs root and
+    /// iproute2.
     pub fn new(addresses: &[&str]) -> Self {
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let netns = Self { name: format!("nst{}-{number}", std::process::id()) };
         run(Command::new("ip").args(["netns", "add", &netns.name]));
         run(netns.command("ip").args(["link", "set", "lo", "up"]));
@@ -35,8 +36,8 @@ impl Netns {
         netns
     }
 
-    /// Two namespaces that are joined by a cable, so that what one calls is not its own: `left` are
-    /// the addresses of the first one, `right` those of the second, all with prefix length.
+    /// Two namespaces connected by a veth pair, so that the two ends of a connection are in
+    /// different namespaces. `left` and `right` are their addresses, with prefix length.
     pub fn veth_pair(left: &[&str], right: &[&str]) -> (Self, Self) {
         let (one, other) = (Self::new(&[]), Self::new(&[]));
         let words = ["link", "add", VETH, "type", "veth", "peer", "name", VETH, "netns"];
@@ -51,18 +52,19 @@ impl Netns {
         (one, other)
     }
 
-    /// Its number in records: the inode of the namespace.
+    /// Inode of the namespace, which identifies it in records.
     pub fn inode(&self) -> u64 {
         let path = format!("/run/netns/{}", self.name);
         std::fs::metadata(&path).unwrap_or_else(|error| panic!("{path}: {error}")).ino()
     }
 
-    /// The file that names it.
+    /// Path of the namespace file under `/run/netns`.
     pub fn path(&self) -> PathBuf {
         Path::new("/run/netns").join(&self.name)
     }
 
-    /// Calls `perform` on a thread in this namespace: what it binds and starts is in it too.
+    /// Calls `perform` on a thread in this namespace. Its sockets and child processes are in it
+    /// too.
     pub fn inside<T: Send>(&self, perform: impl FnOnce() -> T + Send) -> T {
         let path = self.path();
         let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -80,15 +82,15 @@ impl Netns {
         run(self.command("sh").args(["-c", script, "sh", parameter, value]));
     }
 
-    /// `program`, to be run in this namespace. (`ip netns exec` would remount /sys, and cgroup and
-    /// tracing folders with it.)
+    /// Command that runs `program` in this namespace. (`ip netns exec` would remount /sys, and with
+    /// it the cgroup and tracing directories.)
     pub fn command(&self, program: impl Into<PathBuf>) -> Command {
         let mut command = self.enter();
         command.arg(program.into());
         command
     }
 
-    /// The same command, to be run in this namespace.
+    /// Wraps `command` to run in this namespace.
     pub fn wrap_command(&self, command: &Command) -> Command {
         wrap_command(self.enter(), command)
     }
@@ -99,12 +101,12 @@ impl Netns {
         enter
     }
 
-    /// Connects this namespace with another; the addresses are this one's and the other's, in a
-    /// network of two. Packets are forwarded.
-    pub fn link_to(&self, other: &Self, (here, there): (&str, &str)) {
+    /// Connects this namespace with another by a veth pair in a /30 network, with these addresses
+    /// for this and the other namespace. This namespace forwards packets.
+    pub fn link_to(&self, other: &Self, (own_address, other_address): (&str, &str)) {
         let words = ["link", "add", "peer0", "type", "veth", "peer", "name", "peer0", "netns"];
         run(self.command("ip").args(words).arg(&other.name));
-        for (netns, address) in [(self, here), (other, there)] {
+        for (netns, address) in [(self, own_address), (other, other_address)] {
             let network = format!("{address}/30");
             run(netns.command("ip").args(["address", "add", &network, "dev", "peer0"]));
             run(netns.command("ip").args(["link", "set", "peer0", "up"]));
@@ -112,18 +114,19 @@ impl Netns {
         run(self.command("sysctl").args(["-q", "-w", "net.ipv4.ip_forward=1"]));
     }
 
-    /// Makes packets to `address` vanish, without an answer.
+    /// Drops packets to `address` without a response.
     pub fn black_hole(&self, address: &str) {
         let ip = |words: &str| run(self.command("ip").args(words.split(' ')));
-        ip("link add void type veth peer name nobody");
+        ip("link add void type veth peer name unused");
         ip("link set void up");
-        ip("link set nobody up");
+        ip("link set unused up");
         ip(&format!("route add {address} dev void"));
         ip(&format!("neighbour add {address} lladdr 02:00:00:00:00:01 dev void"));
     }
 }
 
-/// The same command, to be executed by `launcher`, with the environment that it was given and no other.
+/// Wraps `command` to be executed by `launcher`, with only the environment that was set on
+/// `command`.
 pub fn wrap_command(mut launcher: Command, command: &Command) -> Command {
     launcher.arg(command.get_program()).args(command.get_args()).env_clear();
     launcher.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -132,14 +135,14 @@ pub fn wrap_command(mut launcher: Command, command: &Command) -> Command {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        let _gone = Command::new("ip").args(["netns", "delete", &self.name]).output();
+        let _deleted = Command::new("ip").args(["netns", "delete", &self.name]).output();
     }
 }
 
-/// Runs a command to its end; panics with what it said when it fails.
+/// Runs a command to completion. Panics with its standard error if it fails.
 pub fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}: {said}", output.status);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}: {stderr}", output.status);
     output
 }

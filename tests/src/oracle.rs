@@ -1,4 +1,4 @@
-//! Scripts of `tests/oracles`: they read what netsensor reads, by other programs.
+//! Test oracles (`tests/oracles`): scripts that read netsensor's input with independent programs.
 #![expect(clippy::expect_used, reason = "a harness stops where its own machinery fails")]
 
 use std::ffi::OsStr;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde::de::DeserializeOwned;
 
-/// What the script `name` of `tests/oracles` prints, which is JSON.
+/// Runs the script `name` of `tests/oracles` and parses its JSON output.
 pub fn run_oracle<T: DeserializeOwned>(
     python: &Path,
     name: &str,
@@ -16,7 +16,7 @@ pub fn run_oracle<T: DeserializeOwned>(
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracles").join(name);
     let mut child = Command::new(python);
     let output = child.arg(script).args(args).output().expect("a Python that was found starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {stderr}");
     serde_json::from_slice(&output.stdout).expect("JSON of an oracle")
 }

@@ -1,4 +1,4 @@
-//! A command at a terminal.
+//! Runs a command on a pseudoterminal.
 #![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
 use std::fs::File;
@@ -7,17 +7,18 @@ use std::process::{Command, Output};
 
 use nix::pty::{Winsize, openpty};
 
-/// What `command` answers, and what a terminal of 80 columns at its standard error is sent. With
-/// `variable` in its environment, else that of a terminal that shows all.
+/// Runs `command` with a pseudoterminal of 80 columns as its standard error. Returns its output and
+/// the bytes written to the terminal. The environment has `TERM=xterm`, no `NO_COLOR`, and
+/// `variable`.
 pub fn run_on_pty(mut command: Command, variable: (&str, &str)) -> (Output, String) {
     let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     let terminal = openpty(&size, None).unwrap();
     command.env("TERM", "xterm").env_remove("NO_COLOR");
     command.env(variable.0, variable.1).stderr(terminal.slave);
     let output = command.output().unwrap();
-    // The slave is closed with it, so that its reader comes to an end.
+    // Closes the slave side, so that a read of the master ends.
     drop(command);
-    // The end of a terminal is an error (EIO).
+    // On Linux, a read of the master after the slave is closed fails with EIO.
     let shown = BufReader::new(File::from(terminal.master)).bytes().map_while(Result::ok).collect();
     (output, String::from_utf8(shown).unwrap())
 }

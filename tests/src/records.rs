@@ -1,22 +1,22 @@
-//! Bytes of kernel records, exactly as the BPF programs write them.
+//! Encodes kernel records byte for byte as the BPF programs write them.
 #![expect(clippy::expect_used, reason = "a test ends with a panic")]
 
 use std::net::IpAddr;
 
 use sensor_ebpf::record::{COMM_LEN, OwnerSource, RecordKind, UdpOwnerSource};
 
-/// A task of a record.
+/// Task part of a record.
 #[derive(Debug, Clone)]
 pub struct TaskBytes {
-    /// Process id.
+    /// Thread group id, the process id of user space.
     pub tgid: u32,
-    /// Start, ns since boot.
+    /// Start time of the process, ns since boot.
     pub start_boot_ns: u64,
-    /// User.
+    /// User id of the process.
     pub uid: u32,
-    /// Parent's process id.
+    /// Thread group id of the parent.
     pub parent_tgid: u32,
-    /// Name, cut to 15 bytes.
+    /// Command name, truncated to 15 bytes.
     pub comm: &'static str,
 }
 
@@ -35,40 +35,40 @@ impl TaskBytes {
         out.extend(self.parent_tgid.to_ne_bytes());
         out.extend(1_u64.to_ne_bytes());
         let mut comm = [0; COMM_LEN];
-        for (slot, byte) in comm.iter_mut().zip(self.comm.bytes().take(COMM_LEN - 1)) {
-            *slot = byte;
+        for (target, byte) in comm.iter_mut().zip(self.comm.bytes().take(COMM_LEN - 1)) {
+            *target = byte;
         }
         out.extend(comm);
     }
 }
 
-/// A TCP record.
+/// TCP record of a socket.
 #[derive(Debug, Clone)]
 pub struct TcpBytes {
-    /// Which kind.
+    /// Kind in the record's header.
     pub kind: RecordKind,
     /// Owner source, or 0.
     pub detail: u32,
-    /// When, ns since boot.
+    /// Time of the event, ns since boot.
     pub boot_ns: u64,
-    /// Which socket.
+    /// Address of the kernel's `struct sock`.
     pub sk: u64,
-    /// Who.
+    /// Task in whose context the event occurred.
     pub task: TaskBytes,
-    /// This end.
+    /// Local address and port.
     pub local: (IpAddr, u16),
-    /// The other end.
+    /// Remote address and port.
     pub remote: (IpAddr, u16),
-    /// State before.
+    /// TCP state before the event.
     pub old_state: u8,
-    /// At close: sent and received.
+    /// Bytes sent and received, set at close.
     pub bytes: (u64, u64),
-    /// At close: errno.
+    /// Socket error (errno), set at close.
     pub error: u32,
 }
 
 impl TcpBytes {
-    /// A record of this kind about a socket between two addresses.
+    /// Record of this kind for a socket between two addresses.
     pub fn new(kind: RecordKind, sk: u64, local: (&str, u16), remote: (&str, u16)) -> Self {
         let address = |text: &str| text.parse().expect("an address");
         Self {
@@ -85,14 +85,14 @@ impl TcpBytes {
         }
     }
 
-    /// The owner record of a socket.
+    /// Owner record of a socket.
     pub fn owner(sk: u64, task: TaskBytes) -> Self {
         let unspecified = ("0.0.0.0", 0);
         let owner = Self::new(RecordKind::TcpOwner, sk, unspecified, unspecified);
         Self { detail: OwnerSource::FirstIo as u32, task, ..owner }
     }
 
-    /// The bytes.
+    /// Encodes the record.
     pub fn bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.task.write(&mut out);
@@ -116,7 +116,7 @@ impl TcpBytes {
     }
 }
 
-/// The bytes of an exec record: `path` is absolute, `arguments` are joined as given.
+/// Encodes an exec record. `path` is absolute; `arguments` are joined with NUL bytes.
 pub fn exec(task: &TaskBytes, boot_ns: u64, path: &str, arguments: &[&str]) -> Vec<u8> {
     let mut body = Vec::new();
     task.write(&mut body);
@@ -136,7 +136,7 @@ pub fn exec(task: &TaskBytes, boot_ns: u64, path: &str, arguments: &[&str]) -> V
     with_header(RecordKind::ProcessExec, 0, boot_ns, &body)
 }
 
-/// The bytes of a flow's record: a datagram sent from port 40000 by `task`.
+/// Encodes a UDP flow record: a datagram sent from port 40000 by `task`.
 pub fn udp_flow(cookie: u64, remote: (&str, u16), boot_ns: u64, task: &TaskBytes) -> Vec<u8> {
     let mapped = |text: &str| match text.parse().expect("an address") {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),

@@ -1,94 +1,96 @@
-//! What `replay --at` must answer, said as plainly as possible and as slowly: every row is compared
-//! with every indicator. It shares no code with the agent, not even for addresses.
+//! Reference implementation of the rule, for comparison with `replay --at`. It is simple and slow:
+//! it compares every row with every indicator. It shares no code with the agent, not even for
+//! addresses.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Time from the instant at which the rule runs, in ticks of 100 ns (KQL's).
+/// Time relative to the instant at which the rule runs, in ticks of 100 ns (as in KQL).
 pub type Ticks = i64;
 
-/// Ticks of a minute.
+/// Number of ticks in a minute.
 pub const MINUTE: Ticks = 600_000_000;
 
-/// An indicator row.
+/// Row of the table `ThreatIntelligenceIndicator`.
 #[derive(Debug, Clone)]
 pub struct IndicatorRow {
-    /// `IndicatorId`.
+    /// Column `IndicatorId`.
     pub id: String,
-    /// Name of the file that it is in.
+    /// Name of the file that contains the row.
     pub feed: String,
-    /// `TimeGenerated`.
+    /// Column `TimeGenerated`.
     pub time: Ticks,
-    /// `ExpirationDateTime`.
+    /// Column `ExpirationDateTime`.
     pub expires: Option<Ticks>,
-    /// `Active`.
+    /// Column `Active`.
     pub active: Option<bool>,
-    /// `IsDeleted`.
+    /// Column `IsDeleted`.
     pub deleted: bool,
-    /// `Revoked`.
+    /// Column `Revoked`.
     pub revoked: bool,
-    /// `NetworkIP`, `NetworkDestinationIP`, `NetworkSourceIP`, `EmailSourceIpAddress`,
+    /// Columns `NetworkIP`, `NetworkDestinationIP`, `NetworkSourceIP`, `EmailSourceIpAddress` and
     /// `NetworkCidrBlock`.
     pub entities: [String; 5],
 }
 
-/// A connection row.
+/// Row of the table `VMConnection`, or event of a recording.
 #[derive(Debug, Clone)]
 pub struct ConnectionRow {
-    /// `TimeGenerated`.
+    /// Column `TimeGenerated`.
     pub time: Ticks,
-    /// `RemoteIp`.
+    /// Column `RemoteIp`.
     pub remote: String,
-    /// `Computer`; tells rows apart.
+    /// Column `Computer`, which identifies the row in the tests.
     pub computer: String,
-    /// `Event` of a recording.
+    /// Column `Event` of a recording.
     pub event: Option<String>,
-    /// `LinksEstablished`.
+    /// Column `LinksEstablished`.
     pub established: u64,
-    /// `LinksFailed`.
+    /// Column `LinksFailed`.
     pub failed: u64,
-    /// `BytesSent`.
+    /// Column `BytesSent`.
     pub sent: u64,
-    /// `BytesReceived`.
+    /// Column `BytesReceived`.
     pub received: u64,
 }
 
-/// What of an alert follows from the rule.
+/// Fields of an alert that follow from the rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpectedAlert {
-    /// `IndicatorId`.
+    /// Field `IndicatorId`.
     pub id: String,
-    /// `RemoteIp`.
+    /// Field `RemoteIp`.
     pub remote: String,
-    /// `Feed`.
+    /// Field `Feed`.
     pub feed: String,
-    /// `TI_ipEntity`.
+    /// Field `TI_ipEntity`.
     pub entity: String,
-    /// `Computer` of the latest row.
+    /// Field `Computer` of the latest row.
     pub computer: String,
-    /// Its time.
+    /// Time of the latest row.
     pub time: Ticks,
-    /// `FirstSeen` and `LastSeen`.
+    /// Fields `FirstSeen` and `LastSeen`.
     pub seen: (Ticks, Ticks),
-    /// `ConnectionCount`.
+    /// Field `ConnectionCount`.
     pub connections: u64,
-    /// `BytesSent` and `BytesReceived`.
+    /// Fields `BytesSent` and `BytesReceived`.
     pub bytes: (u64, u64),
 }
 
-/// The answer at time 0, sorted by id and remote address. Rows of the past `window` (and of the
-/// future) are looked at, and indicator rows of the past `memory`.
+/// Alerts of the rule at time 0, sorted by id and remote address. The rule reads connection rows
+/// newer than `window` ago (future ones too) and indicator rows newer than `indicator_lookback`
+/// ago.
 pub fn expected_alerts(
     indicators: &[IndicatorRow],
     connections: &[ConnectionRow],
-    (window, memory): (Ticks, Ticks),
+    (window, indicator_lookback): (Ticks, Ticks),
 ) -> Vec<ExpectedAlert> {
-    // Exclusion first, then the newest row of each id, then whether it is live.
+    // Order matters: exclusion first, then the newest row of each id, then the check for liveness.
     let mut newest: BTreeMap<&str, (&IndicatorRow, Prefix)> = BTreeMap::new();
-    for row in indicators.iter().filter(|row| row.time >= -memory) {
+    for row in indicators.iter().filter(|row| row.time >= -indicator_lookback) {
         let Some(prefix) = row.entity().and_then(Prefix::parse) else { continue };
-        let older = newest.get(row.id.as_str()).is_none_or(|(known, _)| known.time <= row.time);
-        if older && !prefix.is_excluded() {
+        let is_newer = newest.get(row.id.as_str()).is_none_or(|(known, _)| known.time <= row.time);
+        if is_newer && !prefix.is_excluded() {
             newest.insert(&row.id, (row, prefix));
         }
     }
@@ -100,8 +102,9 @@ pub fn expected_alerts(
         let mut by_remote: BTreeMap<String, Vec<&ConnectionRow>> = BTreeMap::new();
         for row in connections {
             let Some(remote) = Prefix::parse(&row.remote) else { continue };
-            let mut ends = std::iter::once(remote).chain(remote.carried());
-            if row.time >= -window && row.time < expires && ends.any(|end| prefix.contains(end)) {
+            let mut addresses = std::iter::once(remote).chain(remote.embedded_v4());
+            if row.time >= -window && row.time < expires && addresses.any(|it| prefix.contains(it))
+            {
                 by_remote.entry(remote.address_text()).or_default().push(row);
             }
         }
@@ -117,7 +120,7 @@ fn expected(
     remote: String,
     rows: &[&ConnectionRow],
 ) -> Option<ExpectedAlert> {
-    // `max_by_key` gives the last of several.
+    // `max_by_key` returns the last of several maxima.
     let latest = rows.iter().max_by_key(|row| row.time)?;
     Some(ExpectedAlert {
         id: indicator.id.clone(),
@@ -153,7 +156,7 @@ impl ConnectionRow {
     }
 }
 
-/// An address or network as 128 bits; IPv4 stands where its mapped form does.
+/// Address or network as 128 bits. IPv4 is represented in its IPv4-mapped form.
 #[derive(Debug, Clone, Copy)]
 struct Prefix {
     bits: u128,
@@ -187,7 +190,7 @@ impl Prefix {
     }
 
     /// The IPv4 address in a NAT64 (`64:ff9b::/96`) or 6to4 (`2002::/16`) address.
-    fn carried(self) -> Option<Self> {
+    fn embedded_v4(self) -> Option<Self> {
         let low = |bits: u128| MAPPED | bits & 0xffff_ffff;
         let bits = if self.bits >> 32 == 0x64_ff9b << 64 {
             low(self.bits)
@@ -205,7 +208,7 @@ impl Prefix {
         self.len < shortest || self.is_special()
     }
 
-    /// Inside, equal to or around a private or special range.
+    /// True if the prefix overlaps a private or special-purpose range.
     fn is_special(self) -> bool {
         const RANGES: [&str; 14] = [
             "10.0.0.0/8",

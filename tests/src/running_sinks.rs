@@ -1,4 +1,4 @@
-//! Running sinks, in this process, behind a spool in a folder of their own.
+//! Runs sinks in this process, behind a spool in a temporary directory.
 #![expect(clippy::expect_used, reason = "a test ends with a panic")]
 
 use std::sync::Arc;
@@ -15,33 +15,33 @@ use tokio::time::Instant;
 
 use crate::{captured_logs, sample_alert, sample_row};
 
-/// Sinks, and what a test holds of them.
+/// Running sinks and the handles that a test needs.
 #[derive(Debug)]
 pub struct RunningSinks {
-    /// Where the sinks run.
+    /// Runtime of the sinks.
     pub runtime: Runtime,
-    /// Where alerts and rows are put.
+    /// Queue for alerts and rows.
     pub outbox: Outbox,
-    /// Ends the sinks.
+    /// Handle that drains and stops the sinks.
     pub deliverer: Deliverer,
-    /// Their counters.
+    /// Counters of the sinks.
     pub stats: Arc<Stats>,
-    /// The folder of the spool.
+    /// Directory of the spool.
     pub spool: TempDir,
 }
 
 impl RunningSinks {
-    /// Waits of tests: short, so that no test takes long.
+    /// Retry delays of the tests; short, to keep the tests fast.
     pub const PACE: Pace =
         Pace { retry_first: Duration::from_millis(20), retry_most: Duration::from_millis(100) };
 
-    /// Starts them, by this clock. From here on log lines are kept for [`logged`].
+    /// Starts the sinks with this clock, and the log capture of [`captured_logs`].
     pub fn start(sinks: &[SinkConfig], clock: impl Clock + 'static) -> Self {
         let spool = tempfile::tempdir().expect("a folder");
         Self::start_in(spool, &SpoolConfig::USUAL, sinks, clock)
     }
 
-    /// Starts them with a spool that may have alerts of an earlier run.
+    /// Starts the sinks with a spool that may contain alerts of an earlier run.
     pub fn start_in(
         spool: TempDir,
         config: &SpoolConfig,
@@ -59,24 +59,24 @@ impl RunningSinks {
         let entered = runtime.enter();
         let delivery = Delivery { sinks, folder: spool.path(), spool: config, pace: Self::PACE };
         let started = Deliverer::start(delivery, &stats, &clock);
-        let (outbox, deliverer, _nothing) = started.expect("sinks that start");
+        let (outbox, deliverer, _leftover) = started.expect("sinks that start");
         drop(entered);
         Self { runtime, outbox, deliverer, stats, spool }
     }
 
-    /// Raises an alert of each of these ids.
+    /// Puts an alert with each of these ids into the outbox.
     pub fn alerts(&self, ids: &[&str]) {
         for id in ids {
             self.outbox.alerts(vec![sample_alert(id)], None);
         }
     }
 
-    /// Puts a row of each of these ids.
+    /// Puts a row with each of these ids into the outbox.
     pub fn rows(&self, ids: &[&str]) {
         self.outbox.rows(ids.iter().map(|id| sample_row(id)).collect());
     }
 
-    /// The agent says that it has lost something.
+    /// Puts a loss event into the outbox.
     pub fn report_loss(&self) {
         let time = "2026-11-24T09:59:00Z".parse().expect("a time");
         self.outbox.notice(Notice::Loss(Loss {
@@ -91,14 +91,14 @@ impl RunningSinks {
         }));
     }
 
-    /// The counter of that name.
+    /// Value of the counter `name`.
     pub fn value(&self, name: &str) -> u64 {
         let snapshot = self.stats.snapshot();
         let counter = snapshot.iter().find(|(counter, _)| *counter == name);
         counter.map(|(_, value)| *value).expect("a counter")
     }
 
-    /// Ends the sinks within 10 s; their counters by name, and what was left.
+    /// Drains the sinks within 10 s. Returns their counters by name, and the undelivered items.
     pub fn drain(self) -> (impl Fn(&str) -> u64, Vec<Leftover>) {
         let left = self.runtime.block_on(self.deliverer.drain(Duration::from_secs(10)));
         let snapshot = self.stats.snapshot();
@@ -110,11 +110,11 @@ impl RunningSinks {
     }
 }
 
-/// Waits until `there` is true; panics when it is not within 30 s. Not in a runtime.
-pub fn wait_until(what: &str, there: impl Fn() -> bool) {
+/// Waits until `is_met` returns true. Panics after 30 s. It blocks: not for use in a runtime.
+pub fn wait_until(condition: &str, is_met: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
-    while !there() {
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+    while !is_met() {
+        assert!(Instant::now() < deadline, "not within 30 s: {condition}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
 }

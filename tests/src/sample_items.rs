@@ -1,11 +1,11 @@
-//! Sample alerts and rows, told apart by their ids.
+//! Sample alerts and rows that differ only in their ids.
 
 use jiff::Timestamp;
 use sensor_user::pipeline::dedup::{Alert, AlertKind, RULE_ID, RULE_NAME};
 use sensor_user::pipeline::matcher::Via;
 use sensor_user::schema::{Row, TableRow};
 
-/// An alert with this `AlertId`.
+/// Sample alert with this `AlertId`.
 pub fn sample_alert(id: &str) -> Alert {
     let time = Timestamp::UNIX_EPOCH;
     let address = || "203.0.113.7".to_owned();
@@ -65,7 +65,7 @@ pub fn sample_alert(id: &str) -> Alert {
     }
 }
 
-/// A row with this `ConnectionId`.
+/// Sample row with this `ConnectionId`.
 pub fn sample_row(id: &str) -> TableRow {
     TableRow::Connection(Box::new(Row {
         time_generated: Timestamp::UNIX_EPOCH,

@@ -1,38 +1,38 @@
-//! Skips a test visibly, and not at all where CI must run everything.
+//! Skips a test with a visible message. In CI a skip is a failure.
 #![expect(clippy::panic, clippy::expect_used, reason = "a test ends with a panic")]
 
 use std::io::Write as _;
 
-/// Whether the running test must return because `condition` does not hold.
+/// True if the running test must return because `condition` is false.
 ///
-/// Prints `SKIPPED test: why` past libtest's capture and appends that line to the file that
-/// `NETSENSOR_SKIP_LOG` names. With `CI=true` in the environment it panics instead: there, a test
-/// that cannot run is a failure.
+/// Prints `SKIPPED <test>: <reason>`, bypassing libtest's output capture, and appends the line to
+/// the file named by `NETSENSOR_SKIP_LOG`. With `CI=true` in the environment it panics instead:
+/// there, a test that cannot run is a failure.
 #[must_use]
-pub fn skip_unless(condition: bool, why: &str) -> bool {
+pub fn skip_unless(condition: bool, reason: &str) -> bool {
     if condition {
         return false;
     }
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("test");
-    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{test} cannot run: {why}");
-    say(test, why);
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{test} cannot run: {reason}");
+    report(test, reason);
     true
 }
 
-/// Whether the running test must return because this machine's kernel does not have `part`: no
-/// failure in CI either, since nothing can bring it in. `cargo xtask vm` has kernels that do.
+/// True if the running test must return because this machine's kernel lacks `feature`. This is no
+/// failure in CI either, since it cannot be installed. `cargo xtask vm` has kernels with it.
 #[must_use]
-pub fn skip_unless_kernel_has(it_has: bool, part: &str) -> bool {
-    if !it_has {
+pub fn skip_unless_kernel_has(is_present: bool, feature: &str) -> bool {
+    if !is_present {
         let thread = std::thread::current();
-        say(thread.name().unwrap_or("test"), &format!("this kernel has no {part}"));
+        report(thread.name().unwrap_or("test"), &format!("this kernel has no {feature}"));
     }
-    !it_has
+    !is_present
 }
 
-fn say(test: &str, why: &str) {
-    let line = format!("SKIPPED {test}: {why}\n");
+fn report(test: &str, reason: &str) {
+    let line = format!("SKIPPED {test}: {reason}\n");
     std::io::stdout().lock().write_all(line.as_bytes()).expect("standard output");
     if let Some(path) = std::env::var_os("NETSENSOR_SKIP_LOG") {
         std::fs::OpenOptions::new()
@@ -50,37 +50,40 @@ mod tests {
 
     use super::{skip_unless, skip_unless_kernel_has};
 
-    /// In a process of its own (this test, started again), because the environment decides.
+    /// Runs in a child process (this test, started again), because the outcome depends on the
+    /// environment.
     #[test]
     fn a_skip_is_printed_and_logged_and_is_a_failure_in_ci() {
         const CHILD: &str = "NETSENSOR_TEST_SKIP";
-        const PART: &str = "NETSENSOR_TEST_SKIP_PART";
+        const FEATURE: &str = "NETSENSOR_TEST_SKIP_FEATURE";
         if std::env::var_os(CHILD).is_some() {
             assert!(skip_unless(false, "no such device"));
             return;
         }
-        if std::env::var_os(PART).is_some() {
+        if std::env::var_os(FEATURE).is_some() {
             assert!(skip_unless_kernel_has(false, "such device"));
             return;
         }
-        assert!(!skip_unless(true, "never said") && !skip_unless_kernel_has(true, "never said"));
+        assert!(
+            !skip_unless(true, "never printed") && !skip_unless_kernel_has(true, "never printed")
+        );
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("skipped");
         let name = "skip::tests::a_skip_is_printed_and_logged_and_is_a_failure_in_ci";
-        let line = |why: &str| format!("SKIPPED {name}: {why}\n");
-        let (device, part) = (line("no such device"), line("this kernel has no such device"));
-        for (which, ci, passes, said, logged) in [
+        let line = |reason: &str| format!("SKIPPED {name}: {reason}\n");
+        let (device, feature) = (line("no such device"), line("this kernel has no such device"));
+        for (variable, ci, passes, message, logged) in [
             (CHILD, "", true, &device, device.clone()),
             (CHILD, "true", false, &device, device.clone()),
-            (PART, "true", true, &part, format!("{device}{part}")),
+            (FEATURE, "true", true, &feature, format!("{device}{feature}")),
         ] {
             let mut child = Command::new(std::env::current_exe().unwrap());
-            let child = child.args(["--exact", name]).env(which, "1").env("CI", ci);
+            let child = child.args(["--exact", name]).env(variable, "1").env("CI", ci);
             let output = child.env("NETSENSOR_SKIP_LOG", &log).output().unwrap();
-            assert_eq!(output.status.success(), passes, "{which} CI={ci}");
+            assert_eq!(output.status.success(), passes, "{variable} CI={ci}");
             let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert_eq!(printed.contains(said), passes, "{printed}");
-            assert_eq!(std::fs::read_to_string(&log).unwrap(), logged, "{which}");
+            assert_eq!(printed.contains(message), passes, "{printed}");
+            assert_eq!(std::fs::read_to_string(&log).unwrap(), logged, "{variable}");
         }
     }
 }

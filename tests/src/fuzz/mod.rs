@@ -1,6 +1,6 @@
-//! What the fuzzers run, as plain functions: each reads hostile bytes and panics where a reader
-//! breaks a promise. `tests/fuzz` has a target of some lines for each; the suite `fuzz_corpus` runs
-//! every file of the corpus through the same functions on the stable toolchain.
+//! Fuzz targets as plain functions. Each reads hostile bytes and panics if a reader violates an
+//! invariant. `tests/fuzz` has a libFuzzer target for each. The suite `fuzz_corpus` runs every file
+//! of the corpus through the same functions on the stable toolchain.
 
 mod spool;
 mod state_files;
@@ -18,11 +18,11 @@ use sensor_user::intel::{
     read_rows, read_sentinel_query, read_stix,
 };
 
-/// Takes hostile bytes.
-pub type Target = fn(&[u8]);
+/// Fuzz target: reads hostile bytes.
+pub type FuzzTarget = fn(&[u8]);
 
-/// Name of the target and of its corpus, and its function.
-pub const TARGETS: &[(&str, Target)] = &[
+/// Name of each target and its corpus, and the function.
+pub const TARGETS: &[(&str, FuzzTarget)] = &[
     ("crowdsec", crowdsec),
     ("history", history),
     ("list", list),
@@ -36,58 +36,64 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("warninglist", warninglist),
 ];
 
-/// A reader of documents.
+/// Reader of a feed's documents.
 pub type Reader = fn(&mut dyn Read, &ReadPolicy, u64, &mut dyn Entries) -> Result<u64, ReadFault>;
 
-/// A STIX pattern.
+/// Fuzzes the reader of STIX patterns.
 pub fn pattern(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match read_pattern(text) {
         Ok(found) => {
             for it in found {
                 assert_eq!(it.prefix, it.prefix.trunc(), "host bits are zero");
-                assert!(text.len() >= it.entity.len(), "the text that named it is in the pattern");
+                assert!(text.len() >= it.entity.len(), "the entity is part of the pattern");
                 for ports in [&it.ports.remote, &it.ports.local] {
                     assert!(ports.iter().all(|range| range.first <= range.last));
                     assert!(ports.is_sorted_by(|a, b| a.last < b.first), "disjoint and in order");
                 }
             }
         }
-        Err(fault) => assert!(text.is_char_boundary(fault.at), "{fault}"),
+        Err(error) => assert!(text.is_char_boundary(error.at), "{error}"),
     }
 }
 
-/// STIX objects in any form.
+/// Fuzzes the reader of STIX bundles and object lists.
 pub fn stix(data: &[u8]) {
-    document(data, |input, policy, place, entries| read_stix(input, policy, place, entries));
+    document(data, |input, policy, position, entries| read_stix(input, policy, position, entries));
 }
 
-/// A reply of `CrowdSec`'s decision stream.
+/// Fuzzes the reader of `CrowdSec` decision stream responses.
 pub fn crowdsec(data: &[u8]) {
-    document(data, |input, policy, place, entries| {
-        read_crowdsec(BufReader::new(input), policy, place, entries)
+    document(data, |input, policy, position, entries| {
+        read_crowdsec(BufReader::new(input), policy, position, entries)
     });
 }
 
-/// A list; its first byte says in which format.
+/// Fuzzes the readers of lists. The first byte selects the format.
 pub fn list(data: &[u8]) {
     let Some((first, data)) = data.split_first() else { return };
     let formats: [Reader; 8] = [
-        |input, policy, place, entries| read_preset("firehol", input, (policy, place), entries),
-        |input, policy, place, entries| read_preset("threatfox", input, (policy, place), entries),
-        |input, policy, place, entries| {
-            read_preset("threatfox-csv", input, (policy, place), entries)
+        |input, policy, position, entries| {
+            read_preset("firehol", input, (policy, position), entries)
         },
-        |input, policy, place, entries| {
-            read_preset("spamhaus-drop", input, (policy, place), entries)
+        |input, policy, position, entries| {
+            read_preset("threatfox", input, (policy, position), entries)
         },
-        |input, policy, place, entries| read_preset("dshield", input, (policy, place), entries),
-        |input, policy, place, entries| read_preset("otx", input, (policy, place), entries),
-        |input, policy, place, entries| {
-            read_list(BufReader::new(input), &EVERY_CSV, policy, place, entries)
+        |input, policy, position, entries| {
+            read_preset("threatfox-csv", input, (policy, position), entries)
         },
-        |input, policy, place, entries| {
-            read_list(BufReader::new(input), &EVERY_JSON, policy, place, entries)
+        |input, policy, position, entries| {
+            read_preset("spamhaus-drop", input, (policy, position), entries)
+        },
+        |input, policy, position, entries| {
+            read_preset("dshield", input, (policy, position), entries)
+        },
+        |input, policy, position, entries| read_preset("otx", input, (policy, position), entries),
+        |input, policy, position, entries| {
+            read_list(BufReader::new(input), &EVERY_CSV, policy, position, entries)
+        },
+        |input, policy, position, entries| {
+            read_list(BufReader::new(input), &EVERY_JSON, policy, position, entries)
         },
     ];
     if let Some(format) = formats.get(usize::from(*first) % formats.len()) {
@@ -98,14 +104,14 @@ pub fn list(data: &[u8]) {
 fn read_preset(
     name: &str,
     input: &mut dyn Read,
-    (policy, place): (&ReadPolicy, u64),
+    (policy, position): (&ReadPolicy, u64),
     entries: &mut dyn Entries,
 ) -> Result<u64, ReadFault> {
     let format = preset(name).unwrap_or_default();
-    read_list(BufReader::new(input), &format, policy, place, entries)
+    read_list(BufReader::new(input), &format, policy, position, entries)
 }
 
-/// A column for every field, each of its name.
+/// List format with a column for every field, named after the field.
 fn every_field(shape: &str, separator: Option<char>) -> ListFormat {
     let name = |field: Field| field.name().to_owned();
     let columns: BTreeMap<_, _> =
@@ -116,76 +122,85 @@ fn every_field(shape: &str, separator: Option<char>) -> ListFormat {
 static EVERY_CSV: LazyLock<ListFormat> = LazyLock::new(|| every_field("csv", Some(';')));
 static EVERY_JSON: LazyLock<ListFormat> = LazyLock::new(|| every_field("jsonl", None));
 
-/// A reply or an event of MISP.
+/// Fuzzes the reader of MISP responses and events.
 pub fn misp(data: &[u8]) {
-    document(data, |input, policy, place, entries| {
-        read_misp(BufReader::new(input), policy, place, entries)
+    document(data, |input, policy, position, entries| {
+        read_misp(BufReader::new(input), policy, position, entries)
     });
 }
 
-/// Rows of the tables of Microsoft Sentinel. A row without id has the id "".
+/// Fuzzes the reader of Microsoft Sentinel table rows. A row without id has an empty id.
 pub fn rows(data: &[u8]) {
-    document(data, |input, policy, place, entries| {
-        let mut named = Named(entries);
-        read_rows(BufReader::new(input), policy, place, &mut named)
+    document(data, |input, policy, position, entries| {
+        let mut non_empty = NonEmptyIds(entries);
+        read_rows(BufReader::new(input), policy, position, &mut non_empty)
     });
 }
 
-struct Named<'e>(&'e mut dyn Entries);
+/// Prefixes each id, since [`document`] asserts that ids are not empty.
+struct NonEmptyIds<'e>(&'e mut dyn Entries);
 
-impl Entries for Named<'_> {
+impl Entries for NonEmptyIds<'_> {
     fn take(&mut self, mut entry: Entry) {
         entry.id.insert(0, '.');
         self.0.take(entry);
     }
 
-    fn reject(&mut self, place: u64, reason: Reason, text: &str) {
-        self.0.reject(place, reason, text);
+    fn reject(&mut self, position: u64, reason: Reason, text: &str) {
+        self.0.reject(position, reason, text);
     }
 }
 
-/// A reply of `queryIndicators`.
+/// Fuzzes the reader of `queryIndicators` responses.
 pub fn sentinel_query(data: &[u8]) {
-    document(data, |input, policy, place, entries| {
-        read_sentinel_query(BufReader::new(input), policy, place, entries)
+    document(data, |input, policy, position, entries| {
+        read_sentinel_query(BufReader::new(input), policy, position, entries)
     });
 }
 
-/// A file of allowed networks.
+/// Fuzzes the reader of allowlist files.
 pub fn warninglist(data: &[u8]) {
     let read = |input: &mut dyn Read| {
         let mut allowed = Allowed::default();
         let outcome = read_networks(BufReader::new(input), &mut allowed);
         (format!("{outcome:?}"), allowed)
     };
-    let (whole, pieces) = (read(&mut &*data), read(&mut Pieces(data)));
-    assert_eq!(whole, pieces);
+    let (whole, chunked) = (read(&mut &*data), read(&mut ChunkedReader(data)));
+    assert_eq!(whole, chunked);
     assert!(whole.1.networks.iter().all(|network| *network == network.trunc()));
 }
 
-/// A document of a feed: the same is found however its bytes come, and places are in order and
-/// within what was read.
+/// Fuzzes the reader of a feed's document. The result must not depend on the sizes of reads, and
+/// the entries' positions must be in order and within the document.
 pub fn document(data: &[u8], read: Reader) {
     let whole = collected(&mut &*data, read);
-    let pieces = collected(&mut Pieces(data), read);
-    assert_eq!(format!("{:?}", whole.0), format!("{:?}", pieces.0));
-    assert_eq!(whole.1.entries, pieces.1.entries);
-    assert_eq!(whole.1.rejects, pieces.1.rejects);
-    let (Ok(places), found) = whole else { return };
+    let chunked = collected(&mut ChunkedReader(data), read);
+    assert_eq!(format!("{:?}", whole.0), format!("{:?}", chunked.0));
+    assert_eq!(whole.1.entries, chunked.1.entries);
+    assert_eq!(whole.1.rejects, chunked.1.rejects);
+    let (Ok(positions), found) = whole else { return };
     for entry in &found.entries {
-        assert!((FIRST..FIRST + places).contains(&entry.place), "{} of {places}", entry.place);
+        assert!(
+            (FIRST..FIRST + positions).contains(&entry.place),
+            "{} of {positions}",
+            entry.place
+        );
         assert!(!entry.id.is_empty(), "an entry has an id");
         if let Content::Indicators(indicators) = &entry.content {
-            assert!(!indicators.is_empty(), "an entry without indicators says why");
+            assert!(!indicators.is_empty(), "an entry without indicators has a reason");
             assert!(indicators.iter().all(|it| policy().prefixes.exclusion(&it.prefix).is_none()));
         }
     }
     for reject in found.rejects.kept() {
-        assert!((FIRST..FIRST + places.max(1)).contains(&reject.place), "{reject:?} of {places}");
+        assert!(
+            (FIRST..FIRST + positions.max(1)).contains(&reject.place),
+            "{reject:?} of {positions}"
+        );
     }
 }
 
-/// Not 1, so that a place that was not counted from here is seen.
+/// Position of the first entry. Not 1, so that a position counted from elsewhere fails the
+/// assertion.
 const FIRST: u64 = 7;
 
 fn policy() -> ReadPolicy {
@@ -203,14 +218,14 @@ fn collected(input: &mut dyn Read, read: Reader) -> (Result<u64, ReadFault>, Col
     (read(input, &policy(), FIRST, &mut found), found)
 }
 
-/// Gives the bytes in pieces of one to seven.
-struct Pieces<'a>(&'a [u8]);
+/// Reader that returns one to seven bytes per read.
+struct ChunkedReader<'a>(&'a [u8]);
 
-impl Read for Pieces<'_> {
+impl Read for ChunkedReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = (self.0.len() % 7 + 1).min(self.0.len());
-        let mut piece = self.0.take(count as u64);
-        let count = piece.read(buffer)?;
+        let mut chunk = self.0.take(count as u64);
+        let count = chunk.read(buffer)?;
         self.0 = self.0.split_at(count).1;
         Ok(count)
     }

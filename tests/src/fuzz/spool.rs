@@ -1,4 +1,4 @@
-//! A segment of the spool that an earlier run left, or something that looks like one.
+//! Fuzzes a spool segment that an earlier run left behind, valid or not.
 
 use std::fs;
 use std::sync::Arc;
@@ -13,16 +13,17 @@ use tokio::runtime::Builder;
 
 use super::state_files::folder;
 
-/// Bytes of a segment's header, and of what its checksum covers.
+/// Size of a segment's header in bytes.
 const HEADER: usize = 32;
+/// Header bytes that the header's checksum covers.
 const COVERED: usize = 28;
-/// What is put behind what was found.
+/// Id of the alert that is appended to the alerts found.
 const NEW: &str = "after-the-fuzzer";
 
-/// The folder is looked at, opened, read to its end, and written to; then opened again.
+/// Inspects the directory, opens the spool, reads all of it, appends an alert, and opens it again.
 pub fn spool(data: &[u8]) {
     let mut bytes = data.to_vec();
-    let _as_far_as_it_goes = mend(&mut bytes);
+    let _stopped_early = fix_checksums(&mut bytes);
     let Some(folder) = folder() else { return };
     let path = folder.path().join(format!("{:020}-{:010}.log", 1, 1));
     if fs::write(&path, &bytes).is_err() {
@@ -39,20 +40,20 @@ pub fn spool(data: &[u8]) {
     };
     let Some((spool, _)) = open() else { return };
     let mut alerts = read(&spool);
-    // One more like the first of them.
+    // One more alert, a copy of the first.
     if let Some(first) = alerts.first() {
         let new = Arc::new(Alert { alert_id: NEW.to_owned(), ..Alert::clone(first) });
         spool.put(Commit { alerts: vec![Arc::clone(&new)], state: None });
         alerts.push(new);
     }
-    assert!(spool.close(Duration::from_secs(20)), "the disk takes what comes");
+    assert!(spool.close(Duration::from_secs(20)), "all commits are written");
     drop(spool);
     let Some((spool, _)) = open() else { return };
-    assert_eq!(read(&spool), alerts, "what could be read once can be read again");
+    assert_eq!(read(&spool), alerts, "readable alerts stay readable");
     assert!(spool.close(Duration::from_secs(20)));
 }
 
-/// All alerts that can be read; none is settled.
+/// Reads all readable alerts without acknowledging them.
 fn read(spool: &Spool) -> Vec<Arc<Alert>> {
     let mut alerts = Vec::new();
     let Some(mut reader) = spool.reader("a") else { return alerts };
@@ -60,7 +61,7 @@ fn read(spool: &Spool) -> Vec<Arc<Alert>> {
     runtime.block_on(async {
         while reader.has_more() {
             let next = reader.next(100, 1 << 20);
-            // What is counted as there and cannot be read is passed without an alert.
+            // An unreadable alert is still counted; the reader skips it and never returns.
             let Ok(stored) = tokio::time::timeout(Duration::from_millis(200), next).await else {
                 break;
             };
@@ -70,8 +71,8 @@ fn read(spool: &Spool) -> Vec<Arc<Alert>> {
     alerts
 }
 
-/// Puts the magic number, the version and the checksums right.
-fn mend(bytes: &mut [u8]) -> Option<()> {
+/// Corrects the magic number, the version and the checksums.
+fn fix_checksums(bytes: &mut [u8]) -> Option<()> {
     let (header, mut rest) = bytes.split_at_mut_checked(HEADER)?;
     let (covered, crc) = header.split_at_mut_checked(COVERED)?;
     covered.get_mut(..12)?.copy_from_slice(b"netspool\x01\0\0\0");

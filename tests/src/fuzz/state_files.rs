@@ -1,7 +1,7 @@
-//! Files of the agent's own in the state directory: a set of indicators, and the history.
+//! Files that the agent writes to its state directory: an indicator set and the history.
 //!
-//! A fuzzer cannot guess checksums and lengths: they are put right first, so that what is behind
-//! them is reached.
+//! A fuzzer cannot guess checksums and lengths. They are corrected first, so that the fuzzer
+//! reaches the code behind the checks.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -22,38 +22,38 @@ use tempfile::TempDir;
 
 use super::policy;
 
-/// Bytes of the footer of a set, as `intel::store` says.
+/// Size of the footer of a set in bytes, as in `intel::set::store`.
 const FOOTER: usize = 52;
 const MAGIC: [u8; 8] = *b"NSENSET\x01";
-/// Bytes that a host, a network (both: IPv4, IPv6), a record's place, a fact with that, and an
-/// identity take.
+/// Sizes in bytes of: a host (IPv4, IPv6), a network (IPv4, IPv6), a record's offset with its fact,
+/// and an identity.
 const WIDTHS: [usize; 6] = [8, 20, 9, 21, 4 + 16, 40];
 const TTL: Ttl = Ttl { ttl: SignedDuration::from_hours(24), confirmed: None };
 
-/// A set of indicators, looked up and merged into.
+/// Fuzzes an indicator set: lookups, and a merge into it.
 pub fn store(data: &[u8]) {
     let mut bytes = data.to_vec();
-    mend_set(&mut bytes);
+    fix_set(&mut bytes);
     let Some(folder) = folder() else { return };
     let path = folder.path().join("set");
     if fs::write(&path, &bytes).is_err() {
         return;
     }
     let Ok(set) = OpenSet::open(&path, With::Tables) else { return };
-    look_up(set);
+    check_lookups(set);
     if let Ok(set) = OpenSet::open(&path, With::Identities) {
-        merge(folder.path(), set);
+        check_merge(folder.path(), set);
     }
 }
 
-fn look_up(set: OpenSet) {
+fn check_lookups(set: OpenSet) {
     let prefixes: Vec<_> = set.prefixes().collect();
     assert_eq!(prefixes.len(), set.len());
     let mut frames = set.frames();
     for number in (0..).take(set.prefixes_by_number().len()) {
         let record = set.record(number);
         let frame = frames.get(number);
-        assert!(frame.is_ok() || record.is_err(), "the same by either way");
+        assert!(frame.is_ok() || record.is_err(), "both readers return the same");
     }
     let validity =
         Validity { ttl: TTL, rows_for: Some(SignedDuration::from_hours(1)), is_list: true };
@@ -67,10 +67,10 @@ fn look_up(set: OpenSet) {
     }
 }
 
-fn merge(folder: &Path, before: OpenSet) {
+fn check_merge(folder: &Path, before: OpenSet) {
     let path = folder.join("new");
     let Ok(out) = File::create(&path) else { return };
-    let most = before.len() + 1;
+    let max = before.len() + 1;
     let now = policy().now;
     let extent = Extent::Changes { replaced: vec!["event".to_owned()] };
     let mut merge = Merge::new(out, Some(before), extent, now);
@@ -93,23 +93,23 @@ fn merge(folder: &Path, before: OpenSet) {
     let after = OpenSet::open(&path, With::Identities);
     let count = after.as_ref().map_or(0, OpenSet::len);
     assert_eq!(count, merged.indicators as usize, "{after:?}");
-    assert!(count <= most, "{count} of {most}");
+    assert!(count <= max, "{count} of at most {max}");
 }
 
-/// Puts the magic number, the length of the records and the checksums right, where the counts are
-/// possible. The checksum of the record at byte 0 is put right as well, and of those that follow.
-fn mend_set(bytes: &mut [u8]) -> Option<()> {
+/// Corrects the magic number, the length of the records and the checksums, if the counts are
+/// possible. Also corrects the checksum of the record at byte 0 and of those that follow.
+fn fix_set(bytes: &mut [u8]) -> Option<()> {
     let (body, footer) = bytes.split_at_mut_checked(bytes.len().checked_sub(FOOTER)?)?;
     let mut counts = [0; 7];
     for (count, bytes) in counts.iter_mut().zip(footer.chunks_exact(4)) {
         *count = u32::from_le_bytes(bytes.try_into().ok()?) as usize;
     }
-    let [hosts_v4, hosts_v6, nets_v4, nets_v6, places, identities, meta] = counts;
-    let sizes = [hosts_v4, hosts_v6, nets_v4, nets_v6, places, identities];
+    let [hosts_v4, hosts_v6, nets_v4, nets_v6, offsets, identities, meta] = counts;
+    let sizes = [hosts_v4, hosts_v6, nets_v4, nets_v6, offsets, identities];
     let parts = sizes.iter().zip(WIDTHS).map(|(count, width)| count * width).sum::<usize>() + meta;
     let (records, parts) = body.split_at_mut_checked(body.len().checked_sub(parts)?)?;
-    mend_records(records);
-    let (merging, lookups) = parts.split_at_checked(places * 16 + identities * 40)?;
+    fix_records(records);
+    let (merging, lookups) = parts.split_at_checked(offsets * 16 + identities * 40)?;
     let numbers = [
         &u64::try_from(records.len()).ok()?.to_le_bytes()[..],
         &crc32fast::hash(merging).to_le_bytes(),
@@ -120,8 +120,9 @@ fn mend_set(bytes: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// Records of a set: checksum, length, two times, bytes, up to a multiple of eight.
-fn mend_records(mut rest: &mut [u8]) -> Option<()> {
+/// Corrects the records of a set: checksum, length, two times, bytes, padded to a multiple of
+/// eight.
+fn fix_records(mut rest: &mut [u8]) -> Option<()> {
     loop {
         let (head, after) = rest.split_first_chunk_mut::<16>()?;
         let [_, _, _, _, a, b, c, d, ..] = *head;
@@ -132,10 +133,10 @@ fn mend_records(mut rest: &mut [u8]) -> Option<()> {
     }
 }
 
-/// A file of the history, opened by the next run of the agent.
+/// Fuzzes a history file as the next run of the agent opens it.
 pub fn history(data: &[u8]) {
     let mut bytes = data.to_vec();
-    mend_history(&mut bytes);
+    fix_history(&mut bytes);
     let Some(folder) = folder() else { return };
     let now = policy().now;
     let start = now.checked_sub(SignedDuration::from_mins(30)).unwrap_or(Timestamp::MIN);
@@ -152,16 +153,16 @@ pub fn history(data: &[u8]) {
         opened.ok()
     };
     let Some(mut history) = open() else { return };
-    assert!(path.exists(), "what is within the look-back stays");
+    assert!(path.exists(), "files within the look-back are kept");
     let matcher = matcher();
     for retro in history.retro(&matcher, now) {
         assert!(retro.tally.connections > 0);
         assert!(retro.tally.first_seen <= retro.tally.last_seen);
     }
-    assert!(history.retro(&matcher, now).is_empty(), "told once");
+    assert!(history.retro(&matcher, now).is_empty(), "reported once");
     history.flush();
     let Some(mut history) = open() else { return };
-    assert!(history.retro(&matcher, now).is_empty(), "told once, by either run");
+    assert!(history.retro(&matcher, now).is_empty(), "reported once across both runs");
     history.drop_old(Timestamp::MAX);
 }
 
@@ -176,8 +177,8 @@ fn matcher() -> Matcher {
     Matcher::new(set, AllowList::default(), HashSet::new(), Arc::new(Stats::default()))
 }
 
-/// Records of the history: length, checksum, bytes.
-fn mend_history(mut rest: &mut [u8]) -> Option<()> {
+/// Corrects the records of the history: length, checksum, bytes.
+fn fix_history(mut rest: &mut [u8]) -> Option<()> {
     loop {
         let (head, after) = rest.split_first_chunk_mut::<8>()?;
         let [a, b, c, d, crc @ ..] = head;
@@ -187,7 +188,7 @@ fn mend_history(mut rest: &mut [u8]) -> Option<()> {
     }
 }
 
-/// In memory where there is such a folder: nothing is to outlive it.
+/// Temporary directory, in memory where `/dev/shm` exists.
 pub(super) fn folder() -> Option<TempDir> {
     let memory = PathBuf::from("/dev/shm");
     let folder = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };

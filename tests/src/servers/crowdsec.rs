@@ -1,4 +1,4 @@
-//! `CrowdSec`'s Local API (Debian's), without its agent and without its Central API.
+//! `CrowdSec`'s Local API (Debian's package), without the `CrowdSec` agent and the Central API.
 #![expect(clippy::expect_used, reason = "a harness stops where its machinery fails")]
 
 use std::path::{Path, PathBuf};
@@ -8,49 +8,49 @@ use tempfile::TempDir;
 
 use super::free_port;
 use super::medallion::write;
-use super::process::{Process, output};
+use super::process::{ServerProcess, run_checked};
 
 const PROGRAM: &str = "/usr/bin/crowdsec";
 
-/// A Local API with one bouncer.
+/// Local API with one bouncer.
 #[derive(Debug)]
 pub struct CrowdSec {
     folder: TempDir,
     port: u16,
     key: String,
-    process: Option<Process>,
+    process: Option<ServerProcess>,
 }
 
 impl CrowdSec {
-    /// Starts it; `None` where it is not installed.
+    /// Starts the server; `None` if it is not installed.
     pub fn start() -> Option<Self> {
         if !Path::new(PROGRAM).is_file() {
             return None;
         }
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
-        let place = folder.path();
-        std::fs::create_dir(place.join("data")).expect("a folder");
+        let directory = folder.path();
+        std::fs::create_dir(directory.join("data")).expect("a folder");
         write(
-            place,
+            directory,
             "credentials.yaml",
-            &format!("url: http://127.0.0.1:{port}/\nlogin: eye\npassword: eye"),
+            &format!("url: http://127.0.0.1:{port}/\nlogin: sensor\npassword: sensor"),
         );
-        write(place, "profiles.yaml", "name: none\nfilters:\n - \"false\"\non_success: break");
-        write(place, "simulation.yaml", "simulation: off");
-        let config = config(&place.display().to_string(), port);
-        std::fs::write(place.join("lapi.yaml"), config).expect("written");
+        write(directory, "profiles.yaml", "name: none\nfilters:\n - \"false\"\non_success: break");
+        write(directory, "simulation.yaml", "simulation: off");
+        let config = config(&directory.display().to_string(), port);
+        std::fs::write(directory.join("lapi.yaml"), config).expect("written");
         let mut server = Self { folder, port, key: String::new(), process: None };
-        output(
+        run_checked(
             server
-                .cscli(&["machines", "add", "eye", "--password", "eye", "--force"])
+                .cscli(&["machines", "add", "sensor", "--password", "sensor", "--force"])
                 .arg("-f")
                 .arg(server.folder.path().join("credentials.yaml"))
                 .arg("-u")
                 .arg(server.url()),
         );
         server.restart();
-        server.key = server.bouncer("eye");
+        server.key = server.add_bouncer("sensor");
         Some(server)
     }
 
@@ -60,74 +60,74 @@ impl CrowdSec {
         command
     }
 
-    /// Ends it, where it runs.
+    /// Stops the server if it is running.
     pub fn stop(&mut self) {
         self.process = None;
     }
 
-    /// Ends it, where it runs, and starts it anew; what it has it keeps.
+    /// Restarts the server, with its stored data.
     pub fn restart(&mut self) {
         self.stop();
         let mut command = Command::new(PROGRAM);
         command.arg("-c").arg(self.folder.path().join("lapi.yaml")).arg("-no-cs");
         let log = self.folder.path().join("log");
-        self.process = Some(Process::start(&mut command, &log, self.port));
+        self.process = Some(ServerProcess::start(&mut command, &log, self.port));
     }
 
-    /// Where it is.
+    /// Base URL of the server.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/", self.port)
     }
 
-    /// Makes a bouncer and returns its key.
-    pub fn bouncer(&self, name: &str) -> String {
-        let text = output(&mut self.cscli(&["bouncers", "add", name, "-o", "raw"]));
+    /// Adds a bouncer and returns its API key.
+    pub fn add_bouncer(&self, name: &str) -> String {
+        let text = run_checked(&mut self.cscli(&["bouncers", "add", name, "-o", "raw"]));
         text.trim().lines().last().unwrap_or_default().to_owned()
     }
 
-    /// A file with the key of its bouncer.
+    /// Path of a file with the bouncer's API key.
     pub fn key_file(&self) -> PathBuf {
         write(self.folder.path(), "key", &self.key)
     }
 
     /// Bans an address or network for four hours.
     pub fn ban(&self, value: &str) {
-        let which = if value.contains('/') { "--range" } else { "--ip" };
-        output(&mut self.cscli(&["decisions", "add", which, value, "--duration", "4h"]));
+        let option = if value.contains('/') { "--range" } else { "--ip" };
+        run_checked(&mut self.cscli(&["decisions", "add", option, value, "--duration", "4h"]));
     }
 
-    /// Takes the ban of an address back.
+    /// Deletes the ban of an address.
     pub fn unban(&self, value: &str) {
-        output(&mut self.cscli(&["decisions", "delete", "--ip", value]));
+        run_checked(&mut self.cscli(&["decisions", "delete", "--ip", value]));
     }
 }
 
-fn config(place: &str, port: u16) -> String {
+fn config(directory: &str, port: u16) -> String {
     format!(
         "common:
   daemonize: false
   log_media: stdout
   log_level: info
 config_paths:
-  config_dir: {place}
-  data_dir: {place}/data
-  simulation_path: {place}/simulation.yaml
+  config_dir: {directory}
+  data_dir: {directory}/data
+  simulation_path: {directory}/simulation.yaml
   hub_dir: /etc/crowdsec/hub
   index_path: /etc/crowdsec/hub/.index.json
-  notification_dir: {place}
-  plugin_dir: {place}
+  notification_dir: {directory}
+  plugin_dir: {directory}
 db_config:
   type: sqlite
-  db_path: {place}/data/crowdsec.db
+  db_path: {directory}/data/crowdsec.db
   use_wal: true
 api:
   client:
     insecure_skip_verify: false
-    credentials_path: {place}/credentials.yaml
+    credentials_path: {directory}/credentials.yaml
   server:
     log_level: info
     listen_uri: 127.0.0.1:{port}
-    profiles_path: {place}/profiles.yaml
+    profiles_path: {directory}/profiles.yaml
 prometheus:
   enabled: false
 "

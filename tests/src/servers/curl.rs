@@ -1,19 +1,20 @@
-//! Requests of a test itself, by curl: another client than the agent's.
+//! Requests that a test sends with curl, a client independent of the agent's.
 #![expect(clippy::expect_used, reason = "a harness stops where its machinery fails")]
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-/// What a server answered.
+/// Response that curl received.
 #[derive(Debug, Clone)]
 pub struct CurlResponse {
-    /// Its status.
+    /// HTTP status code.
     pub status: u16,
-    /// Its body.
+    /// Body of the response.
     pub body: String,
 }
 
-/// Sends `body` (or nothing) to `url` with these arguments of curl, such as `-XPOST`.
+/// Sends a request to `url` with these curl arguments, such as `-XPOST`, and `body` if there is
+/// one.
 pub fn curl(arguments: &[&str], url: &str, body: Option<&str>) -> CurlResponse {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--noproxy", "*", "--write-out", "\n%{http_code}"]);
@@ -27,8 +28,8 @@ pub fn curl(arguments: &[&str], url: &str, body: Option<&str>) -> CurlResponse {
     stdin.write_all(body.unwrap_or_default().as_bytes()).expect("curl reads");
     drop(stdin);
     let output = child.wait_with_output().expect("curl's end");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {stderr}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let (body, status) = text.rsplit_once('\n').expect("a status");
     CurlResponse { status: status.parse().expect("a status"), body: body.to_owned() }

@@ -1,5 +1,5 @@
-//! Stands between a client and a server: keeps the heads of all requests, and may change one, hold
-//! it up while something happens to the server, or cut it off.
+//! Intercepting HTTP proxy between a client and a server. It records the heads of all requests. A
+//! hook may change a request, delay it while the test changes the server, or close its connection.
 #![expect(clippy::unwrap_used, reason = "a harness stops where its own machinery fails")]
 
 use std::fmt;
@@ -9,18 +9,18 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What becomes of a request.
+/// Action that the hook chooses for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyAction {
-    /// It goes on to the server.
+    /// The request is forwarded to the server.
     Forward,
-    /// The connection is closed without an answer.
+    /// The connection is closed without a response.
     Close,
 }
 
 type Hook = Box<dyn FnMut(usize, &mut String) -> ProxyAction + Send>;
 
-/// The one in between; it stops when dropped.
+/// Running proxy. Dropping it stops the proxy.
 pub struct InterceptingProxy {
     port: u16,
     heads: Arc<Mutex<Vec<String>>>,
@@ -34,8 +34,8 @@ impl fmt::Debug for InterceptingProxy {
 }
 
 impl InterceptingProxy {
-    /// Passes on to `port`. `hook` is called with the number (from 1) and head of each request, on a
-    /// thread that may block.
+    /// Starts a proxy for the server at `port`. `hook` is called with the number (from 1) and head
+    /// of each request, on a thread that may block.
     pub async fn start(
         port: u16,
         hook: impl FnMut(usize, &mut String) -> ProxyAction + Send + 'static,
@@ -43,25 +43,26 @@ impl InterceptingProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap().port();
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (kept, hook) = (Arc::clone(&heads), Arc::new(Mutex::new(Box::new(hook) as Hook)));
+        let (recorded, hook) = (Arc::clone(&heads), Arc::new(Mutex::new(Box::new(hook) as Hook)));
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (kept, hook) = (Arc::clone(&kept), Arc::clone(&hook));
+                let (recorded, hook) = (Arc::clone(&recorded), Arc::clone(&hook));
                 tokio::spawn(async move {
-                    // Either side may have gone; both notice themselves.
-                    let _ended = pass(client, port, kept, hook).await;
+                    // Fails if either side has closed; the test then sees the error on the client's
+                    // side.
+                    let _ended = forward(client, port, recorded, hook).await;
                 });
             }
         });
         Self { port: own, heads, accepting }
     }
 
-    /// Where it listens.
+    /// Port on which it listens.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// The heads of the requests so far, as they came.
+    /// Heads of the requests so far, as received.
     pub fn request_heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
@@ -73,11 +74,11 @@ impl Drop for InterceptingProxy {
     }
 }
 
-/// One request and its answer; the server is asked to close after it.
-async fn pass(
+/// Forwards one request and its response. The server closes the connection after the response.
+async fn forward(
     mut client: TcpStream,
     port: u16,
-    kept: Arc<Mutex<Vec<String>>>,
+    recorded: Arc<Mutex<Vec<String>>>,
     hook: Arc<Mutex<Hook>>,
 ) -> std::io::Result<()> {
     let mut head = Vec::new();
@@ -86,17 +87,17 @@ async fn pass(
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let number = {
-        let mut kept = kept.lock().unwrap();
-        kept.push(head.clone());
-        kept.len()
+        let mut recorded = recorded.lock().unwrap();
+        recorded.push(head.clone());
+        recorded.len()
     };
-    let changed = tokio::task::spawn_blocking(move || {
+    let hook_call = tokio::task::spawn_blocking(move || {
         let mut head = head;
-        let turn = (hook.lock().unwrap())(number, &mut head);
-        (turn, head)
+        let action = (hook.lock().unwrap())(number, &mut head);
+        (action, head)
     });
-    let (turn, head) = changed.await.unwrap();
-    if turn == ProxyAction::Close {
+    let (action, head) = hook_call.await.unwrap();
+    if action == ProxyAction::Close {
         return Ok(());
     }
     let (line, fields) = head.split_once("\r\n").unwrap_or((&head, ""));
@@ -106,7 +107,7 @@ async fn pass(
     let (mut from_server, mut to_server) = server.split();
     let up = tokio::io::copy(&mut from_client, &mut to_server);
     let down = tokio::io::copy(&mut from_server, &mut to_client);
-    // The body goes up for as long as the answer is awaited.
+    // The request body is forwarded until the response ends.
     tokio::select! {
         ended = down => ended.map(drop),
         Err(error) = up => Err(error),

@@ -1,4 +1,4 @@
-//! What a test asks of a broker of Kafka: topics, and what is in them.
+//! Kafka client of the tests: creates topics and reads their messages.
 #![expect(clippy::expect_used, reason = "a harness stops where its machinery fails")]
 
 use std::path::Path;
@@ -12,40 +12,40 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// A read takes no longer.
+/// Time limit of a read.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// One message of the agent.
+/// Message that the agent produced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaMessage {
-    /// Where it is.
+    /// Topic of the message.
     pub topic: String,
-    /// The host that it is of.
+    /// Message key: the host name.
     pub key: String,
-    /// The header `id`.
+    /// Value of the header `id`.
     pub id: String,
-    /// What it says.
+    /// Parsed JSON payload.
     pub body: Value,
 }
 
-/// A client of a broker.
+/// Client of a Kafka broker.
 #[derive(Debug)]
 pub struct KafkaClient(ClientConfig);
 
 impl KafkaClient {
-    /// Of those at these addresses.
+    /// Client for the bootstrap servers at these addresses.
     pub fn new(servers: &str) -> Self {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", servers);
         Self(config)
     }
 
-    /// As this configuration has it.
+    /// Client with this configuration.
     pub const fn with(config: ClientConfig) -> Self {
         Self(config)
     }
 
-    /// Over TLS, with this authority.
+    /// Enables TLS with this certificate authority.
     #[must_use]
     pub fn over_tls(mut self, authority: &Path) -> Self {
         self.0.set("security.protocol", "ssl");
@@ -53,7 +53,7 @@ impl KafkaClient {
         self
     }
 
-    /// Makes topics on a single broker.
+    /// Creates topics on a single broker.
     pub fn make_topics(&self, names: &[&str], partitions: i32) {
         let admin: AdminClient<DefaultClientContext> = self.0.create().expect("a client");
         let topics: Vec<NewTopic<'_>> = names
@@ -61,13 +61,13 @@ impl KafkaClient {
             .map(|name| NewTopic::new(name, partitions, TopicReplication::Fixed(1)))
             .collect();
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let made = runtime.block_on(admin.create_topics(&topics, &AdminOptions::new()));
-        for topic in made.expect("an answer about topics") {
+        let created = runtime.block_on(admin.create_topics(&topics, &AdminOptions::new()));
+        for topic in created.expect("a response about topics") {
             topic.expect("a topic");
         }
     }
 
-    /// Reads topics from their beginning until `is_enough`, or for 30 s; gives what it found.
+    /// Reads topics from the beginning until `is_enough` returns true, or for 30 s.
     pub fn read(
         &self,
         names: &[&str],
@@ -77,14 +77,16 @@ impl KafkaClient {
         let mut config = self.0.clone();
         config.set("group.id", "test").set("auto.offset.reset", "earliest");
         let consumer: BaseConsumer = config.create().expect("a consumer");
-        // Without a group's coordinator, which Tansu does not have as librdkafka wants it.
-        let mut places = TopicPartitionList::new();
+        // Partitions are assigned here: Tansu has no group coordinator that librdkafka accepts.
+        let mut assignment = TopicPartitionList::new();
         for topic in names {
             for partition in 0..partitions {
-                places.add_partition_offset(topic, partition, Offset::Beginning).expect("a place");
+                assignment
+                    .add_partition_offset(topic, partition, Offset::Beginning)
+                    .expect("an offset");
             }
         }
-        consumer.assign(&places).expect("its places");
+        consumer.assign(&assignment).expect("an assignment");
         let mut found = Vec::new();
         let begin = Instant::now();
         while !is_enough(&found) && begin.elapsed() < LIMIT {

@@ -1,4 +1,4 @@
-//! medallion, the TAXII 2.1 server of OASIS. It keeps all in memory: a restart forgets.
+//! medallion, the TAXII 2.1 server of OASIS. Its data is in memory and lost at a restart.
 #![expect(clippy::expect_used, reason = "a harness stops where its machinery fails")]
 
 use std::path::{Path, PathBuf};
@@ -7,33 +7,33 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::process::Process;
-use super::{curl, free_port, python_of};
+use super::process::ServerProcess;
+use super::{curl, free_port, server_python};
 
-/// A server with two API roots; the first has three collections, of which one may not be read.
+/// Server with two API roots. The first has three collections, one of which is not readable.
 #[derive(Debug)]
 pub struct Medallion {
     folder: TempDir,
     python: PathBuf,
     port: u16,
-    process: Option<Process>,
+    process: Option<ServerProcess>,
 }
 
 impl Medallion {
-    /// Who may ask.
-    pub const USER: &str = "eye";
-    /// With this password.
+    /// Name of the only user.
+    pub const USER: &str = "sensor";
+    /// Password of the only user.
     pub const PASSWORD: &str = "pw";
-    /// Of the collection `indicators`.
+    /// Id of the collection `indicators`.
     pub const ID: &str = "91a7b528-80eb-42ed-a74d-c6fbd5a26116";
-    /// Of the collection `others`.
+    /// Id of the collection `others`.
     pub const OTHER: &str = "52892447-4d7e-4f70-b94d-d7f22742ff63";
-    /// Objects a page at most, whatever is asked for.
+    /// Maximum number of objects per page, whatever limit the client requests.
     pub const PAGE: u32 = 100;
 
-    /// Starts it; `None` where it is not installed.
+    /// Starts the server; `None` if it is not installed.
     pub fn start() -> Option<Self> {
-        let python = python_of("medallion")?;
+        let python = server_python("medallion")?;
         let folder = tempfile::tempdir().expect("a folder");
         let mut server = Self { folder, python, port: free_port(), process: None };
         server.configure();
@@ -87,60 +87,60 @@ impl Medallion {
         std::fs::write(data, content.to_string()).expect("written");
     }
 
-    /// Ends it, where it runs.
+    /// Stops the server if it is running.
     pub fn stop(&mut self) {
         self.process = None;
     }
 
-    /// Ends it, where it runs, and starts it anew, with nothing in it.
+    /// Restarts the server without data.
     pub fn restart(&mut self) {
         self.stop();
         let program = self.python.with_file_name("medallion");
         let mut command = Command::new(program);
         command.args(["--host", "127.0.0.1", "--port", &self.port.to_string()]);
         command.arg(self.folder.path().join("conf.json"));
-        self.process = Some(Process::start(&mut command, &self.log(), self.port));
+        self.process = Some(ServerProcess::start(&mut command, &self.log(), self.port));
     }
 
     fn log(&self) -> PathBuf {
         self.folder.path().join("log")
     }
 
-    /// Where it listens.
+    /// Port on which it listens.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// The URL of `path` in it; its discovery is `taxii2/`.
+    /// URL of `path`; the discovery resource is `taxii2/`.
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}/{path}", self.port)
     }
 
-    /// The path of a collection.
+    /// Path of the collection with this id.
     pub fn collection(id: &str) -> String {
         format!("feeds/collections/{id}/")
     }
 
-    /// Puts objects into a collection, in one POST.
+    /// Adds objects to a collection in one POST.
     pub fn add(&self, id: &str, objects: &[Value]) {
         let url = self.url(&format!("{}objects/", Self::collection(id)));
         let body = json!({ "objects": objects }).to_string();
         let login = format!("{}:{}", Self::USER, Self::PASSWORD);
         let media = "application/taxii+json;version=2.1";
         let (kind, accept) = (format!("Content-Type: {media}"), format!("Accept: {media}"));
-        let answered = curl(&["-u", &login, "-H", &kind, "-H", &accept], &url, Some(&body));
-        assert_eq!(answered.status, 202, "{}", answered.body);
-        let status: Value = serde_json::from_str(&answered.body).expect("JSON");
+        let response = curl(&["-u", &login, "-H", &kind, "-H", &accept], &url, Some(&body));
+        assert_eq!(response.status, 202, "{}", response.body);
+        let status: Value = serde_json::from_str(&response.body).expect("JSON");
         assert_eq!(status.get("success_count"), Some(&json!(objects.len())), "{status}");
     }
 
-    /// The file with its password.
+    /// Path of a file with the password.
     pub fn password_file(&self) -> PathBuf {
         write(self.folder.path(), "password", Self::PASSWORD)
     }
 }
 
-/// A file with a line.
+/// Writes a file with one line and returns its path.
 pub(super) fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, format!("{text}\n")).expect("written");

@@ -1,4 +1,4 @@
-# Makes an organisation and, in it, an administrator with the key that is the argument.
+# Creates an organisation with one administrator, whose API key is the argument.
 import asyncio
 import sys
 from time import time
@@ -18,12 +18,12 @@ async def main(key):
     async with sessionmanager.session() as session:
         role = (await session.execute(select(Role).filter(Role.name == "site_admin"))).scalars().one()
         organisation = Organisation(
-            name="eye", description="", type="", nationality="", sector="", contacts="", local=True, landingpage=""
+            name="sensor", description="", type="", nationality="", sector="", contacts="", local=True, landingpage=""
         )
         session.add(organisation)
         await session.flush()
         user = User(
-            password=hash_secret("eye"), org_id=organisation.id, role_id=role.id, email="eye@example.net",
+            password=hash_secret("sensor"), org_id=organisation.id, role_id=role.id, email="sensor@example.net",
             authkey="x", termsaccepted=True, current_login=time(), last_login=time(),
         )
         session.add(user)

@@ -1,4 +1,4 @@
-//! A web site of a test's own: answers by path, and what was asked.
+//! Mock web server: configured responses by path, and a record of the requests.
 #![expect(clippy::unwrap_used, reason = "a harness stops where its own machinery fails")]
 
 use std::collections::{HashMap, VecDeque};
@@ -11,7 +11,7 @@ use axum::http::Response;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// The site; it stops when dropped.
+/// Running server. Dropping it stops the server.
 #[derive(Debug)]
 pub struct MockWebServer {
     port: u16,
@@ -21,53 +21,54 @@ pub struct MockWebServer {
 
 #[derive(Debug, Default)]
 struct State {
-    pages: HashMap<String, VecDeque<Page>>,
-    asked: Vec<ReceivedRequest>,
+    responses: HashMap<String, VecDeque<MockResponse>>,
+    requests: Vec<ReceivedRequest>,
 }
 
 #[derive(Debug, Clone)]
-struct Page {
+struct MockResponse {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
 }
 
-/// A request.
+/// Request that the server received.
 #[derive(Debug, Clone)]
 pub struct ReceivedRequest {
-    /// `GET /path?query`.
+    /// Method and target, `GET /path?query`.
     pub line: String,
-    /// By name in lower case.
+    /// Headers by name in lower case.
     pub headers: HashMap<String, String>,
-    /// Its body.
+    /// Body of the request.
     pub body: String,
 }
 
 impl MockWebServer {
-    /// Starts it without a page: 404 everywhere.
+    /// Starts the server without responses: it returns 404 for each path.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let state: Arc<Mutex<State>> = Arc::default();
         let shared = Arc::clone(&state);
         let router =
-            Router::new().fallback(move |request: Request| answer(Arc::clone(&shared), request));
+            Router::new().fallback(move |request: Request| respond(Arc::clone(&shared), request));
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { port, state, serving }
     }
 
-    /// The URL of `path` in it.
+    /// URL of `path` on this server.
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// Answers `path` (without its query) with 200 and this body from now on.
+    /// Replaces the responses of `path` (without query) with a 200 response with this body.
     pub fn set_response(&self, path: &str, body: impl Into<Vec<u8>>) {
-        self.state.lock().unwrap().pages.remove(path);
+        self.state.lock().unwrap().responses.remove(path);
         self.enqueue_response(path, 200, &[], body);
     }
 
-    /// Answers `path` so after what was set before; the last answer stays.
+    /// Adds a response to the queue of `path`. Each request consumes one; the last response is
+    /// repeated.
     pub fn enqueue_response(
         &self,
         path: &str,
@@ -77,18 +78,19 @@ impl MockWebServer {
     ) {
         let headers =
             headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let page = Page { status, headers, body: body.into() };
-        self.state.lock().unwrap().pages.entry(path.to_owned()).or_default().push_back(page);
+        let response = MockResponse { status, headers, body: body.into() };
+        let mut state = self.state.lock().unwrap();
+        state.responses.entry(path.to_owned()).or_default().push_back(response);
     }
 
-    /// Nothing is at `path` any more.
+    /// Removes the responses of `path`, which then returns 404.
     pub fn remove(&self, path: &str) {
-        self.state.lock().unwrap().pages.remove(path);
+        self.state.lock().unwrap().responses.remove(path);
     }
 
-    /// The requests since this was last asked.
+    /// Returns and clears the recorded requests.
     pub fn take_requests(&self) -> Vec<ReceivedRequest> {
-        std::mem::take(&mut self.state.lock().unwrap().asked)
+        std::mem::take(&mut self.state.lock().unwrap().requests)
     }
 }
 
@@ -98,33 +100,33 @@ impl Drop for MockWebServer {
     }
 }
 
-async fn answer(state: Arc<Mutex<State>>, request: Request) -> Response<Body> {
+async fn respond(state: Arc<Mutex<State>>, request: Request) -> Response<Body> {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, 1 << 20).await.unwrap();
     let headers = head.headers.iter();
-    let asked = ReceivedRequest {
+    let received = ReceivedRequest {
         line: format!("{} {}", head.method, head.uri),
         headers: headers
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
             .collect(),
         body: String::from_utf8_lossy(&body).into_owned(),
     };
-    let page = {
+    let configured = {
         let mut state = state.lock().unwrap();
-        state.asked.push(asked);
-        let pages = state.pages.get_mut(head.uri.path());
-        pages.and_then(
-            |pages| if pages.len() > 1 { pages.pop_front() } else { pages.front().cloned() },
+        state.requests.push(received);
+        let queue = state.responses.get_mut(head.uri.path());
+        queue.and_then(
+            |queue| if queue.len() > 1 { queue.pop_front() } else { queue.front().cloned() },
         )
     };
-    let page = page.unwrap_or_else(|| Page {
+    let configured = configured.unwrap_or_else(|| MockResponse {
         status: 404,
         headers: Vec::new(),
-        body: b"nothing here".to_vec(),
+        body: b"not found".to_vec(),
     });
-    let mut response = Response::builder().status(page.status);
-    for (name, value) in page.headers {
+    let mut response = Response::builder().status(configured.status);
+    for (name, value) in configured.headers {
         response = response.header(name, value);
     }
-    response.body(Body::from(page.body)).unwrap()
+    response.body(Body::from(configured.body)).unwrap()
 }

@@ -1,8 +1,8 @@
-//! Real servers of threat intelligence, and of what sinks send to, on 127.0.0.1: each in a folder of its own, started, killed
-//! and started again at the same port.
+//! Real servers of threat intelligence and destinations of sinks, on 127.0.0.1. Each runs in its
+//! own temporary directory. Tests start, kill and restart it at the same port.
 //!
-//! `cargo xtask test` installs them: those in Python into `target/servers/NAME`, `CrowdSec` from
-//! Debian.
+//! `cargo xtask test` installs them: those in Python into `target/servers/NAME`, `CrowdSec` and
+//! rsyslog from Debian.
 
 mod crowdsec;
 mod curl;
@@ -36,12 +36,12 @@ pub use nginx::Nginx;
 pub use opentaxii::OpenTaxii;
 pub use osmem::Osmem;
 use process::site_packages;
-pub use process::{free_port, python_of};
+pub use process::{free_port, server_python};
 pub use rsyslog::{Rsyslog, TlsFiles};
 pub use tansu::Tansu;
 pub use tenzir::{Tenzir, TenzirOutput, run_tenzir, tenzir_binary};
 
-/// An indicator of STIX 2.1 for `address`, in version `version` (0 to 59, its second).
+/// STIX 2.1 indicator for `address`. `version` (0 to 59) is the second of its `modified` time.
 pub fn stix_indicator(
     number: u32,
     address: &str,

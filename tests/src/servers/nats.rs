@@ -1,4 +1,4 @@
-//! NATS with `JetStream`, in a folder of its own.
+//! NATS server with `JetStream`.
 #![expect(clippy::expect_used, reason = "a harness stops where its machinery fails")]
 
 use std::path::PathBuf;
@@ -6,26 +6,26 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::process::{Process, free_port, home_of};
+use super::process::{ServerProcess, free_port, install_dir};
 
-/// A running server.
+/// Running NATS server.
 #[derive(Debug)]
 pub struct Nats {
     program: PathBuf,
     folder: TempDir,
     port: u16,
-    process: Option<Process>,
+    process: Option<ServerProcess>,
 }
 
 impl Nats {
-    /// Starts one with `more` in its configuration; `None` where it is not installed.
-    pub fn start(more: &str) -> Option<Self> {
-        let program = home_of("nats").map(|home| home.join("bin/nats-server"))?;
+    /// Starts the server with `extra` lines in its configuration; `None` if it is not installed.
+    pub fn start(extra: &str) -> Option<Self> {
+        let program = install_dir("nats").map(|home| home.join("bin/nats-server"))?;
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
         let store = folder.path().join("store");
         let text = format!(
-            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\" }}\n{more}\n",
+            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\" }}\n{extra}\n",
             store.display()
         );
         std::fs::write(folder.path().join("conf"), text).expect("a configuration");
@@ -34,21 +34,21 @@ impl Nats {
         Some(nats)
     }
 
-    /// Starts it again at its port, with what it has stored.
+    /// Restarts the server at its port, with its stored data.
     pub fn restart(&mut self) {
         self.process = None;
         let mut command = Command::new(&self.program);
         command.arg("-c").arg(self.folder.path().join("conf"));
         let log = self.folder.path().join("log");
-        self.process = Some(Process::start(&mut command, &log, self.port));
+        self.process = Some(ServerProcess::start(&mut command, &log, self.port));
     }
 
-    /// Kills it.
+    /// Kills the server.
     pub fn stop(&mut self) {
         self.process = None;
     }
 
-    /// `host:port`.
+    /// Address of the server, `host:port`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }

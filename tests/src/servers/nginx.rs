@@ -1,4 +1,4 @@
-//! nginx with TLS before a server of a test's own: it lets in who shows a certificate.
+//! nginx as a TLS reverse proxy that requires a client certificate.
 #![expect(clippy::expect_used, reason = "a harness stops where its machinery fails")]
 
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::process::{Process, free_port};
+use super::process::{ServerProcess, free_port};
 use crate::certificates;
 
 const PROGRAM: &str = "/usr/sbin/nginx";
@@ -23,25 +23,25 @@ http {
         ssl_certificate FOLDER/server; ssl_certificate_key FOLDER/server.key;
         ssl_client_certificate FOLDER/ca; ssl_verify_client on;
         location / {
-            proxy_pass http://BEHIND;
+            proxy_pass http://UPSTREAM;
             proxy_set_header X-Client $ssl_client_s_dn;
         }
     }
 }
 ";
 
-/// A running nginx.
+/// Running nginx server.
 #[derive(Debug)]
 pub struct Nginx {
     folder: TempDir,
     port: u16,
-    _process: Process,
+    _process: ServerProcess,
 }
 
 impl Nginx {
-    /// Starts one that passes on to `behind`, by name, who shows a certificate of its authority;
-    /// `None` where it is not installed.
-    pub fn start(behind: SocketAddr) -> Option<Self> {
+    /// Starts a proxy for `upstream`. It accepts clients with a certificate of its authority, and
+    /// forwards their subject name in `X-Client`. `None` if nginx is not installed.
+    pub fn start(upstream: SocketAddr) -> Option<Self> {
         if !Path::new(PROGRAM).is_file() {
             return None;
         }
@@ -49,20 +49,20 @@ impl Nginx {
         let configuration = CONFIGURATION
             .replace("FOLDER", &folder.path().display().to_string())
             .replace("PORT", &port.to_string())
-            .replace("BEHIND", &behind.to_string());
+            .replace("UPSTREAM", &upstream.to_string());
         std::fs::write(folder.path().join("conf"), configuration).expect("a configuration");
         let mut command = Command::new(PROGRAM);
         command.arg("-c").arg(folder.path().join("conf"));
-        let process = Process::start(&mut command, &folder.path().join("log"), port);
+        let process = ServerProcess::start(&mut command, &folder.path().join("log"), port);
         Some(Self { folder, port, _process: process })
     }
 
-    /// Where it listens.
+    /// Port on which it listens.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// A file of [`certificates`].
+    /// Path of a file of [`certificates`].
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

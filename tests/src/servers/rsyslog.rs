@@ -1,4 +1,4 @@
-//! rsyslog, which writes each message that it gets as a JSON line.
+//! rsyslog, configured to write each received message as a JSON line.
 #![expect(clippy::expect_used, reason = "a harness stops where its machinery fails")]
 
 use std::fmt::Write as _;
@@ -7,46 +7,45 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::process::{Process, free_port};
+use super::process::{ServerProcess, free_port};
 
-/// Debian's.
 const PROGRAM: &str = "/usr/sbin/rsyslogd";
 const TLS_MODULES: [&str; 2] = [
     "/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_gtls.so",
     "/usr/lib/aarch64-linux-gnu/rsyslog/lmnsd_gtls.so",
 ];
 
-/// Certificates, PEM, by which a server and its clients know each other.
+/// PEM files with which a server authenticates itself and its clients.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
-    /// The authority.
+    /// Certificate authority of server and clients.
     pub authority: PathBuf,
-    /// The server's certificate.
+    /// Certificate of the server.
     pub certificate: PathBuf,
-    /// And its key.
+    /// Private key of the server.
     pub key: PathBuf,
 }
 
-/// A running rsyslog.
+/// Running rsyslog server.
 #[derive(Debug)]
 pub struct Rsyslog {
     folder: TempDir,
     port: u16,
-    process: Option<Process>,
+    process: Option<ServerProcess>,
 }
 
 impl Rsyslog {
-    /// Whether it is installed.
+    /// True if rsyslog is installed.
     pub fn is_installed() -> bool {
         Path::new(PROGRAM).is_file()
     }
 
-    /// Whether it can speak TLS.
+    /// True if rsyslog and its TLS driver are installed.
     pub fn supports_tls() -> bool {
         Self::is_installed() && TLS_MODULES.iter().any(|path| Path::new(path).is_file())
     }
 
-    /// Starts one; with `tls`, one that takes only clients with a certificate of the authority.
+    /// Starts the server. With `tls` it accepts only clients with a certificate of the authority.
     pub fn start(tls: Option<&TlsFiles>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
@@ -56,16 +55,16 @@ impl Rsyslog {
         rsyslog
     }
 
-    /// Starts it again at its port.
+    /// Restarts the server at its port.
     pub fn restart(&mut self) {
         self.process = None;
         let path = |name: &str| self.folder.path().join(name);
         let mut command = Command::new(PROGRAM);
         command.arg("-n").arg("-f").arg(path("conf")).arg("-i").arg(path("pid"));
-        self.process = Some(Process::start(&mut command, &path("log"), self.port));
+        self.process = Some(ServerProcess::start(&mut command, &path("log"), self.port));
     }
 
-    /// Ends it.
+    /// Stops the server.
     pub fn stop(&mut self) {
         self.process = None;
     }
@@ -109,26 +108,26 @@ impl Rsyslog {
         std::fs::write(self.folder.path().join("conf"), text).expect("a configuration");
     }
 
-    /// `host:port`.
+    /// Address of the server, `host:port`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Its port.
+    /// Port on which it listens.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// What it got so far.
+    /// Messages received so far.
     pub fn messages(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.folder.path().join("out")).unwrap_or_default();
-        // The last line may be half written.
-        let whole = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or_default());
-        whole.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        // The last line may be incomplete.
+        let complete = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or_default());
+        complete.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
-    /// What it says of itself.
-    pub fn said(&self) -> String {
+    /// Log of the server itself.
+    pub fn own_log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }

@@ -1,4 +1,4 @@
-//! Tenzir, which takes events in the protocols of others and writes them as lines of JSON.
+//! Tenzir: accepts events in the protocols of other products and writes them as JSON lines.
 #![expect(clippy::expect_used, reason = "a harness stops where its machinery fails")]
 
 use std::path::{Path, PathBuf};
@@ -7,20 +7,20 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::process::Process;
-use super::{free_port, python_of, site_packages};
+use super::process::ServerProcess;
+use super::{free_port, server_python, site_packages};
 
-/// A pipeline with one listener.
+/// Running Tenzir pipeline with one listener.
 #[derive(Debug)]
 pub struct Tenzir {
     folder: TempDir,
     port: u16,
-    _process: Process,
+    _process: ServerProcess,
 }
 
 impl Tenzir {
-    /// Starts what `accept` makes of an address, such as `accept_otlp "127.0.0.1:4318"`; `None` where
-    /// it is not installed.
+    /// Starts the pipeline that `accept` returns for an address, such as
+    /// `accept_otlp "127.0.0.1:4318"`. `None` if Tenzir is not installed.
     pub fn start(accept: impl FnOnce(&str) -> String) -> Option<Self> {
         let program = tenzir_binary()?;
         let folder = tempfile::tempdir().expect("a folder");
@@ -28,36 +28,36 @@ impl Tenzir {
         let pipeline = format!("{}\nwrite_ndjson", accept(&format!("127.0.0.1:{port}")));
         let mut command = Command::new(program);
         command.arg(pipeline).env("HOME", folder.path()).current_dir(folder.path());
-        let process = Process::start(&mut command, &folder.path().join("log"), port);
+        let process = ServerProcess::start(&mut command, &folder.path().join("log"), port);
         Some(Self { folder, port, _process: process })
     }
 
-    /// Where it listens.
+    /// URL of the listener.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/", self.port)
     }
 
-    /// What has come so far.
+    /// Events received so far.
     pub fn received_events(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        // The last line may not be whole yet.
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        whole.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        // The last line may be incomplete.
+        let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
+        complete.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
 
-/// The program; `None` where it is not installed.
+/// Path of the Tenzir binary; `None` if it is not installed.
 pub fn tenzir_binary() -> Option<PathBuf> {
-    let site = site_packages(&python_of("tenzir")?)?;
+    let site = site_packages(&server_python("tenzir")?)?;
     Some(site.join("tenzir/bundled/bin/tenzir"))
 }
 
-/// What a pipeline printed, and what it warned of.
+/// Output of a pipeline.
 #[derive(Debug)]
 pub struct TenzirOutput {
-    /// JSON lines.
+    /// Parsed JSON lines of standard output.
     pub lines: Vec<Value>,
-    /// Warnings and errors, as text.
+    /// Warnings and errors on standard error.
     pub diagnostics: String,
 }
 

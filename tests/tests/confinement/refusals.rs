@@ -17,11 +17,11 @@ fn a_confined_agent_cannot_load_execute_or_write() {
     }
     let home = Home::new(CONFIG);
     let agent = home.run();
-    let line = agent.wait_for_log(START, "tried {").text;
-    let tried: BTreeMap<String, BTreeMap<String, String>> =
-        serde_json::from_str(line.strip_prefix("tried ").unwrap()).unwrap();
-    assert_eq!(tried.keys().collect::<Vec<_>>(), ["runtime", "thread"]);
-    for (thread, all) in tried {
+    let line = agent.wait_for_log(START, "attempted {").text;
+    let attempted: BTreeMap<String, BTreeMap<String, String>> =
+        serde_json::from_str(line.strip_prefix("attempted ").unwrap()).unwrap();
+    assert_eq!(attempted.keys().collect::<Vec<_>>(), ["runtime", "thread"]);
+    for (thread, all) in attempted {
         assert!(all.len() > 35, "{all:?}");
         for (operation, outcome) in all {
             let works = WORKS.contains(&operation.as_str());

@@ -1,7 +1,7 @@
-//! `netsensor`, with a hook: once an agent runs, it tries in the agent's own process what a
-//! confined one may not, on each kind of thread, and says on standard error what came of it, as one
-//! line `tried {…}`. Nothing of it is in the real binary.
-#![expect(clippy::print_stderr, reason = "it tells the test what it does")]
+//! `netsensor` with a test hook. Once the agent runs, the hook attempts forbidden operations in the
+//! agent's own process, on each kind of thread, and prints the outcomes to standard error as one
+//! line `attempted {…}`. The real binary contains none of this.
+#![expect(clippy::print_stderr, reason = "it reports the outcomes to the test")]
 
 mod attempts;
 
@@ -25,18 +25,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// On a thread that is made now, as the pipeline's is, and on one of the runtime's.
+/// Performs the attempts on a new thread, like the pipeline's, and on a thread of the runtime.
 fn once_running() {
     let runtime = tokio::runtime::Handle::current();
     std::thread::spawn(move || {
-        let mut tried = BTreeMap::from([("thread", attempts::all())]);
+        let mut outcomes = BTreeMap::from([("thread", attempts::perform_all())]);
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         runtime.spawn(async move {
-            let _nobody_waits = sender.send(attempts::all());
+            let _receiver_dropped = sender.send(attempts::perform_all());
         });
-        if let Ok(all) = receiver.recv() {
-            tried.insert("runtime", all);
+        if let Ok(of_runtime) = receiver.recv() {
+            outcomes.insert("runtime", of_runtime);
         }
-        eprintln!("tried {}", serde_json::to_string(&tried).unwrap_or_default());
+        eprintln!("attempted {}", serde_json::to_string(&outcomes).unwrap_or_default());
     });
 }

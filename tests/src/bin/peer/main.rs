@@ -1,13 +1,20 @@
-//! The other end of a test's connections, small enough to live a millisecond.
+//! Peer of a test's connections, small enough that a process lives for a millisecond.
 //!
-//! `peer serve ADDR:PORT` accepts and closes until it is killed; `peer connect ADDR:PORT COUNT`
-//! connects and closes COUNT times, one after the other; `peer try ADDR:PORT` connects once, whatever comes of it,
-//! for 300 ms at most. `peer uring-serve` and `uring-connect` are both ends over `io_uring`.
-//! `peer refused ADDR:PORT COUNT SECONDS` connects in vain; `peer processes PROGRAM ADDR:PORT COUNT`
-//! runs that many, which are `peer once ADDR:PORT NUMBER`. `peer udp-echo ADDR:PORT` sends each
-//! datagram back until it is killed; `peer udp-query ADDR:PORT COUNT` sends COUNT datagrams of five bytes,
-//! each from a socket of its own, and waits for the answers.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it tells the test what it does")]
+//! - `peer serve ADDR:PORT` accepts connections and closes them until it is killed.
+//! - `peer connect ADDR:PORT COUNT` connects and closes COUNT times, one after the other.
+//! - `peer try ADDR:PORT` tries to connect once, for at most 300 ms.
+//! - `peer uring-serve ADDR:PORT` and `peer uring-connect ADDR:PORT COUNT` use `io_uring`.
+//! - `peer refused ADDR:PORT COUNT SECONDS` connects to a closed port.
+//! - `peer processes PROGRAM ADDR:PORT COUNT` runs `PROGRAM once ADDR:PORT NUMBER` COUNT times.
+//! - `peer once ADDR:PORT NUMBER` connects once and prints its process id, parent and start time.
+//! - `peer udp-echo ADDR:PORT` sends each datagram back until it is killed.
+//! - `peer udp-query ADDR:PORT COUNT` sends COUNT datagrams of five bytes, each from its own
+//!   socket, and waits for each response.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it reports its connections to the test"
+)]
 
 mod storm;
 mod uring;
@@ -20,7 +27,7 @@ use std::time::Duration;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let done = match words.as_slice() {
+    let outcome = match words.as_slice() {
         ["serve", address, ..] => serve(address),
         ["connect", address, count, ..] => connect(address, count),
         ["try", address, ..] => attempt(address),
@@ -33,7 +40,7 @@ fn main() -> ExitCode {
         ["once", target, number, ..] => storm::once(target, number),
         _ => Err("usage: see the source".into()),
     };
-    match done {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("peer {}: {error}", words.join(" "));
@@ -42,24 +49,24 @@ fn main() -> ExitCode {
     }
 }
 
-type Done = Result<(), Box<dyn std::error::Error>>;
+type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-fn serve(address: &str) -> Done {
+fn serve(address: &str) -> Outcome {
     let listener = TcpListener::bind(address)?;
     println!("ready {}", listener.local_addr()?);
     for stream in listener.incoming() {
-        // The client closes first, so that its ports and not the server's wait in TIME_WAIT.
+        // The client closes first, so that TIME_WAIT is on its ports and not on the server's.
         stream?.read_to_end(&mut Vec::new())?;
     }
     Ok(())
 }
 
-fn connect(address: &str, count: &str) -> Done {
+fn connect(address: &str, count: &str) -> Outcome {
     let address: SocketAddr = address.parse()?;
     for _ in 0..count.parse::<u32>()? {
         let mut stream = TcpStream::connect(address)?;
-        // Says that it is done, then waits for the server to be: connections that pile up would
-        // overflow its queue, and those that the kernel then drops take a minute to end.
+        // Sends FIN, then waits for the server's. Unaccepted connections would overflow the
+        // server's accept queue, and those that the kernel then drops take a minute to end.
         stream.shutdown(Shutdown::Write)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         stream.read_to_end(&mut Vec::new())?;
@@ -67,13 +74,13 @@ fn connect(address: &str, count: &str) -> Done {
     Ok(())
 }
 
-fn attempt(address: &str) -> Done {
+fn attempt(address: &str) -> Outcome {
     let outcome = TcpStream::connect_timeout(&address.parse()?, Duration::from_millis(300));
     println!("{outcome:?}");
     Ok(())
 }
 
-fn udp_echo(address: &str) -> Done {
+fn udp_echo(address: &str) -> Outcome {
     let socket = UdpSocket::bind(address)?;
     println!("ready {}", socket.local_addr()?);
     let mut datagram = vec![0; 65_536];
@@ -83,7 +90,7 @@ fn udp_echo(address: &str) -> Done {
     }
 }
 
-fn udp_query(address: &str, count: &str) -> Done {
+fn udp_query(address: &str, count: &str) -> Outcome {
     let address: SocketAddr = address.parse()?;
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     for _ in 0..count.parse::<u32>()? {

@@ -1,4 +1,4 @@
-//! As many connections or processes as fit into a moment.
+//! Storms of connections and processes: as many as possible in a short time.
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
@@ -6,25 +6,26 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::Done;
+use crate::Outcome;
 
-/// Connects to a port where nobody listens, `count` times or for `seconds`; says how often.
-pub(crate) fn refused(address: &str, count: &str, seconds: &str) -> Done {
+/// Connects to a port without a listener, `count` times or for `seconds`. Prints the number of
+/// attempts.
+pub(crate) fn refused(address: &str, count: &str, seconds: &str) -> Outcome {
     let (address, count): (SocketAddr, u64) = (address.parse()?, count.parse()?);
     let end = Instant::now() + Duration::from_secs(seconds.parse()?);
-    let mut done = 0;
-    while done < count && (done % 1024 != 0 || Instant::now() < end) {
+    let mut refused = 0;
+    while refused < count && (refused % 1024 != 0 || Instant::now() < end) {
         match TcpStream::connect(address) {
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => done += 1,
-            other => return Err(format!("after {done}: {other:?}").into()),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => refused += 1,
+            other => return Err(format!("after {refused}: {other:?}").into()),
         }
     }
-    println!("{done}");
+    println!("{refused}");
     Ok(())
 }
 
-/// Runs `program once TARGET NUMBER`, `count` times, two at a time.
-pub(crate) fn processes(program: &str, target: &str, count: &str) -> Done {
+/// Runs `program once TARGET NUMBER` `count` times, with up to two processes at a time.
+pub(crate) fn processes(program: &str, target: &str, count: &str) -> Outcome {
     let mut before = None;
     for number in 0..count.parse::<u32>()? {
         let words = ["once", target, &number.to_string()];
@@ -40,8 +41,8 @@ pub(crate) fn processes(program: &str, target: &str, count: &str) -> Done {
     Ok(())
 }
 
-/// Connects, whatever comes of it, says who it was, when it began and which number it was given.
-pub(crate) fn once(target: &str, number: &str) -> Done {
+/// Tries to connect, then prints its process id, parent, start time in clock ticks, and `number`.
+pub(crate) fn once(target: &str, number: &str) -> Outcome {
     let _refused = TcpStream::connect(target);
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     let (_, tail) = stat.rsplit_once(')').ok_or("stat without a name")?;

@@ -1,6 +1,7 @@
-//! Both ends over `io_uring`, which enters the kernel by none of the socket's own system calls.
+//! Client and server over `io_uring`, which performs socket operations without the socket system
+//! calls.
 //!
-//! What is said of each end is what the programs of the kernel suite's matrix say.
+//! The printed lines have the format of the programs of the kernel suite's matrix.
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::AsRawFd as _;
@@ -9,13 +10,13 @@ use nix::sys::socket::{SockaddrIn, getsockname};
 use serde_json::json;
 use tokio_uring::net::{TcpListener, TcpStream};
 
-use crate::Done;
+use crate::Outcome;
 
-/// Bytes of the answer, whatever the request.
-const ANSWER: usize = 777;
+/// Bytes of each response.
+const RESPONSE_LEN: usize = 777;
 
-/// Accepts and answers until it is killed.
-pub(crate) fn serve(address: &str) -> Done {
+/// Accepts connections and responds until it is killed.
+pub(crate) fn serve(address: &str) -> Outcome {
     let address: SocketAddr = address.parse()?;
     tokio_uring::start(async {
         let listener = TcpListener::bind(address)?;
@@ -23,23 +24,23 @@ pub(crate) fn serve(address: &str) -> Done {
         eprintln!("ready {}", local.port());
         loop {
             let (stream, remote) = listener.accept().await?;
-            let asked = receive(&stream, 4).await?;
-            let asked = usize::try_from(u32::from_be_bytes(asked.as_slice().try_into()?))?;
-            let rest = receive(&stream, asked - 4).await?.len();
-            stream.write_all(vec![b'a'; ANSWER]).await.0?;
-            // The client ends it.
+            let length = receive(&stream, 4).await?;
+            let length = usize::try_from(u32::from_be_bytes(length.as_slice().try_into()?))?;
+            let rest = receive(&stream, length - 4).await?.len();
+            stream.write_all(vec![b'a'; RESPONSE_LEN]).await.0?;
+            // The client closes the connection.
             let (end, _) = stream.read(vec![0; 1]).await;
             if end? > 0 {
-                return Err("more was sent than asked for".into());
+                return Err("the request is longer than its length field".into());
             }
             let more = [("by", "remote".into()), ("listener", std::process::id().into())];
-            tell("inbound", (local, remote), (ANSWER, 4 + rest), &more)?;
+            print_connection("inbound", (local, remote), (RESPONSE_LEN, 4 + rest), &more)?;
         }
     })
 }
 
 /// Connects `count` times, one after the other.
-pub(crate) fn connect(address: &str, count: &str) -> Done {
+pub(crate) fn connect(address: &str, count: &str) -> Outcome {
     let (remote, count): (SocketAddr, u32) = (address.parse()?, count.parse()?);
     tokio_uring::start(async {
         for number in 0..count {
@@ -51,34 +52,39 @@ pub(crate) fn connect(address: &str, count: &str) -> Done {
             request.resize(usize::try_from(size)?, b'q');
             let sent = request.len();
             stream.write_all(request).await.0?;
-            let received = receive(&stream, ANSWER).await?.len();
-            tell("outbound", (local, remote), (sent, received), &[("by", "local".into())])?;
+            let received = receive(&stream, RESPONSE_LEN).await?.len();
+            print_connection(
+                "outbound",
+                (local, remote),
+                (sent, received),
+                &[("by", "local".into())],
+            )?;
         }
         Ok(())
     })
 }
 
-/// Reads that many bytes.
+/// Reads `size` bytes.
 #[expect(clippy::future_not_send, reason = "a ring belongs to its thread")]
 async fn receive(stream: &TcpStream, size: usize) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let mut all = Vec::new();
     while all.len() < size {
         let (read, part) = stream.read(vec![0; size - all.len()]).await;
         match read? {
-            0 => return Err("the other end has ended it".into()),
+            0 => return Err("the peer closed the connection early".into()),
             read => all.extend(part.into_iter().take(read)),
         }
     }
     Ok(all)
 }
 
-/// Says what this program did with one connection.
-fn tell(
+/// Prints this program's view of one connection as a JSON line.
+fn print_connection(
     direction: &str,
     (local, remote): (SocketAddr, SocketAddr),
     (sent, received): (usize, usize),
     more: &[(&str, serde_json::Value)],
-) -> Done {
+) -> Outcome {
     let mut line = json!({
         "direction": direction,
         "local": [local.ip(), local.port()],
