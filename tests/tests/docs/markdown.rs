@@ -11,7 +11,6 @@ use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 use super::{files, repository};
 
-/// One Markdown file.
 #[derive(Debug)]
 pub(crate) struct Document {
     /// Relative to the root of the repository.
@@ -19,7 +18,6 @@ pub(crate) struct Document {
     pub(crate) text: String,
 }
 
-/// A code block.
 #[derive(Debug)]
 pub(crate) struct Block {
     /// File and line, for messages.
@@ -152,7 +150,6 @@ impl Document {
         anchors
     }
 
-    /// The document's tables.
     pub(crate) fn tables(&self) -> Vec<Table> {
         let (mut tables, mut cell) = (Vec::<Table>::new(), None::<Cell>);
         for (event, _) in self.events() {

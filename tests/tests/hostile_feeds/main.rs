@@ -86,7 +86,6 @@ impl TestFeed {
         FeedReport::of(&self.intel.status().remove(0), true)
     }
 
-    /// Pulls this body.
     async fn pull_body(&self, body: impl AsRef<[u8]>) -> FeedReport {
         self.server.serve("", body.as_ref());
         self.pull().await

@@ -117,8 +117,8 @@ fn canary_connections_are_not_reported_but_other_agent_traffic_is() {
     let (home, rows, _folder) = home(&feed);
     let agent = home.run();
     wait_for_status(&home, |text| text.contains("canary seen "));
-    // Some more of them.
-    // Several canaries more.
+    // Several more canaries.
+    run(Command::new("sleep").arg("3"));
     let pid = agent.pid();
     assert!(agent.stop().status.success());
     let written = std::fs::read_to_string(rows).unwrap();

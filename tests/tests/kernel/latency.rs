@@ -38,8 +38,8 @@ server.sendall(b'welcome')
 client.recv(100)
 for number in range(40):
     exchange(0.005 + number * 0.001)
-# The last answer is over by its silence, and more of it later is none.
 # The last response ends with its silence; later data does not count.
+time.sleep(2.5)
 server.sendall(b'trailing')
 client.recv(100)
 time.sleep(2.5)

@@ -278,7 +278,7 @@ fn ledger_balances_for_a_million_connections_with_the_smallest_ring() {
     let ledger = Ledger::of(&agent.stop());
     ledger.assert_balances();
     assert!(ledger.count("tcp_attempted") >= 2 * made, "{ledger:?}");
-    // Of the lost records only close events matter here, and the socket's next use recovers them.
+    // Only lost close events matter here, and the socket's next use recovers them.
     // Other processes on this machine have connections too.
     assert!(ledger.count("connections_left") < made / 20, "{ledger:?}");
 }

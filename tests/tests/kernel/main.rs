@@ -36,7 +36,7 @@ mod udp_detection;
 /// Names of remote addresses, learned from DNS responses.
 mod dns;
 
-/// Process metadata, for every way to start a process.
+/// Process metadata, for every method of starting a process.
 mod process;
 
 /// High connection rates, and the ledger.
@@ -60,7 +60,6 @@ mod retro;
 mod service;
 mod stream;
 
-/// Request/response latency.
 mod latency;
 
 /// Rows from real traffic.

@@ -1,4 +1,4 @@
-//! Process metadata, for every way to start a process.
+//! Process metadata, for every method of starting a process.
 
 use std::collections::{HashMap, HashSet};
 use std::process::Command;

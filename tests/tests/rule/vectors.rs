@@ -1,8 +1,8 @@
 //! The known properties of the published rules, numbered, and netsensor's behaviour for each. Where
-//! it differs from the rule, the test says so; docs/rule.md gives the reason. Vectors 11, 21, 22, 28,
-//! 29 and 35 are about later or earlier versions of the rule (`ThreatIntelIndicators`, or the
-//! liveness filter at another position): they test the same situation with rows of
-//! `ThreatIntelligenceIndicator`.
+//! it differs from the rule, the test's comment marks it, and docs/rule.md gives the reason. Vectors
+//! 11, 21, 22, 28, 29 and 35 are about later or earlier versions of the rule
+//! (`ThreatIntelIndicators`, or the liveness filter at another position): they test the same
+//! situation with rows of `ThreatIntelligenceIndicator`.
 
 use sensor_user::pipeline::matcher::Via;
 use serde_json::json;
@@ -343,7 +343,7 @@ fn vector_34_columns_of_both_tables_are_the_indicators() {
     assert_eq!(found[0].description, "command and control");
 }
 
-/// In rule B `Confidence` and `IsActive` clash; a legacy row's columns win in the same way.
+/// In rule B `Confidence` and `IsActive` clash; a legacy row's columns win likewise.
 #[test]
 fn vector_35_confidence_and_activity_are_the_indicators() {
     let row = connection(json!({

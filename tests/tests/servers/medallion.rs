@@ -167,8 +167,8 @@ async fn each_page_is_requested_with_the_same_parameters() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_page_token_restarts_the_paging_without_loss() {
     let server = start!(Medallion);
-    // Twenty in one POST have one date: a run that went on behind it would lose some.
     // The twenty objects of one POST have the same date: continuing after it would lose some.
+    server.add(Medallion::ID, &indicators(0..5));
     server.add(Medallion::ID, &indicators(5..25));
     // The server gets a page token that it does not know, as after its `session_timeout`.
     let invalidate = |number: usize, head: &mut String| {

@@ -25,7 +25,6 @@ pub(crate) enum Leniency {
     Protocol,
 }
 
-/// A pattern.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     pub(crate) strict: String,

@@ -24,7 +24,6 @@ const LIMIT: Duration = Duration::from_mins(2);
 /// Time limit of one command in the machine, seconds.
 const COMMAND: &str = "180";
 
-/// A running machine.
 #[derive(Debug)]
 pub(super) struct Machine {
     tree: TempDir,

@@ -57,7 +57,7 @@ fn the_daemonset_has_the_units_capabilities_and_the_nodes_namespaces() {
     assert_eq!(security["readOnlyRootFilesystem"], true);
     assert_eq!(security["capabilities"]["drop"], json!(["ALL"]));
     let mut wanted = granted();
-    // Pods have network namespaces of their own.
+    // Pods have their own network namespaces.
     wanted.push("SYS_ADMIN".to_owned());
     assert_eq!(security["capabilities"]["add"], json!(wanted));
 

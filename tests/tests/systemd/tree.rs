@@ -12,7 +12,6 @@ const PACKAGES: &str = "systemd,systemd-sysv,dbus,ca-certificates";
 /// Time limit of mmdebstrap, seconds.
 const LIMIT: &str = "900";
 
-/// The cache directory.
 fn home() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/systemd")
 }

@@ -17,7 +17,6 @@ pub(crate) const SERVER_V4: &str = "192.0.2.2";
 pub(crate) const SERVER_V6: &str = "2001:db8:77::2";
 pub(crate) const SERVER_MAPPED: &str = "::ffff:192.0.2.2";
 
-/// Connections per case.
 pub(crate) const TIMES: usize = 1000;
 
 const LIMIT: Duration = Duration::from_mins(1);

@@ -101,8 +101,8 @@ ready(listener.getsockname()[1])
 run(work)
 ";
 
-/// Connections whose other end vanishes during the test. Half of them send data, if told to by the
-/// last argument `send`; the others use keepalive probes.
+/// Connections whose other end vanishes during the test. Half of them send data if the
+/// last argument is `send`; the others use keepalive probes.
 const VANISHED_PEER: &str = "
 TCP_USER_TIMEOUT = 18
 connections = []

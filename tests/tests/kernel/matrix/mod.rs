@@ -5,7 +5,6 @@
 mod case;
 mod expectation;
 
-/// Ways to connect.
 mod outbound;
 
 /// Failed and aborted connections.
@@ -14,10 +13,8 @@ mod failures;
 /// Owners of accepted connections.
 mod inbound;
 
-/// TCP Fast Open.
 mod fast_open;
 
-/// MPTCP.
 mod mptcp;
 
 /// Both ends over `io_uring`.
