@@ -22,9 +22,10 @@ use nix::sys::resource::{UsageWho, getrusage};
 use sensor_tests::{agent_binary, run, spawn_with_stderr};
 use sensor_user::intel::set::store::{OpenSet, With};
 use sensor_user::intel::{
-    Cursor, Extent, FeedKind, IndicatorSet, Job, ListFormat, PrefixPolicy, READ_COMMAND,
-    ReadPolicy, Segment, Ttl, Validity,
+    Cursor, Extent, FeedKind, IndicatorSet, Job, ListFormat, PrefixPolicy, ReadPolicy, Segment,
+    Ttl, Validity,
 };
+use sensor_user::privsep::FEED_PARSER_COMMAND;
 
 /// Lookups in one measurement.
 const LOOKUPS: usize = 2_000_000;
@@ -118,7 +119,7 @@ fn read(kind: FeedKind, document: &Path, folder: &Path, name: &str) -> PathBuf {
     for what in ["first pull", "the same again"] {
         let began = Instant::now();
         let mut child = Command::new(agent_binary())
-            .arg(READ_COMMAND)
+            .arg(FEED_PARSER_COMMAND)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

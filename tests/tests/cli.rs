@@ -179,7 +179,7 @@ fn completions_have_the_commands_in_three_shells() {
             assert!(script.contains(word), "{shell}: {word}");
         }
         // Internal commands, which the agent starts itself.
-        for word in ["canary", "read-feed"] {
+        for word in ["canary", "parse-feed"] {
             assert!(!script.contains(word), "{shell}: {word}");
         }
     }

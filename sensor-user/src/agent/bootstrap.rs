@@ -14,14 +14,14 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::counters::Stats;
 use crate::config::{Config, Source};
 use crate::intel::FeedFolder;
-use crate::privsep::Helpers;
+use crate::privsep::Workers;
 use crate::telemetry::control::Server;
 use crate::telemetry::metrics::Exporter;
 
 /// Called once, when all of the agent runs: a test's.
 pub type OnceRunning = Box<dyn FnOnce() + Send>;
 
-/// The folder, the socket, the helpers, the probes.
+/// The folder, the socket, the workers, the probes.
 pub(super) struct Seat {
     pub(super) agent_id: String,
     pub(super) control: Server,
@@ -29,7 +29,7 @@ pub(super) struct Seat {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stats: Arc<Stats>,
     pub(super) folder: FeedFolder,
-    pub(super) helpers: Arc<Helpers>,
+    pub(super) workers: Arc<Workers>,
     pub(super) watching: Watch,
     pub(super) notifier: Arc<Notifier>,
     pub(super) confined: Confined,
@@ -54,9 +54,9 @@ impl Seat {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let stats = Arc::new(Stats::default());
         // Started before anything is loaded, which they would have open otherwise.
-        let helpers = Helpers::start(&config.agent.log, Some(folder.path()), &stats);
-        let helpers = Arc::new(helpers.context("start the helpers")?);
-        let parts = (&*helpers, &stats);
+        let workers = Workers::start(&config.agent.log, Some(folder.path()), &stats);
+        let workers = Arc::new(workers.context("start the workers")?);
+        let parts = (&*workers, &stats);
         let mut watching = Watch::open(config, computer(config), Arc::clone(&clock), parts)?;
         let notifier = Arc::new(Notifier::new(&source.environment));
         let confined = confine_agent(config, || watching.capture().ledger().is_ok())?;
@@ -73,7 +73,7 @@ impl Seat {
             clock,
             stats,
             folder,
-            helpers,
+            workers,
             watching,
             notifier,
             confined,

@@ -26,7 +26,7 @@ use crate::pipeline::enrich::{Names, Places};
 use crate::pipeline::history::History;
 use crate::pipeline::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, RemoteFacts};
-use crate::privsep::Helpers;
+use crate::privsep::Workers;
 use crate::schema::TableRow;
 use crate::telemetry::control::Status;
 use crate::telemetry::log::Handle;
@@ -79,10 +79,10 @@ pub(super) fn delivery(
 pub(super) fn intel(
     config: &Config,
     folder: FeedFolder,
-    helpers: &Helpers,
+    workers: &Workers,
     (clock, stats): (&Arc<dyn Clock>, &Arc<Stats>),
 ) -> Arc<Intel> {
-    let reading = Reading::Launcher(Arc::clone(&helpers.launcher));
+    let reading = Reading::Launcher(Arc::clone(&workers.launcher));
     let shared = (Arc::clone(clock), Arc::clone(stats));
     let intel = Intel::new(config.feeds.clone(), folder, reading, shared);
     intel.load_saved();
@@ -93,10 +93,10 @@ pub(super) fn intel(
 /// Starts the canary, and has it looked for.
 pub(super) fn canary(
     config: &Config,
-    helpers: &Helpers,
+    workers: &Workers,
     watching: &mut Watch,
 ) -> anyhow::Result<()> {
-    let launcher = Arc::clone(&helpers.launcher);
+    let launcher = Arc::clone(&workers.launcher);
     let hooks = watching.capture().hooks();
     let canary = Canary::start(config.health.canary_every, hooks, launcher);
     watching.look_for(canary.context("start the canary's thread")?);

@@ -12,7 +12,7 @@ use crate::intel::Intel;
 use crate::pipeline::Detection;
 use crate::pipeline::canary::{Fault, Verdict};
 use crate::pipeline::enrich::Places;
-use crate::privsep::Helpers;
+use crate::privsep::Workers;
 use crate::schema::health::{Component, Health, State};
 use crate::schema::notice::{HealthChange, Notice, Speaker};
 use crate::telemetry::control::{DeliveryReport, Figures, HistoryReport, Status, TableReport};
@@ -38,7 +38,7 @@ pub(crate) struct Parts {
     pub(crate) intel: Arc<Intel>,
     pub(crate) outbox: Outbox,
     pub(crate) places: Option<Arc<Places>>,
-    pub(crate) helpers: Arc<Helpers>,
+    pub(crate) workers: Arc<Workers>,
 }
 
 impl Vitals {
@@ -68,7 +68,7 @@ impl Vitals {
             let fault = fault.map(|fault| self.text(component, fault));
             notices.extend(self.set(component, fault, now));
         }
-        for (component, fault) in self.parts.helpers.faults() {
+        for (component, fault) in self.parts.workers.check() {
             notices.extend(self.set(component, fault, now));
         }
         let feeds = self.parts.intel.status();

@@ -38,7 +38,7 @@ use crate::deliver::Outbox;
 use crate::inventory::SharedAzure;
 use crate::pipeline::aggregate::Identity;
 use crate::pipeline::enrich::Places;
-use crate::privsep::Helpers;
+use crate::privsep::Workers;
 use crate::schema::notice::Speaker;
 use crate::telemetry::control::{Status, Stream};
 use crate::telemetry::log::Handle;
@@ -90,11 +90,11 @@ fn start(
     seat: Seat,
     log: Arc<Handle>,
 ) -> anyhow::Result<Running> {
-    let Seat { agent_id, control, exporter, clock, stats, folder, helpers, .. } = seat;
+    let Seat { agent_id, control, exporter, clock, stats, folder, workers, .. } = seat;
     let (mut watching, notifier) = (seat.watching, seat.notifier);
     let computer = computer(config);
 
-    let intel = build::intel(config, folder, &helpers, (&clock, &stats));
+    let intel = build::intel(config, folder, &workers, (&clock, &stats));
     let (outbox, deliverer, recovered) = build::delivery(config, &stats, &clock)?;
 
     let speaker = Speaker { computer: computer.to_string(), agent_id: agent_id.clone() };
@@ -106,7 +106,7 @@ fn start(
 
     say(&banner::lines(config, (&watching, &seat.confined), &intel.status(), &agent_id));
 
-    build::canary(config, &helpers, &mut watching)?;
+    build::canary(config, &workers, &mut watching)?;
     let capture = watching.capture();
     let status = Status::new(speaker.clone(), clock.now(), capture, Arc::clone(&stats));
     let status = Arc::new(status.confined(&seat.confined.to_string()));
@@ -125,7 +125,7 @@ fn start(
     beside.spawn(build::keeper(&notifier, &beat, &status, &intel));
     let feeds = Arc::clone(&intel);
     let parts =
-        Parts { intel: feeds, outbox: outbox.clone(), places, helpers: Arc::clone(&helpers) };
+        Parts { intel: feeds, outbox: outbox.clone(), places, workers: Arc::clone(&workers) };
     let vitals = Vitals::new(parts, Arc::clone(&status), Arc::clone(&clock), speaker.clone());
 
     let (fresh, fresh_out) = mpsc::sync_channel(FRESH_MAX);
@@ -139,7 +139,7 @@ fn start(
         clock: Arc::clone(&clock),
         notifier,
         log,
-        helpers: Arc::clone(&helpers),
+        workers: Arc::clone(&workers),
         confined: (seat.confined, written(config)),
         has_inventory: config.takes_rows(),
     };
@@ -161,7 +161,7 @@ fn start(
     if let Some(once_running) = seat.once_running {
         once_running();
     }
-    Ok(Running { reloader, beside, path: (stop, ended, died), outbox, helpers, stats })
+    Ok(Running { reloader, beside, path: (stop, ended, died), outbox, workers, stats })
 }
 
 /// All of the agent.
@@ -172,14 +172,14 @@ struct Running {
     /// What ends the pipeline's thread, what that gives, and what tells that it is gone.
     path: (Arc<AtomicBool>, Ended, oneshot::Receiver<()>),
     outbox: Outbox,
-    helpers: Arc<Helpers>,
+    workers: Arc<Workers>,
     stats: Arc<Stats>,
 }
 
 impl Running {
     /// Goes on until there is a reason to end; then all that waits is sent.
     async fn until_end(self, mut signals: Signals) -> anyhow::Result<()> {
-        let Self { mut reloader, mut beside, path, outbox, helpers, stats } = self;
+        let Self { mut reloader, mut beside, path, outbox, workers, stats } = self;
         let (stop, ended, mut died) = path;
         let reason = reloader.until_end(&mut signals, &outbox, &mut died).await;
         stop.store(true, Ordering::Release);
@@ -188,7 +188,7 @@ impl Running {
         let left = reloader.deliverer.drain(DRAIN_LIMIT).await;
         crate::telemetry::loss_ledger::log_closed(&ledger, &stats);
         tracing::info!(reason, left = left.len(), "ended");
-        helpers.all_there()
+        workers.check_spawners()
     }
 }
 

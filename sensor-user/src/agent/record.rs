@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::pipeline::aggregate::Change;
 use crate::pipeline::aggregate::recorded::RecordedChange;
 use crate::pipeline::enrich::DnsAnswer;
-use crate::privsep::Helpers;
+use crate::privsep::Workers;
 use crate::schema::notice::{Notice, Speaker};
 use crate::telemetry::loss_ledger::{LossLog, log_closed};
 
@@ -39,8 +39,8 @@ pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow
     let computer = computer(config);
     let speaker = Speaker { computer: computer.to_string(), agent_id: String::new() };
     let losses = LossLog::new(speaker, clock.now());
-    let helpers = Helpers::start(&config.agent.log, None, &stats).context("start the helpers")?;
-    let mut watching = Watch::open(config, computer, Arc::clone(&clock), (&helpers, &stats))?;
+    let workers = Workers::start(&config.agent.log, None, &stats).context("start the workers")?;
+    let mut watching = Watch::open(config, computer, Arc::clone(&clock), (&workers, &stats))?;
     watching.begin()?;
     let writer = Writer { file: BufWriter::new(file), path: out.to_owned(), lines: 0 };
     let mut recording = Recording { watching, writer, clock, stats, losses };

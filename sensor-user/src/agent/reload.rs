@@ -22,7 +22,7 @@ use crate::deliver::{Deliverer, Outbox};
 use crate::intel::Intel;
 use crate::pipeline::history::HistoryConfig;
 use crate::pipeline::matcher::AllowList;
-use crate::privsep::Helpers;
+use crate::privsep::Workers;
 use crate::telemetry::control::{ReloadReport, Status};
 use crate::telemetry::log::Handle;
 
@@ -57,7 +57,7 @@ pub(super) struct Reloader {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) notifier: Arc<Notifier>,
     pub(super) log: Arc<Handle>,
-    pub(super) helpers: Arc<Helpers>,
+    pub(super) workers: Arc<Workers>,
     /// How the agent is confined, and where it could write when it was.
     pub(super) confined: (Confined, Vec<PathBuf>),
     /// Whether it tells of the host itself, for sinks of rows.
@@ -74,7 +74,7 @@ impl Reloader {
     ) -> &'static str {
         self.notifier.ready(&self.brief());
         loop {
-            match signals.next((outbox, &self.helpers), died).await {
+            match signals.next((outbox, &self.workers), died).await {
                 Told::Reload => self.reload().await,
                 Told::End(reason) => {
                     self.notifier.stopping(END_LIMIT);

@@ -18,7 +18,7 @@ use crate::intel::{Indicator, IndicatorSet, host};
 use crate::pipeline::dedup::{Alert, Dedup, State};
 use crate::pipeline::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, Outlet};
-use crate::privsep::Helpers;
+use crate::privsep::Workers;
 use crate::schema::TableRow;
 
 /// How long the alert may take.
@@ -51,8 +51,8 @@ impl Outlet for Caught {
 pub fn self_test(config: &Config) -> anyhow::Result<SelfTest> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stats = Arc::new(Stats::default());
-    let helpers = Helpers::start(&config.agent.log, None, &stats).context("start the helpers")?;
-    let parts = (&helpers, &stats);
+    let workers = Workers::start(&config.agent.log, None, &stats).context("start the workers")?;
+    let parts = (&workers, &stats);
     let mut watching = Watch::open(config, computer(config), Arc::clone(&clock), parts)?;
     watching.begin()?;
     let planted = planted_address();

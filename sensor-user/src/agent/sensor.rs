@@ -21,12 +21,12 @@ use crate::pipeline::capture::{
 };
 use crate::pipeline::decode;
 use crate::pipeline::decode::{ConnectionLatency, FlowCounts, FlowKey};
-use crate::pipeline::enrich::proc_worker::ProcHelper;
+use crate::pipeline::enrich::proc_worker::ProcWorker;
 use crate::pipeline::enrich::{DnsAnswer, Enricher, Process};
 use crate::pipeline::nat::client;
 use crate::pipeline::nat::client::Translations;
-use crate::pipeline::socket_scan::client::{Answer, Ask, Looks};
-use crate::privsep::Helpers;
+use crate::pipeline::socket_scan::client::{Answer, Ask, Looks, SocketScanConfig};
+use crate::privsep::Workers;
 
 /// How often the ring is drained while there is traffic.
 const DRAIN_EVERY: Duration = Duration::from_millis(20);
@@ -66,7 +66,7 @@ impl Watch {
         config: &Config,
         computer: Arc<str>,
         clock: Arc<dyn Clock>,
-        (helpers, stats): (&Helpers, &Arc<Stats>),
+        (workers, stats): (&Workers, &Arc<Stats>),
     ) -> Result<Self, CaptureError> {
         let capture = Capture::open(&CaptureConfig {
             ring_bytes: config.capture.ring_bytes,
@@ -80,7 +80,7 @@ impl Watch {
             Enricher::new(proc_root, passwd, config.max_processes, Arc::clone(stats));
         let running = enricher.scan_running();
         tracing::debug!(running, "processes read");
-        enricher.ask(Box::new(ProcHelper(Arc::clone(&helpers.processes))));
+        enricher.ask(Box::new(ProcWorker(Arc::clone(&workers.proc))));
         let connections =
             ConnectionTable::new(Arc::clone(&computer), config.max_connections, Arc::clone(stats));
         let (most, idle) = (config.capture.udp_flows as usize, config.capture.udp_idle);
@@ -88,12 +88,16 @@ impl Watch {
         let mut intake = Intake::new(enricher, connections, flows, Arc::clone(stats))
             .with_drops(config.capture.drops_per_million);
         let translations = if config.capture.conntrack {
-            Ok(Translations::new(Arc::clone(&helpers.translations), stats))
+            Ok(Translations::new(Arc::clone(&workers.nat), stats))
         } else {
             Err("disabled by the configuration".to_owned())
         };
         let hindrance = translations.is_ok().then(client::hindrance).flatten();
-        let mut looks = Looks::new(config, clock.now(), Arc::clone(&helpers.looks), stats);
+        let scan = SocketScanConfig {
+            sockets_max: config.max_connections,
+            interval: config.capture.look_every,
+        };
+        let mut looks = Looks::new(scan, clock.now(), Arc::clone(&workers.socket_scan), stats);
         let _all = intake.look_begins();
         looks.ask(Ask::First);
         Ok(Self {

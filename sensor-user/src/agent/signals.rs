@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::deliver::Outbox;
-use crate::privsep::Helpers;
+use crate::privsep::Workers;
 
 /// Signals that wait until somebody listens: a start that they come in ends in order.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Signals {
     /// Waits for a reason to do something.
     pub(super) async fn next(
         &mut self,
-        (outbox, helpers): (&Outbox, &Helpers),
+        (outbox, workers): (&Outbox, &Workers),
         died: &mut oneshot::Receiver<()>,
     ) -> Told {
         let mut look = tokio::time::interval(Duration::from_millis(200));
@@ -75,7 +75,7 @@ impl Signals {
                     if outbox.stdout_closed() {
                         return Told::End("nobody reads standard output");
                     }
-                    if helpers.all_there().is_err() {
+                    if workers.check_spawners().is_err() {
                         return Told::End("a helper ended that cannot be started again");
                     }
                 }

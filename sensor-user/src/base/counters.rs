@@ -100,10 +100,10 @@ counters! {
     dns_names_replaced,
     /// Processes whose facts came from /proc, because no record told them.
     processes_read_from_proc,
-    /// Answers of helpers that did not come in time.
-    helper_answers_late,
-    /// Helpers that ended while the agent ran, and were started again.
-    helpers_restarted,
+    /// Answers of workers that did not come in time.
+    worker_responses_late,
+    /// Workers that ended while the agent ran, and were started again.
+    workers_restarted,
     /// Processes about which neither record nor /proc told anything.
     processes_unknown,
     /// Process entries that left the full table.

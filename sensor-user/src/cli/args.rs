@@ -7,8 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use crate::intel::READ_COMMAND;
-use crate::privsep::HelperName;
+use crate::privsep::{FEED_PARSER_COMMAND, WorkerKind};
 
 /// The command line of `netsensor`.
 #[derive(Debug, Clone, Parser)]
@@ -53,24 +52,24 @@ pub enum Command {
     CheckConfig(CheckConfigArgs),
     /// Print the columns of the tables
     Schema(SchemaArgs),
-    /// What the agent starts to see whether its probes see it
+    /// Canary process of a running agent: exits at once, and its probes must report that
     #[command(hide = true)]
     Canary {
-        /// Tells this process from any other
+        /// Argument that no other process has
         token: String,
     },
-    /// What the agent starts to do what it may not do itself
+    /// Worker process of a running agent
     #[command(hide = true)]
-    Helper {
-        /// Which
+    Worker {
+        /// Kind of the worker
         #[arg(value_enum)]
-        name: HelperName,
-        /// Where its own children may write
-        folder: Option<PathBuf>,
+        kind: WorkerKind,
+        /// Directory that feed parsers may write to
+        feeds: Option<PathBuf>,
     },
-    /// What the agent starts to read a feed
-    #[command(name = READ_COMMAND, hide = true)]
-    ReadFeed,
+    /// Feed parser process of a running agent
+    #[command(name = FEED_PARSER_COMMAND, hide = true)]
+    FeedParser,
     /// Print a completion script for a shell
     Completions {
         /// Which shell

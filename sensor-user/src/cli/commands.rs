@@ -19,16 +19,16 @@ use super::man;
 use super::outcome::{Outcome, config, config_of_agent, print};
 use super::schema::{self as schema_text, Format};
 use super::status_screen::screen;
+use super::worker::{feed_parser, worker};
 use crate::agent::{self, OnceRunning};
 use crate::base::clock::{Clock as _, SystemClock, signed};
 use crate::base::environment::Environment;
 use crate::base::progress::Progress;
-use crate::config::{AgentConfig, Config, ConfigError, Source};
+use crate::config::{Config, ConfigError, Source};
 use crate::deliver::readable;
-use crate::intel::{FeedFolder, read_allowed, read_feed};
+use crate::intel::{FeedFolder, read_allowed};
 use crate::pipeline::canary;
 use crate::pipeline::matcher::AllowList;
-use crate::privsep;
 use crate::replay;
 use crate::replay::{AtOptions, LiveOptions, ReplayError};
 use crate::schema;
@@ -73,16 +73,8 @@ pub fn call(
             canary::child();
             Ok(Outcome::Done)
         }
-        Command::Helper { name, folder } => {
-            let log = log.unwrap_or(AgentConfig::LOG);
-            let _log = start_log(None, log, (Target::Auto, environment))?;
-            privsep::child(name, folder.as_deref(), log).context("a helper of the agent")?;
-            Ok(Outcome::Done)
-        }
-        Command::ReadFeed => {
-            read_feed().context("read a feed")?;
-            Ok(Outcome::Done)
-        }
+        Command::Worker { kind, feeds } => worker(kind, feeds.as_deref(), log, environment),
+        Command::FeedParser => feed_parser(),
         Command::CheckConfig(args) => check_config(&args, environment),
         Command::Completions { shell } => print(&man::completions(shell.of_generator())),
         Command::Manual { folder } => {

@@ -64,9 +64,9 @@ mod tests {
         assert!(page("_netsensor").starts_with("#compdef netsensor"));
         for name in ["netsensor.bash", "netsensor.fish"] {
             assert!(page(name).contains("check-config"), "{name}");
-            assert!(!page(name).contains("read-feed"), "{name}");
+            assert!(!page(name).contains("parse-feed"), "{name}");
         }
-        for hidden in ["canary", "read-feed", "manual"] {
+        for hidden in ["canary", "parse-feed", "manual"] {
             assert!(!folder.path().join(format!("netsensor-{hidden}.1")).exists(), "{hidden}");
         }
     }

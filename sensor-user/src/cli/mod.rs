@@ -12,3 +12,4 @@ pub mod outcome;
 pub mod schema;
 pub mod spool;
 pub mod status_screen;
+mod worker;

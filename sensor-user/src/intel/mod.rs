@@ -37,9 +37,7 @@ pub use formats::stix_pattern::{
 pub use formats::warninglist::{AllowFault, AllowFaultKind, Allowed, read_allowed, read_networks};
 pub use indicator::{Indicator, PortRange, Ports};
 pub use parser::merge::{Merge, Merged, Ttl};
-pub use parser::{
-    COMMAND as READ_COMMAND, Job, JobFault, Opened, Reading, child as read_feed, read_document,
-};
+pub use parser::{Job, JobFault, Opened, Reading, read_document, run_feed_parser};
 pub use pull::{Cursor, Documents, Extent, KeepError, OpenDocuments, Pulled, Validators};
 pub use rejects::{Reason, Reject, Rejects};
 pub use set::segment::{Segment, Validity};

@@ -19,11 +19,7 @@ mod remote_facts;
 
 pub use ingest::Intake;
 
-pub use socket_scan::worker::serve_looks;
-
 pub use remote_facts::RemoteFacts;
-
-pub use nat::worker::serve_translations;
 
 use std::sync::Arc;
 

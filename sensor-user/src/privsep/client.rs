@@ -1,4 +1,4 @@
-//! `Helper`: the agent's side of a helper that is asked.
+//! `WorkerClient`: the agent's side of a worker that responds to requests.
 
 use std::fmt;
 use std::io;
@@ -9,187 +9,211 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::Kind;
 use super::ipc::Channel;
 use super::ipc::Message;
-use super::spawn::Starter;
+use super::spawn::Spawner;
+use super::{ChildProcess, WorkerKind};
 use crate::base::counters::Stats;
 
-/// Answers in a row that may be late before the helper is given up.
+/// Late responses in a row after which the worker is restarted.
 const LATE_MAX: u32 = 3;
-/// Between two starts.
-const START_EVERY: Duration = Duration::from_millis(500);
+/// Minimum time between two starts.
+const RESTART_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Why there is no answer.
+/// Why a request has no response.
 #[derive(Debug, thiserror::Error)]
-pub enum HelperError {
-    /// It has ended, and is not started again yet.
-    #[error("it is not running")]
+pub enum WorkerError {
+    /// The worker has exited, and is not restarted yet.
+    #[error("not running")]
     Down,
-    /// It ended meanwhile.
-    #[error("it ended ({0})")]
-    Ended(String),
-    /// The answer did not come in time.
-    #[error("no answer within {0:?}")]
+    /// The worker exited while it handled the request.
+    #[error("exited ({0})")]
+    Exited(String),
+    /// No response within the time limit.
+    #[error("no response within {0:?}")]
     Late(Duration),
-    /// It cannot be talked to.
-    #[error("talk to it: {0}")]
-    Talk(#[from] io::Error),
-    /// It says what nobody understands.
-    #[error("its answer is not understood: {0}")]
-    Answer(#[from] postcard::Error),
+    /// The socket to the worker failed.
+    #[error("exchange with it: {0}")]
+    Io(#[from] io::Error),
+    /// The response cannot be decoded.
+    #[error("malformed response: {0}")]
+    Malformed(#[from] postcard::Error),
 }
 
-/// A helper; it is asked one question at a time.
-pub struct Helper {
-    kind: Kind,
-    starter: Arc<Starter>,
-    most: usize,
-    limit: Duration,
-    line: Mutex<Line>,
-    /// Why it is not well; beside the line, so that it is known while a question is under way.
-    fault: Mutex<Option<String>>,
+/// Client of a worker; one request at a time.
+pub struct WorkerClient {
+    kind: WorkerKind,
+    supervisor: Arc<Spawner>,
+    connection: Mutex<Connection>,
+    /// Why the worker is degraded. Apart from the connection, so that it can be read during a request.
+    degraded: Mutex<Option<String>>,
     stats: Arc<Stats>,
 }
 
-impl fmt::Debug for Helper {
+impl fmt::Debug for WorkerClient {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Helper").field("kind", &self.kind).finish_non_exhaustive()
+        out.debug_struct("WorkerClient").field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 
-/// The way to it.
-struct Line {
-    /// `None` while it is down.
+/// Connection to the worker.
+struct Connection {
+    /// `None` while the worker is down.
     channel: Option<Channel>,
-    /// Of the last question.
+    /// Number of the last request; a response repeats it.
     number: u64,
-    late: u32,
+    late_in_a_row: u32,
     started: Instant,
 }
 
-impl Helper {
+impl WorkerClient {
     pub(super) fn start(
-        kind: Kind,
-        starter: Arc<Starter>,
-        (most, limit): (usize, Duration),
+        kind: WorkerKind,
+        supervisor: Arc<Spawner>,
         stats: &Arc<Stats>,
     ) -> io::Result<Self> {
-        let channel = Some(starter.start_child(&kind, most)?);
-        let line = Mutex::new(Line { channel, number: 0, late: 0, started: Instant::now() });
-        let stats = Arc::clone(stats);
-        Ok(Self { kind, starter, most, limit, line, fault: Mutex::default(), stats })
+        let channel = Some(spawn(kind, &supervisor)?);
+        let connection =
+            Connection { channel, number: 0, late_in_a_row: 0, started: Instant::now() };
+        Ok(Self {
+            kind,
+            supervisor,
+            connection: Mutex::new(connection),
+            degraded: Mutex::default(),
+            stats: Arc::clone(stats),
+        })
     }
 
-    /// Asks, and waits for the answer.
-    pub fn ask<Q: Serialize, A: DeserializeOwned>(&self, question: &Q) -> Result<A, HelperError> {
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = line.ask(question, self.limit);
-        match &answer {
+    /// Kind of the worker.
+    pub const fn kind(&self) -> WorkerKind {
+        self.kind
+    }
+
+    /// Sends a request and waits for its response, at most for the worker's time limit.
+    pub fn request<Q, R>(&self, request: &Q) -> Result<R, WorkerError>
+    where
+        Q: Serialize,
+        R: DeserializeOwned,
+    {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let response = connection.request(request, self.kind.limits().timeout);
+        match &response {
             Ok(_) => {
-                line.late = 0;
-                self.note(None);
+                connection.late_in_a_row = 0;
+                self.set_degraded(None);
             }
-            Err(HelperError::Down) => {}
-            Err(HelperError::Late(_)) if line.late < LATE_MAX => {
-                line.late += 1;
-                self.stats.helper_answers_late.increment();
+            Err(WorkerError::Down) => {}
+            Err(WorkerError::Late(_)) if connection.late_in_a_row < LATE_MAX => {
+                connection.late_in_a_row += 1;
+                self.stats.worker_responses_late.increment();
             }
             Err(error) => {
-                line.channel = None;
-                self.note(Some(error.to_string()));
+                connection.channel = None;
+                self.set_degraded(Some(error.to_string()));
             }
         }
-        answer
+        response
     }
 
-    /// Why it is not well, if so. One that has ended is started again.
+    /// Why the worker is degraded, if it is. A worker that has exited is restarted.
     pub fn check(&self) -> Option<String> {
-        // Who asks it knows by itself.
-        if let Ok(mut line) = self.line.try_lock() {
-            self.look_after(&mut line);
+        // While a request holds the lock, that request detects an exit by itself.
+        if let Ok(mut connection) = self.connection.try_lock() {
+            self.restart_if_exited(&mut connection);
         }
-        self.fault().clone()
+        self.degraded().clone()
     }
 
-    fn look_after(&self, line: &mut Line) {
-        match &mut line.channel {
+    fn restart_if_exited(&self, connection: &mut Connection) {
+        match &mut connection.channel {
             Some(channel) if channel.is_hung_up() => {
-                let ended = last_words(channel);
-                line.channel = None;
-                self.note(Some(HelperError::Ended(ended).to_string()));
+                let status = exit_status(channel);
+                connection.channel = None;
+                self.set_degraded(Some(WorkerError::Exited(status).to_string()));
             }
-            // It was started again, and lives.
-            Some(_) if line.late == 0 && line.started.elapsed() >= START_EVERY => self.note(None),
+            // It was restarted, and is alive.
+            Some(_)
+                if connection.late_in_a_row == 0
+                    && connection.started.elapsed() >= RESTART_INTERVAL =>
+            {
+                self.set_degraded(None);
+            }
             Some(_) => {}
-            None if line.started.elapsed() >= START_EVERY => {
-                line.started = Instant::now();
-                line.late = 0;
-                match self.starter.start_child(&self.kind, self.most) {
+            None if connection.started.elapsed() >= RESTART_INTERVAL => {
+                connection.started = Instant::now();
+                connection.late_in_a_row = 0;
+                match spawn(self.kind, &self.supervisor) {
                     Ok(channel) => {
-                        self.stats.helpers_restarted.increment();
-                        line.channel = Some(channel);
+                        self.stats.workers_restarted.increment();
+                        connection.channel = Some(channel);
                     }
-                    Err(error) => self.note(Some(format!("start it again: {error}"))),
+                    Err(error) => self.set_degraded(Some(format!("restart failed: {error}"))),
                 }
             }
             None => {}
         }
     }
 
-    fn note(&self, fault: Option<String>) {
-        *self.fault() = fault;
+    fn set_degraded(&self, reason: Option<String>) {
+        *self.degraded() = reason;
     }
 
-    fn fault(&self) -> MutexGuard<'_, Option<String>> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    fn degraded(&self) -> MutexGuard<'_, Option<String>> {
+        self.degraded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Line {
-    fn ask<Q: Serialize, A: DeserializeOwned>(
+impl Connection {
+    fn request<Q: Serialize, R: DeserializeOwned>(
         &mut self,
-        question: &Q,
-        limit: Duration,
-    ) -> Result<A, HelperError> {
+        request: &Q,
+        timeout: Duration,
+    ) -> Result<R, WorkerError> {
         self.number += 1;
-        let until = Instant::now() + limit;
-        let channel = self.channel.as_mut().ok_or(HelperError::Down)?;
-        match channel.send(&(self.number, question)) {
+        let deadline = Instant::now() + timeout;
+        let channel = self.channel.as_mut().ok_or(WorkerError::Down)?;
+        match channel.send(&(self.number, request)) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                return Err(HelperError::Ended(last_words(channel)));
+                return Err(WorkerError::Exited(exit_status(channel)));
             }
             sent => sent?,
         }
         loop {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
             match channel.receive_bytes(Some(left))? {
-                None => return Err(HelperError::Late(limit)),
+                None => return Err(WorkerError::Late(timeout)),
                 Some(Message::Bytes(bytes)) => {
                     let (number, rest) = postcard::take_from_bytes::<u64>(&bytes)?;
-                    // Of a question that was given up.
+                    // Another number is a late response to an earlier request.
                     if number == self.number {
                         return Ok(postcard::from_bytes(rest)?);
                     }
                 }
-                Some(Message::Ended(status)) => {
-                    return Err(HelperError::Ended(status.to_string()));
+                Some(Message::Exited(status)) => {
+                    return Err(WorkerError::Exited(status.to_string()));
                 }
                 Some(Message::Closed) => {
-                    return Err(HelperError::Ended("without a word".to_owned()));
+                    return Err(WorkerError::Exited(NO_STATUS.to_owned()));
                 }
             }
         }
     }
 }
 
-/// How a helper that has ended says that it did.
-fn last_words(channel: &mut Channel) -> String {
+/// Reason where the socket was closed before an exit status was received.
+const NO_STATUS: &str = "no exit status";
+
+fn spawn(kind: WorkerKind, supervisor: &Spawner) -> io::Result<Channel> {
+    supervisor.spawn(&ChildProcess::Worker(kind), kind.limits().message_max)
+}
+
+/// Exit status of a worker that has exited.
+fn exit_status(channel: &mut Channel) -> String {
     loop {
         match channel.receive_bytes(Some(Duration::ZERO)) {
             Ok(Some(Message::Bytes(_))) => {}
-            Ok(Some(Message::Ended(status))) => return status.to_string(),
-            _ => return "without a word".to_owned(),
+            Ok(Some(Message::Exited(status))) => return status.to_string(),
+            _ => return NO_STATUS.to_owned(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `Channel`: messages over a socket, each with its length before it.
+//! `Channel`: length-prefixed messages over a socket.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -12,70 +12,69 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-/// Stands in place of a length before the status of a process that has ended, which is the last
-/// that comes.
-const ENDED: u32 = u32::MAX;
-/// Bytes that are read at once.
-const READ: usize = 64 << 10;
+/// In place of a length: the exit status of the process follows, as the last message.
+const EXITED: u32 = u32::MAX;
+/// Size of one read, bytes.
+const READ_SIZE: usize = 64 << 10;
 
-/// One end.
+/// One end of a connection between two processes of the agent.
 #[derive(Debug)]
 pub struct Channel {
     // As a file: a process that is confined to what is open can still use it.
     socket: File,
-    most: usize,
+    message_max: usize,
     received: Vec<u8>,
 }
 
-/// What came.
+/// A received message.
 #[derive(Debug)]
 pub enum Message {
-    /// A message.
+    /// Payload of a message.
     Bytes(Vec<u8>),
-    /// The process at the other end has ended, so.
-    Ended(ExitStatus),
+    /// The process at the other end has exited, with this status.
+    Exited(ExitStatus),
     /// The other end is closed.
     Closed,
 }
 
 impl Channel {
-    /// Over `socket`; no message has more than `most` bytes.
-    pub fn new(socket: OwnedFd, most: usize) -> Self {
-        Self { socket: File::from(socket), most, received: Vec::new() }
+    /// A channel over `socket`, with messages of at most `message_max` bytes.
+    pub fn new(socket: OwnedFd, message_max: usize) -> Self {
+        Self { socket: File::from(socket), message_max, received: Vec::new() }
     }
 
-    /// Sends `message`.
+    /// Sends a message, encoded with [`postcard`].
     pub fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
         self.send_bytes(&postcard::to_stdvec(message).map_err(io::Error::other)?)
     }
 
-    /// Sends the bytes of a message.
+    /// Sends a message that is encoded already.
     pub fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= self.most);
+        let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= self.message_max);
         let length = length.ok_or_else(|| self.too_long(bytes.len()))?;
         self.socket.write_all(&length.to_le_bytes())?;
         self.socket.write_all(bytes)
     }
 
-    /// Says that the process which had this end has ended.
-    pub fn send_ended(&mut self, status: ExitStatus) -> io::Result<()> {
-        let mut bytes = ENDED.to_le_bytes().to_vec();
+    /// Reports that the process at this end has exited.
+    pub fn send_exited(&mut self, status: ExitStatus) -> io::Result<()> {
+        let mut bytes = EXITED.to_le_bytes().to_vec();
         bytes.extend(status.into_raw().to_le_bytes());
         self.socket.write_all(&bytes)
     }
 
-    /// The next message; `None` where none came within `limit`, without which it is waited for.
+    /// The next message; `None` if none was received within `limit`. Without a limit it waits.
     pub fn receive_bytes(&mut self, limit: Option<Duration>) -> io::Result<Option<Message>> {
-        let until = limit.map(|limit| Instant::now() + limit);
+        let deadline = limit.map(|limit| Instant::now() + limit);
         loop {
             if let Some(message) = self.whole()? {
                 return Ok(Some(message));
             }
-            if !self.is_readable(until)? {
+            if !self.is_readable(deadline)? {
                 return Ok(None);
             }
             let before = self.received.len();
-            self.received.resize(before + READ, 0);
+            self.received.resize(before + READ_SIZE, 0);
             let room = self.received.get_mut(before..).unwrap_or_default();
             let read = match self.socket.read(room) {
                 Ok(read) => read,
@@ -83,7 +82,7 @@ impl Channel {
                     self.received.truncate(before);
                     continue;
                 }
-                // The other end is gone with what was on its way to it.
+                // The other end closed with unread messages in its queue.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
                 Err(error) => return Err(error),
             };
@@ -104,7 +103,7 @@ impl Channel {
         }
     }
 
-    /// Whether the other end is closed.
+    /// True if the other end is closed.
     pub fn is_hung_up(&self) -> bool {
         is_hung_up(self.socket.as_fd())
     }
@@ -112,13 +111,13 @@ impl Channel {
     fn whole(&mut self) -> io::Result<Option<Message>> {
         let Some((length, rest)) = self.received.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length);
-        if length == ENDED {
+        if length == EXITED {
             let status = rest.first_chunk::<4>();
             let status = status.map(|raw| ExitStatus::from_raw(i32::from_le_bytes(*raw)));
-            return Ok(status.map(Message::Ended));
+            return Ok(status.map(Message::Exited));
         }
         let length = length as usize;
-        if length > self.most {
+        if length > self.message_max {
             return Err(self.too_long(length));
         }
         if rest.len() < length {
@@ -126,18 +125,18 @@ impl Channel {
         }
         let bytes = rest.get(..length).unwrap_or_default().to_vec();
         self.received.drain(..4 + length);
-        // What a large message took is not kept.
-        self.received.shrink_to(READ);
+        // Memory of a large message is released.
+        self.received.shrink_to(READ_SIZE);
         Ok(Some(Message::Bytes(bytes)))
     }
 
-    fn is_readable(&self, until: Option<Instant>) -> io::Result<bool> {
+    fn is_readable(&self, deadline: Option<Instant>) -> io::Result<bool> {
         loop {
-            let limit = match until {
+            let limit = match deadline {
                 None => PollTimeout::NONE,
-                Some(until) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    // Whole milliseconds, and not fewer than there are.
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    // Rounded up to whole milliseconds.
                     PollTimeout::try_from(left + Duration::from_micros(999))
                         .unwrap_or(PollTimeout::MAX)
                 }
@@ -151,15 +150,14 @@ impl Channel {
     }
 
     fn too_long(&self, length: usize) -> io::Error {
-        let most = self.most;
         io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("a message of {length} bytes, of {most} at most"),
+            format!("message of {length} bytes; the maximum is {}", self.message_max),
         )
     }
 }
 
-/// Whether the other end of `socket` is closed.
+/// True if the other end of `socket` is closed.
 pub(super) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
     let mut ends = [PollFd::new(socket, PollFlags::empty())];
     let polled = poll(&mut ends, PollTimeout::ZERO);
@@ -173,30 +171,30 @@ mod tests {
 
     use super::*;
 
-    fn pair(most: usize) -> (Channel, Channel) {
+    fn pair(message_max: usize) -> (Channel, Channel) {
         let (one, other) = UnixStream::pair().unwrap();
-        (Channel::new(one.into(), most), Channel::new(other.into(), most))
+        (Channel::new(one.into(), message_max), Channel::new(other.into(), message_max))
     }
 
     #[test]
-    fn messages_come_whole_and_then_the_end() {
+    fn messages_are_received_whole_and_then_the_exit_status() {
         let (mut one, mut other) = pair(1 << 20);
         let long = "x".repeat(300_000);
         let sender = std::thread::spawn(move || {
             one.send(&"short").unwrap();
             one.send(&long).unwrap();
-            one.send_ended(ExitStatus::from_raw(9)).unwrap();
+            one.send_exited(ExitStatus::from_raw(9)).unwrap();
         });
         assert_eq!(other.receive::<String>().unwrap().unwrap(), "short");
         assert_eq!(other.receive::<String>().unwrap().unwrap().len(), 300_000);
-        let Some(Message::Ended(status)) = other.receive_bytes(None).unwrap() else { panic!() };
+        let Some(Message::Exited(status)) = other.receive_bytes(None).unwrap() else { panic!() };
         assert_eq!(status.signal(), Some(9));
         sender.join().unwrap();
         assert!(other.is_hung_up());
     }
 
     #[test]
-    fn a_limit_ends_the_wait_and_what_came_stays() {
+    fn a_timeout_keeps_the_bytes_received_so_far() {
         let (mut one, mut other) = pair(1 << 20);
         one.socket.write_all(&[2, 0, 0]).unwrap();
         assert!(other.receive_bytes(Some(Duration::from_millis(5))).unwrap().is_none());
@@ -206,12 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_an_error_at_both_ends() {
+    fn a_message_over_the_maximum_is_an_error_at_both_ends() {
         let (mut one, mut other) = pair(8);
         assert!(one.send_bytes(&[0; 9]).is_err());
         one.socket.write_all(&[9, 0, 0, 0]).unwrap();
         let error = other.receive_bytes(None).unwrap_err().to_string();
-        assert_eq!(error, "a message of 9 bytes, of 8 at most");
+        assert_eq!(error, "message of 9 bytes; the maximum is 8");
         drop(one);
     }
 }

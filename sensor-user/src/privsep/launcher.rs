@@ -1,4 +1,5 @@
-//! `Launch`: what the launcher and the keeper do: start processes, and say how they ended.
+//! `Launcher`: the loop of the launcher and of the supervisor. It starts processes, and reports how
+//! they exited.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,55 +14,55 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 
 use super::ipc::Channel;
 use super::spawn::SELF;
-use super::{HelperName, Kind};
-use crate::intel::READ_COMMAND;
+use super::{CANARY_COMMAND, ChildProcess, FEED_PARSER_COMMAND, WORKER_COMMAND, WorkerKind};
 
-/// Processes that run at once at most; what is asked for beyond is not started.
+/// Maximum number of child processes; further requests are refused.
 const CHILDREN_MAX: usize = 64;
-/// Bytes of a request at most.
+/// Maximum size of a request, bytes.
 const REQUEST_MAX: usize = 256;
 
-/// Starts processes.
-pub(super) struct Launch {
+/// Starts child processes on request.
+pub(super) struct Launcher {
     requests: OwnedFd,
-    ends: SignalFd,
-    name: HelperName,
+    child_exits: SignalFd,
+    kind: WorkerKind,
     log: String,
     children: Vec<(Child, OwnedFd)>,
 }
 
-impl Launch {
-    pub(super) fn new(requests: OwnedFd, name: HelperName, log: &str) -> io::Result<Self> {
-        let ended = SigSet::from(Signal::SIGCHLD);
-        ended.thread_block()?;
-        let ends = SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Self { requests, ends, name, log: log.to_owned(), children: Vec::new() })
+impl Launcher {
+    pub(super) fn new(requests: OwnedFd, kind: WorkerKind, log: &str) -> io::Result<Self> {
+        let signals = SigSet::from(Signal::SIGCHLD);
+        signals.thread_block()?;
+        let child_exits =
+            SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self { requests, child_exits, kind, log: log.to_owned(), children: Vec::new() })
     }
 
-    /// Until the agent ends.
+    /// Serves requests until the agent exits.
     pub(super) fn run(mut self) -> io::Result<()> {
         loop {
             let mut ready = [
                 PollFd::new(self.requests.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.ends.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.child_exits.as_fd(), PollFlags::POLLIN),
             ];
             match poll(&mut ready, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
             let is_ready = |it: &PollFd<'_>| it.any().unwrap_or(false);
-            let [asked, ended] = [is_ready(&ready[0]), is_ready(&ready[1])];
-            if ended {
-                while self.ends.read_signal()?.is_some() {}
+            let [requested, exited] = [is_ready(&ready[0]), is_ready(&ready[1])];
+            if exited {
+                while self.child_exits.read_signal()?.is_some() {}
                 self.reap();
             }
-            if asked && !self.request()? {
+            if requested && !self.request()? {
                 return Ok(());
             }
         }
     }
 
-    /// Takes a request; false at the end.
+    /// Handles one request; false when the agent has closed the socket.
     fn request(&mut self) -> io::Result<bool> {
         let mut text = [0; REQUEST_MAX];
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -75,62 +76,54 @@ impl Launch {
             RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
             _ => None,
         });
-        let kind = postcard::from_bytes(text.get(..received.bytes).unwrap_or_default());
-        // Whose socket is closed without more knows that nothing was started.
-        let (Some(socket), Ok(kind)) = (sockets.next(), kind) else { return Ok(true) };
+        let process = postcard::from_bytes(text.get(..received.bytes).unwrap_or_default());
+        // The requester sees its socket closed without a message, which means that nothing was started.
+        let (Some(socket), Ok(process)) = (sockets.next(), process) else { return Ok(true) };
         if self.children.len() >= CHILDREN_MAX {
-            tracing::warn!(most = CHILDREN_MAX, "more processes run than are started");
+            tracing::warn!(max = CHILDREN_MAX, "too many child processes; request refused");
             return Ok(true);
         }
-        let Some(mut command) = self.command(&kind) else {
-            tracing::warn!(?kind, "asked for what another starts");
+        let Some(mut command) = self.command(&process) else {
+            tracing::warn!(?process, "request for a process that another worker starts; refused");
             return Ok(true);
         };
         match start(&mut command, &socket) {
             Ok(child) => self.children.push((child, socket)),
-            Err(error) => tracing::warn!(%error, "start a process"),
+            Err(error) => tracing::warn!(%error, "start of a child process failed"),
         }
         Ok(true)
     }
 
-    /// What is started; `None` where that is not for this process to do.
-    fn command(&self, kind: &Kind) -> Option<Command> {
+    /// Command line of the process; `None` where this worker must not start it.
+    fn command(&self, process: &ChildProcess) -> Option<Command> {
+        if process.parent() != self.kind {
+            return None;
+        }
         let mut command = Command::new(SELF);
-        let is_keeper = self.name == HelperName::Keeper;
-        let mut helper = |name| {
-            command.args(["--log", &self.log, "helper", name]);
-            is_keeper
-        };
-        let may = match kind {
-            Kind::Looks => helper("looks"),
-            Kind::Translations => helper("translations"),
-            Kind::Processes => helper("processes"),
-            Kind::ReadFeed => {
-                command.arg(READ_COMMAND);
-                !is_keeper
+        match process {
+            ChildProcess::Worker(kind) => {
+                command.args(["--log", &self.log, WORKER_COMMAND, kind.name()])
             }
-            Kind::Canary(token) => {
-                command.args(["canary", token]);
-                !is_keeper
-            }
+            ChildProcess::FeedParser => command.arg(FEED_PARSER_COMMAND),
+            ChildProcess::Canary(token) => command.args([CANARY_COMMAND, token]),
         };
         command.env_clear();
-        may.then_some(command)
+        Some(command)
     }
 
     fn reap(&mut self) {
         self.children.retain_mut(|(child, socket)| {
             let Ok(Some(status)) = child.try_wait() else { return true };
             if let Ok(socket) = socket.try_clone() {
-                // Nobody may be there to read it.
-                let _told = Channel::new(socket, 0).send_ended(status);
+                // The requester may have closed its end.
+                let _reader_gone = Channel::new(socket, 0).send_exited(status);
             }
             false
         });
     }
 }
 
-/// Starts a process whose input and output are `socket`.
+/// Starts a process with `socket` as its standard input and output.
 fn start(command: &mut Command, socket: &OwnedFd) -> io::Result<Child> {
     command.stdin(Stdio::from(socket.try_clone()?)).stdout(Stdio::from(socket.try_clone()?));
     command.spawn()

@@ -1,159 +1,125 @@
-//! Helpers: processes that do what the confined agent may not.
+//! Privilege separation: worker processes do what the confined agent must not.
 //!
-//! They are this same executable, started before a program is loaded: `launcher` starts what reads
-//! feeds and the canary's child, `keeper` starts the rest (`Kind`), again when one ended. The agent
-//! asks each over a socketpair (`channel`), a question at a time (`helper`); a message is a number
-//! and a socket, or [`postcard`] of one type. ARCHITECTURE.md has who may what.
+//! Workers are this same executable, started before the agent loads its programs. The launcher starts
+//! feed parsers and the canary's child process; the supervisor starts the privileged workers and
+//! restarts them when one exits. The agent sends each worker requests over a socketpair (`ipc`), one at
+//! a time (`client`). A message is a number and [`postcard`] of one type. ARCHITECTURE.md tabulates the
+//! privileges of each process.
 //!
-//! Invariants. A helper ends with the agent: the kernel kills it when who started it has ended, and
-//! it ends itself where its socket does. A message has a maximum that both ends check. The pipeline
-//! never waits for a helper longer than a limit, after which it does without the answer (counted).
+//! Invariants. A worker exits with the agent: the kernel kills it when its parent exits, and it exits
+//! when its socket is closed. Both ends enforce a maximum message size. The pipeline never waits for a
+//! worker longer than a limit; after that it goes on without the response, and counts it.
 
 pub mod sandbox;
 
 mod client;
 mod ipc;
+mod kind;
 mod launcher;
 mod serve;
 mod spawn;
 
-pub use client::{Helper, HelperError};
+pub use client::{WorkerClient, WorkerError};
 pub use ipc::{Channel, Message};
-
+pub use kind::{CANARY_COMMAND, ChildProcess, FEED_PARSER_COMMAND, WORKER_COMMAND, WorkerKind};
 pub use serve::serve;
-pub use spawn::Starter;
+pub use spawn::Spawner;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::base::counters::Stats;
-use crate::pipeline::{serve_looks, serve_translations};
-use sandbox::{Role, confine_helper};
 
-/// What is started by the launcher or the keeper.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
-    /// Reads a feed, by the launcher.
-    ReadFeed,
-    /// Does nothing, by the launcher; an argument that no other process has.
-    Canary(String),
-    /// Lists open sockets, by the keeper.
-    Looks,
-    /// Asks the connection tracking, by the keeper.
-    Translations,
-    /// Reads /proc, by the keeper.
-    Processes,
+/// Limits of the exchange with a worker.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Maximum size of a message, bytes.
+    message_max: usize,
+    /// Time for a response.
+    timeout: Duration,
 }
 
-/// All helpers of an agent.
+impl WorkerKind {
+    const fn limits(self) -> Limits {
+        match self {
+            // The launcher and the supervisor only receive requests, and respond by starting a process.
+            Self::Launcher | Self::Supervisor => Limits { message_max: 0, timeout: Duration::ZERO },
+            // A hundred bytes for each of the sockets that are tracked at most. A scan takes 20
+            // seconds at most; reading the owners from /proc comes on top.
+            Self::SocketScan => Limits { message_max: 256 << 20, timeout: Duration::from_mins(2) },
+            // The connections of one iteration of the pipeline.
+            Self::Nat => Limits { message_max: 4 << 20, timeout: Duration::from_secs(10) },
+            // Three paths and a command line; the pipeline waits for them.
+            Self::Proc => Limits { message_max: 64 << 10, timeout: Duration::from_millis(100) },
+        }
+    }
+}
+
+/// All workers of an agent.
 #[derive(Debug)]
-pub struct Helpers {
-    /// Starts what has no rights.
-    pub launcher: Arc<Starter>,
-    keeper: Arc<Starter>,
+pub struct Workers {
+    /// Starts processes without privileges.
+    pub launcher: Arc<Spawner>,
+    supervisor: Arc<Spawner>,
     /// Lists open sockets.
-    pub looks: Arc<Helper>,
-    /// Asks the connection tracking.
-    pub translations: Arc<Helper>,
-    /// Reads /proc.
-    pub processes: Arc<Helper>,
+    pub socket_scan: Arc<WorkerClient>,
+    /// Queries the connection tracking.
+    pub nat: Arc<WorkerClient>,
+    /// Reads process facts from /proc.
+    pub proc: Arc<WorkerClient>,
 }
 
-impl Helpers {
-    /// Starts them; `log` is their filter, and `feeds` is where the launcher's children may write.
+impl Workers {
+    /// Starts all workers. `log` is their log filter, and `feeds` the directory that the launcher's
+    /// children may write to.
     pub fn start(log: &str, feeds: Option<&Path>, stats: &Arc<Stats>) -> io::Result<Self> {
-        let launcher = Arc::new(Starter::start("launcher", log, feeds)?);
-        let keeper = Arc::new(Starter::start("keeper", log, None)?);
-        let helper = |kind, most, limit| {
-            let helper = Helper::start(kind, Arc::clone(&keeper), (most, limit), stats)?;
-            Ok::<_, io::Error>(Arc::new(helper))
-        };
+        let launcher = Arc::new(Spawner::start(WorkerKind::Launcher, log, feeds)?);
+        let supervisor = Arc::new(Spawner::start(WorkerKind::Supervisor, log, None)?);
+        let worker = |kind| WorkerClient::start(kind, Arc::clone(&supervisor), stats).map(Arc::new);
         Ok(Self {
-            looks: helper(Kind::Looks, LOOK_MAX, LOOK_LIMIT)?,
-            translations: helper(Kind::Translations, BATCH_MAX, BATCH_LIMIT)?,
-            processes: helper(Kind::Processes, PROCESS_MAX, PROCESS_LIMIT)?,
+            socket_scan: worker(WorkerKind::SocketScan)?,
+            nat: worker(WorkerKind::Nat)?,
+            proc: worker(WorkerKind::Proc)?,
             launcher,
-            keeper,
+            supervisor,
         })
     }
 
-    /// How each helper is, by the name of its component: why not well, if so. One that has ended is
-    /// started again.
-    pub fn faults(&self) -> [(&'static str, Option<String>); 3] {
-        [
-            ("helper looks", self.looks.check()),
-            ("helper translations", self.translations.check()),
-            ("helper processes", self.processes.check()),
-        ]
+    /// Component name of each privileged worker, and why it is degraded, if it is. A worker that has
+    /// exited is restarted.
+    pub fn check(&self) -> [(&'static str, Option<String>); 3] {
+        [&self.socket_scan, &self.nat, &self.proc].map(|it| (it.kind().component(), it.check()))
     }
 
-    /// An error where a starter has ended, without which nothing can be started again.
-    pub fn all_there(&self) -> anyhow::Result<()> {
-        let ended = [&self.launcher, &self.keeper].into_iter().find(|it| it.has_ended());
-        match ended.map(|it| it.name()) {
+    /// An error where the launcher or the supervisor has exited: nothing can be started any more.
+    pub fn check_spawners(&self) -> anyhow::Result<()> {
+        match [&self.launcher, &self.supervisor].into_iter().find(|it| it.has_exited()) {
             None => Ok(()),
-            Some(name) => anyhow::bail!(
-                "the helper {name} ended, without which no feed is read or no other helper started"
+            Some(exited) => anyhow::bail!(
+                "worker {}: exited, so that no feed can be parsed or no worker restarted",
+                exited.kind().name()
             ),
         }
     }
 }
 
-/// Bytes of what a look finds at most: a hundred for each of the most sockets that are tracked.
-const LOOK_MAX: usize = 256 << 20;
-/// A look goes on for 20 seconds at most; its holders come on top.
-const LOOK_LIMIT: Duration = Duration::from_mins(2);
-/// Bytes of a batch of translations at most: the connections of one turn.
-const BATCH_MAX: usize = 4 << 20;
-const BATCH_LIMIT: Duration = Duration::from_secs(10);
-/// Bytes of what /proc tells of a process at most: three paths and a command line.
-const PROCESS_MAX: usize = 64 << 10;
-/// How long the pipeline waits for it.
-const PROCESS_LIMIT: Duration = Duration::from_millis(100);
-
-/// The hidden command `helper`: what the process of this name does, until its socket ends. `folder`
-/// is where the launcher's children may write, `log` its filter.
-pub fn child(name: HelperName, folder: Option<&Path>, log: &str) -> io::Result<()> {
-    let socket = serve::begin()?;
-    let role = match name {
-        HelperName::Launcher => Role::Launcher,
-        HelperName::Keeper => Role::Keeper,
-        HelperName::Looks => Role::Looks,
-        HelperName::Translations => Role::Translations,
-        HelperName::Processes => Role::Processes,
-    };
-    let launch = match name {
-        HelperName::Launcher | HelperName::Keeper => {
-            launcher::Launch::new(socket.try_clone()?, name, log).map(Some)?
-        }
-        _ => None,
-    };
-    confine_helper(role, folder)?;
-    if let Some(launch) = launch {
-        return launch.run();
-    }
-    match name {
-        HelperName::Looks => serve_looks(Channel::new(socket, LOOK_MAX)),
-        HelperName::Translations => serve_translations(Channel::new(socket, BATCH_MAX)),
-        _ => crate::pipeline::enrich::proc_worker::answer(Channel::new(socket, PROCESS_MAX)),
-    }
+/// The launcher or the supervisor: confines itself, then starts processes until the agent closes its
+/// socket. `feeds` is the directory that the launcher's children may write to, `log` their filter.
+pub fn run_spawner(kind: WorkerKind, feeds: Option<&Path>, log: &str) -> io::Result<()> {
+    let launcher = launcher::Launcher::new(serve::begin()?, kind, log)?;
+    sandbox::confine_worker(kind, feeds)?;
+    launcher.run()
 }
 
-/// A helper by its name on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum HelperName {
-    /// See [`Kind`].
-    Launcher,
-    /// See [`Kind`].
-    Keeper,
-    /// See [`Kind`].
-    Looks,
-    /// See [`Kind`].
-    Translations,
-    /// See [`Kind`].
-    Processes,
+/// A privileged worker: confines itself, then has `serve` respond to requests until the agent closes
+/// its socket.
+pub fn run_worker(
+    kind: WorkerKind,
+    serve: impl FnOnce(Channel) -> io::Result<()>,
+) -> io::Result<()> {
+    let socket = serve::begin()?;
+    sandbox::confine_worker(kind, None)?;
+    serve(Channel::new(socket, kind.limits().message_max))
 }

@@ -1,4 +1,4 @@
-//! The helper's side: how it begins, and its loop.
+//! The worker's side of the exchange: its start, and its loop.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -9,24 +9,24 @@ use serde::de::DeserializeOwned;
 
 use super::ipc::Channel;
 
-/// The first that a helper does. Gives its socket, which is its standard input.
+/// First step of a worker. Returns its socket, which is its standard input.
 pub(super) fn begin() -> io::Result<OwnedFd> {
-    // Whoever started it is gone: it has nobody to work for.
+    // A worker does not outlive its parent.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // These are sent to all of a terminal, or of a service, when the agent is to end: it drains, and
-    // may need its helpers until it has.
-    let told = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    told.thread_block()?;
+    // A terminal and a service manager send these to every process of the agent; the agent drains its
+    // queues first, and needs its workers until then.
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    signals.thread_block()?;
     io::stdin().as_fd().try_clone_to_owned()
 }
 
-/// Answers each question, in their order, until there are no more.
-pub fn serve<Q: DeserializeOwned, A: Serialize>(
+/// Responds to each request in order, until the agent closes the channel.
+pub fn serve<Q: DeserializeOwned, R: Serialize>(
     mut channel: Channel,
-    mut answer: impl FnMut(Q) -> A,
+    mut respond: impl FnMut(Q) -> R,
 ) -> io::Result<()> {
-    while let Some((number, question)) = channel.receive::<(u64, Q)>()? {
-        match channel.send(&(number, answer(question))) {
+    while let Some((number, request)) = channel.receive::<(u64, Q)>()? {
+        match channel.send(&(number, respond(request))) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             sent => sent?,
         }

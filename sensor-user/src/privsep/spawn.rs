@@ -1,4 +1,4 @@
-//! `Starter`: the agent's way to the launcher, or to the keeper.
+//! `Spawner`: the agent's side of the launcher or of the supervisor.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -12,53 +12,54 @@ use rustix::net::{
     sendmsg, socketpair,
 };
 
-use super::Kind;
 use super::ipc::Channel;
 use super::ipc::is_hung_up;
+use super::{ChildProcess, WORKER_COMMAND, WorkerKind};
 
-/// This executable, also when its file was replaced.
+/// This executable, also after its file was replaced by an upgrade.
 pub(super) const SELF: &str = "/proc/self/exe";
 
-/// A process that starts others.
+/// A worker that starts processes on request.
 #[derive(Debug)]
-pub struct Starter {
-    name: &'static str,
+pub struct Spawner {
+    kind: WorkerKind,
     requests: OwnedFd,
     child: Child,
 }
 
-impl Starter {
-    /// Starts the starter itself.
-    pub(super) fn start(name: &'static str, log: &str, folder: Option<&Path>) -> io::Result<Self> {
-        // Messages with ends: each is a request.
-        let kind = SocketType::SEQPACKET;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+impl Spawner {
+    /// Starts the worker itself.
+    pub(super) fn start(kind: WorkerKind, log: &str, folder: Option<&Path>) -> io::Result<Self> {
+        // Message boundaries are kept: each message is a request.
+        let (local, remote) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let mut command = Command::new(SELF);
-        command.args(["--log", log, "helper", name]).args(folder).env_clear();
-        let child = command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).spawn()?;
-        Ok(Self { name, requests: ours, child })
+        command.args(["--log", log, WORKER_COMMAND, kind.name()]).args(folder).env_clear();
+        let child = command.stdin(Stdio::from(remote)).stdout(Stdio::null()).spawn()?;
+        Ok(Self { kind, requests: local, child })
     }
 
-    /// Its name.
-    pub const fn name(&self) -> &'static str {
-        self.name
+    /// Kind of the worker.
+    pub const fn kind(&self) -> WorkerKind {
+        self.kind
     }
 
-    /// Its process, as this one numbers it.
+    /// Process id, in the PID namespace of the agent.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether it has ended.
-    pub fn has_ended(&self) -> bool {
+    /// True if the worker has exited.
+    pub fn has_exited(&self) -> bool {
         is_hung_up(self.requests.as_fd())
     }
 
-    /// Has a process started; gives the agent's end of its socket. What becomes of it is told there.
-    pub fn start_child(&self, kind: &Kind, most: usize) -> io::Result<Channel> {
-        let (ours, theirs) = UnixStream::pair()?;
-        let request = postcard::to_stdvec(kind).map_err(io::Error::other)?;
-        let descriptors = [theirs.as_fd()];
+    /// Starts a process; returns the agent's end of its socket, with messages of at most
+    /// `message_max` bytes. The exit status is received there as well.
+    pub fn spawn(&self, process: &ChildProcess, message_max: usize) -> io::Result<Channel> {
+        let (local, remote) = UnixStream::pair()?;
+        let request = postcard::to_stdvec(process).map_err(io::Error::other)?;
+        let descriptors = [remote.as_fd()];
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut room);
         if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
@@ -66,6 +67,6 @@ impl Starter {
         }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         sendmsg(&self.requests, &[IoSlice::new(&request)], &mut control, flags)?;
-        Ok(Channel::new(ours.into(), most))
+        Ok(Channel::new(local.into(), message_max))
     }
 }

@@ -89,8 +89,8 @@ pub(crate) fn status_of(pid: u32) -> BTreeMap<String, String> {
     fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
 }
 
-/// The helpers of an agent, by name.
-pub(crate) fn helpers(agent: u32) -> BTreeMap<String, u32> {
+/// The workers of an agent, by name.
+pub(crate) fn workers(agent: u32) -> BTreeMap<String, u32> {
     let mut found = BTreeMap::new();
     let mut parents = vec![agent];
     while let Some(parent) = parents.pop() {
@@ -99,7 +99,7 @@ pub(crate) fn helpers(agent: u32) -> BTreeMap<String, u32> {
         for pid in text.split_ascii_whitespace().map(|pid| pid.parse::<u32>().unwrap()) {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).into_owned();
-            let mut words = line.split('\0').skip_while(|word| *word != "helper").skip(1);
+            let mut words = line.split('\0').skip_while(|word| *word != "worker").skip(1);
             if let Some(name) = words.next() {
                 // A forked process has its parent's command line until it executes; the parent is first.
                 found.entry(name.to_owned()).or_insert(pid);
@@ -110,14 +110,14 @@ pub(crate) fn helpers(agent: u32) -> BTreeMap<String, u32> {
     found
 }
 
-/// Waits until all five helpers run.
-pub(crate) fn all_helpers(agent: u32) -> BTreeMap<String, u32> {
+/// Waits until all five workers run.
+pub(crate) fn all_workers(agent: u32) -> BTreeMap<String, u32> {
     for _attempt in 0..50 {
-        let found = helpers(agent);
+        let found = workers(agent);
         if found.len() == 5 {
             return found;
         }
         pause();
     }
-    panic!("not all helpers run: {:?}", helpers(agent));
+    panic!("not all workers run: {:?}", workers(agent));
 }

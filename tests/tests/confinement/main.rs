@@ -9,5 +9,5 @@
 
 mod alerts;
 mod harness;
-mod helpers;
 mod refusals;
+mod workers;

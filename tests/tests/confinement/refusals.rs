@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::harness::{Home, START, all_helpers, pause, skipped, status_of};
+use crate::harness::{Home, START, all_workers, pause, skipped, status_of};
 
 const CONFIG: &str = "[[sink]]\nname = \"out\"\nkind = \"stdout\"\n";
 
@@ -55,34 +55,34 @@ fn disabled_confinement_is_reported() {
 }
 
 #[test]
-fn each_helper_has_only_the_capabilities_it_needs() {
+fn each_worker_has_only_the_capabilities_it_needs() {
     if skipped() {
         return;
     }
     let home = Home::new(CONFIG);
     let agent = home.run();
-    let helpers = all_helpers(agent.pid());
+    let workers = all_workers(agent.pid());
     let bits = |numbers: &[u32]| numbers.iter().fold(0_u64, |set, number| set | 1 << number);
     // CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN.
-    let [processes, looks] = [bits(&[2, 19]), bits(&[2, 12, 19, 21])];
+    let [proc, privileged] = [bits(&[2, 19]), bits(&[2, 12, 19, 21])];
     // The processes that started last may not be confined yet.
     let confined = |pid| status_of(pid)["Seccomp"] == "2";
     for _attempt in 0..50 {
-        if helpers.values().all(|pid| confined(*pid)) {
+        if workers.values().all(|pid| confined(*pid)) {
             break;
         }
         pause();
     }
     for (name, holds, effective) in [
         ("launcher", 0, 0),
-        ("keeper", looks, 0),
-        ("looks", looks, looks),
-        ("translations", looks, looks),
-        ("processes", processes, processes),
+        ("supervisor", privileged, 0),
+        ("socket-scan", privileged, privileged),
+        ("nat", privileged, privileged),
+        ("proc", proc, proc),
     ] {
-        assert_holds(helpers[name], holds, effective, name);
+        assert_holds(workers[name], holds, effective, name);
     }
-    for (name, pid) in &helpers {
+    for (name, pid) in &workers {
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
         let targets = open.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
         let targets: Vec<String> = targets.map(|it| it.display().to_string()).collect();

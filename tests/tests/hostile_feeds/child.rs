@@ -27,7 +27,7 @@ fn reader(feed: &TestFeed) -> Option<Pid> {
     let mut pids = pids.filter(|pid| {
         let folder = PathBuf::from(format!("/proc/{pid}"));
         let is_reader = std::fs::read(folder.join("cmdline"))
-            .is_ok_and(|words| words.ends_with(b"\0read-feed\0"));
+            .is_ok_and(|words| words.ends_with(b"\0parse-feed\0"));
         is_reader
             && fields(&folder.join("status")).get("PPid") == Some(&me)
             && links(&folder).iter().any(|link| link.ends_with("test.new"))

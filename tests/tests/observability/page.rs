@@ -40,12 +40,12 @@ fn promtool_accepts_the_page_and_it_has_every_counter() {
     let resident = value(&page, "process_resident_memory_bytes").unwrap();
     assert!((1e7..1e9).contains(&resident), "{resident}");
     assert!(value(&page, "process_cpu_seconds_total").unwrap() > 0.0);
-    for helper in ["launcher", "keeper", "looks", "translations", "processes"] {
-        let resident = format!("netsensor_helper_resident_memory_bytes{{helper=\"{helper}\"}}");
+    for worker in ["launcher", "supervisor", "socket-scan", "nat", "proc"] {
+        let resident = format!("netsensor_worker_resident_memory_bytes{{worker=\"{worker}\"}}");
         let resident = value(&page, &resident).unwrap();
-        assert!((1e5..1e8).contains(&resident), "{helper}: {resident}");
-        let cpu = format!("netsensor_helper_cpu_seconds_total{{helper=\"{helper}\"}}");
-        assert!(value(&page, &cpu).unwrap() < 60.0, "{helper}");
+        assert!((1e5..1e8).contains(&resident), "{worker}: {resident}");
+        let cpu = format!("netsensor_worker_cpu_seconds_total{{worker=\"{worker}\"}}");
+        assert!(value(&page, &cpu).unwrap() < 60.0, "{worker}");
     }
     wait_for("the alert's delay", || {
         let page = page_of(&socket);

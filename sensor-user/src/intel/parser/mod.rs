@@ -1,9 +1,9 @@
 //! Reader: turns the documents of a pull into the next set of a feed, in a process of its own.
 //!
 //! Feed content is hostile, and reading it needs nothing but memory and two files. So the agent has
-//! the launcher start `netsensor read-feed`, gives it a [`Job`] over its standard input, which is a
+//! the launcher start `netsensor parse-feed`, gives it a [`Job`] over its standard input, which is a
 //! socket, and takes a [`Report`] from there. The child opens its files, gives up everything else
-//! (`confine::confine_reader`), and then reads the first byte of the feed.
+//! (`privsep::sandbox::confine_feed_parser`), and then reads the first byte of the feed.
 
 pub(super) mod merge;
 
@@ -20,12 +20,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::privsep::sandbox::{MEMORY_MAX, confine_reader};
-use crate::privsep::{Channel, Kind, Message, Starter};
+use crate::privsep::sandbox::{FEED_PARSER_MEMORY_MAX, confine_feed_parser};
+use crate::privsep::{Channel, ChildProcess, FEED_PARSER_COMMAND, Message, Spawner};
 use merge::Merged;
-
-/// Name of the hidden command.
-pub const COMMAND: &str = "read-feed";
 
 /// A job or a report is not longer than this, bytes.
 const MESSAGE_MAX: usize = 64 << 20;
@@ -54,7 +51,7 @@ impl From<JobFault> for Report {
 #[derive(Debug, Clone)]
 pub enum Reading {
     /// In a process that the launcher starts.
-    Launcher(Arc<Starter>),
+    Launcher(Arc<Spawner>),
     /// In a child that runs this program, which is `netsensor`.
     Child(PathBuf),
     /// On the caller's thread: for tests, and for what is not hostile.
@@ -77,7 +74,7 @@ pub(super) enum ReaderError {
     #[error(
         "the reader ended early ({}); is the feed too large for its {limit} MiB of memory?",
         .0.map_or_else(|| "without a word".to_owned(), |status| status.to_string()),
-        limit = MEMORY_MAX >> 20
+        limit = FEED_PARSER_MEMORY_MAX >> 20
     )]
     Ended(Option<ExitStatus>),
 }
@@ -85,7 +82,9 @@ pub(super) enum ReaderError {
 /// Does `job`; it takes as long as it takes, which the child's own limits bound.
 pub(super) fn read(reading: &Reading, job: &Job) -> Result<Merged, ReaderError> {
     let (mut channel, mut child) = match reading {
-        Reading::Launcher(launcher) => (launcher.start_child(&Kind::ReadFeed, MESSAGE_MAX)?, None),
+        Reading::Launcher(launcher) => {
+            (launcher.spawn(&ChildProcess::FeedParser, MESSAGE_MAX)?, None)
+        }
         Reading::Child(program) => {
             let (channel, child) = start(program)?;
             (channel, Some(child))
@@ -102,14 +101,14 @@ pub(super) fn read(reading: &Reading, job: &Job) -> Result<Merged, ReaderError> 
     }
     let said = match channel.receive_bytes(None)? {
         Some(Message::Bytes(report)) => serde_json::from_slice(&report).ok(),
-        Some(Message::Ended(status)) => return Err(ReaderError::Ended(Some(status))),
+        Some(Message::Exited(status)) => return Err(ReaderError::Ended(Some(status))),
         Some(Message::Closed) | None => None,
     };
     // What it said counts when it ended well, too.
     let status = match &mut child {
         Some(child) => Some(child.wait()?),
         None => match channel.receive_bytes(None)? {
-            Some(Message::Ended(status)) => Some(status),
+            Some(Message::Exited(status)) => Some(status),
             _ => None,
         },
     };
@@ -124,7 +123,7 @@ fn start(program: &PathBuf) -> io::Result<(Channel, Child)> {
     let (ours, theirs) = UnixStream::pair()?;
     let theirs = OwnedFd::from(theirs);
     let mut command = Command::new(program);
-    command.arg(COMMAND).env_clear();
+    command.arg(FEED_PARSER_COMMAND).env_clear();
     command.stdin(Stdio::from(theirs)).stdout(Stdio::null());
     let child = command.spawn()?;
     Ok((Channel::new(ours.into(), MESSAGE_MAX), child))
@@ -139,7 +138,7 @@ fn outcome(report: Report) -> Result<Merged, ReaderError> {
 }
 
 /// The child: does the job that comes over standard input.
-pub fn child() -> io::Result<()> {
+pub fn run_feed_parser() -> io::Result<()> {
     // A child of an agent that is gone has nobody to tell.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     close_inherited()?;
@@ -151,7 +150,7 @@ pub fn child() -> io::Result<()> {
     let job: Job = serde_json::from_slice(&text)?;
     drop(text);
     let done = job.open().and_then(|opened| {
-        confine_reader()?;
+        confine_feed_parser()?;
         job.perform(opened)
     });
     let report = done.map_or_else(Report::from, Report::Merged);

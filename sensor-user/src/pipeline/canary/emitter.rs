@@ -17,7 +17,7 @@ use nix::sys::socket::{
 use super::detector::Eye;
 use crate::base::clock::boot_ns;
 use crate::pipeline::capture::Hooks;
-use crate::privsep::{Kind, Message, Starter};
+use crate::privsep::{ChildProcess, Message, Spawner};
 
 /// Any step of it may take this long: on loopback none takes a millisecond.
 const STEP_LIMIT: Duration = Duration::from_secs(2);
@@ -68,7 +68,7 @@ pub struct Canary;
 impl Canary {
     /// Starts the thread that makes one every `every`, the first at once; gives the eye for the
     /// pipeline. `hooks` are those that are expected to tell; `launcher` starts the child.
-    pub fn start(every: Duration, hooks: &Hooks, launcher: Arc<Starter>) -> io::Result<Eye> {
+    pub fn start(every: Duration, hooks: &Hooks, launcher: Arc<Spawner>) -> io::Result<Eye> {
         let netns = std::fs::metadata("/proc/self/ns/net").map_or(0, |file| file.ino());
         let token = format!("canary-{}-{:016x}", std::process::id(), fastrand::u64(..));
         let shared = Arc::new(Shared { token, netns, pairs: Mutex::default() });
@@ -104,7 +104,7 @@ pub const fn child() {}
 
 fn fly_on(
     shared: &Shared,
-    launcher: &Starter,
+    launcher: &Spawner,
     (every, flights, again): (Duration, &SyncSender<Flight>, &Receiver<()>),
 ) {
     loop {
@@ -128,7 +128,7 @@ fn fly_on(
 }
 
 /// One canary: two connections and a child.
-fn fly(shared: &Shared, launcher: &Starter) -> io::Result<()> {
+fn fly(shared: &Shared, launcher: &Spawner) -> io::Result<()> {
     let named = |what: &'static str| move |error: io::Error| io::Error::other(Step(what, error));
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(named("listen on 127.0.0.1"))?;
@@ -188,10 +188,10 @@ fn accept(listener: &TcpListener, port: u16) -> io::Result<TcpStream> {
 }
 
 /// This very executable, whatever has become of its file, as a process that does nothing.
-fn spawn_child(token: &str, launcher: &Starter) -> io::Result<()> {
-    let mut child = launcher.start_child(&Kind::Canary(token.to_owned()), 0)?;
+fn spawn_child(token: &str, launcher: &Spawner) -> io::Result<()> {
+    let mut child = launcher.spawn(&ChildProcess::Canary(token.to_owned()), 0)?;
     match child.receive_bytes(Some(STEP_LIMIT))? {
-        Some(Message::Ended(_)) => Ok(()),
+        Some(Message::Exited(_)) => Ok(()),
         Some(_) => Err(io::Error::other("the launcher did not")),
         None => Err(io::ErrorKind::TimedOut.into()),
     }

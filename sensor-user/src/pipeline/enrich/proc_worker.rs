@@ -1,4 +1,4 @@
-//! `ProcHelper`: what /proc tells of processes, asked of a helper.
+//! `ProcWorker`: process facts from /proc, read by a worker process.
 
 use std::io;
 use std::path::Path;
@@ -7,56 +7,56 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::proc_fs::{ProcFacts, ProcFolder, ProcSource};
-use crate::privsep::{Channel, Helper, serve};
+use crate::privsep::{Channel, WorkerClient, serve};
 
-/// What is asked.
+/// A request to the worker.
 #[derive(Debug, Serialize, Deserialize)]
-enum Question {
-    /// The facts of a process.
+enum Request {
+    /// Facts of a process, by its pid.
     Facts(u32),
-    /// Its start, and the folder that it works in.
+    /// Start time and working directory of a process, by its pid.
     WorkingDirectory(u32),
 }
 
-/// What is answered.
+/// A response of the worker.
 #[derive(Debug, Serialize, Deserialize)]
-enum Answer {
+enum Response {
     Facts(Option<ProcFacts>),
     WorkingDirectory(Option<(u64, String)>),
 }
 
-/// Asks the helper.
+/// The worker as a source of process facts.
 #[derive(Debug)]
-pub struct ProcHelper(pub Arc<Helper>);
+pub struct ProcWorker(pub Arc<WorkerClient>);
 
-impl ProcSource for ProcHelper {
+impl ProcSource for ProcWorker {
     fn facts(&self, pid: u32) -> Option<ProcFacts> {
-        match self.ask(&Question::Facts(pid))? {
-            Answer::Facts(facts) => facts,
-            Answer::WorkingDirectory(_) => None,
+        match self.request(&Request::Facts(pid))? {
+            Response::Facts(facts) => facts,
+            Response::WorkingDirectory(_) => None,
         }
     }
 
     fn working_directory(&self, pid: u32) -> Option<(u64, String)> {
-        match self.ask(&Question::WorkingDirectory(pid))? {
-            Answer::WorkingDirectory(folder) => folder,
-            Answer::Facts(_) => None,
+        match self.request(&Request::WorkingDirectory(pid))? {
+            Response::WorkingDirectory(folder) => folder,
+            Response::Facts(_) => None,
         }
     }
 }
 
-impl ProcHelper {
-    fn ask(&self, question: &Question) -> Option<Answer> {
-        let answer = self.0.ask(question);
-        answer.inspect_err(|error| tracing::debug!(%error, "helper processes")).ok()
+impl ProcWorker {
+    fn request(&self, request: &Request) -> Option<Response> {
+        let response = self.0.request(request);
+        response.inspect_err(|error| tracing::debug!(%error, "worker proc")).ok()
     }
 }
 
-/// The helper: answers from /proc.
-pub(crate) fn answer(channel: Channel) -> io::Result<()> {
+/// The worker's side: responds with what /proc has.
+pub(crate) fn serve_process_facts(channel: Channel) -> io::Result<()> {
     let folder = ProcFolder::new(Path::new("/proc"));
-    serve(channel, |question| match question {
-        Question::Facts(pid) => Answer::Facts(folder.facts(pid)),
-        Question::WorkingDirectory(pid) => Answer::WorkingDirectory(folder.working_directory(pid)),
+    serve(channel, |request| match request {
+        Request::Facts(pid) => Response::Facts(folder.facts(pid)),
+        Request::WorkingDirectory(pid) => Response::WorkingDirectory(folder.working_directory(pid)),
     })
 }

@@ -22,7 +22,7 @@ use crate::base::collections::Table;
 use crate::base::counters::Stats;
 use crate::pipeline::aggregate::{Change, Flow, Phase, Protocol, Translated, What};
 use crate::pipeline::capture::{Conntrack, ConntrackError, Tuple, tracked};
-use crate::privsep::Helper;
+use crate::privsep::WorkerClient;
 
 /// Connections remembered at most.
 const CONNECTIONS_MAX: usize = 65_536;
@@ -99,14 +99,14 @@ impl Translations {
     }
 
     /// What is asked waits until [`Self::begin`].
-    pub(crate) fn new(helper: Arc<Helper>, stats: &Arc<Stats>) -> Self {
+    pub(crate) fn new(worker: Arc<WorkerClient>, stats: &Arc<Stats>) -> Self {
         let (questions, questions_out) = sync_channel(BATCHES_MAX);
         let (answers_in, answers) = sync_channel(BATCHES_MAX);
         let tracked_boot_ns = Arc::new(AtomicU64::new(0));
         let waiter = Waiter {
             questions: questions_out,
             answers: answers_in,
-            helper,
+            worker,
             tracked_boot_ns: Arc::clone(&tracked_boot_ns),
             stats: Arc::clone(stats),
         };
@@ -235,7 +235,7 @@ impl Translations {
 struct Waiter {
     questions: Receiver<Vec<Question>>,
     answers: SyncSender<Vec<Answer>>,
-    helper: Arc<Helper>,
+    worker: Arc<WorkerClient>,
     tracked_boot_ns: Arc<AtomicU64>,
     stats: Arc<Stats>,
 }
@@ -243,7 +243,7 @@ struct Waiter {
 impl Waiter {
     fn run(self) {
         while let Ok(batch) = self.questions.recv() {
-            let answers = match self.helper.ask::<_, Told>(&batch) {
+            let answers = match self.worker.request::<_, Told>(&batch) {
                 Ok((answers, tracked, counted)) => {
                     self.stats.add_all(&counted);
                     if tracked {
@@ -252,7 +252,7 @@ impl Waiter {
                     answers
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "helper translations");
+                    tracing::debug!(%error, "worker nat");
                     self.stats.translations_unreachable.add(batch.len() as u64);
                     batch.into_iter().map(|question| (question.key, None)).collect()
                 }

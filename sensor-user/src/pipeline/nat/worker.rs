@@ -11,7 +11,7 @@ use crate::pipeline::capture::{Conntrack, ConntrackError, Tuple, tracked};
 use crate::privsep::{Channel, serve};
 
 /// Answers until there are no more questions.
-pub fn serve_translations(channel: Channel) -> io::Result<()> {
+pub fn serve_nat_lookups(channel: Channel) -> io::Result<()> {
     let stats = Arc::new(Stats::default());
     let mut asker = Asker {
         namespaces: Namespaces::of_this_thread()?,

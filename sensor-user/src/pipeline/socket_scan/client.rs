@@ -12,11 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::signed;
 use crate::base::counters::Stats;
-use crate::config::Config;
 use crate::pipeline::aggregate::Look;
 use crate::pipeline::capture::{OpenSocket, OpenSockets};
 use crate::pipeline::enrich::Holders;
-use crate::privsep::Helper;
+use crate::privsep::WorkerClient;
 
 /// A look begins this long before a multiple of the interval: what it tells is then of the minute
 /// that ends, also when the path was asleep as it fell due.
@@ -26,7 +25,7 @@ const LEAD: SignedDuration = SignedDuration::from_secs(1);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const TRIES: u32 = 10;
 
-/// What is asked of the helper, and how many sockets it may take.
+/// What is asked of the worker, and how many sockets it may take.
 pub(crate) type Question = (usize, Ask);
 /// What it answers, and what it counted.
 pub(crate) type Told = (Answer, Vec<u64>);
@@ -50,7 +49,16 @@ pub(crate) struct Answer {
     pub(crate) holders: Holders,
 }
 
-/// When looks are due, and the way to the thread that makes them.
+/// Settings of socket scans.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketScanConfig {
+    /// Maximum number of sockets in a scan.
+    pub sockets_max: usize,
+    /// Interval between scans.
+    pub interval: Duration,
+}
+
+/// Schedule of the socket scans, and the thread that waits for the worker.
 #[derive(Debug)]
 pub(crate) struct Looks {
     asks: SyncSender<Ask>,
@@ -66,16 +74,16 @@ pub(crate) struct Looks {
 impl Looks {
     /// What is asked waits until [`Self::begin`].
     pub(crate) fn new(
-        config: &Config,
+        config: SocketScanConfig,
         now: Timestamp,
-        helper: Arc<Helper>,
+        worker: Arc<WorkerClient>,
         stats: &Arc<Stats>,
     ) -> Self {
         let (asks, asked) = sync_channel(1);
         let (answer, answers) = sync_channel(1);
-        let (max, of_thread) = (config.max_connections, Arc::clone(stats));
-        let thread = Some(Waiter { asked, answer, helper, max, stats: of_thread });
-        let every = signed(config.capture.look_every);
+        let (max, of_thread) = (config.sockets_max, Arc::clone(stats));
+        let thread = Some(Waiter { asked, answer, worker, max, stats: of_thread });
+        let every = signed(config.interval);
         let due = next_due(now, every);
         let stats = Arc::clone(stats);
         Self { asks, answers, thread, every, due, under_way: false, stats }
@@ -130,7 +138,7 @@ impl Looks {
 struct Waiter {
     asked: Receiver<Ask>,
     answer: SyncSender<Answer>,
-    helper: Arc<Helper>,
+    worker: Arc<WorkerClient>,
     max: usize,
     stats: Arc<Stats>,
 }
@@ -148,12 +156,12 @@ impl Waiter {
         let kind = ask.kind();
         let question: Question = (self.max, ask);
         for _try in 0..TRIES {
-            match self.helper.ask::<_, Told>(&question) {
+            match self.worker.request::<_, Told>(&question) {
                 Ok((answer, counted)) => {
                     self.stats.add_all(&counted);
                     return Answer { open: answer.open.received(), ..answer };
                 }
-                Err(error) => tracing::debug!(%error, "helper looks"),
+                Err(error) => tracing::debug!(%error, "worker socket-scan"),
             }
             std::thread::park_timeout(AGAIN_AFTER);
         }

@@ -13,7 +13,7 @@ use crate::pipeline::enrich::Holders;
 use crate::privsep::{Channel, serve};
 
 /// Answers until there are no more questions.
-pub fn serve_looks(channel: Channel) -> io::Result<()> {
+pub fn serve_scans(channel: Channel) -> io::Result<()> {
     let stats = Arc::new(Stats::default());
     let mut looker = None;
     serve(channel, |(max, ask): Question| -> Told {

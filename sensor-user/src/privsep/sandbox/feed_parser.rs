@@ -1,4 +1,4 @@
-//! What reads a feed gives up all that this does not need.
+//! Confinement of the process that parses a feed.
 
 use std::io;
 
@@ -7,21 +7,21 @@ use nix::sys::resource::{Resource, setrlimit};
 
 use super::{capabilities, syscalls};
 
-/// Address space of the reader, bytes. The largest set that was measured, a million STIX
+/// Address space of the parser, bytes. The largest set that was measured, a million STIX
 /// indicators, takes less than 400 MiB.
-pub const MEMORY_MAX: u64 = 1 << 30;
-/// Processor time of the reader, seconds.
+pub const FEED_PARSER_MEMORY_MAX: u64 = 1 << 30;
+/// Processor time of the parser, seconds.
 const SECONDS_MAX: u64 = 300;
-/// Bytes of the file that it writes.
+/// Maximum size of the file that it writes, bytes.
 const FILE_MAX: u64 = 8 << 30;
 
-/// From here on: no capabilities and none to come by, no new files, sockets, processes or
-/// programs, bounded memory, time and output. What is open stays open.
+/// Drops all capabilities for good, and forbids new files, sockets, processes and programs; bounds
+/// memory, time and output. Open files stay open.
 ///
-/// An error means that the process is not confined; it must not go on.
-pub fn confine_reader() -> io::Result<()> {
+/// An error means that the process is not confined; it must exit.
+pub fn confine_feed_parser() -> io::Result<()> {
     for (resource, max) in [
-        (Resource::RLIMIT_AS, MEMORY_MAX),
+        (Resource::RLIMIT_AS, FEED_PARSER_MEMORY_MAX),
         (Resource::RLIMIT_CPU, SECONDS_MAX),
         (Resource::RLIMIT_FSIZE, FILE_MAX),
         (Resource::RLIMIT_CORE, 0),
@@ -30,7 +30,7 @@ pub fn confine_reader() -> io::Result<()> {
     }
     nix::sys::prctl::set_no_new_privs()?;
     capabilities::keep_only(&CapsHashSet::new())?;
-    syscalls::reader().enforce()
+    syscalls::feed_parser().enforce()
 }
 
 #[cfg(test)]
@@ -49,11 +49,12 @@ mod tests {
     use super::*;
 
     const ALONE: &str = "NETSENSOR_TEST_CONFINED";
-    const NAME: &str = "confine::reader::tests::a_confined_process_has_nothing_but_what_is_open";
+    const NAME: &str =
+        "privsep::sandbox::feed_parser::tests::a_confined_process_keeps_only_its_open_files";
 
-    /// In a process of its own (this test, started again), since there is no way back.
+    /// Runs in a process of its own (this test, started again), since confinement is final.
     #[test]
-    fn a_confined_process_has_nothing_but_what_is_open() {
+    fn a_confined_process_keeps_only_its_open_files() {
         if let Some(folder) = std::env::var_os(ALONE) {
             return try_all(Path::new(&folder));
         }
@@ -61,16 +62,16 @@ mod tests {
         let mut test = Command::new(std::env::current_exe().unwrap());
         let test = test.args(["--exact", NAME, "--nocapture"]).env(ALONE, folder.path());
         let output = test.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
+        let out = String::from_utf8_lossy(&output.stdout);
         let failed = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.contains("all refused"), "{said}{failed}");
+        assert!(output.status.success() && out.contains("all refused"), "{out}{failed}");
     }
 
     fn try_all(folder: &Path) {
         let mut open = tempfile::tempfile_in(folder).unwrap();
         let path = folder.join("new");
         let parent = getppid();
-        confine_reader().unwrap();
+        confine_feed_parser().unwrap();
 
         open.write_all(b"still open").unwrap();
         open.rewind().unwrap();
@@ -88,15 +89,15 @@ mod tests {
         refused("list", std::fs::read_dir("/").map(drop));
         refused("connect", TcpStream::connect("127.0.0.1:9").map(drop));
         refused("bind", UdpSocket::bind("127.0.0.1:0").map(drop));
-        refused("pair", UnixStream::pair().map(drop));
-        refused("start a program", Command::new("/bin/true").spawn().map(drop));
-        refused("become one", execv(c"/bin/true", &[c"true"]).map(drop).map_err(Into::into));
+        refused("socketpair", UnixStream::pair().map(drop));
+        refused("spawn a program", Command::new("/bin/true").spawn().map(drop));
+        refused("exec", execv(c"/bin/true", &[c"true"]).map(drop).map_err(Into::into));
         refused("start a thread", std::thread::Builder::new().spawn(|| {}).map(drop));
         refused("signal", kill(parent, None).map_err(Into::into));
-        let most = libc::RLIM_INFINITY;
-        refused("raise", setrlimit(Resource::RLIMIT_AS, most, most).map_err(Into::into));
-        let one = usize::try_from(MEMORY_MAX).unwrap();
-        assert!(Vec::<u8>::new().try_reserve_exact(one).is_err(), "more memory than there is");
+        let infinity = libc::RLIM_INFINITY;
+        refused("raise", setrlimit(Resource::RLIMIT_AS, infinity, infinity).map_err(Into::into));
+        let limit = usize::try_from(FEED_PARSER_MEMORY_MAX).unwrap();
+        assert!(Vec::<u8>::new().try_reserve_exact(limit).is_err(), "memory beyond the limit");
         println!("all refused");
     }
 }

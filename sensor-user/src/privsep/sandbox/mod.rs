@@ -1,13 +1,13 @@
-//! Confine: a process gives up all that it does not need, once it has what it needs.
+//! Sandbox: a process drops the privileges that it no longer needs.
 //!
-//! Capabilities (`capabilities`), what it may write and execute (`files`, by Landlock), and which
-//! system calls it may make (`calls`, by seccomp; `lists` has them). `agent` is for the agent
-//! itself, after its probes are attached; `helper` for the processes of `helpers`; `reader` for
-//! what reads a feed. ARCHITECTURE.md tabulates who may what.
+//! Capabilities (`capabilities`), files that may be written and executed (`landlock`), and permitted
+//! system calls (`seccomp`, with the lists in `syscalls`). `worker` confines the workers, `feed_parser`
+//! the process that parses a feed, and `agent/confinement.rs` the agent itself, after its probes are
+//! attached. ARCHITECTURE.md tabulates the privileges of each process.
 //!
-//! Invariants. There is no way back: nothing here can be undone by the process or by what it
-//! starts. All of it must be done on the only thread, since threads inherit it when they start.
-//! A kernel that lacks a part gives less of it, which is always said.
+//! Invariants. Confinement is final: neither the process nor its children can undo it. It must be
+//! applied while the process has one thread, since threads inherit it when they start. On a kernel
+//! that lacks a mechanism the process runs without that one, which is always logged.
 
 pub mod capabilities;
 pub mod feed_parser;
@@ -16,5 +16,5 @@ pub mod seccomp;
 pub mod syscalls;
 pub mod worker;
 
-pub use feed_parser::{MEMORY_MAX, confine_reader};
-pub use worker::{Role, confine_helper};
+pub use feed_parser::{FEED_PARSER_MEMORY_MAX, confine_feed_parser};
+pub use worker::confine_worker;

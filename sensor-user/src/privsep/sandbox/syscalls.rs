@@ -260,37 +260,37 @@ pub(crate) fn agent() -> Calls {
         .data_only()
 }
 
-/// The launcher, and what it starts.
+/// The launcher, and the processes that it starts.
 pub(crate) fn launcher() -> Calls {
     start(base().with(LOOK).with(FILES))
 }
 
-/// The keeper, and what it starts: the three helpers below.
-pub(crate) fn keeper() -> Calls {
+/// The supervisor, and the three workers that it starts.
+pub(crate) fn supervisor() -> Calls {
     let calls = base().with(LOOK).with(SOCKETS);
     let calls = netlink(calls, libc::NETLINK_SOCK_DIAG);
     start(enter(netlink(read_only(calls), libc::NETLINK_NETFILTER)))
 }
 
-/// Looks at what is open.
-pub(crate) fn looks() -> Calls {
+/// Lists open sockets.
+pub(crate) fn socket_scan() -> Calls {
     let calls = base().with(LOOK).with(SOCKETS);
     enter(netlink(read_only(calls), libc::NETLINK_SOCK_DIAG)).data_only()
 }
 
-/// Asks the connection tracking.
-pub(crate) fn translations() -> Calls {
+/// Queries the connection tracking.
+pub(crate) fn nat() -> Calls {
     let calls = base().with(LOOK).with(SOCKETS);
     enter(netlink(read_only(calls), libc::NETLINK_NETFILTER)).data_only()
 }
 
-/// Reads what /proc tells of processes.
-pub(crate) fn processes() -> Calls {
+/// Reads process facts from /proc.
+pub(crate) fn proc() -> Calls {
     read_only(base().with(LOOK)).data_only()
 }
 
-/// What reads a feed: reading, sorting and writing to open files.
-pub(crate) fn reader() -> Calls {
+/// The feed parser: reads, sorts, and writes to open files.
+pub(crate) fn feed_parser() -> Calls {
     Calls::default().with(CORE).with(&[
         libc::SYS_fsync,
         libc::SYS_fdatasync,

@@ -13,7 +13,7 @@ mod server;
 mod text;
 
 pub use page::{Vitals, page};
-pub use process::{HelperVitals, ProcessVitals};
+pub use process::{ProcessVitals, WorkerVitals};
 pub use server::{Exporter, Listen, MetricsConfig, MetricsError};
 pub use text::Format;
 

@@ -261,15 +261,15 @@ fn process(text: &mut Text, process: &ProcessVitals) {
             text.one(name, Kind::Gauge, (help, value));
         }
     }
-    let help = "Time of a helper of the agent on a CPU; 0 again when it was started again.";
-    let mut cpu = text.family("netsensor_helper_cpu_seconds", Kind::Counter, help);
-    for helper in &process.helpers {
-        cpu.sample(&[("helper", helper.name)], helper.cpu_seconds);
+    let help = "CPU time of a worker process of the agent; 0 again after a restart.";
+    let mut cpu = text.family("netsensor_worker_cpu_seconds", Kind::Counter, help);
+    for worker in &process.workers {
+        cpu.sample(&[("worker", worker.kind.name())], worker.cpu_seconds);
     }
-    let help = "Memory of a helper of the agent.";
-    let mut memory = text.family("netsensor_helper_resident_memory_bytes", Kind::Gauge, help);
-    for helper in &process.helpers {
-        memory.sample(&[("helper", helper.name)], helper.resident_bytes);
+    let help = "Resident memory of a worker process of the agent.";
+    let mut memory = text.family("netsensor_worker_resident_memory_bytes", Kind::Gauge, help);
+    for worker in &process.workers {
+        memory.sample(&[("worker", worker.kind.name())], worker.resident_bytes);
     }
     if let Some(start) = process.start_seconds {
         let help = "When the agent's process began.";

@@ -8,6 +8,8 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike as _;
 use nix::unistd::{SysconfVar, sysconf};
 
+use crate::privsep::{WORKER_COMMAND, WorkerKind};
+
 /// What a process takes of the host. `None` is what could not be read.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProcessVitals {
@@ -27,23 +29,20 @@ pub struct ProcessVitals {
     pub max_fds: Option<u64>,
     /// When it began, seconds since 1970.
     pub start_seconds: Option<f64>,
-    /// Its helpers, as far as the kernel lists children (`CONFIG_PROC_CHILDREN`).
-    pub helpers: Vec<HelperVitals>,
+    /// Its workers, as far as the kernel lists children (`CONFIG_PROC_CHILDREN`).
+    pub workers: Vec<WorkerVitals>,
 }
 
-/// What a helper takes of the host.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct HelperVitals {
-    /// Its name, one of [`HELPERS`].
-    pub name: &'static str,
+/// Resource usage of a worker process.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerVitals {
+    /// Kind of the worker.
+    pub kind: WorkerKind,
     /// Time on a CPU, seconds.
     pub cpu_seconds: f64,
     /// Bytes in memory.
     pub resident_bytes: u64,
 }
-
-/// Names of helpers that go on for as long as the agent does.
-const HELPERS: [&str; 5] = ["launcher", "keeper", "looks", "translations", "processes"];
 
 impl ProcessVitals {
     /// Of this process.
@@ -72,13 +71,13 @@ impl ProcessVitals {
             open_fds: open.map(|count| count.saturating_sub(1)),
             max_fds: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
             start_seconds: start(&stat, proc_root),
-            helpers: helpers(proc_root),
+            workers: workers(proc_root),
         }
     }
 }
 
-/// Children of this process and theirs, of those that are helpers.
-fn helpers(proc_root: &Path) -> Vec<HelperVitals> {
+/// Children of this process and theirs, of those that are workers.
+fn workers(proc_root: &Path) -> Vec<WorkerVitals> {
     let children = |process: &str| {
         let tasks = fs::read_dir(proc_root.join(process).join("task")).into_iter().flatten();
         let lists = tasks
@@ -89,22 +88,23 @@ fn helpers(proc_root: &Path) -> Vec<HelperVitals> {
     let first = children("self");
     let second: Vec<String> = first.iter().flat_map(|child| children(child)).collect();
     let all = first.into_iter().chain(second);
-    all.filter_map(|process| helper(&proc_root.join(process))).collect()
+    all.filter_map(|process| worker(&proc_root.join(process))).collect()
 }
 
 fn words(text: &str) -> Vec<String> {
     text.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
-fn helper(process: &Path) -> Option<HelperVitals> {
+fn worker(process: &Path) -> Option<WorkerVitals> {
     let command = fs::read(process.join("cmdline")).ok()?;
-    let mut arguments = command.split(|byte| *byte == 0).skip_while(|it| *it != b"helper");
+    let mut arguments =
+        command.split(|byte| *byte == 0).skip_while(|it| *it != WORKER_COMMAND.as_bytes());
     let name = arguments.nth(1)?;
-    let name = HELPERS.into_iter().find(|helper| helper.as_bytes() == name)?;
+    let kind = WorkerKind::ALL.into_iter().find(|kind| kind.name().as_bytes() == name)?;
     let stat = fs::read_to_string(process.join("stat")).ok()?;
     let on_cpu = of_ticks(field(&stat, USER_TICKS)? + field(&stat, SYSTEM_TICKS)?)?;
     let (_virtual, resident_bytes) = memory(process)?;
-    Some(HelperVitals { name, cpu_seconds: on_cpu.as_secs_f64(), resident_bytes })
+    Some(WorkerVitals { kind, cpu_seconds: on_cpu.as_secs_f64(), resident_bytes })
 }
 
 /// Fields of `/proc/PID/stat` behind the name, counted from 0 (proc(5) counts from 3).

@@ -6,10 +6,11 @@ use std::fmt::Write as _;
 
 use super::page;
 use super::page::Vitals;
-use super::process::HelperVitals;
 use super::process::ProcessVitals;
+use super::process::WorkerVitals;
 use super::text::Format;
 use crate::base::counters::Stats;
+use crate::privsep::WorkerKind;
 use crate::telemetry::control::StatusReport;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
@@ -51,8 +52,9 @@ fn vitals() -> Vitals {
         "Counters": counters
     });
     let report: StatusReport = serde_json::from_value(report).unwrap();
-    let helper = HelperVitals { name: "looks", cpu_seconds: 1.5, resident_bytes: 4096 };
-    let process = ProcessVitals { helpers: vec![helper], ..ProcessVitals::read() };
+    let worker =
+        WorkerVitals { kind: WorkerKind::SocketScan, cpu_seconds: 1.5, resident_bytes: 4096 };
+    let process = ProcessVitals { workers: vec![worker], ..ProcessVitals::read() };
     Vitals { report, process }
 }
 
