@@ -1,11 +1,11 @@
-//! How long it takes from the SYN to the alert on the agent's standard output.
+//! Latency from the SYN to the alert on the agent's standard output.
 //!
 //! Starts the release agent with a list of loopback addresses (a feed with `allow_private`), makes
-//! one connection to each, and compares when each alert was read with the time of the SYN that it
-//! carries. Needs root.
+//! one connection to each, and compares the time at which each alert is read with the alert's SYN
+//! time. Needs root.
 //!
-//! `cargo bench -p sensor-tests --bench alert_latency`. Run any other way it makes a tenth of the
-//! connections, as a check that it works; without root it says so and ends.
+//! `cargo bench -p sensor-tests --bench alert_latency`. Without cargo's `--bench` argument it makes
+//! a tenth of the connections, as a smoke test. Without root it prints a message and exits.
 #![expect(
     clippy::print_stdout,
     clippy::expect_used,
@@ -30,7 +30,7 @@ fn main() {
     }
     let full = env::args().any(|argument| argument == "--bench");
     let count = if full { 500 } else { 50 };
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("a temporary directory");
     let addresses: Vec<Ipv4Addr> = (0..count)
         .map(|n: u16| Ipv4Addr::new(127, 77, n.to_be_bytes()[0], n.to_be_bytes()[1]))
         .collect();
@@ -41,26 +41,27 @@ fn main() {
                   url = \"file:list.txt\"\nallow_private = true\n";
     let config_path = folder.path().join("netsensor.toml");
     std::fs::write(&config_path, config).expect("write the configuration");
-    let (mut agent, _said) = spawn_with_stderr(&config_path, folder.path(), Stdio::piped());
+    let (mut agent, _stderr) = spawn_with_stderr(&config_path, folder.path(), Stdio::piped());
     let alerts = BufReader::new(agent.stdout.take().expect("piped"));
     let reader = std::thread::spawn(move || latencies(alerts, usize::from(count)));
     connect(&addresses);
     let mut found = reader.join().expect("the reader");
     run(Command::new("kill").arg(agent.id().to_string()));
-    agent.wait().expect("the agent's end");
+    agent.wait().expect("the agent's exit");
     found.sort_unstable();
-    let at = |part: usize| found[(found.len() - 1) * part / 100].as_secs_f64() * 1000.0;
+    let percentile =
+        |percent: usize| found[(found.len() - 1) * percent / 100].as_secs_f64() * 1000.0;
     println!(
         "{} alerts, SYN to standard output: median {:.1} ms, 99th percentile {:.1} ms, \
          slowest {:.1} ms",
         found.len(),
-        at(50),
-        at(99),
-        at(100)
+        percentile(50),
+        percentile(99),
+        percentile(100)
     );
 }
 
-/// One connection to each, 5 ms apart.
+/// Makes one connection to each address, 5 ms apart.
 fn connect(addresses: &[Ipv4Addr]) {
     let listener = TcpListener::bind("0.0.0.0:0").expect("listen");
     let port = listener.local_addr().expect("own address").port();
@@ -73,7 +74,7 @@ fn connect(addresses: &[Ipv4Addr]) {
     }
 }
 
-/// Reads so many outbound alerts; from the time in each to now.
+/// Reads `count` outbound alerts. Returns the time from the SYN in each until it was read.
 fn latencies(alerts: impl std::io::BufRead, count: usize) -> Vec<SignedDuration> {
     let mut found = Vec::new();
     for line in alerts.lines() {

@@ -1,9 +1,9 @@
-//! Delivery: hits a second until their alerts are on disk, and alerts a second from there to an http
-//! sink on this host.
+//! Delivery throughput: hits per second until their alerts are on disk, and alerts per second from
+//! disk to an http sink on this host.
 //!
-//! `cargo bench -p sensor-tests --bench delivery`. In the system's temporary folder, or the one that
-//! `TMPDIR` names: it should be on a disk. Run any other way it takes few alerts, as a check that it
-//! works.
+//! `cargo bench -p sensor-tests --bench delivery`. Uses the system's temporary directory or
+//! `TMPDIR`, which should be on a disk. Without cargo's `--bench` argument it uses few alerts, as a
+//! smoke test.
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark: it prints or stops")]
 
 use std::collections::HashSet;
@@ -35,16 +35,16 @@ const LIMIT: Duration = Duration::from_mins(2);
 fn main() {
     let full = env::args().any(|argument| argument == "--bench");
     let hits = if full { 200_000 } else { 2_000 };
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("a temporary directory");
     println!("in {}", folder.path().display());
     let runtime = Runtime::new().expect("a runtime");
-    for turn in 0..3 {
-        let dir = folder.path().join(turn.to_string());
-        // Nobody listens at port 9: the alerts stay.
+    for run in 0..3 {
+        let dir = folder.path().join(run.to_string());
+        // Port 9 has no listener, so the alerts stay in the spool.
         let raised = runtime.block_on(raise(&dir, hits));
-        say("hits to alerts on disk", hits, raised);
+        print_rate("hits to alerts on disk", hits, raised);
         let drained = runtime.block_on(drain(&dir, u64::from(hits)));
-        say("alerts on disk to an http sink", hits, drained);
+        print_rate("alerts on disk to an http sink", hits, drained);
     }
 }
 
@@ -54,55 +54,56 @@ fn start(dir: &Path, url: &str) -> (Outbox, Deliverer, Arc<Stats>) {
         SinkConfig { batch: 500, concurrency: 4, ..SinkConfig::new("sink".to_owned(), kind) };
     let spool = SpoolConfig { max_bytes: 4 << 30, queue: 1_000_000, ..SpoolConfig::USUAL };
     let (clock, stats): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Arc::<Stats>::default());
-    // What is tried at the end takes no time.
+    // A short retry delay, so that the last attempt at the end takes no time.
     let pace = Pace { retry_most: Duration::from_millis(10), ..Pace::USUAL };
     let delivery = Delivery { sinks: &[sink], folder: dir, spool: &spool, pace };
     let (outbox, deliverer, _) = Deliverer::start(delivery, &stats, &clock).expect("sinks");
     (outbox, deliverer, stats)
 }
 
-/// From the first hit until all alerts are synced; each is of another address, so each alerts.
+/// Time from the first hit until all alerts are synced. Each hit has another address, so each
+/// alerts.
 async fn raise(dir: &Path, hits: u32) -> Duration {
     let (mut outbox, deliverer, _) = start(dir, "http://127.0.0.1:9/");
     let mut detection = detection(hits as usize);
     let changes: Vec<Change> = (0..hits).map(change).collect();
-    let began = now();
+    let started = now();
     for (number, change) in changes.iter().enumerate() {
         detection.observe(change, &mut outbox);
-        // A turn of the pipeline has some of them.
+        // An iteration of the pipeline has several hits.
         if number % 100 == 99 {
             detection.tick(change.flow.time, &mut outbox);
         }
     }
     detection.tick(Timestamp::UNIX_EPOCH, &mut outbox);
-    // It has all of it on disk first, tries once to send it, and leaves it.
+    // Syncs all alerts to disk, attempts one delivery, and leaves them in the spool.
     let left = deliverer.drain(LIMIT).await;
-    let lasted = began.elapsed();
+    let elapsed = started.elapsed();
     assert_eq!(left.first().map(|left| left.alerts), Some(hits.into()), "all are on disk");
-    lasted
+    elapsed
 }
 
-/// From the start until the server has them all.
+/// Time from the start until the server has received all alerts.
 async fn drain(dir: &Path, alerts: u64) -> Duration {
-    let taken = Arc::new(AtomicU64::new(0));
-    let count = Arc::clone(&taken);
+    let received = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&received);
     let finder = memchr::memmem::Finder::new("\"AlertId\":").into_owned();
     let server = MinimalHttpServer::start(move |body| {
         count.fetch_add(finder.find_iter(body).count() as u64, Ordering::AcqRel);
     });
-    let began = now();
+    let started = now();
     let (_outbox, deliverer, stats) = start(dir, &server.url());
     while stats.alerts_delivered.value() < alerts {
-        assert!(began.elapsed() < LIMIT, "{} of {alerts}", stats.alerts_delivered.value());
+        assert!(started.elapsed() < LIMIT, "{} of {alerts}", stats.alerts_delivered.value());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let lasted = began.elapsed();
-    assert_eq!(taken.load(Ordering::Acquire), alerts, "each once");
+    let elapsed = started.elapsed();
+    assert_eq!(received.load(Ordering::Acquire), alerts, "each once");
     assert_eq!(deliverer.drain(LIMIT).await, []);
-    lasted
+    elapsed
 }
 
-/// Stages whose indicators are all of 10.0.0.0/8.
+/// Detection stages with one indicator, 203.0.0.0/8.
 fn detection(keys: usize) -> Detection {
     let stats = Arc::<Stats>::default();
     let blank = Indicator::blank(parse_prefix("203.0.0.0/8").expect("a network"));
@@ -138,9 +139,9 @@ fn change(number: u32) -> Change {
     Change::new(What::Opened, flow, number.into(), 0)
 }
 
-fn say(what: &str, count: u32, taken: Duration) {
-    let rate = f64::from(count) / taken.as_secs_f64();
-    println!("{what:<32} {count:>7} in {taken:>9.2?}: {rate:>9.0} a second");
+fn print_rate(label: &str, count: u32, elapsed: Duration) {
+    let rate = f64::from(count) / elapsed.as_secs_f64();
+    println!("{label:<32} {count:>7} in {elapsed:>9.2?}: {rate:>9.0} per second");
 }
 
 fn now() -> Instant {

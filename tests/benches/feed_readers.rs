@@ -1,8 +1,8 @@
-//! How fast readers of feeds are: a million entries each, from memory, without what takes them in.
+//! Throughput of the feed readers: a million entries each, from memory, without a merge into a set.
 //!
-//! `cargo bench -p sensor-tests --bench feed_readers`. Run any other way it takes a thousand, as a
-//! check that it works.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark tells and stops")]
+//! `cargo bench -p sensor-tests --bench feed_readers`. Without cargo's `--bench` argument it reads
+//! a thousand, as a smoke test.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark: it prints or stops")]
 
 use std::fmt::Write as _;
 
@@ -12,33 +12,33 @@ use sensor_user::intel::{
     read_misp, read_rows,
 };
 
-/// Counts, and lets go.
+/// Counts entries and drops them.
 #[derive(Default)]
-struct Counted {
-    taken: u64,
+struct EntryCounter {
+    accepted: u64,
     rejected: u64,
 }
 
-impl Entries for Counted {
+impl Entries for EntryCounter {
     fn take(&mut self, _entry: Entry) {
-        self.taken += 1;
+        self.accepted += 1;
     }
 
-    fn reject(&mut self, _place: u64, _reason: Reason, _text: &str) {
+    fn reject(&mut self, _position: u64, _reason: Reason, _text: &str) {
         self.rejected += 1;
     }
 }
 
 fn main() {
     let plain = document("", "", |text, ip| writeln!(text, "{ip}"));
-    time("plain list", &plain, |body, policy, found| {
+    measure("plain list", &plain, |body, policy, found| {
         read_list(body, &ListFormat::default(), policy, 1, found).unwrap()
     });
     let head = "first_seen_utc,dst_ip,dst_port,c2_status,last_online,malware\n";
     let csv = document(head, "", |text, ip| {
         writeln!(text, "\"2026-10-01 09:12:33\",\"{ip}\",\"443\",\"online\",\"2026-11-24\",\"X\"")
     });
-    time("CSV", &csv, |body, policy, found| {
+    measure("CSV", &csv, |body, policy, found| {
         read_list(body, &preset("feodo-csv").unwrap(), policy, 1, found).unwrap()
     });
     let json = document("[{}", "]", |text, ip| {
@@ -47,7 +47,7 @@ fn main() {
             ",{{\"ip_address\":\"{ip}\",\"port\":443,\"status\":\"online\",\"malware\":\"X\"}}"
         )
     });
-    time("JSON", &json, |body, policy, found| {
+    measure("JSON", &json, |body, policy, found| {
         read_list(body, &preset("feodo").unwrap(), policy, 1, found).unwrap()
     });
     let rows = document("", "", |text, ip| {
@@ -58,7 +58,7 @@ fn main() {
              \"Description\":\"a C2 server of a botnet\",\"ThreatType\":\"C2\",\"ConfidenceScore\":80}}"
         )
     });
-    time("rows", &rows, |body, policy, found| read_rows(body, policy, 1, found).unwrap());
+    measure("rows", &rows, |body, policy, found| read_rows(body, policy, 1, found).unwrap());
     let misp = document("{\"response\":{\"Attribute\":[{}", "]}}", |text, ip| {
         write!(
             text,
@@ -67,7 +67,7 @@ fn main() {
              \"deleted\":false,\"value\":\"{ip}\",\"Event\":{{\"uuid\":\"e\",\"info\":\"i\"}}}}"
         )
     });
-    time("MISP", &misp, |body, policy, found| read_misp(body, policy, 1, found).unwrap());
+    measure("MISP", &misp, |body, policy, found| read_misp(body, policy, 1, found).unwrap());
     let decisions = document("{\"new\":[{}", "],\"deleted\":null}", |text, ip| {
         write!(
             text,
@@ -75,7 +75,7 @@ fn main() {
              \"value\":\"{ip}\",\"duration\":\"3h59m57.64s\",\"scenario\":\"x/ssh-bf\"}}"
         )
     });
-    time("CrowdSec", &decisions, |body, policy, found| {
+    measure("CrowdSec", &decisions, |body, policy, found| {
         read_crowdsec(body, policy, 1, found).unwrap()
     });
 }
@@ -94,20 +94,20 @@ fn document(
     text + tail
 }
 
-fn time(name: &str, text: &str, read: impl Fn(&[u8], &ReadPolicy, &mut Counted) -> u64) {
+fn measure(name: &str, text: &str, read: impl Fn(&[u8], &ReadPolicy, &mut EntryCounter) -> u64) {
     let policy = ReadPolicy {
         prefixes: PrefixPolicy::default(),
         min_confidence: None,
         now: "2026-11-24T12:00:00Z".parse().unwrap(),
         oldest: Timestamp::MIN,
     };
-    let mut found = Counted::default();
-    let began = tokio::time::Instant::now();
-    let used = read(text.as_bytes(), &policy, &mut found);
-    let took = began.elapsed().as_secs_f64();
-    let Counted { taken, rejected } = found;
+    let mut found = EntryCounter::default();
+    let started = tokio::time::Instant::now();
+    let positions = read(text.as_bytes(), &policy, &mut found);
+    let elapsed = started.elapsed().as_secs_f64();
+    let EntryCounter { accepted, rejected } = found;
     println!(
-        "{name}: {taken} taken, {rejected} not, of {used} places and {} MB in {took:.2} s",
+        "{name}: {accepted} accepted, {rejected} rejected, of {positions} positions and {} MB in {elapsed:.2} s",
         text.len() / 1_000_000
     );
 }

@@ -1,9 +1,9 @@
-//! A million indicators: how long the reader takes and in how much memory, what they cost an agent
-//! at rest, and what a lookup costs while sets are swapped.
+//! A feed of a million indicators: time and memory of the reader, memory of an idle agent, and
+//! lookup latency while sets are swapped.
 //!
-//! `cargo bench -p sensor-tests --bench large_feeds`. Run any other way it takes ten thousand, as a
-//! check that it works. Needs root for the agent at rest.
-#![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark tells and stops")]
+//! `cargo bench -p sensor-tests --bench large_feeds`. Without cargo's `--bench` argument it uses
+//! ten thousand, as a smoke test. The idle agent needs root.
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark: it prints or stops")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 use std::fmt::Write as _;
@@ -27,13 +27,13 @@ use sensor_user::intel::{
 };
 use sensor_user::privsep::FEED_PARSER_COMMAND;
 
-/// Lookups in one measurement.
+/// Number of lookups in one measurement.
 const LOOKUPS: usize = 2_000_000;
 
 fn main() {
     let full = std::env::args().any(|argument| argument == "--bench");
     let count = if full { 1_000_000 } else { 10_000 };
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("a temporary directory");
     let plain = folder.path().join("plain.txt");
     let bundle = folder.path().join("bundle.json");
     write_plain(&plain, count).expect("write the list");
@@ -43,13 +43,13 @@ fn main() {
     read(FeedKind::Stix, &bundle, folder.path(), "STIX bundle");
     lookups(&set);
     if nix::unistd::geteuid().is_root() {
-        at_rest(folder.path());
+        measure_idle_agent(folder.path());
     } else {
-        println!("agent at rest: needs root");
+        println!("idle agent: needs root");
     }
 }
 
-/// Address `number`: spread over the public space, none twice.
+/// Address `number`. Addresses are distinct and spread over the public space.
 fn address(number: u32) -> Ipv4Addr {
     // An odd factor permutes the numbers below 2^30; 11.0.0.0 to 74.255.255.255 are all public.
     let spread = number.wrapping_mul(0x9e37_79b1) & 0x3fff_ffff;
@@ -62,7 +62,7 @@ fn write_plain(path: &Path, count: u32) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Objects as MISP's export has them, about 600 bytes each.
+/// Writes objects as in an export of MISP, about 600 bytes each.
 fn write_bundle(path: &Path, count: u32) -> std::io::Result<()> {
     let mut out = BufWriter::new(std::fs::File::create(path)?);
     out.write_all(b"{\"type\":\"bundle\",\"id\":\"bundle--5e2b1d54-0000-4000-8000-000000000000\",\"objects\":[")?;
@@ -91,7 +91,7 @@ fn write_bundle(path: &Path, count: u32) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Has the reader read a document in its child, and says what that took.
+/// Runs the reader process on a document and prints its time and memory.
 fn read(kind: FeedKind, document: &Path, folder: &Path, name: &str) -> PathBuf {
     let bytes = std::fs::metadata(document).expect("the document").len();
     let now: Timestamp = "2026-11-24T12:00:00Z".parse().expect("a time");
@@ -116,8 +116,8 @@ fn read(kind: FeedKind, document: &Path, folder: &Path, name: &str) -> PathBuf {
         cursor: Cursor::Start,
     };
     let set = job.out.clone();
-    for what in ["first pull", "the same again"] {
-        let began = Instant::now();
+    for pull in ["first pull", "unchanged second pull"] {
+        let started = Instant::now();
         let mut child = Command::new(agent_binary())
             .arg(FEED_PARSER_COMMAND)
             .stdin(Stdio::piped())
@@ -125,26 +125,27 @@ fn read(kind: FeedKind, document: &Path, folder: &Path, name: &str) -> PathBuf {
             .spawn()
             .expect("start the reader");
         let text = serde_json::to_vec(&job).expect("the job");
-        child.stdin.take().expect("its input").write_all(&text).expect("tell the job");
-        let output = child.wait_with_output().expect("its end");
-        let took = began.elapsed();
+        child.stdin.take().expect("its input").write_all(&text).expect("write the job");
+        let output = child.wait_with_output().expect("its exit");
+        let elapsed = started.elapsed();
         let report = String::from_utf8_lossy(&output.stdout);
         assert!(report.contains("Merged"), "{report}");
-        // Of the largest child so far: the documents grow from one to the next.
-        let peak = getrusage(UsageWho::RUSAGE_CHILDREN).expect("what children used").max_rss();
+        // The maximum of all children so far; each document is larger than the one before.
+        let peak =
+            getrusage(UsageWho::RUSAGE_CHILDREN).expect("resource usage of children").max_rss();
         println!(
-            "{name}, {} MB, {what}: {:.2} s, at most {} MiB so far",
+            "{name}, {} MB, {pull}: {:.2} s, at most {} MiB so far",
             bytes / 1_000_000,
-            took.as_secs_f64(),
+            elapsed.as_secs_f64(),
             peak / 1024
         );
-        let began = Instant::now();
+        let started = Instant::now();
         let opened = OpenSet::open(&job.out, With::Tables).expect("the set");
         let size = std::fs::metadata(&job.out).expect("the set").len() / 1_000_000;
         let set = IndicatorSet::join(vec![Arc::new(segment(opened))]);
         println!(
             "  opened and swapped in {:.2} s, {size} MB on disk, {} indicators",
-            began.elapsed().as_secs_f64(),
+            started.elapsed().as_secs_f64(),
             set.len()
         );
         job.before = Some(job.out.clone());
@@ -158,8 +159,8 @@ fn segment(set: OpenSet) -> Segment {
     Segment::open(set, "bench".into(), Validity { ttl, rows_for: None, is_list: true })
 }
 
-/// Times each lookup by itself, first in peace and then while another thread opens the set and
-/// swaps it in, again and again. One in a thousand is a hit, from few addresses.
+/// Measures each lookup, first without and then with another thread that repeatedly opens the set
+/// and swaps it in. One in a thousand lookups is a hit, from few addresses.
 fn lookups(path: &Path) {
     let open = || {
         let set = OpenSet::open(path, With::Tables).expect("the set");
@@ -176,20 +177,20 @@ fn lookups(path: &Path) {
     let measure = || {
         let mut times: Vec<u32> = Vec::with_capacity(LOOKUPS);
         for query in queries.iter().cycle().take(LOOKUPS) {
-            let began = Instant::now();
+            let started = Instant::now();
             black_box(current.load().covering(*query).count());
-            times.push(u32::try_from(began.elapsed().as_nanos()).unwrap_or(u32::MAX));
+            times.push(u32::try_from(started.elapsed().as_nanos()).unwrap_or(u32::MAX));
         }
         times.sort_unstable();
         let at = |share: f64| {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
             #[expect(clippy::cast_precision_loss, reason = "a share")]
-            let place = (times.len() as f64 * share) as usize;
-            times.get(place).copied().unwrap_or_default()
+            let index = (times.len() as f64 * share) as usize;
+            times.get(index).copied().unwrap_or_default()
         };
         format!("p50 {} ns, p99 {} ns, p99.9 {} ns", at(0.5), at(0.99), at(0.999))
     };
-    println!("lookups in peace: {}", measure());
+    println!("lookups without swaps: {}", measure());
     let (stop, swaps) = (AtomicBool::new(false), AtomicU64::new(0));
     let text = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -203,25 +204,25 @@ fn lookups(path: &Path) {
         text
     });
     println!("while {} sets are swapped: {text}", swaps.load(Ordering::Relaxed));
-    println!("lookups in peace: {}", measure());
+    println!("lookups without swaps: {}", measure());
 }
 
-/// The resident memory of an agent that has the bundle as its feed.
-fn at_rest(folder: &Path) {
+/// Prints the resident memory of an idle agent with the bundle as its feed.
+fn measure_idle_agent(folder: &Path) {
     let mut text = String::from("[rows]\nenabled = true\n");
     let feed = "[[feed]]\nname = \"large\"\nkind = \"stix\"\nurl = \"file:bundle.json\"\nmax_size = \"4GiB\"\n";
     text.write_str(feed).expect("a string");
     let config = folder.join("netsensor.toml");
     std::fs::write(&config, text).expect("write the configuration");
-    let (mut agent, said) = spawn_with_stderr(&config, folder, Stdio::null());
+    let (mut agent, stderr) = spawn_with_stderr(&config, folder, Stdio::null());
     std::thread::sleep(Duration::from_secs(5));
     let path = format!("/proc/{}/status", agent.id());
     let status = std::fs::read_to_string(path).expect("the agent's state");
     for line in status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"))
     {
-        println!("agent at rest: {}", line.split_whitespace().collect::<Vec<_>>().join(" "));
+        println!("idle agent: {}", line.split_whitespace().collect::<Vec<_>>().join(" "));
     }
     run(Command::new("kill").arg(agent.id().to_string()));
-    agent.wait().expect("the agent's end");
-    drop(said);
+    agent.wait().expect("the agent's exit");
+    drop(stderr);
 }

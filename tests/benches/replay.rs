@@ -1,11 +1,11 @@
-//! How fast `replay --at` is, and how much memory it takes.
+//! Throughput and memory of `replay --at`.
 //!
-//! Writes a million `VMConnection` rows (27 columns, 776 bytes) of which one in a thousand is a
-//! hit, and a hundred thousand indicators, always the same, into a temporary folder; then answers
-//! in a process of its own, so that its peak memory is that of the answer alone.
+//! Writes a million `VMConnection` rows (27 columns, 776 bytes), one in a thousand a hit, and a
+//! hundred thousand indicators into a temporary directory. The data is the same in each run. A
+//! child process then runs the replay, so that its peak memory is that of the replay alone.
 //!
-//! `cargo bench -p sensor-tests --bench replay`. Run any other way it takes a hundredth of that,
-//! as a check that it works.
+//! `cargo bench -p sensor-tests --bench replay`. Without cargo's `--bench` argument it uses a
+//! hundredth of the data, as a smoke test.
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark: it prints or stops")]
 
 use std::env;
@@ -20,29 +20,29 @@ use sensor_user::base::progress::Progress;
 use sensor_user::replay::at;
 use sensor_user::replay::at::AtOptions;
 
-/// One row in so many has the address of an indicator.
+/// Number of rows per row with the address of an indicator.
 const ROWS_PER_HIT: u32 = 1000;
 const RUNS: usize = 3;
-/// Where the process that measures finds its input.
-const FOLDER: &str = "NETSENSOR_BENCH_REPLAY";
+/// Environment variable with the input directory of the measuring process.
+const INPUT_DIRECTORY: &str = "NETSENSOR_BENCH_REPLAY";
 
 fn main() {
-    if let Some(folder) = env::var_os(FOLDER) {
+    if let Some(folder) = env::var_os(INPUT_DIRECTORY) {
         measure(Path::new(&folder));
         return;
     }
     let full = env::args().any(|argument| argument == "--bench");
     let (rows, indicators) = if full { (1_000_000, 100_000) } else { (10_000, 1_000) };
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("a temporary directory");
     let row_bytes = write_connections(folder.path(), rows, indicators).expect("write rows");
     write_indicators(folder.path(), indicators).expect("write indicators");
     println!("{rows} rows of {} bytes, {indicators} indicators", row_bytes / u64::from(rows));
     for _ in 0..RUNS {
         let status = Command::new(env::current_exe().expect("own path"))
-            .env(FOLDER, folder.path())
+            .env(INPUT_DIRECTORY, folder.path())
             .status()
-            .expect("start the process that measures");
-        assert!(status.success(), "the process that measures: {status}");
+            .expect("start the measuring process");
+        assert!(status.success(), "the measuring process: {status}");
     }
 }
 
@@ -59,33 +59,33 @@ fn measure(folder: &Path) {
     let mut rejects = Vec::new();
     #[expect(clippy::disallowed_methods, reason = "measures the wall clock")]
     let start = std::time::Instant::now();
-    let summary = at::run(&options, &mut alerts, &mut rejects).expect("an answer");
-    let took = start.elapsed();
+    let summary = at::run(&options, &mut alerts, &mut rejects).expect("a summary");
+    let elapsed = start.elapsed();
     assert_eq!((summary.rows_rejected, summary.indicators_rejected), (0, 0));
     assert_eq!(summary.rows_in_window, summary.rows);
     assert!(summary.alerts > 0, "no alert");
     #[expect(clippy::cast_precision_loss, reason = "below 2^52")]
-    let rate = summary.rows as f64 / took.as_secs_f64();
+    let rate = summary.rows as f64 / elapsed.as_secs_f64();
     println!(
-        "{rate:.0} rows/s whole run ({:.3} s, {:.2} s of processor), {} indicators, {} alerts, \
+        "{rate:.0} rows/s whole run ({:.3} s, {:.2} s of CPU time), {} indicators, {} alerts, \
          peak RSS {}",
-        took.as_secs_f64(),
-        processor_seconds(),
+        elapsed.as_secs_f64(),
+        cpu_seconds(),
         summary.indicators,
         summary.alerts,
         peak_rss()
     );
 }
 
-/// `VmHWM` of this process.
+/// Peak resident memory (`VmHWM`) of this process.
 fn peak_rss() -> String {
     let status = std::fs::read_to_string("/proc/self/status").expect("own status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.expect("VmHWM").trim().to_owned()
 }
 
-/// Time of this process on all processors, user and system.
-fn processor_seconds() -> f64 {
+/// CPU time of this process, user and system, on all cores.
+fn cpu_seconds() -> f64 {
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = std::fs::read_to_string("/proc/self/stat").expect("own stat");
     let (_name, fields) = stat.rsplit_once(") ").expect("fields after the name");
@@ -93,10 +93,10 @@ fn processor_seconds() -> f64 {
     ticks.map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / TICKS_PER_SECOND
 }
 
-/// Numbers that look random and are always the same (`SplitMix64`).
-struct Numbers(u64);
+/// Deterministic pseudorandom numbers (`SplitMix64`).
+struct SplitMix64(u64);
 
-impl Numbers {
+impl SplitMix64 {
     fn next(&mut self) -> u32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -109,24 +109,24 @@ impl Numbers {
     }
 }
 
-/// The rule runs at minute 0.
+/// Timestamp relative to the time of the rule, in minutes.
 fn at(minute: i64) -> Timestamp {
     let zero: Timestamp = "2026-11-24T12:00:00Z".parse().expect("a time");
     zero + SignedDuration::from_mins(minute)
 }
 
-/// Addresses of indicators are in 45/8, those of other rows in 93/8.
+/// Address in a /8 network: indicators are in 45/8, other rows in 93/8.
 fn address(network: u8, number: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(network) << 24 | number & 0x00ff_ffff)
 }
 
-/// Every indicator has an address of its own: an odd factor only permutes 24 bits.
+/// Distinct address of an indicator: an odd factor only permutes 24 bits.
 fn indicator_address(number: u32) -> Ipv4Addr {
     address(45, number.wrapping_mul(2_654_435_761))
 }
 
 fn write_connections(folder: &Path, rows: u32, indicators: u32) -> io::Result<u64> {
-    let mut numbers = Numbers(1);
+    let mut numbers = SplitMix64(1);
     let mut file = BufWriter::new(File::create(folder.join("rows.json"))?);
     for row in 0..rows {
         let remote = if row % ROWS_PER_HIT == 0 {
@@ -167,7 +167,7 @@ fn write_connections(folder: &Path, rows: u32, indicators: u32) -> io::Result<u6
 }
 
 fn write_indicators(folder: &Path, indicators: u32) -> io::Result<()> {
-    let mut numbers = Numbers(2);
+    let mut numbers = SplitMix64(2);
     let mut file = BufWriter::new(File::create(folder.join("indicators.json"))?);
     let expires = at(60 * 24 * 30);
     for number in 0..indicators {

@@ -1,8 +1,8 @@
-//! The spool: alerts a second onto the disk and from it, beside what the disk does by itself.
+//! Throughput of the spool: alerts per second to and from disk, compared with the disk's own rate.
 //!
-//! `cargo bench -p sensor-tests --bench spool`. In the system's temporary folder, or the one that
-//! `TMPDIR` names: it should be on a disk. Run any other way it takes few alerts, as a check that it
-//! works.
+//! `cargo bench -p sensor-tests --bench spool`. Uses the system's temporary directory or `TMPDIR`,
+//! which should be on a disk. Without cargo's `--bench` argument it uses few alerts, as a smoke
+//! test.
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark: it prints or stops")]
 
 use std::env;
@@ -24,28 +24,28 @@ const LIMIT: Duration = Duration::from_mins(1);
 fn main() {
     let full = env::args().any(|argument| argument == "--bench");
     let (single, many) = if full { (3_000, 200_000) } else { (20, 2_000) };
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("a temporary directory");
     println!("in {}", folder.path().display());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let line = serde_json::to_string(&sample_alert("id")).expect("JSON").len();
     println!("an alert has {line} bytes of JSON");
     let times = runtime.block_on(one_by_one(folder.path(), single, line));
-    say("append and fdatasync", single, times.here);
-    say("  in another thread", single, times.there);
+    print_rate("append and fdatasync", single, times.same_thread);
+    print_rate("  in another thread", single, times.other_thread);
     println!(
         "  {:.2} of the disk's own rate",
-        times.here.as_secs_f64() / times.there.as_secs_f64()
+        times.same_thread.as_secs_f64() / times.other_thread.as_secs_f64()
     );
-    say("alerts one by one", single, times.alerts);
+    print_rate("alerts one by one", single, times.alerts);
     println!(
         "  {:.2} of the disk's own rate",
-        times.here.as_secs_f64() / times.alerts.as_secs_f64()
+        times.same_thread.as_secs_f64() / times.alerts.as_secs_f64()
     );
     for batch in [1, 10, 100, 1000] {
         let dir = folder.path().join(format!("batch {batch}"));
         let (synced, drained) = runtime.block_on(batches(&dir, many, batch));
-        say(&format!("alerts in commits of {batch}"), many, synced);
-        say("  read again after a restart", many, drained);
+        print_rate(&format!("alerts in commits of {batch}"), many, synced);
+        print_rate("  read again after a restart", many, drained);
     }
 }
 
@@ -57,64 +57,65 @@ fn open(dir: &Path) -> (Spool, Reader) {
     (spool, reader)
 }
 
-/// What the same number of syncs took.
+/// Durations of the same number of syncs.
 #[derive(Debug, Default)]
-struct Times {
-    /// A write and an fdatasync each, in the thread that asks for them.
-    here: Duration,
-    /// The same in a thread of its own, which is told of each and tells back: what no log that
-    /// keeps the disk away from who raises alerts can be faster than.
-    there: Duration,
-    /// Alerts, each of which waits until a sink's reader has had the one before.
+struct SyncTimes {
+    /// Write and fdatasync in the calling thread.
+    same_thread: Duration,
+    /// Write and fdatasync in another thread, with a request and a response over channels. This is
+    /// the lower bound of any log whose disk I/O does not block the thread that raises alerts.
+    other_thread: Duration,
+    /// Alerts through the spool, each after a sink's reader has received the one before.
     alerts: Duration,
 }
 
-/// In turns of few, since a disk has good and bad times.
-async fn one_by_one(dir: &Path, count: u32, length: usize) -> Times {
-    const TURN: usize = 50;
-    let mut here = Appended::new(&dir.join("here"), length);
-    let mut there = Appended::new(&dir.join("there"), length);
-    let (asks, asked) = mpsc::sync_channel(1);
-    let (tells, mut told) = tokio::sync::mpsc::channel(1);
+/// Measures all three variants in small batches, interleaved, since a disk's latency varies over
+/// time.
+async fn one_by_one(dir: &Path, count: u32, length: usize) -> SyncTimes {
+    const BATCH: usize = 50;
+    let mut local_log = AppendLog::new(&dir.join("same-thread"), length);
+    let mut remote_log = AppendLog::new(&dir.join("other-thread"), length);
+    let (request_sender, requests) = mpsc::sync_channel(1);
+    let (response_sender, mut responses) = tokio::sync::mpsc::channel(1);
     let thread = thread::spawn(move || {
-        while asked.recv().is_ok() {
-            there.append();
-            tells.blocking_send(()).expect("who asks");
+        while requests.recv().is_ok() {
+            remote_log.append();
+            response_sender.blocking_send(()).expect("a receiver");
         }
     });
     let (spool, mut reader) = open(&dir.join("single"));
-    let mut times = Times::default();
-    for turn in alerts(count).chunks(TURN) {
-        times.here += time(|| turn.iter().for_each(|_| here.append()));
-        let began = now();
-        for _alert in turn {
-            asks.send(()).expect("the thread");
-            told.recv().await.expect("the thread");
+    let mut times = SyncTimes::default();
+    for batch in alerts(count).chunks(BATCH) {
+        times.same_thread += time(|| batch.iter().for_each(|_| local_log.append()));
+        let started = now();
+        for _alert in batch {
+            request_sender.send(()).expect("the thread");
+            responses.recv().await.expect("the thread");
         }
-        times.there += began.elapsed();
-        let began = now();
-        for alert in turn {
+        times.other_thread += started.elapsed();
+        let started = now();
+        for alert in batch {
             let state = Some(state(&spool, 200));
             spool.put(Commit { alerts: vec![Arc::clone(alert)], state });
             let stored = reader.next(1, 1 << 20).await;
             reader.settle(stored.last().expect("an alert").sequence + 1);
         }
-        times.alerts += began.elapsed();
+        times.alerts += started.elapsed();
     }
-    drop(asks);
+    drop(request_sender);
     thread.join().expect("the thread");
-    assert!(spool.close(LIMIT), "all of it is on disk");
+    assert!(spool.close(LIMIT), "all alerts are on disk");
     times
 }
 
-/// A file to which lines are appended and synced.
-struct Appended {
+/// File with appended and synced lines.
+struct AppendLog {
     file: File,
     line: Vec<u8>,
     end: u64,
 }
 
-impl Appended {
+impl AppendLog {
     fn new(path: &Path, length: usize) -> Self {
         Self { file: File::create(path).expect("a file"), line: vec![b'x'; length + 50], end: 0 }
     }
@@ -126,27 +127,27 @@ impl Appended {
     }
 }
 
-/// Until all are synced; and then, until all are read from disk.
+/// Time until all alerts are synced, and time until all are read from disk after a restart.
 async fn batches(dir: &Path, count: u32, batch: usize) -> (Duration, Duration) {
     let alerts = alerts(count);
     let (spool, reader) = open(dir);
-    let began = now();
+    let started = now();
     for commit in alerts.chunks(batch) {
         let state = Some(state(&spool, 200));
         spool.put(Commit { alerts: commit.to_vec(), state });
     }
-    assert!(spool.close(LIMIT), "all of it is on disk");
-    let synced = began.elapsed();
+    assert!(spool.close(LIMIT), "all alerts are on disk");
+    let synced = started.elapsed();
     drop((reader, spool));
     let (spool, mut reader) = open(dir);
-    let began = now();
-    let mut left = count as usize;
-    while left > 0 {
+    let started = now();
+    let mut remaining = count as usize;
+    while remaining > 0 {
         let stored = reader.next(500, 4 << 20).await;
         reader.settle(stored.last().expect("an alert").sequence + 1);
-        left -= stored.len();
+        remaining -= stored.len();
     }
-    let drained = began.elapsed();
+    let drained = started.elapsed();
     assert!(spool.close(LIMIT), "the cursor is on disk");
     (synced, drained)
 }
@@ -163,15 +164,15 @@ fn state(spool: &Spool, bytes: usize) -> State {
     }
 }
 
-fn say(what: &str, count: u32, taken: Duration) {
-    let rate = f64::from(count) / taken.as_secs_f64();
-    println!("{what:<32} {count:>7} in {taken:>9.2?}: {rate:>9.0} a second");
+fn print_rate(label: &str, count: u32, elapsed: Duration) {
+    let rate = f64::from(count) / elapsed.as_secs_f64();
+    println!("{label:<32} {count:>7} in {elapsed:>9.2?}: {rate:>9.0} per second");
 }
 
 fn time(work: impl FnOnce()) -> Duration {
-    let began = now();
+    let started = now();
     work();
-    began.elapsed()
+    started.elapsed()
 }
 
 fn now() -> Instant {

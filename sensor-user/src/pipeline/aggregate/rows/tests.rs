@@ -235,7 +235,7 @@ fn wild_times_open_no_endless_minutes() {
     assert_eq!(rows.iter().map(|row| row.links_established).sum::<u64>(), 1000);
 }
 
-/// (`benches/many_rows.rs` has a million.)
+/// (`benches/row_cardinality.rs` has a million.)
 #[test]
 fn many_keys_are_told_a_portion_a_call() {
     const KEYS: u64 = 20_000;

@@ -1,7 +1,8 @@
-//! A minute with a million group keys: how long the table holds the pipeline's thread up.
+//! High row cardinality: time for which the row table blocks the pipeline thread in a minute with a
+//! million group keys.
 //!
-//! `cargo bench -p sensor-tests --bench many_rows`. Run any other way it takes ten thousand, as a
-//! check that it works.
+//! `cargo bench -p sensor-tests --bench row_cardinality`. Without cargo's `--bench` argument it
+//! uses ten thousand, as a smoke test.
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark: it prints or stops")]
 
 use std::env;
@@ -29,35 +30,40 @@ fn main() {
     let mut table = RowTable::new(identity, 2_000_000, Arc::new(Stats::default()));
     let minute = |minute: i64| Timestamp::from_second(minute * 60).expect("a time");
 
-    let mut longest = Taken::default();
+    let mut calls = CallTimes::default();
     for key in 0..keys {
         let change = established(key, minute(0));
-        longest.time(|| table.observe(&change));
+        calls.measure(|| table.observe(&change));
     }
-    println!("{keys} keys counted: {longest}");
-    for (number, what) in [(1, "keys with changes"), (2, "keys that are only live")] {
+    println!("{keys} keys counted: {calls}");
+    for (number, key_kind) in [(1, "keys with changes"), (2, "keys with live connections only")] {
         let mut now = minute(number) + Duration::from_secs(2);
-        let (mut longest, mut rows, mut bytes) = (Taken::default(), 0, 0);
+        let (mut calls, mut rows, mut bytes) = (CallTimes::default(), 0, 0);
         let (mut columns, mut file) =
-            (Taken::default(), TableFile::new(&CONNECTION).expect("a file"));
+            (CallTimes::default(), TableFile::new(&CONNECTION).expect("a file"));
         loop {
-            let made = longest.time(|| table.close_until(now, &|_| None));
+            let closed = calls.measure(|| table.close_until(now, &|_| None));
             now += Duration::from_millis(20);
-            rows += made.len();
-            // As a sink does, on a thread of its own.
+            rows += closed.len();
+            // A sink does this on its own thread.
             let lines: String =
-                made.iter().map(|row| serde_json::to_string(row).expect("JSON") + "\n").collect();
+                closed.iter().map(|row| serde_json::to_string(row).expect("JSON") + "\n").collect();
             bytes += lines.len();
-            columns.time(|| file.append(&lines).expect("columns"));
+            columns.measure(|| file.append(&lines).expect("columns"));
             if !table.is_behind() {
                 break;
             }
         }
-        println!("{rows} rows of {what}: {longest}; {} bytes a row as JSON", bytes / rows.max(1));
+        println!(
+            "{rows} rows of {key_kind}: {calls}; {} bytes per row as JSON",
+            bytes / rows.max(1)
+        );
         let memory = file.memory();
-        let file = columns.time(|| file.finish().expect("a file"));
-        let each = file.len() / rows.max(1);
-        println!("  as Parquet: {columns}; {memory} bytes in memory, {each} a row in the file");
+        let file = columns.measure(|| file.finish().expect("a file"));
+        let row_bytes = file.len() / rows.max(1);
+        println!(
+            "  as Parquet: {columns}; {memory} bytes in memory, {row_bytes} per row in the file"
+        );
     }
 }
 
@@ -83,30 +89,30 @@ fn established(key: u32, time: Timestamp) -> Change {
     Change::new(What::Established, flow, u64::from(key) + 1, 0)
 }
 
-/// How long calls took: all of them, and the longest.
+/// Number of calls, their total and their longest duration.
 #[derive(Default)]
-struct Taken {
-    calls: u32,
-    all: Duration,
+struct CallTimes {
+    count: u32,
+    total: Duration,
     longest: Duration,
 }
 
-impl Taken {
-    fn time<T>(&mut self, call: impl FnOnce() -> T) -> T {
+impl CallTimes {
+    fn measure<T>(&mut self, call: impl FnOnce() -> T) -> T {
         #[expect(clippy::disallowed_methods, reason = "this is what is measured")]
-        let began = Instant::now();
+        let started = Instant::now();
         let result = call();
-        let took = began.elapsed();
-        self.calls += 1;
-        self.all += took;
-        self.longest = self.longest.max(took);
+        let elapsed = started.elapsed();
+        self.count += 1;
+        self.total += elapsed;
+        self.longest = self.longest.max(elapsed);
         result
     }
 }
 
-impl std::fmt::Display for Taken {
+impl std::fmt::Display for CallTimes {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { calls, all, longest } = self;
-        write!(out, "{all:.1?} in {calls} calls, the longest {longest:.1?}")
+        let Self { count, total, longest } = self;
+        write!(out, "{total:.1?} in {count} calls, the longest {longest:.1?}")
     }
 }

@@ -1,12 +1,11 @@
-//! What watching UDP costs the host: processor time of a datagram sent and received over loopback,
-//! 64 bytes, with nothing attached, with the agent but for UDP, and with the whole agent,
-//! interleaved; and of 64 bytes over a TCP connection, whose packets pass the same programs.
+//! Overhead of monitoring UDP: CPU time of a 64-byte datagram sent and received over loopback, with
+//! nothing attached, with the agent without UDP, and with the whole agent, interleaved. Also of 64
+//! bytes over a TCP connection, whose packets pass the same programs.
 //!
-//! One process sends and receives, so that its processor time is that of the whole exchange. Needs
-//! root.
+//! One process sends and receives, so that its CPU time is that of the whole exchange. Needs root.
 //!
-//! `cargo bench -p sensor-tests --bench udp_cost`. Run any other way it makes a hundredth of the
-//! exchanges, as a check that it works; without root it says so and ends.
+//! `cargo bench -p sensor-tests --bench udp_overhead`. Without cargo's `--bench` argument it makes
+//! a hundredth of the exchanges, as a smoke test. Without root it prints a message and exits.
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark: it prints or stops")]
 
 use std::env;
@@ -18,18 +17,19 @@ use std::process::{Child, Command};
 use nix::time::{ClockId, clock_gettime};
 use sensor_tests::{run, spawn_without_output};
 
-/// Series of each variant; the least is given, which is the one that was disturbed least.
+/// Number of series per variant. The minimum is reported, since it has the least interference.
 const SERIES: usize = 5;
 const PAYLOAD: [u8; 64] = [b'x'; 64];
 
-/// Each with the body of its `[capture]` section; without one no agent runs.
+/// Variants with the body of their `[capture]` section. Without a body, no agent runs.
 const VARIANTS: [(&str, Option<&str>); 3] = [
     ("nothing attached", None),
     ("the agent without UDP", Some("disable = [\"udp_egress\", \"udp_ingress\"]")),
     ("the agent", Some("")),
 ];
 
-/// Sockets for one kind of exchange, and the exchange.
+/// Kind of exchange. `make` creates its sockets and returns the function that performs one
+/// exchange.
 struct Exchange {
     name: &'static str,
     make: fn() -> Box<dyn FnMut()>,
@@ -43,45 +43,45 @@ const EXCHANGES: [Exchange; 3] = [
 
 fn main() {
     if !nix::unistd::geteuid().is_root() {
-        println!("udp_cost: needs root");
+        println!("udp_overhead: needs root");
         return;
     }
     let full = env::args().any(|argument| argument == "--bench");
     let count = if full { 100_000 } else { 1_000 };
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut least = [[u64::MAX; EXCHANGES.len()]; VARIANTS.len()];
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let mut minimum = [[u64::MAX; EXCHANGES.len()]; VARIANTS.len()];
     for _ in 0..SERIES {
-        for ((_, capture), least) in VARIANTS.iter().zip(&mut least) {
+        for ((_, capture), minimum) in VARIANTS.iter().zip(&mut minimum) {
             let agent = capture.map(|capture| start(capture, folder.path()));
-            for (exchange, least) in EXCHANGES.iter().zip(least) {
-                *least = (*least).min(cost_ns(exchange, count));
+            for (exchange, minimum) in EXCHANGES.iter().zip(minimum) {
+                *minimum = (*minimum).min(cpu_time_per_exchange_ns(exchange, count));
             }
             if let Some(agent) = agent {
                 stop(agent);
             }
         }
     }
-    println!("processor time of an exchange, ns, least of {SERIES} series of {count}:");
-    for ((name, _), least) in VARIANTS.iter().zip(least) {
-        let each = EXCHANGES.iter().zip(least).map(|(it, ns)| format!("{} {ns}", it.name));
+    println!("CPU time of an exchange, ns, minimum of {SERIES} series of {count}:");
+    for ((name, _), minimum) in VARIANTS.iter().zip(minimum) {
+        let each = EXCHANGES.iter().zip(minimum).map(|(it, ns)| format!("{} {ns}", it.name));
         println!("{name}: {}", each.collect::<Vec<_>>().join(", "));
     }
 }
 
-/// Processor time of one exchange, ns.
-fn cost_ns(exchange: &Exchange, count: u64) -> u64 {
-    let mut once = (exchange.make)();
-    // The first begins the flow.
-    once();
-    let before = processor_ns();
+/// Mean CPU time of one exchange in ns.
+fn cpu_time_per_exchange_ns(exchange: &Exchange, count: u64) -> u64 {
+    let mut exchange_once = (exchange.make)();
+    // The first exchange creates the flow's state.
+    exchange_once();
+    let before = cpu_time_ns();
     for _ in 0..count {
-        once();
+        exchange_once();
     }
-    (processor_ns() - before) / count
+    (cpu_time_ns() - before) / count
 }
 
-fn processor_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("processor time");
+fn cpu_time_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("CPU time");
     let part = |value: i64| u64::try_from(value).expect("not negative");
     part(now.tv_sec()) * 1_000_000_000 + part(now.tv_nsec())
 }
@@ -122,7 +122,7 @@ fn stream() -> Box<dyn FnMut()> {
     })
 }
 
-/// The agent with its probes attached.
+/// Starts the agent with its probes attached.
 fn start(capture: &str, state: &Path) -> Child {
     let config = state.join("netsensor.toml");
     std::fs::write(&config, format!("[capture]\n{capture}\n")).expect("write the configuration");
@@ -131,5 +131,5 @@ fn start(capture: &str, state: &Path) -> Child {
 
 fn stop(mut agent: Child) {
     run(Command::new("kill").arg(agent.id().to_string()));
-    agent.wait().expect("the agent's end");
+    agent.wait().expect("the agent's exit");
 }
