@@ -1,12 +1,11 @@
-"""Stands before a broker of Kafka that has neither TLS nor SASL, and has both: whom it lets in talks
-to the broker itself.
+"""Authenticating proxy that adds TLS and SASL to a Kafka broker without both. After authentication it
+forwards the connection to the broker unchanged.
 
-    kafka_gate.py LISTEN BROKER FOLDER MECHANISM
+    kafka_auth_proxy.py LISTEN_PORT BROKER_PORT DIRECTORY MECHANISM
 
-FOLDER has `server`, `server.key` and `ca` (PEM), all of which it uses where there is a file `tls` in
-it; clients must show a certificate where there is a file `mutual`. MECHANISM is PLAIN,
-SCRAM-SHA-256 (RFC 7677), SCRAM-SHA-512, or - for nobody is asked. The user is `sensor`, the password
-`right-password`.
+DIRECTORY contains `server`, `server.key` and `ca` (PEM). A file `tls` in it enables TLS; a file
+`mutual` requires client certificates. MECHANISM is PLAIN, SCRAM-SHA-256 (RFC 7677), SCRAM-SHA-512, or
+- for no authentication. The user is `sensor`, the password `right-password`.
 """
 
 import base64
@@ -21,15 +20,15 @@ import threading
 
 USER, PASSWORD = "sensor", b"right-password"
 HANDSHAKE, API_VERSIONS, AUTHENTICATE = 17, 18, 36
-UNSUPPORTED_MECHANISM, REFUSED = 33, 58
-ROUNDS = 4096
+UNSUPPORTED_SASL_MECHANISM, SASL_AUTHENTICATION_FAILED = 33, 58
+ITERATIONS = 4096
 
 
-class Refused(Exception):
+class AuthenticationFailed(Exception):
     pass
 
 
-def exactly(stream, count):
+def read_exactly(stream, count):
     data = b""
     while len(data) < count:
         part = stream.recv(count - len(data))
@@ -39,16 +38,16 @@ def exactly(stream, count):
     return data
 
 
-def frame(stream):
-    (size,) = struct.unpack(">i", exactly(stream, 4))
-    return exactly(stream, size)
+def read_frame(stream):
+    (size,) = struct.unpack(">i", read_exactly(stream, 4))
+    return read_exactly(stream, size)
 
 
-def answer(stream, correlation, body):
+def send_response(stream, correlation, body):
     stream.sendall(struct.pack(">ii", len(body) + 4, correlation) + body)
 
 
-def text(value):
+def encode_string(value):
     data = value.encode()
     return struct.pack(">h", len(data)) + data
 
@@ -58,80 +57,81 @@ def attributes(message):
 
 
 def plain(message):
-    """As `scram`, without a challenge."""
+    """SASL PLAIN (RFC 4616): same interface as `scram`, without a challenge."""
     _authorized, user, password = message.split(b"\0")
     if user.decode() != USER or password != PASSWORD:
-        raise Refused
+        raise AuthenticationFailed
     return b""
-    yield b""  # Makes it a generator; never reached.
+    yield b""  # Makes the function a generator; never reached.
 
 
 def scram(digest, message):
-    """Yields the challenge, is sent the proof, returns what proves the server."""
+    """SASL SCRAM (RFC 5802): yields the challenge, receives the proof, returns the server signature."""
     bare = message.decode().removeprefix("n,,")
     first = attributes(bare)
     salt, nonce = os.urandom(16), first["r"] + base64.b64encode(os.urandom(18)).decode()
-    challenge = f"r={nonce},s={base64.b64encode(salt).decode()},i={ROUNDS}"
+    challenge = f"r={nonce},s={base64.b64encode(salt).decode()},i={ITERATIONS}"
     last = (yield challenge.encode()).decode()
     without_proof, proof = last.rsplit(",p=", 1)
-    salted = hashlib.pbkdf2_hmac(digest, PASSWORD, salt, ROUNDS)
+    salted = hashlib.pbkdf2_hmac(digest, PASSWORD, salt, ITERATIONS)
     client_key = hmac.digest(salted, b"Client Key", digest)
     signed = f"{bare},{challenge},{without_proof}".encode()
     signature = hmac.digest(hashlib.new(digest, client_key).digest(), signed, digest)
     expected = bytes(a ^ b for a, b in zip(client_key, signature))
     is_known = first["n"] == USER and attributes(without_proof)["r"] == nonce
     if not is_known or not hmac.compare_digest(base64.b64decode(proof), expected):
-        raise Refused
+        raise AuthenticationFailed
     server_key = hmac.digest(salted, b"Server Key", digest)
     return b"v=" + base64.b64encode(hmac.digest(server_key, signed, digest))
 
 
-def started(mechanism, message):
+def start_exchange(mechanism, message):
     if mechanism == "PLAIN":
         return plain(message)
     return scram(mechanism.removeprefix("SCRAM-").replace("-", "").lower(), message)
 
 
-def let_in(client, broker, mechanism):
-    """Returns when the client is known."""
-    exchange, asked = None, False
+def authenticate(client, broker, mechanism):
+    """Performs the SASL exchange. Returns true if the client is authenticated."""
+    exchange, has_handshake = None, False
     while True:
-        request = frame(client)
+        request = read_frame(client)
         api, version, correlation, name = struct.unpack(">hhih", request[:10])
         body = request[10 + max(name, 0) :]
         if api == API_VERSIONS:
             broker.sendall(struct.pack(">i", len(request)) + request)
-            versions = frame(broker)
+            versions = read_frame(broker)
             client.sendall(struct.pack(">i", len(versions)) + versions)
         elif api == HANDSHAKE:
-            asked = body[2:].decode() == mechanism
-            code = 0 if asked else UNSUPPORTED_MECHANISM
-            answer(client, correlation, struct.pack(">hi", code, 1) + text(mechanism))
-        elif api == AUTHENTICATE and asked and version in (0, 1):
+            has_handshake = body[2:].decode() == mechanism
+            code = 0 if has_handshake else UNSUPPORTED_SASL_MECHANISM
+            send_response(client, correlation, struct.pack(">hi", code, 1) + encode_string(mechanism))
+        elif api == AUTHENTICATE and has_handshake and version in (0, 1):
             message = body[4:]
             lifetime = struct.pack(">q", 0) if version == 1 else b""
             try:
                 if exchange is None:
-                    exchange = started(mechanism, message)
-                    told, is_done = next(exchange), False
+                    exchange = start_exchange(mechanism, message)
+                    reply, is_done = next(exchange), False
                 else:
-                    told, is_done = exchange.send(message), False
+                    reply, is_done = exchange.send(message), False
             except StopIteration as end:
-                told, is_done = end.value, True
-            except Refused:
-                nothing = struct.pack(">i", 0)
-                why = text("Authentication failed: wrong user or password")
-                answer(client, correlation, struct.pack(">h", REFUSED) + why + nothing + lifetime)
+                reply, is_done = end.value, True
+            except AuthenticationFailed:
+                no_bytes = struct.pack(">i", 0)
+                message = encode_string("Authentication failed: wrong user or password")
+                code = struct.pack(">h", SASL_AUTHENTICATION_FAILED)
+                send_response(client, correlation, code + message + no_bytes + lifetime)
                 return False
-            told = struct.pack(">hhi", 0, -1, len(told)) + told
-            answer(client, correlation, told + lifetime)
+            reply = struct.pack(">hhi", 0, -1, len(reply)) + reply
+            send_response(client, correlation, reply + lifetime)
             if is_done:
                 return True
         else:
             return False
 
 
-def copy(source, target):
+def forward(source, target):
     try:
         while data := source.recv(1 << 16):
             target.sendall(data)
@@ -144,34 +144,34 @@ def copy(source, target):
             pass
 
 
-def serve(client, port, context, mechanism):
+def serve(client, broker_port, context, mechanism):
     try:
         if context:
             client = context.wrap_socket(client, server_side=True)
-        broker = socket.create_connection(("127.0.0.1", port))
-        if mechanism == "-" or let_in(client, broker, mechanism):
-            threading.Thread(target=copy, args=(broker, client), daemon=True).start()
-            copy(client, broker)
+        broker = socket.create_connection(("127.0.0.1", broker_port))
+        if mechanism == "-" or authenticate(client, broker, mechanism):
+            threading.Thread(target=forward, args=(broker, client), daemon=True).start()
+            forward(client, broker)
     except (OSError, EOFError) as error:
-        print("gate:", error, flush=True)
+        print("proxy:", error, flush=True)
     finally:
         client.close()
 
 
 def main():
-    listen, port, folder, mechanism = sys.argv[1:]
+    listen_port, broker_port, directory, mechanism = sys.argv[1:]
     context = None
-    has = lambda name: os.path.exists(os.path.join(folder, name))
+    has = lambda name: os.path.exists(os.path.join(directory, name))
     if has("tls"):
-        path = lambda name: os.path.join(folder, name)
+        path = lambda name: os.path.join(directory, name)
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=path("ca"))
         context.load_cert_chain(path("server"), path("server.key"))
         if has("mutual"):
             context.verify_mode = ssl.CERT_REQUIRED
-    listener = socket.create_server(("127.0.0.1", int(listen)))
+    listener = socket.create_server(("127.0.0.1", int(listen_port)))
     while True:
         client, _ = listener.accept()
-        arguments = (client, int(port), context, mechanism)
+        arguments = (client, int(broker_port), context, mechanism)
         threading.Thread(target=serve, args=arguments, daemon=True).start()
 
 

@@ -1,6 +1,6 @@
-"""Addresses in MISP events, as PyMISP reads them: prints {file: [[uuid, address, port or null]]}.
+"""Addresses in MISP events, parsed by PyMISP. Prints {file: [[uuid, address, port or null]]}.
 
-Those of attributes, also in objects, that are to be acted on and not deleted.
+Includes attributes, also those in objects, with `to_ids` that are not deleted.
 
     pip install pymisp==2.5.34.4
     python3 tests/oracles/misp_addresses.py EVENT.json …

@@ -1,4 +1,4 @@
-"""Makes tests/fixtures/stix from tests/fixtures/misp, with misp-stix: what a MISP server exports.
+"""Generates tests/fixtures/stix from tests/fixtures/misp with misp-stix, as a MISP server exports it.
 
     pip install misp-stix==2026.10.12
     python3 tests/oracles/misp_to_stix.py
@@ -20,7 +20,7 @@ def main():
         bundle = json.loads(parser.bundle.serialize())
         uuid = document.get("Event", document)["uuid"]
         bundle["id"] = f"bundle--{uuid}"
-        # One object a line: small differences, and no blanks that fill the file.
+        # One object per line and no spaces: small diffs and a small file.
         objects = ",\n".join(json.dumps(it, separators=(",", ":")) for it in bundle["objects"])
         head = {key: value for key, value in bundle.items() if key != "objects"}
         text = json.dumps(head, separators=(",", ":"))[:-1] + ',"objects":[\n' + objects + "\n]}\n"

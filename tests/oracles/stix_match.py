@@ -1,9 +1,9 @@
-"""Whether flows match STIX patterns, as the OASIS reference matcher (stix2-matcher) says.
+"""Matches flows against STIX patterns with the OASIS reference matcher (stix2-matcher).
 
-Reads a JSON object a line: {"pattern": text, "flows": [{"remote", "remote_port", "local_port"}]}.
-Writes a JSON array a line: true, false or, where the matcher refuses the pattern, null for each
-flow. A flow is asked about twice, with its remote end as destination and as source; of the other
-end only the port is known, as in an indicator.
+Reads one JSON object per line: {"pattern": text, "flows": [{"remote", "remote_port", "local_port"}]}.
+Writes one JSON array per line: for each flow true, false, or null if the matcher rejects the pattern.
+Each flow is matched twice, with its remote end as destination and as source. Of the local end only the
+port is known, as in an indicator.
 """
 
 import json
@@ -33,20 +33,20 @@ def observation(flow, remote, local):
     return {"type": "bundle", "id": "bundle--1", "objects": [observed, address, traffic]}
 
 
-def answer(asked):
+def match(request):
     try:
-        pattern = Pattern(asked["pattern"], "2.1")
+        pattern = Pattern(request["pattern"], "2.1")
         return [
             any(
                 pattern.match([observation(flow, *ends)])
                 for ends in (("dst", "src"), ("src", "dst"))
             )
-            for flow in asked["flows"]
+            for flow in request["flows"]
         ]
-    except Exception as error:  # Of several kinds, of which some are antlr's own.
-        print(f"{asked['pattern']}: {error}", file=sys.stderr)
-        return [None] * len(asked["flows"])
+    except Exception as error:  # Several types, some of them antlr's.
+        print(f"{request['pattern']}: {error}", file=sys.stderr)
+        return [None] * len(request["flows"])
 
 
 for line in sys.stdin:
-    print(json.dumps(answer(json.loads(line))), flush=False)
+    print(json.dumps(match(json.loads(line))), flush=False)

@@ -1,6 +1,6 @@
-"""Networks in the MISP warning lists of PyPI's pymispwarninglists, as Python's ipaddress reads
-them: prints their folder, the networks of lists of type cidr, those of lists of type string, and
-how many entries are left.
+"""Networks in the MISP warning lists of PyPI's pymispwarninglists, parsed by Python's ipaddress.
+Prints as JSON: the directory of the lists, the number of lists, the networks in lists of type cidr,
+those in lists of type string, and the number of remaining entries.
 
     pip install pymispwarninglists==1.7.0
     python3 tests/oracles/warninglists.py
@@ -29,7 +29,7 @@ def main():
         counts["lists"] += 1
         for text in document["list"]:
             kind = document["type"]
-            # Millions of names; an address begins with a digit, or has a colon.
+            # Fast path for millions of names: an address begins with a digit or has a colon.
             may_be = kind in ("cidr", "string") and (text[:1].isdigit() or ":" in text)
             if may_be and network(text) is not None:
                 counts[kind] += 1

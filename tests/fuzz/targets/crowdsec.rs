@@ -1,4 +1,4 @@
-//! Fuzzes the reader of `CrowdSec` replies.
+//! Fuzz target: reader of `CrowdSec` decision stream responses.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| sensor_fuzz::crowdsec(data));

@@ -1,4 +1,4 @@
-//! Fuzzes what reads the history again.
+//! Fuzz target: history files of an earlier run.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| sensor_fuzz::history(data));

@@ -1,4 +1,4 @@
-//! Fuzzes the recovery of the spool.
+//! Fuzz target: recovery of the spool.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| sensor_fuzz::spool(data));

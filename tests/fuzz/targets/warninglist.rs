@@ -1,4 +1,4 @@
-//! Fuzzes the reader of allowed networks.
+//! Fuzz target: reader of allowlist files.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| sensor_fuzz::warninglist(data));

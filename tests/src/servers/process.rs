@@ -1,10 +1,5 @@
 //! Process of a test server. It has its own process group, and is killed with all its children.
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a harness stops where its machinery
-# fails"
-)]
+#![expect(clippy::expect_used, clippy::panic, reason = "a harness stops where its machinery fails")]
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
