@@ -1,121 +1,210 @@
-//! Layers: who may touch the kernel, the network and `unsafe`, and what nobody may leave behind.
+//! Layers: a module imports only from layers below its own, and no files import each other in a
+//! circle. [`LAYERS`] is the one list; ARCHITECTURE.md shows the same.
 
-use super::code::has_word;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::imports::{Import, Modules, Path};
 use super::{Finding, Source};
 
-/// A word that is allowed only in some places.
-struct Rule {
-    word: &'static str,
-    /// Path prefixes, and the word that may follow there (`""` for any).
-    allowed: &'static [(&'static str, &'static str)],
-    what: &'static str,
+const ARCHITECTURE: &str = "ARCHITECTURE.md";
+
+/// Folders of `sensor-user/src`, top to bottom. Those of one layer do not know each other.
+pub(super) const LAYERS: &[&[&str]] = &[
+    &["cli"],
+    &["agent"],
+    &["config"],
+    &["telemetry"],
+    &["replay", "deliver"],
+    &["pipeline"],
+    &["intel", "inventory"],
+    &["privsep"],
+    &["http"],
+    &["schema"],
+    &["base"],
+];
+
+/// Stages of the pipeline, in the order of the data path. Each imports only from those before it.
+pub(super) const STAGES: [&str; 7] =
+    ["capture", "decode", "enrich", "aggregate", "matcher", "history", "dedup"];
+
+/// Imports against the order, circles of files, and a list in ARCHITECTURE.md that differs.
+pub(super) fn findings(sources: &[Source], architecture: Option<&str>) -> Vec<Finding> {
+    let imports = Modules::read(sources).imports();
+    let mut found: Vec<Finding> = imports.iter().filter_map(breach).collect();
+    found.extend(circles(&imports));
+    found.extend(check_table(architecture.unwrap_or_default()));
+    found
 }
 
-const RULES: &[Rule] = &[
-    Rule {
-        word: "aya",
-        allowed: &[("sensor-user/src/capture", "")],
-        what: "aya outside capture; only capture talks to the kernel half",
-    },
-    Rule {
-        word: "reqwest",
-        allowed: &[
-            ("sensor-user/src/intel/fetch", ""),
-            ("sensor-user/src/web/", ""),
-            ("sensor-user/src/intel/mod.rs", "::Url"),
-            ("sensor-user/src/intel/config/query.rs", "::Url"),
-            // Owns the client that fetch is called with.
-            ("sensor-user/src/intel/feeds.rs", "::Client"),
-            ("sensor-user/src/intel/feeds.rs", "::Error"),
-            ("sensor-user/src/deliver/", ""),
-            ("sensor-user/src/inventory/imds", ""),
-            ("sensor-user/src/http/crypto_provider.rs", ""),
-            ("sensor-user/src/config", "::Url"),
-        ],
-        what: "reqwest outside deliver, intel/fetch, web and inventory/imds; only these touch the network",
-    },
-    Rule {
-        word: "unsafe",
-        allowed: &[("sensor-ebpf/src/", ""), ("tests/src/", "")],
-        what: "unsafe outside the kernel half; find a safe wrapper",
-    },
-];
+fn layer(path: &Path) -> Option<usize> {
+    let folder = path.first()?;
+    LAYERS.iter().position(|layer| layer.contains(&folder.as_str()))
+}
 
-const NOWHERE: [(&str, &str); 4] = [
-    ("todo!", "todo! left behind; do it or leave the feature out"),
-    ("unimplemented!", "unimplemented! left behind; do it or leave the feature out"),
-    ("dbg!", "dbg! left behind; use tracing or remove it"),
-    ("#[ignore", "an ignored test; make it run, or skip with a reason at run time"),
-];
+fn stage(path: &Path) -> Option<usize> {
+    let [pipeline, stage, ..] = path.as_slice() else { return None };
+    STAGES.iter().position(|name| pipeline == "pipeline" && name == stage)
+}
 
-/// Words that are not where they may be.
-pub(super) fn findings(source: &Source) -> Vec<Finding> {
+fn breach(import: &Import) -> Option<Finding> {
+    let Import { from, to, file, line } = import;
+    let finding = |what: String| Some(Finding::new(file, *line, what));
+    let Some(own) = layer(from) else {
+        return (!from.is_empty())
+            .then(|| Finding::new(file, 1, "in no layer; add its folder to LAYERS in xtask"));
+    };
+    let folder = |path: &Path| path.first().cloned().unwrap_or_default();
+    let below = layer(to)?;
+    if below < own || (below == own && folder(from) != folder(to)) {
+        return finding(format!(
+            "{} imports from {}, which is not below it; move what both need down",
+            folder(from),
+            to.join("::")
+        ));
+    }
+    match (stage(from), stage(to)) {
+        (Some(own), Some(other)) if other > own => finding(format!(
+            "stage {} imports from the later stage {}; move what both need to the earlier one",
+            STAGES.get(own).unwrap_or(&""),
+            to.join("::")
+        )),
+        // The pipeline's own files call the stages, and not the other way round.
+        (Some(own), None) if to.first() == from.first() => finding(format!(
+            "stage {} imports from {}, which calls the stages; pass it as a parameter",
+            STAGES.get(own).unwrap_or(&""),
+            to.join("::")
+        )),
+        _ => None,
+    }
+}
+
+/// Circles of files. A folder's `mod.rs` puts its own files together: its imports of them do not count.
+fn circles(imports: &[Import]) -> Vec<Finding> {
+    let mut edges: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
+    for Import { from, to, .. } in imports.iter().filter(|it| !it.to.starts_with(&it.from)) {
+        edges.entry(from).or_default().insert(to);
+    }
+    let reach: BTreeMap<&Path, BTreeSet<&Path>> =
+        edges.keys().map(|from| (*from, reachable(from, &edges))).collect();
     let mut found = Vec::new();
-    for (line, code) in source.numbered_code() {
-        let rules = RULES.iter().filter(|rule| rule.is_broken(&source.path, code));
-        found.extend(rules.map(|rule| Finding::new(&source.path, line, rule.what)));
-        let leftovers = NOWHERE.iter().filter(|(text, _)| code.contains(text));
-        found.extend(leftovers.map(|(_, what)| Finding::new(&source.path, line, *what)));
+    let mut reported = BTreeSet::new();
+    for (from, all) in &reach {
+        if !all.contains(from) || reported.contains(from) {
+            continue;
+        }
+        let is_in = |other: &&&Path| reach.get(*other).is_some_and(|back| back.contains(from));
+        let circle: Vec<&Path> = all.iter().filter(is_in).copied().collect();
+        reported.extend(circle.iter().copied());
+        let names: Vec<String> = circle.iter().map(|path| path.join("::")).collect();
+        let first = imports.iter().find(|it| it.from == **from && circle.contains(&&it.to));
+        let (file, line) = first.map_or(("", 1), |it| (it.file.as_str(), it.line));
+        let what = format!(
+            "import each other in a circle: {}; move what they share into a file of its own",
+            names.join(", ")
+        );
+        found.push(Finding::new(file, line, what));
     }
     found
 }
 
-impl Rule {
-    fn is_broken(&self, path: &str, code: &str) -> bool {
-        let mut places = self.allowed.iter().filter(|(place, _)| path.starts_with(place));
-        has_word(code, self.word)
-            && !places.any(|(_, follow)| code.contains(&format!("{}{follow}", self.word)))
+fn reachable<'p>(
+    from: &'p Path,
+    edges: &BTreeMap<&'p Path, BTreeSet<&'p Path>>,
+) -> BTreeSet<&'p Path> {
+    let mut seen = BTreeSet::new();
+    let mut open = vec![from];
+    while let Some(path) = open.pop() {
+        for next in edges.get(path).into_iter().flatten() {
+            if seen.insert(*next) {
+                open.push(next);
+            }
+        }
     }
+    seen
+}
+
+/// The table `| layer |` must list the folders of [`LAYERS`], a layer a row.
+fn check_table(text: &str) -> Option<Finding> {
+    let Some(header) = text.lines().position(|line| line.starts_with("| layer |")) else {
+        let what = "no table | layer | …; list the layers of xtask/src/tidy/layers.rs in it";
+        return Some(Finding::new(ARCHITECTURE, 1, what));
+    };
+    let rows = text.lines().skip(header + 2).take_while(|line| line.starts_with('|'));
+    let shown: Vec<String> =
+        rows.filter_map(|row| Some(row.split('|').nth(1)?.replace(['`', ' '], ""))).collect();
+    let wanted: Vec<String> = LAYERS.iter().map(|layer| layer.join(",")).collect();
+    (shown != wanted).then(|| {
+        let what =
+            format!("the table's layers are {shown:?}, those of xtask {wanted:?}; make them agree");
+        Finding::new(ARCHITECTURE, header + 1, what)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn found(path: &str, text: &str) -> Vec<String> {
-        findings(&Source::new(path, text)).iter().map(ToString::to_string).collect()
+    fn found(files: &[(&str, &str)]) -> Vec<String> {
+        let sources: Vec<Source> = files
+            .iter()
+            .map(|(path, text)| Source::new(&format!("sensor-user/src/{path}"), text))
+            .collect();
+        let rows = LAYERS.iter().map(|layer| format!("| `{}` | x |\n", layer.join("`, `")));
+        let table = format!("| layer | x |\n| --- | --- |\n{}", rows.collect::<String>());
+        findings(&sources, Some(&table)).iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn a_word_in_a_foreign_layer_is_found() {
-        for (path, text, what) in [
-            ("sensor-user/src/pipeline/matcher/mod.rs", "use aya::Ebpf;", "aya outside capture"),
-            ("sensor-user/src/pipeline/decode/mod.rs", "use {aya, x};", "aya outside capture"),
-            (
-                "sensor-user/src/pipeline/dedup/mod.rs",
-                "reqwest::get(url)",
-                "reqwest outside deliver",
-            ),
-            ("sensor-user/src/config.rs", "reqwest::Client::new()", "reqwest outside deliver"),
-            ("sensor-user/src/intel/feeds.rs", "reqwest::get(url)", "reqwest outside deliver"),
-            (
-                "sensor-user/src/base/counters.rs",
-                "unsafe { x() }",
-                "unsafe outside the kernel half",
-            ),
-            ("xtask/src/main.rs", "todo!()", "todo! left behind"),
-            ("xtask/src/main.rs", "unimplemented!()", "unimplemented! left behind"),
-            ("xtask/src/main.rs", "dbg!(x)", "dbg! left behind"),
-            ("tests/tests/cli.rs", "#[ignore = \"slow\"]", "an ignored test"),
+    fn an_import_from_above_or_beside_is_found() {
+        for (from, to, is_breach) in [
+            ("base", "cli", true),
+            ("replay", "deliver", true),
+            ("deliver", "replay", true),
+            ("cli", "base", false),
+            ("deliver", "pipeline", false),
         ] {
-            let found = found(path, &format!("\n{text}\n"));
-            assert_eq!(found.len(), 1, "{path} {text}: {found:?}");
-            assert!(found[0].starts_with(&format!("{path}:2: {what}")), "{found:?}");
+            let text = format!("use crate::{to}::X;\n");
+            let files = [(format!("{from}/mod.rs"), text), (format!("{to}/mod.rs"), String::new())];
+            let files: Vec<(&str, &str)> =
+                files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+            let found = found(&files);
+            assert_eq!(found.len(), usize::from(is_breach), "{from} {to}: {found:?}");
         }
     }
 
     #[test]
-    fn a_word_in_its_own_layer_or_in_text_is_not() {
-        for (path, text) in [
-            ("sensor-user/src/pipeline/capture/loader.rs", "use aya::Ebpf;"),
-            ("sensor-ebpf/src/emit.rs", "use aya_ebpf::maps::RingBuf; unsafe { x() }"),
-            ("sensor-user/src/intel/fetch/http.rs", "reqwest::Client::new()"),
-            ("sensor-user/src/intel/mod.rs", "Http(reqwest::Url),"),
-            ("sensor-user/src/intel/feeds.rs", "use reqwest::Client;"),
-            ("sensor-user/src/base/counters.rs", "// unsafe, aya, todo!()\nlet x = \"dbg!\";"),
-            ("sensor-user/src/lib.rs", "#![forbid(unsafe_code)]"),
-        ] {
-            assert_eq!(found(path, text), [""; 0], "{path}");
-        }
+    fn a_stage_imports_only_from_earlier_ones() {
+        let files = [
+            ("pipeline/mod.rs", ""),
+            ("pipeline/decode.rs", "use super::enrich::X;\n"),
+            ("pipeline/enrich.rs", "use super::Y;\n"),
+            ("pipeline/dedup.rs", "use super::decode::Z;\n"),
+        ];
+        let found = found(&files);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].contains("stage decode imports from the later stage"), "{found:?}");
+        assert!(found[1].contains("stage enrich imports from pipeline"), "{found:?}");
+    }
+
+    #[test]
+    fn a_circle_is_found_once_and_a_folder_may_name_its_files() {
+        let files = [
+            ("base/mod.rs", "pub mod a;\npub use a::A;\n"),
+            ("base/a.rs", "use super::b::B;\nuse super::Own;\n"),
+            ("base/b.rs", "use super::c::C;\n"),
+            ("base/c.rs", "use crate::base::a::A;\n"),
+        ];
+        let found = found(&files);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("circle: base::a, base::b, base::c;"), "{found:?}");
+    }
+
+    #[test]
+    fn a_folder_in_no_layer_and_another_table_are_found() {
+        let sources = [Source::new("sensor-user/src/new/x.rs", "use crate::base::X;\n")];
+        let found = findings(&sources, Some("| layer |\n| --- |\n| `cli` |\n"));
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].to_string().contains("in no layer"), "{found:?}");
+        assert!(found[1].to_string().contains("make them agree"), "{found:?}");
     }
 }

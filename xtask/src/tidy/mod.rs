@@ -3,9 +3,11 @@
 
 mod code;
 mod hooks;
+mod imports;
 mod layers;
 mod logs;
 mod order;
+mod restricted;
 mod size;
 mod text;
 
@@ -70,7 +72,7 @@ pub(crate) fn findings(workspace: &Workspace) -> anyhow::Result<Vec<Finding>> {
     for source in &sources {
         found.extend(size::findings(source, LONG, &mut used));
         found.extend(text::module_doc(source));
-        found.extend(layers::findings(source));
+        found.extend(restricted::findings(source));
         found.extend(hooks::findings(source));
         found.extend(logs::findings(source));
     }
@@ -78,7 +80,9 @@ pub(crate) fn findings(workspace: &Workspace) -> anyhow::Result<Vec<Finding>> {
         let what = format!("exception {name:?} is not needed any more; remove it");
         found.push(Finding::new("xtask/src/tidy/mod.rs", 1, what));
     }
-    found.extend(order::findings(&|path| std::fs::read_to_string(workspace.path(path)).ok()));
+    let read = |path: &str| std::fs::read_to_string(workspace.path(path)).ok();
+    found.extend(layers::findings(&sources, read("ARCHITECTURE.md").as_deref()));
+    found.extend(order::findings(&read));
     found.sort_unstable();
     Ok(found)
 }

@@ -1,27 +1,24 @@
-//! Order: the data path is told three times, and each time in the same order: the modules of
-//! `sensor-user/src/lib.rs`, the table of ARCHITECTURE.md, and the functions of `pipeline`.
+//! Order: the table of stages in ARCHITECTURE.md and the functions of `pipeline` follow the order of
+//! the data path, [`STAGES`].
 //!
-//! The modules are the measure. In `pipeline` each function must name the stages that it names
-//! (as `decode::record`, `self.matcher`, `enricher`) in their order.
+//! In `pipeline` each function must call the stages that it calls (as `decode::record`,
+//! `self.matcher`, `enricher`) in that order.
 
+use super::layers::STAGES;
 use super::{Finding, Source};
 
-const LIB: &str = "sensor-user/src/lib.rs";
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
 /// Where the pipeline calls the stages: up to the tables of connections, and from there on.
 const PIPELINES: [&str; 2] =
     ["sensor-user/src/pipeline/ingest.rs", "sensor-user/src/pipeline/mod.rs"];
-/// The module after the last stage.
-const END: &str = "pipeline";
 /// Stages that the pipeline calls; the others run on their own.
 const CALLED: [&str; 5] = ["decode", "enrich", "aggregate", "matcher", "dedup"];
 
 /// Places where the order differs; `read` gives the text of a file, if there is one.
 pub(super) fn findings(read: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
-    let stages = modules(&read(LIB).unwrap_or_default());
     let mut found = Vec::new();
     match read(ARCHITECTURE) {
-        Some(text) => found.extend(check_table(&stages, &text)),
+        Some(text) => found.extend(check_table(&text)),
         None => found.push(Finding::new(ARCHITECTURE, 1, "missing; write it")),
     }
     let sources = PIPELINES.iter().filter_map(|path| Some(Source::new(path, &read(path)?)));
@@ -29,18 +26,12 @@ pub(super) fn findings(read: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
     if sources.is_empty() {
         found.push(Finding::new(PIPELINES[0], 1, "missing; call the stages in it"));
     }
-    found.extend(sources.iter().flat_map(|source| check_functions(&stages, source)));
+    found.extend(sources.iter().flat_map(|source| check_functions(source)));
     found.extend(check_called(&sources));
     found
 }
 
-/// Public modules up to the pipeline.
-fn modules(lib: &str) -> Vec<String> {
-    let names = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
-    names.take_while(|name| *name != END).map(str::to_owned).collect()
-}
-
-fn check_table(stages: &[String], text: &str) -> Option<Finding> {
+fn check_table(text: &str) -> Option<Finding> {
     let header = text.lines().position(|line| line.starts_with("| stage |"));
     let Some(header) = header else {
         return Some(Finding::new(ARCHITECTURE, 1, "no table | stage | …; list the stages in it"));
@@ -48,36 +39,36 @@ fn check_table(stages: &[String], text: &str) -> Option<Finding> {
     let rows = text.lines().skip(header + 2).take_while(|line| line.starts_with('|'));
     let named: Vec<&str> =
         rows.filter_map(|row| Some(row.split('|').nth(1)?.trim().trim_matches('`'))).collect();
-    (named != stages).then(|| {
+    (named != STAGES).then(|| {
         let what = format!(
-            "the table's stages are {}, the modules of {LIB} {}; make them agree",
+            "the table's stages are {}, those of xtask {}; make them agree",
             named.join(", "),
-            stages.join(", ")
+            STAGES.join(", ")
         );
         Finding::new(ARCHITECTURE, header + 1, what)
     })
 }
 
-fn check_functions(stages: &[String], source: &Source) -> Vec<Finding> {
+fn check_functions(source: &Source) -> Vec<Finding> {
     let mut found = Vec::new();
     for function in source.functions() {
         let mut last = 0;
         let mut seen = Vec::new();
         for (line, code) in (function.line..).zip(source.body(&function)) {
-            for place in named(stages, code) {
-                if seen.contains(&place) {
+            for position in named(code) {
+                if seen.contains(&position) {
                     continue;
                 }
-                if place < last {
-                    let stage = stages.get(place).map_or("", String::as_str);
+                if position < last {
+                    let stage = STAGES.get(position).unwrap_or(&"");
                     let what = format!(
-                        "{stage} comes after a later stage in {}; follow the order of {LIB}",
+                        "{stage} comes after a later stage in {}; follow the order of the data path",
                         function.name
                     );
                     found.push(Finding::new(&source.path, line, what));
                 }
-                seen.push(place);
-                last = last.max(place);
+                seen.push(position);
+                last = last.max(position);
             }
         }
     }
@@ -97,14 +88,14 @@ fn check_called(sources: &[Source]) -> Vec<Finding> {
     absent.map(finding).collect()
 }
 
-/// Places of the stages that a line names, from left to right.
-fn named(stages: &[String], code: &str) -> Vec<usize> {
+/// Positions of the stages that a line names, from left to right.
+fn named(code: &str) -> Vec<usize> {
     let mut named: Vec<(usize, usize)> = (0..)
-        .zip(stages)
-        .filter_map(|(place, stage)| Some((begins_word(code, stage)?, place)))
+        .zip(STAGES)
+        .filter_map(|(position, stage)| Some((begins_word(code, stage)?, position)))
         .collect();
     named.sort_unstable();
-    named.into_iter().map(|(_, place)| place).collect()
+    named.into_iter().map(|(_, position)| position).collect()
 }
 
 /// Where a word begins that is `stage` or made of it (`enrich`, `enricher`; not `is_enrich`).
@@ -118,10 +109,6 @@ fn begins_word(code: &str, stage: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const LIB_TEXT: &str = "pub mod capture;\n\n// x\npub mod decode;\npub mod enrich;\n\
-        pub mod aggregate;\npub mod matcher;\npub mod dedup;\npub mod deliver;\npub mod pipeline;\n\
-        pub mod stats;\n";
 
     fn table(stages: &str) -> String {
         let rows: Vec<String> =
@@ -137,7 +124,6 @@ mod tests {
 
     fn found(table: Option<&str>, pipeline: &str) -> Vec<String> {
         let read = |path: &str| match path {
-            LIB => Some(LIB_TEXT.to_owned()),
             ARCHITECTURE => table.map(str::to_owned),
             "sensor-user/src/pipeline/mod.rs" => Some(pipeline.to_owned()),
             _ => None,
@@ -145,8 +131,8 @@ mod tests {
         findings(&read).iter().map(ToString::to_string).collect()
     }
 
-    const ALL: &str = "capture decode enrich aggregate matcher dedup deliver";
-    const STEPS: &str = "decode enricher aggregate matcher dedup deliver";
+    const ALL: &str = "capture decode enrich aggregate matcher history dedup";
+    const STEPS: &str = "decode enricher aggregate matcher history dedup";
 
     #[test]
     fn one_order_everywhere_is_no_finding() {
@@ -176,7 +162,7 @@ mod tests {
             found,
             [
                 "sensor-user/src/pipeline/mod.rs:6: matcher comes after a later stage in step; follow the \
-              order of sensor-user/src/lib.rs"
+              order of the data path"
             ]
         );
     }
@@ -195,7 +181,6 @@ mod tests {
     #[test]
     fn a_pipeline_that_is_nowhere_is_found() {
         let read = |path: &str| match path {
-            LIB => Some(LIB_TEXT.to_owned()),
             ARCHITECTURE => Some(table(ALL)),
             _ => None,
         };
