@@ -1,4 +1,4 @@
-//! Finds and runs the benchmarks: `benches/*.rs` and `src/bin/bench*.rs` of every member.
+//! Finds and runs the benchmarks: `benches/*.rs` and `src/bin/bench*.rs` of every workspace member.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,16 +7,15 @@ use anyhow::bail;
 
 use crate::host::{self, Workspace};
 
-/// One benchmark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bench {
     package: String,
     name: String,
-    /// A program of its own rather than a `cargo bench` target.
+    /// True for a separate program, false for a `cargo bench` target.
     is_program: bool,
 }
 
-/// Prints the names.
+/// Prints the names of the benchmarks.
 pub(crate) fn list(workspace: &Workspace) -> anyhow::Result<ExitCode> {
     for bench in find(workspace)? {
         println!("{} ({})", bench.name, bench.package);
@@ -24,18 +23,18 @@ pub(crate) fn list(workspace: &Workspace) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs the benchmark `name`, or all.
+/// Runs the benchmark `name`, or all benchmarks.
 pub(crate) fn bench(workspace: &Workspace, name: Option<&str>) -> anyhow::Result<ExitCode> {
     let all = find(workspace)?;
-    let chosen: Vec<&Bench> =
+    let selected: Vec<&Bench> =
         all.iter().filter(|bench| name.is_none_or(|name| bench.name == name)).collect();
     if let Some(name) = name
-        && chosen.is_empty()
+        && selected.is_empty()
     {
         let names: Vec<&str> = all.iter().map(|bench| bench.name.as_str()).collect();
-        bail!("bench {name:?}: not found; there are: {}", names.join(", "));
+        bail!("bench {name:?}: not found; available: {}", names.join(", "));
     }
-    for Bench { package, name, is_program } in chosen {
+    for Bench { package, name, is_program } in selected {
         let mut cargo = workspace.cargo();
         if *is_program {
             cargo.args(["run", "--quiet", "--release", "--package", package, "--bin", name]);
@@ -58,7 +57,7 @@ fn find(workspace: &Workspace) -> anyhow::Result<Vec<Bench>> {
     Ok(found)
 }
 
-/// Member directory, benchmark name, and whether it is a program.
+/// Returns the member directory, the benchmark name, and true if it is a program.
 fn classify(path: &Path) -> Option<(String, String, bool)> {
     let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
     let (member, name, is_program) = match parts.as_slice() {
@@ -82,23 +81,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn benchmarks_are_known_by_their_place() {
+    fn benchmarks_are_found_by_their_path() {
         let bench = |member: &str, name: &str, is_program| {
             Some((member.to_owned(), name.to_owned(), is_program))
         };
-        for (path, want) in [
+        for (path, expected) in [
             ("sensor-user/benches/lookup.rs", bench("sensor-user", "lookup", false)),
             ("tests/src/bin/bench-storm.rs", bench("tests", "bench-storm", true)),
             ("tests/benches/storm/main.rs", bench("tests", "storm", false)),
             ("tests/src/bin/fake.rs", None),
             ("sensor-user/benches/data/x.txt", None),
         ] {
-            assert_eq!(classify(Path::new(path)), want, "{path}");
+            assert_eq!(classify(Path::new(path)), expected, "{path}");
         }
     }
 
     #[test]
-    fn a_package_has_the_first_name_of_its_manifest() {
+    fn the_package_name_is_the_first_name_of_the_manifest() {
         assert_eq!(
             package_name("[package]\nname = \"sensor-tests\"\n[[bin]]\nname = \"x\"\n"),
             "sensor-tests"

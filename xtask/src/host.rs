@@ -1,4 +1,4 @@
-//! The machine and the working tree: where things are, who we are, which programs there are.
+//! The host and the working tree: paths, privileges, installed programs.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -7,56 +7,54 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 use walkdir::WalkDir;
 
-/// The root of the working tree.
+/// Working tree of the project.
 #[derive(Debug, Clone)]
 pub(crate) struct Workspace {
     root: PathBuf,
 }
 
 impl Workspace {
-    /// The tree that this program was built from.
+    /// Working tree that this program was built from.
     pub(crate) fn here() -> Self {
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
         Self { root: package.parent().unwrap_or(package).to_owned() }
     }
 
-    /// A tree elsewhere.
     #[cfg(test)]
     pub(crate) fn at(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
 
-    /// Its directory.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// A path inside it.
+    /// Absolute path of `inside`, which is relative to the root.
     pub(crate) fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
         self.root.join(inside)
     }
 
-    /// A command that runs in it.
+    /// Command with the root as working directory.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root);
         command
     }
 
-    /// The cargo that runs this program, as if it had been called from a shell.
+    /// Command for the cargo that runs this program, with the environment of a call from a shell.
     pub(crate) fn cargo(&self) -> Command {
         let mut cargo = self.command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        // `cargo run` tells us about our own package; build scripts (ring's) watch these variables
-        // and would build everything above them again at each change between shell and xtask.
+        // `cargo run` sets variables for this package. Build scripts (ring's) watch them, so all
+        // dependents would be rebuilt whenever cargo is called from a shell after xtask.
         let names = std::env::vars_os().map(|(name, _)| name);
-        for name in names.filter(|name| is_about_package(&name.to_string_lossy())) {
+        for name in names.filter(|name| is_package_variable(&name.to_string_lossy())) {
             cargo.env_remove(name);
         }
         cargo
     }
 
-    /// Every file that git tracks or would track, relative to the root and sorted; without git,
-    /// every file but those of build directories.
+    /// Files that git tracks or would track, relative to the root and sorted. Without git, all
+    /// files except those in build directories.
     pub(crate) fn files(&self) -> anyhow::Result<Vec<PathBuf>> {
         let listed = self
             .command("git")
@@ -93,32 +91,32 @@ impl Workspace {
     }
 }
 
-/// True for what cargo sets for the package that it runs.
-fn is_about_package(variable: &str) -> bool {
+/// True for variables that cargo sets for the package that it runs.
+fn is_package_variable(variable: &str) -> bool {
     variable.starts_with("CARGO_PKG_") || variable.starts_with("CARGO_MANIFEST_")
 }
 
-/// Runs `command`; anything but exit status 0 is an error that names the program.
+/// Runs `command`. A nonzero exit status is an error with the program's name.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let name = name(command);
     let status = command.status().with_context(|| format!("run {name}"))?;
     if !status.success() {
-        bail!("{name}: ended with {status}");
+        bail!("{name}: failed with {status}");
     }
     Ok(())
 }
 
-/// Runs `command` and gives its standard output, trimmed.
+/// Runs `command` and returns its trimmed standard output.
 pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     let name = name(command);
     let output = command.output().with_context(|| format!("run {name}"))?;
     if !output.status.success() {
-        bail!("{name}: ended with {}", output.status);
+        bail!("{name}: failed with {}", output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The program and its first argument, as people say it: `cargo clippy`.
+/// Name of the program and its first argument, such as `cargo clippy`.
 fn name(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default();
     let words: Vec<_> = std::iter::once(program)
@@ -128,44 +126,45 @@ fn name(command: &Command) -> String {
     words.join(" ")
 }
 
-/// Where `program` is, as a shell would find it, or in one of `beside`.
-pub(crate) fn find_program(program: &str, beside: &[PathBuf]) -> Option<PathBuf> {
+/// Finds `program` on the `PATH`, in one of `extra_directories`, or in the system's sbin
+/// directories.
+pub(crate) fn find_program(program: &str, extra_directories: &[PathBuf]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    places.extend_from_slice(beside);
-    // Tools of the administrator are not on everybody's PATH.
-    places.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
-    places.into_iter().map(|place| place.join(program)).find(|path| path.is_file())
+    let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    directories.extend_from_slice(extra_directories);
+    // The PATH of an unprivileged user often lacks the sbin directories.
+    directories.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    directories.into_iter().map(|directory| directory.join(program)).find(|path| path.is_file())
 }
 
-/// True for the user 0.
+/// True if the effective user id is 0.
 pub(crate) fn is_root() -> bool {
     std::fs::read_to_string("/proc/self/status")
         .is_ok_and(|status| effective_uid(&status) == Some(0))
 }
 
-/// Second number of the `Uid:` line of `/proc/<pid>/status`.
+/// Effective user id: the second number of the `Uid:` line of `/proc/<pid>/status`.
 fn effective_uid(status: &str) -> Option<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// True where packages can be installed: by root, with apt-get.
+/// True if packages can be installed: as root, with apt-get.
 pub(crate) fn can_install() -> bool {
     is_root() && find_program("apt-get", &[]).is_some()
 }
 
-/// Arguments of cargo that build the agent, for all that run it. With its package named, the
-/// dependencies would have other features than in the suites, and be built once more.
+/// Cargo arguments that build the agent. All tasks use the same: with `--package`, the dependencies
+/// would have other features than in the suites and be built twice.
 pub(crate) const BUILD_AGENT: [&str; 5] = ["build", "--release", "--locked", "--bin", "netsensor"];
 
-/// Debian packages of the programs that are not here; `tools` are pairs of both.
+/// Returns the Debian packages of missing programs. `tools` are pairs of program and package.
 pub(crate) fn missing(tools: &[(&str, &'static str)]) -> Vec<&'static str> {
     let absent = tools.iter().filter(|(program, _)| find_program(program, &[]).is_none());
     absent.map(|(_, package)| *package).collect()
 }
 
-/// Installs Debian packages.
+/// Installs Debian packages with apt-get.
 pub(crate) fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
     println!("installing {}", packages.join(" "));
     run(Command::new("apt-get").args(["-qq", "update"]))?;
@@ -188,12 +187,12 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_found_on_the_path_or_beside_it() {
+    fn a_program_is_found_on_the_path_or_in_an_extra_directory() {
         assert!(find_program("sh", &[]).is_some());
         assert_eq!(find_program("no-such-program", &[]), None);
         let here = Workspace::here();
-        let beside = [here.path(".cargo")];
-        assert_eq!(find_program("config.toml", &beside), Some(here.path(".cargo/config.toml")));
+        let extra = [here.path(".cargo")];
+        assert_eq!(find_program("config.toml", &extra), Some(here.path(".cargo/config.toml")));
     }
 
     #[test]
@@ -206,14 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn cargo_is_not_told_about_this_package() {
-        for (variable, want) in [
+    fn cargo_runs_without_the_variables_of_this_package() {
+        for (variable, expected) in [
             ("CARGO_PKG_NAME", true),
             ("CARGO_MANIFEST_DIR", true),
             ("CARGO_HOME", false),
             ("CARGO_TARGET_DIR", false),
         ] {
-            assert_eq!(is_about_package(variable), want, "{variable}");
+            assert_eq!(is_package_variable(variable), expected, "{variable}");
         }
         let cargo = Workspace::here().cargo();
         let removed: Vec<_> = cargo.get_envs().map(|(name, _)| name).collect();
@@ -221,8 +220,8 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_fails_is_named() {
+    fn the_error_of_a_failed_command_names_it() {
         let error = run(Command::new("/bin/false").args(["first", "second"])).unwrap_err();
-        assert_eq!(error.to_string(), "false first: ended with exit status: 1");
+        assert_eq!(error.to_string(), "false first: failed with exit status: 1");
     }
 }

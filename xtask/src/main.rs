@@ -1,5 +1,6 @@
-//! What cargo cannot do: run the agent with privileges, test everything, build the BPF object,
-//! check the layout rules, run the agent on other kernels, run the benchmarks, make packages.
+//! Build tasks beyond cargo: run the agent with privileges, run all checks and tests, build the BPF
+//! object, check the layout rules, run the agent on other kernels, run the benchmarks, build
+//! packages.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool prints")]
 
@@ -30,47 +31,48 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Build the agent and run it, with sudo where needed.
+    /// Build the agent and run it, with sudo if needed.
     Run {
-        /// Passed to `netsensor run`.
+        /// Arguments of `netsensor run`.
         #[arg(last = true)]
         args: Vec<String>,
     },
-    /// Check, build and test everything; the last line counts what passed, failed and was skipped.
+    /// Run all checks, builds and tests; the last line has the numbers of passed, failed and
+    /// skipped.
     Test {
-        /// Leave out the documentation, the object built from source, the kernel suite and other
-        /// kernels.
+        /// Skip the documentation, the object built from source, the packages, the kernel suite and
+        /// the other kernels.
         #[arg(long)]
         fast: bool,
     },
-    /// Build the BPF object from source, with the lock that says what it was built from.
+    /// Build the BPF object from source, and the lock with its sources and tools.
     BuildEbpf {
-        /// Change nothing; say whether the committed object is what the sources give.
+        /// Change nothing; report whether the committed object is reproduced from the sources.
         #[arg(long, conflicts_with = "out")]
         check: bool,
-        /// Write only the object, and there.
+        /// Write only the object, to this path.
         #[arg(long, value_name = "PATH")]
         out: Option<PathBuf>,
     },
-    /// Check the layout rules that no lint knows.
+    /// Check the layout rules that no lint covers.
     Tidy,
-    /// Run the agent on Debian's kernels, each in an emulated machine.
+    /// Run the agent on Debian's kernels, each in an emulated machine (QEMU).
     Vm {
-        /// What the machines are.
+        /// Architecture of the machines.
         #[arg(long, value_enum, default_value = "x86_64")]
-        machine: vm::Kind,
+        machine: vm::MachineType,
     },
-    /// Make the packages for Debian and for Red Hat's kin, and check them.
+    /// Build the .deb and .rpm packages, and check them.
     Package {
-        /// Pack this agent instead of building one.
+        /// Package this binary instead of building one.
         #[arg(long, value_name = "PATH")]
         binary: Option<PathBuf>,
     },
     /// Run one benchmark, or all of them.
     Bench {
-        /// Which one.
+        /// Name of the benchmark.
         name: Option<String>,
-        /// Say which there are.
+        /// List the benchmarks.
         #[arg(long)]
         list: bool,
     },

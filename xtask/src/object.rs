@@ -1,8 +1,8 @@
 //! Builds the BPF object from source, and the lock beside it.
 //!
-//! The object is committed, so that building the agent needs neither LLVM nor nightly. Equal
-//! sources and tools give equal bytes wherever the tree lies: paths are remapped, debug sections
-//! dropped; `.BTF` and `.BTF.ext` stay, because aya and the verifier's log need them.
+//! The object is committed, so that building the agent needs neither LLVM nor nightly. The build is
+//! reproducible in any directory: paths are remapped and debug sections stripped. `.BTF` and
+//! `.BTF.ext` are kept, because aya and the verifier's log need them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -17,19 +17,19 @@ use crate::object_lock::{LOCK, Lock, OBJECT};
 use crate::toolchain::{Toolchain, cargo_home};
 
 const BUILT: &str = "target/bpf/bpfel-unknown-none/bpf/netsensor-bpf";
-/// Where an object goes that is only looked at.
+/// Path of an object that is built only for comparison.
 const FRESH: &str = "target/bpf/netsensor.bpf.o";
 const SEPARATOR: &str = "\u{1f}";
 
-/// How an object built from source compares with the committed one.
+/// Comparison of an object built from source with the committed one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Comparison {
-    /// Byte for byte the same.
+    /// Identical bytes.
     Same,
-    /// Other bytes from the same tools.
+    /// Different bytes from the same tools.
     Different,
-    /// Built by other tools than the committed one, so the bytes say nothing: theirs, ours.
-    OtherTools(String, String),
+    /// Not comparable: the committed object was built by other tools.
+    OtherTools { committed: String, local: String },
 }
 
 /// Writes the committed object and its lock.
@@ -51,24 +51,26 @@ pub(crate) fn build_to(workspace: &Workspace, path: &Path) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says whether the committed object is what the sources give.
+/// Reports whether the committed object is reproduced from the sources.
 pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<ExitCode> {
     let (path, comparison) = build_and_compare(workspace)?;
     match comparison {
-        Comparison::Same => println!("{OBJECT}: reproduced, byte for byte"),
-        Comparison::OtherTools(theirs, ours) => {
-            println!("{OBJECT}: not compared: it was built by {theirs}, here is {ours}");
+        Comparison::Same => println!("{OBJECT}: reproduced, identical bytes"),
+        Comparison::OtherTools { committed, local } => {
+            println!("{OBJECT}: not compared: built by {committed}, the local tools are {local}");
         }
         Comparison::Different => {
             let path = path.display();
-            println!("{OBJECT}: the sources give other bytes ({path}); run cargo xtask build-ebpf");
+            println!(
+                "{OBJECT}: differs from the sources' build ({path}); run cargo xtask build-ebpf"
+            );
             return Ok(ExitCode::FAILURE);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds into the target directory; gives the path of the fresh object and how it compares.
+/// Builds into the target directory. Returns the path of the fresh object and its comparison.
 pub(crate) fn build_and_compare(workspace: &Workspace) -> anyhow::Result<(PathBuf, Comparison)> {
     let toolchain = Toolchain::find_or_install()?;
     let object = make(workspace, &toolchain)?;
@@ -76,7 +78,7 @@ pub(crate) fn build_and_compare(workspace: &Workspace) -> anyhow::Result<(PathBu
     write(&path, &object)?;
     let fresh = Lock::of_tree(workspace, &object, toolchain.versions()?)?;
     let committed = Lock::read(workspace)
-        .context("nothing to compare with; make it with cargo xtask build-ebpf")?;
+        .context("nothing to compare with; create it with cargo xtask build-ebpf")?;
     Ok((path, compare(&committed, &fresh)))
 }
 
@@ -87,13 +89,13 @@ fn compare(committed: &Lock, fresh: &Lock) -> Comparison {
     } else if tools(committed) == tools(fresh) {
         Comparison::Different
     } else {
-        Comparison::OtherTools(tools(committed), tools(fresh))
+        Comparison::OtherTools { committed: tools(committed), local: tools(fresh) }
     }
 }
 
-/// The object's bytes, built and stripped.
+/// Builds and strips the object. Returns its bytes.
 fn make(workspace: &Workspace, toolchain: &Toolchain) -> anyhow::Result<Vec<u8>> {
-    // The registry's directories must be there before they can be remapped.
+    // The registry's directories must exist before they can be remapped.
     host::run(cargo(workspace, toolchain).args(["fetch", "--quiet", "--locked"]))
         .context("fetch the dependencies of the BPF object")?;
     let flags = rustflags(workspace.root(), toolchain, &registries(&cargo_home()));
@@ -120,15 +122,15 @@ fn make(workspace: &Workspace, toolchain: &Toolchain) -> anyhow::Result<Vec<u8>>
     let declared = forward_declarations(btf(&object)?).context("BPF object: read .BTF")?;
     if declared.len() > 1 {
         bail!(
-            "BPF object: .BTF declares {} without defining them, in an order that differs from \
-             link to link; a closure that takes a structure by reference does that: make it `move`",
+            "BPF object: .BTF declares {} without defining them, in an order that differs between \
+             links; the cause is a closure that captures a structure by reference: make it `move`",
             declared.join(" and ")
         );
     }
     Ok(object)
 }
 
-/// The section of types.
+/// Returns the section `.BTF`.
 fn btf(object: &[u8]) -> anyhow::Result<&[u8]> {
     let file = object::File::parse(object).context("BPF object: read the ELF file")?;
     let section =
@@ -136,10 +138,11 @@ fn btf(object: &[u8]) -> anyhow::Result<&[u8]> {
     section.data().context("BPF object: read section \".BTF\"")
 }
 
-/// Names of the structures that BTF declares and does not define: what only pointers lead to.
+/// Names of the structures that BTF declares but does not define, since only pointers refer to
+/// them.
 ///
-/// LLVM adds them at the end, in the order of its own addresses (`FixupDerivedTypes`, a map of
-/// pointers, in `BTFDebug.h`), so two of them change places from one link to the next.
+/// LLVM adds them at the end, in the order of memory addresses (`FixupDerivedTypes`, a map of
+/// pointers, in `BTFDebug.h`). The order of two of them therefore differs between links.
 fn forward_declarations(btf: &[u8]) -> Result<Vec<String>, btf_rs::Error> {
     let btf = Btf::from_bytes(btf)?;
     btf.type_iter()
@@ -150,7 +153,7 @@ fn forward_declarations(btf: &[u8]) -> Result<Vec<String>, btf_rs::Error> {
         .collect()
 }
 
-/// The toolchain's cargo, free of what the caller's environment would change.
+/// Command for the toolchain's cargo, without variables that would change the build.
 fn cargo(workspace: &Workspace, toolchain: &Toolchain) -> Command {
     let mut cargo = workspace.command(&toolchain.compiler.cargo);
     cargo
@@ -176,20 +179,20 @@ fn rustflags(root: &Path, toolchain: &Toolchain, registries: &[PathBuf]) -> Vec<
     let mut flags = vec![
         format!("-Clinker={}", toolchain.linker.display()),
         "-Clink-arg=--btf".to_owned(),
-        // Without it the linker turns each memset and memcpy into a call of a loop over bytes.
+        // Otherwise the linker replaces each memset and memcpy with a call to a byte loop.
         "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
         "-Cdebuginfo=2".to_owned(),
         format!("--remap-path-prefix={}=.", root.display()),
         format!("--remap-path-prefix={}=rust-src", toolchain.compiler.rust_src.display()),
     ];
-    // The last rule that fits wins, and a registry may lie inside the tree.
+    // The last matching rule wins, and a registry may be inside the tree.
     for registry in registries {
         flags.push(format!("--remap-path-prefix={}=registry", registry.display()));
     }
     flags
 }
 
-/// The directories that hold the sources of crates, one a registry.
+/// Directories with the sources of crates, one per registry.
 fn registries(cargo_home: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(cargo_home.join("registry/src")).into_iter().flatten();
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -197,7 +200,7 @@ fn registries(cargo_home: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// What must be in the object, and what must not.
+/// Checks that the object has the required sections, no debug sections and no local paths.
 fn verify(object: &[u8], root: &Path) -> anyhow::Result<()> {
     for section in [".BTF\0", ".BTF.ext\0", "license\0"] {
         if !contains(object, section.as_bytes()) {
@@ -209,7 +212,7 @@ fn verify(object: &[u8], root: &Path) -> anyhow::Result<()> {
     }
     let root = format!("{}/", root.display());
     if contains(object, root.as_bytes()) {
-        bail!("BPF object: names {root:?}, so its bytes depend on where it was built");
+        bail!("BPF object: contains {root:?}, so its bytes depend on the build directory");
     }
     Ok(())
 }
@@ -242,7 +245,7 @@ mod tests {
         assert_eq!(compare(&committed, &lock("2", "a")), Comparison::Different);
         assert_eq!(
             compare(&committed, &lock("2", "b")),
-            Comparison::OtherTools("a and l".into(), "b and l".into())
+            Comparison::OtherTools { committed: "a and l".into(), local: "b and l".into() }
         );
     }
 
@@ -251,19 +254,19 @@ mod tests {
         let root = Path::new("/src/tree");
         let good = b".BTF\0.BTF.ext\0license\0".as_slice();
         verify(good, root).unwrap();
-        for (bad, what) in [
+        for (bad, expected) in [
             (b".BTF.ext\0license\0".to_vec(), "section \".BTF\" is missing"),
             ([good, b".debug_info\0"].concat(), "still has debug sections"),
-            ([good, b"/src/tree/a.rs"].concat(), "names \"/src/tree/\""),
+            ([good, b"/src/tree/a.rs"].concat(), "contains \"/src/tree/\""),
         ] {
             let error = verify(&bad, root).unwrap_err().to_string();
-            assert!(error.contains(what), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
     }
 
-    /// BTF (`include/uapi/linux/btf.h`, little endian) of two structures that are only declared.
+    /// BTF (`include/uapi/linux/btf.h`, little endian) with two forward declarations.
     #[test]
-    fn structures_that_are_only_declared_are_found() {
+    fn forward_declarations_are_found() {
         const KIND_FWD: u32 = 7 << 24;
         let names = b"\0one\0two\0";
         let types: Vec<u8> =
@@ -279,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn every_path_that_may_be_recorded_is_remapped() {
+    fn every_path_in_debug_information_is_remapped() {
         let toolchain = Toolchain {
             compiler: Compiler {
                 rustc: "/u/rustc".into(),
@@ -290,8 +293,11 @@ mod tests {
             objcopy: "/l/objcopy".into(),
         };
         let flags = rustflags(Path::new("/tree"), &toolchain, &["/c/one".into()]);
-        for want in ["/tree=.", "/u/src=rust-src", "/c/one=registry"] {
-            assert!(flags.contains(&format!("--remap-path-prefix={want}")), "{want}: {flags:?}");
+        for mapping in ["/tree=.", "/u/src=rust-src", "/c/one=registry"] {
+            assert!(
+                flags.contains(&format!("--remap-path-prefix={mapping}")),
+                "{mapping}: {flags:?}"
+            );
         }
         assert!(flags.contains(&"-Clinker=/l/bpf-linker".to_owned()));
     }

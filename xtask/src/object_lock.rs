@@ -1,8 +1,8 @@
-//! `netsensor.bpf.lock`: what the committed BPF object was built from.
+//! `netsensor.bpf.lock`: sources and tools of the committed BPF object.
 //!
-//! Lines as sha256sum prints them for each source and for the object, and `key: value` lines for
-//! the rest. The object fits the tree when every line but the versions of the tools is as it
-//! would be written now; tools are compared only when bytes are.
+//! The file has lines in the format of sha256sum for each source and the object, and `key: value`
+//! lines for the rest. The object is up to date if every line except the tools' versions equals the
+//! line that would be written now. Tool versions matter only when bytes are compared.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,28 +13,28 @@ use sha2::{Digest as _, Sha256};
 
 use crate::host::Workspace;
 
-/// The committed object.
+/// Path of the committed object.
 pub(crate) const OBJECT: &str = "sensor-ebpf/object/netsensor.bpf.o";
-/// Its lock.
+/// Path of the object's lock.
 pub(crate) const LOCK: &str = "sensor-ebpf/object/netsensor.bpf.lock";
 
-/// The lock as text has it, or as the tree gives it.
+/// Lock, parsed from the file or computed from the tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Lock {
-    /// sha256 by path.
+    /// SHA-256 by path of the source.
     pub(crate) sources: BTreeMap<String, String>,
     /// Versions of the kernel half's dependencies, from Cargo.lock.
     pub(crate) packages: BTreeMap<String, String>,
-    /// sha256 of the object.
+    /// SHA-256 of the object file.
     pub(crate) object: String,
-    /// `rustc --version`.
+    /// Output of `rustc --version`.
     pub(crate) rustc: String,
-    /// `bpf-linker --version`.
+    /// Output of `bpf-linker --version`.
     pub(crate) linker: String,
 }
 
 impl Lock {
-    /// The lock of an object that was just built from this tree.
+    /// Computes the lock of an object that was built from this tree.
     pub(crate) fn of_tree(
         workspace: &Workspace,
         object: &[u8],
@@ -49,7 +49,7 @@ impl Lock {
         })
     }
 
-    /// The committed lock.
+    /// Reads the committed lock.
     pub(crate) fn read(workspace: &Workspace) -> anyhow::Result<Self> {
         Ok(Self::parse(&read(workspace, LOCK)?))
     }
@@ -77,7 +77,7 @@ impl Lock {
         lock
     }
 
-    /// The file's text.
+    /// Text of the lock file.
     pub(crate) fn text(&self) -> String {
         let mut text = String::from("# Made by `cargo xtask build-ebpf`; not for editing.\n");
         for (path, hash) in &self.sources {
@@ -92,7 +92,7 @@ impl Lock {
         text
     }
 
-    /// How this lock, the committed one, differs from the tree's; tools are not looked at.
+    /// Differences between this (committed) lock and the tree's, without the tools.
     pub(crate) fn differences(&self, tree: &Self) -> Vec<String> {
         let mut found = changed("source", &self.sources, &tree.sources);
         found.extend(changed("package", &self.packages, &tree.packages));
@@ -103,14 +103,14 @@ impl Lock {
     }
 }
 
-/// What stops the committed object from being the one of this tree.
+/// Reasons for which the committed object is out of date.
 pub(crate) fn differences(workspace: &Workspace) -> anyhow::Result<Vec<String>> {
     let object = std::fs::read(workspace.path(OBJECT)).with_context(|| format!("read {OBJECT}"))?;
     let tree = Lock::of_tree(workspace, &object, (String::new(), String::new()))?;
     Ok(Lock::read(workspace)?.differences(&tree))
 }
 
-/// Lower-case hexadecimal.
+/// SHA-256 in lower-case hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
         let _infallible = write!(text, "{byte:02x}");
@@ -131,12 +131,12 @@ fn changed(
             None => found.push(format!("{kind} {name} is new")),
         }
     }
-    let gone = locked.keys().filter(|name| !tree.contains_key(*name));
-    found.extend(gone.map(|name| format!("{kind} {name} is gone")));
+    let removed = locked.keys().filter(|name| !tree.contains_key(*name));
+    found.extend(removed.map(|name| format!("{kind} {name} is removed")));
     found
 }
 
-/// The kernel half's sources, its manifest, and the profile that it is built with.
+/// Hashes of the kernel half's sources, its manifest, and its build profiles.
 fn sources(workspace: &Workspace) -> anyhow::Result<BTreeMap<String, String>> {
     let mut hashes = BTreeMap::new();
     for path in workspace.files()? {
@@ -157,7 +157,7 @@ fn sources(workspace: &Workspace) -> anyhow::Result<BTreeMap<String, String>> {
     Ok(hashes)
 }
 
-/// The lines of a TOML table that say something, its header left out.
+/// Lines of a TOML table, without its header, comments and empty lines.
 fn section(manifest: &str, header: &str) -> String {
     let mut lines = manifest.lines().skip_while(|line| line.trim() != header).skip(1);
     let inside = lines.by_ref().take_while(|line| !line.starts_with('['));
@@ -171,7 +171,7 @@ fn section(manifest: &str, header: &str) -> String {
     )
 }
 
-/// Versions of `aya-ebpf` and its parts in a Cargo.lock.
+/// Versions of `aya-ebpf` and its subcrates in a Cargo.lock.
 fn packages(cargo_lock: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut name = "";
@@ -209,12 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn text_is_read_back() {
+    fn the_text_round_trips() {
         assert_eq!(Lock::parse(&lock().text()), lock());
     }
 
     #[test]
-    fn each_difference_from_the_tree_is_named() {
+    fn each_difference_from_the_tree_is_reported() {
         assert_eq!(lock().differences(&lock()), [""; 0]);
         let mut tree = lock();
         tree.sources.insert("sensor-ebpf/src/main.rs".into(), "12".into());
@@ -228,7 +228,7 @@ mod tests {
             [
                 "source sensor-ebpf/src/main.rs has changed",
                 "source sensor-ebpf/src/new.rs is new",
-                "source Cargo.toml [profile.bpf] is gone",
+                "source Cargo.toml [profile.bpf] is removed",
                 "package aya-ebpf has changed",
                 "sensor-ebpf/object/netsensor.bpf.o is not the object that was locked",
             ]

@@ -1,8 +1,9 @@
-//! Packages for Debian and for Red Hat's kin, in `target/packages`.
+//! Packages for Debian (.deb) and Red Hat distributions (.rpm), in `target/packages`.
 //!
-//! What they hold is staged once, as it is to lie on a host; both are made of that, and checked. The
-//! .deb is made by cargo-deb, which is built here once, the .rpm by rpmbuild. `cargo xtask package`
-//! packs a build of its own, with the kafka sink; the tests pack the agent that they have.
+//! The files are staged once in the layout of the target host. Both packages are built from that
+//! and checked. cargo-deb, which is built here once, creates the .deb, rpmbuild the .rpm. `cargo
+//! xtask package` packages a separate build with the kafka sink; the tests package the agent that
+//! they have built.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,16 +14,16 @@ use anyhow::{Context as _, bail};
 
 use crate::host::{self, Workspace};
 
-/// Where the packages come to lie.
+/// Output directory of the packages.
 const OUT: &str = "target/packages";
-/// Named in the metadata of `sensor-user/Cargo.toml` too.
+/// Staging directory; also named in the metadata of `sensor-user/Cargo.toml`.
 const STAGE: &str = "target/packages/stage";
 const TOOLS_HOME: &str = "target/tools";
 const CARGO_DEB: &str = "3.8.0";
 const DIST: [&str; 7] =
     ["build", "--profile", "dist", "--locked", "--package", "sensor-user", "--features=kafka"];
 
-/// Program, and the Debian package that has it.
+/// Required programs, each with its Debian package.
 pub(crate) const TOOLS: [(&str, &str); 5] = [
     ("gzip", "gzip"),
     ("lintian", "lintian"),
@@ -31,7 +32,7 @@ pub(crate) const TOOLS: [(&str, &str); 5] = [
     ("systemd-analyze", "systemd"),
 ];
 
-/// What of the tree goes where.
+/// Files of the tree and their paths in the packages.
 const FILES: [(&str, &str); 9] = [
     ("LICENSE", "usr/share/doc/netsensor/LICENSE"),
     ("packaging/netsensor.toml", "etc/netsensor/netsensor.toml"),
@@ -50,21 +51,22 @@ const FILES: [(&str, &str); 9] = [
     ),
 ];
 
-/// What `netsensor manual` writes beside the man pages, and where it goes.
+/// Completion scripts that `netsensor manual` writes, and their paths in the packages.
 const SCRIPTS: [(&str, &str); 3] = [
     ("netsensor.bash", "usr/share/bash-completion/completions/netsensor"),
     ("_netsensor", "usr/share/zsh/vendor-completions/_netsensor"),
     ("netsensor.fish", "usr/share/fish/vendor_completions.d/netsensor.fish"),
 ];
 
-/// What was made.
+/// Paths of the built packages.
 #[derive(Debug)]
 pub(crate) struct Packages {
     pub(crate) deb: PathBuf,
     pub(crate) rpm: PathBuf,
 }
 
-/// `cargo xtask package`: builds the agent with all its sinks, unless one is named; packs and checks it.
+/// Implements `cargo xtask package`: builds the agent with all sinks unless `binary` is given, and
+/// packages it.
 pub(crate) fn package(workspace: &Workspace, binary: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let binary = if let Some(binary) = binary {
         binary
@@ -72,19 +74,20 @@ pub(crate) fn package(workspace: &Workspace, binary: Option<PathBuf>) -> anyhow:
         host::run(workspace.cargo().args(DIST).args(["--bin", "netsensor"]))?;
         workspace.path("target/dist/netsensor")
     };
-    let made = make(workspace, &binary, &workspace.path(OUT))?;
-    for path in [&made.deb, &made.rpm] {
+    let packages = make(workspace, &binary, &workspace.path(OUT))?;
+    for path in [&packages.deb, &packages.rpm] {
         println!("{}", path.display());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Packs `binary` for this machine's architecture into the folder `out`, and checks what came out.
+/// Packages `binary` for this host's architecture into the directory `out`, and checks the
+/// packages.
 pub(crate) fn make(workspace: &Workspace, binary: &Path, out: &Path) -> anyhow::Result<Packages> {
     let missing = host::missing(&TOOLS);
     if !missing.is_empty() {
         if !host::can_install() {
-            bail!("package: missing; as root: apt-get install {}", missing.join(" "));
+            bail!("package: tools are missing; as root: apt-get install {}", missing.join(" "));
         }
         host::apt_install(&missing)?;
     }
@@ -97,16 +100,16 @@ pub(crate) fn make(workspace: &Workspace, binary: &Path, out: &Path) -> anyhow::
     Ok(Packages { deb, rpm })
 }
 
-/// Puts all that a package holds where it is to lie, under `stage`.
+/// Copies all files of a package to their paths below `stage`.
 fn stage_files(workspace: &Workspace, binary: &Path, stage: &Path) -> anyhow::Result<()> {
     if stage.exists() {
         fs::remove_dir_all(stage).with_context(|| format!("remove {}", stage.display()))?;
     }
     for (from, to) in FILES {
-        put(&workspace.path(from), &stage.join(to), 0o644)?;
+        copy(&workspace.path(from), &stage.join(to), 0o644)?;
     }
     let staged = stage.join("usr/bin/netsensor");
-    put(binary, &staged, 0o755)?;
+    copy(binary, &staged, 0o755)?;
     host::run(Command::new("strip").arg(&staged))?;
 
     let pages = stage.join("usr/share/man/man1");
@@ -114,18 +117,18 @@ fn stage_files(workspace: &Workspace, binary: &Path, stage: &Path) -> anyhow::Re
     host::run(Command::new(binary).arg("manual").arg(&pages))?;
     for (from, to) in SCRIPTS {
         let from = pages.join(from);
-        put(&from, &stage.join(to), 0o644)?;
+        copy(&from, &stage.join(to), 0o644)?;
         fs::remove_file(&from).with_context(|| format!("remove {}", from.display()))?;
     }
     for entry in fs::read_dir(&pages).with_context(|| format!("list {}", pages.display()))? {
         let page = entry.with_context(|| format!("list {}", pages.display()))?.path();
-        // Without its time, so that the same sources give the same bytes.
+        // `-n` omits the timestamp, for a reproducible package.
         host::run(Command::new("gzip").arg("-9n").arg(&page))?;
     }
     Ok(())
 }
 
-fn put(from: &Path, to: &Path, mode: u32) -> anyhow::Result<()> {
+fn copy(from: &Path, to: &Path, mode: u32) -> anyhow::Result<()> {
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     }
@@ -144,42 +147,43 @@ fn make_deb(workspace: &Workspace, out: &Path) -> anyhow::Result<PathBuf> {
     if !is_pinned(&cargo_deb) {
         let version = ["--version", CARGO_DEB];
         let mut install = workspace.cargo();
-        // Its compressors are optimised in this profile too, and it is made in less than half the time.
+        // Its compressors are optimised in the debug profile too, and the build takes less than
+        // half the time.
         install.args(["install", "--debug", "--locked", "--quiet", "cargo-deb"]).args(version);
         host::run(install.arg("--root").arg(&home))?;
     }
-    clear(out, "deb")?;
+    remove_with_extension(out, "deb")?;
     let mut deb = workspace.command(&cargo_deb);
     deb.args(["--package", "sensor-user", "--no-build", "--no-strip", "--quiet"]);
     host::run(deb.arg("--output").arg(out))?;
-    one(out, "deb")
+    only_with_extension(out, "deb")
 }
 
 fn make_rpm(workspace: &Workspace, stage: &Path, out: &Path) -> anyhow::Result<PathBuf> {
     let work = workspace.path("target/rpmbuild");
-    let defined = |name: &str, value: &Path| format!("{name} {}", value.display());
-    clear(out, "rpm")?;
+    let define = |name: &str, value: &Path| format!("{name} {}", value.display());
+    remove_with_extension(out, "rpm")?;
     let mut rpm = workspace.command("rpmbuild");
     rpm.args(["-bb", "--quiet"])
-        .args(["--define", &defined("_topdir", &work)])
-        .args(["--define", &defined("_rpmdir", out)])
+        .args(["--define", &define("_topdir", &work)])
+        .args(["--define", &define("_rpmdir", out)])
         .args(["--define", "_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm"])
-        .args(["--define", &defined("stage", stage)])
+        .args(["--define", &define("stage", stage)])
         .args(["--define", concat!("upstream ", env!("CARGO_PKG_VERSION"))]);
     host::run(rpm.arg(workspace.path("packaging/rpm/netsensor.spec")))?;
-    one(out, "rpm")
+    only_with_extension(out, "rpm")
 }
 
-/// Removes what an earlier run made.
-fn clear(folder: &Path, extension: &str) -> anyhow::Result<()> {
+/// Removes the packages of an earlier run.
+fn remove_with_extension(folder: &Path, extension: &str) -> anyhow::Result<()> {
     for old in with_extension(folder, extension)? {
         fs::remove_file(&old).with_context(|| format!("remove {}", old.display()))?;
     }
     Ok(())
 }
 
-/// The only file with that extension.
-fn one(folder: &Path, extension: &str) -> anyhow::Result<PathBuf> {
+/// Path of the only file with this extension.
+fn only_with_extension(folder: &Path, extension: &str) -> anyhow::Result<PathBuf> {
     match with_extension(folder, extension)?.as_slice() {
         [only] => Ok(only.clone()),
         found => bail!("{}: {} files end in .{extension}", folder.display(), found.len()),
@@ -192,21 +196,21 @@ fn with_extension(folder: &Path, extension: &str) -> anyhow::Result<Vec<PathBuf>
     Ok(paths.filter(|path| path.extension().is_some_and(|it| it == extension)).collect())
 }
 
-/// Lints the .deb, reads the .rpm, and asks how exposed the unit is.
+/// Lints the .deb, checks the files of the .rpm and the exposure level of the unit.
 fn check(workspace: &Workspace, deb: &Path, rpm: &Path) -> anyhow::Result<()> {
-    // Root builds in CI.
+    // CI builds as root.
     let lint = ["--fail-on", "error", "--allow-root", "--tag-display-limit", "0"];
     host::run(Command::new("lintian").args(lint).arg(deb))?;
     let listed = host::output(Command::new("rpm").args(["-qpl"]).arg(rpm))?;
-    for wanted in ["/usr/bin/netsensor", "/etc/netsensor/netsensor.toml"] {
-        anyhow::ensure!(listed.lines().any(|line| line == wanted), "{wanted} is not in the .rpm");
+    for path in ["/usr/bin/netsensor", "/etc/netsensor/netsensor.toml"] {
+        anyhow::ensure!(listed.lines().any(|line| line == path), "{path} is not in the .rpm");
     }
     let unit = workspace.path("packaging/systemd/netsensor.service");
     let limit = ["security", "--offline=true", "--no-pager", "--threshold=25"];
     let output = Command::new("systemd-analyze").args(limit).arg(unit).output();
     let output = output.context("run systemd-analyze")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let verdict = said.lines().last().unwrap_or_default();
+    let report = String::from_utf8_lossy(&output.stdout);
+    let verdict = report.lines().last().unwrap_or_default();
     anyhow::ensure!(output.status.success(), "the unit is too exposed: {verdict}");
     println!("{verdict}");
     Ok(())
@@ -217,27 +221,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_staged_is_there_and_is_in_both_packages() {
+    fn staged_files_exist_and_are_in_both_packages() {
         let here = Workspace::here();
         let read = |path: &str| fs::read_to_string(here.path(path)).unwrap();
         let deb = read("sensor-user/Cargo.toml");
         let rpm = read("packaging/rpm/netsensor.spec").replace("%{unit_dir}", UNITS);
         for (from, to) in FILES {
             assert!(here.path(from).is_file(), "{from}");
-            // A file, or the folder that it is in.
+            // The file, or its directory.
             let folder = to.rsplit_once('/').map_or(to, |(folder, _)| folder);
             let is_listed = |path: &str| rpm.lines().any(|line| line.ends_with(path));
             assert!(is_listed(to) || is_listed(folder), "{to} is not in the spec");
         }
         for (_, to) in FILES.iter().chain(&SCRIPTS) {
             let folder = to.rsplit_once('/').map_or(*to, |(folder, _)| folder);
-            let named = deb.contains(&format!("packages/stage/{folder}/"));
-            // cargo-deb takes the unit from where it is, and the license out of a file of its own.
+            let is_in_deb = deb.contains(&format!("packages/stage/{folder}/"));
+            // cargo-deb reads the unit from its source path and has a separate setting for the
+            // license.
             let is_other = to.starts_with("usr/lib/systemd") || to.ends_with("LICENSE");
-            assert!(named || is_other, "{to} is not in the metadata of the .deb");
+            assert!(is_in_deb || is_other, "{to} is not in the metadata of the .deb");
         }
     }
 
-    /// What the spec calls `unit_dir`.
+    /// Value of the spec's macro `unit_dir`.
     const UNITS: &str = "/usr/lib/systemd/system";
 }

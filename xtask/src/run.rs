@@ -1,4 +1,4 @@
-//! Builds the agent and becomes it, with the privileges that loading BPF programs takes.
+//! Builds the agent and executes it with the privileges that loading BPF programs requires.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
@@ -7,28 +7,28 @@ use anyhow::{Context as _, bail};
 
 use crate::host::{self, Workspace};
 
-/// Runs `netsensor run` with `args`; returns only when that was not possible.
+/// Replaces this process with `netsensor run` and `args`. Returns only on an error.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> anyhow::Result<ExitCode> {
-    // The first time takes minutes, so cargo says what it does.
+    // The first build takes minutes, so cargo's progress is shown.
     host::run(workspace.cargo().args(host::BUILD_AGENT)).context("build the agent")?;
     let has_sudo = host::find_program("sudo", &[]).is_some();
-    let mut words = command_line(host::is_root(), has_sudo)?;
+    let mut words = command_prefix(host::is_root(), has_sudo)?;
     words.push(workspace.path("target/release/netsensor").to_string_lossy().into_owned());
     words.push("run".to_owned());
     words.extend_from_slice(args);
-    let [program, rest @ ..] = words.as_slice() else { bail!("nothing to run") };
-    // The caller's directory stays, so that relative paths in the arguments mean what they say.
+    let [program, rest @ ..] = words.as_slice() else { bail!("no program to run") };
+    // The working directory is kept, so that relative paths in the arguments stay valid.
     let error = Command::new(program).args(rest).exec();
     Err(error).with_context(|| format!("run {program}"))
 }
 
-/// What comes before the agent: nothing for root, sudo for others.
-fn command_line(is_root: bool, has_sudo: bool) -> anyhow::Result<Vec<String>> {
+/// Command prefix of the agent: empty for root, sudo for other users.
+fn command_prefix(is_root: bool, has_sudo: bool) -> anyhow::Result<Vec<String>> {
     match (is_root, has_sudo) {
         (true, _) => Ok(Vec::new()),
         (false, true) => Ok(["sudo", "-E"].map(str::to_owned).into()),
         (false, false) => bail!(
-            "run: BPF programs need root (or CAP_BPF and CAP_PERFMON), and there is no sudo here; \
+            "run: BPF programs need root (or CAP_BPF and CAP_PERFMON), and sudo is not installed; \
              run target/release/netsensor run as root"
         ),
     }
@@ -39,10 +39,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sudo_only_for_those_who_need_it_and_have_it() {
-        assert_eq!(command_line(true, false).unwrap(), [""; 0]);
-        assert_eq!(command_line(false, true).unwrap(), ["sudo", "-E"]);
-        let error = command_line(false, false).unwrap_err().to_string();
-        assert!(error.contains("no sudo here"), "{error}");
+    fn sudo_is_used_only_if_needed_and_installed() {
+        assert_eq!(command_prefix(true, false).unwrap(), [""; 0]);
+        assert_eq!(command_prefix(false, true).unwrap(), ["sudo", "-E"]);
+        let error = command_prefix(false, false).unwrap_err().to_string();
+        assert!(error.contains("sudo is not installed"), "{error}");
     }
 }

@@ -1,8 +1,8 @@
-//! The toolchain for the BPF object: a rustc with the source of `core`, bpf-linker, llvm-objcopy.
+//! Toolchain for the BPF object: a rustc with the source of `core`, bpf-linker, llvm-objcopy.
 //!
-//! Nightly is not needed: `RUSTC_BOOTSTRAP=1` opens `-Z build-std` on a stable compiler. Debian's
-//! packages come first, because they bring the source and an LLVM that fits the linker's; a
-//! rustup toolchain with the component `rust-src` is as good.
+//! Nightly is not needed: `RUSTC_BOOTSTRAP=1` enables `-Z build-std` on a stable compiler. Debian's
+//! packages have priority, because they include the source and an LLVM compatible with the
+//! linker's. A rustup toolchain with the component `rust-src` works as well.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,44 +12,44 @@ use anyhow::{Context as _, bail};
 
 use crate::host;
 
-/// First release that the kernel half builds with, and the workspace's `rust-version`.
+/// Minimum release for the kernel half; equal to the workspace's `rust-version`.
 const RUSTC_MIN: (u32, u32) = (1, 95);
-/// Source of `core` under a sysroot.
+/// Path of the source of `core` below a sysroot.
 const RUST_SRC: &str = "lib/rustlib/src/rust/library";
 const LINKER_VERSION: &str = "0.13.0";
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 const PACKAGES: [&str; 5] =
     ["rustc-web", "cargo-web", "rust-web-src", "llvm-22-dev", "libpolly-22-dev"];
 
-/// A compiler with its source, and what links and strips.
+/// Compiler with its source, linker and objcopy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Toolchain {
     pub(crate) compiler: Compiler,
-    /// bpf-linker.
+    /// Path of bpf-linker.
     pub(crate) linker: PathBuf,
-    /// llvm-objcopy.
+    /// Path of llvm-objcopy.
     pub(crate) objcopy: PathBuf,
 }
 
-/// A rustc, its cargo, and the source of `core` that it is to build.
+/// A rustc, its cargo, and its source of `core`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Compiler {
     pub(crate) rustc: PathBuf,
     pub(crate) cargo: PathBuf,
-    /// `…/lib/rustlib/src/rust/library`.
+    /// Directory `…/lib/rustlib/src/rust/library`.
     pub(crate) rust_src: PathBuf,
 }
 
-/// What was looked for and not found.
+/// Component of the toolchain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum Component {
     Compiler,
     Linker,
     Objcopy,
 }
 
 impl Toolchain {
-    /// The toolchain of this machine; root on Debian gets what is missing.
+    /// Finds the toolchain of this host. As root on Debian, installs missing components.
     pub(crate) fn find_or_install() -> anyhow::Result<Self> {
         let missing = match Self::find() {
             Ok(toolchain) => return Ok(toolchain),
@@ -59,31 +59,32 @@ impl Toolchain {
             bail!("{}", advice(&missing));
         }
         host::apt_install(&PACKAGES).with_context(|| advice(&missing))?;
-        if missing.contains(&Part::Linker) {
+        if missing.contains(&Component::Linker) {
             install_linker().with_context(|| advice(&missing))?;
         }
         Self::find().or_else(|missing| bail!("{}", advice(&missing)))
     }
 
-    /// The toolchain, or what it lacks.
-    fn find() -> Result<Self, Vec<Part>> {
+    /// Finds the toolchain; the error has its missing components.
+    fn find() -> Result<Self, Vec<Component>> {
         let compiler = find_compiler();
         let linker = host::find_program("bpf-linker", &[cargo_home().join("bin")]);
         let objcopy = find_objcopy(Path::new(LLVM_PREFIX));
         match (compiler, linker, objcopy) {
             (Some(compiler), Some(linker), Some(objcopy)) => Ok(Self { compiler, linker, objcopy }),
             (compiler, linker, objcopy) => {
-                let parts = [
-                    (compiler.is_none(), Part::Compiler),
-                    (linker.is_none(), Part::Linker),
-                    (objcopy.is_none(), Part::Objcopy),
+                let components = [
+                    (compiler.is_none(), Component::Compiler),
+                    (linker.is_none(), Component::Linker),
+                    (objcopy.is_none(), Component::Objcopy),
                 ];
-                Err(parts.iter().filter(|(missing, _)| *missing).map(|(_, part)| *part).collect())
+                let missing = components.iter().filter(|(is_missing, _)| *is_missing);
+                Err(missing.map(|(_, component)| *component).collect())
             }
         }
     }
 
-    /// `rustc --version` and `bpf-linker --version`: equal versions give equal bytes.
+    /// Output of `rustc --version` and `bpf-linker --version`: equal versions produce equal bytes.
     pub(crate) fn versions(&self) -> anyhow::Result<(String, String)> {
         let rustc = host::output(Command::new(&self.compiler.rustc).arg("--version"))?;
         let linker = host::output(Command::new(&self.linker).arg("--version"))?;
@@ -91,7 +92,7 @@ impl Toolchain {
     }
 }
 
-/// Cargo's own directory: its registry and its installed programs.
+/// Cargo's home directory, with its registry and installed programs.
 pub(crate) fn cargo_home() -> PathBuf {
     std::env::var_os("CARGO_HOME").map_or_else(
         || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
@@ -107,22 +108,22 @@ fn find_compiler() -> Option<Compiler> {
     })
 }
 
-/// The compiler of a sysroot, if it is new enough and has the source. Both programs are named in
-/// full: a rustup proxy would follow the environment instead.
+/// Compiler of a sysroot, if it is new enough and has the source. The paths of rustc and cargo are
+/// absolute, because a rustup proxy would select a toolchain by the environment.
 fn compiler_in(sysroot: &Path, version: &str) -> Option<Compiler> {
     let compiler = Compiler {
         rustc: sysroot.join("bin/rustc"),
         cargo: sysroot.join("bin/cargo"),
         rust_src: sysroot.join(RUST_SRC),
     };
-    let complete = release(version)? >= RUSTC_MIN
+    let is_usable = release(version)? >= RUSTC_MIN
         && compiler.rustc.is_file()
         && compiler.cargo.is_file()
         && compiler.rust_src.join("core/src/lib.rs").is_file();
-    complete.then_some(compiler)
+    is_usable.then_some(compiler)
 }
 
-/// `(1, 96)` of `rustc 1.96.0 (ac68faa20 2026-05-25)`.
+/// Parses the release: `(1, 96)` for `rustc 1.96.0 (ac68faa20 2026-05-25)`.
 fn release(version: &str) -> Option<(u32, u32)> {
     let mut numbers = version.split_whitespace().nth(1)?.split('.');
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
@@ -149,14 +150,14 @@ fn install_linker() -> anyhow::Result<()> {
     host::run(&mut install)
 }
 
-/// What is missing and the commands that bring it.
-fn advice(missing: &[Part]) -> String {
+/// Error message with the missing components and the commands that install them.
+fn advice(missing: &[Component]) -> String {
     let mut text = String::from("BPF toolchain: not found:");
-    for part in missing {
-        text.push_str(match part {
-            Part::Compiler => "\n  a rustc of 1.95 or later with the source of core",
-            Part::Linker => "\n  bpf-linker, on PATH or in ~/.cargo/bin",
-            Part::Objcopy => "\n  llvm-objcopy, on PATH or in /usr/lib/llvm-22/bin",
+    for component in missing {
+        text.push_str(match component {
+            Component::Compiler => "\n  a rustc of 1.95 or later with the source of core",
+            Component::Linker => "\n  bpf-linker, on PATH or in ~/.cargo/bin",
+            Component::Objcopy => "\n  llvm-objcopy, on PATH or in /usr/lib/llvm-22/bin",
         });
     }
     text.push_str("\non Debian, as root:\n");
@@ -178,18 +179,18 @@ mod tests {
 
     #[test]
     fn the_release_is_read_from_the_version_line() {
-        for (line, want) in [
+        for (line, expected) in [
             ("rustc 1.96.0 (ac68faa20 2026-05-25) (built from a source tarball)", Some((1, 96))),
             ("rustc 1.98.0-nightly (0 2026-06-01)", Some((1, 98))),
             ("rustc", None),
             ("", None),
         ] {
-            assert_eq!(release(line), want, "{line:?}");
+            assert_eq!(release(line), expected, "{line:?}");
         }
     }
 
     #[test]
-    fn a_sysroot_counts_only_when_new_and_complete() {
+    fn a_sysroot_must_be_new_enough_and_complete() {
         let scratch = Workspace::here().path("target/xtask-tests/sysroot");
         let _absent = std::fs::remove_dir_all(&scratch);
         let version = "rustc 1.96.0 (x)";
@@ -207,8 +208,8 @@ mod tests {
     }
 
     #[test]
-    fn advice_names_what_is_missing_and_the_commands() {
-        let text = advice(&[Part::Linker]);
+    fn the_advice_has_the_missing_components_and_the_commands() {
+        let text = advice(&[Component::Linker]);
         assert!(text.contains("bpf-linker, on PATH"), "{text}");
         assert!(!text.contains("a rustc of"), "{text}");
         assert!(text.contains("apt-get install") && text.contains("cargo install"), "{text}");

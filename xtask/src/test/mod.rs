@@ -1,7 +1,7 @@
-//! Checks, builds and tests everything, stage by stage, and counts.
+//! Runs all checks, builds and tests in stages, and counts the results.
 //!
-//! A stage that fails does not stop the later ones, so that one run tells all; the last line is
-//! `N passed, N failed, N skipped`. A stage that runs no tests of its own counts as one.
+//! A failed stage does not stop later ones, so that one run reports everything. The last line is
+//! `N passed, N failed, N skipped`. A stage without tests counts as one.
 
 mod servers;
 mod tally;
@@ -22,45 +22,45 @@ use crate::tidy;
 use crate::vm;
 use tally::{Skips, Tally, failed_test};
 
-/// The sink that only some builds have is tested too.
+/// Feature of the optional kafka sink, which is tested too.
 const KAFKA: &str = "sensor-tests/kafka";
 const KERNEL_SUITE: &str = "kernel";
-/// It loads the programs too, a test at a time.
+/// Suite that also loads BPF programs, with one test at a time.
 const CONFINEMENT_SUITE: &str = "confinement";
-/// The suite that boots a machine with the package in it.
+/// Suite that boots a machine with the package installed.
 const SYSTEMD_SUITE: &str = "systemd";
-/// Where the package of that suite is made: of the agent that the other suites use.
+/// Output directory of the package for that suite. It contains the agent that the other suites use.
 const TESTED_PACKAGES: &str = "target/packages/tested";
-/// Suites add a line `SKIPPED <test>: <why>` for each test that could not run here.
+/// Path of the log to which suites append a line `SKIPPED <test>: <reason>` for each skipped test.
 const SKIP_LOG: &str = "target/skipped.txt";
 
-/// What a stage came to.
+/// Result of a stage.
 enum Outcome {
-    /// A check, or a suite: what it counted.
+    /// Completed, with the results of a check or suite.
     Done(Tally),
     Failed(String),
     Skipped(String),
 }
 
-/// The run so far.
-struct Run<'w> {
+/// State of a test run.
+struct TestRun<'w> {
     workspace: &'w Workspace,
     fast: bool,
     skip_log: PathBuf,
-    /// The object built from source, once it is.
+    /// Path of the object built from source, after its stage.
     object: Option<PathBuf>,
     tally: Tally,
-    /// Names of what failed.
+    /// Names of failed stages and tests.
     failed: Vec<String>,
     skipped: Skips,
 }
 
-/// Runs every stage; fails when one did.
+/// Runs every stage. Fails if one of them failed.
 pub(crate) fn test(workspace: &Workspace, fast: bool) -> anyhow::Result<ExitCode> {
     let skip_log = workspace.path(SKIP_LOG);
     std::fs::create_dir_all(workspace.path("target")).context("create target")?;
     std::fs::write(&skip_log, "").with_context(|| format!("write {SKIP_LOG}"))?;
-    let mut run = Run {
+    let mut run = TestRun {
         workspace,
         fast,
         skip_log,
@@ -69,11 +69,11 @@ pub(crate) fn test(workspace: &Workspace, fast: bool) -> anyhow::Result<ExitCode
         failed: Vec::new(),
         skipped: Skips::default(),
     };
-    let began = now();
+    let started = now();
     run.stage("tools", |run| tools::ensure(run.workspace));
-    // They wait for the network while the compiler works. Nothing else installs meanwhile.
-    let of_servers = workspace.clone();
-    let servers = std::thread::spawn(move || servers::ensure(&of_servers));
+    // Overlaps downloads with compilation. No other stage installs packages meanwhile.
+    let servers_workspace = workspace.clone();
+    let servers = std::thread::spawn(move || servers::ensure(&servers_workspace));
     run.stage("format", |run| run.cargo(&["fmt", "--all", "--check"]));
     run.stage("tidy", |run| run.tidy());
     run.stage("clippy", |run| {
@@ -89,25 +89,25 @@ pub(crate) fn test(workspace: &Workspace, fast: bool) -> anyhow::Result<ExitCode
             "warnings",
         ])
     });
-    run.stage("documentation", Run::documentation);
+    run.stage("documentation", TestRun::documentation);
     run.stage("servers", |_run| {
-        servers.join().map_err(|_panic| anyhow::anyhow!("their thread panicked"))
+        servers.join().map_err(|_panic| anyhow::anyhow!("the installing thread panicked"))
     });
-    run.stage("object", Run::object);
+    run.stage("object", TestRun::object);
     run.stage("agent", |run| run.cargo(&host::BUILD_AGENT));
-    run.stage("tests", Run::tests);
-    run.stage("packages", Run::packages);
-    run.stage("kernel", Run::kernel);
-    run.stage("vm", Run::vm);
-    Ok(run.finish(now().duration_since(began)))
+    run.stage("tests", TestRun::tests);
+    run.stage("packages", TestRun::packages);
+    run.stage("kernel", TestRun::kernel);
+    run.stage("vm", TestRun::vm);
+    Ok(run.finish(now().duration_since(started)))
 }
 
-impl Run<'_> {
+impl TestRun<'_> {
     fn stage(&mut self, name: &str, perform: impl FnOnce(&mut Self) -> anyhow::Result<Outcome>) {
         println!("\n== {name}");
-        let began = now();
+        let started = now();
         let outcome = perform(self).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
-        let seconds = now().duration_since(began).as_secs_f32();
+        let seconds = now().duration_since(started).as_secs_f32();
         let verdict = match outcome {
             Outcome::Done(tally) => {
                 self.tally.add(tally);
@@ -116,22 +116,22 @@ impl Run<'_> {
                 }
                 if tally.failed > 0 { "failed" } else { "passed" }
             }
-            Outcome::Failed(why) => {
-                println!("{why}");
+            Outcome::Failed(reason) => {
+                println!("{reason}");
                 self.tally.failed += 1;
-                self.failed.push(format!("{name}: {}", why.lines().next().unwrap_or_default()));
+                self.failed.push(format!("{name}: {}", reason.lines().next().unwrap_or_default()));
                 "failed"
             }
-            Outcome::Skipped(why) => {
-                println!("SKIPPED {name}: {why}");
-                self.skipped.push(name, &why);
+            Outcome::Skipped(reason) => {
+                println!("SKIPPED {name}: {reason}");
+                self.skipped.push(name, &reason);
                 "skipped"
             }
         };
         println!("== {name}: {verdict} in {seconds:.1} s");
     }
 
-    /// A cargo command that passes or fails as a whole.
+    /// Runs a cargo command that passes or fails as a whole.
     fn cargo(&self, args: &[&str]) -> anyhow::Result<Outcome> {
         host::run(self.workspace.cargo().args(args))?;
         Ok(Outcome::Done(Tally::PASSED))
@@ -161,30 +161,32 @@ impl Run<'_> {
         Ok(Outcome::Done(Tally::PASSED))
     }
 
-    /// Builds the object from source, for the kernel suite, and compares it with the committed.
+    /// Builds the object from source, for the kernel suite, and compares it with the committed one.
     fn object(&mut self) -> anyhow::Result<Outcome> {
         if self.fast {
             return Ok(Outcome::Skipped("--fast".to_owned()));
         }
-        if let Err(why) = crate::toolchain::Toolchain::find_or_install() {
-            return Ok(Outcome::Skipped(format!("{why:#}")));
+        if let Err(error) = crate::toolchain::Toolchain::find_or_install() {
+            return Ok(Outcome::Skipped(format!("{error:#}")));
         }
         let (path, comparison) = object::build_and_compare(self.workspace)?;
         self.object = Some(path);
         Ok(match comparison {
             Comparison::Same => Outcome::Done(Tally::PASSED),
             Comparison::Different => Outcome::Failed(format!(
-                "{} is not what the sources give; run cargo xtask build-ebpf",
+                "{} differs from the sources' build; run cargo xtask build-ebpf",
                 crate::object_lock::OBJECT
             )),
-            Comparison::OtherTools(theirs, ours) => {
-                println!("not compared with the committed object: built by {theirs}, here {ours}");
+            Comparison::OtherTools { committed, local } => {
+                println!(
+                    "not compared: the committed object was built by {committed}, not {local}"
+                );
                 Outcome::Done(Tally::PASSED)
             }
         })
     }
 
-    /// Every test but those of the suites that load the programs, and the examples in the documentation.
+    /// Runs all tests except the suites that load BPF programs, and the documentation's examples.
     fn tests(&mut self) -> anyhow::Result<Outcome> {
         let mut args: Vec<OsString> = [
             "test",
@@ -204,13 +206,13 @@ impl Run<'_> {
             }
         }
         let mut cargo = self.workspace.cargo();
-        let mut tally = self.counted(cargo.args(&args))?;
+        let mut tally = self.run_and_count(cargo.args(&args))?;
         let mut doc = self.workspace.cargo();
-        tally.add(self.counted(doc.args(["test", "--workspace", "--locked", "--doc"]))?);
+        tally.add(self.run_and_count(doc.args(["test", "--workspace", "--locked", "--doc"]))?);
         Ok(Outcome::Done(tally))
     }
 
-    /// The suites that load the programs; they are root's.
+    /// Runs the suites that load BPF programs, which require root.
     fn kernel(&mut self) -> anyhow::Result<Outcome> {
         if self.fast {
             return Ok(Outcome::Skipped("--fast".to_owned()));
@@ -229,48 +231,49 @@ impl Run<'_> {
         if let Some(object) = &self.object {
             cargo.env("NETSENSOR_TEST_OBJECT", object);
         } else {
-            println!("with the committed object: none was built from source");
+            println!("uses the committed object: none was built from source");
         }
-        Ok(Outcome::Done(self.counted(&mut cargo)?))
+        Ok(Outcome::Done(self.run_and_count(&mut cargo)?))
     }
 
-    /// Packs the agent, and runs the suite that installs the packages. Without the kafka sink, which
-    /// takes minutes to build: `cargo xtask package` has it, and the suite's own agent.
+    /// Packages the agent, and runs the suite that installs the packages. The package lacks the
+    /// kafka sink, which takes minutes to build; `cargo xtask package` and the suite's own agent
+    /// have it.
     fn packages(&mut self) -> anyhow::Result<Outcome> {
         if self.fast {
             return Ok(Outcome::Skipped("--fast".to_owned()));
         }
         if !host::can_install() {
-            let why = "packing the agent and booting a machine with it take root and apt-get";
-            return Ok(Outcome::Skipped(why.to_owned()));
+            let reason = "packaging the agent and booting a machine need root and apt-get";
+            return Ok(Outcome::Skipped(reason.to_owned()));
         }
         let binary = self.workspace.path("target/release/netsensor");
         let out = self.workspace.path(TESTED_PACKAGES);
-        let made = package::make(self.workspace, &binary, &out)?;
+        let packages = package::make(self.workspace, &binary, &out)?;
         let mut cargo = self.workspace.cargo();
         cargo
             .args(["test", "--workspace", "--locked", "--features", KAFKA])
             .args(["--test", SYSTEMD_SUITE, "--", "--test-threads=1", "--show-output"])
             .env("NETSENSOR_BIN", &binary)
-            .env("NETSENSOR_DEB", &made.deb)
-            .env("NETSENSOR_RPM", &made.rpm);
-        Ok(Outcome::Done(self.counted(&mut cargo)?))
+            .env("NETSENSOR_DEB", &packages.deb)
+            .env("NETSENSOR_RPM", &packages.rpm);
+        Ok(Outcome::Done(self.run_and_count(&mut cargo)?))
     }
 
-    /// The agent on other kernels.
+    /// Runs the agent on other kernels.
     fn vm(&mut self) -> anyhow::Result<Outcome> {
         if self.fast {
             return Ok(Outcome::Skipped("--fast".to_owned()));
         }
-        if let Some(why) = vm::hindrance() {
-            return Ok(Outcome::Skipped(why));
+        if let Some(reason) = vm::unavailable_reason() {
+            return Ok(Outcome::Skipped(reason));
         }
-        let checks = vm::run(self.workspace, vm::Kind::X86_64)?;
+        let checks = vm::run(self.workspace, vm::MachineType::X86_64)?;
         Ok(Outcome::Done(Tally { passed: checks.passed, failed: checks.failed }))
     }
 
-    /// Runs a test command, passes its output on and counts its results.
-    fn counted(&mut self, command: &mut Command) -> anyhow::Result<Tally> {
+    /// Runs a test command, prints its output and counts its results.
+    fn run_and_count(&mut self, command: &mut Command) -> anyhow::Result<Tally> {
         command.env("NETSENSOR_SKIP_LOG", &self.skip_log).stdout(Stdio::piped());
         let mut child = command.spawn().context("run cargo test")?;
         let stdout = child.stdout.take().context("output of cargo test")?;
@@ -283,26 +286,26 @@ impl Run<'_> {
             self.failed.extend(failed_test(&line).map(|test| format!("test {test}")));
         }
         let status = child.wait().context("wait for cargo test")?;
-        // A suite that did not build, or died, has no line for its failure.
+        // A suite that did not build, or crashed, prints no result line.
         if !status.success() && tally.failed == 0 {
             tally.failed = 1;
         }
         Ok(tally)
     }
 
-    /// Prints what failed and what was skipped, then the one line.
-    fn finish(mut self, took: Duration) -> ExitCode {
+    /// Prints the failed and skipped tests, then the summary line.
+    fn finish(mut self, elapsed: Duration) -> ExitCode {
         let log = std::fs::read_to_string(&self.skip_log).unwrap_or_default();
         self.tally.passed = self.tally.passed.saturating_sub(self.skipped.extend_from_log(&log));
-        println!("\n== all: {} s", took.as_secs());
-        for (name, why) in self.skipped.iter() {
-            println!("SKIPPED {name}: {}", why.lines().next().unwrap_or_default());
+        println!("\n== all: {} s", elapsed.as_secs());
+        for (name, reason) in self.skipped.iter() {
+            println!("SKIPPED {name}: {}", reason.lines().next().unwrap_or_default());
         }
-        // A continuous build that leaves a whole suite out must not look like one that ran it.
+        // A CI run that skips a whole suite must not pass like one that ran it.
         if std::env::var("CI").is_ok_and(|ci| ci == "true") {
             for name in self.skipped.suites() {
                 self.tally.failed += 1;
-                self.failed.push(format!("{name}: skipped, which CI does not allow"));
+                self.failed.push(format!("{name}: skipped, which is a failure in CI"));
             }
         }
         for name in &self.failed {
@@ -314,13 +317,13 @@ impl Run<'_> {
     }
 }
 
-/// Names of the suites.
+/// Names of all suites.
 fn suites(workspace: &Workspace) -> anyhow::Result<Vec<String>> {
     let files = workspace.files()?;
     Ok(files.iter().filter_map(|path| suite(path)).collect())
 }
 
-/// `tests/tests/<name>.rs` or `tests/tests/<name>/main.rs`, as cargo finds them.
+/// Name of the suite at `tests/tests/<name>.rs` or `tests/tests/<name>/main.rs`, cargo's layout.
 fn suite(path: &Path) -> Option<String> {
     let parts: Vec<&str> = path.iter().filter_map(OsStr::to_str).collect();
     match parts.as_slice() {
@@ -330,7 +333,7 @@ fn suite(path: &Path) -> Option<String> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long a stage took is for people, not logic")]
+#[expect(clippy::disallowed_methods, reason = "durations are only printed")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -341,14 +344,14 @@ mod tests {
 
     #[test]
     fn suites_are_the_files_of_the_tests_directory() {
-        for (path, want) in [
+        for (path, expected) in [
             ("tests/tests/rule.rs", Some("rule")),
             ("tests/tests/kernel/main.rs", Some("kernel")),
             ("tests/tests/kernel/accept.rs", None),
             ("tests/tests/notes.md", None),
             ("tests/src/lib.rs", None),
         ] {
-            assert_eq!(suite(Path::new(path)).as_deref(), want, "{path}");
+            assert_eq!(suite(Path::new(path)).as_deref(), expected, "{path}");
         }
     }
 }

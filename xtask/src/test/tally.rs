@@ -1,6 +1,6 @@
-//! Counting: results that libtest prints, and tests that could not run here.
+//! Counts the results that libtest prints, and the skipped tests.
 
-/// Tests that ran.
+/// Numbers of tests that ran.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) passed: usize,
@@ -8,7 +8,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// One check that passed.
+    /// Tally of one check that passed.
     pub(super) const PASSED: Self = Self { passed: 1, failed: 0 };
 
     pub(super) const fn add(&mut self, other: Self) {
@@ -16,48 +16,48 @@ impl Tally {
         self.failed += other.failed;
     }
 
-    /// What a line of libtest's output adds: nothing but for
+    /// Tally of one line of libtest's output. Zero for all lines except
     /// `test result: ok. 12 passed; 0 failed; …`.
     pub(super) fn of_line(line: &str) -> Self {
         let Some((_, counts)) = line.split_once("test result: ") else { return Self::default() };
-        let count = |what: &str| {
+        let count = |label: &str| {
             let mut words = counts.split([' ', ';', '.']).filter(|word| !word.is_empty());
             let mut previous = "";
             words.find_map(|word| {
                 let count = std::mem::replace(&mut previous, word);
-                if word == what { count.parse().ok() } else { None }
+                if word == label { count.parse().ok() } else { None }
             })
         };
         Self { passed: count("passed").unwrap_or(0), failed: count("failed").unwrap_or(0) }
     }
 }
 
-/// The name in a line `test <name> ... FAILED`.
+/// Name of the test in a line `test <name> ... FAILED`.
 pub(super) fn failed_test(line: &str) -> Option<&str> {
     line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
 }
 
-/// Tests and stages that did not run, and why.
+/// Tests and stages that did not run, with their reasons.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Skips(Vec<(String, String)>);
 
-/// Whole suites; a test within one has another name.
+/// Names of whole suites; no single test has one of these names.
 const SUITES: [&str; 4] = ["kernel", "object", "packages", "server"];
 
 impl Skips {
-    pub(super) fn push(&mut self, name: &str, why: &str) {
-        self.0.push((name.to_owned(), why.to_owned()));
+    pub(super) fn push(&mut self, name: &str, reason: &str) {
+        self.0.push((name.to_owned(), reason.to_owned()));
     }
 
-    /// Adds the lines `SKIPPED <test>: <why>` that suites wrote; gives how many. These tests returned
-    /// early, so libtest counted them as passed.
+    /// Adds the lines `SKIPPED <test>: <reason>` of the suites' log and returns their number. These
+    /// tests returned early, so libtest counted them as passed.
     pub(super) fn extend_from_log(&mut self, log: &str) -> usize {
         let lines = log.lines().filter(|line| !line.trim().is_empty());
         let before = self.0.len();
         for line in lines {
             let line = line.strip_prefix("SKIPPED ").unwrap_or(line);
-            let (name, why) = line.split_once(": ").unwrap_or((line, "no reason given"));
-            self.push(name, &why.escape_debug().to_string());
+            let (name, reason) = line.split_once(": ").unwrap_or((line, "no reason given"));
+            self.push(name, &reason.escape_debug().to_string());
         }
         self.0.len() - before
     }
@@ -67,7 +67,7 @@ impl Skips {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, why)| (name.as_str(), why.as_str()))
+        self.0.iter().map(|(name, reason)| (name.as_str(), reason.as_str()))
     }
 
     /// Names of the whole suites among them.
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_test_is_named() {
+    fn the_name_of_a_failed_test_is_found() {
         assert_eq!(failed_test("test a::b ... FAILED"), Some("a::b"));
         assert_eq!(failed_test("test a::b ... ok"), None);
         assert_eq!(failed_test("test result: FAILED. 1 passed"), None);

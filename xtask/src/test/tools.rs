@@ -1,4 +1,4 @@
-//! The programs that the suites run beside the agent.
+//! Installs the programs that the suites run beside the agent.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use super::{Outcome, Tally};
 use crate::host::{self, Workspace};
 
-/// Program, and the Debian package that has it.
+/// Required programs, each with its Debian package.
 const TOOLS: [(&str, &str); 14] = [
     ("ab", "apache2-utils"),
     ("curl", "curl"),
@@ -24,8 +24,7 @@ const TOOLS: [(&str, &str); 14] = [
     ("unshare", "util-linux"),
 ];
 
-/// What the suites ask of Python: module, and package as pip names it; the tests look for them
-/// there.
+/// Python modules that the suites import, each with its pip requirement.
 const PYTHON: [(&str, &str); 5] = [
     ("duckdb", "duckdb==2.0.1"),
     ("yaml, kubernetes_validate", "kubernetes-validate==1.37.0"),
@@ -35,8 +34,8 @@ const PYTHON: [(&str, &str); 5] = [
 ];
 const PYTHON_HOME: &str = "target/python";
 
-/// Looks for the tools; root on Debian gets the missing ones, and Python's packages come from
-/// `PyPI` into a folder of the build.
+/// Finds the tools. As root on Debian, installs missing programs. Python packages are installed
+/// from `PyPI` into a venv in the target directory.
 pub(super) fn ensure(workspace: &Workspace) -> anyhow::Result<Outcome> {
     match ensure_programs()? {
         Outcome::Done(_) => Ok(ensure_python(&workspace.path(PYTHON_HOME))),
@@ -45,27 +44,29 @@ pub(super) fn ensure(workspace: &Workspace) -> anyhow::Result<Outcome> {
 }
 
 fn ensure_programs() -> anyhow::Result<Outcome> {
-    let is_there = |program: &str| host::find_program(program, &[]).is_some();
-    let packages = missing(is_there);
+    let is_installed = |program: &str| host::find_program(program, &[]).is_some();
+    let packages = missing(is_installed);
     if packages.is_empty() {
         return Ok(Outcome::Done(Tally::PASSED));
     }
     if !host::can_install() {
         let packages = packages.join(" ");
-        return Ok(Outcome::Skipped(format!("missing; as root: apt-get install {packages}")));
+        return Ok(Outcome::Skipped(format!(
+            "tools are missing; as root: apt-get install {packages}"
+        )));
     }
     host::apt_install(&packages)?;
     Ok(Outcome::Done(Tally::PASSED))
 }
 
 fn ensure_python(home: &Path) -> Outcome {
-    let own = home.join("bin/python3");
+    let venv_python = home.join("bin/python3");
     let has = |python: &Path, module: &str| {
         let import = format!("import {module}");
         let child = Command::new(python).args(["-c", &import]).stderr(Stdio::null()).status();
         child.is_ok_and(|status| status.success())
     };
-    let lacks = |module| !has(Path::new("python3"), module) && !has(&own, module);
+    let lacks = |module| !has(Path::new("python3"), module) && !has(&venv_python, module);
     let packages: Vec<&str> = PYTHON
         .into_iter()
         .filter(|(module, _)| lacks(module))
@@ -75,27 +76,28 @@ fn ensure_python(home: &Path) -> Outcome {
         return Outcome::Done(Tally::PASSED);
     }
     println!("installing {} into {}", packages.join(" "), home.display());
-    let venv = || host::run(Command::new("python3").args(["-m", "venv"]).arg(home));
-    let made = venv().or_else(|error| {
+    let create_venv = || host::run(Command::new("python3").args(["-m", "venv"]).arg(home));
+    let created = create_venv().or_else(|error| {
         if !host::can_install() {
             return Err(error);
         }
-        // Debian has it in a package of its own.
+        // Debian has the module venv in a separate package.
         host::apt_install(&["python3-venv"])?;
-        venv()
+        create_venv()
     });
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-    match made.and_then(|()| host::run(Command::new(&own).args(pip).args(&packages))) {
+    match created.and_then(|()| host::run(Command::new(&venv_python).args(pip).args(&packages))) {
         Ok(()) => Outcome::Done(Tally::PASSED),
-        Err(error) => {
-            Outcome::Skipped(format!("no Python packages {}: {error:#}", packages.join(" ")))
-        }
+        Err(error) => Outcome::Skipped(format!(
+            "install the Python packages {}: {error:#}",
+            packages.join(" ")
+        )),
     }
 }
 
-/// Packages to install, each once.
-fn missing(is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let absent = TOOLS.iter().filter(|(program, _)| !is_there(program));
+/// Debian packages of missing programs, without duplicates.
+fn missing(is_installed: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let absent = TOOLS.iter().filter(|(program, _)| !is_installed(program));
     let mut packages: Vec<&str> = absent.map(|(_, package)| *package).collect();
     packages.sort_unstable();
     packages.dedup();
@@ -107,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_missing_is_installed_and_once() {
+    fn each_missing_package_is_listed_once() {
         assert_eq!(missing(|_| true), [""; 0]);
         assert_eq!(
             missing(|program| program == "curl" || program == "ip"),

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# PID 1 of the test machine: runs the agent on this kernel, says `vm: passed NAME` or
-# `vm: failed NAME` for each check, and switches the machine off.
+# PID 1 of the test machine. Runs the agent on this kernel, prints `vm: passed NAME` or
+# `vm: failed NAME` for each check, and powers the machine off.
 /bin/busybox --install -s /bin
 mount -t proc none /proc
 mount -t sysfs none /sys
@@ -21,21 +21,21 @@ check() {
     fi
 }
 
-# The whole path, with the best probes, of which $exact (fexit, or kretprobe) is one.
+# Self-test of the whole path with the best available probes, $exact (fexit or kretprobe) among them.
 self_test() {
     netsensor self-test --log info >/tmp/log 2>&1
     grep -q 'the path from kernel to alert works' /tmp/log &&
         grep -q "probes on: tp_btf inet_sock_set_state, $exact inet_csk_accept" /tmp/log
 }
 
-# owner CAPTURE ATTRIBUTION BYTES: a server is found as the owner of what it accepted, in this
-# way, with so many bytes received. An emulated machine may take longer to schedule the server than
-# the agent waits for an owner (the listener stands in then), so it has three tries.
+# owner CAPTURE ATTRIBUTION BYTES: the server owns the connection that it accepted, with this
+# attribution and this number of received bytes. An emulated machine may take longer to schedule the
+# server than the agent waits for an owner (the listener's owner is used then), hence three attempts.
 owner() {
     owner_once "$@" || owner_once "$@" || owner_once "$@"
 }
 
-# record CAPTURE: starts a recording, as $agent.
+# record CAPTURE: starts `netsensor record` in the background; its process id is $agent.
 record() {
     printf '[capture]\n%s\n' "$1" >/tmp/netsensor.toml
     : >/tmp/log
@@ -62,7 +62,7 @@ owner_once() {
         grep "\"BytesReceived\":$3," | grep "\"Attribution\":\"$2\"" | grep -q "\"ProcessId\":$server,"
 }
 
-# A connect without a route is told with its errno, ENETUNREACH or EHOSTUNREACH.
+# A connect without a route is recorded with its errno, ENETUNREACH or EHOSTUNREACH.
 no_route() {
     ip route add unreachable 203.0.113.0/24
     record ''
@@ -75,7 +75,7 @@ no_route() {
         grep '"ProcessName":"busybox"' | grep -q '"DestinationPort":80,'
 }
 
-# Every hook that is on tells of the canary, the exact one of accept among them.
+# Every active hook, the exact one of accept among them, reports the canary's events.
 canary() {
     canary_once || canary_once || canary_once
 }
@@ -85,21 +85,21 @@ canary_once() {
     netsensor run --config /tmp/netsensor.toml >/dev/null 2>/tmp/log &
     agent=$!
     tries=0
-    until hooks_are_well || [ $tries -ge 60 ]; do
+    until hooks_are_ok || [ $tries -ge 60 ]; do
         tries=$((tries + 1))
         sleep 0.5
     done
-    # Some more of them.
+    # Waits for several more canary connections.
     sleep 8
-    hooks_are_well
+    hooks_are_ok
     state=$?
     kill $agent
     wait $agent || return 1
     [ $state = 0 ]
 }
 
-# The agent is OK, and so are the canary and the hooks that it has told of.
-hooks_are_well() {
+# The agent reports the canary and the hooks as OK.
+hooks_are_ok() {
     netsensor status --json --config /tmp/netsensor.toml >/tmp/recorded 2>&1 || return 1
     tr -d ' \n' </tmp/recorded >/tmp/flat
     for hook in canary "${exact}inet_csk_accept" rawtracepointsched_process_exit; do
@@ -107,7 +107,7 @@ hooks_are_well() {
     done
 }
 
-# Datagrams each way over UDP: both ends have their flow, their process and their bytes.
+# UDP datagrams in both directions: both ends have a flow with process and bytes.
 udp() {
     udp_once || udp_once || udp_once
 }
@@ -128,11 +128,11 @@ udp_once() {
     wait $agent || return 1
     grep '"Event":"closed"' /tmp/recorded | grep '"Protocol":"udp"' |
         grep '"BytesSent":5,"BytesReceived":5,"PacketsSent":1,"PacketsReceived":1,' >/tmp/udp
-    of '"Direction":"outbound"' connect $client && of '"Direction":"inbound"' first_io $server
+    has_flows '"Direction":"outbound"' connect $client && has_flows '"Direction":"inbound"' first_io $server
 }
 
-# of DIRECTION ATTRIBUTION PROCESS: all three flows are so.
-of() {
+# has_flows DIRECTION ATTRIBUTION PROCESS: all three flows have these values.
+has_flows() {
     [ "$(grep "$1" /tmp/udp | grep "\"Attribution\":\"$2\"" | grep -c "\"ProcessId\":$3,")" = 3 ]
 }
 
@@ -143,7 +143,7 @@ check canary canary
 check kretprobe owner "disable = [$no_fexit]" accept 3
 check raw-tracepoint owner 'disable = ["inet_sock_set_state_btf"]' accept 3
 check first-read owner "disable = [$no_fexit, \"inet_csk_accept_kretprobe\"]" first_io 3
-# What fails before the SYN is told by fexit alone.
+# Only fexit reports a failure before the SYN.
 [ "$exact" = fexit ] && check no-route no_route
 check udp udp
 check without-types owner 'btf = "/nonexistent"' accept 0

@@ -1,10 +1,10 @@
-//! The agent on other kernels: Debian's, each in a machine of its own under emulation.
+//! Runs the agent on Debian's kernels, each in an emulated machine.
 //!
-//! A machine has the kernel of a Debian package, and in memory busybox, the release agent with its
-//! libraries, the tests' small peer, and `init.sh`, which prints a line for each check on the serial
-//! console.
+//! A machine boots the kernel of a Debian package with an initrd. The initrd contains busybox, the
+//! release agent with its libraries, the tests' `peer`, and `init.sh`, which prints a line for each
+//! check on the serial console.
 
-mod kind;
+mod machine_type;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,36 +14,36 @@ use anyhow::{Context as _, bail};
 
 use crate::host::{self, Workspace};
 
-pub(crate) use kind::Kind;
+pub(crate) use machine_type::MachineType;
 
 const INIT: &str = include_str!("init.sh");
-/// Seconds that one machine may take.
-const LIMIT: &str = "300";
+/// Time limit of one machine in seconds.
+const LIMIT_SECONDS: &str = "300";
 
-/// What the machines said.
+/// Numbers of passed and failed checks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Checks {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
 }
 
-/// `cargo xtask vm`.
-pub(crate) fn vm(workspace: &Workspace, kind: Kind) -> anyhow::Result<ExitCode> {
+/// Implements `cargo xtask vm`.
+pub(crate) fn vm(workspace: &Workspace, kind: MachineType) -> anyhow::Result<ExitCode> {
     let checks = run(workspace, kind)?;
     println!("{} passed, {} failed", checks.passed, checks.failed);
     Ok(if checks.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Why the machines cannot be started here, if so.
-pub(crate) fn hindrance() -> Option<String> {
+/// Reason for which the machines cannot run on this host, if any.
+pub(crate) fn unavailable_reason() -> Option<String> {
     if cfg!(not(target_arch = "x86_64")) {
-        return Some("the machines are started from x86_64".to_owned());
+        return Some("the machines run on x86_64 hosts only".to_owned());
     }
     (!host::can_install()).then(|| "fetching Debian's kernels needs root and apt-get".to_owned())
 }
 
-/// Installs what is missing, and fetches the lists of packages.
-fn install(workspace: &Workspace, kind: Kind) -> anyhow::Result<()> {
+/// Installs missing tools, and fetches the package lists.
+fn install(workspace: &Workspace, kind: MachineType) -> anyhow::Result<()> {
     let missing = host::missing(kind.tools());
     if !missing.is_empty() {
         host::apt_install(&missing)?;
@@ -51,8 +51,8 @@ fn install(workspace: &Workspace, kind: Kind) -> anyhow::Result<()> {
     host::run(kind.apt(workspace, "apt-get")?.args(["-qq", "update"]))
 }
 
-/// Builds the agent, and runs it on every kernel.
-pub(crate) fn run(workspace: &Workspace, kind: Kind) -> anyhow::Result<Checks> {
+/// Builds the agent and runs it on every kernel.
+pub(crate) fn run(workspace: &Workspace, kind: MachineType) -> anyhow::Result<Checks> {
     install(workspace, kind)?;
     kind.build_agent(workspace)?;
     let peer = kind.build_peer(workspace)?;
@@ -60,29 +60,29 @@ pub(crate) fn run(workspace: &Workspace, kind: Kind) -> anyhow::Result<Checks> {
     for (series, exact) in kind.series() {
         let folder = kind.folder(workspace).join(series);
         let Some(kernel) = kernel(workspace, kind, series)? else {
-            println!("{series}: not among this Debian's packages");
+            println!("{series}: not available in this Debian release");
             continue;
         };
         let initrd = initrd(workspace, kind, &peer, &folder)?;
         machines.push(Machine { kind, series, exact, kernel, initrd });
     }
     if machines.is_empty() {
-        bail!("none of the kernels {:?} is among this Debian's packages", kind.series());
+        bail!("none of the kernels {:?} is available in this Debian release", kind.series());
     }
-    // Each takes one core.
-    let said: Vec<anyhow::Result<Said>> = std::thread::scope(|scope| {
+    // All machines run in parallel; each uses one core.
+    let reports: Vec<anyhow::Result<MachineReport>> = std::thread::scope(|scope| {
         let mut started = Vec::new();
         for machine in &machines {
-            started.push(scope.spawn(|| machine.checked()));
+            started.push(scope.spawn(|| machine.run_checks()));
         }
         let ended = started.into_iter().map(std::thread::ScopedJoinHandle::join);
         ended
-            .map(|said| said.unwrap_or_else(|_panic| bail!("a machine's thread panicked")))
+            .map(|report| report.unwrap_or_else(|_panic| bail!("a machine's thread panicked")))
             .collect()
     });
     let mut all = Checks::default();
-    for said in said {
-        let Said { text, checks } = said?;
+    for report in reports {
+        let MachineReport { text, checks } = report?;
         print!("{text}");
         all.passed += checks.passed;
         all.failed += checks.failed;
@@ -90,21 +90,26 @@ pub(crate) fn run(workspace: &Workspace, kind: Kind) -> anyhow::Result<Checks> {
     Ok(all)
 }
 
-/// The image of the newest kernel of a series, fetched once; `None` where there is no such package.
-fn kernel(workspace: &Workspace, kind: Kind, series: &str) -> anyhow::Result<Option<PathBuf>> {
-    let debian = kind.debian();
+/// Path of the newest kernel image of a series, downloaded once. `None` if there is no such
+/// package.
+fn kernel(
+    workspace: &Workspace,
+    kind: MachineType,
+    series: &str,
+) -> anyhow::Result<Option<PathBuf>> {
+    let debian = kind.debian_name();
     let pattern = format!("^linux-image-{}\\..*-cloud-{debian}$", series.replace('.', "\\."));
     let mut search = kind.apt(workspace, "apt-cache")?;
     let listed = host::output(search.args(["search", "--names-only", &pattern]))?;
     let Some(package) = newest(&listed) else { return Ok(None) };
-    let unpacked = fetched(workspace, kind, package, &kind.folder(workspace).join(series))?;
+    let unpacked = fetch_package(workspace, kind, package, &kind.folder(workspace).join(series))?;
     find(&unpacked.join("boot"), |name| name.starts_with("vmlinuz-")).map(Some)
 }
 
-/// A package, unpacked in `folder`; fetched once.
-fn fetched(
+/// Downloads and unpacks a package in `folder`, once. Returns its directory.
+fn fetch_package(
     workspace: &Workspace,
-    kind: Kind,
+    kind: MachineType,
     package: &str,
     folder: &Path,
 ) -> anyhow::Result<PathBuf> {
@@ -120,19 +125,19 @@ fn fetched(
     Ok(unpacked)
 }
 
-/// A busybox for this kind of machine that needs no libraries.
-fn busybox(workspace: &Workspace, kind: Kind) -> anyhow::Result<PathBuf> {
+/// Path of a statically linked busybox for this machine type.
+fn busybox(workspace: &Workspace, kind: MachineType) -> anyhow::Result<PathBuf> {
     match kind {
-        Kind::X86_64 => host::find_program("busybox", &[]).context("busybox is missing"),
-        Kind::Aarch64 => {
+        MachineType::X86_64 => host::find_program("busybox", &[]).context("busybox is missing"),
+        MachineType::Aarch64 => {
             let folder = kind.folder(workspace);
-            let unpacked = fetched(workspace, kind, "busybox-static", &folder)?;
+            let unpacked = fetch_package(workspace, kind, "busybox-static", &folder)?;
             Ok(unpacked.join("bin/busybox"))
         }
     }
 }
 
-/// The package with the highest version among lines of `apt-cache search`.
+/// Package with the highest version in the output of `apt-cache search`.
 fn newest(listed: &str) -> Option<&str> {
     let packages = listed.lines().filter_map(|line| line.split(' ').next());
     packages.max_by_key(|package| {
@@ -149,13 +154,13 @@ fn find(folder: &Path, fits: impl Fn(&str) -> bool) -> anyhow::Result<PathBuf> {
             return Ok(entry.path());
         }
     }
-    bail!("{}: holds nothing that fits", folder.display())
+    bail!("{}: has no matching file", folder.display())
 }
 
-/// What the machine has in memory, as a cpio archive.
+/// Creates the machine's initrd, a cpio archive. Returns its path.
 fn initrd(
     workspace: &Workspace,
-    kind: Kind,
+    kind: MachineType,
     peer: &Path,
     folder: &Path,
 ) -> anyhow::Result<PathBuf> {
@@ -164,9 +169,9 @@ fn initrd(
         fs::remove_dir_all(&root).with_context(|| format!("remove {}", root.display()))?;
     }
     for inside in ["bin", "proc", "sys", "dev", "tmp", "root"] {
-        fs::create_dir_all(root.join(inside)).context("create the machine's folders")?;
+        fs::create_dir_all(root.join(inside)).context("create the machine's directories")?;
     }
-    let agent = kind.built(workspace, "release", "netsensor");
+    let agent = kind.built_path(workspace, "release", "netsensor");
     copy(&agent, &root.join("bin/netsensor"))?;
     copy(peer, &root.join("bin/peer"))?;
     copy(&busybox(workspace, kind)?, &root.join("bin/busybox"))?;
@@ -191,44 +196,45 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a machine has.
+/// Configuration of a machine.
 struct Machine {
-    kind: Kind,
+    kind: MachineType,
     series: &'static str,
-    /// The exact probe of accept, for `init.sh`.
+    /// Best probe of accept, for `init.sh`.
     exact: &'static str,
     kernel: PathBuf,
     initrd: PathBuf,
 }
 
-/// What is to be shown of a machine's run.
+/// Output to print for a machine, and the results of its checks.
 #[derive(Default)]
-struct Said {
+struct MachineReport {
     text: String,
     checks: Checks,
 }
 
 impl Machine {
-    /// Runs the checks. Emulation itself fails now and then; a check that fails twice is ours.
-    fn checked(&self) -> anyhow::Result<Said> {
+    /// Runs the checks, with one retry: emulation itself fails occasionally, so only a second
+    /// failure counts.
+    fn run_checks(&self) -> anyhow::Result<MachineReport> {
         let first = self.boot()?;
         if first.checks.failed == 0 {
             return Ok(first);
         }
-        let again = self.boot()?;
-        Ok(Said { text: format!("{}vm: once more\n{}", first.text, again.text), ..again })
+        let second = self.boot()?;
+        Ok(MachineReport { text: format!("{}vm: retry\n{}", first.text, second.text), ..second })
     }
 
-    /// Starts the machine, waits for its end, and counts what it says of the checks.
-    fn boot(&self) -> anyhow::Result<Said> {
-        let (machine, console) = self.kind.machine();
+    /// Boots the machine, waits until it powers off, and counts the results of its checks.
+    fn boot(&self) -> anyhow::Result<MachineReport> {
+        let (machine, console) = self.kind.qemu_command();
         let mut qemu = Command::new("timeout");
-        qemu.arg(LIMIT)
+        qemu.arg(LIMIT_SECONDS)
             .args(machine)
             .args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "768"])
             .args(["-nographic", "-nodefaults", "-no-reboot", "-serial", "stdio"])
             .arg("-append")
-            // What the kernel does not know it hands to init.
+            // The kernel passes unknown parameters to init as environment variables.
             .arg(format!("console={console} panic=-1 quiet exact={}", self.exact))
             .arg("-kernel")
             .arg(&self.kernel)
@@ -237,28 +243,28 @@ impl Machine {
             .stdin(Stdio::null());
         let output = qemu.output().context("run QEMU")?;
         let console = String::from_utf8_lossy(&output.stdout);
-        let mut said = Said { text: String::new(), checks: tally(&console) };
+        let mut report = MachineReport { text: String::new(), checks: tally(&console) };
         for line in console.lines().filter(|line| line.starts_with("vm: ")) {
-            said.text.extend([self.series, ": ", line.trim_end(), "\n"]);
+            report.text.extend([self.series, ": ", line.trim_end(), "\n"]);
         }
         let done = is_done(&console);
-        if said.checks.failed > 0 || !done {
-            said.text += &console;
+        if report.checks.failed > 0 || !done {
+            report.text += &console;
         }
         if !done {
-            said.text += "vm: the machine did not come to its end\n";
-            said.checks.failed += 1;
+            report.text += "vm: the machine did not complete its checks\n";
+            report.checks.failed += 1;
         }
-        Ok(said)
+        Ok(report)
     }
 }
 
-fn is_done(said: &str) -> bool {
-    said.lines().any(|line| line.trim_end() == "vm: done")
+fn is_done(console: &str) -> bool {
+    console.lines().any(|line| line.trim_end() == "vm: done")
 }
 
-fn tally(said: &str) -> Checks {
-    let count = |word: &str| said.lines().filter(|line| line.starts_with(word)).count();
+fn tally(console: &str) -> Checks {
+    let count = |word: &str| console.lines().filter(|line| line.starts_with(word)).count();
     Checks { passed: count("vm: passed "), failed: count("vm: failed ") }
 }
 
@@ -276,10 +282,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_machine_says_is_counted() {
-        let said = "boot\r\nvm: kernel 6.1\r\nvm: passed a\r\nvm: failed b\r\nvm: passed c\r\n";
-        assert_eq!(tally(said), Checks { passed: 2, failed: 1 });
-        assert!(!is_done(said));
+    fn results_on_the_console_are_counted() {
+        let console = "boot\r\nvm: kernel 6.1\r\nvm: passed a\r\nvm: failed b\r\nvm: passed c\r\n";
+        assert_eq!(tally(console), Checks { passed: 2, failed: 1 });
+        assert!(!is_done(console));
         assert!(is_done("vm: done\r\n"));
     }
 }

@@ -1,4 +1,4 @@
-//! Kinds of machines: what differs between them, from the compiler to the serial console.
+//! Types of emulated machines and their differences, from the compiler to the serial console.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,28 +8,27 @@ use anyhow::Context as _;
 
 use crate::host::{self, Workspace};
 
-/// A kind of machine.
+/// Architecture of an emulated machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Kind {
-    /// What `cargo xtask test` runs.
+pub(crate) enum MachineType {
+    /// Default; part of `cargo xtask test`.
     #[value(name = "x86_64")]
     X86_64,
-    /// Compiled across, and run by hand: it takes ten minutes more.
+    /// Cross-compiled and run manually; takes ten minutes more.
     #[value(name = "aarch64")]
     Aarch64,
 }
 
-/// A kernel to run: the series, the newest cloud kernel of which is taken, and the exact probe of
-/// accept that it allows.
+/// Kernel series and its best probe of accept. The newest cloud kernel of the series is used.
 pub(super) type Series = (&'static str, &'static str);
 
 const AARCH64: &str = "aarch64-unknown-linux-gnu";
-/// Where Debian's cross compiler has the libraries of the machines that it compiles for.
+/// Directory of the target's libraries in Debian's cross compiler.
 const AARCH64_LIBRARIES: &str = "/usr/aarch64-linux-gnu/lib";
 
-impl Kind {
-    /// Both sides of the change of `inet_csk_accept` (6.10), of `sock_recv_length` (6.3), and without
-    /// mappable BTF (6.16). On aarch64 fexit came with 6.4.
+impl MachineType {
+    /// Kernel series to run: before and after the changes of `sock_recv_length` (6.3) and
+    /// `inet_csk_accept` (6.10), and without mappable BTF (6.16). On aarch64, fexit requires 6.4.
     pub(super) const fn series(self) -> &'static [Series] {
         match self {
             Self::X86_64 => &[("6.1", "fexit"), ("6.12", "fexit")],
@@ -37,7 +36,7 @@ impl Kind {
         }
     }
 
-    /// Programs that are needed, each with the Debian package that has it.
+    /// Required programs, each with its Debian package.
     pub(super) const fn tools(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::X86_64 => &[
@@ -55,15 +54,15 @@ impl Kind {
         }
     }
 
-    /// What Debian calls it.
-    pub(super) const fn debian(self) -> &'static str {
+    /// Debian's name of the architecture.
+    pub(super) const fn debian_name(self) -> &'static str {
         match self {
             Self::X86_64 => "amd64",
             Self::Aarch64 => "arm64",
         }
     }
 
-    /// What is kept of it.
+    /// Cache directory of this machine type.
     pub(super) fn folder(self, workspace: &Workspace) -> PathBuf {
         let all = workspace.path("target/vm");
         match self {
@@ -72,35 +71,36 @@ impl Kind {
         }
     }
 
-    /// Builds the agent.
+    /// Builds the agent for this machine type.
     pub(super) fn build_agent(self, workspace: &Workspace) -> anyhow::Result<()> {
         self.build(workspace, &host::BUILD_AGENT)
     }
 
-    /// Builds the tests' peer and says where it is: as the suites have it, whose run has built it, or
-    /// beside the agent.
+    /// Builds the tests' `peer` and returns its path: on x86_64 the debug build that the suites
+    /// have already built, else a release build beside the agent.
     pub(super) fn build_peer(self, workspace: &Workspace) -> anyhow::Result<PathBuf> {
         let (command, profile): (&[&str], _) = match self {
             Self::X86_64 => (&["test", "--no-run", "--test=kernel"], "debug"),
             Self::Aarch64 => (&["build", "--release", "--bin=peer"], "release"),
         };
         self.build(workspace, &[command, &["--locked", "--package=sensor-tests"]].concat())?;
-        Ok(self.built(workspace, profile, "peer"))
+        Ok(self.built_path(workspace, profile, "peer"))
     }
 
     fn build(self, workspace: &Workspace, command: &[&str]) -> anyhow::Result<()> {
         let mut cargo = workspace.cargo();
         cargo.args(command);
         if self == Self::Aarch64 {
-            // Where the target is not installed the compiler says which command installs it.
+            // If the target is not installed, the compiler's error has the command that installs
+            // it.
             cargo.args(["--target", AARCH64]);
             cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
         }
         host::run(&mut cargo)
     }
 
-    /// Where a program of that profile is built.
-    pub(super) fn built(self, workspace: &Workspace, profile: &str, name: &str) -> PathBuf {
+    /// Path of a built program of this profile.
+    pub(super) fn built_path(self, workspace: &Workspace, profile: &str, name: &str) -> PathBuf {
         let target = workspace.path("target");
         match self {
             Self::X86_64 => target.join(profile).join(name),
@@ -108,7 +108,7 @@ impl Kind {
         }
     }
 
-    /// The libraries of a program: where each is here, and where it belongs.
+    /// Libraries of a program: path on this host and path in the machine.
     pub(super) fn libraries(self, program: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
         if self == Self::X86_64 {
             let listed = host::output(Command::new("ldd").arg(program))?;
@@ -120,8 +120,8 @@ impl Kind {
         Ok(names.map(at).into())
     }
 
-    /// A command of apt that sees this kind's packages. Those of another kind have lists of their
-    /// own, so that nothing changes for the machine that this runs on.
+    /// Apt command for this architecture's packages. A foreign architecture has separate package
+    /// lists, so that the host's configuration is unchanged.
     pub(super) fn apt(self, workspace: &Workspace, program: &str) -> anyhow::Result<Command> {
         let mut command = Command::new(program);
         if self == Self::Aarch64 {
@@ -144,8 +144,8 @@ impl Kind {
         Ok(command)
     }
 
-    /// QEMU with a machine of this kind, without its kernel; and its serial console.
-    pub(super) const fn machine(self) -> (&'static [&'static str], &'static str) {
+    /// QEMU command of the machine, without its kernel, and the name of its serial console.
+    pub(super) const fn qemu_command(self) -> (&'static [&'static str], &'static str) {
         match self {
             Self::X86_64 => (&["qemu-system-x86_64", "-machine", "q35", "-cpu", "max"], "ttyS0"),
             Self::Aarch64 => {
@@ -155,7 +155,7 @@ impl Kind {
     }
 }
 
-/// Paths of what `ldd` lists, the loader among them.
+/// Paths in the output of `ldd`, the loader's included.
 fn paths(listed: &str) -> Vec<&str> {
     let is_path = |word: &&str| word.starts_with('/');
     listed.lines().filter_map(|line| line.split_whitespace().find(is_path)).collect()
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_are_what_the_loader_names() {
+    fn libraries_are_the_paths_in_the_output_of_ldd() {
         let listed = "\tlinux-vdso.so.1 (0x00007ffd)\n\
                       \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
                       \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
