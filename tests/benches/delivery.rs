@@ -61,8 +61,7 @@ fn start(dir: &Path, url: &str) -> (Outbox, Deliverer, Arc<Stats>) {
     (outbox, deliverer, stats)
 }
 
-/// Time from the first hit until all alerts are synced. Each hit has another address, so each
-/// alerts.
+/// Time from the first hit until all alerts are synced. Each hit has a new address and alerts.
 async fn raise(dir: &Path, hits: u32) -> Duration {
     let (mut outbox, deliverer, _) = start(dir, "http://127.0.0.1:9/");
     let mut detection = detection(hits as usize);

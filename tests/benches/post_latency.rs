@@ -92,8 +92,7 @@ fn connect(address: Ipv4Addr, port: u16) {
     drop(TcpStream::connect_timeout(&to, Duration::from_secs(2)).expect("connect"));
 }
 
-/// Connects to a different address each time until `stop` is set. Returns the number of
-/// connections.
+/// Connects to changing addresses until `stop` is set. Returns the number of connections.
 fn storm(port: u16, stop: &AtomicBool) -> u64 {
     let started = SystemClock.now();
     let mut connections = 0;

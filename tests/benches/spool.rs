@@ -69,8 +69,7 @@ struct SyncTimes {
     alerts: Duration,
 }
 
-/// Measures all three variants in small batches, interleaved, since a disk's latency varies over
-/// time.
+/// Measures the three variants in small interleaved batches, since a disk's latency varies.
 async fn one_by_one(dir: &Path, count: u32, length: usize) -> SyncTimes {
     const BATCH: usize = 50;
     let mut local_log = AppendLog::new(&dir.join("same-thread"), length);

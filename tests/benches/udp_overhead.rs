@@ -28,8 +28,7 @@ const VARIANTS: [(&str, Option<&str>); 3] = [
     ("the agent", Some("")),
 ];
 
-/// Kind of exchange. `make` creates its sockets and returns the function that performs one
-/// exchange.
+/// Kind of exchange. `make` creates the sockets and returns a function that performs one exchange.
 struct Exchange {
     name: &'static str,
     make: fn() -> Box<dyn FnMut()>,

@@ -44,8 +44,7 @@ pub fn certificates() -> TempDir {
     folder
 }
 
-/// TLS acceptor with the certificate `server` of [`certificates`]; no client certificate is
-/// required.
+/// TLS acceptor with the certificate `server` of [`certificates`], without client certificates.
 pub fn tls_acceptor(files: &Path) -> TlsAcceptor {
     let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
     let builder = builder.with_safe_default_protocol_versions().expect("TLS versions");

@@ -70,7 +70,7 @@ pub struct RecordedRequest {
     pub query: String,
     /// Headers of the request.
     pub headers: HeaderMap,
-    /// Decompressed request body.
+    /// Decompressed body of the request.
     pub body: String,
     /// True if the response was, or after a stall will be, a success.
     pub accepted: bool,
@@ -165,7 +165,7 @@ impl Collector {
         self.address
     }
 
-    /// URL `http://ADDRESS/alerts`.
+    /// URL of the collector, `http://ADDRESS/alerts`.
     pub fn url(&self) -> String {
         format!("http://{}/alerts", self.address)
     }
@@ -239,8 +239,7 @@ fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, ended: oneshot::R
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-        // With SO_LINGER 0, a connection that the handler drops is reset instead of closed with
-        // FIN.
+        // With SO_LINGER 0, dropping the socket in the handler sends RST instead of FIN.
         let listener = listener.tap_io(|stream| {
             stream.set_zero_linger().expect("a socket");
         });
@@ -307,8 +306,7 @@ async fn respond(
             released.wait_for(|released| *released).await.expect("the collector lives");
             Response::new(Body::empty())
         }
-        // Unwinds through the connection's task, which drops the socket. `resume_unwind` prints
-        // nothing.
+        // Unwinds through the connection's task, which drops the socket, without a panic message.
         ScriptedResponse::Reset | ScriptedResponse::AcceptAndReset => {
             std::panic::resume_unwind(Box::new("reset"))
         }

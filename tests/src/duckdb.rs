@@ -28,8 +28,7 @@ pub fn python_with_duckdb() -> Option<PathBuf> {
     python_with("duckdb")
 }
 
-/// Runs the statements `first`, then `queries`. Returns the result of each query, an array of
-/// objects.
+/// Runs the statements `first`, then `queries`. Returns an array of objects for each query.
 pub fn query_duckdb(python: &PathBuf, first: &[String], queries: &[String]) -> Vec<Value> {
     let mut child = Command::new(python)
         .args(["-c", CHILD])

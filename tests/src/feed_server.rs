@@ -48,8 +48,7 @@ impl FeedServer {
         &self.url
     }
 
-    /// Sets a 200 response with this body, its `Content-Length` and these headers (each ending in
-    /// CRLF).
+    /// Sets a 200 response with this body, its `Content-Length` and these CRLF-terminated headers.
     pub fn serve(&self, headers: &str, body: &[u8]) {
         let length = body.len();
         // Otherwise a client could send its next request on a connection that is about to close.
@@ -131,8 +130,7 @@ async fn handle(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         }
         stream.write_all(&tail).await
     };
-    // A write fails if the client has disconnected; the test then sees the error on the client's
-    // side.
+    // A write fails if the client has disconnected. The test checks the error in the client.
     if written.await.is_ok() && stalls {
         // Waits until the client disconnects.
         let _disconnected = stream.read_u8().await.is_err();

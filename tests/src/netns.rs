@@ -21,8 +21,7 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Creates the namespace. Addresses are IPv4 or IPv6, without prefix length. Needs root and
-    /// iproute2.
+    /// Creates the namespace, which needs root and iproute2. Addresses have no prefix length.
     pub fn new(addresses: &[&str]) -> Self {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let netns = Self { name: format!("nst{}-{number}", std::process::id()) };
@@ -63,8 +62,7 @@ impl Netns {
         Path::new("/run/netns").join(&self.name)
     }
 
-    /// Calls `perform` on a thread in this namespace. Its sockets and child processes are in it
-    /// too.
+    /// Calls `perform` on a thread in this namespace, which its sockets and children share.
     pub fn inside<T: Send>(&self, perform: impl FnOnce() -> T + Send) -> T {
         let path = self.path();
         let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -125,8 +123,7 @@ impl Netns {
     }
 }
 
-/// Wraps `command` to be executed by `launcher`, with only the environment that was set on
-/// `command`.
+/// Wraps `command` to be executed by `launcher`, with only the environment set on `command`.
 pub fn wrap_command(mut launcher: Command, command: &Command) -> Command {
     launcher.arg(command.get_program()).args(command.get_args()).env_clear();
     launcher.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));

@@ -92,7 +92,7 @@ impl TcpBytes {
         Self { detail: OwnerSource::FirstIo as u32, task, ..owner }
     }
 
-    /// Encodes the record.
+    /// Encodes the record with its header.
     pub fn bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.task.write(&mut out);

@@ -78,8 +78,7 @@ pub struct ExpectedAlert {
 }
 
 /// Alerts of the rule at time 0, sorted by id and remote address. The rule reads connection rows
-/// newer than `window` ago (future ones too) and indicator rows newer than `indicator_lookback`
-/// ago.
+/// of the past `window` and of the future, and indicator rows of the past `indicator_lookback`.
 pub fn expected_alerts(
     indicators: &[IndicatorRow],
     connections: &[ConnectionRow],

@@ -50,8 +50,7 @@ mod tests {
 
     use super::{skip_unless, skip_unless_kernel_has};
 
-    /// Runs in a child process (this test, started again), because the outcome depends on the
-    /// environment.
+    /// Runs this test again in child processes, because the outcome depends on the environment.
     #[test]
     fn a_skip_is_printed_and_logged_and_is_a_failure_in_ci() {
         const CHILD: &str = "NETSENSOR_TEST_SKIP";

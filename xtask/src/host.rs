@@ -126,8 +126,7 @@ fn name(command: &Command) -> String {
     words.join(" ")
 }
 
-/// Finds `program` on the `PATH`, in one of `extra_directories`, or in the system's sbin
-/// directories.
+/// Finds `program` on the `PATH`, in `extra_directories`, or in the system's sbin directories.
 pub(crate) fn find_program(program: &str, extra_directories: &[PathBuf]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();

@@ -37,8 +37,7 @@ enum Task {
         #[arg(last = true)]
         args: Vec<String>,
     },
-    /// Run all checks, builds and tests; the last line has the numbers of passed, failed and
-    /// skipped.
+    /// Run all checks, builds and tests; the last line counts the passed, failed and skipped.
     Test {
         /// Skip the documentation, the object built from source, the packages, the kernel suite and
         /// the other kernels.

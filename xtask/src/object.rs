@@ -24,7 +24,7 @@ const SEPARATOR: &str = "\u{1f}";
 /// Comparison of an object built from source with the committed one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Comparison {
-    /// Identical bytes.
+    /// Identical bytes: the object is reproduced.
     Same,
     /// Different bytes from the same tools.
     Different,
@@ -138,8 +138,7 @@ fn btf(object: &[u8]) -> anyhow::Result<&[u8]> {
     section.data().context("BPF object: read section \".BTF\"")
 }
 
-/// Names of the structures that BTF declares but does not define, since only pointers refer to
-/// them.
+/// Names of the structures that BTF declares but does not define: only pointers refer to them.
 ///
 /// LLVM adds them at the end, in the order of memory addresses (`FixupDerivedTypes`, a map of
 /// pointers, in `BTFDebug.h`). The order of two of them therefore differs between links.

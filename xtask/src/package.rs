@@ -65,8 +65,7 @@ pub(crate) struct Packages {
     pub(crate) rpm: PathBuf,
 }
 
-/// Implements `cargo xtask package`: builds the agent with all sinks unless `binary` is given, and
-/// packages it.
+/// Implements `cargo xtask package`: packages `binary`, or a new build of the agent with all sinks.
 pub(crate) fn package(workspace: &Workspace, binary: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let binary = if let Some(binary) = binary {
         binary
@@ -81,8 +80,7 @@ pub(crate) fn package(workspace: &Workspace, binary: Option<PathBuf>) -> anyhow:
     Ok(ExitCode::SUCCESS)
 }
 
-/// Packages `binary` for this host's architecture into the directory `out`, and checks the
-/// packages.
+/// Creates and checks packages of `binary` for this host's architecture in the directory `out`.
 pub(crate) fn make(workspace: &Workspace, binary: &Path, out: &Path) -> anyhow::Result<Packages> {
     let missing = host::missing(&TOOLS);
     if !missing.is_empty() {
@@ -236,8 +234,7 @@ mod tests {
         for (_, to) in FILES.iter().chain(&SCRIPTS) {
             let folder = to.rsplit_once('/').map_or(*to, |(folder, _)| folder);
             let is_in_deb = deb.contains(&format!("packages/stage/{folder}/"));
-            // cargo-deb reads the unit from its source path and has a separate setting for the
-            // license.
+            // cargo-deb reads the unit from its source path and has a setting for the license.
             let is_other = to.starts_with("usr/lib/systemd") || to.ends_with("LICENSE");
             assert!(is_in_deb || is_other, "{to} is not in the metadata of the .deb");
         }

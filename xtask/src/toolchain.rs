@@ -25,9 +25,7 @@ const PACKAGES: [&str; 5] =
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Toolchain {
     pub(crate) compiler: Compiler,
-    /// Path of bpf-linker.
     pub(crate) linker: PathBuf,
-    /// Path of llvm-objcopy.
     pub(crate) objcopy: PathBuf,
 }
 

@@ -199,8 +199,7 @@ pub fn document(data: &[u8], read: Reader) {
     }
 }
 
-/// Position of the first entry. Not 1, so that a position counted from elsewhere fails the
-/// assertion.
+/// Position of the first entry. Not 1, so that positions counted from elsewhere are detected.
 const FIRST: u64 = 7;
 
 fn policy() -> ReadPolicy {

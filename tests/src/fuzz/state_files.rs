@@ -120,8 +120,7 @@ fn fix_set(bytes: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// Corrects the records of a set: checksum, length, two times, bytes, padded to a multiple of
-/// eight.
+/// Corrects the records of a set: checksum, length, two times, bytes, padded to eight bytes.
 fn fix_records(mut rest: &mut [u8]) -> Option<()> {
     loop {
         let (head, after) = rest.split_first_chunk_mut::<16>()?;

@@ -7,14 +7,13 @@ use std::process::{Command, Stdio};
 /// Response that curl received.
 #[derive(Debug, Clone)]
 pub struct CurlResponse {
-    /// HTTP status code.
+    /// HTTP status code of the response.
     pub status: u16,
     /// Body of the response.
     pub body: String,
 }
 
-/// Sends a request to `url` with these curl arguments, such as `-XPOST`, and `body` if there is
-/// one.
+/// Sends a request to `url` with these curl arguments, such as `-XPOST`, and an optional `body`.
 pub fn curl(arguments: &[&str], url: &str, body: Option<&str>) -> CurlResponse {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--noproxy", "*", "--write-out", "\n%{http_code}"]);

@@ -48,8 +48,7 @@ impl InterceptingProxy {
             while let Ok((client, _)) = listener.accept().await {
                 let (recorded, hook) = (Arc::clone(&recorded), Arc::clone(&hook));
                 tokio::spawn(async move {
-                    // Fails if either side has closed; the test then sees the error on the client's
-                    // side.
+                    // Fails if either side has closed. The test checks the error in the client.
                     let _ended = forward(client, port, recorded, hook).await;
                 });
             }

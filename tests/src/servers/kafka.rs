@@ -24,7 +24,7 @@ pub struct KafkaMessage {
     pub key: String,
     /// Value of the header `id`.
     pub id: String,
-    /// Parsed JSON payload.
+    /// Payload, parsed as JSON.
     pub body: Value,
 }
 

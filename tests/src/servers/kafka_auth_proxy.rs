@@ -14,7 +14,7 @@ use crate::{certificates, python_with};
 /// TLS mode of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyTls {
-    /// Plaintext without TLS.
+    /// Plaintext connections without TLS.
     Off,
     /// TLS with a certificate of the broker.
     ServerOnly,

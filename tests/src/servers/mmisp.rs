@@ -12,8 +12,7 @@ use super::medallion::write;
 use super::process::{ServerProcess, run_checked};
 use super::{curl, free_port, server_python};
 
-/// Script that creates an organisation and a user with a key. The package's own commands fail on
-/// `SQLite`.
+/// Script that creates an organisation and a user with a key. mmisp's commands fail on `SQLite`.
 const SEED: &str = include_str!("mmisp_seed.py");
 
 /// Server with one user.

@@ -67,8 +67,7 @@ impl MockWebServer {
         self.enqueue_response(path, 200, &[], body);
     }
 
-    /// Adds a response to the queue of `path`. Each request consumes one; the last response is
-    /// repeated.
+    /// Adds a response to the queue of `path`. Each request consumes one; the last one is repeated.
     pub fn enqueue_response(
         &self,
         path: &str,

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::process::{ServerProcess, free_port, install_dir};
 
-/// Running NATS server.
+/// Running NATS server with `JetStream`.
 #[derive(Debug)]
 pub struct Nats {
     program: PathBuf,
@@ -43,7 +43,7 @@ impl Nats {
         self.process = Some(ServerProcess::start(&mut command, &log, self.port));
     }
 
-    /// Kills the server.
+    /// Kills the server process.
     pub fn stop(&mut self) {
         self.process = None;
     }

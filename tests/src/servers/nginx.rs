@@ -30,7 +30,7 @@ http {
 }
 ";
 
-/// Running nginx server.
+/// Running nginx reverse proxy.
 #[derive(Debug)]
 pub struct Nginx {
     folder: TempDir,

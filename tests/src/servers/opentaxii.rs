@@ -11,8 +11,7 @@ use super::medallion::write;
 use super::process::{ServerProcess, run_checked};
 use super::{curl, free_port, server_python};
 
-/// The published version responds to requests for collections with 500: its JSON encoder has no
-/// UUIDs.
+/// Fix of the published version, whose JSON encoder fails on UUIDs: collections return 500.
 const APP: &str = "import json, uuid
 _default = json.JSONEncoder.default
 json.JSONEncoder.default = lambda self, it: str(it) if isinstance(it, uuid.UUID) else _default(self, it)

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::process::ServerProcess;
 use super::{curl, free_port, server_python, site_packages};
 
-/// Running osmem server.
+/// Running osmem server without data.
 #[derive(Debug)]
 pub struct Osmem {
     _folder: TempDir,

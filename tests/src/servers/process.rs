@@ -41,7 +41,6 @@ pub(super) fn site_packages(python: &Path) -> Option<PathBuf> {
     Some(version.path().join("site-packages"))
 }
 
-/// Running server process.
 #[derive(Debug)]
 pub(super) struct ServerProcess {
     child: Child,

@@ -26,7 +26,7 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// Running rsyslog server.
+/// Running rsyslog server with a TCP input.
 #[derive(Debug)]
 pub struct Rsyslog {
     folder: TempDir,
@@ -64,7 +64,7 @@ impl Rsyslog {
         self.process = Some(ServerProcess::start(&mut command, &path("log"), self.port));
     }
 
-    /// Stops the server.
+    /// Stops the server if it is running.
     pub fn stop(&mut self) {
         self.process = None;
     }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::process::{ServerProcess, free_port, server_python, site_packages};
 
-/// Running Tansu broker.
+/// Running Tansu broker with in-memory storage.
 #[derive(Debug)]
 pub struct Tansu {
     port: u16,

@@ -32,11 +32,10 @@ const RSYSLOG_TLS: [&str; 2] = [
     "/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_gtls.so",
     "/usr/lib/aarch64-linux-gnu/rsyslog/lmnsd_gtls.so",
 ];
-/// File that stops the package from registering at `CrowdSec`'s Central API during the
-/// installation.
+/// File that stops the package's installer from registering at `CrowdSec`'s Central API.
 const CROWDSEC_ONLINE: &str = "/etc/crowdsec/online_api_credentials.yaml";
 
-/// Installs missing servers.
+/// Installs the servers that are missing.
 pub(super) fn ensure(workspace: &Workspace) -> Outcome {
     let home = workspace.path(HOME);
     let mut failures = Vec::new();

@@ -91,8 +91,7 @@ impl MachineType {
         let mut cargo = workspace.cargo();
         cargo.args(command);
         if self == Self::Aarch64 {
-            // If the target is not installed, the compiler's error has the command that installs
-            // it.
+            // If the target is not installed, the compiler's error has the command to install it.
             cargo.args(["--target", AARCH64]);
             cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
         }

@@ -90,8 +90,7 @@ pub(crate) fn run(workspace: &Workspace, kind: MachineType) -> anyhow::Result<Ch
     Ok(all)
 }
 
-/// Path of the newest kernel image of a series, downloaded once. `None` if there is no such
-/// package.
+/// Path of the newest kernel image of a series, downloaded once. `None` if no package exists.
 fn kernel(
     workspace: &Workspace,
     kind: MachineType,
@@ -214,8 +213,7 @@ struct MachineReport {
 }
 
 impl Machine {
-    /// Runs the checks, with one retry: emulation itself fails occasionally, so only a second
-    /// failure counts.
+    /// Runs the checks, with one retry, since emulation itself fails occasionally.
     fn run_checks(&self) -> anyhow::Result<MachineReport> {
         let first = self.boot()?;
         if first.checks.failed == 0 {

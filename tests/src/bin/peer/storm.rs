@@ -8,8 +8,7 @@ use tokio::time::Instant;
 
 use crate::Outcome;
 
-/// Connects to a port without a listener, `count` times or for `seconds`. Prints the number of
-/// attempts.
+/// Connects to a closed port, `count` times or for `seconds`. Prints the number of attempts.
 pub(crate) fn refused(address: &str, count: &str, seconds: &str) -> Outcome {
     let (address, count): (SocketAddr, u64) = (address.parse()?, count.parse()?);
     let end = Instant::now() + Duration::from_secs(seconds.parse()?);

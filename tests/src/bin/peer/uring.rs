@@ -64,7 +64,6 @@ pub(crate) fn connect(address: &str, count: &str) -> Outcome {
     })
 }
 
-/// Reads `size` bytes.
 #[expect(clippy::future_not_send, reason = "a ring belongs to its thread")]
 async fn receive(stream: &TcpStream, size: usize) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let mut all = Vec::new();
