@@ -9,7 +9,7 @@ use crate::deliver::{
     AzureLogin, FileConfig, Format, LogsIngestionConfig, NatsLogin, ServerConfig, SinkConfig,
     SinkKind,
 };
-use crate::http::{Access, HeaderText, Login, Proxy, shown};
+use crate::http::{Access, HeaderText, Login, Proxy, redacted_url};
 use crate::intel::{Ask, FeedConfig, FeedSource};
 use crate::inventory::ImdsMode;
 use crate::pipeline::history::HistoryConfig;
@@ -193,7 +193,7 @@ fn reached(access: &Access, add: &mut impl FnMut(String)) {
 
 /// What is posted where, and how the server is reached.
 fn posted(form: &str, url: &reqwest::Url, server: &ServerConfig) -> String {
-    let mut text = format!("{form} to {}", shown(url));
+    let mut text = format!("{form} to {}", redacted_url(url));
     let mut add = |more: String| {
         text.push_str(", ");
         text.push_str(&escaped(&more, 200));

@@ -1,5 +1,5 @@
-//! Access: what a server asks of its client (who it is, over which proxy, by which certificates),
-//! and what of it is read before it is asked.
+//! Access to a server: credentials, headers, certificates and proxy, and the files that they are read
+//! from before a request.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,46 +8,46 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, Url};
 
 use super::error::AccessError;
-use super::secret::{MAX, Revealed, Secret, SecretError, read_bounded};
+use super::secret::{SECRET_MAX, Secret, SecretError, SecretText, read_bounded};
 
-/// A bundle of authorities is not larger, bytes; those of a host take about 250 KiB.
-const AUTHORITIES: u64 = 8 << 20;
+/// Maximum size of a CA bundle, bytes; that of a host has about 250 KiB.
+const CA_BUNDLE_MAX: u64 = 8 << 20;
 
-/// How a server is reached. Secrets are named, not held.
+/// How a server is reached. Secrets are referred to, not held.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
-    /// Who asks.
+    /// Credentials of each request.
     pub login: Login,
-    /// Further headers of each request to that server, by name.
+    /// Additional headers of each request to that server, by name.
     pub headers: Vec<(String, HeaderText)>,
-    /// A certificate of the client and its key, both PEM.
+    /// Client certificate and its key, both PEM.
     pub certificate: Option<Certificate>,
-    /// The authorities to trust for it, PEM, in place of those of the host.
+    /// CA certificates to trust, PEM, in place of those of the host.
     pub ca_file: Option<PathBuf>,
-    /// By what way.
+    /// Proxy to the server.
     pub proxy: Proxy,
 }
 
-/// Who asks.
+/// Credentials of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Login {
-    /// Anybody.
+    /// No credentials.
     #[default]
     None,
     /// HTTP Basic (RFC 7617).
     Basic {
-        /// Name.
+        /// User name.
         user: String,
-        /// Password.
+        /// Password of the user.
         password: Secret,
     },
-    /// A key in a header.
+    /// API key or token in a header.
     Token {
-        /// The header's name.
+        /// Name of the header.
         header: String,
-        /// What stands before the key; "" for nothing.
+        /// Prefix of the value, such as `Bearer`; "" for none.
         scheme: String,
-        /// The key.
+        /// The token itself.
         token: Secret,
     },
 }
@@ -55,56 +55,56 @@ pub enum Login {
 /// The value of a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderText {
-    /// As configured.
+    /// Text from the configuration.
     Plain(String),
-    /// Read before it is sent.
+    /// Text that is read from a file before each use.
     Secret(Secret),
 }
 
-/// A certificate of the client.
+/// Client certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// The certificate, and those between it and its authority, PEM.
+    /// Certificate chain without the root, PEM.
     pub chain: PathBuf,
-    /// Its key, PEM, without a password.
+    /// Private key, PEM, not encrypted.
     pub key: PathBuf,
 }
 
-/// By what way a server is reached.
+/// Proxy to a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Proxy {
-    /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
+    /// From `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
     #[default]
     Environment,
-    /// Directly, whatever they say.
+    /// No proxy, whatever the environment contains.
     None,
-    /// Over this one.
+    /// The proxy at a URL.
     Url {
-        /// `http:`, `https:` or `socks5h:` (names are resolved there).
+        /// `http:`, `https:` or `socks5h:` (the proxy resolves names).
         url: Url,
-        /// Who asks the proxy.
+        /// User and password of the proxy.
         login: Option<(String, Secret)>,
     },
 }
 
-/// What is read of [`Access`].
+/// Contents of the files that [`Access`] refers to.
 pub(crate) struct Material {
     login: Credentials,
     headers: HeaderMap,
-    /// Certificate and key.
+    /// Client certificate and key, PEM.
     pub(crate) identity: Option<Vec<u8>>,
     pub(crate) authorities: Option<Vec<u8>>,
-    pub(crate) proxy_password: Option<Revealed>,
+    pub(crate) proxy_password: Option<SecretText>,
 }
 
 enum Credentials {
     None,
-    Basic(String, Revealed),
+    Basic(String, SecretText),
     Header(HeaderName, HeaderValue),
 }
 
 impl Access {
-    /// All secrets that are named.
+    /// All secrets that the access refers to.
     pub fn secrets(&self) -> Vec<&Secret> {
         let login = match &self.login {
             Login::None => None,
@@ -122,7 +122,7 @@ impl Access {
         login.into_iter().chain(proxy).chain(headers).collect()
     }
 
-    /// Reads what the files say now. It blocks.
+    /// Reads the files; blocks on the disk.
     pub(crate) fn read(&self) -> Result<Material, AccessError> {
         let login = match &self.login {
             Login::None => Credentials::None,
@@ -145,9 +145,9 @@ impl Access {
         let identity = match &self.certificate {
             None => None,
             Some(Certificate { chain, key }) => {
-                let mut pem = read_bounded(chain, MAX)?;
+                let mut pem = read_bounded(chain, SECRET_MAX)?;
                 pem.push(b'\n');
-                pem.extend(read_bounded(key, MAX)?);
+                pem.extend(read_bounded(key, SECRET_MAX)?);
                 Some(pem)
             }
         };
@@ -161,8 +161,8 @@ impl Access {
 }
 
 impl Material {
-    /// Adds who asks, and the configured headers, to a request to the server that asks for them.
-    pub(crate) fn introduce(&self, request: RequestBuilder) -> RequestBuilder {
+    /// Adds credentials and configured headers to a request to the server that they are for.
+    pub(crate) fn authenticate(&self, request: RequestBuilder) -> RequestBuilder {
         let request = request.headers(self.headers.clone());
         match &self.login {
             Credentials::None => request,
@@ -178,12 +178,12 @@ impl fmt::Debug for Material {
     }
 }
 
-/// A bundle of authorities that has one.
+/// CA bundle with at least one certificate.
 pub(super) fn read_authorities(path: &std::path::Path) -> Result<Vec<u8>, SecretError> {
-    let bytes = read_bounded(path, AUTHORITIES)?;
-    // Without one nobody would be trusted, and the fault would be told as the server's.
+    let bytes = read_bounded(path, CA_BUNDLE_MAX)?;
+    // An empty bundle trusts no server, and the error message would blame the server's certificate.
     if memchr::memmem::find(&bytes, b"-----BEGIN CERTIFICATE-----").is_none() {
-        let what = "holds no certificate; name a PEM file of authorities";
+        let what = "contains no certificate; use a PEM file of CA certificates";
         return Err(SecretError::Content { path: path.to_owned(), what });
     }
     Ok(bytes)
@@ -193,7 +193,7 @@ fn name(header: &str) -> Result<HeaderName, AccessError> {
     HeaderName::try_from(header).map_err(|_invalid| AccessError::Header(header.to_owned()))
 }
 
-/// The value of `header`; it is kept out of logs.
+/// Value of `header`, marked as sensitive so that it is in no log.
 fn value(header: &str, text: &str) -> Result<HeaderValue, AccessError> {
     let mut value =
         HeaderValue::try_from(text).map_err(|_invalid| AccessError::Header(header.to_owned()))?;
@@ -201,9 +201,9 @@ fn value(header: &str, text: &str) -> Result<HeaderValue, AccessError> {
     Ok(value)
 }
 
-/// Whether `name` can be the name of a header, and is none that a request has anyway.
+/// True if `name` is a valid header name, and not one that the client sets by itself.
 pub fn is_header_name(name: &str) -> bool {
-    const OURS: [&str; 8] = [
+    const RESERVED: [&str; 8] = [
         "host",
         "content-length",
         "content-type",
@@ -213,8 +213,8 @@ pub fn is_header_name(name: &str) -> bool {
         "if-none-match",
         "if-modified-since",
     ];
-    HeaderName::try_from(name).is_ok_and(|name| !OURS.contains(&name.as_str()))
+    HeaderName::try_from(name).is_ok_and(|name| !RESERVED.contains(&name.as_str()))
 }
 
-/// The header that carries a key unless another is named.
+/// Default header of a token.
 pub const TOKEN_HEADER: &str = "Authorization";

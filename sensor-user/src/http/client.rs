@@ -1,5 +1,5 @@
-//! HTTP clients: one a feed or sink, made at its first request and again when its certificates or
-//! the way to its server change.
+//! HTTP clients: one for each feed or sink, created at its first request, and again when its
+//! certificates or its proxy change.
 
 use std::time::Duration;
 
@@ -10,38 +10,38 @@ use sha2::{Digest as _, Sha256};
 use super::access::{Material, Proxy};
 use super::error::AccessError;
 
-/// How a client keeps its connections.
+/// Connection settings of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tuning {
-    /// How long an answer may stand still.
-    pub(crate) stall: Duration,
-    /// How long a connection is kept that is not used.
-    pub(crate) idle: Duration,
-    /// How many such are kept.
-    pub(crate) idle_most: usize,
+pub(crate) struct ConnectionSettings {
+    /// Maximum time between two reads of a response.
+    pub(crate) read_timeout: Duration,
+    /// Time after which an idle connection is closed.
+    pub(crate) idle_timeout: Duration,
+    /// Maximum number of idle connections.
+    pub(crate) idle_max: usize,
 }
 
-/// A client, and by what it was made.
+/// A client, and a fingerprint of the settings that it was created with.
 #[derive(Debug, Clone)]
-pub(crate) struct Made {
+pub(crate) struct CachedClient {
     client: Client,
-    by: [u8; 32],
+    fingerprint: [u8; 32],
 }
 
-impl Made {
-    /// The client at hand where it is still right, else a new one.
+impl CachedClient {
+    /// The old client if its settings are unchanged, else a new one.
     pub(crate) fn renewed(
         old: Option<&Self>,
         proxy: &Proxy,
-        tuning: Tuning,
+        settings: ConnectionSettings,
         material: &Material,
     ) -> Result<Self, AccessError> {
-        let by = fingerprint(proxy, material);
+        let fingerprint = fingerprint(proxy, material);
         match old {
-            Some(old) if old.by == by => Ok(old.clone()),
+            Some(old) if old.fingerprint == fingerprint => Ok(old.clone()),
             _ => Ok(Self {
-                client: client(proxy, tuning, material).map_err(AccessError::Client)?,
-                by,
+                client: client(proxy, settings, material).map_err(AccessError::Client)?,
+                fingerprint,
             }),
         }
     }
@@ -63,14 +63,19 @@ fn fingerprint(proxy: &Proxy, material: &Material) -> [u8; 32] {
     digest.finalize().into()
 }
 
-fn client(proxy: &Proxy, tuning: Tuning, material: &Material) -> reqwest::Result<Client> {
+fn client(
+    proxy: &Proxy,
+    settings: ConnectionSettings,
+    material: &Material,
+) -> reqwest::Result<Client> {
     super::crypto_provider::install_provider();
     let mut builder = Client::builder()
         .user_agent(concat!("netsensor/", env!("CARGO_PKG_VERSION")))
-        .pool_max_idle_per_host(tuning.idle_most)
-        .pool_idle_timeout(tuning.idle)
-        .read_timeout(tuning.stall)
-        // Feeds follow them by `Session`, which knows what must not go where; sinks do not.
+        .pool_max_idle_per_host(settings.idle_max)
+        .pool_idle_timeout(settings.idle_timeout)
+        .read_timeout(settings.read_timeout)
+        // Feeds follow redirects in `Session`, which drops credentials on another origin; sinks do not
+        // follow any.
         .redirect(Policy::none());
     if let Some(pem) = &material.authorities {
         builder = builder.tls_certs_only(Certificate::from_pem_bundle(pem)?);

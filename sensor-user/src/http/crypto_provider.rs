@@ -4,10 +4,9 @@ use std::sync::OnceLock;
 
 static PROVIDER: OnceLock<()> = OnceLock::new();
 
-/// Makes ring the process's crypto provider; calls after the first do nothing.
+/// Installs ring as the crypto provider of the process; later calls do nothing.
 ///
-/// Must run before the first `reqwest::Client` is built. A provider that something else installed
-/// earlier stays.
+/// Must run before the first `reqwest::Client` is built. A provider that was installed before stays.
 pub fn install_provider() {
     PROVIDER.get_or_init(|| {
         if rustls::crypto::ring::default_provider().install_default().is_err() {

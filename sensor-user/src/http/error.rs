@@ -1,23 +1,23 @@
-//! Why a server cannot be asked at all.
+//! Errors before a request is sent.
 
 use super::secret::SecretError;
 
-/// Why no request can be made: what stands in files, or how they are used, is wrong.
+/// Why no request can be sent: a file, or the use of its contents, is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// A secret, key or certificate cannot be had.
+    /// A secret, key or certificate cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// A header cannot be sent.
+    /// Invalid name or value of a header.
     #[error("header {0}: its name or value cannot be sent; use letters, digits and punctuation")]
     Header(String),
-    /// No HTTP client could be made.
-    #[error("set up TLS or the proxy; check the certificates that are named and those of the host")]
+    /// The HTTP client cannot be created.
+    #[error("set up TLS or the proxy; check the configured certificates and those of the host")]
     Client(#[source] reqwest::Error),
-    /// TLS cannot be set up.
-    #[error("set up TLS; check the certificates that are named and those of the host")]
+    /// TLS cannot be configured.
+    #[error("set up TLS; check the configured certificates and those of the host")]
     Tls(#[source] rustls::Error),
-    /// The thread that reads files is gone: the agent ends.
-    #[error("files are not read any more; the agent ends")]
+    /// The thread that reads files has stopped: the agent is exiting.
+    #[error("files are not read any more; the agent is exiting")]
     Stopped,
 }

@@ -1,5 +1,5 @@
-//! OAuth: a token by client credentials (RFC 6749, 4.4), as Microsoft Entra ID gives it. Who asks
-//! for it, and how often, is for others to say.
+//! OAuth 2.0: an access token by client credentials (RFC 6749, 4.4), as Microsoft Entra ID issues it. The
+//! callers send the request, and decide when to refresh.
 
 use std::time::Duration;
 
@@ -7,42 +7,42 @@ use reqwest::Url;
 use reqwest::header::HeaderValue;
 use serde::{Deserialize, Deserializer};
 
-use super::secret::Revealed;
+use super::secret::SecretText;
 
-/// A token and how long it is good.
+/// An access token and its lifetime.
 #[derive(Clone)]
-pub(crate) struct Grant {
-    /// `Bearer TOKEN`.
+pub(crate) struct AccessToken {
+    /// Value of the `Authorization` header.
     pub(crate) bearer: HeaderValue,
-    /// From when it was asked for; a day at most.
-    pub(crate) life: Duration,
+    /// Lifetime from the time of the request; at most a day.
+    pub(crate) lifetime: Duration,
 }
 
-impl std::fmt::Debug for Grant {
+impl std::fmt::Debug for AccessToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Grant for {:?}", self.life)
+        write!(f, "AccessToken for {:?}", self.lifetime)
     }
 }
 
 #[derive(Deserialize)]
-struct Given {
+struct TokenResponse {
     access_token: String,
     #[serde(deserialize_with = "seconds")]
     expires_in: u64,
 }
 
-impl Grant {
-    /// Out of the answer; `None` where it holds none. An error would show a part of it.
-    pub(crate) fn read(answer: &[u8]) -> Option<Self> {
-        let given: Given = serde_json::from_slice(answer).ok()?;
-        let mut bearer = HeaderValue::try_from(format!("Bearer {}", given.access_token)).ok()?;
+impl AccessToken {
+    /// Parses a token response; `None` where it has no token. An error would contain a part of it.
+    pub(crate) fn parse(response: &[u8]) -> Option<Self> {
+        let parsed: TokenResponse = serde_json::from_slice(response).ok()?;
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", parsed.access_token)).ok()?;
         bearer.set_sensitive(true);
-        let life = Duration::from_secs(given.expires_in.min(86_400));
-        Some(Self { bearer, life })
+        let lifetime = Duration::from_secs(parsed.expires_in.min(86_400));
+        Some(Self { bearer, lifetime })
     }
 }
 
-/// A number, or a number as text: the metadata service writes it so.
+/// A number, or a number as text, which the metadata service returns.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -56,16 +56,16 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> 
     }
 }
 
-/// Where `tenant` gets its tokens at `login`; `None` where that is no base.
+/// Token endpoint of `tenant` at `login`; `None` where that URL cannot be a base.
 pub(crate) fn token_url(login: &Url, tenant: &str) -> Option<Url> {
     let mut url = login.clone();
     url.path_segments_mut().ok()?.pop_if_empty().extend([tenant, "oauth2", "v2.0", "token"]);
     Some(url)
 }
 
-/// The form that asks for a token for `scope`.
-pub(crate) fn form(login: &Url, client_id: &str, secret: &Revealed, scope: &str) -> Vec<u8> {
-    // Only its query is of use: it encodes as forms do.
+/// Request body for a token for `scope`.
+pub(crate) fn form(login: &Url, client_id: &str, secret: &SecretText, scope: &str) -> Vec<u8> {
+    // Only the query is used: its encoding is that of forms.
     let mut form = login.clone();
     form.query_pairs_mut()
         .clear()
@@ -76,7 +76,7 @@ pub(crate) fn form(login: &Url, client_id: &str, secret: &Revealed, scope: &str)
     form.query().unwrap_or_default().as_bytes().to_vec()
 }
 
-/// What a form is.
+/// Media type of the request body.
 pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
 
 #[cfg(test)]
@@ -84,8 +84,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grant_has_its_seconds_as_number_or_text() {
-        for (answer, life) in [
+    fn a_lifetime_is_a_number_or_text() {
+        for (response, lifetime) in [
             (r#"{"access_token":"t","expires_in":3599,"token_type":"Bearer"}"#, Some(3599)),
             (r#"{"access_token":"t","expires_in":"86399","expires_on":"1"}"#, Some(86_399)),
             (r#"{"access_token":"t","expires_in":9999999}"#, Some(86_400)),
@@ -94,9 +94,9 @@ mod tests {
             (r#"{"error":"invalid_client"}"#, None),
             ("", None),
         ] {
-            let grant = Grant::read(answer.as_bytes());
-            assert_eq!(grant.as_ref().map(|it| it.life.as_secs()), life, "{answer}");
-            assert!(!format!("{grant:?}").contains("Bearer"));
+            let token = AccessToken::parse(response.as_bytes());
+            assert_eq!(token.as_ref().map(|it| it.lifetime.as_secs()), lifetime, "{response}");
+            assert!(!format!("{token:?}").contains("Bearer"));
         }
     }
 }

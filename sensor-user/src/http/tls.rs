@@ -1,5 +1,5 @@
-//! TLS where no HTTP is spoken: by which authorities a server is known, and which certificate the
-//! agent shows. Files are read at each connect, so that one that is replaced counts.
+//! TLS for protocols other than HTTP: trusted CA certificates, and the client certificate. The files
+//! are read at each connect, so that a replaced certificate takes effect.
 
 use std::path::{Path, PathBuf};
 
@@ -10,20 +10,19 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use super::access::{Certificate, read_authorities};
 use super::error::AccessError;
-use super::secret::SecretError;
-use super::secret::{MAX, read_bounded};
+use super::secret::{SECRET_MAX, SecretError, read_bounded};
 
-/// How a server is known, and who asks it.
+/// TLS settings of a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// The authorities to trust, PEM, in place of those of the host.
+    /// CA certificates to trust, PEM, in place of those of the host.
     pub ca_file: Option<PathBuf>,
-    /// A certificate of the client and its key.
+    /// Client certificate and its key.
     pub certificate: Option<Certificate>,
 }
 
 impl TlsConfig {
-    /// Reads what the files say now. It blocks.
+    /// Reads the files; blocks on the disk.
     pub(crate) fn client(&self) -> Result<ClientConfig, AccessError> {
         super::crypto_provider::install_provider();
         let builder = ClientConfig::builder();
@@ -40,10 +39,10 @@ impl TlsConfig {
         match &self.certificate {
             None => Ok(builder.with_no_client_auth()),
             Some(Certificate { chain, key }) => {
-                let chain = certificates(chain, &read_bounded(chain, MAX)?)?;
-                let pem = read_bounded(key, MAX)?;
+                let chain = certificates(chain, &read_bounded(chain, SECRET_MAX)?)?;
+                let pem = read_bounded(key, SECRET_MAX)?;
                 let key = PrivateKeyDer::from_pem_slice(&pem)
-                    .map_err(|_none| content(key, "holds no key; name a PEM file with one"))?;
+                    .map_err(|_none| content(key, "contains no key; use a PEM file with one"))?;
                 builder.with_client_auth_cert(chain, key).map_err(AccessError::Tls)
             }
         }
@@ -52,7 +51,7 @@ impl TlsConfig {
 
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SecretError> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    all.map_err(|_broken| content(path, "holds a broken certificate; name a PEM file"))
+    all.map_err(|_broken| content(path, "contains a malformed certificate; use a PEM file"))
 }
 
 fn content(path: &Path, what: &'static str) -> SecretError {

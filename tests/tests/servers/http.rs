@@ -230,7 +230,8 @@ async fn a_readable_secret_is_warned_about_once() {
     let warnings = lines();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(
-        warnings[0].contains("all users may read this secret") && warnings[0].contains(".password")
+        warnings[0].contains("secret is readable by all users")
+            && warnings[0].contains(".password")
     );
     assert!(warnings[1].contains("use https:"), "{warnings:?}");
     assert!(!warnings.concat().contains("hunter2"), "{warnings:?}");

@@ -85,7 +85,8 @@ async fn a_feeds_authority_is_trusted_for_that_feed_only() {
     puller.feed.access.ca_file = Some(files.path().join("client"));
     let error = puller.pull_error(&Cursor::Start).await;
     assert!(error.contains("certificate"), "{error}");
-    for (content, error_part) in [("no PEM", "holds no certificate"), ("", "holds no certificate")]
+    for (content, error_part) in
+        [("no PEM", "contains no certificate"), ("", "contains no certificate")]
     {
         std::fs::write(files.path().join("ca"), content).unwrap();
         puller.feed.access.ca_file = Some(files.path().join("ca"));

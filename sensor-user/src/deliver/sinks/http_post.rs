@@ -14,7 +14,7 @@ use reqwest::{Method, Response, Url};
 use crate::base::clock::Clock;
 use crate::base::escape::escaped;
 use crate::deliver::{DeliverError, chain};
-use crate::http::{Access, Reach, Tuning, shown};
+use crate::http::{Access, ConnectionSettings, ReloadingClient, redacted_url};
 
 /// How the server of a sink is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl ServerConfig {
 /// Posts the bodies of one sink.
 #[derive(Debug)]
 pub(crate) struct Poster {
-    reach: Reach,
+    reach: ReloadingClient,
     timeout: Duration,
     compress: bool,
 }
@@ -113,9 +113,13 @@ impl Poster {
     /// Posts as `config` says.
     pub(crate) fn new(config: &ServerConfig) -> Self {
         crate::http::crypto_provider::install_provider();
-        let tuning = Tuning { stall: config.timeout, idle: IDLE, idle_most: IDLE_MOST };
+        let tuning = ConnectionSettings {
+            read_timeout: config.timeout,
+            idle_timeout: IDLE,
+            idle_max: IDLE_MOST,
+        };
         Self {
-            reach: Reach::new(&config.access, tuning),
+            reach: ReloadingClient::new(&config.access, tuning),
             timeout: config.timeout,
             compress: config.compress,
         }
@@ -134,16 +138,16 @@ impl Poster {
         }
         let ready = self.reach.ready(url).await?;
         let request =
-            if is_ours { ready.request(method, url) } else { ready.bare_request(method, url) };
+            if is_ours { ready.request(method, url) } else { ready.anonymous_request(method, url) };
         let failed = |source: reqwest::Error| DeliverError::Post {
-            url: shown(url),
+            url: redacted_url(url),
             source: source.without_url(),
         };
         let request = request.headers(headers).body(body).timeout(self.timeout);
         let sent = request.send().await;
         if sent.is_err() {
             // A certificate or an authority may be why.
-            self.reach.refused();
+            self.reach.invalidate();
         }
         let response = sent.map_err(failed)?;
         let status = response.status();
@@ -157,17 +161,17 @@ impl Poster {
         } else {
             reading.await
         };
-        let answer = Answer { url: shown(url), status: status.as_u16(), retry_after, body };
+        let answer = Answer { url: redacted_url(url), status: status.as_u16(), retry_after, body };
         let is_of_login = matches!(answer.status, 401 | 403) || answer.not_of_request().is_some();
         if is_ours && is_of_login {
-            self.reach.refused();
+            self.reach.invalidate();
         }
         Ok(answer)
     }
 
     /// Whether the server is told who asks.
     pub(crate) fn has_login(&self) -> bool {
-        self.reach.has_login()
+        self.reach.has_credentials()
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::error::FetchError;
 use crate::base::error_chain::causes;
-use crate::http::{Material, shown};
+use crate::http::{Material, redacted_url};
 
 /// Redirections that are followed.
 const REDIRECTS: u32 = 5;
@@ -103,7 +103,7 @@ impl Session<'_> {
         let limits = (Instant::now(), self.timeout, self.stall);
         let mut request = self.client.request(call.method.clone(), call.url.clone());
         if is_home(self.home, &call.url) {
-            request = self.material.introduce(request);
+            request = self.material.authenticate(request);
         }
         request = request.headers(call.headers.clone()).timeout(self.timeout);
         if let Some(body) = &call.body {
@@ -220,7 +220,7 @@ pub(super) fn is_home(home: &Url, url: &Url) -> bool {
 }
 
 fn redirect(to: &Url, why: &'static str) -> FetchError {
-    FetchError::Redirect { to: shown(to), why }
+    FetchError::Redirect { to: redacted_url(to), why }
 }
 
 fn date(text: &str) -> Option<Timestamp> {

@@ -16,7 +16,7 @@ use super::error::FetchError;
 use super::http::{Call, Session};
 use super::scan::Scan;
 use super::{Task, blocking};
-use crate::http::shown;
+use crate::http::redacted_url;
 use crate::intel::pull::{Cursor, Extent, Pulled};
 use crate::intel::pull::{Documents, OpenDocuments};
 
@@ -146,7 +146,7 @@ async fn manifest(
     task: Task<'_>,
 ) -> Result<Manifest, FetchError> {
     let url = under(base, "manifest.json");
-    let place = shown(&url);
+    let place = redacted_url(&url);
     let reply = session.ask(Call::get(url)).await?;
     let max = MANIFEST.min(task.feed.max_bytes);
     let mut file = documents(task.folder, max)?;

@@ -30,7 +30,7 @@ pub use error::FetchError;
 use super::pull::{Cursor, Pulled};
 use super::{FeedConfig, FeedKind, FeedSource};
 use crate::base::clock::{Clock, signed};
-use crate::http::{Made, Tuning, crosses_a_network_bare};
+use crate::http::{CachedClient, ConnectionSettings, is_sent_unencrypted};
 use http::Session;
 
 /// A body that does not move for so long is given up unless set.
@@ -52,7 +52,7 @@ pub struct Fetcher {
 /// What is remembered of a feed until the agent ends.
 #[derive(Debug, Default)]
 struct Memory {
-    client: Option<Made>,
+    client: Option<CachedClient>,
     /// When all of the feed was asked for last, or since when that is not known.
     full: Option<Timestamp>,
     /// The cursor of the last good pull of a stream.
@@ -165,23 +165,27 @@ impl Fetcher {
             self.remember(feed, |memory| (memory.client.clone(), memory.is_warned));
         let (access, stall) = (feed.access.clone(), self.stall);
         // For the pages of one pull; at the next an idle connection would be long dead.
-        let tuning = Tuning { stall, idle: Duration::from_secs(5), idle_most: 1 };
+        let tuning = ConnectionSettings {
+            read_timeout: stall,
+            idle_timeout: Duration::from_secs(5),
+            idle_max: 1,
+        };
         let (material, made, open) = blocking(move || {
             let material = access.read()?;
-            let made = Made::renewed(old.as_ref(), &access.proxy, tuning, &material)?;
-            let open = access.secrets().into_iter().find(|secret| secret.is_open_to_all());
+            let made = CachedClient::renewed(old.as_ref(), &access.proxy, tuning, &material)?;
+            let open = access.secrets().into_iter().find(|secret| secret.is_world_readable());
             Ok((material, made, open.map(ToString::to_string)))
         })
         .await?;
-        let is_bare = !feed.access.secrets().is_empty() && crosses_a_network_bare(url);
+        let is_bare = !feed.access.secrets().is_empty() && is_sent_unencrypted(url);
         if !is_warned {
             if let Some(secret) = &open {
-                tracing::warn!(feed = feed.name, %secret, "all users may read this secret; chmod o-r");
+                tracing::warn!(feed = feed.name, %secret, "secret is readable by all users; run chmod o-r");
             }
             if is_bare {
                 tracing::warn!(
                     feed = feed.name,
-                    "secrets go over the network as they are; use https:"
+                    "secrets are sent over the network without encryption; use https:"
                 );
             }
         }

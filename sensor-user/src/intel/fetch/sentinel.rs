@@ -13,7 +13,7 @@ use super::http::{Call, Session, is_home};
 use super::scan::Scan;
 use super::{MOST_PAGES, Task, blocking};
 use crate::base::clock::signed;
-use crate::http::{AccessError, FORM, Grant, form, shown, token_url};
+use crate::http::{AccessError, AccessToken, FORM, form, redacted_url, token_url};
 use crate::intel::config::query::{Ask, SentinelAsk};
 use crate::intel::pull::{Cursor, Extent, Pulled};
 
@@ -107,7 +107,7 @@ fn follow(
         }
         None => Err(FetchError::Protocol(format!(
             "its nextLink is on another server, {}; set url to that one if it is right",
-            shown(&link)
+            redacted_url(&link)
         ))),
     }
 }
@@ -148,10 +148,10 @@ async fn log_in(
         });
     }
     let bytes = reply.good()?.small().await?;
-    let grant = Grant::read(&bytes).ok_or_else(|| {
+    let grant = AccessToken::parse(&bytes).ok_or_else(|| {
         FetchError::Protocol("login_url answers with no token; check login_url".to_owned())
     })?;
-    let life = signed(grant.life) - MARGIN;
+    let life = signed(grant.lifetime) - MARGIN;
     let until = session.now.checked_add(life).unwrap_or(date);
     Ok(Token { value: grant.bearer, until })
 }

@@ -12,7 +12,7 @@ use super::{AzureLogin, LogsIngestionConfig, MARGIN};
 use crate::base::clock::Clock;
 use crate::deliver::DeliverError;
 use crate::deliver::sinks::http_post::{Answer, Post, Poster};
-use crate::http::{AccessError, FORM, Grant, form, shown, token_url};
+use crate::http::{AccessError, AccessToken, FORM, form, redacted_url, token_url};
 
 /// The service of Azure that gives a machine its tokens; only the machine itself reaches it.
 const IMDS: &str = "http://169.254.169.254/";
@@ -73,13 +73,13 @@ impl Tokens {
                 self.ask_machine(imds_url.as_ref(), client_id.as_deref()).await?
             }
         };
-        let Some(grant) = Grant::read(&answer.body) else {
+        let Some(grant) = AccessToken::parse(&answer.body) else {
             // What was answered may hold the token.
             let url = answer.url;
             let what = "answers with no token; check login_url and what stands between";
             return Err(DeliverError::Odd { url, what, text: String::new() });
         };
-        let life = grant.life.saturating_sub(MARGIN);
+        let life = grant.lifetime.saturating_sub(MARGIN);
         let fresh = Kept { bearer: grant.bearer, until: asked + life };
         Ok(kept.insert(fresh).bearer.clone())
     }
@@ -138,7 +138,7 @@ impl Tokens {
 
     async fn ask_machine_once(&self, url: &Url) -> Result<Answer, DeliverError> {
         let failed = |source: reqwest::Error| DeliverError::Post {
-            url: shown(url),
+            url: redacted_url(url),
             source: source.without_url(),
         };
         let request = self.direct.get(url.clone()).header("Metadata", "true");
@@ -151,7 +151,7 @@ impl Tokens {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { url: shown(url), status, retry_after: None, body })
+        Ok(Answer { url: redacted_url(url), status, retry_after: None, body })
     }
 }
 

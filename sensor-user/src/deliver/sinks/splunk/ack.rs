@@ -10,7 +10,7 @@ use super::SplunkSink;
 use crate::base::clock::Clock;
 use crate::deliver::DeliverError;
 use crate::deliver::sinks::http_post::Answer;
-use crate::http::shown;
+use crate::http::redacted_url;
 
 /// First wait before it is asked; it doubles.
 const FIRST: Duration = Duration::from_millis(250);
@@ -58,7 +58,7 @@ impl SplunkSink {
                 }
             }
             if Instant::now() >= until {
-                let url = shown(&self.acks);
+                let url = redacted_url(&self.acks);
                 let text = self.ailment(clock).await.map(|answer| answer.text());
                 let text = text.unwrap_or_default();
                 return Err(DeliverError::Unacknowledged { url, limit, text });

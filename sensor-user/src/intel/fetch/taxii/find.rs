@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{send, spoken};
 use crate::base::escape::escaped;
-use crate::http::shown;
+use crate::http::redacted_url;
 use crate::intel::config::query::TaxiiAsk;
 use crate::intel::fetch::error::FetchError;
 use crate::intel::fetch::http::{Session, is_home};
@@ -93,7 +93,7 @@ async fn of_server(session: &Session<'_>, url: &Url) -> Result<Vec<Found>, Fetch
                 FetchError::Denied { status: StatusCode::FORBIDDEN, .. }
                 | FetchError::Status(StatusCode::NOT_FOUND),
             ) => {
-                tracing::debug!(root = shown(&root), "an API root that is not for us");
+                tracing::debug!(root = redacted_url(&root), "an API root that is not for us");
             }
             Err(error) => return Err(error),
         }
@@ -120,7 +120,7 @@ fn roots_of(
     match (roots.is_empty(), foreign) {
         (true, Some(root)) => Err(FetchError::Protocol(format!(
             "its API roots are on another server, {}; set url to one if that is right",
-            shown(&root)
+            redacted_url(&root)
         ))),
         _ => Ok(roots),
     }
@@ -189,12 +189,15 @@ async fn get<T: serde::de::DeserializeOwned>(
     let reply = spoken(send(session, url.clone()).await?.good()?)?;
     let bytes = reply.small().await?;
     serde_json::from_slice(&bytes).map_err(|error| {
-        FetchError::Protocol(format!("{}: is no resource of TAXII 2.1 ({error})", shown(url)))
+        FetchError::Protocol(format!(
+            "{}: is no resource of TAXII 2.1 ({error})",
+            redacted_url(url)
+        ))
     })
 }
 
 fn join(url: &Url, more: &str) -> Result<Url, FetchError> {
-    url.join(more).map_err(|error| FetchError::Protocol(format!("{}: {error}", shown(url))))
+    url.join(more).map_err(|error| FetchError::Protocol(format!("{}: {error}", redacted_url(url))))
 }
 
 /// All paths of TAXII end so; a query is none of it.

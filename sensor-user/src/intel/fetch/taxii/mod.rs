@@ -210,14 +210,14 @@ fn before(time: Timestamp) -> String {
 fn forgets(objects: &Url) -> FetchError {
     FetchError::Protocol(format!(
         "{}: answers 400 to the next page, {RESTARTS} times from the beginning; raise page_size",
-        crate::http::shown(objects)
+        crate::http::redacted_url(objects)
     ))
 }
 
 fn no_end(objects: &Url) -> FetchError {
     FetchError::Protocol(format!(
         "{}: says that there is more and not where; tell those who run it",
-        crate::http::shown(objects)
+        crate::http::redacted_url(objects)
     ))
 }
 
