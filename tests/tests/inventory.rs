@@ -78,10 +78,10 @@ async fn a_misbehaving_imds_is_queried_again_and_its_valid_response_gives_a_row(
         ImdsResponse::Status(500),
         ImdsResponse::NoResponse,
     ] {
-        let before = inventory.stats.azure_answers_failed.value();
+        let before = inventory.stats.azure_metadata_requests_failed.value();
         fake.set_response(response.clone());
         let failed = async {
-            while inventory.stats.azure_answers_failed.value() < before + 2 {
+            while inventory.stats.azure_metadata_requests_failed.value() < before + 2 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

@@ -187,7 +187,7 @@ fn a_datagram_alerts_immediately_and_its_bytes_are_in_the_row() {
     let row = collected.rows.iter().find(|row| row.process_id == Some(42)).unwrap();
     assert_eq!((row.protocol.as_str(), row.bytes_sent, row.bytes_received), ("udp", 1_000, 300));
     assert_eq!((row.links_established, row.links_live), (1, 1));
-    assert_eq!(stats.hits_held_own_traffic.value(), 1);
+    assert_eq!(stats.hits_suppressed_own_traffic.value(), 1);
 }
 
 #[test]
@@ -216,8 +216,8 @@ fn suppressed_hits_are_counted() {
     }
     let (collected, stats) = path.finish();
     assert_eq!(collected.alerts, []);
-    assert_eq!(stats.hits_held_own_traffic.value(), 1);
-    assert_eq!(stats.hits_held_allowed.value(), 2);
+    assert_eq!(stats.hits_suppressed_own_traffic.value(), 1);
+    assert_eq!(stats.hits_suppressed_allow_list.value(), 2);
     assert_eq!(stats.flows_observed.value(), 3);
 }
 
@@ -242,7 +242,11 @@ fn an_embedded_ipv4_address_is_matched_and_allowed() {
             ("203.0.113.0/24", Via::Nat64, "203.0.113.7"),
         ]
     );
-    assert_eq!(stats.hits_held_allowed.value(), 2, "both addresses of the allowed connection");
+    assert_eq!(
+        stats.hits_suppressed_allow_list.value(),
+        2,
+        "both addresses of the allowed connection"
+    );
 }
 
 #[test]

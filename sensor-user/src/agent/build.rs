@@ -200,7 +200,7 @@ pub(super) fn inventory(
     let (clock, stats) = (Arc::clone(clock), Arc::clone(stats));
     let made = Arc::clone(&stats);
     let put = move |row| {
-        made.rows_made.increment();
+        made.rows_emitted.increment();
         outbox.rows(vec![TableRow::Computer(Box::new(row))]);
     };
     Ok(Some(keep(host, imds, azure, (clock, stats), put)))

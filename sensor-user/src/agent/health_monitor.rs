@@ -86,11 +86,11 @@ impl Vitals {
         }
         let sinks = self.parts.outbox.sinks();
         for sink in &sinks {
-            let fault = Some(sink.fault.clone()).filter(|fault| !fault.is_empty());
+            let fault = Some(sink.error.clone()).filter(|fault| !fault.is_empty());
             notices.extend(self.set(&format!("sink {}", sink.name), fault, now));
         }
         if let Some(reload) = self.status.last_reload() {
-            let fault = Some(reload.fault).filter(|fault| !fault.is_empty());
+            let fault = Some(reload.error).filter(|fault| !fault.is_empty());
             notices.extend(self.set("configuration", fault, now));
         }
         self.health.forget(|name| {

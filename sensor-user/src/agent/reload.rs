@@ -89,18 +89,18 @@ impl Reloader {
         tracing::info!("reload begins");
         self.notifier.reloading();
         let time = self.clock.now();
-        let (restart, fault) = match self.take().await {
+        let (restart, error) = match self.take().await {
             Ok(restart) => (restart, String::new()),
             Err(error) => (Vec::new(), format!("{error:#}")),
         };
-        if !fault.is_empty() {
-            tracing::error!(error = fault, "new configuration refused; the old one stays");
+        if !error.is_empty() {
+            tracing::error!(error, "new configuration refused; the old one stays");
         } else if !restart.is_empty() {
             let sections = restart.join(", ");
             tracing::warn!(sections, "some of the new configuration waits for a restart");
         }
         let waits_for_restart = restart.into_iter().map(str::to_owned).collect();
-        self.status.reloaded(ReloadReport { time, fault, waits_for_restart });
+        self.status.reloaded(ReloadReport { time, error, waits_for_restart });
         self.notifier.ready(&self.brief());
     }
 

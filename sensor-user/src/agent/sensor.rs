@@ -152,7 +152,7 @@ impl Watch {
     pub(crate) fn tables(&self) -> Vec<(&'static str, (usize, usize))> {
         let mut tables = self.intake.tables().to_vec();
         if let Ok(translations) = &self.translations {
-            tables.push(("translations", translations.occupancy()));
+            tables.push(("nat_lookups", translations.occupancy()));
         }
         tables
     }

@@ -73,7 +73,7 @@ counters! {
     /// Process records among them.
     process_records_received,
     /// Open sockets read by looks.
-    sockets_read,
+    sockets_scanned,
     /// Open sockets that a look found no room for.
     sockets_dropped_full,
     /// Lists of sockets that the kernel says changed while they were made, and were made again.
@@ -81,17 +81,17 @@ counters! {
     /// Network namespaces that a look could not read, neither over netlink nor from /proc.
     namespaces_failed,
     /// Network namespaces that a look left out because its time was up.
-    namespaces_skipped_time,
+    namespaces_skipped_timeout,
     /// Looks of which nothing came, since their helper ended again and again.
-    looks_failed,
+    socket_scans_failed,
     /// Looks left out because the one before was still under way.
-    looks_skipped_busy,
+    socket_scans_skipped_busy,
     /// UDP records among them.
     udp_records_received,
     /// DNS records among them: answers, by their headers.
     dns_records_received,
     /// DNS answers that are longer than what the kernel half takes of them; what is whole counts.
-    dns_answers_cut,
+    dns_answers_truncated,
     /// DNS answers that are malformed, or have a name that is too long.
     dns_answers_rejected,
     /// Names that left the full table while they were current.
@@ -117,13 +117,13 @@ counters! {
     /// Connections whose socket was used again without an end seen.
     connections_without_close,
     /// Connections that were open when the agent ended.
-    connections_left,
+    connections_abandoned,
     /// Connections and UDP sockets that a look found open and no record had told.
-    connections_found,
+    connections_found_by_scan,
     /// Connections that two looks in a row did not find any more: their end was lost.
-    connections_ended_unseen,
+    connections_close_missed,
     /// Ends of connections that found no room in the list that a look is checked against.
-    ends_forgotten_full,
+    recent_closes_evicted,
     /// UDP flows that left the kernel's full map, or the full table, while they were open.
     udp_flows_evicted,
     /// Connections whose request and answer left the kernel's full map before they were read.
@@ -131,13 +131,13 @@ counters! {
     /// Listeners that left the full table.
     listeners_evicted,
     /// Connections that are translated (NAT), by the kernel's connection tracking.
-    translations_found,
+    nat_mappings_found,
     /// Connections that left the full table before their translation was known.
-    translations_evicted,
+    nat_lookups_evicted,
     /// Connections that were not asked for, since too many were.
-    translations_unasked_queue_full,
+    nat_lookups_dropped_queue_full,
     /// Connections in a network namespace into which there is no way, or where the kernel refused.
-    translations_unreachable,
+    nat_lookups_failed,
     /// Kinds of connections that left the full history before the look-back was over.
     history_entries_evicted,
     /// Times that the history could not be written; what it missed is not matched later.
@@ -145,31 +145,31 @@ counters! {
     /// Connections handed to the matcher.
     flows_observed,
     /// Rows made.
-    rows_made,
+    rows_emitted,
     /// Changes that came after their minute was closed, counted into the next.
     row_changes_late,
     /// Ends of connections whose beginning no row has; they are in no row.
     row_ends_unmatched,
     /// Minutes in which live connections have no row, since the clock leapt or the machine slept.
-    row_minutes_skipped,
+    row_intervals_skipped,
     /// Times that the clock was set back by minutes, and rows begin again at its new time.
-    clock_steps_followed,
+    clock_steps_backward,
     /// Row keys of one minute that did not fit in the table; their connections are in no row.
     row_keys_dropped_full,
     /// Questions to Azure's metadata service that were not answered, or not with a machine.
-    azure_answers_failed,
+    azure_metadata_requests_failed,
     /// Listening ports of one minute that did not fit in the table: they have no row.
     bound_ports_dropped_full,
     /// Executables that left the full table of those with TCP connections.
     process_groups_evicted,
     /// Hits of the agent's own traffic, held back.
-    hits_held_own_traffic,
+    hits_suppressed_own_traffic,
     /// Hits held back by the allow-list.
-    hits_held_allowed,
+    hits_suppressed_allow_list,
     /// Hits found.
     hits_found,
     /// Hits counted into an open window instead of raised.
-    hits_held_window,
+    hits_suppressed_window,
     /// Dedup windows closed early because the table was full.
     windows_evicted,
     /// Alerts raised (new and summary).
@@ -187,7 +187,7 @@ counters! {
     /// Alerts that a sink had not taken when they were too old, once for each such sink.
     alerts_evicted_age,
     /// Items that a sink refused for good, put aside with the reason.
-    items_set_aside,
+    items_dead_lettered,
     /// Alerts that did not fit in a sink's queue.
     alerts_dropped_queue_full,
     /// Alerts for a sink that nobody reads any more (standard output's reader has gone).
@@ -197,7 +197,7 @@ counters! {
     /// Alerts delivered, once for each sink.
     alerts_delivered,
     /// Notices made: losses and changes of health. They go to sinks as rows do, and count there.
-    notices_made,
+    agent_events_emitted,
     /// Rows and notices that did not fit in a sink's queue.
     rows_dropped_queue_full,
     /// Rows and notices for a sink that nobody reads any more.
@@ -223,9 +223,9 @@ counters! {
     /// Requests or writes that were tried again.
     deliveries_retried,
     /// Fields that were too long for Azure and cut.
-    azure_fields_cut,
+    azure_fields_truncated,
     /// Records that a server of OpenTelemetry rejected out of requests that it accepted.
-    log_records_rejected,
+    otlp_records_rejected,
     /// Good pulls of feeds, "not modified" included.
     feeds_pulled,
     /// Pulls that failed; the last good set stayed.
@@ -235,9 +235,9 @@ counters! {
     /// Feed rows and lines that were not used, all reasons.
     feed_entries_rejected,
     /// Pages of metrics that were asked for.
-    metrics_pages_served,
+    metrics_scrapes_served,
     /// Callers for metrics that were sent away, since too many were there.
-    metrics_callers_evicted,
+    metrics_clients_evicted,
     /// Lines of the log beyond those that a place in the code has in a minute; the log has their
     /// number.
     log_lines_dropped_over_rate,

@@ -26,7 +26,7 @@ pub fn feeds_screen(feeds: &[FeedReport], now: Timestamp) -> String {
             feed.indicators,
             age(feed.last_good),
             age(feed.last_pull),
-            escaped(&feed.place, 256),
+            escaped(&feed.location, 256),
         );
         if !feed.reason.is_empty() {
             let _infallible = writeln!(out, "            {}", escaped(&feed.reason, 1024));
@@ -40,7 +40,7 @@ pub fn feeds_screen(feeds: &[FeedReport], now: Timestamp) -> String {
             let _infallible = writeln!(
                 out,
                 "            {}: \"{}\": {}",
-                reject.place,
+                reject.position,
                 escaped(&reject.text, 200),
                 escaped(&reject.reason, 400)
             );
@@ -74,7 +74,7 @@ mod tests {
         let feed = FeedReport {
             name: "abuse".to_owned(),
             kind: "list".to_owned(),
-            place: "https://feeds.example/x".to_owned(),
+            location: "https://feeds.example/x".to_owned(),
             state: State::Degraded,
             reason: "answered 500\u{1b}[31m".to_owned(),
             quarantined: false,
@@ -86,7 +86,7 @@ mod tests {
             failures: 2,
             rejected: BTreeMap::from([("not an address".to_owned(), 2)]),
             rejects: vec![RejectReport {
-                place: 3,
+                position: 3,
                 reason: "not an address".to_owned(),
                 text: "\u{7}host".to_owned(),
             }],

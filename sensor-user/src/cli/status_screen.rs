@@ -36,7 +36,7 @@ pub fn screen(report: &StatusReport, now: Timestamp) -> String {
     screen.delivery(report);
     if let Some(reload) = &report.last_reload {
         let waits = reload.waits_for_restart.join(", ");
-        let said = match (reload.fault.is_empty(), waits.is_empty()) {
+        let said = match (reload.error.is_empty(), waits.is_empty()) {
             (false, _) => "refused, the old configuration stays".to_owned(),
             (true, true) => "good".to_owned(),
             (true, false) => format!("good; these wait for a restart: {waits}"),
@@ -97,14 +97,15 @@ impl Screen {
         let lost = if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") };
         self.line("lost", &escaped(&lost, 512));
         let count = |name: &str| report.counters.get(name).copied().unwrap_or(0);
-        let held = ["hits_held_own_traffic", "hits_held_allowed", "hits_held_window"];
+        let held =
+            ["hits_suppressed_own_traffic", "hits_suppressed_allow_list", "hits_suppressed_window"];
         let held: u64 = held.iter().map(|name| count(name)).sum();
         let text = format!(
             "{} connections, {} hits, {held} held back, {} alerts, {} rows",
             count("flows_observed"),
             count("hits_found"),
             count("alerts_raised"),
-            count("rows_made")
+            count("rows_emitted")
         );
         self.line("detection", &text);
     }
@@ -141,9 +142,9 @@ impl Screen {
             self.line("spool", &text);
         }
         let mut sinks: Vec<&SinkReport> = report.delivery.sinks.iter().collect();
-        sinks.sort_by_key(|sink| sink.fault.is_empty());
+        sinks.sort_by_key(|sink| sink.error.is_empty());
         for sink in sinks.iter().take(SINKS_MAX) {
-            let state = if sink.fault.is_empty() { "OK" } else { "FAILS" };
+            let state = if sink.error.is_empty() { "OK" } else { "FAILS" };
             let text = format!(
                 "{state} {}: {} alerts, {} rows wait, took {}",
                 escaped(&sink.name, 24),
@@ -160,7 +161,7 @@ impl Screen {
             count("alerts_delivered"),
             count("rows_delivered"),
             count("deliveries_retried"),
-            count("items_set_aside")
+            count("items_dead_lettered")
         );
         self.line("delivered", &text);
     }
@@ -217,13 +218,13 @@ mod tests {
             "Name": name, "State": "DEGRADED", "Reason": name, "Since": time
         });
         let feed = serde_json::json!({
-            "Name": name, "Kind": name, "Place": name, "State": "OK", "Reason": "",
+            "Name": name, "Kind": name, "Location": name, "State": "OK", "Reason": "",
             "Quarantined": false, "Indicators": u64::MAX, "LastPull": time, "LastGood": time,
             "Loaded": time, "Failures": 0, "Rejected": {}
         });
         let sink = serde_json::json!({
             "Name": name, "AlertsWaiting": u64::MAX, "RowsWaiting": u64::MAX,
-            "LastDelivered": null, "Fault": name, "LastError": name
+            "LastDelivered": null, "Error": name, "LastError": name
         });
         let report = serde_json::json!({
             "Type": "NetsensorStatus", "State": "DEGRADED", "Version": name, "ProcessId": 7,

@@ -54,7 +54,7 @@ pub async fn keep(
                     wait = imds.pace.retry_first;
                 }
                 Err(error) => {
-                    stats.azure_answers_failed.increment();
+                    stats.azure_metadata_requests_failed.increment();
                     tell(&error, wait);
                     next_ask = wait;
                     wait = wait.saturating_mul(2).min(imds.pace.retry_most);

@@ -165,6 +165,6 @@ impl Intake {
     /// The end: nothing waits any longer.
     pub(crate) fn finish(&mut self, changes: &mut Vec<Change>) {
         self.expire(u64::MAX, changes);
-        self.stats.connections_left.add(self.connections.len() as u64);
+        self.stats.connections_abandoned.add(self.connections.len() as u64);
     }
 }

@@ -35,8 +35,8 @@ pub fn losses(ledger: &KernelLedger, stats: &Stats) -> Vec<(&'static str, &'stat
         ("table_full", "cgroup", stats.cgroups_evicted.value()),
         ("table_full", "connection", stats.connections_evicted.value()),
         ("table_full", "listener", stats.listeners_evicted.value()),
-        ("table_full", "translation", stats.translations_evicted.value()),
-        ("queue_full", "translation", stats.translations_unasked_queue_full.value()),
+        ("table_full", "nat_lookup", stats.nat_lookups_evicted.value()),
+        ("queue_full", "nat_lookup", stats.nat_lookups_dropped_queue_full.value()),
         ("table_full", "row_key", stats.row_keys_dropped_full.value()),
         ("queue_full", "alert", stats.alerts_dropped_queue_full.value()),
         ("queue_full", "row", stats.rows_dropped_queue_full.value()),
@@ -174,7 +174,7 @@ pub(crate) fn log_closed(ledger: &KernelLedger, stats: &Stats) {
         connections_without_open = stats.connections_without_open.value(),
         connections_without_close = stats.connections_without_close.value(),
         connections_evicted = stats.connections_evicted.value(),
-        connections_left = stats.connections_left.value(),
+        connections_abandoned = stats.connections_abandoned.value(),
         "ledger"
     );
 }

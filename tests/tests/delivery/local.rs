@@ -38,7 +38,7 @@ fn events_go_to_sinks_with_rows_or_health_only() {
     assert_eq!(types("rows"), ["NetsensorLoss", "VMConnection"]);
     assert_eq!(types("health"), ["NetsensorLoss", "ThreatIntelligenceIndicator"]);
     assert_eq!(types("alerts"), ["ThreatIntelligenceIndicator"]);
-    assert_eq!((value("notices_made"), value("rows_delivered")), (1, 3));
+    assert_eq!((value("agent_events_emitted"), value("rows_delivered")), (1, 3));
 }
 
 #[test]

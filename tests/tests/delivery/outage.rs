@@ -216,7 +216,7 @@ fn a_poisoned_item_in_each_batch_is_dead_lettered_with_its_reason() {
     put(&running, &all);
     let (good, bad): (Vec<String>, Vec<String>) = all.into_iter().partition(|id| !is_poison(id));
     assert_eq!(collector.wait_for_accepted(90), good);
-    wait_until("the last is dead-lettered", || running.stats.items_set_aside.value() == 10);
+    wait_until("the last is dead-lettered", || running.stats.items_dead_lettered.value() == 10);
     let file = running.spool.path().join("rejected/sevens.jsonl");
     let text = std::fs::read_to_string(file).unwrap();
     let items: Vec<serde_json::Value> =

@@ -215,7 +215,7 @@ fn agent_traffic_in_a_pid_namespace_does_not_alert() {
     let suppressed = || {
         let json = status(&home, &["--json"]);
         let report: Value = serde_json::from_slice(&json.stdout).unwrap();
-        report["Counters"]["hits_held_own_traffic"].as_u64().unwrap()
+        report["Counters"]["hits_suppressed_own_traffic"].as_u64().unwrap()
     };
     let before = suppressed();
     run(Command::new("sleep").arg("3"));

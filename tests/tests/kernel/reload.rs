@@ -39,7 +39,7 @@ fn a_valid_configuration_is_applied_and_an_invalid_one_refused() {
     // A retro alert: the connection was observed before the indicator was loaded.
     let (_, retro) = agent.wait_for_alert(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}1"));
     assert_eq!((text(&retro, "AlertKind"), text(&retro, "Feed")), ("retro", "more"));
-    assert_eq!(status(&home)["LastReload"]["Fault"], "");
+    assert_eq!(status(&home)["LastReload"]["Error"], "");
 
     // An invalid configuration.
     std::fs::write(&config, more.replace("kind = \"file\"", "kind = \"fiel\"")).unwrap();
@@ -47,7 +47,7 @@ fn a_valid_configuration_is_applied_and_an_invalid_one_refused() {
     connect(3);
     agent.wait_for_alert(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}3"));
     let report = wait_for(&home, "DEGRADED");
-    let error = text(&report["LastReload"], "Fault");
+    let error = text(&report["LastReload"], "Error");
     assert!(error.contains("netsensor.toml:") && error.contains("fiel"), "{error}");
 
     // A configuration with an allow list and without the file sink, which also needs a restart.
@@ -62,7 +62,7 @@ fn a_valid_configuration_is_applied_and_an_invalid_one_refused() {
     connect(4);
     connect(5);
     agent.wait_for_alert(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}5"));
-    assert!(status(&home)["Counters"]["hits_held_allowed"].as_u64() > Some(0));
+    assert!(status(&home)["Counters"]["hits_suppressed_allow_list"].as_u64() > Some(0));
     let alerts = agent.alerts();
     assert!(!alerts.iter().any(|alert| alert["RemoteIp"] == format!("{ADDRESS}4")), "{alerts:?}");
 

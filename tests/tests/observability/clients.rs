@@ -31,7 +31,7 @@ fn slow_and_malformed_requests_block_no_other_client() {
     let (head, body) = page_at(port, "text/plain");
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    assert!(value(&body, "netsensor_metrics_callers_evicted_total").unwrap() >= 80.0, "{body}");
+    assert!(value(&body, "netsensor_metrics_clients_evicted_total").unwrap() >= 80.0, "{body}");
     // The remaining slow clients are disconnected too.
     let last = slow.last_mut().unwrap();
     let _reset = last.read_to_end(&mut Vec::new());

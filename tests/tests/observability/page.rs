@@ -49,8 +49,8 @@ fn promtool_accepts_the_page_and_it_has_every_counter() {
     }
     wait_for("the alert's delay", || {
         let page = page_of(&socket);
-        let count = value(&page, "netsensor_sink_alert_delay_seconds_count{sink=\"stdout\"}")?;
-        let sum = value(&page, "netsensor_sink_alert_delay_seconds_sum{sink=\"stdout\"}")?;
+        let count = value(&page, "netsensor_sink_alert_latency_seconds_count{sink=\"stdout\"}")?;
+        let sum = value(&page, "netsensor_sink_alert_latency_seconds_sum{sink=\"stdout\"}")?;
         (count > 0.5 && count < 1.5 && sum > 0.0 && sum < 60.0).then_some(())
     });
     // The ledger balances when no record is in flight, and the canary has been detected.

@@ -148,7 +148,7 @@ fn a_real_prometheus_scrapes_the_agent_and_evaluates_rules_and_dashboard() {
     assert_eq!(count("up{job=\"netsensor\"} == 1"), Some(1));
     // Prometheus requests OpenMetrics, and checks its end marker.
     let (_, page) = page_at(port, "text/plain");
-    assert!(page.contains("netsensor_metrics_pages_served_total "), "{page}");
+    assert!(page.contains("netsensor_metrics_scrapes_served_total "), "{page}");
     let response = wait_for("rules are evaluated", || {
         let response = query_api("rules", "")?;
         let rules = response["data"]["groups"][0]["rules"].as_array()?.clone();

@@ -79,7 +79,7 @@ fn rejected_records_are_counted_and_not_sent_again() {
     assert_eq!(requests[0].path, "/v1/logs");
     assert_eq!(requests[0].header("content-type"), "application/json");
     let (value, left) = running.drain();
-    assert_eq!((value("log_records_rejected"), value("alerts_delivered")), (1, 1));
+    assert_eq!((value("otlp_records_rejected"), value("alerts_delivered")), (1, 1));
     assert_eq!((value("deliveries_retried"), left.len(), collector.requests().len()), (0, 0, 1));
     let log = sensor_tests::captured_logs("log records rejected").join("\n");
     assert!(log.contains("too\\nold"), "{log}");

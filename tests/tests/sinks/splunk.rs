@@ -222,7 +222,7 @@ fn collector_errors_are_reported_and_retried() {
         let report = running.outbox.sinks().remove(0);
         let parts: Vec<&str> = error.split('…').collect();
         let is_reported = parts.iter().all(|part| report.last_error.contains(part));
-        assert!(is_reported && report.fault.is_empty(), "{report:?}");
+        assert!(is_reported && report.error.is_empty(), "{report:?}");
         assert_eq!((report.failures, running.value("alerts_discarded_rejected")), (4, 0));
         let sent = collector.requests();
         let health_checks =

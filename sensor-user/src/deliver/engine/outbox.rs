@@ -142,7 +142,7 @@ impl Outbox {
 
     /// Hands a notice to every sink that takes rows or health.
     pub fn notice(&self, notice: Notice) {
-        self.shared.stats.notices_made.increment();
+        self.shared.stats.agent_events_emitted.increment();
         let notice = Arc::new(notice);
         for lane in self.lanes().iter().filter(|lane| lane.takes_notices) {
             lane.put(Item::Notice(Arc::clone(&notice)), &self.shared.stats);

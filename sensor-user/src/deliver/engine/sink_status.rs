@@ -38,7 +38,7 @@ pub struct SinkReport {
     /// When it last took something.
     pub last_delivered: Option<Timestamp>,
     /// Why it takes nothing; "" when it does.
-    pub fault: String,
+    pub error: String,
     /// Why the last request that failed did; "" when none has.
     pub last_error: String,
 }
@@ -107,7 +107,7 @@ impl SinkState {
             failures: inner.failures,
             delays: inner.delays.clone(),
             last_delivered: inner.last_delivered,
-            fault: if is_fault { inner.error.clone() } else { String::new() },
+            error: if is_fault { inner.error.clone() } else { String::new() },
             last_error: inner.last_error.clone(),
             ..SinkReport::default()
         }

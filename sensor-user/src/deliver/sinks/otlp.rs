@@ -2,7 +2,7 @@
 //! lower camel case, 64-bit numbers as text).
 //!
 //! The protocol forbids that records which a server rejects out of a request are sent again, and it
-//! does not say which they are: they are counted (`log_records_rejected`) and told once.
+//! does not say which they are: they are counted (`otlp_records_rejected`) and told once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -120,7 +120,7 @@ impl OtlpSink {
     /// Counts what was rejected out of a request that was accepted.
     fn note_rejected(&self, answer: &Answer) {
         let Some((count, why)) = rejected(&answer.body) else { return };
-        self.stats.log_records_rejected.add(count);
+        self.stats.otlp_records_rejected.add(count);
         if let Some(count) = self.quiet.admit(count, Instant::now()) {
             tracing::error!(count, server = answer.url, error = %why, "log records rejected");
         }

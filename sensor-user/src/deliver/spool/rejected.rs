@@ -76,7 +76,7 @@ impl Rejected {
             item,
         };
         match self.append(&path(&self.folder, sink), &rejected) {
-            Ok(()) => self.stats.items_set_aside.increment(),
+            Ok(()) => self.stats.items_dead_lettered.increment(),
             Err(error) => {
                 if let Some(count) = self.quiet.admit(1, Instant::now()) {
                     let path = self.folder.display();

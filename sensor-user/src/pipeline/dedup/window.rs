@@ -132,7 +132,7 @@ impl Dedup {
         }
         if is_first_sight {
             self.admitted = self.admitted.saturating_add(flow.connections);
-            self.stats.hits_held_window.add(flow.connections);
+            self.stats.hits_suppressed_window.add(flow.connections);
             window.count(hit, flow);
         }
         if self.keeps_state && was_saved && window.unsaved != Unsaved::Nothing {

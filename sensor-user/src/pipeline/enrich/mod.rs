@@ -169,7 +169,7 @@ impl Enricher {
     fn answer(&self, dns: &Dns, clock: &BootClock) -> Option<DnsAnswer> {
         self.stats.dns_records_received.increment();
         if dns.cut {
-            self.stats.dns_answers_cut.increment();
+            self.stats.dns_answers_truncated.increment();
         }
         match dns_answer::answer(&dns.message, clock.wall(dns.boot_ns)) {
             Ok(answer) => Some(answer),

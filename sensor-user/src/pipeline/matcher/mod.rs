@@ -134,14 +134,14 @@ impl Matcher {
             if flow.phase.is_first_sight() { hits.len() as u64 } else { 0 }
         };
         if self.is_own(flow) {
-            self.stats.hits_held_own_traffic.add(count(&hits));
+            self.stats.hits_suppressed_own_traffic.add(count(&hits));
             return Vec::new();
         }
         let found = count(&hits);
         let translated = flow.translated.map(|translated| translated.remote_ip);
         hits.retain(|hit| !self.is_allowed(hit.via, flow.remote, translated));
         let left = count(&hits);
-        self.stats.hits_held_allowed.add(found.saturating_sub(left));
+        self.stats.hits_suppressed_allow_list.add(found.saturating_sub(left));
         self.stats.hits_found.add(left);
         hits
     }

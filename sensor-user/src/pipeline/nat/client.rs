@@ -193,7 +193,7 @@ impl Translations {
         if let Some((gone, _)) = self.known.push(key, asked)
             && gone != key
         {
-            self.stats.translations_evicted.increment();
+            self.stats.nat_lookups_evicted.increment();
         }
         Some(question)
     }
@@ -206,7 +206,7 @@ impl Translations {
         match questions.try_send(batch) {
             Ok(()) => self.waiting += 1,
             Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => {
-                self.stats.translations_unasked_queue_full.add(batch.len() as u64);
+                self.stats.nat_lookups_dropped_queue_full.add(batch.len() as u64);
                 for question in batch {
                     self.known.pop(&question.key);
                 }
@@ -222,7 +222,7 @@ impl Translations {
                 self.known.push(key, Known::Answered(translated));
             }
             if translated.is_some() {
-                self.stats.translations_found.increment();
+                self.stats.nat_mappings_found.increment();
                 let flow = Flow { phase: Phase::Translated, translated, ..*flow };
                 changes.push(Change::new(What::Translated, flow, key.1, netns));
             }
@@ -253,7 +253,7 @@ impl Waiter {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "worker nat");
-                    self.stats.translations_unreachable.add(batch.len() as u64);
+                    self.stats.nat_lookups_failed.add(batch.len() as u64);
                     batch.into_iter().map(|question| (question.key, None)).collect()
                 }
             };

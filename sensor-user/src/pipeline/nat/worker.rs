@@ -89,7 +89,7 @@ impl Asker {
                 as_asked()
             }
             None => {
-                self.stats.translations_unreachable.add(group.len() as u64);
+                self.stats.nat_lookups_failed.add(group.len() as u64);
                 as_asked()
             }
         }
@@ -116,7 +116,7 @@ impl Asker {
     }
 
     fn refuse(&mut self, error: &ConntrackError) {
-        self.stats.translations_unreachable.increment();
+        self.stats.nat_lookups_failed.increment();
         if !std::mem::replace(&mut self.refused, true) {
             tracing::warn!(%error, "translated addresses are not known");
         }

@@ -105,7 +105,7 @@ impl Looks {
         }
         self.due = next_due(now, self.every);
         if self.under_way {
-            self.stats.looks_skipped_busy.increment();
+            self.stats.socket_scans_skipped_busy.increment();
         }
         !self.under_way
     }
@@ -165,7 +165,7 @@ impl Waiter {
             }
             std::thread::park_timeout(AGAIN_AFTER);
         }
-        self.stats.looks_failed.increment();
+        self.stats.socket_scans_failed.increment();
         // Nothing is known of any namespace: it changes nothing.
         Answer { kind, open: OpenSockets::default(), holders: Holders::default() }
     }

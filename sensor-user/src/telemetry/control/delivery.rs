@@ -30,7 +30,7 @@ pub struct SpoolReport {
     /// Time of the oldest alert that it holds.
     pub oldest: Option<Timestamp>,
     /// Why it cannot be written; "" where it can.
-    pub fault: String,
+    pub error: String,
 }
 
 impl DeliveryReport {
@@ -41,7 +41,7 @@ impl DeliveryReport {
             max_bytes: status.max_bytes,
             segments: status.segments as u64,
             oldest: status.oldest,
-            fault: status.fault.unwrap_or_default(),
+            error: status.fault.unwrap_or_default(),
         });
         Self { spool, sinks }
     }

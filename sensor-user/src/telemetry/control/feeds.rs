@@ -17,7 +17,7 @@ pub struct FeedReport {
     /// Its kind, as the configuration names it.
     pub kind: String,
     /// Where it is, without what may be secret.
-    pub place: String,
+    pub location: String,
     /// How it is.
     pub state: State,
     /// Why it is degraded; "" where it is not.
@@ -49,7 +49,7 @@ pub struct FeedReport {
 #[serde(rename_all = "PascalCase")]
 pub struct RejectReport {
     /// Line, or number of the object, from 1, over all documents of the pull.
-    pub place: u64,
+    pub position: u64,
     /// Why, in full.
     pub reason: String,
     /// The part at fault. Hostile.
@@ -58,7 +58,11 @@ pub struct RejectReport {
 
 impl From<&Reject> for RejectReport {
     fn from(reject: &Reject) -> Self {
-        Self { place: reject.place, reason: reject.reason.to_string(), text: reject.text.clone() }
+        Self {
+            position: reject.place,
+            reason: reject.reason.to_string(),
+            text: reject.text.clone(),
+        }
     }
 }
 
@@ -71,7 +75,7 @@ impl FeedReport {
         Self {
             name: status.name.to_string(),
             kind: status.kind.name().to_owned(),
-            place: status.place.clone(),
+            location: status.place.clone(),
             state: if reason.is_empty() { State::Ok } else { State::Degraded },
             reason,
             quarantined: status.is_quarantined,

@@ -35,7 +35,7 @@ pub struct ReloadReport {
     /// When.
     pub time: Timestamp,
     /// Why the new configuration was refused and the old one stays; "" where it was taken.
-    pub fault: String,
+    pub error: String,
     /// What of it waits for a restart.
     pub waits_for_restart: Vec<String>,
 }

@@ -95,7 +95,7 @@ const GROUPS: [Group; 15] = [
             ("udp_flows", "udp_flows_evicted"),
             ("latency", "latency_evicted"),
             ("listeners", "listeners_evicted"),
-            ("translations", "translations_evicted"),
+            ("nat_lookups", "nat_lookups_evicted"),
             ("processes", "processes_evicted"),
             ("process_groups", "process_groups_evicted"),
             ("cgroups", "cgroups_evicted"),
@@ -105,13 +105,13 @@ const GROUPS: [Group; 15] = [
         ],
     ),
     (
-        "hits_held",
+        "hits_suppressed",
         "Hits that raised no alert of their own.",
         "reason",
         &[
-            ("own_traffic", "hits_held_own_traffic"),
-            ("allowed", "hits_held_allowed"),
-            ("window", "hits_held_window"),
+            ("own_traffic", "hits_suppressed_own_traffic"),
+            ("allow_list", "hits_suppressed_allow_list"),
+            ("window", "hits_suppressed_window"),
         ],
     ),
     (
@@ -144,7 +144,7 @@ const GROUPS: [Group; 15] = [
         "row_intervals_skipped",
         "Intervals in which live connections have no row, since the clock leapt or the machine slept.",
         "",
-        &[("", "row_minutes_skipped")],
+        &[("", "row_intervals_skipped")],
     ),
     (
         "log_lines_dropped",

@@ -62,7 +62,7 @@ fn agent(text: &mut Text, report: &StatusReport) {
     }
     if let Some(reload) = &report.last_reload {
         let help = "Whether the configuration was taken when it was last read again.";
-        let good = flag(reload.fault.is_empty());
+        let good = flag(reload.error.is_empty());
         text.one("netsensor_last_reload_successful", Kind::Gauge, (help, good));
         let name = "netsensor_last_reload_timestamp_seconds";
         let help = "When the configuration was last read again.";
@@ -157,7 +157,7 @@ fn feeds(text: &mut Text, feeds: &[FeedReport]) {
 
 fn spool(text: &mut Text, report: &StatusReport) {
     let Some(spool) = &report.delivery.spool else { return };
-    let up = flag(spool.fault.is_empty());
+    let up = flag(spool.error.is_empty());
     text.one("netsensor_spool_up", Kind::Gauge, ("Whether the spool can be written.", up));
     let help = "Bytes of the spool on disk.";
     text.one("netsensor_spool_bytes", Kind::Gauge, (help, spool.bytes));
@@ -179,7 +179,7 @@ const SINK_GAUGES: [SinkGauge; 3] = [
     (
         "up",
         "Whether a sink takes what it is given; not, where it has failed for ten seconds.",
-        |sink| Some(f64::from(flag(sink.fault.is_empty()))),
+        |sink| Some(f64::from(flag(sink.error.is_empty()))),
     ),
     ("last_delivered_timestamp_seconds", "When a sink last took something.", |sink| {
         sink.last_delivered.map(seconds)
@@ -220,7 +220,7 @@ fn sinks(text: &mut Text, sinks: &[SinkReport]) {
 
 fn delays(text: &mut Text, sinks: &[SinkReport]) {
     let help = "From a connection to the answer of a sink that took the first alert of it.";
-    let name = "netsensor_sink_alert_delay_seconds";
+    let name = "netsensor_sink_alert_latency_seconds";
     let mut delays = text.family(name, Kind::Histogram, help);
     for sink in sinks {
         let sum = sink.delays.sum().as_secs_f64();

@@ -224,7 +224,7 @@ impl Callers {
             && let Some(first) = self.0.pop_front()
         {
             first.abort();
-            source.stats.metrics_callers_evicted.increment();
+            source.stats.metrics_clients_evicted.increment();
         }
         let task = tokio::spawn(call(caller, source.clone()));
         self.0.push_back(task.abort_handle());
@@ -284,7 +284,7 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
 
 impl Source {
     fn page(&self, format: Format) -> Bytes {
-        self.stats.metrics_pages_served.increment();
+        self.stats.metrics_scrapes_served.increment();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let [open, plain] = &mut *kept;
         let kept = match format {

@@ -37,18 +37,18 @@ fn vitals() -> Vitals {
         "History": { "Bytes": 1, "MaxBytes": 2 },
         "Set": { "Indicators": 2, "Hosts": 1, "Networks": 1 },
         "Feeds": [{
-            "Name": "f", "Kind": "list", "Place": "", "State": "OK", "Reason": "",
+            "Name": "f", "Kind": "list", "Location": "", "State": "OK", "Reason": "",
             "Quarantined": false, "Indicators": 1, "LastPull": time, "LastGood": time,
             "Loaded": time, "Failures": 0, "Rejected": { "malformed": 1 }
         }],
         "Delivery": {
-            "Spool": { "Bytes": 1, "MaxBytes": 2, "Segments": 1, "Oldest": time, "Fault": "" },
+            "Spool": { "Bytes": 1, "MaxBytes": 2, "Segments": 1, "Oldest": time, "Error": "" },
             "Sinks": [{
                 "Name": "s", "AlertsWaiting": 1, "RowsWaiting": 1, "OldestWaiting": time,
-                "LastDelivered": time, "Fault": "", "LastError": ""
+                "LastDelivered": time, "Error": "", "LastError": ""
             }]
         },
-        "LastReload": { "Time": time, "Fault": "", "WaitsForRestart": [] },
+        "LastReload": { "Time": time, "Error": "", "WaitsForRestart": [] },
         "Counters": counters
     });
     let report: StatusReport = serde_json::from_value(report).unwrap();

@@ -165,7 +165,7 @@ impl AzureSink {
         let entries: Vec<&Entry> =
             indices.iter().filter_map(|index| batch.entries().get(*index)).collect();
         let (body, cut) = records::array(&entries);
-        self.stats.azure_fields_cut.add(cut);
+        self.stats.azure_fields_truncated.add(cut);
         if body.len() > MOST {
             return Err(DeliverError::TooLarge { bytes: body.len(), most: MOST });
         }

@@ -26,7 +26,7 @@ fn items_are_put_aside_a_line_each_with_their_reason() {
     rejected.add("../up", "why", "three", "{}");
     assert_eq!(rejecting_sinks(folder.path()).unwrap(), [".._up", "siem"]);
     assert_eq!(ids(folder.path(), "siem"), ["one", "two\n"]);
-    assert_eq!(stats.items_set_aside.value(), 3);
+    assert_eq!(stats.items_dead_lettered.value(), 3);
     let path = &rejected_files(folder.path(), "siem")[0];
     let text = std::fs::read_to_string(path).unwrap();
     let first = text.lines().next().unwrap();

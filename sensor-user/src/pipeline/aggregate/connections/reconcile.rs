@@ -107,7 +107,7 @@ impl ConnectionTable {
         self.tell_opened(key, changes);
         let Some(connection) = self.connections.pop(&key) else { return };
         self.looks.found.forget(connection.seen.cookie, (connection.ends(), connection.netns, key));
-        self.stats.connections_ended_unseen.increment();
+        self.stats.connections_close_missed.increment();
         changes.push(self.ended(&connection, time, None));
     }
 }

@@ -234,7 +234,7 @@ impl ConnectionTable {
         if let Some(ended) = &mut self.looks.ended
             && !ended.note(tcp, self.looks.max)
         {
-            self.stats.ends_forgotten_full.increment();
+            self.stats.recent_closes_evicted.increment();
         }
     }
 
@@ -299,7 +299,7 @@ impl ConnectionTable {
             self.stats.sockets_dropped_full.increment();
             return None;
         }
-        self.stats.connections_found.increment();
+        self.stats.connections_found_by_scan.increment();
         self.last_number = self.last_number.saturating_add(1);
         let process = if socket.inode == 0 { None } else { owner(socket.inode) };
         let attribution = match process {

@@ -311,7 +311,7 @@ fn what_two_looks_miss_has_ended() {
     told.look_again(500, vec![]);
     assert_eq!(told.changes[0].closed_by, ClosedBy::Unknown);
     assert_eq!(told.told(), [(What::Closed, 1, 0, 0)]);
-    assert_eq!(told.table.stats.connections_ended_unseen.value(), 2);
+    assert_eq!(told.table.stats.connections_close_missed.value(), 2);
     assert!(told.table.is_empty());
 }
 

@@ -139,7 +139,7 @@ impl HostTables {
         rows.extend(processes.into_iter().map(|row| TableRow::Process(Box::new(row))));
         let ports = self.ports.close(minute, listening, &self.identity);
         rows.extend(ports.into_iter().map(|row| TableRow::BoundPort(Box::new(row))));
-        self.stats.rows_made.add(rows.len() as u64);
+        self.stats.rows_emitted.add(rows.len() as u64);
         rows
     }
 }

@@ -79,7 +79,7 @@ impl RowTable {
                 self.due.pop_front();
             }
         }
-        self.stats.rows_made.add(rows.len() as u64);
+        self.stats.rows_emitted.add(rows.len() as u64);
         rows
     }
 

@@ -217,7 +217,7 @@ impl RowTable {
                 let later = self.minutes.first_key_value().map_or(end, |(minute, _)| *minute);
                 let until = later.min(end).min(if nobody { end } else { catch_up });
                 if !nobody {
-                    self.stats.row_minutes_skipped.add(minute.abs_diff(until));
+                    self.stats.row_intervals_skipped.add(minute.abs_diff(until));
                 }
                 minute = until;
                 continue;
@@ -231,7 +231,7 @@ impl RowTable {
     /// The clock was set back: it is `minute` that comes next.
     fn go_back(&mut self, minute: i64) {
         self.close_open();
-        self.stats.clock_steps_followed.increment();
+        self.stats.clock_steps_backward.increment();
         self.rounds = self.rounds.saturating_add(1);
         self.next_minute = Some(minute);
     }

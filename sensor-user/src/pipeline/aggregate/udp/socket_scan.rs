@@ -38,7 +38,7 @@ impl UdpTable {
                 self.stats.sockets_dropped_full.increment();
                 continue;
             }
-            self.stats.connections_found.increment();
+            self.stats.connections_found_by_scan.increment();
             self.last_number = self.last_number.saturating_add(1);
             let process = if socket.inode == 0 { None } else { owner(socket.inode) };
             let direction =

@@ -80,7 +80,7 @@ impl SocketReader {
             }
             let late = clock::boot_ns().saturating_sub(began_boot_ns);
             if Duration::from_nanos(late) > LIMIT {
-                self.stats.namespaces_skipped_time.increment();
+                self.stats.namespaces_skipped_timeout.increment();
             } else if self.read(namespace, &mut found) {
                 whole.insert(namespace.inode);
             }
@@ -104,7 +104,7 @@ impl SocketReader {
                 );
             }
         }
-        self.stats.sockets_read.add(found.len() as u64);
+        self.stats.sockets_scanned.add(found.len() as u64);
         OpenSockets::new(began_boot_ns, found, whole)
     }
 
