@@ -35,7 +35,7 @@ async fn too_large_and_private_networks_are_rejected() {
         ("private or special range", 7),
     ];
     assert_eq!(counts(&report), BTreeMap::from(expected));
-    assert!(report.rejects.iter().map(|it| it.place).eq(21..=32));
+    assert!(report.rejects.iter().map(|it| it.position).eq(21..=32));
     assert_eq!((report.reason.as_str(), report.indicators), ("", 20));
     assert_eq!(feed.stats.feed_entries_rejected.value(), 12);
     feed.assert_holds("with networks");
