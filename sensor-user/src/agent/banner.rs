@@ -1,25 +1,24 @@
-//! What the agent says when it has started: six lines.
+//! The banner of a started agent: six lines.
 
 use super::confinement::Confined;
-use super::sensor::Watch;
+use super::sensor::Sensor;
 use crate::base::escape::escaped;
 use crate::config::Config;
 use crate::deliver::SinkKind;
 use crate::intel::FeedStatus;
 use crate::pipeline::capture::HookState;
 
-/// Characters of a reason or name at most.
-const MOST: usize = 200;
+/// Maximum length of a reason or name, characters.
+const TEXT_MAX: usize = 200;
 
-/// What it watches, which probes are on, which are off and why, what it matches and where alerts
-/// go, how the agent is confined, where its state is.
+/// Version, probes on, probes off with the reason, indicators and sinks, confinement, state directory.
 pub(crate) fn lines(
     config: &Config,
-    (watching, confined): (&Watch, &Confined),
+    (sensor, confined): (&Sensor, &Confined),
     feeds: &[FeedStatus],
     agent_id: &str,
 ) -> Vec<String> {
-    let capture = watching.capture();
+    let capture = sensor.capture();
     let (mut on, mut off) = (Vec::new(), Vec::new());
     for hook in capture.hooks().iter() {
         match &hook.state {
@@ -28,7 +27,7 @@ pub(crate) fn lines(
             HookState::NotNeeded => {}
         }
     }
-    match watching.translations_off() {
+    match sensor.nat_unavailable() {
         None => on.push("conntrack".to_owned()),
         Some(reason) => off.push(format!("conntrack ({reason})")),
     }
@@ -45,7 +44,7 @@ pub(crate) fn lines(
         format!("probes on: {}", on.join(", ")),
         format!("probes off: {off}"),
         format!("indicators: {}; alerts to {}", indicators(feeds), sinks(config)),
-        format!("confined: {}", escaped(&confined.to_string(), 4 * MOST)),
+        format!("confined: {}", escaped(&confined.to_string(), 4 * TEXT_MAX)),
         format!("state: {}, agent id {agent_id}", config.agent.state_dir.display()),
     ]
 }
@@ -55,7 +54,7 @@ fn indicators(feeds: &[FeedStatus]) -> String {
         return "no feed is configured, so nothing can alert".to_owned();
     }
     let each = feeds.iter().map(|feed| match (&feed.last_error, feed.last_good) {
-        (Some(error), _) => escaped(error, MOST),
+        (Some(error), _) => escaped(error, TEXT_MAX),
         (None, None) => format!("{}: first pull under way", feed.name),
         (None, Some(_)) => format!("{} from {}", feed.indicators, feed.name),
     });

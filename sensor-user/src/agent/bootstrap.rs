@@ -1,4 +1,4 @@
-//! `Seat`: what the agent has before it gives its privileges up. All of it is taken on one thread.
+//! `Bootstrap`: the privileged part of the start, on one thread.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::agent_id;
 use super::computer_name::computer;
 use super::confinement::{Confined, confine_agent};
 use super::sd_notify::Notifier;
-use super::sensor::Watch;
+use super::sensor::Sensor;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::counters::Stats;
 use crate::config::{Config, Source};
@@ -18,11 +18,11 @@ use crate::privsep::Workers;
 use crate::telemetry::control::Server;
 use crate::telemetry::metrics::Exporter;
 
-/// Called once, when all of the agent runs: a test's.
-pub type OnceRunning = Box<dyn FnOnce() + Send>;
+/// Callback of tests, called once when the agent is fully running.
+pub type OnRunning = Box<dyn FnOnce() + Send>;
 
-/// The folder, the socket, the workers, the probes.
-pub(super) struct Seat {
+/// State directory, control socket, workers and probes of the agent.
+pub(super) struct Bootstrap {
     pub(super) agent_id: String,
     pub(super) control: Server,
     pub(super) exporter: Option<Exporter>,
@@ -30,42 +30,43 @@ pub(super) struct Seat {
     pub(super) stats: Arc<Stats>,
     pub(super) folder: FeedFolder,
     pub(super) workers: Arc<Workers>,
-    pub(super) watching: Watch,
+    pub(super) sensor: Sensor,
     pub(super) notifier: Arc<Notifier>,
     pub(super) confined: Confined,
-    pub(super) once_running: Option<OnceRunning>,
+    pub(super) on_running: Option<OnRunning>,
 }
 
-impl Seat {
-    /// Takes what takes privileges, then gives them up: every other thread is started after that.
-    pub(super) fn take(
+impl Bootstrap {
+    /// Does everything that needs privileges, then drops them. Every other thread is started after that,
+    /// since threads inherit the confinement.
+    pub(super) fn run(
         config: &Config,
         source: &Source,
-        once_running: Option<OnceRunning>,
+        on_running: Option<OnRunning>,
     ) -> anyhow::Result<Self> {
-        // Whatever is made is for the agent's user alone.
+        // Files that the agent creates are readable by its user only.
         nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
         let agent_id = agent_id::agent_id(&config.agent.state_dir)?.to_string();
-        // Held before anything is loaded: one agent a state directory.
+        // Bound before any program is loaded: one agent per state directory.
         let control = Server::bind(&config.agent.control_socket())?;
         let exporter = config.metrics.as_ref().map(Exporter::bind).transpose()?;
         let folder =
-            FeedFolder::open(&config.agent.state_dir).context("make the folder of the feeds")?;
+            FeedFolder::open(&config.agent.state_dir).context("create the feeds directory")?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let stats = Arc::new(Stats::default());
-        // Started before anything is loaded, which they would have open otherwise.
+        // Started before any program is loaded, so that workers inherit none of its descriptors.
         let workers = Workers::start(&config.agent.log, Some(folder.path()), &stats);
         let workers = Arc::new(workers.context("start the workers")?);
         let parts = (&*workers, &stats);
-        let mut watching = Watch::open(config, computer(config), Arc::clone(&clock), parts)?;
+        let mut sensor = Sensor::open(config, computer(config), Arc::clone(&clock), parts)?;
         let notifier = Arc::new(Notifier::new(&source.environment));
-        let confined = confine_agent(config, || watching.capture().ledger().is_ok())?;
+        let confined = confine_agent(config, || sensor.capture().ledger().is_ok())?;
         if confined.is_whole() {
             tracing::info!("agent confined");
         } else {
-            tracing::warn!(confined = %confined, "the agent is not confined, or not in all");
+            tracing::warn!(confined = %confined, "agent is not confined, or only in part");
         }
-        watching.begin()?;
+        sensor.begin()?;
         Ok(Self {
             agent_id,
             control,
@@ -74,10 +75,10 @@ impl Seat {
             stats,
             folder,
             workers,
-            watching,
+            sensor,
             notifier,
             confined,
-            once_running,
+            on_running,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The parts of the agent, as configured.
+//! Construction of the agent's parts from the configuration.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 
 use super::sd_notify::Notifier;
-use super::sensor::Watch;
-use super::watchdog::{Beat, Keeper};
+use super::sensor::Sensor;
+use super::watchdog::{Heartbeat, Watchdog};
 use crate::base::clock::{Clock, SystemClock, signed};
 use crate::base::counters::Stats;
 use crate::config::{AllowConfig, Config};
@@ -32,10 +32,10 @@ use crate::telemetry::control::Status;
 use crate::telemetry::log::Handle;
 use crate::telemetry::metrics::Exporter;
 
-/// The database of places is looked at this often.
-const PLACES_EVERY: Duration = Duration::from_secs(10);
+/// Interval at which the GeoIP database is checked for a replacement.
+const GEOIP_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The stages behind the connection table, as configured.
+/// The stages after the connection table.
 pub(super) fn detection(
     config: &Config,
     set: Arc<ArcSwap<IndicatorSet>>,
@@ -64,7 +64,7 @@ pub(super) fn detection(
     Ok(detection)
 }
 
-/// Starts the sinks, behind the spool.
+/// Opens the spool, and starts the sinks.
 pub(super) fn delivery(
     config: &Config,
     stats: &Arc<Stats>,
@@ -75,7 +75,7 @@ pub(super) fn delivery(
     Ok(Deliverer::start(Delivery { sinks, folder: &folder, spool, pace }, stats, clock)?)
 }
 
-/// The feeds, with what is known of them without asking anybody.
+/// The feeds, with their saved sets and local files loaded; without network access.
 pub(super) fn intel(
     config: &Config,
     folder: FeedFolder,
@@ -90,40 +90,40 @@ pub(super) fn intel(
     intel
 }
 
-/// Starts the canary, and has it looked for.
+/// Starts the canary and its detector.
 pub(super) fn canary(
     config: &Config,
     workers: &Workers,
-    watching: &mut Watch,
+    sensor: &mut Sensor,
 ) -> anyhow::Result<()> {
     let launcher = Arc::clone(&workers.launcher);
-    let hooks = watching.capture().hooks();
+    let hooks = sensor.capture().hooks();
     let canary = Canary::start(config.health.canary_every, hooks, launcher);
-    watching.look_for(canary.context("start the canary's thread")?);
+    sensor.set_canary(canary.context("start the canary's thread")?);
     Ok(())
 }
 
-/// Goes on with the windows that an earlier run had open.
+/// Restores the dedup windows that an earlier run left open.
 pub(super) fn restore(detection: &mut Detection, recovered: Recovered) {
     let saved: Vec<Vec<u8>> = recovered.snapshot.into_iter().chain(recovered.changes).collect();
-    if let Err(fault) = detection.dedup.restore(&saved) {
-        tracing::error!(error = %fault, "go on with the alerts of an earlier run");
+    if let Err(error) = detection.dedup.restore(&saved) {
+        tracing::error!(%error, "restore of dedup windows failed");
     }
     if !detection.dedup.is_empty() {
-        tracing::info!(windows = detection.dedup.len(), "alerts of an earlier run are counted on");
+        tracing::info!(windows = detection.dedup.len(), "dedup windows of an earlier run restored");
     }
 }
 
-/// What never alerts: the networks of the configuration, and those of its files.
+/// Allow-list: the networks of the configuration, and those of its files.
 pub(super) fn allow_list(config: &AllowConfig) -> anyhow::Result<AllowList> {
     let Allowed { networks, files, skipped } = read_allowed(&config.files)?;
     if files > 0 {
-        tracing::info!(files, networks = networks.len(), skipped, "files of allowed networks read");
+        tracing::info!(files, networks = networks.len(), skipped, "allow-list files read");
     }
     Ok(AllowList::new(config.networks.iter().copied().chain(networks)))
 }
 
-/// Tells metrics, where that is configured.
+/// Serves metrics, if configured.
 pub(super) fn export(
     exporter: Option<Exporter>,
     (status, intel): (&Arc<Status>, &Arc<Intel>),
@@ -138,34 +138,33 @@ pub(super) fn export(
     }
 }
 
-/// Tells the service manager how the agent is, while the pipeline turns.
-pub(super) fn keeper(
+/// Notifies the service manager of the agent's state, as long as the pipeline thread makes progress.
+pub(super) fn watchdog(
     notifier: &Arc<Notifier>,
-    beat: &Beat,
+    heartbeat: &Heartbeat,
     status: &Arc<Status>,
     intel: &Intel,
 ) -> impl Future<Output = ()> + Send + 'static {
     let (status, set) = (Arc::clone(status), intel.set());
-    let said = move || status.brief(set.load().len());
-    Keeper::new(Arc::clone(notifier), beat.clone(), said).keep()
+    let text = move || status.brief(set.load().len());
+    Watchdog::new(Arc::clone(notifier), heartbeat.clone(), text).run()
 }
 
-/// Looks whether the database of places, where there is one, was replaced, and reads it then, beside
-/// the pipeline.
+/// Reloads the GeoIP database, if there is one, when its file was replaced; outside of the pipeline thread.
 pub(super) async fn refresh_places(places: Option<Arc<Places>>) {
     let Some(places) = places else { return };
-    let mut look = tokio::time::interval(PLACES_EVERY);
+    let mut ticks = tokio::time::interval(GEOIP_CHECK_INTERVAL);
     loop {
-        look.tick().await;
+        ticks.tick().await;
         let places = Arc::clone(&places);
         if tokio::task::spawn_blocking(move || places.refresh()).await.is_err() {
-            tracing::error!("the reader of geo.database ended early; please report");
+            tracing::error!("reload of geo.database panicked; please report");
         }
     }
 }
 
-/// Has the log tell what it holds back, and count what is not in it.
-pub(super) async fn look_at_log(log: Arc<Handle>, stats: Arc<Stats>) {
+/// Has the log emit folded lines, and count dropped ones, once a second.
+pub(super) async fn flush_log(log: Arc<Handle>, stats: Arc<Stats>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tick.tick().await;
@@ -173,13 +172,13 @@ pub(super) async fn look_at_log(log: Arc<Handle>, stats: Arc<Stats>) {
     }
 }
 
-/// Inode number of the agent's network namespace; 0 when unknown.
+/// Inode number of the agent's network namespace; 0 if unknown.
 fn home_netns() -> u32 {
     let file = std::fs::metadata("/proc/self/ns/net");
     file.map_or(0, |file| u32::try_from(file.ino()).unwrap_or(0))
 }
 
-/// Keeps the inventory, where a sink takes rows.
+/// Emits `VMComputer` rows, if a sink takes rows.
 pub(super) fn inventory(
     config: &Config,
     identity: &Identity,

@@ -1,4 +1,4 @@
-//! The agent's own confinement, between its probes and its first other thread.
+//! Confinement of the agent itself, after its probes are attached and before its second thread.
 
 use std::fmt;
 use std::fs::DirBuilder;
@@ -16,45 +16,45 @@ use crate::privsep::sandbox::landlock::Files;
 use crate::privsep::sandbox::{capabilities, syscalls};
 use crate::telemetry::metrics::Listen;
 
-/// How the agent runs.
+/// Confinement of the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Confined {
-    /// As the configuration says: not confined.
+    /// Disabled by the configuration.
     Off,
-    /// Confined.
+    /// Confined, as far as the kernel permits.
     On {
-        /// Capabilities that it had to keep, with the reason of each.
+        /// Capabilities that the agent had to keep, with reasons.
         kept: Vec<String>,
-        /// Parts that this kernel does not have, with the reason of each.
+        /// Mechanisms that this kernel lacks, with reasons.
         missing: Vec<String>,
     },
 }
 
-/// Why the agent is not confined; it must not go on.
+/// Why the agent cannot be confined; it must exit.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfineError {
-    /// Threads that are there already would stay as they are.
+    /// Existing threads would not be confined.
     #[error("confine the agent: it has {0} threads already; please report")]
     Threads(usize),
-    /// The system refuses.
-    #[error("confine the agent: {what}; agent.confine = false does without, to find out why")]
+    /// A system call failed.
+    #[error("confine the agent: {what}; agent.confine = false disables it, for troubleshooting")]
     Refused {
-        /// What was refused.
+        /// Operation that failed.
         what: &'static str,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl Confined {
-    /// Whether the agent may write to a place that `new` names and `old` did not.
+    /// True if the agent may write to all paths of the configuration `new`; `old` are the permitted ones.
     pub fn may_write(&self, old: &[PathBuf], new: &Config) -> bool {
-        let is_old = |place: &PathBuf| old.iter().any(|old| place.starts_with(old));
-        *self == Self::Off || written(new).iter().all(is_old)
+        let is_permitted = |path: &PathBuf| old.iter().any(|old| path.starts_with(old));
+        *self == Self::Off || written(new).iter().all(is_permitted)
     }
 
-    /// Whether no part of it is missing.
+    /// True if no mechanism is missing.
     pub const fn is_whole(&self) -> bool {
         matches!(self, Self::On { missing, .. } if missing.is_empty())
     }
@@ -76,8 +76,8 @@ impl fmt::Display for Confined {
     }
 }
 
-/// Gives up all that the agent does not need any more. `is_readable` tries to read a map of the
-/// probes. To be called on the only thread, when the probes are attached.
+/// Drops all privileges that the agent no longer needs. `is_readable` tries to read a map of the probes.
+/// Must be called while the process has one thread, after the probes are attached.
 pub fn confine_agent(
     config: &Config,
     is_readable: impl Fn() -> bool,
@@ -94,7 +94,7 @@ pub fn confine_agent(
     nix::sys::prctl::set_no_new_privs()
         .map_err(|errno| refused("no new privileges")(errno.into()))?;
     let files = files(config);
-    capabilities::rest().map_err(refused("put its capabilities down"))?;
+    capabilities::rest().map_err(refused("lower its capabilities"))?;
     let needed = needed(&files, is_readable);
     let wanted: Vec<Capability> = needed.iter().map(|(capability, _)| *capability).collect();
     let kept = capabilities::held(&wanted).map_err(refused("read its capabilities"))?;
@@ -115,15 +115,15 @@ fn reasons(kept: &CapsHashSet, needed: Vec<(Capability, String)>) -> Vec<String>
     held.map(|(capability, why)| format!("{capability} ({why})")).collect()
 }
 
-/// Capabilities without which something does not work, found by trying without any.
+/// Capabilities that the agent must keep, found by trying each operation without any.
 fn needed(files: &Files, is_readable: impl Fn() -> bool) -> Vec<(Capability, String)> {
     let mut needed = Vec::new();
     if !is_readable() {
-        let why = "this kernel lets nobody else read the probes' maps".to_owned();
+        let why = "this kernel requires it to read the maps of the probes".to_owned();
         needed.push((Capability::CAP_BPF, why));
     }
     if let Some(path) = files.written.iter().find(|path| !is_writable(path)) {
-        let why = format!("{} is another user's", path.display());
+        let why = format!("{} belongs to another user", path.display());
         needed.push((Capability::CAP_DAC_OVERRIDE, why));
     }
     needed
@@ -137,20 +137,20 @@ fn is_writable(path: &Path) -> bool {
     !path.exists() || faccessat(nix::fcntl::AT_FDCWD, path, access, AtFlags::AT_EACCESS).is_ok()
 }
 
-/// Folders, and single files, that the configuration has the agent write to. What a sink adds to
-/// them later can be written after a restart only.
+/// Directories and files that the agent writes to with this configuration. A directory that a reload
+/// adds becomes writable at a restart only.
 pub fn written(config: &Config) -> Vec<PathBuf> {
     let mut written = vec![config.agent.state_dir.clone(), PathBuf::from("/dev/null")];
     for sink in &config.sinks {
         match &sink.kind {
             SinkKind::File(file) => {
-                // A device or a pipe alone; what is rotated, with its folder.
+                // A device or a pipe by itself; a regular file with its directory, for rotation.
                 let is_other = std::fs::metadata(&file.path).is_ok_and(|it| {
                     let kind = it.file_type();
                     kind.is_char_device() || kind.is_fifo()
                 });
-                let place = if is_other { Some(&*file.path) } else { file.path.parent() };
-                written.extend(place.map(Path::to_owned));
+                let path = if is_other { Some(&*file.path) } else { file.path.parent() };
+                written.extend(path.map(Path::to_owned));
             }
             SinkKind::Parquet(parquet) => written.push(parquet.folder.clone()),
             _ => {}
@@ -163,13 +163,13 @@ fn files(config: &Config) -> Files {
     let written = written(config);
     for sink in &config.sinks {
         if let SinkKind::Parquet(parquet) = &sink.kind {
-            // As the sink would: what is not there now can never be made. It says so itself, where
-            // this fails.
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(&parquet.folder);
-            drop(made);
+            // Created here, as the sink would: afterwards it cannot be created any more. The sink reports
+            // the error if this fails.
+            let result = DirBuilder::new().recursive(true).mode(0o700).create(&parquet.folder);
+            drop(result);
         }
     }
-    // Sockets are removed at the end.
+    // Sockets are removed at shutdown.
     let control = Some(config.agent.control_socket());
     let metrics = config.metrics.as_ref().and_then(|metrics| match &metrics.listen {
         Listen::Unix(path) => Some(path.clone()),

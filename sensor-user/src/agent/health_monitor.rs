@@ -1,11 +1,10 @@
-//! Vitals: what the canary and the feeds say, gathered into the agent's health, and told when it
-//! changes.
+//! `HealthMonitor`: collects the state of each component, and emits an event when one changes.
 
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::sensor::Watch;
+use super::sensor::Sensor;
 use crate::base::clock::{BootClock, Clock};
 use crate::deliver::Outbox;
 use crate::intel::Intel;
@@ -17,22 +16,22 @@ use crate::schema::health::{Component, Health, State};
 use crate::schema::notice::{HealthChange, Notice, Speaker};
 use crate::telemetry::control::{DeliveryReport, Figures, HistoryReport, Status, TableReport};
 
-/// Health is looked at this often.
-const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(1);
+/// Interval between two checks.
+const CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
-/// The agent's health, as the pipeline's thread knows it.
+/// Health of the agent, as the pipeline thread knows it.
 #[derive(Debug)]
-pub(crate) struct Vitals {
+pub(crate) struct HealthMonitor {
     health: Health,
     parts: Parts,
-    /// Where others read it.
+    /// Copy for other threads.
     status: Arc<Status>,
     clock: Arc<dyn Clock>,
     speaker: Speaker,
-    looked: Option<Timestamp>,
+    checked_at: Option<Timestamp>,
 }
 
-/// What is asked how it is, beside the hooks.
+/// Components that are checked besides the hooks.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) intel: Arc<Intel>,
@@ -41,30 +40,31 @@ pub(crate) struct Parts {
     pub(crate) workers: Arc<Workers>,
 }
 
-impl Vitals {
-    /// Nothing is known yet.
+impl HealthMonitor {
+    /// A monitor without any state yet.
     pub(crate) fn new(
         parts: Parts,
         status: Arc<Status>,
         clock: Arc<dyn Clock>,
         speaker: Speaker,
     ) -> Self {
-        Self { health: Health::default(), parts, status, clock, speaker, looked: None }
+        Self { health: Health::default(), parts, status, clock, speaker, checked_at: None }
     }
 
-    /// Looks when it is time; gives what is to be said.
-    pub(crate) fn look(
+    /// Checks all components if the interval has passed; returns the events to emit.
+    pub(crate) fn check(
         &mut self,
-        watching: &mut Watch,
+        sensor: &mut Sensor,
         detection: &Detection,
         now: Timestamp,
     ) -> Vec<Notice> {
-        if self.looked.is_some_and(|looked| now.duration_since(looked).abs() < LOOK_EVERY) {
+        if self.checked_at.is_some_and(|checked| now.duration_since(checked).abs() < CHECK_INTERVAL)
+        {
             return Vec::new();
         }
-        self.looked = Some(now);
+        self.checked_at = Some(now);
         let mut notices = Vec::new();
-        for Verdict { component, fault } in watching.verdicts() {
+        for Verdict { component, fault } in sensor.verdicts() {
             let fault = fault.map(|fault| self.text(component, fault));
             notices.extend(self.set(component, fault, now));
         }
@@ -99,21 +99,21 @@ impl Vitals {
             name.strip_prefix("feed ").is_some_and(|known| !is_feed(known))
                 || name.strip_prefix("sink ").is_some_and(|known| !is_sink(known))
         });
-        let figures = self.figures(watching, detection);
+        let figures = self.figures(sensor, detection);
         self.status.update(self.health.components(), figures, DeliveryReport::new(spool, sinks));
         notices
     }
 
-    fn figures(&self, watching: &Watch, detection: &Detection) -> Figures {
-        // Before the kernel's: what is received by then was attempted.
+    fn figures(&self, sensor: &Sensor, detection: &Detection) -> Figures {
+        // Read before the kernel's counters: a received record has been attempted by then.
         let received = detection.stats.records_received.value();
-        let kernel = watching.capture().ledger().ok();
-        let tables = watching.tables().into_iter().chain(detection.tables());
+        let kernel = sensor.capture().ledger().ok();
+        let tables = sensor.tables().into_iter().chain(detection.tables());
         let history = detection.history.as_ref().map(|history| {
             let (bytes, max_bytes) = history.bytes();
             HistoryReport { bytes, max_bytes }
         });
-        let canary_seen = watching.canary_seen().map(|at| BootClock::sample(&*self.clock).wall(at));
+        let canary_seen = sensor.canary_seen().map(|at| BootClock::sample(&*self.clock).wall(at));
         let tables = tables.map(TableReport::new).collect();
         Figures { kernel, received, tables, history, canary_seen }
     }

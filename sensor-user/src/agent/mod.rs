@@ -1,7 +1,7 @@
-//! `netsensor run`: all stages, feeds and sinks, from start to drained end.
+//! `netsensor run`: the agent process, from start to shutdown.
 //!
-//! First, on one thread, what takes privileges: the folder, the socket, the probes. Then the rest,
-//! which takes none: every other thread is started then.
+//! First the privileged part, on one thread: state directory, control socket, workers, probes
+//! (`bootstrap`). Then everything else, without privileges: every other thread is started then.
 
 pub mod agent_id;
 pub mod banner;
@@ -30,7 +30,7 @@ use anyhow::Context as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use signals::{Held, Signals};
+use signals::{BlockedSignals, Signals};
 
 use crate::base::counters::Stats;
 use crate::config::{Config, Source};
@@ -42,32 +42,32 @@ use crate::privsep::Workers;
 use crate::schema::notice::Speaker;
 use crate::telemetry::control::{Status, Stream};
 use crate::telemetry::log::Handle;
-pub use bootstrap::OnceRunning;
-use bootstrap::Seat;
+use bootstrap::Bootstrap;
+pub use bootstrap::OnRunning;
 use computer_name::computer;
 use confinement::written;
-use health_monitor::{Parts, Vitals};
-use pipeline_thread::{Ended, Path, spawn_path};
+use health_monitor::{HealthMonitor, Parts};
+use pipeline_thread::{PipelineResult, PipelineThread, spawn_pipeline_thread};
 use reload::Reloader;
-use watchdog::Beat;
+use watchdog::Heartbeat;
 
-/// How long the sinks may take to send what waits when the agent ends.
+/// Time that the sinks have to send queued items at shutdown.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
-/// New configurations that wait for the path at most.
-const FRESH_MAX: usize = 16;
+/// Maximum number of new settings that wait for the pipeline thread.
+const NEW_SETTINGS_MAX: usize = 16;
 
-/// Runs the agent until SIGINT or SIGTERM, or until nobody reads its standard output any more. Where
-/// `source` is a file, SIGHUP has it read again. `once_running` is a test's.
+/// Runs the agent until SIGINT or SIGTERM, or until its standard output is closed. If `source` is a file,
+/// SIGHUP reloads it.
 pub fn run(
     config: &Config,
     source: &Source,
     log: Handle,
-    once_running: Option<OnceRunning>,
+    on_running: Option<OnRunning>,
 ) -> anyhow::Result<()> {
-    // From here on a signal ends the agent in order, however far its start has come.
-    let held = Held::hold(source.path.is_some())?;
-    let seat = Seat::take(config, source, once_running)?;
+    // From here on a signal leads to an orderly shutdown, at any point of the start.
+    let signals = BlockedSignals::block(source.path.is_some())?;
+    let bootstrap = Bootstrap::run(config, source, on_running)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -75,23 +75,23 @@ pub fn run(
         .build()
         .context("start the runtime")?;
     let result = runtime.block_on(async {
-        let signals = held.listen()?;
-        Box::pin(start(config, source, seat, Arc::new(log))?.until_end(signals)).await
+        let signals = signals.listen()?;
+        Box::pin(start(config, source, bootstrap, Arc::new(log))?.until_end(signals)).await
     });
-    // A write to standard output that nobody reads must not hold the end up.
+    // A blocked write to standard output must not delay the exit.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
-/// Starts all that takes no privileges; within the runtime.
+/// Starts everything that needs no privileges; within the runtime.
 fn start(
     config: &Config,
     source: &Source,
-    seat: Seat,
+    bootstrap: Bootstrap,
     log: Arc<Handle>,
 ) -> anyhow::Result<Running> {
-    let Seat { agent_id, control, exporter, clock, stats, folder, workers, .. } = seat;
-    let (mut watching, notifier) = (seat.watching, seat.notifier);
+    let Bootstrap { agent_id, control, exporter, clock, stats, folder, workers, .. } = bootstrap;
+    let (mut sensor, notifier) = (bootstrap.sensor, bootstrap.notifier);
     let computer = computer(config);
 
     let intel = build::intel(config, folder, &workers, (&clock, &stats));
@@ -104,99 +104,103 @@ fn start(
     let mut detection = build::detection(config, intel.set(), &identity, (places.clone(), &stats))?;
     build::restore(&mut detection, recovered);
 
-    say(&banner::lines(config, (&watching, &seat.confined), &intel.status(), &agent_id));
+    print_lines(&banner::lines(config, (&sensor, &bootstrap.confined), &intel.status(), &agent_id));
 
-    build::canary(config, &workers, &mut watching)?;
-    let capture = watching.capture();
+    build::canary(config, &workers, &mut sensor)?;
+    let capture = sensor.capture();
     let status = Status::new(speaker.clone(), clock.now(), capture, Arc::clone(&stats));
-    let status = Arc::new(status.confined(&seat.confined.to_string()));
+    let status = Arc::new(status.confined(&bootstrap.confined.to_string()));
     let stream = Stream::new(speaker.clone(), Arc::clone(&stats));
-    // They end with the agent.
-    let mut beside = JoinSet::new();
-    beside.spawn(control.serve(Arc::clone(&status), Arc::clone(&intel), stream.clone()));
-    beside.spawn(build::export(exporter, (&status, &intel), &stats));
-    beside.spawn(Arc::clone(&intel).run(std::future::pending()));
-    beside.spawn(build::refresh_places(places.clone()));
-    if let Some(keep) = build::inventory(config, &identity, &outbox, (&clock, &stats))? {
-        beside.spawn(keep);
+    // Tasks that are cancelled at shutdown.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(control.serve(Arc::clone(&status), Arc::clone(&intel), stream.clone()));
+    tasks.spawn(build::export(exporter, (&status, &intel), &stats));
+    tasks.spawn(Arc::clone(&intel).run(std::future::pending()));
+    tasks.spawn(build::refresh_places(places.clone()));
+    if let Some(refresh) = build::inventory(config, &identity, &outbox, (&clock, &stats))? {
+        tasks.spawn(refresh);
     }
-    let beat = Beat::default();
-    beside.spawn(build::look_at_log(Arc::clone(&log), Arc::clone(&stats)));
-    beside.spawn(build::keeper(&notifier, &beat, &status, &intel));
+    let heartbeat = Heartbeat::default();
+    tasks.spawn(build::flush_log(Arc::clone(&log), Arc::clone(&stats)));
+    tasks.spawn(build::watchdog(&notifier, &heartbeat, &status, &intel));
     let feeds = Arc::clone(&intel);
     let parts =
         Parts { intel: feeds, outbox: outbox.clone(), places, workers: Arc::clone(&workers) };
-    let vitals = Vitals::new(parts, Arc::clone(&status), Arc::clone(&clock), speaker.clone());
+    let health_monitor =
+        HealthMonitor::new(parts, Arc::clone(&status), Arc::clone(&clock), speaker.clone());
 
-    let (fresh, fresh_out) = mpsc::sync_channel(FRESH_MAX);
+    let (new_settings, new_settings_in) = mpsc::sync_channel(NEW_SETTINGS_MAX);
     let reloader = Reloader {
         source: source.clone(),
         config: config.clone(),
         intel,
         deliverer,
-        fresh,
+        new_settings,
         status,
         clock: Arc::clone(&clock),
         notifier,
         log,
         workers: Arc::clone(&workers),
-        confined: (seat.confined, written(config)),
+        confined: (bootstrap.confined, written(config)),
         has_inventory: config.takes_rows(),
     };
     let stop = Arc::new(AtomicBool::new(false));
-    let path = Path {
-        watching,
+    let thread = PipelineThread {
+        sensor,
         detection,
         outbox: outbox.clone(),
         clock,
         stats: Arc::clone(&stats),
         stream,
-        vitals,
+        health_monitor,
         speaker,
-        beat,
-        fresh: fresh_out,
+        heartbeat,
+        new_settings: new_settings_in,
     };
-    let (ended, died) = spawn_path(path, Arc::clone(&stop))?;
+    let (result, died) = spawn_pipeline_thread(thread, Arc::clone(&stop))?;
 
-    if let Some(once_running) = seat.once_running {
-        once_running();
+    if let Some(on_running) = bootstrap.on_running {
+        on_running();
     }
-    Ok(Running { reloader, beside, path: (stop, ended, died), outbox, workers, stats })
+    Ok(Running { reloader, tasks, stop, result, died, outbox, workers, stats })
 }
 
-/// All of the agent.
+/// The running agent.
 struct Running {
     reloader: Reloader,
-    /// What ends with it.
-    beside: JoinSet<()>,
-    /// What ends the pipeline's thread, what that gives, and what tells that it is gone.
-    path: (Arc<AtomicBool>, Ended, oneshot::Receiver<()>),
+    /// Tasks that are cancelled at shutdown.
+    tasks: JoinSet<()>,
+    /// Stops the pipeline thread.
+    stop: Arc<AtomicBool>,
+    /// Result of the pipeline thread.
+    result: PipelineResult,
+    /// Closed when the pipeline thread has exited.
+    died: oneshot::Receiver<()>,
     outbox: Outbox,
     workers: Arc<Workers>,
     stats: Arc<Stats>,
 }
 
 impl Running {
-    /// Goes on until there is a reason to end; then all that waits is sent.
+    /// Runs until there is a reason to stop; then drains the queues.
     async fn until_end(self, mut signals: Signals) -> anyhow::Result<()> {
-        let Self { mut reloader, mut beside, path, outbox, workers, stats } = self;
-        let (stop, ended, mut died) = path;
+        let Self { mut reloader, mut tasks, stop, result, mut died, outbox, workers, stats } = self;
         let reason = reloader.until_end(&mut signals, &outbox, &mut died).await;
         stop.store(true, Ordering::Release);
-        let ledger = ended.await.context("the pipeline's thread ended early; please report")??;
-        beside.shutdown().await;
+        let ledger = result.await.context("the pipeline thread exited early; please report")??;
+        tasks.shutdown().await;
         let left = reloader.deliverer.drain(DRAIN_LIMIT).await;
         crate::telemetry::loss_ledger::log_closed(&ledger, &stats);
-        tracing::info!(reason, left = left.len(), "ended");
+        tracing::info!(reason, left = left.len(), "stopped");
         workers.check_spawners()
     }
 }
 
-/// To the person at the terminal, or the journal.
-fn say(lines: &[String]) {
+/// Prints the banner to standard error: a terminal, or the journal.
+fn print_lines(lines: &[String]) {
     let mut text = lines.join("\n");
     text.push('\n');
-    // Nobody there to read is no failure.
+    // A closed standard error is no failure.
     if let Err(error) = std::io::stderr().lock().write_all(text.as_bytes()) {
         tracing::debug!(%error, "standard error is closed");
     }

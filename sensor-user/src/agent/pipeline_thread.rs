@@ -1,4 +1,5 @@
-//! The path: the ring is drained and every stage called, on one thread with no runtime in it.
+//! The pipeline thread: its main loop drains the ring buffer and calls every stage. No async runtime runs
+//! on this thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +10,10 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::health_monitor::Vitals;
-use super::reload::Fresh;
-use super::sensor::Watch;
-use super::watchdog::Beat;
+use super::health_monitor::HealthMonitor;
+use super::reload::NewSettings;
+use super::sensor::Sensor;
+use super::watchdog::Heartbeat;
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use crate::deliver::Outbox;
@@ -24,8 +25,8 @@ use crate::schema::notice::{Notice, Speaker};
 use crate::telemetry::control::Stream;
 use crate::telemetry::loss_ledger::LossLog;
 
-/// Between two portions of the last rows.
-const FINISH_PACE: Duration = Duration::from_millis(5);
+/// Pause between two batches of the last rows at shutdown.
+const FINISH_INTERVAL: Duration = Duration::from_millis(5);
 
 impl Outlet for Outbox {
     fn alerts(&mut self, alerts: Vec<Alert>, state: Option<State>) {
@@ -45,60 +46,60 @@ impl Outlet for Outbox {
     }
 }
 
-/// What the pipeline's thread owns.
-pub(super) struct Path {
-    pub(super) watching: Watch,
+/// State of the pipeline thread.
+pub(super) struct PipelineThread {
+    pub(super) sensor: Sensor,
     pub(super) detection: Detection,
     pub(super) outbox: Outbox,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stats: Arc<Stats>,
     pub(super) stream: Stream,
-    pub(super) vitals: Vitals,
+    pub(super) health_monitor: HealthMonitor,
     pub(super) speaker: Speaker,
-    /// Moves with each turn.
-    pub(super) beat: Beat,
-    /// Other configurations.
-    pub(super) fresh: Receiver<Fresh>,
+    /// Advanced by each iteration.
+    pub(super) heartbeat: Heartbeat,
+    /// Settings of a reloaded configuration.
+    pub(super) new_settings: Receiver<NewSettings>,
 }
 
-pub(super) type Ended = oneshot::Receiver<anyhow::Result<KernelLedger>>;
+pub(super) type PipelineResult = oneshot::Receiver<anyhow::Result<KernelLedger>>;
 
-/// Starts the pipeline's thread: the ring is drained there, and the path has no runtime in it.
-pub(super) fn spawn_path(
-    mut path: Path,
+/// Starts the pipeline thread. Returns its result, and a channel that is closed when it has exited.
+pub(super) fn spawn_pipeline_thread(
+    mut thread: PipelineThread,
     stop: Arc<AtomicBool>,
-) -> anyhow::Result<(Ended, oneshot::Receiver<()>)> {
-    let (result, ended) = oneshot::channel();
+) -> anyhow::Result<(PipelineResult, oneshot::Receiver<()>)> {
+    let (result_out, result) = oneshot::channel();
     let (alive, died) = oneshot::channel::<()>();
     std::thread::Builder::new()
         .name("pipeline".to_owned())
         .spawn(move || {
-            let outcome = path.run(&stop);
+            let outcome = thread.run(&stop);
             drop(alive);
-            if result.send(outcome).is_err() {
-                tracing::debug!("nobody waits for the pipeline any more");
+            if result_out.send(outcome).is_err() {
+                tracing::debug!("the agent no longer waits for the pipeline thread");
             }
         })
-        .context("start the pipeline's thread")?;
-    Ok((ended, died))
+        .context("start the pipeline thread")?;
+    Ok((result, died))
 }
 
-impl Path {
+impl PipelineThread {
     fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<KernelLedger> {
         let mut changes = Vec::new();
         let mut losses = LossLog::new(self.speaker.clone(), self.clock.now());
         while !stop.load(Ordering::Acquire) {
-            self.beat.turn();
-            if let Ok(fresh) = self.fresh.try_recv() {
-                self.reconfigure(fresh);
+            self.heartbeat.advance();
+            if let Ok(settings) = self.new_settings.try_recv() {
+                self.reconfigure(settings);
             }
-            self.watching.turn(&mut changes);
-            if let Some(pid) = self.watching.own_pid() {
+            self.sensor.poll(&mut changes);
+            if let Some(pid) = self.sensor.own_pid() {
                 self.detection.matcher.set_own(pid);
             }
             let now: Timestamp = self.clock.now();
             self.detection.begin(&self.outbox);
-            for answer in self.watching.answers() {
+            for answer in self.sensor.answers() {
                 self.detection.resolved(&answer);
             }
             for change in changes.drain(..) {
@@ -106,34 +107,34 @@ impl Path {
                 self.stream.change(&change, now);
             }
             self.detection.tick(now, &mut self.outbox);
-            self.detection.tick_host(now, &mut self.watching, &mut self.outbox);
-            let ledger = || self.watching.capture().ledger().ok();
+            self.detection.tick_host(now, &mut self.sensor, &mut self.outbox);
+            let ledger = || self.sensor.capture().ledger().ok();
             let mut notices = losses.look(ledger, &self.stats, now);
-            notices.extend(self.vitals.look(&mut self.watching, &self.detection, now));
+            notices.extend(self.health_monitor.check(&mut self.sensor, &self.detection, now));
             self.notify(notices, now);
             self.stream.tick();
-            self.watching.wait(self.detection.is_behind())?;
+            self.sensor.wait(self.detection.is_behind())?;
         }
-        let ledger = self.watching.finish(&mut changes)?;
+        let ledger = self.sensor.finish(&mut changes)?;
         let now = self.clock.now();
-        for answer in self.watching.answers() {
+        for answer in self.sensor.answers() {
             self.detection.resolved(&answer);
         }
         for change in changes.drain(..) {
             self.detection.observe(&change, &mut self.outbox);
             self.stream.change(&change, now);
         }
-        self.detection.finish_host(now, &mut self.watching, &mut self.outbox);
+        self.detection.finish_host(now, &mut self.sensor, &mut self.outbox);
         while self.detection.finish(&mut self.outbox) {
-            // The sinks take rows meanwhile; their queues do not hold all of a large minute.
-            self.watching.capture().wait(FINISH_PACE);
+            // The sinks take rows in the meantime: their queues do not hold all rows of a large minute.
+            self.sensor.capture().wait(FINISH_INTERVAL);
         }
         self.notify(losses.finish(&ledger, &self.stats, now), now);
         Ok(ledger)
     }
 
-    /// Goes on with what an operator may set while the agent runs.
-    fn reconfigure(&mut self, Fresh { allow, history, window }: Fresh) {
+    /// Applies the settings that can change without a restart.
+    fn reconfigure(&mut self, NewSettings { allow, history, window }: NewSettings) {
         self.detection.matcher.set_allowed(allow);
         if let (Some(known), Some(config)) = (&mut self.detection.history, history) {
             known.set_config(config);

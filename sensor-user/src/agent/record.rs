@@ -13,8 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::computer_name::computer;
-use super::sensor::Watch;
-use super::signals::{Held, Signals};
+use super::sensor::Sensor;
+use super::signals::{BlockedSignals, Signals};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::counters::Stats;
 use crate::config::Config;
@@ -25,13 +25,13 @@ use crate::privsep::Workers;
 use crate::schema::notice::{Notice, Speaker};
 use crate::telemetry::loss_ledger::{LossLog, log_closed};
 
-/// Lines are on their way to the file within this time.
-const FLUSH_EVERY: SignedDuration = SignedDuration::from_secs(1);
+/// Maximum time that a line stays in the buffer.
+const FLUSH_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
-/// Records until SIGINT or SIGTERM, or for `duration`; gives the number of lines written.
+/// Records until SIGINT or SIGTERM, or for `duration`; returns the number of lines written.
 pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow::Result<u64> {
-    // From here on a signal ends the recording in order, however far its start has come.
-    let held = Held::hold(false)?;
+    // From here on a signal leads to an orderly end, at any point of the start.
+    let signals = BlockedSignals::block(false)?;
     let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(out);
     let file = file.with_context(|| format!("write {}", out.display()))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -40,10 +40,10 @@ pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow
     let speaker = Speaker { computer: computer.to_string(), agent_id: String::new() };
     let losses = LossLog::new(speaker, clock.now());
     let workers = Workers::start(&config.agent.log, None, &stats).context("start the workers")?;
-    let mut watching = Watch::open(config, computer, Arc::clone(&clock), (&workers, &stats))?;
-    watching.begin()?;
+    let mut sensor = Sensor::open(config, computer, Arc::clone(&clock), (&workers, &stats))?;
+    sensor.begin()?;
     let writer = Writer { file: BufWriter::new(file), path: out.to_owned(), lines: 0 };
-    let mut recording = Recording { watching, writer, clock, stats, losses };
+    let mut recording = Recording { sensor, writer, clock, stats, losses };
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -51,21 +51,21 @@ pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow
         .build()
         .context("start the runtime")?;
     runtime.block_on(async move {
-        let signals = held.listen()?;
+        let signals = signals.listen()?;
         let thread = std::thread::Builder::new()
             .name("pipeline".to_owned())
             .spawn(move || recording.run(&stopped))
-            .context("start the pipeline's thread")?;
-        until_told(signals, duration, || thread.is_finished()).await;
+            .context("start the pipeline thread")?;
+        until_stopped(signals, duration, || thread.is_finished()).await;
         stop.store(true, Ordering::Release);
         thread
             .join()
-            .map_err(|_panic| anyhow::anyhow!("the pipeline's thread panicked; please report"))?
+            .map_err(|_panic| anyhow::anyhow!("the pipeline thread panicked; please report"))?
     })
 }
 
 struct Recording {
-    watching: Watch,
+    sensor: Sensor,
     writer: Writer,
     clock: Arc<dyn Clock>,
     stats: Arc<Stats>,
@@ -77,19 +77,19 @@ impl Recording {
         let mut changes = Vec::new();
         let mut flushed = self.clock.now();
         while !stop.load(Ordering::Acquire) {
-            self.watching.turn(&mut changes);
-            self.writer.write(self.watching.answers(), &mut changes)?;
+            self.sensor.poll(&mut changes);
+            self.writer.write(self.sensor.answers(), &mut changes)?;
             let now: Timestamp = self.clock.now();
-            if now.duration_since(flushed).abs() >= FLUSH_EVERY {
+            if now.duration_since(flushed).abs() >= FLUSH_INTERVAL {
                 self.writer.flush()?;
                 flushed = now;
             }
-            let ledger = || self.watching.capture().ledger().ok();
+            let ledger = || self.sensor.capture().ledger().ok();
             self.writer.notices(&self.losses.look(ledger, &self.stats, now))?;
-            self.watching.wait(false)?;
+            self.sensor.wait(false)?;
         }
-        let ledger = self.watching.finish(&mut changes)?;
-        self.writer.write(self.watching.answers(), &mut changes)?;
+        let ledger = self.sensor.finish(&mut changes)?;
+        self.writer.write(self.sensor.answers(), &mut changes)?;
         let now = self.clock.now();
         self.writer.notices(&self.losses.finish(&ledger, &self.stats, now))?;
         self.writer.flush()?;
@@ -138,17 +138,21 @@ impl Writer {
     }
 }
 
-/// Waits for a signal, the end of `duration`, or `ended`.
-async fn until_told(mut signals: Signals, duration: Option<Duration>, ended: impl Fn() -> bool) {
-    let enough = tokio::time::sleep(duration.unwrap_or(Duration::MAX));
-    tokio::pin!(enough);
-    let mut look = tokio::time::interval(Duration::from_millis(100));
+/// Waits for a signal, the end of `duration`, or until `is_finished`.
+async fn until_stopped(
+    mut signals: Signals,
+    duration: Option<Duration>,
+    is_finished: impl Fn() -> bool,
+) {
+    let timeout = tokio::time::sleep(duration.unwrap_or(Duration::MAX));
+    tokio::pin!(timeout);
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
     loop {
         tokio::select! {
             _ = signals.interrupt.recv() => return,
             _ = signals.terminate.recv() => return,
-            () = &mut enough => return,
-            _ = look.tick() => if ended() { return },
+            () = &mut timeout => return,
+            _ = ticks.tick() => if is_finished() { return },
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Reload: another configuration, taken while the agent runs (SIGHUP).
+//! Reload of the configuration while the agent runs (SIGHUP).
 //!
-//! All of it is read and checked before any of it is taken: a configuration that cannot be used
-//! changes nothing, and the agent says so until one can.
+//! The whole configuration is read and checked before any of it is applied: an invalid configuration
+//! changes nothing, and the agent is DEGRADED until a reload succeeds.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::build;
 use super::confinement::Confined;
 use super::sd_notify::Notifier;
-use super::signals::{Signals, Told};
+use super::signals::{SignalEvent, Signals};
 use crate::base::clock::{Clock, signed};
 use crate::config::{Config, Source};
 use crate::deliver::{Deliverer, Outbox};
@@ -26,46 +26,46 @@ use crate::privsep::Workers;
 use crate::telemetry::control::{ReloadReport, Status};
 use crate::telemetry::log::Handle;
 
-/// How long a sink that is not configured any more may take to send what waits.
-const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+/// Time that a removed sink has to send its queued items.
+const REMOVED_SINK_DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long the end takes at most, from the signal on: sinks are drained, the spool is closed.
-const END_LIMIT: Duration = Duration::from_secs(20);
+/// Maximum duration of the shutdown, from the signal: sinks are drained, and the spool is closed.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
-/// What the path takes of another configuration.
+/// Settings that the pipeline thread takes from a new configuration.
 #[derive(Debug)]
-pub(super) struct Fresh {
-    /// What never alerts.
+pub(super) struct NewSettings {
+    /// Addresses that never alert.
     pub(super) allow: AllowList,
-    /// Length of dedup's windows.
+    /// Length of the dedup windows.
     pub(super) window: SignedDuration,
-    /// How much the history holds.
+    /// Limits of the history.
     pub(super) history: Option<HistoryConfig>,
 }
 
-/// Takes other configurations.
+/// Applies new configurations.
 #[derive(Debug)]
 pub(super) struct Reloader {
     pub(super) source: Source,
-    /// The one that is in force.
+    /// The configuration in force.
     pub(super) config: Config,
     pub(super) intel: Arc<Intel>,
     pub(super) deliverer: Deliverer,
-    /// To the path.
-    pub(super) fresh: SyncSender<Fresh>,
+    /// Channel to the pipeline thread.
+    pub(super) new_settings: SyncSender<NewSettings>,
     pub(super) status: Arc<Status>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) notifier: Arc<Notifier>,
     pub(super) log: Arc<Handle>,
     pub(super) workers: Arc<Workers>,
-    /// How the agent is confined, and where it could write when it was.
+    /// Confinement of the agent, and the paths that it may write to.
     pub(super) confined: (Confined, Vec<PathBuf>),
-    /// Whether it tells of the host itself, for sinks of rows.
+    /// True if `VMComputer` rows are emitted.
     pub(super) has_inventory: bool,
 }
 
 impl Reloader {
-    /// Reloads as often as it is told to, until there is a reason to end.
+    /// Handles reload requests until there is a reason to stop; returns the reason.
     pub(super) async fn until_end(
         &mut self,
         signals: &mut Signals,
@@ -75,29 +75,29 @@ impl Reloader {
         self.notifier.ready(&self.brief());
         loop {
             match signals.next((outbox, &self.workers), died).await {
-                Told::Reload => self.reload().await,
-                Told::End(reason) => {
-                    self.notifier.stopping(END_LIMIT);
+                SignalEvent::Reload => self.reload().await,
+                SignalEvent::Stop(reason) => {
+                    self.notifier.stopping(SHUTDOWN_LIMIT);
                     return reason;
                 }
             }
         }
     }
 
-    /// Reads the configuration again, and takes it where it can be used.
+    /// Reads the configuration again, and applies it if it is valid.
     async fn reload(&mut self) {
         tracing::info!("reload begins");
         self.notifier.reloading();
         let time = self.clock.now();
-        let (restart, error) = match self.take().await {
+        let (restart, error) = match self.apply().await {
             Ok(restart) => (restart, String::new()),
             Err(error) => (Vec::new(), format!("{error:#}")),
         };
         if !error.is_empty() {
-            tracing::error!(error, "new configuration refused; the old one stays");
+            tracing::error!(error, "new configuration refused; the old one stays in force");
         } else if !restart.is_empty() {
             let sections = restart.join(", ");
-            tracing::warn!(sections, "some of the new configuration waits for a restart");
+            tracing::warn!(sections, "some sections of the new configuration need a restart");
         }
         let waits_for_restart = restart.into_iter().map(str::to_owned).collect();
         self.status.reloaded(ReloadReport { time, error, waits_for_restart });
@@ -108,8 +108,8 @@ impl Reloader {
         self.status.brief(self.intel.set().load().len())
     }
 
-    /// Gives what waits for a restart.
-    async fn take(&mut self) -> anyhow::Result<Vec<&'static str>> {
+    /// Returns the sections that need a restart.
+    async fn apply(&mut self) -> anyhow::Result<Vec<&'static str>> {
         let source = self.source.clone();
         let read = tokio::task::spawn_blocking(move || -> anyhow::Result<(Config, AllowList)> {
             let config = source.read()?;
@@ -117,25 +117,25 @@ impl Reloader {
             Ok((config, allow))
         });
         let (mut new, allow) = read.await.context("bug: reading it stopped; please report")??;
-        let sinks = self.deliverer.reload(&new.sinks, LEAVE_LIMIT)?;
+        let sinks = self.deliverer.reload(&new.sinks, REMOVED_SINK_DRAIN_LIMIT)?;
         let (intel, feeds) = (Arc::clone(&self.intel), new.feeds.clone());
         let count = feeds.len();
         let feeds = tokio::task::spawn_blocking(move || intel.reload(feeds));
         feeds.await.context("bug: reading the feeds stopped; please report")?;
         let window = signed(new.dedup.window);
-        let fresh = Fresh { allow, window, history: new.history };
-        self.fresh
-            .try_send(fresh)
-            .context("the pipeline takes nothing; is the host overloaded?")?;
+        let settings = NewSettings { allow, window, history: new.history };
+        self.new_settings.try_send(settings).context(
+            "the pipeline thread does not take the new settings; is the host overloaded?",
+        )?;
         self.log.set_filter(&new.agent.log)?;
-        // Of the command line, not of the file.
+        // An option of the command line, not of the file.
         new.capture.drops_per_million = self.config.capture.drops_per_million;
         let mut restart = self.config.needs_restart(&new);
         let (confined, written) = &self.confined;
         if !confined.may_write(written, &new) {
-            restart.push("sink (a new folder to write to)");
+            restart.push("sink (a new directory to write to)");
         }
-        // Of the host itself, where nobody took rows when the agent started.
+        // `VMComputer` rows start with the agent, if a sink takes rows then.
         if new.takes_rows() && !self.has_inventory {
             restart.push("VMComputer rows");
         }
@@ -147,7 +147,8 @@ impl Reloader {
             sinks_removed = sinks.removed,
             "reloaded"
         );
-        // What waits for a restart goes on waiting: the comparison is with what is in force.
+        // Sections that need a restart keep their old values here, so that the next reload compares with the
+        // values in force.
         self.config.feeds = new.feeds;
         self.config.sinks = new.sinks;
         self.config.allow = new.allow;

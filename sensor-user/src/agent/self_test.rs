@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use jiff::SignedDuration;
 
 use super::computer_name::computer;
-use super::sensor::Watch;
+use super::sensor::Sensor;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::counters::Stats;
 use crate::config::Config;
@@ -21,24 +21,24 @@ use crate::pipeline::{Detection, Outlet};
 use crate::privsep::Workers;
 use crate::schema::TableRow;
 
-/// How long the alert may take.
+/// Time limit for the alert.
 const LIMIT: SignedDuration = SignedDuration::from_secs(5);
 
-/// What the test saw.
+/// Result of the self-test.
 #[derive(Debug)]
 pub struct SelfTest {
-    /// Probes that are on.
+    /// Attached probes.
     pub probes: Vec<&'static str>,
-    /// The alert that came.
+    /// The alert of the planted indicator.
     pub alert: Alert,
-    /// From the SYN to the alert.
+    /// Time from the SYN to the alert.
     pub latency: SignedDuration,
 }
 
 #[derive(Default)]
-struct Caught(Vec<Alert>);
+struct CollectedAlerts(Vec<Alert>);
 
-impl Outlet for Caught {
+impl Outlet for CollectedAlerts {
     fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
         self.0.extend(alerts);
     }
@@ -46,15 +46,15 @@ impl Outlet for Caught {
     fn rows(&mut self, _rows: Vec<TableRow>) {}
 }
 
-/// Loads the probes, connects to a loopback address that only this test's indicator names, and
-/// waits for the alert; an error says at which stage it was lost.
+/// Loads the probes, connects to a loopback address that only the planted indicator names, and waits for
+/// the alert. An error reports the stage at which it was lost.
 pub fn self_test(config: &Config) -> anyhow::Result<SelfTest> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stats = Arc::new(Stats::default());
     let workers = Workers::start(&config.agent.log, None, &stats).context("start the workers")?;
     let parts = (&workers, &stats);
-    let mut watching = Watch::open(config, computer(config), Arc::clone(&clock), parts)?;
-    watching.begin()?;
+    let mut sensor = Sensor::open(config, computer(config), Arc::clone(&clock), parts)?;
+    sensor.begin()?;
     let planted = planted_address();
     let mut detection = detection(planted, &stats);
     let listener = TcpListener::bind((planted, 0)).context("listen on the planted address")?;
@@ -63,24 +63,24 @@ pub fn self_test(config: &Config) -> anyhow::Result<SelfTest> {
     let _client = TcpStream::connect_timeout(&target, Duration::from_secs(2))
         .with_context(|| format!("connect to the planted address {target}"))?;
 
-    let (mut caught, mut changes) = (Caught::default(), Vec::new());
+    let (mut collected, mut changes) = (CollectedAlerts::default(), Vec::new());
     while clock.now().duration_since(began) < LIMIT {
-        watching.turn(&mut changes);
-        drop(watching.answers());
+        sensor.poll(&mut changes);
+        drop(sensor.answers());
         for change in changes.drain(..) {
-            detection.observe(&change, &mut caught);
+            detection.observe(&change, &mut collected);
         }
-        if let Some(alert) = caught.0.pop() {
-            let probes = watching.capture().hooks().attached().collect();
+        if let Some(alert) = collected.0.pop() {
+            let probes = sensor.capture().hooks().attached().collect();
             check(&alert)?;
             return Ok(SelfTest { probes, latency: clock.now().duration_since(began), alert });
         }
-        watching.wait(false)?;
+        sensor.wait(false)?;
     }
-    bail!("no alert for a connection to {target} within {LIMIT}: {}", lost(&watching, &stats))
+    bail!("no alert for a connection to {target} within {LIMIT}: {}", lost(&sensor, &stats))
 }
 
-/// Different in each run, so that no other traffic is taken for the test's.
+/// A random address, so that other traffic does not match.
 fn planted_address() -> IpAddr {
     let [a, b, c] = std::array::from_fn(|_| fastrand::u8(1..=254));
     IpAddr::from([127, a, b, c])
@@ -102,11 +102,14 @@ fn detection(planted: IpAddr, stats: &Arc<Stats>) -> Detection {
     Detection::new(None, matcher, None, dedup, Arc::clone(stats))
 }
 
-/// The alert must name this process.
+/// Checks that the alert names this process.
 fn check(alert: &Alert) -> anyhow::Result<()> {
     let expected = Some(std::process::id());
     if alert.process_id != expected {
-        bail!("the alert names process {:?}, the connection was of {expected:?}", alert.process_id);
+        bail!(
+            "the alert names process {:?}, the connection belongs to {expected:?}",
+            alert.process_id
+        );
     }
     if alert.process_path.is_empty() {
         bail!("the alert has no path of the executable");
@@ -114,10 +117,11 @@ fn check(alert: &Alert) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn lost(watching: &Watch, stats: &Stats) -> String {
-    let attempted = watching.capture().ledger().map_or(0, |ledger| ledger.tcp_attempted);
+fn lost(sensor: &Sensor, stats: &Stats) -> String {
+    let attempted = sensor.capture().ledger().map_or(0, |ledger| ledger.tcp_attempted);
     if attempted == 0 {
-        return "the probe saw no TCP state change; is another tracing tool in the way?".to_owned();
+        return "the probe saw no TCP state change; does another tracing tool interfere?"
+            .to_owned();
     }
     if stats.tcp_records_received.value() == 0 {
         return format!("{attempted} records were sent and none arrived");

@@ -1,4 +1,4 @@
-//! `Watch`: the kernel half and the stages up to the connection table, a turn at a time.
+//! `Sensor`: the BPF programs and the stages up to the connection table, polled by the pipeline thread.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,40 +28,40 @@ use crate::pipeline::nat::client::Translations;
 use crate::pipeline::socket_scan::client::{Answer, Ask, Looks, SocketScanConfig};
 use crate::privsep::Workers;
 
-/// How often the ring is drained while there is traffic.
-const DRAIN_EVERY: Duration = Duration::from_millis(20);
-/// Records of one turn at most: what they change goes down the path before more is taken, so that
-/// a full ring is not held in memory once more.
-const TURN_RECORDS: u32 = 2048;
-/// Drains without a record after which the reader sleeps until one comes.
-const QUIET_DRAINS: u32 = 10;
-/// How long it sleeps at most: minutes and windows end meanwhile.
-const SLEEP_MOST: Duration = Duration::from_millis(500);
+/// Interval between drains of the ring buffer while there is traffic.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
+/// Maximum number of records per poll: their changes pass the later stages before more are taken, so that
+/// the contents of a full ring buffer are not held in memory a second time.
+const RECORDS_PER_POLL: u32 = 2048;
+/// Empty drains after which the reader sleeps until a record arrives.
+const IDLE_DRAINS: u32 = 10;
+/// Maximum sleep: minutes and dedup windows end in the meantime.
+const SLEEP_MAX: Duration = Duration::from_millis(500);
 
-/// Watches this host.
+/// Source of the connections of this host.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct Sensor {
     capture: Capture,
     intake: Intake,
-    /// `None` where it is off, or why.
+    /// The NAT tracker, or the reason why it is off.
     translations: Result<Translations, String>,
-    /// Why it knows nothing at start, if so.
+    /// Why NAT mappings are unavailable although it is on, if so.
     hindrance: Option<String>,
     looks: Looks,
-    /// What a look found, until the ring has been drained.
-    looked: Option<Answer>,
-    /// The epoch of turns that ended when the look under way began.
+    /// Result of a socket scan, until the ring buffer has been drained.
+    scanned: Option<Answer>,
+    /// Latency epoch that ended when the current socket scan began.
     ended_epoch: u32,
     clock: Arc<dyn Clock>,
-    /// Whether the last turn left nothing in the ring.
+    /// True if the last poll emptied the ring buffer.
     drained: bool,
-    /// Drains without a record since the last one with.
-    quiet: u32,
+    /// Empty drains in a row.
+    idle_drains: u32,
 }
 
-impl Watch {
-    /// Loads and attaches the probes, then reads what runs already, and has what is open already
-    /// read from [`Self::begin`] on. No thread is left running.
+impl Sensor {
+    /// Loads and attaches the probes, then reads the running processes, and requests the initial socket
+    /// scan, which starts with [`Self::begin`]. Starts no thread.
     pub(crate) fn open(
         config: &Config,
         computer: Arc<str>,
@@ -106,11 +106,11 @@ impl Watch {
             translations,
             hindrance,
             looks,
-            looked: None,
+            scanned: None,
             ended_epoch: 0,
             clock,
             drained: true,
-            quiet: 0,
+            idle_drains: 0,
         })
     }
 
@@ -122,33 +122,33 @@ impl Watch {
         self.looks.begin().map_err(CaptureError::Thread)
     }
 
-    /// The kernel half.
+    /// The attached BPF programs and their maps.
     pub(crate) const fn capture(&self) -> &Capture {
         &self.capture
     }
 
-    /// Looks for `canary` from now on, and keeps it out of what changed.
-    pub(crate) fn look_for(&mut self, canary: Eye) {
+    /// Has `canary` detect its own connections from now on, and remove them from the changes.
+    pub(crate) fn set_canary(&mut self, canary: Eye) {
         self.intake.canary = Some(canary);
     }
 
-    /// This process as the kernel numbers it, once known.
+    /// Process id of the agent in the initial PID namespace, once known.
     pub(crate) fn own_pid(&self) -> Option<u32> {
         self.intake.canary.as_ref().and_then(Eye::own_pid)
     }
 
-    /// What the canary says of the hooks, as far as there is something new.
+    /// New verdicts of the canary about the hooks.
     pub(crate) fn verdicts(&mut self) -> Vec<Verdict> {
         self.intake.canary.as_mut().map(Eye::verdicts).unwrap_or_default()
     }
 
-    /// When every hook that the canary tries was last known to work, ns since boot; `None` before
-    /// the first canary.
+    /// Time at which every hook that the canary tests last worked, ns since boot; `None` before the first
+    /// canary.
     pub(crate) fn canary_seen(&self) -> Option<u64> {
         self.intake.canary.as_ref().and_then(Eye::seen)
     }
 
-    /// Name of each table, its entries, and how many there may be.
+    /// Name of each table, with its number of entries and its maximum.
     pub(crate) fn tables(&self) -> Vec<(&'static str, (usize, usize))> {
         let mut tables = self.intake.tables().to_vec();
         if let Ok(translations) = &self.translations {
@@ -157,42 +157,42 @@ impl Watch {
         tables
     }
 
-    /// Why translated addresses (NAT) are not known, if so.
-    pub(crate) fn translations_off(&self) -> Option<String> {
+    /// Why NAT mappings are unavailable, if they are.
+    pub(crate) fn nat_unavailable(&self) -> Option<String> {
         match &self.translations {
             Ok(_) => self.hindrance.clone(),
             Err(reason) => Some(reason.clone()),
         }
     }
 
-    /// What names resolved to, as was told since the last call: to be taken after each turn, before
-    /// its changes, since who asks for a name connects then.
+    /// DNS answers since the last call. Must be taken after each poll, before its changes, since a process
+    /// resolves a name before it connects.
     pub(crate) fn answers(&mut self) -> std::vec::Drain<'_, DnsAnswer> {
         self.intake.answers.drain(..)
     }
 
-    /// Drains the ring, or takes as many records as a turn may; what changed is appended to
+    /// Drains the ring buffer, up to the maximum number of records; appends the changes of connections to
     /// `changes`.
-    pub(crate) fn turn(&mut self, changes: &mut Vec<Change>) {
+    pub(crate) fn poll(&mut self, changes: &mut Vec<Change>) {
         let first = changes.len();
-        // Before the drain: what waits now is in the ring by then if its next record is.
+        // Sampled before the drain: a deadline that has passed by now has its next record in the ring buffer.
         let now_boot_ns = clock::boot_ns();
         let boot_clock = BootClock::sample(&*self.clock);
-        // Before the drain, too: a look is taken in after every record that is older than it.
-        if self.looked.is_none() {
-            self.looked = self.looks.answer();
+        // Taken before the drain as well: a scan is applied after every record that is older than it.
+        if self.scanned.is_none() {
+            self.scanned = self.looks.answer();
         }
         let intake = &mut self.intake;
         let each = |bytes: &[u8]| intake.record(bytes, &boot_clock, changes);
-        let records = self.capture.drain(TURN_RECORDS, each);
-        self.drained = records < TURN_RECORDS;
+        let records = self.capture.drain(RECORDS_PER_POLL, each);
+        self.drained = records < RECORDS_PER_POLL;
         if !self.drained {
-            self.quiet = 0;
-            self.settle(changes, first, now_boot_ns);
+            self.idle_drains = 0;
+            self.annotate(changes, first, now_boot_ns);
             return;
         }
-        if let Some(answer) = self.looked.take() {
-            self.look(answer, &boot_clock, changes);
+        if let Some(answer) = self.scanned.take() {
+            self.apply_scan(answer, &boot_clock, changes);
         }
         if self.looks.is_due(self.clock.now()) {
             let namespaces = self.intake.look_begins();
@@ -202,12 +202,13 @@ impl Watch {
         self.intake.expire(now_boot_ns, changes);
         let now = moment(now_boot_ns, &boot_clock);
         let more = self.intake.read_udp_flows(now, self.capture.udp_flows(), changes);
-        self.quiet = if records == 0 && !more { self.quiet.saturating_add(1) } else { 0 };
-        self.settle(changes, first, now_boot_ns);
+        self.idle_drains =
+            if records == 0 && !more { self.idle_drains.saturating_add(1) } else { 0 };
+        self.annotate(changes, first, now_boot_ns);
     }
 
-    /// What is done with changes before anybody sees them.
-    fn settle(&mut self, changes: &mut Vec<Change>, first: usize, now_boot_ns: u64) {
+    /// Removes the canary's connections from the new changes, and adds NAT mappings.
+    fn annotate(&mut self, changes: &mut Vec<Change>, first: usize, now_boot_ns: u64) {
         if let Some(canary) = &mut self.intake.canary {
             canary.take(changes, first);
         }
@@ -216,12 +217,12 @@ impl Watch {
         }
     }
 
-    /// Takes in what a look found; what it found and nobody knows is looked at once more.
-    fn look(&mut self, answer: Answer, boot_clock: &BootClock, changes: &mut Vec<Change>) {
+    /// Applies the result of a socket scan, and requests the owners of sockets that are still unknown.
+    fn apply_scan(&mut self, answer: Answer, boot_clock: &BootClock, changes: &mut Vec<Change>) {
         let Answer { kind, open, holders } = answer;
         let (before, time) = (changes.len(), boot_clock.wall(open.began_boot_ns));
-        let mut turns = TurnsAtLook { map: self.capture.turns(), ended: self.ended_epoch };
-        let unknown = self.intake.look((kind, time), &open, (&holders, &mut turns), changes);
+        let mut latency = ScanLatency { map: self.capture.turns(), ended: self.ended_epoch };
+        let unknown = self.intake.look((kind, time), &open, (&holders, &mut latency), changes);
         if kind == Look::First {
             tracing::info!(
                 connections = open.connections.len(),
@@ -237,30 +238,29 @@ impl Watch {
         }
     }
 
-    /// Sleeps until the next drain is due, or the ring fills up; when it is quiet, until there is
-    /// a record and `busy` does not say that there is more to do. (What a connection waits for is
-    /// due long before it is quiet.)
+    /// Sleeps until the next drain, or until the ring buffer fills up. After some empty drains it sleeps until
+    /// a record arrives, unless `busy`. (Deadlines of connections pass long before that.)
     pub(crate) fn wait(&mut self, busy: bool) -> Result<(), CaptureError> {
         if !self.drained {
             return Ok(());
         }
-        if busy || self.quiet < QUIET_DRAINS {
-            self.capture.wait(DRAIN_EVERY);
+        if busy || self.idle_drains < IDLE_DRAINS {
+            self.capture.wait(DRAIN_INTERVAL);
             return Ok(());
         }
-        self.capture.sleep(SLEEP_MOST)
+        self.capture.sleep(SLEEP_MAX)
     }
 
-    /// Detaches the probes, takes what they left in the ring, and gives the closed ledger.
+    /// Detaches the probes, reads the rest of the ring buffer, and returns the closed ledger.
     pub(crate) fn finish(
         &mut self,
         changes: &mut Vec<Change>,
     ) -> Result<KernelLedger, CaptureError> {
         self.capture.detach();
-        // A program that was running on another CPU has ended by then.
-        self.capture.wait(DRAIN_EVERY);
+        // A program that is still running on another CPU ends in this time.
+        self.capture.wait(DRAIN_INTERVAL);
         loop {
-            self.turn(changes);
+            self.poll(changes);
             if self.drained {
                 break;
             }
@@ -271,7 +271,7 @@ impl Watch {
         let now_boot_ns = clock::boot_ns();
         let now = moment(now_boot_ns, &boot_clock);
         self.intake.read_all_udp_flows(now, self.capture.udp_flows(), changes);
-        self.settle(changes, first, now_boot_ns);
+        self.annotate(changes, first, now_boot_ns);
         if let Ok(translations) = &mut self.translations {
             translations.finish(changes);
         }
@@ -283,13 +283,13 @@ fn moment(boot_ns: u64, clock: &BootClock) -> Moment<'_> {
     Moment { boot_ns, monotonic_ns: clock::monotonic_ns(), clock }
 }
 
-/// The turns as a look reads them.
-struct TurnsAtLook<'a> {
+/// Reader of response latencies for a socket scan.
+struct ScanLatency<'a> {
     map: &'a LatencyMap,
     ended: u32,
 }
 
-impl LatencyReader for TurnsAtLook<'_> {
+impl LatencyReader for ScanLatency<'_> {
     fn read(&mut self, cookie: u64) -> Option<ConnectionLatency> {
         decode::turns(&self.map.read(cookie)?).ok()
     }
@@ -299,10 +299,10 @@ impl LatencyReader for TurnsAtLook<'_> {
     }
 }
 
-impl HostView for Watch {
+impl HostView for Sensor {
     fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<Listening> {
         let mut listening = self.intake.listening(start, end);
-        // The canary is all that this process listens for.
+        // The canary's listener is the only one of this process.
         let own = self.intake.canary.as_ref().map(Eye::pid);
         listening.retain(|socket| own.is_none() || socket.process.pid != own);
         listening

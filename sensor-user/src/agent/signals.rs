@@ -1,4 +1,4 @@
-//! Signals that end the agent, or a recording.
+//! Signals that stop or reload the agent.
 
 use std::time::Duration;
 
@@ -10,24 +10,24 @@ use tokio::sync::oneshot;
 use crate::deliver::Outbox;
 use crate::privsep::Workers;
 
-/// Signals that wait until somebody listens: a start that they come in ends in order.
+/// Blocked signals: a signal during the start stays pending, and leads to an orderly shutdown.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct BlockedSignals {
     set: SigSet,
     reloads: bool,
 }
 
-impl Held {
-    /// Holds them on the calling thread, and on those that it starts; also the one to reload where
-    /// that `reloads` anything.
-    pub(super) fn hold(reloads: bool) -> anyhow::Result<Self> {
+impl BlockedSignals {
+    /// Blocks the signals on the calling thread, and on the threads that it starts; SIGHUP as well if it
+    /// `reloads`.
+    pub(super) fn block(reloads: bool) -> anyhow::Result<Self> {
         let ends = [Number::SIGINT, Number::SIGTERM];
         let set: SigSet = ends.into_iter().chain(reloads.then_some(Number::SIGHUP)).collect();
-        set.thread_block().context("hold signals back")?;
+        set.thread_block().context("block signals")?;
         Ok(Self { set, reloads })
     }
 
-    /// Listens to them from here on, on the thread that held them. Within a runtime only.
+    /// Unblocks and receives the signals, on the thread that blocked them. Within a runtime only.
     pub(super) fn listen(self) -> anyhow::Result<Signals> {
         let hangup = || signal(SignalKind::hangup()).context("listen for SIGHUP");
         let signals = Signals {
@@ -35,48 +35,49 @@ impl Held {
             interrupt: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
             terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
         };
-        self.set.thread_unblock().context("take signals again")?;
+        self.set.thread_unblock().context("unblock signals")?;
         Ok(signals)
     }
 }
 
-/// The signals that end the agent, or a recording.
+/// Receivers of the signals.
 pub(super) struct Signals {
     pub(super) interrupt: Signal,
     pub(super) terminate: Signal,
-    /// Only where there is something to read again: a terminal that hangs up ends the agent else.
+    /// Only if there is a configuration file to reload; otherwise SIGHUP terminates the agent, as when its
+    /// terminal is closed.
     hangup: Option<Signal>,
 }
 
-/// What the agent is to do.
+/// Request that a signal, or the state of the agent, makes.
 #[derive(Debug)]
-pub(super) enum Told {
-    /// To end; why.
-    End(&'static str),
-    /// To read its configuration again.
+pub(super) enum SignalEvent {
+    /// Stop, with the reason.
+    Stop(&'static str),
+    /// Reload the configuration.
     Reload,
 }
 
 impl Signals {
-    /// Waits for a reason to do something.
+    /// Waits for the next request.
     pub(super) async fn next(
         &mut self,
         (outbox, workers): (&Outbox, &Workers),
         died: &mut oneshot::Receiver<()>,
-    ) -> Told {
-        let mut look = tokio::time::interval(Duration::from_millis(200));
+    ) -> SignalEvent {
+        let mut ticks = tokio::time::interval(Duration::from_millis(200));
         loop {
             tokio::select! {
-                _ = self.interrupt.recv() => return Told::End("interrupted"),
-                _ = self.terminate.recv() => return Told::End("terminated"),
-                () = hung_up(&mut self.hangup) => return Told::Reload,
-                _ = &mut *died => return Told::End("the pipeline's thread ended"),
-                _ = look.tick() => {
+                _ = self.interrupt.recv() => return SignalEvent::Stop("interrupted"),
+                _ = self.terminate.recv() => return SignalEvent::Stop("terminated"),
+                () = hung_up(&mut self.hangup) => return SignalEvent::Reload,
+                _ = &mut *died => return SignalEvent::Stop("the pipeline thread exited"),
+                _ = ticks.tick() => {
                     if outbox.stdout_closed() {
-                        return Told::End("nobody reads standard output");
+                        return SignalEvent::Stop("standard output is closed");
                     }
                     if workers.check_spawners().is_err() {
-                        return Told::End("a helper ended that cannot be started again");
+                        return SignalEvent::Stop("a worker exited that cannot be restarted");
                     }
                 }
             }
@@ -86,7 +87,7 @@ impl Signals {
 
 async fn hung_up(signal: &mut Option<Signal>) {
     match signal {
-        // There are no more once the runtime ends.
+        // `None` at the shutdown of the runtime.
         Some(signal) => drop(signal.recv().await),
         None => std::future::pending().await,
     }

@@ -1,4 +1,4 @@
-//! `Keeper`: signs of life for the service manager, fed by the pipeline's own progress.
+//! `Watchdog`: keep-alive notifications to the service manager, fed by the progress of the pipeline thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,70 +8,75 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::sd_notify::Notifier;
 
-/// How often the pipeline is looked at, at most.
-const LOOK: Duration = Duration::from_secs(1);
+/// Maximum interval between two checks of the heartbeat.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The pipeline's progress: it moves with each turn of the path.
+/// Progress of the pipeline thread: it advances with each iteration.
 #[derive(Debug, Clone, Default)]
-pub struct Beat(Arc<AtomicU64>);
+pub struct Heartbeat(Arc<AtomicU64>);
 
-impl Beat {
-    /// One turn more.
-    pub fn turn(&self) {
+impl Heartbeat {
+    /// Counts one iteration.
+    pub fn advance(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn turns(&self) -> u64 {
+    fn iterations(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Says that the agent lives while the pipeline turns, and how it is.
+/// Notifies the service manager that the agent is alive, as long as the pipeline thread makes progress, and
+/// of its status.
 #[derive(Debug)]
-pub struct Keeper<S> {
+pub struct Watchdog<S> {
     notifier: Arc<Notifier>,
-    beat: Beat,
+    heartbeat: Heartbeat,
     status: S,
 }
 
-impl<S: Fn() -> String + Send> Keeper<S> {
-    /// `status` is what people are told.
-    pub const fn new(notifier: Arc<Notifier>, beat: Beat, status: S) -> Self {
-        Self { notifier, beat, status }
+impl<S: Fn() -> String + Send> Watchdog<S> {
+    /// `status` returns the status text for operators.
+    pub const fn new(notifier: Arc<Notifier>, heartbeat: Heartbeat, status: S) -> Self {
+        Self { notifier, heartbeat, status }
     }
 
-    /// Does so until it is dropped: in three times the interval that the manager asks for, so that
-    /// one look that is late does no harm.
-    pub async fn keep(self) {
-        let every = self.notifier.watchdog().map_or(LOOK, |limit| (limit / 3).min(LOOK));
-        let mut look = interval(every.max(Duration::from_millis(10)));
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // No sign before the first turn.
-        let (mut seen, mut moved, mut said) = (0, Instant::now(), String::new());
+    /// Runs until it is dropped. It checks at a third of the manager's timeout, so that one late check
+    /// does not trigger it.
+    pub async fn run(self) {
+        let every = self
+            .notifier
+            .watchdog()
+            .map_or(CHECK_INTERVAL, |limit| (limit / 3).min(CHECK_INTERVAL));
+        let mut ticks = interval(every.max(Duration::from_millis(10)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // No notification before the first iteration.
+        let (mut seen, mut progressed, mut reported) = (0, Instant::now(), String::new());
         let mut is_stalled = false;
         loop {
-            look.tick().await;
-            let turns = self.beat.turns();
-            if std::mem::replace(&mut seen, turns) == turns {
-                let still = moved.elapsed();
-                if still > STALL && !std::mem::replace(&mut is_stalled, true) {
-                    let seconds = still.as_secs();
-                    tracing::error!(seconds, "the pipeline does not move; please report");
+            ticks.tick().await;
+            let iterations = self.heartbeat.iterations();
+            if std::mem::replace(&mut seen, iterations) == iterations {
+                let stalled_for = progressed.elapsed();
+                if stalled_for > STALL_AFTER && !std::mem::replace(&mut is_stalled, true) {
+                    let seconds = stalled_for.as_secs();
+                    tracing::error!(seconds, "the pipeline thread has stalled; please report");
                 }
             } else {
-                (moved, is_stalled) = (Instant::now(), false);
+                (progressed, is_stalled) = (Instant::now(), false);
                 if self.notifier.watchdog().is_some() {
                     self.notifier.alive();
                 }
             }
             let status = (self.status)();
-            if status != said {
+            if status != reported {
                 self.notifier.status(&status);
-                said = status;
+                reported = status;
             }
         }
     }
 }
 
-/// After so long without a turn the pipeline has stalled: it sleeps half a second at most.
-const STALL: Duration = Duration::from_secs(10);
+/// Time without an iteration after which the pipeline thread counts as stalled; it sleeps at most half a
+/// second.
+const STALL_AFTER: Duration = Duration::from_secs(10);

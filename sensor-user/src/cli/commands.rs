@@ -20,7 +20,7 @@ use super::outcome::{Outcome, config, config_of_agent, print};
 use super::schema::{self as schema_text, Format};
 use super::status_screen::screen;
 use super::worker::{feed_parser, worker};
-use crate::agent::{self, OnceRunning};
+use crate::agent::{self, OnRunning};
 use crate::base::clock::{Clock as _, SystemClock, signed};
 use crate::base::environment::Environment;
 use crate::base::progress::Progress;
@@ -50,15 +50,15 @@ pub fn error_exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(<dyn std::error::Error>::is::<ConfigError>) { 2 } else { 1 }
 }
 
-/// Does what was typed. `once_running` is called in an agent (`run`) when all of it runs: a test's.
+/// Does what was typed. `on_running` is called in an agent (`run`) when all of it runs: a test's.
 pub fn call(
     args: RawArgs,
     environment: &Environment,
-    once_running: Option<OnceRunning>,
+    on_running: Option<OnRunning>,
 ) -> anyhow::Result<Outcome> {
     let log = args.log.as_deref();
     match args.command {
-        Command::Run(args) => run(&args, log, environment, once_running),
+        Command::Run(args) => run(&args, log, environment, on_running),
         Command::Replay(args) => replay(&args, log, environment),
         Command::Record(args) => record(&args, log, environment),
         Command::SelfTest => self_test(log, environment),
@@ -88,13 +88,13 @@ fn run(
     args: &RunArgs,
     log: Option<&str>,
     environment: &Environment,
-    once_running: Option<OnceRunning>,
+    on_running: Option<OnRunning>,
 ) -> anyhow::Result<Outcome> {
     let source = Source { path: args.config.clone(), environment: environment.clone() };
     let mut config = source.read()?;
     config.capture.drops_per_million = args.simulate_drops;
     let log = start_as_configured(&mut config, log, environment)?;
-    agent::run(&config, &source, log, once_running)?;
+    agent::run(&config, &source, log, on_running)?;
     Ok(Outcome::Done)
 }
 

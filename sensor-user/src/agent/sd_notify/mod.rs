@@ -1,7 +1,9 @@
-//! Service: what the agent tells the service manager that started it, by `sd_notify(3)`.
+//! Notifications to the service manager, by [`sd_notify(3)`].
 //!
-//! A message is one datagram and never waits: what the manager's socket has no room for is left out,
-//! and said again at the next look. Where nobody asked to be told, nothing is sent.
+//! A message is one datagram, and sending it never blocks: if the manager's socket is full, the message is
+//! dropped, and repeated at the next check. Without `NOTIFY_SOCKET` nothing is sent.
+//!
+//! [`sd_notify(3)`]: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
@@ -13,10 +15,10 @@ use crate::base::clock;
 use crate::base::environment::Environment;
 use crate::base::escape::escaped;
 
-/// Characters of a status at most.
+/// Maximum length of a status, characters.
 const STATUS_MAX: usize = 200;
 
-/// The way to the service manager.
+/// Socket of the service manager.
 #[derive(Debug, Default)]
 pub struct Notifier {
     socket: Option<UnixDatagram>,
@@ -24,8 +26,8 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// The one that `NOTIFY_SOCKET` and `WATCHDOG_USEC` name. One that cannot be reached is told in
-    /// the log: the manager would wait for nothing.
+    /// From `NOTIFY_SOCKET` and `WATCHDOG_USEC`. A socket that cannot be reached is logged, since the
+    /// manager would wait in vain.
     pub fn new(environment: &Environment) -> Self {
         let Some(name) = &environment.notify_socket else { return Self::default() };
         let bytes = name.as_bytes();
@@ -43,42 +45,44 @@ impl Notifier {
             Ok(socket) => Self { socket: Some(socket), watchdog: environment.watchdog() },
             Err(error) => {
                 let socket = escaped(&name.to_string_lossy(), 120);
-                tracing::error!(socket, %error, "the service manager cannot be told anything");
+                tracing::error!(socket, %error, "NOTIFY_SOCKET cannot be reached");
                 Self::default()
             }
         }
     }
 
-    /// How long the manager waits between two signs of life; `None` where it does not.
+    /// Watchdog timeout of the manager; `None` if it has none.
     pub const fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    /// The agent works, and how it is.
+    /// Reports that the agent is ready, with its status.
     pub fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={}", escaped(status, STATUS_MAX)));
     }
 
-    /// How the agent is, for people.
+    /// Reports the status, for operators.
     pub fn status(&self, status: &str) {
         self.send(&format!("STATUS={}", escaped(status, STATUS_MAX)));
     }
 
-    /// A sign of life.
+    /// Keep-alive of the watchdog.
     pub fn alive(&self) {
         self.send("WATCHDOG=1");
     }
 
-    /// The configuration is being read again; [`Self::ready`] says that it was.
+    /// Reports that a reload has begun; [`Self::ready`] ends it.
     pub fn reloading(&self) {
         let now = clock::monotonic_ns() / 1000;
-        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS=reads its configuration"));
+        self.send(&format!(
+            "RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS=reloading the configuration"
+        ));
     }
 
-    /// The agent is on its way to its end, which takes `limit` at most from here.
+    /// Reports that the shutdown has begun, which takes at most `limit`.
     pub fn stopping(&self, limit: Duration) {
         let limit = limit.as_micros();
-        self.send(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={limit}\nSTATUS=sends what waits"));
+        self.send(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={limit}\nSTATUS=sending queued items"));
     }
 
     fn send(&self, text: &str) {
@@ -86,9 +90,9 @@ impl Notifier {
         match socket.send(text.as_bytes()) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                tracing::debug!("the service manager is busy");
+                tracing::debug!("socket of the service manager is full");
             }
-            Err(error) => tracing::debug!(%error, "tell the service manager"),
+            Err(error) => tracing::debug!(%error, "notification of the service manager failed"),
         }
     }
 }

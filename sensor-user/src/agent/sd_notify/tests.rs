@@ -1,4 +1,4 @@
-//! A real socket in the place of the manager's.
+//! Tests with a real socket instead of the manager's.
 
 use std::ffi::OsString;
 use std::os::linux::net::SocketAddrExt as _;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Notifier;
-use crate::agent::watchdog::{Beat, Keeper};
+use crate::agent::watchdog::{Heartbeat, Watchdog};
 use crate::base::environment::Environment;
 
 fn environment(socket: impl Into<OsString>) -> Environment {
@@ -19,7 +19,7 @@ fn environment(socket: impl Into<OsString>) -> Environment {
     }
 }
 
-fn heard(manager: &UnixDatagram) -> Vec<String> {
+fn received(manager: &UnixDatagram) -> Vec<String> {
     manager.set_nonblocking(true).unwrap();
     let mut all = Vec::new();
     let mut bytes = [0; 1024];
@@ -30,7 +30,7 @@ fn heard(manager: &UnixDatagram) -> Vec<String> {
 }
 
 #[test]
-fn messages_reach_a_path_and_an_abstract_name_in_the_words_of_the_manual() {
+fn messages_follow_sd_notify_over_a_path_and_an_abstract_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let name = format!("netsensor-test-{}-{:x}", std::process::id(), fastrand::u64(..));
@@ -46,25 +46,29 @@ fn messages_reach_a_path_and_an_abstract_name_in_the_words_of_the_manual() {
         notifier.alive();
         notifier.reloading();
         notifier.stopping(Duration::from_secs(7));
-        let heard = heard(&manager);
-        assert_eq!(heard[0], "READY=1\nSTATUS=OK");
-        assert_eq!(heard[1].lines().count(), 1, "a line feed in a status begins no assignment");
-        assert_eq!(heard[2], "WATCHDOG=1");
-        assert!(heard[3].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{}", heard[3]);
-        assert!(heard[4].starts_with("STOPPING=1\nEXTEND_TIMEOUT_USEC=7000000\n"), "{}", heard[4]);
+        let received = received(&manager);
+        assert_eq!(received[0], "READY=1\nSTATUS=OK");
+        assert_eq!(received[1].lines().count(), 1, "a line feed in a status begins no assignment");
+        assert_eq!(received[2], "WATCHDOG=1");
+        assert!(received[3].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{}", received[3]);
+        assert!(
+            received[4].starts_with("STOPPING=1\nEXTEND_TIMEOUT_USEC=7000000\n"),
+            "{}",
+            received[4]
+        );
     }
 }
 
 #[test]
-fn who_is_not_asked_and_who_cannot_reach_anybody_goes_on() {
+fn a_missing_or_unreachable_socket_is_no_error() {
     Notifier::new(&Environment::default()).ready("OK");
-    let nobody = Notifier::new(&environment("/nonexistent/notify"));
-    nobody.ready("OK");
-    assert_eq!(nobody.watchdog(), None);
+    let unreachable = Notifier::new(&environment("/nonexistent/notify"));
+    unreachable.ready("OK");
+    assert_eq!(unreachable.watchdog(), None);
     let mut other = environment("/nonexistent/notify");
     assert_eq!(other.watchdog(), Some(Duration::from_millis(90)));
     other.watchdog_pid = Some("1".into());
-    assert_eq!(other.watchdog(), None, "another process is meant");
+    assert_eq!(other.watchdog(), None, "meant for another process");
     other.watchdog_pid = None;
     for (text, limit) in [("30000000", Some(Duration::from_secs(30))), ("0", None), ("x", None)] {
         other.watchdog_usec = Some(text.into());
@@ -73,7 +77,7 @@ fn who_is_not_asked_and_who_cannot_reach_anybody_goes_on() {
 }
 
 #[test]
-fn a_manager_that_does_not_read_is_not_waited_for() {
+fn a_manager_that_does_not_read_never_blocks() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let _manager = UnixDatagram::bind(&path).unwrap();
@@ -84,28 +88,28 @@ fn a_manager_that_does_not_read_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pipeline_that_stands_still_gives_no_sign_of_life() {
+async fn a_stalled_pipeline_sends_no_keep_alive() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
-    let (notifier, beat) = (Arc::new(Notifier::new(&environment(path))), Beat::default());
-    let keeper = Keeper::new(notifier, beat.clone(), || "OK".to_owned());
-    let kept = tokio::spawn(keeper.keep());
-    let pass = async |turns: bool| {
+    let (notifier, heartbeat) = (Arc::new(Notifier::new(&environment(path))), Heartbeat::default());
+    let watchdog = Watchdog::new(notifier, heartbeat.clone(), || "OK".to_owned());
+    let task = tokio::spawn(watchdog.run());
+    let pass = async |advances: bool| {
         for _ in 0..10 {
-            if turns {
-                beat.turn();
+            if advances {
+                heartbeat.advance();
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
-        heard(&manager)
+        received(&manager)
     };
-    assert_eq!(pass(false).await, ["STATUS=OK"], "it has not turned yet");
+    assert_eq!(pass(false).await, ["STATUS=OK"], "no iteration yet");
     let moving = pass(true).await;
     assert!(moving.len() >= 9 && moving.iter().all(|text| text == "WATCHDOG=1"), "{moving:?}");
     let at_most = pass(false).await;
     assert!(at_most.len() <= 1, "{at_most:?}");
     assert_eq!(pass(false).await, Vec::<String>::new());
-    assert!(!pass(true).await.is_empty(), "it moves again");
-    kept.abort();
+    assert!(!pass(true).await.is_empty(), "it advances again");
+    task.abort();
 }

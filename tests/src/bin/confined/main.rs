@@ -16,7 +16,7 @@ use sensor_user::cli::commands;
 
 fn main() -> ExitCode {
     let environment = Environment::of(|name| var_os(name));
-    match commands::call(RawArgs::parse(), &environment, Some(Box::new(once_running))) {
+    match commands::call(RawArgs::parse(), &environment, Some(Box::new(on_running))) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(error) => {
             eprintln!("netsensor: {error:#}");
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 }
 
 /// Performs the attempts on a new thread, like the pipeline's, and on a thread of the runtime.
-fn once_running() {
+fn on_running() {
     let runtime = tokio::runtime::Handle::current();
     std::thread::spawn(move || {
         let mut outcomes = BTreeMap::from([("thread", attempts::perform_all())]);
