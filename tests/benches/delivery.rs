@@ -23,7 +23,7 @@ use sensor_user::deliver::{Deliverer, Delivery, HttpConfig, Outbox, Pace, SinkCo
 use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
 use sensor_user::pipeline::Detection;
 use sensor_user::pipeline::aggregate::{
-    Attribution, Change, Direction, Flow, Phase, Protocol, What,
+    Attribution, Change, ChangeKind, Direction, Flow, Phase, Protocol,
 };
 use sensor_user::pipeline::dedup::Dedup;
 use sensor_user::pipeline::enrich::Process;
@@ -135,7 +135,7 @@ fn change(number: u32) -> Change {
         bytes_sent: 0,
         bytes_received: 0,
     };
-    Change::new(What::Opened, flow, number.into(), 0)
+    Change::new(ChangeKind::Opened, flow, number.into(), 0)
 }
 
 fn print_rate(label: &str, count: u32, elapsed: Duration) {

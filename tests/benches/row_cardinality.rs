@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use sensor_user::base::counters::Stats;
 use sensor_user::pipeline::aggregate::{
-    Attribution, Change, Direction, Flow, Identity, Phase, Protocol, RowTable, What,
+    Attribution, Change, ChangeKind, Direction, Flow, Identity, Phase, Protocol, RowTable,
 };
 use sensor_user::pipeline::enrich::Process;
 use sensor_user::schema::CONNECTION;
@@ -86,7 +86,7 @@ fn established(key: u32, time: Timestamp) -> Change {
         bytes_sent: 0,
         bytes_received: 0,
     };
-    Change::new(What::Established, flow, u64::from(key) + 1, 0)
+    Change::new(ChangeKind::Established, flow, u64::from(key) + 1, 0)
 }
 
 /// Number of calls, their total and their longest duration.

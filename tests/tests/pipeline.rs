@@ -14,13 +14,13 @@ use sensor_user::base::clock::BootClock;
 use sensor_user::base::counters::Stats;
 use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
 use sensor_user::pipeline::aggregate::{
-    ConnectionTable, FlowCounters, Identity, Moment, RowTable, UdpTable,
+    ClockReading, ConnectionTable, FlowCounters, Identity, RowTable, UdpTable,
 };
 use sensor_user::pipeline::decode;
 use sensor_user::pipeline::dedup::{Alert, AlertKind, Dedup, State};
 use sensor_user::pipeline::enrich::Enricher;
 use sensor_user::pipeline::matcher::{AllowList, Matcher, Via};
-use sensor_user::pipeline::{Detection, Intake, Outlet};
+use sensor_user::pipeline::{Detection, Ingest, PipelineOutput};
 use sensor_user::schema::{Row, TableRow};
 
 #[derive(Default)]
@@ -29,7 +29,7 @@ struct Collected {
     rows: Vec<Row>,
 }
 
-impl Outlet for Collected {
+impl PipelineOutput for Collected {
     fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
         self.alerts.extend(alerts);
     }
@@ -45,7 +45,7 @@ impl Outlet for Collected {
 
 /// The pipeline stages, with indicators, an allow list and the agent's own processes.
 struct Stages {
-    intake: Intake,
+    ingest: Ingest,
     detection: Detection,
     stats: Arc<Stats>,
     collected: Collected,
@@ -81,7 +81,7 @@ impl Stages {
         };
         let rows = RowTable::new(identity, 100, Arc::clone(&stats));
         Self {
-            intake: Intake::new(enricher, connections, flows, Arc::clone(&stats)),
+            ingest: Ingest::new(enricher, connections, flows, Arc::clone(&stats)),
             detection: Detection::new(Some(rows), matcher, None, dedup, Arc::clone(&stats)),
             stats,
             collected: Collected::default(),
@@ -90,7 +90,7 @@ impl Stages {
 
     fn feed(&mut self, bytes: &[u8]) {
         let mut changes = Vec::new();
-        self.intake.record(bytes, &BootClock::with_offset_ns(0), &mut changes);
+        self.ingest.record(bytes, &BootClock::with_offset_ns(0), &mut changes);
         for change in changes {
             self.detection.observe(&change, &mut self.collected);
         }
@@ -98,7 +98,7 @@ impl Stages {
 
     fn finish(mut self) -> (Collected, Arc<Stats>) {
         let mut changes = Vec::new();
-        self.intake.expire(u64::MAX, &mut changes);
+        self.ingest.expire(u64::MAX, &mut changes);
         for change in changes {
             self.detection.observe(&change, &mut self.collected);
         }
@@ -176,9 +176,9 @@ fn a_datagram_alerts_immediately_and_its_bytes_are_in_the_row() {
     assert_eq!((alert.source_port, alert.destination_port), (Some(40_000), Some(53)));
     assert_eq!((alert.protocol.as_str(), alert.direction.as_str()), ("udp", "outbound"));
     let clock = BootClock::with_offset_ns(0);
-    let now = Moment { boot_ns: 5_000, monotonic_ns: 4_000, clock: &clock };
+    let now = ClockReading { boot_ns: 5_000, monotonic_ns: 4_000, clock: &clock };
     let mut changes = Vec::new();
-    assert!(!path.intake.read_udp_flows(now, &mut FixedCounters, &mut changes), "none is left");
+    assert!(!path.ingest.read_udp_flows(now, &mut FixedCounters, &mut changes), "none is left");
     assert_eq!(changes[0].packets_sent, 10);
     for change in changes {
         path.detection.observe(&change, &mut path.collected);

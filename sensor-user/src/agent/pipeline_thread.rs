@@ -19,7 +19,7 @@ use crate::base::counters::Stats;
 use crate::deliver::Outbox;
 use crate::pipeline::capture::KernelLedger;
 use crate::pipeline::dedup::{Alert, State};
-use crate::pipeline::{Detection, Outlet};
+use crate::pipeline::{Detection, PipelineOutput};
 use crate::schema::TableRow;
 use crate::schema::notice::{Notice, Speaker};
 use crate::telemetry::control::Stream;
@@ -28,7 +28,7 @@ use crate::telemetry::loss_ledger::LossLog;
 /// Pause between two batches of the last rows at shutdown.
 const FINISH_INTERVAL: Duration = Duration::from_millis(5);
 
-impl Outlet for Outbox {
+impl PipelineOutput for Outbox {
     fn alerts(&mut self, alerts: Vec<Alert>, state: Option<State>) {
         Self::alerts(self, alerts, state);
     }

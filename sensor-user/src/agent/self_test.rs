@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::intel::{Indicator, IndicatorSet, host};
 use crate::pipeline::dedup::{Alert, Dedup, State};
 use crate::pipeline::matcher::{AllowList, Matcher};
-use crate::pipeline::{Detection, Outlet};
+use crate::pipeline::{Detection, PipelineOutput};
 use crate::privsep::Workers;
 use crate::schema::TableRow;
 
@@ -38,7 +38,7 @@ pub struct SelfTest {
 #[derive(Default)]
 struct CollectedAlerts(Vec<Alert>);
 
-impl Outlet for CollectedAlerts {
+impl PipelineOutput for CollectedAlerts {
     fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
         self.0.extend(alerts);
     }

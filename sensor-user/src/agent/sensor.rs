@@ -10,12 +10,12 @@ use crate::base::clock;
 use crate::base::clock::{BootClock, Clock};
 use crate::base::counters::Stats;
 use crate::config::Config;
-use crate::pipeline::Intake;
+use crate::pipeline::Ingest;
 use crate::pipeline::aggregate::{
-    Change, ConnectionTable, FlowCounters, HostView, LatencyReader, Listening, Look, Moment,
-    UdpTable,
+    Change, ClockReading, ConnectionTable, FlowCounters, HostView, LatencyReader, Listening,
+    ScanKind, UdpTable,
 };
-use crate::pipeline::canary::{Eye, Verdict};
+use crate::pipeline::canary::{CanaryDetector, Verdict};
 use crate::pipeline::capture::{
     Capture, CaptureConfig, CaptureError, KernelLedger, LatencyMap, UdpFlows,
 };
@@ -24,8 +24,8 @@ use crate::pipeline::decode::{ConnectionLatency, FlowCounts, FlowKey};
 use crate::pipeline::enrich::proc_worker::ProcWorker;
 use crate::pipeline::enrich::{DnsAnswer, Enricher, Process};
 use crate::pipeline::nat::client;
-use crate::pipeline::nat::client::Translations;
-use crate::pipeline::socket_scan::client::{Answer, Ask, Looks, SocketScanConfig};
+use crate::pipeline::nat::client::NatTracker;
+use crate::pipeline::socket_scan::client::{Answer, Ask, SocketScanConfig, SocketScanner};
 use crate::privsep::Workers;
 
 /// Interval between drains of the ring buffer while there is traffic.
@@ -42,12 +42,12 @@ const SLEEP_MAX: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Sensor {
     capture: Capture,
-    intake: Intake,
+    ingest: Ingest,
     /// The NAT tracker, or the reason why it is off.
-    translations: Result<Translations, String>,
+    translations: Result<NatTracker, String>,
     /// Why NAT mappings are unavailable although it is on, if so.
     hindrance: Option<String>,
-    looks: Looks,
+    looks: SocketScanner,
     /// Result of a socket scan, until the ring buffer has been drained.
     scanned: Option<Answer>,
     /// Latency epoch that ended when the current socket scan began.
@@ -85,10 +85,10 @@ impl Sensor {
             ConnectionTable::new(Arc::clone(&computer), config.max_connections, Arc::clone(stats));
         let (most, idle) = (config.capture.udp_flows as usize, config.capture.udp_idle);
         let flows = UdpTable::new(computer, most, idle, Arc::clone(stats));
-        let mut intake = Intake::new(enricher, connections, flows, Arc::clone(stats))
+        let mut ingest = Ingest::new(enricher, connections, flows, Arc::clone(stats))
             .with_drops(config.capture.drops_per_million);
         let translations = if config.capture.conntrack {
-            Ok(Translations::new(Arc::clone(&workers.nat), stats))
+            Ok(NatTracker::new(Arc::clone(&workers.nat), stats))
         } else {
             Err("disabled by the configuration".to_owned())
         };
@@ -97,12 +97,13 @@ impl Sensor {
             sockets_max: config.max_connections,
             interval: config.capture.look_every,
         };
-        let mut looks = Looks::new(scan, clock.now(), Arc::clone(&workers.socket_scan), stats);
-        let _all = intake.look_begins();
+        let mut looks =
+            SocketScanner::new(scan, clock.now(), Arc::clone(&workers.socket_scan), stats);
+        let _all = ingest.begin_scan();
         looks.ask(Ask::First);
         Ok(Self {
             capture,
-            intake,
+            ingest,
             translations,
             hindrance,
             looks,
@@ -128,29 +129,29 @@ impl Sensor {
     }
 
     /// Has `canary` detect its own connections from now on, and remove them from the changes.
-    pub(crate) fn set_canary(&mut self, canary: Eye) {
-        self.intake.canary = Some(canary);
+    pub(crate) fn set_canary(&mut self, canary: CanaryDetector) {
+        self.ingest.canary = Some(canary);
     }
 
     /// Process id of the agent in the initial PID namespace, once known.
     pub(crate) fn own_pid(&self) -> Option<u32> {
-        self.intake.canary.as_ref().and_then(Eye::own_pid)
+        self.ingest.canary.as_ref().and_then(CanaryDetector::own_pid)
     }
 
     /// New verdicts of the canary about the hooks.
     pub(crate) fn verdicts(&mut self) -> Vec<Verdict> {
-        self.intake.canary.as_mut().map(Eye::verdicts).unwrap_or_default()
+        self.ingest.canary.as_mut().map(CanaryDetector::verdicts).unwrap_or_default()
     }
 
     /// Time at which every hook that the canary tests last worked, ns since boot; `None` before the first
     /// canary.
     pub(crate) fn canary_seen(&self) -> Option<u64> {
-        self.intake.canary.as_ref().and_then(Eye::seen)
+        self.ingest.canary.as_ref().and_then(CanaryDetector::seen)
     }
 
     /// Name of each table, with its number of entries and its maximum.
     pub(crate) fn tables(&self) -> Vec<(&'static str, (usize, usize))> {
-        let mut tables = self.intake.tables().to_vec();
+        let mut tables = self.ingest.tables().to_vec();
         if let Ok(translations) = &self.translations {
             tables.push(("nat_lookups", translations.occupancy()));
         }
@@ -168,7 +169,7 @@ impl Sensor {
     /// DNS answers since the last call. Must be taken after each poll, before its changes, since a process
     /// resolves a name before it connects.
     pub(crate) fn answers(&mut self) -> std::vec::Drain<'_, DnsAnswer> {
-        self.intake.answers.drain(..)
+        self.ingest.answers.drain(..)
     }
 
     /// Drains the ring buffer, up to the maximum number of records; appends the changes of connections to
@@ -182,8 +183,8 @@ impl Sensor {
         if self.scanned.is_none() {
             self.scanned = self.looks.answer();
         }
-        let intake = &mut self.intake;
-        let each = |bytes: &[u8]| intake.record(bytes, &boot_clock, changes);
+        let ingest = &mut self.ingest;
+        let each = |bytes: &[u8]| ingest.record(bytes, &boot_clock, changes);
         let records = self.capture.drain(RECORDS_PER_POLL, each);
         self.drained = records < RECORDS_PER_POLL;
         if !self.drained {
@@ -195,13 +196,13 @@ impl Sensor {
             self.apply_scan(answer, &boot_clock, changes);
         }
         if self.looks.is_due(self.clock.now()) {
-            let namespaces = self.intake.look_begins();
+            let namespaces = self.ingest.begin_scan();
             self.ended_epoch = self.capture.turns().begin_epoch();
             self.looks.ask(Ask::Again(namespaces));
         }
-        self.intake.expire(now_boot_ns, changes);
+        self.ingest.expire(now_boot_ns, changes);
         let now = moment(now_boot_ns, &boot_clock);
-        let more = self.intake.read_udp_flows(now, self.capture.udp_flows(), changes);
+        let more = self.ingest.read_udp_flows(now, self.capture.udp_flows(), changes);
         self.idle_drains =
             if records == 0 && !more { self.idle_drains.saturating_add(1) } else { 0 };
         self.annotate(changes, first, now_boot_ns);
@@ -209,7 +210,7 @@ impl Sensor {
 
     /// Removes the canary's connections from the new changes, and adds NAT mappings.
     fn annotate(&mut self, changes: &mut Vec<Change>, first: usize, now_boot_ns: u64) {
-        if let Some(canary) = &mut self.intake.canary {
+        if let Some(canary) = &mut self.ingest.canary {
             canary.take(changes, first);
         }
         if let Ok(translations) = &mut self.translations {
@@ -222,8 +223,8 @@ impl Sensor {
         let Answer { kind, open, holders } = answer;
         let (before, time) = (changes.len(), boot_clock.wall(open.began_boot_ns));
         let mut latency = ScanLatency { map: self.capture.turns(), ended: self.ended_epoch };
-        let unknown = self.intake.look((kind, time), &open, (&holders, &mut latency), changes);
-        if kind == Look::First {
+        let unknown = self.ingest.look((kind, time), &open, (&holders, &mut latency), changes);
+        if kind == ScanKind::First {
             tracing::info!(
                 connections = open.connections.len(),
                 listeners = open.listeners.len(),
@@ -266,11 +267,11 @@ impl Sensor {
             }
         }
         let first = changes.len();
-        self.intake.finish(changes);
+        self.ingest.finish(changes);
         let boot_clock = BootClock::sample(&*self.clock);
         let now_boot_ns = clock::boot_ns();
         let now = moment(now_boot_ns, &boot_clock);
-        self.intake.read_all_udp_flows(now, self.capture.udp_flows(), changes);
+        self.ingest.read_all_udp_flows(now, self.capture.udp_flows(), changes);
         self.annotate(changes, first, now_boot_ns);
         if let Ok(translations) = &mut self.translations {
             translations.finish(changes);
@@ -279,8 +280,8 @@ impl Sensor {
     }
 }
 
-fn moment(boot_ns: u64, clock: &BootClock) -> Moment<'_> {
-    Moment { boot_ns, monotonic_ns: clock::monotonic_ns(), clock }
+fn moment(boot_ns: u64, clock: &BootClock) -> ClockReading<'_> {
+    ClockReading { boot_ns, monotonic_ns: clock::monotonic_ns(), clock }
 }
 
 /// Reader of response latencies for a socket scan.
@@ -301,9 +302,9 @@ impl LatencyReader for ScanLatency<'_> {
 
 impl HostView for Sensor {
     fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<Listening> {
-        let mut listening = self.intake.listening(start, end);
+        let mut listening = self.ingest.listening(start, end);
         // The canary's listener is the only one of this process.
-        let own = self.intake.canary.as_ref().map(Eye::pid);
+        let own = self.ingest.canary.as_ref().map(CanaryDetector::pid);
         listening.retain(|socket| own.is_none() || socket.process.pid != own);
         listening
     }
@@ -313,7 +314,7 @@ impl HostView for Sensor {
     }
 
     fn working_directory(&self, process: &Process) -> String {
-        self.intake.working_directory(process)
+        self.ingest.working_directory(process)
     }
 }
 

@@ -82,9 +82,9 @@ counters! {
     namespaces_failed,
     /// Network namespaces that a look left out because its time was up.
     namespaces_skipped_timeout,
-    /// Looks of which nothing came, since their helper ended again and again.
+    /// SocketScanner of which nothing came, since their helper ended again and again.
     socket_scans_failed,
-    /// Looks left out because the one before was still under way.
+    /// SocketScanner left out because the one before was still under way.
     socket_scans_skipped_busy,
     /// UDP records among them.
     udp_records_received,

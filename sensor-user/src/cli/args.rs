@@ -45,7 +45,7 @@ pub enum Command {
     Feeds(FeedsArgs),
     /// Say which saved indicators cover an address, and whether they would alert
     Explain(ExplainArgs),
-    /// Look at the alerts on disk, or have a sink get them again
+    /// ScanKind at the alerts on disk, or have a sink get them again
     #[command(subcommand)]
     Spool(SpoolCommand),
     /// Say what a configuration means, or what is wrong with it

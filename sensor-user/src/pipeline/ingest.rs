@@ -1,4 +1,4 @@
-//! `Intake`: the stages up to the tables of connections.
+//! `Ingest`: the stages up to the tables of connections.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,19 +6,20 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::aggregate::{
-    Change, ConnectionTable, FlowCounters, LatencyReader, Listening, Look, Moment, UdpTable,
+    Change, ClockReading, ConnectionTable, FlowCounters, LatencyReader, Listening, ScanKind,
+    UdpTable,
 };
-use super::canary::Eye;
+use super::canary::CanaryDetector;
 use super::capture::{OpenSocket, OpenSockets};
 use super::decode;
 use super::decode::Record;
-use super::enrich::{DnsAnswer, Enricher, Event, Holders, Process};
+use super::enrich::{DnsAnswer, Enricher, Event, Process, SocketOwners};
 use crate::base::clock::BootClock;
 use crate::base::counters::Stats;
 
 /// From the kernel's bytes to changes of connections.
 #[derive(Debug)]
-pub struct Intake {
+pub struct Ingest {
     enricher: Enricher,
     connections: ConnectionTable,
     flows: UdpTable,
@@ -26,11 +27,11 @@ pub struct Intake {
     /// What names resolved to, since somebody asked.
     pub(crate) answers: Vec<DnsAnswer>,
     /// Sees the canary, where there is one.
-    pub(crate) canary: Option<Eye>,
+    pub(crate) canary: Option<CanaryDetector>,
     stats: Arc<Stats>,
 }
 
-impl Intake {
+impl Ingest {
     /// Puts the stages together.
     pub fn new(
         enricher: Enricher,
@@ -93,8 +94,8 @@ impl Intake {
 
     /// A look at what is open is about to begin; gives the namespaces that it should go to
     /// (`None`: all).
-    pub fn look_begins(&mut self) -> Option<HashSet<u32>> {
-        self.connections.look_begins();
+    pub fn begin_scan(&mut self) -> Option<HashSet<u32>> {
+        self.connections.begin_scan();
         self.connections.namespaces()
     }
 
@@ -102,15 +103,15 @@ impl Intake {
     /// Gives the sockets that are to be looked at once more, with their holders.
     pub fn look(
         &mut self,
-        (kind, time): (Look, Timestamp),
+        (kind, time): (ScanKind, Timestamp),
         open: &OpenSockets,
-        (holders, turns): (&Holders, &mut dyn LatencyReader),
+        (holders, turns): (&SocketOwners, &mut dyn LatencyReader),
         changes: &mut Vec<Change>,
     ) -> Vec<OpenSocket> {
         let enricher = &mut self.enricher;
         let mut owner = |inode| holders.get(inode).and_then(|holder| enricher.holder(holder));
         let unknown = self.connections.look(open, (kind, time), (&mut owner, turns), changes);
-        if kind == Look::First {
+        if kind == ScanKind::First {
             self.flows.found(open, time, &mut owner, changes);
         }
         unknown
@@ -125,7 +126,7 @@ impl Intake {
     /// Reads what UDP flows have moved, some at a time; says whether others are due.
     pub fn read_udp_flows(
         &mut self,
-        now: Moment<'_>,
+        now: ClockReading<'_>,
         counters: &mut dyn FlowCounters,
         changes: &mut Vec<Change>,
     ) -> bool {
@@ -135,7 +136,7 @@ impl Intake {
     /// Reads what every UDP flow has moved, at the end.
     pub fn read_all_udp_flows(
         &mut self,
-        now: Moment<'_>,
+        now: ClockReading<'_>,
         counters: &mut dyn FlowCounters,
         changes: &mut Vec<Change>,
     ) {

@@ -17,7 +17,7 @@ pub mod socket_scan;
 mod ingest;
 mod remote_facts;
 
-pub use ingest::Intake;
+pub use ingest::Ingest;
 
 pub use remote_facts::RemoteFacts;
 
@@ -27,7 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::base::counters::Stats;
 use crate::schema::{Row, TableRow};
-use aggregate::{Change, HostTables, HostView, Remote, RowTable, What};
+use aggregate::{Change, ChangeKind, HostTables, HostView, Remote, RowTable};
 use dedup::{Alert, Dedup, State};
 use enrich::DnsAnswer;
 use history::History;
@@ -40,7 +40,7 @@ const LOOK_EVERY: SignedDuration = SignedDuration::from_mins(1);
 const SAVE_EVERY: SignedDuration = SignedDuration::from_millis(100);
 
 /// Where alerts and rows go: the sinks, or the output of a replay.
-pub trait Outlet {
+pub trait PipelineOutput {
     /// Takes alerts, and with them the state that dedup has after them; must not wait. Both are kept
     /// as one.
     fn alerts(&mut self, alerts: Vec<Alert>, state: Option<State>);
@@ -127,23 +127,23 @@ impl Detection {
     /// The beginning of a turn: what was raised before it is noted where it is safe by now. Only
     /// what is raised counts as told after a kill; a disk that takes no alerts for long is not
     /// waited for.
-    pub fn begin(&mut self, outlet: &dyn Outlet) {
-        let is_written = outlet.is_written();
+    pub fn begin(&mut self, output: &dyn PipelineOutput) {
+        let is_written = output.is_written();
         if let Some(history) = self.history.as_mut().filter(|it| is_written || it.is_long()) {
             history.flush();
         }
     }
 
     /// aggregate (rows) → matcher → dedup → deliver, for one change.
-    pub fn observe(&mut self, change: &Change, outlet: &mut dyn Outlet) {
+    pub fn observe(&mut self, change: &Change, output: &mut dyn PipelineOutput) {
         let minute = self.rows.as_mut().and_then(|rows| rows.observe(change));
         if let Some(host) = &mut self.host {
             host.observe(change, minute);
         }
-        if change.what == What::Established {
+        if change.kind == ChangeKind::Established {
             return;
         }
-        if change.what == What::Opened {
+        if change.kind == ChangeKind::Opened {
             self.stats.flows_observed.increment();
         }
         let flow = &change.flow;
@@ -158,23 +158,23 @@ impl Detection {
         for hit in hits {
             self.dedup.admit(&hit, flow, &mut self.alerts);
         }
-        self.send_alerts(outlet);
+        self.send_alerts(output);
     }
 
     /// What time alone brings about: minutes and windows that end. Of many rows some come each
     /// time; see [`Self::is_behind`].
-    pub fn tick(&mut self, now: Timestamp, outlet: &mut dyn Outlet) {
+    pub fn tick(&mut self, now: Timestamp, output: &mut dyn PipelineOutput) {
         self.look_back(now);
         let flag = |remote: &Remote| self.matcher.flag(remote);
         let rows = self.rows.as_mut().map(|rows| rows.close_until(now, &flag)).unwrap_or_default();
         self.dedup.expire(now, &mut self.alerts);
-        self.send_alerts(outlet);
-        if now.duration_since(self.saved).abs() >= SAVE_EVERY || outlet.wants_snapshot() {
+        self.send_alerts(output);
+        if now.duration_since(self.saved).abs() >= SAVE_EVERY || output.wants_snapshot() {
             self.saved = now;
-            self.save(Vec::new(), outlet);
+            self.save(Vec::new(), output);
         }
-        self.begin(outlet);
-        self.send_rows(rows, outlet);
+        self.begin(output);
+        self.send_rows(rows, output);
     }
 
     /// Matches the connections of the look-back where there are new indicators; and each minute,
@@ -191,10 +191,15 @@ impl Detection {
     }
 
     /// What time alone brings about for the tables of the host; after each [`Self::tick`].
-    pub fn tick_host(&mut self, now: Timestamp, view: &mut dyn HostView, outlet: &mut dyn Outlet) {
+    pub fn tick_host(
+        &mut self,
+        now: Timestamp,
+        view: &mut dyn HostView,
+        output: &mut dyn PipelineOutput,
+    ) {
         let rows = self.host.as_mut().map(|host| host.close_until(now, view)).unwrap_or_default();
         if !rows.is_empty() {
-            outlet.rows(rows);
+            output.rows(rows);
         }
     }
 
@@ -204,14 +209,14 @@ impl Detection {
         &mut self,
         now: Timestamp,
         view: &mut dyn HostView,
-        outlet: &mut dyn Outlet,
+        output: &mut dyn PipelineOutput,
     ) {
         if let Some(rows) = &mut self.rows {
             rows.close_through(now);
         }
         let rows = self.host.as_mut().map(|host| host.close_all(now, view)).unwrap_or_default();
         if !rows.is_empty() {
-            outlet.rows(rows);
+            output.rows(rows);
         }
     }
 
@@ -222,20 +227,20 @@ impl Detection {
 
     /// The end of the input: every minute is closed, and every window that does not live on. Gives
     /// whether there are more rows: to be called until there are none.
-    pub fn finish(&mut self, outlet: &mut dyn Outlet) -> bool {
+    pub fn finish(&mut self, output: &mut dyn PipelineOutput) -> bool {
         let flag = |remote: &Remote| self.matcher.flag(remote);
         let rows = self.rows.as_mut().map(|rows| rows.close_all(&flag)).unwrap_or_default();
         if self.dedup.keeps_state() {
-            self.save(Vec::new(), outlet);
+            self.save(Vec::new(), output);
         } else {
             self.dedup.close_all(&mut self.alerts);
-            self.send_alerts(outlet);
+            self.send_alerts(output);
         }
-        self.send_rows(rows, outlet);
+        self.send_rows(rows, output);
         self.is_behind()
     }
 
-    fn send_alerts(&mut self, outlet: &mut dyn Outlet) {
+    fn send_alerts(&mut self, output: &mut dyn PipelineOutput) {
         if self.alerts.is_empty() {
             return;
         }
@@ -243,23 +248,23 @@ impl Detection {
         for alert in &mut alerts {
             self.facts.complete_alert(alert);
         }
-        self.save(alerts, outlet);
+        self.save(alerts, output);
     }
 
     /// Gives alerts away with what has changed in dedup.
-    fn save(&mut self, alerts: Vec<Alert>, outlet: &mut dyn Outlet) {
+    fn save(&mut self, alerts: Vec<Alert>, output: &mut dyn PipelineOutput) {
         let dedup = &mut self.dedup;
-        let state = if dedup.keeps_state() && outlet.wants_snapshot() {
+        let state = if dedup.keeps_state() && output.wants_snapshot() {
             Some(dedup.take_snapshot())
         } else {
             dedup.take_change()
         };
         if !alerts.is_empty() || state.is_some() {
-            outlet.alerts(alerts, state);
+            output.alerts(alerts, state);
         }
     }
 
-    fn send_rows(&mut self, rows: Vec<Row>, outlet: &mut dyn Outlet) {
+    fn send_rows(&mut self, rows: Vec<Row>, output: &mut dyn PipelineOutput) {
         if rows.is_empty() {
             return;
         }
@@ -267,6 +272,6 @@ impl Detection {
             self.facts.complete_row(&mut row);
             TableRow::Connection(Box::new(row))
         };
-        outlet.rows(rows.into_iter().map(complete).collect());
+        output.rows(rows.into_iter().map(complete).collect());
     }
 }

@@ -28,12 +28,12 @@ use crate::base::progress::Progress;
 use crate::intel::IndicatorSet;
 use crate::pipeline::aggregate::recorded::RecordedChange;
 use crate::pipeline::aggregate::{
-    Attribution, Change, Direction, Flow, Identity, Phase, Protocol, RowTable, What,
+    Attribution, Change, ChangeKind, Direction, Flow, Identity, Phase, Protocol, RowTable,
 };
 use crate::pipeline::dedup::{Alert, Dedup, State};
 use crate::pipeline::enrich::{DnsAnswer, Names, Process};
 use crate::pipeline::matcher::{AllowList, Matcher};
-use crate::pipeline::{Detection, Outlet, RemoteFacts};
+use crate::pipeline::{Detection, PipelineOutput, RemoteFacts};
 use crate::schema::TableRow;
 
 /// Stands for the agent's id in the ids of replayed alerts.
@@ -141,7 +141,7 @@ pub fn run(
                 }
             };
             // A translation is told with the time of the beginning, which may be long past.
-            if change.what != What::Translated {
+            if change.kind != ChangeKind::Translated {
                 detection.tick(time, &mut output);
             }
             detection.observe(&change, &mut output);
@@ -198,7 +198,7 @@ struct Output<'a> {
     error: Option<ReplayError>,
 }
 
-impl Outlet for Output<'_> {
+impl PipelineOutput for Output<'_> {
     fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
         for alert in alerts {
             if self.error.is_some() {
@@ -311,5 +311,5 @@ fn opened(head: Head, seen: Seen) -> Change {
         bytes_sent: seen.bytes_sent,
         bytes_received: seen.bytes_received,
     };
-    Change::new(What::Opened, flow, 0, 0)
+    Change::new(ChangeKind::Opened, flow, 0, 0)
 }

@@ -157,7 +157,7 @@ struct HeadRow<'a> {
     r#type: Text<'a>,
 }
 
-/// Of `Translated`, as `record` writes it.
+/// Of `NatMapping`, as `record` writes it.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct TranslatedHead {

@@ -19,7 +19,7 @@ use sensor_user::pipeline::dedup::{Alert, AlertKind, Dedup, State as Saved};
 use sensor_user::pipeline::enrich::Enricher;
 use sensor_user::pipeline::history::{History, HistoryConfig};
 use sensor_user::pipeline::matcher::{AllowList, Matcher};
-use sensor_user::pipeline::{Detection, Intake, Outlet};
+use sensor_user::pipeline::{Detection, Ingest, PipelineOutput};
 use sensor_user::schema::TableRow;
 use serde_json::Value;
 
@@ -33,7 +33,7 @@ const LOCAL: (&str, u16) = ("198.51.100.9", 40_000);
 #[derive(Default)]
 struct Collected(Vec<Alert>);
 
-impl Outlet for Collected {
+impl PipelineOutput for Collected {
     fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<Saved>) {
         self.0.extend(alerts);
     }
@@ -63,7 +63,7 @@ fn indicators(alerts: &[Value]) -> IndicatorSet {
 
 /// The pipeline behind the kernel probes, restored from the state as at a start of the agent.
 struct Stages {
-    intake: Intake,
+    ingest: Ingest,
     detection: Detection,
     set: Arc<ArcSwap<IndicatorSet>>,
 }
@@ -95,7 +95,7 @@ impl Stages {
         let connections = ConnectionTable::new(Arc::clone(&computer), 100, Arc::clone(&stats));
         let flows = UdpTable::new(computer, 100, Duration::from_mins(1), Arc::clone(&stats));
         Self {
-            intake: Intake::new(enricher, connections, flows, Arc::clone(&stats)),
+            ingest: Ingest::new(enricher, connections, flows, Arc::clone(&stats)),
             detection: Detection::new(None, matcher, Some(history), dedup, stats),
             set,
         }
@@ -116,7 +116,7 @@ impl Stages {
             TcpBytes { old_state: 2, ..tcp(RecordKind::TcpEstablished, 3) }.bytes(),
             tcp(RecordKind::TcpClose, 4).bytes(),
         ] {
-            self.intake.record(&bytes, &clock, &mut changes);
+            self.ingest.record(&bytes, &clock, &mut changes);
         }
         assert!(!changes.is_empty());
         for change in changes {

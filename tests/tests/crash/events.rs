@@ -7,12 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use sensor_user::base::counters::Stats;
 use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
 use sensor_user::pipeline::aggregate::{
-    Attribution, Change, Direction, Flow, Phase, Protocol, What,
+    Attribution, Change, ChangeKind, Direction, Flow, Phase, Protocol,
 };
 use sensor_user::pipeline::dedup::{Alert, Dedup, State};
 use sensor_user::pipeline::enrich::Process;
 use sensor_user::pipeline::matcher::{AllowList, Matcher};
-use sensor_user::pipeline::{Detection, Outlet};
+use sensor_user::pipeline::{Detection, PipelineOutput};
 use sensor_user::schema::TableRow;
 use serde_json::Value;
 
@@ -65,7 +65,7 @@ pub(super) fn event(number: u64) -> Change {
         bytes_sent: 0,
         bytes_received: 0,
     };
-    Change::new(What::Opened, flow, number, 0)
+    Change::new(ChangeKind::Opened, flow, number, 0)
 }
 
 /// The first connection, with some bytes, for repeated hits.
@@ -76,14 +76,14 @@ pub(super) fn repeated_event() -> Change {
 }
 
 /// Ends every dedup window.
-pub(super) fn end_windows(detection: &mut Detection, events: u64, outlet: &mut dyn Outlet) {
-    detection.tick(time(events) + WINDOW, outlet);
+pub(super) fn end_windows(detection: &mut Detection, events: u64, output: &mut dyn PipelineOutput) {
+    detection.tick(time(events) + WINDOW, output);
 }
 
 #[derive(Default)]
 struct Collected(BTreeMap<String, Value>);
 
-impl Outlet for Collected {
+impl PipelineOutput for Collected {
     fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
         for alert in alerts {
             let json = serde_json::to_value(&alert).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use sensor_user::pipeline::aggregate::recorded::RecordedChange;
 use sensor_user::pipeline::aggregate::{
-    Attribution, Change, Direction, Flow, Phase, Protocol, What,
+    Attribution, Change, ChangeKind, Direction, Flow, Phase, Protocol,
 };
 use sensor_user::pipeline::enrich::Process;
 use serde_json::{Value, json};
@@ -125,12 +125,12 @@ fn a_recording_counts_its_connections_once() {
         name: "curl".into(),
         ..Process::default()
     });
-    let change = |what: What, number: u64, minutes: i64, bytes: u64| {
-        let ended = matches!(what, What::Closed | What::Failed);
+    let change = |what: ChangeKind, number: u64, minutes: i64, bytes: u64| {
+        let ended = matches!(what, ChangeKind::Closed | ChangeKind::Failed);
         let flow = Flow {
             time: now() - SignedDuration::from_mins(minutes),
             phase: match what {
-                What::Active => Phase::Active,
+                ChangeKind::Active => Phase::Active,
                 _ if ended => Phase::Closed,
                 _ => Phase::Opened,
             },
@@ -155,13 +155,13 @@ fn a_recording_counts_its_connections_once() {
     let found = alerts(
         &[indicator(json!({}))],
         &[
-            change(What::Opened, 1, 30, 0),
-            change(What::Established, 1, 29, 0),
-            change(What::Opened, 2, 20, 0),
-            change(What::Failed, 2, 19, 0),
-            change(What::Active, 1, 15, 300),
-            change(What::Active, 1, 12, 250),
-            change(What::Closed, 1, 10, 150),
+            change(ChangeKind::Opened, 1, 30, 0),
+            change(ChangeKind::Established, 1, 29, 0),
+            change(ChangeKind::Opened, 2, 20, 0),
+            change(ChangeKind::Failed, 2, 19, 0),
+            change(ChangeKind::Active, 1, 15, 300),
+            change(ChangeKind::Active, 1, 12, 250),
+            change(ChangeKind::Closed, 1, 10, 150),
         ],
     );
     let [alert] = found.as_slice() else { panic!("{found:?}") };

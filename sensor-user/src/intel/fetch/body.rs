@@ -12,7 +12,7 @@ const HEAD: usize = 64;
 /// A reply that is read into memory (what is there, who may ask) is not larger, bytes.
 const SMALL: usize = 1 << 20;
 
-/// Looks at the beginning of a body as it goes by.
+/// SocketScanner at the beginning of a body as it goes by.
 #[derive(Debug, Default)]
 pub(super) struct Head {
     kept: Vec<u8>,

@@ -1,5 +1,5 @@
-//! `Change`: something happened to a connection. Rows count changes, the matcher sees their flows,
-//! `record` writes them down, and replay reads them back.
+//! `Change`: a change of state of a connection. Rows count changes, the matcher takes their flows,
+//! `record` writes them to a file, and replay reads them again.
 
 use std::time::Duration;
 
@@ -8,75 +8,75 @@ use serde::{Deserialize, Serialize};
 use super::flow::Flow;
 use super::response_times::Responses;
 
-/// What happened.
+/// Kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
-    /// Seen for the first time.
+pub enum ChangeKind {
+    /// The connection is seen for the first time.
     Opened,
     /// The handshake is complete.
     Established,
-    /// It is open, and this is what it moved since the last change of it.
+    /// The connection is open; the counts are those since its last change.
     Active,
-    /// It is known by now that the kernel translates it (NAT): the flow says how. It may have ended
+    /// The NAT mapping of the connection is known now; the flow has it. The connection may be closed
     /// already.
     Translated,
-    /// It ended before the handshake was complete.
+    /// The connection ended before the handshake was complete.
     Failed,
-    /// It ended after it.
+    /// The connection ended after the handshake.
     Closed,
 }
 
-/// Who ended a connection.
+/// The end that closed a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClosedBy {
-    /// This host: it was first to send a FIN, or it aborted.
+    /// This host: it sent the first FIN, or aborted the connection.
     Local,
-    /// The other end: it was first to send a FIN, or it reset the connection.
+    /// The remote end: it sent the first FIN, or reset the connection.
     Remote,
-    /// Nobody: the other end was silent for too long.
+    /// Neither: the remote end did not respond in time.
     Timeout,
-    /// Not ended yet, not known, or a protocol without an end (UDP that fell idle).
+    /// Still open, unknown, or a protocol without a close (UDP after its idle timeout).
     #[default]
     Unknown,
 }
 
 /// One change of one connection. A connection has `Opened` first and then either `Failed`, or
-/// `Established`, any number of `Active`, and `Closed`; `Translated` comes once, at any time after
+/// `Established`, any number of `Active`, and `Closed`; `NatMapping` comes once, at any time after
 /// `Opened`, where the translation was not known from the beginning. Counts are since the change before: their
 /// sum is the connection's.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// What happened.
-    pub what: What,
+    /// Kind of the change.
+    pub kind: ChangeKind,
     /// The connection, at that time.
     pub flow: Flow,
-    /// Numbers the connections of one run, from 1.
+    /// Number of the connection in this run, from 1.
     pub number: u64,
-    /// Inode number of the network namespace; 0 when unknown.
+    /// Inode number of the network namespace; 0 if unknown.
     pub netns: u32,
-    /// errno of a failure or of an abnormal end; 0 for none.
+    /// errno of a failure or of an abnormal close; 0 for none.
     pub error: u32,
-    /// Smoothed round-trip time, microseconds, while it lives and at the end; 0 when unknown.
+    /// Smoothed round-trip time, microseconds, while it is open and at its close; 0 if unknown.
     pub rtt_us: u32,
-    /// From opened to the end; zero before.
+    /// Time from open to close; zero before the close.
     pub duration: Duration,
-    /// Who ended it.
+    /// The end that closed the connection.
     pub closed_by: ClosedBy,
     /// Datagrams sent (UDP; 0 for TCP).
     pub packets_sent: u64,
     /// Datagrams received (UDP; 0 for TCP).
     pub packets_received: u64,
-    /// Answers since the change before (TCP).
+    /// Responses since the previous change (TCP).
     pub responses: Responses,
 }
 
 impl Change {
-    /// `what` happened to `flow`, and no more is known.
-    pub const fn new(what: What, flow: Flow, number: u64, netns: u32) -> Self {
+    /// A change of `flow` without further facts.
+    pub const fn new(kind: ChangeKind, flow: Flow, number: u64, netns: u32) -> Self {
         Self {
-            what,
+            kind,
             flow,
             number,
             netns,

@@ -132,7 +132,7 @@ pub struct Flow {
     /// Whether it was open before the agent watched; its `time` is then that of the first look.
     pub preexisting: bool,
     /// The same connection as the other side of a translation (NAT) sees it, where there is one.
-    pub translated: Option<Translated>,
+    pub translated: Option<NatMapping>,
     /// Payload bytes sent since it was last told: the sum over all phases is the connection's.
     pub bytes_sent: u64,
     /// Payload bytes received since it was last told.
@@ -142,7 +142,7 @@ pub struct Flow {
 /// Both ends of a connection behind an address translation, from this host's view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Translated {
+pub struct NatMapping {
     /// This host's end as the remote one sees it.
     pub local_ip: IpAddr,
     /// Its port.
@@ -166,7 +166,7 @@ pub struct Peer {
     pub translated: Option<SocketAddr>,
 }
 
-impl Translated {
+impl NatMapping {
     /// The remote end that is really talked to.
     pub const fn remote(&self) -> SocketAddr {
         SocketAddr::new(self.remote_ip, self.remote_port)

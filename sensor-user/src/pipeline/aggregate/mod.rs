@@ -12,12 +12,12 @@ mod response_times;
 mod rows;
 mod udp;
 
-pub use change::{Change, ClosedBy, What};
-pub use connections::{ConnectionTable, LatencyReader, Look};
-pub use flow::{Attribution, Direction, Flow, Peer, Phase, Protocol, Translated};
+pub use change::{Change, ChangeKind, ClosedBy};
+pub use connections::{ConnectionTable, LatencyReader, ScanKind};
+pub use flow::{Attribution, Direction, Flow, NatMapping, Peer, Phase, Protocol};
 pub use host::{HostTables, HostView, Listening};
 pub use malicious::{Flag, FlagOf, Remote};
 pub use response_times::Responses;
 
 pub use rows::{Identity, RowTable};
-pub use udp::{FlowCounters, Moment, UdpTable};
+pub use udp::{ClockReading, FlowCounters, UdpTable};

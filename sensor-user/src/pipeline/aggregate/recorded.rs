@@ -10,8 +10,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::change::{Change, ClosedBy, What};
-use super::flow::{Attribution, Direction, Flow, Phase, Protocol, Translated};
+use super::change::{Change, ChangeKind, ClosedBy};
+use super::flow::{Attribution, Direction, Flow, NatMapping, Phase, Protocol};
 use super::response_times::Responses;
 use crate::pipeline::enrich::Process;
 
@@ -22,7 +22,7 @@ pub struct RecordedChange {
     /// Time of the change, UTC, to the nanosecond.
     pub time_generated: Timestamp,
     /// What happened: `opened`, `established`, `active`, `translated`, `failed` or `closed`.
-    pub event: What,
+    pub event: ChangeKind,
     /// Numbers the connections of one recording, from 1.
     pub connection_number: u64,
     /// Full name of the host.
@@ -74,7 +74,7 @@ pub struct RecordedChange {
     pub preexisting: bool,
     /// Both ends behind an address translation, where there is one.
     #[serde(default)]
-    pub translated: Option<Translated>,
+    pub translated: Option<NatMapping>,
     /// How the process is known.
     pub attribution: Attribution,
     /// File name of the executable.
@@ -119,7 +119,7 @@ impl From<&Change> for RecordedChange {
         let (flow, process) = (&change.flow, &change.flow.process);
         Self {
             time_generated: flow.time,
-            event: change.what,
+            event: change.kind,
             connection_number: change.number,
             computer: flow.computer.to_string(),
             direction: flow.direction,
@@ -129,9 +129,9 @@ impl From<&Change> for RecordedChange {
             destination_ip: flow.destination(),
             destination_port: flow.destination_port(),
             remote_ip: flow.remote,
-            links_established: u64::from(change.what == What::Established),
-            links_terminated: u64::from(change.what == What::Closed),
-            links_failed: u64::from(change.what == What::Failed),
+            links_established: u64::from(change.kind == ChangeKind::Established),
+            links_terminated: u64::from(change.kind == ChangeKind::Closed),
+            links_failed: u64::from(change.kind == ChangeKind::Failed),
             bytes_sent: flow.bytes_sent,
             bytes_received: flow.bytes_received,
             packets_sent: change.packets_sent,
@@ -189,10 +189,10 @@ impl From<RecordedChange> for Change {
         let flow = Flow {
             time: line.time_generated,
             phase: match line.event {
-                What::Opened | What::Established => Phase::Opened,
-                What::Active => Phase::Active,
-                What::Translated => Phase::Translated,
-                What::Failed | What::Closed => Phase::Closed,
+                ChangeKind::Opened | ChangeKind::Established => Phase::Opened,
+                ChangeKind::Active => Phase::Active,
+                ChangeKind::Translated => Phase::Translated,
+                ChangeKind::Failed | ChangeKind::Closed => Phase::Closed,
             },
             computer: line.computer.into(),
             direction: line.direction,
@@ -210,7 +210,7 @@ impl From<RecordedChange> for Change {
             bytes_received: line.bytes_received,
         };
         Self {
-            what: line.event,
+            kind: line.event,
             flow,
             number: line.connection_number,
             netns: line.network_namespace,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::emitter::{Flight, Pair, Shared};
 use crate::base::clock::boot_ns;
-use crate::pipeline::aggregate::{Attribution, Change, Direction, What};
+use crate::pipeline::aggregate::{Attribution, Change, ChangeKind, Direction};
 use crate::pipeline::capture::{Hook, HookState, Hooks};
 use crate::pipeline::decode::Record;
 
@@ -62,9 +62,9 @@ pub enum Fault {
     Grounded(String),
 }
 
-/// Looks for the canary.
+/// SocketScanner for the canary.
 #[derive(Debug)]
-pub struct Eye {
+pub struct CanaryDetector {
     shared: Arc<Shared>,
     hooks: Vec<Watched>,
     flights: Receiver<Flight>,
@@ -96,7 +96,7 @@ struct Life {
     inbound: u32,
 }
 
-impl Eye {
+impl CanaryDetector {
     pub(super) fn new(
         (shared, launcher): (Arc<Shared>, u32),
         every: Duration,
@@ -238,8 +238,8 @@ impl Eye {
 
     fn change(&mut self, change: &Change, pair: Pair) {
         let flow = &change.flow;
-        match change.what {
-            What::Opened => {
+        match change.kind {
+            ChangeKind::Opened => {
                 self.life.opened += 1;
                 if flow.direction == Direction::Inbound {
                     self.life.inbound += 1;
@@ -252,9 +252,9 @@ impl Eye {
                     self.is_own_known = true;
                 }
             }
-            What::Established => self.life.established += 1,
-            What::Closed => self.life.closed += 1,
-            What::Active | What::Failed | What::Translated => {}
+            ChangeKind::Established => self.life.established += 1,
+            ChangeKind::Closed => self.life.closed += 1,
+            ChangeKind::Active | ChangeKind::Failed | ChangeKind::Translated => {}
         }
     }
 

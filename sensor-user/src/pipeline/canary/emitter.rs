@@ -14,7 +14,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, getsockname, socket,
 };
 
-use super::detector::Eye;
+use super::detector::CanaryDetector;
 use crate::base::clock::boot_ns;
 use crate::pipeline::capture::Hooks;
 use crate::privsep::{ChildProcess, Message, Spawner};
@@ -68,7 +68,11 @@ pub struct Canary;
 impl Canary {
     /// Starts the thread that makes one every `every`, the first at once; gives the eye for the
     /// pipeline. `hooks` are those that are expected to tell; `launcher` starts the child.
-    pub fn start(every: Duration, hooks: &Hooks, launcher: Arc<Spawner>) -> io::Result<Eye> {
+    pub fn start(
+        every: Duration,
+        hooks: &Hooks,
+        launcher: Arc<Spawner>,
+    ) -> io::Result<CanaryDetector> {
         let netns = std::fs::metadata("/proc/self/ns/net").map_or(0, |file| file.ino());
         let token = format!("canary-{}-{:016x}", std::process::id(), fastrand::u64(..));
         let shared = Arc::new(Shared { token, netns, pairs: Mutex::default() });
@@ -79,7 +83,7 @@ impl Canary {
         std::thread::Builder::new()
             .name("canary".to_owned())
             .spawn(move || fly_on(&mine, &launcher, (every, &flights_in, &again_out)))?;
-        Ok(Eye::new((shared, launcher_pid), every, hooks, flights, again))
+        Ok(CanaryDetector::new((shared, launcher_pid), every, hooks, flights, again))
     }
 }
 

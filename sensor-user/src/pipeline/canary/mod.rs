@@ -7,5 +7,5 @@
 mod detector;
 mod emitter;
 
-pub use detector::{Eye, Fault, Verdict};
+pub use detector::{CanaryDetector, Fault, Verdict};
 pub use emitter::{Canary, Pair, Shared, child};

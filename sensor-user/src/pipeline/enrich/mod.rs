@@ -33,7 +33,7 @@ pub use geoip::{Place, Places, PlacesError};
 pub use proc_fs::{ProcFacts, ProcFolder, ProcSource};
 pub use process::Process;
 pub use process_table::ProcessTable;
-pub use socket_owners::{Holder, Holders};
+pub use socket_owners::{SocketOwner, SocketOwners};
 
 /// A record about a socket with its process, or what a name resolved to.
 #[derive(Debug, Clone)]
@@ -157,8 +157,8 @@ impl Enricher {
     }
 
     /// The process that holds an open socket; `None` when it has gone.
-    pub fn holder(&mut self, holder: Holder) -> Option<Arc<Process>> {
-        self.processes.of_holder(holder)
+    pub fn holder(&mut self, holder: SocketOwner) -> Option<Arc<Process>> {
+        self.processes.of_socket_owner(holder)
     }
 
     /// Folder that a process works in; "" where it is not known, or the process has ended.

@@ -11,7 +11,7 @@ use super::cgroups::{Cgroups, container_of};
 use super::proc_fs;
 use super::proc_fs::{ProcFacts, ProcFolder, ProcSource};
 use super::process::{Process, same_start};
-use super::socket_owners::Holder;
+use super::socket_owners::SocketOwner;
 use super::users::Users;
 use crate::base::collections;
 use crate::base::collections::Table;
@@ -178,7 +178,7 @@ impl ProcessTable {
     }
 
     /// The facts of the process that held a socket; `None` when it has gone and nothing is known.
-    pub fn of_holder(&mut self, holder: Holder) -> Option<Arc<Process>> {
+    pub fn of_socket_owner(&mut self, holder: SocketOwner) -> Option<Arc<Process>> {
         let tick = |ns: u64| ns / proc_fs::NS_PER_TICK;
         if let Some(known) = self.processes.get(&holder.pid)
             && tick(known.start_boot_ns) == tick(holder.start_boot_ns)

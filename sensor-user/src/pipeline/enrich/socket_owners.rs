@@ -1,4 +1,4 @@
-//! `Holders`: which process holds a socket, by the file tables (`/proc/*/fd`).
+//! `SocketOwners`: which process holds a socket, by the file tables (`/proc/*/fd`).
 //!
 //! Of several holders it is the one that began first: it had the socket before those that
 //! inherited it. (Who forks a child for each connection closes its own copy.)
@@ -17,7 +17,7 @@ const NAMESPACE_FILES_MAX: usize = 4096;
 
 /// A process that holds a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub struct SocketOwner {
     /// Process id.
     pub pid: u32,
     /// Start, ns since boot, cut to the clock tick of /proc.
@@ -26,17 +26,17 @@ pub struct Holder {
 
 /// What the file tables tell.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Holders {
-    /// Holder by inode number of the socket.
-    by_inode: HashMap<u32, Holder>,
+pub struct SocketOwners {
+    /// SocketOwner by inode number of the socket.
+    by_inode: HashMap<u32, SocketOwner>,
     /// Network namespaces that an open file names, by inode number, with that file
     /// (`/proc/PID/fd/N`).
     #[serde(skip)]
     pub namespace_files: Vec<(u32, PathBuf)>,
 }
 
-impl Holders {
-    /// Looks for the holders of the sockets with these inode numbers. Another's files can be read
+impl SocketOwners {
+    /// SocketScanner for the holders of the sockets with these inode numbers. Another's files can be read
     /// with `CAP_SYS_PTRACE` only; what cannot be read is passed over.
     pub fn read(proc_root: &Path, wanted: &HashSet<u32>) -> Self {
         let mut holders = Self::default();
@@ -52,7 +52,7 @@ impl Holders {
                 if let Some(inode) = socket_inode(target).filter(|it| wanted.contains(it)) {
                     let began = || proc_fs::start_boot_ns(proc_root, pid);
                     let Some(start_boot_ns) = *start.get_or_insert_with(began) else { break };
-                    holders.add(inode, Holder { pid, start_boot_ns });
+                    holders.add(inode, SocketOwner { pid, start_boot_ns });
                 } else if let Some(inode) = netns_of_link(target)
                     && namespaces.len() < NAMESPACE_FILES_MAX
                     && namespaces.insert(inode)
@@ -65,7 +65,7 @@ impl Holders {
     }
 
     /// Who holds the socket with this inode number.
-    pub fn get(&self, inode: u32) -> Option<Holder> {
+    pub fn get(&self, inode: u32) -> Option<SocketOwner> {
         self.by_inode.get(&inode).copied()
     }
 
@@ -76,8 +76,8 @@ impl Holders {
         }
     }
 
-    fn add(&mut self, inode: u32, holder: Holder) {
-        let age = |it: &Holder| (it.start_boot_ns, it.pid);
+    fn add(&mut self, inode: u32, holder: SocketOwner) {
+        let age = |it: &SocketOwner| (it.start_boot_ns, it.pid);
         let known = self.by_inode.entry(inode).or_insert(holder);
         if age(&holder) < age(known) {
             *known = holder;
@@ -103,17 +103,17 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let link = std::fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd())).unwrap();
         let inode = socket_inode(link.as_os_str().as_bytes()).unwrap();
-        let holders = Holders::read(Path::new("/proc"), &HashSet::from([inode]));
+        let holders = SocketOwners::read(Path::new("/proc"), &HashSet::from([inode]));
         assert_eq!(holders.get(inode).unwrap().pid, std::process::id());
         assert_eq!(holders.get(inode.wrapping_add(1)), None);
     }
 
     #[test]
     fn of_several_holders_the_first_to_begin_is_named() {
-        let mut holders = Holders::default();
+        let mut holders = SocketOwners::default();
         for (pid, start_boot_ns) in [(9, 300), (7, 200), (8, 200), (6, 400)] {
-            holders.add(1, Holder { pid, start_boot_ns });
+            holders.add(1, SocketOwner { pid, start_boot_ns });
         }
-        assert_eq!(holders.get(1), Some(Holder { pid: 7, start_boot_ns: 200 }));
+        assert_eq!(holders.get(1), Some(SocketOwner { pid: 7, start_boot_ns: 200 }));
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
-use crate::pipeline::aggregate::{Attribution, Direction, Flow, Phase, Protocol, Translated};
+use crate::pipeline::aggregate::{Attribution, Direction, Flow, NatMapping, Phase, Protocol};
 use crate::pipeline::enrich::Process;
 use crate::pipeline::matcher::Hit;
 
@@ -31,7 +31,7 @@ pub(super) struct Entry {
     process: Image,
 }
 
-/// [`Translated`] in the form of this file.
+/// [`NatMapping`] in the form of this file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Ends {
     local: SocketAddr,
@@ -122,7 +122,7 @@ impl Entry {
             attribution: self.attribution,
             connections: 1,
             preexisting: false,
-            translated: self.translated.map(|it| Translated {
+            translated: self.translated.map(|it| NatMapping {
                 local_ip: it.local.ip(),
                 local_port: it.local.port(),
                 remote_ip: it.remote.ip(),

@@ -14,12 +14,12 @@ use super::*;
 use crate::base::counters::Stats;
 use crate::intel::{Indicator, IndicatorSet, parse_prefix};
 use crate::pipeline::aggregate::{
-    Attribution, Change, Direction, Flow, Phase, Protocol, Translated, What,
+    Attribution, Change, ChangeKind, Direction, Flow, NatMapping, Phase, Protocol,
 };
 use crate::pipeline::dedup::{Alert, AlertKind, Dedup, State};
 use crate::pipeline::enrich::Process;
 use crate::pipeline::matcher::{AllowList, Matcher};
-use crate::pipeline::{Detection, Outlet};
+use crate::pipeline::{Detection, PipelineOutput};
 use crate::schema::TableRow;
 
 const CONFIG: HistoryConfig = HistoryConfig {
@@ -32,7 +32,7 @@ const CONFIG: HistoryConfig = HistoryConfig {
 #[derive(Default)]
 struct Alerts(Vec<Alert>);
 
-impl Outlet for Alerts {
+impl PipelineOutput for Alerts {
     fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
         self.0.extend(alerts);
     }
@@ -67,10 +67,10 @@ impl Agent {
 
     fn see(&mut self, flow: Flow) {
         let what = match flow.phase {
-            Phase::Opened => What::Opened,
-            Phase::Active => What::Active,
-            Phase::Translated => What::Translated,
-            Phase::Closed => What::Closed,
+            Phase::Opened => ChangeKind::Opened,
+            Phase::Active => ChangeKind::Active,
+            Phase::Translated => ChangeKind::Translated,
+            Phase::Closed => ChangeKind::Closed,
         };
         let now = flow.time;
         self.detection.observe(&Change::new(what, flow, 1, 0), &mut self.alerts);
@@ -313,7 +313,7 @@ fn what_must_not_alert_does_not_later() {
 fn a_translation_is_looked_back_on() {
     let state = tempfile::tempdir().unwrap();
     let mut agent = Agent::start(state.path(), &[], minute(0));
-    let translated = Translated {
+    let translated = NatMapping {
         local_ip: "192.0.2.1".parse().unwrap(),
         local_port: 50_000,
         remote_ip: "203.0.113.5".parse().unwrap(),

@@ -73,7 +73,7 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    /// Looks up in what `set` holds at each [`Matcher::refresh`]; flows of the processes `own` never alert.
+    /// SocketScanner up in what `set` holds at each [`Matcher::refresh`]; flows of the processes `own` never alert.
     pub fn new(
         set: Arc<ArcSwap<IndicatorSet>>,
         allow: AllowList,
@@ -178,7 +178,7 @@ impl Matcher {
 mod tests {
     use super::*;
     use crate::intel::{PortRange, Ports, parse_prefix};
-    use crate::pipeline::aggregate::{Attribution, Direction, Peer, Protocol, Translated};
+    use crate::pipeline::aggregate::{Attribution, Direction, NatMapping, Peer, Protocol};
     use crate::pipeline::enrich::Process;
 
     fn flow(remote_port: Option<u16>, local_port: Option<u16>) -> Flow {
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_translated_port_counts_for_the_translated_address_and_the_hit_comes_once() {
-        let behind = |remote_port| Translated {
+        let behind = |remote_port| NatMapping {
             local_ip: "192.0.2.1".parse().unwrap(),
             local_port: 7,
             remote_ip: "198.51.100.9".parse().unwrap(),

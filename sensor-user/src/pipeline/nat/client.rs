@@ -1,4 +1,4 @@
-//! Translations: which connections the kernel rewrites (NAT), and to what.
+//! NatTracker: which connections the kernel rewrites (NAT), and to what.
 //!
 //! A connection is told as opened at once; a helper (`translator`), which a thread of its own asks,
 //! asks the connection tracking of the socket's network namespace, and then that of the agent's
@@ -20,7 +20,7 @@ use crate::base::clock::boot_ns;
 use crate::base::collections;
 use crate::base::collections::Table;
 use crate::base::counters::Stats;
-use crate::pipeline::aggregate::{Change, Flow, Phase, Protocol, Translated, What};
+use crate::pipeline::aggregate::{Change, ChangeKind, Flow, NatMapping, Phase, Protocol};
 use crate::pipeline::capture::{Conntrack, ConntrackError, Tuple, tracked};
 use crate::privsep::WorkerClient;
 
@@ -45,7 +45,7 @@ enum Known {
     /// The answer is not here yet; the connection as it was first told, and whether it has ended.
     Asked { flow: Box<Flow>, netns: u32, ended: bool },
     /// The answer; `None` where it is not translated.
-    Answered(Option<Translated>),
+    Answered(Option<NatMapping>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,13 +57,13 @@ pub(crate) struct Question {
     pub(crate) tuple: Tuple,
 }
 
-pub(crate) type Answer = (Key, Option<Translated>);
+pub(crate) type Answer = (Key, Option<NatMapping>);
 /// What the helper answers, whether a namespace of the batch tracks anything, and what it counted.
 pub(crate) type Told = (Vec<Answer>, bool, Vec<u64>);
 
 /// The table, and the way to the thread that asks.
 #[derive(Debug)]
-pub(crate) struct Translations {
+pub(crate) struct NatTracker {
     questions: Option<SyncSender<Vec<Question>>>,
     answers: Receiver<Vec<Answer>>,
     /// Until it is started.
@@ -92,7 +92,7 @@ pub(crate) fn hindrance() -> Option<String> {
     }
 }
 
-impl Translations {
+impl NatTracker {
     /// Connections that are translated or asked for, and how many there may be.
     pub(crate) fn occupancy(&self) -> (usize, usize) {
         (self.known.len(), self.known.cap().get())
@@ -160,7 +160,7 @@ impl Translations {
     /// A question, where `change` is the first of its connection that has all of its ends.
     fn look(&mut self, change: &mut Change) -> Option<Question> {
         let key = (change.flow.protocol, change.number);
-        let over = matches!(change.what, What::Closed | What::Failed);
+        let over = matches!(change.kind, ChangeKind::Closed | ChangeKind::Failed);
         match self.known.get_mut(&key) {
             Some(Known::Answered(translated)) => {
                 change.flow.translated = change.flow.translated.or(*translated);
@@ -224,7 +224,7 @@ impl Translations {
             if translated.is_some() {
                 self.stats.nat_mappings_found.increment();
                 let flow = Flow { phase: Phase::Translated, translated, ..*flow };
-                changes.push(Change::new(What::Translated, flow, key.1, netns));
+                changes.push(Change::new(ChangeKind::Translated, flow, key.1, netns));
             }
         }
     }

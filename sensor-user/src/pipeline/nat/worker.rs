@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::client::{Answer, Key, Question, Told};
 use super::netns::Namespaces;
 use crate::base::counters::Stats;
-use crate::pipeline::aggregate::Translated;
+use crate::pipeline::aggregate::NatMapping;
 use crate::pipeline::capture::{Conntrack, ConntrackError, Tuple, tracked};
 use crate::privsep::{Channel, serve};
 
@@ -51,7 +51,7 @@ impl Asker {
         self.outside(&mut seen);
         seen.into_iter()
             .map(|(key, socket, out)| {
-                let translated = (socket != out).then(|| Translated {
+                let translated = (socket != out).then(|| NatMapping {
                     local_ip: out.source.ip(),
                     local_port: out.source.port(),
                     remote_ip: out.destination.ip(),

@@ -1,4 +1,4 @@
-//! Looks at what is open: when, and by a helper (`looker`) that a thread of its own asks, so that the
+//! SocketScanner at what is open: when, and by a helper (`looker`) that a thread of its own asks, so that the
 //! path never waits for netlink or for /proc. One look is under way at most; its answer is handed
 //! over as a whole.
 
@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::signed;
 use crate::base::counters::Stats;
-use crate::pipeline::aggregate::Look;
+use crate::pipeline::aggregate::ScanKind;
 use crate::pipeline::capture::{OpenSocket, OpenSockets};
-use crate::pipeline::enrich::Holders;
+use crate::pipeline::enrich::SocketOwners;
 use crate::privsep::WorkerClient;
 
 /// A look begins this long before a multiple of the interval: what it tells is then of the minute
@@ -44,9 +44,9 @@ pub(crate) enum Ask {
 /// What it answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Answer {
-    pub(crate) kind: Look,
+    pub(crate) kind: ScanKind,
     pub(crate) open: OpenSockets,
-    pub(crate) holders: Holders,
+    pub(crate) holders: SocketOwners,
 }
 
 /// Settings of socket scans.
@@ -60,7 +60,7 @@ pub struct SocketScanConfig {
 
 /// Schedule of the socket scans, and the thread that waits for the worker.
 #[derive(Debug)]
-pub(crate) struct Looks {
+pub(crate) struct SocketScanner {
     asks: SyncSender<Ask>,
     answers: Receiver<Answer>,
     /// Until it is started.
@@ -71,7 +71,7 @@ pub(crate) struct Looks {
     stats: Arc<Stats>,
 }
 
-impl Looks {
+impl SocketScanner {
     /// What is asked waits until [`Self::begin`].
     pub(crate) fn new(
         config: SocketScanConfig,
@@ -167,16 +167,16 @@ impl Waiter {
         }
         self.stats.socket_scans_failed.increment();
         // Nothing is known of any namespace: it changes nothing.
-        Answer { kind, open: OpenSockets::default(), holders: Holders::default() }
+        Answer { kind, open: OpenSockets::default(), holders: SocketOwners::default() }
     }
 }
 
 impl Ask {
-    const fn kind(&self) -> Look {
+    const fn kind(&self) -> ScanKind {
         match self {
-            Self::First => Look::First,
-            Self::Again(_) => Look::Again,
-            Self::Unknown(..) => Look::Unknown,
+            Self::First => ScanKind::First,
+            Self::Again(_) => ScanKind::Again,
+            Self::Unknown(..) => ScanKind::Unknown,
         }
     }
 }

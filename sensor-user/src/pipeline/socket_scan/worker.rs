@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::client::{Answer, Ask, Question, Told};
 use crate::base::counters::Stats;
-use crate::pipeline::aggregate::Look;
+use crate::pipeline::aggregate::ScanKind;
 use crate::pipeline::capture::{OpenSockets, SocketReader};
-use crate::pipeline::enrich::Holders;
+use crate::pipeline::enrich::SocketOwners;
 use crate::privsep::{Channel, serve};
 
 /// Answers until there are no more questions.
@@ -40,14 +40,14 @@ impl Looker {
         match ask {
             Ask::First => self.first(),
             Ask::Again(namespaces) => Answer {
-                kind: Look::Again,
+                kind: ScanKind::Again,
                 open: self.reader.look(namespaces.as_ref(), &self.files),
-                holders: Holders::default(),
+                holders: SocketOwners::default(),
             },
             Ask::Unknown(sockets, began_boot_ns) => {
                 let open = OpenSockets::again(began_boot_ns, sockets);
                 let holders = self.holders(&inodes(&open));
-                Answer { kind: Look::Unknown, open, holders }
+                Answer { kind: ScanKind::Unknown, open, holders }
             }
         }
     }
@@ -64,11 +64,11 @@ impl Looker {
             holders.extend(&self.holders(&inodes(&more)));
             open.extend(more);
         }
-        Answer { kind: Look::First, open, holders }
+        Answer { kind: ScanKind::First, open, holders }
     }
 
-    fn holders(&mut self, inodes: &HashSet<u32>) -> Holders {
-        let mut holders = Holders::read(self.proc_root, inodes);
+    fn holders(&mut self, inodes: &HashSet<u32>) -> SocketOwners {
+        let mut holders = SocketOwners::read(self.proc_root, inodes);
         self.files = std::mem::take(&mut holders.namespace_files);
         holders
     }

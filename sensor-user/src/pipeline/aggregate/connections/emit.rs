@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::change::{Change, What};
+use super::super::change::{Change, ChangeKind};
 use super::super::flow::{Attribution, Direction, Flow, Phase, Protocol};
 use super::close_reason::closed_by;
 use super::{Connection, ConnectionTable};
@@ -27,9 +27,9 @@ impl ConnectionTable {
             }
         }
         let Some(connection) = self.connections.peek(&sk) else { return };
-        changes.push(self.change(connection, What::Opened, connection.opened));
+        changes.push(self.change(connection, ChangeKind::Opened, connection.opened));
         if let Some(established) = connection.established {
-            changes.push(self.change(connection, What::Established, established));
+            changes.push(self.change(connection, ChangeKind::Established, established));
         }
     }
 
@@ -40,18 +40,23 @@ impl ConnectionTable {
         }
         connection.established = Some(time);
         let Some(connection) = self.connections.peek(&sk) else { return };
-        changes.push(self.change(connection, What::Established, time));
+        changes.push(self.change(connection, ChangeKind::Established, time));
     }
 
-    pub(super) fn change(&self, connection: &Connection, what: What, time: Timestamp) -> Change {
+    pub(super) fn change(
+        &self,
+        connection: &Connection,
+        what: ChangeKind,
+        time: Timestamp,
+    ) -> Change {
         let port = |port: u16| (port != 0).then_some(port);
         let flow = Flow {
             time,
             phase: match what {
-                What::Opened | What::Established => Phase::Opened,
-                What::Active => Phase::Active,
-                What::Translated => Phase::Translated,
-                What::Failed | What::Closed => Phase::Closed,
+                ChangeKind::Opened | ChangeKind::Established => Phase::Opened,
+                ChangeKind::Active => Phase::Active,
+                ChangeKind::Translated => Phase::Translated,
+                ChangeKind::Failed | ChangeKind::Closed => Phase::Closed,
             },
             computer: Arc::clone(&self.computer),
             direction: connection.direction,
@@ -79,8 +84,8 @@ impl ConnectionTable {
         tcp: Option<&Tcp>,
     ) -> Change {
         let what = match connection.established {
-            Some(_) => What::Closed,
-            None => What::Failed,
+            Some(_) => ChangeKind::Closed,
+            None => ChangeKind::Failed,
         };
         let mut change = self.change(connection, what, time);
         change.responses = connection.seen.responses;

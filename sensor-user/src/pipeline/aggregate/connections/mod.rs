@@ -21,7 +21,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sensor_ebpf::record::OwnerSource;
 
-use super::change::{Change, What};
+use super::change::{Change, ChangeKind};
 use super::flow::{Attribution, Direction};
 use super::host::Listening;
 use super::listeners::Listeners;
@@ -35,8 +35,8 @@ use close_reason::was_established;
 use latency::AHEAD_MOST;
 pub use latency::LatencyReader;
 use recent_failures::RecentFailures;
-pub use socket_scan::Look;
-use socket_scan::{Looks, Seen};
+pub use socket_scan::ScanKind;
+use socket_scan::{ScanState, Seen};
 
 /// How long an outbound connection waits for its local port, ns.
 const OUTBOUND_HOLD_NS: u64 = 50_000_000;
@@ -88,7 +88,7 @@ pub struct ConnectionTable {
     held_inbound: VecDeque<Held>,
     recent_failures: RecentFailures,
     last_number: u64,
-    looks: Looks,
+    scan: ScanState,
     /// ConnectionLatency that were told ahead of the end of their connection, by cookie.
     ahead: Table<u64, LatencyByDirection>,
     nobody: Arc<Process>,
@@ -113,7 +113,7 @@ impl ConnectionTable {
             held_inbound: VecDeque::new(),
             recent_failures: RecentFailures::default(),
             last_number: 0,
-            looks: Looks::new(max),
+            scan: ScanState::new(max),
             ahead: collections::table(AHEAD_MOST),
             nobody: Arc::new(Process::default()),
             stats,
@@ -216,7 +216,7 @@ impl ConnectionTable {
 
     fn established(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
         if !self.connections.contains(&tcp.sk) {
-            if self.looks.first_is_under_way() {
+            if self.scan.is_initial_scan_running() {
                 // Its connect was before the agent: the look finds it, and its process.
                 return;
             }
@@ -275,7 +275,7 @@ impl ConnectionTable {
 
     fn close(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
         if !self.connections.contains(&tcp.sk) {
-            if self.looks.hold_early_end(time, tcp) {
+            if self.scan.hold_early_end(time, tcp) {
                 return;
             }
             self.stats.connections_without_open.increment();
@@ -339,9 +339,9 @@ impl ConnectionTable {
             self.stats.connections_evicted.increment();
         }
         if !gone.told {
-            changes.push(self.change(&gone, What::Opened, gone.opened));
+            changes.push(self.change(&gone, ChangeKind::Opened, gone.opened));
             if let Some(established) = gone.established {
-                changes.push(self.change(&gone, What::Established, established));
+                changes.push(self.change(&gone, ChangeKind::Established, established));
             }
         }
         changes.push(self.ended(&gone, time, None));

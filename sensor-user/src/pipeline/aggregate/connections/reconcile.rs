@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use super::latency::LatencyReader;
-use super::socket_scan::Look;
+use super::socket_scan::ScanKind;
 use super::{Connection, ConnectionTable};
-use crate::pipeline::aggregate::change::{Change, What};
+use crate::pipeline::aggregate::change::{Change, ChangeKind};
 use crate::pipeline::capture::{OpenSocket, OpenSockets};
 
 impl ConnectionTable {
@@ -17,14 +17,14 @@ impl ConnectionTable {
     pub(super) fn join(
         &mut self,
         open: &OpenSockets,
-        (kind, time): (Look, Timestamp),
+        (kind, time): (ScanKind, Timestamp),
         (known, turns): (&mut [bool], &mut dyn LatencyReader),
         changes: &mut Vec<Change>,
     ) -> Vec<u64> {
         let (mut lost, mut without_port, mut moved) = (Vec::new(), Vec::new(), Vec::new());
         let mut missed = |key: u64, connection: &mut Connection| {
             let looked_at = open.namespaces.contains(&connection.netns);
-            if kind == Look::Unknown
+            if kind == ScanKind::Unknown
                 || !looked_at
                 || connection.opened_boot_ns >= open.began_boot_ns
             {
@@ -50,7 +50,7 @@ impl ConnectionTable {
             // One that is younger than the look may follow one with the same ends.
             let sure =
                 connection.seen.cookie != 0 || connection.opened_boot_ns < open.began_boot_ns;
-            if sure && kind != Look::Unknown && connection.is_up(socket, time) {
+            if sure && kind != ScanKind::Unknown && connection.is_up(socket, time) {
                 if connection.count_turns(turns, open.began_boot_ns) {
                     self.stats.latency_evicted.increment();
                 }
@@ -89,7 +89,7 @@ impl ConnectionTable {
     ) {
         let Some(counts) = socket.counts else { return };
         let Some(connection) = self.connections.peek(&key) else { return };
-        let mut change = self.change(connection, What::Active, time);
+        let mut change = self.change(connection, ChangeKind::Active, time);
         change.flow.bytes_sent = counts.bytes_sent.saturating_sub(connection.seen.sent);
         change.flow.bytes_received = counts.bytes_received.saturating_sub(connection.seen.received);
         change.rtt_us = counts.rtt_us;
@@ -106,7 +106,7 @@ impl ConnectionTable {
     pub(super) fn end_unseen(&mut self, key: u64, time: Timestamp, changes: &mut Vec<Change>) {
         self.tell_opened(key, changes);
         let Some(connection) = self.connections.pop(&key) else { return };
-        self.looks.found.forget(connection.seen.cookie, (connection.ends(), connection.netns, key));
+        self.scan.found.forget(connection.seen.cookie, (connection.ends(), connection.netns, key));
         self.stats.connections_close_missed.increment();
         changes.push(self.ended(&connection, time, None));
     }

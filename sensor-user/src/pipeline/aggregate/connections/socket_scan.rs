@@ -1,4 +1,4 @@
-//! Looks: what is open by the kernel's own list, put beside what the records told.
+//! ScanState: what is open by the kernel's own list, put beside what the records told.
 //!
 //! The first look finds the connections that are older than the probes: they are told as opened
 //! and established in the minute of that look, flagged, and what they moved before is in no row.
@@ -30,7 +30,7 @@ use crate::pipeline::enrich::Process;
 
 /// What a look is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Look {
+pub enum ScanKind {
     /// To find what is older than the probes.
     First,
     /// To tell what has moved.
@@ -84,7 +84,7 @@ impl Seen {
 
 /// What is kept from look to look.
 #[derive(Debug)]
-pub(super) struct Looks {
+pub(super) struct ScanState {
     max: usize,
     /// Whether the first look has been taken in.
     done: bool,
@@ -97,20 +97,20 @@ pub(super) struct Looks {
     early_ends: Vec<(Timestamp, Tcp)>,
 }
 
-impl Looks {
+impl ScanState {
     pub(super) fn new(max: usize) -> Self {
         Self { max, done: false, ended: None, found: Found::default(), early_ends: Vec::new() }
     }
 
     /// Whether what is older than the probes is not known yet.
-    pub(super) const fn first_is_under_way(&self) -> bool {
+    pub(super) const fn is_initial_scan_running(&self) -> bool {
         self.ended.is_some() && !self.done
     }
 
     /// Keeps an end of something that was open before the probes until the first look, if that is
     /// under way and there is room.
     pub(super) fn hold_early_end(&mut self, time: Timestamp, tcp: &Tcp) -> bool {
-        let held = self.first_is_under_way() && self.early_ends.len() < self.max;
+        let held = self.is_initial_scan_running() && self.early_ends.len() < self.max;
         if held {
             self.early_ends.push((time, tcp.clone()));
         }
@@ -131,8 +131,8 @@ impl Connection {
 
 impl ConnectionTable {
     /// A look is about to begin: from now on what ends is noted.
-    pub fn look_begins(&mut self) {
-        self.looks.ended = Some(Ended::default());
+    pub fn begin_scan(&mut self) {
+        self.scan.ended = Some(Ended::default());
     }
 
     /// The namespaces of what is tracked; `None` where one is not known.
@@ -143,17 +143,17 @@ impl ConnectionTable {
     }
 
     /// Takes in what a look at `time` found. `owner` gives the holder of the socket with an inode
-    /// number, `turns` the answers on a connection. Of [`Look::Again`] it gives the sockets that no record has told: they are looked
-    /// at again, as [`Look::Unknown`], with their owners.
+    /// number, `turns` the answers on a connection. Of [`ScanKind::Again`] it gives the sockets that no record has told: they are looked
+    /// at again, as [`ScanKind::Unknown`], with their owners.
     pub fn look(
         &mut self,
         open: &OpenSockets,
-        (kind, time): (Look, Timestamp),
+        (kind, time): (ScanKind, Timestamp),
         (owner, turns): (&mut OwnerOf<'_>, &mut dyn LatencyReader),
         changes: &mut Vec<Change>,
     ) -> Vec<OpenSocket> {
-        let ended = self.looks.ended.take().unwrap_or_default();
-        if kind == Look::First {
+        let ended = self.scan.ended.take().unwrap_or_default();
+        if kind == ScanKind::First {
             self.add_listeners(open, &ended, owner);
         }
         let mut known = vec![false; open.connections.len()];
@@ -165,34 +165,34 @@ impl ConnectionTable {
         let unknown =
             sockets.filter(|(socket, known)| !known && !ended.has(socket, open.began_boot_ns));
         let mut unknown: Vec<OpenSocket> = unknown.map(|(socket, _)| *socket).collect();
-        if kind == Look::Again {
+        if kind == ScanKind::Again {
             if !unknown.is_empty() {
-                self.looks.ended = Some(ended);
+                self.scan.ended = Some(ended);
             }
         } else {
             for socket in unknown.drain(..) {
                 self.open_found(&socket, (kind, time, open.began_boot_ns), owner, changes);
             }
         }
-        self.looks.done = true;
+        self.scan.done = true;
         self.tell_early_ends(changes);
         let connections = &self.connections;
-        self.looks.found.keep(|key| connections.contains(key));
+        self.scan.found.keep(|key| connections.contains(key));
         unknown
     }
 
     /// Tells the ends that waited for a first look which does not come.
     pub(super) fn expire_early_ends(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
-        let first = self.looks.early_ends.first();
+        let first = self.scan.early_ends.first();
         if first.is_some_and(|(_, tcp)| tcp.boot_ns.saturating_add(EARLY_HOLD_NS) <= now_boot_ns) {
-            self.looks.done = true;
+            self.scan.done = true;
             self.tell_early_ends(changes);
         }
     }
 
     fn tell_early_ends(&mut self, changes: &mut Vec<Change>) {
         let first = changes.len();
-        for (time, mut tcp) in std::mem::take(&mut self.looks.early_ends) {
+        for (time, mut tcp) in std::mem::take(&mut self.scan.early_ends) {
             // Its socket may be another connection's by now.
             tcp.sk = OURS;
             self.close(time, &tcp, changes);
@@ -209,7 +209,7 @@ impl ConnectionTable {
         }
         let about =
             matches!(tcp.kind, TcpKind::Connect | TcpKind::Established { .. } | TcpKind::Close);
-        if !about || self.looks.found.is_empty() || self.connections.contains(&tcp.sk) {
+        if !about || self.scan.found.is_empty() || self.connections.contains(&tcp.sk) {
             return false;
         }
         let Some(key) = self.found(tcp) else { return false };
@@ -222,7 +222,7 @@ impl ConnectionTable {
             }
         }
         if let Some(connection) = self.connections.pop(&key) {
-            self.looks
+            self.scan
                 .found
                 .forget(connection.seen.cookie, (connection.ends(), connection.netns, key));
             self.connections.push(tcp.sk, connection);
@@ -231,8 +231,8 @@ impl ConnectionTable {
     }
 
     fn note_end(&mut self, tcp: &Tcp) {
-        if let Some(ended) = &mut self.looks.ended
-            && !ended.note(tcp, self.looks.max)
+        if let Some(ended) = &mut self.scan.ended
+            && !ended.note(tcp, self.scan.max)
         {
             self.stats.recent_closes_evicted.increment();
         }
@@ -241,7 +241,7 @@ impl ConnectionTable {
     /// Key of the connection that a look has found and a record is about.
     fn found(&self, tcp: &Tcp) -> Option<u64> {
         let cookie = |key: &u64| self.connections.peek(key).map_or(0, |found| found.seen.cookie);
-        self.looks.found.of(tcp, cookie)
+        self.scan.found.of(tcp, cookie)
     }
 
     fn add_listeners(&mut self, open: &OpenSockets, ended: &Ended, owner: &mut OwnerOf<'_>) {
@@ -262,7 +262,7 @@ impl ConnectionTable {
     fn open_found(
         &mut self,
         socket: &OpenSocket,
-        (kind, time, boot_ns): (Look, Timestamp, u64),
+        (kind, time, boot_ns): (ScanKind, Timestamp, u64),
         owner: &mut OwnerOf<'_>,
         changes: &mut Vec<Change>,
     ) {
@@ -276,13 +276,13 @@ impl ConnectionTable {
         if socket.is_half_open() {
             connection.established = None;
         }
-        if kind == Look::First {
+        if kind == ScanKind::First {
             let before = socket.counts.unwrap_or_default();
             connection.seen.preexisting = true;
             (connection.seen.sent, connection.seen.received) =
                 (before.bytes_sent, before.bytes_received);
         }
-        self.looks.found.add(socket, key);
+        self.scan.found.add(socket, key);
         self.connections.push(key, connection);
         self.tell_opened(key, changes);
     }

@@ -6,7 +6,7 @@ use super::*;
 use std::collections::HashSet;
 
 use crate::base::counters::Stats;
-use crate::pipeline::aggregate::change::{ClosedBy, What};
+use crate::pipeline::aggregate::change::{ChangeKind, ClosedBy};
 use crate::pipeline::capture::Counts;
 use crate::pipeline::decode::{Task, TcpKind};
 use crate::pipeline::enrich::TcpEvent;
@@ -40,7 +40,7 @@ impl LatencyReader for NoTurns {
 impl Told {
     fn new(max: usize) -> Self {
         let mut table = ConnectionTable::new("host".into(), max, Arc::new(Stats::default()));
-        table.look_begins();
+        table.begin_scan();
         Self { table, changes: Vec::new(), turns: NoTurns }
     }
 
@@ -52,7 +52,7 @@ impl Told {
     }
 
     /// A look that began at `boot_ns`; socket inode 9 is held by `holder`.
-    fn look(&mut self, kind: Look, boot_ns: u64, sockets: Vec<OpenSocket>) -> Vec<OpenSocket> {
+    fn look(&mut self, kind: ScanKind, boot_ns: u64, sockets: Vec<OpenSocket>) -> Vec<OpenSocket> {
         let open = OpenSockets::of(boot_ns, sockets, HashSet::from([NETNS]));
         let time = Timestamp::from_nanosecond(boot_ns.into()).unwrap();
         let mut owner = |inode| (inode == 9).then(|| process("holder"));
@@ -62,14 +62,14 @@ impl Told {
 
     /// Later looks, each after its beginning was told.
     fn look_again(&mut self, boot_ns: u64, sockets: Vec<OpenSocket>) -> Vec<OpenSocket> {
-        self.table.look_begins();
-        self.look(Look::Again, boot_ns, sockets)
+        self.table.begin_scan();
+        self.look(ScanKind::Again, boot_ns, sockets)
     }
 
     /// What was told since the last call: what, of which connection, bytes each way.
-    fn told(&mut self) -> Vec<(What, u64, u64, u64)> {
+    fn told(&mut self) -> Vec<(ChangeKind, u64, u64, u64)> {
         let all = self.changes.drain(..);
-        all.map(|it| (it.what, it.number, it.flow.bytes_sent, it.flow.bytes_received)).collect()
+        all.map(|it| (it.kind, it.number, it.flow.bytes_sent, it.flow.bytes_received)).collect()
     }
 }
 
@@ -117,20 +117,23 @@ fn other_socket(cookie: u64, local_port: u16) -> OpenSocket {
 fn what_was_open_before_is_told_once_with_what_it_moves_from_then_on() {
     for cookie_of_close in [5, 0] {
         let mut told = Told::new(10);
-        told.look(Look::First, 100, vec![socket(5, 1_000)]);
+        told.look(ScanKind::First, 100, vec![socket(5, 1_000)]);
         let opened = told.changes[0].clone();
         assert!(opened.flow.preexisting);
         assert_eq!(opened.flow.attribution, Attribution::Scan);
         assert_eq!(opened.flow.process.name, "holder");
         assert_eq!(opened.flow.direction, Direction::Outbound);
-        assert_eq!(told.told(), [(What::Opened, 1, 0, 0), (What::Established, 1, 0, 0)]);
+        assert_eq!(
+            told.told(),
+            [(ChangeKind::Opened, 1, 0, 0), (ChangeKind::Established, 1, 0, 0)]
+        );
         told.look_again(200, vec![socket(5, 1_000)]);
         assert_eq!(told.told(), [], "idle");
         told.look_again(300, vec![socket(5, 1_300)]);
         assert_eq!((told.changes[0].rtt_us, told.changes[0].flow.preexisting), (25, true));
-        assert_eq!(told.told(), [(What::Active, 1, 300, 0)]);
+        assert_eq!(told.told(), [(ChangeKind::Active, 1, 300, 0)]);
         told.record(closed(0xffff_8000, 400, cookie_of_close, 1_350));
-        assert_eq!(told.told(), [(What::Closed, 1, 50, 0)]);
+        assert_eq!(told.told(), [(ChangeKind::Closed, 1, 50, 0)]);
         assert!(told.table.is_empty());
     }
 }
@@ -142,8 +145,8 @@ fn what_records_told_is_not_told_by_a_look() {
     told.record(tcp(TcpKind::Established { inbound: false }, 1, 60));
     told.told();
     // Older than the look: joined, and its counts told.
-    told.look(Look::First, 100, vec![socket(5, 70)]);
-    assert_eq!(told.told(), [(What::Active, 1, 70, 0)]);
+    told.look(ScanKind::First, 100, vec![socket(5, 70)]);
+    assert_eq!(told.told(), [(ChangeKind::Active, 1, 70, 0)]);
     // Younger than a look that saw another one with the same ends.
     told.record(closed(1, 150, 5, 80));
     told.record(tcp(TcpKind::Connect, 2, 160));
@@ -152,7 +155,7 @@ fn what_records_told_is_not_told_by_a_look() {
     assert_eq!(told.look_again(140, vec![socket(5, 75)]), []);
     assert_eq!(told.told(), [], "those counts are of the one before");
     told.record(closed(2, 190, 6, 11));
-    assert_eq!(told.told(), [(What::Closed, 2, 11, 0)]);
+    assert_eq!(told.told(), [(ChangeKind::Closed, 2, 11, 0)]);
 }
 
 #[test]
@@ -162,7 +165,7 @@ fn what_ended_while_a_look_was_made_is_not_opened_by_it() {
         let mut told = Told::new(10);
         told.record(closed(1, 150, of_end, 80));
         assert_eq!(told.told(), []);
-        told.look(Look::First, 100, vec![socket(of_look, 70)]);
+        told.look(ScanKind::First, 100, vec![socket(of_look, 70)]);
         assert!(told.changes.iter().all(|it| it.flow.preexisting));
         assert_eq!(told.told(), end_alone(1, 80), "{of_end} {of_look}");
         assert!(told.table.is_empty());
@@ -170,16 +173,16 @@ fn what_ended_while_a_look_was_made_is_not_opened_by_it() {
     // One that ended before the look is another one.
     let mut told = Told::new(10);
     told.record(closed(1, 50, 0, 80));
-    told.look(Look::First, 100, vec![socket(5, 70)]);
-    let mut expected = vec![(What::Opened, 1, 0, 0), (What::Established, 1, 0, 0)];
+    told.look(ScanKind::First, 100, vec![socket(5, 70)]);
+    let mut expected = vec![(ChangeKind::Opened, 1, 0, 0), (ChangeKind::Established, 1, 0, 0)];
     expected.extend(end_alone(2, 80));
     assert_eq!(told.told(), expected);
     // Nor is a new one with its socket ended.
     let mut told = Told::new(10);
     told.record(closed(1, 50, 0, 80));
     told.record(Tcp { local_port: 9, ..tcp(TcpKind::Connect, 1, 60) });
-    assert_eq!(told.told(), [(What::Opened, 1, 0, 0)]);
-    told.look(Look::First, 100, vec![other_socket(6, 9)]);
+    assert_eq!(told.told(), [(ChangeKind::Opened, 1, 0, 0)]);
+    told.look(ScanKind::First, 100, vec![other_socket(6, 9)]);
     assert_eq!(told.told(), end_alone(2, 80));
     assert_eq!(told.table.len(), 1);
     // A look that does not come is not waited for.
@@ -192,16 +195,20 @@ fn what_ended_while_a_look_was_made_is_not_opened_by_it() {
 }
 
 /// What is told of a connection of which only the end was seen.
-fn end_alone(number: u64, bytes_sent: u64) -> Vec<(What, u64, u64, u64)> {
-    let (opened, established) = (What::Opened, What::Established);
-    vec![(opened, number, 0, 0), (established, number, 0, 0), (What::Closed, number, bytes_sent, 0)]
+fn end_alone(number: u64, bytes_sent: u64) -> Vec<(ChangeKind, u64, u64, u64)> {
+    let (opened, established) = (ChangeKind::Opened, ChangeKind::Established);
+    vec![
+        (opened, number, 0, 0),
+        (established, number, 0, 0),
+        (ChangeKind::Closed, number, bytes_sent, 0),
+    ]
 }
 
 #[test]
 fn a_record_older_than_the_look_may_come_after_it() {
     for late in [TcpKind::Connect, TcpKind::Established { inbound: true }] {
         let mut told = Told::new(10);
-        told.look(Look::First, 100, vec![socket(5, 70)]);
+        told.look(ScanKind::First, 100, vec![socket(5, 70)]);
         told.told();
         told.record(tcp(late, 1, 90));
         if late == TcpKind::Connect {
@@ -209,10 +216,10 @@ fn a_record_older_than_the_look_may_come_after_it() {
         }
         assert_eq!(told.told(), []);
         told.record(closed(1, 120, 5, 100));
-        assert_eq!(told.told(), [(What::Closed, 1, 30, 0)]);
+        assert_eq!(told.told(), [(ChangeKind::Closed, 1, 30, 0)]);
         // The same ends again, later: another one.
         told.record(tcp(TcpKind::Connect, 1, 130));
-        assert_eq!(told.told(), [(What::Opened, 2, 0, 0)]);
+        assert_eq!(told.told(), [(ChangeKind::Opened, 2, 0, 0)]);
     }
 }
 
@@ -222,12 +229,12 @@ fn a_syn_without_a_port_is_the_half_open_socket_to_the_same_remote() {
     told.record(Tcp { local_port: 0, ..tcp(TcpKind::Connect, 1, 50) });
     let half_open = OpenSocket { state: SYN_SENT, ..socket(5, 0) };
     let older = OpenSocket { state: SYN_SENT, ..other_socket(6, 50_000) };
-    told.look(Look::First, 100, vec![half_open, older]);
+    told.look(ScanKind::First, 100, vec![half_open, older]);
     // One of the two was told by its record; the other is older than the probes.
     let of_look = told.told();
-    assert_eq!(of_look, [(What::Opened, 2, 0, 0)]);
+    assert_eq!(of_look, [(ChangeKind::Opened, 2, 0, 0)]);
     told.record(Tcp { old_state: 2, ..tcp(TcpKind::Established { inbound: false }, 1, 120) });
-    assert_eq!(told.told(), [(What::Opened, 1, 0, 0), (What::Established, 1, 0, 0)]);
+    assert_eq!(told.told(), [(ChangeKind::Opened, 1, 0, 0), (ChangeKind::Established, 1, 0, 0)]);
 }
 
 #[test]
@@ -235,9 +242,9 @@ fn an_established_record_without_its_connect_waits_for_the_first_look() {
     let mut told = Told::new(10);
     told.record(tcp(TcpKind::Established { inbound: false }, 1, 50));
     assert_eq!(told.told(), []);
-    told.look(Look::First, 100, vec![socket(5, 70)]);
+    told.look(ScanKind::First, 100, vec![socket(5, 70)]);
     assert_eq!(told.changes[0].flow.process.name, "holder");
-    assert_eq!(told.told(), [(What::Opened, 1, 0, 0), (What::Established, 1, 0, 0)]);
+    assert_eq!(told.told(), [(ChangeKind::Opened, 1, 0, 0), (ChangeKind::Established, 1, 0, 0)]);
 }
 
 #[test]
@@ -256,7 +263,7 @@ fn what_a_listener_covers_is_inbound() {
     };
     let elsewhere = OpenSocket { netns: 8, ..listener("192.0.2.1", 4) };
     told.look(
-        Look::First,
+        ScanKind::First,
         100,
         vec![
             listener("192.0.2.1", 1),
@@ -270,7 +277,7 @@ fn what_a_listener_covers_is_inbound() {
             OpenSocket { inode: 0, ..other_socket(5, 1) },
         ],
     );
-    let opened = told.changes.iter().filter(|it| it.what == What::Opened);
+    let opened = told.changes.iter().filter(|it| it.kind == ChangeKind::Opened);
     let seen: Vec<_> = opened.map(|it| (it.flow.direction, it.flow.attribution)).collect();
     let (scan, unknown) = (Attribution::Scan, Attribution::Unknown);
     let (inbound, outbound) = (Direction::Inbound, Direction::Outbound);
@@ -299,18 +306,18 @@ fn what_a_listener_covers_is_inbound() {
 #[test]
 fn what_two_looks_miss_has_ended() {
     let mut told = Told::new(10);
-    told.look(Look::First, 100, vec![socket(5, 1_000)]);
+    told.look(ScanKind::First, 100, vec![socket(5, 1_000)]);
     told.record(Tcp { local_port: 1, ..tcp(TcpKind::Connect, 1, 150) });
     told.told();
     told.look_again(200, vec![]);
     assert_eq!(told.told(), []);
     told.look_again(300, vec![socket(5, 1_000)]);
-    assert_eq!(told.told(), [(What::Failed, 2, 0, 0)]);
+    assert_eq!(told.told(), [(ChangeKind::Failed, 2, 0, 0)]);
     told.look_again(400, vec![]);
     assert_eq!(told.told(), [], "found in between");
     told.look_again(500, vec![]);
     assert_eq!(told.changes[0].closed_by, ClosedBy::Unknown);
-    assert_eq!(told.told(), [(What::Closed, 1, 0, 0)]);
+    assert_eq!(told.told(), [(ChangeKind::Closed, 1, 0, 0)]);
     assert_eq!(told.table.stats.connections_close_missed.value(), 2);
     assert!(told.table.is_empty());
 }
@@ -318,7 +325,7 @@ fn what_two_looks_miss_has_ended() {
 #[test]
 fn what_began_after_the_look_or_is_elsewhere_is_not_missed() {
     let mut told = Told::new(10);
-    told.look(Look::First, 100, vec![]);
+    told.look(ScanKind::First, 100, vec![]);
     told.record(Tcp { netns: 8, ..tcp(TcpKind::Connect, 1, 150) });
     told.record(tcp(TcpKind::Connect, 2, 950));
     told.told();
@@ -332,27 +339,27 @@ fn what_began_after_the_look_or_is_elsewhere_is_not_missed() {
 #[test]
 fn what_no_record_told_is_asked_for_again_and_opened() {
     let mut told = Told::new(10);
-    told.look(Look::First, 100, vec![]);
+    told.look(ScanKind::First, 100, vec![]);
     let unknown = told.look_again(200, vec![socket(5, 70), other_socket(6, 2)]);
     assert_eq!(unknown.len(), 2);
     assert_eq!(told.told(), []);
     // One of them ends meanwhile.
     told.record(closed(1, 250, 5, 80));
     told.told();
-    assert_eq!(told.look(Look::Unknown, 200, unknown), []);
+    assert_eq!(told.look(ScanKind::Unknown, 200, unknown), []);
     assert!(!told.changes[0].flow.preexisting);
-    assert_eq!(told.told(), [(What::Opened, 2, 0, 0), (What::Established, 2, 0, 0)]);
+    assert_eq!(told.told(), [(ChangeKind::Opened, 2, 0, 0), (ChangeKind::Established, 2, 0, 0)]);
     // It began after the agent, so all that it moved is told.
     let moved = OpenSocket { ends: other_socket(6, 2).ends, ..socket(6, 500) };
     told.look_again(300, vec![moved]);
-    assert_eq!(told.told(), [(What::Active, 2, 500, 0)]);
+    assert_eq!(told.told(), [(ChangeKind::Active, 2, 500, 0)]);
 }
 
 #[test]
 fn no_more_are_opened_than_the_table_holds() {
     let mut told = Told::new(2);
     let sockets = (1..=4).map(|port| other_socket(port.into(), port)).collect();
-    told.look(Look::First, 100, sockets);
+    told.look(ScanKind::First, 100, sockets);
     assert_eq!(told.table.len(), 2);
     assert_eq!(told.table.stats.sockets_dropped_full.value(), 2);
     for sk in 1..=3 {
@@ -361,5 +368,5 @@ fn no_more_are_opened_than_the_table_holds() {
     }
     told.told();
     told.look_again(300, vec![]);
-    assert!(told.table.looks.found.is_empty());
+    assert!(told.table.scan.found.is_empty());
 }

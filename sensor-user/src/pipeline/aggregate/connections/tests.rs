@@ -1,4 +1,4 @@
-//! What comes of which events.
+//! ChangeKind comes of which events.
 
 use std::time::Duration;
 
@@ -44,10 +44,10 @@ fn event(tcp: Tcp, process: impl Into<Option<Arc<Process>>>) -> TcpEvent {
     TcpEvent { time, tcp: Box::new(tcp), process: process.into() }
 }
 
-fn told(changes: &[Change]) -> Vec<(What, &str, Option<u16>, Attribution)> {
+fn told(changes: &[Change]) -> Vec<(ChangeKind, &str, Option<u16>, Attribution)> {
     changes
         .iter()
-        .map(|it| (it.what, it.flow.process.name.as_str(), it.flow.local_port, it.flow.attribution))
+        .map(|it| (it.kind, it.flow.process.name.as_str(), it.flow.local_port, it.flow.attribution))
         .collect()
 }
 
@@ -65,9 +65,9 @@ fn an_outbound_connection_waits_for_its_port_only() {
     assert_eq!(
         told(&changes),
         [
-            (What::Opened, "curl", port, Attribution::Connect),
-            (What::Established, "curl", port, Attribution::Connect),
-            (What::Closed, "curl", port, Attribution::Connect),
+            (ChangeKind::Opened, "curl", port, Attribution::Connect),
+            (ChangeKind::Established, "curl", port, Attribution::Connect),
+            (ChangeKind::Closed, "curl", port, Attribution::Connect),
         ]
     );
     assert_eq!((changes[2].flow.bytes_sent, changes[2].flow.bytes_received), (11, 22));
@@ -84,10 +84,10 @@ fn a_syn_that_nobody_answers_is_told_after_the_hold() {
     table.expire(MS + OUTBOUND_HOLD_NS - 1, &mut changes);
     assert_eq!(told(&changes), []);
     table.expire(MS + OUTBOUND_HOLD_NS, &mut changes);
-    assert_eq!(told(&changes), [(What::Opened, "c2", None, Attribution::Connect)]);
+    assert_eq!(told(&changes), [(ChangeKind::Opened, "c2", None, Attribution::Connect)]);
     let refused = Tcp { error: 111, old_state: TCP_SYN_SENT, ..tcp(TcpKind::Close, 1, 90 * MS) };
     table.observe(event(refused, None), &mut changes);
-    assert_eq!((changes[1].what, changes[1].error), (What::Failed, 111));
+    assert_eq!((changes[1].kind, changes[1].error), (ChangeKind::Failed, 111));
 }
 
 #[test]
@@ -109,10 +109,10 @@ fn an_inbound_connection_is_its_workers_or_else_its_listeners() {
     assert_eq!(
         told(&changes),
         [
-            (What::Opened, "worker", port, Attribution::FirstIo),
-            (What::Established, "worker", port, Attribution::FirstIo),
-            (What::Opened, "master", port, Attribution::Listener),
-            (What::Established, "master", port, Attribution::Listener),
+            (ChangeKind::Opened, "worker", port, Attribution::FirstIo),
+            (ChangeKind::Established, "worker", port, Attribution::FirstIo),
+            (ChangeKind::Opened, "master", port, Attribution::Listener),
+            (ChangeKind::Established, "master", port, Attribution::Listener),
         ]
     );
     assert_eq!(changes[0].flow.direction, Direction::Inbound);
@@ -135,8 +135,8 @@ fn an_end_without_beginning_is_still_matched_and_counted() {
     let mut table = table(10);
     let mut changes = Vec::new();
     table.observe(event(tcp(TcpKind::Close, 1, MS), None), &mut changes);
-    let kinds: Vec<What> = changes.iter().map(|it| it.what).collect();
-    assert_eq!(kinds, [What::Opened, What::Established, What::Closed]);
+    let kinds: Vec<ChangeKind> = changes.iter().map(|it| it.kind).collect();
+    assert_eq!(kinds, [ChangeKind::Opened, ChangeKind::Established, ChangeKind::Closed]);
     assert_eq!(table.stats.connections_without_open.value(), 1);
 }
 
@@ -149,9 +149,9 @@ fn a_full_table_closes_the_oldest_and_counts_it() {
     }
     assert_eq!(table.len(), 2);
     assert_eq!(table.stats.connections_evicted.value(), 1);
-    let of_first: Vec<What> =
-        changes.iter().filter(|it| it.number == 1).map(|it| it.what).collect();
-    assert_eq!(of_first, [What::Opened, What::Failed]);
+    let of_first: Vec<ChangeKind> =
+        changes.iter().filter(|it| it.number == 1).map(|it| it.kind).collect();
+    assert_eq!(of_first, [ChangeKind::Opened, ChangeKind::Failed]);
 }
 
 #[test]
@@ -160,10 +160,15 @@ fn a_reused_socket_ends_the_connection_before() {
     let mut changes = Vec::new();
     table.observe(event(tcp(TcpKind::Established { inbound: true }, 1, MS), None), &mut changes);
     table.observe(event(tcp(TcpKind::Connect, 1, 9 * MS), process("p")), &mut changes);
-    let kinds: Vec<(u64, What)> = changes.iter().map(|it| (it.number, it.what)).collect();
+    let kinds: Vec<(u64, ChangeKind)> = changes.iter().map(|it| (it.number, it.kind)).collect();
     assert_eq!(
         kinds,
-        [(1, What::Opened), (1, What::Established), (1, What::Closed), (2, What::Opened)]
+        [
+            (1, ChangeKind::Opened),
+            (1, ChangeKind::Established),
+            (1, ChangeKind::Closed),
+            (2, ChangeKind::Opened)
+        ]
     );
     assert_eq!(table.stats.connections_without_close.value(), 1);
 }
@@ -177,8 +182,8 @@ fn a_connect_that_fails_before_the_syn_is_opened_and_failed_at_once() {
     assert_eq!(
         told(&changes),
         [
-            (What::Opened, "c2", None, Attribution::Connect),
-            (What::Failed, "c2", None, Attribution::Connect),
+            (ChangeKind::Opened, "c2", None, Attribution::Connect),
+            (ChangeKind::Failed, "c2", None, Attribution::Connect),
         ]
     );
     assert_eq!(changes[1].error, 101);
@@ -194,8 +199,8 @@ fn a_connect_that_fails_behind_its_state_change_fails_once() {
     table.observe(event(back, None), &mut changes);
     let no_port = Tcp { error: 99, ..tcp(TcpKind::ConnectFailed, 1, 2 * MS) };
     table.observe(event(no_port.clone(), process("c2")), &mut changes);
-    let kinds: Vec<What> = changes.iter().map(|it| it.what).collect();
-    assert_eq!(kinds, [What::Opened, What::Failed]);
+    let kinds: Vec<ChangeKind> = changes.iter().map(|it| it.kind).collect();
+    assert_eq!(kinds, [ChangeKind::Opened, ChangeKind::Failed]);
     // The next failure of that socket is another one.
     table.observe(event(no_port, process("c2")), &mut changes);
     assert_eq!(changes.len(), 4);
@@ -214,8 +219,8 @@ fn what_fast_open_lets_accept_early_is_established_later() {
     assert_eq!(
         told(&changes),
         [
-            (What::Opened, "worker", port, Attribution::Accept),
-            (What::Established, "worker", port, Attribution::Accept),
+            (ChangeKind::Opened, "worker", port, Attribution::Accept),
+            (ChangeKind::Established, "worker", port, Attribution::Accept),
         ]
     );
     assert_eq!(changes[0].flow.direction, Direction::Inbound);
@@ -233,9 +238,9 @@ fn what_fast_open_lets_close_early_was_established() {
     assert_eq!(
         told(&changes),
         [
-            (What::Opened, "worker", port, Attribution::FirstIo),
-            (What::Established, "worker", port, Attribution::FirstIo),
-            (What::Closed, "worker", port, Attribution::FirstIo),
+            (ChangeKind::Opened, "worker", port, Attribution::FirstIo),
+            (ChangeKind::Established, "worker", port, Attribution::FirstIo),
+            (ChangeKind::Closed, "worker", port, Attribution::FirstIo),
         ]
     );
     assert_eq!(changes[2].closed_by, ClosedBy::Local);
@@ -254,9 +259,9 @@ fn ends_that_call_each_other_at_once_are_outbound() {
     assert_eq!(
         told(&changes),
         [
-            (What::Opened, "peer", port, Attribution::Connect),
-            (What::Established, "peer", port, Attribution::Connect),
-            (What::Closed, "peer", port, Attribution::Connect),
+            (ChangeKind::Opened, "peer", port, Attribution::Connect),
+            (ChangeKind::Established, "peer", port, Attribution::Connect),
+            (ChangeKind::Closed, "peer", port, Attribution::Connect),
         ]
     );
 }
@@ -268,7 +273,7 @@ fn an_untouched_connection_that_its_process_aborts_is_that_process() {
     table.observe(event(tcp(TcpKind::Established { inbound: true }, 1, MS), None), &mut changes);
     table.observe(event(tcp(TcpKind::Close, 1, 2 * MS), process("worker")), &mut changes);
     assert_eq!(changes[0].flow.attribution, Attribution::FirstIo);
-    assert_eq!((changes[2].what, changes[2].closed_by), (What::Closed, ClosedBy::Local));
+    assert_eq!((changes[2].kind, changes[2].closed_by), (ChangeKind::Closed, ClosedBy::Local));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::super::change::{Change, What};
+use super::super::change::{Change, ChangeKind};
 use super::super::rows::Identity;
 use super::role::role;
 use super::{HostView, Listening, Minute};
@@ -86,10 +86,13 @@ impl Processes {
         if is_first || group.first.is(process) {
             group.first = Arc::clone(process);
         }
-        match change.what {
-            What::Established => group.links_live = group.links_live.saturating_add(1),
-            What::Closed => group.links_live = group.links_live.saturating_sub(1),
-            What::Opened | What::Active | What::Translated | What::Failed => {}
+        match change.kind {
+            ChangeKind::Established => group.links_live = group.links_live.saturating_add(1),
+            ChangeKind::Closed => group.links_live = group.links_live.saturating_sub(1),
+            ChangeKind::Opened
+            | ChangeKind::Active
+            | ChangeKind::Translated
+            | ChangeKind::Failed => {}
         }
     }
 

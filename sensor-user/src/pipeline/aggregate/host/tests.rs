@@ -1,6 +1,6 @@
 //! Tests of the tables of the host: what is told of ports and processes, and that nothing is lost.
 
-use super::super::change::What;
+use super::super::change::ChangeKind;
 use super::super::flow::{Attribution, Direction, Flow, Phase};
 use super::super::malicious::nothing;
 use super::super::rows::RowTable;
@@ -47,7 +47,7 @@ fn listens(name: &str, netns: u32, at: &str) -> Listening {
 
 /// An inbound connection to `local`, from a network namespace.
 fn inbound(
-    (what, number, second): (What, u64, i64),
+    (what, number, second): (ChangeKind, u64, i64),
     name: &str,
     netns: u32,
     local: &str,
@@ -133,7 +133,7 @@ fn a_wildcard_is_told_by_the_addresses_that_its_connections_came_to() {
         (4, "one", "192.0.2.1:83"),
         (5, "sshd", "192.0.2.1:22"),
     ] {
-        tables.observe(&inbound((What::Established, number, 10), name, HOME, local), Some(0));
+        tables.observe(&inbound((ChangeKind::Established, number, 10), name, HOME, local), Some(0));
     }
     let expected = [
         told("both", "192.0.2.1:82", true, (0, 0, 0)),
@@ -154,7 +154,7 @@ fn a_wildcard_is_told_by_the_addresses_that_its_connections_came_to() {
     assert_eq!(ids.len(), rows.len());
     // What listens no more is told while its connections live.
     host.0.clear();
-    tables.observe(&inbound((What::Closed, 4, 70), "one", HOME, "192.0.2.1:83"), Some(1));
+    tables.observe(&inbound((ChangeKind::Closed, 4, 70), "one", HOME, "192.0.2.1:83"), Some(1));
     let live = shown(&ports(tables.close_until(at(122), &mut host)));
     assert_eq!(live.len(), 5, "{live:?}");
     assert!(live.contains(&told("one", "192.0.2.1:83", false, (0, 1, 0))));
@@ -169,7 +169,7 @@ fn the_same_port_in_two_namespaces_is_two() {
         Fixed(vec![listens("web", HOME, "0.0.0.0:80"), listens("web", 2, "127.0.0.1:80")]);
     tables.close_until(at(2), &mut host);
     for (number, netns) in [(1, HOME), (2, 2), (3, 2), (4, 0)] {
-        let change = inbound((What::Established, number, 10), "web", netns, "127.0.0.1:80");
+        let change = inbound((ChangeKind::Established, number, 10), "web", netns, "127.0.0.1:80");
         tables.observe(&change, Some(0));
     }
     let mut rows = ports(tables.close_until(at(62), &mut host));
@@ -217,8 +217,8 @@ fn an_executable_has_a_row_when_it_first_connects_and_then_at_each_full_hour() {
     };
     close(&mut tables, &mut host, 2);
     let change = |what, number, name| inbound((what, number, 10), name, HOME, "192.0.2.1:80");
-    tables.observe(&change(What::Established, 1, "nginx"), Some(0));
-    tables.observe(&change(What::Failed, 2, "curl"), None);
+    tables.observe(&change(ChangeKind::Established, 1, "nginx"), Some(0));
+    tables.observe(&change(ChangeKind::Failed, 2, "curl"), None);
     let both = [("curl".to_owned(), 0), ("nginx".to_owned(), 0)];
     assert_eq!(close(&mut tables, &mut host, 62), both);
     assert_eq!(close(&mut tables, &mut host, 60 * 59 + 2), []);
@@ -226,10 +226,10 @@ fn an_executable_has_a_row_when_it_first_connects_and_then_at_each_full_hour() {
     assert_eq!(close(&mut tables, &mut host, 60 * 60 + 2), hour);
     // One has an open connection, the other had none in this hour.
     assert_eq!(close(&mut tables, &mut host, 120 * 60 + 2), [("nginx".to_owned(), 120)]);
-    tables.observe(&change(What::Closed, 1, "nginx"), Some(120));
-    tables.observe(&change(What::Failed, 3, "curl"), None);
+    tables.observe(&change(ChangeKind::Closed, 1, "nginx"), Some(120));
+    tables.observe(&change(ChangeKind::Failed, 3, "curl"), None);
     assert_eq!(close(&mut tables, &mut host, 121 * 60 + 2), [("curl".to_owned(), 120)]);
-    tables.observe(&change(What::Failed, 4, "wget"), None);
+    tables.observe(&change(ChangeKind::Failed, 4, "wget"), None);
     assert_eq!(tables.stats.process_groups_evicted.value(), 1);
 }
 
@@ -239,8 +239,8 @@ fn an_end_that_comes_before_its_beginning_waits_a_minute_for_it() {
     let mut host = Fixed(vec![listens("web", HOME, "192.0.2.1:80")]);
     let step = |what, second| inbound((what, 1, second), "web", HOME, "192.0.2.1:80");
     tables.close_until(at(2), &mut host);
-    tables.observe(&step(What::Closed, 59), Some(0));
-    tables.observe(&step(What::Established, 60), Some(1));
+    tables.observe(&step(ChangeKind::Closed, 59), Some(0));
+    tables.observe(&step(ChangeKind::Established, 60), Some(1));
     for (second, links) in [(62, (0, 0, 0)), (122, (1, 1, 0)), (182, (0, 0, 0))] {
         let rows = ports(tables.close_until(at(second), &mut host));
         assert_eq!(shown(&rows), [told("web", "192.0.2.1:80", false, links)], "{second}");
@@ -311,15 +311,15 @@ proptest::proptest! {
             let second = (now - late).max(0);
             let change = match open.pop().filter(|_| ends) {
                 Some(mut began) => {
-                    let Change { what, flow, .. }: &mut Change = &mut began;
+                    let Change { kind, flow, .. }: &mut Change = &mut began;
                     // Rows do not tell namespaces apart, ports do: where an end is a minute before
                     // its beginning, rows may take it for that of another one.
-                    (*what, flow.time) = (What::Closed, flow.time.max(at(second)));
+                    (*kind, flow.time) = (ChangeKind::Closed, flow.time.max(at(second)));
                     began
                 }
-                None => inbound((What::Established, number, second), name, netns, local),
+                None => inbound((ChangeKind::Established, number, second), name, netns, local),
             };
-            if change.what == What::Established {
+            if change.kind == ChangeKind::Established {
                 open.push(change.clone());
             }
             run.observe(&change);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::super::change::{Change, What};
+use super::super::change::{Change, ChangeKind};
 use super::super::flow::{Direction, Peer, Protocol};
 use super::super::response_times::Responses;
 use crate::pipeline::enrich::Process;
@@ -89,11 +89,11 @@ impl Counts {
     }
 
     pub(in super::super) fn add(&mut self, change: &Change) {
-        match change.what {
-            What::Opened | What::Active | What::Translated => {}
-            What::Established => self.established += 1,
-            What::Failed => self.failed += 1,
-            What::Closed => self.terminated += 1,
+        match change.kind {
+            ChangeKind::Opened | ChangeKind::Active | ChangeKind::Translated => {}
+            ChangeKind::Established => self.established += 1,
+            ChangeKind::Failed => self.failed += 1,
+            ChangeKind::Closed => self.terminated += 1,
         }
         self.bytes_sent = self.bytes_sent.saturating_add(change.flow.bytes_sent);
         self.bytes_received = self.bytes_received.saturating_add(change.flow.bytes_received);

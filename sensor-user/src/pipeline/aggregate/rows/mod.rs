@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::change::{Change, What};
+use super::change::{Change, ChangeKind};
 use super::malicious::FlagOf;
 use crate::base::collections::{FastIndexMap, FastSet};
 use crate::base::counters::Stats;
@@ -126,7 +126,7 @@ impl RowTable {
     /// Counts a change into its minute (by its number since 1970), and gives that; `None` where it is
     /// counted nowhere.
     pub fn observe(&mut self, change: &Change) -> Option<i64> {
-        if matches!(change.what, What::Opened | What::Translated) {
+        if matches!(change.kind, ChangeKind::Opened | ChangeKind::Translated) {
             return None;
         }
         let minute = self.minute_for(change.flow.time);
@@ -135,12 +135,12 @@ impl RowTable {
         // What was left out when it was established is left out when it ends, and what is counted
         // as live always finds room: the gauge stays true.
         let full = keys.len() >= self.max_keys && !keys.contains_key(&key);
-        let left_out = match change.what {
-            What::Opened | What::Translated => true,
-            What::Closed => self.left_out.remove(&change.number),
-            What::Established => full && self.left_out.insert(change.number),
-            What::Active => self.left_out.contains(&change.number),
-            What::Failed => full,
+        let left_out = match change.kind {
+            ChangeKind::Opened | ChangeKind::Translated => true,
+            ChangeKind::Closed => self.left_out.remove(&change.number),
+            ChangeKind::Established => full && self.left_out.insert(change.number),
+            ChangeKind::Active => self.left_out.contains(&change.number),
+            ChangeKind::Failed => full,
         };
         if left_out {
             self.stats.row_keys_dropped_full.increment();

@@ -42,26 +42,26 @@ fn life(keys: u8) -> impl Strategy<Value = Life> {
 /// What a connection is told as, with times in ms.
 fn told(number: u64, life: &Life) -> Vec<(u32, Change)> {
     let mut time = life.begins;
-    let mut all = vec![(time, change(What::Opened, number, life.key, (time, 0)))];
+    let mut all = vec![(time, change(ChangeKind::Opened, number, life.key, (time, 0)))];
     if life.end == End::Fails {
         time += 10;
-        all.push((time, change(What::Failed, number, life.key, (time, 0))));
+        all.push((time, change(ChangeKind::Failed, number, life.key, (time, 0))));
         return all;
     }
     time += 5;
-    all.push((time, change(What::Established, number, life.key, (time, 0))));
+    all.push((time, change(ChangeKind::Established, number, life.key, (time, 0))));
     for (wait, bytes) in &life.steps {
         time += wait;
-        all.push((time, change(What::Active, number, life.key, (time, u64::from(*bytes)))));
+        all.push((time, change(ChangeKind::Active, number, life.key, (time, u64::from(*bytes)))));
     }
     if life.end == End::Closes {
         time += 7;
-        all.push((time, change(What::Closed, number, life.key, (time, 11))));
+        all.push((time, change(ChangeKind::Closed, number, life.key, (time, 11))));
     }
     all
 }
 
-fn change(what: What, number: u64, key: u8, (ms, bytes): (u32, u64)) -> Change {
+fn change(what: ChangeKind, number: u64, key: u8, (ms, bytes): (u32, u64)) -> Change {
     let executable = format!("/bin/{}", key % 3);
     let flow = Flow {
         time: at(ms),
@@ -82,7 +82,7 @@ fn change(what: What, number: u64, key: u8, (ms, bytes): (u32, u64)) -> Change {
         bytes_received: bytes * 2,
     };
     let mut responses = Responses::NONE;
-    if matches!(what, What::Active | What::Closed) {
+    if matches!(what, ChangeKind::Active | ChangeKind::Closed) {
         for response in 0..bytes % 4 {
             responses.add(&Responses::one(bytes * 7 + response * 333));
         }
@@ -106,9 +106,10 @@ fn add(sums: &mut Sums, more: Sums) {
 /// What happened to each key.
 fn sums_of_changes(changes: &[&Change]) -> BTreeMap<String, Sums> {
     let mut all: BTreeMap<String, Sums> = BTreeMap::new();
-    for change in changes.iter().filter(|change| change.what != What::Opened) {
-        let is = |what| u64::from(change.what == what);
-        let (up, down, failed) = (is(What::Established), is(What::Closed), is(What::Failed));
+    for change in changes.iter().filter(|change| change.kind != ChangeKind::Opened) {
+        let is = |what| u64::from(change.kind == what);
+        let (up, down, failed) =
+            (is(ChangeKind::Established), is(ChangeKind::Closed), is(ChangeKind::Failed));
         let sums = all.entry(change.flow.remote.to_string()).or_default();
         let (flow, responses) = (&change.flow, change.responses.count);
         add(sums, [up, down, failed, flow.bytes_sent, flow.bytes_received, responses]);
@@ -175,7 +176,7 @@ proptest! {
         // What is left out is so from the beginning to the end.
         let mut fates: HashMap<u64, HashSet<bool>> = HashMap::new();
         for (index, (_, change)) in all.iter().enumerate() {
-            if !matches!(change.what, What::Opened) {
+            if !matches!(change.kind, ChangeKind::Opened) {
                 fates.entry(change.number).or_default().insert(left_out.contains(&index));
             }
         }

@@ -11,7 +11,7 @@ fn table(max_keys: usize) -> RowTable {
     RowTable::new(identity, max_keys, Arc::new(Stats::default()))
 }
 
-fn change(what: What, second: i64, remote: &str, bytes_sent: u64) -> Change {
+fn change(what: ChangeKind, second: i64, remote: &str, bytes_sent: u64) -> Change {
     let flow = Flow {
         time: Timestamp::from_second(second).unwrap(),
         phase: Phase::Opened,
@@ -50,11 +50,11 @@ fn links(rows: &[Row]) -> Vec<(i64, u64, u64, u64, u64)> {
 #[test]
 fn an_open_connection_has_a_row_in_every_minute_of_its_life() {
     let mut table = table(10);
-    table.observe(&change(What::Established, 30, "198.51.100.7", 0));
+    table.observe(&change(ChangeKind::Established, 30, "198.51.100.7", 0));
     assert_eq!(table.close_until(at(61), &nothing), []);
     assert_eq!(links(&table.close_until(at(62), &nothing)), [(0, 1, 0, 0, 1)]);
     assert_eq!(links(&table.close_until(at(122), &nothing)), [(1, 0, 0, 0, 1)]);
-    table.observe(&change(What::Closed, 130, "198.51.100.7", 500));
+    table.observe(&change(ChangeKind::Closed, 130, "198.51.100.7", 500));
     let rows = table.close_until(at(182), &nothing);
     assert_eq!(links(&rows), [(2, 0, 1, 0, 0)]);
     assert_eq!(rows[0].bytes_sent, 500);
@@ -65,7 +65,7 @@ fn an_open_connection_has_a_row_in_every_minute_of_its_life() {
 fn the_same_input_gives_the_same_ids() {
     let rows = |_: u8| {
         let mut table = table(10);
-        table.observe(&change(What::Failed, 30, "2001:db8::7", 0));
+        table.observe(&change(ChangeKind::Failed, 30, "2001:db8::7", 0));
         table.close_all(&nothing)
     };
     assert_eq!(rows(1), rows(2));
@@ -75,9 +75,9 @@ fn the_same_input_gives_the_same_ids() {
 #[test]
 fn what_comes_late_is_counted_in_the_next_minute() {
     let mut table = table(10);
-    table.observe(&change(What::Established, 30, "198.51.100.7", 0));
+    table.observe(&change(ChangeKind::Established, 30, "198.51.100.7", 0));
     table.close_until(at(62), &nothing);
-    table.observe(&change(What::Closed, 59, "198.51.100.7", 0));
+    table.observe(&change(ChangeKind::Closed, 59, "198.51.100.7", 0));
     assert_eq!(links(&table.close_until(at(122), &nothing)), [(1, 0, 1, 0, 0)]);
     assert_eq!(table.stats.row_changes_late.value(), 1);
 }
@@ -85,9 +85,9 @@ fn what_comes_late_is_counted_in_the_next_minute() {
 #[test]
 fn a_key_too_many_is_counted() {
     let mut table = table(1);
-    table.observe(&change(What::Failed, 1, "198.51.100.7", 0));
-    table.observe(&change(What::Failed, 2, "198.51.100.8", 0));
-    table.observe(&change(What::Failed, 3, "198.51.100.7", 0));
+    table.observe(&change(ChangeKind::Failed, 1, "198.51.100.7", 0));
+    table.observe(&change(ChangeKind::Failed, 2, "198.51.100.8", 0));
+    table.observe(&change(ChangeKind::Failed, 3, "198.51.100.7", 0));
     assert_eq!(links(&table.close_all(&nothing)), [(0, 0, 0, 2, 0)]);
     assert_eq!(table.stats.row_keys_dropped_full.value(), 1);
 }
@@ -96,21 +96,21 @@ fn a_key_too_many_is_counted() {
 fn a_connection_that_found_no_room_is_in_no_row_to_its_end() {
     let mut table = table(1);
     let numbered = |number, it: Change| Change { number, ..it };
-    table.observe(&numbered(1, change(What::Established, 1, "198.51.100.7", 0)));
-    table.observe(&numbered(2, change(What::Established, 2, "198.51.100.8", 0)));
+    table.observe(&numbered(1, change(ChangeKind::Established, 1, "198.51.100.7", 0)));
+    table.observe(&numbered(2, change(ChangeKind::Established, 2, "198.51.100.8", 0)));
     assert_eq!(links(&table.close_until(at(62), &nothing)), [(0, 1, 0, 0, 1)]);
     // The minute is full again when both end: the one that was counted finds room.
-    table.observe(&change(What::Failed, 63, "198.51.100.9", 0));
-    table.observe(&numbered(2, change(What::Closed, 64, "198.51.100.8", 0)));
-    table.observe(&numbered(1, change(What::Closed, 65, "198.51.100.7", 0)));
+    table.observe(&change(ChangeKind::Failed, 63, "198.51.100.9", 0));
+    table.observe(&numbered(2, change(ChangeKind::Closed, 64, "198.51.100.8", 0)));
+    table.observe(&numbered(1, change(ChangeKind::Closed, 65, "198.51.100.7", 0)));
     assert_eq!(links(&table.close_until(at(122), &nothing)), [(1, 0, 1, 0, 0), (1, 0, 0, 1, 0)]);
     assert_eq!(table.stats.row_keys_dropped_full.value(), 2);
     assert_eq!(table.close_until(at(600), &nothing), []);
 }
 
 /// `what` of connection `number` at a minute (and some seconds of it).
-fn happens(table: &mut RowTable, what: What, number: u64, (minute, second): (i64, i64)) {
-    let bytes = u64::from(what == What::Active);
+fn happens(table: &mut RowTable, what: ChangeKind, number: u64, (minute, second): (i64, i64)) {
+    let bytes = u64::from(what == ChangeKind::Active);
     let change = change(what, minute * 60 + second, "198.51.100.7", bytes);
     table.observe(&Change { number, ..change });
 }
@@ -129,15 +129,15 @@ fn due(table: &mut RowTable, now: i64) -> Vec<Row> {
 #[test]
 fn a_clock_that_leaps_ahead_or_a_machine_that_sleeps_skips_minutes_and_no_count() {
     let mut table = table(10);
-    happens(&mut table, What::Established, 1, (100, 30));
+    happens(&mut table, ChangeKind::Established, 1, (100, 30));
     // An hour later by the clock: what happened before the leap, and what happens after it.
-    happens(&mut table, What::Active, 1, (160, 5));
+    happens(&mut table, ChangeKind::Active, 1, (160, 5));
     let rows = due(&mut table, 160 * 60 + 10);
     let mut expected = vec![(100, 1, 0, 0, 1)];
     expected.extend((150..160).map(|minute| (minute, 0, 0, 0, 1)));
     assert_eq!(links(&rows), expected);
     assert_eq!(table.stats.row_intervals_skipped.value(), 49);
-    happens(&mut table, What::Closed, 1, (160, 20));
+    happens(&mut table, ChangeKind::Closed, 1, (160, 20));
     let rows = due(&mut table, 161 * 60 + 2);
     assert_eq!(links(&rows), [(160, 0, 1, 0, 0)]);
     assert_eq!(rows[0].bytes_sent, 1);
@@ -150,25 +150,25 @@ fn a_clock_that_leaps_ahead_or_a_machine_that_sleeps_skips_minutes_and_no_count(
 #[test]
 fn a_clock_that_is_set_back_is_followed_and_no_count_is_lost() {
     let mut table = table(10);
-    happens(&mut table, What::Established, 1, (99, 30));
+    happens(&mut table, ChangeKind::Established, 1, (99, 30));
     assert_eq!(links(&due(&mut table, 100 * 60 + 5)), [(99, 1, 0, 0, 1)]);
-    happens(&mut table, What::Active, 1, (100, 6));
+    happens(&mut table, ChangeKind::Active, 1, (100, 6));
     // Then the clock is set back by an hour, with one change before the table is told so.
-    happens(&mut table, What::Active, 1, (40, 7));
+    happens(&mut table, ChangeKind::Active, 1, (40, 7));
     let rows = due(&mut table, 40 * 60 + 8);
     assert_eq!(links(&rows), [(100, 0, 0, 0, 1)]);
     assert_eq!(rows[0].bytes_sent, 2);
     assert_eq!(table.stats.row_changes_late.value(), 1);
     assert_eq!(table.stats.clock_steps_backward.value(), 1);
     // Minutes go on at once, and those that were told before are told under other ids.
-    happens(&mut table, What::Active, 1, (40, 9));
+    happens(&mut table, ChangeKind::Active, 1, (40, 9));
     assert_eq!(links(&due(&mut table, 41 * 60 + 2)), [(40, 0, 0, 0, 1)]);
     let mut again = due(&mut table, 99 * 60 + 2);
-    happens(&mut table, What::Closed, 1, (99, 10));
+    happens(&mut table, ChangeKind::Closed, 1, (99, 10));
     again.extend(due(&mut table, 101 * 60 + 2));
     assert_eq!(links(&again).last(), Some(&(99, 0, 1, 0, 0)));
     let mut first = self::table(10);
-    happens(&mut first, What::Established, 1, (99, 30));
+    happens(&mut first, ChangeKind::Established, 1, (99, 30));
     let told_before = due(&mut first, 100 * 60 + 5);
     let last = again.last().unwrap();
     assert_eq!(last.time_generated, told_before[0].time_generated);
@@ -178,9 +178,9 @@ fn a_clock_that_is_set_back_is_followed_and_no_count_is_lost() {
 #[test]
 fn a_clock_that_is_set_back_a_little_is_waited_for() {
     let mut table = table(10);
-    happens(&mut table, What::Established, 1, (99, 30));
+    happens(&mut table, ChangeKind::Established, 1, (99, 30));
     due(&mut table, 100 * 60 + 5);
-    happens(&mut table, What::Closed, 1, (98, 50));
+    happens(&mut table, ChangeKind::Closed, 1, (98, 50));
     assert_eq!(due(&mut table, 98 * 60 + 51), []);
     assert_eq!(links(&due(&mut table, 101 * 60 + 2)), [(100, 0, 1, 0, 0)]);
     assert_eq!(table.stats.row_changes_late.value(), 1);
@@ -190,14 +190,14 @@ fn a_clock_that_is_set_back_a_little_is_waited_for() {
 #[test]
 fn an_end_that_seems_to_be_before_its_beginning_is_counted_with_it() {
     let mut table = table(10);
-    happens(&mut table, What::Established, 1, (101, 0));
+    happens(&mut table, ChangeKind::Established, 1, (101, 0));
     table.next_minute = Some(100);
-    happens(&mut table, What::Closed, 1, (100, 59));
+    happens(&mut table, ChangeKind::Closed, 1, (100, 59));
     let rows = due(&mut table, 102 * 60 + 2);
     assert_eq!(links(&rows), [(100, 0, 0, 0, 0), (101, 1, 1, 0, 0)]);
     assert_eq!(table.stats.row_changes_late.value(), 1);
     // An end without any beginning is in no row.
-    happens(&mut table, What::Closed, 2, (102, 30));
+    happens(&mut table, ChangeKind::Closed, 2, (102, 30));
     assert_eq!(links(&due(&mut table, 103 * 60 + 2)), [(102, 0, 0, 0, 0)]);
     assert_eq!(table.stats.row_ends_unmatched.value(), 1);
     assert_eq!(due(&mut table, 110 * 60), []);
@@ -207,11 +207,11 @@ fn an_end_that_seems_to_be_before_its_beginning_is_counted_with_it() {
 fn round_trip_times_are_those_of_the_minute() {
     let mut table = table(10);
     let with = |rtt_us, it: Change| Change { rtt_us, ..it };
-    table.observe(&change(What::Established, 1, "198.51.100.7", 0));
+    table.observe(&change(ChangeKind::Established, 1, "198.51.100.7", 0));
     for rtt_us in [300, 100, 200] {
-        table.observe(&with(rtt_us, change(What::Active, 2, "198.51.100.7", 0)));
+        table.observe(&with(rtt_us, change(ChangeKind::Active, 2, "198.51.100.7", 0)));
     }
-    table.observe(&with(50, change(What::Closed, 61, "198.51.100.7", 0)));
+    table.observe(&with(50, change(ChangeKind::Closed, 61, "198.51.100.7", 0)));
     let rows = due(&mut table, 200);
     let rtt = |row: &Row| (row.rtt_min_us, row.rtt_max_us);
     assert_eq!(
@@ -225,7 +225,7 @@ fn wild_times_open_no_endless_minutes() {
     let mut table = table(10);
     for number in 0..1000_u64 {
         let minute = i64::try_from(number).unwrap() * 1_000_003 % 7919;
-        happens(&mut table, What::Established, number, (minute, 0));
+        happens(&mut table, ChangeKind::Established, number, (minute, 0));
         assert!(table.minutes.len() <= MAX_OPEN_MINUTES);
     }
     let mut rows = table.close_all(&nothing);
@@ -240,7 +240,7 @@ fn wild_times_open_no_endless_minutes() {
 fn many_keys_are_told_a_portion_a_call() {
     const KEYS: u64 = 20_000;
     let mut table = table(30_000);
-    let mut change = change(What::Failed, 30, "198.51.100.7", 1);
+    let mut change = change(ChangeKind::Failed, 30, "198.51.100.7", 1);
     for key in 0..KEYS {
         change.flow.remote = std::net::Ipv4Addr::from_bits(u32::try_from(key).unwrap()).into();
         table.observe(&change);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sensor_ebpf::record::UdpOwnerSource;
 
-use crate::pipeline::aggregate::change::{Change, What};
+use crate::pipeline::aggregate::change::{Change, ChangeKind};
 use crate::pipeline::aggregate::flow::{Attribution, Direction, Flow, Phase, Protocol};
 use crate::pipeline::capture::OpenSocket;
 use crate::pipeline::decode::{FlowCounts, UdpFlow};
@@ -165,16 +165,18 @@ impl Tracked {
     /// What happens to the flow. All but its beginning tells what it moved meanwhile.
     pub(super) fn change(
         &mut self,
-        what: What,
+        what: ChangeKind,
         time: Timestamp,
         computer: &Arc<str>,
         nobody: &Arc<Process>,
     ) -> Change {
         let (phase, moved) = match what {
-            What::Opened | What::Established => (Phase::Opened, Moved::default()),
-            What::Translated => (Phase::Translated, Moved::default()),
-            What::Active => (Phase::Active, std::mem::take(&mut self.untold)),
-            What::Failed | What::Closed => (Phase::Closed, std::mem::take(&mut self.untold)),
+            ChangeKind::Opened | ChangeKind::Established => (Phase::Opened, Moved::default()),
+            ChangeKind::Translated => (Phase::Translated, Moved::default()),
+            ChangeKind::Active => (Phase::Active, std::mem::take(&mut self.untold)),
+            ChangeKind::Failed | ChangeKind::Closed => {
+                (Phase::Closed, std::mem::take(&mut self.untold))
+            }
         };
         let flow = Flow {
             time,

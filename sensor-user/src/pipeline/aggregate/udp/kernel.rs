@@ -15,7 +15,7 @@ pub trait FlowCounters {
 
 /// The moment of a look.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment<'a> {
+pub struct ClockReading<'a> {
     /// ns since boot.
     pub boot_ns: u64,
     /// ns of `CLOCK_MONOTONIC`.
@@ -24,7 +24,7 @@ pub struct Moment<'a> {
     pub clock: &'a BootClock,
 }
 
-impl Moment<'_> {
+impl ClockReading<'_> {
     pub(super) fn wall(&self) -> Timestamp {
         self.clock.wall(self.boot_ns)
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::change::{Change, What};
+use super::change::{Change, ChangeKind};
 use super::flow::Direction;
 use crate::base::clock::BootClock;
 use crate::base::collections;
@@ -30,7 +30,7 @@ use crate::base::counters::Stats;
 use crate::pipeline::decode::{FlowKey, Udp, UdpFlow, UdpOwner};
 use crate::pipeline::enrich::{Process, UdpEvent};
 use flow::Tracked;
-pub use kernel::{FlowCounters, Moment};
+pub use kernel::{ClockReading, FlowCounters};
 
 /// How long a flow waits for its owner, ns.
 const OWNER_HOLD_NS: u64 = 50_000_000;
@@ -144,7 +144,7 @@ impl UdpTable {
     /// Reads the counts of flows that are due; says whether others still are.
     pub fn look(
         &mut self,
-        now: Moment<'_>,
+        now: ClockReading<'_>,
         counters: &mut dyn FlowCounters,
         changes: &mut Vec<Change>,
     ) -> bool {
@@ -160,7 +160,7 @@ impl UdpTable {
     /// Reads the counts of every flow, at the end of the agent.
     pub fn look_at_all(
         &mut self,
-        now: Moment<'_>,
+        now: ClockReading<'_>,
         counters: &mut dyn FlowCounters,
         changes: &mut Vec<Change>,
     ) {
@@ -274,7 +274,7 @@ impl UdpTable {
     }
 
     /// Begins a round of looks when it is time, or when the minute has changed.
-    fn begin_round(&mut self, now: Moment<'_>) {
+    fn begin_round(&mut self, now: ClockReading<'_>) {
         let minute = now.wall().as_second().div_euclid(60);
         let ended = self.minute.is_some_and(|before| before < minute);
         let due = now.boot_ns >= self.next_round_boot_ns && self.due.is_empty();
@@ -292,7 +292,7 @@ impl UdpTable {
     fn look_at(
         &mut self,
         key: &FlowKey,
-        now: Moment<'_>,
+        now: ClockReading<'_>,
         counters: &mut dyn FlowCounters,
         changes: &mut Vec<Change>,
     ) {
@@ -328,7 +328,7 @@ impl UdpTable {
                 let time =
                     self.minute_end.map_or(last, |end| within_minute(last, end, flow.opened));
                 self.flows.promote(key);
-                self.change(key, What::Active, time, changes);
+                self.change(key, ChangeKind::Active, time, changes);
             }
             None => {}
         }
@@ -344,13 +344,13 @@ impl UdpTable {
         if let Some(socket) = self.sockets.get_mut(&key.cookie) {
             socket.held.remove(&(key.remote, key.remote_port));
         }
-        self.change(key, What::Opened, opened, changes);
-        self.change(key, What::Established, opened, changes);
+        self.change(key, ChangeKind::Opened, opened, changes);
+        self.change(key, ChangeKind::Established, opened, changes);
     }
 
     /// Tells a flow as closed with what was read of it, and drops it.
     fn end(&mut self, key: &FlowKey, time: Timestamp, changes: &mut Vec<Change>) {
-        self.change(key, What::Closed, time, changes);
+        self.change(key, ChangeKind::Closed, time, changes);
         self.flows.pop(key);
         if let Some(socket) = self.sockets.get_mut(&key.cookie) {
             socket.remotes.remove(&(key.remote, key.remote_port));
@@ -360,7 +360,13 @@ impl UdpTable {
         }
     }
 
-    fn change(&mut self, key: &FlowKey, what: What, time: Timestamp, changes: &mut Vec<Change>) {
+    fn change(
+        &mut self,
+        key: &FlowKey,
+        what: ChangeKind,
+        time: Timestamp,
+        changes: &mut Vec<Change>,
+    ) {
         if let Some(flow) = self.flows.peek_mut(key) {
             changes.push(flow.change(what, time, &self.computer, &self.nobody));
         }

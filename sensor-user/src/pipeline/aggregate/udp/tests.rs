@@ -83,15 +83,15 @@ impl Host {
     }
 
     fn look(&mut self, at_ns: u64) {
-        let now = Moment { boot_ns: at_ns, monotonic_ns: at_ns, clock: &self.clock };
+        let now = ClockReading { boot_ns: at_ns, monotonic_ns: at_ns, clock: &self.clock };
         self.table.expire(at_ns, &mut self.changes);
         while self.table.look(now, &mut self.kernel, &mut self.changes) {}
     }
 
     /// What was told since the last call, with bytes sent and received.
-    fn told(&mut self) -> Vec<(What, u64, u64)> {
+    fn told(&mut self) -> Vec<(ChangeKind, u64, u64)> {
         let told = self.changes.drain(..);
-        told.map(|it| (it.what, it.flow.bytes_sent, it.flow.bytes_received)).collect()
+        told.map(|it| (it.kind, it.flow.bytes_sent, it.flow.bytes_received)).collect()
     }
 }
 
@@ -111,12 +111,12 @@ fn a_query_is_opened_at_once_and_closed_with_its_counts() {
     let mut host = Host::new(10);
     let query = key(1, "203.0.113.7", 53);
     host.begin(query, SECOND, UdpOwnerSource::Sent, "dig");
-    assert_eq!(host.told(), [(What::Opened, 0, 0), (What::Established, 0, 0)]);
+    assert_eq!(host.told(), [(ChangeKind::Opened, 0, 0), (ChangeKind::Established, 0, 0)]);
     host.count(query, 2 * SECOND, (1, 1));
     host.event(Udp::Release { boot_ns: 3 * SECOND, cookie: 1 }, None);
     host.look(3 * SECOND + MS);
     let [closed] = &host.changes[..] else { panic!("{:?}", host.changes) };
-    assert_eq!((closed.what, closed.flow.phase), (What::Closed, Phase::Closed));
+    assert_eq!((closed.kind, closed.flow.phase), (ChangeKind::Closed, Phase::Closed));
     assert_eq!((closed.flow.bytes_sent, closed.flow.bytes_received), (10, 100));
     assert_eq!((closed.packets_sent, closed.packets_received), (1, 1));
     assert_eq!(closed.duration, Duration::from_secs(1));
@@ -137,7 +137,7 @@ fn an_inbound_flow_waits_for_its_reader() {
     assert_eq!(host.told(), []);
     host.event(owner(flow, true), Some("named"));
     let [opened, established] = &host.changes[..] else { panic!("{:?}", host.changes) };
-    assert_eq!((opened.what, established.what), (What::Opened, What::Established));
+    assert_eq!((opened.kind, established.kind), (ChangeKind::Opened, ChangeKind::Established));
     assert_eq!(opened.flow.process.name, "named");
     assert_eq!(opened.flow.attribution, Attribution::FirstIo);
     assert_eq!(opened.flow.direction, Direction::Inbound);
@@ -190,18 +190,18 @@ fn deltas_add_up_and_a_flow_that_falls_silent_is_closed() {
     host.look(4 * SECOND);
     assert_eq!(host.told(), [], "not before the next round");
     host.look(5 * SECOND);
-    assert_eq!(host.told(), [(What::Active, 30, 0)]);
+    assert_eq!(host.told(), [(ChangeKind::Active, 30, 0)]);
     host.look(10 * SECOND);
     assert_eq!(host.told(), [], "nothing moved");
     host.count(flow, 11 * SECOND, (4, 2));
     host.look(15 * SECOND);
     assert_eq!(host.changes[0].flow.time, host.clock.wall(11 * SECOND), "of the last datagram");
-    assert_eq!(host.told(), [(What::Active, 10, 200)]);
+    assert_eq!(host.told(), [(ChangeKind::Active, 10, 200)]);
     host.look(70 * SECOND);
     assert_eq!(host.told(), []);
     host.look(75 * SECOND);
     assert_eq!(host.changes[0].duration, Duration::from_secs(10));
-    assert_eq!(host.told(), [(What::Closed, 0, 0)]);
+    assert_eq!(host.told(), [(ChangeKind::Closed, 0, 0)]);
     host.begin(flow, 80 * SECOND, UdpOwnerSource::Sent, "curl");
     assert_eq!(host.changes[0].number, FIRST_NUMBER + 2, "a new flow");
 }
@@ -220,7 +220,7 @@ fn a_minute_has_its_own_bytes() {
     host.count(flow, 62 * SECOND, (6, 0));
     host.look(66 * SECOND);
     assert_eq!(host.changes[1].flow.time, host.clock.wall(62 * SECOND));
-    assert_eq!(host.told(), [(What::Active, 50, 0), (What::Active, 10, 0)]);
+    assert_eq!(host.told(), [(ChangeKind::Active, 50, 0), (ChangeKind::Active, 10, 0)]);
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn what_the_kernel_lost_is_closed_and_counted_and_what_it_began_anew_goes_on() {
     host.look(12 * SECOND);
     let mut told = host.told();
     told.sort_by_key(|it| it.1);
-    assert_eq!(told, [(What::Closed, 0, 0), (What::Active, 10, 0)]);
+    assert_eq!(told, [(ChangeKind::Closed, 0, 0), (ChangeKind::Active, 10, 0)]);
     assert_eq!(host.stats.udp_flows_evicted.value(), 2);
     assert_eq!(host.table.len(), 1);
 }
@@ -266,7 +266,7 @@ fn a_full_table_closes_the_least_recently_used_with_its_counts() {
     let _opened = host.told();
     host.look(3 * SECOND + MS);
     let closed = host.told();
-    assert!(closed.contains(&(What::Closed, 10, 0)), "{closed:?}");
+    assert!(closed.contains(&(ChangeKind::Closed, 10, 0)), "{closed:?}");
     assert_eq!((host.table.len(), host.kernel.0.len()), (2, 2));
     assert_eq!(host.stats.udp_flows_evicted.value(), 1);
 }
@@ -280,7 +280,7 @@ fn many_flows_are_looked_at_in_turns() {
         host.count(flow, SECOND, (1, 0));
     }
     host.changes.clear();
-    let now = Moment { boot_ns: SECOND, monotonic_ns: SECOND, clock: &host.clock };
+    let now = ClockReading { boot_ns: SECOND, monotonic_ns: SECOND, clock: &host.clock };
     assert!(host.table.look(now, &mut host.kernel, &mut host.changes), "more are due");
     assert_eq!(host.changes.len(), LOOKS_A_TURN);
     host.look(SECOND);
@@ -325,17 +325,17 @@ fn what_was_connected_before_is_told_once_and_counted_from_its_next_datagram() {
         .drain(..)
         .map(|it| {
             assert!(it.flow.preexisting && it.flow.attribution == Attribution::Scan);
-            (it.what, it.flow.remote_port.unwrap(), it.flow.direction)
+            (it.kind, it.flow.remote_port.unwrap(), it.flow.direction)
         })
         .collect();
     let (inbound, outbound) = (Direction::Inbound, Direction::Outbound);
     assert_eq!(
         told,
         [
-            (What::Opened, 443, outbound),
-            (What::Established, 443, outbound),
-            (What::Opened, 6_000, inbound),
-            (What::Established, 6_000, inbound),
+            (ChangeKind::Opened, 443, outbound),
+            (ChangeKind::Established, 443, outbound),
+            (ChangeKind::Opened, 6_000, inbound),
+            (ChangeKind::Established, 6_000, inbound),
         ]
     );
     // The kernel has no counts yet; then one sends.
@@ -345,14 +345,14 @@ fn what_was_connected_before_is_told_once_and_counted_from_its_next_datagram() {
     host.begin(sends, 20 * SECOND, UdpOwnerSource::Sent, "other");
     host.count(sends, 21 * SECOND, (3, 0));
     host.look(30 * SECOND);
-    assert_eq!(host.told(), [(What::Active, 30, 0)]);
+    assert_eq!(host.told(), [(ChangeKind::Active, 30, 0)]);
     assert_eq!(host.stats.udp_flows_evicted.value(), 0);
     // The other falls idle, this one's socket is closed.
     host.look(62 * SECOND);
-    assert_eq!(host.told(), [(What::Closed, 0, 0)]);
+    assert_eq!(host.told(), [(ChangeKind::Closed, 0, 0)]);
     host.event(Udp::Release { boot_ns: 63 * SECOND, cookie: 2 }, None);
     host.look(64 * SECOND);
-    assert_eq!(host.told(), [(What::Closed, 0, 0)]);
+    assert_eq!(host.told(), [(ChangeKind::Closed, 0, 0)]);
     assert!(host.table.is_empty() && host.table.sockets.is_empty());
 }
 
@@ -365,7 +365,7 @@ fn what_proc_shows_without_its_cookie_is_not_opened_again_by_its_datagram() {
     host.begin(sends, 2 * SECOND, UdpOwnerSource::Sent, "it");
     host.count(sends, 2 * SECOND, (1, 0));
     host.look(10 * SECOND);
-    assert_eq!(host.told(), [(What::Active, 10, 0)]);
+    assert_eq!(host.told(), [(ChangeKind::Active, 10, 0)]);
     assert_eq!(host.table.len(), 1);
 }
 
@@ -393,7 +393,7 @@ fn senders_that_begin_at_once_each_settle_their_own() {
     };
     host.event(owner(71), Some("first"));
     host.event(owner(72), Some("second"));
-    let opened = host.changes.iter().filter(|it| it.what == What::Opened);
+    let opened = host.changes.iter().filter(|it| it.kind == ChangeKind::Opened);
     let names: Vec<_> =
         opened.map(|it| (it.flow.remote_port.unwrap(), it.flow.process.name.as_str())).collect();
     assert_eq!(names, [(1, "first"), (2, "second")]);
