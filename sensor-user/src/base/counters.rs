@@ -1,7 +1,12 @@
-//! Every counter of the agent, named `<noun>_<past participle>[_<reason>]`.
+//! All counters of the agent and of its BPF programs. Each is declared once, with its help text and
+//! its metrics; `status --json`, the metrics page, the loss ledger and `docs/metrics.md` follow.
 //!
-//! Counters only grow. Losses are told apart by where they happen; what policy holds back
-//! (dedup, exclusion, allow-list) is never called "dropped".
+//! Counters only grow. Each loss has its own counter, by the stage that lost. A hit or alert that a
+//! policy suppresses (dedup, exclusion, allow-list) is not a loss and is never called "dropped".
+//!
+//! Names are `<noun>_<past participle>[_<reason>]`. A counter is exposed as the metric
+//! `netsensor_<name>_total`, unless it is declared `in` a [`Family`], which then has its value under
+//! the given labels. `and` adds a further family.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,227 +25,394 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// The value so far.
+    /// Returns the current value.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
+/// A metric family that several counters make up, one for each set of label values.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Family {
+    /// Name without the prefix `netsensor_` and the suffix `_total`.
+    pub name: &'static str,
+    /// Label names.
+    pub labels: &'static [&'static str],
+    /// Help text.
+    pub help: &'static str,
+}
+
+/// A counter's sample in a [`Family`].
+#[derive(Debug)]
+pub struct FamilySample {
+    /// Family of the sample.
+    pub family: &'static Family,
+    /// Label values, in the order of the family's labels.
+    pub labels: &'static [&'static str],
+}
+
+/// The declaration of one counter.
+#[derive(Debug)]
+pub struct Declaration {
+    /// Name in `status --json`.
+    pub name: &'static str,
+    /// Help text, the counter's doc comment.
+    pub help: &'static str,
+    /// Family instead of the counter's own one; at most one entry.
+    pub family: &'static [FamilySample],
+    /// Families in addition.
+    pub also: &'static [FamilySample],
+}
+
+impl Declaration {
+    /// Samples of this counter in shared families.
+    pub fn samples(&self) -> impl Iterator<Item = &FamilySample> {
+        self.family.iter().chain(self.also)
+    }
+
+    /// Returns this counter's label values in `family`, if it belongs to it.
+    pub fn labels_in(&self, family: &Family) -> Option<&'static [&'static str]> {
+        self.samples().find(|sample| sample.family == family).map(|sample| sample.labels)
+    }
+}
+
 macro_rules! counters {
-    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
-        /// The counters, shared by all stages.
-        #[derive(Debug, Default)]
-        pub struct Stats {
-            $($(#[doc = $doc])* pub $name: Counter,)*
+    (
+        $(#[$attribute:meta])*
+        pub struct $set:ident($type:ty), $prefix:literal;
+        $(
+            $(#[doc = $doc:literal])*
+            $name:ident $(in $family:ident $labels:tt)? $(and $also:ident $also_labels:tt)?;
+        )*
+    ) => {
+        $(#[$attribute])*
+        pub struct $set {
+            $($(#[doc = $doc])* pub $name: $type,)*
         }
 
-        impl Stats {
-            /// Name of every counter, and what it counts.
-            pub const DESCRIPTIONS: &[(&str, &str)] =
-                &[$((stringify!($name), concat!($($doc),*)),)*];
+        impl $set {
+            /// Declarations of these counters, in the order of the data path.
+            pub const DECLARATIONS: &[Declaration] = &[$(Declaration {
+                name: concat!($prefix, stringify!($name)),
+                help: concat!($($doc),*).trim_ascii(),
+                family: &[$(FamilySample { family: &$family, labels: &$labels })?],
+                also: &[$(FamilySample { family: &$also, labels: &$also_labels })?],
+            },)*];
 
-            /// What was counted since the last call, in the order of the counters: to be told to
-            /// another process.
-            pub fn take(&self) -> Vec<u64> {
-                vec![$(self.$name.0.swap(0, Ordering::Relaxed),)*]
-            }
-
-            /// Adds what [`Self::take`] of another process, of this same executable, gave.
-            pub fn add_all(&self, counts: &[u64]) {
-                let all = [$(&self.$name,)*];
-                for (counter, count) in all.into_iter().zip(counts) {
-                    counter.add(*count);
-                }
-            }
-
-            /// Name and value of every counter, in the order of the data path.
-            pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name.value()),)*]
+            /// All counters, in the order of their declarations.
+            fn counters(&self) -> impl Iterator<Item = &$type> {
+                [$(&self.$name,)*].into_iter()
             }
         }
     };
 }
 
+/// All known losses; the same counts are the loss ledger (`telemetry::loss_ledger`).
+pub const LOSSES: Family = Family {
+    name: "losses",
+    labels: &["kind", "reason"],
+    help: "All known losses, by kind and reason.",
+};
+
+const KERNEL_RECORDS_ATTEMPTED: Family = Family {
+    name: "kernel_records_attempted",
+    labels: &["kind"],
+    help: "Records that BPF programs attempted to write into the ring buffer.",
+};
+
+const KERNEL_RUNS_MISSED: Family = Family {
+    name: "kernel_runs_missed",
+    labels: &["kind"],
+    help: "Runs of BPF programs that the kernel skipped; each would have written one record at most.",
+};
+
+const KERNEL_RECORDS_RECEIVED: Family = Family {
+    name: "kernel_records_received",
+    labels: &["kind"],
+    help: "Records read from the ring buffer and decoded.",
+};
+
+const RECORDS_DROPPED: Family = Family {
+    name: "records_dropped",
+    labels: &["reason"],
+    help: "Records read from the ring buffer and not used.",
+};
+
+const TABLE_EVICTIONS: Family = Family {
+    name: "table_evictions",
+    labels: &["table"],
+    help: "Current entries evicted from a full table.",
+};
+
+const HITS_SUPPRESSED: Family = Family {
+    name: "hits_suppressed",
+    labels: &["reason"],
+    help: "Hits that raised no alert of their own.",
+};
+
+const ALERTS_LOST: Family = Family {
+    name: "alerts_lost",
+    labels: &["reason"],
+    help: "Alerts that were not delivered to a sink, once per sink; rejected ones are dead-lettered.",
+};
+
+const ROWS_LOST: Family = Family {
+    name: "rows_lost",
+    labels: &["reason"],
+    help: "Rows and agent events that were not delivered to a sink, once per sink.",
+};
+
+const LOG_LINES_DROPPED: Family = Family {
+    name: "log_lines_dropped",
+    labels: &["reason"],
+    help: "Lines missing from the log, which has their number instead.",
+};
+
 counters! {
-    /// Kernel records read from the ring.
-    records_received,
-    /// Records that `--simulate-drops` left out, before they were decoded.
-    records_dropped_simulated,
-    /// Records that `decode` refused.
-    records_discarded_decode,
-    /// TCP records among them, by what they say.
-    tcp_records_received,
-    /// Process records among them.
-    process_records_received,
-    /// Open sockets read by looks.
-    sockets_scanned,
-    /// Open sockets that a look found no room for.
-    sockets_dropped_full,
-    /// Lists of sockets that the kernel says changed while they were made, and were made again.
-    dumps_interrupted,
-    /// Network namespaces that a look could not read, neither over netlink nor from /proc.
-    namespaces_failed,
-    /// Network namespaces that a look left out because its time was up.
-    namespaces_skipped_timeout,
-    /// SocketScanner of which nothing came, since their helper ended again and again.
-    socket_scans_failed,
-    /// SocketScanner left out because the one before was still under way.
-    socket_scans_skipped_busy,
-    /// UDP records among them.
-    udp_records_received,
-    /// DNS records among them: answers, by their headers.
-    dns_records_received,
-    /// DNS answers that are longer than what the kernel half takes of them; what is whole counts.
-    dns_answers_truncated,
-    /// DNS answers that are malformed, or have a name that is too long.
-    dns_answers_rejected,
-    /// Names that left the full table while they were current.
-    dns_names_evicted,
-    /// Names of an address that had too many, replaced by later ones.
-    dns_names_replaced,
-    /// Processes whose facts came from /proc, because no record told them.
-    processes_read_from_proc,
-    /// Answers of workers that did not come in time.
-    worker_responses_late,
-    /// Workers that ended while the agent ran, and were started again.
-    workers_restarted,
-    /// Processes about which neither record nor /proc told anything.
-    processes_unknown,
-    /// Process entries that left the full table.
-    processes_evicted,
-    /// Cgroups of containers that left the full table.
-    cgroups_evicted,
-    /// Connections that left the full table before they were closed.
-    connections_evicted,
-    /// Connections whose end was seen without their beginning.
-    connections_without_open,
-    /// Connections whose socket was used again without an end seen.
-    connections_without_close,
-    /// Connections that were open when the agent ended.
-    connections_abandoned,
-    /// Connections and UDP sockets that a look found open and no record had told.
-    connections_found_by_scan,
-    /// Connections that two looks in a row did not find any more: their end was lost.
-    connections_close_missed,
-    /// Ends of connections that found no room in the list that a look is checked against.
-    recent_closes_evicted,
-    /// UDP flows that left the kernel's full map, or the full table, while they were open.
-    udp_flows_evicted,
-    /// Connections whose request and answer left the kernel's full map before they were read.
-    latency_evicted,
-    /// Listeners that left the full table.
-    listeners_evicted,
-    /// Connections that are translated (NAT), by the kernel's connection tracking.
-    nat_mappings_found,
-    /// Connections that left the full table before their translation was known.
-    nat_lookups_evicted,
-    /// Connections that were not asked for, since too many were.
-    nat_lookups_dropped_queue_full,
-    /// Connections in a network namespace into which there is no way, or where the kernel refused.
-    nat_lookups_failed,
-    /// Kinds of connections that left the full history before the look-back was over.
-    history_entries_evicted,
-    /// Times that the history could not be written; what it missed is not matched later.
-    history_writes_failed,
-    /// Connections handed to the matcher.
-    flows_observed,
-    /// Rows made.
-    rows_emitted,
-    /// Changes that came after their minute was closed, counted into the next.
-    row_changes_late,
-    /// Ends of connections whose beginning no row has; they are in no row.
-    row_ends_unmatched,
-    /// Minutes in which live connections have no row, since the clock leapt or the machine slept.
-    row_intervals_skipped,
-    /// Times that the clock was set back by minutes, and rows begin again at its new time.
-    clock_steps_backward,
-    /// Row keys of one minute that did not fit in the table; their connections are in no row.
-    row_keys_dropped_full,
-    /// Questions to Azure's metadata service that were not answered, or not with a machine.
-    azure_metadata_requests_failed,
-    /// Listening ports of one minute that did not fit in the table: they have no row.
-    bound_ports_dropped_full,
-    /// Executables that left the full table of those with TCP connections.
-    process_groups_evicted,
-    /// Hits of the agent's own traffic, held back.
-    hits_suppressed_own_traffic,
-    /// Hits held back by the allow-list.
-    hits_suppressed_allow_list,
+    /// Counters of the BPF programs, summed over CPUs, read at one moment.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub struct KernelCounters(u64), "kernel_";
+    /// TCP records that BPF programs attempted to write.
+    tcp_attempted in KERNEL_RECORDS_ATTEMPTED["tcp"];
+    /// TCP records lost because the ring buffer was full.
+    tcp_ring_full in LOSSES["tcp", "ring_full"];
+    /// Runs of TCP programs that the kernel skipped; the number of their records is unknown.
+    tcp_missed in KERNEL_RUNS_MISSED["tcp"] and LOSSES["tcp", "probe_missed"];
+    /// Process records that BPF programs attempted to write.
+    process_attempted in KERNEL_RECORDS_ATTEMPTED["process"];
+    /// Process records lost because the ring buffer was full.
+    process_ring_full in LOSSES["process", "ring_full"];
+    /// Runs of process programs that the kernel skipped.
+    process_missed in KERNEL_RUNS_MISSED["process"] and LOSSES["process", "probe_missed"];
+    /// UDP records that BPF programs attempted to write.
+    udp_attempted in KERNEL_RECORDS_ATTEMPTED["udp"];
+    /// UDP records lost because the ring buffer was full.
+    udp_ring_full in LOSSES["udp", "ring_full"];
+    /// Runs of UDP programs that the kernel skipped.
+    udp_missed in KERNEL_RUNS_MISSED["udp"] and LOSSES["udp", "probe_missed"];
+    /// UDP datagrams of flows that did not fit into the kernel's flow map.
+    udp_uncounted and LOSSES["udp_datagram", "map_full"];
+    /// DNS responses that BPF programs attempted to write.
+    dns_attempted in KERNEL_RECORDS_ATTEMPTED["dns"];
+    /// DNS responses lost because the ring buffer was full.
+    dns_ring_full in LOSSES["dns", "ring_full"];
+    /// DNS responses over the rate limit of one second.
+    dns_over_rate and LOSSES["dns", "over_rate"];
+    /// Inbound connections whose pending owner lookup was replaced by that of another connection.
+    accept_pending_evicted and LOSSES["accept_pending", "map_full"];
+    /// Failed reads of kernel memory.
+    read_failed;
+}
+
+counters! {
+    /// Counters of the agent, shared by all stages.
+    #[derive(Debug, Default)]
+    pub struct Stats(Counter), "";
+    /// Records read from the ring buffer.
+    records_received;
+    /// Records that `--simulate-drops` discarded before they were decoded.
+    records_dropped_simulated in RECORDS_DROPPED["simulated"] and LOSSES["record", "simulated"];
+    /// Records that could not be decoded.
+    records_discarded_decode in RECORDS_DROPPED["decode_error"] and LOSSES["record", "decode_error"];
+    /// TCP records decoded.
+    tcp_records_received in KERNEL_RECORDS_RECEIVED["tcp"];
+    /// Process records decoded.
+    process_records_received in KERNEL_RECORDS_RECEIVED["process"];
+    /// UDP records decoded.
+    udp_records_received in KERNEL_RECORDS_RECEIVED["udp"];
+    /// DNS responses decoded, headers only.
+    dns_records_received in KERNEL_RECORDS_RECEIVED["dns"];
+    /// Open sockets found by socket scans.
+    sockets_scanned;
+    /// Open sockets that a socket scan had no room for.
+    sockets_dropped_full and LOSSES["open_socket", "table_full"];
+    /// Socket dumps repeated because the kernel reported a change while it wrote them (`NLM_F_DUMP_INTR`).
+    dumps_interrupted;
+    /// Network namespaces that a socket scan could read neither over netlink nor from /proc.
+    namespaces_failed;
+    /// Network namespaces that a socket scan skipped because its time limit was reached.
+    namespaces_skipped_timeout;
+    /// Socket scans that failed because the worker process kept exiting.
+    socket_scans_failed;
+    /// Socket scans skipped because the previous one was still running.
+    socket_scans_skipped_busy;
+    /// DNS responses longer than the part that the BPF program copies; their complete records are used.
+    dns_answers_truncated;
+    /// DNS responses that are malformed or contain a name that is too long.
+    dns_answers_rejected;
+    /// Current DNS names evicted from the full cache.
+    dns_names_evicted in TABLE_EVICTIONS["dns_names"] and LOSSES["dns_name", "table_full"];
+    /// Names of an address with too many names, replaced by newer ones.
+    dns_names_replaced;
+    /// Processes read from /proc because no record reported them.
+    processes_read_from_proc;
+    /// Responses of worker processes that missed their deadline.
+    worker_responses_late;
+    /// Worker processes that exited while the agent ran, and were restarted.
+    workers_restarted;
+    /// Processes that are neither in a record nor in /proc.
+    processes_unknown;
+    /// Processes evicted from the full table.
+    processes_evicted in TABLE_EVICTIONS["processes"] and LOSSES["process", "table_full"];
+    /// Cgroups of containers evicted from the full table.
+    cgroups_evicted in TABLE_EVICTIONS["cgroups"] and LOSSES["cgroup", "table_full"];
+    /// Open connections evicted from the full table.
+    connections_evicted in TABLE_EVICTIONS["connections"] and LOSSES["connection", "table_full"];
+    /// Connections with a close record and no open record.
+    connections_without_open;
+    /// Connections without a close record, whose socket was used again.
+    connections_without_close;
+    /// Connections that were open when the agent exited.
+    connections_abandoned;
+    /// Connections and UDP sockets found open by a socket scan, without an open record.
+    connections_found_by_scan;
+    /// Connections missing from two successive socket scans: their close record was lost.
+    connections_close_missed;
+    /// Closes evicted from the full list of recent closes that socket scans are reconciled with.
+    recent_closes_evicted;
+    /// Open UDP flows evicted from the kernel's full map or the agent's full table.
+    udp_flows_evicted in TABLE_EVICTIONS["udp_flows"] and LOSSES["udp_flow", "table_full"];
+    /// Connections evicted from the kernel's full latency map before their response times were read.
+    latency_evicted in TABLE_EVICTIONS["latency"] and LOSSES["latency", "map_full"];
+    /// Listening sockets evicted from the full table.
+    listeners_evicted in TABLE_EVICTIONS["listeners"] and LOSSES["listener", "table_full"];
+    /// Connections with a NAT mapping in the kernel's connection tracking.
+    nat_mappings_found;
+    /// Connections evicted from the full table before their NAT lookup was complete.
+    nat_lookups_evicted in TABLE_EVICTIONS["nat_lookups"] and LOSSES["nat_lookup", "table_full"];
+    /// Connections without a NAT lookup because too many were queued.
+    nat_lookups_dropped_queue_full and LOSSES["nat_lookup", "queue_full"];
+    /// NAT lookups that failed: the network namespace cannot be entered, or the kernel refused.
+    nat_lookups_failed;
+    /// Entries evicted from the full history before the look-back period was over.
+    history_entries_evicted in TABLE_EVICTIONS["history"];
+    /// Failed writes of the history; connections that it lacks are not matched later.
+    history_writes_failed;
+    /// Connections passed to the matcher.
+    flows_observed;
+    /// Rows emitted.
+    rows_emitted;
+    /// Changes that arrived after their minute was closed, counted in the next minute.
+    row_changes_late;
+    /// Closes of connections without an open in any row; they are in no row.
+    row_ends_unmatched;
+    /// Intervals without rows for live connections, because the clock leapt or the machine slept.
+    // The name avoids "minutes": promtool accepts base units only.
+    row_intervals_skipped;
+    /// Times that the clock was set back by minutes; rows continue at the new time.
+    clock_steps_backward;
+    /// Row keys that did not fit into the table of one minute; their connections are in no row.
+    row_keys_dropped_full and LOSSES["row_key", "table_full"];
+    /// Failed requests to Azure's metadata service, including responses that describe no machine.
+    azure_metadata_requests_failed;
+    /// Listening ports that did not fit into the table of one minute; they have no row.
+    bound_ports_dropped_full;
+    /// Executables evicted from the full table of those with TCP connections.
+    process_groups_evicted in TABLE_EVICTIONS["process_groups"];
+    /// Hits of the agent's own traffic, suppressed.
+    hits_suppressed_own_traffic in HITS_SUPPRESSED["own_traffic"];
+    /// Hits suppressed by the allow-list.
+    hits_suppressed_allow_list in HITS_SUPPRESSED["allow_list"];
     /// Hits found.
-    hits_found,
-    /// Hits counted into an open window instead of raised.
-    hits_suppressed_window,
+    hits_found;
+    /// Hits counted in an open dedup window instead of raising an alert.
+    hits_suppressed_window in HITS_SUPPRESSED["window"];
     /// Dedup windows closed early because the table was full.
-    windows_evicted,
-    /// Alerts raised (new and summary).
-    alerts_raised,
-    /// Repairs of the spool when it was opened: torn ends cut off, damage read around.
-    spool_repairs,
-    /// Alerts in the spool that cannot be read any more, as far as is known.
-    spool_alerts_lost_corrupt,
-    /// Times that the spool could not be written; alerts are delivered from memory then.
-    spool_writes_failed,
-    /// Alerts that were in memory only when the agent ended, since the disk took none.
-    alerts_lost_unwritten,
-    /// Alerts that left the full spool before a sink had taken them, once for each such sink.
-    alerts_evicted_size,
-    /// Alerts that a sink had not taken when they were too old, once for each such sink.
-    alerts_evicted_age,
-    /// Items that a sink refused for good, put aside with the reason.
-    items_dead_lettered,
-    /// Alerts that did not fit in a sink's queue.
-    alerts_dropped_queue_full,
-    /// Alerts for a sink that nobody reads any more (standard output's reader has gone).
-    alerts_dropped_sink_closed,
-    /// Alerts that a sink refused for good.
-    alerts_discarded_rejected,
-    /// Alerts delivered, once for each sink.
-    alerts_delivered,
-    /// Notices made: losses and changes of health. They go to sinks as rows do, and count there.
-    agent_events_emitted,
-    /// Rows and notices that did not fit in a sink's queue.
-    rows_dropped_queue_full,
-    /// Rows and notices for a sink that nobody reads any more.
-    rows_dropped_sink_closed,
-    /// Rows and notices that a sink had not taken when the agent's time to end was up.
-    rows_dropped_shutdown,
-    /// Rows and notices that a sink refused for good.
-    rows_discarded_rejected,
-    /// Rows and notices delivered, once for each sink.
-    rows_delivered,
-    /// Files of file sinks rotated.
-    files_rotated,
-    /// Rotated files deleted, since there were more than are kept.
-    rotated_files_deleted,
+    windows_evicted in TABLE_EVICTIONS["dedup_windows"];
+    /// Alerts raised, both new and summary.
+    alerts_raised;
+    /// Repairs of the spool at start: torn ends truncated, corrupt ranges skipped.
+    spool_repairs;
+    /// Alerts in corrupt ranges of the spool, as far as their number is known.
+    spool_alerts_lost_corrupt in ALERTS_LOST["spool_corrupt"];
+    /// Failed writes of the spool; alerts are then delivered from memory.
+    spool_writes_failed;
+    /// Alerts that were only in memory when the agent exited, because the disk was not writable.
+    alerts_lost_unwritten in ALERTS_LOST["unwritten"];
+    /// Undelivered alerts evicted from the full spool, once per sink.
+    alerts_evicted_size in ALERTS_LOST["spool_size"];
+    /// Undelivered alerts evicted from the spool because of their age, once per sink.
+    alerts_evicted_age in ALERTS_LOST["spool_age"];
+    /// Items that a sink refused permanently, saved with the reason.
+    items_dead_lettered;
+    /// Alerts that did not fit into a sink's queue.
+    alerts_dropped_queue_full in ALERTS_LOST["queue_full"] and LOSSES["alert", "queue_full"];
+    /// Alerts for a sink whose reader is gone, as with a closed standard output.
+    alerts_dropped_sink_closed in ALERTS_LOST["sink_closed"];
+    /// Alerts that a sink refused permanently.
+    alerts_discarded_rejected in ALERTS_LOST["rejected"] and LOSSES["alert", "rejected"];
+    /// Alerts delivered, once per sink.
+    alerts_delivered;
+    /// Agent events emitted: losses and health changes. Sinks receive and count them like rows.
+    agent_events_emitted;
+    /// Rows and agent events that did not fit into a sink's queue.
+    rows_dropped_queue_full in ROWS_LOST["queue_full"] and LOSSES["row", "queue_full"];
+    /// Rows and agent events for a sink whose reader is gone.
+    rows_dropped_sink_closed in ROWS_LOST["sink_closed"];
+    /// Rows and agent events that were not delivered before the shutdown deadline.
+    rows_dropped_shutdown in ROWS_LOST["shutdown"];
+    /// Rows and agent events that a sink refused permanently.
+    rows_discarded_rejected in ROWS_LOST["rejected"] and LOSSES["row", "rejected"];
+    /// Rows and agent events delivered, once per sink.
+    rows_delivered;
+    /// Files rotated by file sinks.
+    files_rotated;
+    /// Rotated files deleted because of the configured maximum number.
+    rotated_files_deleted;
     /// Parquet files written.
-    parquet_files_written,
-    /// Parquet files deleted, since the folder had too much or they were too old.
-    parquet_files_deleted,
-    /// Half written Parquet files of an agent that was killed, removed.
-    parquet_files_torn,
-    /// Lines that a reader of the local stream was too slow for.
-    stream_lines_dropped_reader_slow,
-    /// Requests or writes that were tried again.
-    deliveries_retried,
-    /// Fields that were too long for Azure and cut.
-    azure_fields_truncated,
-    /// Records that a server of OpenTelemetry rejected out of requests that it accepted.
-    otlp_records_rejected,
-    /// Good pulls of feeds, "not modified" included.
-    feeds_pulled,
-    /// Pulls that failed; the last good set stayed.
-    feeds_failed,
-    /// Pulls among them that looked wrong and are held back.
-    feeds_quarantined,
-    /// Feed rows and lines that were not used, all reasons.
-    feed_entries_rejected,
-    /// Pages of metrics that were asked for.
-    metrics_scrapes_served,
-    /// Callers for metrics that were sent away, since too many were there.
-    metrics_clients_evicted,
-    /// Lines of the log beyond those that a place in the code has in a minute; the log has their
-    /// number.
-    log_lines_dropped_over_rate,
-    /// Lines of the log that the journal was too slow for; the log has their number.
-    log_lines_dropped_journal,
+    parquet_files_written;
+    /// Parquet files deleted because of the directory's size limit or their age.
+    parquet_files_deleted;
+    /// Incomplete Parquet files of a killed agent, removed.
+    parquet_files_torn;
+    /// Lines dropped because a reader of the local stream was too slow.
+    stream_lines_dropped_reader_slow;
+    /// Deliveries retried: requests or writes.
+    deliveries_retried;
+    /// Fields truncated because of Azure's length limit.
+    azure_fields_truncated;
+    /// Log records that an OTLP server rejected in a partially accepted request.
+    otlp_records_rejected;
+    /// Successful pulls of feeds, including "not modified".
+    feeds_pulled;
+    /// Failed pulls of feeds; the last good set stays in use.
+    feeds_failed;
+    /// Suspicious pulls of feeds, quarantined; also counted as failed.
+    feeds_quarantined;
+    /// Feed entries that were not used, for any reason.
+    feed_entries_rejected;
+    /// Requests for the metrics page that were served.
+    metrics_scrapes_served;
+    /// Metrics clients disconnected because too many were connected.
+    metrics_clients_evicted;
+    /// Log lines over the limit per minute of their log statement.
+    log_lines_dropped_over_rate in LOG_LINES_DROPPED["over_rate"];
+    /// Log lines dropped because the journal was too slow.
+    log_lines_dropped_journal in LOG_LINES_DROPPED["journal"];
+}
+
+impl KernelCounters {
+    /// Returns the declaration and value of every counter, in the order of the declarations.
+    pub fn snapshot(&self) -> impl Iterator<Item = (&'static Declaration, u64)> {
+        Self::DECLARATIONS.iter().zip(self.counters().copied())
+    }
+}
+
+impl Stats {
+    /// Returns the declaration and value of every counter, in the order of the declarations.
+    pub fn snapshot(&self) -> impl Iterator<Item = (&'static Declaration, u64)> {
+        Self::DECLARATIONS.iter().zip(self.counters().map(Counter::value))
+    }
+
+    /// Resets all counters and returns their values, for [`Self::add_all`] in another process.
+    pub fn take(&self) -> Vec<u64> {
+        self.counters().map(|counter| counter.0.swap(0, Ordering::Relaxed)).collect()
+    }
+
+    /// Adds the counts that [`Self::take`] returned in another process of the same executable.
+    pub fn add_all(&self, counts: &[u64]) {
+        for (counter, count) in self.counters().zip(counts) {
+            counter.add(*count);
+        }
+    }
 }

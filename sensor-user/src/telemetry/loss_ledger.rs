@@ -1,129 +1,119 @@
-//! The loss ledger: what the kernel half attempted, what arrived, and what is known to be lost, by
-//! reason. Losses are told while the agent runs, folded: in the log, and in band.
+//! The loss ledger: records attempted by the BPF programs, records received, and all known losses by
+//! kind and reason. While the agent runs, losses are reported as log lines and as agent events,
+//! summed over at least ten seconds.
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::base::counters::Stats;
-use crate::pipeline::capture::KernelLedger;
-use crate::schema::notice::{Loss, Notice, Speaker};
+use crate::base::counters::{KernelCounters, LOSSES, Stats};
+use crate::schema::agent_event::{AgentEvent, Identity, Loss};
 
-/// Losses are told at most this often.
-const TELL_EVERY: SignedDuration = SignedDuration::from_secs(10);
-/// The counters are read this often: the time range of a loss is as exact.
-const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(1);
+/// Minimum interval between two reports.
+const REPORT_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
+/// Interval between reads of the counters, and so the resolution of a loss's time range.
+const READ_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
-/// Every loss that is counted: its reason, what was lost, and how much so far.
-pub fn losses(ledger: &KernelLedger, stats: &Stats) -> Vec<(&'static str, &'static str, u64)> {
-    vec![
-        ("ring_full", "tcp", ledger.tcp_ring_full),
-        ("ring_full", "process", ledger.process_ring_full),
-        ("ring_full", "udp", ledger.udp_ring_full),
-        ("probe_missed", "tcp", ledger.missed.tcp),
-        ("probe_missed", "process", ledger.missed.process),
-        ("probe_missed", "udp", ledger.missed.udp),
-        ("map_full", "udp_datagram", ledger.udp_uncounted),
-        ("ring_full", "dns", ledger.dns_ring_full),
-        ("over_rate", "dns", ledger.dns_over_rate),
-        ("table_full", "dns_name", stats.dns_names_evicted.value()),
-        ("table_full", "udp_flow", stats.udp_flows_evicted.value()),
-        ("map_full", "latency", stats.latency_evicted.value()),
-        ("table_full", "open_socket", stats.sockets_dropped_full.value()),
-        ("map_full", "accept_pending", ledger.accept_pending_evicted),
-        ("simulated", "record", stats.records_dropped_simulated.value()),
-        ("decode_error", "record", stats.records_discarded_decode.value()),
-        ("table_full", "process", stats.processes_evicted.value()),
-        ("table_full", "cgroup", stats.cgroups_evicted.value()),
-        ("table_full", "connection", stats.connections_evicted.value()),
-        ("table_full", "listener", stats.listeners_evicted.value()),
-        ("table_full", "nat_lookup", stats.nat_lookups_evicted.value()),
-        ("queue_full", "nat_lookup", stats.nat_lookups_dropped_queue_full.value()),
-        ("table_full", "row_key", stats.row_keys_dropped_full.value()),
-        ("queue_full", "alert", stats.alerts_dropped_queue_full.value()),
-        ("queue_full", "row", stats.rows_dropped_queue_full.value()),
-        ("rejected", "alert", stats.alerts_discarded_rejected.value()),
-        ("rejected", "row", stats.rows_discarded_rejected.value()),
-    ]
+/// Losses of one kind and reason since the agent started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LossCount {
+    /// Lost items: `tcp`, `connection`, `alert`, …
+    pub kind: &'static str,
+    /// Reason: `ring_full`, `table_full`, …
+    pub reason: &'static str,
+    /// Number of lost items.
+    pub count: u64,
 }
 
-/// Tells losses while the agent runs, folded.
+/// Returns every counted loss, including those with count 0, in a constant order.
+pub fn losses(kernel: &KernelCounters, stats: &Stats) -> Vec<LossCount> {
+    let counters = kernel.snapshot().chain(stats.snapshot());
+    let losses = counters.filter_map(|(counter, count)| {
+        let [kind, reason] = *counter.labels_in(&LOSSES)? else { return None };
+        Some(LossCount { kind, reason, count })
+    });
+    losses.collect()
+}
+
+/// Reports losses while the agent runs.
 #[derive(Debug)]
-pub(crate) struct LossLog {
-    speaker: Speaker,
-    looked: Timestamp,
-    told: Timestamp,
-    /// One for each of [`losses`], in its order.
-    seen: Vec<Seen>,
+pub(crate) struct LossReporter {
+    identity: Identity,
+    last_read: Timestamp,
+    last_report: Timestamp,
+    /// One entry for each of [`losses`], in its order.
+    tallies: Vec<Tally>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Seen {
+struct Tally {
     count: u64,
-    told: u64,
-    /// When it grew since it was told: not before the first, not after the second.
-    grew: Option<(Timestamp, Timestamp)>,
+    reported: u64,
+    /// Time range of the losses since the last report: after the first time, until the second.
+    range: Option<(Timestamp, Timestamp)>,
 }
 
-impl LossLog {
-    /// Nothing is lost yet at `now`.
-    pub(crate) const fn new(speaker: Speaker, now: Timestamp) -> Self {
-        Self { speaker, looked: now, told: now, seen: Vec::new() }
+impl LossReporter {
+    /// Begins at `now` with nothing lost.
+    pub(crate) const fn new(identity: Identity, now: Timestamp) -> Self {
+        Self { identity, last_read: now, last_report: now, tallies: Vec::new() }
     }
 
-    /// Reads the counters when it is time; gives what is to be said when it is time for that.
-    pub(crate) fn look(
+    /// Reads the counters if their interval is over, and returns events if a report is pending and
+    /// its interval is over.
+    pub(crate) fn poll(
         &mut self,
-        ledger: impl FnOnce() -> Option<KernelLedger>,
+        kernel: impl FnOnce() -> Option<KernelCounters>,
         stats: &Stats,
         now: Timestamp,
-    ) -> Vec<Notice> {
-        if now.duration_since(self.looked).abs() < LOOK_EVERY {
+    ) -> Vec<AgentEvent> {
+        if now.duration_since(self.last_read).abs() < READ_INTERVAL {
             return Vec::new();
         }
-        let Some(ledger) = ledger() else { return Vec::new() };
-        self.read(&ledger, stats, now);
-        let new = self.seen.iter().any(|seen| seen.count > seen.told);
-        if !new || now.duration_since(self.told).abs() < TELL_EVERY {
+        let Some(kernel) = kernel() else { return Vec::new() };
+        let losses = self.read(&kernel, stats, now);
+        let is_pending = self.tallies.iter().any(|tally| tally.count > tally.reported);
+        if !is_pending || now.duration_since(self.last_report).abs() < REPORT_INTERVAL {
             return Vec::new();
         }
-        self.tell(&ledger, stats, now)
+        self.report(losses, now)
     }
 
-    /// What is still to be said at the end.
+    /// Returns events for all losses that are not reported yet.
     pub(crate) fn finish(
         &mut self,
-        ledger: &KernelLedger,
+        kernel: &KernelCounters,
         stats: &Stats,
         now: Timestamp,
-    ) -> Vec<Notice> {
-        self.read(ledger, stats, now);
-        self.tell(ledger, stats, now)
+    ) -> Vec<AgentEvent> {
+        let losses = self.read(kernel, stats, now);
+        self.report(losses, now)
     }
 
-    fn read(&mut self, ledger: &KernelLedger, stats: &Stats, now: Timestamp) {
-        let losses = losses(ledger, stats);
-        self.seen.resize(losses.len(), Seen::default());
-        for (seen, (_, _, count)) in self.seen.iter_mut().zip(losses) {
-            if count > seen.count {
-                seen.grew = Some((seen.grew.map_or(self.looked, |(first, _)| first), now));
-                seen.count = count;
+    fn read(&mut self, kernel: &KernelCounters, stats: &Stats, now: Timestamp) -> Vec<LossCount> {
+        let losses = losses(kernel, stats);
+        self.tallies.resize(losses.len(), Tally::default());
+        for (tally, loss) in self.tallies.iter_mut().zip(&losses) {
+            if loss.count > tally.count {
+                let begin = tally.range.map_or(self.last_read, |(begin, _)| begin);
+                tally.range = Some((begin, now));
+                tally.count = loss.count;
             }
         }
-        self.looked = now;
+        self.last_read = now;
+        losses
     }
 
-    fn tell(&mut self, ledger: &KernelLedger, stats: &Stats, now: Timestamp) -> Vec<Notice> {
-        let names = losses(ledger, stats);
-        let mut notices = Vec::new();
-        let mut words = Vec::new();
-        for (seen, (reason, kind, _)) in self.seen.iter_mut().zip(names) {
-            let Some((first_seen, last_seen)) = seen.grew.take() else { continue };
-            let count = seen.count.saturating_sub(seen.told);
-            seen.told = seen.count;
-            words.push(format!("{kind} {reason} {count}"));
-            notices.push(Notice::Loss(Loss {
+    fn report(&mut self, losses: Vec<LossCount>, now: Timestamp) -> Vec<AgentEvent> {
+        let mut events = Vec::new();
+        let mut summary = Vec::new();
+        for (tally, LossCount { kind, reason, .. }) in self.tallies.iter_mut().zip(losses) {
+            let Some((first_seen, last_seen)) = tally.range.take() else { continue };
+            let count = tally.count.saturating_sub(tally.reported);
+            tally.reported = tally.count;
+            summary.push(format!("{kind} {reason} {count}"));
+            events.push(AgentEvent::Loss(Loss {
                 time_generated: last_seen,
-                computer: self.speaker.computer.clone(),
-                agent_id: self.speaker.agent_id.clone(),
+                computer: self.identity.computer.clone(),
+                agent_id: self.identity.agent_id.clone(),
                 first_seen,
                 last_seen,
                 reason: reason.to_owned(),
@@ -131,43 +121,43 @@ impl LossLog {
                 count,
             }));
         }
-        if !words.is_empty() {
-            self.told = now;
-            tracing::error!(losses = %words.join(", "), "lost since the last such line");
+        if !summary.is_empty() {
+            self.last_report = now;
+            tracing::error!(losses = %summary.join(", "), "data lost since the last such line");
         }
-        notices
+        events
     }
 }
 
-/// Logs the ledger at the end, when nothing is under way. It closes: what was attempted, over all
-/// kinds, is `received` and what was `ring_full`; what was received is that of each kind and what
-/// was `discarded` or dropped as `simulated`. What is `missed` was not attempted: the kernel did not
-/// run the program, which would have told of at most that much.
-pub(crate) fn log_closed(ledger: &KernelLedger, stats: &Stats) {
+/// Logs the ledger at shutdown, when no record is in flight. It balances: the records attempted, over
+/// all kinds, are those `received` plus those lost as `ring_full`; those received are the sum of all
+/// kinds plus those `discarded` or dropped as `simulated`. Runs that are `missed` were not attempted:
+/// the kernel did not run the program, which would have written one record at most.
+pub(crate) fn log_final(kernel: &KernelCounters, stats: &Stats) {
     tracing::info!(
-        tcp_attempted = ledger.tcp_attempted,
+        tcp_attempted = kernel.tcp_attempted,
         tcp_received = stats.tcp_records_received.value(),
-        tcp_ring_full = ledger.tcp_ring_full,
-        tcp_missed = ledger.missed.tcp,
-        process_attempted = ledger.process_attempted,
+        tcp_ring_full = kernel.tcp_ring_full,
+        tcp_missed = kernel.tcp_missed,
+        process_attempted = kernel.process_attempted,
         process_received = stats.process_records_received.value(),
-        process_ring_full = ledger.process_ring_full,
-        process_missed = ledger.missed.process,
-        udp_attempted = ledger.udp_attempted,
+        process_ring_full = kernel.process_ring_full,
+        process_missed = kernel.process_missed,
+        udp_attempted = kernel.udp_attempted,
         udp_received = stats.udp_records_received.value(),
-        udp_ring_full = ledger.udp_ring_full,
-        udp_missed = ledger.missed.udp,
-        udp_uncounted = ledger.udp_uncounted,
+        udp_ring_full = kernel.udp_ring_full,
+        udp_missed = kernel.udp_missed,
+        udp_uncounted = kernel.udp_uncounted,
         udp_flows_evicted = stats.udp_flows_evicted.value(),
-        dns_attempted = ledger.dns_attempted,
+        dns_attempted = kernel.dns_attempted,
         dns_received = stats.dns_records_received.value(),
-        dns_ring_full = ledger.dns_ring_full,
-        dns_over_rate = ledger.dns_over_rate,
+        dns_ring_full = kernel.dns_ring_full,
+        dns_over_rate = kernel.dns_over_rate,
         received = stats.records_received.value(),
         discarded = stats.records_discarded_decode.value(),
         simulated = stats.records_dropped_simulated.value(),
-        accept_pending_evicted = ledger.accept_pending_evicted,
-        read_failed = ledger.read_failed,
+        accept_pending_evicted = kernel.accept_pending_evicted,
+        read_failed = kernel.read_failed,
         processes_read_from_proc = stats.processes_read_from_proc.value(),
         processes_unknown = stats.processes_unknown.value(),
         processes_evicted = stats.processes_evicted.value(),
@@ -187,10 +177,10 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// First and last second, reason and count.
-    fn told(notices: &[Notice]) -> Vec<(i64, i64, &str, u64)> {
-        let each = notices.iter().filter_map(|notice| {
-            let Notice::Loss(loss) = notice else { return None };
+    /// First and last second, reason and count of each loss.
+    fn reported(events: &[AgentEvent]) -> Vec<(i64, i64, &str, u64)> {
+        let each = events.iter().filter_map(|event| {
+            let AgentEvent::Loss(loss) = event else { return None };
             let (first, last) = (loss.first_seen.as_second(), loss.last_seen.as_second());
             Some((first, last, loss.reason.as_str(), loss.count))
         });
@@ -198,30 +188,30 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_told_with_its_time_at_most_every_ten_seconds_and_at_the_end() {
+    fn a_loss_is_reported_with_its_time_at_most_every_ten_seconds_and_at_the_end() {
         let stats = Stats::default();
-        let mut log = LossLog::new(Speaker::default(), at(100));
-        let mut ledger = KernelLedger::default();
-        let mut look = |lost: u64, now: i64| {
-            ledger.tcp_ring_full += lost;
-            let notices = log.look(|| Some(ledger), &stats, at(now));
-            told(&notices).iter().map(|it| (it.0, it.1, it.3)).collect::<Vec<_>>()
+        let mut reporter = LossReporter::new(Identity::default(), at(100));
+        let mut kernel = KernelCounters::default();
+        let mut poll = |lost: u64, now: i64| {
+            kernel.tcp_ring_full += lost;
+            let events = reporter.poll(|| Some(kernel), &stats, at(now));
+            reported(&events).iter().map(|it| (it.0, it.1, it.3)).collect::<Vec<_>>()
         };
-        assert_eq!(look(0, 101), []);
-        assert_eq!(look(3, 105), []);
-        assert_eq!(look(2, 106), []);
-        assert_eq!(look(0, 110), [(101, 106, 5)]);
-        assert_eq!(look(1, 111), []);
-        assert_eq!(look(0, 119), []);
-        assert_eq!(look(0, 120), [(110, 111, 1)]);
-        assert_eq!(look(0, 200), []);
+        assert_eq!(poll(0, 101), []);
+        assert_eq!(poll(3, 105), []);
+        assert_eq!(poll(2, 106), []);
+        assert_eq!(poll(0, 110), [(101, 106, 5)]);
+        assert_eq!(poll(1, 111), []);
+        assert_eq!(poll(0, 119), []);
+        assert_eq!(poll(0, 120), [(110, 111, 1)]);
+        assert_eq!(poll(0, 200), []);
         stats.records_dropped_simulated.add(7);
-        let notices = log.finish(&ledger, &stats, at(201));
-        assert_eq!(told(&notices), [(200, 201, "simulated", 7)]);
-        let id = notices[0].id();
-        assert_eq!(id, notices[0].clone().id());
-        let json = serde_json::to_string(&notices[0]).unwrap();
+        let events = reporter.finish(&kernel, &stats, at(201));
+        assert_eq!(reported(&events), [(200, 201, "simulated", 7)]);
+        let id = events[0].id();
+        assert_eq!(id, events[0].clone().id());
+        let json = serde_json::to_string(&events[0]).unwrap();
         assert!(json.starts_with("{\"Type\":\"NetsensorLoss\","), "{json}");
-        assert_eq!(serde_json::from_str::<Notice>(&json).unwrap(), notices[0]);
+        assert_eq!(serde_json::from_str::<AgentEvent>(&json).unwrap(), events[0]);
     }
 }

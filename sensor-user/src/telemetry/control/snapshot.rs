@@ -1,46 +1,47 @@
-//! What `netsensor status` and the metrics show beside counters: how full the tables are, whether
-//! the ledger closes, and what the set of indicators holds.
+//! Sections of the status report besides counters: tables, ledger, losses, indicators, history. Also
+//! the pipeline's snapshot that they are made from.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::base::counters::KernelCounters;
 use crate::intel::IndicatorSet;
-use crate::pipeline::capture::KernelLedger;
+use crate::telemetry::loss_ledger::LossCount;
 
-/// A table that holds so much at most.
+/// Occupancy of a bounded table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TableReport {
-    /// Its name.
+    /// Name of the table, as in metrics.
     pub name: String,
-    /// What it holds.
+    /// Current number of entries.
     pub entries: u64,
-    /// What it may hold.
+    /// Capacity in entries.
     pub max: u64,
 }
 
 impl TableReport {
-    /// Of a table's entries, and how many there may be.
-    pub fn new((name, (entries, max)): (&str, (usize, usize))) -> Self {
+    /// Report of the table `name` with `entries` of at most `max` entries.
+    pub fn new(name: &str, entries: usize, max: usize) -> Self {
         Self { name: name.to_owned(), entries: entries as u64, max: max as u64 }
     }
 }
 
-/// What became of the records that the kernel half attempted, read at one moment.
+/// Balance of the records that BPF programs attempted to write, of all kinds, read at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct LedgerReport {
-    /// Records that programs wanted to send, of all kinds.
+    /// Records that programs attempted to write.
     pub attempted: u64,
-    /// Those that were read from the ring.
+    /// Records read from the ring buffer.
     pub received: u64,
-    /// Those that were lost because the ring was full.
+    /// Records lost because the ring buffer was full.
     pub ring_full: u64,
 }
 
 impl LedgerReport {
-    /// `received` is what was read from the ring before `kernel` was.
-    pub const fn new(kernel: &KernelLedger, received: u64) -> Self {
+    /// `received` is the number of records read from the ring buffer before `kernel` was read.
+    pub const fn new(kernel: &KernelCounters, received: u64) -> Self {
         let attempted = kernel.tcp_attempted
             + kernel.process_attempted
             + kernel.udp_attempted
@@ -52,48 +53,46 @@ impl LedgerReport {
         Self { attempted, received, ring_full }
     }
 
-    /// Records that are neither read nor lost: they are in the ring. Fewer than none means that the
-    /// ledger does not close.
+    /// Returns the records that are neither received nor lost: they are in the ring buffer. A
+    /// negative value means that the ledger does not balance.
     pub fn unaccounted(&self) -> i64 {
         let known = i128::from(self.received) + i128::from(self.ring_full);
         i64::try_from(i128::from(self.attempted) - known).unwrap_or(i64::MAX)
     }
 }
 
-/// Something that was lost, since the agent started.
+/// A loss since the agent started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct LossReport {
-    /// Why.
+    /// Reason: `ring_full`, `table_full`, …
     pub reason: String,
-    /// What.
+    /// Lost items: `tcp`, `connection`, `alert`, …
     pub kind: String,
-    /// How much.
+    /// Number of lost items.
     pub count: u64,
 }
 
-impl LossReport {
-    /// Of a line of the ledger.
-    pub fn new((reason, kind, count): (&str, &str, u64)) -> Self {
+impl From<LossCount> for LossReport {
+    fn from(LossCount { kind, reason, count }: LossCount) -> Self {
         Self { reason: reason.to_owned(), kind: kind.to_owned(), count }
     }
 }
 
-/// The set of indicators that connections are matched with.
+/// Size of the indicator set that connections are matched against.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SetReport {
-    /// All of them.
+    /// All indicators.
     pub indicators: u64,
-    /// Those that are one address.
+    /// Indicators of a single address.
     pub hosts: u64,
-    /// Those that are a network.
+    /// Indicators of a network.
     pub networks: u64,
 }
 
-impl SetReport {
-    /// Of a set.
-    pub fn of(set: &IndicatorSet) -> Self {
+impl From<&IndicatorSet> for SetReport {
+    fn from(set: &IndicatorSet) -> Self {
         let sizes = set.segments().iter().map(|segment| segment.sizes());
         let (hosts, networks) = sizes
             .fold((0, 0), |sum, (hosts, networks)| (sum.0 + hosts as u64, sum.1 + networks as u64));
@@ -101,27 +100,27 @@ impl SetReport {
     }
 }
 
-/// What the history holds on disk.
+/// Size of the history on disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct HistoryReport {
-    /// Bytes of its files.
+    /// Size of its files.
     pub bytes: u64,
-    /// How many there may be.
+    /// Maximum size of its files.
     pub max_bytes: u64,
 }
 
-/// What the pipeline's thread tells of itself, about once a second.
+/// State of the pipeline thread, which it publishes about once a second.
 #[derive(Debug, Clone, Default)]
-pub struct Figures {
-    /// `None` where the kernel's counters could not be read.
-    pub kernel: Option<KernelLedger>,
-    /// Records read from the ring before `kernel` was read.
+pub struct PipelineSnapshot {
+    /// Kernel counters; `None` if they could not be read.
+    pub kernel: Option<KernelCounters>,
+    /// Records read from the ring buffer before `kernel` was read.
     pub received: u64,
-    /// How full the tables are.
+    /// Occupancy of the tables.
     pub tables: Vec<TableReport>,
-    /// `None` where there is no history.
+    /// Size of the history; `None` if it is disabled.
     pub history: Option<HistoryReport>,
-    /// When every hook that the canary tries was last known to work.
+    /// Time at which all hooks that the canary tests were last known to work.
     pub canary_seen: Option<Timestamp>,
 }

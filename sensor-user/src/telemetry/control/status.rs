@@ -1,111 +1,113 @@
-//! `Status`: what `netsensor status` shows.
+//! `Status`: the agent's state for `netsensor status`, metrics and the service manager.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::delivery::DeliveryReport;
 use super::feeds::FeedReport;
-use super::snapshot::{Figures, HistoryReport, LedgerReport, LossReport, SetReport, TableReport};
-use crate::base::counters::Stats;
+use super::snapshot::{
+    HistoryReport, LedgerReport, LossReport, PipelineSnapshot, SetReport, TableReport,
+};
+use crate::base::counters::{KernelCounters, Stats};
 use crate::intel::Intel;
-use crate::pipeline::capture::{Capture, HookState, KernelLedger};
+use crate::pipeline::capture::{Capture, HookState};
+use crate::schema::agent_event::Identity;
 use crate::schema::health::{Component, State, overall};
-use crate::schema::notice::Speaker;
 use crate::telemetry::loss_ledger::losses;
 
-/// A hook, and whether it is attached.
+/// State of a kernel hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Probe {
-    /// What it is attached to.
+    /// Attach point in the kernel.
     pub name: String,
-    /// Whether it was attached at start.
+    /// True if the hook was attached at start.
     pub on: bool,
-    /// Why not; "" when it was.
+    /// Reason why it was not attached, else "".
     pub reason: String,
 }
 
-/// The last time that the agent was told to read its configuration again.
+/// Result of the last reload of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ReloadReport {
-    /// When.
+    /// Time of the reload.
     pub time: Timestamp,
-    /// Why the new configuration was refused and the old one stays; "" where it was taken.
+    /// Reason why the new configuration was refused and the old one stays in force, else "".
     pub error: String,
-    /// What of it waits for a restart.
+    /// Changed sections that take effect only after a restart.
     pub waits_for_restart: Vec<String>,
 }
 
-/// The answer to `status`.
+/// The response to the request `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct StatusReport {
     /// Always `NetsensorStatus`.
     pub r#type: String,
-    /// How the agent is as a whole.
+    /// State of the whole agent.
     pub state: State,
-    /// The agent's version.
+    /// Version of the agent.
     pub version: String,
-    /// Release of the kernel; "" where it is not known.
+    /// Release of the kernel; "" if unknown.
     #[serde(default)]
     pub kernel: String,
-    /// The first digits of the SHA-256 of its BPF object.
+    /// First digits of the SHA-256 of the BPF object.
     #[serde(default)]
     pub object: String,
-    /// Its process.
+    /// Process id of the agent.
     pub process_id: u32,
-    /// Its UUID.
+    /// UUID of the agent.
     pub agent_id: String,
     /// Full name of the host.
     pub computer: String,
-    /// When it started.
+    /// Start time of the agent.
     pub started: Timestamp,
-    /// What the agent may not do any more.
+    /// Confinement of the agent's process.
     #[serde(default)]
     pub confined: String,
-    /// What is known of its parts.
+    /// Components with a known state.
     pub components: Vec<Component>,
-    /// Its hooks, those that are not needed left out.
+    /// Hooks, without those that are not needed.
     pub probes: Vec<Probe>,
-    /// When every hook that the canary tries was last known to work.
+    /// Time at which all hooks that the canary tests were last known to work.
     #[serde(default)]
     pub canary_seen: Option<Timestamp>,
-    /// What became of the kernel's records.
+    /// Balance of the kernel's records.
     #[serde(default)]
     pub ledger: LedgerReport,
-    /// Everything that is known to be lost, also what is not.
+    /// All counted losses, including those with count 0.
     #[serde(default)]
     pub losses: Vec<LossReport>,
-    /// How full the tables are.
+    /// Occupancy of the tables.
     #[serde(default)]
     pub tables: Vec<TableReport>,
-    /// `None` where there is no history.
+    /// Size of the history; `None` if it is disabled.
     #[serde(default)]
     pub history: Option<HistoryReport>,
-    /// What connections are matched with.
+    /// Size of the indicator set.
     #[serde(default)]
     pub set: SetReport,
-    /// Where indicators come from.
+    /// State of each feed.
     #[serde(default)]
     pub feeds: Vec<FeedReport>,
-    /// Where alerts and rows wait.
+    /// State of the spool and the sinks.
     #[serde(default)]
     pub delivery: DeliveryReport,
-    /// `None` where the agent was not told to since it started.
+    /// Last reload of the configuration; `None` if there was none since the start.
     #[serde(default)]
     pub last_reload: Option<ReloadReport>,
-    /// Every counter of the agent, and those of the kernel half (`kernel_…`).
+    /// Every counter of the agent, and of its BPF programs (`kernel_…`).
     pub counters: BTreeMap<String, u64>,
 }
 
-/// What is shown, kept up by the pipeline's thread.
+/// Current state of the agent; the pipeline thread updates it.
 #[derive(Debug)]
 pub struct Status {
-    speaker: Speaker,
+    identity: Identity,
     started: Timestamp,
     confined: String,
     probes: Vec<Probe>,
@@ -115,21 +117,25 @@ pub struct Status {
     live: Mutex<Live>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Live {
     components: Vec<Component>,
-    kernel: KernelLedger,
+    kernel: KernelCounters,
     ledger: LedgerReport,
-    figures: Figures,
+    snapshot: PipelineSnapshot,
     delivery: DeliveryReport,
     last_reload: Option<ReloadReport>,
 }
 
 impl Status {
-    /// Of an agent that started at `started` with these hooks.
-    pub fn new(speaker: Speaker, started: Timestamp, capture: &Capture, stats: Arc<Stats>) -> Self {
-        let hooks = capture.hooks();
-        let probes = hooks.iter().filter_map(|hook| {
+    /// Status of an agent that started at `started` with the hooks of `capture`.
+    pub fn new(
+        identity: Identity,
+        started: Timestamp,
+        capture: &Capture,
+        stats: Arc<Stats>,
+    ) -> Self {
+        let probes = capture.hooks().iter().filter_map(|hook| {
             let (on, reason) = match &hook.state {
                 HookState::On => (true, String::new()),
                 HookState::Off(reason) => (false, reason.clone()),
@@ -142,45 +148,50 @@ impl Status {
         let kernel = kernel.map(|it| it.release().to_string_lossy().into_owned());
         let (kernel, object) = (kernel.unwrap_or_default(), capture.object().to_owned());
         let (confined, live) = (String::new(), Mutex::default());
-        Self { speaker, started, confined, probes, kernel, object, stats, live }
+        Self { identity, started, confined, probes, kernel, object, stats, live }
     }
 
-    /// Says how the agent is confined.
+    /// Sets the description of the agent's confinement.
     #[must_use]
-    pub fn confined(self, how: &str) -> Self {
-        Self { confined: how.to_owned(), ..self }
+    pub fn with_confinement(self, description: &str) -> Self {
+        Self { confined: description.to_owned(), ..self }
     }
 
-    /// Replaces what changes; what the kernel counts stays where it could not be read.
-    pub fn update(&self, components: &[Component], figures: Figures, delivery: DeliveryReport) {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Replaces the state of the components, the pipeline and the sinks. If the kernel's counters
+    /// could not be read, the previous ones stay.
+    pub fn update(
+        &self,
+        components: &[Component],
+        snapshot: PipelineSnapshot,
+        delivery: DeliveryReport,
+    ) {
+        let mut live = self.live();
         components.clone_into(&mut live.components);
-        if let Some(kernel) = figures.kernel {
+        if let Some(kernel) = snapshot.kernel {
             live.kernel = kernel;
-            live.ledger = LedgerReport::new(&kernel, figures.received);
+            live.ledger = LedgerReport::new(&kernel, snapshot.received);
         }
-        live.figures = figures;
+        live.snapshot = snapshot;
         live.delivery = delivery;
     }
 
-    /// Notes how a reload went.
-    pub fn reloaded(&self, report: ReloadReport) {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.last_reload = Some(report);
+    /// Records the result of a reload.
+    pub fn record_reload(&self, report: ReloadReport) {
+        self.live().last_reload = Some(report);
     }
 
-    /// The last reload, if there was one.
+    /// Returns the result of the last reload, if there was one.
     pub fn last_reload(&self) -> Option<ReloadReport> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).last_reload.clone()
+        self.live().last_reload.clone()
     }
 
-    /// One line of it, for the service manager.
-    pub fn brief(&self, indicators: usize) -> String {
-        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut bad = live.components.iter().filter(|part| part.state == State::Degraded);
+    /// Returns a summary of one line, for the service manager.
+    pub fn summary(&self, indicators: usize) -> String {
+        let live = self.live();
+        let mut degraded = live.components.iter().filter(|part| part.state == State::Degraded);
         let sinks = live.delivery.sinks.iter().map(|sink| sink.alerts_waiting);
         let waiting = sinks.max().unwrap_or(0);
-        match (bad.next(), bad.count()) {
+        match (degraded.next(), degraded.count()) {
             (None, _) => format!("OK: {indicators} indicators, {waiting} alerts wait"),
             (Some(part), 0) => format!("DEGRADED: {}: {}", part.name, part.reason),
             (Some(part), more) => {
@@ -189,20 +200,11 @@ impl Status {
         }
     }
 
-    /// All of it, with what `intel` says of its feeds.
+    /// Returns the full report, with the feeds and indicators of `intel`.
     pub fn report(&self, intel: &Intel) -> StatusReport {
-        let (components, kernel, ledger, figures, delivery, last_reload) = {
-            let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-            (
-                live.components.clone(),
-                live.kernel,
-                live.ledger,
-                live.figures.clone(),
-                live.delivery.clone(),
-                live.last_reload.clone(),
-            )
-        };
-        let counters = self.stats.snapshot().into_iter().chain(kernel_counters(&kernel));
+        let Live { components, kernel, ledger, snapshot, delivery, last_reload } =
+            self.live().clone();
+        let counters = kernel.snapshot().chain(self.stats.snapshot());
         StatusReport {
             r#type: "NetsensorStatus".to_owned(),
             state: overall(&components),
@@ -210,43 +212,26 @@ impl Status {
             kernel: self.kernel.clone(),
             object: self.object.clone(),
             process_id: std::process::id(),
-            agent_id: self.speaker.agent_id.clone(),
-            computer: self.speaker.computer.clone(),
+            agent_id: self.identity.agent_id.clone(),
+            computer: self.identity.computer.clone(),
             started: self.started,
             confined: self.confined.clone(),
             components,
             probes: self.probes.clone(),
-            canary_seen: figures.canary_seen,
+            canary_seen: snapshot.canary_seen,
             ledger,
-            losses: losses(&kernel, &self.stats).into_iter().map(LossReport::new).collect(),
-            tables: figures.tables,
-            history: figures.history,
-            set: SetReport::of(&intel.set().load()),
-            feeds: intel.status().iter().map(|feed| FeedReport::of(feed, false)).collect(),
+            losses: losses(&kernel, &self.stats).into_iter().map(LossReport::from).collect(),
+            tables: snapshot.tables,
+            history: snapshot.history,
+            set: SetReport::from(&**intel.set().load()),
+            feeds: intel.status().iter().map(|feed| FeedReport::new(feed, false)).collect(),
             delivery,
             last_reload,
-            counters: counters.map(|(name, value)| (name.to_owned(), value)).collect(),
+            counters: counters.map(|(counter, value)| (counter.name.to_owned(), value)).collect(),
         }
     }
-}
 
-/// What the kernel half counted, by name.
-fn kernel_counters(kernel: &KernelLedger) -> [(&'static str, u64); 15] {
-    [
-        ("kernel_tcp_attempted", kernel.tcp_attempted),
-        ("kernel_tcp_ring_full", kernel.tcp_ring_full),
-        ("kernel_tcp_missed", kernel.missed.tcp),
-        ("kernel_process_attempted", kernel.process_attempted),
-        ("kernel_process_ring_full", kernel.process_ring_full),
-        ("kernel_process_missed", kernel.missed.process),
-        ("kernel_udp_attempted", kernel.udp_attempted),
-        ("kernel_udp_ring_full", kernel.udp_ring_full),
-        ("kernel_udp_missed", kernel.missed.udp),
-        ("kernel_udp_uncounted", kernel.udp_uncounted),
-        ("kernel_dns_attempted", kernel.dns_attempted),
-        ("kernel_dns_ring_full", kernel.dns_ring_full),
-        ("kernel_dns_over_rate", kernel.dns_over_rate),
-        ("kernel_accept_pending_evicted", kernel.accept_pending_evicted),
-        ("kernel_read_failed", kernel.read_failed),
-    ]
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

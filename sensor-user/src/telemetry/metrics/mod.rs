@@ -1,10 +1,10 @@
-//! Metrics: what the agent counts and measures of itself, for Prometheus, over HTTP/1.1 on a unix
-//! socket or a loopback address (`[metrics]`; off unless set).
+//! Prometheus metrics of the agent, over HTTP/1.1 on a unix socket or a loopback address (`[metrics]`;
+//! disabled by default).
 //!
-//! Invariants. The pipeline never waits: a page is made of what it told last, once a second at most.
-//! Callers are bounded in number, bytes and time, and a new one always gets its turn: the one that
-//! has been there for longest leaves. Names are fixed; label values come from the configuration and
-//! from short lists, never from traffic or feeds.
+//! Invariants. The pipeline never waits: a page shows the pipeline's last snapshot, and is generated at
+//! most once a second. Clients are bounded in number, bytes and time; a new client is always served,
+//! and disconnects the oldest if too many are connected. Metric names are fixed. Label values come from
+//! the configuration and from fixed lists, never from traffic or feeds.
 
 mod counters;
 mod page;
@@ -12,10 +12,7 @@ mod process;
 mod server;
 mod text;
 
-pub use page::{Vitals, page};
-pub use process::{ProcessVitals, WorkerVitals};
-pub use server::{Exporter, Listen, MetricsConfig, MetricsError};
-pub use text::Format;
+pub use server::{Exporter, Listen, MetricsConfig, MetricsError, MetricsSource};
 
 #[cfg(test)]
 mod tests;

@@ -1,153 +1,175 @@
-//! The page: all metrics of an agent, of what it says of itself and what its process takes.
+//! The metrics page: all metrics of an agent, from its status report and its process.
 
 use jiff::Timestamp;
 
 use super::counters::counters;
-use super::process::ProcessVitals;
-use super::text::{Format, Kind, Text};
+use super::process::ProcessMetrics;
+use super::text::{Buckets, FamilyKind, Format, MetricsText};
 use crate::deliver::{Delays, SinkReport};
 use crate::schema::health::State;
 use crate::telemetry::control::{FeedReport, StatusReport};
 
-/// Reasons of rejected entries that are told of one feed at most.
+/// Limit of the reasons that `netsensor_feed_rejected_entries` shows for one feed.
 const REASONS_MAX: usize = 32;
 
-/// What a page is made of.
-#[derive(Debug, Clone)]
-pub struct Vitals {
-    /// What the agent says of itself.
-    pub report: StatusReport,
-    /// What its process takes.
-    pub process: ProcessVitals,
-}
-
-/// All metrics.
-pub fn page(vitals: &Vitals, format: Format) -> String {
-    let mut text = Text::new(format);
-    let report = &vitals.report;
+/// Returns the page with all metrics.
+pub fn page(report: &StatusReport, process: &ProcessMetrics, format: Format) -> String {
+    let mut text = MetricsText::new(format);
     agent(&mut text, report);
-    ledger(&mut text, report);
     counters(&mut text, report);
     tables(&mut text, report);
     feeds(&mut text, &report.feeds);
     spool(&mut text, report);
     sinks(&mut text, &report.delivery.sinks);
-    delays(&mut text, &report.delivery.sinks);
-    process(&mut text, &vitals.process);
+    process_metrics(&mut text, process);
     text.finish()
 }
 
-fn agent(text: &mut Text, report: &StatusReport) {
-    let mut build =
-        text.family("netsensor_build_info", Kind::Gauge, "Always 1; the labels say which.");
+impl MetricsText {
+    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.single(name, FamilyKind::Gauge, help, value);
+    }
+
+    /// Writes a gauge of a point in time, if it is known.
+    fn time_gauge(&mut self, name: &str, help: &str, time: Option<Timestamp>) {
+        if let Some(time) = time {
+            self.gauge(name, help, unix_seconds(time));
+        }
+    }
+}
+
+fn agent(text: &mut MetricsText, report: &StatusReport) {
+    let help = "Always 1; the labels are the versions.";
+    let mut build = text.family("netsensor_build_info", FamilyKind::Gauge, help);
     let (version, object, kernel) = (&report.version, &report.object, &report.kernel);
     build.sample(&[("version", version), ("object", object), ("kernel", kernel)], 1);
-    let help = "Whether no part of the agent is degraded.";
-    text.one("netsensor_healthy", Kind::Gauge, (help, flag(report.state == State::Ok)));
-    let help = "Whether a part of the agent works.";
-    let mut components = text.family("netsensor_component_up", Kind::Gauge, help);
+    let is_healthy = u8::from(report.state == State::Ok);
+    text.gauge("netsensor_healthy", "1 if no component is degraded, else 0.", is_healthy);
+    let help = "1 if the component works, else 0.";
+    let mut components = text.family("netsensor_component_up", FamilyKind::Gauge, help);
     for component in &report.components {
-        let up = flag(component.state == State::Ok);
-        components.sample(&[("component", &component.name)], up);
+        let is_up = u8::from(component.state == State::Ok);
+        components.sample(&[("component", &component.name)], is_up);
     }
-    let help = "Whether a hook in the kernel was attached at start.";
-    let mut probes = text.family("netsensor_probe_attached", Kind::Gauge, help);
+    let help = "1 if the kernel hook was attached at start, else 0.";
+    let mut probes = text.family("netsensor_probe_attached", FamilyKind::Gauge, help);
     for probe in &report.probes {
-        probes.sample(&[("probe", &probe.name)], flag(probe.on));
+        probes.sample(&[("probe", &probe.name)], u8::from(probe.on));
     }
-    let help = "When every hook that the canary tries was last known to work.";
-    let name = "netsensor_canary_last_seen_timestamp_seconds";
-    if let Some(seen) = report.canary_seen {
-        text.one(name, Kind::Gauge, (help, seconds(seen)));
-    }
+    text.time_gauge(
+        "netsensor_canary_last_seen_timestamp_seconds",
+        "Time at which all hooks that the canary tests were last known to work.",
+        report.canary_seen,
+    );
     if let Some(reload) = &report.last_reload {
-        let help = "Whether the configuration was taken when it was last read again.";
-        let good = flag(reload.error.is_empty());
-        text.one("netsensor_last_reload_successful", Kind::Gauge, (help, good));
-        let name = "netsensor_last_reload_timestamp_seconds";
-        let help = "When the configuration was last read again.";
-        text.one(name, Kind::Gauge, (help, seconds(reload.time)));
+        let is_applied = u8::from(reload.error.is_empty());
+        let help = "1 if the last reload of the configuration succeeded, else 0.";
+        text.gauge("netsensor_last_reload_successful", help, is_applied);
+        let help = "Time of the last reload of the configuration.";
+        text.time_gauge("netsensor_last_reload_timestamp_seconds", help, Some(reload.time));
     }
+    text.gauge(
+        "netsensor_ledger_unaccounted_records",
+        "Records attempted that are neither received nor lost: they are in the ring buffer. \
+         A value below 0 means that the ledger does not balance.",
+        report.ledger.unaccounted(),
+    );
 }
 
-fn ledger(text: &mut Text, report: &StatusReport) {
-    let help = "Everything that is known to be lost, by what it was and why.";
-    let mut losses = text.family("netsensor_losses", Kind::Counter, help);
-    for loss in &report.losses {
-        losses.sample(&[("kind", &loss.kind), ("reason", &loss.reason)], loss.count);
-    }
-    let help = "Records attempted that are neither received nor lost: they are in the ring. Below 0, \
-                the ledger does not close.";
-    let name = "netsensor_ledger_unaccounted_records";
-    text.one(name, Kind::Gauge, (help, report.ledger.unaccounted()));
-}
-
-fn tables(text: &mut Text, report: &StatusReport) {
+fn tables(text: &mut MetricsText, report: &StatusReport) {
     let help = "Entries of a table of the agent.";
-    let mut entries = text.family("netsensor_table_entries", Kind::Gauge, help);
+    let mut entries = text.family("netsensor_table_entries", FamilyKind::Gauge, help);
     for table in &report.tables {
         entries.sample(&[("table", &table.name)], table.entries);
     }
-    let help = "Entries that a table of the agent holds at most.";
-    let mut most = text.family("netsensor_table_max_entries", Kind::Gauge, help);
+    let help = "Capacity of a table of the agent, in entries.";
+    let mut max_entries = text.family("netsensor_table_max_entries", FamilyKind::Gauge, help);
     for table in &report.tables {
-        most.sample(&[("table", &table.name)], table.max);
+        max_entries.sample(&[("table", &table.name)], table.max);
     }
     if let Some(history) = report.history {
-        let help = "Bytes of the history's files.";
-        text.one("netsensor_history_bytes", Kind::Gauge, (help, history.bytes));
-        let help = "Bytes that the history's files have at most.";
-        text.one("netsensor_history_max_bytes", Kind::Gauge, (help, history.max_bytes));
+        text.gauge("netsensor_history_bytes", "Size of the history's files.", history.bytes);
+        let help = "Maximum size of the history's files.";
+        text.gauge("netsensor_history_max_bytes", help, history.max_bytes);
     }
-    let help = "Indicators that connections are matched with.";
-    let mut set = text.family("netsensor_indicators", Kind::Gauge, help);
+    let help = "Indicators that connections are matched against.";
+    let mut set = text.family("netsensor_indicators", FamilyKind::Gauge, help);
     set.sample(&[("prefix", "host")], report.set.hosts);
     set.sample(&[("prefix", "network")], report.set.networks);
 }
 
-/// A family of one sample a feed, where it has one.
-type FeedGauge = (&'static str, &'static str, fn(&FeedReport) -> Option<f64>);
+/// A family of gauges with one sample for each `T` that has a value.
+struct GaugeFamily<T> {
+    name: &'static str,
+    help: &'static str,
+    value: fn(&T) -> Option<f64>,
+}
 
-const FEED_GAUGES: [FeedGauge; 8] = [
-    ("stale", "Whether there was no good pull of a feed for three of its intervals.", |feed| {
-        Some(f64::from(flag(feed.stale)))
-    }),
-    ("indicators", "Indicators that a feed gives.", |feed| Some(float(feed.indicators))),
-    ("up", "Whether nothing is wrong with a feed.", |feed| {
-        Some(f64::from(flag(feed.state == State::Ok)))
-    }),
-    (
-        "quarantined",
-        "Whether the last pull of a feed is held back, since it looked wrong.",
-        |feed| Some(f64::from(flag(feed.quarantined))),
-    ),
-    ("failed_pulls", "Pulls of a feed that failed since the last good one.", |feed| {
-        Some(f64::from(feed.failures))
-    }),
-    ("last_pull_timestamp_seconds", "When a feed was last asked.", |feed| {
-        feed.last_pull.map(seconds)
-    }),
-    (
-        "last_good_pull_timestamp_seconds",
-        "When what a feed gives was last confirmed by a good pull.",
-        |feed| feed.last_good.map(seconds),
-    ),
-    ("loaded_timestamp_seconds", "When what a feed gives was pulled.", |feed| {
-        feed.loaded.map(seconds)
-    }),
-];
-
-fn feeds(text: &mut Text, feeds: &[FeedReport]) {
-    for (name, help, value) in FEED_GAUGES {
-        let mut family = text.family(&format!("netsensor_feed_{name}"), Kind::Gauge, help);
-        for feed in feeds {
-            if let Some(value) = value(feed) {
-                family.sample(&[("feed", &feed.name), ("kind", &feed.kind)], value);
+impl<T> GaugeFamily<T> {
+    fn write<'t, const LABELS: usize>(
+        &self,
+        text: &mut MetricsText,
+        items: &'t [T],
+        labels: fn(&'t T) -> [(&'static str, &'t str); LABELS],
+    ) {
+        let mut family = text.family(self.name, FamilyKind::Gauge, self.help);
+        for item in items {
+            if let Some(value) = (self.value)(item) {
+                family.sample(&labels(item), value);
             }
         }
     }
-    let help = "Entries of the last good pull of a feed that are not used.";
-    let mut rejected = text.family("netsensor_feed_rejected_entries", Kind::Gauge, help);
+}
+
+const FEED_GAUGES: [GaugeFamily<FeedReport>; 8] = [
+    GaugeFamily {
+        name: "netsensor_feed_stale",
+        help: "1 if the feed had no good pull for three of its intervals, else 0.",
+        value: |feed| Some(f64::from(feed.stale)),
+    },
+    GaugeFamily {
+        name: "netsensor_feed_indicators",
+        help: "Indicators of the feed.",
+        value: |feed| Some(float(feed.indicators)),
+    },
+    GaugeFamily {
+        name: "netsensor_feed_up",
+        help: "1 if the feed works, 0 if it is degraded.",
+        value: |feed| Some(f64::from(feed.state == State::Ok)),
+    },
+    GaugeFamily {
+        name: "netsensor_feed_quarantined",
+        help: "1 if the last pull of the feed was suspicious and is quarantined, else 0.",
+        value: |feed| Some(f64::from(feed.quarantined)),
+    },
+    GaugeFamily {
+        name: "netsensor_feed_failed_pulls",
+        help: "Failed pulls of the feed since its last good pull.",
+        value: |feed| Some(f64::from(feed.failures)),
+    },
+    GaugeFamily {
+        name: "netsensor_feed_last_pull_timestamp_seconds",
+        help: "Time of the last pull of the feed.",
+        value: |feed| feed.last_pull.map(unix_seconds),
+    },
+    GaugeFamily {
+        name: "netsensor_feed_last_good_pull_timestamp_seconds",
+        help: "Time of the last good pull, which confirmed the feed's indicators.",
+        value: |feed| feed.last_good.map(unix_seconds),
+    },
+    GaugeFamily {
+        name: "netsensor_feed_loaded_timestamp_seconds",
+        help: "Time at which the feed's current indicators were pulled.",
+        value: |feed| feed.loaded.map(unix_seconds),
+    },
+];
+
+fn feeds(text: &mut MetricsText, feeds: &[FeedReport]) {
+    for gauge in FEED_GAUGES {
+        gauge.write(text, feeds, |feed| [("feed", &feed.name), ("kind", &feed.kind)]);
+    }
+    let help = "Entries of the feed's last good pull that are not used.";
+    let mut rejected = text.family("netsensor_feed_rejected_entries", FamilyKind::Gauge, help);
     for feed in feeds {
         for (reason, count) in feed.rejected.iter().take(REASONS_MAX) {
             rejected.sample(&[("feed", &feed.name), ("reason", reason)], count);
@@ -155,137 +177,131 @@ fn feeds(text: &mut Text, feeds: &[FeedReport]) {
     }
 }
 
-fn spool(text: &mut Text, report: &StatusReport) {
+fn spool(text: &mut MetricsText, report: &StatusReport) {
     let Some(spool) = &report.delivery.spool else { return };
-    let up = flag(spool.error.is_empty());
-    text.one("netsensor_spool_up", Kind::Gauge, ("Whether the spool can be written.", up));
-    let help = "Bytes of the spool on disk.";
-    text.one("netsensor_spool_bytes", Kind::Gauge, (help, spool.bytes));
-    let help = "Bytes that the spool has at most.";
-    text.one("netsensor_spool_max_bytes", Kind::Gauge, (help, spool.max_bytes));
-    let help = "Files of the spool.";
-    text.one("netsensor_spool_segments", Kind::Gauge, (help, spool.segments));
-    if let Some(oldest) = spool.oldest {
-        let name = "netsensor_spool_oldest_alert_timestamp_seconds";
-        let help = "When the oldest alert that the spool retains was put.";
-        text.one(name, Kind::Gauge, (help, seconds(oldest)));
-    }
+    let is_writable = u8::from(spool.error.is_empty());
+    text.gauge("netsensor_spool_up", "1 if the spool is writable, else 0.", is_writable);
+    text.gauge("netsensor_spool_bytes", "Size of the spool on disk.", spool.bytes);
+    text.gauge("netsensor_spool_max_bytes", "Maximum size of the spool.", spool.max_bytes);
+    text.gauge("netsensor_spool_segments", "Segment files of the spool.", spool.segments);
+    text.time_gauge(
+        "netsensor_spool_oldest_alert_timestamp_seconds",
+        "Time at which the oldest alert in the spool was written.",
+        spool.oldest,
+    );
 }
 
-/// The same of sinks.
-type SinkGauge = (&'static str, &'static str, fn(&SinkReport) -> Option<f64>);
-
-const SINK_GAUGES: [SinkGauge; 3] = [
-    (
-        "up",
-        "Whether a sink takes what it is given; not, where it has failed for ten seconds.",
-        |sink| Some(f64::from(flag(sink.error.is_empty()))),
-    ),
-    ("last_delivered_timestamp_seconds", "When a sink last took something.", |sink| {
-        sink.last_delivered.map(seconds)
-    }),
-    (
-        "oldest_waiting_alert_timestamp_seconds",
-        "Time of the oldest alert that a sink was given and has not taken.",
-        |sink| sink.oldest_waiting.map(seconds),
-    ),
+const SINK_GAUGES: [GaugeFamily<SinkReport>; 3] = [
+    GaugeFamily {
+        name: "netsensor_sink_up",
+        help: "1 if the sink accepts items, 0 once it has failed for ten seconds.",
+        value: |sink| Some(f64::from(sink.error.is_empty())),
+    },
+    GaugeFamily {
+        name: "netsensor_sink_last_delivered_timestamp_seconds",
+        help: "Time of the last successful delivery to the sink.",
+        value: |sink| sink.last_delivered.map(unix_seconds),
+    },
+    GaugeFamily {
+        name: "netsensor_sink_oldest_waiting_alert_timestamp_seconds",
+        help: "Time of the oldest alert that the sink has not accepted yet.",
+        value: |sink| sink.oldest_waiting.map(unix_seconds),
+    },
 ];
 
-fn sinks(text: &mut Text, sinks: &[SinkReport]) {
-    let help = "Alerts (on disk) and rows (in memory) that a sink has not taken.";
-    let mut waiting = text.family("netsensor_sink_waiting_items", Kind::Gauge, help);
+fn sinks(text: &mut MetricsText, sinks: &[SinkReport]) {
+    let help = "Undelivered items of the sink: alerts (on disk) and rows (in memory).";
+    let mut waiting = text.family("netsensor_sink_waiting_items", FamilyKind::Gauge, help);
     for sink in sinks {
         waiting.sample(&[("sink", &sink.name), ("content", "alerts")], sink.alerts_waiting);
         waiting.sample(&[("sink", &sink.name), ("content", "rows")], sink.rows_waiting);
     }
-    for (name, help, value) in SINK_GAUGES {
-        let mut family = text.family(&format!("netsensor_sink_{name}"), Kind::Gauge, help);
-        for sink in sinks {
-            if let Some(value) = value(sink) {
-                family.sample(&[("sink", &sink.name)], value);
-            }
-        }
+    for gauge in SINK_GAUGES {
+        gauge.write(text, sinks, |sink| [("sink", &sink.name)]);
     }
-    let help = "Requests to a sink that were begun.";
-    let mut attempts = text.family("netsensor_sink_attempts", Kind::Counter, help);
+    let help = "Requests to the sink, including failed ones.";
+    let mut attempts = text.family("netsensor_sink_attempts", FamilyKind::Counter, help);
     for sink in sinks {
         attempts.sample(&[("sink", &sink.name)], sink.attempts);
     }
-    let help = "Requests to a sink that failed and are tried again.";
-    let mut failures = text.family("netsensor_sink_failures", Kind::Counter, help);
+    let help = "Failed requests to the sink, which are retried.";
+    let mut failures = text.family("netsensor_sink_failures", FamilyKind::Counter, help);
     for sink in sinks {
         failures.sample(&[("sink", &sink.name)], sink.failures);
     }
-}
-
-fn delays(text: &mut Text, sinks: &[SinkReport]) {
-    let help = "From a connection to the answer of a sink that took the first alert of it.";
+    let help = "Time from a connection to the sink's acknowledgement of its first alert.";
     let name = "netsensor_sink_alert_latency_seconds";
-    let mut delays = text.family(name, Kind::Histogram, help);
+    let mut latencies = text.family(name, FamilyKind::Histogram, help);
     for sink in sinks {
         let sum = sink.delays.sum().as_secs_f64();
-        let classes = (&Delays::BOUNDS[..], sink.delays.classes());
-        delays.histogram(("sink", &sink.name), classes, sum);
+        let buckets = Buckets { bounds: &Delays::BOUNDS, counts: sink.delays.classes(), sum };
+        latencies.histogram(("sink", &sink.name), buckets);
     }
 }
 
-/// Under the names that Prometheus' own libraries use.
-fn process(text: &mut Text, process: &ProcessVitals) {
-    let help = "Time of the agent's process on a CPU, in user and in kernel mode.";
-    let cpu = [
-        ("process_cpu_seconds", help, process.cpu_seconds),
+/// Writes metrics of the agent's process under the names of Prometheus' client libraries, and those
+/// of its workers.
+fn process_metrics(text: &mut MetricsText, process: &ProcessMetrics) {
+    use FamilyKind::{Counter, Gauge};
+    // Counts print like integers: all are below 2^53.
+    let count = |value: Option<u64>| value.map(float);
+    let metrics = [
+        (
+            "process_cpu_seconds",
+            Counter,
+            "CPU time of the agent's process, user and system.",
+            process.cpu_seconds,
+        ),
         (
             "netsensor_children_cpu_seconds",
-            "The same of its children that have ended: readers of feeds, canaries.",
+            Counter,
+            "CPU time of the agent's exited child processes.",
             process.children_cpu_seconds,
         ),
-    ];
-    for (name, help, value) in cpu {
-        if let Some(value) = value {
-            text.one(name, Kind::Counter, (help, value));
-        }
-    }
-    let gauges = [
-        ("process_resident_memory_bytes", "Memory of the agent's process.", process.resident_bytes),
+        (
+            "process_resident_memory_bytes",
+            Gauge,
+            "Resident memory of the agent's process.",
+            count(process.resident_bytes),
+        ),
         (
             "process_virtual_memory_bytes",
-            "Address space of the agent's process.",
-            process.virtual_bytes,
+            Gauge,
+            "Virtual memory of the agent's process.",
+            count(process.virtual_bytes),
         ),
-        ("process_threads", "Threads of the agent's process.", process.threads),
-        ("process_open_fds", "File descriptors that are open.", process.open_fds),
-        ("process_max_fds", "File descriptors that may be open.", process.max_fds),
+        ("process_threads", Gauge, "Threads of the agent's process.", count(process.threads)),
+        ("process_open_fds", Gauge, "Open file descriptors.", count(process.open_fds)),
+        ("process_max_fds", Gauge, "Maximum of open file descriptors.", count(process.max_fds)),
+        (
+            "process_start_time_seconds",
+            Gauge,
+            "Start time of the agent's process.",
+            process.start_seconds,
+        ),
     ];
-    for (name, help, value) in gauges {
+    for (name, kind, help, value) in metrics {
         if let Some(value) = value {
-            text.one(name, Kind::Gauge, (help, value));
+            text.single(name, kind, help, value);
         }
     }
-    let help = "CPU time of a worker process of the agent; 0 again after a restart.";
-    let mut cpu = text.family("netsensor_worker_cpu_seconds", Kind::Counter, help);
+    let help = "CPU time of a worker process; restarts at 0 with the worker.";
+    let mut cpu = text.family("netsensor_worker_cpu_seconds", Counter, help);
     for worker in &process.workers {
         cpu.sample(&[("worker", worker.kind.name())], worker.cpu_seconds);
     }
-    let help = "Resident memory of a worker process of the agent.";
-    let mut memory = text.family("netsensor_worker_resident_memory_bytes", Kind::Gauge, help);
+    let help = "Resident memory of a worker process.";
+    let mut memory = text.family("netsensor_worker_resident_memory_bytes", Gauge, help);
     for worker in &process.workers {
         memory.sample(&[("worker", worker.kind.name())], worker.resident_bytes);
     }
-    if let Some(start) = process.start_seconds {
-        let help = "When the agent's process began.";
-        text.one("process_start_time_seconds", Kind::Gauge, (help, start));
-    }
 }
 
-const fn flag(is_so: bool) -> u8 {
-    if is_so { 1 } else { 0 }
-}
-
-fn seconds(time: Timestamp) -> f64 {
+fn unix_seconds(time: Timestamp) -> f64 {
     time.as_duration().as_secs_f64()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "no set has 2^53 indicators")]
+#[expect(clippy::cast_precision_loss, reason = "no count here reaches 2^53")]
 const fn float(count: u64) -> f64 {
     count as f64
 }

@@ -1,4 +1,4 @@
-//! `Exporter`: answers `GET /metrics`.
+//! `Exporter`: HTTP server for `GET /metrics`.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -22,109 +22,123 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
-use super::page::{Vitals, page};
-use super::process::ProcessVitals;
+use super::page::page;
+use super::process::ProcessMetrics;
 use super::text::Format;
 use crate::base::counters::Stats;
 use crate::base::escape::escaped;
 use crate::intel::Intel;
 use crate::telemetry::control::Status;
 
-/// Callers at once at most; one more sends the first away.
-const CALLERS_MAX: usize = 16;
-/// How long a call may take in all.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
-/// How long a caller may take to say what it wants.
-const ASK_LIMIT: Duration = Duration::from_secs(2);
-/// Bytes of a request at most, and of headers.
+/// Limit of connected clients; a further client disconnects the oldest.
+const CLIENTS_MAX: usize = 16;
+/// Limit of a connection's total duration.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for the request's headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Limits of a request: bytes, and header fields.
 const REQUEST_MAX: usize = 8192;
 const HEADERS_MAX: usize = 32;
-/// A page is made this often at most.
-const PAGE_EVERY: Duration = Duration::from_secs(1);
-/// After the system could not accept a caller.
+/// Age up to which a page is served again.
+const PAGE_MAX_AGE: Duration = Duration::from_secs(1);
+/// Pause after a failed `accept`, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where callers come.
+/// Address of the metrics server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
-    /// A unix socket, absolute.
+    /// Absolute path of a unix socket.
     Unix(PathBuf),
-    /// A loopback address.
+    /// A loopback address and port.
     Loopback(SocketAddr),
 }
 
-/// `[metrics]`.
+/// Configuration section `[metrics]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricsConfig {
-    /// Where.
+    /// Address to listen on.
     pub listen: Listen,
-    /// Who may also connect to the unix socket: a group.
+    /// Group that may connect to the unix socket, besides the agent's user.
     pub group: Option<String>,
 }
 
-/// Why there is no exporter.
+/// Errors that prevent the metrics server from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
-    /// Somebody else answers there.
+    /// Another process listens on the socket.
     #[error("metrics.listen: {} is in use by another process; set another path", path.display())]
     InUse {
-        /// Which.
+        /// Configured path.
         path: PathBuf,
     },
-    /// Something else has the name.
+    /// The path exists and is not a socket.
     #[error(
-        "metrics.listen: {} is there and is no socket; move it away, or set another path",
+        "metrics.listen: {} exists and is not a socket; move it, or set another path",
         path.display()
     )]
     NotASocket {
-        /// Which.
+        /// Configured path.
         path: PathBuf,
     },
-    /// There is no such group.
+    /// The group does not exist.
     #[error(
-        "metrics.group: there is no group \"{}\"; make it, or name another",
+        "metrics.group: group \"{}\" does not exist; create it, or set another",
         escaped(group, 64)
     )]
     NoGroup {
-        /// Which.
+        /// Configured group.
         group: String,
     },
-    /// The socket cannot be given to the group.
+    /// The socket's group cannot be changed.
     #[error(
-        "metrics.group: give {} to group {}; the agent's user must be a member of it and its unit \
-         allow chown (docs/metrics.md has the drop-in)",
+        "metrics.group: change the group of {} to {}; the agent's user must be a member of it and \
+         its unit must allow chown (docs/metrics.md has the drop-in)",
         path.display(),
         escaped(group, 64)
     )]
-    Give {
-        /// The socket.
+    Chown {
+        /// Path of the socket.
         path: PathBuf,
-        /// The group.
+        /// Configured group.
         group: String,
-        /// Why.
+        /// Error of `chown`.
         source: io::Error,
     },
-    /// The system says no.
-    #[error("metrics.listen: listen on {place}")]
-    Io {
-        /// Where.
-        place: String,
-        /// Why.
+    /// The socket cannot be created.
+    #[error("metrics.listen: listen on {address}")]
+    Listen {
+        /// Configured path or address.
+        address: String,
+        /// Error of the system call.
         source: io::Error,
     },
 }
 
-/// A page, and when it was made.
-type Kept = Option<(Instant, Bytes)>;
-
-/// What is asked for the page.
+/// Inputs of the metrics page.
 #[derive(Debug, Clone)]
-struct Source {
-    status: Arc<Status>,
-    intel: Arc<Intel>,
-    stats: Arc<Stats>,
-    /// The last page of each format, with its time.
-    kept: Arc<Mutex<[Kept; 2]>>,
+pub struct MetricsSource {
+    /// Status of the agent.
+    pub status: Arc<Status>,
+    /// Feeds and indicators.
+    pub intel: Arc<Intel>,
+    /// Counters of the agent.
+    pub stats: Arc<Stats>,
+}
+
+/// A page and the time at which it was generated.
+type CachedPage = Option<(Instant, Bytes)>;
+
+/// The pages, shared by all connections.
+#[derive(Debug, Clone)]
+struct Pages {
+    source: MetricsSource,
+    cache: Arc<Mutex<PageCache>>,
+}
+
+#[derive(Debug, Default)]
+struct PageCache {
+    open_metrics: CachedPage,
+    plain: CachedPage,
 }
 
 #[derive(Debug)]
@@ -133,34 +147,36 @@ enum Socket {
     Loopback(TcpListener),
 }
 
-/// The listening socket.
+/// The metrics server, listening.
 #[derive(Debug)]
 pub struct Exporter {
     socket: Socket,
 }
 
 impl Exporter {
-    /// Listens; a unix socket has mode 0600, or 0660 and the group that is named.
+    /// Listens. A unix socket has mode 0600, or 0660 with the configured group.
     pub fn bind(config: &MetricsConfig) -> Result<Self, MetricsError> {
         let socket = match &config.listen {
-            Listen::Unix(path) => Socket::Unix(unix(path, config.group.as_deref())?, path.clone()),
+            Listen::Unix(path) => Socket::Unix(bind_unix(path, config.group.as_deref())?, path.clone()),
             Listen::Loopback(address) => {
                 let listen = || {
                     let listener = TcpListener::bind(address)?;
                     listener.set_nonblocking(true)?;
                     Ok(listener)
                 };
-                let place = address.to_string();
-                Socket::Loopback(listen().map_err(|source| MetricsError::Io { place, source })?)
+                let address = address.to_string();
+                Socket::Loopback(
+                    listen().map_err(|source| MetricsError::Listen { address, source })?,
+                )
             }
         };
         Ok(Self { socket })
     }
 
-    /// Answers until it is dropped; must run on a tokio runtime.
-    pub async fn serve(self, (status, intel): (Arc<Status>, Arc<Intel>), stats: Arc<Stats>) {
-        let source = Source { status, intel, stats, kept: Arc::default() };
-        let mut callers = Callers::default();
+    /// Serves requests until the future is dropped; must run on a tokio runtime.
+    pub async fn serve(self, source: MetricsSource) {
+        let pages = Pages { source, cache: Arc::default() };
+        let mut clients = Clients::default();
         let listening = match &self.socket {
             Socket::Unix(listener, _) => listener
                 .try_clone()
@@ -174,21 +190,21 @@ impl Exporter {
         let listening = match listening {
             Ok(listening) => listening,
             Err(error) => {
-                tracing::error!(%error, "metrics: the socket cannot be listened on");
+                tracing::error!(%error, "metrics: listening on the socket failed");
                 return;
             }
         };
         loop {
             let accepted = match &listening {
                 Listening::Unix(listener) => {
-                    listener.accept().await.map(|(caller, _)| callers.take(caller, &source))
+                    listener.accept().await.map(|(client, _)| clients.add(client, &pages))
                 }
                 Listening::Loopback(listener) => {
-                    listener.accept().await.map(|(caller, _)| callers.take(caller, &source))
+                    listener.accept().await.map(|(client, _)| clients.add(client, &pages))
                 }
             };
             if let Err(error) = accepted {
-                tracing::debug!(%error, "metrics: caller not accepted");
+                tracing::debug!(%error, "metrics: client not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -198,8 +214,8 @@ impl Exporter {
 impl Drop for Exporter {
     fn drop(&mut self) {
         if let Socket::Unix(_, path) = &self.socket {
-            // A confined agent may not; the next one takes it over.
-            let _left = std::fs::remove_file(path);
+            // A confined agent may not remove it; the next start replaces it.
+            let _remains = std::fs::remove_file(path);
         }
     }
 }
@@ -209,72 +225,75 @@ enum Listening {
     Loopback(tokio::net::TcpListener),
 }
 
-/// Those who are there, the first first.
+/// Connected clients, the oldest first.
 #[derive(Debug, Default)]
-struct Callers(VecDeque<AbortHandle>);
+struct Clients(VecDeque<AbortHandle>);
 
-impl Callers {
-    fn take(
+impl Clients {
+    fn add(
         &mut self,
-        caller: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        source: &Source,
+        client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        pages: &Pages,
     ) {
-        self.0.retain(|caller| !caller.is_finished());
-        if self.0.len() >= CALLERS_MAX
-            && let Some(first) = self.0.pop_front()
+        self.0.retain(|client| !client.is_finished());
+        if self.0.len() >= CLIENTS_MAX
+            && let Some(oldest) = self.0.pop_front()
         {
-            first.abort();
-            source.stats.metrics_clients_evicted.increment();
+            oldest.abort();
+            pages.source.stats.metrics_clients_evicted.increment();
         }
-        let task = tokio::spawn(call(caller, source.clone()));
+        let task = tokio::spawn(serve_client(client, pages.clone()));
         self.0.push_back(task.abort_handle());
     }
 }
 
-impl Drop for Callers {
+impl Drop for Clients {
     fn drop(&mut self) {
         self.0.iter().for_each(AbortHandle::abort);
     }
 }
 
-async fn call(caller: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, source: Source) {
+async fn serve_client(
+    client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    pages: Pages,
+) {
     let service = service_fn(|request| {
-        let response = answer(&request, &source);
+        let response = respond(&request, &pages);
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(ASK_LIMIT)
+        .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(REQUEST_MAX)
         .max_headers(HEADERS_MAX)
-        // A caller is gone when it has its page.
+        // One request per connection, so that idle clients hold no slot.
         .keep_alive(false)
-        .serve_connection(TokioIo::new(caller), service);
-    match timeout(CALL_LIMIT, connection).await {
+        .serve_connection(TokioIo::new(client), service);
+    match timeout(CONNECTION_TIMEOUT, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "metrics: caller not answered"),
-        Err(_elapsed) => tracing::debug!("metrics: caller too slow"),
+        Ok(Err(error)) => tracing::debug!(%error, "metrics: request not served"),
+        Err(_elapsed) => tracing::debug!("metrics: client too slow"),
     }
 }
 
-fn answer(request: &Request<Incoming>, source: &Source) -> Response<Full<Bytes>> {
+fn respond(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
     if request.uri().path() != "/metrics" {
-        return plain(StatusCode::NOT_FOUND, "the metrics of netsensor are at /metrics\n");
+        return text_response(StatusCode::NOT_FOUND, "the metrics of netsensor are at /metrics\n");
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
+        let mut response = text_response(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
-    let format = Format::wanted(accept.unwrap_or_default());
-    let mut response = Response::new(Full::new(source.page(format)));
+    let format = Format::from_accept(accept.unwrap_or_default());
+    let mut response = Response::new(Full::new(pages.get(format)));
     let media_type = HeaderValue::from_static(format.media_type());
     response.headers_mut().insert(CONTENT_TYPE, media_type);
     response
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+fn text_response(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;
     let media_type = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -282,30 +301,29 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-impl Source {
-    fn page(&self, format: Format) -> Bytes {
-        self.stats.metrics_scrapes_served.increment();
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let [open, plain] = &mut *kept;
-        let kept = match format {
-            Format::OpenMetrics => open,
-            Format::Plain => plain,
+impl Pages {
+    fn get(&self, format: Format) -> Bytes {
+        let MetricsSource { status, intel, stats } = &self.source;
+        stats.metrics_scrapes_served.increment();
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = match format {
+            Format::OpenMetrics => &mut cache.open_metrics,
+            Format::Plain => &mut cache.plain,
         };
-        if let Some((_, page)) = kept.as_ref().filter(|(made, _)| made.elapsed() < PAGE_EVERY) {
+        if let Some((_, page)) = cached.as_ref().filter(|(at, _)| at.elapsed() < PAGE_MAX_AGE) {
             return page.clone();
         }
-        let report = self.status.report(&self.intel);
-        let page = Bytes::from(page(&Vitals { report, process: ProcessVitals::read() }, format));
-        *kept = Some((Instant::now(), page.clone()));
+        let page = Bytes::from(page(&status.report(intel), &ProcessMetrics::read(), format));
+        *cached = Some((Instant::now(), page.clone()));
         page
     }
 }
 
-/// The socket at `path`, in the place of one that nobody answers any more.
-fn unix(path: &Path, group: Option<&str>) -> Result<UnixListener, MetricsError> {
-    let failed = |source| MetricsError::Io { place: path.display().to_string(), source };
+/// Listens on the unix socket `path`. Replaces a socket that no process listens on any more.
+fn bind_unix(path: &Path, group: Option<&str>) -> Result<UnixListener, MetricsError> {
+    let failed = |source| MetricsError::Listen { address: path.display().to_string(), source };
     match std::fs::symlink_metadata(path) {
-        Ok(there) if there.file_type().is_socket() => {
+        Ok(existing) if existing.file_type().is_socket() => {
             if UnixStream::connect(path).is_ok() {
                 return Err(MetricsError::InUse { path: path.to_owned() });
             }
@@ -326,10 +344,10 @@ fn unix(path: &Path, group: Option<&str>) -> Result<UnixListener, MetricsError> 
     if let Some((name, id)) = group {
         mode = 0o660;
         std::os::unix::fs::chown(path, None, Some(id.as_raw())).map_err(|source| {
-            MetricsError::Give { path: path.to_owned(), group: name.to_owned(), source }
+            MetricsError::Chown { path: path.to_owned(), group: name.to_owned(), source }
         })?;
     }
-    // Until here the umask protects it: nobody else may write to what it makes.
+    // Until here the umask keeps other users from connecting.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)

@@ -1,31 +1,25 @@
-//! The whole page, of an agent of which everything is known: every counter is in it, and
-//! `docs/metrics.md` lists it.
+//! The complete page, of an agent with every optional part: it has every counter, and
+//! `docs/metrics.md` lists every metric.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::page;
-use super::page::Vitals;
-use super::process::ProcessVitals;
-use super::process::WorkerVitals;
+use super::page::page;
+use super::process::{ProcessMetrics, WorkerMetrics};
 use super::text::Format;
-use crate::base::counters::Stats;
+use crate::base::counters::{KernelCounters, LOSSES, Stats};
 use crate::privsep::WorkerKind;
 use crate::telemetry::control::StatusReport;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
-const BEGIN: &str = "<!-- metrics: made by the test `every_metric_is_documented` -->\n";
+const BEGIN: &str = "<!-- metrics: written by the test `every_metric_is_documented` -->\n";
 const END: &str = "<!-- end of metrics -->\n";
 
-/// An agent that says everything, each counter with a value of its own.
-fn vitals() -> Vitals {
+/// Status of an agent with every optional part, and a different value for each counter.
+fn full_report() -> StatusReport {
     let time = "2026-11-28T05:00:00Z";
-    let counters: BTreeMap<&str, u64> = Stats::default()
-        .snapshot()
-        .iter()
-        .zip(1_000_001..)
-        .map(|((name, _), value)| (*name, value))
-        .collect();
+    let declared = KernelCounters::DECLARATIONS.iter().chain(Stats::DECLARATIONS);
+    let counters: BTreeMap<&str, u64> = declared.map(|it| it.name).zip(1_000_001..).collect();
     let report = serde_json::json!({
         "Type": "NetsensorStatus", "State": "OK", "Version": "1", "ProcessId": 7, "AgentId": "a",
         "Computer": "c", "Started": time, "Kernel": "6", "Object": "o", "Confined": "yes",
@@ -51,27 +45,39 @@ fn vitals() -> Vitals {
         "LastReload": { "Time": time, "Error": "", "WaitsForRestart": [] },
         "Counters": counters
     });
-    let report: StatusReport = serde_json::from_value(report).unwrap();
+    serde_json::from_value(report).unwrap()
+}
+
+fn full_page(format: Format) -> String {
     let worker =
-        WorkerVitals { kind: WorkerKind::SocketScan, cpu_seconds: 1.5, resident_bytes: 4096 };
-    let process = ProcessVitals { workers: vec![worker], ..ProcessVitals::read() };
-    Vitals { report, process }
+        WorkerMetrics { kind: WorkerKind::SocketScan, cpu_seconds: 1.5, resident_bytes: 4096 };
+    let process = ProcessMetrics { workers: vec![worker], ..ProcessMetrics::read() };
+    page(&full_report(), &process, format)
 }
 
 #[test]
-fn every_counter_is_told_once() {
-    let vitals = vitals();
-    let page = page(&vitals, Format::Plain);
-    for (name, value) in &vitals.report.counters {
-        let end = format!(" {value}");
-        assert_eq!(page.lines().filter(|line| line.ends_with(&end)).count(), 1, "{name}");
+fn every_counter_is_exposed_once_besides_the_losses() {
+    let page = full_page(Format::Plain);
+    let declared = || KernelCounters::DECLARATIONS.iter().chain(Stats::DECLARATIONS);
+    let report = full_report();
+    for counter in declared() {
+        let end = format!(" {}", report.counters[counter.name]);
+        let samples: Vec<&str> = page.lines().filter(|line| line.ends_with(&end)).collect();
+        let is_loss = |line: &&&str| line.starts_with("netsensor_losses_total{");
+        let losses = samples.iter().filter(is_loss).count();
+        assert_eq!(losses, usize::from(counter.labels_in(&LOSSES).is_some()), "{}", counter.name);
+        let is_only_loss = counter.family.iter().any(|sample| sample.family == &LOSSES);
+        assert_eq!(samples.len() - losses, usize::from(!is_only_loss), "{}", counter.name);
+    }
+    for sample in declared().flat_map(|counter| counter.samples()) {
+        assert_eq!(sample.labels.len(), sample.family.labels.len(), "{sample:?}");
     }
 }
 
 #[test]
-fn a_family_is_begun_once_and_is_never_empty() {
+fn a_family_begins_once_and_is_never_empty() {
     for format in [Format::Plain, Format::OpenMetrics] {
-        let page = page(&vitals(), format);
+        let page = full_page(format);
         let mut families: Vec<&str> =
             page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         let count = families.len();
@@ -82,9 +88,9 @@ fn a_family_is_begun_once_and_is_never_empty() {
     }
 }
 
-/// A line of the table for each family: name, labels, kind, meaning.
+/// The table of all families: name, labels, type, help text.
 fn table(page: &str) -> String {
-    let mut out = "| metric | labels | kind | meaning |\n| --- | --- | --- | --- |\n".to_owned();
+    let mut out = "| metric | labels | type | meaning |\n| --- | --- | --- | --- |\n".to_owned();
     let mut lines = page.lines().peekable();
     while let Some(line) = lines.next() {
         let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|it| it.split_once(' '))
@@ -103,19 +109,19 @@ fn table(page: &str) -> String {
     out
 }
 
-/// With `NETSENSOR_WRITE_DOCS=1` it writes the table.
+/// With `NETSENSOR_WRITE_DOCS=1` this writes the table.
 #[test]
 fn every_metric_is_documented() {
-    let wanted = table(&page(&vitals(), Format::Plain));
+    let wanted = table(&full_page(Format::Plain));
     let text = std::fs::read_to_string(DOCUMENT).unwrap();
     let (before, rest) = text.split_once(BEGIN).unwrap();
-    let (there, after) = rest.split_once(END).unwrap();
+    let (written, after) = rest.split_once(END).unwrap();
     if std::env::var_os("NETSENSOR_WRITE_DOCS").is_some() {
         std::fs::write(DOCUMENT, format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();
         return;
     }
     assert_eq!(
-        there, wanted,
+        written, wanted,
         "stale; NETSENSOR_WRITE_DOCS=1 cargo test -p sensor-user --lib metrics"
     );
 }
