@@ -8,7 +8,7 @@ use sensor_user::base::clock::Clock;
 use sensor_user::base::counters::Stats;
 use sensor_user::deliver::spool::SpoolConfig;
 use sensor_user::deliver::{Deliverer, Delivery, Leftover, Outbox, Pace, SinkConfig};
-use sensor_user::schema::notice::{Loss, Notice};
+use sensor_user::schema::agent_event::{AgentEvent, Loss};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
@@ -79,7 +79,7 @@ impl RunningSinks {
     /// Puts a loss event into the outbox.
     pub fn report_loss(&self) {
         let time = "2026-11-24T09:59:00Z".parse().expect("a time");
-        self.outbox.notice(Notice::Loss(Loss {
+        self.outbox.notice(AgentEvent::Loss(Loss {
             time_generated: time,
             computer: "web01".to_owned(),
             agent_id: "agent".to_owned(),
@@ -93,17 +93,16 @@ impl RunningSinks {
 
     /// Value of the counter `name`.
     pub fn value(&self, name: &str) -> u64 {
-        let snapshot = self.stats.snapshot();
-        let counter = snapshot.iter().find(|(counter, _)| *counter == name);
-        counter.map(|(_, value)| *value).expect("a counter")
+        let counter = self.stats.snapshot().find(|(counter, _)| counter.name == name);
+        counter.map(|(_, value)| value).expect("a counter")
     }
 
     /// Drains the sinks within 10 s. Returns their counters by name, and the undelivered items.
     pub fn drain(self) -> (impl Fn(&str) -> u64, Vec<Leftover>) {
         let left = self.runtime.block_on(self.deliverer.drain(Duration::from_secs(10)));
-        let snapshot = self.stats.snapshot();
+        let snapshot: Vec<_> = self.stats.snapshot().collect();
         let value = move |name: &str| {
-            let counter = snapshot.iter().find(|(counter, _)| *counter == name);
+            let counter = snapshot.iter().find(|(counter, _)| counter.name == name);
             counter.map(|(_, value)| *value).expect("a counter")
         };
         (value, left)

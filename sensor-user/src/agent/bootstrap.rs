@@ -60,7 +60,7 @@ impl Bootstrap {
         let parts = (&*workers, &stats);
         let mut sensor = Sensor::open(config, computer(config), Arc::clone(&clock), parts)?;
         let notifier = Arc::new(Notifier::new(&source.environment));
-        let confined = confine_agent(config, || sensor.capture().ledger().is_ok())?;
+        let confined = confine_agent(config, || sensor.capture().counters().is_ok())?;
         if confined.is_whole() {
             tracing::info!("agent confined");
         } else {

@@ -30,7 +30,6 @@ use crate::privsep::Workers;
 use crate::schema::TableRow;
 use crate::telemetry::control::Status;
 use crate::telemetry::log::Handle;
-use crate::telemetry::metrics::Exporter;
 
 /// Interval at which the GeoIP database is checked for a replacement.
 const GEOIP_CHECK_INTERVAL: Duration = Duration::from_secs(10);
@@ -123,21 +122,6 @@ pub(super) fn allow_list(config: &AllowConfig) -> anyhow::Result<AllowList> {
     Ok(AllowList::new(config.networks.iter().copied().chain(networks)))
 }
 
-/// Serves metrics, if configured.
-pub(super) fn export(
-    exporter: Option<Exporter>,
-    (status, intel): (&Arc<Status>, &Arc<Intel>),
-    stats: &Arc<Stats>,
-) -> impl Future<Output = ()> + Send + 'static {
-    let of = (Arc::clone(status), Arc::clone(intel));
-    let stats = Arc::clone(stats);
-    async move {
-        if let Some(exporter) = exporter {
-            exporter.serve(of, stats).await;
-        }
-    }
-}
-
 /// Notifies the service manager of the agent's state, as long as the pipeline thread makes progress.
 pub(super) fn watchdog(
     notifier: &Arc<Notifier>,
@@ -146,7 +130,7 @@ pub(super) fn watchdog(
     intel: &Intel,
 ) -> impl Future<Output = ()> + Send + 'static {
     let (status, set) = (Arc::clone(status), intel.set());
-    let text = move || status.brief(set.load().len());
+    let text = move || status.summary(set.load().len());
     Watchdog::new(Arc::clone(notifier), heartbeat.clone(), text).run()
 }
 

@@ -12,9 +12,11 @@ use crate::pipeline::Detection;
 use crate::pipeline::canary::{Fault, Verdict};
 use crate::pipeline::enrich::Places;
 use crate::privsep::Workers;
+use crate::schema::agent_event::{AgentEvent, AgentIdentity, HealthChange};
 use crate::schema::health::{Component, Health, State};
-use crate::schema::notice::{HealthChange, Notice, Speaker};
-use crate::telemetry::control::{DeliveryReport, Figures, HistoryReport, Status, TableReport};
+use crate::telemetry::control::{
+    DeliveryReport, HistoryReport, PipelineSnapshot, Status, TableReport,
+};
 
 /// Interval between two checks.
 const CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
@@ -27,7 +29,7 @@ pub(crate) struct HealthMonitor {
     /// Copy for other threads.
     status: Arc<Status>,
     clock: Arc<dyn Clock>,
-    speaker: Speaker,
+    speaker: AgentIdentity,
     checked_at: Option<Timestamp>,
 }
 
@@ -46,7 +48,7 @@ impl HealthMonitor {
         parts: Parts,
         status: Arc<Status>,
         clock: Arc<dyn Clock>,
-        speaker: Speaker,
+        speaker: AgentIdentity,
     ) -> Self {
         Self { health: Health::default(), parts, status, clock, speaker, checked_at: None }
     }
@@ -57,7 +59,7 @@ impl HealthMonitor {
         sensor: &mut Sensor,
         detection: &Detection,
         now: Timestamp,
-    ) -> Vec<Notice> {
+    ) -> Vec<AgentEvent> {
         if self.checked_at.is_some_and(|checked| now.duration_since(checked).abs() < CHECK_INTERVAL)
         {
             return Vec::new();
@@ -99,23 +101,24 @@ impl HealthMonitor {
             name.strip_prefix("feed ").is_some_and(|known| !is_feed(known))
                 || name.strip_prefix("sink ").is_some_and(|known| !is_sink(known))
         });
-        let figures = self.figures(sensor, detection);
-        self.status.update(self.health.components(), figures, DeliveryReport::new(spool, sinks));
+        let snapshot = self.snapshot(sensor, detection);
+        self.status.update(self.health.components(), snapshot, DeliveryReport::new(spool, sinks));
         notices
     }
 
-    fn figures(&self, sensor: &Sensor, detection: &Detection) -> Figures {
+    fn snapshot(&self, sensor: &Sensor, detection: &Detection) -> PipelineSnapshot {
         // Read before the kernel's counters: a received record has been attempted by then.
         let received = detection.stats.records_received.value();
-        let kernel = sensor.capture().ledger().ok();
+        let kernel = sensor.capture().counters().ok();
         let tables = sensor.tables().into_iter().chain(detection.tables());
         let history = detection.history.as_ref().map(|history| {
             let (bytes, max_bytes) = history.bytes();
             HistoryReport { bytes, max_bytes }
         });
         let canary_seen = sensor.canary_seen().map(|at| BootClock::sample(&*self.clock).wall(at));
-        let tables = tables.map(TableReport::new).collect();
-        Figures { kernel, received, tables, history, canary_seen }
+        let tables =
+            tables.map(|(name, (entries, max))| TableReport::new(name, entries, max)).collect();
+        PipelineSnapshot { kernel, received, tables, history, canary_seen }
     }
 
     fn text(&self, component: &str, fault: Fault) -> String {
@@ -129,7 +132,7 @@ impl HealthMonitor {
         }
     }
 
-    fn set(&mut self, name: &str, fault: Option<String>, now: Timestamp) -> Option<Notice> {
+    fn set(&mut self, name: &str, fault: Option<String>, now: Timestamp) -> Option<AgentEvent> {
         let changed = self.health.set(name, fault, now)?;
         let Component { name, state, reason, since } = changed;
         let overall = self.health.state();
@@ -141,7 +144,7 @@ impl HealthMonitor {
                 tracing::info!(component = name, agent = %overall, "component is OK again");
             }
         }
-        Some(Notice::Health(HealthChange {
+        Some(AgentEvent::Health(HealthChange {
             time_generated: since,
             computer: self.speaker.computer.clone(),
             agent_id: self.speaker.agent_id.clone(),

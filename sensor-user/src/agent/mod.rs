@@ -39,9 +39,10 @@ use crate::inventory::SharedAzure;
 use crate::pipeline::aggregate::Identity;
 use crate::pipeline::enrich::Places;
 use crate::privsep::Workers;
-use crate::schema::notice::Speaker;
+use crate::schema::agent_event::AgentIdentity;
 use crate::telemetry::control::{Status, Stream};
 use crate::telemetry::log::Handle;
+use crate::telemetry::metrics::MetricsSource;
 use bootstrap::Bootstrap;
 pub use bootstrap::OnRunning;
 use computer_name::computer;
@@ -97,7 +98,7 @@ fn start(
     let intel = build::intel(config, folder, &workers, (&clock, &stats));
     let (outbox, deliverer, recovered) = build::delivery(config, &stats, &clock)?;
 
-    let speaker = Speaker { computer: computer.to_string(), agent_id: agent_id.clone() };
+    let speaker = AgentIdentity { computer: computer.to_string(), agent_id: agent_id.clone() };
     let azure = SharedAzure::default();
     let identity = Identity { computer, agent_id: agent_id.clone(), azure };
     let places = config.geo.as_ref().map(|path| Arc::new(Places::at(path)));
@@ -109,12 +110,15 @@ fn start(
     build::canary(config, &workers, &mut sensor)?;
     let capture = sensor.capture();
     let status = Status::new(speaker.clone(), clock.now(), capture, Arc::clone(&stats));
-    let status = Arc::new(status.confined(&bootstrap.confined.to_string()));
+    let status = Arc::new(status.with_confinement(&bootstrap.confined.to_string()));
     let stream = Stream::new(speaker.clone(), Arc::clone(&stats));
     // Tasks that are cancelled at shutdown.
     let mut tasks = JoinSet::new();
     tasks.spawn(control.serve(Arc::clone(&status), Arc::clone(&intel), stream.clone()));
-    tasks.spawn(build::export(exporter, (&status, &intel), &stats));
+    if let Some(exporter) = exporter {
+        let (status, intel, stats) = (Arc::clone(&status), Arc::clone(&intel), Arc::clone(&stats));
+        tasks.spawn(exporter.serve(MetricsSource { status, intel, stats }));
+    }
     tasks.spawn(Arc::clone(&intel).run(std::future::pending()));
     tasks.spawn(build::refresh_places(places.clone()));
     if let Some(refresh) = build::inventory(config, &identity, &outbox, (&clock, &stats))? {
@@ -190,7 +194,7 @@ impl Running {
         let ledger = result.await.context("the pipeline thread exited early; please report")??;
         tasks.shutdown().await;
         let left = reloader.deliverer.drain(DRAIN_LIMIT).await;
-        crate::telemetry::loss_ledger::log_closed(&ledger, &stats);
+        crate::telemetry::loss_ledger::log_final(&ledger, &stats);
         tracing::info!(reason, left = left.len(), "stopped");
         workers.check_spawners()
     }

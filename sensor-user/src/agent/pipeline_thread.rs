@@ -15,15 +15,14 @@ use super::reload::NewSettings;
 use super::sensor::Sensor;
 use super::watchdog::Heartbeat;
 use crate::base::clock::Clock;
-use crate::base::counters::Stats;
+use crate::base::counters::{KernelCounters, Stats};
 use crate::deliver::Outbox;
-use crate::pipeline::capture::KernelLedger;
 use crate::pipeline::dedup::{Alert, State};
 use crate::pipeline::{Detection, PipelineOutput};
 use crate::schema::TableRow;
-use crate::schema::notice::{Notice, Speaker};
+use crate::schema::agent_event::{AgentEvent, AgentIdentity};
 use crate::telemetry::control::Stream;
-use crate::telemetry::loss_ledger::LossLog;
+use crate::telemetry::loss_ledger::LossReporter;
 
 /// Pause between two batches of the last rows at shutdown.
 const FINISH_INTERVAL: Duration = Duration::from_millis(5);
@@ -55,14 +54,14 @@ pub(super) struct PipelineThread {
     pub(super) stats: Arc<Stats>,
     pub(super) stream: Stream,
     pub(super) health_monitor: HealthMonitor,
-    pub(super) speaker: Speaker,
+    pub(super) speaker: AgentIdentity,
     /// Advanced by each iteration.
     pub(super) heartbeat: Heartbeat,
     /// Settings of a reloaded configuration.
     pub(super) new_settings: Receiver<NewSettings>,
 }
 
-pub(super) type PipelineResult = oneshot::Receiver<anyhow::Result<KernelLedger>>;
+pub(super) type PipelineResult = oneshot::Receiver<anyhow::Result<KernelCounters>>;
 
 /// Starts the pipeline thread. Returns its result, and a channel that is closed when it has exited.
 pub(super) fn spawn_pipeline_thread(
@@ -85,9 +84,9 @@ pub(super) fn spawn_pipeline_thread(
 }
 
 impl PipelineThread {
-    fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<KernelLedger> {
+    fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<KernelCounters> {
         let mut changes = Vec::new();
-        let mut losses = LossLog::new(self.speaker.clone(), self.clock.now());
+        let mut losses = LossReporter::new(self.speaker.clone(), self.clock.now());
         while !stop.load(Ordering::Acquire) {
             self.heartbeat.advance();
             if let Ok(settings) = self.new_settings.try_recv() {
@@ -108,14 +107,14 @@ impl PipelineThread {
             }
             self.detection.tick(now, &mut self.outbox);
             self.detection.tick_host(now, &mut self.sensor, &mut self.outbox);
-            let ledger = || self.sensor.capture().ledger().ok();
-            let mut notices = losses.look(ledger, &self.stats, now);
+            let kernel = || self.sensor.capture().counters().ok();
+            let mut notices = losses.poll(kernel, &self.stats, now);
             notices.extend(self.health_monitor.check(&mut self.sensor, &self.detection, now));
             self.notify(notices, now);
             self.stream.tick();
             self.sensor.wait(self.detection.is_behind())?;
         }
-        let ledger = self.sensor.finish(&mut changes)?;
+        let kernel = self.sensor.finish(&mut changes)?;
         let now = self.clock.now();
         for answer in self.sensor.answers() {
             self.detection.resolved(&answer);
@@ -129,8 +128,8 @@ impl PipelineThread {
             // The sinks take rows in the meantime: their queues do not hold all rows of a large minute.
             self.sensor.capture().wait(FINISH_INTERVAL);
         }
-        self.notify(losses.finish(&ledger, &self.stats, now), now);
-        Ok(ledger)
+        self.notify(losses.finish(&kernel, &self.stats, now), now);
+        Ok(kernel)
     }
 
     /// Applies the settings that can change without a restart.
@@ -142,7 +141,7 @@ impl PipelineThread {
         self.detection.dedup.set_length(window);
     }
 
-    fn notify(&self, notices: Vec<Notice>, now: Timestamp) {
+    fn notify(&self, notices: Vec<AgentEvent>, now: Timestamp) {
         for notice in notices {
             self.stream.notice(&notice, now);
             self.outbox.notice(notice);

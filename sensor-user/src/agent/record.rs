@@ -22,8 +22,8 @@ use crate::pipeline::aggregate::Change;
 use crate::pipeline::aggregate::recorded::RecordedChange;
 use crate::pipeline::enrich::DnsAnswer;
 use crate::privsep::Workers;
-use crate::schema::notice::{Notice, Speaker};
-use crate::telemetry::loss_ledger::{LossLog, log_closed};
+use crate::schema::agent_event::{AgentEvent, AgentIdentity};
+use crate::telemetry::loss_ledger::{LossReporter, log_final};
 
 /// Maximum time that a line stays in the buffer.
 const FLUSH_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
@@ -37,8 +37,8 @@ pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stats = Arc::new(Stats::default());
     let computer = computer(config);
-    let speaker = Speaker { computer: computer.to_string(), agent_id: String::new() };
-    let losses = LossLog::new(speaker, clock.now());
+    let speaker = AgentIdentity { computer: computer.to_string(), agent_id: String::new() };
+    let losses = LossReporter::new(speaker, clock.now());
     let workers = Workers::start(&config.agent.log, None, &stats).context("start the workers")?;
     let mut sensor = Sensor::open(config, computer, Arc::clone(&clock), (&workers, &stats))?;
     sensor.begin()?;
@@ -69,7 +69,7 @@ struct Recording {
     writer: Writer,
     clock: Arc<dyn Clock>,
     stats: Arc<Stats>,
-    losses: LossLog,
+    losses: LossReporter,
 }
 
 impl Recording {
@@ -84,16 +84,16 @@ impl Recording {
                 self.writer.flush()?;
                 flushed = now;
             }
-            let ledger = || self.sensor.capture().ledger().ok();
-            self.writer.notices(&self.losses.look(ledger, &self.stats, now))?;
+            let kernel = || self.sensor.capture().counters().ok();
+            self.writer.notices(&self.losses.poll(kernel, &self.stats, now))?;
             self.sensor.wait(false)?;
         }
-        let ledger = self.sensor.finish(&mut changes)?;
+        let kernel = self.sensor.finish(&mut changes)?;
         self.writer.write(self.sensor.answers(), &mut changes)?;
         let now = self.clock.now();
-        self.writer.notices(&self.losses.finish(&ledger, &self.stats, now))?;
+        self.writer.notices(&self.losses.finish(&kernel, &self.stats, now))?;
         self.writer.flush()?;
-        log_closed(&ledger, &self.stats);
+        log_final(&kernel, &self.stats);
         Ok(self.writer.lines)
     }
 }
@@ -117,7 +117,7 @@ impl Writer {
         Ok(())
     }
 
-    fn notices(&mut self, notices: &[Notice]) -> anyhow::Result<()> {
+    fn notices(&mut self, notices: &[AgentEvent]) -> anyhow::Result<()> {
         notices.iter().try_for_each(|notice| self.line(notice))
     }
 

@@ -100,12 +100,12 @@ impl Reloader {
             tracing::warn!(sections, "some sections of the new configuration need a restart");
         }
         let waits_for_restart = restart.into_iter().map(str::to_owned).collect();
-        self.status.reloaded(ReloadReport { time, error, waits_for_restart });
+        self.status.record_reload(ReloadReport { time, error, waits_for_restart });
         self.notifier.ready(&self.brief());
     }
 
     fn brief(&self) -> String {
-        self.status.brief(self.intel.set().load().len())
+        self.status.summary(self.intel.set().load().len())
     }
 
     /// Returns the sections that need a restart.

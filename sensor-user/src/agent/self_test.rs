@@ -118,7 +118,7 @@ fn check(alert: &Alert) -> anyhow::Result<()> {
 }
 
 fn lost(sensor: &Sensor, stats: &Stats) -> String {
-    let attempted = sensor.capture().ledger().map_or(0, |ledger| ledger.tcp_attempted);
+    let attempted = sensor.capture().counters().map_or(0, |kernel| kernel.tcp_attempted);
     if attempted == 0 {
         return "the probe saw no TCP state change; does another tracing tool interfere?"
             .to_owned();

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::base::clock;
 use crate::base::clock::{BootClock, Clock};
-use crate::base::counters::Stats;
+use crate::base::counters::{KernelCounters, Stats};
 use crate::config::Config;
 use crate::pipeline::Ingest;
 use crate::pipeline::aggregate::{
@@ -16,9 +16,7 @@ use crate::pipeline::aggregate::{
     ScanKind, UdpTable,
 };
 use crate::pipeline::canary::{CanaryDetector, Verdict};
-use crate::pipeline::capture::{
-    Capture, CaptureConfig, CaptureError, KernelLedger, LatencyMap, UdpFlows,
-};
+use crate::pipeline::capture::{Capture, CaptureConfig, CaptureError, LatencyMap, UdpFlows};
 use crate::pipeline::decode;
 use crate::pipeline::decode::{ConnectionLatency, FlowCounts, FlowKey};
 use crate::pipeline::enrich::proc_worker::ProcWorker;
@@ -256,7 +254,7 @@ impl Sensor {
     pub(crate) fn finish(
         &mut self,
         changes: &mut Vec<Change>,
-    ) -> Result<KernelLedger, CaptureError> {
+    ) -> Result<KernelCounters, CaptureError> {
         self.capture.detach();
         // A program that is still running on another CPU ends in this time.
         self.capture.wait(DRAIN_INTERVAL);
@@ -276,7 +274,7 @@ impl Sensor {
         if let Ok(translations) = &mut self.translations {
             translations.finish(changes);
         }
-        self.capture.ledger()
+        self.capture.counters()
     }
 }
 

@@ -184,7 +184,7 @@ fn self_test(log: Option<&str>, environment: &Environment) -> anyhow::Result<Out
 }
 
 fn status(args: &StatusArgs, environment: &Environment) -> anyhow::Result<Outcome> {
-    let report = ask(&args.agent, environment, control::ask_status)?;
+    let report = ask(&args.agent, environment, control::request_status)?;
     let text = if args.json {
         format!("{}\n", serde_json::to_string_pretty(&report)?)
     } else {
@@ -210,7 +210,7 @@ fn ask<T>(
 }
 
 fn feeds(args: &FeedsArgs, environment: &Environment) -> anyhow::Result<Outcome> {
-    let question = |path: &Path| control::ask_feeds(path, args.rejects);
+    let question = |path: &Path| control::request_feeds(path, args.rejects);
     let mut feeds = ask(&args.agent, environment, question)?;
     if let Some(name) = &args.name {
         let names: Vec<String> = feeds.iter().map(|feed| feed.name.clone()).collect();

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::pipeline::dedup::{Alert, AlertKind};
 use crate::schema::Table;
 use crate::schema::TableRow;
-use crate::schema::notice::Notice;
+use crate::schema::agent_event::AgentEvent;
 
 /// An alert, a row of a table, or a notice of the agent about itself.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub(crate) enum Item {
     Alert(Arc<Alert>),
     Row(Arc<TableRow>),
     /// Goes the way of rows, so that a reader of rows sees where they have a gap.
-    Notice(Arc<Notice>),
+    AgentEvent(Arc<AgentEvent>),
 }
 
 impl Item {
@@ -35,7 +35,7 @@ impl Item {
         match self {
             Self::Alert(alert) => alert.alert_id.clone(),
             Self::Row(row) => row.id(),
-            Self::Notice(notice) => notice.id(),
+            Self::AgentEvent(notice) => notice.id(),
         }
     }
 
@@ -44,7 +44,7 @@ impl Item {
         match self {
             Self::Alert(alert) => alert.vm_connection_time_generated,
             Self::Row(row) => row.time_generated(),
-            Self::Notice(notice) => notice.time_generated(),
+            Self::AgentEvent(notice) => notice.time_generated(),
         }
     }
 
@@ -52,7 +52,7 @@ impl Item {
     pub(crate) fn table(&self) -> Option<&'static Table> {
         match self {
             Self::Row(row) => Some(row.table()),
-            Self::Alert(_) | Self::Notice(_) => None,
+            Self::Alert(_) | Self::AgentEvent(_) => None,
         }
     }
 
@@ -61,7 +61,7 @@ impl Item {
         match self {
             Self::Alert(_) => "NetsensorAlert",
             Self::Row(row) => row.table().name,
-            Self::Notice(notice) => notice.type_name(),
+            Self::AgentEvent(notice) => notice.type_name(),
         }
     }
 
@@ -70,7 +70,7 @@ impl Item {
         match self {
             Self::Alert(alert) => &alert.computer,
             Self::Row(row) => row.computer(),
-            Self::Notice(notice) => notice.computer(),
+            Self::AgentEvent(notice) => notice.computer(),
         }
     }
 
@@ -79,7 +79,7 @@ impl Item {
         match self {
             Self::Alert(_) => "",
             Self::Row(row) => row.agent_id(),
-            Self::Notice(notice) => notice.agent_id(),
+            Self::AgentEvent(notice) => notice.agent_id(),
         }
     }
 
@@ -88,7 +88,7 @@ impl Item {
         match self {
             Self::Alert(alert) => json(alert),
             Self::Row(row) => json(row),
-            Self::Notice(notice) => json(notice),
+            Self::AgentEvent(notice) => json(notice),
         }
     }
 }

@@ -104,7 +104,7 @@ pub fn run(
             let (time, told) = match parsed {
                 Ok(Parsed::Blank) => continue,
                 Ok(Parsed::Told(time, told)) => (time, told),
-                Ok(Parsed::Notice { lost }) => {
+                Ok(Parsed::AgentEvent { lost }) => {
                     summary.lines += 1;
                     summary.lost = summary.lost.saturating_add(lost);
                     continue;
@@ -235,7 +235,7 @@ enum Told {
 enum Parsed {
     Blank,
     Told(Timestamp, Told),
-    Notice { lost: u64 },
+    AgentEvent { lost: u64 },
 }
 
 /// What a line is, or what is wrong with it.
@@ -257,7 +257,7 @@ fn parse(bytes: &[u8]) -> Result<Parsed, String> {
                 serde_json::from_str(text).map_err(|error| json_fault(&error))?;
             Ok(Parsed::Told(answer.time_generated, Told::Answer(answer)))
         }
-        rows::Line::Notice { lost } => Ok(Parsed::Notice { lost }),
+        rows::Line::AgentEvent { lost } => Ok(Parsed::AgentEvent { lost }),
     }
 }
 

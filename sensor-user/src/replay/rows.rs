@@ -12,7 +12,7 @@ use crate::intel::{Text, integer, parse_time};
 use crate::pipeline::aggregate::{Direction, Peer};
 use crate::pipeline::dedup::Sighting;
 use crate::pipeline::enrich::DnsAnswer;
-use crate::schema::notice::Notice;
+use crate::schema::agent_event::AgentEvent;
 
 /// When a row is from, and which address is remote (canonical).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) enum Line {
     /// What a name resolved to.
     Answer,
     /// The recording agent says that it lost so much.
-    Notice {
+    AgentEvent {
         lost: u64,
     },
 }
@@ -65,9 +65,9 @@ pub(super) fn head(line: &str) -> Result<Line, String> {
     if row.r#type.as_str() == DnsAnswer::TYPE {
         return Ok(Line::Answer);
     }
-    if row.r#type.as_str().starts_with(Notice::TYPE_PREFIX) {
-        let notice: Notice = serde_json::from_str(line).map_err(|error| json_fault(&error))?;
-        return Ok(Line::Notice { lost: notice.lost() });
+    if row.r#type.as_str().starts_with(AgentEvent::TYPE_PREFIX) {
+        let notice: AgentEvent = serde_json::from_str(line).map_err(|error| json_fault(&error))?;
+        return Ok(Line::AgentEvent { lost: notice.lost() });
     }
     let time = match row.time_generated.as_str() {
         "" => return Err("TimeGenerated: missing".to_owned()),
@@ -236,7 +236,7 @@ mod tests {
         let head = text(line.as_bytes()).and_then(head);
         let row = head.and_then(|head| match head {
             Line::Row(head) => seen(line, head),
-            Line::Notice { .. } | Line::Answer => Err("no row".to_owned()),
+            Line::AgentEvent { .. } | Line::Answer => Err("no row".to_owned()),
         });
         row.unwrap_err()
     }

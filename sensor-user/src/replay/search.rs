@@ -165,7 +165,7 @@ impl<'set> Worker<'set> {
         let head = match rows::head(line)? {
             rows::Line::Row(head) => head,
             rows::Line::Answer => return Ok(()),
-            rows::Line::Notice { lost } => {
+            rows::Line::AgentEvent { lost } => {
                 self.lost = self.lost.saturating_add(lost);
                 return Ok(());
             }

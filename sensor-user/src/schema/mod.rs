@@ -3,11 +3,11 @@
 //!
 //! Invariant: a list has the columns that serde writes for a row of the table, in that order.
 
+pub mod agent_event;
 mod bound_port_row;
 mod computer_row;
 mod connection_row;
 pub mod health;
-pub mod notice;
 pub mod parquet;
 mod process_row;
 mod table_row;

@@ -5,7 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::base::counters::{KernelCounters, LOSSES, Stats};
-use crate::schema::agent_event::{AgentEvent, Identity, Loss};
+use crate::schema::agent_event::{AgentEvent, AgentIdentity, Loss};
 
 /// Minimum interval between two reports.
 const REPORT_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
@@ -36,7 +36,7 @@ pub fn losses(kernel: &KernelCounters, stats: &Stats) -> Vec<LossCount> {
 /// Reports losses while the agent runs.
 #[derive(Debug)]
 pub(crate) struct LossReporter {
-    identity: Identity,
+    identity: AgentIdentity,
     last_read: Timestamp,
     last_report: Timestamp,
     /// One entry for each of [`losses`], in its order.
@@ -53,7 +53,7 @@ struct Tally {
 
 impl LossReporter {
     /// Begins at `now` with nothing lost.
-    pub(crate) const fn new(identity: Identity, now: Timestamp) -> Self {
+    pub(crate) const fn new(identity: AgentIdentity, now: Timestamp) -> Self {
         Self { identity, last_read: now, last_report: now, tallies: Vec::new() }
     }
 
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn a_loss_is_reported_with_its_time_at_most_every_ten_seconds_and_at_the_end() {
         let stats = Stats::default();
-        let mut reporter = LossReporter::new(Identity::default(), at(100));
+        let mut reporter = LossReporter::new(AgentIdentity::default(), at(100));
         let mut kernel = KernelCounters::default();
         let mut poll = |lost: u64, now: i64| {
             kernel.tcp_ring_full += lost;

@@ -83,7 +83,7 @@ impl TestFeed {
     }
 
     fn report(&self) -> FeedReport {
-        FeedReport::of(&self.intel.status().remove(0), true)
+        FeedReport::new(&self.intel.status().remove(0), true)
     }
 
     async fn pull_body(&self, body: impl AsRef<[u8]>) -> FeedReport {

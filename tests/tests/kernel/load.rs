@@ -135,7 +135,7 @@ fn losses_are_reported_while_the_agent_runs() {
     agent.signal(Signal::SIGSTOP);
     run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "2000"]));
     agent.signal(Signal::SIGCONT);
-    let line = agent.wait_for_log(SOON * 3, "lost since the last such line losses=");
+    let line = agent.wait_for_log(SOON * 3, "data lost since the last such line losses=");
     assert!(line.text.contains("tcp ring_full "), "{}", line.text);
     let ended = agent.stop();
     let ledger = Ledger::of(&ended);

@@ -60,7 +60,7 @@ fn promtool_accepts_the_page_and_it_has_every_counter() {
         (seen && value(&page, "netsensor_ledger_unaccounted_records") == Some(0.0)).then_some(())
     });
     let samples = page.lines().filter(|line| !line.starts_with('#')).count();
-    assert!(samples > Stats::DESCRIPTIONS.len(), "{samples}");
+    assert!(samples > Stats::DECLARATIONS.len(), "{samples}");
     assert!(agent.stop().status.success());
     assert!(!socket.exists(), "a socket without a listener remains");
 }

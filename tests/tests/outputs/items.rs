@@ -6,8 +6,8 @@ use sensor_user::pipeline::dedup::{Alert, AlertKind};
 use sensor_user::pipeline::matcher::Via;
 use sensor_user::schema::BoundPortRow;
 use sensor_user::schema::ProcessRow;
+use sensor_user::schema::agent_event::{AgentEvent, HealthChange, Loss};
 use sensor_user::schema::health::State;
-use sensor_user::schema::notice::{HealthChange, Loss, Notice};
 use sensor_user::schema::{Azure, ComputerRow};
 use sensor_user::schema::{Row, TableRow};
 
@@ -187,11 +187,11 @@ fn computer(at: Timestamp) -> ComputerRow {
     }
 }
 
-pub(crate) fn events() -> Vec<Notice> {
+pub(crate) fn events() -> Vec<AgentEvent> {
     let at = time("2026-11-24T10:02:00Z");
     let (computer, agent_id) = ("web01.example.net".to_owned(), AGENT.to_owned());
     let health = |state, reason: &str| {
-        Notice::Health(HealthChange {
+        AgentEvent::Health(HealthChange {
             time_generated: at,
             computer: computer.clone(),
             agent_id: agent_id.clone(),
@@ -211,7 +211,7 @@ pub(crate) fn events() -> Vec<Notice> {
         kind: "tcp".to_owned(),
         count: 7,
     };
-    vec![Notice::Loss(loss), health(State::Degraded, "no answer"), health(State::Ok, "")]
+    vec![AgentEvent::Loss(loss), health(State::Degraded, "no answer"), health(State::Ok, "")]
 }
 
 /// The number of items.

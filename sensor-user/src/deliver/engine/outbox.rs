@@ -16,7 +16,7 @@ use crate::deliver::item::Item;
 use crate::deliver::spool::{Commit, Spool, SpoolStatus};
 use crate::pipeline::dedup::{Alert, State};
 use crate::schema::TableRow;
-use crate::schema::notice::Notice;
+use crate::schema::agent_event::AgentEvent;
 
 /// The waits of delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,11 +141,11 @@ impl Outbox {
     }
 
     /// Hands a notice to every sink that takes rows or health.
-    pub fn notice(&self, notice: Notice) {
+    pub fn notice(&self, notice: AgentEvent) {
         self.shared.stats.agent_events_emitted.increment();
         let notice = Arc::new(notice);
         for lane in self.lanes().iter().filter(|lane| lane.takes_notices) {
-            lane.put(Item::Notice(Arc::clone(&notice)), &self.shared.stats);
+            lane.put(Item::AgentEvent(Arc::clone(&notice)), &self.shared.stats);
         }
     }
 

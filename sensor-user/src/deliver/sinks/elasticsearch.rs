@@ -84,7 +84,7 @@ impl ElasticsearchSink {
             let index = match &entry.item {
                 Item::Alert(_) => &self.config.alerts_index,
                 Item::Row(_) => &self.config.rows_index,
-                Item::Notice(_) => &self.config.health_index,
+                Item::AgentEvent(_) => &self.config.health_index,
             };
             let action = json!({ "create": { "_index": index, "_id": id(entry) } });
             body.push_str(&action.to_string());
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::deliver::Verdict;
     use crate::deliver::batch::Content;
-    use crate::schema::notice::{Loss, Notice};
+    use crate::schema::agent_event::{AgentEvent, Loss};
 
     fn judged(body: &str, count: usize) -> Result<Sent, (Verdict, String)> {
         let url = "http://h/_bulk".to_owned();
@@ -241,8 +241,8 @@ mod tests {
         let sink = ElasticsearchSink::new(&config);
         assert!(sink.url.as_str().starts_with("https://h:9200/es/_bulk?filter_path="));
         let time = "2026-11-24T10:00:00Z".parse().unwrap();
-        let item = Item::Notice(
-            Notice::Loss(Loss {
+        let item = Item::AgentEvent(
+            AgentEvent::Loss(Loss {
                 time_generated: time,
                 computer: String::new(),
                 agent_id: String::new(),

@@ -232,12 +232,12 @@ mod tests {
     use crate::base::clock::{FixedClock, SystemClock};
     use crate::deliver::batch::Entry;
     use crate::deliver::item::Item;
-    use crate::schema::notice::{Loss, Notice};
+    use crate::schema::agent_event::{AgentEvent, Loss};
 
     /// One line of ten bytes with its end.
     fn batch(number: u32) -> Batch {
         let time = Timestamp::UNIX_EPOCH;
-        let notice = Notice::Loss(Loss {
+        let notice = AgentEvent::Loss(Loss {
             time_generated: time,
             computer: String::new(),
             agent_id: String::new(),
@@ -247,7 +247,7 @@ mod tests {
             kind: String::new(),
             count: 1,
         });
-        let item = Item::Notice(Arc::new(notice));
+        let item = Item::AgentEvent(Arc::new(notice));
         Batch::new(Content::Alerts, vec![Entry::new(item, 0, format!("line {number:04}"))])
     }
 

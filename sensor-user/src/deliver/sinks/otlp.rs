@@ -20,8 +20,8 @@ use crate::base::log_throttle::Quiet;
 use crate::deliver::DeliverError;
 use crate::deliver::batch::{Batch, Entry, Sent};
 use crate::deliver::item::Item;
+use crate::schema::agent_event::AgentEvent;
 use crate::schema::health::State;
-use crate::schema::notice::Notice;
 
 /// Bytes of an answer at most: what the protocol recommends.
 const MOST: usize = 4 << 20;
@@ -174,9 +174,9 @@ fn severity(item: &Item) -> (u8, &str) {
             (number, &alert.severity)
         }
         Item::Row(_) => (9, "INFO"),
-        Item::Notice(notice) => match &**notice {
-            Notice::Health(change) if change.state == State::Ok => (9, "INFO"),
-            Notice::Health(_) | Notice::Loss(_) => (13, "WARN"),
+        Item::AgentEvent(notice) => match &**notice {
+            AgentEvent::Health(change) if change.state == State::Ok => (9, "INFO"),
+            AgentEvent::Health(_) | AgentEvent::Loss(_) => (13, "WARN"),
         },
     }
 }

@@ -25,6 +25,7 @@ use super::latency_map::LatencyMap;
 use super::missed_runs::{Missed, Misses};
 use super::offsets::{KernelTypes, VMLINUX_BTF};
 use super::udp_flows::UdpFlows;
+use crate::base::counters::KernelCounters;
 
 /// The object that belongs to this agent.
 static OBJECT: &[u8] =
@@ -99,37 +100,6 @@ pub enum CaptureError {
     /// The reader's wait cannot be set up.
     #[error("wait for the ring")]
     Wait(#[source] Errno),
-}
-
-/// What the kernel half counted, summed over CPUs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct KernelLedger {
-    /// TCP records that programs wanted to send.
-    pub tcp_attempted: u64,
-    /// Of these, lost because the ring was full.
-    pub tcp_ring_full: u64,
-    /// Process records that programs wanted to send.
-    pub process_attempted: u64,
-    /// Of these, lost because the ring was full.
-    pub process_ring_full: u64,
-    /// Inbound connections that no longer waited for their owner, since another took the slot.
-    pub accept_pending_evicted: u64,
-    /// Kernel memory that could not be read.
-    pub read_failed: u64,
-    /// UDP records that programs wanted to send.
-    pub udp_attempted: u64,
-    /// Of these, lost because the ring was full.
-    pub udp_ring_full: u64,
-    /// UDP datagrams that found no room in the map of flows.
-    pub udp_uncounted: u64,
-    /// Runs of programs that the kernel left out; what they would have told is not known.
-    pub missed: Missed,
-    /// DNS answers that programs wanted to send.
-    pub dns_attempted: u64,
-    /// Of these, lost because the ring was full.
-    pub dns_ring_full: u64,
-    /// DNS answers beyond those that are told in a second.
-    pub dns_over_rate: u64,
 }
 
 /// The running kernel half. Dropping it detaches everything.
@@ -262,8 +232,8 @@ impl Capture {
         self.ebpf = None;
     }
 
-    /// The counters as they stand.
-    pub fn ledger(&self) -> Result<KernelLedger, CaptureError> {
+    /// Returns the counters of the BPF programs.
+    pub fn counters(&self) -> Result<KernelCounters, CaptureError> {
         let sum = |counter: LossCounter| -> Result<u64, CaptureError> {
             let values = self
                 .counters
@@ -271,7 +241,8 @@ impl Capture {
                 .map_err(|error| bad_map(COUNTERS, Some(error)))?;
             Ok(values.iter().sum())
         };
-        Ok(KernelLedger {
+        let missed = self.missed.unwrap_or_else(|| self.misses.read());
+        Ok(KernelCounters {
             tcp_attempted: sum(LossCounter::TcpAttempted)?,
             tcp_ring_full: sum(LossCounter::TcpRingFull)?,
             process_attempted: sum(LossCounter::ProcessAttempted)?,
@@ -281,7 +252,9 @@ impl Capture {
             udp_attempted: sum(LossCounter::UdpAttempted)?,
             udp_ring_full: sum(LossCounter::UdpRingFull)?,
             udp_uncounted: sum(LossCounter::UdpUncounted)?,
-            missed: self.missed.unwrap_or_else(|| self.misses.read()),
+            tcp_missed: missed.tcp,
+            process_missed: missed.process,
+            udp_missed: missed.udp,
             dns_attempted: sum(LossCounter::DnsAttempted)?,
             dns_ring_full: sum(LossCounter::DnsRingFull)?,
             dns_over_rate: sum(LossCounter::DnsOverRate)?,

@@ -15,7 +15,7 @@ mod udp_hooks;
 pub use conntrack::{Conntrack, ConntrackError, Tuple, tracked};
 pub use hooks::{Hook, HookState, Hooks, PROGRAMS};
 pub use latency_map::LatencyMap;
-pub use loader::{Capture, CaptureConfig, CaptureError, KernelLedger};
+pub use loader::{Capture, CaptureConfig, CaptureError};
 pub use missed_runs::Missed;
 pub use offsets::{BtfError, KernelTypes, VMLINUX_BTF};
 pub use sockets::{Counts, Ends, OpenSocket, OpenSockets, SocketReader, netns_of_link};

@@ -17,12 +17,12 @@ const LIMIT: Duration = Duration::from_secs(5);
 const ANSWER_MAX: u64 = 256 << 20;
 
 /// Asks the agent at `path` for its state.
-pub fn ask_status(path: &Path) -> io::Result<StatusReport> {
+pub fn request_status(path: &Path) -> io::Result<StatusReport> {
     ask(path, STATUS)
 }
 
 /// Asks the agent at `path` how its feeds are, and where `with_rejects` what of them is not used.
-pub fn ask_feeds(path: &Path, with_rejects: bool) -> io::Result<Vec<FeedReport>> {
+pub fn request_feeds(path: &Path, with_rejects: bool) -> io::Result<Vec<FeedReport>> {
     ask(path, if with_rejects { REJECTS } else { FEEDS })
 }
 

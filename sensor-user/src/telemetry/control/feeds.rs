@@ -1,4 +1,4 @@
-//! The state of each feed, as the control socket returns it.
+//! State of each feed, as the control socket returns it.
 
 use std::collections::BTreeMap;
 
@@ -8,51 +8,51 @@ use serde::{Deserialize, Serialize};
 use crate::intel::{FeedStatus, Reject};
 use crate::schema::health::State;
 
-/// A feed, as the running agent knows it.
+/// State of a feed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct FeedReport {
-    /// Its name.
+    /// Name in the configuration.
     pub name: String,
-    /// Its kind, as the configuration names it.
+    /// Kind in the configuration.
     pub kind: String,
-    /// Where it is, without what may be secret.
+    /// URL or path, without parts that may be secret.
     pub location: String,
-    /// How it is.
+    /// State of the feed.
     pub state: State,
-    /// Why it is degraded; "" where it is not.
+    /// Reason why it is degraded, else "".
     pub reason: String,
-    /// Whether its last pull is held back, since it looked wrong.
+    /// True if its last pull was suspicious and is quarantined.
     pub quarantined: bool,
-    /// Whether there was no good pull for three intervals.
+    /// True if there was no good pull for three intervals.
     #[serde(default)]
     pub stale: bool,
-    /// Indicators that it gives.
+    /// Number of its indicators.
     pub indicators: u64,
-    /// When it was last asked.
+    /// Time of its last pull.
     pub last_pull: Option<Timestamp>,
-    /// When what it gives was last confirmed.
+    /// Time of its last good pull, which confirmed its indicators.
     pub last_good: Option<Timestamp>,
-    /// When what it gives was pulled.
+    /// Time at which its current indicators were pulled.
     pub loaded: Option<Timestamp>,
-    /// Pulls that failed since the last good one.
+    /// Failed pulls since the last good one.
     pub failures: u32,
-    /// Entries of the last good pull that are not used, by reason.
+    /// Unused entries of the last good pull, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// The first of them, where they were asked for.
+    /// The first unused entries, if requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejects: Vec<RejectReport>,
 }
 
-/// An entry that is not used.
+/// An entry of a feed that is not used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RejectReport {
-    /// Line, or number of the object, from 1, over all documents of the pull.
+    /// Line or number of the object, from 1, counted over all documents of the pull.
     pub position: u64,
-    /// Why, in full.
+    /// Full reason.
     pub reason: String,
-    /// The part at fault. Hostile.
+    /// Rejected part of the entry. Hostile.
     pub text: String,
 }
 
@@ -67,8 +67,8 @@ impl From<&Reject> for RejectReport {
 }
 
 impl FeedReport {
-    /// Of a status; with its rejects where `with_rejects`.
-    pub fn of(status: &FeedStatus, with_rejects: bool) -> Self {
+    /// Report of `status`, with rejected entries if `with_rejects`.
+    pub fn new(status: &FeedStatus, with_rejects: bool) -> Self {
         let reason = status.fault().unwrap_or_default();
         let counts = status.rejects.counts().iter();
         let rejects = if with_rejects { status.rejects.kept() } else { &[] };

@@ -11,10 +11,12 @@ mod snapshot;
 pub mod status;
 mod stream;
 
-pub use client::{ask_feeds, ask_status};
+pub use client::{request_feeds, request_status};
 pub use delivery::{DeliveryReport, SpoolReport};
 pub use feeds::{FeedReport, RejectReport};
-pub use snapshot::{Figures, HistoryReport, LedgerReport, LossReport, SetReport, TableReport};
+pub use snapshot::{
+    HistoryReport, LedgerReport, LossReport, PipelineSnapshot, SetReport, TableReport,
+};
 
 pub use server::{ControlError, Hold, Server};
 pub use status::{Probe, ReloadReport, Status, StatusReport};

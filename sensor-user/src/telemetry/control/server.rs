@@ -215,7 +215,7 @@ async fn answer(
         request @ (FEEDS | REJECTS) => {
             let feeds = intel.status();
             let reports: Vec<FeedReport> =
-                feeds.iter().map(|feed| FeedReport::of(feed, request == REJECTS)).collect();
+                feeds.iter().map(|feed| FeedReport::new(feed, request == REJECTS)).collect();
             let mut report = serde_json::to_vec(&reports)?;
             report.push(b'\n');
             timeout(CALL_LIMIT, write.write_all(&report)).await?

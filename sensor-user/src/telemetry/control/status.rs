@@ -14,7 +14,7 @@ use super::snapshot::{
 use crate::base::counters::{KernelCounters, Stats};
 use crate::intel::Intel;
 use crate::pipeline::capture::{Capture, HookState};
-use crate::schema::agent_event::Identity;
+use crate::schema::agent_event::AgentIdentity;
 use crate::schema::health::{Component, State, overall};
 use crate::telemetry::loss_ledger::losses;
 
@@ -107,7 +107,7 @@ pub struct StatusReport {
 /// Current state of the agent; the pipeline thread updates it.
 #[derive(Debug)]
 pub struct Status {
-    identity: Identity,
+    identity: AgentIdentity,
     started: Timestamp,
     confined: String,
     probes: Vec<Probe>,
@@ -130,7 +130,7 @@ struct Live {
 impl Status {
     /// Status of an agent that started at `started` with the hooks of `capture`.
     pub fn new(
-        identity: Identity,
+        identity: AgentIdentity,
         started: Timestamp,
         capture: &Capture,
         stats: Arc<Stats>,

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use crate::base::counters::Stats;
 use crate::pipeline::aggregate::Change;
 use crate::pipeline::aggregate::recorded::RecordedChange;
-use crate::schema::notice::{Loss, Notice, Speaker};
+use crate::schema::agent_event::{AgentEvent, AgentIdentity, Loss};
 
 /// Readers at once at most.
 pub const READERS_MAX: usize = 8;
@@ -30,7 +30,7 @@ pub struct Stream {
 
 #[derive(Debug)]
 struct Shared {
-    speaker: Speaker,
+    identity: AgentIdentity,
     /// How many `readers` are: looked at without the lock.
     count: AtomicUsize,
     readers: Mutex<Vec<Reader>>,
@@ -46,9 +46,9 @@ struct Reader {
 
 impl Stream {
     /// Nobody reads yet.
-    pub fn new(speaker: Speaker, stats: Arc<Stats>) -> Self {
+    pub fn new(identity: AgentIdentity, stats: Arc<Stats>) -> Self {
         let (count, readers) = (AtomicUsize::new(0), Mutex::default());
-        Self { shared: Arc::new(Shared { speaker, count, readers, stats }) }
+        Self { shared: Arc::new(Shared { identity, count, readers, stats }) }
     }
 
     /// Tells all readers of a change.
@@ -59,7 +59,7 @@ impl Stream {
     }
 
     /// Tells all readers what the agent says of itself.
-    pub fn notice(&self, notice: &Notice, now: Timestamp) {
+    pub fn notice(&self, notice: &AgentEvent, now: Timestamp) {
         if self.is_read() {
             self.put(notice, now);
         }
@@ -131,10 +131,10 @@ impl Reader {
         let Some((count, first_seen, last_seen)) = self.lost else {
             return !self.lines.is_closed();
         };
-        let notice = Notice::Loss(Loss {
+        let notice = AgentEvent::Loss(Loss {
             time_generated: last_seen,
-            computer: shared.speaker.computer.clone(),
-            agent_id: shared.speaker.agent_id.clone(),
+            computer: shared.identity.computer.clone(),
+            agent_id: shared.identity.agent_id.clone(),
             first_seen,
             last_seen,
             reason: "reader_slow".to_owned(),
@@ -155,11 +155,11 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::agent_event::HealthChange;
     use crate::schema::health::State;
-    use crate::schema::notice::HealthChange;
 
-    fn notice(component: usize) -> Notice {
-        Notice::Health(HealthChange {
+    fn notice(component: usize) -> AgentEvent {
+        AgentEvent::Health(HealthChange {
             time_generated: Timestamp::UNIX_EPOCH,
             computer: String::new(),
             agent_id: String::new(),
@@ -181,8 +181,8 @@ mod tests {
             let Ok(line) = lines.try_recv() else { break };
             assert!(line.ends_with("}\n"), "{line}");
             read.push(match serde_json::from_str(&line).unwrap() {
-                Notice::Health(change) => (change.component, 0),
-                Notice::Loss(loss) => (
+                AgentEvent::Health(change) => (change.component, 0),
+                AgentEvent::Loss(loss) => (
                     format!("{}-{}", loss.first_seen.as_second(), loss.last_seen.as_second()),
                     loss.count,
                 ),
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_slow_reader_is_told_what_it_lost_where_it_lost_it() {
         let stats = Arc::new(Stats::default());
-        let stream = Stream::new(Speaker::default(), Arc::clone(&stats));
+        let stream = Stream::new(AgentIdentity::default(), Arc::clone(&stats));
         stream.notice(&notice(0), at(0));
         let (mut slow, mut quick) = (stream.join().unwrap(), stream.join().unwrap());
         for number in 0..LINES_MAX + 5 {
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn readers_are_few_and_leave_room_when_they_go() {
-        let stream = Stream::new(Speaker::default(), Arc::default());
+        let stream = Stream::new(AgentIdentity::default(), Arc::default());
         let mut readers: Vec<_> = (0..READERS_MAX).map(|_| stream.join().unwrap()).collect();
         assert!(stream.join().is_none());
         readers.pop();

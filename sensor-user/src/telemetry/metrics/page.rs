@@ -13,7 +13,7 @@ use crate::telemetry::control::{FeedReport, StatusReport};
 const REASONS_MAX: usize = 32;
 
 /// Returns the page with all metrics.
-pub fn page(report: &StatusReport, process: &ProcessMetrics, format: Format) -> String {
+pub(super) fn page(report: &StatusReport, process: &ProcessMetrics, format: Format) -> String {
     let mut text = MetricsText::new(format);
     agent(&mut text, report);
     counters(&mut text, report);

@@ -157,7 +157,9 @@ impl Exporter {
     /// Listens. A unix socket has mode 0600, or 0660 with the configured group.
     pub fn bind(config: &MetricsConfig) -> Result<Self, MetricsError> {
         let socket = match &config.listen {
-            Listen::Unix(path) => Socket::Unix(bind_unix(path, config.group.as_deref())?, path.clone()),
+            Listen::Unix(path) => {
+                Socket::Unix(bind_unix(path, config.group.as_deref())?, path.clone())
+            }
             Listen::Loopback(address) => {
                 let listen = || {
                     let listener = TcpListener::bind(address)?;
@@ -230,11 +232,7 @@ enum Listening {
 struct Clients(VecDeque<AbortHandle>);
 
 impl Clients {
-    fn add(
-        &mut self,
-        client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        pages: &Pages,
-    ) {
+    fn add(&mut self, client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, pages: &Pages) {
         self.0.retain(|client| !client.is_finished());
         if self.0.len() >= CLIENTS_MAX
             && let Some(oldest) = self.0.pop_front()
@@ -253,10 +251,7 @@ impl Drop for Clients {
     }
 }
 
-async fn serve_client(
-    client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    pages: Pages,
-) {
+async fn serve_client(client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, pages: Pages) {
     let service = service_fn(|request| {
         let response = respond(&request, &pages);
         async move { Ok::<_, Infallible>(response) }

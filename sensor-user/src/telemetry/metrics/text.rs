@@ -9,7 +9,7 @@ const VALUE_MAX: usize = 256;
 
 /// Format of a metrics page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub(super) enum Format {
     /// `OpenMetrics` 1.0.
     OpenMetrics,
     /// Prometheus text format 0.0.4.
@@ -18,7 +18,7 @@ pub enum Format {
 
 impl Format {
     /// Selects the format for the `Accept` header `accept`: plain, unless it accepts `OpenMetrics`.
-    pub fn from_accept(accept: &str) -> Self {
+    pub(super) fn from_accept(accept: &str) -> Self {
         let is_refused =
             |range: &str| range.split(';').any(|part| matches!(part.trim(), "q=0" | "q=0.0"));
         let is_accepted = accept.split(',').any(|range| {
@@ -30,7 +30,7 @@ impl Format {
     }
 
     /// Returns the value for `Content-Type`.
-    pub const fn media_type(self) -> &'static str {
+    pub(super) const fn media_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Self::Plain => "text/plain; version=0.0.4; charset=utf-8",
@@ -167,11 +167,9 @@ mod tests {
         assert!(!plain.contains('\u{1b}') && !plain.contains("\n# EOF"), "{plain}");
         assert_eq!(lines[5], "c 1.5");
         let open = page(Format::OpenMetrics);
-        assert!(
-            open.starts_with(
-                "# HELP a_b With \\\"quotes\\\".\\nTwo lines.\n# TYPE a_b counter\na_b_total{"
-            )
-        );
+        assert!(open.starts_with(
+            "# HELP a_b With \\\"quotes\\\".\\nTwo lines.\n# TYPE a_b counter\na_b_total{"
+        ));
         assert!(open.ends_with("\nc 1.5\n# EOF\n"), "{open}");
     }
 

@@ -29,7 +29,7 @@ const MINUTE: u64 = 60_000_000_000;
 pub(super) fn document(item: &Item) -> Value {
     let document = match item {
         Item::Alert(alert) => of_alert(alert),
-        Item::Notice(notice) => tables::of_notice(notice),
+        Item::AgentEvent(notice) => tables::of_notice(notice),
         Item::Row(row) => match &**row {
             TableRow::Connection(row) => of_connection(row),
             TableRow::BoundPort(row) => tables::of_bound_port(row),

@@ -9,7 +9,7 @@ use super::{base, event, set};
 use crate::schema::BoundPortRow;
 use crate::schema::ComputerRow;
 use crate::schema::ProcessRow;
-use crate::schema::notice::Notice;
+use crate::schema::agent_event::AgentEvent;
 
 pub(super) fn of_bound_port(row: &BoundPortRow) -> Value {
     let mut document = base(row.time_generated, &row.computer, &row.agent_id);
@@ -122,10 +122,10 @@ pub(super) fn of_computer(row: &ComputerRow) -> Value {
     document
 }
 
-pub(super) fn of_notice(notice: &Notice) -> Value {
+pub(super) fn of_notice(notice: &AgentEvent) -> Value {
     let id = notice.id();
     let (mut document, message) = match notice {
-        Notice::Loss(loss) => {
+        AgentEvent::Loss(loss) => {
             let mut document = base(loss.time_generated, &loss.computer, &loss.agent_id);
             set(&mut document, "event", event(&id, "loss", &[], &["error"]));
             if let Some(event) = document.get_mut("event") {
@@ -137,7 +137,7 @@ pub(super) fn of_notice(notice: &Notice) -> Value {
             set(&mut document, "netsensor", json!({ "loss": lost }));
             (document, format!("lost {} {}: {}", loss.count, loss.kind, loss.reason))
         }
-        Notice::Health(change) => {
+        AgentEvent::Health(change) => {
             let mut document = base(change.time_generated, &change.computer, &change.agent_id);
             set(&mut document, "event", event(&id, "health", &[], &["change"]));
             if let Some(event) = document.get_mut("event") {

@@ -66,7 +66,7 @@ const fn network(activity: u32, name: &'static str) -> Class {
 pub(super) fn event(item: &Item) -> Value {
     let event = match item {
         Item::Alert(alert) => of_alert(alert),
-        Item::Notice(notice) => tables::of_notice(notice),
+        Item::AgentEvent(notice) => tables::of_notice(notice),
         Item::Row(row) => match &**row {
             TableRow::Connection(row) => of_connection(row),
             TableRow::BoundPort(row) => tables::of_bound_port(row),

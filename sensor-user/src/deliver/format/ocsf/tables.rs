@@ -10,8 +10,8 @@ use super::{DEVICE, LISTEN, MINUTE, NOTICE, PROCESS, base, device, set};
 use crate::schema::BoundPortRow;
 use crate::schema::ComputerRow;
 use crate::schema::ProcessRow;
+use crate::schema::agent_event::AgentEvent;
 use crate::schema::health::State;
-use crate::schema::notice::Notice;
 
 pub(super) fn of_bound_port(row: &BoundPortRow) -> Value {
     let mut event = base(&LISTEN, row.time_generated, 1, &row.id());
@@ -125,16 +125,16 @@ pub(super) fn of_computer(row: &ComputerRow) -> Value {
     event
 }
 
-pub(super) fn of_notice(notice: &Notice) -> Value {
+pub(super) fn of_notice(notice: &AgentEvent) -> Value {
     // Something to look at, or that is well again.
     let severity = match notice {
-        Notice::Health(change) if change.state == State::Ok => 1,
-        Notice::Loss(_) | Notice::Health(_) => 2,
+        AgentEvent::Health(change) if change.state == State::Ok => 1,
+        AgentEvent::Loss(_) | AgentEvent::Health(_) => 2,
     };
     let mut event = base(&NOTICE, notice.time_generated(), severity, &notice.id());
     with_profile(&mut event);
     let (computer, message, unmapped) = match notice {
-        Notice::Loss(loss) => {
+        AgentEvent::Loss(loss) => {
             for (key, value) in [
                 ("start_time", json!(loss.first_seen.as_millisecond())),
                 ("end_time", json!(loss.last_seen.as_millisecond())),
@@ -149,7 +149,7 @@ pub(super) fn of_notice(notice: &Notice) -> Value {
                         "agent_id": loss.agent_id }),
             )
         }
-        Notice::Health(change) => (
+        AgentEvent::Health(change) => (
             &change.computer,
             format!("{} is {}", change.component, change.state),
             json!({ "notice": "health", "component": change.component, "state": change.state,

@@ -81,7 +81,7 @@ impl KafkaSink {
         let topic = match &entry.item {
             Item::Alert(_) => &self.config.alerts_topic,
             Item::Row(_) => &self.config.rows_topic,
-            Item::Notice(_) => &self.config.health_topic,
+            Item::AgentEvent(_) => &self.config.health_topic,
         };
         let id = Header { key: "id", value: Some(&entry.id) };
         let record = FutureRecord::to(topic)

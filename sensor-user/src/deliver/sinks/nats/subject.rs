@@ -7,7 +7,7 @@ pub(super) fn of(prefix: &str, site: &str, item: &Item) -> String {
     let kind = match item {
         Item::Alert(_) => "alerts",
         Item::Row(_) => "rows",
-        Item::Notice(_) => "health",
+        Item::AgentEvent(_) => "health",
     };
     format!("{prefix}.{kind}.{}.{}", token(site), token(item.computer()))
 }

@@ -165,7 +165,7 @@ fn sourcetype(item: &Item) -> String {
 mod tests {
     use super::*;
     use crate::deliver::batch::Content;
-    use crate::schema::notice::{Loss, Notice};
+    use crate::schema::agent_event::{AgentEvent, Loss};
 
     fn config(url: &str) -> SplunkConfig {
         SplunkConfig {
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn an_event_has_its_own_time_and_what_is_configured() {
         let time = "2026-11-24T10:00:00.250Z".parse().unwrap();
-        let loss = Notice::Loss(Loss {
+        let loss = AgentEvent::Loss(Loss {
             time_generated: time,
             computer: "web01".to_owned(),
             agent_id: String::new(),
@@ -207,7 +207,7 @@ mod tests {
             kind: "tcp".to_owned(),
             count: 1,
         });
-        let item = Item::Notice(loss.into());
+        let item = Item::AgentEvent(loss.into());
         let json = Entry::new(item.clone(), 0, r#"{"a":1}"#.to_owned());
         let text = Entry::new(item, 0, "CEF:0|x".to_owned());
         let batch = Batch::new(Content::Rows, vec![json, text]);

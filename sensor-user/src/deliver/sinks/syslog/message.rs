@@ -10,8 +10,8 @@ use jiff::fmt::temporal::DateTimePrinter;
 use super::SyslogConfig;
 use crate::deliver::batch::Entry;
 use crate::deliver::item::Item;
+use crate::schema::agent_event::AgentEvent;
 use crate::schema::health::State;
-use crate::schema::notice::Notice;
 
 /// Characters of a value in the structured data at most.
 const VALUE: usize = 256;
@@ -46,9 +46,9 @@ fn severity(item: &Item) -> u8 {
             _ => 4,
         },
         Item::Row(_) => 6,
-        Item::Notice(notice) => match &**notice {
-            Notice::Health(change) if change.state == State::Ok => 6,
-            Notice::Loss(_) | Notice::Health(_) => 4,
+        Item::AgentEvent(notice) => match &**notice {
+            AgentEvent::Health(change) if change.state == State::Ok => 6,
+            AgentEvent::Loss(_) | AgentEvent::Health(_) => 4,
         },
     }
 }
@@ -58,9 +58,9 @@ fn message_id(item: &Item) -> &'static str {
     match item {
         Item::Alert(_) => "alert",
         Item::Row(row) => row.table().name,
-        Item::Notice(notice) => match &**notice {
-            Notice::Loss(_) => "loss",
-            Notice::Health(_) => "health",
+        Item::AgentEvent(notice) => match &**notice {
+            AgentEvent::Loss(_) => "loss",
+            AgentEvent::Health(_) => "health",
         },
     }
 }

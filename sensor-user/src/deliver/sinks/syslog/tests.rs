@@ -10,11 +10,11 @@ use super::{Framing, SyslogConfig, SyslogSink};
 use crate::deliver::batch::{Batch, Content, Entry};
 use crate::deliver::format::Format;
 use crate::deliver::item::Item;
+use crate::schema::agent_event::{AgentEvent, HealthChange};
 use crate::schema::health::State;
-use crate::schema::notice::{HealthChange, Notice};
 
 fn entry(computer: &str, component: &str) -> Entry {
-    let notice = Notice::Health(HealthChange {
+    let notice = AgentEvent::Health(HealthChange {
         time_generated: "2026-11-24T10:00:00.123456789Z".parse().unwrap(),
         computer: computer.to_owned(),
         agent_id: "agent".to_owned(),
@@ -23,7 +23,7 @@ fn entry(computer: &str, component: &str) -> Entry {
         reason: "why".to_owned(),
         agent_state: State::Degraded,
     });
-    let item = Item::Notice(Arc::new(notice));
+    let item = Item::AgentEvent(Arc::new(notice));
     let line = Format::Native.line(&item);
     Entry::new(item, 0, line)
 }

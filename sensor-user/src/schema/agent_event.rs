@@ -1,4 +1,4 @@
-//! `Notice`: what the agent says of itself, in the same stream as its rows: that something was lost,
+//! `AgentEvent`: what the agent says of itself, in the same stream as its rows: that something was lost,
 //! and that its health changed. The serde names are a contract, as those of alerts and rows are.
 
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use crate::base::stable_id::stable_id;
 /// A line about the agent itself, told from rows by its `Type`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "Type")]
-pub enum Notice {
+pub enum AgentEvent {
     /// Something was lost.
     #[serde(rename = "NetsensorLoss")]
     Loss(Loss),
@@ -62,7 +62,7 @@ pub struct HealthChange {
     pub agent_state: State,
 }
 
-impl Notice {
+impl AgentEvent {
     /// Every value of the `Type` column begins so.
     pub const TYPE_PREFIX: &str = "Netsensor";
 
@@ -132,7 +132,7 @@ impl Notice {
 
 /// Who says it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Speaker {
+pub struct AgentIdentity {
     /// Full name of the host.
     pub computer: String,
     /// The agent's UUID.
