@@ -23,7 +23,7 @@ use crate::pipeline::enrich::proc_worker::ProcWorker;
 use crate::pipeline::enrich::{DnsAnswer, Enricher, Process};
 use crate::pipeline::nat::client;
 use crate::pipeline::nat::client::NatTracker;
-use crate::pipeline::socket_scan::client::{Answer, Ask, SocketScanConfig, SocketScanner};
+use crate::pipeline::socket_scan::{Scan, ScanResult, SocketScanConfig, SocketScanner};
 use crate::privsep::Workers;
 
 /// Interval between drains of the ring buffer while there is traffic.
@@ -45,9 +45,9 @@ pub(crate) struct Sensor {
     translations: Result<NatTracker, String>,
     /// Why NAT mappings are unavailable although it is on, if so.
     hindrance: Option<String>,
-    looks: SocketScanner,
+    scanner: SocketScanner,
     /// Result of a socket scan, until the ring buffer has been drained.
-    scanned: Option<Answer>,
+    scanned: Option<ScanResult>,
     /// Latency epoch that ended when the current socket scan began.
     ended_epoch: u32,
     clock: Arc<dyn Clock>,
@@ -95,16 +95,16 @@ impl Sensor {
             sockets_max: config.max_connections,
             interval: config.capture.look_every,
         };
-        let mut looks =
+        let mut scanner =
             SocketScanner::new(scan, clock.now(), Arc::clone(&workers.socket_scan), stats);
         let _all = ingest.begin_scan();
-        looks.ask(Ask::First);
+        scanner.request(Scan::Initial);
         Ok(Self {
             capture,
             ingest,
             translations,
             hindrance,
-            looks,
+            scanner,
             scanned: None,
             ended_epoch: 0,
             clock,
@@ -118,7 +118,7 @@ impl Sensor {
         if let Ok(translations) = &mut self.translations {
             translations.begin().map_err(CaptureError::Thread)?;
         }
-        self.looks.begin().map_err(CaptureError::Thread)
+        self.scanner.begin().map_err(CaptureError::Thread)
     }
 
     /// The attached BPF programs and their maps.
@@ -179,7 +179,7 @@ impl Sensor {
         let boot_clock = BootClock::sample(&*self.clock);
         // Taken before the drain as well: a scan is applied after every record that is older than it.
         if self.scanned.is_none() {
-            self.scanned = self.looks.answer();
+            self.scanned = self.scanner.take_result();
         }
         let ingest = &mut self.ingest;
         let each = |bytes: &[u8]| ingest.record(bytes, &boot_clock, changes);
@@ -190,13 +190,13 @@ impl Sensor {
             self.annotate(changes, first, now_boot_ns);
             return;
         }
-        if let Some(answer) = self.scanned.take() {
-            self.apply_scan(answer, &boot_clock, changes);
+        if let Some(result) = self.scanned.take() {
+            self.apply_scan(result, &boot_clock, changes);
         }
-        if self.looks.is_due(self.clock.now()) {
+        if self.scanner.is_scheduled(self.clock.now()) {
             let namespaces = self.ingest.begin_scan();
             self.ended_epoch = self.capture.turns().begin_epoch();
-            self.looks.ask(Ask::Again(namespaces));
+            self.scanner.request(Scan::Periodic(namespaces));
         }
         self.ingest.expire(now_boot_ns, changes);
         let now = moment(now_boot_ns, &boot_clock);
@@ -217,12 +217,17 @@ impl Sensor {
     }
 
     /// Applies the result of a socket scan, and requests the owners of sockets that are still unknown.
-    fn apply_scan(&mut self, answer: Answer, boot_clock: &BootClock, changes: &mut Vec<Change>) {
-        let Answer { kind, open, holders } = answer;
+    fn apply_scan(
+        &mut self,
+        result: ScanResult,
+        boot_clock: &BootClock,
+        changes: &mut Vec<Change>,
+    ) {
+        let ScanResult { kind, open, owners } = result;
         let (before, time) = (changes.len(), boot_clock.wall(open.began_boot_ns));
         let mut latency = ScanLatency { map: self.capture.turns(), ended: self.ended_epoch };
-        let unknown = self.ingest.look((kind, time), &open, (&holders, &mut latency), changes);
-        if kind == ScanKind::First {
+        let unknown = self.ingest.look((kind, time), &open, (&owners, &mut latency), changes);
+        if kind == ScanKind::Initial {
             tracing::info!(
                 connections = open.connections.len(),
                 listeners = open.listeners.len(),
@@ -233,7 +238,8 @@ impl Sensor {
             );
         }
         if !unknown.is_empty() {
-            self.looks.ask(Ask::Unknown(unknown, open.began_boot_ns));
+            self.scanner
+                .request(Scan::Owners { sockets: unknown, began_boot_ns: open.began_boot_ns });
         }
     }
 

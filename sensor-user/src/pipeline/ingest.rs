@@ -85,7 +85,7 @@ impl Ingest {
         }
         match self.enricher.event(record, clock) {
             Some(Event::Tcp(event)) => self.connections.observe(event, changes),
-            Some(Event::Latency(turns)) => self.connections.turns(&turns),
+            Some(Event::Latency(latency)) => self.connections.add_early_latency(&latency),
             Some(Event::Udp(event)) => self.flows.observe(event, clock, changes),
             Some(Event::Dns(answer)) => self.answers.push(answer),
             None => {}
@@ -110,8 +110,8 @@ impl Ingest {
     ) -> Vec<OpenSocket> {
         let enricher = &mut self.enricher;
         let mut owner = |inode| holders.get(inode).and_then(|holder| enricher.holder(holder));
-        let unknown = self.connections.look(open, (kind, time), (&mut owner, turns), changes);
-        if kind == ScanKind::First {
+        let unknown = self.connections.apply_scan(open, (kind, time), (&mut owner, turns), changes);
+        if kind == ScanKind::Initial {
             self.flows.found(open, time, &mut owner, changes);
         }
         unknown

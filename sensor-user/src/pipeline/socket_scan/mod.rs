@@ -1,4 +1,10 @@
-//! Socket scans: the open sockets of all network namespaces.
+//! Socket scans: the open sockets of all network namespaces, and their owners.
 
-pub mod client;
+pub(crate) mod client;
 pub mod worker;
+
+mod messages;
+
+pub use client::SocketScanConfig;
+pub(crate) use client::SocketScanner;
+pub(crate) use messages::{Scan, ScanResult};

@@ -1,76 +1,77 @@
-//! The helper `looks`: lists what is open in every network namespace, and who holds it.
+//! The worker `socket-scan`: lists the open sockets of every network namespace, and their owners.
 
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::client::{Answer, Ask, Question, Told};
+use super::messages::{Scan, ScanRequest, ScanResponse, ScanResult};
 use crate::base::counters::Stats;
 use crate::pipeline::aggregate::ScanKind;
 use crate::pipeline::capture::{OpenSockets, SocketReader};
 use crate::pipeline::enrich::SocketOwners;
 use crate::privsep::{Channel, serve};
 
-/// Answers until there are no more questions.
+/// Responds to scan requests until the agent closes the channel.
 pub fn serve_scans(channel: Channel) -> io::Result<()> {
     let stats = Arc::new(Stats::default());
-    let mut looker = None;
-    serve(channel, |(max, ask): Question| -> Told {
-        let new = || Looker::new(Path::new("/proc"), max, Arc::clone(&stats));
-        let answer = looker.get_or_insert_with(new).answer(ask);
-        (answer, stats.take())
+    let mut scanner = None;
+    serve(channel, |request: ScanRequest| {
+        let new = || Scanner::new(Path::new("/proc"), request.sockets_max, Arc::clone(&stats));
+        let result = scanner.get_or_insert_with(new).scan(request.scan);
+        ScanResponse { result, counters: stats.take() }
     })
 }
 
-/// What the helper owns.
-struct Looker {
+/// State of the worker.
+struct Scanner {
     reader: SocketReader,
     proc_root: &'static Path,
-    /// Open files that name namespaces which nothing else does.
-    files: Vec<(u32, PathBuf)>,
+    /// Open files that refer to namespaces which no process is in and no mount names.
+    namespace_files: Vec<(u32, PathBuf)>,
 }
 
-impl Looker {
-    fn new(proc_root: &'static Path, max: usize, stats: Arc<Stats>) -> Self {
-        Self { reader: SocketReader::new(proc_root, max, stats), proc_root, files: Vec::new() }
+impl Scanner {
+    fn new(proc_root: &'static Path, sockets_max: usize, stats: Arc<Stats>) -> Self {
+        let reader = SocketReader::new(proc_root, sockets_max, stats);
+        Self { reader, proc_root, namespace_files: Vec::new() }
     }
 
-    fn answer(&mut self, ask: Ask) -> Answer {
-        match ask {
-            Ask::First => self.first(),
-            Ask::Again(namespaces) => Answer {
-                kind: ScanKind::Again,
-                open: self.reader.look(namespaces.as_ref(), &self.files),
-                holders: SocketOwners::default(),
+    fn scan(&mut self, scan: Scan) -> ScanResult {
+        match scan {
+            Scan::Initial => self.initial(),
+            Scan::Periodic(namespaces) => ScanResult {
+                kind: ScanKind::Periodic,
+                open: self.reader.scan(namespaces.as_ref(), &self.namespace_files),
+                owners: SocketOwners::default(),
             },
-            Ask::Unknown(sockets, began_boot_ns) => {
+            Scan::Owners { sockets, began_boot_ns } => {
                 let open = OpenSockets::again(began_boot_ns, sockets);
-                let holders = self.holders(&inodes(&open));
-                Answer { kind: ScanKind::Unknown, open, holders }
+                let owners = self.owners(&inodes(&open));
+                ScanResult { kind: ScanKind::Owners, open, owners }
             }
         }
     }
 
-    fn first(&mut self) -> Answer {
-        let mut open = self.reader.look(None, &[]);
-        let mut holders = self.holders(&inodes(&open));
-        // Namespaces that only an open file names are known now.
+    fn initial(&mut self) -> ScanResult {
+        let mut open = self.reader.scan(None, &[]);
+        let mut owners = self.owners(&inodes(&open));
+        // The owner scan has found the namespaces that only an open file refers to.
         let read = &open.namespaces;
-        let named = self.files.iter().map(|(inode, _)| *inode);
+        let named = self.namespace_files.iter().map(|(inode, _)| *inode);
         let hidden: HashSet<u32> = named.filter(|inode| !read.contains(inode)).collect();
         if !hidden.is_empty() {
-            let more = self.reader.look(Some(&hidden), &self.files);
-            holders.extend(&self.holders(&inodes(&more)));
+            let more = self.reader.scan(Some(&hidden), &self.namespace_files);
+            owners.extend(&self.owners(&inodes(&more)));
             open.extend(more);
         }
-        Answer { kind: ScanKind::First, open, holders }
+        ScanResult { kind: ScanKind::Initial, open, owners }
     }
 
-    fn holders(&mut self, inodes: &HashSet<u32>) -> SocketOwners {
-        let mut holders = SocketOwners::read(self.proc_root, inodes);
-        self.files = std::mem::take(&mut holders.namespace_files);
-        holders
+    fn owners(&mut self, inodes: &HashSet<u32>) -> SocketOwners {
+        let mut owners = SocketOwners::read(self.proc_root, inodes);
+        self.namespace_files = std::mem::take(&mut owners.namespace_files);
+        owners
     }
 }
 

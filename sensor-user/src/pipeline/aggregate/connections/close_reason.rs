@@ -1,14 +1,14 @@
-//! How a connection ended: by whom.
+//! The end that closed a connection.
 
 use super::super::change::ClosedBy;
 
-/// Who ended a connection that went from `old_state` to CLOSE with `error`: the state tells whose
-/// FIN came first, the error what came instead of one.
+/// The end that closed a connection which went from `old_state` to CLOSE with `error`. The state shows whose
+/// FIN was first, the error what replaced a FIN.
 pub(super) const fn closed_by(old_state: u8, error: u32) -> ClosedBy {
     match (old_state, error) {
         (_, ETIMEDOUT) => ClosedBy::Timeout,
-        // Who waits in vain leaves with the last "unreachable" that came meanwhile, if one did
-        // (`tcp_write_err`): by itself it ends no connection, only an attempt.
+        // After a timeout the kernel reports the last "unreachable" that was received in the meantime
+        // (`tcp_write_err`); by itself that ends only a connect, not an established connection.
         (state, EHOSTUNREACH | ENETUNREACH) if was_established(state) => ClosedBy::Timeout,
         (TCP_CLOSE_WAIT | TCP_LAST_ACK, _) | (_, ECONNRESET | EPIPE | ECONNREFUSED) => {
             ClosedBy::Remote
@@ -18,8 +18,8 @@ pub(super) const fn closed_by(old_state: u8, error: u32) -> ClosedBy {
     }
 }
 
-/// Whether the handshake was complete in the state before CLOSE. (With Fast Open a FIN may be sent
-/// before that, and the connection counts as established then: data has passed.)
+/// True if the handshake was complete in the state before CLOSE. (With TCP Fast Open a FIN may be sent before
+/// that; the connection counts as established then, since data has passed.)
 pub(super) const fn was_established(old_state: u8) -> bool {
     !matches!(old_state, TCP_SYN_SENT | TCP_SYN_RECV)
 }

@@ -1,4 +1,4 @@
-//! What is told of a connection: that it opened, was established, ended.
+//! Changes of a connection that are emitted: opened, established, closed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use super::{Connection, ConnectionTable};
 use crate::pipeline::decode::Tcp;
 
 impl ConnectionTable {
-    /// Tells a connection as opened, once; an inbound one without owner gets its listener's.
-    pub(super) fn tell_opened(&mut self, sk: u64, changes: &mut Vec<Change>) {
+    /// Emits a connection as opened, once. An inbound one without an owner gets that of its listener.
+    pub(super) fn emit_opened(&mut self, sk: u64, changes: &mut Vec<Change>) {
         let Some(connection) = self.connections.get_mut(&sk) else { return };
-        if connection.told {
+        if connection.emitted {
             return;
         }
-        connection.told = true;
+        connection.emitted = true;
         if connection.process.is_none() && connection.direction == Direction::Inbound {
             let key = (connection.netns, connection.local_port);
             connection.process = self.listeners.owner(key, connection.local);
@@ -33,7 +33,7 @@ impl ConnectionTable {
         }
     }
 
-    pub(super) fn tell_established(&mut self, sk: u64, time: Timestamp, changes: &mut Vec<Change>) {
+    pub(super) fn emit_established(&mut self, sk: u64, time: Timestamp, changes: &mut Vec<Change>) {
         let Some(connection) = self.connections.get_mut(&sk) else { return };
         if connection.established.is_some() {
             return;
@@ -46,13 +46,13 @@ impl ConnectionTable {
     pub(super) fn change(
         &self,
         connection: &Connection,
-        what: ChangeKind,
+        kind: ChangeKind,
         time: Timestamp,
     ) -> Change {
         let port = |port: u16| (port != 0).then_some(port);
         let flow = Flow {
             time,
-            phase: match what {
+            phase: match kind {
                 ChangeKind::Opened | ChangeKind::Established => Phase::Opened,
                 ChangeKind::Active => Phase::Active,
                 ChangeKind::Translated => Phase::Translated,
@@ -65,32 +65,32 @@ impl ConnectionTable {
             local_port: port(connection.local_port),
             remote: connection.remote,
             remote_port: port(connection.remote_port),
-            process: Arc::clone(connection.process.as_ref().unwrap_or(&self.nobody)),
+            process: Arc::clone(connection.process.as_ref().unwrap_or(&self.unknown_process)),
             attribution: connection.attribution,
             connections: 1,
-            preexisting: connection.seen.preexisting,
+            preexisting: connection.scan.preexisting,
             translated: None,
             bytes_sent: 0,
             bytes_received: 0,
         };
-        Change::new(what, flow, connection.number, connection.netns)
+        Change::new(kind, flow, connection.number, connection.netns)
     }
 
-    /// The end, with its counts where the kernel told it.
-    pub(super) fn ended(
+    /// The close of a connection, with its counts if the kernel reported them.
+    pub(super) fn closed_change(
         &self,
         connection: &Connection,
         time: Timestamp,
         tcp: Option<&Tcp>,
     ) -> Change {
-        let what = match connection.established {
+        let kind = match connection.established {
             Some(_) => ChangeKind::Closed,
             None => ChangeKind::Failed,
         };
-        let mut change = self.change(connection, what, time);
-        change.responses = connection.seen.responses;
+        let mut change = self.change(connection, kind, time);
+        change.responses = connection.scan.responses;
         if let Some(tcp) = tcp {
-            (change.flow.bytes_sent, change.flow.bytes_received) = connection.seen.left(tcp);
+            (change.flow.bytes_sent, change.flow.bytes_received) = connection.scan.unreported(tcp);
             change.error = tcp.error;
             change.rtt_us = tcp.srtt_us;
             let ns = tcp.boot_ns.saturating_sub(connection.opened_boot_ns);

@@ -1,10 +1,10 @@
-//! `ConnectionTable`: from socket events to what happens to a connection.
+//! `ConnectionTable`: turns socket events into changes of TCP connections.
 //!
-//! Invariants. At most `max` connections are tracked; the least recently used leaves first
-//! (counted) and is told as closed, so that no gauge keeps it for ever. A connection is told as
-//! opened at most `OUTBOUND_HOLD_NS` or `INBOUND_HOLD_NS` after its first event: an outbound
-//! one waits for its local port, an inbound one for its owner; then the listener's owner stands
-//! in. What is told of the process is not changed later.
+//! Invariants. At most `max` connections are tracked. The least recently used is evicted first (counted),
+//! and reported as closed, so that no gauge counts it for ever. A connection is reported as opened at most
+//! `OUTBOUND_HOLD_NS` or `INBOUND_HOLD_NS` after its first event: an outbound one waits for its local port,
+//! an inbound one for its owner, after which the owner of the listener is taken. The reported process does
+//! not change later.
 
 mod close_reason;
 mod emit;
@@ -32,15 +32,15 @@ use crate::pipeline::decode::{LatencyByDirection, Tcp, TcpKind};
 use crate::pipeline::enrich::{Process, TcpEvent};
 
 use close_reason::was_established;
-use latency::AHEAD_MOST;
+use latency::EARLY_LATENCY_MAX;
 pub use latency::LatencyReader;
 use recent_failures::RecentFailures;
 pub use socket_scan::ScanKind;
-use socket_scan::{ScanState, Seen};
+use socket_scan::{ScanState, ScanView};
 
-/// How long an outbound connection waits for its local port, ns.
+/// Maximum time that an outbound connection waits for its local port, ns.
 const OUTBOUND_HOLD_NS: u64 = 50_000_000;
-/// How long an inbound connection waits for its owner, ns.
+/// Maximum time that an inbound connection waits for its owner, ns.
 const INBOUND_HOLD_NS: u64 = 50_000_000;
 
 #[derive(Debug)]
@@ -49,7 +49,8 @@ struct Connection {
     opened_boot_ns: u64,
     opened: Timestamp,
     established: Option<Timestamp>,
-    told: bool,
+    /// True once the connection was reported as opened.
+    emitted: bool,
     direction: Direction,
     local: IpAddr,
     local_port: u16,
@@ -58,45 +59,44 @@ struct Connection {
     netns: u32,
     process: Option<Arc<Process>>,
     attribution: Attribution,
-    seen: Seen,
+    scan: ScanView,
 }
 
 impl Connection {
-    /// Accepted while the handshake was under way (TCP Fast Open).
-    fn accepted_early(&self) -> bool {
+    /// True if the connection was accepted before the handshake was complete (TCP Fast Open).
+    fn is_accepted_early(&self) -> bool {
         self.attribution == Attribution::Accept && self.established.is_none()
     }
 
-    /// Called that end, and was not answered yet.
-    fn calls(&self, tcp: &Tcp) -> bool {
+    /// True if this is a pending connect to the remote end of `tcp`.
+    fn is_pending_connect_to(&self, tcp: &Tcp) -> bool {
         self.direction == Direction::Outbound
             && self.established.is_none()
             && (self.remote, self.remote_port) == (tcp.remote, tcp.remote_port)
     }
 }
 
-/// Connections by socket: by the address of its `struct sock`, or by a number of ours (see `look`)
-/// until a record tells that.
+/// Connections by socket: by the address of its `struct sock`, or by a local key (see `socket_scan`) until a
+/// record has that address.
 #[derive(Debug)]
 pub struct ConnectionTable {
     computer: Arc<str>,
     connections: Table<u64, Connection>,
     listeners: Listeners,
-    /// Sockets that wait to be told, with the number of their connection, by deadline: one queue
-    /// a direction, since one hold is longer than the other.
-    held_outbound: VecDeque<Held>,
-    held_inbound: VecDeque<Held>,
+    /// Connections that wait to be reported, by deadline: one queue a direction, so that each is sorted.
+    held_outbound: VecDeque<HeldConnection>,
+    held_inbound: VecDeque<HeldConnection>,
     recent_failures: RecentFailures,
     last_number: u64,
     scan: ScanState,
-    /// ConnectionLatency that were told ahead of the end of their connection, by cookie.
-    ahead: Table<u64, LatencyByDirection>,
-    nobody: Arc<Process>,
+    /// Latencies that were reported before the close of their connection, by cookie.
+    early_latency: Table<u64, LatencyByDirection>,
+    unknown_process: Arc<Process>,
     stats: Arc<Stats>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldConnection {
     deadline_boot_ns: u64,
     sk: u64,
     number: u64,
@@ -114,52 +114,52 @@ impl ConnectionTable {
             recent_failures: RecentFailures::default(),
             last_number: 0,
             scan: ScanState::new(max),
-            ahead: collections::table(AHEAD_MOST),
-            nobody: Arc::new(Process::default()),
+            early_latency: collections::table(EARLY_LATENCY_MAX),
+            unknown_process: Arc::new(Process::default()),
             stats,
         }
     }
 
-    /// Connections tracked now.
+    /// Number of tracked connections.
     pub fn len(&self) -> usize {
         self.connections.len()
     }
 
-    /// Whether none is tracked.
+    /// True if no connection is tracked.
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()
     }
 
-    /// Entries, and how many there may be.
+    /// Number of entries, and the maximum.
     pub fn occupancy(&self) -> (usize, usize) {
         (self.connections.len(), self.connections.cap().get())
     }
 
-    /// The same of the listeners.
+    /// Number of listeners, and the maximum.
     pub fn listeners_occupancy(&self) -> (usize, usize) {
         self.listeners.occupancy()
     }
 
-    /// Takes an event in; what it changes is appended to `changes`.
+    /// Processes an event; appends its changes to `changes`.
     pub fn observe(&mut self, event: TcpEvent, changes: &mut Vec<Change>) {
         let TcpEvent { time, tcp, process } = event;
-        if self.told_by_look(&tcp) {
+        if self.is_known_from_scan(&tcp) {
             return;
         }
         match tcp.kind {
             TcpKind::Connect => self.connect(time, &tcp, process, changes),
             TcpKind::Established { inbound: false } => self.established(time, &tcp, changes),
-            TcpKind::Established { inbound: true } => self.arrived(time, &tcp, changes),
+            TcpKind::Established { inbound: true } => self.accepted(time, &tcp, changes),
             TcpKind::ConnectFailed => self.connect_failed(time, &tcp, process, changes),
-            TcpKind::Owner(source) => self.owned(time, &tcp, (source, process), changes),
+            TcpKind::Owner(source) => self.set_owner(time, &tcp, (source, process), changes),
             TcpKind::Close => {
                 if process.is_some() {
-                    self.owned(time, &tcp, (OwnerSource::FirstIo, process), changes);
+                    self.set_owner(time, &tcp, (OwnerSource::FirstIo, process), changes);
                 }
                 self.close(time, &tcp, changes);
             }
             TcpKind::Listen => {
-                let process = process.unwrap_or_else(|| Arc::clone(&self.nobody));
+                let process = process.unwrap_or_else(|| Arc::clone(&self.unknown_process));
                 let listener = (tcp.sk, time);
                 self.listeners.add((tcp.netns, tcp.local_port), listener, tcp.local, process);
             }
@@ -170,29 +170,30 @@ impl ConnectionTable {
         }
     }
 
-    /// What listened at some time from `start` to `end`.
+    /// Sockets that listened at any time from `start` to `end`.
     pub fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<Listening> {
         self.listeners.listening(start, end)
     }
 
-    /// A process became another program; its listeners are that program's now.
+    /// Assigns the listeners of a process that has executed another program to that program.
     pub fn image_replaced(&mut self, image: &Arc<Process>) {
         self.listeners.image_replaced(image);
     }
 
-    /// Tells what has waited long enough at `now_boot_ns`.
+    /// Reports the connections whose hold has expired at `now_boot_ns`.
     pub fn expire(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
-        self.expire_early_ends(now_boot_ns, changes);
+        self.expire_early_closes(now_boot_ns, changes);
         for direction in [Direction::Outbound, Direction::Inbound] {
             loop {
                 let held = match direction {
                     Direction::Outbound => &mut self.held_outbound,
                     Direction::Inbound => &mut self.held_inbound,
                 };
-                let due = held.front().is_some_and(|first| first.deadline_boot_ns <= now_boot_ns);
-                let Some(first) = due.then(|| held.pop_front()).flatten() else { break };
+                let is_expired =
+                    held.front().is_some_and(|first| first.deadline_boot_ns <= now_boot_ns);
+                let Some(first) = is_expired.then(|| held.pop_front()).flatten() else { break };
                 if self.connections.peek(&first.sk).is_some_and(|it| it.number == first.number) {
-                    self.tell_opened(first.sk, changes);
+                    self.emit_opened(first.sk, changes);
                 }
             }
         }
@@ -205,22 +206,22 @@ impl ConnectionTable {
         process: Option<Arc<Process>>,
         changes: &mut Vec<Change>,
     ) {
-        let found = (Direction::Outbound, process, Attribution::Connect);
-        self.open(time, tcp, found, changes);
+        let owner = (Direction::Outbound, process, Attribution::Connect);
+        self.open(time, tcp, owner, changes);
         if tcp.local_port == 0 {
             self.hold(tcp, Direction::Outbound, changes);
         } else {
-            self.tell_opened(tcp.sk, changes);
+            self.emit_opened(tcp.sk, changes);
         }
     }
 
     fn established(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
         if !self.connections.contains(&tcp.sk) {
             if self.scan.is_initial_scan_running() {
-                // Its connect was before the agent: the look finds it, and its process.
+                // It connected before the agent started: the initial scan finds it and its process.
                 return;
             }
-            // Its connect was lost.
+            // The record of its connect was lost.
             self.stats.connections_without_open.increment();
             self.open(time, tcp, (Direction::Outbound, None, Attribution::Unknown), changes);
         }
@@ -228,18 +229,18 @@ impl ConnectionTable {
             connection.local = tcp.local;
             connection.local_port = tcp.local_port;
         }
-        self.tell_opened(tcp.sk, changes);
-        self.tell_established(tcp.sk, time, changes);
+        self.emit_opened(tcp.sk, changes);
+        self.emit_established(tcp.sk, time, changes);
     }
 
-    fn arrived(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
+    fn accepted(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
         let known = self.connections.peek(&tcp.sk);
-        if known.is_some_and(Connection::accepted_early) {
-            self.tell_established(tcp.sk, time, changes);
+        if known.is_some_and(Connection::is_accepted_early) {
+            self.emit_established(tcp.sk, time, changes);
             return;
         }
-        if known.is_some_and(|connection| connection.calls(tcp)) {
-            // Both ends called at once (RFC 9293, 3.5): SYN_SENT, SYN_RECEIVED, ESTABLISHED.
+        if known.is_some_and(|connection| connection.is_pending_connect_to(tcp)) {
+            // Simultaneous open (RFC 9293, 3.5): SYN_SENT, SYN_RECEIVED, ESTABLISHED.
             self.established(time, tcp, changes);
             return;
         }
@@ -250,7 +251,7 @@ impl ConnectionTable {
         self.hold(tcp, Direction::Inbound, changes);
     }
 
-    fn owned(
+    fn set_owner(
         &mut self,
         time: Timestamp,
         tcp: &Tcp,
@@ -262,20 +263,20 @@ impl ConnectionTable {
             OwnerSource::FirstIo => Attribution::FirstIo,
         };
         if let Some(connection) = self.connections.get_mut(&tcp.sk) {
-            if connection.told || connection.direction != Direction::Inbound {
+            if connection.emitted || connection.direction != Direction::Inbound {
                 return;
             }
             (connection.process, connection.attribution) = (process, attribution);
         } else if !tcp.remote.is_unspecified() {
-            // With Fast Open it is accepted before the handshake is complete.
+            // With TCP Fast Open a connection is accepted before the handshake is complete.
             self.open(time, tcp, (Direction::Inbound, process, attribution), changes);
         }
-        self.tell_opened(tcp.sk, changes);
+        self.emit_opened(tcp.sk, changes);
     }
 
     fn close(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
         if !self.connections.contains(&tcp.sk) {
-            if self.scan.hold_early_end(time, tcp) {
+            if self.scan.hold_early_close(time, tcp) {
                 return;
             }
             self.stats.connections_without_open.increment();
@@ -291,19 +292,19 @@ impl ConnectionTable {
         {
             connection.local_port = tcp.local_port;
         }
-        self.tell_opened(tcp.sk, changes);
+        self.emit_opened(tcp.sk, changes);
         if was_established(tcp.old_state) {
-            // Where that was lost, or never was (Fast Open, closed before the handshake was over).
-            self.tell_established(tcp.sk, time, changes);
+            // In case that record was lost, or never sent (TCP Fast Open, closed during the handshake).
+            self.emit_established(tcp.sk, time, changes);
         }
         if let Some(mut connection) = self.connections.pop(&tcp.sk) {
-            if let Some(turns) = self.ahead.pop(&tcp.cookie) {
-                connection.add_turns(&turns, u32::MAX);
+            if let Some(latency) = self.early_latency.pop(&tcp.cookie) {
+                connection.add_latency(&latency, u32::MAX);
             }
             if connection.established.is_none() {
                 self.recent_failures.add(tcp.sk, tcp.boot_ns);
             }
-            changes.push(self.ended(&connection, time, Some(tcp)));
+            changes.push(self.closed_change(&connection, time, Some(tcp)));
         }
     }
 
@@ -320,7 +321,7 @@ impl ConnectionTable {
             opened_boot_ns: tcp.boot_ns,
             opened: time,
             established: None,
-            told: false,
+            emitted: false,
             direction,
             local: tcp.local,
             local_port: tcp.local_port,
@@ -329,35 +330,35 @@ impl ConnectionTable {
             netns: tcp.netns,
             process,
             attribution,
-            seen: Seen::default(),
+            scan: ScanView::default(),
         };
-        let Some((sk, gone)) = self.connections.push(tcp.sk, connection) else { return };
+        let Some((sk, evicted)) = self.connections.push(tcp.sk, connection) else { return };
         // Either the same socket, whose close was lost, or the least recently used of a full table.
         if sk == tcp.sk {
             self.stats.connections_without_close.increment();
         } else {
             self.stats.connections_evicted.increment();
         }
-        if !gone.told {
-            changes.push(self.change(&gone, ChangeKind::Opened, gone.opened));
-            if let Some(established) = gone.established {
-                changes.push(self.change(&gone, ChangeKind::Established, established));
+        if !evicted.emitted {
+            changes.push(self.change(&evicted, ChangeKind::Opened, evicted.opened));
+            if let Some(established) = evicted.established {
+                changes.push(self.change(&evicted, ChangeKind::Established, established));
             }
         }
-        changes.push(self.ended(&gone, time, None));
+        changes.push(self.closed_change(&evicted, time, None));
     }
 
-    /// Lets a connection wait for what is still unknown of it; not more than the table holds.
+    /// Holds a connection until its port or owner is known, unless the queue is full.
     fn hold(&mut self, tcp: &Tcp, direction: Direction, changes: &mut Vec<Change>) {
         let (queue, hold_ns) = match direction {
             Direction::Outbound => (&mut self.held_outbound, OUTBOUND_HOLD_NS),
             Direction::Inbound => (&mut self.held_inbound, INBOUND_HOLD_NS),
         };
         if queue.len() >= self.connections.cap().get() {
-            self.tell_opened(tcp.sk, changes);
+            self.emit_opened(tcp.sk, changes);
             return;
         }
-        queue.push_back(Held {
+        queue.push_back(HeldConnection {
             deadline_boot_ns: tcp.boot_ns.saturating_add(hold_ns),
             sk: tcp.sk,
             number: self.last_number,

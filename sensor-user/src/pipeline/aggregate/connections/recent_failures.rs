@@ -11,9 +11,9 @@ use super::ConnectionTable;
 use crate::pipeline::decode::Tcp;
 use crate::pipeline::enrich::Process;
 
-/// Failures that are remembered; the oldest leaves first.
-const MOST: usize = 256;
-/// A connect returns this soon after its socket's last state change, ns.
+/// Maximum number of remembered failures; the oldest is evicted first.
+const FAILURES_MAX: usize = 256;
+/// Maximum time between the last state change of a socket and the return of its connect, ns.
 const SAME_CALL_NS: u64 = 100_000_000;
 
 /// Sockets whose connection failed a moment ago. A connect may fail after the socket went to
@@ -23,13 +23,13 @@ pub(super) struct RecentFailures(VecDeque<(u64, u64)>);
 
 impl RecentFailures {
     pub(super) fn add(&mut self, sk: u64, boot_ns: u64) {
-        if self.0.len() >= MOST {
+        if self.0.len() >= FAILURES_MAX {
             self.0.pop_front();
         }
         self.0.push_back((sk, boot_ns));
     }
 
-    /// Whether that connect's failure has been told already; forgets it then.
+    /// True if the failure of this connect has been reported already; removes it.
     fn take(&mut self, sk: u64, boot_ns: u64) -> bool {
         let same = |&(known, when): &(u64, u64)| {
             known == sk && boot_ns.saturating_sub(when) < SAME_CALL_NS
@@ -51,9 +51,9 @@ impl ConnectionTable {
             return;
         }
         self.open(time, tcp, (Direction::Outbound, process, Attribution::Connect), changes);
-        self.tell_opened(tcp.sk, changes);
+        self.emit_opened(tcp.sk, changes);
         if let Some(connection) = self.connections.pop(&tcp.sk) {
-            changes.push(self.ended(&connection, time, Some(tcp)));
+            changes.push(self.closed_change(&connection, time, Some(tcp)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Joins the table with the sockets of a look: what has moved, and what is not there any more.
+//! Reconciles the table with the sockets of a scan: bytes moved, and connections that are gone.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,25 +12,25 @@ use crate::pipeline::aggregate::change::{Change, ChangeKind};
 use crate::pipeline::capture::{OpenSocket, OpenSockets};
 
 impl ConnectionTable {
-    /// Joins the table with the open sockets, and tells what has moved. Gives the keys of what two
-    /// looks have missed.
-    pub(super) fn join(
+    /// Matches the table with the open sockets, and reports the bytes moved. Returns the keys of the
+    /// connections that two scans in a row have missed.
+    pub(super) fn reconcile(
         &mut self,
         open: &OpenSockets,
         (kind, time): (ScanKind, Timestamp),
-        (known, turns): (&mut [bool], &mut dyn LatencyReader),
+        (known, latency): (&mut [bool], &mut dyn LatencyReader),
         changes: &mut Vec<Change>,
     ) -> Vec<u64> {
         let (mut lost, mut without_port, mut moved) = (Vec::new(), Vec::new(), Vec::new());
         let mut missed = |key: u64, connection: &mut Connection| {
-            let looked_at = open.namespaces.contains(&connection.netns);
-            if kind == ScanKind::Unknown
-                || !looked_at
+            let is_covered = open.namespaces.contains(&connection.netns);
+            if kind == ScanKind::Owners
+                || !is_covered
                 || connection.opened_boot_ns >= open.began_boot_ns
             {
                 return;
             }
-            if std::mem::replace(&mut connection.seen.missed, true) {
+            if std::mem::replace(&mut connection.scan.missed, true) {
                 lost.push(key);
             }
         };
@@ -39,19 +39,19 @@ impl ConnectionTable {
                 without_port.push(*key);
                 continue;
             }
-            let Some(place) = connection.place_in(open) else {
+            let Some(index) = connection.index_in(open) else {
                 missed(*key, connection);
                 continue;
             };
-            let Some(socket) = open.connections.get(place) else { continue };
-            if let Some(known) = known.get_mut(place) {
+            let Some(socket) = open.connections.get(index) else { continue };
+            if let Some(known) = known.get_mut(index) {
                 *known = true;
             }
-            // One that is younger than the look may follow one with the same ends.
-            let sure =
-                connection.seen.cookie != 0 || connection.opened_boot_ns < open.began_boot_ns;
-            if sure && kind != ScanKind::Unknown && connection.is_up(socket, time) {
-                if connection.count_turns(turns, open.began_boot_ns) {
+            // A connection younger than the scan may have the addresses of an earlier one.
+            let is_same =
+                connection.scan.cookie != 0 || connection.opened_boot_ns < open.began_boot_ns;
+            if is_same && kind != ScanKind::Owners && connection.is_up(socket, time) {
+                if connection.count_latency(latency, open.began_boot_ns) {
                     self.stats.latency_evicted.increment();
                 }
                 if connection.moved(socket) {
@@ -64,9 +64,9 @@ impl ConnectionTable {
             let Some(connection) = self.connections.peek_mut(&key) else { continue };
             let to = (connection.netns, connection.remote, connection.remote_port);
             match half_open.get_mut(&to).and_then(Vec::pop) {
-                Some(place) => {
-                    connection.seen.missed = false;
-                    if let Some(known) = known.get_mut(place) {
+                Some(index) => {
+                    connection.scan.missed = false;
+                    if let Some(known) = known.get_mut(index) {
                         *known = true;
                     }
                 }
@@ -74,13 +74,13 @@ impl ConnectionTable {
             }
         }
         for (key, socket) in moved {
-            self.tell_active(key, socket, time, changes);
+            self.emit_active(key, socket, time, changes);
         }
         lost
     }
 
-    /// Tells what a connection has moved since it was last told.
-    fn tell_active(
+    /// Emits the bytes that a connection has moved since its last change.
+    fn emit_active(
         &mut self,
         key: u64,
         socket: &OpenSocket,
@@ -90,69 +90,69 @@ impl ConnectionTable {
         let Some(counts) = socket.counts else { return };
         let Some(connection) = self.connections.peek(&key) else { return };
         let mut change = self.change(connection, ChangeKind::Active, time);
-        change.flow.bytes_sent = counts.bytes_sent.saturating_sub(connection.seen.sent);
-        change.flow.bytes_received = counts.bytes_received.saturating_sub(connection.seen.received);
+        change.flow.bytes_sent = counts.bytes_sent.saturating_sub(connection.scan.sent);
+        change.flow.bytes_received = counts.bytes_received.saturating_sub(connection.scan.received);
         change.rtt_us = counts.rtt_us;
         if let Some(connection) = self.connections.peek_mut(&key) {
-            let seen = &mut connection.seen;
-            seen.sent = seen.sent.max(counts.bytes_sent);
-            seen.received = seen.received.max(counts.bytes_received);
-            change.responses = seen.responses.take();
+            let view = &mut connection.scan;
+            view.sent = view.sent.max(counts.bytes_sent);
+            view.received = view.received.max(counts.bytes_received);
+            change.responses = view.responses.take();
         }
         changes.push(change);
     }
 
-    /// Ends a connection whose end was lost.
-    pub(super) fn end_unseen(&mut self, key: u64, time: Timestamp, changes: &mut Vec<Change>) {
-        self.tell_opened(key, changes);
+    /// Closes a connection whose close event was lost.
+    pub(super) fn close_missed(&mut self, key: u64, time: Timestamp, changes: &mut Vec<Change>) {
+        self.emit_opened(key, changes);
         let Some(connection) = self.connections.pop(&key) else { return };
-        self.scan.found.forget(connection.seen.cookie, (connection.ends(), connection.netns, key));
+        self.scan.found.remove(connection.scan.cookie, (connection.ends(), connection.netns, key));
         self.stats.connections_close_missed.increment();
-        changes.push(self.ended(&connection, time, None));
+        changes.push(self.closed_change(&connection, time, None));
     }
 }
 
 impl Connection {
-    /// The socket of this connection among those that are open.
-    fn place_in(&self, open: &OpenSockets) -> Option<usize> {
-        let cookie = self.seen.cookie;
-        if let Some(place) = (cookie != 0).then(|| open.with_cookie(cookie)).flatten() {
-            return Some(place);
+    /// Index of this connection's socket among the open sockets.
+    fn index_in(&self, open: &OpenSockets) -> Option<usize> {
+        let cookie = self.scan.cookie;
+        if let Some(index) = (cookie != 0).then(|| open.with_cookie(cookie)).flatten() {
+            return Some(index);
         }
-        open.with_ends(self.ends()).find(|place| {
-            open.connections.get(*place).is_some_and(|socket| {
-                let here = socket.netns == self.netns || self.netns == 0;
-                here && (socket.cookie == 0 || cookie == 0)
+        open.with_ends(self.ends()).find(|index| {
+            open.connections.get(*index).is_some_and(|socket| {
+                let is_same_netns = socket.netns == self.netns || self.netns == 0;
+                is_same_netns && (socket.cookie == 0 || cookie == 0)
             })
         })
     }
 
-    /// Takes in which socket is this connection's; whether it was up at the time of the look.
+    /// Assigns a socket to this connection; true if the connection was established at the time of the scan.
     fn is_up(&mut self, socket: &OpenSocket, time: Timestamp) -> bool {
-        self.seen.missed = false;
-        if self.seen.cookie == 0 {
-            self.seen.cookie = socket.cookie;
+        self.scan.missed = false;
+        if self.scan.cookie == 0 {
+            self.scan.cookie = socket.cookie;
         }
-        self.told && self.established.is_some_and(|established| established <= time)
+        self.emitted && self.established.is_some_and(|established| established <= time)
     }
 
-    /// Whether there is something to tell of it.
+    /// True if the socket has moved bytes, or responses are unreported.
     fn moved(&self, socket: &OpenSocket) -> bool {
-        !self.seen.responses.is_none()
+        !self.scan.responses.is_none()
             || socket.counts.is_some_and(|counts| {
-                counts.bytes_sent > self.seen.sent || counts.bytes_received > self.seen.received
+                counts.bytes_sent > self.scan.sent || counts.bytes_received > self.scan.received
             })
     }
 }
 
-/// Places of sockets in `SYN_SENT` that are not known yet, by where they go.
+/// Indexes of unmatched sockets in `SYN_SENT`, by destination.
 fn half_open(open: &OpenSockets, known: &[bool]) -> HashMap<(u32, IpAddr, u16), Vec<usize>> {
-    let mut places: HashMap<_, Vec<usize>> = HashMap::new();
-    for (place, (socket, known)) in open.connections.iter().zip(known).enumerate() {
+    let mut indexes: HashMap<_, Vec<usize>> = HashMap::new();
+    for (index, (socket, known)) in open.connections.iter().zip(known).enumerate() {
         if socket.is_half_open() && !known {
             let to = (socket.netns, socket.ends.remote, socket.ends.remote_port);
-            places.entry(to).or_default().push(place);
+            indexes.entry(to).or_default().push(index);
         }
     }
-    places
+    indexes
 }

@@ -1,16 +1,16 @@
-//! ScanState: what is open by the kernel's own list, put beside what the records told.
+//! Socket scans: reconciles the connection table with the kernel's list of open sockets.
 //!
-//! The first look finds the connections that are older than the probes: they are told as opened
-//! and established in the minute of that look, flagged, and what they moved before is in no row.
-//! (So a key's `LinksLive` is true from that minute on.) Each later look tells what connections have
-//! moved since the one before, and ends those that two looks in a row did not find, whose end was
-//! lost. What it finds and no record told is looked at once more, with its owner, and opened.
+//! The initial scan finds connections that predate the probes. They are reported as opened and established
+//! in that minute, with the `preexisting` flag; earlier bytes are in no row. (So `LinksLive` of a key is
+//! right from that minute on.) Each periodic scan reports the bytes that connections have moved since the
+//! previous one, and closes those that two scans in a row did not find: their close event was lost. Sockets
+//! that no record reported are scanned once more, with their owners, and opened.
 //!
-//! **A connection is told once.** A socket is the connection of the table with its cookie; a
-//! connection whose cookie is not known yet is joined by namespace and ends, if it is older than
-//! the look. A record of what a look has found finds it in the same way. What ended between the
-//! look and now is known by the list of ends that is kept meanwhile. The ring must be drained
-//! after a look has ended and before it is taken in: then every record older than it is in.
+//! **A connection is reported once.** A socket belongs to the connection with its cookie. A connection whose
+//! cookie is unknown is matched by namespace and addresses, if it is older than the scan. A record of a
+//! connection that a scan found is matched in the same way. Connections that were closed during the scan
+//! are known from a list that is kept in the meantime. The ring buffer must be drained after a scan has
+//! ended and before it is applied: then every record older than it has been processed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::response_times::Responses;
 use super::latency::LatencyReader;
-use super::scan_index::{Ended, Found};
+use super::scan_index::{ClosedDuringScan, ScanIndex};
 use super::{Connection, ConnectionTable};
 use crate::pipeline::aggregate::change::Change;
 use crate::pipeline::aggregate::flow::{Attribution, Direction};
@@ -28,91 +28,97 @@ use crate::pipeline::capture::{Ends, OpenSocket, OpenSockets};
 use crate::pipeline::decode::{Tcp, TcpKind};
 use crate::pipeline::enrich::Process;
 
-/// What a look is for.
+/// Purpose of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ScanKind {
-    /// To find what is older than the probes.
-    First,
-    /// To tell what has moved.
-    Again,
-    /// To open what the look before found and no record had told.
-    Unknown,
+    /// Finds connections that predate the probes.
+    Initial,
+    /// Reports the bytes of open connections.
+    Periodic,
+    /// Opens sockets that the previous scan found and no record reported.
+    Owners,
 }
 
-/// Gives the holder of the socket with an inode number; `None` when it has gone.
+/// Returns the owner of the socket with an inode number; `None` if it is gone.
 pub(super) type OwnerOf<'a> = dyn FnMut(u32) -> Option<Arc<Process>> + 'a;
 
-/// The bit that tells keys of ours from addresses: the kernel's have the highest bit too, on every
-/// architecture of ours.
-const OURS: u64 = 1 << 62;
+/// Marks keys that are not addresses of `struct sock`: those of the kernel have the highest bit set, on
+/// every supported architecture.
+const LOCAL_KEY: u64 = 1 << 62;
 
-/// How long the end of something older than the probes waits for the first look, ns.
+/// Time that the close of a connection which predates the probes waits for the initial scan, ns.
 const EARLY_HOLD_NS: u64 = 10_000_000_000;
 
-/// The key of a listener that only a look has seen.
+/// Key of a listener that only a scan has found.
 pub(super) fn key_of_cookie(cookie: u64) -> Option<u64> {
-    (cookie != 0).then_some(OURS | cookie)
+    (cookie != 0).then_some(LOCAL_KEY | cookie)
 }
 
-/// What looks know of a connection, and what was told of its counts.
+/// State of a connection from scans, and the counts that were reported.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
-    /// Socket cookie; 0 until a look told.
+pub(super) struct ScanView {
+    /// Socket cookie; 0 until a scan has found the connection.
     pub(super) cookie: u64,
-    /// Bytes sent that were told, or that were before the agent.
+    /// Bytes sent that were reported, or that predate the agent.
     pub(super) sent: u64,
-    /// Bytes received, likewise.
+    /// Bytes received, in the same way.
     pub(super) received: u64,
     pub(super) preexisting: bool,
-    /// The last look did not find it.
+    /// True if the last scan did not find the connection.
     pub(super) missed: bool,
-    /// Answers that are not told yet.
+    /// Responses that are not reported yet.
     pub(super) responses: Responses,
-    /// The last epoch whose answers are among those that were counted.
-    pub(super) turns_epoch: u32,
-    /// From when to when the answer went, ns since boot, that was counted ahead of the kernel.
-    pub(super) answer_ahead: Option<(u64, u64)>,
+    /// Last epoch whose responses have been counted.
+    pub(super) latency_epoch: u32,
+    /// Request and response time, ns since boot, of the response that was counted ahead of the kernel.
+    pub(super) trailing_response: Option<(u64, u64)>,
 }
 
-impl Seen {
-    /// What is left to tell of the counts at the end: sent, received.
-    pub(super) const fn left(&self, tcp: &Tcp) -> (u64, u64) {
+impl ScanView {
+    /// Bytes that are not reported yet at the close: sent, received.
+    pub(super) const fn unreported(&self, tcp: &Tcp) -> (u64, u64) {
         let sent = tcp.bytes_sent.saturating_sub(self.sent);
         (sent, tcp.bytes_received.saturating_sub(self.received))
     }
 }
 
-/// What is kept from look to look.
+/// State between scans.
 #[derive(Debug)]
 pub(super) struct ScanState {
     max: usize,
-    /// Whether the first look has been taken in.
-    done: bool,
-    /// While a look is under way: what ended meanwhile.
-    ended: Option<Ended>,
-    /// Connections that only a look has told, under keys of ours.
-    pub(super) found: Found,
-    /// Ends before the first look of what began before the probes: whether a listener was there,
-    /// and so who began, the look tells.
-    early_ends: Vec<(Timestamp, Tcp)>,
+    /// True once the initial scan has been applied.
+    initial_done: bool,
+    /// During a scan: the connections that were closed in the meantime.
+    closed: Option<ClosedDuringScan>,
+    /// Connections that only a scan has found, under local keys.
+    pub(super) found: ScanIndex,
+    /// Closes, before the initial scan, of connections that predate the probes. The scan knows whether there
+    /// was a listener, and so the direction.
+    early_closes: Vec<(Timestamp, Tcp)>,
 }
 
 impl ScanState {
     pub(super) fn new(max: usize) -> Self {
-        Self { max, done: false, ended: None, found: Found::default(), early_ends: Vec::new() }
+        Self {
+            max,
+            initial_done: false,
+            closed: None,
+            found: ScanIndex::default(),
+            early_closes: Vec::new(),
+        }
     }
 
-    /// Whether what is older than the probes is not known yet.
+    /// True while connections that predate the probes are unknown.
     pub(super) const fn is_initial_scan_running(&self) -> bool {
-        self.ended.is_some() && !self.done
+        self.closed.is_some() && !self.initial_done
     }
 
-    /// Keeps an end of something that was open before the probes until the first look, if that is
-    /// under way and there is room.
-    pub(super) fn hold_early_end(&mut self, time: Timestamp, tcp: &Tcp) -> bool {
-        let held = self.is_initial_scan_running() && self.early_ends.len() < self.max;
+    /// Holds the close of a connection that predates the probes until the initial scan, if that is running
+    /// and there is room.
+    pub(super) fn hold_early_close(&mut self, time: Timestamp, tcp: &Tcp) -> bool {
+        let held = self.is_initial_scan_running() && self.early_closes.len() < self.max;
         if held {
-            self.early_ends.push((time, tcp.clone()));
+            self.early_closes.push((time, tcp.clone()));
         }
         held
     }
@@ -130,71 +136,71 @@ impl Connection {
 }
 
 impl ConnectionTable {
-    /// A look is about to begin: from now on what ends is noted.
+    /// Must be called before a scan begins: records the connections that are closed from now on.
     pub fn begin_scan(&mut self) {
-        self.scan.ended = Some(Ended::default());
+        self.scan.closed = Some(ClosedDuringScan::default());
     }
 
-    /// The namespaces of what is tracked; `None` where one is not known.
+    /// Network namespaces of all tracked connections; `None` if one is unknown.
     pub fn namespaces(&self) -> Option<HashSet<u32>> {
         let all: HashSet<u32> =
             self.connections.iter().map(|(_, connection)| connection.netns).collect();
         (!all.contains(&0)).then_some(all)
     }
 
-    /// Takes in what a look at `time` found. `owner` gives the holder of the socket with an inode
-    /// number, `turns` the answers on a connection. Of [`ScanKind::Again`] it gives the sockets that no record has told: they are looked
-    /// at again, as [`ScanKind::Unknown`], with their owners.
-    pub fn look(
+    /// Applies a scan that began at `time`. `owner` returns the owner of the socket with an inode number,
+    /// `latency` the responses of a connection. A [`ScanKind::Periodic`] scan returns the sockets that no
+    /// record reported, for a scan of kind [`ScanKind::Owners`].
+    pub fn apply_scan(
         &mut self,
         open: &OpenSockets,
         (kind, time): (ScanKind, Timestamp),
-        (owner, turns): (&mut OwnerOf<'_>, &mut dyn LatencyReader),
+        (owner, latency): (&mut OwnerOf<'_>, &mut dyn LatencyReader),
         changes: &mut Vec<Change>,
     ) -> Vec<OpenSocket> {
-        let ended = self.scan.ended.take().unwrap_or_default();
-        if kind == ScanKind::First {
-            self.add_listeners(open, &ended, owner);
+        let closed = self.scan.closed.take().unwrap_or_default();
+        if kind == ScanKind::Initial {
+            self.add_listeners(open, &closed, owner);
         }
         let mut known = vec![false; open.connections.len()];
-        let lost = self.join(open, (kind, time), (&mut known, turns), changes);
+        let lost = self.reconcile(open, (kind, time), (&mut known, latency), changes);
         for key in lost {
-            self.end_unseen(key, time, changes);
+            self.close_missed(key, time, changes);
         }
         let sockets = open.connections.iter().zip(known);
-        let unknown =
-            sockets.filter(|(socket, known)| !known && !ended.has(socket, open.began_boot_ns));
+        let unknown = sockets
+            .filter(|(socket, known)| !known && !closed.contains(socket, open.began_boot_ns));
         let mut unknown: Vec<OpenSocket> = unknown.map(|(socket, _)| *socket).collect();
-        if kind == ScanKind::Again {
+        if kind == ScanKind::Periodic {
             if !unknown.is_empty() {
-                self.scan.ended = Some(ended);
+                self.scan.closed = Some(closed);
             }
         } else {
             for socket in unknown.drain(..) {
-                self.open_found(&socket, (kind, time, open.began_boot_ns), owner, changes);
+                self.open_scanned(&socket, (kind, time, open.began_boot_ns), owner, changes);
             }
         }
-        self.scan.done = true;
-        self.tell_early_ends(changes);
+        self.scan.initial_done = true;
+        self.emit_early_closes(changes);
         let connections = &self.connections;
-        self.scan.found.keep(|key| connections.contains(key));
+        self.scan.found.retain(|key| connections.contains(key));
         unknown
     }
 
-    /// Tells the ends that waited for a first look which does not come.
-    pub(super) fn expire_early_ends(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
-        let first = self.scan.early_ends.first();
+    /// Emits the closes that have waited too long for the initial scan.
+    pub(super) fn expire_early_closes(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
+        let first = self.scan.early_closes.first();
         if first.is_some_and(|(_, tcp)| tcp.boot_ns.saturating_add(EARLY_HOLD_NS) <= now_boot_ns) {
-            self.scan.done = true;
-            self.tell_early_ends(changes);
+            self.scan.initial_done = true;
+            self.emit_early_closes(changes);
         }
     }
 
-    fn tell_early_ends(&mut self, changes: &mut Vec<Change>) {
+    fn emit_early_closes(&mut self, changes: &mut Vec<Change>) {
         let first = changes.len();
-        for (time, mut tcp) in std::mem::take(&mut self.scan.early_ends) {
-            // Its socket may be another connection's by now.
-            tcp.sk = OURS;
+        for (time, mut tcp) in std::mem::take(&mut self.scan.early_closes) {
+            // The socket may belong to another connection by now.
+            tcp.sk = LOCAL_KEY;
             self.close(time, &tcp, changes);
         }
         for change in changes.iter_mut().skip(first) {
@@ -202,71 +208,76 @@ impl ConnectionTable {
         }
     }
 
-    /// Takes a record in that is about what a look has found; true when it tells nothing new.
-    pub(super) fn told_by_look(&mut self, tcp: &Tcp) -> bool {
+    /// Handles a record about a connection that a scan has found; true if the record is redundant.
+    pub(super) fn is_known_from_scan(&mut self, tcp: &Tcp) -> bool {
         if matches!(tcp.kind, TcpKind::Close | TcpKind::Unlisten) {
-            self.note_end(tcp);
+            self.record_close(tcp);
         }
-        let about =
+        let is_relevant =
             matches!(tcp.kind, TcpKind::Connect | TcpKind::Established { .. } | TcpKind::Close);
-        if !about || self.scan.found.is_empty() || self.connections.contains(&tcp.sk) {
+        if !is_relevant || self.scan.found.is_empty() || self.connections.contains(&tcp.sk) {
             return false;
         }
-        let Some(key) = self.found(tcp) else { return false };
+        let Some(key) = self.scanned_key(tcp) else { return false };
         let begins = matches!(tcp.kind, TcpKind::Connect | TcpKind::Established { inbound: true });
         if begins {
-            // A new connection with the same ends, or the beginning of this one, come late.
-            let seen_at = self.connections.peek(&key).map_or(0, |found| found.opened_boot_ns);
-            if tcp.boot_ns > seen_at {
+            // Either a new connection with the same addresses, or the late record of this one.
+            let found_at = self.connections.peek(&key).map_or(0, |found| found.opened_boot_ns);
+            if tcp.boot_ns > found_at {
                 return false;
             }
         }
         if let Some(connection) = self.connections.pop(&key) {
             self.scan
                 .found
-                .forget(connection.seen.cookie, (connection.ends(), connection.netns, key));
+                .remove(connection.scan.cookie, (connection.ends(), connection.netns, key));
             self.connections.push(tcp.sk, connection);
         }
         begins
     }
 
-    fn note_end(&mut self, tcp: &Tcp) {
-        if let Some(ended) = &mut self.scan.ended
-            && !ended.note(tcp, self.scan.max)
+    fn record_close(&mut self, tcp: &Tcp) {
+        if let Some(closed) = &mut self.scan.closed
+            && !closed.insert(tcp, self.scan.max)
         {
             self.stats.recent_closes_evicted.increment();
         }
     }
 
-    /// Key of the connection that a look has found and a record is about.
-    fn found(&self, tcp: &Tcp) -> Option<u64> {
-        let cookie = |key: &u64| self.connections.peek(key).map_or(0, |found| found.seen.cookie);
-        self.scan.found.of(tcp, cookie)
+    /// Key of the connection that a scan has found and a record is about.
+    fn scanned_key(&self, tcp: &Tcp) -> Option<u64> {
+        let cookie = |key: &u64| self.connections.peek(key).map_or(0, |found| found.scan.cookie);
+        self.scan.found.find(tcp, cookie)
     }
 
-    fn add_listeners(&mut self, open: &OpenSockets, ended: &Ended, owner: &mut OwnerOf<'_>) {
+    fn add_listeners(
+        &mut self,
+        open: &OpenSockets,
+        closed: &ClosedDuringScan,
+        owner: &mut OwnerOf<'_>,
+    ) {
         for socket in &open.listeners {
-            if ended.has(socket, open.began_boot_ns) {
+            if closed.contains(socket, open.began_boot_ns) {
                 continue;
             }
-            let process = owner(socket.inode).unwrap_or_else(|| Arc::clone(&self.nobody));
+            let process = owner(socket.inode).unwrap_or_else(|| Arc::clone(&self.unknown_process));
             let key =
-                key_of_cookie(socket.cookie).unwrap_or_else(|| OURS | u64::from(socket.inode));
+                key_of_cookie(socket.cookie).unwrap_or_else(|| LOCAL_KEY | u64::from(socket.inode));
             let port = (socket.netns, socket.ends.local_port);
             let listener = (key, Timestamp::MIN);
             self.listeners.add(port, listener, socket.ends.local, process);
         }
     }
 
-    /// Opens what only a look has told.
-    fn open_found(
+    /// Opens a connection that only a scan has found.
+    fn open_scanned(
         &mut self,
         socket: &OpenSocket,
         (kind, time, boot_ns): (ScanKind, Timestamp, u64),
         owner: &mut OwnerOf<'_>,
         changes: &mut Vec<Change>,
     ) {
-        let Some((key, mut connection)) = self.new_found(socket, (time, boot_ns), owner) else {
+        let Some((key, mut connection)) = self.new_from_scan(socket, (time, boot_ns), owner) else {
             return;
         };
         let port = (socket.netns, socket.ends.local_port);
@@ -276,20 +287,20 @@ impl ConnectionTable {
         if socket.is_half_open() {
             connection.established = None;
         }
-        if kind == ScanKind::First {
+        if kind == ScanKind::Initial {
             let before = socket.counts.unwrap_or_default();
-            connection.seen.preexisting = true;
-            (connection.seen.sent, connection.seen.received) =
+            connection.scan.preexisting = true;
+            (connection.scan.sent, connection.scan.received) =
                 (before.bytes_sent, before.bytes_received);
         }
-        self.scan.found.add(socket, key);
+        self.scan.found.insert(socket, key);
         self.connections.push(key, connection);
-        self.tell_opened(key, changes);
+        self.emit_opened(key, changes);
     }
 
-    /// An outbound, established connection for a socket, and a key for it; `None` where the table
-    /// is full (counted).
-    pub(super) fn new_found(
+    /// An outbound, established connection for a socket, with its key; `None` if the table is full
+    /// (counted).
+    pub(super) fn new_from_scan(
         &mut self,
         socket: &OpenSocket,
         (time, boot_ns): (Timestamp, u64),
@@ -311,7 +322,7 @@ impl ConnectionTable {
             opened_boot_ns: boot_ns,
             opened: time,
             established: Some(time),
-            told: false,
+            emitted: false,
             direction: Direction::Outbound,
             local: socket.ends.local,
             local_port: socket.ends.local_port,
@@ -320,9 +331,9 @@ impl ConnectionTable {
             netns: socket.netns,
             process,
             attribution,
-            seen: Seen { cookie: socket.cookie, ..Seen::default() },
+            scan: ScanView { cookie: socket.cookie, ..ScanView::default() },
         };
-        Some((OURS | self.last_number, connection))
+        Some((LOCAL_KEY | self.last_number, connection))
     }
 }
 

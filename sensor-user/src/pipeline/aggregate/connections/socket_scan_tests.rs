@@ -57,13 +57,13 @@ impl Told {
         let time = Timestamp::from_nanosecond(boot_ns.into()).unwrap();
         let mut owner = |inode| (inode == 9).then(|| process("holder"));
         let turns = &mut self.turns;
-        self.table.look(&open, (kind, time), (&mut owner, turns), &mut self.changes)
+        self.table.apply_scan(&open, (kind, time), (&mut owner, turns), &mut self.changes)
     }
 
     /// Later looks, each after its beginning was told.
     fn look_again(&mut self, boot_ns: u64, sockets: Vec<OpenSocket>) -> Vec<OpenSocket> {
         self.table.begin_scan();
-        self.look(ScanKind::Again, boot_ns, sockets)
+        self.look(ScanKind::Periodic, boot_ns, sockets)
     }
 
     /// What was told since the last call: what, of which connection, bytes each way.
@@ -117,7 +117,7 @@ fn other_socket(cookie: u64, local_port: u16) -> OpenSocket {
 fn what_was_open_before_is_told_once_with_what_it_moves_from_then_on() {
     for cookie_of_close in [5, 0] {
         let mut told = Told::new(10);
-        told.look(ScanKind::First, 100, vec![socket(5, 1_000)]);
+        told.look(ScanKind::Initial, 100, vec![socket(5, 1_000)]);
         let opened = told.changes[0].clone();
         assert!(opened.flow.preexisting);
         assert_eq!(opened.flow.attribution, Attribution::Scan);
@@ -145,7 +145,7 @@ fn what_records_told_is_not_told_by_a_look() {
     told.record(tcp(TcpKind::Established { inbound: false }, 1, 60));
     told.told();
     // Older than the look: joined, and its counts told.
-    told.look(ScanKind::First, 100, vec![socket(5, 70)]);
+    told.look(ScanKind::Initial, 100, vec![socket(5, 70)]);
     assert_eq!(told.told(), [(ChangeKind::Active, 1, 70, 0)]);
     // Younger than a look that saw another one with the same ends.
     told.record(closed(1, 150, 5, 80));
@@ -165,7 +165,7 @@ fn what_ended_while_a_look_was_made_is_not_opened_by_it() {
         let mut told = Told::new(10);
         told.record(closed(1, 150, of_end, 80));
         assert_eq!(told.told(), []);
-        told.look(ScanKind::First, 100, vec![socket(of_look, 70)]);
+        told.look(ScanKind::Initial, 100, vec![socket(of_look, 70)]);
         assert!(told.changes.iter().all(|it| it.flow.preexisting));
         assert_eq!(told.told(), end_alone(1, 80), "{of_end} {of_look}");
         assert!(told.table.is_empty());
@@ -173,7 +173,7 @@ fn what_ended_while_a_look_was_made_is_not_opened_by_it() {
     // One that ended before the look is another one.
     let mut told = Told::new(10);
     told.record(closed(1, 50, 0, 80));
-    told.look(ScanKind::First, 100, vec![socket(5, 70)]);
+    told.look(ScanKind::Initial, 100, vec![socket(5, 70)]);
     let mut expected = vec![(ChangeKind::Opened, 1, 0, 0), (ChangeKind::Established, 1, 0, 0)];
     expected.extend(end_alone(2, 80));
     assert_eq!(told.told(), expected);
@@ -182,7 +182,7 @@ fn what_ended_while_a_look_was_made_is_not_opened_by_it() {
     told.record(closed(1, 50, 0, 80));
     told.record(Tcp { local_port: 9, ..tcp(TcpKind::Connect, 1, 60) });
     assert_eq!(told.told(), [(ChangeKind::Opened, 1, 0, 0)]);
-    told.look(ScanKind::First, 100, vec![other_socket(6, 9)]);
+    told.look(ScanKind::Initial, 100, vec![other_socket(6, 9)]);
     assert_eq!(told.told(), end_alone(2, 80));
     assert_eq!(told.table.len(), 1);
     // A look that does not come is not waited for.
@@ -208,7 +208,7 @@ fn end_alone(number: u64, bytes_sent: u64) -> Vec<(ChangeKind, u64, u64, u64)> {
 fn a_record_older_than_the_look_may_come_after_it() {
     for late in [TcpKind::Connect, TcpKind::Established { inbound: true }] {
         let mut told = Told::new(10);
-        told.look(ScanKind::First, 100, vec![socket(5, 70)]);
+        told.look(ScanKind::Initial, 100, vec![socket(5, 70)]);
         told.told();
         told.record(tcp(late, 1, 90));
         if late == TcpKind::Connect {
@@ -229,7 +229,7 @@ fn a_syn_without_a_port_is_the_half_open_socket_to_the_same_remote() {
     told.record(Tcp { local_port: 0, ..tcp(TcpKind::Connect, 1, 50) });
     let half_open = OpenSocket { state: SYN_SENT, ..socket(5, 0) };
     let older = OpenSocket { state: SYN_SENT, ..other_socket(6, 50_000) };
-    told.look(ScanKind::First, 100, vec![half_open, older]);
+    told.look(ScanKind::Initial, 100, vec![half_open, older]);
     // One of the two was told by its record; the other is older than the probes.
     let of_look = told.told();
     assert_eq!(of_look, [(ChangeKind::Opened, 2, 0, 0)]);
@@ -242,7 +242,7 @@ fn an_established_record_without_its_connect_waits_for_the_first_look() {
     let mut told = Told::new(10);
     told.record(tcp(TcpKind::Established { inbound: false }, 1, 50));
     assert_eq!(told.told(), []);
-    told.look(ScanKind::First, 100, vec![socket(5, 70)]);
+    told.look(ScanKind::Initial, 100, vec![socket(5, 70)]);
     assert_eq!(told.changes[0].flow.process.name, "holder");
     assert_eq!(told.told(), [(ChangeKind::Opened, 1, 0, 0), (ChangeKind::Established, 1, 0, 0)]);
 }
@@ -263,7 +263,7 @@ fn what_a_listener_covers_is_inbound() {
     };
     let elsewhere = OpenSocket { netns: 8, ..listener("192.0.2.1", 4) };
     told.look(
-        ScanKind::First,
+        ScanKind::Initial,
         100,
         vec![
             listener("192.0.2.1", 1),
@@ -306,7 +306,7 @@ fn what_a_listener_covers_is_inbound() {
 #[test]
 fn what_two_looks_miss_has_ended() {
     let mut told = Told::new(10);
-    told.look(ScanKind::First, 100, vec![socket(5, 1_000)]);
+    told.look(ScanKind::Initial, 100, vec![socket(5, 1_000)]);
     told.record(Tcp { local_port: 1, ..tcp(TcpKind::Connect, 1, 150) });
     told.told();
     told.look_again(200, vec![]);
@@ -325,7 +325,7 @@ fn what_two_looks_miss_has_ended() {
 #[test]
 fn what_began_after_the_look_or_is_elsewhere_is_not_missed() {
     let mut told = Told::new(10);
-    told.look(ScanKind::First, 100, vec![]);
+    told.look(ScanKind::Initial, 100, vec![]);
     told.record(Tcp { netns: 8, ..tcp(TcpKind::Connect, 1, 150) });
     told.record(tcp(TcpKind::Connect, 2, 950));
     told.told();
@@ -339,14 +339,14 @@ fn what_began_after_the_look_or_is_elsewhere_is_not_missed() {
 #[test]
 fn what_no_record_told_is_asked_for_again_and_opened() {
     let mut told = Told::new(10);
-    told.look(ScanKind::First, 100, vec![]);
+    told.look(ScanKind::Initial, 100, vec![]);
     let unknown = told.look_again(200, vec![socket(5, 70), other_socket(6, 2)]);
     assert_eq!(unknown.len(), 2);
     assert_eq!(told.told(), []);
     // One of them ends meanwhile.
     told.record(closed(1, 250, 5, 80));
     told.told();
-    assert_eq!(told.look(ScanKind::Unknown, 200, unknown), []);
+    assert_eq!(told.look(ScanKind::Owners, 200, unknown), []);
     assert!(!told.changes[0].flow.preexisting);
     assert_eq!(told.told(), [(ChangeKind::Opened, 2, 0, 0), (ChangeKind::Established, 2, 0, 0)]);
     // It began after the agent, so all that it moved is told.
@@ -359,7 +359,7 @@ fn what_no_record_told_is_asked_for_again_and_opened() {
 fn no_more_are_opened_than_the_table_holds() {
     let mut told = Told::new(2);
     let sockets = (1..=4).map(|port| other_socket(port.into(), port)).collect();
-    told.look(ScanKind::First, 100, sockets);
+    told.look(ScanKind::Initial, 100, sockets);
     assert_eq!(told.table.len(), 2);
     assert_eq!(told.table.stats.sockets_dropped_full.value(), 2);
     for sk in 1..=3 {

@@ -69,7 +69,7 @@ impl SocketReader {
 
     /// SocketScanner into the namespaces whose inode numbers are in `only` (all with `None`). `files` are
     /// open files that name namespaces which nothing else does.
-    pub fn look(&mut self, only: Option<&HashSet<u32>>, files: &[(u32, PathBuf)]) -> OpenSockets {
+    pub fn scan(&mut self, only: Option<&HashSet<u32>>, files: &[(u32, PathBuf)]) -> OpenSockets {
         let began_boot_ns = clock::boot_ns();
         let mut found = Found::new(self.max);
         let all = namespaces::list(&self.proc_root, files);
@@ -180,7 +180,7 @@ mod tests {
         udp.connect("[::1]:9").unwrap();
         let mut reader = SocketReader::new(Path::new("/proc"), 100_000, Arc::default());
         let own = reader.home.as_ref().unwrap().0;
-        let look = reader.look(Some(&HashSet::from([own])), &[]);
+        let look = reader.scan(Some(&HashSet::from([own])), &[]);
         let local = client.local_addr().unwrap();
         let is = |socket: &&OpenSocket| socket.ends.local_port == local.port();
         let found = look.connections.iter().find(is).unwrap();
@@ -199,7 +199,7 @@ mod tests {
         let stats = Arc::<Stats>::default();
         let mut reader = SocketReader::new(Path::new("/proc"), 0, Arc::clone(&stats));
         let own = reader.home.as_ref().unwrap().0;
-        let look = reader.look(Some(&HashSet::from([own])), &[]);
+        let look = reader.scan(Some(&HashSet::from([own])), &[]);
         assert!(look.listeners.is_empty() && look.namespaces.is_empty());
         assert!(stats.sockets_dropped_full.value() > 0);
     }
