@@ -6,8 +6,6 @@ use std::sync::LazyLock;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use super::FeedConfig;
-
 /// Private, special and local ranges: an indicator inside, equal to or around one of them is
 /// excluded, unless its feed sets `allow_private`.
 static EXCLUDED: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
@@ -47,16 +45,6 @@ impl Default for PrefixPolicy {
     /// No private ranges; nothing shorter than /8 (IPv4) or /19 (IPv6).
     fn default() -> Self {
         Self { allow_private: false, min_v4: 8, min_v6: 19 }
-    }
-}
-
-impl From<&FeedConfig> for PrefixPolicy {
-    fn from(feed: &FeedConfig) -> Self {
-        Self {
-            allow_private: feed.allow_private,
-            min_v4: feed.min_prefix_v4,
-            min_v6: feed.min_prefix_v6,
-        }
     }
 }
 

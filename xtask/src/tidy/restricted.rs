@@ -114,7 +114,7 @@ mod tests {
             ("sensor-user/src/pipeline/capture/loader.rs", "use aya::Ebpf;"),
             ("sensor-ebpf/src/emit.rs", "use aya_ebpf::maps::RingBuf; unsafe { x() }"),
             ("sensor-user/src/intel/fetch/http.rs", "reqwest::Client::new()"),
-            ("sensor-user/src/intel/mod.rs", "Http(reqwest::Url),"),
+            ("sensor-user/src/intel/config/mod.rs", "Http(reqwest::Url),"),
             ("sensor-user/src/intel/feeds/mod.rs", "use reqwest::Client;"),
             ("sensor-user/src/base/counters.rs", "// unsafe, aya, todo!()\nlet x = \"dbg!\";"),
             ("sensor-user/src/lib.rs", "#![forbid(unsafe_code)]"),

@@ -3,12 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::http::{Access, Secret};
-use crate::intel::formats::list::ListFormat;
-use crate::intel::{FeedConfig, FeedKind, FeedSource};
-
-const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
+use crate::http::Secret;
+use crate::intel::formats::kind::FeedKind;
 
 /// What is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -130,31 +126,6 @@ impl Ask {
             FeedKind::Misp => Self::Misp(MispAsk::default()),
             FeedKind::CrowdSec => Self::CrowdSec(CrowdSecAsk::default()),
             _ => Self::Document,
-        }
-    }
-}
-
-impl FeedConfig {
-    /// A feed with every default filled in.
-    pub fn new(name: String, kind: FeedKind, source: FeedSource) -> Self {
-        Self {
-            name,
-            kind,
-            source,
-            interval: HOUR,
-            default_ttl: 30 * DAY,
-            indicator_lookback: 14 * DAY,
-            allow_private: false,
-            min_prefix_v4: 8,
-            min_prefix_v6: 19,
-            timeout: Duration::from_secs(30),
-            max_bytes: 256 << 20,
-            min_confidence: None,
-            quarantine: true,
-            access: Access::default(),
-            ask: Ask::usual(kind),
-            full_every: DAY,
-            list: ListFormat::default(),
         }
     }
 }

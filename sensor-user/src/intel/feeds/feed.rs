@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::status::FeedStatus;
-use crate::intel::FeedConfig;
+use crate::intel::config::FeedConfig;
 use crate::intel::pull::Cursor;
 use crate::intel::rejects::Rejects;
 use crate::intel::set::segment::{Segment, Validity};

@@ -20,13 +20,13 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use super::config::{FeedConfig, FeedSource};
 use super::fetch::{FetchError, Fetcher};
 use super::parser;
 use super::parser::{Job, Reading};
 use super::pull::{Cursor, Extent, Pulled};
 use super::set::IndicatorSet;
 use super::set::store::OpenSet;
-use super::{FeedConfig, FeedSource};
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use feed::Feed;

@@ -8,7 +8,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::Intel;
 use super::feed::Feed;
-use crate::intel::FeedConfig;
+use crate::intel::config::FeedConfig;
 
 /// Wait after the first of several failures; it doubles up to the feed's interval.
 const FIRST_RETRY: Duration = Duration::from_secs(30);

@@ -8,11 +8,12 @@ use jiff::Timestamp;
 
 use crate::base::clock::signed;
 use crate::base::error_chain::chain;
+use crate::intel::config::FeedConfig;
 use crate::intel::fetch::FetchError;
+use crate::intel::formats::kind::FeedKind;
 use crate::intel::parser::ReaderError;
 use crate::intel::rejects::Rejects;
 use crate::intel::set::store::StoreError;
-use crate::intel::{FeedConfig, FeedKind};
 
 /// How a feed does.
 #[derive(Debug, Clone)]

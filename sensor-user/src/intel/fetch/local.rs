@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::body::{Head, documents};
 use super::error::FetchError;
+use crate::intel::config::{FeedConfig, FeedSource};
 use crate::intel::pull::{Cursor, Documents, Extent, Pulled};
-use crate::intel::{FeedConfig, FeedSource};
 
 /// Takes a file as it is, or the embedded text; of a feed by HTTP there is nothing. It blocks.
 pub(super) fn pull(feed: &FeedConfig, folder: &Path) -> Result<Pulled, FetchError> {

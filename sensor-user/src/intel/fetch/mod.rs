@@ -27,8 +27,9 @@ use reqwest::Url;
 
 pub use error::FetchError;
 
+use super::config::{FeedConfig, FeedSource};
+use super::formats::kind::FeedKind;
 use super::pull::{Cursor, Pulled};
-use super::{FeedConfig, FeedKind, FeedSource};
 use crate::base::clock::{Clock, signed};
 use crate::http::{CachedClient, ConnectionSettings, is_sent_unencrypted};
 use http::Session;

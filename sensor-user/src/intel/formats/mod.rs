@@ -5,6 +5,7 @@ pub mod crowdsec;
 pub mod endpoint;
 pub mod entry;
 pub mod json;
+pub mod kind;
 pub mod list;
 pub mod misp;
 pub mod rows;

@@ -3,7 +3,7 @@
 use serde::de::{DeserializeSeed as _, Error as _, IgnoredAny, MapAccess};
 
 use super::json::{Members, Objects};
-use crate::intel::FeedKind;
+use super::kind::FeedKind;
 
 /// Keys of the outermost object, or of those of the outermost array, that only one kind has.
 const KEYS: [(&str, FeedKind); 14] = [

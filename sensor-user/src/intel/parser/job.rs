@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::merge::{Merge, Merged, Ttl};
-use crate::intel::FeedKind;
+use super::merge::{Merge, Merged};
 use crate::intel::formats::crowdsec::read_crowdsec;
 use crate::intel::formats::entry::{Entries, ReadFault, ReadPolicy};
+use crate::intel::formats::kind::FeedKind;
 use crate::intel::formats::list::{ListFormat, read_list};
 use crate::intel::formats::misp::read_misp;
 use crate::intel::formats::rows::read_rows;
@@ -21,6 +21,7 @@ use crate::intel::formats::stix::read_stix;
 use crate::intel::pull::{Cursor, Extent, OpenDocuments};
 use crate::intel::rejects::Rejects;
 use crate::intel::set::store::{Meta, OpenSet, StoreError, With};
+use crate::intel::set::ttl::Ttl;
 
 /// Room is made for so many entries at once at most; for more it grows.
 const EXPECTED_MAX: usize = 1 << 20;

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use indexmap::map::Entry::{Occupied, Vacant};
 use ipnet::IpNet;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use twox_hash::{XxHash3_64, XxHash3_128};
 
@@ -22,8 +22,9 @@ use crate::intel::indicator::Indicator;
 use crate::intel::pull::Extent;
 use crate::intel::rejects::{Reason, Rejects};
 use crate::intel::set::store::{
-    Encoded, Fact, Identity, Meta, OpenSet, RECORD_MAX, Writer, instant, seconds, ticks,
+    Encoded, Fact, Identity, Meta, OpenSet, RECORD_MAX, Writer, seconds, ticks,
 };
+use crate::intel::set::ttl::Ttl;
 
 /// Ids that are gone and are still known, so that an old version does not bring them back. Those of
 /// the oldest versions are forgotten first.
@@ -282,29 +283,6 @@ impl Merge {
             }
         }
         Ok(count)
-    }
-}
-
-/// How long what names no expiry is valid.
-#[derive(Debug, Clone, Copy)]
-pub struct Ttl {
-    /// From the last pull that had it.
-    pub ttl: SignedDuration,
-    /// When the set was last confirmed as a whole ("not modified"), where it is a snapshot.
-    pub confirmed: Option<Timestamp>,
-}
-
-impl Ttl {
-    fn is_over(self, fact: Fact, now: Timestamp) -> bool {
-        self.end((fact.expires > 0).then(|| instant(fact.expires)), instant(fact.pulled)) <= now
-    }
-
-    /// When what has this expiry of its own, and was in a pull then, is not valid any more.
-    pub fn end(self, expires: Option<Timestamp>, pulled: Timestamp) -> Timestamp {
-        expires.unwrap_or_else(|| {
-            let from = self.confirmed.map_or(pulled, |confirmed| confirmed.max(pulled));
-            from.checked_add(self.ttl).unwrap_or(Timestamp::MAX)
-        })
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod segment;
 pub mod store;
+pub mod ttl;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

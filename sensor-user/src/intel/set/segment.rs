@@ -12,10 +12,10 @@ use jiff::{SignedDuration, Timestamp};
 use prefix_trie::PrefixMap;
 
 use super::store::{OpenSet, Stored};
+use super::ttl::Ttl;
 use crate::base::collections;
 use crate::base::collections::Table;
 use crate::intel::indicator::Indicator;
-use crate::intel::parser::merge::Ttl;
 
 /// Records of a segment that are kept in memory at most, the latest that were hit.
 const CACHED: usize = 512;

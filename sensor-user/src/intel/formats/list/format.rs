@@ -99,7 +99,7 @@ impl Field {
 /// Which columns say what: names of a header or of JSON keys, or numbers of CSV columns from 1. Of
 /// several for one field the first that is there and not empty counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Columns(pub(super) BTreeMap<Field, Vec<String>>);
+pub struct Columns(pub BTreeMap<Field, Vec<String>>);
 
 impl Columns {
     /// The columns of a field; none where it has none.
@@ -107,7 +107,7 @@ impl Columns {
         self.0.get(&field).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether nothing is named.
+    /// True if no column is named.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -9,9 +9,10 @@ use super::*;
 use crate::intel::address::parse_prefix;
 use crate::intel::formats::entry::{Content, Entries as _, Entry};
 use crate::intel::indicator::{Indicator, PortRange, Ports};
-use crate::intel::parser::merge::{Merge, Merged, Ttl};
+use crate::intel::parser::merge::{Merge, Merged};
 use crate::intel::pull::Extent;
 use crate::intel::rejects::Reason;
+use crate::intel::set::ttl::Ttl;
 
 const TTL: Ttl = Ttl { ttl: SignedDuration::from_secs(1000), confirmed: None };
 
