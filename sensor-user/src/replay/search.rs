@@ -22,7 +22,8 @@ use super::rows::Seen;
 use crate::base::lines::LINE_MAX;
 use crate::base::progress::Progress;
 use crate::intel::IndicatorSet;
-use crate::pipeline::dedup::{Sighting, Tally};
+use crate::pipeline::aggregate::Tally;
+use crate::pipeline::dedup::Sighting;
 use crate::pipeline::matcher::{Covering, Hit, Via, covering, covering_addresses};
 
 /// Threads at most: more do not help, as one reads the input.

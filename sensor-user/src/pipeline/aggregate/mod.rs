@@ -10,6 +10,7 @@ mod listeners;
 mod malicious;
 mod response_times;
 mod rows;
+mod tally;
 mod udp;
 
 pub use change::{Change, ChangeKind, ClosedBy};
@@ -18,6 +19,6 @@ pub use flow::{Attribution, Direction, Flow, NatMapping, Peer, Phase, Protocol};
 pub use host::{HostTables, HostView, Listening};
 pub use malicious::{Flag, FlagOf, Remote};
 pub use response_times::Responses;
-
 pub use rows::{Identity, RowTable};
+pub use tally::Tally;
 pub use udp::{ClockReading, FlowCounters, UdpTable};

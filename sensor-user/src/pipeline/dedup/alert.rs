@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::sighting::Sighting;
+use crate::pipeline::aggregate::Tally;
 use crate::pipeline::matcher::{Hit, Via};
 
 /// The rule that this product re-creates.
@@ -184,32 +185,6 @@ pub struct Alert {
     /// latest first; "" for none.
     #[serde(default)]
     pub remote_dns_questions: String,
-}
-
-/// What an alert counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
-    /// First connection counted.
-    pub first_seen: Timestamp,
-    /// Last connection counted.
-    pub last_seen: Timestamp,
-    /// Connections counted.
-    pub connections: u64,
-    /// Payload bytes sent by them, as far as known.
-    pub bytes_sent: u64,
-    /// Payload bytes received by them, as far as known.
-    pub bytes_received: u64,
-}
-
-impl Tally {
-    /// Takes in what another one counts.
-    pub fn join(&mut self, more: &Self) {
-        self.first_seen = self.first_seen.min(more.first_seen);
-        self.last_seen = self.last_seen.max(more.last_seen);
-        self.connections = self.connections.saturating_add(more.connections);
-        self.bytes_sent = self.bytes_sent.saturating_add(more.bytes_sent);
-        self.bytes_received = self.bytes_received.saturating_add(more.bytes_received);
-    }
 }
 
 impl Alert {

@@ -6,7 +6,7 @@ mod sighting;
 mod state;
 mod window;
 
-pub use alert::{Alert, AlertKind, Entity, RULE_ID, RULE_NAME, Tally, split_computer};
+pub use alert::{Alert, AlertKind, Entity, RULE_ID, RULE_NAME, split_computer};
 pub use sighting::Sighting;
 pub use state::{State, StateFault};
 pub use window::Dedup;

@@ -13,13 +13,12 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::alert::{Alert, AlertKind, Tally};
+use super::alert::{Alert, AlertKind};
 use super::sighting::Sighting;
-use super::state::Unsaved;
 use crate::base::collections::FastMap;
 use crate::base::counters::Stats;
 use crate::base::stable_id::stable_id;
-use crate::pipeline::aggregate::{Direction, Flow};
+use crate::pipeline::aggregate::{Direction, Flow, Tally};
 use crate::pipeline::matcher::Hit;
 
 /// What makes two hits the same.
@@ -44,6 +43,18 @@ impl Key {
             direction: flow.direction,
         }
     }
+}
+
+/// Difference between a window and its saved state, in the order of size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Unsaved {
+    Nothing,
+    /// Byte counts only.
+    Moved,
+    /// Connections that were counted since.
+    Counted,
+    /// The window is new, or its indicator has changed.
+    Whole,
 }
 
 #[derive(Debug)]

@@ -7,8 +7,7 @@ use jiff::Timestamp;
 use super::entry::{Entry, indicator_hash};
 use super::log::Record;
 use super::table::History;
-use crate::pipeline::aggregate::Flow;
-use crate::pipeline::dedup::Tally;
+use crate::pipeline::aggregate::{Flow, Tally};
 use crate::pipeline::matcher::{Hit, Matcher, covering_addresses};
 
 /// Connections of one kind that are hits of an indicator that was not there when they were seen.

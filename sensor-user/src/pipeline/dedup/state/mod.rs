@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::sighting::Sighting;
-use super::window::{Dedup, Key, Window};
+use super::window::{Dedup, Key, Unsaved, Window};
 use crate::base::serde_time;
 use crate::intel::Indicator;
 use crate::pipeline::matcher::{Hit, Via};
@@ -71,18 +71,6 @@ struct SavedTally {
     further: u64,
     bytes_sent: u64,
     bytes_received: u64,
-}
-
-/// What has happened to a window since it was last saved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Unsaved {
-    Nothing,
-    /// Bytes only.
-    Moved,
-    /// Further connections.
-    Counted,
-    /// All of it: it is new, or its indicator has changed.
-    Whole,
 }
 
 impl Dedup {
