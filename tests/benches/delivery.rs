@@ -18,13 +18,12 @@ use jiff::{SignedDuration, Timestamp};
 use sensor_tests::MinimalHttpServer;
 use sensor_user::base::clock::{Clock, SystemClock};
 use sensor_user::base::counters::Stats;
+use sensor_user::base::protocol::Protocol;
 use sensor_user::deliver::spool::SpoolConfig;
 use sensor_user::deliver::{Deliverer, Delivery, HttpConfig, Outbox, Pace, SinkConfig, SinkKind};
 use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
 use sensor_user::pipeline::Detection;
-use sensor_user::pipeline::aggregate::{
-    Attribution, Change, ChangeKind, Direction, Flow, Phase, Protocol,
-};
+use sensor_user::pipeline::aggregate::{Attribution, Change, ChangeKind, Direction, Flow, Phase};
 use sensor_user::pipeline::dedup::Dedup;
 use sensor_user::pipeline::enrich::Process;
 use sensor_user::pipeline::matcher::{AllowList, Matcher};

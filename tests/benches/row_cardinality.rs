@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use sensor_user::base::counters::Stats;
+use sensor_user::base::protocol::Protocol;
 use sensor_user::pipeline::aggregate::{
-    Attribution, Change, ChangeKind, Direction, Flow, Identity, Phase, Protocol, RowTable,
+    Attribution, Change, ChangeKind, Direction, Flow, Identity, Phase, RowTable,
 };
 use sensor_user::pipeline::enrich::Process;
 use sensor_user::schema::CONNECTION;

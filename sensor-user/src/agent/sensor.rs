@@ -21,8 +21,7 @@ use crate::pipeline::decode;
 use crate::pipeline::decode::{ConnectionLatency, FlowCounts, FlowKey};
 use crate::pipeline::enrich::proc_worker::ProcWorker;
 use crate::pipeline::enrich::{DnsAnswer, Enricher, Process};
-use crate::pipeline::nat::client;
-use crate::pipeline::nat::client::NatTracker;
+use crate::pipeline::nat::{NatTracker, unavailable_reason};
 use crate::pipeline::socket_scan::{Scan, ScanResult, SocketScanConfig, SocketScanner};
 use crate::privsep::Workers;
 
@@ -42,9 +41,9 @@ pub(crate) struct Sensor {
     capture: Capture,
     ingest: Ingest,
     /// The NAT tracker, or the reason why it is off.
-    translations: Result<NatTracker, String>,
+    nat: Result<NatTracker, String>,
     /// Why NAT mappings are unavailable although it is on, if so.
-    hindrance: Option<String>,
+    nat_unavailable: Option<String>,
     scanner: SocketScanner,
     /// Result of a socket scan, until the ring buffer has been drained.
     scanned: Option<ScanResult>,
@@ -85,12 +84,12 @@ impl Sensor {
         let flows = UdpTable::new(computer, most, idle, Arc::clone(stats));
         let mut ingest = Ingest::new(enricher, connections, flows, Arc::clone(stats))
             .with_drops(config.capture.drops_per_million);
-        let translations = if config.capture.conntrack {
+        let nat = if config.capture.conntrack {
             Ok(NatTracker::new(Arc::clone(&workers.nat), stats))
         } else {
             Err("disabled by the configuration".to_owned())
         };
-        let hindrance = translations.is_ok().then(client::hindrance).flatten();
+        let nat_unavailable = nat.is_ok().then(unavailable_reason).flatten();
         let scan = SocketScanConfig {
             sockets_max: config.max_connections,
             interval: config.capture.look_every,
@@ -102,8 +101,8 @@ impl Sensor {
         Ok(Self {
             capture,
             ingest,
-            translations,
-            hindrance,
+            nat,
+            nat_unavailable,
             scanner,
             scanned: None,
             ended_epoch: 0,
@@ -115,8 +114,8 @@ impl Sensor {
 
     /// Starts the threads.
     pub(crate) fn begin(&mut self) -> Result<(), CaptureError> {
-        if let Ok(translations) = &mut self.translations {
-            translations.begin().map_err(CaptureError::Thread)?;
+        if let Ok(nat) = &mut self.nat {
+            nat.begin().map_err(CaptureError::Thread)?;
         }
         self.scanner.begin().map_err(CaptureError::Thread)
     }
@@ -150,16 +149,16 @@ impl Sensor {
     /// Name of each table, with its number of entries and its maximum.
     pub(crate) fn tables(&self) -> Vec<(&'static str, (usize, usize))> {
         let mut tables = self.ingest.tables().to_vec();
-        if let Ok(translations) = &self.translations {
-            tables.push(("nat_lookups", translations.occupancy()));
+        if let Ok(nat) = &self.nat {
+            tables.push(("nat_lookups", nat.occupancy()));
         }
         tables
     }
 
     /// Why NAT mappings are unavailable, if they are.
     pub(crate) fn nat_unavailable(&self) -> Option<String> {
-        match &self.translations {
-            Ok(_) => self.hindrance.clone(),
+        match &self.nat {
+            Ok(_) => self.nat_unavailable.clone(),
             Err(reason) => Some(reason.clone()),
         }
     }
@@ -211,8 +210,8 @@ impl Sensor {
         if let Some(canary) = &mut self.ingest.canary {
             canary.take(changes, first);
         }
-        if let Ok(translations) = &mut self.translations {
-            translations.observe(changes, first, now_boot_ns);
+        if let Ok(nat) = &mut self.nat {
+            nat.observe(changes, first, now_boot_ns);
         }
     }
 
@@ -277,8 +276,8 @@ impl Sensor {
         let now = moment(now_boot_ns, &boot_clock);
         self.ingest.read_all_udp_flows(now, self.capture.udp_flows(), changes);
         self.annotate(changes, first, now_boot_ns);
-        if let Ok(translations) = &mut self.translations {
-            translations.finish(changes);
+        if let Ok(nat) = &mut self.nat {
+            nat.finish(changes);
         }
         self.capture.counters()
     }

@@ -9,5 +9,6 @@ pub mod escape;
 pub mod lines;
 pub mod log_throttle;
 pub mod progress;
+pub mod protocol;
 pub mod serde_time;
 pub mod stable_id;

@@ -25,10 +25,11 @@ use super::rows_out::RowsOut;
 use crate::base::counters::Stats;
 use crate::base::lines::{Lines, json_fault};
 use crate::base::progress::Progress;
+use crate::base::protocol::Protocol;
 use crate::intel::IndicatorSet;
 use crate::pipeline::aggregate::recorded::RecordedChange;
 use crate::pipeline::aggregate::{
-    Attribution, Change, ChangeKind, Direction, Flow, Identity, Phase, Protocol, RowTable,
+    Attribution, Change, ChangeKind, Direction, Flow, Identity, Phase, RowTable,
 };
 use crate::pipeline::dedup::{Alert, Dedup, State};
 use crate::pipeline::enrich::{DnsAnswer, Names, Process};

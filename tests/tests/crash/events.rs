@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use sensor_user::base::counters::Stats;
+use sensor_user::base::protocol::Protocol;
 use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
-use sensor_user::pipeline::aggregate::{
-    Attribution, Change, ChangeKind, Direction, Flow, Phase, Protocol,
-};
+use sensor_user::pipeline::aggregate::{Attribution, Change, ChangeKind, Direction, Flow, Phase};
 use sensor_user::pipeline::dedup::{Alert, Dedup, State};
 use sensor_user::pipeline::enrich::Process;
 use sensor_user::pipeline::matcher::{AllowList, Matcher};

@@ -4,10 +4,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use sensor_user::base::protocol::Protocol;
 use sensor_user::pipeline::aggregate::recorded::RecordedChange;
-use sensor_user::pipeline::aggregate::{
-    Attribution, Change, ChangeKind, Direction, Flow, Phase, Protocol,
-};
+use sensor_user::pipeline::aggregate::{Attribution, Change, ChangeKind, Direction, Flow, Phase};
 use sensor_user::pipeline::enrich::Process;
 use serde_json::{Value, json};
 

@@ -15,7 +15,7 @@ mod udp;
 
 pub use change::{Change, ChangeKind, ClosedBy};
 pub use connections::{ConnectionTable, LatencyReader, ScanKind};
-pub use flow::{Attribution, Direction, Flow, NatMapping, Peer, Phase, Protocol};
+pub use flow::{Attribution, Direction, Flow, NatMapping, Peer, Phase};
 pub use host::{HostTables, HostView, Listening};
 pub use malicious::{Flag, FlagOf, Remote};
 pub use response_times::Responses;

@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::change::{Change, ChangeKind, ClosedBy};
-use super::flow::{Attribution, Direction, Flow, NatMapping, Phase, Protocol};
+use super::flow::{Attribution, Direction, Flow, NatMapping, Phase};
 use super::response_times::Responses;
+use crate::base::protocol::Protocol;
 use crate::pipeline::enrich::Process;
 
 /// One line.

@@ -24,7 +24,7 @@ use nix::sys::socket::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::pipeline::aggregate::Protocol;
+use crate::base::protocol::Protocol;
 
 /// How many connections the calling thread's network namespace tracks.
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";

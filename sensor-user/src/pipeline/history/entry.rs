@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
-use crate::pipeline::aggregate::{Attribution, Direction, Flow, NatMapping, Phase, Protocol};
+use crate::base::protocol::Protocol;
+use crate::pipeline::aggregate::{Attribution, Direction, Flow, NatMapping, Phase};
 use crate::pipeline::enrich::Process;
 use crate::pipeline::matcher::Hit;
 

@@ -12,9 +12,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::counters::Stats;
+use crate::base::protocol::Protocol;
 use crate::intel::{Indicator, IndicatorSet, parse_prefix};
 use crate::pipeline::aggregate::{
-    Attribution, Change, ChangeKind, Direction, Flow, NatMapping, Phase, Protocol,
+    Attribution, Change, ChangeKind, Direction, Flow, NatMapping, Phase,
 };
 use crate::pipeline::dedup::{Alert, AlertKind, Dedup, State};
 use crate::pipeline::enrich::Process;

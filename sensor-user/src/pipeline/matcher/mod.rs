@@ -177,8 +177,9 @@ impl Matcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::protocol::Protocol;
     use crate::intel::{PortRange, Ports, parse_prefix};
-    use crate::pipeline::aggregate::{Attribution, Direction, NatMapping, Peer, Protocol};
+    use crate::pipeline::aggregate::{Attribution, Direction, NatMapping, Peer};
     use crate::pipeline::enrich::Process;
 
     fn flow(remote_port: Option<u16>, local_port: Option<u16>) -> Flow {

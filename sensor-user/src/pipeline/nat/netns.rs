@@ -1,6 +1,6 @@
-//! Network namespaces: entered by a thread of its own, and left again.
+//! Network namespaces: entered by the calling thread with `setns(2)`, and left again.
 //!
-//! Nothing is kept open between two visits: an open namespace outlives its container.
+//! No namespace is kept open between two visits: an open namespace outlives its container.
 
 use std::fs::File;
 use std::io;
@@ -12,57 +12,57 @@ use std::path::Path;
 use lru::LruCache;
 use nix::sched::{CloneFlags, setns};
 
-/// Namespaces of which a process is remembered at most.
+/// Maximum number of namespaces for which a process is remembered.
 const REMEMBERED_MAX: usize = 1024;
-/// Where iproute2, containerd, CRI-O and Docker keep names of namespaces.
+/// Directories in which iproute2, containerd, CRI-O and Docker mount namespaces.
 const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
 
-/// The way from this thread's namespace to others and back.
+/// Access to other namespaces from that of this thread.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
     own: File,
     own_number: u64,
-    /// The thread could not come back, and is of no use any more.
-    astray: bool,
-    /// A process that was in a namespace.
+    /// True if the thread could not return to its namespace: it is useless from then on.
+    is_astray: bool,
+    /// A process in each recently visited namespace.
     remembered: LruCache<u32, u32>,
 }
 
 impl Namespaces {
-    /// From the calling thread's.
+    /// Access from the namespace of the calling thread.
     pub(crate) fn of_this_thread() -> io::Result<Self> {
         let own = File::open("/proc/thread-self/ns/net")?;
         let own_number = own.metadata()?.ino();
-        let most = NonZeroUsize::new(REMEMBERED_MAX).unwrap_or(NonZeroUsize::MIN);
-        Ok(Self { own, own_number, astray: false, remembered: LruCache::new(most) })
+        let max = NonZeroUsize::new(REMEMBERED_MAX).unwrap_or(NonZeroUsize::MIN);
+        Ok(Self { own, own_number, is_astray: false, remembered: LruCache::new(max) })
     }
 
-    /// Whether the calling thread is where it began.
+    /// True if the calling thread is in its own namespace.
     pub(crate) const fn is_home(&self) -> bool {
-        !self.astray
+        !self.is_astray
     }
 
-    /// Whether `netns` (an inode number; 0 when unknown) is the one to go from.
+    /// True if `netns` (an inode number; 0 if unknown) is the own namespace.
     pub(crate) fn is_own(&self, netns: u32) -> bool {
         netns == 0 || u64::from(netns) == self.own_number
     }
 
-    /// Calls `visit` in the namespace `netns`, in which one of `pids` may be; `None` where there is
-    /// no way into it, or the way back failed once. To be called on the thread that made this.
+    /// Calls `visit` in the namespace `netns`, in which one of `pids` may be. `None` if it cannot be entered,
+    /// or the thread could not return once. Must be called on the thread that created this value.
     pub(crate) fn within<T>(
         &mut self,
         netns: u32,
         pids: impl Iterator<Item = u32>,
         visit: impl FnOnce() -> T,
     ) -> Option<T> {
-        let there = self.find(netns, pids).filter(|_| self.is_home())?;
-        setns(there.as_fd(), CloneFlags::CLONE_NEWNET).ok()?;
+        let namespace = self.find(netns, pids).filter(|_| self.is_home())?;
+        setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).ok()?;
         let result = visit();
         match setns(self.own.as_fd(), CloneFlags::CLONE_NEWNET) {
             Ok(()) => Some(result),
             Err(error) => {
                 tracing::error!(%error, "cannot return to the agent's network namespace");
-                self.astray = true;
+                self.is_astray = true;
                 None
             }
         }
@@ -83,7 +83,7 @@ impl Namespaces {
     }
 }
 
-/// The namespace at `path`, if it is the one with this number.
+/// The namespace at `path`, if it has this inode number.
 fn open(path: &Path, netns: u32) -> Option<File> {
     let file = File::open(path).ok()?;
     (file.metadata().ok()?.ino() == u64::from(netns)).then_some(file)

@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::change::{Change, ChangeKind};
-use super::super::flow::{Attribution, Direction, Flow, Phase, Protocol};
+use super::super::flow::{Attribution, Direction, Flow, Phase};
 use super::close_reason::closed_by;
 use super::{Connection, ConnectionTable};
+use crate::base::protocol::Protocol;
 use crate::pipeline::decode::Tcp;
 
 impl ConnectionTable {

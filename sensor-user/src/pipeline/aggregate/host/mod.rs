@@ -15,9 +15,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::change::Change;
-use super::flow::Protocol;
 use super::rows::{BACK_MINUTES, CATCH_UP_MINUTES, Identity, LATENESS, minute_of};
 use crate::base::counters::Stats;
+use crate::base::protocol::Protocol;
 use crate::pipeline::enrich::Process;
 use crate::schema::TableRow;
 

@@ -18,11 +18,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::super::change::Change;
-use super::super::flow::{Direction, Protocol};
+use super::super::flow::Direction;
 use super::super::rows::{Counts, Identity, LONG_MAX};
 use super::{Listening, Minute};
 use crate::base::collections::{FastMap, FastSet};
 use crate::base::counters::Stats;
+use crate::base::protocol::Protocol;
 use crate::base::stable_id::stable_id;
 use crate::pipeline::enrich::Process;
 use crate::schema::BoundPortRow;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::super::change::{Change, ChangeKind};
-use super::super::flow::{Direction, Peer, Protocol};
+use super::super::flow::{Direction, Peer};
 use super::super::response_times::Responses;
+use crate::base::protocol::Protocol;
 use crate::pipeline::enrich::Process;
 
 /// Microsoft's group key, but for the machine, which is this one.

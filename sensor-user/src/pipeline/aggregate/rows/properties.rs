@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::flow::{Attribution, Direction, Flow, Phase, Protocol};
+use super::super::flow::{Attribution, Direction, Flow, Phase};
 use super::super::malicious::nothing;
 use super::*;
+use crate::base::protocol::Protocol;
 use crate::pipeline::aggregate::response_times::Responses;
 use crate::pipeline::enrich::Process;
 

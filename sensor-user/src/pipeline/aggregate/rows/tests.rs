@@ -1,8 +1,9 @@
 //! Minutes: which rows a change comes into, whatever the clock does and however many there are.
 
-use super::super::flow::{Attribution, Direction, Flow, Phase, Protocol};
+use super::super::flow::{Attribution, Direction, Flow, Phase};
 use super::super::malicious::nothing;
 use super::*;
+use crate::base::protocol::Protocol;
 use crate::pipeline::enrich::Process;
 
 fn table(max_keys: usize) -> RowTable {

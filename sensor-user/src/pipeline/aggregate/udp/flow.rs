@@ -7,8 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sensor_ebpf::record::UdpOwnerSource;
 
+use crate::base::protocol::Protocol;
 use crate::pipeline::aggregate::change::{Change, ChangeKind};
-use crate::pipeline::aggregate::flow::{Attribution, Direction, Flow, Phase, Protocol};
+use crate::pipeline::aggregate::flow::{Attribution, Direction, Flow, Phase};
 use crate::pipeline::capture::OpenSocket;
 use crate::pipeline::decode::{FlowCounts, UdpFlow};
 use crate::pipeline::enrich::Process;

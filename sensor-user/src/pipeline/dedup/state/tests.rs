@@ -9,8 +9,9 @@ use super::super::alert::{Alert, AlertKind};
 use super::super::window::Dedup;
 use super::{State, StateFault};
 use crate::base::counters::Stats;
+use crate::base::protocol::Protocol;
 use crate::intel::{Indicator, parse_prefix};
-use crate::pipeline::aggregate::{Attribution, Direction, Flow, Phase, Protocol};
+use crate::pipeline::aggregate::{Attribution, Direction, Flow, Phase};
 use crate::pipeline::enrich::Process;
 use crate::pipeline::matcher::{Hit, Via};
 
