@@ -137,7 +137,7 @@ async fn replay_moves_the_cursor_of_one_sink_back() {
     let from = at(3).0.to_string();
     let (status, text, errors) = netsensor(state, &["replay", "--sink", "siem", "--from", &from]);
     assert_eq!((status, errors.as_str()), (0, ""));
-    assert_eq!(text, "sink siem gets 2 alerts at the next start, from number 4 on\n");
+    assert_eq!(text, "sink siem receives 2 alerts at the next start, from number 4 on\n");
     assert_eq!(waiting(state, "siem", true).await, ["alert 3", "alert 4"]);
     assert!(waiting(state, "file", false).await.is_empty());
     assert_eq!(netsensor(state, &["replay", "--sink", "file"]).0, 0);
@@ -160,7 +160,9 @@ async fn replay_appends_rejected_alerts_to_the_spool() {
     rejected.add("siem", "400", "row", "{\"Type\":\"VMConnection\"}");
     let (status, text, errors) = netsensor(state, &["replay", "--sink", "siem", "--rejected"]);
     assert_eq!((status, errors.as_str()), (0, ""), "{text}");
-    assert!(text.starts_with("2 alerts that sink siem refused are in the spool again; 1 items"));
+    assert!(
+        text.starts_with("2 alerts that sink siem rejected are in the spool again; 1 other items")
+    );
     for sink in SINKS {
         assert_eq!(waiting(state, sink, false).await, ["alert 0", "first", "second"]);
     }

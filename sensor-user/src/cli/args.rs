@@ -1,5 +1,5 @@
-//! Cli: what was typed. Nothing here opens a file or decides what a command does.
-#![expect(clippy::doc_markdown, reason = "the comments are the help texts, shown as they stand")]
+//! The command line: arguments and their help texts. Nothing here opens a file or runs a command.
+#![expect(clippy::doc_markdown, reason = "the comments are the help texts, shown unchanged")]
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use crate::privsep::{FEED_PARSER_COMMAND, WorkerKind};
                   there was one."
 )]
 pub struct RawArgs {
-    /// What to log, for example "info" or "warn,sensor_user=debug"
+    /// Log filter, for example "info" or "warn,sensor_user=debug"
     #[arg(long, global = true, value_name = "FILTER", value_parser = log_filter)]
     pub log: Option<String>,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -31,24 +31,24 @@ pub struct RawArgs {
 /// A command with its flags.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Watch this host and alert (without a configuration: the example indicators, to the terminal)
+    /// Watch this host and alert (without a configuration file: the example indicators, to the terminal)
     Run(RunArgs),
     /// Match recorded connections
     Replay(ReplayArgs),
     /// Write this host's connections to a file that `replay --live` reads
     Record(RecordArgs),
-    /// Make one real connection to a planted indicator and see it end to end
+    /// Make one connection to a planted indicator and check that it alerts
     SelfTest,
-    /// Say how the running agent is (exit status 1: degraded, or not running)
+    /// Show the status of the running agent (exit status 1: degraded, or not running)
     Status(StatusArgs),
-    /// Say how the feeds of the running agent are (exit status 1: one is degraded)
+    /// Show the feeds of the running agent (exit status 1: a feed is degraded)
     Feeds(FeedsArgs),
-    /// Say which saved indicators cover an address, and whether they would alert
+    /// Show the saved indicators that cover an address, and whether they would alert
     Explain(ExplainArgs),
-    /// ScanKind at the alerts on disk, or have a sink get them again
+    /// Inspect the alerts on disk, or deliver them to a sink again
     #[command(subcommand)]
     Spool(SpoolCommand),
-    /// Say what a configuration means, or what is wrong with it
+    /// Check a configuration file, and show its effect or its errors
     CheckConfig(CheckConfigArgs),
     /// Print the columns of the tables
     Schema(SchemaArgs),
@@ -72,13 +72,13 @@ pub enum Command {
     FeedParser,
     /// Print a completion script for a shell
     Completions {
-        /// Which shell
+        /// Name of the shell
         shell: Shell,
     },
     /// Write the man pages and completion scripts that a package ships
     #[command(hide = true)]
     Manual {
-        /// A folder that exists
+        /// Existing directory
         folder: PathBuf,
     },
 }
@@ -89,7 +89,7 @@ pub struct RunArgs {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Drop this share (0 to 1) of the kernel's records, to see how losses are told
+    /// Drop this share (0 to 1) of the kernel's records, to test how losses are reported
     #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
     pub simulate_drops: u32,
 }
@@ -101,33 +101,33 @@ pub struct ReplayArgs {
     /// Recorded connections: JSON lines of VMConnection rows; - is standard input
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     pub connections: Vec<PathBuf>,
-    /// Indicators, each file told by its content: STIX, MISP events, JSON lines of
+    /// Indicators; the format is detected from the content: STIX, MISP events, JSON lines of
     /// ThreatIntelligenceIndicator or ThreatIntelIndicators rows, or plain lists
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     pub indicators: Vec<PathBuf>,
-    /// Answer as the original rule would at this time, for example 2026-11-24T10:00:00Z
+    /// Evaluate the original rule at this time, for example 2026-11-24T10:00:00Z
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub at: Option<Timestamp>,
-    /// Run the input through the live pipeline, by its own time
+    /// Run the input through the live pipeline, with the times of the input
     #[arg(long)]
     pub live: bool,
-    /// How long before TIME connections count
+    /// Period before TIME from which connections count
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     pub lookback: Duration,
     /// Ignore indicator rows older than this
     #[arg(long, value_name = "DURATION", default_value = "14d", value_parser = duration)]
     pub indicator_lookback: Duration,
-    /// Write alerts here instead of to standard output
+    /// Write alerts to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// With --live, of a recording: write its rows here too, as JSON lines, or into a folder that
-    /// exists as one Parquet file a table
+    /// With --live, for a recording: also write its rows, to a file as JSON lines, or to an existing
+    /// directory as one Parquet file a table
     #[arg(long, value_name = "FILE|DIR", requires = "live")]
     pub rows: Option<PathBuf>,
-    /// Show no progress (there is none without a terminal, with NO_COLOR, and with TERM=dumb)
+    /// Show no progress bar (never shown without a terminal, with NO_COLOR, or with TERM=dumb)
     #[arg(long)]
     pub quiet: bool,
-    /// Exit with 4 when there is an alert
+    /// Exit with status 4 if there is an alert
     #[arg(long)]
     pub fail_on_alert: bool,
 }
@@ -135,27 +135,27 @@ pub struct ReplayArgs {
 /// `record`.
 #[derive(Debug, Clone, Args)]
 pub struct RecordArgs {
-    /// Where to write
+    /// Output file
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Stop after this time instead of at a signal
+    /// Stop after this time, or at a signal
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
-    /// Drop this share (0 to 1) of the kernel's records, to see how losses are told
+    /// Drop this share (0 to 1) of the kernel's records, to test how losses are reported
     #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
     pub simulate_drops: u32,
 }
 
-/// Where a running agent answers.
+/// Address of a running agent.
 #[derive(Debug, Clone, Args)]
 pub struct AgentArgs {
-    /// The agent's configuration file (TOML), which names its socket
+    /// Configuration file of the agent (TOML), which contains its socket
     #[arg(long, value_name = "FILE", conflicts_with = "socket")]
     pub config: Option<PathBuf>,
-    /// The agent's control socket
+    /// Control socket of the agent
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 }
@@ -163,10 +163,10 @@ pub struct AgentArgs {
 /// `status`.
 #[derive(Debug, Clone, Args)]
 pub struct StatusArgs {
-    /// Which agent.
+    /// Address of the agent.
     #[command(flatten)]
     pub agent: AgentArgs,
-    /// One JSON document with all counters
+    /// Print one JSON document with all counters
     #[arg(long)]
     pub json: bool,
 }
@@ -174,16 +174,16 @@ pub struct StatusArgs {
 /// `feeds`.
 #[derive(Debug, Clone, Args)]
 pub struct FeedsArgs {
-    /// Only this feed
+    /// Show this feed only
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
-    /// Also the first entries that are not used, with their place and reason
+    /// Also show the first rejected entries, with position and reason
     #[arg(long)]
     pub rejects: bool,
-    /// Which agent.
+    /// Address of the agent.
     #[command(flatten)]
     pub agent: AgentArgs,
-    /// One JSON document
+    /// Print one JSON document
     #[arg(long)]
     pub json: bool,
 }
@@ -191,13 +191,13 @@ pub struct FeedsArgs {
 /// `explain`.
 #[derive(Debug, Clone, Args)]
 pub struct ExplainArgs {
-    /// An IPv4 or IPv6 address
+    /// IPv4 or IPv6 address
     #[arg(value_name = "ADDRESS")]
     pub address: std::net::IpAddr,
-    /// At this time instead of now, for example 2026-11-24T10:00:00Z
+    /// Evaluate at this time instead of now, for example 2026-11-24T10:00:00Z
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub at: Option<Timestamp>,
-    /// The agent's configuration file (TOML), which names its feeds and its state directory
+    /// Configuration file of the agent (TOML), which contains its feeds and its state directory
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -205,24 +205,24 @@ pub struct ExplainArgs {
 /// `spool`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum SpoolCommand {
-    /// List its files, and how far each sink is
+    /// List the segments, and the position of each sink
     List(SpoolArgs),
-    /// Read all of it (exit status 1: something is damaged)
+    /// Read the whole spool (exit status 1: it is damaged)
     Verify(SpoolArgs),
-    /// Have a sink get alerts again; the agent must not run
+    /// Deliver alerts to a sink again; the agent must not be running
     Replay(SpoolReplayArgs),
 }
 
-/// Which spool.
+/// Location of the spool.
 #[derive(Debug, Clone, Args)]
 pub struct SpoolArgs {
-    /// The agent's configuration file (TOML), which names its state directory
+    /// Configuration file of the agent (TOML), which contains its state directory
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The agent's state directory
+    /// State directory of the agent
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub state: Option<PathBuf>,
-    /// Show no progress (there is none without a terminal, with NO_COLOR, and with TERM=dumb)
+    /// Show no progress bar (never shown without a terminal, with NO_COLOR, or with TERM=dumb)
     #[arg(long)]
     pub quiet: bool,
 }
@@ -230,17 +230,17 @@ pub struct SpoolArgs {
 /// `spool replay`.
 #[derive(Debug, Clone, Args)]
 pub struct SpoolReplayArgs {
-    /// Which sink
+    /// Name of the sink
     #[arg(long, value_name = "NAME")]
     pub sink: String,
-    /// Alerts raised at this time or later, for example 2026-11-24T10:00:00Z; without it, all that
-    /// are there
+    /// Alerts raised at this time or later, for example 2026-11-24T10:00:00Z; without it, all retained
+    /// alerts
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "rejected")]
     pub from: Option<Timestamp>,
-    /// Alerts that the sink refused for good; all sinks get them, with the ids that they had
+    /// Alerts that the sink has rejected; they are delivered to all sinks, with the same ids
     #[arg(long)]
     pub rejected: bool,
-    /// Which spool.
+    /// Location of the spool.
     #[command(flatten)]
     pub spool: SpoolArgs,
 }
@@ -248,10 +248,10 @@ pub struct SpoolReplayArgs {
 /// `check-config`.
 #[derive(Debug, Clone, Args)]
 pub struct CheckConfigArgs {
-    /// Configuration file (TOML); without one, what the agent does by itself
+    /// Configuration file (TOML); without it, the built-in configuration
     #[arg(value_name = "FILE", conflicts_with = "config")]
     pub file: Option<PathBuf>,
-    /// The same, as `run` spells it
+    /// The same file, as an option of `run`
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -259,30 +259,30 @@ pub struct CheckConfigArgs {
 /// `schema`.
 #[derive(Debug, Clone, Args)]
 pub struct SchemaArgs {
-    /// Which table; all without one
+    /// Name of the table; all tables without it
     #[arg(value_name = "TABLE", value_parser = schema_table())]
     pub table: Option<String>,
-    /// How: a listing, a command for Azure Data Explorer, the body that creates a custom table of
+    /// Output format: a listing, a command for Azure Data Explorer, the body that creates a custom table of
     /// Log Analytics, its stream in a data collection rule, DuckDB's DDL, or the schema of the
     /// Parquet files
     #[arg(long, value_enum, default_value = "json")]
     pub format: SchemaFormat,
 }
 
-/// How a schema is printed.
+/// Output format of a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SchemaFormat {
-    /// JSON.
+    /// JSON document.
     Json,
-    /// Azure Data Explorer.
+    /// Management command of Azure Data Explorer.
     Kql,
     /// Log Analytics: a custom table.
     Azure,
     /// Log Analytics: the stream of a data collection rule.
     Dcr,
-    /// `DuckDB`.
+    /// DDL of `DuckDB`.
     Sql,
-    /// Parquet.
+    /// Schema of the Parquet files.
     Parquet,
 }
 
@@ -302,7 +302,7 @@ pub enum Shell {
 }
 
 impl Shell {
-    /// As the generator of scripts names it.
+    /// The same shell in `clap_complete`.
     pub const fn of_generator(self) -> clap_complete::Shell {
         match self {
             Self::Bash => clap_complete::Shell::Bash,
@@ -317,7 +317,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error}; use one such as 30s, 1h or 14d"))
 }
 
-/// Parts of a million.
+/// A share in parts per million.
 fn share(text: &str) -> Result<u32, String> {
     let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
     let share =
@@ -346,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flags_do_not_contradict_each_other() {
+    fn flags_are_consistent() {
         RawArgs::command().debug_assert();
     }
 }

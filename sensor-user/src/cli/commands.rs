@@ -1,4 +1,4 @@
-//! Commands: one function a command, from what was typed to what the process answers.
+//! Commands: one function a command, from its arguments to its output.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
@@ -36,8 +36,7 @@ use crate::schema::health::State;
 use crate::telemetry::control;
 use crate::telemetry::log::Target;
 
-/// The exit status of an error: 2 for a configuration that cannot be, 0 where only the reader of
-/// standard output has gone, else 1.
+/// Exit status of an error: 2 for an invalid configuration, 0 for a closed standard output, else 1.
 pub fn error_exit_code(error: &anyhow::Error) -> u8 {
     let broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
         cause
@@ -50,7 +49,7 @@ pub fn error_exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(<dyn std::error::Error>::is::<ConfigError>) { 2 } else { 1 }
 }
 
-/// Does what was typed. `on_running` is called in an agent (`run`) when all of it runs: a test's.
+/// Runs a command. `on_running` is a callback of tests, for `run`.
 pub fn call(
     args: RawArgs,
     environment: &Environment,
@@ -139,18 +138,15 @@ fn replay(
     };
     progress.end();
     if lost > 0 {
-        tracing::warn!(
-            lost,
-            "the agent that recorded this input lost some of it, as it says in it"
-        );
+        tracing::warn!(lost, "input contains losses of the agent that recorded it");
     }
     Ok(replayed(rejected, alerts, args.fail_on_alert))
 }
 
-/// The dedup window of `replay --live`: that of an agent without configuration.
+/// Dedup window of `replay --live`: that of an agent without a configuration file.
 const DEFAULT_WINDOW: Duration = Duration::from_hours(1);
 
-/// Where a replay's alerts go.
+/// Output of a replay's alerts.
 fn alerts_out(path: Option<&Path>) -> anyhow::Result<Box<dyn io::Write>> {
     let Some(path) = path else { return Ok(Box::new(BufWriter::new(io::stdout().lock()))) };
     let file = File::create(path).with_context(|| format!("write {}", path.display()))?;
@@ -184,7 +180,7 @@ fn self_test(log: Option<&str>, environment: &Environment) -> anyhow::Result<Out
 }
 
 fn status(args: &StatusArgs, environment: &Environment) -> anyhow::Result<Outcome> {
-    let report = ask(&args.agent, environment, control::request_status)?;
+    let report = request(&args.agent, environment, control::request_status)?;
     let text = if args.json {
         format!("{}\n", serde_json::to_string_pretty(&report)?)
     } else {
@@ -194,30 +190,30 @@ fn status(args: &StatusArgs, environment: &Environment) -> anyhow::Result<Outcom
     Ok(if report.state == State::Ok { Outcome::Done } else { Outcome::Degraded })
 }
 
-/// What the running agent says to `question`.
-fn ask<T>(
+/// Sends a request to the running agent.
+fn request<T>(
     agent: &AgentArgs,
     environment: &Environment,
-    question: impl FnOnce(&Path) -> io::Result<T>,
+    send: impl FnOnce(&Path) -> io::Result<T>,
 ) -> anyhow::Result<T> {
     let path = match &agent.socket {
         Some(path) => path.clone(),
         None => config_of_agent(agent.config.as_deref(), environment)?.agent.control_socket(),
     };
-    question(&path).with_context(|| {
-        format!("no agent answers at {}; is it running, with this configuration?", path.display())
+    send(&path).with_context(|| {
+        format!("no agent responds at {}; is it running, with this configuration?", path.display())
     })
 }
 
 fn feeds(args: &FeedsArgs, environment: &Environment) -> anyhow::Result<Outcome> {
-    let question = |path: &Path| control::request_feeds(path, args.rejects);
-    let mut feeds = ask(&args.agent, environment, question)?;
+    let send = |path: &Path| control::request_feeds(path, args.rejects);
+    let mut feeds = request(&args.agent, environment, send)?;
     if let Some(name) = &args.name {
         let names: Vec<String> = feeds.iter().map(|feed| feed.name.clone()).collect();
         feeds.retain(|feed| feed.name == *name);
         anyhow::ensure!(
             !feeds.is_empty(),
-            "feed {name:?}: there is none; there are {}",
+            "feed {name:?}: not configured; configured are {}",
             names.join(", ")
         );
     }
@@ -240,7 +236,7 @@ fn explain_address(args: &ExplainArgs, environment: &Environment) -> anyhow::Res
     print(explain(args.address, &config.feeds, &folder, (&allow, now)).as_bytes())
 }
 
-/// The outcome of a replay that read all its input.
+/// Outcome of a replay that has read all its input.
 pub const fn replayed(rejected: u64, alerts: u64, fail_on_alert: bool) -> Outcome {
     if fail_on_alert && alerts > 0 {
         Outcome::Alerted
@@ -253,19 +249,19 @@ pub const fn replayed(rejected: u64, alerts: u64, fail_on_alert: bool) -> Outcom
 
 fn check_config(args: &CheckConfigArgs, environment: &Environment) -> anyhow::Result<Outcome> {
     let path = args.file.as_deref().or(args.config.as_deref());
-    let (config, distrust) = match path {
+    let (config, warning) = match path {
         Some(path) => Config::look_at(path, environment)?,
         None => (config(None, environment)?, None),
     };
-    // The only other files without which the agent does not start.
+    // The only other files that the agent needs to start.
     read_allowed(&config.allow.files)?;
     let name = path.map_or_else(|| "no configuration file".to_owned(), |p| p.display().to_string());
     let text = format!("{name}: good\n{}", describe(&config));
     print(text.as_bytes())?;
-    if let Some(distrust) = distrust {
-        // Where it is checked need not be where it is used.
-        let told = writeln!(io::stderr(), "netsensor: no agent takes it from here: {distrust}");
-        told.context("write standard error")?;
+    if let Some(warning) = warning {
+        // A warning only: the file may be copied elsewhere before it is used.
+        let written = writeln!(io::stderr(), "netsensor: not usable at this path: {warning}");
+        written.context("write standard error")?;
     }
     Ok(Outcome::Done)
 }

@@ -1,4 +1,4 @@
-//! Explain: which indicators of the saved sets cover an address, and whether they would alert.
+//! `netsensor explain`: the saved indicators that cover an address, and whether they would alert.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -12,10 +12,10 @@ use crate::intel::set::segment::Segment;
 use crate::intel::{FeedConfig, Indicator, PortRange};
 use crate::pipeline::matcher::{AllowList, carried};
 
-/// Characters of a text of an indicator that are shown.
-const TEXT_MOST: usize = 200;
+/// Maximum length of a text of an indicator, characters.
+const TEXT_MAX: usize = 200;
 
-/// What is known of `address` at `now`, in lines for people.
+/// The indicators that cover `address` at `now`, as text.
 pub fn explain(
     address: IpAddr,
     feeds: &[FeedConfig],
@@ -28,10 +28,10 @@ pub fn explain(
         .chain(carried(address).map(|(via, v4)| (v4.into(), via.as_str())))
         .collect();
     let mut count = 0;
-    let mut told = String::new();
+    let mut details = String::new();
     for feed in feeds {
         let Some(kept) = folder.load(&feed.name, &feed.origin()) else {
-            let _infallible = writeln!(told, "feed {}: nothing of it is saved yet", feed.name);
+            let _infallible = writeln!(details, "feed {}: no set is saved yet", feed.name);
             continue;
         };
         let validity = feed.validity(Some(kept.confirmed));
@@ -42,17 +42,17 @@ pub fn explain(
                 let is_allowed = allow.contains(address) || allow.contains(*end);
                 let stored = segment.stored(number);
                 let since = stored.map(|stored| stored.since);
-                describe(&mut told, feed, &indicator, (via, since));
-                let _infallible = writeln!(told, "    {}", verdict(&indicator, now, is_allowed));
+                describe(&mut details, feed, &indicator, (via, since));
+                let _infallible = writeln!(details, "    {}", verdict(&indicator, now, is_allowed));
                 count += 1;
             }
         }
     }
     let _infallible = writeln!(out, "{address}: {count} indicators cover it at {now}");
     if is_special(address) {
-        out.push_str("it is private or special: no feed may name it without allow_private\n");
+        out.push_str("private or special address: a feed needs allow_private for it\n");
     }
-    out + &told
+    out + &details
 }
 
 fn describe(
@@ -62,7 +62,7 @@ fn describe(
     (via, since): (&str, Option<Timestamp>),
 ) {
     let via = if via.is_empty() { String::new() } else { format!(", by {via}") };
-    let text = |text: &str| escaped(text, TEXT_MOST);
+    let text = |text: &str| escaped(text, TEXT_MAX);
     let _infallible = writeln!(
         out,
         "feed {} ({}): {} {}{via}",
@@ -96,10 +96,10 @@ fn describe(
     }
 }
 
-/// Whether a connection at `now` would alert, and why not.
+/// Verdict on a connection at `now`: would alert, or the reason why not.
 fn verdict(indicator: &Indicator, now: Timestamp, is_allowed: bool) -> String {
     if is_allowed {
-        return "would not alert: the allow-list names the address".to_owned();
+        return "would not alert: the address is in the allow-list".to_owned();
     }
     if indicator.valid_from.is_some_and(|from| from > now) {
         return "would not alert: it is not valid yet".to_owned();

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::base::escape::escaped;
 use crate::telemetry::control::FeedReport;
 
-/// The feeds as a table for people, at `now`.
+/// The feeds as a table, at `now`.
 pub fn feeds_screen(feeds: &[FeedReport], now: Timestamp) -> String {
     let mut out = String::new();
     if feeds.is_empty() {
@@ -20,7 +20,7 @@ pub fn feeds_screen(feeds: &[FeedReport], now: Timestamp) -> String {
             |time: Option<Timestamp>| time.map_or_else(|| "never".to_owned(), |it| age(it, now));
         let _infallible = writeln!(
             out,
-            "{state:<12}{}  {}, {} indicators, good {}, asked {}  {}",
+            "{state:<12}{}  {}, {} indicators, good {}, pulled {}  {}",
             escaped(&feed.name, 64),
             escaped(&feed.kind, 32),
             feed.indicators,
@@ -34,7 +34,7 @@ pub fn feeds_screen(feeds: &[FeedReport], now: Timestamp) -> String {
         if !feed.rejected.is_empty() {
             let each = feed.rejected.iter().map(|(reason, count)| format!("{count} {reason}"));
             let each = each.collect::<Vec<_>>().join(", ");
-            let _infallible = writeln!(out, "            not used: {}", escaped(&each, 1024));
+            let _infallible = writeln!(out, "            rejected: {}", escaped(&each, 1024));
         }
         for reject in &feed.rejects {
             let _infallible = writeln!(
@@ -69,14 +69,14 @@ mod tests {
     use crate::telemetry::control::RejectReport;
 
     #[test]
-    fn a_screen_shows_what_is_wrong_and_no_escape_of_a_feed() {
+    fn a_feed_is_shown_with_its_errors_and_escaped() {
         let now = Timestamp::from_second(1_000_000).unwrap();
         let feed = FeedReport {
             name: "abuse".to_owned(),
             kind: "list".to_owned(),
             location: "https://feeds.example/x".to_owned(),
             state: State::Degraded,
-            reason: "answered 500\u{1b}[31m".to_owned(),
+            reason: "status 500\u{1b}[31m".to_owned(),
             quarantined: false,
             stale: false,
             indicators: 7,
@@ -94,9 +94,9 @@ mod tests {
         let screen = feeds_screen(&[feed], now);
         assert_eq!(
             screen,
-            "DEGRADED    abuse  list, 7 indicators, good 2 h ago, asked 10 s ago  https://feeds.example/x\n\
-             \u{20}           answered 500\\u{1b}[31m\n\
-             \u{20}           not used: 2 not an address\n\
+            "DEGRADED    abuse  list, 7 indicators, good 2 h ago, pulled 10 s ago  https://feeds.example/x\n\
+             \u{20}           status 500\\u{1b}[31m\n\
+             \u{20}           rejected: 2 not an address\n\
              \u{20}           3: \"\\u{7}host\": not an address\n"
         );
     }

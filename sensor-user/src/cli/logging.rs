@@ -1,4 +1,4 @@
-//! The log as the command line and the configuration ask for it.
+//! Start of the log, from the command line and the configuration.
 
 use std::sync::Arc;
 
@@ -7,25 +7,25 @@ use crate::base::environment::Environment;
 use crate::config::Config;
 use crate::telemetry::log::{self, Handle, LogError, Options, Target};
 
-/// Logs as the configuration says, or as was typed.
+/// Starts the log with the filter of the command line, or that of the configuration.
 pub(super) fn start_as_configured(
     config: &mut Config,
-    typed: Option<&str>,
+    option: Option<&str>,
     environment: &Environment,
 ) -> Result<Handle, LogError> {
-    if let Some(filter) = typed {
+    if let Some(filter) = option {
         filter.clone_into(&mut config.agent.log);
     }
     let (filter, target) = (config.agent.log.as_str(), config.log_target);
-    log::start(Options { asked: typed, filter, target, environment }, Arc::new(SystemClock))
+    log::start(Options { asked: option, filter, target, environment }, Arc::new(SystemClock))
 }
 
-/// Logs from here on: what was typed, else what `filter` says.
+/// Starts the log with the filter of the command line, or `filter`.
 pub(super) fn start_log(
-    asked: Option<&str>,
+    option: Option<&str>,
     filter: &str,
     (target, environment): (Target, &Environment),
 ) -> anyhow::Result<Handle> {
-    let options = Options { asked, filter, target, environment };
+    let options = Options { asked: option, filter, target, environment };
     Ok(log::start(options, Arc::new(SystemClock))?)
 }

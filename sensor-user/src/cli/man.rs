@@ -1,7 +1,6 @@
-//! Manual: the command line in the forms that a package ships it in: man pages and completion scripts.
+//! Man pages and completion scripts, as packages ship them.
 //!
-//! Both come from the types of `cli`, so that they cannot say what the binary does not do. Hidden
-//! commands are in neither.
+//! Both are generated from `cli::args`, so that they match the binary. Hidden commands are in neither.
 
 use std::fs::File;
 use std::io;
@@ -12,41 +11,41 @@ use clap_complete::Shell;
 
 use super::args::RawArgs;
 
-/// The shells, each with the name of the file that it looks for.
+/// The shells, each with the file name that it expects.
 const SCRIPTS: [(Shell, &str); 3] =
     [(Shell::Bash, "netsensor.bash"), (Shell::Zsh, "_netsensor"), (Shell::Fish, "netsensor.fish")];
 
-/// The completion script for a shell.
+/// Completion script of a shell.
 pub fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut shown(), "netsensor", &mut script);
+    clap_complete::generate(shell, &mut visible_command(), "netsensor", &mut script);
     script
 }
 
-/// Writes a man page for each command, and the completion scripts, into a folder that exists.
+/// Writes a man page for each command, and the completion scripts, into an existing directory.
 pub fn write(folder: &Path) -> io::Result<()> {
-    clap_mangen::generate_to(shown(), folder)?;
+    clap_mangen::generate_to(visible_command(), folder)?;
     for (shell, name) in SCRIPTS {
         io::Write::write_all(&mut File::create(folder.join(name))?, &completions(shell))?;
     }
     Ok(())
 }
 
-/// What people type: the generators offer hidden commands too.
-fn shown() -> clap::Command {
+/// The command line without hidden commands, which the generators would include.
+fn visible_command() -> clap::Command {
     let whole = RawArgs::command();
     let commands = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
-    let mut shown = clap::Command::new("netsensor")
+    let mut visible = clap::Command::new("netsensor")
         .version(env!("CARGO_PKG_VERSION"))
         .args(whole.get_arguments().cloned())
         .subcommands(commands);
     if let Some(about) = whole.get_about() {
-        shown = shown.about(about.clone());
+        visible = visible.about(about.clone());
     }
     if let Some(after) = whole.get_after_help() {
-        shown = shown.after_help(after.clone());
+        visible = visible.after_help(after.clone());
     }
-    shown
+    visible
 }
 
 #[cfg(test)]
@@ -54,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_a_page_for_each_command_that_people_type_and_for_no_other() {
+    fn each_visible_command_has_a_page_and_hidden_ones_have_none() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path()).unwrap();
         let page = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();

@@ -1,4 +1,4 @@
-//! How a command ends, and what the commands share.
+//! Outcome of a command, and functions that commands share.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -8,23 +8,23 @@ use anyhow::Context as _;
 use crate::base::environment::Environment;
 use crate::config::{Config, ConfigError, SERVICE_FILE, Source};
 
-/// How a command that did its work ended.
+/// Outcome of a command without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Done.
+    /// Success.
     Done,
-    /// Done, but some input was rejected.
+    /// Success, but some input was rejected.
     Rejected,
     /// The running agent is degraded.
     Degraded,
-    /// What was looked at is damaged.
+    /// The inspected files are damaged.
     Damaged,
-    /// `--fail-on-alert`, and there was one; tells more than `Rejected` and wins over it.
+    /// An alert, with `--fail-on-alert`; takes precedence over `Rejected`.
     Alerted,
 }
 
 impl Outcome {
-    /// The process's exit status.
+    /// Exit status of the process.
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -41,8 +41,7 @@ pub(super) fn print(text: &[u8]) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The configuration of the agent that is asked: that at `path`, else that of the host's service
-/// where there is one.
+/// Configuration of a running agent: that at `path`, else that of the host's service if there is one.
 pub(super) fn config_of_agent(
     path: Option<&Path>,
     environment: &Environment,
@@ -51,7 +50,7 @@ pub(super) fn config_of_agent(
     config(path.or_else(|| service.exists().then_some(service)), environment)
 }
 
-/// The configuration at `path`, or what the agent does without one.
+/// The configuration at `path`, or the built-in configuration.
 pub(super) fn config(
     path: Option<&Path>,
     environment: &Environment,

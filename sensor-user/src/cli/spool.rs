@@ -1,4 +1,4 @@
-//! `netsensor spool`: looks at the alerts on disk, or has a sink get them again.
+//! `netsensor spool`: inspects the alerts on disk, or delivers them to a sink again.
 
 use std::io;
 use std::path::Path;
@@ -43,20 +43,20 @@ pub(crate) fn replay(args: &SpoolReplayArgs, environment: &Environment) -> anyho
         progress.end();
         let (alerts, others) = moved?;
         format!(
-            "{alerts} alerts that sink {sink} refused are in the spool again; {others} items that \
-             are no alerts stay put aside\n"
+            "{alerts} alerts that sink {sink} rejected are in the spool again; {others} other items \
+             stay in the dead-letter file\n"
         )
     } else {
         let progress = Progress::of_files(&[&files(&dir)], quiet, environment);
         let moved = rewind(&dir, sink, args.from, &progress);
         progress.end();
         let (first, count) = moved?;
-        format!("sink {sink} gets {count} alerts at the next start, from number {first} on\n")
+        format!("sink {sink} receives {count} alerts at the next start, from number {first} on\n")
     };
     print(text.as_bytes())
 }
 
-/// All that is in the spool; how far it is read is shown meanwhile.
+/// Report on the whole spool, with a progress bar.
 fn survey(dir: &Path, args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Survey> {
     let progress = Progress::of_files(&[&files(dir)], args.quiet, environment);
     let survey: io::Result<Survey> = Survey::of(dir, &progress);
@@ -64,7 +64,7 @@ fn survey(dir: &Path, args: &SpoolArgs, environment: &Environment) -> anyhow::Re
     survey.with_context(|| dir.display().to_string())
 }
 
-/// The configuration of the agent whose spool is meant.
+/// Configuration of the agent that the spool belongs to.
 fn config(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Config> {
     match &args.state {
         Some(state) => Ok(Config::embedded(std::path::absolute(state)?)),

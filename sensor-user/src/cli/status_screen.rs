@@ -1,5 +1,5 @@
-//! `netsensor status` for people: one screen of 80 columns; at most 24 lines where all is well. What
-//! others chose (names, reasons) is escaped, and cut where it is longer than its place.
+//! `netsensor status` as text: one screen of 80 columns, at most 24 lines if no component is degraded.
+//! Foreign text (names, reasons) is escaped, and truncated to its field.
 
 use std::fmt::Write as _;
 
@@ -11,22 +11,22 @@ use crate::deliver::SinkReport;
 use crate::schema::health::State;
 use crate::telemetry::control::{FeedReport, StatusReport};
 
-/// Columns of the screen, and of the labels at its left.
+/// Width of the screen, and of the labels at its left, columns.
 const COLUMNS: usize = 80;
 const LABEL: usize = 10;
-/// Feeds and sinks that have a line; others are counted.
+/// Maximum number of feeds and sinks with a line; further ones are counted.
 const FEEDS_MAX: usize = 4;
 const SINKS_MAX: usize = 3;
-/// Lines that one subject may take.
+/// Maximum number of lines of one subject.
 const LINES_MAX: usize = 4;
 
-/// The screen while it is written.
+/// A screen that is being written.
 struct Screen {
     out: String,
     now: Timestamp,
 }
 
-/// The state as one screen for people, at `now`.
+/// The status as text, at `now`.
 pub fn screen(report: &StatusReport, now: Timestamp) -> String {
     let mut screen = Screen { out: String::new(), now };
     screen.head(report);
@@ -36,12 +36,12 @@ pub fn screen(report: &StatusReport, now: Timestamp) -> String {
     screen.delivery(report);
     if let Some(reload) = &report.last_reload {
         let waits = reload.waits_for_restart.join(", ");
-        let said = match (reload.error.is_empty(), waits.is_empty()) {
-            (false, _) => "refused, the old configuration stays".to_owned(),
+        let result = match (reload.error.is_empty(), waits.is_empty()) {
+            (false, _) => "refused, the old configuration stays in force".to_owned(),
             (true, true) => "good".to_owned(),
-            (true, false) => format!("good; these wait for a restart: {waits}"),
+            (true, false) => format!("good; these need a restart: {waits}"),
         };
-        screen.line("reload", &format!("{}: {said}", screen.ago(Some(reload.time))));
+        screen.line("reload", &format!("{}: {result}", screen.ago(Some(reload.time))));
     }
     screen.out
 }
@@ -97,11 +97,11 @@ impl Screen {
         let lost = if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") };
         self.line("lost", &escaped(&lost, 512));
         let count = |name: &str| report.counters.get(name).copied().unwrap_or(0);
-        let held =
+        let suppressed =
             ["hits_suppressed_own_traffic", "hits_suppressed_allow_list", "hits_suppressed_window"];
-        let held: u64 = held.iter().map(|name| count(name)).sum();
+        let suppressed: u64 = suppressed.iter().map(|name| count(name)).sum();
         let text = format!(
-            "{} connections, {} hits, {held} held back, {} alerts, {} rows",
+            "{} connections, {} hits, {suppressed} suppressed, {} alerts, {} rows",
             count("flows_observed"),
             count("hits_found"),
             count("alerts_raised"),
@@ -114,7 +114,7 @@ impl Screen {
         let set = report.set;
         let text = format!("{} hosts and {} networks", set.hosts, set.networks);
         self.line("matched", &text);
-        // What is wrong first, as the sort is stable.
+        // Degraded feeds first; the sort is stable.
         let mut feeds: Vec<&FeedReport> = report.feeds.iter().collect();
         feeds.sort_by_key(|feed| feed.state == State::Ok);
         for feed in feeds.iter().take(FEEDS_MAX) {
@@ -137,8 +137,8 @@ impl Screen {
     fn delivery(&mut self, report: &StatusReport) {
         if let Some(spool) = &report.delivery.spool {
             let oldest = spool.oldest.map(|it| format!(", oldest alert {}", self.ago(Some(it))));
-            let (bytes, most) = (spool.bytes, spool.max_bytes);
-            let text = format!("{bytes} of {most} bytes{}", oldest.unwrap_or_default());
+            let (bytes, max) = (spool.bytes, spool.max_bytes);
+            let text = format!("{bytes} of {max} bytes{}", oldest.unwrap_or_default());
             self.line("spool", &text);
         }
         let mut sinks: Vec<&SinkReport> = report.delivery.sinks.iter().collect();
@@ -157,7 +157,7 @@ impl Screen {
         self.more("sink", sinks.len(), SINKS_MAX);
         let count = |name: &str| report.counters.get(name).copied().unwrap_or(0);
         let text = format!(
-            "{} alerts and {} rows, {} tries again, {} put aside",
+            "{} alerts and {} rows, {} retries, {} dead-lettered",
             count("alerts_delivered"),
             count("rows_delivered"),
             count("deliveries_retried"),
@@ -177,7 +177,7 @@ impl Screen {
         }
     }
 
-    /// A subject, on as many lines as it takes and may; broken between words where that goes.
+    /// A subject, on up to [`LINES_MAX`] lines, broken between words if possible.
     fn line(&mut self, label: &str, text: &str) {
         let mut rest: Vec<char> = text.chars().collect();
         let room = COLUMNS - LABEL;
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
     use crate::schema::health::Component;
 
-    /// What an agent says where all names are as hostile as they can be.
+    /// Status of an agent in which all names are hostile.
     fn hostile(count: usize) -> StatusReport {
         let name = format!("\u{1b}[31m\u{202e}\n{}", "x".repeat(300));
         let time = "2026-11-28T05:00:00Z";
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_breaks_the_screen() {
+    fn hostile_names_do_not_break_the_screen() {
         let now = "2026-11-28T05:01:00Z".parse().unwrap();
         let text = screen(&hostile(9), now);
         assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");

@@ -99,7 +99,7 @@ fn a_hook_that_falls_silent_is_reported_by_name() {
     let output = status(&home, &[]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("no agent answers at "), "{text}");
+    assert!(text.contains("no agent responds at "), "{text}");
 }
 
 #[test]

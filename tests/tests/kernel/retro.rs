@@ -95,7 +95,7 @@ fn a_running_agent_reports_its_feeds_and_explains_matches() {
     let agent = home.run();
     let (text, code) = query(&home, &["feeds"]);
     assert!(text.contains("OK          late  list, 1 indicators, good "), "{text}");
-    assert!(text.contains("not used: 1 not an address, 1 private or special range"), "{text}");
+    assert!(text.contains("rejected: 1 not an address, 1 private or special range"), "{text}");
     assert_eq!(code, Some(0));
     let (text, _) = query(&home, &["feeds", "late", "--rejects"]);
     assert!(text.contains("2: \"host\\u{1b}[31m.example\": not an address"), "{text}");

@@ -43,7 +43,7 @@ pub enum ClosedBy {
 }
 
 /// One change of one connection. A connection has `Opened` first and then either `Failed`, or
-/// `Established`, any number of `Active`, and `Closed`; `NatMapping` comes once, at any time after
+/// `Established`, any number of `Active`, and `Closed`; `Translated` comes once, at any time after
 /// `Opened`, where the translation was not known from the beginning. Counts are since the change before: their
 /// sum is the connection's.
 #[derive(Debug, Clone)]

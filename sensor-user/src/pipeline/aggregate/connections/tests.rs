@@ -1,4 +1,4 @@
-//! ChangeKind comes of which events.
+//! Events and the changes that they cause.
 
 use std::time::Duration;
 
