@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use sensor_user::intel::{
-    Entries, Entry, ListFormat, PrefixPolicy, ReadPolicy, Reason, preset, read_crowdsec, read_list,
-    read_misp, read_rows,
+    EntrySink, FeedEntry, ListFormat, PrefixPolicy, ReadPolicy, RejectReason, preset,
+    read_crowdsec, read_list, read_misp, read_rows,
 };
 
 /// Counts entries and drops them.
@@ -19,12 +19,12 @@ struct EntryCounter {
     rejected: u64,
 }
 
-impl Entries for EntryCounter {
-    fn take(&mut self, _entry: Entry) {
+impl EntrySink for EntryCounter {
+    fn push(&mut self, _entry: FeedEntry) {
         self.accepted += 1;
     }
 
-    fn reject(&mut self, _position: u64, _reason: Reason, _text: &str) {
+    fn reject(&mut self, _position: u64, _reason: RejectReason, _text: &str) {
         self.rejected += 1;
     }
 }

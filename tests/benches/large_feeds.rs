@@ -22,8 +22,8 @@ use nix::sys::resource::{UsageWho, getrusage};
 use sensor_tests::{agent_binary, run, spawn_with_stderr};
 use sensor_user::intel::set::store::{OpenSet, With};
 use sensor_user::intel::{
-    Cursor, Extent, FeedKind, IndicatorSet, Job, ListFormat, PrefixPolicy, ReadPolicy, Segment,
-    Ttl, Validity,
+    Cursor, Extent, FeedKind, IndicatorSet, ListFormat, ParseJob, PrefixPolicy, ReadPolicy,
+    Segment, Ttl, Validity,
 };
 use sensor_user::privsep::FEED_PARSER_COMMAND;
 
@@ -95,7 +95,7 @@ fn write_bundle(path: &Path, count: u32) -> std::io::Result<()> {
 fn read(kind: FeedKind, document: &Path, folder: &Path, name: &str) -> PathBuf {
     let bytes = std::fs::metadata(document).expect("the document").len();
     let now: Timestamp = "2026-11-24T12:00:00Z".parse().expect("a time");
-    let mut job = Job {
+    let mut job = ParseJob {
         kind,
         list: ListFormat::default(),
         documents: document.to_owned(),

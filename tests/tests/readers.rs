@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use sensor_tests::{python_with, run_oracle, skip_unless};
 use sensor_user::intel::{
-    Collected, Content, Indicator, PRESETS, PrefixPolicy, ReadPolicy, preset, read_allowed,
-    read_list, read_misp,
+    CollectedEntries, EntryContent, Indicator, PRESETS, PrefixPolicy, ReadPolicy, preset,
+    read_allowed, read_list, read_misp,
 };
 
 fn fixtures(folder: &str) -> PathBuf {
@@ -31,7 +31,7 @@ fn policy(prefixes: PrefixPolicy) -> ReadPolicy {
 fn sample(file: &str, preset_name: &str) -> (Vec<Indicator>, usize) {
     let path = fixtures("lists").join(file);
     let format = preset(preset_name).unwrap();
-    let mut found = Collected::default();
+    let mut found = CollectedEntries::default();
     let read = read_list(open(&path), &format, &policy(PrefixPolicy::default()), 1, &mut found);
     assert!(read.unwrap() > 0, "{file}");
     let malformed = found.rejects.malformed();
@@ -40,8 +40,8 @@ fn sample(file: &str, preset_name: &str) -> (Vec<Indicator>, usize) {
     let mut all = Vec::new();
     for entry in found.entries {
         match entry.content {
-            Content::Indicators(of_entry) => all.extend(of_entry),
-            Content::Gone(_) => others += 1,
+            EntryContent::Indicators(of_entry) => all.extend(of_entry),
+            EntryContent::Removed(_) => others += 1,
         }
     }
     (all, others)
@@ -194,14 +194,14 @@ fn all_addresses_of_real_misp_events_are_read() {
     paths.sort();
     let mut own = Addresses::new();
     for path in &paths {
-        let mut found = Collected::default();
+        let mut found = CollectedEntries::default();
         read_misp(open(path), &policy(every), 1, &mut found).unwrap();
         assert_eq!(found.rejects.total(), 0, "{}", path.display());
         let group = &found.entries[0].group;
         let mut of_file = Vec::new();
         for entry in &found.entries {
             assert_eq!(&entry.group, group, "{}", path.display());
-            let Content::Indicators(of_entry) = &entry.content else { continue };
+            let EntryContent::Indicators(of_entry) = &entry.content else { continue };
             for it in of_entry {
                 assert_eq!(it.tlp_level, "white");
                 assert!(["Network activity", "Payload delivery"].contains(&&*it.threat_type));

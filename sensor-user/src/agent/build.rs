@@ -16,7 +16,7 @@ use crate::base::counters::Stats;
 use crate::config::{AllowConfig, Config};
 use crate::deliver::spool::Recovered;
 use crate::deliver::{Deliverer, Delivery, Outbox, Pace};
-use crate::intel::{Allowed, FeedFolder, IndicatorSet, Intel, Reading, read_allowed};
+use crate::intel::{AllowedNetworks, FeedFolder, IndicatorSet, Intel, ParserMode, read_allowed};
 use crate::inventory::refresh::keep;
 use crate::inventory::{Host, Imds, ImdsPace, SharedAzure};
 use crate::pipeline::aggregate::{HostTables, Identity, RowTable};
@@ -81,7 +81,7 @@ pub(super) fn intel(
     workers: &Workers,
     (clock, stats): (&Arc<dyn Clock>, &Arc<Stats>),
 ) -> Arc<Intel> {
-    let reading = Reading::Launcher(Arc::clone(&workers.launcher));
+    let reading = ParserMode::Launcher(Arc::clone(&workers.launcher));
     let shared = (Arc::clone(clock), Arc::clone(stats));
     let intel = Intel::new(config.feeds.clone(), folder, reading, shared);
     intel.load_saved();
@@ -115,7 +115,7 @@ pub(super) fn restore(detection: &mut Detection, recovered: Recovered) {
 
 /// Allow-list: the networks of the configuration, and those of its files.
 pub(super) fn allow_list(config: &AllowConfig) -> anyhow::Result<AllowList> {
-    let Allowed { networks, files, skipped } = read_allowed(&config.files)?;
+    let AllowedNetworks { networks, files, skipped } = read_allowed(&config.files)?;
     if files > 0 {
         tracing::info!(files, networks = networks.len(), skipped, "allow-list files read");
     }

@@ -71,7 +71,7 @@ impl<R: BufRead> Lines<R> {
 
 /// What is wrong with one line of JSON, and in which column. The parser's own line number is left
 /// out: it saw one line only. Hostile text may be in it.
-pub fn json_fault(error: &serde_json::Error) -> String {
+pub fn json_error(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" at line ") {
         Some((fault, _place)) => format!("{fault} at column {}", error.column()),

@@ -233,7 +233,7 @@ fn list(section: &mut Section<'_, '_>) -> ListFormat {
     let shape = section.read("format", values::text);
     let separator = section.read("separator", values::character);
     let columns = section.read("columns", columns).unwrap_or_default();
-    match ListFormat::named(preset.as_deref(), shape.as_deref(), separator, &columns) {
+    match ListFormat::from_config(preset.as_deref(), shape.as_deref(), separator, &columns) {
         Ok(format) => format,
         Err(fault) => {
             section.note(fault.key(), &fault.to_string());

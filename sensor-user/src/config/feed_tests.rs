@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::http::{Access, HeaderText, Login, Proxy, Secret};
-use crate::intel::{Ask, Field, Shape};
+use crate::intel::{Ask, ListField, ListShape};
 
 fn parse(more: &str) -> Result<FeedConfig, Vec<String>> {
     let environment = Environment {
@@ -103,9 +103,9 @@ fn a_kind_has_its_own_keys() {
     )
     .unwrap()
     .list;
-    assert_eq!(list.shape, Shape::Csv);
-    assert_eq!(list.columns.of(Field::Address), ["ip", "dst"]);
-    assert_eq!(list.columns.of(Field::Port), ["2"]);
+    assert_eq!(list.shape, ListShape::Csv);
+    assert_eq!(list.columns.of(ListField::Address), ["ip", "dst"]);
+    assert_eq!(list.columns.of(ListField::Port), ["2"]);
     let workspace = parse("kind = 'sentinel'\nsubscription = 's'\nresource_group = 'g(1)'\nworkspace = 'w'\ntenant = 't.example'\nclient_id = 'c'\nclient_secret = { file = '/s' }").unwrap();
     assert_eq!(workspace.source.shown(), "https://management.azure.com/");
     let Ask::Sentinel(ask) = workspace.ask else { panic!("{:?}", workspace.ask) };

@@ -17,31 +17,33 @@ pub mod set;
 pub use address::{Exclusion, PrefixPolicy, canonical, host, is_special, parse_prefix};
 pub use config::query::{Ask, CrowdSecAsk, MispAsk, SentinelAsk, TaxiiAsk};
 pub use config::{FeedConfig, FeedSource};
-pub use formats::columns::{Text, flag, integer, loose_time, number, parse_time, time};
+pub use formats::columns::{JsonStr, flag, integer, lenient_time, number, parse_time, time};
 pub use formats::crowdsec::read_crowdsec;
-pub use formats::entry::{Collected, Content, Entries, Entry, ReadFault, ReadPolicy};
+pub use formats::entry::{
+    CollectedEntries, EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy,
+};
 
 pub use feeds::{FeedFolder, FeedStatus, Intel, Kept};
 pub use fetch::{FetchError, Fetcher};
 pub use formats::kind::FeedKind;
 pub use formats::list::{
-    Columns, Field, FormatFault, ListFormat, PRESETS, Parsed, Shape, parse as parse_list, preset,
-    read_list,
+    ListColumns, ListField, ListFormat, ListFormatError, ListShape, PRESETS, ParsedIndicators,
+    parse as parse_list, preset, read_list,
 };
 pub use formats::misp::read_misp;
 pub use formats::rows::{RowReader, read_rows};
 pub use formats::sentinel_query::read_sentinel_query;
 pub use formats::sniff::sniff;
 pub use formats::stix::read_stix;
-pub use formats::stix_pattern::{
-    Fault as PatternFaultKind, PatternFault, Sufficient, read_pattern,
+pub use formats::stix_pattern::{PatternError, PatternErrorKind, SufficientPrefix, read_pattern};
+pub use formats::warninglist::{
+    AllowFileError, AllowFileErrorKind, AllowedNetworks, read_allowed, read_networks,
 };
-pub use formats::warninglist::{AllowFault, AllowFaultKind, Allowed, read_allowed, read_networks};
 pub use indicator::{Indicator, PortRange, Ports};
-pub use parser::merge::{Merge, Merged};
-pub use parser::{Job, JobFault, Opened, Reading, read_document, run_feed_parser};
-pub use pull::{Cursor, Documents, Extent, KeepError, OpenDocuments, Pulled, Validators};
-pub use rejects::{Reason, Reject, Rejects};
+pub use parser::merge::{Merge, MergeSummary};
+pub use parser::{JobError, OpenedJob, ParseJob, ParserMode, read_document, run_feed_parser};
+pub use pull::{Cursor, Documents, DocumentsError, Extent, OpenDocuments, PullOutcome, Validators};
+pub use rejects::{Reject, RejectReason, Rejects};
 pub use set::segment::{Segment, Validity};
 pub use set::ttl::Ttl;
 pub use set::{Found, IndicatorSet, SetPlace};

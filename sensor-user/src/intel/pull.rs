@@ -12,7 +12,7 @@ use tempfile::{NamedTempFile, TempPath};
 
 /// A good pull.
 #[derive(Debug)]
-pub enum Pulled {
+pub enum PullOutcome {
     /// What is here is still all of the feed.
     NotModified,
     /// There is something new.
@@ -33,7 +33,7 @@ pub enum Extent {
     Snapshot,
     /// What changed: all else stays, but for the entries of these groups that are not in them.
     Changes {
-        /// [`super::formats::entry::Entry::group`]s that come whole, or are gone.
+        /// [`super::formats::entry::FeedEntry::group`]s that come whole, or are gone.
         replaced: Vec<String>,
     },
 }
@@ -72,22 +72,22 @@ pub struct Validators {
 /// A file of our own is removed with the last use of this; one that the operator named stays.
 #[derive(Debug)]
 pub struct Documents {
-    place: Place,
+    place: DocumentFile,
     lengths: Vec<u64>,
     current: u64,
     left: u64,
 }
 
 #[derive(Debug)]
-enum Place {
+enum DocumentFile {
     Writing(NamedTempFile),
-    Ours(TempPath),
-    Given(PathBuf),
+    Temporary(TempPath),
+    Existing(PathBuf),
 }
 
 /// The documents of a pull are larger than allowed.
 #[derive(Debug, thiserror::Error)]
-pub enum KeepError {
+pub enum DocumentsError {
     /// More than the feed's `max_size`.
     #[error("larger than allowed")]
     TooLarge,
@@ -100,19 +100,19 @@ impl Documents {
     /// No document yet; they are written to a file in `folder`.
     pub fn create(folder: &Path, max: u64) -> io::Result<Self> {
         let file = tempfile::Builder::new().prefix(".pull-").tempfile_in(folder)?;
-        Ok(Self { place: Place::Writing(file), lengths: Vec::new(), current: 0, left: max })
+        Ok(Self { place: DocumentFile::Writing(file), lengths: Vec::new(), current: 0, left: max })
     }
 
     /// The file of the operator at `path`, one document of `length` bytes.
     pub const fn given(path: PathBuf, length: u64) -> Self {
-        Self { place: Place::Given(path), lengths: Vec::new(), current: length, left: 0 }
+        Self { place: DocumentFile::Existing(path), lengths: Vec::new(), current: length, left: 0 }
     }
 
     /// Adds to the document at hand.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), KeepError> {
-        let Place::Writing(file) = &mut self.place else { return Ok(()) };
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), DocumentsError> {
+        let DocumentFile::Writing(file) = &mut self.place else { return Ok(()) };
         let length = bytes.len() as u64;
-        self.left = self.left.checked_sub(length).ok_or(KeepError::TooLarge)?;
+        self.left = self.left.checked_sub(length).ok_or(DocumentsError::TooLarge)?;
         file.write_all(bytes)?;
         self.current += length;
         Ok(())
@@ -131,7 +131,7 @@ impl Documents {
     /// Takes back the last whole document.
     pub fn undo_document(&mut self) -> io::Result<()> {
         self.left += self.lengths.pop().unwrap_or(0);
-        if let Place::Writing(file) = &mut self.place {
+        if let DocumentFile::Writing(file) = &mut self.place {
             let end = self.lengths.iter().sum();
             file.as_file().set_len(end)?;
             file.seek(SeekFrom::Start(end))?;
@@ -149,15 +149,15 @@ impl Documents {
         if self.current > 0 {
             self.end_document();
         }
-        let place = std::mem::replace(&mut self.place, Place::Given(PathBuf::new()));
+        let place = std::mem::replace(&mut self.place, DocumentFile::Existing(PathBuf::new()));
         self.place = match place {
-            Place::Writing(file) => Place::Ours(file.into_temp_path()),
+            DocumentFile::Writing(file) => DocumentFile::Temporary(file.into_temp_path()),
             other => other,
         };
         let path: &Path = match &self.place {
-            Place::Ours(path) => path,
-            Place::Given(path) => path,
-            Place::Writing(file) => file.path(),
+            DocumentFile::Temporary(path) => path,
+            DocumentFile::Existing(path) => path,
+            DocumentFile::Writing(file) => file.path(),
         };
         (path, &self.lengths)
     }
@@ -197,7 +197,7 @@ mod tests {
         documents.write(b"abc").unwrap();
         documents.end_document();
         documents.write(b"1234567").unwrap();
-        assert!(matches!(documents.write(b"8"), Err(KeepError::TooLarge)));
+        assert!(matches!(documents.write(b"8"), Err(DocumentsError::TooLarge)));
         documents.end_document();
         documents.undo_document().unwrap();
         assert_eq!((documents.left(), documents.count()), (7, 1));

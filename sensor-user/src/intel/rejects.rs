@@ -16,7 +16,7 @@ const TEXT_MAX: usize = 200;
 
 /// Why an entry is not used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reason {
+pub enum RejectReason {
     /// Longer than a line may be.
     LineTooLong,
     /// Not UTF-8, not JSON, or a column of a wrong type; what the parser says.
@@ -59,7 +59,7 @@ pub enum Reason {
     NotActionable,
 }
 
-impl Reason {
+impl RejectReason {
     /// A short name for counting.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -100,7 +100,7 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(detail) => write!(f, "malformed: {detail}"),
@@ -125,9 +125,10 @@ impl fmt::Display for Reason {
 pub struct Reject {
     /// Line of a list or of JSON lines, else the number of the object in the feed, from 1; over all
     /// documents of a pull.
-    pub place: u64,
+    #[serde(rename = "place")]
+    pub position: u64,
     /// Why.
-    pub reason: Reason,
+    pub reason: RejectReason,
     /// The entry, or the part that is at fault, shortened. Hostile: escape it.
     pub text: String,
 }
@@ -143,14 +144,14 @@ pub struct Rejects {
 
 impl Rejects {
     /// Notes one.
-    pub fn add(&mut self, place: u64, reason: Reason, text: &str) {
+    pub fn add(&mut self, position: u64, reason: RejectReason, text: &str) {
         *self.counts.entry(Cow::Borrowed(reason.name())).or_default() += 1;
         let of_its_sort =
             if reason.is_malformed() { &mut self.malformed } else { &mut self.ruled_out };
         *of_its_sort += 1;
         if *of_its_sort <= KEPT_MAX {
             let text = text.chars().take(TEXT_MAX).collect();
-            self.kept.push(Reject { place, reason, text });
+            self.kept.push(Reject { position, reason, text });
         }
     }
 

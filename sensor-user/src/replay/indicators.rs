@@ -14,8 +14,8 @@ use super::input::Input;
 use super::reject_log::RejectLog;
 use crate::intel::sniff;
 use crate::intel::{
-    Collected, Content, Entry, FeedKind, Indicator, ListFormat, PrefixPolicy, ReadFault,
-    ReadPolicy, Rejects, RowReader, parse_list, read_document,
+    CollectedEntries, EntryContent, FeedEntry, FeedKind, Indicator, ListFormat, PrefixPolicy,
+    ReadError, ReadPolicy, Rejects, RowReader, parse_list, read_document,
 };
 
 /// Bytes by which it is told what a file is.
@@ -72,7 +72,7 @@ fn kind(input: &mut Input) -> std::io::Result<FeedKind> {
 /// What STIX, MISP and the like say, by id, in the order in which the ids first came.
 struct Documents {
     policy: ReadPolicy,
-    newest: IndexMap<String, (Option<Timestamp>, Content)>,
+    newest: IndexMap<String, (Option<Timestamp>, EntryContent)>,
 }
 
 impl Documents {
@@ -84,18 +84,18 @@ impl Documents {
 
     /// Reads a file; one that is cut or no document of its kind is an error.
     fn read(&mut self, input: Input, kind: FeedKind, feed: &Arc<str>) -> std::io::Result<Rejects> {
-        let mut found = Collected::default();
+        let mut found = CollectedEntries::default();
         let form = (kind, &ListFormat::default());
         match read_document(input.reader, form, &self.policy, 1, &mut found) {
             Ok(_) => {}
-            Err(ReadFault::Read(error)) => return Err(error),
+            Err(ReadError::Io(error)) => return Err(error),
             Err(other) => return Err(std::io::Error::other(other)),
         }
-        let Collected { entries, mut rejects } = found;
-        for Entry { id, version, place, mut content, .. } in entries {
+        let CollectedEntries { entries, mut rejects } = found;
+        for FeedEntry { id, version, position, mut content, .. } in entries {
             match &mut content {
-                Content::Gone(reason) => rejects.add(place, reason.clone(), &id),
-                Content::Indicators(all) => {
+                EntryContent::Removed(reason) => rejects.add(position, reason.clone(), &id),
+                EntryContent::Indicators(all) => {
                     for indicator in all {
                         indicator.feed = Arc::clone(feed);
                     }
@@ -113,7 +113,7 @@ impl Documents {
     fn finish(self) -> impl Iterator<Item = (String, Vec<Indicator>)> {
         let Self { policy, newest } = self;
         newest.into_iter().filter_map(move |(id, (_, content))| {
-            let Content::Indicators(mut all) = content else { return None };
+            let EntryContent::Indicators(mut all) = content else { return None };
             all.retain(|indicator| indicator.expires.is_none_or(|end| end > policy.now));
             (!all.is_empty()).then_some((id, all))
         })
@@ -131,7 +131,7 @@ fn feed_name(path: &Path) -> Arc<str> {
 fn note(rejects: &Rejects, path: &Path, log: &mut RejectLog<'_>) -> std::io::Result<()> {
     let mut unseen = rejects.malformed();
     for reject in rejects.kept().iter().filter(|reject| reject.reason.is_malformed()) {
-        log.add(path, reject.place, &format!("{}: {:?}", reject.reason, reject.text))?;
+        log.add(path, reject.position, &format!("{}: {:?}", reject.reason, reject.text))?;
         unseen -= 1;
     }
     log.add_unseen(unseen);

@@ -23,7 +23,7 @@ use super::rows;
 use super::rows::{Head, Seen};
 use super::rows_out::RowsOut;
 use crate::base::counters::Stats;
-use crate::base::lines::{Lines, json_fault};
+use crate::base::lines::{Lines, json_error};
 use crate::base::progress::Progress;
 use crate::base::protocol::Protocol;
 use crate::intel::IndicatorSet;
@@ -245,17 +245,17 @@ fn parse(bytes: &[u8]) -> Result<Parsed, String> {
         return Ok(Parsed::Blank);
     }
     let text = rows::text(bytes)?;
-    let kind: Kind = serde_json::from_str(text).map_err(|error| json_fault(&error))?;
+    let kind: Kind = serde_json::from_str(text).map_err(|error| json_error(&error))?;
     if kind.event.is_some() {
         let recorded: RecordedChange =
-            serde_json::from_str(text).map_err(|error| json_fault(&error))?;
+            serde_json::from_str(text).map_err(|error| json_error(&error))?;
         return Ok(change(recorded.into()));
     }
     match rows::head(text)? {
         rows::Line::Row(head) => Ok(change(opened(head, rows::seen(text, head)?))),
         rows::Line::Answer => {
             let answer: DnsAnswer =
-                serde_json::from_str(text).map_err(|error| json_fault(&error))?;
+                serde_json::from_str(text).map_err(|error| json_error(&error))?;
             Ok(Parsed::Told(answer.time_generated, Told::Answer(answer)))
         }
         rows::Line::AgentEvent { lost } => Ok(Parsed::AgentEvent { lost }),

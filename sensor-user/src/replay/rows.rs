@@ -7,8 +7,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::base::lines::json_fault;
-use crate::intel::{Text, integer, parse_time};
+use crate::base::lines::json_error;
+use crate::intel::{JsonStr, integer, parse_time};
 use crate::pipeline::aggregate::{Direction, Peer};
 use crate::pipeline::dedup::Sighting;
 use crate::pipeline::enrich::DnsAnswer;
@@ -61,12 +61,12 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, String> {
 /// The first step; the error says what is wrong (hostile text may be in it). A line may be no row
 /// but what the recording agent said of itself.
 pub(super) fn head(line: &str) -> Result<Line, String> {
-    let row: HeadRow<'_> = serde_json::from_str(line).map_err(|error| json_fault(&error))?;
+    let row: HeadRow<'_> = serde_json::from_str(line).map_err(|error| json_error(&error))?;
     if row.r#type.as_str() == DnsAnswer::TYPE {
         return Ok(Line::Answer);
     }
     if row.r#type.as_str().starts_with(AgentEvent::TYPE_PREFIX) {
-        let notice: AgentEvent = serde_json::from_str(line).map_err(|error| json_fault(&error))?;
+        let notice: AgentEvent = serde_json::from_str(line).map_err(|error| json_error(&error))?;
         return Ok(Line::AgentEvent { lost: notice.lost() });
     }
     let time = match row.time_generated.as_str() {
@@ -89,7 +89,7 @@ pub(super) fn head(line: &str) -> Result<Line, String> {
 
 /// The second step, for a line that passed the first.
 pub(super) fn seen(line: &str, head: Head) -> Result<Seen, String> {
-    let row: Row<'_> = serde_json::from_str(line).map_err(|error| json_fault(&error))?;
+    let row: Row<'_> = serde_json::from_str(line).map_err(|error| json_error(&error))?;
     let connections = row.connections();
     let translated = u64::from(row.event.as_str() == "translated");
     let sighting = Sighting {
@@ -149,12 +149,12 @@ impl Seen {
 #[serde(rename_all = "PascalCase", default)]
 struct HeadRow<'a> {
     #[serde(borrow)]
-    time_generated: Text<'a>,
+    time_generated: JsonStr<'a>,
     #[serde(borrow)]
-    remote_ip: Text<'a>,
+    remote_ip: JsonStr<'a>,
     translated: Option<TranslatedHead>,
     #[serde(borrow)]
-    r#type: Text<'a>,
+    r#type: JsonStr<'a>,
 }
 
 /// Of `NatMapping`, as `record` writes it.
@@ -171,21 +171,21 @@ struct TranslatedHead {
 #[serde(rename_all = "PascalCase", default)]
 struct Row<'a> {
     #[serde(borrow)]
-    event: Text<'a>,
+    event: JsonStr<'a>,
     #[serde(borrow)]
-    attribution: Text<'a>,
+    attribution: JsonStr<'a>,
     #[serde(borrow)]
-    computer: Text<'a>,
+    computer: JsonStr<'a>,
     #[serde(borrow)]
-    direction: Text<'a>,
+    direction: JsonStr<'a>,
     #[serde(borrow)]
-    process_name: Text<'a>,
+    process_name: JsonStr<'a>,
     #[serde(borrow)]
-    source_ip: Text<'a>,
+    source_ip: JsonStr<'a>,
     #[serde(borrow)]
-    destination_ip: Text<'a>,
+    destination_ip: JsonStr<'a>,
     #[serde(borrow)]
-    protocol: Text<'a>,
+    protocol: JsonStr<'a>,
     #[serde(deserialize_with = "integer")]
     destination_port: Option<u16>,
     #[serde(deserialize_with = "integer")]
@@ -201,17 +201,17 @@ struct Row<'a> {
     #[serde(deserialize_with = "integer")]
     process_id: Option<u32>,
     #[serde(borrow)]
-    process_path: Text<'a>,
+    process_path: JsonStr<'a>,
     #[serde(borrow)]
-    command_line: Text<'a>,
+    command_line: JsonStr<'a>,
     #[serde(borrow)]
-    user_name: Text<'a>,
+    user_name: JsonStr<'a>,
     #[serde(borrow)]
-    parent_process_name: Text<'a>,
+    parent_process_name: JsonStr<'a>,
     #[serde(borrow)]
-    container_id: Text<'a>,
+    container_id: JsonStr<'a>,
     #[serde(borrow)]
-    remote_dns_questions: Text<'a>,
+    remote_dns_questions: JsonStr<'a>,
 }
 
 impl Row<'_> {

@@ -13,9 +13,9 @@ use std::io::{self, BufReader, Read};
 use std::sync::LazyLock;
 
 use sensor_user::intel::{
-    Allowed, Collected, Content, Entries, Entry, Field, ListFormat, PrefixPolicy, ReadFault,
-    ReadPolicy, Reason, preset, read_crowdsec, read_list, read_misp, read_networks, read_pattern,
-    read_rows, read_sentinel_query, read_stix,
+    AllowedNetworks, CollectedEntries, EntryContent, EntrySink, FeedEntry, ListField, ListFormat,
+    PrefixPolicy, ReadError, ReadPolicy, RejectReason, preset, read_crowdsec, read_list, read_misp,
+    read_networks, read_pattern, read_rows, read_sentinel_query, read_stix,
 };
 
 /// Fuzz target: reads hostile bytes.
@@ -37,7 +37,7 @@ pub const TARGETS: &[(&str, FuzzTarget)] = &[
 ];
 
 /// Reader of a feed's documents.
-pub type Reader = fn(&mut dyn Read, &ReadPolicy, u64, &mut dyn Entries) -> Result<u64, ReadFault>;
+pub type Reader = fn(&mut dyn Read, &ReadPolicy, u64, &mut dyn EntrySink) -> Result<u64, ReadError>;
 
 /// Fuzzes the reader of STIX patterns.
 pub fn pattern(data: &[u8]) {
@@ -105,18 +105,18 @@ fn read_preset(
     name: &str,
     input: &mut dyn Read,
     (policy, position): (&ReadPolicy, u64),
-    entries: &mut dyn Entries,
-) -> Result<u64, ReadFault> {
+    entries: &mut dyn EntrySink,
+) -> Result<u64, ReadError> {
     let format = preset(name).unwrap_or_default();
     read_list(BufReader::new(input), &format, policy, position, entries)
 }
 
 /// List format with a column for every field, named after the field.
 fn every_field(shape: &str, separator: Option<char>) -> ListFormat {
-    let name = |field: Field| field.name().to_owned();
+    let name = |field: ListField| field.name().to_owned();
     let columns: BTreeMap<_, _> =
-        Field::ALL.into_iter().map(|field| (name(field), vec![name(field)])).collect();
-    ListFormat::named(None, Some(shape), separator, &columns).unwrap_or_default()
+        ListField::ALL.into_iter().map(|field| (name(field), vec![name(field)])).collect();
+    ListFormat::from_config(None, Some(shape), separator, &columns).unwrap_or_default()
 }
 
 static EVERY_CSV: LazyLock<ListFormat> = LazyLock::new(|| every_field("csv", Some(';')));
@@ -138,15 +138,15 @@ pub fn rows(data: &[u8]) {
 }
 
 /// Prefixes each id, since [`document`] asserts that ids are not empty.
-struct NonEmptyIds<'e>(&'e mut dyn Entries);
+struct NonEmptyIds<'e>(&'e mut dyn EntrySink);
 
-impl Entries for NonEmptyIds<'_> {
-    fn take(&mut self, mut entry: Entry) {
+impl EntrySink for NonEmptyIds<'_> {
+    fn push(&mut self, mut entry: FeedEntry) {
         entry.id.insert(0, '.');
-        self.0.take(entry);
+        self.0.push(entry);
     }
 
-    fn reject(&mut self, position: u64, reason: Reason, text: &str) {
+    fn reject(&mut self, position: u64, reason: RejectReason, text: &str) {
         self.0.reject(position, reason, text);
     }
 }
@@ -161,7 +161,7 @@ pub fn sentinel_query(data: &[u8]) {
 /// Fuzzes the reader of allowlist files.
 pub fn warninglist(data: &[u8]) {
     let read = |input: &mut dyn Read| {
-        let mut allowed = Allowed::default();
+        let mut allowed = AllowedNetworks::default();
         let outcome = read_networks(BufReader::new(input), &mut allowed);
         (format!("{outcome:?}"), allowed)
     };
@@ -181,19 +181,19 @@ pub fn document(data: &[u8], read: Reader) {
     let (Ok(positions), found) = whole else { return };
     for entry in &found.entries {
         assert!(
-            (FIRST..FIRST + positions).contains(&entry.place),
+            (FIRST..FIRST + positions).contains(&entry.position),
             "{} of {positions}",
-            entry.place
+            entry.position
         );
         assert!(!entry.id.is_empty(), "an entry has an id");
-        if let Content::Indicators(indicators) = &entry.content {
+        if let EntryContent::Indicators(indicators) = &entry.content {
             assert!(!indicators.is_empty(), "an entry without indicators has a reason");
             assert!(indicators.iter().all(|it| policy().prefixes.exclusion(&it.prefix).is_none()));
         }
     }
     for reject in found.rejects.kept() {
         assert!(
-            (FIRST..FIRST + positions.max(1)).contains(&reject.place),
+            (FIRST..FIRST + positions.max(1)).contains(&reject.position),
             "{reject:?} of {positions}"
         );
     }
@@ -212,8 +212,8 @@ fn policy() -> ReadPolicy {
     }
 }
 
-fn collected(input: &mut dyn Read, read: Reader) -> (Result<u64, ReadFault>, Collected) {
-    let mut found = Collected::default();
+fn collected(input: &mut dyn Read, read: Reader) -> (Result<u64, ReadError>, CollectedEntries) {
+    let mut found = CollectedEntries::default();
     (read(input, &policy(), FIRST, &mut found), found)
 }
 

@@ -13,8 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use sensor_user::base::counters::Stats;
 use sensor_user::intel::set::store::{Meta, OpenSet, With};
 use sensor_user::intel::{
-    Content, Cursor, Entries as _, Entry, Extent, Indicator, IndicatorSet, Merge, Rejects, Segment,
-    Ttl, Validity, parse_prefix,
+    Cursor, EntryContent, EntrySink as _, Extent, FeedEntry, Indicator, IndicatorSet, Merge,
+    Rejects, Segment, Ttl, Validity, parse_prefix,
 };
 use sensor_user::pipeline::history::{History, HistoryConfig};
 use sensor_user::pipeline::matcher::{AllowList, Matcher};
@@ -75,12 +75,12 @@ fn check_merge(folder: &Path, before: OpenSet) {
     let extent = Extent::Changes { replaced: vec!["event".to_owned()] };
     let mut merge = Merge::new(out, Some(before), extent, now);
     let Some(prefix) = parse_prefix("203.0.113.9") else { return };
-    let content = Content::Indicators(vec![Indicator::blank(prefix)]);
-    merge.take(Entry {
+    let content = EntryContent::Indicators(vec![Indicator::blank(prefix)]);
+    merge.push(FeedEntry {
         id: "203.0.113.9".to_owned(),
         group: String::new(),
         version: Some(now),
-        place: 1,
+        position: 1,
         content,
     });
     let meta = Meta {

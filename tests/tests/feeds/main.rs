@@ -15,7 +15,7 @@ use sensor_tests::FeedServer;
 use sensor_user::base::clock::{Clock, FixedClock};
 use sensor_user::base::counters::Stats;
 use sensor_user::intel::{
-    FeedConfig, FeedFolder, FeedKind, FeedSource, FeedStatus, IndicatorSet, Intel, Reading,
+    FeedConfig, FeedFolder, FeedKind, FeedSource, FeedStatus, IndicatorSet, Intel, ParserMode,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -89,7 +89,7 @@ fn feeds(configs: Vec<FeedConfig>, clock: Arc<dyn Clock>) -> (Feeds, Arc<Stats>)
     let stats = Arc::new(Stats::default());
     let state = tempfile::tempdir().unwrap();
     let folder = FeedFolder::open(state.path()).unwrap();
-    let intel = Intel::new(configs, folder, Reading::Here, (clock, Arc::clone(&stats)));
+    let intel = Intel::new(configs, folder, ParserMode::InProcess, (clock, Arc::clone(&stats)));
     (Feeds { intel, _state: state }, stats)
 }
 
@@ -117,7 +117,7 @@ async fn a_list_is_pulled_and_its_rejects_are_recorded() {
     let status = status(&intel);
     assert_eq!(status.last_good, Some(AT.parse().unwrap()));
     assert_eq!((status.indicators, status.failures, status.last_error), (1, 0, None));
-    let lines: Vec<_> = status.rejects.kept().iter().map(|reject| reject.place).collect();
+    let lines: Vec<_> = status.rejects.kept().iter().map(|reject| reject.position).collect();
     assert_eq!(lines, [3, 4]);
     assert_eq!((stats.feeds_pulled.value(), stats.feed_entries_rejected.value()), (1, 2));
 }

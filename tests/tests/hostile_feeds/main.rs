@@ -22,7 +22,7 @@ use sensor_tests::{FeedServer, agent_binary};
 use sensor_user::base::clock::FixedClock;
 use sensor_user::base::counters::Stats;
 use sensor_user::intel::{
-    FeedConfig, FeedFolder, FeedKind, FeedSource, IndicatorSet, Intel, Reading, preset,
+    FeedConfig, FeedFolder, FeedKind, FeedSource, IndicatorSet, Intel, ParserMode, preset,
 };
 use sensor_user::schema::health::State;
 use sensor_user::telemetry::control::FeedReport;
@@ -130,7 +130,7 @@ fn intel(config: &FeedConfig, state: &Path) -> (Arc<Intel>, Arc<Stats>) {
     let stats = Arc::new(Stats::default());
     let folder = FeedFolder::open(state).unwrap();
     let clock = Arc::new(FixedClock(at()));
-    let reading = Reading::Child(agent_binary().to_owned());
+    let reading = ParserMode::Child(agent_binary().to_owned());
     (Intel::new(vec![config.clone()], folder, reading, (clock, Arc::clone(&stats))), stats)
 }
 

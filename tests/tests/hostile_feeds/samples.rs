@@ -1,6 +1,6 @@
 //! Sample documents of each kind.
 
-use sensor_user::intel::{FeedConfig, FeedKind, Shape};
+use sensor_user::intel::{FeedConfig, FeedKind, ListShape};
 use serde_json::{Value, json};
 
 use super::{GOOD, address};
@@ -16,7 +16,7 @@ pub(super) fn good(config: &FeedConfig) -> Vec<u8> {
 pub(super) fn document(config: &FeedConfig, entries: &[String]) -> Vec<u8> {
     let joined = entries.join(",");
     match (config.kind, config.list.shape) {
-        (FeedKind::List, Shape::Plain) => {
+        (FeedKind::List, ListShape::Plain) => {
             let bare = |it: &String| it.trim_matches('"').to_owned() + "\n";
             entries.iter().map(bare).collect::<String>()
         }
@@ -35,7 +35,7 @@ pub(super) fn entry(config: &FeedConfig, number: u32) -> Value {
     let address = address(number);
     let time = "2026-11-23T12:00:00Z";
     match (config.kind, config.list.shape) {
-        (FeedKind::List, Shape::Plain) => json!(address),
+        (FeedKind::List, ListShape::Plain) => json!(address),
         (FeedKind::List, _) => json!({ "ip_address": address }),
         (FeedKind::Stix, _) => json!({
             "type": "indicator", "id": format!("indicator--{id}"), "created": time,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sensor_tests::agent_binary;
 use sensor_tests::servers::{CrowdSec, Medallion, Mmisp, MockWebServer, OpenTaxii, stix_indicator};
 use sensor_user::base::clock::SystemClock;
-use sensor_user::intel::{Ask, FeedConfig, FeedFolder, FeedKind, Intel, MispAsk, Reading};
+use sensor_user::intel::{Ask, FeedConfig, FeedFolder, FeedKind, Intel, MispAsk, ParserMode};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -48,7 +48,7 @@ impl StoredFeed {
 
 fn intel(feed: &FeedConfig, state: &TempDir) -> Arc<Intel> {
     let folder = FeedFolder::open(state.path()).unwrap();
-    let reading = Reading::Child(agent_binary().to_owned());
+    let reading = ParserMode::Child(agent_binary().to_owned());
     Intel::new(vec![feed.clone()], folder, reading, (Arc::new(SystemClock), Arc::default()))
 }
 

@@ -29,7 +29,8 @@ use sensor_user::base::clock::SystemClock;
 use sensor_user::base::error_chain::chain;
 use sensor_user::http::{Login, Secret};
 use sensor_user::intel::{
-    Cursor, Extent, FeedConfig, FeedKind, FeedSource, FetchError, Fetcher, OpenDocuments, Pulled,
+    Cursor, Extent, FeedConfig, FeedKind, FeedSource, FetchError, Fetcher, OpenDocuments,
+    PullOutcome,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -81,8 +82,8 @@ impl Puller {
     async fn pull(&self, cursor: &Cursor) -> Result<Option<New>, FetchError> {
         let pulled = self.fetcher.pull(&self.feed, cursor, self.folder.path()).await;
         let new = match pulled? {
-            Pulled::NotModified => None,
-            Pulled::New { mut documents, extent, cursor } => {
+            PullOutcome::NotModified => None,
+            PullOutcome::New { mut documents, extent, cursor } => {
                 let (path, lengths) = documents.finish();
                 let mut open = OpenDocuments::open(path, lengths.to_vec()).unwrap();
                 let mut all = Vec::new();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use sensor_user::intel::{Collected, Content, PrefixPolicy, ReadPolicy, read_stix};
+use sensor_user::intel::{CollectedEntries, EntryContent, PrefixPolicy, ReadPolicy, read_stix};
 use serde_json::Value;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
@@ -44,14 +44,14 @@ fn a_misp_event_and_its_stix_export_give_the_same_addresses() {
             continue;
         }
         let input = fs::File::open(Path::new(FIXTURES).join("stix").join(&name)).unwrap();
-        let mut found = Collected::default();
+        let mut found = CollectedEntries::default();
         let objects = read_stix(input, &policy, 1, &mut found).unwrap();
         let indicators: Vec<_> = found
             .entries
             .iter()
             .filter_map(|it| match &it.content {
-                Content::Indicators(indicators) => Some(indicators),
-                Content::Gone(_) => None,
+                EntryContent::Indicators(indicators) => Some(indicators),
+                EntryContent::Removed(_) => None,
             })
             .flatten()
             .collect();

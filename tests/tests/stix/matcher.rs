@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use fastrand::Rng;
 use sensor_tests::{python_with, skip_unless};
-use sensor_user::intel::{Sufficient, host, read_pattern};
+use sensor_user::intel::{SufficientPrefix, host, read_pattern};
 use serde_json::json;
 
 use super::generate::{self, Flow, Leniency};
@@ -42,7 +42,7 @@ fn run_matcher(
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn matches(sufficient: &[Sufficient], flow: &Flow) -> bool {
+fn matches(sufficient: &[SufficientPrefix], flow: &Flow) -> bool {
     sufficient.iter().any(|it| {
         it.prefix.contains(&host(flow.remote)) && it.ports.allow(flow.remote_port, flow.local_port)
     })

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{FeedConfig, FeedSource};
 use crate::intel::formats::kind::FeedKind;
-use crate::intel::formats::list::{Columns, Field, ListFormat, Shape};
+use crate::intel::formats::list::{ListColumns, ListField, ListFormat, ListShape};
 
 impl FeedConfig {
     /// Returns the text that identifies the sets of this feed: kind, location and every setting that
@@ -45,31 +45,31 @@ const fn kind(kind: FeedKind) -> &'static str {
     }
 }
 
-const fn shape(shape: Shape) -> &'static str {
+const fn shape(shape: ListShape) -> &'static str {
     match shape {
-        Shape::Plain => "Plain",
-        Shape::Csv => "Csv",
-        Shape::Json => "Json",
-        Shape::JsonLines => "JsonLines",
+        ListShape::Plain => "Plain",
+        ListShape::Csv => "Csv",
+        ListShape::Json => "Json",
+        ListShape::JsonLines => "JsonLines",
     }
 }
 
-const fn field(field: Field) -> &'static str {
+const fn field(field: ListField) -> &'static str {
     match field {
-        Field::Address => "Address",
-        Field::Port => "Port",
-        Field::PrefixLen => "PrefixLen",
-        Field::ThreatType => "ThreatType",
-        Field::Description => "Description",
-        Field::Confidence => "Confidence",
-        Field::FirstSeen => "FirstSeen",
-        Field::LastSeen => "LastSeen",
-        Field::Expires => "Expires",
-        Field::Tags => "Tags",
-        Field::Url => "Url",
-        Field::Id => "Id",
-        Field::Kind => "Kind",
-        Field::Tlp => "Tlp",
+        ListField::Address => "Address",
+        ListField::Port => "Port",
+        ListField::PrefixLen => "PrefixLen",
+        ListField::ThreatType => "ThreatType",
+        ListField::Description => "Description",
+        ListField::Confidence => "Confidence",
+        ListField::FirstSeen => "FirstSeen",
+        ListField::LastSeen => "LastSeen",
+        ListField::Expires => "Expires",
+        ListField::Tags => "Tags",
+        ListField::Url => "Url",
+        ListField::Id => "Id",
+        ListField::Kind => "Kind",
+        ListField::Tlp => "Tlp",
     }
 }
 
@@ -94,7 +94,7 @@ fn list(format: &ListFormat) -> String {
     )
 }
 
-fn columns(columns: &Columns) -> String {
+fn columns(columns: &ListColumns) -> String {
     let named = columns.0.iter().map(|(name, columns)| format!("{}: {columns:?}", field(*name)));
     format!("Columns({{{}}})", named.collect::<Vec<_>>().join(", "))
 }
@@ -129,15 +129,15 @@ mod tests {
 
     #[test]
     fn the_origin_spells_every_setting_of_a_list_as_in_version_0_1_0() {
-        let names = |field: Field| (field, vec![field.name().to_owned(), "2".to_owned()]);
+        let names = |field: ListField| (field, vec![field.name().to_owned(), "2".to_owned()]);
         let mut feed = feed(FeedKind::List);
         feed.source = FeedSource::File("/etc/list.csv".into());
         (feed.allow_private, feed.min_confidence) = (true, Some(50));
         feed.list = ListFormat {
-            shape: Shape::Csv,
+            shape: ListShape::Csv,
             separator: Some('\t'),
-            columns: Columns(Field::ALL.into_iter().map(names).collect()),
-            outer: Columns([(Field::Tlp, vec!["a \"\u{1b}é".to_owned()])].into()),
+            columns: ListColumns(ListField::ALL.into_iter().map(names).collect()),
+            outer: ListColumns([(ListField::Tlp, vec!["a \"\u{1b}é".to_owned()])].into()),
             kinds: vec!["ip".to_owned(), "net".to_owned()],
             is_key_id: true,
             threat_type: "C2".to_owned(),
@@ -156,9 +156,11 @@ mod tests {
             r#"url: "https://x/{}" }"#,
         );
         assert_eq!(feed.origin(), expected);
-        for (shape, word) in
-            [(Shape::Plain, "Plain"), (Shape::Json, "Json"), (Shape::JsonLines, "JsonLines")]
-        {
+        for (shape, word) in [
+            (ListShape::Plain, "Plain"),
+            (ListShape::Json, "Json"),
+            (ListShape::JsonLines, "JsonLines"),
+        ] {
             feed.list.shape = shape;
             assert!(feed.origin().contains(&format!("shape: {word}, ")), "{shape:?}");
         }

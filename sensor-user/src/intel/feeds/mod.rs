@@ -23,8 +23,8 @@ use tokio::sync::Notify;
 use super::config::{FeedConfig, FeedSource};
 use super::fetch::{FetchError, Fetcher};
 use super::parser;
-use super::parser::{Job, Reading};
-use super::pull::{Cursor, Extent, Pulled};
+use super::parser::{ParseJob, ParserMode};
+use super::pull::{Cursor, Extent, PullOutcome};
 use super::set::IndicatorSet;
 use super::set::store::OpenSet;
 use crate::base::clock::Clock;
@@ -40,7 +40,7 @@ pub struct Intel {
     /// There are others.
     changed: Notify,
     folder: FeedFolder,
-    reading: Reading,
+    reading: ParserMode,
     set: Arc<ArcSwap<IndicatorSet>>,
     /// Held while a set is built, so that an older one never replaces a newer one.
     building: Mutex<()>,
@@ -55,7 +55,7 @@ impl Intel {
     pub fn new(
         feeds: Vec<FeedConfig>,
         folder: FeedFolder,
-        reading: Reading,
+        reading: ParserMode,
         (clock, stats): (Arc<dyn Clock>, Arc<Stats>),
     ) -> Arc<Self> {
         let feeds = feeds.into_iter().map(|config| Arc::new(Feed::new(config, None))).collect();
@@ -115,13 +115,13 @@ impl Intel {
     }
 
     /// Takes what a pull gave; true where the feed's indicators changed.
-    fn settle(&self, feed: &Feed, pulled: Result<Pulled, FetchError>) -> bool {
+    fn settle(&self, feed: &Feed, pulled: Result<PullOutcome, FetchError>) -> bool {
         let Some(_alone) = feed.begin_work() else { return false };
         let now = self.clock.now();
         let not_before = pulled.as_ref().err().and_then(FetchError::wait);
         let outcome = pulled.map_err(Fault::Fetch).and_then(|pulled| match pulled {
-            Pulled::NotModified => Ok(None),
-            Pulled::New { mut documents, extent, cursor } => {
+            PullOutcome::NotModified => Ok(None),
+            PullOutcome::New { mut documents, extent, cursor } => {
                 let (path, lengths) = documents.finish();
                 let job = self.job(feed, (path, lengths), (extent, cursor), now);
                 self.next_set(feed, &job).map(Some)
@@ -164,11 +164,11 @@ impl Intel {
         (documents, lengths): (&std::path::Path, &[u64]),
         (extent, cursor): (Extent, Cursor),
         now: Timestamp,
-    ) -> Job {
+    ) -> ParseJob {
         let state = feed.state();
         let before = state.segment.is_some().then(|| self.folder.set_path(&feed.name));
         let validity = feed.validity(state.confirmed);
-        Job {
+        ParseJob {
             kind: feed.config.kind,
             list: feed.config.list.clone(),
             documents: documents.to_owned(),
@@ -187,7 +187,7 @@ impl Intel {
 
     /// Has `job` done, and looks whether its outcome can be right. The new set is in place then; of
     /// one that is none, nothing is left.
-    fn next_set(&self, feed: &Feed, job: &Job) -> Result<OpenSet, Fault> {
+    fn next_set(&self, feed: &Feed, job: &ParseJob) -> Result<OpenSet, Fault> {
         let set = self.make_set(feed, job);
         if set.is_err()
             && let Err(error) = self.folder.remove_new(&feed.name)
@@ -197,7 +197,7 @@ impl Intel {
         set
     }
 
-    fn make_set(&self, feed: &Feed, job: &Job) -> Result<OpenSet, Fault> {
+    fn make_set(&self, feed: &Feed, job: &ParseJob) -> Result<OpenSet, Fault> {
         self.folder.remove_new(&feed.name)?;
         let merged = parser::read(&self.reading, job)?;
         // What is compiled in changes with the agent, and is right.

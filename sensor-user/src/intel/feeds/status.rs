@@ -11,7 +11,7 @@ use crate::base::error_chain::chain;
 use crate::intel::config::FeedConfig;
 use crate::intel::fetch::FetchError;
 use crate::intel::formats::kind::FeedKind;
-use crate::intel::parser::ReaderError;
+use crate::intel::parser::ParserError;
 use crate::intel::rejects::Rejects;
 use crate::intel::set::store::StoreError;
 
@@ -117,7 +117,7 @@ pub(super) enum Fault {
     #[error("{}", chain(.0))]
     Fetch(FetchError),
     #[error("{}", chain(.0))]
-    Reader(#[from] ReaderError),
+    Reader(#[from] ParserError),
     #[error("work in the state directory: {0}; is the disk full?")]
     State(#[from] io::Error),
     #[error("the new set: {}", chain(.0))]
@@ -133,6 +133,6 @@ impl Fault {
 
     /// Whether what is on disk of the feed is damaged.
     pub(super) const fn is_damage(&self) -> bool {
-        matches!(self, Self::Reader(ReaderError::Damaged(_)))
+        matches!(self, Self::Reader(ParserError::Damaged(_)))
     }
 }

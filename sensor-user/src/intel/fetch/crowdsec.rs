@@ -10,7 +10,7 @@ use super::error::FetchError;
 use super::http::{Call, Session};
 use super::scan::Scan;
 use crate::intel::config::query::{Ask, CrowdSecAsk};
-use crate::intel::pull::{Cursor, Extent, Pulled};
+use crate::intel::pull::{Cursor, Extent, PullOutcome};
 
 const PATH: &str = "v1/decisions/stream";
 
@@ -20,7 +20,7 @@ pub(super) async fn pull(
     url: &Url,
     task: Task<'_>,
     all: bool,
-) -> Result<Pulled, FetchError> {
+) -> Result<PullOutcome, FetchError> {
     let usual = CrowdSecAsk::default();
     let ask = if let Ask::CrowdSec(ask) = &task.feed.ask { ask } else { &usual };
     let reply = match session.ask(Call::get(stream_url(url, ask, all))).await {
@@ -37,11 +37,11 @@ pub(super) async fn pull(
     let mut scan = Scan::new(&[], &[&["new"], &["deleted"]]);
     reply.keep(Sink::new(&mut documents, max).watched_by(&mut scan)).await?;
     if !all && scan.count(0) + scan.count(1) == 0 {
-        return Ok(Pulled::NotModified);
+        return Ok(PullOutcome::NotModified);
     }
     let extent = if all { Extent::Snapshot } else { Extent::Changes { replaced: Vec::new() } };
     let cursor = Cursor::After(Uuid::new_v4().to_string());
-    Ok(Pulled::New { documents, extent, cursor })
+    Ok(PullOutcome::New { documents, extent, cursor })
 }
 
 fn stream_url(url: &Url, ask: &CrowdSecAsk, all: bool) -> Url {

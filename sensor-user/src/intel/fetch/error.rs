@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use crate::http::AccessError;
-use crate::intel::pull::KeepError;
+use crate::intel::pull::DocumentsError;
 
 /// Why a body could not be had, or must not be used. What feed and where is told
 /// by the feed's status.
@@ -91,10 +91,10 @@ pub enum FetchError {
 
 impl FetchError {
     /// Why `error`, with the limit `max`.
-    pub(super) fn keep(error: KeepError, max: u64) -> Self {
+    pub(super) fn keep(error: DocumentsError, max: u64) -> Self {
         match error {
-            KeepError::TooLarge => Self::TooLarge { max },
-            KeepError::Write(source) => Self::Keep(source),
+            DocumentsError::TooLarge => Self::TooLarge { max },
+            DocumentsError::Write(source) => Self::Keep(source),
         }
     }
 

@@ -7,16 +7,16 @@ use std::path::Path;
 use super::body::{Head, documents};
 use super::error::FetchError;
 use crate::intel::config::{FeedConfig, FeedSource};
-use crate::intel::pull::{Cursor, Documents, Extent, Pulled};
+use crate::intel::pull::{Cursor, Documents, Extent, PullOutcome};
 
 /// Takes a file as it is, or the embedded text; of a feed by HTTP there is nothing. It blocks.
-pub(super) fn pull(feed: &FeedConfig, folder: &Path) -> Result<Pulled, FetchError> {
+pub(super) fn pull(feed: &FeedConfig, folder: &Path) -> Result<PullOutcome, FetchError> {
     let documents = match &feed.source {
         FeedSource::File(path) => given(path, feed.max_bytes)?,
         FeedSource::Embedded(text) => embedded(text, folder)?,
         FeedSource::Http(_) => embedded("", folder)?,
     };
-    Ok(Pulled::New { documents, extent: Extent::Snapshot, cursor: Cursor::Start })
+    Ok(PullOutcome::New { documents, extent: Extent::Snapshot, cursor: Cursor::Start })
 }
 
 fn given(path: &Path, max: u64) -> Result<Documents, FetchError> {

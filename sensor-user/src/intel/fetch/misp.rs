@@ -17,7 +17,7 @@ use super::scan::Scan;
 use super::{MOST_PAGES, Task};
 use crate::base::clock::signed;
 use crate::intel::config::query::{Ask, MispAsk};
-use crate::intel::pull::{Cursor, Extent, Pulled};
+use crate::intel::pull::{Cursor, Extent, PullOutcome};
 
 const PATH: &str = "attributes/restSearch";
 /// Parameters by which a server takes attributes out of a page after it is made: there, a short
@@ -29,7 +29,7 @@ pub(super) async fn pull(
     session: &Session<'_>,
     url: &Url,
     task: Task<'_>,
-) -> Result<Pulled, FetchError> {
+) -> Result<PullOutcome, FetchError> {
     let usual = MispAsk::default();
     let ask = if let Ask::Misp(ask) = &task.feed.ask { ask } else { &usual };
     let since = if let Cursor::Time(since) = task.cursor { Some(*since) } else { None };
@@ -60,7 +60,7 @@ pub(super) async fn pull(
         }
     }
     if documents.count() == 0 {
-        return Ok(Pulled::NotModified);
+        return Ok(PullOutcome::NotModified);
     }
     let extent = match since {
         None => Extent::Snapshot,
@@ -68,7 +68,7 @@ pub(super) async fn pull(
     };
     let began = began.unwrap_or(session.now);
     let next = began.checked_sub(signed(ask.overlap)).unwrap_or(Timestamp::MIN);
-    Ok(Pulled::New { documents, extent, cursor: Cursor::Time(next) })
+    Ok(PullOutcome::New { documents, extent, cursor: Cursor::Time(next) })
 }
 
 /// The URL of the search of the server at `url`, which may be that already.

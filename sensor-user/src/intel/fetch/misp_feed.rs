@@ -17,7 +17,7 @@ use super::http::{Call, Session};
 use super::scan::Scan;
 use super::{Task, blocking};
 use crate::http::redacted_url;
-use crate::intel::pull::{Cursor, Extent, Pulled};
+use crate::intel::pull::{Cursor, Extent, PullOutcome};
 use crate::intel::pull::{Documents, OpenDocuments};
 
 /// A manifest is not larger, bytes (a thousand events take about half a megabyte).
@@ -46,7 +46,7 @@ pub(super) async fn pull(
     session: &Session<'_>,
     url: &Url,
     task: Task<'_>,
-) -> Result<Pulled, FetchError> {
+) -> Result<PullOutcome, FetchError> {
     let base = folder_of(url);
     let manifest = manifest(session, &base, task).await?;
     if manifest.unusable > 0 {
@@ -93,13 +93,13 @@ pub(super) async fn pull(
     let vanished = known.keys().filter(|id| !manifest.events.contains_key(*id)).cloned();
     run.fetched.extend(vanished);
     if run.fetched.is_empty() && !known.is_empty() {
-        return Ok(Pulled::NotModified);
+        return Ok(PullOutcome::NotModified);
     }
     let extent = match task.cursor {
         Cursor::Events(_) => Extent::Changes { replaced: run.fetched },
         _ => Extent::Snapshot,
     };
-    Ok(Pulled::New { documents: run.documents, extent, cursor: Cursor::Events(run.have) })
+    Ok(PullOutcome::New { documents: run.documents, extent, cursor: Cursor::Events(run.have) })
 }
 
 struct Run<'r> {

@@ -29,7 +29,7 @@ pub use error::FetchError;
 
 use super::config::{FeedConfig, FeedSource};
 use super::formats::kind::FeedKind;
-use super::pull::{Cursor, Pulled};
+use super::pull::{Cursor, PullOutcome};
 use crate::base::clock::{Clock, signed};
 use crate::http::{CachedClient, ConnectionSettings, is_sent_unencrypted};
 use http::Session;
@@ -93,7 +93,7 @@ impl Fetcher {
         feed: &FeedConfig,
         cursor: &Cursor,
         folder: &Path,
-    ) -> Result<Pulled, FetchError> {
+    ) -> Result<PullOutcome, FetchError> {
         let FeedSource::Http(url) = &feed.source else {
             let (feed, folder) = (feed.clone(), folder.to_owned());
             return blocking(move || local::pull(&feed, &folder)).await;
@@ -107,11 +107,11 @@ impl Fetcher {
     }
 
     /// Pulls a feed that needs no network, on this thread.
-    pub fn local(feed: &FeedConfig, folder: &Path) -> Result<Pulled, FetchError> {
+    pub fn local(feed: &FeedConfig, folder: &Path) -> Result<PullOutcome, FetchError> {
         local::pull(feed, folder)
     }
 
-    async fn pull_from(&self, url: &Url, mut task: Task<'_>) -> Result<Pulled, FetchError> {
+    async fn pull_from(&self, url: &Url, mut task: Task<'_>) -> Result<PullOutcome, FetchError> {
         let session = self.session(url, task.feed).await?;
         if self.is_full_due(task.feed, session.now) {
             task.cursor = &Cursor::Start;
@@ -144,13 +144,13 @@ impl Fetcher {
         session: &Session<'_>,
         url: &Url,
         task: Task<'_>,
-    ) -> Result<Pulled, FetchError> {
+    ) -> Result<PullOutcome, FetchError> {
         let last = self.remember(task.feed, |memory| std::mem::take(&mut memory.stream));
         let goes_on = last != Cursor::Start && last == *task.cursor;
         let pulled = crowdsec::pull(session, url, task, !goes_on).await?;
         let cursor = match &pulled {
-            Pulled::New { cursor, .. } => cursor.clone(),
-            Pulled::NotModified => last,
+            PullOutcome::New { cursor, .. } => cursor.clone(),
+            PullOutcome::NotModified => last,
         };
         self.remember(task.feed, |memory| memory.stream = cursor);
         Ok(pulled)

@@ -11,14 +11,14 @@ use super::body::{Sink, documents};
 use super::error::FetchError;
 use super::http::{Call, Session};
 use crate::intel::pull::Validators;
-use crate::intel::pull::{Cursor, Extent, Pulled};
+use crate::intel::pull::{Cursor, Extent, PullOutcome};
 
 /// Gets the document, unless it is still the version of the cursor.
 pub(super) async fn pull(
     session: &Session<'_>,
     url: &Url,
     task: Task<'_>,
-) -> Result<Pulled, FetchError> {
+) -> Result<PullOutcome, FetchError> {
     let conditions = match task.cursor {
         Cursor::Version(known) => conditions(known),
         _ => Vec::new(),
@@ -29,7 +29,7 @@ pub(super) async fn pull(
         .fold(Call::get(url.clone()), |call, (name, value)| call.with(name, value));
     let reply = session.send(call).await?;
     if reply.status() == StatusCode::NOT_MODIFIED && is_conditional {
-        return Ok(Pulled::NotModified);
+        return Ok(PullOutcome::NotModified);
     }
     let reply = reply.good()?;
     let cursor = Cursor::Version(Validators {
@@ -39,7 +39,7 @@ pub(super) async fn pull(
     let max = task.feed.max_bytes;
     let mut documents = documents(task.folder, max)?;
     reply.keep(Sink::new(&mut documents, max)).await?;
-    Ok(Pulled::New { documents, extent: Extent::Snapshot, cursor })
+    Ok(PullOutcome::New { documents, extent: Extent::Snapshot, cursor })
 }
 
 /// Validators come back from where they were saved: one that is no header's value is left out.

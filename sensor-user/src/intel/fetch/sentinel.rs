@@ -15,7 +15,7 @@ use super::{MOST_PAGES, Task, blocking};
 use crate::base::clock::signed;
 use crate::http::{AccessError, AccessToken, FORM, form, redacted_url, token_url};
 use crate::intel::config::query::{Ask, SentinelAsk};
-use crate::intel::pull::{Cursor, Extent, Pulled};
+use crate::intel::pull::{Cursor, Extent, PullOutcome};
 
 const API_VERSION: &str = "2025-09-01";
 /// A token is not used any more so long before it ends.
@@ -40,7 +40,7 @@ pub(super) async fn pull(
     url: &Url,
     task: Task<'_>,
     token: &mut Option<Token>,
-) -> Result<Pulled, FetchError> {
+) -> Result<PullOutcome, FetchError> {
     let Ask::Sentinel(ask) = &task.feed.ask else {
         return Err(FetchError::Protocol("no workspace is named; set workspace".to_owned()));
     };
@@ -70,7 +70,7 @@ pub(super) async fn pull(
         reply.keep(Sink::new(&mut documents, max).watched_by(&mut scan)).await?;
         let Some(next) = scan.value("nextLink").filter(|next| !next.is_empty()) else {
             let cursor = Cursor::Start;
-            return Ok(Pulled::New { documents, extent: Extent::Snapshot, cursor });
+            return Ok(PullOutcome::New { documents, extent: Extent::Snapshot, cursor });
         };
         follow(session.home, &mut url, &mut body, &next)?;
     }

@@ -11,9 +11,9 @@ use serde::{Deserialize, Deserializer, de};
 /// A text column, borrowed from the line where it holds no escape; null and absent are "".
 /// (`Option<Cow<str>>` would copy always.)
 #[derive(Debug, Default)]
-pub struct Text<'a>(Cow<'a, str>);
+pub struct JsonStr<'a>(Cow<'a, str>);
 
-impl Text<'_> {
+impl JsonStr<'_> {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -25,43 +25,43 @@ impl Text<'_> {
     }
 }
 
-impl<'a> From<&'a str> for Text<'a> {
+impl<'a> From<&'a str> for JsonStr<'a> {
     fn from(text: &'a str) -> Self {
         Self(Cow::Borrowed(text))
     }
 }
 
-impl From<String> for Text<'_> {
+impl From<String> for JsonStr<'_> {
     fn from(text: String) -> Self {
         Self(Cow::Owned(text))
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for JsonStr<'a> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        input.deserialize_any(TextVisitor)
+        input.deserialize_any(JsonStrVisitor)
     }
 }
 
-struct TextVisitor;
+struct JsonStrVisitor;
 
-impl<'de> de::Visitor<'de> for TextVisitor {
-    type Value = Text<'de>;
+impl<'de> de::Visitor<'de> for JsonStrVisitor {
+    type Value = JsonStr<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string or null")
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Text(Cow::Borrowed(text)))
+        Ok(JsonStr(Cow::Borrowed(text)))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Text(Cow::Owned(text.to_owned())))
+        Ok(JsonStr(Cow::Owned(text.to_owned())))
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(Text::default())
+        Ok(JsonStr::default())
     }
 }
 
@@ -75,7 +75,7 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
 
 /// A time as lists write it: as [`parse_time`] reads it, with ` UTC` behind, a date, or seconds or
 /// milliseconds since 1970.
-pub fn loose_time(text: &str) -> Option<Timestamp> {
+pub fn lenient_time(text: &str) -> Option<Timestamp> {
     /// Seconds are below, milliseconds above: the year 5138, or 1973.
     const SECONDS_MAX: i64 = 100_000_000_000;
     let text = text.strip_suffix("UTC").unwrap_or(text).trim();
@@ -113,7 +113,7 @@ pub fn flag<'de, D: Deserializer<'de>>(input: D) -> Result<Option<bool>, D::Erro
         Some(Scalar::Number(value)) => {
             Err(de::Error::invalid_value(de::Unexpected::Float(value), &"true or false"))
         }
-        Some(Scalar::Text(text)) => match text.to_ascii_lowercase().as_str() {
+        Some(Scalar::JsonStr(text)) => match text.to_ascii_lowercase().as_str() {
             "" => Ok(None),
             "true" | "1" => Ok(Some(true)),
             "false" | "0" => Ok(Some(false)),
@@ -130,8 +130,8 @@ pub fn number<'de, D: Deserializer<'de>>(input: D) -> Result<Option<f64>, D::Err
         Some(Scalar::Bool(value)) => {
             Err(de::Error::invalid_type(de::Unexpected::Bool(value), &"a number"))
         }
-        Some(Scalar::Text(text)) if text.is_empty() => Ok(None),
-        Some(Scalar::Text(text)) => text
+        Some(Scalar::JsonStr(text)) if text.is_empty() => Ok(None),
+        Some(Scalar::JsonStr(text)) => text
             .parse()
             .map(Some)
             .map_err(|_cause| de::Error::invalid_value(de::Unexpected::Str(&text), &"a number")),
@@ -169,7 +169,7 @@ struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
 enum Scalar<'a> {
     Bool(bool),
     Number(f64),
-    Text(Cow<'a, str>),
+    JsonStr(Cow<'a, str>),
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
@@ -206,17 +206,17 @@ impl<'de> de::Visitor<'de> for ScalarVisitor {
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Scalar::Text(Cow::Borrowed(text)))
+        Ok(Scalar::JsonStr(Cow::Borrowed(text)))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Scalar::Text(Cow::Owned(text.to_owned())))
+        Ok(Scalar::JsonStr(Cow::Owned(text.to_owned())))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::loose_time;
+    use super::lenient_time;
 
     #[test]
     fn times_of_lists_are_read_in_all_their_forms() {
@@ -233,7 +233,7 @@ mod tests {
             ("never", None),
             ("9223372036854775807", None),
         ] {
-            assert_eq!(loose_time(text), time.map(|it| it.parse().unwrap()), "{text}");
+            assert_eq!(lenient_time(text), time.map(|it| it.parse().unwrap()), "{text}");
         }
     }
 }

@@ -8,13 +8,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
 
-use super::columns::loose_time;
+use super::columns::lenient_time;
 use super::endpoint::Endpoint;
-use super::entry::{Content, Entries, Entry, ReadFault, ReadPolicy};
-use super::json::{Each, Loose, Members, Objects, document, not_a_list};
-use crate::base::lines::json_fault;
+use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
+use super::json::{
+    EachElement, EachObject, LenientStr, ObjectVisitor, document, unexpected_document,
+};
+use crate::base::lines::json_error;
 use crate::intel::indicator::Indicator;
-use crate::intel::rejects::Reason;
+use crate::intel::rejects::RejectReason;
 
 const WHAT: &str = "a reply of CrowdSec's decision stream";
 
@@ -23,29 +25,29 @@ const WHAT: &str = "a reply of CrowdSec's decision stream";
 pub fn read_crowdsec(
     input: impl BufRead,
     policy: &ReadPolicy,
-    first_place: u64,
-    entries: &mut dyn Entries,
-) -> Result<u64, ReadFault> {
-    let mut reply = Reply {
+    first_position: u64,
+    entries: &mut dyn EntrySink,
+) -> Result<u64, ReadError> {
+    let mut reply = DecisionStream {
         policy,
         entries,
-        place: first_place,
+        position: first_position,
         fresh: HashSet::new(),
         hasher: RandomState::new(),
         is_known: false,
         sample: String::new(),
     };
-    let objects = document(input, Objects(&mut reply), WHAT)?;
+    let objects = document(input, EachObject(&mut reply), WHAT)?;
     if objects > 0 && !reply.is_known {
-        return Err(not_a_list(WHAT, &reply.sample));
+        return Err(unexpected_document(WHAT, &reply.sample));
     }
-    Ok(reply.place.saturating_sub(first_place))
+    Ok(reply.position.saturating_sub(first_position))
 }
 
-struct Reply<'r> {
+struct DecisionStream<'r> {
     policy: &'r ReadPolicy,
-    entries: &'r mut dyn Entries,
-    place: u64,
+    entries: &'r mut dyn EntrySink,
+    position: u64,
     /// Hashes of the ids that are new, for deletions that come after them.
     fresh: HashSet<u64>,
     hasher: RandomState,
@@ -53,49 +55,49 @@ struct Reply<'r> {
     sample: String,
 }
 
-impl Reply<'_> {
+impl DecisionStream<'_> {
     fn decision(&mut self, text: &str, is_new: bool) {
-        let place = self.place;
-        self.place += 1;
+        let position = self.position;
+        self.position += 1;
         let decision: Decision<'_> = match serde_json::from_str(text) {
             Ok(decision) => decision,
             Err(error) => {
-                let reason = Reason::Malformed(json_fault(&error));
-                return self.entries.reject(place, reason, text);
+                let reason = RejectReason::Malformed(json_error(&error));
+                return self.entries.reject(position, reason, text);
             }
         };
         let id = decision.name();
         if id.is_empty() {
-            let reason = Reason::Malformed("a decision without id".to_owned());
-            return self.entries.reject(place, reason, text);
+            let reason = RejectReason::Malformed("a decision without id".to_owned());
+            return self.entries.reject(position, reason, text);
         }
         let hash = self.hasher.hash_one(id);
         let content = if is_new {
             self.fresh.insert(hash);
             match decision.indicator(self.policy) {
-                Ok(indicator) => Content::Indicators(vec![indicator]),
-                Err(reason) => Content::Gone(reason),
+                Ok(indicator) => EntryContent::Indicators(vec![indicator]),
+                Err(reason) => EntryContent::Removed(reason),
             }
         } else if self.fresh.contains(&hash) {
-            return self.entries.reject(place, Reason::Superseded, id);
+            return self.entries.reject(position, RejectReason::Superseded, id);
         } else {
-            Content::Gone(Reason::Withdrawn)
+            EntryContent::Removed(RejectReason::Withdrawn)
         };
         let (id, group) = (id.to_owned(), String::new());
-        self.entries.take(Entry { id, group, version: None, place, content });
+        self.entries.push(FeedEntry { id, group, version: None, position, content });
     }
 }
 
-impl Members for Reply<'_> {
+impl ObjectVisitor for DecisionStream<'_> {
     fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
             "new" | "deleted" => {
                 self.is_known = true;
                 let is_new = key == "new";
-                map.next_value_seed(Each(|text: &str| self.decision(text, is_new)))?;
+                map.next_value_seed(EachElement(|text: &str| self.decision(text, is_new)))?;
             }
             "message" | "error" | "errors" => {
-                self.sample = format!("{key}: {}", map.next_value::<Loose<'_>>()?.as_str());
+                self.sample = format!("{key}: {}", map.next_value::<LenientStr<'_>>()?.as_str());
             }
             _ => drop(map.next_value::<IgnoredAny>()?),
         }
@@ -107,25 +109,25 @@ impl Members for Reply<'_> {
 #[serde(default)]
 struct Decision<'a> {
     #[serde(borrow)]
-    uuid: Loose<'a>,
+    uuid: LenientStr<'a>,
     #[serde(borrow)]
-    id: Loose<'a>,
+    id: LenientStr<'a>,
     #[serde(borrow)]
-    origin: Loose<'a>,
+    origin: LenientStr<'a>,
     #[serde(borrow, rename = "type")]
-    action: Loose<'a>,
+    action: LenientStr<'a>,
     #[serde(borrow)]
-    scope: Loose<'a>,
+    scope: LenientStr<'a>,
     #[serde(borrow)]
-    value: Loose<'a>,
+    value: LenientStr<'a>,
     #[serde(borrow)]
-    duration: Loose<'a>,
+    duration: LenientStr<'a>,
     #[serde(borrow)]
-    until: Loose<'a>,
+    until: LenientStr<'a>,
     #[serde(borrow)]
-    scenario: Loose<'a>,
+    scenario: LenientStr<'a>,
     #[serde(borrow)]
-    simulated: Loose<'a>,
+    simulated: LenientStr<'a>,
 }
 
 impl Decision<'_> {
@@ -133,21 +135,21 @@ impl Decision<'_> {
         if self.uuid.as_str().is_empty() { self.id.as_str() } else { self.uuid.as_str() }
     }
 
-    fn indicator(&self, policy: &ReadPolicy) -> Result<Indicator, Reason> {
+    fn indicator(&self, policy: &ReadPolicy) -> Result<Indicator, RejectReason> {
         let scope = self.scope.as_str();
         if !scope.eq_ignore_ascii_case("ip") && !scope.eq_ignore_ascii_case("range") {
-            return Err(Reason::NotAnIndicator);
+            return Err(RejectReason::NotAnIndicator);
         }
         if self.simulated.flag() == Some(true) {
-            return Err(Reason::NotActionable);
+            return Err(RejectReason::NotActionable);
         }
         let endpoint = Endpoint::parse(self.value.as_str())?;
         if let Some(exclusion) = policy.prefixes.exclusion(&endpoint.prefix) {
-            return Err(Reason::Excluded(exclusion));
+            return Err(RejectReason::Excluded(exclusion));
         }
         let expires = self.expires(policy.now)?;
         if expires.is_some_and(|expires| expires <= policy.now) {
-            return Err(Reason::Expired);
+            return Err(RejectReason::Expired);
         }
         let (action, origin) = (self.action.as_str(), self.origin.as_str());
         Ok(Indicator {
@@ -160,16 +162,16 @@ impl Decision<'_> {
     }
 
     /// By what is left of it, which needs no clock of the server; else by its end.
-    fn expires(&self, now: Timestamp) -> Result<Option<Timestamp>, Reason> {
+    fn expires(&self, now: Timestamp) -> Result<Option<Timestamp>, RejectReason> {
         match (self.duration.as_str(), self.until.as_str()) {
             ("", "") => Ok(None),
-            ("", until) => match loose_time(until) {
+            ("", until) => match lenient_time(until) {
                 Some(until) => Ok(Some(until)),
-                None => Err(Reason::Malformed("until is no time".to_owned())),
+                None => Err(RejectReason::Malformed("until is no time".to_owned())),
             },
             (text, _) => match go_duration(text) {
                 Some(left) => Ok(Some(now.checked_add(left).unwrap_or(Timestamp::MAX))),
-                None => Err(Reason::Malformed("duration is none".to_owned())),
+                None => Err(RejectReason::Malformed("duration is none".to_owned())),
             },
         }
     }
@@ -227,16 +229,16 @@ fn go_duration(text: &str) -> Option<SignedDuration> {
 mod tests {
     use super::*;
     use crate::intel::address::PrefixPolicy;
-    use crate::intel::formats::entry::Collected;
+    use crate::intel::formats::entry::CollectedEntries;
 
-    fn read(text: &str) -> (Collected, Result<u64, ReadFault>) {
+    fn read(text: &str) -> (CollectedEntries, Result<u64, ReadError>) {
         let policy = ReadPolicy {
             prefixes: PrefixPolicy::default(),
             min_confidence: None,
             now: "2026-11-24T12:00:00Z".parse().unwrap(),
             oldest: Timestamp::MIN,
         };
-        let mut found = Collected::default();
+        let mut found = CollectedEntries::default();
         let read = read_crowdsec(text.as_bytes(), &policy, 1, &mut found);
         (found, read)
     }
@@ -290,8 +292,8 @@ mod tests {
             .entries
             .iter()
             .map(|entry| match &entry.content {
-                Content::Indicators(_) => (entry.id.as_str(), None),
-                Content::Gone(reason) => (entry.id.as_str(), Some(reason.name())),
+                EntryContent::Indicators(_) => (entry.id.as_str(), None),
+                EntryContent::Removed(reason) => (entry.id.as_str(), Some(reason.name())),
             })
             .collect();
         assert_eq!(
@@ -307,13 +309,15 @@ mod tests {
                 ("9", Some("deleted or revoked")),
             ]
         );
-        let Content::Indicators(first) = &found.entries[0].content else { panic!("{found:?}") };
+        let EntryContent::Indicators(first) = &found.entries[0].content else {
+            panic!("{found:?}")
+        };
         assert_eq!(first[0].expires, "2026-11-24T13:00:00.5Z".parse().ok());
         assert_eq!(first[0].id, "u-1");
         assert_eq!(first[0].threat_type, "x/ssh-bf");
         assert_eq!(first[0].description, "CrowdSec decision: ban, by crowdsec");
         let rejects: Vec<(u64, &str)> =
-            found.rejects.kept().iter().map(|it| (it.place, it.reason.name())).collect();
+            found.rejects.kept().iter().map(|it| (it.position, it.reason.name())).collect();
         assert_eq!(rejects, [(7, "malformed"), (8, "malformed"), (11, "superseded")]);
     }
 
@@ -325,6 +329,6 @@ mod tests {
         let (_, refused) = read("{\"message\":\"access forbidden\"}");
         assert!(refused.unwrap_err().to_string().contains("message: access forbidden"));
         let (_, cut) = read("{\"new\":[{\"id\":1}");
-        assert!(matches!(cut, Err(ReadFault::Truncated(_))));
+        assert!(matches!(cut, Err(ReadError::Truncated(_))));
     }
 }

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 use super::entry::ReadPolicy;
 use crate::intel::address::{canonical, host, parse_prefix};
 use crate::intel::indicator::{Indicator, PortRange, Ports};
-use crate::intel::rejects::Reason;
+use crate::intel::rejects::RejectReason;
 
 /// What a text names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) struct Endpoint<'a> {
 
 impl<'a> Endpoint<'a> {
     /// Reads an address, `address/length`, `address/netmask`, `address:port` or `[address]:port`.
-    pub(crate) fn parse(text: &'a str) -> Result<Self, Reason> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self, RejectReason> {
         let whole = |prefix| Self { prefix, entity: text, port: None };
         if let Some(prefix) = parse_prefix(text) {
             return Ok(whole(prefix));
@@ -38,9 +38,9 @@ impl<'a> Endpoint<'a> {
         let ends =
             text.split_once('-').map(|(a, b)| (parse_prefix(a.trim()), parse_prefix(b.trim())));
         if matches!(ends, Some((Some(_), Some(_)))) {
-            return Err(Reason::AddressRange);
+            return Err(RejectReason::AddressRange);
         }
-        Err(Reason::NotAnAddress)
+        Err(RejectReason::NotAnAddress)
     }
 
     /// The same with a prefix length or netmask that stands in a column of its own.
@@ -135,9 +135,9 @@ mod tests {
             "[2001:db8::7]80",
             "[2001:db8::7",
         ] {
-            assert_eq!(Endpoint::parse(text), Err(Reason::NotAnAddress), "{text}");
+            assert_eq!(Endpoint::parse(text), Err(RejectReason::NotAnAddress), "{text}");
         }
-        assert_eq!(Endpoint::parse("192.0.2.1-192.0.2.9"), Err(Reason::AddressRange));
+        assert_eq!(Endpoint::parse("192.0.2.1-192.0.2.9"), Err(RejectReason::AddressRange));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `Entry`: what a document of a feed says of one id, whatever its kind; and what takes entries in.
+//! `FeedEntry`: what a document of a feed says of one id, whatever its kind; and what takes entries in.
 //!
 //! Readers turn bytes into entries and judge each by itself. Which version of an id decides, and
 //! what leaves with a snapshot, is for whoever takes them.
@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::intel::address::{PrefixPolicy, parse_prefix};
 use crate::intel::indicator::Indicator;
-use crate::intel::rejects::{Reason, Rejects};
+use crate::intel::rejects::{RejectReason, Rejects};
 
 /// One version of one id.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub struct FeedEntry {
     /// What names it within its feed: the id of an object, attribute, decision or row.
     pub id: String,
     /// What it is part of and leaves with (the UUID of a MISP event); "" for none.
@@ -23,29 +23,29 @@ pub struct Entry {
     /// The newest version of an id decides; of equal ones, and where a feed has none, the later in
     /// input.
     pub version: Option<Timestamp>,
-    /// Where it stands: see [`crate::intel::rejects::Reject::place`].
-    pub place: u64,
+    /// Where it stands: see [`crate::intel::rejects::Reject::position`].
+    pub position: u64,
     /// What it says.
-    pub content: Content,
+    pub content: EntryContent,
 }
 
 /// What an entry says.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Content {
+pub enum EntryContent {
     /// These are indicators, at least one, each with its own prefix. Their `feed` is not set yet;
     /// their `id` is the entry's. `expires` is `None` where the feed does not say, `time_generated`
     /// is the time of the pull where it does not.
     Indicators(Vec<Indicator>),
     /// No indicator any more, and no earlier version of it: revoked, deleted, benign, excluded.
-    Gone(Reason),
+    Removed(RejectReason),
 }
 
 /// Takes in what a reader finds.
-pub trait Entries {
+pub trait EntrySink {
     /// An entry.
-    fn take(&mut self, entry: Entry);
+    fn push(&mut self, entry: FeedEntry);
     /// Something that is no entry. `text` is the part at fault.
-    fn reject(&mut self, place: u64, reason: Reason, text: &str);
+    fn reject(&mut self, position: u64, reason: RejectReason, text: &str);
 }
 
 /// What a reader goes by.
@@ -63,11 +63,11 @@ pub struct ReadPolicy {
 
 impl ReadPolicy {
     /// The prefix that `text` names, where it may be used.
-    pub fn prefix(&self, text: &str) -> Result<IpNet, Reason> {
-        let prefix = parse_prefix(text).ok_or(Reason::NotAnAddress)?;
+    pub fn prefix(&self, text: &str) -> Result<IpNet, RejectReason> {
+        let prefix = parse_prefix(text).ok_or(RejectReason::NotAnAddress)?;
         match self.prefixes.exclusion(&prefix) {
             None => Ok(prefix),
-            Some(exclusion) => Err(Reason::Excluded(exclusion)),
+            Some(exclusion) => Err(RejectReason::Excluded(exclusion)),
         }
     }
 
@@ -79,33 +79,33 @@ impl ReadPolicy {
 
 /// Why nothing of a document can be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadFault {
+pub enum ReadError {
     /// It cannot be read.
     #[error("read the body")]
-    Read(#[from] io::Error),
+    Io(#[from] io::Error),
     /// It ends in the middle.
     #[error("the body ends early, {0}; it was cut on its way")]
     Truncated(String),
     /// It is something else.
     #[error("{0}; check the feed's kind and URL")]
-    Form(String),
+    Format(String),
 }
 
 /// Everything that a reader finds, in memory: for tests and small inputs.
 #[derive(Debug, Default)]
-pub struct Collected {
+pub struct CollectedEntries {
     /// In input order.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<FeedEntry>,
     /// What is not used.
     pub rejects: Rejects,
 }
 
-impl Entries for Collected {
-    fn take(&mut self, entry: Entry) {
+impl EntrySink for CollectedEntries {
+    fn push(&mut self, entry: FeedEntry) {
         self.entries.push(entry);
     }
 
-    fn reject(&mut self, place: u64, reason: Reason, text: &str) {
-        self.rejects.add(place, reason, text);
+    fn reject(&mut self, position: u64, reason: RejectReason, text: &str) {
+        self.rejects.add(position, reason, text);
     }
 }

@@ -11,7 +11,7 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
-use super::entry::ReadFault;
+use super::entry::ReadError;
 
 /// Bytes of a text that is joined from several values.
 const JOINED_MAX: usize = 4096;
@@ -21,9 +21,9 @@ const TEXT_MAX: usize = 8192;
 /// A value as text: numbers and booleans are written out, those of an array are joined by commas;
 /// null, objects and absent values are "".
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Loose<'a>(pub(crate) Cow<'a, str>);
+pub(crate) struct LenientStr<'a>(pub(crate) Cow<'a, str>);
 
-impl Loose<'_> {
+impl LenientStr<'_> {
     /// The text, without blanks around it.
     pub(crate) fn as_str(&self) -> &str {
         self.0.trim()
@@ -51,72 +51,72 @@ pub(crate) fn short(text: &str) -> &str {
     text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or(text)
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Loose<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for LenientStr<'a> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        input.deserialize_any(LooseVisitor)
+        input.deserialize_any(LenientStrVisitor)
     }
 }
 
-struct LooseVisitor;
+struct LenientStrVisitor;
 
-impl<'de> Visitor<'de> for LooseVisitor {
-    type Value = Loose<'de>;
+impl<'de> Visitor<'de> for LenientStrVisitor {
+    type Value = LenientStr<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Loose(Cow::Borrowed(text)))
+        Ok(LenientStr(Cow::Borrowed(text)))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Loose(Cow::Owned(text.to_owned())))
+        Ok(LenientStr(Cow::Owned(text.to_owned())))
     }
 
     fn visit_string<E: de::Error>(self, text: String) -> Result<Self::Value, E> {
-        Ok(Loose(Cow::Owned(text)))
+        Ok(LenientStr(Cow::Owned(text)))
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Loose(Cow::Borrowed(if value { "true" } else { "false" })))
+        Ok(LenientStr(Cow::Borrowed(if value { "true" } else { "false" })))
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
-        Ok(Loose(Cow::Owned(value.to_string())))
+        Ok(LenientStr(Cow::Owned(value.to_string())))
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
-        Ok(Loose(Cow::Owned(value.to_string())))
+        Ok(LenientStr(Cow::Owned(value.to_string())))
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
-        Ok(Loose(Cow::Owned(value.to_string())))
+        Ok(LenientStr(Cow::Owned(value.to_string())))
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(Loose::default())
+        Ok(LenientStr::default())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Self::Value, A::Error> {
         let mut joined = String::new();
-        while let Some(Loose(text)) = values.next_element()? {
+        while let Some(LenientStr(text)) = values.next_element()? {
             if !text.is_empty() && joined.len() + text.len() < JOINED_MAX {
                 joined.push_str(if joined.is_empty() { "" } else { ", " });
                 joined.push_str(&text);
             }
         }
-        Ok(Loose(Cow::Owned(joined)))
+        Ok(LenientStr(Cow::Owned(joined)))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Loose::default())
+        Ok(LenientStr::default())
     }
 }
 
 /// What is done with the members of an object.
-pub(crate) trait Members {
+pub(crate) trait ObjectVisitor {
     /// The value of `key` is next in `map`, and is to be taken from it.
     fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error>;
 
@@ -126,9 +126,9 @@ pub(crate) trait Members {
 
 /// Walks over one object, or over each object of an array; says how many objects it met.
 #[derive(Debug)]
-pub(crate) struct Objects<'m, M>(pub(crate) &'m mut M);
+pub(crate) struct EachObject<'m, M>(pub(crate) &'m mut M);
 
-impl<'de, M: Members> DeserializeSeed<'de> for Objects<'_, M> {
+impl<'de, M: ObjectVisitor> DeserializeSeed<'de> for EachObject<'_, M> {
     type Value = u64;
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<u64, D::Error> {
@@ -136,7 +136,7 @@ impl<'de, M: Members> DeserializeSeed<'de> for Objects<'_, M> {
     }
 }
 
-impl<'de, M: Members> Visitor<'de> for Objects<'_, M> {
+impl<'de, M: ObjectVisitor> Visitor<'de> for EachObject<'_, M> {
     type Value = u64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -153,7 +153,7 @@ impl<'de, M: Members> Visitor<'de> for Objects<'_, M> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<u64, A::Error> {
         let mut count = 0;
-        while let Some(met) = values.next_element_seed(Objects(&mut *self.0))? {
+        while let Some(met) = values.next_element_seed(EachObject(&mut *self.0))? {
             count += met;
         }
         Ok(count)
@@ -187,9 +187,9 @@ impl<'de, M: Members> Visitor<'de> for Objects<'_, M> {
 /// Gives the text of each element of an array to a function, so that one that is of a wrong shape
 /// can be told and left out. A value that is no array is skipped. True where it was an array.
 #[derive(Debug)]
-pub(crate) struct Each<F>(pub(crate) F);
+pub(crate) struct EachElement<F>(pub(crate) F);
 
-impl<'de, F: FnMut(&str)> DeserializeSeed<'de> for Each<F> {
+impl<'de, F: FnMut(&str)> DeserializeSeed<'de> for EachElement<F> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<bool, D::Error> {
@@ -197,7 +197,7 @@ impl<'de, F: FnMut(&str)> DeserializeSeed<'de> for Each<F> {
     }
 }
 
-impl<'de, F: FnMut(&str)> Visitor<'de> for Each<F> {
+impl<'de, F: FnMut(&str)> Visitor<'de> for EachElement<F> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -212,7 +212,7 @@ impl<'de, F: FnMut(&str)> Visitor<'de> for Each<F> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<bool, A::Error> {
-        LooseVisitor.visit_map(members).map(|_ignored| false)
+        LenientStrVisitor.visit_map(members).map(|_ignored| false)
     }
 
     fn visit_bool<E: de::Error>(self, _value: bool) -> Result<bool, E> {
@@ -241,7 +241,7 @@ impl<'de, F: FnMut(&str)> Visitor<'de> for Each<F> {
 }
 
 /// Walks over a whole document. `what` it should be is told where it is something else.
-pub(crate) fn document<'de, S>(input: impl Read, seed: S, what: &str) -> Result<S::Value, ReadFault>
+pub(crate) fn document<'de, S>(input: impl Read, seed: S, what: &str) -> Result<S::Value, ReadError>
 where
     S: DeserializeSeed<'de>,
 {
@@ -251,26 +251,26 @@ where
     Ok(value)
 }
 
-fn fault(error: serde_json::Error, what: &str) -> ReadFault {
+fn fault(error: serde_json::Error, what: &str) -> ReadError {
     if error.is_io() {
-        return ReadFault::Read(error.into());
+        return ReadError::Io(error.into());
     }
-    let place = format!("at line {} column {}", error.line(), error.column());
+    let position = format!("at line {} column {}", error.line(), error.column());
     if error.is_eof() {
-        return ReadFault::Truncated(place);
+        return ReadError::Truncated(position);
     }
-    ReadFault::Form(format!("the body is not {what}: {error}"))
+    ReadError::Format(format!("the body is not {what}: {error}"))
 }
 
 /// Something of a document that is not all of it: `{"error": …}` instead of a list.
-pub(crate) fn not_a_list(what: &str, seen: &str) -> ReadFault {
+pub(crate) fn unexpected_document(what: &str, seen: &str) -> ReadError {
     let seen: String = seen.chars().take(200).collect();
-    ReadFault::Form(format!("the body is not {what}: it is {seen:?}"))
+    ReadError::Format(format!("the body is not {what}: it is {seen:?}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Loose, TEXT_MAX, short};
+    use super::{LenientStr, TEXT_MAX, short};
 
     #[test]
     fn any_value_has_a_text_and_some_are_flags() {
@@ -284,7 +284,7 @@ mod tests {
             ("[\"a\",null,2,[\"b\"],{\"c\":1}]", "a, 2, b", None),
             ("{\"a\":[{}]}", "", None),
         ] {
-            let value: Loose<'_> = serde_json::from_str(json).unwrap();
+            let value: LenientStr<'_> = serde_json::from_str(json).unwrap();
             assert_eq!((value.as_str(), value.flag()), (text, flag), "{json}");
         }
     }

@@ -5,14 +5,16 @@ use std::io::BufRead;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
 
-use super::columns::loose_time;
+use super::columns::lenient_time;
 use super::endpoint::Endpoint;
-use super::entry::{Content, Entries, Entry, ReadFault, ReadPolicy};
-use super::json::{Each, Loose, Members, Objects, document, not_a_list};
-use super::stix_pattern::{Sufficient, read_pattern};
-use crate::base::lines::json_fault;
+use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
+use super::json::{
+    EachElement, EachObject, LenientStr, ObjectVisitor, document, unexpected_document,
+};
+use super::stix_pattern::{SufficientPrefix, read_pattern};
+use crate::base::lines::json_error;
 use crate::intel::indicator::Indicator;
-use crate::intel::rejects::Reason;
+use crate::intel::rejects::RejectReason;
 
 const WHAT: &str = "a reply of queryIndicators";
 /// Types of patterns that name no address.
@@ -23,36 +25,41 @@ const OTHER_TYPES: [&str; 6] =
 pub fn read_sentinel_query(
     input: impl BufRead,
     policy: &ReadPolicy,
-    first_place: u64,
-    entries: &mut dyn Entries,
-) -> Result<u64, ReadFault> {
-    let mut page =
-        Page { policy, entries, place: first_place, is_known: false, sample: String::new() };
-    let objects = document(input, Objects(&mut page), WHAT)?;
+    first_position: u64,
+    entries: &mut dyn EntrySink,
+) -> Result<u64, ReadError> {
+    let mut page = IndicatorPage {
+        policy,
+        entries,
+        position: first_position,
+        is_known: false,
+        sample: String::new(),
+    };
+    let objects = document(input, EachObject(&mut page), WHAT)?;
     if objects == 0 || !page.is_known {
-        return Err(not_a_list(WHAT, &page.sample));
+        return Err(unexpected_document(WHAT, &page.sample));
     }
-    Ok(page.place.saturating_sub(first_place))
+    Ok(page.position.saturating_sub(first_position))
 }
 
-struct Page<'p> {
+struct IndicatorPage<'p> {
     policy: &'p ReadPolicy,
-    entries: &'p mut dyn Entries,
-    place: u64,
+    entries: &'p mut dyn EntrySink,
+    position: u64,
     is_known: bool,
     sample: String,
 }
 
-impl Members for Page<'_> {
+impl ObjectVisitor for IndicatorPage<'_> {
     fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
             "value" => {
                 self.is_known = true;
-                map.next_value_seed(Each(|text: &str| self.item(text)))?;
+                map.next_value_seed(EachElement(|text: &str| self.item(text)))?;
             }
             "error" => {
-                let mut error = Fault(&mut self.sample);
-                map.next_value_seed(Objects(&mut error))?;
+                let mut error = ErrorBody(&mut self.sample);
+                map.next_value_seed(EachObject(&mut error))?;
             }
             _ => drop(map.next_value::<IgnoredAny>()?),
         }
@@ -61,11 +68,11 @@ impl Members for Page<'_> {
 }
 
 /// What `error` says.
-struct Fault<'f>(&'f mut String);
+struct ErrorBody<'f>(&'f mut String);
 
-impl Members for Fault<'_> {
+impl ObjectVisitor for ErrorBody<'_> {
     fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        let text = map.next_value::<Loose<'_>>()?;
+        let text = map.next_value::<LenientStr<'_>>()?;
         if ["code", "message"].contains(&key) {
             self.0.extend([key, ": ", text.as_str(), "; "]);
         }
@@ -73,34 +80,34 @@ impl Members for Fault<'_> {
     }
 }
 
-impl Page<'_> {
+impl IndicatorPage<'_> {
     fn item(&mut self, text: &str) {
-        let place = self.place;
-        self.place += 1;
+        let position = self.position;
+        self.position += 1;
         let item: Item<'_> = match serde_json::from_str(text) {
             Ok(item) => item,
             Err(error) => {
-                let reason = Reason::Malformed(json_fault(&error));
-                return self.entries.reject(place, reason, text);
+                let reason = RejectReason::Malformed(json_error(&error));
+                return self.entries.reject(position, reason, text);
             }
         };
         let id = item.name.as_str();
         if id.is_empty() {
-            let reason = Reason::Malformed("an item without name".to_owned());
-            return self.entries.reject(place, reason, text);
+            let reason = RejectReason::Malformed("an item without name".to_owned());
+            return self.entries.reject(position, reason, text);
         }
-        let version = loose_time(item.properties.last_updated_time_utc.as_str());
+        let version = lenient_time(item.properties.last_updated_time_utc.as_str());
         let (kept, reason) = item.indicators(self.policy);
         let content = match reason {
-            Some((reason, _)) if kept.is_empty() => Content::Gone(reason),
+            Some((reason, _)) if kept.is_empty() => EntryContent::Removed(reason),
             Some((reason, text)) => {
-                self.entries.reject(place, reason, &text);
-                Content::Indicators(kept)
+                self.entries.reject(position, reason, &text);
+                EntryContent::Indicators(kept)
             }
-            None => Content::Indicators(kept),
+            None => EntryContent::Indicators(kept),
         };
         let (id, group) = (id.to_owned(), String::new());
-        self.entries.take(Entry { id, group, version, place, content });
+        self.entries.push(FeedEntry { id, group, version, position, content });
     }
 }
 
@@ -108,7 +115,7 @@ impl Page<'_> {
 #[serde(default)]
 struct Item<'a> {
     #[serde(borrow)]
-    name: Loose<'a>,
+    name: LenientStr<'a>,
     #[serde(borrow)]
     properties: Properties<'a>,
 }
@@ -117,80 +124,80 @@ struct Item<'a> {
 #[serde(default, rename_all = "camelCase")]
 struct Properties<'a> {
     #[serde(borrow)]
-    confidence: Loose<'a>,
+    confidence: LenientStr<'a>,
     #[serde(borrow)]
-    created: Loose<'a>,
+    created: LenientStr<'a>,
     #[serde(borrow)]
-    last_updated_time_utc: Loose<'a>,
+    last_updated_time_utc: LenientStr<'a>,
     #[serde(borrow)]
-    source: Loose<'a>,
+    source: LenientStr<'a>,
     #[serde(borrow)]
-    display_name: Loose<'a>,
+    display_name: LenientStr<'a>,
     #[serde(borrow)]
-    description: Loose<'a>,
+    description: LenientStr<'a>,
     #[serde(borrow)]
-    threat_types: Loose<'a>,
+    threat_types: LenientStr<'a>,
     #[serde(borrow)]
-    pattern: Loose<'a>,
+    pattern: LenientStr<'a>,
     #[serde(borrow)]
-    pattern_type: Loose<'a>,
+    pattern_type: LenientStr<'a>,
     #[serde(borrow)]
-    parsed_pattern: Vec<Parsed<'a>>,
+    parsed_pattern: Vec<ParsedPattern<'a>>,
     #[serde(borrow)]
-    valid_from: Loose<'a>,
+    valid_from: LenientStr<'a>,
     #[serde(borrow)]
-    valid_until: Loose<'a>,
+    valid_until: LenientStr<'a>,
     #[serde(borrow)]
-    revoked: Loose<'a>,
+    revoked: LenientStr<'a>,
 }
 
 /// The parts of a pattern, as Sentinel took it apart.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Parsed<'a> {
+struct ParsedPattern<'a> {
     #[serde(borrow)]
-    pattern_type_key: Loose<'a>,
+    pattern_type_key: LenientStr<'a>,
     #[serde(borrow)]
-    pattern_type_values: Vec<ParsedValue<'a>>,
+    pattern_type_values: Vec<PatternValue<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct ParsedValue<'a> {
+struct PatternValue<'a> {
     #[serde(borrow)]
-    value: Loose<'a>,
+    value: LenientStr<'a>,
 }
 
 impl Item<'_> {
     /// The indicators of an item, and why there are none, or not all.
-    fn indicators(&self, policy: &ReadPolicy) -> (Vec<Indicator>, Option<(Reason, String)>) {
+    fn indicators(&self, policy: &ReadPolicy) -> (Vec<Indicator>, Option<(RejectReason, String)>) {
         let gone = |reason| (Vec::new(), Some((reason, String::new())));
         let it = &self.properties;
-        let expires = loose_time(it.valid_until.as_str());
+        let expires = lenient_time(it.valid_until.as_str());
         let confidence = it.confidence.as_str().parse::<f64>().ok();
         let threat_types = it.threat_types.as_str().split(", ");
         if it.revoked.flag() == Some(true) {
-            return gone(Reason::Withdrawn);
+            return gone(RejectReason::Withdrawn);
         }
         if expires.is_some_and(|expires| expires <= policy.now) {
-            return gone(Reason::Expired);
+            return gone(RejectReason::Expired);
         }
         let mut kinds = threat_types.clone();
         if kinds.next() == Some("benign") && kinds.next().is_none() {
-            return gone(Reason::Benign);
+            return gone(RejectReason::Benign);
         }
         if policy.is_low(confidence) {
-            return gone(Reason::LowConfidence);
+            return gone(RejectReason::LowConfidence);
         }
         let sufficient = match self.sufficient() {
             Ok(sufficient) => sufficient,
             Err(reason) => return gone(reason),
         };
-        let updated = loose_time(it.last_updated_time_utc.as_str());
+        let updated = lenient_time(it.last_updated_time_utc.as_str());
         let (mut kept, mut left_out) = (Vec::new(), None);
-        for Sufficient { prefix, entity, ports } in sufficient {
+        for SufficientPrefix { prefix, entity, ports } in sufficient {
             if let Some(exclusion) = policy.prefixes.exclusion(&prefix) {
-                left_out = Some((Reason::Excluded(exclusion), entity));
+                left_out = Some((RejectReason::Excluded(exclusion), entity));
                 continue;
             }
             let name =
@@ -200,10 +207,10 @@ impl Item<'_> {
                 entity,
                 ports,
                 expires,
-                valid_from: loose_time(it.valid_from.as_str()),
+                valid_from: lenient_time(it.valid_from.as_str()),
                 time_generated: updated.unwrap_or(policy.now),
                 version: updated,
-                first_reported: loose_time(it.created.as_str()),
+                first_reported: lenient_time(it.created.as_str()),
                 description: name.text(),
                 threat_type: threat_types.clone().next().unwrap_or_default().to_owned(),
                 confidence,
@@ -218,21 +225,23 @@ impl Item<'_> {
     }
 
     /// At least one.
-    fn sufficient(&self) -> Result<Vec<Sufficient>, Reason> {
+    fn sufficient(&self) -> Result<Vec<SufficientPrefix>, RejectReason> {
         let it = &self.properties;
         if OTHER_TYPES.contains(&it.pattern_type.as_str()) {
-            return Err(Reason::NotAnIndicator);
+            return Err(RejectReason::NotAnIndicator);
         }
         let found = match it.pattern.as_str() {
             "" => self.parsed(),
-            pattern => read_pattern(pattern).map_err(|fault| Reason::Pattern(fault.to_string()))?,
+            pattern => {
+                read_pattern(pattern).map_err(|fault| RejectReason::Pattern(fault.to_string()))?
+            }
         };
-        if found.is_empty() { Err(Reason::NotSufficient) } else { Ok(found) }
+        if found.is_empty() { Err(RejectReason::NotSufficient) } else { Ok(found) }
     }
 
     /// Of an item without pattern: its parts, where all are of an address.
-    fn parsed(&self) -> Vec<Sufficient> {
-        let [Parsed { pattern_type_key, pattern_type_values }] =
+    fn parsed(&self) -> Vec<SufficientPrefix> {
+        let [ParsedPattern { pattern_type_key, pattern_type_values }] =
             self.properties.parsed_pattern.as_slice()
         else {
             return Vec::new();
@@ -243,7 +252,7 @@ impl Item<'_> {
         let values = pattern_type_values.iter().map(|it| it.value.as_str());
         values
             .filter_map(|value| Endpoint::parse(value.trim_matches('\'')).ok())
-            .map(|it| Sufficient {
+            .map(|it| SufficientPrefix {
                 prefix: it.prefix,
                 entity: it.entity.to_owned(),
                 ports: crate::intel::indicator::Ports::default(),
@@ -256,16 +265,16 @@ impl Item<'_> {
 mod tests {
     use super::*;
     use crate::intel::address::PrefixPolicy;
-    use crate::intel::formats::entry::Collected;
+    use crate::intel::formats::entry::CollectedEntries;
 
-    fn read(text: &str) -> (Collected, Result<u64, ReadFault>) {
+    fn read(text: &str) -> (CollectedEntries, Result<u64, ReadError>) {
         let policy = ReadPolicy {
             prefixes: PrefixPolicy::default(),
             min_confidence: Some(30),
             now: "2026-11-24T12:00:00Z".parse().unwrap(),
             oldest: jiff::Timestamp::MIN,
         };
-        let mut found = Collected::default();
+        let mut found = CollectedEntries::default();
         let read = read_sentinel_query(text.as_bytes(), &policy, 1, &mut found);
         (found, read)
     }
@@ -313,8 +322,10 @@ mod tests {
             .entries
             .iter()
             .map(|entry| match &entry.content {
-                Content::Indicators(of_item) => (entry.id.as_str(), of_item[0].entity.as_str()),
-                Content::Gone(reason) => (entry.id.as_str(), reason.name()),
+                EntryContent::Indicators(of_item) => {
+                    (entry.id.as_str(), of_item[0].entity.as_str())
+                }
+                EntryContent::Removed(reason) => (entry.id.as_str(), reason.name()),
             })
             .collect();
         assert_eq!(
@@ -333,14 +344,14 @@ mod tests {
                 ("k", "no address is sufficient alone"),
             ]
         );
-        let Content::Indicators(of_a) = &found.entries[0].content else { panic!("{found:?}") };
+        let EntryContent::Indicators(of_a) = &found.entries[0].content else { panic!("{found:?}") };
         assert_eq!(found.entries[0].version, "2026-11-20T00:00:00.7654321Z".parse().ok());
         assert_eq!(of_a[0].time_generated, "2026-11-20T00:00:00.7654321Z".parse().unwrap());
         assert_eq!(of_a[0].first_reported, "2026-11-01T00:00:00.1234567Z".parse().ok());
         assert_eq!((&*of_a[0].threat_type, &*of_a[0].description), ("botnet", "d"));
         assert_eq!(of_a[0].confidence, Some(78.0));
         let rejects: Vec<(u64, &str)> =
-            found.rejects.kept().iter().map(|it| (it.place, it.reason.name())).collect();
+            found.rejects.kept().iter().map(|it| (it.position, it.reason.name())).collect();
         assert_eq!(
             rejects,
             [(5, "private or special range"), (12, "malformed"), (13, "malformed")]
@@ -354,6 +365,6 @@ mod tests {
         let told = refused.unwrap_err().to_string();
         assert!(told.contains("code: AuthorizationFailed; message: no"), "{told}");
         assert_eq!(read("{\"value\":[]}").1.unwrap(), 0);
-        assert!(matches!(read("[]").1, Err(ReadFault::Form(_))));
+        assert!(matches!(read("[]").1, Err(ReadError::Format(_))));
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::de::{DeserializeSeed as _, Error as _, IgnoredAny, MapAccess};
 
-use super::json::{Members, Objects};
+use super::json::{EachObject, ObjectVisitor};
 use super::kind::FeedKind;
 
 /// Keys of the outermost object, or of those of the outermost array, that only one kind has.
@@ -36,17 +36,17 @@ pub fn sniff(head: &[u8]) -> FeedKind {
     if !inside.starts_with(b"{") {
         return FeedKind::List;
     }
-    let mut seen = Seen(None);
+    let mut seen = FirstKnownKey(None);
     let mut json = serde_json::Deserializer::from_slice(text);
     // It ends in the middle of something: what was seen until then decides.
-    let _cut = Objects(&mut seen).deserialize(&mut json).is_err();
+    let _cut = EachObject(&mut seen).deserialize(&mut json).is_err();
     seen.0.unwrap_or(FeedKind::Sentinel)
 }
 
 /// The kind of the first key that is known.
-struct Seen(Option<FeedKind>);
+struct FirstKnownKey(Option<FeedKind>);
 
-impl Members for Seen {
+impl ObjectVisitor for FirstKnownKey {
     fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         self.0 = KEYS.iter().find(|(known, _)| *known == key).map(|(_, kind)| *kind);
         if self.0.is_some() {

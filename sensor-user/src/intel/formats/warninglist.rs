@@ -10,11 +10,11 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::de::{IgnoredAny, MapAccess};
 
-use super::entry::{Content, Entries, Entry, ReadFault, ReadPolicy};
-use super::json::{Each, Loose, Members, Objects, document};
+use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
+use super::json::{EachElement, EachObject, LenientStr, ObjectVisitor, document};
 use super::list::{ListFormat, read_list};
 use crate::intel::address::{PrefixPolicy, parse_prefix};
-use crate::intel::rejects::Reason;
+use crate::intel::rejects::RejectReason;
 
 /// Name of the lists in a folder of warning lists.
 const LIST_NAME: &str = "list.json";
@@ -30,7 +30,7 @@ const WHAT: &str = "a MISP warning list";
 
 /// What files of networks hold.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Allowed {
+pub struct AllowedNetworks {
     /// All networks, in the order of the files; canonical.
     pub networks: Vec<IpNet>,
     /// Files that were read.
@@ -42,16 +42,16 @@ pub struct Allowed {
 /// A file of networks cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("allow.files: {path}: {fault}", path = .path.display())]
-pub struct AllowFault {
+pub struct AllowFileError {
     /// Which.
     pub path: PathBuf,
     /// Why.
-    pub fault: AllowFaultKind,
+    pub fault: AllowFileErrorKind,
 }
 
 /// What is wrong with a file of networks.
 #[derive(Debug, thiserror::Error)]
-pub enum AllowFaultKind {
+pub enum AllowFileErrorKind {
     /// It cannot be read.
     #[error("{0}; is it there, and readable for the agent?")]
     Read(#[from] io::Error),
@@ -66,7 +66,7 @@ pub enum AllowFaultKind {
         /// The entry.
         text: String,
         /// What is wrong with it.
-        reason: Reason,
+        reason: RejectReason,
     },
     /// A folder without lists.
     #[error("there is no {LIST_NAME} in this folder, or below it")]
@@ -80,10 +80,10 @@ pub enum AllowFaultKind {
 }
 
 /// Reads the networks of files, and of each `list.json` in or below folders.
-pub fn read_allowed(paths: &[PathBuf]) -> Result<Allowed, AllowFault> {
-    let mut allowed = Allowed::default();
+pub fn read_allowed(paths: &[PathBuf]) -> Result<AllowedNetworks, AllowFileError> {
+    let mut allowed = AllowedNetworks::default();
     for path in paths {
-        let fault = |fault| AllowFault { path: path.clone(), fault };
+        let fault = |fault| AllowFileError { path: path.clone(), fault };
         if !fs::metadata(path).map_err(|error| fault(error.into()))?.is_dir() {
             read_file(path, &mut allowed).map_err(fault)?;
             continue;
@@ -91,17 +91,21 @@ pub fn read_allowed(paths: &[PathBuf]) -> Result<Allowed, AllowFault> {
         let mut lists = Vec::new();
         find_lists(path, DEPTH_MAX, &mut lists).map_err(fault)?;
         if lists.is_empty() {
-            return Err(fault(AllowFaultKind::Empty));
+            return Err(fault(AllowFileErrorKind::Empty));
         }
         for list in lists {
             read_file(&list, &mut allowed)
-                .map_err(|fault| AllowFault { path: list.clone(), fault })?;
+                .map_err(|fault| AllowFileError { path: list.clone(), fault })?;
         }
     }
     Ok(allowed)
 }
 
-fn find_lists(folder: &Path, depth: usize, lists: &mut Vec<PathBuf>) -> Result<(), AllowFaultKind> {
+fn find_lists(
+    folder: &Path,
+    depth: usize,
+    lists: &mut Vec<PathBuf>,
+) -> Result<(), AllowFileErrorKind> {
     let entries: Result<Vec<_>, _> = fs::read_dir(folder)?.collect();
     let mut entries = entries?;
     entries.sort_unstable_by_key(fs::DirEntry::file_name);
@@ -111,7 +115,7 @@ fn find_lists(folder: &Path, depth: usize, lists: &mut Vec<PathBuf>) -> Result<(
             find_lists(&entry.path(), depth - 1, lists)?;
         } else if !kind.is_dir() && entry.file_name() == LIST_NAME {
             if lists.len() >= FILES_MAX {
-                return Err(AllowFaultKind::TooMany);
+                return Err(AllowFileErrorKind::TooMany);
             }
             lists.push(entry.path());
         }
@@ -119,10 +123,10 @@ fn find_lists(folder: &Path, depth: usize, lists: &mut Vec<PathBuf>) -> Result<(
     Ok(())
 }
 
-fn read_file(path: &Path, allowed: &mut Allowed) -> Result<(), AllowFaultKind> {
+fn read_file(path: &Path, allowed: &mut AllowedNetworks) -> Result<(), AllowFileErrorKind> {
     let file = File::open(path)?;
     if file.metadata()?.len() > FILE_MAX {
-        return Err(AllowFaultKind::TooLarge);
+        return Err(AllowFileErrorKind::TooLarge);
     }
     read_networks(BufReader::with_capacity(1 << 16, file), allowed)
 }
@@ -130,8 +134,8 @@ fn read_file(path: &Path, allowed: &mut Allowed) -> Result<(), AllowFaultKind> {
 /// Adds what one file holds.
 pub fn read_networks(
     mut reader: impl io::BufRead,
-    allowed: &mut Allowed,
-) -> Result<(), AllowFaultKind> {
+    allowed: &mut AllowedNetworks,
+) -> Result<(), AllowFileErrorKind> {
     // Blanks before the first letter; however few bytes a read gives.
     let mut blanks = Vec::new();
     let first = loop {
@@ -148,7 +152,10 @@ pub fn read_networks(
     if first == Some(b'{') { warning_list(reader, allowed) } else { plain(reader, allowed) }
 }
 
-fn plain(reader: impl io::BufRead, allowed: &mut Allowed) -> Result<(), AllowFaultKind> {
+fn plain(
+    reader: impl io::BufRead,
+    allowed: &mut AllowedNetworks,
+) -> Result<(), AllowFileErrorKind> {
     let policy = ReadPolicy {
         prefixes: PrefixPolicy { allow_private: true, min_v4: 0, min_v6: 0 },
         min_confidence: None,
@@ -161,20 +168,20 @@ fn plain(reader: impl io::BufRead, allowed: &mut Allowed) -> Result<(), AllowFau
 }
 
 struct PlainLines<'l> {
-    allowed: &'l mut Allowed,
-    fault: Option<AllowFaultKind>,
+    allowed: &'l mut AllowedNetworks,
+    fault: Option<AllowFileErrorKind>,
 }
 
-impl Entries for PlainLines<'_> {
-    fn take(&mut self, entry: Entry) {
-        if let Content::Indicators(networks) = entry.content {
+impl EntrySink for PlainLines<'_> {
+    fn push(&mut self, entry: FeedEntry) {
+        if let EntryContent::Indicators(networks) = entry.content {
             self.allowed.networks.extend(networks.into_iter().map(|it| it.prefix));
         }
     }
 
-    fn reject(&mut self, line: u64, reason: Reason, text: &str) {
+    fn reject(&mut self, line: u64, reason: RejectReason, text: &str) {
         let text = text.chars().take(100).collect();
-        self.fault.get_or_insert(AllowFaultKind::Line { line, text, reason });
+        self.fault.get_or_insert(AllowFileErrorKind::Line { line, text, reason });
     }
 }
 
@@ -187,15 +194,16 @@ struct WarningList {
     has_list: bool,
 }
 
-impl Members for WarningList {
+impl ObjectVisitor for WarningList {
     fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
-            "type" => self.kind = map.next_value::<Loose<'_>>()?.text(),
+            "type" => self.kind = map.next_value::<LenientStr<'_>>()?.text(),
             "list" => {
-                let is_list = map.next_value_seed(Each(|text: &str| match network(text) {
-                    Some(network) => self.networks.push(network),
-                    None => self.others += 1,
-                }))?;
+                let is_list =
+                    map.next_value_seed(EachElement(|text: &str| match network(text) {
+                        Some(network) => self.networks.push(network),
+                        None => self.others += 1,
+                    }))?;
                 self.has_list |= is_list;
             }
             _ => drop(map.next_value::<IgnoredAny>()?),
@@ -204,24 +212,29 @@ impl Members for WarningList {
     }
 }
 
-fn form(fault: ReadFault) -> AllowFaultKind {
+fn form(fault: ReadError) -> AllowFileErrorKind {
     match fault {
-        ReadFault::Read(error) => AllowFaultKind::Read(error),
-        ReadFault::Form(fault) => AllowFaultKind::Form(fault),
-        ReadFault::Truncated(place) => AllowFaultKind::Form(format!("it ends early, {place}")),
+        ReadError::Io(error) => AllowFileErrorKind::Read(error),
+        ReadError::Format(fault) => AllowFileErrorKind::Form(fault),
+        ReadError::Truncated(position) => {
+            AllowFileErrorKind::Form(format!("it ends early, {position}"))
+        }
     }
 }
 
 fn network(json: &str) -> Option<IpNet> {
-    let text: Loose<'_> = serde_json::from_str(json).ok()?;
+    let text: LenientStr<'_> = serde_json::from_str(json).ok()?;
     parse_prefix(text.as_str())
 }
 
-fn warning_list(reader: impl io::BufRead, allowed: &mut Allowed) -> Result<(), AllowFaultKind> {
+fn warning_list(
+    reader: impl io::BufRead,
+    allowed: &mut AllowedNetworks,
+) -> Result<(), AllowFileErrorKind> {
     let mut list = WarningList::default();
-    document(reader, Objects(&mut list), WHAT).map_err(form)?;
+    document(reader, EachObject(&mut list), WHAT).map_err(form)?;
     if !list.has_list {
-        return Err(AllowFaultKind::Form("it has no \"list\"".to_owned()));
+        return Err(AllowFileErrorKind::Form("it has no \"list\"".to_owned()));
     }
     // Of other types are names and patterns; an address among them stands for something else.
     if ["cidr", "string"].contains(&list.kind.as_str()) {

@@ -1,4 +1,4 @@
-//! `Job`: what one run of the reader does.
+//! `ParseJob`: what one run of the reader does.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader};
@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::merge::{Merge, Merged};
+use super::merge::{Merge, MergeSummary};
 use crate::intel::formats::crowdsec::read_crowdsec;
-use crate::intel::formats::entry::{Entries, ReadFault, ReadPolicy};
+use crate::intel::formats::entry::{EntrySink, ReadError, ReadPolicy};
 use crate::intel::formats::kind::FeedKind;
 use crate::intel::formats::list::{ListFormat, read_list};
 use crate::intel::formats::misp::read_misp;
@@ -28,7 +28,7 @@ const EXPECTED_MAX: usize = 1 << 20;
 
 /// Everything that the reader is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Job {
+pub struct ParseJob {
     /// How to read the documents.
     pub kind: FeedKind,
     /// How a list is written.
@@ -59,7 +59,7 @@ pub struct Job {
 
 /// Why nothing came of a job.
 #[derive(Debug, thiserror::Error)]
-pub enum JobFault {
+pub enum JobError {
     /// A file of the agent's own.
     #[error("work in the state directory: {0}")]
     State(#[from] io::Error),
@@ -68,7 +68,7 @@ pub enum JobFault {
     Before(#[source] StoreError),
     /// The body is not of the feed's kind.
     #[error("{0}")]
-    Read(#[from] ReadFault),
+    Read(#[from] ReadError),
     /// All that is in it is malformed.
     #[error("none of {entries} entries can be used, {first}; check the feed's kind")]
     Unusable {
@@ -81,38 +81,38 @@ pub enum JobFault {
 
 /// The files of a job.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedJob {
     documents: OpenDocuments,
     before: Option<OpenSet>,
     out: File,
 }
 
-impl Job {
+impl ParseJob {
     /// Opens all that the job needs.
-    pub fn open(&self) -> Result<Opened, JobFault> {
+    pub fn open(&self) -> Result<OpenedJob, JobError> {
         let documents = OpenDocuments::open(&self.documents, self.lengths.clone())?;
         let before = match self.before.as_ref().map(|path| OpenSet::open(path, With::Identities)) {
             Some(Ok(before)) => Some(before),
             // What is all of the feed needs nothing of it.
             Some(Err(_damaged)) if self.extent == Extent::Snapshot => None,
-            Some(Err(damaged)) => return Err(JobFault::Before(damaged)),
+            Some(Err(damaged)) => return Err(JobError::Before(damaged)),
             None => None,
         };
         let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.out)?;
-        Ok(Opened { documents, before, out })
+        Ok(OpenedJob { documents, before, out })
     }
 
     /// Reads the documents and writes the new set.
-    pub fn perform(&self, opened: Opened) -> Result<Merged, JobFault> {
-        let Opened { mut documents, before, out } = opened;
+    pub fn perform(&self, opened: OpenedJob) -> Result<MergeSummary, JobError> {
+        let OpenedJob { mut documents, before, out } = opened;
         let merge = Merge::new(out, before, self.extent.clone(), self.policy.now);
         let mut merge = merge.without(&self.own);
         merge.expect(self.expected());
-        let mut place = 1;
+        let mut position = 1;
         while let Some(document) = documents.next_document() {
             let document = BufReader::with_capacity(1 << 18, document);
             let form = (self.kind, &self.list);
-            place += read_document(document, form, &self.policy, place, &mut merge)?;
+            position += read_document(document, form, &self.policy, position, &mut merge)?;
         }
         self.refuse_malformed(merge.rejects())?;
         let meta = Meta {
@@ -123,8 +123,8 @@ impl Job {
         };
         let ttl = Ttl { ttl: self.ttl, confirmed: self.confirmed };
         merge.finish(meta, ttl).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => JobFault::Before(StoreError::Read(error)),
-            _ => JobFault::State(error),
+            io::ErrorKind::InvalidData => JobError::Before(StoreError::Read(error)),
+            _ => JobError::State(error),
         })
     }
 
@@ -137,7 +137,7 @@ impl Job {
 
     /// Rows that have ended are good news, and end what they named; a body in which everything is
     /// malformed is something else.
-    fn refuse_malformed(&self, (rejects, taken): (&Rejects, u64)) -> Result<(), JobFault> {
+    fn refuse_malformed(&self, (rejects, taken): (&Rejects, u64)) -> Result<(), JobError> {
         let entries = rejects.malformed();
         if self.extent != Extent::Snapshot || taken > 0 || entries == 0 || rejects.total() > entries
         {
@@ -145,28 +145,28 @@ impl Job {
         }
         let first = rejects.kept().first().map_or_else(
             || "without a reason".to_owned(),
-            |it| format!("line {}: \"{}\": {}", it.place, it.text.escape_debug(), it.reason),
+            |it| format!("line {}: \"{}\": {}", it.position, it.text.escape_debug(), it.reason),
         );
-        Err(JobFault::Unusable { entries, first })
+        Err(JobError::Unusable { entries, first })
     }
 }
 
 /// Reads a document of a kind; a list is in the format given. Gives the places that it takes, of
-/// which the first is `place`.
+/// which the first is `position`.
 pub fn read_document(
     document: impl BufRead,
     (kind, list): (FeedKind, &ListFormat),
     policy: &ReadPolicy,
-    place: u64,
-    entries: &mut dyn Entries,
-) -> Result<u64, ReadFault> {
+    position: u64,
+    entries: &mut dyn EntrySink,
+) -> Result<u64, ReadError> {
     match kind {
-        FeedKind::List => read_list(document, list, policy, place, entries),
-        FeedKind::Sentinel => read_rows(document, policy, place, entries),
-        FeedKind::Misp | FeedKind::MispFeed => read_misp(document, policy, place, entries),
-        FeedKind::CrowdSec => read_crowdsec(document, policy, place, entries),
-        FeedKind::SentinelQuery => read_sentinel_query(document, policy, place, entries),
-        FeedKind::Stix | FeedKind::Taxii2 => read_stix(document, policy, place, entries),
+        FeedKind::List => read_list(document, list, policy, position, entries),
+        FeedKind::Sentinel => read_rows(document, policy, position, entries),
+        FeedKind::Misp | FeedKind::MispFeed => read_misp(document, policy, position, entries),
+        FeedKind::CrowdSec => read_crowdsec(document, policy, position, entries),
+        FeedKind::SentinelQuery => read_sentinel_query(document, policy, position, entries),
+        FeedKind::Stix | FeedKind::Taxii2 => read_stix(document, policy, position, entries),
     }
 }
 

@@ -17,10 +17,10 @@ use twox_hash::{XxHash3_64, XxHash3_128};
 
 use crate::base::collections::FastIndexMap;
 use crate::intel::address::host;
-use crate::intel::formats::entry::{Content, Entries, Entry};
+use crate::intel::formats::entry::{EntryContent, EntrySink, FeedEntry};
 use crate::intel::indicator::Indicator;
 use crate::intel::pull::Extent;
-use crate::intel::rejects::{Reason, Rejects};
+use crate::intel::rejects::{RejectReason, Rejects};
 use crate::intel::set::store::{
     Encoded, Fact, Identity, Meta, OpenSet, RECORD_MAX, Writer, seconds, ticks,
 };
@@ -34,7 +34,7 @@ const GONE_MAX: usize = 1 << 20;
 const ID_MAX: usize = 8192;
 
 /// By the hash of the id.
-type Ids = FastIndexMap<u128, Slot>;
+type Ids = FastIndexMap<u128, DecidingVersion>;
 
 /// A merge under way.
 #[derive(Debug)]
@@ -56,15 +56,15 @@ pub struct Merge {
 
 /// The version of an id that decides so far: an [`Identity`], and where it stands.
 #[derive(Debug, Clone, Copy, Default)]
-struct Slot {
+struct DecidingVersion {
     version: i64,
     group: u64,
-    place: u64,
+    position: u64,
     first: u32,
     count: u32,
 }
 
-impl Slot {
+impl DecidingVersion {
     const fn identity(self, id: u128) -> Identity {
         let Self { version, group, first, count, .. } = self;
         Identity { id, version, group, first, count }
@@ -73,7 +73,7 @@ impl Slot {
 
 /// What a merge made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Merged {
+pub struct MergeSummary {
     /// Indicators in the new set.
     pub indicators: u32,
     /// Indicators of the set before that would be live now.
@@ -116,11 +116,11 @@ impl Merge {
         (&self.rejects, self.entries)
     }
 
-    fn add(&mut self, entry: Entry) -> io::Result<()> {
+    fn add(&mut self, entry: FeedEntry) -> io::Result<()> {
         self.entries += 1;
         if entry.id.len() > ID_MAX {
-            let reason = Reason::Malformed(format!("an id of more than {ID_MAX} bytes"));
-            self.rejects.add(entry.place, reason, &entry.id);
+            let reason = RejectReason::Malformed(format!("an id of more than {ID_MAX} bytes"));
+            self.rejects.add(entry.position, reason, &entry.id);
             return Ok(());
         }
         let id = hash(&entry.id);
@@ -129,15 +129,15 @@ impl Merge {
         let (index, known) = match self.ids.entry(id) {
             Vacant(vacant) => {
                 let index = vacant.index();
-                vacant.insert(Slot::default());
+                vacant.insert(DecidingVersion::default());
                 (index, None)
             }
             Occupied(known) => (known.index(), Some(*known.get())),
         };
         if let Some(known) = known {
             let older = version < known.version;
-            let place = if older { entry.place } else { known.place };
-            self.rejects.add(place, Reason::Superseded, &entry.id);
+            let position = if older { entry.position } else { known.position };
+            self.rejects.add(position, RejectReason::Superseded, &entry.id);
             if older {
                 return Ok(());
             }
@@ -151,26 +151,26 @@ impl Merge {
             if known.is_none() {
                 self.ids.pop();
             }
-            self.rejects.add(entry.place, Reason::Superseded, &entry.id);
+            self.rejects.add(entry.position, RejectReason::Superseded, &entry.id);
             return Ok(());
         }
         let first = self.out.next();
-        let (group, place) = (group(&entry.group), entry.place);
-        let mut slot = Slot { version, group, place, first, count: 0 };
-        match self.without_own(entry.content, place) {
-            Content::Gone(reason) => self.rejects.add(entry.place, reason, &entry.id),
-            Content::Indicators(indicators) => {
+        let (group, position) = (group(&entry.group), entry.position);
+        let mut slot = DecidingVersion { version, group, position, first, count: 0 };
+        match self.without_own(entry.content, position) {
+            EntryContent::Removed(reason) => self.rejects.add(entry.position, reason, &entry.id),
+            EntryContent::Indicators(indicators) => {
                 for mut indicator in indicators {
                     if indicator.expires.is_some_and(|expires| expires <= self.now) {
-                        self.rejects.add(entry.place, Reason::Expired, &indicator.id);
+                        self.rejects.add(entry.position, RejectReason::Expired, &indicator.id);
                         continue;
                     }
                     if self.write(&mut indicator, before)? {
                         slot.count += 1;
                     } else {
                         let reason = format!("its texts have more than {RECORD_MAX} bytes");
-                        let reason = Reason::Malformed(reason);
-                        self.rejects.add(entry.place, reason, &indicator.id);
+                        let reason = RejectReason::Malformed(reason);
+                        self.rejects.add(entry.position, reason, &indicator.id);
                     }
                 }
             }
@@ -182,17 +182,17 @@ impl Merge {
     }
 
     /// Every connection has an address of this host at one end: as an indicator it says nothing.
-    fn without_own(&mut self, content: Content, place: u64) -> Content {
-        let Content::Indicators(mut indicators) = content else { return content };
+    fn without_own(&mut self, content: EntryContent, position: u64) -> EntryContent {
+        let EntryContent::Indicators(mut indicators) = content else { return content };
         let Self { own, rejects, .. } = self;
         let is_own = |it: &Indicator| own.contains(&it.prefix);
         if !indicators.is_empty() && indicators.iter().all(is_own) {
-            return Content::Gone(Reason::OwnAddress);
+            return EntryContent::Removed(RejectReason::OwnAddress);
         }
         for own in indicators.extract_if(.., |it| is_own(it)) {
-            rejects.add(place, Reason::OwnAddress, &own.prefix.to_string());
+            rejects.add(position, RejectReason::OwnAddress, &own.prefix.to_string());
         }
-        Content::Indicators(indicators)
+        EntryContent::Indicators(indicators)
     }
 
     /// Writes a record. Where the set before has the same one, it is as old as that. False where it
@@ -222,7 +222,7 @@ impl Merge {
     }
 
     /// Writes the rest; `origin`, `cursor` and the time of the pull are in `meta`.
-    pub fn finish(mut self, mut meta: Meta, ttl: Ttl) -> io::Result<Merged> {
+    pub fn finish(mut self, mut meta: Meta, ttl: Ttl) -> io::Result<MergeSummary> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
@@ -238,7 +238,7 @@ impl Merge {
         self.ids.sort_unstable_keys();
         let identities = self.ids.iter().map(|(id, slot)| slot.identity(*id));
         let indicators = self.out.finish(&self.kept, identities, &meta)?;
-        Ok(Merged { indicators, before, entries: self.entries })
+        Ok(MergeSummary { indicators, before, entries: self.entries })
     }
 
     /// Takes over what stays of the set before. Gives how many of it would be live now.
@@ -261,10 +261,10 @@ impl Merge {
         for identity in order {
             let stays = !self.ids.contains_key(&identity.id)
                 && (identity.group == 0 || !replaced.contains(&identity.group));
-            let mut slot = Slot {
+            let mut slot = DecidingVersion {
                 version: identity.version,
                 group: identity.group,
-                place: 0,
+                position: 0,
                 first: self.out.next(),
                 count: 0,
             };
@@ -286,8 +286,8 @@ impl Merge {
     }
 }
 
-impl Entries for Merge {
-    fn take(&mut self, entry: Entry) {
+impl EntrySink for Merge {
+    fn push(&mut self, entry: FeedEntry) {
         if self.failed.is_none()
             && let Err(error) = self.add(entry)
         {
@@ -295,8 +295,8 @@ impl Entries for Merge {
         }
     }
 
-    fn reject(&mut self, place: u64, reason: Reason, text: &str) {
-        self.rejects.add(place, reason, text);
+    fn reject(&mut self, position: u64, reason: RejectReason, text: &str) {
+        self.rejects.add(position, reason, text);
     }
 }
 

@@ -1,15 +1,15 @@
 //! Reader: turns the documents of a pull into the next set of a feed, in a process of its own.
 //!
 //! Feed content is hostile, and reading it needs nothing but memory and two files. So the agent has
-//! the launcher start `netsensor parse-feed`, gives it a [`Job`] over its standard input, which is a
-//! socket, and takes a [`Report`] from there. The child opens its files, gives up everything else
+//! the launcher start `netsensor parse-feed`, gives it a [`ParseJob`] over its standard input, which is a
+//! socket, and takes a [`ParserReport`] from there. The child opens its files, gives up everything else
 //! (`privsep::sandbox::confine_feed_parser`), and then reads the first byte of the feed.
 
 pub(super) mod merge;
 
 mod job;
 
-pub use job::{Job, JobFault, Opened, read_document};
+pub use job::{JobError, OpenedJob, ParseJob, read_document};
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -22,26 +22,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::privsep::sandbox::{FEED_PARSER_MEMORY_MAX, confine_feed_parser};
 use crate::privsep::{Channel, ChildProcess, FEED_PARSER_COMMAND, Message, Spawner};
-use merge::Merged;
+use merge::MergeSummary;
 
 /// A job or a report is not longer than this, bytes.
 const MESSAGE_MAX: usize = 64 << 20;
 
 /// What the child tells.
 #[derive(Debug, Serialize, Deserialize)]
-enum Report {
+enum ParserReport {
     /// The new set is written.
-    Merged(Merged),
+    Merged(MergeSummary),
     /// Nothing of the documents can be used; why.
     Refused(String),
     /// The set that is there is damaged; how.
     Damaged(String),
 }
 
-impl From<JobFault> for Report {
-    fn from(fault: JobFault) -> Self {
+impl From<JobError> for ParserReport {
+    fn from(fault: JobError) -> Self {
         match fault {
-            JobFault::Before(_) => Self::Damaged(fault.to_string()),
+            JobError::Before(_) => Self::Damaged(fault.to_string()),
             other => Self::Refused(other.to_string()),
         }
     }
@@ -49,18 +49,18 @@ impl From<JobFault> for Report {
 
 /// Where feeds are read.
 #[derive(Debug, Clone)]
-pub enum Reading {
+pub enum ParserMode {
     /// In a process that the launcher starts.
     Launcher(Arc<Spawner>),
     /// In a child that runs this program, which is `netsensor`.
     Child(PathBuf),
     /// On the caller's thread: for tests, and for what is not hostile.
-    Here,
+    InProcess,
 }
 
 /// Why there is no new set.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReaderError {
+pub(super) enum ParserError {
     /// Nothing of the documents can be used.
     #[error("{0}")]
     Refused(String),
@@ -80,18 +80,18 @@ pub(super) enum ReaderError {
 }
 
 /// Does `job`; it takes as long as it takes, which the child's own limits bound.
-pub(super) fn read(reading: &Reading, job: &Job) -> Result<Merged, ReaderError> {
+pub(super) fn read(reading: &ParserMode, job: &ParseJob) -> Result<MergeSummary, ParserError> {
     let (mut channel, mut child) = match reading {
-        Reading::Launcher(launcher) => {
+        ParserMode::Launcher(launcher) => {
             (launcher.spawn(&ChildProcess::FeedParser, MESSAGE_MAX)?, None)
         }
-        Reading::Child(program) => {
+        ParserMode::Child(program) => {
             let (channel, child) = start(program)?;
             (channel, Some(child))
         }
-        Reading::Here => {
+        ParserMode::InProcess => {
             let done = job.open().and_then(|opened| job.perform(opened));
-            return outcome(done.map_or_else(Report::from, Report::Merged));
+            return outcome(done.map_or_else(ParserReport::from, ParserReport::Merged));
         }
     };
     // A child that ended says more by its status than by the broken pipe.
@@ -101,7 +101,7 @@ pub(super) fn read(reading: &Reading, job: &Job) -> Result<Merged, ReaderError> 
     }
     let said = match channel.receive_bytes(None)? {
         Some(Message::Bytes(report)) => serde_json::from_slice(&report).ok(),
-        Some(Message::Exited(status)) => return Err(ReaderError::Ended(Some(status))),
+        Some(Message::Exited(status)) => return Err(ParserError::Ended(Some(status))),
         Some(Message::Closed) | None => None,
     };
     // What it said counts when it ended well, too.
@@ -114,7 +114,7 @@ pub(super) fn read(reading: &Reading, job: &Job) -> Result<Merged, ReaderError> 
     };
     match said {
         Some(report) if status.is_some_and(|status| status.success()) => outcome(report),
-        _ => Err(ReaderError::Ended(status)),
+        _ => Err(ParserError::Ended(status)),
     }
 }
 
@@ -129,11 +129,11 @@ fn start(program: &PathBuf) -> io::Result<(Channel, Child)> {
     Ok((Channel::new(ours.into(), MESSAGE_MAX), child))
 }
 
-fn outcome(report: Report) -> Result<Merged, ReaderError> {
+fn outcome(report: ParserReport) -> Result<MergeSummary, ParserError> {
     match report {
-        Report::Merged(merged) => Ok(merged),
-        Report::Refused(why) => Err(ReaderError::Refused(why)),
-        Report::Damaged(how) => Err(ReaderError::Damaged(how)),
+        ParserReport::Merged(merged) => Ok(merged),
+        ParserReport::Refused(why) => Err(ParserError::Refused(why)),
+        ParserReport::Damaged(how) => Err(ParserError::Damaged(how)),
     }
 }
 
@@ -147,13 +147,13 @@ pub fn run_feed_parser() -> io::Result<()> {
     let Some(Message::Bytes(text)) = channel.receive_bytes(None)? else {
         return Err(io::ErrorKind::UnexpectedEof.into());
     };
-    let job: Job = serde_json::from_slice(&text)?;
+    let job: ParseJob = serde_json::from_slice(&text)?;
     drop(text);
     let done = job.open().and_then(|opened| {
         confine_feed_parser()?;
         job.perform(opened)
     });
-    let report = done.map_or_else(Report::from, Report::Merged);
+    let report = done.map_or_else(ParserReport::from, ParserReport::Merged);
     channel.send_bytes(&serde_json::to_vec(&report)?)
 }
 

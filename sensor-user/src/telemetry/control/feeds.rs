@@ -59,7 +59,7 @@ pub struct RejectReport {
 impl From<&Reject> for RejectReport {
     fn from(reject: &Reject) -> Self {
         Self {
-            position: reject.place,
+            position: reject.position,
             reason: reject.reason.to_string(),
             text: reject.text.clone(),
         }

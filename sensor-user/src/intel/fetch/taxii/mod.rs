@@ -20,7 +20,7 @@ use super::{MOST_PAGES, Task};
 use crate::base::escape::escaped;
 use crate::intel::config::query::{Ask, TaxiiAsk};
 use crate::intel::pull::Documents;
-use crate::intel::pull::{Cursor, Extent, Pulled};
+use crate::intel::pull::{Cursor, Extent, PullOutcome};
 
 /// What is spoken (RFC 6838 form as registered with IANA).
 const MEDIA: &str = "application/taxii+json;version=2.1";
@@ -38,7 +38,7 @@ pub(super) async fn pull(
     session: &Session<'_>,
     url: &Url,
     task: Task<'_>,
-) -> Result<Pulled, FetchError> {
+) -> Result<PullOutcome, FetchError> {
     let usual = TaxiiAsk::default();
     let ask = if let Ask::Taxii(ask) = &task.feed.ask { ask } else { &usual };
     let collections = find::collections(session, url, ask).await?;
@@ -62,11 +62,11 @@ pub(super) async fn pull(
         after.extend(end.map(|end| (name, end)));
     }
     if run.documents.count() == 0 && !known.is_empty() {
-        return Ok(Pulled::NotModified);
+        return Ok(PullOutcome::NotModified);
     }
     let extent =
         if known.is_empty() { Extent::Snapshot } else { Extent::Changes { replaced: Vec::new() } };
-    Ok(Pulled::New { documents: run.documents, extent, cursor: Cursor::Collections(after) })
+    Ok(PullOutcome::New { documents: run.documents, extent, cursor: Cursor::Collections(after) })
 }
 
 /// A run over all pages of all collections.

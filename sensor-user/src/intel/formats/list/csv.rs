@@ -7,11 +7,11 @@
 use std::borrow::Cow;
 use std::io::BufRead;
 
-use super::format::{Field, number};
-use super::row::{Judge, Row};
+use super::format::{ListField, column_number};
+use super::row::{ListRow, ListRules};
 use crate::base::lines::Lines;
-use crate::intel::formats::entry::{Entries, ReadFault};
-use crate::intel::rejects::Reason;
+use crate::intel::formats::entry::{EntrySink, ReadError};
+use crate::intel::rejects::RejectReason;
 
 /// Columns of a row that are looked at; what comes after is not read.
 const COLUMNS_MAX: usize = 256;
@@ -19,19 +19,19 @@ const COLUMNS_MAX: usize = 256;
 /// Reads all rows.
 pub(super) fn read(
     input: impl BufRead,
-    judge: Judge<'_>,
-    first_place: u64,
-    entries: &mut dyn Entries,
-) -> Result<u64, ReadFault> {
+    judge: ListRules<'_>,
+    first_position: u64,
+    entries: &mut dyn EntrySink,
+) -> Result<u64, ReadError> {
     let separator = judge.format.separator.unwrap_or(',');
     let mut header = Header::new(judge);
     let mut lines = Lines::new(input);
     let mut used = 0;
     while let Some(line) = lines.next_line()? {
         used = line.number;
-        let place = first_place.saturating_add(line.number - 1);
+        let position = first_position.saturating_add(line.number - 1);
         let Some(bytes) = line.bytes else {
-            entries.reject(place, Reason::LineTooLong, "");
+            entries.reject(position, RejectReason::LineTooLong, "");
             continue;
         };
         let text = String::from_utf8_lossy(bytes);
@@ -48,68 +48,68 @@ pub(super) fn read(
             _ if is_comment => {}
             None => {
                 let fault = "a quote is not closed in its line".to_owned();
-                entries.reject(place, Reason::Malformed(fault), text);
+                entries.reject(position, RejectReason::Malformed(fault), text);
             }
-            Some(_) if header.places.is_none() => return Err(header.missing(text)),
-            Some(columns) => judge.give(&header.row(&columns), place, entries),
+            Some(_) if header.indexes.is_none() => return Err(header.missing(text)),
+            Some(columns) => judge.give(&header.row(&columns), position, entries),
         }
     }
     Ok(used)
 }
 
 struct Header<'f> {
-    judge: Judge<'f>,
+    judge: ListRules<'f>,
     /// Columns of each field, from 0; `None` until the header was seen.
-    places: Option<Vec<(Field, usize)>>,
+    indexes: Option<Vec<(ListField, usize)>>,
     /// Whether the next row may be a header that is not needed.
     is_first: bool,
 }
 
 impl<'f> Header<'f> {
-    fn new(judge: Judge<'f>) -> Self {
+    fn new(judge: ListRules<'f>) -> Self {
         let columns = &judge.format.columns;
-        let places = columns.are_numbers().then(|| {
-            let numbers = |field| columns.of(field).iter().filter_map(|name| number(name));
-            let of = |field| numbers(field).map(move |place| (field, place));
-            Field::ALL.into_iter().flat_map(of).collect()
+        let indexes = columns.are_numbers().then(|| {
+            let numbers = |field| columns.of(field).iter().filter_map(|name| column_number(name));
+            let of = |field| numbers(field).map(move |index| (field, index));
+            ListField::ALL.into_iter().flat_map(of).collect()
         });
-        Self { judge, places, is_first: true }
+        Self { judge, indexes, is_first: true }
     }
 
     /// Whether a line is the header.
     fn takes(&mut self, columns: &[Cow<'_, str>], is_comment: bool) -> bool {
-        let Some(places) = &self.places else {
+        let Some(indexes) = &self.indexes else {
             return self.find(columns);
         };
         // A header that is not needed: no address is without any digit or colon.
         if is_comment || !std::mem::take(&mut self.is_first) {
             return false;
         }
-        let address = places.iter().find(|(field, _)| *field == Field::Address);
-        let text = address.and_then(|(_, place)| columns.get(*place));
+        let address = indexes.iter().find(|(field, _)| *field == ListField::Address);
+        let text = address.and_then(|(_, index)| columns.get(*index));
         text.is_some_and(|text| !text.bytes().any(|byte| byte.is_ascii_digit() || byte == b':'))
     }
 
     fn find(&mut self, columns: &[Cow<'_, str>]) -> bool {
         let format = &self.judge.format.columns;
-        let place = |name: &String| {
+        let index = |name: &String| {
             let is_it = |column: &Cow<'_, str>| column.trim().eq_ignore_ascii_case(name);
-            number(name).or_else(|| columns.iter().position(is_it))
+            column_number(name).or_else(|| columns.iter().position(is_it))
         };
-        let of = |field| format.of(field).iter().filter_map(place).map(move |place| (field, place));
-        let places: Vec<_> = Field::ALL.into_iter().flat_map(of).collect();
-        let is_header = places.iter().any(|(field, _)| *field == Field::Address);
+        let of = |field| format.of(field).iter().filter_map(index).map(move |index| (field, index));
+        let indexes: Vec<_> = ListField::ALL.into_iter().flat_map(of).collect();
+        let is_header = indexes.iter().any(|(field, _)| *field == ListField::Address);
         if is_header {
-            self.places = Some(places);
+            self.indexes = Some(indexes);
             self.is_first = false;
         }
         is_header
     }
 
-    fn row<'a>(&self, columns: &[Cow<'a, str>]) -> Row<'a> {
-        let mut row = Row::default();
-        for (field, place) in self.places.iter().flatten() {
-            if let Some(column) = columns.get(*place)
+    fn row<'a>(&self, columns: &[Cow<'a, str>]) -> ListRow<'a> {
+        let mut row = ListRow::default();
+        for (field, index) in self.indexes.iter().flatten() {
+            if let Some(column) = columns.get(*index)
                 && row.get(*field).is_empty()
             {
                 row.set(*field, column.clone());
@@ -118,10 +118,10 @@ impl<'f> Header<'f> {
         row
     }
 
-    fn missing(&self, line: &str) -> ReadFault {
+    fn missing(&self, line: &str) -> ReadError {
         let line: String = line.chars().take(100).collect();
-        let names = self.judge.format.columns.of(Field::Address).join(" or ");
-        ReadFault::Form(format!("no header with a column {names} before the row {line:?}"))
+        let names = self.judge.format.columns.of(ListField::Address).join(" or ");
+        ReadError::Format(format!("no header with a column {names} before the row {line:?}"))
     }
 }
 

@@ -10,12 +10,12 @@ use std::io::{BufRead, Read};
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserializer, de};
 
-use super::format::{Columns, Field};
-use super::row::{Judge, Row};
-use crate::base::lines::{Lines, json_fault};
-use crate::intel::formats::entry::{Entries, ReadFault};
-use crate::intel::formats::json::{Loose, document, not_a_list, short};
-use crate::intel::rejects::Reason;
+use super::format::{ListColumns, ListField};
+use super::row::{ListRow, ListRules};
+use crate::base::lines::{Lines, json_error};
+use crate::intel::formats::entry::{EntrySink, ReadError};
+use crate::intel::formats::json::{LenientStr, document, short, unexpected_document};
+use crate::intel::rejects::RejectReason;
 
 /// Bytes of what a document says that is no list.
 const SAMPLE_MAX: usize = 200;
@@ -24,19 +24,19 @@ const WHAT: &str = "a list in JSON";
 /// Reads one document.
 pub(super) fn read(
     input: impl Read,
-    judge: Judge<'_>,
-    first_place: u64,
-    entries: &mut dyn Entries,
-) -> Result<u64, ReadFault> {
-    let mut state = State::new(judge, entries);
-    state.place = first_place;
-    let missing = document(input, Walk::new(&mut state, &Row::default()), WHAT)?;
+    judge: ListRules<'_>,
+    first_position: u64,
+    entries: &mut dyn EntrySink,
+) -> Result<u64, ReadError> {
+    let mut state = WalkState::new(judge, entries);
+    state.position = first_position;
+    let missing = document(input, ValueWalker::new(&mut state, &ListRow::default()), WHAT)?;
     let used = state.rows.saturating_add(missing);
     if state.rows == 0 && state.arrays == 0 && (missing > 0 || !state.sample.is_empty()) {
-        return Err(not_a_list(WHAT, &state.sample));
+        return Err(unexpected_document(WHAT, &state.sample));
     }
     for _ in 0..missing {
-        entries.reject(first_place, Reason::NoAddress, "");
+        entries.reject(first_position, RejectReason::NoAddress, "");
     }
     Ok(used)
 }
@@ -44,19 +44,19 @@ pub(super) fn read(
 /// Reads lines of one object each.
 pub(super) fn read_lines(
     input: impl BufRead,
-    judge: Judge<'_>,
-    first_place: u64,
-    entries: &mut dyn Entries,
-) -> Result<u64, ReadFault> {
-    let mut state = State::new(judge, entries);
+    judge: ListRules<'_>,
+    first_position: u64,
+    entries: &mut dyn EntrySink,
+) -> Result<u64, ReadError> {
+    let mut state = WalkState::new(judge, entries);
     state.is_by_line = true;
     let mut lines = Lines::new(input);
     let mut used = 0;
     while let Some(line) = lines.next_line()? {
         used = line.number;
-        state.place = first_place.saturating_add(line.number - 1);
+        state.position = first_position.saturating_add(line.number - 1);
         let Some(bytes) = line.bytes else {
-            state.entries.reject(state.place, Reason::LineTooLong, "");
+            state.entries.reject(state.position, RejectReason::LineTooLong, "");
             continue;
         };
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
@@ -64,16 +64,20 @@ pub(super) fn read_lines(
             continue;
         }
         let mut json = serde_json::Deserializer::from_slice(bytes);
-        let walked = Walk::new(&mut state, &Row::default()).deserialize(&mut json);
+        let walked = ValueWalker::new(&mut state, &ListRow::default()).deserialize(&mut json);
         match walked.and_then(|missing| json.end().map(|()| missing)) {
             Ok(0) => {}
-            Ok(_) => state.entries.reject(state.place, Reason::NoAddress, &state.sample),
+            Ok(_) => state.entries.reject(state.position, RejectReason::NoAddress, &state.sample),
             Err(error) if error.is_eof() && !line.is_ended => {
-                return Err(ReadFault::Truncated(format!("in line {}", line.number)));
+                return Err(ReadError::Truncated(format!("in line {}", line.number)));
             }
             Err(error) => {
                 let text = String::from_utf8_lossy(bytes);
-                state.entries.reject(state.place, Reason::Malformed(json_fault(&error)), &text);
+                state.entries.reject(
+                    state.position,
+                    RejectReason::Malformed(json_error(&error)),
+                    &text,
+                );
             }
         }
     }
@@ -83,30 +87,30 @@ pub(super) fn read_lines(
 /// What a member of an object says: the field, how late it comes among those of that field, and
 /// whether it is said for all that is inside.
 #[derive(Debug, Clone, Copy)]
-struct Meaning {
-    field: Field,
+struct FieldBinding {
+    field: ListField,
     rank: usize,
     is_outer: bool,
 }
 
-struct State<'s> {
-    judge: Judge<'s>,
-    entries: &'s mut dyn Entries,
-    meanings: HashMap<&'s str, Vec<Meaning>>,
-    place: u64,
+struct WalkState<'s> {
+    judge: ListRules<'s>,
+    entries: &'s mut dyn EntrySink,
+    meanings: HashMap<&'s str, Vec<FieldBinding>>,
+    position: u64,
     is_by_line: bool,
     rows: u64,
     arrays: u64,
     sample: String,
 }
 
-impl<'s> State<'s> {
-    fn new(judge: Judge<'s>, entries: &'s mut dyn Entries) -> Self {
-        let mut meanings: HashMap<&str, Vec<Meaning>> = HashMap::new();
-        let mut add = |columns: &'s Columns, is_outer| {
+impl<'s> WalkState<'s> {
+    fn new(judge: ListRules<'s>, entries: &'s mut dyn EntrySink) -> Self {
+        let mut meanings: HashMap<&str, Vec<FieldBinding>> = HashMap::new();
+        let mut add = |columns: &'s ListColumns, is_outer| {
             for (field, names) in &columns.0 {
                 for (rank, name) in names.iter().enumerate() {
-                    let meaning = Meaning { field: *field, rank, is_outer };
+                    let meaning = FieldBinding { field: *field, rank, is_outer };
                     meanings.entry(name).or_default().push(meaning);
                 }
             }
@@ -114,7 +118,16 @@ impl<'s> State<'s> {
         add(&judge.format.columns, false);
         add(&judge.format.outer, true);
         let sample = String::new();
-        Self { judge, entries, meanings, place: 0, is_by_line: false, rows: 0, arrays: 0, sample }
+        Self {
+            judge,
+            entries,
+            meanings,
+            position: 0,
+            is_by_line: false,
+            rows: 0,
+            arrays: 0,
+            sample,
+        }
     }
 
     fn note(&mut self, key: &str, value: &str) {
@@ -128,22 +141,22 @@ impl<'s> State<'s> {
 }
 
 /// Walks over a value; gives the number of objects in it that say nothing of an address.
-struct Walk<'w, 's, 'de> {
-    state: &'w mut State<'s>,
-    outer: &'w Row<'de>,
+struct ValueWalker<'w, 's, 'de> {
+    state: &'w mut WalkState<'s>,
+    outer: &'w ListRow<'de>,
     key: &'w str,
     index: u64,
 }
 
-impl<'w, 's, 'de> Walk<'w, 's, 'de> {
-    fn new(state: &'w mut State<'s>, outer: &'w Row<'de>) -> Self {
+impl<'w, 's, 'de> ValueWalker<'w, 's, 'de> {
+    fn new(state: &'w mut WalkState<'s>, outer: &'w ListRow<'de>) -> Self {
         Self { state, outer, key: "", index: 0 }
     }
 
-    fn end(self, mut row: Row<'de>, is_leaf: bool, inner: u64) -> u64 {
+    fn end(self, mut row: ListRow<'de>, is_leaf: bool, inner: u64) -> u64 {
         let kinds = &self.state.judge.format.kinds;
-        if row.get(Field::Address).is_empty() {
-            let kind = row.get(Field::Kind);
+        if row.get(ListField::Address).is_empty() {
+            let kind = row.get(ListField::Kind);
             // Of another kind, and no entry at all: what a list says of itself.
             let is_entry = kind.is_empty() || kinds.is_empty() || kinds.iter().any(|it| it == kind);
             if is_leaf && is_entry {
@@ -156,21 +169,21 @@ impl<'w, 's, 'de> Walk<'w, 's, 'de> {
                 0 => Cow::Owned(self.key.to_owned()),
                 index => Cow::Owned(format!("{}/{index}", self.key)),
             };
-            for field in [Field::Id, Field::Url] {
+            for field in [ListField::Id, ListField::Url] {
                 if row.get(field).is_empty() {
                     row.set(field, id.clone());
                 }
             }
         }
         let state = self.state;
-        state.judge.give(&row.within(self.outer), state.place, state.entries);
-        state.place += u64::from(!state.is_by_line);
+        state.judge.give(&row.within(self.outer), state.position, state.entries);
+        state.position += u64::from(!state.is_by_line);
         state.rows += 1;
         0
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_, '_, 'de> {
+impl<'de> DeserializeSeed<'de> for ValueWalker<'_, '_, 'de> {
     type Value = u64;
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<u64, D::Error> {
@@ -178,7 +191,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_, '_, 'de> {
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
+impl<'de> Visitor<'de> for ValueWalker<'_, '_, 'de> {
     type Value = u64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -186,21 +199,21 @@ impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
-        let (mut row, mut inside) = (Row::default(), self.outer.clone());
-        let mut ranks = [[usize::MAX; Field::COUNT]; 2];
+        let (mut row, mut inside) = (ListRow::default(), self.outer.clone());
+        let mut ranks = [[usize::MAX; ListField::COUNT]; 2];
         let (mut is_empty, mut is_leaf, mut inner) = (true, true, 0);
-        while let Some(Loose(key)) = map.next_key::<Loose<'de>>()? {
+        while let Some(LenientStr(key)) = map.next_key::<LenientStr<'de>>()? {
             is_empty = false;
             let Some(meanings) = self.state.meanings.get(&*key) else {
                 let state = &mut *self.state;
                 let before = state.arrays + state.rows;
-                let walk = Walk { state, outer: &inside, key: &key, index: 0 };
+                let walk = ValueWalker { state, outer: &inside, key: &key, index: 0 };
                 let missing = map.next_value_seed(walk)?;
                 is_leaf &= missing == 0 && before == self.state.arrays + self.state.rows;
                 inner += missing;
                 continue;
             };
-            let Loose(value) = map.next_value()?;
+            let LenientStr(value) = map.next_value()?;
             for meaning in meanings {
                 let (target, ranks) = match (meaning.is_outer, &mut ranks) {
                     (false, [own, _]) => (&mut row, own),
@@ -227,7 +240,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
         let (mut missing, mut index) = (0, 0);
         loop {
             let state = &mut *self.state;
-            let walk = Walk { state, outer: self.outer, key: self.key, index };
+            let walk = ValueWalker { state, outer: self.outer, key: self.key, index };
             let Some(inner) = values.next_element_seed(walk)? else { return Ok(missing) };
             missing += inner;
             index += 1;

@@ -4,6 +4,7 @@
 
 mod csv;
 mod format;
+mod from_config;
 mod json;
 mod plain;
 mod presets;
@@ -11,7 +12,8 @@ mod row;
 #[cfg(test)]
 mod tests;
 
-pub use format::{Columns, Field, FormatFault, ListFormat, Shape};
+pub use format::{ListColumns, ListField, ListFormat, ListShape};
+pub use from_config::ListFormatError;
 pub use presets::{NAMES as PRESETS, preset};
 
 use std::io::{self, BufRead};
@@ -19,8 +21,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use self::row::Judge;
-use super::entry::{Collected, Content, Entries, ReadFault, ReadPolicy};
+use self::row::ListRules;
+use super::entry::{CollectedEntries, EntryContent, EntrySink, ReadError, ReadPolicy};
 use crate::intel::address::PrefixPolicy;
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::Rejects;
@@ -31,21 +33,21 @@ pub fn read_list(
     input: impl BufRead,
     format: &ListFormat,
     policy: &ReadPolicy,
-    first_place: u64,
-    entries: &mut dyn Entries,
-) -> Result<u64, ReadFault> {
-    let judge = Judge { format, policy };
+    first_position: u64,
+    entries: &mut dyn EntrySink,
+) -> Result<u64, ReadError> {
+    let judge = ListRules { format, policy };
     match format.shape {
-        Shape::Plain => plain::read(input, judge, first_place, entries),
-        Shape::Csv => csv::read(input, judge, first_place, entries),
-        Shape::Json => json::read(input, judge, first_place, entries),
-        Shape::JsonLines => json::read_lines(input, judge, first_place, entries),
+        ListShape::Plain => plain::read(input, judge, first_position, entries),
+        ListShape::Csv => csv::read(input, judge, first_position, entries),
+        ListShape::Json => json::read(input, judge, first_position, entries),
+        ListShape::JsonLines => json::read_lines(input, judge, first_position, entries),
     }
 }
 
 /// What a list or a table of rows yields.
 #[derive(Debug, Default)]
-pub struct Parsed {
+pub struct ParsedIndicators {
     /// What can be used.
     pub indicators: Vec<Indicator>,
     /// What cannot, and why.
@@ -59,19 +61,19 @@ pub fn parse(
     feed: &Arc<str>,
     policy: PrefixPolicy,
     (pulled, expires): (Timestamp, Option<Timestamp>),
-) -> io::Result<Parsed> {
+) -> io::Result<ParsedIndicators> {
     let policy =
         ReadPolicy { prefixes: policy, min_confidence: None, now: pulled, oldest: Timestamp::MIN };
-    let mut found = Collected::default();
+    let mut found = CollectedEntries::default();
     match read_list(reader, &ListFormat::default(), &policy, 1, &mut found) {
         Ok(_) => {}
-        Err(ReadFault::Read(error)) => return Err(error),
+        Err(ReadError::Io(error)) => return Err(error),
         Err(other) => return Err(io::Error::other(other)),
     }
     let mut seen = std::collections::HashSet::new();
     let mut indicators = Vec::with_capacity(found.entries.len());
     for entry in found.entries {
-        let Content::Indicators(of_entry) = entry.content else { continue };
+        let EntryContent::Indicators(of_entry) = entry.content else { continue };
         if seen.insert(entry.id) {
             indicators.extend(of_entry.into_iter().map(|indicator| Indicator {
                 id: format!("{feed}:{}", indicator.id),
@@ -81,5 +83,5 @@ pub fn parse(
             }));
         }
     }
-    Ok(Parsed { indicators, rejects: found.rejects })
+    Ok(ParsedIndicators { indicators, rejects: found.rejects })
 }

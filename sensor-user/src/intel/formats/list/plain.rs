@@ -3,27 +3,27 @@
 use std::borrow::Cow;
 use std::io::BufRead;
 
-use super::row::Judge;
+use super::row::ListRules;
 use crate::base::lines::Lines;
 use crate::intel::formats::endpoint::Endpoint;
-use crate::intel::formats::entry::{Content, Entries, Entry, ReadFault};
+use crate::intel::formats::entry::{EntryContent, EntrySink, FeedEntry, ReadError};
 use crate::intel::indicator::Indicator;
-use crate::intel::rejects::Reason;
+use crate::intel::rejects::RejectReason;
 
 /// Reads a plain list: the first word of each line before a comment.
 pub(super) fn read(
     input: impl BufRead,
-    judge: Judge<'_>,
-    first_place: u64,
-    entries: &mut dyn Entries,
-) -> Result<u64, ReadFault> {
+    judge: ListRules<'_>,
+    first_position: u64,
+    entries: &mut dyn EntrySink,
+) -> Result<u64, ReadError> {
     let mut lines = Lines::new(input);
     let mut used = 0;
     while let Some(line) = lines.next_line()? {
         used = line.number;
-        let place = first_place.saturating_add(line.number - 1);
+        let position = first_position.saturating_add(line.number - 1);
         let Some(bytes) = line.bytes else {
-            entries.reject(place, Reason::LineTooLong, "");
+            entries.reject(position, RejectReason::LineTooLong, "");
             continue;
         };
         let text = word(bytes);
@@ -31,23 +31,23 @@ pub(super) fn read(
             continue;
         }
         match indicator(judge, &text) {
-            Ok(indicator) => entries.take(Entry {
+            Ok(indicator) => entries.push(FeedEntry {
                 id: indicator.id.clone(),
                 group: String::new(),
                 version: None,
-                place,
-                content: Content::Indicators(vec![indicator]),
+                position,
+                content: EntryContent::Indicators(vec![indicator]),
             }),
-            Err(reason) => entries.reject(place, reason, &text),
+            Err(reason) => entries.reject(position, reason, &text),
         }
     }
     Ok(used)
 }
 
-fn indicator(judge: Judge<'_>, text: &str) -> Result<Indicator, Reason> {
+fn indicator(judge: ListRules<'_>, text: &str) -> Result<Indicator, RejectReason> {
     let endpoint = Endpoint::parse(text)?;
     if let Some(exclusion) = judge.policy.prefixes.exclusion(&endpoint.prefix) {
-        return Err(Reason::Excluded(exclusion));
+        return Err(RejectReason::Excluded(exclusion));
     }
     Ok(Indicator {
         threat_type: judge.format.threat_type.clone(),

@@ -1,6 +1,6 @@
 //! Presets: the formats of known lists, as their publishers and those who read them describe them.
 
-use super::format::{Columns, Field, ListFormat, Shape};
+use super::format::{ListColumns, ListField, ListFormat, ListShape};
 
 /// Names of all presets.
 pub const NAMES: [&str; 12] = [
@@ -21,19 +21,19 @@ pub const NAMES: [&str; 12] = [
 /// The format of a known list; `None` for a name that is not in [`NAMES`].
 pub fn preset(name: &str) -> Option<ListFormat> {
     let format = match name {
-        "feodo" => feodo(Shape::Json),
-        "feodo-csv" => feodo(Shape::Csv),
+        "feodo" => feodo(ListShape::Json),
+        "feodo-csv" => feodo(ListShape::Csv),
         "feodo-txt" => {
             plain("C2", "Botnet C2 server (Feodo Tracker)", "https://feodotracker.abuse.ch/")
         }
-        "threatfox" => threatfox(Shape::Json),
-        "threatfox-csv" => threatfox(Shape::Csv),
+        "threatfox" => threatfox(ListShape::Json),
+        "threatfox-csv" => threatfox(ListShape::Csv),
         "sslbl" => ListFormat {
-            shape: Shape::Csv,
-            columns: Columns::named(&[
-                (Field::Address, &["DstIP"]),
-                (Field::Port, &["DstPort"]),
-                (Field::FirstSeen, &["Firstseen"]),
+            shape: ListShape::Csv,
+            columns: ListColumns::from_names(&[
+                (ListField::Address, &["DstIP"]),
+                (ListField::Port, &["DstPort"]),
+                (ListField::FirstSeen, &["Firstseen"]),
             ]),
             ..plain(
                 "C2",
@@ -42,13 +42,13 @@ pub fn preset(name: &str) -> Option<ListFormat> {
             )
         },
         "spamhaus-drop" => ListFormat {
-            shape: Shape::JsonLines,
-            columns: Columns::named(&[
-                (Field::Address, &["cidr"]),
-                (Field::Url, &["sblid"]),
-                (Field::Tags, &["sblid"]),
+            shape: ListShape::JsonLines,
+            columns: ListColumns::from_names(&[
+                (ListField::Address, &["cidr"]),
+                (ListField::Url, &["sblid"]),
+                (ListField::Tags, &["sblid"]),
                 // Of the last line, "metadata".
-                (Field::Kind, &["type"]),
+                (ListField::Kind, &["type"]),
             ]),
             kinds: vec!["network".to_owned()],
             ..plain(
@@ -67,9 +67,12 @@ pub fn preset(name: &str) -> Option<ListFormat> {
             "https://rules.emergingthreats.net/",
         ),
         "dshield" => ListFormat {
-            shape: Shape::Csv,
+            shape: ListShape::Csv,
             separator: Some('\t'),
-            columns: Columns::named(&[(Field::Address, &["1"]), (Field::PrefixLen, &["3"])]),
+            columns: ListColumns::from_names(&[
+                (ListField::Address, &["1"]),
+                (ListField::PrefixLen, &["3"]),
+            ]),
             ..plain(
                 "Scanner",
                 "Network that attacks most (DShield)",
@@ -93,17 +96,17 @@ fn plain(threat_type: &str, description: &str, url: &str) -> ListFormat {
 
 /// JSON `ip_address, port, status, first_seen, last_online, malware`; CSV
 /// `first_seen_utc, dst_ip, dst_port, c2_status, last_online, malware`.
-fn feodo(shape: Shape) -> ListFormat {
+fn feodo(shape: ListShape) -> ListFormat {
     ListFormat {
         shape,
-        columns: Columns::named(&[
-            (Field::Address, &["ip_address", "dst_ip"]),
-            (Field::Port, &["port", "dst_port"]),
-            (Field::Description, &["malware"]),
-            (Field::FirstSeen, &["first_seen", "first_seen_utc"]),
-            (Field::LastSeen, &["last_online"]),
-            (Field::Tags, &["status", "c2_status"]),
-            (Field::Url, &["ip_address", "dst_ip"]),
+        columns: ListColumns::from_names(&[
+            (ListField::Address, &["ip_address", "dst_ip"]),
+            (ListField::Port, &["port", "dst_port"]),
+            (ListField::Description, &["malware"]),
+            (ListField::FirstSeen, &["first_seen", "first_seen_utc"]),
+            (ListField::LastSeen, &["last_online"]),
+            (ListField::Tags, &["status", "c2_status"]),
+            (ListField::Url, &["ip_address", "dst_ip"]),
         ]),
         ..plain(
             "C2",
@@ -114,20 +117,20 @@ fn feodo(shape: Shape) -> ListFormat {
 }
 
 /// The reply of the API, the JSON export (an object of arrays by id) and the CSV export.
-fn threatfox(shape: Shape) -> ListFormat {
+fn threatfox(shape: ListShape) -> ListFormat {
     ListFormat {
         shape,
-        columns: Columns::named(&[
-            (Field::Address, &["ioc", "ioc_value"]),
-            (Field::ThreatType, &["threat_type"]),
-            (Field::Description, &["malware_printable", "fk_malware", "malware"]),
-            (Field::Confidence, &["confidence_level"]),
-            (Field::FirstSeen, &["first_seen", "first_seen_utc"]),
-            (Field::LastSeen, &["last_seen", "last_seen_utc"]),
-            (Field::Tags, &["tags"]),
-            (Field::Url, &["id", "ioc_id"]),
-            (Field::Id, &["id", "ioc_id"]),
-            (Field::Kind, &["ioc_type"]),
+        columns: ListColumns::from_names(&[
+            (ListField::Address, &["ioc", "ioc_value"]),
+            (ListField::ThreatType, &["threat_type"]),
+            (ListField::Description, &["malware_printable", "fk_malware", "malware"]),
+            (ListField::Confidence, &["confidence_level"]),
+            (ListField::FirstSeen, &["first_seen", "first_seen_utc"]),
+            (ListField::LastSeen, &["last_seen", "last_seen_utc"]),
+            (ListField::Tags, &["tags"]),
+            (ListField::Url, &["id", "ioc_id"]),
+            (ListField::Id, &["id", "ioc_id"]),
+            (ListField::Kind, &["ioc_type"]),
         ]),
         kinds: vec!["ip:port".to_owned()],
         is_key_id: true,
@@ -138,20 +141,20 @@ fn threatfox(shape: Shape) -> ListFormat {
 /// Pulses of the OTX `subscribed` reply, with their indicators; or the indicators of one pulse.
 fn otx() -> ListFormat {
     ListFormat {
-        shape: Shape::Json,
-        columns: Columns::named(&[
-            (Field::Address, &["indicator"]),
-            (Field::Description, &["title", "description"]),
-            (Field::FirstSeen, &["created"]),
-            (Field::Expires, &["expiration"]),
-            (Field::Id, &["_id", "id"]),
-            (Field::Kind, &["type"]),
+        shape: ListShape::Json,
+        columns: ListColumns::from_names(&[
+            (ListField::Address, &["indicator"]),
+            (ListField::Description, &["title", "description"]),
+            (ListField::FirstSeen, &["created"]),
+            (ListField::Expires, &["expiration"]),
+            (ListField::Id, &["_id", "id"]),
+            (ListField::Kind, &["type"]),
         ]),
-        outer: Columns::named(&[
-            (Field::Description, &["name"]),
-            (Field::Url, &["id"]),
-            (Field::Tlp, &["TLP", "tlp"]),
-            (Field::Tags, &["tags"]),
+        outer: ListColumns::from_names(&[
+            (ListField::Description, &["name"]),
+            (ListField::Url, &["id"]),
+            (ListField::Tlp, &["TLP", "tlp"]),
+            (ListField::Tags, &["tags"]),
         ]),
         kinds: ["IPv4", "IPv6", "CIDR"].map(str::to_owned).to_vec(),
         ..plain("", "", "https://otx.alienvault.com/pulse/{}")

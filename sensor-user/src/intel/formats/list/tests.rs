@@ -14,32 +14,32 @@ pub(super) fn policy() -> ReadPolicy {
     }
 }
 
-fn read(text: &str, format: &ListFormat) -> (Collected, Result<u64, ReadFault>) {
-    let mut found = Collected::default();
+fn read(text: &str, format: &ListFormat) -> (CollectedEntries, Result<u64, ReadError>) {
+    let mut found = CollectedEntries::default();
     let used = read_list(text.as_bytes(), format, &policy(), 1, &mut found);
     (found, used)
 }
 
-fn ids(found: &Collected) -> Vec<&str> {
+fn ids(found: &CollectedEntries) -> Vec<&str> {
     found.entries.iter().map(|entry| entry.id.as_str()).collect()
 }
 
-fn only(found: &Collected) -> &Indicator {
+fn only(found: &CollectedEntries) -> &Indicator {
     let [entry] = found.entries.as_slice() else { panic!("{found:?}") };
-    let Content::Indicators(of_entry) = &entry.content else { panic!("{found:?}") };
+    let EntryContent::Indicators(of_entry) = &entry.content else { panic!("{found:?}") };
     let [indicator] = of_entry.as_slice() else { panic!("{found:?}") };
     indicator
 }
 
-fn rejects(found: &Collected) -> Vec<(u64, &str)> {
-    found.rejects.kept().iter().map(|it| (it.place, it.reason.name())).collect()
+fn rejects(found: &CollectedEntries) -> Vec<(u64, &str)> {
+    found.rejects.kept().iter().map(|it| (it.position, it.reason.name())).collect()
 }
 
 fn named(shape: &str, columns: &[(&str, &str)]) -> ListFormat {
     let columns = columns
         .iter()
         .map(|(field, name)| ((*field).to_owned(), name.split('|').map(str::to_owned).collect()));
-    ListFormat::named(None, Some(shape), None, &columns.collect()).unwrap()
+    ListFormat::from_config(None, Some(shape), None, &columns.collect()).unwrap()
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_list_gives_its_prefixes_and_names_what_it_cannot_use() {
     let ids: Vec<&str> = parsed.indicators.iter().map(|it| it.id.as_str()).collect();
     assert_eq!(ids, ["drop:203.0.113.7/32", "drop:198.51.100.0/24", "drop:2001:db8::7/128"]);
     let rejects: Vec<(u64, &str)> =
-        parsed.rejects.kept().iter().map(|it| (it.place, it.reason.name())).collect();
+        parsed.rejects.kept().iter().map(|it| (it.position, it.reason.name())).collect();
     assert_eq!(
         rejects,
         [
@@ -73,8 +73,8 @@ fn a_plain_list_may_have_ports_and_netmasks() {
         ["203.0.113.7/32:443", "203.0.113.7/32:80", "2001:db8::7/128:80", "198.51.100.0/24"]
     );
     assert_eq!(used.unwrap(), 4);
-    let places: Vec<u64> = found.entries.iter().map(|entry| entry.place).collect();
-    assert_eq!(places, [1, 2, 3, 4]);
+    let positions: Vec<u64> = found.entries.iter().map(|entry| entry.position).collect();
+    assert_eq!(positions, [1, 2, 3, 4]);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_line_of_json_that_is_bad_costs_only_itself() {
     assert_eq!(rejects(&found), [(2, "malformed"), (4, "no address")]);
     assert_eq!(used.unwrap(), 5);
     let (_, cut) = read("{\"ip\":\"203.0.113.1\"}\n{\"ip\":\"203.0", &format);
-    assert!(matches!(cut, Err(ReadFault::Truncated(_))), "{cut:?}");
+    assert!(matches!(cut, Err(ReadError::Truncated(_))), "{cut:?}");
 }
 
 #[test]
@@ -213,7 +213,10 @@ fn an_entry_with_an_id_of_its_own_that_ended_is_gone_others_are_left_out() {
     let with_id = named("json", &[("address", "ip"), ("expires", "to"), ("id", "id")]);
     let (found, _) = read(rows, &with_id);
     assert_eq!(ids(&found), ["7"]);
-    assert_eq!(found.entries[0].content, Content::Gone(crate::intel::rejects::Reason::Expired));
+    assert_eq!(
+        found.entries[0].content,
+        EntryContent::Removed(crate::intel::rejects::RejectReason::Expired)
+    );
     let (found, _) = read(rows, &named("json", &[("address", "ip"), ("expires", "to")]));
     assert_eq!(rejects(&found), [(1, "expired")]);
 }
@@ -225,23 +228,24 @@ fn words_of_a_configuration_make_a_format_or_are_told() {
     let none = BTreeMap::new();
     let csv = Some("csv");
     for (format, fault) in [
-        (ListFormat::named(Some("feodoo"), None, None, &none), "there is no \"feodoo\""),
-        (ListFormat::named(None, Some("xml"), None, &none), "there is no \"xml\""),
-        (ListFormat::named(None, csv, None, &columns("ip", "a")), "there is no \"ip\""),
-        (ListFormat::named(None, csv, None, &none), "address is missing"),
-        (ListFormat::named(None, csv, None, &columns("address", "0")), "address: name"),
-        (ListFormat::named(None, None, None, &columns("address", "1")), "a plain list"),
-        (ListFormat::named(Some("feodo"), None, Some(';'), &none), "only"),
+        (ListFormat::from_config(Some("feodoo"), None, None, &none), "there is no \"feodoo\""),
+        (ListFormat::from_config(None, Some("xml"), None, &none), "there is no \"xml\""),
+        (ListFormat::from_config(None, csv, None, &columns("ip", "a")), "there is no \"ip\""),
+        (ListFormat::from_config(None, csv, None, &none), "address is missing"),
+        (ListFormat::from_config(None, csv, None, &columns("address", "0")), "address: name"),
+        (ListFormat::from_config(None, None, None, &columns("address", "1")), "a plain list"),
+        (ListFormat::from_config(Some("feodo"), None, Some(';'), &none), "only"),
     ] {
         let told = format.unwrap_err().to_string();
         assert!(told.starts_with(fault), "{told}");
     }
-    let changed = ListFormat::named(Some("feodo"), None, None, &columns("id", "key")).unwrap();
-    assert_eq!(changed.columns.of(Field::Id), ["key"]);
-    assert_eq!(changed.columns.of(Field::Port), ["port", "dst_port"]);
+    let changed =
+        ListFormat::from_config(Some("feodo"), None, None, &columns("id", "key")).unwrap();
+    assert_eq!(changed.columns.of(ListField::Id), ["key"]);
+    assert_eq!(changed.columns.of(ListField::Port), ["port", "dst_port"]);
     for name in PRESETS {
         assert!(preset(name).is_some(), "{name}");
     }
-    assert_eq!(ListFormat::named(None, None, None, &none), Ok(ListFormat::default()));
+    assert_eq!(ListFormat::from_config(None, None, None, &none), Ok(ListFormat::default()));
     assert!(Ports::default().is_any());
 }

@@ -14,13 +14,15 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
 use serde_json::value::RawValue;
 
-use super::columns::loose_time;
+use super::columns::lenient_time;
 use super::endpoint::Endpoint;
-use super::entry::{Content, Entries, Entry, ReadFault, ReadPolicy};
-use super::json::{Each, Loose, Members, Objects, document, not_a_list};
-use crate::base::lines::json_fault;
+use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
+use super::json::{
+    EachElement, EachObject, LenientStr, ObjectVisitor, document, unexpected_document,
+};
+use crate::base::lines::json_error;
 use crate::intel::indicator::Indicator;
-use crate::intel::rejects::Reason;
+use crate::intel::rejects::RejectReason;
 use tags::{confidence, groups, tlp};
 
 /// Attributes that wait for the end of their event; further ones go without its title and tags.
@@ -31,42 +33,42 @@ const WHAT: &str = "a reply or an event of MISP";
 pub fn read_misp(
     input: impl BufRead,
     policy: &ReadPolicy,
-    first_place: u64,
-    entries: &mut dyn Entries,
-) -> Result<u64, ReadFault> {
-    let mut reader = Reader { policy, entries, place: first_place, is_known: false };
-    let mut event = Event::new(&mut reader);
-    let objects = document(input, Objects(&mut event), WHAT)?;
+    first_position: u64,
+    entries: &mut dyn EntrySink,
+) -> Result<u64, ReadError> {
+    let mut reader = MispReader { policy, entries, position: first_position, is_known: false };
+    let mut event = EventVisitor::new(&mut reader);
+    let objects = document(input, EachObject(&mut event), WHAT)?;
     let sample = std::mem::take(&mut event.sample);
     if objects > 0 && !reader.is_known {
-        return Err(not_a_list(WHAT, &sample));
+        return Err(unexpected_document(WHAT, &sample));
     }
-    Ok(reader.place.saturating_sub(first_place))
+    Ok(reader.position.saturating_sub(first_position))
 }
 
-struct Reader<'r> {
+struct MispReader<'r> {
     policy: &'r ReadPolicy,
-    entries: &'r mut dyn Entries,
-    place: u64,
+    entries: &'r mut dyn EntrySink,
+    position: u64,
     /// Whether anything was seen that belongs to MISP.
     is_known: bool,
 }
 
 /// An object that may be an event, or the reply around events or attributes.
-struct Event<'e, 'r> {
-    reader: &'e mut Reader<'r>,
+struct EventVisitor<'e, 'r> {
+    reader: &'e mut MispReader<'r>,
     uuid: String,
     info: String,
     tags: Vec<String>,
     is_deleted: bool,
-    waiting: Vec<Entry>,
+    waiting: Vec<FeedEntry>,
     /// How many of them do not say themselves which event they are of.
     orphans: usize,
     sample: String,
 }
 
-impl<'e, 'r> Event<'e, 'r> {
-    fn new(reader: &'e mut Reader<'r>) -> Self {
+impl<'e, 'r> EventVisitor<'e, 'r> {
+    fn new(reader: &'e mut MispReader<'r>) -> Self {
         Self {
             reader,
             uuid: String::new(),
@@ -81,13 +83,13 @@ impl<'e, 'r> Event<'e, 'r> {
 
     fn attribute(&mut self, text: &str) {
         self.reader.is_known = true;
-        let place = self.reader.place;
-        self.reader.place += 1;
-        match serde_json::from_str::<Attribute<'_>>(text) {
-            Ok(attribute) => match attribute.entry(place, self.reader.policy) {
+        let position = self.reader.position;
+        self.reader.position += 1;
+        match serde_json::from_str::<MispAttribute<'_>>(text) {
+            Ok(attribute) => match attribute.entry(position, self.reader.policy) {
                 Some(entry) if entry.id.is_empty() => {
-                    let reason = Reason::Malformed("an attribute without id".to_owned());
-                    self.reader.entries.reject(place, reason, text);
+                    let reason = RejectReason::Malformed("an attribute without id".to_owned());
+                    self.reader.entries.reject(position, reason, text);
                 }
                 Some(entry) => {
                     self.orphans += usize::from(entry.group.is_empty());
@@ -96,8 +98,8 @@ impl<'e, 'r> Event<'e, 'r> {
                 None => {}
             },
             Err(error) => {
-                let reason = Reason::Malformed(json_fault(&error));
-                self.reader.entries.reject(place, reason, text);
+                let reason = RejectReason::Malformed(json_error(&error));
+                self.reader.entries.reject(position, reason, text);
             }
         }
         if self.waiting.len() >= WAITING_MAX {
@@ -114,9 +116,9 @@ impl<'e, 'r> Event<'e, 'r> {
                 entry.group.clone_from(&self.uuid);
             }
             if self.is_deleted {
-                entry.content = Content::Gone(Reason::Withdrawn);
+                entry.content = EntryContent::Removed(RejectReason::Withdrawn);
             }
-            if let Content::Indicators(indicators) = &mut entry.content {
+            if let EntryContent::Indicators(indicators) = &mut entry.content {
                 for indicator in indicators {
                     for (text, of_event) in [
                         (&mut indicator.description, &self.info),
@@ -130,21 +132,21 @@ impl<'e, 'r> Event<'e, 'r> {
                     }
                 }
             }
-            self.reader.entries.take(entry);
+            self.reader.entries.push(entry);
         }
     }
 }
 
-impl Members for Event<'_, '_> {
+impl ObjectVisitor for EventVisitor<'_, '_> {
     fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
             "response" | "Event" => {
                 self.reader.is_known = true;
-                map.next_value_seed(Objects(&mut Event::new(self.reader)))?;
+                map.next_value_seed(EachObject(&mut EventVisitor::new(self.reader)))?;
             }
             "Attribute" => {
                 self.reader.is_known = true;
-                map.next_value_seed(Each(|text: &str| self.attribute(text)))?;
+                map.next_value_seed(EachElement(|text: &str| self.attribute(text)))?;
                 // Those of a reply name their events themselves.
                 if self.orphans == 0 {
                     self.flush();
@@ -152,17 +154,17 @@ impl Members for Event<'_, '_> {
             }
             "Object" => {
                 let mut object =
-                    Object { start: self.waiting.len(), event: self, is_deleted: false };
-                map.next_value_seed(Objects(&mut object))?;
+                    MispObject { start: self.waiting.len(), event: self, is_deleted: false };
+                map.next_value_seed(EachObject(&mut object))?;
             }
-            "uuid" => self.uuid = map.next_value::<Loose<'_>>()?.text(),
-            "info" => self.info = map.next_value::<Loose<'_>>()?.text(),
-            "deleted" => self.is_deleted = map.next_value::<Loose<'_>>()?.flag() == Some(true),
+            "uuid" => self.uuid = map.next_value::<LenientStr<'_>>()?.text(),
+            "info" => self.info = map.next_value::<LenientStr<'_>>()?.text(),
+            "deleted" => self.is_deleted = map.next_value::<LenientStr<'_>>()?.flag() == Some(true),
             "Tag" => {
-                map.next_value_seed(Each(|text: &str| self.tags.extend(tag(text))))?;
+                map.next_value_seed(EachElement(|text: &str| self.tags.extend(tag(text))))?;
             }
             "message" | "name" | "errors" | "error" => {
-                self.sample = format!("{key}: {}", map.next_value::<Loose<'_>>()?.as_str());
+                self.sample = format!("{key}: {}", map.next_value::<LenientStr<'_>>()?.as_str());
             }
             _ => drop(map.next_value::<IgnoredAny>()?),
         }
@@ -177,20 +179,20 @@ impl Members for Event<'_, '_> {
 }
 
 /// An object of an event: attributes that belong together.
-struct Object<'o, 'e, 'r> {
-    event: &'o mut Event<'e, 'r>,
+struct MispObject<'o, 'e, 'r> {
+    event: &'o mut EventVisitor<'e, 'r>,
     /// Where its attributes begin among those that wait.
     start: usize,
     is_deleted: bool,
 }
 
-impl Members for Object<'_, '_, '_> {
+impl ObjectVisitor for MispObject<'_, '_, '_> {
     fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
             "Attribute" => {
-                map.next_value_seed(Each(|text: &str| self.event.attribute(text)))?;
+                map.next_value_seed(EachElement(|text: &str| self.event.attribute(text)))?;
             }
-            "deleted" => self.is_deleted = map.next_value::<Loose<'_>>()?.flag() == Some(true),
+            "deleted" => self.is_deleted = map.next_value::<LenientStr<'_>>()?.flag() == Some(true),
             _ => drop(map.next_value::<IgnoredAny>()?),
         }
         Ok(())
@@ -199,7 +201,7 @@ impl Members for Object<'_, '_, '_> {
     fn end(&mut self) {
         if std::mem::take(&mut self.is_deleted) {
             for entry in self.event.waiting.iter_mut().skip(self.start) {
-                entry.content = Content::Gone(Reason::Withdrawn);
+                entry.content = EntryContent::Removed(RejectReason::Withdrawn);
             }
         }
         self.start = self.event.waiting.len();
@@ -208,27 +210,27 @@ impl Members for Object<'_, '_, '_> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Attribute<'a> {
+struct MispAttribute<'a> {
     #[serde(borrow)]
-    uuid: Loose<'a>,
+    uuid: LenientStr<'a>,
     #[serde(borrow)]
-    id: Loose<'a>,
+    id: LenientStr<'a>,
     #[serde(borrow, rename = "type")]
-    kind: Loose<'a>,
+    kind: LenientStr<'a>,
     #[serde(borrow)]
-    category: Loose<'a>,
+    category: LenientStr<'a>,
     #[serde(borrow)]
-    value: Loose<'a>,
+    value: LenientStr<'a>,
     #[serde(borrow)]
-    comment: Loose<'a>,
+    comment: LenientStr<'a>,
     #[serde(borrow)]
-    to_ids: Loose<'a>,
+    to_ids: LenientStr<'a>,
     #[serde(borrow)]
-    deleted: Loose<'a>,
+    deleted: LenientStr<'a>,
     #[serde(borrow)]
-    timestamp: Loose<'a>,
+    timestamp: LenientStr<'a>,
     #[serde(borrow)]
-    first_seen: Loose<'a>,
+    first_seen: LenientStr<'a>,
     #[serde(borrow, rename = "Tag")]
     tags: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -239,24 +241,24 @@ struct Attribute<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Around<'a> {
+struct EventContext<'a> {
     #[serde(borrow)]
-    uuid: Loose<'a>,
+    uuid: LenientStr<'a>,
     #[serde(borrow)]
-    info: Loose<'a>,
+    info: LenientStr<'a>,
     #[serde(borrow, rename = "Tag")]
     tags: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Decay {
+struct DecayScore {
     #[serde(default)]
     decayed: bool,
 }
 
-impl Attribute<'_> {
+impl MispAttribute<'_> {
     /// `None` where no address can be in it.
-    fn entry(&self, place: u64, policy: &ReadPolicy) -> Option<Entry> {
+    fn entry(&self, position: u64, policy: &ReadPolicy) -> Option<FeedEntry> {
         let value = self.value.as_str();
         let address = match self.kind.as_str() {
             "ip-src" | "ip-dst" => value.to_owned(),
@@ -269,19 +271,19 @@ impl Attribute<'_> {
             "domain|ip" => value.rsplit_once('|').map_or(value, |(_, address)| address).to_owned(),
             _ => return None,
         };
-        let around: Around<'_> =
+        let around: EventContext<'_> =
             self.event.and_then(|it| serde_json::from_str(it.get()).ok()).unwrap_or_default();
-        let version = loose_time(self.timestamp.as_str());
+        let version = lenient_time(self.timestamp.as_str());
         let content = match self.indicator(&address, version, policy) {
-            Ok(indicator) => Content::Indicators(vec![around.complete(indicator)]),
-            Err(reason) => Content::Gone(reason),
+            Ok(indicator) => EntryContent::Indicators(vec![around.complete(indicator)]),
+            Err(reason) => EntryContent::Removed(reason),
         };
         let id = self.name();
-        Some(Entry { id, group: around.uuid.text(), version, place, content })
+        Some(FeedEntry { id, group: around.uuid.text(), version, position, content })
     }
 
     fn name(&self) -> String {
-        let names = [&self.uuid, &self.id, &self.value].map(Loose::as_str);
+        let names = [&self.uuid, &self.id, &self.value].map(LenientStr::as_str);
         names.into_iter().find(|it| !it.is_empty()).unwrap_or_default().to_owned()
     }
 
@@ -290,25 +292,25 @@ impl Attribute<'_> {
         address: &str,
         version: Option<Timestamp>,
         policy: &ReadPolicy,
-    ) -> Result<Indicator, Reason> {
+    ) -> Result<Indicator, RejectReason> {
         if self.deleted.flag() == Some(true) {
-            return Err(Reason::Withdrawn);
+            return Err(RejectReason::Withdrawn);
         }
         if self.to_ids.flag() == Some(false) {
-            return Err(Reason::NotActionable);
+            return Err(RejectReason::NotActionable);
         }
         let endpoint = Endpoint::parse(address.trim())?;
         if let Some(exclusion) = policy.prefixes.exclusion(&endpoint.prefix) {
-            return Err(Reason::Excluded(exclusion));
+            return Err(RejectReason::Excluded(exclusion));
         }
-        let decay: Vec<Decay> = elements(self.decay_score);
+        let decay: Vec<DecayScore> = elements(self.decay_score);
         if !decay.is_empty() && decay.iter().all(|model| model.decayed) {
-            return Err(Reason::Expired);
+            return Err(RejectReason::Expired);
         }
         let tags = tags(self.tags);
         let confidence = tags.iter().find_map(|tag| confidence(tag));
         if policy.is_low(confidence) {
-            return Err(Reason::LowConfidence);
+            return Err(RejectReason::LowConfidence);
         }
         let indicator = endpoint.indicator(endpoint.port, policy);
         Ok(Indicator {
@@ -320,13 +322,13 @@ impl Attribute<'_> {
             confidence,
             tlp_level: tlp(&tags),
             activity_group_names: groups(&tags),
-            first_reported: loose_time(self.first_seen.as_str()),
+            first_reported: lenient_time(self.first_seen.as_str()),
             ..indicator
         })
     }
 }
 
-impl Around<'_> {
+impl EventContext<'_> {
     /// An indicator with what its event says, where the reply tells that.
     fn complete(&self, mut indicator: Indicator) -> Indicator {
         let tags = tags(self.tags);
@@ -344,7 +346,7 @@ impl Around<'_> {
 /// The elements of an array that are as they should be.
 fn elements<T: for<'a> Deserialize<'a>>(list: Option<&RawValue>) -> Vec<T> {
     let mut found = Vec::new();
-    let each = Each(|text: &str| found.extend(serde_json::from_str(text).ok()));
+    let each = EachElement(|text: &str| found.extend(serde_json::from_str(text).ok()));
     let Some(list) = list else { return Vec::new() };
     let walked = document(list.get().as_bytes(), each, WHAT);
     walked.map(|_is_list| found).unwrap_or_default()
@@ -354,7 +356,7 @@ fn tag(text: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Tag<'a> {
         #[serde(borrow)]
-        name: Loose<'a>,
+        name: LenientStr<'a>,
     }
     serde_json::from_str::<Tag<'_>>(text).ok().map(|tag| tag.name.text())
 }
@@ -362,7 +364,7 @@ fn tag(text: &str) -> Option<String> {
 fn tags(list: Option<&RawValue>) -> Vec<String> {
     let Some(list) = list else { return Vec::new() };
     let mut found = Vec::new();
-    let each = Each(|text: &str| found.extend(tag(text)));
+    let each = EachElement(|text: &str| found.extend(tag(text)));
     let walked = document(list.get().as_bytes(), each, WHAT);
     walked.map(|_is_list| found).unwrap_or_default()
 }

@@ -12,7 +12,7 @@ pub(super) fn tlp(tags: &[String]) -> String {
     });
     words
         .max()
-        .and_then(|place| WORDS.get(place))
+        .and_then(|position| WORDS.get(position))
         .map(|word| (*word).to_owned())
         .unwrap_or_default()
 }

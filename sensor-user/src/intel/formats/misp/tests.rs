@@ -2,17 +2,17 @@
 
 use super::*;
 use crate::intel::address::PrefixPolicy;
-use crate::intel::formats::entry::Collected;
+use crate::intel::formats::entry::CollectedEntries;
 use crate::intel::indicator::PortRange;
 
-fn read(text: &str) -> (Collected, Result<u64, ReadFault>) {
+fn read(text: &str) -> (CollectedEntries, Result<u64, ReadError>) {
     let policy = ReadPolicy {
         prefixes: PrefixPolicy::default(),
         min_confidence: Some(50),
         now: "2026-11-24T12:00:00Z".parse().unwrap(),
         oldest: Timestamp::MIN,
     };
-    let mut found = Collected::default();
+    let mut found = CollectedEntries::default();
     let read = read_misp(text.as_bytes(), &policy, 1, &mut found);
     (found, read)
 }
@@ -24,16 +24,16 @@ fn attribute(uuid: &str, kind: &str, value: &str, rest: &str) -> String {
 }
 
 /// Id, and the address or why it is gone.
-fn outcomes(found: &Collected) -> Vec<(&str, String)> {
-    let of = |entry: &'_ Entry| match &entry.content {
-        Content::Indicators(of_entry) => of_entry[0].prefix.to_string(),
-        Content::Gone(reason) => reason.name().to_owned(),
+fn outcomes(found: &CollectedEntries) -> Vec<(&str, String)> {
+    let of = |entry: &'_ FeedEntry| match &entry.content {
+        EntryContent::Indicators(of_entry) => of_entry[0].prefix.to_string(),
+        EntryContent::Removed(reason) => reason.name().to_owned(),
     };
     found.entries.iter().map(|entry| (entry.id.as_str(), of(entry))).collect()
 }
 
-fn first(found: &Collected) -> &Indicator {
-    let Content::Indicators(of_entry) = &found.entries[0].content else { panic!("{found:?}") };
+fn first(found: &CollectedEntries) -> &Indicator {
+    let EntryContent::Indicators(of_entry) = &found.entries[0].content else { panic!("{found:?}") };
     &of_entry[0]
 }
 
@@ -104,7 +104,7 @@ fn attributes_of_a_reply_are_entries_with_what_their_event_says() {
     );
     assert_eq!(it.first_reported, "2026-11-01T00:00:00Z".parse().ok());
     assert_eq!(found.rejects.kept().len(), 1);
-    assert_eq!((found.rejects.kept()[0].place, found.rejects.malformed()), (12, 1));
+    assert_eq!((found.rejects.kept()[0].position, found.rejects.malformed()), (12, 1));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn an_event_says_what_it_is_about_before_or_after_its_attributes() {
             assert_eq!(outcomes, expected.map(|(id, it)| (id, it.to_owned())), "{text}");
             for entry in &found.entries {
                 assert_eq!(entry.group, "e", "{text}");
-                let Content::Indicators(of_entry) = &entry.content else { continue };
+                let EntryContent::Indicators(of_entry) = &entry.content else { continue };
                 let level = if entry.id == "b" { "red" } else { "green" };
                 assert_eq!(
                     (&*of_entry[0].tlp_level, &*of_entry[0].description),
@@ -154,7 +154,7 @@ fn replies_without_attributes_are_told_from_other_answers() {
     let (_, refused) = read("{\"name\":\"Authentication failed.\",\"url\":\"/x\"}");
     assert!(refused.unwrap_err().to_string().contains("name: Authentication failed."));
     let (_, cut) = read("{\"response\":{\"Attribute\":[{\"uuid\":\"a\"");
-    assert!(matches!(cut, Err(ReadFault::Truncated(_))), "{cut:?}");
+    assert!(matches!(cut, Err(ReadError::Truncated(_))), "{cut:?}");
 }
 
 #[test]

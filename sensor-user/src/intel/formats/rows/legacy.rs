@@ -4,19 +4,19 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::row::{Judged, Kind, State, Unusable};
+use super::verdict::{RowReject, RowState, SourceTable, UsableRow};
 use crate::intel::formats::columns;
-use crate::intel::formats::columns::Text;
+use crate::intel::formats::columns::JsonStr;
 use crate::intel::formats::entry::ReadPolicy;
 use crate::intel::indicator::Indicator;
-use crate::intel::rejects::Reason;
+use crate::intel::rejects::RejectReason;
 
 /// One row; columns that are not used are skipped.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct LegacyRow<'a> {
     #[serde(borrow)]
-    indicator_id: Text<'a>,
+    indicator_id: JsonStr<'a>,
     #[serde(deserialize_with = "columns::time")]
     time_generated: Option<Timestamp>,
     #[serde(deserialize_with = "columns::time")]
@@ -28,35 +28,35 @@ pub(super) struct LegacyRow<'a> {
     #[serde(alias = "IsRevoked", deserialize_with = "columns::flag")]
     revoked: Option<bool>,
     #[serde(borrow)]
-    description: Text<'a>,
+    description: JsonStr<'a>,
     #[serde(borrow)]
-    activity_group_names: Text<'a>,
+    activity_group_names: JsonStr<'a>,
     #[serde(borrow)]
-    threat_type: Text<'a>,
+    threat_type: JsonStr<'a>,
     #[serde(borrow)]
-    url: Text<'a>,
+    url: JsonStr<'a>,
     #[serde(deserialize_with = "columns::number")]
     confidence_score: Option<f64>,
     #[serde(deserialize_with = "columns::integer")]
     threat_severity: Option<u8>,
     #[serde(borrow)]
-    traffic_light_protocol_level: Text<'a>,
+    traffic_light_protocol_level: JsonStr<'a>,
     #[serde(borrow, rename = "NetworkIP")]
-    network_ip: Text<'a>,
+    network_ip: JsonStr<'a>,
     #[serde(borrow, rename = "NetworkDestinationIP")]
-    network_destination_ip: Text<'a>,
+    network_destination_ip: JsonStr<'a>,
     #[serde(borrow, rename = "NetworkSourceIP")]
-    network_source_ip: Text<'a>,
+    network_source_ip: JsonStr<'a>,
     #[serde(borrow)]
-    email_source_ip_address: Text<'a>,
+    email_source_ip_address: JsonStr<'a>,
     #[serde(borrow)]
-    additional_information: Text<'a>,
+    additional_information: JsonStr<'a>,
     #[serde(borrow)]
-    network_cidr_block: Text<'a>,
+    network_cidr_block: JsonStr<'a>,
     #[serde(borrow)]
-    network_destination_cidr_block: Text<'a>,
+    network_destination_cidr_block: JsonStr<'a>,
     #[serde(borrow)]
-    network_source_cidr_block: Text<'a>,
+    network_source_cidr_block: JsonStr<'a>,
     /// Columns of the other table.
     pattern: Option<IgnoredAny>,
     observable_key: Option<IgnoredAny>,
@@ -81,24 +81,24 @@ impl LegacyRow<'_> {
             &self.network_source_cidr_block,
         ]
         .into_iter()
-        .map(Text::as_str)
+        .map(JsonStr::as_str)
         .find(|text| !text.is_empty())
     }
 
     /// What the row makes, where it has an address that may be used.
-    pub(super) fn judge(&self, policy: &ReadPolicy) -> Result<Judged, Unusable> {
+    pub(super) fn check(&self, policy: &ReadPolicy) -> Result<UsableRow, RowReject> {
         let Some(time_generated) = self.time_generated else {
-            return Err(Unusable::without_time());
+            return Err(RowReject::missing_time());
         };
         let id = self.indicator_id.as_str();
         if time_generated < policy.oldest {
-            return Err(Unusable::new(Reason::TooOld, id));
+            return Err(RowReject::new(RejectReason::TooOld, id));
         }
         let Some(entity) = self.entity() else {
-            return Err(Unusable::new(Reason::NoAddress, id));
+            return Err(RowReject::new(RejectReason::NoAddress, id));
         };
-        let prefix = policy.prefix(entity).map_err(|reason| Unusable::new(reason, entity))?;
-        let text = |column: &Text<'_>| column.as_str().to_owned();
+        let prefix = policy.prefix(entity).map_err(|reason| RowReject::new(reason, entity))?;
+        let text = |column: &JsonStr<'_>| column.as_str().to_owned();
         let indicator = Indicator {
             id: id.to_owned(),
             entity: entity.to_owned(),
@@ -120,11 +120,11 @@ impl LegacyRow<'_> {
             version: Some(time_generated),
             ..Indicator::blank(prefix)
         };
-        let state = State {
+        let state = RowState {
             active: self.active == Some(true),
             withdrawn: self.is_deleted == Some(true) || self.revoked == Some(true),
-            kind: Kind::Legacy,
+            table: SourceTable::Legacy,
         };
-        Ok(Judged { time_generated, state, indicators: vec![indicator] })
+        Ok(UsableRow { time_generated, state, indicators: vec![indicator] })
     }
 }

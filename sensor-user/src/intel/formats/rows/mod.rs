@@ -12,9 +12,10 @@
 mod legacy;
 mod packed;
 mod row;
-mod table;
+mod stix;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::collections::HashMap;
 use std::io::{self, BufRead};
@@ -24,25 +25,26 @@ use jiff::{SignedDuration, Timestamp};
 use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 
-use self::packed::Packed;
-use self::row::{Judged, State, Unusable, judge};
-use super::entry::{Collected, Content, Entries, Entry, ReadFault, ReadPolicy};
-use super::list::Parsed;
+use self::packed::PackedIndicator;
+use self::row::read_row;
+use self::verdict::{RowReject, RowState, UsableRow};
+use super::entry::{CollectedEntries, EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
+use super::list::ParsedIndicators;
 use crate::base::lines::Lines;
 use crate::intel::address::PrefixPolicy;
-use crate::intel::rejects::{Reason, Rejects};
+use crate::intel::rejects::{RejectReason, Rejects};
 
 /// Reads rows; gives their number of lines. Each id is one entry, by its newest row.
 pub fn read_rows(
     input: impl BufRead,
     policy: &ReadPolicy,
-    first_place: u64,
-    entries: &mut dyn Entries,
-) -> Result<u64, ReadFault> {
-    let mut table = Table::new(*policy);
-    let read = table.read(input, first_place, entries)?;
+    first_position: u64,
+    entries: &mut dyn EntrySink,
+) -> Result<u64, ReadError> {
+    let mut table = IndicatorTable::new(*policy);
+    let read = table.read(input, first_position, entries)?;
     if let Some(line) = read.cut_line {
-        return Err(ReadFault::Truncated(format!("inside the row of line {line}")));
+        return Err(ReadError::Truncated(format!("inside the row of line {line}")));
     }
     table.finish(policy.now, entries);
     Ok(read.lines)
@@ -51,8 +53,8 @@ pub fn read_rows(
 /// Reads rows of one or more files as one table.
 #[derive(Debug)]
 pub struct RowReader {
-    table: Table,
-    found: Collected,
+    table: IndicatorTable,
+    found: CollectedEntries,
 }
 
 impl RowReader {
@@ -65,9 +67,9 @@ impl RowReader {
     ) -> Self {
         let oldest = now.checked_sub(lookback).unwrap_or(Timestamp::MIN);
         let policy = ReadPolicy { prefixes: policy, min_confidence: None, now, oldest };
-        let mut table = Table::new(policy);
+        let mut table = IndicatorTable::new(policy);
         table.feed = feed;
-        Self { table, found: Collected::default() }
+        Self { table, found: CollectedEntries::default() }
     }
 
     /// The rows that are read from here on come from `feed`; they are rows of the same table.
@@ -86,18 +88,18 @@ impl RowReader {
     }
 
     /// The indicators that are live at `now`, in the order in which their ids first came.
-    pub fn finish(self, now: Timestamp) -> Parsed {
+    pub fn finish(self, now: Timestamp) -> ParsedIndicators {
         let Self { table, mut found } = self;
         table.finish(now, &mut found);
-        let Collected { entries, mut rejects } = found;
+        let CollectedEntries { entries, mut rejects } = found;
         let mut indicators = Vec::with_capacity(entries.len());
-        for Entry { id, place, content, .. } in entries {
+        for FeedEntry { id, position, content, .. } in entries {
             match content {
-                Content::Indicators(of_row) => indicators.extend(of_row),
-                Content::Gone(reason) => rejects.add(place, reason, &id),
+                EntryContent::Indicators(of_row) => indicators.extend(of_row),
+                EntryContent::Removed(reason) => rejects.add(position, reason, &id),
             }
         }
-        Parsed { indicators, rejects }
+        ParsedIndicators { indicators, rejects }
     }
 }
 
@@ -105,41 +107,43 @@ impl RowReader {
 #[derive(Debug)]
 struct Candidate {
     feed: Arc<str>,
-    place: u64,
+    position: u64,
     time_generated: Timestamp,
-    state: State,
+    state: RowState,
     /// Not empty.
-    indicators: Box<[Packed]>,
+    indicators: Box<[PackedIndicator]>,
 }
 
 impl Candidate {
     fn id(&self) -> &str {
-        self.indicators.first().map_or("", Packed::id)
+        self.indicators.first().map_or("", PackedIndicator::id)
     }
 
     fn first_reported(&self) -> Option<Timestamp> {
-        self.indicators.first().and_then(Packed::first_reported)
+        self.indicators.first().and_then(PackedIndicator::first_reported)
     }
 
     fn set_first_reported(&mut self, time: Option<Timestamp>) {
         self.indicators.iter_mut().for_each(|it| it.set_first_reported(time));
     }
 
-    fn fault(&self, policy: &ReadPolicy, now: Timestamp) -> Option<Reason> {
+    fn inactive_reason(&self, policy: &ReadPolicy, now: Timestamp) -> Option<RejectReason> {
         let first = self.indicators.first()?;
         let is_low = policy.is_low(first.confidence());
-        self.state.fault(first.expires(), now).or_else(|| is_low.then_some(Reason::LowConfidence))
+        self.state
+            .inactive_reason(first.expires(), now)
+            .or_else(|| is_low.then_some(RejectReason::LowConfidence))
     }
 }
 
 #[derive(Debug)]
-struct Table {
+struct IndicatorTable {
     policy: ReadPolicy,
     feed: Arc<str>,
     /// One an id, in the order in which the ids came.
     candidates: Vec<Candidate>,
     /// Where in `candidates` an id is, by its hash.
-    places: HashMap<u128, u32>,
+    positions: HashMap<u128, u32>,
 }
 
 /// What came of an input.
@@ -150,54 +154,56 @@ struct Read {
     cut_line: Option<u64>,
 }
 
-impl Table {
+impl IndicatorTable {
     fn new(policy: ReadPolicy) -> Self {
-        Self { policy, feed: Arc::from(""), candidates: Vec::new(), places: HashMap::new() }
+        Self { policy, feed: Arc::from(""), candidates: Vec::new(), positions: HashMap::new() }
     }
 
     fn read(
         &mut self,
         reader: impl BufRead,
-        first_place: u64,
-        entries: &mut dyn Entries,
+        first_position: u64,
+        entries: &mut dyn EntrySink,
     ) -> io::Result<Read> {
         let mut lines = Lines::new(reader);
         let mut read = Read { lines: 0, cut_line: None };
         while let Some(line) = lines.next_line()? {
             read.lines = line.number;
-            let place = first_place.saturating_add(line.number - 1);
+            let position = first_position.saturating_add(line.number - 1);
             let Some(bytes) = line.bytes else {
-                entries.reject(place, Reason::LineTooLong, "");
+                entries.reject(position, RejectReason::LineTooLong, "");
                 continue;
             };
             if bytes.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            match judge(bytes, &self.policy) {
-                Ok(judged) => self.decide(place, judged, entries),
-                Err(Unusable { reason, text: Some(text) }) => entries.reject(place, reason, &text),
-                Err(Unusable { reason, text: None }) => {
+            match read_row(bytes, &self.policy) {
+                Ok(row) => self.add_row(position, row, entries),
+                Err(RowReject { reason, text: Some(text) }) => {
+                    entries.reject(position, reason, &text)
+                }
+                Err(RowReject { reason, text: None }) => {
                     if !line.is_ended && serde_json::from_slice::<IgnoredAny>(bytes).is_err() {
                         read.cut_line = Some(line.number);
                     }
-                    entries.reject(place, reason, &String::from_utf8_lossy(bytes));
+                    entries.reject(position, reason, &String::from_utf8_lossy(bytes));
                 }
             }
         }
         Ok(read)
     }
 
-    fn decide(&mut self, place: u64, judged: Judged, entries: &mut dyn Entries) {
-        let Judged { time_generated, state, indicators } = judged;
-        let indicators = indicators.iter().map(Packed::new).collect();
+    fn add_row(&mut self, position: u64, row: UsableRow, entries: &mut dyn EntrySink) {
+        let UsableRow { time_generated, state, indicators } = row;
+        let indicators = indicators.iter().map(PackedIndicator::new).collect();
         let feed = Arc::clone(&self.feed);
-        let mut candidate = Candidate { feed, place, time_generated, state, indicators };
+        let mut candidate = Candidate { feed, position, time_generated, state, indicators };
         let key = hash(candidate.id());
-        let known = self.places.get(&key).copied();
+        let known = self.positions.get(&key).copied();
         let known = known.and_then(|index| self.candidates.get_mut(index as usize));
         let Some(known) = known else {
             if let Ok(index) = u32::try_from(self.candidates.len()) {
-                self.places.insert(key, index);
+                self.positions.insert(key, index);
             }
             self.candidates.push(candidate);
             return;
@@ -206,31 +212,31 @@ impl Table {
         let oldest = times.into_iter().flatten().min();
         let superseded = if candidate.time_generated >= known.time_generated {
             candidate.set_first_reported(oldest);
-            std::mem::replace(known, candidate).place
+            std::mem::replace(known, candidate).position
         } else {
             known.set_first_reported(oldest);
-            candidate.place
+            candidate.position
         };
-        entries.reject(superseded, Reason::Superseded, known.id());
+        entries.reject(superseded, RejectReason::Superseded, known.id());
     }
 
     /// Gives an entry an id, in the order in which they first came.
-    fn finish(self, now: Timestamp, entries: &mut dyn Entries) {
-        let Self { policy, candidates, places, .. } = self;
-        drop(places);
+    fn finish(self, now: Timestamp, entries: &mut dyn EntrySink) {
+        let Self { policy, candidates, positions, .. } = self;
+        drop(positions);
         for candidate in candidates {
-            let fault = candidate.fault(&policy, now);
-            let Candidate { feed, place, time_generated, indicators, .. } = candidate;
-            let id = indicators.first().map_or("", Packed::id).to_owned();
+            let fault = candidate.inactive_reason(&policy, now);
+            let Candidate { feed, position, time_generated, indicators, .. } = candidate;
+            let id = indicators.first().map_or("", PackedIndicator::id).to_owned();
             let content = fault.map_or_else(
                 || {
                     let unpacked = indicators.into_iter().map(|packed| packed.unpack(&feed));
-                    Content::Indicators(unpacked.collect())
+                    EntryContent::Indicators(unpacked.collect())
                 },
-                Content::Gone,
+                EntryContent::Removed,
             );
             let version = Some(time_generated);
-            entries.take(Entry { id, group: String::new(), version, place, content });
+            entries.push(FeedEntry { id, group: String::new(), version, position, content });
         }
     }
 }

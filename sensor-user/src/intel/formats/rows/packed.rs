@@ -1,4 +1,4 @@
-//! `Packed`: an indicator in little memory, while its table is read.
+//! `PackedIndicator`: an indicator in little memory, while its table is read.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ const TEXTS: usize = 12;
 
 /// Everything of an [`Indicator`] but its feed; its texts are in one.
 #[derive(Debug)]
-pub(super) struct Packed {
+pub(super) struct PackedIndicator {
     text: Box<str>,
     ends: [u32; TEXTS],
     prefix: IpNet,
@@ -24,7 +24,7 @@ pub(super) struct Packed {
     ports: Option<Box<Ports>>,
 }
 
-impl Packed {
+impl PackedIndicator {
     pub(super) fn new(indicator: &Indicator) -> Self {
         let texts = [
             &indicator.id,

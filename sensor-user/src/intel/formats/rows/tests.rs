@@ -4,7 +4,7 @@ use super::*;
 
 const NOW: &str = "2026-11-24T12:00:00Z";
 
-fn parse(text: &str) -> Parsed {
+fn parse(text: &str) -> ParsedIndicators {
     let now = NOW.parse().unwrap();
     let lookback = SignedDuration::from_hours(24 * 14);
     let mut reader = RowReader::new("ti".into(), PrefixPolicy::default(), now, lookback);
@@ -38,7 +38,7 @@ fn every_row_that_is_not_used_has_a_reason_and_a_line() {
     assert_eq!(ids, ["good", "net"]);
     assert_eq!(parsed.indicators[1].prefix, "198.51.100.0/24".parse().unwrap());
     let reasons: Vec<(u64, &str)> =
-        parsed.rejects.kept().iter().map(|it| (it.place, it.reason.name())).collect();
+        parsed.rejects.kept().iter().map(|it| (it.position, it.reason.name())).collect();
     assert_eq!(
         reasons,
         [
@@ -83,7 +83,7 @@ fn flags_and_numbers_may_be_text() {
     assert_eq!(indicator.expires, "2026-12-23T22:00:00Z".parse().ok());
 }
 
-fn entries(text: &str) -> (Collected, Result<u64, ReadFault>) {
+fn entries(text: &str) -> (CollectedEntries, Result<u64, ReadError>) {
     let now: Timestamp = NOW.parse().unwrap();
     let policy = ReadPolicy {
         prefixes: PrefixPolicy::default(),
@@ -91,7 +91,7 @@ fn entries(text: &str) -> (Collected, Result<u64, ReadFault>) {
         now,
         oldest: "2026-11-10T12:00:00Z".parse().unwrap(),
     };
-    let mut found = Collected::default();
+    let mut found = CollectedEntries::default();
     let read = read_rows(text.as_bytes(), &policy, 11, &mut found);
     (found, read)
 }
@@ -118,16 +118,16 @@ fn rows_of_both_tables_are_entries_each_by_its_newest_row() {
     let (found, read) = entries(&text.concat());
     assert_eq!(read.unwrap(), 5);
     let [a, b] = found.entries.as_slice() else { panic!("{found:?}") };
-    assert_eq!((a.id.as_str(), a.place, b.id.as_str(), b.place), ("a", 13, "b", 12));
+    assert_eq!((a.id.as_str(), a.position, b.id.as_str(), b.position), ("a", 13, "b", 12));
     assert_eq!(a.version, "2026-11-22T00:00:00Z".parse().ok());
-    let Content::Indicators(of_a) = &a.content else { panic!("{a:?}") };
+    let EntryContent::Indicators(of_a) = &a.content else { panic!("{a:?}") };
     assert_eq!(of_a[0].prefix, "203.0.113.3/32".parse().unwrap());
     assert_eq!(of_a[0].first_reported, "2026-11-20T00:00:00Z".parse().ok());
     assert_eq!(of_a[0].expires, None);
-    let places: Vec<(u64, &str)> =
-        found.rejects.kept().iter().map(|it| (it.place, it.reason.name())).collect();
+    let positions: Vec<(u64, &str)> =
+        found.rejects.kept().iter().map(|it| (it.position, it.reason.name())).collect();
     assert_eq!(
-        places,
+        positions,
         [(11, "superseded"), (14, "superseded"), (15, "no address is sufficient alone")]
     );
 }
@@ -148,7 +148,9 @@ fn columns_of_the_newer_table_say_what_those_of_the_older_do() {
     let as_text = serde_json::to_string(data).unwrap();
     for data in [data, &as_text] {
         let (found, _) = entries(&stix_row("b64---indicator--1", 20, &rest(data)));
-        let Content::Indicators(of_row) = &found.entries[0].content else { panic!("{found:?}") };
+        let EntryContent::Indicators(of_row) = &found.entries[0].content else {
+            panic!("{found:?}")
+        };
         let it = &of_row[0];
         assert_eq!(it.id, "b64---indicator--1");
         assert_eq!(
@@ -168,18 +170,18 @@ fn columns_of_the_newer_table_say_what_those_of_the_older_do() {
 fn a_deciding_row_that_is_not_live_takes_its_indicator_away() {
     let ip = ",\"ObservableKey\":\"ipv4-addr:value\",\"ObservableValue\":\"203.0.113.1\"";
     for (rest, reason) in [
-        (",\"IsDeleted\":\"true\"", Reason::Withdrawn),
-        (",\"Revoked\":1", Reason::Withdrawn),
-        (",\"ValidUntil\":\"2026-11-24T12:00:00Z\"", Reason::Expired),
-        (",\"Confidence\":49", Reason::LowConfidence),
+        (",\"IsDeleted\":\"true\"", RejectReason::Withdrawn),
+        (",\"Revoked\":1", RejectReason::Withdrawn),
+        (",\"ValidUntil\":\"2026-11-24T12:00:00Z\"", RejectReason::Expired),
+        (",\"Confidence\":49", RejectReason::LowConfidence),
     ] {
         let text = [stix_row("a", 20, ip), stix_row("a", 21, &format!("{ip}{rest}"))].concat();
         let (found, _) = entries(&text);
         assert_eq!(found.entries.len(), 1);
-        assert_eq!(found.entries[0].content, Content::Gone(reason));
+        assert_eq!(found.entries[0].content, EntryContent::Removed(reason));
     }
     let (found, _) = entries(&stix_row("a", 20, ip).replace("true", "null"));
-    assert_eq!(found.entries[0].content, Content::Gone(Reason::NotActive));
+    assert_eq!(found.entries[0].content, EntryContent::Removed(RejectReason::NotActive));
 }
 
 #[test]
@@ -206,14 +208,14 @@ fn rows_that_name_nothing_to_match_are_told() {
         assert_eq!(found.rejects.kept()[0].reason.name(), reason, "{row}");
     }
     let (found, _) = entries(&stix_row("old", 10, ",\"Pattern\":\"x\""));
-    assert_eq!(found.rejects.kept()[0].reason, Reason::TooOld);
+    assert_eq!(found.rejects.kept()[0].reason, RejectReason::TooOld);
 }
 
 #[test]
 fn a_last_row_that_is_cut_is_told_of_the_whole_body() {
     let row = stix_row("a", 20, ",\"Pattern\":\"[ipv4-addr:value = '203.0.113.1']\"");
     let (_, read) = entries(&format!("{row}{}", row.trim_end().trim_end_matches('}')));
-    assert!(matches!(read, Err(ReadFault::Truncated(_))), "{read:?}");
+    assert!(matches!(read, Err(ReadError::Truncated(_))), "{read:?}");
     let (found, read) = entries(&format!("{row}{}", row.trim_end()));
     assert_eq!((found.entries.len(), read.unwrap()), (1, 2));
     let (found, read) = entries(&format!("not json\n{row}"));

@@ -4,11 +4,11 @@ use std::io::{self, Read};
 
 use proptest::prelude::*;
 
-use super::stream::Stream;
+use super::stream::ObjectStream;
 use super::tests::{indicator, policy, read};
 use super::window::OBJECT_MAX;
 use super::*;
-use crate::intel::formats::entry::Collected;
+use crate::intel::formats::entry::CollectedEntries;
 
 /// Gives so many bytes, all the same, after and before others.
 struct Long<'a>(&'a [u8], u8, usize, &'a [u8]);
@@ -34,7 +34,7 @@ impl Read for Long<'_> {
 fn no_run_of_bytes_is_kept_in_memory() {
     let a = indicator("a", "");
     let (list, end) = (format!("[{a}"), format!(",{a}]"));
-    for (head, byte, tail, places) in [
+    for (head, byte, tail, positions) in [
         (list.as_str(), b' ', end.as_str(), Some(2)),
         (list.as_str(), b',', end.as_str(), Some(2)),
         ("", b' ', &format!("[{a}]"), Some(1)),
@@ -44,7 +44,7 @@ fn no_run_of_bytes_is_kept_in_memory() {
         ("{\"a\":\"", b'x', "\"}", None),
         ("{", b',', "}", None),
     ] {
-        let mut stream = Stream::new(Long(head.as_bytes(), byte, 20 << 20, tail.as_bytes()));
+        let mut stream = ObjectStream::new(Long(head.as_bytes(), byte, 20 << 20, tail.as_bytes()));
         let mut count = 0;
         let result = loop {
             match stream.next() {
@@ -52,7 +52,7 @@ fn no_run_of_bytes_is_kept_in_memory() {
                 end => break end.map(|_| count),
             }
         };
-        assert_eq!(result.ok(), places, "{head} {byte}");
+        assert_eq!(result.ok(), positions, "{head} {byte}");
         assert!(stream.memory() <= OBJECT_MAX + (1 << 20), "{head} {byte}: {}", stream.memory());
     }
 }
@@ -100,7 +100,7 @@ proptest! {
     #[test]
     fn what_is_found_does_not_depend_on_how_it_is_read(text in parts(), step in 1..9_usize) {
         let (whole, found) = read(&text);
-        let mut slow = Collected::default();
+        let mut slow = CollectedEntries::default();
         let slowly = read_stix(Slow(text.as_bytes(), step), &policy(), 1, &mut slow);
         prop_assert_eq!(format!("{whole:?}"), format!("{slowly:?}"));
         prop_assert_eq!(found.entries, slow.entries);

@@ -7,8 +7,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::super::columns::Text;
-use super::super::entry::{Content, Entries, Entry};
+use super::super::columns::JsonStr;
+use super::super::entry::{EntryContent, EntrySink, FeedEntry};
 
 /// Entries that wait at most; one of several indicators counts as so many.
 const WAITING_MAX: usize = 4096;
@@ -20,7 +20,7 @@ const KNOWN_MAX: usize = 16_384;
 /// How far something may be passed on; a greater one is stricter. Words as in the definitions of
 /// TLP 1.0 (STIX 2.1, section 7.2.1.4) and TLP 2.0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
+enum TlpLevel {
     White,
     Clear,
     Green,
@@ -30,19 +30,19 @@ enum Level {
 }
 
 /// `marking-definition--` is before each.
-const FIXED: [(&str, Level); 9] = [
-    ("613f2e26-407d-48c7-9eca-b8e91df99dc9", Level::White),
-    ("34098fce-860f-48ae-8e50-ebd3cc5e41da", Level::Green),
-    ("f88d31f6-486f-44da-b317-01333bde0b82", Level::Amber),
-    ("5e57c739-391a-4eb3-b6be-7d15ca92d5ed", Level::Red),
-    ("94868c89-83c2-464b-929b-a1a8aa3c8487", Level::Clear),
-    ("bab4a63c-aed9-4cf5-a766-dfca5abac2bb", Level::Green),
-    ("55d920b0-5e8b-4f79-9ee9-91f868d9b421", Level::Amber),
-    ("939a9414-2ddd-4d32-a0cd-375ea402b003", Level::AmberStrict),
-    ("e828b379-4e03-4974-9ac4-e53a884c97c1", Level::Red),
+const FIXED: [(&str, TlpLevel); 9] = [
+    ("613f2e26-407d-48c7-9eca-b8e91df99dc9", TlpLevel::White),
+    ("34098fce-860f-48ae-8e50-ebd3cc5e41da", TlpLevel::Green),
+    ("f88d31f6-486f-44da-b317-01333bde0b82", TlpLevel::Amber),
+    ("5e57c739-391a-4eb3-b6be-7d15ca92d5ed", TlpLevel::Red),
+    ("94868c89-83c2-464b-929b-a1a8aa3c8487", TlpLevel::Clear),
+    ("bab4a63c-aed9-4cf5-a766-dfca5abac2bb", TlpLevel::Green),
+    ("55d920b0-5e8b-4f79-9ee9-91f868d9b421", TlpLevel::Amber),
+    ("939a9414-2ddd-4d32-a0cd-375ea402b003", TlpLevel::AmberStrict),
+    ("e828b379-4e03-4974-9ac4-e53a884c97c1", TlpLevel::Red),
 ];
 
-impl Level {
+impl TlpLevel {
     const fn word(self) -> &'static str {
         match self {
             Self::White => "white",
@@ -66,9 +66,9 @@ impl Level {
 
 /// An entry whose markings are not all known yet.
 #[derive(Debug)]
-struct Waiting {
-    entry: Entry,
-    level: Option<Level>,
+struct PendingEntry {
+    entry: FeedEntry,
+    level: Option<TlpLevel>,
     /// Ids.
     unknown: Vec<String>,
 }
@@ -77,8 +77,8 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Markings {
     /// By id; no level where it is not one of the TLP.
-    known: HashMap<String, Option<Level>>,
-    waiting: VecDeque<Waiting>,
+    known: HashMap<String, Option<TlpLevel>>,
+    waiting: VecDeque<PendingEntry>,
     /// As counted for `WAITING_MAX`.
     waiting_count: usize,
 }
@@ -87,24 +87,24 @@ impl Markings {
     /// Passes an entry on, with the strictest of its markings, now or once these are known.
     pub(super) fn pass(
         &mut self,
-        entry: Entry,
-        references: &[Text<'_>],
-        entries: &mut dyn Entries,
+        entry: FeedEntry,
+        references: &[JsonStr<'_>],
+        entries: &mut dyn EntrySink,
     ) {
         let (mut level, mut unknown) = (None, Vec::new());
-        for id in references.iter().map(Text::as_str).filter(|id| id.len() <= ID_MAX) {
+        for id in references.iter().map(JsonStr::as_str).filter(|id| id.len() <= ID_MAX) {
             match self.level(id) {
                 Some(known) => level = level.max(known),
                 None => unknown.push(id.to_owned()),
             }
         }
-        let is_marked = matches!(entry.content, Content::Indicators(_));
+        let is_marked = matches!(entry.content, EntryContent::Indicators(_));
         if self.waiting.is_empty() && (unknown.is_empty() || !is_marked) {
-            entries.take(marked(entry, level));
+            entries.push(marked(entry, level));
             return;
         }
         self.waiting_count += weight(&entry);
-        self.waiting.push_back(Waiting { entry, level, unknown });
+        self.waiting.push_back(PendingEntry { entry, level, unknown });
         if self.waiting_count > WAITING_MAX {
             while self.waiting_count > WAITING_MAX {
                 self.release_first(entries);
@@ -114,23 +114,23 @@ impl Markings {
     }
 
     /// Remembers a definition, by what it says of itself.
-    pub(super) fn define(&mut self, id: &str, texts: [&str; 2], entries: &mut dyn Entries) {
+    pub(super) fn define(&mut self, id: &str, texts: [&str; 2], entries: &mut dyn EntrySink) {
         if self.known.len() >= KNOWN_MAX || id.len() > ID_MAX {
             return;
         }
-        self.known.insert(id.to_owned(), texts.into_iter().find_map(Level::named));
+        self.known.insert(id.to_owned(), texts.into_iter().find_map(TlpLevel::named));
         self.release_known(entries);
     }
 
     /// The document is at its end.
-    pub(super) fn finish(mut self, entries: &mut dyn Entries) {
+    pub(super) fn finish(mut self, entries: &mut dyn EntrySink) {
         while !self.waiting.is_empty() {
             self.release_first(entries);
         }
     }
 
     #[expect(clippy::option_option, reason = "unknown, and known to be none, are two things")]
-    fn level(&self, id: &str) -> Option<Option<Level>> {
+    fn level(&self, id: &str) -> Option<Option<TlpLevel>> {
         if let Some(known) = self.known.get(id) {
             return Some(*known);
         }
@@ -138,32 +138,32 @@ impl Markings {
         FIXED.iter().find(|(fixed, _)| *fixed == uuid).map(|(_, level)| Some(*level))
     }
 
-    fn release_known(&mut self, entries: &mut dyn Entries) {
+    fn release_known(&mut self, entries: &mut dyn EntrySink) {
         while self.waiting.front().is_some_and(|it| {
-            !matches!(it.entry.content, Content::Indicators(_))
+            !matches!(it.entry.content, EntryContent::Indicators(_))
                 || it.unknown.iter().all(|id| self.level(id).is_some())
         }) {
             self.release_first(entries);
         }
     }
 
-    fn release_first(&mut self, entries: &mut dyn Entries) {
-        let Some(Waiting { entry, level, unknown }) = self.waiting.pop_front() else { return };
+    fn release_first(&mut self, entries: &mut dyn EntrySink) {
+        let Some(PendingEntry { entry, level, unknown }) = self.waiting.pop_front() else { return };
         self.waiting_count = self.waiting_count.saturating_sub(weight(&entry));
         let late = unknown.iter().filter_map(|id| self.level(id).flatten()).max();
-        entries.take(marked(entry, level.max(late)));
+        entries.push(marked(entry, level.max(late)));
     }
 }
 
-fn weight(entry: &Entry) -> usize {
+fn weight(entry: &FeedEntry) -> usize {
     match &entry.content {
-        Content::Indicators(indicators) => indicators.len().max(1),
-        Content::Gone(_) => 1,
+        EntryContent::Indicators(indicators) => indicators.len().max(1),
+        EntryContent::Removed(_) => 1,
     }
 }
 
-fn marked(mut entry: Entry, level: Option<Level>) -> Entry {
-    if let (Content::Indicators(indicators), Some(level)) = (&mut entry.content, level) {
+fn marked(mut entry: FeedEntry, level: Option<TlpLevel>) -> FeedEntry {
+    if let (EntryContent::Indicators(indicators), Some(level)) = (&mut entry.content, level) {
         for indicator in indicators {
             level.word().clone_into(&mut indicator.tlp_level);
         }

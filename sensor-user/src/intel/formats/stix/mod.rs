@@ -6,12 +6,12 @@
 
 #[cfg(test)]
 mod hostile_tests;
-mod loose;
 mod markings;
 mod object;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod text_list;
 mod window;
 
 use std::io::Read;
@@ -19,13 +19,13 @@ use std::io::Read;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::columns::Text;
-use super::entry::{Entries, ReadFault, ReadPolicy};
-use crate::base::lines::json_fault;
-use crate::intel::rejects::Reason;
+use super::columns::JsonStr;
+use super::entry::{EntrySink, ReadError, ReadPolicy};
+use crate::base::lines::json_error;
+use crate::intel::rejects::RejectReason;
 use markings::Markings;
-use object::{Object, Sort};
-use stream::{Kind, Piece, Stream};
+use object::{StixObject, TypeOnly};
+use stream::{ObjectStream, Piece, PieceKind};
 
 /// Bytes of a bad object that are told.
 const TOLD: usize = 400;
@@ -38,25 +38,25 @@ const TOLD: usize = 400;
 pub fn read_stix(
     input: impl Read,
     policy: &ReadPolicy,
-    first_place: u64,
-    entries: &mut dyn Entries,
-) -> Result<u64, ReadFault> {
+    first_position: u64,
+    entries: &mut dyn EntrySink,
+) -> Result<u64, ReadError> {
     let mut reader =
-        Reader { policy, entries, markings: Markings::default(), objects: 0, others: 0 };
-    let places = reader.document(input, first_place, false)?;
-    let Reader { entries, markings, objects, others, .. } = reader;
+        StixReader { policy, entries, markings: Markings::default(), objects: 0, others: 0 };
+    let positions = reader.document(input, first_position, false)?;
+    let StixReader { entries, markings, objects, others, .. } = reader;
     if objects == 0 && others > 0 {
         let what = format!("none of the {others} objects in the body is a STIX object");
-        return Err(ReadFault::Form(what));
+        return Err(ReadError::Format(what));
     }
     markings.finish(entries);
-    Ok(places)
+    Ok(positions)
 }
 
 /// What is known between objects.
-struct Reader<'r> {
+struct StixReader<'r> {
     policy: &'r ReadPolicy,
-    entries: &'r mut dyn Entries,
+    entries: &'r mut dyn EntrySink,
     markings: Markings,
     /// STIX objects.
     objects: u64,
@@ -64,61 +64,64 @@ struct Reader<'r> {
     others: u64,
 }
 
-impl Reader<'_> {
+impl StixReader<'_> {
     /// A document, or one inside a line, which is one place.
     fn document(
         &mut self,
         input: impl Read,
-        first_place: u64,
+        first_position: u64,
         is_line: bool,
-    ) -> Result<u64, ReadFault> {
-        let mut stream = Stream::new(input);
+    ) -> Result<u64, ReadError> {
+        let mut stream = ObjectStream::new(input);
         let mut is_empty = false;
         while let Some(piece) = stream.next()? {
-            let place = if is_line { first_place } else { first_place + piece.index };
+            let position = if is_line { first_position } else { first_position + piece.index };
             match piece.kind {
-                Kind::Lone if is_empty_page(piece.bytes) => is_empty = true,
-                Kind::TooLarge => {
+                PieceKind::WholeDocument if is_empty_page(piece.bytes) => is_empty = true,
+                PieceKind::TooLarge => {
                     self.objects += 1;
-                    self.reject(place, Reason::LineTooLong, piece.bytes);
+                    self.reject(position, RejectReason::LineTooLong, piece.bytes);
                 }
-                Kind::NoObject => self.no_object(piece.bytes, place),
-                Kind::Object | Kind::Lone | Kind::Line | Kind::LastLine => {
-                    self.object(&piece, place, is_line)?;
+                PieceKind::NotAnObject => self.no_object(piece.bytes, position),
+                PieceKind::Object
+                | PieceKind::WholeDocument
+                | PieceKind::Line
+                | PieceKind::LastLine => {
+                    self.object(&piece, position, is_line)?;
                 }
             }
         }
         // An empty page is no object, unless something follows, which then has the next place.
-        Ok(if is_empty && stream.places() == 1 { 0 } else { stream.places() })
+        Ok(if is_empty && stream.positions() == 1 { 0 } else { stream.positions() })
     }
 
-    fn object(&mut self, piece: &Piece<'_>, place: u64, is_line: bool) -> Result<(), ReadFault> {
+    fn object(&mut self, piece: &Piece<'_>, position: u64, is_line: bool) -> Result<(), ReadError> {
         // serde would read a list as an object, property by property.
         if !piece.bytes.trim_ascii_start().starts_with(b"{") {
-            self.no_object(piece.bytes, place);
+            self.no_object(piece.bytes, position);
             return Ok(());
         }
-        let object: Object<'_> = match serde_json::from_slice(piece.bytes) {
+        let object: StixObject<'_> = match serde_json::from_slice(piece.bytes) {
             Ok(object) => object,
-            Err(error) if error.is_eof() && piece.kind == Kind::LastLine => {
-                return Err(ReadFault::Truncated("in its last line".to_owned()));
+            Err(error) if error.is_eof() && piece.kind == PieceKind::LastLine => {
+                return Err(ReadError::Truncated("in its last line".to_owned()));
             }
             Err(error) => {
-                self.unreadable(piece.bytes, place, &error);
+                self.unreadable(piece.bytes, position, &error);
                 return Ok(());
             }
         };
         match object.sort.as_str() {
             "" => {
                 self.others += 1;
-                let reason = Reason::Malformed("an object without a STIX type".to_owned());
-                self.reject(place, reason, piece.bytes);
+                let reason = RejectReason::Malformed("an object without a STIX type".to_owned());
+                self.reject(position, reason, piece.bytes);
             }
             "indicator" => {
                 self.objects += 1;
-                match object.entry(self.policy, place, self.entries) {
+                match object.entry(self.policy, position, self.entries) {
                     Ok(entry) => self.markings.pass(entry, object.markings(), self.entries),
-                    Err(reason) => self.reject(place, reason, piece.bytes),
+                    Err(reason) => self.reject(position, reason, piece.bytes),
                 }
             }
             "marking-definition" => {
@@ -126,23 +129,23 @@ impl Reader<'_> {
                 let texts = [object.tlp(), object.name.as_str()];
                 self.markings.define(object.id.as_str(), texts, self.entries);
             }
-            "bundle" if !is_line && matches!(piece.kind, Kind::Line | Kind::LastLine) => {
+            "bundle" if !is_line && matches!(piece.kind, PieceKind::Line | PieceKind::LastLine) => {
                 self.objects += 1;
-                self.document(piece.bytes, place, true)?;
+                self.document(piece.bytes, position, true)?;
             }
             _ => self.objects += 1,
         }
         Ok(())
     }
 
-    fn no_object(&mut self, bytes: &[u8], place: u64) {
+    fn no_object(&mut self, bytes: &[u8], position: u64) {
         self.others += 1;
-        self.reject(place, Reason::Malformed("not an object".to_owned()), bytes);
+        self.reject(position, RejectReason::Malformed("not an object".to_owned()), bytes);
     }
 
     /// What cannot be read is at fault only where it could have said something.
-    fn unreadable(&mut self, bytes: &[u8], place: u64, error: &serde_json::Error) {
-        let sort = serde_json::from_slice::<Sort<'_>>(bytes);
+    fn unreadable(&mut self, bytes: &[u8], position: u64, error: &serde_json::Error) {
+        let sort = serde_json::from_slice::<TypeOnly<'_>>(bytes);
         match sort.as_ref().map(|it| it.sort.as_str()) {
             Ok("indicator" | "marking-definition") => self.objects += 1,
             Ok("") | Err(_) => self.others += 1,
@@ -151,12 +154,12 @@ impl Reader<'_> {
                 return;
             }
         }
-        self.reject(place, Reason::Malformed(json_fault(error)), bytes);
+        self.reject(position, RejectReason::Malformed(json_error(error)), bytes);
     }
 
-    fn reject(&mut self, place: u64, reason: Reason, bytes: &[u8]) {
+    fn reject(&mut self, position: u64, reason: RejectReason, bytes: &[u8]) {
         let told = String::from_utf8_lossy(bytes.get(..TOLD).unwrap_or(bytes));
-        self.entries.reject(place, reason, &told);
+        self.entries.reject(position, reason, &told);
     }
 }
 
@@ -173,7 +176,7 @@ fn is_empty_page(bytes: &[u8]) -> bool {
         #[serde(rename = "objects")]
         _objects: Option<()>,
         #[serde(borrow, default, rename = "type")]
-        object_type: Text<'a>,
+        object_type: JsonStr<'a>,
         #[serde(rename = "id")]
         _id: Option<IgnoredAny>,
         #[serde(rename = "spec_version")]

@@ -1,14 +1,14 @@
-//! `Object`: the properties of a STIX object that count here, and the entry that an indicator is.
+//! `StixObject`: the properties of a STIX object that count here, and the entry that an indicator is.
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::super::columns::{Text, flag, number, parse_time};
-use super::super::entry::{Content, Entries, Entry, ReadPolicy};
+use super::super::columns::{JsonStr, flag, number, parse_time};
+use super::super::entry::{EntryContent, EntrySink, FeedEntry, ReadPolicy};
 use super::super::stix_pattern::read_pattern;
-use super::loose::{levels, texts, urls};
+use super::text_list::{levels, texts, urls};
 use crate::intel::indicator::Indicator;
-use crate::intel::rejects::Reason;
+use crate::intel::rejects::RejectReason;
 
 /// Bytes of an id at most.
 const ID_MAX: usize = 1024;
@@ -20,15 +20,15 @@ const TEXTS_MAX: usize = 4 << 20;
 /// STIX 2.1, sections 3.2 (common properties), 4.7 (indicator), 7.2.1 (marking definition); borrowed
 /// from its text where that holds no escape.
 #[derive(Debug, Deserialize)]
-pub(super) struct Object<'a> {
+pub(super) struct StixObject<'a> {
     #[serde(borrow, default, rename = "type")]
-    pub(super) sort: Text<'a>,
+    pub(super) sort: JsonStr<'a>,
     #[serde(borrow, default)]
-    pub(super) id: Text<'a>,
+    pub(super) id: JsonStr<'a>,
     #[serde(borrow, default)]
-    created: Text<'a>,
+    created: JsonStr<'a>,
     #[serde(borrow, default)]
-    modified: Text<'a>,
+    modified: JsonStr<'a>,
     #[serde(default, deserialize_with = "flag")]
     revoked: Option<bool>,
     #[serde(default, deserialize_with = "number")]
@@ -37,58 +37,58 @@ pub(super) struct Object<'a> {
     #[serde(default, deserialize_with = "number")]
     x_opencti_score: Option<f64>,
     #[serde(borrow, default)]
-    pub(super) name: Text<'a>,
+    pub(super) name: JsonStr<'a>,
     #[serde(borrow, default)]
-    description: Text<'a>,
+    description: JsonStr<'a>,
     #[serde(borrow, default)]
-    pattern: Option<Text<'a>>,
+    pattern: Option<JsonStr<'a>>,
     #[serde(borrow, default)]
-    pattern_type: Text<'a>,
+    pattern_type: JsonStr<'a>,
     #[serde(borrow, default)]
-    valid_from: Text<'a>,
+    valid_from: JsonStr<'a>,
     #[serde(borrow, default)]
-    valid_until: Text<'a>,
+    valid_until: JsonStr<'a>,
     #[serde(borrow, default, deserialize_with = "texts")]
-    indicator_types: Vec<Text<'a>>,
+    indicator_types: Vec<JsonStr<'a>>,
     #[serde(borrow, default, deserialize_with = "texts")]
-    labels: Vec<Text<'a>>,
+    labels: Vec<JsonStr<'a>>,
     #[serde(borrow, default, rename = "object_marking_refs", deserialize_with = "texts")]
-    marking_refs: Vec<Text<'a>>,
+    marking_refs: Vec<JsonStr<'a>>,
     #[serde(borrow, default, deserialize_with = "urls")]
-    external_references: Vec<Text<'a>>,
+    external_references: Vec<JsonStr<'a>>,
     #[serde(borrow, default, deserialize_with = "levels")]
-    definition: Vec<Text<'a>>,
+    definition: Vec<JsonStr<'a>>,
 }
 
 /// Only what sort of object it is.
 #[derive(Debug, Deserialize)]
-pub(super) struct Sort<'a> {
+pub(super) struct TypeOnly<'a> {
     #[serde(borrow, default, rename = "type")]
-    pub(super) sort: Text<'a>,
+    pub(super) sort: JsonStr<'a>,
 }
 
-impl Object<'_> {
+impl StixObject<'_> {
     /// Ids of the markings of the whole object.
-    pub(super) fn markings(&self) -> &[Text<'_>] {
+    pub(super) fn markings(&self) -> &[JsonStr<'_>] {
         &self.marking_refs
     }
 
     /// `definition.tlp` of a marking.
     pub(super) fn tlp(&self) -> &str {
-        self.definition.first().map_or("", Text::as_str)
+        self.definition.first().map_or("", JsonStr::as_str)
     }
 
     /// The entry that an indicator is; the error is why it is none.
     pub(super) fn entry(
         &self,
         policy: &ReadPolicy,
-        place: u64,
-        entries: &mut dyn Entries,
-    ) -> Result<Entry, Reason> {
+        position: u64,
+        entries: &mut dyn EntrySink,
+    ) -> Result<FeedEntry, RejectReason> {
         let id = self.id.as_str();
         if id.is_empty() || id.len() > ID_MAX {
             let fault = if id.is_empty() { "no id" } else { "the id is too long" };
-            return Err(Reason::Malformed(format!("an indicator: {fault}")));
+            return Err(RejectReason::Malformed(format!("an indicator: {fault}")));
         }
         let created = stix_time("created", self.created.as_str());
         let version = match stix_time("modified", self.modified.as_str())? {
@@ -97,12 +97,12 @@ impl Object<'_> {
         };
         let expires = stix_time("valid_until", self.valid_until.as_str())?;
         let content = match self.gone(policy, expires) {
-            Some(reason) => Content::Gone(reason),
-            None => self.used(policy, place, entries),
+            Some(reason) => EntryContent::Removed(reason),
+            None => self.used(policy, position, entries),
         };
         let content = match content {
-            Content::Indicators(mut indicators) => {
-                let times = Times {
+            EntryContent::Indicators(mut indicators) => {
+                let times = IndicatorTimes {
                     now: policy.now,
                     version,
                     expires,
@@ -113,39 +113,46 @@ impl Object<'_> {
                 for indicator in &mut indicators {
                     self.fill(indicator, most, &times);
                 }
-                Content::Indicators(indicators)
+                EntryContent::Indicators(indicators)
             }
-            gone @ Content::Gone(_) => gone,
+            gone @ EntryContent::Removed(_) => gone,
         };
-        Ok(Entry { id: id.to_owned(), group: String::new(), version, place, content })
+        Ok(FeedEntry { id: id.to_owned(), group: String::new(), version, position, content })
     }
 
     /// Why it is none any more, by all but its pattern.
-    fn gone(&self, policy: &ReadPolicy, expires: Option<Timestamp>) -> Option<Reason> {
+    fn gone(&self, policy: &ReadPolicy, expires: Option<Timestamp>) -> Option<RejectReason> {
         let pattern_type = self.pattern_type.as_str();
         if self.revoked == Some(true) {
-            return Some(Reason::Withdrawn);
+            return Some(RejectReason::Withdrawn);
         }
         if self.sorts().is_some_and(|mut sorts| sorts.all(|it| it.eq_ignore_ascii_case("benign"))) {
-            return Some(Reason::Benign);
+            return Some(RejectReason::Benign);
         }
         // STIX 2.0 had no such property, and no other language.
         if !pattern_type.is_empty() && !pattern_type.eq_ignore_ascii_case("stix") {
-            return Some(Reason::PatternType(clipped(pattern_type, 100)));
+            return Some(RejectReason::PatternType(clipped(pattern_type, 100)));
         }
         if policy.is_low(self.confidence()) {
-            return Some(Reason::LowConfidence);
+            return Some(RejectReason::LowConfidence);
         }
-        expires.filter(|expires| *expires <= policy.now).map(|_past| Reason::Expired)
+        expires.filter(|expires| *expires <= policy.now).map(|_past| RejectReason::Expired)
     }
 
     /// Indicators of what the pattern names, with their prefix only.
-    fn used(&self, policy: &ReadPolicy, place: u64, entries: &mut dyn Entries) -> Content {
-        let pattern = self.pattern.as_ref().map_or("", Text::as_str);
+    fn used(
+        &self,
+        policy: &ReadPolicy,
+        position: u64,
+        entries: &mut dyn EntrySink,
+    ) -> EntryContent {
+        let pattern = self.pattern.as_ref().map_or("", JsonStr::as_str);
         let sufficient = match read_pattern(pattern) {
-            Ok(sufficient) if sufficient.is_empty() => return Content::Gone(Reason::NotSufficient),
+            Ok(sufficient) if sufficient.is_empty() => {
+                return EntryContent::Removed(RejectReason::NotSufficient);
+            }
             Ok(sufficient) => sufficient,
-            Err(fault) => return Content::Gone(Reason::Pattern(fault.to_string())),
+            Err(fault) => return EntryContent::Removed(RejectReason::Pattern(fault.to_string())),
         };
         let mut indicators = Vec::with_capacity(sufficient.len());
         let mut excluded = Vec::new();
@@ -160,16 +167,16 @@ impl Object<'_> {
             }
         }
         if let (true, Some((exclusion, _))) = (indicators.is_empty(), excluded.first()) {
-            return Content::Gone(Reason::Excluded(*exclusion));
+            return EntryContent::Removed(RejectReason::Excluded(*exclusion));
         }
         for (exclusion, entity) in excluded {
-            entries.reject(place, Reason::Excluded(exclusion), &entity);
+            entries.reject(position, RejectReason::Excluded(exclusion), &entity);
         }
-        Content::Indicators(indicators)
+        EntryContent::Indicators(indicators)
     }
 
-    fn fill(&self, indicator: &mut Indicator, most: usize, times: &Times) {
-        let described = [&self.description, &self.name].map(Text::as_str);
+    fn fill(&self, indicator: &mut Indicator, most: usize, times: &IndicatorTimes) {
+        let described = [&self.description, &self.name].map(JsonStr::as_str);
         let description = described.into_iter().find(|it| !it.is_empty()).unwrap_or_default();
         let sort = self.sorts().and_then(|mut sorts| sorts.next());
         self.id.as_str().clone_into(&mut indicator.id);
@@ -177,7 +184,7 @@ impl Object<'_> {
         indicator.time_generated = times.version.unwrap_or(times.now);
         indicator.description = clipped(description, most);
         indicator.threat_type = clipped(sort.unwrap_or_default(), most);
-        indicator.url = clipped(self.external_references.first().map_or("", Text::as_str), most);
+        indicator.url = clipped(self.external_references.first().map_or("", JsonStr::as_str), most);
         indicator.confidence = self.confidence();
         indicator.first_reported = times.created;
         indicator.version = times.version;
@@ -189,7 +196,7 @@ impl Object<'_> {
         [&self.indicator_types, &self.labels]
             .into_iter()
             .find(|words| !words.is_empty())
-            .map(|words| words.iter().map(Text::as_str))
+            .map(|words| words.iter().map(JsonStr::as_str))
     }
 
     /// 0 to 100; anything else is not known.
@@ -199,7 +206,7 @@ impl Object<'_> {
 }
 
 #[derive(Debug)]
-struct Times {
+struct IndicatorTimes {
     now: Timestamp,
     version: Option<Timestamp>,
     expires: Option<Timestamp>,
@@ -209,7 +216,7 @@ struct Times {
 
 /// A time with any number of digits of a second (section 2.16); what is finer than a nanosecond is
 /// cut off. "" is none.
-fn stix_time(property: &str, text: &str) -> Result<Option<Timestamp>, Reason> {
+fn stix_time(property: &str, text: &str) -> Result<Option<Timestamp>, RejectReason> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -222,7 +229,7 @@ fn stix_time(property: &str, text: &str) -> Result<Option<Timestamp>, Reason> {
     };
     parse_time(text).or_else(fine).map(Some).ok_or_else(|| {
         let text = clipped(text, 100);
-        Reason::Malformed(format!(
+        RejectReason::Malformed(format!(
             "{property}: {text:?} is not a time such as 2026-11-24T10:00:00Z"
         ))
     })

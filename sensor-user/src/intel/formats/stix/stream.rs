@@ -1,4 +1,4 @@
-//! `Stream`: cuts a document into its objects without a tree, one buffer long.
+//! `ObjectStream`: cuts a document into its objects without a tree, one buffer long.
 //!
 //! A scanner tells strings from brackets and nothing else, so that a fault inside one object is
 //! that object's only; whether it is JSON is seen when it is read. Memory is bounded by the largest
@@ -6,7 +6,7 @@
 
 use std::io::Read;
 
-use super::super::entry::ReadFault;
+use super::super::entry::ReadError;
 use super::window::{OBJECT_MAX, Window};
 
 /// A part of a document.
@@ -14,59 +14,59 @@ use super::window::{OBJECT_MAX, Window};
 pub(super) struct Piece<'a> {
     /// Objects or lines before it.
     pub(super) index: u64,
-    pub(super) kind: Kind,
+    pub(super) kind: PieceKind,
     /// All of it; of one that is too large, how it begins.
     pub(super) bytes: &'a [u8],
 }
 
 /// What a piece is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum PieceKind {
     /// An object of a list.
     Object,
     /// All of a document that is one object, without a list `objects` in it.
-    Lone,
+    WholeDocument,
     /// A line that is not blank.
     Line,
     /// A line that has no end, so that it may be cut.
     LastLine,
     /// Something in a list that is no object.
-    NoObject,
+    NotAnObject,
     /// More than [`OBJECT_MAX`].
     TooLarge,
 }
 
 /// What comes next in the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum StreamState {
     Start,
     /// In a list, which is in an object or not.
     List {
         is_nested: bool,
     },
     /// Behind a whole document.
-    Behind,
+    AfterDocument,
     /// One line after the other.
     Lines,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Stream<R> {
+pub(super) struct ObjectStream<R> {
     window: Window<R>,
-    state: State,
+    state: StreamState,
     /// Places passed so far.
-    places: u64,
+    positions: u64,
 }
 
-impl<R: Read> Stream<R> {
+impl<R: Read> ObjectStream<R> {
     pub(super) fn new(input: R) -> Self {
-        Self { window: Window::new(input), state: State::Start, places: 0 }
+        Self { window: Window::new(input), state: StreamState::Start, positions: 0 }
     }
 
     /// Objects and lines so far.
-    pub(super) const fn places(&self) -> u64 {
-        self.places
+    pub(super) const fn positions(&self) -> u64 {
+        self.positions
     }
 
     /// Bytes of the buffer.
@@ -76,57 +76,57 @@ impl<R: Read> Stream<R> {
     }
 
     /// The next piece; `None` at the end of a whole document.
-    pub(super) fn next(&mut self) -> Result<Option<Piece<'_>>, ReadFault> {
-        if self.state == State::Start && self.start()? {
-            self.state = State::Behind;
-            return Ok(Some(self.piece(Kind::Lone)));
+    pub(super) fn next(&mut self) -> Result<Option<Piece<'_>>, ReadError> {
+        if self.state == StreamState::Start && self.start()? {
+            self.state = StreamState::AfterDocument;
+            return Ok(Some(self.piece(PieceKind::WholeDocument)));
         }
         loop {
             match self.state {
-                State::List { is_nested } => {
+                StreamState::List { is_nested } => {
                     if self.list_goes_on()? {
                         return self.element().map(Some);
                     }
                     if is_nested {
                         self.rest_of_object()?;
                     }
-                    self.state = State::Behind;
+                    self.state = StreamState::AfterDocument;
                 }
-                State::Behind => {
+                StreamState::AfterDocument => {
                     self.window.drop_blank()?;
-                    self.state = State::Lines;
+                    self.state = StreamState::Lines;
                 }
-                State::Lines | State::Start => return self.line(),
+                StreamState::Lines | StreamState::Start => return self.line(),
             }
         }
     }
 
     /// Finds the list of objects. Whether the document is one object without any, which is then
     /// what has been passed.
-    fn start(&mut self) -> Result<bool, ReadFault> {
+    fn start(&mut self) -> Result<bool, ReadError> {
         self.window.skip_mark()?;
         self.window.drop_blank()?;
         if self.window.has_lines()? {
-            self.state = State::Lines;
+            self.state = StreamState::Lines;
             return Ok(false);
         }
         match self.window.peek()? {
-            None => Err(ReadFault::Form("the body is empty".to_owned())),
+            None => Err(ReadError::Format("the body is empty".to_owned())),
             Some(b'[') => {
                 self.window.pass();
-                self.state = State::List { is_nested: false };
+                self.state = StreamState::List { is_nested: false };
                 Ok(false)
             }
             Some(b'{') => self.members(),
             Some(_) => {
                 let begin = self.window.shown();
-                Err(ReadFault::Form(format!("the body begins with {begin:?} and is not JSON")))
+                Err(ReadError::Format(format!("the body begins with {begin:?} and is not JSON")))
             }
         }
     }
 
     /// The members of the outer object up to `objects`. Whether there is no such list.
-    fn members(&mut self) -> Result<bool, ReadFault> {
+    fn members(&mut self) -> Result<bool, ReadError> {
         self.window.pass();
         loop {
             self.blank()?;
@@ -147,7 +147,7 @@ impl<R: Read> Stream<R> {
                     }
                     if is_objects && self.window.peek()? == Some(b'[') {
                         self.window.pass();
-                        self.state = State::List { is_nested: true };
+                        self.state = StreamState::List { is_nested: true };
                         return Ok(false);
                     }
                     self.value()?;
@@ -159,7 +159,7 @@ impl<R: Read> Stream<R> {
     }
 
     /// Passes white space in what is kept.
-    fn blank(&mut self) -> Result<(), ReadFault> {
+    fn blank(&mut self) -> Result<(), ReadError> {
         while !self.window.pass_blank() {
             self.check_size()?;
             if !self.window.more()? {
@@ -170,9 +170,9 @@ impl<R: Read> Stream<R> {
     }
 
     /// Passes a value of any kind.
-    fn value(&mut self) -> Result<(), ReadFault> {
+    fn value(&mut self) -> Result<(), ReadError> {
         let begin = self.window.at;
-        let mut scan = Scan::default();
+        let mut scan = ValueScanner::default();
         while !scan.pass(&mut self.window) {
             self.check_size()?;
             if !self.window.more()? {
@@ -182,16 +182,16 @@ impl<R: Read> Stream<R> {
         if self.window.at == begin { Err(self.no_json()) } else { Ok(()) }
     }
 
-    fn check_size(&self) -> Result<(), ReadFault> {
+    fn check_size(&self) -> Result<(), ReadError> {
         if self.window.at > OBJECT_MAX {
             let what = "its first object, or what stands before `objects`, is too large";
-            return Err(ReadFault::Form(what.to_owned()));
+            return Err(ReadError::Format(what.to_owned()));
         }
         Ok(())
     }
 
     /// Whether another element comes in the list.
-    fn list_goes_on(&mut self) -> Result<bool, ReadFault> {
+    fn list_goes_on(&mut self) -> Result<bool, ReadError> {
         loop {
             self.window.drop_blank()?;
             match self.window.peek()? {
@@ -208,9 +208,9 @@ impl<R: Read> Stream<R> {
         }
     }
 
-    fn element(&mut self) -> Result<Piece<'_>, ReadFault> {
+    fn element(&mut self) -> Result<Piece<'_>, ReadError> {
         let is_object = self.window.peek()? == Some(b'{');
-        let mut scan = Scan::default();
+        let mut scan = ValueScanner::default();
         self.window.head.clear();
         while !scan.pass(&mut self.window) {
             self.window.bound();
@@ -218,23 +218,23 @@ impl<R: Read> Stream<R> {
                 return Err(self.cut());
             }
         }
-        Ok(self.piece(if is_object { Kind::Object } else { Kind::NoObject }))
+        Ok(self.piece(if is_object { PieceKind::Object } else { PieceKind::NotAnObject }))
     }
 
     /// What was passed, as a piece.
-    fn piece(&mut self, kind: Kind) -> Piece<'_> {
-        let index = self.places;
-        self.places += 1;
+    fn piece(&mut self, kind: PieceKind) -> Piece<'_> {
+        let index = self.positions;
+        self.positions += 1;
         let bytes = self.window.take();
         if self.window.head.is_empty() {
             return Piece { index, kind, bytes: self.window.bytes(bytes) };
         }
-        Piece { index, kind: Kind::TooLarge, bytes: &self.window.head }
+        Piece { index, kind: PieceKind::TooLarge, bytes: &self.window.head }
     }
 
     /// What stands after the list, up to the end of the object.
-    fn rest_of_object(&mut self) -> Result<(), ReadFault> {
-        let mut scan = Scan { depth: 1, ..Scan::default() };
+    fn rest_of_object(&mut self) -> Result<(), ReadError> {
+        let mut scan = ValueScanner { depth: 1, ..ValueScanner::default() };
         while !scan.pass(&mut self.window) {
             self.window.drop_passed();
             if !self.window.more()? {
@@ -246,7 +246,7 @@ impl<R: Read> Stream<R> {
     }
 
     /// The next line that is not blank.
-    fn line(&mut self) -> Result<Option<Piece<'_>>, ReadFault> {
+    fn line(&mut self) -> Result<Option<Piece<'_>>, ReadError> {
         self.window.head.clear();
         let kind = loop {
             let ahead = self.window.ahead();
@@ -254,9 +254,9 @@ impl<R: Read> Stream<R> {
             self.window.at += end.map_or(ahead.len(), |end| end + 1);
             if end.is_some() {
                 if !self.window.is_blank() {
-                    break Kind::Line;
+                    break PieceKind::Line;
                 }
-                self.places += 1;
+                self.positions += 1;
                 self.window.drop_passed();
                 continue;
             }
@@ -267,31 +267,31 @@ impl<R: Read> Stream<R> {
             if self.window.is_blank() {
                 return Ok(None);
             }
-            break Kind::LastLine;
+            break PieceKind::LastLine;
         };
         Ok(Some(self.piece(kind)))
     }
 
-    fn cut(&self) -> ReadFault {
-        ReadFault::Truncated(format!("after {} objects", self.places))
+    fn cut(&self) -> ReadError {
+        ReadError::Truncated(format!("after {} objects", self.positions))
     }
 
-    fn no_json(&self) -> ReadFault {
+    fn no_json(&self) -> ReadError {
         let rest = self.window.shown_ahead();
-        ReadFault::Form(format!("no JSON after {} objects, at {rest:?}", self.places))
+        ReadError::Format(format!("no JSON after {} objects, at {rest:?}", self.positions))
     }
 }
 
 /// How far inside a value the scanner is.
 #[derive(Debug, Default)]
-struct Scan {
+struct ValueScanner {
     /// Brackets that are open.
     depth: usize,
     is_string: bool,
     is_escaped: bool,
 }
 
-impl Scan {
+impl ValueScanner {
     /// Goes on through what the window has; whether the value ends in it. The window is then right
     /// behind the value.
     fn pass<R>(&mut self, window: &mut Window<R>) -> bool {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::intel::address::{Exclusion, PrefixPolicy};
-use crate::intel::formats::entry::{Collected, Content};
+use crate::intel::formats::entry::{CollectedEntries, EntryContent};
 use crate::intel::indicator::{Indicator, PortRange};
 
 pub(super) fn policy() -> ReadPolicy {
@@ -14,10 +14,10 @@ pub(super) fn policy() -> ReadPolicy {
     }
 }
 
-pub(super) fn read(text: &str) -> (Result<u64, ReadFault>, Collected) {
-    let mut found = Collected::default();
-    let places = read_stix(text.as_bytes(), &policy(), 1, &mut found);
-    (places, found)
+pub(super) fn read(text: &str) -> (Result<u64, ReadError>, CollectedEntries) {
+    let mut found = CollectedEntries::default();
+    let positions = read_stix(text.as_bytes(), &policy(), 1, &mut found);
+    (positions, found)
 }
 
 pub(super) fn indicator(id: &str, rest: &str) -> String {
@@ -30,22 +30,22 @@ pub(super) fn indicator(id: &str, rest: &str) -> String {
 }
 
 /// Ids and places of what was found, and what it is.
-fn told(found: &Collected) -> Vec<(&str, u64, &str)> {
-    let what = |content: &Content| match content {
-        Content::Indicators(_) => "used",
-        Content::Gone(reason) => reason.name(),
+fn told(found: &CollectedEntries) -> Vec<(&str, u64, &str)> {
+    let what = |content: &EntryContent| match content {
+        EntryContent::Indicators(_) => "used",
+        EntryContent::Removed(reason) => reason.name(),
     };
-    found.entries.iter().map(|it| (it.id.as_str(), it.place, what(&it.content))).collect()
+    found.entries.iter().map(|it| (it.id.as_str(), it.position, what(&it.content))).collect()
 }
 
-fn rejected(found: &Collected) -> Vec<(u64, String)> {
-    found.rejects.kept().iter().map(|it| (it.place, it.reason.to_string())).collect()
+fn rejected(found: &CollectedEntries) -> Vec<(u64, String)> {
+    found.rejects.kept().iter().map(|it| (it.position, it.reason.to_string())).collect()
 }
 
-fn first(found: &Collected) -> &Indicator {
+fn first(found: &CollectedEntries) -> &Indicator {
     match &found.entries[0].content {
-        Content::Indicators(indicators) => &indicators[0],
-        Content::Gone(reason) => panic!("{reason}"),
+        EntryContent::Indicators(indicators) => &indicators[0],
+        EntryContent::Removed(reason) => panic!("{reason}"),
     }
 }
 
@@ -53,7 +53,7 @@ fn first(found: &Collected) -> &Indicator {
 fn the_same_objects_are_read_from_every_form() {
     let (a, b) = (indicator("a", ""), indicator("bb", ""));
     let identity = r#"{"type":"identity","id":"identity--1","name":"x \"]}","labels":7,"name":8}"#;
-    for (document, places) in [
+    for (document, positions) in [
         (format!(r#"{{"type":"bundle","id":"bundle--1","objects":[{a},{identity},{b}]}}"#), [1, 3]),
         (format!(r#"{{"objects":[{a},{identity},{b}],"more":true,"next":"]}}{{\""}}"#), [1, 3]),
         (
@@ -70,10 +70,10 @@ fn the_same_objects_are_read_from_every_form() {
         let (read, found) = read(&document);
         assert_eq!(
             told(&found),
-            [("indicator--a", places[0], "used"), ("indicator--bb", places[1], "used")],
+            [("indicator--a", positions[0], "used"), ("indicator--bb", positions[1], "used")],
             "{document}"
         );
-        assert_eq!(read.unwrap(), places[1], "{document}");
+        assert_eq!(read.unwrap(), positions[1], "{document}");
         assert_eq!(rejected(&found), []);
     }
     let (behind, found) = read(&format!("{{}}{a}"));
@@ -154,7 +154,7 @@ fn a_bad_object_loses_only_itself() {
             "{bad}"
         );
         assert_eq!((read.unwrap(), found.rejects.malformed()), (3, 1), "{bad}");
-        assert_eq!(found.rejects.kept()[0].place, 2);
+        assert_eq!(found.rejects.kept()[0].position, 2);
     }
     let list = r#"["indicator","indicator--x"]"#;
     let (_, found) = read(&format!("{a}\n{list}\n{b}"));
@@ -172,7 +172,7 @@ fn an_object_that_is_too_large_is_passed_over() {
         let (read, found) = read(&document);
         assert_eq!(told(&found), [("indicator--a", 1, "used"), ("indicator--bb", 3, "used")]);
         assert_eq!(read.unwrap(), 3);
-        assert_eq!(found.rejects.kept()[0].reason, Reason::LineTooLong);
+        assert_eq!(found.rejects.kept()[0].reason, RejectReason::LineTooLong);
     }
 }
 
@@ -180,41 +180,43 @@ fn an_object_that_is_too_large_is_passed_over() {
 fn why_an_indicator_is_none_is_told() {
     let port = "[ipv4-addr:value = '203.0.113.1' AND file:name = 'x']";
     for (rest, reason) in [
-        (",\"revoked\":true", Some(Reason::Withdrawn)),
-        (",\"indicator_types\":[\"benign\"]", Some(Reason::Benign)),
-        (",\"labels\":\"benign\"", Some(Reason::Benign)),
+        (",\"revoked\":true", Some(RejectReason::Withdrawn)),
+        (",\"indicator_types\":[\"benign\"]", Some(RejectReason::Benign)),
+        (",\"labels\":\"benign\"", Some(RejectReason::Benign)),
         (",\"indicator_types\":[\"benign\",\"malicious-activity\"]", None),
         (",\"indicator_types\":[\"anonymization\"],\"labels\":[\"benign\"]", None),
-        (",\"confidence\":39", Some(Reason::LowConfidence)),
-        (",\"confidence\":\"39.5\",\"x_opencti_score\":90", Some(Reason::LowConfidence)),
-        (",\"x_opencti_score\":10", Some(Reason::LowConfidence)),
+        (",\"confidence\":39", Some(RejectReason::LowConfidence)),
+        (",\"confidence\":\"39.5\",\"x_opencti_score\":90", Some(RejectReason::LowConfidence)),
+        (",\"x_opencti_score\":10", Some(RejectReason::LowConfidence)),
         (",\"confidence\":40", None),
         (",\"confidence\":-1", None),
-        (",\"valid_until\":\"2026-11-24T12:00:00.000Z\"", Some(Reason::Expired)),
+        (",\"valid_until\":\"2026-11-24T12:00:00.000Z\"", Some(RejectReason::Expired)),
         (",\"valid_until\":\"2026-11-24T12:00:00.001Z\"", None),
         (",\"valid_until\":null", None),
     ] {
         let (_, found) = read(&indicator("a", rest));
-        let expected = reason.as_ref().map_or("used", Reason::name);
+        let expected = reason.as_ref().map_or("used", RejectReason::name);
         assert_eq!(told(&found), [("indicator--a", 1, expected)], "{rest}");
         assert_eq!(found.rejects.total(), 0);
     }
     for (from, to, reason) in [
-        ("\"stix\"", "\"yara\"", Reason::PatternType("yara".to_owned())),
-        ("[ipv4-addr:value = '203.0.113.1']", port, Reason::NotSufficient),
+        ("\"stix\"", "\"yara\"", RejectReason::PatternType("yara".to_owned())),
+        ("[ipv4-addr:value = '203.0.113.1']", port, RejectReason::NotSufficient),
         (
             "203.0.113.1",
             "10.0.0.1",
-            Reason::Excluded(Exclusion::Private("10.0.0.0/8".parse().unwrap())),
+            RejectReason::Excluded(Exclusion::Private("10.0.0.0/8".parse().unwrap())),
         ),
         (
             "[ipv4",
             "(ipv4",
-            Reason::Pattern("\"ipv4-addr:value = '2\" where [ or ( should be at byte 1".to_owned()),
+            RejectReason::Pattern(
+                "\"ipv4-addr:value = '2\" where [ or ( should be at byte 1".to_owned(),
+            ),
         ),
     ] {
         let (_, found) = read(&indicator("a", "").replace(from, to));
-        assert_eq!(found.entries[0].content, Content::Gone(reason));
+        assert_eq!(found.entries[0].content, EntryContent::Removed(reason));
     }
     let (_, found) =
         read(&indicator("a", "").replace(" = '203.0.113.1'", " IN ('203.0.113.1','10.1.1.1')"));
@@ -302,8 +304,8 @@ fn the_strictest_marking_counts_wherever_it_is_defined() {
             (
                 it.id.as_str(),
                 match &it.content {
-                    Content::Indicators(it) => it[0].tlp_level.as_str(),
-                    Content::Gone(_) => "gone",
+                    EntryContent::Indicators(it) => it[0].tlp_level.as_str(),
+                    EntryContent::Removed(_) => "gone",
                 },
             )
         })
@@ -329,11 +331,10 @@ fn entries_wait_for_a_marking_in_bounded_number_and_in_order() {
     objects.push("{\"type\":\"marking-definition\",\"id\":\"marking-definition--late\",\"name\":\"TLP:RED\"}".to_owned());
     let (read, found) = read(&objects.join("\n"));
     assert_eq!(read.unwrap(), 5001);
-    assert!(found.entries.iter().map(|it| it.place).eq(1..=5000));
-    let red = found
-        .entries
-        .iter()
-        .filter(|it| matches!(&it.content, Content::Indicators(it) if it[0].tlp_level == "red"));
+    assert!(found.entries.iter().map(|it| it.position).eq(1..=5000));
+    let red = found.entries.iter().filter(
+        |it| matches!(&it.content, EntryContent::Indicators(it) if it[0].tlp_level == "red"),
+    );
     assert_eq!(red.count(), 4096);
 }
 
@@ -343,7 +344,7 @@ fn many_indicators_of_one_object_have_short_texts() {
         (0..8192).map(|at| format!("'198.51.{}.{}'", at / 256, at % 256)).collect();
     let many = indicator("a", &format!(",\"description\":\"{}\"", "é".repeat(9000)));
     let (_, found) = read(&many.replace(" = '203.0.113.1'", &format!(" IN ({})", list.join(","))));
-    let Content::Indicators(indicators) = &found.entries[0].content else { panic!() };
+    let EntryContent::Indicators(indicators) = &found.entries[0].content else { panic!() };
     assert_eq!((indicators.len(), indicators[0].description.len()), (8192, 512));
     let (_, found) = read(&many);
     assert_eq!(first(&found).description.len(), 4096);

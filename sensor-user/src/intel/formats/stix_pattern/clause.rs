@@ -7,16 +7,16 @@ use std::borrow::Cow;
 
 use ipnet::IpNet;
 
-use super::Sufficient;
+use super::SufficientPrefix;
 use super::ports::PortSet;
 use crate::intel::indicator::Ports;
 
 /// Which end of a connection comparisons are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum End {
+pub(super) enum FlowEnd {
     /// Nothing was said about an address.
     #[default]
-    Unsaid,
+    Unspecified,
     /// An address by itself, which is either end.
     Host,
     /// `dst_ref`.
@@ -25,12 +25,12 @@ pub(super) enum End {
     Source,
 }
 
-impl End {
+impl FlowEnd {
     /// One end that is both; none where the two are the two ends, as nothing is then decided by the
     /// remote one alone.
     const fn join(self, other: Self) -> Option<Self> {
         match (self, other) {
-            (Self::Unsaid, end) | (end, Self::Unsaid) => Some(end),
+            (Self::Unspecified, end) | (end, Self::Unspecified) => Some(end),
             (Self::Host, end) | (end, Self::Host) => Some(end),
             (Self::Destination, Self::Destination) => Some(Self::Destination),
             (Self::Source, Self::Source) => Some(Self::Source),
@@ -78,7 +78,7 @@ impl Families {
 
 /// An address or network and its text.
 #[derive(Debug, Clone)]
-pub(super) struct Named<'a> {
+pub(super) struct NamedPrefix<'a> {
     pub(super) prefix: IpNet,
     pub(super) entity: Cow<'a, str>,
 }
@@ -86,9 +86,9 @@ pub(super) struct Named<'a> {
 /// See the module. By itself it asks for nothing.
 #[derive(Debug, Clone)]
 pub(super) struct Clause<'a> {
-    end: End,
+    end: FlowEnd,
     /// One of these must contain the address; `None` where no comparison names any.
-    named: Option<Vec<Named<'a>>>,
+    named: Option<Vec<NamedPrefix<'a>>>,
     /// None of these may contain it.
     barred: Vec<IpNet>,
     families: Families,
@@ -99,7 +99,7 @@ pub(super) struct Clause<'a> {
 impl Default for Clause<'_> {
     fn default() -> Self {
         Self {
-            end: End::Unsaid,
+            end: FlowEnd::Unspecified,
             named: None,
             barred: Vec::new(),
             families: Families::ALL,
@@ -111,17 +111,17 @@ impl Default for Clause<'_> {
 
 impl<'a> Clause<'a> {
     /// The address at `end` is inside one of `named`.
-    pub(super) fn inside(end: End, named: Vec<Named<'a>>) -> Option<Self> {
+    pub(super) fn inside(end: FlowEnd, named: Vec<NamedPrefix<'a>>) -> Option<Self> {
         (!named.is_empty()).then(|| Self { end, named: Some(named), ..Self::default() })
     }
 
     /// The address at `end` is inside none of `barred`.
-    pub(super) fn outside(end: End, barred: Vec<IpNet>) -> Self {
+    pub(super) fn outside(end: FlowEnd, barred: Vec<IpNet>) -> Self {
         Self { end, barred, ..Self::default() }
     }
 
     /// The address at `end` is of one of the families.
-    pub(super) fn of_family(end: End, families: Families) -> Option<Self> {
+    pub(super) fn of_family(end: FlowEnd, families: Families) -> Option<Self> {
         (families != Families::NONE).then(|| Self { end, families, ..Self::default() })
     }
 
@@ -180,15 +180,15 @@ impl<'a> Clause<'a> {
 
     /// Adds what is sufficient. The end that the pattern names is the remote one. An address by
     /// itself is taken for the destination that its ports speak of.
-    pub(super) fn finish(self, found: &mut Vec<Sufficient>) {
+    pub(super) fn finish(self, found: &mut Vec<SufficientPrefix>) {
         let named = self.named.unwrap_or_default();
         let qualifier =
             |ports: &Option<PortSet>| ports.as_ref().map(PortSet::qualifier).unwrap_or_default();
         let destination = qualifier(&self.destination_ports);
         let source = qualifier(&self.source_ports);
         let ports = match self.end {
-            End::Source => Ports { remote: source, local: destination },
-            End::Unsaid | End::Host | End::Destination => {
+            FlowEnd::Source => Ports { remote: source, local: destination },
+            FlowEnd::Unspecified | FlowEnd::Host | FlowEnd::Destination => {
                 Ports { remote: destination, local: source }
             }
         };
@@ -197,7 +197,7 @@ impl<'a> Clause<'a> {
             |it: &IpNet| !self.barred.iter().any(|bar| bar.contains(it) || it.contains(bar));
         let usable =
             named.into_iter().filter(|it| self.families.has(&it.prefix) && is_free(&it.prefix));
-        found.extend(usable.map(|it| Sufficient {
+        found.extend(usable.map(|it| SufficientPrefix {
             prefix: it.prefix,
             entity: it.entity.into_owned(),
             ports: ports.clone(),
@@ -206,7 +206,7 @@ impl<'a> Clause<'a> {
 }
 
 /// What is inside one of each; the narrower of two is in both.
-fn intersection<'a>(ours: &[Named<'a>], theirs: &[Named<'a>]) -> Vec<Named<'a>> {
+fn intersection<'a>(ours: &[NamedPrefix<'a>], theirs: &[NamedPrefix<'a>]) -> Vec<NamedPrefix<'a>> {
     let mut both = Vec::new();
     for a in ours {
         for b in theirs {

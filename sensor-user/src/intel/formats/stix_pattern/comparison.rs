@@ -2,19 +2,19 @@
 
 use std::borrow::Cow;
 
-use super::clause::{Clause, End, Families, Named};
-use super::lexer::{Compare, Token};
-use super::parser::Parser;
+use super::clause::{Clause, Families, FlowEnd, NamedPrefix};
+use super::lexer::{ComparisonSign, Token};
+use super::parser::PatternParser;
 use super::ports::PortSet;
-use super::{Fault, PatternFault};
+use super::{PatternError, PatternErrorKind};
 use crate::intel::address::parse_prefix;
 
 /// What a path is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Subject {
-    Address(End),
+pub(super) enum PathSubject {
+    Address(FlowEnd),
     /// The object type of an address.
-    Type(End),
+    Type(FlowEnd),
     /// Whether it is the destination's.
     Port(bool),
     /// A protocol of the flow: no connection is told by it, and none excluded.
@@ -26,7 +26,7 @@ pub(super) enum Subject {
 /// How a value is compared, without `NOT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operator {
-    Sign(Compare),
+    Sign(ComparisonSign),
     In,
     Subset,
     /// `LIKE`, `MATCHES`, `ISSUPERSET`.
@@ -36,9 +36,9 @@ enum Operator {
 /// A constant.
 type Literal<'a> = (usize, Token<'a>);
 
-impl<'a> Parser<'a> {
+impl<'a> PatternParser<'a> {
     /// `path NOT? operator constant`.
-    pub(super) fn test(&mut self) -> Result<Option<Clause<'a>>, PatternFault> {
+    pub(super) fn test(&mut self) -> Result<Option<Clause<'a>>, PatternError> {
         let subject = self.path()?;
         let is_negated = self.take_word("NOT")?;
         let operator = self.operator()?;
@@ -48,43 +48,43 @@ impl<'a> Parser<'a> {
 
     fn clause(
         &mut self,
-        subject: Subject,
+        subject: PathSubject,
         operator: Operator,
         is_negated: bool,
         literals: Vec<Literal<'a>>,
     ) -> Option<Clause<'a>> {
         // Whether the value must be one of the literals, or none of them.
         let is_one_of = match operator {
-            Operator::Sign(Compare::Equal) | Operator::In => Some(!is_negated),
-            Operator::Sign(Compare::NotEqual) => Some(is_negated),
+            Operator::Sign(ComparisonSign::Equal) | Operator::In => Some(!is_negated),
+            Operator::Sign(ComparisonSign::NotEqual) => Some(is_negated),
             _ => None,
         };
         match (subject, is_one_of) {
-            (Subject::Address(end), _) => {
+            (PathSubject::Address(end), _) => {
                 let is_inside =
                     is_one_of.or_else(|| (operator == Operator::Subset).then_some(!is_negated));
                 self.addresses(end, is_inside?, literals)
             }
-            (Subject::Type(end), Some(is_one_of)) => {
+            (PathSubject::Type(end), Some(is_one_of)) => {
                 let named = literals.iter().fold(Families::NONE, |families, it| match &it.1 {
                     Token::Text(text) => families.named(text),
                     _ => families,
                 });
                 Clause::of_family(end, if is_one_of { named } else { named.complement() })
             }
-            (Subject::Port(is_destination), _) => {
+            (PathSubject::Port(is_destination), _) => {
                 Clause::with_ports(is_destination, ports(operator, is_negated, &literals)?)
             }
-            (Subject::Protocol, _) => {
-                (!is_negated && operator != Operator::Sign(Compare::NotEqual)).then(Clause::default)
-            }
-            (Subject::Type(_), None) | (Subject::Other, _) => None,
+            (PathSubject::Protocol, _) => (!is_negated
+                && operator != Operator::Sign(ComparisonSign::NotEqual))
+            .then(Clause::default),
+            (PathSubject::Type(_), None) | (PathSubject::Other, _) => None,
         }
     }
 
     fn addresses(
         &mut self,
-        end: End,
+        end: FlowEnd,
         is_inside: bool,
         literals: Vec<Literal<'a>>,
     ) -> Option<Clause<'a>> {
@@ -92,10 +92,11 @@ impl<'a> Parser<'a> {
         for (at, literal) in literals {
             let Token::Text(entity) = literal else { continue };
             match parse_prefix(entity.trim()) {
-                Some(prefix) => named.push(Named { prefix, entity }),
+                Some(prefix) => named.push(NamedPrefix { prefix, entity }),
                 None if is_inside && self.no_address.is_none() => {
                     let text = entity.chars().take(100).collect();
-                    self.no_address = Some(PatternFault { at, fault: Fault::NotAnAddress(text) });
+                    self.no_address =
+                        Some(PatternError { at, fault: PatternErrorKind::NotAnAddress(text) });
                 }
                 None => {}
             }
@@ -107,7 +108,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `type:property.property[index]`.
-    pub(super) fn path(&mut self) -> Result<Subject, PatternFault> {
+    pub(super) fn path(&mut self) -> Result<PathSubject, PatternError> {
         const EXPECTED: &str = "a path such as ipv4-addr:value";
         let object_type = match self.advance()? {
             (_, Token::Word(word)) => Cow::Borrowed(word),
@@ -123,8 +124,8 @@ impl<'a> Parser<'a> {
                 (_, Token::Text(text)) => text,
                 (at, token) => return Err(self.unexpected_at(at, &token, EXPECTED)),
             };
-            if let Some(place) = parts.get_mut(count) {
-                *place = part;
+            if let Some(position) = parts.get_mut(count) {
+                *position = part;
             }
             count += 1;
             while self.token == Token::Sign(b'[') {
@@ -142,13 +143,13 @@ impl<'a> Parser<'a> {
             self.advance()?;
         }
         if count > parts.len() {
-            return Ok(Subject::Other);
+            return Ok(PathSubject::Other);
         }
         let [first, second] = &parts;
         Ok(subject(&object_type, first, second, is_indexed))
     }
 
-    fn operator(&mut self) -> Result<Operator, PatternFault> {
+    fn operator(&mut self) -> Result<Operator, PatternError> {
         const WORDS: [(&str, Operator); 5] = [
             ("IN", Operator::In),
             ("ISSUBSET", Operator::Subset),
@@ -169,7 +170,7 @@ impl<'a> Parser<'a> {
         Ok(operator)
     }
 
-    fn literals(&mut self, operator: Operator) -> Result<Vec<Literal<'a>>, PatternFault> {
+    fn literals(&mut self, operator: Operator) -> Result<Vec<Literal<'a>>, PatternError> {
         if operator != Operator::In {
             return Ok(vec![self.literal()?]);
         }
@@ -183,7 +184,7 @@ impl<'a> Parser<'a> {
         Ok(literals)
     }
 
-    fn literal(&mut self) -> Result<Literal<'a>, PatternFault> {
+    fn literal(&mut self) -> Result<Literal<'a>, PatternError> {
         match self.advance()? {
             (at, token @ (Token::Text(_) | Token::Number(_) | Token::Constant)) => Ok((at, token)),
             (at, Token::Word(word))
@@ -197,18 +198,20 @@ impl<'a> Parser<'a> {
 }
 
 /// What a path is about; the properties as in sections 6.7, 6.8, 6.4 and 6.12 of STIX 2.1.
-fn subject(object_type: &str, first: &str, second: &str, is_indexed: bool) -> Subject {
+fn subject(object_type: &str, first: &str, second: &str, is_indexed: bool) -> PathSubject {
     match (object_type, first, second, is_indexed) {
-        ("ipv4-addr" | "ipv6-addr", "value", "", false) => Subject::Address(End::Host),
-        ("domain-name", "resolves_to_refs", "value", true) => Subject::Address(End::Host),
-        ("network-traffic", "dst_ref", "value", false) => Subject::Address(End::Destination),
-        ("network-traffic", "src_ref", "value", false) => Subject::Address(End::Source),
-        ("network-traffic", "dst_ref", "type", false) => Subject::Type(End::Destination),
-        ("network-traffic", "src_ref", "type", false) => Subject::Type(End::Source),
-        ("network-traffic", "dst_port", "", false) => Subject::Port(true),
-        ("network-traffic", "src_port", "", false) => Subject::Port(false),
-        ("network-traffic", "protocols", "", true) => Subject::Protocol,
-        _ => Subject::Other,
+        ("ipv4-addr" | "ipv6-addr", "value", "", false) => PathSubject::Address(FlowEnd::Host),
+        ("domain-name", "resolves_to_refs", "value", true) => PathSubject::Address(FlowEnd::Host),
+        ("network-traffic", "dst_ref", "value", false) => {
+            PathSubject::Address(FlowEnd::Destination)
+        }
+        ("network-traffic", "src_ref", "value", false) => PathSubject::Address(FlowEnd::Source),
+        ("network-traffic", "dst_ref", "type", false) => PathSubject::Type(FlowEnd::Destination),
+        ("network-traffic", "src_ref", "type", false) => PathSubject::Type(FlowEnd::Source),
+        ("network-traffic", "dst_port", "", false) => PathSubject::Port(true),
+        ("network-traffic", "src_port", "", false) => PathSubject::Port(false),
+        ("network-traffic", "protocols", "", true) => PathSubject::Protocol,
+        _ => PathSubject::Other,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Fault, PatternFault};
+use super::{PatternError, PatternErrorKind};
 
 /// The smallest part of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,14 +18,14 @@ pub(super) enum Token<'a> {
     /// One of `[ ] ( ) , . : *`, or a byte that is none of a pattern's.
     Sign(u8),
     /// How two values are compared.
-    Compare(Compare),
+    Compare(ComparisonSign),
     /// No more text.
     End,
 }
 
 /// Signs between a path and a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compare {
+pub(super) enum ComparisonSign {
     Equal,
     NotEqual,
     Less,
@@ -36,18 +36,18 @@ pub(super) enum Compare {
 
 /// Reads token by token.
 #[derive(Debug)]
-pub(super) struct Lexer<'a> {
+pub(super) struct PatternLexer<'a> {
     text: &'a str,
     at: usize,
 }
 
-impl<'a> Lexer<'a> {
+impl<'a> PatternLexer<'a> {
     pub(super) const fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
     }
 
     /// The next token and the byte at which it begins.
-    pub(super) fn next(&mut self) -> Result<(usize, Token<'a>), PatternFault> {
+    pub(super) fn next(&mut self) -> Result<(usize, Token<'a>), PatternError> {
         self.skip_blank()?;
         let begin = self.at;
         let Some(first) = self.byte(0) else { return Ok((begin, Token::End)) };
@@ -85,7 +85,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// White space and comments.
-    fn skip_blank(&mut self) -> Result<(), PatternFault> {
+    fn skip_blank(&mut self) -> Result<(), PatternError> {
         loop {
             let begin = self.at;
             match self.byte(0) {
@@ -108,7 +108,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn string(&mut self, quote: u8) -> Result<Cow<'a, str>, PatternFault> {
+    fn string(&mut self, quote: u8) -> Result<Cow<'a, str>, PatternError> {
         let begin = self.at;
         self.at += 1;
         let mut whole = String::new();
@@ -157,13 +157,13 @@ impl<'a> Lexer<'a> {
 
     fn sign(&mut self, first: u8) -> Token<'a> {
         let (length, compare) = match (first, self.byte(1)) {
-            (b'=', Some(b'=')) => (2, Compare::Equal),
-            (b'=', _) => (1, Compare::Equal),
-            (b'!', Some(b'=')) | (b'<', Some(b'>')) => (2, Compare::NotEqual),
-            (b'<', Some(b'=')) => (2, Compare::LessOrEqual),
-            (b'<', _) => (1, Compare::Less),
-            (b'>', Some(b'=')) => (2, Compare::GreaterOrEqual),
-            (b'>', _) => (1, Compare::Greater),
+            (b'=', Some(b'=')) => (2, ComparisonSign::Equal),
+            (b'=', _) => (1, ComparisonSign::Equal),
+            (b'!', Some(b'=')) | (b'<', Some(b'>')) => (2, ComparisonSign::NotEqual),
+            (b'<', Some(b'=')) => (2, ComparisonSign::LessOrEqual),
+            (b'<', _) => (1, ComparisonSign::Less),
+            (b'>', Some(b'=')) => (2, ComparisonSign::GreaterOrEqual),
+            (b'>', _) => (1, ComparisonSign::Greater),
             _ => {
                 self.at += 1;
                 return Token::Sign(first);
@@ -174,6 +174,6 @@ impl<'a> Lexer<'a> {
     }
 }
 
-const fn open(at: usize, what: &'static str) -> PatternFault {
-    PatternFault { at, fault: Fault::Open(what) }
+const fn open(at: usize, what: &'static str) -> PatternError {
+    PatternError { at, fault: PatternErrorKind::Open(what) }
 }

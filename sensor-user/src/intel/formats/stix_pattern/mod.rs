@@ -24,14 +24,14 @@ mod tests;
 use ipnet::IpNet;
 
 use crate::intel::indicator::Ports;
-use parser::Parser;
+use parser::PatternParser;
 
 /// Bytes of a pattern at most.
 const TEXT_MAX: usize = 1 << 20;
 
 /// An address or network that is an indicator by itself, with what its connection must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sufficient {
+pub struct SufficientPrefix {
     /// The address or network, canonical.
     pub prefix: IpNet,
     /// The text that named it.
@@ -43,16 +43,16 @@ pub struct Sufficient {
 /// A pattern cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{fault} at byte {at}")]
-pub struct PatternFault {
+pub struct PatternError {
     /// Byte of the text at which the fault is, from 0.
     pub at: usize,
     /// What is wrong there.
-    pub fault: Fault,
+    pub fault: PatternErrorKind,
 }
 
 /// What is wrong in a pattern. Texts are hostile; their display is escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum PatternErrorKind {
     /// Longer than `TEXT_MAX`.
     #[error("more than {TEXT_MAX} bytes")]
     TooLong,
@@ -82,11 +82,11 @@ pub enum Fault {
 /// text, none inside another that has no ports; none is a good answer.
 ///
 /// As in SPEC I2; grammar of STIX 2.1, section 9.
-pub fn read_pattern(text: &str) -> Result<Vec<Sufficient>, PatternFault> {
+pub fn read_pattern(text: &str) -> Result<Vec<SufficientPrefix>, PatternError> {
     if text.len() > TEXT_MAX {
-        return Err(PatternFault { at: TEXT_MAX, fault: Fault::TooLong });
+        return Err(PatternError { at: TEXT_MAX, fault: PatternErrorKind::TooLong });
     }
-    let mut parser = Parser::new(text)?;
+    let mut parser = PatternParser::new(text)?;
     let alternatives = parser.pattern()?;
     let mut found = Vec::with_capacity(alternatives.len());
     for clause in alternatives {

@@ -4,22 +4,22 @@
 
 use std::collections::BTreeSet;
 
-use super::Sufficient;
+use super::SufficientPrefix;
 use super::ports::joined;
 
 /// Keeps the order of the first ones.
-pub(super) fn tidy(found: Vec<Sufficient>) -> Vec<Sufficient> {
+pub(super) fn tidy(found: Vec<SufficientPrefix>) -> Vec<SufficientPrefix> {
     if found.len() < 2 {
         return found;
     }
-    let mut sorted: Vec<(usize, Sufficient)> = found.into_iter().enumerate().collect();
+    let mut sorted: Vec<(usize, SufficientPrefix)> = found.into_iter().enumerate().collect();
     // A network comes before what is inside it.
     sorted.sort_by(|(a_at, a), (b_at, b)| {
-        let key = |it: &Sufficient| (it.prefix.network(), it.prefix.prefix_len());
+        let key = |it: &SufficientPrefix| (it.prefix.network(), it.prefix.prefix_len());
         key(a).cmp(&key(b)).then_with(|| a.ports.local.cmp(&b.ports.local)).then(a_at.cmp(b_at))
     });
     // Those of one network side by side: one without ports makes the others needless.
-    let mut kept: Vec<(usize, Sufficient)> = Vec::with_capacity(sorted.len());
+    let mut kept: Vec<(usize, SufficientPrefix)> = Vec::with_capacity(sorted.len());
     let mut around: Vec<ipnet::IpNet> = Vec::new();
     let open: BTreeSet<ipnet::IpNet> =
         sorted.iter().filter(|(_, it)| it.ports.is_any()).map(|(_, it)| it.prefix).collect();

@@ -4,8 +4,8 @@
 //! `FOLLOWEDBY`. Every rule gives the alternatives that can still be sufficient.
 
 use super::clause::Clause;
-use super::lexer::{Lexer, Token};
-use super::{Fault, PatternFault};
+use super::lexer::{PatternLexer, Token};
+use super::{PatternError, PatternErrorKind};
 
 /// Parentheses inside each other at most.
 const DEPTH_MAX: usize = 64;
@@ -17,26 +17,26 @@ type Clauses<'a> = Vec<Clause<'a>>;
 
 /// Reads one pattern.
 #[derive(Debug)]
-pub(super) struct Parser<'a> {
-    lexer: Lexer<'a>,
+pub(super) struct PatternParser<'a> {
+    lexer: PatternLexer<'a>,
     pub(super) token: Token<'a>,
     /// Where `token` begins.
     at: usize,
     depth: usize,
     work_left: usize,
     /// The first text that should be an address and is not.
-    pub(super) no_address: Option<PatternFault>,
+    pub(super) no_address: Option<PatternError>,
 }
 
-impl<'a> Parser<'a> {
-    pub(super) fn new(text: &'a str) -> Result<Self, PatternFault> {
-        let mut lexer = Lexer::new(text);
+impl<'a> PatternParser<'a> {
+    pub(super) fn new(text: &'a str) -> Result<Self, PatternError> {
+        let mut lexer = PatternLexer::new(text);
         let (at, token) = lexer.next()?;
         Ok(Self { lexer, token, at, depth: 0, work_left: WORK_MAX, no_address: None })
     }
 
     /// All of the text.
-    pub(super) fn pattern(&mut self) -> Result<Clauses<'a>, PatternFault> {
+    pub(super) fn pattern(&mut self) -> Result<Clauses<'a>, PatternError> {
         let clauses = self.sequence()?;
         if self.token != Token::End {
             return Err(self.unexpected("the end, or AND, OR, FOLLOWEDBY"));
@@ -48,7 +48,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `a FOLLOWEDBY b`: two observations, so that nothing is sufficient.
-    fn sequence(&mut self) -> Result<Clauses<'a>, PatternFault> {
+    fn sequence(&mut self) -> Result<Clauses<'a>, PatternError> {
         let mut clauses = self.observations()?;
         while self.take_word("FOLLOWEDBY")? {
             self.observations()?;
@@ -57,7 +57,7 @@ impl<'a> Parser<'a> {
         Ok(clauses)
     }
 
-    fn observations(&mut self) -> Result<Clauses<'a>, PatternFault> {
+    fn observations(&mut self) -> Result<Clauses<'a>, PatternError> {
         let mut clauses = self.joint_observations()?;
         while self.take_word("OR")? {
             clauses.extend(self.joint_observations()?);
@@ -67,7 +67,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `a AND b`: two different observations (section 9.3), so that nothing is sufficient.
-    fn joint_observations(&mut self) -> Result<Clauses<'a>, PatternFault> {
+    fn joint_observations(&mut self) -> Result<Clauses<'a>, PatternError> {
         let mut clauses = self.observation()?;
         while self.take_word("AND")? {
             self.observation()?;
@@ -76,7 +76,7 @@ impl<'a> Parser<'a> {
         Ok(clauses)
     }
 
-    fn observation(&mut self) -> Result<Clauses<'a>, PatternFault> {
+    fn observation(&mut self) -> Result<Clauses<'a>, PatternError> {
         let is_group = self.token == Token::Sign(b'(');
         if !is_group && self.token != Token::Sign(b'[') {
             return Err(self.unexpected("[ or ("));
@@ -101,7 +101,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A qualifier of an observation, and whether one observation at any time meets it.
-    fn qualifier(&mut self) -> Result<Option<bool>, PatternFault> {
+    fn qualifier(&mut self) -> Result<Option<bool>, PatternError> {
         if self.take_word("WITHIN")? {
             self.number()?;
             self.word("SECONDS")?;
@@ -121,7 +121,7 @@ impl<'a> Parser<'a> {
         Ok(None)
     }
 
-    fn comparisons(&mut self) -> Result<Clauses<'a>, PatternFault> {
+    fn comparisons(&mut self) -> Result<Clauses<'a>, PatternError> {
         let mut clauses = self.joint_comparisons()?;
         while self.take_word("OR")? {
             clauses.extend(self.joint_comparisons()?);
@@ -130,7 +130,7 @@ impl<'a> Parser<'a> {
         Ok(clauses)
     }
 
-    fn joint_comparisons(&mut self) -> Result<Clauses<'a>, PatternFault> {
+    fn joint_comparisons(&mut self) -> Result<Clauses<'a>, PatternError> {
         let mut clauses = self.comparison()?;
         while self.take_word("AND")? {
             let others = self.comparison()?;
@@ -143,7 +143,7 @@ impl<'a> Parser<'a> {
         &mut self,
         ours: &[Clause<'a>],
         theirs: &[Clause<'a>],
-    ) -> Result<Clauses<'a>, PatternFault> {
+    ) -> Result<Clauses<'a>, PatternError> {
         let mut clauses = Vec::with_capacity(ours.len().min(theirs.len()));
         for a in ours {
             for b in theirs {
@@ -155,7 +155,7 @@ impl<'a> Parser<'a> {
         Ok(clauses)
     }
 
-    fn comparison(&mut self) -> Result<Clauses<'a>, PatternFault> {
+    fn comparison(&mut self) -> Result<Clauses<'a>, PatternError> {
         // Not in the grammar, and not understood further: nothing that is negated is used.
         let is_negated = self.take_word("NOT")?;
         let clauses = if self.token == Token::Sign(b'(') {
@@ -173,7 +173,7 @@ impl<'a> Parser<'a> {
         Ok(if is_negated { Vec::new() } else { clauses })
     }
 
-    fn number(&mut self) -> Result<&'a str, PatternFault> {
+    fn number(&mut self) -> Result<&'a str, PatternError> {
         match self.advance()? {
             (_, Token::Number(number)) => Ok(number),
             (at, token) => Err(self.unexpected_at(at, &token, "a number")),
@@ -181,18 +181,18 @@ impl<'a> Parser<'a> {
     }
 
     /// STIX 2.0 had the times as strings.
-    fn time(&mut self) -> Result<(), PatternFault> {
+    fn time(&mut self) -> Result<(), PatternError> {
         match self.advance()? {
             (_, Token::Constant | Token::Text(_)) => Ok(()),
             (at, token) => Err(self.unexpected_at(at, &token, "a time such as t'…'")),
         }
     }
 
-    fn word(&mut self, word: &'static str) -> Result<(), PatternFault> {
+    fn word(&mut self, word: &'static str) -> Result<(), PatternError> {
         if self.take_word(word)? { Ok(()) } else { Err(self.unexpected(word)) }
     }
 
-    pub(super) fn sign(&mut self, sign: u8, expected: &'static str) -> Result<(), PatternFault> {
+    pub(super) fn sign(&mut self, sign: u8, expected: &'static str) -> Result<(), PatternError> {
         if self.token != Token::Sign(sign) {
             return Err(self.unexpected(expected));
         }
@@ -200,7 +200,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Whether the next token is this keyword, which is then taken.
-    pub(super) fn take_word(&mut self, keyword: &str) -> Result<bool, PatternFault> {
+    pub(super) fn take_word(&mut self, keyword: &str) -> Result<bool, PatternError> {
         let is_it = matches!(&self.token, Token::Word(it) if it.eq_ignore_ascii_case(keyword));
         if is_it {
             self.advance()?;
@@ -209,7 +209,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Takes the next token.
-    pub(super) fn advance(&mut self) -> Result<(usize, Token<'a>), PatternFault> {
+    pub(super) fn advance(&mut self) -> Result<(usize, Token<'a>), PatternError> {
         let (at, token) = self.lexer.next()?;
         let taken = (self.at, std::mem::replace(&mut self.token, token));
         self.at = at;
@@ -217,32 +217,32 @@ impl<'a> Parser<'a> {
     }
 
     /// Takes an opening bracket.
-    fn enter(&mut self) -> Result<(), PatternFault> {
+    fn enter(&mut self) -> Result<(), PatternError> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(PatternFault { at: self.at, fault: Fault::TooDeep });
+            return Err(PatternError { at: self.at, fault: PatternErrorKind::TooDeep });
         }
         self.advance().map(|_bracket| ())
     }
 
-    const fn spend(&mut self, work: usize) -> Result<(), PatternFault> {
+    const fn spend(&mut self, work: usize) -> Result<(), PatternError> {
         match self.work_left.checked_sub(work) {
             Some(left) => {
                 self.work_left = left;
                 Ok(())
             }
-            None => Err(PatternFault { at: self.at, fault: Fault::TooComplex }),
+            None => Err(PatternError { at: self.at, fault: PatternErrorKind::TooComplex }),
         }
     }
 
-    const fn check_count(&self, clauses: usize) -> Result<(), PatternFault> {
+    const fn check_count(&self, clauses: usize) -> Result<(), PatternError> {
         if clauses > CLAUSES_MAX {
-            return Err(PatternFault { at: self.at, fault: Fault::TooComplex });
+            return Err(PatternError { at: self.at, fault: PatternErrorKind::TooComplex });
         }
         Ok(())
     }
 
-    pub(super) fn unexpected(&self, expected: &'static str) -> PatternFault {
+    pub(super) fn unexpected(&self, expected: &'static str) -> PatternError {
         self.unexpected_at(self.at, &self.token, expected)
     }
 
@@ -251,8 +251,8 @@ impl<'a> Parser<'a> {
         at: usize,
         token: &Token<'_>,
         expected: &'static str,
-    ) -> PatternFault {
+    ) -> PatternError {
         let found = if *token == Token::End { String::new() } else { self.lexer.shown(at) };
-        PatternFault { at, fault: Fault::Unexpected { found, expected } }
+        PatternError { at, fault: PatternErrorKind::Unexpected { found, expected } }
     }
 }

@@ -1,6 +1,6 @@
 //! `PortSet`: the ports that comparisons leave, as ranges.
 
-use super::lexer::Compare;
+use super::lexer::ComparisonSign;
 use crate::intel::indicator::PortRange;
 
 /// Sorted ranges that do not touch.
@@ -9,14 +9,16 @@ pub(super) struct PortSet(Vec<PortRange>);
 
 impl PortSet {
     /// Ports that compare with `port` in this way.
-    pub(super) fn compared(compare: Compare, port: i64) -> Self {
+    pub(super) fn compared(compare: ComparisonSign, port: i64) -> Self {
         let (first, last) = match compare {
-            Compare::Equal => (port, port),
-            Compare::NotEqual => return Self::compared(Compare::Equal, port).complement(),
-            Compare::Less => (0, port.saturating_sub(1)),
-            Compare::LessOrEqual => (0, port),
-            Compare::Greater => (port.saturating_add(1), i64::MAX),
-            Compare::GreaterOrEqual => (port, i64::MAX),
+            ComparisonSign::Equal => (port, port),
+            ComparisonSign::NotEqual => {
+                return Self::compared(ComparisonSign::Equal, port).complement();
+            }
+            ComparisonSign::Less => (0, port.saturating_sub(1)),
+            ComparisonSign::LessOrEqual => (0, port),
+            ComparisonSign::Greater => (port.saturating_add(1), i64::MAX),
+            ComparisonSign::GreaterOrEqual => (port, i64::MAX),
         };
         Self::between(first, last)
     }
@@ -106,14 +108,14 @@ mod tests {
         set.0.iter().any(|range| range.first <= port && port <= range.last)
     }
 
-    fn compare() -> impl Strategy<Value = Compare> {
+    fn compare() -> impl Strategy<Value = ComparisonSign> {
         prop_oneof![
-            Just(Compare::Equal),
-            Just(Compare::NotEqual),
-            Just(Compare::Less),
-            Just(Compare::LessOrEqual),
-            Just(Compare::Greater),
-            Just(Compare::GreaterOrEqual),
+            Just(ComparisonSign::Equal),
+            Just(ComparisonSign::NotEqual),
+            Just(ComparisonSign::Less),
+            Just(ComparisonSign::LessOrEqual),
+            Just(ComparisonSign::Greater),
+            Just(ComparisonSign::GreaterOrEqual),
         ]
     }
 
@@ -125,13 +127,13 @@ mod tests {
             list in prop::collection::vec(-2..=65540_i64, 0..5),
             at in 0..=2_i64,
         ) {
-            let holds = |(compare, value): (Compare, i64), port: i64| match compare {
-                Compare::Equal => port == value,
-                Compare::NotEqual => port != value,
-                Compare::Less => port < value,
-                Compare::LessOrEqual => port <= value,
-                Compare::Greater => port > value,
-                Compare::GreaterOrEqual => port >= value,
+            let holds = |(compare, value): (ComparisonSign, i64), port: i64| match compare {
+                ComparisonSign::Equal => port == value,
+                ComparisonSign::NotEqual => port != value,
+                ComparisonSign::Less => port < value,
+                ComparisonSign::LessOrEqual => port <= value,
+                ComparisonSign::Greater => port > value,
+                ComparisonSign::GreaterOrEqual => port >= value,
             };
             let (first, second) = (PortSet::compared(a.0, a.1), PortSet::compared(b.0, b.1));
             let both = first.intersection(&second);
@@ -149,9 +151,9 @@ mod tests {
 
     #[test]
     fn every_port_is_no_qualifier() {
-        assert_eq!(PortSet::compared(Compare::GreaterOrEqual, 0).qualifier(), []);
-        assert!(PortSet::compared(Compare::Less, 0).is_empty());
-        assert!(PortSet::compared(Compare::Equal, 70000).is_empty());
+        assert_eq!(PortSet::compared(ComparisonSign::GreaterOrEqual, 0).qualifier(), []);
+        assert!(PortSet::compared(ComparisonSign::Less, 0).is_empty());
+        assert!(PortSet::compared(ComparisonSign::Equal, 70000).is_empty());
         let both = PortSet::of([443, 80, 81].into_iter());
         let range = |first, last| PortRange { first, last };
         assert_eq!(both.qualifier(), [range(80, 81), range(443, 443)]);

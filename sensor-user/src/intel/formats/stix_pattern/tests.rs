@@ -11,7 +11,7 @@ fn read(text: &str) -> Vec<String> {
     found.iter().map(shown).collect()
 }
 
-fn shown(it: &Sufficient) -> String {
+fn shown(it: &SufficientPrefix) -> String {
     let ports = |ranges: &[PortRange]| {
         let range = |it: &PortRange| {
             if it.first == it.last {

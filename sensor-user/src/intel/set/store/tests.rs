@@ -7,11 +7,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::intel::address::parse_prefix;
-use crate::intel::formats::entry::{Content, Entries as _, Entry};
+use crate::intel::formats::entry::{EntryContent, EntrySink as _, FeedEntry};
 use crate::intel::indicator::{Indicator, PortRange, Ports};
-use crate::intel::parser::merge::{Merge, Merged};
+use crate::intel::parser::merge::{Merge, MergeSummary};
 use crate::intel::pull::Extent;
-use crate::intel::rejects::Reason;
+use crate::intel::rejects::RejectReason;
 use crate::intel::set::ttl::Ttl;
 
 const TTL: Ttl = Ttl { ttl: SignedDuration::from_secs(1000), confirmed: None };
@@ -20,7 +20,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn entry(id: &str, version: i64, prefix: &str) -> Entry {
+fn entry(id: &str, version: i64, prefix: &str) -> FeedEntry {
     let prefix = parse_prefix(prefix).unwrap();
     let indicator = Indicator {
         id: id.to_owned(),
@@ -28,21 +28,29 @@ fn entry(id: &str, version: i64, prefix: &str) -> Entry {
         version: Some(at(version)),
         ..Indicator::blank(prefix)
     };
-    Entry {
+    FeedEntry {
         id: id.to_owned(),
         group: String::new(),
         version: Some(at(version)),
-        place: 1,
-        content: Content::Indicators(vec![indicator]),
+        position: 1,
+        content: EntryContent::Indicators(vec![indicator]),
     }
 }
 
-fn gone(id: &str, version: i64) -> Entry {
-    Entry { content: Content::Gone(Reason::Withdrawn), ..entry(id, version, "203.0.113.1") }
+fn gone(id: &str, version: i64) -> FeedEntry {
+    FeedEntry {
+        content: EntryContent::Removed(RejectReason::Withdrawn),
+        ..entry(id, version, "203.0.113.1")
+    }
 }
 
 /// Merges into the set in `folder`, at `now`.
-fn merge(folder: &Path, now: i64, extent: &Extent, entries: Vec<Entry>) -> (Merged, Meta) {
+fn merge(
+    folder: &Path,
+    now: i64,
+    extent: &Extent,
+    entries: Vec<FeedEntry>,
+) -> (MergeSummary, Meta) {
     merge_at_home(folder, now, extent, entries, &[])
 }
 
@@ -51,16 +59,16 @@ fn merge_at_home(
     folder: &Path,
     now: i64,
     extent: &Extent,
-    entries: Vec<Entry>,
+    entries: Vec<FeedEntry>,
     own: &[&str],
-) -> (Merged, Meta) {
+) -> (MergeSummary, Meta) {
     let own: Vec<_> = own.iter().map(|address| address.parse().unwrap()).collect();
     let (set, new) = (folder.join("set"), folder.join("new"));
     let before = OpenSet::open(&set, With::Identities).ok();
     let out = std::fs::File::create(&new).unwrap();
     let mut merge = Merge::new(out, before, extent.clone(), at(now)).without(&own);
     for entry in entries {
-        merge.take(entry);
+        merge.push(entry);
     }
     let meta = Meta {
         origin: "test".to_owned(),
@@ -117,8 +125,8 @@ fn an_indicator_comes_back_as_it_was() {
         ..Indicator::blank(parse_prefix("2001:db8::7").unwrap())
     };
     indicator.tlp_level = "amber".to_owned();
-    let entry = Entry {
-        content: Content::Indicators(vec![indicator.clone()]),
+    let entry = FeedEntry {
+        content: EntryContent::Indicators(vec![indicator.clone()]),
         ..entry("indicator--1", 7, "203.0.113.1")
     };
     merge(folder.path(), 100, &Extent::Snapshot, vec![entry]);
@@ -181,7 +189,7 @@ fn a_snapshot_is_all_there_is_and_remembers_since_when() {
 fn changes_leave_the_rest_until_it_expires() {
     let folder = tempfile::tempdir().unwrap();
     let mut dated = entry("e", 5, "203.0.113.5");
-    if let Content::Indicators(indicators) = &mut dated.content {
+    if let EntryContent::Indicators(indicators) = &mut dated.content {
         indicators[0].expires = Some(at(250));
     }
     let first = vec![
@@ -212,7 +220,7 @@ fn changes_leave_the_rest_until_it_expires() {
 fn addresses_of_this_host_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let mut pair = entry("pair", 5, "203.0.113.3");
-    if let Content::Indicators(indicators) = &mut pair.content {
+    if let EntryContent::Indicators(indicators) = &mut pair.content {
         let prefix = parse_prefix("2001:db8::7").unwrap();
         indicators.push(Indicator { prefix, ..indicators[0].clone() });
     }
@@ -226,7 +234,7 @@ fn addresses_of_this_host_are_left_out() {
     let left: Vec<_> = content(folder.path()).into_iter().map(|row| row.0).collect();
     assert_eq!((left.as_slice(), merged.indicators), (&rest.map(str::to_owned)[..], 2));
     let told: Vec<_> = meta.rejects.kept().iter().map(|it| (&*it.text, &it.reason)).collect();
-    let reason = &Reason::OwnAddress;
+    let reason = &RejectReason::OwnAddress;
     assert_eq!(told, [("a", reason), ("2001:db8::7/128", reason), ("mapped", reason)]);
     assert_eq!(meta.rejects.malformed(), 0);
     // An address that became the host's own is not carried on, and comes back when it is not.
@@ -242,7 +250,7 @@ fn addresses_of_this_host_are_left_out() {
 #[test]
 fn a_group_comes_as_a_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let of = |group: &str, entry: Entry| Entry { group: group.to_owned(), ..entry };
+    let of = |group: &str, entry: FeedEntry| FeedEntry { group: group.to_owned(), ..entry };
     let first = vec![
         of("g", entry("a", 5, "203.0.113.1")),
         of("g", entry("b", 5, "203.0.113.2")),

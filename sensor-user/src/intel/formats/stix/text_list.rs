@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::super::columns::Text;
+use super::super::columns::JsonStr;
 
 /// Texts of one property that are kept.
 const KEPT_MAX: usize = 64;
@@ -13,49 +13,51 @@ const KEPT_MAX: usize = 64;
 /// serde: a text, or the texts of a list.
 pub(super) fn texts<'de: 'a, 'a, D: Deserializer<'de>>(
     input: D,
-) -> Result<Vec<Text<'a>>, D::Error> {
-    Loose { member: "" }.deserialize(input)
+) -> Result<Vec<JsonStr<'a>>, D::Error> {
+    TextList { member: "" }.deserialize(input)
 }
 
 /// serde: `url` of each reference (section 2.5).
-pub(super) fn urls<'de: 'a, 'a, D: Deserializer<'de>>(input: D) -> Result<Vec<Text<'a>>, D::Error> {
-    Loose { member: "url" }.deserialize(input)
+pub(super) fn urls<'de: 'a, 'a, D: Deserializer<'de>>(
+    input: D,
+) -> Result<Vec<JsonStr<'a>>, D::Error> {
+    TextList { member: "url" }.deserialize(input)
 }
 
 /// serde: `tlp` of the definition of a marking (section 7.2.1.4).
 pub(super) fn levels<'de: 'a, 'a, D: Deserializer<'de>>(
     input: D,
-) -> Result<Vec<Text<'a>>, D::Error> {
-    Loose { member: "tlp" }.deserialize(input)
+) -> Result<Vec<JsonStr<'a>>, D::Error> {
+    TextList { member: "tlp" }.deserialize(input)
 }
 
 /// Gives the texts of a value; of an object those of this member.
 #[derive(Clone, Copy)]
-struct Loose {
+struct TextList {
     member: &'static str,
 }
 
-impl<'de> DeserializeSeed<'de> for Loose {
-    type Value = Vec<Text<'de>>;
+impl<'de> DeserializeSeed<'de> for TextList {
+    type Value = Vec<JsonStr<'de>>;
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
         input.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Loose {
-    type Value = Vec<Text<'de>>;
+impl<'de> Visitor<'de> for TextList {
+    type Value = Vec<JsonStr<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("anything")
     }
 
     fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(vec![Text::from(text)])
+        Ok(vec![JsonStr::from(text)])
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(vec![Text::from(text.to_owned())])
+        Ok(vec![JsonStr::from(text.to_owned())])
     }
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
@@ -89,7 +91,7 @@ impl<'de> Visitor<'de> for Loose {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         let mut found = Vec::new();
-        while let Some(name) = members.next_key::<Text<'de>>()? {
+        while let Some(name) = members.next_key::<JsonStr<'de>>()? {
             if !self.member.is_empty() && name.as_str() == self.member {
                 found = members.next_value_seed(Self { member: "" })?;
             } else {

@@ -12,29 +12,29 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::row::{Judged, Kind, State, Unusable};
+use super::verdict::{RowReject, RowState, SourceTable, UsableRow};
 use crate::intel::formats::columns;
-use crate::intel::formats::columns::Text;
+use crate::intel::formats::columns::JsonStr;
 use crate::intel::formats::entry::ReadPolicy;
-use crate::intel::formats::json::Loose;
-use crate::intel::formats::stix_pattern::{Sufficient, read_pattern};
+use crate::intel::formats::json::LenientStr;
+use crate::intel::formats::stix_pattern::{SufficientPrefix, read_pattern};
 use crate::intel::indicator::Indicator;
-use crate::intel::rejects::Reason;
+use crate::intel::rejects::RejectReason;
 
 /// One row; columns that are not used are skipped.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub(super) struct TableRow<'a> {
+pub(super) struct StixRow<'a> {
     #[serde(borrow)]
-    id: Loose<'a>,
+    id: LenientStr<'a>,
     #[serde(deserialize_with = "columns::time")]
     time_generated: Option<Timestamp>,
     #[serde(borrow)]
-    pattern: Text<'a>,
+    pattern: JsonStr<'a>,
     #[serde(borrow)]
-    observable_key: Text<'a>,
+    observable_key: JsonStr<'a>,
     #[serde(borrow)]
-    observable_value: Text<'a>,
+    observable_value: JsonStr<'a>,
     #[serde(deserialize_with = "columns::number")]
     confidence: Option<f64>,
     #[serde(deserialize_with = "columns::time")]
@@ -47,53 +47,53 @@ pub(super) struct TableRow<'a> {
     is_deleted: Option<bool>,
     #[serde(deserialize_with = "columns::flag")]
     revoked: Option<bool>,
-    data: Dynamic<Object>,
-    additional_fields: Dynamic<Fields>,
+    data: DynamicColumn<StixData>,
+    additional_fields: DynamicColumn<AdditionalFields>,
     #[serde(borrow)]
-    tags: Loose<'a>,
+    tags: LenientStr<'a>,
 }
 
 /// What of the STIX object in `Data` is used.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Object {
-    description: Words,
-    name: Words,
-    indicator_types: Words,
-    labels: Words,
+struct StixData {
+    description: LenientString,
+    name: LenientString,
+    indicator_types: LenientString,
+    labels: LenientString,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Fields {
+struct AdditionalFields {
     #[serde(rename = "TLPLevel")]
-    tlp_level: Words,
+    tlp_level: LenientString,
 }
 
-/// As [`Loose`], owned.
+/// As [`LenientStr`], owned.
 #[derive(Debug, Default)]
-struct Words(String);
+struct LenientString(String);
 
-impl<'de> Deserialize<'de> for Words {
+impl<'de> Deserialize<'de> for LenientString {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        Loose::deserialize(input).map(|words| Self(words.text()))
+        LenientStr::deserialize(input).map(|words| Self(words.text()))
     }
 }
 
-impl TableRow<'_> {
+impl StixRow<'_> {
     /// What the row makes, where it has an address that may be used.
-    pub(super) fn judge(&self, policy: &ReadPolicy) -> Result<Judged, Unusable> {
+    pub(super) fn check(&self, policy: &ReadPolicy) -> Result<UsableRow, RowReject> {
         let Some(time_generated) = self.time_generated else {
-            return Err(Unusable::without_time());
+            return Err(RowReject::missing_time());
         };
         if time_generated < policy.oldest {
-            return Err(Unusable::new(Reason::TooOld, self.id.as_str()));
+            return Err(RowReject::new(RejectReason::TooOld, self.id.as_str()));
         }
         let mut indicators = Vec::new();
         let mut excluded = None;
-        for Sufficient { prefix, entity, ports } in self.sufficient(policy)? {
+        for SufficientPrefix { prefix, entity, ports } in self.sufficient(policy)? {
             if let Some(exclusion) = policy.prefixes.exclusion(&prefix) {
-                excluded = Some(Unusable::new(Reason::Excluded(exclusion), &entity));
+                excluded = Some(RowReject::new(RejectReason::Excluded(exclusion), &entity));
                 continue;
             }
             indicators.push(Indicator {
@@ -106,37 +106,39 @@ impl TableRow<'_> {
             Some(unusable) if indicators.is_empty() => return Err(unusable),
             _ => {}
         }
-        let state = State {
+        let state = RowState {
             active: self.is_active == Some(true),
             withdrawn: self.is_deleted == Some(true) || self.revoked == Some(true),
-            kind: Kind::Table,
+            table: SourceTable::Stix,
         };
-        Ok(Judged { time_generated, state, indicators })
+        Ok(UsableRow { time_generated, state, indicators })
     }
 
     /// At least one.
-    fn sufficient(&self, policy: &ReadPolicy) -> Result<Vec<Sufficient>, Unusable> {
+    fn sufficient(&self, policy: &ReadPolicy) -> Result<Vec<SufficientPrefix>, RowReject> {
         let pattern = self.pattern.as_str();
         if pattern.is_empty() {
             let value = self.observable_value.as_str();
             let family = self.observable_key.as_str().split(':').next().unwrap_or_default();
             if !["ipv4-addr", "ipv6-addr", "network-traffic"].contains(&family) || value.is_empty()
             {
-                return Err(Unusable::new(Reason::NoAddress, self.id.as_str()));
+                return Err(RowReject::new(RejectReason::NoAddress, self.id.as_str()));
             }
-            let prefix = policy.prefix(value).map_err(|reason| Unusable::new(reason, value))?;
+            let prefix = policy.prefix(value).map_err(|reason| RowReject::new(reason, value))?;
             let ports = crate::intel::indicator::Ports::default();
-            return Ok(vec![Sufficient { prefix, entity: value.to_owned(), ports }]);
+            return Ok(vec![SufficientPrefix { prefix, entity: value.to_owned(), ports }]);
         }
         match read_pattern(pattern) {
-            Ok(found) if found.is_empty() => Err(Unusable::new(Reason::NotSufficient, pattern)),
+            Ok(found) if found.is_empty() => {
+                Err(RowReject::new(RejectReason::NotSufficient, pattern))
+            }
             Ok(found) => Ok(found),
-            Err(fault) => Err(Unusable::new(Reason::Pattern(fault.to_string()), pattern)),
+            Err(fault) => Err(RowReject::new(RejectReason::Pattern(fault.to_string()), pattern)),
         }
     }
 
     fn indicator(&self, time_generated: Timestamp, blank: Indicator) -> Indicator {
-        let Object { description, name, indicator_types, labels } = &self.data.0;
+        let StixData { description, name, indicator_types, labels } = &self.data.0;
         let description = if description.0.is_empty() { name } else { description };
         let labels = labels.0.split(", ");
         let groups: Vec<&str> = labels.filter_map(|it| it.strip_prefix("ActivityGroup:")).collect();
@@ -167,17 +169,17 @@ fn first(words: &str) -> &str {
 
 /// A dynamic column: an object, or the text of one. What is neither is as good as absent.
 #[derive(Debug, Default)]
-struct Dynamic<T>(T);
+struct DynamicColumn<T>(T);
 
-impl<'de, T: DeserializeOwned + Default> Deserialize<'de> for Dynamic<T> {
+impl<'de, T: DeserializeOwned + Default> Deserialize<'de> for DynamicColumn<T> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        input.deserialize_any(DynamicVisitor(PhantomData)).map(Dynamic)
+        input.deserialize_any(DynamicColumnVisitor(PhantomData)).map(DynamicColumn)
     }
 }
 
-struct DynamicVisitor<T>(PhantomData<T>);
+struct DynamicColumnVisitor<T>(PhantomData<T>);
 
-impl<'de, T: DeserializeOwned + Default> Visitor<'de> for DynamicVisitor<T> {
+impl<'de, T: DeserializeOwned + Default> Visitor<'de> for DynamicColumnVisitor<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
