@@ -17,7 +17,7 @@ use sensor_user::pipeline::aggregate::{
     Attribution, Change, ChangeKind, Direction, Flow, Identity, Phase, RowTable,
 };
 use sensor_user::pipeline::enrich::Process;
-use sensor_user::schema::CONNECTION;
+use sensor_user::schema::ConnectionRow;
 use sensor_user::schema::parquet::TableFile;
 
 fn main() {
@@ -41,7 +41,7 @@ fn main() {
         let mut now = minute(number) + Duration::from_secs(2);
         let (mut calls, mut rows, mut bytes) = (CallTimes::default(), 0, 0);
         let (mut columns, mut file) =
-            (CallTimes::default(), TableFile::new(&CONNECTION).expect("a file"));
+            (CallTimes::default(), TableFile::new(&ConnectionRow::TABLE).expect("a file"));
         loop {
             let closed = calls.measure(|| table.close_until(now, &|_| None));
             now += Duration::from_millis(20);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sensor_user::pipeline::dedup::{Alert, AlertKind, RULE_ID, RULE_NAME};
 use sensor_user::pipeline::matcher::Via;
-use sensor_user::schema::{Row, TableRow};
+use sensor_user::schema::{ConnectionRow, TableRow};
 
 /// Sample alert with this `AlertId`.
 pub fn sample_alert(id: &str) -> Alert {
@@ -67,7 +67,7 @@ pub fn sample_alert(id: &str) -> Alert {
 
 /// Sample row with this `ConnectionId`.
 pub fn sample_row(id: &str) -> TableRow {
-    TableRow::Connection(Box::new(Row {
+    TableRow::Connection(Box::new(ConnectionRow {
         time_generated: Timestamp::UNIX_EPOCH,
         computer: "web01.example.net".to_owned(),
         process_name: "curl".to_owned(),
@@ -80,7 +80,7 @@ pub fn sample_row(id: &str) -> TableRow {
         remote_ip: "203.0.113.7".to_owned(),
         links_established: 1,
         links_live: 1,
-        r#type: Row::TYPE.to_owned(),
-        ..Row::default()
+        r#type: ConnectionRow::TABLE.name.to_owned(),
+        ..ConnectionRow::default()
     }))
 }

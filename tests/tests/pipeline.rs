@@ -21,12 +21,12 @@ use sensor_user::pipeline::dedup::{Alert, AlertKind, Dedup, State};
 use sensor_user::pipeline::enrich::Enricher;
 use sensor_user::pipeline::matcher::{AllowList, Matcher, Via};
 use sensor_user::pipeline::{Detection, Ingest, PipelineOutput};
-use sensor_user::schema::{Row, TableRow};
+use sensor_user::schema::{ConnectionRow, TableRow};
 
 #[derive(Default)]
 struct Collected {
     alerts: Vec<Alert>,
-    rows: Vec<Row>,
+    rows: Vec<ConnectionRow>,
 }
 
 impl PipelineOutput for Collected {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use crate::schema::parquet::{ColumnarError, parquet_schema};
-use crate::schema::{Column, EVENT_TIME, Kind, Table, custom_column};
+use crate::schema::{Column, ColumnType, EVENT_TIME, Table, custom_column};
 
 /// How a schema is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,14 +35,15 @@ pub fn print(tables: &[&Table], format: Format) -> Result<String, ColumnarError>
         Format::Azure => document(&tables.iter().map(|table| custom(table)).collect::<Vec<_>>()),
         Format::Dcr => document(&tables.iter().map(|table| stream(table)).collect::<Vec<_>>()),
         Format::Kql => tables.iter().fold(String::new(), |mut text, table| {
-            let columns = columns(table, |it| format!("{}: {}", kql_name(it.name), kql(it.kind)));
+            let columns =
+                columns(table, |it| format!("{}: {}", kql_name(it.name), kql(it.column_type)));
             let _infallible = writeln!(text, ".create-merge table {} (\n{columns}\n)", table.name);
             text
         }),
         Format::Sql => tables.iter().fold(String::new(), |mut text, table| {
             let columns = columns(table, |it| {
                 let not_null = if it.nullable { "" } else { " NOT NULL" };
-                format!("\"{}\" {}{not_null}", it.name, sql(it.kind))
+                format!("\"{}\" {}{not_null}", it.name, sql(it.column_type))
             });
             let _infallible =
                 writeln!(text, "CREATE TABLE IF NOT EXISTS \"{}\" (\n{columns}\n);", table.name);
@@ -60,7 +61,7 @@ fn listing(table: &Table) -> serde_json::Value {
     let column = |it: &Column| {
         json!({
             "name": it.name,
-            "type": kql(it.kind),
+            "type": kql(it.column_type),
             "nullable": it.nullable,
             "microsoft": it.microsoft,
         })
@@ -82,8 +83,9 @@ fn stream(table: &Table) -> serde_json::Value {
 
 /// Those that a custom table can have, and the true time.
 fn custom_columns(table: &Table) -> Vec<serde_json::Value> {
-    let own = table.columns.iter().filter_map(|it| custom_column(it.name).zip(Some(kql(it.kind))));
-    let all = own.chain([(EVENT_TIME, kql(Kind::DateTime))]);
+    let own =
+        table.columns.iter().filter_map(|it| custom_column(it.name).zip(Some(kql(it.column_type))));
+    let all = own.chain([(EVENT_TIME, kql(ColumnType::DateTime))]);
     all.map(|(name, kind)| json!({ "name": name, "type": kind })).collect()
 }
 
@@ -103,27 +105,27 @@ fn kql_name(name: &str) -> String {
     if name.starts_with('_') { format!("['{name}']") } else { name.to_owned() }
 }
 
-const fn kql(kind: Kind) -> &'static str {
-    match kind {
-        Kind::DateTime => "datetime",
-        Kind::Text => "string",
-        Kind::Int => "int",
-        Kind::Long => "long",
-        Kind::Real => "real",
-        Kind::Bool => "bool",
-        Kind::Texts => "dynamic",
+const fn kql(column_type: ColumnType) -> &'static str {
+    match column_type {
+        ColumnType::DateTime => "datetime",
+        ColumnType::Text => "string",
+        ColumnType::Int => "int",
+        ColumnType::Long => "long",
+        ColumnType::Real => "real",
+        ColumnType::Bool => "bool",
+        ColumnType::Texts => "dynamic",
     }
 }
 
-const fn sql(kind: Kind) -> &'static str {
-    match kind {
-        Kind::DateTime => "TIMESTAMP WITH TIME ZONE",
-        Kind::Text => "VARCHAR",
-        Kind::Int => "INTEGER",
-        Kind::Long => "BIGINT",
-        Kind::Real => "DOUBLE",
-        Kind::Bool => "BOOLEAN",
-        Kind::Texts => "VARCHAR[]",
+const fn sql(column_type: ColumnType) -> &'static str {
+    match column_type {
+        ColumnType::DateTime => "TIMESTAMP WITH TIME ZONE",
+        ColumnType::Text => "VARCHAR",
+        ColumnType::Int => "INTEGER",
+        ColumnType::Long => "BIGINT",
+        ColumnType::Real => "DOUBLE",
+        ColumnType::Bool => "BOOLEAN",
+        ColumnType::Texts => "VARCHAR[]",
     }
 }
 
@@ -132,7 +134,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::schema::{CONNECTION, TABLES};
+    use crate::schema::{ConnectionRow, TABLES};
 
     #[test]
     fn every_format_has_every_column() {
@@ -154,11 +156,13 @@ mod tests {
                 custom["properties"]["schema"]["columns"]
             );
         }
-        let sql = print(&[&CONNECTION], Format::Sql).unwrap();
+        let sql = print(&[&ConnectionRow::TABLE], Format::Sql).unwrap();
         assert!(sql.contains("    \"Severity\" INTEGER,\n"), "{sql}");
         assert!(sql.contains("    \"LinksLive\" BIGINT NOT NULL,\n"), "{sql}");
         assert!(
-            print(&[&CONNECTION], Format::Kql).unwrap().contains("    ['_ResourceId']: string,\n")
+            print(&[&ConnectionRow::TABLE], Format::Kql)
+                .unwrap()
+                .contains("    ['_ResourceId']: string,\n")
         );
     }
 }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::base::counters::Stats;
-use crate::schema::{Row, TableRow};
+use crate::schema::{ConnectionRow, TableRow};
 use aggregate::{Change, ChangeKind, HostTables, HostView, Remote, RowTable};
 use dedup::{Alert, Dedup, State};
 use enrich::DnsAnswer;
@@ -264,7 +264,7 @@ impl Detection {
         }
     }
 
-    fn send_rows(&mut self, rows: Vec<Row>, output: &mut dyn PipelineOutput) {
+    fn send_rows(&mut self, rows: Vec<ConnectionRow>, output: &mut dyn PipelineOutput) {
         if rows.is_empty() {
             return;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::dedup::Alert;
 use super::enrich::{DnsAnswer, Names, Place, Places, RemoteNames};
 use crate::base::counters::Stats;
-use crate::schema::Row;
+use crate::schema::ConnectionRow;
 
 /// Fills the columns of rows and alerts that say so.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl RemoteFacts {
     }
 
     /// Of a minute that is closed: the names are those of its beginning, and of answers since.
-    pub(super) fn complete_row(&mut self, row: &mut Row) {
+    pub(super) fn complete_row(&mut self, row: &mut ConnectionRow) {
         let Ok(address) = row.remote_ip.parse() else { return };
         let RemoteNames { questions, canonical_names } = self.names.of(address, row.time_generated);
         row.remote_dns_questions = questions;

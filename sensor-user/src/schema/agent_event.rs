@@ -1,5 +1,5 @@
-//! `AgentEvent`: what the agent says of itself, in the same stream as its rows: that something was lost,
-//! and that its health changed. The serde names are a contract, as those of alerts and rows are.
+//! `AgentEvent`: losses and health changes of the agent, sent with its rows. The serde names are a
+//! contract, as those of alerts and rows are.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 use super::health::State;
 use crate::base::stable_id::stable_id;
 
-/// A line about the agent itself, told from rows by its `Type`.
+/// An event about the agent itself. Its `Type` distinguishes it from rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "Type")]
 pub enum AgentEvent {
-    /// Something was lost.
+    /// Data was lost.
     #[serde(rename = "NetsensorLoss")]
     Loss(Loss),
-    /// A part of the agent stopped working, or works again.
+    /// The state of a component changed.
     #[serde(rename = "NetsensorHealth")]
     Health(HealthChange),
 }
 
-/// How much of what was lost for one reason, and when.
+/// Losses of one kind and reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Loss {
@@ -27,46 +27,46 @@ pub struct Loss {
     pub time_generated: Timestamp,
     /// Full name of the host.
     pub computer: String,
-    /// The agent's UUID; "" in a recording.
+    /// UUID of the agent; "" in a recording.
     pub agent_id: String,
-    /// No such loss was before this since the last such line.
+    /// Time after which the losses occurred; they follow those of the previous such event.
     pub first_seen: Timestamp,
-    /// Nor after this.
+    /// Time until which the losses occurred.
     pub last_seen: Timestamp,
-    /// Why: `ring_full`, `map_full`, `decode_error`, `simulated`, `table_full`, `queue_full`,
+    /// Reason: `ring_full`, `map_full`, `decode_error`, `simulated`, `table_full`, `queue_full`,
     /// `rejected`, `reader_slow`, `over_rate`.
     pub reason: String,
-    /// What: `tcp`, `process` and `record` (of the kernel), `accept_pending`, `connection`, …
+    /// Lost items: `tcp`, `process` and `record` (of the kernel), `accept_pending`, `connection`, …
     pub kind: String,
-    /// How many.
+    /// Number of lost items.
     pub count: u64,
 }
 
-/// A part of the agent whose state changed.
+/// A component whose state changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct HealthChange {
-    /// When.
+    /// Time of the change.
     pub time_generated: Timestamp,
     /// Full name of the host.
     pub computer: String,
-    /// The agent's UUID.
+    /// UUID of the agent.
     pub agent_id: String,
-    /// Which part: a hook, a feed, the canary.
+    /// Component: a hook, a feed, a sink, the canary, …
     pub component: String,
-    /// How it is now: `OK` or `DEGRADED`.
+    /// New state: `OK` or `DEGRADED`.
     pub state: State,
-    /// Why; "" when it is well.
+    /// Reason why it is degraded, else "".
     pub reason: String,
-    /// How the agent is as a whole.
+    /// State of the whole agent.
     pub agent_state: State,
 }
 
 impl AgentEvent {
-    /// Every value of the `Type` column begins so.
+    /// Prefix of all values of the `Type` column.
     pub const TYPE_PREFIX: &str = "Netsensor";
 
-    /// What the `Type` column says.
+    /// Returns the value of the `Type` column.
     pub const fn type_name(&self) -> &'static str {
         match self {
             Self::Loss(_) => "NetsensorLoss",
@@ -74,7 +74,7 @@ impl AgentEvent {
         }
     }
 
-    /// Full name of the host.
+    /// Returns the full name of the host.
     pub fn computer(&self) -> &str {
         match self {
             Self::Loss(loss) => &loss.computer,
@@ -82,7 +82,7 @@ impl AgentEvent {
         }
     }
 
-    /// The agent's UUID.
+    /// Returns the agent's UUID.
     pub fn agent_id(&self) -> &str {
         match self {
             Self::Loss(loss) => &loss.agent_id,
@@ -90,7 +90,7 @@ impl AgentEvent {
         }
     }
 
-    /// The same notice gives the same id, however often it is sent.
+    /// Returns the stable id of the event: equal each time that it is sent.
     pub fn id(&self) -> String {
         match self {
             Self::Loss(loss) => stable_id(&[
@@ -113,7 +113,7 @@ impl AgentEvent {
         }
     }
 
-    /// When it was made.
+    /// Returns the time of the event.
     pub const fn time_generated(&self) -> Timestamp {
         match self {
             Self::Loss(loss) => loss.time_generated,
@@ -121,7 +121,7 @@ impl AgentEvent {
         }
     }
 
-    /// How much was lost; 0 for a notice that is about something else.
+    /// Returns the number of lost items; 0 for other events.
     pub const fn lost(&self) -> u64 {
         match self {
             Self::Loss(loss) => loss.count,
@@ -130,11 +130,11 @@ impl AgentEvent {
     }
 }
 
-/// Who says it.
+/// Host and agent that an event is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AgentIdentity {
     /// Full name of the host.
     pub computer: String,
-    /// The agent's UUID.
+    /// UUID of the agent.
     pub agent_id: String,
 }

@@ -1,17 +1,17 @@
-//! Custom tables of Log Analytics: which columns they can have, and under which names.
+//! Columns of custom tables in Log Analytics, and their names there.
 
-/// The column that holds the true time of a record: the service replaces a `TimeGenerated` that is
-/// more than two days old by the time at which it received it.
+/// Column with the true time of a record: the service replaces a `TimeGenerated` older than two days
+/// with the time of ingestion.
 pub const EVENT_TIME: &str = "EventTime";
 
-/// Column names that Log Analytics keeps for itself.
+/// Column names that Log Analytics reserves.
 const RESERVED: [&str; 7] =
     ["_ResourceId", "id", "_SubscriptionId", "TenantId", "Type", "UniqueId", "Title"];
 
-/// The name of a column in a custom table; `None` for one that is left out.
+/// Returns the name of a column in a custom table; `None` for a column that is left out.
 ///
-/// `_ResourceId` and `_SubscriptionId` lose their underscore, since the service sets its own. Left
-/// out are `Type`, which the table says, and the columns of billing, which are the service's.
+/// `_ResourceId` and `_SubscriptionId` lose their underscore, because the service sets its own.
+/// `Type` is left out because the table's name has it, and so are the billing columns of the service.
 pub fn custom_column(name: &str) -> Option<&str> {
     match name {
         "_ResourceId" | "_SubscriptionId" => name.strip_prefix('_'),
@@ -19,7 +19,6 @@ pub fn custom_column(name: &str) -> Option<&str> {
     }
 }
 
-/// Whether a custom table may have a column of this name.
 fn is_allowed(name: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     name.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -34,7 +33,7 @@ mod tests {
     use crate::schema::TABLES;
 
     #[test]
-    fn what_is_reserved_is_renamed_or_left_out() {
+    fn reserved_columns_are_renamed_or_left_out() {
         for (name, want) in [
             ("Computer", Some("Computer")),
             ("VMConnection_TimeGenerated", Some("VMConnection_TimeGenerated")),
@@ -52,8 +51,11 @@ mod tests {
         let (longest, longer) = ("a".repeat(45), "a".repeat(46));
         assert_eq!((custom_column(&longest), custom_column(&longer)), (Some(&*longest), None));
         let all = TABLES.iter().flat_map(|table| table.columns);
-        let left: std::collections::BTreeSet<&str> =
+        let left_out: std::collections::BTreeSet<&str> =
             all.map(|it| it.name).filter(|name| custom_column(name).is_none()).collect();
-        assert_eq!(left.into_iter().collect::<Vec<_>>(), ["Type", "_BilledSize", "_IsBillable"]);
+        assert_eq!(
+            left_out.into_iter().collect::<Vec<_>>(),
+            ["Type", "_BilledSize", "_IsBillable"]
+        );
     }
 }

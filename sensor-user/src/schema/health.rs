@@ -1,17 +1,17 @@
-//! Health: what of the agent works, and what does not, why, and since when.
+//! Health: state of each component of the agent, its reason, and the time of its last change.
 
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Whether something works.
+/// State of a component, or of the whole agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
-    /// It does.
+    /// Works as configured.
     #[serde(rename = "OK")]
     Ok,
-    /// It does not, or not as it should: the agent sees or tells less.
+    /// Fails, or works only in part: the agent observes or delivers less.
     #[serde(rename = "DEGRADED")]
     Degraded,
 }
@@ -25,47 +25,47 @@ impl fmt::Display for State {
     }
 }
 
-/// A part of the agent: a hook, a feed, the canary.
+/// A component of the agent: a hook, a feed, a sink, the canary, …
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Component {
-    /// What it is called.
+    /// Name of the component.
     pub name: String,
-    /// Whether it works.
+    /// Current state.
     pub state: State,
-    /// Why it does not; "" when it does.
+    /// Reason why it is degraded, else "".
     pub reason: String,
-    /// Since when.
+    /// Time of the last change of state.
     pub since: Timestamp,
 }
 
-/// All parts of the agent of which something is known.
+/// Components of the agent with a known state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
     components: Vec<Component>,
 }
 
 impl Health {
-    /// The agent's state: it is degraded when a part of it is.
+    /// Returns the agent's state: degraded if any component is.
     pub fn state(&self) -> State {
         overall(&self.components)
     }
 
-    /// The parts, in the order in which they were first told of.
+    /// Returns the components in the order of their first report.
     pub fn components(&self) -> &[Component] {
         &self.components
     }
 
-    /// Parts that are there no more count no more.
+    /// Removes components that no longer exist.
     pub fn forget(&mut self, is_gone: impl Fn(&str) -> bool) {
         self.components.retain(|component| !is_gone(&component.name));
     }
 
-    /// Says how a part is at `now`; `fault` is why it does not work. Gives the part when its state
-    /// changed: a part of which nothing was known counts as one that worked.
-    pub fn set(&mut self, name: &str, fault: Option<String>, now: Timestamp) -> Option<Component> {
-        let state = if fault.is_some() { State::Degraded } else { State::Ok };
-        let reason = fault.unwrap_or_default();
+    /// Sets the state of a component at `now`: degraded for the reason `error`, or OK. Returns the
+    /// component if its state changed; an unknown component counts as OK before.
+    pub fn set(&mut self, name: &str, error: Option<String>, now: Timestamp) -> Option<Component> {
+        let state = if error.is_some() { State::Degraded } else { State::Ok };
+        let reason = error.unwrap_or_default();
         let known = self.components.iter_mut().find(|component| component.name == name);
         let Some(known) = known else {
             let new = Component { name: name.to_owned(), state, reason, since: now };
@@ -81,7 +81,7 @@ impl Health {
     }
 }
 
-/// Degraded when one of them is.
+/// Returns the state of the whole agent: degraded if any component is.
 pub fn overall(components: &[Component]) -> State {
     let degraded = components.iter().any(|component| component.state == State::Degraded);
     if degraded { State::Degraded } else { State::Ok }
@@ -92,19 +92,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_told_once_and_the_worst_part_decides() {
+    fn a_change_is_returned_once_and_one_degraded_component_degrades_the_agent() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let mut health = Health::default();
         assert_eq!((health.set("hook", None, at(1)), health.state()), (None, State::Ok));
-        let told = health.set("hook", Some("silent".into()), at(2)).unwrap();
+        let changed = health.set("hook", Some("silent".into()), at(2)).unwrap();
         assert_eq!(
-            (told.state, told.since, told.reason.as_str()),
+            (changed.state, changed.since, changed.reason.as_str()),
             (State::Degraded, at(2), "silent")
         );
         assert_eq!(health.set("hook", Some("silent for long".into()), at(3)), None);
         assert_eq!(health.components()[0].reason, "silent for long");
         assert_eq!(health.components()[0].since, at(2));
-        assert!(health.set("feed", Some("no answer".into()), at(3)).is_some());
+        assert!(health.set("feed", Some("no response".into()), at(3)).is_some());
         assert_eq!(health.set("hook", None, at(4)).unwrap().reason, "");
         assert_eq!(health.state(), State::Degraded);
         assert!(health.set("feed", None, at(5)).is_some());

@@ -1,72 +1,66 @@
-//! `TableRow`: a row of any of the tables.
+//! `TableRow`: a row of any table.
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Table;
 use super::bound_port_row::BoundPortRow;
 use super::computer_row::ComputerRow;
-use super::connection::CONNECTION;
-use super::connection_row::Row;
-use super::host::{BOUND_PORT, COMPUTER, PROCESS};
+use super::connection_row::ConnectionRow;
 use super::process_row::ProcessRow;
+use super::table::Table;
 
-/// A row of one of the tables, on its way to the sinks.
+/// A row of any table, as sent to the sinks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum TableRow {
-    /// Of `VMConnection`.
-    Connection(Box<Row>),
-    /// Of `VMBoundPort`.
+    /// Row of `VMConnection`.
+    Connection(Box<ConnectionRow>),
+    /// Row of `VMBoundPort`.
     BoundPort(Box<BoundPortRow>),
-    /// Of `VMProcess`.
+    /// Row of `VMProcess`.
     Process(Box<ProcessRow>),
-    /// Of `VMComputer`.
+    /// Row of `VMComputer`.
     Computer(Box<ComputerRow>),
 }
 
-impl TableRow {
-    /// Start of what it tells of.
-    pub fn time_generated(&self) -> Timestamp {
-        match self {
-            Self::Connection(row) => row.time_generated,
-            Self::BoundPort(row) => row.time_generated,
-            Self::Process(row) => row.time_generated,
-            Self::Computer(row) => row.time_generated,
+macro_rules! for_each_table {
+    ($table_row:ident, $row:ident => $value:expr) => {
+        match $table_row {
+            Self::Connection($row) => $value,
+            Self::BoundPort($row) => $value,
+            Self::Process($row) => $value,
+            Self::Computer($row) => $value,
         }
+    };
+}
+
+impl TableRow {
+    /// Returns the start of the row's time range.
+    pub fn time_generated(&self) -> Timestamp {
+        for_each_table!(self, row => row.time_generated)
     }
 
-    /// The table that it is of.
+    /// Returns the table of the row.
     pub const fn table(&self) -> &'static Table {
         match self {
-            Self::Connection(_) => &CONNECTION,
-            Self::BoundPort(_) => &BOUND_PORT,
-            Self::Process(_) => &PROCESS,
-            Self::Computer(_) => &COMPUTER,
+            Self::Connection(_) => &ConnectionRow::TABLE,
+            Self::BoundPort(_) => &BoundPortRow::TABLE,
+            Self::Process(_) => &ProcessRow::TABLE,
+            Self::Computer(_) => &ComputerRow::TABLE,
         }
     }
 
-    /// Full name of the host.
+    /// Returns the full name of the host.
     pub fn computer(&self) -> &str {
-        match self {
-            Self::Connection(row) => &row.computer,
-            Self::BoundPort(row) => &row.computer,
-            Self::Process(row) => &row.computer,
-            Self::Computer(row) => &row.computer,
-        }
+        for_each_table!(self, row => &row.computer)
     }
 
-    /// The agent's UUID.
+    /// Returns the agent's UUID.
     pub fn agent_id(&self) -> &str {
-        match self {
-            Self::Connection(row) => &row.agent_id,
-            Self::BoundPort(row) => &row.agent_id,
-            Self::Process(row) => &row.agent_id,
-            Self::Computer(row) => &row.agent_id,
-        }
+        for_each_table!(self, row => &row.agent_id)
     }
 
-    /// Stable for the same input: what makes sending twice harmless.
+    /// Returns the row's stable id: equal for the same input, so that sending twice is harmless.
     pub fn id(&self) -> String {
         match self {
             Self::Connection(row) => row.connection_id.clone(),

@@ -1,47 +1,45 @@
-//! The tables are what serde writes, and every format has every column.
+//! Tables have the columns that serde writes.
 
 use std::collections::HashSet;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::bound_port_row::BoundPortRow;
-use super::connection_row::Row;
-use super::process_row::ProcessRow;
 use super::*;
-use crate::schema::ComputerRow;
 
-/// What serde writes of `full`, which has everything, and of `empty`, which has nothing, is what
-/// the table says: these columns in this order, of these types, null where they may be.
+/// Checks that serde writes the columns of `table` in this order and of these types, and that only
+/// nullable columns are null. All columns of `full` have a value, all of `empty` are empty.
 fn assert_fits(table: &Table, full: &impl Serialize, empty: &impl Serialize) {
     let object = |row: &str| -> Map<String, Value> { serde_json::from_str(row).unwrap() };
     let (full, empty) =
         (serde_json::to_string(full).unwrap(), serde_json::to_string(empty).unwrap());
-    let mut place = 0;
+    let mut offset = 0;
     for column in table.columns {
         let key = format!("\"{}\":", column.name);
         let at = full.find(&key).unwrap_or_else(|| panic!("{} is not written", column.name));
-        assert!(at > place, "{} is written elsewhere", column.name);
-        place = at;
+        assert!(at > offset, "{} is out of order", column.name);
+        offset = at;
         for (row, may_be_null) in [(object(&full), false), (object(&empty), column.nullable)] {
             let value = &row[column.name];
-            let fits = match column.kind {
+            let fits = match column.column_type {
                 _ if may_be_null => value.is_null(),
-                Kind::DateTime => {
+                ColumnType::DateTime => {
                     value.as_str().is_some_and(|it| it.parse::<jiff::Timestamp>().is_ok())
                 }
-                Kind::Text => value.is_string(),
-                Kind::Int => value.as_i64().is_some_and(|it| i32::try_from(it).is_ok()),
-                Kind::Long => value.is_i64() || value.is_u64(),
-                Kind::Real => value.is_f64(),
-                Kind::Bool => value.is_boolean(),
-                Kind::Texts => value.as_array().is_some_and(|all| all.iter().all(Value::is_string)),
+                ColumnType::Text => value.is_string(),
+                ColumnType::Int => value.as_i64().is_some_and(|it| i32::try_from(it).is_ok()),
+                ColumnType::Long => value.is_i64() || value.is_u64(),
+                ColumnType::Real => value.is_f64(),
+                ColumnType::Bool => value.is_boolean(),
+                ColumnType::Texts => {
+                    value.as_array().is_some_and(|all| all.iter().all(Value::is_string))
+                }
             };
-            assert!(fits, "{} is {value}, not {:?}", column.name, column.kind);
+            assert!(fits, "{} is {value}, not {:?}", column.name, column.column_type);
         }
     }
     let names: HashSet<&str> = table.columns.iter().map(|column| column.name).collect();
-    assert_eq!(names.len(), table.columns.len(), "each name once");
+    assert_eq!(names.len(), table.columns.len(), "a name occurs twice");
     let more: Vec<String> = object(&full)
         .into_iter()
         .map(|(name, _)| name)
@@ -52,7 +50,7 @@ fn assert_fits(table: &Table, full: &impl Serialize, empty: &impl Serialize) {
 
 #[test]
 fn a_row_of_vm_connection_has_the_columns_of_its_table() {
-    let full = Row {
+    let full = ConnectionRow {
         responses: Some(1),
         response_time_min: Some(2),
         response_time_max: Some(3),
@@ -64,11 +62,10 @@ fn a_row_of_vm_connection_has_the_columns_of_its_table() {
         process_id: Some(4_194_304),
         rtt_min_us: Some(7),
         rtt_max_us: Some(8),
-        r#type: Row::TYPE.to_owned(),
-        ..Row::default()
+        r#type: ConnectionRow::TABLE.name.to_owned(),
+        ..ConnectionRow::default()
     };
-    assert_fits(&CONNECTION, &full, &Row::default());
-    assert_eq!(CONNECTION.name, Row::TYPE);
+    assert_fits(&ConnectionRow::TABLE, &full, &ConnectionRow::default());
 }
 
 #[test]
@@ -81,10 +78,10 @@ fn rows_of_the_host_have_the_columns_of_their_tables() {
         response_time_max: Some(3),
         response_time_sum: Some(5),
         billed_size: Some(1.5),
-        network_namespace: Some(u32::MAX),
+        network_namespace: Some(u32::MAX.into()),
         ..BoundPortRow::default()
     };
-    assert_fits(&BOUND_PORT, &port, &BoundPortRow::default());
+    assert_fits(&BoundPortRow::TABLE, &port, &BoundPortRow::default());
     let process = ProcessRow {
         start_time: time,
         first_pid: some,
@@ -92,7 +89,7 @@ fn rows_of_the_host_have_the_columns_of_their_tables() {
         billed_size: Some(1.5),
         ..ProcessRow::default()
     };
-    assert_fits(&PROCESS, &process, &ProcessRow::default());
+    assert_fits(&ProcessRow::TABLE, &process, &ProcessRow::default());
     let computer = ComputerRow {
         boot_time: time,
         cpus: some,
@@ -101,6 +98,5 @@ fn rows_of_the_host_have_the_columns_of_their_tables() {
         dns_names: vec![String::new()],
         ..ComputerRow::default()
     };
-    assert_fits(&COMPUTER, &computer, &ComputerRow::default());
-    assert_eq!((BOUND_PORT.name, PROCESS.name), (BoundPortRow::TYPE, ProcessRow::TYPE));
+    assert_fits(&ComputerRow::TABLE, &computer, &ComputerRow::default());
 }

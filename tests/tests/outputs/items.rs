@@ -9,7 +9,7 @@ use sensor_user::schema::ProcessRow;
 use sensor_user::schema::agent_event::{AgentEvent, HealthChange, Loss};
 use sensor_user::schema::health::State;
 use sensor_user::schema::{Azure, ComputerRow};
-use sensor_user::schema::{Row, TableRow};
+use sensor_user::schema::{ConnectionRow, TableRow};
 
 pub(crate) const AGENT: &str = "5f0c2b9e-0000-4000-8000-000000000001";
 
@@ -80,7 +80,7 @@ pub(crate) fn alerts() -> Vec<Alert> {
 pub(crate) fn rows() -> Vec<TableRow> {
     let at = time("2026-11-24T10:01:00Z");
     let TableRow::Connection(bare) = sample_row("row-bare") else { panic!("a connection") };
-    let full = Row {
+    let full = ConnectionRow {
         time_generated: at,
         agent_id: AGENT.to_owned(),
         machine: format!("m-{AGENT}"),

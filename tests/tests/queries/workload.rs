@@ -2,20 +2,21 @@
 
 use std::path::Path;
 
-use sensor_user::schema::BoundPortRow;
-use sensor_user::schema::ComputerRow;
-use sensor_user::schema::ProcessRow;
-use sensor_user::schema::Row;
 use sensor_user::schema::parquet::TableFile;
-use sensor_user::schema::{BOUND_PORT, COMPUTER, CONNECTION, PROCESS, Table};
+use sensor_user::schema::{BoundPortRow, ComputerRow, ConnectionRow, ProcessRow, Table};
 
 /// Writes the files; returns the names of the tables.
 pub(crate) fn write(folder: &Path) -> Vec<&'static str> {
-    write_table(folder, &CONNECTION, &connections());
-    write_table(folder, &BOUND_PORT, &bound_ports());
-    write_table(folder, &COMPUTER, &computers());
-    write_table(folder, &PROCESS, &processes());
-    vec![CONNECTION.name, BOUND_PORT.name, COMPUTER.name, PROCESS.name]
+    write_table(folder, &ConnectionRow::TABLE, &connections());
+    write_table(folder, &BoundPortRow::TABLE, &bound_ports());
+    write_table(folder, &ComputerRow::TABLE, &computers());
+    write_table(folder, &ProcessRow::TABLE, &processes());
+    vec![
+        ConnectionRow::TABLE.name,
+        BoundPortRow::TABLE.name,
+        ComputerRow::TABLE.name,
+        ProcessRow::TABLE.name,
+    ]
 }
 
 fn write_table(folder: &Path, table: &Table, rows: &[impl serde::Serialize]) {
@@ -32,10 +33,10 @@ fn row(
     time: &str,
     (process, direction): (&str, &str),
     (remote, port): (&str, u16),
-) -> Row {
+) -> ConnectionRow {
     let own = "10.0.0.4";
     let (source, destination) = if direction == "inbound" { (remote, own) } else { (own, remote) };
-    Row {
+    ConnectionRow {
         time_generated: format!("2026-11-24T{time}:00Z").parse().unwrap(),
         computer: format!("{computer}.example.net"),
         machine: format!("m-{computer}"),
@@ -49,15 +50,15 @@ fn row(
         destination_ip: destination.to_owned(),
         remote_ip: remote.to_owned(),
         destination_port: port,
-        r#type: Row::TYPE.to_owned(),
-        ..Row::default()
+        r#type: ConnectionRow::TABLE.name.to_owned(),
+        ..ConnectionRow::default()
     }
 }
 
 /// Sets links established, terminated, failed, live; and bytes sent and received.
-fn with(row: Row, links: [u64; 4], (sent, received): (u64, u64)) -> Row {
+fn with(row: ConnectionRow, links: [u64; 4], (sent, received): (u64, u64)) -> ConnectionRow {
     let [links_established, links_terminated, links_failed, links_live] = links;
-    Row {
+    ConnectionRow {
         links_established,
         links_terminated,
         links_failed,
@@ -68,8 +69,12 @@ fn with(row: Row, links: [u64; 4], (sent, received): (u64, u64)) -> Row {
     }
 }
 
-fn responses(row: Row, (count, sum): (u64, u64), (min, max): (u64, u64)) -> Row {
-    Row {
+fn responses(
+    row: ConnectionRow,
+    (count, sum): (u64, u64),
+    (min, max): (u64, u64),
+) -> ConnectionRow {
+    ConnectionRow {
         responses: Some(count),
         response_time_sum: Some(sum),
         response_time_min: Some(min),
@@ -78,8 +83,13 @@ fn responses(row: Row, (count, sum): (u64, u64), (min, max): (u64, u64)) -> Row 
     }
 }
 
-fn malicious(row: Row, threat: &str, (severity, confidence): (i32, &str), country: &str) -> Row {
-    Row {
+fn malicious(
+    row: ConnectionRow,
+    threat: &str,
+    (severity, confidence): (i32, &str),
+    country: &str,
+) -> ConnectionRow {
+    ConnectionRow {
         malicious_ip: row.remote_ip.clone(),
         indicator_threat_type: threat.to_owned(),
         severity: Some(severity),
@@ -91,18 +101,18 @@ fn malicious(row: Row, threat: &str, (severity, confidence): (i32, &str), countr
     }
 }
 
-fn connections() -> Vec<Row> {
+fn connections() -> Vec<ConnectionRow> {
     let (curl, nginx) = (("curl", "outbound"), ("nginx", "inbound"));
     let bad = |row| {
         let row = malicious(row, "C2", (4, "80"), "Germany");
-        Row { remote_dns_questions: r#"["evil.example"]"#.to_owned(), ..row }
+        ConnectionRow { remote_dns_questions: r#"["evil.example"]"#.to_owned(), ..row }
     };
     let first = row("web01", "10:00", curl, ("203.0.113.7", 443));
     let first = bad(with(first, [2, 1, 0, 1], (100, 1000)));
     let second = row("web01", "10:01", curl, ("203.0.113.7", 443));
     let second = bad(with(second, [0, 1, 0, 0], (50, 500)));
     let named = row("web01", "11:00", curl, ("198.51.100.9", 80));
-    let named = Row {
+    let named = ConnectionRow {
         remote_dns_questions: r#"["b.example","a.example"]"#.to_owned(),
         rtt_min_us: Some(20_000),
         rtt_max_us: Some(30_500),
@@ -123,7 +133,7 @@ fn connections() -> Vec<Row> {
         with(client, [5, 4, 0, 1], (5000, 300)),
         with(closed, [0, 1, 0, 0], (0, 0)),
         with(other, [1, 0, 0, 1], (7, 3)),
-        Row { rtt_min_us: Some(150), rtt_max_us: Some(300), ..query },
+        ConnectionRow { rtt_min_us: Some(150), rtt_max_us: Some(300), ..query },
         with(names, [1, 1, 0, 0], (60, 120)),
         bot,
     ]

@@ -12,7 +12,7 @@ use sensor_tests::{
 use sensor_user::deliver::{ServerConfig, SinkConfig, SinkKind, SplunkConfig};
 use sensor_user::http::{Login, Secret};
 use sensor_user::pipeline::dedup::Alert;
-use sensor_user::schema::{Row, TableRow};
+use sensor_user::schema::{ConnectionRow, TableRow};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -73,7 +73,7 @@ fn a_collector_receives_unchanged_alerts_and_rows() {
     };
     let alerts: Vec<Alert> = of("netsensor:alert").iter().map(event).collect();
     assert_eq!(alerts, ["a0", "a1", "a2"].map(sample_alert));
-    let rows: Vec<Row> = of("netsensor:vmconnection").iter().map(event).collect();
+    let rows: Vec<ConnectionRow> = of("netsensor:vmconnection").iter().map(event).collect();
     let raised = ["r0", "r1"].map(|id| match sample_row(id) {
         TableRow::Connection(row) => *row,
         other => panic!("{other:?}"),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use crate::pipeline::dedup::Alert;
-use crate::schema::Row;
+use crate::schema::ConnectionRow;
 
 /// Names of a remote address that one document has at most.
 const NAMES: usize = 64;
@@ -44,7 +44,7 @@ impl<'i> Facts<'i> {
         }
     }
 
-    pub(super) fn of_row(row: &'i Row) -> Self {
+    pub(super) fn of_row(row: &'i ConnectionRow) -> Self {
         let (forth, back) = ordered(is_inbound(&row.direction), row.bytes_sent, row.bytes_received);
         Self {
             direction: &row.direction,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Format;
 use crate::deliver::item::Item;
 use crate::pipeline::dedup::{Alert, AlertKind, RULE_ID};
-use crate::schema::{Row, TableRow};
+use crate::schema::{ConnectionRow, TableRow};
 
 fn alert() -> Alert {
     Alert {
@@ -159,7 +159,7 @@ fn ten_thousand_names_and_long_text_stay_bounded() {
 
 #[test]
 fn what_has_no_words_in_cef_stays_native() {
-    let item = Item::Row(Arc::new(TableRow::Connection(Box::<Row>::default())));
+    let item = Item::Row(Arc::new(TableRow::Connection(Box::<ConnectionRow>::default())));
     assert_eq!(Format::Cef.line(&item), Format::Native.line(&item));
 }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::files;
 use super::network::{Interface, Network, names};
 use super::platform::{Platform, is_azure};
-use crate::schema::{Azure, ComputerRow, Row};
+use crate::schema::{Azure, ComputerRow, SOURCE_SYSTEM};
 
 /// The host as its files tell it.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ impl Host {
             hypervisor_id: String::new(),
             hosting_provider: if hosted { "azure" } else { "" }.to_owned(),
             azure: azure.cloned().unwrap_or_default(),
-            source_system: Row::SOURCE_SYSTEM.to_owned(),
+            source_system: SOURCE_SYSTEM.to_owned(),
             resource_id: resource.id,
             subscription_id: resource.subscription,
             r#type: "VMComputer".to_owned(),

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::flow::Peer;
 use crate::intel::Indicator;
-use crate::schema::Row;
+use crate::schema::ConnectionRow;
 
 /// Severity of an indicator that names none, as Microsoft documents it.
 const SEVERITY_UNLESS_SET: u8 = 3;
@@ -58,7 +58,7 @@ impl Flag {
     }
 
     /// Fills the malicious columns of `row`.
-    pub fn fill(&self, row: &mut Row) {
+    pub fn fill(&self, row: &mut ConnectionRow) {
         let indicator = &*self.indicator;
         let severity = indicator.threat_severity.unwrap_or(SEVERITY_UNLESS_SET);
         row.malicious_ip = self.address.to_string();
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn columns_have_microsofts_forms() {
-        let mut row = Row::default();
+        let mut row = ConnectionRow::default();
         let bare = flag("a", "203.0.113.7", None, 0);
         bare.fill(&mut row);
         assert_eq!((row.malicious_ip.as_str(), row.is_active.as_str()), ("203.0.113.7", "True"));

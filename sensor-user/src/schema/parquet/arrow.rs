@@ -1,4 +1,4 @@
-//! A table's columns as the crates for Arrow and Parquet have them.
+//! Arrow and Parquet schemas of a table.
 
 use std::sync::Arc;
 
@@ -7,29 +7,28 @@ use parquet::arrow::ArrowSchemaConverter;
 use parquet::schema::printer::print_schema;
 
 use super::ColumnarError;
-use crate::schema::{Kind, Table};
+use crate::schema::{Column, ColumnType, Table};
 
-/// The columns of `table`, in order.
+/// Returns the Arrow schema of `table`.
 pub fn arrow_schema(table: &Table) -> SchemaRef {
-    let field = |column: &crate::schema::Column| {
-        Field::new(column.name, data_type(column.kind), column.nullable)
-    };
+    let field =
+        |column: &Column| Field::new(column.name, data_type(column.column_type), column.nullable);
     Arc::new(Schema::new(table.columns.iter().map(field).collect::<Vec<_>>()))
 }
 
-fn data_type(kind: Kind) -> DataType {
-    match kind {
-        Kind::DateTime => DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())),
-        Kind::Text => DataType::Utf8,
-        Kind::Int => DataType::Int32,
-        Kind::Long => DataType::Int64,
-        Kind::Real => DataType::Float64,
-        Kind::Bool => DataType::Boolean,
-        Kind::Texts => DataType::List(Arc::new(Field::new("element", DataType::Utf8, false))),
+fn data_type(column_type: ColumnType) -> DataType {
+    match column_type {
+        ColumnType::DateTime => DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())),
+        ColumnType::Text => DataType::Utf8,
+        ColumnType::Int => DataType::Int32,
+        ColumnType::Long => DataType::Int64,
+        ColumnType::Real => DataType::Float64,
+        ColumnType::Bool => DataType::Boolean,
+        ColumnType::Texts => DataType::List(Arc::new(Field::new("element", DataType::Utf8, false))),
     }
 }
 
-/// The Parquet schema of `table`, in Parquet's own notation.
+/// Returns the Parquet schema of `table` in Parquet's notation.
 pub fn parquet_schema(table: &Table) -> Result<String, ColumnarError> {
     let schema =
         ArrowSchemaConverter::new().schema_root(table.name).convert(&arrow_schema(table))?;

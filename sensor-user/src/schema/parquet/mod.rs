@@ -1,7 +1,7 @@
-//! Columnar: rows of one table as a Parquet file, built in memory.
+//! Rows of one table as a Parquet file, built in memory.
 //!
-//! The columns are those of [`super`], always all of them, so that files of any age can be
-//! read as one. What is a row as JSON is a row here: both come from the same serde names.
+//! A file always has all columns of its table, so that files of any age can be read together. Rows
+//! come from their JSON, so both formats have the same names.
 
 mod arrow;
 
@@ -20,23 +20,23 @@ use super::Table;
 
 pub use arrow::{arrow_schema, parquet_schema};
 
-/// Rows that are decoded together.
+/// Rows decoded at once.
 const BATCH_ROWS: usize = 1024;
 /// zstd's own default level: a fifth smaller than level 1, at some twice the time.
 const ZSTD_LEVEL: i32 = 3;
 
-/// Why rows are in no file.
+/// Errors while a Parquet file is built.
 #[derive(Debug, thiserror::Error)]
 pub enum ColumnarError {
-    /// The writer of the crate refused; a defect.
+    /// Error of the Parquet writer: a defect.
     #[error("write Parquet")]
     Parquet(#[from] ParquetError),
-    /// The reader of the crate refused its schema; a defect.
+    /// Error of the JSON reader for its schema: a defect.
     #[error("read rows into columns")]
     Arrow(#[from] ArrowError),
 }
 
-/// A Parquet file in the making.
+/// A Parquet file under construction.
 pub struct TableFile {
     schema: SchemaRef,
     decoder: Decoder,
@@ -45,7 +45,7 @@ pub struct TableFile {
 }
 
 impl TableFile {
-    /// An empty file of `table`.
+    /// Begins a file for `table`.
     pub fn new(table: &Table) -> Result<Self, ColumnarError> {
         let schema = arrow_schema(table);
         let properties = WriterProperties::builder()
@@ -58,17 +58,17 @@ impl TableFile {
         Ok(Self { decoder: decoder(&schema)?, schema, writer, rows: 0 })
     }
 
-    /// Appends rows, a JSON object a line; gives how many of them do not fit the columns, and are
-    /// left out.
+    /// Appends rows, one JSON object per line. Returns the number of rows that do not fit the columns
+    /// and were skipped.
     pub fn append(&mut self, lines: &str) -> Result<u64, ColumnarError> {
         let lines: Vec<&str> = lines.lines().collect();
         let mut refused = 0;
-        for some in lines.chunks(BATCH_ROWS) {
-            if self.append_all(some)? {
+        for batch in lines.chunks(BATCH_ROWS) {
+            if self.append_all(batch)? {
                 continue;
             }
-            // One row spoils its batch: one by one.
-            for line in some {
+            // One bad row fails its whole batch, so append them one by one.
+            for line in batch {
                 if !self.append_all(&[line])? {
                     refused += 1;
                 }
@@ -77,7 +77,7 @@ impl TableFile {
         Ok(refused)
     }
 
-    /// Appends all rows, or none where one does not fit.
+    /// Appends all rows and returns true, or none if one does not fit.
     fn append_all(&mut self, lines: &[&str]) -> Result<bool, ColumnarError> {
         let mut text = String::with_capacity(lines.iter().map(|line| line.len() + 1).sum());
         for line in lines {
@@ -85,7 +85,7 @@ impl TableFile {
             text.push('\n');
         }
         let decoded = self.decoder.decode(text.as_bytes()).and_then(|read| {
-            // Less is read only where there are more rows than asked for.
+            // Less is read only if there are more rows than the batch size.
             if read == text.len() { self.decoder.flush() } else { Ok(None) }
         });
         match decoded {
@@ -95,24 +95,24 @@ impl TableFile {
                 Ok(true)
             }
             Ok(_) | Err(_) => {
-                // What it read of them is in it still.
+                // The old decoder still buffers the rows it read.
                 self.decoder = decoder(&self.schema)?;
                 Ok(false)
             }
         }
     }
 
-    /// Rows in it.
+    /// Returns the number of rows.
     pub const fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// Bytes that it takes in memory.
+    /// Returns its size in memory, in bytes.
     pub fn memory(&self) -> usize {
         self.writer.memory_size().saturating_add(self.writer.inner().len())
     }
 
-    /// The bytes of the file.
+    /// Completes the file and returns its bytes.
     pub fn finish(self) -> Result<Vec<u8>, ColumnarError> {
         Ok(self.writer.into_inner()?)
     }
@@ -125,7 +125,7 @@ impl std::fmt::Debug for TableFile {
 }
 
 fn decoder(schema: &SchemaRef) -> Result<Decoder, ArrowError> {
-    // A member that is no column would be lost in silence otherwise.
+    // Without strict mode, a member without a column would be dropped silently.
     ReaderBuilder::new(Arc::clone(schema))
         .with_batch_size(BATCH_ROWS)
         .with_strict_mode(true)

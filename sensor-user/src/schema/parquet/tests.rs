@@ -1,4 +1,4 @@
-//! What is a row as JSON is a row as Parquet.
+//! Every JSON row becomes a Parquet row.
 
 use arrow_array::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -7,30 +7,29 @@ use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::record::Field;
 
 use super::*;
-use crate::schema::Row;
+use crate::schema::ConnectionRow;
 use crate::schema::TABLES;
-use crate::schema::connection::CONNECTION;
 
-fn json(rows: &[Row]) -> String {
+fn json(rows: &[ConnectionRow]) -> String {
     rows.iter().map(|row| serde_json::to_string(row).unwrap() + "\n").collect()
 }
 
-fn row(number: u64) -> Row {
-    Row {
+fn row(number: u64) -> ConnectionRow {
+    ConnectionRow {
         time_generated: "2026-11-24T10:00:00Z".parse().unwrap(),
         process_name: "curl \"\u{1f600}\\ \n".to_owned(),
         links_live: number,
         remote_latitude: (number % 2 == 1).then_some(47.68),
         severity: (number % 3 == 1).then_some(5),
         process_id: Some(4711),
-        ..Row::default()
+        ..ConnectionRow::default()
     }
 }
 
 #[test]
-fn rows_are_read_back_as_they_were() {
-    let rows: Vec<Row> = (0..3000).map(row).collect();
-    let mut file = TableFile::new(&CONNECTION).unwrap();
+fn rows_are_read_back_unchanged() {
+    let rows: Vec<ConnectionRow> = (0..3000).map(row).collect();
+    let mut file = TableFile::new(&ConnectionRow::TABLE).unwrap();
     assert_eq!(file.append(&json(&rows)).unwrap(), 0);
     assert_eq!(file.rows(), 3000);
     assert!(file.memory() > 0);
@@ -58,14 +57,15 @@ fn rows_are_read_back_as_they_were() {
 }
 
 #[test]
-fn a_row_that_does_not_fit_is_left_out_alone() {
-    let rows: Vec<Row> = (0..10).map(row).collect();
+fn only_a_row_that_does_not_fit_is_skipped() {
+    let rows: Vec<ConnectionRow> = (0..10).map(row).collect();
     let mut lines: Vec<String> = json(&rows).lines().map(str::to_owned).collect();
-    lines.insert(3, json(&[Row { bytes_sent: u64::MAX, ..row(0) }]).trim_end().to_owned());
+    lines
+        .insert(3, json(&[ConnectionRow { bytes_sent: u64::MAX, ..row(0) }]).trim_end().to_owned());
     lines.insert(5, "{\"TimeGenerated\":\"2026-11-24T10:00:00Z\"}".to_owned());
     lines.push("{\"TimeGenerated\":".to_owned());
     lines.push(lines[0].replacen('{', "{\"NoColumn\":1,", 1));
-    let mut file = TableFile::new(&CONNECTION).unwrap();
+    let mut file = TableFile::new(&ConnectionRow::TABLE).unwrap();
     assert_eq!(file.append(&lines.join("\n")).unwrap(), 4);
     assert_eq!(file.append(&json(&rows)).unwrap(), 0);
     assert_eq!(file.rows(), 20);
@@ -84,7 +84,7 @@ fn every_table_has_a_parquet_schema_with_its_columns() {
             assert!(text.contains(&format!(" {}", column.name)), "{}: {text}", column.name);
         }
     }
-    let text = parquet_schema(&CONNECTION).unwrap();
+    let text = parquet_schema(&ConnectionRow::TABLE).unwrap();
     for line in [
         "  REQUIRED INT64 TimeGenerated (TIMESTAMP(MICROS,true));",
         "  REQUIRED BYTE_ARRAY RemoteIp (STRING);",

@@ -17,7 +17,7 @@ use super::facts::{
 };
 use super::text::readable;
 use crate::pipeline::dedup::{Alert, split_computer};
-use crate::schema::{Row, TableRow};
+use crate::schema::{ConnectionRow, TableRow};
 
 /// The version of the schema.
 const VERSION: &str = "9.4.0";
@@ -134,7 +134,7 @@ fn threat_of_alert(alert: &Alert, inbound: bool) -> Value {
     })
 }
 
-fn of_connection(row: &Row) -> Value {
+fn of_connection(row: &ConnectionRow) -> Value {
     let facts = Facts::of_row(row);
     let mut document = base(row.time_generated, &row.computer, &row.agent_id);
     let mut types = vec!["connection", "info"];
@@ -195,7 +195,7 @@ fn of_connection(row: &Row) -> Value {
 }
 
 /// What the malicious columns of a row say.
-fn threat_of_row(row: &Row, inbound: bool) -> Value {
+fn threat_of_row(row: &ConnectionRow, inbound: bool) -> Value {
     let confidence = row.confidence.parse::<f64>().ok().map(|score| Confidence::of(score).word());
     let date = |text: &str| text.parse::<Timestamp>().ok();
     json!({

@@ -17,7 +17,7 @@ use super::super::item::Item;
 use super::facts::{Confidence, Facts, protocol_number, pruned, severity, tactic, technique};
 use super::text::readable;
 use crate::pipeline::dedup::{Alert, AlertKind, split_computer};
-use crate::schema::{Row, TableRow};
+use crate::schema::{ConnectionRow, TableRow};
 
 /// The version of the schema.
 const VERSION: &str = "1.8.0";
@@ -224,7 +224,7 @@ fn osint(alert: &Alert) -> Value {
     })
 }
 
-fn of_connection(row: &Row) -> Value {
+fn of_connection(row: &ConnectionRow) -> Value {
     let facts = Facts::of_row(row);
     let mut event = base(&TRAFFIC, row.time_generated, 1, &row.connection_id);
     let start = row.time_generated.as_millisecond();
@@ -276,7 +276,7 @@ fn of_connection(row: &Row) -> Value {
     event
 }
 
-fn unmapped_of_connection(row: &Row) -> Value {
+fn unmapped_of_connection(row: &ConnectionRow) -> Value {
     json!({
         "links_established": row.links_established,
         "links_terminated": row.links_terminated,

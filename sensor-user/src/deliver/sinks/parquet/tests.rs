@@ -7,7 +7,7 @@ use super::*;
 use crate::base::clock::FixedClock;
 use crate::deliver::batch::{Content, Entry};
 use crate::deliver::item::Item;
-use crate::schema::{Row, TableRow};
+use crate::schema::{ConnectionRow, TableRow};
 
 fn config(folder: &Path) -> ParquetConfig {
     ParquetConfig {
@@ -21,7 +21,7 @@ fn config(folder: &Path) -> ParquetConfig {
 
 fn batch(rows: u64) -> Batch {
     let row = |number| {
-        let row = Row { links_live: number, ..Row::default() };
+        let row = ConnectionRow { links_live: number, ..ConnectionRow::default() };
         let item = Item::Row(Arc::new(TableRow::Connection(Box::new(row))));
         let line = item.json();
         Entry::new(item, 0, line)

@@ -28,7 +28,7 @@ use crate::base::stable_id::stable_id;
 use crate::pipeline::enrich::Process;
 use crate::schema::BoundPortRow;
 use crate::schema::Resource;
-use crate::schema::Row;
+use crate::schema::SOURCE_SYSTEM;
 
 /// All sockets of a process that wait on one port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -238,12 +238,12 @@ impl BoundPorts {
             response_time_min,
             response_time_max,
             response_time_sum,
-            source_system: Row::SOURCE_SYSTEM.to_owned(),
-            r#type: BoundPortRow::TYPE.to_owned(),
+            source_system: SOURCE_SYSTEM.to_owned(),
+            r#type: BoundPortRow::TABLE.name.to_owned(),
             resource_id: resource.id.clone(),
             subscription_id: resource.subscription.clone(),
             container_id: process.container_id.clone(),
-            network_namespace: (service.netns != 0).then_some(service.netns),
+            network_namespace: (service.netns != 0).then_some(service.netns.into()),
             ..BoundPortRow::default()
         }
     }

@@ -19,7 +19,7 @@ use crate::base::collections::Table;
 use crate::base::counters::Stats;
 use crate::pipeline::enrich::Process;
 use crate::schema::ProcessRow;
-use crate::schema::Row;
+use crate::schema::SOURCE_SYSTEM;
 
 /// What is known of an executable.
 #[derive(Debug)]
@@ -174,8 +174,8 @@ fn row(
         start_time,
         first_pid: process.pid,
         user_name: process.user_name.clone(),
-        source_system: Row::SOURCE_SYSTEM.to_owned(),
-        r#type: ProcessRow::TYPE.to_owned(),
+        source_system: SOURCE_SYSTEM.to_owned(),
+        r#type: ProcessRow::TABLE.name.to_owned(),
         resource_id: resource.id,
         subscription_id: resource.subscription,
         container_id: process.container_id.clone(),

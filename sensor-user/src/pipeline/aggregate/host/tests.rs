@@ -6,7 +6,7 @@ use super::super::malicious::nothing;
 use super::super::rows::RowTable;
 use super::*;
 use crate::schema::BoundPortRow;
-use crate::schema::Row;
+use crate::schema::ConnectionRow;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -176,7 +176,7 @@ fn the_same_port_in_two_namespaces_is_two() {
     rows.sort_by_key(|row| row.network_namespace);
     let [home, other] = rows.as_slice() else { panic!("{rows:?}") };
     // A record that knows no namespace is taken for the agent's.
-    assert_eq!((home.network_namespace, home.links_live), (Some(HOME), 2));
+    assert_eq!((home.network_namespace, home.links_live), (Some(HOME.into()), 2));
     assert_eq!((other.network_namespace, other.links_live), (Some(2), 2));
     assert_eq!((home.is_wildcard_bind, other.is_wildcard_bind), (Some(true), Some(false)));
     assert_ne!(home.port_id, other.port_id);
@@ -265,7 +265,7 @@ struct Run {
 }
 
 impl Run {
-    fn take(&mut self, connections: Vec<Row>) {
+    fn take(&mut self, connections: Vec<ConnectionRow>) {
         self.told.extend(connections.into_iter().map(|row| TableRow::Connection(Box::new(row))));
     }
 

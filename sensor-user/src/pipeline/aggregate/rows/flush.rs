@@ -8,7 +8,7 @@ use super::RowTable;
 use super::key::{Counts, Key, Live};
 use crate::base::collections::FastIndexMap;
 use crate::base::stable_id::stable_id;
-use crate::schema::Row;
+use crate::schema::{ConnectionRow, SOURCE_SYSTEM};
 
 /// Rows made in one call, at least.
 const PORTION: usize = 1000;
@@ -20,7 +20,12 @@ const PORTIONS: usize = 1024;
 pub(in super::super) const LONG_MAX: u64 = i64::MAX.cast_unsigned();
 
 /// Fills the malicious columns of a row whose connections were there from `since` on.
-fn mark(row: &mut Row, key: &Key, (counts, since): (&Counts, Timestamp), flag: &FlagOf<'_>) {
+fn mark(
+    row: &mut ConnectionRow,
+    key: &Key,
+    (counts, since): (&Counts, Timestamp),
+    flag: &FlagOf<'_>,
+) {
     let pid = counts.process.pid;
     let remote = Remote { peer: key.peer(counts.translated), since, pid };
     if let Some(flag) = flag(&remote) {
@@ -56,7 +61,7 @@ impl Due {
 
 impl RowTable {
     /// The next portion of rows. Their order follows from that of the changes.
-    pub(super) fn make_rows(&mut self, flag: &FlagOf<'_>) -> Vec<Row> {
+    pub(super) fn make_rows(&mut self, flag: &FlagOf<'_>) -> Vec<ConnectionRow> {
         let mut rows = Vec::new();
         let waiting: usize = self.due.iter().map(|due| due.keys.len() + self.live.len()).sum();
         let most = PORTION.max(waiting.div_ceil(PORTIONS));
@@ -90,7 +95,7 @@ impl RowTable {
         mut counts: Counts,
         (at, number): ((Timestamp, u64), u64),
         flag: &FlagOf<'_>,
-    ) -> Row {
+    ) -> ConnectionRow {
         let live = self.live.get(&key);
         let before = live.map_or(0, |live| live.links);
         counts.translated = counts.translated.or_else(|| live.and_then(|live| live.translated));
@@ -128,7 +133,13 @@ impl RowTable {
         self.stats.row_ends_unmatched.add(ends);
     }
 
-    fn row(&self, at: (Timestamp, u64), key: &Key, counts: &Counts, links_live: u64) -> Row {
+    fn row(
+        &self,
+        at: (Timestamp, u64),
+        key: &Key,
+        counts: &Counts,
+        links_live: u64,
+    ) -> ConnectionRow {
         let (time, round) = at;
         let process = &counts.process;
         let (source, destination) = (key.source.to_string(), key.destination.to_string());
@@ -151,7 +162,7 @@ impl RowTable {
         let connection_id = stable_id(&parts);
         let [responses, response_time_min, response_time_max, response_time_sum] =
             counts.responses.columns();
-        Row {
+        ConnectionRow {
             time_generated: time,
             computer: self.identity.computer.to_string(),
             agent_id: self.identity.agent_id.clone(),
@@ -175,10 +186,10 @@ impl RowTable {
             response_time_min,
             response_time_max,
             response_time_sum,
-            source_system: Row::SOURCE_SYSTEM.to_owned(),
+            source_system: SOURCE_SYSTEM.to_owned(),
             resource_id: resource.id,
             subscription_id: resource.subscription,
-            r#type: Row::TYPE.to_owned(),
+            r#type: ConnectionRow::TABLE.name.to_owned(),
             process_id: process.pid,
             process_path: process.path.clone(),
             command_line: process.command_line.clone(),
@@ -187,7 +198,7 @@ impl RowTable {
             container_id: process.container_id.clone(),
             rtt_min_us: counts.rtt_us.map(|(min, _)| min),
             rtt_max_us: counts.rtt_us.map(|(_, max)| max),
-            ..Row::default()
+            ..ConnectionRow::default()
         }
     }
 }

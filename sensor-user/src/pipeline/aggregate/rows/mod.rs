@@ -1,4 +1,4 @@
-//! `RowTable`: Change to Row, a minute at a time, by Microsoft's group key.
+//! `RowTable`: Change to `ConnectionRow`, a minute at a time, by Microsoft's group key.
 //!
 //! Invariants.
 //! - Minutes are those of the changes' own times. One is closed `LATENESS` after its end; what
@@ -26,7 +26,7 @@ use crate::base::collections::{FastIndexMap, FastSet};
 use crate::base::counters::Stats;
 use crate::base::stable_id::stable_id;
 use crate::inventory::SharedAzure;
-use crate::schema::Row;
+use crate::schema::ConnectionRow;
 use crate::schema::{Azure, Resource};
 
 use flush::Due;
@@ -171,7 +171,7 @@ impl RowTable {
     /// Closes the minutes that ended before `now` less the lateness, and makes some of the rows
     /// that are due: those of one minute after those of another. See [`Self::is_behind`]. `flag`
     /// says what flags a row.
-    pub fn close_until(&mut self, now: Timestamp, flag: &FlagOf<'_>) -> Vec<Row> {
+    pub fn close_until(&mut self, now: Timestamp, flag: &FlagOf<'_>) -> Vec<ConnectionRow> {
         let end = now.checked_sub(LATENESS).map_or(i64::MIN, minute_of);
         let next = *self.next_minute.get_or_insert(end);
         if end < next.saturating_sub(BACK_MINUTES) {
@@ -197,7 +197,7 @@ impl RowTable {
 
     /// Closes every minute that has something, at the end of the input, and makes some of the rows
     /// that are due: none are left once it gives none.
-    pub fn close_all(&mut self, flag: &FlagOf<'_>) -> Vec<Row> {
+    pub fn close_all(&mut self, flag: &FlagOf<'_>) -> Vec<ConnectionRow> {
         self.close_open();
         self.make_rows(flag)
     }

@@ -119,7 +119,7 @@ fn sums_of_changes(changes: &[&Change]) -> BTreeMap<String, Sums> {
 }
 
 /// What the rows of each key say.
-fn sums_of_rows(rows: &[Row]) -> BTreeMap<String, Sums> {
+fn sums_of_rows(rows: &[ConnectionRow]) -> BTreeMap<String, Sums> {
     let mut all: BTreeMap<String, Sums> = BTreeMap::new();
     for row in rows {
         let (up, down, failed) = (row.links_established, row.links_terminated, row.links_failed);
@@ -131,7 +131,10 @@ fn sums_of_rows(rows: &[Row]) -> BTreeMap<String, Sums> {
 }
 
 /// The rows of what is told, with the clock at each; what was left out; and the table's counters.
-fn run(told: &[(u32, Change)], max_keys: usize) -> (Vec<Row>, HashSet<usize>, Arc<Stats>) {
+fn run(
+    told: &[(u32, Change)],
+    max_keys: usize,
+) -> (Vec<ConnectionRow>, HashSet<usize>, Arc<Stats>) {
     let identity =
         Identity { computer: "host.example".into(), agent_id: "id".into(), ..Identity::default() };
     let stats = Arc::new(Stats::default());

@@ -38,7 +38,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn links(rows: &[Row]) -> Vec<(i64, u64, u64, u64, u64)> {
+fn links(rows: &[ConnectionRow]) -> Vec<(i64, u64, u64, u64, u64)> {
     rows.iter()
         .map(|row| {
             let minute = minute_of(row.time_generated);
@@ -117,7 +117,7 @@ fn happens(table: &mut RowTable, what: ChangeKind, number: u64, (minute, second)
 }
 
 /// Every row that is due at `now`.
-fn due(table: &mut RowTable, now: i64) -> Vec<Row> {
+fn due(table: &mut RowTable, now: i64) -> Vec<ConnectionRow> {
     let mut now = at(now);
     let mut rows = table.close_until(now, &nothing);
     while table.is_behind() {
@@ -214,7 +214,7 @@ fn round_trip_times_are_those_of_the_minute() {
     }
     table.observe(&with(50, change(ChangeKind::Closed, 61, "198.51.100.7", 0)));
     let rows = due(&mut table, 200);
-    let rtt = |row: &Row| (row.rtt_min_us, row.rtt_max_us);
+    let rtt = |row: &ConnectionRow| (row.rtt_min_us, row.rtt_max_us);
     assert_eq!(
         rows.iter().map(rtt).collect::<Vec<_>>(),
         [(Some(100), Some(300)), (Some(50), Some(50))]
