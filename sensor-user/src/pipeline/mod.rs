@@ -186,7 +186,7 @@ impl Detection {
         if is_new || history.is_new() || is_due {
             self.looked = now;
             let found = history.retro(&self.matcher, now);
-            self.dedup.retro(found, &mut self.alerts);
+            self.dedup.raise_retro(found, &mut self.alerts);
         }
     }
 
@@ -230,7 +230,7 @@ impl Detection {
     pub fn finish(&mut self, output: &mut dyn PipelineOutput) -> bool {
         let flag = |remote: &Remote| self.matcher.flag(remote);
         let rows = self.rows.as_mut().map(|rows| rows.close_all(&flag)).unwrap_or_default();
-        if self.dedup.keeps_state() {
+        if self.dedup.is_persistent() {
             self.save(Vec::new(), output);
         } else {
             self.dedup.close_all(&mut self.alerts);
@@ -254,7 +254,7 @@ impl Detection {
     /// Gives alerts away with what has changed in dedup.
     fn save(&mut self, alerts: Vec<Alert>, output: &mut dyn PipelineOutput) {
         let dedup = &mut self.dedup;
-        let state = if dedup.keeps_state() && output.wants_snapshot() {
+        let state = if dedup.is_persistent() && output.wants_snapshot() {
             Some(dedup.take_snapshot())
         } else {
             dedup.take_change()

@@ -1,5 +1,5 @@
-//! `Alert`: what is posted upstream. The serde names are the columns of the original rule (25,
-//! in its order) and then our own; they are a contract.
+//! `Alert`: the output of the pipeline for the sinks. Its serde names are a contract: first the 25
+//! columns of the original rule, in the order of the rule, then the columns of this agent.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,25 +8,25 @@ use super::sighting::Sighting;
 use crate::pipeline::aggregate::Tally;
 use crate::pipeline::matcher::{Hit, Via};
 
-/// The rule that this product re-creates.
+/// Id of the Microsoft Sentinel rule that this agent re-creates.
 pub const RULE_ID: &str = "9713e3c0-1410-468d-b79e-383448434b2d";
-/// Its name.
+/// Name of that rule.
 pub const RULE_NAME: &str = "TI Map IP Entity to VMConnection";
 
-/// Why an alert was raised.
+/// Reason for an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AlertKind {
-    /// First hit of its key in a window.
+    /// First hit of a key in a window.
     New,
-    /// The further hits of a window that has ended.
+    /// Further hits of a window, raised at its end.
     Summary,
-    /// The connection was before the indicator.
+    /// Connections that are older than the indicator.
     Retro,
 }
 
 impl AlertKind {
-    /// The word of the `AlertKind` column.
+    /// Value of the `AlertKind` column.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::New => "new",
@@ -36,159 +36,218 @@ impl AlertKind {
     }
 }
 
-/// An entity of an alert, as the rule's entity mappings name it.
+/// Entity of an alert, named as in the entity mappings of the rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "Type", rename_all = "lowercase")]
 pub enum Entity {
-    /// The host that alerts.
+    /// Host that raised the alert.
     Host {
-        /// Before the first dot of `Computer`.
+        /// Part of `Computer` before its first dot.
         #[serde(rename = "HostName")]
         host_name: String,
-        /// After it.
+        /// Part of `Computer` after its first dot.
         #[serde(rename = "DnsDomain")]
         dns_domain: String,
     },
-    /// The remote address.
+    /// Remote address of the connection.
     Ip {
-        /// Canonical text.
+        /// Address in canonical text form.
         #[serde(rename = "Address")]
         address: String,
     },
-    /// The indicator's URL.
+    /// URL of the indicator.
     Url {
-        /// As given.
+        /// URL as the feed has it.
         #[serde(rename = "Url")]
         url: String,
     },
 }
 
-/// One alert. Absent strings are "", absent times and numbers null.
+/// One alert. An absent string is "", an absent time or number is null.
+///
+/// `alert_id` is a hash of the agent, the key of the window (feed, indicator, remote address,
+/// executable, container, direction), the time at which the window opened, and the kind of the
+/// alert. The same input gives the same id, so a sink can drop an alert that it receives twice.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use jiff::{SignedDuration, Timestamp};
+/// # use sensor_user::intel::{Indicator, parse_prefix};
+/// # use sensor_user::pipeline::aggregate::{Attribution, Direction, Flow, Phase};
+/// # use sensor_user::base::protocol::Protocol;
+/// # use sensor_user::pipeline::dedup::{Alert, AlertKind, Dedup};
+/// # use sensor_user::pipeline::matcher::{Hit, Via};
+/// let opened: Timestamp = "2026-03-01T12:00:00Z".parse()?;
+/// # let flow = Flow {
+/// #     time: opened,
+/// #     phase: Phase::Opened,
+/// #     computer: "web01.example.com".into(),
+/// #     direction: Direction::Outbound,
+/// #     protocol: Protocol::Tcp,
+/// #     local: [192, 0, 2, 1].into(),
+/// #     local_port: Some(40_000),
+/// #     remote: [203, 0, 113, 7].into(),
+/// #     remote_port: Some(443),
+/// #     process: Arc::default(),
+/// #     attribution: Attribution::Connect,
+/// #     connections: 1,
+/// #     preexisting: false,
+/// #     translated: None,
+/// #     bytes_sent: 0,
+/// #     bytes_received: 0,
+/// # };
+/// # let blank = Indicator::blank(parse_prefix("203.0.113.0/24")?);
+/// # let indicator = Arc::new(Indicator { id: "indicator--1".to_owned(), ..blank });
+/// let hit = Hit { indicator, via: Via::Direct, address: flow.remote };
+///
+/// let window = SignedDuration::from_hours(1);
+/// let mut dedup = Dedup::new("agent-1".to_owned(), window, 1000, Arc::default());
+/// let mut alerts = Vec::new();
+/// // The first hit opens a window and raises an alert; a repeat inside the window is counted.
+/// dedup.admit(&hit, &flow, &mut alerts);
+/// dedup.admit(&hit, &Flow { time: "2026-03-01T12:20:00Z".parse()?, ..flow }, &mut alerts);
+/// // At its end the window raises a summary of the repeats.
+/// dedup.expire("2026-03-01T13:00:00Z".parse()?, &mut alerts);
+///
+/// let [new, summary] = alerts.as_slice() else { panic!("{} alerts", alerts.len()) };
+/// assert_eq!((new.alert_kind, new.connection_count), (AlertKind::New, 1));
+/// assert_eq!((summary.alert_kind, summary.connection_count), (AlertKind::Summary, 1));
+/// assert_ne!(new.alert_id, summary.alert_id);
+///
+/// let json = serde_json::to_value(new)?;
+/// assert_eq!(json["VMConnection_TimeGenerated"], "2026-03-01T12:00:00Z");
+/// assert_eq!(json["RemoteIp"], "203.0.113.7");
+/// assert_eq!(json["MatchedPrefix"], "203.0.113.0/24");
+/// assert_eq!(json["AlertKind"], "new");
+/// assert_eq!(serde_json::from_value::<Alert>(json)?, *new);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Alert {
-    /// Time of the latest connection.
+    /// Time of the latest connection of the alert.
     #[serde(rename = "VMConnection_TimeGenerated")]
     pub vm_connection_time_generated: Timestamp,
-    /// The indicator's description.
+    /// Description of the indicator.
     pub description: String,
-    /// The indicator's activity groups.
+    /// Activity groups of the indicator.
     pub activity_group_names: String,
-    /// The indicator's id.
+    /// Id of the indicator.
     pub indicator_id: String,
-    /// The indicator's threat type.
+    /// Threat type of the indicator.
     pub threat_type: String,
-    /// The indicator's URL.
+    /// URL of the indicator.
     pub url: String,
     /// First instant at which the indicator is no longer valid.
     pub expiration_date_time: Option<Timestamp>,
-    /// 0 to 100.
+    /// Confidence in the indicator, 0 to 100.
     pub confidence_score: Option<f64>,
-    /// The indicator's address or network, as given.
+    /// Address or network of the indicator, as the feed has it.
     #[serde(rename = "TI_ipEntity")]
     pub ti_ip_entity: String,
-    /// Full name of the host.
+    /// Fully qualified name of the host.
     pub computer: String,
-    /// `inbound` or `outbound`.
+    /// Direction: `inbound` or `outbound`.
     pub direction: String,
     /// File name of the executable.
     pub process_name: String,
-    /// The end that began.
+    /// Address of the end that initiated the connection.
     pub source_ip: String,
-    /// The end that was called.
+    /// Address of the end that accepted the connection.
     pub destination_ip: String,
-    /// The remote address, canonical (RFC 5952; IPv4-mapped as IPv4).
+    /// Remote address, canonical (RFC 5952; IPv4-mapped as IPv4).
     pub remote_ip: String,
-    /// `tcp` or `udp`.
+    /// Transport protocol: `tcp` or `udp`.
     pub protocol: String,
-    /// Port of the end that was called.
+    /// Port of the end that accepted the connection.
     pub destination_port: Option<u16>,
-    /// The indicator's column of that name.
+    /// Column of the same name of the indicator.
     #[serde(rename = "NetworkIP")]
     pub network_ip: String,
-    /// The indicator's column of that name.
+    /// Column of the same name of the indicator.
     #[serde(rename = "NetworkDestinationIP")]
     pub network_destination_ip: String,
-    /// The indicator's column of that name.
+    /// Column of the same name of the indicator.
     #[serde(rename = "NetworkSourceIP")]
     pub network_source_ip: String,
-    /// The indicator's column of that name.
+    /// Column of the same name of the indicator.
     pub email_source_ip_address: String,
-    /// Always `ThreatIntelligenceIndicator`.
+    /// Constant `ThreatIntelligenceIndicator`.
     pub r#type: String,
-    /// Same as `VMConnection_TimeGenerated`.
+    /// Same value as `VMConnection_TimeGenerated`.
     #[serde(rename = "timestamp")]
     pub timestamp: Timestamp,
-    /// Before the first dot of `Computer`.
+    /// Part of `Computer` before its first dot.
     pub host_name: String,
-    /// After the first dot of `Computer`.
+    /// Part of `Computer` after its first dot.
     pub dns_domain: String,
 
-    /// Stable: the same hit gives the same id wherever and however often it is sent.
+    /// Stable id: the same hit has the same id at every sink and on every retry.
     pub alert_id: String,
-    /// `new`, `summary` or `retro`.
+    /// Reason for the alert: `new`, `summary` or `retro`.
     pub alert_kind: AlertKind,
-    /// The rule's id.
+    /// Id of the rule.
     pub rule_id: String,
-    /// The rule's name.
+    /// Name of the rule.
     pub rule_name: String,
-    /// `Informational`, `Low`, `Medium` or `High`.
+    /// Severity: `Informational`, `Low`, `Medium` or `High`.
     pub severity: String,
-    /// `["CommandAndControl"]`.
+    /// MITRE ATT&CK tactics: `["CommandAndControl"]`.
     pub tactics: Vec<String>,
-    /// `["T1071"]`.
+    /// MITRE ATT&CK techniques: `["T1071"]`.
     pub techniques: Vec<String>,
-    /// Host, IP and (where there is one) URL.
+    /// Entities: host, IP address, and the URL if there is one.
     pub entities: Vec<Entity>,
-    /// The prefix that covered the address, canonical.
+    /// Canonical prefix of the indicator that covers the address.
     pub matched_prefix: String,
-    /// Name of the feed.
+    /// Name of the feed of the indicator.
     pub feed: String,
-    /// Traffic light level, as given.
+    /// Traffic Light Protocol level, as the feed has it.
     #[serde(rename = "TLPLevel")]
     pub tlp_level: String,
-    /// First connection counted here.
+    /// Time of the first connection that the alert counts.
     pub first_seen: Timestamp,
-    /// Last connection counted here.
+    /// Time of the last connection that the alert counts.
     pub last_seen: Timestamp,
-    /// Connections counted here.
+    /// Number of connections that the alert counts.
     pub connection_count: u64,
     /// Payload bytes sent by them, as far as known.
     pub bytes_sent: u64,
     /// Payload bytes received by them, as far as known.
     pub bytes_received: u64,
-    /// Process id.
+    /// Process id, if known.
     pub process_id: Option<u32>,
     /// Absolute path of the executable.
     pub process_path: String,
-    /// Arguments joined by spaces.
+    /// Arguments of the process, joined by spaces.
     pub command_line: String,
-    /// User of the process.
+    /// User name of the process.
     pub user_name: String,
-    /// File name of the parent's executable.
+    /// File name of the executable of the parent process.
     pub parent_process_name: String,
-    /// Container id.
+    /// Container id of the process.
     pub container_id: String,
-    /// Port of the end that began.
+    /// Port of the end that initiated the connection.
     pub source_port: Option<u16>,
-    /// How the process is known: `connect`, `accept`, `first_io`, `listener` (a guess) or
-    /// `unknown`; "" where a replayed row does not say.
+    /// Source of the process: `connect`, `accept`, `first_io`, `listener` (a guess), `scan` or
+    /// `unknown`; "" if a replayed row has no such column.
     pub attribution: String,
-    /// By which of the remote end's addresses the indicator covers it: `direct` (`RemoteIp`
-    /// itself), `nat64` or `6to4` (the IPv4 address inside it), `conntrack` (behind a translation).
+    /// Relation of the covered address to the remote end: `direct` (`RemoteIp` itself), `nat64` or
+    /// `6to4` (the IPv4 address embedded in it), `conntrack` (the address behind NAT).
     #[serde(default)]
     pub via: Via,
-    /// That address: `RemoteIp`, unless `Via` says otherwise.
+    /// Covered address: `RemoteIp` if `Via` is `direct`.
     #[serde(default)]
     pub matched_ip: String,
-    /// JSON array as text: names that this host asked for and that led to the remote address, the
+    /// JSON array as text: names that this host queried and that resolved to the remote address,
     /// latest first; "" for none.
     #[serde(default)]
     pub remote_dns_questions: String,
 }
 
 impl Alert {
-    /// The alert that `hit` raises on a connection seen as `sighting`.
+    /// Builds the alert of `hit` on the connections counted in `tally`, the latest of which is
+    /// `sighting`.
     pub fn new(
         kind: AlertKind,
         alert_id: String,
@@ -256,7 +315,8 @@ impl Alert {
     }
 }
 
-/// The rule's severity, `Medium`, unless `ThreatSeverity` (0 to 5, 5 worst) says otherwise.
+/// Severity by `ThreatSeverity` (0 to 5, 5 is worst); `Medium`, the severity of the rule, without
+/// one.
 const fn severity(threat_severity: Option<u8>) -> &'static str {
     match threat_severity {
         Some(0) => "Informational",
@@ -266,7 +326,6 @@ const fn severity(threat_severity: Option<u8>) -> &'static str {
     }
 }
 
-/// The rule's entity mappings.
 fn entities(host_name: &str, dns_domain: &str, address: &str, url: &str) -> Vec<Entity> {
     let mut entities = vec![
         Entity::Host { host_name: host_name.to_owned(), dns_domain: dns_domain.to_owned() },
@@ -278,17 +337,17 @@ fn entities(host_name: &str, dns_domain: &str, address: &str, url: &str) -> Vec<
     entities
 }
 
-/// `HostName` and `DnsDomain` of a `Computer`: before and after its first dot.
+/// Splits a `Computer` at its first dot into `HostName` and `DnsDomain`.
 ///
-/// As in the rule (KQL `split` and `array_slice`): `web01` gives (`web01`, ""), `host.` gives
-/// (`host`, "").
+/// The result is that of the rule (KQL `split` and `array_slice`): `web01` gives (`web01`, ""),
+/// `host.` gives (`host`, "").
 pub fn split_computer(computer: &str) -> (&str, &str) {
     computer.split_once('.').unwrap_or((computer, ""))
 }
 
 #[cfg(test)]
 impl Alert {
-    /// An alert of every day.
+    /// Ordinary alert for tests.
     pub(crate) fn sample() -> Self {
         serde_json::from_str(include_str!("sample_alert.json")).unwrap()
     }

@@ -1,4 +1,4 @@
-//! Dedup: Hit to Alert. Repeats inside a window are counted, not raised.
+//! Dedup stage: `Hit` to `Alert`. Repeats inside a window are counted, not raised.
 
 mod alert;
 mod retro;

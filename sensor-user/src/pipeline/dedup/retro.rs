@@ -1,4 +1,4 @@
-//! Retro alerts: one for all earlier connections that an indicator and a key have in common.
+//! Retro alerts: one for each key, for all its earlier connections that a new indicator covers.
 
 use std::collections::HashMap;
 
@@ -8,28 +8,28 @@ use super::window::{Dedup, Key};
 use crate::pipeline::history::Retro;
 
 impl Dedup {
-    /// Raises what was found in the history. It opens no window: the next connection alerts at
-    /// once. The id of an alert is that of its key and first connection, so that it is the same
-    /// where a kill makes it be found again.
-    pub fn retro(&mut self, found: Vec<Retro>, alerts: &mut Vec<Alert>) {
-        let mut places: HashMap<Key, usize> = HashMap::new();
+    /// Raises an alert for the matches found in the history. It opens no window, so the next
+    /// connection raises an alert at once. The id of the alert depends only on its key and first
+    /// connection, so that it is the same if the match is found again after a kill.
+    pub fn raise_retro(&mut self, found: Vec<Retro>, alerts: &mut Vec<Alert>) {
+        let mut positions: HashMap<Key, usize> = HashMap::new();
         let mut joined: Vec<(Key, Retro)> = Vec::new();
         for retro in found {
             let key = Key::of(&retro.hit, &retro.flow);
-            if let Some((_, known)) = places.get(&key).and_then(|place| joined.get_mut(*place)) {
+            if let Some((_, known)) = positions.get(&key).and_then(|at| joined.get_mut(*at)) {
                 join(known, retro);
             } else {
-                places.insert(key.clone(), joined.len());
+                positions.insert(key.clone(), joined.len());
                 joined.push((key, retro));
             }
         }
         for (key, Retro { hit, flow, tally }) in joined {
-            // A kill came between the alert and the note in the history that it was told.
-            if self.is_told(&key, (tally.first_seen, tally.last_seen)) {
+            // A kill came after the alert was written, before the history recorded it.
+            if self.is_already_counted(&key, &tally) {
                 continue;
             }
             let id = self.alert_id(&key, tally.first_seen, AlertKind::Retro);
-            self.count_raised();
+            self.stats.alerts_raised.increment();
             alerts.push(Alert::new(AlertKind::Retro, id, &hit, Sighting::from(&flow), tally));
         }
     }

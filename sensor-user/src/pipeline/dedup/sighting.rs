@@ -1,4 +1,4 @@
-//! `Sighting`: the connection's side of an alert, as text and numbers of its columns.
+//! `Sighting`: the columns of an alert that come from its connection.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,47 +6,47 @@ use serde::{Deserialize, Serialize};
 use crate::base::serde_time;
 use crate::pipeline::aggregate::Flow;
 
-/// What an alert says of a connection. It comes from a live flow, or from a replayed row, whose
-/// text is kept as it is.
+/// Connection of an alert, as values of its columns. A live flow is converted to them; the text of a
+/// replayed row is taken unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
-    /// When.
+    /// Time of the connection.
     #[serde(with = "serde_time::required")]
     pub time: Timestamp,
-    /// Full name of the host.
+    /// Fully qualified name of the host.
     pub computer: String,
-    /// `inbound` or `outbound`.
+    /// Direction: `inbound` or `outbound`.
     pub direction: String,
     /// File name of the executable.
     pub process_name: String,
-    /// The end that began.
+    /// Address of the end that initiated the connection.
     pub source_ip: String,
-    /// The end that was called.
+    /// Address of the end that accepted the connection.
     pub destination_ip: String,
-    /// The remote end, canonical.
+    /// Remote address, in canonical form.
     pub remote_ip: String,
-    /// `tcp` or `udp`.
+    /// Transport protocol: `tcp` or `udp`.
     pub protocol: String,
-    /// Port of the end that was called.
+    /// Port of the end that accepted the connection.
     pub destination_port: Option<u16>,
-    /// Port of the end that began.
+    /// Port of the end that initiated the connection.
     pub source_port: Option<u16>,
-    /// Process id.
+    /// Process id, if known.
     pub process_id: Option<u32>,
     /// Absolute path of the executable.
     pub process_path: String,
-    /// Arguments.
+    /// Arguments of the process, joined by spaces.
     pub command_line: String,
-    /// User.
+    /// User name of the process.
     pub user_name: String,
-    /// File name of the parent's executable.
+    /// File name of the executable of the parent process.
     pub parent_process_name: String,
-    /// Container id.
+    /// Container id of the process.
     pub container_id: String,
-    /// How the process is known; "" where the input does not say.
+    /// Source of the process; "" if the input has no such column.
     pub attribution: String,
-    /// Names that led to the remote end, as a replayed row says; a live one has them from the table
-    /// of names.
+    /// DNS names of the remote address, from a replayed row. For a live flow the pipeline adds them
+    /// from its DNS cache.
     pub remote_dns_questions: String,
 }
 

@@ -1,10 +1,11 @@
-//! `Dedup`: one alert at the first hit of a key, one summary of the further ones when its window
-//! ends.
+//! `Dedup`: one alert at the first hit of a key, one summary of its further hits at the end of the
+//! window.
 //!
-//! Invariants. At most `max_keys` windows are open; the one that was opened first is closed early
-//! to make room (counted). Each hit of an opened connection is in exactly one alert: the sum of
-//! `ConnectionCount` over all alerts is the number of hits. Windows live on over a restart
-//! (`state.rs`): what is open when the agent ends stays open.
+//! Invariants.
+//! - At most `max_keys` windows are open. The oldest is closed early to make room (counted).
+//! - Each hit of an opened connection is in exactly one alert: the sum of `ConnectionCount` over all
+//!   alerts is the number of hits.
+//! - Open windows survive a restart of the agent (`state/`).
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -21,7 +22,7 @@ use crate::base::stable_id::stable_id;
 use crate::pipeline::aggregate::{Direction, Flow, Tally};
 use crate::pipeline::matcher::Hit;
 
-/// What makes two hits the same.
+/// Key of a window: hits with the same key are repeats.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Key {
     pub(super) feed: Arc<str>,
@@ -60,19 +61,20 @@ pub(super) enum Unsaved {
 #[derive(Debug)]
 pub(super) struct Window {
     pub(super) opened: Timestamp,
-    /// Tells this window from a later one of the same key.
+    /// Distinguishes windows of the same key.
     pub(super) number: u64,
-    /// The latest, with `latest`.
+    /// Latest hit; `latest` is its connection.
     pub(super) hit: Hit,
     pub(super) latest: Sighting,
     pub(super) first_seen: Timestamp,
     pub(super) last_seen: Timestamp,
+    /// Connections after the one that opened the window.
     pub(super) further: u64,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
     pub(super) unsaved: Unsaved,
-    /// Of a window that an earlier run opened: connections up to then are in its counts.
-    pub(super) told_until: Option<Timestamp>,
+    /// For a window of an earlier run: time up to which its counts are complete.
+    pub(super) restored_until: Option<Timestamp>,
 }
 
 /// Open windows by key.
@@ -82,24 +84,25 @@ pub struct Dedup {
     length: SignedDuration,
     max_keys: usize,
     pub(super) windows: FastMap<Arc<Key>, Window>,
-    /// Keys in the order in which their windows were opened, with the window's number.
+    /// Keys and numbers of windows, in the order in which the windows opened.
     pub(super) order: VecDeque<(Arc<Key>, u64)>,
     pub(super) last_number: u64,
-    /// Connections that were ever counted as hits, over all runs.
+    /// Connections counted as hits, over all runs.
     pub(super) admitted: u64,
-    /// Whether what changes is noted for [`Dedup::take_change`].
-    pub(super) keeps_state: bool,
-    /// Keys whose window is not saved as it is, each once.
+    /// True if changes are collected for [`Dedup::take_change`].
+    pub(super) is_persistent: bool,
+    /// Keys whose window differs from its saved state, each once.
     pub(super) unsaved: Vec<Arc<Key>>,
-    /// Windows that were closed since the state was last saved.
+    /// Numbers of windows closed since the state was last saved.
     pub(super) closed: Vec<u64>,
     /// Windows of earlier runs by their number.
     pub(super) restored: FastMap<u64, Arc<Key>>,
-    stats: Arc<Stats>,
+    pub(super) stats: Arc<Stats>,
 }
 
 impl Dedup {
-    /// No window is open. `length` is that of a window; at most `max_keys` (at least 1) are open.
+    /// Creates a table without open windows. `length` is the length of a window; at most `max_keys`
+    /// (at least 1) are open.
     pub fn new(
         agent_id: String,
         length: SignedDuration,
@@ -114,7 +117,7 @@ impl Dedup {
             order: VecDeque::new(),
             last_number: 0,
             admitted: 0,
-            keeps_state: false,
+            is_persistent: false,
             unsaved: Vec::new(),
             closed: Vec::new(),
             restored: FastMap::default(),
@@ -122,8 +125,8 @@ impl Dedup {
         }
     }
 
-    /// Takes a hit in: an alert comes out when it is the first of its window. The end of a
-    /// connection adds its bytes to the window and is no hit of its own.
+    /// Processes a hit, and raises an alert if it is the first of its window. A hit at a later phase
+    /// of a connection only adds its bytes to the window.
     pub fn admit(&mut self, hit: &Hit, flow: &Flow, alerts: &mut Vec<Alert>) {
         self.expire(flow.time, alerts);
         let key = Key::of(hit, flow);
@@ -146,30 +149,30 @@ impl Dedup {
             self.stats.hits_suppressed_window.add(flow.connections);
             window.count(hit, flow);
         }
-        if self.keeps_state && was_saved && window.unsaved != Unsaved::Nothing {
+        if self.is_persistent && was_saved && window.unsaved != Unsaved::Nothing {
             self.unsaved.push(Arc::new(key));
         }
     }
 
-    /// Connections that were ever counted as hits, over all runs.
+    /// Number of connections counted as hits, over all runs.
     pub const fn admitted(&self) -> u64 {
         self.admitted
     }
 
-    /// Whether the window that is open for `key` has counted, in an earlier run, what was seen until
-    /// `last`.
-    pub(super) fn is_told(&self, key: &Key, (first, last): (Timestamp, Timestamp)) -> bool {
+    /// True if the open window of `key` counted the connections of `tally` in an earlier run.
+    pub(super) fn is_already_counted(&self, key: &Key, tally: &Tally) -> bool {
         self.windows.get(key).is_some_and(|window| {
-            window.opened <= first && window.told_until.is_some_and(|until| last <= until)
+            window.opened <= tally.first_seen
+                && window.restored_until.is_some_and(|until| tally.last_seen <= until)
         })
     }
 
-    /// Windows are so long from here on, those that are open too.
+    /// Sets the length of windows, including those that are open.
     pub const fn set_length(&mut self, length: SignedDuration) {
         self.length = length;
     }
 
-    /// Closes the windows that have ended at `now`.
+    /// Closes the windows that have expired at `now`.
     pub fn expire(&mut self, now: Timestamp, alerts: &mut Vec<Alert>) {
         while let Some((key, number)) = self.order.front() {
             if let Some(window) = self.windows.get(key)
@@ -182,24 +185,24 @@ impl Dedup {
         }
     }
 
-    /// Closes every window: at the end of the input, or of the agent.
+    /// Closes every window, at the end of the input or of the agent.
     pub fn close_all(&mut self, alerts: &mut Vec<Alert>) {
         while !self.order.is_empty() {
             self.close_oldest(alerts);
         }
     }
 
-    /// Windows open now.
+    /// Number of open windows.
     pub fn len(&self) -> usize {
         self.windows.len()
     }
 
-    /// Windows that may be open at most.
+    /// Maximum number of open windows.
     pub const fn max_keys(&self) -> usize {
         self.max_keys
     }
 
-    /// Whether none is open.
+    /// True if no window is open.
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty()
     }
@@ -221,13 +224,13 @@ impl Dedup {
             bytes_sent: flow.bytes_sent,
             bytes_received: flow.bytes_received,
             unsaved: Unsaved::Whole,
-            told_until: None,
+            restored_until: None,
         };
         let key = Arc::new(key);
         alerts.push(self.alert(&key, &window, AlertKind::New));
         self.stats.alerts_raised.increment();
         self.order.push_back((Arc::clone(&key), window.number));
-        if self.keeps_state {
+        if self.is_persistent {
             self.unsaved.push(Arc::clone(&key));
         }
         self.windows.insert(key, Window { further: 0, bytes_sent: 0, bytes_received: 0, ..window });
@@ -236,7 +239,7 @@ impl Dedup {
     fn close_oldest(&mut self, alerts: &mut Vec<Alert>) {
         let Some((key, _)) = self.order.pop_front() else { return };
         let Some(window) = self.windows.remove(&key) else { return };
-        if self.keeps_state {
+        if self.is_persistent {
             self.restored.remove(&window.number);
             self.closed.push(window.number);
         }
@@ -246,7 +249,7 @@ impl Dedup {
         }
     }
 
-    /// The kind is part of it: both alerts of a window must get through everywhere.
+    /// The kind is part of the id, since a sink must accept both alerts of a window.
     pub(super) fn alert_id(&self, key: &Key, opened: Timestamp, kind: AlertKind) -> String {
         stable_id(&[
             &self.agent_id,
@@ -259,10 +262,6 @@ impl Dedup {
             &opened.to_string(),
             kind.as_str(),
         ])
-    }
-
-    pub(super) fn count_raised(&self) {
-        self.stats.alerts_raised.increment();
     }
 
     fn alert(&self, key: &Key, window: &Window, kind: AlertKind) -> Alert {

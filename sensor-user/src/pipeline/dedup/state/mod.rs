@@ -78,13 +78,13 @@ impl Dedup {
     /// when the agent ends.
     #[must_use]
     pub const fn with_state(mut self) -> Self {
-        self.keeps_state = true;
+        self.is_persistent = true;
         self
     }
 
     /// Whether windows stay open at the end of the agent.
-    pub const fn keeps_state(&self) -> bool {
-        self.keeps_state
+    pub const fn is_persistent(&self) -> bool {
+        self.is_persistent
     }
 
     /// What has changed since the last call; `None` for nothing.
@@ -199,7 +199,7 @@ impl Dedup {
             bytes_sent: 0,
             bytes_received: 0,
             unsaved: Unsaved::Nothing,
-            told_until: Some(saved.tally.last_seen),
+            restored_until: Some(saved.tally.last_seen),
         };
         window.set_tally(saved.tally);
         self.last_number = self.last_number.max(saved.number);
@@ -240,7 +240,7 @@ impl Window {
         self.further = tally.further;
         self.bytes_sent = tally.bytes_sent;
         self.bytes_received = tally.bytes_received;
-        self.told_until = Some(tally.last_seen);
+        self.restored_until = Some(tally.last_seen);
     }
 }
 
