@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use sensor_user::base::counters::Stats;
 use sensor_user::base::protocol::Protocol;
 use sensor_user::pipeline::aggregate::{
-    Attribution, Change, ChangeKind, Direction, Flow, Identity, Phase, RowTable,
+    Attribution, Change, ChangeKind, Direction, Flow, Phase, RowIdentity, RowTable,
 };
 use sensor_user::pipeline::enrich::Process;
 use sensor_user::schema::ConnectionRow;
@@ -23,10 +23,10 @@ use sensor_user::schema::parquet::TableFile;
 fn main() {
     let full = env::args().any(|argument| argument == "--bench");
     let keys: u32 = if full { 1_000_000 } else { 10_000 };
-    let identity = Identity {
+    let identity = RowIdentity {
         computer: "web01.example.net".into(),
         agent_id: "id".into(),
-        ..Identity::default()
+        ..RowIdentity::default()
     };
     let mut table = RowTable::new(identity, 2_000_000, Arc::new(Stats::default()));
     let minute = |minute: i64| Timestamp::from_second(minute * 60).expect("a time");

@@ -14,7 +14,7 @@ use sensor_user::base::clock::BootClock;
 use sensor_user::base::counters::Stats;
 use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
 use sensor_user::pipeline::aggregate::{
-    ClockReading, ConnectionTable, FlowCounters, Identity, RowTable, UdpTable,
+    ClockReading, ConnectionTable, FlowCounters, RowIdentity, RowTable, UdpTable,
 };
 use sensor_user::pipeline::decode;
 use sensor_user::pipeline::dedup::{Alert, AlertKind, Dedup, State};
@@ -74,10 +74,10 @@ impl Stages {
         );
         let hour = SignedDuration::from_hours(1);
         let dedup = Dedup::new("agent".to_owned(), hour, 100, Arc::clone(&stats));
-        let identity = Identity {
+        let identity = RowIdentity {
             computer: "host.example.net".into(),
             agent_id: "agent".to_owned(),
-            ..Identity::default()
+            ..RowIdentity::default()
         };
         let rows = RowTable::new(identity, 100, Arc::clone(&stats));
         Self {

@@ -19,7 +19,7 @@ use crate::deliver::{Deliverer, Delivery, Outbox, Pace};
 use crate::intel::{AllowedNetworks, FeedFolder, IndicatorSet, Intel, ParserMode, read_allowed};
 use crate::inventory::refresh::keep;
 use crate::inventory::{Host, Imds, ImdsPace, SharedAzure};
-use crate::pipeline::aggregate::{HostTables, Identity, RowTable};
+use crate::pipeline::aggregate::{HostTables, RowIdentity, RowTable};
 use crate::pipeline::canary::Canary;
 use crate::pipeline::dedup::Dedup;
 use crate::pipeline::enrich::{Names, Places};
@@ -38,7 +38,7 @@ const GEOIP_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) fn detection(
     config: &Config,
     set: Arc<ArcSwap<IndicatorSet>>,
-    identity: &Identity,
+    identity: &RowIdentity,
     (places, stats): (Option<Arc<Places>>, &Arc<Stats>),
 ) -> anyhow::Result<Detection> {
     let most = config.rows.max_keys_per_minute;
@@ -165,7 +165,7 @@ fn home_netns() -> u32 {
 /// Emits `VMComputer` rows, if a sink takes rows.
 pub(super) fn inventory(
     config: &Config,
-    identity: &Identity,
+    identity: &RowIdentity,
     outbox: &Outbox,
     (clock, stats): (&Arc<dyn Clock>, &Arc<Stats>),
 ) -> anyhow::Result<Option<impl Future<Output = ()> + Send + 'static>> {

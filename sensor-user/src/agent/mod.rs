@@ -36,7 +36,7 @@ use crate::base::counters::Stats;
 use crate::config::{Config, Source};
 use crate::deliver::Outbox;
 use crate::inventory::SharedAzure;
-use crate::pipeline::aggregate::Identity;
+use crate::pipeline::aggregate::RowIdentity;
 use crate::pipeline::enrich::Places;
 use crate::privsep::Workers;
 use crate::schema::agent_event::AgentIdentity;
@@ -100,7 +100,7 @@ fn start(
 
     let speaker = AgentIdentity { computer: computer.to_string(), agent_id: agent_id.clone() };
     let azure = SharedAzure::default();
-    let identity = Identity { computer, agent_id: agent_id.clone(), azure };
+    let identity = RowIdentity { computer, agent_id: agent_id.clone(), azure };
     let places = config.geo.as_ref().map(|path| Arc::new(Places::at(path)));
     let mut detection = build::detection(config, intel.set(), &identity, (places.clone(), &stats))?;
     build::restore(&mut detection, recovered);

@@ -10,7 +10,7 @@ use crate::intel::address::is_special;
 use crate::intel::feeds::FeedFolder;
 use crate::intel::set::segment::Segment;
 use crate::intel::{FeedConfig, Indicator, PortRange};
-use crate::pipeline::matcher::{AllowList, carried};
+use crate::pipeline::matcher::{AllowList, embedded_ipv4};
 
 /// Maximum length of a text of an indicator, characters.
 const TEXT_MAX: usize = 200;
@@ -25,7 +25,7 @@ pub fn explain(
     let mut out = String::new();
     let address = address.to_canonical();
     let ends: Vec<(IpAddr, &str)> = std::iter::once((address, ""))
-        .chain(carried(address).map(|(via, v4)| (v4.into(), via.as_str())))
+        .chain(embedded_ipv4(address).map(|(via, v4)| (v4.into(), via.as_str())))
         .collect();
     let mut count = 0;
     let mut details = String::new();

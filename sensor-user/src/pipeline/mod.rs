@@ -27,7 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::base::counters::Stats;
 use crate::schema::{ConnectionRow, TableRow};
-use aggregate::{Change, ChangeKind, HostTables, HostView, Remote, RowTable};
+use aggregate::{Change, ChangeKind, HostTables, HostView, RowRemote, RowTable};
 use dedup::{Alert, Dedup, State};
 use enrich::DnsAnswer;
 use history::History;
@@ -165,8 +165,8 @@ impl Detection {
     /// time; see [`Self::is_behind`].
     pub fn tick(&mut self, now: Timestamp, output: &mut dyn PipelineOutput) {
         self.look_back(now);
-        let flag = |remote: &Remote| self.matcher.flag(remote);
-        let rows = self.rows.as_mut().map(|rows| rows.close_until(now, &flag)).unwrap_or_default();
+        let find = |remote: &RowRemote| self.matcher.row_indicator(remote);
+        let rows = self.rows.as_mut().map(|rows| rows.close_until(now, &find)).unwrap_or_default();
         self.dedup.expire(now, &mut self.alerts);
         self.send_alerts(output);
         if now.duration_since(self.saved).abs() >= SAVE_EVERY || output.wants_snapshot() {
@@ -228,8 +228,8 @@ impl Detection {
     /// The end of the input: every minute is closed, and every window that does not live on. Gives
     /// whether there are more rows: to be called until there are none.
     pub fn finish(&mut self, output: &mut dyn PipelineOutput) -> bool {
-        let flag = |remote: &Remote| self.matcher.flag(remote);
-        let rows = self.rows.as_mut().map(|rows| rows.close_all(&flag)).unwrap_or_default();
+        let find = |remote: &RowRemote| self.matcher.row_indicator(remote);
+        let rows = self.rows.as_mut().map(|rows| rows.close_all(&find)).unwrap_or_default();
         if self.dedup.is_persistent() {
             self.save(Vec::new(), output);
         } else {

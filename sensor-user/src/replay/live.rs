@@ -29,7 +29,7 @@ use crate::base::protocol::Protocol;
 use crate::intel::IndicatorSet;
 use crate::pipeline::aggregate::recorded::RecordedChange;
 use crate::pipeline::aggregate::{
-    Attribution, Change, ChangeKind, Direction, Flow, Identity, Phase, RowTable,
+    Attribution, Change, ChangeKind, Direction, Flow, Phase, RowIdentity, RowTable,
 };
 use crate::pipeline::dedup::{Alert, Dedup, State};
 use crate::pipeline::enrich::{DnsAnswer, Names, Process};
@@ -181,10 +181,10 @@ fn start(
     let matcher = Matcher::new(set, AllowList::default(), HashSet::new(), Arc::clone(&stats));
     let dedup = Dedup::new(AGENT_ID.to_owned(), options.lookback, MAX_KEYS, Arc::clone(&stats));
     let rows = of_rows.then(|| {
-        let identity = Identity {
+        let identity = RowIdentity {
             computer: Arc::clone(&first.computer),
             agent_id: AGENT_ID.to_owned(),
-            ..Identity::default()
+            ..RowIdentity::default()
         };
         RowTable::new(identity, MAX_KEYS, Arc::clone(&stats))
     });

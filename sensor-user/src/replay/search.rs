@@ -181,7 +181,7 @@ impl<'set> Worker<'set> {
             let seen = rows::seen(line, head)?;
             for it in covering(self.set, seen.peer(head)).filter(is_live) {
                 let key = (it.indicator.id.clone(), head.remote);
-                self.add(key, Pair::new(it.hit(), &seen, place));
+                self.add(key, Pair::new(it.into_hit(), &seen, place));
             }
         }
         self.rows_in_window += 1;

@@ -1,8 +1,8 @@
-//! `Flag`: the indicator that a row's malicious columns are filled from.
+//! `RowIndicator`: the indicator that fills the malicious columns of a row.
 //!
-//! Several may cover one address. The best is the one with the highest confidence (one without any
-//! comes last); of these the most specific prefix, then the newest row; what is still equal is
-//! decided by feed and id, so that the same input gives the same row.
+//! If several cover one address, the best is the one with the highest confidence (an indicator
+//! without a confidence is last), then the most specific prefix, then the newest row. Feed and id
+//! break ties, so that the same input gives the same row.
 
 use std::cmp::{Ordering, Reverse};
 use std::net::IpAddr;
@@ -14,37 +14,36 @@ use super::flow::Peer;
 use crate::intel::Indicator;
 use crate::schema::ConnectionRow;
 
-/// Severity of an indicator that names none, as Microsoft documents it.
-const SEVERITY_UNLESS_SET: u8 = 3;
-/// Characters of one column at most: feeds may say anything.
-const TEXT_MOST: usize = 1024;
+/// Severity of an indicator without one, as documented by Microsoft.
+const SEVERITY_DEFAULT: u8 = 3;
+/// Maximum number of characters of one column: the text of a feed is unbounded.
+const TEXT_CHARS_MAX: usize = 1024;
 
-/// An indicator that was live when a connection of the row was, and the address that it covers.
+/// Indicator that was live at the time of a connection of the row, and the address that it covers.
 #[derive(Debug, Clone)]
-pub struct Flag {
-    /// Which.
+pub struct RowIndicator {
+    /// Indicator for the malicious columns.
     pub indicator: Arc<Indicator>,
-    /// The remote address, or the one that it stands for (NAT64, 6to4, translation).
+    /// Remote address, or the address that it embeds or is mapped to (NAT64, 6to4, NAT).
     pub address: IpAddr,
 }
 
-/// The remote end of a row, as far as it decides what flags the row.
+/// Remote end of a row: the input for finding its indicator.
 #[derive(Debug, Clone, Copy)]
-pub struct Remote {
-    /// The row's `RemoteIp`, its one port, and what it is translated to, where that is known of one
-    /// of the row's connections.
+pub struct RowRemote {
+    /// `RemoteIp` and the one port of the row, with the NAT mapping if one of its connections has one.
     pub peer: Peer,
-    /// When a connection of the row was first seen in its minute, or the minute's start.
+    /// Time of the first connection of the row in its minute, or the start of the minute.
     pub since: Timestamp,
-    /// A process behind the row.
+    /// Process id of a process behind the row.
     pub pid: Option<u32>,
 }
 
-/// Gives the flag of a row by its remote end.
-pub type FlagOf<'a> = dyn Fn(&Remote) -> Option<Flag> + 'a;
+/// Lookup of the indicator of a row by its remote end.
+pub type FindIndicator<'a> = dyn Fn(&RowRemote) -> Option<RowIndicator> + 'a;
 
-impl Flag {
-    /// Compares two: the better is greater.
+impl RowIndicator {
+    /// Compares two indicators. The better one is greater.
     pub fn rank(&self, other: &Self) -> Ordering {
         let confidence = |it: &Self| it.indicator.confidence.unwrap_or(-1.0);
         let prefix = |it: &Self| it.indicator.prefix;
@@ -60,7 +59,7 @@ impl Flag {
     /// Fills the malicious columns of `row`.
     pub fn fill(&self, row: &mut ConnectionRow) {
         let indicator = &*self.indicator;
-        let severity = indicator.threat_severity.unwrap_or(SEVERITY_UNLESS_SET);
+        let severity = indicator.threat_severity.unwrap_or(SEVERITY_DEFAULT);
         row.malicious_ip = self.address.to_string();
         row.indicator_threat_type = bounded(&indicator.threat_type);
         row.description = bounded(&indicator.description);
@@ -70,26 +69,25 @@ impl Flag {
         row.first_reported_date_time =
             indicator.first_reported.map(|time| time.to_string()).unwrap_or_default();
         row.last_reported_date_time = indicator.time_generated.to_string();
-        // What is not live is no hit.
+        // Only a live indicator is a hit.
         "True".clone_into(&mut row.is_active);
         row.report_reference_link = bounded(&indicator.url);
         row.additional_information = bounded(&indicator.additional_information);
     }
 }
 
-/// Flags nothing.
+/// Finds no indicator.
 #[cfg(test)]
-pub(super) const fn nothing(_: &Remote) -> Option<Flag> {
+pub(super) const fn no_indicator(_: &RowRemote) -> Option<RowIndicator> {
     None
 }
 
-/// "0" to "100".
 fn confidence(score: f64) -> String {
     format!("{:.0}", score.clamp(0.0, 100.0))
 }
 
-/// As Microsoft writes them; what is none of the four stays as it was given. TLP 2 says `CLEAR` for
-/// `WHITE`.
+/// Returns a level in Microsoft's spelling; text other than the four levels is unchanged. `CLEAR` is
+/// the name of `WHITE` in TLP 2.
 fn tlp_level(text: &str) -> String {
     let level = text.trim();
     let bare = level.get(..4).filter(|head| head.eq_ignore_ascii_case("tlp:"));
@@ -104,7 +102,7 @@ fn tlp_level(text: &str) -> String {
 }
 
 fn bounded(text: &str) -> String {
-    text.chars().take(TEXT_MOST).collect()
+    text.chars().take(TEXT_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -112,24 +110,24 @@ mod tests {
     use super::*;
     use crate::intel::parse_prefix;
 
-    fn flag(id: &str, prefix: &str, confidence: Option<f64>, second: i64) -> Flag {
+    fn candidate(id: &str, prefix: &str, confidence: Option<f64>, second: i64) -> RowIndicator {
         let time_generated = Timestamp::from_second(second).unwrap();
         let blank = Indicator::blank(parse_prefix(prefix).unwrap());
         let indicator = Indicator { id: id.to_owned(), confidence, time_generated, ..blank };
-        Flag { indicator: Arc::new(indicator), address: "203.0.113.7".parse().unwrap() }
+        RowIndicator { indicator: Arc::new(indicator), address: "203.0.113.7".parse().unwrap() }
     }
 
     #[test]
-    fn the_best_is_sure_then_specific_then_new() {
-        // Each is better than the next.
+    fn the_best_has_confidence_then_a_specific_prefix_then_is_new() {
+        // In descending order.
         let all = [
-            flag("a", "203.0.113.0/24", Some(90.0), 1),
-            flag("b", "203.0.113.7", Some(80.0), 1),
-            flag("c", "203.0.113.0/28", Some(80.0), 2),
-            flag("d", "203.0.113.0/28", Some(80.0), 1),
-            flag("e", "203.0.113.0/28", Some(80.0), 1),
-            flag("f", "203.0.113.7", Some(0.0), 9),
-            flag("g", "203.0.113.7", None, 9),
+            candidate("a", "203.0.113.0/24", Some(90.0), 1),
+            candidate("b", "203.0.113.7", Some(80.0), 1),
+            candidate("c", "203.0.113.0/28", Some(80.0), 2),
+            candidate("d", "203.0.113.0/28", Some(80.0), 1),
+            candidate("e", "203.0.113.0/28", Some(80.0), 1),
+            candidate("f", "203.0.113.7", Some(0.0), 9),
+            candidate("g", "203.0.113.7", None, 9),
         ];
         for (at, better) in all.iter().enumerate() {
             for worse in &all[at + 1..] {
@@ -142,7 +140,7 @@ mod tests {
     #[test]
     fn columns_have_microsofts_forms() {
         let mut row = ConnectionRow::default();
-        let bare = flag("a", "203.0.113.7", None, 0);
+        let bare = candidate("a", "203.0.113.7", None, 0);
         bare.fill(&mut row);
         assert_eq!((row.malicious_ip.as_str(), row.is_active.as_str()), ("203.0.113.7", "True"));
         assert_eq!((row.severity, row.confidence.as_str()), (Some(3), ""));
@@ -156,7 +154,7 @@ mod tests {
             description: "é".repeat(5000),
             ..Indicator::clone(&bare.indicator)
         };
-        Flag { indicator: Arc::new(full), ..bare }.fill(&mut row);
+        RowIndicator { indicator: Arc::new(full), ..bare }.fill(&mut row);
         assert_eq!((row.tlp_level.as_str(), row.confidence.as_str()), ("Amber", "85"));
         assert_eq!((row.severity, row.description.chars().count()), (Some(5), 1024));
         assert_eq!(row.first_reported_date_time, "1970-01-01T00:00:00Z");

@@ -1,4 +1,5 @@
-//! Aggregate: Event to Change (and its Flow) at once, and to Row at the end of the minute.
+//! Aggregate stage: `Event` to `Change` (with its `Flow`) at once, and to `Row` at the end of the
+//! minute.
 
 pub mod recorded;
 
@@ -17,8 +18,8 @@ pub use change::{Change, ChangeKind, ClosedBy};
 pub use connections::{ConnectionTable, LatencyReader, ScanKind};
 pub use flow::{Attribution, Direction, Flow, NatMapping, Peer, Phase};
 pub use host::{HostTables, HostView, Listening};
-pub use malicious::{Flag, FlagOf, Remote};
+pub use malicious::{FindIndicator, RowIndicator, RowRemote};
 pub use response_times::Responses;
-pub use rows::{Identity, RowTable};
+pub use rows::{RowIdentity, RowTable};
 pub use tally::Tally;
 pub use udp::{ClockReading, FlowCounters, UdpTable};

@@ -96,7 +96,7 @@ pub enum Entity {
 /// #     bytes_sent: 0,
 /// #     bytes_received: 0,
 /// # };
-/// # let blank = Indicator::blank(parse_prefix("203.0.113.0/24")?);
+/// # let blank = Indicator::blank(parse_prefix("203.0.113.0/24").unwrap());
 /// # let indicator = Arc::new(Indicator { id: "indicator--1".to_owned(), ..blank });
 /// let hit = Hit { indicator, via: Via::Direct, address: flow.remote };
 ///

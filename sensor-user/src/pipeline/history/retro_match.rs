@@ -93,7 +93,7 @@ impl History {
             let Some(last) = known.last.filter(|last| *last >= oldest) else { continue };
             let covering: Vec<u64> = covering_addresses(set, known.remote, known.translated)
                 .filter(|it| it.indicator.counts(now, now))
-                .map(|it| indicator_hash(&it.hit()))
+                .map(|it| indicator_hash(&it.into_hit()))
                 .filter(|indicator| !known.is_told(*indicator))
                 .collect();
             if !covering.is_empty() {

@@ -1,12 +1,12 @@
-//! Matcher: Flow to Hit. (`match` is a keyword, hence the name.)
+//! Matcher stage: `Flow` to `Hit`. (`match` is a keyword, hence the name.)
 //!
-//! Every live indicator whose prefix covers the remote address, and whose ports the connection has,
-//! is a hit, whatever the direction and whether or not the connection came about. So is one that covers what that address stands
-//! for: see [`Via`].
+//! A hit is a live indicator whose prefix covers the remote address and whose ports fit the
+//! connection, in either direction, established or not. An indicator also hits if it covers an
+//! address that the remote address embeds or is mapped to: see [`Via`].
 
 mod via;
 
-pub use via::{Covering, Via, carried, covering, covering_addresses};
+pub use via::{Covering, Via, covering, covering_addresses, embedded_ipv4};
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -16,22 +16,22 @@ use arc_swap::ArcSwap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixSet;
 
-use super::aggregate::{Flag, Flow, Phase, Remote};
+use super::aggregate::{Flow, Phase, RowIndicator, RowRemote};
 use crate::base::counters::Stats;
 use crate::intel::{Indicator, IndicatorSet, canonical};
 
-/// A connection's remote end is covered by this indicator.
+/// Indicator that covers the remote end of a connection.
 #[derive(Debug, Clone)]
 pub struct Hit {
-    /// Which indicator.
+    /// Indicator that was hit.
     pub indicator: Arc<Indicator>,
-    /// By which of the remote end's addresses.
+    /// Relation of the covered address to the remote end.
     pub via: Via,
-    /// That address, canonical.
+    /// Covered address, in canonical form.
     pub address: IpAddr,
 }
 
-/// Addresses and networks that never alert, whatever a feed says.
+/// Addresses and networks that never raise an alert, whatever a feed contains.
 #[derive(Debug, Default)]
 pub struct AllowList {
     v4: PrefixSet<Ipv4Net>,
@@ -39,7 +39,7 @@ pub struct AllowList {
 }
 
 impl AllowList {
-    /// A list of these networks (IPv4-mapped ones are IPv4).
+    /// Creates a list of networks. IPv4-mapped networks are stored as IPv4.
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
         let mut list = Self::default();
         for network in networks {
@@ -51,7 +51,7 @@ impl AllowList {
         list
     }
 
-    /// Whether a network of the list contains `address`.
+    /// True if a network of the list contains `address`.
     pub fn contains(&self, address: IpAddr) -> bool {
         match address.to_canonical() {
             IpAddr::V4(v4) => self.v4.get_lpm(&Ipv4Net::from(v4)).is_some(),
@@ -60,20 +60,22 @@ impl AllowList {
     }
 }
 
-/// Holds the set that is swapped under it, and what never alerts.
+/// Matches flows with the current indicator set, except for the allow-list and the agent's own
+/// traffic.
 #[derive(Debug)]
 pub struct Matcher {
     set: Arc<ArcSwap<IndicatorSet>>,
-    /// What `set` held at the last [`Matcher::refresh`].
+    /// Content of `set` at the last [`Matcher::refresh`].
     current: Arc<IndicatorSet>,
     allow: AllowList,
-    /// Processes whose traffic is recorded but never alerts: the agent itself.
+    /// Processes of the agent itself, whose traffic is recorded but raises no alert.
     own: HashSet<u32>,
     stats: Arc<Stats>,
 }
 
 impl Matcher {
-    /// SocketScanner up in what `set` holds at each [`Matcher::refresh`]; flows of the processes `own` never alert.
+    /// Creates a matcher that uses the content of `set` at each [`Matcher::refresh`]. Flows of the
+    /// processes `own` raise no alert.
     pub fn new(
         set: Arc<ArcSwap<IndicatorSet>>,
         allow: AllowList,
@@ -84,7 +86,7 @@ impl Matcher {
         Self { set, current, allow, own, stats }
     }
 
-    /// Goes over to the newest set; true where that is another one.
+    /// Switches to the newest set. True if it has changed.
     pub fn refresh(&mut self) -> bool {
         let newest = self.set.load();
         if Arc::ptr_eq(&newest, &self.current) {
@@ -94,38 +96,38 @@ impl Matcher {
         true
     }
 
-    /// Nothing but `allow` is held back from here on.
+    /// Replaces the allow-list.
     pub fn set_allowed(&mut self, allow: AllowList) {
         self.allow = allow;
     }
 
-    /// The set that is looked up in.
+    /// Returns the set in use.
     pub fn current(&self) -> &IndicatorSet {
         &self.current
     }
 
-    /// Whether a flow is of the agent itself.
+    /// True if a flow belongs to the agent itself.
     pub fn is_own(&self, flow: &Flow) -> bool {
         flow.process.pid.is_some_and(|pid| self.own.contains(&pid))
     }
 
-    /// The agent's own process as the kernel numbers it, once that is known: in a pid namespace it
-    /// is not the number that the agent has for itself, which is another process's.
+    /// Sets the process id of the agent in the initial PID namespace, once known. In a nested PID
+    /// namespace the id that the agent reads for itself is that of another process.
     pub fn set_own(&mut self, pid: u32) {
         if !self.own.contains(&pid) {
             self.own = HashSet::from([pid]);
         }
     }
 
-    /// All hits of a flow; when its translation is told, those by it. What is held back by policy is
-    /// counted once, at first sight.
+    /// Returns the hits of a flow. Once its NAT mapping is known, these are the hits on the mapped
+    /// address. Suppressed hits are counted once per connection, at first sight.
     pub fn hits(&self, flow: &Flow) -> Vec<Hit> {
         let set = &*self.current;
         let mut hits: Vec<Hit> = covering(set, flow.peer())
             .filter(|it| it.indicator.counts(flow.time, flow.time))
-            // What the connection itself met was a hit when it opened.
+            // Hits on the address of the socket were raised when the connection opened.
             .filter(|it| flow.phase != Phase::Translated || it.via == Via::Conntrack)
-            .map(Covering::hit)
+            .map(Covering::into_hit)
             .collect();
         if hits.is_empty() {
             return hits;
@@ -146,9 +148,9 @@ impl Matcher {
         hits
     }
 
-    /// The best of the indicators that cover the remote end of a row now (see [`Flag`]), by what
-    /// makes a hit of a flow.
-    pub fn flag(&self, remote: &Remote) -> Option<Flag> {
+    /// Returns the best indicator that covers the remote end of a row now (see [`RowIndicator`]), by
+    /// the same rules as the hits of a flow.
+    pub fn row_indicator(&self, remote: &RowRemote) -> Option<RowIndicator> {
         if remote.pid.is_some_and(|pid| self.own.contains(&pid)) {
             return None;
         }
@@ -157,20 +159,20 @@ impl Matcher {
         covering(set, remote.peer)
             .filter(|it| it.indicator.counts(remote.since, remote.since))
             .filter(|it| !self.is_allowed(it.via, remote.peer.address, translated))
-            .map(|it| Flag { indicator: it.indicator, address: it.address })
-            .max_by(Flag::rank)
+            .map(|it| RowIndicator { indicator: it.indicator, address: it.address })
+            .max_by(RowIndicator::rank)
     }
 
-    /// Whether the allow-list names the end that a hit is about: by the address that the indicator
-    /// covers, or by the one that carries it. The two ends of a translation are not the same end:
-    /// an allowed service address does not excuse what is behind it.
+    /// True if the allow-list contains the end that was hit: the covered address, or the address that
+    /// embeds it. The two sides of a NAT mapping are different ends: an allowed service address does
+    /// not allow the backend behind it.
     fn is_allowed(&self, via: Via, remote: IpAddr, translated: Option<IpAddr>) -> bool {
         let end = match (via, translated) {
             (Via::Conntrack, Some(translated)) => translated.to_canonical(),
             _ => remote,
         };
         self.allow.contains(end)
-            || carried(end).is_some_and(|(_, v4)| self.allow.contains(v4.into()))
+            || embedded_ipv4(end).is_some_and(|(_, v4)| self.allow.contains(v4.into()))
     }
 }
 
@@ -203,7 +205,7 @@ mod tests {
         }
     }
 
-    /// Of `prefixes`, which all are of one indicator that asks for port 443.
+    /// Matcher with one indicator for all `prefixes`, restricted to port 443.
     fn matcher(prefixes: &[&str]) -> Matcher {
         let indicator = |prefix: &&str| {
             let ports =
@@ -224,8 +226,8 @@ mod tests {
         {
             let flow = flow(remote_port, local_port);
             assert_eq!(matcher.hits(&flow).len(), hits, "{remote_port:?}");
-            let remote = Remote { peer: flow.peer(), since: flow.time, pid: None };
-            assert_eq!(matcher.flag(&remote).is_some(), hits == 1, "{remote_port:?}");
+            let remote = RowRemote { peer: flow.peer(), since: flow.time, pid: None };
+            assert_eq!(matcher.row_indicator(&remote).is_some(), hits == 1, "{remote_port:?}");
         }
     }
 
@@ -246,15 +248,15 @@ mod tests {
         ] {
             let flow = Flow { translated, ..flow(Some(port), None) };
             assert_eq!(matcher.hits(&flow).len(), opened, "{port} {translated:?}");
-            // What the connection itself met was told before.
+            // Hits on the address of the socket were raised before.
             let flow = Flow { phase: Phase::Translated, ..flow };
             assert_eq!(matcher.hits(&flow).len(), later, "{port} {translated:?}");
         }
         let address = "203.0.113.9".parse().unwrap();
         let translated = Some("198.51.100.9:443".parse().unwrap());
         let peer = Peer { address, port: None, local_port: Some(443), translated };
-        let remote = Remote { peer, since: jiff::Timestamp::UNIX_EPOCH, pid: None };
-        let flag = matcher.flag(&remote).unwrap();
-        assert_eq!(flag.address.to_string(), "198.51.100.9");
+        let remote = RowRemote { peer, since: jiff::Timestamp::UNIX_EPOCH, pid: None };
+        let found = matcher.row_indicator(&remote).unwrap();
+        assert_eq!(found.address.to_string(), "198.51.100.9");
     }
 }

@@ -1,8 +1,8 @@
-//! `Via`: by which of its addresses a remote end is known to an indicator.
+//! `Via`: the address of a remote end that an indicator covers.
 //!
-//! Besides the address of the socket these are the IPv4 address that a NAT64 or 6to4 address
-//! carries, and the address behind a translation (conntrack). Only the well-known NAT64 prefix
-//! counts: in `64:ff9b:1::/48` (RFC 8215) the place of the IPv4 part is each operator's own.
+//! Besides the address of the socket, this can be the IPv4 address embedded in a NAT64 or 6to4
+//! address, or the address behind NAT (conntrack). Only the well-known NAT64 prefix counts: in
+//! `64:ff9b:1::/48` (RFC 8215) each operator chooses the position of the IPv4 part.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,26 +14,26 @@ use super::Hit;
 use crate::intel::{Found, Indicator, IndicatorSet, SetPlace, is_special};
 use crate::pipeline::aggregate::Peer;
 
-/// How the indicator and the connection meet.
+/// Relation of the address that an indicator covers to the remote end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Via {
-    /// The indicator covers the remote address itself.
+    /// Remote address of the socket.
     #[default]
     #[serde(rename = "direct")]
     Direct,
-    /// It covers the IPv4 address inside `64:ff9b::/96` (RFC 6052).
+    /// IPv4 address embedded in a `64:ff9b::/96` address (RFC 6052).
     #[serde(rename = "nat64")]
     Nat64,
-    /// It covers the IPv4 address of a `2002::/16` address (RFC 3056): that site's router.
+    /// IPv4 address embedded in a `2002::/16` address (RFC 3056): the router of that site.
     #[serde(rename = "6to4")]
     SixToFour,
-    /// It covers the address that the kernel translates the remote one to, or from.
+    /// Address that the kernel maps the remote address to or from (NAT).
     #[serde(rename = "conntrack")]
     Conntrack,
 }
 
 impl Via {
-    /// The word of the `Via` column.
+    /// Value of the `Via` column.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Direct => "direct",
@@ -44,9 +44,10 @@ impl Via {
     }
 }
 
-/// The IPv4 address that an IPv6 address carries, and in which way. Private and special ones do
-/// not count: neither form may hold them (RFC 6052 section 3.1, RFC 3056 section 2).
-pub fn carried(address: IpAddr) -> Option<(Via, Ipv4Addr)> {
+/// Returns the IPv4 address embedded in an IPv6 address, and the form of embedding. Private and
+/// special addresses do not count: neither form may embed them (RFC 6052 section 3.1, RFC 3056
+/// section 2).
+pub fn embedded_ipv4(address: IpAddr) -> Option<(Via, Ipv4Addr)> {
     let IpAddr::V6(v6) = address else { return None };
     let (via, v4) = match v6.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => (Via::Nat64, ipv4(high, low)),
@@ -60,44 +61,46 @@ fn ipv4(high: u16, low: u16) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(high) << 16 | u32::from(low))
 }
 
-/// An indicator of a set that covers an address.
+/// Indicator of a set that covers an address of the remote end.
 #[derive(Debug, Clone)]
 pub struct Covering {
-    /// Where in the set it is.
+    /// Position of the indicator in the set.
     pub place: SetPlace,
-    /// Which indicator.
+    /// Indicator that covers the address.
     pub indicator: Arc<Indicator>,
-    /// By which of the remote end's addresses.
+    /// Relation of the covered address to the remote end.
     pub via: Via,
-    /// That address, canonical.
+    /// Covered address, in canonical form.
     pub address: IpAddr,
 }
 
 impl Covering {
-    /// The same without its place.
-    pub fn hit(self) -> Hit {
+    /// Converts to a hit, which has no position.
+    pub fn into_hit(self) -> Hit {
         Hit { indicator: self.indicator, via: self.via, address: self.address }
     }
 }
 
-/// Every indicator that covers the remote end under one of its addresses and allows its ports, each
-/// once, whatever else it names: by the socket's address first, then by what it carries, then by
-/// what it is translated to.
+/// Returns the indicators that cover an address of the remote end and allow its ports. An indicator
+/// with several prefixes is returned once. The order is: address of the socket, address embedded in
+/// it, address behind NAT.
 pub fn covering(set: &IndicatorSet, peer: Peer) -> impl Iterator<Item = Covering> {
-    let mut told = HashSet::new();
+    let mut returned = HashSet::new();
     covering_addresses(set, peer.address, peer.translated)
         .filter(move |it| {
             let remote_port = match it.via {
-                Via::Conntrack => peer.translated.map(|translated| translated.port()),
+                Via::Conntrack => peer.translated.map(|mapped| mapped.port()),
                 Via::Direct | Via::Nat64 | Via::SixToFour => peer.port,
             };
             it.indicator.ports.allow(remote_port, peer.local_port)
         })
-        .filter(move |it| told.insert((Arc::clone(&it.indicator.feed), it.indicator.id.clone())))
+        .filter(move |it| {
+            returned.insert((Arc::clone(&it.indicator.feed), it.indicator.id.clone()))
+        })
 }
 
-/// The same by addresses alone, so that ports need be known only of what is found; the same
-/// indicator may come several times.
+/// Like [`covering`], but by addresses alone, so that ports are needed only for the indicators that
+/// are found. An indicator can be returned several times.
 pub fn covering_addresses(
     set: &IndicatorSet,
     remote: IpAddr,
@@ -111,12 +114,12 @@ pub fn covering_addresses(
     })
 }
 
-/// The addresses that a remote end is looked up by, canonical. (Not a chain of iterators: one that
-/// holds what it needs for each of them is copied at some cost, for every connection.)
+/// Canonical addresses to look up for a remote end. (An array, since a chain of iterators is large
+/// and expensive to move, for every connection.)
 fn addresses(remote: IpAddr, translated: Option<SocketAddr>) -> [Option<(Via, IpAddr)>; 4] {
     let remote = remote.to_canonical();
-    let behind = translated.map(|translated| translated.ip().to_canonical());
-    let inside = |address| carried(address).map(|(via, v4)| (via, IpAddr::V4(v4)));
+    let behind = translated.map(|mapped| mapped.ip().to_canonical());
+    let inside = |address| embedded_ipv4(address).map(|(via, v4)| (via, IpAddr::V4(v4)));
     [
         Some((Via::Direct, remote)),
         inside(remote),
@@ -141,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_two_forms_carry_an_address() {
+    fn only_the_two_forms_embed_an_address() {
         for (text, expected) in [
             ("64:ff9b::cb00:7105", Some((Via::Nat64, "203.0.113.5"))),
             ("64:ff9b::203.0.113.5", Some((Via::Nat64, "203.0.113.5"))),
@@ -158,7 +161,7 @@ mod tests {
             ("::ffff:203.0.113.5", None),
             ("203.0.113.5", None),
         ] {
-            let found = carried(text.parse().unwrap());
+            let found = embedded_ipv4(text.parse().unwrap());
             let expected = expected.map(|(via, v4)| (via, v4.parse().unwrap()));
             assert_eq!(found, expected, "{text}");
         }
@@ -235,9 +238,9 @@ mod tests {
         assert_eq!(found, expected.map(|(id, via)| (id.to_owned(), via)));
     }
 
-    /// It is made and handed on for every connection.
+    /// The iterator is created and moved for every connection.
     #[test]
-    fn what_looks_an_address_up_is_small() {
+    fn the_lookup_iterator_is_small() {
         let set = set(&["203.0.113.0/24"]);
         let found = covering(&set, peer([203, 0, 113, 5].into(), None));
         assert!(size_of_val(&found) <= 1024, "{}", size_of_val(&found));
@@ -245,7 +248,7 @@ mod tests {
     }
 
     proptest! {
-        /// What IPv4 matches, its two IPv6 forms match too, unless it is private.
+        /// Both IPv6 forms of an IPv4 address match like it, unless it is private.
         #[test]
         fn both_forms_match_as_ipv4_does(bits: u32, len in 1..=32_u8, rest: [u8; 10]) {
             let v4 = Ipv4Addr::from(bits);
@@ -264,13 +267,13 @@ mod tests {
             }
         }
 
-        /// Any other IPv6 address is itself only.
+        /// No other IPv6 address embeds an IPv4 address.
         #[test]
-        fn no_other_address_carries_one(bits: u128) {
+        fn no_other_address_embeds_one(bits: u128) {
             let address = Ipv6Addr::from(bits);
             prop_assume!(address.segments()[0] != 0x2002);
             prop_assume!(bits >> 32 != 0x64_ff9b << 64);
-            prop_assert_eq!(carried(address.into()), None);
+            prop_assert_eq!(embedded_ipv4(address.into()), None);
         }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::change::Change;
-use super::rows::{BACK_MINUTES, CATCH_UP_MINUTES, Identity, LATENESS, minute_of};
+use super::rows::{BACK_MINUTES, CATCH_UP_MINUTES, LATENESS, RowIdentity, minute_of};
 use crate::base::counters::Stats;
 use crate::base::protocol::Protocol;
 use crate::pipeline::enrich::Process;
@@ -67,7 +67,7 @@ impl Minute {
 /// The tables in the making.
 #[derive(Debug)]
 pub struct HostTables {
-    identity: Identity,
+    identity: RowIdentity,
     /// The first minute that is not closed: the one of [`super::rows::RowTable`].
     next_minute: Option<i64>,
     ports: BoundPorts,
@@ -78,7 +78,7 @@ pub struct HostTables {
 impl HostTables {
     /// Empty tables of at most `max_keys` ports a minute, and as many processes. `home` is the
     /// inode number of the agent's own network namespace, 0 when unknown.
-    pub fn new(identity: Identity, home: u32, max_keys: usize, stats: Arc<Stats>) -> Self {
+    pub fn new(identity: RowIdentity, home: u32, max_keys: usize, stats: Arc<Stats>) -> Self {
         Self {
             identity,
             next_minute: None,

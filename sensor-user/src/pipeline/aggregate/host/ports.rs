@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use super::super::change::Change;
 use super::super::flow::Direction;
-use super::super::rows::{Counts, Identity, LONG_MAX};
+use super::super::rows::{Counts, LONG_MAX, RowIdentity};
 use super::{Listening, Minute};
 use crate::base::collections::{FastMap, FastSet};
 use crate::base::counters::Stats;
@@ -115,7 +115,7 @@ impl BoundPorts {
         &mut self,
         minute: Minute,
         listening: Vec<Listening>,
-        identity: &Identity,
+        identity: &RowIdentity,
     ) -> Vec<BoundPortRow> {
         let counts = self.minutes.remove(&minute.number).unwrap_or_default();
         let mut told = self.settle(counts);
@@ -200,7 +200,7 @@ impl BoundPorts {
         (minute, service, address): (Minute, &Service, IpAddr),
         told: &Told,
         is_wildcard_bind: Option<bool>,
-        (identity, resource): (&Identity, &Resource),
+        (identity, resource): (&RowIdentity, &Resource),
     ) -> BoundPortRow {
         let Told { counts, links_live } = told;
         let process = &counts.process;

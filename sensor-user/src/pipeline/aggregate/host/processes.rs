@@ -11,7 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::super::change::{Change, ChangeKind};
-use super::super::rows::Identity;
+use super::super::rows::RowIdentity;
 use super::role::role;
 use super::{HostView, Listening, Minute};
 use crate::base::collections;
@@ -101,7 +101,7 @@ impl Processes {
         &mut self,
         minute: Minute,
         listening: &[Listening],
-        (identity, host): (&Identity, &mut dyn HostView),
+        (identity, host): (&RowIdentity, &mut dyn HostView),
     ) -> Vec<ProcessRow> {
         let hour_ends = minute.end().as_second().rem_euclid(3600) == 0;
         let due = |group: &Group| {
@@ -156,7 +156,7 @@ const fn is_earlier(process: &Process, than: &Process) -> bool {
 fn row(
     (executable, process): (&str, &Process),
     ((time, start_time), role): ((Timestamp, Option<Timestamp>), &str),
-    (identity, host): (&Identity, &dyn HostView),
+    (identity, host): (&RowIdentity, &dyn HostView),
 ) -> ProcessRow {
     let resource = identity.resource();
     ProcessRow {

@@ -2,7 +2,7 @@
 
 use super::super::change::ChangeKind;
 use super::super::flow::{Attribution, Direction, Flow, Phase};
-use super::super::malicious::nothing;
+use super::super::malicious::no_indicator;
 use super::super::rows::RowTable;
 use super::*;
 use crate::schema::BoundPortRow;
@@ -78,8 +78,8 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn identity() -> Identity {
-    Identity { computer: "host.example".into(), agent_id: "id".into(), ..Identity::default() }
+fn identity() -> RowIdentity {
+    RowIdentity { computer: "host.example".into(), agent_id: "id".into(), ..RowIdentity::default() }
 }
 
 fn tables(max: usize) -> HostTables {
@@ -270,7 +270,7 @@ impl Run {
     }
 
     fn tick(&mut self, now: i64) {
-        let connections = self.rows.close_until(at(now), &nothing);
+        let connections = self.rows.close_until(at(now), &no_indicator);
         self.take(connections);
         self.told.extend(self.tables.close_until(at(now), &mut self.host));
     }
@@ -283,7 +283,7 @@ impl Run {
     fn finish(mut self, now: i64) -> Vec<TableRow> {
         self.rows.close_through(at(now));
         self.told.extend(self.tables.close_all(at(now), &mut self.host));
-        let connections = self.rows.close_all(&nothing);
+        let connections = self.rows.close_all(&no_indicator);
         self.take(connections);
         self.told
     }

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::super::malicious::{FlagOf, Remote};
+use super::super::malicious::{FindIndicator, RowRemote};
 use super::RowTable;
 use super::key::{Counts, Key, Live};
 use crate::base::collections::FastIndexMap;
@@ -24,12 +24,12 @@ fn mark(
     row: &mut ConnectionRow,
     key: &Key,
     (counts, since): (&Counts, Timestamp),
-    flag: &FlagOf<'_>,
+    find: &FindIndicator<'_>,
 ) {
     let pid = counts.process.pid;
-    let remote = Remote { peer: key.peer(counts.translated), since, pid };
-    if let Some(flag) = flag(&remote) {
-        flag.fill(row);
+    let remote = RowRemote { peer: key.peer(counts.translated), since, pid };
+    if let Some(found) = find(&remote) {
+        found.fill(row);
     }
 }
 
@@ -61,7 +61,7 @@ impl Due {
 
 impl RowTable {
     /// The next portion of rows. Their order follows from that of the changes.
-    pub(super) fn make_rows(&mut self, flag: &FlagOf<'_>) -> Vec<ConnectionRow> {
+    pub(super) fn make_rows(&mut self, find: &FindIndicator<'_>) -> Vec<ConnectionRow> {
         let mut rows = Vec::new();
         let waiting: usize = self.due.iter().map(|due| due.keys.len() + self.live.len()).sum();
         let most = PORTION.max(waiting.div_ceil(PORTIONS));
@@ -69,7 +69,7 @@ impl RowTable {
             let Some(due) = self.due.front_mut() else { break };
             let (time, round, number) = (due.time, due.round, due.number);
             if let Some((key, counts)) = due.keys.pop() {
-                rows.push(self.changed(key, counts, ((time, round), number), flag));
+                rows.push(self.changed(key, counts, ((time, round), number), find));
             } else if let Some((key, live)) = self.live.get_index(due.asked) {
                 due.asked += 1;
                 if live.told_in < number {
@@ -77,7 +77,7 @@ impl RowTable {
                         Counts { translated: live.translated, ..Counts::none(&live.process) };
                     let links = live.links;
                     let mut row = self.row((time, round), key, &counts, links);
-                    mark(&mut row, key, (&counts, time), flag);
+                    mark(&mut row, key, (&counts, time), find);
                     rows.push(row);
                 }
             } else {
@@ -94,7 +94,7 @@ impl RowTable {
         key: Key,
         mut counts: Counts,
         (at, number): ((Timestamp, u64), u64),
-        flag: &FlagOf<'_>,
+        find: &FindIndicator<'_>,
     ) -> ConnectionRow {
         let live = self.live.get(&key);
         let before = live.map_or(0, |live| live.links);
@@ -109,7 +109,7 @@ impl RowTable {
         let mut row = self.row(at, &key, &counts, links);
         // What was open before was there from the minute's start on.
         let since = if before > 0 { at.0 } else { counts.since.unwrap_or(at.0) };
-        mark(&mut row, &key, (&counts, since), flag);
+        mark(&mut row, &key, (&counts, since), find);
         if links == 0 {
             self.live.swap_remove(&key);
         } else {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::change::{Change, ChangeKind};
-use super::malicious::FlagOf;
+use super::malicious::FindIndicator;
 use crate::base::collections::{FastIndexMap, FastSet};
 use crate::base::counters::Stats;
 use crate::base::stable_id::stable_id;
@@ -47,7 +47,7 @@ const MAX_OPEN_MINUTES: usize = 16;
 
 /// Who reports: the same for every row.
 #[derive(Debug, Clone, Default)]
-pub struct Identity {
+pub struct RowIdentity {
     /// Full name of the host.
     pub computer: Arc<str>,
     /// The agent's UUID.
@@ -56,7 +56,7 @@ pub struct Identity {
     pub azure: SharedAzure,
 }
 
-impl Identity {
+impl RowIdentity {
     /// `Machine` of Microsoft's tables.
     pub fn machine(&self) -> String {
         format!("m-{}", self.agent_id)
@@ -76,7 +76,7 @@ impl Identity {
 /// Rows in the making.
 #[derive(Debug)]
 pub struct RowTable {
-    identity: Identity,
+    identity: RowIdentity,
     max_keys: usize,
     /// Open minutes by their number since 1970; keys in the order in which they came.
     minutes: BTreeMap<i64, FastIndexMap<Key, Counts>>,
@@ -101,7 +101,7 @@ pub struct RowTable {
 
 impl RowTable {
     /// An empty table of at most `max_keys` keys a minute.
-    pub fn new(identity: Identity, max_keys: usize, stats: Arc<Stats>) -> Self {
+    pub fn new(identity: RowIdentity, max_keys: usize, stats: Arc<Stats>) -> Self {
         Self {
             identity,
             max_keys,
@@ -171,7 +171,7 @@ impl RowTable {
     /// Closes the minutes that ended before `now` less the lateness, and makes some of the rows
     /// that are due: those of one minute after those of another. See [`Self::is_behind`]. `flag`
     /// says what flags a row.
-    pub fn close_until(&mut self, now: Timestamp, flag: &FlagOf<'_>) -> Vec<ConnectionRow> {
+    pub fn close_until(&mut self, now: Timestamp, find: &FindIndicator<'_>) -> Vec<ConnectionRow> {
         let end = now.checked_sub(LATENESS).map_or(i64::MIN, minute_of);
         let next = *self.next_minute.get_or_insert(end);
         if end < next.saturating_sub(BACK_MINUTES) {
@@ -183,7 +183,7 @@ impl RowTable {
         if self.portion_at.is_some_and(|at| now.duration_since(at).abs() < PORTION_EVERY) {
             return Vec::new();
         }
-        let rows = self.make_rows(flag);
+        let rows = self.make_rows(find);
         self.portion_at = self.is_behind().then_some(now);
         rows
     }
@@ -197,9 +197,9 @@ impl RowTable {
 
     /// Closes every minute that has something, at the end of the input, and makes some of the rows
     /// that are due: none are left once it gives none.
-    pub fn close_all(&mut self, flag: &FlagOf<'_>) -> Vec<ConnectionRow> {
+    pub fn close_all(&mut self, find: &FindIndicator<'_>) -> Vec<ConnectionRow> {
         self.close_open();
-        self.make_rows(flag)
+        self.make_rows(find)
     }
 
     /// Whether rows are due that are not made yet.

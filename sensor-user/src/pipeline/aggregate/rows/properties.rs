@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::flow::{Attribution, Direction, Flow, Phase};
-use super::super::malicious::nothing;
+use super::super::malicious::no_indicator;
 use super::*;
 use crate::base::protocol::Protocol;
 use crate::pipeline::aggregate::response_times::Responses;
@@ -135,13 +135,16 @@ fn run(
     told: &[(u32, Change)],
     max_keys: usize,
 ) -> (Vec<ConnectionRow>, HashSet<usize>, Arc<Stats>) {
-    let identity =
-        Identity { computer: "host.example".into(), agent_id: "id".into(), ..Identity::default() };
+    let identity = RowIdentity {
+        computer: "host.example".into(),
+        agent_id: "id".into(),
+        ..RowIdentity::default()
+    };
     let stats = Arc::new(Stats::default());
     let mut table = RowTable::new(identity, max_keys, Arc::clone(&stats));
     let (mut rows, mut left_out) = (Vec::new(), HashSet::new());
     for (index, (now, change)) in told.iter().enumerate() {
-        rows.extend(table.close_until(at(*now), &nothing));
+        rows.extend(table.close_until(at(*now), &no_indicator));
         let before = stats.row_keys_dropped_full.value();
         table.observe(change);
         if stats.row_keys_dropped_full.value() > before {
@@ -149,7 +152,7 @@ fn run(
         }
     }
     loop {
-        rows.extend(table.close_all(&nothing));
+        rows.extend(table.close_all(&no_indicator));
         if !table.is_behind() {
             return (rows, left_out, stats);
         }

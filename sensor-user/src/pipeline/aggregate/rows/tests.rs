@@ -1,14 +1,17 @@
 //! Minutes: which rows a change comes into, whatever the clock does and however many there are.
 
 use super::super::flow::{Attribution, Direction, Flow, Phase};
-use super::super::malicious::nothing;
+use super::super::malicious::no_indicator;
 use super::*;
 use crate::base::protocol::Protocol;
 use crate::pipeline::enrich::Process;
 
 fn table(max_keys: usize) -> RowTable {
-    let identity =
-        Identity { computer: "host.example".into(), agent_id: "id".into(), ..Identity::default() };
+    let identity = RowIdentity {
+        computer: "host.example".into(),
+        agent_id: "id".into(),
+        ..RowIdentity::default()
+    };
     RowTable::new(identity, max_keys, Arc::new(Stats::default()))
 }
 
@@ -52,14 +55,14 @@ fn links(rows: &[ConnectionRow]) -> Vec<(i64, u64, u64, u64, u64)> {
 fn an_open_connection_has_a_row_in_every_minute_of_its_life() {
     let mut table = table(10);
     table.observe(&change(ChangeKind::Established, 30, "198.51.100.7", 0));
-    assert_eq!(table.close_until(at(61), &nothing), []);
-    assert_eq!(links(&table.close_until(at(62), &nothing)), [(0, 1, 0, 0, 1)]);
-    assert_eq!(links(&table.close_until(at(122), &nothing)), [(1, 0, 0, 0, 1)]);
+    assert_eq!(table.close_until(at(61), &no_indicator), []);
+    assert_eq!(links(&table.close_until(at(62), &no_indicator)), [(0, 1, 0, 0, 1)]);
+    assert_eq!(links(&table.close_until(at(122), &no_indicator)), [(1, 0, 0, 0, 1)]);
     table.observe(&change(ChangeKind::Closed, 130, "198.51.100.7", 500));
-    let rows = table.close_until(at(182), &nothing);
+    let rows = table.close_until(at(182), &no_indicator);
     assert_eq!(links(&rows), [(2, 0, 1, 0, 0)]);
     assert_eq!(rows[0].bytes_sent, 500);
-    assert_eq!(table.close_until(at(600), &nothing), []);
+    assert_eq!(table.close_until(at(600), &no_indicator), []);
 }
 
 #[test]
@@ -67,7 +70,7 @@ fn the_same_input_gives_the_same_ids() {
     let rows = |_: u8| {
         let mut table = table(10);
         table.observe(&change(ChangeKind::Failed, 30, "2001:db8::7", 0));
-        table.close_all(&nothing)
+        table.close_all(&no_indicator)
     };
     assert_eq!(rows(1), rows(2));
     assert_eq!(links(&rows(1)), [(0, 0, 0, 1, 0)]);
@@ -77,9 +80,9 @@ fn the_same_input_gives_the_same_ids() {
 fn what_comes_late_is_counted_in_the_next_minute() {
     let mut table = table(10);
     table.observe(&change(ChangeKind::Established, 30, "198.51.100.7", 0));
-    table.close_until(at(62), &nothing);
+    table.close_until(at(62), &no_indicator);
     table.observe(&change(ChangeKind::Closed, 59, "198.51.100.7", 0));
-    assert_eq!(links(&table.close_until(at(122), &nothing)), [(1, 0, 1, 0, 0)]);
+    assert_eq!(links(&table.close_until(at(122), &no_indicator)), [(1, 0, 1, 0, 0)]);
     assert_eq!(table.stats.row_changes_late.value(), 1);
 }
 
@@ -89,7 +92,7 @@ fn a_key_too_many_is_counted() {
     table.observe(&change(ChangeKind::Failed, 1, "198.51.100.7", 0));
     table.observe(&change(ChangeKind::Failed, 2, "198.51.100.8", 0));
     table.observe(&change(ChangeKind::Failed, 3, "198.51.100.7", 0));
-    assert_eq!(links(&table.close_all(&nothing)), [(0, 0, 0, 2, 0)]);
+    assert_eq!(links(&table.close_all(&no_indicator)), [(0, 0, 0, 2, 0)]);
     assert_eq!(table.stats.row_keys_dropped_full.value(), 1);
 }
 
@@ -99,14 +102,17 @@ fn a_connection_that_found_no_room_is_in_no_row_to_its_end() {
     let numbered = |number, it: Change| Change { number, ..it };
     table.observe(&numbered(1, change(ChangeKind::Established, 1, "198.51.100.7", 0)));
     table.observe(&numbered(2, change(ChangeKind::Established, 2, "198.51.100.8", 0)));
-    assert_eq!(links(&table.close_until(at(62), &nothing)), [(0, 1, 0, 0, 1)]);
+    assert_eq!(links(&table.close_until(at(62), &no_indicator)), [(0, 1, 0, 0, 1)]);
     // The minute is full again when both end: the one that was counted finds room.
     table.observe(&change(ChangeKind::Failed, 63, "198.51.100.9", 0));
     table.observe(&numbered(2, change(ChangeKind::Closed, 64, "198.51.100.8", 0)));
     table.observe(&numbered(1, change(ChangeKind::Closed, 65, "198.51.100.7", 0)));
-    assert_eq!(links(&table.close_until(at(122), &nothing)), [(1, 0, 1, 0, 0), (1, 0, 0, 1, 0)]);
+    assert_eq!(
+        links(&table.close_until(at(122), &no_indicator)),
+        [(1, 0, 1, 0, 0), (1, 0, 0, 1, 0)]
+    );
     assert_eq!(table.stats.row_keys_dropped_full.value(), 2);
-    assert_eq!(table.close_until(at(600), &nothing), []);
+    assert_eq!(table.close_until(at(600), &no_indicator), []);
 }
 
 /// `what` of connection `number` at a minute (and some seconds of it).
@@ -119,10 +125,10 @@ fn happens(table: &mut RowTable, what: ChangeKind, number: u64, (minute, second)
 /// Every row that is due at `now`.
 fn due(table: &mut RowTable, now: i64) -> Vec<ConnectionRow> {
     let mut now = at(now);
-    let mut rows = table.close_until(now, &nothing);
+    let mut rows = table.close_until(now, &no_indicator);
     while table.is_behind() {
         now += PORTION_EVERY;
-        rows.extend(table.close_until(now, &nothing));
+        rows.extend(table.close_until(now, &no_indicator));
     }
     rows
 }
@@ -229,9 +235,9 @@ fn wild_times_open_no_endless_minutes() {
         happens(&mut table, ChangeKind::Established, number, (minute, 0));
         assert!(table.minutes.len() <= MAX_OPEN_MINUTES);
     }
-    let mut rows = table.close_all(&nothing);
+    let mut rows = table.close_all(&no_indicator);
     while table.is_behind() {
-        rows.extend(table.close_all(&nothing));
+        rows.extend(table.close_all(&no_indicator));
     }
     assert_eq!(rows.iter().map(|row| row.links_established).sum::<u64>(), 1000);
 }
@@ -249,9 +255,12 @@ fn many_keys_are_told_a_portion_a_call() {
     let (mut calls, mut rows, mut bytes) = (0, 0, 0);
     let mut now = at(62);
     loop {
-        let made = table.close_until(now, &nothing);
+        let made = table.close_until(now, &no_indicator);
         assert!(made.len() <= 1000, "{}", made.len());
-        assert!(!table.is_behind() || table.close_until(now, &nothing).is_empty(), "not at once");
+        assert!(
+            !table.is_behind() || table.close_until(now, &no_indicator).is_empty(),
+            "not at once"
+        );
         now += PORTION_EVERY;
         (calls, rows) = (calls + 1, rows + made.len() as u64);
         bytes += made.iter().map(|row| row.bytes_sent).sum::<u64>();
