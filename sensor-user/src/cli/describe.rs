@@ -10,7 +10,7 @@ use crate::deliver::{
     SinkKind,
 };
 use crate::http::{Access, HeaderText, Login, Proxy, redacted_url};
-use crate::intel::{Ask, FeedConfig, FeedSource};
+use crate::intel::{FeedConfig, FeedQuery, FeedSource};
 use crate::inventory::ImdsMode;
 use crate::pipeline::history::HistoryConfig;
 use crate::telemetry::log::Target;
@@ -129,33 +129,35 @@ fn feed(feed: &FeedConfig) -> String {
     if !feed.quarantine {
         add("never held back".to_owned());
     }
-    asked(&feed.ask, &mut add);
+    asked(&feed.query, &mut add);
     reached(&feed.access, &mut add);
     text
 }
 
 /// What of a feed is asked for, where it is not all.
-fn asked(ask: &Ask, add: &mut impl FnMut(String)) {
-    match ask {
-        Ask::Document => {}
-        Ask::Taxii(ask) if ask.collections.is_empty() => add("all collections".to_owned()),
-        Ask::Taxii(ask) => add(format!("collections {}", ask.collections.join(" "))),
-        Ask::Misp(ask) => {
-            add(format!("types {}", ask.types.join(" ")));
-            for (name, value) in &ask.filter {
+fn asked(query: &FeedQuery, add: &mut impl FnMut(String)) {
+    match query {
+        FeedQuery::Document => {}
+        FeedQuery::Taxii(query) if query.collections.is_empty() => {
+            add("all collections".to_owned())
+        }
+        FeedQuery::Taxii(query) => add(format!("collections {}", query.collections.join(" "))),
+        FeedQuery::Misp(query) => {
+            add(format!("types {}", query.types.join(" ")));
+            for (name, value) in &query.filter {
                 add(format!("{name} {value}"));
             }
         }
-        Ask::CrowdSec(ask) => {
-            for (name, words) in [("scopes", &ask.scopes), ("origins", &ask.origins)] {
+        FeedQuery::CrowdSec(query) => {
+            for (name, words) in [("scopes", &query.scopes), ("origins", &query.origins)] {
                 if !words.is_empty() {
                     add(format!("{name} {}", words.join(" ")));
                 }
             }
         }
-        Ask::Sentinel(ask) => {
-            add(format!("workspace {}", ask.workspace));
-            add(format!("client {} with the secret in {}", ask.client_id, ask.client_secret));
+        FeedQuery::Sentinel(query) => {
+            add(format!("workspace {}", query.workspace));
+            add(format!("client {} with the secret in {}", query.client_id, query.client_secret));
         }
     }
 }

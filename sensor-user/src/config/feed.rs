@@ -46,7 +46,7 @@ pub(super) fn feed(
     feed.min_confidence = min_confidence;
     feed.quarantine = quarantine.unwrap_or(feed.quarantine);
     feed.access = access;
-    feed.ask = of_kind.ask;
+    feed.query = of_kind.query;
     feed.full_every = of_kind.full_every.unwrap_or(feed.full_every);
     feed.list = of_kind.list;
     Some((feed, line))
@@ -61,7 +61,7 @@ fn source(
     let form = "\"file:PATH\" or an http: or https: URL";
     let parse = |value: &toml::de::DeValue<'_>| values::feed_source(place.folder, value);
     if kind == Some(Kind::Sentinel) && section.has("workspace") && !section.has("url") {
-        return crate::intel::SentinelAsk::URL.parse().ok().map(FeedSource::Http);
+        return crate::intel::WorkspaceQuery::URL.parse().ok().map(FeedSource::Http);
     }
     section.require("url", form, parse)
 }

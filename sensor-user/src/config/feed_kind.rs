@@ -11,7 +11,8 @@ use super::remote::secret;
 use super::sections::{DAY, SECOND};
 use super::values;
 use crate::intel::{
-    Ask, CrowdSecAsk, FeedKind, FeedSource, ListFormat, MispAsk, SentinelAsk, TaxiiAsk,
+    CrowdSecQuery, FeedKind, FeedQuery, FeedSource, ListFormat, MispQuery, TaxiiQuery,
+    WorkspaceQuery,
 };
 
 /// `feed.kind` as written.
@@ -42,7 +43,7 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct OfKind {
     pub(super) kind: FeedKind,
-    pub(super) ask: Ask,
+    pub(super) query: FeedQuery,
     pub(super) full_every: Option<Duration>,
     pub(super) list: ListFormat,
 }
@@ -95,55 +96,55 @@ pub(super) fn read(
     let full_every = matches!(kind, Kind::Taxii2 | Kind::Misp)
         .then(|| section.read("full_every", values::duration(SECOND..=365 * DAY)))
         .flatten();
-    let (kind, ask) = match kind {
-        Kind::List => (FeedKind::List, Ask::Document),
-        Kind::Stix => (FeedKind::Stix, Ask::Document),
-        Kind::Taxii2 => (FeedKind::Taxii2, Ask::Taxii(taxii(section))),
+    let (kind, query) = match kind {
+        Kind::List => (FeedKind::List, FeedQuery::Document),
+        Kind::Stix => (FeedKind::Stix, FeedQuery::Document),
+        Kind::Taxii2 => (FeedKind::Taxii2, FeedQuery::Taxii(taxii(section))),
         Kind::Misp => misp(section, source),
-        Kind::CrowdSec => (FeedKind::CrowdSec, Ask::CrowdSec(crowdsec(section))),
+        Kind::CrowdSec => (FeedKind::CrowdSec, FeedQuery::CrowdSec(crowdsec(section))),
         Kind::Sentinel => sentinel(section, source, place)?,
     };
     let list = if kind == FeedKind::List { list(section) } else { ListFormat::default() };
-    Some(OfKind { kind, ask, full_every, list })
+    Some(OfKind { kind, query, full_every, list })
 }
 
 fn words(section: &mut Section<'_, '_>, key: &'static str) -> Option<Vec<String>> {
     section.read_list(key, "words in quotes", values::text)
 }
 
-fn taxii(section: &mut Section<'_, '_>) -> TaxiiAsk {
+fn taxii(section: &mut Section<'_, '_>) -> TaxiiQuery {
     let collections = words(section, "collections");
     let page_size = section.read("page_size", values::number(1..=100_000_u32));
-    TaxiiAsk {
+    TaxiiQuery {
         collections: collections.unwrap_or_default(),
-        page_size: page_size.unwrap_or(TaxiiAsk::PAGE_SIZE),
+        page_size: page_size.unwrap_or(TaxiiQuery::PAGE_SIZE),
     }
 }
 
-fn misp(section: &mut Section<'_, '_>, source: Option<&FeedSource>) -> (FeedKind, Ask) {
+fn misp(section: &mut Section<'_, '_>, source: Option<&FeedSource>) -> (FeedKind, FeedQuery) {
     let mode = section.read("mode", |value| values::word(&["search", "feed"], value));
     let is_manifest = matches!(source, Some(FeedSource::Http(url))
         if url.path().ends_with("/manifest.json"));
     let is_feed = mode.map_or(is_manifest, |mode| mode == 1);
-    let usual = MispAsk::default();
+    let usual = MispQuery::default();
     if is_feed {
         for key in ["types", "filter", "overlap", "page_size", "full_every"] {
             section
                 .refuse_here(key, "has no meaning for a feed of events, only for mode \"search\"");
         }
-        return (FeedKind::MispFeed, Ask::Document);
+        return (FeedKind::MispFeed, FeedQuery::Document);
     }
     let types = words(section, "types");
     let filter = section.read("filter", filter);
     let page_size = section.read("page_size", values::number(1..=100_000_u32));
     let overlap = section.read("overlap", values::duration(Duration::ZERO..=30 * DAY));
-    let ask = MispAsk {
+    let query = MispQuery {
         types: types.unwrap_or(usual.types),
         filter: filter.unwrap_or_default(),
-        page_size: page_size.unwrap_or(MispAsk::PAGE_SIZE),
-        overlap: overlap.unwrap_or(MispAsk::OVERLAP),
+        page_size: page_size.unwrap_or(MispQuery::PAGE_SIZE),
+        overlap: overlap.unwrap_or(MispQuery::OVERLAP),
     };
-    (FeedKind::Misp, Ask::Misp(ask))
+    (FeedKind::Misp, FeedQuery::Misp(query))
 }
 
 /// Parameters of a search; those that make it what it is are not to be set.
@@ -173,8 +174,8 @@ fn filter(value: &DeValue<'_>) -> Result<BTreeMap<String, serde_json::Value>, St
     Ok(all)
 }
 
-fn crowdsec(section: &mut Section<'_, '_>) -> CrowdSecAsk {
-    CrowdSecAsk {
+fn crowdsec(section: &mut Section<'_, '_>) -> CrowdSecQuery {
+    CrowdSecQuery {
         scopes: words(section, "scopes").unwrap_or_default(),
         origins: words(section, "origins").unwrap_or_default(),
         scenarios_containing: words(section, "scenarios_containing").unwrap_or_default(),
@@ -187,12 +188,12 @@ fn sentinel(
     section: &mut Section<'_, '_>,
     source: Option<&FeedSource>,
     place: BaseDirs<'_>,
-) -> Option<(FeedKind, Ask)> {
+) -> Option<(FeedKind, FeedQuery)> {
     if !section.has("workspace") {
         for key in WORKSPACE.into_iter().chain(["page_size"]) {
             section.refuse_here(key, "has no meaning without workspace; set workspace too");
         }
-        return Some((FeedKind::Sentinel, Ask::Document));
+        return Some((FeedKind::Sentinel, FeedQuery::Document));
     }
     if matches!(source, Some(FeedSource::File(_))) {
         section.note("workspace", "has no meaning for a file: URL; leave url out");
@@ -211,10 +212,10 @@ fn sentinel(
     let tenant = section.require("tenant", form, values::path_word);
     let login_url = match section.read("login_url", values::http_url) {
         Some(url) => Some(url),
-        None => SentinelAsk::LOGIN_URL.parse().ok(),
+        None => WorkspaceQuery::LOGIN_URL.parse().ok(),
     };
     let page_size = section.read("page_size", values::number(1..=100_000_u32));
-    let ask = SentinelAsk {
+    let query = WorkspaceQuery {
         subscription: subscription?,
         resource_group: resource_group?,
         workspace: workspace?,
@@ -222,9 +223,9 @@ fn sentinel(
         client_id: client_id?,
         client_secret: client_secret?,
         login_url: login_url?,
-        page_size: page_size.unwrap_or(SentinelAsk::PAGE_SIZE),
+        page_size: page_size.unwrap_or(WorkspaceQuery::PAGE_SIZE),
     };
-    Some((FeedKind::SentinelQuery, Ask::Sentinel(Box::new(ask))))
+    Some((FeedKind::SentinelQuery, FeedQuery::Sentinel(Box::new(query))))
 }
 
 /// The format of a list, checked as a whole: what is wrong with it is noted at the key it is about.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::http::{Access, HeaderText, Login, Proxy, Secret};
-use crate::intel::{Ask, ListField, ListShape};
+use crate::intel::{FeedQuery, ListField, ListShape};
 
 fn parse(more: &str) -> Result<FeedConfig, Vec<String>> {
     let environment = Environment {
@@ -79,16 +79,16 @@ fn the_way_to_a_server_is_taken_as_written() {
 #[test]
 fn a_kind_has_its_own_keys() {
     let taxii = parse("kind = 'taxii2'\nurl = 'https://h/t/'\ncollections = ['a']\npage_size = 7\nfull_every = '2h'").unwrap();
-    let Ask::Taxii(ask) = &taxii.ask else { panic!("{:?}", taxii.ask) };
-    assert_eq!((ask.collections.as_slice(), ask.page_size), (&["a".to_owned()][..], 7));
+    let FeedQuery::Taxii(query) = &taxii.query else { panic!("{:?}", taxii.query) };
+    assert_eq!((query.collections.as_slice(), query.page_size), (&["a".to_owned()][..], 7));
     assert_eq!(taxii.full_every, Duration::from_hours(2));
     let misp = parse("kind = 'misp'\nurl = 'https://h/'\nfilter = { tags = ['x', 'y'], published = true, threat_level_id = 1 }").unwrap();
-    let Ask::Misp(ask) = &misp.ask else { panic!("{:?}", misp.ask) };
+    let FeedQuery::Misp(query) = &misp.query else { panic!("{:?}", misp.query) };
     assert_eq!(
-        serde_json::to_string(&ask.filter).unwrap(),
+        serde_json::to_string(&query.filter).unwrap(),
         r#"{"published":true,"tags":["x","y"],"threat_level_id":1}"#
     );
-    assert_eq!(ask.types.len(), 5);
+    assert_eq!(query.types.len(), 5);
     for (more, kind) in [
         ("kind = 'misp'\nurl = 'https://h/f/manifest.json'", FeedKind::MispFeed),
         ("kind = 'misp'\nmode = 'feed'\nurl = 'https://h/f/'", FeedKind::MispFeed),
@@ -108,9 +108,9 @@ fn a_kind_has_its_own_keys() {
     assert_eq!(list.columns.of(ListField::Port), ["2"]);
     let workspace = parse("kind = 'sentinel'\nsubscription = 's'\nresource_group = 'g(1)'\nworkspace = 'w'\ntenant = 't.example'\nclient_id = 'c'\nclient_secret = { file = '/s' }").unwrap();
     assert_eq!(workspace.source.shown(), "https://management.azure.com/");
-    let Ask::Sentinel(ask) = workspace.ask else { panic!("{:?}", workspace.ask) };
-    assert_eq!(ask.login_url.as_str(), "https://login.microsoftonline.com/");
-    assert_eq!(ask.tenant, "t.example");
+    let FeedQuery::Sentinel(query) = workspace.query else { panic!("{:?}", workspace.query) };
+    assert_eq!(query.login_url.as_str(), "https://login.microsoftonline.com/");
+    assert_eq!(query.tenant, "t.example");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::reader::Section;
 use super::remote::secret;
 use super::values;
 use crate::deliver::{AzureLogin, LogsIngestionConfig, ServerConfig};
-use crate::intel::SentinelAsk;
+use crate::intel::WorkspaceQuery;
 use crate::schema::TABLES;
 
 /// All of these keys.
@@ -29,7 +29,7 @@ pub(super) const KEYS: [&str; 10] = [
 
 /// Word, what tokens are for, and who gives them.
 const CLOUDS: [(&str, &str, &str); 3] = [
-    ("public", "https://monitor.azure.com", SentinelAsk::LOGIN_URL),
+    ("public", "https://monitor.azure.com", WorkspaceQuery::LOGIN_URL),
     ("china", "https://monitor.azure.cn", "https://login.chinacloudapi.cn/"),
     ("government", "https://monitor.azure.us", "https://login.microsoftonline.us/"),
 ];

@@ -15,7 +15,7 @@ mod rejects;
 pub mod set;
 
 pub use address::{Exclusion, PrefixPolicy, canonical, host, is_special, parse_prefix};
-pub use config::query::{Ask, CrowdSecAsk, MispAsk, SentinelAsk, TaxiiAsk};
+pub use config::query::{CrowdSecQuery, FeedQuery, MispQuery, TaxiiQuery, WorkspaceQuery};
 pub use config::{FeedConfig, FeedSource};
 pub use formats::columns::{JsonStr, flag, integer, lenient_time, number, parse_time, time};
 pub use formats::crowdsec::read_crowdsec;

@@ -202,7 +202,7 @@ async fn an_invalid_response_changes_nothing() {
             b"HTTP/1.1 200 OK\r\n\r\nerror\nno quota\n",
         ),
         (
-            "answered 500 Internal Server Error",
+            "status 500 Internal Server Error",
             b"HTTP/1.1 500 Internal Server Error\r\n\r\n203.0.113.6\n",
         ),
         ("answered 304 Not Modified", b"HTTP/1.1 304 Not Modified\r\n\r\n"),
@@ -234,7 +234,7 @@ async fn a_slow_body_ends_at_the_timeout() {
     let (intel, _) = intel(config(FeedKind::List, at(&server)));
     intel.pull_all().await;
     let error = status(&intel).last_error.unwrap();
-    assert!(error.contains("no complete answer within 500ms"), "{error}");
+    assert!(error.contains("no complete response within 500ms"), "{error}");
     assert!(intel.set().load().is_empty());
 }
 
@@ -247,7 +247,7 @@ async fn an_unreachable_server_is_reported() {
     let (intel, _) = intel(config(FeedKind::List, source));
     intel.pull_all().await;
     let error = status(&intel).last_error.unwrap();
-    assert!(error.contains("no answer; check the address"), "{error}");
+    assert!(error.contains("no response; check the address"), "{error}");
     assert!(error.contains("refused") && !error.contains("secret"), "{error}");
 }
 

@@ -1,7 +1,7 @@
 //! The Local API of `CrowdSec`: a stream whose position the server keeps.
 
 use sensor_tests::servers::CrowdSec;
-use sensor_user::intel::{Ask, CrowdSecAsk, Cursor, Extent, FeedKind};
+use sensor_user::intel::{CrowdSecQuery, Cursor, Extent, FeedKind, FeedQuery};
 
 use super::{New, Puller, start};
 
@@ -79,7 +79,7 @@ async fn an_unknown_key_is_reported_with_a_remedy() {
     let puller = Puller::new(FeedKind::CrowdSec, &server.url()).token("X-Api-Key", wrong);
     let error = puller.pull_error(&Cursor::Start).await;
     assert!(
-        error.contains("answered 403 Forbidden") && error.contains("cscli bouncers add"),
+        error.contains("status 403 Forbidden") && error.contains("cscli bouncers add"),
         "{error}"
     );
 }
@@ -96,10 +96,10 @@ async fn only_the_requested_scopes_and_origins_are_pulled() {
         (&[], &["CAPI"], &[]),
     ] {
         let words = |all: &[&str]| texts(all);
-        puller.feed.ask = Ask::CrowdSec(CrowdSecAsk {
+        puller.feed.query = FeedQuery::CrowdSec(CrowdSecQuery {
             scopes: words(scopes),
             origins: words(origins),
-            ..CrowdSecAsk::default()
+            ..CrowdSecQuery::default()
         });
         let found = puller.new_from(&Cursor::Start).await;
         assert_eq!(added_and_deleted(&found).0, want, "{scopes:?} {origins:?}");

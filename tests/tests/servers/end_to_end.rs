@@ -5,7 +5,9 @@ use std::sync::Arc;
 use sensor_tests::agent_binary;
 use sensor_tests::servers::{CrowdSec, Medallion, Mmisp, MockWebServer, OpenTaxii, stix_indicator};
 use sensor_user::base::clock::SystemClock;
-use sensor_user::intel::{Ask, FeedConfig, FeedFolder, FeedKind, Intel, MispAsk, ParserMode};
+use sensor_user::intel::{
+    FeedConfig, FeedFolder, FeedKind, FeedQuery, Intel, MispQuery, ParserMode,
+};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -112,9 +114,9 @@ async fn attributes_of_a_misp() {
     server.attribute(event, "ip-dst", HOSTS[1], true);
     server.attribute(event, "ip-dst", HOSTS[2], false);
     let mut puller = Puller::new(FeedKind::Misp, &server.url());
-    let mut query = MispAsk { types: vec!["ip-dst".to_owned()], ..MispAsk::default() };
+    let mut query = MispQuery { types: vec!["ip-dst".to_owned()], ..MispQuery::default() };
     query.filter.insert("deleted".to_owned(), json!([]));
-    puller.feed.ask = Ask::Misp(query);
+    puller.feed.query = FeedQuery::Misp(query);
     let stored = StoredFeed::new(puller.token("Authorization", server.key_file()));
     assert_eq!(stored.pull(&HOSTS).await, [true, true, false]);
     server.request("DELETE", &format!("attributes/{id}"), &json!({}));

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use sensor_tests::servers::{InterceptingProxy, Medallion, ProxyAction, stix_indicator};
-use sensor_user::intel::{Ask, Cursor, Extent, FeedKind, TaxiiAsk};
+use sensor_user::intel::{Cursor, Extent, FeedKind, FeedQuery, TaxiiQuery};
 use serde_json::{Value, json};
 
 use super::{Puller, start};
@@ -22,7 +22,7 @@ fn puller_through(server: &Medallion, proxy: &InterceptingProxy) -> Puller {
 }
 
 fn page_size(puller: &mut Puller, page_size: u32) {
-    puller.feed.ask = Ask::Taxii(TaxiiAsk { page_size, ..TaxiiAsk::default() });
+    puller.feed.query = FeedQuery::Taxii(TaxiiQuery { page_size, ..TaxiiQuery::default() });
 }
 
 fn indicators(numbers: std::ops::Range<u32>) -> Vec<Value> {
@@ -100,7 +100,7 @@ async fn every_url_of_a_server_is_accepted() {
     ] {
         let mut puller = puller(&server, path);
         let collections = names.iter().map(ToString::to_string).collect();
-        puller.feed.ask = Ask::Taxii(TaxiiAsk { collections, ..TaxiiAsk::default() });
+        puller.feed.query = FeedQuery::Taxii(TaxiiQuery { collections, ..TaxiiQuery::default() });
         let found = puller.new_from(&Cursor::Start).await;
         assert_eq!(found.items(&OBJECTS).len(), count, "{path} {names:?}");
     }
@@ -110,14 +110,14 @@ async fn every_url_of_a_server_is_accepted() {
             &["nope"][..],
             "has no collection \"nope\"; there are \"indicators\", \"others\", \"secret\"",
         ),
-        ("taxii2/", &["secret"], "\"secret\" is not for this user"),
+        ("taxii2/", &["secret"], "\"secret\" is not readable for this user"),
         ("empty/", &[], "has no collection that this user may read"),
-        ("feeds/collections/11111111-1111-4111-8111-111111111111/", &[], "answered 404"),
-        ("nothing/", &[], "answered 404"),
+        ("feeds/collections/11111111-1111-4111-8111-111111111111/", &[], "status 404"),
+        ("nothing/", &[], "status 404"),
     ] {
         let mut puller = puller(&server, path);
         let collections = names.iter().map(ToString::to_string).collect();
-        puller.feed.ask = Ask::Taxii(TaxiiAsk { collections, ..TaxiiAsk::default() });
+        puller.feed.query = FeedQuery::Taxii(TaxiiQuery { collections, ..TaxiiQuery::default() });
         let error = puller.pull_error(&Cursor::Start).await;
         assert!(error.contains(expected), "{path} {names:?}: {error}");
     }
@@ -131,7 +131,7 @@ async fn a_wrong_password_and_an_unreachable_server_are_reported_and_change_noth
     let password = server.password_file();
     std::fs::write(&password, "wrong\n").unwrap();
     let error = puller.pull_error(&Cursor::Start).await;
-    assert!(error.contains("answered 401 Unauthorized; check user, password"), "{error}");
+    assert!(error.contains("status 401 Unauthorized; check user, password"), "{error}");
     // The password file is read for each pull.
     std::fs::write(&password, format!("{}\n", Medallion::PASSWORD)).unwrap();
     let first = puller.new_from(&Cursor::Start).await;
@@ -204,7 +204,7 @@ async fn an_expired_page_token_restarts_the_paging_without_loss() {
     let mut puller = puller_through(&server, &proxy);
     page_size(&mut puller, 10);
     let error = puller.pull_error(&Cursor::Start).await;
-    assert!(error.contains("answers 400 to the next page, 5 times"), "{error}");
+    assert!(error.contains("status 400 for the next page, also after 5 restarts"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

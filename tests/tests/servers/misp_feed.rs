@@ -99,7 +99,7 @@ async fn an_event_with_a_wrong_digest_is_fetched_again() {
     assert_eq!(second.extent, replaced(&[IDS[1]]));
     // The third event has no file: nothing is new, which is an error.
     let error = puller.pull_error(&second.cursor).await;
-    assert!(error.contains("answered 404"), "{error}");
+    assert!(error.contains("status 404"), "{error}");
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn an_invalid_manifest_is_refused() {
     let site = MockWebServer::start().await;
     let puller = Puller::new(FeedKind::MispFeed, &site.url("/feed/"));
     for (body, error_part) in [
-        ("[]", "is no manifest (invalid type"),
+        ("[]", "not a manifest (invalid type"),
         ("{\"a\":{", "ends inside its JSON"),
         ("<html>", "web page"),
         ("", "empty"),

@@ -1,7 +1,7 @@
 //! MISP's REST API with mmisp: numbers where PHP's MISP has text, one type per search, no time filter.
 
 use sensor_tests::servers::Mmisp;
-use sensor_user::intel::{Ask, Cursor, Extent, FeedKind, MispAsk};
+use sensor_user::intel::{Cursor, Extent, FeedKind, FeedQuery, MispQuery};
 use serde_json::json;
 
 use super::{Puller, start};
@@ -11,10 +11,11 @@ const ATTRIBUTES: [&str; 2] = ["response", "Attribute"];
 fn puller(server: &Mmisp, page_size: u32) -> Puller {
     let mut puller =
         Puller::new(FeedKind::Misp, &server.url()).token("Authorization", server.key_file());
-    let mut query = MispAsk { types: vec!["ip-dst".to_owned()], page_size, ..MispAsk::default() };
+    let mut query =
+        MispQuery { types: vec!["ip-dst".to_owned()], page_size, ..MispQuery::default() };
     // mmisp does not accept a list here, and without the filter returns deleted attributes too.
     query.filter.insert("deleted".to_owned(), json!([]));
-    puller.feed.ask = Ask::Misp(query);
+    puller.feed.query = FeedQuery::Misp(query);
     puller
 }
 
@@ -53,7 +54,7 @@ async fn attributes_are_pulled_in_pages_with_deleted_ones() {
     std::fs::write(&wrong, "x".repeat(40)).unwrap();
     let puller = Puller::new(FeedKind::Misp, &server.url()).token("Authorization", wrong);
     let error = puller.pull_error(&Cursor::Start).await;
-    assert!(error.contains("answered 401"), "{error}");
+    assert!(error.contains("status 401"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

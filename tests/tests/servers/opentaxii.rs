@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use sensor_tests::servers::{InterceptingProxy, OpenTaxii, ProxyAction, stix_indicator};
-use sensor_user::intel::{Ask, Cursor, Extent, FeedKind, TaxiiAsk};
+use sensor_user::intel::{Cursor, Extent, FeedKind, FeedQuery, TaxiiQuery};
 use serde_json::Value;
 
 use super::{Puller, start};
@@ -17,7 +17,7 @@ fn indicators(numbers: std::ops::Range<u32>) -> Vec<Value> {
 fn puller(url: &str, server: &OpenTaxii) -> Puller {
     let mut puller =
         Puller::new(FeedKind::Taxii2, url).basic(OpenTaxii::USER, server.password_file());
-    puller.feed.ask = Ask::Taxii(TaxiiAsk { page_size: 10, ..TaxiiAsk::default() });
+    puller.feed.query = FeedQuery::Taxii(TaxiiQuery { page_size: 10, ..TaxiiQuery::default() });
     puller
 }
 
@@ -42,7 +42,7 @@ async fn a_snapshot_is_pulled_in_pages_and_then_only_additions() {
     assert!(second.items(&OBJECTS).iter().any(|item| item["revoked"] == true));
     // The collection, selected by its alias.
     let collections = vec!["iocs".to_owned()];
-    puller.feed.ask = Ask::Taxii(TaxiiAsk { collections, ..TaxiiAsk::default() });
+    puller.feed.query = FeedQuery::Taxii(TaxiiQuery { collections, ..TaxiiQuery::default() });
     assert_eq!(puller.new_from(&Cursor::Start).await.documents.len(), 1);
 }
 
@@ -57,7 +57,7 @@ async fn a_wrong_password_and_an_empty_collection_are_distinguished() {
     assert_eq!(puller.new_from(&first.cursor).await.items(&OBJECTS).len(), 1);
     std::fs::write(server.password_file(), "wrong").unwrap();
     let error = puller.pull_error(&first.cursor).await;
-    assert!(error.contains("answered 401"), "{error}");
+    assert!(error.contains("status 401"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

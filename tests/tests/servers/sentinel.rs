@@ -3,7 +3,7 @@
 
 use sensor_tests::servers::MockWebServer;
 use sensor_user::http::Secret;
-use sensor_user::intel::{Ask, Cursor, Extent, FeedKind, SentinelAsk};
+use sensor_user::intel::{Cursor, Extent, FeedKind, FeedQuery, WorkspaceQuery};
 use serde_json::{Value, json};
 
 use super::Puller;
@@ -15,7 +15,7 @@ pub(super) fn puller(management: &MockWebServer, login: &MockWebServer) -> Pulle
     let mut puller = Puller::new(FeedKind::SentinelQuery, &management.url("/"));
     let secret = puller.folder.path().with_extension("secret");
     std::fs::write(&secret, "a&b=c d\n").unwrap();
-    puller.feed.ask = Ask::Sentinel(Box::new(SentinelAsk {
+    puller.feed.query = FeedQuery::Sentinel(Box::new(WorkspaceQuery {
         subscription: "s".to_owned(),
         resource_group: "g".to_owned(),
         workspace: "w".to_owned(),
@@ -80,17 +80,14 @@ async fn refusals_are_distinguished_and_contain_no_secret() {
     let wrong = json!({ "error": "invalid_client", "error_description": "hunter2" }).to_string();
     login.enqueue_response(TOKEN, 401, &[], wrong);
     let error = puller.pull_error(&Cursor::Start).await;
-    assert!(error.contains("answered 401") && error.contains("client_secret"), "{error}");
+    assert!(error.contains("status 401") && error.contains("client_secret"), "{error}");
     login.set_response(TOKEN, "{\"access_token\":5,\"hunter2\":1}");
     let error = puller.pull_error(&Cursor::Start).await;
-    assert!(error.contains("answers with no token") && !error.contains("hunter2"), "{error}");
+    assert!(error.contains("returns no token") && !error.contains("hunter2"), "{error}");
     login.set_response(TOKEN, token(3600));
     management.enqueue_response(QUERY, 403, &[], "{}");
     let error = puller.pull_error(&Cursor::Start).await;
-    assert!(
-        error.contains("answered 403") && error.contains("Microsoft Sentinel Reader"),
-        "{error}"
-    );
+    assert!(error.contains("status 403") && error.contains("Microsoft Sentinel Reader"), "{error}");
     // A refused token is not used again.
     login.take_requests();
     management.set_response(QUERY, page(&["1"], None));

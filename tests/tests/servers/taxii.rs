@@ -56,7 +56,7 @@ async fn paging_without_progress_ends() {
         site.remove(OBJECTS);
         site.enqueue_response(OBJECTS, 200, headers, body.clone());
         let error = puller(&site, "/r/collections/c/").pull_error(&Cursor::Start).await;
-        assert!(error.contains("says that there is more and not where"), "{body}: {error}");
+        assert!(error.contains("reports more pages without a link"), "{body}: {error}");
         assert_eq!(site.take_requests().len(), requests, "{body}");
     }
 }
@@ -65,7 +65,7 @@ async fn paging_without_progress_ends() {
 async fn a_response_that_is_not_taxii_is_reported() {
     let site = MockWebServer::start().await;
     for (kind, body, error_part) in [
-        ("application/json", "{}", "answers with \"application/json\", which is not TAXII 2.1"),
+        ("application/json", "{}", "media type \"application/json\" is not that of TAXII 2.1"),
         ("application/taxii+json;version=2.0", "{}", "which is not TAXII 2.1"),
         ("text/html", "<p>log in", "web page"),
         (MEDIA, "{\"objects\":[{", "ends inside its JSON"),
@@ -96,7 +96,7 @@ async fn an_unavailable_or_foreign_api_root_does_not_hide_the_others() {
     site.remove("/closed/collections/");
     site.enqueue_response("/closed/collections/", 500, &[], "");
     let error = puller(&site, "/t/").pull_error(&Cursor::Start).await;
-    assert!(error.contains("answered 500"), "{error}");
+    assert!(error.contains("status 500"), "{error}");
 }
 
 /// The server chooses the id of a collection; it is escaped as one path segment.
@@ -106,7 +106,7 @@ async fn a_hostile_collection_id_is_escaped_in_the_path() {
     let list = json!({ "collections": [{ "id": "../../x?y=1#z" }] });
     taxii(&site, "/r/collections/", &list.to_string());
     let error = puller(&site, "/r/collections/").pull_error(&Cursor::Start).await;
-    assert!(error.contains("answered 404"), "{error}");
+    assert!(error.contains("status 404"), "{error}");
     let requests = site.take_requests();
     assert!(
         requests[1].line.starts_with("GET /r/collections/..%2F..%2Fx%3Fy=1%23z/objects/?"),

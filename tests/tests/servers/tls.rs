@@ -76,7 +76,7 @@ async fn a_feeds_authority_is_trusted_for_that_feed_only() {
     let mut puller = Puller::new(FeedKind::List, &server.url);
     let error = puller.pull_error(&Cursor::Start).await;
     assert!(
-        error.contains("no answer; check the address, the network and the certificate"),
+        error.contains("no response; check the address, the network and the certificate"),
         "{error}"
     );
     puller.feed.access.ca_file = Some(files.path().join("ca"));

@@ -83,7 +83,7 @@ impl Log {
     }
 
     /// Keeps of what is not written only what some sink still needs, and what states there is room
-    /// for. SocketScanner when something was settled, or where it `must`.
+    /// for. Looks when something was settled, or where it `must`.
     pub(super) fn forget_settled(&mut self, must: bool) {
         let settled = self.shared.index().settled();
         if !must && settled <= self.forgotten {

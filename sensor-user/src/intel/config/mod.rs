@@ -16,7 +16,7 @@ use crate::intel::formats::kind::FeedKind;
 use crate::intel::formats::list::ListFormat;
 use crate::intel::set::segment::Validity;
 use crate::intel::set::ttl::Ttl;
-use query::Ask;
+use query::FeedQuery;
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -80,7 +80,7 @@ pub struct FeedConfig {
     /// Credentials, headers, TLS and proxy for its server.
     pub access: Access,
     /// Protocol-specific request parameters; they apply to its kind only.
-    pub ask: Ask,
+    pub query: FeedQuery,
     /// Interval of full pulls of a feed whose other pulls fetch changes only.
     pub full_every: Duration,
     /// Format of a list.
@@ -105,7 +105,7 @@ impl FeedConfig {
             min_confidence: None,
             quarantine: true,
             access: Access::default(),
-            ask: Ask::usual(kind),
+            query: FeedQuery::usual(kind),
             full_every: DAY,
             list: ListFormat::default(),
         }

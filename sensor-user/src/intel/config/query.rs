@@ -8,23 +8,23 @@ use crate::intel::formats::kind::FeedKind;
 
 /// What is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Ask {
+pub enum FeedQuery {
     /// The one document at the URL.
     #[default]
     Document,
     /// Collections of a TAXII server.
-    Taxii(TaxiiAsk),
+    Taxii(TaxiiQuery),
     /// Attributes of a MISP server.
-    Misp(MispAsk),
+    Misp(MispQuery),
     /// Decisions of a `CrowdSec` Local API.
-    CrowdSec(CrowdSecAsk),
+    CrowdSec(CrowdSecQuery),
     /// Indicators of a Sentinel workspace.
-    Sentinel(Box<SentinelAsk>),
+    Sentinel(Box<WorkspaceQuery>),
 }
 
 /// Of a TAXII 2.1 server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaxiiAsk {
+pub struct TaxiiQuery {
     /// Ids, aliases or titles; empty for all that may be read.
     pub collections: Vec<String>,
     /// Objects a page at most; servers may give fewer.
@@ -33,7 +33,7 @@ pub struct TaxiiAsk {
 
 /// Of a MISP server (`attributes/restSearch`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MispAsk {
+pub struct MispQuery {
     /// Types of attributes.
     pub types: Vec<String>,
     /// Further parameters of the search, as they are.
@@ -46,7 +46,7 @@ pub struct MispAsk {
 
 /// Of a `CrowdSec` Local API (`/v1/decisions/stream`); empty lists do not filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CrowdSecAsk {
+pub struct CrowdSecQuery {
     /// Such as `ip`, `range`.
     pub scopes: Vec<String>,
     /// Such as `crowdsec`, `CAPI`, `cscli`.
@@ -59,7 +59,7 @@ pub struct CrowdSecAsk {
 
 /// Of the management API of a Sentinel workspace (`queryIndicators`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SentinelAsk {
+pub struct WorkspaceQuery {
     /// Id of the subscription.
     pub subscription: String,
     /// Name of the resource group.
@@ -78,18 +78,18 @@ pub struct SentinelAsk {
     pub page_size: u32,
 }
 
-impl TaxiiAsk {
+impl TaxiiQuery {
     /// Objects a page unless set.
     pub const PAGE_SIZE: u32 = 1000;
 }
 
-impl Default for TaxiiAsk {
+impl Default for TaxiiQuery {
     fn default() -> Self {
         Self { collections: Vec::new(), page_size: Self::PAGE_SIZE }
     }
 }
 
-impl MispAsk {
+impl MispQuery {
     /// Attributes a page unless set.
     pub const PAGE_SIZE: u32 = 5000;
     /// Overlap unless set: clocks differ, and an event may be saved while it is asked for.
@@ -98,7 +98,7 @@ impl MispAsk {
     pub const TYPES: [&str; 5] = ["ip-src", "ip-dst", "ip-src|port", "ip-dst|port", "domain|ip"];
 }
 
-impl Default for MispAsk {
+impl Default for MispQuery {
     fn default() -> Self {
         Self {
             types: Self::TYPES.map(str::to_owned).into(),
@@ -109,7 +109,7 @@ impl Default for MispAsk {
     }
 }
 
-impl SentinelAsk {
+impl WorkspaceQuery {
     /// Indicators a page unless set.
     pub const PAGE_SIZE: u32 = 1000;
     /// The management API unless another is named, as sovereign clouds have.
@@ -118,13 +118,13 @@ impl SentinelAsk {
     pub const LOGIN_URL: &str = "https://login.microsoftonline.com/";
 }
 
-impl Ask {
+impl FeedQuery {
     /// What is asked of a feed of `kind` unless configured. A workspace has no defaults.
     pub fn usual(kind: FeedKind) -> Self {
         match kind {
-            FeedKind::Taxii2 => Self::Taxii(TaxiiAsk::default()),
-            FeedKind::Misp => Self::Misp(MispAsk::default()),
-            FeedKind::CrowdSec => Self::CrowdSec(CrowdSecAsk::default()),
+            FeedKind::Taxii2 => Self::Taxii(TaxiiQuery::default()),
+            FeedKind::Misp => Self::Misp(MispQuery::default()),
+            FeedKind::CrowdSec => Self::CrowdSec(CrowdSecQuery::default()),
             _ => Self::Document,
         }
     }

@@ -1,4 +1,4 @@
-//! Bodies: from the network to the disk, chunk by chunk, refused where they are no feed.
+//! Response bodies: written to disk chunk by chunk, and refused if they cannot be a feed.
 
 use std::path::Path;
 
@@ -7,36 +7,37 @@ use super::http::Reply;
 use super::scan::Scan;
 use crate::intel::pull::Documents;
 
-/// Bytes by which a web page is known.
-const HEAD: usize = 64;
-/// A reply that is read into memory (what is there, who may ask) is not larger, bytes.
-const SMALL: usize = 1 << 20;
+/// Number of leading bytes that identify a web page.
+const HEAD_SIZE: usize = 64;
+/// Maximum size of a response that is read into memory (directories, tokens), bytes.
+const SMALL_MAX: usize = 1 << 20;
 
-/// SocketScanner at the beginning of a body as it goes by.
+/// Leading bytes of a body.
 #[derive(Debug, Default)]
 pub(super) struct Head {
-    kept: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
 impl Head {
-    /// Takes the next bytes; those before the first one that is no white space are not kept.
-    pub(super) fn see(&mut self, bytes: &[u8]) {
-        let bytes = if self.kept.is_empty() {
+    /// Adds the next bytes; leading white space is skipped.
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        let bytes = if self.bytes.is_empty() {
             bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start()
         } else {
             bytes
         };
-        let room = HEAD.saturating_sub(self.kept.len()).min(bytes.len());
-        self.kept.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        let room = HEAD_SIZE.saturating_sub(self.bytes.len()).min(bytes.len());
+        self.bytes.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
 
-    /// Refuses what is no feed whatever its kind.
+    /// Refuses an empty body and a web page, which are no feed of any kind.
     pub(super) fn check(&self) -> Result<(), FetchError> {
-        if self.kept.is_empty() {
+        if self.bytes.is_empty() {
             return Err(FetchError::Empty);
         }
-        let begins =
-            |word: &[u8]| self.kept.get(..word.len()).is_some_and(|s| s.eq_ignore_ascii_case(word));
+        let begins = |word: &[u8]| {
+            self.bytes.get(..word.len()).is_some_and(|s| s.eq_ignore_ascii_case(word))
+        };
         if begins(b"<!doctype html") || begins(b"<html") {
             return Err(FetchError::Html);
         }
@@ -44,29 +45,29 @@ impl Head {
     }
 }
 
-/// Where the bytes of a body go: a document, and who else wants to see them.
+/// Destination of a body: a document, and optionally a JSON scan and a digest.
 #[derive(Debug)]
-pub(super) struct Sink<'a> {
+pub(super) struct BodyWriter<'a> {
     documents: &'a mut Documents,
-    /// The limit of all documents.
+    /// Maximum size of all documents together.
     max: u64,
     scan: Option<&'a mut Scan>,
     digest: Option<&'a mut sha2::Sha256>,
 }
 
-impl<'a> Sink<'a> {
-    /// Into `documents`, of `max` bytes in all.
+impl<'a> BodyWriter<'a> {
+    /// A writer into `documents`, of at most `max` bytes together.
     pub(super) const fn new(documents: &'a mut Documents, max: u64) -> Self {
         Self { documents, max, scan: None, digest: None }
     }
 
-    /// JSON that `scan` watches; it must have an end.
-    pub(super) const fn watched_by(mut self, scan: &'a mut Scan) -> Self {
+    /// The same for JSON, which `scan` follows; the document must be complete.
+    pub(super) const fn scanned_by(mut self, scan: &'a mut Scan) -> Self {
         self.scan = Some(scan);
         self
     }
 
-    /// Its digest is wanted.
+    /// The same, which also updates `digest`.
     pub(super) const fn digested_by(mut self, digest: &'a mut sha2::Sha256) -> Self {
         self.digest = Some(digest);
         self
@@ -75,59 +76,59 @@ impl<'a> Sink<'a> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
         use sha2::Digest as _;
         if let Some(scan) = &mut self.scan {
-            scan.see(bytes);
+            scan.add(bytes);
         }
         if let Some(digest) = &mut self.digest {
             digest.update(bytes);
         }
-        // Into the page cache: a chunk at a time, this does not hold the runtime up.
+        // A chunk goes to the page cache, which does not block the runtime.
         self.documents.write(bytes).map_err(|error| FetchError::keep(error, self.max))
     }
 }
 
 impl Reply {
-    /// Writes the body as one document. What it is when this fails must not be used.
-    pub(super) async fn keep(mut self, mut sink: Sink<'_>) -> Result<(), FetchError> {
+    /// Writes the body as one document. After an error the document must not be used.
+    pub(super) async fn save(mut self, mut writer: BodyWriter<'_>) -> Result<(), FetchError> {
         if self.is_html() {
             return Err(FetchError::Html);
         }
-        // Of a compressed body this is not known.
-        if self.length().is_some_and(|length| length > sink.documents.left()) {
-            return Err(FetchError::TooLarge { max: sink.max });
+        // Unknown for a compressed body.
+        if self.length().is_some_and(|length| length > writer.documents.left()) {
+            return Err(FetchError::TooLarge { max: writer.max });
         }
         let mut head = Head::default();
         while let Some(chunk) = self.chunk().await? {
-            head.see(&chunk);
-            sink.write(&chunk)?;
+            head.add(&chunk);
+            writer.write(&chunk)?;
         }
         head.check()?;
-        if sink.scan.is_some_and(|scan| !scan.is_whole()) {
+        if writer.scan.is_some_and(|scan| !scan.is_whole()) {
             return Err(FetchError::Truncated);
         }
-        sink.documents.end_document();
+        writer.documents.end_document();
         Ok(())
     }
 
-    /// A small body as a whole.
+    /// A small body, in memory.
     pub(super) async fn small(mut self) -> Result<Vec<u8>, FetchError> {
         if self.is_html() {
             return Err(FetchError::Html);
         }
         let mut bytes = Vec::new();
         while let Some(chunk) = self.chunk().await? {
-            if bytes.len() + chunk.len() > SMALL {
-                return Err(FetchError::TooLarge { max: SMALL as u64 });
+            if bytes.len() + chunk.len() > SMALL_MAX {
+                return Err(FetchError::TooLarge { max: SMALL_MAX as u64 });
             }
             bytes.extend_from_slice(&chunk);
         }
         let mut head = Head::default();
-        head.see(&bytes);
+        head.add(&bytes);
         head.check()?;
         Ok(bytes)
     }
 }
 
-/// A file of ours to write documents into.
+/// Creates the files for documents.
 pub(super) fn documents(folder: &Path, max: u64) -> Result<Documents, FetchError> {
     Documents::create(folder, max).map_err(FetchError::Keep)
 }
@@ -137,8 +138,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_feed_is_known_by_its_beginning() {
-        for (parts, told) in [
+    fn an_empty_body_and_a_web_page_are_refused() {
+        for (parts, message) in [
             (&["203.0.113.5\n"][..], ""),
             (&["", " \r\n", "\n"], "empty"),
             (&["\u{feff} ", "<!doc", "TYPE html>"], "web page"),
@@ -148,13 +149,13 @@ mod tests {
         ] {
             let mut head = Head::default();
             for part in parts {
-                head.see(part.as_bytes());
+                head.add(part.as_bytes());
             }
             let error = head.check().err().map(|error| error.to_string()).unwrap_or_default();
-            assert!(error.contains(told) && error.is_empty() == told.is_empty(), "{parts:?}");
+            assert!(error.contains(message) && error.is_empty() == message.is_empty(), "{parts:?}");
         }
         let mut head = Head::default();
-        head.see(&vec![b'a'; 1 << 20]);
-        assert_eq!(head.kept.len(), HEAD);
+        head.add(&vec![b'a'; 1 << 20]);
+        assert_eq!(head.bytes.len(), HEAD_SIZE);
     }
 }

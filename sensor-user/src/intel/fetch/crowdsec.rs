@@ -5,11 +5,11 @@ use reqwest::Url;
 use uuid::Uuid;
 
 use super::Task;
-use super::body::{Sink, documents};
+use super::body::{BodyWriter, documents};
 use super::error::FetchError;
 use super::http::{Call, Session};
 use super::scan::Scan;
-use crate::intel::config::query::{Ask, CrowdSecAsk};
+use crate::intel::config::query::{CrowdSecQuery, FeedQuery};
 use crate::intel::pull::{Cursor, Extent, PullOutcome};
 
 const PATH: &str = "v1/decisions/stream";
@@ -21,9 +21,9 @@ pub(super) async fn pull(
     task: Task<'_>,
     all: bool,
 ) -> Result<PullOutcome, FetchError> {
-    let usual = CrowdSecAsk::default();
-    let ask = if let Ask::CrowdSec(ask) = &task.feed.ask { ask } else { &usual };
-    let reply = match session.ask(Call::get(stream_url(url, ask, all))).await {
+    let usual = CrowdSecQuery::default();
+    let query = if let FeedQuery::CrowdSec(query) = &task.feed.query { query } else { &usual };
+    let reply = match session.request(Call::get(stream_url(url, query, all))).await {
         Err(FetchError::Denied { status, .. }) => {
             return Err(FetchError::Denied {
                 status,
@@ -35,7 +35,7 @@ pub(super) async fn pull(
     let max = task.feed.max_bytes;
     let mut documents = documents(task.folder, max)?;
     let mut scan = Scan::new(&[], &[&["new"], &["deleted"]]);
-    reply.keep(Sink::new(&mut documents, max).watched_by(&mut scan)).await?;
+    reply.save(BodyWriter::new(&mut documents, max).scanned_by(&mut scan)).await?;
     if !all && scan.count(0) + scan.count(1) == 0 {
         return Ok(PullOutcome::NotModified);
     }
@@ -44,26 +44,26 @@ pub(super) async fn pull(
     Ok(PullOutcome::New { documents, extent, cursor })
 }
 
-fn stream_url(url: &Url, ask: &CrowdSecAsk, all: bool) -> Url {
+fn stream_url(url: &Url, query: &CrowdSecQuery, all: bool) -> Url {
     let mut url = url.clone();
     let path = url.path().trim_end_matches('/');
     if !path.ends_with(PATH) {
         let path = format!("{path}/{PATH}");
         url.set_path(&path);
     }
-    let mut query = url.query_pairs_mut();
-    query.append_pair("startup", if all { "true" } else { "false" });
+    let mut pairs = url.query_pairs_mut();
+    pairs.append_pair("startup", if all { "true" } else { "false" });
     for (name, words) in [
-        ("scopes", &ask.scopes),
-        ("origins", &ask.origins),
-        ("scenarios_containing", &ask.scenarios_containing),
-        ("scenarios_not_containing", &ask.scenarios_not_containing),
+        ("scopes", &query.scopes),
+        ("origins", &query.origins),
+        ("scenarios_containing", &query.scenarios_containing),
+        ("scenarios_not_containing", &query.scenarios_not_containing),
     ] {
         if !words.is_empty() {
-            query.append_pair(name, &words.join(","));
+            pairs.append_pair(name, &words.join(","));
         }
     }
-    drop(query);
+    drop(pairs);
     url
 }
 
@@ -72,16 +72,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stream_is_asked_for_as_configured() {
-        let ask =
-            CrowdSecAsk { scopes: vec!["ip".into(), "range".into()], ..CrowdSecAsk::default() };
+    fn the_stream_is_requested_as_configured() {
+        let query =
+            CrowdSecQuery { scopes: vec!["ip".into(), "range".into()], ..CrowdSecQuery::default() };
         for url in ["http://h:1", "http://h:1/", "http://h:1/v1/decisions/stream"] {
             assert_eq!(
-                stream_url(&url.parse().unwrap(), &ask, true).as_str(),
+                stream_url(&url.parse().unwrap(), &query, true).as_str(),
                 "http://h:1/v1/decisions/stream?startup=true&scopes=ip%2Crange"
             );
         }
-        let url = stream_url(&"http://h/lapi".parse().unwrap(), &CrowdSecAsk::default(), false);
+        let url = stream_url(&"http://h/lapi".parse().unwrap(), &CrowdSecQuery::default(), false);
         assert_eq!(url.as_str(), "http://h/lapi/v1/decisions/stream?startup=false");
     }
 }

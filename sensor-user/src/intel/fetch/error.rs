@@ -1,4 +1,4 @@
-//! Why a pull was not good.
+//! Errors of a pull.
 
 use std::io;
 use std::time::Duration;
@@ -8,89 +8,89 @@ use reqwest::StatusCode;
 use crate::http::AccessError;
 use crate::intel::pull::DocumentsError;
 
-/// Why a body could not be had, or must not be used. What feed and where is told
-/// by the feed's status.
+/// Why a body could not be fetched, or must not be used. The status of the feed names the feed and its
+/// location.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The file could not be read.
     #[error("read the file; it must exist and be readable by the agent's user")]
     File(#[source] io::Error),
-    /// A device, a pipe or a folder.
-    #[error("not a regular file; name one")]
+    /// The path is a device, a pipe or a directory.
+    #[error("not a regular file; use one")]
     NotAFile,
-    /// The server cannot be asked: its secrets, certificates or headers.
+    /// No request can be sent: an error in secrets, certificates or headers.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// Nobody answered.
-    #[error("no answer; check the address, the network and the certificate")]
+    /// No response.
+    #[error("no response; check the address, the network and the certificate")]
     Request(#[source] reqwest::Error),
     /// The body ended before its length, or its compression is damaged.
-    #[error("the body ended early or is damaged; it was cut on its way")]
+    #[error("the body ended early or is damaged; it was cut in transit")]
     Cut(#[source] reqwest::Error),
-    /// The time ran out.
-    #[error("no complete answer within {0:?}; raise timeout if the feed is large")]
+    /// The time limit was exceeded.
+    #[error("no complete response within {0:?}; raise timeout if the feed is large")]
     Timeout(Duration),
-    /// Not a byte came for so long.
-    #[error("the body stood still for {0:?}; check the server and what stands between")]
+    /// No byte was received for this time.
+    #[error("the body stalled for {0:?}; check the server and the proxies on the path")]
     Stalled(Duration),
     /// All requests together took too long.
-    #[error("the pull was not done within {0:?}; ask for less, or for larger pages")]
+    #[error("the pull did not finish within {0:?}; request less, or larger pages")]
     TooSlow(Duration),
-    /// Not 200 and not 304.
-    #[error("answered {0}; check the URL and what it requires")]
+    /// A status other than 200 and 304.
+    #[error("status {0}; check the URL and what it requires")]
     Status(StatusCode),
-    /// Who asks is not let in.
-    #[error("answered {status}; {hint}")]
+    /// The credentials were refused.
+    #[error("status {status}; {hint}")]
     Denied {
         /// 401 or 403.
         status: StatusCode,
-        /// What to look at.
+        /// Remedy.
         hint: &'static str,
     },
-    /// Not now. Whoever pulls again should not do so before.
-    #[error("answered {status} and wants to be left alone for {wait:?}")]
+    /// The server refuses requests for some time.
+    #[error("status {status}, with Retry-After {wait:?}")]
     RetryAfter {
         /// 429 or 503.
         status: StatusCode,
-        /// For how long, a day at most.
+        /// That time, a day at most.
         wait: Duration,
     },
     /// A redirection that is not followed.
     #[error("redirects to {to}, {why}")]
     Redirect {
-        /// Where, escaped and without its query.
+        /// Target, escaped and without its query.
         to: String,
-        /// Why not, and what to do.
+        /// Reason and remedy.
         why: &'static str,
     },
-    /// Larger than allowed.
-    #[error("the body is larger than {max} bytes; raise max_size if that is right")]
+    /// The body exceeds the limit.
+    #[error("the body is larger than {max} bytes; raise max_size if that is correct")]
     TooLarge {
         /// The limit, of all bodies of a pull together.
         max: u64,
     },
-    /// More pages than anybody has.
-    #[error("over {0} pages; ask for less, or raise page_size")]
+    /// The number of pages exceeds the limit.
+    #[error("over {0} pages; request less, or raise page_size")]
     TooManyPages(u32),
-    /// Nothing in it.
-    #[error("the body is empty; a feed with nothing to say has at least a comment")]
+    /// An empty body.
+    #[error("the body is empty; a feed without entries has at least a comment")]
     Empty,
-    /// A web page, as captive portals and error handlers give with status 200.
-    #[error("the body is a web page, not a feed; check the URL, and what stands between")]
+    /// A web page, as captive portals and error handlers return with status 200.
+    #[error("the body is a web page, not a feed; check the URL, and the proxies on the path")]
     Html,
-    /// The document of the protocol is cut.
-    #[error("the body ends inside its JSON; it was cut on its way")]
+    /// An incomplete JSON document.
+    #[error("the body ends inside its JSON; it was cut in transit")]
     Truncated,
-    /// The server does not keep to the protocol, or has not what is asked for.
+    /// The server violates the protocol, or lacks the requested resource.
     #[error("{0}")]
     Protocol(String),
-    /// The disk does not take it.
-    #[error("write what was pulled beside the state; is the disk full?")]
+    /// The documents cannot be written.
+    #[error("write the pulled documents to the state directory; is the disk full?")]
     Keep(#[source] io::Error),
 }
 
 impl FetchError {
-    /// Why `error`, with the limit `max`.
+    /// The error of a document, with the limit `max`.
     pub(super) fn keep(error: DocumentsError, max: u64) -> Self {
         match error {
             DocumentsError::TooLarge => Self::TooLarge { max },
@@ -98,7 +98,7 @@ impl FetchError {
         }
     }
 
-    /// How long not to pull again, where the server says so.
+    /// Time before the next pull, if the server requires one.
     pub const fn wait(&self) -> Option<Duration> {
         match self {
             Self::RetryAfter { wait, .. } => Some(*wait),

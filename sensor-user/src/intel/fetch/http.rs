@@ -1,5 +1,5 @@
-//! One pull's requests: who asks is told to the feed's own server only, redirections are followed
-//! a few times and never to where they could hurt, and every wait has an end.
+//! The requests of one pull. Credentials are sent only to the feed's own origin, never to a redirect target;
+//! a few redirects are followed, none of them to an insecure target; every wait is bounded.
 
 use std::error::Error;
 use std::io;
@@ -17,25 +17,25 @@ use super::error::FetchError;
 use crate::base::error_chain::causes;
 use crate::http::{Material, redacted_url};
 
-/// Redirections that are followed.
-const REDIRECTS: u32 = 5;
-/// The longest time that a server is left alone because it asks for it.
-const LONGEST_WAIT: Duration = Duration::from_hours(24);
-/// When a request began, its limit, and how long its body may stand still.
+/// Maximum number of redirects that are followed.
+const REDIRECTS_MAX: u32 = 5;
+/// Maximum time of `Retry-After` that is honoured.
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
+/// Start of a request, its time limit, and that of a stalled body.
 type Limits = (Instant, Duration, Duration);
 
-/// What the requests of one pull have in common.
+/// Common parts of the requests of one pull.
 #[derive(Debug)]
 pub(super) struct Session<'f> {
     pub(super) client: Client,
     pub(super) material: Material,
-    /// The feed's own server.
+    /// URL of the feed, whose origin receives the credentials.
     pub(super) home: &'f Url,
-    /// Limit of one request, to the last byte.
+    /// Time limit of one request, to the last byte.
     pub(super) timeout: Duration,
-    /// How long a body may stand still.
+    /// Time limit of a stalled body.
     pub(super) stall: Duration,
-    /// When the pull began.
+    /// Start of the pull.
     pub(super) now: Timestamp,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Call {
     body: Option<Vec<u8>>,
 }
 
-/// An answer whose body is still to come.
+/// A response whose body is not read yet.
 #[derive(Debug)]
 pub(super) struct Reply {
     response: Response,
@@ -57,18 +57,18 @@ pub(super) struct Reply {
 }
 
 impl Call {
-    /// Asks for what is at `url`.
+    /// A GET request for `url`.
     pub(super) fn get(url: Url) -> Self {
         Self { method: Method::GET, url, headers: HeaderMap::new(), body: None }
     }
 
-    /// Sends `body` of the type `kind` to `url`.
+    /// A POST request with `body` of the media type `kind`.
     pub(super) fn post(url: Url, kind: &'static str, body: Vec<u8>) -> Self {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
         Self { method: Method::POST, url, headers, body: Some(body) }
     }
 
-    /// With a header that the protocol asks for.
+    /// The same request with a header.
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
@@ -76,9 +76,9 @@ impl Call {
 }
 
 impl Session<'_> {
-    /// Sends `call`, and follows where it is redirected to.
+    /// Sends `call`, and follows redirects.
     pub(super) async fn send(&self, mut call: Call) -> Result<Reply, FetchError> {
-        for _hop in 0..=REDIRECTS {
+        for _hop in 0..=REDIRECTS_MAX {
             let reply = self.send_once(&call).await?;
             let status = reply.response.status();
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
@@ -86,12 +86,12 @@ impl Session<'_> {
             }
             call.url = reply.target(&call)?;
         }
-        Err(redirect(&call.url, "too often; set url to where they end"))
+        Err(redirect(&call.url, "too often; set url to the final target"))
     }
 
-    /// Sends `call`, and once more where its connection ends before the answer begins: that is how it
-    /// looks when a server closes a kept connection while the call is on its way (RFC 9112, 9.3.1).
-    /// No call of a feed changes anything there.
+    /// Sends `call`, and once more if its connection is closed before the response begins: a server may close
+    /// a persistent connection while a request is in transit (RFC 9112, 9.3.1). No request of a feed changes
+    /// anything on the server.
     async fn send_once(&self, call: &Call) -> Result<Reply, FetchError> {
         match self.try_send(call).await {
             Err(FetchError::Request(error)) if is_hang_up(&error) => self.try_send(call).await,
@@ -114,14 +114,14 @@ impl Session<'_> {
         Ok(Reply { response, limits, now: self.now })
     }
 
-    /// Sends `call` and wants 200.
-    pub(super) async fn ask(&self, call: Call) -> Result<Reply, FetchError> {
+    /// Sends `call`; any status other than 200 is an error.
+    pub(super) async fn request(&self, call: Call) -> Result<Reply, FetchError> {
         self.send(call).await?.good()
     }
 }
 
 impl Reply {
-    /// Itself where it is 200, else why not.
+    /// The response itself if its status is 200, else the error.
     pub(super) fn good(self) -> Result<Self, FetchError> {
         match self.status() {
             StatusCode::OK => Ok(self),
@@ -143,7 +143,7 @@ impl Reply {
         }
     }
 
-    /// Seconds, or a date, which is compared with the server's own clock where it tells it.
+    /// Seconds, or a date, which is compared with the server's clock if the response has one.
     fn wait(&self, text: &str) -> Option<Duration> {
         let wait = match text.trim().parse::<u64>() {
             Ok(seconds) => Duration::from_secs(seconds),
@@ -152,10 +152,10 @@ impl Reply {
                 Duration::try_from(until.duration_since(self.date())).unwrap_or(Duration::ZERO)
             }
         };
-        Some(wait.min(LONGEST_WAIT))
+        Some(wait.min(RETRY_AFTER_MAX))
     }
 
-    /// The time of the server, or else ours.
+    /// Time of the server, or else of this host.
     pub(super) fn date(&self) -> Timestamp {
         self.header(&DATE).and_then(date).unwrap_or(self.now)
     }
@@ -164,12 +164,12 @@ impl Reply {
         self.response.status()
     }
 
-    /// A header's text; `None` where it is absent or not ASCII.
+    /// Text of a header; `None` if it is absent or not ASCII.
     pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.response.headers().get(name)?.to_str().ok()
     }
 
-    /// What the body is, in lower case, with its parameters.
+    /// Media type of the body, in lower case, with its parameters.
     pub(super) fn content_type(&self) -> String {
         self.header(&CONTENT_TYPE).unwrap_or_default().trim().to_ascii_lowercase()
     }
@@ -178,7 +178,7 @@ impl Reply {
         self.content_type().starts_with("text/html")
     }
 
-    /// What the body is said to be long.
+    /// Length of the body, if the response has it.
     pub(super) fn length(&self) -> Option<u64> {
         self.response.content_length()
     }
@@ -191,17 +191,17 @@ impl Reply {
         chunk.map_err(|error| transport(error, self.limits, FetchError::Cut))
     }
 
-    /// Where a redirection leads.
+    /// Target of a redirect.
     fn target(&self, call: &Call) -> Result<Url, FetchError> {
         let Some(target) = self.header(&LOCATION).and_then(|text| call.url.join(text).ok()) else {
             return Err(FetchError::Status(self.status()));
         };
         let why = if call.method != Method::GET {
-            "which only GET follows; set url to it if that is right"
+            "which is followed for GET only; set url to it if that is correct"
         } else if !matches!(target.scheme(), "http" | "https") {
-            "which is no web server; check the URL"
+            "which is not http or https; check the URL"
         } else if call.url.scheme() == "https" && target.scheme() == "http" {
-            "which is not encrypted; set url to it if that is right"
+            "which is not encrypted; set url to it if that is correct"
         } else {
             return Ok(target);
         };
@@ -209,7 +209,7 @@ impl Reply {
     }
 }
 
-/// Whether `url` is at the server of `home`; the encrypted service of the same host is.
+/// True if `url` has the origin of `home`, or is the https service of the same host.
 pub(super) fn is_home(home: &Url, url: &Url) -> bool {
     let is_upgraded = (home.scheme(), url.scheme()) == ("http", "https")
         && home.port().is_none()
@@ -227,7 +227,7 @@ fn date(text: &str) -> Option<Timestamp> {
     httpdate::parse_http_date(text).ok().and_then(|time| Timestamp::try_from(time).ok())
 }
 
-/// reqwest names the URL, query included, in its errors; the query may be a secret.
+/// Without the URL that reqwest puts into its errors: its query may contain a secret.
 fn transport(
     error: reqwest::Error,
     (began, timeout, stall): Limits,
@@ -242,7 +242,7 @@ fn transport(
     FetchError::Timeout(timeout)
 }
 
-/// Whether the connection was there, and ended before the answer began.
+/// True if the connection was established, and closed before the response began.
 fn is_hang_up(error: &reqwest::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
 
@@ -260,8 +260,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_asks_is_told_to_the_feeds_own_server_only() {
-        for (home, url, is_it) in [
+    fn credentials_are_sent_to_the_feeds_own_origin_only() {
+        for (home, url, expected) in [
             ("https://a/x", "https://a/y", true),
             ("https://a/", "https://a:443/", true),
             ("https://a/", "https://A/", true),
@@ -275,7 +275,7 @@ mod tests {
             ("http://a/", "https://a:8443/", false),
         ] {
             let [home, url]: [Url; 2] = [home, url].map(|text| text.parse().unwrap());
-            assert_eq!(is_home(&home, &url), is_it, "{home} {url}");
+            assert_eq!(is_home(&home, &url), expected, "{home} {url}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Feeds that need no network: a file of the operator's, and text compiled into the agent.
+//! Feeds without network access: a local file, and text compiled into the agent.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,17 +9,17 @@ use super::error::FetchError;
 use crate::intel::config::{FeedConfig, FeedSource};
 use crate::intel::pull::{Cursor, Documents, Extent, PullOutcome};
 
-/// Takes a file as it is, or the embedded text; of a feed by HTTP there is nothing. It blocks.
+/// Returns the file itself, or the embedded text; nothing for a feed by HTTP. It blocks.
 pub(super) fn pull(feed: &FeedConfig, folder: &Path) -> Result<PullOutcome, FetchError> {
     let documents = match &feed.source {
-        FeedSource::File(path) => given(path, feed.max_bytes)?,
+        FeedSource::File(path) => local_file(path, feed.max_bytes)?,
         FeedSource::Embedded(text) => embedded(text, folder)?,
         FeedSource::Http(_) => embedded("", folder)?,
     };
     Ok(PullOutcome::New { documents, extent: Extent::Snapshot, cursor: Cursor::Start })
 }
 
-fn given(path: &Path, max: u64) -> Result<Documents, FetchError> {
+fn local_file(path: &Path, max: u64) -> Result<Documents, FetchError> {
     // Opening a pipe would wait for its writer.
     if !path.metadata().map_err(FetchError::File)?.is_file() {
         return Err(FetchError::NotAFile);
@@ -32,14 +32,14 @@ fn given(path: &Path, max: u64) -> Result<Documents, FetchError> {
     let mut head = Head::default();
     let mut begin = Vec::new();
     file.take(64 << 10).read_to_end(&mut begin).map_err(FetchError::File)?;
-    head.see(&begin);
+    head.add(&begin);
     head.check()?;
     Ok(Documents::given(path.to_owned(), length))
 }
 
 fn embedded(text: &str, folder: &Path) -> Result<Documents, FetchError> {
     let mut head = Head::default();
-    head.see(text.as_bytes());
+    head.add(text.as_bytes());
     head.check()?;
     let max = text.len() as u64;
     let mut documents = documents(folder, max)?;

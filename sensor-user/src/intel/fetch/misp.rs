@@ -10,13 +10,13 @@ use reqwest::Url;
 use reqwest::header::{ACCEPT, HeaderValue};
 use serde_json::{Map, Value, json};
 
-use super::body::{Sink, documents};
+use super::body::{BodyWriter, documents};
 use super::error::FetchError;
 use super::http::{Call, Session};
 use super::scan::Scan;
-use super::{MOST_PAGES, Task};
+use super::{PAGES_MAX, Task};
 use crate::base::clock::signed;
-use crate::intel::config::query::{Ask, MispAsk};
+use crate::intel::config::query::{FeedQuery, MispQuery};
 use crate::intel::pull::{Cursor, Extent, PullOutcome};
 
 const PATH: &str = "attributes/restSearch";
@@ -30,32 +30,32 @@ pub(super) async fn pull(
     url: &Url,
     task: Task<'_>,
 ) -> Result<PullOutcome, FetchError> {
-    let usual = MispAsk::default();
-    let ask = if let Ask::Misp(ask) = &task.feed.ask { ask } else { &usual };
+    let usual = MispQuery::default();
+    let query = if let FeedQuery::Misp(query) = &task.feed.query { query } else { &usual };
     let since = if let Cursor::Time(since) = task.cursor { Some(*since) } else { None };
     let url = search_url(url);
-    let mut body = search(ask, since);
+    let mut body = search(query, since);
     let max = task.feed.max_bytes;
     let mut documents = documents(task.folder, max)?;
     let mut began = None;
     for page in 1.. {
-        if page > MOST_PAGES {
-            return Err(FetchError::TooManyPages(MOST_PAGES));
+        if page > PAGES_MAX {
+            return Err(FetchError::TooManyPages(PAGES_MAX));
         }
         body.insert("page".to_owned(), page.into());
         let text = Value::Object(body.clone()).to_string().into_bytes();
         let call = Call::post(url.clone(), "application/json", text)
             .with(ACCEPT, HeaderValue::from_static("application/json"));
-        let reply = session.ask(call).await?;
+        let reply = session.request(call).await?;
         began.get_or_insert_with(|| reply.date());
         let mut scan = Scan::new(&[], &[&["response", "Attribute"]]);
-        reply.keep(Sink::new(&mut documents, max).watched_by(&mut scan)).await?;
+        reply.save(BodyWriter::new(&mut documents, max).scanned_by(&mut scan)).await?;
         let count = scan.count(0);
-        // The first page stays where it is all there is: an empty answer is one too.
+        // A single page stays, also if it is empty.
         if count == 0 && (page > 1 || since.is_some()) {
             documents.undo_document().map_err(FetchError::Keep)?;
         }
-        if is_last(ask, count) {
+        if is_last(query, count) {
             break;
         }
     }
@@ -67,7 +67,7 @@ pub(super) async fn pull(
         Some(_) => Extent::Changes { replaced: Vec::new() },
     };
     let began = began.unwrap_or(session.now);
-    let next = began.checked_sub(signed(ask.overlap)).unwrap_or(Timestamp::MIN);
+    let next = began.checked_sub(signed(query.overlap)).unwrap_or(Timestamp::MIN);
     Ok(PullOutcome::New { documents, extent, cursor: Cursor::Time(next) })
 }
 
@@ -83,14 +83,14 @@ fn search_url(url: &Url) -> Url {
 }
 
 /// All of the search but the page.
-fn search(ask: &MispAsk, since: Option<Timestamp>) -> Map<String, Value> {
+fn search(query: &MispQuery, since: Option<Timestamp>) -> Map<String, Value> {
     let mut body = Map::new();
     body.insert("returnFormat".to_owned(), json!("json"));
-    body.insert("limit".to_owned(), ask.page_size.into());
+    body.insert("limit".to_owned(), query.page_size.into());
     // Other servers that speak MISP's language know one type at a time.
     body.insert(
         "type".to_owned(),
-        match ask.types.as_slice() {
+        match query.types.as_slice() {
             [one] => json!(one),
             all => json!(all),
         },
@@ -103,7 +103,7 @@ fn search(ask: &MispAsk, since: Option<Timestamp>) -> Map<String, Value> {
         }
     };
     body.insert("includeEventTags".to_owned(), json!(true));
-    for (name, value) in &ask.filter {
+    for (name, value) in &query.filter {
         // How the operator leaves out what a server does not know.
         if value.as_array().is_some_and(Vec::is_empty) {
             body.remove(name);
@@ -114,9 +114,9 @@ fn search(ask: &MispAsk, since: Option<Timestamp>) -> Map<String, Value> {
     body
 }
 
-fn is_last(ask: &MispAsk, count: u64) -> bool {
-    let is_filtered = FILTERED_LATER.iter().any(|name| ask.filter.contains_key(*name));
-    count == 0 || (count < u64::from(ask.page_size) && !is_filtered)
+fn is_last(query: &MispQuery, count: u64) -> bool {
+    let is_filtered = FILTERED_LATER.iter().any(|name| query.filter.contains_key(*name));
+    count == 0 || (count < u64::from(query.page_size) && !is_filtered)
 }
 
 #[cfg(test)]
@@ -125,28 +125,29 @@ mod tests {
 
     #[test]
     fn the_first_search_is_for_detection_and_later_ones_for_what_changed() {
-        let mut ask = MispAsk { types: vec!["ip-dst".into()], page_size: 7, ..MispAsk::default() };
-        let text = |ask: &MispAsk, since| Value::Object(search(ask, since)).to_string();
+        let mut query =
+            MispQuery { types: vec!["ip-dst".into()], page_size: 7, ..MispQuery::default() };
+        let text = |query: &MispQuery, since| Value::Object(search(query, since)).to_string();
         assert_eq!(
-            text(&ask, None),
+            text(&query, None),
             r#"{"includeEventTags":true,"limit":7,"returnFormat":"json","to_ids":1,"type":"ip-dst"}"#
         );
         let since = Some(Timestamp::from_second(1_700_000_000).unwrap());
-        ask.types.push("ip-src".into());
-        ask.filter.insert("published".into(), json!(true));
-        ask.filter.insert("includeEventTags".into(), json!([]));
+        query.types.push("ip-src".into());
+        query.filter.insert("published".into(), json!(true));
+        query.filter.insert("includeEventTags".into(), json!([]));
         assert_eq!(
-            text(&ask, since),
+            text(&query, since),
             r#"{"attribute_timestamp":1700000000,"deleted":[0,1],"limit":7,"published":true,"returnFormat":"json","type":["ip-dst","ip-src"]}"#
         );
     }
 
     #[test]
     fn a_short_page_is_the_last_unless_it_was_filtered_later() {
-        let mut ask = MispAsk { page_size: 10, ..MispAsk::default() };
-        assert_eq!([0, 9, 10].map(|count| is_last(&ask, count)), [true, true, false]);
-        ask.filter.insert("enforceWarninglist".into(), json!(true));
-        assert_eq!([0, 9, 10].map(|count| is_last(&ask, count)), [true, false, false]);
+        let mut query = MispQuery { page_size: 10, ..MispQuery::default() };
+        assert_eq!([0, 9, 10].map(|count| is_last(&query, count)), [true, true, false]);
+        query.filter.insert("enforceWarninglist".into(), json!(true));
+        assert_eq!([0, 9, 10].map(|count| is_last(&query, count)), [true, false, false]);
     }
 
     #[test]

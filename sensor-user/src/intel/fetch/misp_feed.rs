@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::body::{Sink, documents};
+use super::body::{BodyWriter, documents};
 use super::error::FetchError;
 use super::http::{Call, Session};
 use super::scan::Scan;
@@ -25,7 +25,7 @@ const MANIFEST: u64 = 64 << 20;
 /// Events of a feed at most.
 const EVENTS: usize = 100_000;
 
-/// What the manifest says of an event.
+/// Entry of the manifest for an event.
 #[derive(Debug, Deserialize)]
 struct Line {
     #[serde(deserialize_with = "number")]
@@ -34,7 +34,7 @@ struct Line {
     sha256: Option<String>,
 }
 
-/// Events by UUID; those whose key is none, or that say no time, are only counted.
+/// Events by UUID; entries with an invalid key or without a time are only counted.
 #[derive(Debug, Default)]
 struct Manifest {
     events: BTreeMap<String, Line>,
@@ -75,7 +75,7 @@ pub(super) async fn pull(
             }
             old => {
                 if let Some(error) = run.event(id, line).await? {
-                    // What is here of it stays, and it is asked for again.
+                    // Its entries in the set stay, and it is requested again at the next pull.
                     run.have.extend(old.map(|time| (id.clone(), *time)));
                     failures.push((id, error));
                 }
@@ -113,7 +113,7 @@ struct Run<'r> {
 }
 
 impl Run<'_> {
-    /// Fetches an event; why not, where only this one is at fault.
+    /// Fetches an event; the reason if only this event failed.
     async fn event(&mut self, id: &str, line: &Line) -> Result<Option<FetchError>, FetchError> {
         let url = under(&self.base, &format!("{id}.json"));
         let reply = self.session.send(Call::get(url)).await?;
@@ -123,8 +123,8 @@ impl Run<'_> {
         }
         let mut digest = Sha256::new();
         let mut scan = Scan::new(&[], &[]);
-        let sink = Sink::new(&mut self.documents, self.max);
-        reply.good()?.keep(sink.watched_by(&mut scan).digested_by(&mut digest)).await?;
+        let writer = BodyWriter::new(&mut self.documents, self.max);
+        reply.good()?.save(writer.scanned_by(&mut scan).digested_by(&mut digest)).await?;
         let digest: [u8; 32] = digest.finalize().into();
         if let Some(want) = &line.sha256
             && !want.eq_ignore_ascii_case(&hex(&digest))
@@ -146,18 +146,18 @@ async fn manifest(
     task: Task<'_>,
 ) -> Result<Manifest, FetchError> {
     let url = under(base, "manifest.json");
-    let place = redacted_url(&url);
-    let reply = session.ask(Call::get(url)).await?;
+    let location = redacted_url(&url);
+    let reply = session.request(Call::get(url)).await?;
     let max = MANIFEST.min(task.feed.max_bytes);
     let mut file = documents(task.folder, max)?;
     let mut scan = Scan::new(&[], &[]);
-    reply.keep(Sink::new(&mut file, max).watched_by(&mut scan)).await?;
+    reply.save(BodyWriter::new(&mut file, max).scanned_by(&mut scan)).await?;
     blocking(move || {
         let (path, lengths) = file.finish();
         let mut open = OpenDocuments::open(path, lengths.to_vec()).map_err(FetchError::Keep)?;
         let Some(document) = open.next_document() else { return Err(FetchError::Empty) };
         serde_json::from_reader(BufReader::new(document))
-            .map_err(|error| FetchError::Protocol(format!("{place}: is no manifest ({error})")))
+            .map_err(|error| FetchError::Protocol(format!("{location}: not a manifest ({error})")))
     })
     .await
 }

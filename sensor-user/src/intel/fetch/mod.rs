@@ -1,9 +1,9 @@
-//! Fetch: one pull of a feed, from a file or over the network: documents on disk, and where the
-//! next pull goes on. What is in the documents is for others to read.
+//! Fetch: one pull of a feed, from a file or over the network. It yields documents on disk, and the cursor
+//! of the next pull; the parser reads the documents.
 //!
-//! A pull is bounded in size (all its documents together), in time (each request, a body that
-//! stands still, all requests together) and in pages. A pull that fails leaves nothing behind: the
-//! caller keeps its cursor, and the next pull asks for the same again.
+//! A pull is bounded in size (all its documents together), in time (each request, a stalled body, all
+//! requests together) and in pages. A failed pull has no effect: the caller keeps its cursor, and the next
+//! pull requests the same again.
 
 mod body;
 mod crowdsec;
@@ -34,36 +34,36 @@ use crate::base::clock::{Clock, signed};
 use crate::http::{CachedClient, ConnectionSettings, is_sent_unencrypted};
 use http::Session;
 
-/// A body that does not move for so long is given up unless set.
-const STALL: Duration = Duration::from_secs(30);
-/// All requests of a pull together take no longer.
-const LONGEST_PULL: Duration = Duration::from_mins(30);
-/// Pages of one pull at most.
-const MOST_PAGES: u32 = 10_000;
+/// Default time without a byte after which a body is given up.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time limit of all requests of a pull together.
+const PULL_TIMEOUT: Duration = Duration::from_mins(30);
+/// Maximum number of pages of a pull.
+const PAGES_MAX: u32 = 10_000;
 
-/// Pulls feeds. It remembers, a feed, its HTTP client and what the protocols need between pulls.
+/// Pulls feeds. It keeps the HTTP client of each feed, and the state that protocols need between pulls.
 #[derive(Debug)]
 pub struct Fetcher {
     clock: Arc<dyn Clock>,
-    /// A body that does not move for so long is given up, whatever the limit of the whole.
+    /// Time without a byte after which a body is given up.
     stall: Duration,
-    memory: Mutex<HashMap<String, Memory>>,
+    states: Mutex<HashMap<String, FetchState>>,
 }
 
-/// What is remembered of a feed until the agent ends.
+/// State of a feed between pulls; it is not saved.
 #[derive(Debug, Default)]
-struct Memory {
+struct FetchState {
     client: Option<CachedClient>,
-    /// When all of the feed was asked for last, or since when that is not known.
-    full: Option<Timestamp>,
-    /// The cursor of the last good pull of a stream.
+    /// Time of the last full refresh, or of the first pull.
+    full_refresh: Option<Timestamp>,
+    /// Cursor of the last good pull of a stream.
     stream: Cursor,
     token: Option<sentinel::Token>,
-    /// Whether it was told that a secret can be read by others, here or on its way.
+    /// True if a warning was logged about a secret that others can read, in its file or on the network.
     is_warned: bool,
 }
 
-/// One pull: the feed, where it goes on, and where its documents go.
+/// One pull: the feed, its cursor, and the directory of its documents.
 #[derive(Debug, Clone, Copy)]
 struct Task<'t> {
     feed: &'t FeedConfig,
@@ -72,22 +72,22 @@ struct Task<'t> {
 }
 
 impl Fetcher {
-    /// A fetcher whose time is that of `clock`.
+    /// A fetcher with the time of `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, stall: STALL, memory: Mutex::default() }
+        Self { clock, stall: STALL_TIMEOUT, states: Mutex::default() }
     }
 
-    /// The same, which gives a body up that stands still for `stall` (30 s unless set).
+    /// The same fetcher with another time limit for a stalled body (default: 30 s).
     #[must_use]
     pub fn with_stall(self, stall: Duration) -> Self {
         Self { stall, ..self }
     }
 
-    /// Pulls `feed` from where `cursor` is; documents go to files in `folder`.
+    /// Pulls `feed` from `cursor` on; writes documents to files in `folder`.
     ///
-    /// The cursor that comes with new documents is to be kept once these are in the set, and not
-    /// before: with the old one the same comes again. Files and embedded text have no version here:
-    /// they are read each time, on a thread that may block.
+    /// The caller must keep the returned cursor only after the documents are in the set: with the old cursor
+    /// they are returned again. Files and embedded text have no version: they are read each time, on a
+    /// blocking thread.
     pub async fn pull(
         &self,
         feed: &FeedConfig,
@@ -98,7 +98,7 @@ impl Fetcher {
             let (feed, folder) = (feed.clone(), folder.to_owned());
             return blocking(move || local::pull(&feed, &folder)).await;
         };
-        let limit = LONGEST_PULL.max(feed.timeout);
+        let limit = PULL_TIMEOUT.max(feed.timeout);
         let pull = Box::pin(self.pull_from(url, Task { feed, cursor, folder }));
         match tokio::time::timeout(limit, pull).await {
             Ok(pulled) => pulled,
@@ -106,14 +106,14 @@ impl Fetcher {
         }
     }
 
-    /// Pulls a feed that needs no network, on this thread.
+    /// Pulls a feed without network access, on this thread.
     pub fn local(feed: &FeedConfig, folder: &Path) -> Result<PullOutcome, FetchError> {
         local::pull(feed, folder)
     }
 
     async fn pull_from(&self, url: &Url, mut task: Task<'_>) -> Result<PullOutcome, FetchError> {
         let session = self.session(url, task.feed).await?;
-        if self.is_full_due(task.feed, session.now) {
+        if self.needs_full_refresh(task.feed, session.now) {
             task.cursor = &Cursor::Start;
         }
         let pulled = match task.feed.kind {
@@ -125,57 +125,57 @@ impl Fetcher {
             FeedKind::MispFeed => misp_feed::pull(&session, url, task).await,
             FeedKind::CrowdSec => self.pull_stream(&session, url, task).await,
             FeedKind::SentinelQuery => {
-                let mut token = self.remember(task.feed, |memory| memory.token.take());
+                let mut token = self.with_state(task.feed, |state| state.token.take());
                 let pulled = sentinel::pull(&session, url, task, &mut token).await;
-                self.remember(task.feed, |memory| memory.token = token);
+                self.with_state(task.feed, |state| state.token = token);
                 pulled
             }
         }?;
         if *task.cursor == Cursor::Start {
-            self.remember(task.feed, |memory| memory.full = Some(session.now));
+            self.with_state(task.feed, |state| state.full_refresh = Some(session.now));
         }
         Ok(pulled)
     }
 
-    /// A stream goes on only where its last pull was good and is in the set: its cursor is the one
-    /// that was given then.
+    /// A stream continues only if its last pull was good and is in the set: the cursor is then the one that
+    /// was returned.
     async fn pull_stream(
         &self,
         session: &Session<'_>,
         url: &Url,
         task: Task<'_>,
     ) -> Result<PullOutcome, FetchError> {
-        let last = self.remember(task.feed, |memory| std::mem::take(&mut memory.stream));
-        let goes_on = last != Cursor::Start && last == *task.cursor;
-        let pulled = crowdsec::pull(session, url, task, !goes_on).await?;
+        let last = self.with_state(task.feed, |state| std::mem::take(&mut state.stream));
+        let continues = last != Cursor::Start && last == *task.cursor;
+        let pulled = crowdsec::pull(session, url, task, !continues).await?;
         let cursor = match &pulled {
             PullOutcome::New { cursor, .. } => cursor.clone(),
             PullOutcome::NotModified => last,
         };
-        self.remember(task.feed, |memory| memory.stream = cursor);
+        self.with_state(task.feed, |state| state.stream = cursor);
         Ok(pulled)
     }
 
-    /// Reads the secrets and certificates of `feed`, and has a client for it.
+    /// Reads the secrets and certificates of `feed`, and creates its client.
     async fn session<'u>(
         &self,
         url: &'u Url,
         feed: &FeedConfig,
     ) -> Result<Session<'u>, FetchError> {
         let (old, is_warned) =
-            self.remember(feed, |memory| (memory.client.clone(), memory.is_warned));
+            self.with_state(feed, |state| (state.client.clone(), state.is_warned));
         let (access, stall) = (feed.access.clone(), self.stall);
-        // For the pages of one pull; at the next an idle connection would be long dead.
-        let tuning = ConnectionSettings {
+        // Connections are reused for the pages of one pull; at the next pull they would be stale.
+        let settings = ConnectionSettings {
             read_timeout: stall,
             idle_timeout: Duration::from_secs(5),
             idle_max: 1,
         };
-        let (material, made, open) = blocking(move || {
+        let (material, client, open) = blocking(move || {
             let material = access.read()?;
-            let made = CachedClient::renewed(old.as_ref(), &access.proxy, tuning, &material)?;
+            let client = CachedClient::renewed(old.as_ref(), &access.proxy, settings, &material)?;
             let open = access.secrets().into_iter().find(|secret| secret.is_world_readable());
-            Ok((material, made, open.map(ToString::to_string)))
+            Ok((material, client, open.map(ToString::to_string)))
         })
         .await?;
         let is_bare = !feed.access.secrets().is_empty() && is_sent_unencrypted(url);
@@ -190,36 +190,37 @@ impl Fetcher {
                 );
             }
         }
-        let client = made.client();
-        self.remember(feed, |memory| {
-            memory.client = Some(made);
-            memory.is_warned = open.is_some() || is_bare;
+        let cached = client;
+        let client = cached.client();
+        self.with_state(feed, |state| {
+            state.client = Some(cached);
+            state.is_warned = open.is_some() || is_bare;
         });
         let now = self.clock.now();
         Ok(Session { client, material, home: url, timeout: feed.timeout, stall, now })
     }
 
-    /// Whether it is time to ask for all of a feed that otherwise tells only what changed: what its
-    /// server does not tell (that something was deleted, or came late) is then seen too.
-    fn is_full_due(&self, feed: &FeedConfig, now: Timestamp) -> bool {
+    /// True if a feed that returns only changes must be pulled as a whole: deletions, and entries that the
+    /// server added with an old date, are then seen too.
+    fn needs_full_refresh(&self, feed: &FeedConfig, now: Timestamp) -> bool {
         if !matches!(feed.kind, FeedKind::Taxii2 | FeedKind::Misp) {
             return false;
         }
-        let full = self.remember(feed, |memory| *memory.full.get_or_insert(now));
+        let full = self.with_state(feed, |state| *state.full_refresh.get_or_insert(now));
         now.duration_since(full) >= signed(feed.full_every)
     }
 
-    fn remember<T>(&self, feed: &FeedConfig, with: impl FnOnce(&mut Memory) -> T) -> T {
-        let mut memory = self.lock();
-        with(memory.entry(feed.name.clone()).or_default())
+    fn with_state<T>(&self, feed: &FeedConfig, with: impl FnOnce(&mut FetchState) -> T) -> T {
+        let mut states = self.lock();
+        with(states.entry(feed.name.clone()).or_default())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Memory>> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, FetchState>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Runs what blocks on a thread for it.
+/// Runs `work` on a blocking thread.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FetchError> + Send + 'static,
 ) -> Result<T, FetchError> {

@@ -1,5 +1,5 @@
-//! Feeds that are one document at one URL: asked for with `If-None-Match` and
-//! `If-Modified-Since` (RFC 9110, 13.1) once their version is known.
+//! Feeds that are one document at one URL: requested with `If-None-Match` and `If-Modified-Since`
+//! (RFC 9110, 13.1) once their version is known.
 
 use reqwest::header::{
     ETAG, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
@@ -7,7 +7,7 @@ use reqwest::header::{
 use reqwest::{StatusCode, Url};
 
 use super::Task;
-use super::body::{Sink, documents};
+use super::body::{BodyWriter, documents};
 use super::error::FetchError;
 use super::http::{Call, Session};
 use crate::intel::pull::Validators;
@@ -38,11 +38,11 @@ pub(super) async fn pull(
     });
     let max = task.feed.max_bytes;
     let mut documents = documents(task.folder, max)?;
-    reply.keep(Sink::new(&mut documents, max)).await?;
+    reply.save(BodyWriter::new(&mut documents, max)).await?;
     Ok(PullOutcome::New { documents, extent: Extent::Snapshot, cursor })
 }
 
-/// Validators come back from where they were saved: one that is no header's value is left out.
+/// Headers of saved validators; one that is not a valid header value is omitted.
 fn conditions(known: &Validators) -> Vec<(HeaderName, HeaderValue)> {
     [(IF_NONE_MATCH, &known.etag), (IF_MODIFIED_SINCE, &known.last_modified)]
         .into_iter()

@@ -1,16 +1,16 @@
-//! Watches a JSON document go by on its way to the disk: what a protocol must know of a page (is
-//! there more, how many items), in a few bytes of memory however large and hostile the page is.
+//! Follows a JSON document while it is written to disk, for what a protocol needs of a page (more pages, the
+//! number of items). It needs a few bytes of memory, however large and hostile the page is.
 //!
-//! It does not judge: whether the JSON is right is for whoever parses the document.
+//! It does not validate: the parser of the document does.
 
 use memchr::memchr2;
 
-/// Levels whose keys are known.
-const KEPT: usize = 3;
-/// Longest key or value that is kept, bytes.
-const TOKEN: usize = 4096;
+/// Number of outer levels whose keys are tracked.
+const LEVELS_MAX: usize = 3;
+/// Maximum length of a key or value, bytes.
+const TOKEN_MAX: usize = 4096;
 
-/// What to look for, and what was found.
+/// The wanted members and arrays, and what was found of them.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     wanted: &'static [&'static str],
@@ -18,7 +18,7 @@ pub(super) struct Scan {
     values: Vec<Option<Vec<u8>>>,
     counts: Vec<u64>,
     levels: Vec<Level>,
-    /// Levels below those.
+    /// Number of open levels below those.
     deeper: u64,
     token: Vec<u8>,
     inside: Inside,
@@ -44,8 +44,8 @@ enum Inside {
 }
 
 impl Scan {
-    /// Keeps the simple values of the members `wanted` of the document, and counts the items of
-    /// the arrays at the paths `counted` (two keys at most).
+    /// A scan for the scalar values of the members `wanted` of the document, and the number of items of the
+    /// arrays at the paths `counted` (at most two keys).
     pub(super) fn new(
         wanted: &'static [&'static str],
         counted: &'static [&'static [&'static str]],
@@ -54,8 +54,8 @@ impl Scan {
         Self { wanted, counted, values, counts, ..Self::default() }
     }
 
-    /// Takes the next bytes.
-    pub(super) fn see(&mut self, mut bytes: &[u8]) {
+    /// Adds the next bytes.
+    pub(super) fn add(&mut self, mut bytes: &[u8]) {
         while let Some((byte, rest)) = bytes.split_first() {
             bytes = match self.inside {
                 Inside::Text => self.text(bytes),
@@ -72,7 +72,7 @@ impl Scan {
         }
     }
 
-    /// Whether the document has an end.
+    /// True if the document is complete.
     pub(super) const fn is_whole(&self) -> bool {
         self.has_begun
             && self.levels.is_empty()
@@ -80,7 +80,7 @@ impl Scan {
             && matches!(self.inside, Inside::Nothing | Inside::Bare)
     }
 
-    /// The member `name` where it is text or a number.
+    /// Value of the member `name`, if it is text or a number.
     pub(super) fn value(&self, name: &str) -> Option<String> {
         let raw = self.raw(name)?;
         match serde_json::from_slice(raw) {
@@ -92,12 +92,12 @@ impl Scan {
         }
     }
 
-    /// Whether the member `name` is true.
+    /// True if the member `name` is `true`.
     pub(super) fn is_true(&self, name: &str) -> bool {
         self.raw(name) == Some(b"true")
     }
 
-    /// Items of the array at `counted[index]`.
+    /// Number of items of the array at `counted[index]`.
     pub(super) fn count(&self, index: usize) -> u64 {
         self.counts.get(index).copied().unwrap_or(0)
     }
@@ -107,7 +107,7 @@ impl Scan {
         self.values.get(at)?.as_deref()
     }
 
-    /// In a string; the bytes behind it, or behind its part that is known.
+    /// Consumes a string, or the available part of it; returns the rest.
     fn text<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
         let Some(at) = memchr2(b'"', b'\\', bytes) else {
             self.keep(bytes);
@@ -159,13 +159,13 @@ impl Scan {
         }
     }
 
-    /// The level at hand, where its keys are known.
+    /// The current level, if its keys are tracked.
     fn top(&mut self) -> Option<&mut Level> {
         if self.deeper > 0 { None } else { self.levels.last_mut() }
     }
 
     fn open(&mut self, is_object: bool) {
-        if self.levels.len() < KEPT {
+        if self.levels.len() < LEVELS_MAX {
             self.levels.push(Level { is_object, key: Vec::new(), expects_key: is_object });
         } else {
             self.deeper = self.deeper.saturating_add(1);
@@ -180,7 +180,7 @@ impl Scan {
         }
     }
 
-    /// A value or a key begins.
+    /// Start of a value or key.
     fn begin_value(&mut self) {
         self.has_begun = true;
         if self.deeper > 0 || self.levels.last().is_none_or(|level| level.is_object) {
@@ -194,22 +194,22 @@ impl Scan {
         }
     }
 
-    /// What is in `token` is whole.
+    /// End of the value or key in `token`.
     fn end_value(&mut self, is_text: bool) {
         let is_top = self.levels.len() == 1;
         let token = std::mem::take(&mut self.token);
         let Some(level) = self.top() else { return };
         if level.expects_key {
             if is_text {
-                // Without its quotes. A key with escapes is none that is looked for.
+                // Without its quotes. No wanted key has escapes.
                 level.key = token.get(1..token.len().saturating_sub(1)).unwrap_or(&[]).to_vec();
             }
         } else if level.is_object && is_top {
             let at = self.levels.first().and_then(|level| {
                 self.wanted.iter().position(|wanted| wanted.as_bytes() == level.key)
             });
-            // Without its end it is nothing; a longer one is none.
-            let whole = (token.len() < TOKEN).then_some(token);
+            // A value that exceeds the maximum is absent.
+            let whole = (token.len() < TOKEN_MAX).then_some(token);
             if let Some(value) = at.and_then(|at| self.values.get_mut(at)) {
                 *value = whole;
             }
@@ -218,7 +218,7 @@ impl Scan {
 
     fn keep(&mut self, bytes: &[u8]) {
         if self.deeper == 0 {
-            let room = TOKEN.saturating_sub(self.token.len());
+            let room = TOKEN_MAX.saturating_sub(self.token.len());
             self.token.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or(bytes));
         }
     }
@@ -232,13 +232,13 @@ mod tests {
         let mut scan =
             Scan::new(&["more", "next"], &[&["objects"], &["response", "Attribute"], &[]]);
         for part in text.as_bytes().chunks(chunk) {
-            scan.see(part);
+            scan.add(part);
         }
         scan
     }
 
     #[test]
-    fn members_and_counts_are_found_however_the_bytes_are_cut() {
+    fn members_and_counts_are_found_in_chunks_of_any_size() {
         for (text, more, next, counts, whole) in [
             ("{}", false, None, [0, 0, 0], true),
             (r#"{"more":true,"next":"a\"b\u00e9"}"#, true, Some("a\"bé"), [0; 3], true),
@@ -278,22 +278,22 @@ mod tests {
     }
 
     #[test]
-    fn depth_and_length_cost_nothing() {
+    fn depth_and_length_need_no_memory() {
         let deep = format!("{{\"objects\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         let found = scan(&deep, 4096);
         assert!(found.is_whole() && found.levels.capacity() <= 4 && found.count(0) == 1);
         let long = format!("{{\"next\":\"{}\",\"more\":true}}", "x".repeat(1 << 20));
         let found = scan(&long, 4096);
         assert!(found.is_true("more") && found.value("next").is_none());
-        assert!(found.token.capacity() <= 2 * TOKEN);
+        assert!(found.token.capacity() <= 2 * TOKEN_MAX);
     }
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_taken(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+        fn any_bytes_are_accepted(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
             let mut scan = Scan::new(&["a"], &[&["a"]]);
-            scan.see(&bytes);
-            let _said = (scan.is_whole(), scan.value("a"), scan.count(0));
+            scan.add(&bytes);
+            let _any_result = (scan.is_whole(), scan.value("a"), scan.count(0));
         }
     }
 }

@@ -7,14 +7,14 @@ use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde_json::{Map, Value};
 
-use super::body::{Sink, documents};
+use super::body::{BodyWriter, documents};
 use super::error::FetchError;
 use super::http::{Call, Session, is_home};
 use super::scan::Scan;
-use super::{MOST_PAGES, Task, blocking};
+use super::{PAGES_MAX, Task, blocking};
 use crate::base::clock::signed;
 use crate::http::{AccessError, AccessToken, FORM, form, redacted_url, token_url};
-use crate::intel::config::query::{Ask, SentinelAsk};
+use crate::intel::config::query::{FeedQuery, WorkspaceQuery};
 use crate::intel::pull::{Cursor, Extent, PullOutcome};
 
 const API_VERSION: &str = "2025-09-01";
@@ -41,25 +41,25 @@ pub(super) async fn pull(
     task: Task<'_>,
     token: &mut Option<Token>,
 ) -> Result<PullOutcome, FetchError> {
-    let Ask::Sentinel(ask) = &task.feed.ask else {
+    let FeedQuery::Sentinel(query) = &task.feed.query else {
         return Err(FetchError::Protocol("no workspace is named; set workspace".to_owned()));
     };
     let bearer = match token.take().filter(|token| token.until > session.now) {
         Some(good) => token.insert(good),
-        None => token.insert(log_in(session, ask, url).await?),
+        None => token.insert(log_in(session, query, url).await?),
     };
     let bearer = bearer.value.clone();
     let max = task.feed.max_bytes;
     let mut documents = documents(task.folder, max)?;
     let mut body = Map::new();
-    body.insert("pageSize".to_owned(), ask.page_size.into());
+    body.insert("pageSize".to_owned(), query.page_size.into());
     body.insert("includeDisabled".to_owned(), false.into());
-    let mut url = query_url(url, ask)?;
-    for _page in 0..MOST_PAGES {
+    let mut url = query_url(url, query)?;
+    for _page in 0..PAGES_MAX {
         let text = Value::Object(body.clone()).to_string().into_bytes();
         let call =
             Call::post(url.clone(), "application/json", text).with(AUTHORIZATION, bearer.clone());
-        let reply = match session.ask(call).await {
+        let reply = match session.request(call).await {
             Err(error @ FetchError::Denied { .. }) => {
                 *token = None;
                 return Err(denied(error));
@@ -67,24 +67,25 @@ pub(super) async fn pull(
             other => other?,
         };
         let mut scan = Scan::new(&["nextLink"], &[]);
-        reply.keep(Sink::new(&mut documents, max).watched_by(&mut scan)).await?;
+        reply.save(BodyWriter::new(&mut documents, max).scanned_by(&mut scan)).await?;
         let Some(next) = scan.value("nextLink").filter(|next| !next.is_empty()) else {
             let cursor = Cursor::Start;
             return Ok(PullOutcome::New { documents, extent: Extent::Snapshot, cursor });
         };
         follow(session.home, &mut url, &mut body, &next)?;
     }
-    Err(FetchError::TooManyPages(MOST_PAGES))
+    Err(FetchError::TooManyPages(PAGES_MAX))
 }
 
-/// The next page: the same question with the `skipToken` of the link, or the link itself.
+/// The next page: the same query with the `skipToken` of the link, or the link itself.
 fn follow(
     home: &Url,
     url: &mut Url,
     body: &mut Map<String, Value>,
     next: &str,
 ) -> Result<(), FetchError> {
-    let no_link = || FetchError::Protocol("its nextLink is no URL; tell Microsoft".to_owned());
+    let no_link =
+        || FetchError::Protocol("its nextLink is not a URL; report it to Microsoft".to_owned());
     let link = url.join(next).map_err(|_invalid| no_link())?;
     let token = link
         .query_pairs()
@@ -92,15 +93,17 @@ fn follow(
         .map(|(_, value)| value.into_owned());
     match token {
         Some(token) if body.get("skipToken").and_then(Value::as_str) == Some(token.as_str()) => {
-            Err(FetchError::Protocol("its pages lead to themselves; tell Microsoft".to_owned()))
+            Err(FetchError::Protocol(
+                "its pages link to themselves; report it to Microsoft".to_owned(),
+            ))
         }
         Some(token) => {
             body.insert("skipToken".to_owned(), token.into());
             Ok(())
         }
-        None if link == *url => {
-            Err(FetchError::Protocol("its pages lead to themselves; tell Microsoft".to_owned()))
-        }
+        None if link == *url => Err(FetchError::Protocol(
+            "its pages link to themselves; report it to Microsoft".to_owned(),
+        )),
         None if is_home(home, &link) => {
             *url = link;
             Ok(())
@@ -112,14 +115,14 @@ fn follow(
     }
 }
 
-fn query_url(base: &Url, ask: &SentinelAsk) -> Result<Url, FetchError> {
+fn query_url(base: &Url, query: &WorkspaceQuery) -> Result<Url, FetchError> {
     let mut url = base.clone();
     url.path_segments_mut()
         .map_err(|()| FetchError::Protocol("url is no base; set url to a server".to_owned()))?
         .pop_if_empty()
-        .extend(["subscriptions", &ask.subscription])
-        .extend(["resourceGroups", &ask.resource_group])
-        .extend(["providers", "Microsoft.OperationalInsights", "workspaces", &ask.workspace])
+        .extend(["subscriptions", &query.subscription])
+        .extend(["resourceGroups", &query.resource_group])
+        .extend(["providers", "Microsoft.OperationalInsights", "workspaces", &query.workspace])
         .extend(["providers", "Microsoft.SecurityInsights", "threatIntelligence", "main"])
         .push("queryIndicators");
     url.query_pairs_mut().append_pair("api-version", API_VERSION);
@@ -128,16 +131,16 @@ fn query_url(base: &Url, ask: &SentinelAsk) -> Result<Url, FetchError> {
 
 async fn log_in(
     session: &Session<'_>,
-    ask: &SentinelAsk,
+    query: &WorkspaceQuery,
     management: &Url,
 ) -> Result<Token, FetchError> {
-    let secret = ask.client_secret.clone();
+    let secret = query.client_secret.clone();
     let secret = blocking(move || Ok(secret.read().map_err(AccessError::from)?)).await?;
-    let url = token_url(&ask.login_url, &ask.tenant)
+    let url = token_url(&query.login_url, &query.tenant)
         .ok_or_else(|| FetchError::Protocol("login_url is no base; set a server".to_owned()))?;
     let audience =
         format!("{}://{}", management.scheme(), management.host_str().unwrap_or_default());
-    let form = form(&ask.login_url, &ask.client_id, &secret, &format!("{audience}/.default"));
+    let form = form(&query.login_url, &query.client_id, &secret, &format!("{audience}/.default"));
     let call = Call::post(url, FORM, form);
     let reply = session.send(call).await?;
     let date = reply.date();
@@ -149,7 +152,7 @@ async fn log_in(
     }
     let bytes = reply.good()?.small().await?;
     let grant = AccessToken::parse(&bytes).ok_or_else(|| {
-        FetchError::Protocol("login_url answers with no token; check login_url".to_owned())
+        FetchError::Protocol("login_url returns no token; check login_url".to_owned())
     })?;
     let life = signed(grant.lifetime) - MARGIN;
     let until = session.now.checked_add(life).unwrap_or(date);
@@ -187,7 +190,7 @@ mod tests {
                     assert_eq!(url.host_str(), Some("m.example"));
                     assert!(follow(&home, &mut url, &mut body, next).is_err(), "{next} again");
                 }
-                (Err(error), Err(told)) => assert!(error.to_string().contains(told), "{error}"),
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
                 (found, _) => panic!("{next}: {found:?}"),
             }
         }

@@ -62,7 +62,7 @@ pub enum Fault {
     Grounded(String),
 }
 
-/// SocketScanner for the canary.
+/// Looks for the canary.
 #[derive(Debug)]
 pub struct CanaryDetector {
     shared: Arc<Shared>,

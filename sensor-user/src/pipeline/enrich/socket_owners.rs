@@ -36,7 +36,7 @@ pub struct SocketOwners {
 }
 
 impl SocketOwners {
-    /// SocketScanner for the holders of the sockets with these inode numbers. Another's files can be read
+    /// Looks for the holders of the sockets with these inode numbers. Another's files can be read
     /// with `CAP_SYS_PTRACE` only; what cannot be read is passed over.
     pub fn read(proc_root: &Path, wanted: &HashSet<u32>) -> Self {
         let mut holders = Self::default();

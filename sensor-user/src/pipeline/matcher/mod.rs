@@ -74,8 +74,7 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    /// Creates a matcher that uses the content of `set` at each [`Matcher::refresh`]. Flows of the
-    /// processes `own` raise no alert.
+    /// Looks up in what `set` holds at each [`Matcher::refresh`]; flows of the processes `own` never alert.
     pub fn new(
         set: Arc<ArcSwap<IndicatorSet>>,
         allow: AllowList,

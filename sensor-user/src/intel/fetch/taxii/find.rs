@@ -1,21 +1,21 @@
-//! Which collections there are: from a discovery, an API root, its collections, or one of them.
+//! Discovery of the collections: from a discovery resource, an API root, its collections, or one collection.
 
 use std::collections::BTreeMap;
 
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
-use super::{send, spoken};
+use super::{check_media_type, send};
 use crate::base::escape::escaped;
 use crate::http::redacted_url;
-use crate::intel::config::query::TaxiiAsk;
+use crate::intel::config::query::TaxiiQuery;
 use crate::intel::fetch::error::FetchError;
 use crate::intel::fetch::http::{Session, is_home};
 
-/// API roots of a server, and collections, that are looked at.
-const MOST: usize = 256;
+/// Maximum number of API roots of a server, and of collections.
+const RESOURCES_MAX: usize = 256;
 
-/// What a discovery, or an API root, says. Which of both it is tells the first key.
+/// A discovery resource or an API root; the keys tell them apart.
 #[derive(Deserialize)]
 struct Resource {
     api_roots: Option<Vec<String>>,
@@ -51,11 +51,11 @@ struct Found {
     url: Url,
 }
 
-/// The URLs of the objects of the collections that are asked for, by the collections' URLs.
+/// URLs of the objects of the requested collections, by the URLs of the collections.
 pub(super) async fn collections(
     session: &Session<'_>,
     url: &Url,
-    ask: &TaxiiAsk,
+    query: &TaxiiQuery,
 ) -> Result<BTreeMap<String, Url>, FetchError> {
     let mut url = url.clone();
     slash(&mut url);
@@ -72,7 +72,7 @@ pub(super) async fn collections(
         _ => of_server(session, &url).await?,
     };
     let mut chosen = BTreeMap::new();
-    for found in choose(found, ask)? {
+    for found in choose(found, query)? {
         chosen.insert(found.url.to_string(), join(&found.url, "objects/")?);
     }
     Ok(chosen)
@@ -88,7 +88,7 @@ async fn of_server(session: &Session<'_>, url: &Url) -> Result<Vec<Found>, Fetch
     for root in roots_of(session.home, url, resource.default.into_iter().chain(roots))? {
         match of_list(session, &join(&root, "collections/")?).await {
             Ok(found) => all.extend(found),
-            // One that is not for this user, or that is gone.
+            // An API root that is not readable for this user, or is gone.
             Err(
                 FetchError::Denied { status: StatusCode::FORBIDDEN, .. }
                 | FetchError::Status(StatusCode::NOT_FOUND),
@@ -108,7 +108,7 @@ fn roots_of(
     named: impl Iterator<Item = String>,
 ) -> Result<Vec<Url>, FetchError> {
     let (mut roots, mut foreign): (Vec<Url>, Option<Url>) = (Vec::new(), None);
-    for name in named.take(MOST) {
+    for name in named.take(RESOURCES_MAX) {
         let Ok(mut root) = url.join(&name) else { continue };
         slash(&mut root);
         if !is_home(home, &root) {
@@ -129,19 +129,19 @@ fn roots_of(
 async fn of_list(session: &Session<'_>, url: &Url) -> Result<Vec<Found>, FetchError> {
     let list: Collections = get(session, url).await?;
     let mut all = Vec::new();
-    for collection in list.collections.into_iter().take(MOST) {
+    for collection in list.collections.into_iter().take(RESOURCES_MAX) {
         // An id is a word of a path, whatever is in it.
-        let mut place = url.clone();
-        if let Ok(mut path) = place.path_segments_mut() {
+        let mut collection_url = url.clone();
+        if let Ok(mut path) = collection_url.path_segments_mut() {
             path.pop_if_empty().push(&collection.id).push("");
         }
-        all.push(Found { collection, url: place });
+        all.push(Found { collection, url: collection_url });
     }
     Ok(all)
 }
 
-/// Those that are asked for, or all that may be read.
-fn choose(found: Vec<Found>, ask: &TaxiiAsk) -> Result<Vec<Found>, FetchError> {
+/// The requested collections, or all readable ones.
+fn choose(found: Vec<Found>, query: &TaxiiQuery) -> Result<Vec<Found>, FetchError> {
     let is_named = |collection: &Collection, name: &String| {
         *name == collection.id
             || *name == collection.title
@@ -152,7 +152,7 @@ fn choose(found: Vec<Found>, ask: &TaxiiAsk) -> Result<Vec<Found>, FetchError> {
             found.iter().take(8).map(|it| format!("{:?}", escaped(&it.collection.title, 60)));
         names.collect::<Vec<_>>().join(", ")
     };
-    for name in &ask.collections {
+    for name in &query.collections {
         match found.iter().find(|it| is_named(&it.collection, name)) {
             None => {
                 return Err(FetchError::Protocol(format!(
@@ -162,7 +162,7 @@ fn choose(found: Vec<Found>, ask: &TaxiiAsk) -> Result<Vec<Found>, FetchError> {
             }
             Some(it) if !it.collection.can_read => {
                 return Err(FetchError::Protocol(format!(
-                    "collection {name:?} is not for this user to read; ask those who run it"
+                    "collection {name:?} is not readable for this user; ask its operator"
                 )));
             }
             Some(_) => {}
@@ -170,9 +170,9 @@ fn choose(found: Vec<Found>, ask: &TaxiiAsk) -> Result<Vec<Found>, FetchError> {
     }
     let is_chosen = |it: &Found| {
         let collection = &it.collection;
-        let is_asked = ask.collections.is_empty()
-            || ask.collections.iter().any(|name| is_named(collection, name));
-        collection.can_read && is_asked
+        let is_requested = query.collections.is_empty()
+            || query.collections.iter().any(|name| is_named(collection, name));
+        collection.can_read && is_requested
     };
     if !found.iter().any(is_chosen) {
         return Err(FetchError::Protocol(
@@ -186,7 +186,7 @@ async fn get<T: serde::de::DeserializeOwned>(
     session: &Session<'_>,
     url: &Url,
 ) -> Result<T, FetchError> {
-    let reply = spoken(send(session, url.clone()).await?.good()?)?;
+    let reply = check_media_type(send(session, url.clone()).await?.good()?)?;
     let bytes = reply.small().await?;
     serde_json::from_slice(&bytes).map_err(|error| {
         FetchError::Protocol(format!(
@@ -226,21 +226,21 @@ mod tests {
             (&["1"], Ok(&["1"])),
             (&["three"], Ok(&["3"])),
             (&["one", "3"], Ok(&["1", "3"])),
-            (&["two"], Err("not for this user")),
+            (&["two"], Err("not readable for this user")),
             (&["four"], Err("has no collection \"four\"; there are \"one\", \"two\", \"three\"")),
         ] {
             let collections = names.iter().map(ToString::to_string).collect();
-            let ask = TaxiiAsk { collections, ..TaxiiAsk::default() };
-            match (choose(all(), &ask), want) {
+            let query = TaxiiQuery { collections, ..TaxiiQuery::default() };
+            match (choose(all(), &query), want) {
                 (Ok(found), Ok(ids)) => {
                     let found: Vec<_> = found.iter().map(|it| it.collection.id.as_str()).collect();
                     assert_eq!(found, ids);
                 }
-                (Err(error), Err(told)) => assert!(error.to_string().contains(told), "{error}"),
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
                 _ => panic!("{names:?}"),
             }
         }
-        assert!(choose(vec![found("2", "two", false)], &TaxiiAsk::default()).is_err());
+        assert!(choose(vec![found("2", "two", false)], &TaxiiQuery::default()).is_err());
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! TAXII 2.1 (OASIS): pages of STIX objects out of collections, from where the last pull ended.
+//! TAXII 2.1 (OASIS): pages of STIX objects from collections, continued at the end of the last pull.
 //!
-//! `next` is repeated with the very same parameters (medallion answers 400 otherwise). It may be
-//! forgotten between two pages; the run then goes on from the date of the last page, less a
-//! microsecond, since objects that came in one POST have the same date. What comes twice is one.
+//! `next` is sent with the very same parameters (medallion responds 400 otherwise). A server may forget it
+//! between two pages; the run then continues from the date of the last page, less a microsecond, since
+//! objects of one POST have the same date. An object that is received twice counts once.
 
 mod find;
 
@@ -12,37 +12,37 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{ACCEPT, HeaderName, HeaderValue};
 use reqwest::{StatusCode, Url};
 
-use super::body::{Sink, documents};
+use super::body::{BodyWriter, documents};
 use super::error::FetchError;
 use super::http::{Call, Reply, Session};
 use super::scan::Scan;
-use super::{MOST_PAGES, Task};
+use super::{PAGES_MAX, Task};
 use crate::base::escape::escaped;
-use crate::intel::config::query::{Ask, TaxiiAsk};
+use crate::intel::config::query::{FeedQuery, TaxiiQuery};
 use crate::intel::pull::Documents;
 use crate::intel::pull::{Cursor, Extent, PullOutcome};
 
-/// What is spoken (RFC 6838 form as registered with IANA).
+/// Media type of TAXII 2.1, as registered with IANA (RFC 6838).
 const MEDIA: &str = "application/taxii+json;version=2.1";
-/// When the last object of a page came into its collection.
+/// Header: time at which the last object of a page was added to its collection.
 const LAST: HeaderName = HeaderName::from_static("x-taxii-date-added-last");
-/// Objects that readers know what to do with.
+/// Object types that the parser uses.
 const TYPES: &str = "indicator,marking-definition";
-/// How often a page run that a server forgot is begun anew.
+/// Maximum number of restarts of a page run that the server forgot.
 const RESTARTS: u32 = 5;
-/// Without a date of the server the next pull begins so long before this one did.
+/// Overlap of two pulls if the server reports no date.
 const OVERLAP: SignedDuration = SignedDuration::from_mins(10);
 
-/// Gets what came into the collections since the cursor.
+/// Pulls the objects that were added to the collections since the cursor.
 pub(super) async fn pull(
     session: &Session<'_>,
     url: &Url,
     task: Task<'_>,
 ) -> Result<PullOutcome, FetchError> {
-    let usual = TaxiiAsk::default();
-    let ask = if let Ask::Taxii(ask) = &task.feed.ask { ask } else { &usual };
-    let collections = find::collections(session, url, ask).await?;
-    // Where a collection came or went, what is here may hold what nobody offers any more.
+    let usual = TaxiiQuery::default();
+    let query = if let FeedQuery::Taxii(query) = &task.feed.query { query } else { &usual };
+    let collections = find::collections(session, url, query).await?;
+    // After a change of the collections the set may hold objects that no collection has any more.
     let known = match task.cursor {
         Cursor::Collections(known) if known.keys().eq(collections.keys()) => known,
         _ => &BTreeMap::new(),
@@ -50,7 +50,7 @@ pub(super) async fn pull(
     let max = task.feed.max_bytes;
     let mut run = Run {
         session,
-        page_size: ask.page_size,
+        page_size: query.page_size,
         documents: documents(task.folder, max)?,
         max,
         pages: 0,
@@ -78,26 +78,26 @@ struct Run<'r> {
     pages: u32,
 }
 
-/// Where in a collection a page is.
+/// Position of a page in a collection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct At {
     added_after: Option<String>,
     next: Option<String>,
 }
 
-/// What a page says of itself.
+/// Properties of a page.
 struct Page {
     has_objects: bool,
     more: bool,
     next: Option<String>,
     last: Option<Timestamp>,
-    /// The server's time.
+    /// Time of the server.
     date: Timestamp,
 }
 
 impl Run<'_> {
-    /// All pages of a collection since `since`; what to go on from the next time. `None` is never
-    /// given for a collection that was read: an empty one goes on from now.
+    /// Pulls all pages of a collection since `since`; returns the date for the next pull. An empty collection
+    /// continues from now, so that a collection that was read always has a date.
     async fn collection(
         &mut self,
         objects: &Url,
@@ -125,8 +125,8 @@ impl Run<'_> {
                 (None, Some(last)) => At { added_after: Some(text(last)), next: None },
                 (None, None) => return Err(no_end(objects)),
             };
-            // medallion gives the same `next` for all pages of a run: there, only an empty page
-            // that leads to itself goes nowhere.
+            // medallion returns the same `next` for all pages of a run: only an empty page that links to
+            // itself makes no progress.
             if following == at && (following.next.is_none() || !page.has_objects) {
                 return Err(no_end(objects));
             }
@@ -140,12 +140,11 @@ impl Run<'_> {
         })
     }
 
-    /// One page, written as a document where it has objects; `None` where the server does not know
-    /// `next` any more.
+    /// Pulls one page, written as a document if it has objects; `None` if the server has forgotten `next`.
     async fn page(&mut self, objects: &Url, at: &At) -> Result<Option<Page>, FetchError> {
         self.pages += 1;
-        if self.pages > MOST_PAGES {
-            return Err(FetchError::TooManyPages(MOST_PAGES));
+        if self.pages > PAGES_MAX {
+            return Err(FetchError::TooManyPages(PAGES_MAX));
         }
         let mut url = objects.clone();
         url.query_pairs_mut()
@@ -160,12 +159,12 @@ impl Run<'_> {
         if reply.status() == StatusCode::BAD_REQUEST && at.next.is_some() {
             return Ok(None);
         }
-        let reply = spoken(reply.good()?)?;
+        let reply = check_media_type(reply.good()?)?;
         let last = reply.header(&LAST).and_then(|text| text.trim().parse().ok());
         let date = reply.date();
         let mut scan = Scan::new(&["more", "next"], &[&["objects"]]);
-        let sink = Sink::new(&mut self.documents, self.max).watched_by(&mut scan);
-        reply.keep(sink).await?;
+        let writer = BodyWriter::new(&mut self.documents, self.max).scanned_by(&mut scan);
+        reply.save(writer).await?;
         let has_objects = scan.count(0) > 0;
         let next = scan.value("next").filter(|next| !next.is_empty());
         if !has_objects {
@@ -175,13 +174,13 @@ impl Run<'_> {
     }
 }
 
-/// Asks for `url` in the words of TAXII.
+/// Requests `url` with the media type of TAXII.
 async fn send(session: &Session<'_>, url: Url) -> Result<Reply, FetchError> {
     session.send(Call::get(url).with(ACCEPT, HeaderValue::from_static(MEDIA))).await
 }
 
-/// Refuses an answer that is none of TAXII 2.1.
-fn spoken(reply: Reply) -> Result<Reply, FetchError> {
+/// Refuses a response that is not TAXII 2.1.
+fn check_media_type(reply: Reply) -> Result<Reply, FetchError> {
     let kind = reply.content_type();
     if reply.is_html() {
         return Err(FetchError::Html);
@@ -192,31 +191,31 @@ fn spoken(reply: Reply) -> Result<Reply, FetchError> {
         return Ok(reply);
     }
     Err(FetchError::Protocol(format!(
-        "answers with {:?}, which is not TAXII 2.1 ({MEDIA}); check the URL",
+        "media type {:?} is not that of TAXII 2.1 ({MEDIA}); check the URL",
         escaped(&kind, 80)
     )))
 }
 
-/// A time as every server takes it: with six digits after the point (opentaxii refuses less).
+/// A time with six fractional digits, which every server accepts (opentaxii refuses fewer).
 fn text(time: Timestamp) -> String {
     format!("{time:.6}")
 }
 
-/// So that what has this very time comes again.
+/// A time just before, so that objects of exactly this time are returned again.
 fn before(time: Timestamp) -> String {
     text(time.checked_sub(SignedDuration::from_micros(1)).unwrap_or(time))
 }
 
 fn forgets(objects: &Url) -> FetchError {
     FetchError::Protocol(format!(
-        "{}: answers 400 to the next page, {RESTARTS} times from the beginning; raise page_size",
+        "{}: status 400 for the next page, also after {RESTARTS} restarts; raise page_size",
         crate::http::redacted_url(objects)
     ))
 }
 
 fn no_end(objects: &Url) -> FetchError {
     FetchError::Protocol(format!(
-        "{}: says that there is more and not where; tell those who run it",
+        "{}: reports more pages without a link to them; report it to its operator",
         crate::http::redacted_url(objects)
     ))
 }

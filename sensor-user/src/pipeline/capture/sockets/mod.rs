@@ -67,7 +67,7 @@ impl SocketReader {
         }
     }
 
-    /// SocketScanner into the namespaces whose inode numbers are in `only` (all with `None`). `files` are
+    /// Looks into the namespaces whose inode numbers are in `only` (all with `None`). `files` are
     /// open files that name namespaces which nothing else does.
     pub fn scan(&mut self, only: Option<&HashSet<u32>>, files: &[(u32, PathBuf)]) -> OpenSockets {
         let began_boot_ns = clock::boot_ns();
