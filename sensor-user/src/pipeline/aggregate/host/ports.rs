@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use super::super::change::Change;
 use super::super::flow::Direction;
-use super::super::rows::{Counts, LONG_MAX, RowIdentity};
+use super::super::rows::{LONG_MAX, MinuteCounts, RowIdentity};
 use super::{Listening, Minute};
 use crate::base::collections::{FastMap, FastSet};
 use crate::base::counters::Stats;
@@ -57,7 +57,7 @@ pub(super) struct BoundPorts {
     home: u32,
     max: usize,
     /// Open minutes by their number since 1970.
-    minutes: BTreeMap<i64, FastMap<Port, Counts>>,
+    minutes: BTreeMap<i64, FastMap<Port, MinuteCounts>>,
     /// Ports with open connections at the end of the last closed minute.
     live: FastMap<Port, Live>,
     stats: Arc<Stats>,
@@ -66,7 +66,7 @@ pub(super) struct BoundPorts {
 /// What is told of a port in a minute.
 #[derive(Debug)]
 struct Told {
-    counts: Counts,
+    counts: MinuteCounts,
     links_live: u64,
 }
 
@@ -75,7 +75,7 @@ impl BoundPorts {
         Self { home, max, minutes: BTreeMap::new(), live: FastMap::default(), stats }
     }
 
-    /// Counts a change that is in a row of that minute.
+    /// MinuteCounts a change that is in a row of that minute.
     pub(super) fn observe(&mut self, change: &Change, minute: i64) {
         let flow = &change.flow;
         if flow.direction != Direction::Inbound {
@@ -91,7 +91,7 @@ impl BoundPorts {
         let ports = self.minutes.entry(minute).or_default();
         ports
             .entry((service, flow.local))
-            .or_insert_with(|| Counts::none(&flow.process))
+            .or_insert_with(|| MinuteCounts::new(&flow.process))
             .add(change);
     }
 
@@ -124,7 +124,7 @@ impl BoundPorts {
         let mut rows = Vec::with_capacity(told.len());
         for ((service, address), port) in &told {
             let wildcard = wildcards.covers(service, *address);
-            let is_idle_wildcard = address.is_unspecified() && port.counts.is_nothing();
+            let is_idle_wildcard = address.is_unspecified() && port.counts.is_empty();
             if is_idle_wildcard && wildcards.is_covering_one_of(service, *address, &told) {
                 continue;
             }
@@ -136,10 +136,10 @@ impl BoundPorts {
     }
 
     /// Brings the gauges up to the minute; gives all ports that had, or have, connections.
-    fn settle(&mut self, mut counts: FastMap<Port, Counts>) -> BTreeMap<Port, Told> {
+    fn settle(&mut self, mut counts: FastMap<Port, MinuteCounts>) -> BTreeMap<Port, Told> {
         for (port, live) in &self.live {
             if !counts.contains_key(port) {
-                counts.insert(port.clone(), Counts::none(&live.process));
+                counts.insert(port.clone(), MinuteCounts::new(&live.process));
             }
         }
         let mut told = BTreeMap::new();
@@ -186,7 +186,7 @@ impl BoundPorts {
                 self.stats.bound_ports_dropped_full.increment();
                 continue;
             }
-            told.insert(port, Told { counts: Counts::none(&socket.process), links_live: 0 });
+            told.insert(port, Told { counts: MinuteCounts::new(&socket.process), links_live: 0 });
         }
         wildcards
     }

@@ -1,99 +1,110 @@
-//! Rows of minutes that are closed, made a portion at a time: one call must not hold the path up,
-//! nor give the sinks more than their queues take.
+//! Rows of closed minutes, built in batches: one call must neither block the pipeline nor overflow
+//! the queues of the sinks.
 
 use jiff::Timestamp;
 
 use super::super::malicious::{FindIndicator, RowRemote};
 use super::RowTable;
-use super::key::{Counts, Key, Live};
+use super::key::{LiveKey, MinuteCounts, RowKey};
 use crate::base::collections::FastIndexMap;
 use crate::base::stable_id::stable_id;
 use crate::schema::{ConnectionRow, SOURCE_SYSTEM};
 
-/// Rows made in one call, at least.
-const PORTION: usize = 1000;
-/// A portion is at least this part of what is due: the path takes some fifty turns a second, so
-/// that nothing is due for longer than half a minute.
-const PORTIONS: usize = 1024;
+/// Minimum number of rows in a batch, if there are that many.
+const BATCH_MIN: usize = 1000;
+/// A batch is at least this fraction of the pending rows. The pipeline iterates about fifty times a
+/// second, so that no row is pending for more than half a minute.
+const BATCHES_MAX: usize = 1024;
 
-/// The columns are signed; a recording may say anything.
+/// Maximum of a column: columns are signed, and a recording can have any value.
 pub(in super::super) const LONG_MAX: u64 = i64::MAX.cast_unsigned();
 
-/// Fills the malicious columns of a row whose connections were there from `since` on.
-fn mark(
+/// Start of a minute, and the number of clock steps back if it was closed before, else 0.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowTime {
+    start: Timestamp,
+    round: u64,
+}
+
+impl RowTime {
+    pub(super) fn new(minute: i64, round: u64) -> Self {
+        let start = Timestamp::from_second(minute.saturating_mul(60)).unwrap_or(Timestamp::MAX);
+        Self { start, round }
+    }
+}
+
+/// A closed minute with unbuilt rows.
+#[derive(Debug)]
+pub(super) struct ClosedMinute {
+    time: RowTime,
+    /// Number of the minute among the closed ones.
+    number: u64,
+    /// Keys with changes in the minute that have no row yet.
+    keys: FastIndexMap<RowKey, MinuteCounts>,
+    /// Number of live keys that were checked for a row, once `keys` is empty.
+    checked: usize,
+}
+
+impl ClosedMinute {
+    pub(super) const fn new(
+        time: RowTime,
+        number: u64,
+        keys: FastIndexMap<RowKey, MinuteCounts>,
+    ) -> Self {
+        Self { time, number, keys, checked: 0 }
+    }
+}
+
+/// Fills the malicious columns of a row whose connections were open from `since` on.
+fn fill_indicator(
     row: &mut ConnectionRow,
-    key: &Key,
-    (counts, since): (&Counts, Timestamp),
+    key: &RowKey,
+    counts: &MinuteCounts,
+    since: Timestamp,
     find: &FindIndicator<'_>,
 ) {
-    let pid = counts.process.pid;
-    let remote = RowRemote { peer: key.peer(counts.translated), since, pid };
+    let remote = RowRemote { peer: key.peer(counts.translated), since, pid: counts.process.pid };
     if let Some(found) = find(&remote) {
         found.fill(row);
     }
 }
 
-/// A closed minute.
-#[derive(Debug)]
-pub(super) struct Due {
-    /// Its start.
-    time: Timestamp,
-    /// 0, or the round in which it was closed once more.
-    round: u64,
-    /// Its number among the closed minutes.
-    number: u64,
-    /// Keys that had changes in it, and are without a row yet.
-    keys: FastIndexMap<Key, Counts>,
-    /// How many of the live keys were asked whether they have a row, when those are done.
-    asked: usize,
-}
-
-impl Due {
-    pub(super) fn new(
-        (minute, round): (i64, u64),
-        number: u64,
-        keys: FastIndexMap<Key, Counts>,
-    ) -> Self {
-        let time = Timestamp::from_second(minute.saturating_mul(60)).unwrap_or(Timestamp::MAX);
-        Self { time, round, number, keys, asked: 0 }
-    }
-}
-
 impl RowTable {
-    /// The next portion of rows. Their order follows from that of the changes.
-    pub(super) fn make_rows(&mut self, find: &FindIndicator<'_>) -> Vec<ConnectionRow> {
+    /// Builds the next batch of rows, in the order of the changes.
+    pub(super) fn build_batch(&mut self, find: &FindIndicator<'_>) -> Vec<ConnectionRow> {
         let mut rows = Vec::new();
-        let waiting: usize = self.due.iter().map(|due| due.keys.len() + self.live.len()).sum();
-        let most = PORTION.max(waiting.div_ceil(PORTIONS));
-        while rows.len() < most {
-            let Some(due) = self.due.front_mut() else { break };
-            let (time, round, number) = (due.time, due.round, due.number);
-            if let Some((key, counts)) = due.keys.pop() {
-                rows.push(self.changed(key, counts, ((time, round), number), find));
-            } else if let Some((key, live)) = self.live.get_index(due.asked) {
-                due.asked += 1;
-                if live.told_in < number {
-                    let counts =
-                        Counts { translated: live.translated, ..Counts::none(&live.process) };
-                    let links = live.links;
-                    let mut row = self.row((time, round), key, &counts, links);
-                    mark(&mut row, key, (&counts, time), find);
+        let pending: usize =
+            self.pending.iter().map(|minute| minute.keys.len() + self.live.len()).sum();
+        let max = BATCH_MIN.max(pending.div_ceil(BATCHES_MAX));
+        while rows.len() < max {
+            let Some(minute) = self.pending.front_mut() else { break };
+            let (time, number) = (minute.time, minute.number);
+            if let Some((key, counts)) = minute.keys.pop() {
+                rows.push(self.changed_row(key, counts, time, number, find));
+            } else if let Some((key, live)) = self.live.get_index(minute.checked) {
+                minute.checked += 1;
+                if live.last_row_in < number {
+                    let idle = MinuteCounts::new(&live.process);
+                    let counts = MinuteCounts { translated: live.translated, ..idle };
+                    let mut row = self.row(time, key, &counts, live.links);
+                    fill_indicator(&mut row, key, &counts, time.start, find);
                     rows.push(row);
                 }
             } else {
-                self.due.pop_front();
+                self.pending.pop_front();
             }
         }
         self.stats.rows_emitted.add(rows.len() as u64);
         rows
     }
 
-    /// The row of a key that had changes in a minute.
-    fn changed(
+    /// Row of a key with changes in a closed minute.
+    fn changed_row(
         &mut self,
-        key: Key,
-        mut counts: Counts,
-        (at, number): ((Timestamp, u64), u64),
+        key: RowKey,
+        mut counts: MinuteCounts,
+        time: RowTime,
+        number: u64,
         find: &FindIndicator<'_>,
     ) -> ConnectionRow {
         let live = self.live.get(&key);
@@ -103,51 +114,50 @@ impl RowTable {
         let unmatched = counts.terminated.saturating_sub(open);
         if unmatched > 0 {
             counts.terminated = open;
-            self.end_later(&key, unmatched);
+            self.move_closes(&key, unmatched);
         }
         let links = open.saturating_sub(counts.terminated);
-        let mut row = self.row(at, &key, &counts, links);
-        // What was open before was there from the minute's start on.
-        let since = if before > 0 { at.0 } else { counts.since.unwrap_or(at.0) };
-        mark(&mut row, &key, (&counts, since), find);
+        let mut row = self.row(time, &key, &counts, links);
+        // Connections that were open before were open from the start of the minute on.
+        let since = if before > 0 { time.start } else { counts.since.unwrap_or(time.start) };
+        fill_indicator(&mut row, &key, &counts, since, find);
         if links == 0 {
             self.live.swap_remove(&key);
         } else {
-            let Counts { process, translated, .. } = counts;
-            self.live.insert(key, Live { links, process, translated, told_in: number });
+            let MinuteCounts { process, translated, .. } = counts;
+            self.live.insert(key, LiveKey { links, process, translated, last_row_in: number });
         }
         row
     }
 
-    /// Ends of connections whose beginning is in a later minute, by clocks that differ a little:
-    /// they are counted there. What has no beginning at all is in no row.
-    fn end_later(&mut self, key: &Key, mut ends: u64) {
-        let due = self.due.iter_mut().skip(1).map(|due| &mut due.keys);
-        for keys in due.chain(self.minutes.values_mut()) {
+    /// Moves closes to the later minute in which their connections opened: clocks differ a little. A
+    /// close without an open is in no row.
+    fn move_closes(&mut self, key: &RowKey, mut closes: u64) {
+        let pending = self.pending.iter_mut().skip(1).map(|minute| &mut minute.keys);
+        for keys in pending.chain(self.minutes.values_mut()) {
             let Some(counts) = keys.get_mut(key) else { continue };
-            let room = counts.established.saturating_sub(counts.terminated).min(ends);
+            let room = counts.established.saturating_sub(counts.terminated).min(closes);
             counts.terminated += room;
             self.stats.row_changes_late.add(room);
-            ends -= room;
+            closes -= room;
         }
-        self.stats.row_ends_unmatched.add(ends);
+        self.stats.row_ends_unmatched.add(closes);
     }
 
     fn row(
         &self,
-        at: (Timestamp, u64),
-        key: &Key,
-        counts: &Counts,
+        time: RowTime,
+        key: &RowKey,
+        counts: &MinuteCounts,
         links_live: u64,
     ) -> ConnectionRow {
-        let (time, round) = at;
         let process = &counts.process;
         let (source, destination) = (key.source.to_string(), key.destination.to_string());
         let resource = self.identity.resource();
         let machine = self.identity.machine();
         let process_id = self.identity.process(&key.executable);
-        let (port, start, again) =
-            (key.destination_port.to_string(), time.to_string(), round.to_string());
+        let (port, start, round) =
+            (key.destination_port.to_string(), time.start.to_string(), time.round.to_string());
         let mut parts = vec![
             machine.as_str(),
             &process_id,
@@ -158,12 +168,12 @@ impl RowTable {
             &port,
             &start,
         ];
-        parts.extend((round > 0).then_some(again.as_str()));
+        parts.extend((time.round > 0).then_some(round.as_str()));
         let connection_id = stable_id(&parts);
         let [responses, response_time_min, response_time_max, response_time_sum] =
             counts.responses.columns();
         ConnectionRow {
-            time_generated: time,
+            time_generated: time.start,
             computer: self.identity.computer.to_string(),
             agent_id: self.identity.agent_id.clone(),
             machine,

@@ -1,4 +1,4 @@
-//! The group key of a row, and what is counted for it.
+//! The group key of a row, and the counts of a key in a minute.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use super::super::response_times::Responses;
 use crate::base::protocol::Protocol;
 use crate::pipeline::enrich::Process;
 
-/// Microsoft's group key, but for the machine, which is this one.
+/// Microsoft's group key without the machine, which is always this host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(super) struct RowKey {
     pub(super) direction: Direction,
     /// Path of the executable, or its name where no path is known.
     pub(super) executable: String,
@@ -23,7 +23,7 @@ pub(super) struct Key {
     pub(super) protocol: Protocol,
 }
 
-impl Key {
+impl RowKey {
     pub(super) fn of(change: &Change) -> Self {
         let flow = &change.flow;
         Self {
@@ -36,39 +36,38 @@ impl Key {
         }
     }
 
-    /// The end that is not this host's, translated to `translated`. Of the ports, a row knows the one
-    /// of the end that was called.
+    /// Remote end of the key with a NAT mapping. A row has only the port of the accepting end.
     pub(super) fn peer(&self, translated: Option<SocketAddr>) -> Peer {
-        let called = (self.destination_port != 0).then_some(self.destination_port);
+        let port = (self.destination_port != 0).then_some(self.destination_port);
         let (address, port, local_port) = match self.direction {
-            Direction::Inbound => (self.source, None, called),
-            Direction::Outbound => (self.destination, called, None),
+            Direction::Inbound => (self.source, None, port),
+            Direction::Outbound => (self.destination, port, None),
         };
         Peer { address, port, local_port, translated }
     }
 }
 
-/// What happened to the connections of a key in a minute.
+/// Counts of the connections of a key in a minute.
 #[derive(Debug)]
-pub(in super::super) struct Counts {
+pub(in super::super) struct MinuteCounts {
     pub(in super::super) established: u64,
     pub(in super::super) terminated: u64,
     pub(in super::super) failed: u64,
     pub(in super::super) bytes_sent: u64,
     pub(in super::super) bytes_received: u64,
     pub(in super::super) responses: Responses,
-    /// Smallest and largest round-trip time, microseconds.
+    /// Minimum and maximum round-trip time, microseconds.
     pub(in super::super) rtt_us: Option<(u32, u32)>,
     /// Time of the first change.
     pub(in super::super) since: Option<Timestamp>,
-    /// What the latest connection that is translated is translated to.
+    /// Mapped remote end of the latest connection with a NAT mapping.
     pub(in super::super) translated: Option<SocketAddr>,
-    /// The latest process that was seen behind the key.
+    /// Process of the latest change.
     pub(in super::super) process: Arc<Process>,
 }
 
-impl Counts {
-    pub(in super::super) fn none(process: &Arc<Process>) -> Self {
+impl MinuteCounts {
+    pub(in super::super) fn new(process: &Arc<Process>) -> Self {
         Self {
             established: 0,
             terminated: 0,
@@ -83,8 +82,8 @@ impl Counts {
         }
     }
 
-    /// Whether nothing happened.
-    pub(in super::super) const fn is_nothing(&self) -> bool {
+    /// True if nothing was counted.
+    pub(in super::super) const fn is_empty(&self) -> bool {
         let links = self.established | self.terminated | self.failed;
         links | self.bytes_sent | self.bytes_received | self.responses.count == 0
     }
@@ -110,15 +109,15 @@ impl Counts {
     }
 }
 
-/// A key with open connections.
+/// State of a key with open connections.
 #[derive(Debug)]
-pub(super) struct Live {
+pub(super) struct LiveKey {
     pub(super) links: u64,
     pub(super) process: Arc<Process>,
-    /// What its latest connection that is translated is translated to.
+    /// Mapped remote end of the latest connection with a NAT mapping.
     pub(super) translated: Option<SocketAddr>,
-    /// The last closed minute (by its number among them) in which the key has a row.
-    pub(super) told_in: u64,
+    /// Last closed minute in which the key has a row, by its number among the closed minutes.
+    pub(super) last_row_in: u64,
 }
 
 #[cfg(test)]
@@ -126,8 +125,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_port_that_was_called_is_that_of_the_end_that_was() {
-        let outbound = Key {
+    fn the_port_of_the_key_is_that_of_the_accepting_end() {
+        let outbound = RowKey {
             direction: Direction::Outbound,
             executable: String::new(),
             source: [192, 0, 2, 1].into(),
@@ -135,8 +134,8 @@ mod tests {
             destination_port: 443,
             protocol: Protocol::Tcp,
         };
-        let inbound = Key { direction: Direction::Inbound, ..outbound.clone() };
-        let unknown = Key { destination_port: 0, ..outbound.clone() };
+        let inbound = RowKey { direction: Direction::Inbound, ..outbound.clone() };
+        let unknown = RowKey { destination_port: 0, ..outbound.clone() };
         for (key, address, port, local_port) in [
             (outbound, "203.0.113.7", Some(443), None),
             (inbound, "192.0.2.1", None, Some(443)),

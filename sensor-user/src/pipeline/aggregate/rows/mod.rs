@@ -1,16 +1,17 @@
-//! `RowTable`: Change to `ConnectionRow`, a minute at a time, by Microsoft's group key.
+//! `RowTable`: `Change` to `ConnectionRow`, one minute at a time, by Microsoft's group key.
 //!
 //! Invariants.
-//! - Minutes are those of the changes' own times. One is closed `LATENESS` after its end; what
-//!   comes later is counted into the next (and in `row_changes_late`).
-//! - Where the clock is set back by minutes, what is open is closed as it is and the table goes on
-//!   at the new time: minutes are told a second time then, under other ids. Where it leaps ahead,
-//!   or the machine slept, minutes without changes between are skipped (counted), but for the last.
-//! - In one minute at most `max_keys` keys begin; connections of further keys are in no row, from
-//!   their beginning to their end (each change is counted).
-//! - For a key over time `LinksLive(t) = LinksLive(t-1) + LinksEstablished - LinksTerminated`. A
-//!   key with an open connection has a row in each minute.
-//! - No call takes long, however many keys a minute had: rows are made a portion a call.
+//! - A change counts into the minute of its own time. A minute is closed `LATENESS` after its end;
+//!   later changes count into the next minute (and in `row_changes_late`).
+//! - If the clock steps back by minutes, the open minutes are closed and the table continues at the
+//!   new time: those minutes are emitted again, with other ids. If the clock jumps ahead, or the
+//!   machine was suspended, minutes without changes are skipped (counted), except for the last
+//!   `CATCH_UP_MINUTES`.
+//! - A minute has at most `max_keys` keys. Connections of further keys are in no row from open to
+//!   close (each change is counted).
+//! - For each key, `LinksLive(t) = LinksLive(t-1) + LinksEstablished - LinksTerminated`. A key with
+//!   an open connection has a row in each minute.
+//! - Each call is short, however many keys a minute has: a call builds one batch of rows.
 
 mod flush;
 mod key;
@@ -29,137 +30,137 @@ use crate::inventory::SharedAzure;
 use crate::schema::ConnectionRow;
 use crate::schema::{Azure, Resource};
 
-use flush::Due;
 pub(super) use flush::LONG_MAX;
-pub(super) use key::Counts;
-use key::{Key, Live};
+use flush::{ClosedMinute, RowTime};
+pub(super) use key::MinuteCounts;
+use key::{LiveKey, RowKey};
 
-/// How long after its end a minute still takes changes in.
+/// Time after its end during which a minute accepts changes.
 pub(super) const LATENESS: SignedDuration = SignedDuration::from_secs(2);
-/// Minutes without a change that are made up for, one by one; of a longer gap only the last.
+/// Maximum number of minutes without changes that are closed one by one, at the end of a gap.
 pub(super) const CATCH_UP_MINUTES: i64 = 10;
-/// A clock that is set back by more minutes than this is followed; else it is waited for.
+/// Maximum step back of the clock, in minutes, that is waited out. A larger one is followed.
 pub(super) const BACK_MINUTES: i64 = 2;
-/// Between two portions of the rows that are due. A queue of a sink has room for ten of them.
-const PORTION_EVERY: SignedDuration = SignedDuration::from_millis(15);
-/// Minutes open at once; changes of further ones are counted into the last.
+/// Interval between two batches of rows. The queue of a sink has room for ten batches.
+const BATCH_INTERVAL: SignedDuration = SignedDuration::from_millis(15);
+/// Maximum number of open minutes. Changes of further minutes count into the last.
 const MAX_OPEN_MINUTES: usize = 16;
 
-/// Who reports: the same for every row.
+/// Identity of the host and the agent, the same in every row.
 #[derive(Debug, Clone, Default)]
 pub struct RowIdentity {
-    /// Full name of the host.
+    /// Fully qualified name of the host.
     pub computer: Arc<str>,
-    /// The agent's UUID.
+    /// UUID of the agent.
     pub agent_id: String,
-    /// What Azure says of the host, once it has.
+    /// Facts of the Azure metadata service about the host, once known.
     pub azure: SharedAzure,
 }
 
 impl RowIdentity {
-    /// `Machine` of Microsoft's tables.
+    /// Value of `Machine` in Microsoft's tables.
     pub fn machine(&self) -> String {
         format!("m-{}", self.agent_id)
     }
 
-    /// `_ResourceId` and `_SubscriptionId` of every table.
+    /// Values of `_ResourceId` and `_SubscriptionId` in every table.
     pub fn resource(&self) -> Resource {
         self.azure.load().as_deref().map(Azure::resource).unwrap_or_default()
     }
 
-    /// `Process` of Microsoft's tables: stable for an executable on a machine.
+    /// Value of `Process` in Microsoft's tables: a stable id of an executable on a machine.
     pub fn process(&self, executable: &str) -> String {
         format!("p-{}", stable_id(&[&self.agent_id, executable]))
     }
 }
 
-/// Rows in the making.
+/// Counts of connections by minute and key, and the rows made of them.
 #[derive(Debug)]
 pub struct RowTable {
     identity: RowIdentity,
     max_keys: usize,
-    /// Open minutes by their number since 1970; keys in the order in which they came.
-    minutes: BTreeMap<i64, FastIndexMap<Key, Counts>>,
-    /// The first minute that is not closed.
+    /// Open minutes by their number since 1970; keys in the order of their first change.
+    minutes: BTreeMap<i64, FastIndexMap<RowKey, MinuteCounts>>,
+    /// First minute that is not closed.
     next_minute: Option<i64>,
-    /// Closed minutes whose rows are not all made yet, in order.
-    due: VecDeque<Due>,
-    /// When a portion of rows was made after which others are due.
-    portion_at: Option<Timestamp>,
-    /// Closed minutes so far.
+    /// Closed minutes with unbuilt rows, in order.
+    pending: VecDeque<ClosedMinute>,
+    /// Time of the last batch, if it left rows unbuilt.
+    last_batch: Option<Timestamp>,
+    /// Number of closed minutes.
     closed: u64,
-    /// The minute after the latest that was ever closed.
+    /// Minute after the latest closed one, over all clock steps.
     closed_until: i64,
-    /// How often the clock was set back.
+    /// Number of times that the clock was set back.
     rounds: u64,
-    /// Open connections at the end of the last minute whose rows are made.
-    live: FastIndexMap<Key, Live>,
-    /// Open connections that are in no row, by number; each leaves when it ends.
-    left_out: FastSet<u64>,
+    /// Keys with open connections at the end of the last minute with built rows.
+    live: FastIndexMap<RowKey, LiveKey>,
+    /// Numbers of open connections that are in no row.
+    excluded: FastSet<u64>,
     stats: Arc<Stats>,
 }
 
 impl RowTable {
-    /// An empty table of at most `max_keys` keys a minute.
+    /// Creates an empty table for at most `max_keys` keys per minute.
     pub fn new(identity: RowIdentity, max_keys: usize, stats: Arc<Stats>) -> Self {
         Self {
             identity,
             max_keys,
             minutes: BTreeMap::new(),
             next_minute: None,
-            due: VecDeque::new(),
-            portion_at: None,
+            pending: VecDeque::new(),
+            last_batch: None,
             closed: 0,
             closed_until: i64::MIN,
             rounds: 0,
             live: FastIndexMap::default(),
-            left_out: FastSet::default(),
+            excluded: FastSet::default(),
             stats,
         }
     }
 
-    /// Keys of the fullest open minute, and how many there may be.
+    /// Number of keys in the fullest open minute, and the maximum.
     pub fn occupancy(&self) -> (usize, usize) {
         (self.minutes.values().map(FastIndexMap::len).max().unwrap_or(0), self.max_keys)
     }
 
-    /// Counts a change into its minute (by its number since 1970), and gives that; `None` where it is
-    /// counted nowhere.
+    /// Counts a change into a minute, and returns the number of that minute since 1970; `None` if the
+    /// change is in no row.
     pub fn observe(&mut self, change: &Change) -> Option<i64> {
         if matches!(change.kind, ChangeKind::Opened | ChangeKind::Translated) {
             return None;
         }
         let minute = self.minute_for(change.flow.time);
         let keys = self.minutes.entry(minute).or_default();
-        let key = Key::of(change);
-        // What was left out when it was established is left out when it ends, and what is counted
-        // as live always finds room: the gauge stays true.
+        let key = RowKey::of(change);
+        // A connection excluded when established is excluded when closed, and one counted as live
+        // always finds room, so that the gauge stays correct.
         let full = keys.len() >= self.max_keys && !keys.contains_key(&key);
-        let left_out = match change.kind {
+        let excluded = match change.kind {
             ChangeKind::Opened | ChangeKind::Translated => true,
-            ChangeKind::Closed => self.left_out.remove(&change.number),
-            ChangeKind::Established => full && self.left_out.insert(change.number),
-            ChangeKind::Active => self.left_out.contains(&change.number),
+            ChangeKind::Closed => self.excluded.remove(&change.number),
+            ChangeKind::Established => full && self.excluded.insert(change.number),
+            ChangeKind::Active => self.excluded.contains(&change.number),
             ChangeKind::Failed => full,
         };
-        if left_out {
+        if excluded {
             self.stats.row_keys_dropped_full.increment();
             return None;
         }
         let process = &change.flow.process;
-        keys.entry(key).or_insert_with(|| Counts::none(process)).add(change);
+        keys.entry(key).or_insert_with(|| MinuteCounts::new(process)).add(change);
         Some(minute)
     }
 
-    /// The open minute that takes what happened at `time`.
+    /// Open minute for a change at `time`.
     fn minute_for(&mut self, time: Timestamp) -> i64 {
         let minute = minute_of(time);
         let next = *self.next_minute.get_or_insert(minute);
-        let many = self.minutes.len() >= MAX_OPEN_MINUTES && !self.minutes.contains_key(&minute);
+        let is_full = self.minutes.len() >= MAX_OPEN_MINUTES && !self.minutes.contains_key(&minute);
         let last = self.minutes.last_key_value().map(|(last, _)| *last);
         let taken = match last {
             _ if minute < next => next,
-            Some(last) if many => last,
+            Some(last) if is_full => last,
             _ => minute,
         };
         if taken != minute {
@@ -168,9 +169,8 @@ impl RowTable {
         taken
     }
 
-    /// Closes the minutes that ended before `now` less the lateness, and makes some of the rows
-    /// that are due: those of one minute after those of another. See [`Self::is_behind`]. `flag`
-    /// says what flags a row.
+    /// Closes the minutes that ended `LATENESS` before `now`, and builds a batch of rows, in the order
+    /// of the minutes. See [`Self::is_behind`]. `find` returns the indicator of a row.
     pub fn close_until(&mut self, now: Timestamp, find: &FindIndicator<'_>) -> Vec<ConnectionRow> {
         let end = now.checked_sub(LATENESS).map_or(i64::MIN, minute_of);
         let next = *self.next_minute.get_or_insert(end);
@@ -179,32 +179,33 @@ impl RowTable {
         } else {
             self.close_minutes(next, end);
         }
-        // With much to do the path takes turn after turn: the sinks are given their time.
-        if self.portion_at.is_some_and(|at| now.duration_since(at).abs() < PORTION_EVERY) {
+        // While rows are pending the pipeline iterates without a pause: the interval gives the sinks
+        // time to empty their queues.
+        if self.last_batch.is_some_and(|at| now.duration_since(at).abs() < BATCH_INTERVAL) {
             return Vec::new();
         }
-        let rows = self.make_rows(find);
-        self.portion_at = self.is_behind().then_some(now);
+        let rows = self.build_batch(find);
+        self.last_batch = self.is_behind().then_some(now);
         rows
     }
 
-    /// Closes the minutes up to that of `now`, which is the agent's last.
+    /// Closes the minutes up to that of `now`, the last one of the agent.
     pub fn close_through(&mut self, now: Timestamp) {
         let minute = minute_of(now);
         let next = *self.next_minute.get_or_insert(minute);
         self.close_minutes(next, minute.saturating_add(1));
     }
 
-    /// Closes every minute that has something, at the end of the input, and makes some of the rows
-    /// that are due: none are left once it gives none.
+    /// Closes every minute with changes, at the end of the input, and builds a batch of rows. Returns
+    /// an empty batch once none are left.
     pub fn close_all(&mut self, find: &FindIndicator<'_>) -> Vec<ConnectionRow> {
         self.close_open();
-        self.make_rows(find)
+        self.build_batch(find)
     }
 
-    /// Whether rows are due that are not made yet.
+    /// True if closed minutes have unbuilt rows.
     pub fn is_behind(&self) -> bool {
-        !self.due.is_empty()
+        !self.pending.is_empty()
     }
 
     fn close_minutes(&mut self, next: i64, end: i64) {
@@ -212,11 +213,11 @@ impl RowTable {
         let catch_up = end.saturating_sub(CATCH_UP_MINUTES);
         while minute < end {
             let keys = self.minutes.remove(&minute);
-            let nobody = self.live.is_empty() && self.due.is_empty();
-            if keys.is_none() && (nobody || minute < catch_up) {
+            let is_idle = self.live.is_empty() && self.pending.is_empty();
+            if keys.is_none() && (is_idle || minute < catch_up) {
                 let later = self.minutes.first_key_value().map_or(end, |(minute, _)| *minute);
-                let until = later.min(end).min(if nobody { end } else { catch_up });
-                if !nobody {
+                let until = later.min(end).min(if is_idle { end } else { catch_up });
+                if !is_idle {
                     self.stats.row_intervals_skipped.add(minute.abs_diff(until));
                 }
                 minute = until;
@@ -228,7 +229,7 @@ impl RowTable {
         self.next_minute = Some(minute);
     }
 
-    /// The clock was set back: it is `minute` that comes next.
+    /// Closes the open minutes after a clock step back, and continues with `minute`.
     fn go_back(&mut self, minute: i64) {
         self.close_open();
         self.stats.clock_steps_backward.increment();
@@ -243,16 +244,17 @@ impl RowTable {
         }
     }
 
-    fn close(&mut self, minute: i64, keys: FastIndexMap<Key, Counts>) {
+    fn close(&mut self, minute: i64, keys: FastIndexMap<RowKey, MinuteCounts>) {
         self.closed = self.closed.saturating_add(1);
-        // A minute that was closed before is another one: its rows are no repetitions.
+        // The rows of a minute that was closed before are no repetitions: they get other ids.
         let round = if minute < self.closed_until { self.rounds } else { 0 };
         self.closed_until = self.closed_until.max(minute.saturating_add(1));
-        self.due.push_back(Due::new((minute, round), self.closed, keys));
+        let time = RowTime::new(minute, round);
+        self.pending.push_back(ClosedMinute::new(time, self.closed, keys));
     }
 }
 
-/// Minutes since 1970, rounded down.
+/// Number of minutes since 1970, rounded down.
 pub(super) fn minute_of(time: Timestamp) -> i64 {
     time.as_second().div_euclid(60)
 }

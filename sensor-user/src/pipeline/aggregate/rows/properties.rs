@@ -1,5 +1,5 @@
-//! Conservation: over any connections, in any order in which they may be told, no count is lost or
-//! made up, and the gauge of live connections follows from the counts.
+//! Conservation: for any connections, reported in any valid order, no count is lost or added, and
+//! the gauge of live connections follows from the counts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::base::protocol::Protocol;
 use crate::pipeline::aggregate::response_times::Responses;
 use crate::pipeline::enrich::Process;
 
-/// A connection: its key, its beginning (ms), and what it does after (ms later, bytes).
+/// A connection: its key, its open (ms), and its later changes (ms later, bytes).
 #[derive(Debug, Clone)]
 struct Life {
     key: u8,
@@ -40,8 +40,8 @@ fn life(keys: u8) -> impl Strategy<Value = Life> {
     })
 }
 
-/// What a connection is told as, with times in ms.
-fn told(number: u64, life: &Life) -> Vec<(u32, Change)> {
+/// Changes of a connection, with times in ms.
+fn changes_of(number: u64, life: &Life) -> Vec<(u32, Change)> {
     let mut time = life.begins;
     let mut all = vec![(time, change(ChangeKind::Opened, number, life.key, (time, 0)))];
     if life.end == End::Fails {
@@ -62,7 +62,7 @@ fn told(number: u64, life: &Life) -> Vec<(u32, Change)> {
     all
 }
 
-fn change(what: ChangeKind, number: u64, key: u8, (ms, bytes): (u32, u64)) -> Change {
+fn change(kind: ChangeKind, number: u64, key: u8, (ms, bytes): (u32, u64)) -> Change {
     let executable = format!("/bin/{}", key % 3);
     let flow = Flow {
         time: at(ms),
@@ -83,12 +83,12 @@ fn change(what: ChangeKind, number: u64, key: u8, (ms, bytes): (u32, u64)) -> Ch
         bytes_received: bytes * 2,
     };
     let mut responses = Responses::NONE;
-    if matches!(what, ChangeKind::Active | ChangeKind::Closed) {
+    if matches!(kind, ChangeKind::Active | ChangeKind::Closed) {
         for response in 0..bytes % 4 {
             responses.add(&Responses::one(bytes * 7 + response * 333));
         }
     }
-    Change { rtt_us: 100 + u32::from(key), responses, ..Change::new(what, flow, number, 0) }
+    Change { rtt_us: 100 + u32::from(key), responses, ..Change::new(kind, flow, number, 0) }
 }
 
 fn at(ms: u32) -> Timestamp {
@@ -104,11 +104,11 @@ fn add(sums: &mut Sums, more: Sums) {
     }
 }
 
-/// What happened to each key.
+/// Sums of the changes of each key.
 fn sums_of_changes(changes: &[&Change]) -> BTreeMap<String, Sums> {
     let mut all: BTreeMap<String, Sums> = BTreeMap::new();
     for change in changes.iter().filter(|change| change.kind != ChangeKind::Opened) {
-        let is = |what| u64::from(change.kind == what);
+        let is = |kind| u64::from(change.kind == kind);
         let (up, down, failed) =
             (is(ChangeKind::Established), is(ChangeKind::Closed), is(ChangeKind::Failed));
         let sums = all.entry(change.flow.remote.to_string()).or_default();
@@ -118,7 +118,7 @@ fn sums_of_changes(changes: &[&Change]) -> BTreeMap<String, Sums> {
     all
 }
 
-/// What the rows of each key say.
+/// Sums of the rows of each key.
 fn sums_of_rows(rows: &[ConnectionRow]) -> BTreeMap<String, Sums> {
     let mut all: BTreeMap<String, Sums> = BTreeMap::new();
     for row in rows {
@@ -130,9 +130,10 @@ fn sums_of_rows(rows: &[ConnectionRow]) -> BTreeMap<String, Sums> {
     all
 }
 
-/// The rows of what is told, with the clock at each; what was left out; and the table's counters.
+/// Returns the rows of the changes (each with the clock at that time), the positions of the excluded
+/// changes, and the counters of the table.
 fn run(
-    told: &[(u32, Change)],
+    changes: &[(u32, Change)],
     max_keys: usize,
 ) -> (Vec<ConnectionRow>, HashSet<usize>, Arc<Stats>) {
     let identity = RowIdentity {
@@ -142,19 +143,19 @@ fn run(
     };
     let stats = Arc::new(Stats::default());
     let mut table = RowTable::new(identity, max_keys, Arc::clone(&stats));
-    let (mut rows, mut left_out) = (Vec::new(), HashSet::new());
-    for (index, (now, change)) in told.iter().enumerate() {
+    let (mut rows, mut excluded) = (Vec::new(), HashSet::new());
+    for (index, (now, change)) in changes.iter().enumerate() {
         rows.extend(table.close_until(at(*now), &no_indicator));
         let before = stats.row_keys_dropped_full.value();
         table.observe(change);
         if stats.row_keys_dropped_full.value() > before {
-            left_out.insert(index);
+            excluded.insert(index);
         }
     }
     loop {
         rows.extend(table.close_all(&no_indicator));
         if !table.is_behind() {
-            return (rows, left_out, stats);
+            return (rows, excluded, stats);
         }
     }
 }
@@ -163,35 +164,35 @@ proptest! {
     #[test]
     fn no_count_is_lost_and_the_gauge_follows_from_the_counts(
         lives in proptest::collection::vec(life(12), 1..40),
-        // By how much each change is told late, by turns.
+        // Delays of the changes, in a cycle.
         delays in proptest::collection::vec(prop_oneof![Just(0), 0..1500_u32, 0..90_000_u32], 1..20),
         max_keys in prop_oneof![Just(100_usize), 1..8_usize],
     ) {
         let mut all: Vec<(u32, Change)> = Vec::new();
         let mut delay = delays.iter().cycle();
         for (number, life) in (1..).zip(&lives) {
-            // Late or not, each connection is told in its own order.
+            // Late or not, the changes of a connection are in order.
             let mut now = 0;
-            for (time, change) in told(number, life) {
+            for (time, change) in changes_of(number, life) {
                 now = now.max(time + delay.next().unwrap());
                 all.push((now, change));
             }
         }
         all.sort_by_key(|(now, _)| *now);
-        let (rows, left_out, stats) = run(&all, max_keys);
+        let (rows, excluded, stats) = run(&all, max_keys);
 
-        // What is left out is so from the beginning to the end.
+        // A connection is excluded from open to close, or not at all.
         let mut fates: HashMap<u64, HashSet<bool>> = HashMap::new();
         for (index, (_, change)) in all.iter().enumerate() {
             if !matches!(change.kind, ChangeKind::Opened) {
-                fates.entry(change.number).or_default().insert(left_out.contains(&index));
+                fates.entry(change.number).or_default().insert(excluded.contains(&index));
             }
         }
         prop_assert!(fates.values().all(|fate| fate.len() == 1), "{fates:?}");
-        prop_assert!(max_keys < 100 || left_out.is_empty());
+        prop_assert!(max_keys < 100 || excluded.is_empty());
 
-        // Each delta over all minutes is that of the connections that were not left out.
-        let counted = all.iter().enumerate().filter(|(index, _)| !left_out.contains(index));
+        // Each sum over all minutes is that of the connections that were not excluded.
+        let counted = all.iter().enumerate().filter(|(index, _)| !excluded.contains(index));
         let counted: Vec<&Change> = counted.map(|(_, (_, change))| change).collect();
         let truth = sums_of_changes(&counted);
         let found = sums_of_rows(&rows);
@@ -208,7 +209,7 @@ proptest! {
         }
         prop_assert_eq!(stats.row_ends_unmatched.value(), 0);
 
-        // The gauge, minute by minute; no row is missing while something lives.
+        // The gauge, minute by minute; no row is missing while a connection is open.
         let mut gauges: HashMap<&str, (i64, u64)> = HashMap::new();
         let last = rows.iter().map(|row| row.time_generated).max().unwrap_or_default();
         for row in &rows {
@@ -224,8 +225,8 @@ proptest! {
         }
         for (key, (minute, live)) in gauges {
             let sums = truth[key];
-            prop_assert_eq!(live, sums[0] - sums[1], "what is left alive");
-            prop_assert!(live == 0 || minute == minute_of(last), "it lives and has no last row");
+            prop_assert_eq!(live, sums[0] - sums[1], "open at the end");
+            prop_assert!(live == 0 || minute == minute_of(last), "open, but without a last row");
         }
         let ids: HashSet<&str> = rows.iter().map(|row| row.connection_id.as_str()).collect();
         prop_assert_eq!(ids.len(), rows.len(), "ids are unique");

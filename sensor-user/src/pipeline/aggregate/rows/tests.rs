@@ -1,4 +1,4 @@
-//! Minutes: which rows a change comes into, whatever the clock does and however many there are.
+//! Minutes and the rows of a change, with clock steps and many keys.
 
 use super::super::flow::{Attribution, Direction, Flow, Phase};
 use super::super::malicious::no_indicator;
@@ -15,7 +15,7 @@ fn table(max_keys: usize) -> RowTable {
     RowTable::new(identity, max_keys, Arc::new(Stats::default()))
 }
 
-fn change(what: ChangeKind, second: i64, remote: &str, bytes_sent: u64) -> Change {
+fn change(kind: ChangeKind, second: i64, remote: &str, bytes_sent: u64) -> Change {
     let flow = Flow {
         time: Timestamp::from_second(second).unwrap(),
         phase: Phase::Opened,
@@ -34,7 +34,7 @@ fn change(what: ChangeKind, second: i64, remote: &str, bytes_sent: u64) -> Chang
         bytes_sent,
         bytes_received: 0,
     };
-    Change::new(what, flow, 1, 0)
+    Change::new(kind, flow, 1, 0)
 }
 
 fn at(second: i64) -> Timestamp {
@@ -77,7 +77,7 @@ fn the_same_input_gives_the_same_ids() {
 }
 
 #[test]
-fn what_comes_late_is_counted_in_the_next_minute() {
+fn a_late_change_is_counted_in_the_next_minute() {
     let mut table = table(10);
     table.observe(&change(ChangeKind::Established, 30, "198.51.100.7", 0));
     table.close_until(at(62), &no_indicator);
@@ -103,7 +103,7 @@ fn a_connection_that_found_no_room_is_in_no_row_to_its_end() {
     table.observe(&numbered(1, change(ChangeKind::Established, 1, "198.51.100.7", 0)));
     table.observe(&numbered(2, change(ChangeKind::Established, 2, "198.51.100.8", 0)));
     assert_eq!(links(&table.close_until(at(62), &no_indicator)), [(0, 1, 0, 0, 1)]);
-    // The minute is full again when both end: the one that was counted finds room.
+    // The minute is full again when both close: the one that was counted finds room.
     table.observe(&change(ChangeKind::Failed, 63, "198.51.100.9", 0));
     table.observe(&numbered(2, change(ChangeKind::Closed, 64, "198.51.100.8", 0)));
     table.observe(&numbered(1, change(ChangeKind::Closed, 65, "198.51.100.7", 0)));
@@ -115,99 +115,99 @@ fn a_connection_that_found_no_room_is_in_no_row_to_its_end() {
     assert_eq!(table.close_until(at(600), &no_indicator), []);
 }
 
-/// `what` of connection `number` at a minute (and some seconds of it).
-fn happens(table: &mut RowTable, what: ChangeKind, number: u64, (minute, second): (i64, i64)) {
-    let bytes = u64::from(what == ChangeKind::Active);
-    let change = change(what, minute * 60 + second, "198.51.100.7", bytes);
+/// Observes a change of connection `number` at a minute and second.
+fn observe(table: &mut RowTable, kind: ChangeKind, number: u64, (minute, second): (i64, i64)) {
+    let bytes = u64::from(kind == ChangeKind::Active);
+    let change = change(kind, minute * 60 + second, "198.51.100.7", bytes);
     table.observe(&Change { number, ..change });
 }
 
-/// Every row that is due at `now`.
-fn due(table: &mut RowTable, now: i64) -> Vec<ConnectionRow> {
+/// Returns every row of the minutes that are closed at `now`.
+fn flush(table: &mut RowTable, now: i64) -> Vec<ConnectionRow> {
     let mut now = at(now);
     let mut rows = table.close_until(now, &no_indicator);
     while table.is_behind() {
-        now += PORTION_EVERY;
+        now += BATCH_INTERVAL;
         rows.extend(table.close_until(now, &no_indicator));
     }
     rows
 }
 
 #[test]
-fn a_clock_that_leaps_ahead_or_a_machine_that_sleeps_skips_minutes_and_no_count() {
+fn a_clock_jump_ahead_or_a_suspend_skips_minutes_and_no_count() {
     let mut table = table(10);
-    happens(&mut table, ChangeKind::Established, 1, (100, 30));
-    // An hour later by the clock: what happened before the leap, and what happens after it.
-    happens(&mut table, ChangeKind::Active, 1, (160, 5));
-    let rows = due(&mut table, 160 * 60 + 10);
+    observe(&mut table, ChangeKind::Established, 1, (100, 30));
+    // An hour later by the clock: changes before the jump, and changes after it.
+    observe(&mut table, ChangeKind::Active, 1, (160, 5));
+    let rows = flush(&mut table, 160 * 60 + 10);
     let mut expected = vec![(100, 1, 0, 0, 1)];
     expected.extend((150..160).map(|minute| (minute, 0, 0, 0, 1)));
     assert_eq!(links(&rows), expected);
     assert_eq!(table.stats.row_intervals_skipped.value(), 49);
-    happens(&mut table, ChangeKind::Closed, 1, (160, 20));
-    let rows = due(&mut table, 161 * 60 + 2);
+    observe(&mut table, ChangeKind::Closed, 1, (160, 20));
+    let rows = flush(&mut table, 161 * 60 + 2);
     assert_eq!(links(&rows), [(160, 0, 1, 0, 0)]);
     assert_eq!(rows[0].bytes_sent, 1);
     assert_eq!((table.stats.row_changes_late.value(), table.rounds), (0, 0));
-    // Nothing lives: a year makes no row, and skips nothing.
-    assert_eq!(due(&mut table, 60 * 60 * 24 * 365), []);
+    // Without open connections a year has no row, and nothing is skipped.
+    assert_eq!(flush(&mut table, 60 * 60 * 24 * 365), []);
     assert_eq!(table.stats.row_intervals_skipped.value(), 49);
 }
 
 #[test]
 fn a_clock_that_is_set_back_is_followed_and_no_count_is_lost() {
     let mut table = table(10);
-    happens(&mut table, ChangeKind::Established, 1, (99, 30));
-    assert_eq!(links(&due(&mut table, 100 * 60 + 5)), [(99, 1, 0, 0, 1)]);
-    happens(&mut table, ChangeKind::Active, 1, (100, 6));
-    // Then the clock is set back by an hour, with one change before the table is told so.
-    happens(&mut table, ChangeKind::Active, 1, (40, 7));
-    let rows = due(&mut table, 40 * 60 + 8);
+    observe(&mut table, ChangeKind::Established, 1, (99, 30));
+    assert_eq!(links(&flush(&mut table, 100 * 60 + 5)), [(99, 1, 0, 0, 1)]);
+    observe(&mut table, ChangeKind::Active, 1, (100, 6));
+    // Then the clock is set back by an hour; one change precedes the next call.
+    observe(&mut table, ChangeKind::Active, 1, (40, 7));
+    let rows = flush(&mut table, 40 * 60 + 8);
     assert_eq!(links(&rows), [(100, 0, 0, 0, 1)]);
     assert_eq!(rows[0].bytes_sent, 2);
     assert_eq!(table.stats.row_changes_late.value(), 1);
     assert_eq!(table.stats.clock_steps_backward.value(), 1);
-    // Minutes go on at once, and those that were told before are told under other ids.
-    happens(&mut table, ChangeKind::Active, 1, (40, 9));
-    assert_eq!(links(&due(&mut table, 41 * 60 + 2)), [(40, 0, 0, 0, 1)]);
-    let mut again = due(&mut table, 99 * 60 + 2);
-    happens(&mut table, ChangeKind::Closed, 1, (99, 10));
-    again.extend(due(&mut table, 101 * 60 + 2));
+    // Minutes continue at once; those that were emitted before are emitted again with other ids.
+    observe(&mut table, ChangeKind::Active, 1, (40, 9));
+    assert_eq!(links(&flush(&mut table, 41 * 60 + 2)), [(40, 0, 0, 0, 1)]);
+    let mut again = flush(&mut table, 99 * 60 + 2);
+    observe(&mut table, ChangeKind::Closed, 1, (99, 10));
+    again.extend(flush(&mut table, 101 * 60 + 2));
     assert_eq!(links(&again).last(), Some(&(99, 0, 1, 0, 0)));
     let mut first = self::table(10);
-    happens(&mut first, ChangeKind::Established, 1, (99, 30));
-    let told_before = due(&mut first, 100 * 60 + 5);
+    observe(&mut first, ChangeKind::Established, 1, (99, 30));
+    let emitted_before = flush(&mut first, 100 * 60 + 5);
     let last = again.last().unwrap();
-    assert_eq!(last.time_generated, told_before[0].time_generated);
-    assert_ne!(last.connection_id, told_before[0].connection_id);
+    assert_eq!(last.time_generated, emitted_before[0].time_generated);
+    assert_ne!(last.connection_id, emitted_before[0].connection_id);
 }
 
 #[test]
 fn a_clock_that_is_set_back_a_little_is_waited_for() {
     let mut table = table(10);
-    happens(&mut table, ChangeKind::Established, 1, (99, 30));
-    due(&mut table, 100 * 60 + 5);
-    happens(&mut table, ChangeKind::Closed, 1, (98, 50));
-    assert_eq!(due(&mut table, 98 * 60 + 51), []);
-    assert_eq!(links(&due(&mut table, 101 * 60 + 2)), [(100, 0, 1, 0, 0)]);
+    observe(&mut table, ChangeKind::Established, 1, (99, 30));
+    flush(&mut table, 100 * 60 + 5);
+    observe(&mut table, ChangeKind::Closed, 1, (98, 50));
+    assert_eq!(flush(&mut table, 98 * 60 + 51), []);
+    assert_eq!(links(&flush(&mut table, 101 * 60 + 2)), [(100, 0, 1, 0, 0)]);
     assert_eq!(table.stats.row_changes_late.value(), 1);
     assert_eq!(table.stats.clock_steps_backward.value(), 0);
 }
 
 #[test]
-fn an_end_that_seems_to_be_before_its_beginning_is_counted_with_it() {
+fn a_close_that_precedes_its_open_is_counted_with_it() {
     let mut table = table(10);
-    happens(&mut table, ChangeKind::Established, 1, (101, 0));
+    observe(&mut table, ChangeKind::Established, 1, (101, 0));
     table.next_minute = Some(100);
-    happens(&mut table, ChangeKind::Closed, 1, (100, 59));
-    let rows = due(&mut table, 102 * 60 + 2);
+    observe(&mut table, ChangeKind::Closed, 1, (100, 59));
+    let rows = flush(&mut table, 102 * 60 + 2);
     assert_eq!(links(&rows), [(100, 0, 0, 0, 0), (101, 1, 1, 0, 0)]);
     assert_eq!(table.stats.row_changes_late.value(), 1);
-    // An end without any beginning is in no row.
-    happens(&mut table, ChangeKind::Closed, 2, (102, 30));
-    assert_eq!(links(&due(&mut table, 103 * 60 + 2)), [(102, 0, 0, 0, 0)]);
+    // A close without an open is in no row.
+    observe(&mut table, ChangeKind::Closed, 2, (102, 30));
+    assert_eq!(links(&flush(&mut table, 103 * 60 + 2)), [(102, 0, 0, 0, 0)]);
     assert_eq!(table.stats.row_ends_unmatched.value(), 1);
-    assert_eq!(due(&mut table, 110 * 60), []);
+    assert_eq!(flush(&mut table, 110 * 60), []);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn round_trip_times_are_those_of_the_minute() {
         table.observe(&with(rtt_us, change(ChangeKind::Active, 2, "198.51.100.7", 0)));
     }
     table.observe(&with(50, change(ChangeKind::Closed, 61, "198.51.100.7", 0)));
-    let rows = due(&mut table, 200);
+    let rows = flush(&mut table, 200);
     let rtt = |row: &ConnectionRow| (row.rtt_min_us, row.rtt_max_us);
     assert_eq!(
         rows.iter().map(rtt).collect::<Vec<_>>(),
@@ -228,11 +228,11 @@ fn round_trip_times_are_those_of_the_minute() {
 }
 
 #[test]
-fn wild_times_open_no_endless_minutes() {
+fn random_times_open_a_limited_number_of_minutes() {
     let mut table = table(10);
     for number in 0..1000_u64 {
         let minute = i64::try_from(number).unwrap() * 1_000_003 % 7919;
-        happens(&mut table, ChangeKind::Established, number, (minute, 0));
+        observe(&mut table, ChangeKind::Established, number, (minute, 0));
         assert!(table.minutes.len() <= MAX_OPEN_MINUTES);
     }
     let mut rows = table.close_all(&no_indicator);
@@ -244,7 +244,7 @@ fn wild_times_open_no_endless_minutes() {
 
 /// (`benches/row_cardinality.rs` has a million.)
 #[test]
-fn many_keys_are_told_a_portion_a_call() {
+fn many_keys_are_emitted_in_batches() {
     const KEYS: u64 = 20_000;
     let mut table = table(30_000);
     let mut change = change(ChangeKind::Failed, 30, "198.51.100.7", 1);
@@ -261,7 +261,7 @@ fn many_keys_are_told_a_portion_a_call() {
             !table.is_behind() || table.close_until(now, &no_indicator).is_empty(),
             "not at once"
         );
-        now += PORTION_EVERY;
+        now += BATCH_INTERVAL;
         (calls, rows) = (calls + 1, rows + made.len() as u64);
         bytes += made.iter().map(|row| row.bytes_sent).sum::<u64>();
         if !table.is_behind() {
