@@ -64,7 +64,7 @@ fn indicators(feeds: &[FeedStatus]) -> String {
 fn sinks(config: &Config) -> String {
     let names = config.sinks.iter().filter(|sink| sink.alerts).map(|sink| match &sink.kind {
         SinkKind::Stdout => "standard output".to_owned(),
-        SinkKind::Readable => "standard error, readable".to_owned(),
+        SinkKind::Console => "standard error".to_owned(),
         SinkKind::File(file) => file.path.display().to_string(),
         SinkKind::Parquet(_) => format!("parquet sink {}", sink.name),
         SinkKind::Kafka(_) => format!("kafka sink {}", sink.name),

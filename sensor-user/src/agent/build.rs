@@ -97,7 +97,7 @@ pub(super) fn canary(
 ) -> anyhow::Result<()> {
     let launcher = Arc::clone(&workers.launcher);
     let hooks = sensor.capture().hooks();
-    let canary = Canary::start(config.health.canary_every, hooks, launcher);
+    let canary = Canary::start(config.health.canary_interval, hooks, launcher);
     sensor.set_canary(canary.context("start the canary's thread")?);
     Ok(())
 }

@@ -92,7 +92,7 @@ impl Sensor {
         let nat_unavailable = nat.is_ok().then(unavailable_reason).flatten();
         let scan = SocketScanConfig {
             sockets_max: config.max_connections,
-            interval: config.capture.look_every,
+            interval: config.capture.scan_interval,
         };
         let mut scanner =
             SocketScanner::new(scan, clock.now(), Arc::clone(&workers.socket_scan), stats);

@@ -37,7 +37,7 @@ pub fn describe(config: &Config) -> String {
     let ring = values::size_text(config.capture.ring_bytes.into());
     let conntrack = if config.capture.conntrack { "on" } else { "off" };
     line("capture", format!("ring {ring}, object {object}, types {btf}, conntrack {conntrack}"));
-    let every = humantime::format_duration(config.capture.look_every);
+    let every = humantime::format_duration(config.capture.scan_interval);
     line("look", format!("at what is open at start and every {every}"));
     let idle = humantime::format_duration(config.capture.udp_idle);
     line("udp", format!("{} flows at most, over after {idle} idle", config.capture.udp_flows));
@@ -62,7 +62,7 @@ pub fn describe(config: &Config) -> String {
         line("rows", "off".to_owned());
     }
     line("history", history(config.history.as_ref()));
-    let every = humantime::format_duration(config.health.canary_every);
+    let every = humantime::format_duration(config.health.canary_interval);
     line("canary", format!("every {every}"));
     line("metrics", metrics(config.metrics.as_ref()));
     let imds = match config.azure.imds {
@@ -216,7 +216,7 @@ fn spool(spool: &SpoolConfig) -> String {
 fn sink(sink: &SinkConfig) -> String {
     let place = match &sink.kind {
         SinkKind::Stdout => "JSON lines on standard output".to_owned(),
-        SinkKind::Readable => "readable lines on standard error".to_owned(),
+        SinkKind::Console => "readable lines on standard error".to_owned(),
         SinkKind::File(file) => format!("lines to file {}{}", file.path.display(), rotation(file)),
         SinkKind::Kafka(kafka) => {
             let topics = [&kafka.alerts_topic, &kafka.rows_topic, &kafka.health_topic];

@@ -47,7 +47,8 @@ pub(super) fn feed(
     feed.quarantine = quarantine.unwrap_or(feed.quarantine);
     feed.access = access;
     feed.query = of_kind.query;
-    feed.full_every = of_kind.full_every.unwrap_or(feed.full_every);
+    feed.full_refresh_interval =
+        of_kind.full_refresh_interval.unwrap_or(feed.full_refresh_interval);
     feed.list = of_kind.list;
     Some((feed, line))
 }

@@ -44,7 +44,7 @@ impl Kind {
 pub(super) struct OfKind {
     pub(super) kind: FeedKind,
     pub(super) query: FeedQuery,
-    pub(super) full_every: Option<Duration>,
+    pub(super) full_refresh_interval: Option<Duration>,
     pub(super) list: ListFormat,
 }
 
@@ -60,7 +60,7 @@ const OWNED: [Owned; 7] = [
         &[Kind::Taxii2, Kind::Misp, Kind::Sentinel],
         "\"taxii2\", \"misp\" and \"sentinel\"",
     ),
-    (&["full_every"], &[Kind::Taxii2, Kind::Misp], "\"taxii2\" and \"misp\""),
+    (&["full_refresh_interval"], &[Kind::Taxii2, Kind::Misp], "\"taxii2\" and \"misp\""),
     (&["mode", "types", "filter", "overlap"], &[Kind::Misp], "\"misp\""),
     (
         &["scopes", "origins", "scenarios_containing", "scenarios_not_containing"],
@@ -93,8 +93,8 @@ pub(super) fn read(
         }
     }
     let kind = kind?;
-    let full_every = matches!(kind, Kind::Taxii2 | Kind::Misp)
-        .then(|| section.read("full_every", values::duration(SECOND..=365 * DAY)))
+    let full_refresh_interval = matches!(kind, Kind::Taxii2 | Kind::Misp)
+        .then(|| section.read("full_refresh_interval", values::duration(SECOND..=365 * DAY)))
         .flatten();
     let (kind, query) = match kind {
         Kind::List => (FeedKind::List, FeedQuery::Document),
@@ -105,7 +105,7 @@ pub(super) fn read(
         Kind::Sentinel => sentinel(section, source, place)?,
     };
     let list = if kind == FeedKind::List { list(section) } else { ListFormat::default() };
-    Some(OfKind { kind, query, full_every, list })
+    Some(OfKind { kind, query, full_refresh_interval, list })
 }
 
 fn words(section: &mut Section<'_, '_>, key: &'static str) -> Option<Vec<String>> {
@@ -128,7 +128,7 @@ fn misp(section: &mut Section<'_, '_>, source: Option<&FeedSource>) -> (FeedKind
     let is_feed = mode.map_or(is_manifest, |mode| mode == 1);
     let usual = MispQuery::default();
     if is_feed {
-        for key in ["types", "filter", "overlap", "page_size", "full_every"] {
+        for key in ["types", "filter", "overlap", "page_size", "full_refresh_interval"] {
             section
                 .refuse_here(key, "has no meaning for a feed of events, only for mode \"search\"");
         }

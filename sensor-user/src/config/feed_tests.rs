@@ -78,10 +78,10 @@ fn the_way_to_a_server_is_taken_as_written() {
 
 #[test]
 fn a_kind_has_its_own_keys() {
-    let taxii = parse("kind = 'taxii2'\nurl = 'https://h/t/'\ncollections = ['a']\npage_size = 7\nfull_every = '2h'").unwrap();
+    let taxii = parse("kind = 'taxii2'\nurl = 'https://h/t/'\ncollections = ['a']\npage_size = 7\nfull_refresh_interval = '2h'").unwrap();
     let FeedQuery::Taxii(query) = &taxii.query else { panic!("{:?}", taxii.query) };
     assert_eq!((query.collections.as_slice(), query.page_size), (&["a".to_owned()][..], 7));
-    assert_eq!(taxii.full_every, Duration::from_hours(2));
+    assert_eq!(taxii.full_refresh_interval, Duration::from_hours(2));
     let misp = parse("kind = 'misp'\nurl = 'https://h/'\nfilter = { tags = ['x', 'y'], published = true, threat_level_id = 1 }").unwrap();
     let FeedQuery::Misp(query) = &misp.query else { panic!("{:?}", misp.query) };
     assert_eq!(

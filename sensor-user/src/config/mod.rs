@@ -10,6 +10,7 @@ mod metrics;
 mod model;
 mod reader;
 mod remote;
+mod retired;
 mod sections;
 mod sink;
 mod sink_azure;
@@ -67,14 +68,14 @@ impl Config {
     }
 
     /// What the agent does without a file: the example indicators, alerts as JSON lines on
-    /// standard output and as readable lines on standard error.
+    /// standard output and as text lines on standard error.
     pub fn embedded(state_dir: PathBuf) -> Self {
         let mut problems = Problems::new("");
         let (_, mut config) = document_config(&DeTable::new(), BaseDirs::default(), &mut problems);
         config.agent.state_dir = state_dir;
         let source = FeedSource::Embedded(EXAMPLE_INDICATORS);
         config.feeds.push(FeedConfig::new("example".to_owned(), FeedKind::List, source));
-        config.sinks.push(SinkConfig::new("readable".to_owned(), SinkKind::Readable));
+        config.sinks.push(SinkConfig::new("console".to_owned(), SinkKind::Console));
         config
     }
 }

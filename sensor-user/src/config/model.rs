@@ -110,7 +110,7 @@ pub struct CaptureConfig {
     /// Whether the kernel's connection tracking is asked for translated addresses.
     pub conntrack: bool,
     /// Time between two looks at what is open.
-    pub look_every: Duration,
+    pub scan_interval: Duration,
     /// UDP flows that are counted in the kernel at once at most.
     pub udp_flows: u32,
     /// A UDP flow without a datagram for this long is over.
@@ -121,7 +121,7 @@ impl CaptureConfig {
     /// Ring size unless set: 4 MiB.
     pub const RING_BYTES: u32 = sensor_ebpf::maps::RECORDS_BYTES;
     /// Time between two looks unless set: a minute, as rows have.
-    pub const LOOK_EVERY: Duration = Duration::from_mins(1);
+    pub const SCAN_INTERVAL: Duration = Duration::from_mins(1);
     /// UDP flows unless set: 65,536, about 10 MB of the kernel's memory.
     pub const UDP_FLOWS: u32 = sensor_ebpf::maps::UDP_FLOWS_MAX;
     /// Idle time of a UDP flow unless set: 60 s.
@@ -157,5 +157,5 @@ impl RowsConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthConfig {
     /// Time between two canaries.
-    pub canary_every: Duration,
+    pub canary_interval: Duration,
 }

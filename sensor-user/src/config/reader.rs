@@ -10,6 +10,8 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::retired;
+
 /// One thing that is wrong in a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -179,8 +181,16 @@ impl<'d, 't> Section<'d, 't> {
             let name = key.get_ref();
             if !self.asked.iter().any(|asked| asked == name) {
                 let line = self.problems.line(&key.span());
-                let hint = hint(name, &self.asked);
-                self.problems.note(line, format!("{}: unknown key {name:?}; {hint}", self.name));
+                let what = match retired::replacement(self.name, name) {
+                    Some(replacement) => {
+                        format!("{}.{name}: was renamed; use {replacement}", self.name)
+                    }
+                    None => {
+                        let hint = hint(name, &self.asked);
+                        format!("{}: unknown key {name:?}; {hint}", self.name)
+                    }
+                };
+                self.problems.note(line, what);
             }
         }
     }

@@ -87,7 +87,7 @@ pub(super) fn capture(mut section: Section<'_, '_>) -> CaptureConfig {
     let btf = section.read("btf", values::absolute_path);
     let disable = section.read_list("disable", "names of programs in quotes", values::program);
     let conntrack = section.read("conntrack", values::boolean);
-    let look_every = section.read("look_every", values::duration(SECOND..=HOUR));
+    let scan_interval = section.read("scan_interval", values::duration(SECOND..=HOUR));
     let udp_flows = section.read("udp_flows", values::number(256..=1_048_576_u32));
     let udp_idle = section.read("udp_idle", values::duration(SECOND..=HOUR));
     section.finish();
@@ -98,7 +98,7 @@ pub(super) fn capture(mut section: Section<'_, '_>) -> CaptureConfig {
         disable: disable.unwrap_or_default(),
         drops_per_million: 0,
         conntrack: conntrack.unwrap_or(true),
-        look_every: look_every.unwrap_or(CaptureConfig::LOOK_EVERY),
+        scan_interval: scan_interval.unwrap_or(CaptureConfig::SCAN_INTERVAL),
         udp_flows: udp_flows.unwrap_or(CaptureConfig::UDP_FLOWS),
         udp_idle: udp_idle.unwrap_or(CaptureConfig::UDP_IDLE),
     }
@@ -141,9 +141,9 @@ pub(super) fn history(mut section: Section<'_, '_>) -> Option<HistoryConfig> {
 
 /// `[health]`.
 pub(super) fn health(mut section: Section<'_, '_>) -> HealthConfig {
-    let every = section.read("canary_every", values::duration(SECOND..=HOUR));
+    let every = section.read("canary_interval", values::duration(SECOND..=HOUR));
     section.finish();
-    HealthConfig { canary_every: every.unwrap_or(MINUTE) }
+    HealthConfig { canary_interval: every.unwrap_or(MINUTE) }
 }
 
 /// `[azure]`.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::base_dirs::BaseDirs;
 use super::reader::Section;
+use super::retired;
 use super::sections::MINUTE;
 use super::sink_kind;
 use super::sink_kind::KINDS;
@@ -19,7 +20,13 @@ pub(super) fn sink(
     let line = section.line_of("name");
     let name = section.require("name", "a short unique name", values::name);
     let form = KINDS.map(|kind| format!("{kind:?}")).join(" or ");
-    let kind = section.require("kind", &form, |value| values::word(&KINDS, value));
+    let kind = section.require("kind", &form, |value| {
+        let retired = value.as_str().and_then(retired::sink_kind);
+        if let Some((name, replacement)) = retired {
+            return Err(format!("{name:?} was renamed; use {replacement:?}"));
+        }
+        values::word(&KINDS, value)
+    });
     let kind_name = kind.and_then(|kind| KINDS.get(kind)).copied().unwrap_or_default();
     let kind = sink_kind::read(&mut section, kind_name, place);
     let takes = section.read_list("takes", "\"alerts\", \"rows\" and \"health\"", |value| {
@@ -28,8 +35,8 @@ pub(super) fn sink(
     let takes = takes.unwrap_or_else(|| vec![usize::from(kind_name == "parquet")]);
     if takes.is_empty() {
         section.note("takes", "is empty; use [\"alerts\"], [\"rows\"], [\"health\"] or several");
-    } else if kind_name == "readable" && takes != [0] {
-        section.note("takes", "only alerts have a readable form; use [\"alerts\"]");
+    } else if kind_name == "console" && takes != [0] {
+        section.note("takes", "only alerts have a text form; use [\"alerts\"]");
     } else if kind_name == "parquet" && takes != [1] {
         section.note("takes", "only rows have columns of a table; use [\"rows\"]");
     }
@@ -63,7 +70,7 @@ pub(super) fn sink(
 
 /// In whose words, where the kind leaves a choice. `takes` are indices of what it takes.
 fn format(section: &mut Section<'_, '_>, kind: &str, takes: &[usize]) -> Format {
-    if matches!(kind, "readable" | "parquet" | "azure") {
+    if matches!(kind, "console" | "parquet" | "azure") {
         section.refuse_here("format", "has no meaning here; this kind has a form of its own");
         return Format::default();
     }

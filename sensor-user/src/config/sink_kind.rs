@@ -18,7 +18,7 @@ use crate::http::TOKEN_HEADER;
 /// All kinds.
 pub(super) const KINDS: [&str; 12] = [
     "stdout",
-    "readable",
+    "console",
     "file",
     "http",
     "parquet",
@@ -113,7 +113,7 @@ pub(super) fn read(
     }
     match kind {
         "stdout" => Some(SinkKind::Stdout),
-        "readable" => Some(SinkKind::Readable),
+        "console" => Some(SinkKind::Console),
         "file" => file(section).map(SinkKind::File),
         "http" => http(section, place).map(SinkKind::Http),
         "kafka" => sink_kafka::kafka(section, place).map(SinkKind::Kafka),

@@ -13,9 +13,10 @@ fn azure(more: &str) -> String {
 #[test]
 fn a_sink_has_the_keys_of_its_kind_only() {
     let cases = [
+        (sink("kind = 'readable'"), "3: sink.kind: \"readable\" was renamed; use \"console\""),
         (
             sink("kind = 'tape'\npath = '/x'"),
-            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"readable\" or \"file\" or \"http\" or \"parquet\" or \"azure\" or \"splunk\" or \"elasticsearch\" or \"otlp\" or \"syslog\" or \"nats\" or \"kafka\"",
+            "3: sink.kind: \"tape\" is not known here; use \"stdout\" or \"console\" or \"file\" or \"http\" or \"parquet\" or \"azure\" or \"splunk\" or \"elasticsearch\" or \"otlp\" or \"syslog\" or \"nats\" or \"kafka\"",
         ),
         (sink("kind = 'http'"), "1: sink.url: is missing; set it to an http: or https: URL"),
         (sink("kind = 'file'"), "1: sink.path: is missing; set it to an absolute path in quotes"),
@@ -36,8 +37,8 @@ fn a_sink_has_the_keys_of_its_kind_only() {
             "4: sink.takes: is empty; use [\"alerts\"], [\"rows\"], [\"health\"] or several",
         ),
         (
-            sink("kind = 'readable'\ntakes = ['rows']"),
-            "4: sink.takes: only alerts have a readable form; use [\"alerts\"]",
+            sink("kind = 'console'\ntakes = ['rows']"),
+            "4: sink.takes: only alerts have a text form; use [\"alerts\"]",
         ),
         (
             sink("kind = 'parquet'\npath = '/x'\ntakes = ['rows', 'alerts']"),
@@ -130,7 +131,7 @@ fn a_format_and_a_connection_of_its_own_are_checked() {
             "5: sink.format: \"cef\" has words for alerts only; use takes = [\"alerts\"]",
         ),
         (
-            sink("kind = 'readable'\nformat = 'ecs'"),
+            sink("kind = 'console'\nformat = 'ecs'"),
             "4: sink.format: has no meaning here; this kind has a form of its own",
         ),
         (

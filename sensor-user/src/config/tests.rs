@@ -87,7 +87,7 @@ fn the_values_shown_in_the_example_are_the_defaults() {
     assert_eq!(shown.dedup, bare.dedup);
     assert_eq!(shown.rows, bare.rows);
     assert_eq!(shown.capture.ring_bytes, bare.capture.ring_bytes);
-    assert_eq!(shown.capture.look_every, bare.capture.look_every);
+    assert_eq!(shown.capture.scan_interval, bare.capture.scan_interval);
     assert_eq!(shown.agent.log, bare.agent.log);
     assert_eq!(
         (shown.max_connections, shown.max_processes),
@@ -106,7 +106,7 @@ fn without_a_file_the_example_indicators_alert_to_the_terminal() {
     assert_eq!(config.agent.state_dir, Path::new("/s"));
     assert!(matches!(&config.feeds[..], [feed] if matches!(feed.source, FeedSource::Embedded(_))));
     let kinds: Vec<_> = config.sinks.iter().map(|sink| &sink.kind).collect();
-    assert_eq!(kinds, [&SinkKind::Stdout, &SinkKind::Readable]);
+    assert_eq!(kinds, [&SinkKind::Stdout, &SinkKind::Console]);
     assert!(config.sinks.iter().all(|sink| sink.alerts && !sink.rows));
 }
 
@@ -139,8 +139,16 @@ fn each_mistake_is_named_with_its_line_value_and_remedy() {
             "2: capture.ring_bytes: true is a truth value; use a size such as \"64KiB\", \"8MiB\" or \"1GiB\", or a number of bytes",
         ),
         (
-            "[capture]\nlook_every = '500ms'",
-            "2: capture.look_every: \"500ms\" is out of range; use 1s to 1h",
+            "[capture]\nlook_every = '1m'",
+            "2: capture.look_every: was renamed; use capture.scan_interval",
+        ),
+        (
+            "[health]\ncanary_every = '1m'",
+            "2: health.canary_every: was renamed; use health.canary_interval",
+        ),
+        (
+            "[capture]\nscan_interval = '500ms'",
+            "2: capture.scan_interval: \"500ms\" is out of range; use 1s to 1h",
         ),
         (
             "\n[allow]\nnetworks = ['::/0',\n '10.0.0.0/33']",

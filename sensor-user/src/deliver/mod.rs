@@ -50,7 +50,7 @@ pub enum SinkKind {
     /// JSON lines on standard output.
     Stdout,
     /// A line for people an alert, on standard error.
-    Readable,
+    Console,
     /// Lines appended to a file.
     File(FileConfig),
     /// Parquet files in a folder, of rows only.

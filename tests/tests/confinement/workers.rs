@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use crate::harness::{Home, SOON, all_workers, pause, skipped};
 
 const CONFIG: &str =
-    "[[sink]]\nname = \"out\"\nkind = \"stdout\"\n[health]\ncanary_every = \"1s\"\n";
+    "[[sink]]\nname = \"out\"\nkind = \"stdout\"\n[health]\ncanary_interval = \"1s\"\n";
 
 fn kill_process(pid: u32) {
     kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();

@@ -51,7 +51,7 @@ const FEEDS: &[(&str, &str)] = &[
 
 const SINKS: &[(&str, &str)] = &[
     ("stdout", ""),
-    ("readable", ""),
+    ("console", ""),
     ("file", "path = '/p'"),
     ("parquet", "path = '/p'"),
     ("http", "url = 'https://h/'"),

@@ -147,7 +147,7 @@ fn the_agent_survives_a_closed_log_pipe() {
         return;
     }
     let netns = Netns::new(&[V4]);
-    let home = Home::new("look_every = \"1s\"", "[health]\ncanary_every = \"1s\"");
+    let home = Home::new("scan_interval = \"1s\"", "[health]\ncanary_interval = \"1s\"");
     let mut command = home.command(&["run", "--log", "debug"]);
     let mut agent = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(agent.stderr.take().unwrap()).lines();

@@ -15,7 +15,7 @@ fn home(more: &str) -> (Home, std::path::PathBuf, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let rows = folder.path().join("rows");
     let sinks = format!(
-        "{more}\n[health]\ncanary_every = \"1s\"\n\
+        "{more}\n[health]\ncanary_interval = \"1s\"\n\
          [[sink]]\nname = \"rows\"\nkind = \"file\"\npath = \"{}\"\ntakes = [\"rows\"]\n\
          [[sink]]\nname = \"out\"\nkind = \"stdout\"\n",
         rows.display()

@@ -60,7 +60,7 @@ fn responses_are_counted_and_timed_at_both_ends() {
         return;
     }
     let netns = Netns::new(&[V4, V6]);
-    let home = Home::new("look_every = \"1s\"", "");
+    let home = Home::new("scan_interval = \"1s\"", "");
     let folder = tempfile::tempdir().unwrap();
     for address in [V4, V6] {
         let recording = home.record();

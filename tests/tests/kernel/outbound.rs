@@ -215,7 +215,7 @@ fn a_hostile_process_name_is_escaped_in_all_output() {
     std::fs::copy(peer(), &program).unwrap();
     let home = Home::new(
         "",
-        "[[sink]]\nname = \"out\"\nkind = \"stdout\"\n[[sink]]\nname = \"tty\"\nkind = \"readable\"",
+        "[[sink]]\nname = \"out\"\nkind = \"stdout\"\n[[sink]]\nname = \"tty\"\nkind = \"console\"",
     );
     let agent = home.run();
     run(netns.command(&program).args(["try", &format!("{V4}:{port}"), "a\nb\u{1b}]0;x\u{7}"]));

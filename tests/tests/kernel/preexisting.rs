@@ -119,7 +119,7 @@ fn preexisting_connections_alert_and_their_close_is_not_counted_again() {
     }
     let netns = Netns::new(&[V4]);
     let (mut server, port) = socket_owner(&netns, V4, (3, 0), "");
-    let home = Home::new("look_every = \"1s\"", "[dedup]\nwindow = \"1s\"");
+    let home = Home::new("scan_interval = \"1s\"", "[dedup]\nwindow = \"1s\"");
     let agent = home.run();
     let owner = server.0.id();
     let own = |alert: &Value| alert["ProcessId"] == owner;
@@ -185,7 +185,7 @@ fn connections_during_startup_are_reported_once() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let home = Home::new("look_every = \"1s\"", "");
+    let home = Home::new("scan_interval = \"1s\"", "");
     let recording = home.record();
     let attached = recording.agent.wait_for_log(Duration::from_secs(5), "processes read");
     let output = client.wait_with_output().unwrap();
@@ -244,7 +244,7 @@ fn proc_net_is_read_where_entering_a_namespace_is_denied() {
     }
     let netns = Netns::new(&[V4]);
     let (server, port) = socket_owner(&netns, V4, (20, 2), "");
-    let home = Home::new("look_every = \"1s\"", "");
+    let home = Home::new("scan_interval = \"1s\"", "");
     let out = home.path("recorded.jsonl");
     let agent = home.command(&["record", "--log", "debug", "--out", out.to_str().unwrap()]);
     let mut command = Command::new("setpriv");

@@ -47,7 +47,7 @@ fn each_scan_reports_byte_counts_and_they_sum_to_the_total() {
         return;
     }
     let netns = Netns::new(&[V4]);
-    let home = Home::new("look_every = \"1s\"", "");
+    let home = Home::new("scan_interval = \"1s\"", "");
     let recording = home.record();
     let mut command = netns.command("/usr/bin/python3");
     command.args(["-c", TRANSFER, V4]).stdin(Stdio::piped());
@@ -111,7 +111,7 @@ fn socket_scans_recover_records_lost_in_the_ring() {
         return;
     }
     let netns = Netns::new(&[V4]);
-    let home = Home::new("look_every = \"1s\"\nring_bytes = \"64KiB\"", "");
+    let home = Home::new("scan_interval = \"1s\"\nring_bytes = \"64KiB\"", "");
     let recording = home.record();
     recording.agent.wait_for_log(Duration::from_secs(5), "open sockets read");
     let mut command = netns.command("/usr/bin/python3");

@@ -78,7 +78,7 @@ fn a_stalled_reader_loses_lines_and_blocks_nothing() {
     }
     let netns = Netns::new(&[V4, CLIENT_V4]);
     let (_server, port) = Server::peer(&netns, V4);
-    let home = Home::new("", "[health]\ncanary_every = \"1h\"");
+    let home = Home::new("", "[health]\ncanary_interval = \"1h\"");
     let agent = home.run();
     let path = socket(&home);
     let mut stalled = request(&path, "stream");

@@ -39,7 +39,7 @@ impl Home {
     pub(crate) fn new(listen: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
-            "[agent]\ncomputer = \"host.example.net\"\n[health]\ncanary_every = \"1s\"\n\
+            "[agent]\ncomputer = \"host.example.net\"\n[health]\ncanary_interval = \"1s\"\n\
              [metrics]\nlisten = \"{}\"\n{more}\n\
              [[feed]]\nname = \"test\"\nkind = \"list\"\nurl = \"file:list.txt\"\n\
              allow_private = true\n",

@@ -271,7 +271,7 @@ async fn a_full_pull_follows_the_refresh_interval_or_changed_collections() {
     known.pop_last();
     let again = puller.new_from(&Cursor::Collections(known)).await;
     assert_eq!((again.extent.clone(), again.items(&OBJECTS).len()), (Extent::Snapshot, 3));
-    puller.feed.full_every = std::time::Duration::ZERO;
+    puller.feed.full_refresh_interval = std::time::Duration::ZERO;
     let again = puller.new_from(&first.cursor).await;
     assert_eq!((again.extent.clone(), again.items(&OBJECTS).len()), (Extent::Snapshot, 3));
 }

@@ -81,7 +81,7 @@ canary() {
 }
 
 canary_once() {
-    printf '[health]\ncanary_every = "1s"\n' >/tmp/netsensor.toml
+    printf '[health]\ncanary_interval = "1s"\n' >/tmp/netsensor.toml
     netsensor run --config /tmp/netsensor.toml >/dev/null 2>/tmp/log &
     agent=$!
     tries=0

@@ -42,7 +42,7 @@ use syslog::SyslogSink;
 #[derive(Debug)]
 pub(super) enum Transport {
     Stdout(Mutex<Stdout>),
-    Readable(Mutex<Stderr>),
+    Console(Mutex<Stderr>),
     File(Mutex<FileSink>),
     Parquet(Mutex<Box<ParquetSink>>),
     #[cfg(feature = "kafka")]
@@ -60,7 +60,7 @@ impl Transport {
     pub(super) fn new(kind: &SinkKind, stats: &Arc<Stats>) -> Result<Self, DeliverError> {
         Ok(match kind {
             SinkKind::Stdout => Self::Stdout(Mutex::new(tokio::io::stdout())),
-            SinkKind::Readable => Self::Readable(Mutex::new(tokio::io::stderr())),
+            SinkKind::Console => Self::Console(Mutex::new(tokio::io::stderr())),
             SinkKind::File(config) => Self::File(Mutex::new(FileSink::new(config, stats))),
             #[cfg(feature = "kafka")]
             SinkKind::Kafka(config) => Self::Kafka(Box::new(KafkaSink::new(config))),
@@ -99,7 +99,7 @@ impl Transport {
             Self::Stdout(out) => {
                 console::send(&mut *out.lock().await, "standard output", batch).await?;
             }
-            Self::Readable(out) => {
+            Self::Console(out) => {
                 console::send(&mut *out.lock().await, "standard error", batch).await?;
             }
             Self::File(file) => file.lock().await.send(batch, clock).await?,

@@ -82,7 +82,7 @@ pub struct FeedConfig {
     /// Protocol-specific request parameters; they apply to its kind only.
     pub query: FeedQuery,
     /// Interval of full pulls of a feed whose other pulls fetch changes only.
-    pub full_every: Duration,
+    pub full_refresh_interval: Duration,
     /// Format of a list.
     pub list: ListFormat,
 }
@@ -106,7 +106,7 @@ impl FeedConfig {
             quarantine: true,
             access: Access::default(),
             query: FeedQuery::usual(kind),
-            full_every: DAY,
+            full_refresh_interval: DAY,
             list: ListFormat::default(),
         }
     }

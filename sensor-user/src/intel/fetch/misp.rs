@@ -3,7 +3,7 @@
 //! The first search is for attributes that are meant for detection. Later ones are for all that
 //! changed since the last pull began, less an overlap, deleted ones and those that lost `to_ids`
 //! too: what is withdrawn must be seen. An attribute that comes from another server keeps its old
-//! time and is not seen so; `full_every` is for that.
+//! time and is not seen so; `full_refresh_interval` is for that.
 
 use jiff::Timestamp;
 use reqwest::Url;

@@ -207,7 +207,7 @@ impl Fetcher {
             return false;
         }
         let full = self.with_state(feed, |state| *state.full_refresh.get_or_insert(now));
-        now.duration_since(full) >= signed(feed.full_every)
+        now.duration_since(full) >= signed(feed.full_refresh_interval)
     }
 
     fn with_state<T>(&self, feed: &FeedConfig, with: impl FnOnce(&mut FetchState) -> T) -> T {

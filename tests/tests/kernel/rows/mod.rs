@@ -31,7 +31,7 @@ impl Rows {
              queue = 1000000\n",
             folder.path().join(FILE).display()
         );
-        let agent = Home::new("look_every = \"5s\"", &sink).run();
+        let agent = Home::new("scan_interval = \"5s\"", &sink).run();
         agent.wait_for_log(SOON, "open sockets read");
         Self { folder, agent }
     }

@@ -108,7 +108,7 @@ impl Sink {
         let most = (config.batch.max(1), config.batch_bytes.max(1));
         Ok(Self {
             name: config.name.clone(),
-            is_readable: config.kind == SinkKind::Readable,
+            is_readable: config.kind == SinkKind::Console,
             format: config.format,
             most,
             transport: Arc::new(Transport::new(&config.kind, &with.stats)?),

@@ -162,7 +162,7 @@ fn choose(found: Vec<Found>, query: &TaxiiQuery) -> Result<Vec<Found>, FetchErro
             }
             Some(it) if !it.collection.can_read => {
                 return Err(FetchError::Protocol(format!(
-                    "collection {name:?} is not readable for this user; ask its operator"
+                    "collection {name:?} is not readable for this user; contact its operator"
                 )));
             }
             Some(_) => {}
