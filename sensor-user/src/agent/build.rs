@@ -29,7 +29,7 @@ use crate::pipeline::{Detection, RemoteFacts};
 use crate::privsep::Workers;
 use crate::schema::TableRow;
 use crate::telemetry::control::Status;
-use crate::telemetry::log::Handle;
+use crate::telemetry::log::LogHandle;
 
 /// Interval at which the GeoIP database is checked for a replacement.
 const GEOIP_CHECK_INTERVAL: Duration = Duration::from_secs(10);
@@ -148,11 +148,11 @@ pub(super) async fn refresh_places(places: Option<Arc<Places>>) {
 }
 
 /// Has the log emit folded lines, and count dropped ones, once a second.
-pub(super) async fn flush_log(log: Arc<Handle>, stats: Arc<Stats>) {
+pub(super) async fn flush_log(log: Arc<LogHandle>, stats: Arc<Stats>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tick.tick().await;
-        log.look(&stats);
+        log.poll(&stats);
     }
 }
 

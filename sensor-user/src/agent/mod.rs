@@ -41,7 +41,7 @@ use crate::pipeline::enrich::Places;
 use crate::privsep::Workers;
 use crate::schema::agent_event::AgentIdentity;
 use crate::telemetry::control::{Status, Stream};
-use crate::telemetry::log::Handle;
+use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::MetricsSource;
 use bootstrap::Bootstrap;
 pub use bootstrap::OnRunning;
@@ -63,7 +63,7 @@ const NEW_SETTINGS_MAX: usize = 16;
 pub fn run(
     config: &Config,
     source: &Source,
-    log: Handle,
+    log: LogHandle,
     on_running: Option<OnRunning>,
 ) -> anyhow::Result<()> {
     // From here on a signal leads to an orderly shutdown, at any point of the start.
@@ -89,7 +89,7 @@ fn start(
     config: &Config,
     source: &Source,
     bootstrap: Bootstrap,
-    log: Arc<Handle>,
+    log: Arc<LogHandle>,
 ) -> anyhow::Result<Running> {
     let Bootstrap { agent_id, control, exporter, clock, stats, folder, workers, .. } = bootstrap;
     let (mut sensor, notifier) = (bootstrap.sensor, bootstrap.notifier);

@@ -24,7 +24,7 @@ use crate::pipeline::history::HistoryConfig;
 use crate::pipeline::matcher::AllowList;
 use crate::privsep::Workers;
 use crate::telemetry::control::{ReloadReport, Status};
-use crate::telemetry::log::Handle;
+use crate::telemetry::log::LogHandle;
 
 /// Time that a removed sink has to send its queued items.
 const REMOVED_SINK_DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ pub(super) struct Reloader {
     pub(super) status: Arc<Status>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) notifier: Arc<Notifier>,
-    pub(super) log: Arc<Handle>,
+    pub(super) log: Arc<LogHandle>,
     pub(super) workers: Arc<Workers>,
     /// Confinement of the agent, and the paths that it may write to.
     pub(super) confined: (Confined, Vec<PathBuf>),

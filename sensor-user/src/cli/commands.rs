@@ -34,7 +34,7 @@ use crate::replay::{AtOptions, LiveOptions, ReplayError};
 use crate::schema;
 use crate::schema::health::State;
 use crate::telemetry::control;
-use crate::telemetry::log::Target;
+use crate::telemetry::log::LogTarget;
 
 /// Exit status of an error: 2 for an invalid configuration, 0 for a closed standard output, else 1.
 pub fn error_exit_code(error: &anyhow::Error) -> u8 {
@@ -102,7 +102,7 @@ fn replay(
     log: Option<&str>,
     environment: &Environment,
 ) -> anyhow::Result<Outcome> {
-    let _log = start_log(log, "warn", (Target::Auto, environment))?;
+    let _log = start_log(log, "warn", (LogTarget::Auto, environment))?;
     let inputs: [&[_]; 2] = [&args.indicators, &args.connections];
     let progress = Progress::of_files(&inputs, args.quiet, environment);
     let mut rejects = progress.beside();

@@ -13,7 +13,7 @@ use crate::http::{Access, HeaderText, Login, Proxy, redacted_url};
 use crate::intel::{FeedConfig, FeedQuery, FeedSource};
 use crate::inventory::ImdsMode;
 use crate::pipeline::history::HistoryConfig;
-use crate::telemetry::log::Target;
+use crate::telemetry::log::LogTarget;
 use crate::telemetry::metrics::{Listen, MetricsConfig};
 
 /// A line a subject, in the order of the data path.
@@ -298,11 +298,11 @@ fn rotation(file: &FileConfig) -> String {
 }
 
 /// Who publishes: a secret by where it is.
-fn log_target(target: Target) -> &'static str {
+fn log_target(target: LogTarget) -> &'static str {
     match target {
-        Target::Auto => "the journal where standard error is it, else standard error",
-        Target::Stderr => "standard error",
-        Target::Journald => "the journal",
+        LogTarget::Auto => "the journal where standard error is it, else standard error",
+        LogTarget::Stderr => "standard error",
+        LogTarget::Journald => "the journal",
     }
 }
 

@@ -5,27 +5,30 @@ use std::sync::Arc;
 use crate::base::clock::SystemClock;
 use crate::base::environment::Environment;
 use crate::config::Config;
-use crate::telemetry::log::{self, Handle, LogError, Options, Target};
+use crate::telemetry::log::{self, LogError, LogHandle, LogOptions, LogTarget};
 
 /// Starts the log with the filter of the command line, or that of the configuration.
 pub(super) fn start_as_configured(
     config: &mut Config,
     option: Option<&str>,
     environment: &Environment,
-) -> Result<Handle, LogError> {
+) -> Result<LogHandle, LogError> {
     if let Some(filter) = option {
         filter.clone_into(&mut config.agent.log);
     }
     let (filter, target) = (config.agent.log.as_str(), config.log_target);
-    log::start(Options { asked: option, filter, target, environment }, Arc::new(SystemClock))
+    log::start(
+        LogOptions { command_line: option, filter, target, environment },
+        Arc::new(SystemClock),
+    )
 }
 
 /// Starts the log with the filter of the command line, or `filter`.
 pub(super) fn start_log(
     option: Option<&str>,
     filter: &str,
-    (target, environment): (Target, &Environment),
-) -> anyhow::Result<Handle> {
-    let options = Options { asked: option, filter, target, environment };
+    (target, environment): (LogTarget, &Environment),
+) -> anyhow::Result<LogHandle> {
+    let options = LogOptions { command_line: option, filter, target, environment };
     Ok(log::start(options, Arc::new(SystemClock))?)
 }

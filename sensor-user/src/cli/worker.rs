@@ -13,7 +13,7 @@ use crate::pipeline::enrich::proc_worker::serve_process_facts;
 use crate::pipeline::nat::worker::serve_nat_lookups;
 use crate::pipeline::socket_scan::worker::serve_scans;
 use crate::privsep::{WorkerKind, run_spawner, run_worker};
-use crate::telemetry::log::Target;
+use crate::telemetry::log::LogTarget;
 
 /// Runs a worker until the agent closes its socket. `feeds` is the directory that children of the
 /// launcher may write to.
@@ -24,7 +24,7 @@ pub(super) fn worker(
     environment: &Environment,
 ) -> anyhow::Result<Outcome> {
     let log = log.unwrap_or(AgentConfig::LOG);
-    let _log = start_log(None, log, (Target::Auto, environment))?;
+    let _log = start_log(None, log, (LogTarget::Auto, environment))?;
     let result = match kind {
         WorkerKind::Launcher | WorkerKind::Supervisor => run_spawner(kind, feeds, log),
         WorkerKind::SocketScan => run_worker(kind, serve_scans),

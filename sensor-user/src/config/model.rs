@@ -10,7 +10,7 @@ use crate::deliver::spool::SpoolConfig;
 use crate::intel::FeedConfig;
 use crate::inventory::AzureConfig;
 use crate::pipeline::history::HistoryConfig;
-use crate::telemetry::log::Target;
+use crate::telemetry::log::LogTarget;
 use crate::telemetry::metrics::MetricsConfig;
 
 /// What the agent does, checked.
@@ -19,7 +19,7 @@ pub struct Config {
     /// The agent itself.
     pub agent: AgentConfig,
     /// Where the log goes.
-    pub log_target: Target,
+    pub log_target: LogTarget,
     /// The kernel side.
     pub capture: CaptureConfig,
     /// Sources of indicators, with unique names. None means that nothing alerts.

@@ -10,7 +10,7 @@ use crate::deliver::spool::SpoolConfig;
 use crate::inventory::{AzureConfig, ImdsMode};
 use crate::pipeline::enrich::Names;
 use crate::pipeline::history::HistoryConfig;
-use crate::telemetry::log::Target;
+use crate::telemetry::log::LogTarget;
 
 /// Names of all sections.
 pub(super) const ALL: [&str; 17] = [
@@ -64,8 +64,8 @@ pub(super) fn agent(mut section: Section<'_, '_>) -> (Option<std::path::PathBuf>
 }
 
 /// `[log]`: where it goes.
-pub(super) fn log(mut section: Section<'_, '_>) -> Target {
-    let targets = [Target::Auto, Target::Stderr, Target::Journald];
+pub(super) fn log(mut section: Section<'_, '_>) -> LogTarget {
+    let targets = [LogTarget::Auto, LogTarget::Stderr, LogTarget::Journald];
     let at = section.read("target", |value| values::word(&["auto", "stderr", "journald"], value));
     section.finish();
     at.and_then(|at| targets.get(at)).copied().unwrap_or_default()

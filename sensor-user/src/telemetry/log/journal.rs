@@ -1,8 +1,8 @@
-//! journald's own protocol: a datagram a line, with its fields.
+//! journald's native protocol: one datagram per line, with its fields.
 //!
-//! Sending never waits: a journal that does not read costs lines, which are counted and told when it
-//! reads again, not the pipeline's time. Lines are short enough for a datagram. The socket is looked
-//! up for each line, so a journal that was started anew gets the next one.
+//! Sending never waits. If the journal does not read, lines are dropped and counted, and their number
+//! is logged once it reads again. Lines are short enough for a datagram. The socket's path is resolved
+//! for each line, so that a restarted journal receives the next one.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,38 +13,38 @@ use std::path::PathBuf;
 use nix::sys::stat::fstat;
 use tracing::Level;
 
-use super::line::Line;
+use super::line::LogLine;
 
-/// Where journald listens.
+/// Path of journald's socket.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// A way to the journal.
+/// A connection to the journal.
 #[derive(Debug)]
 pub(super) struct Journal {
     socket: UnixDatagram,
-    to: PathBuf,
+    path: PathBuf,
 }
 
 impl Journal {
-    /// The journal that listens at `to`, now or later.
-    pub(super) fn at(to: PathBuf) -> io::Result<Self> {
+    /// Opens a socket for the journal that listens on `path`, now or later.
+    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, to })
+        Ok(Self { socket, path })
     }
 
-    /// Whether one listens. journald takes no notice of an empty datagram.
-    pub(super) fn listens(&self) -> bool {
+    /// True if a journal listens. journald ignores an empty datagram.
+    pub(super) fn is_listening(&self) -> bool {
         self.send(&[]).is_ok()
     }
 
     pub(super) fn send(&self, datagram: &[u8]) -> io::Result<()> {
-        self.socket.send_to(datagram, &self.to).map(|_sent_whole| ())
+        self.socket.send_to(datagram, &self.path).map(|_sent_whole| ())
     }
 }
 
-/// Whether `stream` is the one which `JOURNAL_STREAM` names (systemd.exec(5)): a service can have
-/// its standard error elsewhere, and the variable is inherited.
+/// True if `stream` is the stream that `JOURNAL_STREAM` identifies (systemd.exec(5)): standard error of
+/// a service can be redirected, and child processes inherit the variable.
 pub(super) fn is_journal(variable: Option<&OsStr>, stream: impl AsFd) -> bool {
     let named = variable.and_then(OsStr::to_str).and_then(|text| text.split_once(':'));
     let Some((device, inode)) = named else { return false };
@@ -52,9 +52,9 @@ pub(super) fn is_journal(variable: Option<&OsStr>, stream: impl AsFd) -> bool {
         .is_ok_and(|stat| device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino))
 }
 
-/// A line as journald takes it. `MESSAGE` holds the fields too, because that is all that
-/// `journalctl` shows; each is also a field of its own, `NETSENSOR_` and its name.
-pub(super) fn datagram(line: &Line, repeats: u64) -> Vec<u8> {
+/// Encodes a line for journald. `MESSAGE` includes the fields, because `journalctl` shows nothing else;
+/// each is also a journal field, `NETSENSOR_` and its name.
+pub(super) fn datagram(line: &LogLine, repeats: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     let priority = match *line.metadata.level() {
         Level::ERROR => "3",
@@ -79,7 +79,7 @@ pub(super) fn datagram(line: &Line, repeats: u64) -> Vec<u8> {
     out
 }
 
-/// Says how many lines it did not take.
+/// Encodes the report that the journal dropped `count` lines.
 pub(super) fn lost(count: u64) -> Vec<u8> {
     let mut out = Vec::new();
     put(&mut out, "MESSAGE", &format!("the journal did not take lines of this log lost={count}"));
@@ -89,7 +89,7 @@ pub(super) fn lost(count: u64) -> Vec<u8> {
     out
 }
 
-/// journald takes capitals, digits and underscores, 64 at most.
+/// journald accepts up to 64 capitals, digits and underscores.
 fn field_name(name: &str) -> String {
     let plain = name.chars().map(|character| {
         if character.is_ascii_alphanumeric() { character.to_ascii_uppercase() } else { '_' }
@@ -97,7 +97,7 @@ fn field_name(name: &str) -> String {
     "NETSENSOR_".chars().chain(plain).take(64).collect()
 }
 
-/// With its length in front, so that a value can hold anything.
+/// Appends a field in the binary form, whose length prefix allows any byte in the value.
 fn put(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.push(b'\n');

@@ -1,7 +1,7 @@
-//! A line of the log: an event with its fields, as text that is one line whatever it holds.
+//! `LogLine`: an event with its fields, as one line of text.
 //!
-//! Everything that a terminal might obey is escaped (line ends, ESC, bidirectional controls), and a
-//! line has at most [`LINE_MAX`] bytes: then `…`.
+//! Characters that control a terminal are escaped (line ends, ESC, bidirectional controls), and a line
+//! is truncated to [`LINE_MAX`] bytes, marked with `…`.
 
 use std::fmt::{self, Write as _};
 
@@ -11,44 +11,49 @@ use tracing::{Event, Metadata};
 
 use crate::base::escape::push_visible;
 
-/// Bytes of a line at most, without time and level.
+/// Limit of a line in bytes, without time and level.
 pub(super) const LINE_MAX: usize = 16 << 10;
 
-/// An event of `tracing`.
+/// An event of `tracing` as text.
 #[derive(Debug, Clone)]
-pub(super) struct Line {
+pub(super) struct LogLine {
     pub(super) metadata: &'static Metadata<'static>,
     message: String,
-    /// The message and all fields.
+    /// Message and fields.
     pub(super) text: String,
-    /// The fields one by one.
+    /// Names and values of the fields.
     pub(super) fields: Vec<(&'static str, String)>,
 }
 
-impl Line {
-    pub(super) fn of(event: &Event<'_>) -> Self {
-        let mut reader = Reader::default();
-        event.record(&mut reader);
-        let Reader { message, others, fields } = reader;
+impl LogLine {
+    pub(super) fn from_event(event: &Event<'_>) -> Self {
+        let mut visitor = FieldVisitor::default();
+        event.record(&mut visitor);
+        let FieldVisitor { message, others, fields } = visitor;
         let mut text = message.clone();
         append(&mut text, format_args!("{others}"));
         Self { metadata: event.metadata(), message, text, fields }
     }
 
-    /// Tells of `count` lines of the same place, whatever their values.
-    pub(super) fn more_like_it(&self, count: u64) -> Self {
+    /// Returns the summary of `count` suppressed lines of the same log statement.
+    pub(super) fn summary(&self, count: u64) -> Self {
         let message = self.message.clone();
-        let text = format!("{message} ({count} more like it in the last minute)");
-        Self { metadata: self.metadata, message, text, fields: vec![("more", count.to_string())] }
+        let text = format!("{message} ({count} more suppressed in the last minute)");
+        Self {
+            metadata: self.metadata,
+            message,
+            text,
+            fields: vec![("suppressed", count.to_string())],
+        }
     }
 
-    /// As it stands on standard error; `repeats` is 0 for the event itself.
-    pub(super) fn for_people(&self, time: Timestamp, repeats: u64) -> String {
+    /// Returns the line for standard error. `repeats` is 0 for the event itself.
+    pub(super) fn to_text(&self, time: Timestamp, repeats: u64) -> String {
         let level = self.metadata.level();
         format!("{time:.6} {level:>5} {}\n", self.text_with(repeats))
     }
 
-    /// The text, and how often it was so.
+    /// Returns the text with the number of repeats.
     pub(super) fn text_with(&self, repeats: u64) -> String {
         match repeats {
             0 => self.text.clone(),
@@ -58,22 +63,22 @@ impl Line {
     }
 }
 
-/// Takes an event apart.
+/// Visitor that collects the fields of an event.
 #[derive(Default)]
-struct Reader {
+struct FieldVisitor {
     message: String,
-    /// As `␣name=value`.
+    /// All other fields, each as `␣name=value`.
     others: String,
     fields: Vec<(&'static str, String)>,
 }
 
-impl Visit for Reader {
+impl Visit for FieldVisitor {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "message" {
             append(&mut self.message, format_args!("{value}"));
         } else {
             append(&mut self.others, format_args!(" {}={value:?}", field.name()));
-            self.keep(field, format_args!("{value}"));
+            self.push(field, format_args!("{value}"));
         }
     }
 
@@ -82,37 +87,37 @@ impl Visit for Reader {
             append(&mut self.message, format_args!("{value:?}"));
         } else {
             append(&mut self.others, format_args!(" {}={value:?}", field.name()));
-            self.keep(field, format_args!("{value:?}"));
+            self.push(field, format_args!("{value:?}"));
         }
     }
 }
 
-impl Reader {
-    fn keep(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+impl FieldVisitor {
+    fn push(&mut self, field: &Field, value: fmt::Arguments<'_>) {
         let mut text = String::new();
         let used: usize = self.fields.iter().map(|(_, value)| value.len()).sum();
-        let mut room = OneLine { out: &mut text, most: LINE_MAX.saturating_sub(used) };
-        let _infallible = room.write_fmt(value);
+        let mut line = OneLine { out: &mut text, max: LINE_MAX.saturating_sub(used) };
+        let _infallible = line.write_fmt(value);
         self.fields.push((field.name(), text));
     }
 }
 
-/// Puts `text` behind `out`, escaped, as long as there is room.
+/// Appends `text` to `out`, escaped and truncated.
 fn append(out: &mut String, text: fmt::Arguments<'_>) {
-    let _infallible = OneLine { out, most: LINE_MAX }.write_fmt(text);
+    let _infallible = OneLine { out, max: LINE_MAX }.write_fmt(text);
 }
 
-/// Escapes what is written through it. Quotes and backslashes stay: what is escaped already does too.
+/// Writer that escapes. Quotes and backslashes stay, so that escaped text is not escaped twice.
 struct OneLine<'o> {
     out: &'o mut String,
-    /// Bytes at which it is cut.
-    most: usize,
+    /// Limit of `out` in bytes.
+    max: usize,
 }
 
 impl fmt::Write for OneLine<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
-            if self.out.len() >= self.most {
+            if self.out.len() >= self.max {
                 if !self.out.ends_with('…') {
                     self.out.push('…');
                 }

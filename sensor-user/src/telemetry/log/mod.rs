@@ -1,13 +1,13 @@
-//! Log: what the agent says of itself, to standard error or the journal.
+//! Log: the agent's messages, to standard error or the journal.
 //!
-//! A line is one line, whatever it holds; the same line within ten seconds is told once with its
-//! number; a place in the code has so many lines a minute, and the rest is told as a number; the
-//! journal never makes the agent wait.
+//! A message is always one line. Equal lines within ten seconds are logged once with their number. Each
+//! log statement in the code has a limit of lines per minute, and the excess is logged as a number.
+//! Logging never waits for the journal.
 
-mod fold;
 mod journal;
-mod limit;
 mod line;
+mod rate_limit;
+mod repeats;
 #[cfg(test)]
 mod tests;
 
@@ -26,232 +26,248 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use crate::base::environment::Environment;
-use fold::Fold;
 use journal::Journal;
-use limit::{LINES_A_MINUTE, Limit, PLACES_MAX};
-use line::Line;
+use line::LogLine;
+use rate_limit::{CALLSITES_MAX, LINES_PER_MINUTE, RateLimit};
+use repeats::RepeatFilter;
 
-/// Where the log goes.
+/// Destination of the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Target {
-    /// To the journal where standard error is the journal, else to standard error.
+pub enum LogTarget {
+    /// The journal if standard error is connected to it, else standard error.
     #[default]
     Auto,
-    /// To standard error.
+    /// Standard error.
     Stderr,
-    /// To the journal; to standard error while there is none.
+    /// The journal; standard error while there is none.
     Journald,
 }
 
-/// What is logged, and where.
+/// Options of the log.
 #[derive(Debug, Clone, Copy)]
-pub struct Options<'o> {
-    /// What was asked for on the command line: it wins, also over what is configured later.
-    pub asked: Option<&'o str>,
-    /// What is configured, in `tracing`'s directives.
+pub struct LogOptions<'o> {
+    /// Filter of the command line; overrides the configured filter, also after a reload.
+    pub command_line: Option<&'o str>,
+    /// Configured filter, in `tracing`'s directives.
     pub filter: &'o str,
-    /// Where it goes.
-    pub target: Target,
-    /// Says which stream is the journal.
+    /// Destination of the log.
+    pub target: LogTarget,
+    /// Environment, which identifies the journal's stream.
     pub environment: &'o Environment,
 }
 
-/// Why the log does not start, or does not change.
+/// Errors at the start of the log, or of a change.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The filter cannot be.
+    /// The filter is invalid.
     #[error(
         "{filter:?} is not a log filter; use one such as \"info\" or \"warn,sensor_user=debug\""
     )]
     Filter {
-        /// What it says.
+        /// Text of the filter.
         filter: String,
-        /// What is wrong with it.
+        /// Error in the filter.
         source: ParseError,
     },
-    /// There is no socket to be had.
-    #[error("make a socket for the journal")]
+    /// No socket can be created.
+    #[error("create a socket for the journal")]
     Socket(#[source] io::Error),
-    /// Something else logs already.
+    /// The process has a subscriber already.
     #[error("start the log")]
     Started(#[source] TryInitError),
-    /// The log has ended.
+    /// The subscriber is gone.
     #[error("change the log's filter")]
     Ended(#[source] reload::Error),
 }
 
-/// The log of this process. What is held back is told when it goes.
+/// The log of this process. Pending lines are flushed on drop.
 #[derive(Debug)]
-pub struct Handle {
+pub struct LogHandle {
     filter: reload::Handle<EnvFilter, Registry>,
-    /// The command line's filter stays.
-    pinned: bool,
-    shared: Arc<Shared>,
+    /// True if the command line sets the filter, which then never changes.
+    is_pinned: bool,
+    logger: Arc<Logger>,
 }
 
-/// Logs from here on.
-pub fn start(options: Options<'_>, clock: Arc<dyn Clock>) -> Result<Handle, LogError> {
-    let filter = parse(options.asked.unwrap_or(options.filter))?;
-    let journal = || Journal::at(PathBuf::from(journal::SOCKET)).map_err(LogError::Socket);
+/// Starts the log of this process.
+pub fn start(options: LogOptions<'_>, clock: Arc<dyn Clock>) -> Result<LogHandle, LogError> {
+    let filter = parse(options.command_line.unwrap_or(options.filter))?;
+    let journal = || Journal::open(PathBuf::from(journal::SOCKET)).map_err(LogError::Socket);
     let journal_stream = options.environment.journal_stream.as_deref();
     let journal = match options.target {
-        Target::Stderr => None,
-        Target::Journald => Some(journal()?),
-        Target::Auto if journal::is_journal(journal_stream, io::stderr()) => {
-            Some(journal()?).filter(Journal::listens)
+        LogTarget::Stderr => None,
+        LogTarget::Journald => Some(journal()?),
+        LogTarget::Auto if journal::is_journal(journal_stream, io::stderr()) => {
+            Some(journal()?).filter(Journal::is_listening)
         }
-        Target::Auto => None,
+        LogTarget::Auto => None,
     };
-    let output = Output::new(journal, Box::new(io::stderr()));
-    let shared = Arc::new(Shared::new(output, LINES_A_MINUTE, clock));
+    let output = LogOutput::new(journal, Box::new(io::stderr()));
+    let logger = Arc::new(Logger::new(output, LINES_PER_MINUTE, clock));
     let (filter, handle) = reload::Layer::new(filter);
     tracing_subscriber::registry()
         .with(filter)
-        .with(Teller(Arc::clone(&shared)))
+        .with(LogLayer(Arc::clone(&logger)))
         .try_init()
         .map_err(LogError::Started)?;
-    Ok(Handle { filter: handle, pinned: options.asked.is_some(), shared })
+    Ok(LogHandle { filter: handle, is_pinned: options.command_line.is_some(), logger })
 }
 
-impl Handle {
-    /// Logs what `filter` says from here on, unless the command line has said it.
+impl LogHandle {
+    /// Changes the filter, unless the command line sets it.
     pub fn set_filter(&self, filter: &str) -> Result<(), LogError> {
         let filter = parse(filter)?;
-        if self.pinned { Ok(()) } else { self.filter.reload(filter).map_err(LogError::Ended) }
+        if self.is_pinned { Ok(()) } else { self.filter.reload(filter).map_err(LogError::Ended) }
     }
 
-    /// Tells what was held back and of which it is time, and counts what is not in the log: to be
-    /// called about once a second.
-    pub fn look(&self, stats: &Stats) {
-        self.shared.look();
-        self.shared.count(stats);
+    /// Emits pending lines whose time is over, and counts dropped lines in `stats`. To be called
+    /// about once a second.
+    pub fn poll(&self, stats: &Stats) {
+        self.logger.poll();
+        self.logger.count_dropped(stats);
     }
 }
 
-impl Drop for Handle {
+impl Drop for LogHandle {
     fn drop(&mut self) {
-        self.shared.flush();
+        self.logger.flush();
     }
 }
 
-/// What NATS's client logs is said by the sinks, with their names: it is told only to who asks for it.
-const UNLESS_ASKED: &str = "async_nats=off";
+/// Messages of NATS's client repeat those of the sinks, which name the sink: off unless a filter names
+/// the client.
+const DEFAULT_DIRECTIVES: &str = "async_nats=off";
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     let failed = |source| LogError::Filter { filter: filter.to_owned(), source };
-    // What stands later counts.
-    format!("{UNLESS_ASKED},{filter}").parse().map_err(failed)
+    // A later directive overrides an earlier one.
+    format!("{DEFAULT_DIRECTIVES},{filter}").parse().map_err(failed)
 }
 
-/// The part of `tracing`'s subscriber that tells.
-struct Teller(Arc<Shared>);
+struct LogLayer(Arc<Logger>);
 
-impl<S: Subscriber> Layer<S> for Teller {
+impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        self.0.take(Line::of(event));
+        self.0.push(LogLine::from_event(event));
     }
 }
 
-/// What all threads log with.
+/// Receiver of lines, each with the number of repeats that it stands for: 0 for the line itself.
+type Emit<'e> = &'e mut dyn FnMut(&LogLine, u64);
+
+/// The log, shared by all threads.
 #[derive(Debug)]
-struct Shared {
+struct Logger {
     clock: Arc<dyn Clock>,
-    state: Mutex<State>,
+    stages: Mutex<LogStages>,
 }
 
-/// What a line goes through, in this order.
+/// Stages of a line, in this order.
 #[derive(Debug)]
-struct State {
-    fold: Fold,
-    limit: Limit,
-    output: Output,
+struct LogStages {
+    repeats: RepeatFilter,
+    rate_limit: RateLimit,
+    output: LogOutput,
 }
 
-impl Shared {
-    /// With so many lines a minute for each place in the code.
-    fn new(output: Output, lines: u64, clock: Arc<dyn Clock>) -> Self {
-        let (fold, limit) = (Fold::new(fold::LINES_MAX), Limit::new(lines, PLACES_MAX));
-        Self { clock, state: Mutex::new(State { fold, limit, output }) }
+impl Logger {
+    fn new(output: LogOutput, max_lines: u64, clock: Arc<dyn Clock>) -> Self {
+        let repeats = RepeatFilter::new(repeats::LINES_MAX);
+        let rate_limit = RateLimit::new(max_lines, CALLSITES_MAX);
+        Self { clock, stages: Mutex::new(LogStages { repeats, rate_limit, output }) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stages(&self) -> MutexGuard<'_, LogStages> {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, line: Line) {
-        self.fold(|fold, now, say| fold.take(line, now, say));
+    fn push(&self, line: LogLine) {
+        self.run(
+            |repeats, now, emit| repeats.push(line, now, emit),
+            // Summaries wait for the next poll.
+            |_rate_limit, _now, _emit| {},
+        );
     }
 
-    fn look(&self) {
-        self.fold(|fold, now, say| fold.look(now, say));
-        let now = self.clock.now();
-        let State { limit, output, .. } = &mut *self.state();
-        limit.look(now, &mut |line, repeats| output.say(line, repeats, now));
+    fn poll(&self) {
+        self.run(RepeatFilter::poll, RateLimit::poll);
     }
 
     fn flush(&self) {
-        self.fold(|fold, _now, say| fold.flush(say));
-        let now = self.clock.now();
-        let State { limit, output, .. } = &mut *self.state();
-        limit.flush(&mut |line, repeats| output.say(line, repeats, now));
+        self.run(
+            |repeats, _now, emit| repeats.flush(emit),
+            |rate_limit, _now, emit| rate_limit.flush(emit),
+        );
     }
 
-    /// What `work` has said goes on through the limit.
-    fn fold(&self, work: impl FnOnce(&mut Fold, Timestamp, &mut dyn FnMut(&Line, u64))) {
+    /// Runs `first` on the repeat filter, which emits through the rate limit, then `second` on the
+    /// rate limit itself.
+    fn run(
+        &self,
+        first: impl FnOnce(&mut RepeatFilter, Timestamp, Emit<'_>),
+        second: impl FnOnce(&mut RateLimit, Timestamp, Emit<'_>),
+    ) {
         let now = self.clock.now();
-        let State { fold, limit, output } = &mut *self.state();
-        let mut say = |line: &Line, repeats| output.say(line, repeats, now);
-        work(fold, now, &mut |line, repeats| limit.take(line, repeats, now, &mut say));
+        let LogStages { repeats, rate_limit, output } = &mut *self.stages();
+        let mut write = |line: &LogLine, repeats| output.write(line, repeats, now);
+        first(repeats, now, &mut |line, repeats| {
+            rate_limit.push(line, repeats, now, &mut write);
+        });
+        second(rate_limit, now, &mut write);
     }
 
-    fn count(&self, stats: &Stats) {
-        let mut state = self.state();
-        stats.log_lines_dropped_over_rate.add(state.limit.take_held_back());
-        stats.log_lines_dropped_journal.add(std::mem::take(&mut state.output.uncounted));
+    fn count_dropped(&self, stats: &Stats) {
+        let mut stages = self.stages();
+        stats.log_lines_dropped_over_rate.add(stages.rate_limit.take_suppressed());
+        stats.log_lines_dropped_journal.add(std::mem::take(&mut stages.output.uncounted));
     }
 }
 
-/// Where lines go.
-struct Output {
+struct LogOutput {
     journal: Option<Journal>,
-    /// Lines that the journal did not take, and has not been told of.
-    lost: u64,
-    /// Lines that the journal did not take, and that are in no counter yet.
+    /// Lines that the journal did not accept, not yet reported to it.
+    unreported: u64,
+    /// Lines that the journal did not accept, not yet in the counters.
     uncounted: u64,
     stderr: Box<dyn io::Write + Send>,
 }
 
-impl Output {
+impl LogOutput {
     fn new(journal: Option<Journal>, stderr: Box<dyn io::Write + Send>) -> Self {
-        Self { journal, lost: 0, uncounted: 0, stderr }
+        Self { journal, unreported: 0, uncounted: 0, stderr }
     }
 
-    fn say(&mut self, line: &Line, repeats: u64, now: Timestamp) {
+    fn write(&mut self, line: &LogLine, repeats: u64, now: Timestamp) {
         if let Some(journal) = &self.journal {
             match journal.send(&journal::datagram(line, repeats)) {
                 Ok(()) => {
-                    if self.lost > 0 && journal.send(&journal::lost(self.lost)).is_ok() {
-                        self.lost = 0;
+                    if self.unreported > 0 && journal.send(&journal::lost(self.unreported)).is_ok()
+                    {
+                        self.unreported = 0;
                     }
                     return;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.lost = self.lost.saturating_add(1);
+                    self.unreported = self.unreported.saturating_add(1);
                     self.uncounted = self.uncounted.saturating_add(1);
                     return;
                 }
-                // There is none, or it may not be spoken to.
-                Err(_gone) => {}
+                // There is no journal, or the agent may not connect to it: use standard error.
+                Err(_unavailable) => {}
             }
         }
-        // Nobody there to read is no failure.
-        let _reader_gone = self.stderr.write_all(line.for_people(now, repeats).as_bytes());
+        // A closed standard error is no reason to fail.
+        let _closed = self.stderr.write_all(line.to_text(now, repeats).as_bytes());
     }
 }
 
-impl fmt::Debug for Output {
+impl fmt::Debug for LogOutput {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { journal, lost, .. } = self;
-        formatter.debug_struct("Output").field("journal", journal).field("lost", lost).finish()
+        let Self { journal, unreported, .. } = self;
+        formatter
+            .debug_struct("LogOutput")
+            .field("journal", journal)
+            .field("unreported", unreported)
+            .finish_non_exhaustive()
     }
 }

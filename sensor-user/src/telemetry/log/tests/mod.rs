@@ -1,7 +1,6 @@
-//! The log against a datagram socket in place of journald's, and against a clock that stands where
-//! it is put.
+//! The log with a datagram socket instead of journald's, and a manual clock.
 
-mod limit;
+mod rate_limit;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -15,28 +14,28 @@ use tracing_subscriber::Registry;
 use super::line::LINE_MAX;
 use super::*;
 
-/// A clock with a hand.
+/// A clock that the test moves.
 #[derive(Debug, Default)]
-struct Hand(Mutex<SignedDuration>);
+struct ManualClock(Mutex<SignedDuration>);
 
-impl Hand {
+impl ManualClock {
     fn forward(&self, seconds: i64) {
         *self.0.lock().unwrap() += SignedDuration::from_secs(seconds);
     }
 }
 
-impl Clock for Hand {
+impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         let start: Timestamp = "2026-11-24T10:00:00Z".parse().unwrap();
         start + *self.0.lock().unwrap()
     }
 }
 
-/// What was written to standard error.
+/// Captured standard error.
 #[derive(Clone, Default)]
-struct Screen(Arc<Mutex<Vec<u8>>>);
+struct Captured(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Screen {
+impl io::Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -48,45 +47,45 @@ impl io::Write for Screen {
 }
 
 struct Bench {
-    clock: Arc<Hand>,
-    screen: Screen,
-    shared: Arc<Shared>,
+    clock: Arc<ManualClock>,
+    stderr: Captured,
+    logger: Arc<Logger>,
 }
 
 impl Bench {
-    /// Without a limit for a place.
+    /// A log without a rate limit.
     fn new(journal: Option<Journal>) -> Self {
         Self::limited(journal, u64::MAX)
     }
 
     fn limited(journal: Option<Journal>, lines: u64) -> Self {
-        let (clock, screen) = (Arc::new(Hand::default()), Screen::default());
-        let output = Output::new(journal, Box::new(screen.clone()));
-        let shared = Arc::new(Shared::new(output, lines, Arc::<Hand>::clone(&clock)));
-        Self { clock, screen, shared }
+        let (clock, stderr) = (Arc::new(ManualClock::default()), Captured::default());
+        let output = LogOutput::new(journal, Box::new(stderr.clone()));
+        let logger = Arc::new(Logger::new(output, lines, Arc::<ManualClock>::clone(&clock)));
+        Self { clock, stderr, logger }
     }
 
     fn logs(&self, work: impl FnOnce()) {
-        let subscriber = Registry::default().with(Teller(Arc::clone(&self.shared)));
+        let subscriber = Registry::default().with(LogLayer(Arc::clone(&self.logger)));
         tracing::subscriber::with_default(subscriber, work);
     }
 
-    fn look(&self) {
-        self.shared.look();
+    fn poll(&self) {
+        self.logger.poll();
     }
 
     fn flush(&self) {
-        self.shared.flush();
+        self.logger.flush();
     }
 
-    /// The lines since the last call, without their times.
+    /// Returns the lines since the last call, without their times.
     fn lines(&self) -> Vec<String> {
-        let text = String::from_utf8(std::mem::take(&mut *self.screen.0.lock().unwrap())).unwrap();
+        let text = String::from_utf8(std::mem::take(&mut *self.stderr.0.lock().unwrap())).unwrap();
         text.lines().map(|line| line.split_once('Z').unwrap().1.trim().to_owned()).collect()
     }
 }
 
-/// One place in the code.
+/// One log statement.
 fn sink_down(name: &str) {
     tracing::error!(sink = name, "sink down");
 }
@@ -95,37 +94,37 @@ fn sink_down(name: &str) {
 fn a_line_has_time_level_message_and_fields() {
     let bench = Bench::new(None);
     bench.logs(|| tracing::warn!(count = 3, name = "a b", path = %"/x", "queue full"));
-    let text = String::from_utf8(bench.screen.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(bench.stderr.0.lock().unwrap().clone()).unwrap();
     let line = "2026-11-24T10:00:00.000000Z  WARN queue full count=3 name=\"a b\" path=/x\n";
     assert_eq!(text, line);
 }
 
 #[test]
-fn the_first_is_told_at_once_and_its_repeats_once_with_their_number() {
+fn the_first_line_is_logged_at_once_and_its_repeats_once_with_their_number() {
     let bench = Bench::new(None);
     bench.logs(|| (0..1000).for_each(|_| sink_down("siem")));
     assert_eq!(bench.lines(), [r#"ERROR sink down sink="siem""#]);
     bench.clock.forward(9);
-    bench.look();
+    bench.poll();
     assert!(bench.lines().is_empty());
     bench.clock.forward(1);
-    bench.look();
+    bench.poll();
     assert_eq!(bench.lines(), [r#"ERROR sink down sink="siem" (repeated 999 times)"#]);
-    // It goes on: once in ten seconds.
+    // While it continues: once in ten seconds.
     bench.logs(|| sink_down("siem"));
     assert!(bench.lines().is_empty());
     bench.clock.forward(10);
-    bench.look();
+    bench.poll();
     assert_eq!(bench.lines(), [r#"ERROR sink down sink="siem" (repeated once)"#]);
-    // It has stopped: the next one is a first one.
+    // After it has stopped, the next line is a first line.
     bench.clock.forward(10);
-    bench.look();
+    bench.poll();
     bench.logs(|| sink_down("siem"));
     assert_eq!(bench.lines(), [r#"ERROR sink down sink="siem""#]);
 }
 
 #[test]
-fn another_place_message_or_value_is_another_line() {
+fn another_statement_message_or_value_is_another_line() {
     let bench = Bench::new(None);
     bench.logs(|| {
         sink_down("siem");
@@ -136,9 +135,9 @@ fn another_place_message_or_value_is_another_line() {
 }
 
 #[test]
-fn the_end_and_a_full_table_tell_what_was_held_back() {
+fn the_end_and_a_full_table_flush_repeats() {
     let bench = Bench::new(None);
-    let names: Vec<String> = (0..fold::LINES_MAX).map(|number| number.to_string()).collect();
+    let names: Vec<String> = (0..repeats::LINES_MAX).map(|number| number.to_string()).collect();
     bench.logs(|| {
         sink_down("first");
         sink_down("first");
@@ -147,7 +146,7 @@ fn the_end_and_a_full_table_tell_what_was_held_back() {
         }
     });
     let lines = bench.lines();
-    assert_eq!(lines.len(), fold::LINES_MAX + 2, "every first one, and one repeat");
+    assert_eq!(lines.len(), repeats::LINES_MAX + 2, "all first lines, and one repeat");
     assert!(lines.contains(&r#"ERROR sink down sink="first" (repeated once)"#.to_owned()));
     bench.logs(|| sink_down("7"));
     assert!(bench.lines().is_empty());
@@ -156,7 +155,7 @@ fn the_end_and_a_full_table_tell_what_was_held_back() {
 }
 
 #[test]
-fn a_clock_that_is_put_back_holds_nothing_back_for_long() {
+fn after_the_clock_is_set_back_lines_are_logged_at_once() {
     let bench = Bench::new(None);
     bench.logs(|| sink_down("siem"));
     bench.clock.forward(-3600);
@@ -172,7 +171,7 @@ fn hostile_text_stays_on_its_line() {
         let message = format!("seen {name}");
         tracing::warn!(message, text = name, shown = %name, debug = ?name);
     });
-    let text = String::from_utf8(bench.screen.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(bench.stderr.0.lock().unwrap().clone()).unwrap();
     assert_eq!(text.matches('\n').count(), 1, "{text}");
     assert!(text.ends_with('\n'));
     for bad in ['\u{1b}', '\u{202e}', '\u{2028}', '\r', '\0'] {
@@ -182,7 +181,7 @@ fn hostile_text_stays_on_its_line() {
 }
 
 #[test]
-fn a_long_line_is_cut_and_told() {
+fn a_long_line_is_truncated_and_logged() {
     let bench = Bench::new(None);
     let long = "\u{202e}".repeat(LINE_MAX);
     bench.logs(|| tracing::warn!(long, "message"));
@@ -207,12 +206,12 @@ fn fields(datagram: &[u8]) -> BTreeMap<String, String> {
     fields
 }
 
-/// A socket as journald's, and the way to it.
+/// A socket like journald's, and a connection to it.
 fn journald(folder: &TempDir) -> (UnixDatagram, Journal) {
     let path = folder.path().join("socket");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_nonblocking(true).unwrap();
-    (socket, Journal::at(path).unwrap())
+    (socket, Journal::open(path).unwrap())
 }
 
 fn receive(socket: &UnixDatagram) -> Option<BTreeMap<String, String>> {
@@ -244,11 +243,11 @@ fn the_journal_gets_message_priority_and_fields() {
     let repeats = receive(&socket).unwrap();
     assert_eq!(repeats["NETSENSOR_REPEATED"], "2");
     assert!(repeats["MESSAGE"].ends_with("(repeated 2 times)"));
-    assert!(bench.lines().is_empty(), "not on standard error too");
+    assert!(bench.lines().is_empty(), "also on standard error");
 }
 
 #[test]
-fn the_longest_line_arrives_whole() {
+fn the_longest_line_arrives_complete() {
     let folder = TempDir::new().unwrap();
     let (socket, journal) = journald(&folder);
     let bench = Bench::new(Some(journal));
@@ -259,11 +258,11 @@ fn the_longest_line_arrives_whole() {
 }
 
 #[test]
-fn a_journal_that_does_not_read_costs_lines_but_no_time_and_says_how_many() {
+fn a_journal_that_does_not_read_loses_counted_lines_and_blocks_nothing() {
     let folder = TempDir::new().unwrap();
     let (socket, journal) = journald(&folder);
     let bench = Bench::new(Some(journal));
-    // Far more than a socket holds: a send that waits would never come back.
+    // Far more than the socket's buffer: a blocking send would never return.
     bench.logs(|| (0..20_000).for_each(|number| sink_down(&number.to_string())));
     let mut arrived = 0;
     while receive(&socket).is_some() {
@@ -274,16 +273,16 @@ fn a_journal_that_does_not_read_costs_lines_but_no_time_and_says_how_many() {
     assert_eq!(receive(&socket).unwrap()["NETSENSOR_SINK"], "after");
     assert_eq!(receive(&socket).unwrap()["NETSENSOR_LOST"], (20_000 - arrived).to_string());
     let stats = Stats::default();
-    bench.shared.count(&stats);
+    bench.logger.count_dropped(&stats);
     assert_eq!(stats.log_lines_dropped_journal.value(), 20_000 - arrived);
     assert!(bench.lines().is_empty());
 }
 
 #[test]
-fn while_there_is_no_journal_standard_error_gets_the_lines() {
+fn without_a_journal_lines_go_to_standard_error() {
     let folder = TempDir::new().unwrap();
     let (socket, journal) = journald(&folder);
-    assert!(journal.listens());
+    assert!(journal.is_listening());
     let bench = Bench::new(Some(journal));
     drop(socket);
     bench.logs(|| sink_down("closed"));
@@ -291,7 +290,7 @@ fn while_there_is_no_journal_standard_error_gets_the_lines() {
     bench.logs(|| sink_down("removed"));
     assert_eq!(bench.lines().len(), 2);
     let (socket, another) = journald(&folder);
-    assert!(another.listens());
+    assert!(another.is_listening());
     assert!(receive(&socket).unwrap().is_empty());
     bench.logs(|| sink_down("again"));
     assert_eq!(receive(&socket).unwrap()["NETSENSOR_SINK"], "again");
@@ -299,7 +298,7 @@ fn while_there_is_no_journal_standard_error_gets_the_lines() {
 }
 
 #[test]
-fn standard_error_is_the_journal_where_it_is_what_journal_stream_names() {
+fn standard_error_is_the_journal_if_journal_stream_identifies_it() {
     let file = tempfile::tempfile().unwrap();
     let meta = file.metadata().unwrap();
     let is = |variable: &str| journal::is_journal(Some(OsStr::new(variable)), &file);
@@ -311,14 +310,14 @@ fn standard_error_is_the_journal_where_it_is_what_journal_stream_names() {
 }
 
 #[test]
-fn a_filter_that_cannot_be_is_refused() {
+fn an_invalid_filter_is_refused() {
     let error = parse("a=b=c").unwrap_err().to_string();
     assert!(error.starts_with("\"a=b=c\" is not a log filter; use one such as"), "{error}");
     parse("warn,sensor_user=debug").unwrap();
 }
 
 #[test]
-fn the_client_of_nats_is_told_to_who_asks_for_it() {
+fn the_nats_client_is_logged_only_if_the_filter_names_it() {
     for (filter, is_off) in [
         ("info", true),
         ("warn,sensor_user=debug", true),
