@@ -14,7 +14,7 @@ use sensor_tests::{agent_command, run_on_pty, sample_alert, skip_unless};
 use sensor_user::base::clock::{Clock, FixedClock, SystemClock};
 use sensor_user::base::counters::Stats;
 use sensor_user::deliver::spool::{Commit, Rejected, Spool, SpoolConfig, State};
-use sensor_user::telemetry::control::Hold;
+use sensor_user::telemetry::control::AgentLock;
 
 const SINKS: [&str; 2] = ["siem", "file"];
 const LIMIT: Duration = Duration::from_secs(30);
@@ -211,7 +211,7 @@ fn replay_is_refused_while_an_agent_runs() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path();
     fill(state, 0..1);
-    let _agent = Hold::take(&state.join("netsensor.sock")).unwrap();
+    let _agent = AgentLock::acquire(&state.join("netsensor.sock")).unwrap();
     let (status, _, errors) = netsensor(state, &["replay", "--sink", "siem"]);
     assert_eq!(status, 1);
     let message = format!("another netsensor (process {}) is running", std::process::id());

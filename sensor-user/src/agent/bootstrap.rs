@@ -15,7 +15,7 @@ use crate::base::counters::Stats;
 use crate::config::{Config, Source};
 use crate::intel::FeedFolder;
 use crate::privsep::Workers;
-use crate::telemetry::control::Server;
+use crate::telemetry::control::ControlServer;
 use crate::telemetry::metrics::Exporter;
 
 /// Callback of tests, called once when the agent is fully running.
@@ -24,7 +24,7 @@ pub type OnRunning = Box<dyn FnOnce() + Send>;
 /// State directory, control socket, workers and probes of the agent.
 pub(super) struct Bootstrap {
     pub(super) agent_id: String,
-    pub(super) control: Server,
+    pub(super) control: ControlServer,
     pub(super) exporter: Option<Exporter>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stats: Arc<Stats>,
@@ -48,7 +48,7 @@ impl Bootstrap {
         nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
         let agent_id = agent_id::agent_id(&config.agent.state_dir)?.to_string();
         // Bound before any program is loaded: one agent per state directory.
-        let control = Server::bind(&config.agent.control_socket())?;
+        let control = ControlServer::bind(&config.agent.control_socket())?;
         let exporter = config.metrics.as_ref().map(Exporter::bind).transpose()?;
         let folder =
             FeedFolder::open(&config.agent.state_dir).context("create the feeds directory")?;

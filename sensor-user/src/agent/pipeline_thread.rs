@@ -103,7 +103,7 @@ impl PipelineThread {
             }
             for change in changes.drain(..) {
                 self.detection.observe(&change, &mut self.outbox);
-                self.stream.change(&change, now);
+                self.stream.send_change(&change, now);
             }
             self.detection.tick(now, &mut self.outbox);
             self.detection.tick_host(now, &mut self.sensor, &mut self.outbox);
@@ -121,7 +121,7 @@ impl PipelineThread {
         }
         for change in changes.drain(..) {
             self.detection.observe(&change, &mut self.outbox);
-            self.stream.change(&change, now);
+            self.stream.send_change(&change, now);
         }
         self.detection.finish_host(now, &mut self.sensor, &mut self.outbox);
         while self.detection.finish(&mut self.outbox) {
@@ -143,7 +143,7 @@ impl PipelineThread {
 
     fn notify(&self, notices: Vec<AgentEvent>, now: Timestamp) {
         for notice in notices {
-            self.stream.notice(&notice, now);
+            self.stream.send_event(&notice, now);
             self.outbox.notice(notice);
         }
     }

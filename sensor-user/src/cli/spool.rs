@@ -35,7 +35,7 @@ pub(crate) fn verify(args: &SpoolArgs, environment: &Environment) -> anyhow::Res
 pub(crate) fn replay(args: &SpoolReplayArgs, environment: &Environment) -> anyhow::Result<Outcome> {
     let config = config(&args.spool, environment)?;
     let dir = config.agent.spool_dir();
-    let _no_agent = control::Hold::take(&config.agent.control_socket())?;
+    let _no_agent = control::AgentLock::acquire(&config.agent.control_socket())?;
     let (sink, quiet) = (&args.sink, args.spool.quiet);
     let text = if args.rejected {
         let progress = Progress::of_files(&[&rejected_files(&dir, sink)], quiet, environment);

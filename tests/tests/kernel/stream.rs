@@ -124,7 +124,7 @@ fn the_ninth_reader_is_refused() {
     let readers: Vec<_> = (0..8).map(|_| request(&path, "stream")).collect();
     run(Command::new("sleep").arg("0.3"));
     let refused = line(&mut request(&path, "stream")).unwrap();
-    assert_eq!(text(&refused, "Error"), "8 read already");
+    assert_eq!(text(&refused, "Error"), "the stream has 8 readers already");
     // A status request still gets a response.
     assert_responds(&path);
     drop(readers);
@@ -155,6 +155,6 @@ fn one_agent_locks_its_state_directory_and_a_kill_releases_it() {
     std::fs::write(socket(&home), "mine").unwrap();
     let refused = Agent::spawn(home.command(&["run"])).wait(Duration::from_secs(20));
     let message = &refused.stderr.last().unwrap().text;
-    assert!(message.contains("is there and is no socket"), "{message}");
+    assert!(message.contains("exists and is not a socket"), "{message}");
     assert_eq!(std::fs::read_to_string(socket(&home)).unwrap(), "mine");
 }

@@ -1,4 +1,4 @@
-//! The asking end of the socket: `netsensor status` and `netsensor feeds`.
+//! Client of the control socket, for `netsensor status` and `netsensor feeds`.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -11,27 +11,27 @@ use super::feeds::FeedReport;
 use super::status::StatusReport;
 use super::{FEEDS, REJECTS, STATUS};
 
-/// How long the agent may take.
-const LIMIT: Duration = Duration::from_secs(5);
-/// Bytes of an answer at most.
-const ANSWER_MAX: u64 = 256 << 20;
+/// Time limit of each read and write.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Limit of a response in bytes.
+const RESPONSE_MAX: u64 = 256 << 20;
 
-/// Asks the agent at `path` for its state.
+/// Requests the status of the agent at `path`.
 pub fn request_status(path: &Path) -> io::Result<StatusReport> {
-    ask(path, STATUS)
+    request(path, STATUS)
 }
 
-/// Asks the agent at `path` how its feeds are, and where `with_rejects` what of them is not used.
+/// Requests the state of the feeds of the agent at `path`, with rejected entries if `with_rejects`.
 pub fn request_feeds(path: &Path, with_rejects: bool) -> io::Result<Vec<FeedReport>> {
-    ask(path, if with_rejects { REJECTS } else { FEEDS })
+    request(path, if with_rejects { REJECTS } else { FEEDS })
 }
 
-fn ask<T: DeserializeOwned>(path: &Path, request: &str) -> io::Result<T> {
+fn request<T: DeserializeOwned>(path: &Path, request: &str) -> io::Result<T> {
     let mut agent = UnixStream::connect(path)?;
-    agent.set_read_timeout(Some(LIMIT))?;
-    agent.set_write_timeout(Some(LIMIT))?;
+    agent.set_read_timeout(Some(TIMEOUT))?;
+    agent.set_write_timeout(Some(TIMEOUT))?;
     writeln!(agent, "{request}")?;
-    let mut answer = Vec::new();
-    agent.take(ANSWER_MAX).read_to_end(&mut answer)?;
-    serde_json::from_slice(&answer).map_err(io::Error::from)
+    let mut response = Vec::new();
+    agent.take(RESPONSE_MAX).read_to_end(&mut response)?;
+    serde_json::from_slice(&response).map_err(io::Error::from)
 }

@@ -1,4 +1,4 @@
-//! What `netsensor status` shows of the spool and the sinks.
+//! State of the spool and the sinks in the status report.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,35 +6,35 @@ use serde::{Deserialize, Serialize};
 use crate::deliver::SinkReport;
 use crate::deliver::spool::SpoolStatus;
 
-/// The spool and the sinks.
+/// State of the spool and the sinks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DeliveryReport {
-    /// `None` where no sink takes alerts.
+    /// State of the spool; `None` if no sink takes alerts.
     pub spool: Option<SpoolReport>,
-    /// Each sink.
+    /// State of each sink.
     pub sinks: Vec<SinkReport>,
 }
 
-/// The spool.
+/// State of the spool.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SpoolReport {
-    /// Bytes on disk.
+    /// Size on disk in bytes.
     pub bytes: u64,
-    /// How many there may be.
+    /// Maximum size in bytes.
     #[serde(default)]
     pub max_bytes: u64,
-    /// Files.
+    /// Number of segment files.
     pub segments: u64,
-    /// Time of the oldest alert that it holds.
+    /// Time of the oldest alert in it.
     pub oldest: Option<Timestamp>,
-    /// Why it cannot be written; "" where it can.
+    /// Error if it is not writable, else "".
     pub error: String,
 }
 
 impl DeliveryReport {
-    /// Of what the spool and the sinks say.
+    /// Report of the spool and the sinks.
     pub fn new(spool: Option<SpoolStatus>, sinks: Vec<SinkReport>) -> Self {
         let spool = spool.map(|status| SpoolReport {
             bytes: status.bytes,

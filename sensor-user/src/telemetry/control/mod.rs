@@ -1,7 +1,8 @@
-//! Control: the agent's unix socket. A caller sends one line, `status`, `feeds`, `feeds rejects` or `stream`, and gets one
-//! JSON document, or JSON lines until it hangs up (docs/configuration.md).
+//! Control socket: the agent's unix socket for other commands. A client sends one line, `status`, `feeds`,
+//! `feeds rejects` or `stream`. The response is one JSON document; for `stream`, JSON lines until the
+//! client disconnects (docs/configuration.md).
 //!
-//! Only root and the agent's own user are answered. The pipeline never waits for a caller.
+//! Only root and the agent's own user may connect. The pipeline never waits for a client.
 
 mod client;
 mod delivery;
@@ -14,19 +15,18 @@ mod stream;
 pub use client::{request_feeds, request_status};
 pub use delivery::{DeliveryReport, SpoolReport};
 pub use feeds::{FeedReport, RejectReport};
+pub use server::{AgentLock, ControlError, ControlServer};
 pub use snapshot::{
     HistoryReport, LedgerReport, LossReport, PipelineSnapshot, SetReport, TableReport,
 };
-
-pub use server::{ControlError, Hold, Server};
 pub use status::{Probe, ReloadReport, Status, StatusReport};
 pub use stream::{READERS_MAX, Stream};
 
-/// Asks for the state of the agent.
+/// Requests the status report.
 const STATUS: &str = "status";
-/// Asks how the feeds are.
+/// Requests the state of the feeds.
 const FEEDS: &str = "feeds";
-/// The same, with what of them is not used.
+/// Requests the state of the feeds, with their rejected entries.
 const REJECTS: &str = "feeds rejects";
-/// Asks for what changes.
+/// Requests a stream of changes and agent events.
 const STREAM: &str = "stream";

@@ -1,4 +1,4 @@
-//! The answering end of the socket.
+//! Server of the control socket, with the lock that allows one agent for a state directory.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use serde::Serialize;
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -21,53 +24,53 @@ use super::{FEEDS, REJECTS, STATUS, STREAM};
 use crate::base::escape::escaped;
 use crate::intel::Intel;
 
-/// Bytes of a socket's path at most: `sun_path` of unix(7), less its NUL.
+/// Limit of a socket's path in bytes: `sun_path` of unix(7), without its NUL.
 const PATH_MAX: usize = 107;
-/// Bytes of a request at most.
+/// Limit of a request in bytes.
 const REQUEST_MAX: u64 = 64;
-/// How long a caller may take to ask, and to take the answer to `status`.
-const CALL_LIMIT: Duration = Duration::from_secs(5);
-/// Callers at once at most: all readers, and some that ask.
-const CALLERS_MAX: usize = READERS_MAX + 8;
+/// Time limit of the request, and of the response to `status` and `feeds`.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Limit of connected clients: all readers of the stream, and some with other requests.
+const CLIENTS_MAX: usize = READERS_MAX + 8;
 
-/// Why there is no control socket.
+/// Errors that prevent the control socket.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Another agent has it.
+    /// Another agent uses it.
     #[error(
         "{}: another netsensor{} is running with this state; stop it, or set agent.state_dir to \
-         another folder",
+         another directory",
         path.display(),
         Process(*pid)
     )]
     Running {
-        /// Which socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// The other agent, where it says.
+        /// Process id of the other agent, if known.
         pid: Option<u32>,
     },
-    /// No socket can have this path.
+    /// The path is too long for a socket.
     #[error(
-        "{}: has {} bytes, and a socket's path has {PATH_MAX} at most; set agent.control_socket",
+        "{}: has {} bytes; a socket's path has at most {PATH_MAX}; set agent.control_socket",
         path.display(),
         path.as_os_str().len()
     )]
     TooLong {
-        /// Which.
+        /// Configured path.
         path: PathBuf,
     },
-    /// Something else has the name.
-    #[error("{}: is there and is no socket; move it away, or set agent.control_socket", path.display())]
+    /// The path exists and is not a socket.
+    #[error("{}: exists and is not a socket; move it, or set agent.control_socket", path.display())]
     NotASocket {
-        /// Which.
+        /// Configured path.
         path: PathBuf,
     },
-    /// The system says no.
-    #[error("make the control socket {}", path.display())]
+    /// The socket cannot be created.
+    #[error("create the control socket {}", path.display())]
     Io {
-        /// Which.
+        /// Configured path.
         path: PathBuf,
-        /// Why.
+        /// Error of the system call.
         source: io::Error,
     },
 }
@@ -80,17 +83,17 @@ impl std::fmt::Display for Process {
     }
 }
 
-/// The socket, held by a lock beside it: the lock of a killed agent is gone with it, the socket's
-/// file is not.
+/// The control socket, protected by a lock file next to it: the lock of a killed agent is released,
+/// while its socket file remains.
 #[derive(Debug)]
-pub struct Server {
+pub struct ControlServer {
     listener: std::os::unix::net::UnixListener,
     path: PathBuf,
     _lock: Flock<File>,
 }
 
-impl Server {
-    /// Makes the socket at `path` (mode 0600), in the place of one that nobody answers any more.
+impl ControlServer {
+    /// Creates the socket at `path` (mode 0600), and replaces one that an agent left behind.
     pub fn bind(path: &Path) -> Result<Self, ControlError> {
         if path.as_os_str().len() > PATH_MAX {
             return Err(ControlError::TooLong { path: path.to_owned() });
@@ -98,7 +101,7 @@ impl Server {
         let failed = |source| ControlError::Io { path: path.to_owned(), source };
         let lock = lock(path)?;
         match std::fs::symlink_metadata(path) {
-            Ok(there) if there.file_type().is_socket() => {
+            Ok(existing) if existing.file_type().is_socket() => {
                 std::fs::remove_file(path).map_err(failed)?;
             }
             Ok(_) => return Err(ControlError::NotASocket { path: path.to_owned() }),
@@ -106,28 +109,28 @@ impl Server {
             Err(error) => return Err(failed(error)),
         }
         let listener = std::os::unix::net::UnixListener::bind(path).map_err(failed)?;
-        // Until here it is protected by its folder, and by who is answered.
+        // Until here its directory protects it, and the check of the peer's user.
         std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         Ok(Self { listener, path: path.to_owned(), _lock: lock })
     }
 
-    /// Answers until it is dropped; must run on a tokio runtime.
+    /// Serves requests until the future is dropped; must run on a tokio runtime.
     pub async fn serve(self, status: Arc<Status>, intel: Arc<Intel>, stream: Stream) {
         let listener = match self.listener.try_clone().and_then(UnixListener::from_std) {
             Ok(listener) => listener,
             Err(error) => {
                 let path = self.path.display();
-                tracing::error!(%path, %error, "control socket: it cannot be listened on");
+                tracing::error!(%path, %error, "control socket: listening failed");
                 return;
             }
         };
-        let callers = Arc::new(Semaphore::new(CALLERS_MAX));
+        let clients = Arc::new(Semaphore::new(CLIENTS_MAX));
         loop {
-            // More callers than these wait in the kernel, unanswered.
-            let Ok(place) = Arc::clone(&callers).acquire_owned().await else { return };
-            let caller = match listener.accept().await {
-                Ok((caller, _)) => caller,
+            // Further clients wait in the backlog.
+            let Ok(permit) = Arc::clone(&clients).acquire_owned().await else { return };
+            let client = match listener.accept().await {
+                Ok((client, _)) => client,
                 Err(error) => {
                     tracing::debug!(%error, "control socket");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -137,36 +140,36 @@ impl Server {
             let (status, intel) = (Arc::clone(&status), Arc::clone(&intel));
             let stream = stream.clone();
             tokio::spawn(async move {
-                if let Err(error) = answer(caller, (&status, &intel), &stream).await {
-                    tracing::debug!(%error, "control socket: caller gone");
+                if let Err(error) = serve_client(client, &status, &intel, &stream).await {
+                    tracing::debug!(%error, "control socket: client disconnected");
                 }
-                drop(place);
+                drop(permit);
             });
         }
     }
 }
 
-impl Drop for Server {
+impl Drop for ControlServer {
     fn drop(&mut self) {
-        // The lock is still held: it is this agent's.
-        let _gone = std::fs::remove_file(&self.path);
+        // The lock is still held, so this is the agent's own socket.
+        let _removed = std::fs::remove_file(&self.path);
     }
 }
 
-/// Keeps any agent with this control socket from starting, until it is dropped.
+/// Prevents an agent with this control socket from starting, until dropped.
 #[derive(Debug)]
-pub struct Hold {
+pub struct AgentLock {
     _lock: Flock<File>,
 }
 
-impl Hold {
-    /// Holds the socket at `path`; refused while an agent has it.
-    pub fn take(path: &Path) -> Result<Self, ControlError> {
+impl AgentLock {
+    /// Locks the socket at `path`. Fails while an agent uses it.
+    pub fn acquire(path: &Path) -> Result<Self, ControlError> {
         lock(path).map(|lock| Self { _lock: lock })
     }
 }
 
-/// The lock beside the socket, with this process's number in it.
+/// Acquires the lock file next to the socket, and writes this process's id into it.
 fn lock(path: &Path) -> Result<Flock<File>, ControlError> {
     let failed = |source| ControlError::Io { path: path.to_owned(), source };
     let mut name = path.as_os_str().to_owned();
@@ -192,40 +195,35 @@ fn lock(path: &Path) -> Result<Flock<File>, ControlError> {
     Ok(lock)
 }
 
-async fn answer(
-    caller: UnixStream,
-    (status, intel): (&Status, &Intel),
+async fn serve_client(
+    client: UnixStream,
+    status: &Status,
+    intel: &Intel,
     stream: &Stream,
 ) -> io::Result<()> {
-    let user = caller.peer_cred()?.uid();
+    let user = client.peer_cred()?.uid();
     if user != 0 && user != nix::unistd::geteuid().as_raw() {
         return Err(io::Error::from(io::ErrorKind::PermissionDenied));
     }
-    let (read, mut write) = caller.into_split();
+    let (read, mut write) = client.into_split();
     let mut read = BufReader::new(read.take(REQUEST_MAX));
     let mut request = Vec::new();
-    timeout(CALL_LIMIT, read.read_until(b'\n', &mut request)).await??;
+    timeout(TIMEOUT, read.read_until(b'\n', &mut request)).await??;
     let request = String::from_utf8_lossy(&request);
     match request.trim_end() {
-        STATUS => {
-            let mut report = serde_json::to_vec(&status.report(intel))?;
-            report.push(b'\n');
-            timeout(CALL_LIMIT, write.write_all(&report)).await?
-        }
+        STATUS => send(&mut write, &status.report(intel)).await,
         request @ (FEEDS | REJECTS) => {
             let feeds = intel.status();
             let reports: Vec<FeedReport> =
                 feeds.iter().map(|feed| FeedReport::new(feed, request == REJECTS)).collect();
-            let mut report = serde_json::to_vec(&reports)?;
-            report.push(b'\n');
-            timeout(CALL_LIMIT, write.write_all(&report)).await?
+            send(&mut write, &reports).await
         }
         STREAM => {
             let Some(mut lines) = stream.join() else {
-                let said = format!("{{\"Error\":\"{READERS_MAX} read already\"}}\n");
-                return timeout(CALL_LIMIT, write.write_all(said.as_bytes())).await?;
+                let error = format!("the stream has {READERS_MAX} readers already");
+                return send(&mut write, &json!({ "Error": error })).await;
             };
-            // What is read from then on is only that it has gone.
+            // From now on the client only disconnects.
             let mut read = read.into_inner().into_inner();
             let mut byte = [0];
             loop {
@@ -234,14 +232,20 @@ async fn answer(
                         Some(line) => write.write_all(line.as_bytes()).await?,
                         None => return Ok(()),
                     },
-                    gone = read.read(&mut byte) => if gone? == 0 { return Ok(()) },
+                    length = read.read(&mut byte) => if length? == 0 { return Ok(()) },
                 }
             }
         }
         other => {
-            let other = escaped(other, 40).replace(['"', '\\'], "");
-            let said = format!("{{\"Error\":\"{other}: use {STATUS}, {FEEDS} or {STREAM}\"}}\n");
-            timeout(CALL_LIMIT, write.write_all(said.as_bytes())).await?
+            let other = escaped(other, 40);
+            let error = format!("{other}: use {STATUS}, {FEEDS} or {STREAM}");
+            send(&mut write, &json!({ "Error": error })).await
         }
     }
+}
+
+async fn send(write: &mut OwnedWriteHalf, response: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(response)?;
+    line.push(b'\n');
+    timeout(TIMEOUT, write.write_all(&line)).await?
 }

@@ -1,8 +1,8 @@
-//! `Stream`: what changes, a JSON line each, to whoever reads along.
+//! `Stream`: changes and agent events as JSON lines, for readers of the control socket.
 //!
-//! Invariants. At most `READERS_MAX` readers, each with at most `LINES_MAX` lines that wait; what
-//! does not fit is lost for that reader, counted, and told to it in its place. Nothing is put into
-//! words while nobody reads.
+//! Invariants. There are at most `READERS_MAX` readers, each with at most `LINES_MAX` pending lines. A
+//! line that does not fit is lost for that reader, counted, and reported to it at that position of the
+//! stream. Without readers nothing is serialized.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,100 +17,108 @@ use crate::pipeline::aggregate::Change;
 use crate::pipeline::aggregate::recorded::RecordedChange;
 use crate::schema::agent_event::{AgentEvent, AgentIdentity, Loss};
 
-/// Readers at once at most.
+/// Limit of connected readers.
 pub const READERS_MAX: usize = 8;
-/// Lines that wait for one reader at most.
+/// Limit of the pending lines of a reader.
 const LINES_MAX: usize = 1024;
 
-/// Where the pipeline puts what changes. Cheap to clone; no call waits.
+/// Output of the pipeline to all readers. Cheap to clone; no call waits.
 #[derive(Debug, Clone)]
 pub struct Stream {
-    shared: Arc<Shared>,
+    shared: Arc<StreamState>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct StreamState {
     identity: AgentIdentity,
-    /// How many `readers` are: looked at without the lock.
+    /// Number of `readers`, read without the lock.
     count: AtomicUsize,
-    readers: Mutex<Vec<Reader>>,
+    readers: Mutex<Vec<StreamReader>>,
     stats: Arc<Stats>,
 }
 
 #[derive(Debug)]
-struct Reader {
+struct StreamReader {
     lines: mpsc::Sender<Arc<str>>,
-    /// Lines lost since it was told, and from when to when.
-    lost: Option<(u64, Timestamp, Timestamp)>,
+    /// Lines lost since the last report to the reader.
+    lost: Option<LostLines>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct LostLines {
+    count: u64,
+    first: Timestamp,
+    last: Timestamp,
 }
 
 impl Stream {
-    /// Nobody reads yet.
+    /// A stream without readers.
     pub fn new(identity: AgentIdentity, stats: Arc<Stats>) -> Self {
         let (count, readers) = (AtomicUsize::new(0), Mutex::default());
-        Self { shared: Arc::new(Shared { identity, count, readers, stats }) }
+        Self { shared: Arc::new(StreamState { identity, count, readers, stats }) }
     }
 
-    /// Tells all readers of a change.
-    pub fn change(&self, change: &Change, now: Timestamp) {
-        if self.is_read() {
-            self.put(&RecordedChange::from(change), now);
+    /// Sends a change to all readers.
+    pub fn send_change(&self, change: &Change, now: Timestamp) {
+        if self.has_readers() {
+            self.send(&RecordedChange::from(change), now);
         }
     }
 
-    /// Tells all readers what the agent says of itself.
-    pub fn notice(&self, notice: &AgentEvent, now: Timestamp) {
-        if self.is_read() {
-            self.put(notice, now);
+    /// Sends an agent event to all readers.
+    pub fn send_event(&self, event: &AgentEvent, now: Timestamp) {
+        if self.has_readers() {
+            self.send(event, now);
         }
     }
 
-    /// Tells readers that have room again what they lost, and forgets those that have gone.
+    /// Reports lost lines to readers that have room again, and removes disconnected readers.
     pub fn tick(&self) {
-        if self.is_read() {
-            self.each(Reader::catch_up);
+        if self.has_readers() {
+            self.retain_readers(StreamReader::report_lost);
         }
     }
 
-    /// One more reader's lines; `None` when there are too many.
+    /// Adds a reader and returns its lines; `None` if there are too many readers.
     pub(super) fn join(&self) -> Option<mpsc::Receiver<Arc<str>>> {
         let mut readers = self.readers();
         readers.retain(|reader| !reader.lines.is_closed());
         let (lines, lines_out) = mpsc::channel(LINES_MAX);
         let joined = readers.len() < READERS_MAX;
         if joined {
-            readers.push(Reader { lines, lost: None });
+            readers.push(StreamReader { lines, lost: None });
         }
         self.shared.count.store(readers.len(), Ordering::Release);
         joined.then_some(lines_out)
     }
 
-    fn is_read(&self) -> bool {
+    fn has_readers(&self) -> bool {
         self.shared.count.load(Ordering::Acquire) > 0
     }
 
-    fn put(&self, item: &impl Serialize, now: Timestamp) {
+    fn send(&self, item: &impl Serialize, now: Timestamp) {
         let Ok(mut line) = serde_json::to_string(item) else { return };
         line.push('\n');
         let line: Arc<str> = line.into();
-        self.each(|reader, shared| reader.put(&line, shared, now));
+        self.retain_readers(|reader, shared| reader.send(&line, shared, now));
     }
 
-    /// `call` says whether a reader is still there.
-    fn each(&self, call: impl Fn(&mut Reader, &Shared) -> bool) {
+    /// Calls `call` for each reader, and removes those for which it returns false: they have
+    /// disconnected.
+    fn retain_readers(&self, call: impl Fn(&mut StreamReader, &StreamState) -> bool) {
         let mut readers = self.readers();
         readers.retain_mut(|reader| call(reader, &self.shared));
         self.shared.count.store(readers.len(), Ordering::Release);
     }
 
-    fn readers(&self) -> std::sync::MutexGuard<'_, Vec<Reader>> {
+    fn readers(&self) -> std::sync::MutexGuard<'_, Vec<StreamReader>> {
         self.shared.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Reader {
-    fn put(&mut self, line: &Arc<str>, shared: &Shared, now: Timestamp) -> bool {
-        if !self.catch_up(shared) {
+impl StreamReader {
+    fn send(&mut self, line: &Arc<str>, shared: &StreamState, now: Timestamp) -> bool {
+        if !self.report_lost(shared) {
             return false;
         }
         if self.lost.is_none() {
@@ -121,17 +129,18 @@ impl Reader {
             }
         }
         shared.stats.stream_lines_dropped_reader_slow.increment();
-        let (count, first) = self.lost.map_or((0, now), |(count, first, _)| (count, first));
-        self.lost = Some((count + 1, first, now));
+        let lost = self.lost.get_or_insert(LostLines { count: 0, first: now, last: now });
+        (lost.count, lost.last) = (lost.count + 1, now);
         true
     }
 
-    /// Tells what was lost, in its place; what comes is lost too until there is room for that.
-    fn catch_up(&mut self, shared: &Shared) -> bool {
-        let Some((count, first_seen, last_seen)) = self.lost else {
+    /// Reports lost lines at their position of the stream. Until the report fits, all further lines
+    /// are lost too. Returns false if the reader has disconnected.
+    fn report_lost(&mut self, shared: &StreamState) -> bool {
+        let Some(LostLines { count, first: first_seen, last: last_seen }) = self.lost else {
             return !self.lines.is_closed();
         };
-        let notice = AgentEvent::Loss(Loss {
+        let event = AgentEvent::Loss(Loss {
             time_generated: last_seen,
             computer: shared.identity.computer.clone(),
             agent_id: shared.identity.agent_id.clone(),
@@ -141,7 +150,7 @@ impl Reader {
             kind: "stream".to_owned(),
             count,
         });
-        let Ok(line) = serde_json::to_string(&notice) else { return true };
+        let Ok(line) = serde_json::to_string(&event) else { return true };
         match self.lines.try_send(format!("{line}\n").into()) {
             Ok(()) => {
                 self.lost = None;
@@ -158,7 +167,7 @@ mod tests {
     use crate::schema::agent_event::HealthChange;
     use crate::schema::health::State;
 
-    fn notice(component: usize) -> AgentEvent {
+    fn event(component: usize) -> AgentEvent {
         AgentEvent::Health(HealthChange {
             time_generated: Timestamp::UNIX_EPOCH,
             computer: String::new(),
@@ -174,10 +183,10 @@ mod tests {
         Timestamp::from_second(i64::try_from(second).unwrap()).unwrap()
     }
 
-    /// Components of notices, and counts of losses.
-    fn read(lines: &mut mpsc::Receiver<Arc<str>>, most: usize) -> Vec<(String, u64)> {
+    /// Reads up to `max` lines: components of health changes, and counts of losses.
+    fn read(lines: &mut mpsc::Receiver<Arc<str>>, max: usize) -> Vec<(String, u64)> {
         let mut read = Vec::new();
-        while read.len() < most {
+        while read.len() < max {
             let Ok(line) = lines.try_recv() else { break };
             assert!(line.ends_with("}\n"), "{line}");
             read.push(match serde_json::from_str(&line).unwrap() {
@@ -192,30 +201,30 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_is_told_what_it_lost_where_it_lost_it() {
+    fn a_slow_reader_receives_its_losses_at_their_position() {
         let stats = Arc::new(Stats::default());
         let stream = Stream::new(AgentIdentity::default(), Arc::clone(&stats));
-        stream.notice(&notice(0), at(0));
+        stream.send_event(&event(0), at(0));
         let (mut slow, mut quick) = (stream.join().unwrap(), stream.join().unwrap());
         for number in 0..LINES_MAX + 5 {
-            stream.notice(&notice(number), at(number));
+            stream.send_event(&event(number), at(number));
             assert_eq!(read(&mut quick, 9), [(number.to_string(), 0)]);
         }
         assert_eq!(stats.stream_lines_dropped_reader_slow.value(), 5);
         assert_eq!(read(&mut slow, 1), [("0".to_owned(), 0)]);
-        // Room for one: what was lost goes there, and the next line is lost again.
-        stream.notice(&notice(7), at(2000));
+        // Room for one line: the report takes it, and the next line is lost again.
+        stream.send_event(&event(7), at(2000));
         assert_eq!(read(&mut slow, LINES_MAX).len(), LINES_MAX);
         stream.tick();
         let lost = |first: usize, last: usize, count| (format!("{first}-{last}"), count);
         assert_eq!(read(&mut slow, 9), [lost(2000, 2000, 1)]);
-        stream.notice(&notice(8), at(2001));
+        stream.send_event(&event(8), at(2001));
         assert_eq!(read(&mut slow, 9), [("8".to_owned(), 0)]);
         assert_eq!(stats.stream_lines_dropped_reader_slow.value(), 6);
     }
 
     #[test]
-    fn readers_are_few_and_leave_room_when_they_go() {
+    fn readers_are_limited_and_free_their_slot_when_they_disconnect() {
         let stream = Stream::new(AgentIdentity::default(), Arc::default());
         let mut readers: Vec<_> = (0..READERS_MAX).map(|_| stream.join().unwrap()).collect();
         assert!(stream.join().is_none());
@@ -224,6 +233,6 @@ mod tests {
         assert!(again.is_some());
         drop((readers, again));
         stream.tick();
-        assert!(!stream.is_read());
+        assert!(!stream.has_readers());
     }
 }
