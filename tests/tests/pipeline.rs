@@ -306,7 +306,8 @@ proptest! {
         let _either = decode::record(&bytes);
     }
 
-    /// A valid record with any byte changed, or truncated at any length, gives a record or an error.
+    /// A valid record with any byte changed, or truncated at any length, gives a record or an
+    /// error.
     #[test]
     fn decode_survives_a_corrupt_record(offset in 0_usize..152, byte: u8, cut in 0_usize..152) {
         let [mut good, ..] = connect(1, "2001:db8::7", 1_000, &TaskBytes::default());

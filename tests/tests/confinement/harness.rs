@@ -101,7 +101,8 @@ pub(crate) fn workers(agent: u32) -> BTreeMap<String, u32> {
             let line = String::from_utf8_lossy(&line).into_owned();
             let mut words = line.split('\0').skip_while(|word| *word != "worker").skip(1);
             if let Some(name) = words.next() {
-                // A forked process has its parent's command line until it executes; the parent is first.
+                // A forked process has its parent's command line until it executes; the parent is
+                // first.
                 found.entry(name.to_owned()).or_insert(pid);
                 parents.push(pid);
             }

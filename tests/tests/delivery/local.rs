@@ -112,7 +112,8 @@ fn a_file_system_that_was_full_receives_every_line_once() {
     assert!(lines.len() == 1 && lines[0].contains("No space left on device; free space "));
 }
 
-/// Runs in a child process (this test, started again), because the test runner owns standard output.
+/// Runs in a child process (this test, started again), because the test runner owns standard
+/// output.
 #[test]
 fn standard_output_receives_lines_until_the_reader_closes_it() {
     const CHILD: &str = "NETSENSOR_TEST_STDOUT_SINK";
@@ -141,8 +142,8 @@ fn standard_output_receives_lines_until_the_reader_closes_it() {
     assert_eq!(std::fs::read_to_string(&result).unwrap(), "closed; the ledger balances");
 }
 
-/// Sends alerts until the reader has closed standard output; writes to the file `result` whether the
-/// counters balance.
+/// Sends alerts until the reader has closed standard output; writes to the file `result` whether
+/// the counters balance.
 fn write_to_standard_output(result: &Path) {
     let running = start(&[SinkConfig { kind: SinkKind::Stdout, ..file("stdout", Path::new("/")) }]);
     let put = Cell::new(0_u64);

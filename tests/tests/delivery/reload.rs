@@ -41,7 +41,8 @@ fn sinks_are_added_removed_and_changed_without_losing_an_alert() {
     running.alerts(&["a2"]);
     running.rows(&["r1"]);
     assert_eq!(sorted(unchanged.wait_for_accepted(5)), ["a0", "a1", "a2", "r0", "r1"]);
-    // The row that the old address had not accepted was dropped with it, and counted; alerts are not.
+    // The row that the old address had not accepted was dropped with it, and counted; alerts are
+    // not.
     let taken = sorted(moved.wait_for_accepted(4));
     assert_eq!(taken, ["a0", "a1", "a2", "r1"]);
     assert!(new.wait_for_accepted(2).contains(&"a2".to_owned()));

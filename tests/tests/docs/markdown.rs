@@ -1,8 +1,9 @@
 //! Markdown documents, parsed: blocks with the comments above them, tables, anchors, links.
 //!
-//! Comments: `<!-- run -->` above a console block runs its commands; `<!-- before: TEXT -->` above a
-//! TOML block inserts the text before it; `<!-- terminal: STEP -->` marks a step of the quick start;
-//! `<!-- keys: SECTION KINDS -->` above a table makes it one of the configuration's reference.
+//! Comments: `<!-- run -->` above a console block runs its commands; `<!-- before: TEXT -->` above
+//! a TOML block inserts the text before it; `<!-- terminal: STEP -->` marks a step of the quick
+//! start; `<!-- keys: SECTION KINDS -->` above a table makes it one of the configuration's
+//! reference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

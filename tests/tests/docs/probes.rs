@@ -1,5 +1,5 @@
-//! The configuration readers' own descriptions of their keys: each reader is given invalid values, and
-//! reports the accepted form in the words that an operator reads.
+//! The configuration readers' own descriptions of their keys: each reader is given invalid values,
+//! and reports the accepted form in the words that an operator reads.
 
 use std::path::Path;
 use std::time::Duration;
@@ -196,8 +196,8 @@ impl Reader {
         Some(without.is_ok() && without == parse(&text(base, key, Some(value))))
     }
 
-    /// True if a running agent needs a restart for another value of `key`; `None` if no other value is
-    /// known.
+    /// True if a running agent needs a restart for another value of `key`; `None` if no other value
+    /// is known.
     pub(crate) fn needs_restart(&self, key: &str) -> Option<bool> {
         let base = self.base_for(key)?;
         let usual = parse(&text(base, key, None)).or_else(|_required| parse(base)).ok()?;

@@ -122,7 +122,8 @@ async fn a_killed_reader_loses_nothing() {
     feed.pull_good().await;
 }
 
-/// A small body that would need many gigabytes of memory: each of many addresses has the whole text.
+/// A small body that would need many gigabytes of memory: each of many addresses has the whole
+/// text.
 #[tokio::test]
 async fn a_reader_that_needs_too_much_memory_ends_with_an_error() {
     let feed = TestFeed::of(FeedKind::Sentinel, |_| {}).await;

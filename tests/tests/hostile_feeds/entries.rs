@@ -111,8 +111,8 @@ async fn long_ids_and_hostile_texts_stay_harmless() {
         let texts: Vec<String> = entries.iter().map(Value::to_string).collect();
         let report = feed.pull_body(samples::document(&feed.config, &texts)).await;
         assert_eq!(report.reason, "", "{kind:?}");
-        // An entry with a short hostile id is still an indicator, except in a list, where the id has to
-        // be an address.
+        // An entry with a short hostile id is still an indicator, except in a list, where the id
+        // has to be an address.
         let expected = if kind == FeedKind::List { GOOD } else { GOOD + 1 };
         assert_eq!(report.indicators, u64::from(expected), "{kind:?}: {:?}", report.rejected);
         let rejected: u64 = report.rejected.values().sum();

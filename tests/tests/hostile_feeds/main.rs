@@ -1,5 +1,5 @@
-//! Hostile feeds: whatever a server sends and whatever happens to the disk or the reader, the error is
-//! reported with its reason, good indicators still match, and the next good pull recovers.
+//! Hostile feeds: whatever a server sends and whatever happens to the disk or the reader, the error
+//! is reported with its reason, good indicators still match, and the next good pull recovers.
 //!
 //! The agent's own child process reads the feeds, as in production.
 #![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
@@ -107,7 +107,8 @@ impl TestFeed {
         assert_eq!((missing.as_slice(), set.len()), (&[][..], GOOD as usize), "{after}");
     }
 
-    /// Asserts that the pull failed with an error containing `error`, and that no indicator was lost.
+    /// Asserts that the pull failed with an error containing `error`, and that no indicator was
+    /// lost.
     fn assert_refused(&self, report: &FeedReport, error: &str) {
         assert!(report.reason.contains(error), "{error}: {}", report.reason);
         assert!(!report.reason.chars().any(char::is_control), "{:?}", report.reason);

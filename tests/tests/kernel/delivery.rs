@@ -130,7 +130,8 @@ fn replaying_a_recording_gives_the_same_alerts() {
     assert_eq!(alerts, [("new", 1), ("summary", 2)]);
     let last = text(lines.last().unwrap(), "TimeGenerated");
     let at = replay(&["--at", last]);
-    // One alert per indicator and address, in either direction: both ends have the same address here.
+    // One alert per indicator and address, in either direction: both ends have the same address
+    // here.
     assert_eq!(at.len(), 1, "{at:?}");
     assert_eq!(at[0]["ConnectionCount"], 6);
     assert_eq!(text(&at[0], "RemoteIp"), V4);

@@ -36,7 +36,8 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Writes the configuration; `capture` is the body of that section, `more` holds further sections.
+    /// Writes the configuration; `capture` is the body of that section, `more` holds further
+    /// sections.
     pub(crate) fn new(capture: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut text = String::from("[agent]\ncomputer = \"host.example.net\"\n[capture]\n");
@@ -169,8 +170,8 @@ impl Ledger {
         count.unwrap_or_else(|| panic!("no {name} in {}", self.0)).parse().unwrap()
     }
 
-    /// Asserts attempted = received + ring full, and received = sum over the kinds + simulated drops;
-    /// also per kind where no drops were simulated. Nothing else may be lost.
+    /// Asserts attempted = received + ring full, and received = sum over the kinds + simulated
+    /// drops; also per kind where no drops were simulated. Nothing else may be lost.
     pub(crate) fn assert_balances(&self) {
         const KINDS: [&str; 4] = ["tcp", "process", "udp", "dns"];
         let sum = |name: &str| -> u64 {
@@ -192,7 +193,8 @@ impl Ledger {
 pub(crate) struct Server(pub(crate) Child);
 
 impl Server {
-    /// Starts the program and waits for a line with the prefix `ready`; returns the rest of that line.
+    /// Starts the program and waits for a line with the prefix `ready`; returns the rest of that
+    /// line.
     pub(crate) fn start(mut command: Command) -> (Self, String) {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -76,7 +76,8 @@ fn ten_thousand_connections_are_attributed_to_their_own_process() {
             assert_eq!(text(line, "ProcessPath"), path);
             assert_eq!(text(line, "CommandLine"), command_line);
             assert_eq!(text(line, "Attribution"), "connect");
-            // A handshake that takes longer than the hold time has no source port in its first event.
+            // A handshake that takes longer than the hold time has no source port in its first
+            // event.
             if event != "opened" {
                 assert_ne!(line["SourcePort"], Value::Null, "{line}");
             }

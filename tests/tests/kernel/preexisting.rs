@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use crate::harness::{CLIENT_V4, Home, Server, V4, V6, is, skipped, text, time};
 
-/// Opens `pairs` TCP connections to itself and `datagrams` connected UDP sockets, prints `ready`, and
-/// waits for the end of its input. With `hidden`, the sockets are in a network namespace that is
-/// reachable only through an open file of the program.
+/// Opens `pairs` TCP connections to itself and `datagrams` connected UDP sockets, prints `ready`,
+/// and waits for the end of its input. With `hidden`, the sockets are in a network namespace that
+/// is reachable only through an open file of the program.
 const SOCKET_OWNER: &str = "
 import ctypes, os, resource, socket, subprocess, sys
 address, pairs, datagrams, hidden = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
@@ -197,8 +197,8 @@ fn connections_during_startup_are_reported_once() {
         let at = Timestamp::from_nanosecond(at.parse().unwrap()).unwrap();
         closed.entry(name.parse().unwrap()).or_default().push(at);
     }
-    // The server's last close follows the client's last close. (That port may have been used before,
-    // but at least a second ago.)
+    // The server's last close follows the client's last close. (That port may have been used
+    // before, but at least a second ago.)
     let last = closed.keys().max_by_key(|name| closed[*name].last()).unwrap();
     let after = *closed[last].last().unwrap() - SignedDuration::from_millis(100);
     recording.wait_for(&format!("\"SourcePort\":{last}"), |line| {

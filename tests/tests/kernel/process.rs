@@ -187,7 +187,8 @@ fn a_short_lived_container_is_identified() {
     let (netns, home) = (Netns::new(&[V4]), Home::new("", ""));
     let (_server, port) = Server::peer(&netns, V4);
     let agent = home.run();
-    // Created, used and removed while the agent is stopped: only the kernel's records have its path.
+    // Created, used and removed while the agent is stopped: only the kernel's records have its
+    // path.
     agent.signal(nix::sys::signal::Signal::SIGSTOP);
     let container = Container::new('b');
     run(&mut container.connect(&netns, &format!("{V4}:{port}")));

@@ -23,8 +23,8 @@ fn a_valid_configuration_is_applied_and_an_invalid_one_refused() {
     let agent = home.run();
     connect(1);
 
-    // An additional feed and sink. The file is in the state directory, because no other directory is
-    // writable unless the configuration named it at the start.
+    // An additional feed and sink. The file is in the state directory, because no other directory
+    // is writable unless the configuration named it at the start.
     let out = home.path("netsensor/alerts.jsonl");
     let more = format!(
         "{first}[[feed]]\nname = \"more\"\nkind = \"list\"\nurl = \"file:more.txt\"\n\

@@ -52,7 +52,8 @@ fn a_reader_receives_each_event_in_real_time() {
     let path = socket(&home);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let mut reader = request(&path, "stream");
-    // The reader is subscribed once the agent has read its request, which the protocol does not confirm.
+    // The reader is subscribed once the agent has read its request, which the protocol does not
+    // confirm.
     run(Command::new("sleep").arg("0.3"));
     run(netns.command(peer()).args(["connect", &format!("{V4}:{port}"), "2"]));
     let mut events = Vec::new();

@@ -102,7 +102,8 @@ fn number(row: &Value, column: &str) -> u64 {
 const TOTALS: [&str; 5] =
     ["LinksEstablished", "LinksTerminated", "LinksLive", "BytesSent", "BytesReceived"];
 
-/// Asserts that in each minute the bound ports of a process have the totals of its inbound TCP rows.
+/// Asserts that in each minute the bound ports of a process have the totals of its inbound TCP
+/// rows.
 fn assert_conserved(rows: &[Value]) {
     let mut sums = Sums::new();
     for row in rows.iter().filter(|row| row["Protocol"] == "tcp") {

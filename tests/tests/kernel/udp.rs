@@ -167,8 +167,8 @@ fn a_thousand_client_sockets_give_one_server_flow_per_peer() {
     if skipped() {
         return;
     }
-    // Each query has its own socket; every second one ignores the sender of the reply. A source port
-    // may be used twice: the server then has one peer for both.
+    // Each query has its own socket; every second one ignores the sender of the reply. A source
+    // port may be used twice: the server then has one peer for both.
     let client = "
 import socket, sys
 ports = set()

@@ -46,7 +46,8 @@ fn a_full_flow_map_evicts_flows_without_loss() {
     if skipped() {
         return;
     }
-    // To 5000 ports without a listener; from an unbound socket, so that ICMP errors are not reported.
+    // To 5000 ports without a listener; from an unbound socket, so that ICMP errors are not
+    // reported.
     let client = "
 import socket, sys
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -109,8 +109,8 @@ fn a_socket_passed_to_a_service_belongs_to_the_reader() {
     if skipped() {
         return;
     }
-    // Like a service manager: binds the socket, and starts the service with the socket as its standard
-    // input. The service reads without an address.
+    // Like a service manager: binds the socket, and starts the service with the socket as its
+    // standard input. The service reads without an address.
     let activator = "
 import os, socket, sys
 server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)

@@ -35,7 +35,8 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Serves metrics at `listen`; `more` holds further lines of that section, and further sections.
+    /// Serves metrics at `listen`; `more` holds further lines of that section, and further
+    /// sections.
     pub(crate) fn new(listen: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(

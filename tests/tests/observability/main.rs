@@ -1,5 +1,5 @@
-//! Metrics, alert rules and dashboard, with a running agent and the tools of Prometheus. Needs root,
-//! because the agent loads its probes.
+//! Metrics, alert rules and dashboard, with a running agent and the tools of Prometheus. Needs
+//! root, because the agent loads its probes.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends with a panic")]
 
 mod harness;

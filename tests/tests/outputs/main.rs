@@ -1,5 +1,5 @@
-//! Sink output, compared with the contents of real receivers: each raised item is found there, field
-//! by field.
+//! Sink output, compared with the contents of real receivers: each raised item is found there,
+//! field by field.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends with a panic")]
 
 mod documented;

@@ -1,5 +1,5 @@
-//! Open Cybersecurity Schema Framework: Tenzir casts every event to the schema without a warning, and
-//! derives the names of its enumerations.
+//! Open Cybersecurity Schema Framework: Tenzir casts every event to the schema without a warning,
+//! and derives the names of its enumerations.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Suite `rule`: `replay --at` against the original detection rule.
 //!
-//! `vectors` has the known properties of the rule one by one, `properties` compares random input with
-//! a reference model, `files` has the kinds of input, `malformed` has invalid input.
+//! `vectors` has the known properties of the rule one by one, `properties` compares random input
+//! with a reference model, `files` has the kinds of input, `malformed` has invalid input.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends with a panic")]
 
 mod files;

@@ -1,5 +1,5 @@
-//! Random rows against the reference model: colliding ids, equal times, boundary times, texts that are
-//! not addresses, nested networks, mapped addresses, input split into files at any position.
+//! Random rows against the reference model: colliding ids, equal times, boundary times, texts that
+//! are not addresses, nested networks, mapped addresses, input split into files at any position.
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! The known properties of the published rules, numbered, and netsensor's behaviour for each. Where
-//! it differs from the rule, the test's comment marks it, and docs/rule.md gives the reason. Vectors
-//! 11, 21, 22, 28, 29 and 35 are about later or earlier versions of the rule
+//! it differs from the rule, the test's comment marks it, and docs/rule.md gives the reason.
+//! Vectors 11, 21, 22, 28, 29 and 35 are about later or earlier versions of the rule
 //! (`ThreatIntelIndicators`, or the liveness filter at another position): they test the same
 //! situation with rows of `ThreatIntelligenceIndicator`.
 

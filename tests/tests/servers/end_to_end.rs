@@ -1,4 +1,5 @@
-//! From a server to a lookup: pulled, read by the child process, merged; withdrawn indicators are gone.
+//! From a server to a lookup: pulled, read by the child process, merged; withdrawn indicators are
+//! gone.
 
 use std::sync::Arc;
 

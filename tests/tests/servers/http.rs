@@ -1,5 +1,5 @@
-//! HTTP cases that no real server produces on demand: harmful redirects, many 429 responses, stalled
-//! bodies, proxies.
+//! HTTP cases that no real server produces on demand: harmful redirects, many 429 responses,
+//! stalled bodies, proxies.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;

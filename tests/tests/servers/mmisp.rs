@@ -1,4 +1,5 @@
-//! MISP's REST API with mmisp: numbers where PHP's MISP has text, one type per search, no time filter.
+//! MISP's REST API with mmisp: numbers where PHP's MISP has text, one type per search, no time
+//! filter.
 
 use sensor_tests::servers::Mmisp;
 use sensor_user::intel::{Cursor, Extent, FeedKind, FeedQuery, MispQuery};

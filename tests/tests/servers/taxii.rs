@@ -92,7 +92,8 @@ async fn an_unavailable_or_foreign_api_root_does_not_hide_the_others() {
     let new = puller(&site, "/t/").new_from(&Cursor::Start).await;
     assert_eq!(new.items(&["objects"]).len(), 1);
     assert!(other.take_requests().is_empty());
-    // A root that fails with another status fails the pull, or its indicators would seem to be removed.
+    // A root that fails with another status fails the pull, or its indicators would seem to be
+    // removed.
     site.remove("/closed/collections/");
     site.enqueue_response("/closed/collections/", 500, &[], "");
     let error = puller(&site, "/t/").pull_error(&Cursor::Start).await;

@@ -1,5 +1,5 @@
-//! Public MISP events: their STIX export by a MISP server, read as a feed, gives the addresses of the
-//! events themselves.
+//! Public MISP events: their STIX export by a MISP server, read as a feed, gives the addresses of
+//! the events themselves.
 
 use std::collections::BTreeSet;
 use std::fs;

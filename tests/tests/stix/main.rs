@@ -1,5 +1,5 @@
-//! Suite `stix`: compares the pattern reader with `stix2-matcher` (OASIS) and `rstix`, and the object
-//! reader with `misp-stix` exports of public MISP events.
+//! Suite `stix`: compares the pattern reader with `stix2-matcher` (OASIS) and `rstix`, and the
+//! object reader with `misp-stix` exports of public MISP events.
 //!
 //! Each deliberate difference is described in docs/stix.md and counted here.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends with a panic")]

@@ -1,5 +1,5 @@
-//! Comparison with the reference matcher: a flow matches the sufficient parts of a pattern if and only
-//! if the pattern matches the flow, for patterns without deviations from STIX.
+//! Comparison with the reference matcher: a flow matches the sufficient parts of a pattern if and
+//! only if the pattern matches the flow, for patterns without deviations from STIX.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

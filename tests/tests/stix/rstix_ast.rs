@@ -1,5 +1,5 @@
-//! Comparison with `rstix`: every pattern that it parses is read, and each address found is a string
-//! of its tree.
+//! Comparison with `rstix`: every pattern that it parses is read, and each address found is a
+//! string of its tree.
 
 use rstix::pattern::parse_ast;
 use sensor_user::intel::read_pattern;

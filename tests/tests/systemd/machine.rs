@@ -1,7 +1,7 @@
 //! A Debian tree, booted under systemd-nspawn in the test's own network namespace.
 //!
-//! It keeps all capabilities and may load BPF programs; everything else is systemd-nspawn's default.
-//! It is killed when the test ends, for any reason.
+//! It keeps all capabilities and may load BPF programs; everything else is systemd-nspawn's
+//! default. It is killed when the test ends, for any reason.
 
 use std::fs::File;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! A Debian tree to boot: built once by mmdebstrap from the sources of this host's apt, cached under
-//! `target/systemd`, and copied for each test.
+//! A Debian tree to boot: built once by mmdebstrap from the sources of this host's apt, cached
+//! under `target/systemd`, and copied for each test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

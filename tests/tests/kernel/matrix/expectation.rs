@@ -25,8 +25,8 @@ pub(crate) struct Expectation {
     error: u64,
     /// The accepting process, where another process is the first to read.
     acceptor: u64,
-    /// For an accepted connection: its listening processes, one of which is recorded as the owner if
-    /// the real one acts too late.
+    /// For an accepted connection: its listening processes, one of which is recorded as the owner
+    /// if the real one acts too late.
     listeners: Vec<u64>,
     /// True if the owner must be one of the listeners.
     untouched: bool,

@@ -21,7 +21,8 @@ for number in range(COUNT):
     connection.close()
 ";
 
-/// Connects to an unassigned address: the program closes half of them, the kernel times out the rest.
+/// Connects to an unassigned address: the program closes half of them, the kernel times out the
+/// rest.
 const UNANSWERED: &str = "
 connections = []
 for number in range(COUNT):

@@ -33,8 +33,8 @@ for number in range(COUNT):
     connection.close()
 ";
 
-/// Runs the case with `tcp_fastopen` = `parameter` in both namespaces. At least `at_least` SYNs must
-/// carry data that the server accepts.
+/// Runs the case with `tcp_fastopen` = `parameter` in both namespaces. At least `at_least` SYNs
+/// must carry data that the server accepts.
 fn fast_open(parameter: &str, at_least: u64) {
     if skipped() {
         return;

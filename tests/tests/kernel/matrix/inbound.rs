@@ -231,8 +231,8 @@ listener, master = socket.socket(fileno=int(sys.argv[4])), int(sys.argv[5])
 run(lambda: accept_all(listener, listener=master))
 ";
 
-/// Accepts from an inherited listener too late: the listening process, which is this one, is recorded
-/// as the owner.
+/// Accepts from an inherited listener too late: the listening process, which is this one, is
+/// recorded as the owner.
 const INHERITED_LATE: &str = "
 listener = socket.socket(fileno=int(sys.argv[4]))
 connections = []

@@ -43,7 +43,8 @@ impl Rows {
         assert!(ended.status.success(), "{ended:?}");
         let rows = std::fs::read_to_string(self.folder.path().join(FILE)).unwrap();
         let rows = rows.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        // The machine has other connections too, some of them older than the agent and without owner.
+        // The machine has other connections too, some of them older than the agent and without
+        // owner.
         let own = |row: &Value| [V4, CLIENT_V4].contains(&text(row, "RemoteIp"));
         rows.filter(|row| text(row, "Type") == "VMConnection" && own(row)).collect()
     }

@@ -37,8 +37,8 @@ impl Lifecycle {
             let named = format!("getent {list} | grep netsensor || true");
             assert_eq!(self.machine.sh(&named), "", "its user and group are gone");
         }
-        // The logs of apt and dpkg, backup copies of the user databases, and the journal are not the
-        // package's.
+        // The logs of apt and dpkg, backup copies of the user databases, and the journal are not
+        // the package's.
         let left = self.machine.sh(&format!(
             "for directory in {DIRECTORIES}; do \
                  find $directory -xdev \\( -path /proc -o -path /sys -o -path /srv \\) -prune -o \
