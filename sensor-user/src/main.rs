@@ -19,7 +19,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
         }
     };
-    let environment = Environment::of(|name| var_os(name));
+    let environment = Environment::from_fn(|name| var_os(name));
     match commands::call(args, &environment, None) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(error) => {

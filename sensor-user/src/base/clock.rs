@@ -1,28 +1,28 @@
-//! Time as a parameter: the agent reads the wall clock, replay takes it from its input.
+//! Clocks. Time is a parameter: the agent reads the wall clock, replay takes time from its input.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
 
-/// Source of "now". Only `main` picks the real one.
+/// Source of the current time. Only the start of a command chooses the system clock.
 pub trait Clock: Send + Sync + std::fmt::Debug {
-    /// The present instant, UTC.
+    /// Returns the current time, UTC.
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's wall clock.
+/// The system's wall clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+        #[expect(clippy::disallowed_methods, reason = "the only reader of the wall clock")]
         Timestamp::now()
     }
 }
 
-/// A clock that stands where it is put: `replay --at`, and tests.
+/// A clock with a fixed time, for `replay --at` and tests.
 #[derive(Debug, Clone, Copy)]
 pub struct FixedClock(pub Timestamp);
 
@@ -32,24 +32,24 @@ impl Clock for FixedClock {
     }
 }
 
-/// Samples of the two clocks at most, to find a close pair.
+/// Limit of the samples of both clocks that are tried for a close pair.
 const SAMPLES: u32 = 4;
-/// Boot time that may pass while the wall clock is read, for a close pair.
+/// Boot time that may pass while the wall clock is read, in a close pair.
 const CLOSE_ENOUGH_NS: u64 = 20_000;
 
-/// Turns the kernel's boot time (`bpf_ktime_get_boot_ns`, `CLOCK_BOOTTIME`) into wall time.
+/// Conversion of the kernel's boot time (`bpf_ktime_get_boot_ns`, `CLOCK_BOOTTIME`) to wall time.
 ///
-/// The pipeline samples the offset before every drain. A wall clock that is set is followed from
-/// the next drain on: what happened shortly before that is told in the new time too. The machine's
-/// sleep is in boot time, so it shifts nothing.
+/// The pipeline samples the offset before every drain, so a changed wall clock takes effect at the next
+/// drain: events shortly before the change are reported in the new time too. Boot time includes
+/// suspend, so suspend causes no shift.
 #[derive(Debug, Clone, Copy)]
 pub struct BootClock {
     offset_ns: i128,
 }
 
 impl BootClock {
-    /// Samples both clocks now: the wall clock between two looks at the other, so that a thread
-    /// that is held up between them shifts no time.
+    /// Samples both clocks now: the wall clock between two reads of boot time, so that a preempted
+    /// thread shifts no time.
     pub fn sample(clock: &dyn Clock) -> Self {
         let try_once = || {
             let before = boot_ns();
@@ -67,12 +67,12 @@ impl BootClock {
         Self { offset_ns: best.1 }
     }
 
-    /// A conversion with a known offset (wall minus boot, ns), for tests.
+    /// A conversion with a fixed offset (wall minus boot, ns), for tests.
     pub const fn with_offset_ns(offset_ns: i128) -> Self {
         Self { offset_ns }
     }
 
-    /// The wall time of a boot-time instant in nanoseconds; saturates at the ends of time.
+    /// Converts nanoseconds of boot time to wall time, saturating at the limits of `Timestamp`.
     pub fn wall(&self, boot_ns: u64) -> Timestamp {
         let ns = self.offset_ns + i128::from(boot_ns);
         Timestamp::from_nanosecond(ns).unwrap_or(if ns < 0 {
@@ -83,17 +83,17 @@ impl BootClock {
     }
 }
 
-/// A duration as jiff counts it; the longest one where it does not fit.
+/// Converts a duration to jiff's type, saturating.
 pub fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
-/// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`): the clock of kernel records.
+/// Returns nanoseconds since boot including suspend (`CLOCK_BOOTTIME`), the clock of kernel records.
 pub fn boot_ns() -> u64 {
     clock_ns(ClockId::CLOCK_BOOTTIME)
 }
 
-/// Nanoseconds of `CLOCK_MONOTONIC`, which stands still in a suspend: the clock of datagrams.
+/// Returns nanoseconds of `CLOCK_MONOTONIC`, which stops during suspend, the clock of datagrams.
 pub fn monotonic_ns() -> u64 {
     clock_ns(ClockId::CLOCK_MONOTONIC)
 }

@@ -1,5 +1,4 @@
-//! Tables: those that hold at most so many entries, of which the least recently used leaves first,
-//! and those that are quick.
+//! Maps with a fast hash, and tables with a capacity that evict the least recently used entry.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -9,26 +8,26 @@ use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 use lru::LruCache;
 
-/// Maps and sets on the path of each connection. Their hash is seeded anew in each process, as std's
-/// is, and takes a fraction of its time.
+/// Map for the path of each connection. Like std's, its hash has a new seed in each process, but takes
+/// a fraction of the time.
 pub(crate) type FastMap<K, V> = HashMap<K, V, RandomState>;
-/// See [`FastMap`].
+/// Set with the hash of [`FastMap`].
 pub(crate) type FastSet<K> = HashSet<K, RandomState>;
-/// See [`FastMap`]; in the order of insertion.
+/// Map in the order of insertion, with the hash of [`FastMap`].
 pub(crate) type FastIndexMap<K, V> = IndexMap<K, V, RandomState>;
 
-/// See [`FastMap`]; the least recently used leaves a full one.
+/// LRU table with the hash of [`FastMap`]; a full one evicts the least recently used entry.
 pub(crate) type Table<K, V> = LruCache<K, V, RandomState>;
 
-/// A table of at most `max` entries (at least 1) that takes memory as it fills. `LruCache::new`
-/// takes it at once, and the hash spreads the first few entries over all of it.
+/// Returns a table of at most `max` entries (at least 1) that allocates memory as it fills.
+/// `LruCache::new` allocates at once, and the hash spreads the first few entries over all pages.
 pub(crate) fn table<K: Hash + Eq, V>(max: usize) -> Table<K, V> {
     let mut table = unbounded_table();
     table.resize(NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN));
     table
 }
 
-/// A table of which its owner lets entries go.
+/// Returns a table without a capacity, whose owner evicts entries.
 pub(crate) fn unbounded_table<K: Hash + Eq, V>() -> Table<K, V> {
     LruCache::unbounded_with_hasher(RandomState::default())
 }
@@ -38,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_recently_used_leaves_a_full_table() {
+    fn a_full_table_evicts_the_least_recently_used_entry() {
         let mut table = table(2);
         assert_eq!((table.push(1, 'a'), table.push(2, 'b')), (None, None));
         table.get(&1);

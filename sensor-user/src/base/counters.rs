@@ -284,7 +284,7 @@ counters! {
     nat_lookups_dropped_queue_full and LOSSES["nat_lookup", "queue_full"];
     /// NAT lookups that failed: the network namespace cannot be entered, or the kernel refused.
     nat_lookups_failed;
-    /// Entries evicted from the full history before the look-back period was over.
+    /// Entries evicted from the full history before the lookback period was over.
     history_entries_evicted in TABLE_EVICTIONS["history"];
     /// Failed writes of the history; connections that it lacks are not matched later.
     history_writes_failed;

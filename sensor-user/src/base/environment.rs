@@ -1,37 +1,37 @@
-//! What of the machine a configuration depends on.
+//! `Environment`: the process environment variables that the agent uses.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What of the process environment the configuration depends on; only `main` reads the real one.
+/// Environment variables that the agent uses. Only `main` reads the real environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
-    /// `STATE_DIRECTORY`, which systemd sets for a unit that has one.
+    /// `STATE_DIRECTORY`, which systemd sets for a unit with a state directory.
     pub state_directory: Option<OsString>,
-    /// `XDG_STATE_HOME`.
+    /// `XDG_STATE_HOME`, the base directory of user state.
     pub xdg_state_home: Option<OsString>,
-    /// `HOME`.
+    /// `HOME`, the home directory.
     pub home: Option<OsString>,
-    /// `CREDENTIALS_DIRECTORY`, which systemd sets for a unit that has credentials.
+    /// `CREDENTIALS_DIRECTORY`, which systemd sets for a unit with credentials.
     pub credentials_directory: Option<OsString>,
     /// `NOTIFY_SOCKET`, which systemd sets for a unit of `Type=notify`.
     pub notify_socket: Option<OsString>,
-    /// `WATCHDOG_USEC`, which it sets for a unit with `WatchdogSec=`.
+    /// `WATCHDOG_USEC`, which systemd sets for a unit with `WatchdogSec=`.
     pub watchdog_usec: Option<OsString>,
-    /// `WATCHDOG_PID`: whose signs of life are meant.
+    /// `WATCHDOG_PID`: process that must send watchdog notifications.
     pub watchdog_pid: Option<OsString>,
-    /// `JOURNAL_STREAM`: which stream is the journal.
+    /// `JOURNAL_STREAM`: device and inode of the stream to the journal.
     pub journal_stream: Option<OsString>,
-    /// `TERM`: what the terminal is.
+    /// `TERM`: type of the terminal.
     pub term: Option<OsString>,
-    /// `NO_COLOR`: the terminal shows plain text only (no-color.org).
+    /// `NO_COLOR`: plain text only (no-color.org).
     pub no_color: Option<OsString>,
 }
 
 impl Environment {
-    /// As `variable` says by its name.
-    pub fn of(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+    /// Builds the environment from `variable`, which returns a variable by name.
+    pub fn from_fn(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         Self {
             state_directory: variable("STATE_DIRECTORY"),
             xdg_state_home: variable("XDG_STATE_HOME"),
@@ -46,20 +46,20 @@ impl Environment {
         }
     }
 
-    /// How long the service manager waits between two signs of life of this process
-    /// (`sd_watchdog_enabled(3)`); `None` where it does not.
+    /// Returns the service manager's watchdog timeout for this process (`sd_watchdog_enabled(3)`), if
+    /// it has one.
     pub fn watchdog(&self) -> Option<Duration> {
         let number = |text: &OsString| text.to_str()?.parse::<u64>().ok();
-        let meant = match &self.watchdog_pid {
+        let is_this_process = match &self.watchdog_pid {
             Some(pid) => number(pid) == Some(u64::from(std::process::id())),
             None => true,
         };
-        let limit = self.watchdog_usec.as_ref().filter(|_| meant).and_then(number);
-        limit.filter(|limit| *limit > 0).map(Duration::from_micros)
+        let timeout = self.watchdog_usec.as_ref().filter(|_| is_this_process).and_then(number);
+        timeout.filter(|timeout| *timeout > 0).map(Duration::from_micros)
     }
 
-    /// The state directory where none is configured: systemd's, else `netsensor` in
-    /// `$XDG_STATE_HOME`, else in `~/.local/state`. Relative values are ignored, as XDG says.
+    /// Returns the default state directory: systemd's, else `netsensor` in `$XDG_STATE_HOME`, else in
+    /// `~/.local/state`. Relative values are ignored, as XDG requires.
     pub fn state_dir(&self) -> Option<PathBuf> {
         let absolute = |value: &Option<OsString>| {
             value.as_ref().map(PathBuf::from).filter(|path| path.is_absolute())

@@ -1,8 +1,8 @@
-//! What led to an error: `causes` one by one, and `chain` in a line, for the log or a status.
+//! The sources of an error: `causes` iterates over them, `chain` joins them in one line.
 
 use std::error::Error;
 
-/// An error and its causes in one line. Hostile text may be in it.
+/// Returns an error and its causes in one line. The text may be hostile.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     for cause in causes(error) {
@@ -12,7 +12,7 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// What led to an error, the innermost last; without itself.
+/// Returns the causes of an error without itself, the root cause last.
 pub fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     std::iter::successors(error.source(), |cause| (*cause).source())
 }

@@ -1,14 +1,20 @@
-//! Foreign text on its way to a terminal or a log.
+//! Escaping of untrusted text for a terminal or a log.
 
-/// `text` with everything that a terminal might obey made visible, at most `most` characters of it
-/// (then `…`).
+/// Returns at most `max` characters of `text`, escaped; `…` marks a truncation.
 ///
 /// Control characters, line ends, bidirectional and zero-width controls become `\n`, `\u{202e}`
-/// and so on; `"` and `\` are escaped, so the result can stand between quotes.
-pub fn escaped(text: &str, most: usize) -> String {
-    let mut out = String::with_capacity(text.len().min(most));
+/// and so on. `"` and `\` are escaped, so that the result can be quoted.
+///
+/// ```
+/// use sensor_user::base::escape::escaped;
+///
+/// assert_eq!(escaped("a\u{1b}[31m\nb", 80), "a\\u{1b}[31m\\nb");
+/// assert_eq!(escaped("long text", 4), "long…");
+/// ```
+pub fn escaped(text: &str, max: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(max));
     let mut characters = text.chars();
-    for character in characters.by_ref().take(most) {
+    for character in characters.by_ref().take(max) {
         if character == '\'' {
             out.push(character);
         } else {
@@ -21,8 +27,8 @@ pub fn escaped(text: &str, most: usize) -> String {
     out
 }
 
-/// A message that may hold foreign text (a certificate's names, say) made safe to log, at most
-/// 1,000 characters of it. Quotes and backslashes stay, so parts that are escaped already do too.
+/// Escapes a message that may contain untrusted text, such as names in a certificate, and truncates it
+/// to 1,000 characters. Quotes and backslashes stay, so that escaped parts are not escaped twice.
 pub(crate) fn visible(message: &str) -> String {
     message.chars().take(1000).fold(String::with_capacity(message.len()), |mut out, character| {
         push_visible(&mut out, character);
@@ -30,7 +36,7 @@ pub(crate) fn visible(message: &str) -> String {
     })
 }
 
-/// Puts one character of such a message behind `out`.
+/// Appends one character to `out`, escaped as by [`visible`].
 pub(crate) fn push_visible(out: &mut String, character: char) {
     if matches!(character, '\'' | '"' | '\\') {
         out.push(character);
@@ -44,14 +50,14 @@ mod tests {
     use super::{escaped, visible};
 
     #[test]
-    fn what_is_escaped_already_stays_as_it_is_in_a_message() {
+    fn escaped_parts_of_a_message_stay_unchanged() {
         let message = format!("name \"{}\"", escaped("a\u{1b}\n\"", 9));
         assert_eq!(visible(&message), message);
         assert_eq!(visible("name \u{1b}[31m"), "name \\u{1b}[31m");
     }
 
     #[test]
-    fn nothing_that_a_terminal_obeys_stays() {
+    fn control_characters_are_escaped() {
         for (text, shown) in [
             ("plain it's", "plain it's"),
             ("a\nb\r\t\0", "a\\nb\\r\\t\\0"),
@@ -59,7 +65,7 @@ mod tests {
             ("\u{202e}txt.exe", "\\u{202e}txt.exe"),
             ("\u{2066}\u{200b}\u{2028}\u{61c}", "\\u{2066}\\u{200b}\\u{2028}\\u{61c}"),
             ("\u{9b}31m", "\\u{9b}31m"),
-            ("say \"hi\" \\", "say \\\"hi\\\" \\\\"),
+            ("a \"b\" \\", "a \\\"b\\\" \\\\"),
             ("größe", "größe"),
         ] {
             assert_eq!(escaped(text, 80), shown, "{text:?}");
@@ -67,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn long_text_is_cut_at_a_character() {
+    fn long_text_is_truncated_at_a_character() {
         assert_eq!(escaped("äöü", 2), "äö…");
         assert_eq!(escaped("äöü", 3), "äöü");
         assert_eq!(escaped("", 0), "");

@@ -1,11 +1,11 @@
-//! `Lines`: numbered lines of hostile input, bounded in length, whatever bytes they hold.
+//! `Lines`: numbered lines of hostile input, bounded in length. A line can contain any bytes.
 
 use std::io::{self, BufRead};
 
-/// Bytes of one line at most; the rest of a longer one is skipped.
+/// Limit of a line in bytes; the rest of a longer line is skipped.
 pub const LINE_MAX: usize = 1 << 20;
 
-/// Reads line by line into one buffer.
+/// Reader of lines, with one buffer for all.
 #[derive(Debug)]
 pub struct Lines<R> {
     reader: R,
@@ -17,26 +17,26 @@ pub struct Lines<R> {
 /// One line, without its line ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line<'a> {
-    /// From 1.
+    /// Number of the line, from 1.
     pub number: u64,
-    /// Its bytes; `None` when there are more than the limit.
+    /// Bytes of the line; `None` if it exceeds the limit.
     pub bytes: Option<&'a [u8]>,
-    /// Whether a line ending is behind it; only the last may be without.
+    /// True if a line ending follows; only the last line may lack it.
     pub is_ended: bool,
 }
 
 impl<R: BufRead> Lines<R> {
-    /// Lines of at most [`LINE_MAX`] bytes.
+    /// Reads lines of at most [`LINE_MAX`] bytes.
     pub const fn new(reader: R) -> Self {
         Self::with_max(reader, LINE_MAX)
     }
 
-    /// Lines of at most `max` bytes.
+    /// Reads lines of at most `max` bytes.
     pub const fn with_max(reader: R, max: usize) -> Self {
         Self { reader, buffer: Vec::new(), number: 0, max }
     }
 
-    /// The next line; `None` at the end. A last line needs no line ending.
+    /// Returns the next line, `None` at the end. The last line needs no line ending.
     pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         self.buffer.clear();
         let mut too_long = false;
@@ -69,12 +69,12 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// What is wrong with one line of JSON, and in which column. The parser's own line number is left
-/// out: it saw one line only. Hostile text may be in it.
+/// Returns the error of one line of JSON with its column. The parser's line number is left out, because
+/// it parsed one line only. The text may be hostile.
 pub fn json_error(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" at line ") {
-        Some((fault, _place)) => format!("{fault} at column {}", error.column()),
+        Some((reason, _position)) => format!("{reason} at column {}", error.column()),
         None => text,
     }
 }

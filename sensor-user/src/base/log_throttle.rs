@@ -1,43 +1,43 @@
-//! Keeps a log line that can repeat to one in a while, with the count since the last.
+//! `LogThrottle`: a minimum interval between log lines of repeated events.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Says when an event may be logged: the first at once, then at most one each `every`.
+/// Limits a log line: the first event is logged at once, then at most one line per interval.
 #[derive(Debug)]
-pub struct Quiet {
-    every: Duration,
-    state: Mutex<State>,
+pub struct LogThrottle {
+    interval: Duration,
+    state: Mutex<ThrottleState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ThrottleState {
     last: Option<Instant>,
-    held: u64,
+    suppressed: u64,
 }
 
-impl Quiet {
-    /// At most one line each 10 s, the agent's usual limit.
+impl LogThrottle {
+    /// A throttle of one line per 10 s, the agent's usual limit.
     pub fn new() -> Self {
-        Self { every: Duration::from_secs(10), state: Mutex::default() }
+        Self { interval: Duration::from_secs(10), state: Mutex::default() }
     }
 
-    /// Counts `events` more at `now`; `Some(count)` when a line is due, with all events since the
-    /// last line.
+    /// Adds `events` at `now`. Returns the number of events since the last line if a line may be
+    /// logged now.
     pub fn admit(&self, events: u64, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        state.held = state.held.saturating_add(events);
-        if state.last.is_some_and(|last| now < last + self.every) {
+        state.suppressed = state.suppressed.saturating_add(events);
+        if state.last.is_some_and(|last| now < last + self.interval) {
             return None;
         }
         state.last = Some(now);
-        Some(std::mem::take(&mut state.held))
+        Some(std::mem::take(&mut state.suppressed))
     }
 }
 
-impl Default for Quiet {
+impl Default for LogThrottle {
     fn default() -> Self {
         Self::new()
     }
@@ -47,11 +47,11 @@ impl Default for Quiet {
 mod tests {
     use std::time::Duration;
 
-    use super::Quiet;
+    use super::LogThrottle;
 
     #[test]
     fn repeats_are_counted_into_the_next_line() {
-        let quiet = Quiet::new();
+        let throttle = LogThrottle::new();
         let start = tokio::time::Instant::now();
         for (secs, events, line) in [
             (0, 1, Some(1)),
@@ -62,7 +62,7 @@ mod tests {
             (40, 1, Some(3)),
         ] {
             let now = start + Duration::from_secs(secs);
-            assert_eq!(quiet.admit(events, now), line, "at {secs} s");
+            assert_eq!(throttle.admit(events, now), line, "at {secs} s");
         }
     }
 }

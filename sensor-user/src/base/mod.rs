@@ -1,4 +1,4 @@
-//! What every layer uses: clock, counters, collections with a maximum, text escapes.
+//! Base: clock, counters, bounded collections, escaping, lines, progress, stable ids.
 
 pub mod clock;
 pub mod collections;

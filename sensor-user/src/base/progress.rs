@@ -1,6 +1,4 @@
-//! Progress: a bar for the person who waits, on a terminal only. It holds nothing up.
-//!
-//! A command that reads whole files has one.
+//! `Progress`: a progress bar on a terminal, for commands that read whole files. It never blocks.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -11,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::environment::Environment;
 
-/// How far a command is: bytes of its input, and what was found in them. Clones are the same one.
+/// Progress of a command: bytes read of its input, and items found. Clones share one bar.
 #[derive(Debug, Clone)]
 pub struct Progress(ProgressBar);
 
@@ -22,19 +20,18 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// One that nobody sees.
+    /// A bar that is not shown.
     pub fn hidden() -> Self {
         Self(ProgressBar::hidden())
     }
 
-    /// One on standard error where that is a terminal that can show it, and nobody has said
-    /// otherwise (`quiet`, `NO_COLOR`, `TERM=dumb`). The length is that of `files`, where all have
-    /// one.
-    pub fn of_files(files: &[&[PathBuf]], quiet: bool, environment: &Environment) -> Self {
+    /// A bar on standard error, shown if that is a terminal and the bar is not disabled (`is_disabled`,
+    /// `NO_COLOR`, `TERM=dumb`). Its length is the size of `files`, if all have one.
+    pub fn for_files(files: &[&[PathBuf]], is_disabled: bool, environment: &Environment) -> Self {
         let set =
             |variable: &Option<OsString>| variable.as_ref().is_some_and(|text| !text.is_empty());
         let dumb = environment.term.as_ref().is_some_and(|term| term == "dumb");
-        if quiet || dumb || set(&environment.no_color) || !io::stderr().is_terminal() {
+        if is_disabled || dumb || set(&environment.no_color) || !io::stderr().is_terminal() {
             return Self::hidden();
         }
         let length = files.iter().copied().flatten().try_fold(0_u64, |sum, path| {
@@ -48,51 +45,51 @@ impl Progress {
             None => "{spinner} {bytes} {msg}",
         };
         let style = ProgressStyle::with_template(form);
-        bar.set_style(style.unwrap_or_else(|_not_ours| ProgressStyle::default_bar()));
+        bar.set_style(style.unwrap_or_else(|_invalid_template| ProgressStyle::default_bar()));
         Self(bar)
     }
 
-    /// `file`, of which each byte that is read counts.
-    pub(crate) fn counted(&self, file: File) -> impl Read + use<> {
+    /// Returns a reader of `file` that counts the bytes read.
+    pub(crate) fn wrap_file(&self, file: File) -> impl Read + use<> {
         self.0.wrap_read(file)
     }
 
-    /// So many bytes more are read.
-    pub(crate) fn bytes(&self, count: u64) {
+    /// Adds `count` bytes read.
+    pub(crate) fn add_bytes(&self, count: u64) {
         self.0.inc(count);
     }
 
-    /// So many rows so far.
-    pub(crate) fn rows(&self, count: u64) {
-        self.found(count, "rows");
+    /// Sets the number of rows found.
+    pub(crate) fn set_rows(&self, count: u64) {
+        self.set_message(count, "rows");
     }
 
-    /// So many alerts so far.
-    pub(crate) fn alerts(&self, count: u64) {
-        self.found(count, "alerts");
+    /// Sets the number of alerts found.
+    pub(crate) fn set_alerts(&self, count: u64) {
+        self.set_message(count, "alerts");
     }
 
-    fn found(&self, count: u64, what: &str) {
+    fn set_message(&self, count: u64, items: &str) {
         if !self.0.is_hidden() {
-            self.0.set_message(format!("{count} {what}"));
+            self.0.set_message(format!("{count} {items}"));
         }
     }
 
-    /// Standard error beside the bar: neither breaks a line of the other.
-    pub fn beside(&self) -> impl Write + use<> {
-        // A line at a time: the bar is drawn anew after each write.
-        LineWriter::new(Beside(self.clone()))
+    /// Returns a writer to standard error whose lines and the bar do not overwrite each other.
+    pub fn stderr_writer(&self) -> impl Write + use<> {
+        // One write per line, because the bar is redrawn after each write.
+        LineWriter::new(StderrWriter(self.clone()))
     }
 
-    /// Takes the bar away.
-    pub fn end(&self) {
+    /// Removes the bar.
+    pub fn finish(&self) {
         self.0.finish_and_clear();
     }
 }
 
-struct Beside(Progress);
+struct StderrWriter(Progress);
 
-impl Write for Beside {
+impl Write for StderrWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.0.suspend(|| io::stderr().write_all(bytes))?;
         Ok(bytes.len())

@@ -1,9 +1,9 @@
-//! serde: times as seconds and nanoseconds, for records on disk; any time, exactly.
+//! serde modules for exact times on disk, as seconds and nanoseconds.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A time that is there.
+/// Encoding of a `Timestamp`.
 pub(crate) mod required {
     use super::{Deserialize as _, Deserializer, Serialize as _, Serializer, Timestamp, de};
 
@@ -17,11 +17,11 @@ pub(crate) mod required {
     }
 }
 
-/// A time that may be absent.
+/// Encoding of an `Option<Timestamp>`.
 pub(crate) mod optional {
     use super::{Deserialize as _, Deserializer, Serialize as _, Serializer, Timestamp, de};
 
-    #[expect(clippy::ref_option, reason = "serde hands the field over like this")]
+    #[expect(clippy::ref_option, reason = "serde passes the field by reference")]
     pub(crate) fn serialize<S: Serializer>(
         time: &Option<Timestamp>,
         out: S,

@@ -2,9 +2,16 @@
 
 use sha2::{Digest as _, Sha256};
 
-/// 128 bits of SHA-256 over the parts, as 32 hex digits.
+/// Returns 128 bits of the SHA-256 of the parts, as 32 hex digits.
 ///
-/// Each part is preceded by its length, so `["ab", "c"]` and `["a", "bc"]` differ.
+/// Each part is prefixed with its length, so that `["ab", "c"]` and `["a", "bc"]` differ.
+///
+/// ```
+/// use sensor_user::base::stable_id::stable_id;
+///
+/// assert_eq!(stable_id(&["ab", "c"]), stable_id(&["ab", "c"]));
+/// assert_ne!(stable_id(&["ab", "c"]), stable_id(&["a", "bc"]));
+/// ```
 pub fn stable_id(parts: &[&str]) -> String {
     use std::fmt::Write as _;
     let mut hash = Sha256::new();
@@ -24,7 +31,7 @@ mod tests {
     use super::stable_id;
 
     #[test]
-    fn parts_are_told_apart() {
+    fn parts_are_separated() {
         assert_eq!(stable_id(&["a", "b"]), stable_id(&["a", "b"]));
         assert_ne!(stable_id(&["ab", "c"]), stable_id(&["a", "bc"]));
         assert_eq!(stable_id(&["x"]).len(), 32);

@@ -104,8 +104,8 @@ fn replay(
 ) -> anyhow::Result<Outcome> {
     let _log = start_log(log, "warn", (LogTarget::Auto, environment))?;
     let inputs: [&[_]; 2] = [&args.indicators, &args.connections];
-    let progress = Progress::of_files(&inputs, args.quiet, environment);
-    let mut rejects = progress.beside();
+    let progress = Progress::for_files(&inputs, args.quiet, environment);
+    let mut rejects = progress.stderr_writer();
     let mut out = alerts_out(args.out.as_deref())?;
     let named = |error| match (error, &args.out) {
         (ReplayError::WriteAlerts(source), Some(path)) => {
@@ -136,7 +136,7 @@ fn replay(
         let summary = replay::live::run(&options, &mut out, &mut rejects).map_err(named)?;
         (summary.rejected, summary.lost, summary.alerts)
     };
-    progress.end();
+    progress.finish();
     if lost > 0 {
         tracing::warn!(lost, "input contains losses of the agent that recorded it");
     }

@@ -38,18 +38,18 @@ pub(crate) fn replay(args: &SpoolReplayArgs, environment: &Environment) -> anyho
     let _no_agent = control::AgentLock::acquire(&config.agent.control_socket())?;
     let (sink, quiet) = (&args.sink, args.spool.quiet);
     let text = if args.rejected {
-        let progress = Progress::of_files(&[&rejected_files(&dir, sink)], quiet, environment);
+        let progress = Progress::for_files(&[&rejected_files(&dir, sink)], quiet, environment);
         let moved = put_again(&dir, sink, &config.spool, Arc::new(SystemClock), &progress);
-        progress.end();
+        progress.finish();
         let (alerts, others) = moved?;
         format!(
             "{alerts} alerts that sink {sink} rejected are in the spool again; {others} other items \
              stay in the dead-letter file\n"
         )
     } else {
-        let progress = Progress::of_files(&[&files(&dir)], quiet, environment);
+        let progress = Progress::for_files(&[&files(&dir)], quiet, environment);
         let moved = rewind(&dir, sink, args.from, &progress);
-        progress.end();
+        progress.finish();
         let (first, count) = moved?;
         format!("sink {sink} receives {count} alerts at the next start, from number {first} on\n")
     };
@@ -58,9 +58,9 @@ pub(crate) fn replay(args: &SpoolReplayArgs, environment: &Environment) -> anyho
 
 /// Report on the whole spool, with a progress bar.
 fn survey(dir: &Path, args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Survey> {
-    let progress = Progress::of_files(&[&files(dir)], args.quiet, environment);
+    let progress = Progress::for_files(&[&files(dir)], args.quiet, environment);
     let survey: io::Result<Survey> = Survey::of(dir, &progress);
-    progress.end();
+    progress.finish();
     survey.with_context(|| dir.display().to_string())
 }
 

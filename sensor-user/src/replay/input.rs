@@ -36,7 +36,7 @@ pub(super) fn open(path: &Path, progress: &Progress) -> io::Result<Input> {
     if is_stdin(path) {
         return prepare(BufReader::with_capacity(BUFFER_BYTES, io::stdin()));
     }
-    prepare(BufReader::with_capacity(BUFFER_BYTES, progress.counted(File::open(path)?)))
+    prepare(BufReader::with_capacity(BUFFER_BYTES, progress.wrap_file(File::open(path)?)))
 }
 
 /// Whether a path stands for standard input.

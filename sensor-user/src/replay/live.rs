@@ -118,7 +118,7 @@ pub fn run(
             };
             summary.lines += 1;
             if summary.lines % ROWS_A_TIME == 0 {
-                options.progress.rows(summary.lines);
+                options.progress.set_rows(summary.lines);
             }
             let change = match (told, &mut detection) {
                 (Told::Change(change), _) => change,

@@ -91,7 +91,7 @@ impl<'set> Search<'set> {
                 worker.report(path, log).map_err(ReplayError::WriteRejects)?;
                 worker.check()?;
             }
-            self.progress.rows(self.workers.iter().map(|worker| worker.rows).sum());
+            self.progress.set_rows(self.workers.iter().map(|worker| worker.rows).sum());
             read.map_err(failed)?;
             std::mem::swap(&mut round, &mut next);
         }

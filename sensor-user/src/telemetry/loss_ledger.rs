@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_reported_with_its_time_at_most_every_ten_seconds_and_at_the_end() {
+    fn a_loss_is_reported_with_its_time_every_ten_seconds_and_at_the_end() {
         let stats = Stats::default();
         let mut reporter = LossReporter::new(AgentIdentity::default(), at(100));
         let mut kernel = KernelCounters::default();

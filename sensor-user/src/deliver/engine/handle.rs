@@ -12,7 +12,7 @@ use super::sink_status::SinkState;
 use super::task::{Sink, Surroundings};
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
-use crate::base::log_throttle::Quiet;
+use crate::base::log_throttle::LogThrottle;
 use crate::deliver::spool::{Rejected, Spool};
 use crate::deliver::{SinkConfig, chain};
 
@@ -69,7 +69,7 @@ impl Running {
             rows: (config.rows || config.health).then_some(rows),
             waiting: Arc::clone(&waiting),
             state: Arc::clone(&state),
-            quiet: Quiet::new(),
+            quiet: LogThrottle::new(),
         };
         let (of_task, common) = (config.clone(), common.clone());
         let task = tokio::spawn(async move {

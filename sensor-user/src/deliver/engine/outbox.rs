@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::sink_status::{SinkReport, SinkState};
 use crate::base::counters::{Counter, Stats};
-use crate::base::log_throttle::Quiet;
+use crate::base::log_throttle::LogThrottle;
 use crate::deliver::item::Item;
 use crate::deliver::spool::{Commit, Spool, SpoolStatus};
 use crate::pipeline::dedup::{Alert, State};
@@ -62,7 +62,7 @@ pub(crate) struct Lane {
     pub(crate) rows: Option<mpsc::Sender<Item>>,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) state: Arc<SinkState>,
-    pub(crate) quiet: Quiet,
+    pub(crate) quiet: LogThrottle,
 }
 
 impl Outbox {

@@ -16,7 +16,7 @@ use super::http_post::{Answer, Post, Poster, ServerConfig};
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use crate::base::escape::escaped;
-use crate::base::log_throttle::Quiet;
+use crate::base::log_throttle::LogThrottle;
 use crate::deliver::DeliverError;
 use crate::deliver::batch::{Batch, Entry, Sent};
 use crate::deliver::item::Item;
@@ -48,7 +48,7 @@ pub(crate) struct OtlpSink {
     poster: Poster,
     url: Url,
     service_name: String,
-    quiet: Quiet,
+    quiet: LogThrottle,
     stats: Arc<Stats>,
 }
 
@@ -62,7 +62,7 @@ impl OtlpSink {
             poster: Poster::new(&config.server),
             url,
             service_name: config.service_name.clone(),
-            quiet: Quiet::new(),
+            quiet: LogThrottle::new(),
             stats: Arc::clone(stats),
         }
     }

@@ -124,7 +124,7 @@ impl Survey {
             let mut torn = None;
             let mut seen = from;
             loop {
-                progress.bytes(scan.offset().saturating_sub(seen));
+                progress.add_bytes(scan.offset().saturating_sub(seen));
                 seen = scan.offset();
                 match scan.next()? {
                     Step::End => break,
@@ -162,7 +162,7 @@ impl Survey {
             }
         }
         self.segments.push(segment);
-        progress.alerts(self.segments.iter().map(|it| it.alerts).sum());
+        progress.set_alerts(self.segments.iter().map(|it| it.alerts).sum());
         Ok(Ok(()))
     }
 

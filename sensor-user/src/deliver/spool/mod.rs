@@ -69,7 +69,7 @@ use self::shared::{Queue, Queued, Shared};
 use self::writer::Log;
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
-use crate::base::log_throttle::Quiet;
+use crate::base::log_throttle::LogThrottle;
 use crate::pipeline::dedup::Alert;
 pub use crate::pipeline::dedup::State;
 
@@ -190,7 +190,7 @@ struct Handle {
     shared: Arc<Shared>,
     queue: usize,
     max_bytes: u64,
-    quiet: Quiet,
+    quiet: LogThrottle,
 }
 
 impl Drop for Handle {
@@ -236,7 +236,7 @@ impl Spool {
     fn of(log: &Log) -> Self {
         let (shared, queue) = (Arc::clone(&log.shared), log.config.queue.max(1));
         let max_bytes = log.config.max_bytes;
-        Self { handle: Arc::new(Handle { shared, queue, max_bytes, quiet: Quiet::new() }) }
+        Self { handle: Arc::new(Handle { shared, queue, max_bytes, quiet: LogThrottle::new() }) }
     }
 
     /// Hands a commit to the thread; gives its number, from 1 and growing by one within this run.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use crate::base::escape::escaped;
-use crate::base::log_throttle::Quiet;
+use crate::base::log_throttle::LogThrottle;
 use crate::base::progress::Progress;
 
 /// The folder's name, in the spool's.
@@ -37,7 +37,7 @@ pub struct Rejected {
     stats: Arc<Stats>,
     /// One writes at a time.
     turn: Mutex<()>,
-    quiet: Quiet,
+    quiet: LogThrottle,
 }
 
 /// An item that was put aside.
@@ -60,7 +60,7 @@ impl Rejected {
     /// Puts aside in `dir`, the spool's folder.
     pub fn new(dir: &Path, clock: Arc<dyn Clock>, stats: Arc<Stats>) -> Self {
         let folder = dir.join(FOLDER);
-        Self { folder, clock, stats, turn: Mutex::default(), quiet: Quiet::new() }
+        Self { folder, clock, stats, turn: Mutex::default(), quiet: LogThrottle::new() }
     }
 
     /// Puts one item aside. Blocks for a write, and never fails: what cannot be written is logged.
@@ -147,7 +147,7 @@ pub fn read_rejected(
     progress: &Progress,
     mut take: impl FnMut(Result<RejectedItem, serde_json::Error>),
 ) -> io::Result<()> {
-    let mut file = BufReader::new(progress.counted(File::open(path)?));
+    let mut file = BufReader::new(progress.wrap_file(File::open(path)?));
     let mut line = Vec::new();
     while file.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)? > 0 {
         take(serde_json::from_slice(&line));

@@ -22,7 +22,7 @@ use super::storage::Storage;
 use super::{Commit, Recovered, SpoolConfig};
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
-use crate::base::log_throttle::Quiet;
+use crate::base::log_throttle::LogThrottle;
 use crate::deliver::DeliverError;
 use crate::deliver::sinks::file::describe;
 use crate::pipeline::dedup::Alert;
@@ -69,9 +69,9 @@ pub(super) struct Log {
     pub(super) stats: Arc<Stats>,
     pub(super) shared: Arc<Shared>,
     pub(super) active: Option<Active>,
-    pub(super) quiet: Quiet,
-    pub(super) quiet_lost: Quiet,
-    pub(super) quiet_removal: Quiet,
+    pub(super) quiet: LogThrottle,
+    pub(super) quiet_lost: LogThrottle,
+    pub(super) quiet_removal: LogThrottle,
     pub(super) snapshot_bytes: u64,
     /// Changes that come now follow on nothing.
     pub(super) state_gap: bool,
@@ -124,9 +124,9 @@ impl Log {
             stats: Arc::clone(stats),
             shared,
             active: None,
-            quiet: Quiet::new(),
-            quiet_lost: Quiet::new(),
-            quiet_removal: Quiet::new(),
+            quiet: LogThrottle::new(),
+            quiet_lost: LogThrottle::new(),
+            quiet_removal: LogThrottle::new(),
             snapshot_bytes: found.states.snapshot.as_ref().map_or(0, Vec::len) as u64,
             state_gap: !found.states.are_whole(),
             cursors: CursorFile::default(),

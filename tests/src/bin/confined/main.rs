@@ -15,7 +15,7 @@ use sensor_user::cli::args::RawArgs;
 use sensor_user::cli::commands;
 
 fn main() -> ExitCode {
-    let environment = Environment::of(|name| var_os(name));
+    let environment = Environment::from_fn(|name| var_os(name));
     match commands::call(RawArgs::parse(), &environment, Some(Box::new(on_running))) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(error) => {

@@ -22,7 +22,7 @@ use super::row_queue::RowQueue;
 use super::sink_status::SinkState;
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
-use crate::base::log_throttle::Quiet;
+use crate::base::log_throttle::LogThrottle;
 use crate::deliver::batch::{Batch, Content, Entry, Sent};
 use crate::deliver::format::Format;
 use crate::deliver::format::text::readable;
@@ -69,7 +69,7 @@ pub(crate) struct Sink {
     alerts_lane: Lane,
     rows_lane: Lane,
     flight: JoinSet<Flown>,
-    quiet: Quiet,
+    quiet: LogThrottle,
     is_closing: bool,
     /// Tries to send alerts that have failed in a row since the end began.
     failed_at_end: u32,
@@ -119,7 +119,7 @@ impl Sink {
             alerts_lane: Lane::new(with.pace, config.concurrency),
             rows_lane: Lane::new(with.pace, config.concurrency),
             flight: JoinSet::new(),
-            quiet: Quiet::new(),
+            quiet: LogThrottle::new(),
             is_closing: false,
             failed_at_end: 0,
             leaves_alerts: false,

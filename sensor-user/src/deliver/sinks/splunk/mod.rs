@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::http_post::{Answer, Post, Poster, ServerConfig};
 use crate::base::clock::Clock;
-use crate::base::log_throttle::Quiet;
+use crate::base::log_throttle::LogThrottle;
 use crate::deliver::DeliverError;
 use crate::deliver::batch::{Batch, Entry, Sent};
 use crate::deliver::item::Item;
@@ -53,7 +53,7 @@ pub(crate) struct SplunkSink {
     acks: Url,
     health: Url,
     channel: String,
-    quiet: Quiet,
+    quiet: LogThrottle,
 }
 
 /// An event as the collector takes it.
@@ -94,7 +94,7 @@ impl SplunkSink {
             acks: collector("ack"),
             health: collector("health"),
             channel: Uuid::new_v4().to_string(),
-            quiet: Quiet::new(),
+            quiet: LogThrottle::new(),
         }
     }
 
