@@ -12,7 +12,7 @@ use crate::base::counters::{KernelCounters, Stats};
 use crate::config::Config;
 use crate::pipeline::Ingest;
 use crate::pipeline::aggregate::{
-    Change, ClockReading, ConnectionTable, FlowCounters, HostView, LatencyReader, Listening,
+    Change, ClockReading, ConnectionTable, FlowCounters, HostView, LatencyReader, ListeningSocket,
     ScanKind, UdpTable,
 };
 use crate::pipeline::canary::{CanaryDetector, Verdict};
@@ -304,7 +304,7 @@ impl LatencyReader for ScanLatency<'_> {
 }
 
 impl HostView for Sensor {
-    fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<Listening> {
+    fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<ListeningSocket> {
         let mut listening = self.ingest.listening(start, end);
         // The canary's listener is the only one of this process.
         let own = self.ingest.canary.as_ref().map(CanaryDetector::pid);

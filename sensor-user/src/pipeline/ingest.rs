@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::aggregate::{
-    Change, ClockReading, ConnectionTable, FlowCounters, LatencyReader, Listening, ScanKind,
+    Change, ClockReading, ConnectionTable, FlowCounters, LatencyReader, ListeningSocket, ScanKind,
     UdpTable,
 };
 use super::canary::CanaryDetector;
@@ -154,7 +154,7 @@ impl Ingest {
     }
 
     /// What listened at some time from `start` to `end`.
-    pub(crate) fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<Listening> {
+    pub(crate) fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<ListeningSocket> {
         self.connections.listening(start, end)
     }
 

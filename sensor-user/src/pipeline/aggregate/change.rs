@@ -1,12 +1,12 @@
-//! `Change`: a change of state of a connection. Rows count changes, the matcher takes their flows,
-//! `record` writes them to a file, and replay reads them again.
+//! `Change`: a change of state of a connection. Rows count changes, the matcher matches their flows,
+//! `record` writes them to a file, and `replay --live` reads them back.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::flow::Flow;
-use super::response_times::Responses;
+use super::flow::{Flow, Phase};
+use super::response_times::ResponseTimes;
 
 /// Kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,6 +27,18 @@ pub enum ChangeKind {
     Closed,
 }
 
+impl ChangeKind {
+    /// Phase of the flow of such a change.
+    pub(super) const fn phase(self) -> Phase {
+        match self {
+            Self::Opened | Self::Established => Phase::Opened,
+            Self::Active => Phase::Active,
+            Self::Translated => Phase::Translated,
+            Self::Failed | Self::Closed => Phase::Closed,
+        }
+    }
+}
+
 /// The end that closed a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -42,15 +54,15 @@ pub enum ClosedBy {
     Unknown,
 }
 
-/// One change of one connection. A connection has `Opened` first and then either `Failed`, or
-/// `Established`, any number of `Active`, and `Closed`; `Translated` comes once, at any time after
-/// `Opened`, where the translation was not known from the beginning. Counts are since the change before: their
-/// sum is the connection's.
+/// One change of one connection. The first change is `Opened`. Then comes either `Failed`, or
+/// `Established`, any number of `Active`, and `Closed`. `Translated` comes at most once, at any time
+/// after `Opened`, if the NAT mapping was not known at open. Counts are since the previous change:
+/// their sum is that of the connection.
 #[derive(Debug, Clone)]
 pub struct Change {
     /// Kind of the change.
     pub kind: ChangeKind,
-    /// The connection, at that time.
+    /// The connection at the time of the change.
     pub flow: Flow,
     /// Number of the connection in this run, from 1.
     pub number: u64,
@@ -69,11 +81,11 @@ pub struct Change {
     /// Datagrams received (UDP; 0 for TCP).
     pub packets_received: u64,
     /// Responses since the previous change (TCP).
-    pub responses: Responses,
+    pub responses: ResponseTimes,
 }
 
 impl Change {
-    /// A change of `flow` without further facts.
+    /// Creates a change of `flow` without further facts.
     pub const fn new(kind: ChangeKind, flow: Flow, number: u64, netns: u32) -> Self {
         Self {
             kind,
@@ -86,7 +98,7 @@ impl Change {
             closed_by: ClosedBy::Unknown,
             packets_sent: 0,
             packets_received: 0,
-            responses: Responses::NONE,
+            responses: ResponseTimes::NONE,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `Flow`: one connection as the matcher sees it.
+//! `Flow`: a connection at the time of one of its changes, the input of the matcher.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 use crate::base::protocol::Protocol;
 use crate::pipeline::enrich::Process;
 
-/// Who began: `connect` on this host is outbound, `accept` is inbound.
+/// Direction of a connection, by the end that initiated it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// This host accepted.
+    /// This host accepted the connection.
     Inbound,
-    /// This host connected.
+    /// This host initiated the connection.
     Outbound,
 }
 
 impl Direction {
-    /// The word of the `Direction` column.
+    /// Value of the `Direction` column.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Inbound => "inbound",
@@ -29,27 +29,27 @@ impl Direction {
     }
 }
 
-/// How the process of a connection is known.
+/// Source of the process of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attribution {
-    /// It called connect.
+    /// The process called connect.
     Connect,
-    /// Accept returned the connection to it.
+    /// `accept` returned the connection to the process.
     Accept,
-    /// It was the first to read, write or close the connection.
+    /// The process was the first to read, write or close the connection.
     FirstIo,
-    /// It owns the listener: a guess.
+    /// The process owns the listening socket: a guess.
     Listener,
-    /// It held the socket when the open sockets were read: the connection is older than the agent.
+    /// The process owned the socket during a socket scan, since no record has its open.
     Scan,
-    /// Not known: the record that would tell was lost, or no process held the socket.
+    /// Unknown: the record was lost, or no process owned the socket.
     #[default]
     Unknown,
 }
 
 impl Attribution {
-    /// The word of the `Attribution` column.
+    /// Value of the `Attribution` column.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -62,100 +62,142 @@ impl Attribution {
     }
 }
 
-/// Where in its life a connection is when the matcher sees it.
+/// Phase of a connection at the time of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Seen for the first time: SYN sent, or accepted, or one replayed row.
+    /// Seen for the first time: SYN sent, accepted, or one replayed row.
     Opened,
-    /// Still open, with what it moved since it was last seen. It was seen as `Opened` before.
+    /// Still open; the counts are those since the previous change. A flow in phase `Opened` came
+    /// before.
     Active,
-    /// Its translation is known by now. It was seen as `Opened` before, without.
+    /// The NAT mapping is known now. A flow in phase `Opened` came before, without the mapping.
     Translated,
-    /// Ended. It was seen as `Opened` before.
+    /// Closed. A flow in phase `Opened` came before.
     Closed,
 }
 
 impl Phase {
-    /// Whether hits are new: each of a connection's hits is, once.
+    /// True if hits of the flow are new. Each hit of a connection is new once.
     pub const fn is_first_sight(self) -> bool {
         matches!(self, Self::Opened | Self::Translated)
     }
 }
 
-/// A connection at a moment that the matcher must see: at first sight, while it lives, at its end.
+/// A connection at the time of a change: first seen, open, or closed.
+///
+/// The aggregate stage puts a flow into each [`Change`](super::Change). A recording has the change as
+/// a JSON line, and replay builds the same flow from it:
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use sensor_user::base::protocol::Protocol;
+/// # use sensor_user::pipeline::aggregate::recorded::RecordedChange;
+/// # use sensor_user::pipeline::aggregate::{Attribution, Change, ChangeKind};
+/// # use sensor_user::pipeline::aggregate::{Direction, Flow, Phase};
+/// let flow = Flow {
+///     time: "2026-03-01T12:00:00Z".parse()?,
+///     phase: Phase::Opened,
+///     computer: "web01.example.com".into(),
+///     direction: Direction::Outbound,
+///     protocol: Protocol::Tcp,
+///     local: [192, 0, 2, 1].into(),
+///     local_port: Some(40_000),
+///     remote: [203, 0, 113, 7].into(),
+///     remote_port: Some(443),
+///     process: Arc::default(),
+///     attribution: Attribution::Connect,
+///     connections: 1,
+///     preexisting: false,
+///     translated: None,
+///     bytes_sent: 0,
+///     bytes_received: 0,
+/// };
+/// // An outbound connection has its source on this host.
+/// assert_eq!((flow.source(), flow.source_port()), (flow.local, Some(40_000)));
+/// assert_eq!((flow.destination(), flow.destination_port()), (flow.remote, Some(443)));
+///
+/// let change = Change::new(ChangeKind::Opened, flow, 1, 0);
+/// let line = serde_json::to_string(&RecordedChange::from(&change))?;
+/// assert!(line.starts_with(r#"{"TimeGenerated":"2026-03-01T12:00:00Z","Event":"opened","#));
+///
+/// let replayed = Change::from(serde_json::from_str::<RecordedChange>(&line)?);
+/// assert_eq!((replayed.kind, replayed.flow.phase), (ChangeKind::Opened, Phase::Opened));
+/// assert_eq!(replayed.flow.peer().port, Some(443));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Flow {
-    /// When: of the SYN, of the accept (these for its translation too), of a look at what is open,
-    /// or of the end.
+    /// Time of the SYN or of the accept (also in phase `Translated`), of a socket scan, or of the close.
     pub time: Timestamp,
-    /// Opened, active or closed.
+    /// Phase of the connection.
     pub phase: Phase,
-    /// Full name of the host.
+    /// Fully qualified name of the host.
     pub computer: Arc<str>,
-    /// Who began.
+    /// Direction of the connection.
     pub direction: Direction,
-    /// Transport.
+    /// Transport protocol.
     pub protocol: Protocol,
-    /// This host's end; an IPv4-mapped address is IPv4 here.
+    /// Local address; IPv4 for an IPv4-mapped address.
     pub local: IpAddr,
-    /// This host's port; `None` while the kernel has not chosen one, or where the input has none.
+    /// Local port; `None` before the kernel has chosen one, or if the input has none.
     pub local_port: Option<u16>,
-    /// The other end; an IPv4-mapped address is IPv4 here.
+    /// Remote address; IPv4 for an IPv4-mapped address.
     pub remote: IpAddr,
-    /// The other end's port; `None` where the input has none (inbound `VMConnection` rows).
+    /// Remote port; `None` if the input has none (inbound `VMConnection` rows).
     pub remote_port: Option<u16>,
-    /// The process, as far as it is known.
+    /// Process of the connection, as far as known.
     pub process: Arc<Process>,
-    /// How it is known.
+    /// Source of the process.
     pub attribution: Attribution,
-    /// Physical connections that this stands for: 1, or the links of a replayed row.
+    /// Number of connections: 1, or the links of a replayed row.
     pub connections: u64,
-    /// Whether it was open before the agent watched; its `time` is then that of the first look.
+    /// True if the connection was open before the agent started; it then opens at the time of the
+    /// initial socket scan.
     pub preexisting: bool,
-    /// The same connection as the other side of a translation (NAT) sees it, where there is one.
+    /// NAT mapping of the connection, if there is one.
     pub translated: Option<NatMapping>,
-    /// Payload bytes sent since it was last told: the sum over all phases is the connection's.
+    /// Payload bytes sent since the previous change: the sum over all changes is the total.
     pub bytes_sent: u64,
-    /// Payload bytes received since it was last told.
+    /// Payload bytes received since the previous change.
     pub bytes_received: u64,
 }
 
-/// Both ends of a connection behind an address translation, from this host's view.
+/// Ends of a connection on the other side of a network address translation (NAT).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct NatMapping {
-    /// This host's end as the remote one sees it.
+    /// Address of this host as the remote end has it.
     pub local_ip: IpAddr,
-    /// Its port.
+    /// Port of this host as the remote end has it.
     pub local_port: u16,
-    /// The remote end that is really talked to.
+    /// Address of the actual remote end.
     pub remote_ip: IpAddr,
-    /// Its port.
+    /// Port of the actual remote end.
     pub remote_port: u16,
 }
 
-/// The remote end of a connection, and the ports that an indicator may ask for besides.
+/// Remote end of a connection, with the ports that an indicator can restrict.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer {
-    /// Its address.
+    /// Remote address of the socket.
     pub address: IpAddr,
-    /// Its port, where it is known.
+    /// Remote port, if known.
     pub port: Option<u16>,
-    /// This host's port, where it is known.
+    /// Local port, if known.
     pub local_port: Option<u16>,
-    /// What it is translated to.
+    /// Actual remote end, if there is a NAT mapping.
     pub translated: Option<SocketAddr>,
 }
 
 impl NatMapping {
-    /// The remote end that is really talked to.
+    /// Address and port of the actual remote end.
     pub const fn remote(&self) -> SocketAddr {
         SocketAddr::new(self.remote_ip, self.remote_port)
     }
 }
 
 impl Flow {
-    /// Its remote end.
+    /// Remote end of the flow.
     pub fn peer(&self) -> Peer {
         Peer {
             address: self.remote,
@@ -165,7 +207,7 @@ impl Flow {
         }
     }
 
-    /// `SourceIp` of Microsoft's tables: the end that began.
+    /// Value of `SourceIp` in Microsoft's tables: the end that initiated the connection.
     pub const fn source(&self) -> IpAddr {
         match self.direction {
             Direction::Inbound => self.remote,
@@ -173,7 +215,7 @@ impl Flow {
         }
     }
 
-    /// `DestinationIp`: the end that was called.
+    /// Value of `DestinationIp`: the end that accepted the connection.
     pub const fn destination(&self) -> IpAddr {
         match self.direction {
             Direction::Inbound => self.local,
@@ -181,7 +223,7 @@ impl Flow {
         }
     }
 
-    /// The port of the end that began.
+    /// Port of the end that initiated the connection.
     pub const fn source_port(&self) -> Option<u16> {
         match self.direction {
             Direction::Inbound => self.remote_port,
@@ -189,7 +231,7 @@ impl Flow {
         }
     }
 
-    /// `DestinationPort`: the port of the end that was called.
+    /// Value of `DestinationPort`: the port of the end that accepted the connection.
     pub const fn destination_port(&self) -> Option<u16> {
         match self.direction {
             Direction::Inbound => self.local_port,

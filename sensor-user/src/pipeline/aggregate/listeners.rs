@@ -1,8 +1,7 @@
-//! `Listeners`: who listens where, to name an owner for what nobody has touched yet, and to tell
-//! each port that listens.
+//! `Listeners`: listening TCP sockets and their owners. The owner of a listener stands in for that of
+//! a connection that no process has used yet, and each listener has a row per minute.
 //!
-//! A listener outlives the program that made it: a process that becomes another one (exec) is the
-//! listener's owner under its new name.
+//! A listener survives an exec of its process: its owner is then the new program.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -10,43 +9,56 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::host::Listening;
+use super::host::ListeningSocket;
 use crate::base::collections;
 use crate::base::collections::Table;
 use crate::base::counters::Stats;
 use crate::pipeline::enrich::Process;
 
-/// Ports (in all network namespaces) with a listener at most.
+/// Maximum number of ports with a listener, over all network namespaces.
 const PORTS_MAX: usize = 65_536;
-/// Listeners of one port at most (`SO_REUSEPORT` groups); the oldest leaves first.
+/// Maximum number of listeners of one port (`SO_REUSEPORT` groups); the oldest is evicted first.
 const PER_PORT_MAX: usize = 256;
-/// Listeners that have ended and are kept until their last minute is told; the oldest leaves first.
-const ENDED_MAX: usize = 4096;
+/// Maximum number of closed listeners that wait for the end of their last minute; the oldest is
+/// evicted first.
+const CLOSED_MAX: usize = 4096;
 
+/// A listening socket.
 #[derive(Debug)]
-struct Listener {
-    sk: u64,
-    address: IpAddr,
-    process: Arc<Process>,
-    /// When it began to listen; the beginning of time for what is older than the agent.
-    since: Timestamp,
+pub(super) struct Listener {
+    /// Key of the socket: the address of its `struct sock`, or a local key of a socket scan.
+    pub(super) sk: u64,
+    pub(super) address: IpAddr,
+    pub(super) process: Arc<Process>,
+    /// Time of `listen`; the minimum for a listener that is older than the agent.
+    pub(super) since: Timestamp,
 }
 
 impl Listener {
-    fn listening(&self, (netns, port): (u32, u16)) -> Listening {
+    fn socket(&self, (netns, port): PortKey) -> ListeningSocket {
         let process = Arc::clone(&self.process);
-        Listening { netns, address: self.address, port, process }
+        ListeningSocket { netns, address: self.address, port, process }
     }
 }
+
+/// A listener that was closed.
+#[derive(Debug)]
+struct ClosedListener {
+    since: Timestamp,
+    until: Timestamp,
+    socket: ListeningSocket,
+}
+
+/// Network namespace and port.
+type PortKey = (u32, u16);
 
 /// Listeners by network namespace and port.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    ports: Table<(u32, u16), Vec<Listener>>,
-    /// How many of them each process id has: nearly no process that execs has one.
+    ports: Table<PortKey, Vec<Listener>>,
+    /// Number of listeners by process id: nearly no process that calls exec has one.
     counts: HashMap<u32, usize>,
-    /// Those that have ended, with when.
-    ended: VecDeque<(Timestamp, Timestamp, Listening)>,
+    closed: VecDeque<ClosedListener>,
     stats: Arc<Stats>,
 }
 
@@ -55,59 +67,48 @@ impl Listeners {
         Self {
             ports: collections::table(PORTS_MAX),
             counts: HashMap::new(),
-            ended: VecDeque::new(),
+            closed: VecDeque::new(),
             stats,
         }
     }
 
-    /// Ports that are listened on, and how many may be.
+    /// Number of ports with a listener, and the maximum.
     pub(super) fn occupancy(&self) -> (usize, usize) {
         (self.ports.len(), self.ports.cap().get())
     }
 
-    pub(super) fn add(
-        &mut self,
-        key: (u32, u16),
-        (sk, since): (u64, Timestamp),
-        address: IpAddr,
-        process: Arc<Process>,
-    ) {
-        self.remove(key, (sk, None), since);
-        if let Some(pid) = process.pid {
+    pub(super) fn add(&mut self, key: PortKey, listener: Listener) {
+        self.remove(key, listener.sk, None, listener.since);
+        if let Some(pid) = listener.process.pid {
             *self.counts.entry(pid).or_default() += 1;
         }
-        let listener = Listener { sk, address, process, since };
         if let Some(listeners) = self.ports.get_mut(&key) {
             let oldest = (listeners.len() >= PER_PORT_MAX).then(|| listeners.remove(0));
             listeners.push(listener);
-            self.evicted(oldest.as_slice());
+            self.evict(oldest.as_slice());
         } else if let Some((_, evicted)) = self.ports.push(key, vec![listener]) {
-            self.evicted(&evicted);
+            self.evict(&evicted);
         }
     }
 
-    /// Removes a listener that goes by either of two keys and ended at `time`.
-    pub(super) fn remove(
-        &mut self,
-        key: (u32, u16),
-        (sk, or): (u64, Option<u64>),
-        time: Timestamp,
-    ) {
+    /// Removes a listener, closed at `time`, which is known by one of two keys.
+    pub(super) fn remove(&mut self, key: PortKey, sk: u64, other: Option<u64>, time: Timestamp) {
         let Some(listeners) = self.ports.get_mut(&key) else { return };
-        let goes = |known: &Listener| known.sk == sk || Some(known.sk) == or;
-        let Some(at) = listeners.iter().position(goes) else { return };
+        let is_it = |known: &Listener| known.sk == sk || Some(known.sk) == other;
+        let Some(at) = listeners.iter().position(is_it) else { return };
         let gone = listeners.remove(at);
-        if self.ended.len() >= ENDED_MAX {
-            self.ended.pop_front();
+        if self.closed.len() >= CLOSED_MAX {
+            self.closed.pop_front();
         }
-        self.ended.push_back((gone.since, time, gone.listening(key)));
+        let socket = gone.socket(key);
+        self.closed.push_back(ClosedListener { since: gone.since, until: time, socket });
         if listeners.is_empty() {
             self.ports.pop(&key);
         }
-        self.forget(&gone);
+        self.uncount(&gone);
     }
 
-    /// A process became another program: so did the owner of its listeners.
+    /// Assigns the listeners of a process that has executed another program to that program.
     pub(super) fn image_replaced(&mut self, image: &Arc<Process>) {
         if !image.pid.is_some_and(|pid| self.counts.contains_key(&pid)) {
             return;
@@ -119,26 +120,26 @@ impl Listeners {
         }
     }
 
-    /// What listened at some time from `start` to `end`. What ended before is forgotten.
-    pub(super) fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<Listening> {
-        self.ended.retain(|(_, ended, _)| *ended >= start);
-        let ended = self.ended.iter().filter(|(since, _, _)| *since < end);
-        let ended = ended.map(|(_, _, listening)| listening.clone());
-        let live = self.ports.iter().flat_map(|(key, listeners)| {
+    /// Sockets that listened at any time from `start` to `end`. Drops those closed before `start`.
+    pub(super) fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<ListeningSocket> {
+        self.closed.retain(|listener| listener.until >= start);
+        let closed = self.closed.iter().filter(|listener| listener.since < end);
+        let closed = closed.map(|listener| listener.socket.clone());
+        let open = self.ports.iter().flat_map(|(key, listeners)| {
             let before = listeners.iter().filter(|listener| listener.since < end);
-            before.map(|listener| listener.listening(*key))
+            before.map(|listener| listener.socket(*key))
         });
-        live.chain(ended).collect()
+        open.chain(closed).collect()
     }
 
-    fn evicted(&mut self, listeners: &[Listener]) {
+    fn evict(&mut self, listeners: &[Listener]) {
         self.stats.listeners_evicted.add(listeners.len() as u64);
         for gone in listeners {
-            self.forget(gone);
+            self.uncount(gone);
         }
     }
 
-    fn forget(&mut self, gone: &Listener) {
+    fn uncount(&mut self, gone: &Listener) {
         let Some(pid) = gone.process.pid else { return };
         if let Some(count) = self.counts.get_mut(&pid) {
             *count -= 1;
@@ -148,11 +149,12 @@ impl Listeners {
         }
     }
 
-    /// The process that listens there: on that address rather than on all; the latest of several.
-    pub(super) fn owner(&mut self, key: (u32, u16), address: IpAddr) -> Option<Arc<Process>> {
+    /// Owner of the listener that accepts connections to `address`. A listener on that address goes
+    /// before a wildcard one, a later one before an earlier one.
+    pub(super) fn owner(&mut self, key: PortKey, address: IpAddr) -> Option<Arc<Process>> {
         let listeners = self.ports.get(&key)?;
         let exact = listeners.iter().rev().find(|known| known.address == address);
-        // `::` takes IPv4 in too, 0.0.0.0 takes no IPv6.
+        // `::` also accepts IPv4; 0.0.0.0 does not accept IPv6.
         let covers = |any: IpAddr| any.is_unspecified() && (any.is_ipv6() || address.is_ipv4());
         let any = || listeners.iter().rev().find(|known| covers(known.address));
         exact.or_else(any).map(|known| Arc::clone(&known.process))
@@ -170,16 +172,21 @@ mod tests {
         Arc::new(Process { pid: Some(pid), start_boot_ns, name, ..Process::default() })
     }
 
+    const ANY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+
+    fn listener(sk: u64, since: Timestamp, process: Arc<Process>) -> Listener {
+        Listener { sk, address: ANY, process, since }
+    }
+
     #[test]
-    fn a_process_that_becomes_another_program_takes_its_listeners_along() {
+    fn an_exec_keeps_the_listeners_of_the_process() {
         let mut listeners = Listeners::new(Arc::default());
-        let any = IpAddr::from([0, 0, 0, 0]);
-        listeners.add((1, 80), (1, EVER), any, image(7, 100, "activator"));
-        listeners.add((1, 81), (2, EVER), any, image(8, 100, "other"));
+        listeners.add((1, 80), listener(1, EVER, image(7, 100, "activator")));
+        listeners.add((1, 81), listener(2, EVER, image(8, 100, "other")));
         listeners.image_replaced(&image(7, 200, "a later process with that id"));
         listeners.image_replaced(&image(9, 100, "one that does not listen"));
         let owner = |listeners: &mut Listeners, port| {
-            listeners.owner((1, port), any).map(|process| process.name.clone()).unwrap()
+            listeners.owner((1, port), ANY).map(|process| process.name.clone()).unwrap()
         };
         assert_eq!(owner(&mut listeners, 80), "activator");
         listeners.image_replaced(&image(7, 100, "service"));
@@ -192,37 +199,35 @@ mod tests {
     #[test]
     fn counts_end_with_the_last_listener_of_a_process() {
         let mut listeners = Listeners::new(Arc::default());
-        let any = IpAddr::from([0, 0, 0, 0]);
         // The first socket listens twice; the port's oldest listener makes room for the last one.
-        listeners.add((1, 80), (0, EVER), any, image(7, 1, "a"));
+        listeners.add((1, 80), listener(0, EVER, image(7, 1, "a")));
         for sk in 0..=PER_PORT_MAX as u64 {
-            listeners.add((1, 80), (sk, EVER), any, image(7, 1, "a"));
+            listeners.add((1, 80), listener(sk, EVER, image(7, 1, "a")));
         }
         assert_eq!(listeners.stats.listeners_evicted.value(), 1);
         assert_eq!(listeners.counts[&7], PER_PORT_MAX);
         for sk in 0..=PER_PORT_MAX as u64 {
-            listeners.remove((1, 80), (sk, None), EVER);
+            listeners.remove((1, 80), sk, None, EVER);
         }
         assert!(listeners.counts.is_empty() && listeners.ports.is_empty());
     }
 
     #[test]
-    fn what_listens_is_told_in_each_minute_of_its_life() {
+    fn a_listener_is_in_each_minute_of_its_lifetime() {
         let mut listeners = Listeners::new(Arc::default());
-        let any = IpAddr::from([0, 0, 0, 0]);
         let at = |second| Timestamp::from_second(second).unwrap();
-        listeners.add((1, 80), (1, EVER), any, image(7, 1, "older"));
-        listeners.add((1, 81), (2, at(70)), any, image(7, 1, "short"));
-        listeners.remove((1, 81), (2, None), at(71));
-        listeners.add((1, 82), (3, at(121)), any, image(7, 1, "young"));
-        listeners.remove((1, 80), (1, None), at(185));
-        let mut told = |minute: i64| {
+        listeners.add((1, 80), listener(1, EVER, image(7, 1, "older")));
+        listeners.add((1, 81), listener(2, at(70), image(7, 1, "short")));
+        listeners.remove((1, 81), 2, None, at(71));
+        listeners.add((1, 82), listener(3, at(121), image(7, 1, "young")));
+        listeners.remove((1, 80), 1, None, at(185));
+        let mut ports_in = |minute: i64| {
             let listening = listeners.listening(at(minute * 60), at(minute * 60 + 60));
             let mut ports: Vec<u16> = listening.iter().map(|it| it.port).collect();
             ports.sort_unstable();
             ports
         };
-        let minutes = [told(0), told(1), told(2), told(3), told(4)];
+        let minutes = [0, 1, 2, 3, 4].map(&mut ports_in);
         assert_eq!(minutes, [vec![80], vec![80, 81], vec![80, 82], vec![80, 82], vec![82]]);
     }
 }

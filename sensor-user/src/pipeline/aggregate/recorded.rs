@@ -1,7 +1,7 @@
-//! What `record` writes and `replay --live` reads: one JSON line a change of a connection.
+//! `RecordedChange`: the JSON line of a change, written by `record` and read by `replay --live`.
 //!
-//! The columns are those of `VMConnection` with counts of this change alone, and extension columns
-//! for what a minute cannot hold; so `replay --at` reads the same file as rows.
+//! A line has the columns of `VMConnection`, with the counts of this change alone, and extension
+//! columns for facts that a row has not. So `replay --at` reads the same file as rows.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,107 +11,108 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::change::{Change, ChangeKind, ClosedBy};
-use super::flow::{Attribution, Direction, Flow, NatMapping, Phase};
-use super::response_times::Responses;
+use super::flow::{Attribution, Direction, Flow, NatMapping};
+use super::response_times::ResponseTimes;
 use crate::base::protocol::Protocol;
 use crate::pipeline::enrich::Process;
 
-/// One line.
+/// JSON line of one change of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RecordedChange {
     /// Time of the change, UTC, to the nanosecond.
     pub time_generated: Timestamp,
-    /// What happened: `opened`, `established`, `active`, `translated`, `failed` or `closed`.
+    /// Kind of the change: `opened`, `established`, `active`, `translated`, `failed` or `closed`.
     pub event: ChangeKind,
-    /// Numbers the connections of one recording, from 1.
+    /// Number of the connection in the recording, from 1.
     pub connection_number: u64,
-    /// Full name of the host.
+    /// Fully qualified name of the host.
     pub computer: String,
-    /// `inbound` or `outbound`.
+    /// Direction: `inbound` or `outbound`.
     pub direction: Direction,
-    /// `tcp` or `udp`.
+    /// Transport protocol: `tcp` or `udp`.
     pub protocol: Protocol,
-    /// The end that began.
+    /// Address of the end that initiated the connection.
     pub source_ip: IpAddr,
-    /// Its port, where known.
+    /// Port of that end, if known.
     pub source_port: Option<u16>,
-    /// The end that was called.
+    /// Address of the end that accepted the connection.
     pub destination_ip: IpAddr,
-    /// Its port, where known.
+    /// Port of that end, if known.
     pub destination_port: Option<u16>,
-    /// The remote end.
+    /// Address of the remote end.
     pub remote_ip: IpAddr,
-    /// 1 for `established`.
+    /// 1 for `established`, else 0.
     pub links_established: u64,
-    /// 1 for `closed`.
+    /// 1 for `closed`, else 0.
     pub links_terminated: u64,
-    /// 1 for `failed`.
+    /// 1 for `failed`, else 0.
     pub links_failed: u64,
-    /// Payload bytes since the change before.
+    /// Payload bytes sent since the previous change.
     pub bytes_sent: u64,
-    /// Payload bytes since the change before.
+    /// Payload bytes received since the previous change.
     pub bytes_received: u64,
-    /// Datagrams since the change before (UDP).
+    /// Datagrams sent since the previous change (UDP).
     #[serde(default)]
     pub packets_sent: u64,
-    /// Datagrams since the change before (UDP).
+    /// Datagrams received since the previous change (UDP).
     #[serde(default)]
     pub packets_received: u64,
-    /// Answers since the change before (TCP).
+    /// Responses since the previous change (TCP).
     #[serde(default)]
     pub responses: u64,
-    /// Sum of their times, µs.
+    /// Sum of the response times, µs.
     #[serde(default)]
     pub response_time_sum_us: u64,
-    /// The shortest, µs.
+    /// Minimum response time, µs; 0 for no response.
     #[serde(default)]
     pub response_time_min_us: u32,
-    /// The longest, µs.
+    /// Maximum response time, µs; 0 for no response.
     #[serde(default)]
     pub response_time_max_us: u32,
-    /// Whether it was open before the agent watched.
+    /// True if the connection was open before the agent started.
     #[serde(default)]
     pub preexisting: bool,
-    /// Both ends behind an address translation, where there is one.
+    /// NAT mapping of the connection, if there is one.
     #[serde(default)]
     pub translated: Option<NatMapping>,
-    /// How the process is known.
+    /// Source of the process.
     pub attribution: Attribution,
     /// File name of the executable.
     pub process_name: String,
-    /// Process id.
+    /// Process id, if known.
     pub process_id: Option<u32>,
-    /// Start of the process, ns since boot; 0 when unknown.
+    /// Start of the process, ns since boot; 0 if unknown.
     pub process_start_boot_ns: u64,
     /// Absolute path of the executable.
     pub process_path: String,
-    /// Arguments.
+    /// Arguments of the process, joined by spaces.
     pub command_line: String,
-    /// User id.
+    /// User id of the process.
     pub user_id: Option<u32>,
-    /// User.
+    /// User name of the process.
     pub user_name: String,
-    /// Parent's id.
+    /// Process id of the parent.
     pub parent_process_id: Option<u32>,
-    /// File name of the parent's executable.
+    /// File name of the executable of the parent.
     pub parent_process_name: String,
-    /// cgroup v2 id; 0 when unknown.
+    /// cgroup v2 id of the process; 0 if unknown.
     pub cgroup_id: u64,
-    /// Container id.
+    /// Container id of the process.
     pub container_id: String,
-    /// Inode number of the network namespace; 0 when unknown.
+    /// Inode number of the network namespace; 0 if unknown.
     pub network_namespace: u32,
-    /// errno of a failure or of an abnormal end; 0 for none.
+    /// errno of a failure or of an abnormal close; 0 for none.
     pub error_number: u32,
-    /// Smoothed round-trip time, microseconds, while it lives and at the end; 0 when unknown.
+    /// Smoothed round-trip time, microseconds, while the connection is open and at its close; 0 if
+    /// unknown.
     pub rtt_us: u32,
-    /// From opened to the end; 0 before.
+    /// Nanoseconds from open to close; 0 before the close.
     pub duration_ns: u64,
-    /// Who ended it: `local`, `remote`, `timeout` or `unknown`.
+    /// End that closed the connection: `local`, `remote`, `timeout` or `unknown`.
     #[serde(default)]
     pub closed_by: ClosedBy,
-    /// Always `VMConnection`.
+    /// Constant `VMConnection`.
     pub r#type: String,
 }
 
@@ -189,12 +190,7 @@ impl From<RecordedChange> for Change {
         };
         let flow = Flow {
             time: line.time_generated,
-            phase: match line.event {
-                ChangeKind::Opened | ChangeKind::Established => Phase::Opened,
-                ChangeKind::Active => Phase::Active,
-                ChangeKind::Translated => Phase::Translated,
-                ChangeKind::Failed | ChangeKind::Closed => Phase::Closed,
-            },
+            phase: line.event.phase(),
             computer: line.computer.into(),
             direction: line.direction,
             protocol: line.protocol,
@@ -221,7 +217,7 @@ impl From<RecordedChange> for Change {
             closed_by: line.closed_by,
             packets_sent: line.packets_sent,
             packets_received: line.packets_received,
-            responses: Responses {
+            responses: ResponseTimes {
                 count: line.responses,
                 sum_us: line.response_time_sum_us,
                 min_us: line.response_time_min_us,

@@ -1,39 +1,39 @@
-//! `Responses`: how many answers there were, and how long they took.
+//! `ResponseTimes`: number and latency of the responses on a connection.
 
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::decode::LatencyCounts;
 
-/// Answers on a connection, or on many. What counts as one: [`sensor_ebpf::latency`].
+/// Responses on one or more connections. [`sensor_ebpf::latency`] defines a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Responses {
-    /// How many.
+pub struct ResponseTimes {
+    /// Number of responses.
     pub count: u64,
-    /// Sum of their times, µs.
+    /// Sum of the response times, µs.
     pub sum_us: u64,
-    /// The shortest, µs; 0 for none.
+    /// Minimum response time, µs; 0 for no response.
     pub min_us: u32,
-    /// The longest, µs; 0 for none.
+    /// Maximum response time, µs; 0 for no response.
     pub max_us: u32,
 }
 
-impl Responses {
-    /// None.
+impl ResponseTimes {
+    /// No responses.
     pub const NONE: Self = Self { count: 0, sum_us: 0, min_us: 0, max_us: 0 };
 
-    /// One that took so long, µs.
-    pub fn one(us: u64) -> Self {
-        let short = u32::try_from(us).unwrap_or(u32::MAX);
-        Self { count: 1, sum_us: us, min_us: short, max_us: short }
+    /// One response of a latency, µs.
+    pub fn single(us: u64) -> Self {
+        let time = u32::try_from(us).unwrap_or(u32::MAX);
+        Self { count: 1, sum_us: us, min_us: time, max_us: time }
     }
 
-    /// Whether there was none.
+    /// True if there was no response.
     pub const fn is_none(&self) -> bool {
         self.count == 0
     }
 
-    /// Adds others.
+    /// Adds the responses of another value.
     pub fn add(&mut self, other: &Self) {
         if other.is_none() {
             return;
@@ -44,8 +44,8 @@ impl Responses {
         self.sum_us = self.sum_us.saturating_add(other.sum_us);
     }
 
-    /// Takes one out that was told before. The shortest and the longest stay: which others there
-    /// were is not known, and their average is still between the two.
+    /// Subtracts a response that was reported before. Minimum and maximum stay, since the others are
+    /// not known; the average is still between the two.
     pub fn remove(&mut self, one: &Self) {
         self.count = self.count.saturating_sub(one.count);
         self.sum_us = self.sum_us.saturating_sub(one.sum_us);
@@ -54,15 +54,15 @@ impl Responses {
         }
     }
 
-    /// Takes them, and leaves none.
+    /// Returns the responses, and resets the value.
     #[must_use]
     pub const fn take(&mut self) -> Self {
         std::mem::replace(self, Self::NONE)
     }
 
-    /// The columns of Microsoft's tables: how many, and the shortest, the longest and the sum in
-    /// milliseconds; all `None` where there was none. Rounded down, up and to the nearest, so that always
-    /// shortest ≤ sum / count ≤ longest.
+    /// Columns of Microsoft's tables: number, and minimum, maximum and sum in milliseconds; all `None`
+    /// without a response. They are rounded down, up and to the nearest, so that always
+    /// minimum ≤ sum / count ≤ maximum.
     pub fn columns(&self) -> [Option<u64>; 4] {
         let (min, max) = (u64::from(self.min_us / 1000), u64::from(self.max_us.div_ceil(1000)));
         let sum = self.sum_us.saturating_add(500) / 1000;
@@ -70,9 +70,9 @@ impl Responses {
     }
 }
 
-impl From<LatencyCounts> for Responses {
-    fn from(turns: LatencyCounts) -> Self {
-        let LatencyCounts { sum_us, count, min_us, max_us, epoch: _ } = turns;
+impl From<LatencyCounts> for ResponseTimes {
+    fn from(counts: LatencyCounts) -> Self {
+        let LatencyCounts { sum_us, count, min_us, max_us, epoch: _ } = counts;
         Self { count: count.into(), sum_us, min_us, max_us }
     }
 }
@@ -85,12 +85,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_average_is_between_the_shortest_and_the_longest(
+        fn the_average_is_between_minimum_and_maximum(
             times in prop::collection::vec(0_u64..5_000_000, 1..50)
         ) {
-            let mut all = Responses::NONE;
+            let mut all = ResponseTimes::NONE;
             for us in &times {
-                all.add(&Responses::one(*us));
+                all.add(&ResponseTimes::single(*us));
             }
             prop_assert_eq!(all.count, times.len() as u64);
             prop_assert_eq!(u64::from(all.min_us), *times.iter().min().unwrap());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::change::{Change, ChangeKind};
-use super::super::flow::{Attribution, Direction, Flow, Phase};
+use super::super::flow::{Attribution, Direction, Flow};
 use super::close_reason::closed_by;
 use super::{Connection, ConnectionTable};
 use crate::base::protocol::Protocol;
@@ -53,12 +53,7 @@ impl ConnectionTable {
         let port = |port: u16| (port != 0).then_some(port);
         let flow = Flow {
             time,
-            phase: match kind {
-                ChangeKind::Opened | ChangeKind::Established => Phase::Opened,
-                ChangeKind::Active => Phase::Active,
-                ChangeKind::Translated => Phase::Translated,
-                ChangeKind::Failed | ChangeKind::Closed => Phase::Closed,
-            },
+            phase: kind.phase(),
             computer: Arc::clone(&self.computer),
             direction: connection.direction,
             protocol: Protocol::Tcp,

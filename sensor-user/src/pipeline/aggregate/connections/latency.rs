@@ -4,7 +4,7 @@
 use sensor_ebpf::latency::{RESPONSE_IDLE_NS, ResponseDirection};
 
 use super::super::flow::Direction;
-use super::super::response_times::Responses;
+use super::super::response_times::ResponseTimes;
 use super::{Connection, ConnectionTable};
 use crate::pipeline::decode::{ConnectionLatency, LatencyByDirection, TcpLatency};
 
@@ -79,7 +79,7 @@ impl Connection {
             if counts.epoch <= self.scan.latency_epoch || counts.epoch > last {
                 continue;
             }
-            let mut responses = Responses::from(counts);
+            let mut responses = ResponseTimes::from(counts);
             if let Some((requested, end)) = self.scan.trailing_response.take() {
                 responses.remove(&one(requested, end));
             }
@@ -90,8 +90,8 @@ impl Connection {
 }
 
 /// A response to a request at `requested`, complete at `end`, ns.
-fn one(requested: u64, end: u64) -> Responses {
-    Responses::one(end.saturating_sub(requested) / 1000)
+fn one(requested: u64, end: u64) -> ResponseTimes {
+    ResponseTimes::single(end.saturating_sub(requested) / 1000)
 }
 
 #[cfg(test)]

@@ -23,8 +23,8 @@ use sensor_ebpf::record::OwnerSource;
 
 use super::change::{Change, ChangeKind};
 use super::flow::{Attribution, Direction};
-use super::host::Listening;
-use super::listeners::Listeners;
+use super::host::ListeningSocket;
+use super::listeners::{Listener, Listeners};
 use crate::base::collections;
 use crate::base::collections::Table;
 use crate::base::counters::Stats;
@@ -160,18 +160,19 @@ impl ConnectionTable {
             }
             TcpKind::Listen => {
                 let process = process.unwrap_or_else(|| Arc::clone(&self.unknown_process));
-                let listener = (tcp.sk, time);
-                self.listeners.add((tcp.netns, tcp.local_port), listener, tcp.local, process);
+                let listener = Listener { sk: tcp.sk, address: tcp.local, process, since: time };
+                self.listeners.add((tcp.netns, tcp.local_port), listener);
             }
             TcpKind::Unlisten => {
-                let listener = (tcp.sk, socket_scan::key_of_cookie(tcp.cookie));
-                self.listeners.remove((tcp.netns, tcp.local_port), listener, time);
+                let key = (tcp.netns, tcp.local_port);
+                let scanned = socket_scan::key_of_cookie(tcp.cookie);
+                self.listeners.remove(key, tcp.sk, scanned, time);
             }
         }
     }
 
     /// Sockets that listened at any time from `start` to `end`.
-    pub fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<Listening> {
+    pub fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<ListeningSocket> {
         self.listeners.listening(start, end)
     }
 

@@ -18,7 +18,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::super::response_times::Responses;
+use super::super::listeners::Listener;
+use super::super::response_times::ResponseTimes;
 use super::latency::LatencyReader;
 use super::scan_index::{ClosedDuringScan, ScanIndex};
 use super::{Connection, ConnectionTable};
@@ -67,7 +68,7 @@ pub(super) struct ScanView {
     /// True if the last scan did not find the connection.
     pub(super) missed: bool,
     /// Responses that are not reported yet.
-    pub(super) responses: Responses,
+    pub(super) responses: ResponseTimes,
     /// Last epoch whose responses have been counted.
     pub(super) latency_epoch: u32,
     /// Request and response time, ns since boot, of the response that was counted ahead of the kernel.
@@ -261,11 +262,11 @@ impl ConnectionTable {
                 continue;
             }
             let process = owner(socket.inode).unwrap_or_else(|| Arc::clone(&self.unknown_process));
-            let key =
+            let sk =
                 key_of_cookie(socket.cookie).unwrap_or_else(|| LOCAL_KEY | u64::from(socket.inode));
-            let port = (socket.netns, socket.ends.local_port);
-            let listener = (key, Timestamp::MIN);
-            self.listeners.add(port, listener, socket.ends.local, process);
+            let address = socket.ends.local;
+            let listener = Listener { sk, address, process, since: Timestamp::MIN };
+            self.listeners.add((socket.netns, socket.ends.local_port), listener);
         }
     }
 

@@ -1,9 +1,9 @@
-//! `HostTables`: the siblings of `VMConnection` that follow from the same changes: a row a minute
-//! for each port on which this host listens (`VMBoundPort`), a row an hour for each process that
-//! had TCP connections (`VMProcess`).
+//! `HostTables`: tables that follow from the same changes as `VMConnection`. `VMBoundPort` has a row
+//! per minute for each listening port, `VMProcess` a row per hour for each process with TCP
+//! connections.
 //!
-//! They are told in the minutes of [`super::rows::RowTable`], which says in which of them a change was
-//! counted: so what a process's bound ports moved is what its inbound rows moved.
+//! A change counts into the same minute as in [`super::rows::RowTable`], which returns it. So the
+//! bytes of the bound ports of a process are those of its inbound connection rows.
 
 mod ports;
 mod processes;
@@ -24,33 +24,33 @@ use crate::schema::TableRow;
 use ports::BoundPorts;
 use processes::Processes;
 
-/// A socket that listened, with the process that owned it.
+/// Listening socket with its owner.
 #[derive(Debug, Clone)]
-pub struct Listening {
-    /// Inode number of its network namespace.
+pub struct ListeningSocket {
+    /// Inode number of the network namespace.
     pub netns: u32,
-    /// Local address; unspecified where it takes every one.
+    /// Local address; unspecified for a wildcard socket.
     pub address: IpAddr,
-    /// Local port.
+    /// Local port of the socket.
     pub port: u16,
-    /// Who made it, or its image by now.
+    /// Process that called `listen`, with its current program.
     pub process: Arc<Process>,
 }
 
-/// What the tables ask of the host.
+/// Facts of the host that the tables need.
 pub trait HostView {
-    /// What listened at some time in the minute from `start` to `end`.
-    fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<Listening>;
-    /// Wall time of an instant in nanoseconds since boot.
+    /// Sockets that listened at any time in the minute from `start` to `end`.
+    fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<ListeningSocket>;
+    /// Wall-clock time of an instant in nanoseconds since boot.
     fn wall(&self, boot_ns: u64) -> Timestamp;
-    /// Folder that a process works in; "" where it is not known.
+    /// Working directory of a process; "" if unknown.
     fn working_directory(&self, process: &Process) -> String;
 }
 
-/// A minute that is closed.
+/// A closed minute.
 #[derive(Debug, Clone, Copy)]
 struct Minute {
-    /// Since 1970.
+    /// Minutes since 1970.
     number: i64,
 }
 
@@ -64,11 +64,11 @@ impl Minute {
     }
 }
 
-/// The tables in the making.
+/// Counts of ports and processes, and the rows made of them.
 #[derive(Debug)]
 pub struct HostTables {
     identity: RowIdentity,
-    /// The first minute that is not closed: the one of [`super::rows::RowTable`].
+    /// First minute that is not closed, as in [`super::rows::RowTable`].
     next_minute: Option<i64>,
     ports: BoundPorts,
     processes: Processes,
@@ -76,19 +76,19 @@ pub struct HostTables {
 }
 
 impl HostTables {
-    /// Empty tables of at most `max_keys` ports a minute, and as many processes. `home` is the
-    /// inode number of the agent's own network namespace, 0 when unknown.
-    pub fn new(identity: RowIdentity, home: u32, max_keys: usize, stats: Arc<Stats>) -> Self {
+    /// Creates empty tables for at most `max_keys` ports per minute, and as many processes. `own_netns`
+    /// is the inode number of the network namespace of the agent, 0 if unknown.
+    pub fn new(identity: RowIdentity, own_netns: u32, max_keys: usize, stats: Arc<Stats>) -> Self {
         Self {
             identity,
             next_minute: None,
-            ports: BoundPorts::new(home, max_keys, Arc::clone(&stats)),
+            ports: BoundPorts::new(own_netns, max_keys, Arc::clone(&stats)),
             processes: Processes::new(max_keys, Arc::clone(&stats)),
             stats,
         }
     }
 
-    /// Takes in a change; `minute` is the one that its row is in, `None` where it is in no row.
+    /// Counts a change; `minute` is that of its connection row, `None` if it is in no row.
     pub fn observe(&mut self, change: &Change, minute: Option<i64>) {
         if change.flow.protocol == Protocol::Tcp {
             self.processes.observe(change);
@@ -98,15 +98,14 @@ impl HostTables {
         }
     }
 
-    /// Closes the minutes that ended before `now` less the lateness; gives their rows. After a leap
-    /// of the clock minutes without activity are left out but for the last; one that is set back is
-    /// followed.
+    /// Closes the minutes that ended [`LATENESS`] before `now`, and returns their rows. After a jump of
+    /// the clock only the last minutes without activity are closed; a step back is followed.
     pub fn close_until(&mut self, now: Timestamp, host: &mut dyn HostView) -> Vec<TableRow> {
         let end = now.checked_sub(LATENESS).map_or(i64::MIN, minute_of);
         self.close_before(end, host)
     }
 
-    /// Closes every minute up to that of `now`, at the end of the agent.
+    /// Closes every minute up to that of `now`, when the agent stops.
     pub fn close_all(&mut self, now: Timestamp, host: &mut dyn HostView) -> Vec<TableRow> {
         let last = self.ports.last_minute().unwrap_or(i64::MIN).max(minute_of(now));
         self.close_before(last.saturating_add(1), host)
@@ -116,7 +115,7 @@ impl HostTables {
         let mut rows = Vec::new();
         let mut next = *self.next_minute.get_or_insert(end);
         let is_set_back = end < next.saturating_sub(BACK_MINUTES);
-        // What is open is told as it is.
+        // After a step back the open minutes are closed as they are.
         let open = self.ports.last_minute().map_or(next, |last| last.saturating_add(1));
         let until = if is_set_back { open } else { end };
         while next < until {
@@ -135,7 +134,7 @@ impl HostTables {
     fn close(&mut self, minute: Minute, host: &mut dyn HostView) -> Vec<TableRow> {
         let listening = host.listening(minute.start(), minute.end());
         let mut rows = Vec::new();
-        let processes = self.processes.close(minute, &listening, (&self.identity, host));
+        let processes = self.processes.close(minute, &listening, &self.identity, host);
         rows.extend(processes.into_iter().map(|row| TableRow::Process(Box::new(row))));
         let ports = self.ports.close(minute, listening, &self.identity);
         rows.extend(ports.into_iter().map(|row| TableRow::BoundPort(Box::new(row))));

@@ -1,17 +1,19 @@
-//! `BoundPorts`: what listens, and what its inbound connections did, a minute at a time.
+//! `BoundPorts`: listening ports and the counts of their inbound connections, one minute at a time.
 //!
-//! A port is told by process, local address, port, protocol and network namespace: two containers
-//! that listen on the same port are two. Connections count to the address that they came to, so a
-//! row of a wildcard (`0.0.0.0`, `::`) has no activity; it is left out where an address that it
-//! covers has a row of the same process, port and protocol, and that row says `IsWildcardBind`.
-//! `::` covers IPv4 too, unless the process listens on `0.0.0.0` beside it.
+//! The key of a port is process, local address, port, protocol and network namespace: two containers
+//! that listen on the same port have two rows. Connections count to the address that they were
+//! accepted on, so a row of a wildcard (`0.0.0.0`, `::`) has no activity. It is omitted if an address
+//! that it covers has a row of the same process, port and protocol; that row has `IsWildcardBind`.
+//! `::` also covers IPv4, unless the process also listens on `0.0.0.0`.
 //!
-//! Invariants. What a process's ports moved in a minute is what its inbound `VMConnection` rows
-//! moved (but for an end that is told a minute before its beginning). For a port over time `LinksLive(t) = LinksLive(t-1) + LinksEstablished -
-//! LinksTerminated`. In one minute at most `max` ports are told; further ones are counted.
+//! Invariants.
+//! - The bytes of the ports of a process in a minute are those of its inbound `VMConnection` rows
+//!   (except for a close that is reported a minute before its open).
+//! - For each port, `LinksLive(t) = LinksLive(t-1) + LinksEstablished - LinksTerminated`.
+//! - A minute has at most `max` ports; further ones are counted.
 //!
-//! Bound UDP sockets are told where they had datagrams: which of the idle ones wait for somebody
-//! and which have only asked, the kernel does not say.
+//! A bound UDP socket has a row only if it had datagrams: the kernel does not show whether an idle
+//! one is a server or a client.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
@@ -20,62 +22,66 @@ use std::sync::Arc;
 use super::super::change::Change;
 use super::super::flow::Direction;
 use super::super::rows::{LONG_MAX, MinuteCounts, RowIdentity};
-use super::{Listening, Minute};
+use super::{ListeningSocket, Minute};
 use crate::base::collections::{FastMap, FastSet};
 use crate::base::counters::Stats;
 use crate::base::protocol::Protocol;
 use crate::base::stable_id::stable_id;
 use crate::pipeline::enrich::Process;
 use crate::schema::BoundPortRow;
-use crate::schema::Resource;
 use crate::schema::SOURCE_SYSTEM;
 
-/// All sockets of a process that wait on one port.
+/// All listening sockets of an executable on one port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Service {
     netns: u32,
-    /// Path of the executable, or its name where no path is known.
+    /// Path of the executable, or its name if the path is unknown.
     executable: String,
     port: u16,
     protocol: Protocol,
 }
 
-type Port = (Service, IpAddr);
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct PortKey {
+    service: Service,
+    address: IpAddr,
+}
 
+/// State of a port with open connections.
 #[derive(Debug)]
-struct Live {
+struct LivePort {
     links: u64,
-    /// Ends that came before their beginnings, by clocks that differ a little.
-    owed: u64,
+    /// Closes that were reported before their opens, since clocks differ a little.
+    early_closes: u64,
     process: Arc<Process>,
 }
 
-/// Ports in the making.
+/// Counts of ports by minute.
 #[derive(Debug)]
 pub(super) struct BoundPorts {
-    /// The agent's own namespace; records that know none are taken for its.
-    home: u32,
+    /// Network namespace of the agent; that of records without a namespace.
+    own_netns: u32,
     max: usize,
     /// Open minutes by their number since 1970.
-    minutes: BTreeMap<i64, FastMap<Port, MinuteCounts>>,
+    minutes: BTreeMap<i64, FastMap<PortKey, MinuteCounts>>,
     /// Ports with open connections at the end of the last closed minute.
-    live: FastMap<Port, Live>,
+    live: FastMap<PortKey, LivePort>,
     stats: Arc<Stats>,
 }
 
-/// What is told of a port in a minute.
+/// Counts of a port in a closed minute.
 #[derive(Debug)]
-struct Told {
+struct ClosedCounts {
     counts: MinuteCounts,
     links_live: u64,
 }
 
 impl BoundPorts {
-    pub(super) fn new(home: u32, max: usize, stats: Arc<Stats>) -> Self {
-        Self { home, max, minutes: BTreeMap::new(), live: FastMap::default(), stats }
+    pub(super) fn new(own_netns: u32, max: usize, stats: Arc<Stats>) -> Self {
+        Self { own_netns, max, minutes: BTreeMap::new(), live: FastMap::default(), stats }
     }
 
-    /// MinuteCounts a change that is in a row of that minute.
+    /// Counts a change whose connection row is in `minute`.
     pub(super) fn observe(&mut self, change: &Change, minute: i64) {
         let flow = &change.flow;
         if flow.direction != Direction::Inbound {
@@ -87,87 +93,86 @@ impl BoundPorts {
             port: flow.local_port.unwrap_or(0),
             protocol: flow.protocol,
         };
-        // Each has a row of `VMConnection`, whose table is bounded.
+        let key = PortKey { service, address: flow.local };
+        // Bounded, since each port has a row in the table of `VMConnection`, which is.
         let ports = self.minutes.entry(minute).or_default();
-        ports
-            .entry((service, flow.local))
-            .or_insert_with(|| MinuteCounts::new(&flow.process))
-            .add(change);
+        ports.entry(key).or_insert_with(|| MinuteCounts::new(&flow.process)).add(change);
     }
 
-    /// Whether a minute has something.
+    /// True if a minute has changes.
     pub(super) fn has(&self, minute: i64) -> bool {
         self.minutes.contains_key(&minute)
     }
 
-    /// The first minute that has something.
+    /// First minute with changes.
     pub(super) fn first_minute(&self) -> Option<i64> {
         self.minutes.first_key_value().map(|(minute, _)| *minute)
     }
 
-    /// The last one.
+    /// Last minute with changes.
     pub(super) fn last_minute(&self) -> Option<i64> {
         self.minutes.last_key_value().map(|(minute, _)| *minute)
     }
 
-    /// Closes a minute in which `listening` listened.
+    /// Closes a minute, during which the sockets `listening` listened.
     pub(super) fn close(
         &mut self,
         minute: Minute,
-        listening: Vec<Listening>,
+        listening: Vec<ListeningSocket>,
         identity: &RowIdentity,
     ) -> Vec<BoundPortRow> {
         let counts = self.minutes.remove(&minute.number).unwrap_or_default();
-        let mut told = self.settle(counts);
-        let wildcards = self.add_listening(&mut told, listening);
-        let resource = identity.resource();
-        let mut rows = Vec::with_capacity(told.len());
-        for ((service, address), port) in &told {
-            let wildcard = wildcards.covers(service, *address);
-            let is_idle_wildcard = address.is_unspecified() && port.counts.is_empty();
-            if is_idle_wildcard && wildcards.is_covering_one_of(service, *address, &told) {
+        let mut ports = self.close_counts(counts);
+        let wildcards = self.add_listening(&mut ports, listening);
+        let mut rows = Vec::with_capacity(ports.len());
+        for (key, port) in &ports {
+            let is_wildcard = wildcards.covers(key);
+            let is_idle_wildcard = key.address.is_unspecified() && port.counts.is_empty();
+            if is_idle_wildcard && wildcards.is_covering_one_of(key, &ports) {
                 continue;
             }
-            let is_wildcard = (service.protocol == Protocol::Tcp).then_some(wildcard);
-            let at = (minute, service, *address);
-            rows.push(self.row(at, port, is_wildcard, (identity, &resource)));
+            let is_wildcard = (key.service.protocol == Protocol::Tcp).then_some(is_wildcard);
+            rows.push(self.row(minute, key, port, is_wildcard, identity));
         }
         rows
     }
 
-    /// Brings the gauges up to the minute; gives all ports that had, or have, connections.
-    fn settle(&mut self, mut counts: FastMap<Port, MinuteCounts>) -> BTreeMap<Port, Told> {
+    /// Updates the gauges for the minute. Returns all ports that have or had connections.
+    fn close_counts(
+        &mut self,
+        mut counts: FastMap<PortKey, MinuteCounts>,
+    ) -> BTreeMap<PortKey, ClosedCounts> {
         for (port, live) in &self.live {
             if !counts.contains_key(port) {
                 counts.insert(port.clone(), MinuteCounts::new(&live.process));
             }
         }
-        let mut told = BTreeMap::new();
+        let mut ports = BTreeMap::new();
         for (port, mut counts) in counts {
-            let (before, owed) =
-                self.live.get(&port).map_or((0, 0), |live| (live.links, live.owed));
+            let (before, early) =
+                self.live.get(&port).map_or((0, 0), |live| (live.links, live.early_closes));
             let open = before.saturating_add(counts.established);
-            let ends = counts.terminated.saturating_add(owed);
-            counts.terminated = ends.min(open);
+            let closes = counts.terminated.saturating_add(early);
+            counts.terminated = closes.min(open);
             let links = open - counts.terminated;
-            // An end waits one minute for its beginning.
-            let owed = ends.saturating_sub(open).saturating_sub(owed);
-            if links == 0 && owed == 0 {
+            // A close waits one minute for its open.
+            let early_closes = closes.saturating_sub(open).saturating_sub(early);
+            if links == 0 && early_closes == 0 {
                 self.live.remove(&port);
             } else {
                 let process = Arc::clone(&counts.process);
-                self.live.insert(port.clone(), Live { links, owed, process });
+                self.live.insert(port.clone(), LivePort { links, early_closes, process });
             }
-            told.insert(port, Told { counts, links_live: links });
+            ports.insert(port, ClosedCounts { counts, links_live: links });
         }
-        told
+        ports
     }
 
-    /// Adds what listened and had no connections.
+    /// Adds the listening sockets without connections.
     fn add_listening(
         &self,
-        told: &mut BTreeMap<Port, Told>,
-        listening: Vec<Listening>,
+        ports: &mut BTreeMap<PortKey, ClosedCounts>,
+        listening: Vec<ListeningSocket>,
     ) -> Wildcards {
         let mut wildcards = Wildcards::default();
         for socket in listening {
@@ -177,44 +182,47 @@ impl BoundPorts {
                 port: socket.port,
                 protocol: Protocol::Tcp,
             };
-            wildcards.add(&service, socket.address);
-            let port = (service, socket.address);
-            if told.contains_key(&port) {
+            let key = PortKey { service, address: socket.address };
+            wildcards.add(&key);
+            if ports.contains_key(&key) {
                 continue;
             }
-            if told.len() >= self.max {
+            if ports.len() >= self.max {
                 self.stats.bound_ports_dropped_full.increment();
                 continue;
             }
-            told.insert(port, Told { counts: MinuteCounts::new(&socket.process), links_live: 0 });
+            let counts = MinuteCounts::new(&socket.process);
+            ports.insert(key, ClosedCounts { counts, links_live: 0 });
         }
         wildcards
     }
 
-    const fn netns(&self, told: u32) -> u32 {
-        if told == 0 { self.home } else { told }
+    const fn netns(&self, reported: u32) -> u32 {
+        if reported == 0 { self.own_netns } else { reported }
     }
 
     fn row(
         &self,
-        (minute, service, address): (Minute, &Service, IpAddr),
-        told: &Told,
+        minute: Minute,
+        PortKey { service, address }: &PortKey,
+        ClosedCounts { counts, links_live }: &ClosedCounts,
         is_wildcard_bind: Option<bool>,
-        (identity, resource): (&RowIdentity, &Resource),
+        identity: &RowIdentity,
     ) -> BoundPortRow {
-        let Told { counts, links_live } = told;
+        let resource = identity.resource();
         let process = &counts.process;
         let (machine, process_id) = (identity.machine(), identity.process(&service.executable));
         let (ip, port) = (address.to_string(), service.port.to_string());
         let protocol = service.protocol.as_str();
-        // A container's id outlives its namespace; the host's own goes without saying.
-        let place = match (service.netns == self.home, process.container_id.as_str()) {
+        // The id of a container is stable, the number of its namespace is not. The namespace of the
+        // agent is the default.
+        let namespace = match (service.netns == self.own_netns, process.container_id.as_str()) {
             (true, _) => String::new(),
             (false, "") => service.netns.to_string(),
             (false, container) => container.to_owned(),
         };
         let mut parts = vec![machine.as_str(), &process_id, &ip, &port, protocol];
-        parts.extend((!place.is_empty()).then_some(place.as_str()));
+        parts.extend((!namespace.is_empty()).then_some(namespace.as_str()));
         let [responses, response_time_min, response_time_max, response_time_sum] =
             counts.responses.columns();
         BoundPortRow {
@@ -240,8 +248,8 @@ impl BoundPorts {
             response_time_sum,
             source_system: SOURCE_SYSTEM.to_owned(),
             r#type: BoundPortRow::TABLE.name.to_owned(),
-            resource_id: resource.id.clone(),
-            subscription_id: resource.subscription.clone(),
+            resource_id: resource.id,
+            subscription_id: resource.subscription,
             container_id: process.container_id.clone(),
             network_namespace: (service.netns != 0).then_some(service.netns.into()),
             ..BoundPortRow::default()
@@ -249,53 +257,64 @@ impl BoundPorts {
     }
 }
 
-/// The sockets of a minute that take every address.
+/// Wildcard sockets of a minute.
 #[derive(Debug, Default)]
 struct Wildcards {
-    /// By their owner.
-    owned: FastSet<Port>,
-    /// Services that listen at all.
+    /// Wildcard sockets by their owner.
+    owned: FastSet<PortKey>,
+    /// Services with any listening socket.
     services: FastSet<Service>,
-    /// Whoever owns them: who accepts need not be who listens (socket activation).
+    /// Wildcard sockets of any owner: with socket activation another process may accept.
     any: HashSet<(u32, u16, IpAddr)>,
 }
 
 impl Wildcards {
-    fn add(&mut self, service: &Service, address: IpAddr) {
+    fn add(&mut self, key: &PortKey) {
+        let PortKey { service, address } = key;
         self.services.insert(service.clone());
         if address.is_unspecified() {
-            self.owned.insert((service.clone(), address));
-            self.any.insert((service.netns, service.port, address));
+            self.owned.insert(key.clone());
+            self.any.insert((service.netns, service.port, *address));
         }
     }
 
-    /// Whether a wildcard takes what comes to `address` of that service: its own, or somebody's
-    /// where it has no socket on that port itself.
-    fn covers(&self, service: &Service, address: IpAddr) -> bool {
-        if self.services.contains(service) {
-            return covers(address, |any| self.owned.contains(&(service.clone(), any))).is_some();
-        }
-        let port = (service.netns, service.port);
-        covers(address, |any| self.any.contains(&(port.0, port.1, any))).is_some()
+    fn is_owned(&self, service: &Service, address: IpAddr) -> bool {
+        self.owned.contains(&PortKey { service: service.clone(), address })
     }
 
-    /// Whether `wildcard` covers another address of the service that is told.
+    /// True if a wildcard socket accepts connections to the address of the key: one of the same
+    /// service, or of any owner if the service has no socket on that port.
+    fn covers(&self, PortKey { service, address }: &PortKey) -> bool {
+        let is_owned = self.services.contains(service);
+        let exists = |any| {
+            if is_owned {
+                self.is_owned(service, any)
+            } else {
+                self.any.contains(&(service.netns, service.port, any))
+            }
+        };
+        covering_wildcard(*address, exists).is_some()
+    }
+
+    /// True if the wildcard covers another address of the same service that has counts.
     fn is_covering_one_of(
         &self,
-        service: &Service,
-        wildcard: IpAddr,
-        told: &BTreeMap<Port, Told>,
+        wildcard: &PortKey,
+        ports: &BTreeMap<PortKey, ClosedCounts>,
     ) -> bool {
-        let first = (service.clone(), IpAddr::from([0_u8; 4]));
-        let same = told.range(first..).take_while(|((other, _), _)| other == service);
-        let mut addresses = same.map(|((_, address), _)| *address);
-        let owned = |any| self.owned.contains(&(service.clone(), any));
-        addresses.any(|it| !it.is_unspecified() && covers(it, owned) == Some(wildcard))
+        let service = &wildcard.service;
+        let first = PortKey { service: service.clone(), address: IpAddr::from([0_u8; 4]) };
+        let same = ports.range(first..).take_while(|(key, _)| key.service == *service);
+        let mut addresses = same.map(|(key, _)| key.address);
+        addresses.any(|it| {
+            let covering = covering_wildcard(it, |any| self.is_owned(service, any));
+            !it.is_unspecified() && covering == Some(wildcard.address)
+        })
     }
 }
 
-/// The wildcard, of those that `exist`, which takes what comes to `address`.
-fn covers(address: IpAddr, exist: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+/// Wildcard address that accepts connections to `address`, among those that `exist`.
+fn covering_wildcard(address: IpAddr, exist: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
     let (v4, v6) = (IpAddr::from([0_u8; 4]), IpAddr::from([0_u16; 8]));
     let first = if address.is_ipv4() { v4 } else { v6 };
     [first, v6].into_iter().find(|any| exist(*any))

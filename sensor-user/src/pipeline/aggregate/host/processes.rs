@@ -1,9 +1,9 @@
-//! `Processes`: executables that have TCP connections, and when a row of each is due.
+//! `Processes`: executables with TCP connections, and the schedule of their rows.
 //!
-//! One that connects (or is connected to) for the first time has a row at the end of that minute,
-//! so that rows of connections find theirs; after that one at each full hour in which it had a
-//! connection. One that had none in an hour is forgotten. At most `max` are kept; the least recently
-//! used leaves first (counted).
+//! An executable has a row at the end of the minute of its first connection, so that connection rows
+//! can be joined with it, then one at each full hour in which it had a connection. It is dropped
+//! after an hour without one. At most `max` executables are tracked; the least recently used is
+//! evicted first (counted).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::super::change::{Change, ChangeKind};
 use super::super::rows::RowIdentity;
 use super::role::role;
-use super::{HostView, Listening, Minute};
+use super::{HostView, ListeningSocket, Minute};
 use crate::base::collections;
 use crate::base::collections::Table;
 use crate::base::counters::Stats;
@@ -21,27 +21,26 @@ use crate::pipeline::enrich::Process;
 use crate::schema::ProcessRow;
 use crate::schema::SOURCE_SYSTEM;
 
-/// What is known of an executable.
+/// State of an executable.
 #[derive(Debug)]
-struct Group {
-    /// Of the processes that had connections, the one that began first.
+struct Executable {
+    /// Process that started first, among those with connections.
     first: Arc<Process>,
-    /// When that was, once it was told.
+    /// Start time of that process, once it was in a row.
     started: Option<Timestamp>,
     links_live: u64,
-    /// Whether it had a connection since the last row.
-    active: bool,
-    /// Whether it has had a row.
-    told: bool,
+    /// True if it had a connection since its last row.
+    is_active: bool,
+    has_row: bool,
 }
 
-impl Group {
-    fn of(first: &Arc<Process>) -> Self {
+impl Executable {
+    fn new(first: &Arc<Process>) -> Self {
         let first = Arc::clone(first);
-        Self { first, started: None, links_live: 0, active: false, told: false }
+        Self { first, started: None, links_live: 0, is_active: false, has_row: false }
     }
 
-    /// The clocks of boot and wall drift: what was told once stays.
+    /// Start time of the first process. Once set it stays, since boot clock and wall clock drift.
     fn started(&mut self, host: &dyn HostView) -> Option<Timestamp> {
         let boot_ns = self.first.start_boot_ns;
         if self.started.is_none() && boot_ns != 0 {
@@ -52,16 +51,16 @@ impl Group {
     }
 }
 
-/// Executables by what names them: path, or name where no path is known.
+/// Executables by path, or by name if the path is unknown.
 #[derive(Debug)]
 pub(super) struct Processes {
-    groups: Table<String, Group>,
+    executables: Table<String, Executable>,
     stats: Arc<Stats>,
 }
 
 impl Processes {
     pub(super) fn new(max: usize, stats: Arc<Stats>) -> Self {
-        Self { groups: collections::table(max), stats }
+        Self { executables: collections::table(max), stats }
     }
 
     pub(super) fn observe(&mut self, change: &Change) {
@@ -70,25 +69,25 @@ impl Processes {
         if executable.is_empty() {
             return;
         }
-        if !self.groups.contains(executable) {
-            let group = Group::of(process);
-            if self.groups.push(executable.to_owned(), group).is_some() {
+        if !self.executables.contains(executable) {
+            let new = Executable::new(process);
+            if self.executables.push(executable.to_owned(), new).is_some() {
                 self.stats.process_groups_evicted.increment();
             }
         }
-        let Some(group) = self.groups.get_mut(executable) else { return };
-        // After an hour's row whoever is still there begins anew: what ended is not told for ever.
-        let is_first = !group.active || is_earlier(process, &group.first);
-        group.active = true;
+        let Some(state) = self.executables.get_mut(executable) else { return };
+        // After each hourly row the first process is chosen anew, since the earlier one may have ended.
+        let is_first = !state.is_active || is_earlier(process, &state.first);
+        state.is_active = true;
         if is_first {
-            group.started = None;
+            state.started = None;
         }
-        if is_first || group.first.is(process) {
-            group.first = Arc::clone(process);
+        if is_first || state.first.is(process) {
+            state.first = Arc::clone(process);
         }
         match change.kind {
-            ChangeKind::Established => group.links_live = group.links_live.saturating_add(1),
-            ChangeKind::Closed => group.links_live = group.links_live.saturating_sub(1),
+            ChangeKind::Established => state.links_live = state.links_live.saturating_add(1),
+            ChangeKind::Closed => state.links_live = state.links_live.saturating_sub(1),
             ChangeKind::Opened
             | ChangeKind::Active
             | ChangeKind::Translated
@@ -96,18 +95,19 @@ impl Processes {
         }
     }
 
-    /// The rows that are due at the end of a minute in which `listening` listened.
+    /// Returns the rows that are scheduled at the end of a minute, during which the sockets
+    /// `listening` listened.
     pub(super) fn close(
         &mut self,
         minute: Minute,
-        listening: &[Listening],
-        (identity, host): (&RowIdentity, &mut dyn HostView),
+        listening: &[ListeningSocket],
+        identity: &RowIdentity,
+        host: &dyn HostView,
     ) -> Vec<ProcessRow> {
         let hour_ends = minute.end().as_second().rem_euclid(3600) == 0;
-        let due = |group: &Group| {
-            if group.told { hour_ends && (group.active || group.links_live > 0) } else { true }
-        };
-        if !self.groups.iter().any(|(_, group)| due(group)) && !hour_ends {
+        let is_scheduled =
+            |it: &Executable| !it.has_row || (hour_ends && (it.is_active || it.links_live > 0));
+        if !self.executables.iter().any(|(_, it)| is_scheduled(it)) && !hour_ends {
             return Vec::new();
         }
         let mut ports: HashMap<&str, Vec<u16>> = HashMap::new();
@@ -115,52 +115,55 @@ impl Processes {
             ports.entry(socket.process.executable()).or_default().push(socket.port);
         }
         let mut rows = Vec::new();
-        for (executable, group) in self.groups.iter_mut().filter(|(_, group)| due(group)) {
-            let time = if group.told { minute.end() } else { minute.start() };
-            let role = role(&group.first.name, ports.get(&**executable).map_or(&[], Vec::as_slice));
-            let times = (time, group.started(&*host));
-            rows.push(row((executable, &group.first), (times, role), (identity, &*host)));
-            group.told = true;
+        for (path, it) in self.executables.iter_mut().filter(|(_, it)| is_scheduled(it)) {
+            let row = ProcessRow {
+                time_generated: if it.has_row { minute.end() } else { minute.start() },
+                role: role(&it.first.name, ports.get(&**path).map_or(&[], Vec::as_slice))
+                    .to_owned(),
+                start_time: it.started(host),
+                ..row(path, &it.first, identity, host)
+            };
+            rows.push(row);
+            it.has_row = true;
         }
         if hour_ends {
-            self.forget();
+            self.drop_idle();
         }
         // The table's order is that of use.
         rows.sort_unstable_by(|one, other| one.executable_path.cmp(&other.executable_path));
         rows
     }
 
-    /// Forgets what had no connection in the hour that ends.
-    fn forget(&mut self) {
-        let idle: Vec<String> = self
-            .groups
-            .iter()
-            .filter(|(_, group)| !group.active && group.links_live == 0)
-            .map(|(executable, _)| executable.clone())
-            .collect();
-        for executable in idle {
-            self.groups.pop(&executable);
+    /// Drops the executables without a connection in the hour that ends.
+    fn drop_idle(&mut self) {
+        let is_idle = |it: &Executable| !it.is_active && it.links_live == 0;
+        let all = self.executables.iter();
+        let idle: Vec<String> =
+            all.filter(|(_, it)| is_idle(it)).map(|(path, _)| path.clone()).collect();
+        for path in idle {
+            self.executables.pop(&path);
         }
-        for (_, group) in &mut self.groups {
-            group.active = false;
+        for (_, it) in &mut self.executables {
+            it.is_active = false;
         }
     }
 }
 
-/// Whether a process is known to have begun before another one.
+/// True if a process is known to have started before another one.
 const fn is_earlier(process: &Process, than: &Process) -> bool {
     process.start_boot_ns != 0
         && (than.start_boot_ns == 0 || process.start_boot_ns < than.start_boot_ns)
 }
 
+/// Row of an executable, without the columns that depend on its schedule.
 fn row(
-    (executable, process): (&str, &Process),
-    ((time, start_time), role): ((Timestamp, Option<Timestamp>), &str),
-    (identity, host): (&RowIdentity, &dyn HostView),
+    executable: &str,
+    process: &Process,
+    identity: &RowIdentity,
+    host: &dyn HostView,
 ) -> ProcessRow {
     let resource = identity.resource();
     ProcessRow {
-        time_generated: time,
         computer: identity.computer.to_string(),
         agent_id: identity.agent_id.clone(),
         machine: identity.machine(),
@@ -170,8 +173,6 @@ fn row(
         command_line: process.command_line.clone(),
         working_directory: host.working_directory(process),
         display_name: process.name.clone(),
-        role: role.to_owned(),
-        start_time,
         first_pid: process.pid,
         user_name: process.user_name.clone(),
         source_system: SOURCE_SYSTEM.to_owned(),

@@ -1,4 +1,4 @@
-//! Tests of the tables of the host: what is told of ports and processes, and that nothing is lost.
+//! Tests of the host tables: rows of ports and processes, and conservation of their counts.
 
 use super::super::change::ChangeKind;
 use super::super::flow::{Attribution, Direction, Flow, Phase};
@@ -11,13 +11,13 @@ use crate::schema::ConnectionRow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-const HOME: u32 = 1;
+const OWN_NETNS: u32 = 1;
 
-/// A host on which these listen, always.
-struct Fixed(Vec<Listening>);
+/// Host with a constant list of listening sockets.
+struct Fixed(Vec<ListeningSocket>);
 
 impl HostView for Fixed {
-    fn listening(&mut self, _start: Timestamp, _end: Timestamp) -> Vec<Listening> {
+    fn listening(&mut self, _start: Timestamp, _end: Timestamp) -> Vec<ListeningSocket> {
         self.0.clone()
     }
 
@@ -40,14 +40,14 @@ fn process(name: &str, pid: u32) -> Arc<Process> {
     })
 }
 
-fn listens(name: &str, netns: u32, at: &str) -> Listening {
+fn listens(name: &str, netns: u32, at: &str) -> ListeningSocket {
     let at: SocketAddr = at.parse().unwrap();
-    Listening { netns, address: at.ip(), port: at.port(), process: process(name, 7) }
+    ListeningSocket { netns, address: at.ip(), port: at.port(), process: process(name, 7) }
 }
 
 /// An inbound connection to `local`, from a network namespace.
 fn inbound(
-    (what, number, second): (ChangeKind, u64, i64),
+    (kind, number, second): (ChangeKind, u64, i64),
     name: &str,
     netns: u32,
     local: &str,
@@ -71,7 +71,7 @@ fn inbound(
         bytes_sent: 100,
         bytes_received: 10,
     };
-    Change::new(what, flow, number, netns)
+    Change::new(kind, flow, number, netns)
 }
 
 fn at(second: i64) -> Timestamp {
@@ -83,7 +83,7 @@ fn identity() -> RowIdentity {
 }
 
 fn tables(max: usize) -> HostTables {
-    HostTables::new(identity(), HOME, max, Arc::default())
+    HostTables::new(identity(), OWN_NETNS, max, Arc::default())
 }
 
 fn ports(rows: Vec<TableRow>) -> Vec<BoundPortRow> {
@@ -91,7 +91,7 @@ fn ports(rows: Vec<TableRow>) -> Vec<BoundPortRow> {
     rows.into_iter().filter_map(port).collect()
 }
 
-/// Name, address, whether it is a wildcard, links established, terminated and live.
+/// Name, address, wildcard flag, and links established, terminated and live.
 type Shown = (String, String, bool, (u64, u64, u64));
 
 fn shown(rows: &[BoundPortRow]) -> Vec<Shown> {
@@ -108,22 +108,22 @@ fn shown(rows: &[BoundPortRow]) -> Vec<Shown> {
     all
 }
 
-fn told(name: &str, at: &str, wildcard: bool, links: (u64, u64, u64)) -> Shown {
+fn port(name: &str, at: &str, wildcard: bool, links: (u64, u64, u64)) -> Shown {
     (name.to_owned(), at.to_owned(), wildcard, links)
 }
 
 #[test]
-fn a_wildcard_is_told_by_the_addresses_that_its_connections_came_to() {
+fn connections_to_a_wildcard_count_to_the_address_that_accepted_them() {
     let mut tables = tables(100);
     let mut host = Fixed(vec![
-        listens("web", HOME, "0.0.0.0:80"),
-        listens("web", HOME, "[::]:80"),
-        listens("dual", HOME, "[::]:81"),
-        listens("both", HOME, "0.0.0.0:82"),
-        listens("both", HOME, "192.0.2.1:82"),
-        listens("one", HOME, "192.0.2.1:83"),
-        listens("idle", HOME, "0.0.0.0:84"),
-        listens("systemd", HOME, "[::]:22"),
+        listens("web", OWN_NETNS, "0.0.0.0:80"),
+        listens("web", OWN_NETNS, "[::]:80"),
+        listens("dual", OWN_NETNS, "[::]:81"),
+        listens("both", OWN_NETNS, "0.0.0.0:82"),
+        listens("both", OWN_NETNS, "192.0.2.1:82"),
+        listens("one", OWN_NETNS, "192.0.2.1:83"),
+        listens("idle", OWN_NETNS, "0.0.0.0:84"),
+        listens("systemd", OWN_NETNS, "[::]:22"),
     ]);
     tables.close_until(at(2), &mut host);
     for (number, name, local) in [
@@ -133,31 +133,35 @@ fn a_wildcard_is_told_by_the_addresses_that_its_connections_came_to() {
         (4, "one", "192.0.2.1:83"),
         (5, "sshd", "192.0.2.1:22"),
     ] {
-        tables.observe(&inbound((ChangeKind::Established, number, 10), name, HOME, local), Some(0));
+        tables.observe(
+            &inbound((ChangeKind::Established, number, 10), name, OWN_NETNS, local),
+            Some(0),
+        );
     }
     let expected = [
-        told("both", "192.0.2.1:82", true, (0, 0, 0)),
-        told("dual", "192.0.2.1:81", true, (1, 0, 1)),
-        told("idle", "0.0.0.0:84", true, (0, 0, 0)),
-        told("one", "192.0.2.1:83", false, (1, 0, 1)),
-        told("sshd", "192.0.2.1:22", true, (1, 0, 1)),
-        told("systemd", "[::]:22", true, (0, 0, 0)),
-        told("web", "192.0.2.1:80", true, (1, 0, 1)),
-        told("web", "192.0.2.2:80", true, (1, 0, 1)),
-        // Nothing came to it: the one on 0.0.0.0 takes what comes by IPv4.
-        told("web", "[::]:80", true, (0, 0, 0)),
+        port("both", "192.0.2.1:82", true, (0, 0, 0)),
+        port("dual", "192.0.2.1:81", true, (1, 0, 1)),
+        port("idle", "0.0.0.0:84", true, (0, 0, 0)),
+        port("one", "192.0.2.1:83", false, (1, 0, 1)),
+        port("sshd", "192.0.2.1:22", true, (1, 0, 1)),
+        port("systemd", "[::]:22", true, (0, 0, 0)),
+        port("web", "192.0.2.1:80", true, (1, 0, 1)),
+        port("web", "192.0.2.2:80", true, (1, 0, 1)),
+        // Idle: the socket on 0.0.0.0 accepts all IPv4 connections.
+        port("web", "[::]:80", true, (0, 0, 0)),
     ];
     let rows = ports(tables.close_until(at(62), &mut host));
     assert_eq!(shown(&rows), expected);
     let ids: std::collections::HashSet<String> =
         rows.iter().map(|row| row.port_id.clone()).collect();
     assert_eq!(ids.len(), rows.len());
-    // What listens no more is told while its connections live.
+    // A port without a listener has a row while it has open connections.
     host.0.clear();
-    tables.observe(&inbound((ChangeKind::Closed, 4, 70), "one", HOME, "192.0.2.1:83"), Some(1));
+    tables
+        .observe(&inbound((ChangeKind::Closed, 4, 70), "one", OWN_NETNS, "192.0.2.1:83"), Some(1));
     let live = shown(&ports(tables.close_until(at(122), &mut host)));
     assert_eq!(live.len(), 5, "{live:?}");
-    assert!(live.contains(&told("one", "192.0.2.1:83", false, (0, 1, 0))));
+    assert!(live.contains(&port("one", "192.0.2.1:83", false, (0, 1, 0))));
     let live = shown(&ports(tables.close_until(at(182), &mut host)));
     assert_eq!(live.len(), 4, "{live:?}");
 }
@@ -166,26 +170,27 @@ fn a_wildcard_is_told_by_the_addresses_that_its_connections_came_to() {
 fn the_same_port_in_two_namespaces_is_two() {
     let mut tables = tables(100);
     let mut host =
-        Fixed(vec![listens("web", HOME, "0.0.0.0:80"), listens("web", 2, "127.0.0.1:80")]);
+        Fixed(vec![listens("web", OWN_NETNS, "0.0.0.0:80"), listens("web", 2, "127.0.0.1:80")]);
     tables.close_until(at(2), &mut host);
-    for (number, netns) in [(1, HOME), (2, 2), (3, 2), (4, 0)] {
+    for (number, netns) in [(1, OWN_NETNS), (2, 2), (3, 2), (4, 0)] {
         let change = inbound((ChangeKind::Established, number, 10), "web", netns, "127.0.0.1:80");
         tables.observe(&change, Some(0));
     }
     let mut rows = ports(tables.close_until(at(62), &mut host));
     rows.sort_by_key(|row| row.network_namespace);
     let [home, other] = rows.as_slice() else { panic!("{rows:?}") };
-    // A record that knows no namespace is taken for the agent's.
-    assert_eq!((home.network_namespace, home.links_live), (Some(HOME.into()), 2));
+    // A record without a namespace counts to that of the agent.
+    assert_eq!((home.network_namespace, home.links_live), (Some(OWN_NETNS.into()), 2));
     assert_eq!((other.network_namespace, other.links_live), (Some(2), 2));
     assert_eq!((home.is_wildcard_bind, other.is_wildcard_bind), (Some(true), Some(false)));
     assert_ne!(home.port_id, other.port_id);
 }
 
 #[test]
-fn idle_ports_have_a_row_a_minute_and_a_clock_that_leaps_makes_no_endless_rows() {
+fn idle_ports_have_a_row_a_minute_and_a_clock_jump_makes_a_limited_number_of_rows() {
     let mut tables = tables(1);
-    let mut host = Fixed(vec![listens("a", HOME, "0.0.0.0:80"), listens("b", HOME, "0.0.0.0:81")]);
+    let mut host =
+        Fixed(vec![listens("a", OWN_NETNS, "0.0.0.0:80"), listens("b", OWN_NETNS, "0.0.0.0:81")]);
     let mut minutes = |now: i64| -> Vec<i64> {
         let rows = ports(tables.close_until(at(now), &mut host));
         rows.iter().map(|row| row.time_generated.as_second() / 60).collect()
@@ -200,10 +205,10 @@ fn idle_ports_have_a_row_a_minute_and_a_clock_that_leaps_makes_no_endless_rows()
 #[test]
 fn an_executable_has_a_row_when_it_first_connects_and_then_at_each_full_hour() {
     let mut tables = tables(2);
-    let mut host = Fixed(vec![listens("nginx", HOME, "0.0.0.0:80")]);
+    let mut host = Fixed(vec![listens("nginx", OWN_NETNS, "0.0.0.0:80")]);
     let close = |tables: &mut HostTables, host: &mut Fixed, now: i64| -> Vec<(String, i64)> {
         let rows = tables.close_until(at(now), host);
-        let told = |row: &TableRow| match row {
+        let process = |row: &TableRow| match row {
             TableRow::Process(row) => {
                 assert_eq!(row.working_directory, format!("/srv/{}", row.executable_name));
                 assert_eq!((row.first_pid, row.start_time.unwrap().as_millisecond()), (Some(8), 8));
@@ -213,10 +218,10 @@ fn an_executable_has_a_row_when_it_first_connects_and_then_at_each_full_hour() {
             }
             _ => None,
         };
-        rows.iter().filter_map(told).collect()
+        rows.iter().filter_map(process).collect()
     };
     close(&mut tables, &mut host, 2);
-    let change = |what, number, name| inbound((what, number, 10), name, HOME, "192.0.2.1:80");
+    let change = |kind, number, name| inbound((kind, number, 10), name, OWN_NETNS, "192.0.2.1:80");
     tables.observe(&change(ChangeKind::Established, 1, "nginx"), Some(0));
     tables.observe(&change(ChangeKind::Failed, 2, "curl"), None);
     let both = [("curl".to_owned(), 0), ("nginx".to_owned(), 0)];
@@ -224,7 +229,7 @@ fn an_executable_has_a_row_when_it_first_connects_and_then_at_each_full_hour() {
     assert_eq!(close(&mut tables, &mut host, 60 * 59 + 2), []);
     let hour = [("curl".to_owned(), 60), ("nginx".to_owned(), 60)];
     assert_eq!(close(&mut tables, &mut host, 60 * 60 + 2), hour);
-    // One has an open connection, the other had none in this hour.
+    // nginx has an open connection; curl had none in this hour.
     assert_eq!(close(&mut tables, &mut host, 120 * 60 + 2), [("nginx".to_owned(), 120)]);
     tables.observe(&change(ChangeKind::Closed, 1, "nginx"), Some(120));
     tables.observe(&change(ChangeKind::Failed, 3, "curl"), None);
@@ -234,16 +239,16 @@ fn an_executable_has_a_row_when_it_first_connects_and_then_at_each_full_hour() {
 }
 
 #[test]
-fn an_end_that_comes_before_its_beginning_waits_a_minute_for_it() {
+fn a_close_that_precedes_its_open_waits_a_minute_for_it() {
     let mut tables = tables(100);
-    let mut host = Fixed(vec![listens("web", HOME, "192.0.2.1:80")]);
-    let step = |what, second| inbound((what, 1, second), "web", HOME, "192.0.2.1:80");
+    let mut host = Fixed(vec![listens("web", OWN_NETNS, "192.0.2.1:80")]);
+    let step = |kind, second| inbound((kind, 1, second), "web", OWN_NETNS, "192.0.2.1:80");
     tables.close_until(at(2), &mut host);
     tables.observe(&step(ChangeKind::Closed, 59), Some(0));
     tables.observe(&step(ChangeKind::Established, 60), Some(1));
     for (second, links) in [(62, (0, 0, 0)), (122, (1, 1, 0)), (182, (0, 0, 0))] {
         let rows = ports(tables.close_until(at(second), &mut host));
-        assert_eq!(shown(&rows), [told("web", "192.0.2.1:80", false, links)], "{second}");
+        assert_eq!(shown(&rows), [port("web", "192.0.2.1:80", false, links)], "{second}");
     }
 }
 
@@ -256,23 +261,23 @@ fn add(to: &mut Sums, links: [u64; 3], bytes: [u64; 2]) {
     }
 }
 
-/// A run of a table of rows beside the tables of the host.
+/// Run of a `RowTable` beside the host tables.
 struct Run {
     rows: RowTable,
     tables: HostTables,
     host: Fixed,
-    told: Vec<TableRow>,
+    emitted: Vec<TableRow>,
 }
 
 impl Run {
     fn take(&mut self, connections: Vec<ConnectionRow>) {
-        self.told.extend(connections.into_iter().map(|row| TableRow::Connection(Box::new(row))));
+        self.emitted.extend(connections.into_iter().map(|row| TableRow::Connection(Box::new(row))));
     }
 
     fn tick(&mut self, now: i64) {
         let connections = self.rows.close_until(at(now), &no_indicator);
         self.take(connections);
-        self.told.extend(self.tables.close_until(at(now), &mut self.host));
+        self.emitted.extend(self.tables.close_until(at(now), &mut self.host));
     }
 
     fn observe(&mut self, change: &Change) {
@@ -282,26 +287,26 @@ impl Run {
 
     fn finish(mut self, now: i64) -> Vec<TableRow> {
         self.rows.close_through(at(now));
-        self.told.extend(self.tables.close_all(at(now), &mut self.host));
+        self.emitted.extend(self.tables.close_all(at(now), &mut self.host));
         let connections = self.rows.close_all(&no_indicator);
         self.take(connections);
-        self.told
+        self.emitted
     }
 }
 
 proptest::proptest! {
-    /// Whatever opens and closes when, in whatever namespace: in each minute a process's bound ports
-    /// moved what its inbound rows moved, and every gauge follows from the one before.
+    /// For any connections in any namespaces: in each minute the counts of the bound ports of a process
+    /// are those of its inbound rows, and every gauge follows from the one before.
     #[test]
-    fn ports_conserve_what_the_rows_moved(
+    fn ports_conserve_the_counts_of_the_rows(
         steps in proptest::collection::vec(
             (0_i64..90, 0_usize..3, 0_u32..3, 0_usize..4, proptest::bool::ANY, 0_i64..3),
             1..60,
         ),
     ) {
-        let host = Fixed(vec![listens("a", HOME, "0.0.0.0:80"), listens("b", 2, "[::]:80")]);
+        let host = Fixed(vec![listens("a", OWN_NETNS, "0.0.0.0:80"), listens("b", 2, "[::]:80")]);
         let rows = RowTable::new(identity(), 100, Arc::default());
-        let mut run = Run { rows, tables: tables(100), host, told: Vec::new() };
+        let mut run = Run { rows, tables: tables(100), host, emitted: Vec::new() };
         let (mut now, mut open) = (0, Vec::new());
         for (number, (wait, name, netns, local, ends, late)) in (1_u64..).zip(steps) {
             now += wait;
@@ -312,8 +317,8 @@ proptest::proptest! {
             let change = match open.pop().filter(|_| ends) {
                 Some(mut began) => {
                     let Change { kind, flow, .. }: &mut Change = &mut began;
-                    // Rows do not tell namespaces apart, ports do: where an end is a minute before
-                    // its beginning, rows may take it for that of another one.
+                    // Ports distinguish namespaces, rows do not: rows may attribute a close that is a
+                    // minute before its open to a connection of another namespace.
                     (*kind, flow.time) = (ChangeKind::Closed, flow.time.max(at(second)));
                     began
                 }
@@ -326,13 +331,13 @@ proptest::proptest! {
         }
         let mut sums: BTreeMap<(Timestamp, String, u16), (Sums, Sums)> = BTreeMap::new();
         let mut gauges: BTreeMap<String, u64> = BTreeMap::new();
-        let mut told = run.finish(now);
-        // Of one port the minutes in order.
-        told.sort_by_key(|row| match row {
+        let mut emitted = run.finish(now);
+        // The minutes of each port in order.
+        emitted.sort_by_key(|row| match row {
             TableRow::BoundPort(row) => Some(row.time_generated),
             _ => None,
         });
-        for row in told {
+        for row in emitted {
             match row {
                 TableRow::Connection(row) => {
                     let links = [row.links_established, row.links_terminated, row.links_live];

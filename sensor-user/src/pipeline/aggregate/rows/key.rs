@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::super::change::{Change, ChangeKind};
 use super::super::flow::{Direction, Peer};
-use super::super::response_times::Responses;
+use super::super::response_times::ResponseTimes;
 use crate::base::protocol::Protocol;
 use crate::pipeline::enrich::Process;
 
@@ -55,7 +55,7 @@ pub(in super::super) struct MinuteCounts {
     pub(in super::super) failed: u64,
     pub(in super::super) bytes_sent: u64,
     pub(in super::super) bytes_received: u64,
-    pub(in super::super) responses: Responses,
+    pub(in super::super) responses: ResponseTimes,
     /// Minimum and maximum round-trip time, microseconds.
     pub(in super::super) rtt_us: Option<(u32, u32)>,
     /// Time of the first change.
@@ -74,7 +74,7 @@ impl MinuteCounts {
             failed: 0,
             bytes_sent: 0,
             bytes_received: 0,
-            responses: Responses::NONE,
+            responses: ResponseTimes::NONE,
             rtt_us: None,
             since: None,
             translated: None,

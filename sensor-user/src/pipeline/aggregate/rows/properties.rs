@@ -10,7 +10,7 @@ use super::super::flow::{Attribution, Direction, Flow, Phase};
 use super::super::malicious::no_indicator;
 use super::*;
 use crate::base::protocol::Protocol;
-use crate::pipeline::aggregate::response_times::Responses;
+use crate::pipeline::aggregate::response_times::ResponseTimes;
 use crate::pipeline::enrich::Process;
 
 /// A connection: its key, its open (ms), and its later changes (ms later, bytes).
@@ -82,10 +82,10 @@ fn change(kind: ChangeKind, number: u64, key: u8, (ms, bytes): (u32, u64)) -> Ch
         bytes_sent: bytes,
         bytes_received: bytes * 2,
     };
-    let mut responses = Responses::NONE;
+    let mut responses = ResponseTimes::NONE;
     if matches!(kind, ChangeKind::Active | ChangeKind::Closed) {
         for response in 0..bytes % 4 {
-            responses.add(&Responses::one(bytes * 7 + response * 333));
+            responses.add(&ResponseTimes::single(bytes * 7 + response * 333));
         }
     }
     Change { rtt_us: 100 + u32::from(key), responses, ..Change::new(kind, flow, number, 0) }
