@@ -101,7 +101,7 @@ fn read(kind: FeedKind, document: &Path, folder: &Path, name: &str) -> PathBuf {
         documents: document.to_owned(),
         lengths: vec![bytes],
         extent: Extent::Snapshot,
-        before: None,
+        previous: None,
         out: folder.join(format!("{kind:?}.set")),
         policy: ReadPolicy {
             prefixes: PrefixPolicy::default(),
@@ -148,7 +148,7 @@ fn read(kind: FeedKind, document: &Path, folder: &Path, name: &str) -> PathBuf {
             started.elapsed().as_secs_f64(),
             set.len()
         );
-        job.before = Some(job.out.clone());
+        job.previous = Some(job.out.clone());
         job.out = folder.join(format!("{kind:?}.again"));
     }
     set

@@ -1,4 +1,4 @@
-//! Addresses and networks of indicators: canonical form, and what is never one.
+//! Addresses and networks of indicators: canonical form, and the ranges that are excluded.
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-/// Private, special and local ranges: an indicator inside, equal to or around one of them is
-/// excluded, unless its feed sets `allow_private`.
+/// Private, special and local ranges. An indicator that overlaps one of them is excluded, unless its
+/// feed sets `allow_private`.
 static EXCLUDED: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
     [
         "0.0.0.0/8",
@@ -30,14 +30,14 @@ static EXCLUDED: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
     .collect()
 });
 
-/// Which prefixes a feed may name.
+/// Prefixes that are accepted from a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrefixPolicy {
-    /// Private and special ranges too.
+    /// True to accept private and special ranges.
     pub allow_private: bool,
-    /// Shortest IPv4 prefix.
+    /// Minimum length of an IPv4 prefix.
     pub min_v4: u8,
-    /// Shortest IPv6 prefix.
+    /// Minimum length of an IPv6 prefix.
     pub min_v6: u8,
 }
 
@@ -48,17 +48,17 @@ impl Default for PrefixPolicy {
     }
 }
 
-/// Why a prefix is not used.
+/// Reason why a prefix is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exclusion {
-    /// In, equal to or around a private or special range.
+    /// Overlaps this private or special range.
     Private(IpNet),
-    /// Covers too much.
+    /// Shorter than the minimum length.
     TooShort,
 }
 
 impl PrefixPolicy {
-    /// Why `prefix` (canonical) must not be used, if so.
+    /// Returns why `prefix` (canonical) must not be used; `None` if it may be.
     pub fn exclusion(&self, prefix: &IpNet) -> Option<Exclusion> {
         let shortest = match prefix {
             IpNet::V4(_) => self.min_v4,
@@ -70,12 +70,12 @@ impl PrefixPolicy {
         if self.allow_private {
             return None;
         }
-        EXCLUDED.iter().find(|range| meet(range, prefix)).map(|range| Exclusion::Private(*range))
+        EXCLUDED.iter().find(|range| overlap(range, prefix)).map(|range| Exclusion::Private(*range))
     }
 }
 
-/// Whether one of two networks contains the other: they agree in the bits that both fix.
-fn meet(one: &IpNet, other: &IpNet) -> bool {
+/// True if one network contains the other, that is if they agree in the bits of the shorter prefix.
+fn overlap(one: &IpNet, other: &IpNet) -> bool {
     let len = one.prefix_len().min(other.prefix_len());
     match (one, other) {
         (IpNet::V4(one), IpNet::V4(other)) => {
@@ -90,15 +90,15 @@ fn meet(one: &IpNet, other: &IpNet) -> bool {
     }
 }
 
-/// Whether an address is in one of the private, special and local ranges that no indicator may
-/// name (unless its feed allows it).
+/// True if the address is in one of the private, special and local ranges that are excluded unless a
+/// feed allows them.
 pub fn is_special(address: IpAddr) -> bool {
     let host = host(address);
-    EXCLUDED.iter().any(|range| meet(range, &host))
+    EXCLUDED.iter().any(|range| overlap(range, &host))
 }
 
-/// The prefix that a text names: an address, or a network with a prefix length. `None` when it is
-/// neither. Host bits become zero, IPv4-mapped IPv6 becomes IPv4.
+/// Parses an address, or a network with a prefix length. Host bits become zero, IPv4-mapped IPv6
+/// becomes IPv4.
 pub fn parse_prefix(text: &str) -> Option<IpNet> {
     let prefix = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address.to_canonical()),
@@ -107,7 +107,7 @@ pub fn parse_prefix(text: &str) -> Option<IpNet> {
     Some(canonical(prefix))
 }
 
-/// IPv4-mapped networks (inside `::ffff:0:0/96`) as IPv4; all others as they are.
+/// Converts IPv4-mapped networks (inside `::ffff:0:0/96`) to IPv4; returns all others unchanged.
 pub fn canonical(prefix: IpNet) -> IpNet {
     const MAPPED_LEN: u8 = 96;
     let IpNet::V6(v6) = prefix else { return prefix };
@@ -119,7 +119,7 @@ pub fn canonical(prefix: IpNet) -> IpNet {
     Ipv4Net::new(v4, len).map_or(prefix, |net| IpNet::V4(net.trunc()))
 }
 
-/// A host as a prefix of full length, canonical.
+/// Returns the address as a canonical prefix of full length.
 pub fn host(address: IpAddr) -> IpNet {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpNet::V4(Ipv4Net::from(v4)),
@@ -135,7 +135,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn networks_meet_where_one_contains_the_other(
+        fn networks_overlap_if_one_contains_the_other(
             bits: (u32, u32), lens in (0..=32_u8, 0..=32_u8), shared in 0..=32_u32, is_v6: bool,
         ) {
             let other = bits.1 ^ (bits.0 ^ bits.1) & u32::MAX.checked_shl(32 - shared).unwrap_or(0);
@@ -146,7 +146,7 @@ mod tests {
                 IpNet::new(std::net::Ipv4Addr::from(bits).into(), len).unwrap().trunc()
             };
             let (one, other) = (net(bits.0, lens.0), net(other, lens.1));
-            prop_assert_eq!(meet(&one, &other), one.contains(&other) || other.contains(&one));
+            prop_assert_eq!(overlap(&one, &other), one.contains(&other) || other.contains(&one));
         }
     }
 
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn private_ranges_and_what_holds_them_are_excluded() {
+    fn private_ranges_and_networks_around_them_are_excluded() {
         let policy = PrefixPolicy::default();
         for (text, used) in [
             ("10.1.2.3", false),

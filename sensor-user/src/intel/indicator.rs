@@ -1,4 +1,4 @@
-//! `Indicator`: one indicator of compromise with its validity, whatever feed it came from.
+//! `Indicator`: one indicator of compromise with its validity, from any feed.
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,28 +9,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::serde_time;
 
-/// Shared by all that have no feed yet.
+/// Shared by all indicators whose feed is not set yet.
 static NO_FEED: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
 
-/// An indicator that names an address or a network.
+/// An address or a network of a feed, with its metadata and validity.
 ///
-/// Text fields are as given by the feed, "" where absent; they are hostile input and are escaped
-/// by whoever prints them.
+/// Text fields are as given by the feed, "" if absent. They are hostile input: code that prints them
+/// escapes them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Indicator {
     /// `IndicatorId` of a row; `<feed>:<prefix>` for list feeds. Unique within a feed.
     pub id: String,
-    /// Name of the feed.
+    /// Name of its feed.
     #[serde(skip, default = "no_feed")]
     pub feed: Arc<str>,
     /// The address (/32, /128) or network, canonical: host bits zero, IPv4-mapped as IPv4.
     pub prefix: IpNet,
-    /// The text that named it (`TI_ipEntity`).
+    /// The prefix as the feed writes it (`TI_ipEntity`).
     pub entity: String,
-    /// First instant at which it is no longer valid; `None` means never (not for legacy rows).
+    /// First instant at which it is not valid any more; `None` for no expiry (never for legacy rows).
     #[serde(with = "serde_time::optional")]
     pub expires: Option<Timestamp>,
-    /// When the row was made (`TimeGenerated`), or the time of the pull.
+    /// Creation time of the row (`TimeGenerated`), or the time of the pull.
     #[serde(with = "serde_time::required")]
     pub time_generated: Timestamp,
     /// `Description`.
@@ -57,16 +57,16 @@ pub struct Indicator {
     pub email_source_ip_address: String,
     /// `AdditionalInformation`.
     pub additional_information: String,
-    /// `TimeGenerated` of its oldest row within the look-back; `None` for lists.
+    /// `TimeGenerated` of its oldest row within the lookback; `None` for lists.
     #[serde(with = "serde_time::optional")]
     pub first_reported: Option<Timestamp>,
-    /// Version: when it was last changed at its source (`modified`, `timestamp`); `None` for lists.
+    /// Time of its last change at the source (`modified`, `timestamp`); `None` for lists.
     #[serde(with = "serde_time::optional")]
     pub version: Option<Timestamp>,
-    /// First instant at which it counts; `None` for at once.
+    /// First instant at which it is valid; `None` for immediately.
     #[serde(with = "serde_time::optional")]
     pub valid_from: Option<Timestamp>,
-    /// Ports that a connection must have besides.
+    /// Ports that a connection must also have.
     pub ports: Ports,
 }
 
@@ -74,32 +74,32 @@ fn no_feed() -> Arc<str> {
     Arc::from("")
 }
 
-/// Ports as qualifiers of an address. An empty list allows every port.
+/// Ports that qualify an address. An empty list allows every port.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
-    /// Of the end that the indicator names, which is the remote one.
+    /// Ports of the remote end, which has the indicator's address.
     pub remote: Vec<PortRange>,
-    /// Of the other end, which is this host's.
+    /// Ports of the local end.
     pub local: Vec<PortRange>,
 }
 
-/// Ports from the first to the last, both included.
+/// Range of ports, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PortRange {
-    /// First.
+    /// Lowest port of the range.
     pub first: u16,
-    /// Last; not below the first.
+    /// Highest port of the range, not below the first.
     pub last: u16,
 }
 
 impl Ports {
-    /// Whether every port is allowed.
+    /// True if every port is allowed.
     pub const fn is_any(&self) -> bool {
         self.remote.is_empty() && self.local.is_empty()
     }
 
-    /// Whether a connection with these ports is meant. One that is not known (`None`, or 0, as
-    /// before the kernel has chosen one) is in no range.
+    /// True if a connection with these ports matches. An unknown port (`None`, or 0 before the kernel
+    /// has chosen one) is in no range.
     pub fn allow(&self, remote: Option<u16>, local: Option<u16>) -> bool {
         let allows = |ranges: &[PortRange], port: Option<u16>| {
             let is_in = |port| ranges.iter().any(|it| it.first <= port && port <= it.last);
@@ -110,14 +110,14 @@ impl Ports {
 }
 
 impl Indicator {
-    /// Whether it makes a hit, when it is asked `now`, of a connection at `time`. A connection
-    /// before the indicator was valid, or known, is one; one at or after its expiry is none.
+    /// True if a connection at `time` is a hit when it is matched at `now`. Connections from before
+    /// the indicator was valid or known are hits; connections at or after its expiry are not.
     pub fn counts(&self, now: Timestamp, time: Timestamp) -> bool {
         self.valid_from.is_none_or(|from| from <= now)
             && self.expires.is_none_or(|expires| time < expires)
     }
 
-    /// An indicator of `prefix` of which nothing else is known: no text, no expiry.
+    /// An indicator of `prefix` with all other fields empty: no text, no expiry.
     pub fn blank(prefix: IpNet) -> Self {
         Self {
             id: String::new(),
@@ -151,11 +151,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_that_is_not_known_is_in_no_range() {
+    fn an_unknown_port_is_in_no_range() {
         let range = |first, last| vec![PortRange { first, last }];
         let remote = Ports { remote: range(0, 443), local: Vec::new() };
         let both = Ports { remote: range(443, 443), local: range(1, 65535) };
-        for (ports, remote, local, is_meant) in [
+        for (ports, remote, local, is_match) in [
             (&Ports::default(), None, None, true),
             (&remote, Some(443), None, true),
             (&remote, Some(444), None, false),
@@ -166,7 +166,7 @@ mod tests {
             (&both, Some(443), Some(0), false),
             (&both, None, Some(9), false),
         ] {
-            assert_eq!(ports.allow(remote, local), is_meant, "{ports:?} {remote:?} {local:?}");
+            assert_eq!(ports.allow(remote, local), is_match, "{ports:?} {remote:?} {local:?}");
         }
     }
 }

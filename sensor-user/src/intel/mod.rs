@@ -1,7 +1,7 @@
-//! Intel: feeds are pulled, parsed and merged into one immutable `IndicatorSet`.
+//! Threat intelligence: feeds are pulled, parsed and merged into one immutable `IndicatorSet`.
 //!
-//! Feed content is hostile input: it is bounded in size, every entry that cannot be used is
-//! counted with its place and reason, and a failed pull keeps the last good set.
+//! Feed content is hostile input: its size is bounded, every entry that cannot be used is counted
+//! with its position and reason, and after a failed pull the last good set stays in use.
 
 pub mod address;
 pub mod config;
@@ -14,34 +14,32 @@ mod pull;
 mod rejects;
 pub mod set;
 
-pub use address::{Exclusion, PrefixPolicy, canonical, host, is_special, parse_prefix};
+pub use address::{PrefixPolicy, canonical, host, is_special, parse_prefix};
 pub use config::query::{CrowdSecQuery, FeedQuery, MispQuery, TaxiiQuery, WorkspaceQuery};
 pub use config::{FeedConfig, FeedSource};
-pub use formats::columns::{JsonStr, flag, integer, lenient_time, number, parse_time, time};
+pub use formats::columns::{JsonStr, integer, parse_time};
 pub use formats::crowdsec::read_crowdsec;
 pub use formats::entry::{
     CollectedEntries, EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy,
 };
 
-pub use feeds::{FeedFolder, FeedStatus, Intel, Kept};
+pub use feeds::{FeedFolder, FeedStatus, Intel};
 pub use fetch::{FetchError, Fetcher};
 pub use formats::kind::FeedKind;
 pub use formats::list::{
-    ListColumns, ListField, ListFormat, ListFormatError, ListShape, PRESETS, ParsedIndicators,
-    parse as parse_list, preset, read_list,
+    ListField, ListFormat, ListShape, PRESETS, parse as parse_list, preset, read_list,
 };
 pub use formats::misp::read_misp;
 pub use formats::rows::{RowReader, read_rows};
 pub use formats::sentinel_query::read_sentinel_query;
 pub use formats::sniff::sniff;
 pub use formats::stix::read_stix;
-pub use formats::stix_pattern::{PatternError, PatternErrorKind, SufficientPrefix, read_pattern};
-pub use formats::warninglist::{
-    AllowFileError, AllowFileErrorKind, AllowedNetworks, read_allowed, read_networks,
-};
+pub use formats::stix_pattern::{SufficientPrefix, read_pattern};
+pub use formats::warninglist::{AllowedNetworks, read_allowed, read_networks};
+pub use formats::{DocumentFormat, read_document};
 pub use indicator::{Indicator, PortRange, Ports};
 pub use parser::merge::{Merge, MergeSummary};
-pub use parser::{JobError, OpenedJob, ParseJob, ParserMode, read_document, run_feed_parser};
+pub use parser::{JobError, OpenedJob, ParseJob, ParserMode, run_feed_parser};
 pub use pull::{Cursor, Documents, DocumentsError, Extent, OpenDocuments, PullOutcome, Validators};
 pub use rejects::{Reject, RejectReason, Rejects};
 pub use set::segment::{Segment, Validity};

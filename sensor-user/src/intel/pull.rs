@@ -1,5 +1,5 @@
-//! What a pull brings: documents on disk, whether they are all of the feed or what changed, and
-//! where the next pull goes on.
+//! Result of a pull: documents on disk, their extent (the whole feed, or changes), and the cursor of
+//! the next pull.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,69 +10,69 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tempfile::{NamedTempFile, TempPath};
 
-/// A good pull.
+/// Outcome of a successful pull.
 #[derive(Debug)]
 pub enum PullOutcome {
-    /// What is here is still all of the feed.
+    /// The saved set is still the whole feed.
     NotModified,
-    /// There is something new.
+    /// The server sent new documents.
     New {
-        /// In the order in which they came.
+        /// Documents, in the order of their arrival.
         documents: Documents,
-        /// What they are of the feed.
+        /// Part of the feed that they are.
         extent: Extent,
-        /// For the next pull, once these are in the set.
+        /// Cursor of the next pull, once the documents are in the set.
         cursor: Cursor,
     },
 }
 
-/// What the documents of a pull are of their feed.
+/// Part of a feed that the documents of a pull are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Extent {
-    /// All of it: what is not in them has left.
+    /// The whole feed: entries that are not in them have left it.
     Snapshot,
-    /// What changed: all else stays, but for the entries of these groups that are not in them.
+    /// Changes: all other entries stay, except those of replaced groups.
     Changes {
-        /// [`super::formats::entry::FeedEntry::group`]s that come whole, or are gone.
+        /// [`super::formats::entry::FeedEntry::group`]s that are replaced as a whole, or removed.
         replaced: Vec<String>,
     },
 }
 
-/// Where the next pull goes on; saved with the set that it belongs to.
+/// Position from which the next pull continues; saved with the set that it belongs to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cursor {
-    /// At the beginning.
+    /// The beginning of the feed.
     #[default]
     Start,
-    /// What a web server said about its version.
+    /// Validators of an HTTP response.
     Version(Validators),
-    /// `CrowdSec`: which pull it was, of this process; where the stream goes on is known to the
-    /// server alone.
+    /// `CrowdSec`: id of the pull within this process. The position in the stream is known to the
+    /// server only.
     After(String),
     /// TAXII: `added_after` per collection URL.
     Collections(BTreeMap<String, String>),
-    /// MISP: attributes that were changed since are asked for: when the last pull began, less an
-    /// overlap.
+    /// MISP: start time of the last pull, less an overlap. The next pull fetches attributes that
+    /// changed since.
     Time(Timestamp),
-    /// MISP feed: the timestamp of each event, by UUID.
+    /// MISP feed: timestamp of each event, by UUID.
     Events(BTreeMap<String, i64>),
 }
 
-/// What a server said about the version that it sent.
+/// Validators of an HTTP response (RFC 9110, section 8.8), sent with the next conditional request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Validators {
-    /// `ETag`.
+    /// Value of `ETag`.
     pub etag: Option<String>,
-    /// `Last-Modified`.
+    /// Value of `Last-Modified`.
     pub last_modified: Option<String>,
 }
 
-/// The documents of a pull, one after the other in one file, at most `max` bytes in all.
+/// Documents of a pull, one after the other in one file, at most `max` bytes together.
 ///
-/// A file of our own is removed with the last use of this; one that the operator named stays.
+/// A temporary file is removed on drop; a file of the operator stays.
 #[derive(Debug)]
 pub struct Documents {
-    place: DocumentFile,
+    file: DocumentFile,
     lengths: Vec<u64>,
     current: u64,
     left: u64,
@@ -85,32 +85,32 @@ enum DocumentFile {
     Existing(PathBuf),
 }
 
-/// The documents of a pull are larger than allowed.
+/// A document cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentsError {
-    /// More than the feed's `max_size`.
+    /// Larger than the feed's `max_size`.
     #[error("larger than allowed")]
     TooLarge,
-    /// The disk does not take it.
-    #[error("write the documents beside the state; is the disk full?")]
+    /// Writing to the disk failed.
+    #[error("write the documents to the state directory; is the disk full?")]
     Write(#[from] io::Error),
 }
 
 impl Documents {
-    /// No document yet; they are written to a file in `folder`.
+    /// Creates a temporary file in `folder`, without any document.
     pub fn create(folder: &Path, max: u64) -> io::Result<Self> {
         let file = tempfile::Builder::new().prefix(".pull-").tempfile_in(folder)?;
-        Ok(Self { place: DocumentFile::Writing(file), lengths: Vec::new(), current: 0, left: max })
+        Ok(Self { file: DocumentFile::Writing(file), lengths: Vec::new(), current: 0, left: max })
     }
 
-    /// The file of the operator at `path`, one document of `length` bytes.
-    pub const fn given(path: PathBuf, length: u64) -> Self {
-        Self { place: DocumentFile::Existing(path), lengths: Vec::new(), current: length, left: 0 }
+    /// The operator's file at `path`, as one document of `length` bytes.
+    pub const fn from_file(path: PathBuf, length: u64) -> Self {
+        Self { file: DocumentFile::Existing(path), lengths: Vec::new(), current: length, left: 0 }
     }
 
-    /// Adds to the document at hand.
+    /// Appends to the current document.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), DocumentsError> {
-        let DocumentFile::Writing(file) = &mut self.place else { return Ok(()) };
+        let DocumentFile::Writing(file) = &mut self.file else { return Ok(()) };
         let length = bytes.len() as u64;
         self.left = self.left.checked_sub(length).ok_or(DocumentsError::TooLarge)?;
         file.write_all(bytes)?;
@@ -118,20 +118,20 @@ impl Documents {
         Ok(())
     }
 
-    /// Bytes that may still be added.
+    /// Bytes that can still be written.
     pub const fn left(&self) -> u64 {
         self.left
     }
 
-    /// Whole documents so far.
+    /// Number of complete documents.
     pub const fn count(&self) -> usize {
         self.lengths.len()
     }
 
-    /// Takes back the last whole document.
+    /// Removes the last complete document.
     pub fn undo_document(&mut self) -> io::Result<()> {
         self.left += self.lengths.pop().unwrap_or(0);
-        if let DocumentFile::Writing(file) = &mut self.place {
+        if let DocumentFile::Writing(file) = &mut self.file {
             let end = self.lengths.iter().sum();
             file.as_file().set_len(end)?;
             file.seek(SeekFrom::Start(end))?;
@@ -139,22 +139,22 @@ impl Documents {
         Ok(())
     }
 
-    /// The document at hand is whole; what comes now is the next one.
+    /// Ends the current document; the next write begins another.
     pub fn end_document(&mut self) {
         self.lengths.push(std::mem::take(&mut self.current));
     }
 
-    /// All is written. Gives the file and the lengths of the documents in it.
+    /// Ends the last document. Returns the file and the lengths of the documents in it.
     pub fn finish(&mut self) -> (&Path, &[u64]) {
         if self.current > 0 {
             self.end_document();
         }
-        let place = std::mem::replace(&mut self.place, DocumentFile::Existing(PathBuf::new()));
-        self.place = match place {
+        let file = std::mem::replace(&mut self.file, DocumentFile::Existing(PathBuf::new()));
+        self.file = match file {
             DocumentFile::Writing(file) => DocumentFile::Temporary(file.into_temp_path()),
             other => other,
         };
-        let path: &Path = match &self.place {
+        let path: &Path = match &self.file {
             DocumentFile::Temporary(path) => path,
             DocumentFile::Existing(path) => path,
             DocumentFile::Writing(file) => file.path(),
@@ -163,7 +163,7 @@ impl Documents {
     }
 }
 
-/// Reads documents back, one after the other.
+/// Reader of the documents of a pull, one after the other.
 #[derive(Debug)]
 pub struct OpenDocuments {
     file: File,
@@ -176,7 +176,7 @@ impl OpenDocuments {
         Ok(Self { file: File::open(path)?, lengths: lengths.into_iter() })
     }
 
-    /// The next document; to be read to its end before the one after it.
+    /// Returns the next document, which must be read to its end before the one after it.
     pub fn next_document(&mut self) -> Option<io::Take<&mut File>> {
         use io::Read as _;
         let length = self.lengths.next()?;
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_document_that_is_taken_back_leaves_no_trace() {
+    fn a_removed_document_leaves_no_trace() {
         let folder = tempfile::tempdir().unwrap();
         let mut documents = Documents::create(folder.path(), 10).unwrap();
         documents.write(b"abc").unwrap();

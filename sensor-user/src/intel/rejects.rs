@@ -1,4 +1,4 @@
-//! What of a feed is not used, why, and where it stands.
+//! Rejects: entries of a feed that are not used, with reason and position.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::address::Exclusion;
 
-/// Entries that are kept with their place, of those where the input is at fault and of the others
-/// each; further ones are only counted.
+/// Rejects that are kept with their position, of malformed input and of the others each; further
+/// ones are only counted.
 const KEPT_MAX: u64 = 1000;
-/// Characters of an entry's text that are kept.
+/// Maximum length of a kept text in characters.
 const TEXT_MAX: usize = 200;
 
 /// Why an entry is not used.
@@ -19,48 +19,48 @@ const TEXT_MAX: usize = 200;
 pub enum RejectReason {
     /// Longer than a line may be.
     LineTooLong,
-    /// Not UTF-8, not JSON, or a column of a wrong type; what the parser says.
+    /// Not UTF-8, not JSON, or a column of a wrong type; the text is the parser's error.
     Malformed(String),
     /// No column names an address or a network.
     NoAddress,
     /// The text that should be an address or a network is neither.
     NotAnAddress,
-    /// A range of addresses written `a-b`; write it as networks.
+    /// A range of addresses, written `a-b` instead of as networks.
     AddressRange,
     /// Private, special, or too wide.
     Excluded(Exclusion),
-    /// `TimeGenerated` is before the look-back.
+    /// `TimeGenerated` is before the lookback.
     TooOld,
-    /// A newer row of the same `IndicatorId` decides.
+    /// A newer row of the same `IndicatorId` applies.
     Superseded,
-    /// The deciding row is not active.
+    /// The newest row is not active.
     NotActive,
-    /// The deciding row is deleted or revoked.
+    /// The newest row is deleted or revoked.
     Withdrawn,
-    /// The deciding row has no expiry.
+    /// The newest row has no expiry.
     NoExpiry,
-    /// The deciding row has expired.
+    /// The newest row has expired.
     Expired,
-    /// The pattern cannot be read; what is wrong, and where in it.
+    /// The pattern cannot be parsed; the text is the error and its offset.
     Pattern(String),
-    /// The pattern names no address or network that is sufficient on its own.
+    /// No address or network of the pattern is sufficient on its own.
     NotSufficient,
-    /// In a language other than STIX patterns.
+    /// The pattern is in another language than STIX patterns.
     PatternType(String),
-    /// Some other object or type of entry: no address could be in it.
+    /// Another type of object or entry, which cannot hold an address.
     NotAnIndicator,
-    /// Said to be harmless.
+    /// Marked as benign by the feed.
     Benign,
-    /// Below the feed's `min_confidence`.
+    /// Confidence below the feed's `min_confidence`.
     LowConfidence,
-    /// Names this host itself.
+    /// An address of this host.
     OwnAddress,
-    /// Made to test or only seen, not to be acted on (`to_ids` false, simulated).
+    /// A test or an observation, not meant for detection (`to_ids` false, simulated).
     NotActionable,
 }
 
 impl RejectReason {
-    /// A short name for counting.
+    /// Returns a short name, used as the label of counters.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::LineTooLong => "line too long",
@@ -87,7 +87,7 @@ impl RejectReason {
         }
     }
 
-    /// Whether the input is at fault; otherwise it is a rule that was applied to good input.
+    /// True for invalid input; false if a rule excluded valid input.
     pub const fn is_malformed(&self) -> bool {
         matches!(
             self,
@@ -120,20 +120,21 @@ impl fmt::Display for RejectReason {
     }
 }
 
-/// One entry that is not used.
+/// One rejected entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reject {
-    /// Line of a list or of JSON lines, else the number of the object in the feed, from 1; over all
-    /// documents of a pull.
+    /// Line number in a list or in JSON lines, otherwise the number of the object, from 1, counted
+    /// over all documents of a pull.
+    // The name in the saved sets of version 0.1.0.
     #[serde(rename = "place")]
     pub position: u64,
-    /// Why.
+    /// Why the entry is not used.
     pub reason: RejectReason,
-    /// The entry, or the part that is at fault, shortened. Hostile: escape it.
+    /// The entry, or its invalid part, shortened. Hostile text: escape it.
     pub text: String,
 }
 
-/// All entries of a feed that are not used.
+/// All rejected entries of a feed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejects {
     counts: BTreeMap<Cow<'static, str>, u64>,
@@ -143,34 +144,33 @@ pub struct Rejects {
 }
 
 impl Rejects {
-    /// Notes one.
+    /// Counts a reject, and keeps it while there is room.
     pub fn add(&mut self, position: u64, reason: RejectReason, text: &str) {
         *self.counts.entry(Cow::Borrowed(reason.name())).or_default() += 1;
-        let of_its_sort =
-            if reason.is_malformed() { &mut self.malformed } else { &mut self.ruled_out };
-        *of_its_sort += 1;
-        if *of_its_sort <= KEPT_MAX {
+        let count = if reason.is_malformed() { &mut self.malformed } else { &mut self.ruled_out };
+        *count += 1;
+        if *count <= KEPT_MAX {
             let text = text.chars().take(TEXT_MAX).collect();
             self.kept.push(Reject { position, reason, text });
         }
     }
 
-    /// Number by short name of the reason.
+    /// Number of rejects by name of the reason.
     pub const fn counts(&self) -> &BTreeMap<Cow<'static, str>, u64> {
         &self.counts
     }
 
-    /// Those where the input is at fault.
+    /// Number of rejects of invalid input.
     pub const fn malformed(&self) -> u64 {
         self.malformed
     }
 
-    /// All of them.
+    /// Number of all rejects.
     pub const fn total(&self) -> u64 {
         self.malformed + self.ruled_out
     }
 
-    /// The first `KEPT_MAX` of each sort, in input order within each pass.
+    /// The first `KEPT_MAX` malformed and the first `KEPT_MAX` other rejects, in input order.
     pub fn kept(&self) -> &[Reject] {
         &self.kept
     }

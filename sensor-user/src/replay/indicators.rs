@@ -14,8 +14,8 @@ use super::input::Input;
 use super::reject_log::RejectLog;
 use crate::intel::sniff;
 use crate::intel::{
-    CollectedEntries, EntryContent, FeedEntry, FeedKind, Indicator, ListFormat, PrefixPolicy,
-    ReadError, ReadPolicy, Rejects, RowReader, parse_list, read_document,
+    CollectedEntries, DocumentFormat, EntryContent, FeedEntry, FeedKind, Indicator, ListFormat,
+    PrefixPolicy, ReadError, ReadPolicy, Rejects, RowReader, parse_list, read_document,
 };
 
 /// Bytes by which it is told what a file is.
@@ -85,8 +85,8 @@ impl Documents {
     /// Reads a file; one that is cut or no document of its kind is an error.
     fn read(&mut self, input: Input, kind: FeedKind, feed: &Arc<str>) -> std::io::Result<Rejects> {
         let mut found = CollectedEntries::default();
-        let form = (kind, &ListFormat::default());
-        match read_document(input.reader, form, &self.policy, 1, &mut found) {
+        let format = DocumentFormat { kind, list: &ListFormat::default() };
+        match read_document(input.reader, format, &self.policy, 1, &mut found) {
             Ok(_) => {}
             Err(ReadError::Io(error)) => return Err(error),
             Err(other) => return Err(std::io::Error::other(other)),

@@ -117,7 +117,7 @@ async fn the_reader_is_confined_to_what_it_needs() {
 async fn a_killed_reader_loses_nothing() {
     let feed = TestFeed::list().await;
     let report = pull_and_kill(&feed, |_| {}).await;
-    feed.assert_refused(&report, "the reader ended early (signal: 9 (SIGKILL))");
+    feed.assert_refused(&report, "the parser exited early (signal: 9 (SIGKILL))");
     assert_eq!((report.failures, report.quarantined), (1, false));
     feed.pull_good().await;
 }
@@ -142,7 +142,7 @@ async fn a_reader_that_needs_too_much_memory_ends_with_an_error() {
             + "\n"
     });
     let report = feed.pull_body(rows.collect::<String>()).await;
-    feed.assert_refused(&report, "the reader ended early (signal: 6 (SIGABRT))");
+    feed.assert_refused(&report, "the parser exited early (signal: 6 (SIGABRT))");
     let hint = "is the feed too large for its 1024 MiB of memory?";
     assert!(report.reason.contains(hint), "{}", report.reason);
     feed.pull_good().await;

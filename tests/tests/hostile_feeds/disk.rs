@@ -104,7 +104,7 @@ async fn a_set_corrupted_at_run_time_is_replaced() {
             if kind == FeedKind::CrowdSec {
                 let entry = samples::entry(&feed.config, GOOD).to_string();
                 let report = feed.pull_body(samples::document(&feed.config, &[entry])).await;
-                feed.assert_refused(&report, "the set that is there: ");
+                feed.assert_refused(&report, "the saved set: ");
                 assert!(report.reason.contains("asks for all of the feed"), "{}", report.reason);
             }
             feed.pull_good().await;

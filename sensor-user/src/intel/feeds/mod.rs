@@ -166,7 +166,7 @@ impl Intel {
         now: Timestamp,
     ) -> ParseJob {
         let state = feed.state();
-        let before = state.segment.is_some().then(|| self.folder.set_path(&feed.name));
+        let previous = state.segment.is_some().then(|| self.folder.set_path(&feed.name));
         let validity = feed.validity(state.confirmed);
         ParseJob {
             kind: feed.config.kind,
@@ -174,7 +174,7 @@ impl Intel {
             documents: documents.to_owned(),
             lengths: lengths.to_vec(),
             extent,
-            before,
+            previous,
             out: self.folder.new_path(&feed.name),
             policy: feed.config.read_policy(now),
             own: if feed.config.allow_private { Vec::new() } else { own_addresses::addresses() },
@@ -199,12 +199,12 @@ impl Intel {
 
     fn make_set(&self, feed: &Feed, job: &ParseJob) -> Result<OpenSet, Fault> {
         self.folder.remove_new(&feed.name)?;
-        let merged = parser::read(&self.reading, job)?;
+        let merged = parser::run_job(&self.reading, job)?;
         // What is compiled in changes with the agent, and is right.
         let is_ours = matches!(feed.config.source, FeedSource::Embedded(_));
         if feed.config.quarantine
             && !is_ours
-            && let Some(doubt) = quarantine::doubt(merged.before, merged.indicators)
+            && let Some(doubt) = quarantine::doubt(merged.previous, merged.indicators)
         {
             return Err(Fault::Quarantine(doubt));
         }

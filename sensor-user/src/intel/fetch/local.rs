@@ -34,7 +34,7 @@ fn local_file(path: &Path, max: u64) -> Result<Documents, FetchError> {
     file.take(64 << 10).read_to_end(&mut begin).map_err(FetchError::File)?;
     head.add(&begin);
     head.check()?;
-    Ok(Documents::given(path.to_owned(), length))
+    Ok(Documents::from_file(path.to_owned(), length))
 }
 
 fn embedded(text: &str, folder: &Path) -> Result<Documents, FetchError> {

@@ -1,5 +1,5 @@
-//! Columns of exported tables, tolerant of how exports write them: numbers and booleans as text,
-//! times with or without zone, absent as null or "".
+//! Columns of exported tables, tolerant of the spellings of exports: numbers and booleans as text,
+//! times with or without zone, absent values as null or "".
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,18 +8,18 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use serde::{Deserialize, Deserializer, de};
 
-/// A text column, borrowed from the line where it holds no escape; null and absent are "".
-/// (`Option<Cow<str>>` would copy always.)
+/// A JSON string, borrowed from the input if it has no escapes; null and absent are "".
+/// (`Option<Cow<str>>` would always copy.)
 #[derive(Debug, Default)]
 pub struct JsonStr<'a>(Cow<'a, str>);
 
 impl JsonStr<'_> {
-    /// The text.
+    /// Returns the string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A copy, where it is not one already.
+    /// Returns the string, copied unless it is owned.
     pub fn into_owned(self) -> String {
         self.0.into_owned()
     }
@@ -65,7 +65,7 @@ impl<'de> de::Visitor<'de> for JsonStrVisitor {
     }
 }
 
-/// A time column: RFC 3339 with up to nine digits of a second; without zone it is UTC.
+/// Parses a time: RFC 3339 with up to nine digits of a second; UTC if it has no zone.
 pub fn parse_time(text: &str) -> Option<Timestamp> {
     text.parse::<Timestamp>().ok().or_else(|| {
         let civil: DateTime = text.parse().ok()?;
@@ -73,10 +73,10 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     })
 }
 
-/// A time as lists write it: as [`parse_time`] reads it, with ` UTC` behind, a date, or seconds or
-/// milliseconds since 1970.
+/// Parses a time in any spelling of lists: as [`parse_time`], with the suffix ` UTC`, a date, or
+/// seconds or milliseconds since 1970.
 pub fn lenient_time(text: &str) -> Option<Timestamp> {
-    /// Seconds are below, milliseconds above: the year 5138, or 1973.
+    /// Numbers below are seconds (to the year 5138), others milliseconds (from 1973).
     const SECONDS_MAX: i64 = 100_000_000_000;
     let text = text.strip_suffix("UTC").unwrap_or(text).trim();
     if let Ok(number) = text.parse::<i64>() {
@@ -89,7 +89,7 @@ pub fn lenient_time(text: &str) -> Option<Timestamp> {
     parse_time(text)
 }
 
-/// serde: a time; null and "" are absent.
+/// Deserializes a time; null and "" are absent.
 pub fn time<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Timestamp>, D::Error> {
     let text = Option::<Borrowed<'de>>::deserialize(input)?;
     match text.as_ref().map(|text| text.0.as_ref()) {
@@ -103,7 +103,7 @@ pub fn time<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Timestamp>, D:
     }
 }
 
-/// serde: true or false, also as text (any case) or 1 and 0; null and "" are absent.
+/// Deserializes a boolean, also as text (any case) or 1 and 0; null and "" are absent.
 pub fn flag<'de, D: Deserializer<'de>>(input: D) -> Result<Option<bool>, D::Error> {
     match Option::<Scalar<'de>>::deserialize(input)? {
         None => Ok(None),
@@ -122,7 +122,7 @@ pub fn flag<'de, D: Deserializer<'de>>(input: D) -> Result<Option<bool>, D::Erro
     }
 }
 
-/// serde: a number, also as text; null and "" are absent.
+/// Deserializes a number, also as text; null and "" are absent.
 pub fn number<'de, D: Deserializer<'de>>(input: D) -> Result<Option<f64>, D::Error> {
     match Option::<Scalar<'de>>::deserialize(input)? {
         None => Ok(None),
@@ -138,7 +138,7 @@ pub fn number<'de, D: Deserializer<'de>>(input: D) -> Result<Option<f64>, D::Err
     }
 }
 
-/// serde: an integer of at least 0, also as text; null and "" are absent.
+/// Deserializes an integer of at least 0, also as text; null and "" are absent.
 pub fn integer<'de, D, N>(input: D) -> Result<Option<N>, D::Error>
 where
     D: Deserializer<'de>,
@@ -158,14 +158,14 @@ where
     N::try_from(whole).map(Some).map_err(|_cause| wrong())
 }
 
-/// 2^53: integers up to here are exact in JSON's numbers.
+/// 2^53, the largest integer up to which an `f64` is exact.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 #[derive(Deserialize)]
 struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A column that may be written in several ways. (An untagged enum would make an error of each
-/// way that does not fit.)
+/// A column with several possible types. (An untagged enum would build an error for each type that
+/// does not fit.)
 enum Scalar<'a> {
     Bool(bool),
     Number(f64),
@@ -191,12 +191,12 @@ impl<'de> de::Visitor<'de> for ScalarVisitor {
         Ok(Scalar::Bool(value))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "whoever needs it exact checks the range")]
+    #[expect(clippy::cast_precision_loss, reason = "`integer` checks the range")]
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
         Ok(Scalar::Number(value as f64))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "whoever needs it exact checks the range")]
+    #[expect(clippy::cast_precision_loss, reason = "`integer` checks the range")]
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
         Ok(Scalar::Number(value as f64))
     }

@@ -1,4 +1,4 @@
-//! `CrowdSec`: replies of the Local API's decision stream.
+//! `CrowdSec`: responses of the Local API's decision stream.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -12,44 +12,44 @@ use super::columns::lenient_time;
 use super::endpoint::Endpoint;
 use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
 use super::json::{
-    EachElement, EachObject, LenientStr, ObjectVisitor, document, unexpected_document,
+    EachElement, EachObject, LenientStr, ObjectVisitor, parse_document, unexpected_document,
 };
 use crate::base::lines::json_error;
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 
-const WHAT: &str = "a reply of CrowdSec's decision stream";
+const EXPECTED: &str = "a response of CrowdSec's decision stream";
 
-/// Reads `{"new": …, "deleted": …}`; gives the number of decisions. A decision that is in both is
-/// new, in whatever order they come.
+/// Reads `{"new": …, "deleted": …}`; returns the number of decisions. A decision that is in both
+/// lists is new, whatever their order.
 pub fn read_crowdsec(
     input: impl BufRead,
     policy: &ReadPolicy,
     first_position: u64,
     entries: &mut dyn EntrySink,
 ) -> Result<u64, ReadError> {
-    let mut reply = DecisionStream {
+    let mut stream = DecisionStream {
         policy,
         entries,
         position: first_position,
-        fresh: HashSet::new(),
+        new_ids: HashSet::new(),
         hasher: RandomState::new(),
         is_known: false,
         sample: String::new(),
     };
-    let objects = document(input, EachObject(&mut reply), WHAT)?;
-    if objects > 0 && !reply.is_known {
-        return Err(unexpected_document(WHAT, &reply.sample));
+    let objects = parse_document(input, EachObject(&mut stream), EXPECTED)?;
+    if objects > 0 && !stream.is_known {
+        return Err(unexpected_document(EXPECTED, &stream.sample));
     }
-    Ok(reply.position.saturating_sub(first_position))
+    Ok(stream.position.saturating_sub(first_position))
 }
 
 struct DecisionStream<'r> {
     policy: &'r ReadPolicy,
     entries: &'r mut dyn EntrySink,
     position: u64,
-    /// Hashes of the ids that are new, for deletions that come after them.
-    fresh: HashSet<u64>,
+    /// Hashes of the new ids, for deletions after them.
+    new_ids: HashSet<u64>,
     hasher: RandomState,
     is_known: bool,
     sample: String,
@@ -66,19 +66,19 @@ impl DecisionStream<'_> {
                 return self.entries.reject(position, reason, text);
             }
         };
-        let id = decision.name();
+        let id = decision.unique_id();
         if id.is_empty() {
             let reason = RejectReason::Malformed("a decision without id".to_owned());
             return self.entries.reject(position, reason, text);
         }
         let hash = self.hasher.hash_one(id);
         let content = if is_new {
-            self.fresh.insert(hash);
+            self.new_ids.insert(hash);
             match decision.indicator(self.policy) {
                 Ok(indicator) => EntryContent::Indicators(vec![indicator]),
                 Err(reason) => EntryContent::Removed(reason),
             }
-        } else if self.fresh.contains(&hash) {
+        } else if self.new_ids.contains(&hash) {
             return self.entries.reject(position, RejectReason::Superseded, id);
         } else {
             EntryContent::Removed(RejectReason::Withdrawn)
@@ -89,7 +89,11 @@ impl DecisionStream<'_> {
 }
 
 impl ObjectVisitor for DecisionStream<'_> {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn visit_member<'de, A: MapAccess<'de>>(
+        &mut self,
+        key: &str,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         match key {
             "new" | "deleted" => {
                 self.is_known = true;
@@ -131,7 +135,7 @@ struct Decision<'a> {
 }
 
 impl Decision<'_> {
-    fn name(&self) -> &str {
+    fn unique_id(&self) -> &str {
         if self.uuid.as_str().is_empty() { self.id.as_str() } else { self.uuid.as_str() }
     }
 
@@ -140,44 +144,43 @@ impl Decision<'_> {
         if !scope.eq_ignore_ascii_case("ip") && !scope.eq_ignore_ascii_case("range") {
             return Err(RejectReason::NotAnIndicator);
         }
-        if self.simulated.flag() == Some(true) {
+        if self.simulated.to_flag() == Some(true) {
             return Err(RejectReason::NotActionable);
         }
         let endpoint = Endpoint::parse(self.value.as_str())?;
-        if let Some(exclusion) = policy.prefixes.exclusion(&endpoint.prefix) {
-            return Err(RejectReason::Excluded(exclusion));
-        }
+        policy.accept(endpoint.prefix)?;
         let expires = self.expires(policy.now)?;
         if expires.is_some_and(|expires| expires <= policy.now) {
             return Err(RejectReason::Expired);
         }
         let (action, origin) = (self.action.as_str(), self.origin.as_str());
         Ok(Indicator {
-            id: self.name().to_owned(),
+            id: self.unique_id().to_owned(),
             expires,
-            threat_type: self.scenario.text(),
+            threat_type: self.scenario.to_text(),
             description: format!("CrowdSec decision: {action}, by {origin}"),
             ..endpoint.indicator(endpoint.port, policy)
         })
     }
 
-    /// By what is left of it, which needs no clock of the server; else by its end.
+    /// Returns the expiry from the remaining duration, which does not depend on the server's clock;
+    /// otherwise from the end time.
     fn expires(&self, now: Timestamp) -> Result<Option<Timestamp>, RejectReason> {
         match (self.duration.as_str(), self.until.as_str()) {
             ("", "") => Ok(None),
             ("", until) => match lenient_time(until) {
                 Some(until) => Ok(Some(until)),
-                None => Err(RejectReason::Malformed("until is no time".to_owned())),
+                None => Err(RejectReason::Malformed("until is not a time".to_owned())),
             },
             (text, _) => match go_duration(text) {
                 Some(left) => Ok(Some(now.checked_add(left).unwrap_or(Timestamp::MAX))),
-                None => Err(RejectReason::Malformed("duration is none".to_owned())),
+                None => Err(RejectReason::Malformed("duration is not a duration".to_owned())),
             },
         }
     }
 }
 
-/// A duration as Go writes it: `-1h2m3.5s`, `1.5ms`; `None` for anything else.
+/// Parses a duration in Go's format: `-1h2m3.5s`, `1.5ms`; `None` for anything else.
 fn go_duration(text: &str) -> Option<SignedDuration> {
     const SECOND: i128 = 1_000_000_000;
     let (is_negative, mut rest) = match text.strip_prefix('-') {
@@ -322,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_without_decisions_are_told_from_other_answers() {
+    fn responses_without_decisions_differ_from_other_documents() {
         for text in ["{\"new\":null,\"deleted\":null}", "null", "{\"new\":[]}"] {
             assert_eq!(read(text).1.unwrap(), 0, "{text}");
         }

@@ -1,4 +1,4 @@
-//! `Endpoint`: an address or a network as lists write it, with a port or without.
+//! `Endpoint`: an address or a network in the spellings of lists, with or without a port.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,19 +9,19 @@ use crate::intel::address::{canonical, host, parse_prefix};
 use crate::intel::indicator::{Indicator, PortRange, Ports};
 use crate::intel::rejects::RejectReason;
 
-/// What a text names.
+/// Address or network with its port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Endpoint<'a> {
-    /// The address or network.
+    /// Address or network, canonical.
     pub(crate) prefix: IpNet,
-    /// The part of the text that names it.
+    /// Part of the text without the port.
     pub(crate) entity: &'a str,
-    /// The port; 0 and absent mean any.
+    /// Port; `None` for any, also where the text has port 0.
     pub(crate) port: Option<u16>,
 }
 
 impl<'a> Endpoint<'a> {
-    /// Reads an address, `address/length`, `address/netmask`, `address:port` or `[address]:port`.
+    /// Parses an address, `address/length`, `address/netmask`, `address:port` or `[address]:port`.
     pub(crate) fn parse(text: &'a str) -> Result<Self, RejectReason> {
         let whole = |prefix| Self { prefix, entity: text, port: None };
         if let Some(prefix) = parse_prefix(text) {
@@ -43,7 +43,7 @@ impl<'a> Endpoint<'a> {
         Err(RejectReason::NotAnAddress)
     }
 
-    /// The same with a prefix length or netmask that stands in a column of its own.
+    /// Returns the endpoint with a prefix length or netmask from a separate column.
     pub(crate) fn with_length(self, length: &str) -> Option<Self> {
         let address = self.prefix.addr();
         let prefix = match length.parse::<u8>() {
@@ -53,14 +53,14 @@ impl<'a> Endpoint<'a> {
         Some(Self { prefix, ..self })
     }
 
-    /// An indicator named by its prefix, and by its port where it has one other than 0.
+    /// Builds an indicator whose id is the prefix, and the port if it is not 0.
     pub(crate) fn indicator(self, port: Option<u16>, policy: &ReadPolicy) -> Indicator {
         let Self { prefix, entity, .. } = self;
         let port = port.filter(|port| *port > 0);
         let remote = port.map(|port| PortRange { first: port, last: port });
         let is_dotted = !entity.bytes().any(|byte| matches!(byte, b':' | b'/'));
         let name = match prefix {
-            // Its text is its only one; lists of a million are of these.
+            // A dotted quad has a single spelling, so it needs no formatting: lists have millions.
             IpNet::V4(net) if net.prefix_len() == 32 && is_dotted => [entity, "/32"].concat(),
             _ => prefix.to_string(),
         };
@@ -77,7 +77,7 @@ impl<'a> Endpoint<'a> {
     }
 }
 
-/// A network with a netmask: a mask with holes is none.
+/// Parses a network with a netmask; `None` for a non-contiguous mask.
 fn masked(address: &str, mask: &str) -> Option<IpNet> {
     let (address, mask) = (address.parse::<Ipv4Addr>().ok()?, mask.parse::<Ipv4Addr>().ok()?);
     Ipv4Net::with_netmask(address, mask).ok().map(|net| IpNet::V4(net.trunc()))
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_ways_to_write_an_address_are_read() {
+    fn all_spellings_of_an_address_are_read() {
         for (text, prefix, entity, port) in [
             ("203.0.113.7", "203.0.113.7/32", "203.0.113.7", None),
             ("203.0.113.7/255.255.255.0", "203.0.113.0/24", "203.0.113.7/255.255.255.0", None),
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told() {
+    fn other_texts_are_rejected() {
         for text in [
             "",
             "example.com",
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_may_stand_apart() {
+    fn a_length_may_be_in_its_own_column() {
         let net = |length| Endpoint::parse("198.51.100.9").unwrap().with_length(length);
         assert_eq!(net("24").unwrap().prefix, "198.51.100.0/24".parse().unwrap());
         assert_eq!(net("255.255.0.0").unwrap().prefix, "198.51.0.0/16".parse().unwrap());

@@ -1,7 +1,7 @@
-//! `FeedEntry`: what a document of a feed says of one id, whatever its kind; and what takes entries in.
+//! `FeedEntry`: one version of one id in a document, whatever the format; and the sink of entries.
 //!
-//! Readers turn bytes into entries and judge each by itself. Which version of an id decides, and
-//! what leaves with a snapshot, is for whoever takes them.
+//! Readers turn bytes into entries and check each by itself. Choosing the version of an id that
+//! applies, and removing entries that left a snapshot, is the sink's task.
 
 use std::io;
 
@@ -16,87 +16,92 @@ use crate::intel::rejects::{RejectReason, Rejects};
 /// One version of one id.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeedEntry {
-    /// What names it within its feed: the id of an object, attribute, decision or row.
+    /// Unique within its feed: id of an object, attribute, decision or row.
     pub id: String,
-    /// What it is part of and leaves with (the UUID of a MISP event); "" for none.
+    /// Group that is replaced and removed as a whole (the UUID of a MISP event); "" for none.
     pub group: String,
-    /// The newest version of an id decides; of equal ones, and where a feed has none, the later in
-    /// input.
+    /// The newest version of an id applies. Of equal versions, and in feeds without versions, the
+    /// later in input applies.
     pub version: Option<Timestamp>,
-    /// Where it stands: see [`crate::intel::rejects::Reject::position`].
+    /// Position in the feed: see [`crate::intel::rejects::Reject::position`].
     pub position: u64,
-    /// What it says.
+    /// Its indicators, or why it has none.
     pub content: EntryContent,
 }
 
-/// What an entry says.
+/// Content of an entry.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EntryContent {
-    /// These are indicators, at least one, each with its own prefix. Their `feed` is not set yet;
-    /// their `id` is the entry's. `expires` is `None` where the feed does not say, `time_generated`
-    /// is the time of the pull where it does not.
+    /// At least one indicator, each with its own prefix. `feed` is not set yet, and `id` is the
+    /// entry's. `expires` is `None`, and `time_generated` the time of the pull, where the feed gives
+    /// none.
     Indicators(Vec<Indicator>),
-    /// No indicator any more, and no earlier version of it: revoked, deleted, benign, excluded.
+    /// Not an indicator any more, which also ends earlier versions: revoked, deleted, benign,
+    /// excluded.
     Removed(RejectReason),
 }
 
-/// Takes in what a reader finds.
+/// Receiver of the entries of a document.
 pub trait EntrySink {
-    /// An entry.
+    /// Accepts an entry.
     fn push(&mut self, entry: FeedEntry);
-    /// Something that is no entry. `text` is the part at fault.
+    /// Records input that is not an entry. `text` is the invalid part.
     fn reject(&mut self, position: u64, reason: RejectReason, text: &str);
 }
 
-/// What a reader goes by.
+/// Rules by which readers accept entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadPolicy {
-    /// Which addresses count.
+    /// Prefixes that are accepted.
     pub prefixes: PrefixPolicy,
-    /// Entries of less confidence (0 to 100) are not used; those of unknown confidence are.
+    /// Entries with a lower confidence (0 to 100) are not used; those of unknown confidence are.
     pub min_confidence: Option<u8>,
-    /// When the document was pulled.
+    /// Time of the pull.
     pub now: Timestamp,
-    /// Rows of the tables of Microsoft Sentinel that were made before are ignored.
+    /// Rows of Microsoft Sentinel tables with an earlier `TimeGenerated` are ignored.
     pub oldest: Timestamp,
 }
 
 impl ReadPolicy {
-    /// The prefix that `text` names, where it may be used.
+    /// Parses `text` as a prefix and checks that it may be used.
     pub fn prefix(&self, text: &str) -> Result<IpNet, RejectReason> {
-        let prefix = parse_prefix(text).ok_or(RejectReason::NotAnAddress)?;
+        self.accept(parse_prefix(text).ok_or(RejectReason::NotAnAddress)?)
+    }
+
+    /// Returns `prefix`, or the reason why it must not be used.
+    pub fn accept(&self, prefix: IpNet) -> Result<IpNet, RejectReason> {
         match self.prefixes.exclusion(&prefix) {
             None => Ok(prefix),
             Some(exclusion) => Err(RejectReason::Excluded(exclusion)),
         }
     }
 
-    /// Whether `confidence` is below the floor.
+    /// True if `confidence` is below the minimum.
     pub fn is_low(&self, confidence: Option<f64>) -> bool {
         matches!((self.min_confidence, confidence), (Some(least), Some(it)) if it < f64::from(least))
     }
 }
 
-/// Why nothing of a document can be used.
+/// A document cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It cannot be read.
+    /// Reading the input failed.
     #[error("read the body")]
     Io(#[from] io::Error),
-    /// It ends in the middle.
-    #[error("the body ends early, {0}; it was cut on its way")]
+    /// The document is incomplete; the text is the position of its end.
+    #[error("the body ends early, {0}; it was cut in transit")]
     Truncated(String),
-    /// It is something else.
+    /// The document has another format.
     #[error("{0}; check the feed's kind and URL")]
     Format(String),
 }
 
-/// Everything that a reader finds, in memory: for tests and small inputs.
+/// Sink that keeps everything in memory: for tests and small inputs.
 #[derive(Debug, Default)]
 pub struct CollectedEntries {
-    /// In input order.
+    /// Accepted entries, in input order.
     pub entries: Vec<FeedEntry>,
-    /// What is not used.
+    /// Rejected input.
     pub rejects: Rejects,
 }
 

@@ -1,7 +1,7 @@
-//! Walking through JSON documents of feeds without a tree of them.
+//! Streaming access to JSON documents of feeds, without a tree in memory.
 //!
-//! Whatever the shape of a value, walking over it is no fault: what does not fit is skipped. Only
-//! broken JSON ends a document, and nesting deeper than the parser's limit where it is looked at.
+//! A value of an unexpected type is skipped and is not an error. Only invalid JSON ends a document,
+//! and nesting deeper than the parser's limit in a value that is read.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,29 +13,29 @@ use serde_json::value::RawValue;
 
 use super::entry::ReadError;
 
-/// Bytes of a text that is joined from several values.
+/// Maximum length in bytes of a text that is joined from several values.
 const JOINED_MAX: usize = 4096;
-/// Bytes of a text that is kept: one that is said of a million entries must not be long.
+/// Maximum length of a kept text in bytes, since a million entries may share a text of their document.
 const TEXT_MAX: usize = 8192;
 
-/// A value as text: numbers and booleans are written out, those of an array are joined by commas;
-/// null, objects and absent values are "".
+/// Any JSON value as text: numbers and booleans are written out, elements of an array are joined by
+/// commas; null, objects and absent values are "".
 #[derive(Debug, Default, Clone)]
 pub(crate) struct LenientStr<'a>(pub(crate) Cow<'a, str>);
 
 impl LenientStr<'_> {
-    /// The text, without blanks around it.
+    /// Returns the text without surrounding white space.
     pub(crate) fn as_str(&self) -> &str {
         self.0.trim()
     }
 
-    /// A copy of the text, or of its beginning.
-    pub(crate) fn text(&self) -> String {
-        short(self.as_str()).to_owned()
+    /// Returns a copy of the text, truncated to the maximum length.
+    pub(crate) fn to_text(&self) -> String {
+        truncated(self.as_str()).to_owned()
     }
 
-    /// True or false, also as 1 and 0, in any case; `None` for anything else.
-    pub(crate) fn flag(&self) -> Option<bool> {
+    /// Returns the boolean that the text is, in any case, also as 1 and 0; `None` for other texts.
+    pub(crate) fn to_flag(&self) -> Option<bool> {
         let text = self.as_str();
         let is = |word: &str| text.eq_ignore_ascii_case(word);
         match () {
@@ -46,8 +46,8 @@ impl LenientStr<'_> {
     }
 }
 
-/// The text, or its beginning where it is longer than texts are kept.
-pub(crate) fn short(text: &str) -> &str {
+/// Truncates a text to the maximum length, between characters.
+pub(crate) fn truncated(text: &str) -> &str {
     text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or(text)
 }
 
@@ -115,16 +115,20 @@ impl<'de> Visitor<'de> for LenientStrVisitor {
     }
 }
 
-/// What is done with the members of an object.
+/// Visitor of the members of objects.
 pub(crate) trait ObjectVisitor {
-    /// The value of `key` is next in `map`, and is to be taken from it.
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error>;
+    /// Reads the value of `key`, which is next in `map`.
+    fn visit_member<'de, A: MapAccess<'de>>(
+        &mut self,
+        key: &str,
+        map: &mut A,
+    ) -> Result<(), A::Error>;
 
-    /// All members were seen.
-    fn end(&mut self) {}
+    /// Called after the last member.
+    fn end_object(&mut self) {}
 }
 
-/// Walks over one object, or over each object of an array; says how many objects it met.
+/// Visits one object, or each object of an array. Returns the number of objects.
 #[derive(Debug)]
 pub(crate) struct EachObject<'m, M>(pub(crate) &'m mut M);
 
@@ -145,16 +149,16 @@ impl<'de, M: ObjectVisitor> Visitor<'de> for EachObject<'_, M> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            self.0.member(&key, &mut map)?;
+            self.0.visit_member(&key, &mut map)?;
         }
-        self.0.end();
+        self.0.end_object();
         Ok(1)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<u64, A::Error> {
         let mut count = 0;
-        while let Some(met) = values.next_element_seed(EachObject(&mut *self.0))? {
-            count += met;
+        while let Some(objects) = values.next_element_seed(EachObject(&mut *self.0))? {
+            count += objects;
         }
         Ok(count)
     }
@@ -184,8 +188,8 @@ impl<'de, M: ObjectVisitor> Visitor<'de> for EachObject<'_, M> {
     }
 }
 
-/// Gives the text of each element of an array to a function, so that one that is of a wrong shape
-/// can be told and left out. A value that is no array is skipped. True where it was an array.
+/// Passes the JSON text of each element of an array to a function, so that an element of a wrong type
+/// can be rejected by itself. Skips a value that is not an array; returns true for an array.
 #[derive(Debug)]
 pub(crate) struct EachElement<F>(pub(crate) F);
 
@@ -240,18 +244,22 @@ impl<'de, F: FnMut(&str)> Visitor<'de> for EachElement<F> {
     }
 }
 
-/// Walks over a whole document. `what` it should be is told where it is something else.
-pub(crate) fn document<'de, S>(input: impl Read, seed: S, what: &str) -> Result<S::Value, ReadError>
+/// Reads a whole document. `expected` describes it in the error for another one.
+pub(crate) fn parse_document<'de, S>(
+    input: impl Read,
+    seed: S,
+    expected: &str,
+) -> Result<S::Value, ReadError>
 where
     S: DeserializeSeed<'de>,
 {
     let mut json = serde_json::Deserializer::from_reader(input);
-    let value = seed.deserialize(&mut json).map_err(|error| fault(error, what))?;
-    json.end().map_err(|error| fault(error, what))?;
+    let value = seed.deserialize(&mut json).map_err(|error| read_error(error, expected))?;
+    json.end().map_err(|error| read_error(error, expected))?;
     Ok(value)
 }
 
-fn fault(error: serde_json::Error, what: &str) -> ReadError {
+fn read_error(error: serde_json::Error, expected: &str) -> ReadError {
     if error.is_io() {
         return ReadError::Io(error.into());
     }
@@ -259,18 +267,19 @@ fn fault(error: serde_json::Error, what: &str) -> ReadError {
     if error.is_eof() {
         return ReadError::Truncated(position);
     }
-    ReadError::Format(format!("the body is not {what}: {error}"))
+    ReadError::Format(format!("the body is not {expected}: {error}"))
 }
 
-/// Something of a document that is not all of it: `{"error": …}` instead of a list.
-pub(crate) fn unexpected_document(what: &str, seen: &str) -> ReadError {
-    let seen: String = seen.chars().take(200).collect();
-    ReadError::Format(format!("the body is not {what}: it is {seen:?}"))
+/// Returns the error for a document without the expected members, such as `{"error": …}`. `sample` is
+/// a part of it.
+pub(crate) fn unexpected_document(expected: &str, sample: &str) -> ReadError {
+    let sample: String = sample.chars().take(200).collect();
+    ReadError::Format(format!("the body is not {expected}: it is {sample:?}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LenientStr, TEXT_MAX, short};
+    use super::{LenientStr, TEXT_MAX, truncated};
 
     #[test]
     fn any_value_has_a_text_and_some_are_flags() {
@@ -285,14 +294,14 @@ mod tests {
             ("{\"a\":[{}]}", "", None),
         ] {
             let value: LenientStr<'_> = serde_json::from_str(json).unwrap();
-            assert_eq!((value.as_str(), value.flag()), (text, flag), "{json}");
+            assert_eq!((value.as_str(), value.to_flag()), (text, flag), "{json}");
         }
     }
 
     #[test]
-    fn long_texts_are_cut_between_letters() {
+    fn long_texts_are_cut_between_characters() {
         let long = format!("{}é", "x".repeat(TEXT_MAX - 1));
-        assert_eq!(short(&long).len(), TEXT_MAX - 1);
-        assert_eq!(short("é"), "é");
+        assert_eq!(truncated(&long).len(), TEXT_MAX - 1);
+        assert_eq!(truncated("é"), "é");
     }
 }

@@ -14,3 +14,42 @@ pub mod sniff;
 pub mod stix;
 pub mod stix_pattern;
 pub mod warninglist;
+
+use std::io::BufRead;
+
+use entry::{EntrySink, ReadError, ReadPolicy};
+use kind::FeedKind;
+use list::ListFormat;
+
+/// Format of a document.
+#[derive(Debug, Clone, Copy)]
+pub struct DocumentFormat<'f> {
+    /// Kind of the feed.
+    pub kind: FeedKind,
+    /// Format of a list; unused for other kinds.
+    pub list: &'f ListFormat,
+}
+
+/// Reads a document whose first position is `first_position`. Returns the number of its positions.
+pub fn read_document(
+    input: impl BufRead,
+    format: DocumentFormat<'_>,
+    policy: &ReadPolicy,
+    first_position: u64,
+    entries: &mut dyn EntrySink,
+) -> Result<u64, ReadError> {
+    match format.kind {
+        FeedKind::List => list::read_list(input, format.list, policy, first_position, entries),
+        FeedKind::Sentinel => rows::read_rows(input, policy, first_position, entries),
+        FeedKind::Misp | FeedKind::MispFeed => {
+            misp::read_misp(input, policy, first_position, entries)
+        }
+        FeedKind::CrowdSec => crowdsec::read_crowdsec(input, policy, first_position, entries),
+        FeedKind::SentinelQuery => {
+            sentinel_query::read_sentinel_query(input, policy, first_position, entries)
+        }
+        FeedKind::Stix | FeedKind::Taxii2 => {
+            stix::read_stix(input, policy, first_position, entries)
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Replies of `queryIndicators`, the management interface of Microsoft Sentinel.
+//! Responses of `queryIndicators`, the management API of Microsoft Sentinel.
 
 use std::io::BufRead;
 
@@ -9,19 +9,19 @@ use super::columns::lenient_time;
 use super::endpoint::Endpoint;
 use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
 use super::json::{
-    EachElement, EachObject, LenientStr, ObjectVisitor, document, unexpected_document,
+    EachElement, EachObject, LenientStr, ObjectVisitor, parse_document, unexpected_document,
 };
 use super::stix_pattern::{SufficientPrefix, read_pattern};
 use crate::base::lines::json_error;
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 
-const WHAT: &str = "a reply of queryIndicators";
-/// Types of patterns that name no address.
+const EXPECTED: &str = "a response of queryIndicators";
+/// Pattern types without addresses.
 const OTHER_TYPES: [&str; 6] =
     ["url", "file", "domain-name", "email-addr", "windows-registry-key", "user-account"];
 
-/// Reads the items of a page; gives their number.
+/// Reads the items of a page; returns their number.
 pub fn read_sentinel_query(
     input: impl BufRead,
     policy: &ReadPolicy,
@@ -35,9 +35,9 @@ pub fn read_sentinel_query(
         is_known: false,
         sample: String::new(),
     };
-    let objects = document(input, EachObject(&mut page), WHAT)?;
+    let objects = parse_document(input, EachObject(&mut page), EXPECTED)?;
     if objects == 0 || !page.is_known {
-        return Err(unexpected_document(WHAT, &page.sample));
+        return Err(unexpected_document(EXPECTED, &page.sample));
     }
     Ok(page.position.saturating_sub(first_position))
 }
@@ -51,7 +51,11 @@ struct IndicatorPage<'p> {
 }
 
 impl ObjectVisitor for IndicatorPage<'_> {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn visit_member<'de, A: MapAccess<'de>>(
+        &mut self,
+        key: &str,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         match key {
             "value" => {
                 self.is_known = true;
@@ -67,11 +71,15 @@ impl ObjectVisitor for IndicatorPage<'_> {
     }
 }
 
-/// What `error` says.
-struct ErrorBody<'f>(&'f mut String);
+/// Code and message of `error`.
+struct ErrorBody<'t>(&'t mut String);
 
 impl ObjectVisitor for ErrorBody<'_> {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn visit_member<'de, A: MapAccess<'de>>(
+        &mut self,
+        key: &str,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         let text = map.next_value::<LenientStr<'_>>()?;
         if ["code", "message"].contains(&key) {
             self.0.extend([key, ": ", text.as_str(), "; "]);
@@ -151,7 +159,7 @@ struct Properties<'a> {
     revoked: LenientStr<'a>,
 }
 
-/// The parts of a pattern, as Sentinel took it apart.
+/// Part of a pattern, as parsed by Sentinel.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct ParsedPattern<'a> {
@@ -169,29 +177,29 @@ struct PatternValue<'a> {
 }
 
 impl Item<'_> {
-    /// The indicators of an item, and why there are none, or not all.
+    /// Returns the indicators of an item, and the reason if there are none or some were excluded.
     fn indicators(&self, policy: &ReadPolicy) -> (Vec<Indicator>, Option<(RejectReason, String)>) {
-        let gone = |reason| (Vec::new(), Some((reason, String::new())));
+        let removed = |reason| (Vec::new(), Some((reason, String::new())));
         let it = &self.properties;
         let expires = lenient_time(it.valid_until.as_str());
         let confidence = it.confidence.as_str().parse::<f64>().ok();
         let threat_types = it.threat_types.as_str().split(", ");
-        if it.revoked.flag() == Some(true) {
-            return gone(RejectReason::Withdrawn);
+        if it.revoked.to_flag() == Some(true) {
+            return removed(RejectReason::Withdrawn);
         }
         if expires.is_some_and(|expires| expires <= policy.now) {
-            return gone(RejectReason::Expired);
+            return removed(RejectReason::Expired);
         }
         let mut kinds = threat_types.clone();
         if kinds.next() == Some("benign") && kinds.next().is_none() {
-            return gone(RejectReason::Benign);
+            return removed(RejectReason::Benign);
         }
         if policy.is_low(confidence) {
-            return gone(RejectReason::LowConfidence);
+            return removed(RejectReason::LowConfidence);
         }
         let sufficient = match self.sufficient() {
             Ok(sufficient) => sufficient,
-            Err(reason) => return gone(reason),
+            Err(reason) => return removed(reason),
         };
         let updated = lenient_time(it.last_updated_time_utc.as_str());
         let (mut kept, mut left_out) = (Vec::new(), None);
@@ -203,7 +211,7 @@ impl Item<'_> {
             let name =
                 if it.description.as_str().is_empty() { &it.display_name } else { &it.description };
             kept.push(Indicator {
-                id: self.name.text(),
+                id: self.name.to_text(),
                 entity,
                 ports,
                 expires,
@@ -211,7 +219,7 @@ impl Item<'_> {
                 time_generated: updated.unwrap_or(policy.now),
                 version: updated,
                 first_reported: lenient_time(it.created.as_str()),
-                description: name.text(),
+                description: name.to_text(),
                 threat_type: threat_types.clone().next().unwrap_or_default().to_owned(),
                 confidence,
                 additional_information: match it.source.as_str() {
@@ -224,23 +232,23 @@ impl Item<'_> {
         (kept, left_out)
     }
 
-    /// At least one.
+    /// Returns the prefixes that are sufficient on their own, at least one.
     fn sufficient(&self) -> Result<Vec<SufficientPrefix>, RejectReason> {
         let it = &self.properties;
         if OTHER_TYPES.contains(&it.pattern_type.as_str()) {
             return Err(RejectReason::NotAnIndicator);
         }
         let found = match it.pattern.as_str() {
-            "" => self.parsed(),
+            "" => self.parsed_addresses(),
             pattern => {
-                read_pattern(pattern).map_err(|fault| RejectReason::Pattern(fault.to_string()))?
+                read_pattern(pattern).map_err(|error| RejectReason::Pattern(error.to_string()))?
             }
         };
         if found.is_empty() { Err(RejectReason::NotSufficient) } else { Ok(found) }
     }
 
-    /// Of an item without pattern: its parts, where all are of an address.
-    fn parsed(&self) -> Vec<SufficientPrefix> {
+    /// Returns the addresses in the parsed pattern of an item without `pattern`.
+    fn parsed_addresses(&self) -> Vec<SufficientPrefix> {
         let [ParsedPattern { pattern_type_key, pattern_type_values }] =
             self.properties.parsed_pattern.as_slice()
         else {
@@ -359,11 +367,11 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told() {
+    fn an_error_is_reported() {
         let (_, refused) =
             read("{\"error\":{\"code\":\"AuthorizationFailed\",\"message\":\"no\"}}");
-        let told = refused.unwrap_err().to_string();
-        assert!(told.contains("code: AuthorizationFailed; message: no"), "{told}");
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("code: AuthorizationFailed; message: no"), "{error}");
         assert_eq!(read("{\"value\":[]}").1.unwrap(), 0);
         assert!(matches!(read("[]").1, Err(ReadError::Format(_))));
     }

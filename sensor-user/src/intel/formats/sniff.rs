@@ -1,16 +1,16 @@
-//! What a file of indicators is, by what it says at its beginning.
+//! Detection of a document's format from its beginning.
 
 use serde::de::{DeserializeSeed as _, Error as _, IgnoredAny, MapAccess};
 
 use super::json::{EachObject, ObjectVisitor};
 use super::kind::FeedKind;
 
-/// Keys of the outermost object, or of those of the outermost array, that only one kind has.
+/// Keys of the outermost object, or of the objects in the outermost array, that are unique to a kind.
 const KEYS: [(&str, FeedKind); 14] = [
     // STIX 2.1, 3.2 (every object has a type) and 8 (bundles); TAXII 2.1, 3.7 (envelopes).
     ("type", FeedKind::Stix),
     ("objects", FeedKind::Stix),
-    // An event, with or without what stands around it; a reply of `restSearch`.
+    // An event, with or without its envelope; a response of `restSearch`.
     ("Event", FeedKind::Misp),
     ("response", FeedKind::Misp),
     ("Attribute", FeedKind::Misp),
@@ -18,36 +18,40 @@ const KEYS: [(&str, FeedKind); 14] = [
     ("orgc_id", FeedKind::Misp),
     ("threat_level_id", FeedKind::Misp),
     ("publish_timestamp", FeedKind::Misp),
-    // A reply of the decision stream.
+    // A response of the decision stream.
     ("new", FeedKind::CrowdSec),
     ("deleted", FeedKind::CrowdSec),
-    // A reply of `queryIndicators`.
+    // A response of `queryIndicators`.
     ("value", FeedKind::SentinelQuery),
     ("TimeGenerated", FeedKind::Sentinel),
     ("IndicatorId", FeedKind::Sentinel),
 ];
 
-/// How to read a file that begins with `head`: what is no JSON is a plain list, and JSON of which
-/// no key is known is taken for rows.
+/// Detects the format of a file that begins with `head`. A file that is not JSON is a list, and JSON
+/// without a known key is taken for rows.
 pub fn sniff(head: &[u8]) -> FeedKind {
     let text = head.trim_ascii_start();
-    // An IPv6 address may stand in brackets.
+    // An IPv6 address may be in brackets.
     let inside = text.strip_prefix(b"[").map_or(text, <[u8]>::trim_ascii_start);
     if !inside.starts_with(b"{") {
         return FeedKind::List;
     }
-    let mut seen = FirstKnownKey(None);
+    let mut first = FirstKnownKey(None);
     let mut json = serde_json::Deserializer::from_slice(text);
-    // It ends in the middle of something: what was seen until then decides.
-    let _cut = EachObject(&mut seen).deserialize(&mut json).is_err();
-    seen.0.unwrap_or(FeedKind::Sentinel)
+    // The head may end inside a value: the keys before it decide.
+    let _cut = EachObject(&mut first).deserialize(&mut json).is_err();
+    first.0.unwrap_or(FeedKind::Sentinel)
 }
 
-/// The kind of the first key that is known.
+/// Kind of the first known key.
 struct FirstKnownKey(Option<FeedKind>);
 
 impl ObjectVisitor for FirstKnownKey {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn visit_member<'de, A: MapAccess<'de>>(
+        &mut self,
+        key: &str,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         self.0 = KEYS.iter().find(|(known, _)| *known == key).map(|(_, kind)| *kind);
         if self.0.is_some() {
             return Err(A::Error::custom("enough"));
@@ -61,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_at_the_beginning_tells_the_kind() {
+    fn the_kind_follows_from_the_beginning() {
         let long = format!(r#"{{"id":"bundle--1","x_pad":"{}","objects":[{{"ty"#, "x".repeat(9999));
         let deep = format!(r#"{{"x":{}"#, "[".repeat(100_000));
         for (head, kind) in [

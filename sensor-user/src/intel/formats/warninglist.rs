@@ -1,6 +1,6 @@
 //! Files of networks that never alert: MISP warning lists, and plain lists.
 //!
-//! They come from the operator, not from a feed: what is wrong with one is told at start.
+//! They are the operator's own files, not feeds, so an error in one is reported at start.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read as _};
@@ -11,91 +11,91 @@ use jiff::Timestamp;
 use serde::de::{IgnoredAny, MapAccess};
 
 use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
-use super::json::{EachElement, EachObject, LenientStr, ObjectVisitor, document};
+use super::json::{EachElement, EachObject, LenientStr, ObjectVisitor, parse_document};
 use super::list::{ListFormat, read_list};
 use crate::intel::address::{PrefixPolicy, parse_prefix};
 use crate::intel::rejects::RejectReason;
 
-/// Name of the lists in a folder of warning lists.
+/// File name of the lists in a directory of warning lists.
 const LIST_NAME: &str = "list.json";
-/// Folders inside each other that are looked into.
+/// Maximum depth of directories that are searched.
 const DEPTH_MAX: usize = 4;
-/// Files of all folders together.
+/// Maximum number of files in all directories together.
 const FILES_MAX: usize = 10_000;
-/// Bytes of a file.
+/// Maximum size of a file in bytes.
 const FILE_MAX: u64 = 1 << 30;
-/// Blanks before the first letter of a file.
+/// Maximum white space before the first character of a file, in bytes.
 const BLANKS_MAX: usize = 4096;
-const WHAT: &str = "a MISP warning list";
+const EXPECTED: &str = "a MISP warning list";
 
-/// What files of networks hold.
+/// Content of files of networks.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct AllowedNetworks {
     /// All networks, in the order of the files; canonical.
     pub networks: Vec<IpNet>,
-    /// Files that were read.
+    /// Number of files.
     pub files: usize,
-    /// Entries of warning lists that are no network: names, patterns.
+    /// Entries of warning lists that are not networks: names, patterns.
     pub skipped: u64,
 }
 
 /// A file of networks cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("allow.files: {path}: {fault}", path = .path.display())]
+#[error("allow.files: {path}: {kind}", path = .path.display())]
 pub struct AllowFileError {
-    /// Which.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Why.
-    pub fault: AllowFileErrorKind,
+    /// Kind of the error.
+    pub kind: AllowFileErrorKind,
 }
 
-/// What is wrong with a file of networks.
+/// Kind of an error in a file of networks.
 #[derive(Debug, thiserror::Error)]
 pub enum AllowFileErrorKind {
-    /// It cannot be read.
-    #[error("{0}; is it there, and readable for the agent?")]
-    Read(#[from] io::Error),
-    /// It is something else.
-    #[error("{0}; it should be a MISP warning list, or a network a line")]
-    Form(String),
-    /// A line of a plain list.
-    #[error("line {line}: {text:?}: {reason}; correct it, or take it out")]
+    /// Reading the file failed.
+    #[error("{0}; does it exist, and may the agent read it?")]
+    Io(#[from] io::Error),
+    /// The file has another format.
+    #[error("{0}; it should be a MISP warning list, or one network per line")]
+    Format(String),
+    /// A line of a plain list is invalid.
+    #[error("line {line}: {text:?}: {reason}; correct or remove it")]
     Line {
-        /// From 1.
+        /// Number of the line, from 1.
         line: u64,
-        /// The entry.
+        /// Text of the entry.
         text: String,
-        /// What is wrong with it.
+        /// Reason why it is invalid.
         reason: RejectReason,
     },
-    /// A folder without lists.
-    #[error("there is no {LIST_NAME} in this folder, or below it")]
+    /// A directory without lists.
+    #[error("there is no {LIST_NAME} in or below this directory")]
     Empty,
-    /// A folder with too much in it.
-    #[error("more than {FILES_MAX} files; name a smaller folder")]
+    /// A directory with too many lists.
+    #[error("more than {FILES_MAX} files; name a smaller directory")]
     TooMany,
-    /// A file that is too large.
+    /// The file is too large.
     #[error("larger than {FILE_MAX} bytes; is it a list of networks?")]
     TooLarge,
 }
 
-/// Reads the networks of files, and of each `list.json` in or below folders.
+/// Reads the networks of files, and of each `list.json` in or below directories.
 pub fn read_allowed(paths: &[PathBuf]) -> Result<AllowedNetworks, AllowFileError> {
     let mut allowed = AllowedNetworks::default();
     for path in paths {
-        let fault = |fault| AllowFileError { path: path.clone(), fault };
-        if !fs::metadata(path).map_err(|error| fault(error.into()))?.is_dir() {
-            read_file(path, &mut allowed).map_err(fault)?;
+        let failed = |kind| AllowFileError { path: path.clone(), kind };
+        if !fs::metadata(path).map_err(|error| failed(error.into()))?.is_dir() {
+            read_file(path, &mut allowed).map_err(failed)?;
             continue;
         }
         let mut lists = Vec::new();
-        find_lists(path, DEPTH_MAX, &mut lists).map_err(fault)?;
+        find_lists(path, DEPTH_MAX, &mut lists).map_err(failed)?;
         if lists.is_empty() {
-            return Err(fault(AllowFileErrorKind::Empty));
+            return Err(failed(AllowFileErrorKind::Empty));
         }
         for list in lists {
             read_file(&list, &mut allowed)
-                .map_err(|fault| AllowFileError { path: list.clone(), fault })?;
+                .map_err(|kind| AllowFileError { path: list.clone(), kind })?;
         }
     }
     Ok(allowed)
@@ -131,12 +131,12 @@ fn read_file(path: &Path, allowed: &mut AllowedNetworks) -> Result<(), AllowFile
     read_networks(BufReader::with_capacity(1 << 16, file), allowed)
 }
 
-/// Adds what one file holds.
+/// Adds the networks of one file.
 pub fn read_networks(
     mut reader: impl io::BufRead,
     allowed: &mut AllowedNetworks,
 ) -> Result<(), AllowFileErrorKind> {
-    // Blanks before the first letter; however few bytes a read gives.
+    // Skips white space byte by byte, since a read may return few bytes.
     let mut blanks = Vec::new();
     let first = loop {
         match reader.fill_buf()?.first().copied() {
@@ -162,14 +162,14 @@ fn plain(
         now: Timestamp::UNIX_EPOCH,
         oldest: Timestamp::MIN,
     };
-    let mut lines = PlainLines { allowed, fault: None };
-    read_list(reader, &ListFormat::default(), &policy, 1, &mut lines).map_err(form)?;
-    lines.fault.map_or(Ok(()), Err)
+    let mut lines = PlainLines { allowed, error: None };
+    read_list(reader, &ListFormat::default(), &policy, 1, &mut lines).map_err(file_error)?;
+    lines.error.map_or(Ok(()), Err)
 }
 
 struct PlainLines<'l> {
     allowed: &'l mut AllowedNetworks,
-    fault: Option<AllowFileErrorKind>,
+    error: Option<AllowFileErrorKind>,
 }
 
 impl EntrySink for PlainLines<'_> {
@@ -181,11 +181,11 @@ impl EntrySink for PlainLines<'_> {
 
     fn reject(&mut self, line: u64, reason: RejectReason, text: &str) {
         let text = text.chars().take(100).collect();
-        self.fault.get_or_insert(AllowFileErrorKind::Line { line, text, reason });
+        self.error.get_or_insert(AllowFileErrorKind::Line { line, text, reason });
     }
 }
 
-/// One warning list. Its type may come after its entries.
+/// Warning list under construction: its type may come after its entries.
 #[derive(Default)]
 struct WarningList {
     kind: String,
@@ -195,9 +195,13 @@ struct WarningList {
 }
 
 impl ObjectVisitor for WarningList {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn visit_member<'de, A: MapAccess<'de>>(
+        &mut self,
+        key: &str,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         match key {
-            "type" => self.kind = map.next_value::<LenientStr<'_>>()?.text(),
+            "type" => self.kind = map.next_value::<LenientStr<'_>>()?.to_text(),
             "list" => {
                 let is_list =
                     map.next_value_seed(EachElement(|text: &str| match network(text) {
@@ -212,12 +216,12 @@ impl ObjectVisitor for WarningList {
     }
 }
 
-fn form(fault: ReadError) -> AllowFileErrorKind {
-    match fault {
-        ReadError::Io(error) => AllowFileErrorKind::Read(error),
-        ReadError::Format(fault) => AllowFileErrorKind::Form(fault),
+fn file_error(error: ReadError) -> AllowFileErrorKind {
+    match error {
+        ReadError::Io(error) => AllowFileErrorKind::Io(error),
+        ReadError::Format(error) => AllowFileErrorKind::Format(error),
         ReadError::Truncated(position) => {
-            AllowFileErrorKind::Form(format!("it ends early, {position}"))
+            AllowFileErrorKind::Format(format!("it ends early, {position}"))
         }
     }
 }
@@ -232,11 +236,11 @@ fn warning_list(
     allowed: &mut AllowedNetworks,
 ) -> Result<(), AllowFileErrorKind> {
     let mut list = WarningList::default();
-    document(reader, EachObject(&mut list), WHAT).map_err(form)?;
+    parse_document(reader, EachObject(&mut list), EXPECTED).map_err(file_error)?;
     if !list.has_list {
-        return Err(AllowFileErrorKind::Form("it has no \"list\"".to_owned()));
+        return Err(AllowFileErrorKind::Format("it has no \"list\"".to_owned()));
     }
-    // Of other types are names and patterns; an address among them stands for something else.
+    // Lists of other types hold names and patterns; an address in them has another meaning.
     if ["cidr", "string"].contains(&list.kind.as_str()) {
         allowed.networks.append(&mut list.networks);
         allowed.skipped += list.others;
@@ -271,7 +275,7 @@ mod tests {
             ("lists/a/deep/list.json", string),
             ("lists/c/list.json", hostname),
             ("lists/c/other.json", "not read"),
-            ("own.txt", "# ours\n10.0.0.0/8\n0.0.0.0/0 # all\n"),
+            ("own.txt", "# own\n10.0.0.0/8\n0.0.0.0/0 # all\n"),
         ]);
         let paths = [folder.path().join("lists"), folder.path().join("own.txt")];
         let allowed = read_allowed(&paths).unwrap();
@@ -284,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_file_is_told_with_its_path() {
+    fn an_error_in_a_file_is_reported_with_its_path() {
         let folder = folder(&[
             ("typo.txt", "10.0.0.0/8\n10.0.0/8\n"),
             ("cut.json", "{\"type\":\"cidr\",\"list\":[\"10.0.0.0/8\""),
@@ -292,16 +296,16 @@ mod tests {
             ("empty/readme", ""),
             ("bad/x/list.json", "{]"),
         ]);
-        for (name, told) in [
-            ("typo.txt", "typo.txt: line 2: \"10.0.0/8\": not an address; correct it"),
+        for (name, message) in [
+            ("typo.txt", "typo.txt: line 2: \"10.0.0/8\": not an address; correct or remove it"),
             ("cut.json", "cut.json: it ends early, at line 1 column 35; it should be"),
             ("other.json", "other.json: it has no \"list\""),
-            ("empty", "empty: there is no list.json in this folder"),
+            ("empty", "empty: there is no list.json in or below this directory"),
             ("bad", "bad/x/list.json: the body is not a MISP warning list: key must be a string"),
             ("none", "none: No such file or directory"),
         ] {
-            let fault = read_allowed(&[folder.path().join(name)]).unwrap_err().to_string();
-            assert!(fault.starts_with("allow.files: /") && fault.contains(told), "{fault}");
+            let error = read_allowed(&[folder.path().join(name)]).unwrap_err().to_string();
+            assert!(error.starts_with("allow.files: /") && error.contains(message), "{error}");
         }
     }
 }

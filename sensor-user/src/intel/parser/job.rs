@@ -1,7 +1,7 @@
-//! `ParseJob`: what one run of the reader does.
+//! `ParseJob`: the task of one run of the feed parser.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
@@ -10,111 +10,106 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::merge::{Merge, MergeSummary};
-use crate::intel::formats::crowdsec::read_crowdsec;
-use crate::intel::formats::entry::{EntrySink, ReadError, ReadPolicy};
+use crate::intel::formats::entry::{ReadError, ReadPolicy};
 use crate::intel::formats::kind::FeedKind;
-use crate::intel::formats::list::{ListFormat, read_list};
-use crate::intel::formats::misp::read_misp;
-use crate::intel::formats::rows::read_rows;
-use crate::intel::formats::sentinel_query::read_sentinel_query;
-use crate::intel::formats::stix::read_stix;
+use crate::intel::formats::list::ListFormat;
+use crate::intel::formats::{DocumentFormat, read_document};
 use crate::intel::pull::{Cursor, Extent, OpenDocuments};
 use crate::intel::rejects::Rejects;
 use crate::intel::set::store::{Meta, OpenSet, StoreError, With};
 use crate::intel::set::ttl::Ttl;
 
-/// Room is made for so many entries at once at most; for more it grows.
+/// Maximum number of entries for which memory is reserved in advance.
 const EXPECTED_MAX: usize = 1 << 20;
 
-/// Everything that the reader is told.
+/// Input of one run of the feed parser.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ParseJob {
-    /// How to read the documents.
+    /// Format of the documents.
     pub kind: FeedKind,
-    /// How a list is written.
+    /// Format of a list.
     pub list: ListFormat,
-    /// Where they are, one after the other.
+    /// File with the documents, one after the other.
     pub documents: PathBuf,
-    /// The length of each.
+    /// Length of each document in bytes.
     pub lengths: Vec<u64>,
-    /// What they are of the feed.
+    /// Part of the feed that they are.
     pub extent: Extent,
-    /// The set to merge into; `None` for none.
-    pub before: Option<PathBuf>,
-    /// Where the new set is to be; there must be no such file.
+    /// File of the set to merge into; `None` for the first pull.
+    pub previous: Option<PathBuf>,
+    /// File of the new set; it must not exist yet.
     pub out: PathBuf,
-    /// Which entries count.
+    /// Rules by which entries are accepted.
     pub policy: ReadPolicy,
-    /// Addresses of this host, which no entry may name.
+    /// Addresses of this host, which are left out.
     pub own: Vec<IpAddr>,
-    /// How long what names no expiry is valid.
+    /// Validity of indicators without an expiry.
     pub ttl: SignedDuration,
-    /// When the set before was last confirmed as a whole, where the feed is a snapshot.
+    /// Time of the last confirmation of the whole previous set, for snapshot feeds.
     pub confirmed: Option<Timestamp>,
-    /// For [`Meta`].
+    /// Origin for [`Meta`].
     pub origin: String,
-    /// For [`Meta`].
+    /// Cursor for [`Meta`].
     pub cursor: Cursor,
 }
 
-/// Why nothing came of a job.
+/// A job failed.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// A file of the agent's own.
+    /// A file in the state directory cannot be used.
     #[error("work in the state directory: {0}")]
     State(#[from] io::Error),
-    /// The set that is there is damaged, and what changed is not enough without it.
-    #[error("the set that is there: {}", shown(.0))]
-    Before(#[source] StoreError),
-    /// The body is not of the feed's kind.
+    /// The previous set is damaged, and changes are not enough without it.
+    #[error("the saved set: {}", shown(.0))]
+    Previous(#[source] StoreError),
+    /// The body cannot be read, or has another format.
     #[error("{0}")]
     Read(#[from] ReadError),
-    /// All that is in it is malformed.
+    /// All entries are malformed.
     #[error("none of {entries} entries can be used, {first}; check the feed's kind")]
     Unusable {
-        /// How many.
+        /// Number of entries.
         entries: u64,
-        /// The first.
+        /// Position, text and reason of the first one.
         first: String,
     },
 }
 
-/// The files of a job.
+/// Open files of a job.
 #[derive(Debug)]
 pub struct OpenedJob {
     documents: OpenDocuments,
-    before: Option<OpenSet>,
+    previous: Option<OpenSet>,
     out: File,
 }
 
 impl ParseJob {
-    /// Opens all that the job needs.
+    /// Opens the files of the job.
     pub fn open(&self) -> Result<OpenedJob, JobError> {
         let documents = OpenDocuments::open(&self.documents, self.lengths.clone())?;
-        let before = match self.before.as_ref().map(|path| OpenSet::open(path, With::Identities)) {
-            Some(Ok(before)) => Some(before),
-            // What is all of the feed needs nothing of it.
-            Some(Err(_damaged)) if self.extent == Extent::Snapshot => None,
-            Some(Err(damaged)) => return Err(JobError::Before(damaged)),
-            None => None,
+        let open = |path: &PathBuf| OpenSet::open(path, With::Identities);
+        let previous = match self.previous.as_ref().map(open).transpose() {
+            // A snapshot does not depend on the previous set.
+            Err(_damaged) if self.extent == Extent::Snapshot => None,
+            outcome => outcome.map_err(JobError::Previous)?,
         };
         let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.out)?;
-        Ok(OpenedJob { documents, before, out })
+        Ok(OpenedJob { documents, previous, out })
     }
 
     /// Reads the documents and writes the new set.
     pub fn perform(&self, opened: OpenedJob) -> Result<MergeSummary, JobError> {
-        let OpenedJob { mut documents, before, out } = opened;
-        let merge = Merge::new(out, before, self.extent.clone(), self.policy.now);
+        let OpenedJob { mut documents, previous, out } = opened;
+        let merge = Merge::new(out, previous, self.extent.clone(), self.policy.now);
         let mut merge = merge.without(&self.own);
-        merge.expect(self.expected());
+        merge.reserve(self.expected());
         let mut position = 1;
         while let Some(document) = documents.next_document() {
             let document = BufReader::with_capacity(1 << 18, document);
-            let form = (self.kind, &self.list);
-            position += read_document(document, form, &self.policy, position, &mut merge)?;
+            let format = DocumentFormat { kind: self.kind, list: &self.list };
+            position += read_document(document, format, &self.policy, position, &mut merge)?;
         }
-        self.refuse_malformed(merge.rejects())?;
+        self.refuse_malformed(&merge)?;
         let meta = Meta {
             origin: self.origin.clone(),
             pulled: self.policy.now,
@@ -123,24 +118,25 @@ impl ParseJob {
         };
         let ttl = Ttl { ttl: self.ttl, confirmed: self.confirmed };
         merge.finish(meta, ttl).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => JobError::Before(StoreError::Read(error)),
+            io::ErrorKind::InvalidData => JobError::Previous(StoreError::Read(error)),
             _ => JobError::State(error),
         })
     }
 
-    /// A guess at the number of entries: not more than there can be, nor more than are usual.
+    /// Returns an estimate of the number of entries, from typical sizes of an entry.
     fn expected(&self) -> usize {
         let each = if self.kind == FeedKind::List { 16 } else { 512 };
         let bytes = self.lengths.iter().sum::<u64>();
         usize::try_from(bytes / each).unwrap_or(usize::MAX).min(EXPECTED_MAX)
     }
 
-    /// Rows that have ended are good news, and end what they named; a body in which everything is
-    /// malformed is something else.
-    fn refuse_malformed(&self, (rejects, taken): (&Rejects, u64)) -> Result<(), JobError> {
+    /// Fails if all of a snapshot is malformed. Valid entries that have expired or are excluded are
+    /// a usable document, which removes the indicators.
+    fn refuse_malformed(&self, merge: &Merge) -> Result<(), JobError> {
+        let rejects = merge.rejects();
         let entries = rejects.malformed();
-        if self.extent != Extent::Snapshot || taken > 0 || entries == 0 || rejects.total() > entries
-        {
+        let has_valid = merge.entries() > 0 || rejects.total() > entries;
+        if self.extent != Extent::Snapshot || has_valid || entries == 0 {
             return Ok(());
         }
         let first = rejects.kept().first().map_or_else(
@@ -148,25 +144,6 @@ impl ParseJob {
             |it| format!("line {}: \"{}\": {}", it.position, it.text.escape_debug(), it.reason),
         );
         Err(JobError::Unusable { entries, first })
-    }
-}
-
-/// Reads a document of a kind; a list is in the format given. Gives the places that it takes, of
-/// which the first is `position`.
-pub fn read_document(
-    document: impl BufRead,
-    (kind, list): (FeedKind, &ListFormat),
-    policy: &ReadPolicy,
-    position: u64,
-    entries: &mut dyn EntrySink,
-) -> Result<u64, ReadError> {
-    match kind {
-        FeedKind::List => read_list(document, list, policy, position, entries),
-        FeedKind::Sentinel => read_rows(document, policy, position, entries),
-        FeedKind::Misp | FeedKind::MispFeed => read_misp(document, policy, position, entries),
-        FeedKind::CrowdSec => read_crowdsec(document, policy, position, entries),
-        FeedKind::SentinelQuery => read_sentinel_query(document, policy, position, entries),
-        FeedKind::Stix | FeedKind::Taxii2 => read_stix(document, policy, position, entries),
     }
 }
 

@@ -1,8 +1,8 @@
-//! `Merge`: the documents of a pull and the set that is there become the next set.
+//! `Merge`: builds the next set of a feed from the documents of a pull and the previous set.
 //!
-//! Of the versions of an id the newest decides; of equal ones the later in input. In a snapshot
-//! what is not in it has left; in changes all else stays, until it expires. Records are written as
-//! they come, so that memory holds a few numbers an indicator and never the text.
+//! The newest version of an id applies; of equal versions, the later in input. Entries that are not
+//! in a snapshot have left the feed; with changes all other entries stay until they expire. Records
+//! are written as they arrive, so that memory holds a few numbers per indicator and no text.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -26,24 +26,24 @@ use crate::intel::set::store::{
 };
 use crate::intel::set::ttl::Ttl;
 
-/// Ids that are gone and are still known, so that an old version does not bring them back. Those of
-/// the oldest versions are forgotten first.
-const GONE_MAX: usize = 1 << 20;
+/// Maximum number of removed ids that are kept, so that an old version does not restore them. Those
+/// with the oldest versions are dropped first.
+const REMOVED_MAX: usize = 1 << 20;
 
-/// Bytes of an id at most. The longest that a feed gives, a URL, is far shorter.
+/// Maximum length of an id in bytes. The longest ids of feeds are URLs, which are far shorter.
 const ID_MAX: usize = 8192;
 
-/// By the hash of the id.
-type Ids = FastIndexMap<u128, DecidingVersion>;
+/// Applied versions by the hash of their id.
+type Ids = FastIndexMap<u128, AppliedVersion>;
 
-/// A merge under way.
+/// A merge in progress.
 #[derive(Debug)]
 pub struct Merge {
     out: Writer,
-    /// Whether each record still counts.
+    /// By number of the record: false once a newer version replaced it.
     kept: Vec<bool>,
     ids: Ids,
-    before: Option<OpenSet>,
+    previous: Option<OpenSet>,
     extent: Extent,
     now: Timestamp,
     /// Addresses of this host.
@@ -54,9 +54,9 @@ pub struct Merge {
     encoded: Encoded,
 }
 
-/// The version of an id that decides so far: an [`Identity`], and where it stands.
+/// Version of an id that applies so far: an [`Identity`], and the entry's position.
 #[derive(Debug, Clone, Copy, Default)]
-struct DecidingVersion {
+struct AppliedVersion {
     version: i64,
     group: u64,
     position: u64,
@@ -64,32 +64,32 @@ struct DecidingVersion {
     count: u32,
 }
 
-impl DecidingVersion {
+impl AppliedVersion {
     const fn identity(self, id: u128) -> Identity {
         let Self { version, group, first, count, .. } = self;
         Identity { id, version, group, first, count }
     }
 }
 
-/// What a merge made.
+/// Counts of a finished merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MergeSummary {
     /// Indicators in the new set.
     pub indicators: u32,
-    /// Indicators of the set before that would be live now.
-    pub before: u32,
+    /// Indicators of the previous set that are live now.
+    pub previous: u32,
     /// Entries in the documents.
     pub entries: u64,
 }
 
 impl Merge {
-    /// Writes to the empty file `out`, at `now`; `before` is the set to merge into.
-    pub fn new(out: File, before: Option<OpenSet>, extent: Extent, now: Timestamp) -> Self {
+    /// Starts a merge into `previous` that writes to the empty file `out`.
+    pub fn new(out: File, previous: Option<OpenSet>, extent: Extent, now: Timestamp) -> Self {
         Self {
             out: Writer::new(out),
             kept: Vec::new(),
             ids: Ids::default(),
-            before,
+            previous,
             extent,
             now,
             own: HashSet::new(),
@@ -100,20 +100,25 @@ impl Merge {
         }
     }
 
-    /// Makes room for so many ids, so that it need not be made again and again.
-    pub fn expect(&mut self, ids: usize) {
+    /// Reserves memory for this many ids.
+    pub fn reserve(&mut self, ids: usize) {
         self.ids.reserve(ids);
     }
 
-    /// The same, which leaves out what names exactly one of `own`, the addresses of this host.
+    /// Leaves out indicators of exactly one of `own`, the addresses of this host.
     #[must_use]
     pub fn without(self, own: &[IpAddr]) -> Self {
         Self { own: own.iter().map(|address| host(*address)).collect(), ..self }
     }
 
-    /// What was not used so far, and how many entries were taken.
-    pub const fn rejects(&self) -> (&Rejects, u64) {
-        (&self.rejects, self.entries)
+    /// Returns the rejects so far.
+    pub const fn rejects(&self) -> &Rejects {
+        &self.rejects
+    }
+
+    /// Returns the number of entries so far.
+    pub const fn entries(&self) -> u64 {
+        self.entries
     }
 
     fn add(&mut self, entry: FeedEntry) -> io::Result<()> {
@@ -125,11 +130,11 @@ impl Merge {
         }
         let id = hash(&entry.id);
         let version = ticks(entry.version);
-        // One search for an id that is new, as most are.
+        // A single lookup for a new id, since most are new.
         let (index, known) = match self.ids.entry(id) {
             Vacant(vacant) => {
                 let index = vacant.index();
-                vacant.insert(DecidingVersion::default());
+                vacant.insert(AppliedVersion::default());
                 (index, None)
             }
             Occupied(known) => (known.index(), Some(*known.get())),
@@ -144,9 +149,9 @@ impl Merge {
             let records = self.kept.iter_mut().skip(known.first as usize);
             records.take(known.count as usize).for_each(|kept| *kept = false);
         }
-        let before = self.before.as_ref().and_then(|before| before.identity(id));
-        // In a snapshot an old version is what there is now.
-        let is_older = before.is_some_and(|before| before.version > version);
+        let previous = self.previous.as_ref().and_then(|set| set.identity(id));
+        // A snapshot is the current state, even if it contains an older version.
+        let is_older = previous.is_some_and(|previous| previous.version > version);
         if is_older && self.extent != Extent::Snapshot {
             if known.is_none() {
                 self.ids.pop();
@@ -156,7 +161,7 @@ impl Merge {
         }
         let first = self.out.next();
         let (group, position) = (group(&entry.group), entry.position);
-        let mut slot = DecidingVersion { version, group, position, first, count: 0 };
+        let mut applied = AppliedVersion { version, group, position, first, count: 0 };
         match self.without_own(entry.content, position) {
             EntryContent::Removed(reason) => self.rejects.add(entry.position, reason, &entry.id),
             EntryContent::Indicators(indicators) => {
@@ -165,8 +170,8 @@ impl Merge {
                         self.rejects.add(entry.position, RejectReason::Expired, &indicator.id);
                         continue;
                     }
-                    if self.write(&mut indicator, before)? {
-                        slot.count += 1;
+                    if self.write(&mut indicator, previous)? {
+                        applied.count += 1;
                     } else {
                         let reason = format!("its texts have more than {RECORD_MAX} bytes");
                         let reason = RejectReason::Malformed(reason);
@@ -176,12 +181,12 @@ impl Merge {
             }
         }
         if let Some((_, known)) = self.ids.get_index_mut(index) {
-            *known = slot;
+            *known = applied;
         }
         Ok(())
     }
 
-    /// Every connection has an address of this host at one end: as an indicator it says nothing.
+    /// Removes indicators of this host's addresses: every connection has one of them at one end.
     fn without_own(&mut self, content: EntryContent, position: u64) -> EntryContent {
         let EntryContent::Indicators(mut indicators) = content else { return content };
         let Self { own, rejects, .. } = self;
@@ -195,11 +200,11 @@ impl Merge {
         EntryContent::Indicators(indicators)
     }
 
-    /// Writes a record. Where the set before has the same one, it is as old as that. False where it
-    /// is too long to be read again.
-    fn write(&mut self, indicator: &mut Indicator, before: Option<Identity>) -> io::Result<bool> {
+    /// Writes a record. An unchanged record keeps its age from the previous set. Returns false if the
+    /// record is too long to be read again.
+    fn write(&mut self, indicator: &mut Indicator, previous: Option<Identity>) -> io::Result<bool> {
         if indicator.time_generated == self.now {
-            // "Of the pull": the same in every pull.
+            // Stands for the time of the pull, so that the record is equal in every pull.
             indicator.time_generated = Timestamp::MIN;
         }
         self.encoded.encode(indicator)?;
@@ -208,9 +213,9 @@ impl Merge {
         }
         let crc = self.encoded.crc();
         let pulled = seconds(self.now);
-        let same = before.and_then(|identity| {
-            let before = self.before.as_ref()?;
-            let mut facts = identity.records().filter_map(|number| before.fact(number));
+        let same = previous.and_then(|identity| {
+            let set = self.previous.as_ref()?;
+            let mut facts = identity.records().filter_map(|number| set.fact(number));
             facts.find(|fact| fact.crc == crc)
         });
         let since = same.map_or(pulled, |fact| fact.since);
@@ -221,47 +226,48 @@ impl Merge {
         Ok(true)
     }
 
-    /// Writes the rest; `origin`, `cursor` and the time of the pull are in `meta`.
+    /// Writes the rest of the set. `meta` has the origin, the cursor and the time of the pull.
     pub fn finish(mut self, mut meta: Meta, ttl: Ttl) -> io::Result<MergeSummary> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let before = match self.before.take() {
-            Some(before) => self.carry(&before, ttl)?,
+        let previous = match self.previous.take() {
+            Some(previous) => self.carry_over(&previous, ttl)?,
             None => 0,
         };
         meta.rejects = std::mem::take(&mut self.rejects);
         match self.extent {
             Extent::Snapshot => self.ids.retain(|_, slot| slot.count > 0),
-            Extent::Changes { .. } => forget_oldest(&mut self.ids),
+            Extent::Changes { .. } => drop_oldest_removed(&mut self.ids),
         }
         self.ids.sort_unstable_keys();
         let identities = self.ids.iter().map(|(id, slot)| slot.identity(*id));
         let indicators = self.out.finish(&self.kept, identities, &meta)?;
-        Ok(MergeSummary { indicators, before, entries: self.entries })
+        Ok(MergeSummary { indicators, previous, entries: self.entries })
     }
 
-    /// Takes over what stays of the set before. Gives how many of it would be live now.
-    fn carry(&mut self, before: &OpenSet, ttl: Ttl) -> io::Result<u32> {
+    /// Copies records of the previous set that stay. Returns the number of its records that are live
+    /// now.
+    fn carry_over(&mut self, previous: &OpenSet, ttl: Ttl) -> io::Result<u32> {
         let now = self.now;
-        let live = |number: u32| before.fact(number).filter(|fact| !ttl.is_over(*fact, now));
+        let live = |number: u32| previous.fact(number).filter(|fact| !ttl.is_over(*fact, now));
         let replaced: HashSet<u64> = match &self.extent {
             Extent::Snapshot => {
-                let live = before.prefixes().filter(|(_, number)| live(*number).is_some());
+                let live = previous.prefixes().filter(|(_, number)| live(*number).is_some());
                 return Ok(u32::try_from(live.count()).unwrap_or(u32::MAX));
             }
             Extent::Changes { replaced } => replaced.iter().map(|it| group(it)).collect(),
         };
-        let prefixes = before.prefixes_by_number();
-        let mut frames = before.frames();
+        let prefixes = previous.prefixes_by_number();
+        let mut frames = previous.frames();
         let mut count = 0;
-        // In the order of the file.
-        let mut order: Vec<&Identity> = before.identities.iter().collect();
+        // In file order, so that the file is read sequentially.
+        let mut order: Vec<&Identity> = previous.identities.iter().collect();
         order.sort_unstable_by_key(|identity| identity.first);
         for identity in order {
             let stays = !self.ids.contains_key(&identity.id)
                 && (identity.group == 0 || !replaced.contains(&identity.group));
-            let mut slot = DecidingVersion {
+            let mut applied = AppliedVersion {
                 version: identity.version,
                 group: identity.group,
                 position: 0,
@@ -275,11 +281,11 @@ impl Merge {
                 if stays && !self.own.contains(&prefix) {
                     self.out.copy(prefix, fact, frames.get(number)?)?;
                     self.kept.push(true);
-                    slot.count += 1;
+                    applied.count += 1;
                 }
             }
             if stays {
-                self.ids.insert(identity.id, slot);
+                self.ids.insert(identity.id, applied);
             }
         }
         Ok(count)
@@ -300,24 +306,24 @@ impl EntrySink for Merge {
     }
 }
 
-/// Of ids that are gone only so many are kept, those of the newest versions.
-fn forget_oldest(ids: &mut Ids) {
+/// Drops removed ids beyond [`REMOVED_MAX`], those with the oldest versions first.
+fn drop_oldest_removed(ids: &mut Ids) {
     let gone = ids.values().filter(|slot| slot.count == 0);
     let mut versions: Vec<i64> = gone.map(|slot| slot.version).collect();
-    if versions.len() <= GONE_MAX {
+    if versions.len() <= REMOVED_MAX {
         return;
     }
     versions.sort_unstable_by(|a, b| b.cmp(a));
-    let oldest = versions.get(GONE_MAX).copied().unwrap_or(i64::MIN);
+    let oldest = versions.get(REMOVED_MAX).copied().unwrap_or(i64::MIN);
     ids.retain(|_, slot| slot.count > 0 || slot.version > oldest);
 }
 
-/// Names that meet by chance harm only the feed that sends them; it need not be cryptographic.
+/// A collision harms only the feed that sends both ids, so the hash need not be cryptographic.
 fn hash(id: &str) -> u128 {
     XxHash3_128::oneshot(id.as_bytes())
 }
 
-/// A group as a number; 0 is none.
+/// Returns the hash of a group; 0 for none.
 fn group(name: &str) -> u64 {
     if name.is_empty() { 0 } else { XxHash3_64::oneshot(name.as_bytes()).max(1) }
 }

@@ -14,12 +14,12 @@ use super::format::{ListColumns, ListField};
 use super::row::{ListRow, ListRules};
 use crate::base::lines::{Lines, json_error};
 use crate::intel::formats::entry::{EntrySink, ReadError};
-use crate::intel::formats::json::{LenientStr, document, short, unexpected_document};
+use crate::intel::formats::json::{LenientStr, parse_document, truncated, unexpected_document};
 use crate::intel::rejects::RejectReason;
 
 /// Bytes of what a document says that is no list.
 const SAMPLE_MAX: usize = 200;
-const WHAT: &str = "a list in JSON";
+const EXPECTED: &str = "a list in JSON";
 
 /// Reads one document.
 pub(super) fn read(
@@ -30,10 +30,11 @@ pub(super) fn read(
 ) -> Result<u64, ReadError> {
     let mut state = WalkState::new(judge, entries);
     state.position = first_position;
-    let missing = document(input, ValueWalker::new(&mut state, &ListRow::default()), WHAT)?;
+    let missing =
+        parse_document(input, ValueWalker::new(&mut state, &ListRow::default()), EXPECTED)?;
     let used = state.rows.saturating_add(missing);
     if state.rows == 0 && state.arrays == 0 && (missing > 0 || !state.sample.is_empty()) {
-        return Err(unexpected_document(WHAT, &state.sample));
+        return Err(unexpected_document(EXPECTED, &state.sample));
     }
     for _ in 0..missing {
         entries.reject(first_position, RejectReason::NoAddress, "");
@@ -225,9 +226,9 @@ impl<'de> Visitor<'de> for ValueWalker<'_, '_, 'de> {
                 {
                     *rank = meaning.rank;
                     // What is said of many is said to each of them.
-                    let is_long = meaning.is_outer && short(&value).len() < value.len();
+                    let is_long = meaning.is_outer && truncated(&value).len() < value.len();
                     let value =
-                        if is_long { short(&value).to_owned().into() } else { value.clone() };
+                        if is_long { truncated(&value).to_owned().into() } else { value.clone() };
                     target.set(meaning.field, value);
                 }
             }

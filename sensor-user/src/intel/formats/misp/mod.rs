@@ -18,7 +18,7 @@ use super::columns::lenient_time;
 use super::endpoint::Endpoint;
 use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
 use super::json::{
-    EachElement, EachObject, LenientStr, ObjectVisitor, document, unexpected_document,
+    EachElement, EachObject, LenientStr, ObjectVisitor, parse_document, unexpected_document,
 };
 use crate::base::lines::json_error;
 use crate::intel::indicator::Indicator;
@@ -27,7 +27,7 @@ use tags::{confidence, groups, tlp};
 
 /// Attributes that wait for the end of their event; further ones go without its title and tags.
 const WAITING_MAX: usize = 100_000;
-const WHAT: &str = "a reply or an event of MISP";
+const EXPECTED: &str = "a reply or an event of MISP";
 
 /// Reads attributes; gives their number, those of types without address included.
 pub fn read_misp(
@@ -38,10 +38,10 @@ pub fn read_misp(
 ) -> Result<u64, ReadError> {
     let mut reader = MispReader { policy, entries, position: first_position, is_known: false };
     let mut event = EventVisitor::new(&mut reader);
-    let objects = document(input, EachObject(&mut event), WHAT)?;
+    let objects = parse_document(input, EachObject(&mut event), EXPECTED)?;
     let sample = std::mem::take(&mut event.sample);
     if objects > 0 && !reader.is_known {
-        return Err(unexpected_document(WHAT, &sample));
+        return Err(unexpected_document(EXPECTED, &sample));
     }
     Ok(reader.position.saturating_sub(first_position))
 }
@@ -138,7 +138,11 @@ impl<'e, 'r> EventVisitor<'e, 'r> {
 }
 
 impl ObjectVisitor for EventVisitor<'_, '_> {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn visit_member<'de, A: MapAccess<'de>>(
+        &mut self,
+        key: &str,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         match key {
             "response" | "Event" => {
                 self.reader.is_known = true;
@@ -157,9 +161,11 @@ impl ObjectVisitor for EventVisitor<'_, '_> {
                     MispObject { start: self.waiting.len(), event: self, is_deleted: false };
                 map.next_value_seed(EachObject(&mut object))?;
             }
-            "uuid" => self.uuid = map.next_value::<LenientStr<'_>>()?.text(),
-            "info" => self.info = map.next_value::<LenientStr<'_>>()?.text(),
-            "deleted" => self.is_deleted = map.next_value::<LenientStr<'_>>()?.flag() == Some(true),
+            "uuid" => self.uuid = map.next_value::<LenientStr<'_>>()?.to_text(),
+            "info" => self.info = map.next_value::<LenientStr<'_>>()?.to_text(),
+            "deleted" => {
+                self.is_deleted = map.next_value::<LenientStr<'_>>()?.to_flag() == Some(true)
+            }
             "Tag" => {
                 map.next_value_seed(EachElement(|text: &str| self.tags.extend(tag(text))))?;
             }
@@ -171,7 +177,7 @@ impl ObjectVisitor for EventVisitor<'_, '_> {
         Ok(())
     }
 
-    fn end(&mut self) {
+    fn end_object(&mut self) {
         self.flush();
         self.tags.clear();
         (self.uuid, self.info, self.is_deleted) = (String::new(), String::new(), false);
@@ -187,18 +193,24 @@ struct MispObject<'o, 'e, 'r> {
 }
 
 impl ObjectVisitor for MispObject<'_, '_, '_> {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn visit_member<'de, A: MapAccess<'de>>(
+        &mut self,
+        key: &str,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         match key {
             "Attribute" => {
                 map.next_value_seed(EachElement(|text: &str| self.event.attribute(text)))?;
             }
-            "deleted" => self.is_deleted = map.next_value::<LenientStr<'_>>()?.flag() == Some(true),
+            "deleted" => {
+                self.is_deleted = map.next_value::<LenientStr<'_>>()?.to_flag() == Some(true)
+            }
             _ => drop(map.next_value::<IgnoredAny>()?),
         }
         Ok(())
     }
 
-    fn end(&mut self) {
+    fn end_object(&mut self) {
         if std::mem::take(&mut self.is_deleted) {
             for entry in self.event.waiting.iter_mut().skip(self.start) {
                 entry.content = EntryContent::Removed(RejectReason::Withdrawn);
@@ -279,7 +291,7 @@ impl MispAttribute<'_> {
             Err(reason) => EntryContent::Removed(reason),
         };
         let id = self.name();
-        Some(FeedEntry { id, group: around.uuid.text(), version, position, content })
+        Some(FeedEntry { id, group: around.uuid.to_text(), version, position, content })
     }
 
     fn name(&self) -> String {
@@ -293,10 +305,10 @@ impl MispAttribute<'_> {
         version: Option<Timestamp>,
         policy: &ReadPolicy,
     ) -> Result<Indicator, RejectReason> {
-        if self.deleted.flag() == Some(true) {
+        if self.deleted.to_flag() == Some(true) {
             return Err(RejectReason::Withdrawn);
         }
-        if self.to_ids.flag() == Some(false) {
+        if self.to_ids.to_flag() == Some(false) {
             return Err(RejectReason::NotActionable);
         }
         let endpoint = Endpoint::parse(address.trim())?;
@@ -317,8 +329,8 @@ impl MispAttribute<'_> {
             id: self.name(),
             time_generated: version.unwrap_or(policy.now),
             version,
-            description: self.comment.text(),
-            threat_type: self.category.text(),
+            description: self.comment.to_text(),
+            threat_type: self.category.to_text(),
             confidence,
             tlp_level: tlp(&tags),
             activity_group_names: groups(&tags),
@@ -332,9 +344,9 @@ impl EventContext<'_> {
     /// An indicator with what its event says, where the reply tells that.
     fn complete(&self, mut indicator: Indicator) -> Indicator {
         let tags = tags(self.tags);
-        indicator.additional_information = self.info.text();
+        indicator.additional_information = self.info.to_text();
         if indicator.description.is_empty() {
-            indicator.description = self.info.text();
+            indicator.description = self.info.to_text();
         }
         if indicator.tlp_level.is_empty() {
             indicator.tlp_level = tlp(&tags);
@@ -348,7 +360,7 @@ fn elements<T: for<'a> Deserialize<'a>>(list: Option<&RawValue>) -> Vec<T> {
     let mut found = Vec::new();
     let each = EachElement(|text: &str| found.extend(serde_json::from_str(text).ok()));
     let Some(list) = list else { return Vec::new() };
-    let walked = document(list.get().as_bytes(), each, WHAT);
+    let walked = parse_document(list.get().as_bytes(), each, EXPECTED);
     walked.map(|_is_list| found).unwrap_or_default()
 }
 
@@ -358,13 +370,13 @@ fn tag(text: &str) -> Option<String> {
         #[serde(borrow)]
         name: LenientStr<'a>,
     }
-    serde_json::from_str::<Tag<'_>>(text).ok().map(|tag| tag.name.text())
+    serde_json::from_str::<Tag<'_>>(text).ok().map(|tag| tag.name.to_text())
 }
 
 fn tags(list: Option<&RawValue>) -> Vec<String> {
     let Some(list) = list else { return Vec::new() };
     let mut found = Vec::new();
     let each = EachElement(|text: &str| found.extend(tag(text)));
-    let walked = document(list.get().as_bytes(), each, WHAT);
+    let walked = parse_document(list.get().as_bytes(), each, EXPECTED);
     walked.map(|_is_list| found).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! What tags say: of the traffic light protocol, of galaxies and of taxonomies.
 
-use crate::intel::formats::json::short;
+use crate::intel::formats::json::truncated;
 
 /// The word of the most restrictive `tlp:` tag; "" for none.
 pub(super) fn tlp(tags: &[String]) -> String {
@@ -25,7 +25,7 @@ pub(super) fn groups(tags: &[String]) -> String {
             .contains(&family)
             .then(|| name.trim_matches('"'))
     });
-    short(&named.collect::<Vec<_>>().join(", ")).to_owned()
+    truncated(&named.collect::<Vec<_>>().join(", ")).to_owned()
 }
 
 /// 0 to 100 as the taxonomies of MISP number their words.

@@ -76,7 +76,7 @@ struct LenientString(String);
 
 impl<'de> Deserialize<'de> for LenientString {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        LenientStr::deserialize(input).map(|words| Self(words.text()))
+        LenientStr::deserialize(input).map(|words| Self(words.to_text()))
     }
 }
 
@@ -143,7 +143,7 @@ impl StixRow<'_> {
         let labels = labels.0.split(", ");
         let groups: Vec<&str> = labels.filter_map(|it| it.strip_prefix("ActivityGroup:")).collect();
         Indicator {
-            id: self.id.text(),
+            id: self.id.to_text(),
             expires: self.valid_until,
             valid_from: self.valid_from,
             time_generated,
@@ -154,7 +154,7 @@ impl StixRow<'_> {
             tlp_level: self.additional_fields.0.tlp_level.0.to_lowercase(),
             additional_information: match self.tags.as_str() {
                 "" | "[]" => String::new(),
-                _ => format!("tags: {}", self.tags.text()),
+                _ => format!("tags: {}", self.tags.to_text()),
             },
             first_reported: Some(time_generated),
             version: Some(time_generated),

@@ -156,7 +156,7 @@ fn the_newest_version_of_an_id_decides() {
         content(folder.path()),
         [row("203.0.113.2/32", "a 7", 100, 100), row("203.0.113.5/32", "b 5", 100, 100)]
     );
-    assert_eq!((merged.indicators, merged.before, merged.entries), (2, 0, 9));
+    assert_eq!((merged.indicators, merged.previous, merged.entries), (2, 0, 9));
     let counts: Vec<_> = meta.rejects.counts().iter().map(|(name, n)| (&**name, *n)).collect();
     assert_eq!(counts, [("deleted or revoked", 2), ("superseded", 5)]);
 }
@@ -172,7 +172,7 @@ fn a_snapshot_is_all_there_is_and_remembers_since_when() {
     merge(folder.path(), 100, &Extent::Snapshot, first);
     let second = vec![entry("b", 5, "203.0.113.2"), entry("c", 6, "203.0.113.3")];
     let (merged, _) = merge(folder.path(), 200, &Extent::Snapshot, second);
-    assert_eq!((merged.indicators, merged.before), (2, 3));
+    assert_eq!((merged.indicators, merged.previous), (2, 3));
     assert_eq!(
         content(folder.path()),
         [row("203.0.113.2/32", "b 5", 100, 200), row("203.0.113.3/32", "c 6", 200, 200)]
@@ -201,7 +201,7 @@ fn changes_leave_the_rest_until_it_expires() {
     merge(folder.path(), 100, &changes(), first);
     let second = vec![gone("a", 6), entry("b", 4, "203.0.113.9"), entry("d", 5, "203.0.113.4")];
     let (merged, _) = merge(folder.path(), 200, &changes(), second);
-    assert_eq!((merged.indicators, merged.before), (4, 4));
+    assert_eq!((merged.indicators, merged.previous), (4, 4));
     let kept = [
         row("2001:db8::/48", "c 5", 100, 100),
         row("203.0.113.0/24", "b 5", 100, 100),
@@ -211,9 +211,9 @@ fn changes_leave_the_rest_until_it_expires() {
     // A revoked version stays revoked, whatever old version comes later.
     let (merged, _) = merge(folder.path(), 300, &changes(), vec![entry("a", 5, "203.0.113.1")]);
     assert_eq!(content(folder.path()), kept, "and e has expired");
-    assert_eq!((merged.indicators, merged.before), (3, 3));
+    assert_eq!((merged.indicators, merged.previous), (3, 3));
     let (merged, _) = merge(folder.path(), 1150, &changes(), vec![entry("a", 7, "203.0.113.1")]);
-    assert_eq!((merged.indicators, merged.before), (2, 1), "a, and d, pulled at 200");
+    assert_eq!((merged.indicators, merged.previous), (2, 1), "a, and d, pulled at 200");
 }
 
 #[test]
