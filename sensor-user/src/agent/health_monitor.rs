@@ -9,7 +9,7 @@ use crate::base::clock::{BootClock, Clock};
 use crate::deliver::Outbox;
 use crate::intel::Intel;
 use crate::pipeline::Detection;
-use crate::pipeline::canary::{Fault, Verdict};
+use crate::pipeline::canary::{CanaryFailure, Verdict};
 use crate::pipeline::enrich::Places;
 use crate::privsep::Workers;
 use crate::schema::agent_event::{AgentEvent, AgentIdentity, HealthChange};
@@ -65,35 +65,35 @@ impl HealthMonitor {
             return Vec::new();
         }
         self.checked_at = Some(now);
-        let mut notices = Vec::new();
-        for Verdict { component, fault } in sensor.verdicts() {
-            let fault = fault.map(|fault| self.text(component, fault));
-            notices.extend(self.set(component, fault, now));
+        let mut events = Vec::new();
+        for Verdict { component, failure } in sensor.verdicts() {
+            let reason = failure.map(|failure| self.text(component, failure));
+            events.extend(self.set(component, reason, now));
         }
-        for (component, fault) in self.parts.workers.check() {
-            notices.extend(self.set(component, fault, now));
+        for (component, reason) in self.parts.workers.check() {
+            events.extend(self.set(component, reason, now));
         }
         let feeds = self.parts.intel.status();
         for feed in &feeds {
             if feed.last_pull.is_some() {
-                notices.extend(self.set(&format!("feed {}", feed.name), feed.fault(), now));
+                events.extend(self.set(&format!("feed {}", feed.name), feed.fault(), now));
             }
         }
-        if let Some(fault) = self.parts.places.as_ref().map(|places| places.fault()) {
-            notices.extend(self.set("geo database", fault, now));
+        if let Some(error) = self.parts.places.as_ref().map(|places| places.fault()) {
+            events.extend(self.set("geo database", error, now));
         }
         let spool = self.parts.outbox.spool_status();
         if let Some(spool) = &spool {
-            notices.extend(self.set("spool", spool.fault.clone(), now));
+            events.extend(self.set("spool", spool.fault.clone(), now));
         }
         let sinks = self.parts.outbox.sinks();
         for sink in &sinks {
-            let fault = Some(sink.error.clone()).filter(|fault| !fault.is_empty());
-            notices.extend(self.set(&format!("sink {}", sink.name), fault, now));
+            let reason = Some(sink.error.clone()).filter(|error| !error.is_empty());
+            events.extend(self.set(&format!("sink {}", sink.name), reason, now));
         }
         if let Some(reload) = self.status.last_reload() {
-            let fault = Some(reload.error).filter(|fault| !fault.is_empty());
-            notices.extend(self.set("configuration", fault, now));
+            let reason = Some(reload.error).filter(|error| !error.is_empty());
+            events.extend(self.set("configuration", reason, now));
         }
         self.health.forget(|name| {
             let is_feed = |known: &str| feeds.iter().any(|feed| &*feed.name == known);
@@ -103,7 +103,7 @@ impl HealthMonitor {
         });
         let snapshot = self.snapshot(sensor, detection);
         self.status.update(self.health.components(), snapshot, DeliveryReport::new(spool, sinks));
-        notices
+        events
     }
 
     fn snapshot(&self, sensor: &Sensor, detection: &Detection) -> PipelineSnapshot {
@@ -121,19 +121,19 @@ impl HealthMonitor {
         PipelineSnapshot { kernel, received, tables, history, canary_seen }
     }
 
-    fn text(&self, component: &str, fault: Fault) -> String {
-        match fault {
-            Fault::Silent(boot_ns) => {
+    fn text(&self, component: &str, failure: CanaryFailure) -> String {
+        match failure {
+            CanaryFailure::Silent(boot_ns) => {
                 let since = BootClock::sample(&*self.clock).wall(boot_ns);
                 let since = Timestamp::from_second(since.as_second()).unwrap_or(since);
                 format!("{component}: no event of the canary since {since}")
             }
-            Fault::Grounded(reason) => reason,
+            CanaryFailure::NotEmitted(reason) => reason,
         }
     }
 
-    fn set(&mut self, name: &str, fault: Option<String>, now: Timestamp) -> Option<AgentEvent> {
-        let changed = self.health.set(name, fault, now)?;
+    fn set(&mut self, name: &str, degraded: Option<String>, now: Timestamp) -> Option<AgentEvent> {
+        let changed = self.health.set(name, degraded, now)?;
         let Component { name, state, reason, since } = changed;
         let overall = self.health.state();
         match state {

@@ -1,31 +1,31 @@
-//! Looking for the canary among what the probes tell.
+//! Detector: looks for the canary in records and changes.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
-use super::emitter::{Flight, Pair, Shared};
+use super::emitter::{CanaryIdentity, InFlight, Pair};
 use crate::base::clock::boot_ns;
 use crate::pipeline::aggregate::{Attribution, Change, ChangeKind, Direction};
 use crate::pipeline::capture::{Hook, HookState, Hooks};
 use crate::pipeline::decode::Record;
 
-/// How long after its end a canary may still be told of.
-const LATENESS_NS: u64 = 2_000_000_000;
-/// Canaries that a hook may miss in a row before it is called silent.
+/// Time after the end of a canary in which its records may still arrive.
+const GRACE_NS: u64 = 2_000_000_000;
+/// Canaries in a row that a hook may miss before it counts as silent.
 const MISSES_MAX: u32 = 2;
 
-/// What a hook has to tell of each canary.
+/// Evidence of each canary that a hook must report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sign {
-    /// Both ends of both connections, from their beginning to their end.
+    /// Both ends of both connections, from open to close.
     Life,
-    /// That this process accepted.
+    /// This process as the accepting one.
     Accept,
-    /// That this process was the first to read.
+    /// This process as the first to read.
     FirstRead,
-    /// That it was the first to write.
+    /// This process as the first to write.
     FirstWrite,
     Exec,
     Fork,
@@ -34,60 +34,60 @@ enum Sign {
 
 const SIGNS: usize = 7;
 
-/// One hook that is on.
+/// An attached hook that must report canaries.
 #[derive(Debug)]
-struct Watched {
+struct WatchedHook {
     attach: &'static str,
     sign: Sign,
     misses: u32,
-    /// When it last told of a canary, or the agent started; ns since boot.
+    /// Time at which it last reported a canary, or the agent started; ns since boot.
     seen_boot_ns: u64,
 }
 
-/// Whether a hook tells.
+/// State of a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// What it is attached to, or `canary` for the canary itself.
+    /// The hook, or `canary` for the canary itself.
     pub component: &'static str,
-    /// Why it is not well: silent for so long (`None`: it is well).
-    pub fault: Option<Fault>,
+    /// Why it is degraded; `None` if it works.
+    pub failure: Option<CanaryFailure>,
 }
 
-/// What is wrong with a hook.
+/// Why a hook, or the canary, is degraded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// It told nothing of the canary since then, ns since boot.
+pub enum CanaryFailure {
+    /// The hook has reported no canary since this time, ns since boot.
     Silent(u64),
-    /// The canary could not be made.
-    Grounded(String),
+    /// The canary could not be emitted.
+    NotEmitted(String),
 }
 
-/// Looks for the canary.
+/// Detects the canary in the pipeline.
 #[derive(Debug)]
 pub struct CanaryDetector {
-    shared: Arc<Shared>,
-    hooks: Vec<Watched>,
-    flights: Receiver<Flight>,
-    again: SyncSender<()>,
-    /// The one that is being looked for.
-    current: Option<Flight>,
-    /// When each sign was last seen, ns since boot.
+    identity: Arc<CanaryIdentity>,
+    hooks: Vec<WatchedHook>,
+    in_flight: Receiver<InFlight>,
+    retry: SyncSender<()>,
+    /// The canary that is being detected.
+    current: Option<InFlight>,
+    /// Time at which each sign was last seen, ns since boot.
     signs: [u64; SIGNS],
-    /// Events of the life of connections since the last verdict.
+    /// Connection events since the last verdict.
     life: Life,
-    /// This process as the kernel numbers it: another one in a pid namespace.
+    /// Process id of the agent in the initial PID namespace.
     own: u32,
-    /// Whether a connection of the canary's told it.
+    /// True once a connection of the canary has confirmed it.
     is_own_known: bool,
-    /// Who starts the child, as the kernel numbers it, once a child was seen.
+    /// Process id of the launcher in the initial PID namespace, once a child was seen.
     launcher: u32,
     child: Option<u32>,
-    /// Without a canary for longer than this nothing is known.
+    /// Time without a canary after which the canary counts as not emitted.
     overdue_ns: u64,
-    last_flight_boot_ns: u64,
+    last_canary_boot_ns: u64,
 }
 
-/// What was seen of the two connections' four ends.
+/// Events of the four ends of the two connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Life {
     opened: u32,
@@ -98,19 +98,19 @@ struct Life {
 
 impl CanaryDetector {
     pub(super) fn new(
-        (shared, launcher): (Arc<Shared>, u32),
+        (identity, launcher): (Arc<CanaryIdentity>, u32),
         every: Duration,
         hooks: &Hooks,
-        flights: Receiver<Flight>,
-        again: SyncSender<()>,
+        in_flight: Receiver<InFlight>,
+        retry: SyncSender<()>,
     ) -> Self {
         let now = boot_ns();
         let every_ns = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
         Self {
-            shared,
-            hooks: watched(hooks, now),
-            flights,
-            again,
+            identity,
+            hooks: watched_hooks(hooks, now),
+            in_flight,
+            retry,
             current: None,
             signs: [0; SIGNS],
             life: Life::default(),
@@ -119,32 +119,31 @@ impl CanaryDetector {
             launcher,
             child: None,
             overdue_ns: every_ns.saturating_mul(2).saturating_add(15_000_000_000),
-            last_flight_boot_ns: now,
+            last_canary_boot_ns: now,
         }
     }
 
-    /// This process as the kernel numbers it, once a canary has told.
+    /// Process id of the agent in the initial PID namespace, once a canary has confirmed it.
     pub const fn own_pid(&self) -> Option<u32> {
         if self.is_own_known { Some(self.own) } else { None }
     }
 
-    /// This process as the kernel numbers it, as far as is known: see [`Self::own_pid`].
+    /// Process id of the agent, as far as known: see [`Self::own_pid`].
     pub const fn pid(&self) -> u32 {
         self.own
     }
 
-    /// When the hook that has been silent for longest last told of a canary, ns since boot; `None`
-    /// before the first one.
+    /// Time of the last canary that every hook has reported, ns since boot; `None` before the first one.
     pub fn seen(&self) -> Option<u64> {
         self.child?;
         self.hooks.iter().map(|hook| hook.seen_boot_ns).min()
     }
 
-    /// Sees a record of a process.
+    /// Checks a record of a process.
     pub fn record(&mut self, record: &Record) {
         match record {
             Record::Fork(fork) if fork.parent.tgid == self.launcher => self.sign(Sign::Fork),
-            Record::Exec(exec) if exec.command_line.contains(&self.shared.token) => {
+            Record::Exec(exec) if exec.command_line.contains(&self.identity.token) => {
                 self.sign(Sign::Exec);
                 self.child = Some(exec.task.tgid);
                 if exec.task.parent_tgid != 0 {
@@ -156,7 +155,7 @@ impl CanaryDetector {
         }
     }
 
-    /// Takes the canary's connections out of `changes`, from `first` on.
+    /// Removes the canary's connections from `changes`, from `first` on.
     pub fn take(&mut self, changes: &mut Vec<Change>, first: usize) {
         let mut number = 0;
         changes.retain(|change| {
@@ -171,29 +170,29 @@ impl CanaryDetector {
         });
     }
 
-    /// What the canary that is over says of each hook, once for each canary; nothing while none is.
+    /// Verdicts on each hook after a canary, once for each canary; empty in between.
     pub fn verdicts(&mut self) -> Vec<Verdict> {
         let now = boot_ns();
         if self.current.is_none() {
-            self.current = self.flights.try_recv().ok();
+            self.current = self.in_flight.try_recv().ok();
         }
-        let over = |flight: &Flight| now >= flight.ended_boot_ns.saturating_add(LATENESS_NS);
-        let Some(flight) = self.current.take_if(|flight| over(flight)) else {
-            if now.saturating_sub(self.last_flight_boot_ns) > self.overdue_ns {
-                let fault = Fault::Grounded("none was made in time".to_owned());
-                return vec![Verdict { component: CANARY, fault: Some(fault) }];
+        let is_over = |canary: &InFlight| now >= canary.ended_boot_ns.saturating_add(GRACE_NS);
+        let Some(canary) = self.current.take_if(|canary| is_over(canary)) else {
+            if now.saturating_sub(self.last_canary_boot_ns) > self.overdue_ns {
+                let failure = CanaryFailure::NotEmitted("not emitted in time".to_owned());
+                return vec![Verdict { component: CANARY, failure: Some(failure) }];
             }
             return Vec::new();
         };
-        self.last_flight_boot_ns = now;
-        self.judge(&flight)
+        self.last_canary_boot_ns = now;
+        self.judge(&canary)
     }
 
-    fn judge(&mut self, flight: &Flight) -> Vec<Verdict> {
+    fn judge(&mut self, canary: &InFlight) -> Vec<Verdict> {
         let life = std::mem::take(&mut self.life);
-        let grounded = flight.fault.clone().map(Fault::Grounded);
-        let mut verdicts = vec![Verdict { component: CANARY, fault: grounded.clone() }];
-        if grounded.is_some() {
+        let failure = canary.error.clone().map(CanaryFailure::NotEmitted);
+        let mut verdicts = vec![Verdict { component: CANARY, failure: failure.clone() }];
+        if failure.is_some() {
             return verdicts;
         }
         let complete = life.opened >= 4 && life.established >= 4 && life.closed >= 4;
@@ -203,9 +202,9 @@ impl CanaryDetector {
         let mut missed = false;
         for hook in &mut self.hooks {
             let seen = self.signs.get(hook.sign as usize).copied().unwrap_or(0);
-            // Who accepts is told only of a connection that is told of.
+            // The owner of a connection is reported only if the connection itself is.
             let needs_life = matches!(hook.sign, Sign::Accept | Sign::FirstRead | Sign::FirstWrite);
-            if seen >= flight.began_boot_ns {
+            if seen >= canary.began_boot_ns {
                 hook.seen_boot_ns = seen;
                 hook.misses = 0;
             } else if !needs_life || life.inbound >= 2 {
@@ -213,27 +212,27 @@ impl CanaryDetector {
                 missed = true;
             }
             let silent = hook.misses >= MISSES_MAX;
-            let fault = silent.then_some(Fault::Silent(hook.seen_boot_ns));
-            verdicts.push(Verdict { component: hook.attach, fault });
+            let failure = silent.then_some(CanaryFailure::Silent(hook.seen_boot_ns));
+            verdicts.push(Verdict { component: hook.attach, failure });
         }
         if missed {
-            // Full: it was asked for already.
-            let _asked = self.again.try_send(());
+            // A full channel: a retry is requested already.
+            let _requested = self.retry.try_send(());
         }
         verdicts
     }
 
-    /// The canary's connection that a change is about, if it is about one.
+    /// The canary's connection that a change belongs to, if any.
     fn pair(&self, change: &Change) -> Option<Pair> {
         const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let flow = &change.flow;
-        let here = change.netns == 0
-            || self.shared.netns == 0
-            || u64::from(change.netns) == self.shared.netns;
-        if flow.local != LOOPBACK || flow.remote != LOOPBACK || !here {
+        let is_same_netns = change.netns == 0
+            || self.identity.netns == 0
+            || u64::from(change.netns) == self.identity.netns;
+        if flow.local != LOOPBACK || flow.remote != LOOPBACK || !is_same_netns {
             return None;
         }
-        self.shared.pair(flow.source_port()?, flow.destination_port()?)
+        self.identity.pair(flow.source_port()?, flow.destination_port()?)
     }
 
     fn change(&mut self, change: &Change, pair: Pair) {
@@ -247,7 +246,7 @@ impl CanaryDetector {
                 } else if let (Attribution::Connect, Some(pid)) =
                     (flow.attribution, flow.process.pid)
                 {
-                    // Nobody else can connect from a port that this process has bound.
+                    // Only this process can connect from the port that it has bound.
                     self.own = pid;
                     self.is_own_known = true;
                 }
@@ -274,18 +273,18 @@ impl CanaryDetector {
     }
 }
 
-/// The component that stands for the canary itself.
+/// Component of the canary itself.
 const CANARY: &str = "canary";
 
-/// The hooks that are on and have to tell of a canary. Where an accept hook is on, the first read
-/// or write tells nothing more.
-fn watched(hooks: &Hooks, now: u64) -> Vec<Watched> {
+/// The attached hooks that must report a canary. With an accept hook, the first read or write reports nothing
+/// more.
+fn watched_hooks(hooks: &Hooks, now: u64) -> Vec<WatchedHook> {
     let on: Vec<&Hook> = hooks.iter().filter(|hook| hook.state == HookState::On).collect();
     let accepts = on.iter().any(|hook| sign(hook.program) == Some(Sign::Accept));
     let expected = on.iter().filter_map(|hook| {
         let sign = sign(hook.program)?;
-        let stands_back = accepts && matches!(sign, Sign::FirstRead | Sign::FirstWrite);
-        (!stands_back).then_some(Watched {
+        let is_redundant = accepts && matches!(sign, Sign::FirstRead | Sign::FirstWrite);
+        (!is_redundant).then_some(WatchedHook {
             attach: hook.attach,
             sign,
             misses: 0,
@@ -295,7 +294,7 @@ fn watched(hooks: &Hooks, now: u64) -> Vec<Watched> {
     expected.collect()
 }
 
-/// What a program has to tell of; `None` for one that the canary does not touch.
+/// Evidence that a program must report; `None` if the canary does not trigger it.
 fn sign(program: &str) -> Option<Sign> {
     Some(match program {
         "inet_sock_set_state_btf" | "inet_sock_set_state_raw" | "inet_sock_set_state_classic" => {

@@ -1,12 +1,12 @@
-//! Making the canary's connections and its child.
+//! Emitter: makes the canary's connections and its child process.
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -14,81 +14,60 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, getsockname, socket,
 };
 
-use super::detector::CanaryDetector;
 use crate::base::clock::boot_ns;
-use crate::pipeline::capture::Hooks;
 use crate::privsep::{ChildProcess, Message, Spawner};
 
-/// Any step of it may take this long: on loopback none takes a millisecond.
+/// Time limit of each step; on loopback none takes a millisecond.
 const STEP_LIMIT: Duration = Duration::from_secs(2);
-/// How long the connections stay open: longer than an inbound connection waits for its owner, so
-/// that who closes it is not taken for who accepted it.
+/// Time that the connections stay open: longer than an inbound connection waits for its owner, so that the
+/// closing process is not taken for the accepting one.
 const OPEN_FOR: Duration = Duration::from_millis(200);
-/// When the next one follows after one was missed, instead of a whole interval later.
-const AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// Pairs of ports remembered: those of the last sixteen canaries, until the last record has come.
+/// Interval to the next canary after a missed one, if shorter than the configured interval.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Maximum number of remembered port pairs: those of the last sixteen canaries, until their last record.
 const PAIRS_MAX: usize = 32;
-/// Canaries that wait to be looked for at most.
-const FLIGHTS_MAX: usize = 4;
+/// Maximum number of emitted canaries that wait for detection.
+pub(super) const IN_FLIGHT_MAX: usize = 4;
 
 /// Ports of one connection of the canary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pair {
-    /// The end that connects.
+    /// Port of the connecting end.
     pub client: u16,
-    /// The end that accepts.
+    /// Port of the accepting end.
     pub server: u16,
-    /// Whether the accepting end writes before it reads.
+    /// True if the accepting end writes before it reads.
     pub server_writes: bool,
 }
 
-/// What both sides know.
+/// Identity of the canary, shared by emitter and detector.
 #[derive(Debug)]
-pub struct Shared {
+pub struct CanaryIdentity {
     /// An argument that no other process has.
     pub token: String,
-    /// Network namespace of the agent, inode number; 0 when unknown.
+    /// Network namespace of the agent, inode number; 0 if unknown.
     pub netns: u64,
     pairs: Mutex<VecDeque<Pair>>,
 }
 
-/// A canary that has flown.
+/// A canary that was emitted, and not judged yet.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct InFlight {
     pub(super) began_boot_ns: u64,
     pub(super) ended_boot_ns: u64,
-    /// Why it could not, if so.
-    pub(super) fault: Option<String>,
+    /// Why it could not be emitted, if so.
+    pub(super) error: Option<String>,
 }
 
-/// Starts canaries.
-#[derive(Debug)]
-pub struct Canary;
-
-impl Canary {
-    /// Starts the thread that makes one every `every`, the first at once; gives the eye for the
-    /// pipeline. `hooks` are those that are expected to tell; `launcher` starts the child.
-    pub fn start(
-        every: Duration,
-        hooks: &Hooks,
-        launcher: Arc<Spawner>,
-    ) -> io::Result<CanaryDetector> {
+impl CanaryIdentity {
+    /// The identity of this process's canary.
+    pub(super) fn new() -> Self {
         let netns = std::fs::metadata("/proc/self/ns/net").map_or(0, |file| file.ino());
         let token = format!("canary-{}-{:016x}", std::process::id(), fastrand::u64(..));
-        let shared = Arc::new(Shared { token, netns, pairs: Mutex::default() });
-        let (flights_in, flights) = sync_channel(FLIGHTS_MAX);
-        let (again, again_out) = sync_channel(1);
-        let mine = Arc::clone(&shared);
-        let launcher_pid = launcher.pid();
-        std::thread::Builder::new()
-            .name("canary".to_owned())
-            .spawn(move || fly_on(&mine, &launcher, (every, &flights_in, &again_out)))?;
-        Ok(CanaryDetector::new((shared, launcher_pid), every, hooks, flights, again))
+        Self { token, netns, pairs: Mutex::default() }
     }
-}
 
-impl Shared {
-    /// The canary's connection with these ports, if it is one.
+    /// The canary's connection with these ports, if there is one.
     pub fn pair(&self, client: u16, server: u16) -> Option<Pair> {
         let pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
         pairs.iter().find(|pair| pair.client == client && pair.server == server).copied()
@@ -103,27 +82,27 @@ impl Shared {
     }
 }
 
-/// What the child does: nothing. That it was started and ended is what counts.
+/// The child process: it exits at once. Only its start and exit matter.
 pub const fn child() {}
 
-fn fly_on(
-    shared: &Shared,
+pub(super) fn emit_periodically(
+    identity: &CanaryIdentity,
     launcher: &Spawner,
-    (every, flights, again): (Duration, &SyncSender<Flight>, &Receiver<()>),
+    (every, in_flight, retry): (Duration, &SyncSender<InFlight>, &Receiver<()>),
 ) {
     loop {
         let began_boot_ns = boot_ns();
-        let fault = fly(shared, launcher).err().map(|error| error.to_string());
-        let flight = Flight { began_boot_ns, ended_boot_ns: boot_ns(), fault };
-        if matches!(flights.try_send(flight), Err(TrySendError::Disconnected(_))) {
+        let error = emit(identity, launcher).err().map(|error| error.to_string());
+        let canary = InFlight { began_boot_ns, ended_boot_ns: boot_ns(), error };
+        if matches!(in_flight.try_send(canary), Err(TrySendError::Disconnected(_))) {
             return;
         }
-        let soon = AGAIN_AFTER.min(every);
-        match again.recv_timeout(every) {
+        let soon = RETRY_AFTER.min(every);
+        match retry.recv_timeout(every) {
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) => {
-                if matches!(again.recv_timeout(soon), Err(RecvTimeoutError::Disconnected)) {
+                if matches!(retry.recv_timeout(soon), Err(RecvTimeoutError::Disconnected)) {
                     return;
                 }
             }
@@ -131,40 +110,42 @@ fn fly_on(
     }
 }
 
-/// One canary: two connections and a child.
-fn fly(shared: &Shared, launcher: &Spawner) -> io::Result<()> {
+/// Emits one canary: two connections and a child process.
+fn emit(identity: &CanaryIdentity, launcher: &Spawner) -> io::Result<()> {
     let named = |what: &'static str| move |error: io::Error| io::Error::other(Step(what, error));
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(named("listen on 127.0.0.1"))?;
     let SocketAddr::V4(target) = listener.local_addr()? else {
         return Err(io::Error::other("listen on 127.0.0.1: another family"));
     };
-    let reads = call(shared, &listener, target, false).map_err(named("connect to 127.0.0.1"))?;
-    let writes = call(shared, &listener, target, true).map_err(named("connect to 127.0.0.1"))?;
-    spawn_child(&shared.token, launcher).map_err(named("start a process"))?;
+    let reads =
+        connect_pair(identity, &listener, target, false).map_err(named("connect to 127.0.0.1"))?;
+    let writes =
+        connect_pair(identity, &listener, target, true).map_err(named("connect to 127.0.0.1"))?;
+    spawn_child(&identity.token, launcher).map_err(named("start a process"))?;
     let (mut reader, _writer) = (reads.0, writes.0);
-    // Nobody writes to it: this is the time that both stay open.
+    // Nothing is written to it: the timeout is the time that both connections stay open.
     reader.set_read_timeout(Some(OPEN_FOR))?;
     let _times_out = reader.read(&mut [0]);
     Ok(())
 }
 
-/// The two ends of a connection on which one byte has gone, to the accepting end, or from it.
-fn call(
-    shared: &Shared,
+/// Both ends of a connection after one byte, to the accepting end or from it.
+fn connect_pair(
+    identity: &CanaryIdentity,
     listener: &TcpListener,
     target: SocketAddrV4,
     server_writes: bool,
 ) -> io::Result<(TcpStream, TcpStream)> {
     let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     let client = TcpStream::from(socket);
-    // Of connect too (socket(7)).
+    // Also the timeout of connect (socket(7)).
     client.set_write_timeout(Some(STEP_LIMIT))?;
     client.set_read_timeout(Some(STEP_LIMIT))?;
-    // The port is chosen before the call, so that the eye knows it before the first record.
+    // Bound before connect, so that the detector knows the port before the first record.
     bind(client.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0))?;
     let port = getsockname::<SockaddrIn>(client.as_raw_fd())?.port();
-    shared.announce(Pair { client: port, server: target.port(), server_writes });
+    identity.announce(Pair { client: port, server: target.port(), server_writes });
     connect(client.as_raw_fd(), &SockaddrIn::from(target))?;
     let server = accept(listener, port)?;
     server.set_write_timeout(Some(STEP_LIMIT))?;
@@ -175,11 +156,11 @@ fn call(
     Ok((client, server))
 }
 
-/// Accepts the connection from `port`; any other caller is turned away.
+/// Accepts the connection from `port`; others are closed.
 fn accept(listener: &TcpListener, port: u16) -> io::Result<TcpStream> {
-    const CALLERS_MAX: u32 = 16;
+    const PEERS_MAX: u32 = 16;
     let limit = PollTimeout::try_from(STEP_LIMIT).unwrap_or(PollTimeout::ZERO);
-    for _caller in 0..CALLERS_MAX {
+    for _peer in 0..PEERS_MAX {
         if poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], limit)? == 0 {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -188,15 +169,15 @@ fn accept(listener: &TcpListener, port: u16) -> io::Result<TcpStream> {
             return Ok(stream);
         }
     }
-    Err(io::Error::other("others call"))
+    Err(io::Error::other("other peers connect to the canary's port"))
 }
 
-/// This very executable, whatever has become of its file, as a process that does nothing.
+/// Starts the child process: this executable, also if its file was replaced.
 fn spawn_child(token: &str, launcher: &Spawner) -> io::Result<()> {
     let mut child = launcher.spawn(&ChildProcess::Canary(token.to_owned()), 0)?;
     match child.receive_bytes(Some(STEP_LIMIT))? {
         Some(Message::Exited(_)) => Ok(()),
-        Some(_) => Err(io::Error::other("the launcher did not")),
+        Some(_) => Err(io::Error::other("the launcher did not start it")),
         None => Err(io::ErrorKind::TimedOut.into()),
     }
 }

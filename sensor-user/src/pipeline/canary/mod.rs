@@ -1,11 +1,44 @@
-//! The canary: two loopback connections and a short-lived child, made by the agent itself every
-//! minute. What the probes do not tell of it, they do not tell of anything.
+//! The canary: two loopback connections and a short-lived child process, made by the agent itself every
+//! minute. A hook that does not report them is broken.
 //!
-//! `flight` makes them, on a thread of its own; `eye` sits in the pipeline, takes them out of the
-//! output, and says which hook was silent.
+//! The emitter makes them, on its own thread. The detector runs in the pipeline: it removes them from the
+//! output, and reports the hooks that missed them.
 
 mod detector;
 mod emitter;
 
-pub use detector::{CanaryDetector, Fault, Verdict};
-pub use emitter::{Canary, Pair, Shared, child};
+pub use detector::{CanaryDetector, CanaryFailure, Verdict};
+pub use emitter::{CanaryIdentity, Pair, child};
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use crate::pipeline::capture::Hooks;
+use crate::privsep::Spawner;
+use emitter::{IN_FLIGHT_MAX, emit_periodically};
+
+/// The canary: emitter thread and detector.
+#[derive(Debug)]
+pub struct Canary;
+
+impl Canary {
+    /// Starts the emitter thread, with a canary at once and then every `interval`. Returns the detector for
+    /// the pipeline. `hooks` are those that must report the canary; `launcher` starts the child process.
+    pub fn start(
+        interval: Duration,
+        hooks: &Hooks,
+        launcher: Arc<Spawner>,
+    ) -> io::Result<CanaryDetector> {
+        let identity = Arc::new(CanaryIdentity::new());
+        let (in_flight_out, in_flight) = sync_channel(IN_FLIGHT_MAX);
+        let (retry, retry_in) = sync_channel(1);
+        let of_thread = Arc::clone(&identity);
+        let launcher_pid = launcher.pid();
+        std::thread::Builder::new().name("canary".to_owned()).spawn(move || {
+            emit_periodically(&of_thread, &launcher, (interval, &in_flight_out, &retry_in));
+        })?;
+        Ok(CanaryDetector::new((identity, launcher_pid), interval, hooks, in_flight, retry))
+    }
+}

@@ -2,7 +2,7 @@
 
 use sensor_ebpf::offsets::Offset;
 
-use super::hooks::{Attach, Attacher, Candidate, Hook, HookState, not_needed, off};
+use super::attach::{Attach, Attacher, Candidate, Hook, HookState, not_needed, off};
 use super::offsets::KernelTypes;
 
 const ACCEPT_FEXIT_4: Candidate =

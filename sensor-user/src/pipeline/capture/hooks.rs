@@ -1,55 +1,27 @@
-//! Which program goes to which hook, and what takes its place where a kernel refuses it.
+//! The hooks by subject, and the fallback of each where a kernel refuses it.
 
-use std::fs::File;
-
-use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr,
-    FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint,
-};
 use aya::{Btf, Ebpf};
 use sensor_ebpf::offsets::Offset;
 
+use super::attach::{Attach, Attacher, Candidate, Hook, HookState, not_needed, off};
 use super::offsets::KernelTypes;
 use super::{accept_hooks, udp_hooks};
-use crate::base::error_chain::causes;
 
-/// What became of one program.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HookState {
-    /// Attached.
-    On,
-    /// Refused or absent, and why.
-    Off(String),
-    /// Not tried, since a better one is on.
-    NotNeeded,
-}
-
-/// One program and its hook.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hook {
-    /// Name of the program in the object.
-    pub program: &'static str,
-    /// What it is attached to, for people.
-    pub attach: &'static str,
-    /// What became of it.
-    pub state: HookState,
-}
-
-/// What is attached, by subject.
+/// Hooks by subject.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hooks {
-    /// TCP state changes: one program is on.
+    /// TCP state changes: exactly one program is attached.
     pub tcp_state: Vec<Hook>,
-    /// The owner of accepted connections; with none on, the listener's owner stands in.
+    /// Owners of accepted connections; without any, the owner of the listener is taken.
     pub accept: Vec<Hook>,
-    /// Reads and writes (6.3 and later): the owner of an accepted connection where accept cannot be
-    /// probed, owners of UDP flows, and response times, which nothing else tells.
+    /// Reads and writes (6.3 and later): owners of accepted connections where accept cannot be probed,
+    /// owners of UDP flows, and response times, which have no fallback.
     pub io: Vec<Hook>,
-    /// Connects that fail before a SYN is sent; with none on, they are not seen.
+    /// Connects that fail before a SYN is sent; without any, they are not seen.
     pub connect_failure: Vec<Hook>,
     /// Exec, fork, exit, and new cgroups.
     pub process: Vec<Hook>,
-    /// UDP datagrams and the owners of their sockets; with none on, there is no UDP.
+    /// UDP datagrams and the owners of their sockets; without any, there is no UDP.
     pub udp: Vec<Hook>,
 }
 
@@ -65,35 +37,16 @@ impl Hooks {
             .chain(&self.udp)
     }
 
-    /// What is on, for people.
+    /// Attached hooks, as shown to operators.
     pub fn attached(&self) -> impl Iterator<Item = &'static str> {
         self.iter().filter(|hook| hook.state == HookState::On).map(|hook| hook.attach)
     }
 
-    /// Whether UDP is seen.
+    /// True if UDP is seen.
     pub fn sees_udp(&self) -> bool {
         self.udp.iter().any(|hook| hook.state == HookState::On)
     }
 }
-
-/// How a program is attached.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Attach {
-    BtfTracepoint(&'static str),
-    RawTracepoint(&'static str),
-    Tracepoint(&'static str, &'static str),
-    FExit(&'static str),
-    KRetProbe(&'static str),
-    /// To every packet that sockets send (or receive).
-    CgroupSkb(CgroupSkbAttachType),
-    /// To a call on a socket, which the program's section names.
-    CgroupSock,
-    /// To a call with an address, which the program's section names.
-    CgroupSockAddr,
-}
-
-/// A program, its hook for people, and how to attach it.
-pub(super) type Candidate = (&'static str, &'static str, Attach);
 
 /// Names of all programs that may be attached.
 pub const PROGRAMS: [&str; 28] = [
@@ -169,8 +122,8 @@ const PROCESS: [Candidate; 4] = [
     ("cgroup_mkdir", "raw tracepoint cgroup_mkdir", Attach::RawTracepoint("cgroup_mkdir")),
 ];
 
-/// Attaches what this kernel allows, process hooks first: a connection must never be seen before
-/// its process could be.
+/// Attaches the programs that this kernel permits, process hooks first: a connection must never be seen
+/// before its process can be.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: Option<&Btf>,
@@ -206,152 +159,4 @@ fn attach_tcp_state(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hoo
             hook
         })
         .collect()
-}
-
-pub(super) struct Attacher<'a> {
-    ebpf: &'a mut Ebpf,
-    btf: Option<&'a Btf>,
-    disable: &'a [String],
-    /// The root of the cgroup v2 hierarchy, once there is something to attach to it.
-    pub(super) cgroup: Option<File>,
-}
-
-impl Attacher<'_> {
-    /// Tries each, where the kernel's types tell what these programs read.
-    pub(super) fn try_typed(&mut self, candidates: &[Candidate], known: bool) -> Vec<Hook> {
-        let of = |candidate| {
-            if known { self.try_one(candidate) } else { off(candidate, "needs BTF") }
-        };
-        candidates.iter().map(of).collect()
-    }
-
-    pub(super) fn try_one(&mut self, candidate: &Candidate) -> Hook {
-        if self.disable.iter().any(|name| name == candidate.0) {
-            return off(candidate, "disabled by the configuration");
-        }
-        match self.load_and_attach(candidate) {
-            Ok(()) => hook(candidate, HookState::On),
-            Err(reason) => off(candidate, &reason),
-        }
-    }
-
-    /// The link is kept by the program, which lives as long as the object.
-    fn load_and_attach(&mut self, &(name, _, attach): &Candidate) -> Result<(), String> {
-        let program = self
-            .ebpf
-            .program_mut(name)
-            .ok_or_else(|| format!("object has no program {name}; build it with this agent"))?;
-        let result = match attach {
-            Attach::BtfTracepoint(tracepoint) => {
-                let btf = self.btf.ok_or("needs BTF")?;
-                typed::<BtfTracePoint>(program)
-                    .and_then(|program| program.load(tracepoint, btf).map(|()| program))
-                    .and_then(|program| program.attach().map(drop))
-            }
-            Attach::RawTracepoint(tracepoint) => typed::<RawTracePoint>(program)
-                .and_then(|program| program.load().map(|()| program))
-                .and_then(|program| program.attach(tracepoint).map(drop)),
-            Attach::Tracepoint(category, tracepoint) => typed::<TracePoint>(program)
-                .and_then(|program| program.load().map(|()| program))
-                .and_then(|program| program.attach(category, tracepoint).map(drop)),
-            Attach::FExit(function) => {
-                let btf = self.btf.ok_or("needs BTF")?;
-                typed::<FExit>(program)
-                    .and_then(|program| program.load(function, btf).map(|()| program))
-                    .and_then(|program| program.attach().map(drop))
-            }
-            Attach::KRetProbe(function) => typed::<KProbe>(program)
-                .and_then(|program| program.load().map(|()| program))
-                .and_then(|program| program.attach(function, 0).map(drop)),
-            Attach::CgroupSkb(_) | Attach::CgroupSock | Attach::CgroupSockAddr => {
-                let cgroup = self.cgroup.as_ref().ok_or("no cgroup to attach to")?;
-                attach_to_cgroup(program, attach, cgroup)
-            }
-        };
-        result.map_err(|error| reason(&error))
-    }
-}
-
-/// A link to a cgroup is always one of many: programs of others run beside ours, whether they were
-/// there before or come later. (`Single` stands for no flags; a link takes none.)
-fn attach_to_cgroup(
-    program: &mut Program,
-    attach: Attach,
-    cgroup: &File,
-) -> Result<(), ProgramError> {
-    let mode = CgroupAttachMode::Single;
-    match attach {
-        Attach::CgroupSkb(kind) => typed::<CgroupSkb>(program)
-            .and_then(|program| program.load().map(|()| program))
-            .and_then(|program| program.attach(cgroup, kind, mode).map(drop)),
-        Attach::CgroupSock => typed::<CgroupSock>(program)
-            .and_then(|program| program.load().map(|()| program))
-            .and_then(|program| program.attach(cgroup, mode).map(drop)),
-        _ => typed::<CgroupSockAddr>(program)
-            .and_then(|program| program.load().map(|()| program))
-            .and_then(|program| program.attach(cgroup, mode).map(drop)),
-    }
-}
-
-fn typed<'a, P>(program: &'a mut Program) -> Result<&'a mut P, ProgramError>
-where
-    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
-{
-    program.try_into()
-}
-
-/// `include/linux/errno.h`: not meant for user space, so that the C library has no name for it.
-const ENOTSUPP: i32 = 524;
-
-/// The innermost cause in one line; a verifier's log is for the debug log.
-fn reason(error: &ProgramError) -> String {
-    if let ProgramError::LoadError { io_error, verifier_log } = error {
-        tracing::debug!(log = %verifier_log, "program refused");
-        return format!("refused by the kernel: {io_error}");
-    }
-    let cause = innermost_cause(error);
-    let errno = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
-    if errno == Some(ENOTSUPP) {
-        return "not supported by this kernel (ENOTSUPP)".to_owned();
-    }
-    let text = cause.to_string();
-    text.lines().next().unwrap_or_default().to_owned()
-}
-
-/// What the last error of the chain says: aya's own repeat it.
-pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    innermost_cause(error).to_string()
-}
-
-fn innermost_cause<'e>(
-    error: &'e (dyn std::error::Error + 'static),
-) -> &'e (dyn std::error::Error + 'static) {
-    causes(error).last().unwrap_or(error)
-}
-
-fn hook(&(program, attach, _): &Candidate, state: HookState) -> Hook {
-    Hook { program, attach, state }
-}
-
-pub(super) fn off(candidate: &Candidate, reason: &str) -> Hook {
-    hook(candidate, HookState::Off(reason.to_owned()))
-}
-
-pub(super) fn not_needed(candidate: &Candidate) -> Hook {
-    hook(candidate, HookState::NotNeeded)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_that_has_no_name_in_user_space_gets_one() {
-        let refused = |errno| {
-            let io_error = std::io::Error::from_raw_os_error(errno);
-            ProgramError::from(aya::sys::SyscallError { call: "bpf_link_create", io_error })
-        };
-        assert_eq!(reason(&refused(ENOTSUPP)), "not supported by this kernel (ENOTSUPP)");
-        assert_eq!(reason(&refused(1)), "Operation not permitted (os error 1)");
-    }
 }

@@ -5,7 +5,7 @@ use aya::maps::{Array, HashMap, MapData, MapError};
 use sensor_ebpf::latency::CONNECTION_LATENCY_LEN;
 use sensor_ebpf::maps::{LATENCY, LATENCY_EPOCH};
 
-use super::loader::{CaptureError, bad_map};
+use super::error::{CaptureError, bad_map};
 
 /// The map of turns, and the epoch in which they are counted.
 pub struct LatencyMap {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
 use aya::util::KernelVersion;
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness};
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use sensor_ebpf::maps::{
@@ -19,8 +18,9 @@ use sensor_ebpf::offsets::MISSING;
 use sha2::{Digest as _, Sha256};
 
 use super::accept_hooks;
-use super::hooks;
-use super::hooks::{HookState, Hooks};
+use super::attach::{HookState, innermost};
+use super::error::{CaptureError, bad_map};
+use super::hooks::{self, Hooks};
 use super::latency_map::LatencyMap;
 use super::missed_runs::{Missed, Misses};
 use super::offsets::{KernelTypes, VMLINUX_BTF};
@@ -44,62 +44,6 @@ pub struct CaptureConfig {
     pub btf: Option<PathBuf>,
     /// Programs that are not attached, out of [`super::hooks::PROGRAMS`].
     pub disable: Vec<String>,
-}
-
-/// Why the kernel half does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum CaptureError {
-    /// The object's file cannot be read.
-    #[error("read BPF object {}", path.display())]
-    ReadObject {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// The object is not one.
-    #[error(
-        "{origin}: not a BPF object of netsensor; build one with `cargo xtask build-ebpf` ({detail})"
-    )]
-    BadObject {
-        /// Which object.
-        origin: String,
-        /// What the parser says.
-        detail: String,
-    },
-    /// The kernel refuses maps: privileges.
-    #[error(
-        "load kernel programs: {errno}; run as root, or give the process CAP_BPF and CAP_PERFMON \
-         (kernel 5.8 or later)"
-    )]
-    Refused {
-        /// What the kernel says.
-        errno: String,
-    },
-    /// No hook for TCP.
-    #[error(
-        "attach to inet_sock_set_state: no way in this kernel: {reasons}; it takes root or \
-         CAP_PERFMON, and /sys/kernel/btf/vmlinux (kernel 5.8 or later) or tracefs mounted at \
-         /sys/kernel/tracing"
-    )]
-    NoTcpHook {
-        /// Each way with its reason.
-        reasons: String,
-    },
-    /// A map that the contract names is not in the object, or of another kind.
-    #[error("map {name}: not in the BPF object as this agent expects it; rebuild the object")]
-    BadMap {
-        /// Name of the map.
-        name: &'static str,
-        /// The cause.
-        source: Option<MapError>,
-    },
-    /// A thread does not start.
-    #[error("start a thread; is the limit of processes or memory reached?")]
-    Thread(#[source] std::io::Error),
-    /// The reader's wait cannot be set up.
-    #[error("wait for the ring")]
-    Wait(#[source] Errno),
 }
 
 /// The running kernel half. Dropping it detaches everything.
@@ -325,7 +269,7 @@ fn load(
         EbpfError::MapError(MapError::CreateError { io_error, .. }) => {
             CaptureError::Refused { errno: io_error.to_string() }
         }
-        other => CaptureError::BadObject { origin, detail: hooks::innermost(&other) },
+        other => CaptureError::BadObject { origin, detail: innermost(&other) },
     })?;
     Ok((ebpf, digest))
 }
@@ -342,10 +286,6 @@ fn digest(object: &[u8]) -> String {
 /// Whether the kernel has `bpf_ktime_get_coarse_ns`.
 fn has_coarse_time() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 11, 0))
-}
-
-pub(super) fn bad_map(name: &'static str, source: Option<MapError>) -> CaptureError {
-    CaptureError::BadMap { name, source }
 }
 
 fn reasons(hooks: &Hooks) -> String {

@@ -9,7 +9,8 @@ use std::os::unix::fs::FileExt as _;
 
 use aya::Ebpf;
 
-use super::hooks::{Hook, HookState, Hooks};
+use super::attach::{Hook, HookState};
+use super::hooks::Hooks;
 
 /// Field of `/proc/self/fdinfo/N`, `bpf_prog_show_fdinfo` in `kernel/bpf/syscall.c`.
 const FIELD: &str = "recursion_misses:";

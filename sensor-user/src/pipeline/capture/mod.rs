@@ -1,8 +1,10 @@
-//! Capture: the kernel half is loaded here, and its ring is read here. Only this module knows aya.
-//! The kernel's connection tracking is asked here too, and what was open before the probes read.
+//! Capture: loads the BPF programs, and reads their ring buffer and maps. Only this module uses aya. It also
+//! queries the kernel's connection tracking, and lists open sockets.
 
 mod accept_hooks;
+mod attach;
 mod conntrack;
+mod error;
 mod hooks;
 mod latency_map;
 mod loader;
@@ -12,10 +14,12 @@ mod sockets;
 mod udp_flows;
 mod udp_hooks;
 
+pub use attach::{Hook, HookState};
 pub use conntrack::{Conntrack, ConntrackError, Tuple, tracked};
-pub use hooks::{Hook, HookState, Hooks, PROGRAMS};
+pub use error::CaptureError;
+pub use hooks::{Hooks, PROGRAMS};
 pub use latency_map::LatencyMap;
-pub use loader::{Capture, CaptureConfig, CaptureError};
+pub use loader::{Capture, CaptureConfig};
 pub use missed_runs::Missed;
 pub use offsets::{BtfError, KernelTypes, VMLINUX_BTF};
 pub use sockets::{Counts, Ends, OpenSocket, OpenSockets, SocketReader, netns_of_link};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use aya::programs::CgroupSkbAttachType;
 
-use super::hooks::{Attach, Attacher, Candidate, Hook, HookState, not_needed, off};
+use super::attach::{Attach, Attacher, Candidate, Hook, HookState, not_needed, off};
 
 const MOUNTS: &str = "/proc/mounts";
 
