@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::file::MAX_FILE;
 use super::reader::{self, Problem};
+
+/// A configuration file is not larger than this, bytes.
+pub(super) const MAX_FILE: u64 = 1 << 20;
 
 /// Why there is no `Config`. Nothing was started.
 #[derive(Debug, thiserror::Error)]

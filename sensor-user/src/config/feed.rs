@@ -3,7 +3,7 @@
 
 use super::base_dirs::BaseDirs;
 use super::feed_kind;
-use super::feed_kind::Kind;
+use super::kind::FeedKindKey;
 use super::reader::Section;
 use super::sections::{DAY, MINUTE, SECOND};
 use super::{remote, values};
@@ -17,8 +17,9 @@ pub(super) fn feed(
 ) -> Option<(FeedConfig, usize)> {
     let line = section.line_of("name");
     let name = section.require("name", "a short unique name", values::name);
-    let kind = section.require("kind", Kind::FORM, |value| values::word(&Kind::WORDS, value));
-    let kind = kind.and_then(|at| Kind::ALL.get(at)).copied();
+    let kind = section
+        .require("kind", FeedKindKey::FORM, |value| values::word(&FeedKindKey::WORDS, value));
+    let kind = kind.and_then(|at| FeedKindKey::ALL.get(at)).copied();
     let source = source(&mut section, kind, place);
     let interval = section.read("interval", values::duration(SECOND..=30 * DAY));
     let default_ttl = section.read("default_ttl", values::duration(SECOND..=3650 * DAY));
@@ -56,12 +57,12 @@ pub(super) fn feed(
 /// Where it is; a Sentinel workspace is where Azure is unless told otherwise.
 fn source(
     section: &mut Section<'_, '_>,
-    kind: Option<Kind>,
+    kind: Option<FeedKindKey>,
     place: BaseDirs<'_>,
 ) -> Option<FeedSource> {
     let form = "\"file:PATH\" or an http: or https: URL";
     let parse = |value: &toml::de::DeValue<'_>| values::feed_source(place.folder, value);
-    if kind == Some(Kind::Sentinel) && section.has("workspace") && !section.has("url") {
+    if kind == Some(FeedKindKey::Sentinel) && section.has("workspace") && !section.has("url") {
         return crate::intel::WorkspaceQuery::URL.parse().ok().map(FeedSource::Http);
     }
     section.require("url", form, parse)

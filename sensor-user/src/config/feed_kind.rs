@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::base_dirs::BaseDirs;
+use super::kind::FeedKindKey;
 use super::reader::Section;
 use super::remote::secret;
 use super::sections::{DAY, SECOND};
@@ -14,30 +15,6 @@ use crate::intel::{
     CrowdSecQuery, FeedKind, FeedQuery, FeedSource, ListFormat, MispQuery, TaxiiQuery,
     WorkspaceQuery,
 };
-
-/// `feed.kind` as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    List,
-    Sentinel,
-    Stix,
-    Taxii2,
-    Misp,
-    CrowdSec,
-}
-
-impl Kind {
-    pub(super) const ALL: [Self; 6] =
-        [Self::List, Self::Sentinel, Self::Stix, Self::Taxii2, Self::Misp, Self::CrowdSec];
-    pub(super) const WORDS: [&str; 6] = ["list", "sentinel", "stix", "taxii2", "misp", "crowdsec"];
-    pub(super) const FORM: &str =
-        "\"list\", \"sentinel\", \"stix\", \"taxii2\", \"misp\" or \"crowdsec\"";
-
-    fn word(self) -> &'static str {
-        let at = Self::ALL.iter().position(|kind| *kind == self);
-        at.and_then(|at| Self::WORDS.get(at)).copied().unwrap_or_default()
-    }
-}
 
 /// What the keys of a kind say.
 #[derive(Debug)]
@@ -49,25 +26,29 @@ pub(super) struct OfKind {
 }
 
 /// Keys, the kinds that have them, and these in words.
-type Owned = (&'static [&'static str], &'static [Kind], &'static str);
+type Owned = (&'static [&'static str], &'static [FeedKindKey], &'static str);
 
 /// The keys that only some kinds have.
 const OWNED: [Owned; 7] = [
-    (&["preset", "format", "separator", "columns"], &[Kind::List], "\"list\""),
-    (&["collections"], &[Kind::Taxii2], "\"taxii2\""),
+    (&["preset", "format", "separator", "columns"], &[FeedKindKey::List], "\"list\""),
+    (&["collections"], &[FeedKindKey::Taxii2], "\"taxii2\""),
     (
         &["page_size"],
-        &[Kind::Taxii2, Kind::Misp, Kind::Sentinel],
+        &[FeedKindKey::Taxii2, FeedKindKey::Misp, FeedKindKey::Sentinel],
         "\"taxii2\", \"misp\" and \"sentinel\"",
     ),
-    (&["full_refresh_interval"], &[Kind::Taxii2, Kind::Misp], "\"taxii2\" and \"misp\""),
-    (&["mode", "types", "filter", "overlap"], &[Kind::Misp], "\"misp\""),
+    (
+        &["full_refresh_interval"],
+        &[FeedKindKey::Taxii2, FeedKindKey::Misp],
+        "\"taxii2\" and \"misp\"",
+    ),
+    (&["mode", "types", "filter", "overlap"], &[FeedKindKey::Misp], "\"misp\""),
     (
         &["scopes", "origins", "scenarios_containing", "scenarios_not_containing"],
-        &[Kind::CrowdSec],
+        &[FeedKindKey::CrowdSec],
         "\"crowdsec\"",
     ),
-    (&WORKSPACE, &[Kind::Sentinel], "\"sentinel\""),
+    (&WORKSPACE, &[FeedKindKey::Sentinel], "\"sentinel\""),
 ];
 
 const WORKSPACE: [&str; 7] = [
@@ -83,26 +64,26 @@ const WORKSPACE: [&str; 7] = [
 /// Reads the keys of `kind` and refuses those of others; `None` where something is missing.
 pub(super) fn read(
     section: &mut Section<'_, '_>,
-    kind: Option<Kind>,
+    kind: Option<FeedKindKey>,
     source: Option<&FeedSource>,
     place: BaseDirs<'_>,
 ) -> Option<OfKind> {
     for (keys, owners, named) in OWNED {
         for key in keys.iter().filter(|_| kind.is_none_or(|kind| !owners.contains(&kind))) {
-            section.refuse(key, kind.map(Kind::word).unwrap_or_default(), named);
+            section.refuse(key, kind.map(FeedKindKey::word).unwrap_or_default(), named);
         }
     }
     let kind = kind?;
-    let full_refresh_interval = matches!(kind, Kind::Taxii2 | Kind::Misp)
+    let full_refresh_interval = matches!(kind, FeedKindKey::Taxii2 | FeedKindKey::Misp)
         .then(|| section.read("full_refresh_interval", values::duration(SECOND..=365 * DAY)))
         .flatten();
     let (kind, query) = match kind {
-        Kind::List => (FeedKind::List, FeedQuery::Document),
-        Kind::Stix => (FeedKind::Stix, FeedQuery::Document),
-        Kind::Taxii2 => (FeedKind::Taxii2, FeedQuery::Taxii(taxii(section))),
-        Kind::Misp => misp(section, source),
-        Kind::CrowdSec => (FeedKind::CrowdSec, FeedQuery::CrowdSec(crowdsec(section))),
-        Kind::Sentinel => sentinel(section, source, place)?,
+        FeedKindKey::List => (FeedKind::List, FeedQuery::Document),
+        FeedKindKey::Stix => (FeedKind::Stix, FeedQuery::Document),
+        FeedKindKey::Taxii2 => (FeedKind::Taxii2, FeedQuery::Taxii(taxii(section))),
+        FeedKindKey::Misp => misp(section, source),
+        FeedKindKey::CrowdSec => (FeedKind::CrowdSec, FeedQuery::CrowdSec(crowdsec(section))),
+        FeedKindKey::Sentinel => sentinel(section, source, place)?,
     };
     let list = if kind == FeedKind::List { list(section) } else { ListFormat::default() };
     Some(OfKind { kind, query, full_refresh_interval, list })

@@ -5,11 +5,9 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::error::MAX_FILE;
 use super::{Config, ConfigError};
 use crate::base::environment::Environment;
-
-/// A configuration file is not larger than this, bytes.
-pub(super) const MAX_FILE: u64 = 1 << 20;
 
 /// Write permission of the group and of everybody.
 const OTHERS_WRITE: u32 = 0o022;

@@ -6,6 +6,7 @@ mod error;
 mod feed;
 mod feed_kind;
 mod file;
+mod kind;
 mod metrics;
 mod model;
 mod reader;

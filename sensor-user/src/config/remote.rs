@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::base_dirs::BaseDirs;
-use super::feed_kind::Kind;
+use super::kind::FeedKindKey;
 use super::reader::Section;
 use super::values;
 use crate::http::{
@@ -30,7 +30,7 @@ pub(super) type UsualToken = (&'static str, &'static str);
 /// How the server of a feed of `kind` at `source` is reached.
 pub(super) fn feed_access(
     section: &mut Section<'_, '_>,
-    kind: Option<Kind>,
+    kind: Option<FeedKindKey>,
     source: Option<&FeedSource>,
     place: BaseDirs<'_>,
 ) -> Access {
@@ -41,8 +41,8 @@ pub(super) fn feed_access(
         return Access::default();
     }
     let usual = match kind {
-        Some(Kind::Misp) => (TOKEN_HEADER, ""),
-        Some(Kind::CrowdSec) => ("X-Api-Key", ""),
+        Some(FeedKindKey::Misp) => (TOKEN_HEADER, ""),
+        Some(FeedKindKey::CrowdSec) => ("X-Api-Key", ""),
         _ => (TOKEN_HEADER, "Bearer"),
     };
     access(section, usual, place)
