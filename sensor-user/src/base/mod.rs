@@ -6,6 +6,7 @@ pub mod counters;
 pub mod environment;
 pub mod error_chain;
 pub mod escape;
+pub mod framing;
 pub mod lines;
 pub mod log_throttle;
 pub mod progress;

@@ -129,7 +129,7 @@ impl Detection {
     /// waited for.
     pub fn begin(&mut self, output: &dyn PipelineOutput) {
         let is_written = output.is_written();
-        if let Some(history) = self.history.as_mut().filter(|it| is_written || it.is_long()) {
+        if let Some(history) = self.history.as_mut().filter(|it| is_written || it.must_flush()) {
             history.flush();
         }
     }
@@ -150,9 +150,9 @@ impl Detection {
         let mut hits = self.matcher.hits(flow);
         if let Some(history) = self.history.as_mut().filter(|_| !self.matcher.is_own(flow)) {
             if flow.phase.is_first_sight() {
-                hits = history.seen(flow, hits);
+                hits = history.record_connection(flow, hits);
             } else {
-                history.moved(flow);
+                history.record_traffic(flow);
             }
         }
         for hit in hits {
@@ -183,9 +183,9 @@ impl Detection {
         let is_new = self.matcher.refresh();
         let Some(history) = &mut self.history else { return };
         let is_due = now.duration_since(self.looked) >= LOOK_EVERY || now < self.looked;
-        if is_new || history.is_new() || is_due {
+        if is_new || history.is_unmatched() || is_due {
             self.looked = now;
-            let found = history.retro(&self.matcher, now);
+            let found = history.retro_matches(&self.matcher, now);
             self.dedup.raise_retro(found, &mut self.alerts);
         }
     }

@@ -2,9 +2,11 @@
 //! invariant. `tests/fuzz` has a libFuzzer target for each. The suite `fuzz_corpus` runs every file
 //! of the corpus through the same functions on the stable toolchain.
 
+mod framing;
 mod spool;
 mod state_files;
 
+pub use framing::framing;
 pub use spool::spool;
 pub use state_files::{history, store};
 
@@ -24,6 +26,7 @@ pub type FuzzTarget = fn(&[u8]);
 /// Name of each target and its corpus, and the function.
 pub const TARGETS: &[(&str, FuzzTarget)] = &[
     ("crowdsec", crowdsec),
+    ("framing", framing),
     ("history", history),
     ("list", list),
     ("misp", misp),

@@ -11,6 +11,7 @@ use sensor_user::deliver::spool::{Commit, Spool, SpoolConfig, Survey};
 use sensor_user::pipeline::dedup::Alert;
 use tokio::runtime::Builder;
 
+use super::framing::fix_frames;
 use super::state_files::folder;
 
 /// Size of a segment's header in bytes.
@@ -73,15 +74,9 @@ fn read(spool: &Spool) -> Vec<Arc<Alert>> {
 
 /// Corrects the magic number, the version and the checksums.
 fn fix_checksums(bytes: &mut [u8]) -> Option<()> {
-    let (header, mut rest) = bytes.split_at_mut_checked(HEADER)?;
+    let (header, frames) = bytes.split_at_mut_checked(HEADER)?;
     let (covered, crc) = header.split_at_mut_checked(COVERED)?;
     covered.get_mut(..12)?.copy_from_slice(b"netspool\x01\0\0\0");
     crc.copy_from_slice(&crc32fast::hash(covered).to_le_bytes());
-    loop {
-        let (head, after) = rest.split_first_chunk_mut::<8>()?;
-        let [a, b, c, d, crc @ ..] = head;
-        let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
-        *crc = crc32fast::hash(after.get(..length)?).to_le_bytes();
-        rest = after.get_mut(length..)?;
-    }
+    fix_frames(frames)
 }

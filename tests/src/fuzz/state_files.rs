@@ -20,6 +20,7 @@ use sensor_user::pipeline::history::{History, HistoryConfig};
 use sensor_user::pipeline::matcher::{AllowList, Matcher};
 use tempfile::TempDir;
 
+use super::framing::fix_frames;
 use super::policy;
 
 /// Size of the footer of a set in bytes, as in `intel::set::store`.
@@ -135,7 +136,7 @@ fn fix_records(mut rest: &mut [u8]) -> Option<()> {
 /// Fuzzes a history file as the next run of the agent opens it.
 pub fn history(data: &[u8]) {
     let mut bytes = data.to_vec();
-    fix_history(&mut bytes);
+    let _stopped_early = fix_frames(&mut bytes);
     let Some(folder) = folder() else { return };
     let now = policy().now;
     let start = now.checked_sub(SignedDuration::from_mins(30)).unwrap_or(Timestamp::MIN);
@@ -154,15 +155,15 @@ pub fn history(data: &[u8]) {
     let Some(mut history) = open() else { return };
     assert!(path.exists(), "files within the look-back are kept");
     let matcher = matcher();
-    for retro in history.retro(&matcher, now) {
+    for retro in history.retro_matches(&matcher, now) {
         assert!(retro.tally.connections > 0);
         assert!(retro.tally.first_seen <= retro.tally.last_seen);
     }
-    assert!(history.retro(&matcher, now).is_empty(), "reported once");
+    assert!(history.retro_matches(&matcher, now).is_empty(), "reported once");
     history.flush();
     let Some(mut history) = open() else { return };
-    assert!(history.retro(&matcher, now).is_empty(), "reported once across both runs");
-    history.drop_old(Timestamp::MAX);
+    assert!(history.retro_matches(&matcher, now).is_empty(), "reported once across both runs");
+    history.evict(Timestamp::MAX);
 }
 
 fn matcher() -> Matcher {
@@ -174,17 +175,6 @@ fn matcher() -> Matcher {
     let set = IndicatorSet::build(indicators.into_iter().filter_map(named).collect());
     let set = Arc::new(ArcSwap::from_pointee(set));
     Matcher::new(set, AllowList::default(), HashSet::new(), Arc::new(Stats::default()))
-}
-
-/// Corrects the records of the history: length, checksum, bytes.
-fn fix_history(mut rest: &mut [u8]) -> Option<()> {
-    loop {
-        let (head, after) = rest.split_first_chunk_mut::<8>()?;
-        let [a, b, c, d, crc @ ..] = head;
-        let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
-        *crc = crc32fast::hash(after.get(..length)?).to_le_bytes();
-        rest = after.get_mut(length..)?;
-    }
 }
 
 /// Temporary directory, in memory where `/dev/shm` exists.

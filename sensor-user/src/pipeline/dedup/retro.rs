@@ -5,15 +5,15 @@ use std::collections::HashMap;
 use super::alert::{Alert, AlertKind};
 use super::sighting::Sighting;
 use super::window::{Dedup, Key};
-use crate::pipeline::history::Retro;
+use crate::pipeline::history::RetroMatch;
 
 impl Dedup {
     /// Raises an alert for the matches found in the history. It opens no window, so the next
     /// connection raises an alert at once. The id of the alert depends only on its key and first
     /// connection, so that it is the same if the match is found again after a kill.
-    pub fn raise_retro(&mut self, found: Vec<Retro>, alerts: &mut Vec<Alert>) {
+    pub fn raise_retro(&mut self, found: Vec<RetroMatch>, alerts: &mut Vec<Alert>) {
         let mut positions: HashMap<Key, usize> = HashMap::new();
-        let mut joined: Vec<(Key, Retro)> = Vec::new();
+        let mut joined: Vec<(Key, RetroMatch)> = Vec::new();
         for retro in found {
             let key = Key::of(&retro.hit, &retro.flow);
             if let Some((_, known)) = positions.get(&key).and_then(|at| joined.get_mut(*at)) {
@@ -23,7 +23,7 @@ impl Dedup {
                 joined.push((key, retro));
             }
         }
-        for (key, Retro { hit, flow, tally }) in joined {
+        for (key, RetroMatch { hit, flow, tally }) in joined {
             // A kill came after the alert was written, before the history recorded it.
             if self.is_already_counted(&key, &tally) {
                 continue;
@@ -35,7 +35,7 @@ impl Dedup {
     }
 }
 
-fn join(known: &mut Retro, more: Retro) {
+fn join(known: &mut RetroMatch, more: RetroMatch) {
     known.tally.join(&more.tally);
     if more.flow.time > known.flow.time {
         (known.flow, known.hit) = (more.flow, more.hit);

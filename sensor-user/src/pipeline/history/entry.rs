@@ -1,4 +1,4 @@
-//! `Entry`: what the connections of one kind have in common, as it stands on disk.
+//! `HistoryEntry`: properties that connections have in common, in the form of the file.
 
 use std::hash::{BuildHasher as _, Hash, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
@@ -14,34 +14,35 @@ use crate::pipeline::aggregate::{Attribution, Direction, Flow, NatMapping, Phase
 use crate::pipeline::enrich::Process;
 use crate::pipeline::matcher::Hit;
 
-/// A process and the end of a service that it talks to, or offers.
+/// Process, remote address and service of connections. The fields and their order are the format of
+/// the file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(super) struct HistoryEntry {
     computer: String,
     direction: Direction,
     protocol: Protocol,
     local: IpAddr,
-    /// Port of the end that was called.
+    /// Port of the called end.
     service_port: Option<u16>,
     remote: IpAddr,
-    /// What the connection is translated to.
-    translated: Option<Ends>,
-    /// Only what is behind the translation is new; the connection itself is in another entry.
+    /// NAT mapping of the connection.
+    translated: Option<StoredNatMapping>,
+    /// True if the entry is for the mapping alone; the connection itself is in another entry.
     is_translation: bool,
     attribution: Attribution,
-    process: Image,
+    process: StoredProcess,
 }
 
-/// [`NatMapping`] in the form of this file.
+/// [`NatMapping`] in the form of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct Ends {
+struct StoredNatMapping {
     local: SocketAddr,
     remote: SocketAddr,
 }
 
-/// [`Process`] in the form of this file.
+/// [`Process`] in the form of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct Image {
+struct StoredProcess {
     pid: Option<u32>,
     start_boot_ns: u64,
     parent_pid: Option<u32>,
@@ -55,7 +56,7 @@ struct Image {
     container_id: String,
 }
 
-impl From<&Flow> for Entry {
+impl From<&Flow> for HistoryEntry {
     fn from(flow: &Flow) -> Self {
         let process = &*flow.process;
         Self {
@@ -65,13 +66,13 @@ impl From<&Flow> for Entry {
             local: flow.local,
             service_port: flow.destination_port(),
             remote: flow.remote,
-            translated: flow.translated.map(|it| Ends {
+            translated: flow.translated.map(|it| StoredNatMapping {
                 local: SocketAddr::new(it.local_ip, it.local_port),
                 remote: SocketAddr::new(it.remote_ip, it.remote_port),
             }),
             is_translation: flow.phase == Phase::Translated,
             attribution: flow.attribution,
-            process: Image {
+            process: StoredProcess {
                 pid: process.pid,
                 start_boot_ns: process.start_boot_ns,
                 parent_pid: process.parent_pid,
@@ -88,10 +89,9 @@ impl From<&Flow> for Entry {
     }
 }
 
-impl Entry {
-    /// A flow of this kind as it was when it opened, at `time`; `port` is that of the end that
-    /// began.
-    pub(super) fn flow(&self, time: Timestamp, port: Option<u16>) -> Flow {
+impl HistoryEntry {
+    /// Flow of a connection that opened at `time`; `port` is that of the opening end.
+    pub(super) fn to_flow(&self, time: Timestamp, port: Option<u16>) -> Flow {
         let process = self.process.clone();
         let (local_port, remote_port) = match self.direction {
             Direction::Inbound => (self.service_port, port),
@@ -135,17 +135,17 @@ impl Entry {
     }
 }
 
-/// Of hashes that stay in memory: processes choose what is hashed.
+/// Seed of hashes in memory. It is random, since processes control the input.
 static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
-/// What is the same of a connection before and after a restart of the agent.
-pub(super) fn tie(flow: &Flow) -> u64 {
+/// Hash of the properties that a connection has before and after a restart of the agent.
+pub(super) fn restart_key(flow: &Flow) -> u64 {
     let (remote, port) = (flow.remote, flow.destination_port());
     SEED.hash_one((flow.direction, flow.protocol, remote, port, flow.process.pid))
 }
 
-/// Tells the kinds of a flow apart without making an [`Entry`]: the same for equal ones.
-pub(super) fn kind(flow: &Flow) -> u64 {
+/// Hash of the flow's [`HistoryEntry`], computed without creating it.
+pub(super) fn entry_key(flow: &Flow) -> u64 {
     let process = &*flow.process;
     let mut hasher = SEED.build_hasher();
     (flow.direction, flow.protocol, flow.local, flow.destination_port(), flow.remote)
@@ -157,7 +157,7 @@ pub(super) fn kind(flow: &Flow) -> u64 {
     hasher.finish()
 }
 
-/// Tells indicators apart.
+/// Hash of an indicator's feed and id. It is in the files, so its seed is fixed.
 pub(super) fn indicator_hash(hit: &Hit) -> u64 {
     let mut hasher = XxHash3_64::with_seed(0);
     (&*hit.indicator.feed, &hit.indicator.id).hash(&mut hasher);

@@ -1,50 +1,54 @@
-//! `Known`: what memory holds of an entry: where its connections went, and what they were told of.
+//! `IndexEntry`: an entry of the history in memory.
 
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 
-/// Indicators that are remembered as told of one entry; the log knows the others.
-const TOLD_MAX: usize = 64;
+/// Reported indicators that are remembered per entry; the log has the others.
+const REPORTED_MAX: usize = 64;
 
-/// What memory holds of an entry.
+/// Entry of the history, without its definition, which only the log has.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct IndexEntry {
     pub(super) remote: IpAddr,
     pub(super) translated: Option<SocketAddr>,
-    /// When its last connection was; `None` before the first.
+    /// Time of the last connection; `None` before the first.
     pub(super) last: Option<Timestamp>,
-    pub(super) kind: u64,
-    pub(super) tie: u64,
-    /// Connections that had not ended when the run that saw them did, and were not found again.
+    /// [`super::entry::entry_key`] of the entry.
+    pub(super) key: u64,
+    /// [`super::entry::restart_key`] of the entry.
+    pub(super) restart_key: u64,
+    /// Connections of the run that recorded them, or of an earlier one, that have not closed.
     pub(super) open: u32,
-    /// Up to when all connections are told, of an indicator.
-    pub(super) told: Vec<(u64, Timestamp)>,
+    /// Hashes of indicators, and the time up to which all connections are reported for them.
+    pub(super) reported: Vec<(u64, Timestamp)>,
 }
 
-impl Known {
-    /// Whether all connections are told, of `indicator`.
-    pub(super) fn is_told(&self, indicator: u64) -> bool {
-        let told = self.told.iter().find(|(known, _)| *known == indicator);
-        told.is_some_and(|(_, until)| self.last.is_none_or(|last| last <= *until))
+impl IndexEntry {
+    /// True if all connections are reported for `indicator`.
+    pub(super) fn is_reported(&self, indicator: u64) -> bool {
+        let reported = self.reported.iter().find(|(known, _)| *known == indicator);
+        reported.is_some_and(|(_, until)| self.last.is_none_or(|last| last <= *until))
     }
 
-    pub(super) fn tell(&mut self, indicator: u64, until: Timestamp) {
-        if let Some((_, known)) = self.told.iter_mut().find(|(known, _)| *known == indicator) {
+    /// Marks all connections up to `until` as reported for `indicator`.
+    pub(super) fn set_reported(&mut self, indicator: u64, until: Timestamp) {
+        if let Some((_, known)) = self.reported.iter_mut().find(|(known, _)| *known == indicator) {
             *known = until.max(*known);
         } else {
-            if self.told.len() >= TOLD_MAX {
-                self.told.remove(0);
+            if self.reported.len() >= REPORTED_MAX {
+                self.reported.remove(0);
             }
-            self.told.push((indicator, until));
+            self.reported.push((indicator, until));
         }
     }
 
-    /// A connection with its hits: told of what all before it were told of.
-    pub(super) fn see(&mut self, time: Timestamp, hits: &[u64]) {
+    /// Adds a connection, which its live hits report, unless earlier connections are not reported
+    /// for the same indicator.
+    pub(super) fn add_connection(&mut self, time: Timestamp, hits: &[u64]) {
         for hit in hits {
-            if self.last.is_none() || self.is_told(*hit) {
-                self.tell(*hit, time);
+            if self.last.is_none() || self.is_reported(*hit) {
+                self.set_reported(*hit, time);
             }
         }
         self.last = self.last.max(Some(time));

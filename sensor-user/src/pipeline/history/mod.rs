@@ -1,20 +1,24 @@
-//! History: the connections of the look-back by remote address, for indicators that come later.
+//! History: connections of the look-back period, for indicators that arrive later.
 //!
-//! Invariants. What is asked for is kept on disk, and memory holds a few numbers a kind of
-//! connection (process, remote end and service). At most `max_entries` of these and
-//! `max_bytes` of files are kept; what does not fit leaves oldest first, a segment at a time, and
-//! is counted. Every connection within the look-back is in it once, with the indicators that it was
-//! a hit of, so that no hit is told twice, also after a kill -9: what was observed is written as soon
-//! as what it raised is, in the next turn of the pipeline. It is not synced: power loss may take its end.
+//! The history stores connections on disk by entry: the process, the remote address and the service
+//! that they have in common. Memory holds an index of some numbers per entry.
+//!
+//! Invariants:
+//!
+//! - There are at most `max_entries` entries and `max_bytes` bytes of files. Above these limits the
+//!   oldest segment is evicted, and its entries are counted.
+//! - Each connection within the look-back period is recorded once, with the indicators that it
+//!   matched, so that no hit is reported twice, also after a kill -9: records are written as soon as
+//!   the alerts of the same iteration are, in the next iteration of the pipeline.
+//! - Files are not synced: power loss may take their end.
 
 mod entry;
 mod index_entry;
 mod log;
 mod retro_match;
-mod size;
 mod table;
 
-pub use retro_match::Retro;
+pub use retro_match::RetroMatch;
 pub use table::{History, HistoryConfig};
 
 #[cfg(test)]

@@ -1,180 +1,191 @@
-//! Retro: indicators that came after the connections that they name.
+//! Retro matches: indicators that arrive after the connections that they match.
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::entry::{Entry, indicator_hash};
-use super::log::Record;
+use super::entry::{HistoryEntry, indicator_hash};
+use super::log::{HistoryRecord, HistorySegment};
 use super::table::History;
 use crate::pipeline::aggregate::{Flow, Tally};
 use crate::pipeline::matcher::{Hit, Matcher, covering_addresses};
 
-/// Connections of one kind that are hits of an indicator that was not there when they were seen.
+/// Connections of one entry that match an indicator which arrived later.
 #[derive(Debug, Clone)]
-pub struct Retro {
-    /// Which indicator.
+pub struct RetroMatch {
+    /// Indicator and the address that it matches.
     pub hit: Hit,
-    /// The latest of the connections.
+    /// Latest of the connections.
     pub flow: Flow,
-    /// All of them.
+    /// Counts of all of them.
     pub tally: Tally,
 }
 
-/// What is found of one kind of connection and one indicator.
-struct Count {
+/// Connections of one entry that match one indicator.
+struct Candidate {
     indicator: u64,
     hit: Hit,
-    /// Time and port of the latest, and what all count.
-    found: Option<(Timestamp, Option<u16>, Tally)>,
+    found: Option<FoundConnections>,
 }
 
-/// A kind of connection that may have hits, and when its last connection was.
-struct Candidate {
-    entry: Option<Box<Entry>>,
-    counts: Vec<Count>,
-    /// Every indicator that covers it.
+struct FoundConnections {
+    latest: Timestamp,
+    /// Port of the latest.
+    port: Option<u16>,
+    tally: Tally,
+}
+
+/// Entry that indicators cover which are not reported for all of its connections.
+struct CoveredEntry {
+    definition: Option<Box<HistoryEntry>>,
+    candidates: Vec<Candidate>,
+    /// Hashes of the covering indicators.
     covering: Vec<u64>,
+    /// Time of the last connection.
     last: Timestamp,
 }
 
+/// Time of the search, and the start of its look-back period.
+#[derive(Clone, Copy)]
+struct SearchTime {
+    now: Timestamp,
+    oldest: Timestamp,
+}
+
 impl History {
-    /// Whether nothing was looked for in it yet.
-    pub const fn is_new(&self) -> bool {
-        self.is_new
+    /// True before the first [`History::retro_matches`].
+    pub const fn is_unmatched(&self) -> bool {
+        self.is_unmatched
     }
 
-    /// The connections of the look-back that are hits of what the matcher's set holds now, and were
-    /// not told before. They count as told from here on: raise them before the next
-    /// [`History::flush`].
-    pub fn retro(&mut self, matcher: &Matcher, now: Timestamp) -> Vec<Retro> {
-        self.is_new = false;
-        self.drop_old(now);
-        let mut candidates = self.candidates(matcher, now);
-        if candidates.is_empty() {
+    /// Connections of the look-back period that match the current indicator set, and were not
+    /// reported before. They count as reported: emit them before the next [`History::flush`].
+    pub fn retro_matches(&mut self, matcher: &Matcher, now: Timestamp) -> Vec<RetroMatch> {
+        self.is_unmatched = false;
+        self.evict(now);
+        let time = SearchTime { now, oldest: self.oldest(now) };
+        let mut covered = self.covered_entries(matcher, time);
+        if covered.is_empty() {
             return Vec::new();
         }
         self.flush();
-        let oldest = self.oldest(now);
-        for (segment, _) in &self.segments {
+        for segment in &self.segments {
             let read = segment.read(|record| {
-                let (Record::Entry(entry, _)
-                | Record::Seen { entry, .. }
-                | Record::Moved { entry, .. }
-                | Record::Told { entry, .. }) = &record;
-                if let Some(candidate) = candidates.get_mut(entry) {
-                    candidate.take(record, (matcher, now, oldest), |at| segment.time(at));
+                if let Some(entry) = covered.get_mut(&record.entry()) {
+                    entry.apply(record, segment, matcher, time);
                 }
             });
             if let Err(error) = read {
                 let path = segment.path.display();
-                tracing::error!(%path, %error, "read the history; what is in it is not matched");
+                tracing::error!(%path, %error, "history cannot be read; its connections are not matched");
             }
         }
-        let mut numbers: Vec<u32> = candidates.keys().copied().collect();
+        let mut numbers: Vec<u32> = covered.keys().copied().collect();
         numbers.sort_unstable();
         let mut all = Vec::new();
         for number in numbers {
-            let Some(candidate) = candidates.remove(&number) else { continue };
-            for indicator in &candidate.covering {
-                self.tell(number, *indicator, candidate.last);
+            let Some(entry) = covered.remove(&number) else { continue };
+            for indicator in &entry.covering {
+                self.set_reported(number, *indicator, entry.last);
             }
-            all.extend(candidate.retros());
+            all.extend(entry.into_matches());
         }
         all
     }
 
-    /// Kinds of connections whose remote end an indicator covers that they were not told of.
-    fn candidates(&self, matcher: &Matcher, now: Timestamp) -> HashMap<u32, Candidate> {
-        let oldest = self.oldest(now);
+    /// Entries whose remote address an indicator covers that is not reported for them.
+    fn covered_entries(&self, matcher: &Matcher, time: SearchTime) -> HashMap<u32, CoveredEntry> {
         let set = matcher.current();
-        let mut candidates = HashMap::new();
-        for (number, known) in &self.entries {
-            let Some(last) = known.last.filter(|last| *last >= oldest) else { continue };
-            let covering: Vec<u64> = covering_addresses(set, known.remote, known.translated)
-                .filter(|it| it.indicator.counts(now, now))
+        let mut covered = HashMap::new();
+        for (number, entry) in &self.entries {
+            let Some(last) = entry.last.filter(|last| *last >= time.oldest) else { continue };
+            let covering: Vec<u64> = covering_addresses(set, entry.remote, entry.translated)
+                .filter(|it| it.indicator.counts(time.now, time.now))
                 .map(|it| indicator_hash(&it.into_hit()))
-                .filter(|indicator| !known.is_told(*indicator))
+                .filter(|indicator| !entry.is_reported(*indicator))
                 .collect();
             if !covering.is_empty() {
-                let candidate = Candidate { entry: None, counts: Vec::new(), covering, last };
-                candidates.insert(*number, candidate);
+                let (definition, candidates) = (None, Vec::new());
+                covered.insert(*number, CoveredEntry { definition, candidates, covering, last });
             }
         }
-        candidates
+        covered
     }
 }
 
-impl Candidate {
-    fn take(
+impl CoveredEntry {
+    fn apply(
         &mut self,
-        record: Record,
-        (matcher, now, oldest): (&Matcher, Timestamp, Timestamp),
-        time_of: impl Fn(i64) -> Timestamp,
+        record: HistoryRecord,
+        segment: &HistorySegment,
+        matcher: &Matcher,
+        SearchTime { now, oldest }: SearchTime,
     ) {
         match record {
-            Record::Entry(_, entry) => {
-                // What an indicator says of ports is asked of each connection by its service.
-                let hits = matcher.hits(&entry.flow(now, None));
-                self.counts = hits
+            HistoryRecord::Entry(_, definition) => {
+                // Port conditions are checked against the service port, which the entry has.
+                let hits = matcher.hits(&definition.to_flow(now, None));
+                self.candidates = hits
                     .into_iter()
-                    .map(|hit| Count { indicator: indicator_hash(&hit), hit, found: None })
-                    .filter(|count| self.covering.contains(&count.indicator))
+                    .map(|hit| Candidate { indicator: indicator_hash(&hit), hit, found: None })
+                    .filter(|candidate| self.covering.contains(&candidate.indicator))
                     .collect();
-                self.entry = Some(entry);
+                self.definition = Some(definition);
             }
-            Record::Seen { time, port, hits, .. } => {
-                let time = time_of(time);
+            HistoryRecord::Connection { time, port, hits, .. } => {
+                let time = segment.time(time);
                 if time < oldest {
                     return;
                 }
-                for count in &mut self.counts {
-                    if !hits.contains(&count.indicator) {
-                        count.see(time, port);
+                for candidate in &mut self.candidates {
+                    if !hits.contains(&candidate.indicator) {
+                        candidate.add(time, port);
                     }
                 }
             }
-            Record::Moved { sent, received, .. } => {
-                for (_, _, tally) in self.counts.iter_mut().filter_map(|it| it.found.as_mut()) {
+            HistoryRecord::Traffic { sent, received, .. } => {
+                for found in self.candidates.iter_mut().filter_map(|it| it.found.as_mut()) {
+                    let tally = &mut found.tally;
                     tally.bytes_sent = tally.bytes_sent.saturating_add(sent);
                     tally.bytes_received = tally.bytes_received.saturating_add(received);
                 }
             }
-            Record::Told { indicator, .. } => {
-                let told = self.counts.iter_mut().filter(|count| count.indicator == indicator);
-                told.for_each(|count| count.found = None);
+            HistoryRecord::Reported { indicator, .. } => {
+                let reported = self.candidates.iter_mut().filter(|it| it.indicator == indicator);
+                reported.for_each(|candidate| candidate.found = None);
             }
         }
     }
 
-    fn retros(self) -> impl Iterator<Item = Retro> {
-        let entry = self.entry;
-        self.counts.into_iter().filter_map(move |count| {
-            let (time, port, tally) = count.found?;
-            let flow = Flow { connections: tally.connections, ..entry.as_ref()?.flow(time, port) };
-            Some(Retro { hit: count.hit, flow, tally })
+    fn into_matches(self) -> impl Iterator<Item = RetroMatch> {
+        let definition = self.definition;
+        self.candidates.into_iter().filter_map(move |Candidate { hit, found, .. }| {
+            let FoundConnections { latest, port, tally } = found?;
+            let flow = definition.as_ref()?.to_flow(latest, port);
+            Some(RetroMatch { hit, flow: Flow { connections: tally.connections, ..flow }, tally })
         })
     }
 }
 
-impl Count {
-    fn see(&mut self, time: Timestamp, port: Option<u16>) {
-        if let Some((latest, latest_port, tally)) = &mut self.found {
-            tally.connections = tally.connections.saturating_add(1);
-            tally.first_seen = tally.first_seen.min(time);
-            tally.last_seen = tally.last_seen.max(time);
-            if time >= *latest {
-                (*latest, *latest_port) = (time, port);
-            }
-        } else {
-            let tally = Tally {
+impl Candidate {
+    fn add(&mut self, time: Timestamp, port: Option<u16>) {
+        let found = self.found.get_or_insert(FoundConnections {
+            latest: time,
+            port,
+            tally: Tally {
                 first_seen: time,
                 last_seen: time,
-                connections: 1,
+                connections: 0,
                 bytes_sent: 0,
                 bytes_received: 0,
-            };
-            self.found = Some((time, port, tally));
+            },
+        });
+        let tally = &mut found.tally;
+        tally.connections = tally.connections.saturating_add(1);
+        tally.first_seen = tally.first_seen.min(time);
+        tally.last_seen = tally.last_seen.max(time);
+        if time >= found.latest {
+            (found.latest, found.port) = (time, port);
         }
     }
 }

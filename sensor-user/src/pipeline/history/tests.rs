@@ -1,5 +1,5 @@
-//! The look-back from the matcher to the alert, by a clock of its own; a restart is a new
-//! `History` over the same folder, and nothing is closed before it.
+//! The look-back from the matcher to the alert, with a simulated clock. A restart is a new `History`
+//! on the same folder, without a shutdown of the old one.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -41,7 +41,7 @@ impl PipelineOutput for Alerts {
     fn rows(&mut self, _: Vec<TableRow>) {}
 }
 
-/// An agent without its ends.
+/// Agent without capture and delivery.
 struct Agent {
     detection: Detection,
     set: Arc<ArcSwap<IndicatorSet>>,
@@ -66,15 +66,15 @@ impl Agent {
         Self { detection, set, stats, alerts: Alerts::default() }
     }
 
-    fn see(&mut self, flow: Flow) {
-        let what = match flow.phase {
+    fn observe(&mut self, flow: Flow) {
+        let kind = match flow.phase {
             Phase::Opened => ChangeKind::Opened,
             Phase::Active => ChangeKind::Active,
             Phase::Translated => ChangeKind::Translated,
             Phase::Closed => ChangeKind::Closed,
         };
         let now = flow.time;
-        self.detection.observe(&Change::new(what, flow, 1, 0), &mut self.alerts);
+        self.detection.observe(&Change::new(kind, flow, 1, 0), &mut self.alerts);
         self.detection.tick(now, &mut self.alerts);
     }
 
@@ -84,7 +84,7 @@ impl Agent {
     }
 
     /// Kind, indicator, connections and bytes sent of each alert since the last call.
-    fn told(&mut self) -> Vec<(AlertKind, String, u64, u64)> {
+    fn take_alerts(&mut self) -> Vec<(AlertKind, String, u64, u64)> {
         let alerts = std::mem::take(&mut self.alerts.0);
         alerts
             .into_iter()
@@ -144,40 +144,40 @@ fn new(id: &str) -> (AlertKind, String, u64, u64) {
 }
 
 #[test]
-fn an_indicator_that_comes_later_tells_what_was_within_the_hour() {
+fn a_later_indicator_matches_connections_of_the_last_hour() {
     let state = tempfile::tempdir().unwrap();
     let c2 = [indicator("c2", "203.0.113.5")];
-    for (after, is_told) in [(59, true), (60, true), (61, false)] {
+    for (after, is_reported) in [(59, true), (60, true), (61, false)] {
         for is_killed in [false, true] {
             let state = state.path().join(format!("{after}{is_killed}"));
             let mut agent = Agent::start(&state, &[], minute(0));
-            agent.see(flow(minute(0), "203.0.113.5", 1));
+            agent.observe(flow(minute(0), "203.0.113.5", 1));
             if is_killed {
-                // What the kernel has of its files is all that is left of it.
+                // No destructor runs: only written data is left.
                 std::mem::forget(agent);
                 agent = Agent::start(&state, &[], minute(after - 1));
             }
             agent.swap(&c2, minute(after));
-            let expected = if is_told { vec![retro("c2", 1, 0)] } else { vec![] };
-            assert_eq!(agent.told(), expected, "{after} minutes, killed {is_killed}");
+            let expected = if is_reported { vec![retro("c2", 1, 0)] } else { vec![] };
+            assert_eq!(agent.take_alerts(), expected, "{after} minutes, killed {is_killed}");
         }
     }
 }
 
 #[test]
-fn a_retro_alert_says_what_the_connection_was() {
+fn a_retro_alert_has_the_data_of_the_connection() {
     let state = tempfile::tempdir().unwrap();
     let mut agent = Agent::start(state.path(), &[], minute(0));
-    agent.see(flow(minute(1), "203.0.113.5", 7));
+    agent.observe(flow(minute(1), "203.0.113.5", 7));
     let late = Flow { local_port: Some(50_000), ..flow(minute(2), "203.0.113.5", 7) };
-    agent.see(late);
-    let moved = Flow {
+    agent.observe(late);
+    let traffic = Flow {
         phase: Phase::Closed,
         bytes_sent: 11,
         bytes_received: 22,
         ..flow(minute(3), "203.0.113.5", 7)
     };
-    agent.see(moved);
+    agent.observe(traffic);
     agent.swap(&[indicator("c2", "203.0.113.0/24")], minute(4));
     let [alert] = &agent.alerts.0[..] else { panic!("{:?}", agent.alerts.0) };
     assert_eq!(
@@ -193,58 +193,58 @@ fn a_retro_alert_says_what_the_connection_was() {
 }
 
 #[test]
-fn no_connection_is_told_twice_of_one_indicator() {
+fn no_connection_is_reported_twice_for_one_indicator() {
     let state = tempfile::tempdir().unwrap();
     let c2 = indicator("c2", "203.0.113.5");
     let mut agent = Agent::start(state.path(), &[], minute(0));
-    agent.see(flow(minute(0), "203.0.113.5", 1));
+    agent.observe(flow(minute(0), "203.0.113.5", 1));
     agent.swap(std::slice::from_ref(&c2), minute(1));
-    assert_eq!(agent.told(), [retro("c2", 1, 0)]);
-    // The next one alerts at once, and a new version of the indicator tells nothing again.
-    agent.see(flow(minute(2), "203.0.113.5", 1));
-    assert_eq!(agent.told(), [new("c2")]);
+    assert_eq!(agent.take_alerts(), [retro("c2", 1, 0)]);
+    // The next connection alerts at once; a new version of the indicator reports nothing again.
+    agent.observe(flow(minute(2), "203.0.113.5", 1));
+    assert_eq!(agent.take_alerts(), [new("c2")]);
     let newer = Indicator { description: "newer".to_owned(), ..c2.clone() };
     agent.swap(&[newer.clone(), indicator("other", "203.0.113.0/24")], minute(3));
-    assert_eq!(agent.told(), [retro("other", 2, 0)]);
-    // A kill right after it, and another one.
+    assert_eq!(agent.take_alerts(), [retro("other", 2, 0)]);
+    // Two kills right after it.
     for _ in 0..2 {
         std::mem::forget(agent);
         agent = Agent::start(state.path(), std::slice::from_ref(&c2), minute(2));
         agent.detection.tick(minute(2), &mut agent.alerts);
-        assert_eq!(agent.told(), []);
+        assert_eq!(agent.take_alerts(), []);
     }
-    // It leaves and comes back: only what was between is new.
+    // The indicator is removed and added again: only connections in between are new.
     agent.swap(&[], minute(4));
-    agent.see(flow(minute(5), "203.0.113.5", 1));
+    agent.observe(flow(minute(5), "203.0.113.5", 1));
     agent.swap(std::slice::from_ref(&newer), minute(6));
-    assert_eq!(agent.told(), [retro("c2", 1, 0)]);
+    assert_eq!(agent.take_alerts(), [retro("c2", 1, 0)]);
     std::mem::forget(agent);
     let mut agent = Agent::start(state.path(), std::slice::from_ref(&newer), minute(7));
     agent.detection.tick(minute(7), &mut agent.alerts);
     agent.swap(&[newer, c2], minute(8));
-    assert_eq!(agent.told(), []);
+    assert_eq!(agent.take_alerts(), []);
 }
 
 #[test]
-fn what_a_restarted_agent_tells_is_not_told_again_after_the_next_kill() {
+fn alerts_of_a_restarted_agent_are_not_repeated_after_the_next_kill() {
     let state = tempfile::tempdir().unwrap();
     let c2 = [indicator("c2", "203.0.113.5")];
     let mut agent = Agent::start(state.path(), &[], minute(0));
-    agent.see(flow(minute(0), "203.0.113.5", 1));
-    for (at, told) in [(1, 1), (2, 0), (3, 0)] {
+    agent.observe(flow(minute(0), "203.0.113.5", 1));
+    for (at, count) in [(1, 1), (2, 0), (3, 0)] {
         std::mem::forget(agent);
         agent = Agent::start(state.path(), &c2, minute(at));
         agent.detection.tick(minute(at), &mut agent.alerts);
-        assert_eq!(agent.told().len(), told, "minute {at}");
+        assert_eq!(agent.take_alerts().len(), count, "minute {at}");
     }
 }
 
 #[test]
-fn what_a_killed_agent_raised_has_the_same_id_again() {
+fn a_repeated_alert_of_a_killed_agent_has_the_same_id() {
     let state = tempfile::tempdir().unwrap();
     let c2 = [indicator("c2", "203.0.113.5")];
     let mut agent = Agent::start(state.path(), &[], minute(0));
-    agent.see(flow(minute(0), "203.0.113.5", 1));
+    agent.observe(flow(minute(0), "203.0.113.5", 1));
     let copy = tempfile::tempdir().unwrap();
     std::fs::create_dir(copy.path().join("history")).unwrap();
     for file in std::fs::read_dir(state.path().join("history")).unwrap() {
@@ -253,7 +253,7 @@ fn what_a_killed_agent_raised_has_the_same_id_again() {
     }
     agent.swap(&c2, minute(1));
     let first = agent.alerts.0.remove(0);
-    // The same again, from the files as they were before the alert was noted.
+    // Repeated from the files as they were before the alert was recorded.
     let mut again = Agent::start(copy.path(), &c2, minute(2));
     again.detection.tick(minute(2), &mut again.alerts);
     let [second] = &again.alerts.0[..] else { panic!("{:?}", again.alerts.0) };
@@ -261,41 +261,41 @@ fn what_a_killed_agent_raised_has_the_same_id_again() {
 }
 
 #[test]
-fn a_connection_that_outlives_the_agent_is_one() {
+fn a_connection_that_outlives_the_agent_counts_once() {
     let state = tempfile::tempdir().unwrap();
     let c2 = [indicator("c2", "203.0.113.5")];
-    for was_told in [false, true] {
-        let state = state.path().join(was_told.to_string());
-        let known: &[Indicator] = if was_told { &c2 } else { &[] };
+    for was_reported in [false, true] {
+        let state = state.path().join(was_reported.to_string());
+        let known: &[Indicator] = if was_reported { &c2 } else { &[] };
         let mut agent = Agent::start(&state, known, minute(0));
-        agent.see(flow(minute(0), "203.0.113.5", 1));
-        assert_eq!(agent.told().len(), usize::from(was_told));
+        agent.observe(flow(minute(0), "203.0.113.5", 1));
+        assert_eq!(agent.take_alerts().len(), usize::from(was_reported));
         std::mem::forget(agent);
         let mut agent = Agent::start(&state, &c2, minute(5));
         agent.detection.tick(minute(5), &mut agent.alerts);
         let scan = Attribution::Scan;
         let found =
             Flow { preexisting: true, attribution: scan, ..flow(minute(5), "203.0.113.5", 1) };
-        agent.see(found.clone());
-        let expected = if was_told { vec![] } else { vec![retro("c2", 1, 0)] };
-        assert_eq!(agent.told(), expected, "told {was_told}");
-        // There was one; a second one is another connection.
-        agent.see(found);
-        assert_eq!(agent.told(), [new("c2")]);
+        agent.observe(found.clone());
+        let expected = if was_reported { vec![] } else { vec![retro("c2", 1, 0)] };
+        assert_eq!(agent.take_alerts(), expected, "reported {was_reported}");
+        // A second one is another connection.
+        agent.observe(found);
+        assert_eq!(agent.take_alerts(), [new("c2")]);
     }
 }
 
 #[test]
-fn what_must_not_alert_does_not_later() {
+fn connections_that_must_not_alert_do_not_alert_later() {
     let state = tempfile::tempdir().unwrap();
     let mut agent = Agent::start(state.path(), &[], minute(0));
-    agent.see(flow(minute(0), "198.51.100.99", 1));
-    agent.see(flow(minute(0), "203.0.113.5", 9));
-    agent.see(flow(minute(0), "10.0.0.1", 1));
+    agent.observe(flow(minute(0), "198.51.100.99", 1));
+    agent.observe(flow(minute(0), "203.0.113.5", 9));
+    agent.observe(flow(minute(0), "10.0.0.1", 1));
     let expired = Indicator { expires: Some(minute(3)), ..indicator("old", "203.0.113.6") };
     let future = Indicator { valid_from: Some(minute(5)), ..indicator("early", "203.0.113.7") };
-    agent.see(flow(minute(1), "203.0.113.6", 1));
-    agent.see(flow(minute(1), "203.0.113.7", 1));
+    agent.observe(flow(minute(1), "203.0.113.6", 1));
+    agent.observe(flow(minute(1), "203.0.113.7", 1));
     let all = [
         indicator("allowed", "198.51.100.99"),
         indicator("own", "203.0.113.5"),
@@ -304,14 +304,14 @@ fn what_must_not_alert_does_not_later() {
         future,
     ];
     agent.swap(&all, minute(4));
-    assert_eq!(agent.told(), []);
-    // It counts from now on, and no swap is needed for that.
+    assert_eq!(agent.take_alerts(), []);
+    // The indicator is valid from now on, without a new set.
     agent.detection.tick(minute(5), &mut agent.alerts);
-    assert_eq!(agent.told(), [retro("early", 1, 0)]);
+    assert_eq!(agent.take_alerts(), [retro("early", 1, 0)]);
 }
 
 #[test]
-fn a_translation_is_looked_back_on() {
+fn a_nat_mapping_is_matched_later() {
     let state = tempfile::tempdir().unwrap();
     let mut agent = Agent::start(state.path(), &[], minute(0));
     let translated = NatMapping {
@@ -320,71 +320,71 @@ fn a_translation_is_looked_back_on() {
         remote_ip: "203.0.113.5".parse().unwrap(),
         remote_port: 8443,
     };
-    agent.see(flow(minute(0), "10.96.0.1", 1));
+    agent.observe(flow(minute(0), "10.96.0.1", 1));
     let phase = Phase::Translated;
-    agent.see(Flow { phase, translated: Some(translated), ..flow(minute(0), "10.96.0.1", 1) });
+    agent.observe(Flow { phase, translated: Some(translated), ..flow(minute(0), "10.96.0.1", 1) });
     agent.swap(&[indicator("c2", "203.0.113.5")], minute(1));
-    assert_eq!(agent.told(), [retro("c2", 1, 0)]);
+    assert_eq!(agent.take_alerts(), [retro("c2", 1, 0)]);
 }
 
 #[test]
-fn a_history_that_cannot_be_written_loses_no_live_alert_and_is_counted() {
+fn a_failed_write_loses_no_live_alert_and_is_counted() {
     let state = tempfile::tempdir().unwrap();
     let c2 = [indicator("c2", "203.0.113.5")];
     let mut agent = Agent::start(state.path(), &c2, minute(0));
     std::fs::remove_dir_all(state.path().join("history")).unwrap();
-    agent.see(flow(minute(0), "203.0.113.5", 1));
-    agent.see(flow(minute(0), "203.0.113.6", 1));
-    assert_eq!(agent.told(), [new("c2")]);
+    agent.observe(flow(minute(0), "203.0.113.5", 1));
+    agent.observe(flow(minute(0), "203.0.113.6", 1));
+    assert_eq!(agent.take_alerts(), [new("c2")]);
     assert_eq!(agent.stats.history_writes_failed.value(), 2);
     std::fs::create_dir(state.path().join("history")).unwrap();
-    agent.see(flow(minute(1), "203.0.113.6", 1));
+    agent.observe(flow(minute(1), "203.0.113.6", 1));
     agent.swap(&[indicator("later", "203.0.113.6")], minute(2));
-    assert_eq!(agent.told(), [retro("later", 1, 0)]);
+    assert_eq!(agent.take_alerts(), [retro("later", 1, 0)]);
 }
 
 #[test]
-fn what_does_not_fit_leaves_oldest_first_and_is_counted() {
+fn the_oldest_entries_are_evicted_and_counted() {
     let state = tempfile::tempdir().unwrap();
     let config = HistoryConfig { max_entries: 80, ..CONFIG };
     let mut agent = Agent::with(state.path(), config, &[], minute(0));
     for number in 0..200_u8 {
         let remote = IpAddr::from([203, 0, 113, number]).to_string();
-        agent.see(flow(minute(0), &remote, 1));
+        agent.observe(flow(minute(0), &remote, 1));
     }
     let files = || std::fs::read_dir(state.path().join("history")).unwrap().count();
     assert!(files() <= 9, "{}", files());
     agent.swap(&[indicator("all", "203.0.113.0/24")], minute(1));
-    let told = agent.told();
+    let alerts = agent.take_alerts();
     let evicted = agent.stats.history_entries_evicted.value();
-    assert_eq!(told.len() as u64 + evicted, 200);
-    assert!((70..=80).contains(&told.len()), "{}", told.len());
-    // What is older than the look-back leaves the disk.
-    agent.see(flow(minute(100), "203.0.113.1", 1));
+    assert_eq!(alerts.len() as u64 + evicted, 200);
+    assert!((70..=80).contains(&alerts.len()), "{}", alerts.len());
+    // Files older than the look-back period are removed.
+    agent.observe(flow(minute(100), "203.0.113.1", 1));
     agent.detection.tick(minute(200), &mut agent.alerts);
     assert!(files() <= 1);
 }
 
 proptest! {
-    /// Whatever the end of a file is, what is whole before it counts.
+    /// Records before the damage are used.
     #[test]
-    fn a_file_that_is_cut_or_damaged_counts_up_to_there(at in 0_usize..1500, bit in 0..8_u8, cut: bool) {
+    fn records_before_a_cut_or_damage_are_used(at in 0_usize..1500, bit in 0..8_u8, cut: bool) {
         let state = tempfile::tempdir().unwrap();
         let mut agent = Agent::start(state.path(), &[], minute(0));
         for number in 0..5_u8 {
-            agent.see(flow(minute(0), &IpAddr::from([203, 0, 113, number]).to_string(), 1));
+            agent.observe(flow(minute(0), &IpAddr::from([203, 0, 113, number]).to_string(), 1));
         }
         drop(agent);
         let file = std::fs::read_dir(state.path().join("history")).unwrap().next().unwrap().unwrap();
         let mut bytes = std::fs::read(file.path()).unwrap();
-        // Five times a kind and its connection, each as long as the others.
+        // Five entries with a connection each, all of the same length.
         let each = bytes.len() / 5;
         let at = at % bytes.len();
         if cut { bytes.truncate(at); } else { bytes[at] ^= 1 << bit; }
         std::fs::write(file.path(), &bytes).unwrap();
         let mut agent = Agent::start(state.path(), &[], minute(1));
-        agent.see(flow(minute(1), "203.0.113.9", 1));
+        agent.observe(flow(minute(1), "203.0.113.9", 1));
         agent.swap(&[indicator("all", "203.0.113.0/24")], minute(2));
-        prop_assert_eq!(agent.told().len(), at / each + 1);
+        prop_assert_eq!(agent.take_alerts().len(), at / each + 1);
     }
 }
