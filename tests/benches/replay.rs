@@ -17,8 +17,7 @@ use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
 use sensor_user::base::progress::Progress;
-use sensor_user::replay::at;
-use sensor_user::replay::at::AtOptions;
+use sensor_user::replay::{AtOptions, at};
 
 /// Number of rows per row with the address of an indicator.
 const ROWS_PER_HIT: u32 = 1000;

@@ -1,13 +1,13 @@
-//! `Blocks`: an input in blocks of whole lines, so that several threads can read them.
+//! `Blocks`: an input in blocks of complete lines, for several threads.
 
 use std::io::{self, BufRead, Read as _};
 
 use crate::base::lines::LINE_MAX;
 
-/// Bytes of a block at most; more than a line may have.
+/// Limit of a block in bytes; exceeds that of a line.
 const BLOCK_BYTES: usize = LINE_MAX * 2;
 
-/// Some whole lines.
+/// Consecutive complete lines.
 #[derive(Debug, Default)]
 pub(super) struct Block {
     bytes: Vec<u8>,
@@ -19,7 +19,8 @@ impl Block {
         self.bytes.is_empty()
     }
 
-    /// Its lines with their numbers, from 1, without line feeds; `None` for one that is too long.
+    /// Returns the lines with their numbers, from 1, without line feeds; `None` for a line that is too
+    /// long.
     pub(super) fn lines(&self) -> impl Iterator<Item = (u64, Option<&[u8]>)> {
         let mut rest = self.bytes.as_slice();
         let mut number = self.first_line;
@@ -41,10 +42,10 @@ impl Block {
     }
 }
 
-/// Reads blocks one after the other.
+/// Reader of consecutive blocks.
 pub(super) struct Blocks<R> {
     reader: R,
-    /// Begin of a line whose end is in the next block.
+    /// Start of a line that ends in the next block.
     rest: Vec<u8>,
     next_line: u64,
     block_bytes: usize,
@@ -55,7 +56,7 @@ impl<R: BufRead> Blocks<R> {
         Self { reader, rest: Vec::new(), next_line: 1, block_bytes: BLOCK_BYTES }
     }
 
-    /// Fills all `blocks`, in order; at the end of the input they are empty.
+    /// Fills all `blocks` in order; blocks after the end of the input are empty.
     pub(super) fn fill(&mut self, blocks: &mut [Block]) -> io::Result<()> {
         blocks.iter_mut().try_for_each(|block| self.fill_one(block))
     }
@@ -69,7 +70,7 @@ impl<R: BufRead> Blocks<R> {
         match memchr::memrchr(b'\n', bytes) {
             Some(last) => self.rest = bytes.split_off(last + 1),
             None if bytes.len() < self.block_bytes => {}
-            // What is kept of it is still too long, and rejected as such.
+            // The part in this block already exceeds the limit, so the line is rejected.
             None => self.skip_line()?,
         }
         block.first_line = self.next_line;
@@ -98,19 +99,19 @@ mod tests {
 
     use proptest::prelude::*;
 
-    type Found = Vec<(u64, Option<Vec<u8>>)>;
+    type NumberedLines = Vec<(u64, Option<Vec<u8>>)>;
 
-    fn lines(input: &[u8], (block_bytes, buffer, at_once): (usize, usize, usize)) -> Found {
+    fn lines(input: &[u8], [block_bytes, buffer, at_once]: [usize; 3]) -> NumberedLines {
         let reader = io::BufReader::with_capacity(buffer, input);
         let mut blocks = Blocks { block_bytes, ..Blocks::new(reader) };
-        let mut held: Vec<Block> = (0..at_once).map(|_| Block::default()).collect();
+        let mut round: Vec<Block> = (0..at_once).map(|_| Block::default()).collect();
         let mut found = Vec::new();
         loop {
-            blocks.fill(&mut held).unwrap();
-            if held[0].is_empty() {
+            blocks.fill(&mut round).unwrap();
+            if round[0].is_empty() {
                 return found;
             }
-            for block in &held {
+            for block in &round {
                 found.extend(block.lines().map(|(line, bytes)| (line, bytes.map(<[u8]>::to_vec))));
             }
         }
@@ -118,19 +119,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lines_are_those_of_the_input(
+        fn blocks_have_the_lines_of_the_input(
             input in prop::collection::vec("[ab]{0,6}", 0..30),
             ended in any::<bool>(),
             sizes in (8..20_usize, 1..9_usize, 1..4_usize),
         ) {
             let end = if ended && !input.is_empty() { "\n" } else { "" };
             let text = input.join("\n") + end;
-            let expected: Found = text
+            let expected: NumberedLines = text
                 .split_terminator('\n')
                 .zip(1..)
                 .map(|(line, number)| (number, Some(line.as_bytes().to_vec())))
                 .collect();
-            prop_assert_eq!(lines(text.as_bytes(), sizes), expected);
+            prop_assert_eq!(lines(text.as_bytes(), sizes.into()), expected);
         }
     }
 
@@ -138,7 +139,7 @@ mod tests {
     fn a_line_longer_than_a_block_is_one_rejected_line() {
         for length in [LINE_MAX + 1, BLOCK_BYTES - 3, BLOCK_BYTES, BLOCK_BYTES * 3 + 5] {
             let text = format!("a\n{}\nb\n{}", "x".repeat(length), "y".repeat(length));
-            let found = lines(text.as_bytes(), (BLOCK_BYTES, 4096, 2));
+            let found = lines(text.as_bytes(), [BLOCK_BYTES, 4096, 2]);
             let line = |text: &str| Some(text.as_bytes().to_vec());
             assert_eq!(found, [(1, line("a")), (2, None), (3, line("b")), (4, None)], "{length}");
         }

@@ -1,39 +1,49 @@
-//! Indicators of a replay: all files of rows are one table, the newest version of an id of the
-//! other documents decides, and each list is a feed of its own.
+//! Indicators of a replay. All files of rows form one table. Of the other documents the newest version
+//! of an id counts. Each list is a separate feed.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::at::{AtOptions, ReplayError};
 use super::input;
 use super::input::Input;
+use super::options::ReplayError;
 use super::reject_log::RejectLog;
+use crate::base::progress::Progress;
 use crate::intel::sniff;
 use crate::intel::{
     CollectedEntries, DocumentFormat, EntryContent, FeedEntry, FeedKind, Indicator, ListFormat,
     PrefixPolicy, ReadError, ReadPolicy, Rejects, RowReader, parse_list, read_document,
 };
 
-/// Bytes by which it is told what a file is.
-const HEAD: u64 = 1 << 16;
+/// Bytes at the start of a file that its kind is detected from.
+const HEAD_BYTES: u64 = 1 << 16;
 
-/// Reads all indicator files: those that are live at `options.at`, no id twice. What of them is
-/// malformed goes to `log`.
+/// Files of indicators, and the time at which they are evaluated.
+pub(super) struct IndicatorInput<'i> {
+    pub(super) files: &'i [PathBuf],
+    /// Only indicators that are live at this time are used.
+    pub(super) at: Timestamp,
+    /// Rows before `at - lookback` are ignored.
+    pub(super) lookback: SignedDuration,
+    pub(super) progress: &'i Progress,
+}
+
+/// Reads all files. Returns the live indicators, each id once. Malformed entries go to `log`.
 pub(super) fn load(
-    options: &AtOptions,
+    options: &IndicatorInput<'_>,
     log: &mut RejectLog<'_>,
 ) -> Result<Vec<Arc<Indicator>>, ReplayError> {
     let prefixes = PrefixPolicy::default();
-    let mut rows = RowReader::new("".into(), prefixes, options.at, options.indicator_lookback);
+    let mut rows = RowReader::new("".into(), prefixes, options.at, options.lookback);
     let mut documents = Documents::new(prefixes, options.at);
     let mut listed = Vec::new();
-    for path in &options.indicators {
+    for path in options.files {
         let failed = |source| ReplayError::Read { path: path.clone(), source };
-        let mut input = input::open(path, &options.progress).map_err(failed)?;
+        let mut input = input::open(path, options.progress).map_err(failed)?;
         let feed = feed_name(path);
         let rejects = match kind(&mut input).map_err(failed)? {
             FeedKind::Sentinel => {
@@ -49,13 +59,13 @@ pub(super) fn load(
             }
             kind => documents.read(input, kind, &feed).map_err(failed)?,
         };
-        note(&rejects, path, log).map_err(ReplayError::WriteRejects)?;
+        log_malformed(&rejects, path, log).map_err(ReplayError::WriteRejects)?;
     }
     let mut all = rows.finish(options.at).indicators;
     let mut ids: HashSet<String> = all.iter().map(|indicator| indicator.id.clone()).collect();
-    for (id, of_id) in documents.finish() {
+    for (id, indicators) in documents.finish() {
         if ids.insert(id) {
-            all.extend(of_id);
+            all.extend(indicators);
         }
     }
     all.extend(listed.into_iter().filter(|indicator| ids.insert(indicator.id.clone())));
@@ -64,12 +74,12 @@ pub(super) fn load(
 
 fn kind(input: &mut Input) -> std::io::Result<FeedKind> {
     match input.first {
-        Some(b'{' | b'[') => Ok(sniff(&input.peek(HEAD)?)),
+        Some(b'{' | b'[') => Ok(sniff(&input.peek(HEAD_BYTES)?)),
         _ => Ok(FeedKind::List),
     }
 }
 
-/// What STIX, MISP and the like say, by id, in the order in which the ids first came.
+/// Newest content of each id in STIX, MISP and similar documents, in the order of first occurrence.
 struct Documents {
     policy: ReadPolicy,
     newest: IndexMap<String, (Option<Timestamp>, EntryContent)>,
@@ -82,16 +92,16 @@ impl Documents {
         Self { policy, newest: IndexMap::new() }
     }
 
-    /// Reads a file; one that is cut or no document of its kind is an error.
+    /// Reads a file. A truncated file, or one of another kind, is an error.
     fn read(&mut self, input: Input, kind: FeedKind, feed: &Arc<str>) -> std::io::Result<Rejects> {
-        let mut found = CollectedEntries::default();
+        let mut collected = CollectedEntries::default();
         let format = DocumentFormat { kind, list: &ListFormat::default() };
-        match read_document(input.reader, format, &self.policy, 1, &mut found) {
+        match read_document(input.reader, format, &self.policy, 1, &mut collected) {
             Ok(_) => {}
             Err(ReadError::Io(error)) => return Err(error),
             Err(other) => return Err(std::io::Error::other(other)),
         }
-        let CollectedEntries { entries, mut rejects } = found;
+        let CollectedEntries { entries, mut rejects } = collected;
         for FeedEntry { id, version, position, mut content, .. } in entries {
             match &mut content {
                 EntryContent::Removed(reason) => rejects.add(position, reason.clone(), &id),
@@ -109,7 +119,7 @@ impl Documents {
         Ok(rejects)
     }
 
-    /// The indicators of each id that are live.
+    /// Returns the live indicators of each id.
     fn finish(self) -> impl Iterator<Item = (String, Vec<Indicator>)> {
         let Self { policy, newest } = self;
         newest.into_iter().filter_map(move |(id, (_, content))| {
@@ -120,7 +130,7 @@ impl Documents {
     }
 }
 
-/// A feed is named after its file.
+/// Returns the name of the file as the name of the feed.
 fn feed_name(path: &Path) -> Arc<str> {
     if input::is_stdin(path) {
         return "stdin".into();
@@ -128,12 +138,12 @@ fn feed_name(path: &Path) -> Arc<str> {
     path.file_name().map_or_else(|| "".into(), |name| name.to_string_lossy().into())
 }
 
-fn note(rejects: &Rejects, path: &Path, log: &mut RejectLog<'_>) -> std::io::Result<()> {
-    let mut unseen = rejects.malformed();
+fn log_malformed(rejects: &Rejects, path: &Path, log: &mut RejectLog<'_>) -> std::io::Result<()> {
+    let mut unlisted = rejects.malformed();
     for reject in rejects.kept().iter().filter(|reject| reject.reason.is_malformed()) {
         log.add(path, reject.position, &format!("{}: {:?}", reject.reason, reject.text))?;
-        unseen -= 1;
+        unlisted -= 1;
     }
-    log.add_unseen(unseen);
+    log.add_unlisted(unlisted);
     Ok(())
 }

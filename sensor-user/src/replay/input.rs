@@ -1,27 +1,27 @@
-//! Files that are replayed: named by path, `-` for standard input, with or without a byte order
-//! mark.
+//! Input files of a replay; `-` is standard input. A byte order mark is skipped.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::options::ReplayError;
 use crate::base::progress::Progress;
 
-/// Bytes that one read asks the system for.
+/// Size of a read in bytes.
 const BUFFER_BYTES: usize = 1 << 17;
-/// Blank bytes at most in front of the first byte that tells what a file is.
+/// Limit of the blank bytes before the first byte that identifies the kind of the file.
 const BLANK_MAX: u64 = 1 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A file that is open, and its first byte that is not blank.
+/// An open file.
 pub(super) struct Input {
     pub(super) reader: Box<dyn BufRead>,
-    /// `None` when there is none.
+    /// First byte that is not blank, if any.
     pub(super) first: Option<u8>,
 }
 
 impl Input {
-    /// The bytes at the beginning, at most `count`; they are still to be read.
+    /// Returns the first bytes, at most `count`, without consuming them.
     pub(super) fn peek(&mut self, count: u64) -> io::Result<Vec<u8>> {
         let mut head = Vec::new();
         self.reader.by_ref().take(count).read_to_end(&mut head)?;
@@ -31,7 +31,7 @@ impl Input {
     }
 }
 
-/// Opens a file, whose bytes `progress` counts; `-` is standard input. A byte order mark is left out.
+/// Opens a file, or standard input for `-`. `progress` counts the bytes read.
 pub(super) fn open(path: &Path, progress: &Progress) -> io::Result<Input> {
     if is_stdin(path) {
         return prepare(BufReader::with_capacity(BUFFER_BYTES, io::stdin()));
@@ -39,13 +39,22 @@ pub(super) fn open(path: &Path, progress: &Progress) -> io::Result<Input> {
     prepare(BufReader::with_capacity(BUFFER_BYTES, progress.wrap_file(File::open(path)?)))
 }
 
-/// Whether a path stands for standard input.
+/// True if `path` denotes standard input.
 pub(super) fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
+/// Fails if the inputs name standard input more than once.
+pub(super) fn check_stdin(
+    connections: &[PathBuf],
+    indicators: &[PathBuf],
+) -> Result<(), ReplayError> {
+    let count = connections.iter().chain(indicators).filter(|path| is_stdin(path)).count();
+    if count > 1 { Err(ReplayError::StdinRepeated(count)) } else { Ok(()) }
+}
+
 fn prepare(mut reader: impl BufRead + 'static) -> io::Result<Input> {
-    // The blanks are kept, so that lines keep their numbers.
+    // Blanks are kept, so that line numbers stay correct.
     let mut head = Vec::new();
     let mut first = None;
     for byte in reader.by_ref().take(BLANK_MAX).bytes() {
@@ -65,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_byte_is_seen_and_the_rest_kept() {
+    fn the_first_byte_is_found_and_all_bytes_are_read() {
         for (text, first, kept) in [
             ("", None, ""),
             (" \n", None, " \n"),

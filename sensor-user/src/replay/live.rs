@@ -1,30 +1,29 @@
-//! `replay --live`: recorded connections through the live pipeline, by their own time.
+//! `replay --live`: recorded connections through the live pipeline, at their recorded times.
 //!
-//! The input is what `record` writes, or rows of `VMConnection`: a row is then one connection that
-//! is opened at its `TimeGenerated` and stands for as many as its links. The same input gives the
-//! same alerts, byte for byte, on any machine.
+//! The input is the output of `record`, or rows of `VMConnection`. Such a row becomes one connection
+//! that is opened at its `TimeGenerated`, and counts as many connections as its links. The same input
+//! gives the same alerts, byte for byte, on any machine.
 
 use std::collections::HashSet;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::at::{AtOptions, ReplayError};
 use super::indicators;
+use super::indicators::IndicatorInput;
 use super::input;
+use super::options::{LiveOptions, LiveSummary, ReplayError};
+use super::recorded_row;
+use super::recorded_row::{RecordedLine, RecordedRow, RowHead};
 use super::reject_log::RejectLog;
-use super::rows;
-use super::rows::{Head, Seen};
-use super::rows_out::RowsOut;
+use super::row_writer::RowWriter;
 use crate::base::counters::Stats;
 use crate::base::lines::{Lines, json_error};
-use crate::base::progress::Progress;
 use crate::base::protocol::Protocol;
 use crate::intel::IndicatorSet;
 use crate::pipeline::aggregate::recorded::RecordedChange;
@@ -37,150 +36,136 @@ use crate::pipeline::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, PipelineOutput, RemoteFacts};
 use crate::schema::TableRow;
 
-/// Stands for the agent's id in the ids of replayed alerts.
+/// Agent id in the ids of replayed alerts.
 const AGENT_ID: &str = "replay";
-/// Windows open at once at most.
+/// Limit of the open dedup windows, and of row keys.
 const MAX_KEYS: usize = 1_000_000;
+/// Interval of progress updates, in lines.
+const PROGRESS_LINES: u64 = 4096;
 
-/// Progress is told once in so many rows.
-const ROWS_A_TIME: u64 = 4096;
-
-/// What is replayed.
-#[derive(Debug, Clone)]
-pub struct LiveOptions {
-    /// Files of recorded changes or of rows, in the order in which they are read; `-` is standard
-    /// input.
-    pub connections: Vec<PathBuf>,
-    /// Files of indicators, as in [`AtOptions::indicators`].
-    /// Which rows decide is judged as of the first connection.
-    pub indicators: Vec<PathBuf>,
-    /// Indicator rows older than this are ignored.
-    pub indicator_lookback: SignedDuration,
-    /// Hits of one key within this time after its alert are counted, not raised.
-    pub window: SignedDuration,
-    /// Where the rows of recorded changes go: a file of JSON lines, or a folder for Parquet files.
-    pub rows: Option<PathBuf>,
-    /// Is told how far it is.
-    pub progress: Progress,
-}
-
-/// What was read and found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LiveSummary {
-    /// Lines that are not blank.
-    pub lines: u64,
-    /// Malformed lines of all files, those of the indicators too.
-    pub rejected: u64,
-    /// What the input says was lost while it was recorded (`NetsensorLoss` lines).
-    pub lost: u64,
-    /// Alerts that were written.
-    pub alerts: u64,
-    /// Rows that were written.
-    pub rows: u64,
-}
-
-/// Replays; `out` gets one alert as JSON a line as they are raised, `rejects` the malformed lines.
+/// Runs the replay. Writes each alert to `out` as a JSON line once it is raised, and malformed lines to
+/// `rejects`.
 pub fn run(
     options: &LiveOptions,
     out: &mut dyn Write,
     rejects: &mut dyn Write,
 ) -> Result<LiveSummary, ReplayError> {
-    let stdin = options.connections.iter().chain(&options.indicators);
-    let stdin = stdin.filter(|path| input::is_stdin(path)).count();
-    if stdin > 1 {
-        return Err(ReplayError::StdinRepeated(stdin));
-    }
-    let mut log = RejectLog::new(rejects, "lines");
-    let rows = options.rows.as_deref().map(RowsOut::open).transpose()?;
-    let mut output = Output { out, alerts: 0, rows, error: None };
-    let mut summary = LiveSummary::default();
-    let mut detection: Option<Detection> = None;
-    // Names of answers before the first connection.
-    let mut early = Names::new(Names::MAX, Arc::default());
+    input::check_stdin(&options.connections, &options.indicators)?;
+    let rows = options.rows.as_deref().map(RowWriter::open).transpose()?;
+    let mut replay = LiveReplay {
+        options,
+        log: RejectLog::new(rejects, "lines"),
+        output: ReplayOutput { out, alerts: 0, rows, error: None },
+        detection: None,
+        early_names: Names::new(Names::MAX, Arc::default()),
+        summary: LiveSummary::default(),
+    };
     for path in &options.connections {
-        let failed = |source| ReplayError::Read { path: path.clone(), source };
-        let mut lines = Lines::new(input::open(path, &options.progress).map_err(failed)?.reader);
-        while let Some(line) = lines.next_line().map_err(failed)? {
-            let parsed = line.bytes.map_or_else(|| Err("line too long".to_owned()), parse);
-            let (time, told) = match parsed {
-                Ok(Parsed::Blank) => continue,
-                Ok(Parsed::Told(time, told)) => (time, told),
-                Ok(Parsed::AgentEvent { lost }) => {
-                    summary.lines += 1;
-                    summary.lost = summary.lost.saturating_add(lost);
-                    continue;
-                }
-                Err(reason) => {
-                    log.add(path, line.number, &reason).map_err(ReplayError::WriteRejects)?;
-                    summary.lines += 1;
-                    continue;
-                }
-            };
-            summary.lines += 1;
-            if summary.lines % ROWS_A_TIME == 0 {
-                options.progress.set_rows(summary.lines);
-            }
-            let change = match (told, &mut detection) {
-                (Told::Change(change), _) => change,
-                (Told::Answer(answer), Some(detection)) => {
-                    detection.tick(time, &mut output);
-                    detection.resolved(&answer);
-                    continue;
-                }
-                (Told::Answer(answer), None) => {
-                    early.learn(&answer);
-                    continue;
-                }
-            };
-            let detection = match &mut detection {
-                Some(detection) => detection,
-                none => {
-                    let detection = none.insert(start(options, &change.flow, &mut log)?);
-                    let names = std::mem::replace(&mut early, Names::new(0, Arc::default()));
-                    detection.facts = RemoteFacts::new(names, None);
-                    detection
-                }
-            };
-            // A translation is told with the time of the beginning, which may be long past.
-            if change.kind != ChangeKind::Translated {
-                detection.tick(time, &mut output);
-            }
-            detection.observe(&change, &mut output);
-            output.check()?;
-        }
+        replay.read_file(path)?;
     }
-    if let Some(detection) = &mut detection {
-        while detection.finish(&mut output) {}
-    }
-    output.check()?;
-    output.out.flush().map_err(ReplayError::WriteAlerts)?;
-    summary.rows = output.rows.take().map_or(Ok(0), RowsOut::finish)?;
-    summary.alerts = output.alerts;
-    summary.rejected = log.finish().map_err(ReplayError::WriteRejects)?;
-    Ok(summary)
+    replay.finish()
 }
 
-/// Loads the indicators as of the first connection, and puts the stages together.
+struct LiveReplay<'r> {
+    options: &'r LiveOptions,
+    log: RejectLog<'r>,
+    output: ReplayOutput<'r>,
+    /// Built at the first connection, whose time the indicators depend on.
+    detection: Option<Detection>,
+    /// Names in DNS responses before the first connection.
+    early_names: Names,
+    summary: LiveSummary,
+}
+
+impl LiveReplay<'_> {
+    fn read_file(&mut self, path: &Path) -> Result<(), ReplayError> {
+        let failed = |source| ReplayError::Read { path: path.to_owned(), source };
+        let reader = input::open(path, &self.options.progress).map_err(failed)?.reader;
+        let mut lines = Lines::new(reader);
+        while let Some(line) = lines.next_line().map_err(failed)? {
+            if line.bytes.is_some_and(|bytes| bytes.trim_ascii().is_empty()) {
+                continue;
+            }
+            self.summary.lines += 1;
+            if self.summary.lines % PROGRESS_LINES == 0 {
+                self.options.progress.set_rows(self.summary.lines);
+            }
+            match line.bytes.map_or_else(|| Err("line too long".to_owned()), parse) {
+                Ok(LiveLine::Change(change)) => self.observe(*change)?,
+                Ok(LiveLine::DnsAnswer(answer)) => self.learn(&answer),
+                Ok(LiveLine::AgentEvent { lost }) => {
+                    self.summary.lost = self.summary.lost.saturating_add(lost);
+                }
+                Err(reason) => {
+                    self.log.add(path, line.number, &reason).map_err(ReplayError::WriteRejects)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, dns: &DnsAnswer) {
+        match &mut self.detection {
+            Some(detection) => {
+                detection.tick(dns.time_generated, &mut self.output);
+                detection.resolved(dns);
+            }
+            None => self.early_names.learn(dns),
+        }
+    }
+
+    fn observe(&mut self, change: Change) -> Result<(), ReplayError> {
+        let detection = match &mut self.detection {
+            Some(detection) => detection,
+            none => {
+                let detection = none.insert(start(self.options, &change.flow, &mut self.log)?);
+                let names = Names::new(0, Arc::default());
+                let names = std::mem::replace(&mut self.early_names, names);
+                detection.facts = RemoteFacts::new(names, None);
+                detection
+            }
+        };
+        // A NAT mapping has the time of the connection's start, which may be long past.
+        if change.kind != ChangeKind::Translated {
+            detection.tick(change.flow.time, &mut self.output);
+        }
+        detection.observe(&change, &mut self.output);
+        self.output.check()
+    }
+
+    fn finish(mut self) -> Result<LiveSummary, ReplayError> {
+        if let Some(detection) = &mut self.detection {
+            while detection.finish(&mut self.output) {}
+        }
+        self.output.check()?;
+        self.output.out.flush().map_err(ReplayError::WriteAlerts)?;
+        Ok(LiveSummary {
+            rows: self.output.rows.take().map_or(Ok(0), RowWriter::finish)?,
+            alerts: self.output.alerts,
+            rejected: self.log.finish().map_err(ReplayError::WriteRejects)?,
+            ..self.summary
+        })
+    }
+}
+
+/// Loads the indicators as of the first connection, and builds the stages.
 fn start(
     options: &LiveOptions,
     first: &Flow,
     log: &mut RejectLog<'_>,
 ) -> Result<Detection, ReplayError> {
-    let of_rows = options.rows.is_some();
-    let options = AtOptions {
-        connections: Vec::new(),
-        indicators: options.indicators.clone(),
+    let indicator_input = IndicatorInput {
+        files: &options.indicators,
         at: first.time,
-        lookback: options.window,
-        indicator_lookback: options.indicator_lookback,
-        progress: options.progress.clone(),
+        lookback: options.indicator_lookback,
+        progress: &options.progress,
     };
-    let set = IndicatorSet::build(indicators::load(&options, log)?);
+    let set = IndicatorSet::build(indicators::load(&indicator_input, log)?);
     let stats = Arc::new(Stats::default());
     let set = Arc::new(ArcSwap::from_pointee(set));
     let matcher = Matcher::new(set, AllowList::default(), HashSet::new(), Arc::clone(&stats));
-    let dedup = Dedup::new(AGENT_ID.to_owned(), options.lookback, MAX_KEYS, Arc::clone(&stats));
-    let rows = of_rows.then(|| {
+    let dedup = Dedup::new(AGENT_ID.to_owned(), options.window, MAX_KEYS, Arc::clone(&stats));
+    let rows = options.rows.is_some().then(|| {
         let identity = RowIdentity {
             computer: Arc::clone(&first.computer),
             agent_id: AGENT_ID.to_owned(),
@@ -191,15 +176,15 @@ fn start(
     Ok(Detection::new(rows, matcher, None, dedup, stats))
 }
 
-/// Alerts as JSON lines; the first failure is kept and ends the replay.
-struct Output<'a> {
+/// Output of alerts as JSON lines, and of rows. The first error ends the replay.
+struct ReplayOutput<'a> {
     out: &'a mut dyn Write,
     alerts: u64,
-    rows: Option<RowsOut>,
+    rows: Option<RowWriter>,
     error: Option<ReplayError>,
 }
 
-impl PipelineOutput for Output<'_> {
+impl PipelineOutput for ReplayOutput<'_> {
     fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
         for alert in alerts {
             if self.error.is_some() {
@@ -221,65 +206,53 @@ impl PipelineOutput for Output<'_> {
     }
 }
 
-impl Output<'_> {
+impl ReplayOutput<'_> {
     fn check(&mut self) -> Result<(), ReplayError> {
         self.error.take().map_or(Ok(()), Err)
     }
 }
 
-/// What a line tells of the recorded host.
-enum Told {
+/// Content of a line.
+enum LiveLine {
     Change(Box<Change>),
-    Answer(DnsAnswer),
-}
-
-enum Parsed {
-    Blank,
-    Told(Timestamp, Told),
+    DnsAnswer(DnsAnswer),
     AgentEvent { lost: u64 },
 }
 
-/// What a line is, or what is wrong with it.
-fn parse(bytes: &[u8]) -> Result<Parsed, String> {
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Parsed::Blank);
+fn parse(bytes: &[u8]) -> Result<LiveLine, String> {
+    let text = recorded_row::text(bytes)?;
+    let event: EventColumn = from_json(text)?;
+    if event.event.is_some() {
+        let recorded: RecordedChange = from_json(text)?;
+        return Ok(LiveLine::Change(Box::new(recorded.into())));
     }
-    let text = rows::text(bytes)?;
-    let kind: Kind = serde_json::from_str(text).map_err(|error| json_error(&error))?;
-    if kind.event.is_some() {
-        let recorded: RecordedChange =
-            serde_json::from_str(text).map_err(|error| json_error(&error))?;
-        return Ok(change(recorded.into()));
-    }
-    match rows::head(text)? {
-        rows::Line::Row(head) => Ok(change(opened(head, rows::seen(text, head)?))),
-        rows::Line::Answer => {
-            let answer: DnsAnswer =
-                serde_json::from_str(text).map_err(|error| json_error(&error))?;
-            Ok(Parsed::Told(answer.time_generated, Told::Answer(answer)))
+    Ok(match recorded_row::parse_head(text)? {
+        RecordedLine::Row(head) => {
+            let row = recorded_row::parse_row(text, head)?;
+            LiveLine::Change(Box::new(opened(head, row)))
         }
-        rows::Line::AgentEvent { lost } => Ok(Parsed::AgentEvent { lost }),
-    }
+        RecordedLine::DnsAnswer => LiveLine::DnsAnswer(from_json(text)?),
+        RecordedLine::AgentEvent { lost } => LiveLine::AgentEvent { lost },
+    })
 }
 
-fn change(change: Change) -> Parsed {
-    Parsed::Told(change.flow.time, Told::Change(Box::new(change)))
+fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| json_error(&error))
 }
 
-/// Tells what `record` wrote from a row.
+/// The column that distinguishes recorded changes from rows.
 #[derive(Deserialize)]
-struct Kind {
+struct EventColumn {
     #[serde(rename = "Event")]
     event: Option<IgnoredAny>,
 }
 
-/// A row as a connection that is opened at its time. Where it does not say who began, its
-/// addresses do.
-fn opened(head: Head, seen: Seen) -> Change {
-    let row = Arc::unwrap_or_clone(seen.sighting);
+/// Converts a row to a connection that is opened at the row's time.
+fn opened(head: RowHead, recorded: RecordedRow) -> Change {
+    let row = Arc::unwrap_or_clone(recorded.sighting);
     let address = |text: &str| text.parse().ok().map(|address: IpAddr| address.to_canonical());
     let (source, destination) = (address(&row.source_ip), address(&row.destination_ip));
-    let direction = rows::direction(&row, head.remote);
+    let direction = recorded_row::direction(&row, head.remote);
     let (local, local_port, remote_port) = match direction {
         Direction::Inbound => (destination, row.destination_port, row.source_port),
         Direction::Outbound => (source, row.source_port, row.destination_port),
@@ -306,11 +279,11 @@ fn opened(head: Head, seen: Seen) -> Change {
         remote_port,
         process: Arc::new(process),
         attribution: Attribution::Unknown,
-        connections: seen.connections,
+        connections: recorded.connections,
         preexisting: false,
         translated: None,
-        bytes_sent: seen.bytes_sent,
-        bytes_received: seen.bytes_received,
+        bytes_sent: recorded.bytes_sent,
+        bytes_received: recorded.bytes_received,
     };
     Change::new(ChangeKind::Opened, flow, 0, 0)
 }

@@ -1,4 +1,4 @@
-//! Replay: the same detection over recorded input.
+//! Replay: the detection of the live agent over recorded input.
 
 pub mod at;
 pub mod live;
@@ -6,10 +6,10 @@ pub mod live;
 mod blocks;
 mod indicators;
 mod input;
+mod options;
+mod recorded_row;
 mod reject_log;
-mod rows;
-mod rows_out;
+mod row_writer;
 mod search;
 
-pub use at::{AtOptions, AtSummary, ReplayError};
-pub use live::{LiveOptions, LiveSummary};
+pub use options::{AtOptions, AtSummary, LiveOptions, LiveSummary, ReplayError};

@@ -1,8 +1,9 @@
-//! `Search`: all rows against all indicators, on all cores; what each pair of indicator and
-//! remote address saw.
+//! `Search`: the match of all rows against all indicators, on all cores, with one result for each pair of
+//! indicator and remote address.
 //!
-//! Blocks of lines go to the workers in rounds, and the next round is read meanwhile. Which worker
-//! reads a row makes no difference: rows are ordered by time and place, and sums have no order.
+//! The workers receive blocks of lines in rounds, while the next round is read. The result does not
+//! depend on the assignment of rows to workers: rows are ordered by time and position, and sums are
+//! independent of order.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,12 +14,12 @@ use std::thread;
 
 use jiff::Timestamp;
 
-use super::at::{PAIRS_MAX, ReplayError};
 use super::blocks::{Block, Blocks};
 use super::input;
-use super::reject_log::{RejectLog, SHOWN_MAX};
-use super::rows;
-use super::rows::Seen;
+use super::options::{PAIRS_MAX, ReplayError};
+use super::recorded_row;
+use super::recorded_row::{RecordedLine, RecordedRow};
+use super::reject_log::{LISTED_MAX, RejectLog};
 use crate::base::lines::LINE_MAX;
 use crate::base::progress::Progress;
 use crate::intel::IndicatorSet;
@@ -26,51 +27,61 @@ use crate::pipeline::aggregate::Tally;
 use crate::pipeline::dedup::Sighting;
 use crate::pipeline::matcher::{Covering, Hit, Via, covering, covering_addresses};
 
-/// Threads at most: more do not help, as one reads the input.
+/// Limit of the threads: more do not help, because one thread reads the input.
 const WORKERS_MAX: usize = 8;
 
-/// Workers and what they read.
+/// The time window of a search.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    /// Earlier rows are ignored.
+    pub(super) start: Timestamp,
+    /// Time at which indicators must be live.
+    pub(super) at: Timestamp,
+}
+
+/// A search in progress.
 pub(super) struct Search<'set> {
-    workers: Vec<Worker<'set>>,
+    workers: Vec<SearchWorker<'set>>,
     files: usize,
     progress: Progress,
 }
 
-/// What all of the input gives.
-pub(super) struct Found {
+/// Result over all of the input.
+#[derive(Default)]
+pub(super) struct SearchResult {
     pub(super) rows: u64,
     pub(super) rows_in_window: u64,
-    /// What the input says was lost while it was recorded.
+    /// Losses while the input was recorded.
     pub(super) lost: u64,
     pub(super) pairs: Vec<Pair>,
 }
 
-/// The latest row of an indicator and a remote address, and what all of them count.
+/// The latest row of an indicator and a remote address, and the counts of all their rows.
 pub(super) struct Pair {
-    /// Of the latest row.
+    /// Hit of the latest row.
     pub(super) hit: Hit,
     pub(super) latest: Arc<Sighting>,
     pub(super) tally: Tally,
-    place: Place,
+    position: InputPosition,
 }
 
-/// File and line: the order of the input.
-type Place = (usize, u64);
+/// File and line, which order the input.
+type InputPosition = (usize, u64);
 
 impl<'set> Search<'set> {
-    /// What counts at `at`; rows before `oldest` are ignored.
-    pub(super) fn new(
-        set: &'set IndicatorSet,
-        (oldest, at): (Timestamp, Timestamp),
-        progress: Progress,
-    ) -> Self {
+    /// A search over the rows in `window` for the indicators of `set`.
+    pub(super) fn new(set: &'set IndicatorSet, window: Window, progress: Progress) -> Self {
         let count = thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
-        let workers = (0..count).map(|_| Worker::new(set, oldest, at)).collect();
+        let workers = (0..count).map(|_| SearchWorker::new(set, window)).collect();
         Self { workers, files: 0, progress }
     }
 
-    /// Reads a file; it comes after those read before.
-    pub(super) fn file(&mut self, path: &Path, log: &mut RejectLog<'_>) -> Result<(), ReplayError> {
+    /// Reads a file. Its rows are ordered after those of the files read before.
+    pub(super) fn read_file(
+        &mut self,
+        path: &Path,
+        log: &mut RejectLog<'_>,
+    ) -> Result<(), ReplayError> {
         let failed = |source| ReplayError::Read { path: path.to_owned(), source };
         let file = self.files;
         self.files += 1;
@@ -82,14 +93,14 @@ impl<'set> Search<'set> {
             let read = thread::scope(|scope| {
                 for (worker, block) in self.workers.iter_mut().zip(&round) {
                     if !block.is_empty() {
-                        scope.spawn(move || worker.block(file, block));
+                        scope.spawn(move || worker.read_block(file, block));
                     }
                 }
                 blocks.fill(&mut next)
             });
             for worker in &mut self.workers {
-                worker.report(path, log).map_err(ReplayError::WriteRejects)?;
-                worker.check()?;
+                worker.log_rejected(path, log).map_err(ReplayError::WriteRejects)?;
+                worker.check_limit()?;
             }
             self.progress.set_rows(self.workers.iter().map(|worker| worker.rows).sum());
             read.map_err(failed)?;
@@ -98,90 +109,89 @@ impl<'set> Search<'set> {
         Ok(())
     }
 
-    /// Puts together what the workers found.
-    pub(super) fn finish(self) -> Result<Found, ReplayError> {
+    /// Merges the results of the workers.
+    pub(super) fn finish(self) -> Result<SearchResult, ReplayError> {
         let mut workers = self.workers.into_iter();
         let Some(mut all) = workers.next() else {
-            return Ok(Found { rows: 0, rows_in_window: 0, lost: 0, pairs: Vec::new() });
+            return Ok(SearchResult::default());
         };
         for worker in workers {
             all.merge(worker);
-            all.check()?;
+            all.check_limit()?;
         }
         let pairs = all.pairs.into_values().collect();
-        Ok(Found { rows: all.rows, rows_in_window: all.rows_in_window, lost: all.lost, pairs })
+        let SearchWorker { rows, rows_in_window, lost, .. } = all;
+        Ok(SearchResult { rows, rows_in_window, lost, pairs })
     }
 }
 
-/// One thread's share.
-struct Worker<'set> {
+/// State of one thread.
+struct SearchWorker<'set> {
     set: &'set IndicatorSet,
-    oldest: Timestamp,
-    at: Timestamp,
+    window: Window,
     pairs: HashMap<(String, IpAddr), Pair>,
     rows: u64,
     rows_in_window: u64,
     lost: u64,
-    /// Malformed lines of the round, the first in full.
+    /// First malformed lines of the round, with their reasons.
     rejected: Vec<(u64, String)>,
-    rejected_unseen: u64,
+    rejected_unlisted: u64,
 }
 
-impl<'set> Worker<'set> {
-    fn new(set: &'set IndicatorSet, oldest: Timestamp, at: Timestamp) -> Self {
+impl<'set> SearchWorker<'set> {
+    fn new(set: &'set IndicatorSet, window: Window) -> Self {
         Self {
             set,
-            oldest,
-            at,
+            window,
             pairs: HashMap::new(),
             rows: 0,
             rows_in_window: 0,
             lost: 0,
             rejected: Vec::new(),
-            rejected_unseen: 0,
+            rejected_unlisted: 0,
         }
     }
 
-    fn block(&mut self, file: usize, block: &Block) {
+    fn read_block(&mut self, file: usize, block: &Block) {
         for (line, bytes) in block.lines() {
             let row = match bytes {
                 Some(bytes) if bytes.trim_ascii_start().is_empty() => continue,
-                Some(bytes) => self.row((file, line), bytes),
+                Some(bytes) => self.read_row((file, line), bytes),
                 None => Err(format!("line too long; at most {LINE_MAX} bytes")),
             };
             self.rows += 1;
             match row {
                 Ok(()) => {}
-                Err(reason) if (self.rejected.len() as u64) < SHOWN_MAX => {
+                Err(reason) if (self.rejected.len() as u64) < LISTED_MAX => {
                     self.rejected.push((line, reason));
                 }
-                Err(_unseen) => self.rejected_unseen += 1,
+                Err(_unlisted) => self.rejected_unlisted += 1,
             }
         }
     }
 
-    /// Takes a row in; the error is the reason why it is malformed.
-    fn row(&mut self, place: Place, line: &[u8]) -> Result<(), String> {
-        let line = rows::text(line)?;
-        let head = match rows::head(line)? {
-            rows::Line::Row(head) => head,
-            rows::Line::Answer => return Ok(()),
-            rows::Line::AgentEvent { lost } => {
+    /// Matches a row. Returns the reason if it is malformed.
+    fn read_row(&mut self, position: InputPosition, line: &[u8]) -> Result<(), String> {
+        let line = recorded_row::text(line)?;
+        let head = match recorded_row::parse_head(line)? {
+            RecordedLine::Row(head) => head,
+            RecordedLine::DnsAnswer => return Ok(()),
+            RecordedLine::AgentEvent { lost } => {
                 self.lost = self.lost.saturating_add(lost);
                 return Ok(());
             }
         };
-        if head.time < self.oldest {
+        if head.time < self.window.start {
             return Ok(());
         }
-        let at = self.at;
+        let at = self.window.at;
         let is_live = |it: &Covering| it.indicator.counts(at, head.time);
-        // The ports are read only of what may be a hit.
+        // Ports are parsed only for rows that may be a hit.
         if covering_addresses(self.set, head.remote, head.translated).any(|it| is_live(&it)) {
-            let seen = rows::seen(line, head)?;
-            for it in covering(self.set, seen.peer(head)).filter(is_live) {
+            let row = recorded_row::parse_row(line, head)?;
+            for it in covering(self.set, row.peer(head)).filter(is_live) {
                 let key = (it.indicator.id.clone(), head.remote);
-                self.add(key, Pair::new(it.into_hit(), &seen, place));
+                self.add(key, Pair::new(it.into_hit(), &row, position));
             }
         }
         self.rows_in_window += 1;
@@ -197,15 +207,15 @@ impl<'set> Worker<'set> {
         }
     }
 
-    fn report(&mut self, path: &Path, log: &mut RejectLog<'_>) -> io::Result<()> {
+    fn log_rejected(&mut self, path: &Path, log: &mut RejectLog<'_>) -> io::Result<()> {
         for (line, reason) in self.rejected.drain(..) {
             log.add(path, line, &reason)?;
         }
-        log.add_unseen(std::mem::take(&mut self.rejected_unseen));
+        log.add_unlisted(std::mem::take(&mut self.rejected_unlisted));
         Ok(())
     }
 
-    fn check(&self) -> Result<(), ReplayError> {
+    fn check_limit(&self) -> Result<(), ReplayError> {
         if self.pairs.len() > PAIRS_MAX { Err(ReplayError::TooManyPairs) } else { Ok(()) }
     }
 
@@ -220,27 +230,28 @@ impl<'set> Worker<'set> {
 }
 
 impl Pair {
-    fn new(hit: Hit, seen: &Seen, place: Place) -> Self {
+    fn new(hit: Hit, row: &RecordedRow, position: InputPosition) -> Self {
         let tally = Tally {
-            first_seen: seen.sighting.time,
-            last_seen: seen.sighting.time,
+            first_seen: row.sighting.time,
+            last_seen: row.sighting.time,
             connections: match hit.via {
-                Via::Conntrack => seen.connections.saturating_add(seen.translated),
-                _ => seen.connections,
+                Via::Conntrack => row.connections.saturating_add(row.translated),
+                _ => row.connections,
             },
-            bytes_sent: seen.bytes_sent,
-            bytes_received: seen.bytes_received,
+            bytes_sent: row.bytes_sent,
+            bytes_received: row.bytes_received,
         };
-        Self { hit, latest: Arc::clone(&seen.sighting), tally, place }
+        Self { hit, latest: Arc::clone(&row.sighting), tally, position }
     }
 
-    /// Of equal times the later in input is the latest: rows of a minute all have its start.
+    /// Merges another row. Among equal times the later position is the latest, because all rows of a
+    /// minute have the same time.
     fn merge(&mut self, other: Self) {
         self.tally.join(&other.tally);
-        if (other.latest.time, other.place) > (self.latest.time, self.place) {
+        if (other.latest.time, other.position) > (self.latest.time, self.position) {
             self.latest = other.latest;
             self.hit = other.hit;
-            self.place = other.place;
+            self.position = other.position;
         }
     }
 }

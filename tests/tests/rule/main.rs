@@ -15,8 +15,7 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use sensor_user::base::progress::Progress;
 use sensor_user::pipeline::dedup::Alert;
-use sensor_user::replay::at;
-use sensor_user::replay::at::{AtOptions, AtSummary};
+use sensor_user::replay::{AtOptions, AtSummary, at};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
 use sensor_user::base::progress::Progress;
-use sensor_user::replay::ReplayError;
-use sensor_user::replay::at;
-use sensor_user::replay::at::AtOptions;
+use sensor_user::replay::{AtOptions, ReplayError, at};
 use serde_json::json;
 
 use super::{Files, ago, connection, connection_to, indicator, lines, now, run_rule};

@@ -1,5 +1,6 @@
-//! `VMConnection` rows as JSON lines, in two steps: of every row only what decides whether it can
-//! be a hit (the parser still checks that the rest is JSON), and all columns of the few that are.
+//! Parser for `VMConnection` rows as JSON lines, in two steps. The first reads only the columns of each
+//! row that decide whether it can be a hit, and checks that the rest is JSON. The second reads all
+//! columns of the few rows that can.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,43 +15,43 @@ use crate::pipeline::dedup::Sighting;
 use crate::pipeline::enrich::DnsAnswer;
 use crate::schema::agent_event::AgentEvent;
 
-/// When a row is from, and which address is remote (canonical).
+/// Time and remote address (canonical) of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct RowHead {
     pub(super) time: Timestamp,
     pub(super) remote: IpAddr,
-    /// The remote end behind a translation, which a recording may tell.
+    /// Remote end behind a NAT mapping, which a recording can contain.
     pub(super) translated: Option<SocketAddr>,
 }
 
-/// What a line is.
+/// Kind of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line {
-    Row(Head),
-    /// What a name resolved to.
-    Answer,
-    /// The recording agent says that it lost so much.
+pub(super) enum RecordedLine {
+    Row(RowHead),
+    /// Addresses that a name resolved to.
+    DnsAnswer,
+    /// An event of the recording agent, with the number of its lost items.
     AgentEvent {
         lost: u64,
     },
 }
 
-/// What a row says of its connections, all columns read.
+/// A row with all columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct RecordedRow {
     pub(super) sighting: Arc<Sighting>,
     pub(super) connections: u64,
-    /// Connections whose translation the row tells, and which were counted before without it.
+    /// Connections whose NAT mapping the row reports, already counted by an earlier row.
     pub(super) translated: u64,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
 }
 
-/// The text of a line, if it can be a row at all.
+/// Returns the text of a line, if it can be a row.
 pub(super) fn text(bytes: &[u8]) -> Result<&str, String> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to() + 1))?;
-    // serde would read an array as a row, column by column.
+    // serde would accept an array as a row, column by column.
     if text.trim_ascii_start().starts_with('{') {
         Ok(text)
     } else {
@@ -58,16 +59,15 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, String> {
     }
 }
 
-/// The first step; the error says what is wrong (hostile text may be in it). A line may be no row
-/// but what the recording agent said of itself.
-pub(super) fn head(line: &str) -> Result<Line, String> {
-    let row: HeadRow<'_> = serde_json::from_str(line).map_err(|error| json_error(&error))?;
+/// First step: parses the kind of the line and the head of a row. The error may contain hostile text.
+pub(super) fn parse_head(line: &str) -> Result<RecordedLine, String> {
+    let row: HeadColumns<'_> = serde_json::from_str(line).map_err(|error| json_error(&error))?;
     if row.r#type.as_str() == DnsAnswer::TYPE {
-        return Ok(Line::Answer);
+        return Ok(RecordedLine::DnsAnswer);
     }
     if row.r#type.as_str().starts_with(AgentEvent::TYPE_PREFIX) {
-        let notice: AgentEvent = serde_json::from_str(line).map_err(|error| json_error(&error))?;
-        return Ok(Line::AgentEvent { lost: notice.lost() });
+        let event: AgentEvent = serde_json::from_str(line).map_err(|error| json_error(&error))?;
+        return Ok(RecordedLine::AgentEvent { lost: event.lost() });
     }
     let time = match row.time_generated.as_str() {
         "" => return Err("TimeGenerated: missing".to_owned()),
@@ -84,12 +84,12 @@ pub(super) fn head(line: &str) -> Result<Line, String> {
     };
     let translated =
         row.translated.map(|it| SocketAddr::new(it.remote_ip.to_canonical(), it.remote_port));
-    Ok(Line::Row(Head { time, remote, translated }))
+    Ok(RecordedLine::Row(RowHead { time, remote, translated }))
 }
 
-/// The second step, for a line that passed the first.
-pub(super) fn seen(line: &str, head: Head) -> Result<Seen, String> {
-    let row: Row<'_> = serde_json::from_str(line).map_err(|error| json_error(&error))?;
+/// Second step: parses all columns of a row.
+pub(super) fn parse_row(line: &str, head: RowHead) -> Result<RecordedRow, String> {
+    let row: RowColumns<'_> = serde_json::from_str(line).map_err(|error| json_error(&error))?;
     let connections = row.connections();
     let translated = u64::from(row.event.as_str() == "translated");
     let sighting = Sighting {
@@ -112,7 +112,7 @@ pub(super) fn seen(line: &str, head: Head) -> Result<Seen, String> {
         attribution: row.attribution.into_owned(),
         remote_dns_questions: row.remote_dns_questions.into_owned(),
     };
-    Ok(Seen {
+    Ok(RecordedRow {
         sighting: Arc::new(sighting),
         connections,
         translated,
@@ -121,7 +121,7 @@ pub(super) fn seen(line: &str, head: Head) -> Result<Seen, String> {
     })
 }
 
-/// Who began. Where a row does not say so, its addresses do.
+/// Returns the direction of a row. Without the column, its addresses decide.
 pub(super) fn direction(row: &Sighting, remote: IpAddr) -> Direction {
     match row.direction.as_str() {
         "inbound" => Direction::Inbound,
@@ -133,9 +133,9 @@ pub(super) fn direction(row: &Sighting, remote: IpAddr) -> Direction {
     }
 }
 
-impl Seen {
-    /// The remote end; of the ports, a row of `VMConnection` knows the one that was called.
-    pub(super) fn peer(&self, head: Head) -> Peer {
+impl RecordedRow {
+    /// Returns the remote end. Of the ports, a `VMConnection` row has only the destination port.
+    pub(super) fn peer(&self, head: RowHead) -> Peer {
         let row = &*self.sighting;
         let (port, local_port) = match direction(row, head.remote) {
             Direction::Inbound => (row.source_port, row.destination_port),
@@ -147,29 +147,29 @@ impl Seen {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct HeadRow<'a> {
+struct HeadColumns<'a> {
     #[serde(borrow)]
     time_generated: JsonStr<'a>,
     #[serde(borrow)]
     remote_ip: JsonStr<'a>,
-    translated: Option<TranslatedHead>,
+    translated: Option<MappingColumns>,
     #[serde(borrow)]
     r#type: JsonStr<'a>,
 }
 
-/// Of `NatMapping`, as `record` writes it.
+/// A NAT mapping as `record` writes it.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct TranslatedHead {
+struct MappingColumns {
     remote_ip: IpAddr,
-    /// 0 is not known.
+    /// 0 if unknown.
     #[serde(default)]
     remote_port: u16,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Row<'a> {
+struct RowColumns<'a> {
     #[serde(borrow)]
     event: JsonStr<'a>,
     #[serde(borrow)]
@@ -214,9 +214,9 @@ struct Row<'a> {
     remote_dns_questions: JsonStr<'a>,
 }
 
-impl Row<'_> {
-    /// Physical connections that the row adds. A minute's row with none new still stands for one
-    /// that is live. A recording has several lines a connection, of which the first counts.
+impl RowColumns<'_> {
+    /// Returns the physical connections that the row adds. A minute row without new connections stands
+    /// for one live connection. A recording has several lines per connection, and the first counts.
     fn connections(&self) -> u64 {
         match self.event.as_str() {
             "" => {
@@ -232,17 +232,17 @@ impl Row<'_> {
 mod tests {
     use super::*;
 
-    fn fault(line: &str) -> String {
-        let head = text(line.as_bytes()).and_then(head);
+    fn error(line: &str) -> String {
+        let head = text(line.as_bytes()).and_then(parse_head);
         let row = head.and_then(|head| match head {
-            Line::Row(head) => seen(line, head),
-            Line::AgentEvent { .. } | Line::Answer => Err("no row".to_owned()),
+            RecordedLine::Row(head) => parse_row(line, head),
+            RecordedLine::AgentEvent { .. } | RecordedLine::DnsAnswer => Err("no row".to_owned()),
         });
         row.unwrap_err()
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_column() {
+    fn errors_have_their_column() {
         const GOOD: &str = r#""TimeGenerated":"2026-11-24T10:00:00Z","RemoteIp":"203.0.113.7""#;
         for (line, expected) in [
             ("[\"2026-11-24T10:00:00Z\",\"203.0.113.7\"]", "not a JSON object"),
@@ -269,7 +269,7 @@ mod tests {
                 "invalid value: floating point `70000.0`, expected an integer in range at column 89",
             ),
         ] {
-            assert_eq!(fault(line), expected, "{line}");
+            assert_eq!(error(line), expected, "{line}");
         }
     }
 
@@ -278,18 +278,20 @@ mod tests {
         let line = r#" {"TimeGenerated":"2026-11-24 10:00:00","RemoteIp":"::ffff:203.0.113.7",
             "DestinationPort":"443","ProcessName":"\u0063url","Computer":null,
             "LinksEstablished":2,"LinksFailed":"3"}"#;
-        let Line::Row(head) = head(text(line.as_bytes()).unwrap()).unwrap() else { panic!() };
+        let RecordedLine::Row(head) = parse_head(text(line.as_bytes()).unwrap()).unwrap() else {
+            panic!()
+        };
         assert_eq!(head.remote.to_string(), "203.0.113.7");
         assert_eq!(head.time.to_string(), "2026-11-24T10:00:00Z");
-        let seen = seen(line, head).unwrap();
-        assert_eq!(seen.sighting.destination_port, Some(443));
-        assert_eq!(seen.sighting.process_name, "curl");
-        assert_eq!(seen.sighting.computer, "");
-        assert_eq!(seen.connections, 5);
+        let row = parse_row(line, head).unwrap();
+        assert_eq!(row.sighting.destination_port, Some(443));
+        assert_eq!(row.sighting.process_name, "curl");
+        assert_eq!(row.sighting.computer, "");
+        assert_eq!(row.connections, 5);
     }
 
     #[test]
-    fn a_row_knows_the_port_of_the_end_that_was_called() {
+    fn a_row_has_the_destination_port() {
         for (rest, ports) in [
             (r#""Direction":"outbound","DestinationPort":443"#, (Some(443), None)),
             (r#""Direction":"inbound","DestinationPort":443"#, (None, Some(443))),
@@ -301,8 +303,8 @@ mod tests {
             let line = format!(
                 r#"{{"TimeGenerated":"2026-11-24T10:00:00Z","RemoteIp":"203.0.113.7",{rest}}}"#
             );
-            let Ok(Line::Row(head)) = head(&line) else { panic!("{line}") };
-            let peer = seen(&line, head).unwrap().peer(head);
+            let Ok(RecordedLine::Row(head)) = parse_head(&line) else { panic!("{line}") };
+            let peer = parse_row(&line, head).unwrap().peer(head);
             assert_eq!((peer.port, peer.local_port), ports, "{line}");
         }
     }
