@@ -112,7 +112,7 @@ impl Ingest {
         let mut owner = |inode| holders.get(inode).and_then(|holder| enricher.holder(holder));
         let unknown = self.connections.apply_scan(open, (kind, time), (&mut owner, turns), changes);
         if kind == ScanKind::Initial {
-            self.flows.found(open, time, &mut owner, changes);
+            self.flows.apply_scan(open, time, &mut owner, changes);
         }
         unknown
     }
@@ -130,7 +130,7 @@ impl Ingest {
         counters: &mut dyn FlowCounters,
         changes: &mut Vec<Change>,
     ) -> bool {
-        self.flows.look(now, counters, changes)
+        self.flows.read_counts(now, counters, changes)
     }
 
     /// Reads what every UDP flow has moved, at the end.
@@ -140,7 +140,7 @@ impl Ingest {
         counters: &mut dyn FlowCounters,
         changes: &mut Vec<Change>,
     ) {
-        self.flows.look_at_all(now, counters, changes);
+        self.flows.read_all_counts(now, counters, changes);
     }
 
     /// Name of each table, its entries, and how many there may be.

@@ -1,4 +1,4 @@
-//! `Tracked`: one UDP flow, and what was told of it.
+//! `TrackedFlow`: one UDP flow, with its reported and unreported counts.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,28 +14,28 @@ use crate::pipeline::capture::OpenSocket;
 use crate::pipeline::decode::{FlowCounts, UdpFlow};
 use crate::pipeline::enrich::Process;
 
-/// Datagrams and bytes, each way.
+/// Datagrams and bytes in both directions.
 #[derive(Debug, Clone, Copy, Default)]
-struct Moved {
+struct Transferred {
     bytes_sent: u64,
     bytes_received: u64,
     packets_sent: u64,
     packets_received: u64,
 }
 
-/// A flow.
 #[derive(Debug)]
-pub(super) struct Tracked {
+pub(super) struct TrackedFlow {
     pub(super) number: u64,
     pub(super) opened: Timestamp,
     pub(super) last_boot_ns: u64,
-    pub(super) told: bool,
-    /// When its socket was closed.
+    /// True once the flow was reported as opened.
+    pub(super) emitted: bool,
+    /// Time at which its socket was closed.
     pub(super) released: Option<Timestamp>,
     process: Option<Arc<Process>>,
     attribution: Attribution,
     opened_boot_ns: u64,
-    /// When the kernel's counts began: later than `opened` once they were lost.
+    /// Start of the counts in the kernel: later than `opened` after an eviction.
     counted_from_boot_ns: u64,
     pub(super) direction: Direction,
     local: IpAddr,
@@ -43,17 +43,17 @@ pub(super) struct Tracked {
     remote: IpAddr,
     remote_port: u16,
     netns: u32,
-    /// The process on the CPU when it was sent first; 0 for none.
+    /// Process on the CPU at the first datagram; 0 for none.
     pub(super) on_cpu_tgid: u32,
-    /// Whether its socket was connected before the agent.
+    /// True if its socket was connected before the agent started.
     preexisting: bool,
-    /// The kernel's counts as last read.
-    read: Moved,
-    /// Of these and earlier ones, what is not told yet.
-    untold: Moved,
+    /// Counts in the kernel at the last read.
+    read: Transferred,
+    /// Counts that are not reported yet.
+    unreported: Transferred,
 }
 
-impl Tracked {
+impl TrackedFlow {
     pub(super) fn new(
         flow: &UdpFlow,
         number: u64,
@@ -65,7 +65,7 @@ impl Tracked {
             number,
             opened,
             last_boot_ns: flow.boot_ns,
-            told: false,
+            emitted: false,
             released: None,
             process,
             attribution,
@@ -79,24 +79,26 @@ impl Tracked {
             netns: flow.netns,
             on_cpu_tgid: flow.on_cpu_tgid,
             preexisting: false,
-            read: Moved::default(),
-            untold: Moved::default(),
+            read: Transferred::default(),
+            unreported: Transferred::default(),
         }
     }
 
-    /// One whose socket a look found connected, at a time and ns since boot.
-    pub(super) fn found(
+    /// Flow of a connected socket from a socket scan that began at `opened` (`boot_ns` since boot).
+    pub(super) fn from_scan(
         socket: &OpenSocket,
         number: u64,
-        (opened, boot_ns): (Timestamp, u64),
-        (direction, process): (Direction, Option<Arc<Process>>),
+        opened: Timestamp,
+        boot_ns: u64,
+        direction: Direction,
+        process: Option<Arc<Process>>,
     ) -> Self {
         let ends = socket.ends;
         Self {
             number,
             opened,
             last_boot_ns: boot_ns,
-            told: false,
+            emitted: false,
             released: None,
             attribution: process.as_ref().map_or(Attribution::Unknown, |_| Attribution::Scan),
             process,
@@ -110,74 +112,70 @@ impl Tracked {
             netns: socket.netns,
             on_cpu_tgid: 0,
             preexisting: true,
-            read: Moved::default(),
-            untold: Moved::default(),
+            read: Transferred::default(),
+            unreported: Transferred::default(),
         }
     }
 
-    /// Whether the kernel has begun to count it.
+    /// True if the kernel has counts of the flow.
     pub(super) const fn is_counted(&self) -> bool {
         self.counted_from_boot_ns != 0
     }
 
-    /// Its owner is known after all.
-    pub(super) fn settle(&mut self, process: &Arc<Process>, source: UdpOwnerSource) {
+    pub(super) fn set_owner(&mut self, process: &Arc<Process>, source: UdpOwnerSource) {
         self.process = Some(Arc::clone(process));
         self.attribution = attribution(source, true);
     }
 
-    /// The kernel's counts begin at `boot_ns`; true when they had begun before, and are lost.
-    pub(super) const fn restart(&mut self, boot_ns: u64) -> bool {
+    /// Restarts the counts at `boot_ns`. True if the kernel had earlier counts, which are lost.
+    pub(super) fn restart(&mut self, boot_ns: u64) -> bool {
         if self.counted_from_boot_ns == boot_ns {
             return false;
         }
         let lost = self.is_counted();
         self.counted_from_boot_ns = boot_ns;
-        self.read =
-            Moved { bytes_sent: 0, bytes_received: 0, packets_sent: 0, packets_received: 0 };
+        self.read = Transferred::default();
         lost
     }
 
-    /// Takes the kernel's counts in, of which the latest datagram was at `last_boot_ns`; says
-    /// whether they have begun again.
-    pub(super) fn take(&mut self, counts: &FlowCounts, last_boot_ns: u64) -> bool {
+    /// Updates the flow with the counts in the kernel; the latest datagram was at `last_boot_ns`. True
+    /// if earlier counts are lost.
+    pub(super) fn update(&mut self, counts: &FlowCounts, last_boot_ns: u64) -> bool {
         let restarted = self.restart(counts.first_boot_ns);
-        let (read, untold) = (&mut self.read, &mut self.untold);
-        untold.bytes_sent += counts.bytes_sent.saturating_sub(read.bytes_sent);
-        untold.bytes_received += counts.bytes_received.saturating_sub(read.bytes_received);
-        untold.packets_sent += counts.packets_sent.saturating_sub(read.packets_sent);
-        untold.packets_received += counts.packets_received.saturating_sub(read.packets_received);
-        *read = Moved {
+        let (read, unreported) = (&mut self.read, &mut self.unreported);
+        unreported.bytes_sent += counts.bytes_sent.saturating_sub(read.bytes_sent);
+        unreported.bytes_received += counts.bytes_received.saturating_sub(read.bytes_received);
+        unreported.packets_sent += counts.packets_sent.saturating_sub(read.packets_sent);
+        unreported.packets_received +=
+            counts.packets_received.saturating_sub(read.packets_received);
+        *read = Transferred {
             bytes_sent: counts.bytes_sent,
             bytes_received: counts.bytes_received,
             packets_sent: counts.packets_sent,
             packets_received: counts.packets_received,
         };
-        // Never before the first, which is timed exactly.
+        // Not before the first datagram, whose time is exact.
         self.last_boot_ns = last_boot_ns.max(self.last_boot_ns);
         restarted
     }
 
-    /// Whether there is something that was not told yet.
-    pub(super) const fn has_moved(&self) -> bool {
-        self.untold.packets_sent > 0 || self.untold.packets_received > 0
+    /// True if the flow has unreported datagrams.
+    pub(super) const fn has_unreported(&self) -> bool {
+        self.unreported.packets_sent > 0 || self.unreported.packets_received > 0
     }
 
-    /// What happens to the flow. All but its beginning tells what it moved meanwhile.
+    /// Creates a change of the flow. `Active` and `Closed` take the unreported counts.
     pub(super) fn change(
         &mut self,
-        what: ChangeKind,
+        kind: ChangeKind,
         time: Timestamp,
         computer: &Arc<str>,
-        nobody: &Arc<Process>,
+        unknown_process: &Arc<Process>,
     ) -> Change {
-        let (phase, moved) = match what {
-            ChangeKind::Opened | ChangeKind::Established => (Phase::Opened, Moved::default()),
-            ChangeKind::Translated => (Phase::Translated, Moved::default()),
-            ChangeKind::Active => (Phase::Active, std::mem::take(&mut self.untold)),
-            ChangeKind::Failed | ChangeKind::Closed => {
-                (Phase::Closed, std::mem::take(&mut self.untold))
-            }
+        let phase = kind.phase();
+        let moved = match phase {
+            Phase::Opened | Phase::Translated => Transferred::default(),
+            Phase::Active | Phase::Closed => std::mem::take(&mut self.unreported),
         };
         let flow = Flow {
             time,
@@ -189,7 +187,7 @@ impl Tracked {
             local_port: Some(self.local_port),
             remote: self.remote,
             remote_port: Some(self.remote_port),
-            process: Arc::clone(self.process.as_ref().unwrap_or(nobody)),
+            process: Arc::clone(self.process.as_ref().unwrap_or(unknown_process)),
             attribution: self.attribution,
             connections: 1,
             preexisting: self.preexisting,
@@ -197,7 +195,7 @@ impl Tracked {
             bytes_sent: moved.bytes_sent,
             bytes_received: moved.bytes_received,
         };
-        let mut change = Change::new(what, flow, self.number, self.netns);
+        let mut change = Change::new(kind, flow, self.number, self.netns);
         change.packets_sent = moved.packets_sent;
         change.packets_received = moved.packets_received;
         if phase == Phase::Closed {

@@ -1,26 +1,26 @@
-//! What the table asks of the kernel, and when.
+//! Interface of the table to the counts in the kernel.
 
 use jiff::Timestamp;
 
 use crate::base::clock::BootClock;
 use crate::pipeline::decode::{FlowCounts, FlowKey};
 
-/// The kernel's counts of flows.
+/// Counts of flows in the kernel.
 pub trait FlowCounters {
-    /// The counts of a flow; `None` where the kernel has lost it.
+    /// Counts of a flow; `None` if the kernel has evicted it.
     fn read(&mut self, key: &FlowKey) -> Option<FlowCounts>;
-    /// Ends a flow: its next datagram begins a new one.
+    /// Removes a flow: its next datagram begins a new one.
     fn forget(&mut self, key: &FlowKey);
 }
 
-/// The moment of a look.
+/// Clocks at the time of a read of the counts.
 #[derive(Debug, Clone, Copy)]
 pub struct ClockReading<'a> {
-    /// ns since boot.
+    /// Nanoseconds since boot.
     pub boot_ns: u64,
-    /// ns of `CLOCK_MONOTONIC`.
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub monotonic_ns: u64,
-    /// To wall time.
+    /// Conversion to wall-clock time.
     pub clock: &'a BootClock,
 }
 
@@ -29,7 +29,7 @@ impl ClockReading<'_> {
         self.clock.wall(self.boot_ns)
     }
 
-    /// When a flow with these counts had its latest datagram, ns since boot.
+    /// Time of the latest datagram of a flow with these counts, ns since boot.
     pub(super) const fn latest_boot_ns(&self, counts: &FlowCounts) -> u64 {
         self.boot_ns.saturating_sub(self.monotonic_ns.saturating_sub(counts.last_monotonic_ns))
     }

@@ -1,8 +1,8 @@
-//! UDP sockets that were connected before the agent: flows that are told at the first look, and end
-//! as any other does. The kernel's counts of them begin with their next datagram.
+//! UDP sockets that were connected before the agent started. Their flows open at the initial socket
+//! scan. The kernel counts them from their next datagram on.
 //!
-//! UDP has no side that began. A connected socket is outbound, unless another, unconnected socket
-//! is bound to its address and port: that is a server which connects a socket for each client.
+//! UDP has no initiating end. A connected socket is outbound, unless another, unconnected socket is
+//! bound to its address and port: that is a server which connects a socket for each client.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::UdpTable;
-use super::flow::Tracked;
+use super::flow::TrackedFlow;
 use crate::pipeline::aggregate::change::Change;
 use crate::pipeline::aggregate::flow::Direction;
 use crate::pipeline::capture::{OpenSocket, OpenSockets};
@@ -19,9 +19,9 @@ use crate::pipeline::decode::FlowKey;
 use crate::pipeline::enrich::Process;
 
 impl UdpTable {
-    /// Opens what a look at `time` found connected and no record has told. `owner` gives the holder
-    /// of the socket with an inode number.
-    pub fn found(
+    /// Opens flows for the connected sockets of a scan at `time` that have none. `owner` returns the
+    /// owner of the socket with an inode number.
+    pub fn apply_scan(
         &mut self,
         open: &OpenSockets,
         time: Timestamp,
@@ -43,22 +43,22 @@ impl UdpTable {
             let process = if socket.inode == 0 { None } else { owner(socket.inode) };
             let direction =
                 if is_served(socket, &servers) { Direction::Inbound } else { Direction::Outbound };
-            let times = (time, open.began_boot_ns);
-            let tracked = Tracked::found(socket, self.last_number, times, (direction, process));
+            let (number, boot_ns) = (self.last_number, open.began_boot_ns);
+            let tracked = TrackedFlow::from_scan(socket, number, time, boot_ns, direction, process);
             self.flows.push(key, tracked);
             let of_socket = self.sockets.entry(key.cookie).or_default();
             of_socket.remotes.insert((key.remote, key.remote_port));
-            self.tell(&key, changes);
+            self.emit_opened(&key, changes);
         }
     }
 
-    /// A flow that a look found without its cookie (in /proc) gets it with its first datagram.
-    pub(super) fn name_found(&mut self, key: &FlowKey, local_port: u16) {
-        let unnamed = FlowKey { cookie: 0, ..*key };
-        if self.flows.peek(&unnamed).is_none_or(|flow| flow.local_port != local_port) {
+    /// Sets the cookie of a flow from a scan without cookies (/proc), at its first datagram.
+    pub(super) fn set_cookie(&mut self, key: &FlowKey, local_port: u16) {
+        let without_cookie = FlowKey { cookie: 0, ..*key };
+        if self.flows.peek(&without_cookie).is_none_or(|flow| flow.local_port != local_port) {
             return;
         }
-        if let Some(flow) = self.flows.pop(&unnamed) {
+        if let Some(flow) = self.flows.pop(&without_cookie) {
             self.flows.push(*key, flow);
             let remote = (key.remote, key.remote_port);
             self.sockets.entry(key.cookie).or_default().remotes.insert(remote);
@@ -74,7 +74,7 @@ const fn key(socket: &OpenSocket) -> FlowKey {
     FlowKey { cookie: socket.cookie, remote: ends.remote, remote_port: ends.remote_port }
 }
 
-/// Namespace, port and address of the sockets that are bound and not connected.
+/// Namespace, port and address of the sockets that are bound but not connected.
 fn servers(open: &OpenSockets) -> HashSet<(u32, u16, IpAddr)> {
     let bound = open.udp.iter().filter(|socket| socket.ends.remote_port == 0);
     bound.map(|socket| (socket.netns, socket.ends.local_port, socket.ends.local)).collect()
@@ -83,7 +83,7 @@ fn servers(open: &OpenSockets) -> HashSet<(u32, u16, IpAddr)> {
 fn is_served(socket: &OpenSocket, servers: &HashSet<(u32, u16, IpAddr)>) -> bool {
     let local = socket.ends.local;
     let all = [local, IpAddr::from([0_u8; 4]), IpAddr::from([0_u16; 8])];
-    // `::` takes IPv4 in too, 0.0.0.0 takes no IPv6.
+    // `::` also accepts IPv4; 0.0.0.0 does not accept IPv6.
     all.iter().any(|at| {
         (at.is_ipv6() || local.is_ipv4())
             && servers.contains(&(socket.netns, socket.ends.local_port, *at))

@@ -1,4 +1,4 @@
-//! What comes of which records and counts.
+//! Records and counts, and the changes that they cause.
 
 use super::*;
 
@@ -11,7 +11,7 @@ use crate::pipeline::decode::{FlowCounts, Task};
 const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
 
-/// Stands for the kernel's map.
+/// Fake of the kernel's map.
 #[derive(Default)]
 struct Kernel(std::collections::HashMap<FlowKey, FlowCounts>);
 
@@ -25,7 +25,7 @@ impl FlowCounters for Kernel {
     }
 }
 
-/// The table beside its kernel.
+/// Table with a fake kernel.
 struct Host {
     table: UdpTable,
     kernel: Kernel,
@@ -74,7 +74,7 @@ impl Host {
         self.event(Udp::Flow(flow), (!name.is_empty()).then_some(name));
     }
 
-    /// The kernel's counts of a flow so far.
+    /// Sets the counts of a flow in the kernel.
     fn count(&mut self, key: FlowKey, at_ns: u64, (sent, received): (u64, u64)) {
         let counts = self.kernel.0.get_mut(&key).unwrap();
         counts.last_monotonic_ns = at_ns;
@@ -82,16 +82,16 @@ impl Host {
         (counts.packets_received, counts.bytes_received) = (received, received * 100);
     }
 
-    fn look(&mut self, at_ns: u64) {
+    fn poll(&mut self, at_ns: u64) {
         let now = ClockReading { boot_ns: at_ns, monotonic_ns: at_ns, clock: &self.clock };
         self.table.expire(at_ns, &mut self.changes);
-        while self.table.look(now, &mut self.kernel, &mut self.changes) {}
+        while self.table.read_counts(now, &mut self.kernel, &mut self.changes) {}
     }
 
-    /// What was told since the last call, with bytes sent and received.
-    fn told(&mut self) -> Vec<(ChangeKind, u64, u64)> {
-        let told = self.changes.drain(..);
-        told.map(|it| (it.kind, it.flow.bytes_sent, it.flow.bytes_received)).collect()
+    /// Kinds of the changes since the last call, with bytes sent and received.
+    fn emitted(&mut self) -> Vec<(ChangeKind, u64, u64)> {
+        let emitted = self.changes.drain(..);
+        emitted.map(|it| (it.kind, it.flow.bytes_sent, it.flow.bytes_received)).collect()
     }
 }
 
@@ -111,10 +111,10 @@ fn a_query_is_opened_at_once_and_closed_with_its_counts() {
     let mut host = Host::new(10);
     let query = key(1, "203.0.113.7", 53);
     host.begin(query, SECOND, UdpOwnerSource::Sent, "dig");
-    assert_eq!(host.told(), [(ChangeKind::Opened, 0, 0), (ChangeKind::Established, 0, 0)]);
+    assert_eq!(host.emitted(), [(ChangeKind::Opened, 0, 0), (ChangeKind::Established, 0, 0)]);
     host.count(query, 2 * SECOND, (1, 1));
     host.event(Udp::Release { boot_ns: 3 * SECOND, cookie: 1 }, None);
-    host.look(3 * SECOND + MS);
+    host.poll(3 * SECOND + MS);
     let [closed] = &host.changes[..] else { panic!("{:?}", host.changes) };
     assert_eq!((closed.kind, closed.flow.phase), (ChangeKind::Closed, Phase::Closed));
     assert_eq!((closed.flow.bytes_sent, closed.flow.bytes_received), (10, 100));
@@ -133,8 +133,8 @@ fn an_inbound_flow_waits_for_its_reader() {
     let mut host = Host::new(10);
     let flow = key(1, "203.0.113.7", INBOUND_PORT);
     host.begin(flow, SECOND, UdpOwnerSource::Bound, "systemd");
-    host.look(SECOND + OWNER_HOLD_NS - 1);
-    assert_eq!(host.told(), []);
+    host.poll(SECOND + OWNER_HOLD_NS - 1);
+    assert_eq!(host.emitted(), []);
     host.event(owner(flow, true), Some("named"));
     let [opened, established] = &host.changes[..] else { panic!("{:?}", host.changes) };
     assert_eq!((opened.kind, established.kind), (ChangeKind::Opened, ChangeKind::Established));
@@ -146,7 +146,7 @@ fn an_inbound_flow_waits_for_its_reader() {
 }
 
 #[test]
-fn the_socket_owner_stands_in_for_a_reader_that_does_not_come() {
+fn the_socket_owner_replaces_a_missing_reader() {
     for (source, name, attribution) in [
         (UdpOwnerSource::Bound, "systemd", Attribution::Listener),
         (UdpOwnerSource::FirstIo, "worker", Attribution::FirstIo),
@@ -154,7 +154,7 @@ fn the_socket_owner_stands_in_for_a_reader_that_does_not_come() {
     ] {
         let mut host = Host::new(10);
         host.begin(key(1, "203.0.113.7", INBOUND_PORT), SECOND, source, name);
-        host.look(SECOND + OWNER_HOLD_NS);
+        host.poll(SECOND + OWNER_HOLD_NS);
         assert_eq!(host.changes[0].flow.attribution, attribution);
         assert_eq!(host.changes[0].flow.process.name, name);
         assert_eq!(host.changes.len(), 2);
@@ -162,13 +162,13 @@ fn the_socket_owner_stands_in_for_a_reader_that_does_not_come() {
 }
 
 #[test]
-fn a_reader_without_address_owns_what_was_received_and_a_writer_what_was_sent() {
+fn a_reader_without_address_owns_inbound_flows_and_a_writer_outbound_ones() {
     let mut host = Host::new(10);
     let (received, sent) = (key(1, "203.0.113.7", INBOUND_PORT), key(1, "203.0.113.8", 53));
     host.begin(received, SECOND, UdpOwnerSource::Unknown, "");
     host.begin(sent, SECOND, UdpOwnerSource::Unknown, "");
     host.event(owner(key(2, "::", 0), true), Some("of another socket"));
-    assert_eq!(host.told(), []);
+    assert_eq!(host.emitted(), []);
     host.event(owner(key(1, "::", 0), false), Some("writer"));
     assert_eq!(host.changes.len(), 2);
     assert_eq!(host.changes[0].flow.remote, sent.remote);
@@ -180,28 +180,28 @@ fn a_reader_without_address_owns_what_was_received_and_a_writer_what_was_sent() 
 }
 
 #[test]
-fn deltas_add_up_and_a_flow_that_falls_silent_is_closed() {
+fn deltas_add_up_and_an_idle_flow_is_closed() {
     let mut host = Host::new(10);
     let flow = key(1, "203.0.113.7", 443);
-    host.look(0);
+    host.poll(0);
     host.begin(flow, SECOND, UdpOwnerSource::Sent, "curl");
-    let _opened = host.told();
+    let _opened = host.emitted();
     host.count(flow, 4 * SECOND, (3, 0));
-    host.look(4 * SECOND);
-    assert_eq!(host.told(), [], "not before the next round");
-    host.look(5 * SECOND);
-    assert_eq!(host.told(), [(ChangeKind::Active, 30, 0)]);
-    host.look(10 * SECOND);
-    assert_eq!(host.told(), [], "nothing moved");
+    host.poll(4 * SECOND);
+    assert_eq!(host.emitted(), [], "not before the next pass");
+    host.poll(5 * SECOND);
+    assert_eq!(host.emitted(), [(ChangeKind::Active, 30, 0)]);
+    host.poll(10 * SECOND);
+    assert_eq!(host.emitted(), [], "no new datagrams");
     host.count(flow, 11 * SECOND, (4, 2));
-    host.look(15 * SECOND);
+    host.poll(15 * SECOND);
     assert_eq!(host.changes[0].flow.time, host.clock.wall(11 * SECOND), "of the last datagram");
-    assert_eq!(host.told(), [(ChangeKind::Active, 10, 200)]);
-    host.look(70 * SECOND);
-    assert_eq!(host.told(), []);
-    host.look(75 * SECOND);
+    assert_eq!(host.emitted(), [(ChangeKind::Active, 10, 200)]);
+    host.poll(70 * SECOND);
+    assert_eq!(host.emitted(), []);
+    host.poll(75 * SECOND);
     assert_eq!(host.changes[0].duration, Duration::from_secs(10));
-    assert_eq!(host.told(), [(ChangeKind::Closed, 0, 0)]);
+    assert_eq!(host.emitted(), [(ChangeKind::Closed, 0, 0)]);
     host.begin(flow, 80 * SECOND, UdpOwnerSource::Sent, "curl");
     assert_eq!(host.changes[0].number, FIRST_NUMBER + 2, "a new flow");
 }
@@ -211,47 +211,47 @@ fn a_minute_has_its_own_bytes() {
     let mut host = Host::new(10);
     let flow = key(1, "203.0.113.7", 443);
     host.begin(flow, 58 * SECOND, UdpOwnerSource::Sent, "curl");
-    host.look(58 * SECOND);
+    host.poll(58 * SECOND);
     // Read just after the end of the minute, a moment after a datagram of the next one.
     host.count(flow, 60 * SECOND + MS, (5, 0));
     host.changes.clear();
-    host.look(60 * SECOND + 2 * MS);
+    host.poll(60 * SECOND + 2 * MS);
     assert_eq!(host.changes[0].flow.time, host.clock.wall(60 * SECOND - 1));
     host.count(flow, 62 * SECOND, (6, 0));
-    host.look(66 * SECOND);
+    host.poll(66 * SECOND);
     assert_eq!(host.changes[1].flow.time, host.clock.wall(62 * SECOND));
-    assert_eq!(host.told(), [(ChangeKind::Active, 50, 0), (ChangeKind::Active, 10, 0)]);
+    assert_eq!(host.emitted(), [(ChangeKind::Active, 50, 0), (ChangeKind::Active, 10, 0)]);
 }
 
 #[test]
-fn what_the_kernel_lost_is_closed_and_counted_and_what_it_began_anew_goes_on() {
+fn an_evicted_flow_is_closed_and_counted_and_a_restarted_one_continues() {
     let mut host = Host::new(10);
     let (lost, again) = (key(1, "203.0.113.7", 443), key(1, "203.0.113.8", 443));
-    host.look(0);
+    host.poll(0);
     for flow in [lost, again] {
         host.begin(flow, SECOND, UdpOwnerSource::Sent, "curl");
         host.count(flow, 2 * SECOND, (2, 0));
     }
-    host.look(6 * SECOND);
-    let _active = host.told();
+    host.poll(6 * SECOND);
+    let _active = host.emitted();
     host.kernel.0.clear();
     host.begin(again, 7 * SECOND, UdpOwnerSource::Sent, "curl");
     host.count(again, 8 * SECOND, (1, 0));
-    host.look(12 * SECOND);
-    let mut told = host.told();
-    told.sort_by_key(|it| it.1);
-    assert_eq!(told, [(ChangeKind::Closed, 0, 0), (ChangeKind::Active, 10, 0)]);
+    host.poll(12 * SECOND);
+    let mut emitted = host.emitted();
+    emitted.sort_by_key(|it| it.1);
+    assert_eq!(emitted, [(ChangeKind::Closed, 0, 0), (ChangeKind::Active, 10, 0)]);
     assert_eq!(host.stats.udp_flows_evicted.value(), 2);
     assert_eq!(host.table.len(), 1);
 }
 
 #[test]
-fn a_record_told_twice_changes_nothing() {
+fn a_repeated_record_changes_nothing() {
     let mut host = Host::new(10);
     let flow = key(1, "203.0.113.7", 443);
     host.begin(flow, SECOND, UdpOwnerSource::Sent, "curl");
     host.begin(flow, SECOND, UdpOwnerSource::Sent, "curl");
-    assert_eq!(host.told().len(), 2);
+    assert_eq!(host.emitted().len(), 2);
     assert_eq!((host.table.len(), host.stats.udp_flows_evicted.value()), (1, 0));
 }
 
@@ -263,16 +263,16 @@ fn a_full_table_closes_the_least_recently_used_with_its_counts() {
         host.begin(flow, at * SECOND, UdpOwnerSource::Sent, "curl");
         host.count(flow, at * SECOND, (at, 0));
     }
-    let _opened = host.told();
-    host.look(3 * SECOND + MS);
-    let closed = host.told();
+    let _opened = host.emitted();
+    host.poll(3 * SECOND + MS);
+    let closed = host.emitted();
     assert!(closed.contains(&(ChangeKind::Closed, 10, 0)), "{closed:?}");
     assert_eq!((host.table.len(), host.kernel.0.len()), (2, 2));
     assert_eq!(host.stats.udp_flows_evicted.value(), 1);
 }
 
 #[test]
-fn many_flows_are_looked_at_in_turns() {
+fn many_flows_are_read_over_several_polls() {
     let mut host = Host::new(10_000);
     for number in 0..5000 {
         let flow = key(u64::from(number), "203.0.113.7", 10_000 + number);
@@ -281,23 +281,23 @@ fn many_flows_are_looked_at_in_turns() {
     }
     host.changes.clear();
     let now = ClockReading { boot_ns: SECOND, monotonic_ns: SECOND, clock: &host.clock };
-    assert!(host.table.look(now, &mut host.kernel, &mut host.changes), "more are due");
-    assert_eq!(host.changes.len(), LOOKS_A_TURN);
-    host.look(SECOND);
+    assert!(host.table.read_counts(now, &mut host.kernel, &mut host.changes), "some are unread");
+    assert_eq!(host.changes.len(), READS_PER_POLL);
+    host.poll(SECOND);
     assert_eq!(host.changes.len(), 5000);
 }
 
 #[test]
-fn a_clock_that_goes_back_does_no_harm() {
+fn a_clock_step_back_is_harmless() {
     let mut host = Host::new(10);
     let flow = key(1, "203.0.113.7", 443);
     host.begin(flow, 100 * SECOND, UdpOwnerSource::Sent, "curl");
     host.count(flow, 100 * SECOND, (1, 0));
-    host.look(120 * SECOND);
+    host.poll(120 * SECOND);
     host.clock = BootClock::with_offset_ns(-50_000_000_000);
     host.count(flow, 121 * SECOND, (2, 0));
-    host.look(126 * SECOND);
-    let sum: u64 = host.told().iter().map(|it| it.1).sum();
+    host.poll(126 * SECOND);
+    let sum: u64 = host.emitted().iter().map(|it| it.1).sum();
     assert_eq!(sum, 20);
 }
 
@@ -307,20 +307,24 @@ fn open_socket(cookie: u64, local_port: u16, remote_port: u16) -> OpenSocket {
     OpenSocket { netns: 9, cookie, inode: 1, ends, state: 1, counts: None }
 }
 
-fn find(host: &mut Host, udp: Vec<OpenSocket>, at: u64) {
+fn apply_scan(host: &mut Host, udp: Vec<OpenSocket>, at: u64) {
     let mut open = OpenSockets::default();
     (open.udp, open.began_boot_ns) = (udp, at);
-    let holder = Process { name: "holder".into(), ..Process::default() };
-    let mut owner = |_inode| Some(Arc::new(holder.clone()));
-    host.table.found(&open, host.clock.wall(at), &mut owner, &mut host.changes);
+    let process = Process { name: "owner".into(), ..Process::default() };
+    let mut owner = |_inode| Some(Arc::new(process.clone()));
+    host.table.apply_scan(&open, host.clock.wall(at), &mut owner, &mut host.changes);
 }
 
 #[test]
-fn what_was_connected_before_is_told_once_and_counted_from_its_next_datagram() {
+fn a_socket_connected_before_is_opened_once_and_counted_from_its_next_datagram() {
     let mut host = Host::new(10);
     let bound = open_socket(1, 53, 0);
-    find(&mut host, vec![bound, open_socket(2, 5_000, 443), open_socket(3, 53, 6_000)], SECOND);
-    let told: Vec<_> = host
+    apply_scan(
+        &mut host,
+        vec![bound, open_socket(2, 5_000, 443), open_socket(3, 53, 6_000)],
+        SECOND,
+    );
+    let emitted: Vec<_> = host
         .changes
         .drain(..)
         .map(|it| {
@@ -330,7 +334,7 @@ fn what_was_connected_before_is_told_once_and_counted_from_its_next_datagram() {
         .collect();
     let (inbound, outbound) = (Direction::Inbound, Direction::Outbound);
     assert_eq!(
-        told,
+        emitted,
         [
             (ChangeKind::Opened, 443, outbound),
             (ChangeKind::Established, 443, outbound),
@@ -339,38 +343,38 @@ fn what_was_connected_before_is_told_once_and_counted_from_its_next_datagram() {
         ]
     );
     // The kernel has no counts yet; then one sends.
-    host.look(10 * SECOND);
-    assert_eq!(host.told(), []);
+    host.poll(10 * SECOND);
+    assert_eq!(host.emitted(), []);
     let sends = key(2, "203.0.113.7", 443);
     host.begin(sends, 20 * SECOND, UdpOwnerSource::Sent, "other");
     host.count(sends, 21 * SECOND, (3, 0));
-    host.look(30 * SECOND);
-    assert_eq!(host.told(), [(ChangeKind::Active, 30, 0)]);
+    host.poll(30 * SECOND);
+    assert_eq!(host.emitted(), [(ChangeKind::Active, 30, 0)]);
     assert_eq!(host.stats.udp_flows_evicted.value(), 0);
-    // The other falls idle, this one's socket is closed.
-    host.look(62 * SECOND);
-    assert_eq!(host.told(), [(ChangeKind::Closed, 0, 0)]);
+    // The other flow becomes idle; the socket of this one is closed.
+    host.poll(62 * SECOND);
+    assert_eq!(host.emitted(), [(ChangeKind::Closed, 0, 0)]);
     host.event(Udp::Release { boot_ns: 63 * SECOND, cookie: 2 }, None);
-    host.look(64 * SECOND);
-    assert_eq!(host.told(), [(ChangeKind::Closed, 0, 0)]);
+    host.poll(64 * SECOND);
+    assert_eq!(host.emitted(), [(ChangeKind::Closed, 0, 0)]);
     assert!(host.table.is_empty() && host.table.sockets.is_empty());
 }
 
 #[test]
-fn what_proc_shows_without_its_cookie_is_not_opened_again_by_its_datagram() {
+fn a_datagram_does_not_reopen_a_flow_from_proc_without_cookie() {
     let mut host = Host::new(10);
-    find(&mut host, vec![open_socket(0, 5353, 443)], SECOND);
-    assert_eq!(host.told().len(), 2);
+    apply_scan(&mut host, vec![open_socket(0, 5353, 443)], SECOND);
+    assert_eq!(host.emitted().len(), 2);
     let sends = key(7, "203.0.113.7", 443);
     host.begin(sends, 2 * SECOND, UdpOwnerSource::Sent, "it");
     host.count(sends, 2 * SECOND, (1, 0));
-    host.look(10 * SECOND);
-    assert_eq!(host.told(), [(ChangeKind::Active, 10, 0)]);
+    host.poll(10 * SECOND);
+    assert_eq!(host.emitted(), [(ChangeKind::Active, 10, 0)]);
     assert_eq!(host.table.len(), 1);
 }
 
 #[test]
-fn senders_that_begin_at_once_each_settle_their_own() {
+fn concurrent_senders_each_own_their_flow() {
     let mut host = Host::new(10);
     let begin = |remote_port, on_cpu_tgid| UdpFlow {
         boot_ns: SECOND,
