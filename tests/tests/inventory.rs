@@ -7,22 +7,23 @@ use std::time::Duration;
 use sensor_tests::{FakeImds, ImdsResponse};
 use sensor_user::base::clock::{Clock, SystemClock};
 use sensor_user::base::counters::Stats;
-use sensor_user::inventory::refresh::keep;
-use sensor_user::inventory::{AzureConfig, Host, Imds, ImdsMode, ImdsPace, SharedAzure};
+use sensor_user::inventory::{
+    AzureConfig, Host, Imds, ImdsMode, ImdsRetryPolicy, InventoryRefresh, SharedAzure,
+};
 use sensor_user::schema::ComputerRow;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-const PACE: ImdsPace = ImdsPace {
+const RETRY: ImdsRetryPolicy = ImdsRetryPolicy {
     timeout: Duration::from_millis(500),
     retry_first: Duration::from_millis(20),
-    retry_most: Duration::from_millis(40),
+    retry_max: Duration::from_millis(40),
 };
 const SOON: Duration = Duration::from_secs(10);
 
 fn imds(fake: &FakeImds, mode: ImdsMode) -> Imds {
     let config = AzureConfig { imds: mode, imds_url: Some(fake.url().parse().unwrap()) };
-    Imds::new(&config, PACE).unwrap()
+    Imds::new(&config, RETRY).unwrap()
 }
 
 /// A running inventory of this machine, with its rows as they are published.
@@ -41,14 +42,15 @@ impl Inventory {
         let (azure, stats) = (SharedAzure::default(), Arc::<Stats>::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let put = move |row| rows_in.try_send(row).unwrap();
-        let with = (clock, Arc::clone(&stats));
-        let task = tokio::spawn(keep(
+        let refresh = InventoryRefresh {
             host,
-            (mode, imds(fake, mode)),
-            SharedAzure::clone(&azure),
-            with,
-            put,
-        ));
+            mode,
+            imds: imds(fake, mode),
+            azure: SharedAzure::clone(&azure),
+            clock,
+            stats: Arc::clone(&stats),
+        };
+        let task = tokio::spawn(refresh.run(put));
         Self { rows, azure, stats, task }
     }
 

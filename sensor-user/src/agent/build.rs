@@ -17,8 +17,7 @@ use crate::config::{AllowConfig, Config};
 use crate::deliver::spool::Recovered;
 use crate::deliver::{Deliverer, Delivery, Outbox, Pace};
 use crate::intel::{AllowedNetworks, FeedFolder, IndicatorSet, Intel, ParserMode, read_allowed};
-use crate::inventory::refresh::keep;
-use crate::inventory::{Host, Imds, ImdsPace, SharedAzure};
+use crate::inventory::{Host, Imds, ImdsRetryPolicy, InventoryRefresh, SharedAzure};
 use crate::pipeline::aggregate::{HostTables, RowIdentity, RowTable};
 use crate::pipeline::canary::Canary;
 use crate::pipeline::dedup::Dedup;
@@ -177,14 +176,17 @@ pub(super) fn inventory(
         computer: Arc::clone(&identity.computer),
         agent_id: identity.agent_id.clone(),
     };
-    let imds = (config.azure.imds, Imds::new(&config.azure, ImdsPace::USUAL)?);
-    let azure = SharedAzure::clone(&identity.azure);
-    let outbox = outbox.clone();
-    let (clock, stats) = (Arc::clone(clock), Arc::clone(stats));
-    let made = Arc::clone(&stats);
-    let put = move |row| {
-        made.rows_emitted.increment();
-        outbox.rows(vec![TableRow::Computer(Box::new(row))]);
+    let refresh = InventoryRefresh {
+        host,
+        mode: config.azure.imds,
+        imds: Imds::new(&config.azure, ImdsRetryPolicy::DEFAULT)?,
+        azure: SharedAzure::clone(&identity.azure),
+        clock: Arc::clone(clock),
+        stats: Arc::clone(stats),
     };
-    Ok(Some(keep(host, imds, azure, (clock, stats), put)))
+    let (outbox, stats) = (outbox.clone(), Arc::clone(stats));
+    Ok(Some(refresh.run(move |row| {
+        stats.rows_emitted.increment();
+        outbox.rows(vec![TableRow::Computer(Box::new(row))]);
+    })))
 }

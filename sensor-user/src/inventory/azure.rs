@@ -1,4 +1,4 @@
-//! `Azure`: what Azure's instance metadata says of this machine, as columns.
+//! Parser of Azure's instance metadata: the Azure columns of this machine.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use super::error::ImdsError;
 use super::files::clean;
 use crate::schema::Azure;
 
-/// What Azure has said, once it has: read by whoever makes rows.
+/// Metadata of the last response of Azure, if there was one; read by each stage that makes rows.
 pub type SharedAzure = Arc<ArcSwapOption<Azure>>;
 
 /// Parses the response of `/metadata/instance`.
 pub(super) fn parse(response: &[u8]) -> Result<Azure, ImdsError> {
-    let Instance { compute } = serde_json::from_slice(response).map_err(ImdsError::Answer)?;
+    let Instance { compute } = serde_json::from_slice(response).map_err(ImdsError::Response)?;
     let Compute { storage_profile: StorageProfile { image_reference: image }, .. } = &compute;
     let resource_id = clean(&compute.resource_id);
     if clean(&compute.vm_id).is_empty() || !resource_id.starts_with("/subscriptions/") {
@@ -46,9 +46,9 @@ pub(super) fn parse(response: &[u8]) -> Result<Azure, ImdsError> {
     })
 }
 
-/// The scale set's resource id, and the machine's number in it. A machine of a uniform set is below
-/// its set: `…/virtualMachineScaleSets/NAME/virtualMachines/NUMBER`; one of a flexible set is beside
-/// it: `…/virtualMachines/NAME`.
+/// The scale set's resource id, and the machine's id in the set. The resource id of a machine in a
+/// uniform set is below that of its set, `…/virtualMachineScaleSets/NAME/virtualMachines/NUMBER`; in a
+/// flexible set it is beside that of the set, `…/virtualMachines/NAME`.
 fn scale_set_ids(resource_id: &str, scale_set: &str) -> (String, String) {
     if scale_set.is_empty() {
         return Default::default();
@@ -68,7 +68,7 @@ fn fabric_cluster(tags: &[Tag]) -> String {
     value("clusterName").filter(|_| fabric).map(|name| clean(name)).unwrap_or_default()
 }
 
-/// The answer, as far as it is used.
+/// The used part of the response.
 #[derive(Debug, Deserialize)]
 struct Instance {
     compute: Compute,
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_alone_has_its_image_and_a_resource_id_in_lower_case() {
+    fn a_machine_outside_a_scale_set_has_its_image_and_a_resource_id_in_lower_case() {
         let more = ",\"name\":\"web01\",\"location\":\"westeurope\",\"vmSize\":\"Standard_A3\",\
             \"offer\":\"\",\"storageProfile\":{\"imageReference\":{\"offer\":\"debian-12\",\
             \"id\":null,\"version\":\"latest\"}},\"sku\":\"12-gen2\",\"newKey\":[1]";
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_of_a_scale_set_knows_its_set_and_its_number() {
+    fn a_machine_of_a_scale_set_has_the_ids_of_its_set_and_instance() {
         for (resource, number) in [
             ("virtualMachineScaleSets/pool/virtualMachines/7", "7"),
             ("virtualMachines/pool_1a2b", "pool_1a2b"),
@@ -164,9 +164,10 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_machine_is_refused() {
-        for answer in ["", "[]", "{}", "<html>", "{\"compute\":{}}", "{\"compute\":{\"vmId\":7}}"] {
-            assert!(parse(answer.as_bytes()).is_err(), "{answer}");
+    fn a_response_that_identifies_no_machine_is_rejected() {
+        for response in ["", "[]", "{}", "<html>", "{\"compute\":{}}", "{\"compute\":{\"vmId\":7}}"]
+        {
+            assert!(parse(response.as_bytes()).is_err(), "{response}");
         }
         let other = machine("x", "").replace("/subscriptions/", "/other/");
         assert!(matches!(parse(other.as_bytes()), Err(ImdsError::NoMachine)));

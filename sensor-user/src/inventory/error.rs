@@ -2,31 +2,31 @@
 
 use reqwest::StatusCode;
 
-/// Maximum size of a response, bytes; a real one has a few thousand.
+/// Maximum size of a response, bytes; real responses have a few thousand.
 pub(super) const RESPONSE_MAX: usize = 256 << 10;
 
-/// Why Azure has said nothing.
+/// Reason why Azure's instance metadata is unavailable.
 #[derive(Debug, thiserror::Error)]
 pub enum ImdsError {
-    /// The address is none.
+    /// The address is not a URL.
     #[error("{0:?} is not a URL")]
     Url(&'static str),
-    /// No HTTP client could be made.
+    /// The HTTP client could not be created.
     #[error("set up the http client")]
     Client(#[source] reqwest::Error),
-    /// Nobody answered in time, or the answer was cut.
-    #[error("no complete answer")]
+    /// No response within the time limit, or a truncated one.
+    #[error("no complete response")]
     Request(#[source] reqwest::Error),
-    /// Not 200.
-    #[error("answered {0}")]
+    /// The response status is not 200.
+    #[error("response status {0}")]
     Status(StatusCode),
-    /// Larger than any real one.
-    #[error("the answer is larger than {RESPONSE_MAX} bytes")]
+    /// The response is larger than any real one.
+    #[error("the response is larger than {RESPONSE_MAX} bytes")]
     TooLarge,
-    /// Not the document that it should be.
-    #[error("the answer is not instance metadata")]
-    Answer(#[source] serde_json::Error),
-    /// The document names no machine.
-    #[error("the answer has no vmId, or no resourceId below /subscriptions/")]
+    /// The response is not the expected JSON document.
+    #[error("the response is not instance metadata")]
+    Response(#[source] serde_json::Error),
+    /// The document does not identify a machine.
+    #[error("the response has no vmId, or no resourceId below /subscriptions/")]
     NoMachine,
 }

@@ -1,7 +1,8 @@
-//! Azure's instance metadata service: one request, bounded in time and size.
+//! Azure's instance metadata service (IMDS): one request, bounded in time and size.
 //!
-//! The service is on a link-local address that only the machine itself reaches; the request must
-//! not go through a proxy, and its header keeps a forwarding web server from being made to ask.
+//! The service has a link-local address that only the machine itself can reach, so the request must
+//! not go through a proxy. The service requires the `Metadata` header, so that a forwarding web server
+//! cannot be made to send the request.
 
 use std::time::Duration;
 
@@ -12,90 +13,90 @@ use super::azure::parse;
 use super::error::{ImdsError, RESPONSE_MAX};
 use crate::schema::Azure;
 
-/// Where the service is.
+/// URL of the metadata service.
 pub const IMDS_URL: &str = "http://169.254.169.254/metadata/instance?api-version=2021-02-01";
 
-/// Whether the service is asked.
+/// Condition under which the metadata service is queried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ImdsMode {
-    /// Where the firmware says that the machine is Azure's.
+    /// Queried if the firmware identifies a virtual machine of Azure.
     #[default]
     Auto,
-    /// Always.
+    /// Queried on every machine.
     On,
-    /// Never.
+    /// Never queried.
     Off,
 }
 
-/// `[azure]`.
+/// Configuration section `[azure]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AzureConfig {
-    /// Whether the service is asked.
+    /// Condition under which the service is queried.
     pub imds: ImdsMode,
-    /// Where, in place of [`IMDS_URL`].
+    /// URL that replaces [`IMDS_URL`].
     pub imds_url: Option<Url>,
 }
 
-/// The waits of the service.
+/// Timeout and retry delays of requests to the metadata service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ImdsPace {
-    /// Time for the whole answer.
+pub struct ImdsRetryPolicy {
+    /// Time limit for the complete response.
     pub timeout: Duration,
-    /// First wait after a failure; it doubles.
+    /// Delay after the first failure; doubled after each further failure.
     pub retry_first: Duration,
-    /// Longest such wait.
-    pub retry_most: Duration,
+    /// Maximum delay after a failure.
+    pub retry_max: Duration,
 }
 
-impl ImdsPace {
-    /// 5 s for an answer, which comes from the same rack; 10 s to an hour before asking again.
-    pub const USUAL: Self = Self {
+impl ImdsRetryPolicy {
+    /// 5 s for a response, which comes from the same rack; retries after 10 s to an hour.
+    pub const DEFAULT: Self = Self {
         timeout: Duration::from_secs(5),
         retry_first: Duration::from_secs(10),
-        retry_most: Duration::from_hours(1),
+        retry_max: Duration::from_hours(1),
     };
 }
 
-/// Asks the service.
+/// Client of the metadata service.
 #[derive(Debug)]
 pub struct Imds {
     client: Client,
     url: Url,
-    pub(super) pace: ImdsPace,
+    pub(super) retry: ImdsRetryPolicy,
 }
 
 impl Imds {
-    /// Asks where `config` says.
-    pub fn new(config: &AzureConfig, pace: ImdsPace) -> Result<Self, ImdsError> {
-        let usual = || IMDS_URL.parse().map_err(|_bad| ImdsError::Url(IMDS_URL));
-        let url = config.imds_url.clone().map_or_else(usual, Ok)?;
+    /// Creates the client for the URL of `config`, by default [`IMDS_URL`].
+    pub fn new(config: &AzureConfig, retry: ImdsRetryPolicy) -> Result<Self, ImdsError> {
+        let default = || IMDS_URL.parse().map_err(|_bad| ImdsError::Url(IMDS_URL));
+        let url = config.imds_url.clone().map_or_else(default, Ok)?;
         crate::http::crypto_provider::install_provider();
         let client = Client::builder()
             .user_agent(concat!("netsensor/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
             .redirect(Policy::none())
-            .timeout(pace.timeout)
-            // It is asked once an hour.
+            .timeout(retry.timeout)
+            // An idle connection is of no use: there is one request per hour.
             .pool_max_idle_per_host(0)
             .build()
             .map_err(ImdsError::Client)?;
-        Ok(Self { client, url, pace })
+        Ok(Self { client, url, retry })
     }
 
-    /// Asks once.
-    pub async fn ask(&self) -> Result<Azure, ImdsError> {
+    /// Sends one request, and parses the response.
+    pub async fn fetch(&self) -> Result<Azure, ImdsError> {
         let request = self.client.get(self.url.clone()).header("Metadata", "true");
         let mut response = request.send().await.map_err(ImdsError::Request)?;
         if response.status() != StatusCode::OK {
             return Err(ImdsError::Status(response.status()));
         }
-        let mut answer = Vec::new();
+        let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(ImdsError::Request)? {
-            if answer.len() + chunk.len() > RESPONSE_MAX {
+            if body.len() + chunk.len() > RESPONSE_MAX {
                 return Err(ImdsError::TooLarge);
             }
-            answer.extend_from_slice(&chunk);
+            body.extend_from_slice(&chunk);
         }
-        parse(&answer)
+        parse(&body)
     }
 }

@@ -1,8 +1,8 @@
-//! Inventory: what this host is, as rows of Microsoft's `VMComputer`, and what Azure says of it.
+//! Inventory of this host: rows of Microsoft's `VMComputer` table, with Azure's instance metadata.
 //!
-//! All of it is read under a root path, so that a test can plant another machine; a file that is
-//! missing or makes no sense leaves its columns empty. [`keep`] makes the rows: one at the start,
-//! one an hour, and one when Azure has answered for the first time.
+//! All files are read under a root path, so that a test can provide another machine. A file that is
+//! missing or malformed leaves its columns empty. [`InventoryRefresh`] emits a row at startup, one per
+//! hour, and one after the first response of Azure.
 
 mod azure;
 mod computer;
@@ -11,12 +11,12 @@ mod files;
 mod imds;
 mod network;
 mod platform;
-pub mod refresh;
+mod refresh;
 
 pub use azure::SharedAzure;
 pub use computer::Host;
 pub use error::ImdsError;
-pub use imds::{AzureConfig, IMDS_URL, Imds, ImdsMode, ImdsPace};
-pub use network::{Interface, interfaces};
+pub use imds::{AzureConfig, IMDS_URL, Imds, ImdsMode, ImdsRetryPolicy};
+pub use network::{InterfaceAddress, interface_addresses};
 pub use platform::is_azure;
-pub use refresh::keep;
+pub use refresh::InventoryRefresh;

@@ -8,41 +8,41 @@ use nix::net::if_::InterfaceFlags;
 
 use super::files;
 
-/// Addresses, gateways or names of one host at most.
-const MOST: usize = 1024;
+/// Maximum number of addresses, of gateways, and of names of a host.
+const VALUES_MAX: usize = 1024;
 
-/// One address of an interface that is no loopback.
+/// Address of a network interface other than the loopback interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Interface {
-    /// An address of the Internet protocol, and the length of its network's prefix.
+pub enum InterfaceAddress {
+    /// An IP address, and the prefix length of its network.
     Ip(IpAddr, u8),
     /// A hardware address, as `00:0d:3a:…`.
     Mac(String),
 }
 
-/// The addresses of this thread's network namespace, in the kernel's order; none where the kernel
-/// refuses.
-pub fn interfaces() -> Vec<Interface> {
+/// Addresses in this thread's network namespace, in the kernel's order; empty if the kernel refuses the
+/// request.
+pub fn interface_addresses() -> Vec<InterfaceAddress> {
     let Ok(all) = getifaddrs() else { return Vec::new() };
-    let usual = all.filter(|it| !it.flags.contains(InterfaceFlags::IFF_LOOPBACK));
-    let each = usual.filter_map(|it| {
+    let non_loopback = all.filter(|it| !it.flags.contains(InterfaceFlags::IFF_LOOPBACK));
+    let addresses = non_loopback.filter_map(|it| {
         let address = it.address?;
         if let Some(link) = address.as_link_addr() {
             let octets = link.addr().filter(|octets| *octets != [0; 6])?;
             let text: Vec<String> = octets.iter().map(|octet| format!("{octet:02x}")).collect();
-            return Some(Interface::Mac(text.join(":")));
+            return Some(InterfaceAddress::Mac(text.join(":")));
         }
         if let Some(v4) = address.as_sockaddr_in() {
             let mask = it.netmask.as_ref().and_then(|mask| mask.as_sockaddr_in());
             let ones = mask.map_or(32, |mask| mask.ip().to_bits().count_ones());
-            return Some(Interface::Ip(v4.ip().into(), u8::try_from(ones).unwrap_or(32)));
+            return Some(InterfaceAddress::Ip(v4.ip().into(), u8::try_from(ones).unwrap_or(32)));
         }
         let v6 = address.as_sockaddr_in6()?;
         let mask = it.netmask.as_ref().and_then(|mask| mask.as_sockaddr_in6());
         let ones = mask.map_or(128, |mask| mask.ip().to_bits().count_ones());
-        Some(Interface::Ip(v6.ip().into(), u8::try_from(ones).unwrap_or(128)))
+        Some(InterfaceAddress::Ip(v6.ip().into(), u8::try_from(ones).unwrap_or(128)))
     });
-    each.take(MOST).collect()
+    addresses.take(VALUES_MAX).collect()
 }
 
 /// The network columns of `VMComputer`.
@@ -57,24 +57,26 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn read(root: &Path, interfaces: &[Interface]) -> Self {
+    pub(super) fn read(root: &Path, addresses: &[InterfaceAddress]) -> Self {
         let mut network = Self {
             v4_gateways: v4_gateways(&files::text(root, "proc/net/route")),
             v6_gateways: v6_gateways(&files::text(root, "proc/net/ipv6_route")),
             ..Self::default()
         };
-        for interface in interfaces {
-            match interface {
-                Interface::Ip(IpAddr::V4(address), prefix) => {
+        for address in addresses {
+            match address {
+                InterfaceAddress::Ip(IpAddr::V4(address), prefix) => {
                     network.v4.push(address.to_string());
                     network.v4_masks.push(mask(*prefix).to_string());
                 }
-                Interface::Ip(IpAddr::V6(address), _) => network.v6.push(address.to_string()),
-                // An interface of another (a VLAN) has its address.
-                Interface::Mac(mac) if !network.macs.contains(mac) => {
+                InterfaceAddress::Ip(IpAddr::V6(address), _) => {
+                    network.v6.push(address.to_string())
+                }
+                // A VLAN interface has the hardware address of its parent interface.
+                InterfaceAddress::Mac(mac) if !network.macs.contains(mac) => {
                     network.macs.push(mac.clone());
                 }
-                Interface::Mac(_) => {}
+                InterfaceAddress::Mac(_) => {}
             }
         }
         network
@@ -88,7 +90,8 @@ fn mask(prefix: u8) -> Ipv4Addr {
 /// `RTF_GATEWAY`, `include/uapi/linux/route.h`.
 const RTF_GATEWAY: u32 = 2;
 
-/// Out of `/proc/net/route`: destination, gateway and mask as the bytes of memory, in hexadecimal.
+/// Default gateways in `/proc/net/route`: destination, gateway and mask are in hexadecimal, in the byte
+/// order of memory.
 fn v4_gateways(table: &str) -> Vec<String> {
     let gateway = |line: &str| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -102,7 +105,7 @@ fn v4_gateways(table: &str) -> Vec<String> {
     distinct(table.lines().skip(1).filter_map(gateway))
 }
 
-/// Out of `/proc/net/ipv6_route`: destination, prefix length, source, its length, next hop, metric,
+/// Default gateways in `/proc/net/ipv6_route`: destination, prefix length, source, its length, next hop, metric,
 /// two counters, flags, interface.
 fn v6_gateways(table: &str) -> Vec<String> {
     let gateway = |line: &str| {
@@ -118,8 +121,8 @@ fn v6_gateways(table: &str) -> Vec<String> {
     distinct(table.lines().filter_map(gateway))
 }
 
-/// The host's names: `computer`, and what `/etc/hosts` says on lines that name it. (Nobody is asked
-/// over the network.)
+/// The host's names: `computer`, and the names on those lines of `/etc/hosts` that contain it. (No
+/// request is sent over the network.)
 pub(super) fn names(root: &Path, computer: &str) -> Vec<String> {
     let hosts = files::text(root, "etc/hosts");
     let own = |name: &str| {
@@ -141,7 +144,7 @@ pub(super) fn names(root: &Path, computer: &str) -> Vec<String> {
 
 fn distinct(texts: impl Iterator<Item = String>) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
-    for text in texts.take(MOST) {
+    for text in texts.take(VALUES_MAX) {
         if !all.contains(&text) {
             all.push(text);
         }
@@ -175,9 +178,9 @@ mod tests {
     }
 
     #[test]
-    fn masks_stand_beside_their_addresses() {
-        let ip = |text: &str, prefix| Interface::Ip(text.parse().unwrap(), prefix);
-        let mac = Interface::Mac("02:fc:00:00:00:01".to_owned());
+    fn masks_are_in_the_order_of_their_addresses() {
+        let ip = |text: &str, prefix| InterfaceAddress::Ip(text.parse().unwrap(), prefix);
+        let mac = InterfaceAddress::Mac("02:fc:00:00:00:01".to_owned());
         let all = [ip("192.0.2.9", 24), mac.clone(), ip("2001:db8::9", 64), mac, ip("10.0.0.1", 0)];
         let network = Network::read(Path::new("/nonexistent"), &all);
         assert_eq!(network.v4, ["192.0.2.9", "10.0.0.1"]);

@@ -1,4 +1,4 @@
-//! What the machine is made of: physical, virtual and by what, or a hypervisor itself.
+//! Virtualization of the machine: physical, a guest of a known hypervisor, or a hypervisor itself.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::files;
 /// `chassis_asset_tag` of every virtual machine of Azure.
 const AZURE_ASSET_TAG: &str = "7783-7084-3265-9085-8269-3286-77";
 
-/// Whether the firmware says that this is a virtual machine of Azure.
+/// True if the firmware identifies a virtual machine of Azure.
 pub fn is_azure(root: &Path) -> bool {
     dmi(root, "chassis_asset_tag") == AZURE_ASSET_TAG
 }
@@ -17,27 +17,27 @@ pub fn is_azure(root: &Path) -> bool {
 pub(super) struct Platform {
     /// `physical`, `virtual`, `hypervisor` or `unknown`.
     pub(super) state: &'static str,
-    /// `hyperv`, `vmware`, `xen`, `kvm`, …; "" where unknown, or where it is no virtual machine.
+    /// `hyperv`, `vmware`, `xen`, `kvm`, …; "" if unknown, or if it is not a virtual machine.
     pub(super) machine_type: &'static str,
-    /// The machine's id as its hypervisor gave it.
+    /// The machine's id, assigned by its hypervisor.
     pub(super) native_id: String,
-    /// The machine's name as its hypervisor knows it.
+    /// The machine's name in its hypervisor.
     pub(super) native_name: String,
-    /// The name of the hypervisor's host, where it tells.
+    /// The name of the hypervisor's host, if the hypervisor provides it.
     pub(super) host_name: String,
-    /// What hypervisor this machine is.
+    /// The hypervisor that runs on this machine, if any.
     pub(super) hypervisor_type: &'static str,
 }
 
 impl Platform {
-    /// Reads it: from the firmware's tables, then from what the kernel and the processor say.
+    /// Reads the firmware's tables first, then the files of the kernel and the processor's flags.
     pub(super) fn read(root: &Path) -> Self {
-        // The control domain of Xen sees itself as a guest.
+        // Firmware and processor of Xen's control domain resemble those of a guest.
         if files::text(root, "proc/xen/capabilities").contains("control_d") {
             return Self { state: "hypervisor", hypervisor_type: "xen", ..Self::default() };
         }
         let Some(machine_type) = guest_of(root) else {
-            return Self { state: no_guest(root), ..Self::default() };
+            return Self { state: non_guest_state(root), ..Self::default() };
         };
         let pool = KvpPool::read(root);
         Self {
@@ -55,11 +55,11 @@ fn dmi(root: &Path, name: &str) -> String {
     files::value(root, &format!("sys/class/dmi/id/{name}"))
 }
 
-/// What runs this machine ("" where that is not known); `None` where nothing says that anything does.
+/// Hypervisor of this machine ("" if unknown); `None` without evidence of a hypervisor.
 fn guest_of(root: &Path) -> Option<&'static str> {
     let product = dmi(root, "product_name");
     let vendor = dmi(root, "sys_vendor");
-    // Amazon's machines without a hypervisor have the vendor of those with one.
+    // Amazon's bare-metal machines have the same vendor as its virtual machines.
     if vendor == "Amazon EC2" && product.contains(".metal") {
         return None;
     }
@@ -67,7 +67,8 @@ fn guest_of(root: &Path) -> Option<&'static str> {
         return Some("hyperv");
     }
     let tables = [vendor, product, dmi(root, "board_vendor"), dmi(root, "bios_vendor")].join("\n");
-    let named = MARKS.iter().find(|(mark, _)| tables.contains(mark)).map(|(_, name)| *name);
+    let named =
+        HYPERVISOR_MARKERS.iter().find(|(mark, _)| tables.contains(mark)).map(|(_, name)| *name);
     if named.is_some() {
         return named;
     }
@@ -83,8 +84,8 @@ fn guest_of(root: &Path) -> Option<&'static str> {
         .then_some("")
 }
 
-/// Words in the firmware's tables, and who writes them there.
-const MARKS: [(&str, &str); 13] = [
+/// Words in the firmware's tables, and the hypervisors that write them.
+const HYPERVISOR_MARKERS: [(&str, &str); 13] = [
     ("KVM", "kvm"),
     ("QEMU", "kvm"),
     ("Amazon EC2", "kvm"),
@@ -100,17 +101,17 @@ const MARKS: [(&str, &str); 13] = [
     ("Bochs", "bochs"),
 ];
 
-/// Of a machine that is no guest: a firmware that names its maker, and a processor that would say
-/// if it were virtual, make it physical.
-fn no_guest(root: &Path) -> &'static str {
-    let told = !dmi(root, "sys_vendor").is_empty();
-    if told && (cpu_flags(root).is_some() || cfg!(not(target_arch = "x86_64"))) {
+/// State of a machine without evidence of a hypervisor. It is physical if the firmware names its
+/// manufacturer and the processor would report a hypervisor (on x86-64: it lists flags).
+fn non_guest_state(root: &Path) -> &'static str {
+    let has_vendor = !dmi(root, "sys_vendor").is_empty();
+    if has_vendor && (cpu_flags(root).is_some() || cfg!(not(target_arch = "x86_64"))) {
         return "physical";
     }
     "unknown"
 }
 
-/// The first processor's flags; `None` where it lists none.
+/// The first processor's flags; `None` if `/proc/cpuinfo` has none.
 fn cpu_flags(root: &Path) -> Option<Vec<String>> {
     let text = files::text(root, "proc/cpuinfo");
     let line = text.lines().find(|line| line.starts_with("flags"))?;
@@ -118,8 +119,8 @@ fn cpu_flags(root: &Path) -> Option<Vec<String>> {
     Some(flags.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
-/// What the host of a Hyper-V guest tells it (`hv_kvp_daemon`'s pool 3): records of a key and a
-/// value of fixed lengths, filled with zeros.
+/// Key-value pairs that the host of a Hyper-V guest provides (pool 3 of `hv_kvp_daemon`): records of a
+/// key and a value of fixed lengths, padded with zeros.
 struct KvpPool(Vec<u8>);
 
 impl KvpPool {

@@ -1,5 +1,5 @@
-//! Keeps the inventory: a row at the start and at each full hour, and Azure's answer while it is
-//! true.
+//! Refresh of the inventory: a row at startup and at each full hour, with the latest metadata of
+//! Azure.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::azure::SharedAzure;
 use super::computer::Host;
 use super::error::ImdsError;
 use super::imds::{Imds, ImdsMode};
-use super::network::interfaces;
+use super::network::interface_addresses;
 use super::platform::is_azure;
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
@@ -21,8 +21,8 @@ use crate::schema::ComputerRow;
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Whether the metadata service is to be asked on the machine under `root`.
-fn asks(mode: ImdsMode, root: &Path) -> bool {
+/// True if the metadata service is queried on the machine under `root`.
+fn is_imds_enabled(mode: ImdsMode, root: &Path) -> bool {
     match mode {
         ImdsMode::Auto => is_azure(root),
         ImdsMode::On => true,
@@ -30,63 +30,77 @@ fn asks(mode: ImdsMode, root: &Path) -> bool {
     }
 }
 
-/// Gives a row to `put` at the start, at each full hour, and when Azure has answered for the first
-/// time; puts Azure's answer into `azure`. Runs until it is dropped.
-///
-/// The metadata service is asked at the start and before each hour's row; one that fails is asked
-/// again after growing waits, and what it said before stays.
-pub async fn keep(
-    host: Host,
-    (mode, imds): (ImdsMode, Imds),
-    azure: SharedAzure,
-    (clock, stats): (Arc<dyn Clock>, Arc<Stats>),
-    mut put: impl FnMut(ComputerRow) + Send,
-) {
-    let asks = asks(mode, &host.root);
-    let mut wait = imds.pace.retry_first;
-    let mut row_due = true;
-    loop {
-        let mut next_ask = HOUR;
-        if asks {
-            match imds.ask().await {
-                Ok(answer) => {
-                    row_due |= azure.swap(Some(Arc::new(answer))).is_none();
-                    wait = imds.pace.retry_first;
-                }
-                Err(error) => {
-                    stats.azure_metadata_requests_failed.increment();
-                    tell(&error, wait);
-                    next_ask = wait;
-                    wait = wait.saturating_mul(2).min(imds.pace.retry_most);
+/// Background task of the inventory.
+#[derive(Debug)]
+pub struct InventoryRefresh {
+    /// Host whose files are read.
+    pub host: Host,
+    /// Condition under which the metadata service is queried.
+    pub mode: ImdsMode,
+    /// Client of the metadata service.
+    pub imds: Imds,
+    /// Receives the latest metadata of Azure.
+    pub azure: SharedAzure,
+    /// Time of the rows.
+    pub clock: Arc<dyn Clock>,
+    /// Counters of the agent.
+    pub stats: Arc<Stats>,
+}
+
+impl InventoryRefresh {
+    /// Passes a row to `put` at startup, at each full hour, and after the first response of Azure. Runs
+    /// until it is dropped.
+    ///
+    /// The metadata service is queried at startup and before each hourly row. After a failure the
+    /// request is retried with growing delays, and the metadata of the last response stays valid.
+    pub async fn run(self, mut put: impl FnMut(ComputerRow) + Send) {
+        let Self { host, mode, imds, azure, clock, stats } = self;
+        let is_imds_enabled = is_imds_enabled(mode, &host.root);
+        let mut retry_delay = imds.retry.retry_first;
+        let mut is_row_pending = true;
+        loop {
+            let mut next_fetch = HOUR;
+            if is_imds_enabled {
+                match imds.fetch().await {
+                    Ok(metadata) => {
+                        is_row_pending |= azure.swap(Some(Arc::new(metadata))).is_none();
+                        retry_delay = imds.retry.retry_first;
+                    }
+                    Err(error) => {
+                        stats.azure_metadata_requests_failed.increment();
+                        log_failure(&error, retry_delay);
+                        next_fetch = retry_delay;
+                        retry_delay = retry_delay.saturating_mul(2).min(imds.retry.retry_max);
+                    }
                 }
             }
-        }
-        if std::mem::take(&mut row_due) {
-            // The files are the kernel's or small, but a disk may be slow.
-            let (host, now, known) = (host.clone(), clock.now(), azure.load_full());
-            let read = tokio::task::spawn_blocking(move || {
-                host.read(now, &interfaces(), known.as_deref())
-            });
-            if let Ok(row) = read.await {
-                put(row);
+            if std::mem::take(&mut is_row_pending) {
+                // The files are small or the kernel's, but a slow disk must not block the runtime.
+                let (host, now, azure) = (host.clone(), clock.now(), azure.load_full());
+                let read = tokio::task::spawn_blocking(move || {
+                    host.read(now, &interface_addresses(), azure.as_deref())
+                });
+                if let Ok(row) = read.await {
+                    put(row);
+                }
             }
+            let to_hour = until_hour(clock.now());
+            is_row_pending = to_hour <= next_fetch;
+            sleep_until(Instant::now() + to_hour.min(next_fetch)).await;
         }
-        let to_hour = until_hour(clock.now());
-        row_due = to_hour <= next_ask;
-        sleep_until(Instant::now() + to_hour.min(next_ask)).await;
     }
 }
 
-/// Until the next full hour.
+/// Time to the next full hour.
 fn until_hour(now: Timestamp) -> Duration {
     let hour = SignedDuration::from_hours(1).as_nanos();
     let past = now.as_nanosecond().rem_euclid(hour);
     Duration::from_nanos(u64::try_from(hour - past).unwrap_or(u64::MAX))
 }
 
-fn tell(error: &ImdsError, wait: Duration) {
+fn log_failure(error: &ImdsError, retry_delay: Duration) {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    let retry_in = humantime::format_duration(wait);
+    let retry_in = humantime::format_duration(retry_delay);
     let cause = escaped(&cause, 200);
     tracing::warn!(%retry_in, %error, cause, "azure instance metadata not read; see azure.imds");
 }
@@ -96,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_fall_due_at_full_hours() {
+    fn rows_are_emitted_at_full_hours() {
         for (now, secs) in [(0, 3600), (3599, 1), (3600, 3600), (-1, 1)] {
             let now = Timestamp::from_second(now).unwrap();
             assert_eq!(until_hour(now), Duration::from_secs(secs), "{now}");

@@ -1,4 +1,4 @@
-//! Where the columns of `VMComputer` are read.
+//! Columns of `VMComputer`, read from the host's files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,33 +6,33 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::files;
-use super::network::{Interface, Network, names};
+use super::network::{InterfaceAddress, Network, names};
 use super::platform::{Platform, is_azure};
 use crate::schema::{Azure, ComputerRow, SOURCE_SYSTEM};
 
-/// The host as its files tell it.
+/// Host whose inventory is read from its files.
 #[derive(Debug, Clone)]
 pub struct Host {
-    /// `/`, or a planted tree.
+    /// `/`, or the directory tree of a test.
     pub root: PathBuf,
-    /// Full name of the host.
+    /// Fully qualified name of the host.
     pub computer: Arc<str>,
     /// The agent's UUID.
     pub agent_id: String,
 }
 
 impl Host {
-    /// Reads all of it, for the row of `now`. `azure` is what Azure has said, if it has.
+    /// Reads the host's files, and returns the row of `now`. `azure` is the latest metadata, if any.
     pub fn read(
         &self,
         now: Timestamp,
-        interfaces: &[Interface],
+        addresses: &[InterfaceAddress],
         azure: Option<&Azure>,
     ) -> ComputerRow {
         let root = self.root.as_path();
         let computer = self.computer.to_string();
         let platform = Platform::read(root);
-        let network = Network::read(root, interfaces);
+        let network = Network::read(root, addresses);
         let resource = azure.map(Azure::resource).unwrap_or_default();
         let hosted = azure.is_some() || is_azure(root);
         ComputerRow {
@@ -89,7 +89,7 @@ fn boot_time(root: &Path) -> Option<Timestamp> {
     Timestamp::from_second(field(&stat, "btime")?.trim().parse().ok()?).ok()
 }
 
-/// Debian's `/etc/timezone`, or where `/etc/localtime` leads to.
+/// Name in Debian's `/etc/timezone`, or that in the target of the link `/etc/localtime`.
 fn time_zone(root: &Path) -> String {
     let named = files::value(root, "etc/timezone");
     if !named.is_empty() {
@@ -100,7 +100,7 @@ fn time_zone(root: &Path) -> String {
     link.split_once("zoneinfo/").map(|(_, zone)| files::clean(zone)).unwrap_or_default()
 }
 
-/// os-release(5): the file of the host, or that of the vendor.
+/// `PRETTY_NAME` of os-release(5): in the host's file, else in the vendor's.
 fn os_name(root: &Path) -> String {
     let named = |path: &str| {
         let text = files::text(root, path);
@@ -111,7 +111,7 @@ fn os_name(root: &Path) -> String {
     named("etc/os-release").or_else(|| named("usr/lib/os-release")).unwrap_or_default()
 }
 
-/// Processors in the list `0-3,6`, or the entries of `/proc/cpuinfo`.
+/// Number of processors in the list of online ones (as `0-3,6`), else in `/proc/cpuinfo`.
 fn cpus(root: &Path) -> Option<u32> {
     let online = files::value(root, "sys/devices/system/cpu/online");
     let of_range = |range: &str| {

@@ -1,10 +1,10 @@
-//! Planted machines: physical, virtual, of Azure, in a container, and one of garbage.
+//! Test machines: physical, virtual, in Azure, in a container, and with malformed files.
 
 use super::*;
 
 use std::fs;
 
-/// A machine of these files; `link` is where `/etc/localtime` leads.
+/// Directory tree with these files; `link` is the target of `/etc/localtime`.
 fn machine(files: &[(&str, &str)], link: &str) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for (path, text) in files {
@@ -114,7 +114,7 @@ fn a_machine_of_azure() {
 }
 
 #[test]
-fn a_hypervisor_and_a_container_without_most_files() {
+fn a_hypervisor_and_a_container_with_few_files() {
     let dom0 = machine(
         &[
             ("proc/xen/capabilities", "control_d\n"),
@@ -149,11 +149,11 @@ fn files_that_are_missing_or_garbage_leave_their_columns_empty() {
         "var/lib/hyperv/.kvp_pool_3",
     ];
     let root = machine(&files.map(|path| (path, garbage.as_str())), "nowhere");
-    // A folder where a file should be.
+    // A directory instead of a file.
     fs::create_dir_all(root.path().join("sys/class/dmi/id/sys_vendor")).unwrap();
-    let (told, empty) = (read(root.path()), read(&root.path().join("nothing")));
+    let (malformed, empty) = (read(root.path()), read(&root.path().join("nothing")));
     assert_eq!(empty.virtualization_state, "unknown");
-    for row in [told, empty] {
+    for row in [malformed, empty] {
         assert_eq!(
             (row.cpus, row.cpu_speed, row.physical_memory_mb),
             (None, None, None),
