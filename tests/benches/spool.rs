@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use sensor_tests::sample_alert;
 use sensor_user::base::clock::SystemClock;
 use sensor_user::base::counters::Stats;
-use sensor_user::deliver::spool::{Commit, Reader, Spool, SpoolConfig, State};
+use sensor_user::deliver::spool::{Commit, DedupState, Reader, Spool, SpoolConfig};
 use sensor_user::pipeline::dedup::Alert;
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -155,11 +155,11 @@ fn alerts(count: u32) -> Vec<Arc<Alert>> {
     (0..count).map(|number| Arc::new(sample_alert(&format!("{number:032}")))).collect()
 }
 
-fn state(spool: &Spool, bytes: usize) -> State {
+fn state(spool: &Spool, bytes: usize) -> DedupState {
     if spool.wants_snapshot() {
-        State::Snapshot(vec![1; 100 * bytes])
+        DedupState::Snapshot(vec![1; 100 * bytes])
     } else {
-        State::Change(vec![1; bytes])
+        DedupState::Change(vec![1; bytes])
     }
 }
 

@@ -17,7 +17,7 @@ use sensor_user::pipeline::aggregate::{
     ClockReading, ConnectionTable, FlowCounters, RowIdentity, RowTable, UdpTable,
 };
 use sensor_user::pipeline::decode;
-use sensor_user::pipeline::dedup::{Alert, AlertKind, Dedup, State};
+use sensor_user::pipeline::dedup::{Alert, AlertKind, Dedup, DedupState};
 use sensor_user::pipeline::enrich::Enricher;
 use sensor_user::pipeline::matcher::{AllowList, Matcher, Via};
 use sensor_user::pipeline::{Detection, Ingest, PipelineOutput};
@@ -30,7 +30,7 @@ struct Collected {
 }
 
 impl PipelineOutput for Collected {
-    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
+    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<DedupState>) {
         self.alerts.extend(alerts);
     }
 

@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use sensor_tests::{agent_command, run_on_pty, sample_alert, skip_unless};
 use sensor_user::base::clock::{Clock, FixedClock, SystemClock};
 use sensor_user::base::counters::Stats;
-use sensor_user::deliver::spool::{Commit, Rejected, Spool, SpoolConfig, State};
+use sensor_user::deliver::spool::{Commit, DedupState, Rejected, Spool, SpoolConfig};
 use sensor_user::telemetry::control::AgentLock;
 
 const SINKS: [&str; 2] = ["siem", "file"];
@@ -30,7 +30,7 @@ fn fill(state: &Path, seconds: std::ops::Range<i64>) {
     for second in seconds {
         let spool = open(state, Arc::new(at(second)));
         let alerts = vec![Arc::new(sample_alert(&format!("alert {second}")))];
-        spool.put(Commit { alerts, state: Some(State::Snapshot(vec![0; 100])) });
+        spool.put(Commit { alerts, state: Some(DedupState::Snapshot(vec![0; 100])) });
         assert!(spool.close(LIMIT));
     }
 }
@@ -226,8 +226,8 @@ async fn a_killed_process_leaves_every_alert_it_reported_written() {
     if let Some(state) = std::env::var_os(CHILD) {
         let spool = open(Path::new(&state), Arc::new(SystemClock));
         for id in 0_u64.. {
-            let state = State::Change(id.to_le_bytes().to_vec());
-            let state = if id % 10 == 0 { State::Snapshot(vec![1; 500]) } else { state };
+            let state = DedupState::Change(id.to_le_bytes().to_vec());
+            let state = if id % 10 == 0 { DedupState::Snapshot(vec![1; 500]) } else { state };
             let alerts = vec![Arc::new(sample_alert(&id.to_string()))];
             let number = spool.put(Commit { alerts, state: Some(state) });
             while spool.written() < number {

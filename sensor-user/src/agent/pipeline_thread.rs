@@ -17,7 +17,7 @@ use super::watchdog::Heartbeat;
 use crate::base::clock::Clock;
 use crate::base::counters::{KernelCounters, Stats};
 use crate::deliver::Outbox;
-use crate::pipeline::dedup::{Alert, State};
+use crate::pipeline::dedup::{Alert, DedupState};
 use crate::pipeline::{Detection, PipelineOutput};
 use crate::schema::TableRow;
 use crate::schema::agent_event::{AgentEvent, AgentIdentity};
@@ -28,7 +28,7 @@ use crate::telemetry::loss_ledger::LossReporter;
 const FINISH_INTERVAL: Duration = Duration::from_millis(5);
 
 impl PipelineOutput for Outbox {
-    fn alerts(&mut self, alerts: Vec<Alert>, state: Option<State>) {
+    fn alerts(&mut self, alerts: Vec<Alert>, state: Option<DedupState>) {
         Self::alerts(self, alerts, state);
     }
 

@@ -15,7 +15,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::counters::Stats;
 use crate::config::Config;
 use crate::intel::{Indicator, IndicatorSet, host};
-use crate::pipeline::dedup::{Alert, Dedup, State};
+use crate::pipeline::dedup::{Alert, Dedup, DedupState};
 use crate::pipeline::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, PipelineOutput};
 use crate::privsep::Workers;
@@ -39,7 +39,7 @@ pub struct SelfTest {
 struct CollectedAlerts(Vec<Alert>);
 
 impl PipelineOutput for CollectedAlerts {
-    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
+    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<DedupState>) {
         self.0.extend(alerts);
     }
 

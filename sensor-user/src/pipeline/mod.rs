@@ -28,7 +28,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::base::counters::Stats;
 use crate::schema::{ConnectionRow, TableRow};
 use aggregate::{Change, ChangeKind, HostTables, HostView, RowRemote, RowTable};
-use dedup::{Alert, Dedup, State};
+use dedup::{Alert, Dedup, DedupState};
 use enrich::DnsAnswer;
 use history::History;
 use matcher::Matcher;
@@ -43,7 +43,7 @@ const SAVE_EVERY: SignedDuration = SignedDuration::from_millis(100);
 pub trait PipelineOutput {
     /// Takes alerts, and with them the state that dedup has after them; must not wait. Both are kept
     /// as one.
-    fn alerts(&mut self, alerts: Vec<Alert>, state: Option<State>);
+    fn alerts(&mut self, alerts: Vec<Alert>, state: Option<DedupState>);
     /// Takes the rows of one or more minutes; must not wait.
     fn rows(&mut self, rows: Vec<TableRow>);
     /// Whether all alerts and states so far are written: they survive the agent.

@@ -30,7 +30,7 @@ use crate::pipeline::aggregate::recorded::RecordedChange;
 use crate::pipeline::aggregate::{
     Attribution, Change, ChangeKind, Direction, Flow, Phase, RowIdentity, RowTable,
 };
-use crate::pipeline::dedup::{Alert, Dedup, State};
+use crate::pipeline::dedup::{Alert, Dedup, DedupState};
 use crate::pipeline::enrich::{DnsAnswer, Names, Process};
 use crate::pipeline::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, PipelineOutput, RemoteFacts};
@@ -185,7 +185,7 @@ struct ReplayOutput<'a> {
 }
 
 impl PipelineOutput for ReplayOutput<'_> {
-    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
+    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<DedupState>) {
         for alert in alerts {
             if self.error.is_some() {
                 return;

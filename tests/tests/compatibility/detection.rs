@@ -15,7 +15,7 @@ use sensor_user::base::counters::Stats;
 use sensor_user::deliver::spool::{Spool, SpoolConfig};
 use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
 use sensor_user::pipeline::aggregate::{ConnectionTable, UdpTable};
-use sensor_user::pipeline::dedup::{Alert, AlertKind, Dedup, State as Saved};
+use sensor_user::pipeline::dedup::{Alert, AlertKind, Dedup, DedupState as Saved};
 use sensor_user::pipeline::enrich::Enricher;
 use sensor_user::pipeline::history::{History, HistoryConfig};
 use sensor_user::pipeline::matcher::{AllowList, Matcher};

@@ -8,7 +8,7 @@ use sensor_user::base::counters::Stats;
 use sensor_user::base::protocol::Protocol;
 use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
 use sensor_user::pipeline::aggregate::{Attribution, Change, ChangeKind, Direction, Flow, Phase};
-use sensor_user::pipeline::dedup::{Alert, Dedup, State};
+use sensor_user::pipeline::dedup::{Alert, Dedup, DedupState};
 use sensor_user::pipeline::enrich::Process;
 use sensor_user::pipeline::matcher::{AllowList, Matcher};
 use sensor_user::pipeline::{Detection, PipelineOutput};
@@ -83,7 +83,7 @@ pub(super) fn end_windows(detection: &mut Detection, events: u64, output: &mut d
 struct Collected(BTreeMap<String, Value>);
 
 impl PipelineOutput for Collected {
-    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
+    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<DedupState>) {
         for alert in alerts {
             let json = serde_json::to_value(&alert).unwrap();
             let other = self.0.insert(alert.alert_id, json);

@@ -14,7 +14,7 @@ use sensor_tests::{
 use sensor_user::base::clock::{Clock, FixedClock};
 use sensor_user::deliver::spool::SpoolConfig;
 use sensor_user::deliver::{HttpConfig, SinkConfig, SinkKind};
-use sensor_user::pipeline::dedup::State;
+use sensor_user::pipeline::dedup::DedupState;
 
 use super::local::SmallFileSystem;
 use super::{file, first, http, start, wait_until};
@@ -123,8 +123,8 @@ fn a_one_day_outage_loses_nothing_and_ten_days_lose_the_oldest() {
 }
 
 /// A dedup snapshot, which allows older segments to be removed.
-fn snapshot() -> State {
-    State::Snapshot(vec![1, 2, 3])
+fn snapshot() -> DedupState {
+    DedupState::Snapshot(vec![1, 2, 3])
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::base::counters::{Counter, Stats};
 use crate::base::log_throttle::LogThrottle;
 use crate::deliver::item::Item;
 use crate::deliver::spool::{Commit, Spool, SpoolStatus};
-use crate::pipeline::dedup::{Alert, State};
+use crate::pipeline::dedup::{Alert, DedupState};
 use crate::schema::TableRow;
 use crate::schema::agent_event::AgentEvent;
 
@@ -88,7 +88,7 @@ impl Outbox {
 
     /// Puts alerts into the spool, for every sink that takes alerts, and with them the state that
     /// goes to the disk as one with them.
-    pub fn alerts(&self, alerts: Vec<Alert>, state: Option<State>) {
+    pub fn alerts(&self, alerts: Vec<Alert>, state: Option<DedupState>) {
         let Some(spool) = &self.shared.spool else { return };
         let alerts = alerts.into_iter().map(Arc::new).collect();
         let number = spool.put(Commit { alerts, state });

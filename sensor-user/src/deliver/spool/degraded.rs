@@ -12,7 +12,7 @@ use super::recover::recover;
 use super::writer::{Log, Pending, RETRY, Result};
 use crate::deliver::sinks::file::describe;
 use crate::deliver::{DeliverError, chain};
-use crate::pipeline::dedup::State;
+use crate::pipeline::dedup::DedupState;
 
 /// Bytes of states that are kept.
 const STATES_MAX: usize = 8 << 20;
@@ -92,7 +92,7 @@ impl Log {
         self.forgotten = settled;
         self.shared.index().tail.forget_before(settled);
         let state_bytes = |pending: &Pending| match &pending.state {
-            Some(State::Change(bytes) | State::Snapshot(bytes)) => bytes.len(),
+            Some(DedupState::Change(bytes) | DedupState::Snapshot(bytes)) => bytes.len(),
             None => 0,
         };
         if self.waiting.iter().map(state_bytes).sum::<usize>() > STATES_MAX {

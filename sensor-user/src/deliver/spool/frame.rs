@@ -14,7 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::pipeline::dedup::Alert;
-use crate::pipeline::dedup::State;
+use crate::pipeline::dedup::DedupState;
 
 /// Bytes of a segment before its first frame.
 pub(super) const HEADER: u64 = 32;
@@ -145,14 +145,14 @@ pub(super) struct Place {
 pub(super) fn encode(
     out: &mut Vec<u8>,
     place: Place,
-    state: Option<&State>,
+    state: Option<&DedupState>,
     alerts: &[Arc<Alert>],
 ) -> Vec<usize> {
     let start = out.len();
     let (kind, state) = match state {
         None => (0_u8, [].as_slice()),
-        Some(State::Change(bytes)) => (1, bytes.as_slice()),
-        Some(State::Snapshot(bytes)) => (2, bytes.as_slice()),
+        Some(DedupState::Change(bytes)) => (1, bytes.as_slice()),
+        Some(DedupState::Snapshot(bytes)) => (2, bytes.as_slice()),
     };
     let time = i64::try_from(place.time.as_nanosecond()).unwrap_or(i64::MAX);
     out.extend([0; PREFIX]);

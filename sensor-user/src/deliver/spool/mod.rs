@@ -71,7 +71,7 @@ use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use crate::base::log_throttle::LogThrottle;
 use crate::pipeline::dedup::Alert;
-pub use crate::pipeline::dedup::State;
+pub use crate::pipeline::dedup::DedupState;
 
 /// `[spool]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +102,7 @@ pub struct Commit {
     /// In the order in which sinks get them.
     pub alerts: Vec<Arc<Alert>>,
     /// What becomes of dedup's state with them.
-    pub state: Option<State>,
+    pub state: Option<DedupState>,
 }
 
 /// The state that a spool had when it was opened.
@@ -265,7 +265,7 @@ impl Spool {
             return number;
         }
         queue.held += alerts;
-        if matches!(commit.state, Some(State::Snapshot(_))) {
+        if matches!(commit.state, Some(DedupState::Snapshot(_))) {
             queue.has_gap = false;
             shared.wants_snapshot.store(false, Ordering::Release);
         }

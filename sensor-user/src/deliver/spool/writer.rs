@@ -26,7 +26,7 @@ use crate::base::log_throttle::LogThrottle;
 use crate::deliver::DeliverError;
 use crate::deliver::sinks::file::describe;
 use crate::pipeline::dedup::Alert;
-use crate::pipeline::dedup::State;
+use crate::pipeline::dedup::DedupState;
 
 /// Bytes that are written at once, about.
 const WRITE_MAX: usize = 4 << 20;
@@ -44,7 +44,7 @@ pub(super) struct Pending {
     pub(super) alerts: Vec<Arc<Alert>>,
     /// Bytes of each alert's JSON, where they are known.
     pub(super) sizes: Vec<usize>,
-    pub(super) state: Option<State>,
+    pub(super) state: Option<DedupState>,
     pub(super) is_published: bool,
     /// The number that `put` gave.
     pub(super) number: u64,
@@ -228,9 +228,9 @@ impl Log {
         for Queued { number, commit: Commit { alerts, state }, is_behind_gap } in commits {
             self.state_gap |= is_behind_gap;
             let state = match state {
-                Some(State::Snapshot(bytes)) => {
+                Some(DedupState::Snapshot(bytes)) => {
                     self.state_gap = false;
-                    Some(State::Snapshot(bytes))
+                    Some(DedupState::Snapshot(bytes))
                 }
                 state => state.filter(|_| !self.state_gap),
             };
@@ -288,7 +288,7 @@ impl Log {
             }
             self.append(&bytes)?;
             for pending in self.waiting.drain(..commits) {
-                if let (Some(State::Snapshot(bytes)), Some(active)) =
+                if let (Some(DedupState::Snapshot(bytes)), Some(active)) =
                     (&pending.state, &mut self.active)
                 {
                     active.has_snapshot = true;

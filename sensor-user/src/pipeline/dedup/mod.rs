@@ -8,5 +8,5 @@ mod window;
 
 pub use alert::{Alert, AlertKind, Entity, RULE_ID, RULE_NAME, split_computer};
 pub use sighting::Sighting;
-pub use state::{State, StateFault};
+pub use state::{DedupState, StateError};
 pub use window::Dedup;

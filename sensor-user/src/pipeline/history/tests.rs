@@ -17,7 +17,7 @@ use crate::intel::{Indicator, IndicatorSet, parse_prefix};
 use crate::pipeline::aggregate::{
     Attribution, Change, ChangeKind, Direction, Flow, NatMapping, Phase,
 };
-use crate::pipeline::dedup::{Alert, AlertKind, Dedup, State};
+use crate::pipeline::dedup::{Alert, AlertKind, Dedup, DedupState};
 use crate::pipeline::enrich::Process;
 use crate::pipeline::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, PipelineOutput};
@@ -34,7 +34,7 @@ const CONFIG: HistoryConfig = HistoryConfig {
 struct Alerts(Vec<Alert>);
 
 impl PipelineOutput for Alerts {
-    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<State>) {
+    fn alerts(&mut self, alerts: Vec<Alert>, _state: Option<DedupState>) {
         self.0.extend(alerts);
     }
 

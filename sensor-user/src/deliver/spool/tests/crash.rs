@@ -8,7 +8,7 @@ use super::super::{Recovered, SpoolConfig};
 use super::sim::Refuses;
 use super::sim::SimDisk;
 use super::{Driven, SINKS, SMALL, id, read_from};
-use crate::pipeline::dedup::State;
+use crate::pipeline::dedup::DedupState;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -75,10 +75,10 @@ impl Model {
             self.state += 1;
             let is_snapshot = driven.spool.wants_snapshot();
             let state = bytes(self.state);
-            if is_snapshot { State::Snapshot(state) } else { State::Change(state) }
+            if is_snapshot { DedupState::Snapshot(state) } else { DedupState::Change(state) }
         });
         // A change that follows on nothing is not kept.
-        let follows = !driven.log.state_gap || matches!(state, Some(State::Snapshot(_)));
+        let follows = !driven.log.state_gap || matches!(state, Some(DedupState::Snapshot(_)));
         if with_state && follows {
             self.states.extend(ids.iter().map(|id| (*id, self.state)));
         }

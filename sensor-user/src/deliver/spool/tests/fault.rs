@@ -3,7 +3,7 @@
 use super::super::SpoolConfig;
 use super::sim::{Refuses, SimDisk};
 use super::{Driven, SMALL, change, snapshot};
-use crate::pipeline::dedup::State;
+use crate::pipeline::dedup::DedupState;
 
 #[test]
 fn a_disk_that_takes_nothing_is_told_and_alerts_go_on_from_memory() {
@@ -112,7 +112,7 @@ fn of_states_only_so_much_is_kept_and_then_a_snapshot_is_wanted() {
     driven.put([1], snapshot(1));
     disk.refuse(Refuses::Writes);
     for _ in 0..20 {
-        driven.put([], Some(State::Change(vec![7; 1 << 20])));
+        driven.put([], Some(DedupState::Change(vec![7; 1 << 20])));
     }
     driven.pass(1);
     disk.refuse(Refuses::Nothing);

@@ -21,7 +21,7 @@ use super::{Commit, Recovered, Spool, SpoolConfig, SpoolStatus, Stored, thread};
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use crate::pipeline::dedup::Alert;
-use crate::pipeline::dedup::State;
+use crate::pipeline::dedup::DedupState;
 
 /// An alert with an id.
 fn alert(id: u64) -> Arc<Alert> {
@@ -40,14 +40,14 @@ fn id(stored: &Stored) -> u64 {
 
 /// A state for a commit.
 #[expect(clippy::unnecessary_wraps, reason = "as a commit has it")]
-fn snapshot(number: u8) -> Option<State> {
-    Some(State::Snapshot(vec![number]))
+fn snapshot(number: u8) -> Option<DedupState> {
+    Some(DedupState::Snapshot(vec![number]))
 }
 
 /// What changed of it.
 #[expect(clippy::unnecessary_wraps, reason = "as a commit has it")]
-fn change(number: u8) -> Option<State> {
-    Some(State::Change(vec![number]))
+fn change(number: u8) -> Option<DedupState> {
+    Some(DedupState::Change(vec![number]))
 }
 
 /// Time that a test moves.
@@ -117,7 +117,7 @@ impl Driven {
     }
 
     /// Puts alerts and the state, and has the thread's work done.
-    fn put(&mut self, ids: impl IntoIterator<Item = u64>, state: Option<State>) -> u64 {
+    fn put(&mut self, ids: impl IntoIterator<Item = u64>, state: Option<DedupState>) -> u64 {
         let alerts = ids.into_iter().map(alert).collect();
         let number = self.spool.put(Commit { alerts, state });
         self.turn();

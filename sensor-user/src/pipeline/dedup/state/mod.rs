@@ -1,9 +1,12 @@
-//! Dedup's state as bytes, so that open windows and their counts survive the agent.
+//! Serialised state of dedup, so that open windows and their counts survive a restart.
 //!
-//! A change holds the windows that were opened, counted into or closed since the change before; a
-//! snapshot holds every open window. The last snapshot and the changes after it, in their order,
-//! are the state. They are written as one with the alerts that they raised: after a crash both are
-//! there, or neither.
+//! A change holds the windows that were opened, updated or closed since the previous change; a
+//! snapshot holds every open window. The state is the last snapshot and the changes after it, in
+//! order. Each is written in one commit with the alerts that it belongs to: after a crash both are
+//! on disk, or neither.
+
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,38 +17,38 @@ use crate::base::serde_time;
 use crate::intel::Indicator;
 use crate::pipeline::matcher::{Hit, Via};
 
-/// Version of the bytes; those of another are not read.
+/// Version of the format; other versions are not read.
 const VERSION: u8 = 1;
 
-/// Dedup's state on its way to the disk.
+/// Serialised state of dedup, or a change of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// What has changed.
+pub enum DedupState {
+    /// Windows that changed since the previous change.
     Change(Vec<u8>),
-    /// All of it.
+    /// All open windows.
     Snapshot(Vec<u8>),
 }
 
-/// Bytes that are no state of this version: the windows in them are lost.
+/// Error of bytes that are not a state of this version. The windows in them are lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("dedup's state is damaged, or of another version of the agent; its open windows are lost")]
-pub struct StateFault;
+#[error("dedup state is damaged or of another agent version; its open windows are lost")]
+pub struct StateError;
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Saved {
+struct SavedState {
     version: u8,
-    /// Connections that were ever counted as hits.
+    /// Connections that were counted as hits, over all runs.
     admitted: u64,
-    entries: Vec<Entry>,
+    entries: Vec<StateEntry>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Entry {
+enum StateEntry {
     Window(Box<SavedWindow>),
-    /// A window of that number was counted into.
+    /// Number, counts and latest connection of a window with further connections.
     Counted(u64, SavedTally, Box<Sighting>),
-    /// It has got bytes of connections that were counted before.
-    Moved(u64, SavedTally),
+    /// Number and counts of a window with further bytes of connections counted before.
+    Traffic(u64, SavedTally),
     Closed(u64),
 }
 
@@ -59,7 +62,7 @@ struct SavedWindow {
     latest: Sighting,
     indicator: Indicator,
     via: Via,
-    address: std::net::IpAddr,
+    address: IpAddr,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -74,43 +77,46 @@ struct SavedTally {
 }
 
 impl Dedup {
-    /// The same, whose windows live on over a restart: they are saved as they change, and stay open
-    /// when the agent ends.
+    /// Makes the state persistent: windows are saved as they change, and stay open when the agent
+    /// ends.
     #[must_use]
     pub const fn with_state(mut self) -> Self {
         self.is_persistent = true;
         self
     }
 
-    /// Whether windows stay open at the end of the agent.
+    /// True if windows stay open when the agent ends.
     pub const fn is_persistent(&self) -> bool {
         self.is_persistent
     }
 
-    /// What has changed since the last call; `None` for nothing.
-    pub fn take_change(&mut self) -> Option<State> {
+    /// Returns the changes since the last call or snapshot, if any.
+    pub fn take_change(&mut self) -> Option<DedupState> {
         if self.unsaved.is_empty() && self.closed.is_empty() {
             return None;
         }
-        let mut entries: Vec<Entry> = Vec::with_capacity(self.unsaved.len() + self.closed.len());
+        let mut entries: Vec<StateEntry> =
+            Vec::with_capacity(self.unsaved.len() + self.closed.len());
         for key in std::mem::take(&mut self.unsaved) {
             let Some(window) = self.windows.get_mut(&key) else { continue };
             match std::mem::replace(&mut window.unsaved, Unsaved::Nothing) {
                 Unsaved::Nothing => {}
-                Unsaved::Moved => entries.push(Entry::Moved(window.number, window.saved_tally())),
+                Unsaved::Moved => {
+                    entries.push(StateEntry::Traffic(window.number, window.saved_tally()))
+                }
                 Unsaved::Counted => {
                     let latest = Box::new(window.latest.clone());
-                    entries.push(Entry::Counted(window.number, window.saved_tally(), latest));
+                    entries.push(StateEntry::Counted(window.number, window.saved_tally(), latest));
                 }
-                Unsaved::Whole => entries.push(Entry::Window(Box::new(window.saved(&key)))),
+                Unsaved::Whole => entries.push(StateEntry::Window(Box::new(window.saved(&key)))),
             }
         }
-        entries.extend(std::mem::take(&mut self.closed).into_iter().map(Entry::Closed));
-        Some(State::Change(self.bytes(entries)))
+        entries.extend(std::mem::take(&mut self.closed).into_iter().map(StateEntry::Closed));
+        Some(DedupState::Change(self.encode(entries)))
     }
 
-    /// All of the state; what has changed is in it.
-    pub fn take_snapshot(&mut self) -> State {
+    /// Returns the whole state, including unsaved changes.
+    pub fn take_snapshot(&mut self) -> DedupState {
         self.unsaved.clear();
         self.closed.clear();
         let mut entries = Vec::with_capacity(self.windows.len());
@@ -119,28 +125,28 @@ impl Dedup {
                 continue;
             };
             window.unsaved = Unsaved::Nothing;
-            entries.push(Entry::Window(Box::new(window.saved(key))));
+            entries.push(StateEntry::Window(Box::new(window.saved(key))));
         }
-        State::Snapshot(self.bytes(entries))
+        DedupState::Snapshot(self.encode(entries))
     }
 
-    fn bytes(&self, entries: Vec<Entry>) -> Vec<u8> {
-        let saved = Saved { version: VERSION, admitted: self.admitted, entries };
+    fn encode(&self, entries: Vec<StateEntry>) -> Vec<u8> {
+        let saved = SavedState { version: VERSION, admitted: self.admitted, entries };
         // Serialisation to memory fails for none of these types.
         postcard::to_allocvec(&saved).unwrap_or_default()
     }
 
-    /// Takes in what an earlier run saved: the last snapshot, then each change after it. What is
-    /// damaged ends it there; what was read before stays.
-    pub fn restore(&mut self, saved: &[Vec<u8>]) -> Result<(), StateFault> {
+    /// Restores what an earlier run saved: the last snapshot, then each change after it. Stops at
+    /// damaged bytes, and keeps what was restored before.
+    pub fn restore(&mut self, saved: &[Vec<u8>]) -> Result<(), StateError> {
         for bytes in saved {
-            let saved: Saved = postcard::from_bytes(bytes).map_err(|_damaged| StateFault)?;
+            let saved: SavedState = postcard::from_bytes(bytes).map_err(|_damaged| StateError)?;
             if saved.version != VERSION {
-                return Err(StateFault);
+                return Err(StateError);
             }
             self.admitted = saved.admitted;
             for entry in saved.entries {
-                self.enter(entry);
+                self.apply(entry);
             }
         }
         self.order.retain(|(key, number)| {
@@ -149,49 +155,43 @@ impl Dedup {
         Ok(())
     }
 
-    fn enter(&mut self, entry: Entry) {
+    fn apply(&mut self, entry: StateEntry) {
         match entry {
-            Entry::Window(saved) => self.enter_window(*saved),
-            Entry::Counted(number, tally, latest) => {
-                if let Some(window) = self.numbered(number) {
-                    window.latest = *latest;
-                    window.set_tally(tally);
-                }
+            StateEntry::Window(saved) => self.restore_window(*saved),
+            StateEntry::Counted(number, tally, latest) => {
+                self.restore_tally(number, tally, Some(*latest));
             }
-            Entry::Moved(number, tally) => {
-                if let Some(window) = self.numbered(number) {
-                    window.set_tally(tally);
-                }
-            }
-            Entry::Closed(number) => {
+            StateEntry::Traffic(number, tally) => self.restore_tally(number, tally, None),
+            StateEntry::Closed(number) => {
                 let key = self.restored.remove(&number);
-                // By now the key may have another window.
-                let is_it = |key: &std::sync::Arc<Key>| {
+                // The key may have a later window.
+                let is_same = |key: &Arc<Key>| {
                     self.windows.get(key).is_some_and(|window| window.number == number)
                 };
-                if let Some(key) = key.filter(is_it) {
+                if let Some(key) = key.filter(is_same) {
                     self.windows.remove(&key);
                 }
             }
         }
     }
 
-    fn numbered(&mut self, number: u64) -> Option<&mut Window> {
-        let key = self.restored.get(&number)?;
-        self.windows.get_mut(key)
+    fn restore_tally(&mut self, number: u64, tally: SavedTally, latest: Option<Sighting>) {
+        let key = self.restored.get(&number);
+        if let Some(window) = key.and_then(|key| self.windows.get_mut(key)) {
+            window.set_tally(tally);
+            if let Some(latest) = latest {
+                window.latest = latest;
+            }
+        }
     }
 
-    fn enter_window(&mut self, saved: SavedWindow) {
-        let key = std::sync::Arc::new(saved.key);
-        let indicator = Indicator { feed: std::sync::Arc::clone(&key.feed), ..saved.indicator };
+    fn restore_window(&mut self, saved: SavedWindow) {
+        let key = Arc::new(saved.key);
+        let indicator = Indicator { feed: Arc::clone(&key.feed), ..saved.indicator };
         let mut window = Window {
             opened: saved.opened,
             number: saved.number,
-            hit: Hit {
-                indicator: std::sync::Arc::new(indicator),
-                via: saved.via,
-                address: saved.address,
-            },
+            hit: Hit { indicator: Arc::new(indicator), via: saved.via, address: saved.address },
             latest: saved.latest,
             first_seen: saved.opened,
             last_seen: saved.opened,
@@ -203,8 +203,8 @@ impl Dedup {
         };
         window.set_tally(saved.tally);
         self.last_number = self.last_number.max(saved.number);
-        if self.restored.insert(saved.number, std::sync::Arc::clone(&key)).is_none() {
-            self.order.push_back((std::sync::Arc::clone(&key), saved.number));
+        if self.restored.insert(saved.number, Arc::clone(&key)).is_none() {
+            self.order.push_back((Arc::clone(&key), saved.number));
         }
         self.windows.insert(key, window);
     }

@@ -1,4 +1,4 @@
-//! Whatever is killed when: the alerts are those of a run that nothing disturbed.
+//! Kills at any time: the alerts are those of a run without kills.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::super::alert::{Alert, AlertKind};
 use super::super::window::Dedup;
-use super::{State, StateFault};
+use super::{DedupState, StateError};
 use crate::base::counters::Stats;
 use crate::base::protocol::Protocol;
 use crate::intel::{Indicator, parse_prefix};
@@ -68,7 +68,7 @@ enum Event {
         bytes: u8,
         opens: bool,
     },
-    /// The state is saved as what has changed.
+    /// The state is saved as a change.
     Save,
     Snapshot,
     Kill,
@@ -85,16 +85,16 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What is on disk: the last snapshot and the changes after it.
+/// Disk with the last snapshot and the changes after it.
 #[derive(Default)]
 struct Disk(Vec<Vec<u8>>);
 
 impl Disk {
-    fn write(&mut self, state: Option<State>) {
+    fn write(&mut self, state: Option<DedupState>) {
         match state {
             None => {}
-            Some(State::Change(bytes)) => self.0.push(bytes),
-            Some(State::Snapshot(bytes)) => self.0 = vec![bytes],
+            Some(DedupState::Change(bytes)) => self.0.push(bytes),
+            Some(DedupState::Snapshot(bytes)) => self.0 = vec![bytes],
         }
     }
 }
@@ -116,7 +116,7 @@ fn run(events: &[Event], kills: bool) -> (Vec<Alert>, u64) {
             Event::Kill if kills => {
                 dedup = super::tests::dedup();
                 dedup.restore(&disk.0).unwrap();
-                assert!(dedup.take_change().is_none(), "what was read is saved");
+                assert!(dedup.take_change().is_none(), "restored windows are saved already");
             }
             Event::Kill => {}
         }
@@ -138,16 +138,16 @@ proptest! {
 }
 
 #[test]
-fn what_is_not_a_state_is_refused_and_what_was_read_before_stays() {
+fn invalid_bytes_are_refused_and_earlier_state_is_kept() {
     let mut first = dedup();
     let mut alerts = Vec::new();
     first.admit(&hit(1, ""), &flow(0, Phase::Opened, 0), &mut alerts);
-    let State::Snapshot(good) = first.take_snapshot() else { panic!() };
+    let DedupState::Snapshot(good) = first.take_snapshot() else { panic!() };
     let mut other = good.clone();
     other[0] = 99;
     for bad in [vec![], vec![1, 2, 3], other, good[..good.len() - 1].to_vec()] {
         let mut dedup = dedup();
-        assert_eq!(dedup.restore(&[good.clone(), bad]), Err(StateFault));
+        assert_eq!(dedup.restore(&[good.clone(), bad]), Err(StateError));
         assert_eq!(dedup.len(), 1);
         dedup.admit(&hit(1, ""), &flow(1, Phase::Opened, 0), &mut alerts);
         assert_eq!(alerts.len(), 1, "the window is still open");
@@ -155,12 +155,12 @@ fn what_is_not_a_state_is_refused_and_what_was_read_before_stays() {
 }
 
 #[test]
-fn a_window_that_ended_while_the_agent_was_down_gives_its_summary_with_the_same_id() {
+fn a_window_that_ended_while_the_agent_was_down_is_summarised_with_the_same_id() {
     let (mut first, mut alerts) = (dedup(), Vec::new());
     for second in [0, 10] {
         first.admit(&hit(1, ""), &flow(second, Phase::Opened, 5), &mut alerts);
     }
-    let State::Snapshot(saved) = first.take_snapshot() else { panic!() };
+    let DedupState::Snapshot(saved) = first.take_snapshot() else { panic!() };
     let mut expected = Vec::new();
     first.close_all(&mut expected);
     let (mut later, mut summaries) = (dedup(), Vec::new());
@@ -168,5 +168,5 @@ fn a_window_that_ended_while_the_agent_was_down_gives_its_summary_with_the_same_
     later.expire(at(3600), &mut summaries);
     assert_eq!(summaries, expected);
     assert_eq!((summaries[0].alert_kind, summaries[0].connection_count), (AlertKind::Summary, 1));
-    assert!(matches!(later.take_change(), Some(State::Change(_))), "that it is closed is saved");
+    assert!(matches!(later.take_change(), Some(DedupState::Change(_))), "the close is saved");
 }
