@@ -87,11 +87,11 @@ impl LiveReplay<'_> {
                 continue;
             }
             self.summary.lines += 1;
-            if self.summary.lines % PROGRESS_LINES == 0 {
+            if self.summary.lines.is_multiple_of(PROGRESS_LINES) {
                 self.options.progress.set_rows(self.summary.lines);
             }
             match line.bytes.map_or_else(|| Err("line too long".to_owned()), parse) {
-                Ok(LiveLine::Change(change)) => self.observe(*change)?,
+                Ok(LiveLine::Change(change)) => self.observe(&change)?,
                 Ok(LiveLine::DnsAnswer(answer)) => self.learn(&answer),
                 Ok(LiveLine::AgentEvent { lost }) => {
                     self.summary.lost = self.summary.lost.saturating_add(lost);
@@ -114,7 +114,7 @@ impl LiveReplay<'_> {
         }
     }
 
-    fn observe(&mut self, change: Change) -> Result<(), ReplayError> {
+    fn observe(&mut self, change: &Change) -> Result<(), ReplayError> {
         let detection = match &mut self.detection {
             Some(detection) => detection,
             none => {
@@ -129,7 +129,7 @@ impl LiveReplay<'_> {
         if change.kind != ChangeKind::Translated {
             detection.tick(change.flow.time, &mut self.output);
         }
-        detection.observe(&change, &mut self.output);
+        detection.observe(change, &mut self.output);
         self.output.check()
     }
 

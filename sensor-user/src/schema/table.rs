@@ -80,25 +80,24 @@ impl Column {
     }
 }
 
-pub(super) const fn count(groups: &[&[Column]]) -> usize {
-    let (mut count, mut index) = (0, 0);
-    while index < groups.len() {
-        count += groups[index].len();
-        index += 1;
+/// Returns the number of columns in all groups.
+pub(super) const fn count(mut groups: &[&[Column]]) -> usize {
+    let mut count = 0;
+    while let [group, rest @ ..] = groups {
+        count += group.len();
+        groups = rest;
     }
     count
 }
 
-pub(super) const fn concat<const COUNT: usize>(groups: &[&[Column]]) -> [Column; COUNT] {
+/// Joins the columns of all groups.
+pub(super) const fn concat<const COUNT: usize>(mut groups: &[&[Column]]) -> [Column; COUNT] {
     let mut columns = [Column::new::<String>("", false); COUNT];
-    let (mut group, mut index, mut position) = (0, 0, 0);
-    while position < COUNT {
-        if index < groups[group].len() {
-            columns[position] = groups[group][index];
-            (index, position) = (index + 1, position + 1);
-        } else {
-            (group, index) = (group + 1, 0);
-        }
+    let mut free: &mut [Column] = &mut columns;
+    while let [group, rest @ ..] = groups {
+        let (filled, free_rest) = free.split_at_mut(group.len());
+        filled.copy_from_slice(group);
+        (free, groups) = (free_rest, rest);
     }
     columns
 }

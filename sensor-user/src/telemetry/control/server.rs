@@ -244,7 +244,7 @@ async fn serve_client(
     }
 }
 
-async fn send(write: &mut OwnedWriteHalf, response: &impl Serialize) -> io::Result<()> {
+async fn send(write: &mut OwnedWriteHalf, response: &(impl Serialize + Sync)) -> io::Result<()> {
     let mut line = serde_json::to_vec(response)?;
     line.push(b'\n');
     timeout(TIMEOUT, write.write_all(&line)).await?

@@ -1,4 +1,4 @@
-//! The counters' part of the metrics page, as declared in `base/counters.rs`.
+//! The counters' part of the metrics page, as declared in `base/counters/`.
 
 use super::text::{FamilyKind, MetricsText};
 use crate::base::counters::{KernelCounters, Stats};

@@ -98,6 +98,9 @@ fn tables(text: &mut MetricsText, report: &StatusReport) {
     set.sample(&[("prefix", "network")], report.set.networks);
 }
 
+/// Names and values of labels.
+type Labels<'l, const COUNT: usize> = [(&'static str, &'l str); COUNT];
+
 /// A family of gauges with one sample for each `T` that has a value.
 struct GaugeFamily<T> {
     name: &'static str,
@@ -106,11 +109,11 @@ struct GaugeFamily<T> {
 }
 
 impl<T> GaugeFamily<T> {
-    fn write<'t, const LABELS: usize>(
+    fn write<'t, const COUNT: usize>(
         &self,
         text: &mut MetricsText,
         items: &'t [T],
-        labels: fn(&'t T) -> [(&'static str, &'t str); LABELS],
+        labels: fn(&'t T) -> Labels<'t, COUNT>,
     ) {
         let mut family = text.family(self.name, FamilyKind::Gauge, self.help);
         for item in items {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use super::page::page;
 use super::process::{ProcessMetrics, WorkerMetrics};
 use super::text::Format;
-use crate::base::counters::{KernelCounters, LOSSES, Stats};
+use crate::base::counters::{Declaration, KernelCounters, LOSSES, Stats};
 use crate::privsep::WorkerKind;
 use crate::telemetry::control::StatusReport;
 
@@ -69,7 +69,7 @@ fn every_counter_is_exposed_once_besides_the_losses() {
         let is_only_loss = counter.family.iter().any(|sample| sample.family == &LOSSES);
         assert_eq!(samples.len() - losses, usize::from(!is_only_loss), "{}", counter.name);
     }
-    for sample in declared().flat_map(|counter| counter.samples()) {
+    for sample in declared().flat_map(Declaration::samples) {
         assert_eq!(sample.labels.len(), sample.family.labels.len(), "{sample:?}");
     }
 }
