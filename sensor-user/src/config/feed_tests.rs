@@ -104,8 +104,8 @@ fn a_kind_has_its_own_keys() {
     .unwrap()
     .list;
     assert_eq!(list.shape, ListShape::Csv);
-    assert_eq!(list.columns.of(ListField::Address), ["ip", "dst"]);
-    assert_eq!(list.columns.of(ListField::Port), ["2"]);
+    assert_eq!(list.columns.get(ListField::Address), ["ip", "dst"]);
+    assert_eq!(list.columns.get(ListField::Port), ["2"]);
     let workspace = parse("kind = 'sentinel'\nsubscription = 's'\nresource_group = 'g(1)'\nworkspace = 'w'\ntenant = 't.example'\nclient_id = 'c'\nclient_secret = { file = '/s' }").unwrap();
     assert_eq!(workspace.source.shown(), "https://management.azure.com/");
     let FeedQuery::Sentinel(query) = workspace.query else { panic!("{:?}", workspace.query) };

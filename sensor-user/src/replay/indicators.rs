@@ -52,7 +52,7 @@ pub(super) fn load(
                 rows.take_rejects()
             }
             FeedKind::List => {
-                let list = parse_list(input.reader, &feed, prefixes, (options.at, None));
+                let list = parse_list(input.reader, &feed, prefixes, options.at);
                 let list = list.map_err(failed)?;
                 listed.extend(list.indicators);
                 list.rejects
@@ -61,7 +61,7 @@ pub(super) fn load(
         };
         log_malformed(&rejects, path, log).map_err(ReplayError::WriteRejects)?;
     }
-    let mut all = rows.finish(options.at).indicators;
+    let mut all = rows.finish().indicators;
     let mut ids: HashSet<String> = all.iter().map(|indicator| indicator.id.clone()).collect();
     for (id, indicators) in documents.finish() {
         if ids.insert(id) {

@@ -1,30 +1,29 @@
-//! CSV: a row a line, its columns by the names of a header or by number.
+//! CSV: one row per line, with columns by the names of a header or by number.
 //!
-//! The header may be a comment, columns may stand in quotes, and blanks may stand around a
-//! separator, quoted columns included: exports of known feeds do all of these together, which the
-//! crates for CSV do not read. A row ends with its line, so that a lost quote costs one row.
+//! The header may be a comment, columns may be quoted, and blanks may surround separators, also next
+//! to quoted columns. Exports of known feeds combine all of these, which the CSV crates do not read.
+//! A row ends with its line, so that a missing quote loses one row only.
 
 use std::borrow::Cow;
 use std::io::BufRead;
 
 use super::format::{ListField, column_number};
-use super::row::{ListRow, ListRules};
+use super::row::{ListRow, RowConverter};
 use crate::base::lines::Lines;
 use crate::intel::formats::entry::{EntrySink, ReadError};
 use crate::intel::rejects::RejectReason;
 
-/// Columns of a row that are looked at; what comes after is not read.
+/// Maximum number of columns of a row; further columns are ignored.
 const COLUMNS_MAX: usize = 256;
 
-/// Reads all rows.
 pub(super) fn read(
     input: impl BufRead,
-    judge: ListRules<'_>,
+    rows: RowConverter<'_>,
     first_position: u64,
     entries: &mut dyn EntrySink,
 ) -> Result<u64, ReadError> {
-    let separator = judge.format.separator.unwrap_or(',');
-    let mut header = Header::new(judge);
+    let separator = rows.format.separator.unwrap_or(',');
+    let mut header = Header::new(rows);
     let mut lines = Lines::new(input);
     let mut used = 0;
     while let Some(line) = lines.next_line()? {
@@ -44,44 +43,44 @@ pub(super) fn read(
             _ => (text, false),
         };
         match split(text, separator) {
-            Some(columns) if header.takes(&columns, is_comment) => {}
+            Some(columns) if header.is_header(&columns, is_comment) => {}
             _ if is_comment => {}
             None => {
-                let fault = "a quote is not closed in its line".to_owned();
-                entries.reject(position, RejectReason::Malformed(fault), text);
+                let error = "a quote is not closed in its line".to_owned();
+                entries.reject(position, RejectReason::Malformed(error), text);
             }
-            Some(_) if header.indexes.is_none() => return Err(header.missing(text)),
-            Some(columns) => judge.give(&header.row(&columns), position, entries),
+            Some(_) if header.indexes.is_none() => return Err(header.missing_error(text)),
+            Some(columns) => rows.push_row(&header.row(&columns), position, entries),
         }
     }
     Ok(used)
 }
 
 struct Header<'f> {
-    judge: ListRules<'f>,
-    /// Columns of each field, from 0; `None` until the header was seen.
+    rows: RowConverter<'f>,
+    /// Index of each field's columns, from 0; `None` before the header.
     indexes: Option<Vec<(ListField, usize)>>,
-    /// Whether the next row may be a header that is not needed.
+    /// True if the next row may be an unneeded header.
     is_first: bool,
 }
 
 impl<'f> Header<'f> {
-    fn new(judge: ListRules<'f>) -> Self {
-        let columns = &judge.format.columns;
+    fn new(rows: RowConverter<'f>) -> Self {
+        let columns = &rows.format.columns;
         let indexes = columns.are_numbers().then(|| {
-            let numbers = |field| columns.of(field).iter().filter_map(|name| column_number(name));
+            let numbers = |field| columns.get(field).iter().filter_map(|name| column_number(name));
             let of = |field| numbers(field).map(move |index| (field, index));
             ListField::ALL.into_iter().flat_map(of).collect()
         });
-        Self { judge, indexes, is_first: true }
+        Self { rows, indexes, is_first: true }
     }
 
-    /// Whether a line is the header.
-    fn takes(&mut self, columns: &[Cow<'_, str>], is_comment: bool) -> bool {
+    /// True if the line is the header; then its columns are used from here on.
+    fn is_header(&mut self, columns: &[Cow<'_, str>], is_comment: bool) -> bool {
         let Some(indexes) = &self.indexes else {
-            return self.find(columns);
+            return self.set_from(columns);
         };
-        // A header that is not needed: no address is without any digit or colon.
+        // An unneeded header: its address column has no digit or colon, as every address has.
         if is_comment || !std::mem::take(&mut self.is_first) {
             return false;
         }
@@ -90,13 +89,14 @@ impl<'f> Header<'f> {
         text.is_some_and(|text| !text.bytes().any(|byte| byte.is_ascii_digit() || byte == b':'))
     }
 
-    fn find(&mut self, columns: &[Cow<'_, str>]) -> bool {
-        let format = &self.judge.format.columns;
+    fn set_from(&mut self, columns: &[Cow<'_, str>]) -> bool {
+        let format = &self.rows.format.columns;
         let index = |name: &String| {
             let is_it = |column: &Cow<'_, str>| column.trim().eq_ignore_ascii_case(name);
             column_number(name).or_else(|| columns.iter().position(is_it))
         };
-        let of = |field| format.of(field).iter().filter_map(index).map(move |index| (field, index));
+        let of =
+            |field| format.get(field).iter().filter_map(index).map(move |index| (field, index));
         let indexes: Vec<_> = ListField::ALL.into_iter().flat_map(of).collect();
         let is_header = indexes.iter().any(|(field, _)| *field == ListField::Address);
         if is_header {
@@ -118,14 +118,14 @@ impl<'f> Header<'f> {
         row
     }
 
-    fn missing(&self, line: &str) -> ReadError {
+    fn missing_error(&self, line: &str) -> ReadError {
         let line: String = line.chars().take(100).collect();
-        let names = self.judge.format.columns.of(ListField::Address).join(" or ");
+        let names = self.rows.format.columns.get(ListField::Address).join(" or ");
         ReadError::Format(format!("no header with a column {names} before the row {line:?}"))
     }
 }
 
-/// The columns of a line; `None` where a quote is not closed.
+/// Splits a line into its columns; `None` if a quote is not closed.
 fn split(line: &str, separator: char) -> Option<Vec<Cow<'_, str>>> {
     let mut columns = Vec::new();
     let mut rest = Some(line);
@@ -148,7 +148,7 @@ fn split(line: &str, separator: char) -> Option<Vec<Cow<'_, str>>> {
     Some(columns)
 }
 
-/// The text up to the closing quote, and what follows; two quotes stand for one.
+/// Returns the text up to the closing quote, and the rest; two quotes stand for one.
 fn unquote(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let (first, mut rest) = text.split_once('"')?;
     let mut value = Cow::Borrowed(first);

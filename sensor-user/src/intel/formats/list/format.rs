@@ -1,53 +1,53 @@
-//! `ListFormat`: how a list is written, and which of its columns say what.
+//! `ListFormat`: file format of a list, and the fields of its columns.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// How a list is written.
+/// File format of a list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListShape {
-    /// An address or a network a line; `#` and `;` begin comments.
+    /// One address or network per line; `#` and `;` begin comments.
     #[default]
     Plain,
-    /// A row a line, with a separator.
+    /// One row per line, with a separator.
     Csv,
-    /// Objects in arrays or objects of one JSON document.
+    /// Objects at any depth of one JSON document.
     Json,
-    /// An object a line.
+    /// One JSON object per line.
     JsonLines,
 }
 
-/// What a column says.
+/// Field of an indicator, or of a list's row, that a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ListField {
-    /// The address or network, with or without port. The only one that must be there.
+    /// Address or network, with or without port. The only required field.
     Address,
-    /// Port of that address.
+    /// Port that qualifies the address.
     Port,
-    /// Prefix length or netmask of that address.
+    /// Prefix length or netmask of the address.
     PrefixLen,
-    /// What is threatened.
+    /// Type of the threat.
     ThreatType,
-    /// Text for people.
+    /// Description for people.
     Description,
-    /// 0 to 100.
+    /// Confidence, 0 to 100.
     Confidence,
-    /// When it was first seen.
+    /// Time of the first sighting.
     FirstSeen,
-    /// When it was last seen.
+    /// Time of the last sighting.
     LastSeen,
-    /// From when on it does not count.
+    /// First instant at which the entry is not valid any more.
     Expires,
-    /// Words, or an array of them.
+    /// Tags, as text or as an array.
     Tags,
-    /// A link to more.
+    /// Link to details.
     Url,
-    /// What names the entry in its feed.
+    /// Unique id of the entry in its feed.
     Id,
-    /// What the entry is; see [`ListFormat::kinds`].
+    /// Type of the entry; see [`ListFormat::kinds`].
     Kind,
-    /// Traffic light protocol level.
+    /// Level of the Traffic Light Protocol.
     Tlp,
 }
 
@@ -55,7 +55,7 @@ impl ListField {
     /// Number of fields.
     pub(super) const COUNT: usize = 14;
 
-    /// All, in the order of their numbers.
+    /// All fields, in the order of their discriminants.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Address,
         Self::Port,
@@ -73,7 +73,7 @@ impl ListField {
         Self::Tlp,
     ];
 
-    /// Its key in `[feed.columns]`.
+    /// Returns the field's key in `[feed.columns]`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Address => "address",
@@ -94,14 +94,14 @@ impl ListField {
     }
 }
 
-/// Which columns say what: names of a header or of JSON keys, or numbers of CSV columns from 1. Of
-/// several for one field the first that is there and not empty counts.
+/// Columns of each field: names of a header, JSON keys, or numbers of CSV columns from 1. The first
+/// column of a field that exists and is not empty applies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListColumns(pub BTreeMap<ListField, Vec<String>>);
 
 impl ListColumns {
-    /// The columns of a field; none where it has none.
-    pub fn of(&self, field: ListField) -> &[String] {
+    /// Returns the columns of a field.
+    pub fn get(&self, field: ListField) -> &[String] {
         self.0.get(&field).map_or(&[], Vec::as_slice)
     }
 
@@ -110,42 +110,43 @@ impl ListColumns {
         self.0.is_empty()
     }
 
-    /// These columns; of one that names nothing, no field.
+    /// Builds the columns from literals.
     pub(super) fn from_names(columns: &[(ListField, &[&str])]) -> Self {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         Self(columns.iter().map(|(field, names)| (*field, owned(names))).collect())
     }
 
-    /// Whether the columns are numbers, so that the list needs no header.
+    /// True if the address column is a number, so that the list needs no header.
     pub(super) fn are_numbers(&self) -> bool {
-        self.of(ListField::Address).iter().all(|column| column_number(column).is_some())
+        self.get(ListField::Address).iter().all(|column| column_number(column).is_some())
     }
 }
 
-/// A column's number, from 0; `None` for a name.
+/// Returns the index of a column that is given by number, from 0; `None` for a name.
 pub(super) fn column_number(column: &str) -> Option<usize> {
     column.parse::<usize>().ok()?.checked_sub(1)
 }
 
-/// How a list is written, whole.
+/// Format of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListFormat {
-    /// How its entries stand in it.
+    /// File format.
     pub shape: ListShape,
-    /// What separates the columns of a row; a comma where absent.
+    /// Separator of the columns of a row; a comma by default.
     pub separator: Option<char>,
-    /// Which columns say what; of no use for a plain list.
+    /// Columns of each field; unused for a plain list.
     pub columns: ListColumns,
-    /// The same of the objects around an entry, for what the entry does not say itself (JSON).
+    /// Members of the enclosing objects, for fields that the entry itself does not have (JSON).
     pub outer: ListColumns,
-    /// Words of the kind column that mean an address; others are not used. Empty: no such column.
+    /// Values of the kind column that mark addresses; entries with others are not used. Empty if there is
+    /// no such column.
     pub kinds: Vec<String>,
-    /// Whether the key of the object around an entry names it (JSON).
+    /// True if the key of the enclosing object is the id of an entry (JSON).
     pub is_key_id: bool,
-    /// Where an entry says nothing of its threat.
+    /// Threat type of entries without one.
     pub threat_type: String,
-    /// Where an entry has no description.
+    /// Description of entries without one.
     pub description: String,
-    /// Where an entry has no link; `{}` in it stands for [`ListField::Url`] of an entry or around it.
+    /// Link of entries without one; `{}` in it is replaced by [`ListField::Url`].
     pub url: String,
 }

@@ -1,38 +1,38 @@
-//! List format of a configuration: a preset, or a shape with columns, or a preset changed by them.
+//! List format of a configuration: a preset, a file format with columns, or a preset with changes.
 
 use std::collections::BTreeMap;
 
 use super::format::{ListField, ListFormat, ListShape};
 use super::presets;
 
-/// What is wrong with the words that name a format.
+/// Invalid format of a list in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ListFormatError {
-    /// No such preset.
+    /// Unknown preset.
     #[error("there is no {0:?}; use one of {known}", known = presets::NAMES.join(", "))]
     Preset(String),
-    /// No such shape.
+    /// Unknown file format.
     #[error("there is no {0:?}; use plain, csv, json or jsonl")]
     Shape(String),
-    /// No such field.
+    /// Unknown field.
     #[error("there is no {0:?}; use {known}", known = ListField::ALL.map(ListField::name).join(", "))]
     Field(String),
-    /// A column without name.
+    /// A column without a name.
     #[error("{0}: name a column, or give its number from 1")]
     Column(&'static str),
-    /// The address is not named.
+    /// No column for the address.
     #[error("address is missing; name the column or key that holds the address")]
     NoAddress,
-    /// Columns of a list that has none.
+    /// Columns for a plain list.
     #[error("a plain list has none; set format = \"csv\", \"json\" or \"jsonl\"")]
     PlainColumns,
-    /// A separator where there is none.
+    /// A separator for another format than CSV.
     #[error("only format = \"csv\" has one; leave it out")]
     Separator,
 }
 
 impl ListFormatError {
-    /// The key of the configuration that it is about.
+    /// Returns the configuration key with the error.
     pub const fn key(&self) -> &'static str {
         match self {
             Self::Preset(_) => "preset",
@@ -44,8 +44,8 @@ impl ListFormatError {
 }
 
 impl ListFormat {
-    /// The format that a configuration names: a preset, a shape with its columns, or a preset that
-    /// is changed by them. `columns` has one or more columns by the name of each field.
+    /// Builds the format from the keys of a configuration. `columns` has one or more columns by the name
+    /// of each field; with a preset, the other keys replace its values.
     pub fn from_config(
         preset: Option<&str>,
         shape: Option<&str>,
@@ -78,7 +78,7 @@ impl ListFormat {
         match format.shape {
             ListShape::Plain if !columns.is_empty() => return Err(ListFormatError::PlainColumns),
             ListShape::Plain => {}
-            _ if format.columns.of(ListField::Address).is_empty() => {
+            _ if format.columns.get(ListField::Address).is_empty() => {
                 return Err(ListFormatError::NoAddress);
             }
             _ => {}

@@ -1,6 +1,6 @@
-//! JSON: objects with the address among their members are the entries, wherever they stand in the
-//! document: in an array, in an object of arrays or of objects by id, or in arrays of objects that
-//! say something for all of theirs. JSON lines: the same, a line each.
+//! JSON: each object with an address member is an entry, at any depth of the document: in an array, in
+//! an object of arrays or of objects by id, or in an enclosing object whose members apply to all entries
+//! inside. JSON lines: the same, one document per line.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,29 +11,28 @@ use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserializer, de};
 
 use super::format::{ListColumns, ListField};
-use super::row::{ListRow, ListRules};
+use super::row::{ListRow, RowConverter};
 use crate::base::lines::{Lines, json_error};
 use crate::intel::formats::entry::{EntrySink, ReadError};
 use crate::intel::formats::json::{LenientStr, parse_document, truncated, unexpected_document};
 use crate::intel::rejects::RejectReason;
 
-/// Bytes of what a document says that is no list.
+/// Maximum length in bytes of the sample of a document that is not a list.
 const SAMPLE_MAX: usize = 200;
 const EXPECTED: &str = "a list in JSON";
 
-/// Reads one document.
 pub(super) fn read(
     input: impl Read,
-    judge: ListRules<'_>,
+    rows: RowConverter<'_>,
     first_position: u64,
     entries: &mut dyn EntrySink,
 ) -> Result<u64, ReadError> {
-    let mut state = WalkState::new(judge, entries);
+    let mut state = WalkState::new(rows, entries);
     state.position = first_position;
     let missing =
         parse_document(input, ValueWalker::new(&mut state, &ListRow::default()), EXPECTED)?;
-    let used = state.rows.saturating_add(missing);
-    if state.rows == 0 && state.arrays == 0 && (missing > 0 || !state.sample.is_empty()) {
+    let used = state.row_count.saturating_add(missing);
+    if state.row_count == 0 && state.arrays == 0 && (missing > 0 || !state.sample.is_empty()) {
         return Err(unexpected_document(EXPECTED, &state.sample));
     }
     for _ in 0..missing {
@@ -42,14 +41,13 @@ pub(super) fn read(
     Ok(used)
 }
 
-/// Reads lines of one object each.
 pub(super) fn read_lines(
     input: impl BufRead,
-    judge: ListRules<'_>,
+    rows: RowConverter<'_>,
     first_position: u64,
     entries: &mut dyn EntrySink,
 ) -> Result<u64, ReadError> {
-    let mut state = WalkState::new(judge, entries);
+    let mut state = WalkState::new(rows, entries);
     state.is_by_line = true;
     let mut lines = Lines::new(input);
     let mut used = 0;
@@ -85,8 +83,8 @@ pub(super) fn read_lines(
     Ok(used)
 }
 
-/// What a member of an object says: the field, how late it comes among those of that field, and
-/// whether it is said for all that is inside.
+/// Field of a member, its rank among the columns of that field, and whether it applies to all entries
+/// inside the object.
 #[derive(Debug, Clone, Copy)]
 struct FieldBinding {
     field: ListField,
@@ -95,44 +93,44 @@ struct FieldBinding {
 }
 
 struct WalkState<'s> {
-    judge: ListRules<'s>,
+    rows: RowConverter<'s>,
     entries: &'s mut dyn EntrySink,
-    meanings: HashMap<&'s str, Vec<FieldBinding>>,
+    bindings: HashMap<&'s str, Vec<FieldBinding>>,
     position: u64,
     is_by_line: bool,
-    rows: u64,
+    row_count: u64,
     arrays: u64,
     sample: String,
 }
 
 impl<'s> WalkState<'s> {
-    fn new(judge: ListRules<'s>, entries: &'s mut dyn EntrySink) -> Self {
-        let mut meanings: HashMap<&str, Vec<FieldBinding>> = HashMap::new();
+    fn new(rows: RowConverter<'s>, entries: &'s mut dyn EntrySink) -> Self {
+        let mut bindings: HashMap<&str, Vec<FieldBinding>> = HashMap::new();
         let mut add = |columns: &'s ListColumns, is_outer| {
             for (field, names) in &columns.0 {
                 for (rank, name) in names.iter().enumerate() {
-                    let meaning = FieldBinding { field: *field, rank, is_outer };
-                    meanings.entry(name).or_default().push(meaning);
+                    let binding = FieldBinding { field: *field, rank, is_outer };
+                    bindings.entry(name).or_default().push(binding);
                 }
             }
         };
-        add(&judge.format.columns, false);
-        add(&judge.format.outer, true);
+        add(&rows.format.columns, false);
+        add(&rows.format.outer, true);
         let sample = String::new();
         Self {
-            judge,
+            rows,
             entries,
-            meanings,
+            bindings,
             position: 0,
             is_by_line: false,
-            rows: 0,
+            row_count: 0,
             arrays: 0,
             sample,
         }
     }
 
-    fn note(&mut self, key: &str, value: &str) {
-        if self.rows == 0 && self.sample.len() + key.len() + value.len() < SAMPLE_MAX {
+    fn add_to_sample(&mut self, key: &str, value: &str) {
+        if self.row_count == 0 && self.sample.len() + key.len() + value.len() < SAMPLE_MAX {
             self.sample.push_str(if self.sample.is_empty() { "" } else { ", " });
             self.sample.push_str(key);
             self.sample.push_str(if key.is_empty() { "" } else { ": " });
@@ -141,7 +139,7 @@ impl<'s> WalkState<'s> {
     }
 }
 
-/// Walks over a value; gives the number of objects in it that say nothing of an address.
+/// Visitor of a value; returns the number of objects in it that should be entries but have no address.
 struct ValueWalker<'w, 's, 'de> {
     state: &'w mut WalkState<'s>,
     outer: &'w ListRow<'de>,
@@ -155,17 +153,17 @@ impl<'w, 's, 'de> ValueWalker<'w, 's, 'de> {
     }
 
     fn end(self, mut row: ListRow<'de>, is_leaf: bool, inner: u64) -> u64 {
-        let kinds = &self.state.judge.format.kinds;
+        let kinds = &self.state.rows.format.kinds;
         if row.get(ListField::Address).is_empty() {
             let kind = row.get(ListField::Kind);
-            // Of another kind, and no entry at all: what a list says of itself.
+            // An object of another kind is not an entry: it describes the list itself.
             let is_entry = kind.is_empty() || kinds.is_empty() || kinds.iter().any(|it| it == kind);
             if is_leaf && is_entry {
                 return 1;
             }
             return inner;
         }
-        if self.state.judge.format.is_key_id && !self.key.is_empty() {
+        if self.state.rows.format.is_key_id && !self.key.is_empty() {
             let id: Cow<'de, str> = match self.index {
                 0 => Cow::Owned(self.key.to_owned()),
                 index => Cow::Owned(format!("{}/{index}", self.key)),
@@ -177,9 +175,9 @@ impl<'w, 's, 'de> ValueWalker<'w, 's, 'de> {
             }
         }
         let state = self.state;
-        state.judge.give(&row.within(self.outer), state.position, state.entries);
+        state.rows.push_row(&row.filled_from(self.outer), state.position, state.entries);
         state.position += u64::from(!state.is_by_line);
-        state.rows += 1;
+        state.row_count += 1;
         0
     }
 }
@@ -205,31 +203,31 @@ impl<'de> Visitor<'de> for ValueWalker<'_, '_, 'de> {
         let (mut is_empty, mut is_leaf, mut inner) = (true, true, 0);
         while let Some(LenientStr(key)) = map.next_key::<LenientStr<'de>>()? {
             is_empty = false;
-            let Some(meanings) = self.state.meanings.get(&*key) else {
+            let Some(bindings) = self.state.bindings.get(&*key) else {
                 let state = &mut *self.state;
-                let before = state.arrays + state.rows;
+                let before = state.arrays + state.row_count;
                 let walk = ValueWalker { state, outer: &inside, key: &key, index: 0 };
                 let missing = map.next_value_seed(walk)?;
-                is_leaf &= missing == 0 && before == self.state.arrays + self.state.rows;
+                is_leaf &= missing == 0 && before == self.state.arrays + self.state.row_count;
                 inner += missing;
                 continue;
             };
             let LenientStr(value) = map.next_value()?;
-            for meaning in meanings {
-                let (target, ranks) = match (meaning.is_outer, &mut ranks) {
+            for binding in bindings {
+                let (target, ranks) = match (binding.is_outer, &mut ranks) {
                     (false, [own, _]) => (&mut row, own),
                     (true, [_, outer]) => (&mut inside, outer),
                 };
-                if let Some(rank) = ranks.get_mut(meaning.field as usize)
-                    && meaning.rank < *rank
+                if let Some(rank) = ranks.get_mut(binding.field as usize)
+                    && binding.rank < *rank
                     && !value.trim().is_empty()
                 {
-                    *rank = meaning.rank;
-                    // What is said of many is said to each of them.
-                    let is_long = meaning.is_outer && truncated(&value).len() < value.len();
+                    *rank = binding.rank;
+                    // An outer text is copied to every entry inside, so it is kept short.
+                    let is_long = binding.is_outer && truncated(&value).len() < value.len();
                     let value =
                         if is_long { truncated(&value).to_owned().into() } else { value.clone() };
-                    target.set(meaning.field, value);
+                    target.set(binding.field, value);
                 }
             }
         }
@@ -249,32 +247,32 @@ impl<'de> Visitor<'de> for ValueWalker<'_, '_, 'de> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
-        self.state.note(self.key, text);
+        self.state.add_to_sample(self.key, text);
         Ok(0)
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<u64, E> {
-        self.state.note(self.key, if value { "true" } else { "false" });
+        self.state.add_to_sample(self.key, if value { "true" } else { "false" });
         Ok(0)
     }
 
     fn visit_u64<E: de::Error>(self, _value: u64) -> Result<u64, E> {
-        self.state.note(self.key, "a number");
+        self.state.add_to_sample(self.key, "a number");
         Ok(0)
     }
 
     fn visit_i64<E: de::Error>(self, _value: i64) -> Result<u64, E> {
-        self.state.note(self.key, "a number");
+        self.state.add_to_sample(self.key, "a number");
         Ok(0)
     }
 
     fn visit_f64<E: de::Error>(self, _value: f64) -> Result<u64, E> {
-        self.state.note(self.key, "a number");
+        self.state.add_to_sample(self.key, "a number");
         Ok(0)
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<u64, E> {
-        self.state.note(self.key, "null");
+        self.state.add_to_sample(self.key, "null");
         Ok(0)
     }
 }

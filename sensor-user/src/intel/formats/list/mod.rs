@@ -1,6 +1,6 @@
-//! Lists of addresses and networks, as most publishers give them: plain, CSV, JSON, JSON lines.
+//! Lists of addresses and networks in common formats: plain, CSV, JSON, JSON lines.
 //!
-//! What names an entry is its address with its port, where the list has no column for that.
+//! The id of an entry is its address with its port, unless the list has a column for it.
 
 mod csv;
 mod format;
@@ -21,14 +21,41 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use self::row::ListRules;
+use self::row::RowConverter;
 use super::entry::{CollectedEntries, EntryContent, EntrySink, ReadError, ReadPolicy};
 use crate::intel::address::PrefixPolicy;
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::Rejects;
 
-/// Reads a list in `format`; gives the lines (JSON: the entries) that it took. The first of them
-/// is at `first_place`.
+/// Reads a list in `format`, whose first line (JSON: entry) has the position `first_position`. Returns
+/// the number of its lines (JSON: entries).
+///
+/// ```
+/// use sensor_user::intel::{
+///     CollectedEntries, EntryContent, PrefixPolicy, ReadPolicy, preset, read_list,
+/// };
+///
+/// let policy = ReadPolicy {
+///     prefixes: PrefixPolicy::default(),
+///     min_confidence: None,
+///     now: "2026-11-24T12:00:00Z".parse()?,
+///     oldest: jiff::Timestamp::MIN,
+/// };
+/// let list = "# C2 servers\n203.0.113.7\n10.0.0.1\n198.51.100.0/24 ; a network\n";
+/// let format = preset("feodo-txt").unwrap_or_default();
+/// let mut found = CollectedEntries::default();
+/// let lines = read_list(list.as_bytes(), &format, &policy, 1, &mut found)?;
+///
+/// assert_eq!(lines, 4);
+/// let ids: Vec<&str> = found.entries.iter().map(|entry| entry.id.as_str()).collect();
+/// assert_eq!(ids, ["203.0.113.7/32", "198.51.100.0/24"]);
+/// assert!(matches!(&found.entries[0].content, EntryContent::Indicators(of_entry)
+///     if of_entry[0].threat_type == "C2"));
+/// // A private address is rejected, with its line and the reason.
+/// let reject = &found.rejects.kept()[0];
+/// assert_eq!((reject.position, reject.reason.name()), (3, "private or special range"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn read_list(
     input: impl BufRead,
     format: &ListFormat,
@@ -36,31 +63,31 @@ pub fn read_list(
     first_position: u64,
     entries: &mut dyn EntrySink,
 ) -> Result<u64, ReadError> {
-    let judge = ListRules { format, policy };
+    let rows = RowConverter { format, policy };
     match format.shape {
-        ListShape::Plain => plain::read(input, judge, first_position, entries),
-        ListShape::Csv => csv::read(input, judge, first_position, entries),
-        ListShape::Json => json::read(input, judge, first_position, entries),
-        ListShape::JsonLines => json::read_lines(input, judge, first_position, entries),
+        ListShape::Plain => plain::read(input, rows, first_position, entries),
+        ListShape::Csv => csv::read(input, rows, first_position, entries),
+        ListShape::Json => json::read(input, rows, first_position, entries),
+        ListShape::JsonLines => json::read_lines(input, rows, first_position, entries),
     }
 }
 
-/// What a list or a table of rows yields.
+/// Indicators and rejects of a list or a table.
 #[derive(Debug, Default)]
 pub struct ParsedIndicators {
-    /// What can be used.
+    /// Usable indicators.
     pub indicators: Vec<Indicator>,
-    /// What cannot, and why.
+    /// Rejected input.
     pub rejects: Rejects,
 }
 
-/// Reads a plain list. Its entries were made at `pulled` and are valid until `expires` (`None`: for
-/// ever). An entry that is there twice is one indicator.
+/// Reads a plain list into indicators without an expiry, made at `pulled`. Duplicate entries are one
+/// indicator.
 pub fn parse(
     reader: impl BufRead,
     feed: &Arc<str>,
     policy: PrefixPolicy,
-    (pulled, expires): (Timestamp, Option<Timestamp>),
+    pulled: Timestamp,
 ) -> io::Result<ParsedIndicators> {
     let policy =
         ReadPolicy { prefixes: policy, min_confidence: None, now: pulled, oldest: Timestamp::MIN };
@@ -78,7 +105,6 @@ pub fn parse(
             indicators.extend(of_entry.into_iter().map(|indicator| Indicator {
                 id: format!("{feed}:{}", indicator.id),
                 feed: Arc::clone(feed),
-                expires,
                 ..indicator
             }));
         }

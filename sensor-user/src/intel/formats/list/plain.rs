@@ -1,19 +1,19 @@
-//! Plain lists: an address or a network a line.
+//! Plain lists: one address or network per line.
 
 use std::borrow::Cow;
 use std::io::BufRead;
 
-use super::row::ListRules;
+use super::row::RowConverter;
 use crate::base::lines::Lines;
 use crate::intel::formats::endpoint::Endpoint;
 use crate::intel::formats::entry::{EntryContent, EntrySink, FeedEntry, ReadError};
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 
-/// Reads a plain list: the first word of each line before a comment.
+/// Reads a plain list: the first word of each line, before any comment.
 pub(super) fn read(
     input: impl BufRead,
-    judge: ListRules<'_>,
+    rows: RowConverter<'_>,
     first_position: u64,
     entries: &mut dyn EntrySink,
 ) -> Result<u64, ReadError> {
@@ -30,7 +30,7 @@ pub(super) fn read(
         if text.is_empty() {
             continue;
         }
-        match indicator(judge, &text) {
+        match indicator(rows, &text) {
             Ok(indicator) => entries.push(FeedEntry {
                 id: indicator.id.clone(),
                 group: String::new(),
@@ -44,20 +44,18 @@ pub(super) fn read(
     Ok(used)
 }
 
-fn indicator(judge: ListRules<'_>, text: &str) -> Result<Indicator, RejectReason> {
+fn indicator(rows: RowConverter<'_>, text: &str) -> Result<Indicator, RejectReason> {
     let endpoint = Endpoint::parse(text)?;
-    if let Some(exclusion) = judge.policy.prefixes.exclusion(&endpoint.prefix) {
-        return Err(RejectReason::Excluded(exclusion));
-    }
+    rows.policy.accept(endpoint.prefix)?;
     Ok(Indicator {
-        threat_type: judge.format.threat_type.clone(),
-        description: judge.format.description.clone(),
-        url: judge.format.url.clone(),
-        ..endpoint.indicator(endpoint.port, judge.policy)
+        threat_type: rows.format.threat_type.clone(),
+        description: rows.format.description.clone(),
+        url: rows.format.url.clone(),
+        ..endpoint.indicator(endpoint.port, rows.policy)
     })
 }
 
-/// The first word before any comment; "" on an empty line.
+/// Returns the first word before any comment; "" for an empty line.
 fn word(line: &[u8]) -> Cow<'_, str> {
     const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
     let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
@@ -67,6 +65,6 @@ fn word(line: &[u8]) -> Cow<'_, str> {
     let is_end = |byte: &u8| is_blank(byte) || matches!(byte, b'#' | b';');
     let end = rest.iter().position(is_end).unwrap_or(rest.len());
     let (word, _) = rest.split_at(end);
-    // Nearly all are UTF-8, which is quicker to check than to mend.
-    std::str::from_utf8(word).map_or_else(|_mended| String::from_utf8_lossy(word), Cow::Borrowed)
+    // Nearly all are UTF-8, and a check is faster than a lossy conversion.
+    std::str::from_utf8(word).map_or_else(|_invalid| String::from_utf8_lossy(word), Cow::Borrowed)
 }

@@ -1,4 +1,4 @@
-//! Presets: the formats of known lists, as their publishers and those who read them describe them.
+//! Presets: the formats of known lists, as documented by their publishers and consumers.
 
 use super::format::{ListColumns, ListField, ListFormat, ListShape};
 
@@ -18,7 +18,7 @@ pub const NAMES: [&str; 12] = [
     "otx",
 ];
 
-/// The format of a known list; `None` for a name that is not in [`NAMES`].
+/// Returns the format of a known list; `None` for a name that is not in [`NAMES`].
 pub fn preset(name: &str) -> Option<ListFormat> {
     let format = match name {
         "feodo" => feodo(ListShape::Json),
@@ -47,7 +47,7 @@ pub fn preset(name: &str) -> Option<ListFormat> {
                 (ListField::Address, &["cidr"]),
                 (ListField::Url, &["sblid"]),
                 (ListField::Tags, &["sblid"]),
-                // Of the last line, "metadata".
+                // The last line of the list has the type "metadata".
                 (ListField::Kind, &["type"]),
             ]),
             kinds: vec!["network".to_owned()],
@@ -116,7 +116,7 @@ fn feodo(shape: ListShape) -> ListFormat {
     }
 }
 
-/// The reply of the API, the JSON export (an object of arrays by id) and the CSV export.
+/// The API's response, the JSON export (an object of arrays by id) and the CSV export.
 fn threatfox(shape: ListShape) -> ListFormat {
     ListFormat {
         shape,
@@ -138,7 +138,7 @@ fn threatfox(shape: ListShape) -> ListFormat {
     }
 }
 
-/// Pulses of the OTX `subscribed` reply, with their indicators; or the indicators of one pulse.
+/// Pulses of the OTX response to `subscribed`, with their indicators; or the indicators of one pulse.
 fn otx() -> ListFormat {
     ListFormat {
         shape: ListShape::Json,

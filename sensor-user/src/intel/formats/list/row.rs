@@ -1,4 +1,4 @@
-//! `ListRow`: what the columns of one entry say, and what that makes of it.
+//! `ListRow`: columns of one entry, and the conversion of a row to an entry.
 
 use std::borrow::Cow;
 
@@ -9,50 +9,49 @@ use crate::intel::formats::entry::{EntryContent, EntrySink, FeedEntry, ReadPolic
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 
-/// Columns of one entry, by field.
+/// Column values of one entry, by field.
 #[derive(Debug, Default, Clone)]
 pub(super) struct ListRow<'a> {
     values: [Cow<'a, str>; ListField::COUNT],
 }
 
 impl<'a> ListRow<'a> {
-    /// What a column says; "" where it is absent, or a word that stands for it.
+    /// Returns the value of a field; "" if it is absent, or a word for an absent value.
     pub(super) fn get(&self, field: ListField) -> &str {
         let text = self.values.get(field as usize).map_or("", |value| value.trim());
         if ["None", "null", "-", "N/A"].contains(&text) { "" } else { text }
     }
 
-    /// Sets what a column says.
+    /// Sets the value of a field.
     pub(super) fn set(&mut self, field: ListField, value: Cow<'a, str>) {
-        if let Some(position) = self.values.get_mut(field as usize) {
-            *position = value;
+        if let Some(slot) = self.values.get_mut(field as usize) {
+            *slot = value;
         }
     }
 
-    /// The row, and of `outer` what is not said here.
-    pub(super) fn within(mut self, outer: &Self) -> Self {
-        for (value, around) in self.values.iter_mut().zip(&outer.values) {
+    /// Fills empty fields from `outer`, the enclosing objects.
+    pub(super) fn filled_from(mut self, outer: &Self) -> Self {
+        for (value, outer) in self.values.iter_mut().zip(&outer.values) {
             if value.trim().is_empty() {
-                value.clone_from(around);
+                value.clone_from(outer);
             }
         }
         self
     }
 }
 
-/// What rows are judged by.
+/// Conversion of rows to entries by a format and a policy.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ListRules<'p> {
+pub(super) struct RowConverter<'p> {
     pub(super) format: &'p ListFormat,
     pub(super) policy: &'p ReadPolicy,
 }
 
-impl ListRules<'_> {
-    /// Gives what a row says to `entries`.
-    pub(super) fn give(&self, row: &ListRow<'_>, position: u64, entries: &mut dyn EntrySink) {
+impl RowConverter<'_> {
+    /// Passes the entry of a row, or its reject, to `entries`.
+    pub(super) fn push_row(&self, row: &ListRow<'_>, position: u64, entries: &mut dyn EntrySink) {
         let own_id = row.get(ListField::Id);
-        let outcome = self.indicator(row);
-        let content = match outcome {
+        let content = match self.indicator(row) {
             Ok(indicator) => {
                 let id = indicator.id.clone();
                 return entries.push(FeedEntry {
@@ -63,7 +62,7 @@ impl ListRules<'_> {
                     content: EntryContent::Indicators(vec![indicator]),
                 });
             }
-            // What has no id of its own cannot end what another row said of the same address.
+            // A row without its own id must not remove another row's indicator of the same address.
             Err((reason, _)) if !own_id.is_empty() && !reason.is_malformed() => {
                 EntryContent::Removed(reason)
             }
@@ -102,9 +101,7 @@ impl ListRules<'_> {
             "" => endpoint.port,
             text => Some(text.parse().map_err(|_cause| malformed(ListField::Port))?),
         };
-        if let Some(exclusion) = self.policy.prefixes.exclusion(&endpoint.prefix) {
-            return Err(failed(RejectReason::Excluded(exclusion)));
-        }
+        self.policy.accept(endpoint.prefix).map_err(failed)?;
         let expires = match row.get(ListField::Expires) {
             "" => None,
             text => Some(lenient_time(text).ok_or_else(|| malformed(ListField::Expires))?),

@@ -1,4 +1,4 @@
-//! Lists in all shapes, and the words that name them.
+//! Lists in all formats, and their configuration.
 
 use std::collections::BTreeMap;
 
@@ -43,11 +43,12 @@ fn named(shape: &str, columns: &[(&str, &str)]) -> ListFormat {
 }
 
 #[test]
-fn a_list_gives_its_prefixes_and_names_what_it_cannot_use() {
+fn a_list_gives_its_prefixes_and_rejects_other_lines() {
     let text = "\u{feff}# list\r\n203.0.113.7 # c2\r\n\n198.51.100.0/24;SBL1\n203.0.113.7\n\
                 example.com\n10.0.0.1\n192.0.2.1-192.0.2.9\n0.0.0.0/0\n  2001:db8::7\tx\n";
-    let times = (Timestamp::UNIX_EPOCH, None);
-    let parsed = parse(text.as_bytes(), &"drop".into(), PrefixPolicy::default(), times).unwrap();
+    let parsed =
+        parse(text.as_bytes(), &"drop".into(), PrefixPolicy::default(), Timestamp::UNIX_EPOCH)
+            .unwrap();
     let ids: Vec<&str> = parsed.indicators.iter().map(|it| it.id.as_str()).collect();
     assert_eq!(ids, ["drop:203.0.113.7/32", "drop:198.51.100.0/24", "drop:2001:db8::7/128"]);
     let rejects: Vec<(u64, &str)> =
@@ -111,7 +112,7 @@ fn rows_of_csv_are_read_by_the_names_of_their_header() {
 }
 
 #[test]
-fn a_row_of_csv_that_is_bad_costs_only_itself() {
+fn an_invalid_row_of_csv_loses_only_itself() {
     let format = named("csv", &[("address", "ip"), ("port", "port"), ("confidence", "c")]);
     let text = "ip,port,c\n203.0.113.1,x,90\n\"203.0.113.2,1,90\n203.0.113.3,70000,90\n\
                 203.0.113.4,,90\nhost,1,90\n,1,90\n203.0.113.5,0,10\n203.0.113.6,0,None\n";
@@ -140,13 +141,13 @@ fn columns_may_be_numbers_and_a_header_is_then_left_out() {
         let (found, _) = read(text, &format);
         assert_eq!((found.entries.len(), found.rejects.total()), (count, 0), "{text}");
     }
-    let (_, fault) = read("a,b\n1,2\n", &named("csv", &[("address", "ip")]));
-    let told = fault.unwrap_err().to_string();
-    assert!(told.starts_with("no header with a column ip before the row \"a,b\""), "{told}");
+    let (_, outcome) = read("a,b\n1,2\n", &named("csv", &[("address", "ip")]));
+    let error = outcome.unwrap_err().to_string();
+    assert!(error.starts_with("no header with a column ip before the row \"a,b\""), "{error}");
 }
 
 #[test]
-fn objects_with_an_address_are_found_wherever_they_stand() {
+fn objects_with_an_address_are_found_at_any_depth() {
     let format = named("json", &[("address", "ip"), ("port", "port"), ("threat_type", "t|u")]);
     let row = |ip: &str| format!("{{\"x\":[1,{{\"y\":2}}],\"ip\":\"{ip}\",\"port\":443}}");
     let (one, two) = (row("203.0.113.1"), row("203.0.113.2"));
@@ -166,9 +167,9 @@ fn objects_with_an_address_are_found_wherever_they_stand() {
 }
 
 #[test]
-fn json_that_is_no_list_is_told_from_an_empty_list() {
+fn other_json_differs_from_an_empty_list() {
     let format = named("json", &[("address", "ip")]);
-    for (document, fault) in [
+    for (document, error) in [
         ("[]", None),
         ("{}", None),
         ("{\"data\":[]}", None),
@@ -180,9 +181,9 @@ fn json_that_is_no_list_is_told_from_an_empty_list() {
         ("[]]", Some("the body is not a list in JSON: trailing characters")),
     ] {
         let (_, outcome) = read(document, &format);
-        match (outcome, fault) {
+        match (outcome, error) {
             (Ok(0), None) => {}
-            (Err(told), Some(part)) if told.to_string().contains(part) => {}
+            (Err(error), Some(part)) if error.to_string().contains(part) => {}
             other => panic!("{document}: {other:?}"),
         }
     }
@@ -194,7 +195,7 @@ fn json_that_is_no_list_is_told_from_an_empty_list() {
 }
 
 #[test]
-fn a_line_of_json_that_is_bad_costs_only_itself() {
+fn an_invalid_line_of_json_loses_only_itself() {
     let format = named("jsonl", &[("address", "ip")]);
     let (found, used) = read(
         "{\"ip\":\"203.0.113.1\"}\n{\"ip\":\n\n{\"host\":1}\n{\"ip\":\"203.0.113.2\"}",
@@ -241,8 +242,8 @@ fn words_of_a_configuration_make_a_format_or_are_told() {
     }
     let changed =
         ListFormat::from_config(Some("feodo"), None, None, &columns("id", "key")).unwrap();
-    assert_eq!(changed.columns.of(ListField::Id), ["key"]);
-    assert_eq!(changed.columns.of(ListField::Port), ["port", "dst_port"]);
+    assert_eq!(changed.columns.get(ListField::Id), ["key"]);
+    assert_eq!(changed.columns.get(ListField::Port), ["port", "dst_port"]);
     for name in PRESETS {
         assert!(preset(name).is_some(), "{name}");
     }

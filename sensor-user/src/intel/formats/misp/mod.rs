@@ -1,7 +1,7 @@
-//! MISP: replies of `restSearch`, and event files.
+//! MISP: responses of `restSearch`, and event files.
 //!
-//! An attribute is an entry, whatever event it is in. Its event may say what it is about after its
-//! attributes, so those of one event wait for its end.
+//! Each attribute is an entry. The title and tags of an event may follow its attributes, so the
+//! attributes of one event are held until its end.
 
 mod tags;
 #[cfg(test)]
@@ -25,11 +25,12 @@ use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 use tags::{confidence, groups, tlp};
 
-/// Attributes that wait for the end of their event; further ones go without its title and tags.
-const WAITING_MAX: usize = 100_000;
-const EXPECTED: &str = "a reply or an event of MISP";
+/// Maximum number of attributes that are held until the end of their event; when it is reached, they
+/// are passed on without the title and tags that follow.
+const PENDING_MAX: usize = 100_000;
+const EXPECTED: &str = "a response or an event of MISP";
 
-/// Reads attributes; gives their number, those of types without address included.
+/// Reads attributes; returns their number, including those of types without an address.
 pub fn read_misp(
     input: impl BufRead,
     policy: &ReadPolicy,
@@ -50,20 +51,21 @@ struct MispReader<'r> {
     policy: &'r ReadPolicy,
     entries: &'r mut dyn EntrySink,
     position: u64,
-    /// Whether anything was seen that belongs to MISP.
+    /// True once a member of MISP documents was read.
     is_known: bool,
 }
 
-/// An object that may be an event, or the reply around events or attributes.
+/// Visitor of an event, or of a response with events or attributes.
 struct EventVisitor<'e, 'r> {
     reader: &'e mut MispReader<'r>,
     uuid: String,
     info: String,
     tags: Vec<String>,
     is_deleted: bool,
-    waiting: Vec<FeedEntry>,
-    /// How many of them do not say themselves which event they are of.
-    orphans: usize,
+    /// Entries that are held until the end of the event.
+    pending: Vec<FeedEntry>,
+    /// Number of them without an event UUID of their own.
+    without_event: usize,
     sample: String,
 }
 
@@ -75,8 +77,8 @@ impl<'e, 'r> EventVisitor<'e, 'r> {
             info: String::new(),
             tags: Vec::new(),
             is_deleted: false,
-            waiting: Vec::new(),
-            orphans: 0,
+            pending: Vec::new(),
+            without_event: 0,
             sample: String::new(),
         }
     }
@@ -92,8 +94,8 @@ impl<'e, 'r> EventVisitor<'e, 'r> {
                     self.reader.entries.reject(position, reason, text);
                 }
                 Some(entry) => {
-                    self.orphans += usize::from(entry.group.is_empty());
-                    self.waiting.push(entry);
+                    self.without_event += usize::from(entry.group.is_empty());
+                    self.pending.push(entry);
                 }
                 None => {}
             },
@@ -102,7 +104,7 @@ impl<'e, 'r> EventVisitor<'e, 'r> {
                 self.reader.entries.reject(position, reason, text);
             }
         }
-        if self.waiting.len() >= WAITING_MAX {
+        if self.pending.len() >= PENDING_MAX {
             self.flush();
         }
     }
@@ -110,8 +112,8 @@ impl<'e, 'r> EventVisitor<'e, 'r> {
     fn flush(&mut self) {
         let tlp = tlp(&self.tags);
         let groups = groups(&self.tags);
-        self.orphans = 0;
-        for mut entry in self.waiting.drain(..) {
+        self.without_event = 0;
+        for mut entry in self.pending.drain(..) {
             if entry.group.is_empty() {
                 entry.group.clone_from(&self.uuid);
             }
@@ -151,14 +153,14 @@ impl ObjectVisitor for EventVisitor<'_, '_> {
             "Attribute" => {
                 self.reader.is_known = true;
                 map.next_value_seed(EachElement(|text: &str| self.attribute(text)))?;
-                // Those of a reply name their events themselves.
-                if self.orphans == 0 {
+                // Attributes of a response have the UUIDs of their events.
+                if self.without_event == 0 {
                     self.flush();
                 }
             }
             "Object" => {
                 let mut object =
-                    MispObject { start: self.waiting.len(), event: self, is_deleted: false };
+                    MispObject { start: self.pending.len(), event: self, is_deleted: false };
                 map.next_value_seed(EachObject(&mut object))?;
             }
             "uuid" => self.uuid = map.next_value::<LenientStr<'_>>()?.to_text(),
@@ -167,7 +169,7 @@ impl ObjectVisitor for EventVisitor<'_, '_> {
                 self.is_deleted = map.next_value::<LenientStr<'_>>()?.to_flag() == Some(true)
             }
             "Tag" => {
-                map.next_value_seed(EachElement(|text: &str| self.tags.extend(tag(text))))?;
+                map.next_value_seed(EachElement(|text: &str| self.tags.extend(tag_name(text))))?;
             }
             "message" | "name" | "errors" | "error" => {
                 self.sample = format!("{key}: {}", map.next_value::<LenientStr<'_>>()?.as_str());
@@ -184,10 +186,10 @@ impl ObjectVisitor for EventVisitor<'_, '_> {
     }
 }
 
-/// An object of an event: attributes that belong together.
+/// Visitor of an object of an event, which groups attributes.
 struct MispObject<'o, 'e, 'r> {
     event: &'o mut EventVisitor<'e, 'r>,
-    /// Where its attributes begin among those that wait.
+    /// Index of its first attribute in `pending`.
     start: usize,
     is_deleted: bool,
 }
@@ -212,11 +214,11 @@ impl ObjectVisitor for MispObject<'_, '_, '_> {
 
     fn end_object(&mut self) {
         if std::mem::take(&mut self.is_deleted) {
-            for entry in self.event.waiting.iter_mut().skip(self.start) {
+            for entry in self.event.pending.iter_mut().skip(self.start) {
                 entry.content = EntryContent::Removed(RejectReason::Withdrawn);
             }
         }
-        self.start = self.event.waiting.len();
+        self.start = self.event.pending.len();
     }
 }
 
@@ -269,12 +271,12 @@ struct DecayScore {
 }
 
 impl MispAttribute<'_> {
-    /// `None` where no address can be in it.
+    /// Converts the attribute to an entry; `None` for a type without addresses.
     fn entry(&self, position: u64, policy: &ReadPolicy) -> Option<FeedEntry> {
         let value = self.value.as_str();
         let address = match self.kind.as_str() {
             "ip-src" | "ip-dst" => value.to_owned(),
-            // `address|port`; of old versions `address:port`.
+            // `address|port`; `address:port` in old versions.
             "ip-src|port" | "ip-dst|port" => match value.rsplit_once('|') {
                 Some((address, port)) if address.contains(':') => format!("[{address}]:{port}"),
                 Some((address, port)) => format!("{address}:{port}"),
@@ -283,18 +285,18 @@ impl MispAttribute<'_> {
             "domain|ip" => value.rsplit_once('|').map_or(value, |(_, address)| address).to_owned(),
             _ => return None,
         };
-        let around: EventContext<'_> =
+        let event: EventContext<'_> =
             self.event.and_then(|it| serde_json::from_str(it.get()).ok()).unwrap_or_default();
         let version = lenient_time(self.timestamp.as_str());
         let content = match self.indicator(&address, version, policy) {
-            Ok(indicator) => EntryContent::Indicators(vec![around.complete(indicator)]),
+            Ok(indicator) => EntryContent::Indicators(vec![event.complete(indicator)]),
             Err(reason) => EntryContent::Removed(reason),
         };
-        let id = self.name();
-        Some(FeedEntry { id, group: around.uuid.to_text(), version, position, content })
+        let id = self.unique_id();
+        Some(FeedEntry { id, group: event.uuid.to_text(), version, position, content })
     }
 
-    fn name(&self) -> String {
+    fn unique_id(&self) -> String {
         let names = [&self.uuid, &self.id, &self.value].map(LenientStr::as_str);
         names.into_iter().find(|it| !it.is_empty()).unwrap_or_default().to_owned()
     }
@@ -312,21 +314,20 @@ impl MispAttribute<'_> {
             return Err(RejectReason::NotActionable);
         }
         let endpoint = Endpoint::parse(address.trim())?;
-        if let Some(exclusion) = policy.prefixes.exclusion(&endpoint.prefix) {
-            return Err(RejectReason::Excluded(exclusion));
-        }
-        let decay: Vec<DecayScore> = elements(self.decay_score);
+        policy.accept(endpoint.prefix)?;
+        let decay: Vec<DecayScore> =
+            elements(self.decay_score, |text| serde_json::from_str(text).ok());
         if !decay.is_empty() && decay.iter().all(|model| model.decayed) {
             return Err(RejectReason::Expired);
         }
-        let tags = tags(self.tags);
+        let tags = elements(self.tags, tag_name);
         let confidence = tags.iter().find_map(|tag| confidence(tag));
         if policy.is_low(confidence) {
             return Err(RejectReason::LowConfidence);
         }
         let indicator = endpoint.indicator(endpoint.port, policy);
         Ok(Indicator {
-            id: self.name(),
+            id: self.unique_id(),
             time_generated: version.unwrap_or(policy.now),
             version,
             description: self.comment.to_text(),
@@ -341,9 +342,9 @@ impl MispAttribute<'_> {
 }
 
 impl EventContext<'_> {
-    /// An indicator with what its event says, where the reply tells that.
+    /// Fills empty fields of an indicator from its event, if the response includes it.
     fn complete(&self, mut indicator: Indicator) -> Indicator {
-        let tags = tags(self.tags);
+        let tags = elements(self.tags, tag_name);
         indicator.additional_information = self.info.to_text();
         if indicator.description.is_empty() {
             indicator.description = self.info.to_text();
@@ -355,28 +356,22 @@ impl EventContext<'_> {
     }
 }
 
-/// The elements of an array that are as they should be.
-fn elements<T: for<'a> Deserialize<'a>>(list: Option<&RawValue>) -> Vec<T> {
+/// Returns the elements of an array that `parse` accepts.
+fn elements<T>(list: Option<&RawValue>, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
     let mut found = Vec::new();
-    let each = EachElement(|text: &str| found.extend(serde_json::from_str(text).ok()));
+    let each = EachElement(|text: &str| found.extend(parse(text)));
     let Some(list) = list else { return Vec::new() };
     let walked = parse_document(list.get().as_bytes(), each, EXPECTED);
     walked.map(|_is_list| found).unwrap_or_default()
 }
 
-fn tag(text: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Tag<'a> {
-        #[serde(borrow)]
-        name: LenientStr<'a>,
-    }
+#[derive(Deserialize)]
+struct Tag<'a> {
+    #[serde(borrow)]
+    name: LenientStr<'a>,
+}
+
+/// Returns the name of a tag; `None` for another value.
+fn tag_name(text: &str) -> Option<String> {
     serde_json::from_str::<Tag<'_>>(text).ok().map(|tag| tag.name.to_text())
-}
-
-fn tags(list: Option<&RawValue>) -> Vec<String> {
-    let Some(list) = list else { return Vec::new() };
-    let mut found = Vec::new();
-    let each = EachElement(|text: &str| found.extend(tag(text)));
-    let walked = parse_document(list.get().as_bytes(), each, EXPECTED);
-    walked.map(|_is_list| found).unwrap_or_default()
 }

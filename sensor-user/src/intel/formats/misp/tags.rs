@@ -1,23 +1,23 @@
-//! What tags say: of the traffic light protocol, of galaxies and of taxonomies.
+//! Values of tags: Traffic Light Protocol, galaxies and taxonomies.
 
 use crate::intel::formats::json::truncated;
 
-/// The word of the most restrictive `tlp:` tag; "" for none.
+/// Returns the level of the most restrictive `tlp:` tag; "" for none.
 pub(super) fn tlp(tags: &[String]) -> String {
-    const WORDS: [&str; 6] = ["white", "clear", "green", "amber", "amber+strict", "red"];
-    let words = tags.iter().filter_map(|tag| {
+    const LEVELS: [&str; 6] = ["white", "clear", "green", "amber", "amber+strict", "red"];
+    let levels = tags.iter().filter_map(|tag| {
         let (family, word) = tag.split_once(':')?;
         let word = word.trim().to_lowercase();
-        family.eq_ignore_ascii_case("tlp").then(|| WORDS.iter().position(|it| *it == word))?
+        family.eq_ignore_ascii_case("tlp").then(|| LEVELS.iter().position(|it| *it == word))?
     });
-    words
+    levels
         .max()
-        .and_then(|position| WORDS.get(position))
+        .and_then(|position| LEVELS.get(position))
         .map(|word| (*word).to_owned())
         .unwrap_or_default()
 }
 
-/// Groups of `misp-galaxy:threat-actor="…"` and `misp-galaxy:mitre-intrusion-set="…"`.
+/// Returns the groups of `misp-galaxy:threat-actor="…"` and `misp-galaxy:mitre-intrusion-set="…"`.
 pub(super) fn groups(tags: &[String]) -> String {
     let named = tags.iter().filter_map(|tag| {
         let (family, name) = tag.split_once('=')?;
@@ -28,7 +28,7 @@ pub(super) fn groups(tags: &[String]) -> String {
     truncated(&named.collect::<Vec<_>>().join(", ")).to_owned()
 }
 
-/// 0 to 100 as the taxonomies of MISP number their words.
+/// Returns the confidence, 0 to 100, by the numerical values of MISP's taxonomies.
 pub(super) fn confidence(tag: &str) -> Option<f64> {
     let (family, word) = tag.split_once('=')?;
     let word = word.trim_matches('"');

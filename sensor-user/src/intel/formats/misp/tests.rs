@@ -1,4 +1,4 @@
-//! Replies and events of MISP.
+//! Responses and events of MISP.
 
 use super::*;
 use crate::intel::address::PrefixPolicy;
@@ -23,7 +23,7 @@ fn attribute(uuid: &str, kind: &str, value: &str, rest: &str) -> String {
     )
 }
 
-/// Id, and the address or why it is gone.
+/// Id of each entry, and its address or the reason for its removal.
 fn outcomes(found: &CollectedEntries) -> Vec<(&str, String)> {
     let of = |entry: &'_ FeedEntry| match &entry.content {
         EntryContent::Indicators(of_entry) => of_entry[0].prefix.to_string(),
@@ -38,7 +38,7 @@ fn first(found: &CollectedEntries) -> &Indicator {
 }
 
 #[test]
-fn attributes_of_a_reply_are_entries_with_what_their_event_says() {
+fn attributes_of_a_response_are_entries_with_the_context_of_their_event() {
     let text = format!(
         "{{\"response\":{{\"Attribute\":[{}]}}}}",
         [
@@ -108,7 +108,7 @@ fn attributes_of_a_reply_are_entries_with_what_their_event_says() {
 }
 
 #[test]
-fn an_event_says_what_it_is_about_before_or_after_its_attributes() {
+fn the_context_of_an_event_may_follow_its_attributes() {
     let parts = [
         format!("\"Attribute\":[{}]", attribute("a", "ip-dst", "203.0.113.1", "")),
         format!(
@@ -147,7 +147,7 @@ fn an_event_says_what_it_is_about_before_or_after_its_attributes() {
 }
 
 #[test]
-fn replies_without_attributes_are_told_from_other_answers() {
+fn responses_without_attributes_differ_from_other_documents() {
     for text in ["{\"response\":[]}", "{\"response\":{\"Attribute\":[]}}", "[]"] {
         assert_eq!(read(text).1.unwrap(), 0, "{text}");
     }
@@ -159,7 +159,7 @@ fn replies_without_attributes_are_told_from_other_answers() {
 
 #[test]
 fn a_very_large_event_is_read_in_bounded_memory() {
-    let count = WAITING_MAX + 10;
+    let count = PENDING_MAX + 10;
     let one = attribute("u", "ip-dst", "203.0.113.1", "");
     let text = format!(
         "{{\"Event\":{{\"uuid\":\"e\",\"Attribute\":[{}],\"info\":\"late\"}}}}",

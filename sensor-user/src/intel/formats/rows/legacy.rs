@@ -1,4 +1,4 @@
-//! A row of `ThreatIntelligenceIndicator`.
+//! `LegacyRow`: a row of `ThreatIntelligenceIndicator`.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use crate::intel::formats::entry::ReadPolicy;
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 
-/// One row; columns that are not used are skipped.
+/// One row; unused columns are skipped.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct LegacyRow<'a> {
@@ -57,19 +57,19 @@ pub(super) struct LegacyRow<'a> {
     network_destination_cidr_block: JsonStr<'a>,
     #[serde(borrow)]
     network_source_cidr_block: JsonStr<'a>,
-    /// Columns of the other table.
+    /// Columns of the other table, to recognize its rows.
     pattern: Option<IgnoredAny>,
     observable_key: Option<IgnoredAny>,
 }
 
 impl LegacyRow<'_> {
-    /// Whether it is rather a row of `ThreatIntelIndicators`: that one has no `IndicatorId`.
+    /// True for a row of `ThreatIntelIndicators`, which has no `IndicatorId`.
     pub(super) fn is_of_other_table(&self) -> bool {
         self.indicator_id.as_str().is_empty()
             && (self.pattern.is_some() || self.observable_key.is_some())
     }
 
-    /// The first column that is not empty: addresses first, then networks.
+    /// Returns the first column that is not empty: addresses first, then networks.
     fn entity(&self) -> Option<&str> {
         [
             &self.network_ip,
@@ -85,7 +85,7 @@ impl LegacyRow<'_> {
         .find(|text| !text.is_empty())
     }
 
-    /// What the row makes, where it has an address that may be used.
+    /// Converts the row to an indicator, if it has a usable address.
     pub(super) fn check(&self, policy: &ReadPolicy) -> Result<UsableRow, RowReject> {
         let Some(time_generated) = self.time_generated else {
             return Err(RowReject::missing_time());

@@ -1,13 +1,12 @@
-//! Rows of the tables of Microsoft Sentinel as JSON lines: `ThreatIntelligenceIndicator` and
+//! Rows of Microsoft Sentinel tables as JSON lines: `ThreatIntelligenceIndicator` and
 //! `ThreatIntelIndicators`, also mixed.
 //!
-//! The tables are append-only: an indicator has many rows, and which one decides follows the
-//! original rule. A row older than the look-back is ignored. Then a row without a usable address
-//! is ignored, *before* the newest row of an id is chosen, so that an older good row outlives a
-//! newer one that lost its address. The newest (equal times: the later in input) decides whether
-//! the indicator is live: active, not deleted, not revoked, and with an expiry after now; only in
-//! the newer table may the expiry be missing. A row without `IndicatorId` has the id "", as in the
-//! rule.
+//! The tables are append-only: an indicator has many rows, of which one applies, by the original
+//! rule. A row older than the lookback is ignored. Then a row without a usable address is ignored,
+//! *before* the newest row of an id is chosen, so that an older valid row outlives a newer one that
+//! lost its address. The newest row (of equal times, the later in input) determines whether the
+//! indicator is live: active, not deleted, not revoked, and with an expiry after now. Only in the
+//! newer table the expiry may be missing. A row without `IndicatorId` has the id "", as in the rule.
 
 mod legacy;
 mod packed;
@@ -34,7 +33,7 @@ use crate::base::lines::Lines;
 use crate::intel::address::PrefixPolicy;
 use crate::intel::rejects::{RejectReason, Rejects};
 
-/// Reads rows; gives their number of lines. Each id is one entry, by its newest row.
+/// Reads rows; returns the number of lines. Each id is one entry, from its newest row.
 pub fn read_rows(
     input: impl BufRead,
     policy: &ReadPolicy,
@@ -43,14 +42,14 @@ pub fn read_rows(
 ) -> Result<u64, ReadError> {
     let mut table = IndicatorTable::new(*policy);
     let read = table.read(input, first_position, entries)?;
-    if let Some(line) = read.cut_line {
+    if let Some(line) = read.truncated_line {
         return Err(ReadError::Truncated(format!("inside the row of line {line}")));
     }
-    table.finish(policy.now, entries);
+    table.finish(entries);
     Ok(read.lines)
 }
 
-/// Reads rows of one or more files as one table.
+/// Reader of the rows of one or more files as one table.
 #[derive(Debug)]
 pub struct RowReader {
     table: IndicatorTable,
@@ -58,7 +57,7 @@ pub struct RowReader {
 }
 
 impl RowReader {
-    /// Rows before `now - lookback` are ignored.
+    /// Creates a reader that ignores rows before `now - lookback`.
     pub fn new(
         feed: Arc<str>,
         policy: PrefixPolicy,
@@ -72,12 +71,12 @@ impl RowReader {
         Self { table, found: CollectedEntries::default() }
     }
 
-    /// The rows that are read from here on come from `feed`; they are rows of the same table.
+    /// Sets the feed of the rows that are read from now on; they belong to the same table.
     pub fn set_feed(&mut self, feed: Arc<str>) {
         self.table.feed = feed;
     }
 
-    /// What was not used since the last call, so that a file's lines can be told from another's.
+    /// Returns the rejects since the last call, so that those of each file can be reported separately.
     pub fn take_rejects(&mut self) -> Rejects {
         std::mem::take(&mut self.found.rejects)
     }
@@ -87,10 +86,10 @@ impl RowReader {
         self.table.read(reader, 1, &mut self.found).map(|_read| ())
     }
 
-    /// The indicators that are live at `now`, in the order in which their ids first came.
-    pub fn finish(self, now: Timestamp) -> ParsedIndicators {
+    /// Returns the live indicators, in the order in which their ids first appeared.
+    pub fn finish(self) -> ParsedIndicators {
         let Self { table, mut found } = self;
-        table.finish(now, &mut found);
+        table.finish(&mut found);
         let CollectedEntries { entries, mut rejects } = found;
         let mut indicators = Vec::with_capacity(entries.len());
         for FeedEntry { id, position, content, .. } in entries {
@@ -103,14 +102,14 @@ impl RowReader {
     }
 }
 
-/// The row of an id that decides so far.
+/// Row of an id that applies so far.
 #[derive(Debug)]
 struct Candidate {
     feed: Arc<str>,
     position: u64,
     time_generated: Timestamp,
     state: RowState,
-    /// Not empty.
+    /// Indicators of the row; not empty.
     indicators: Box<[PackedIndicator]>,
 }
 
@@ -127,11 +126,11 @@ impl Candidate {
         self.indicators.iter_mut().for_each(|it| it.set_first_reported(time));
     }
 
-    fn inactive_reason(&self, policy: &ReadPolicy, now: Timestamp) -> Option<RejectReason> {
+    fn inactive_reason(&self, policy: &ReadPolicy) -> Option<RejectReason> {
         let first = self.indicators.first()?;
         let is_low = policy.is_low(first.confidence());
         self.state
-            .inactive_reason(first.expires(), now)
+            .inactive_reason(first.expires(), policy.now)
             .or_else(|| is_low.then_some(RejectReason::LowConfidence))
     }
 }
@@ -140,23 +139,23 @@ impl Candidate {
 struct IndicatorTable {
     policy: ReadPolicy,
     feed: Arc<str>,
-    /// One an id, in the order in which the ids came.
+    /// One row per id, in the order in which the ids first appeared.
     candidates: Vec<Candidate>,
-    /// Where in `candidates` an id is, by its hash.
-    positions: HashMap<u128, u32>,
+    /// Index in `candidates`, by the hash of the id.
+    indexes: HashMap<u128, u32>,
 }
 
-/// What came of an input.
+/// Lines of an input.
 #[derive(Debug, Clone, Copy)]
-struct Read {
+struct RowCount {
     lines: u64,
-    /// The last line, where it has no line ending and is no JSON.
-    cut_line: Option<u64>,
+    /// Number of the last line, if it has no line ending and is not valid JSON.
+    truncated_line: Option<u64>,
 }
 
 impl IndicatorTable {
     fn new(policy: ReadPolicy) -> Self {
-        Self { policy, feed: Arc::from(""), candidates: Vec::new(), positions: HashMap::new() }
+        Self { policy, feed: Arc::from(""), candidates: Vec::new(), indexes: HashMap::new() }
     }
 
     fn read(
@@ -164,9 +163,9 @@ impl IndicatorTable {
         reader: impl BufRead,
         first_position: u64,
         entries: &mut dyn EntrySink,
-    ) -> io::Result<Read> {
+    ) -> io::Result<RowCount> {
         let mut lines = Lines::new(reader);
-        let mut read = Read { lines: 0, cut_line: None };
+        let mut read = RowCount { lines: 0, truncated_line: None };
         while let Some(line) = lines.next_line()? {
             read.lines = line.number;
             let position = first_position.saturating_add(line.number - 1);
@@ -184,7 +183,7 @@ impl IndicatorTable {
                 }
                 Err(RowReject { reason, text: None }) => {
                     if !line.is_ended && serde_json::from_slice::<IgnoredAny>(bytes).is_err() {
-                        read.cut_line = Some(line.number);
+                        read.truncated_line = Some(line.number);
                     }
                     entries.reject(position, reason, &String::from_utf8_lossy(bytes));
                 }
@@ -199,11 +198,11 @@ impl IndicatorTable {
         let feed = Arc::clone(&self.feed);
         let mut candidate = Candidate { feed, position, time_generated, state, indicators };
         let key = hash(candidate.id());
-        let known = self.positions.get(&key).copied();
+        let known = self.indexes.get(&key).copied();
         let known = known.and_then(|index| self.candidates.get_mut(index as usize));
         let Some(known) = known else {
             if let Ok(index) = u32::try_from(self.candidates.len()) {
-                self.positions.insert(key, index);
+                self.indexes.insert(key, index);
             }
             self.candidates.push(candidate);
             return;
@@ -220,15 +219,15 @@ impl IndicatorTable {
         entries.reject(superseded, RejectReason::Superseded, known.id());
     }
 
-    /// Gives an entry an id, in the order in which they first came.
-    fn finish(self, now: Timestamp, entries: &mut dyn EntrySink) {
-        let Self { policy, candidates, positions, .. } = self;
-        drop(positions);
+    /// Passes one entry per id to the sink, in the order in which the ids first appeared.
+    fn finish(self, entries: &mut dyn EntrySink) {
+        let Self { policy, candidates, indexes, .. } = self;
+        drop(indexes);
         for candidate in candidates {
-            let fault = candidate.inactive_reason(&policy, now);
+            let reason = candidate.inactive_reason(&policy);
             let Candidate { feed, position, time_generated, indicators, .. } = candidate;
             let id = indicators.first().map_or("", PackedIndicator::id).to_owned();
-            let content = fault.map_or_else(
+            let content = reason.map_or_else(
                 || {
                     let unpacked = indicators.into_iter().map(|packed| packed.unpack(&feed));
                     EntryContent::Indicators(unpacked.collect())

@@ -1,4 +1,4 @@
-//! `PackedIndicator`: an indicator in little memory, while its table is read.
+//! `PackedIndicator`: compact form of an indicator, for the time that its table is read.
 
 use std::sync::Arc;
 
@@ -9,10 +9,11 @@ use crate::intel::indicator::{Indicator, Ports};
 
 const TEXTS: usize = 12;
 
-/// Everything of an [`Indicator`] but its feed; its texts are in one.
+/// An [`Indicator`] without its feed, with its texts in one allocation.
 #[derive(Debug)]
 pub(super) struct PackedIndicator {
     text: Box<str>,
+    /// End of each text in `text`.
     ends: [u32; TEXTS],
     prefix: IpNet,
     expires: Option<Timestamp>,

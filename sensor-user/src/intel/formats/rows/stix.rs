@@ -1,8 +1,7 @@
-//! A row of `ThreatIntelIndicators`, the table of STIX objects.
+//! `StixRow`: a row of `ThreatIntelIndicators`, the table of STIX objects.
 //!
-//! Its pattern says what is an indicator by itself; where there is none, the one observable that
-//! Microsoft Sentinel took from it. Texts are those that the published mapping to the older table
-//! gives: of the object in `Data`.
+//! Addresses come from its pattern, or without one from the single observable that Microsoft Sentinel
+//! extracted. Texts come from the object in `Data`, by the published mapping to the older table.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,7 +20,7 @@ use crate::intel::formats::stix_pattern::{SufficientPrefix, read_pattern};
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 
-/// One row; columns that are not used are skipped.
+/// One row; unused columns are skipped.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct StixRow<'a> {
@@ -53,7 +52,7 @@ pub(super) struct StixRow<'a> {
     tags: LenientStr<'a>,
 }
 
-/// What of the STIX object in `Data` is used.
+/// Properties of the STIX object in `Data` that are used.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct StixData {
@@ -70,7 +69,7 @@ struct AdditionalFields {
     tlp_level: LenientString,
 }
 
-/// As [`LenientStr`], owned.
+/// Owned form of [`LenientStr`].
 #[derive(Debug, Default)]
 struct LenientString(String);
 
@@ -81,7 +80,7 @@ impl<'de> Deserialize<'de> for LenientString {
 }
 
 impl StixRow<'_> {
-    /// What the row makes, where it has an address that may be used.
+    /// Converts the row to its indicators, if it has a usable address.
     pub(super) fn check(&self, policy: &ReadPolicy) -> Result<UsableRow, RowReject> {
         let Some(time_generated) = self.time_generated else {
             return Err(RowReject::missing_time());
@@ -103,7 +102,7 @@ impl StixRow<'_> {
             });
         }
         match excluded {
-            Some(unusable) if indicators.is_empty() => return Err(unusable),
+            Some(reject) if indicators.is_empty() => return Err(reject),
             _ => {}
         }
         let state = RowState {
@@ -114,7 +113,7 @@ impl StixRow<'_> {
         Ok(UsableRow { time_generated, state, indicators })
     }
 
-    /// At least one.
+    /// Returns the prefixes that are sufficient on their own, at least one.
     fn sufficient(&self, policy: &ReadPolicy) -> Result<Vec<SufficientPrefix>, RowReject> {
         let pattern = self.pattern.as_str();
         if pattern.is_empty() {
@@ -133,7 +132,7 @@ impl StixRow<'_> {
                 Err(RowReject::new(RejectReason::NotSufficient, pattern))
             }
             Ok(found) => Ok(found),
-            Err(fault) => Err(RowReject::new(RejectReason::Pattern(fault.to_string()), pattern)),
+            Err(error) => Err(RowReject::new(RejectReason::Pattern(error.to_string()), pattern)),
         }
     }
 
@@ -167,7 +166,7 @@ fn first(words: &str) -> &str {
     words.split(", ").next().unwrap_or_default()
 }
 
-/// A dynamic column: an object, or the text of one. What is neither is as good as absent.
+/// Column of type `dynamic`: an object, or JSON text of one. Other values count as absent.
 #[derive(Debug, Default)]
 struct DynamicColumn<T>(T);
 

@@ -1,4 +1,4 @@
-//! Rows of both tables, by themselves and as versions of an id.
+//! Rows of both tables, alone and as versions of an id.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn parse(text: &str) -> ParsedIndicators {
     let lookback = SignedDuration::from_hours(24 * 14);
     let mut reader = RowReader::new("ti".into(), PrefixPolicy::default(), now, lookback);
     reader.read(text.as_bytes()).unwrap();
-    reader.finish(now)
+    reader.finish()
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn rows_of_both_tables_are_entries_each_by_its_newest_row() {
             .to_owned(),
         stix_row("a", 22, ",\"Pattern\":\"[ipv4-addr:value = '203.0.113.3']\",\"Confidence\":90"),
         stix_row("a", 21, ",\"Pattern\":\"[ipv4-addr:value = '203.0.113.4']\""),
-        // Not usable, so that it does not decide.
+        // Not usable, so it does not apply.
         stix_row("a", 23, ",\"Pattern\":\"[file:name = 'x']\""),
     ];
     let (found, read) = entries(&text.concat());
@@ -133,7 +133,7 @@ fn rows_of_both_tables_are_entries_each_by_its_newest_row() {
 }
 
 #[test]
-fn columns_of_the_newer_table_say_what_those_of_the_older_do() {
+fn columns_of_the_newer_table_map_to_those_of_the_older() {
     let data = "{\"description\":\"c2\",\"indicator_types\":[\"malicious-activity\"],\
                 \"labels\":[\"x\",\"ActivityGroup:STRONTIUM\"]}";
     let rest = |data: &str| {
@@ -167,7 +167,7 @@ fn columns_of_the_newer_table_say_what_those_of_the_older_do() {
 }
 
 #[test]
-fn a_deciding_row_that_is_not_live_takes_its_indicator_away() {
+fn a_newest_row_that_is_not_live_removes_its_indicator() {
     let ip = ",\"ObservableKey\":\"ipv4-addr:value\",\"ObservableValue\":\"203.0.113.1\"";
     for (rest, reason) in [
         (",\"IsDeleted\":\"true\"", RejectReason::Withdrawn),
@@ -185,7 +185,7 @@ fn a_deciding_row_that_is_not_live_takes_its_indicator_away() {
 }
 
 #[test]
-fn rows_that_name_nothing_to_match_are_told() {
+fn rows_without_a_usable_address_are_rejected() {
     for (rest, reason) in [
         (String::new(), "no address"),
         (
@@ -212,7 +212,7 @@ fn rows_that_name_nothing_to_match_are_told() {
 }
 
 #[test]
-fn a_last_row_that_is_cut_is_told_of_the_whole_body() {
+fn a_truncated_last_row_fails_the_whole_body() {
     let row = stix_row("a", 20, ",\"Pattern\":\"[ipv4-addr:value = '203.0.113.1']\"");
     let (_, read) = entries(&format!("{row}{}", row.trim_end().trim_end_matches('}')));
     assert!(matches!(read, Err(ReadError::Truncated(_))), "{read:?}");
