@@ -29,6 +29,7 @@ use crate::privsep::Workers;
 use crate::schema::TableRow;
 use crate::telemetry::control::Status;
 use crate::telemetry::log::LogHandle;
+use crate::telemetry::metrics::{Exporter, MetricsSource};
 
 /// Interval at which the GeoIP database is checked for a replacement.
 const GEOIP_CHECK_INTERVAL: Duration = Duration::from_secs(10);
@@ -119,6 +120,21 @@ pub(super) fn allow_list(config: &AllowConfig) -> anyhow::Result<AllowList> {
         tracing::info!(files, networks = networks.len(), skipped, "allow-list files read");
     }
     Ok(AllowList::new(config.networks.iter().copied().chain(networks)))
+}
+
+/// Serves metrics, if configured.
+pub(super) fn export(
+    exporter: Option<Exporter>,
+    status: &Arc<Status>,
+    intel: &Arc<Intel>,
+    stats: &Arc<Stats>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (status, intel, stats) = (Arc::clone(status), Arc::clone(intel), Arc::clone(stats));
+    async move {
+        if let Some(exporter) = exporter {
+            exporter.serve(MetricsSource { status, intel, stats }).await;
+        }
+    }
 }
 
 /// Notifies the service manager of the agent's state, as long as the pipeline thread makes progress.

@@ -42,7 +42,6 @@ use crate::privsep::Workers;
 use crate::schema::agent_event::AgentIdentity;
 use crate::telemetry::control::{Status, Stream};
 use crate::telemetry::log::LogHandle;
-use crate::telemetry::metrics::MetricsSource;
 use bootstrap::Bootstrap;
 pub use bootstrap::OnRunning;
 use computer_name::computer;
@@ -115,10 +114,7 @@ fn start(
     // Tasks that are cancelled at shutdown.
     let mut tasks = JoinSet::new();
     tasks.spawn(control.serve(Arc::clone(&status), Arc::clone(&intel), stream.clone()));
-    if let Some(exporter) = exporter {
-        let (status, intel, stats) = (Arc::clone(&status), Arc::clone(&intel), Arc::clone(&stats));
-        tasks.spawn(exporter.serve(MetricsSource { status, intel, stats }));
-    }
+    tasks.spawn(build::export(exporter, &status, &intel, &stats));
     tasks.spawn(Arc::clone(&intel).run(std::future::pending()));
     tasks.spawn(build::refresh_places(places.clone()));
     if let Some(refresh) = build::inventory(config, &identity, &outbox, (&clock, &stats))? {
