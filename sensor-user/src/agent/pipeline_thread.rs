@@ -99,7 +99,7 @@ impl PipelineThread {
             let now: Timestamp = self.clock.now();
             self.detection.begin(&self.outbox);
             for answer in self.sensor.answers() {
-                self.detection.resolved(&answer);
+                self.detection.add_answer(&answer);
             }
             for change in changes.drain(..) {
                 self.detection.observe(&change, &mut self.outbox);
@@ -117,7 +117,7 @@ impl PipelineThread {
         let kernel = self.sensor.finish(&mut changes)?;
         let now = self.clock.now();
         for answer in self.sensor.answers() {
-            self.detection.resolved(&answer);
+            self.detection.add_answer(&answer);
         }
         for change in changes.drain(..) {
             self.detection.observe(&change, &mut self.outbox);

@@ -12,8 +12,8 @@ use crate::base::counters::{KernelCounters, Stats};
 use crate::config::Config;
 use crate::pipeline::Ingest;
 use crate::pipeline::aggregate::{
-    Change, ClockReading, ConnectionTable, FlowCounters, HostView, LatencyReader, ListeningSocket,
-    ScanKind, UdpTable,
+    Change, ClockReading, ConnectionTable, FinishedScan, FlowCounters, HostView, LatencyReader,
+    ListeningSocket, ScanKind, UdpTable,
 };
 use crate::pipeline::canary::{CanaryDetector, Verdict};
 use crate::pipeline::capture::{Capture, CaptureConfig, CaptureError, LatencyMap, UdpFlows};
@@ -225,7 +225,8 @@ impl Sensor {
         let ScanResult { kind, open, owners } = result;
         let (before, time) = (changes.len(), boot_clock.wall(open.began_boot_ns));
         let mut latency = ScanLatency { map: self.capture.turns(), ended: self.ended_epoch };
-        let unknown = self.ingest.look((kind, time), &open, (&owners, &mut latency), changes);
+        let scan = FinishedScan { kind, time, open: &open };
+        let unknown = self.ingest.apply_scan(scan, &owners, &mut latency, changes);
         if kind == ScanKind::Initial {
             tracing::info!(
                 connections = open.connections.len(),

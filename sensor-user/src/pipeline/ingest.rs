@@ -1,4 +1,4 @@
-//! `Ingest`: the stages up to the tables of connections.
+//! `Ingest`: the stages from kernel records to changes of connections.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,33 +6,33 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::aggregate::{
-    Change, ClockReading, ConnectionTable, FlowCounters, LatencyReader, ListeningSocket, ScanKind,
-    UdpTable,
+    Change, ClockReading, ConnectionTable, FinishedScan, FlowCounters, LatencyReader,
+    ListeningSocket, ScanKind, UdpTable,
 };
 use super::canary::CanaryDetector;
-use super::capture::{OpenSocket, OpenSockets};
+use super::capture::OpenSocket;
 use super::decode;
 use super::decode::Record;
 use super::enrich::{DnsAnswer, Enricher, Event, Process, SocketOwners};
 use crate::base::clock::BootClock;
 use crate::base::counters::Stats;
 
-/// From the kernel's bytes to changes of connections.
+/// The stages decode, enrich and aggregate, up to the connection tables.
 #[derive(Debug)]
 pub struct Ingest {
     enricher: Enricher,
     connections: ConnectionTable,
     flows: UdpTable,
     drops_per_million: u32,
-    /// What names resolved to, since somebody asked.
+    /// DNS answers that were not taken yet.
     pub(crate) answers: Vec<DnsAnswer>,
-    /// Sees the canary, where there is one.
+    /// Detector of the canary, if it is enabled.
     pub(crate) canary: Option<CanaryDetector>,
     stats: Arc<Stats>,
 }
 
 impl Ingest {
-    /// Puts the stages together.
+    /// Assembles the stages.
     pub fn new(
         enricher: Enricher,
         connections: ConnectionTable,
@@ -50,13 +50,13 @@ impl Ingest {
         }
     }
 
-    /// Leaves out a share of the records, unread: `per_million` of a million on average.
+    /// Simulates losses: drops `per_million` of a million records on average, unread.
     #[must_use]
     pub fn with_drops(self, per_million: u32) -> Self {
         Self { drops_per_million: per_million, ..self }
     }
 
-    /// decode → enrich → aggregate, for one record; what it changes is appended to `changes`.
+    /// Passes one record through decode, enrich and aggregate; appends its changes to `changes`.
     pub fn record(&mut self, bytes: &[u8], clock: &BootClock, changes: &mut Vec<Change>) {
         self.stats.records_received.increment();
         if self.drops_per_million > 0 && fastrand::u32(..1_000_000) < self.drops_per_million {
@@ -68,7 +68,7 @@ impl Ingest {
                 if let Some(canary) = &mut self.canary {
                     canary.record(&record);
                 }
-                self.decoded(record, clock, changes);
+                self.process(record, clock, changes);
             }
             Err(error) => {
                 self.stats.records_discarded_decode.increment();
@@ -77,7 +77,7 @@ impl Ingest {
         }
     }
 
-    fn decoded(&mut self, record: Record, clock: &BootClock, changes: &mut Vec<Change>) {
+    fn process(&mut self, record: Record, clock: &BootClock, changes: &mut Vec<Change>) {
         if let Record::Exec(exec) = record {
             let image = self.enricher.exec(exec);
             self.connections.image_replaced(&image);
@@ -92,38 +92,38 @@ impl Ingest {
         }
     }
 
-    /// A look at what is open is about to begin; gives the namespaces that it should go to
-    /// (`None`: all).
+    /// Must be called before a socket scan begins. Returns the network namespaces to scan (`None`:
+    /// all).
     pub fn begin_scan(&mut self) -> Option<HashSet<u32>> {
         self.connections.begin_scan();
         self.connections.namespaces()
     }
 
-    /// enrich → aggregate, for what a look at `time` found. The ring must have been drained since.
-    /// Gives the sockets that are to be looked at once more, with their holders.
-    pub fn look(
+    /// Passes a finished scan through enrich and aggregate. The ring buffer must have been drained
+    /// since the end of the scan. Returns the sockets to scan again, with their owners.
+    pub fn apply_scan(
         &mut self,
-        (kind, time): (ScanKind, Timestamp),
-        open: &OpenSockets,
-        (holders, turns): (&SocketOwners, &mut dyn LatencyReader),
+        scan: FinishedScan<'_>,
+        owners: &SocketOwners,
+        latency: &mut dyn LatencyReader,
         changes: &mut Vec<Change>,
     ) -> Vec<OpenSocket> {
         let enricher = &mut self.enricher;
-        let mut owner = |inode| holders.get(inode).and_then(|holder| enricher.holder(holder));
-        let unknown = self.connections.apply_scan(open, (kind, time), (&mut owner, turns), changes);
-        if kind == ScanKind::Initial {
-            self.flows.apply_scan(open, time, &mut owner, changes);
+        let mut owner = |inode| owners.get(inode).and_then(|owner| enricher.holder(owner));
+        let unknown = self.connections.apply_scan(scan, &mut owner, latency, changes);
+        if scan.kind == ScanKind::Initial {
+            self.flows.apply_scan(scan.open, scan.time, &mut owner, changes);
         }
         unknown
     }
 
-    /// Connections that have waited long enough at `now_boot_ns`.
+    /// Emits the changes of connections and flows whose hold has expired at `now_boot_ns`.
     pub fn expire(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
         self.connections.expire(now_boot_ns, changes);
         self.flows.expire(now_boot_ns, changes);
     }
 
-    /// Reads what UDP flows have moved, some at a time; says whether others are due.
+    /// Reads the counts of UDP flows, up to a maximum number per call. True if some are unread.
     pub fn read_udp_flows(
         &mut self,
         now: ClockReading<'_>,
@@ -133,7 +133,7 @@ impl Ingest {
         self.flows.read_counts(now, counters, changes)
     }
 
-    /// Reads what every UDP flow has moved, at the end.
+    /// Reads the counts of every UDP flow, when the agent stops.
     pub fn read_all_udp_flows(
         &mut self,
         now: ClockReading<'_>,
@@ -143,7 +143,7 @@ impl Ingest {
         self.flows.read_all_counts(now, counters, changes);
     }
 
-    /// Name of each table, its entries, and how many there may be.
+    /// Name of each table, its number of entries, and the maximum.
     pub(crate) fn tables(&self) -> [(&'static str, (usize, usize)); 4] {
         [
             ("connections", self.connections.occupancy()),
@@ -153,17 +153,17 @@ impl Ingest {
         ]
     }
 
-    /// What listened at some time from `start` to `end`.
+    /// Sockets that listened at any time from `start` to `end`.
     pub(crate) fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<ListeningSocket> {
         self.connections.listening(start, end)
     }
 
-    /// Folder that a process works in; "" where it is not known, or the process has ended.
+    /// Working directory of a process; "" if unknown, or if the process has exited.
     pub(crate) fn working_directory(&self, process: &Process) -> String {
         self.enricher.working_directory(process)
     }
 
-    /// The end: nothing waits any longer.
+    /// Expires all holds, when the agent stops.
     pub(crate) fn finish(&mut self, changes: &mut Vec<Change>) {
         self.expire(u64::MAX, changes);
         self.stats.connections_abandoned.add(self.connections.len() as u64);

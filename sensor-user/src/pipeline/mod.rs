@@ -1,7 +1,7 @@
-//! The pipeline: all stages in the order of the path, on one thread, with one clock.
+//! The pipeline: all stages in the order of the data path, on one thread, with one clock.
 //!
-//! Between the ring (queue 1) and the outbox (queue 2) every stage is a plain call: nothing waits,
-//! nothing is lost but by a counter.
+//! Between the ring buffer (queue 1) and the outbox (queue 2) every stage is a synchronous call: no
+//! stage blocks, and every loss is counted.
 
 pub mod aggregate;
 pub mod canary;
@@ -18,7 +18,6 @@ mod ingest;
 mod remote_facts;
 
 pub use ingest::Ingest;
-
 pub use remote_facts::RemoteFacts;
 
 use std::sync::Arc;
@@ -33,55 +32,52 @@ use enrich::DnsAnswer;
 use history::History;
 use matcher::Matcher;
 
-/// The history is looked through at least so often.
-const LOOK_EVERY: SignedDuration = SignedDuration::from_mins(1);
+/// Maximum interval between matches of the history.
+const HISTORY_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 
-/// Counts of windows are given away at least so often.
-const SAVE_EVERY: SignedDuration = SignedDuration::from_millis(100);
+/// Maximum interval between saves of the state of dedup.
+const SAVE_INTERVAL: SignedDuration = SignedDuration::from_millis(100);
 
-/// Where alerts and rows go: the sinks, or the output of a replay.
+/// Output of the pipeline: the outbox of the sinks, or the output of a replay.
 pub trait PipelineOutput {
-    /// Takes alerts, and with them the state that dedup has after them; must not wait. Both are kept
-    /// as one.
+    /// Accepts alerts with the state of dedup after them; must not block. Both are stored atomically.
     fn alerts(&mut self, alerts: Vec<Alert>, state: Option<DedupState>);
-    /// Takes the rows of one or more minutes; must not wait.
+    /// Accepts the rows of one or more minutes; must not block.
     fn rows(&mut self, rows: Vec<TableRow>);
-    /// Whether all alerts and states so far are written: they survive the agent.
+    /// True if all accepted alerts and states are written, and so survive a kill of the agent.
     fn is_written(&self) -> bool {
         true
     }
-    /// Whether dedup's state is wanted as a whole, not what has changed of it.
+    /// True if the output needs a snapshot of the state of dedup instead of a change.
     fn wants_snapshot(&self) -> bool {
         false
     }
 }
 
-/// The stages behind the connection table: the same for the live path and for replay.
+/// The stages after the connection table, the same for live capture and replay.
 #[derive(Debug)]
 pub struct Detection {
-    /// `None` where no rows are wanted.
+    /// Table of connection rows; `None` if rows are disabled.
     pub rows: Option<RowTable>,
-    /// `None` where no rows are wanted, and in a replay: a recording does not say what listened.
+    /// Tables of the host; `None` if rows are disabled, and in a replay: a recording has no listeners.
     pub host: Option<HostTables>,
-    /// Flow to Hit.
+    /// Stage `Flow` to `Hit`.
     pub matcher: Matcher,
-    /// For indicators that come later; `None` in a replay, whose indicators are all there.
+    /// Earlier connections, for later indicators; `None` in a replay, which has all indicators at start.
     pub history: Option<History>,
-    /// Hit to Alert.
+    /// Stage `Hit` to `Alert`.
     pub dedup: Dedup,
-    /// Names and places of remote addresses, for rows and alerts.
+    /// Names and locations of remote addresses, for rows and alerts.
     pub facts: RemoteFacts,
-    /// Scratch, kept to spare allocations.
+    /// Reused buffer.
     alerts: Vec<Alert>,
-    /// When the history was last looked through.
-    looked: Timestamp,
-    /// When dedup's state was last given away.
-    saved: Timestamp,
+    history_matched: Timestamp,
+    state_saved: Timestamp,
     pub(crate) stats: Arc<Stats>,
 }
 
 impl Detection {
-    /// Puts the stages together.
+    /// Assembles the stages.
     pub fn new(
         rows: Option<RowTable>,
         matcher: Matcher,
@@ -89,7 +85,7 @@ impl Detection {
         dedup: Dedup,
         stats: Arc<Stats>,
     ) -> Self {
-        let facts = RemoteFacts::usual(&stats);
+        let facts = RemoteFacts::with_default_cache(&stats);
         Self {
             rows,
             host: None,
@@ -98,18 +94,18 @@ impl Detection {
             dedup,
             facts,
             alerts: Vec::new(),
-            looked: Timestamp::MIN,
-            saved: Timestamp::MIN,
+            history_matched: Timestamp::MIN,
+            state_saved: Timestamp::MIN,
             stats,
         }
     }
 
-    /// Takes in what a name resolved to: connections from now on have it.
-    pub fn resolved(&mut self, answer: &DnsAnswer) {
-        self.facts.learn(answer);
+    /// Adds a DNS answer: later connections have its names.
+    pub fn add_answer(&mut self, answer: &DnsAnswer) {
+        self.facts.add_answer(answer);
     }
 
-    /// Name of each table, its entries, and how many there may be.
+    /// Name of each table, its number of entries, and the maximum.
     pub(crate) fn tables(&self) -> Vec<(&'static str, (usize, usize))> {
         let mut tables = vec![("dns_names", self.facts.names())];
         tables.extend(self.rows.as_ref().map(|rows| ("row_keys", rows.occupancy())));
@@ -118,15 +114,15 @@ impl Detection {
         tables
     }
 
-    /// Also makes the rows that tell of the host itself.
+    /// Adds the tables of the host.
     #[must_use]
     pub fn with_host(self, host: Option<HostTables>) -> Self {
         Self { host, ..self }
     }
 
-    /// The beginning of a turn: what was raised before it is noted where it is safe by now. Only
-    /// what is raised counts as told after a kill; a disk that takes no alerts for long is not
-    /// waited for.
+    /// Called at the start of each iteration. Flushes the history once the previous iteration's alerts are
+    /// written, so that after a kill only alerts that still exist count as reported. If the disk accepts
+    /// no alerts for long, the history is flushed anyway.
     pub fn begin(&mut self, output: &dyn PipelineOutput) {
         let is_written = output.is_written();
         if let Some(history) = self.history.as_mut().filter(|it| is_written || it.must_flush()) {
@@ -134,7 +130,7 @@ impl Detection {
         }
     }
 
-    /// aggregate (rows) → matcher → dedup → deliver, for one change.
+    /// Passes one change through aggregate (rows), matcher, history and dedup to the output.
     pub fn observe(&mut self, change: &Change, output: &mut dyn PipelineOutput) {
         let minute = self.rows.as_mut().and_then(|rows| rows.observe(change));
         if let Some(host) = &mut self.host {
@@ -161,36 +157,37 @@ impl Detection {
         self.send_alerts(output);
     }
 
-    /// What time alone brings about: minutes and windows that end. Of many rows some come each
-    /// time; see [`Self::is_behind`].
+    /// Processes the passing of time: ends minutes and windows. Many rows are emitted in batches; see
+    /// [`Self::is_behind`].
     pub fn tick(&mut self, now: Timestamp, output: &mut dyn PipelineOutput) {
-        self.look_back(now);
+        self.match_history(now);
         let find = |remote: &RowRemote| self.matcher.row_indicator(remote);
         let rows = self.rows.as_mut().map(|rows| rows.close_until(now, &find)).unwrap_or_default();
         self.dedup.expire(now, &mut self.alerts);
         self.send_alerts(output);
-        if now.duration_since(self.saved).abs() >= SAVE_EVERY || output.wants_snapshot() {
-            self.saved = now;
+        if now.duration_since(self.state_saved).abs() >= SAVE_INTERVAL || output.wants_snapshot() {
+            self.state_saved = now;
             self.save(Vec::new(), output);
         }
         self.begin(output);
         self.send_rows(rows, output);
     }
 
-    /// Matches the connections of the look-back where there are new indicators; and each minute,
-    /// for those that begin to be valid.
-    fn look_back(&mut self, now: Timestamp) {
+    /// Matches the connections in the history if there are new indicators, and every minute, for
+    /// indicators that become valid.
+    fn match_history(&mut self, now: Timestamp) {
         let is_new = self.matcher.refresh();
         let Some(history) = &mut self.history else { return };
-        let is_due = now.duration_since(self.looked) >= LOOK_EVERY || now < self.looked;
-        if is_new || history.is_unmatched() || is_due {
-            self.looked = now;
+        let last = self.history_matched;
+        let is_scheduled = now.duration_since(last) >= HISTORY_INTERVAL || now < last;
+        if is_new || history.is_unmatched() || is_scheduled {
+            self.history_matched = now;
             let found = history.retro_matches(&self.matcher, now);
             self.dedup.raise_retro(found, &mut self.alerts);
         }
     }
 
-    /// What time alone brings about for the tables of the host; after each [`Self::tick`].
+    /// Ends the minutes of the tables of the host; called after each [`Self::tick`].
     pub fn tick_host(
         &mut self,
         now: Timestamp,
@@ -203,8 +200,8 @@ impl Detection {
         }
     }
 
-    /// The end of the agent at `now`, whose minute is told as far as it has come; before
-    /// [`Self::finish`].
+    /// Closes the tables of the host when the agent stops at `now`, with the current minute. Must be
+    /// called before [`Self::finish`].
     pub fn finish_host(
         &mut self,
         now: Timestamp,
@@ -220,13 +217,13 @@ impl Detection {
         }
     }
 
-    /// Whether rows are due that are not made yet: the next tick makes some.
+    /// True if rows are pending: the next tick builds a batch.
     pub fn is_behind(&self) -> bool {
         self.rows.as_ref().is_some_and(RowTable::is_behind)
     }
 
-    /// The end of the input: every minute is closed, and every window that does not live on. Gives
-    /// whether there are more rows: to be called until there are none.
+    /// Closes every minute, and every window that is not saved, at the end of the input. True if rows are
+    /// pending: call it again until false.
     pub fn finish(&mut self, output: &mut dyn PipelineOutput) -> bool {
         let find = |remote: &RowRemote| self.matcher.row_indicator(remote);
         let rows = self.rows.as_mut().map(|rows| rows.close_all(&find)).unwrap_or_default();
@@ -251,7 +248,7 @@ impl Detection {
         self.save(alerts, output);
     }
 
-    /// Gives alerts away with what has changed in dedup.
+    /// Passes alerts to the output, with the state of dedup or its changes.
     fn save(&mut self, alerts: Vec<Alert>, output: &mut dyn PipelineOutput) {
         let dedup = &mut self.dedup;
         let state = if dedup.is_persistent() && output.wants_snapshot() {

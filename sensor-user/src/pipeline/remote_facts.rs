@@ -1,4 +1,4 @@
-//! `RemoteFacts`: what is known of a remote address itself: the names that led to it, and where it is.
+//! `RemoteFacts`: DNS names and GeoIP location of remote addresses.
 
 use std::sync::Arc;
 
@@ -7,36 +7,37 @@ use super::enrich::{DnsAnswer, Names, Place, Places, RemoteNames};
 use crate::base::counters::Stats;
 use crate::schema::ConnectionRow;
 
-/// Fills the columns of rows and alerts that say so.
+/// Fills the columns of rows and alerts that depend on the remote address alone.
 #[derive(Debug)]
 pub struct RemoteFacts {
     names: Names,
-    /// `None` where the operator names no database.
+    /// `None` if no GeoIP database is configured.
     places: Option<Arc<Places>>,
 }
 
 impl RemoteFacts {
-    /// Puts both together.
+    /// Combines a DNS cache with an optional GeoIP database.
     pub const fn new(names: Names, places: Option<Arc<Places>>) -> Self {
         Self { names, places }
     }
 
-    /// The usual number of names, no places.
-    pub(super) fn usual(stats: &Arc<Stats>) -> Self {
+    /// Facts with a DNS cache of the default size, without a GeoIP database.
+    pub(super) fn with_default_cache(stats: &Arc<Stats>) -> Self {
         Self::new(Names::new(Names::MAX, Arc::clone(stats)), None)
     }
 
-    /// Names that are known, and how many may be.
+    /// Number of cached names, and the maximum.
     pub(super) const fn names(&self) -> (usize, usize) {
         self.names.occupancy()
     }
 
-    /// Takes an answer in.
-    pub(super) fn learn(&mut self, answer: &DnsAnswer) {
+    /// Adds a DNS answer to the cache.
+    pub(super) fn add_answer(&mut self, answer: &DnsAnswer) {
         self.names.learn(answer);
     }
 
-    /// Of a minute that is closed: the names are those of its beginning, and of answers since.
+    /// Completes the row of a closed minute. The names are those at the start of the minute, and those
+    /// of later answers.
     pub(super) fn complete_row(&mut self, row: &mut ConnectionRow) {
         let Ok(address) = row.remote_ip.parse() else { return };
         let RemoteNames { questions, canonical_names } = self.names.of(address, row.time_generated);
@@ -50,7 +51,7 @@ impl RemoteFacts {
         }
     }
 
-    /// The names at its latest connection.
+    /// Completes an alert with the names at the time of its latest connection.
     pub(super) fn complete_alert(&mut self, alert: &mut Alert) {
         let Ok(address) = alert.remote_ip.parse() else { return };
         alert.remote_dns_questions = self.names.of(address, alert.last_seen).questions;

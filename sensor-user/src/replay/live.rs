@@ -108,7 +108,7 @@ impl LiveReplay<'_> {
         match &mut self.detection {
             Some(detection) => {
                 detection.tick(dns.time_generated, &mut self.output);
-                detection.resolved(dns);
+                detection.add_answer(dns);
             }
             None => self.early_names.learn(dns),
         }

@@ -15,7 +15,7 @@ mod tally;
 mod udp;
 
 pub use change::{Change, ChangeKind, ClosedBy};
-pub use connections::{ConnectionTable, LatencyReader, ScanKind};
+pub use connections::{ConnectionTable, FinishedScan, LatencyReader, ScanKind};
 pub use flow::{Attribution, Direction, Flow, NatMapping, Peer, Phase};
 pub use host::{HostTables, HostView, ListeningSocket};
 pub use malicious::{FindIndicator, RowIndicator, RowRemote};

@@ -21,8 +21,8 @@ impl ConnectionTable {
         }
         connection.emitted = true;
         if connection.process.is_none() && connection.direction == Direction::Inbound {
-            let key = (connection.netns, connection.local_port);
-            connection.process = self.listeners.owner(key, connection.local);
+            let key = (connection.netns, connection.ends.local_port);
+            connection.process = self.listeners.owner(key, connection.ends.local);
             if connection.process.is_some() {
                 connection.attribution = Attribution::Listener;
             }
@@ -57,10 +57,10 @@ impl ConnectionTable {
             computer: Arc::clone(&self.computer),
             direction: connection.direction,
             protocol: Protocol::Tcp,
-            local: connection.local,
-            local_port: port(connection.local_port),
-            remote: connection.remote,
-            remote_port: port(connection.remote_port),
+            local: connection.ends.local,
+            local_port: port(connection.ends.local_port),
+            remote: connection.ends.remote,
+            remote_port: port(connection.ends.remote_port),
             process: Arc::clone(connection.process.as_ref().unwrap_or(&self.unknown_process)),
             attribution: connection.attribution,
             connections: 1,

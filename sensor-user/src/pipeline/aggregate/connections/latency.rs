@@ -103,6 +103,7 @@ mod tests {
     use super::*;
     use crate::pipeline::aggregate::connections::socket_scan::ScanView;
     use crate::pipeline::aggregate::flow::Attribution;
+    use crate::pipeline::capture::Ends;
     use crate::pipeline::decode::LatencyCounts;
 
     const SECOND: u64 = 1_000_000_000;
@@ -117,10 +118,7 @@ mod tests {
             established: Some(Timestamp::UNIX_EPOCH),
             emitted: true,
             direction: Direction::Outbound,
-            local: address,
-            local_port: 40_000,
-            remote: address,
-            remote_port: 80,
+            ends: Ends { local: address, local_port: 40_000, remote: address, remote_port: 80 },
             netns: 1,
             process: None,
             attribution: Attribution::Connect,

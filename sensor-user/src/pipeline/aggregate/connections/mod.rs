@@ -15,7 +15,6 @@ mod scan_index;
 mod socket_scan;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -28,6 +27,7 @@ use super::listeners::{Listener, Listeners};
 use crate::base::collections;
 use crate::base::collections::Table;
 use crate::base::counters::Stats;
+use crate::pipeline::capture::Ends;
 use crate::pipeline::decode::{LatencyByDirection, Tcp, TcpKind};
 use crate::pipeline::enrich::{Process, TcpEvent};
 
@@ -35,7 +35,8 @@ use close_reason::was_established;
 use latency::EARLY_LATENCY_MAX;
 pub use latency::LatencyReader;
 use recent_failures::RecentFailures;
-pub use socket_scan::ScanKind;
+use scan_index::ends_of;
+pub use socket_scan::{FinishedScan, ScanKind};
 use socket_scan::{ScanState, ScanView};
 
 /// Maximum time that an outbound connection waits for its local port, ns.
@@ -52,10 +53,7 @@ struct Connection {
     /// True once the connection was reported as opened.
     emitted: bool,
     direction: Direction,
-    local: IpAddr,
-    local_port: u16,
-    remote: IpAddr,
-    remote_port: u16,
+    ends: Ends,
     netns: u32,
     process: Option<Arc<Process>>,
     attribution: Attribution,
@@ -72,8 +70,19 @@ impl Connection {
     fn is_pending_connect_to(&self, tcp: &Tcp) -> bool {
         self.direction == Direction::Outbound
             && self.established.is_none()
-            && (self.remote, self.remote_port) == (tcp.remote, tcp.remote_port)
+            && (self.ends.remote, self.ends.remote_port) == (tcp.remote, tcp.remote_port)
     }
+}
+
+/// Owner of a connection, with its source.
+#[derive(Debug)]
+struct ConnectionOwner {
+    process: Option<Arc<Process>>,
+    attribution: Attribution,
+}
+
+impl ConnectionOwner {
+    const UNKNOWN: Self = Self { process: None, attribution: Attribution::Unknown };
 }
 
 /// Connections by socket: by the address of its `struct sock`, or by a local key (see `socket_scan`) until a
@@ -103,7 +112,7 @@ struct HeldConnection {
 }
 
 impl ConnectionTable {
-    /// An empty table for at most `max` connections (at least 1) of the host `computer`.
+    /// Creates an empty table for at most `max` connections (at least 1) of the host `computer`.
     pub fn new(computer: Arc<str>, max: usize, stats: Arc<Stats>) -> Self {
         Self {
             computer,
@@ -151,10 +160,10 @@ impl ConnectionTable {
             TcpKind::Established { inbound: false } => self.established(time, &tcp, changes),
             TcpKind::Established { inbound: true } => self.accepted(time, &tcp, changes),
             TcpKind::ConnectFailed => self.connect_failed(time, &tcp, process, changes),
-            TcpKind::Owner(source) => self.set_owner(time, &tcp, (source, process), changes),
+            TcpKind::Owner(source) => self.set_owner(time, &tcp, source, process, changes),
             TcpKind::Close => {
                 if process.is_some() {
-                    self.set_owner(time, &tcp, (OwnerSource::FirstIo, process), changes);
+                    self.set_owner(time, &tcp, OwnerSource::FirstIo, process, changes);
                 }
                 self.close(time, &tcp, changes);
             }
@@ -207,8 +216,8 @@ impl ConnectionTable {
         process: Option<Arc<Process>>,
         changes: &mut Vec<Change>,
     ) {
-        let owner = (Direction::Outbound, process, Attribution::Connect);
-        self.open(time, tcp, owner, changes);
+        let owner = ConnectionOwner { process, attribution: Attribution::Connect };
+        self.open(time, tcp, Direction::Outbound, owner, changes);
         if tcp.local_port == 0 {
             self.hold(tcp, Direction::Outbound, changes);
         } else {
@@ -224,11 +233,11 @@ impl ConnectionTable {
             }
             // The record of its connect was lost.
             self.stats.connections_without_open.increment();
-            self.open(time, tcp, (Direction::Outbound, None, Attribution::Unknown), changes);
+            self.open(time, tcp, Direction::Outbound, ConnectionOwner::UNKNOWN, changes);
         }
         if let Some(connection) = self.connections.get_mut(&tcp.sk) {
-            connection.local = tcp.local;
-            connection.local_port = tcp.local_port;
+            connection.ends.local = tcp.local;
+            connection.ends.local_port = tcp.local_port;
         }
         self.emit_opened(tcp.sk, changes);
         self.emit_established(tcp.sk, time, changes);
@@ -245,7 +254,7 @@ impl ConnectionTable {
             self.established(time, tcp, changes);
             return;
         }
-        self.open(time, tcp, (Direction::Inbound, None, Attribution::Unknown), changes);
+        self.open(time, tcp, Direction::Inbound, ConnectionOwner::UNKNOWN, changes);
         if let Some(connection) = self.connections.get_mut(&tcp.sk) {
             connection.established = Some(time);
         }
@@ -256,7 +265,8 @@ impl ConnectionTable {
         &mut self,
         time: Timestamp,
         tcp: &Tcp,
-        (source, process): (OwnerSource, Option<Arc<Process>>),
+        source: OwnerSource,
+        process: Option<Arc<Process>>,
         changes: &mut Vec<Change>,
     ) {
         let attribution = match source {
@@ -270,7 +280,8 @@ impl ConnectionTable {
             (connection.process, connection.attribution) = (process, attribution);
         } else if !tcp.remote.is_unspecified() {
             // With TCP Fast Open a connection is accepted before the handshake is complete.
-            self.open(time, tcp, (Direction::Inbound, process, attribution), changes);
+            let owner = ConnectionOwner { process, attribution };
+            self.open(time, tcp, Direction::Inbound, owner, changes);
         }
         self.emit_opened(tcp.sk, changes);
     }
@@ -286,12 +297,12 @@ impl ConnectionTable {
                 Some(_) => Direction::Inbound,
                 None => Direction::Outbound,
             };
-            self.open(time, tcp, (direction, None, Attribution::Unknown), changes);
+            self.open(time, tcp, direction, ConnectionOwner::UNKNOWN, changes);
         }
         if let Some(connection) = self.connections.get_mut(&tcp.sk)
-            && connection.local_port == 0
+            && connection.ends.local_port == 0
         {
-            connection.local_port = tcp.local_port;
+            connection.ends.local_port = tcp.local_port;
         }
         self.emit_opened(tcp.sk, changes);
         if was_established(tcp.old_state) {
@@ -313,7 +324,8 @@ impl ConnectionTable {
         &mut self,
         time: Timestamp,
         tcp: &Tcp,
-        (direction, process, attribution): (Direction, Option<Arc<Process>>, Attribution),
+        direction: Direction,
+        owner: ConnectionOwner,
         changes: &mut Vec<Change>,
     ) {
         self.last_number = self.last_number.saturating_add(1);
@@ -324,13 +336,10 @@ impl ConnectionTable {
             established: None,
             emitted: false,
             direction,
-            local: tcp.local,
-            local_port: tcp.local_port,
-            remote: tcp.remote,
-            remote_port: tcp.remote_port,
+            ends: ends_of(tcp),
             netns: tcp.netns,
-            process,
-            attribution,
+            process: owner.process,
+            attribution: owner.attribution,
             scan: ScanView::default(),
         };
         let Some((sk, evicted)) = self.connections.push(tcp.sk, connection) else { return };

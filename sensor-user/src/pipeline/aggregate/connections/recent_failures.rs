@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::super::change::Change;
 use super::super::flow::{Attribution, Direction};
-use super::ConnectionTable;
+use super::{ConnectionOwner, ConnectionTable};
 use crate::pipeline::decode::Tcp;
 use crate::pipeline::enrich::Process;
 
@@ -50,7 +50,8 @@ impl ConnectionTable {
         if self.recent_failures.take(tcp.sk, tcp.boot_ns) {
             return;
         }
-        self.open(time, tcp, (Direction::Outbound, process, Attribution::Connect), changes);
+        let owner = ConnectionOwner { process, attribution: Attribution::Connect };
+        self.open(time, tcp, Direction::Outbound, owner, changes);
         self.emit_opened(tcp.sk, changes);
         if let Some(connection) = self.connections.pop(&tcp.sk) {
             changes.push(self.closed_change(&connection, time, Some(tcp)));

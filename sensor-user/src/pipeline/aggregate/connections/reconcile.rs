@@ -6,21 +6,23 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use super::latency::LatencyReader;
-use super::socket_scan::ScanKind;
+use super::socket_scan::{FinishedScan, ScanKind};
 use super::{Connection, ConnectionTable};
 use crate::pipeline::aggregate::change::{Change, ChangeKind};
 use crate::pipeline::capture::{OpenSocket, OpenSockets};
 
 impl ConnectionTable {
-    /// Matches the table with the open sockets, and reports the bytes moved. Returns the keys of the
+    /// Matches the table with the open sockets, reports the bytes moved, and sets `known` for the sockets
+    /// with a connection. Returns the keys of the
     /// connections that two scans in a row have missed.
     pub(super) fn reconcile(
         &mut self,
-        open: &OpenSockets,
-        (kind, time): (ScanKind, Timestamp),
-        (known, latency): (&mut [bool], &mut dyn LatencyReader),
+        scan: FinishedScan<'_>,
+        known: &mut [bool],
+        latency: &mut dyn LatencyReader,
         changes: &mut Vec<Change>,
     ) -> Vec<u64> {
+        let FinishedScan { kind, time, open } = scan;
         let (mut lost, mut without_port, mut moved) = (Vec::new(), Vec::new(), Vec::new());
         let mut missed = |key: u64, connection: &mut Connection| {
             let is_covered = open.namespaces.contains(&connection.netns);
@@ -35,7 +37,7 @@ impl ConnectionTable {
             }
         };
         for (key, connection) in &mut self.connections {
-            if connection.local_port == 0 && connection.established.is_none() {
+            if connection.ends.local_port == 0 && connection.established.is_none() {
                 without_port.push(*key);
                 continue;
             }
@@ -62,7 +64,7 @@ impl ConnectionTable {
         let mut half_open = half_open(open, known);
         for key in without_port {
             let Some(connection) = self.connections.peek_mut(&key) else { continue };
-            let to = (connection.netns, connection.remote, connection.remote_port);
+            let to = (connection.netns, connection.ends.remote, connection.ends.remote_port);
             match half_open.get_mut(&to).and_then(Vec::pop) {
                 Some(index) => {
                     connection.scan.missed = false;
@@ -106,7 +108,7 @@ impl ConnectionTable {
     pub(super) fn close_missed(&mut self, key: u64, time: Timestamp, changes: &mut Vec<Change>) {
         self.emit_opened(key, changes);
         let Some(connection) = self.connections.pop(&key) else { return };
-        self.scan.found.remove(connection.scan.cookie, (connection.ends(), connection.netns, key));
+        self.scan.found.remove(connection.scan.cookie, (connection.ends, connection.netns, key));
         self.stats.connections_close_missed.increment();
         changes.push(self.closed_change(&connection, time, None));
     }
@@ -119,7 +121,7 @@ impl Connection {
         if let Some(index) = (cookie != 0).then(|| open.with_cookie(cookie)).flatten() {
             return Some(index);
         }
-        open.with_ends(self.ends()).find(|index| {
+        open.with_ends(self.ends).find(|index| {
             open.connections.get(*index).is_some_and(|socket| {
                 let is_same_netns = socket.netns == self.netns || self.netns == 0;
                 is_same_netns && (socket.cookie == 0 || cookie == 0)

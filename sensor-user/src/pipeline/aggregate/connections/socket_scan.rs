@@ -25,7 +25,7 @@ use super::scan_index::{ClosedDuringScan, ScanIndex};
 use super::{Connection, ConnectionTable};
 use crate::pipeline::aggregate::change::Change;
 use crate::pipeline::aggregate::flow::{Attribution, Direction};
-use crate::pipeline::capture::{Ends, OpenSocket, OpenSockets};
+use crate::pipeline::capture::{OpenSocket, OpenSockets};
 use crate::pipeline::decode::{Tcp, TcpKind};
 use crate::pipeline::enrich::Process;
 
@@ -38,6 +38,17 @@ pub enum ScanKind {
     Periodic,
     /// Opens sockets that the previous scan found and no record reported.
     Owners,
+}
+
+/// A finished scan.
+#[derive(Debug, Clone, Copy)]
+pub struct FinishedScan<'a> {
+    /// Purpose of the scan.
+    pub kind: ScanKind,
+    /// Time at which the scan began.
+    pub time: Timestamp,
+    /// Open sockets that the scan found.
+    pub open: &'a OpenSockets,
 }
 
 /// Returns the owner of the socket with an inode number; `None` if it is gone.
@@ -125,17 +136,6 @@ impl ScanState {
     }
 }
 
-impl Connection {
-    pub(super) const fn ends(&self) -> Ends {
-        Ends {
-            local: self.local,
-            local_port: self.local_port,
-            remote: self.remote,
-            remote_port: self.remote_port,
-        }
-    }
-}
-
 impl ConnectionTable {
     /// Must be called before a scan begins: records the connections that are closed from now on.
     pub fn begin_scan(&mut self) {
@@ -149,36 +149,37 @@ impl ConnectionTable {
         (!all.contains(&0)).then_some(all)
     }
 
-    /// Applies a scan that began at `time`. `owner` returns the owner of the socket with an inode number,
+    /// Applies a finished scan. `owner` returns the owner of the socket with an inode number,
     /// `latency` the responses of a connection. A [`ScanKind::Periodic`] scan returns the sockets that no
     /// record reported, for a scan of kind [`ScanKind::Owners`].
     pub fn apply_scan(
         &mut self,
-        open: &OpenSockets,
-        (kind, time): (ScanKind, Timestamp),
-        (owner, latency): (&mut OwnerOf<'_>, &mut dyn LatencyReader),
+        scan: FinishedScan<'_>,
+        owner: &mut OwnerOf<'_>,
+        latency: &mut dyn LatencyReader,
         changes: &mut Vec<Change>,
     ) -> Vec<OpenSocket> {
+        let open = scan.open;
         let closed = self.scan.closed.take().unwrap_or_default();
-        if kind == ScanKind::Initial {
+        if scan.kind == ScanKind::Initial {
             self.add_listeners(open, &closed, owner);
         }
         let mut known = vec![false; open.connections.len()];
-        let lost = self.reconcile(open, (kind, time), (&mut known, latency), changes);
+        let lost = self.reconcile(scan, &mut known, latency, changes);
         for key in lost {
-            self.close_missed(key, time, changes);
+            self.close_missed(key, scan.time, changes);
         }
         let sockets = open.connections.iter().zip(known);
         let unknown = sockets
             .filter(|(socket, known)| !known && !closed.contains(socket, open.began_boot_ns));
         let mut unknown: Vec<OpenSocket> = unknown.map(|(socket, _)| *socket).collect();
-        if kind == ScanKind::Periodic {
+        if scan.kind == ScanKind::Periodic {
             if !unknown.is_empty() {
                 self.scan.closed = Some(closed);
             }
         } else {
             for socket in unknown.drain(..) {
-                self.open_scanned(&socket, (kind, time, open.began_boot_ns), owner, changes);
+                self.open_scanned(&socket, scan, owner, changes);
             }
         }
         self.scan.initial_done = true;
@@ -231,7 +232,7 @@ impl ConnectionTable {
         if let Some(connection) = self.connections.pop(&key) {
             self.scan
                 .found
-                .remove(connection.scan.cookie, (connection.ends(), connection.netns, key));
+                .remove(connection.scan.cookie, (connection.ends, connection.netns, key));
             self.connections.push(tcp.sk, connection);
         }
         begins
@@ -274,11 +275,11 @@ impl ConnectionTable {
     fn open_scanned(
         &mut self,
         socket: &OpenSocket,
-        (kind, time, boot_ns): (ScanKind, Timestamp, u64),
+        scan: FinishedScan<'_>,
         owner: &mut OwnerOf<'_>,
         changes: &mut Vec<Change>,
     ) {
-        let Some((key, mut connection)) = self.new_from_scan(socket, (time, boot_ns), owner) else {
+        let Some((key, mut connection)) = self.new_from_scan(socket, scan, owner) else {
             return;
         };
         let port = (socket.netns, socket.ends.local_port);
@@ -288,7 +289,7 @@ impl ConnectionTable {
         if socket.is_half_open() {
             connection.established = None;
         }
-        if kind == ScanKind::Initial {
+        if scan.kind == ScanKind::Initial {
             let before = socket.counts.unwrap_or_default();
             connection.scan.preexisting = true;
             (connection.scan.sent, connection.scan.received) =
@@ -301,10 +302,10 @@ impl ConnectionTable {
 
     /// An outbound, established connection for a socket, with its key; `None` if the table is full
     /// (counted).
-    pub(super) fn new_from_scan(
+    fn new_from_scan(
         &mut self,
         socket: &OpenSocket,
-        (time, boot_ns): (Timestamp, u64),
+        scan: FinishedScan<'_>,
         owner: &mut OwnerOf<'_>,
     ) -> Option<(u64, Connection)> {
         if self.connections.len() >= self.connections.cap().get() {
@@ -320,15 +321,12 @@ impl ConnectionTable {
         };
         let connection = Connection {
             number: self.last_number,
-            opened_boot_ns: boot_ns,
-            opened: time,
-            established: Some(time),
+            opened_boot_ns: scan.open.began_boot_ns,
+            opened: scan.time,
+            established: Some(scan.time),
             emitted: false,
             direction: Direction::Outbound,
-            local: socket.ends.local,
-            local_port: socket.ends.local_port,
-            remote: socket.ends.remote,
-            remote_port: socket.ends.remote_port,
+            ends: socket.ends,
             netns: socket.netns,
             process,
             attribution,

@@ -44,7 +44,7 @@ fn event(tcp: Tcp, process: impl Into<Option<Arc<Process>>>) -> TcpEvent {
     TcpEvent { time, tcp: Box::new(tcp), process: process.into() }
 }
 
-fn told(changes: &[Change]) -> Vec<(ChangeKind, &str, Option<u16>, Attribution)> {
+fn emitted(changes: &[Change]) -> Vec<(ChangeKind, &str, Option<u16>, Attribution)> {
     changes
         .iter()
         .map(|it| (it.kind, it.flow.process.name.as_str(), it.flow.local_port, it.flow.attribution))
@@ -57,13 +57,13 @@ fn an_outbound_connection_waits_for_its_port_only() {
     let mut changes = Vec::new();
     let connect = Tcp { local_port: 0, ..tcp(TcpKind::Connect, 1, MS) };
     table.observe(event(connect, process("curl")), &mut changes);
-    assert_eq!(told(&changes), []);
+    assert_eq!(emitted(&changes), []);
     let up = tcp(TcpKind::Established { inbound: false }, 1, 2 * MS);
     table.observe(event(up, None), &mut changes);
     table.observe(event(tcp(TcpKind::Close, 1, 9 * MS), None), &mut changes);
     let port = Some(40_000);
     assert_eq!(
-        told(&changes),
+        emitted(&changes),
         [
             (ChangeKind::Opened, "curl", port, Attribution::Connect),
             (ChangeKind::Established, "curl", port, Attribution::Connect),
@@ -76,22 +76,22 @@ fn an_outbound_connection_waits_for_its_port_only() {
 }
 
 #[test]
-fn a_syn_that_nobody_answers_is_told_after_the_hold() {
+fn an_unanswered_syn_is_reported_after_the_hold() {
     let mut table = table(10);
     let mut changes = Vec::new();
     let connect = Tcp { local_port: 0, ..tcp(TcpKind::Connect, 1, MS) };
     table.observe(event(connect, process("c2")), &mut changes);
     table.expire(MS + OUTBOUND_HOLD_NS - 1, &mut changes);
-    assert_eq!(told(&changes), []);
+    assert_eq!(emitted(&changes), []);
     table.expire(MS + OUTBOUND_HOLD_NS, &mut changes);
-    assert_eq!(told(&changes), [(ChangeKind::Opened, "c2", None, Attribution::Connect)]);
+    assert_eq!(emitted(&changes), [(ChangeKind::Opened, "c2", None, Attribution::Connect)]);
     let refused = Tcp { error: 111, old_state: TCP_SYN_SENT, ..tcp(TcpKind::Close, 1, 90 * MS) };
     table.observe(event(refused, None), &mut changes);
     assert_eq!((changes[1].kind, changes[1].error), (ChangeKind::Failed, 111));
 }
 
 #[test]
-fn an_inbound_connection_is_its_workers_or_else_its_listeners() {
+fn an_inbound_connection_belongs_to_its_worker_or_else_its_listener() {
     let mut table = table(10);
     let mut changes = Vec::new();
     let everywhere = Tcp { local: "0.0.0.0".parse().unwrap(), ..tcp(TcpKind::Listen, 5, 0) };
@@ -107,7 +107,7 @@ fn an_inbound_connection_is_its_workers_or_else_its_listeners() {
     table.observe(event(late, process("late")), &mut changes);
     let port = Some(40_000);
     assert_eq!(
-        told(&changes),
+        emitted(&changes),
         [
             (ChangeKind::Opened, "worker", port, Attribution::FirstIo),
             (ChangeKind::Established, "worker", port, Attribution::FirstIo),
@@ -120,7 +120,7 @@ fn an_inbound_connection_is_its_workers_or_else_its_listeners() {
 }
 
 #[test]
-fn a_listener_that_is_gone_lends_its_name_no_more() {
+fn a_closed_listener_owns_no_later_connection() {
     let mut table = table(10);
     let mut changes = Vec::new();
     table.observe(event(tcp(TcpKind::Listen, 5, 0), process("old")), &mut changes);
@@ -131,7 +131,7 @@ fn a_listener_that_is_gone_lends_its_name_no_more() {
 }
 
 #[test]
-fn an_end_without_beginning_is_still_matched_and_counted() {
+fn a_close_without_an_open_is_still_matched_and_counted() {
     let mut table = table(10);
     let mut changes = Vec::new();
     table.observe(event(tcp(TcpKind::Close, 1, MS), None), &mut changes);
@@ -155,7 +155,7 @@ fn a_full_table_closes_the_oldest_and_counts_it() {
 }
 
 #[test]
-fn a_reused_socket_ends_the_connection_before() {
+fn a_reused_socket_closes_its_previous_connection() {
     let mut table = table(4);
     let mut changes = Vec::new();
     table.observe(event(tcp(TcpKind::Established { inbound: true }, 1, MS), None), &mut changes);
@@ -180,7 +180,7 @@ fn a_connect_that_fails_before_the_syn_is_opened_and_failed_at_once() {
     let no_route = Tcp { local_port: 0, error: 101, ..tcp(TcpKind::ConnectFailed, 1, MS) };
     table.observe(event(no_route, process("c2")), &mut changes);
     assert_eq!(
-        told(&changes),
+        emitted(&changes),
         [
             (ChangeKind::Opened, "c2", None, Attribution::Connect),
             (ChangeKind::Failed, "c2", None, Attribution::Connect),
@@ -191,7 +191,7 @@ fn a_connect_that_fails_before_the_syn_is_opened_and_failed_at_once() {
 }
 
 #[test]
-fn a_connect_that_fails_behind_its_state_change_fails_once() {
+fn a_connect_that_fails_after_its_state_change_fails_once() {
     let mut table = table(4);
     let mut changes = Vec::new();
     table.observe(event(tcp(TcpKind::Connect, 1, MS), process("c2")), &mut changes);
@@ -207,7 +207,7 @@ fn a_connect_that_fails_behind_its_state_change_fails_once() {
 }
 
 #[test]
-fn what_fast_open_lets_accept_early_is_established_later() {
+fn a_fast_open_connection_accepted_early_is_established_later() {
     let mut table = table(4);
     let mut changes = Vec::new();
     let accepted = tcp(TcpKind::Owner(OwnerSource::Accept), 1, MS);
@@ -217,7 +217,7 @@ fn what_fast_open_lets_accept_early_is_established_later() {
     table.expire(u64::MAX, &mut changes);
     let port = Some(40_000);
     assert_eq!(
-        told(&changes),
+        emitted(&changes),
         [
             (ChangeKind::Opened, "worker", port, Attribution::Accept),
             (ChangeKind::Established, "worker", port, Attribution::Accept),
@@ -227,7 +227,7 @@ fn what_fast_open_lets_accept_early_is_established_later() {
 }
 
 #[test]
-fn what_fast_open_lets_close_early_was_established() {
+fn a_fast_open_connection_closed_early_was_established() {
     let mut table = table(4);
     let mut changes = Vec::new();
     let closes = Tcp { old_state: 3, ..tcp(TcpKind::Owner(OwnerSource::FirstIo), 1, MS) };
@@ -236,7 +236,7 @@ fn what_fast_open_lets_close_early_was_established() {
     table.observe(event(end, None), &mut changes);
     let port = Some(40_000);
     assert_eq!(
-        told(&changes),
+        emitted(&changes),
         [
             (ChangeKind::Opened, "worker", port, Attribution::FirstIo),
             (ChangeKind::Established, "worker", port, Attribution::FirstIo),
@@ -247,7 +247,7 @@ fn what_fast_open_lets_close_early_was_established() {
 }
 
 #[test]
-fn ends_that_call_each_other_at_once_are_outbound() {
+fn a_simultaneous_open_is_outbound() {
     let mut table = table(4);
     let mut changes = Vec::new();
     let connect = Tcp { local_port: 0, ..tcp(TcpKind::Connect, 1, MS) };
@@ -257,7 +257,7 @@ fn ends_that_call_each_other_at_once_are_outbound() {
     table.observe(event(tcp(TcpKind::Close, 1, 9 * MS), None), &mut changes);
     let port = Some(40_000);
     assert_eq!(
-        told(&changes),
+        emitted(&changes),
         [
             (ChangeKind::Opened, "peer", port, Attribution::Connect),
             (ChangeKind::Established, "peer", port, Attribution::Connect),
@@ -267,7 +267,7 @@ fn ends_that_call_each_other_at_once_are_outbound() {
 }
 
 #[test]
-fn an_untouched_connection_that_its_process_aborts_is_that_process() {
+fn an_unused_connection_that_a_process_aborts_belongs_to_it() {
     let mut table = table(4);
     let mut changes = Vec::new();
     table.observe(event(tcp(TcpKind::Established { inbound: true }, 1, MS), None), &mut changes);
@@ -277,7 +277,7 @@ fn an_untouched_connection_that_its_process_aborts_is_that_process() {
 }
 
 #[test]
-fn the_end_tells_who_ended_it() {
+fn the_close_has_the_end_that_closed() {
     let cases = [
         (5, 0, ClosedBy::Local),
         (9, 0, ClosedBy::Remote),
