@@ -9,43 +9,43 @@ use uuid::Uuid;
 
 use crate::base::escape::escaped;
 
-/// Why the state directory cannot be used.
+/// Reason why the state directory is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// It cannot be made.
-    #[error("make state directory {}", path.display())]
+    /// The directory cannot be created.
+    #[error("create the state directory {}", path.display())]
     Directory {
-        /// Which.
+        /// Path of the directory.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
     /// The id cannot be read or written.
-    #[error("agent id {}", path.display())]
+    #[error("read or write the agent id {}", path.display())]
     File {
-        /// Which file.
+        /// Path of the id file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The id is not one.
+    /// The file contains no valid id.
     #[error(
         "{}: \"{text}\" is not an agent id (a UUID); restore the file, or remove it and this host \
          gets a new identity",
         path.display()
     )]
     Corrupt {
-        /// Which file.
+        /// Path of the id file.
         path: PathBuf,
-        /// Its beginning, escaped.
+        /// Beginning of the file, escaped.
         text: String,
     },
 }
 
-/// Makes `dir` (mode 0700) where it is absent and returns the agent's id, which is made at the
-/// first start and then stays.
+/// Creates `dir` (mode 0700) if it is absent, and returns the agent's id, which is generated at the first
+/// start and then persists.
 pub fn agent_id(dir: &Path) -> Result<Uuid, StateError> {
     DirBuilder::new()
         .recursive(true)
@@ -57,11 +57,12 @@ pub fn agent_id(dir: &Path) -> Result<Uuid, StateError> {
     if let Some(text) = read(&path).map_err(failed)? {
         return parse(&path, &text);
     }
-    // Two agents that start at once agree: the link is made once, and both read what it names.
-    let aside = dir.join(format!("agent-id.{}", Uuid::new_v4().simple()));
-    let made = write(&aside).and_then(|()| std::fs::hard_link(&aside, &path));
-    let removed = std::fs::remove_file(&aside);
-    if let Err(error) = made
+    // Two agents that start at the same time agree on an id: only one of them can create the link, and
+    // both read its target.
+    let temporary = dir.join(format!("agent-id.{}", Uuid::new_v4().simple()));
+    let created = write(&temporary).and_then(|()| std::fs::hard_link(&temporary, &path));
+    let removed = std::fs::remove_file(&temporary);
+    if let Err(error) = created
         && error.kind() != io::ErrorKind::AlreadyExists
     {
         return Err(failed(error));
@@ -78,7 +79,7 @@ fn parse(path: &Path, text: &str) -> Result<Uuid, StateError> {
     })
 }
 
-/// The file's text, lossy, at most 4 KiB; `None` where there is no such file.
+/// The file's text, lossy, at most 4 KiB; `None` if there is no such file.
 fn read(path: &Path) -> io::Result<Option<String>> {
     let mut bytes = Vec::new();
     match std::fs::File::open(path) {
@@ -103,7 +104,7 @@ mod tests {
     use super::{StateError, agent_id};
 
     #[test]
-    fn the_id_is_made_once_and_is_private() {
+    fn the_id_is_generated_once_and_is_private() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("a/b");
         let first = agent_id(&dir).unwrap();
@@ -112,11 +113,11 @@ mod tests {
         let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(dir.clone()), 0o700);
         assert_eq!(mode(dir.join("agent-id")), 0o600);
-        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]
-    fn a_corrupt_id_says_what_to_do_and_stays() {
+    fn the_error_of_a_corrupt_id_has_a_hint_and_the_file_stays() {
         let root = tempfile::tempdir().unwrap();
         for text in ["", "not-a-uuid\u{1b}[31m\n", "\u{0}"] {
             std::fs::write(root.path().join("agent-id"), text).unwrap();
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn agents_that_start_together_agree() {
+    fn agents_that_start_at_the_same_time_have_the_same_id() {
         let root = tempfile::tempdir().unwrap();
         let ids: std::collections::BTreeSet<_> = std::thread::scope(|scope| {
             let start = || scope.spawn(|| agent_id(&root.path().join("s")).unwrap());

@@ -14,7 +14,8 @@ const TEXT_MAX: usize = 200;
 /// Version, probes on, probes off with the reason, indicators and sinks, confinement, state directory.
 pub(crate) fn lines(
     config: &Config,
-    (sensor, confined): (&Sensor, &Confined),
+    sensor: &Sensor,
+    confined: &Confined,
     feeds: &[FeedStatus],
     agent_id: &str,
 ) -> Vec<String> {

@@ -57,8 +57,8 @@ impl Bootstrap {
         // Started before any program is loaded, so that workers inherit none of its descriptors.
         let workers = Workers::start(&config.agent.log, Some(folder.path()), &stats);
         let workers = Arc::new(workers.context("start the workers")?);
-        let parts = (&*workers, &stats);
-        let mut sensor = Sensor::open(config, computer(config), Arc::clone(&clock), parts)?;
+        let mut sensor =
+            Sensor::open(config, computer(config), Arc::clone(&clock), &workers, &stats)?;
         let notifier = Arc::new(Notifier::new(&source.environment));
         let confined = confine_agent(config, || sensor.capture().counters().is_ok())?;
         if confined.is_whole() {

@@ -39,11 +39,12 @@ pub(super) fn detection(
     config: &Config,
     set: Arc<ArcSwap<IndicatorSet>>,
     identity: &RowIdentity,
-    (places, stats): (Option<Arc<Places>>, &Arc<Stats>),
+    geoip: Option<Arc<Places>>,
+    stats: &Arc<Stats>,
 ) -> anyhow::Result<Detection> {
-    let most = config.rows.max_keys_per_minute;
-    let rows = || RowTable::new(identity.clone(), most, Arc::clone(stats));
-    let host = || HostTables::new(identity.clone(), home_netns(), most, Arc::clone(stats));
+    let max_keys = config.rows.max_keys_per_minute;
+    let rows = || RowTable::new(identity.clone(), max_keys, Arc::clone(stats));
+    let host = || HostTables::new(identity.clone(), home_netns(), max_keys, Arc::clone(stats));
     let own = HashSet::from([std::process::id()]);
     let allow = allow_list(&config.allow)?;
     let matcher = Matcher::new(set, allow, own, Arc::clone(stats));
@@ -59,7 +60,7 @@ pub(super) fn detection(
     let mut detection =
         Detection::new(enabled.then(rows), matcher, history, dedup, Arc::clone(stats))
             .with_host(enabled.then(host));
-    detection.facts = RemoteFacts::new(Names::new(config.max_names, Arc::clone(stats)), places);
+    detection.facts = RemoteFacts::new(Names::new(config.max_names, Arc::clone(stats)), geoip);
     Ok(detection)
 }
 
@@ -79,11 +80,12 @@ pub(super) fn intel(
     config: &Config,
     folder: FeedFolder,
     workers: &Workers,
-    (clock, stats): (&Arc<dyn Clock>, &Arc<Stats>),
+    clock: &Arc<dyn Clock>,
+    stats: &Arc<Stats>,
 ) -> Arc<Intel> {
-    let reading = ParserMode::Launcher(Arc::clone(&workers.launcher));
-    let shared = (Arc::clone(clock), Arc::clone(stats));
-    let intel = Intel::new(config.feeds.clone(), folder, reading, shared);
+    let parser = ParserMode::Launcher(Arc::clone(&workers.launcher));
+    let (clock, stats) = (Arc::clone(clock), Arc::clone(stats));
+    let intel = Intel::new(config.feeds.clone(), folder, parser, clock, stats);
     intel.load_saved();
     intel.load_local();
     intel
@@ -150,13 +152,13 @@ pub(super) fn watchdog(
 }
 
 /// Reloads the GeoIP database, if there is one, when its file was replaced; outside of the pipeline thread.
-pub(super) async fn refresh_places(places: Option<Arc<Places>>) {
-    let Some(places) = places else { return };
+pub(super) async fn refresh_geoip(database: Option<Arc<Places>>) {
+    let Some(database) = database else { return };
     let mut ticks = tokio::time::interval(GEOIP_CHECK_INTERVAL);
     loop {
         ticks.tick().await;
-        let places = Arc::clone(&places);
-        if tokio::task::spawn_blocking(move || places.refresh()).await.is_err() {
+        let database = Arc::clone(&database);
+        if tokio::task::spawn_blocking(move || database.refresh()).await.is_err() {
             tracing::error!("reload of geo.database panicked; please report");
         }
     }
@@ -182,7 +184,8 @@ pub(super) fn inventory(
     config: &Config,
     identity: &RowIdentity,
     outbox: &Outbox,
-    (clock, stats): (&Arc<dyn Clock>, &Arc<Stats>),
+    clock: &Arc<dyn Clock>,
+    stats: &Arc<Stats>,
 ) -> anyhow::Result<Option<impl Future<Output = ()> + Send + 'static>> {
     if !config.rows.enabled || !config.takes_rows() {
         return Ok(None);

@@ -30,7 +30,7 @@ pub enum Confined {
     },
 }
 
-/// Why the agent cannot be confined; it must exit.
+/// Reason why the agent cannot be confined; it must exit.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfineError {
     /// Existing threads would not be confined.

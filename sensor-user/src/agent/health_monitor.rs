@@ -25,32 +25,32 @@ const CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct HealthMonitor {
     health: Health,
-    parts: Parts,
+    parts: MonitoredParts,
     /// Copy for other threads.
     status: Arc<Status>,
     clock: Arc<dyn Clock>,
-    speaker: AgentIdentity,
+    identity: AgentIdentity,
     checked_at: Option<Timestamp>,
 }
 
 /// Components that are checked besides the hooks.
 #[derive(Debug)]
-pub(crate) struct Parts {
+pub(crate) struct MonitoredParts {
     pub(crate) intel: Arc<Intel>,
     pub(crate) outbox: Outbox,
-    pub(crate) places: Option<Arc<Places>>,
+    pub(crate) geoip: Option<Arc<Places>>,
     pub(crate) workers: Arc<Workers>,
 }
 
 impl HealthMonitor {
     /// A monitor without any state yet.
     pub(crate) fn new(
-        parts: Parts,
+        parts: MonitoredParts,
         status: Arc<Status>,
         clock: Arc<dyn Clock>,
-        speaker: AgentIdentity,
+        identity: AgentIdentity,
     ) -> Self {
-        Self { health: Health::default(), parts, status, clock, speaker, checked_at: None }
+        Self { health: Health::default(), parts, status, clock, identity, checked_at: None }
     }
 
     /// Checks all components if the interval has passed; returns the events to emit.
@@ -76,10 +76,14 @@ impl HealthMonitor {
         let feeds = self.parts.intel.status();
         for feed in &feeds {
             if feed.last_pull.is_some() {
-                events.extend(self.set(&format!("feed {}", feed.name), feed.fault(), now));
+                events.extend(self.set(
+                    &format!("feed {}", feed.name),
+                    feed.degraded_reason(),
+                    now,
+                ));
             }
         }
-        if let Some(error) = self.parts.places.as_ref().map(|places| places.fault()) {
+        if let Some(error) = self.parts.geoip.as_ref().map(|database| database.fault()) {
             events.extend(self.set("geo database", error, now));
         }
         let spool = self.parts.outbox.spool_status();
@@ -146,8 +150,8 @@ impl HealthMonitor {
         }
         Some(AgentEvent::Health(HealthChange {
             time_generated: since,
-            computer: self.speaker.computer.clone(),
-            agent_id: self.speaker.agent_id.clone(),
+            computer: self.identity.computer.clone(),
+            agent_id: self.identity.agent_id.clone(),
             component: name,
             state,
             reason,

@@ -46,7 +46,7 @@ use bootstrap::Bootstrap;
 pub use bootstrap::OnRunning;
 use computer_name::computer;
 use confinement::written;
-use health_monitor::{HealthMonitor, Parts};
+use health_monitor::{HealthMonitor, MonitoredParts};
 use pipeline_thread::{PipelineResult, PipelineThread, spawn_pipeline_thread};
 use reload::Reloader;
 use watchdog::Heartbeat;
@@ -91,45 +91,58 @@ fn start(
     log: Arc<LogHandle>,
 ) -> anyhow::Result<Running> {
     let Bootstrap { agent_id, control, exporter, clock, stats, folder, workers, .. } = bootstrap;
-    let (mut sensor, notifier) = (bootstrap.sensor, bootstrap.notifier);
+    let Bootstrap { mut sensor, notifier, confined, on_running, .. } = bootstrap;
     let computer = computer(config);
+    let agent = AgentIdentity { computer: computer.to_string(), agent_id: agent_id.clone() };
+    let identity = RowIdentity { computer, agent_id, azure: SharedAzure::default() };
 
-    let intel = build::intel(config, folder, &workers, (&clock, &stats));
+    let intel = build::intel(config, folder, &workers, &clock, &stats);
     let (outbox, deliverer, recovered) = build::delivery(config, &stats, &clock)?;
-
-    let speaker = AgentIdentity { computer: computer.to_string(), agent_id: agent_id.clone() };
-    let azure = SharedAzure::default();
-    let identity = RowIdentity { computer, agent_id: agent_id.clone(), azure };
-    let places = config.geo.as_ref().map(|path| Arc::new(Places::at(path)));
-    let mut detection = build::detection(config, intel.set(), &identity, (places.clone(), &stats))?;
+    let geoip = config.geo.as_ref().map(|path| Arc::new(Places::at(path)));
+    let mut detection = build::detection(config, intel.set(), &identity, geoip.clone(), &stats)?;
     build::restore(&mut detection, recovered);
-
-    print_lines(&banner::lines(config, (&sensor, &bootstrap.confined), &intel.status(), &agent_id));
-
+    print_lines(&banner::lines(config, &sensor, &confined, &intel.status(), &agent.agent_id));
     build::canary(config, &workers, &mut sensor)?;
-    let capture = sensor.capture();
-    let status = Status::new(speaker.clone(), clock.now(), capture, Arc::clone(&stats));
-    let status = Arc::new(status.with_confinement(&bootstrap.confined.to_string()));
-    let stream = Stream::new(speaker.clone(), Arc::clone(&stats));
-    // Tasks that are cancelled at shutdown.
+
+    let status = Status::new(agent.clone(), clock.now(), sensor.capture(), Arc::clone(&stats));
+    let status = Arc::new(status.with_confinement(&confined.to_string()));
+    let stream = Stream::new(agent.clone(), Arc::clone(&stats));
+    let heartbeat = Heartbeat::default();
     let mut tasks = JoinSet::new();
     tasks.spawn(control.serve(Arc::clone(&status), Arc::clone(&intel), stream.clone()));
     tasks.spawn(build::export(exporter, &status, &intel, &stats));
     tasks.spawn(Arc::clone(&intel).run(std::future::pending()));
-    tasks.spawn(build::refresh_places(places.clone()));
-    if let Some(refresh) = build::inventory(config, &identity, &outbox, (&clock, &stats))? {
+    tasks.spawn(build::refresh_geoip(geoip.clone()));
+    if let Some(refresh) = build::inventory(config, &identity, &outbox, &clock, &stats)? {
         tasks.spawn(refresh);
     }
-    let heartbeat = Heartbeat::default();
     tasks.spawn(build::flush_log(Arc::clone(&log), Arc::clone(&stats)));
     tasks.spawn(build::watchdog(&notifier, &heartbeat, &status, &intel));
-    let feeds = Arc::clone(&intel);
-    let parts =
-        Parts { intel: feeds, outbox: outbox.clone(), places, workers: Arc::clone(&workers) };
-    let health_monitor =
-        HealthMonitor::new(parts, Arc::clone(&status), Arc::clone(&clock), speaker.clone());
 
     let (new_settings, new_settings_in) = mpsc::sync_channel(NEW_SETTINGS_MAX);
+    let parts = MonitoredParts {
+        intel: Arc::clone(&intel),
+        outbox: outbox.clone(),
+        geoip,
+        workers: Arc::clone(&workers),
+    };
+    let health_monitor =
+        HealthMonitor::new(parts, Arc::clone(&status), Arc::clone(&clock), agent.clone());
+    let thread = PipelineThread {
+        sensor,
+        detection,
+        outbox: outbox.clone(),
+        clock: Arc::clone(&clock),
+        stats: Arc::clone(&stats),
+        stream,
+        health_monitor,
+        identity: agent,
+        heartbeat,
+        new_settings: new_settings_in,
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let (result, died) = spawn_pipeline_thread(thread, Arc::clone(&stop))?;
+
     let reloader = Reloader {
         source: source.clone(),
         config: config.clone(),
@@ -137,29 +150,15 @@ fn start(
         deliverer,
         new_settings,
         status,
-        clock: Arc::clone(&clock),
+        clock,
         notifier,
         log,
         workers: Arc::clone(&workers),
-        confined: (bootstrap.confined, written(config)),
+        confined,
+        written: written(config),
         has_inventory: config.takes_rows(),
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    let thread = PipelineThread {
-        sensor,
-        detection,
-        outbox: outbox.clone(),
-        clock,
-        stats: Arc::clone(&stats),
-        stream,
-        health_monitor,
-        speaker,
-        heartbeat,
-        new_settings: new_settings_in,
-    };
-    let (result, died) = spawn_pipeline_thread(thread, Arc::clone(&stop))?;
-
-    if let Some(on_running) = bootstrap.on_running {
+    if let Some(on_running) = on_running {
         on_running();
     }
     Ok(Running { reloader, tasks, stop, result, died, outbox, workers, stats })

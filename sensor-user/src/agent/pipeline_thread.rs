@@ -54,7 +54,7 @@ pub(super) struct PipelineThread {
     pub(super) stats: Arc<Stats>,
     pub(super) stream: Stream,
     pub(super) health_monitor: HealthMonitor,
-    pub(super) speaker: AgentIdentity,
+    pub(super) identity: AgentIdentity,
     /// Advanced by each iteration.
     pub(super) heartbeat: Heartbeat,
     /// Settings of a reloaded configuration.
@@ -86,7 +86,7 @@ pub(super) fn spawn_pipeline_thread(
 impl PipelineThread {
     fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<KernelCounters> {
         let mut changes = Vec::new();
-        let mut losses = LossReporter::new(self.speaker.clone(), self.clock.now());
+        let mut losses = LossReporter::new(self.identity.clone(), self.clock.now());
         while !stop.load(Ordering::Acquire) {
             self.heartbeat.advance();
             if let Ok(settings) = self.new_settings.try_recv() {
@@ -98,8 +98,8 @@ impl PipelineThread {
             }
             let now: Timestamp = self.clock.now();
             self.detection.begin(&self.outbox);
-            for answer in self.sensor.answers() {
-                self.detection.add_answer(&answer);
+            for dns_answer in self.sensor.dns_answers() {
+                self.detection.add_answer(&dns_answer);
             }
             for change in changes.drain(..) {
                 self.detection.observe(&change, &mut self.outbox);
@@ -108,16 +108,16 @@ impl PipelineThread {
             self.detection.tick(now, &mut self.outbox);
             self.detection.tick_host(now, &mut self.sensor, &mut self.outbox);
             let kernel = || self.sensor.capture().counters().ok();
-            let mut notices = losses.poll(kernel, &self.stats, now);
-            notices.extend(self.health_monitor.check(&mut self.sensor, &self.detection, now));
-            self.notify(notices, now);
+            let mut events = losses.poll(kernel, &self.stats, now);
+            events.extend(self.health_monitor.check(&mut self.sensor, &self.detection, now));
+            self.send_events(events, now);
             self.stream.tick();
             self.sensor.wait(self.detection.is_behind())?;
         }
         let kernel = self.sensor.finish(&mut changes)?;
         let now = self.clock.now();
-        for answer in self.sensor.answers() {
-            self.detection.add_answer(&answer);
+        for dns_answer in self.sensor.dns_answers() {
+            self.detection.add_answer(&dns_answer);
         }
         for change in changes.drain(..) {
             self.detection.observe(&change, &mut self.outbox);
@@ -128,7 +128,7 @@ impl PipelineThread {
             // The sinks take rows in the meantime: their queues do not hold all rows of a large minute.
             self.sensor.capture().wait(FINISH_INTERVAL);
         }
-        self.notify(losses.finish(&kernel, &self.stats, now), now);
+        self.send_events(losses.finish(&kernel, &self.stats, now), now);
         Ok(kernel)
     }
 
@@ -141,10 +141,10 @@ impl PipelineThread {
         self.detection.dedup.set_length(window);
     }
 
-    fn notify(&self, notices: Vec<AgentEvent>, now: Timestamp) {
-        for notice in notices {
-            self.stream.send_event(&notice, now);
-            self.outbox.notice(notice);
+    fn send_events(&self, events: Vec<AgentEvent>, now: Timestamp) {
+        for event in events {
+            self.stream.send_event(&event, now);
+            self.outbox.notice(event);
         }
     }
 }

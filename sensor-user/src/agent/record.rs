@@ -37,10 +37,10 @@ pub fn record(config: &Config, out: &Path, duration: Option<Duration>) -> anyhow
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stats = Arc::new(Stats::default());
     let computer = computer(config);
-    let speaker = AgentIdentity { computer: computer.to_string(), agent_id: String::new() };
-    let losses = LossReporter::new(speaker, clock.now());
+    let identity = AgentIdentity { computer: computer.to_string(), agent_id: String::new() };
+    let losses = LossReporter::new(identity, clock.now());
     let workers = Workers::start(&config.agent.log, None, &stats).context("start the workers")?;
-    let mut sensor = Sensor::open(config, computer, Arc::clone(&clock), (&workers, &stats))?;
+    let mut sensor = Sensor::open(config, computer, Arc::clone(&clock), &workers, &stats)?;
     sensor.begin()?;
     let writer = Writer { file: BufWriter::new(file), path: out.to_owned(), lines: 0 };
     let mut recording = Recording { sensor, writer, clock, stats, losses };
@@ -78,20 +78,20 @@ impl Recording {
         let mut flushed = self.clock.now();
         while !stop.load(Ordering::Acquire) {
             self.sensor.poll(&mut changes);
-            self.writer.write(self.sensor.answers(), &mut changes)?;
+            self.writer.write(self.sensor.dns_answers(), &mut changes)?;
             let now: Timestamp = self.clock.now();
             if now.duration_since(flushed).abs() >= FLUSH_INTERVAL {
                 self.writer.flush()?;
                 flushed = now;
             }
             let kernel = || self.sensor.capture().counters().ok();
-            self.writer.notices(&self.losses.poll(kernel, &self.stats, now))?;
+            self.writer.write_events(&self.losses.poll(kernel, &self.stats, now))?;
             self.sensor.wait(false)?;
         }
         let kernel = self.sensor.finish(&mut changes)?;
-        self.writer.write(self.sensor.answers(), &mut changes)?;
+        self.writer.write(self.sensor.dns_answers(), &mut changes)?;
         let now = self.clock.now();
-        self.writer.notices(&self.losses.finish(&kernel, &self.stats, now))?;
+        self.writer.write_events(&self.losses.finish(&kernel, &self.stats, now))?;
         self.writer.flush()?;
         log_final(&kernel, &self.stats);
         Ok(self.writer.lines)
@@ -107,18 +107,18 @@ struct Writer {
 impl Writer {
     fn write(
         &mut self,
-        mut answers: impl Iterator<Item = DnsAnswer>,
+        mut dns_answers: impl Iterator<Item = DnsAnswer>,
         changes: &mut Vec<Change>,
     ) -> anyhow::Result<()> {
-        answers.try_for_each(|answer| self.line(&answer))?;
+        dns_answers.try_for_each(|dns_answer| self.line(&dns_answer))?;
         for change in changes.drain(..) {
             self.line(&RecordedChange::from(&change))?;
         }
         Ok(())
     }
 
-    fn notices(&mut self, notices: &[AgentEvent]) -> anyhow::Result<()> {
-        notices.iter().try_for_each(|notice| self.line(notice))
+    fn write_events(&mut self, events: &[AgentEvent]) -> anyhow::Result<()> {
+        events.iter().try_for_each(|event| self.line(event))
     }
 
     fn line(&mut self, item: &impl Serialize) -> anyhow::Result<()> {

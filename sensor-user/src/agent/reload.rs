@@ -58,8 +58,9 @@ pub(super) struct Reloader {
     pub(super) notifier: Arc<Notifier>,
     pub(super) log: Arc<LogHandle>,
     pub(super) workers: Arc<Workers>,
-    /// Confinement of the agent, and the paths that it may write to.
-    pub(super) confined: (Confined, Vec<PathBuf>),
+    pub(super) confined: Confined,
+    /// Paths that the confined agent may write to.
+    pub(super) written: Vec<PathBuf>,
     /// True if `VMComputer` rows are emitted.
     pub(super) has_inventory: bool,
 }
@@ -74,7 +75,7 @@ impl Reloader {
     ) -> &'static str {
         self.notifier.ready(&self.brief());
         loop {
-            match signals.next((outbox, &self.workers), died).await {
+            match signals.next(outbox, &self.workers, died).await {
                 SignalEvent::Reload => self.reload().await,
                 SignalEvent::Stop(reason) => {
                     self.notifier.stopping(SHUTDOWN_LIMIT);
@@ -131,8 +132,7 @@ impl Reloader {
         // An option of the command line, not of the file.
         new.capture.drops_per_million = self.config.capture.drops_per_million;
         let mut restart = self.config.needs_restart(&new);
-        let (confined, written) = &self.confined;
-        if !confined.may_write(written, &new) {
+        if !self.confined.may_write(&self.written, &new) {
             restart.push("sink (a new directory to write to)");
         }
         // `VMComputer` rows start with the agent, if a sink takes rows then.

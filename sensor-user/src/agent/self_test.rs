@@ -52,8 +52,7 @@ pub fn self_test(config: &Config) -> anyhow::Result<SelfTest> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stats = Arc::new(Stats::default());
     let workers = Workers::start(&config.agent.log, None, &stats).context("start the workers")?;
-    let parts = (&workers, &stats);
-    let mut sensor = Sensor::open(config, computer(config), Arc::clone(&clock), parts)?;
+    let mut sensor = Sensor::open(config, computer(config), Arc::clone(&clock), &workers, &stats)?;
     sensor.begin()?;
     let planted = planted_address();
     let mut detection = detection(planted, &stats);
@@ -66,7 +65,7 @@ pub fn self_test(config: &Config) -> anyhow::Result<SelfTest> {
     let (mut collected, mut changes) = (CollectedAlerts::default(), Vec::new());
     while clock.now().duration_since(began) < LIMIT {
         sensor.poll(&mut changes);
-        drop(sensor.answers());
+        drop(sensor.dns_answers());
         for change in changes.drain(..) {
             detection.observe(&change, &mut collected);
         }

@@ -63,7 +63,8 @@ impl Sensor {
         config: &Config,
         computer: Arc<str>,
         clock: Arc<dyn Clock>,
-        (workers, stats): (&Workers, &Arc<Stats>),
+        workers: &Workers,
+        stats: &Arc<Stats>,
     ) -> Result<Self, CaptureError> {
         let capture = Capture::open(&CaptureConfig {
             ring_bytes: config.capture.ring_bytes,
@@ -80,8 +81,8 @@ impl Sensor {
         enricher.ask(Box::new(ProcWorker(Arc::clone(&workers.proc))));
         let connections =
             ConnectionTable::new(Arc::clone(&computer), config.max_connections, Arc::clone(stats));
-        let (most, idle) = (config.capture.udp_flows as usize, config.capture.udp_idle);
-        let flows = UdpTable::new(computer, most, idle, Arc::clone(stats));
+        let (max_flows, idle) = (config.capture.udp_flows as usize, config.capture.udp_idle);
+        let flows = UdpTable::new(computer, max_flows, idle, Arc::clone(stats));
         let mut ingest = Ingest::new(enricher, connections, flows, Arc::clone(stats))
             .with_drops(config.capture.drops_per_million);
         let nat = if config.capture.conntrack {
@@ -165,7 +166,7 @@ impl Sensor {
 
     /// DNS answers since the last call. Must be taken after each poll, before its changes, since a process
     /// resolves a name before it connects.
-    pub(crate) fn answers(&mut self) -> std::vec::Drain<'_, DnsAnswer> {
+    pub(crate) fn dns_answers(&mut self) -> std::vec::Drain<'_, DnsAnswer> {
         self.ingest.answers.drain(..)
     }
 

@@ -62,7 +62,8 @@ impl Signals {
     /// Waits for the next request.
     pub(super) async fn next(
         &mut self,
-        (outbox, workers): (&Outbox, &Workers),
+        outbox: &Outbox,
+        workers: &Workers,
         died: &mut oneshot::Receiver<()>,
     ) -> SignalEvent {
         let mut ticks = tokio::time::interval(Duration::from_millis(200));

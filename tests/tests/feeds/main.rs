@@ -89,7 +89,7 @@ fn feeds(configs: Vec<FeedConfig>, clock: Arc<dyn Clock>) -> (Feeds, Arc<Stats>)
     let stats = Arc::new(Stats::default());
     let state = tempfile::tempdir().unwrap();
     let folder = FeedFolder::open(state.path()).unwrap();
-    let intel = Intel::new(configs, folder, ParserMode::InProcess, (clock, Arc::clone(&stats)));
+    let intel = Intel::new(configs, folder, ParserMode::InProcess, clock, Arc::clone(&stats));
     (Feeds { intel, _state: state }, stats)
 }
 

@@ -132,7 +132,7 @@ fn intel(config: &FeedConfig, state: &Path) -> (Arc<Intel>, Arc<Stats>) {
     let folder = FeedFolder::open(state).unwrap();
     let clock = Arc::new(FixedClock(at()));
     let reading = ParserMode::Child(agent_binary().to_owned());
-    (Intel::new(vec![config.clone()], folder, reading, (clock, Arc::clone(&stats))), stats)
+    (Intel::new(vec![config.clone()], folder, reading, clock, Arc::clone(&stats)), stats)
 }
 
 fn at() -> Timestamp {

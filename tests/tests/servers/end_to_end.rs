@@ -52,7 +52,7 @@ impl StoredFeed {
 fn intel(feed: &FeedConfig, state: &TempDir) -> Arc<Intel> {
     let folder = FeedFolder::open(state.path()).unwrap();
     let reading = ParserMode::Child(agent_binary().to_owned());
-    Intel::new(vec![feed.clone()], folder, reading, (Arc::new(SystemClock), Arc::default()))
+    Intel::new(vec![feed.clone()], folder, reading, Arc::new(SystemClock), Arc::default())
 }
 
 const HOSTS: [&str; 3] = ["203.0.113.5", "203.0.113.6", "203.0.113.7"];

@@ -107,8 +107,8 @@ async fn a_stalled_pipeline_sends_no_keep_alive() {
     assert_eq!(pass(false).await, ["STATUS=OK"], "no iteration yet");
     let moving = pass(true).await;
     assert!(moving.len() >= 9 && moving.iter().all(|text| text == "WATCHDOG=1"), "{moving:?}");
-    let at_most = pass(false).await;
-    assert!(at_most.len() <= 1, "{at_most:?}");
+    let stalled = pass(false).await;
+    assert!(stalled.len() <= 1, "{stalled:?}");
     assert_eq!(pass(false).await, Vec::<String>::new());
     assert!(!pass(true).await.is_empty(), "it advances again");
     task.abort();

@@ -1,4 +1,4 @@
-//! `Feed`: one source of indicators, and what is known of it.
+//! `Feed`: a source of indicators, and its state.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +13,10 @@ use crate::intel::rejects::Rejects;
 use crate::intel::set::segment::{Segment, Validity};
 use crate::intel::set::store::{Meta, OpenSet};
 
-/// Periods without a good pull after which a feed is stale.
-const STALE_PERIODS: u32 = 3;
-/// A feed is not stale before: a pull takes its time.
-const STALE_AFTER: Duration = Duration::from_mins(2);
+/// Number of intervals without a good pull after which a feed is stale.
+const STALE_INTERVALS: u32 = 3;
+/// Minimum time without a good pull after which a feed is stale, since a pull takes some time.
+const STALE_MIN: Duration = Duration::from_mins(2);
 
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -25,9 +25,9 @@ pub(super) struct Feed {
     /// See [`Meta::origin`].
     pub(super) origin: String,
     state: Mutex<FeedState>,
-    /// Held while its files are changed, also by one of the same name that was configured before.
-    work: Arc<Mutex<()>>,
-    /// It is not configured any more: what a pull of it gives is of no use.
+    /// Locked while the feed's files are changed; shared with earlier feeds of the same name.
+    files: Arc<Mutex<()>>,
+    /// True if the feed is no longer configured; the result of its last pull is discarded.
     retired: AtomicBool,
 }
 
@@ -35,18 +35,18 @@ pub(super) struct Feed {
 pub(super) struct FeedState {
     pub(super) segment: Option<Arc<Segment>>,
     pub(super) cursor: Cursor,
-    /// When what is there was last confirmed: by its pull, or by a "not modified" after it.
+    /// Time at which the set was last confirmed: by its pull, or by a later "not modified".
     pub(super) confirmed: Option<Timestamp>,
-    /// Not before then, by the server's own word.
+    /// Earliest time of the next pull, if the server requested a delay.
     pub(super) not_before: Option<Timestamp>,
     pub(super) status: FeedStatus,
 }
 
 impl Feed {
-    /// One that was not pulled yet. `before` had the same name.
+    /// A feed that was not pulled yet. `before` is the earlier feed of the same name.
     pub(super) fn new(config: FeedConfig, before: Option<&Self>) -> Self {
         let name: Arc<str> = config.name.as_str().into();
-        let stale_after = config.interval.saturating_mul(STALE_PERIODS).max(STALE_AFTER);
+        let stale_after = config.interval.saturating_mul(STALE_INTERVALS).max(STALE_MIN);
         let status = FeedStatus::new(Arc::clone(&name), &config, stale_after);
         let origin = config.origin();
         let state = Mutex::new(FeedState {
@@ -56,19 +56,19 @@ impl Feed {
             not_before: None,
             status,
         });
-        let work = before.map(|before| Arc::clone(&before.work)).unwrap_or_default();
-        Self { config, name, origin, state, work, retired: AtomicBool::new(false) }
+        let files = before.map(|before| Arc::clone(&before.files)).unwrap_or_default();
+        Self { config, name, origin, state, files, retired: AtomicBool::new(false) }
     }
 
-    /// Nothing of it is used from here on.
+    /// Marks the feed as no longer configured.
     pub(super) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
     }
 
-    /// The right to change its files; `None` where it is retired.
-    pub(super) fn begin_work(&self) -> Option<MutexGuard<'_, ()>> {
-        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        (!self.retired.load(Ordering::Acquire)).then_some(work)
+    /// Lock for changes of the feed's files; `None` if the feed is retired.
+    pub(super) fn lock_files(&self) -> Option<MutexGuard<'_, ()>> {
+        let lock = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        (!self.retired.load(Ordering::Acquire)).then_some(lock)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, FeedState> {
@@ -79,8 +79,8 @@ impl Feed {
         self.config.validity(confirmed)
     }
 
-    /// Takes a set that is in place.
-    pub(super) fn take(&self, mut set: OpenSet, confirmed: Timestamp) {
+    /// Replaces the set in memory by `set`, which is the saved one.
+    pub(super) fn replace_set(&self, mut set: OpenSet, confirmed: Timestamp) {
         let Meta { pulled, cursor, rejects, .. } = &mut set.meta;
         let (pulled, cursor, rejects) =
             (*pulled, std::mem::take(cursor), std::mem::take::<Rejects>(rejects));

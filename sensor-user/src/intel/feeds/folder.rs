@@ -1,7 +1,7 @@
 //! `FeedFolder`: the last good set of each feed in the state directory.
 //!
-//! `NAME.set` is the set (see [`crate::intel::set::store`]), `NAME.new` one that is being made,
-//! `NAME.confirmed` the time of the last "not modified", `.pull-*` the documents of a pull.
+//! `NAME.set` is the set (see [`crate::intel::set::store`]), `NAME.new` a set that is being built,
+//! `NAME.confirmed` the time of the last "not modified", and `.pull-*` the documents of a pull.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
@@ -12,40 +12,40 @@ use jiff::Timestamp;
 
 use crate::intel::set::store::{OpenSet, StoreError, With};
 
-/// The folder of the sets.
+/// Directory of the saved sets.
 #[derive(Debug, Clone)]
 pub struct FeedFolder {
     path: PathBuf,
 }
 
-/// A set of an earlier run.
+/// Last good set of a feed.
 #[derive(Debug)]
-pub struct Kept {
-    /// Its tables.
+pub struct SavedSet {
+    /// The open file of the set.
     pub set: OpenSet,
-    /// When it was last confirmed.
+    /// Time at which the set was last confirmed.
     pub confirmed: Timestamp,
 }
 
 impl FeedFolder {
-    /// `feeds` in the state directory `state`; made (mode 0700) where it is absent.
+    /// Opens `feeds` in the state directory `state`; creates it (mode 0700) if it is absent.
     pub fn open(state: &Path) -> io::Result<Self> {
         let path = state.join("feeds");
         DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         Ok(Self { path })
     }
 
-    /// The same, where it is only to be read.
+    /// `feeds` in the state directory `state`, for reading only; creates nothing.
     pub fn at(state: &Path) -> Self {
         Self { path: state.join("feeds") }
     }
 
-    /// Where it is.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The set of feed `name`.
+    /// Path of the set of feed `name`.
     pub fn set_path(&self, name: &str) -> PathBuf {
         self.path.join(format!("{name}.set"))
     }
@@ -58,7 +58,7 @@ impl FeedFolder {
         self.path.join(format!("{name}.confirmed"))
     }
 
-    /// Removes what a run that was killed left behind, and sets of feeds that are not in `names`.
+    /// Removes files that a killed run left, and the sets of feeds that are not in `names`.
     pub(super) fn clean(&self, names: &[&str]) {
         let Ok(entries) = std::fs::read_dir(&self.path) else { return };
         for entry in entries.filter_map(Result::ok) {
@@ -74,18 +74,18 @@ impl FeedFolder {
         }
     }
 
-    /// Removes the set of feed `name`, which is configured no more.
+    /// Removes the set of feed `name`, which is no longer configured.
     pub(super) fn forget(&self, name: &str) {
         for path in [self.set_path(name), self.confirmed_path(name)] {
             let removed = std::fs::remove_file(&path);
-            if let Err(error) = removed.or_else(absent_is_fine) {
+            if let Err(error) = removed.or_else(ignore_not_found) {
                 tracing::warn!(path = %path.display(), %error, "remove an old file");
             }
         }
     }
 
-    /// The last good set of feed `name`, if it is of the same `origin`.
-    pub fn load(&self, name: &str, origin: &str) -> Option<Kept> {
+    /// Loads the last good set of feed `name`, if it has the same `origin`.
+    pub fn load(&self, name: &str, origin: &str) -> Option<SavedSet> {
         let path = self.set_path(name);
         let set = match OpenSet::open(&path, With::Tables) {
             Ok(set) => set,
@@ -97,21 +97,21 @@ impl FeedFolder {
             }
         };
         if set.meta.origin != origin {
-            tracing::info!(feed = name, "the last good set is of another kind or place; left out");
+            tracing::info!(feed = name, "the last good set has another kind or location; ignored");
             return None;
         }
         let pulled = set.meta.pulled;
         let confirmed = std::fs::read_to_string(self.confirmed_path(name)).ok();
         let confirmed = confirmed.and_then(|text| text.trim_end().parse().ok());
-        Some(Kept { confirmed: confirmed.map_or(pulled, |it: Timestamp| it.max(pulled)), set })
+        Some(SavedSet { confirmed: confirmed.map_or(pulled, |it: Timestamp| it.max(pulled)), set })
     }
 
-    /// Removes a set that was not finished.
+    /// Removes an incomplete set.
     pub(super) fn remove_new(&self, name: &str) -> io::Result<()> {
-        std::fs::remove_file(self.new_path(name)).or_else(absent_is_fine)
+        std::fs::remove_file(self.new_path(name)).or_else(ignore_not_found)
     }
 
-    /// The new set of feed `name` takes the place of the old one; both are whole at any moment.
+    /// Replaces the set of feed `name` by the new one, atomically: a complete set exists at any time.
     pub(super) fn promote(&self, name: &str) -> Result<OpenSet, StoreError> {
         let new = self.new_path(name);
         let set = OpenSet::open(&new, With::Tables)?;
@@ -120,7 +120,7 @@ impl FeedFolder {
         Ok(set)
     }
 
-    /// Notes that the set of feed `name` is still all of the feed.
+    /// Records that the set of feed `name` is still the whole feed.
     pub(super) fn confirm(&self, name: &str, now: Timestamp) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
         writeln!(file, "{now}")?;
@@ -129,6 +129,7 @@ impl FeedFolder {
     }
 }
 
-fn absent_is_fine(error: io::Error) -> io::Result<()> {
+/// Ignores the error of an absent file.
+fn ignore_not_found(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }

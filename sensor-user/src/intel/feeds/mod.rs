@@ -1,8 +1,7 @@
-//! `Intel`: pulls the feeds, keeps the last good set of each on disk, and swaps in what they make
-//! together.
+//! `Intel`: pulls the feeds, keeps the last good set of each on disk, and swaps in the joined set.
 //!
-//! A pull that fails in any way changes nothing but the feed's status. Lookups go on in the old
-//! set until the new one is complete.
+//! A failed pull changes only the feed's status. Lookups use the old set until the new one is
+//! complete.
 
 mod feed;
 mod folder;
@@ -11,7 +10,7 @@ mod quarantine;
 mod schedule;
 mod status;
 
-pub use folder::{FeedFolder, Kept};
+pub use folder::{FeedFolder, SavedSet};
 pub use status::FeedStatus;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,23 +23,23 @@ use super::config::{FeedConfig, FeedSource};
 use super::fetch::{FetchError, Fetcher};
 use super::parser;
 use super::parser::{ParseJob, ParserMode};
-use super::pull::{Cursor, Extent, PullOutcome};
+use super::pull::{Cursor, Documents, Extent, PullOutcome};
 use super::set::IndicatorSet;
 use super::set::store::OpenSet;
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use feed::Feed;
-use status::{Fault, PullError};
+use status::{PullError, PullFailure};
 
-/// All feeds, and the set that they make together.
+/// All feeds, and their joined set of indicators.
 #[derive(Debug)]
 pub struct Intel {
-    /// In the order of the configuration; replaced as a whole when that is.
+    /// In the order of the configuration; replaced as a whole by a reload.
     feeds: ArcSwap<Vec<Arc<Feed>>>,
-    /// There are others.
+    /// Notified when `feeds` is replaced.
     changed: Notify,
     folder: FeedFolder,
-    reading: ParserMode,
+    parser: ParserMode,
     set: Arc<ArcSwap<IndicatorSet>>,
     /// Held while a set is built, so that an older one never replaces a newer one.
     building: Mutex<()>,
@@ -50,20 +49,21 @@ pub struct Intel {
 }
 
 impl Intel {
-    /// Takes the feeds, whose sets are kept in `folder`; the set is empty until
+    /// Creates the feeds, whose sets are saved in `folder`. The joined set is empty until
     /// [`Intel::load_saved`], [`Intel::load_local`] or a pull.
     pub fn new(
         feeds: Vec<FeedConfig>,
         folder: FeedFolder,
-        reading: ParserMode,
-        (clock, stats): (Arc<dyn Clock>, Arc<Stats>),
+        parser: ParserMode,
+        clock: Arc<dyn Clock>,
+        stats: Arc<Stats>,
     ) -> Arc<Self> {
         let feeds = feeds.into_iter().map(|config| Arc::new(Feed::new(config, None))).collect();
         Arc::new(Self {
             feeds: ArcSwap::from_pointee(feeds),
             changed: Notify::new(),
             folder,
-            reading,
+            parser,
             set: Arc::default(),
             building: Mutex::default(),
             fetcher: Fetcher::new(Arc::clone(&clock)),
@@ -72,19 +72,19 @@ impl Intel {
         })
     }
 
-    /// The set, for the matcher: each load of it gives the newest one.
+    /// The joined set, for the matcher; each load returns the newest one.
     pub fn set(&self) -> Arc<ArcSwap<IndicatorSet>> {
         Arc::clone(&self.set)
     }
 
-    /// How each feed does, in the order of the configuration.
+    /// Status of each feed, in the order of the configuration.
     pub fn status(&self) -> Vec<FeedStatus> {
         let now = self.clock.now();
         self.feeds.load().iter().map(|feed| feed.state().status.at(now)).collect()
     }
 
-    /// Loads the last good set of every feed that has one: call it before the first connection is
-    /// matched. What cannot be used is told in the log, and pulled again.
+    /// Loads the last good set of every feed that has one. Must be called before the first connection is
+    /// matched. Unusable sets are logged, and pulled again.
     pub fn load_saved(&self) {
         let feeds = self.feeds.load();
         let names: Vec<&str> = feeds.iter().map(|feed| &*feed.name).collect();
@@ -96,34 +96,32 @@ impl Intel {
     }
 
     fn take_saved(&self, feed: &Feed) {
-        let Some(kept) = self.folder.load(&feed.name, &feed.origin) else { return };
-        let indicators = kept.set.len();
+        let Some(saved) = self.folder.load(&feed.name, &feed.origin) else { return };
+        let indicators = saved.set.len();
         tracing::info!(feed = &*feed.name, indicators, "last good set loaded");
-        feed.take(kept.set, kept.confirmed);
+        feed.replace_set(saved.set, saved.confirmed);
     }
 
-    /// Reads the feeds that need no network, on this thread. A feed that fails is told in its
-    /// status.
+    /// Reads the feeds that need no network, on this thread. An error is recorded in the feed's status.
     pub fn load_local(&self) {
         for feed in self.feeds.load().iter() {
             if !matches!(feed.config.source, FeedSource::Http(_)) {
                 let pulled = Fetcher::local(&feed.config, self.folder.path());
-                self.settle(feed, pulled);
+                self.process_pull(feed, pulled);
             }
         }
         self.rebuild();
     }
 
-    /// Takes what a pull gave; true where the feed's indicators changed.
-    fn settle(&self, feed: &Feed, pulled: Result<PullOutcome, FetchError>) -> bool {
-        let Some(_alone) = feed.begin_work() else { return false };
+    /// Processes the result of a pull; returns true if the feed's indicators changed.
+    fn process_pull(&self, feed: &Feed, pulled: Result<PullOutcome, FetchError>) -> bool {
+        let Some(_lock) = feed.lock_files() else { return false };
         let now = self.clock.now();
         let not_before = pulled.as_ref().err().and_then(FetchError::wait);
-        let outcome = pulled.map_err(Fault::Fetch).and_then(|pulled| match pulled {
+        let outcome = pulled.map_err(PullError::Fetch).and_then(|pulled| match pulled {
             PullOutcome::NotModified => Ok(None),
             PullOutcome::New { mut documents, extent, cursor } => {
-                let (path, lengths) = documents.finish();
-                let job = self.job(feed, (path, lengths), (extent, cursor), now);
+                let job = self.parse_job(feed, &mut documents, extent, cursor, now);
                 self.next_set(feed, &job).map(Some)
             }
         });
@@ -133,38 +131,41 @@ impl Intel {
         match outcome {
             Ok(new) => {
                 self.stats.feeds_pulled.increment();
-                state.status.good(now);
+                state.status.record_success(now);
                 drop(state);
                 match new {
                     None => self.confirm(feed, now),
                     Some(set) => self.accept(feed, set, now),
                 }
             }
-            Err(fault) => {
+            Err(error) => {
                 self.stats.feeds_failed.increment();
-                if fault.is_damage() {
+                if error.is_damage() {
+                    // The next pull must fetch the whole feed, since the saved set is lost.
                     state.cursor = Cursor::Start;
                 }
-                if fault.is_quarantine() {
+                let is_quarantined = error.is_quarantine();
+                if is_quarantined {
                     self.stats.feeds_quarantined.increment();
                 }
-                let place = feed.config.source.shown();
-                let quarantined = fault.is_quarantine();
-                let error = PullError { feed: &feed.name, place, fault }.to_string();
+                let location = feed.config.source.shown();
+                let error = PullFailure { feed: &feed.name, location, error }.to_string();
                 tracing::warn!(%error, "feed pull failed; its last good content stays");
-                state.status.bad(error, quarantined);
+                state.status.record_failure(error, is_quarantined);
                 false
             }
         }
     }
 
-    fn job(
+    fn parse_job(
         &self,
         feed: &Feed,
-        (documents, lengths): (&std::path::Path, &[u64]),
-        (extent, cursor): (Extent, Cursor),
+        documents: &mut Documents,
+        extent: Extent,
+        cursor: Cursor,
         now: Timestamp,
     ) -> ParseJob {
+        let (documents, lengths) = documents.finish();
         let state = feed.state();
         let previous = state.segment.is_some().then(|| self.folder.set_path(&feed.name));
         let validity = feed.validity(state.confirmed);
@@ -185,28 +186,28 @@ impl Intel {
         }
     }
 
-    /// Has `job` done, and looks whether its outcome can be right. The new set is in place then; of
-    /// one that is none, nothing is left.
-    fn next_set(&self, feed: &Feed, job: &ParseJob) -> Result<OpenSet, Fault> {
-        let set = self.make_set(feed, job);
+    /// Builds the next set, and replaces the saved one if the new set is plausible. Leaves no file of a
+    /// refused set.
+    fn next_set(&self, feed: &Feed, job: &ParseJob) -> Result<OpenSet, PullError> {
+        let set = self.build_set(feed, job);
         if set.is_err()
             && let Err(error) = self.folder.remove_new(&feed.name)
         {
-            tracing::warn!(feed = &*feed.name, %error, "remove a set that was not finished");
+            tracing::warn!(feed = &*feed.name, %error, "incomplete set not removed");
         }
         set
     }
 
-    fn make_set(&self, feed: &Feed, job: &ParseJob) -> Result<OpenSet, Fault> {
+    fn build_set(&self, feed: &Feed, job: &ParseJob) -> Result<OpenSet, PullError> {
         self.folder.remove_new(&feed.name)?;
-        let merged = parser::run_job(&self.reading, job)?;
-        // What is compiled in changes with the agent, and is right.
-        let is_ours = matches!(feed.config.source, FeedSource::Embedded(_));
+        let merged = parser::run_job(&self.parser, job)?;
+        // The built-in feed is trusted: it changes only with the agent.
+        let is_embedded = matches!(feed.config.source, FeedSource::Embedded(_));
         if feed.config.quarantine
-            && !is_ours
-            && let Some(doubt) = quarantine::doubt(merged.previous, merged.indicators)
+            && !is_embedded
+            && let Some(reason) = quarantine::reason(merged.previous, merged.indicators)
         {
-            return Err(Fault::Quarantine(doubt));
+            return Err(PullError::Quarantine(reason));
         }
         Ok(self.folder.promote(&feed.name)?)
     }
@@ -215,29 +216,29 @@ impl Intel {
         let rejected = set.meta.rejects.total();
         self.stats.feed_entries_rejected.add(rejected);
         tracing::info!(feed = &*feed.name, indicators = set.len(), rejected, "feed loaded");
-        feed.take(set, now);
+        feed.replace_set(set, now);
         true
     }
 
-    /// "Not modified": the same as the same documents again.
+    /// Handles "not modified", with the same effect as a pull of the same documents.
     fn confirm(&self, feed: &Feed, now: Timestamp) -> bool {
         let mut state = feed.state();
         state.confirmed = Some(now);
         drop(state);
         if let Err(error) = self.folder.confirm(&feed.name, now) {
-            tracing::warn!(feed = &*feed.name, %error, "note in the state directory that the feed is unchanged");
+            tracing::warn!(feed = &*feed.name, %error, "time of \"not modified\" not written to the state directory");
         }
-        // What names no expiry is valid for longer now; what is there is read with that in mind.
+        // Indicators without an expiry are valid for longer now, so the saved set is loaded again.
         match self.folder.load(&feed.name, &feed.origin) {
-            Some(kept) => {
-                feed.take(kept.set, now);
+            Some(saved) => {
+                feed.replace_set(saved.set, now);
                 true
             }
             None => false,
         }
     }
 
-    /// Builds the set of all feeds and swaps it in.
+    /// Joins the sets of all feeds, and swaps in the result.
     fn rebuild(&self) {
         let building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
         let feeds = self.feeds.load();

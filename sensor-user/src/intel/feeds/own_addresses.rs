@@ -1,22 +1,21 @@
-//! The addresses of this host, which no feed may name without `allow_private`.
+//! Addresses of this host: entries that cover one are rejected without `allow_private`.
 
 use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
 
-/// Addresses at most.
-const MOST: usize = 1 << 16;
+/// Maximum number of addresses.
+const ADDRESSES_MAX: usize = 1 << 16;
 
-/// Those of all interfaces, canonical. Where the kernel refuses there are none, and the log says
-/// so.
+/// Canonical addresses of all interfaces; empty if the kernel refuses the request, which is logged.
 ///
-/// Loopback addresses are not among them: they are special, so that a feed names them only where
-/// its `allow_private` says that it may, and then it is meant (`self-test` alerts on one).
+/// Loopback addresses are excluded. They are special-purpose addresses, so a feed may contain them only
+/// with `allow_private`, and then on purpose (`self-test` alerts on one).
 pub(super) fn addresses() -> Vec<IpAddr> {
     let all = match getifaddrs() {
         Ok(all) => all,
         Err(error) => {
-            tracing::warn!(%error, "list the addresses of this host; feeds may name them now");
+            tracing::warn!(%error, "addresses of this host not listed; feeds may contain them now");
             return Vec::new();
         }
     };
@@ -26,7 +25,7 @@ pub(super) fn addresses() -> Vec<IpAddr> {
         let address = v4.or_else(|| Some(address.as_sockaddr_in6()?.ip().into()))?.to_canonical();
         (!address.is_loopback()).then_some(address)
     });
-    let mut addresses: Vec<IpAddr> = addresses.take(MOST).collect();
+    let mut addresses: Vec<IpAddr> = addresses.take(ADDRESSES_MAX).collect();
     addresses.sort_unstable();
     addresses.dedup();
     addresses

@@ -1,13 +1,13 @@
-//! What of a new set is too strange to be believed: a feed that was cut, emptied or replaced.
+//! Quarantine of implausible sets: a feed may have been truncated, emptied or replaced.
 
-/// Sets smaller than this may change as they like.
-const SMALL: u32 = 10;
-/// Growth by this factor at once is not believed.
-const GROWTH: u32 = 100;
+/// Size below which any change of a set is plausible.
+const CHECKED_MIN: u32 = 10;
+/// Factor from which growth in one pull is implausible.
+const IMPLAUSIBLE_GROWTH: u32 = 100;
 
-/// Why a set of `after` indicators must not follow one of `before` that would still be live.
-pub(super) fn doubt(before: u32, after: u32) -> Option<String> {
-    if before < SMALL {
+/// Reason why a set of `after` indicators is implausible after one with `before` valid indicators.
+pub(super) fn reason(before: u32, after: u32) -> Option<String> {
+    if before < CHECKED_MIN {
         return None;
     }
     if after < before.div_ceil(2) {
@@ -15,7 +15,7 @@ pub(super) fn doubt(before: u32, after: u32) -> Option<String> {
             "more than half is gone at once, {after} of {before} indicators left"
         ));
     }
-    if after / before >= GROWTH {
+    if after / before >= IMPLAUSIBLE_GROWTH {
         return Some(format!("a hundred times as many at once, {after} after {before} indicators"));
     }
     None
@@ -23,11 +23,11 @@ pub(super) fn doubt(before: u32, after: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::doubt;
+    use super::reason;
 
     #[test]
-    fn a_set_that_collapses_or_explodes_is_not_believed() {
-        for (before, after, is_doubtful) in [
+    fn a_set_that_shrinks_or_grows_too_much_is_quarantined() {
+        for (before, after, is_implausible) in [
             (0, 1_000_000, false),
             (9, 0, false),
             (10, 5, false),
@@ -40,7 +40,7 @@ mod tests {
             (10, 1000, true),
             (u32::MAX, u32::MAX, false),
         ] {
-            assert_eq!(doubt(before, after).is_some(), is_doubtful, "{before} {after}");
+            assert_eq!(reason(before, after).is_some(), is_implausible, "{before} {after}");
         }
     }
 }

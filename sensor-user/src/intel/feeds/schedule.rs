@@ -1,4 +1,4 @@
-//! When feeds are pulled, and what becomes of another configuration of them.
+//! Schedule of the pulls, and the reload of the feeds' configuration.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,33 +10,33 @@ use super::Intel;
 use super::feed::Feed;
 use crate::intel::config::FeedConfig;
 
-/// Wait after the first of several failures; it doubles up to the feed's interval.
+/// Delay after the first failure; doubled after each further failure, up to the feed's interval.
 const FIRST_RETRY: Duration = Duration::from_secs(30);
 
 impl Intel {
-    /// Goes on with other feeds. What is configured as before goes on as it was, but that feeds
-    /// which need no network are read again; a feed that is new or configured otherwise is pulled
-    /// at once, and gives what was kept of it until then. It blocks: feeds are read.
+    /// Replaces the feeds. A feed with an unchanged configuration continues, and is read again if it
+    /// needs no network. A new or changed feed is pulled at once, and its saved set is used until then.
+    /// Blocks while local feeds are read.
     pub fn reload(&self, configs: Vec<FeedConfig>) {
         let mut before = self.feeds.load().to_vec();
         let mut feeds = Vec::with_capacity(configs.len());
         for config in configs {
-            let known = before.iter().position(|feed| feed.config.name == config.name);
-            let known = known.map(|at| before.swap_remove(at));
-            if let Some(same) = known.as_ref().filter(|known| known.config == config) {
-                feeds.push(Arc::clone(same));
+            let old = before.iter().position(|feed| feed.config.name == config.name);
+            let old = old.map(|index| before.swap_remove(index));
+            if let Some(unchanged) = old.as_ref().filter(|old| old.config == config) {
+                feeds.push(Arc::clone(unchanged));
                 continue;
             }
-            if let Some(known) = &known {
-                known.retire();
+            if let Some(old) = &old {
+                old.retire();
             }
-            let feed = Feed::new(config, known.as_deref());
+            let feed = Feed::new(config, old.as_deref());
             self.take_saved(&feed);
             feeds.push(Arc::new(feed));
         }
-        for gone in before {
-            gone.retire();
-            self.folder.forget(&gone.name);
+        for removed in before {
+            removed.retire();
+            self.folder.forget(&removed.name);
         }
         self.feeds.store(Arc::new(feeds));
         self.load_local();
@@ -50,26 +50,26 @@ impl Intel {
         }
     }
 
-    /// Pulls each feed at once (local ones were just loaded, where they were) and then at its
-    /// interval, until `shutdown` completes.
+    /// Pulls each feed at once (except local feeds that are already loaded), then at its interval, until
+    /// `shutdown` completes.
     pub async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown);
-        // Dropping the loops afterwards stops them.
+        // The loops stop when the set is dropped.
         let mut loops = JoinSet::new();
-        let mut kept: Vec<(Arc<Feed>, AbortHandle)> = Vec::new();
+        let mut running: Vec<(Arc<Feed>, AbortHandle)> = Vec::new();
         loop {
             let feeds = self.feeds.load_full();
-            kept.retain(|(feed, running)| {
-                let stays = feeds.iter().any(|it| Arc::ptr_eq(it, feed));
-                if !stays {
-                    running.abort();
+            running.retain(|(feed, handle)| {
+                let is_configured = feeds.iter().any(|it| Arc::ptr_eq(it, feed));
+                if !is_configured {
+                    handle.abort();
                 }
-                stays
+                is_configured
             });
             for feed in feeds.iter() {
-                if !kept.iter().any(|(it, _)| Arc::ptr_eq(it, feed)) {
-                    let running = loops.spawn(Arc::clone(&self).keep(Arc::clone(feed)));
-                    kept.push((Arc::clone(feed), running));
+                if !running.iter().any(|(it, _)| Arc::ptr_eq(it, feed)) {
+                    let handle = loops.spawn(Arc::clone(&self).pull_at_interval(Arc::clone(feed)));
+                    running.push((Arc::clone(feed), handle));
                 }
             }
             while loops.try_join_next().is_some() {}
@@ -80,7 +80,7 @@ impl Intel {
         }
     }
 
-    async fn keep(self: Arc<Self>, feed: Arc<Feed>) {
+    async fn pull_at_interval(self: Arc<Self>, feed: Arc<Feed>) {
         loop {
             let (last_pull, failures, not_before) = {
                 let state = feed.state();
@@ -88,10 +88,10 @@ impl Intel {
             };
             if last_pull.is_some() {
                 let random = fastrand::u64(..);
-                let asked = not_before.map(|then| then.duration_since(self.clock.now()));
-                let asked = asked.and_then(|it| Duration::try_from(it).ok()).unwrap_or_default();
-                let wait = wait(feed.config.interval, failures, random).max(asked);
-                tokio::time::sleep(wait).await;
+                let requested = not_before.map(|time| time.duration_since(self.clock.now()));
+                let requested = requested.and_then(|it| Duration::try_from(it).ok());
+                let delay = pull_delay(feed.config.interval, failures, random);
+                tokio::time::sleep(delay.max(requested.unwrap_or_default())).await;
             }
             self.pull(&feed).await;
         }
@@ -100,22 +100,22 @@ impl Intel {
     async fn pull(self: &Arc<Self>, feed: &Arc<Feed>) {
         let cursor = feed.state().cursor.clone();
         let pulled = self.fetcher.pull(&feed.config, &cursor, self.folder.path()).await;
-        // Reading and building take up to seconds; a runtime's worker must not.
-        let (intel, of_task) = (Arc::clone(self), Arc::clone(feed));
-        let settled = tokio::task::spawn_blocking(move || {
-            if intel.settle(&of_task, pulled) {
+        // Parsing and building take up to seconds, which must not block a worker of the runtime.
+        let (intel, pulled_feed) = (Arc::clone(self), Arc::clone(feed));
+        let processed = tokio::task::spawn_blocking(move || {
+            if intel.process_pull(&pulled_feed, pulled) {
                 intel.rebuild();
             }
         });
-        if let Err(error) = settled.await {
-            tracing::error!(feed = &*feed.name, %error, "bug: reading a feed stopped; please report");
+        if let Err(error) = processed.await {
+            tracing::error!(feed = &*feed.name, %error, "processing of a pull panicked; please report");
         }
     }
 }
 
-/// Time to the next pull: the interval, or after failures a shorter time that doubles; and up to
-/// a tenth more, so that many hosts do not ask in the same second.
-fn wait(interval: Duration, failures: u32, random: u64) -> Duration {
+/// Time to the next pull: the interval, or after failures a shorter delay that doubles. Up to a tenth is
+/// added, so that the hosts of a fleet do not send their requests in the same second.
+fn pull_delay(interval: Duration, failures: u32, random: u64) -> Duration {
     let base = match failures {
         0 => interval,
         _ => FIRST_RETRY.saturating_mul(1 << (failures - 1).min(16)).min(interval),
@@ -129,13 +129,13 @@ fn wait(interval: Duration, failures: u32, random: u64) -> Duration {
 mod tests {
     use std::time::Duration;
 
-    use super::wait;
+    use super::pull_delay;
 
     #[test]
-    fn failures_are_retried_soon_and_hosts_do_not_ask_together() {
+    fn failures_are_retried_soon_and_requests_of_a_fleet_are_spread() {
         let hour = Duration::from_hours(1);
         let secs = Duration::from_secs;
-        for (interval, failures, random, waited) in [
+        for (interval, failures, random, delay) in [
             (hour, 0, 0, hour),
             (hour, 0, 100, secs(3960)),
             (hour, 1, 0, secs(30)),
@@ -144,7 +144,7 @@ mod tests {
             (secs(10), 1, 0, secs(10)),
             (Duration::ZERO, 0, 0, secs(1)),
         ] {
-            assert_eq!(wait(interval, failures, random), waited, "{failures} {random}");
+            assert_eq!(pull_delay(interval, failures, random), delay, "{failures} {random}");
         }
     }
 }

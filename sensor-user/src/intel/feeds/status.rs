@@ -1,4 +1,4 @@
-//! How a feed does, and what can go wrong with a pull.
+//! Status of a feed, and the errors of a pull.
 
 use std::io;
 use std::sync::Arc;
@@ -15,44 +15,45 @@ use crate::intel::parser::ParserError;
 use crate::intel::rejects::Rejects;
 use crate::intel::set::store::StoreError;
 
-/// How a feed does.
+/// Status of a feed.
 #[derive(Debug, Clone)]
 pub struct FeedStatus {
-    /// Its name.
+    /// Name in the configuration.
     pub name: Arc<str>,
-    /// How it is read.
+    /// Kind of the feed.
     pub kind: FeedKind,
-    /// Where it is, without what may be secret.
-    pub place: String,
-    /// When it was last pulled, with whatever outcome.
+    /// Path or URL, without parts that may be secret.
+    pub location: String,
+    /// Time of the last pull, successful or not.
     pub last_pull: Option<Timestamp>,
-    /// When a pull was last good ("not modified" is).
+    /// Time of the last good pull; "not modified" counts as one.
     pub last_good: Option<Timestamp>,
-    /// When what is in the set was pulled.
+    /// Time of the pull whose documents are in the set.
     pub loaded: Option<Timestamp>,
-    /// Indicators that it gives to the set.
+    /// Number of the feed's indicators in the set.
     pub indicators: usize,
-    /// Why the last pull failed; `None` after a good one.
+    /// Error of the last pull; `None` after a good one.
     pub last_error: Option<String>,
-    /// Whether the last pull is held back, since it looked wrong.
+    /// True if the set of the last pull is quarantined as implausible.
     pub is_quarantined: bool,
-    /// Whether there was no good pull for three periods.
+    /// True if there was no good pull for three intervals.
     pub is_stale: bool,
-    /// Pulls that failed since the last good one.
+    /// Number of failed pulls since the last good one.
     pub failures: u32,
-    /// What of the last good body was not used.
+    /// Rejected entries of the last good pull.
     pub rejects: Arc<Rejects>,
     stale_after: Duration,
+    /// Time of the first failure of a feed without a good pull.
     since: Option<Timestamp>,
 }
 
 impl FeedStatus {
-    /// Of a feed that was not pulled yet.
+    /// Status of a feed that was not pulled yet.
     pub(super) fn new(name: Arc<str>, config: &FeedConfig, stale_after: Duration) -> Self {
         Self {
             name,
             kind: config.kind,
-            place: config.source.shown(),
+            location: config.source.shown(),
             last_pull: None,
             last_good: None,
             loaded: None,
@@ -67,7 +68,7 @@ impl FeedStatus {
         }
     }
 
-    /// As it is at `now`.
+    /// Copy of the status, with `is_stale` at time `now`.
     pub(super) fn at(&self, now: Timestamp) -> Self {
         let mut status = self.clone();
         let good = self.last_good.or(self.since);
@@ -76,25 +77,25 @@ impl FeedStatus {
         status
     }
 
-    /// Notes a good pull.
-    pub(super) fn good(&mut self, now: Timestamp) {
+    /// Records a good pull.
+    pub(super) fn record_success(&mut self, now: Timestamp) {
         self.last_good = Some(now);
         self.last_error = None;
         self.is_quarantined = false;
         self.failures = 0;
     }
 
-    /// Notes one that was not.
-    pub(super) fn bad(&mut self, error: String, is_quarantined: bool) {
-        // A feed that never was good is as old as its first failure.
+    /// Records a failed pull.
+    pub(super) fn record_failure(&mut self, error: String, is_quarantined: bool) {
+        // The age of a feed without a good pull is the time since its first failure.
         self.since = self.since.or(self.last_pull);
         self.last_error = Some(error);
         self.is_quarantined = is_quarantined;
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// What is wrong with it.
-    pub fn fault(&self) -> Option<String> {
+    /// Reason why the feed is degraded, if it is.
+    pub fn degraded_reason(&self) -> Option<String> {
         let stale = || {
             let good = self.last_good.map_or_else(|| "never".to_owned(), |it| it.to_string());
             format!("feed {}: no good pull for three intervals, the last {good}", self.name)
@@ -103,21 +104,22 @@ impl FeedStatus {
     }
 }
 
-/// A pull that was not good.
+/// Error of a pull, with the feed's name and location.
 #[derive(Debug, thiserror::Error)]
-#[error("feed {feed}: {place}: {fault}")]
-pub(super) struct PullError<'a> {
+#[error("feed {feed}: {location}: {error}")]
+pub(super) struct PullFailure<'a> {
     pub(super) feed: &'a str,
-    pub(super) place: String,
-    pub(super) fault: Fault,
+    pub(super) location: String,
+    pub(super) error: PullError,
 }
 
+/// Error of a pull: in the request, in the documents, or in the state directory.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum PullError {
     #[error("{}", chain(.0))]
     Fetch(FetchError),
     #[error("{}", chain(.0))]
-    Reader(#[from] ParserError),
+    Parser(#[from] ParserError),
     #[error("work in the state directory: {0}; is the disk full?")]
     State(#[from] io::Error),
     #[error("the new set: {}", chain(.0))]
@@ -126,13 +128,13 @@ pub(super) enum Fault {
     Quarantine(String),
 }
 
-impl Fault {
+impl PullError {
     pub(super) const fn is_quarantine(&self) -> bool {
         matches!(self, Self::Quarantine(_))
     }
 
-    /// Whether what is on disk of the feed is damaged.
+    /// True if the feed's saved set is damaged.
     pub(super) const fn is_damage(&self) -> bool {
-        matches!(self, Self::Reader(ParserError::Damaged(_)))
+        matches!(self, Self::Parser(ParserError::Damaged(_)))
     }
 }

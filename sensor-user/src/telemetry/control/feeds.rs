@@ -69,13 +69,13 @@ impl From<&Reject> for RejectReport {
 impl FeedReport {
     /// Report of `status`, with rejected entries if `with_rejects`.
     pub fn new(status: &FeedStatus, with_rejects: bool) -> Self {
-        let reason = status.fault().unwrap_or_default();
+        let reason = status.degraded_reason().unwrap_or_default();
         let counts = status.rejects.counts().iter();
         let rejects = if with_rejects { status.rejects.kept() } else { &[] };
         Self {
             name: status.name.to_string(),
             kind: status.kind.name().to_owned(),
-            location: status.place.clone(),
+            location: status.location.clone(),
             state: if reason.is_empty() { State::Ok } else { State::Degraded },
             reason,
             quarantined: status.is_quarantined,
