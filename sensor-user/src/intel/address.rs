@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-/// Private, special and local ranges. An indicator that overlaps one of them is excluded, unless its
-/// feed sets `allow_private`.
+/// Private, special and local ranges. An indicator that overlaps one of them is excluded, unless
+/// its feed sets `allow_private`.
 static EXCLUDED: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
     [
         "0.0.0.0/8",
@@ -90,8 +90,8 @@ fn overlap(one: &IpNet, other: &IpNet) -> bool {
     }
 }
 
-/// True if the address is in one of the private, special and local ranges that are excluded unless a
-/// feed allows them.
+/// True if the address is in one of the private, special and local ranges that are excluded unless
+/// a feed allows them.
 pub fn is_special(address: IpAddr) -> bool {
     let host = host(address);
     EXCLUDED.iter().any(|range| overlap(range, &host))

@@ -14,8 +14,8 @@ static NO_FEED: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
 
 /// An address or a network of a feed, with its metadata and validity.
 ///
-/// Text fields are as given by the feed, "" if absent. They are hostile input: code that prints them
-/// escapes them.
+/// Text fields are as given by the feed, "" if absent. They are hostile input: code that prints
+/// them escapes them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Indicator {
     /// `IndicatorId` of a row; `<feed>:<prefix>` for list feeds. Unique within a feed.
@@ -27,7 +27,8 @@ pub struct Indicator {
     pub prefix: IpNet,
     /// The prefix as the feed writes it (`TI_ipEntity`).
     pub entity: String,
-    /// First instant at which it is not valid any more; `None` for no expiry (never for legacy rows).
+    /// First instant at which it is not valid any more; `None` for no expiry (never for legacy
+    /// rows).
     #[serde(with = "serde_time::optional")]
     pub expires: Option<Timestamp>,
     /// Creation time of the row (`TimeGenerated`), or the time of the pull.
@@ -98,8 +99,8 @@ impl Ports {
         self.remote.is_empty() && self.local.is_empty()
     }
 
-    /// True if a connection with these ports matches. An unknown port (`None`, or 0 before the kernel
-    /// has chosen one) is in no range.
+    /// True if a connection with these ports matches. An unknown port (`None`, or 0 before the
+    /// kernel has chosen one) is in no range.
     pub fn allow(&self, remote: Option<u16>, local: Option<u16>) -> bool {
         let allows = |ranges: &[PortRange], port: Option<u16>| {
             let is_in = |port| ranges.iter().any(|it| it.first <= port && port <= it.last);

@@ -1,5 +1,5 @@
-//! Result of a pull: documents on disk, their extent (the whole feed, or changes), and the cursor of
-//! the next pull.
+//! Result of a pull: documents on disk, their extent (the whole feed, or changes), and the cursor
+//! of the next pull.
 
 use std::collections::BTreeMap;
 use std::fs::File;

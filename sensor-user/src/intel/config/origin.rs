@@ -12,8 +12,8 @@ use crate::intel::formats::kind::FeedKind;
 use crate::intel::formats::list::{ListColumns, ListField, ListFormat, ListShape};
 
 impl FeedConfig {
-    /// Returns the text that identifies the sets of this feed: kind, location and every setting that
-    /// decides which indicators a document gives.
+    /// Returns the text that identifies the sets of this feed: kind, location and every setting
+    /// that decides which indicators a document gives.
     pub fn origin(&self) -> String {
         let location = match &self.source {
             // A hash, since the URL may hold a secret.
@@ -112,7 +112,8 @@ mod tests {
     fn the_origin_of_each_kind_is_spelled_as_in_version_0_1_0() {
         const REST: &str = "e283056f3bd1d8619128e448c34af9dee236bf65877acf38c7c86b0532d6f221 \
             false 8 19 None ListFormat { shape: Plain, separator: None, columns: Columns({}), \
-            outer: Columns({}), kinds: [], is_key_id: false, threat_type: \"\", description: \"\", url: \"\" }";
+            outer: Columns({}), kinds: [], is_key_id: false, threat_type: \"\", \
+            description: \"\", url: \"\" }";
         for (kind, word) in [
             (FeedKind::List, "List"),
             (FeedKind::Sentinel, "Sentinel"),

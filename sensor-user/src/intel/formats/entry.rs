@@ -33,8 +33,8 @@ pub struct FeedEntry {
 #[derive(Debug, Clone, PartialEq)]
 pub enum EntryContent {
     /// At least one indicator, each with its own prefix. `feed` is not set yet, and `id` is the
-    /// entry's. `expires` is `None`, and `time_generated` the time of the pull, where the feed gives
-    /// none.
+    /// entry's. `expires` is `None`, and `time_generated` the time of the pull, where the feed
+    /// gives none.
     Indicators(Vec<Indicator>),
     /// Not an indicator any more, which also ends earlier versions: revoked, deleted, benign,
     /// excluded.

@@ -15,7 +15,8 @@ use super::entry::ReadError;
 
 /// Maximum length in bytes of a text that is joined from several values.
 const JOINED_MAX: usize = 4096;
-/// Maximum length of a kept text in bytes, since a million entries may share a text of their document.
+/// Maximum length of a kept text in bytes, since a million entries may share a text of their
+/// document.
 const TEXT_MAX: usize = 8192;
 
 /// Any JSON value as text: numbers and booleans are written out, elements of an array are joined by
@@ -188,8 +189,8 @@ impl<'de, M: ObjectVisitor> Visitor<'de> for EachObject<'_, M> {
     }
 }
 
-/// Passes the JSON text of each element of an array to a function, so that an element of a wrong type
-/// can be rejected by itself. Skips a value that is not an array; returns true for an array.
+/// Passes the JSON text of each element of an array to a function, so that an element of a wrong
+/// type can be rejected by itself. Skips a value that is not an array; returns true for an array.
 #[derive(Debug)]
 pub(crate) struct EachElement<F>(pub(crate) F);
 
@@ -270,8 +271,8 @@ fn read_error(error: serde_json::Error, expected: &str) -> ReadError {
     ReadError::Format(format!("the body is not {expected}: {error}"))
 }
 
-/// Returns the error for a document without the expected members, such as `{"error": …}`. `sample` is
-/// a part of it.
+/// Returns the error for a document without the expected members, such as `{"error": …}`. `sample`
+/// is a part of it.
 pub(crate) fn unexpected_document(expected: &str, sample: &str) -> ReadError {
     let sample: String = sample.chars().take(200).collect();
     ReadError::Format(format!("the body is not {expected}: it is {sample:?}"))

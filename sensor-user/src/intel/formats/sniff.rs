@@ -5,7 +5,8 @@ use serde::de::{DeserializeSeed as _, Error as _, IgnoredAny, MapAccess};
 use super::json::{EachObject, ObjectVisitor};
 use super::kind::FeedKind;
 
-/// Keys of the outermost object, or of the objects in the outermost array, that are unique to a kind.
+/// Keys of the outermost object, or of the objects in the outermost array, that are unique to a
+/// kind.
 const KEYS: [(&str, FeedKind); 14] = [
     // STIX 2.1, 3.2 (every object has a type) and 8 (bundles); TAXII 2.1, 3.7 (envelopes).
     ("type", FeedKind::Stix),
@@ -27,8 +28,8 @@ const KEYS: [(&str, FeedKind); 14] = [
     ("IndicatorId", FeedKind::Sentinel),
 ];
 
-/// Detects the format of a file that begins with `head`. A file that is not JSON is a list, and JSON
-/// without a known key is taken for rows.
+/// Detects the format of a file that begins with `head`. A file that is not JSON is a list, and
+/// JSON without a known key is taken for rows.
 pub fn sniff(head: &[u8]) -> FeedKind {
     let text = head.trim_ascii_start();
     // An IPv6 address may be in brackets.

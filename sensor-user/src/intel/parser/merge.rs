@@ -200,8 +200,8 @@ impl Merge {
         EntryContent::Indicators(indicators)
     }
 
-    /// Writes a record. An unchanged record keeps its age from the previous set. Returns false if the
-    /// record is too long to be read again.
+    /// Writes a record. An unchanged record keeps its age from the previous set. Returns false if
+    /// the record is too long to be read again.
     fn write(&mut self, indicator: &mut Indicator, previous: Option<Identity>) -> io::Result<bool> {
         if indicator.time_generated == self.now {
             // Stands for the time of the pull, so that the record is equal in every pull.
@@ -246,8 +246,8 @@ impl Merge {
         Ok(MergeSummary { indicators, previous, entries: self.entries })
     }
 
-    /// Copies records of the previous set that stay. Returns the number of its records that are live
-    /// now.
+    /// Copies records of the previous set that stay. Returns the number of its records that are
+    /// live now.
     fn carry_over(&mut self, previous: &OpenSet, ttl: Ttl) -> io::Result<u32> {
         let now = self.now;
         let live = |number: u32| previous.fact(number).filter(|fact| !ttl.is_over(*fact, now));

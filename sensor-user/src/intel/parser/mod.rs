@@ -2,8 +2,9 @@
 //!
 //! Feed content is hostile, and parsing it needs only memory and two files. So the launcher starts
 //! `netsensor parse-feed` for each pull. The agent sends a [`ParseJob`] over the child's standard
-//! input, which is a socket, and receives a [`ParserReport`] from it. The child opens its files, drops
-//! all other privileges (`privsep::sandbox::confine_feed_parser`), and only then reads the feed.
+//! input, which is a socket, and receives a [`ParserReport`] from it. The child opens its files,
+//! drops all other privileges (`privsep::sandbox::confine_feed_parser`), and only then reads the
+//! feed.
 
 pub(super) mod merge;
 

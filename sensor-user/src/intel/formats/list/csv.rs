@@ -1,8 +1,8 @@
 //! CSV: one row per line, with columns by the names of a header or by number.
 //!
-//! The header may be a comment, columns may be quoted, and blanks may surround separators, also next
-//! to quoted columns. Exports of known feeds combine all of these, which the CSV crates do not read.
-//! A row ends with its line, so that a missing quote loses one row only.
+//! The header may be a comment, columns may be quoted, and blanks may surround separators, also
+//! next to quoted columns. Exports of known feeds combine all of these, which the CSV crates do not
+//! read. A row ends with its line, so that a missing quote loses one row only.
 
 use std::borrow::Cow;
 use std::io::BufRead;

@@ -138,8 +138,8 @@ pub struct ListFormat {
     pub columns: ListColumns,
     /// Members of the enclosing objects, for fields that the entry itself does not have (JSON).
     pub outer: ListColumns,
-    /// Values of the kind column that mark addresses; entries with others are not used. Empty if there is
-    /// no such column.
+    /// Values of the kind column that mark addresses; entries with others are not used. Empty if
+    /// there is no such column.
     pub kinds: Vec<String>,
     /// True if the key of the enclosing object is the id of an entry (JSON).
     pub is_key_id: bool,

@@ -44,8 +44,8 @@ impl ListFormatError {
 }
 
 impl ListFormat {
-    /// Builds the format from the keys of a configuration. `columns` has one or more columns by the name
-    /// of each field; with a preset, the other keys replace its values.
+    /// Builds the format from the keys of a configuration. `columns` has one or more columns by the
+    /// name of each field; with a preset, the other keys replace its values.
     pub fn from_config(
         preset: Option<&str>,
         shape: Option<&str>,

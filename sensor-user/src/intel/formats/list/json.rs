@@ -1,6 +1,6 @@
-//! JSON: each object with an address member is an entry, at any depth of the document: in an array, in
-//! an object of arrays or of objects by id, or in an enclosing object whose members apply to all entries
-//! inside. JSON lines: the same, one document per line.
+//! JSON: each object with an address member is an entry, at any depth of the document: in an array,
+//! in an object of arrays or of objects by id, or in an enclosing object whose members apply to all
+//! entries inside. JSON lines: the same, one document per line.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -83,8 +83,8 @@ pub(super) fn read_lines(
     Ok(used)
 }
 
-/// Field of a member, its rank among the columns of that field, and whether it applies to all entries
-/// inside the object.
+/// Field of a member, its rank among the columns of that field, and whether it applies to all
+/// entries inside the object.
 #[derive(Debug, Clone, Copy)]
 struct FieldBinding {
     field: ListField,
@@ -139,7 +139,8 @@ impl<'s> WalkState<'s> {
     }
 }
 
-/// Visitor of a value; returns the number of objects in it that should be entries but have no address.
+/// Visitor of a value; returns the number of objects in it that should be entries but have no
+/// address.
 struct ValueWalker<'w, 's, 'de> {
     state: &'w mut WalkState<'s>,
     outer: &'w ListRow<'de>,

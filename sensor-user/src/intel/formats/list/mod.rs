@@ -27,8 +27,8 @@ use crate::intel::address::PrefixPolicy;
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::Rejects;
 
-/// Reads a list in `format`, whose first line (JSON: entry) has the position `first_position`. Returns
-/// the number of its lines (JSON: entries).
+/// Reads a list in `format`, whose first line (JSON: entry) has the position `first_position`.
+/// Returns the number of its lines (JSON: entries).
 ///
 /// ```
 /// use sensor_user::intel::{
@@ -81,8 +81,8 @@ pub struct ParsedIndicators {
     pub rejects: Rejects,
 }
 
-/// Reads a plain list into indicators without an expiry, made at `pulled`. Duplicate entries are one
-/// indicator.
+/// Reads a plain list into indicators without an expiry, made at `pulled`. Duplicate entries are
+/// one indicator.
 pub fn parse(
     reader: impl BufRead,
     feed: &Arc<str>,

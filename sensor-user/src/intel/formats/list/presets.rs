@@ -138,7 +138,8 @@ fn threatfox(shape: ListShape) -> ListFormat {
     }
 }
 
-/// Pulses of the OTX response to `subscribed`, with their indicators; or the indicators of one pulse.
+/// Pulses of the OTX response to `subscribed`, with their indicators; or the indicators of one
+/// pulse.
 fn otx() -> ListFormat {
     ListFormat {
         shape: ListShape::Json,

@@ -25,8 +25,8 @@ use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 use tags::{confidence, groups, tlp};
 
-/// Maximum number of attributes that are held until the end of their event; when it is reached, they
-/// are passed on without the title and tags that follow.
+/// Maximum number of attributes that are held until the end of their event; when it is reached,
+/// they are passed on without the title and tags that follow.
 const PENDING_MAX: usize = 100_000;
 const EXPECTED: &str = "a response or an event of MISP";
 

@@ -6,7 +6,8 @@
 //! *before* the newest row of an id is chosen, so that an older valid row outlives a newer one that
 //! lost its address. The newest row (of equal times, the later in input) determines whether the
 //! indicator is live: active, not deleted, not revoked, and with an expiry after now. Only in the
-//! newer table the expiry may be missing. A row without `IndicatorId` has the id "", as in the rule.
+//! newer table the expiry may be missing. A row without `IndicatorId` has the id "", as in the
+//! rule.
 
 mod legacy;
 mod packed;
@@ -76,7 +77,8 @@ impl RowReader {
         self.table.feed = feed;
     }
 
-    /// Returns the rejects since the last call, so that those of each file can be reported separately.
+    /// Returns the rejects since the last call, so that those of each file can be reported
+    /// separately.
     pub fn take_rejects(&mut self) -> Rejects {
         std::mem::take(&mut self.found.rejects)
     }

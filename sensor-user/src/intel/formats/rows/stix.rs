@@ -1,7 +1,8 @@
 //! `StixRow`: a row of `ThreatIntelIndicators`, the table of STIX objects.
 //!
-//! Addresses come from its pattern, or without one from the single observable that Microsoft Sentinel
-//! extracted. Texts come from the object in `Data`, by the published mapping to the older table.
+//! Addresses come from its pattern, or without one from the single observable that Microsoft
+//! Sentinel extracted. Texts come from the object in `Data`, by the published mapping to the older
+//! table.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -15,7 +15,8 @@ pub(super) struct UsableRow {
     pub(super) indicators: Vec<Indicator>,
 }
 
-/// Columns that decide whether the indicators of a row are live, if the row is the newest of its id.
+/// Columns that decide whether the indicators of a row are live, if the row is the newest of its
+/// id.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowState {
     pub(super) active: bool,

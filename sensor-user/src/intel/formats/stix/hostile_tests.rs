@@ -1,4 +1,4 @@
-//! Bytes in any number, order and pieces.
+//! Hostile documents: bytes in any number and order, read in chunks of any size.
 
 use std::io::{self, Read};
 
@@ -10,7 +10,7 @@ use super::window::OBJECT_MAX;
 use super::*;
 use crate::intel::formats::entry::CollectedEntries;
 
-/// Gives so many bytes, all the same, after and before others.
+/// Reader of a head, a byte repeated many times, and a tail.
 struct Long<'a>(&'a [u8], u8, usize, &'a [u8]);
 
 impl Read for Long<'_> {
@@ -57,7 +57,7 @@ fn no_run_of_bytes_is_kept_in_memory() {
     }
 }
 
-/// Gives few bytes at a time.
+/// Reader that returns few bytes at a time.
 struct Slow<'a>(&'a [u8], usize);
 
 impl Read for Slow<'_> {
@@ -96,9 +96,9 @@ fn parts() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// However the bytes come, and whatever they are.
+    /// For any bytes and any sizes of reads.
     #[test]
-    fn what_is_found_does_not_depend_on_how_it_is_read(text in parts(), step in 1..9_usize) {
+    fn the_result_does_not_depend_on_the_size_of_reads(text in parts(), step in 1..9_usize) {
         let (whole, found) = read(&text);
         let mut slow = CollectedEntries::default();
         let slowly = read_stix(Slow(text.as_bytes(), step), &policy(), 1, &mut slow);

@@ -1,23 +1,22 @@
-//! Markings: the Traffic Light Protocol level of an entry, also where the definition of a marking
-//! comes after its use.
+//! Markings: Traffic Light Protocol levels of entries, also if a marking is defined after its use.
 //!
-//! The definitions of TLP 1 and TLP 2 have fixed ids. Any other may stand anywhere in the document:
-//! an entry that refers to one not yet seen waits, and with it what comes after, so that the order
-//! stays. At most `WAITING_MAX` wait; then the first goes on with what is known.
+//! The definitions of TLP 1 and TLP 2 have fixed ids. Others may be anywhere in the document: an
+//! entry that refers to an unknown one is held, together with all entries after it, so that the
+//! order stays. At most `PENDING_MAX` are held; then the first is passed on with the known levels.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::super::columns::JsonStr;
 use super::super::entry::{EntryContent, EntrySink, FeedEntry};
 
-/// Entries that wait at most; one of several indicators counts as so many.
-const WAITING_MAX: usize = 4096;
-/// Bytes of the id of a definition; those that are longer are not looked at.
+/// Maximum number of held entries; an entry with several indicators counts as several.
+const PENDING_MAX: usize = 4096;
+/// Maximum length of the id of a definition in bytes; longer ones are ignored.
 const ID_MAX: usize = 128;
-/// Definitions that are remembered at most.
+/// Maximum number of stored definitions.
 const KNOWN_MAX: usize = 16_384;
 
-/// How far something may be passed on; a greater one is stricter. Words as in the definitions of
+/// Level of the Traffic Light Protocol; a greater one is stricter. Names as in the definitions of
 /// TLP 1.0 (STIX 2.1, section 7.2.1.4) and TLP 2.0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum TlpLevel {
@@ -29,7 +28,7 @@ enum TlpLevel {
     Red,
 }
 
-/// `marking-definition--` is before each.
+/// Fixed ids of the definitions, without `marking-definition--`.
 const FIXED: [(&str, TlpLevel); 9] = [
     ("613f2e26-407d-48c7-9eca-b8e91df99dc9", TlpLevel::White),
     ("34098fce-860f-48ae-8e50-ebd3cc5e41da", TlpLevel::Green),
@@ -43,7 +42,7 @@ const FIXED: [(&str, TlpLevel); 9] = [
 ];
 
 impl TlpLevel {
-    const fn word(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::White => "white",
             Self::Clear => "clear",
@@ -54,38 +53,38 @@ impl TlpLevel {
         }
     }
 
-    /// `amber`, `TLP:AMBER`, `tlp:amber+strict`.
-    fn named(text: &str) -> Option<Self> {
+    /// Parses `amber`, `TLP:AMBER`, `tlp:amber+strict`.
+    fn parse(text: &str) -> Option<Self> {
         let text = text.trim().to_ascii_lowercase();
         let word = text.strip_prefix("tlp:").unwrap_or(&text).trim_start();
         [Self::White, Self::Clear, Self::Green, Self::Amber, Self::AmberStrict, Self::Red]
             .into_iter()
-            .find(|level| level.word() == word)
+            .find(|level| level.name() == word)
     }
 }
 
-/// An entry whose markings are not all known yet.
+/// An entry that is held until its markings are known.
 #[derive(Debug)]
 struct PendingEntry {
     entry: FeedEntry,
     level: Option<TlpLevel>,
-    /// Ids.
+    /// Ids of its unknown markings.
     unknown: Vec<String>,
 }
 
-/// Definitions seen so far, and what waits for others.
+/// Known definitions, and the entries that wait for others.
 #[derive(Debug, Default)]
 pub(super) struct Markings {
-    /// By id; no level where it is not one of the TLP.
+    /// Level by id; `None` for a marking other than TLP.
     known: HashMap<String, Option<TlpLevel>>,
-    waiting: VecDeque<PendingEntry>,
-    /// As counted for `WAITING_MAX`.
-    waiting_count: usize,
+    pending: VecDeque<PendingEntry>,
+    /// As counted for `PENDING_MAX`.
+    pending_count: usize,
 }
 
 impl Markings {
-    /// Passes an entry on, with the strictest of its markings, now or once these are known.
-    pub(super) fn pass(
+    /// Passes an entry to the sink with the strictest level of its markings, once they are known.
+    pub(super) fn push(
         &mut self,
         entry: FeedEntry,
         references: &[JsonStr<'_>],
@@ -99,37 +98,37 @@ impl Markings {
             }
         }
         let is_marked = matches!(entry.content, EntryContent::Indicators(_));
-        if self.waiting.is_empty() && (unknown.is_empty() || !is_marked) {
+        if self.pending.is_empty() && (unknown.is_empty() || !is_marked) {
             entries.push(marked(entry, level));
             return;
         }
-        self.waiting_count += weight(&entry);
-        self.waiting.push_back(PendingEntry { entry, level, unknown });
-        if self.waiting_count > WAITING_MAX {
-            while self.waiting_count > WAITING_MAX {
+        self.pending_count += weight(&entry);
+        self.pending.push_back(PendingEntry { entry, level, unknown });
+        if self.pending_count > PENDING_MAX {
+            while self.pending_count > PENDING_MAX {
                 self.release_first(entries);
             }
             self.release_known(entries);
         }
     }
 
-    /// Remembers a definition, by what it says of itself.
+    /// Stores a definition. Its level is the first of `texts` that names one.
     pub(super) fn define(&mut self, id: &str, texts: [&str; 2], entries: &mut dyn EntrySink) {
         if self.known.len() >= KNOWN_MAX || id.len() > ID_MAX {
             return;
         }
-        self.known.insert(id.to_owned(), texts.into_iter().find_map(TlpLevel::named));
+        self.known.insert(id.to_owned(), texts.into_iter().find_map(TlpLevel::parse));
         self.release_known(entries);
     }
 
-    /// The document is at its end.
+    /// Passes all held entries on, at the end of the document.
     pub(super) fn finish(mut self, entries: &mut dyn EntrySink) {
-        while !self.waiting.is_empty() {
+        while !self.pending.is_empty() {
             self.release_first(entries);
         }
     }
 
-    #[expect(clippy::option_option, reason = "unknown, and known to be none, are two things")]
+    #[expect(clippy::option_option, reason = "an unknown marking differs from one without a level")]
     fn level(&self, id: &str) -> Option<Option<TlpLevel>> {
         if let Some(known) = self.known.get(id) {
             return Some(*known);
@@ -139,7 +138,7 @@ impl Markings {
     }
 
     fn release_known(&mut self, entries: &mut dyn EntrySink) {
-        while self.waiting.front().is_some_and(|it| {
+        while self.pending.front().is_some_and(|it| {
             !matches!(it.entry.content, EntryContent::Indicators(_))
                 || it.unknown.iter().all(|id| self.level(id).is_some())
         }) {
@@ -148,8 +147,8 @@ impl Markings {
     }
 
     fn release_first(&mut self, entries: &mut dyn EntrySink) {
-        let Some(PendingEntry { entry, level, unknown }) = self.waiting.pop_front() else { return };
-        self.waiting_count = self.waiting_count.saturating_sub(weight(&entry));
+        let Some(PendingEntry { entry, level, unknown }) = self.pending.pop_front() else { return };
+        self.pending_count = self.pending_count.saturating_sub(weight(&entry));
         let late = unknown.iter().filter_map(|id| self.level(id).flatten()).max();
         entries.push(marked(entry, level.max(late)));
     }
@@ -165,7 +164,7 @@ fn weight(entry: &FeedEntry) -> usize {
 fn marked(mut entry: FeedEntry, level: Option<TlpLevel>) -> FeedEntry {
     if let (EntryContent::Indicators(indicators), Some(level)) = (&mut entry.content, level) {
         for indicator in indicators {
-            level.word().clone_into(&mut indicator.tlp_level);
+            level.name().clone_into(&mut indicator.tlp_level);
         }
     }
     entry

@@ -1,8 +1,8 @@
-//! STIX objects: a bundle, a TAXII 2.1 envelope, a list of objects, or one object a line.
+//! STIX objects: a bundle, a TAXII 2.1 envelope, an array of objects, or one object per line.
 //!
-//! Streamed: no tree is built, and memory is bounded by the largest object. Of STIX 2.1 (and 2.0,
-//! where feeds still write it) only indicators give entries; definitions of markings give their
-//! levels. What is used and what is not is in docs/stix.md.
+//! Documents are streamed without a tree, and memory is bounded by the largest object. Only
+//! indicators of STIX 2.1 (and of 2.0, which some feeds still use) become entries; marking
+//! definitions supply their levels. docs/stix.md lists the supported properties.
 
 #[cfg(test)]
 mod hostile_tests;
@@ -27,14 +27,14 @@ use markings::Markings;
 use object::{StixObject, TypeOnly};
 use stream::{ObjectStream, Piece, PieceKind};
 
-/// Bytes of a bad object that are told.
-const TOLD: usize = 400;
+/// Maximum length in bytes of the text of a rejected object.
+const SHOWN_MAX: usize = 400;
 
-/// Reads all of a document. Places count its objects, or its lines where it has one object in each,
-/// beginning with `first_place`; gives how many there are.
+/// Reads a whole document. Positions count its objects, or its lines if it has one object per line,
+/// from `first_position`; returns their number.
 ///
-/// An object that cannot be read is rejected and the others go on, as long as brackets tell where
-/// it ends.
+/// An invalid object is rejected by itself, and the next one is read, as long as its brackets are
+/// balanced.
 pub fn read_stix(
     input: impl Read,
     policy: &ReadPolicy,
@@ -46,26 +46,26 @@ pub fn read_stix(
     let positions = reader.document(input, first_position, false)?;
     let StixReader { entries, markings, objects, others, .. } = reader;
     if objects == 0 && others > 0 {
-        let what = format!("none of the {others} objects in the body is a STIX object");
-        return Err(ReadError::Format(what));
+        let error = format!("none of the {others} objects in the body is a STIX object");
+        return Err(ReadError::Format(error));
     }
     markings.finish(entries);
     Ok(positions)
 }
 
-/// What is known between objects.
+/// State between the objects of a document.
 struct StixReader<'r> {
     policy: &'r ReadPolicy,
     entries: &'r mut dyn EntrySink,
     markings: Markings,
-    /// STIX objects.
+    /// Number of STIX objects.
     objects: u64,
-    /// What is none.
+    /// Number of other values.
     others: u64,
 }
 
 impl StixReader<'_> {
-    /// A document, or one inside a line, which is one place.
+    /// Reads a document, or a bundle inside a line, which has a single position.
     fn document(
         &mut self,
         input: impl Read,
@@ -82,7 +82,7 @@ impl StixReader<'_> {
                     self.objects += 1;
                     self.reject(position, RejectReason::LineTooLong, piece.bytes);
                 }
-                PieceKind::NotAnObject => self.no_object(piece.bytes, position),
+                PieceKind::NotAnObject => self.reject_value(piece.bytes, position),
                 PieceKind::Object
                 | PieceKind::WholeDocument
                 | PieceKind::Line
@@ -91,14 +91,14 @@ impl StixReader<'_> {
                 }
             }
         }
-        // An empty page is no object, unless something follows, which then has the next place.
+        // An empty page is not an object, unless something follows at the next position.
         Ok(if is_empty && stream.positions() == 1 { 0 } else { stream.positions() })
     }
 
     fn object(&mut self, piece: &Piece<'_>, position: u64, is_line: bool) -> Result<(), ReadError> {
-        // serde would read a list as an object, property by property.
+        // serde would read an array as an object, property by property.
         if !piece.bytes.trim_ascii_start().starts_with(b"{") {
-            self.no_object(piece.bytes, position);
+            self.reject_value(piece.bytes, position);
             return Ok(());
         }
         let object: StixObject<'_> = match serde_json::from_slice(piece.bytes) {
@@ -107,11 +107,11 @@ impl StixReader<'_> {
                 return Err(ReadError::Truncated("in its last line".to_owned()));
             }
             Err(error) => {
-                self.unreadable(piece.bytes, position, &error);
+                self.reject_invalid(piece.bytes, position, &error);
                 return Ok(());
             }
         };
-        match object.sort.as_str() {
+        match object.object_type.as_str() {
             "" => {
                 self.others += 1;
                 let reason = RejectReason::Malformed("an object without a STIX type".to_owned());
@@ -120,7 +120,7 @@ impl StixReader<'_> {
             "indicator" => {
                 self.objects += 1;
                 match object.entry(self.policy, position, self.entries) {
-                    Ok(entry) => self.markings.pass(entry, object.markings(), self.entries),
+                    Ok(entry) => self.markings.push(entry, object.markings(), self.entries),
                     Err(reason) => self.reject(position, reason, piece.bytes),
                 }
             }
@@ -138,15 +138,15 @@ impl StixReader<'_> {
         Ok(())
     }
 
-    fn no_object(&mut self, bytes: &[u8], position: u64) {
+    fn reject_value(&mut self, bytes: &[u8], position: u64) {
         self.others += 1;
         self.reject(position, RejectReason::Malformed("not an object".to_owned()), bytes);
     }
 
-    /// What cannot be read is at fault only where it could have said something.
-    fn unreadable(&mut self, bytes: &[u8], position: u64, error: &serde_json::Error) {
-        let sort = serde_json::from_slice::<TypeOnly<'_>>(bytes);
-        match sort.as_ref().map(|it| it.sort.as_str()) {
+    /// Rejects an invalid object, unless it has a type that is not used.
+    fn reject_invalid(&mut self, bytes: &[u8], position: u64, error: &serde_json::Error) {
+        let object = serde_json::from_slice::<TypeOnly<'_>>(bytes);
+        match object.as_ref().map(|it| it.object_type.as_str()) {
             Ok("indicator" | "marking-definition") => self.objects += 1,
             Ok("") | Err(_) => self.others += 1,
             Ok(_) => {
@@ -158,12 +158,12 @@ impl StixReader<'_> {
     }
 
     fn reject(&mut self, position: u64, reason: RejectReason, bytes: &[u8]) {
-        let told = String::from_utf8_lossy(bytes.get(..TOLD).unwrap_or(bytes));
-        self.entries.reject(position, reason, &told);
+        let text = String::from_utf8_lossy(bytes.get(..SHOWN_MAX).unwrap_or(bytes));
+        self.entries.reject(position, reason, &text);
     }
 }
 
-/// A TAXII page or a bundle without objects: `{}` is how a server says that nothing is new
+/// True for a TAXII page or a bundle without objects. A server sends `{}` if it has nothing new
 /// (TAXII 2.1, section 3.7).
 fn is_empty_page(bytes: &[u8]) -> bool {
     #[derive(Deserialize)]

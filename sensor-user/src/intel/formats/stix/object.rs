@@ -1,4 +1,5 @@
-//! `StixObject`: the properties of a STIX object that count here, and the entry that an indicator is.
+//! `StixObject`: the used properties of a STIX object, and the conversion of an indicator to an
+//! entry.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -10,19 +11,19 @@ use super::text_list::{levels, texts, urls};
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 
-/// Bytes of an id at most.
+/// Maximum length of an id in bytes.
 const ID_MAX: usize = 1024;
-/// Bytes of a text that are kept, and of a text of all indicators of an object, each of which has
-/// its own.
+/// Maximum length of a kept text in bytes.
 const TEXT_MAX: usize = 4096;
-const TEXTS_MAX: usize = 4 << 20;
+/// Maximum length in bytes of the copies of a text in all indicators of an object.
+const TEXT_COPIES_MAX: usize = 4 << 20;
 
-/// STIX 2.1, sections 3.2 (common properties), 4.7 (indicator), 7.2.1 (marking definition); borrowed
-/// from its text where that holds no escape.
+/// Properties of STIX 2.1, sections 3.2 (common properties), 4.7 (indicator), 7.2.1 (marking
+/// definition); borrowed from the input if they have no escapes.
 #[derive(Debug, Deserialize)]
 pub(super) struct StixObject<'a> {
     #[serde(borrow, default, rename = "type")]
-    pub(super) sort: JsonStr<'a>,
+    pub(super) object_type: JsonStr<'a>,
     #[serde(borrow, default)]
     pub(super) id: JsonStr<'a>,
     #[serde(borrow, default)]
@@ -33,7 +34,7 @@ pub(super) struct StixObject<'a> {
     revoked: Option<bool>,
     #[serde(default, deserialize_with = "number")]
     confidence: Option<f64>,
-    /// What `OpenCTI` exports where there is no confidence, on the same scale.
+    /// Substitute of `OpenCTI` exports for a missing confidence, on the same scale.
     #[serde(default, deserialize_with = "number")]
     x_opencti_score: Option<f64>,
     #[serde(borrow, default)]
@@ -60,25 +61,25 @@ pub(super) struct StixObject<'a> {
     definition: Vec<JsonStr<'a>>,
 }
 
-/// Only what sort of object it is.
+/// Only the type of an object.
 #[derive(Debug, Deserialize)]
 pub(super) struct TypeOnly<'a> {
     #[serde(borrow, default, rename = "type")]
-    pub(super) sort: JsonStr<'a>,
+    pub(super) object_type: JsonStr<'a>,
 }
 
 impl StixObject<'_> {
-    /// Ids of the markings of the whole object.
+    /// Returns the ids of the markings of the whole object.
     pub(super) fn markings(&self) -> &[JsonStr<'_>] {
         &self.marking_refs
     }
 
-    /// `definition.tlp` of a marking.
+    /// Returns `definition.tlp` of a marking.
     pub(super) fn tlp(&self) -> &str {
         self.definition.first().map_or("", JsonStr::as_str)
     }
 
-    /// The entry that an indicator is; the error is why it is none.
+    /// Converts an indicator to an entry.
     pub(super) fn entry(
         &self,
         policy: &ReadPolicy,
@@ -87,8 +88,8 @@ impl StixObject<'_> {
     ) -> Result<FeedEntry, RejectReason> {
         let id = self.id.as_str();
         if id.is_empty() || id.len() > ID_MAX {
-            let fault = if id.is_empty() { "no id" } else { "the id is too long" };
-            return Err(RejectReason::Malformed(format!("an indicator: {fault}")));
+            let error = if id.is_empty() { "no id" } else { "the id is too long" };
+            return Err(RejectReason::Malformed(format!("an indicator: {error}")));
         }
         let created = stix_time("created", self.created.as_str());
         let version = match stix_time("modified", self.modified.as_str())? {
@@ -96,9 +97,9 @@ impl StixObject<'_> {
             modified => modified,
         };
         let expires = stix_time("valid_until", self.valid_until.as_str())?;
-        let content = match self.gone(policy, expires) {
+        let content = match self.removal_reason(policy, expires) {
             Some(reason) => EntryContent::Removed(reason),
-            None => self.used(policy, position, entries),
+            None => self.content(policy, position, entries),
         };
         let content = match content {
             EntryContent::Indicators(mut indicators) => {
@@ -109,27 +110,34 @@ impl StixObject<'_> {
                     created: created.unwrap_or_default(),
                     valid_from: stix_time("valid_from", self.valid_from.as_str())?,
                 };
-                let most = TEXT_MAX.min(TEXTS_MAX / indicators.len().max(1));
+                let max = TEXT_MAX.min(TEXT_COPIES_MAX / indicators.len().max(1));
                 for indicator in &mut indicators {
-                    self.fill(indicator, most, &times);
+                    self.fill(indicator, max, &times);
                 }
                 EntryContent::Indicators(indicators)
             }
-            gone @ EntryContent::Removed(_) => gone,
+            removed @ EntryContent::Removed(_) => removed,
         };
         Ok(FeedEntry { id: id.to_owned(), group: String::new(), version, position, content })
     }
 
-    /// Why it is none any more, by all but its pattern.
-    fn gone(&self, policy: &ReadPolicy, expires: Option<Timestamp>) -> Option<RejectReason> {
+    /// Returns why it is not an indicator any more, by all properties except the pattern.
+    fn removal_reason(
+        &self,
+        policy: &ReadPolicy,
+        expires: Option<Timestamp>,
+    ) -> Option<RejectReason> {
         let pattern_type = self.pattern_type.as_str();
         if self.revoked == Some(true) {
             return Some(RejectReason::Withdrawn);
         }
-        if self.sorts().is_some_and(|mut sorts| sorts.all(|it| it.eq_ignore_ascii_case("benign"))) {
+        if self
+            .indicator_types()
+            .is_some_and(|mut types| types.all(|it| it.eq_ignore_ascii_case("benign")))
+        {
             return Some(RejectReason::Benign);
         }
-        // STIX 2.0 had no such property, and no other language.
+        // STIX 2.0 has no such property, and no other language.
         if !pattern_type.is_empty() && !pattern_type.eq_ignore_ascii_case("stix") {
             return Some(RejectReason::PatternType(clipped(pattern_type, 100)));
         }
@@ -139,8 +147,8 @@ impl StixObject<'_> {
         expires.filter(|expires| *expires <= policy.now).map(|_past| RejectReason::Expired)
     }
 
-    /// Indicators of what the pattern names, with their prefix only.
-    fn used(
+    /// Returns the indicators of the pattern, with prefix and ports only.
+    fn content(
         &self,
         policy: &ReadPolicy,
         position: u64,
@@ -152,7 +160,7 @@ impl StixObject<'_> {
                 return EntryContent::Removed(RejectReason::NotSufficient);
             }
             Ok(sufficient) => sufficient,
-            Err(fault) => return EntryContent::Removed(RejectReason::Pattern(fault.to_string())),
+            Err(error) => return EntryContent::Removed(RejectReason::Pattern(error.to_string())),
         };
         let mut indicators = Vec::with_capacity(sufficient.len());
         let mut excluded = Vec::new();
@@ -175,31 +183,31 @@ impl StixObject<'_> {
         EntryContent::Indicators(indicators)
     }
 
-    fn fill(&self, indicator: &mut Indicator, most: usize, times: &IndicatorTimes) {
+    fn fill(&self, indicator: &mut Indicator, max: usize, times: &IndicatorTimes) {
         let described = [&self.description, &self.name].map(JsonStr::as_str);
         let description = described.into_iter().find(|it| !it.is_empty()).unwrap_or_default();
-        let sort = self.sorts().and_then(|mut sorts| sorts.next());
+        let threat_type = self.indicator_types().and_then(|mut types| types.next());
         self.id.as_str().clone_into(&mut indicator.id);
         indicator.expires = times.expires;
         indicator.time_generated = times.version.unwrap_or(times.now);
-        indicator.description = clipped(description, most);
-        indicator.threat_type = clipped(sort.unwrap_or_default(), most);
-        indicator.url = clipped(self.external_references.first().map_or("", JsonStr::as_str), most);
+        indicator.description = clipped(description, max);
+        indicator.threat_type = clipped(threat_type.unwrap_or_default(), max);
+        indicator.url = clipped(self.external_references.first().map_or("", JsonStr::as_str), max);
         indicator.confidence = self.confidence();
         indicator.first_reported = times.created;
         indicator.version = times.version;
         indicator.valid_from = times.valid_from;
     }
 
-    /// What sort of indicator it is: `indicator_types`, which were `labels` in STIX 2.0.
-    fn sorts(&self) -> Option<impl Iterator<Item = &str>> {
+    /// Returns `indicator_types`, which were `labels` in STIX 2.0.
+    fn indicator_types(&self) -> Option<impl Iterator<Item = &str>> {
         [&self.indicator_types, &self.labels]
             .into_iter()
             .find(|words| !words.is_empty())
             .map(|words| words.iter().map(JsonStr::as_str))
     }
 
-    /// 0 to 100; anything else is not known.
+    /// Returns the confidence, 0 to 100; any other value counts as unknown.
     fn confidence(&self) -> Option<f64> {
         self.confidence.or(self.x_opencti_score).filter(|it| (0.0..=100.0).contains(it))
     }
@@ -214,8 +222,8 @@ struct IndicatorTimes {
     valid_from: Option<Timestamp>,
 }
 
-/// A time with any number of digits of a second (section 2.16); what is finer than a nanosecond is
-/// cut off. "" is none.
+/// Parses a time with any number of digits of a second (section 2.16), truncated to nanoseconds; ""
+/// is absent.
 fn stix_time(property: &str, text: &str) -> Result<Option<Timestamp>, RejectReason> {
     if text.is_empty() {
         return Ok(None);
@@ -235,7 +243,7 @@ fn stix_time(property: &str, text: &str) -> Result<Option<Timestamp>, RejectReas
     })
 }
 
-/// The first `most` bytes, or a little less where a character would be cut.
-fn clipped(text: &str, most: usize) -> String {
-    text.get(..text.floor_char_boundary(most)).unwrap_or_default().to_owned()
+/// Truncates a text to at most `max` bytes, between characters.
+fn clipped(text: &str, max: usize) -> String {
+    text.get(..text.floor_char_boundary(max)).unwrap_or_default().to_owned()
 }

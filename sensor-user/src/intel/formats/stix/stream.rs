@@ -1,8 +1,9 @@
-//! `ObjectStream`: cuts a document into its objects without a tree, one buffer long.
+//! `ObjectStream`: splits a document into its objects, with one buffer and without a tree.
 //!
-//! A scanner tells strings from brackets and nothing else, so that a fault inside one object is
-//! that object's only; whether it is JSON is seen when it is read. Memory is bounded by the largest
-//! object, and that by [`OBJECT_MAX`].
+//! The scanner distinguishes only strings and brackets, so that an error inside an object affects
+//! that object alone; the JSON is validated when the object is parsed. JSON pull parsers cannot go
+//! on after such an error. Memory is bounded by the largest object, which is bounded by
+//! [`OBJECT_MAX`].
 
 use std::io::Read;
 
@@ -12,50 +13,49 @@ use super::window::{OBJECT_MAX, Window};
 /// A part of a document.
 #[derive(Debug)]
 pub(super) struct Piece<'a> {
-    /// Objects or lines before it.
+    /// Number of objects or lines before it.
     pub(super) index: u64,
     pub(super) kind: PieceKind,
-    /// All of it; of one that is too large, how it begins.
+    /// Its bytes; only the beginning if it is too large.
     pub(super) bytes: &'a [u8],
 }
 
-/// What a piece is.
+/// Kind of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PieceKind {
-    /// An object of a list.
+    /// An object of an array.
     Object,
-    /// All of a document that is one object, without a list `objects` in it.
+    /// A whole document: one object without an array `objects`.
     WholeDocument,
     /// A line that is not blank.
     Line,
-    /// A line that has no end, so that it may be cut.
+    /// The last line, without a line ending, so that it may be incomplete.
     LastLine,
-    /// Something in a list that is no object.
+    /// A value in an array that is not an object.
     NotAnObject,
-    /// More than [`OBJECT_MAX`].
+    /// An object or line of more than [`OBJECT_MAX`] bytes.
     TooLarge,
 }
 
-/// What comes next in the input.
+/// Position in the structure of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StreamState {
     Start,
-    /// In a list, which is in an object or not.
-    List {
+    /// Inside the array of objects; nested if an object encloses the array.
+    Array {
         is_nested: bool,
     },
-    /// Behind a whole document.
+    /// After a complete document.
     AfterDocument,
-    /// One line after the other.
+    /// Between lines.
     Lines,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub(super) struct ObjectStream<R> {
     window: Window<R>,
     state: StreamState,
-    /// Places passed so far.
+    /// Number of objects and lines so far.
     positions: u64,
 }
 
@@ -64,18 +64,18 @@ impl<R: Read> ObjectStream<R> {
         Self { window: Window::new(input), state: StreamState::Start, positions: 0 }
     }
 
-    /// Objects and lines so far.
+    /// Returns the number of objects and lines so far.
     pub(super) const fn positions(&self) -> u64 {
         self.positions
     }
 
-    /// Bytes of the buffer.
+    /// Returns the size of the buffer in bytes.
     #[cfg(test)]
     pub(super) const fn memory(&self) -> usize {
         self.window.memory()
     }
 
-    /// The next piece; `None` at the end of a whole document.
+    /// Returns the next piece; `None` at the end of a complete document.
     pub(super) fn next(&mut self) -> Result<Option<Piece<'_>>, ReadError> {
         if self.state == StreamState::Start && self.start()? {
             self.state = StreamState::AfterDocument;
@@ -83,17 +83,17 @@ impl<R: Read> ObjectStream<R> {
         }
         loop {
             match self.state {
-                StreamState::List { is_nested } => {
-                    if self.list_goes_on()? {
+                StreamState::Array { is_nested } => {
+                    if self.has_element()? {
                         return self.element().map(Some);
                     }
                     if is_nested {
-                        self.rest_of_object()?;
+                        self.skip_rest_of_object()?;
                     }
                     self.state = StreamState::AfterDocument;
                 }
                 StreamState::AfterDocument => {
-                    self.window.drop_blank()?;
+                    self.window.skip_blank()?;
                     self.state = StreamState::Lines;
                 }
                 StreamState::Lines | StreamState::Start => return self.line(),
@@ -101,11 +101,11 @@ impl<R: Read> ObjectStream<R> {
         }
     }
 
-    /// Finds the list of objects. Whether the document is one object without any, which is then
-    /// what has been passed.
+    /// Finds the array of objects. Returns true for one object without such an array, which is then
+    /// the consumed input.
     fn start(&mut self) -> Result<bool, ReadError> {
-        self.window.skip_mark()?;
-        self.window.drop_blank()?;
+        self.window.skip_byte_order_mark()?;
+        self.window.skip_blank()?;
         if self.window.has_lines()? {
             self.state = StreamState::Lines;
             return Ok(false);
@@ -113,54 +113,55 @@ impl<R: Read> ObjectStream<R> {
         match self.window.peek()? {
             None => Err(ReadError::Format("the body is empty".to_owned())),
             Some(b'[') => {
-                self.window.pass();
-                self.state = StreamState::List { is_nested: false };
+                self.window.advance();
+                self.state = StreamState::Array { is_nested: false };
                 Ok(false)
             }
             Some(b'{') => self.members(),
             Some(_) => {
-                let begin = self.window.shown();
+                let begin = self.window.begin_for_message();
                 Err(ReadError::Format(format!("the body begins with {begin:?} and is not JSON")))
             }
         }
     }
 
-    /// The members of the outer object up to `objects`. Whether there is no such list.
+    /// Consumes the members of the outer object up to `objects`. Returns true if there is no such
+    /// array.
     fn members(&mut self) -> Result<bool, ReadError> {
-        self.window.pass();
+        self.window.advance();
         loop {
             self.blank()?;
             match self.window.peek()? {
                 Some(b'}') => {
-                    self.window.pass();
+                    self.window.advance();
                     return Ok(true);
                 }
-                Some(b',') => self.window.pass(),
+                Some(b',') => self.window.advance(),
                 Some(b'"') => {
-                    let begin = self.window.at;
+                    let begin = self.window.consumed;
                     self.value()?;
-                    let is_objects = self.window.passed_since(begin) == br#""objects""#;
+                    let is_objects = self.window.consumed_since(begin) == br#""objects""#;
                     self.blank()?;
                     if self.window.peek()? == Some(b':') {
-                        self.window.pass();
+                        self.window.advance();
                         self.blank()?;
                     }
                     if is_objects && self.window.peek()? == Some(b'[') {
-                        self.window.pass();
-                        self.state = StreamState::List { is_nested: true };
+                        self.window.advance();
+                        self.state = StreamState::Array { is_nested: true };
                         return Ok(false);
                     }
                     self.value()?;
                 }
-                Some(_) => return Err(self.no_json()),
-                None => return Err(self.cut()),
+                Some(_) => return Err(self.invalid_error()),
+                None => return Err(self.truncated_error()),
             }
         }
     }
 
-    /// Passes white space in what is kept.
+    /// Consumes white space, which stays in the buffer.
     fn blank(&mut self) -> Result<(), ReadError> {
-        while !self.window.pass_blank() {
+        while !self.window.consume_blank() {
             self.check_size()?;
             if !self.window.more()? {
                 break;
@@ -169,41 +170,41 @@ impl<R: Read> ObjectStream<R> {
         self.check_size()
     }
 
-    /// Passes a value of any kind.
+    /// Consumes a value of any type.
     fn value(&mut self) -> Result<(), ReadError> {
-        let begin = self.window.at;
+        let begin = self.window.consumed;
         let mut scan = ValueScanner::default();
-        while !scan.pass(&mut self.window) {
+        while !scan.consume(&mut self.window) {
             self.check_size()?;
             if !self.window.more()? {
-                return Err(self.cut());
+                return Err(self.truncated_error());
             }
         }
-        if self.window.at == begin { Err(self.no_json()) } else { Ok(()) }
+        if self.window.consumed == begin { Err(self.invalid_error()) } else { Ok(()) }
     }
 
     fn check_size(&self) -> Result<(), ReadError> {
-        if self.window.at > OBJECT_MAX {
-            let what = "its first object, or what stands before `objects`, is too large";
-            return Err(ReadError::Format(what.to_owned()));
+        if self.window.consumed > OBJECT_MAX {
+            let error = "its first object, or the part before `objects`, is too large";
+            return Err(ReadError::Format(error.to_owned()));
         }
         Ok(())
     }
 
-    /// Whether another element comes in the list.
-    fn list_goes_on(&mut self) -> Result<bool, ReadError> {
+    /// Returns true if the array has another element.
+    fn has_element(&mut self) -> Result<bool, ReadError> {
         loop {
-            self.window.drop_blank()?;
+            self.window.skip_blank()?;
             match self.window.peek()? {
-                Some(b',') => self.window.pass(),
+                Some(b',') => self.window.advance(),
                 Some(b']') => {
-                    self.window.pass();
-                    self.window.drop_passed();
+                    self.window.advance();
+                    self.window.discard_consumed();
                     return Ok(false);
                 }
-                Some(b'}' | b':') => return Err(self.no_json()),
+                Some(b'}' | b':') => return Err(self.invalid_error()),
                 Some(_) => return Ok(true),
-                None => return Err(self.cut()),
+                None => return Err(self.truncated_error()),
             }
         }
     }
@@ -212,16 +213,16 @@ impl<R: Read> ObjectStream<R> {
         let is_object = self.window.peek()? == Some(b'{');
         let mut scan = ValueScanner::default();
         self.window.head.clear();
-        while !scan.pass(&mut self.window) {
-            self.window.bound();
+        while !scan.consume(&mut self.window) {
+            self.window.discard_excess();
             if !self.window.more()? {
-                return Err(self.cut());
+                return Err(self.truncated_error());
             }
         }
         Ok(self.piece(if is_object { PieceKind::Object } else { PieceKind::NotAnObject }))
     }
 
-    /// What was passed, as a piece.
+    /// Returns the consumed input as a piece.
     fn piece(&mut self, kind: PieceKind) -> Piece<'_> {
         let index = self.positions;
         self.positions += 1;
@@ -232,35 +233,35 @@ impl<R: Read> ObjectStream<R> {
         Piece { index, kind: PieceKind::TooLarge, bytes: &self.window.head }
     }
 
-    /// What stands after the list, up to the end of the object.
-    fn rest_of_object(&mut self) -> Result<(), ReadError> {
+    /// Skips the members after the array, to the end of the object.
+    fn skip_rest_of_object(&mut self) -> Result<(), ReadError> {
         let mut scan = ValueScanner { depth: 1, ..ValueScanner::default() };
-        while !scan.pass(&mut self.window) {
-            self.window.drop_passed();
+        while !scan.consume(&mut self.window) {
+            self.window.discard_consumed();
             if !self.window.more()? {
-                return Err(self.cut());
+                return Err(self.truncated_error());
             }
         }
-        self.window.drop_passed();
+        self.window.discard_consumed();
         Ok(())
     }
 
-    /// The next line that is not blank.
+    /// Returns the next line that is not blank.
     fn line(&mut self) -> Result<Option<Piece<'_>>, ReadError> {
         self.window.head.clear();
         let kind = loop {
             let ahead = self.window.ahead();
             let end = memchr::memchr(b'\n', ahead);
-            self.window.at += end.map_or(ahead.len(), |end| end + 1);
+            self.window.consumed += end.map_or(ahead.len(), |end| end + 1);
             if end.is_some() {
                 if !self.window.is_blank() {
                     break PieceKind::Line;
                 }
                 self.positions += 1;
-                self.window.drop_passed();
+                self.window.discard_consumed();
                 continue;
             }
-            self.window.bound();
+            self.window.discard_excess();
             if self.window.more()? {
                 continue;
             }
@@ -272,29 +273,29 @@ impl<R: Read> ObjectStream<R> {
         Ok(Some(self.piece(kind)))
     }
 
-    fn cut(&self) -> ReadError {
+    fn truncated_error(&self) -> ReadError {
         ReadError::Truncated(format!("after {} objects", self.positions))
     }
 
-    fn no_json(&self) -> ReadError {
-        let rest = self.window.shown_ahead();
-        ReadError::Format(format!("no JSON after {} objects, at {rest:?}", self.positions))
+    fn invalid_error(&self) -> ReadError {
+        let rest = self.window.ahead_for_message();
+        ReadError::Format(format!("invalid JSON after {} objects, at {rest:?}", self.positions))
     }
 }
 
-/// How far inside a value the scanner is.
+/// Scanner state inside a value.
 #[derive(Debug, Default)]
 struct ValueScanner {
-    /// Brackets that are open.
+    /// Number of open brackets.
     depth: usize,
     is_string: bool,
     is_escaped: bool,
 }
 
 impl ValueScanner {
-    /// Goes on through what the window has; whether the value ends in it. The window is then right
-    /// behind the value.
-    fn pass<R>(&mut self, window: &mut Window<R>) -> bool {
+    /// Consumes input of the window. Returns true if the value ends in it; the window is then
+    /// directly after the value.
+    fn consume<R>(&mut self, window: &mut Window<R>) -> bool {
         let bytes = window.ahead();
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
@@ -316,7 +317,7 @@ impl ValueScanner {
                 }
                 self.is_string = false;
                 if self.depth == 0 {
-                    window.at += at;
+                    window.consumed += at;
                     return true;
                 }
                 continue;
@@ -325,25 +326,25 @@ impl ValueScanner {
                 b'"' => self.is_string = true,
                 b'{' | b'[' => self.depth += 1,
                 b'}' | b']' if self.depth == 0 => {
-                    window.at += at;
+                    window.consumed += at;
                     return true;
                 }
                 b'}' | b']' => {
                     self.depth -= 1;
                     if self.depth == 0 {
-                        window.at += at + 1;
+                        window.consumed += at + 1;
                         return true;
                     }
                 }
                 b',' | b' ' | b'\t' | b'\r' | b'\n' | b':' if self.depth == 0 => {
-                    window.at += at;
+                    window.consumed += at;
                     return true;
                 }
                 _ => {}
             }
             at += 1;
         }
-        window.at += at;
+        window.consumed += at;
         false
     }
 }

@@ -1,4 +1,4 @@
-//! Documents of every form, what is wrong with them, and what their objects become.
+//! Documents in all forms, their errors, and the entries of their objects.
 
 use super::*;
 use crate::intel::address::{Exclusion, PrefixPolicy};
@@ -29,13 +29,13 @@ pub(super) fn indicator(id: &str, rest: &str) -> String {
     )
 }
 
-/// Ids and places of what was found, and what it is.
-fn told(found: &CollectedEntries) -> Vec<(&str, u64, &str)> {
-    let what = |content: &EntryContent| match content {
+/// Id, position and outcome of each entry.
+fn outcomes(found: &CollectedEntries) -> Vec<(&str, u64, &str)> {
+    let outcome = |content: &EntryContent| match content {
         EntryContent::Indicators(_) => "used",
         EntryContent::Removed(reason) => reason.name(),
     };
-    found.entries.iter().map(|it| (it.id.as_str(), it.position, what(&it.content))).collect()
+    found.entries.iter().map(|it| (it.id.as_str(), it.position, outcome(&it.content))).collect()
 }
 
 fn rejected(found: &CollectedEntries) -> Vec<(u64, String)> {
@@ -69,7 +69,7 @@ fn the_same_objects_are_read_from_every_form() {
     ] {
         let (read, found) = read(&document);
         assert_eq!(
-            told(&found),
+            outcomes(&found),
             [("indicator--a", positions[0], "used"), ("indicator--bb", positions[1], "used")],
             "{document}"
         );
@@ -77,13 +77,13 @@ fn the_same_objects_are_read_from_every_form() {
         assert_eq!(rejected(&found), []);
     }
     let (behind, found) = read(&format!("{{}}{a}"));
-    assert_eq!((behind.unwrap(), told(&found)), (2, vec![("indicator--a", 2, "used")]));
+    assert_eq!((behind.unwrap(), outcomes(&found)), (2, vec![("indicator--a", 2, "used")]));
     let (alone, found) = read(&a);
-    assert_eq!((alone.unwrap(), told(&found)), (1, vec![("indicator--a", 1, "used")]));
+    assert_eq!((alone.unwrap(), outcomes(&found)), (1, vec![("indicator--a", 1, "used")]));
 }
 
 #[test]
-fn an_empty_page_is_no_fault_and_no_object() {
+fn an_empty_page_is_neither_an_error_nor_an_object() {
     for document in [
         "{}",
         " {} \n",
@@ -96,14 +96,14 @@ fn an_empty_page_is_no_fault_and_no_object() {
     ] {
         let (read, found) = read(document);
         assert_eq!(read.unwrap(), u64::from(document.contains("identity")), "{document}");
-        assert_eq!((told(&found), rejected(&found)), (vec![], vec![]), "{document}");
+        assert_eq!((outcomes(&found), rejected(&found)), (vec![], vec![]), "{document}");
     }
 }
 
 #[test]
-fn what_is_no_stix_or_cut_is_said_so() {
+fn other_and_truncated_documents_are_errors() {
     let a = indicator("a", "");
-    for (document, said) in [
+    for (document, message) in [
         (String::new(), "the body is empty; check the feed's kind and URL"),
         ("<html>".to_owned(), "the body begins with \"<html>\" and is not JSON"),
         (r#"{"response":[]}"#.to_owned(), "none of the 1 objects in the body is a STIX object"),
@@ -111,8 +111,8 @@ fn what_is_no_stix_or_cut_is_said_so() {
             r#"[1,{"ip":"192.0.2.1"}]"#.to_owned(),
             "none of the 2 objects in the body is a STIX object",
         ),
-        ("{\"objects\":[}".to_owned(), "no JSON after 0 objects, at \"}\""),
-        ("{objects}".to_owned(), "no JSON after 0 objects, at \"objects}\""),
+        ("{\"objects\":[}".to_owned(), "invalid JSON after 0 objects, at \"}\""),
+        ("{objects}".to_owned(), "invalid JSON after 0 objects, at \"objects}\""),
         (format!("{{\"objects\":[{a}"), "the body ends early, after 1 objects"),
         (format!("{{\"objects\":[{a},"), "the body ends early, after 1 objects"),
         (format!("{{\"objects\":[{a}]"), "the body ends early, after 1 objects"),
@@ -121,13 +121,13 @@ fn what_is_no_stix_or_cut_is_said_so() {
         (format!("{a}\n{}", a.strip_suffix('}').unwrap()), "the body ends early, in its last line"),
     ] {
         let (read, _) = read(&document);
-        let fault = read.unwrap_err().to_string();
-        assert!(fault.starts_with(said), "{document}: {fault}");
+        let error = read.unwrap_err().to_string();
+        assert!(error.starts_with(message), "{document}: {error}");
     }
 }
 
 #[test]
-fn a_bad_object_loses_only_itself() {
+fn an_invalid_object_loses_only_itself() {
     let (a, b) = (indicator("a", ""), indicator("bb", ""));
     for bad in [
         "7",
@@ -149,7 +149,7 @@ fn a_bad_object_loses_only_itself() {
     ] {
         let (read, found) = read(&format!("[{a},{bad},{b}]"));
         assert_eq!(
-            told(&found),
+            outcomes(&found),
             [("indicator--a", 1, "used"), ("indicator--bb", 3, "used")],
             "{bad}"
         );
@@ -160,24 +160,24 @@ fn a_bad_object_loses_only_itself() {
     let (_, found) = read(&format!("{a}\n{list}\n{b}"));
     assert_eq!((found.entries.len(), rejected(&found).len()), (2, 1));
     let (read, found) = read(&format!("garbage\n{a}\n{{\"cut\":\n{b}\n"));
-    assert_eq!(told(&found), [("indicator--a", 2, "used"), ("indicator--bb", 4, "used")]);
+    assert_eq!(outcomes(&found), [("indicator--a", 2, "used"), ("indicator--bb", 4, "used")]);
     assert_eq!((read.unwrap(), found.rejects.malformed()), (4, 2));
 }
 
 #[test]
-fn an_object_that_is_too_large_is_passed_over() {
+fn an_object_that_is_too_large_is_skipped() {
     let (a, b) = (indicator("a", ""), indicator("bb", ""));
     let large = format!("{{\"type\":\"x\",\"text\":\"{}\"}}", "}".repeat(17 << 20));
     for document in [format!("[{a},{large},{b}]"), format!("{a}\n{large}\n{b}")] {
         let (read, found) = read(&document);
-        assert_eq!(told(&found), [("indicator--a", 1, "used"), ("indicator--bb", 3, "used")]);
+        assert_eq!(outcomes(&found), [("indicator--a", 1, "used"), ("indicator--bb", 3, "used")]);
         assert_eq!(read.unwrap(), 3);
         assert_eq!(found.rejects.kept()[0].reason, RejectReason::LineTooLong);
     }
 }
 
 #[test]
-fn why_an_indicator_is_none_is_told() {
+fn an_unused_indicator_has_a_reason() {
     let port = "[ipv4-addr:value = '203.0.113.1' AND file:name = 'x']";
     for (rest, reason) in [
         (",\"revoked\":true", Some(RejectReason::Withdrawn)),
@@ -196,7 +196,7 @@ fn why_an_indicator_is_none_is_told() {
     ] {
         let (_, found) = read(&indicator("a", rest));
         let expected = reason.as_ref().map_or("used", RejectReason::name);
-        assert_eq!(told(&found), [("indicator--a", 1, expected)], "{rest}");
+        assert_eq!(outcomes(&found), [("indicator--a", 1, expected)], "{rest}");
         assert_eq!(found.rejects.total(), 0);
     }
     for (from, to, reason) in [
@@ -211,7 +211,7 @@ fn why_an_indicator_is_none_is_told() {
             "[ipv4",
             "(ipv4",
             RejectReason::Pattern(
-                "\"ipv4-addr:value = '2\" where [ or ( should be at byte 1".to_owned(),
+                "expected [ or (, found \"ipv4-addr:value = '2\" at byte 1".to_owned(),
             ),
         ),
     ] {
@@ -220,7 +220,7 @@ fn why_an_indicator_is_none_is_told() {
     }
     let (_, found) =
         read(&indicator("a", "").replace(" = '203.0.113.1'", " IN ('203.0.113.1','10.1.1.1')"));
-    assert_eq!(told(&found), [("indicator--a", 1, "used")]);
+    assert_eq!(outcomes(&found), [("indicator--a", 1, "used")]);
     assert_eq!(
         rejected(&found),
         [(1, "meets the private or special range 10.0.0.0/8; see allow_private".to_owned())]
@@ -228,7 +228,7 @@ fn why_an_indicator_is_none_is_told() {
 }
 
 #[test]
-fn an_indicator_has_what_its_object_says() {
+fn an_indicator_has_the_properties_of_its_object() {
     let rest = ",\"name\":\"short\",\"description\":\"l\\u00f6ng \\\"x\\\"\",\"confidence\":85,\
         \"indicator_types\":[\"malicious-activity\",\"compromised\"],\"labels\":[\"l\"],\
         \"external_references\":[{\"source_name\":\"a\"},{\"source_name\":\"b\",\"url\":\"https://b.example/\"}],\
@@ -259,7 +259,7 @@ fn an_indicator_has_what_its_object_says() {
     };
     expected.ports.remote = vec![PortRange { first: 443, last: 443 }];
     assert_eq!(first(&found), &expected);
-    // Little is known of the least that an object may be.
+    // A minimal object leaves the other fields empty.
     let least = r#"{"type":"indicator","id":"i","name":"n","labels":["l"],"pattern":"[ipv4-addr:value='203.0.113.1']"}"#;
     let (_, found) = read(least);
     let least = first(&found);
@@ -271,7 +271,7 @@ fn an_indicator_has_what_its_object_says() {
 }
 
 #[test]
-fn the_strictest_marking_counts_wherever_it_is_defined() {
+fn the_strictest_marking_applies_wherever_it_is_defined() {
     let marked = |id: &str, markings: &[&str]| {
         let ids: Vec<String> =
             markings.iter().map(|it| format!("\"marking-definition--{it}\"")).collect();

@@ -1,5 +1,5 @@
-//! Texts wherever they are: alone, in a list, or as one member of the objects of a list. What is no
-//! text is passed over, so that an odd property does not lose its object.
+//! Properties with one or more texts: a text, an array of texts, or one member of the objects of an
+//! array. Other values are skipped, so that an unexpected property does not invalidate its object.
 
 use std::fmt;
 
@@ -7,31 +7,31 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::super::columns::JsonStr;
 
-/// Texts of one property that are kept.
+/// Maximum number of texts of a property.
 const KEPT_MAX: usize = 64;
 
-/// serde: a text, or the texts of a list.
+/// Deserializes a text, or the texts of an array.
 pub(super) fn texts<'de: 'a, 'a, D: Deserializer<'de>>(
     input: D,
 ) -> Result<Vec<JsonStr<'a>>, D::Error> {
     TextList { member: "" }.deserialize(input)
 }
 
-/// serde: `url` of each reference (section 2.5).
+/// Deserializes `url` of each external reference (section 2.5).
 pub(super) fn urls<'de: 'a, 'a, D: Deserializer<'de>>(
     input: D,
 ) -> Result<Vec<JsonStr<'a>>, D::Error> {
     TextList { member: "url" }.deserialize(input)
 }
 
-/// serde: `tlp` of the definition of a marking (section 7.2.1.4).
+/// Deserializes `tlp` of a marking's definition (section 7.2.1.4).
 pub(super) fn levels<'de: 'a, 'a, D: Deserializer<'de>>(
     input: D,
 ) -> Result<Vec<JsonStr<'a>>, D::Error> {
     TextList { member: "tlp" }.deserialize(input)
 }
 
-/// Gives the texts of a value; of an object those of this member.
+/// Seed for the texts of a value; of an object, those of `member`.
 #[derive(Clone, Copy)]
 struct TextList {
     member: &'static str,

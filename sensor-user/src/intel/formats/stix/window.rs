@@ -1,25 +1,26 @@
-//! `Window`: the part of a document that is in memory, and how far it was passed.
+//! `Window`: the part of a document in memory, and how much of it was consumed.
 
 use std::io::{self, Read};
 use std::ops::Range;
 
-/// Bytes of one object at most; a larger one is skipped.
+/// Maximum size of an object in bytes; larger ones are skipped.
 pub(super) const OBJECT_MAX: usize = 16 << 20;
-/// Bytes that are read at once.
+/// Bytes per read.
 const CHUNK: usize = 256 << 10;
 
-/// The part of the input that is in memory.
+/// The part of the input in memory.
 #[derive(Debug)]
 pub(super) struct Window<R> {
     input: R,
     buffer: Vec<u8>,
-    /// Where the piece at hand begins in `buffer`, and where what was read ends.
+    /// Start of the current piece in `buffer`.
     begin: usize,
+    /// End of the input in `buffer`.
     end: usize,
-    /// What of it was passed, from `begin`.
-    pub(super) at: usize,
+    /// Consumed bytes, from `begin`.
+    pub(super) consumed: usize,
     is_done: bool,
-    /// How a piece began that is too large; else "".
+    /// Beginning of a piece that is too large; otherwise empty.
     pub(super) head: Vec<u8>,
 }
 
@@ -30,87 +31,87 @@ impl<R> Window<R> {
             buffer: Vec::new(),
             begin: 0,
             end: 0,
-            at: 0,
+            consumed: 0,
             is_done: false,
             head: Vec::new(),
         }
     }
 
-    /// Bytes of the buffer.
+    /// Returns the size of the buffer in bytes.
     #[cfg(test)]
     pub(super) const fn memory(&self) -> usize {
         self.buffer.len()
     }
 
-    /// What was read and not passed.
+    /// Returns the input that is read but not consumed.
     pub(super) fn ahead(&self) -> &[u8] {
-        self.buffer.get(self.begin + self.at..self.end).unwrap_or_default()
+        self.buffer.get(self.begin + self.consumed..self.end).unwrap_or_default()
     }
 
-    /// Passes a byte.
-    pub(super) const fn pass(&mut self) {
-        self.at += 1;
+    /// Consumes one byte.
+    pub(super) const fn advance(&mut self) {
+        self.consumed += 1;
     }
 
-    /// Passes what is white space; whether something else comes.
-    pub(super) fn pass_blank(&mut self) -> bool {
+    /// Consumes white space. Returns true if other input follows.
+    pub(super) fn consume_blank(&mut self) -> bool {
         let ahead = self.ahead();
         let length = ahead.iter().position(|byte| !byte.is_ascii_whitespace());
-        self.at += length.unwrap_or(ahead.len());
+        self.consumed += length.unwrap_or(ahead.len());
         length.is_some()
     }
 
-    /// Forgets what was passed.
-    pub(super) const fn drop_passed(&mut self) {
-        self.begin += self.at;
-        self.at = 0;
+    /// Discards the consumed input.
+    pub(super) const fn discard_consumed(&mut self) {
+        self.begin += self.consumed;
+        self.consumed = 0;
     }
 
-    /// Where what was passed stands in `buffer`; what comes now is another piece.
+    /// Ends the current piece. Returns its range in `buffer`.
     pub(super) fn take(&mut self) -> Range<usize> {
         let begin = self.begin;
-        self.drop_passed();
+        self.discard_consumed();
         begin..self.begin
     }
 
-    /// Forgets what was passed where it is too much, but for its beginning.
-    pub(super) fn bound(&mut self) {
-        if self.at > OBJECT_MAX {
+    /// Discards the consumed input except its beginning, if it is larger than [`OBJECT_MAX`].
+    pub(super) fn discard_excess(&mut self) {
+        if self.consumed > OBJECT_MAX {
             if self.head.is_empty() {
-                self.head = self.shown().into_bytes();
+                self.head = self.begin_for_message().into_bytes();
             }
-            self.drop_passed();
+            self.discard_consumed();
         }
     }
 
-    /// What [`Self::take`] gave.
+    /// Returns the bytes of a range from [`Self::take`].
     pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.buffer.get(range).unwrap_or_default()
     }
 
-    /// What was passed after `at`.
-    pub(super) fn passed_since(&self, at: usize) -> &[u8] {
-        self.buffer.get(self.begin + at..self.begin + self.at).unwrap_or_default()
+    /// Returns the consumed input after the offset `at`.
+    pub(super) fn consumed_since(&self, at: usize) -> &[u8] {
+        self.buffer.get(self.begin + at..self.begin + self.consumed).unwrap_or_default()
     }
 
-    /// Whether nothing but white space was passed.
+    /// True if only white space was consumed.
     pub(super) fn is_blank(&self) -> bool {
-        self.head.is_empty() && self.passed_since(0).trim_ascii().is_empty()
+        self.head.is_empty() && self.consumed_since(0).trim_ascii().is_empty()
     }
 
-    /// How the piece at hand begins, for a message.
-    pub(super) fn shown(&self) -> String {
-        shown(self.buffer.get(self.begin..self.end).unwrap_or_default())
+    /// Returns the beginning of the current piece, for a message.
+    pub(super) fn begin_for_message(&self) -> String {
+        shortened(self.buffer.get(self.begin..self.end).unwrap_or_default())
     }
 
-    /// What comes next, for a message.
-    pub(super) fn shown_ahead(&self) -> String {
-        shown(self.ahead())
+    /// Returns the beginning of the unconsumed input, for a message.
+    pub(super) fn ahead_for_message(&self) -> String {
+        shortened(self.ahead())
     }
 }
 
 impl<R: Read> Window<R> {
-    /// Reads more; whether there was any.
+    /// Reads more input. Returns false at its end.
     pub(super) fn more(&mut self) -> io::Result<bool> {
         if self.is_done {
             return Ok(false);
@@ -136,7 +137,7 @@ impl<R: Read> Window<R> {
         }
     }
 
-    /// The next byte; `None` at the end of the input.
+    /// Returns the next byte; `None` at the end of the input.
     pub(super) fn peek(&mut self) -> io::Result<Option<u8>> {
         while self.ahead().is_empty() {
             if !self.more()? {
@@ -146,42 +147,42 @@ impl<R: Read> Window<R> {
         Ok(self.ahead().first().copied())
     }
 
-    /// Passes a byte order mark; at the beginning.
-    pub(super) fn skip_mark(&mut self) -> io::Result<()> {
+    /// Consumes a byte order mark.
+    pub(super) fn skip_byte_order_mark(&mut self) -> io::Result<()> {
         const MARK: &[u8] = b"\xef\xbb\xbf";
         while self.ahead().len() < MARK.len() && self.more()? {}
         if self.ahead().starts_with(MARK) {
-            self.at += MARK.len();
+            self.consumed += MARK.len();
         }
         Ok(())
     }
 
-    /// Passes white space and forgets it, with what was passed before.
-    pub(super) fn drop_blank(&mut self) -> io::Result<()> {
+    /// Consumes white space, and discards all consumed input.
+    pub(super) fn skip_blank(&mut self) -> io::Result<()> {
         loop {
-            let is_over = self.pass_blank();
-            self.drop_passed();
+            let is_over = self.consume_blank();
+            self.discard_consumed();
             if is_over || !self.more()? {
                 return Ok(());
             }
         }
     }
 
-    /// Whether this is one object a line: the second line begins one, and the first does not ask
-    /// for it. Only as far as the first chunk tells.
+    /// Returns true for one object per line: the second line begins an object, and the first line
+    /// does not continue in it. Only the first chunk is examined.
     pub(super) fn has_lines(&mut self) -> io::Result<bool> {
         while self.ahead().len() < CHUNK && self.more()? {}
         let bytes = self.ahead();
         let Some(end) = memchr::memchr(b'\n', bytes) else { return Ok(false) };
         let (first, rest) = bytes.split_at(end);
-        let asks = first.trim_ascii_end().ends_with(b"[")
+        let continues = first.trim_ascii_end().ends_with(b"[")
             || first.trim_ascii_end().ends_with(b",")
             || first.trim_ascii_end().ends_with(b":");
-        Ok(!asks && rest.trim_ascii_start().starts_with(b"{"))
+        Ok(!continues && rest.trim_ascii_start().starts_with(b"{"))
     }
 }
 
-fn shown(bytes: &[u8]) -> String {
-    const SHOWN: usize = 40;
-    String::from_utf8_lossy(bytes.get(..SHOWN).unwrap_or(bytes)).into_owned()
+fn shortened(bytes: &[u8]) -> String {
+    const LENGTH: usize = 40;
+    String::from_utf8_lossy(bytes.get(..LENGTH).unwrap_or(bytes)).into_owned()
 }

@@ -1,7 +1,8 @@
-//! `Clause`: one alternative of a pattern, all of whose comparisons must hold for one connection.
+//! `Clause`: one alternative of a pattern, a conjunction of comparisons that one connection must
+//! meet.
 //!
-//! There is a clause only as long as it can be sufficient: what can never be, because it asks for
-//! something else than addresses and ports or contradicts itself, is no clause at all.
+//! A clause exists only while it can be sufficient. An alternative that compares other properties
+//! than addresses and ports, or contradicts itself, has no clause.
 
 use std::borrow::Cow;
 
@@ -11,13 +12,13 @@ use super::SufficientPrefix;
 use super::ports::PortSet;
 use crate::intel::indicator::Ports;
 
-/// Which end of a connection comparisons are about.
+/// End of a connection that comparisons refer to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum FlowEnd {
-    /// Nothing was said about an address.
+    /// No comparison of an address.
     #[default]
     Unspecified,
-    /// An address by itself, which is either end.
+    /// An address without a direction, which may be either end.
     Host,
     /// `dst_ref`.
     Destination,
@@ -26,8 +27,8 @@ pub(super) enum FlowEnd {
 }
 
 impl FlowEnd {
-    /// One end that is both; none where the two are the two ends, as nothing is then decided by the
-    /// remote one alone.
+    /// Returns the end that meets both; `None` for two different ends, since the remote end alone
+    /// then does not suffice.
     const fn join(self, other: Self) -> Option<Self> {
         match (self, other) {
             (Self::Unspecified, end) | (end, Self::Unspecified) => Some(end),
@@ -39,7 +40,7 @@ impl FlowEnd {
     }
 }
 
-/// Families of addresses, as bits.
+/// Address families, as bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Families(u8);
 
@@ -49,8 +50,8 @@ impl Families {
     const V6: Self = Self(2);
     const ALL: Self = Self(3);
 
-    /// Those of an object type.
-    pub(super) const fn named(self, object_type: &str) -> Self {
+    /// Adds the family of an object type.
+    pub(super) const fn with(self, object_type: &str) -> Self {
         let one = match object_type.as_bytes() {
             b"ipv4-addr" => Self::V4,
             b"ipv6-addr" => Self::V6,
@@ -76,21 +77,21 @@ impl Families {
     }
 }
 
-/// An address or network and its text.
+/// An address or network, and its text in the pattern.
 #[derive(Debug, Clone)]
 pub(super) struct NamedPrefix<'a> {
     pub(super) prefix: IpNet,
     pub(super) entity: Cow<'a, str>,
 }
 
-/// See the module. By itself it asks for nothing.
+/// See the module documentation. The default has no condition.
 #[derive(Debug, Clone)]
 pub(super) struct Clause<'a> {
     end: FlowEnd,
-    /// One of these must contain the address; `None` where no comparison names any.
-    named: Option<Vec<NamedPrefix<'a>>>,
-    /// None of these may contain it.
-    barred: Vec<IpNet>,
+    /// Prefixes of which one must contain the address; `None` without such a comparison.
+    inside: Option<Vec<NamedPrefix<'a>>>,
+    /// Prefixes that must not contain the address.
+    outside: Vec<IpNet>,
     families: Families,
     destination_ports: Option<PortSet>,
     source_ports: Option<PortSet>,
@@ -100,8 +101,8 @@ impl Default for Clause<'_> {
     fn default() -> Self {
         Self {
             end: FlowEnd::Unspecified,
-            named: None,
-            barred: Vec::new(),
+            inside: None,
+            outside: Vec::new(),
             families: Families::ALL,
             destination_ports: None,
             source_ports: None,
@@ -110,17 +111,17 @@ impl Default for Clause<'_> {
 }
 
 impl<'a> Clause<'a> {
-    /// The address at `end` is inside one of `named`.
-    pub(super) fn inside(end: FlowEnd, named: Vec<NamedPrefix<'a>>) -> Option<Self> {
-        (!named.is_empty()).then(|| Self { end, named: Some(named), ..Self::default() })
+    /// The address at `end` is inside one of `prefixes`.
+    pub(super) fn inside(end: FlowEnd, prefixes: Vec<NamedPrefix<'a>>) -> Option<Self> {
+        (!prefixes.is_empty()).then(|| Self { end, inside: Some(prefixes), ..Self::default() })
     }
 
-    /// The address at `end` is inside none of `barred`.
-    pub(super) fn outside(end: FlowEnd, barred: Vec<IpNet>) -> Self {
-        Self { end, barred, ..Self::default() }
+    /// The address at `end` is outside all `prefixes`.
+    pub(super) fn outside(end: FlowEnd, prefixes: Vec<IpNet>) -> Self {
+        Self { end, outside: prefixes, ..Self::default() }
     }
 
-    /// The address at `end` is of one of the families.
+    /// The address at `end` belongs to one of the families.
     pub(super) fn of_family(end: FlowEnd, families: Families) -> Option<Self> {
         (families != Families::NONE).then(|| Self { end, families, ..Self::default() })
     }
@@ -137,12 +138,12 @@ impl<'a> Clause<'a> {
         })
     }
 
-    /// Both must hold; none where they never do together.
+    /// Returns the conjunction of both; `None` if it is a contradiction.
     pub(super) fn join(&self, other: &Self) -> Option<Self> {
-        let named = match (&self.named, &other.named) {
-            (named, None) | (None, named) => named.clone(),
-            (Some(ours), Some(theirs)) => {
-                let both = intersection(ours, theirs);
+        let inside = match (&self.inside, &other.inside) {
+            (prefixes, None) | (None, prefixes) => prefixes.clone(),
+            (Some(left), Some(right)) => {
+                let both = intersection(left, right);
                 if both.is_empty() {
                     return None;
                 }
@@ -151,8 +152,8 @@ impl<'a> Clause<'a> {
         };
         Some(Self {
             end: self.end.join(other.end)?,
-            named,
-            barred: self.barred.iter().chain(&other.barred).copied().collect(),
+            inside,
+            outside: self.outside.iter().chain(&other.outside).copied().collect(),
             families: Some(self.families.intersection(other.families))
                 .filter(|it| *it != Families::NONE)?,
             destination_ports: common(
@@ -163,25 +164,25 @@ impl<'a> Clause<'a> {
         })
     }
 
-    /// About how much work [`Self::join`] is.
+    /// Returns the approximate number of steps of [`Self::join`].
     pub(super) fn cost(&self, other: &Self) -> usize {
-        let named = |it: &Self| it.named.as_ref().map_or(0, Vec::len);
+        let inside = |it: &Self| it.inside.as_ref().map_or(0, Vec::len);
         let ports = |it: &Option<PortSet>| it.as_ref().map_or(0, PortSet::len);
         let rest = |it: &Self| {
-            named(it) + it.barred.len() + ports(&it.destination_ports) + ports(&it.source_ports)
+            inside(it) + it.outside.len() + ports(&it.destination_ports) + ports(&it.source_ports)
         };
-        1 + named(self) * named(other) + rest(self) + rest(other)
+        1 + inside(self) * inside(other) + rest(self) + rest(other)
     }
 
-    /// How many pairs [`Self::finish`] compares.
+    /// Returns the number of comparisons of [`Self::finish`].
     pub(super) fn cost_to_finish(&self) -> usize {
-        self.named.as_ref().map_or(0, Vec::len) * self.barred.len()
+        self.inside.as_ref().map_or(0, Vec::len) * self.outside.len()
     }
 
-    /// Adds what is sufficient. The end that the pattern names is the remote one. An address by
-    /// itself is taken for the destination that its ports speak of.
+    /// Adds the sufficient prefixes. The named end is the remote one. An address without a
+    /// direction is taken for the destination, to which `dst_port` applies.
     pub(super) fn finish(self, found: &mut Vec<SufficientPrefix>) {
-        let named = self.named.unwrap_or_default();
+        let prefixes = self.inside.unwrap_or_default();
         let qualifier =
             |ports: &Option<PortSet>| ports.as_ref().map(PortSet::qualifier).unwrap_or_default();
         let destination = qualifier(&self.destination_ports);
@@ -192,11 +193,11 @@ impl<'a> Clause<'a> {
                 Ports { remote: destination, local: source }
             }
         };
-        // What is only partly barred is not sufficient.
+        // A prefix that is excluded in part is not sufficient.
         let is_free =
-            |it: &IpNet| !self.barred.iter().any(|bar| bar.contains(it) || it.contains(bar));
+            |it: &IpNet| !self.outside.iter().any(|net| net.contains(it) || it.contains(net));
         let usable =
-            named.into_iter().filter(|it| self.families.has(&it.prefix) && is_free(&it.prefix));
+            prefixes.into_iter().filter(|it| self.families.has(&it.prefix) && is_free(&it.prefix));
         found.extend(usable.map(|it| SufficientPrefix {
             prefix: it.prefix,
             entity: it.entity.into_owned(),
@@ -205,11 +206,11 @@ impl<'a> Clause<'a> {
     }
 }
 
-/// What is inside one of each; the narrower of two is in both.
-fn intersection<'a>(ours: &[NamedPrefix<'a>], theirs: &[NamedPrefix<'a>]) -> Vec<NamedPrefix<'a>> {
+/// Returns the prefixes inside one of each list: the narrower of each nested pair.
+fn intersection<'a>(left: &[NamedPrefix<'a>], right: &[NamedPrefix<'a>]) -> Vec<NamedPrefix<'a>> {
     let mut both = Vec::new();
-    for a in ours {
-        for b in theirs {
+    for a in left {
+        for b in right {
             if b.prefix.contains(&a.prefix) {
                 both.push(a.clone());
             } else if a.prefix.contains(&b.prefix) {
@@ -220,8 +221,8 @@ fn intersection<'a>(ours: &[NamedPrefix<'a>], theirs: &[NamedPrefix<'a>]) -> Vec
     both
 }
 
-/// Ports that both allow; the outer `None` where there is no such port.
-#[expect(clippy::option_option, reason = "none at all, and no comparison, are two things")]
+/// Returns the ports that both allow; the outer `None` if there is no such port.
+#[expect(clippy::option_option, reason = "an empty set differs from no comparison")]
 fn common(a: Option<&PortSet>, b: Option<&PortSet>) -> Option<Option<PortSet>> {
     match (a, b) {
         (ports, None) | (None, ports) => Some(ports.cloned()),

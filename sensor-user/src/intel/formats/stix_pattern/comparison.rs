@@ -1,4 +1,4 @@
-//! One comparison: `path NOT? operator constant`, and what it says of a connection.
+//! One comparison: `path NOT? operator constant`, and its clause.
 
 use std::borrow::Cow;
 
@@ -9,21 +9,21 @@ use super::ports::PortSet;
 use super::{PatternError, PatternErrorKind};
 use crate::intel::address::parse_prefix;
 
-/// What a path is about.
+/// Property that a path refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PathSubject {
     Address(FlowEnd),
     /// The object type of an address.
     Type(FlowEnd),
-    /// Whether it is the destination's.
+    /// A port; true for the destination's.
     Port(bool),
-    /// A protocol of the flow: no connection is told by it, and none excluded.
+    /// A protocol of the flow, which neither selects nor excludes a connection.
     Protocol,
-    /// Anything else: never decided by the remote end.
+    /// Any other property, which does not depend on the remote end.
     Other,
 }
 
-/// How a value is compared, without `NOT`.
+/// Operator of a comparison, without `NOT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operator {
     Sign(ComparisonSign),
@@ -33,12 +33,12 @@ enum Operator {
     Other,
 }
 
-/// A constant.
+/// A constant and its offset.
 type Literal<'a> = (usize, Token<'a>);
 
 impl<'a> PatternParser<'a> {
-    /// `path NOT? operator constant`.
-    pub(super) fn test(&mut self) -> Result<Option<Clause<'a>>, PatternError> {
+    /// Parses `path NOT? operator constant`.
+    pub(super) fn single_comparison(&mut self) -> Result<Option<Clause<'a>>, PatternError> {
         let subject = self.path()?;
         let is_negated = self.take_word("NOT")?;
         let operator = self.operator()?;
@@ -53,7 +53,7 @@ impl<'a> PatternParser<'a> {
         is_negated: bool,
         literals: Vec<Literal<'a>>,
     ) -> Option<Clause<'a>> {
-        // Whether the value must be one of the literals, or none of them.
+        // True if the value must be one of the literals, false if it must be none of them.
         let is_one_of = match operator {
             Operator::Sign(ComparisonSign::Equal) | Operator::In => Some(!is_negated),
             Operator::Sign(ComparisonSign::NotEqual) => Some(is_negated),
@@ -67,7 +67,7 @@ impl<'a> PatternParser<'a> {
             }
             (PathSubject::Type(end), Some(is_one_of)) => {
                 let named = literals.iter().fold(Families::NONE, |families, it| match &it.1 {
-                    Token::Text(text) => families.named(text),
+                    Token::Text(text) => families.with(text),
                     _ => families,
                 });
                 Clause::of_family(end, if is_one_of { named } else { named.complement() })
@@ -96,7 +96,7 @@ impl<'a> PatternParser<'a> {
                 None if is_inside && self.no_address.is_none() => {
                     let text = entity.chars().take(100).collect();
                     self.no_address =
-                        Some(PatternError { at, fault: PatternErrorKind::NotAnAddress(text) });
+                        Some(PatternError { at, kind: PatternErrorKind::NotAnAddress(text) });
                 }
                 None => {}
             }
@@ -107,7 +107,7 @@ impl<'a> PatternParser<'a> {
         Some(Clause::outside(end, named.into_iter().map(|it| it.prefix).collect()))
     }
 
-    /// `type:property.property[index]`.
+    /// Parses `type:property.property[index]`.
     pub(super) fn path(&mut self) -> Result<PathSubject, PatternError> {
         const EXPECTED: &str = "a path such as ipv4-addr:value";
         let object_type = match self.advance()? {
@@ -124,8 +124,8 @@ impl<'a> PatternParser<'a> {
                 (_, Token::Text(text)) => text,
                 (at, token) => return Err(self.unexpected_at(at, &token, EXPECTED)),
             };
-            if let Some(position) = parts.get_mut(count) {
-                *position = part;
+            if let Some(slot) = parts.get_mut(count) {
+                *slot = part;
             }
             count += 1;
             while self.token == Token::Sign(b'[') {
@@ -197,7 +197,7 @@ impl<'a> PatternParser<'a> {
     }
 }
 
-/// What a path is about; the properties as in sections 6.7, 6.8, 6.4 and 6.12 of STIX 2.1.
+/// Returns the property of a path, by sections 6.7, 6.8, 6.4 and 6.12 of STIX 2.1.
 fn subject(object_type: &str, first: &str, second: &str, is_indexed: bool) -> PathSubject {
     match (object_type, first, second, is_indexed) {
         ("ipv4-addr" | "ipv6-addr", "value", "", false) => PathSubject::Address(FlowEnd::Host),
@@ -215,8 +215,8 @@ fn subject(object_type: &str, first: &str, second: &str, is_indexed: bool) -> Pa
     }
 }
 
-/// The ports that a comparison allows; `None` where it is not one of numbers. Feeds put the numbers
-/// in quotes (`dst_port = '443'`, as MISP does).
+/// Returns the ports that a comparison allows; `None` if it does not compare numbers. Some feeds
+/// quote the numbers (`dst_port = '443'`, as MISP does).
 fn ports(operator: Operator, is_negated: bool, literals: &[Literal<'_>]) -> Option<PortSet> {
     let number = |literal: &Literal<'_>| -> Option<i64> {
         match &literal.1 {
@@ -228,7 +228,7 @@ fn ports(operator: Operator, is_negated: bool, literals: &[Literal<'_>]) -> Opti
     let numbers: Vec<i64> = literals.iter().map(number).collect::<Option<_>>()?;
     let set = match (operator, numbers.as_slice()) {
         (Operator::Sign(compare), [number]) => PortSet::compared(compare, *number),
-        (Operator::In, numbers) => PortSet::of(numbers.iter().copied()),
+        (Operator::In, numbers) => PortSet::from_ports(numbers.iter().copied()),
         _ => return None,
     };
     Some(if is_negated { set.complement() } else { set })

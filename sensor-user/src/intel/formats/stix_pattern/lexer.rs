@@ -1,10 +1,10 @@
-//! Lexer: words, strings, numbers and signs of a pattern, without copying where nothing is escaped.
+//! Lexer: words, strings, numbers and signs of a pattern; strings without escapes are not copied.
 
 use std::borrow::Cow;
 
 use super::{PatternError, PatternErrorKind};
 
-/// The smallest part of a pattern.
+/// Token of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Token<'a> {
     /// A keyword, or a part of a path.
@@ -15,15 +15,15 @@ pub(super) enum Token<'a> {
     Number(&'a str),
     /// A timestamp, hexadecimal or binary constant: `t'…'`, `h'…'`, `b'…'`.
     Constant,
-    /// One of `[ ] ( ) , . : *`, or a byte that is none of a pattern's.
+    /// One of `[ ] ( ) , . : *`, or a byte that patterns do not have.
     Sign(u8),
-    /// How two values are compared.
+    /// A comparison operator such as `=`.
     Compare(ComparisonSign),
-    /// No more text.
+    /// The end of the text.
     End,
 }
 
-/// Signs between a path and a value.
+/// Comparison operator between a path and a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ComparisonSign {
     Equal,
@@ -34,7 +34,7 @@ pub(super) enum ComparisonSign {
     GreaterOrEqual,
 }
 
-/// Reads token by token.
+/// Reads a pattern token by token.
 #[derive(Debug)]
 pub(super) struct PatternLexer<'a> {
     text: &'a str,
@@ -46,7 +46,7 @@ impl<'a> PatternLexer<'a> {
         Self { text, at: 0 }
     }
 
-    /// The next token and the byte at which it begins.
+    /// Returns the next token and its offset.
     pub(super) fn next(&mut self) -> Result<(usize, Token<'a>), PatternError> {
         self.skip_blank()?;
         let begin = self.at;
@@ -58,9 +58,9 @@ impl<'a> PatternLexer<'a> {
                 self.string(b'\'')?;
                 Token::Constant
             }
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' => {
-                Token::Word(self.run(|it| it.is_ascii_alphanumeric() || matches!(it, b'_' | b'-')))
-            }
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' => Token::Word(
+                self.take_while(|it| it.is_ascii_alphanumeric() || matches!(it, b'_' | b'-')),
+            ),
             b'0'..=b'9' => Token::Number(self.number()),
             b'-' | b'+' if self.byte(1).is_some_and(|it| it.is_ascii_digit()) => {
                 Token::Number(self.number())
@@ -70,10 +70,10 @@ impl<'a> PatternLexer<'a> {
         Ok((begin, token))
     }
 
-    /// What stands at a byte, for a message.
-    pub(super) fn shown(&self, at: usize) -> String {
-        const SHOWN: usize = 20;
-        self.text.get(at..).unwrap_or_default().chars().take(SHOWN).collect()
+    /// Returns the text at an offset, shortened, for a message.
+    pub(super) fn excerpt(&self, at: usize) -> String {
+        const LENGTH: usize = 20;
+        self.text.get(at..).unwrap_or_default().chars().take(LENGTH).collect()
     }
 
     fn byte(&self, ahead: usize) -> Option<u8> {
@@ -84,7 +84,7 @@ impl<'a> PatternLexer<'a> {
         self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
 
-    /// White space and comments.
+    /// Skips white space and comments.
     fn skip_blank(&mut self) -> Result<(), PatternError> {
         loop {
             let begin = self.at;
@@ -97,7 +97,7 @@ impl<'a> PatternLexer<'a> {
                 Some(b'/') if self.byte(1) == Some(b'*') => {
                     self.at += 2;
                     let end = memchr::memmem::find(self.rest(), b"*/");
-                    let end = end.ok_or_else(|| open(begin, "comment"))?;
+                    let end = end.ok_or_else(|| unterminated(begin, "comment"))?;
                     self.at += end + 2;
                 }
                 // Byte order mark, no-break space: feeds are pasted together.
@@ -115,7 +115,7 @@ impl<'a> PatternLexer<'a> {
         loop {
             let part = self.at;
             let Some(length) = memchr::memchr2(quote, b'\\', self.rest()) else {
-                return Err(open(begin, "string"));
+                return Err(unterminated(begin, "string"));
             };
             let end = part + length;
             let text = self.text.get(part..end).unwrap_or_default();
@@ -129,9 +129,9 @@ impl<'a> PatternLexer<'a> {
                 });
             }
             whole.push_str(text);
-            // The grammar has `\\` and `\'`; whatever is escaped stands for itself.
+            // The grammar has `\\` and `\'`; here any character can be escaped.
             let escaped = self.text.get(self.at..).and_then(|rest| rest.chars().next());
-            let escaped = escaped.ok_or_else(|| open(begin, "string"))?;
+            let escaped = escaped.ok_or_else(|| unterminated(begin, "string"))?;
             whole.push(escaped);
             self.at += escaped.len_utf8();
         }
@@ -140,15 +140,15 @@ impl<'a> PatternLexer<'a> {
     fn number(&mut self) -> &'a str {
         let begin = self.at;
         self.at += 1;
-        self.run(|it| it.is_ascii_digit());
+        self.take_while(|it| it.is_ascii_digit());
         if self.byte(0) == Some(b'.') && self.byte(1).is_some_and(|it| it.is_ascii_digit()) {
             self.at += 1;
-            self.run(|it| it.is_ascii_digit());
+            self.take_while(|it| it.is_ascii_digit());
         }
         self.text.get(begin..self.at).unwrap_or_default()
     }
 
-    fn run(&mut self, belongs: impl Fn(u8) -> bool) -> &'a str {
+    fn take_while(&mut self, belongs: impl Fn(u8) -> bool) -> &'a str {
         let begin = self.at;
         let rest = self.rest();
         self.at += rest.iter().position(|it| !belongs(*it)).unwrap_or(rest.len());
@@ -174,6 +174,6 @@ impl<'a> PatternLexer<'a> {
     }
 }
 
-const fn open(at: usize, what: &'static str) -> PatternError {
-    PatternError { at, fault: PatternErrorKind::Open(what) }
+const fn unterminated(at: usize, token: &'static str) -> PatternError {
+    PatternError { at, kind: PatternErrorKind::Unterminated(token) }
 }

@@ -1,14 +1,14 @@
-//! STIX patterns: which addresses and networks of a pattern are sufficient on their own.
+//! STIX patterns: addresses and networks of a pattern that are sufficient on their own.
 //!
-//! A reader of the STIX 2.1 patterning grammar (section 9 of the specification) that takes what
-//! feeds write besides: keywords in any case, `==` and `<>`, double quotes, ports in quotes, `NOT`
-//! before a comparison. It never judges a connection; it turns a pattern into alternatives (its
-//! disjunctive form) and keeps those that nothing but the remote end of one connection decides.
+//! A parser of the STIX 2.1 patterning grammar (section 9 of the specification) that also accepts
+//! deviations of feeds: keywords in any case, `==` and `<>`, double quotes, ports in quotes, `NOT`
+//! before a comparison. It does not evaluate patterns. It converts a pattern into alternatives (its
+//! disjunctive normal form) and keeps those that depend on the remote end of one connection only.
 //!
-//! What makes an alternative insufficient: a comparison of anything that is not an address or a
-//! port of the flow (a hash, a domain), both ends named, a contradiction, a second observation
-//! (`AND`, `FOLLOWEDBY`, `REPEATS` of more than one), a window of time (`START … STOP`). What is
-//! and is not used is listed in docs/stix.md.
+//! An alternative is insufficient if it compares anything except an address or a port of the flow
+//! (a hash, a domain), names both ends, contradicts itself, or requires a second observation
+//! (`AND`, `FOLLOWEDBY`, `REPEATS` of more than one) or a time window (`START … STOP`).
+//! docs/stix.md has the full list.
 //!
 //! Patterns are hostile: text, nesting and work are bounded.
 
@@ -26,65 +26,83 @@ use ipnet::IpNet;
 use crate::intel::indicator::Ports;
 use parser::PatternParser;
 
-/// Bytes of a pattern at most.
+/// Maximum length of a pattern in bytes.
 const TEXT_MAX: usize = 1 << 20;
 
-/// An address or network that is an indicator by itself, with what its connection must have.
+/// An address or network that is an indicator on its own, with the ports of its connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SufficientPrefix {
-    /// The address or network, canonical.
+    /// Address or network, canonical.
     pub prefix: IpNet,
-    /// The text that named it.
+    /// Address or network as the pattern writes it.
     pub entity: String,
-    /// Ports that the connection must have besides.
+    /// Ports that a connection must also have.
     pub ports: Ports,
 }
 
-/// A pattern cannot be read.
+/// A pattern is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{fault} at byte {at}")]
+#[error("{kind} at byte {at}")]
 pub struct PatternError {
-    /// Byte of the text at which the fault is, from 0.
+    /// Offset of the error in bytes, from 0.
     pub at: usize,
-    /// What is wrong there.
-    pub fault: PatternErrorKind,
+    /// Kind of the error.
+    pub kind: PatternErrorKind,
 }
 
-/// What is wrong in a pattern. Texts are hostile; their display is escaped.
+/// Kind of an error in a pattern. Texts are hostile; `Display` escapes them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternErrorKind {
     /// Longer than `TEXT_MAX`.
     #[error("more than {TEXT_MAX} bytes")]
     TooLong,
-    /// More parentheses inside each other than allowed.
+    /// Parentheses are nested too deeply.
     #[error("nested too deeply")]
     TooDeep,
-    /// So many alternatives that they are not worked out.
+    /// The pattern has too many alternatives.
     #[error("too many alternatives")]
     TooComplex,
-    /// A string, or a comment, without its end.
+    /// A string or a comment has no end.
     #[error("a {0} without end")]
-    Open(&'static str),
-    /// Something else than the grammar has there.
-    #[error("{found:?} where {expected} should be")]
+    Unterminated(&'static str),
+    /// A token that the grammar does not allow.
+    #[error("expected {expected}, found {found:?}")]
     Unexpected {
-        /// What is there, shortened; "" at the end.
+        /// Text at the offset, shortened; "" at the end.
         found: String,
-        /// What should be.
+        /// Tokens that the grammar allows.
         expected: &'static str,
     },
-    /// An address is compared with this, and there is no other address.
+    /// An address is compared with this text, and the pattern has no other address.
     #[error("{0:?} is neither an address nor a network")]
     NotAnAddress(String),
 }
 
-/// The addresses and networks of a pattern that are sufficient on their own, in the order of the
-/// text, none inside another that has no ports; none is a good answer.
+/// Returns the addresses and networks of a pattern that are sufficient on their own, in the order
+/// of the text, without those inside another that has no ports. A pattern may have none.
 ///
-/// As in SPEC I2; grammar of STIX 2.1, section 9.
+/// ```
+/// use sensor_user::intel::read_pattern;
+///
+/// let text = "[ipv4-addr:value = '203.0.113.7' OR domain-name:value = 'c2.example']";
+/// let found = read_pattern(text)?;
+/// assert_eq!(found.len(), 1);
+/// assert_eq!(found[0].prefix, "203.0.113.7/32".parse()?);
+///
+/// // Ports qualify an address.
+/// let text = "[network-traffic:dst_ref.value = '198.51.100.0/24' \
+///              AND network-traffic:dst_port IN (80, 443)]";
+/// let remote = &read_pattern(text)?[0].ports.remote;
+/// assert_eq!(remote.iter().map(|ports| ports.first).collect::<Vec<_>>(), [80, 443]);
+///
+/// // An address that counts only together with a file is not sufficient.
+/// let text = "[ipv4-addr:value = '203.0.113.7' AND file:name = 'x']";
+/// assert!(read_pattern(text)?.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn read_pattern(text: &str) -> Result<Vec<SufficientPrefix>, PatternError> {
     if text.len() > TEXT_MAX {
-        return Err(PatternError { at: TEXT_MAX, fault: PatternErrorKind::TooLong });
+        return Err(PatternError { at: TEXT_MAX, kind: PatternErrorKind::TooLong });
     }
     let mut parser = PatternParser::new(text)?;
     let alternatives = parser.pattern()?;
@@ -93,7 +111,7 @@ pub fn read_pattern(text: &str) -> Result<Vec<SufficientPrefix>, PatternError> {
         clause.finish(&mut found);
     }
     match parser.no_address {
-        Some(fault) if found.is_empty() => Err(fault),
-        _ => Ok(normalize::tidy(found)),
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(normalize::simplify(found)),
     }
 }

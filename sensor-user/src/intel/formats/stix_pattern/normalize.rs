@@ -1,14 +1,14 @@
-//! Tidies what is sufficient, so that one connection meets an address of a pattern once where that
-//! can be told: what is there twice, what lies inside a network that has no ports, and what differs
-//! in its remote ports only.
+//! Simplification of sufficient prefixes, so that a connection hits a pattern once where possible:
+//! removes duplicates and prefixes inside a network without ports, and merges those that differ in
+//! their remote ports only.
 
 use std::collections::BTreeSet;
 
 use super::SufficientPrefix;
 use super::ports::joined;
 
-/// Keeps the order of the first ones.
-pub(super) fn tidy(found: Vec<SufficientPrefix>) -> Vec<SufficientPrefix> {
+/// Simplifies `found`, in the order of the first ones.
+pub(super) fn simplify(found: Vec<SufficientPrefix>) -> Vec<SufficientPrefix> {
     if found.len() < 2 {
         return found;
     }
@@ -18,21 +18,21 @@ pub(super) fn tidy(found: Vec<SufficientPrefix>) -> Vec<SufficientPrefix> {
         let key = |it: &SufficientPrefix| (it.prefix.network(), it.prefix.prefix_len());
         key(a).cmp(&key(b)).then_with(|| a.ports.local.cmp(&b.ports.local)).then(a_at.cmp(b_at))
     });
-    // Those of one network side by side: one without ports makes the others needless.
+    // Equal prefixes are adjacent: one without ports makes the others redundant.
     let mut kept: Vec<(usize, SufficientPrefix)> = Vec::with_capacity(sorted.len());
-    let mut around: Vec<ipnet::IpNet> = Vec::new();
+    let mut enclosing: Vec<ipnet::IpNet> = Vec::new();
     let open: BTreeSet<ipnet::IpNet> =
         sorted.iter().filter(|(_, it)| it.ports.is_any()).map(|(_, it)| it.prefix).collect();
     for (at, next) in sorted {
-        while around.last().is_some_and(|it| !it.contains(&next.prefix)) {
-            around.pop();
+        while enclosing.last().is_some_and(|it| !it.contains(&next.prefix)) {
+            enclosing.pop();
         }
-        if around.last().is_some() {
+        if enclosing.last().is_some() {
             continue;
         }
         if open.contains(&next.prefix) {
             if next.ports.is_any() {
-                around.push(next.prefix);
+                enclosing.push(next.prefix);
                 kept.push((at, next));
             }
             continue;

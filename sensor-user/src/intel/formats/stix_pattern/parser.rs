@@ -1,30 +1,31 @@
 //! Parser: text to alternatives, in one pass without a tree.
 //!
 //! Precedence as in the grammar: `AND` binds before `OR`, and between observations `OR` before
-//! `FOLLOWEDBY`. Every rule gives the alternatives that can still be sufficient.
+//! `FOLLOWEDBY`. Each rule returns the alternatives that can still be sufficient.
 
 use super::clause::Clause;
 use super::lexer::{PatternLexer, Token};
 use super::{PatternError, PatternErrorKind};
 
-/// Parentheses inside each other at most.
+/// Maximum nesting of parentheses.
 const DEPTH_MAX: usize = 64;
-/// Steps of work that joining alternatives may take, and alternatives that may come of it.
+/// Maximum number of steps to combine alternatives.
 const WORK_MAX: usize = 1 << 20;
+/// Maximum number of alternatives.
 const CLAUSES_MAX: usize = 1 << 16;
 
 type Clauses<'a> = Vec<Clause<'a>>;
 
-/// Reads one pattern.
+/// Parser of one pattern.
 #[derive(Debug)]
 pub(super) struct PatternParser<'a> {
     lexer: PatternLexer<'a>,
     pub(super) token: Token<'a>,
-    /// Where `token` begins.
+    /// Offset of `token`.
     at: usize,
     depth: usize,
     work_left: usize,
-    /// The first text that should be an address and is not.
+    /// Error for the first text that should be an address.
     pub(super) no_address: Option<PatternError>,
 }
 
@@ -35,7 +36,7 @@ impl<'a> PatternParser<'a> {
         Ok(Self { lexer, token, at, depth: 0, work_left: WORK_MAX, no_address: None })
     }
 
-    /// All of the text.
+    /// Parses the whole text.
     pub(super) fn pattern(&mut self) -> Result<Clauses<'a>, PatternError> {
         let clauses = self.sequence()?;
         if self.token != Token::End {
@@ -47,7 +48,7 @@ impl<'a> PatternParser<'a> {
         Ok(clauses)
     }
 
-    /// `a FOLLOWEDBY b`: two observations, so that nothing is sufficient.
+    /// Parses `a FOLLOWEDBY b`: two observations, of which none is sufficient.
     fn sequence(&mut self) -> Result<Clauses<'a>, PatternError> {
         let mut clauses = self.observations()?;
         while self.take_word("FOLLOWEDBY")? {
@@ -66,7 +67,7 @@ impl<'a> PatternParser<'a> {
         Ok(clauses)
     }
 
-    /// `a AND b`: two different observations (section 9.3), so that nothing is sufficient.
+    /// Parses `a AND b`: two different observations (section 9.3), of which none is sufficient.
     fn joint_observations(&mut self) -> Result<Clauses<'a>, PatternError> {
         let mut clauses = self.observation()?;
         while self.take_word("AND")? {
@@ -100,7 +101,8 @@ impl<'a> PatternParser<'a> {
         Ok(clauses)
     }
 
-    /// A qualifier of an observation, and whether one observation at any time meets it.
+    /// Parses a qualifier of an observation. Returns true if a single observation at any time meets
+    /// it.
     fn qualifier(&mut self) -> Result<Option<bool>, PatternError> {
         if self.take_word("WITHIN")? {
             self.number()?;
@@ -141,12 +143,12 @@ impl<'a> PatternParser<'a> {
 
     fn product(
         &mut self,
-        ours: &[Clause<'a>],
-        theirs: &[Clause<'a>],
+        left: &[Clause<'a>],
+        right: &[Clause<'a>],
     ) -> Result<Clauses<'a>, PatternError> {
-        let mut clauses = Vec::with_capacity(ours.len().min(theirs.len()));
-        for a in ours {
-            for b in theirs {
+        let mut clauses = Vec::with_capacity(left.len().min(right.len()));
+        for a in left {
+            for b in right {
                 self.spend(a.cost(b))?;
                 clauses.extend(a.join(b));
             }
@@ -156,7 +158,7 @@ impl<'a> PatternParser<'a> {
     }
 
     fn comparison(&mut self) -> Result<Clauses<'a>, PatternError> {
-        // Not in the grammar, and not understood further: nothing that is negated is used.
+        // An extension of the grammar: negated comparisons are parsed but not used.
         let is_negated = self.take_word("NOT")?;
         let clauses = if self.token == Token::Sign(b'(') {
             self.enter()?;
@@ -168,7 +170,7 @@ impl<'a> PatternParser<'a> {
             self.path()?;
             Vec::new()
         } else {
-            self.test()?.into_iter().collect()
+            self.single_comparison()?.into_iter().collect()
         };
         Ok(if is_negated { Vec::new() } else { clauses })
     }
@@ -180,7 +182,7 @@ impl<'a> PatternParser<'a> {
         }
     }
 
-    /// STIX 2.0 had the times as strings.
+    /// Parses a time; STIX 2.0 has times as strings.
     fn time(&mut self) -> Result<(), PatternError> {
         match self.advance()? {
             (_, Token::Constant | Token::Text(_)) => Ok(()),
@@ -199,7 +201,7 @@ impl<'a> PatternParser<'a> {
         self.advance().map(|_taken| ())
     }
 
-    /// Whether the next token is this keyword, which is then taken.
+    /// Consumes the next token if it is this keyword. Returns true if it was.
     pub(super) fn take_word(&mut self, keyword: &str) -> Result<bool, PatternError> {
         let is_it = matches!(&self.token, Token::Word(it) if it.eq_ignore_ascii_case(keyword));
         if is_it {
@@ -208,7 +210,7 @@ impl<'a> PatternParser<'a> {
         Ok(is_it)
     }
 
-    /// Takes the next token.
+    /// Consumes the next token. Returns it with its offset.
     pub(super) fn advance(&mut self) -> Result<(usize, Token<'a>), PatternError> {
         let (at, token) = self.lexer.next()?;
         let taken = (self.at, std::mem::replace(&mut self.token, token));
@@ -216,11 +218,11 @@ impl<'a> PatternParser<'a> {
         Ok(taken)
     }
 
-    /// Takes an opening bracket.
+    /// Consumes an opening bracket.
     fn enter(&mut self) -> Result<(), PatternError> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(PatternError { at: self.at, fault: PatternErrorKind::TooDeep });
+            return Err(PatternError { at: self.at, kind: PatternErrorKind::TooDeep });
         }
         self.advance().map(|_bracket| ())
     }
@@ -231,13 +233,13 @@ impl<'a> PatternParser<'a> {
                 self.work_left = left;
                 Ok(())
             }
-            None => Err(PatternError { at: self.at, fault: PatternErrorKind::TooComplex }),
+            None => Err(PatternError { at: self.at, kind: PatternErrorKind::TooComplex }),
         }
     }
 
     const fn check_count(&self, clauses: usize) -> Result<(), PatternError> {
         if clauses > CLAUSES_MAX {
-            return Err(PatternError { at: self.at, fault: PatternErrorKind::TooComplex });
+            return Err(PatternError { at: self.at, kind: PatternErrorKind::TooComplex });
         }
         Ok(())
     }
@@ -252,7 +254,7 @@ impl<'a> PatternParser<'a> {
         token: &Token<'_>,
         expected: &'static str,
     ) -> PatternError {
-        let found = if *token == Token::End { String::new() } else { self.lexer.shown(at) };
-        PatternError { at, fault: PatternErrorKind::Unexpected { found, expected } }
+        let found = if *token == Token::End { String::new() } else { self.lexer.excerpt(at) };
+        PatternError { at, kind: PatternErrorKind::Unexpected { found, expected } }
     }
 }

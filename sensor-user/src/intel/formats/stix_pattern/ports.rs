@@ -1,14 +1,14 @@
-//! `PortSet`: the ports that comparisons leave, as ranges.
+//! `PortSet`: ports that comparisons allow, as ranges.
 
 use super::lexer::ComparisonSign;
 use crate::intel::indicator::PortRange;
 
-/// Sorted ranges that do not touch.
+/// Sorted ranges that are not adjacent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PortSet(Vec<PortRange>);
 
 impl PortSet {
-    /// Ports that compare with `port` in this way.
+    /// Returns the ports for which the comparison with `port` holds.
     pub(super) fn compared(compare: ComparisonSign, port: i64) -> Self {
         let (first, last) = match compare {
             ComparisonSign::Equal => (port, port),
@@ -23,21 +23,21 @@ impl PortSet {
         Self::between(first, last)
     }
 
-    /// These ports; a number that is none adds nothing.
-    pub(super) fn of(ports: impl Iterator<Item = i64>) -> Self {
+    /// Returns the set of these ports, without numbers out of range.
+    pub(super) fn from_ports(ports: impl Iterator<Item = i64>) -> Self {
         let mut ranges: Vec<PortRange> = ports.flat_map(|it| Self::between(it, it).0).collect();
         ranges.sort_unstable();
         Self(joined(ranges))
     }
 
     fn between(first: i64, last: i64) -> Self {
-        let most = i64::from(u16::MAX);
-        let range = u16::try_from(first.max(0)).ok().zip(u16::try_from(last.min(most)).ok());
+        let max = i64::from(u16::MAX);
+        let range = u16::try_from(first.max(0)).ok().zip(u16::try_from(last.min(max)).ok());
         let range = range.filter(|(first, last)| first <= last);
         Self(range.map(|(first, last)| PortRange { first, last }).into_iter().collect())
     }
 
-    /// All other ports.
+    /// Returns all other ports.
     pub(super) fn complement(&self) -> Self {
         let mut next = 0;
         let mut gaps = Vec::with_capacity(self.0.len() + 1);
@@ -49,19 +49,19 @@ impl PortSet {
         Self(gaps)
     }
 
-    /// The ports of both.
+    /// Returns the ports of both sets.
     pub(super) fn intersection(&self, other: &Self) -> Self {
-        let (mut ours, mut theirs) = (self.0.iter().peekable(), other.0.iter().peekable());
+        let (mut left, mut right) = (self.0.iter().peekable(), other.0.iter().peekable());
         let mut common = Vec::new();
-        while let (Some(a), Some(b)) = (ours.peek(), theirs.peek()) {
+        while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
             let (first, last) = (a.first.max(b.first), a.last.min(b.last));
             if first <= last {
                 common.push(PortRange { first, last });
             }
             if a.last < b.last {
-                ours.next()
+                left.next()
             } else {
-                theirs.next()
+                right.next()
             };
         }
         Self(common)
@@ -75,7 +75,7 @@ impl PortSet {
         self.0.len()
     }
 
-    /// As a qualifier: nothing where every port is in it.
+    /// Returns the ranges as a qualifier: empty for a set of all ports.
     pub(super) fn qualifier(&self) -> Vec<PortRange> {
         match self.0.as_slice() {
             [PortRange { first: 0, last: u16::MAX }] => Vec::new(),
@@ -84,7 +84,7 @@ impl PortSet {
     }
 }
 
-/// Sorted ranges, with those that touch or overlap made one.
+/// Merges sorted ranges that are adjacent or overlap.
 pub(super) fn joined(sorted: Vec<PortRange>) -> Vec<PortRange> {
     let mut ranges: Vec<PortRange> = Vec::with_capacity(sorted.len());
     for range in sorted {
@@ -121,7 +121,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sets_are_what_their_comparisons_say(
+        fn sets_match_their_comparisons(
             a in (compare(), -2..=65540_i64),
             b in (compare(), -2..=65540_i64),
             list in prop::collection::vec(-2..=65540_i64, 0..5),
@@ -137,7 +137,7 @@ mod tests {
             };
             let (first, second) = (PortSet::compared(a.0, a.1), PortSet::compared(b.0, b.1));
             let both = first.intersection(&second);
-            let listed = PortSet::of(list.iter().copied());
+            let listed = PortSet::from_ports(list.iter().copied());
             for near in [a.1, b.1, 1, 65535, list.first().copied().unwrap_or(7)] {
                 let Ok(port) = u16::try_from(near + at - 1) else { continue };
                 let is = i64::from(port);
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(PortSet::compared(ComparisonSign::GreaterOrEqual, 0).qualifier(), []);
         assert!(PortSet::compared(ComparisonSign::Less, 0).is_empty());
         assert!(PortSet::compared(ComparisonSign::Equal, 70000).is_empty());
-        let both = PortSet::of([443, 80, 81].into_iter());
+        let both = PortSet::from_ports([443, 80, 81].into_iter());
         let range = |first, last| PortRange { first, last };
         assert_eq!(both.qualifier(), [range(80, 81), range(443, 443)]);
     }

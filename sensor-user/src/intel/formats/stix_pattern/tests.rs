@@ -1,13 +1,13 @@
-//! What is sufficient in a pattern, what is not, and what becomes of hostile ones.
+//! Sufficient and insufficient patterns, and hostile ones.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::intel::indicator::PortRange;
 
-/// What is sufficient as text: `prefix remote,remote/local`.
+/// Sufficient prefixes as text: `prefix remote,remote/local`.
 fn read(text: &str) -> Vec<String> {
-    let found = read_pattern(text).unwrap_or_else(|fault| panic!("{text}: {fault}"));
+    let found = read_pattern(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     found.iter().map(shown).collect()
 }
 
@@ -28,7 +28,7 @@ fn shown(it: &SufficientPrefix) -> String {
     format!("{} {}/{}", it.prefix, ports(&it.ports.remote), ports(&it.ports.local))
 }
 
-fn fault(text: &str) -> String {
+fn error(text: &str) -> String {
     read_pattern(text).unwrap_err().to_string()
 }
 
@@ -92,7 +92,7 @@ fn every_alternative_counts() {
 }
 
 #[test]
-fn what_takes_more_than_the_remote_end_is_not_sufficient() {
+fn patterns_that_need_more_than_the_remote_end_are_not_sufficient() {
     for text in [
         "[{A} AND {FILE}]",
         "[{A} AND {B}]",
@@ -134,7 +134,7 @@ fn what_takes_more_than_the_remote_end_is_not_sufficient() {
 }
 
 #[test]
-fn addresses_of_one_end_that_are_joined_leave_what_is_in_both() {
+fn joined_addresses_of_one_end_give_their_intersection() {
     for (text, found) in [
         (
             "ipv4-addr:value ISSUBSET '192.0.0.0/16' AND ipv4-addr:value ISSUBSET '192.0.2.0/24'",
@@ -149,7 +149,7 @@ fn addresses_of_one_end_that_are_joined_leave_what_is_in_both() {
 }
 
 #[test]
-fn ports_are_qualifiers_of_the_end_that_is_named() {
+fn ports_qualify_the_named_end() {
     for (text, found) in [
         ("network-traffic:dst_ref.value = '192.0.2.1' AND network-traffic:dst_port = 443", "443/"),
         (
@@ -186,7 +186,7 @@ fn ports_are_qualifiers_of_the_end_that_is_named() {
 }
 
 #[test]
-fn nothing_is_there_twice_or_inside_a_network_without_ports() {
+fn duplicates_and_prefixes_inside_a_network_without_ports_are_removed() {
     let port = |port: u16| format!("[{A} AND network-traffic:dst_port = {port}]");
     let wide = "[ipv4-addr:value ISSUBSET '192.0.2.0/24']";
     assert_eq!(read(&format!("[{B}] OR [{A}] OR [{B}]")), ["192.0.2.2/32", "192.0.2.1/32"]);
@@ -202,55 +202,55 @@ fn nothing_is_there_twice_or_inside_a_network_without_ports() {
 }
 
 #[test]
-fn a_fault_says_what_and_where() {
-    for (text, said) in [
-        ("", "\"\" where [ or ( should be at byte 0"),
+fn an_error_has_its_reason_and_offset() {
+    for (text, message) in [
+        ("", "expected [ or (, found \"\" at byte 0"),
         (
             "ipv4-addr:value = '192.0.2.1'",
-            "\"ipv4-addr:value = '1\" where [ or ( should be at byte 0",
+            "expected [ or (, found \"ipv4-addr:value = '1\" at byte 0",
         ),
-        ("[]", "\"]\" where a path such as ipv4-addr:value should be at byte 1"),
+        ("[]", "expected a path such as ipv4-addr:value, found \"]\" at byte 1"),
         (
             "[ipv4-addr:value '192.0.2.1']",
-            "\"'192.0.2.1']\" where an operator such as = or IN should be at byte 17",
+            "expected an operator such as = or IN, found \"'192.0.2.1']\" at byte 17",
         ),
-        ("[ipv4-addr:value = 192.0.2.1]", "\".2.1]\" where ] should be at byte 24"),
+        ("[ipv4-addr:value = 192.0.2.1]", "expected ], found \".2.1]\" at byte 24"),
         ("[ipv4-addr:value = '192.0.2.1]", "a string without end at byte 19"),
         ("[ipv4-addr:value = '192.0.2.1\\", "a string without end at byte 19"),
         ("[ipv4-addr:value = /* '", "a comment without end at byte 19"),
-        ("[ipv4-addr:value IN ()]", "\")]\" where a constant such as 'text' should be at byte 21"),
+        ("[ipv4-addr:value IN ()]", "expected a constant such as 'text', found \")]\" at byte 21"),
         (
             "[ipv4-addr:value = 'a'] x",
-            "\"x\" where the end, or AND, OR, FOLLOWEDBY should be at byte 24",
+            "expected the end, or AND, OR, FOLLOWEDBY, found \"x\" at byte 24",
         ),
         (
             "[ipv4-addr:value = 'a'] WITHIN SECONDS",
-            "\"SECONDS\" where a number should be at byte 31",
+            "expected a number, found \"SECONDS\" at byte 31",
         ),
         ("[ipv4-addr:value = 'a.b']", "\"a.b\" is neither an address nor a network at byte 19"),
-        ("[ä", "\"ä\" where a path such as ipv4-addr:value should be at byte 1"),
+        ("[ä", "expected a path such as ipv4-addr:value, found \"ä\" at byte 1"),
     ] {
-        assert_eq!(fault(text), said, "{text}");
+        assert_eq!(error(text), message, "{text}");
     }
 }
 
 #[test]
-fn patterns_made_to_hurt_are_refused_or_read_at_once() {
-    assert!(fault(&"(".repeat(100_000)).starts_with("nested too deeply"));
-    assert!(fault(&format!("[{}", "(".repeat(100_000))).starts_with("nested too deeply"));
-    assert!(fault(&format!("[{A}]{}", " ".repeat(TEXT_MAX))).starts_with("more than"));
+fn hostile_patterns_are_rejected_or_parsed_in_bounded_time() {
+    assert!(error(&"(".repeat(100_000)).starts_with("nested too deeply"));
+    assert!(error(&format!("[{}", "(".repeat(100_000))).starts_with("nested too deeply"));
+    assert!(error(&format!("[{A}]{}", " ".repeat(TEXT_MAX))).starts_with("more than"));
     // 2^40 alternatives.
     let two = format!("({A} OR network-traffic:dst_port = 1)");
     let product = vec![two; 40].join(" AND ");
-    assert!(fault(&format!("[{product}]")).starts_with("too many alternatives"));
+    assert!(error(&format!("[{product}]")).starts_with("too many alternatives"));
     // Two long lists of addresses, joined: a hundred million pairs.
     let list: Vec<String> =
         (0..10_000).map(|at| format!("'192.0.{}.{}'", at / 256, at % 256)).collect();
     let list = format!("ipv4-addr:value IN ({})", list.join(","));
     assert_eq!(read(&format!("[{list}]")).len(), 10_000);
-    assert!(fault(&format!("[{list} AND {list}]")).starts_with("too many alternatives"));
+    assert!(error(&format!("[{list} AND {list}]")).starts_with("too many alternatives"));
     let not_in = list.replace(" IN ", " NOT IN ");
-    assert!(fault(&format!("[{list} AND {not_in}]")).starts_with("too many alternatives"));
+    assert!(error(&format!("[{list} AND {not_in}]")).starts_with("too many alternatives"));
     // Long, but plain.
     let many = vec![A; 20_000].join(" OR ");
     assert_eq!(read(&format!("[{many}]")), ["192.0.2.1/32"]);
@@ -299,10 +299,10 @@ fn tokens() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn nothing_makes_the_reader_panic(text in prop_oneof![tokens(), any::<String>()]) {
-        if let Err(fault) = read_pattern(&text) {
-            prop_assert!(fault.at <= text.len());
-            prop_assert!(text.is_char_boundary(fault.at));
+    fn no_text_makes_the_parser_panic(text in prop_oneof![tokens(), any::<String>()]) {
+        if let Err(error) = read_pattern(&text) {
+            prop_assert!(error.at <= text.len());
+            prop_assert!(text.is_char_boundary(error.at));
         }
     }
 }
