@@ -13,7 +13,7 @@ use crate::pipeline::canary::{CanaryFailure, Verdict};
 use crate::pipeline::enrich::Places;
 use crate::privsep::Workers;
 use crate::schema::agent_event::{AgentEvent, AgentIdentity, HealthChange};
-use crate::schema::health::{Component, Health, State};
+use crate::schema::health::{Component, Health, HealthState};
 use crate::telemetry::control::{
     DeliveryReport, HistoryReport, PipelineSnapshot, Status, TableReport,
 };
@@ -141,10 +141,10 @@ impl HealthMonitor {
         let Component { name, state, reason, since } = changed;
         let overall = self.health.state();
         match state {
-            State::Degraded => {
+            HealthState::Degraded => {
                 tracing::error!(component = name, %reason, "component is DEGRADED");
             }
-            State::Ok => {
+            HealthState::Ok => {
                 tracing::info!(component = name, agent = %overall, "component is OK again");
             }
         }

@@ -1,4 +1,4 @@
-//! Base: clock, counters, bounded collections, escaping, lines, progress, stable ids.
+//! Base: clock, counters, bounded collections, escaping, lines, framing, progress, stable ids.
 
 pub mod clock;
 pub mod collections;

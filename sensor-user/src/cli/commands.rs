@@ -32,7 +32,7 @@ use crate::pipeline::matcher::AllowList;
 use crate::replay;
 use crate::replay::{AtOptions, LiveOptions, ReplayError};
 use crate::schema;
-use crate::schema::health::State;
+use crate::schema::health::HealthState;
 use crate::telemetry::control;
 use crate::telemetry::log::LogTarget;
 
@@ -187,7 +187,7 @@ fn status(args: &StatusArgs, environment: &Environment) -> anyhow::Result<Outcom
         screen(&report, SystemClock.now())
     };
     print(text.as_bytes())?;
-    Ok(if report.state == State::Ok { Outcome::Done } else { Outcome::Degraded })
+    Ok(if report.state == HealthState::Ok { Outcome::Done } else { Outcome::Degraded })
 }
 
 /// Sends a request to the running agent.
@@ -223,7 +223,7 @@ fn feeds(args: &FeedsArgs, environment: &Environment) -> anyhow::Result<Outcome>
         feeds_screen(&feeds, SystemClock.now())
     };
     print(text.as_bytes())?;
-    let is_well = feeds.iter().all(|feed| feed.state == State::Ok);
+    let is_well = feeds.iter().all(|feed| feed.state == HealthState::Ok);
     Ok(if is_well { Outcome::Done } else { Outcome::Degraded })
 }
 

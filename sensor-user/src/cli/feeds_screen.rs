@@ -65,7 +65,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::schema::health::State;
+    use crate::schema::health::HealthState;
     use crate::telemetry::control::RejectReport;
 
     #[test]
@@ -75,7 +75,7 @@ mod tests {
             name: "abuse".to_owned(),
             kind: "list".to_owned(),
             location: "https://feeds.example/x".to_owned(),
-            state: State::Degraded,
+            state: HealthState::Degraded,
             reason: "status 500\u{1b}[31m".to_owned(),
             quarantined: false,
             stale: false,

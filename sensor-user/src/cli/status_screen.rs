@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::feeds_screen::age;
 use crate::base::escape::escaped;
 use crate::deliver::SinkReport;
-use crate::schema::health::State;
+use crate::schema::health::HealthState;
 use crate::telemetry::control::{FeedReport, StatusReport};
 
 /// Width of the screen, and of the labels at its left, columns.
@@ -56,7 +56,7 @@ impl Screen {
             self.ago(Some(report.started))
         );
         self.line(&report.state.to_string(), &text);
-        for part in report.components.iter().filter(|it| it.state == State::Degraded) {
+        for part in report.components.iter().filter(|it| it.state == HealthState::Degraded) {
             let (name, reason) = (escaped(&part.name, 80), escaped(&part.reason, 512));
             self.line("DEGRADED", &format!("{name} since {}: {reason}", part.since));
         }
@@ -116,7 +116,7 @@ impl Screen {
         self.line("matched", &text);
         // Degraded feeds first; the sort is stable.
         let mut feeds: Vec<&FeedReport> = report.feeds.iter().collect();
-        feeds.sort_by_key(|feed| feed.state == State::Ok);
+        feeds.sort_by_key(|feed| feed.state == HealthState::Ok);
         for feed in feeds.iter().take(FEEDS_MAX) {
             let state =
                 if feed.quarantined { "QUARANTINED".to_owned() } else { feed.state.to_string() };
@@ -246,10 +246,10 @@ mod tests {
         assert!(text.starts_with("DEGRADED  netsensor "), "{text}");
         assert!(text.contains("\nfeed      and 5 more; see netsensor feeds"), "{text}");
         let mut well = hostile(4);
-        well.state = State::Ok;
+        well.state = HealthState::Ok;
         well.components = vec![Component {
             name: "spool".to_owned(),
-            state: State::Ok,
+            state: HealthState::Ok,
             reason: String::new(),
             since: now,
         }];

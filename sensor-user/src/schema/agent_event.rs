@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::health::State;
+use super::health::HealthState;
 use crate::base::stable_id::stable_id;
 
 /// An event about the agent itself. Its `Type` distinguishes it from rows.
@@ -55,11 +55,11 @@ pub struct HealthChange {
     /// Component: a hook, a feed, a sink, the canary, …
     pub component: String,
     /// New state: `OK` or `DEGRADED`.
-    pub state: State,
+    pub state: HealthState,
     /// Reason why it is degraded, else "".
     pub reason: String,
     /// State of the whole agent.
-    pub agent_state: State,
+    pub agent_state: HealthState,
 }
 
 impl AgentEvent {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// State of a component, or of the whole agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum State {
+pub enum HealthState {
     /// Works as configured.
     #[serde(rename = "OK")]
     Ok,
@@ -16,7 +16,7 @@ pub enum State {
     Degraded,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for HealthState {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.pad(match self {
             Self::Ok => "OK",
@@ -32,7 +32,7 @@ pub struct Component {
     /// Name of the component.
     pub name: String,
     /// Current state.
-    pub state: State,
+    pub state: HealthState,
     /// Reason why it is degraded, else "".
     pub reason: String,
     /// Time of the last change of state.
@@ -47,7 +47,7 @@ pub struct Health {
 
 impl Health {
     /// Returns the agent's state: degraded if any component is.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> HealthState {
         overall(&self.components)
     }
 
@@ -64,13 +64,13 @@ impl Health {
     /// Sets the state of a component at `now`: degraded for the reason `error`, or OK. Returns the
     /// component if its state changed; an unknown component counts as OK before.
     pub fn set(&mut self, name: &str, error: Option<String>, now: Timestamp) -> Option<Component> {
-        let state = if error.is_some() { State::Degraded } else { State::Ok };
+        let state = if error.is_some() { HealthState::Degraded } else { HealthState::Ok };
         let reason = error.unwrap_or_default();
         let known = self.components.iter_mut().find(|component| component.name == name);
         let Some(known) = known else {
             let new = Component { name: name.to_owned(), state, reason, since: now };
             self.components.push(new.clone());
-            return (state == State::Degraded).then_some(new);
+            return (state == HealthState::Degraded).then_some(new);
         };
         known.reason = reason;
         if known.state == state {
@@ -82,9 +82,9 @@ impl Health {
 }
 
 /// Returns the state of the whole agent: degraded if any component is.
-pub fn overall(components: &[Component]) -> State {
-    let degraded = components.iter().any(|component| component.state == State::Degraded);
-    if degraded { State::Degraded } else { State::Ok }
+pub fn overall(components: &[Component]) -> HealthState {
+    let degraded = components.iter().any(|component| component.state == HealthState::Degraded);
+    if degraded { HealthState::Degraded } else { HealthState::Ok }
 }
 
 #[cfg(test)]
@@ -95,19 +95,19 @@ mod tests {
     fn a_change_is_returned_once_and_one_degraded_component_degrades_the_agent() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let mut health = Health::default();
-        assert_eq!((health.set("hook", None, at(1)), health.state()), (None, State::Ok));
+        assert_eq!((health.set("hook", None, at(1)), health.state()), (None, HealthState::Ok));
         let changed = health.set("hook", Some("silent".into()), at(2)).unwrap();
         assert_eq!(
             (changed.state, changed.since, changed.reason.as_str()),
-            (State::Degraded, at(2), "silent")
+            (HealthState::Degraded, at(2), "silent")
         );
         assert_eq!(health.set("hook", Some("silent for long".into()), at(3)), None);
         assert_eq!(health.components()[0].reason, "silent for long");
         assert_eq!(health.components()[0].since, at(2));
         assert!(health.set("feed", Some("no response".into()), at(3)).is_some());
         assert_eq!(health.set("hook", None, at(4)).unwrap().reason, "");
-        assert_eq!(health.state(), State::Degraded);
+        assert_eq!(health.state(), HealthState::Degraded);
         assert!(health.set("feed", None, at(5)).is_some());
-        assert_eq!(health.state(), State::Ok);
+        assert_eq!(health.state(), HealthState::Ok);
     }
 }

@@ -1,4 +1,4 @@
-//! What the agent reports about itself: log, metrics, control socket, loss ledger.
+//! Telemetry of the agent: log, metrics, control socket, loss ledger.
 
 pub mod control;
 pub mod log;

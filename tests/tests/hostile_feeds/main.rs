@@ -24,7 +24,7 @@ use sensor_user::base::counters::Stats;
 use sensor_user::intel::{
     FeedConfig, FeedFolder, FeedKind, FeedSource, IndicatorSet, Intel, ParserMode, preset,
 };
-use sensor_user::schema::health::State;
+use sensor_user::schema::health::HealthState;
 use sensor_user::telemetry::control::FeedReport;
 use tempfile::TempDir;
 
@@ -96,7 +96,7 @@ impl TestFeed {
         let report = self.pull_body(samples::good(&self.config)).await;
         assert_eq!((report.reason.as_str(), report.indicators), ("", u64::from(GOOD)));
         assert_eq!((report.quarantined, report.failures), (false, 0));
-        assert_eq!(report.state, State::Ok);
+        assert_eq!(report.state, HealthState::Ok);
         self.assert_holds("a good pull");
     }
 
@@ -112,7 +112,7 @@ impl TestFeed {
     fn assert_refused(&self, report: &FeedReport, error: &str) {
         assert!(report.reason.contains(error), "{error}: {}", report.reason);
         assert!(!report.reason.chars().any(char::is_control), "{:?}", report.reason);
-        assert_eq!(report.state, State::Degraded, "{error}");
+        assert_eq!(report.state, HealthState::Degraded, "{error}");
         assert_eq!(self.files(), ["test.set"], "{error}");
         self.assert_holds(error);
     }

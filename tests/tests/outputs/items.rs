@@ -7,7 +7,7 @@ use sensor_user::pipeline::matcher::Via;
 use sensor_user::schema::BoundPortRow;
 use sensor_user::schema::ProcessRow;
 use sensor_user::schema::agent_event::{AgentEvent, HealthChange, Loss};
-use sensor_user::schema::health::State;
+use sensor_user::schema::health::HealthState;
 use sensor_user::schema::{Azure, ComputerRow};
 use sensor_user::schema::{ConnectionRow, TableRow};
 
@@ -211,7 +211,11 @@ pub(crate) fn events() -> Vec<AgentEvent> {
         kind: "tcp".to_owned(),
         count: 7,
     };
-    vec![AgentEvent::Loss(loss), health(State::Degraded, "no answer"), health(State::Ok, "")]
+    vec![
+        AgentEvent::Loss(loss),
+        health(HealthState::Degraded, "no answer"),
+        health(HealthState::Ok, ""),
+    ]
 }
 
 /// The number of items.

@@ -21,7 +21,7 @@ use crate::deliver::DeliverError;
 use crate::deliver::batch::{Batch, Entry, Sent};
 use crate::deliver::item::Item;
 use crate::schema::agent_event::AgentEvent;
-use crate::schema::health::State;
+use crate::schema::health::HealthState;
 
 /// Bytes of an answer at most: what the protocol recommends.
 const MOST: usize = 4 << 20;
@@ -175,7 +175,7 @@ fn severity(item: &Item) -> (u8, &str) {
         }
         Item::Row(_) => (9, "INFO"),
         Item::AgentEvent(notice) => match &**notice {
-            AgentEvent::Health(change) if change.state == State::Ok => (9, "INFO"),
+            AgentEvent::Health(change) if change.state == HealthState::Ok => (9, "INFO"),
             AgentEvent::Health(_) | AgentEvent::Loss(_) => (13, "WARN"),
         },
     }

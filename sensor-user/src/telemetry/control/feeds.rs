@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::intel::{FeedStatus, Reject};
-use crate::schema::health::State;
+use crate::schema::health::HealthState;
 
 /// State of a feed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub struct FeedReport {
     /// URL or path, without parts that may be secret.
     pub location: String,
     /// State of the feed.
-    pub state: State,
+    pub state: HealthState,
     /// Reason why it is degraded, else "".
     pub reason: String,
     /// True if its last pull was suspicious and is quarantined.
@@ -76,7 +76,7 @@ impl FeedReport {
             name: status.name.to_string(),
             kind: status.kind.name().to_owned(),
             location: status.location.clone(),
-            state: if reason.is_empty() { State::Ok } else { State::Degraded },
+            state: if reason.is_empty() { HealthState::Ok } else { HealthState::Degraded },
             reason,
             quarantined: status.is_quarantined,
             stale: status.is_stale,

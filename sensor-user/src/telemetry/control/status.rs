@@ -15,7 +15,7 @@ use crate::base::counters::{KernelCounters, Stats};
 use crate::intel::Intel;
 use crate::pipeline::capture::{Capture, HookState};
 use crate::schema::agent_event::AgentIdentity;
-use crate::schema::health::{Component, State, overall};
+use crate::schema::health::{Component, HealthState, overall};
 use crate::telemetry::loss_ledger::losses;
 
 /// State of a kernel hook.
@@ -49,7 +49,7 @@ pub struct StatusReport {
     /// Always `NetsensorStatus`.
     pub r#type: String,
     /// State of the whole agent.
-    pub state: State,
+    pub state: HealthState,
     /// Version of the agent.
     pub version: String,
     /// Release of the kernel; "" if unknown.
@@ -188,7 +188,8 @@ impl Status {
     /// Returns a summary of one line, for the service manager.
     pub fn summary(&self, indicators: usize) -> String {
         let live = self.live();
-        let mut degraded = live.components.iter().filter(|part| part.state == State::Degraded);
+        let mut degraded =
+            live.components.iter().filter(|part| part.state == HealthState::Degraded);
         let sinks = live.delivery.sinks.iter().map(|sink| sink.alerts_waiting);
         let waiting = sinks.max().unwrap_or(0);
         match (degraded.next(), degraded.count()) {

@@ -165,7 +165,7 @@ impl StreamReader {
 mod tests {
     use super::*;
     use crate::schema::agent_event::HealthChange;
-    use crate::schema::health::State;
+    use crate::schema::health::HealthState;
 
     fn event(component: usize) -> AgentEvent {
         AgentEvent::Health(HealthChange {
@@ -173,9 +173,9 @@ mod tests {
             computer: String::new(),
             agent_id: String::new(),
             component: component.to_string(),
-            state: State::Ok,
+            state: HealthState::Ok,
             reason: String::new(),
-            agent_state: State::Ok,
+            agent_state: HealthState::Ok,
         })
     }
 

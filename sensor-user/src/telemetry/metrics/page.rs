@@ -4,16 +4,20 @@ use jiff::Timestamp;
 
 use super::counters::counters;
 use super::process::ProcessMetrics;
-use super::text::{Buckets, FamilyKind, Format, MetricsText};
+use super::text::{Buckets, FamilyKind, MetricsFormat, MetricsText};
 use crate::deliver::{Delays, SinkReport};
-use crate::schema::health::State;
+use crate::schema::health::HealthState;
 use crate::telemetry::control::{FeedReport, StatusReport};
 
 /// Limit of the reasons that `netsensor_feed_rejected_entries` shows for one feed.
 const REASONS_MAX: usize = 32;
 
 /// Returns the page with all metrics.
-pub(super) fn page(report: &StatusReport, process: &ProcessMetrics, format: Format) -> String {
+pub(super) fn page(
+    report: &StatusReport,
+    process: &ProcessMetrics,
+    format: MetricsFormat,
+) -> String {
     let mut text = MetricsText::new(format);
     agent(&mut text, report);
     counters(&mut text, report);
@@ -43,12 +47,12 @@ fn agent(text: &mut MetricsText, report: &StatusReport) {
     let mut build = text.family("netsensor_build_info", FamilyKind::Gauge, help);
     let (version, object, kernel) = (&report.version, &report.object, &report.kernel);
     build.sample(&[("version", version), ("object", object), ("kernel", kernel)], 1);
-    let is_healthy = u8::from(report.state == State::Ok);
+    let is_healthy = u8::from(report.state == HealthState::Ok);
     text.gauge("netsensor_healthy", "1 if no component is degraded, else 0.", is_healthy);
     let help = "1 if the component works, else 0.";
     let mut components = text.family("netsensor_component_up", FamilyKind::Gauge, help);
     for component in &report.components {
-        let is_up = u8::from(component.state == State::Ok);
+        let is_up = u8::from(component.state == HealthState::Ok);
         components.sample(&[("component", &component.name)], is_up);
     }
     let help = "1 if the kernel hook was attached at start, else 0.";
@@ -138,7 +142,7 @@ const FEED_GAUGES: [GaugeFamily<FeedReport>; 8] = [
     GaugeFamily {
         name: "netsensor_feed_up",
         help: "1 if the feed works, 0 if it is degraded.",
-        value: |feed| Some(f64::from(feed.state == State::Ok)),
+        value: |feed| Some(f64::from(feed.state == HealthState::Ok)),
     },
     GaugeFamily {
         name: "netsensor_feed_quarantined",

@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout};
 
 use super::page::page;
 use super::process::ProcessMetrics;
-use super::text::Format;
+use super::text::MetricsFormat;
 use crate::base::counters::Stats;
 use crate::base::escape::escaped;
 use crate::intel::Intel;
@@ -281,7 +281,7 @@ fn respond(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> 
         return response;
     }
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
-    let format = Format::from_accept(accept.unwrap_or_default());
+    let format = MetricsFormat::from_accept(accept.unwrap_or_default());
     let mut response = Response::new(Full::new(pages.get(format)));
     let media_type = HeaderValue::from_static(format.media_type());
     response.headers_mut().insert(CONTENT_TYPE, media_type);
@@ -297,13 +297,13 @@ fn text_response(status: StatusCode, text: &'static str) -> Response<Full<Bytes>
 }
 
 impl Pages {
-    fn get(&self, format: Format) -> Bytes {
+    fn get(&self, format: MetricsFormat) -> Bytes {
         let MetricsSource { status, intel, stats } = &self.source;
         stats.metrics_scrapes_served.increment();
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let cached = match format {
-            Format::OpenMetrics => &mut cache.open_metrics,
-            Format::Plain => &mut cache.plain,
+            MetricsFormat::OpenMetrics => &mut cache.open_metrics,
+            MetricsFormat::Plain => &mut cache.plain,
         };
         if let Some((_, page)) = cached.as_ref().filter(|(at, _)| at.elapsed() < PAGE_MAX_AGE) {
             return page.clone();

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::page::page;
 use super::process::{ProcessMetrics, WorkerMetrics};
-use super::text::Format;
+use super::text::MetricsFormat;
 use crate::base::counters::{Declaration, KernelCounters, LOSSES, Stats};
 use crate::privsep::WorkerKind;
 use crate::telemetry::control::StatusReport;
@@ -48,7 +48,7 @@ fn full_report() -> StatusReport {
     serde_json::from_value(report).unwrap()
 }
 
-fn full_page(format: Format) -> String {
+fn full_page(format: MetricsFormat) -> String {
     let worker =
         WorkerMetrics { kind: WorkerKind::SocketScan, cpu_seconds: 1.5, resident_bytes: 4096 };
     let process = ProcessMetrics { workers: vec![worker], ..ProcessMetrics::read() };
@@ -57,7 +57,7 @@ fn full_page(format: Format) -> String {
 
 #[test]
 fn every_counter_is_exposed_once_besides_the_losses() {
-    let page = full_page(Format::Plain);
+    let page = full_page(MetricsFormat::Plain);
     let declared = || KernelCounters::DECLARATIONS.iter().chain(Stats::DECLARATIONS);
     let report = full_report();
     for counter in declared() {
@@ -76,7 +76,7 @@ fn every_counter_is_exposed_once_besides_the_losses() {
 
 #[test]
 fn a_family_begins_once_and_is_never_empty() {
-    for format in [Format::Plain, Format::OpenMetrics] {
+    for format in [MetricsFormat::Plain, MetricsFormat::OpenMetrics] {
         let page = full_page(format);
         let mut families: Vec<&str> =
             page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
@@ -112,7 +112,7 @@ fn table(page: &str) -> String {
 /// With `NETSENSOR_WRITE_DOCS=1` this writes the table.
 #[test]
 fn every_metric_is_documented() {
-    let wanted = table(&full_page(Format::Plain));
+    let wanted = table(&full_page(MetricsFormat::Plain));
     let text = std::fs::read_to_string(DOCUMENT).unwrap();
     let (before, rest) = text.split_once(BEGIN).unwrap();
     let (written, after) = rest.split_once(END).unwrap();

@@ -9,14 +9,14 @@ const VALUE_MAX: usize = 256;
 
 /// Format of a metrics page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum MetricsFormat {
     /// `OpenMetrics` 1.0.
     OpenMetrics,
     /// Prometheus text format 0.0.4.
     Plain,
 }
 
-impl Format {
+impl MetricsFormat {
     /// Selects the format for the `Accept` header `accept`: plain, unless it accepts `OpenMetrics`.
     pub(super) fn from_accept(accept: &str) -> Self {
         let is_refused =
@@ -50,7 +50,7 @@ pub(super) enum FamilyKind {
 #[derive(Debug)]
 pub(super) struct MetricsText {
     out: String,
-    format: Format,
+    format: MetricsFormat,
 }
 
 /// A metric family while its samples are written.
@@ -72,7 +72,7 @@ pub(super) struct Buckets<'b> {
 }
 
 impl MetricsText {
-    pub(super) const fn new(format: Format) -> Self {
+    pub(super) const fn new(format: MetricsFormat) -> Self {
         Self { out: String::new(), format }
     }
 
@@ -84,8 +84,10 @@ impl MetricsText {
             FamilyKind::Histogram => (name.to_owned(), "histogram"),
         };
         let (family, help) = match self.format {
-            Format::OpenMetrics => (name, quoted(help)),
-            Format::Plain => (sample.as_str(), help.replace('\\', "\\\\").replace('\n', "\\n")),
+            MetricsFormat::OpenMetrics => (name, quoted(help)),
+            MetricsFormat::Plain => {
+                (sample.as_str(), help.replace('\\', "\\\\").replace('\n', "\\n"))
+            }
         };
         let _infallible = writeln!(self.out, "# HELP {family} {help}\n# TYPE {family} {kind}");
         FamilyText { text: self, name: sample }
@@ -98,7 +100,7 @@ impl MetricsText {
 
     /// Ends the page and returns it.
     pub(super) fn finish(mut self) -> String {
-        if self.format == Format::OpenMetrics {
+        if self.format == MetricsFormat::OpenMetrics {
             self.out.push_str("# EOF\n");
         }
         self.out
@@ -148,7 +150,7 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn page(format: Format) -> String {
+    fn page(format: MetricsFormat) -> String {
         let mut text = MetricsText::new(format);
         let mut family = text.family("a_b", FamilyKind::Counter, "With \"quotes\".\nTwo lines.");
         family.sample(&[("feed", "x\"} 1\n# EOF\n\u{1b}[31m\\"), ("kind", "é")], 7_u64);
@@ -158,7 +160,7 @@ mod tests {
 
     #[test]
     fn both_formats_are_valid_and_no_label_ends_its_line() {
-        let plain = page(Format::Plain);
+        let plain = page(MetricsFormat::Plain);
         let lines: Vec<&str> = plain.lines().collect();
         assert_eq!(lines.len(), 6, "{plain}");
         assert_eq!(lines[0], "# HELP a_b_total With \"quotes\".\\nTwo lines.");
@@ -166,7 +168,7 @@ mod tests {
         assert!(lines[2].starts_with("a_b_total{feed=\"x\\\"} 1"), "{plain}");
         assert!(!plain.contains('\u{1b}') && !plain.contains("\n# EOF"), "{plain}");
         assert_eq!(lines[5], "c 1.5");
-        let open = page(Format::OpenMetrics);
+        let open = page(MetricsFormat::OpenMetrics);
         assert!(open.starts_with(
             "# HELP a_b With \\\"quotes\\\".\\nTwo lines.\n# TYPE a_b counter\na_b_total{"
         ));
@@ -177,9 +179,9 @@ mod tests {
     fn the_format_follows_the_accept_header() {
         let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;\
                           version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
-        assert_eq!(Format::from_accept(prometheus), Format::OpenMetrics);
+        assert_eq!(MetricsFormat::from_accept(prometheus), MetricsFormat::OpenMetrics);
         for plain in ["", "*/*", "text/plain", "application/openmetrics-text;q=0, */*"] {
-            assert_eq!(Format::from_accept(plain), Format::Plain, "{plain}");
+            assert_eq!(MetricsFormat::from_accept(plain), MetricsFormat::Plain, "{plain}");
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::schema::BoundPortRow;
 use crate::schema::ComputerRow;
 use crate::schema::ProcessRow;
 use crate::schema::agent_event::AgentEvent;
-use crate::schema::health::State;
+use crate::schema::health::HealthState;
 
 pub(super) fn of_bound_port(row: &BoundPortRow) -> Value {
     let mut event = base(&LISTEN, row.time_generated, 1, &row.id());
@@ -128,7 +128,7 @@ pub(super) fn of_computer(row: &ComputerRow) -> Value {
 pub(super) fn of_notice(notice: &AgentEvent) -> Value {
     // Something to look at, or that is well again.
     let severity = match notice {
-        AgentEvent::Health(change) if change.state == State::Ok => 1,
+        AgentEvent::Health(change) if change.state == HealthState::Ok => 1,
         AgentEvent::Loss(_) | AgentEvent::Health(_) => 2,
     };
     let mut event = base(&NOTICE, notice.time_generated(), severity, &notice.id());

@@ -11,7 +11,7 @@ use super::SyslogConfig;
 use crate::deliver::batch::Entry;
 use crate::deliver::item::Item;
 use crate::schema::agent_event::AgentEvent;
-use crate::schema::health::State;
+use crate::schema::health::HealthState;
 
 /// Characters of a value in the structured data at most.
 const VALUE: usize = 256;
@@ -47,7 +47,7 @@ fn severity(item: &Item) -> u8 {
         },
         Item::Row(_) => 6,
         Item::AgentEvent(notice) => match &**notice {
-            AgentEvent::Health(change) if change.state == State::Ok => 6,
+            AgentEvent::Health(change) if change.state == HealthState::Ok => 6,
             AgentEvent::Loss(_) | AgentEvent::Health(_) => 4,
         },
     }

@@ -11,7 +11,7 @@ use crate::deliver::batch::{Batch, Content, Entry};
 use crate::deliver::format::Format;
 use crate::deliver::item::Item;
 use crate::schema::agent_event::{AgentEvent, HealthChange};
-use crate::schema::health::State;
+use crate::schema::health::HealthState;
 
 fn entry(computer: &str, component: &str) -> Entry {
     let notice = AgentEvent::Health(HealthChange {
@@ -19,9 +19,9 @@ fn entry(computer: &str, component: &str) -> Entry {
         computer: computer.to_owned(),
         agent_id: "agent".to_owned(),
         component: component.to_owned(),
-        state: State::Degraded,
+        state: HealthState::Degraded,
         reason: "why".to_owned(),
-        agent_state: State::Degraded,
+        agent_state: HealthState::Degraded,
     });
     let item = Item::AgentEvent(Arc::new(notice));
     let line = Format::Native.line(&item);
