@@ -21,7 +21,7 @@ use crate::inventory::{Host, Imds, ImdsRetryPolicy, InventoryRefresh, SharedAzur
 use crate::pipeline::aggregate::{HostTables, RowIdentity, RowTable};
 use crate::pipeline::canary::Canary;
 use crate::pipeline::dedup::Dedup;
-use crate::pipeline::enrich::{Names, Places};
+use crate::pipeline::enrich::{DnsCache, GeoIpDatabase};
 use crate::pipeline::history::History;
 use crate::pipeline::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, RemoteFacts};
@@ -39,7 +39,7 @@ pub(super) fn detection(
     config: &Config,
     set: Arc<ArcSwap<IndicatorSet>>,
     identity: &RowIdentity,
-    geoip: Option<Arc<Places>>,
+    geoip: Option<Arc<GeoIpDatabase>>,
     stats: &Arc<Stats>,
 ) -> anyhow::Result<Detection> {
     let max_keys = config.rows.max_keys_per_minute;
@@ -60,7 +60,7 @@ pub(super) fn detection(
     let mut detection =
         Detection::new(enabled.then(rows), matcher, history, dedup, Arc::clone(stats))
             .with_host(enabled.then(host));
-    detection.facts = RemoteFacts::new(Names::new(config.max_names, Arc::clone(stats)), geoip);
+    detection.facts = RemoteFacts::new(DnsCache::new(config.max_names, Arc::clone(stats)), geoip);
     Ok(detection)
 }
 
@@ -152,7 +152,7 @@ pub(super) fn watchdog(
 }
 
 /// Reloads the GeoIP database, if there is one, when its file was replaced; outside of the pipeline thread.
-pub(super) async fn refresh_geoip(database: Option<Arc<Places>>) {
+pub(super) async fn refresh_geoip(database: Option<Arc<GeoIpDatabase>>) {
     let Some(database) = database else { return };
     let mut ticks = tokio::time::interval(GEOIP_CHECK_INTERVAL);
     loop {

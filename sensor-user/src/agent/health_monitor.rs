@@ -9,8 +9,8 @@ use crate::base::clock::{BootClock, Clock};
 use crate::deliver::Outbox;
 use crate::intel::Intel;
 use crate::pipeline::Detection;
-use crate::pipeline::canary::{CanaryFailure, Verdict};
-use crate::pipeline::enrich::Places;
+use crate::pipeline::canary::{CanaryFailure, CanaryVerdict};
+use crate::pipeline::enrich::GeoIpDatabase;
 use crate::privsep::Workers;
 use crate::schema::agent_event::{AgentEvent, AgentIdentity, HealthChange};
 use crate::schema::health::{Component, Health, HealthState};
@@ -38,7 +38,7 @@ pub(crate) struct HealthMonitor {
 pub(crate) struct MonitoredParts {
     pub(crate) intel: Arc<Intel>,
     pub(crate) outbox: Outbox,
-    pub(crate) geoip: Option<Arc<Places>>,
+    pub(crate) geoip: Option<Arc<GeoIpDatabase>>,
     pub(crate) workers: Arc<Workers>,
 }
 
@@ -66,7 +66,7 @@ impl HealthMonitor {
         }
         self.checked_at = Some(now);
         let mut events = Vec::new();
-        for Verdict { component, failure } in sensor.verdicts() {
+        for CanaryVerdict { component, failure } in sensor.take_verdicts() {
             let reason = failure.map(|failure| self.text(component, failure));
             events.extend(self.set(component, reason, now));
         }
@@ -83,7 +83,7 @@ impl HealthMonitor {
                 ));
             }
         }
-        if let Some(error) = self.parts.geoip.as_ref().map(|database| database.fault()) {
+        if let Some(error) = self.parts.geoip.as_ref().map(|database| database.error()) {
             events.extend(self.set("geo database", error, now));
         }
         let spool = self.parts.outbox.spool_status();

@@ -37,7 +37,7 @@ use crate::config::{Config, Source};
 use crate::deliver::Outbox;
 use crate::inventory::SharedAzure;
 use crate::pipeline::aggregate::RowIdentity;
-use crate::pipeline::enrich::Places;
+use crate::pipeline::enrich::GeoIpDatabase;
 use crate::privsep::Workers;
 use crate::schema::agent_event::AgentIdentity;
 use crate::telemetry::control::{Status, Stream};
@@ -98,7 +98,7 @@ fn start(
 
     let intel = build::intel(config, folder, &workers, &clock, &stats);
     let (outbox, deliverer, recovered) = build::delivery(config, &stats, &clock)?;
-    let geoip = config.geo.as_ref().map(|path| Arc::new(Places::at(path)));
+    let geoip = config.geo.as_ref().map(|path| Arc::new(GeoIpDatabase::new(path)));
     let mut detection = build::detection(config, intel.set(), &identity, geoip.clone(), &stats)?;
     build::restore(&mut detection, recovered);
     print_lines(&banner::lines(config, &sensor, &confined, &intel.status(), &agent.agent_id));

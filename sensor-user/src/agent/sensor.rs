@@ -15,7 +15,7 @@ use crate::pipeline::aggregate::{
     Change, ClockReading, ConnectionTable, FinishedScan, FlowCounters, HostView, LatencyReader,
     ListeningSocket, ScanKind, UdpTable,
 };
-use crate::pipeline::canary::{CanaryDetector, Verdict};
+use crate::pipeline::canary::{CanaryDetector, CanaryVerdict};
 use crate::pipeline::capture::{Capture, CaptureConfig, CaptureError, LatencyMap, UdpFlows};
 use crate::pipeline::decode;
 use crate::pipeline::decode::{ConnectionLatency, FlowCounts, FlowKey};
@@ -78,7 +78,7 @@ impl Sensor {
             Enricher::new(proc_root, passwd, config.max_processes, Arc::clone(stats));
         let running = enricher.scan_running();
         tracing::debug!(running, "processes read");
-        enricher.ask(Box::new(ProcWorker(Arc::clone(&workers.proc))));
+        enricher.set_proc_source(Box::new(ProcWorker(Arc::clone(&workers.proc))));
         let connections =
             ConnectionTable::new(Arc::clone(&computer), config.max_connections, Arc::clone(stats));
         let (max_flows, idle) = (config.capture.udp_flows as usize, config.capture.udp_idle);
@@ -137,8 +137,8 @@ impl Sensor {
     }
 
     /// New verdicts of the canary about the hooks.
-    pub(crate) fn verdicts(&mut self) -> Vec<Verdict> {
-        self.ingest.canary.as_mut().map(CanaryDetector::verdicts).unwrap_or_default()
+    pub(crate) fn take_verdicts(&mut self) -> Vec<CanaryVerdict> {
+        self.ingest.canary.as_mut().map(CanaryDetector::take_verdicts).unwrap_or_default()
     }
 
     /// Time at which every hook that the canary tests last worked, ns since boot; `None` before the first
@@ -195,7 +195,7 @@ impl Sensor {
         }
         if self.scanner.is_scheduled(self.clock.now()) {
             let namespaces = self.ingest.begin_scan();
-            self.ended_epoch = self.capture.turns().begin_epoch();
+            self.ended_epoch = self.capture.latency().begin_epoch();
             self.scanner.request(Scan::Periodic(namespaces));
         }
         self.ingest.expire(now_boot_ns, changes);
@@ -209,7 +209,7 @@ impl Sensor {
     /// Removes the canary's connections from the new changes, and adds NAT mappings.
     fn annotate(&mut self, changes: &mut Vec<Change>, first: usize, now_boot_ns: u64) {
         if let Some(canary) = &mut self.ingest.canary {
-            canary.take(changes, first);
+            canary.remove_from(changes, first);
         }
         if let Ok(nat) = &mut self.nat {
             nat.observe(changes, first, now_boot_ns);
@@ -225,7 +225,7 @@ impl Sensor {
     ) {
         let ScanResult { kind, open, owners } = result;
         let (before, time) = (changes.len(), boot_clock.wall(open.began_boot_ns));
-        let mut latency = ScanLatency { map: self.capture.turns(), ended: self.ended_epoch };
+        let mut latency = ScanLatency { map: self.capture.latency(), ended: self.ended_epoch };
         let scan = FinishedScan { kind, time, open: &open };
         let unknown = self.ingest.apply_scan(scan, &owners, &mut latency, changes);
         if kind == ScanKind::Initial {
@@ -297,7 +297,7 @@ struct ScanLatency<'a> {
 
 impl LatencyReader for ScanLatency<'_> {
     fn read(&mut self, cookie: u64) -> Option<ConnectionLatency> {
-        decode::turns(&self.map.read(cookie)?).ok()
+        decode::connection_latency(&self.map.read(cookie)?).ok()
     }
 
     fn ended_epoch(&self) -> u32 {

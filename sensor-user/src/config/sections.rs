@@ -8,7 +8,7 @@ use super::{AgentConfig, AllowConfig, CaptureConfig, DedupConfig, HealthConfig, 
 use crate::base::clock::signed;
 use crate::deliver::spool::SpoolConfig;
 use crate::inventory::{AzureConfig, ImdsMode};
-use crate::pipeline::enrich::Names;
+use crate::pipeline::enrich::DnsCache;
 use crate::pipeline::history::HistoryConfig;
 use crate::telemetry::log::LogTarget;
 
@@ -174,7 +174,7 @@ pub(super) fn most(mut section: Section<'_, '_>, default: usize) -> usize {
 pub(super) fn names(mut section: Section<'_, '_>) -> usize {
     let max = section.read("max", values::number(0..=1_048_576_usize));
     section.finish();
-    max.unwrap_or(Names::MAX)
+    max.unwrap_or(DnsCache::MAX)
 }
 
 /// `[geo]`: the database.

@@ -66,7 +66,7 @@ impl Ingest {
         match decode::record(bytes) {
             Ok(record) => {
                 if let Some(canary) = &mut self.canary {
-                    canary.record(&record);
+                    canary.observe(&record);
                 }
                 self.process(record, clock, changes);
             }
@@ -109,7 +109,7 @@ impl Ingest {
         changes: &mut Vec<Change>,
     ) -> Vec<OpenSocket> {
         let enricher = &mut self.enricher;
-        let mut owner = |inode| owners.get(inode).and_then(|owner| enricher.holder(owner));
+        let mut owner = |inode| owners.get(inode).and_then(|owner| enricher.of_socket_owner(owner));
         let unknown = self.connections.apply_scan(scan, &mut owner, latency, changes);
         if scan.kind == ScanKind::Initial {
             self.flows.apply_scan(scan.open, scan.time, &mut owner, changes);

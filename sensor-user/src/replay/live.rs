@@ -31,7 +31,7 @@ use crate::pipeline::aggregate::{
     Attribution, Change, ChangeKind, Direction, Flow, Phase, RowIdentity, RowTable,
 };
 use crate::pipeline::dedup::{Alert, Dedup, DedupState};
-use crate::pipeline::enrich::{DnsAnswer, Names, Process};
+use crate::pipeline::enrich::{DnsAnswer, DnsCache, Process};
 use crate::pipeline::matcher::{AllowList, Matcher};
 use crate::pipeline::{Detection, PipelineOutput, RemoteFacts};
 use crate::schema::TableRow;
@@ -57,7 +57,7 @@ pub fn run(
         log: RejectLog::new(rejects, "lines"),
         output: ReplayOutput { out, alerts: 0, rows, error: None },
         detection: None,
-        early_names: Names::new(Names::MAX, Arc::default()),
+        early_names: DnsCache::new(DnsCache::MAX, Arc::default()),
         summary: LiveSummary::default(),
     };
     for path in &options.connections {
@@ -73,7 +73,7 @@ struct LiveReplay<'r> {
     /// Built at the first connection, whose time the indicators depend on.
     detection: Option<Detection>,
     /// Names in DNS responses before the first connection.
-    early_names: Names,
+    early_names: DnsCache,
     summary: LiveSummary,
 }
 
@@ -110,7 +110,7 @@ impl LiveReplay<'_> {
                 detection.tick(dns.time_generated, &mut self.output);
                 detection.add_answer(dns);
             }
-            None => self.early_names.learn(dns),
+            None => self.early_names.insert(dns),
         }
     }
 
@@ -119,7 +119,7 @@ impl LiveReplay<'_> {
             Some(detection) => detection,
             none => {
                 let detection = none.insert(start(self.options, &change.flow, &mut self.log)?);
-                let names = Names::new(0, Arc::default());
+                let names = DnsCache::new(0, Arc::default());
                 let names = std::mem::replace(&mut self.early_names, names);
                 detection.facts = RemoteFacts::new(names, None);
                 detection

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
-use super::emitter::{CanaryIdentity, InFlight, Pair};
+use super::emitter::{CanaryIdentity, CanaryPorts, InFlight};
 use crate::base::clock::boot_ns;
 use crate::pipeline::aggregate::{Attribution, Change, ChangeKind, Direction};
 use crate::pipeline::capture::{Hook, HookState, Hooks};
@@ -18,7 +18,7 @@ const MISSES_MAX: u32 = 2;
 
 /// Evidence of each canary that a hook must report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sign {
+enum Evidence {
     /// Both ends of both connections, from open to close.
     Life,
     /// This process as the accepting one.
@@ -38,7 +38,7 @@ const SIGNS: usize = 7;
 #[derive(Debug)]
 struct WatchedHook {
     attach: &'static str,
-    sign: Sign,
+    sign: Evidence,
     misses: u32,
     /// Time at which it last reported a canary, or the agent started; ns since boot.
     seen_boot_ns: u64,
@@ -46,7 +46,7 @@ struct WatchedHook {
 
 /// State of a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct CanaryVerdict {
     /// The hook, or `canary` for the canary itself.
     pub component: &'static str,
     /// Why it is degraded; `None` if it works.
@@ -140,23 +140,23 @@ impl CanaryDetector {
     }
 
     /// Checks a record of a process.
-    pub fn record(&mut self, record: &Record) {
+    pub fn observe(&mut self, record: &Record) {
         match record {
-            Record::Fork(fork) if fork.parent.tgid == self.launcher => self.sign(Sign::Fork),
+            Record::Fork(fork) if fork.parent.tgid == self.launcher => self.sign(Evidence::Fork),
             Record::Exec(exec) if exec.command_line.contains(&self.identity.token) => {
-                self.sign(Sign::Exec);
+                self.sign(Evidence::Exec);
                 self.child = Some(exec.task.tgid);
                 if exec.task.parent_tgid != 0 {
                     self.launcher = exec.task.parent_tgid;
                 }
             }
-            Record::Exit(exit) if self.child == Some(exit.tgid) => self.sign(Sign::Exit),
+            Record::Exit(exit) if self.child == Some(exit.tgid) => self.sign(Evidence::Exit),
             _ => {}
         }
     }
 
     /// Removes the canary's connections from `changes`, from `first` on.
-    pub fn take(&mut self, changes: &mut Vec<Change>, first: usize) {
+    pub fn remove_from(&mut self, changes: &mut Vec<Change>, first: usize) {
         let mut number = 0;
         changes.retain(|change| {
             number += 1;
@@ -171,7 +171,7 @@ impl CanaryDetector {
     }
 
     /// Verdicts on each hook after a canary, once for each canary; empty in between.
-    pub fn verdicts(&mut self) -> Vec<Verdict> {
+    pub fn take_verdicts(&mut self) -> Vec<CanaryVerdict> {
         let now = boot_ns();
         if self.current.is_none() {
             self.current = self.in_flight.try_recv().ok();
@@ -180,7 +180,7 @@ impl CanaryDetector {
         let Some(canary) = self.current.take_if(|canary| is_over(canary)) else {
             if now.saturating_sub(self.last_canary_boot_ns) > self.overdue_ns {
                 let failure = CanaryFailure::NotEmitted("not emitted in time".to_owned());
-                return vec![Verdict { component: CANARY, failure: Some(failure) }];
+                return vec![CanaryVerdict { component: CANARY, failure: Some(failure) }];
             }
             return Vec::new();
         };
@@ -188,22 +188,23 @@ impl CanaryDetector {
         self.judge(&canary)
     }
 
-    fn judge(&mut self, canary: &InFlight) -> Vec<Verdict> {
+    fn judge(&mut self, canary: &InFlight) -> Vec<CanaryVerdict> {
         let life = std::mem::take(&mut self.life);
         let failure = canary.error.clone().map(CanaryFailure::NotEmitted);
-        let mut verdicts = vec![Verdict { component: CANARY, failure: failure.clone() }];
+        let mut verdicts = vec![CanaryVerdict { component: CANARY, failure: failure.clone() }];
         if failure.is_some() {
             return verdicts;
         }
         let complete = life.opened >= 4 && life.established >= 4 && life.closed >= 4;
         if complete {
-            self.sign(Sign::Life);
+            self.sign(Evidence::Life);
         }
         let mut missed = false;
         for hook in &mut self.hooks {
             let seen = self.signs.get(hook.sign as usize).copied().unwrap_or(0);
             // The owner of a connection is reported only if the connection itself is.
-            let needs_life = matches!(hook.sign, Sign::Accept | Sign::FirstRead | Sign::FirstWrite);
+            let needs_life =
+                matches!(hook.sign, Evidence::Accept | Evidence::FirstRead | Evidence::FirstWrite);
             if seen >= canary.began_boot_ns {
                 hook.seen_boot_ns = seen;
                 hook.misses = 0;
@@ -213,7 +214,7 @@ impl CanaryDetector {
             }
             let silent = hook.misses >= MISSES_MAX;
             let failure = silent.then_some(CanaryFailure::Silent(hook.seen_boot_ns));
-            verdicts.push(Verdict { component: hook.attach, failure });
+            verdicts.push(CanaryVerdict { component: hook.attach, failure });
         }
         if missed {
             // A full channel: a retry is requested already.
@@ -223,7 +224,7 @@ impl CanaryDetector {
     }
 
     /// The canary's connection that a change belongs to, if any.
-    fn pair(&self, change: &Change) -> Option<Pair> {
+    fn pair(&self, change: &Change) -> Option<CanaryPorts> {
         const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let flow = &change.flow;
         let is_same_netns = change.netns == 0
@@ -235,7 +236,7 @@ impl CanaryDetector {
         self.identity.pair(flow.source_port()?, flow.destination_port()?)
     }
 
-    fn change(&mut self, change: &Change, pair: Pair) {
+    fn change(&mut self, change: &Change, pair: CanaryPorts) {
         let flow = &change.flow;
         match change.kind {
             ChangeKind::Opened => {
@@ -257,16 +258,16 @@ impl CanaryDetector {
         }
     }
 
-    fn owner(&mut self, attribution: Attribution, pair: Pair) {
+    fn owner(&mut self, attribution: Attribution, pair: CanaryPorts) {
         match attribution {
-            Attribution::Accept => self.sign(Sign::Accept),
-            Attribution::FirstIo if pair.server_writes => self.sign(Sign::FirstWrite),
-            Attribution::FirstIo => self.sign(Sign::FirstRead),
+            Attribution::Accept => self.sign(Evidence::Accept),
+            Attribution::FirstIo if pair.server_writes => self.sign(Evidence::FirstWrite),
+            Attribution::FirstIo => self.sign(Evidence::FirstRead),
             _ => {}
         }
     }
 
-    fn sign(&mut self, sign: Sign) {
+    fn sign(&mut self, sign: Evidence) {
         if let Some(seen) = self.signs.get_mut(sign as usize) {
             *seen = boot_ns();
         }
@@ -280,10 +281,10 @@ const CANARY: &str = "canary";
 /// more.
 fn watched_hooks(hooks: &Hooks, now: u64) -> Vec<WatchedHook> {
     let on: Vec<&Hook> = hooks.iter().filter(|hook| hook.state == HookState::On).collect();
-    let accepts = on.iter().any(|hook| sign(hook.program) == Some(Sign::Accept));
+    let accepts = on.iter().any(|hook| sign(hook.program) == Some(Evidence::Accept));
     let expected = on.iter().filter_map(|hook| {
         let sign = sign(hook.program)?;
-        let is_redundant = accepts && matches!(sign, Sign::FirstRead | Sign::FirstWrite);
+        let is_redundant = accepts && matches!(sign, Evidence::FirstRead | Evidence::FirstWrite);
         (!is_redundant).then_some(WatchedHook {
             attach: hook.attach,
             sign,
@@ -295,19 +296,19 @@ fn watched_hooks(hooks: &Hooks, now: u64) -> Vec<WatchedHook> {
 }
 
 /// Evidence that a program must report; `None` if the canary does not trigger it.
-fn sign(program: &str) -> Option<Sign> {
+fn sign(program: &str) -> Option<Evidence> {
     Some(match program {
         "inet_sock_set_state_btf" | "inet_sock_set_state_raw" | "inet_sock_set_state_classic" => {
-            Sign::Life
+            Evidence::Life
         }
         "inet_csk_accept_fexit4" | "inet_csk_accept_fexit2" | "inet_csk_accept_kretprobe" => {
-            Sign::Accept
+            Evidence::Accept
         }
-        "socket_read" | "sock_recv_length" | "tcp_rcv_space_adjust" => Sign::FirstRead,
-        "socket_write" | "sock_send_length" => Sign::FirstWrite,
-        "sched_process_exec" => Sign::Exec,
-        "sched_process_fork" => Sign::Fork,
-        "sched_process_exit" => Sign::Exit,
+        "socket_read" | "sock_recv_length" | "tcp_rcv_space_adjust" => Evidence::FirstRead,
+        "socket_write" | "sock_send_length" => Evidence::FirstWrite,
+        "sched_process_exec" => Evidence::Exec,
+        "sched_process_fork" => Evidence::Fork,
+        "sched_process_exit" => Evidence::Exit,
         _ => return None,
     })
 }

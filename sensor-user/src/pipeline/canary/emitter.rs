@@ -31,7 +31,7 @@ pub(super) const IN_FLIGHT_MAX: usize = 4;
 
 /// Ports of one connection of the canary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pair {
+pub struct CanaryPorts {
     /// Port of the connecting end.
     pub client: u16,
     /// Port of the accepting end.
@@ -47,7 +47,7 @@ pub struct CanaryIdentity {
     pub token: String,
     /// Network namespace of the agent, inode number; 0 if unknown.
     pub netns: u64,
-    pairs: Mutex<VecDeque<Pair>>,
+    pairs: Mutex<VecDeque<CanaryPorts>>,
 }
 
 /// A canary that was emitted, and not judged yet.
@@ -68,12 +68,12 @@ impl CanaryIdentity {
     }
 
     /// The canary's connection with these ports, if there is one.
-    pub fn pair(&self, client: u16, server: u16) -> Option<Pair> {
+    pub fn pair(&self, client: u16, server: u16) -> Option<CanaryPorts> {
         let pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
         pairs.iter().find(|pair| pair.client == client && pair.server == server).copied()
     }
 
-    fn announce(&self, pair: Pair) {
+    fn announce(&self, pair: CanaryPorts) {
         let mut pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
         if pairs.len() >= PAIRS_MAX {
             pairs.pop_front();
@@ -145,7 +145,7 @@ fn connect_pair(
     // Bound before connect, so that the detector knows the port before the first record.
     bind(client.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0))?;
     let port = getsockname::<SockaddrIn>(client.as_raw_fd())?.port();
-    identity.announce(Pair { client: port, server: target.port(), server_writes });
+    identity.announce(CanaryPorts { client: port, server: target.port(), server_writes });
     connect(client.as_raw_fd(), &SockaddrIn::from(target))?;
     let server = accept(listener, port)?;
     server.set_write_timeout(Some(STEP_LIMIT))?;

@@ -7,8 +7,8 @@
 mod detector;
 mod emitter;
 
-pub use detector::{CanaryDetector, CanaryFailure, Verdict};
-pub use emitter::{CanaryIdentity, Pair, child};
+pub use detector::{CanaryDetector, CanaryFailure, CanaryVerdict};
+pub use emitter::{CanaryIdentity, CanaryPorts, child};
 
 use std::io;
 use std::sync::Arc;

@@ -70,7 +70,7 @@ pub struct Conntrack {
 }
 
 /// Connections that the calling thread's network namespace tracks; 0 where no rule needs them.
-pub fn tracked() -> Result<u64, ConntrackError> {
+pub fn tracked_connections() -> Result<u64, ConntrackError> {
     let mut text = String::new();
     let mut file = File::open(COUNT).map_err(|_absent| ConntrackError::Absent)?;
     file.read_to_string(&mut text).map_err(|_absent| ConntrackError::Absent)?;

@@ -9,7 +9,7 @@ use super::error::{CaptureError, bad_map};
 
 /// The map of turns, and the epoch in which they are counted.
 pub struct LatencyMap {
-    turns: HashMap<MapData, u64, [u8; CONNECTION_LATENCY_LEN]>,
+    latency: HashMap<MapData, u64, [u8; CONNECTION_LATENCY_LEN]>,
     kernel_epoch: Array<MapData, u32>,
     epoch: u32,
 }
@@ -24,11 +24,11 @@ impl LatencyMap {
     /// Takes the maps out of the object, and begins the first epoch.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, CaptureError> {
         let mut map = |name| ebpf.take_map(name).ok_or_else(|| bad_map(name, None));
-        let (turns, epoch) = (map(LATENCY)?, map(LATENCY_EPOCH)?);
-        let turns = HashMap::try_from(turns).map_err(|error| bad_map(LATENCY, Some(error)))?;
+        let (latency, epoch) = (map(LATENCY)?, map(LATENCY_EPOCH)?);
+        let latency = HashMap::try_from(latency).map_err(|error| bad_map(LATENCY, Some(error)))?;
         let kernel_epoch =
             Array::try_from(epoch).map_err(|error| bad_map(LATENCY_EPOCH, Some(error)))?;
-        let mut map = Self { turns, kernel_epoch, epoch: 0 };
+        let mut map = Self { latency, kernel_epoch, epoch: 0 };
         map.begin_epoch();
         Ok(map)
     }
@@ -47,8 +47,8 @@ impl LatencyMap {
 
     /// The bytes of a connection's turns; `None` where there were none.
     pub fn read(&self, cookie: u64) -> Option<[u8; CONNECTION_LATENCY_LEN]> {
-        match self.turns.get(&cookie, 0) {
-            Ok(turns) => Some(turns),
+        match self.latency.get(&cookie, 0) {
+            Ok(latency) => Some(latency),
             Err(MapError::KeyNotFound) => None,
             Err(error) => {
                 tracing::debug!(%error, "turns not read");

@@ -22,7 +22,7 @@ use super::attach::{HookState, innermost};
 use super::error::{CaptureError, bad_map};
 use super::hooks::{self, Hooks};
 use super::latency_map::LatencyMap;
-use super::missed_runs::{Missed, Misses};
+use super::missed_runs::{MissedRunCounters, MissedRuns};
 use super::offsets::{KernelTypes, VMLINUX_BTF};
 use super::udp_flows::UdpFlows;
 use crate::base::counters::KernelCounters;
@@ -52,14 +52,14 @@ pub struct Capture {
     counters: PerCpuArray<MapData, u64>,
     reader_asleep: Array<MapData, u32>,
     udp_flows: UdpFlows,
-    turns: LatencyMap,
+    latency: LatencyMap,
     epoll: Epoll,
     hooks: Hooks,
     object: String,
     missing: Vec<String>,
-    misses: Misses,
+    missed_run_counters: MissedRunCounters,
     /// What [`Self::misses`] came to when the programs were detached.
-    missed: Option<Missed>,
+    missed_runs: Option<MissedRuns>,
     /// Keeps programs and links alive.
     ebpf: Option<Ebpf>,
 }
@@ -88,7 +88,7 @@ impl Capture {
         let udp_flows = ebpf.take_map(UDP_FLOWS).ok_or_else(|| bad_map(UDP_FLOWS, None))?;
         let udp_flows =
             UdpFlows::try_from(udp_flows).map_err(|error| bad_map(UDP_FLOWS, Some(error)))?;
-        let turns = LatencyMap::take(&mut ebpf)?;
+        let latency = LatencyMap::take(&mut ebpf)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(CaptureError::Wait)?;
         // Edge-triggered: only the forced wake-ups of a ring that fills too fast end the wait.
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
@@ -103,13 +103,13 @@ impl Capture {
             counters,
             reader_asleep,
             udp_flows,
-            turns,
+            latency,
             epoll,
             missing: types.missing,
-            misses: Misses::of(&ebpf, &hooks),
+            missed_run_counters: MissedRunCounters::of(&ebpf, &hooks),
             hooks,
             object,
-            missed: None,
+            missed_runs: None,
             ebpf: Some(ebpf),
         })
     }
@@ -135,8 +135,8 @@ impl Capture {
     }
 
     /// The turns of TCP connections.
-    pub const fn turns(&mut self) -> &mut LatencyMap {
-        &mut self.turns
+    pub const fn latency(&mut self) -> &mut LatencyMap {
+        &mut self.latency
     }
 
     /// Hands the records that wait in the ring to `each`, oldest first, `most` of them at most;
@@ -172,7 +172,7 @@ impl Capture {
 
     /// Detaches every program. What is in the ring stays to be drained, the counters to be read.
     pub fn detach(&mut self) {
-        self.missed = Some(self.misses.read());
+        self.missed_runs = Some(self.missed_run_counters.read());
         self.ebpf = None;
     }
 
@@ -185,7 +185,7 @@ impl Capture {
                 .map_err(|error| bad_map(COUNTERS, Some(error)))?;
             Ok(values.iter().sum())
         };
-        let missed = self.missed.unwrap_or_else(|| self.misses.read());
+        let missed = self.missed_runs.unwrap_or_else(|| self.missed_run_counters.read());
         Ok(KernelCounters {
             tcp_attempted: sum(LossCounter::TcpAttempted)?,
             tcp_ring_full: sum(LossCounter::TcpRingFull)?,

@@ -17,7 +17,7 @@ const FIELD: &str = "recursion_misses:";
 
 /// Runs that were left out, by what the program tells of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Missed {
+pub struct MissedRuns {
     /// Of the programs that tell of TCP.
     pub tcp: u64,
     /// Of those that tell of processes.
@@ -32,13 +32,13 @@ const FDINFO_MAX: usize = 1024;
 /// Where the count of each attached program stands: files that are opened once, and written anew by
 /// the kernel each time that they are read from their beginning.
 #[derive(Debug, Default)]
-pub(super) struct Misses {
+pub(super) struct MissedRunCounters {
     tcp: Vec<File>,
     process: Vec<File>,
     udp: Vec<File>,
 }
 
-impl Misses {
+impl MissedRunCounters {
     /// Of what is attached; it must stay loaded while this is read.
     pub(super) fn of(ebpf: &Ebpf, hooks: &Hooks) -> Self {
         let files = |hooks: &[Hook]| -> Vec<File> {
@@ -54,7 +54,7 @@ impl Misses {
     }
 
     /// The counts as they stand; 0 where the kernel does not tell.
-    pub(super) fn read(&self) -> Missed {
+    pub(super) fn read(&self) -> MissedRuns {
         let mut text = [0; FDINFO_MAX];
         let mut sum = |files: &[File]| -> u64 {
             let count_of = |file: &File| {
@@ -63,7 +63,7 @@ impl Misses {
             };
             files.iter().filter_map(count_of).sum()
         };
-        Missed { tcp: sum(&self.tcp), process: sum(&self.process), udp: sum(&self.udp) }
+        MissedRuns { tcp: sum(&self.tcp), process: sum(&self.process), udp: sum(&self.udp) }
     }
 }
 

@@ -15,12 +15,12 @@ mod udp_flows;
 mod udp_hooks;
 
 pub use attach::{Hook, HookState};
-pub use conntrack::{Conntrack, ConntrackError, Tuple, tracked};
+pub use conntrack::{Conntrack, ConntrackError, Tuple, tracked_connections};
 pub use error::CaptureError;
 pub use hooks::{Hooks, PROGRAMS};
 pub use latency_map::LatencyMap;
 pub use loader::{Capture, CaptureConfig};
-pub use missed_runs::Missed;
+pub use missed_runs::MissedRuns;
 pub use offsets::{BtfError, KernelTypes, VMLINUX_BTF};
-pub use sockets::{Counts, Ends, OpenSocket, OpenSockets, SocketReader, netns_of_link};
+pub use sockets::{Ends, OpenSocket, OpenSockets, SocketReader, TcpCounts, netns_of_link};
 pub use udp_flows::UdpFlows;

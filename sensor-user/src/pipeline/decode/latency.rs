@@ -61,7 +61,9 @@ pub struct TcpLatency {
 }
 
 /// Decodes the map's value.
-pub fn turns(bytes: &[u8; CONNECTION_LATENCY_LEN]) -> Result<ConnectionLatency, DecodeError> {
+pub fn connection_latency(
+    bytes: &[u8; CONNECTION_LATENCY_LEN],
+) -> Result<ConnectionLatency, DecodeError> {
     let mut reader = Reader::new(bytes);
     let (end, asked, counts) = (reader.u64()?, reader.u64()?, by_way(&mut reader)?);
     const SENT: u32 = ResponseDirection::Sent as u32 + 1;
@@ -111,7 +113,7 @@ mod tests {
             bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         }
         bytes[112..116].copy_from_slice(&2_u32.to_ne_bytes());
-        let turns = turns(&bytes).unwrap();
+        let turns = connection_latency(&bytes).unwrap();
         let second = LatencyCounts { sum_us: 90, count: 2, min_us: 40, max_us: 50, epoch: 9 };
         assert_eq!(
             turns.counts.of(ResponseDirection::Received),

@@ -14,7 +14,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use sensor_ebpf::record::{CGROUP_PATH_LEN, COMM_LEN, OwnerSource, RecordHeader, RecordKind};
 
 pub use dns::Dns;
-pub use latency::{ConnectionLatency, LatencyByDirection, LatencyCounts, TcpLatency, turns};
+pub use latency::{
+    ConnectionLatency, LatencyByDirection, LatencyCounts, TcpLatency, connection_latency,
+};
 use reader::Reader;
 pub use udp::{FlowCounts, FlowKey, Udp, UdpFlow, UdpOwner, flow_counts};
 

@@ -34,7 +34,7 @@ struct Name {
 
 /// What is said of an address: JSON arrays as text, the latest answer first; "" for none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RemoteNames {
+pub struct DnsNames {
     /// `RemoteDnsQuestions`: names that were asked for.
     pub questions: String,
     /// `RemoteDnsCanonicalNames`: the names behind their aliases.
@@ -43,7 +43,7 @@ pub struct RemoteNames {
 
 /// Names by address.
 #[derive(Debug)]
-pub struct Names {
+pub struct DnsCache {
     addresses: Table<IpAddr, Vec<Name>>,
     max: usize,
     /// Names in `addresses`.
@@ -51,7 +51,7 @@ pub struct Names {
     stats: Arc<Stats>,
 }
 
-impl Names {
+impl DnsCache {
     /// Names unless set. Each takes some 200 bytes, 700 at most.
     pub const MAX: usize = 16_384;
 
@@ -68,7 +68,7 @@ impl Names {
     }
 
     /// Takes an answer in.
-    pub fn learn(&mut self, answer: &DnsAnswer) {
+    pub fn insert(&mut self, answer: &DnsAnswer) {
         if self.max == 0 {
             return;
         }
@@ -112,10 +112,10 @@ impl Names {
     }
 
     /// The names of `address` at `now`.
-    pub fn of(&mut self, address: IpAddr, now: Timestamp) -> RemoteNames {
-        let Some(names) = self.addresses.get(&address) else { return RemoteNames::default() };
+    pub fn get(&mut self, address: IpAddr, now: Timestamp) -> DnsNames {
+        let Some(names) = self.addresses.get(&address) else { return DnsNames::default() };
         let known = || names.iter().rev().filter(|name| name.until > now);
-        RemoteNames {
+        DnsNames {
             questions: json_array(known().map(|name| &*name.question)),
             canonical_names: json_array(known().map(|name| &*name.canonical)),
         }
@@ -144,8 +144,8 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn names(max: usize) -> Names {
-        Names::new(max, Arc::new(Stats::default()))
+    fn names(max: usize) -> DnsCache {
+        DnsCache::new(max, Arc::new(Stats::default()))
     }
 
     fn answer(second: i64, chain: (&str, &str), addresses: &[&str], ttl_seconds: u32) -> DnsAnswer {
@@ -158,31 +158,31 @@ mod tests {
         }
     }
 
-    fn questions(names: &mut Names, address: &str, second: i64) -> String {
-        names.of(address.parse().unwrap(), at(second)).questions
+    fn questions(names: &mut DnsCache, address: &str, second: i64) -> String {
+        names.get(address.parse().unwrap(), at(second)).questions
     }
 
     #[test]
     fn an_address_has_the_names_that_led_to_it_for_an_hour_or_their_validity() {
         let mut names = names(100);
         let both = ["203.0.113.7", "2001:db8::7"];
-        names.learn(&answer(0, ("www.evil.example", "c2.example"), &both, 60));
-        names.learn(&answer(9, ("evil.example", "c2.example"), &both[..1], 7200));
+        names.insert(&answer(0, ("www.evil.example", "c2.example"), &both, 60));
+        names.insert(&answer(9, ("evil.example", "c2.example"), &both[..1], 7200));
         // The same once more, from a stub resolver.
-        names.learn(&answer(9, ("evil.example", "c2.example"), &both[..1], 0));
+        names.insert(&answer(9, ("evil.example", "c2.example"), &both[..1], 0));
         let v4 = both[0].parse().unwrap();
-        let expected = RemoteNames {
+        let expected = DnsNames {
             questions: r#"["evil.example","www.evil.example"]"#.to_owned(),
             canonical_names: r#"["c2.example"]"#.to_owned(),
         };
-        assert_eq!(names.of(v4, at(3599)), expected);
+        assert_eq!(names.get(v4, at(3599)), expected);
         assert_eq!(questions(&mut names, both[1], 3599), r#"["www.evil.example"]"#);
         assert_eq!(questions(&mut names, both[1], 3600), "");
         assert_eq!(questions(&mut names, both[0], 7208), r#"["evil.example"]"#);
-        assert_eq!(names.of(v4, at(7209)), RemoteNames::default());
-        assert_eq!(names.of("203.0.113.8".parse().unwrap(), at(1)), RemoteNames::default());
+        assert_eq!(names.get(v4, at(7209)), DnsNames::default());
+        assert_eq!(names.get("203.0.113.8".parse().unwrap(), at(1)), DnsNames::default());
         // Nothing is valid for ever.
-        names.learn(&answer(0, ("old.example", "old.example"), &["192.0.2.1"], u32::MAX));
+        names.insert(&answer(0, ("old.example", "old.example"), &["192.0.2.1"], u32::MAX));
         assert_eq!(questions(&mut names, "192.0.2.1", 86_399), r#"["old.example"]"#);
         assert_eq!(questions(&mut names, "192.0.2.1", 86_400), "");
     }
@@ -192,7 +192,7 @@ mod tests {
         let mut names = names(40);
         for number in 0..20 {
             let name = format!("n{number}.example");
-            names.learn(&answer(number, (&name, &name), &["203.0.113.7"], 60));
+            names.insert(&answer(number, (&name, &name), &["203.0.113.7"], 60));
         }
         assert_eq!(names.stats.dns_names_replaced.value(), 4);
         let known = questions(&mut names, "203.0.113.7", 20);
@@ -200,7 +200,7 @@ mod tests {
         assert!(known.ends_with(r#""n4.example"]"#), "{known}");
         for number in 0..200 {
             let address = format!("198.51.100.{number}");
-            names.learn(&answer(30, ("a.example", "a.example"), &[&address], 60));
+            names.insert(&answer(30, ("a.example", "a.example"), &[&address], 60));
             assert!(names.len <= 40);
             let kept: usize = names.addresses.iter().map(|(_, names)| names.len()).sum();
             assert_eq!(names.len, kept);
@@ -208,15 +208,15 @@ mod tests {
         assert_eq!(names.stats.dns_names_evicted.value(), 16 + 160);
         assert_eq!(questions(&mut names, "203.0.113.7", 30), "");
         assert_eq!(questions(&mut names, "198.51.100.199", 30), r#"["a.example"]"#);
-        let mut off = Names::new(0, Arc::new(Stats::default()));
-        off.learn(&answer(0, ("a.example", "a.example"), &["203.0.113.7"], 60));
+        let mut off = DnsCache::new(0, Arc::new(Stats::default()));
+        off.insert(&answer(0, ("a.example", "a.example"), &["203.0.113.7"], 60));
         assert_eq!(questions(&mut off, "203.0.113.7", 0), "");
     }
 
     #[test]
     fn a_name_that_is_no_text_is_json() {
         let mut names = names(10);
-        names.learn(&answer(0, (r#"\027[2j".example"#, "a.example"), &["203.0.113.7"], 60));
+        names.insert(&answer(0, (r#"\027[2j".example"#, "a.example"), &["203.0.113.7"], 60));
         let text = questions(&mut names, "203.0.113.7", 0);
         let read: Vec<String> = serde_json::from_str(&text).unwrap();
         assert_eq!(read, [r#"\027[2j".example"#]);

@@ -25,7 +25,7 @@ const FILE_MAX: u64 = 512 << 20;
 
 /// Where an address is, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Place {
+pub struct GeoLocation {
     /// English name of the country, or its code where that is not known; "" for none.
     pub country: String,
     /// Degrees, -90 to 90.
@@ -36,7 +36,7 @@ pub struct Place {
 
 /// Why a file is not used.
 #[derive(Debug, thiserror::Error)]
-pub enum PlacesError {
+pub enum GeoIpError {
     /// It cannot be read.
     #[error("read {}", path.display())]
     Read {
@@ -68,22 +68,22 @@ type Stamp = (u64, u64, u64, i64, i64);
 
 /// The database that is in use.
 #[derive(Debug)]
-pub struct Places {
+pub struct GeoIpDatabase {
     path: PathBuf,
     reader: ArcSwapOption<Reader<Vec<u8>>>,
     /// The file that was read last, used or not.
     tried: Mutex<Option<Stamp>>,
-    fault: Mutex<Option<String>>,
+    error: Mutex<Option<String>>,
 }
 
-impl Places {
+impl GeoIpDatabase {
     /// The database at `path`, not read yet.
-    pub fn at(path: &Path) -> Self {
+    pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
             reader: ArcSwapOption::empty(),
             tried: Mutex::new(None),
-            fault: Mutex::new(None),
+            error: Mutex::new(None),
         }
     }
 
@@ -93,30 +93,30 @@ impl Places {
             Ok(false) => {}
             Ok(true) => {
                 tracing::info!(path = %self.path.display(), "geo.database read");
-                self.set_fault(None);
+                self.set_error(None);
             }
             Err(error) => {
                 let error = chain(&error);
-                if self.fault().as_deref() != Some(&error) {
+                if self.error().as_deref() != Some(&error) {
                     let keeps_old = self.reader.load().is_some();
                     tracing::error!(keeps_old, %error, "geo.database cannot be used");
                 }
-                self.set_fault(Some(error));
+                self.set_error(Some(error));
             }
         }
     }
 
     /// Why the file is not used, if so.
-    pub fn fault(&self) -> Option<String> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn error(&self) -> Option<String> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_fault(&self, fault: Option<String>) {
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    fn set_error(&self, error: Option<String>) {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
     }
 
-    fn read_changed(&self) -> Result<bool, PlacesError> {
-        let failed = |source| PlacesError::Read { path: self.path.clone(), source };
+    fn read_changed(&self) -> Result<bool, GeoIpError> {
+        let failed = |source| GeoIpError::Read { path: self.path.clone(), source };
         let meta = fs::metadata(&self.path).map_err(failed)?;
         let stamp = (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
         let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,28 +126,28 @@ impl Places {
         *tried = Some(stamp);
         drop(tried);
         if meta.len() > FILE_MAX {
-            return Err(PlacesError::TooLarge { path: self.path.clone(), bytes: meta.len() });
+            return Err(GeoIpError::TooLarge { path: self.path.clone(), bytes: meta.len() });
         }
         let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
         let file = File::open(&self.path).map_err(failed)?;
         file.take(FILE_MAX).read_to_end(&mut bytes).map_err(failed)?;
         let reader = Reader::from_source(bytes).map_err(|error| {
             let (path, detail) = (self.path.clone(), error.to_string());
-            PlacesError::Format { path, detail }
+            GeoIpError::Format { path, detail }
         })?;
         self.reader.store(Some(reader.into()));
         Ok(true)
     }
 
     /// Where `address` is. Private and special addresses are nowhere, whatever the database says.
-    pub fn of(&self, address: IpAddr) -> Place {
+    pub fn get(&self, address: IpAddr) -> GeoLocation {
         let address = address.to_canonical();
         let reader = self.reader.load();
         let Some(reader) = reader.as_ref().filter(|_| !is_special(address)) else {
-            return Place::default();
+            return GeoLocation::default();
         };
         // An IPv6 address in a database of IPv4 alone is not found, nor is one in a broken branch.
-        let Ok(found) = reader.lookup(address) else { return Place::default() };
+        let Ok(found) = reader.lookup(address) else { return GeoLocation::default() };
         let degrees = |nested: &[PathElement<'_>], flat: &[PathElement<'_>], most: f64| {
             let value: f64 = field(&found, nested).or_else(|| field(&found, flat))?;
             (-most..=most).contains(&value).then_some(value)
@@ -155,7 +155,7 @@ impl Places {
         let latitude = degrees(&path!["location", "latitude"], &path!["latitude"], 90.0);
         let longitude = degrees(&path!["location", "longitude"], &path!["longitude"], 180.0);
         let both = latitude.is_some() && longitude.is_some();
-        Place {
+        GeoLocation {
             country: country(&found),
             latitude: latitude.filter(|_| both),
             longitude: longitude.filter(|_| both),
@@ -191,8 +191,8 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/geo").join(name)
     }
 
-    fn place(places: &Places, address: &str) -> (String, Option<f64>, Option<f64>) {
-        let place = places.of(address.parse().unwrap());
+    fn place(geoip: &GeoIpDatabase, address: &str) -> (String, Option<f64>, Option<f64>) {
+        let place = geoip.get(address.parse().unwrap());
         (place.country, place.latitude, place.longitude)
     }
 
@@ -202,10 +202,10 @@ mod tests {
 
     #[test]
     fn both_layouts_give_country_and_coordinates() {
-        let city = Places::at(&fixture("city.mmdb"));
+        let city = GeoIpDatabase::new(&fixture("city.mmdb"));
         assert_eq!(place(&city, "203.0.113.7"), country(""), "not read yet");
         city.refresh();
-        assert_eq!(city.fault(), None);
+        assert_eq!(city.error(), None);
         let redmond = ("United States".to_owned(), Some(47.68), Some(-122.12));
         assert_eq!(place(&city, "203.0.113.7"), redmond);
         assert_eq!(place(&city, "::ffff:203.0.113.7"), redmond);
@@ -215,7 +215,7 @@ mod tests {
         for nowhere in ["8.8.8.8", "10.1.2.3", "::1"] {
             assert_eq!(place(&city, nowhere), country(""), "{nowhere}");
         }
-        let flat = Places::at(&fixture("flat.mmdb"));
+        let flat = GeoIpDatabase::new(&fixture("flat.mmdb"));
         flat.refresh();
         assert_eq!(place(&flat, "203.0.113.7"), country("Canada"));
         assert_eq!(place(&flat, "2001:db8::7"), country("Japan"));
@@ -227,36 +227,36 @@ mod tests {
     fn a_replaced_file_is_read_and_a_bad_one_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("places.mmdb");
-        let places = Places::at(&path);
+        let geoip = GeoIpDatabase::new(&path);
         let replace = |bytes: &[u8]| {
             let new = folder.path().join("new");
             fs::write(&new, bytes).unwrap();
             fs::rename(new, &path).unwrap();
-            places.refresh();
+            geoip.refresh();
         };
-        places.refresh();
-        let fault = places.fault().unwrap();
-        assert!(fault.ends_with("places.mmdb: No such file or directory (os error 2)"), "{fault}");
+        geoip.refresh();
+        let error = geoip.error().unwrap();
+        assert!(error.ends_with("places.mmdb: No such file or directory (os error 2)"), "{error}");
         let city = fs::read(fixture("city.mmdb")).unwrap();
         replace(&city);
         assert_eq!(
-            (places.fault(), place(&places, "198.51.100.7").0.as_str()),
+            (geoip.error(), place(&geoip, "198.51.100.7").0.as_str()),
             (None, "The Netherlands")
         );
         for bad in [b"<html>".as_slice(), &city[..city.len() / 2], b""] {
             replace(bad);
-            let fault = places.fault().unwrap();
+            let error = geoip.error().unwrap();
             assert!(
-                fault.contains("places.mmdb: is not a database in MaxMind's format ("),
-                "{fault}"
+                error.contains("places.mmdb: is not a database in MaxMind's format ("),
+                "{error}"
             );
             // It is not read again, and said until it is replaced.
-            places.refresh();
-            assert_eq!(places.fault(), Some(fault));
-            assert_eq!(place(&places, "198.51.100.7").0, "The Netherlands");
+            geoip.refresh();
+            assert_eq!(geoip.error(), Some(error));
+            assert_eq!(place(&geoip, "198.51.100.7").0, "The Netherlands");
         }
         replace(&fs::read(fixture("flat.mmdb")).unwrap());
-        assert_eq!((places.fault(), place(&places, "203.0.113.7").0.as_str()), (None, "Canada"));
+        assert_eq!((geoip.error(), place(&geoip, "203.0.113.7").0.as_str()), (None, "Canada"));
     }
 
     proptest! {
@@ -269,11 +269,11 @@ mod tests {
                 let place = place.index(bytes.len());
                 bytes[place] = byte;
             }
-            let places = Places::at(Path::new("damaged"));
+            let geoip = GeoIpDatabase::new(Path::new("damaged"));
             if let Ok(reader) = Reader::from_source(bytes) {
-                places.reader.store(Some(reader.into()));
+                geoip.reader.store(Some(reader.into()));
                 for address in ["203.0.113.7", "2001:db8::7", "8.8.8.8", "fe80::1"] {
-                    let place = places.of(address.parse().unwrap());
+                    let place = geoip.get(address.parse().unwrap());
                     prop_assert!(place.latitude.is_none_or(|it| it.abs() <= 90.0));
                 }
             }

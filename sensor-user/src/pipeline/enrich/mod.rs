@@ -28,8 +28,8 @@ use crate::base::clock::BootClock;
 use crate::base::counters::Stats;
 
 pub use dns_answer::{DnsAnswer, DnsAnswerError};
-pub use dns_cache::{Names, RemoteNames};
-pub use geoip::{Place, Places, PlacesError};
+pub use dns_cache::{DnsCache, DnsNames};
+pub use geoip::{GeoIpDatabase, GeoIpError, GeoLocation};
 pub use proc_fs::{ProcFacts, ProcFolder, ProcSource};
 pub use process::Process;
 pub use process_table::ProcessTable;
@@ -95,8 +95,8 @@ impl Enricher {
     }
 
     /// Has `source` say from here on what no record told.
-    pub fn ask(&mut self, source: Box<dyn ProcSource>) {
-        self.processes.ask(source);
+    pub fn set_proc_source(&mut self, source: Box<dyn ProcSource>) {
+        self.processes.set_proc_source(source);
     }
 
     /// Takes a record in; an event comes out of those that are about a socket, and of DNS answers
@@ -157,8 +157,8 @@ impl Enricher {
     }
 
     /// The process that holds an open socket; `None` when it has gone.
-    pub fn holder(&mut self, holder: SocketOwner) -> Option<Arc<Process>> {
-        self.processes.of_socket_owner(holder)
+    pub fn of_socket_owner(&mut self, owner: SocketOwner) -> Option<Arc<Process>> {
+        self.processes.of_socket_owner(owner)
     }
 
     /// Folder that a process works in; "" where it is not known, or the process has ended.

@@ -56,7 +56,7 @@ impl ProcessTable {
     }
 
     /// Has `source` say from here on what no record told.
-    pub fn ask(&mut self, source: Box<dyn ProcSource>) {
+    pub fn set_proc_source(&mut self, source: Box<dyn ProcSource>) {
         self.source = source;
     }
 
@@ -178,20 +178,20 @@ impl ProcessTable {
     }
 
     /// The facts of the process that held a socket; `None` when it has gone and nothing is known.
-    pub fn of_socket_owner(&mut self, holder: SocketOwner) -> Option<Arc<Process>> {
+    pub fn of_socket_owner(&mut self, owner: SocketOwner) -> Option<Arc<Process>> {
         let tick = |ns: u64| ns / proc_fs::NS_PER_TICK;
-        if let Some(known) = self.processes.get(&holder.pid)
-            && tick(known.start_boot_ns) == tick(holder.start_boot_ns)
+        if let Some(known) = self.processes.get(&owner.pid)
+            && tick(known.start_boot_ns) == tick(owner.start_boot_ns)
         {
             return Some(Arc::clone(known));
         }
-        let facts = self.source.facts(holder.pid)?;
-        if !facts.began_at(holder.start_boot_ns) {
+        let facts = self.source.facts(owner.pid)?;
+        if !facts.began_at(owner.start_boot_ns) {
             return None;
         }
         self.stats.processes_read_from_proc.increment();
         let parent = self.processes.peek(&facts.parent_pid).cloned();
-        Some(self.insert_proc_facts(holder.pid, facts, 0, parent.as_deref()))
+        Some(self.insert_proc_facts(owner.pid, facts, 0, parent.as_deref()))
     }
 
     /// Folder that a process works in; "" where it is not known, or the process has ended.

@@ -20,7 +20,7 @@ use crate::base::collections;
 use crate::base::collections::Table;
 use crate::base::counters::Stats;
 use crate::pipeline::aggregate::{Change, ChangeKind, Flow, NatMapping, Phase};
-use crate::pipeline::capture::{Conntrack, ConntrackError, Tuple, tracked};
+use crate::pipeline::capture::{Conntrack, ConntrackError, Tuple, tracked_connections};
 use crate::privsep::WorkerClient;
 
 /// Maximum number of remembered connections.
@@ -62,7 +62,7 @@ pub(crate) struct NatTracker {
 
 /// Why NAT mappings are unavailable at start; `None` if they are available.
 pub(crate) fn unavailable_reason() -> Option<String> {
-    match tracked() {
+    match tracked_connections() {
         Ok(0) => Some("no connection is tracked here now; checked again with each".to_owned()),
         Ok(_) => {
             let checked = Conntrack::open().and_then(|mut conntrack| conntrack.check());

@@ -7,7 +7,7 @@ use super::messages::{ConnectionKey, NatLookup, NatResponse, NatResult};
 use super::netns::Namespaces;
 use crate::base::counters::Stats;
 use crate::pipeline::aggregate::NatMapping;
-use crate::pipeline::capture::{Conntrack, ConntrackError, Tuple, tracked};
+use crate::pipeline::capture::{Conntrack, ConntrackError, Tuple, tracked_connections};
 use crate::privsep::{Channel, serve};
 
 /// Responds to batches of lookups until the agent closes the channel.
@@ -72,7 +72,7 @@ impl NatWorker {
         }
         let pids = group.iter().flat_map(|lookup| lookup.pids).flatten();
         let entered = self.namespaces.within(netns, pids, || {
-            if !matches!(tracked(), Ok(1..)) {
+            if !matches!(tracked_connections(), Ok(1..)) {
                 return Ok(None);
             }
             let mut conntrack = Conntrack::open()?;
@@ -98,7 +98,7 @@ impl NatWorker {
 
     /// Replaces each tuple that enters the agent's own namespace by the tuple that leaves it.
     fn in_own_namespace(&mut self, tuples: &mut [(ConnectionKey, Tuple, Tuple)]) {
-        if !self.namespaces.is_home() || !matches!(tracked(), Ok(1..)) {
+        if !self.namespaces.is_home() || !matches!(tracked_connections(), Ok(1..)) {
             return;
         }
         self.is_tracking = true;

@@ -145,7 +145,7 @@ impl ScanThread {
             match self.worker.request::<_, ScanResponse>(&request) {
                 Ok(ScanResponse { result, counters }) => {
                     self.stats.add_all(&counters);
-                    return ScanResult { open: result.open.received(), ..result };
+                    return ScanResult { open: result.open.with_indexes(), ..result };
                 }
                 Err(error) => tracing::debug!(%error, "worker socket-scan"),
             }

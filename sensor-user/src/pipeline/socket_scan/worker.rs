@@ -46,7 +46,7 @@ impl Scanner {
                 owners: SocketOwners::default(),
             },
             Scan::Owners { sockets, began_boot_ns } => {
-                let open = OpenSockets::again(began_boot_ns, sockets);
+                let open = OpenSockets::from_connections(began_boot_ns, sockets);
                 let owners = self.owners(&inodes(&open));
                 ScanResult { kind: ScanKind::Owners, open, owners }
             }

@@ -118,10 +118,10 @@ impl Connection {
     /// Index of this connection's socket among the open sockets.
     fn index_in(&self, open: &OpenSockets) -> Option<usize> {
         let cookie = self.scan.cookie;
-        if let Some(index) = (cookie != 0).then(|| open.with_cookie(cookie)).flatten() {
+        if let Some(index) = (cookie != 0).then(|| open.position_by_cookie(cookie)).flatten() {
             return Some(index);
         }
-        open.with_ends(self.ends).find(|index| {
+        open.positions_by_ends(self.ends).find(|index| {
             open.connections.get(*index).is_some_and(|socket| {
                 let is_same_netns = socket.netns == self.netns || self.netns == 0;
                 is_same_netns && (socket.cookie == 0 || cookie == 0)

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use crate::base::counters::Stats;
 use crate::pipeline::aggregate::change::{ChangeKind, ClosedBy};
-use crate::pipeline::capture::{Counts, Ends};
+use crate::pipeline::capture::{Ends, TcpCounts};
 use crate::pipeline::decode::{Task, TcpKind};
 use crate::pipeline::enrich::TcpEvent;
 
@@ -53,7 +53,7 @@ impl Host {
 
     /// Applies a scan that began at `boot_ns`; the owner of socket inode 9 is `owner`.
     fn scan(&mut self, kind: ScanKind, boot_ns: u64, sockets: Vec<OpenSocket>) -> Vec<OpenSocket> {
-        let open = OpenSockets::of(boot_ns, sockets, HashSet::from([NETNS]));
+        let open = OpenSockets::from_scan(boot_ns, sockets, HashSet::from([NETNS]));
         let time = Timestamp::from_nanosecond(boot_ns.into()).unwrap();
         let mut owner = |inode| (inode == 9).then(|| process("owner"));
         let scan = FinishedScan { kind, time, open: &open };
@@ -104,7 +104,7 @@ fn closed(sk: u64, boot_ns: u64, cookie: u64, bytes_sent: u64) -> Tcp {
 /// Socket of the connection of [`tcp`].
 fn socket(cookie: u64, bytes_sent: u64) -> OpenSocket {
     let ends = ends_of(&tcp(TcpKind::Close, 1, 0));
-    let counts = Some(Counts { bytes_sent, bytes_received: 0, rtt_us: 25 });
+    let counts = Some(TcpCounts { bytes_sent, bytes_received: 0, rtt_us: 25 });
     OpenSocket { netns: NETNS, cookie, inode: 9, ends, state: ESTABLISHED, counts }
 }
 

@@ -16,7 +16,7 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr};
 
 use super::open::{
-    Counts, Ends, Found, OpenSocket, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_LAST_ACK, Transport,
+    Ends, Found, OpenSocket, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_LAST_ACK, TcpCounts, Transport,
 };
 use crate::base::counters::Stats;
 
@@ -174,10 +174,10 @@ fn remote(local: IpAddr, remote: IpAddr) -> IpAddr {
 
 /// Out of `struct tcp_info`, `include/uapi/linux/tcp.h` (all of these since v4.19). The two reads,
 /// state and counts, are not one: a FIN that arrives between them counts as a byte.
-fn counts(info: &[u8], state: u8) -> Option<Counts> {
+fn counts(info: &[u8], state: u8) -> Option<TcpCounts> {
     let long = |at: usize| Some(u64::from_ne_bytes(*info.get(at..)?.first_chunk()?));
     let fin = matches!(state, TCP_CLOSE_WAIT | TCP_LAST_ACK | TCP_CLOSING);
-    Some(Counts {
+    Some(TcpCounts {
         bytes_sent: long(TCPI_BYTES_SENT)?.saturating_sub(long(TCPI_BYTES_RETRANS)?),
         bytes_received: long(TCPI_BYTES_RECEIVED)?.saturating_sub(fin.into()),
         rtt_us: u32::from_ne_bytes(*info.get(TCPI_RTT..)?.first_chunk()?),
@@ -200,9 +200,9 @@ mod tests {
         info[128..136].copy_from_slice(&1_001_u64.to_ne_bytes());
         info[200..208].copy_from_slice(&500_u64.to_ne_bytes());
         info[208..216].copy_from_slice(&100_u64.to_ne_bytes());
-        let expected = Counts { bytes_sent: 400, bytes_received: 1_001, rtt_us: 25 };
+        let expected = TcpCounts { bytes_sent: 400, bytes_received: 1_001, rtt_us: 25 };
         assert_eq!(counts(&info, 1), Some(expected));
-        let after_fin = Counts { bytes_received: 1_000, ..expected };
+        let after_fin = TcpCounts { bytes_received: 1_000, ..expected };
         assert_eq!(counts(&info, TCP_CLOSE_WAIT), Some(after_fin));
         assert_eq!(counts(&info[..212], 1), None, "a kernel that has less");
     }

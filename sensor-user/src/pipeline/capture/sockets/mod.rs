@@ -13,7 +13,7 @@ mod open;
 mod proc_net;
 
 pub use namespaces::inode_of_name as netns_of_link;
-pub use open::{Counts, Ends, OpenSocket, OpenSockets};
+pub use open::{Ends, OpenSocket, OpenSockets, TcpCounts};
 
 use std::collections::HashSet;
 use std::fs::File;

@@ -21,7 +21,7 @@ pub struct Ends {
 /// What a TCP connection has moved, as the record of its end counts it: payload, retransmissions
 /// and FIN not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Counts {
+pub struct TcpCounts {
     /// Bytes sent (`tcpi_bytes_sent` less `tcpi_bytes_retrans`).
     pub bytes_sent: u64,
     /// Bytes received (`tcpi_bytes_received`, less one for a FIN).
@@ -44,7 +44,7 @@ pub struct OpenSocket {
     /// State (`TCP_*` of `include/net/tcp_states.h`, for UDP too).
     pub state: u8,
     /// What it has moved; `None` for what is not a TCP connection, or where /proc told.
-    pub counts: Option<Counts>,
+    pub counts: Option<TcpCounts>,
 }
 
 /// `include/net/tcp_states.h`.
@@ -162,7 +162,7 @@ impl OpenSockets {
     }
 
     /// TCP connections out of a look that began at `began_boot_ns`, to be taken in once more.
-    pub fn again(began_boot_ns: u64, connections: Vec<OpenSocket>) -> Self {
+    pub fn from_connections(began_boot_ns: u64, connections: Vec<OpenSocket>) -> Self {
         let mut open = Self { began_boot_ns, connections, ..Self::default() };
         open.index();
         open
@@ -170,7 +170,7 @@ impl OpenSockets {
 
     /// The same after a way on which only what was found came along.
     #[must_use]
-    pub fn received(mut self) -> Self {
+    pub fn with_indexes(mut self) -> Self {
         self.index();
         self
     }
@@ -191,7 +191,7 @@ impl OpenSockets {
 
     /// A look that found `connections`, in namespaces of which all is among them.
     #[cfg(test)]
-    pub(crate) fn of(
+    pub(crate) fn from_scan(
         began_boot_ns: u64,
         connections: Vec<OpenSocket>,
         namespaces: HashSet<u32>,
@@ -213,14 +213,14 @@ impl OpenSockets {
     }
 
     /// Place in `connections` of the one with this cookie.
-    pub fn with_cookie(&self, cookie: u64) -> Option<usize> {
+    pub fn position_by_cookie(&self, cookie: u64) -> Option<usize> {
         let key = |place: &u32| self.connections.get(*place as usize).map(|socket| socket.cookie);
         let found = self.by_cookie.binary_search_by_key(&Some(cookie), key).ok()?;
         self.by_cookie.get(found).map(|place| *place as usize)
     }
 
     /// Places in `connections` of those with these ends, in any namespace.
-    pub fn with_ends(&self, ends: Ends) -> impl Iterator<Item = usize> {
+    pub fn positions_by_ends(&self, ends: Ends) -> impl Iterator<Item = usize> {
         let key = |place: &u32| self.connections.get(*place as usize).map(|socket| socket.ends);
         let first = self.by_ends.partition_point(|place| key(place) < Some(ends));
         let rest = self.by_ends.get(first..).unwrap_or_default();
@@ -245,17 +245,17 @@ mod tests {
     #[test]
     fn a_socket_is_found_by_cookie_and_by_ends() {
         let sockets = vec![socket(7, 3), socket(0, 9), socket(5, 2), socket(7, 3), socket(0, 4)];
-        let open = OpenSockets::of(1, sockets, HashSet::new());
+        let open = OpenSockets::from_scan(1, sockets, HashSet::new());
         assert_eq!(open.connections.len(), 4, "each once");
         let port = |place: Option<usize>| open.connections[place.unwrap()].ends.local_port;
-        assert_eq!(port(open.with_cookie(5)), 2);
-        assert_eq!(port(open.with_cookie(7)), 3);
-        assert_eq!(open.with_cookie(6), None);
+        assert_eq!(port(open.position_by_cookie(5)), 2);
+        assert_eq!(port(open.position_by_cookie(7)), 3);
+        assert_eq!(open.position_by_cookie(6), None);
         for wanted in [2, 3, 4, 9] {
-            let places: Vec<usize> = open.with_ends(socket(0, wanted).ends).collect();
+            let places: Vec<usize> = open.positions_by_ends(socket(0, wanted).ends).collect();
             assert_eq!(places.len(), 1);
             assert_eq!(port(places.first().copied()), wanted);
         }
-        assert_eq!(open.with_ends(socket(0, 5).ends).count(), 0);
+        assert_eq!(open.positions_by_ends(socket(0, 5).ends).count(), 0);
     }
 }
