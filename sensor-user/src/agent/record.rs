@@ -19,7 +19,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::counters::Stats;
 use crate::config::Config;
 use crate::pipeline::aggregate::Change;
-use crate::pipeline::aggregate::recorded::RecordedChange;
+use crate::pipeline::aggregate::RecordedChange;
 use crate::pipeline::enrich::DnsAnswer;
 use crate::privsep::Workers;
 use crate::schema::agent_event::{AgentEvent, AgentIdentity};

@@ -167,7 +167,7 @@ impl Sensor {
     /// DNS answers since the last call. Must be taken after each poll, before its changes, since a process
     /// resolves a name before it connects.
     pub(crate) fn dns_answers(&mut self) -> std::vec::Drain<'_, DnsAnswer> {
-        self.ingest.answers.drain(..)
+        self.ingest.dns_answers.drain(..)
     }
 
     /// Drains the ring buffer, up to the maximum number of records; appends the changes of connections to

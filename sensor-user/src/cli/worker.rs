@@ -10,8 +10,8 @@ use crate::base::environment::Environment;
 use crate::config::AgentConfig;
 use crate::intel::run_feed_parser;
 use crate::pipeline::enrich::proc_worker::serve_process_facts;
-use crate::pipeline::nat::worker::serve_nat_lookups;
-use crate::pipeline::socket_scan::worker::serve_scans;
+use crate::pipeline::nat::serve_nat_lookups;
+use crate::pipeline::socket_scan::serve_scans;
 use crate::privsep::{WorkerKind, run_spawner, run_worker};
 use crate::telemetry::log::LogTarget;
 

@@ -25,7 +25,7 @@ pub struct Ingest {
     flows: UdpTable,
     drops_per_million: u32,
     /// DNS answers that were not taken yet.
-    pub(crate) answers: Vec<DnsAnswer>,
+    pub(crate) dns_answers: Vec<DnsAnswer>,
     /// Detector of the canary, if it is enabled.
     pub(crate) canary: Option<CanaryDetector>,
     stats: Arc<Stats>,
@@ -44,7 +44,7 @@ impl Ingest {
             connections,
             flows,
             drops_per_million: 0,
-            answers: Vec::new(),
+            dns_answers: Vec::new(),
             canary: None,
             stats,
         }
@@ -87,7 +87,7 @@ impl Ingest {
             Some(Event::Tcp(event)) => self.connections.observe(event, changes),
             Some(Event::Latency(latency)) => self.connections.add_early_latency(&latency),
             Some(Event::Udp(event)) => self.flows.observe(event, clock, changes),
-            Some(Event::Dns(answer)) => self.answers.push(answer),
+            Some(Event::Dns(answer)) => self.dns_answers.push(answer),
             None => {}
         }
     }

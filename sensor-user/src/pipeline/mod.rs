@@ -2,6 +2,13 @@
 //!
 //! Between the ring buffer (queue 1) and the outbox (queue 2) every stage is a synchronous call: no
 //! stage blocks, and every loss is counted.
+//!
+//! Stages, in this order: [`capture`], [`decode`], [`enrich`], [`aggregate`], [`matcher`], [`history`],
+//! [`dedup`]. [`Ingest`] calls those up to the connection tables, [`Detection`] calls the others and
+//! passes alerts and rows to a [`PipelineOutput`]; [`RemoteFacts`] adds names and locations.
+//!
+//! Beside the data path: `socket_scan` and `nat`, each with a worker process, and [`canary`], which
+//! tests the hooks.
 
 pub mod aggregate;
 pub mod canary;
@@ -11,8 +18,9 @@ pub mod dedup;
 pub mod enrich;
 pub mod history;
 pub mod matcher;
-pub mod nat;
-pub mod socket_scan;
+
+pub(crate) mod nat;
+pub(crate) mod socket_scan;
 
 mod ingest;
 mod remote_facts;

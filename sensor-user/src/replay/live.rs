@@ -26,7 +26,7 @@ use crate::base::counters::Stats;
 use crate::base::lines::{Lines, json_error};
 use crate::base::protocol::Protocol;
 use crate::intel::IndicatorSet;
-use crate::pipeline::aggregate::recorded::RecordedChange;
+use crate::pipeline::aggregate::RecordedChange;
 use crate::pipeline::aggregate::{
     Attribution, Change, ChangeKind, Direction, Flow, Phase, RowIdentity, RowTable,
 };

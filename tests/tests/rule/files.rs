@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use sensor_user::base::protocol::Protocol;
-use sensor_user::pipeline::aggregate::recorded::RecordedChange;
+use sensor_user::pipeline::aggregate::RecordedChange;
 use sensor_user::pipeline::aggregate::{Attribution, Change, ChangeKind, Direction, Flow, Phase};
 use sensor_user::pipeline::enrich::Process;
 use serde_json::{Value, json};

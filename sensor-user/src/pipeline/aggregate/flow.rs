@@ -91,7 +91,7 @@ impl Phase {
 /// ```
 /// # use std::sync::Arc;
 /// # use sensor_user::base::protocol::Protocol;
-/// # use sensor_user::pipeline::aggregate::recorded::RecordedChange;
+/// # use sensor_user::pipeline::aggregate::RecordedChange;
 /// # use sensor_user::pipeline::aggregate::{Attribution, Change, ChangeKind};
 /// # use sensor_user::pipeline::aggregate::{Direction, Flow, Phase};
 /// let flow = Flow {

@@ -1,14 +1,13 @@
 //! Aggregate stage: `Event` to `Change` (with its `Flow`) at once, and to `Row` at the end of the
 //! minute.
 
-pub mod recorded;
-
 mod change;
 mod connections;
 mod flow;
 mod host;
 mod listeners;
 mod malicious;
+mod recorded;
 mod response_times;
 mod rows;
 mod tally;
@@ -19,6 +18,7 @@ pub use connections::{ConnectionTable, FinishedScan, LatencyReader, ScanKind};
 pub use flow::{Attribution, Direction, Flow, NatMapping, Peer, Phase};
 pub use host::{HostTables, HostView, ListeningSocket};
 pub use malicious::{FindIndicator, RowIndicator, RowRemote};
+pub use recorded::RecordedChange;
 pub use response_times::ResponseTimes;
 pub use rows::{RowIdentity, RowTable};
 pub use tally::Tally;

@@ -65,7 +65,7 @@ fn ipv4(high: u16, low: u16) -> Ipv4Addr {
 #[derive(Debug, Clone)]
 pub struct Covering {
     /// Position of the indicator in the set.
-    pub place: SetPlace,
+    pub position: SetPlace,
     /// Indicator that covers the address.
     pub indicator: Arc<Indicator>,
     /// Relation of the covered address to the remote end.
@@ -109,7 +109,7 @@ pub fn covering_addresses(
     addresses(remote, translated).into_iter().flatten().flat_map(|(via, address)| {
         set.covering(address).map(move |found| {
             let Found { place, indicator } = found;
-            Covering { place, indicator, via, address }
+            Covering { position: place, indicator, via, address }
         })
     })
 }

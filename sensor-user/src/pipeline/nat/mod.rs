@@ -1,9 +1,9 @@
 //! NAT mappings of connections, from the kernel's connection tracking.
 
-pub(crate) mod client;
-pub mod worker;
-
+mod client;
 mod messages;
 mod netns;
+mod worker;
 
 pub(crate) use client::{NatTracker, unavailable_reason};
+pub(crate) use worker::serve_nat_lookups;

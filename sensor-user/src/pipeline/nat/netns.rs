@@ -19,7 +19,7 @@ const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
 
 /// Access to other namespaces from that of this thread.
 #[derive(Debug)]
-pub(crate) struct Namespaces {
+pub(super) struct Namespaces {
     own: File,
     own_number: u64,
     /// True if the thread could not return to its namespace: it is useless from then on.
@@ -30,7 +30,7 @@ pub(crate) struct Namespaces {
 
 impl Namespaces {
     /// Access from the namespace of the calling thread.
-    pub(crate) fn of_this_thread() -> io::Result<Self> {
+    pub(super) fn of_this_thread() -> io::Result<Self> {
         let own = File::open("/proc/thread-self/ns/net")?;
         let own_number = own.metadata()?.ino();
         let max = NonZeroUsize::new(REMEMBERED_MAX).unwrap_or(NonZeroUsize::MIN);
@@ -38,18 +38,18 @@ impl Namespaces {
     }
 
     /// True if the calling thread is in its own namespace.
-    pub(crate) const fn is_home(&self) -> bool {
+    pub(super) const fn is_home(&self) -> bool {
         !self.is_astray
     }
 
     /// True if `netns` (an inode number; 0 if unknown) is the own namespace.
-    pub(crate) fn is_own(&self, netns: u32) -> bool {
+    pub(super) fn is_own(&self, netns: u32) -> bool {
         netns == 0 || u64::from(netns) == self.own_number
     }
 
     /// Calls `visit` in the namespace `netns`, in which one of `pids` may be. `None` if it cannot be entered,
     /// or the thread could not return once. Must be called on the thread that created this value.
-    pub(crate) fn within<T>(
+    pub(super) fn within<T>(
         &mut self,
         netns: u32,
         pids: impl Iterator<Item = u32>,

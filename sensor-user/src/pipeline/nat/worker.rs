@@ -11,7 +11,7 @@ use crate::pipeline::capture::{Conntrack, ConntrackError, Tuple, tracked_connect
 use crate::privsep::{Channel, serve};
 
 /// Responds to batches of lookups until the agent closes the channel.
-pub fn serve_nat_lookups(channel: Channel) -> io::Result<()> {
+pub(crate) fn serve_nat_lookups(channel: Channel) -> io::Result<()> {
     let stats = Arc::new(Stats::default());
     let mut worker = NatWorker {
         namespaces: Namespaces::of_this_thread()?,

@@ -26,11 +26,11 @@ const ATTEMPTS_MAX: u32 = 10;
 
 /// Settings of socket scans.
 #[derive(Debug, Clone, Copy)]
-pub struct SocketScanConfig {
+pub(crate) struct SocketScanConfig {
     /// Maximum number of sockets in a scan.
-    pub sockets_max: usize,
+    pub(crate) sockets_max: usize,
     /// Interval between scans.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
 }
 
 /// Schedule of the socket scans, and the thread that waits for the worker.

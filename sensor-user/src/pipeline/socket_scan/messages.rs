@@ -10,16 +10,16 @@ use crate::pipeline::enrich::SocketOwners;
 
 /// A request, and the maximum number of sockets in its result.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ScanRequest {
-    pub(crate) sockets_max: usize,
-    pub(crate) scan: Scan,
+pub(super) struct ScanRequest {
+    pub(super) sockets_max: usize,
+    pub(super) scan: Scan,
 }
 
 /// A response, and the counters that the worker has incremented since the last one.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ScanResponse {
-    pub(crate) result: ScanResult,
-    pub(crate) counters: Vec<u64>,
+pub(super) struct ScanResponse {
+    pub(super) result: ScanResult,
+    pub(super) counters: Vec<u64>,
 }
 
 /// Scope of a scan.
@@ -34,7 +34,7 @@ pub(crate) enum Scan {
 }
 
 impl Scan {
-    pub(crate) const fn kind(&self) -> ScanKind {
+    pub(super) const fn kind(&self) -> ScanKind {
         match self {
             Self::Initial => ScanKind::Initial,
             Self::Periodic(_) => ScanKind::Periodic,

@@ -1,10 +1,9 @@
 //! Socket scans: the open sockets of all network namespaces, and their owners.
 
-pub(crate) mod client;
-pub mod worker;
-
+mod client;
 mod messages;
+mod worker;
 
-pub use client::SocketScanConfig;
-pub(crate) use client::SocketScanner;
+pub(crate) use client::{SocketScanConfig, SocketScanner};
 pub(crate) use messages::{Scan, ScanResult};
+pub(crate) use worker::serve_scans;

@@ -13,7 +13,7 @@ use crate::pipeline::enrich::SocketOwners;
 use crate::privsep::{Channel, serve};
 
 /// Responds to scan requests until the agent closes the channel.
-pub fn serve_scans(channel: Channel) -> io::Result<()> {
+pub(crate) fn serve_scans(channel: Channel) -> io::Result<()> {
     let stats = Arc::new(Stats::default());
     let mut scanner = None;
     serve(channel, |request: ScanRequest| {

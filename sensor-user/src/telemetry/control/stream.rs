@@ -14,7 +14,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use crate::base::counters::Stats;
 use crate::pipeline::aggregate::Change;
-use crate::pipeline::aggregate::recorded::RecordedChange;
+use crate::pipeline::aggregate::RecordedChange;
 use crate::schema::agent_event::{AgentEvent, AgentIdentity, Loss};
 
 /// Limit of connected readers.

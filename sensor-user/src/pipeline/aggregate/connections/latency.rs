@@ -182,12 +182,12 @@ mod tests {
     fn a_trailing_response_is_counted_once() {
         let mut it = outbound();
         let none = [LatencyCounts::default(); 2];
-        let answered = latency(none, Some((100, 140)));
-        it.count_latency(&mut Kernel(Some(answered), 1), 900 * MS);
+        let pending = latency(none, Some((100, 140)));
+        it.count_latency(&mut Kernel(Some(pending), 1), 900 * MS);
         assert_eq!(reported(&mut it), (0, 0), "it may continue");
-        it.count_latency(&mut Kernel(Some(answered), 2), 2 * SECOND);
+        it.count_latency(&mut Kernel(Some(pending), 2), 2 * SECOND);
         assert_eq!(reported(&mut it), (1, 40_000));
-        it.count_latency(&mut Kernel(Some(answered), 3), 3 * SECOND);
+        it.count_latency(&mut Kernel(Some(pending), 3), 3 * SECOND);
         assert_eq!(reported(&mut it), (0, 0));
         // The next request: the kernel counts that response now, and another one.
         let later = [counts(4, 2, 40_000), LatencyCounts::default()];
@@ -199,8 +199,8 @@ mod tests {
     fn counts_lost_in_the_kernel_are_reported_once() {
         let mut it = outbound();
         assert!(!it.count_latency(&mut Kernel(None, 1), SECOND), "there were none");
-        let answered = latency([counts(2, 1, 50), LatencyCounts::default()], None);
-        it.count_latency(&mut Kernel(Some(answered), 2), SECOND);
+        let counted = latency([counts(2, 1, 50), LatencyCounts::default()], None);
+        it.count_latency(&mut Kernel(Some(counted), 2), SECOND);
         assert!(it.count_latency(&mut Kernel(None, 3), SECOND));
         assert!(!it.count_latency(&mut Kernel(None, 4), SECOND));
     }

@@ -1,4 +1,4 @@
-//! `ConnectionTable`: turns socket events into changes of TCP connections.
+//! `ConnectionTable`: converts socket events to changes of TCP connections.
 //!
 //! Invariants. At most `max` connections are tracked. The least recently used is evicted first (counted),
 //! and reported as closed, so that no gauge counts it for ever. A connection is reported as opened at most
