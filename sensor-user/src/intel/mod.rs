@@ -42,6 +42,6 @@ pub use parser::merge::{Merge, MergeSummary};
 pub use parser::{JobError, OpenedJob, ParseJob, ParserMode, run_feed_parser};
 pub use pull::{Cursor, Documents, DocumentsError, Extent, OpenDocuments, PullOutcome, Validators};
 pub use rejects::{Reject, RejectReason, Rejects};
+pub use set::IndicatorSet;
 pub use set::segment::{Segment, Validity};
 pub use set::ttl::Ttl;
-pub use set::{Found, IndicatorSet, SetPlace};

@@ -25,7 +25,7 @@ use crate::base::progress::Progress;
 use crate::intel::IndicatorSet;
 use crate::pipeline::aggregate::Tally;
 use crate::pipeline::dedup::Sighting;
-use crate::pipeline::matcher::{Covering, Hit, Via, covering, covering_addresses};
+use crate::pipeline::matcher::{Hit, Via, covering, covering_addresses};
 
 /// Limit of the threads: more do not help, because one thread reads the input.
 const WORKERS_MAX: usize = 8;
@@ -185,13 +185,13 @@ impl<'set> SearchWorker<'set> {
             return Ok(());
         }
         let at = self.window.at;
-        let is_live = |it: &Covering| it.indicator.counts(at, head.time);
+        let is_live = |it: &Hit| it.indicator.counts(at, head.time);
         // Ports are parsed only for rows that may be a hit.
         if covering_addresses(self.set, head.remote, head.translated).any(|it| is_live(&it)) {
             let row = recorded_row::parse_row(line, head)?;
             for it in covering(self.set, row.peer(head)).filter(is_live) {
                 let key = (it.indicator.id.clone(), head.remote);
-                self.add(key, Pair::new(it.into_hit(), &row, position));
+                self.add(key, Pair::new(it, &row, position));
             }
         }
         self.rows_in_window += 1;

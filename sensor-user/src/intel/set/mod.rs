@@ -22,22 +22,6 @@ pub struct IndicatorSet {
     segments: Vec<Arc<Segment>>,
 }
 
-/// Tells an indicator of a set from all others of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SetPlace {
-    segment: u32,
-    record: u32,
-}
-
-/// An indicator and where in its set it is.
-#[derive(Debug, Clone)]
-pub struct Found {
-    /// Where.
-    pub place: SetPlace,
-    /// Which.
-    pub indicator: Arc<Indicator>,
-}
-
 impl IndicatorSet {
     /// A set of all of `indicators`, in memory; several may have the same prefix.
     pub fn build(indicators: Vec<Arc<Indicator>>) -> Self {
@@ -57,20 +41,18 @@ impl IndicatorSet {
 
     /// Every indicator whose prefix contains `address`, feed by feed, the shortest prefix of each
     /// first. An IPv4-mapped address is looked up as IPv4.
-    pub fn covering(&self, address: IpAddr) -> impl Iterator<Item = Found> {
+    pub fn covering(&self, address: IpAddr) -> impl Iterator<Item = Arc<Indicator>> {
         let address = address.to_canonical();
         let may_cover = match address {
             IpAddr::V4(v4) => self.filter.may_cover(v4),
             IpAddr::V6(_) => true,
         };
-        let segments = (0_u32..).zip(if may_cover { &*self.segments } else { &[] });
-        // What a segment finds is in a Vec, which is empty for most addresses and then costs
-        // nothing: the iterators of both families in one are 2 KB, copied for every connection.
-        segments.flat_map(move |(number, segment)| {
-            segment.covering(address).into_iter().filter_map(move |(record, prefix)| {
-                let place = SetPlace { segment: number, record };
-                Some(Found { place, indicator: segment.indicator(record, prefix)? })
-            })
+        let segments = if may_cover { &*self.segments } else { &[] };
+        // The matches of a segment are a Vec, which is empty for most addresses and then does not
+        // allocate: an iterator over both families is 2 KB, copied for every connection.
+        segments.iter().flat_map(move |segment| {
+            let found = segment.covering(address).into_iter();
+            found.filter_map(|(record, prefix)| segment.indicator(record, prefix))
         })
     }
 
@@ -164,7 +146,7 @@ mod tests {
             let mut expected: Vec<IpNet> =
                 prefixes.iter().copied().filter(|it| it.contains(&host(address))).collect();
             let mut found: Vec<IpNet> =
-                set(&prefixes).covering(address).map(|it| it.indicator.prefix).collect();
+                set(&prefixes).covering(address).map(|it| it.prefix).collect();
             expected.sort_unstable();
             found.sort_unstable();
             prop_assert_eq!(found, expected);

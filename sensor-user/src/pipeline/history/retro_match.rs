@@ -101,7 +101,7 @@ impl History {
             let Some(last) = entry.last.filter(|last| *last >= time.oldest) else { continue };
             let covering: Vec<u64> = covering_addresses(set, entry.remote, entry.translated)
                 .filter(|it| it.indicator.counts(time.now, time.now))
-                .map(|it| indicator_hash(&it.into_hit()))
+                .map(|it| indicator_hash(&it))
                 .filter(|indicator| !entry.is_reported(*indicator))
                 .collect();
             if !covering.is_empty() {

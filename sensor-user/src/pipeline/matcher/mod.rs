@@ -6,7 +6,7 @@
 
 mod via;
 
-pub use via::{Covering, Via, covering, covering_addresses, embedded_ipv4};
+pub use via::{Via, covering, covering_addresses, embedded_ipv4};
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -126,7 +126,6 @@ impl Matcher {
             .filter(|it| it.indicator.counts(flow.time, flow.time))
             // Hits on the address of the socket were raised when the connection opened.
             .filter(|it| flow.phase != Phase::Translated || it.via == Via::Conntrack)
-            .map(Covering::into_hit)
             .collect();
         if hits.is_empty() {
             return hits;

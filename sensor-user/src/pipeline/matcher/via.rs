@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Hit;
-use crate::intel::{Found, Indicator, IndicatorSet, SetPlace, is_special};
+use crate::intel::{IndicatorSet, is_special};
 use crate::pipeline::aggregate::Peer;
 
 /// Relation of the address that an indicator covers to the remote end of a connection.
@@ -61,30 +61,10 @@ fn ipv4(high: u16, low: u16) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(high) << 16 | u32::from(low))
 }
 
-/// Indicator of a set that covers an address of the remote end.
-#[derive(Debug, Clone)]
-pub struct Covering {
-    /// Position of the indicator in the set.
-    pub position: SetPlace,
-    /// Indicator that covers the address.
-    pub indicator: Arc<Indicator>,
-    /// Relation of the covered address to the remote end.
-    pub via: Via,
-    /// Covered address, in canonical form.
-    pub address: IpAddr,
-}
-
-impl Covering {
-    /// Converts to a hit, which has no position.
-    pub fn into_hit(self) -> Hit {
-        Hit { indicator: self.indicator, via: self.via, address: self.address }
-    }
-}
-
 /// Returns the indicators that cover an address of the remote end and allow its ports. An indicator
 /// with several prefixes is returned once. The order is: address of the socket, address embedded in
 /// it, address behind NAT.
-pub fn covering(set: &IndicatorSet, peer: Peer) -> impl Iterator<Item = Covering> {
+pub fn covering(set: &IndicatorSet, peer: Peer) -> impl Iterator<Item = Hit> {
     let mut returned = HashSet::new();
     covering_addresses(set, peer.address, peer.translated)
         .filter(move |it| {
@@ -105,12 +85,9 @@ pub fn covering_addresses(
     set: &IndicatorSet,
     remote: IpAddr,
     translated: Option<SocketAddr>,
-) -> impl Iterator<Item = Covering> {
+) -> impl Iterator<Item = Hit> {
     addresses(remote, translated).into_iter().flatten().flat_map(|(via, address)| {
-        set.covering(address).map(move |found| {
-            let Found { place, indicator } = found;
-            Covering { position: place, indicator, via, address }
-        })
+        set.covering(address).map(move |indicator| Hit { indicator, via, address })
     })
 }
 
