@@ -60,7 +60,7 @@ fn invalid_flags_exit_with_2_and_a_remedy() {
         (with(&[]), "<--at <TIME>|--live>"),
         (with(&["--live", "--at", "2026-11-24T10:00:00Z"]), "cannot be used with"),
         (with(&["--at", "yesterday"]), "use one such as 2026-11-24T10:00:00Z"),
-        (with(&["--live", "--lookback", "1 ours"]), "use one such as 30s, 1h or 14d"),
+        (with(&["--live", "--lookback", "1 hours!"]), "use one such as 30s, 1h or 14d"),
         (vec!["--log", "a=b=c", "self-test"], "use one such as \"info\""),
         (vec!["completions", "tcsh"], "[possible values: bash, zsh, fish]"),
         (vec!["check-config", "x", "--config", "y"], "cannot be used with"),

@@ -254,7 +254,7 @@ fn a_terminal_shows_a_progress_bar_and_complete_messages() {
 }
 
 #[test]
-fn no_progress_bar_without_a_terminal_or_with_quiet() {
+fn no_progress_bar_without_a_terminal_or_if_disabled() {
     for (more, variable) in
         [(&["--quiet"][..], ("LANG", "C")), (&[], ("NO_COLOR", "1")), (&[], ("TERM", "dumb"))]
     {

@@ -121,12 +121,12 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// With --live, for a recording: also write its rows, to a file as JSON lines, or to an existing
-    /// directory as one Parquet file a table
+    /// directory as one Parquet file per table
     #[arg(long, value_name = "FILE|DIR", requires = "live")]
     pub rows: Option<PathBuf>,
     /// Show no progress bar (never shown without a terminal, with NO_COLOR, or with TERM=dumb)
-    #[arg(long)]
-    pub quiet: bool,
+    #[arg(long = "quiet")]
+    pub no_progress: bool,
     /// Exit with status 4 if there is an alert
     #[arg(long)]
     pub fail_on_alert: bool,
@@ -223,8 +223,8 @@ pub struct SpoolArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub state: Option<PathBuf>,
     /// Show no progress bar (never shown without a terminal, with NO_COLOR, or with TERM=dumb)
-    #[arg(long)]
-    pub quiet: bool,
+    #[arg(long = "quiet")]
+    pub no_progress: bool,
 }
 
 /// `spool replay`.

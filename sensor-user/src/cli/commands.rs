@@ -1,4 +1,4 @@
-//! Commands: one function a command, from its arguments to its output.
+//! Commands: one function per command, from its arguments to its output.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
@@ -13,12 +13,12 @@ use super::args::{
 };
 use super::describe::describe;
 use super::explain::explain;
-use super::feeds_screen::feeds_screen;
+use super::feeds_view::feeds_view;
 use super::logging::{start_as_configured, start_log};
 use super::man;
 use super::outcome::{Outcome, config, config_of_agent, print};
 use super::schema::{self as schema_text, Format};
-use super::status_screen::screen;
+use super::status_view::status_view;
 use super::worker::{feed_parser, worker};
 use crate::agent::{self, OnRunning};
 use crate::base::clock::{Clock as _, SystemClock, signed};
@@ -102,9 +102,9 @@ fn replay(
     log: Option<&str>,
     environment: &Environment,
 ) -> anyhow::Result<Outcome> {
-    let _log = start_log(log, "warn", (LogTarget::Auto, environment))?;
+    let _log = start_log(log, "warn", LogTarget::Auto, environment)?;
     let inputs: [&[_]; 2] = [&args.indicators, &args.connections];
-    let progress = Progress::for_files(&inputs, args.quiet, environment);
+    let progress = Progress::for_files(&inputs, args.no_progress, environment);
     let mut rejects = progress.stderr_writer();
     let mut out = alerts_out(args.out.as_deref())?;
     let named = |error| match (error, &args.out) {
@@ -184,7 +184,7 @@ fn status(args: &StatusArgs, environment: &Environment) -> anyhow::Result<Outcom
     let text = if args.json {
         format!("{}\n", serde_json::to_string_pretty(&report)?)
     } else {
-        screen(&report, SystemClock.now())
+        status_view(&report, SystemClock.now())
     };
     print(text.as_bytes())?;
     Ok(if report.state == HealthState::Ok { Outcome::Done } else { Outcome::Degraded })
@@ -220,7 +220,7 @@ fn feeds(args: &FeedsArgs, environment: &Environment) -> anyhow::Result<Outcome>
     let text = if args.json {
         format!("{}\n", serde_json::to_string_pretty(&feeds)?)
     } else {
-        feeds_screen(&feeds, SystemClock.now())
+        feeds_view(&feeds, SystemClock.now())
     };
     print(text.as_bytes())?;
     let is_well = feeds.iter().all(|feed| feed.state == HealthState::Ok);
@@ -233,7 +233,7 @@ fn explain_address(args: &ExplainArgs, environment: &Environment) -> anyhow::Res
     let files = read_allowed(&config.allow.files)?;
     let allow = AllowList::new(config.allow.networks.iter().copied().chain(files.networks));
     let now = args.at.unwrap_or_else(|| SystemClock.now());
-    print(explain(args.address, &config.feeds, &folder, (&allow, now)).as_bytes())
+    print(explain(args.address, &config.feeds, &folder, &allow, now).as_bytes())
 }
 
 /// Outcome of a replay that has read all its input.
@@ -275,8 +275,8 @@ fn print_schema(args: &SchemaArgs) -> anyhow::Result<Outcome> {
         SchemaFormat::Sql => Format::Sql,
         SchemaFormat::Parquet => Format::Parquet,
     };
-    let one = args.table.as_deref().and_then(schema::table);
-    let text = match &one {
+    let table = args.table.as_deref().and_then(schema::table);
+    let text = match &table {
         Some(table) => schema_text::print(&[table], format)?,
         None => schema_text::print(schema::TABLES, format)?,
     };

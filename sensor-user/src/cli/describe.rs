@@ -1,4 +1,4 @@
-//! What a configuration means, in a few lines for people.
+//! Effective configuration as text, for `netsensor check-config`.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use crate::pipeline::history::HistoryConfig;
 use crate::telemetry::log::LogTarget;
 use crate::telemetry::metrics::{Listen, MetricsConfig};
 
-/// A line a subject, in the order of the data path.
+/// The configuration as text: a line per subject, in the order of the data path.
 pub fn describe(config: &Config) -> String {
     let mut out = String::new();
     let mut line = |label: &str, text: String| {
@@ -38,9 +38,9 @@ pub fn describe(config: &Config) -> String {
     let conntrack = if config.capture.conntrack { "on" } else { "off" };
     line("capture", format!("ring {ring}, object {object}, types {btf}, conntrack {conntrack}"));
     let every = humantime::format_duration(config.capture.scan_interval);
-    line("look", format!("at what is open at start and every {every}"));
+    line("scan", format!("open sockets at start and every {every}"));
     let idle = humantime::format_duration(config.capture.udp_idle);
-    line("udp", format!("{} flows at most, over after {idle} idle", config.capture.udp_flows));
+    line("udp", format!("{} flows at most, ended after {idle} idle", config.capture.udp_flows));
     for program in &config.capture.disable {
         line("disable", program.clone());
     }
@@ -56,8 +56,8 @@ pub fn describe(config: &Config) -> String {
         line("geo", database.display().to_string());
     }
     if config.rows.enabled {
-        let most = config.rows.max_keys_per_minute;
-        line("rows", format!("on, {most} keys a minute at most"));
+        let max_keys = config.rows.max_keys_per_minute;
+        line("rows", format!("on, {max_keys} keys a minute at most"));
     } else {
         line("rows", "off".to_owned());
     }
@@ -66,11 +66,11 @@ pub fn describe(config: &Config) -> String {
     line("canary", format!("every {every}"));
     line("metrics", metrics(config.metrics.as_ref()));
     let imds = match config.azure.imds {
-        ImdsMode::Auto => "asked on machines of azure",
-        ImdsMode::On => "asked",
-        ImdsMode::Off => "not asked",
+        ImdsMode::Auto => "queried on virtual machines of Azure",
+        ImdsMode::On => "queried",
+        ImdsMode::Off => "not queried",
     };
-    line("azure", format!("instance metadata is {imds}"));
+    line("azure", format!("instance metadata {imds}"));
     for each in &config.feeds {
         line("feed", feed(each));
     }
@@ -81,7 +81,7 @@ pub fn describe(config: &Config) -> String {
         line("allow", network.to_string());
     }
     for path in &config.allow.files {
-        line("allow", format!("what {} holds", path.display()));
+        line("allow", format!("networks in file {}", path.display()));
     }
     let window = humantime::format_duration(config.dedup.window);
     line("dedup", format!("window {window}, {} keys at most", config.dedup.max_keys));
@@ -97,8 +97,8 @@ fn history(history: Option<&HistoryConfig>) -> String {
         return "off: indicators match no earlier connection".to_owned();
     };
     let lookback = humantime::format_duration(history.lookback.unsigned_abs());
-    let (most, size) = (history.max_entries, values::size_text(history.max_bytes));
-    format!("of {lookback}, {most} kinds of connections and {size} at most")
+    let (entries, size) = (history.max_entries, values::size_text(history.max_bytes));
+    format!("of {lookback}, {entries} kinds of connections and {size} at most")
 }
 
 fn metrics(metrics: Option<&MetricsConfig>) -> String {
@@ -123,19 +123,19 @@ fn feed(feed: &FeedConfig) -> String {
         text.push_str(", ");
         text.push_str(&escaped(&more, 200));
     };
-    if let Some(least) = feed.min_confidence {
-        add(format!("confidence {least} and more"));
+    if let Some(min) = feed.min_confidence {
+        add(format!("confidence {min} or more"));
     }
     if !feed.quarantine {
-        add("never held back".to_owned());
+        add("never quarantined".to_owned());
     }
-    asked(&feed.query, &mut add);
-    reached(&feed.access, &mut add);
+    feed_query(&feed.query, &mut add);
+    server_access(&feed.access, &mut add);
     text
 }
 
-/// What of a feed is asked for, where it is not all.
-fn asked(query: &FeedQuery, add: &mut impl FnMut(String)) {
+/// Requested part of a feed, if not the whole feed.
+fn feed_query(query: &FeedQuery, add: &mut impl FnMut(String)) {
     match query {
         FeedQuery::Document => {}
         FeedQuery::Taxii(query) if query.collections.is_empty() => {
@@ -162,8 +162,8 @@ fn asked(query: &FeedQuery, add: &mut impl FnMut(String)) {
     }
 }
 
-/// How its server is reached: secrets by where they are.
-fn reached(access: &Access, add: &mut impl FnMut(String)) {
+/// Credentials, headers, certificates and proxy of a server; secrets by their location.
+fn server_access(access: &Access, add: &mut impl FnMut(String)) {
     match &access.login {
         Login::None => {}
         Login::Basic { user, password } => {
@@ -174,7 +174,7 @@ fn reached(access: &Access, add: &mut impl FnMut(String)) {
     for (name, value) in &access.headers {
         match value {
             HeaderText::Plain(text) => add(format!("{name} {text}")),
-            HeaderText::Secret(secret) => add(format!("{name} out of {secret}")),
+            HeaderText::Secret(secret) => add(format!("{name} from {secret}")),
         }
     }
     if let Some(certificate) = &access.certificate {
@@ -193,8 +193,8 @@ fn reached(access: &Access, add: &mut impl FnMut(String)) {
     }
 }
 
-/// What is posted where, and how the server is reached.
-fn posted(form: &str, url: &reqwest::Url, server: &ServerConfig) -> String {
+/// Items that are sent by HTTP POST, with the URL and the access to the server.
+fn http_post(form: &str, url: &reqwest::Url, server: &ServerConfig) -> String {
     let mut text = format!("{form} to {}", redacted_url(url));
     let mut add = |more: String| {
         text.push_str(", ");
@@ -203,7 +203,7 @@ fn posted(form: &str, url: &reqwest::Url, server: &ServerConfig) -> String {
     if server.compress {
         add("gzipped".to_owned());
     }
-    reached(&server.access, &mut add);
+    server_access(&server.access, &mut add);
     text
 }
 
@@ -214,21 +214,21 @@ fn spool(spool: &SpoolConfig) -> String {
 }
 
 fn sink(sink: &SinkConfig) -> String {
-    let place = match &sink.kind {
+    let destination = match &sink.kind {
         SinkKind::Stdout => "JSON lines on standard output".to_owned(),
-        SinkKind::Console => "readable lines on standard error".to_owned(),
+        SinkKind::Console => "text lines on standard error".to_owned(),
         SinkKind::File(file) => format!("lines to file {}{}", file.path.display(), rotation(file)),
         SinkKind::Kafka(kafka) => {
             let topics = [&kafka.alerts_topic, &kafka.rows_topic, &kafka.health_topic];
             let topics = topics.map(|topic| escaped(topic, 64)).join(", ");
             let servers = escaped(&kafka.servers.join(" "), 255);
-            let by = if kafka.tls.is_some() { " over TLS" } else { "" };
-            let who = kafka.login.as_ref().map(|login| {
+            let transport = if kafka.tls.is_some() { " over TLS" } else { "" };
+            let login = kafka.login.as_ref().map(|login| {
                 let (user, password) = (escaped(&login.user, 64), &login.password);
                 format!(" as {user} with the password in {password}")
             });
-            let who = who.unwrap_or_default();
-            format!("messages to topics {topics} of kafka at {servers}{by}{who}")
+            let login = login.unwrap_or_default();
+            format!("messages to topics {topics} of kafka at {servers}{transport}{login}")
         }
         SinkKind::Nats(nats) => {
             let subjects = format!("{}.*.{}", nats.prefix, nats.site);
@@ -236,29 +236,29 @@ fn sink(sink: &SinkConfig) -> String {
             format!(
                 "messages on {} to nats at {servers}{}",
                 escaped(&subjects, 255),
-                as_whom(&nats.login)
+                nats_login(&nats.login)
             )
         }
         SinkKind::Syslog(syslog) => {
-            let by = if syslog.tls.is_some() { "TLS" } else { "TCP" };
-            format!("syslog over {by} to {}", escaped(&syslog.address, 255))
+            let transport = if syslog.tls.is_some() { "TLS" } else { "TCP" };
+            format!("syslog over {transport} to {}", escaped(&syslog.address, 255))
         }
         SinkKind::Parquet(parquet) => format!("Parquet files in {}", parquet.folder.display()),
         SinkKind::Http(http) => {
             let form = if http.lines { "JSON lines" } else { "JSON arrays" };
-            posted(form, &http.url, &http.server)
+            http_post(form, &http.url, &http.server)
         }
         SinkKind::Azure(config) => azure(config),
         SinkKind::Splunk(splunk) => {
             let index = splunk.index.as_deref().unwrap_or("the token's");
             let acknowledged = if splunk.acknowledge.is_some() { "acknowledged " } else { "" };
             let form = format!("{acknowledged}events of Splunk's index {}", escaped(index, 100));
-            posted(&form, &splunk.url, &splunk.server)
+            http_post(&form, &splunk.url, &splunk.server)
         }
         SinkKind::Elasticsearch(elastic) => {
-            posted("documents of Elasticsearch", &elastic.url, &elastic.server)
+            http_post("documents of Elasticsearch", &elastic.url, &elastic.server)
         }
-        SinkKind::Otlp(otlp) => posted("log records of OpenTelemetry", &otlp.url, &otlp.server),
+        SinkKind::Otlp(otlp) => http_post("log records of OpenTelemetry", &otlp.url, &otlp.server),
     };
     let takes = [("alerts", sink.alerts), ("rows", sink.rows), ("health", sink.health)];
     let takes: Vec<&str> =
@@ -266,14 +266,14 @@ fn sink(sink: &SinkConfig) -> String {
     let takes = takes.join(" and ");
     let format = match sink.format {
         Format::Native => String::new(),
-        other => format!(" in the words of {}", other.as_str()),
+        other => format!(" in format {}", other.as_str()),
     };
-    format!("{}: {takes} as {place}{format}, {} waiting at most", sink.name, sink.queue)
+    format!("{}: {takes} as {destination}{format}, {} waiting at most", sink.name, sink.queue)
 }
 
 fn azure(azure: &LogsIngestionConfig) -> String {
     let form = format!("records of rule {} of Azure Monitor", azure.dcr);
-    let who = match &azure.login {
+    let login = match &azure.login {
         AzureLogin::Application { client_id, client_secret, .. } => {
             format!("client {client_id} with the secret in {client_secret}")
         }
@@ -282,11 +282,11 @@ fn azure(azure: &LogsIngestionConfig) -> String {
         }
         AzureLogin::ManagedIdentity { client_id: None, .. } => "managed identity".to_owned(),
     };
-    let place = posted(&form, &azure.endpoint, &azure.server);
-    format!("{place}, {}", escaped(&who, 200))
+    let destination = http_post(&form, &azure.endpoint, &azure.server);
+    format!("{destination}, {}", escaped(&login, 200))
 }
 
-/// When a file is rotated, and how many are kept.
+/// Limits at which a file is rotated, and the number of retained files.
 fn rotation(file: &FileConfig) -> String {
     let size = file.max_bytes.map(|bytes| format!("with {}", values::size_text(bytes)));
     let age = file.max_age.map(|age| format!("after {}", humantime::format_duration(age)));
@@ -297,16 +297,16 @@ fn rotation(file: &FileConfig) -> String {
     format!(", rotated {}, {} kept", when.join(" or "), file.keep)
 }
 
-/// Who publishes: a secret by where it is.
 fn log_target(target: LogTarget) -> &'static str {
     match target {
-        LogTarget::Auto => "the journal where standard error is it, else standard error",
+        LogTarget::Auto => "the journal if standard error is connected to it, else standard error",
         LogTarget::Stderr => "standard error",
         LogTarget::Journald => "the journal",
     }
 }
 
-fn as_whom(login: &NatsLogin) -> String {
+/// Login of a NATS client; a secret by its location.
+fn nats_login(login: &NatsLogin) -> String {
     match login {
         NatsLogin::None => String::new(),
         NatsLogin::Password { user, password } => {
@@ -326,11 +326,11 @@ mod tests {
     use crate::base::environment::Environment;
 
     #[test]
-    fn what_is_described_is_where_secrets_are() {
+    fn secrets_are_described_by_their_location() {
         let text = "[[feed]]\nname = 'a'\nkind = 'taxii2'\nurl = 'https://h/t?k=hunter2'\nuser = 'u'\npassword = { file = '/p' }\nproxy = 'none'";
         let environment = Environment { home: Some("/h".into()), ..Environment::default() };
         let config = Config::parse(text, Path::new("/etc/n.toml"), &environment).unwrap();
-        let told = describe(&config);
-        assert!(told.contains("a: taxii2, https://h/t?…, every 1h, all collections, user u with the password in file /p, no proxy\n"), "{told}");
+        let text = describe(&config);
+        assert!(text.contains("a: taxii2, https://h/t?…, every 1h, all collections, user u with the password in file /p, no proxy\n"), "{text}");
     }
 }

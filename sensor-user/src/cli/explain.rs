@@ -20,7 +20,8 @@ pub fn explain(
     address: IpAddr,
     feeds: &[FeedConfig],
     folder: &FeedFolder,
-    (allow, now): (&AllowList, Timestamp),
+    allow: &AllowList,
+    now: Timestamp,
 ) -> String {
     let mut out = String::new();
     let address = address.to_canonical();
@@ -30,19 +31,18 @@ pub fn explain(
     let mut count = 0;
     let mut details = String::new();
     for feed in feeds {
-        let Some(kept) = folder.load(&feed.name, &feed.origin()) else {
+        let Some(saved) = folder.load(&feed.name, &feed.origin()) else {
             let _infallible = writeln!(details, "feed {}: no set is saved yet", feed.name);
             continue;
         };
-        let validity = feed.validity(Some(kept.confirmed));
-        let segment = Segment::open(kept.set, feed.name.as_str().into(), validity);
+        let validity = feed.validity(Some(saved.confirmed));
+        let segment = Segment::open(saved.set, feed.name.as_str().into(), validity);
         for (end, via) in &ends {
             for (number, prefix) in segment.covering(*end) {
                 let Some(indicator) = segment.indicator(number, prefix) else { continue };
                 let is_allowed = allow.contains(address) || allow.contains(*end);
-                let stored = segment.stored(number);
-                let since = stored.map(|stored| stored.since);
-                describe(&mut details, feed, &indicator, (via, since));
+                let since = segment.stored(number).map(|stored| stored.since);
+                describe(&mut details, feed, &indicator, via, since);
                 let _infallible = writeln!(details, "    {}", verdict(&indicator, now, is_allowed));
                 count += 1;
             }
@@ -59,7 +59,8 @@ fn describe(
     out: &mut String,
     feed: &FeedConfig,
     indicator: &Indicator,
-    (via, since): (&str, Option<Timestamp>),
+    via: &str,
+    since: Option<Timestamp>,
 ) {
     let via = if via.is_empty() { String::new() } else { format!(", by {via}") };
     let text = |text: &str| escaped(text, TEXT_MAX);

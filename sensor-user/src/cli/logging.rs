@@ -27,7 +27,8 @@ pub(super) fn start_as_configured(
 pub(super) fn start_log(
     option: Option<&str>,
     filter: &str,
-    (target, environment): (LogTarget, &Environment),
+    target: LogTarget,
+    environment: &Environment,
 ) -> anyhow::Result<LogHandle> {
     let options = LogOptions { command_line: option, filter, target, environment };
     Ok(log::start(options, Arc::new(SystemClock))?)

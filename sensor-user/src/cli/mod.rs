@@ -1,15 +1,14 @@
-//! The command line: arguments, a function a command, screens and exit codes.
+//! The command line: arguments, one function per command, text views and exit codes.
 
 pub mod args;
 pub mod commands;
 pub mod describe;
 pub mod explain;
-pub mod feeds_screen;
+pub mod feeds_view;
 mod logging;
 pub mod man;
 pub mod outcome;
-
 pub mod schema;
 pub mod spool;
-pub mod status_screen;
+pub mod status_view;
 mod worker;

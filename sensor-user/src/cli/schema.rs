@@ -1,4 +1,4 @@
-//! `netsensor schema`: the tables in the words of those who store and query them.
+//! `netsensor schema`: definitions of the tables, in the notations of storage and query systems.
 
 use std::fmt::Write as _;
 
@@ -7,24 +7,24 @@ use serde_json::json;
 use crate::schema::parquet::{ColumnarError, parquet_schema};
 use crate::schema::{Column, ColumnType, EVENT_TIME, Table, custom_column};
 
-/// How a schema is written.
+/// Notation of a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A JSON document.
     Json,
-    /// A management command of Azure Data Explorer, one a table.
+    /// Management commands of Azure Data Explorer, one per table.
     Kql,
     /// Bodies for the Tables API of Log Analytics: custom tables, whose names end in `_CL`.
     Azure,
     /// Stream declarations of data collection rules, for these tables.
     Dcr,
-    /// Statements for `DuckDB`, one a table.
+    /// DDL statements of `DuckDB`, one per table.
     Sql,
     /// The schemas of the Parquet files, in Parquet's notation.
     Parquet,
 }
 
-/// The text for `tables`, with a line end.
+/// Definition of `tables`, with a line end.
 pub fn print(tables: &[&Table], format: Format) -> Result<String, ColumnarError> {
     Ok(match format {
         Format::Parquet => {
@@ -69,7 +69,7 @@ fn listing(table: &Table) -> serde_json::Value {
     json!({ "table": table.name, "columns": table.columns.iter().map(column).collect::<Vec<_>>() })
 }
 
-/// What creates a custom table.
+/// Request body that creates a custom table.
 fn custom(table: &Table) -> serde_json::Value {
     let name = format!("{}_CL", table.name);
     json!({ "properties": { "schema": { "name": name, "columns": custom_columns(table) } } })
@@ -81,7 +81,7 @@ fn stream(table: &Table) -> serde_json::Value {
     json!({ "streamDeclarations": { name: { "columns": custom_columns(table) } } })
 }
 
-/// Those that a custom table can have, and the true time.
+/// Columns that a custom table can have, and the original time of the row.
 fn custom_columns(table: &Table) -> Vec<serde_json::Value> {
     let own =
         table.columns.iter().filter_map(|it| custom_column(it.name).zip(Some(kql(it.column_type))));

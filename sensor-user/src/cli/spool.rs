@@ -17,18 +17,18 @@ use crate::telemetry::control;
 
 pub(crate) fn list(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Outcome> {
     let dir = config(args, environment)?.agent.spool_dir();
-    print(survey(&dir, args, environment)?.text().as_bytes())
+    print(inspect(&dir, args, environment)?.text().as_bytes())
 }
 
 pub(crate) fn verify(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Outcome> {
     let dir = config(args, environment)?.agent.spool_dir();
-    let survey = survey(&dir, args, environment)?;
-    if survey.damages.is_empty() {
-        let text = format!("{}: good, {} commits\n", dir.display(), survey.frames);
+    let report = inspect(&dir, args, environment)?;
+    if report.damages.is_empty() {
+        let text = format!("{}: good, {} commits\n", dir.display(), report.frames);
         return print(text.as_bytes());
     }
-    let flaws: Vec<String> = survey.damages.iter().map(ToString::to_string).collect();
-    print(format!("{}\n", flaws.join("\n")).as_bytes())?;
+    let damages: Vec<String> = report.damages.iter().map(ToString::to_string).collect();
+    print(format!("{}\n", damages.join("\n")).as_bytes())?;
     Ok(Outcome::Damaged)
 }
 
@@ -36,9 +36,10 @@ pub(crate) fn replay(args: &SpoolReplayArgs, environment: &Environment) -> anyho
     let config = config(&args.spool, environment)?;
     let dir = config.agent.spool_dir();
     let _no_agent = control::AgentLock::acquire(&config.agent.control_socket())?;
-    let (sink, quiet) = (&args.sink, args.spool.quiet);
+    let (sink, no_progress) = (&args.sink, args.spool.no_progress);
     let text = if args.rejected {
-        let progress = Progress::for_files(&[&rejected_files(&dir, sink)], quiet, environment);
+        let files = rejected_files(&dir, sink);
+        let progress = Progress::for_files(&[&files], no_progress, environment);
         let moved = put_again(&dir, sink, &config.spool, Arc::new(SystemClock), &progress);
         progress.finish();
         let (alerts, others) = moved?;
@@ -47,7 +48,7 @@ pub(crate) fn replay(args: &SpoolReplayArgs, environment: &Environment) -> anyho
              stay in the dead-letter file\n"
         )
     } else {
-        let progress = Progress::for_files(&[&files(&dir)], quiet, environment);
+        let progress = Progress::for_files(&[&files(&dir)], no_progress, environment);
         let moved = rewind(&dir, sink, args.from, &progress);
         progress.finish();
         let (first, count) = moved?;
@@ -56,12 +57,12 @@ pub(crate) fn replay(args: &SpoolReplayArgs, environment: &Environment) -> anyho
     print(text.as_bytes())
 }
 
-/// Report on the whole spool, with a progress bar.
-fn survey(dir: &Path, args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Survey> {
-    let progress = Progress::for_files(&[&files(dir)], args.quiet, environment);
-    let survey: io::Result<Survey> = Survey::of(dir, &progress);
+/// Inspects the whole spool, with a progress bar.
+fn inspect(dir: &Path, args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Survey> {
+    let progress = Progress::for_files(&[&files(dir)], args.no_progress, environment);
+    let report: io::Result<Survey> = Survey::of(dir, &progress);
     progress.finish();
-    survey.with_context(|| dir.display().to_string())
+    report.with_context(|| dir.display().to_string())
 }
 
 /// Configuration of the agent that the spool belongs to.

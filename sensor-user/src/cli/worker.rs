@@ -1,4 +1,4 @@
-//! The hidden commands: the processes that the agent starts besides its own.
+//! Hidden commands: the worker processes that the agent starts.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ pub(super) fn worker(
     environment: &Environment,
 ) -> anyhow::Result<Outcome> {
     let log = log.unwrap_or(AgentConfig::LOG);
-    let _log = start_log(None, log, (LogTarget::Auto, environment))?;
+    let _log = start_log(None, log, LogTarget::Auto, environment)?;
     let result = match kind {
         WorkerKind::Launcher | WorkerKind::Supervisor => run_spawner(kind, feeds, log),
         WorkerKind::SocketScan => run_worker(kind, serve_scans),

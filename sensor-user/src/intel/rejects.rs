@@ -70,7 +70,7 @@ impl RejectReason {
             Self::AddressRange => "address range",
             Self::Excluded(Exclusion::Private(_)) => "private or special range",
             Self::Excluded(Exclusion::TooShort) => "prefix too short",
-            Self::TooOld => "older than the look-back",
+            Self::TooOld => "older than the lookback period",
             Self::Superseded => "superseded",
             Self::NotActive => "not active",
             Self::Withdrawn => "deleted or revoked",

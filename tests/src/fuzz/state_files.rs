@@ -153,7 +153,7 @@ pub fn history(data: &[u8]) {
         opened.ok()
     };
     let Some(mut history) = open() else { return };
-    assert!(path.exists(), "files within the look-back are kept");
+    assert!(path.exists(), "files within the lookback period are kept");
     let matcher = matcher();
     for retro in history.retro_matches(&matcher, now) {
         assert!(retro.tally.connections > 0);

@@ -205,7 +205,7 @@ async fn an_invalid_response_changes_nothing() {
             "status 500 Internal Server Error",
             b"HTTP/1.1 500 Internal Server Error\r\n\r\n203.0.113.6\n",
         ),
-        ("answered 304 Not Modified", b"HTTP/1.1 304 Not Modified\r\n\r\n"),
+        ("status 304 Not Modified", b"HTTP/1.1 304 Not Modified\r\n\r\n"),
     ];
     let count = cases.len();
     for (expected, response) in cases {

@@ -105,7 +105,7 @@ async fn a_set_corrupted_at_run_time_is_replaced() {
                 let entry = samples::entry(&feed.config, GOOD).to_string();
                 let report = feed.pull_body(samples::document(&feed.config, &[entry])).await;
                 feed.assert_refused(&report, "the saved set: ");
-                assert!(report.reason.contains("asks for all of the feed"), "{}", report.reason);
+                assert!(report.reason.contains("fetches the whole feed"), "{}", report.reason);
             }
             feed.pull_good().await;
         }
@@ -164,7 +164,7 @@ async fn a_hundred_thousand_indicators_are_available_without_the_network() {
         // The server is still unavailable.
         feed.server.serve_raw(b"");
         let report = feed.pull().await;
-        assert!(report.reason.contains("no answer"), "{}", report.reason);
+        assert!(report.reason.contains("no response"), "{}", report.reason);
     }
 }
 

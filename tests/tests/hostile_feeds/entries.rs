@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
 use sensor_tests::skip_unless;
-use sensor_user::cli::feeds_screen::feeds_screen;
+use sensor_user::cli::feeds_view::feeds_view;
 use sensor_user::intel::FeedKind;
 use sensor_user::telemetry::control::FeedReport;
 use serde_json::{Value, json};
@@ -119,7 +119,7 @@ async fn long_ids_and_hostile_texts_stay_harmless() {
         assert!(rejected >= 2, "{kind:?}: {:?}", report.rejected);
         let longest = report.rejects.iter().map(|it| it.text.len() + it.reason.len()).max();
         assert!(longest < Some(4096), "{kind:?}: {longest:?}");
-        let text = feeds_screen(&[report], at());
+        let text = feeds_view(&[report], at());
         let control = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
         assert!(!text.contains(control), "{kind:?}: {text:?}");
         let set = feed.intel.set().load_full();

@@ -71,7 +71,7 @@ fn an_unreachable_feed_delays_nothing_and_is_logged() {
     let dead = "[[feed]]\nname = \"dead\"\nkind = \"list\"\nurl = \"http://127.0.0.1:9/list\"\n";
     let home = Home::new("", dead);
     let agent = home.run();
-    let line = agent.wait_for_log(SOON, "feed dead: http://127.0.0.1:9/list: no answer");
+    let line = agent.wait_for_log(SOON, "feed dead: http://127.0.0.1:9/list: no response");
     assert!(line.text.contains("Connection refused"), "{}", line.text);
     run(netns.command(peer()).args(["try", &format!("{V4}:9")]));
     agent.wait_for_alert(SOON, |alert| text(alert, "RemoteIp") == V4);

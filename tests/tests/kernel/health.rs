@@ -144,7 +144,7 @@ fn a_failing_feed_degrades_the_agent() {
     let agent = home.run();
     let view = wait_for_status(&home, |text| text.contains("feed dead since "));
     assert!(view.starts_with("DEGRADED"), "{view}");
-    assert!(view.contains("no answer") && view.contains("Connection refused"), "{view}");
+    assert!(view.contains("no response") && view.contains("Connection refused"), "{view}");
     assert!(agent.stop().status.success());
 }
 

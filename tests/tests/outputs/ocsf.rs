@@ -29,7 +29,7 @@ fn with_times(value: &mut Value) {
     }
 }
 
-/// Tenzir parses text that looks like an address, where the schema wants text.
+/// Tenzir parses text as an address if it can, although the schema requires text.
 const CAST: &str = "
 if this.has(\"osint\") {
   osint = osint.map(it => {...it, value: string(it.value), name: string(it.name)})

@@ -293,7 +293,7 @@ fn the_address_behind_nat_matches() {
 
 /// Rule B can have a port instead of an address; a legacy row can too.
 #[test]
-fn vector_28_a_port_in_place_of_an_address_never_matches() {
+fn vector_28_a_port_instead_of_an_address_never_matches() {
     let columns = json!({ "NetworkIP": "443", "NetworkDestinationPort": 443 });
     assert!(!alerts_on(columns, connection(json!({}))));
 }

@@ -78,7 +78,11 @@ fn an_agent_alerts_on_taxii_indicators_and_continues_without_the_server() {
 
     server.stop();
     wait_for_output(&home, &["feeds"], "DEGRADED    taxii  taxii2, 1 indicators");
-    assert!(output_of(&home, &["feeds"]).contains("no answer"), "{}", output_of(&home, &["feeds"]));
+    assert!(
+        output_of(&home, &["feeds"]).contains("no response"),
+        "{}",
+        output_of(&home, &["feeds"])
+    );
     assert!(output_of(&home, &["explain", REMOTE]).contains("\n    would alert\n"));
     server.restart();
     server.add(Medallion::ID, &[stix_indicator(1, REMOTE, 1, true)]);

@@ -59,7 +59,7 @@ async fn decisions_come_as_a_snapshot_and_then_as_changes() {
     // And after a failed pull.
     server.stop();
     let error = puller.pull_error(&again.cursor).await;
-    assert!(error.contains("no answer"), "{error}");
+    assert!(error.contains("no response"), "{error}");
     server.restart();
     server.ban("203.0.113.7");
     let again = puller.new_from(&again.cursor).await;

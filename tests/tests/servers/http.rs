@@ -64,7 +64,7 @@ async fn the_number_of_redirects_is_limited() {
     for (target, error_part, requests) in [
         ("/a", "/a, too often", 6),
         ("ftp://h/x", "ftp://h/x, which is no web server", 1),
-        ("http://", "answered 302 Found", 1),
+        ("http://", "status 302 Found", 1),
     ] {
         site.remove("/a");
         site.enqueue_response("/a", 302, &[("Location", target)], "");
@@ -101,7 +101,7 @@ async fn retry_after_of_a_feed_server_is_honoured() {
         site.enqueue_response("/a", status, headers, "busy");
         let error = puller.pull(&Cursor::Start).await.unwrap_err();
         assert_eq!(error.wait(), wait, "{status} {headers:?}: {error}");
-        assert!(error.to_string().contains(&format!("answered {status}")), "{error}");
+        assert!(error.to_string().contains(&format!("status {status}")), "{error}");
     }
 }
 
@@ -189,7 +189,7 @@ async fn an_etag_is_stored_and_sent() {
     // A stored validator that is not a valid header value is omitted.
     let version = Validators { etag: Some("a\nb".to_owned()), last_modified: None };
     let error = puller.pull_error(&Cursor::Version(version)).await;
-    assert!(error.contains("answered 304"), "{error}");
+    assert!(error.contains("status 304"), "{error}");
 }
 
 #[tokio::test]

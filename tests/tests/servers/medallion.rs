@@ -137,7 +137,7 @@ async fn a_wrong_password_and_an_unreachable_server_are_reported_and_change_noth
     let first = puller.new_from(&Cursor::Start).await;
     server.stop();
     let error = puller.pull_error(&first.cursor).await;
-    assert!(error.contains("no answer") && error.contains("refused"), "{error}");
+    assert!(error.contains("no response") && error.contains("refused"), "{error}");
     server.restart();
     server.add(Medallion::ID, &indicators(7..8));
     assert_eq!(puller.new_from(&first.cursor).await.items(&OBJECTS).len(), 1);
@@ -227,11 +227,11 @@ async fn a_server_restart_between_pages_fails_the_pull_and_the_next_is_complete(
     let mut puller = puller_through(&server.lock().unwrap(), &proxy);
     page_size(&mut puller, 10);
     let error = puller.pull_error(&Cursor::Start).await;
-    assert!(error.contains("no answer"), "{error}");
+    assert!(error.contains("no response"), "{error}");
     let found = puller.new_from(&Cursor::Start).await;
     assert_eq!(found.items(&OBJECTS).len(), 25);
 
-    // A restart that the client does not notice is an expired page token.
+    // The client cannot detect the restart: the server reports an expired page token.
     let shared = Arc::clone(&server);
     let restart = move |number: usize, _: &mut String| {
         if number == 2 {

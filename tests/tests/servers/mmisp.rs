@@ -47,7 +47,7 @@ async fn attributes_are_pulled_in_pages_with_deleted_ones() {
 
     server.stop();
     let error = puller.pull_error(&first.cursor).await;
-    assert!(error.contains("no answer"), "{error}");
+    assert!(error.contains("no response"), "{error}");
     server.restart();
     assert_eq!(puller.new_from(&Cursor::Start).await.items(&ATTRIBUTES).len(), 25);
 

@@ -61,7 +61,7 @@ async fn a_wrong_password_and_an_empty_collection_are_distinguished() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_between_pages_is_not_noticed() {
+async fn a_restart_between_pages_does_not_interrupt_the_pull() {
     let server = start!(OpenTaxii);
     server.add(&indicators(0..25));
     let url = server.discovery();

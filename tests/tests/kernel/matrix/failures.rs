@@ -182,7 +182,7 @@ fn with_vanished_peer(case: &mut Case, sends: &str, vanish: impl FnOnce(&Case)) 
     vanish(case);
     client.signal(Signal::SIGTERM);
     case.finish(client);
-    // The server does not notice, and keeps its connections open.
+    // The server receives neither FIN nor RST, and keeps its connections open.
     case.expectations.extend(server.alerts().iter().map(Expectation::of));
     case.left.push(server);
 }

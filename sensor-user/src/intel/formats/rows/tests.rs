@@ -47,7 +47,7 @@ fn every_row_that_is_not_used_has_a_reason_and_a_line() {
             (4, "not an address"),
             (5, "private or special range"),
             (7, "prefix too short"),
-            (10, "older than the look-back"),
+            (10, "older than the lookback period"),
             (11, "malformed"),
             (6, "deleted or revoked"),
         ]

@@ -8,7 +8,7 @@ use crate::base::escape::escaped;
 use crate::telemetry::control::FeedReport;
 
 /// The feeds as a table, at `now`.
-pub fn feeds_screen(feeds: &[FeedReport], now: Timestamp) -> String {
+pub fn feeds_view(feeds: &[FeedReport], now: Timestamp) -> String {
     let mut out = String::new();
     if feeds.is_empty() {
         out.push_str("no feed is configured, so nothing can alert\n");
@@ -49,7 +49,7 @@ pub fn feeds_screen(feeds: &[FeedReport], now: Timestamp) -> String {
     out
 }
 
-/// How long ago, in the largest unit that fits.
+/// Age of `time`, in the largest suitable unit.
 pub(super) fn age(time: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(time).as_secs().max(0);
     match seconds {
@@ -91,9 +91,9 @@ mod tests {
                 text: "\u{7}host".to_owned(),
             }],
         };
-        let screen = feeds_screen(&[feed], now);
+        let view = feeds_view(&[feed], now);
         assert_eq!(
-            screen,
+            view,
             "DEGRADED    abuse  list, 7 indicators, good 2 h ago, pulled 10 s ago  https://feeds.example/x\n\
              \u{20}           status 500\\u{1b}[31m\n\
              \u{20}           rejected: 2 not an address\n\

@@ -1,17 +1,17 @@
-//! `netsensor status` as text: one screen of 80 columns, at most 24 lines if no component is degraded.
+//! `netsensor status` as text: 80 columns, and at most 24 lines if no component is degraded.
 //! Foreign text (names, reasons) is escaped, and truncated to its field.
 
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::feeds_screen::age;
+use super::feeds_view::age;
 use crate::base::escape::escaped;
 use crate::deliver::SinkReport;
 use crate::schema::health::HealthState;
 use crate::telemetry::control::{FeedReport, StatusReport};
 
-/// Width of the screen, and of the labels at its left, columns.
+/// Width of a line, and of the label at its left, columns.
 const COLUMNS: usize = 80;
 const LABEL: usize = 10;
 /// Maximum number of feeds and sinks with a line; further ones are counted.
@@ -20,20 +20,20 @@ const SINKS_MAX: usize = 3;
 /// Maximum number of lines of one subject.
 const LINES_MAX: usize = 4;
 
-/// A screen that is being written.
-struct Screen {
+/// Status view under construction.
+struct StatusView {
     out: String,
     now: Timestamp,
 }
 
 /// The status as text, at `now`.
-pub fn screen(report: &StatusReport, now: Timestamp) -> String {
-    let mut screen = Screen { out: String::new(), now };
-    screen.head(report);
-    screen.parts(report);
-    screen.path(report);
-    screen.feeds(report);
-    screen.delivery(report);
+pub fn status_view(report: &StatusReport, now: Timestamp) -> String {
+    let mut view = StatusView { out: String::new(), now };
+    view.add_agent(report);
+    view.add_probes(report);
+    view.add_pipeline(report);
+    view.add_feeds(report);
+    view.add_delivery(report);
     if let Some(reload) = &report.last_reload {
         let waits = reload.waits_for_restart.join(", ");
         let result = match (reload.error.is_empty(), waits.is_empty()) {
@@ -41,13 +41,13 @@ pub fn screen(report: &StatusReport, now: Timestamp) -> String {
             (true, true) => "good".to_owned(),
             (true, false) => format!("good; these need a restart: {waits}"),
         };
-        screen.line("reload", &format!("{}: {result}", screen.ago(Some(reload.time))));
+        view.line("reload", &format!("{}: {result}", view.ago(Some(reload.time))));
     }
-    screen.out
+    view.out
 }
 
-impl Screen {
-    fn head(&mut self, report: &StatusReport) {
+impl StatusView {
+    fn add_agent(&mut self, report: &StatusReport) {
         let computer = escaped(&report.computer, 30);
         let text = format!(
             "netsensor {} on {computer}, process {}, started {}",
@@ -67,7 +67,7 @@ impl Screen {
         }
     }
 
-    fn parts(&mut self, report: &StatusReport) {
+    fn add_probes(&mut self, report: &StatusReport) {
         let on = report.probes.iter().filter(|probe| probe.on);
         let on: Vec<&str> = on.map(|probe| probe.name.as_str()).collect();
         self.line("probes", &escaped(&on.join(", "), 2048));
@@ -82,7 +82,7 @@ impl Screen {
         self.line("canary", &seen);
     }
 
-    fn path(&mut self, report: &StatusReport) {
+    fn add_pipeline(&mut self, report: &StatusReport) {
         let ledger = report.ledger;
         let rest = ledger.unaccounted();
         let verdict = if rest < 0 { "does not close" } else { "closes" };
@@ -110,7 +110,7 @@ impl Screen {
         self.line("detection", &text);
     }
 
-    fn feeds(&mut self, report: &StatusReport) {
+    fn add_feeds(&mut self, report: &StatusReport) {
         let set = report.set;
         let text = format!("{} hosts and {} networks", set.hosts, set.networks);
         self.line("matched", &text);
@@ -128,13 +128,13 @@ impl Screen {
             );
             self.line("feed", &text);
         }
-        self.more("feed", feeds.len(), FEEDS_MAX);
+        self.count_rest("feed", feeds.len(), FEEDS_MAX);
         if feeds.is_empty() {
             self.line("feed", "none is configured, so nothing can alert");
         }
     }
 
-    fn delivery(&mut self, report: &StatusReport) {
+    fn add_delivery(&mut self, report: &StatusReport) {
         if let Some(spool) = &report.delivery.spool {
             let oldest = spool.oldest.map(|it| format!(", oldest alert {}", self.ago(Some(it))));
             let (bytes, max) = (spool.bytes, spool.max_bytes);
@@ -154,7 +154,7 @@ impl Screen {
             );
             self.line("sink", &text);
         }
-        self.more("sink", sinks.len(), SINKS_MAX);
+        self.count_rest("sink", sinks.len(), SINKS_MAX);
         let count = |name: &str| report.counters.get(name).copied().unwrap_or(0);
         let text = format!(
             "{} alerts and {} rows, {} retries, {} dead-lettered",
@@ -170,14 +170,14 @@ impl Screen {
         time.map_or_else(|| "never".to_owned(), |time| age(time, self.now))
     }
 
-    fn more(&mut self, label: &str, count: usize, shown: usize) {
+    fn count_rest(&mut self, label: &str, count: usize, shown: usize) {
         if count > shown {
             let rest = count - shown;
             self.line(label, &format!("and {rest} more; see netsensor {label}s, or --json"));
         }
     }
 
-    /// A subject, on up to [`LINES_MAX`] lines, broken between words if possible.
+    /// Adds a subject, on up to [`LINES_MAX`] lines, broken between words if possible.
     fn line(&mut self, label: &str, text: &str) {
         let mut rest: Vec<char> = text.chars().collect();
         let room = COLUMNS - LABEL;
@@ -189,7 +189,7 @@ impl Screen {
                 end = space.filter(|at| *at > 0).unwrap_or(end);
             }
             let is_cut = is_last && end < rest.len();
-            let behind = rest.split_off(end);
+            let remainder = rest.split_off(end);
             let mut shown: String = rest.iter().collect();
             if is_cut {
                 shown.pop();
@@ -197,7 +197,7 @@ impl Screen {
             }
             let label = if number == 0 { label } else { "" };
             let _infallible = writeln!(self.out, "{label:<LABEL$}{}", shown.trim_end());
-            rest = behind.into_iter().skip_while(|c| *c == ' ').collect();
+            rest = remainder.into_iter().skip_while(|c| *c == ' ').collect();
             if rest.is_empty() {
                 return;
             }
@@ -238,9 +238,9 @@ mod tests {
     }
 
     #[test]
-    fn hostile_names_do_not_break_the_screen() {
+    fn hostile_names_do_not_break_the_view() {
         let now = "2026-11-28T05:01:00Z".parse().unwrap();
-        let text = screen(&hostile(9), now);
+        let text = status_view(&hostile(9), now);
         assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
         assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
         assert!(text.starts_with("DEGRADED  netsensor "), "{text}");
@@ -253,7 +253,7 @@ mod tests {
             reason: String::new(),
             since: now,
         }];
-        let text = screen(&well, now);
+        let text = status_view(&well, now);
         assert!(text.starts_with("OK        netsensor "), "{text}");
         assert!(text.lines().count() <= 40, "{text}");
     }
