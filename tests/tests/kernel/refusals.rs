@@ -117,7 +117,10 @@ fn a_missing_hook_is_reported_with_each_attach_attempt() {
     );
     let (status, message) = failure(home.command(&["run"]));
     assert_eq!(status, 1);
-    assert!(message.contains("attach to inet_sock_set_state: no way in this kernel"), "{message}");
+    assert!(
+        message.contains("attach to inet_sock_set_state: not possible in this kernel"),
+        "{message}"
+    );
     for hook in ["tp_btf", "raw tracepoint", "tracepoint sock:"] {
         assert!(message.contains(hook), "{hook}: {message}");
     }
