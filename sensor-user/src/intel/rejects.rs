@@ -14,7 +14,7 @@ const KEPT_MAX: u64 = 1000;
 /// Maximum length of a kept text in characters.
 const TEXT_MAX: usize = 200;
 
-/// Why an entry is not used.
+/// Reason why an entry is not used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RejectReason {
     /// Longer than a line may be.
@@ -128,7 +128,7 @@ pub struct Reject {
     // The name in the saved sets of version 0.1.0.
     #[serde(rename = "place")]
     pub position: u64,
-    /// Why the entry is not used.
+    /// Reason why it is not used.
     pub reason: RejectReason,
     /// The entry, or its invalid part, shortened. Hostile text: escape it.
     pub text: String,

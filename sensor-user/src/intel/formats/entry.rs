@@ -1,6 +1,6 @@
 //! `FeedEntry`: one version of one id in a document, whatever the format; and the sink of entries.
 //!
-//! Readers turn bytes into entries and check each by itself. Choosing the version of an id that
+//! Readers convert bytes to entries and check each by itself. Choosing the version of an id that
 //! applies, and removing entries that left a snapshot, is the sink's task.
 
 use std::io;
@@ -101,7 +101,7 @@ pub enum ReadError {
 pub struct CollectedEntries {
     /// Accepted entries, in input order.
     pub entries: Vec<FeedEntry>,
-    /// Rejected input.
+    /// Rejects of the input.
     pub rejects: Rejects,
 }
 

@@ -19,6 +19,32 @@ const JOINED_MAX: usize = 4096;
 /// document.
 const TEXT_MAX: usize = 8192;
 
+/// Visitor methods that return `$value` for booleans, numbers and null.
+macro_rules! skip_scalars {
+    ($value:expr) => {
+        fn visit_bool<E: de::Error>(self, _value: bool) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_u64<E: de::Error>(self, _value: u64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_i64<E: de::Error>(self, _value: i64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_f64<E: de::Error>(self, _value: f64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+    };
+}
+pub(super) use skip_scalars;
+
 /// Any JSON value as text: numbers and booleans are written out, elements of an array are joined by
 /// commas; null, objects and absent values are "".
 #[derive(Debug, Default, Clone)]
@@ -164,29 +190,11 @@ impl<'de, M: ObjectVisitor> Visitor<'de> for EachObject<'_, M> {
         Ok(count)
     }
 
-    fn visit_bool<E: de::Error>(self, _value: bool) -> Result<u64, E> {
-        Ok(0)
-    }
-
-    fn visit_u64<E: de::Error>(self, _value: u64) -> Result<u64, E> {
-        Ok(0)
-    }
-
-    fn visit_i64<E: de::Error>(self, _value: i64) -> Result<u64, E> {
-        Ok(0)
-    }
-
-    fn visit_f64<E: de::Error>(self, _value: f64) -> Result<u64, E> {
-        Ok(0)
-    }
-
     fn visit_str<E: de::Error>(self, _text: &str) -> Result<u64, E> {
         Ok(0)
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<u64, E> {
-        Ok(0)
-    }
+    skip_scalars!(0);
 }
 
 /// Passes the JSON text of each element of an array to a function, so that an element of a wrong
@@ -220,29 +228,11 @@ impl<'de, F: FnMut(&str)> Visitor<'de> for EachElement<F> {
         LenientStrVisitor.visit_map(members).map(|_ignored| false)
     }
 
-    fn visit_bool<E: de::Error>(self, _value: bool) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_u64<E: de::Error>(self, _value: u64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_i64<E: de::Error>(self, _value: i64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_f64<E: de::Error>(self, _value: f64) -> Result<bool, E> {
-        Ok(false)
-    }
-
     fn visit_str<E: de::Error>(self, _text: &str) -> Result<bool, E> {
         Ok(false)
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<bool, E> {
-        Ok(false)
-    }
+    skip_scalars!(false);
 }
 
 /// Reads a whole document. `expected` describes it in the error for another one.

@@ -101,7 +101,7 @@ impl ParseJob {
     pub fn perform(&self, opened: OpenedJob) -> Result<MergeSummary, JobError> {
         let OpenedJob { mut documents, previous, out } = opened;
         let merge = Merge::new(out, previous, self.extent.clone(), self.policy.now);
-        let mut merge = merge.without(&self.own);
+        let mut merge = merge.without_addresses(&self.own);
         merge.reserve(self.expected());
         let mut position = 1;
         while let Some(document) = documents.next_document() {

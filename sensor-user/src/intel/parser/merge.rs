@@ -107,7 +107,7 @@ impl Merge {
 
     /// Leaves out indicators of exactly one of `own`, the addresses of this host.
     #[must_use]
-    pub fn without(self, own: &[IpAddr]) -> Self {
+    pub fn without_addresses(self, own: &[IpAddr]) -> Self {
         Self { own: own.iter().map(|address| host(*address)).collect(), ..self }
     }
 

@@ -171,7 +171,7 @@ mod tests {
         for (line, columns) in [
             ("a,b", Some(vec!["a", "b"])),
             ("a, \"b,c\" , d ,", Some(vec!["a", "b,c", "d", ""])),
-            ("\"say \"\"x\"\"\",\"\"", Some(vec!["say \"x\"", ""])),
+            ("\"a \"\"x\"\"\",\"\"", Some(vec!["a \"x\"", ""])),
             ("\"\"\"\"", Some(vec!["\""])),
             ("", Some(vec![""])),
             ("a,\"b", None),

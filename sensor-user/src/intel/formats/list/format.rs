@@ -52,7 +52,6 @@ pub enum ListField {
 }
 
 impl ListField {
-    /// Number of fields.
     pub(super) const COUNT: usize = 14;
 
     /// All fields, in the order of their discriminants.
@@ -130,7 +129,7 @@ pub(super) fn column_number(column: &str) -> Option<usize> {
 /// Format of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListFormat {
-    /// File format.
+    /// File format of the list.
     pub shape: ListShape,
     /// Separator of the columns of a row; a comma by default.
     pub separator: Option<char>,

@@ -8,13 +8,13 @@ use super::presets;
 /// Invalid format of a list in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ListFormatError {
-    /// Unknown preset.
+    /// The preset is unknown.
     #[error("there is no {0:?}; use one of {known}", known = presets::NAMES.join(", "))]
     Preset(String),
-    /// Unknown file format.
+    /// The file format is unknown.
     #[error("there is no {0:?}; use plain, csv, json or jsonl")]
     Shape(String),
-    /// Unknown field.
+    /// The field is unknown.
     #[error("there is no {0:?}; use {known}", known = ListField::ALL.map(ListField::name).join(", "))]
     Field(String),
     /// A column without a name.

@@ -75,9 +75,9 @@ pub fn read_list(
 /// Indicators and rejects of a list or a table.
 #[derive(Debug, Default)]
 pub struct ParsedIndicators {
-    /// Usable indicators.
+    /// Usable indicators, in input order.
     pub indicators: Vec<Indicator>,
-    /// Rejected input.
+    /// Rejects of the input.
     pub rejects: Rejects,
 }
 

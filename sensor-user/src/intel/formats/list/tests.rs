@@ -223,12 +223,12 @@ fn an_entry_with_an_id_of_its_own_that_ended_is_gone_others_are_left_out() {
 }
 
 #[test]
-fn words_of_a_configuration_make_a_format_or_are_told() {
+fn the_configuration_gives_a_format_or_an_error() {
     let columns =
         |field: &str, name: &str| BTreeMap::from([(field.to_owned(), vec![name.to_owned()])]);
     let none = BTreeMap::new();
     let csv = Some("csv");
-    for (format, fault) in [
+    for (format, message) in [
         (ListFormat::from_config(Some("feodoo"), None, None, &none), "there is no \"feodoo\""),
         (ListFormat::from_config(None, Some("xml"), None, &none), "there is no \"xml\""),
         (ListFormat::from_config(None, csv, None, &columns("ip", "a")), "there is no \"ip\""),
@@ -237,8 +237,8 @@ fn words_of_a_configuration_make_a_format_or_are_told() {
         (ListFormat::from_config(None, None, None, &columns("address", "1")), "a plain list"),
         (ListFormat::from_config(Some("feodo"), None, Some(';'), &none), "only"),
     ] {
-        let told = format.unwrap_err().to_string();
-        assert!(told.starts_with(fault), "{told}");
+        let error = format.unwrap_err().to_string();
+        assert!(error.starts_with(message), "{error}");
     }
     let changed =
         ListFormat::from_config(Some("feodo"), None, None, &columns("id", "key")).unwrap();

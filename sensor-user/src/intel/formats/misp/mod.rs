@@ -166,7 +166,7 @@ impl ObjectVisitor for EventVisitor<'_, '_> {
             "uuid" => self.uuid = map.next_value::<LenientStr<'_>>()?.to_text(),
             "info" => self.info = map.next_value::<LenientStr<'_>>()?.to_text(),
             "deleted" => {
-                self.is_deleted = map.next_value::<LenientStr<'_>>()?.to_flag() == Some(true)
+                self.is_deleted = map.next_value::<LenientStr<'_>>()?.to_flag() == Some(true);
             }
             "Tag" => {
                 map.next_value_seed(EachElement(|text: &str| self.tags.extend(tag_name(text))))?;
@@ -205,7 +205,7 @@ impl ObjectVisitor for MispObject<'_, '_, '_> {
                 map.next_value_seed(EachElement(|text: &str| self.event.attribute(text)))?;
             }
             "deleted" => {
-                self.is_deleted = map.next_value::<LenientStr<'_>>()?.to_flag() == Some(true)
+                self.is_deleted = map.next_value::<LenientStr<'_>>()?.to_flag() == Some(true);
             }
             _ => drop(map.next_value::<IgnoredAny>()?),
         }

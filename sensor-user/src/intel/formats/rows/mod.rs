@@ -181,7 +181,7 @@ impl IndicatorTable {
             match read_row(bytes, &self.policy) {
                 Ok(row) => self.add_row(position, row, entries),
                 Err(RowReject { reason, text: Some(text) }) => {
-                    entries.reject(position, reason, &text)
+                    entries.reject(position, reason, &text);
                 }
                 Err(RowReject { reason, text: None }) => {
                     if !line.is_ended && serde_json::from_slice::<IgnoredAny>(bytes).is_err() {

@@ -8,7 +8,6 @@ use crate::intel::rejects::RejectReason;
 /// A row with at least one usable address.
 #[derive(Debug)]
 pub(super) struct UsableRow {
-    /// `TimeGenerated`.
     pub(super) time_generated: Timestamp,
     pub(super) state: RowState,
     /// Indicators of the row, all with its id; not empty.

@@ -113,7 +113,12 @@ impl Markings {
     }
 
     /// Stores a definition. Its level is the first of `texts` that names one.
-    pub(super) fn define(&mut self, id: &str, texts: [&str; 2], entries: &mut dyn EntrySink) {
+    pub(super) fn add_definition(
+        &mut self,
+        id: &str,
+        texts: [&str; 2],
+        entries: &mut dyn EntrySink,
+    ) {
         if self.known.len() >= KNOWN_MAX || id.len() > ID_MAX {
             return;
         }

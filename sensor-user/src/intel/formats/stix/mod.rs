@@ -127,7 +127,7 @@ impl StixReader<'_> {
             "marking-definition" => {
                 self.objects += 1;
                 let texts = [object.tlp(), object.name.as_str()];
-                self.markings.define(object.id.as_str(), texts, self.entries);
+                self.markings.add_definition(object.id.as_str(), texts, self.entries);
             }
             "bundle" if !is_line && matches!(piece.kind, PieceKind::Line | PieceKind::LastLine) => {
                 self.objects += 1;

@@ -3,9 +3,11 @@
 
 use std::fmt;
 
+use serde::de;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::super::columns::JsonStr;
+use super::super::json::skip_scalars;
 
 /// Maximum number of texts of a property.
 const KEPT_MAX: usize = 64;
@@ -60,25 +62,7 @@ impl<'de> Visitor<'de> for TextList {
         Ok(vec![JsonStr::from(text.to_owned())])
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Vec::new())
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Vec::new())
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Vec::new())
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Vec::new())
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(Vec::new())
-    }
+    skip_scalars!(Vec::new());
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         let mut found = Vec::new();

@@ -48,7 +48,6 @@ impl<R> Window<R> {
         self.buffer.get(self.begin + self.consumed..self.end).unwrap_or_default()
     }
 
-    /// Consumes one byte.
     pub(super) const fn advance(&mut self) {
         self.consumed += 1;
     }

@@ -107,7 +107,7 @@ impl<'a> PatternParser<'a> {
         Some(Clause::outside(end, named.into_iter().map(|it| it.prefix).collect()))
     }
 
-    /// Parses `type:property.property[index]`.
+    /// Parses a path, `type:property.property[index]`.
     pub(super) fn path(&mut self) -> Result<PathSubject, PatternError> {
         const EXPECTED: &str = "a path such as ipv4-addr:value";
         let object_type = match self.advance()? {
@@ -227,7 +227,7 @@ fn ports(operator: Operator, is_negated: bool, literals: &[Literal<'_>]) -> Opti
     };
     let numbers: Vec<i64> = literals.iter().map(number).collect::<Option<_>>()?;
     let set = match (operator, numbers.as_slice()) {
-        (Operator::Sign(compare), [number]) => PortSet::compared(compare, *number),
+        (Operator::Sign(compare), [number]) => PortSet::from_comparison(compare, *number),
         (Operator::In, numbers) => PortSet::from_ports(numbers.iter().copied()),
         _ => return None,
     };

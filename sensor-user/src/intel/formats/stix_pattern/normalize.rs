@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::SufficientPrefix;
-use super::ports::joined;
+use super::ports::merge_adjacent;
 
 /// Simplifies `found`, in the order of the first ones.
 pub(super) fn simplify(found: Vec<SufficientPrefix>) -> Vec<SufficientPrefix> {
@@ -56,7 +56,7 @@ pub(super) fn simplify(found: Vec<SufficientPrefix>) -> Vec<SufficientPrefix> {
     kept.into_iter()
         .map(|(_, mut it)| {
             it.ports.remote.sort_unstable();
-            it.ports.remote = joined(it.ports.remote);
+            it.ports.remote = merge_adjacent(it.ports.remote);
             it
         })
         .collect()

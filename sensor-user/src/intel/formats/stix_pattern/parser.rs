@@ -21,7 +21,6 @@ type Clauses<'a> = Vec<Clause<'a>>;
 pub(super) struct PatternParser<'a> {
     lexer: PatternLexer<'a>,
     pub(super) token: Token<'a>,
-    /// Offset of `token`.
     at: usize,
     depth: usize,
     work_left: usize,

@@ -9,28 +9,28 @@ pub(super) struct PortSet(Vec<PortRange>);
 
 impl PortSet {
     /// Returns the ports for which the comparison with `port` holds.
-    pub(super) fn compared(compare: ComparisonSign, port: i64) -> Self {
+    pub(super) fn from_comparison(compare: ComparisonSign, port: i64) -> Self {
         let (first, last) = match compare {
             ComparisonSign::Equal => (port, port),
             ComparisonSign::NotEqual => {
-                return Self::compared(ComparisonSign::Equal, port).complement();
+                return Self::from_comparison(ComparisonSign::Equal, port).complement();
             }
             ComparisonSign::Less => (0, port.saturating_sub(1)),
             ComparisonSign::LessOrEqual => (0, port),
             ComparisonSign::Greater => (port.saturating_add(1), i64::MAX),
             ComparisonSign::GreaterOrEqual => (port, i64::MAX),
         };
-        Self::between(first, last)
+        Self::from_bounds(first, last)
     }
 
     /// Returns the set of these ports, without numbers out of range.
     pub(super) fn from_ports(ports: impl Iterator<Item = i64>) -> Self {
-        let mut ranges: Vec<PortRange> = ports.flat_map(|it| Self::between(it, it).0).collect();
+        let mut ranges: Vec<PortRange> = ports.flat_map(|it| Self::from_bounds(it, it).0).collect();
         ranges.sort_unstable();
-        Self(joined(ranges))
+        Self(merge_adjacent(ranges))
     }
 
-    fn between(first: i64, last: i64) -> Self {
+    fn from_bounds(first: i64, last: i64) -> Self {
         let max = i64::from(u16::MAX);
         let range = u16::try_from(first.max(0)).ok().zip(u16::try_from(last.min(max)).ok());
         let range = range.filter(|(first, last)| first <= last);
@@ -42,10 +42,10 @@ impl PortSet {
         let mut next = 0;
         let mut gaps = Vec::with_capacity(self.0.len() + 1);
         for range in &self.0 {
-            gaps.extend(Self::between(next, i64::from(range.first) - 1).0);
+            gaps.extend(Self::from_bounds(next, i64::from(range.first) - 1).0);
             next = i64::from(range.last) + 1;
         }
-        gaps.extend(Self::between(next, i64::MAX).0);
+        gaps.extend(Self::from_bounds(next, i64::MAX).0);
         Self(gaps)
     }
 
@@ -85,7 +85,7 @@ impl PortSet {
 }
 
 /// Merges sorted ranges that are adjacent or overlap.
-pub(super) fn joined(sorted: Vec<PortRange>) -> Vec<PortRange> {
+pub(super) fn merge_adjacent(sorted: Vec<PortRange>) -> Vec<PortRange> {
     let mut ranges: Vec<PortRange> = Vec::with_capacity(sorted.len());
     for range in sorted {
         match ranges.last_mut() {
@@ -135,7 +135,7 @@ mod tests {
                 ComparisonSign::Greater => port > value,
                 ComparisonSign::GreaterOrEqual => port >= value,
             };
-            let (first, second) = (PortSet::compared(a.0, a.1), PortSet::compared(b.0, b.1));
+            let (first, second) = (PortSet::from_comparison(a.0, a.1), PortSet::from_comparison(b.0, b.1));
             let both = first.intersection(&second);
             let listed = PortSet::from_ports(list.iter().copied());
             for near in [a.1, b.1, 1, 65535, list.first().copied().unwrap_or(7)] {
@@ -151,9 +151,9 @@ mod tests {
 
     #[test]
     fn every_port_is_no_qualifier() {
-        assert_eq!(PortSet::compared(ComparisonSign::GreaterOrEqual, 0).qualifier(), []);
-        assert!(PortSet::compared(ComparisonSign::Less, 0).is_empty());
-        assert!(PortSet::compared(ComparisonSign::Equal, 70000).is_empty());
+        assert_eq!(PortSet::from_comparison(ComparisonSign::GreaterOrEqual, 0).qualifier(), []);
+        assert!(PortSet::from_comparison(ComparisonSign::Less, 0).is_empty());
+        assert!(PortSet::from_comparison(ComparisonSign::Equal, 70000).is_empty());
         let both = PortSet::from_ports([443, 80, 81].into_iter());
         let range = |first, last| PortRange { first, last };
         assert_eq!(both.qualifier(), [range(80, 81), range(443, 443)]);

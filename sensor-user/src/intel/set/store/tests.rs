@@ -66,7 +66,7 @@ fn merge_at_home(
     let (set, new) = (folder.join("set"), folder.join("new"));
     let before = OpenSet::open(&set, With::Identities).ok();
     let out = std::fs::File::create(&new).unwrap();
-    let mut merge = Merge::new(out, before, extent.clone(), at(now)).without(&own);
+    let mut merge = Merge::new(out, before, extent.clone(), at(now)).without_addresses(&own);
     for entry in entries {
         merge.push(entry);
     }
