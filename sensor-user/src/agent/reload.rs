@@ -1,6 +1,6 @@
 //! Reload of the configuration while the agent runs (SIGHUP).
 //!
-//! The whole configuration is read and checked before any of it is applied: an invalid configuration
+//! The whole configuration is read and checked before any part is applied: an invalid configuration
 //! changes nothing, and the agent is DEGRADED until a reload succeeds.
 
 use std::path::PathBuf;

@@ -42,7 +42,7 @@ pub(crate) struct Sensor {
     ingest: Ingest,
     /// The NAT tracker, or the reason why it is off.
     nat: Result<NatTracker, String>,
-    /// Why NAT mappings are unavailable although it is on, if so.
+    /// Reason why NAT mappings are unavailable although the tracker is on, if they are.
     nat_unavailable: Option<String>,
     scanner: SocketScanner,
     /// Result of a socket scan, until the ring buffer has been drained.
@@ -156,7 +156,7 @@ impl Sensor {
         tables
     }
 
-    /// Why NAT mappings are unavailable, if they are.
+    /// Reason why NAT mappings are unavailable, if they are.
     pub(crate) fn nat_unavailable(&self) -> Option<String> {
         match &self.nat {
             Ok(_) => self.nat_unavailable.clone(),

@@ -70,7 +70,7 @@ impl Network {
                     network.v4_masks.push(mask(*prefix).to_string());
                 }
                 InterfaceAddress::Ip(IpAddr::V6(address), _) => {
-                    network.v6.push(address.to_string())
+                    network.v6.push(address.to_string());
                 }
                 // A VLAN interface has the hardware address of its parent interface.
                 InterfaceAddress::Mac(mac) if !network.macs.contains(mac) => {
