@@ -31,7 +31,7 @@ use crate::telemetry::control::Status;
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::{Exporter, MetricsSource};
 
-/// Interval at which the GeoIP database is checked for a replacement.
+/// Interval at which the `GeoIP` database is checked for a replacement.
 const GEOIP_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The stages after the connection table.
@@ -151,7 +151,7 @@ pub(super) fn watchdog(
     Watchdog::new(Arc::clone(notifier), heartbeat.clone(), text).run()
 }
 
-/// Reloads the GeoIP database, if there is one, when its file was replaced; outside of the pipeline thread.
+/// Reloads the `GeoIP` database, if there is one, when its file was replaced; not on the pipeline thread.
 pub(super) async fn refresh_geoip(database: Option<Arc<GeoIpDatabase>>) {
     let Some(database) = database else { return };
     let mut ticks = tokio::time::interval(GEOIP_CHECK_INTERVAL);

@@ -139,7 +139,7 @@ fn feed_query(query: &FeedQuery, add: &mut impl FnMut(String)) {
     match query {
         FeedQuery::Document => {}
         FeedQuery::Taxii(query) if query.collections.is_empty() => {
-            add("all collections".to_owned())
+            add("all collections".to_owned());
         }
         FeedQuery::Taxii(query) => add(format!("collections {}", query.collections.join(" "))),
         FeedQuery::Misp(query) => {
