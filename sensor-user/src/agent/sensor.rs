@@ -16,7 +16,7 @@ use crate::pipeline::aggregate::{
     ListeningSocket, ScanKind, UdpTable,
 };
 use crate::pipeline::canary::{CanaryDetector, CanaryVerdict};
-use crate::pipeline::capture::{Capture, CaptureConfig, CaptureError, LatencyMap, UdpFlows};
+use crate::pipeline::capture::{Capture, CaptureError, LatencyMap, UdpFlows};
 use crate::pipeline::decode;
 use crate::pipeline::decode::{ConnectionLatency, FlowCounts, FlowKey};
 use crate::pipeline::enrich::proc_worker::ProcWorker;
@@ -66,13 +66,7 @@ impl Sensor {
         workers: &Workers,
         stats: &Arc<Stats>,
     ) -> Result<Self, CaptureError> {
-        let capture = Capture::open(&CaptureConfig {
-            ring_bytes: config.capture.ring_bytes,
-            udp_flows: config.capture.udp_flows,
-            object: config.capture.object.clone(),
-            btf: config.capture.btf.clone(),
-            disable: config.capture.disable.clone(),
-        })?;
+        let capture = Capture::open(&config.capture)?;
         let (proc_root, passwd) = (Path::new("/proc"), Path::new("/etc/passwd"));
         let mut enricher =
             Enricher::new(proc_root, passwd, config.max_processes, Arc::clone(stats));

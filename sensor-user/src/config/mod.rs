@@ -23,9 +23,7 @@ pub mod values;
 
 pub use error::ConfigError;
 pub use file::SERVICE_FILE;
-pub use model::{
-    AgentConfig, AllowConfig, CaptureConfig, Config, DedupConfig, HealthConfig, RowsConfig,
-};
+pub use model::{AgentConfig, AllowConfig, Config, DedupConfig, HealthConfig, RowsConfig};
 pub use reader::Problem;
 pub use source::Source;
 

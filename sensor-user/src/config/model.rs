@@ -9,6 +9,7 @@ use crate::deliver::SinkConfig;
 use crate::deliver::spool::SpoolConfig;
 use crate::intel::FeedConfig;
 use crate::inventory::AzureConfig;
+use crate::pipeline::capture::CaptureConfig;
 use crate::pipeline::history::HistoryConfig;
 use crate::telemetry::log::LogTarget;
 use crate::telemetry::metrics::MetricsConfig;
@@ -91,43 +92,6 @@ impl AgentConfig {
         let usual = || self.state_dir.join("netsensor.sock");
         self.control_socket.clone().unwrap_or_else(usual)
     }
-}
-
-/// `[capture]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CaptureConfig {
-    /// Size of the ring between kernel and agent, bytes; a power of two.
-    pub ring_bytes: u32,
-    /// A BPF object to load in place of the built-in one.
-    pub object: Option<PathBuf>,
-    /// A description of the kernel's types (BTF) in place of the kernel's own.
-    pub btf: Option<PathBuf>,
-    /// Programs that are not attached, by their names in the object.
-    pub disable: Vec<String>,
-    /// Of a million records of the kernel, how many are dropped before they are read
-    /// (`--simulate-drops`; not in the file).
-    pub drops_per_million: u32,
-    /// Whether the kernel's connection tracking is asked for translated addresses.
-    pub conntrack: bool,
-    /// Time between two looks at what is open.
-    pub scan_interval: Duration,
-    /// UDP flows that are counted in the kernel at once at most.
-    pub udp_flows: u32,
-    /// A UDP flow without a datagram for this long is over.
-    pub udp_idle: Duration,
-}
-
-impl CaptureConfig {
-    /// Ring size unless set: 4 MiB.
-    pub const RING_BYTES: u32 = sensor_ebpf::maps::RECORDS_BYTES;
-    /// Time between two looks unless set: a minute, as rows have.
-    pub const SCAN_INTERVAL: Duration = Duration::from_mins(1);
-    /// UDP flows unless set: 65,536, about 10 MB of the kernel's memory.
-    pub const UDP_FLOWS: u32 = sensor_ebpf::maps::UDP_FLOWS_MAX;
-    /// Idle time of a UDP flow unless set: 60 s.
-    pub const UDP_IDLE: Duration = Duration::from_mins(1);
-    pub(super) const MIN_RING: u64 = 64 << 10;
-    pub(super) const MAX_RING: u64 = 1 << 30;
 }
 
 /// `[dedup]`.

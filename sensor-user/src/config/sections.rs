@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::reader::Section;
 use super::values;
-use super::{AgentConfig, AllowConfig, CaptureConfig, DedupConfig, HealthConfig, RowsConfig};
+use super::{AgentConfig, AllowConfig, DedupConfig, HealthConfig, RowsConfig};
 use crate::base::clock::signed;
 use crate::deliver::spool::SpoolConfig;
 use crate::inventory::{AzureConfig, ImdsMode};
+use crate::pipeline::capture::CaptureConfig;
 use crate::pipeline::enrich::DnsCache;
 use crate::pipeline::history::HistoryConfig;
 use crate::telemetry::log::LogTarget;
@@ -74,7 +75,8 @@ pub(super) fn log(mut section: Section<'_, '_>) -> LogTarget {
 /// `[capture]`.
 pub(super) fn capture(mut section: Section<'_, '_>) -> CaptureConfig {
     let ring_bytes = section.read("ring_bytes", |value| {
-        let bytes = values::size(CaptureConfig::MIN_RING..=CaptureConfig::MAX_RING)(value)?;
+        let bytes =
+            values::size(CaptureConfig::RING_BYTES_MIN..=CaptureConfig::RING_BYTES_MAX)(value)?;
         let small = u32::try_from(bytes).ok().filter(|bytes| bytes.is_power_of_two());
         small.ok_or_else(|| {
             format!(

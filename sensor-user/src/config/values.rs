@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::reader::hint;
 use crate::intel::FeedSource;
-use crate::pipeline::capture::PROGRAMS;
+use crate::pipeline::capture::programs;
 
 /// Text.
 pub(super) fn text(value: &DeValue<'_>) -> Result<String, String> {
@@ -167,10 +167,10 @@ fn short(path: PathBuf) -> Result<PathBuf, String> {
 /// One of the BPF programs, by its name.
 pub(super) fn program(value: &DeValue<'_>) -> Result<String, String> {
     let name = text(value)?;
-    if PROGRAMS.contains(&name.as_str()) {
+    if programs().any(|program| program == name) {
         return Ok(name);
     }
-    Err(format!("{name:?} is not a program; {}", hint(&name, &PROGRAMS)))
+    Err(format!("{name:?} is not a program; {}", hint(&name, &programs().collect::<Vec<_>>())))
 }
 
 /// An absolute path.

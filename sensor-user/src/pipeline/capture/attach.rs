@@ -48,8 +48,24 @@ pub(super) enum Attach {
     CgroupSockAddr,
 }
 
-/// A program, its hook as shown to operators, and how it is attached.
-pub(super) type Candidate = (&'static str, &'static str, Attach);
+/// A program that may be attached.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) program: &'static str,
+    /// Hook, as shown to operators.
+    hook: &'static str,
+    pub(super) attach: Attach,
+}
+
+impl Candidate {
+    pub(super) const fn new(program: &'static str, hook: &'static str, attach: Attach) -> Self {
+        Self { program, hook, attach }
+    }
+
+    fn with_state(&self, state: HookState) -> Hook {
+        Hook { program: self.program, attach: self.hook, state }
+    }
+}
 
 /// Attaches programs of a loaded object.
 pub(super) struct Attacher<'a> {
@@ -70,17 +86,18 @@ impl Attacher<'_> {
     }
 
     pub(super) fn try_one(&mut self, candidate: &Candidate) -> Hook {
-        if self.disable.iter().any(|name| name == candidate.0) {
+        if self.disable.iter().any(|name| name == candidate.program) {
             return off(candidate, "disabled by the configuration");
         }
         match self.load_and_attach(candidate) {
-            Ok(()) => hook(candidate, HookState::On),
+            Ok(()) => candidate.with_state(HookState::On),
             Err(reason) => off(candidate, &reason),
         }
     }
 
     /// Attaches a program. The program owns the link, and lives as long as the object.
-    fn load_and_attach(&mut self, &(name, _, attach): &Candidate) -> Result<(), String> {
+    fn load_and_attach(&mut self, candidate: &Candidate) -> Result<(), String> {
+        let &Candidate { program: name, attach, .. } = candidate;
         let program = self
             .ebpf
             .program_mut(name)
@@ -116,8 +133,10 @@ impl Attacher<'_> {
     }
 }
 
-/// A link to a cgroup always permits others: programs of other software run as well, whether they were
-/// attached before or after. (`Single` stands for no flags; a link takes none.)
+/// Attaches a program to a cgroup by a link (`cgroup_bpf_link_attach` in `kernel/bpf/cgroup.c`).
+///
+/// A link always permits others: programs of other software run as well, whether they were attached before
+/// or after. (`Single` stands for no flags; a link takes none.)
 fn attach_to_cgroup(
     program: &mut Program,
     attach: Attach,
@@ -173,16 +192,12 @@ fn innermost_cause<'e>(
     causes(error).last().unwrap_or(error)
 }
 
-fn hook(&(program, attach, _): &Candidate, state: HookState) -> Hook {
-    Hook { program, attach, state }
-}
-
 pub(super) fn off(candidate: &Candidate, reason: &str) -> Hook {
-    hook(candidate, HookState::Off(reason.to_owned()))
+    candidate.with_state(HookState::Off(reason.to_owned()))
 }
 
 pub(super) fn not_needed(candidate: &Candidate) -> Hook {
-    hook(candidate, HookState::NotNeeded)
+    candidate.with_state(HookState::NotNeeded)
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! Conntrack: what the kernel's connection tracking knows of one connection, by netlink.
+//! Conntrack: queries the kernel's connection tracking for one connection, over netlink.
 //!
-//! One connection is asked for at a time (`IPCTNL_MSG_CT_GET` of `linux/netfilter/nfnetlink_conntrack.h`;
-//! the kernel answers within the call). Events would tell of every forwarded packet's connection
-//! too, and since Linux 5.19 of the namespaces that have a listener of their own only.
+//! Each request is for one connection: `IPCTNL_MSG_CT_GET` of
+//! [nfnetlink_conntrack.h](https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/netfilter/nfnetlink_conntrack.h).
+//! The kernel responds within the call to `send` (`ctnetlink_get_conntrack` in
+//! `net/netfilter/nf_conntrack_netlink.c`). Events are no alternative: they report the connections of all
+//! forwarded packets too, and since Linux 5.19 only those of namespaces that have a listener of their own.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -26,42 +28,43 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::protocol::Protocol;
 
-/// How many connections the calling thread's network namespace tracks.
+/// Number of connections that the calling thread's network namespace tracks
+/// ([nf_conntrack-sysctl](https://docs.kernel.org/networking/nf_conntrack-sysctl.html)).
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
-/// Bytes of an answer at most; one connection takes some 400.
-const ANSWER_BYTES: usize = 8192;
+/// Maximum number of bytes of a response; one connection takes some 400.
+const RESPONSE_BYTES: usize = 8192;
 
-/// One direction of a connection.
+/// One direction of a connection, `struct nf_conntrack_tuple` of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuple {
-    /// Transport.
+    /// Transport protocol.
     pub protocol: Protocol,
-    /// From.
+    /// Address and port of the sender.
     pub source: SocketAddr,
-    /// To.
+    /// Address and port of the receiver.
     pub destination: SocketAddr,
 }
 
-/// Why the kernel's table cannot be asked.
+/// Why the kernel's table cannot be queried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConntrackError {
-    /// The module is not there.
+    /// The kernel module is missing.
     #[error("nf_conntrack is not loaded")]
     Absent,
-    /// The kernel refuses.
+    /// The kernel refuses the query.
     #[error("conntrack: {0}; it takes CAP_NET_ADMIN")]
     Refused(Errno),
-    /// The answer is none that this agent understands.
-    #[error("conntrack: answer of {bytes} bytes not understood: {detail}")]
-    Answer {
-        /// Its size.
+    /// The response cannot be parsed.
+    #[error("conntrack: invalid response of {bytes} bytes: {detail}")]
+    Response {
+        /// Size of the response.
         bytes: usize,
-        /// What the parser says.
+        /// Error of the parser.
         detail: String,
     },
 }
 
-/// A socket to the table of one network namespace: that of the thread that opened it.
+/// A socket to the table of one network namespace: that of the thread which opened the socket.
 #[derive(Debug)]
 pub struct Conntrack {
     socket: OwnedFd,
@@ -69,7 +72,7 @@ pub struct Conntrack {
     buffer: Vec<u8>,
 }
 
-/// Connections that the calling thread's network namespace tracks; 0 where no rule needs them.
+/// Number of connections that the calling thread's network namespace tracks; 0 if no rule requires tracking.
 pub fn tracked_connections() -> Result<u64, ConntrackError> {
     let mut text = String::new();
     let mut file = File::open(COUNT).map_err(|_absent| ConntrackError::Absent)?;
@@ -88,42 +91,43 @@ impl Conntrack {
         )
         .map_err(ConntrackError::Refused)?;
         connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(ConntrackError::Refused)?;
-        Ok(Self { socket, sequence: 0, buffer: vec![0; ANSWER_BYTES] })
+        Ok(Self { socket, sequence: 0, buffer: vec![0; RESPONSE_BYTES] })
     }
 
-    /// Whether the kernel answers at all.
+    /// Checks that the kernel responds to queries.
     pub fn check(&mut self) -> Result<(), ConntrackError> {
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let tuple = Tuple { protocol: Protocol::Tcp, source: nowhere, destination: nowhere };
+        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+        let tuple =
+            Tuple { protocol: Protocol::Tcp, source: unspecified, destination: unspecified };
         self.other_direction(&tuple).map(drop)
     }
 
-    /// The connection of which `tuple` is one direction, as its other direction; `None` where
-    /// there is no such connection.
+    /// Returns the other direction of the connection that has `tuple` as one direction; `None` if there is no
+    /// such connection.
     ///
-    /// Without translation that is `tuple` turned round. With it, its source is the end that
-    /// `tuple`'s packets really go to, and its destination the end that they seem to come from.
+    /// Without NAT it is `tuple` reversed. With NAT, its source is the actual receiver of the packets of
+    /// `tuple`, and its destination is their sender as the receiver has it.
     pub fn other_direction(&mut self, tuple: &Tuple) -> Result<Option<Tuple>, ConntrackError> {
         self.sequence = self.sequence.wrapping_add(1);
-        let question = question(tuple, self.sequence);
         let fd = self.socket.as_raw_fd();
-        send(fd, &question, MsgFlags::empty()).map_err(ConntrackError::Refused)?;
+        send(fd, &request(tuple, self.sequence), MsgFlags::empty())
+            .map_err(ConntrackError::Refused)?;
         loop {
             let bytes = match recv(fd, &mut self.buffer, MsgFlags::empty()) {
                 Err(Errno::EINTR) => continue,
                 read => read.map_err(ConntrackError::Refused)?,
             };
-            let answer = self.buffer.get(..bytes).unwrap_or_default();
-            let message = NetlinkMessage::<NetfilterMessage>::deserialize(answer)
-                .map_err(|error| ConntrackError::Answer { bytes, detail: error.to_string() })?;
+            let response = self.buffer.get(..bytes).unwrap_or_default();
+            let message = NetlinkMessage::<NetfilterMessage>::deserialize(response)
+                .map_err(|error| ConntrackError::Response { bytes, detail: error.to_string() })?;
             if message.header.sequence_number == self.sequence {
-                return found(message.payload, tuple);
+                return other_tuple(message.payload, tuple);
             }
         }
     }
 }
 
-fn question(tuple: &Tuple, sequence: u32) -> Vec<u8> {
+fn request(tuple: &Tuple, sequence: u32) -> Vec<u8> {
     let family = match tuple.source.ip() {
         IpAddr::V4(_) => NetfilterProtoFamily::IPv4,
         IpAddr::V6(_) => NetfilterProtoFamily::IPv6,
@@ -157,9 +161,9 @@ fn question(tuple: &Tuple, sequence: u32) -> Vec<u8> {
     bytes
 }
 
-fn found(
+fn other_tuple(
     payload: NetlinkPayload<NetfilterMessage>,
-    asked: &Tuple,
+    requested: &Tuple,
 ) -> Result<Option<Tuple>, ConntrackError> {
     let message = match payload {
         NetlinkPayload::InnerMessage(message) => message,
@@ -177,11 +181,11 @@ fn found(
     };
     let mut both = attributes.iter().filter_map(|attribute| match attribute {
         ConntrackAttribute::CtaTupleOrig(parts) | ConntrackAttribute::CtaTupleReply(parts) => {
-            tuple(parts, asked.protocol)
+            tuple(parts, requested.protocol)
         }
         _ => None,
     });
-    Ok(both.find(|tuple| tuple != asked))
+    Ok(both.find(|tuple| tuple != requested))
 }
 
 fn tuple(parts: &[TupleAttribute], protocol: Protocol) -> Option<Tuple> {

@@ -1,4 +1,9 @@
 //! The hooks by subject, and the fallback of each where a kernel refuses it.
+//!
+//! Program types: [tp_btf and raw tracepoints](https://docs.ebpf.io/linux/program-type/BPF_PROG_TYPE_RAW_TRACEPOINT/)
+//! ([tracepoints](https://docs.kernel.org/trace/tracepoints.html) of `include/trace/events/`),
+//! [fexit](https://docs.ebpf.io/linux/program-type/BPF_PROG_TYPE_TRACING/), and
+//! [kretprobe](https://docs.kernel.org/trace/kprobes.html).
 
 use aya::{Btf, Ebpf};
 use sensor_ebpf::offsets::Offset;
@@ -49,49 +54,30 @@ impl Hooks {
 }
 
 /// Names of all programs that may be attached.
-pub const PROGRAMS: [&str; 28] = [
-    "inet_sock_set_state_btf",
-    "inet_sock_set_state_raw",
-    "inet_sock_set_state_classic",
-    "inet_csk_accept_fexit4",
-    "inet_csk_accept_fexit2",
-    "inet_csk_accept_kretprobe",
-    "sock_recv_length",
-    "sock_send_length",
-    "tcp_rcv_space_adjust",
-    "socket_write",
-    "socket_read",
-    "tcp_v4_connect_fexit",
-    "tcp_v6_connect_fexit",
-    "sched_process_exec",
-    "sched_process_fork",
-    "sched_process_exit",
-    "cgroup_mkdir",
-    "udp_egress",
-    "udp_ingress",
-    "udp_post_bind4",
-    "udp_post_bind6",
-    "udp_release",
-    "udp_connect4",
-    "udp_connect6",
-    "udp_sendmsg4",
-    "udp_sendmsg6",
-    "udp_recvmsg4",
-    "udp_recvmsg6",
-];
+pub fn programs() -> impl Iterator<Item = &'static str> {
+    TCP_STATE
+        .iter()
+        .chain(&accept_hooks::ACCEPT)
+        .chain(&accept_hooks::IO)
+        .chain(&CONNECT_FAILURE)
+        .chain(&PROCESS)
+        .chain(udp_hooks::CANDIDATES.into_iter().flatten())
+        .map(|candidate| candidate.program)
+}
 
+/// TCP state changes, best first: the tracepoint of `inet_sk_state_store` in `net/ipv4/af_inet.c`.
 const TCP_STATE: [Candidate; 3] = [
-    (
+    Candidate::new(
         "inet_sock_set_state_btf",
         "tp_btf inet_sock_set_state",
         Attach::BtfTracepoint("inet_sock_set_state"),
     ),
-    (
+    Candidate::new(
         "inet_sock_set_state_raw",
         "raw tracepoint inet_sock_set_state",
         Attach::RawTracepoint("inet_sock_set_state"),
     ),
-    (
+    Candidate::new(
         "inet_sock_set_state_classic",
         "tracepoint sock:inet_sock_set_state",
         Attach::Tracepoint("sock", "inet_sock_set_state"),
@@ -99,31 +85,36 @@ const TCP_STATE: [Candidate; 3] = [
 ];
 
 const CONNECT_FAILURE: [Candidate; 2] = [
-    ("tcp_v4_connect_fexit", "fexit tcp_v4_connect", Attach::FExit("tcp_v4_connect")),
-    ("tcp_v6_connect_fexit", "fexit tcp_v6_connect", Attach::FExit("tcp_v6_connect")),
+    Candidate::new("tcp_v4_connect_fexit", "fexit tcp_v4_connect", Attach::FExit("tcp_v4_connect")),
+    Candidate::new("tcp_v6_connect_fexit", "fexit tcp_v6_connect", Attach::FExit("tcp_v6_connect")),
 ];
 
+/// Tracepoints of `include/trace/events/sched.h` and `cgroup.h`.
 const PROCESS: [Candidate; 4] = [
-    (
+    Candidate::new(
         "sched_process_exec",
         "raw tracepoint sched_process_exec",
         Attach::RawTracepoint("sched_process_exec"),
     ),
-    (
+    Candidate::new(
         "sched_process_fork",
         "raw tracepoint sched_process_fork",
         Attach::RawTracepoint("sched_process_fork"),
     ),
-    (
+    Candidate::new(
         "sched_process_exit",
         "raw tracepoint sched_process_exit",
         Attach::RawTracepoint("sched_process_exit"),
     ),
-    ("cgroup_mkdir", "raw tracepoint cgroup_mkdir", Attach::RawTracepoint("cgroup_mkdir")),
+    Candidate::new(
+        "cgroup_mkdir",
+        "raw tracepoint cgroup_mkdir",
+        Attach::RawTracepoint("cgroup_mkdir"),
+    ),
 ];
 
 /// Attaches the programs that this kernel permits, process hooks first: a connection must never be seen
-/// before its process can be.
+/// before its process is.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: Option<&Btf>,
@@ -150,7 +141,7 @@ fn attach_tcp_state(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hoo
             if done {
                 return not_needed(candidate);
             }
-            let classic = matches!(candidate.2, Attach::Tracepoint(..));
+            let classic = matches!(candidate.attach, Attach::Tracepoint(..));
             if !classic && !with_offsets {
                 return off(candidate, "needs BTF");
             }

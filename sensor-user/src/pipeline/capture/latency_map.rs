@@ -1,4 +1,4 @@
-//! `LatencyMap`: the kernel's counts of request and answer, read one by one by cookie.
+//! `LatencyMap`: the kernel's response latency counts, read one at a time by socket cookie.
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError};
@@ -7,7 +7,7 @@ use sensor_ebpf::maps::{LATENCY, LATENCY_EPOCH};
 
 use super::error::{CaptureError, bad_map};
 
-/// The map of turns, and the epoch in which they are counted.
+/// The map of response latency, and the epoch in which responses are counted.
 pub struct LatencyMap {
     latency: HashMap<MapData, u64, [u8; CONNECTION_LATENCY_LEN]>,
     kernel_epoch: Array<MapData, u32>,
@@ -21,7 +21,7 @@ impl std::fmt::Debug for LatencyMap {
 }
 
 impl LatencyMap {
-    /// Takes the maps out of the object, and begins the first epoch.
+    /// Takes the maps out of the loaded object, and starts the first epoch.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, CaptureError> {
         let mut map = |name| ebpf.take_map(name).ok_or_else(|| bad_map(name, None));
         let (latency, epoch) = (map(LATENCY)?, map(LATENCY_EPOCH)?);
@@ -33,25 +33,25 @@ impl LatencyMap {
         Ok(map)
     }
 
-    /// Ends the epoch and begins the next one; gives the number of the one that ended.
+    /// Starts the next epoch. Returns the number of the epoch that ended; 0 if the map cannot be written.
     pub fn begin_epoch(&mut self) -> u32 {
         let next = self.epoch.saturating_add(1);
         match self.kernel_epoch.set(0, next, 0) {
             Ok(()) => std::mem::replace(&mut self.epoch, next),
             Err(error) => {
-                tracing::debug!(%error, "epoch of turns not begun");
+                tracing::debug!(%error, "cannot start a latency epoch");
                 0
             }
         }
     }
 
-    /// The bytes of a connection's turns; `None` where there were none.
+    /// Latency of a connection, encoded; `None` if it had no responses.
     pub fn read(&self, cookie: u64) -> Option<[u8; CONNECTION_LATENCY_LEN]> {
         match self.latency.get(&cookie, 0) {
             Ok(latency) => Some(latency),
             Err(MapError::KeyNotFound) => None,
             Err(error) => {
-                tracing::debug!(%error, "turns not read");
+                tracing::debug!(%error, "cannot read the latency of a connection");
                 None
             }
         }

@@ -1,8 +1,10 @@
-//! `Capture`: the loaded object, its ring and its counters.
+//! `Capture`: the loaded BPF object, its ring buffer and its counters.
+//!
+//! The ring buffer is [BPF_MAP_TYPE_RINGBUF](https://docs.kernel.org/bpf/ringbuf.html).
 
 use std::fmt::Write as _;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
@@ -19,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::accept_hooks;
 use super::attach::{HookState, innermost};
+use super::config::CaptureConfig;
 use super::error::{CaptureError, bad_map};
 use super::hooks::{self, Hooks};
 use super::latency_map::LatencyMap;
@@ -27,26 +30,11 @@ use super::offsets::{KernelTypes, VMLINUX_BTF};
 use super::udp_flows::UdpFlows;
 use crate::base::counters::KernelCounters;
 
-/// The object that belongs to this agent.
+/// The embedded object, built from the sources of this agent.
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!("../../../../sensor-ebpf/object/netsensor.bpf.o");
 
-/// What the operator may set of the kernel half.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CaptureConfig {
-    /// Bytes of the ring: a power of two, at least 64 KiB.
-    pub ring_bytes: u32,
-    /// UDP flows that are counted in the kernel at once at most.
-    pub udp_flows: u32,
-    /// Another object than the embedded one.
-    pub object: Option<PathBuf>,
-    /// Another description of the kernel's types than its own, [`VMLINUX_BTF`].
-    pub btf: Option<PathBuf>,
-    /// Programs that are not attached, out of [`super::hooks::PROGRAMS`].
-    pub disable: Vec<String>,
-}
-
-/// The running kernel half. Dropping it detaches everything.
+/// The loaded and attached BPF programs. They are detached on drop.
 pub struct Capture {
     ring: RingBuf<MapData>,
     counters: PerCpuArray<MapData, u64>,
@@ -58,9 +46,9 @@ pub struct Capture {
     object: String,
     missing: Vec<String>,
     missed_run_counters: MissedRunCounters,
-    /// What [`Self::misses`] came to when the programs were detached.
+    /// Skipped runs at the time when the programs were detached.
     missed_runs: Option<MissedRuns>,
-    /// Keeps programs and links alive.
+    /// Owner of programs and links.
     ebpf: Option<Ebpf>,
 }
 
@@ -71,10 +59,10 @@ impl std::fmt::Debug for Capture {
 }
 
 impl Capture {
-    /// Loads the object and attaches what this kernel allows.
+    /// Loads the object, and attaches the programs that this kernel permits.
     pub fn open(config: &CaptureConfig) -> Result<Self, CaptureError> {
         let btf_path = config.btf.as_deref().unwrap_or_else(|| VMLINUX_BTF.as_ref());
-        let Parsed { types, btf, loader } = parsed(btf_path)?;
+        let ParsedTypes { types, btf, loader } = parse_types(btf_path)?;
         let (mut ebpf, object) = load(config, loader, btf.as_ref(), &types)?;
         let ring = ebpf.take_map(RECORDS).ok_or_else(|| bad_map(RECORDS, None))?;
         let ring = RingBuf::try_from(ring).map_err(|error| bad_map(RECORDS, Some(error)))?;
@@ -90,7 +78,7 @@ impl Capture {
             UdpFlows::try_from(udp_flows).map_err(|error| bad_map(UDP_FLOWS, Some(error)))?;
         let latency = LatencyMap::take(&mut ebpf)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(CaptureError::Wait)?;
-        // Edge-triggered: only the forced wake-ups of a ring that fills too fast end the wait.
+        // Edge-triggered: only the forced wakeups of a ring buffer that fills too fast end the wait.
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
         epoll.add(&ring, event).map_err(CaptureError::Wait)?;
         let hooks = hooks::attach(&mut ebpf, btf.as_ref(), &types, &config.disable);
@@ -106,7 +94,7 @@ impl Capture {
             latency,
             epoll,
             missing: types.missing,
-            missed_run_counters: MissedRunCounters::of(&ebpf, &hooks),
+            missed_run_counters: MissedRunCounters::open(&ebpf, &hooks),
             hooks,
             object,
             missed_runs: None,
@@ -114,36 +102,35 @@ impl Capture {
         })
     }
 
-    /// What is attached and what is not.
+    /// State of all hooks.
     pub const fn hooks(&self) -> &Hooks {
         &self.hooks
     }
 
-    /// The first digits of the SHA-256 of the object.
+    /// First digits of the SHA-256 of the object.
     pub fn object(&self) -> &str {
         &self.object
     }
 
-    /// Structure members that this kernel does not have.
+    /// Structure members that this kernel lacks.
     pub fn missing_members(&self) -> &[String] {
         &self.missing
     }
 
-    /// The counts of UDP flows.
+    /// The map of UDP flows.
     pub const fn udp_flows(&mut self) -> &mut UdpFlows {
         &mut self.udp_flows
     }
 
-    /// The turns of TCP connections.
+    /// The map of response latency.
     pub const fn latency(&mut self) -> &mut LatencyMap {
         &mut self.latency
     }
 
-    /// Hands the records that wait in the ring to `each`, oldest first, `most` of them at most;
-    /// gives their number.
-    pub fn drain(&mut self, most: u32, mut each: impl FnMut(&[u8])) -> u32 {
+    /// Passes at most `max` records of the ring buffer to `each`, oldest first. Returns their number.
+    pub fn drain(&mut self, max: u32, mut each: impl FnMut(&[u8])) -> u32 {
         let mut records = 0;
-        while records < most
+        while records < max
             && let Some(record) = self.ring.next()
         {
             each(&record);
@@ -152,25 +139,25 @@ impl Capture {
         records
     }
 
-    /// Sleeps for `limit`, or until the ring is so full that it must be drained now.
+    /// Waits for `limit`, or until the ring buffer is so full that it must be drained now.
     pub fn wait(&self, limit: Duration) {
         let limit = EpollTimeout::try_from(limit).unwrap_or(EpollTimeout::ZERO);
-        // A signal ends the wait early, which does no harm.
+        // A signal may end the wait early, which is harmless.
         let _interrupted = self.epoll.wait(&mut [EpollEvent::empty()], limit);
     }
 
-    /// Sleeps for `limit`, or until there is a record.
+    /// Waits for `limit`, or until there is a record.
     pub fn sleep(&mut self, limit: Duration) -> Result<(), CaptureError> {
         self.reader_asleep.set(0, 1, 0).map_err(|error| bad_map(READER_ASLEEP, Some(error)))?;
-        // A record that came before the flag was set is seen at once: this is level-triggered.
+        // poll is level-triggered: it returns at once if a record arrived before the flag was set.
         let mut ring = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
         let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-        // A signal ends the sleep early, which does no harm.
+        // A signal may end the wait early, which is harmless.
         let _interrupted = poll(&mut ring, limit);
         Ok(())
     }
 
-    /// Detaches every program. What is in the ring stays to be drained, the counters to be read.
+    /// Detaches every program. The ring buffer can still be drained, and the counters read.
     pub fn detach(&mut self) {
         self.missed_runs = Some(self.missed_run_counters.read());
         self.ebpf = None;
@@ -206,31 +193,31 @@ impl Capture {
     }
 }
 
-/// What comes of the kernel's types.
-struct Parsed {
+/// Types of the kernel, and a loader that uses them.
+struct ParsedTypes {
     types: KernelTypes,
     btf: Option<Btf>,
     loader: EbpfLoader<'static>,
 }
 
-/// Reads the kernel's types. That takes some 40 MiB for a moment, in small pieces: on a thread of
-/// its own they are in an arena of their own, which the allocator gives back. Between those of the
-/// agent they would leave holes that stay.
-fn parsed(btf_path: &Path) -> Result<Parsed, CaptureError> {
+/// Reads the kernel's types. They take some 40 MiB for a moment, in small allocations. A separate thread has a
+/// separate arena, which the allocator releases; in the arena of the agent, the allocations would leave
+/// permanent holes.
+fn parse_types(btf_path: &Path) -> Result<ParsedTypes, CaptureError> {
     on_own_thread(|| {
         let types = KernelTypes::read(btf_path).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the kernel's types are not known");
+            tracing::warn!(%error, "the kernel's types are unknown");
             KernelTypes::unknown()
         });
-        // A new loader parses the kernel's own file, whatever it is told to use then.
+        // A new loader parses the kernel's own file, also if another one is set later.
         let mut loader = EbpfLoader::new();
         loader.btf(None);
         let btf = Btf::parse_file(btf_path, Endianness::default()).ok();
-        Parsed { types, btf, loader }
+        ParsedTypes { types, btf, loader }
     })
 }
 
-/// Runs `work` on a thread that ends with it.
+/// Runs `work` on a new thread, and waits for it.
 fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, CaptureError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("types".to_owned());
@@ -247,7 +234,7 @@ fn load(
 ) -> Result<(Ebpf, String), CaptureError> {
     let wake_at = config.ring_bytes / 4;
     let coarse_time = u32::from(has_coarse_time());
-    let result_register = accept_hooks::RESULT_REGISTER_AT.unwrap_or(MISSING);
+    let result_register = accept_hooks::RESULT_REGISTER_OFFSET.unwrap_or(MISSING);
     let mut loader: EbpfLoader<'_> = loader;
     loader
         .btf(btf)
@@ -274,7 +261,7 @@ fn load(
     Ok((ebpf, digest))
 }
 
-/// Tells an object from others, for people.
+/// Short hash of an object, by which operators can identify it.
 fn digest(object: &[u8]) -> String {
     let digest = Sha256::digest(object);
     digest.iter().take(6).fold(String::new(), |mut text, byte| {
@@ -283,7 +270,7 @@ fn digest(object: &[u8]) -> String {
     })
 }
 
-/// Whether the kernel has `bpf_ktime_get_coarse_ns`.
+/// True if the kernel has `bpf_ktime_get_coarse_ns` (v5.11).
 fn has_coarse_time() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 11, 0))
 }

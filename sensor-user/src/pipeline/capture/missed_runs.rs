@@ -1,7 +1,10 @@
-//! Runs of our programs that the kernel left out: it does not run a program that it finds running on
-//! the same CPU, as when an interrupt changes a socket while the program works for another one.
-//! It counts them (`recursion_misses`, v5.12 and later) and shows the count in the `fdinfo` of the
-//! program's descriptor.
+//! Runs of the agent's programs that the kernel skipped.
+//!
+//! The kernel does not run a program that is running on the same CPU already, such as when an interrupt
+//! changes a socket while the program runs for another one (`__bpf_prog_enter` in
+//! [kernel/bpf/trampoline.c](https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/trampoline.c)). It counts
+//! these runs (`recursion_misses`, v5.12 and later), and shows the count in the `fdinfo` of the program's file
+//! descriptor.
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -15,22 +18,22 @@ use super::hooks::Hooks;
 /// Field of `/proc/self/fdinfo/N`, `bpf_prog_show_fdinfo` in `kernel/bpf/syscall.c`.
 const FIELD: &str = "recursion_misses:";
 
-/// Runs that were left out, by what the program tells of.
+/// Numbers of skipped runs, by subject of the program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MissedRuns {
-    /// Of the programs that tell of TCP.
+    /// Skipped runs of the programs for TCP.
     pub tcp: u64,
-    /// Of those that tell of processes.
+    /// Skipped runs of the programs for processes.
     pub process: u64,
-    /// Of those that tell of UDP.
+    /// Skipped runs of the programs for UDP.
     pub udp: u64,
 }
 
-/// Bytes of an `fdinfo` that are read; it has some 300.
+/// Maximum number of bytes read from an `fdinfo`; it has some 300.
 const FDINFO_MAX: usize = 1024;
 
-/// Where the count of each attached program stands: files that are opened once, and written anew by
-/// the kernel each time that they are read from their beginning.
+/// The `fdinfo` of each attached program. The files are opened once: the kernel generates their text at each
+/// read from offset 0.
 #[derive(Debug, Default)]
 pub(super) struct MissedRunCounters {
     tcp: Vec<File>,
@@ -39,8 +42,8 @@ pub(super) struct MissedRunCounters {
 }
 
 impl MissedRunCounters {
-    /// Of what is attached; it must stay loaded while this is read.
-    pub(super) fn of(ebpf: &Ebpf, hooks: &Hooks) -> Self {
+    /// Opens the counters of the attached programs, which must stay loaded until the last read.
+    pub(super) fn open(ebpf: &Ebpf, hooks: &Hooks) -> Self {
         let files = |hooks: &[Hook]| -> Vec<File> {
             let on = hooks.iter().filter(|hook| hook.state == HookState::On);
             on.filter_map(|hook| fdinfo(ebpf, hook.program)).collect()
@@ -53,7 +56,7 @@ impl MissedRunCounters {
         }
     }
 
-    /// The counts as they stand; 0 where the kernel does not tell.
+    /// Current counts; 0 on kernels without them.
     pub(super) fn read(&self) -> MissedRuns {
         let mut text = [0; FDINFO_MAX];
         let mut sum = |files: &[File]| -> u64 {

@@ -1,18 +1,18 @@
-//! Offsets of kernel structure members, from `/sys/kernel/btf/vmlinux`.
+//! Offsets of kernel structure members, from `/sys/kernel/btf/vmlinux`
+//! ([BTF](https://docs.kernel.org/bpf/btf.html)).
 //!
-//! Programs are not relocated (Rust emits no CO-RE): the agent resolves each member that they name
-//! and hands the table over at load. A member that is not there stays [`MISSING`]; its name is
-//! kept, so that what is lacking can be said.
+//! Programs are not relocated (Rust emits no CO-RE): the agent resolves each member that they read, and passes
+//! the table at load. An absent member stays [`MISSING`]; its name is kept for the report of missing members.
 
 use std::path::{Path, PathBuf};
 
 use btf_rs::{Backend, Btf, BtfType, Member, Type};
 use sensor_ebpf::offsets::{MEMBERS, MISSING, OFFSET_COUNT};
 
-/// Where the kernel describes its types.
+/// Path of the kernel's own type information (BTF).
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// Why there are no offsets at all.
+/// Error of reading BTF: no offset is known.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "kernel type information {}: {detail}; without it byte counts, executables and arguments are \
@@ -21,18 +21,18 @@ pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 )]
 pub struct BtfError {
     path: PathBuf,
-    /// The reader's own words; its sources only repeat them.
+    /// Error of the parser, without its sources, which only repeat it.
     detail: String,
 }
 
-/// What BTF told about the running kernel.
+/// Facts about the running kernel, from BTF.
 #[derive(Debug, Clone)]
 pub struct KernelTypes {
-    /// One for each of [`MEMBERS`], in bytes, or [`MISSING`].
+    /// Offset of each of [`MEMBERS`], in bytes, or [`MISSING`].
     pub offsets: [u32; OFFSET_COUNT],
     /// Members that this kernel does not have, as `structure.member`.
     pub missing: Vec<String>,
-    /// Parameters of `inet_csk_accept`: 4 up to 6.9, 2 since; `None` when it is not there.
+    /// Number of parameters of `inet_csk_accept`: 4 up to v6.9, 2 since; `None` if it is absent.
     pub accept_parameters: Option<usize>,
 }
 
@@ -41,7 +41,7 @@ impl KernelTypes {
     pub fn read(path: &Path) -> Result<Self, BtfError> {
         let error =
             |error: btf_rs::Error| BtfError { path: path.to_owned(), detail: error.to_string() };
-        // Mapping costs least, and the file in sysfs can be mapped since 6.16 only.
+        // A mapping takes the least memory, but the file in sysfs can be mapped only since v6.16.
         let btf = Btf::from_file_with_backend(path, Backend::Mmap)
             .or_else(|_not_mapped| Btf::from_file(path))
             .map_err(error)?;
@@ -57,18 +57,18 @@ impl KernelTypes {
         Ok(Self { offsets, missing, accept_parameters })
     }
 
-    /// Of a kernel that tells nothing.
+    /// Facts about a kernel without BTF.
     pub fn unknown() -> Self {
         Self { offsets: [MISSING; OFFSET_COUNT], missing: Vec::new(), accept_parameters: None }
     }
 
-    /// Whether a member's offset is known.
+    /// True if the offset of a member is known.
     pub fn has(&self, member: sensor_ebpf::offsets::Offset) -> bool {
         self.offsets.get(member as usize).is_some_and(|offset| *offset != MISSING)
     }
 }
 
-/// Offset of a member path from the start of `structure`, bytes.
+/// Returns the offset of a member path from the start of `structure`, bytes.
 fn member_offset(btf: &Btf, structure: &str, members: &[&str]) -> Option<u32> {
     let types = btf.resolve_types_by_name(structure).ok()?;
     let mut structure = types.into_iter().find_map(|found| match found {
@@ -91,7 +91,7 @@ fn member_offset(btf: &Btf, structure: &str, members: &[&str]) -> Option<u32> {
     }
 }
 
-/// The member called `name` and its bit offset, looking through anonymous structures and unions.
+/// Finds the member `name`, also in anonymous structures and unions, and its bit offset.
 fn find_member(btf: &Btf, structure: &btf_rs::Struct, name: &str) -> Option<(Member, u32)> {
     for member in &structure.members {
         let member_name = btf.resolve_name(member).unwrap_or_default();
@@ -108,7 +108,7 @@ fn find_member(btf: &Btf, structure: &btf_rs::Struct, name: &str) -> Option<(Mem
     None
 }
 
-/// The structure or union that a member is, behind its typedefs and qualifiers.
+/// The structure or union that is the type of a member, without typedefs and qualifiers.
 fn as_structure(btf: &Btf, member: &Member) -> Option<btf_rs::Struct> {
     let mut found = btf.resolve_chained_type(member as &dyn BtfType).ok()?;
     loop {

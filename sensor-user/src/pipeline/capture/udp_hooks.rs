@@ -1,42 +1,56 @@
-//! Where the UDP programs go: to the root of the cgroup v2 hierarchy, so that they see every socket
-//! of the host, in whichever network namespace.
+//! Hooks of UDP. They are attached to the root of the cgroup v2 hierarchy, so that they see every socket of
+//! the host, in all network namespaces.
+//!
+//! Program types: [cgroup_skb](https://docs.ebpf.io/linux/program-type/BPF_PROG_TYPE_CGROUP_SKB/),
+//! [cgroup_sock](https://docs.ebpf.io/linux/program-type/BPF_PROG_TYPE_CGROUP_SOCK/) and
+//! [cgroup_sock_addr](https://docs.ebpf.io/linux/program-type/BPF_PROG_TYPE_CGROUP_SOCK_ADDR/).
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
 
 use aya::programs::CgroupSkbAttachType;
 
 use super::attach::{Attach, Attacher, Candidate, Hook, HookState, not_needed, off};
+use super::cgroup2::cgroup2_mount;
 
 const MOUNTS: &str = "/proc/mounts";
 
-/// Without any of these there is no UDP; with one, one direction alone is counted.
+pub(super) const CANDIDATES: [&[Candidate]; 3] = [&PACKETS, &OWNERS, &SEND];
+
+/// Without both of these there is no UDP; with one of them, one direction alone is counted.
 const PACKETS: [Candidate; 2] = [
-    ("udp_egress", "cgroup_skb egress", Attach::CgroupSkb(CgroupSkbAttachType::Egress)),
-    ("udp_ingress", "cgroup_skb ingress", Attach::CgroupSkb(CgroupSkbAttachType::Ingress)),
+    Candidate::new(
+        "udp_egress",
+        "cgroup_skb egress",
+        Attach::CgroupSkb(CgroupSkbAttachType::Egress),
+    ),
+    Candidate::new(
+        "udp_ingress",
+        "cgroup_skb ingress",
+        Attach::CgroupSkb(CgroupSkbAttachType::Ingress),
+    ),
 ];
 
-/// Each tells more of owners, or of the end of sockets.
+/// Each adds owners of flows, or the end of sockets.
 const OWNERS: [Candidate; 7] = [
-    ("udp_connect4", "cgroup connect4", Attach::CgroupSockAddr),
-    ("udp_connect6", "cgroup connect6", Attach::CgroupSockAddr),
-    ("udp_recvmsg4", "cgroup recvmsg4", Attach::CgroupSockAddr),
-    ("udp_recvmsg6", "cgroup recvmsg6", Attach::CgroupSockAddr),
-    ("udp_post_bind4", "cgroup post_bind4", Attach::CgroupSock),
-    ("udp_post_bind6", "cgroup post_bind6", Attach::CgroupSock),
-    ("udp_release", "cgroup sock_release", Attach::CgroupSock),
+    Candidate::new("udp_connect4", "cgroup connect4", Attach::CgroupSockAddr),
+    Candidate::new("udp_connect6", "cgroup connect6", Attach::CgroupSockAddr),
+    Candidate::new("udp_recvmsg4", "cgroup recvmsg4", Attach::CgroupSockAddr),
+    Candidate::new("udp_recvmsg6", "cgroup recvmsg6", Attach::CgroupSockAddr),
+    Candidate::new("udp_post_bind4", "cgroup post_bind4", Attach::CgroupSock),
+    Candidate::new("udp_post_bind6", "cgroup post_bind6", Attach::CgroupSock),
+    Candidate::new("udp_release", "cgroup sock_release", Attach::CgroupSock),
 ];
 
-/// Writers, where writes are not seen; each of these locks the socket once more for a datagram.
+/// Senders, where writes are not seen: each of these takes the socket lock once more per datagram.
 const SEND: [Candidate; 2] = [
-    ("udp_sendmsg4", "cgroup sendmsg4", Attach::CgroupSockAddr),
-    ("udp_sendmsg6", "cgroup sendmsg6", Attach::CgroupSockAddr),
+    Candidate::new("udp_sendmsg4", "cgroup sendmsg4", Attach::CgroupSockAddr),
+    Candidate::new("udp_sendmsg6", "cgroup sendmsg6", Attach::CgroupSockAddr),
 ];
 
-/// The program that sees who writes.
+/// Program that reports the sender at each write.
 const WRITES: &str = "socket_write";
 
-/// Attaches all, or says at the first why there is no UDP.
+/// Attaches all programs. Without UDP, the first hook has the reason.
 pub(super) fn attach(attacher: &mut Attacher<'_>, io: &[Hook]) -> Vec<Hook> {
     match open_root() {
         Ok(root) => attacher.cgroup = Some(root),
@@ -44,18 +58,18 @@ pub(super) fn attach(attacher: &mut Attacher<'_>, io: &[Hook]) -> Vec<Hook> {
     }
     let mut hooks: Vec<Hook> = PACKETS.iter().map(|packets| attacher.try_one(packets)).collect();
     if hooks.iter().all(|hook| hook.state != HookState::On) {
-        hooks.iter_mut().for_each(name_capability);
+        hooks.iter_mut().for_each(add_capability_hint);
         return hooks;
     }
     hooks.extend(OWNERS.iter().map(|owners| attacher.try_one(owners)));
-    let writes_seen = io.iter().any(|hook| hook.program == WRITES && hook.state == HookState::On);
-    let send = |send| if writes_seen { not_needed(send) } else { attacher.try_one(send) };
+    let sees_writes = io.iter().any(|hook| hook.program == WRITES && hook.state == HookState::On);
+    let send = |send| if sees_writes { not_needed(send) } else { attacher.try_one(send) };
     hooks.extend(SEND.iter().map(send));
     hooks
 }
 
-/// Says what it takes where the kernel only says no.
-fn name_capability(hook: &mut Hook) {
+/// Adds the required capability to a reason that only has the kernel's EPERM.
+fn add_capability_hint(hook: &mut Hook) {
     if let HookState::Off(reason) = &mut hook.state
         && reason.contains("not permitted")
     {
@@ -69,32 +83,10 @@ fn without(reason: &str) -> Vec<Hook> {
     [off(egress, reason), not_needed(ingress)].into_iter().chain(rest).collect()
 }
 
-/// The root of the cgroup v2 hierarchy, or why there is none.
+/// Opens the root of the cgroup v2 hierarchy. The error is the reason why there is none.
 fn open_root() -> Result<File, String> {
     let mounts = fs::read_to_string(MOUNTS).map_err(|error| format!("read {MOUNTS}: {error}"))?;
     let root = cgroup2_mount(&mounts)
-        .ok_or_else(|| format!("no cgroup2 in {MOUNTS}, and UDP is seen from there; mount one"))?;
+        .ok_or_else(|| format!("no cgroup2 in {MOUNTS}, which UDP requires; mount one"))?;
     File::open(&root).map_err(|error| format!("open {}: {error}", root.display()))
-}
-
-/// Where the hierarchy of version 2 is mounted, by the text of `/proc/mounts`.
-fn cgroup2_mount(mounts: &str) -> Option<PathBuf> {
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let (place, kind) = (fields.nth(1)?, fields.next()?);
-        (kind == "cgroup2").then(|| Path::new(place).to_owned())
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mount_of_version_2_is_found() {
-        let mounts = "cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n\
-                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        assert_eq!(cgroup2_mount(mounts), Some(PathBuf::from("/sys/fs/cgroup/unified")));
-        assert_eq!(cgroup2_mount("tmpfs /tmp tmpfs rw 0 0\n"), None);
-    }
 }

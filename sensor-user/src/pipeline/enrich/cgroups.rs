@@ -6,12 +6,13 @@
 
 use std::fs;
 use std::os::unix::fs::DirEntryExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::base::collections;
 use crate::base::collections::Table;
 use crate::base::counters::Stats;
+use crate::pipeline::capture::cgroup2_mount;
 use crate::pipeline::decode::CgroupMkdir;
 
 /// Cgroups of containers at most.
@@ -33,7 +34,9 @@ impl Cgroups {
 
     /// Reads what is there already, below the cgroup2 mount that `mounts` (`/proc/mounts`) names.
     pub(super) fn scan(&mut self, mounts: &Path) {
-        let Some(root) = mount(&fs::read_to_string(mounts).unwrap_or_default()) else { return };
+        let Some(root) = cgroup2_mount(&fs::read_to_string(mounts).unwrap_or_default()) else {
+            return;
+        };
         let mut folders = vec![root.clone()];
         let mut entered = 0;
         while let Some(folder) = folders.pop() {
@@ -77,15 +80,6 @@ impl Cgroups {
             self.stats.cgroups_evicted.increment();
         }
     }
-}
-
-/// Where the hierarchy of version 2 is mounted, by `/proc/mounts`.
-fn mount(mounts: &str) -> Option<PathBuf> {
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let (place, kind) = (fields.nth(1)?, fields.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(place))
-    })
 }
 
 /// The container that a cgroup path is of: the innermost component that names one.
@@ -234,13 +228,5 @@ mod tests {
         assert_eq!(cgroups.container(7), ID);
         cgroups.made(&CgroupMkdir { id: 7, path: "/system.slice".to_owned() });
         assert_eq!(cgroups.container(7), "");
-    }
-
-    #[test]
-    fn the_mount_of_version_2_is_found() {
-        let mounts = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n\
-                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        assert_eq!(mount(mounts), Some(PathBuf::from("/sys/fs/cgroup/unified")));
-        assert_eq!(mount(""), None);
     }
 }

@@ -1,16 +1,15 @@
-//! Network namespaces: entered by the calling thread with `setns(2)`, and left again.
+//! Access to the network namespaces of connections.
 //!
 //! No namespace is kept open between two visits: an open namespace outlives its container.
 
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use lru::LruCache;
-use nix::sched::{CloneFlags, setns};
+
+use crate::pipeline::capture::{HomeNetns, enter_netns, open_netns};
 
 /// Maximum number of namespaces for which a process is remembered.
 const REMEMBERED_MAX: usize = 1024;
@@ -20,8 +19,7 @@ const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
 /// Access to other namespaces from that of this thread.
 #[derive(Debug)]
 pub(super) struct Namespaces {
-    own: File,
-    own_number: u64,
+    home: HomeNetns,
     /// True if the thread could not return to its namespace: it is useless from then on.
     is_astray: bool,
     /// A process in each recently visited namespace.
@@ -31,10 +29,9 @@ pub(super) struct Namespaces {
 impl Namespaces {
     /// Access from the namespace of the calling thread.
     pub(super) fn of_this_thread() -> io::Result<Self> {
-        let own = File::open("/proc/thread-self/ns/net")?;
-        let own_number = own.metadata()?.ino();
+        let home = HomeNetns::of_this_thread(Path::new("/proc"))?;
         let max = NonZeroUsize::new(REMEMBERED_MAX).unwrap_or(NonZeroUsize::MIN);
-        Ok(Self { own, own_number, is_astray: false, remembered: LruCache::new(max) })
+        Ok(Self { home, is_astray: false, remembered: LruCache::new(max) })
     }
 
     /// True if the calling thread is in its own namespace.
@@ -43,8 +40,8 @@ impl Namespaces {
     }
 
     /// True if `netns` (an inode number; 0 if unknown) is the own namespace.
-    pub(super) fn is_own(&self, netns: u32) -> bool {
-        netns == 0 || u64::from(netns) == self.own_number
+    pub(super) const fn is_own(&self, netns: u32) -> bool {
+        netns == 0 || netns == self.home.inode()
     }
 
     /// Calls `visit` in the namespace `netns`, in which one of `pids` may be. `None` if it cannot be entered,
@@ -56,9 +53,9 @@ impl Namespaces {
         visit: impl FnOnce() -> T,
     ) -> Option<T> {
         let namespace = self.find(netns, pids).filter(|_| self.is_home())?;
-        setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).ok()?;
+        enter_netns(&namespace).ok()?;
         let result = visit();
-        match setns(self.own.as_fd(), CloneFlags::CLONE_NEWNET) {
+        match self.home.enter() {
             Ok(()) => Some(result),
             Err(error) => {
                 tracing::error!(%error, "cannot return to the agent's network namespace");
@@ -71,20 +68,14 @@ impl Namespaces {
     fn find(&mut self, netns: u32, pids: impl Iterator<Item = u32>) -> Option<File> {
         let known = self.remembered.get(&netns).copied();
         for pid in pids.chain(known) {
-            if let Some(file) = open(Path::new(&format!("/proc/{pid}/ns/net")), netns) {
+            if let Ok(file) = open_netns(Path::new(&format!("/proc/{pid}/ns/net")), netns) {
                 self.remembered.put(netns, pid);
                 return Some(file);
             }
         }
         NAMED.iter().find_map(|folder| {
             let entries = std::fs::read_dir(folder).ok()?;
-            entries.flatten().find_map(|entry| open(&entry.path(), netns))
+            entries.flatten().find_map(|entry| open_netns(&entry.path(), netns).ok())
         })
     }
-}
-
-/// The namespace at `path`, if it has this inode number.
-fn open(path: &Path, netns: u32) -> Option<File> {
-    let file = File::open(path).ok()?;
-    (file.metadata().ok()?.ino() == u64::from(netns)).then_some(file)
 }

@@ -1,4 +1,8 @@
-//! `sock_diag`: the sockets of the namespace that this thread is in, over netlink.
+//! `sock_diag`: lists the sockets of the calling thread's network namespace over netlink.
+//!
+//! Interface: [sock_diag(7)](https://man7.org/linux/man-pages/man7/sock_diag.7.html) and
+//! [inet_diag.h](https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/inet_diag.h); the kernel's
+//! side is `inet_diag_dump` in `net/ipv4/inet_diag.c`.
 
 use std::io;
 use std::net::IpAddr;
@@ -16,40 +20,37 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr};
 
 use super::open::{
-    Ends, Found, OpenSocket, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_LAST_ACK, TcpCounts, Transport,
+    Ends, OpenSocket, SocketBuffer, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_LAST_ACK, TcpCounts,
 };
 use crate::base::counters::Stats;
+use crate::base::protocol::Protocol;
 
-/// Bytes of one answer: the kernel fills up to 32 KiB at once for a reader with that much room.
-const ANSWER_LEN: usize = 64 << 10;
-/// How often a dump is made that the kernel says was interrupted.
-const TRIES: u32 = 3;
+/// Bytes of the receive buffer: the kernel returns up to 32 KiB at once if there is room.
+const RESPONSE_LEN: usize = 64 << 10;
+/// Maximum number of attempts if the kernel reports that a dump was interrupted.
+const ATTEMPTS_MAX: u32 = 3;
 
-/// Why there is no list.
+/// Why the sockets of a namespace cannot be listed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DiagError {
     #[error("netlink sock_diag: {0}")]
     Io(#[from] io::Error),
-    #[error("netlink sock_diag: answer not understood: {0}")]
-    Answer(String),
+    #[error("netlink sock_diag: invalid response: {0}")]
+    Response(String),
 }
 
 /// Adds the sockets of this thread's namespace, whose inode number is `netns`.
-pub(super) fn read(netns: u32, found: &mut Found, stats: &Stats) -> Result<(), DiagError> {
+pub(super) fn read(netns: u32, found: &mut SocketBuffer, stats: &Stats) -> Result<(), DiagError> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    let begin = found.mark();
-    let asked = [
-        (Transport::Tcp, AF_INET),
-        (Transport::Tcp, AF_INET6),
-        (Transport::Udp, AF_INET),
-        (Transport::Udp, AF_INET6),
-    ];
-    for (transport, family) in asked {
-        if let Err(error) = dump(&socket, netns, (transport, family), found, stats) {
-            found.rewind(begin);
-            return Err(error);
+    let begin = found.position();
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        for family in [AF_INET, AF_INET6] {
+            if let Err(error) = dump(&socket, netns, protocol, family, found, stats) {
+                found.rewind(begin);
+                return Err(error);
+            }
         }
     }
     Ok(())
@@ -58,39 +59,40 @@ pub(super) fn read(netns: u32, found: &mut Found, stats: &Stats) -> Result<(), D
 fn dump(
     socket: &Socket,
     netns: u32,
-    (transport, family): (Transport, u8),
-    found: &mut Found,
+    protocol: Protocol,
+    family: u8,
+    found: &mut SocketBuffer,
     stats: &Stats,
 ) -> Result<(), DiagError> {
-    let begin = found.mark();
-    for _try in 0..TRIES {
+    let begin = found.position();
+    for _attempt in 0..ATTEMPTS_MAX {
         found.rewind(begin);
-        socket.send(&request(transport, family), 0)?;
+        socket.send(&request(protocol, family), 0)?;
         let mut each = |response: &InetResponse| {
-            if let Some(open) = open_socket(netns, transport, response) {
-                found.add(transport, open);
+            if let Some(open) = open_socket(netns, protocol, response) {
+                found.push(protocol, open);
             }
         };
-        if answers(socket, &mut each)? {
+        if receive(socket, &mut each)? {
             return Ok(());
         }
         stats.dumps_interrupted.increment();
     }
-    // What was seen is there; what changed meanwhile, the probes have told.
+    // The last dump is kept: the probes have reported the sockets that changed meanwhile.
     Ok(())
 }
 
-/// `struct inet_diag_req_v2`, `include/uapi/linux/inet_diag.h`.
-fn request(transport: Transport, family: u8) -> Vec<u8> {
-    // A connection in SYN_RECV has not told of itself yet, and one in TIME_WAIT has ended.
-    let (protocol, extensions, states) = match transport {
-        Transport::Tcp => (
+/// A dump request, `struct inet_diag_req_v2` in `include/uapi/linux/inet_diag.h`.
+fn request(protocol: Protocol, family: u8) -> Vec<u8> {
+    // The probes report a connection in SYN_RECV once it is established; one in TIME_WAIT has ended.
+    let (protocol, extensions, states) = match protocol {
+        Protocol::Tcp => (
             IPPROTO_TCP,
             ExtensionFlags::INFO,
             StateFlags::all()
                 .difference(StateFlags::SYN_RECV | StateFlags::TIME_WAIT | StateFlags::CLOSE),
         ),
-        Transport::Udp => (IPPROTO_UDP, ExtensionFlags::empty(), StateFlags::all()),
+        Protocol::Udp => (IPPROTO_UDP, ExtensionFlags::empty(), StateFlags::all()),
     };
     let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
     let inner = InetRequest { family, protocol, extensions, states, socket_id };
@@ -103,19 +105,19 @@ fn request(transport: Transport, family: u8) -> Vec<u8> {
     bytes
 }
 
-/// Hands each answer to `each` until the dump is done; false when it was interrupted.
-fn answers(socket: &Socket, each: &mut dyn FnMut(&InetResponse)) -> Result<bool, DiagError> {
-    let mut buffer = vec![0; ANSWER_LEN];
+/// Passes each socket to `each` until the dump is done. Returns false if the dump was interrupted.
+fn receive(socket: &Socket, each: &mut dyn FnMut(&InetResponse)) -> Result<bool, DiagError> {
+    let mut buffer = vec![0; RESPONSE_LEN];
     let mut consistent = true;
     loop {
         let len = socket.recv(&mut buffer.as_mut_slice(), 0)?;
         let mut rest = buffer.get(..len).unwrap_or_default();
         if rest.is_empty() {
-            return Err(DiagError::Answer("it ends before it is done".to_owned()));
+            return Err(DiagError::Response("it ends early".to_owned()));
         }
         while !rest.is_empty() {
             let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
-                .map_err(|error| DiagError::Answer(error.to_string()))?;
+                .map_err(|error| DiagError::Response(error.to_string()))?;
             consistent &= message.header.flags & NLM_F_DUMP_INTR == 0;
             match message.payload {
                 NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
@@ -125,14 +127,14 @@ fn answers(socket: &Socket, each: &mut dyn FnMut(&InetResponse)) -> Result<bool,
                 NetlinkPayload::Error(error) => return Err(error.to_io().into()),
                 _ => {}
             }
-            // A message begins at a multiple of 4 (`NLMSG_ALIGN`).
+            // Messages are aligned to 4 bytes (`NLMSG_ALIGN`, netlink(3)).
             let len = (message.header.length as usize).next_multiple_of(4);
             rest = rest.get(len.max(4)..).unwrap_or_default();
         }
     }
 }
 
-fn open_socket(netns: u32, transport: Transport, response: &InetResponse) -> Option<OpenSocket> {
+fn open_socket(netns: u32, protocol: Protocol, response: &InetResponse) -> Option<OpenSocket> {
     let header = &response.header;
     let id = &header.socket_id;
     let ends = Ends {
@@ -145,14 +147,12 @@ fn open_socket(netns: u32, transport: Transport, response: &InetResponse) -> Opt
         Nla::TcpInfo(info) => counts(info, header.state),
         _ => None,
     });
-    // What waits in TIME_WAIT shows the state before it, but has nothing more to tell.
-    if transport == Transport::Tcp && counts.is_none() {
-        return None;
-    }
-    if transport == Transport::Udp && ends.local_port == 0 {
-        return None;
-    }
-    Some(OpenSocket {
+    let is_open = match protocol {
+        // A socket in TIME_WAIT can have the state before it, but no counts.
+        Protocol::Tcp => counts.is_some(),
+        Protocol::Udp => ends.local_port != 0,
+    };
+    is_open.then(|| OpenSocket {
         netns,
         cookie: u64::from_ne_bytes(id.cookie),
         inode: header.inode,
@@ -162,7 +162,7 @@ fn open_socket(netns: u32, transport: Transport, response: &InetResponse) -> Opt
     })
 }
 
-/// The other end, of the same family as this one where there is none.
+/// The remote address; without one, the unspecified address of the local family.
 fn remote(local: IpAddr, remote: IpAddr) -> IpAddr {
     match (local.to_canonical(), remote.to_canonical()) {
         (IpAddr::V4(_), remote) if remote.is_unspecified() => {
@@ -172,18 +172,19 @@ fn remote(local: IpAddr, remote: IpAddr) -> IpAddr {
     }
 }
 
-/// Out of `struct tcp_info`, `include/uapi/linux/tcp.h` (all of these since v4.19). The two reads,
-/// state and counts, are not one: a FIN that arrives between them counts as a byte.
+/// Counts in `struct tcp_info`, `include/uapi/linux/tcp.h` (all of these members since v4.19). The kernel
+/// reads state and counts separately: a FIN that arrives in between counts as a byte.
 fn counts(info: &[u8], state: u8) -> Option<TcpCounts> {
-    let long = |at: usize| Some(u64::from_ne_bytes(*info.get(at..)?.first_chunk()?));
+    let word = |offset: usize| Some(u64::from_ne_bytes(*info.get(offset..)?.first_chunk()?));
     let fin = matches!(state, TCP_CLOSE_WAIT | TCP_LAST_ACK | TCP_CLOSING);
     Some(TcpCounts {
-        bytes_sent: long(TCPI_BYTES_SENT)?.saturating_sub(long(TCPI_BYTES_RETRANS)?),
-        bytes_received: long(TCPI_BYTES_RECEIVED)?.saturating_sub(fin.into()),
+        bytes_sent: word(TCPI_BYTES_SENT)?.saturating_sub(word(TCPI_BYTES_RETRANS)?),
+        bytes_received: word(TCPI_BYTES_RECEIVED)?.saturating_sub(fin.into()),
         rtt_us: u32::from_ne_bytes(*info.get(TCPI_RTT..)?.first_chunk()?),
     })
 }
 
+// Offsets of members in `struct tcp_info`.
 const TCPI_RTT: usize = 68;
 const TCPI_BYTES_RECEIVED: usize = 128;
 const TCPI_BYTES_SENT: usize = 200;
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_are_those_of_the_end() {
+    fn counts_are_those_of_the_close_record() {
         let mut info = [0_u8; 232];
         info[68..72].copy_from_slice(&25_u32.to_ne_bytes());
         info[128..136].copy_from_slice(&1_001_u64.to_ne_bytes());
@@ -204,6 +205,6 @@ mod tests {
         assert_eq!(counts(&info, 1), Some(expected));
         let after_fin = TcpCounts { bytes_received: 1_000, ..expected };
         assert_eq!(counts(&info, TCP_CLOSE_WAIT), Some(after_fin));
-        assert_eq!(counts(&info[..212], 1), None, "a kernel that has less");
+        assert_eq!(counts(&info[..212], 1), None, "a kernel with fewer members");
     }
 }

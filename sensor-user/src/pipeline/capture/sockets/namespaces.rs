@@ -1,15 +1,13 @@
-//! Which network namespaces there are, and how to enter one.
+//! Lists the network namespaces of the host.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::sched::{CloneFlags, setns};
+use crate::pipeline::capture::netns::{enter_netns, netns_of_link, open_netns};
 
-/// A network namespace and a file that names it.
+/// A network namespace, and a file that refers to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Namespace {
     pub(super) inode: u32,
@@ -19,24 +17,13 @@ pub(super) struct Namespace {
 }
 
 impl Namespace {
-    /// Moves this thread into it (`setns(2)`; takes `CAP_SYS_ADMIN`).
+    /// Moves the calling thread into the namespace.
     pub(super) fn enter(&self) -> io::Result<()> {
-        let file = File::open(&self.path)?;
-        if inode(&file) != Some(self.inode) {
-            // The process or the mount is another one's now.
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        Ok(setns(&file, CloneFlags::CLONE_NEWNET)?)
+        enter_netns(&open_netns(&self.path, self.inode)?)
     }
 }
 
-/// Inode number of a namespace's file, by which the kernel names the namespace too.
-pub(super) fn inode(file: &File) -> Option<u32> {
-    file.metadata().ok().and_then(|metadata| u32::try_from(metadata.ino()).ok())
-}
-
-/// Namespaces that a process is in, that are mounted (`ip netns` does), or that one of `files`
-/// names; each once, by inode number.
+/// Namespaces of processes, of mounts (as made by `ip netns`), and of `files`; each once, by inode number.
 pub(super) fn list(proc_root: &Path, files: &[(u32, PathBuf)]) -> Vec<Namespace> {
     let mut all = BTreeMap::new();
     let mut add = |inode: u32, path: PathBuf, pid: Option<u32>| {
@@ -63,27 +50,23 @@ pub(super) fn list(proc_root: &Path, files: &[(u32, PathBuf)]) -> Vec<Namespace>
     all.into_values().collect()
 }
 
-/// The inode number out of `net:[4026531840]`.
-pub fn inode_of_name(name: &[u8]) -> Option<u32> {
-    let digits = name.strip_prefix(b"net:[")?.strip_suffix(b"]")?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
 fn link_target(path: &Path) -> Option<u32> {
-    let target = std::fs::read_link(path).ok()?;
-    inode_of_name(&target.into_os_string().into_vec())
+    netns_of_link(std::fs::read_link(path).ok()?.as_os_str().as_bytes())
 }
 
-/// `36 35 0:4 net:[4026532281] /run/netns/blue rw shared:1 - nsfs nsfs rw` of `proc_pid_mountinfo(5)`.
+/// Parses a line such as
+/// `36 35 0:4 net:[4026532281] /run/netns/blue rw shared:1 - nsfs nsfs rw`
+/// ([proc_pid_mountinfo(5)](https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html)).
 fn mount(line: &[u8]) -> Option<(u32, PathBuf)> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let inode = inode_of_name(fields.nth(3)?)?;
-    let path = std::ffi::OsString::from_vec(unescaped(fields.next()?));
+    let inode = netns_of_link(fields.nth(3)?)?;
+    let path = std::ffi::OsString::from_vec(unescape(fields.next()?));
     Some((inode, path.into()))
 }
 
-/// Blank, tab, newline and backslash stand as `\040` and so on.
-fn unescaped(text: &[u8]) -> Vec<u8> {
+/// Decodes octal escapes such as `\040`: the kernel escapes space, tab, newline and backslash
+/// (`seq_path` in `fs/seq_file.c`).
+fn unescape(text: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((byte, tail)) = rest.split_first() {
@@ -102,6 +85,7 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::capture::netns::HomeNetns;
 
     #[test]
     fn a_mounted_namespace_is_read_with_its_path() {
@@ -114,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_own_namespace_is_listed_once() {
-        let own = inode(&File::open("/proc/self/ns/net").unwrap()).unwrap();
+        let own = HomeNetns::of_this_thread(Path::new("/proc")).unwrap().inode();
         let all = list(Path::new("/proc"), &[(own, "/proc/self/ns/net".into())]);
         let own: Vec<&Namespace> = all.iter().filter(|it| it.inode == own).collect();
         assert_eq!(own.len(), 1);

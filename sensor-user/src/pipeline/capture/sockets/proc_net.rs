@@ -1,34 +1,38 @@
-//! `/proc/PID/net/{tcp,tcp6,udp,udp6}`: the sockets of a namespace that may not be entered.
+//! `/proc/PID/net/{tcp,tcp6,udp,udp6}`: lists the sockets of a namespace that cannot be entered.
+//!
+//! Format: [proc_pid_net(5)](https://man7.org/linux/man-pages/man5/proc_pid_net.5.html) and
+//! [proc_net_tcp](https://docs.kernel.org/networking/proc_net_tcp.html); the kernel writes it in
+//! `get_tcp4_sock` of `net/ipv4/tcp_ipv4.c`.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use super::namespaces::Namespace;
 use super::open::{
-    Ends, Found, OpenSocket, TCP_CLOSE, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT2, TCP_LISTEN,
-    Transport,
+    Ends, OpenSocket, SocketBuffer, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED,
+    TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK, TCP_LISTEN, TCP_SYN_SENT,
 };
+use crate::base::protocol::Protocol;
 
-/// Bytes of one file that are read at most; a line is about 150.
+/// Maximum number of bytes read from one file; a line has about 150.
 const FILE_MAX: u64 = 256 << 20;
 
-/// Adds what the files of the process `pid` show, which is in `namespace`.
+/// Adds the sockets of the namespace `netns`, from the files of a process in it.
 pub(super) fn read(
     proc_root: &Path,
     pid: u32,
-    namespace: &Namespace,
-    found: &mut Found,
+    netns: u32,
+    found: &mut SocketBuffer,
 ) -> io::Result<()> {
     let folder = proc_root.join(pid.to_string()).join("net");
     let files = [
-        ("tcp", Transport::Tcp),
-        ("tcp6", Transport::Tcp),
-        ("udp", Transport::Udp),
-        ("udp6", Transport::Udp),
+        ("tcp", Protocol::Tcp),
+        ("tcp6", Protocol::Tcp),
+        ("udp", Protocol::Udp),
+        ("udp6", Protocol::Udp),
     ];
-    for (name, transport) in files {
+    for (name, protocol) in files {
         let file = match File::open(folder.join(name)) {
             Ok(file) => file,
             // A kernel without IPv6.
@@ -40,8 +44,8 @@ pub(super) fn read(
         let mut lines = BufReader::new(file.take(FILE_MAX));
         let mut line = String::new();
         while lines.read_line(&mut line)? > 0 {
-            if let Some(socket) = socket(&line, namespace.inode, transport) {
-                found.add(transport, socket);
+            if let Some(socket) = socket(&line, netns, protocol) {
+                found.push(protocol, socket);
             }
             line.clear();
         }
@@ -49,31 +53,39 @@ pub(super) fn read(
     Ok(())
 }
 
-/// `0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 1000 0 4711 …` of
-/// `proc_pid_net(5)`; the heading and what is no connection give nothing.
-fn socket(line: &str, netns: u32, transport: Transport) -> Option<OpenSocket> {
+/// Parses a line such as
+/// `0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 1000 0 4711 …`.
+/// `None` for the heading, and for sockets that are not open.
+fn socket(line: &str, netns: u32, protocol: Protocol) -> Option<OpenSocket> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (local, local_port) = end(fields.next()?)?;
     let (remote, remote_port) = end(fields.next()?)?;
     let state = u8::from_str_radix(fields.next()?, 16).ok()?;
     let inode: u32 = fields.nth(5)?.parse().ok()?;
-    let wanted = match transport {
-        // One that nobody holds and that waits for a FIN may be in TIME_WAIT.
-        Transport::Tcp if state == TCP_FIN_WAIT2 => inode != 0,
-        Transport::Tcp => {
-            matches!(state, TCP_ESTABLISHED | 2 | 4 | 8 | 9 | TCP_LISTEN | TCP_CLOSING)
-        }
-        Transport::Udp => matches!(state, TCP_ESTABLISHED | TCP_CLOSE) && local_port != 0,
+    let is_open = match protocol {
+        // A socket without an owner that waits for a FIN may be in TIME_WAIT.
+        Protocol::Tcp if state == TCP_FIN_WAIT2 => inode != 0,
+        Protocol::Tcp => matches!(
+            state,
+            TCP_ESTABLISHED
+                | TCP_SYN_SENT
+                | TCP_FIN_WAIT1
+                | TCP_CLOSE_WAIT
+                | TCP_LAST_ACK
+                | TCP_LISTEN
+                | TCP_CLOSING
+        ),
+        Protocol::Udp => matches!(state, TCP_ESTABLISHED | TCP_CLOSE) && local_port != 0,
     };
     let ends = Ends { local, local_port, remote, remote_port };
-    wanted.then_some(OpenSocket { netns, cookie: 0, inode, ends, state, counts: None })
+    is_open.then_some(OpenSocket { netns, cookie: 0, inode, ends, state, counts: None })
 }
 
-/// `0100007F:1F90`: an address in words of the machine's byte order, and a port.
+/// Parses an end such as `0100007F:1F90`: an address in words of native byte order, and a port.
 fn end(text: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = text.split_once(':')?;
-    let word = |at: usize| {
-        let digits = address.get(at * 8..at * 8 + 8)?;
+    let word = |index: usize| {
+        let digits = address.get(index * 8..index * 8 + 8)?;
         Some(u32::from_str_radix(digits, 16).ok()?.to_ne_bytes())
     };
     let address = match address.len() {
@@ -93,8 +105,8 @@ fn end(text: &str) -> Option<(IpAddr, u16)> {
 mod tests {
     use super::*;
 
-    fn shown(line: &str, transport: Transport) -> Option<(String, u8, u32)> {
-        let socket = socket(line, 1, transport)?;
+    fn parsed(line: &str, protocol: Protocol) -> Option<(String, u8, u32)> {
+        let socket = socket(line, 1, protocol)?;
         let ends = socket.ends;
         let text =
             format!("{} {} {} {}", ends.local, ends.local_port, ends.remote, ends.remote_port);
@@ -102,24 +114,24 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_the_kernel_are_read() {
+    fn lines_of_the_kernel_are_parsed() {
         let tcp = "   0: 0100007F:1F90 0200007F:CAFE 01 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0000000000000000 20 4 30 10 -1";
         let expected = ("127.0.0.1 8080 127.0.0.2 51966".to_owned(), 1, 4711);
-        assert_eq!(shown(tcp, Transport::Tcp), Some(expected));
+        assert_eq!(parsed(tcp, Protocol::Tcp), Some(expected));
         let mapped = "1: 0000000000000000FFFF00000100007F:0050 0000000000000000FFFF00000200007F:CAFE 08 0:0 00:0 0 0 0 7 1";
         let expected = ("127.0.0.1 80 127.0.0.2 51966".to_owned(), 8, 7);
-        assert_eq!(shown(mapped, Transport::Tcp), Some(expected));
+        assert_eq!(parsed(mapped, Protocol::Tcp), Some(expected));
         let udp = "11: 00000000:0035 00000000:0000 07 0:0 00:0 0 0 0 8 2 0 0";
-        assert_eq!(shown(udp, Transport::Udp).map(|it| it.2), Some(8));
+        assert_eq!(parsed(udp, Protocol::Udp).map(|it| it.2), Some(8));
     }
 
     #[test]
-    fn what_is_no_open_socket_is_passed_over() {
+    fn lines_without_an_open_socket_are_skipped() {
         let heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt";
         let time_wait = "1: 0100007F:1F90 0200007F:CAFE 06 0:0 00:0 0 0 0 0 3";
-        let unheld = "1: 0100007F:1F90 0200007F:CAFE 05 0:0 00:0 0 0 0 0 3";
-        for line in [heading, time_wait, unheld, "", "1: é:1 b:2 01 a b c d e 1"] {
-            assert_eq!(shown(line, Transport::Tcp), None, "{line}");
+        let unowned = "1: 0100007F:1F90 0200007F:CAFE 05 0:0 00:0 0 0 0 0 3";
+        for line in [heading, time_wait, unowned, "", "1: é:1 b:2 01 a b c d e 1"] {
+            assert_eq!(parsed(line, Protocol::Tcp), None, "{line}");
         }
     }
 }
