@@ -193,8 +193,8 @@ fn a_terminal_shows_progress_and_a_pipe_does_not() {
         assert!(text.contains("\u{1b}[") && text.contains(" left"), "no bar: {words:?} {text:?}");
         assert!(text.ends_with("\u{1b}[2K"), "removed at the end: {words:?} {text:?}");
     }
-    let quiet_commands = [&["verify", "--quiet"][..], &["list", "--quiet"]];
-    for words in quiet_commands {
+    let hidden_progress = [&["verify", "--quiet"][..], &["list", "--quiet"]];
+    for words in hidden_progress {
         assert_eq!(terminal_output(words, ("LANG", "C")), "");
     }
     for words in commands {
