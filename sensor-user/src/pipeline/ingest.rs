@@ -32,7 +32,7 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Assembles the stages.
+    /// Assembles the stages up to the tables.
     pub fn new(
         enricher: Enricher,
         connections: ConnectionTable,

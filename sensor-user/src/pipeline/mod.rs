@@ -77,7 +77,7 @@ pub struct Detection {
     pub dedup: Dedup,
     /// Names and locations of remote addresses, for rows and alerts.
     pub facts: RemoteFacts,
-    /// Reused buffer.
+    /// Buffer, reused to avoid allocations.
     alerts: Vec<Alert>,
     history_matched: Timestamp,
     state_saved: Timestamp,
@@ -85,7 +85,7 @@ pub struct Detection {
 }
 
 impl Detection {
-    /// Assembles the stages.
+    /// Assembles the stages after the tables.
     pub fn new(
         rows: Option<RowTable>,
         matcher: Matcher,

@@ -1,4 +1,4 @@
-//! `RemoteFacts`: DNS names and GeoIP location of remote addresses.
+//! `RemoteFacts`: DNS names and geolocation of remote addresses.
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use crate::schema::ConnectionRow;
 #[derive(Debug)]
 pub struct RemoteFacts {
     names: DnsCache,
-    /// `None` if no GeoIP database is configured.
+    /// `None` if no geolocation database is configured.
     geoip: Option<Arc<GeoIpDatabase>>,
 }
 
 impl RemoteFacts {
-    /// Combines a DNS cache with an optional GeoIP database.
+    /// Combines a DNS cache with an optional geolocation database.
     pub const fn new(names: DnsCache, geoip: Option<Arc<GeoIpDatabase>>) -> Self {
         Self { names, geoip }
     }
 
-    /// Facts with a DNS cache of the default size, without a GeoIP database.
+    /// Facts with a DNS cache of the default size, without geolocation.
     pub(super) fn with_default_cache(stats: &Arc<Stats>) -> Self {
         Self::new(DnsCache::new(DnsCache::MAX, Arc::clone(stats)), None)
     }

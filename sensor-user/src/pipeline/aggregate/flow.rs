@@ -135,7 +135,7 @@ pub struct Flow {
     pub computer: Arc<str>,
     /// Direction of the connection.
     pub direction: Direction,
-    /// Transport protocol.
+    /// Transport protocol: TCP or UDP.
     pub protocol: Protocol,
     /// Local address; IPv4 for an IPv4-mapped address.
     pub local: IpAddr,

@@ -23,7 +23,6 @@ const PER_PORT_MAX: usize = 256;
 /// evicted first.
 const CLOSED_MAX: usize = 4096;
 
-/// A listening socket.
 #[derive(Debug)]
 pub(super) struct Listener {
     /// Key of the socket: the address of its `struct sock`, or a local key of a socket scan.

@@ -76,7 +76,6 @@ impl RowIndicator {
     }
 }
 
-/// Finds no indicator.
 #[cfg(test)]
 pub(super) const fn no_indicator(_: &RowRemote) -> Option<RowIndicator> {
     None

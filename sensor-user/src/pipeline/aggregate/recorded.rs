@@ -112,7 +112,7 @@ pub struct RecordedChange {
     /// End that closed the connection: `local`, `remote`, `timeout` or `unknown`.
     #[serde(default)]
     pub closed_by: ClosedBy,
-    /// Constant `VMConnection`.
+    /// Name of the table: always `VMConnection`.
     pub r#type: String,
 }
 

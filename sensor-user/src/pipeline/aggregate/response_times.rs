@@ -8,7 +8,7 @@ use crate::pipeline::decode::LatencyCounts;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ResponseTimes {
-    /// Number of responses.
+    /// Number of complete responses.
     pub count: u64,
     /// Sum of the response times, µs.
     pub sum_us: u64,
@@ -19,7 +19,7 @@ pub struct ResponseTimes {
 }
 
 impl ResponseTimes {
-    /// No responses.
+    /// Value without any response.
     pub const NONE: Self = Self { count: 0, sum_us: 0, min_us: 0, max_us: 0 };
 
     /// One response of a latency, µs.

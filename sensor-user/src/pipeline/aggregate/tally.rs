@@ -9,7 +9,7 @@ pub struct Tally {
     pub first_seen: Timestamp,
     /// Time of the last connection.
     pub last_seen: Timestamp,
-    /// Number of connections.
+    /// Number of counted connections.
     pub connections: u64,
     /// Payload bytes sent by them, as far as known.
     pub bytes_sent: u64,

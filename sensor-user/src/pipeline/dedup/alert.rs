@@ -172,7 +172,7 @@ pub struct Alert {
     pub network_source_ip: String,
     /// Column of the same name of the indicator.
     pub email_source_ip_address: String,
-    /// Constant `ThreatIntelligenceIndicator`.
+    /// Name of the table: always `ThreatIntelligenceIndicator`.
     pub r#type: String,
     /// Same value as `VMConnection_TimeGenerated`.
     #[serde(rename = "timestamp")]

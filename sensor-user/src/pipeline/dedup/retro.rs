@@ -1,10 +1,11 @@
 //! Retro alerts: one for each key, for all its earlier connections that a new indicator covers.
 
-use std::collections::HashMap;
+use indexmap::map::Entry;
 
 use super::alert::{Alert, AlertKind};
 use super::sighting::Sighting;
-use super::window::{Dedup, Key};
+use super::window::{Dedup, WindowKey};
+use crate::base::collections::FastIndexMap;
 use crate::pipeline::history::RetroMatch;
 
 impl Dedup {
@@ -12,15 +13,13 @@ impl Dedup {
     /// connection raises an alert at once. The id of the alert depends only on its key and first
     /// connection, so that it is the same if the match is found again after a kill.
     pub fn raise_retro(&mut self, found: Vec<RetroMatch>, alerts: &mut Vec<Alert>) {
-        let mut positions: HashMap<Key, usize> = HashMap::new();
-        let mut joined: Vec<(Key, RetroMatch)> = Vec::new();
+        let mut joined: FastIndexMap<WindowKey, RetroMatch> = FastIndexMap::default();
         for retro in found {
-            let key = Key::of(&retro.hit, &retro.flow);
-            if let Some((_, known)) = positions.get(&key).and_then(|at| joined.get_mut(*at)) {
-                join(known, retro);
-            } else {
-                positions.insert(key.clone(), joined.len());
-                joined.push((key, retro));
+            match joined.entry(WindowKey::of(&retro.hit, &retro.flow)) {
+                Entry::Occupied(mut known) => join(known.get_mut(), retro),
+                Entry::Vacant(new) => {
+                    new.insert(retro);
+                }
             }
         }
         for (key, RetroMatch { hit, flow, tally }) in joined {

@@ -22,9 +22,9 @@ use crate::base::stable_id::stable_id;
 use crate::pipeline::aggregate::{Direction, Flow, Tally};
 use crate::pipeline::matcher::Hit;
 
-/// Key of a window: hits with the same key are repeats.
+/// WindowKey of a window: hits with the same key are repeats.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) struct Key {
+pub(super) struct WindowKey {
     pub(super) feed: Arc<str>,
     indicator_id: String,
     remote: IpAddr,
@@ -33,7 +33,7 @@ pub(super) struct Key {
     direction: Direction,
 }
 
-impl Key {
+impl WindowKey {
     pub(super) fn of(hit: &Hit, flow: &Flow) -> Self {
         Self {
             feed: Arc::clone(&hit.indicator.feed),
@@ -50,9 +50,9 @@ impl Key {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Unsaved {
     Nothing,
-    /// Byte counts only.
+    /// Only byte counts have changed.
     Moved,
-    /// Connections that were counted since.
+    /// Further connections were counted.
     Counted,
     /// The window is new, or its indicator has changed.
     Whole,
@@ -83,20 +83,20 @@ pub struct Dedup {
     agent_id: String,
     length: SignedDuration,
     max_keys: usize,
-    pub(super) windows: FastMap<Arc<Key>, Window>,
+    pub(super) windows: FastMap<Arc<WindowKey>, Window>,
     /// Keys and numbers of windows, in the order in which the windows opened.
-    pub(super) order: VecDeque<(Arc<Key>, u64)>,
+    pub(super) order: VecDeque<(Arc<WindowKey>, u64)>,
     pub(super) last_number: u64,
     /// Connections counted as hits, over all runs.
     pub(super) admitted: u64,
     /// True if changes are collected for [`Dedup::take_change`].
     pub(super) is_persistent: bool,
     /// Keys whose window differs from its saved state, each once.
-    pub(super) unsaved: Vec<Arc<Key>>,
+    pub(super) unsaved: Vec<Arc<WindowKey>>,
     /// Numbers of windows closed since the state was last saved.
     pub(super) closed: Vec<u64>,
     /// Windows of earlier runs by their number.
-    pub(super) restored: FastMap<u64, Arc<Key>>,
+    pub(super) restored: FastMap<u64, Arc<WindowKey>>,
     pub(super) stats: Arc<Stats>,
 }
 
@@ -129,7 +129,7 @@ impl Dedup {
     /// of a connection only adds its bytes to the window.
     pub fn admit(&mut self, hit: &Hit, flow: &Flow, alerts: &mut Vec<Alert>) {
         self.expire(flow.time, alerts);
-        let key = Key::of(hit, flow);
+        let key = WindowKey::of(hit, flow);
         let is_first_sight = flow.phase.is_first_sight();
         let Some(window) = self.windows.get_mut(&key) else {
             if is_first_sight {
@@ -160,7 +160,7 @@ impl Dedup {
     }
 
     /// True if the open window of `key` counted the connections of `tally` in an earlier run.
-    pub(super) fn is_already_counted(&self, key: &Key, tally: &Tally) -> bool {
+    pub(super) fn is_already_counted(&self, key: &WindowKey, tally: &Tally) -> bool {
         self.windows.get(key).is_some_and(|window| {
             window.opened <= tally.first_seen
                 && window.restored_until.is_some_and(|until| tally.last_seen <= until)
@@ -207,7 +207,7 @@ impl Dedup {
         self.windows.is_empty()
     }
 
-    fn open(&mut self, key: Key, hit: &Hit, flow: &Flow, alerts: &mut Vec<Alert>) {
+    fn open(&mut self, key: WindowKey, hit: &Hit, flow: &Flow, alerts: &mut Vec<Alert>) {
         while self.windows.len() >= self.max_keys {
             self.stats.windows_evicted.increment();
             self.close_oldest(alerts);
@@ -250,7 +250,7 @@ impl Dedup {
     }
 
     /// The kind is part of the id, since a sink must accept both alerts of a window.
-    pub(super) fn alert_id(&self, key: &Key, opened: Timestamp, kind: AlertKind) -> String {
+    pub(super) fn alert_id(&self, key: &WindowKey, opened: Timestamp, kind: AlertKind) -> String {
         stable_id(&[
             &self.agent_id,
             &key.feed,
@@ -264,7 +264,7 @@ impl Dedup {
         ])
     }
 
-    fn alert(&self, key: &Key, window: &Window, kind: AlertKind) -> Alert {
+    fn alert(&self, key: &WindowKey, window: &Window, kind: AlertKind) -> Alert {
         let alert_id = self.alert_id(key, window.opened, kind);
         let tally = Tally {
             first_seen: window.first_seen,

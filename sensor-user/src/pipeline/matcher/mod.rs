@@ -95,7 +95,7 @@ impl Matcher {
         true
     }
 
-    /// Replaces the allow-list.
+    /// Replaces the allow-list for later flows.
     pub fn set_allowed(&mut self, allow: AllowList) {
         self.allow = allow;
     }

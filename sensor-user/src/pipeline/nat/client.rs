@@ -105,7 +105,7 @@ impl NatTracker {
         }
     }
 
-    /// Starts the thread.
+    /// Starts the thread that waits for the worker.
     pub(crate) fn begin(&mut self) -> std::io::Result<()> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
         let builder = std::thread::Builder::new().name("nat".to_owned());

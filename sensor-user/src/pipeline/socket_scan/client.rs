@@ -29,7 +29,7 @@ const ATTEMPTS_MAX: u32 = 10;
 pub(crate) struct SocketScanConfig {
     /// Maximum number of sockets in a scan.
     pub(crate) sockets_max: usize,
-    /// Interval between scans.
+    /// Interval between periodic scans.
     pub(crate) interval: Duration,
 }
 
@@ -75,7 +75,7 @@ impl SocketScanner {
         }
     }
 
-    /// Starts the thread.
+    /// Starts the thread that waits for the worker.
     pub(crate) fn begin(&mut self) -> std::io::Result<()> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
         let builder = std::thread::Builder::new().name("socket-scan".to_owned());

@@ -40,7 +40,7 @@ pub enum ScanKind {
     Owners,
 }
 
-/// A finished scan.
+/// Result of a finished scan, as applied to the table.
 #[derive(Debug, Clone, Copy)]
 pub struct FinishedScan<'a> {
     /// Purpose of the scan.
@@ -94,7 +94,6 @@ impl ScanView {
     }
 }
 
-/// State between scans.
 #[derive(Debug)]
 pub(super) struct ScanState {
     max: usize,

@@ -47,10 +47,9 @@ pub trait HostView {
     fn working_directory(&self, process: &Process) -> String;
 }
 
-/// A closed minute.
 #[derive(Debug, Clone, Copy)]
 struct Minute {
-    /// Minutes since 1970.
+    /// Number of minutes since 1970.
     number: i64,
 }
 
@@ -98,7 +97,7 @@ impl HostTables {
         }
     }
 
-    /// Closes the minutes that ended [`LATENESS`] before `now`, and returns their rows. After a jump of
+    /// Closes the minutes that ended `LATENESS` before `now`, and returns their rows. After a jump of
     /// the clock only the last minutes without activity are closed; a step back is followed.
     pub fn close_until(&mut self, now: Timestamp, host: &mut dyn HostView) -> Vec<TableRow> {
         let end = now.checked_sub(LATENESS).map_or(i64::MIN, minute_of);

@@ -16,9 +16,9 @@ pub trait FlowCounters {
 /// Clocks at the time of a read of the counts.
 #[derive(Debug, Clone, Copy)]
 pub struct ClockReading<'a> {
-    /// Nanoseconds since boot.
+    /// Boot clock, nanoseconds since boot.
     pub boot_ns: u64,
-    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    /// Monotonic clock (`CLOCK_MONOTONIC`), nanoseconds.
     pub monotonic_ns: u64,
     /// Conversion to wall-clock time.
     pub clock: &'a BootClock,

@@ -307,7 +307,7 @@ fn open_socket(cookie: u64, local_port: u16, remote_port: u16) -> OpenSocket {
     OpenSocket { netns: 9, cookie, inode: 1, ends, state: 1, counts: None }
 }
 
-fn apply_scan(host: &mut Host, udp: Vec<OpenSocket>, at: u64) {
+fn scan(host: &mut Host, udp: Vec<OpenSocket>, at: u64) {
     let mut open = OpenSockets::default();
     (open.udp, open.began_boot_ns) = (udp, at);
     let process = Process { name: "owner".into(), ..Process::default() };
@@ -319,11 +319,7 @@ fn apply_scan(host: &mut Host, udp: Vec<OpenSocket>, at: u64) {
 fn a_socket_connected_before_is_opened_once_and_counted_from_its_next_datagram() {
     let mut host = Host::new(10);
     let bound = open_socket(1, 53, 0);
-    apply_scan(
-        &mut host,
-        vec![bound, open_socket(2, 5_000, 443), open_socket(3, 53, 6_000)],
-        SECOND,
-    );
+    scan(&mut host, vec![bound, open_socket(2, 5_000, 443), open_socket(3, 53, 6_000)], SECOND);
     let emitted: Vec<_> = host
         .changes
         .drain(..)
@@ -363,7 +359,7 @@ fn a_socket_connected_before_is_opened_once_and_counted_from_its_next_datagram()
 #[test]
 fn a_datagram_does_not_reopen_a_flow_from_proc_without_cookie() {
     let mut host = Host::new(10);
-    apply_scan(&mut host, vec![open_socket(0, 5353, 443)], SECOND);
+    scan(&mut host, vec![open_socket(0, 5353, 443)], SECOND);
     assert_eq!(host.emitted().len(), 2);
     let sends = key(7, "203.0.113.7", 443);
     host.begin(sends, 2 * SECOND, UdpOwnerSource::Sent, "it");

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::sighting::Sighting;
-use super::window::{Dedup, Key, Unsaved, Window};
+use super::window::{Dedup, Unsaved, Window, WindowKey};
 use crate::base::serde_time;
 use crate::intel::Indicator;
 use crate::pipeline::matcher::{Hit, Via};
@@ -54,7 +54,7 @@ enum StateEntry {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedWindow {
-    key: Key,
+    key: WindowKey,
     number: u64,
     #[serde(with = "serde_time::required")]
     opened: Timestamp,
@@ -165,7 +165,7 @@ impl Dedup {
             StateEntry::Closed(number) => {
                 let key = self.restored.remove(&number);
                 // The key may have a later window.
-                let is_same = |key: &Arc<Key>| {
+                let is_same = |key: &Arc<WindowKey>| {
                     self.windows.get(key).is_some_and(|window| window.number == number)
                 };
                 if let Some(key) = key.filter(is_same) {
@@ -211,7 +211,7 @@ impl Dedup {
 }
 
 impl Window {
-    fn saved(&self, key: &Key) -> SavedWindow {
+    fn saved(&self, key: &WindowKey) -> SavedWindow {
         SavedWindow {
             key: key.clone(),
             number: self.number,
