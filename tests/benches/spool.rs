@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use sensor_tests::sample_alert;
 use sensor_user::base::clock::SystemClock;
 use sensor_user::base::counters::Stats;
-use sensor_user::deliver::spool::{Commit, DedupState, Reader, Spool, SpoolConfig};
+use sensor_user::deliver::spool::{
+    BatchLimit, Commit, DedupState, Spool, SpoolConfig, SpoolReader,
+};
 use sensor_user::pipeline::dedup::Alert;
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -49,7 +51,7 @@ fn main() {
     }
 }
 
-fn open(dir: &Path) -> (Spool, Reader) {
+fn open(dir: &Path) -> (Spool, SpoolReader) {
     let config = SpoolConfig { max_bytes: 4 << 30, queue: 1_000_000, ..SpoolConfig::USUAL };
     let (clock, stats) = (Arc::new(SystemClock), Arc::<Stats>::default());
     let (spool, _) = Spool::open(dir, &config, &["a".to_owned()], clock, &stats).expect("a spool");
@@ -96,8 +98,8 @@ async fn one_by_one(dir: &Path, count: u32, length: usize) -> SyncTimes {
         for alert in batch {
             let state = Some(state(&spool, 200));
             spool.put(Commit { alerts: vec![Arc::clone(alert)], state });
-            let stored = reader.next(1, 1 << 20).await;
-            reader.settle(stored.last().expect("an alert").sequence + 1);
+            let stored = reader.next_batch(BatchLimit { alerts: 1, bytes: 1 << 20 }).await;
+            reader.acknowledge(stored.last().expect("an alert").sequence + 1);
         }
         times.alerts += started.elapsed();
     }
@@ -142,8 +144,8 @@ async fn batches(dir: &Path, count: u32, batch: usize) -> (Duration, Duration) {
     let started = now();
     let mut remaining = count as usize;
     while remaining > 0 {
-        let stored = reader.next(500, 4 << 20).await;
-        reader.settle(stored.last().expect("an alert").sequence + 1);
+        let stored = reader.next_batch(BatchLimit { alerts: 500, bytes: 4 << 20 }).await;
+        reader.acknowledge(stored.last().expect("an alert").sequence + 1);
         remaining -= stored.len();
     }
     let drained = started.elapsed();

@@ -13,7 +13,9 @@ use nix::sched::{CloneFlags, unshare};
 use sensor_tests::{agent_command, run_on_pty, sample_alert, skip_unless};
 use sensor_user::base::clock::{Clock, FixedClock, SystemClock};
 use sensor_user::base::counters::Stats;
-use sensor_user::deliver::spool::{Commit, DedupState, Rejected, Spool, SpoolConfig};
+use sensor_user::deliver::spool::{
+    BatchLimit, Commit, DeadLetters, DedupState, Spool, SpoolConfig,
+};
 use sensor_user::telemetry::control::AgentLock;
 
 const SINKS: [&str; 2] = ["siem", "file"];
@@ -45,10 +47,10 @@ async fn waiting(state: &Path, sink: &str, acknowledge: bool) -> Vec<String> {
     let mut reader = spool.reader(sink).unwrap();
     let mut ids = Vec::new();
     while reader.has_more() {
-        let stored = reader.next(100, 1 << 20).await;
+        let stored = reader.next_batch(BatchLimit { alerts: 100, bytes: 1 << 20 }).await;
         ids.extend(stored.iter().map(|it| it.alert.alert_id.clone()));
         if acknowledge {
-            reader.settle(stored.last().unwrap().sequence + 1);
+            reader.acknowledge(stored.last().unwrap().sequence + 1);
         }
     }
     assert!(spool.close(LIMIT));
@@ -74,7 +76,7 @@ async fn list_shows_segments_sinks_and_rejected_items() {
     let state = folder.path();
     fill(state, 0..3);
     assert_eq!(waiting(state, "siem", true).await.len(), 3);
-    let rejected = Rejected::new(&state.join("spool"), Arc::new(at(9)), Arc::default());
+    let rejected = DeadLetters::new(&state.join("spool"), Arc::new(at(9)), Arc::default());
     rejected.add("file", "400: \u{1b}[31m", "x", "not JSON");
     let (status, text, errors) = netsensor(state, &["list"]);
     assert_eq!((status, errors.as_str()), (0, ""));
@@ -86,9 +88,9 @@ async fn list_shows_segments_sinks_and_rejected_items() {
              2030-03-17T17:46:42Z\n"
         ),
         format!("all         1 segments, 3 alerts, {bytes} bytes\n"),
-        "sink        siem: 0 alerts wait, from number 4 on\n".to_owned(),
-        "sink        file: 3 alerts wait, from number 1 on\n".to_owned(),
-        "rejected    file: 1 items put aside\n".to_owned(),
+        "sink        siem: 0 alerts pending, from number 4 on\n".to_owned(),
+        "sink        file: 3 alerts pending, from number 1 on\n".to_owned(),
+        "rejected    file: 1 items in the dead-letter file\n".to_owned(),
     ] {
         assert!(text.contains(&line), "{line}{text}");
     }
@@ -116,11 +118,11 @@ async fn verify_reports_damage_with_its_offset_and_changes_nothing() {
     assert_eq!((status, lines.len()), (1, 2), "{text}");
     let location = path.display();
     assert!(
-        lines[0].starts_with(&format!("{location}:32: the frame's crc32 is wrong; ")),
+        lines[0].starts_with(&format!("{location}:32: frame checksum does not match; ")),
         "{text}"
     );
     assert!(lines[1].starts_with(&format!("{location}:")), "{text}");
-    assert!(lines[1].contains(": the frame is cut; the last "), "{text}");
+    assert!(lines[1].contains(": frame is truncated; the last "), "{text}");
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
     // The agent continues with the intact commits.
     assert_eq!(waiting(state, "siem", false).await, ["alert 1"]);
@@ -144,8 +146,8 @@ async fn replay_moves_the_cursor_of_one_sink_back() {
     assert_eq!(waiting(state, "file", false).await.len(), 5);
     let (status, _, errors) = netsensor(state, &["replay", "--sink", "fil\u{1b}"]);
     assert_eq!(status, 1);
-    assert!(errors.contains("sink \"fil\\u{1b}\": has no place in "), "{errors}");
-    assert!(errors.contains("there are siem, file"), "{errors}");
+    assert!(errors.contains("sink \"fil\\u{1b}\": has no cursor in "), "{errors}");
+    assert!(errors.contains("known sinks: siem, file"), "{errors}");
 }
 
 #[tokio::test]
@@ -153,7 +155,7 @@ async fn replay_appends_rejected_alerts_to_the_spool() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path();
     fill(state, 0..1);
-    let rejected = Rejected::new(&state.join("spool"), Arc::new(at(9)), Arc::default());
+    let rejected = DeadLetters::new(&state.join("spool"), Arc::new(at(9)), Arc::default());
     for id in ["first", "second"] {
         rejected.add("siem", "400", id, &serde_json::to_string(&sample_alert(id)).unwrap());
     }
@@ -178,7 +180,7 @@ fn a_terminal_shows_progress_and_a_pipe_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path();
     fill(state, 0..3);
-    let rejected = Rejected::new(&state.join("spool"), Arc::new(at(9)), Arc::default());
+    let rejected = DeadLetters::new(&state.join("spool"), Arc::new(at(9)), Arc::default());
     rejected.add("siem", "400", "first", &serde_json::to_string(&sample_alert("first")).unwrap());
     let terminal_output = |words: &[&str], variable: (&str, &str)| {
         let words = [&["spool"], words, &["--state", state.to_str().unwrap()]].concat();
@@ -230,7 +232,7 @@ async fn a_killed_process_leaves_every_alert_it_reported_written() {
             let state = if id % 10 == 0 { DedupState::Snapshot(vec![1; 500]) } else { state };
             let alerts = vec![Arc::new(sample_alert(&id.to_string()))];
             let number = spool.put(Commit { alerts, state: Some(state) });
-            while spool.written() < number {
+            while spool.last_written() < number {
                 tokio::task::yield_now().await;
             }
             println!("\nwritten {id}");
@@ -266,7 +268,7 @@ async fn a_killed_process_leaves_every_alert_it_reported_written() {
         let (status, text, _) = netsensor(state, &["list"]);
         assert_eq!(status, 0);
         assert!(
-            text.contains(&format!("siem: 0 alerts wait, from number {} on", next + 1)),
+            text.contains(&format!("siem: 0 alerts pending, from number {} on", next + 1)),
             "{text}"
         );
     }
@@ -308,37 +310,37 @@ async fn a_full_or_read_only_disk_loses_nothing_and_is_reported() {
     };
     let mut reader = spool.reader("siem").unwrap();
     let first = put(0..10);
-    until("the disk takes it", || spool.written() >= first).await;
+    until("the disk takes it", || spool.last_written() >= first).await;
     let filler = state.join("filler");
     let full = std::fs::write(&filler, vec![0; 2 << 20]).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     // More than the free space of the segment.
     put(10..310);
-    until("a write error", || spool.status().fault.is_some()).await;
-    let error = spool.status().fault.unwrap();
+    until("a write error", || spool.status().error.is_some()).await;
+    let error = spool.status().error.unwrap();
     assert!(error.contains(": No space left on device; free space 0 MiB; alerts are"), "{error}");
     let mut ids = Vec::new();
     while ids.len() < 310 {
-        let stored = reader.next(1000, 1 << 20).await;
+        let stored = reader.next_batch(BatchLimit { alerts: 1000, bytes: 1 << 20 }).await;
         ids.extend(stored.iter().map(|it| it.alert.alert_id.parse::<usize>().unwrap()));
     }
     assert_eq!(ids, (0..310).collect::<Vec<_>>(), "all are readable");
     std::fs::remove_file(&filler).unwrap();
-    until("it works again", || spool.status().fault.is_none()).await;
+    until("it works again", || spool.status().error.is_none()).await;
     assert!(spool.close(LIMIT));
     drop((reader, spool));
     remount(state, MsFlags::MS_RDONLY);
     let spool = open(state, Arc::new(SystemClock));
-    let error = spool.status().fault.unwrap();
+    let error = spool.status().error.unwrap();
     assert!(error.contains("Read-only file system"), "{error}");
     let last = spool.put(Commit { alerts: vec![Arc::new(sample_alert("310"))], state: None });
     let mut reader = spool.reader("siem").unwrap();
     let mut count = 0;
     while count < 311 {
-        count += reader.next(1000, 1 << 20).await.len();
+        count += reader.next_batch(BatchLimit { alerts: 1000, bytes: 1 << 20 }).await.len();
     }
     remount(state, MsFlags::empty());
-    until("it is written", || spool.written() >= last && spool.status().fault.is_none()).await;
+    until("it is written", || spool.last_written() >= last && spool.status().error.is_none()).await;
     assert!(spool.close(LIMIT));
     drop((reader, spool));
     assert_eq!(waiting(state, "siem", false).await.len(), 311);

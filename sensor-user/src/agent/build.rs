@@ -14,7 +14,7 @@ use super::watchdog::{Heartbeat, Watchdog};
 use crate::base::clock::{Clock, SystemClock, signed};
 use crate::base::counters::Stats;
 use crate::config::{AllowConfig, Config};
-use crate::deliver::spool::Recovered;
+use crate::deliver::spool::RecoveredState;
 use crate::deliver::{Deliverer, Delivery, Outbox, Pace};
 use crate::intel::{AllowedNetworks, FeedFolder, IndicatorSet, Intel, ParserMode, read_allowed};
 use crate::inventory::{Host, Imds, ImdsRetryPolicy, InventoryRefresh, SharedAzure};
@@ -69,7 +69,7 @@ pub(super) fn delivery(
     config: &Config,
     stats: &Arc<Stats>,
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<(Outbox, Deliverer, Recovered)> {
+) -> anyhow::Result<(Outbox, Deliverer, RecoveredState)> {
     let folder = config.agent.spool_dir();
     let (sinks, spool, pace) = (&config.sinks, &config.spool, Pace::USUAL);
     Ok(Deliverer::start(Delivery { sinks, folder: &folder, spool, pace }, stats, clock)?)
@@ -105,7 +105,7 @@ pub(super) fn canary(
 }
 
 /// Restores the dedup windows that an earlier run left open.
-pub(super) fn restore(detection: &mut Detection, recovered: Recovered) {
+pub(super) fn restore(detection: &mut Detection, recovered: RecoveredState) {
     let saved: Vec<Vec<u8>> = recovered.snapshot.into_iter().chain(recovered.changes).collect();
     if let Err(error) = detection.dedup.restore(&saved) {
         tracing::error!(%error, "restore of dedup windows failed");

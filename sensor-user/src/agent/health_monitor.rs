@@ -88,7 +88,7 @@ impl HealthMonitor {
         }
         let spool = self.parts.outbox.spool_status();
         if let Some(spool) = &spool {
-            events.extend(self.set("spool", spool.fault.clone(), now));
+            events.extend(self.set("spool", spool.error.clone(), now));
         }
         let sinks = self.parts.outbox.sinks();
         for sink in &sinks {

@@ -12,23 +12,25 @@ use crate::base::clock::SystemClock;
 use crate::base::environment::Environment;
 use crate::base::progress::Progress;
 use crate::config::Config;
-use crate::deliver::spool::{Survey, files, put_again, rejected_files, rewind};
+use crate::deliver::spool::{
+    InspectionReport, dead_letter_files, inspected_files, requeue_dead_letters, rewind_cursor,
+};
 use crate::telemetry::control;
 
 pub(crate) fn list(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Outcome> {
     let dir = config(args, environment)?.agent.spool_dir();
-    print(inspect(&dir, args, environment)?.text().as_bytes())
+    print(inspect(&dir, args, environment)?.to_text().as_bytes())
 }
 
 pub(crate) fn verify(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Outcome> {
     let dir = config(args, environment)?.agent.spool_dir();
     let report = inspect(&dir, args, environment)?;
-    if report.damages.is_empty() {
-        let text = format!("{}: good, {} commits\n", dir.display(), report.frames);
+    if report.corruptions.is_empty() {
+        let text = format!("{}: good, {} commits\n", dir.display(), report.commits);
         return print(text.as_bytes());
     }
-    let damages: Vec<String> = report.damages.iter().map(ToString::to_string).collect();
-    print(format!("{}\n", damages.join("\n")).as_bytes())?;
+    let lines: Vec<String> = report.corruptions.iter().map(ToString::to_string).collect();
+    print(format!("{}\n", lines.join("\n")).as_bytes())?;
     Ok(Outcome::Damaged)
 }
 
@@ -38,9 +40,10 @@ pub(crate) fn replay(args: &SpoolReplayArgs, environment: &Environment) -> anyho
     let _no_agent = control::AgentLock::acquire(&config.agent.control_socket())?;
     let (sink, no_progress) = (&args.sink, args.spool.no_progress);
     let text = if args.rejected {
-        let files = rejected_files(&dir, sink);
+        let files = dead_letter_files(&dir, sink);
         let progress = Progress::for_files(&[&files], no_progress, environment);
-        let moved = put_again(&dir, sink, &config.spool, Arc::new(SystemClock), &progress);
+        let moved =
+            requeue_dead_letters(&dir, sink, &config.spool, Arc::new(SystemClock), &progress);
         progress.finish();
         let (alerts, others) = moved?;
         format!(
@@ -48,8 +51,8 @@ pub(crate) fn replay(args: &SpoolReplayArgs, environment: &Environment) -> anyho
              stay in the dead-letter file\n"
         )
     } else {
-        let progress = Progress::for_files(&[&files(&dir)], no_progress, environment);
-        let moved = rewind(&dir, sink, args.from, &progress);
+        let progress = Progress::for_files(&[&inspected_files(&dir)], no_progress, environment);
+        let moved = rewind_cursor(&dir, sink, args.from, &progress);
         progress.finish();
         let (first, count) = moved?;
         format!("sink {sink} receives {count} alerts at the next start, from number {first} on\n")
@@ -58,9 +61,13 @@ pub(crate) fn replay(args: &SpoolReplayArgs, environment: &Environment) -> anyho
 }
 
 /// Inspects the whole spool, with a progress bar.
-fn inspect(dir: &Path, args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Survey> {
-    let progress = Progress::for_files(&[&files(dir)], args.no_progress, environment);
-    let report: io::Result<Survey> = Survey::of(dir, &progress);
+fn inspect(
+    dir: &Path,
+    args: &SpoolArgs,
+    environment: &Environment,
+) -> anyhow::Result<InspectionReport> {
+    let progress = Progress::for_files(&[&inspected_files(dir)], args.no_progress, environment);
+    let report: io::Result<InspectionReport> = InspectionReport::read(dir, &progress);
     progress.finish();
     report.with_context(|| dir.display().to_string())
 }

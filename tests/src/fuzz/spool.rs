@@ -7,7 +7,7 @@ use std::time::Duration;
 use sensor_user::base::clock::SystemClock;
 use sensor_user::base::counters::Stats;
 use sensor_user::base::progress::Progress;
-use sensor_user::deliver::spool::{Commit, Spool, SpoolConfig, Survey};
+use sensor_user::deliver::spool::{BatchLimit, Commit, InspectionReport, Spool, SpoolConfig};
 use sensor_user::pipeline::dedup::Alert;
 use tokio::runtime::Builder;
 
@@ -30,8 +30,8 @@ pub fn spool(data: &[u8]) {
     if fs::write(&path, &bytes).is_err() {
         return;
     }
-    let survey = Survey::of(folder.path(), &Progress::hidden());
-    assert!(survey.is_ok(), "{survey:?}");
+    let report = InspectionReport::read(folder.path(), &Progress::hidden());
+    assert!(report.is_ok(), "{report:?}");
     let open = || {
         let (clock, stats) = (Arc::new(SystemClock), Arc::<Stats>::default());
         let opened =
@@ -61,7 +61,7 @@ fn read(spool: &Spool) -> Vec<Arc<Alert>> {
     let Ok(runtime) = Builder::new_current_thread().enable_time().build() else { return alerts };
     runtime.block_on(async {
         while reader.has_more() {
-            let next = reader.next(100, 1 << 20);
+            let next = reader.next_batch(BatchLimit { alerts: 100, bytes: 1 << 20 });
             // An unreadable alert is still counted; the reader skips it and never returns.
             let Ok(stored) = tokio::time::timeout(Duration::from_millis(200), next).await else {
                 break;

@@ -146,7 +146,7 @@ fn a_full_spool_evicts_and_counts_the_oldest_alerts() {
     assert_eq!(left, []);
     let kept = ids(u32::try_from(value("alerts_evicted_size")).unwrap()..count);
     assert!(collector.accepted_ids().ends_with(&kept), "the youngest, in order");
-    assert_eq!(captured_logs("alerts evicted that a sink has not taken").len().min(1), 1);
+    assert_eq!(captured_logs("alerts evicted before delivery to a sink").len().min(1), 1);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_full_disk_delays_no_alert_and_recovers() {
     let running = RunningSinks::start_in(spool, &SpoolConfig::USUAL, &sinks, noon());
     put(&running, &ids(0..40));
     assert_eq!(collector.wait_for_accepted(40), ids(0..40));
-    let error = || running.outbox.spool_status().unwrap().fault;
+    let error = || running.outbox.spool_status().unwrap().error;
     wait_until("a write error", || error().is_some());
     let text = error().unwrap();
     assert!(text.contains("No space left on device") && text.contains("from memory"), "{text}");
@@ -189,7 +189,7 @@ fn a_read_only_disk_delays_no_alert_and_recovers() {
     let running = RunningSinks::start_in(spool, &SpoolConfig::USUAL, &sinks, noon());
     put(&running, &ids(0..5));
     assert_eq!(collector.wait_for_accepted(5), ids(0..5));
-    let error = || running.outbox.spool_status().unwrap().fault;
+    let error = || running.outbox.spool_status().unwrap().error;
     wait_until("a write error", || {
         error().is_some_and(|text| text.contains("Read-only file system"))
     });

@@ -13,7 +13,7 @@ use super::task::{Sink, Surroundings};
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use crate::base::log_throttle::LogThrottle;
-use crate::deliver::spool::{Rejected, Spool};
+use crate::deliver::spool::{DeadLetters, Spool};
 use crate::deliver::{SinkConfig, chain};
 
 /// What every sink is given.
@@ -23,7 +23,7 @@ pub(crate) struct Common {
     pub(crate) stats: Arc<Stats>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stdout_closed: Arc<AtomicBool>,
-    pub(crate) rejected: Arc<Rejected>,
+    pub(crate) dead_letters: Arc<DeadLetters>,
     /// `None` where no sink took alerts when delivery began.
     pub(crate) spool: Option<Spool>,
 }
@@ -60,7 +60,7 @@ impl Running {
             kept: Arc::clone(&kept),
             waiting: Arc::clone(&waiting),
             state: Arc::clone(&state),
-            rejected: Arc::clone(&common.rejected),
+            dead_letters: Arc::clone(&common.dead_letters),
         };
         let lane = Lane {
             name: config.name.clone(),
@@ -147,7 +147,7 @@ impl Leaving {
             sink.ended(deadline, &common.stats).await;
             let returns = seen.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(spool) = common.spool.filter(|_| !*returns) else { return };
-            let alerts = spool.give_up(&of_task);
+            let alerts = spool.remove_sink(&of_task);
             if alerts > 0 {
                 let sink = of_task;
                 tracing::warn!(sink, alerts, "sink removed with alerts that it has not taken");

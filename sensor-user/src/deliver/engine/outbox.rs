@@ -98,7 +98,7 @@ impl Outbox {
     /// Whether all alerts and states so far are written: they survive the end of the agent.
     pub fn is_written(&self) -> bool {
         let last = self.shared.last.load(Ordering::Acquire);
-        self.shared.spool.as_ref().is_none_or(|spool| spool.written() >= last)
+        self.shared.spool.as_ref().is_none_or(|spool| spool.last_written() >= last)
     }
 
     /// Whether the next state is to be a snapshot.

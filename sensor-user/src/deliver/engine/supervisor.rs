@@ -13,7 +13,7 @@ use super::outbox::{Leftover, Outbox, Pace};
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use crate::deliver::sinks::Transport;
-use crate::deliver::spool::{Recovered, Rejected, Spool, SpoolConfig, SpoolError};
+use crate::deliver::spool::{DeadLetters, RecoveredState, Spool, SpoolConfig, SpoolError};
 use crate::deliver::{DeliverError, SinkConfig};
 
 /// How long the last write of the spool may take.
@@ -88,11 +88,11 @@ impl Deliverer {
         delivery: Delivery<'_>,
         stats: &Arc<Stats>,
         clock: &Arc<dyn Clock>,
-    ) -> Result<(Outbox, Self, Recovered), StartError> {
+    ) -> Result<(Outbox, Self, RecoveredState), StartError> {
         let takers = delivery.sinks.iter().filter(|sink| sink.alerts);
         let takers: Vec<String> = takers.map(|sink| sink.name.clone()).collect();
         let (spool, recovered) = if takers.is_empty() {
-            (None, Recovered::default())
+            (None, RecoveredState::default())
         } else {
             let clock = Arc::clone(clock);
             let opened = Spool::open(delivery.folder, delivery.spool, &takers, clock, stats);
@@ -107,7 +107,7 @@ impl Deliverer {
             stats: Arc::clone(stats),
             clock: Arc::clone(clock),
             stdout_closed,
-            rejected: Arc::new(Rejected::new(
+            dead_letters: Arc::new(DeadLetters::new(
                 delivery.folder,
                 Arc::clone(clock),
                 Arc::clone(stats),
@@ -194,10 +194,10 @@ impl Deliverer {
     fn take_alerts(&self, config: &SinkConfig) -> Result<(), StartError> {
         let Some(spool) = &self.common.spool else { return Ok(()) };
         if !config.alerts {
-            spool.give_up(&config.name);
+            spool.remove_sink(&config.name);
             return Ok(());
         }
-        spool.take_up(&config.name).map_err(StartError::Spool)
+        spool.add_sink(&config.name).map_err(StartError::Spool)
     }
 
     /// Ends the sinks: what waits is still sent, for `limit` at most, and alerts until some tries

@@ -1,164 +1,139 @@
-//! Active: the segment that is written to, how it begins, and how it ends when the disk fails it.
+//! Active segment: how the writer begins, appends to, syncs and ends a segment, or abandons it after
+//! an error.
 
 use std::io;
 use std::sync::atomic::Ordering;
 
-use super::frame::{HEADER, Header};
-use super::segment::Segment;
-use super::storage::StorageFile;
-use super::writer::{Log, Result};
+use super::frame::{HEADER, SegmentHeader};
+use super::segment::{ActiveSegment, Segment};
+use super::writer::{Result, SpoolWriter};
+use crate::deliver::DeliverError;
 use crate::deliver::sinks::file::describe;
 
-/// Room that a segment has beyond what is written, bytes at most.
-const RESERVE: u64 = 256 << 10;
-
-/// The segment that is written to.
-#[derive(Debug)]
-pub(super) struct Active {
-    pub(super) file: Box<dyn StorageFile>,
-    pub(super) name: String,
-    pub(super) generation: u64,
-    /// What is whole of it.
-    pub(super) bytes: u64,
-    /// Up to where it has room; zeros behind `bytes`.
-    pub(super) reserved: u64,
-    /// What of that is synced.
-    pub(super) synced: u64,
-    /// It has a snapshot, synced or not.
-    pub(super) has_snapshot: bool,
-}
-
-impl Active {
-    /// Has room for `length` more bytes, where the file system can; else the write finds it. No more
-    /// than that beyond `most` bytes in all.
-    fn reserve(&mut self, length: u64, most: u64) {
-        let end = self.bytes + length;
-        if end > self.reserved {
-            self.reserved = end.next_multiple_of(RESERVE).min(most.max(end));
-            let reserved = self.file.reserve(self.reserved);
-            tracing::trace!(is_reserved = reserved.is_ok(), "a file of the spool has room");
-        }
-    }
-
-    /// Cuts what is not whole, and the room.
-    fn cut(&mut self) -> io::Result<()> {
-        self.reserved = self.bytes;
-        self.file.truncate(self.bytes)
-    }
-}
-
-impl Log {
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        let most = self.segment_most();
+impl SpoolWriter {
+    pub(super) fn append(&mut self, frames: &[u8]) -> Result<()> {
+        let max = self.segment_max();
         let Some(active) = &mut self.active else { return Ok(()) };
-        active.reserve(bytes.len() as u64, most);
-        if let Err(error) = active.file.write_at(active.bytes, bytes) {
-            let path = self.storage.path(&active.name);
-            if active.cut().is_err() {
-                self.give_up_active();
+        if let Err(error) = active.append(frames, max) {
+            let error = describe(&self.shared.storage.path(&active.name), error);
+            if active.truncate().is_err() {
+                self.abandon_active();
             }
-            return Err(describe(&path, error));
+            return Err(error);
         }
-        active.bytes += bytes.len() as u64;
-        let (generation, length) = (active.generation, active.bytes);
-        if let Some(segment) = self.shared.index().segment_mut(generation) {
-            segment.bytes = length;
+        if let Some(segment) = self.shared.index().segment_mut(active.generation) {
+            segment.bytes = active.bytes;
         }
         Ok(())
     }
 
-    /// Whether the disk takes something again, where nothing waits for it.
+    /// Checks that the disk accepts writes again, when there is nothing to write.
     pub(super) fn probe(&mut self) -> Result<()> {
         if self.active.is_none() {
             self.begin_segment()?;
         }
         let Some(active) = &mut self.active else { return Ok(()) };
         let written = active.file.write_at(active.bytes, &[0; 4096]);
-        let cut = active.cut();
-        let Err(error) = written.and(cut).and_then(|()| active.file.sync()) else {
-            return Ok(());
-        };
-        let path = self.storage.path(&active.name);
-        self.give_up_active();
-        Err(describe(&path, error))
+        let truncated = active.truncate();
+        let probed = written.and(truncated).and_then(|()| active.file.sync());
+        probed.map_err(|error| self.abandon_failed(error))
     }
 
     pub(super) fn begin_segment(&mut self) -> Result<()> {
-        let place = self.waiting.front().map(|pending| pending.place);
-        let (sequence, ordinal) = place.map_or((self.next_sequence, self.next_ordinal), |place| {
-            (place.sequence, place.ordinal)
-        });
-        let mut segment = Segment::new(self.next_generation, sequence, ordinal);
-        self.next_generation += 1;
-        let made = self.storage.create(&segment.name).and_then(|mut file| {
-            file.write_at(0, &Header { sequence, ordinal }.bytes())?;
-            // Whatever goes before it, its numbers are known.
+        let (sequence, ordinal) = self.first_unwritten();
+        let header = SegmentHeader { sequence, ordinal };
+        let segment = Segment::new(self.next.generation, header);
+        self.next.generation += 1;
+        let created = self.shared.storage.create(&segment.name).and_then(|mut file| {
+            file.write_at(0, &header.encode())?;
+            // The numbers are durable, whatever segment is removed before it.
             file.sync()?;
-            self.storage.sync_dir()?;
+            self.shared.storage.sync_dir()?;
             Ok(file)
         });
-        let file = match made {
-            Ok(file) => file,
-            Err(error) => {
-                let removed = self.storage.remove(&segment.name);
-                tracing::trace!(removed = removed.is_ok(), "a file of the spool was not begun");
-                return Err(describe(&self.path(&segment.name), error));
-            }
-        };
-        segment.bytes = HEADER;
-        self.active = Some(Active {
-            file,
-            name: segment.name.clone(),
-            generation: segment.generation,
-            bytes: HEADER,
-            reserved: HEADER,
-            synced: HEADER,
-            has_snapshot: false,
-        });
+        let file = created.map_err(|error| {
+            let removed = self.shared.storage.remove(&segment.name);
+            tracing::trace!(is_removed = removed.is_ok(), "spool segment was not created");
+            describe(&self.path(&segment.name), error)
+        })?;
+        self.active = Some(ActiveSegment::new(file, segment.clone(), false));
         self.shared.index().segments.push_back(segment);
         self.shared.wants_snapshot.store(true, Ordering::Release);
         Ok(())
     }
 
+    /// Syncs the segment, and publishes the commits that are on disk then.
     pub(super) fn sync(&mut self) -> Result<()> {
         let Some(active) = &mut self.active else { return Ok(()) };
         if self.unsynced.is_empty() {
             return Ok(());
         }
         if let Err(error) = active.file.sync() {
-            let path = self.storage.path(&active.name);
-            self.give_up_active();
-            return Err(describe(&path, error));
+            return Err(self.abandon_failed(error));
         }
         active.synced = active.bytes;
         self.unsynced_since = None;
-        let done = std::mem::take(&mut self.unsynced);
-        self.settle_synced(done);
+        let mut held = 0;
+        let mut index = self.shared.index();
+        for mut pending in self.unsynced.drain(..) {
+            held += pending.alerts.len();
+            index.publish(&mut pending);
+            if let Some(segment) = index.segment_mut(active.generation) {
+                let alerts = pending.alerts.len() as u64;
+                segment.add_alerts(pending.end(), alerts, pending.header.time);
+            }
+            index.durable = index.durable.max(pending.end());
+        }
+        if active.has_snapshot {
+            index.floor = Some(active.generation);
+        }
+        let (acknowledged, durable) = (index.acknowledged(), index.durable);
+        index.tail.remove_before(acknowledged);
+        index.tail.trim(durable);
+        let readable = index.readable;
+        drop(index);
+        self.notify_readers(readable, held);
         Ok(())
     }
 
-    /// The segment is whole, and synced: no more is written to it.
+    /// Wakes the readers, and releases the room of `held` alerts in the queue.
+    pub(super) fn notify_readers(&self, readable: u64, held: usize) {
+        self.shared.readable.send_if_modified(|known| {
+            let is_news = *known < readable;
+            *known = readable.max(*known);
+            is_news
+        });
+        let mut queue = self.shared.queue();
+        queue.held = queue.held.saturating_sub(held);
+    }
+
+    /// Ends the segment, which is complete and synced.
     pub(super) fn end_active(&mut self) {
         if let Some(mut active) = self.active.take() {
-            let cut = active.cut();
-            tracing::trace!(is_cut = cut.is_ok(), "a file of the spool has ended");
+            let truncated = active.truncate();
+            tracing::trace!(is_truncated = truncated.is_ok(), "spool segment ended");
         }
     }
 
-    /// Nothing is believed of the segment any more but what was synced before. The rest is written
-    /// again, into another.
-    pub(super) fn give_up_active(&mut self) {
+    fn abandon_failed(&mut self, error: io::Error) -> DeliverError {
+        let name = self.active.as_ref().map_or("", |active| active.name.as_str());
+        let error = describe(&self.path(name), error);
+        self.abandon_active();
+        error
+    }
+
+    /// Ends the segment after an error: only what was synced before counts as written, and the rest
+    /// is written again, to another segment.
+    fn abandon_active(&mut self) {
         let Some(mut active) = self.active.take() else { return };
         self.unsynced_since = None;
-        let mut again = std::mem::take(&mut self.unsynced);
-        again.append(&mut self.waiting);
-        self.waiting = again;
-        // Repetitions are told by their ordinals, so nothing depends on what follows.
-        // The only segment stays: its numbers are used.
-        let is_needless = active.synced == HEADER && self.shared.index().segments.len() > 1;
-        if is_needless && self.storage.remove(&active.name).is_ok() {
-            let is_other = |it: &Segment| it.generation != active.generation;
-            self.shared.index().segments.retain(is_other);
+        self.unsynced.append(&mut self.unwritten);
+        std::mem::swap(&mut self.unsynced, &mut self.unwritten);
+        // Recovery skips repetitions by their ordinals, so the results need not be checked. The only
+        // segment is kept, since its numbers are used.
+        let is_unused = active.synced == HEADER && self.shared.index().segments.len() > 1;
+        if is_unused && self.shared.storage.remove(&active.name).is_ok() {
+            self.shared.index().segments.retain(|it| it.generation != active.generation);
         } else if active.file.truncate(active.synced).is_ok()
             && let Some(segment) = self.shared.index().segment_mut(active.generation)
         {

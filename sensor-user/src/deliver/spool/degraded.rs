@@ -1,72 +1,73 @@
-//! Fault: what the log does while the disk takes nothing.
+//! Degraded mode: the disk accepts no writes.
 //!
-//! Alerts are given to readers from memory, so that none is withheld; what all sinks have settled
-//! leaves it. Of states 8 MiB are kept, then a snapshot is asked for once the disk works again.
+//! Readers get alerts from memory, so that delivery goes on. Alerts that all sinks have acknowledged
+//! are released. Up to 8 MiB of states are kept; above that they are dropped, and a snapshot is
+//! requested once the disk accepts writes.
 
-use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
 use super::recover::recover;
-use super::writer::{Log, Pending, RETRY, Result};
+use super::writer::{RETRY, Result, SpoolWriter};
 use crate::deliver::sinks::file::describe;
 use crate::deliver::{DeliverError, chain};
-use crate::pipeline::dedup::DedupState;
 
 /// Bytes of states that are kept.
 const STATES_MAX: usize = 8 << 20;
 
-impl Log {
-    /// The disk did not take something.
+impl SpoolWriter {
+    /// Enters the degraded mode, or stays in it.
     pub(super) fn failed(&mut self, error: &DeliverError, now: Instant) {
-        self.stats.spool_writes_failed.increment();
+        self.shared.stats.spool_writes_failed.increment();
         self.retry_at = Some(now + RETRY);
-        let fault = format!(
+        let error = format!(
             "{}; alerts are delivered from memory and would be lost by a restart; make room, or \
              make the folder writable",
             chain(error)
         );
-        if let Some(count) = self.quiet.admit(1, now) {
-            tracing::error!(count, error = %fault, "spool cannot be written");
+        if let Some(count) = self.write_throttle.admit(1, now) {
+            tracing::error!(count, %error, "spool cannot be written");
         }
-        self.shared.is_faulty.store(true, Ordering::Release);
-        self.shared.index().fault = Some(fault);
+        self.shared.is_degraded.store(true, Ordering::Release);
+        self.shared.index().error = Some(error);
     }
 
-    /// The disk took everything.
-    pub(super) fn works(&mut self) {
+    /// Leaves the degraded mode.
+    pub(super) fn succeeded(&mut self) {
         if self.retry_at.take().is_none() {
             return;
         }
         tracing::info!(path = %self.path("").display(), "spool can be written again");
-        self.shared.index().fault = None;
+        self.shared.index().error = None;
         if self.state_gap {
             self.shared.wants_snapshot.store(true, Ordering::Release);
         }
-        self.shared.is_faulty.store(false, Ordering::Release);
+        self.shared.is_degraded.store(false, Ordering::Release);
     }
 
-    /// The end: what the disk has not taken, and some sink neither, is gone, and counted.
+    /// Counts the alerts that are lost when the agent ends: those that are neither on disk nor
+    /// acknowledged by all sinks.
     pub(super) fn count_lost(&self) {
-        let settled = self.shared.index().settled();
-        let left = self.unsynced.iter().chain(&self.waiting);
-        let lost =
-            left.map(|pending| pending.end().saturating_sub(pending.place.sequence.max(settled)));
-        let lost: u64 = lost.sum();
-        self.stats.alerts_lost_unwritten.add(lost);
+        let acknowledged = self.shared.index().acknowledged();
+        let pending = self.unsynced.iter().chain(&self.unwritten);
+        let lost: u64 =
+            pending.map(|it| it.end().saturating_sub(it.header.sequence.max(acknowledged))).sum();
+        self.shared.stats.alerts_lost_unwritten.add(lost);
         if lost > 0 {
             let path = self.path("");
-            tracing::error!(path = %path.display(), lost, "spool took no alerts until the end");
+            tracing::error!(path = %path.display(), lost, "alerts lost; the spool could not be written");
         }
     }
 
-    /// Lets readers have what is in memory only.
+    /// Publishes commits that are in memory only.
     pub(super) fn publish_unwritten(&mut self) {
         let mut scratch = Vec::new();
-        // Those that are published come first.
-        let from = self.waiting.partition_point(|pending| pending.is_published);
-        for pending in self.waiting.range_mut(from..) {
+        // Published commits come first.
+        let from = self.unwritten.partition_point(|pending| pending.is_published);
+        for pending in self.unwritten.range_mut(from..) {
+            // The tail needs the sizes.
             if pending.sizes.len() < pending.alerts.len() {
                 scratch.clear();
                 pending.encode(&mut scratch);
@@ -74,61 +75,56 @@ impl Log {
         }
         let readable = {
             let mut index = self.shared.index();
-            for pending in self.unsynced.iter_mut().chain(self.waiting.range_mut(from..)) {
+            for pending in self.unsynced.iter_mut().chain(self.unwritten.range_mut(from..)) {
                 index.publish(pending);
             }
             index.readable
         };
-        self.tell(readable, 0);
+        self.notify_readers(readable, 0);
     }
 
-    /// Keeps of what is not written only what some sink still needs, and what states there is room
-    /// for. Looks when something was settled, or where it `must`.
-    pub(super) fn forget_settled(&mut self, must: bool) {
-        let settled = self.shared.index().settled();
-        if !must && settled <= self.forgotten {
+    /// Releases unwritten alerts that no sink needs, and states above their limit. Runs if more was
+    /// acknowledged, or if `is_forced`.
+    pub(super) fn release_acknowledged(&mut self, is_forced: bool) {
+        let acknowledged = self.shared.index().acknowledged();
+        if !is_forced && acknowledged <= self.released {
             return;
         }
-        self.forgotten = settled;
-        self.shared.index().tail.forget_before(settled);
-        let state_bytes = |pending: &Pending| match &pending.state {
-            Some(DedupState::Change(bytes) | DedupState::Snapshot(bytes)) => bytes.len(),
-            None => 0,
-        };
-        if self.waiting.iter().map(state_bytes).sum::<usize>() > STATES_MAX {
-            self.waiting.iter_mut().for_each(|pending| pending.state = None);
+        self.released = acknowledged;
+        if self.unwritten.iter().map(|it| it.state_bytes().len()).sum::<usize>() > STATES_MAX {
+            self.unwritten.iter_mut().for_each(|pending| pending.state = None);
             self.state_gap = true;
         }
-        let mut forgotten = 0;
-        self.waiting.retain_mut(|pending| {
-            if pending.is_published && pending.end() <= settled {
-                forgotten += pending.alerts.len();
-                pending.alerts = Vec::new();
-                pending.sizes = Vec::new();
+        let mut released = 0;
+        self.unwritten.retain_mut(|pending| {
+            if pending.is_published && pending.end() <= acknowledged {
+                released += pending.alerts.len();
+                (pending.alerts, pending.sizes) = (Vec::new(), Vec::new());
             }
             !pending.alerts.is_empty() || pending.state.is_some()
         });
-        let readable = self.shared.index().readable;
-        self.tell(readable, forgotten);
+        let readable = {
+            let mut index = self.shared.index();
+            index.tail.remove_before(acknowledged);
+            index.readable
+        };
+        self.notify_readers(readable, released);
     }
 
-    /// Reads the folder, where that was not possible before.
+    /// Reads the folder if that failed at start.
     pub(super) fn open_late(&mut self) -> Result<()> {
         if self.is_open {
             return Ok(());
         }
-        let found = recover(&*self.storage).map_err(|error| describe(&self.path(""), error))?;
-        let first =
-            self.waiting.front().map_or(self.next_sequence, |pending| pending.place.sequence);
-        let ordinal =
-            self.waiting.front().map_or(self.next_ordinal, |pending| pending.place.ordinal);
-        if found.next_sequence > first || found.next_ordinal > ordinal {
-            let what = "it holds later alerts than this run has; restart the agent";
-            return Err(describe(&self.path(""), std::io::Error::other(what)));
+        let found = recover(&*self.shared.storage);
+        let found = found.map_err(|error| describe(&self.path(""), error))?;
+        let (sequence, ordinal) = self.first_unwritten();
+        if found.next.sequence > sequence || found.next.ordinal > ordinal {
+            let reason = "it has later alerts than this run; restart the agent";
+            return Err(describe(&self.path(""), io::Error::other(reason)));
         }
-        self.stats.spool_repairs.add(found.repaired);
-        self.stats.spool_alerts_lost_corrupt.add(found.lost);
-        self.next_generation = found.next_generation;
+        found.count(&self.shared.stats);
+        self.next.generation = found.next.generation;
         self.chain = self.chain.max(found.states.chain);
         self.is_open = true;
         let mut index = self.shared.index();
@@ -136,19 +132,18 @@ impl Log {
         for cursor in &mut index.cursors {
             let known = found.cursors.iter().find(|(name, _)| *name == cursor.name);
             let before = known.map_or(oldest, |(_, before)| *before);
-            cursor.held = (before < found.end).then_some(before);
+            cursor.held_back = (before < found.end).then_some(before);
         }
-        if index.cursors.iter().any(|cursor| cursor.held.is_some()) {
+        if index.cursors.iter().any(|cursor| cursor.held_back.is_some()) {
             tracing::warn!(
-                path = %self.storage.path("").display(),
-                "alerts of an earlier run wait in the spool; they are delivered after a restart"
+                path = %self.path("").display(),
+                "alerts of an earlier run are in the spool; they are delivered after a restart"
             );
         }
         index.floor = found.floor;
         index.repairs = found.repairs;
-        let mut segments: VecDeque<_> = found.segments;
-        segments.append(&mut index.segments);
-        index.segments = segments;
+        let later = std::mem::replace(&mut index.segments, found.segments);
+        index.segments.extend(later);
         Ok(())
     }
 }

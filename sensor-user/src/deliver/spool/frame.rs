@@ -1,44 +1,50 @@
-//! Frame: the bytes of a segment.
+//! Format of a segment: a header of 32 bytes, then one frame per commit.
 //!
-//! All numbers are little-endian. A segment begins with a header of 32 bytes: magic (8), version u32,
-//! sequence u64 and ordinal u64 of what comes first, crc32 u32 of these. Then come frames: `length
-//! u32, crc32 u32`, and so many bytes with that crc32. A frame is one commit: ordinal u64, sequence
-//! u64 of its first alert, time i64 (nanoseconds), alerts u32, kind of state u8, number of the state
-//! u64, length of state u32, the state, and each alert as a line of JSON.
+//! All numbers are little-endian. The header is:
 //!
-//! No frame is shorter than 41 bytes, so that zeros at the end of a file look like none: they are
-//! room for frames (256 KiB at most), or what power loss left of frames that were not synced.
+//! ```text
+//! magic "netspool" | version u32 | sequence u64 | ordinal u64 | crc32 u32 of these
+//! ```
+//!
+//! `sequence` and `ordinal` are those of the first alert and commit. The body of a frame
+//! ([`crate::base::framing`]) is:
+//!
+//! ```text
+//! ordinal u64 | sequence u64 of the first alert | time i64, ns | alerts u32 |
+//! kind of state u8 | chain u64 | length of state u32 | state | alerts, one line of JSON each
+//! ```
+//!
+//! A body has at least 41 bytes, so that zeros at the end of a file are not a frame. They are
+//! reserved room (at most 256 KiB), or frames without a sync that power loss took.
 
+use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::pipeline::dedup::Alert;
-use crate::pipeline::dedup::DedupState;
+use super::storage::Storage;
+use crate::base::framing::{FrameFormat, FrameReader, LittleEndian, append_frame};
+use crate::pipeline::dedup::{Alert, DedupState};
 
 /// Bytes of a segment before its first frame.
 pub(super) const HEADER: u64 = 32;
-/// Bytes of a frame before what its crc32 covers.
-pub(super) const PREFIX: usize = 8;
-/// Bytes of a commit before its state.
-pub(super) const HEAD: usize = 41;
-/// A frame is not longer, bytes.
-pub(super) const FRAME_MAX: u32 = 1 << 30;
-
+/// Bytes of the header that its checksum covers.
+const CHECKED: usize = 28;
 const MAGIC: [u8; 8] = *b"netspool";
 const VERSION: u32 = 1;
+/// Maximum difference between the ordinals of one segment.
+const ORDINALS_MAX: u64 = 1 << 32;
 
-/// What the header of a segment says.
+/// Header of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
-    /// Sequence number of the first alert that it may hold.
+pub(super) struct SegmentHeader {
     pub(super) sequence: u64,
-    /// Ordinal of its first frame.
     pub(super) ordinal: u64,
 }
 
-impl Header {
-    pub(super) fn bytes(self) -> Vec<u8> {
+impl SegmentHeader {
+    pub(super) fn encode(self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(VERSION.to_le_bytes());
         bytes.extend(self.sequence.to_le_bytes());
@@ -47,68 +53,64 @@ impl Header {
         bytes
     }
 
-    /// The header at the beginning of `bytes`, or what is wrong with it.
+    /// Parses the header at the beginning of `bytes`; the error is the reason for a person.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let Some((covered, mut rest)) = bytes.split_at_checked(28) else {
-            return Err(format!("has {} bytes, a header has {HEADER}", bytes.len()));
-        };
-        let crc = u32::from_le_bytes(take(&mut rest).ok_or("the header is cut")?);
-        let mut fields = covered;
-        let magic: [u8; 8] = take(&mut fields).unwrap_or_default();
-        let version = u32::from_le_bytes(take(&mut fields).unwrap_or_default());
-        if magic != MAGIC {
-            return Err("is no segment of a spool".to_owned());
+        let too_short = || format!("has {} bytes, a header has {HEADER}", bytes.len());
+        let mut rest = LittleEndian(bytes);
+        let checked = rest.bytes(CHECKED).ok_or_else(too_short)?;
+        let crc = rest.u32().ok_or_else(too_short)?;
+        let mut fields = LittleEndian(checked);
+        if fields.array() != Some(MAGIC) {
+            return Err("is not a spool segment".to_owned());
         }
-        if crc != crc32fast::hash(covered) {
-            return Err("the header is damaged".to_owned());
+        if crc != crc32fast::hash(checked) {
+            return Err("has a damaged header".to_owned());
         }
+        let version = fields.u32().unwrap_or(0);
         if version != VERSION {
             return Err(format!("has version {version}, this netsensor reads {VERSION}"));
         }
-        let sequence = u64::from_le_bytes(take(&mut fields).unwrap_or_default());
-        let ordinal = u64::from_le_bytes(take(&mut fields).unwrap_or_default());
-        Ok(Self { sequence, ordinal })
+        let mut field = || fields.u64().unwrap_or(0);
+        Ok(Self { sequence: field(), ordinal: field() })
     }
 }
 
-/// What a frame says, read in place.
+/// Numbers and time of a commit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Frame<'b> {
+pub(super) struct CommitHeader {
     /// Number of the commit; grows by one, over restarts too.
     pub(super) ordinal: u64,
     /// Number of the first alert; the others follow.
     pub(super) sequence: u64,
-    /// When it was put.
     pub(super) time: Timestamp,
-    /// How many alerts.
-    pub(super) alerts: u32,
-    /// Dedup's.
-    pub(super) state: Option<StateBytes<'b>>,
-    /// Number of the state; grows by one from state to state.
+    /// Number of the last state up to this commit; grows by one with each state.
     pub(super) chain: u64,
+}
+
+/// Commit of a segment, decoded in place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StoredCommit<'b> {
+    pub(super) header: CommitHeader,
+    pub(super) alerts: u32,
+    pub(super) state: Option<StateBytes<'b>>,
     lines: &'b [u8],
 }
 
-/// A `State`, read in place.
+/// [`DedupState`], decoded in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StateBytes<'b> {
     Change(&'b [u8]),
     Snapshot(&'b [u8]),
 }
 
-impl<'b> Frame<'b> {
-    /// What `body`, whose crc32 is right, says; `None` where it is not a commit.
-    pub(super) fn parse(body: &'b [u8]) -> Option<Self> {
-        let mut rest = body;
-        let ordinal = u64::from_le_bytes(take(&mut rest)?);
-        let sequence = u64::from_le_bytes(take(&mut rest)?);
-        let time = i64::from_le_bytes(take(&mut rest)?);
-        let time = Timestamp::from_nanosecond(time.into()).ok()?;
-        let alerts = u32::from_le_bytes(take(&mut rest)?);
-        let [kind] = take::<1>(&mut rest)?;
-        let chain = u64::from_le_bytes(take(&mut rest)?);
-        let length = u32::from_le_bytes(take(&mut rest)?);
-        let (state, lines) = rest.split_at_checked(length as usize)?;
+impl<'b> StoredCommit<'b> {
+    fn parse(body: &'b [u8]) -> Option<Self> {
+        let mut fields = LittleEndian(body);
+        let (ordinal, sequence) = (fields.u64()?, fields.u64()?);
+        let time = Timestamp::from_nanosecond(fields.i64()?.into()).ok()?;
+        let (alerts, kind, chain) = (fields.u32()?, fields.u8()?, fields.u64()?);
+        let length = fields.u32()? as usize;
+        let state = fields.bytes(length)?;
         let state = match kind {
             0 => None,
             1 => Some(StateBytes::Change(state)),
@@ -116,82 +118,115 @@ impl<'b> Frame<'b> {
             _ => return None,
         };
         sequence.checked_add(alerts.into())?;
-        Some(Self { ordinal, sequence, time, alerts, state, chain, lines })
+        let header = CommitHeader { ordinal, sequence, time, chain };
+        Some(Self { header, alerts, state, lines: fields.0 })
     }
 
-    /// Number behind its last alert.
+    /// Number after that of the last alert.
     pub(super) fn end(&self) -> u64 {
-        self.sequence.saturating_add(self.alerts.into())
+        self.header.sequence.saturating_add(self.alerts.into())
     }
 
     /// Number and JSON of each alert.
     pub(super) fn lines(&self) -> impl Iterator<Item = (u64, &'b [u8])> {
         let lines = self.lines.split(|byte| *byte == b'\n').take(self.alerts as usize);
-        (self.sequence..).zip(lines)
+        (self.header.sequence..).zip(lines)
     }
 }
 
-/// What of a frame is not in its commit.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) ordinal: u64,
-    pub(super) sequence: u64,
-    pub(super) time: Timestamp,
-    /// Of the state, where there is one.
-    pub(super) chain: u64,
+/// Frames of a segment.
+#[derive(Debug)]
+pub(super) struct CommitFormat {
+    /// Lowest ordinal of the next frame.
+    ordinal: u64,
 }
 
-/// Appends a frame to `out`; gives the bytes of each alert's JSON.
-pub(super) fn encode(
-    out: &mut Vec<u8>,
-    place: Place,
-    state: Option<&DedupState>,
-    alerts: &[Arc<Alert>],
-) -> Vec<usize> {
-    let start = out.len();
-    let (kind, state) = match state {
-        None => (0_u8, [].as_slice()),
-        Some(DedupState::Change(bytes)) => (1, bytes.as_slice()),
-        Some(DedupState::Snapshot(bytes)) => (2, bytes.as_slice()),
-    };
-    let time = i64::try_from(place.time.as_nanosecond()).unwrap_or(i64::MAX);
-    out.extend([0; PREFIX]);
-    out.extend(place.ordinal.to_le_bytes());
-    out.extend(place.sequence.to_le_bytes());
-    out.extend(time.to_le_bytes());
-    out.extend(u32::try_from(alerts.len()).unwrap_or(u32::MAX).to_le_bytes());
-    out.push(kind);
-    out.extend(place.chain.to_le_bytes());
-    out.extend(u32::try_from(state.len()).unwrap_or(u32::MAX).to_le_bytes());
-    out.extend(state);
-    let mut sizes = Vec::with_capacity(alerts.len());
-    for alert in alerts {
-        let before = out.len();
-        // An alert's JSON cannot fail; a line that is not one is skipped by who reads it.
-        let _infallible = serde_json::to_writer(&mut *out, &**alert);
-        sizes.push(out.len() - before);
-        out.push(b'\n');
+impl FrameFormat for CommitFormat {
+    /// A commit without state and alerts.
+    const LEN_MIN: u32 = 41;
+    const LEN_MAX: u32 = 1 << 30;
+    const SEARCH_MAX: usize = 64 << 20;
+    type Body<'b> = StoredCommit<'b>;
+
+    fn decode<'b>(&mut self, body: &'b [u8]) -> Option<StoredCommit<'b>> {
+        let commit = StoredCommit::parse(body)?;
+        self.ordinal = self.ordinal.max(commit.header.ordinal);
+        Some(commit)
     }
-    if let Some((prefix, body)) =
-        out.get_mut(start..).and_then(|frame| frame.split_first_chunk_mut::<PREFIX>())
-    {
-        let length = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
-        let crc = crc32fast::hash(body).to_le_bytes();
-        prefix.iter_mut().zip(length.into_iter().chain(crc)).for_each(|(to, from)| *to = from);
+
+    fn may_follow(&self, body: &[u8]) -> bool {
+        let ordinals = self.ordinal..self.ordinal.saturating_add(ORDINALS_MAX);
+        StoredCommit::parse(body).is_some_and(|commit| ordinals.contains(&commit.header.ordinal))
     }
-    sizes
 }
 
-/// Length and crc32 that a frame says of itself.
-pub(super) fn prefix(bytes: &[u8]) -> Option<(u32, u32)> {
-    let mut rest = bytes;
-    let length = u32::from_le_bytes(take(&mut rest)?);
-    Some((length, u32::from_le_bytes(take(&mut rest)?)))
+/// Reads the commits in `range` of the segment file `name`, whose ordinals begin at `ordinal`.
+pub(super) fn read_commits<'s>(
+    storage: &'s dyn Storage,
+    name: &'s str,
+    range: Range<u64>,
+    ordinal: u64,
+) -> FrameReader<impl FnMut(u64, usize) -> io::Result<Vec<u8>> + 's, CommitFormat> {
+    let read = |offset, length| storage.read_at(name, offset, length);
+    FrameReader::new(read, CommitFormat { ordinal }, range)
 }
 
-/// The next `N` bytes of `rest`.
-pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, behind) = rest.split_first_chunk::<N>()?;
-    *rest = behind;
-    Some(*taken)
+/// Commit that is not known to be on disk.
+#[derive(Debug)]
+pub(super) struct PendingCommit {
+    pub(super) header: CommitHeader,
+    pub(super) alerts: Vec<Arc<Alert>>,
+    /// Bytes of each alert's JSON, once the commit was encoded.
+    pub(super) sizes: Vec<usize>,
+    pub(super) state: Option<DedupState>,
+    pub(super) is_published: bool,
+    /// Number that [`super::Spool::put`] returned.
+    pub(super) number: u64,
+}
+
+impl PendingCommit {
+    /// Number after that of the last alert.
+    pub(super) fn end(&self) -> u64 {
+        self.header.sequence.saturating_add(self.alerts.len() as u64)
+    }
+
+    /// Bytes of the state.
+    pub(super) fn state_bytes(&self) -> &[u8] {
+        match &self.state {
+            None => &[],
+            Some(DedupState::Change(bytes) | DedupState::Snapshot(bytes)) => bytes,
+        }
+    }
+
+    /// Appends the frame to `out`.
+    pub(super) fn encode(&mut self, out: &mut Vec<u8>) {
+        let CommitHeader { ordinal, sequence, time, chain } = self.header;
+        let kind = match self.state {
+            None => 0,
+            Some(DedupState::Change(_)) => 1,
+            Some(DedupState::Snapshot(_)) => 2,
+        };
+        let state = self.state_bytes();
+        let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+        let sizes = append_frame(out, |out| {
+            out.extend(ordinal.to_le_bytes());
+            out.extend(sequence.to_le_bytes());
+            out.extend(i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX).to_le_bytes());
+            out.extend(length(self.alerts.len()));
+            out.push(kind);
+            out.extend(chain.to_le_bytes());
+            out.extend(length(state.len()));
+            out.extend(state);
+            let mut sizes = Vec::with_capacity(self.alerts.len());
+            for alert in &self.alerts {
+                let before = out.len();
+                // The JSON of an alert cannot fail; a reader skips a line that is not an alert.
+                let _infallible = serde_json::to_writer(&mut *out, &**alert);
+                sizes.push(out.len() - before);
+                out.push(b'\n');
+            }
+            sizes
+        });
+        self.sizes = sizes;
+    }
 }

@@ -1,7 +1,7 @@
-//! Inspect: what a spool's folder holds, for people. Only reads, beside a running agent too.
+//! Inspection: reports the content of a spool's folder. It only reads, also while the agent runs.
 //!
-//! What an agent is writing just then looks like a torn end: before it is told as one, the file is
-//! looked at again, and again while more of it can be read.
+//! A frame that an agent is writing looks like a torn end. Therefore a torn end is read again before
+//! it is reported, and again whenever more of it became readable.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -11,167 +11,155 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::cursors;
-use super::frame::{HEADER, Header};
-use super::rejected::{read_rejected, rejected_files, rejecting_sinks};
-use super::scan::{Damage, Scan, Step};
-use super::segment::Segment;
+use super::dead_letters::{dead_letter_files, dead_letter_sinks, read_dead_letters};
+use super::frame::{HEADER, read_commits};
+use super::segment::{Segment, SegmentFile};
 use super::storage::{Disk, Storage as _};
 use crate::base::escape::escaped;
+use crate::base::framing::{FrameDamage, FrameStep};
 use crate::base::progress::Progress;
 
-/// How often a place is looked at before it is told as torn.
-const LOOKS: u32 = 4;
-/// Between two looks: a write is long over.
+/// Reads of a torn end before it is reported.
+const ATTEMPTS: u32 = 4;
+/// Time between two reads, longer than a write takes.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Characters of a name at most.
 const NAME_MAX: usize = 80;
 
-/// What a spool's folder holds.
+/// Content of a spool's folder.
 #[derive(Debug)]
-pub struct Survey {
+pub struct InspectionReport {
     folder: PathBuf,
     segments: Vec<Segment>,
     cursors: Vec<(String, u64)>,
-    /// Sinks that refused something, and how many items each.
-    rejected: Vec<(String, u64)>,
-    /// What cannot be read.
-    pub damages: Vec<Flaw>,
-    /// Frames that can.
-    pub frames: u64,
-    /// When each alert was put, where that was asked for: its number and the time.
+    /// Number of dead-lettered items by sink.
+    dead_letters: Vec<(String, u64)>,
+    /// Unreadable parts of files.
+    pub corruptions: Vec<Corruption>,
+    /// Number of readable commits.
+    pub commits: u64,
+    /// Number and time of each alert.
     pub(super) times: Vec<(u64, Timestamp)>,
+    /// Ordinal of the next commit; a lower one is a repetition.
+    next_ordinal: u64,
 }
 
-/// Something in a file that cannot be read.
+/// Unreadable part of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flaw {
+pub struct Corruption {
     path: PathBuf,
     offset: u64,
-    what: String,
+    reason: String,
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for Corruption {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}:{}: {}", self.path.display(), self.offset, self.what)
+        write!(out, "{}:{}: {}", self.path.display(), self.offset, self.reason)
     }
 }
 
-impl Survey {
-    /// Reads all of `dir`.
-    pub fn of(dir: &Path, progress: &Progress) -> io::Result<Self> {
+impl InspectionReport {
+    /// Reads all files in `dir`.
+    pub fn read(dir: &Path, progress: &Progress) -> io::Result<Self> {
         let disk = Disk::new(dir);
-        let mut survey = Self {
+        let mut report = Self {
             folder: dir.to_owned(),
             segments: Vec::new(),
             cursors: cursors::load(&disk)?,
-            rejected: Vec::new(),
-            damages: Vec::new(),
-            frames: 0,
+            dead_letters: Vec::new(),
+            corruptions: Vec::new(),
+            commits: 0,
             times: Vec::new(),
+            next_ordinal: 0,
         };
-        let mut names: Vec<(u64, String)> = Vec::new();
-        for (name, _) in disk.list()? {
-            names.extend(Segment::numbers_of(&name).map(|(generation, _)| (generation, name)));
-        }
-        names.sort();
-        let last = names.len();
-        let mut next = 0;
-        for (place, (generation, name)) in names.into_iter().enumerate() {
-            match survey.read(&disk, (generation, &name), &mut next, progress) {
-                // Settled by all, and gone meanwhile.
+        let files = SegmentFile::list(&disk)?;
+        for file in &files {
+            match report.read_segment(&disk, file, files.last() == Some(file), progress) {
+                // Acknowledged by all sinks, and removed meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => survey.flaw(&disk, &name, 0, format!("cannot be read: {error}")),
-                Ok(Err(wrong)) if place + 1 == last && wrong.is_none() => {}
-                Ok(Err(wrong)) => {
-                    let wrong = wrong.unwrap_or_else(|| "is empty".to_owned());
-                    survey.flaw(&disk, &name, 0, wrong);
-                }
-                Ok(Ok(())) => {}
+                Err(error) => report.add(&disk, &file.name, 0, format!("cannot be read: {error}")),
+                Ok(()) => {}
             }
         }
-        for sink in rejecting_sinks(dir)? {
+        for sink in dead_letter_sinks(dir)? {
             let mut items = 0;
-            for path in rejected_files(dir, &sink) {
-                read_rejected(&path, progress, |_| items += 1)?;
+            for path in dead_letter_files(dir, &sink) {
+                read_dead_letters(&path, progress, |_| items += 1)?;
             }
-            survey.rejected.push((sink, items));
+            report.dead_letters.push((sink, items));
         }
-        Ok(survey)
+        Ok(report)
     }
 
-    /// The inner error says what is wrong with the header; nothing where the file is empty.
-    fn read(
+    fn read_segment(
         &mut self,
         disk: &Disk,
-        (generation, name): (u64, &str),
-        next: &mut u64,
+        file: &SegmentFile,
+        is_last: bool,
         progress: &Progress,
-    ) -> io::Result<Result<(), Option<String>>> {
-        let header = disk.read_at(name, 0, usize::try_from(HEADER).unwrap_or(0))?;
-        if header.is_empty() {
-            return Ok(Err(None));
-        }
-        let header = match Header::parse(&header) {
-            Ok(header) => header,
-            Err(wrong) => return Ok(Err(Some(wrong))),
+    ) -> io::Result<()> {
+        let name = &file.name;
+        let mut segment = match file.read_header(disk)? {
+            Ok(segment) => segment,
+            // Just created.
+            Err(_) if is_last && file.bytes == 0 => return Ok(()),
+            Err(reason) => {
+                self.add(disk, name, 0, reason);
+                return Ok(());
+            }
         };
-        let mut segment = Segment::new(generation, header.sequence, header.ordinal);
-        name.clone_into(&mut segment.name);
-        let (mut from, mut looks) = (HEADER, 0);
+        let (mut from, mut attempts) = (HEADER, 0);
         loop {
-            segment.bytes = length(disk, name)?;
-            let mut scan = Scan::new(disk, name, (from, segment.bytes), header.ordinal);
-            let mut torn = None;
-            let mut seen = from;
-            loop {
-                progress.add_bytes(scan.offset().saturating_sub(seen));
-                seen = scan.offset();
-                match scan.next()? {
-                    Step::End => break,
-                    Step::Zeros(offset) => {
-                        segment.bytes = offset;
-                        break;
+            segment.bytes = std::fs::metadata(disk.path(name))?.len();
+            let mut commits = read_commits(disk, name, from..segment.bytes, segment.ordinal);
+            let mut read = from;
+            let torn = loop {
+                progress.add_bytes(commits.offset().saturating_sub(read));
+                read = commits.offset();
+                match commits.next_step()? {
+                    FrameStep::End => break None,
+                    FrameStep::Zeros(start) => {
+                        segment.bytes = start;
+                        break None;
                     }
-                    Step::Damage(damage) if damage.is_tail => torn = Some(damage),
-                    Step::Damage(Damage { offset, until, wrong, .. }) => {
-                        let what = format!("{wrong}; {} bytes are no frames", until - offset);
-                        self.damages.push(Flaw { path: disk.path(name), offset, what });
+                    FrameStep::Damage(damage) if damage.is_tail => break Some(damage),
+                    FrameStep::Damage(FrameDamage { start, end, error, .. }) => {
+                        let reason = format!("{error}; {} bytes are not frames", end - start);
+                        self.add(disk, name, start, reason);
                     }
-                    Step::Frame(_, frame) => {
-                        self.frames += 1;
-                        // Else it is a repetition.
-                        if frame.ordinal >= *next {
-                            *next = frame.ordinal + 1;
-                            segment.note(&frame);
-                            let numbers = frame.sequence..frame.end();
-                            self.times.extend(numbers.map(|number| (number, frame.time)));
+                    FrameStep::Frame(_, commit) => {
+                        self.commits += 1;
+                        if commit.header.ordinal >= self.next_ordinal {
+                            self.next_ordinal = commit.header.ordinal + 1;
+                            segment.add_stored(&commit);
+                            let numbers = commit.header.sequence..commit.end();
+                            self.times.extend(numbers.map(|it| (it, commit.header.time)));
                         }
                     }
                 }
-            }
-            let Some(Damage { offset, until, wrong, .. }) = torn else { break };
-            looks = if offset > from { 1 } else { looks + 1 };
-            from = offset;
-            if looks < LOOKS {
-                #[expect(clippy::disallowed_methods, reason = "no runtime waits for this command")]
-                std::thread::sleep(PAUSE);
-            } else {
-                let what = format!("{wrong}; the last {} bytes are no frames", until - offset);
-                self.flaw(disk, name, offset, what);
+            };
+            let Some(FrameDamage { start, end, error, .. }) = torn else { break };
+            attempts = if start > from { 1 } else { attempts + 1 };
+            from = start;
+            if attempts == ATTEMPTS {
+                let reason = format!("{error}; the last {} bytes are not frames", end - start);
+                self.add(disk, name, start, reason);
                 break;
             }
+            #[expect(clippy::disallowed_methods, reason = "no runtime waits for this command")]
+            std::thread::sleep(PAUSE);
         }
         self.segments.push(segment);
         progress.set_alerts(self.segments.iter().map(|it| it.alerts).sum());
-        Ok(Ok(()))
+        Ok(())
     }
 
-    fn flaw(&mut self, disk: &Disk, name: &str, offset: u64, what: String) {
-        self.damages.push(Flaw { path: disk.path(name), offset, what });
+    fn add(&mut self, disk: &Disk, name: &str, offset: u64, reason: String) {
+        self.corruptions.push(Corruption { path: disk.path(name), offset, reason });
     }
 
-    /// A few lines for people.
-    pub fn text(&self) -> String {
+    /// Text for a terminal.
+    pub fn to_text(&self) -> String {
         let mut out = String::new();
         let mut line = |label: &str, text: String| {
             let _infallible = writeln!(out, "{label:<12}{text}");
@@ -179,14 +167,13 @@ impl Survey {
         line("folder", self.folder.display().to_string());
         for segment in &self.segments {
             let Segment { name, first, end, alerts, bytes, .. } = segment;
-            let numbers = if alerts == &0 {
-                "no alerts".to_owned()
-            } else {
-                format!("{alerts} alerts, {first} to {}", end.saturating_sub(1))
+            let numbers = match alerts {
+                0 => "no alerts".to_owned(),
+                _ => format!("{alerts} alerts, {first} to {}", end.saturating_sub(1)),
             };
             let times = segment.oldest.zip(segment.newest);
             let times = times.map_or_else(String::new, |(oldest, newest)| {
-                format!(", from {} to {}", seconds(oldest), seconds(newest))
+                format!(", from {} to {}", whole_seconds(oldest), whole_seconds(newest))
             });
             line("segment", format!("{name}: {numbers}, {bytes} bytes{times}"));
         }
@@ -194,37 +181,32 @@ impl Survey {
         let bytes: u64 = self.segments.iter().map(|segment| segment.bytes).sum();
         line("all", format!("{} segments, {alerts} alerts, {bytes} bytes", self.segments.len()));
         for (name, cursor) in &self.cursors {
-            let waiting: u64 = self.segments.iter().map(|it| it.alerts_from(*cursor)).sum();
+            let pending: u64 = self.segments.iter().map(|it| it.alerts_from(*cursor)).sum();
             let name = escaped(name, NAME_MAX);
-            line("sink", format!("{name}: {waiting} alerts wait, from number {cursor} on"));
+            line("sink", format!("{name}: {pending} alerts pending, from number {cursor} on"));
         }
-        for (sink, items) in &self.rejected {
-            line("rejected", format!("{}: {items} items put aside", escaped(sink, NAME_MAX)));
+        for (sink, items) in &self.dead_letters {
+            let sink = escaped(sink, NAME_MAX);
+            line("rejected", format!("{sink}: {items} items in the dead-letter file"));
         }
-        for flaw in &self.damages {
-            line("damaged", flaw.to_string());
+        for corruption in &self.corruptions {
+            line("damaged", corruption.to_string());
         }
         out
     }
 }
 
-/// The files that a survey of `dir` reads. What cannot be listed is not among them: the survey says
-/// why.
-pub fn files(dir: &Path) -> Vec<PathBuf> {
+/// Files that [`InspectionReport::read`] reads. Folders that cannot be listed are left out here; the
+/// inspection reports them.
+pub fn inspected_files(dir: &Path) -> Vec<PathBuf> {
     let disk = Disk::new(dir);
-    let names = disk.list().unwrap_or_default().into_iter().map(|(name, _)| name);
-    let segments = names.filter(|name| Segment::numbers_of(name).is_some());
-    let mut files: Vec<PathBuf> = segments.map(|name| disk.path(&name)).collect();
-    let sinks = rejecting_sinks(dir).unwrap_or_default();
-    files.extend(sinks.iter().flat_map(|sink| rejected_files(dir, sink)));
+    let segments = SegmentFile::list(&disk).unwrap_or_default().into_iter();
+    let mut files: Vec<PathBuf> = segments.map(|file| disk.path(&file.name)).collect();
+    let sinks = dead_letter_sinks(dir).unwrap_or_default();
+    files.extend(sinks.iter().flat_map(|sink| dead_letter_files(dir, sink)));
     files
 }
 
-fn length(disk: &Disk, name: &str) -> io::Result<u64> {
-    std::fs::metadata(disk.path(name)).map(|metadata| metadata.len())
-}
-
-/// Without parts of a second.
-fn seconds(time: Timestamp) -> Timestamp {
+fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }

@@ -1,59 +1,57 @@
-//! Spool: alerts are on disk before they are given to a sink, and stay there until every sink has
-//! settled them.
+//! Spool: stores alerts on disk before sinks get them, until every sink has acknowledged them.
 //!
-//! The log is a folder of segments that are only appended to (`frame.rs` has their bytes). A thread
-//! writes all that waits in one write and one fdatasync, so a burst costs as much as one alert. Each
-//! sink has its own cursor, in a file beside the log. Dedup's state is in the same commits as its
-//! alerts, so that both are there after a crash, or neither.
+//! The log is a folder of segments that are only appended to (format: `frame.rs`). A thread writes all
+//! queued commits with one write and one fdatasync, so that a burst costs as much as one alert. Each
+//! sink has a cursor, in a file beside the log. A commit holds alerts and the change of dedup's state
+//! that belongs to them, so that after a crash both are on disk, or neither.
 //!
-//! Invariants, in numbers (as [`SpoolConfig::USUAL`] has them):
+//! Invariants, with the numbers of [`SpoolConfig::USUAL`]:
 //!
-//! - A reader is given an alert only after its fdatasync. One exception: while the disk takes
-//!   nothing, alerts are given from memory, the status says so, and the disk is tried each second.
-//! - Every alert has a number, one more than the one before, over restarts too. What begins after a
+//! - A reader gets an alert only after its fdatasync. Exception: while the disk accepts no writes,
+//!   readers get alerts from memory, the status has the reason, and the write is retried each second.
+//! - Alerts have sequence numbers, which grow by one, over restarts too. The first number after a
 //!   restart is above the end of the log and above every cursor on the disk, so that no cursor ever
-//!   passes an alert that its sink did not settle. Only numbers of alerts that a crash took, or that
-//!   were given from memory and are in no cursor, are given again; nobody compares those. After a
-//!   failed disk there may be numbers that no alert has.
-//! - Put alerts that are not on disk: 100,000 at most; what comes then is dropped and counted
-//!   (`alerts_dropped_queue_full`). On disk: 256 MiB and 7 days at most, and one segment (8 MiB, or
-//!   four snapshots of the state where that is more) beyond it; then the oldest segment goes, and
-//!   each alert in it is counted once for each sink that had not settled it (`alerts_evicted_size`,
-//!   `alerts_evicted_age`). In memory for readers: 20,000 alerts and 32 MiB.
-//! - The segment that is written to has room on the disk for 256 KiB at most beyond its last frame,
-//!   which are zeros: a sync then costs what the frame costs, and not the file's new length too.
-//! - A segment goes when all cursors have passed it and a later one has a snapshot of the state.
-//! - After a kill or a crash: every alert that was synced is there, no frame is there in part, and the
-//!   states are those of a beginning of all commits, with none missing between. After a kill they
-//!   are those of all alerts that are there; after a crash an alert that was not synced may be there
-//!   without its state, so that it is rather told twice than not. A torn end is cut off,
-//!   damage elsewhere is read around; both are counted (`spool_repairs`, and
-//!   `spool_alerts_lost_corrupt` for alerts), told, and never stop the start.
-//! - Nothing that readers or `put` do waits for the disk.
+//!   passes an alert that its sink did not acknowledge. Only numbers of alerts that a crash took, or
+//!   that were delivered from memory and are in no cursor, are used again; they are not compared.
+//!   After a disk failure some numbers may be unused.
+//! - At most 100,000 alerts wait for the disk; further ones are dropped and counted
+//!   (`alerts_dropped_queue_full`). The disk has at most 256 MiB and 7 days, and one segment (8 MiB,
+//!   or four snapshots of the state if that is more) above it. Then the oldest segment is evicted, and
+//!   each of its alerts is counted once per sink that has not acknowledged it (`alerts_evicted_size`,
+//!   `alerts_evicted_age`). Memory for readers: 20,000 alerts and 32 MiB.
+//! - The active segment has at most 256 KiB of reserved room behind its last frame, which is zeros: a
+//!   sync then writes the frame, and not the new length of the file too.
+//! - A segment is removed when all cursors have passed it and a later one has a snapshot.
+//! - After a kill or a crash, every synced alert is there, no frame is there in part, and the states
+//!   are those of the first commits, without a gap. After a kill they match the alerts. After a crash,
+//!   an alert that was not synced may be there without its state; it is then reported again rather
+//!   than missed (at-least-once). A torn end is cut off, other damage is skipped; both are counted
+//!   (`spool_repairs`, and `spool_alerts_lost_corrupt` for alerts), logged, and never stop the start.
+//! - Neither readers nor `put` wait for the disk.
 
 mod active_segment;
 mod cursors;
+mod dead_letters;
 mod degraded;
 mod frame;
+mod index;
 mod inspect;
-mod publish;
 mod reader;
 mod recover;
-mod rejected;
 mod replay;
 mod retention;
-mod scan;
 mod segment;
 mod shared;
 mod storage;
-mod tail;
 mod thread;
 mod writer;
 
-pub use inspect::{Flaw, Survey, files};
-pub use reader::Reader;
-pub use rejected::{Rejected, RejectedItem, read_rejected, rejected_files, rejecting_sinks};
-pub use replay::{SpoolReplayError, put_again, rewind};
+pub use dead_letters::{
+    DeadLetter, DeadLetters, dead_letter_files, dead_letter_sinks, read_dead_letters,
+};
+pub use inspect::{Corruption, InspectionReport, inspected_files};
+pub use reader::SpoolReader;
+pub use replay::{SpoolReplayError, requeue_dead_letters, rewind_cursor};
 pub use storage::{Disk, Storage, StorageFile};
 
 use std::path::Path;
@@ -65,29 +63,29 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use self::shared::{Queue, Queued, Shared};
-use self::writer::Log;
+use self::shared::{CommitQueue, QueuedCommit, SpoolShared};
+use self::writer::SpoolWriter;
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
-use crate::base::log_throttle::LogThrottle;
+use crate::base::escape::escaped;
 use crate::pipeline::dedup::Alert;
 pub use crate::pipeline::dedup::DedupState;
 
 /// `[spool]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpoolConfig {
-    /// Bytes of all segments at most.
+    /// Maximum bytes of all segments.
     pub max_bytes: u64,
-    /// What is older goes, delivered or not.
+    /// Maximum age of alerts, delivered or not.
     pub max_age: Duration,
     /// Bytes of one segment.
     pub segment_bytes: u64,
-    /// Alerts that wait for the disk, in memory, at most.
+    /// Maximum alerts in memory that wait for the disk.
     pub queue: usize,
 }
 
 impl SpoolConfig {
-    /// 256 MiB and 7 days, in segments of 8 MiB; 100,000 alerts that wait.
+    /// Defaults: 256 MiB and 7 days, in segments of 8 MiB; 100,000 alerts in the queue.
     pub const USUAL: Self = Self {
         max_bytes: 256 << 20,
         max_age: Duration::from_hours(7 * 24),
@@ -96,171 +94,217 @@ impl SpoolConfig {
     };
 }
 
-/// What is put on disk as one: all of it is there after a crash, or nothing.
+/// Unit of a write: after a crash all of it is on disk, or nothing.
 #[derive(Debug, Default)]
 pub struct Commit {
-    /// In the order in which sinks get them.
+    /// Alerts in the order of delivery.
     pub alerts: Vec<Arc<Alert>>,
-    /// What becomes of dedup's state with them.
+    /// State of dedup after these alerts.
     pub state: Option<DedupState>,
 }
 
-/// The state that a spool had when it was opened.
+/// State of dedup as it was when the spool was opened.
 #[derive(Debug, Default)]
-pub struct Recovered {
-    /// The last that was put.
+pub struct RecoveredState {
+    /// Last snapshot of the state.
     pub snapshot: Option<Vec<u8>>,
-    /// What was put after it, in order.
+    /// Changes after the snapshot, in order.
     pub changes: Vec<Vec<u8>>,
-    /// What was repaired, for people.
+    /// Repairs of the log, for people.
     pub repairs: Vec<String>,
 }
 
-/// An alert with its number.
+/// Alert with its sequence number.
 #[derive(Debug, Clone)]
-pub struct Stored {
-    /// Grows by one from alert to alert.
+pub struct StoredAlert {
+    /// Number of the alert; grows by one.
     pub sequence: u64,
-    /// The alert.
+    /// The alert itself.
     pub alert: Arc<Alert>,
-    /// Length of its JSON.
+    /// Length of the alert's JSON.
     pub bytes: usize,
 }
 
-/// How a spool is.
+/// Limits of the alerts that a reader returns at once.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimit {
+    /// Number of alerts.
+    pub alerts: usize,
+    /// Bytes of their JSON, about; a batch has at least one alert.
+    pub bytes: usize,
+}
+
+/// Status of a spool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SpoolStatus {
-    /// Of all segments.
+    /// Bytes of all segments.
     pub bytes: u64,
-    /// How many there may be.
+    /// Limit of these bytes.
     pub max_bytes: u64,
-    /// How many segments there are.
+    /// Number of segments.
     pub segments: usize,
-    /// When the oldest alert that is retained was put.
+    /// Time of the oldest retained alert.
     pub oldest: Option<Timestamp>,
-    /// Why the disk takes nothing, and what to do.
-    pub fault: Option<String>,
-    /// What was repaired at the start.
+    /// Reason why the disk accepts no writes, with the remedy.
+    #[serde(rename = "Fault")]
+    pub error: Option<String>,
+    /// Repairs at start.
     pub repairs: Vec<String>,
-    /// In the order in which they were named.
+    /// Sinks in the order of the configuration.
     pub sinks: Vec<SinkStatus>,
 }
 
-/// How far a sink is.
+/// Delivery position of a sink.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SinkStatus {
-    /// Its name.
+    /// Name of the sink.
     pub name: String,
-    /// Number of the first alert that it has not settled.
+    /// Number of the first alert that is not acknowledged.
     pub cursor: u64,
-    /// Alerts that it has not settled.
+    /// Number of alerts that are not acknowledged.
     pub waiting: u64,
 }
 
-/// Why there is no spool. What is wrong with the disk is no reason: see [`SpoolStatus::fault`].
+/// Reason why a spool cannot be used. The state of the disk is none: see [`SpoolStatus::error`].
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// A cursor has no place for such a name.
+    /// The name does not fit into a cursor.
     #[error("spool: \"{name}\" is not the name of a sink; use 1 to 64 letters, digits, -, _ or .")]
     Name {
-        /// Escaped.
+        /// Name, escaped.
         name: String,
     },
-    /// The cursors' file has no place for so many.
-    #[error("spool: {sinks} sinks take alerts; {} is the most", cursors::SINKS_MAX)]
+    /// The file of the cursors is full.
+    #[error("spool: {sinks} sinks take alerts; the maximum is {}", cursors::SINKS_MAX)]
     Sinks {
-        /// How many.
+        /// Number of sinks.
         sinks: usize,
     },
-    /// The system gives no thread.
+    /// The thread cannot be started.
     #[error("spool: start its thread")]
     Thread(#[source] std::io::Error),
 }
 
-/// A handle of the spool, cheap to clone. The thread ends when the last is dropped, or at `close`.
+/// Handle of a spool, cheap to clone. The thread ends when the last handle is dropped, or at `close`.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use sensor_user::base::clock::SystemClock;
+/// use sensor_user::deliver::spool::{BatchLimit, Commit, Spool, SpoolConfig};
+/// # use sensor_user::pipeline::dedup::Alert;
+///
+/// # fn alert() -> Alert {
+/// #     serde_json::from_str(include_str!("../../pipeline/dedup/sample_alert.json")).unwrap()
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// let folder = tempfile::tempdir()?;
+/// let sinks = ["siem".to_owned()];
+/// let open = || {
+///     let clock = Arc::new(SystemClock);
+///     Spool::open(folder.path(), &SpoolConfig::USUAL, &sinks, clock, &Arc::default())
+/// };
+///
+/// // `put` returns at once; the reader gets the alerts when they are on disk.
+/// let (spool, _state) = open()?;
+/// let alerts = vec![Arc::new(alert()), Arc::new(alert())];
+/// spool.put(Commit { alerts, state: None });
+/// let mut reader = spool.reader("siem").expect("a known sink");
+/// let limit = BatchLimit { alerts: 1, bytes: 1 << 20 };
+/// let batch = reader.next_batch(limit).await;
+/// assert_eq!(batch[0].sequence, 1);
+///
+/// // The first alert is delivered; after a restart the sink continues with the second.
+/// reader.acknowledge(batch[0].sequence + 1);
+/// assert!(spool.close(Duration::from_secs(10)), "all is on disk");
+/// let (spool, _state) = open()?;
+/// let mut reader = spool.reader("siem").expect("a known sink");
+/// assert_eq!(reader.next_batch(limit).await[0].sequence, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Spool {
-    handle: Arc<Handle>,
+    handle: Arc<SpoolHandle>,
 }
 
+/// Closes the queue when the last handle is dropped.
 #[derive(Debug)]
-struct Handle {
-    shared: Arc<Shared>,
-    queue: usize,
-    max_bytes: u64,
-    quiet: LogThrottle,
-}
+struct SpoolHandle(Arc<SpoolShared>);
 
-impl Drop for Handle {
+impl Drop for SpoolHandle {
     fn drop(&mut self) {
-        self.shared.queue().is_closing = true;
-        self.shared.work.notify_all();
+        self.0.notify(|queue| queue.is_closing = true);
     }
 }
 
 impl Spool {
-    /// Opens the folder `dir` (made with mode 0700), repairs it and starts the thread. `sinks` are
-    /// those that take alerts: a new name begins at the oldest alert that is retained, and cursors
-    /// of other names are forgotten.
+    /// Opens the folder `dir` (created with mode 0700), repairs it and starts the thread. `sinks` are
+    /// those that receive alerts: a new sink begins at the oldest retained alert, and cursors of other
+    /// sinks are forgotten.
     pub fn open(
         dir: &Path,
         config: &SpoolConfig,
         sinks: &[String],
         clock: Arc<dyn Clock>,
         stats: &Arc<Stats>,
-    ) -> Result<(Self, Recovered), SpoolError> {
+    ) -> Result<(Self, RecoveredState), SpoolError> {
         Self::open_on(Arc::new(Disk::new(dir)), config, sinks, clock, stats)
     }
 
-    /// The same on any storage.
+    /// Opens a spool on any storage; see [`Spool::open`].
     pub fn open_on(
         storage: Arc<dyn Storage>,
         config: &SpoolConfig,
         sinks: &[String],
         clock: Arc<dyn Clock>,
         stats: &Arc<Stats>,
-    ) -> Result<(Self, Recovered), SpoolError> {
+    ) -> Result<(Self, RecoveredState), SpoolError> {
         sinks.iter().try_for_each(|name| check_name(name))?;
         if sinks.len() > cursors::SINKS_MAX {
             return Err(SpoolError::Sinks { sinks: sinks.len() });
         }
-        let (log, recovered) = Log::open(storage, config, sinks, clock, stats);
-        let spool = Self::of(&log);
-        thread::start(log).map_err(SpoolError::Thread)?;
+        let (writer, recovered) = SpoolWriter::open(storage, config, sinks, clock, stats);
+        let spool = Self::from_writer(&writer);
+        thread::start(writer).map_err(SpoolError::Thread)?;
         Ok((spool, recovered))
     }
 
-    /// A handle of `log`.
-    fn of(log: &Log) -> Self {
-        let (shared, queue) = (Arc::clone(&log.shared), log.config.queue.max(1));
-        let max_bytes = log.config.max_bytes;
-        Self { handle: Arc::new(Handle { shared, queue, max_bytes, quiet: LogThrottle::new() }) }
+    fn from_writer(writer: &SpoolWriter) -> Self {
+        Self { handle: Arc::new(SpoolHandle(Arc::clone(&writer.shared))) }
     }
 
-    /// Hands a commit to the thread; gives its number, from 1 and growing by one within this run.
-    /// Never waits. What the queue has no room for is counted, logged and gone, and a snapshot of the
-    /// state is wanted.
+    fn shared(&self) -> &Arc<SpoolShared> {
+        &self.handle.0
+    }
+
+    /// Queues a commit for the thread. Returns its number, which begins at 1 in each run and grows by
+    /// one. Never waits: if the queue is full, the commit is dropped, counted and logged, and a
+    /// snapshot of the state is requested.
     pub fn put(&self, commit: Commit) -> u64 {
-        let Handle { shared, queue: most, quiet, .. } = &*self.handle;
+        let shared = self.shared();
         let alerts = commit.alerts.len();
         let mut queue = shared.queue();
         queue.last_number += 1;
         let number = queue.last_number;
-        let is_full = queue.held > 0 && queue.held + alerts > *most;
-        // Those without alerts count too.
-        if is_full || queue.commits.len() >= *most || queue.is_closing {
-            queue.has_gap |= commit.state.is_some();
-            let is_closing = queue.is_closing;
+        let max = shared.config.queue.max(1);
+        let is_full = queue.held > 0 && queue.held + alerts > max;
+        // Commits without alerts are limited too.
+        if is_full || queue.commits.len() >= max || queue.is_closing {
+            let (has_state, is_closing) = (commit.state.is_some(), queue.is_closing);
+            queue.has_gap |= has_state;
             drop(queue);
-            shared.wants_snapshot.fetch_or(commit.state.is_some(), Ordering::AcqRel);
+            shared.wants_snapshot.fetch_or(has_state, Ordering::AcqRel);
             shared.stats.alerts_dropped_queue_full.add(alerts as u64);
             if alerts > 0
-                && let Some(count) = quiet.admit(alerts as u64, Instant::now())
+                && let Some(count) = shared.drop_throttle.admit(alerts as u64, Instant::now())
             {
-                let reason = if is_closing { "it is closed" } else { "its queue is full" };
-                tracing::error!(count, reason, "alerts that the spool does not take; dropped");
+                let reason = if is_closing { "the spool is closed" } else { "its queue is full" };
+                tracing::error!(count, reason, "alerts dropped by the spool");
             }
             return number;
         }
@@ -270,101 +314,76 @@ impl Spool {
             shared.wants_snapshot.store(false, Ordering::Release);
         }
         let is_behind_gap = queue.has_gap;
-        queue.commits.push_back(Queued { number, commit, is_behind_gap });
+        queue.commits.push_back(QueuedCommit { number, commit, is_behind_gap });
         drop(queue);
         shared.work.notify_all();
         number
     }
 
-    /// Commits up to this number are written, so that they outlive a kill of the agent; or all sinks
-    /// have settled them, or they were dropped.
-    pub fn written(&self) -> u64 {
-        self.handle.shared.written.load(Ordering::Acquire)
+    /// Number up to which commits are written, so that they survive a kill of the agent; or all sinks
+    /// have acknowledged them, or they were dropped.
+    pub fn last_written(&self) -> u64 {
+        self.shared().written.load(Ordering::Acquire)
     }
 
-    /// Whether the next commit should have the state as a snapshot: nothing is on disk yet, a
-    /// segment has begun, or a change was lost.
+    /// True if the next commit should have the state as a snapshot: nothing is on disk yet, a segment
+    /// has begun, or a change was lost.
     pub fn wants_snapshot(&self) -> bool {
-        let shared = &self.handle.shared;
-        shared.wants_snapshot.load(Ordering::Acquire) && !shared.is_faulty.load(Ordering::Acquire)
+        let shared = self.shared();
+        shared.wants_snapshot.load(Ordering::Acquire) && !shared.is_degraded.load(Ordering::Acquire)
     }
 
-    /// The place of `sink`, at its first alert that is not settled; `None` where it was not named.
-    pub fn reader(&self, sink: &str) -> Option<Reader> {
-        let shared = &self.handle.shared;
-        let (place, at) = {
-            let index = shared.index();
-            let place = index.cursors.iter().position(|cursor| cursor.name == sink)?;
-            (place, index.cursors.get(place)?.next)
-        };
-        Some(Reader::new(Arc::clone(shared), place, at))
+    /// Reader of `sink`, at its first alert that is not acknowledged; `None` for an unknown sink.
+    pub fn reader(&self, sink: &str) -> Option<SpoolReader> {
+        let cursors = &self.shared().index().cursors;
+        let position = cursors.iter().position(|cursor| cursor.name == sink)?;
+        let next = cursors.get(position)?.next;
+        Some(SpoolReader::new(Arc::clone(self.shared()), position, next))
     }
 
-    /// From here on `sink` takes alerts, too: one that did before goes on where it was, a new one
-    /// begins at the oldest alert that is retained. A name that is none, or one too many, is refused.
-    pub fn take_up(&self, sink: &str) -> Result<(), SpoolError> {
+    /// Adds a sink that receives alerts from now on. A sink that was removed continues where it was; a
+    /// new one begins at the oldest retained alert. Fails for an invalid name, or for too many sinks.
+    pub fn add_sink(&self, sink: &str) -> Result<(), SpoolError> {
         check_name(sink)?;
-        let mut index = self.handle.shared.index();
-        index.take_up(sink)
+        self.shared().index().add_sink(sink)
     }
 
-    /// `sink` takes no more alerts: its cursor holds nothing back. Gives how many it has not settled.
-    pub fn give_up(&self, sink: &str) -> u64 {
-        let shared = &self.handle.shared;
-        let left = shared.index().give_up(sink);
-        shared.queue().is_nudged = true;
-        shared.work.notify_all();
-        left
+    /// Removes a sink: its cursor retains no alerts. Returns how many it has not acknowledged.
+    pub fn remove_sink(&self, sink: &str) -> u64 {
+        let pending = self.shared().index().remove_sink(sink);
+        self.shared().notify(|queue| queue.has_cursors = true);
+        pending
     }
 
-    /// How it is.
+    /// Status of the spool and its sinks.
     pub fn status(&self) -> SpoolStatus {
-        self.handle.shared.index().status(self.handle.max_bytes)
+        self.shared().index().status(self.shared().config.max_bytes)
     }
 
-    /// Puts all that waits on disk, within `limit`; whether all of it is there. It blocks.
+    /// Writes and syncs all commits; returns true if all are on disk within `limit`. It blocks.
     pub fn flush(&self, limit: Duration) -> bool {
-        let ask = |queue: &mut Queue| (queue.wants_flush, queue.flushed) = (true, None);
-        self.wait(limit, ask, |queue| queue.flushed.or(queue.ended))
+        self.shared().notify(|queue| (queue.wants_flush, queue.flushed) = (true, None));
+        self.wait_for(limit, |queue| queue.flushed.or(queue.ended))
     }
 
-    /// The same, with what sinks have settled by now, and ends the thread. What is settled or put from
-    /// here on is not kept.
+    /// Like [`Spool::flush`], with the cursors, and ends the thread. Later commits are dropped, later
+    /// acknowledgements are not saved.
     pub fn close(&self, limit: Duration) -> bool {
-        self.wait(limit, |queue| queue.is_closing = true, |queue| queue.ended)
+        self.shared().notify(|queue| queue.is_closing = true);
+        self.wait_for(limit, |queue| queue.ended)
     }
 
-    /// Asks the thread for something and waits for its answer.
-    fn wait(
-        &self,
-        limit: Duration,
-        ask: impl FnOnce(&mut Queue),
-        answer: impl Fn(&Queue) -> Option<bool>,
-    ) -> bool {
-        let shared = &self.handle.shared;
+    fn wait_for(&self, limit: Duration, result: impl Fn(&CommitQueue) -> Option<bool>) -> bool {
         let deadline = Instant::now() + limit;
-        let mut queue = shared.queue();
-        ask(&mut queue);
-        shared.work.notify_all();
-        loop {
-            if let Some(is_done) = answer(&queue) {
-                return is_done;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let waited = shared.work.wait_timeout(queue, left);
-            queue = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
-        }
+        self.shared().wait_until(deadline, |queue| result(queue)).unwrap_or(false)
     }
 }
 
-/// Whether a cursor can have such a name.
+/// Checks that a cursor can have this name.
 fn check_name(name: &str) -> Result<(), SpoolError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.len() > cursors::NAME_MAX || !name.chars().all(plain) {
-        return Err(SpoolError::Name { name: crate::base::escape::escaped(name, 80) });
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > cursors::NAME_MAX || !name.chars().all(is_plain) {
+        return Err(SpoolError::Name { name: escaped(name, 80) });
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Reader: one sink's place in the spool. What memory has no more is read from disk, on a thread
+//! Reader: the position of one sink. Alerts that are not in memory are read from disk, on a thread
 //! that may block.
 
 use std::io;
@@ -7,69 +7,86 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Stored;
-use super::frame::{Frame, HEADER};
-use super::scan::{Scan, Step};
+use super::frame::{HEADER, StoredCommit, read_commits};
 use super::segment::Segment;
-use super::shared::Shared;
+use super::shared::SpoolShared;
+use super::{BatchLimit, StoredAlert};
+use crate::base::framing::FrameStep;
 
-/// How long is waited before a segment that cannot be read is tried again.
+/// Time before a segment that cannot be read is read again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often it is.
-const TRIES: u32 = 3;
+/// Attempts before a segment is skipped.
+const ATTEMPTS: u32 = 3;
 
-/// One sink's place in the spool.
+/// Reader of one sink, as [`super::Spool::reader`] returns it.
 #[derive(Debug)]
-pub struct Reader {
-    shared: Arc<Shared>,
-    /// Which sink.
+pub struct SpoolReader {
+    shared: Arc<SpoolShared>,
+    /// Index of the sink's cursor.
     sink: usize,
-    /// Number of the next alert to give.
-    at: u64,
-    /// Where to go on reading.
-    place: Option<Place>,
+    position: ReadPosition,
     readable: watch::Receiver<u64>,
     failures: u32,
 }
 
-/// Where in a segment a frame begins.
+/// Position of a reader.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct ReadPosition {
+    /// Number of the next alert.
+    pub(super) next: u64,
+    /// Frame to continue at, if known.
+    frame: Option<FramePosition>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct FramePosition {
     generation: u64,
     offset: u64,
 }
 
-impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, sink: usize, at: u64) -> Self {
+impl From<u64> for ReadPosition {
+    fn from(next: u64) -> Self {
+        Self { next, frame: None }
+    }
+}
+
+impl SpoolReader {
+    pub(super) fn new(shared: Arc<SpoolShared>, sink: usize, next: u64) -> Self {
         let readable = shared.readable.subscribe();
-        Self { shared, sink, at, place: None, readable, failures: 0 }
+        Self { shared, sink, position: next.into(), readable, failures: 0 }
     }
 
-    /// Up to `most` alerts, and about `most_bytes` of their JSON, behind those that were given
-    /// before; waits until there is one. May be dropped while it waits: nothing is lost.
-    pub async fn next(&mut self, most: usize, most_bytes: usize) -> Vec<Stored> {
+    /// Returns the next alerts; waits until there is one. Dropping the future loses no alert.
+    pub async fn next_batch(&mut self, limit: BatchLimit) -> Vec<StoredAlert> {
         loop {
-            let at = self.at;
-            // The sending end is in `shared`.
-            let _news = self.readable.wait_for(|end| *end > at).await.is_ok();
-            let stored = match from_memory(&self.shared, self.at, most, most_bytes) {
-                Some(fetched) => self.take(fetched),
-                None => self.read_disk(most, most_bytes).await,
+            let next = self.position.next;
+            // The sender is in `shared`, so it is not closed.
+            let _not_closed = self.readable.wait_for(|end| *end > next).await.is_ok();
+            let batch = match read_memory(&self.shared, next, limit) {
+                Some(batch) => Ok(batch),
+                None => self.read_disk(limit).await,
             };
-            if !stored.is_empty() {
-                return stored;
+            match batch {
+                Ok(ReadBatch { alerts, position }) => {
+                    self.position = ReadPosition { next: position.next.max(next), ..position };
+                    self.failures = 0;
+                    if !alerts.is_empty() {
+                        return alerts;
+                    }
+                }
+                Err(error) => self.failed(&error).await,
             }
         }
     }
 
-    /// Whether `next` gives something at once.
+    /// True if `next_batch` returns at once.
     pub fn has_more(&self) -> bool {
-        *self.readable.borrow() > self.at
+        *self.readable.borrow() > self.position.next
     }
 
-    /// All alerts before the number `sequence` are settled: delivered, or set aside. The spool's
-    /// thread writes it down; a segment behind all cursors goes.
-    pub fn settle(&self, sequence: u64) {
+    /// Acknowledges all alerts before the number `sequence`: they are delivered, or dead-lettered.
+    /// The thread saves the cursor, and removes segments before all cursors.
+    pub fn acknowledge(&self, sequence: u64) {
         {
             let mut index = self.shared.index();
             let Some(cursor) = index.cursors.get_mut(self.sink) else { return };
@@ -78,199 +95,173 @@ impl Reader {
             }
             cursor.next = sequence;
             cursor.is_dirty = true;
-            let (settled, durable) = (index.settled(), index.durable);
-            // What is not on disk is the thread's to forget.
-            index.tail.forget_before(settled.min(durable));
+            // The thread removes the alerts that are not on disk.
+            let until = index.acknowledged().min(index.durable);
+            index.tail.remove_before(until);
         }
-        self.nudge();
+        self.shared.notify(|queue| queue.has_cursors = true);
     }
 
-    /// Alerts that are not settled.
-    pub fn waiting(&self) -> u64 {
+    /// Number of alerts that are not acknowledged.
+    pub fn pending(&self) -> u64 {
         let index = self.shared.index();
-        index.cursors.get(self.sink).map_or(0, |cursor| index.waiting(cursor.next))
+        index.cursors.get(self.sink).map_or(0, |cursor| index.pending(cursor.next))
     }
 
-    fn nudge(&self) {
-        self.shared.queue().is_nudged = true;
-        self.shared.work.notify_all();
+    async fn read_disk(&self, limit: BatchLimit) -> io::Result<ReadBatch> {
+        let (shared, position) = (Arc::clone(&self.shared), self.position);
+        let task = tokio::task::spawn_blocking(move || read_disk(&shared, position, limit));
+        task.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
     }
 
-    fn take(&mut self, fetched: Fetched) -> Vec<Stored> {
-        self.at = self.at.max(fetched.at);
-        self.place = fetched.place;
-        self.failures = 0;
-        fetched.stored
-    }
-
-    async fn read_disk(&mut self, most: usize, most_bytes: usize) -> Vec<Stored> {
-        let (shared, at, place) = (Arc::clone(&self.shared), self.at, self.place);
-        let task = move || from_disk(&shared, at, place, (most, most_bytes));
-        let error = match tokio::task::spawn_blocking(task).await {
-            Ok(Ok(fetched)) => return self.take(fetched),
-            Ok(Err(error)) => error,
-            Err(lost) => io::Error::other(lost),
-        };
+    /// Waits after a failed read; skips the segment after the last attempt.
+    async fn failed(&mut self, error: &io::Error) {
         self.failures += 1;
-        tracing::error!(tries = self.failures, %error, "read the spool");
-        if self.failures < TRIES {
-            tokio::time::sleep(RETRY).await;
-        } else {
-            self.skip_segment();
+        tracing::error!(attempts = self.failures, %error, "spool cannot be read");
+        if self.failures < ATTEMPTS {
+            return tokio::time::sleep(RETRY).await;
         }
-        Vec::new()
-    }
-
-    /// Goes on behind a segment that cannot be read.
-    fn skip_segment(&mut self) {
         self.failures = 0;
-        self.place = None;
-        let segment = self.shared.index().segment_at(self.at).cloned();
+        self.position.frame = None;
+        let segment = self.shared.index().segment_at(self.position.next).cloned();
         if let Some(segment) = segment {
-            self.shared.stats.spool_alerts_lost_corrupt.add(segment.alerts_from(self.at));
-            self.at = segment.end;
+            let lost = segment.alerts_from(self.position.next);
+            self.shared.stats.spool_alerts_lost_corrupt.add(lost);
+            self.position.next = segment.end;
         }
     }
 }
 
-/// What was read.
+/// Alerts that were read, and the position after them.
 #[derive(Debug)]
-pub(super) struct Fetched {
-    pub(super) stored: Vec<Stored>,
-    /// Number behind the last that was read.
-    pub(super) at: u64,
-    pub(super) place: Option<Place>,
+pub(super) struct ReadBatch {
+    pub(super) alerts: Vec<StoredAlert>,
+    pub(super) position: ReadPosition,
 }
 
-/// Alerts from `at` on that are in memory; `None` where they are on disk only.
-pub(super) fn from_memory(
-    shared: &Shared,
-    at: u64,
-    most: usize,
-    most_bytes: usize,
-) -> Option<Fetched> {
+/// Reads alerts in memory from the number `next` on; `None` if they are on disk only.
+pub(super) fn read_memory(shared: &SpoolShared, next: u64, limit: BatchLimit) -> Option<ReadBatch> {
     let index = shared.index();
-    if at < index.durable && index.tail.first().is_none_or(|first| first > at) {
+    if next < index.durable && index.tail.first().is_none_or(|first| first > next) {
         return None;
     }
-    let stored = index.tail.read(at, most, most_bytes);
-    // Nothing from here on is kept any more: all of it was settled.
-    let at = stored.last().map_or(index.readable, |last| last.sequence + 1);
-    Some(Fetched { stored, at, place: None })
+    let alerts = index.tail.read(next, limit);
+    // If there are none, all alerts were acknowledged and removed.
+    let end = alerts.last().map_or(index.readable, |last| last.sequence + 1);
+    Some(ReadBatch { alerts, position: end.into() })
 }
 
-/// Alerts from `at` on that are on disk. Where there are none in a segment, it is passed.
-pub(super) fn from_disk(
-    shared: &Shared,
-    mut at: u64,
-    mut place: Option<Place>,
-    (most, most_bytes): (usize, usize),
-) -> io::Result<Fetched> {
+/// Reads alerts on disk from `position` on. Segments without any are skipped.
+pub(super) fn read_disk(
+    shared: &SpoolShared,
+    mut position: ReadPosition,
+    limit: BatchLimit,
+) -> io::Result<ReadBatch> {
     loop {
         let segment = {
             let index = shared.index();
-            let Some(segment) = index.segment_at(at) else {
-                let at = at.max(index.durable);
-                return Ok(Fetched { stored: Vec::new(), at, place: None });
+            let Some(segment) = index.segment_at(position.next) else {
+                let end = position.next.max(index.durable);
+                return Ok(ReadBatch { alerts: Vec::new(), position: end.into() });
             };
             segment.clone()
         };
-        let mut batch =
-            Batch { shared, segment: &segment, at, most, most_bytes, stored: Vec::new() };
-        match batch.read(place) {
-            Ok(Some(place)) => {
-                let Batch { at, stored, .. } = batch;
-                return Ok(Fetched { stored, at, place: Some(place) });
-            }
-            Ok(None) => {
-                let Batch { at: until, stored, .. } = batch;
-                // What the numbers tell of and the segment has not is lost.
-                let lost = segment.alerts_from(until);
+        let batch = ReadBatch { alerts: Vec::new(), position };
+        let mut read = SegmentRead { shared, segment: &segment, limit, batch };
+        match read.run() {
+            Ok(true) => return Ok(read.batch),
+            Ok(false) => {
+                let ReadBatch { alerts, position: end } = read.batch;
+                // Alerts that the numbers promise and the segment does not have.
+                let lost = segment.alerts_from(end.next);
                 if lost > 0 {
                     shared.stats.spool_alerts_lost_corrupt.add(lost);
                     let path = shared.storage.path(&segment.name);
                     tracing::error!(path = %path.display(), lost, "alerts in the spool cannot be read");
                 }
-                (at, place) = (segment.end, None);
-                if !stored.is_empty() {
-                    return Ok(Fetched { stored, at, place });
+                position = segment.end.into();
+                if !alerts.is_empty() {
+                    return Ok(ReadBatch { alerts, position });
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Evicted meanwhile, or else somebody has removed it.
-                place = None;
-                if shared.index().segment_at(at).is_some_and(|it| it.name == segment.name) {
+            Err(error) => {
+                // Evicted meanwhile, unless the index still has it.
+                let current = shared.index().segment_at(position.next).map(|it| it.generation);
+                if error.kind() != io::ErrorKind::NotFound || current == Some(segment.generation) {
                     return Err(error);
                 }
+                position.frame = None;
             }
-            Err(error) => return Err(error),
         }
     }
 }
 
-/// Alerts of one segment.
-#[derive(Debug)]
-struct Batch<'s> {
-    shared: &'s Shared,
+/// Read of one segment.
+struct SegmentRead<'s> {
+    shared: &'s SpoolShared,
     segment: &'s Segment,
-    at: u64,
-    most: usize,
-    most_bytes: usize,
-    stored: Vec<Stored>,
+    /// Remaining limit.
+    limit: BatchLimit,
+    batch: ReadBatch,
 }
 
-impl Batch<'_> {
-    /// Reads from `place` on; where to go on, or `None` at the segment's end.
-    fn read(&mut self, place: Option<Place>) -> io::Result<Option<Place>> {
+impl SegmentRead<'_> {
+    /// Reads until the limit, then returns true; or to the end of the segment.
+    fn run(&mut self) -> io::Result<bool> {
         let Segment { name, generation, bytes, ordinal, .. } = self.segment;
-        let place = place.filter(|place| place.generation == *generation);
-        let offset = place.map_or(HEADER, |place| place.offset);
-        let mut scan = Scan::new(&*self.shared.storage, name, (offset, *bytes), *ordinal);
-        let mut left = self.most_bytes;
+        let frame = self.batch.position.frame.filter(|frame| frame.generation == *generation);
+        let start = frame.map_or(HEADER, |frame| frame.offset);
+        let mut commits = read_commits(&*self.shared.storage, name, start..*bytes, *ordinal);
         loop {
-            match scan.next()? {
-                Step::End | Step::Zeros(_) => return Ok(None),
-                Step::Damage(_) => {}
-                Step::Frame(offset, frame) => {
-                    if self.take(&frame, &mut left) {
-                        return Ok(Some(Place { generation: *generation, offset }));
+            match commits.next_step()? {
+                FrameStep::End | FrameStep::Zeros(_) => return Ok(false),
+                FrameStep::Damage(_) => {}
+                FrameStep::Frame(offset, commit) => {
+                    if self.add(&commit) {
+                        let generation = *generation;
+                        self.batch.position.frame = Some(FramePosition { generation, offset });
+                        return Ok(true);
                     }
-                    if self.at >= self.segment.end {
-                        return Ok(None);
+                    if self.batch.position.next >= self.segment.end {
+                        return Ok(false);
                     }
                 }
             }
         }
     }
 
-    /// Takes the alerts of a frame; true when there is no room for more.
-    fn take(&mut self, frame: &Frame<'_>, left: &mut usize) -> bool {
-        if frame.end() <= self.at {
+    /// Adds the alerts of a commit; returns true if the limit is reached.
+    fn add(&mut self, commit: &StoredCommit<'_>) -> bool {
+        if commit.end() <= self.batch.position.next {
             return false;
         }
-        for (sequence, line) in frame.lines() {
-            if sequence < self.at {
+        for (sequence, line) in commit.lines() {
+            if sequence < self.batch.position.next {
                 continue;
             }
             if sequence >= self.segment.end {
                 return false;
             }
-            let is_full = self.stored.len() >= self.most || line.len() > *left;
-            if is_full && !self.stored.is_empty() {
+            let ReadBatch { alerts, position } = &mut self.batch;
+            let is_full = alerts.len() >= self.limit.alerts || line.len() > self.limit.bytes;
+            if is_full && !alerts.is_empty() {
                 return true;
             }
-            *left = left.saturating_sub(line.len());
-            self.at = sequence + 1;
+            self.limit.bytes = self.limit.bytes.saturating_sub(line.len());
+            position.next = sequence + 1;
             match serde_json::from_slice(line) {
                 Ok(alert) => {
-                    let (alert, bytes) = (Arc::new(alert), line.len());
-                    self.stored.push(Stored { sequence, alert, bytes });
+                    alerts.push(StoredAlert {
+                        sequence,
+                        alert: Arc::new(alert),
+                        bytes: line.len(),
+                    });
                 }
                 Err(error) => {
                     self.shared.stats.spool_alerts_lost_corrupt.increment();
                     let path = self.shared.storage.path(&self.segment.name);
                     let path = path.display();
-                    tracing::error!(%path, sequence, %error, "an alert in the spool cannot be read");
+                    tracing::error!(%path, sequence, %error, "alert in the spool cannot be parsed");
                 }
             }
         }

@@ -1,63 +1,69 @@
-//! Recover: what a folder holds when a spool is opened, and the repair of what a crash left.
+//! Recovery: reads the folder of a spool at start, and repairs what a crash left.
 //!
-//! Nothing that is found refuses the start. A torn end of the last segment is cut off, zeros
-//! at the end of any are room that was never used, damage elsewhere is left where it is and read around; a file with a header that cannot be used is
-//! moved aside as `NAME.bad` (the last eight stay). A frame whose ordinal came before is the
-//! repetition that follows a failed sync, and does not count. Of the states only those count
-//! between which none is missing.
+//! No content refuses the start. A torn end of the last segment is cut off. Zeros at the end of a
+//! segment are reserved room. Other damage stays in the file and is skipped. A file with an invalid
+//! header is renamed to `NAME.bad` (the last eight are kept). A frame whose ordinal came before is
+//! the repetition after a failed sync, and is ignored. Of the states, only those without a gap count.
 
 use std::collections::VecDeque;
 use std::io;
 
 use super::cursors;
-use super::frame::{Frame, HEADER, Header, StateBytes};
-use super::scan::{Damage, Scan, Step};
-use super::segment::Segment;
+use super::frame::{HEADER, StateBytes, StoredCommit, read_commits};
+use super::segment::{Segment, SegmentFile};
 use super::storage::Storage;
+use crate::base::counters::Stats;
+use crate::base::framing::{FrameDamage, FrameStep};
 
-/// Files moved aside that stay at most.
+/// Renamed files that are kept.
 const BAD_MAX: usize = 8;
-/// Repairs that are told one by one at most.
+/// Repairs that are listed one by one.
 const REPAIRS_MAX: usize = 32;
 
-/// What a folder holds.
+/// Numbers of the next alert, commit and segment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct NextNumbers {
+    /// At least 1, and above all numbers that were used.
+    pub(super) sequence: u64,
+    pub(super) ordinal: u64,
+    pub(super) generation: u64,
+}
+
+/// Content of a folder.
 #[derive(Debug, Default)]
 pub(super) struct Recovery {
     pub(super) segments: VecDeque<Segment>,
     pub(super) cursors: Vec<(String, u64)>,
-    pub(super) states: States,
-    /// Number behind the last alert.
+    pub(super) states: RecoveredStates,
+    /// Number after that of the last alert.
     pub(super) end: u64,
-    /// A number that no alert had, at least 1.
-    pub(super) next_sequence: u64,
-    pub(super) next_ordinal: u64,
-    pub(super) next_generation: u64,
+    pub(super) next: NextNumbers,
     /// Generation of the segment with the last snapshot.
     pub(super) floor: Option<u64>,
-    /// Whether the last segment can be written to.
-    pub(super) goes_on: bool,
+    /// True if the last segment can be appended to.
+    pub(super) can_append: bool,
     pub(super) repairs: Vec<String>,
-    /// How many repairs, told or not.
-    pub(super) repaired: u64,
-    /// Alerts that cannot be read any more, as far as their numbers tell.
-    pub(super) lost: u64,
-    /// Something before the next frame cannot be read.
-    pub(super) is_damaged: bool,
+    /// Number of repairs, listed or not.
+    repaired: u64,
+    /// Unreadable alerts, as far as the numbers show.
+    lost: u64,
+    /// True if bytes before the next frame are unreadable.
+    is_damaged: bool,
 }
 
 /// The last snapshot and the changes since.
 #[derive(Debug, Default)]
-pub(super) struct States {
+pub(super) struct RecoveredStates {
     pub(super) snapshot: Option<Vec<u8>>,
     pub(super) changes: Vec<Vec<u8>>,
-    /// Number of the last of them.
+    /// Number of the last state.
     pub(super) chain: u64,
     has_gap: bool,
 }
 
-impl States {
-    /// Takes in the state of the next commit; whether it is a snapshot.
-    fn take(&mut self, state: StateBytes<'_>, chain: u64) -> bool {
+impl RecoveredStates {
+    /// Adds the state of the next commit; returns true for a snapshot.
+    fn add(&mut self, state: StateBytes<'_>, chain: u64) -> bool {
         let follows = chain == self.chain.saturating_add(1);
         self.chain = chain;
         match state {
@@ -67,7 +73,7 @@ impl States {
                 self.has_gap = false;
                 return true;
             }
-            StateBytes::Change(bytes) if follows && !self.has_gap && self.snapshot.is_some() => {
+            StateBytes::Change(bytes) if follows && self.is_complete() => {
                 self.changes.push(bytes.to_vec());
             }
             StateBytes::Change(_) => self.has_gap = true,
@@ -75,101 +81,105 @@ impl States {
         false
     }
 
-    /// Whether a change that comes now would follow all before it.
-    pub(super) const fn are_whole(&self) -> bool {
+    /// True if the next change applies to these states.
+    pub(super) const fn is_complete(&self) -> bool {
         self.snapshot.is_some() && !self.has_gap
     }
 }
 
-/// Reads and repairs; fails only where the folder cannot be made or listed.
+/// Reads and repairs a folder. Fails only if it cannot be created or listed.
 pub(super) fn recover(storage: &dyn Storage) -> io::Result<Recovery> {
     storage.prepare()?;
-    let files = storage.list()?;
-    let mut found = Recovery { next_sequence: 1, next_ordinal: 1, ..Recovery::default() };
-    let mut names: Vec<(u64, String, u64)> = Vec::new();
-    for (name, bytes) in &files {
-        if let Some((generation, first)) = Segment::numbers_of(name) {
-            found.next_sequence = found.next_sequence.max(first);
-            names.push((generation, name.clone(), *bytes));
-        }
-    }
-    names.sort();
-    found.next_generation = names.last().map_or(0, |(generation, ..)| *generation) + 1;
-    let last = names.len();
-    for (place, (generation, name, bytes)) in names.into_iter().enumerate() {
-        let is_last = place + 1 == last;
-        found.goes_on = false;
-        if let Err(error) = found.read(storage, (generation, &name, bytes), is_last) {
+    let files = SegmentFile::list(storage)?;
+    let first = files.iter().map(|file| file.first).max().unwrap_or(1).max(1);
+    let generation = files.last().map_or(0, |file| file.generation) + 1;
+    let next = NextNumbers { sequence: first, ordinal: 1, generation };
+    let mut found = Recovery { next, ..Recovery::default() };
+    let last = files.last().cloned();
+    for file in files {
+        found.can_append = false;
+        if let Err(error) = found.read(storage, &file, Some(&file) == last.as_ref()) {
             found.is_damaged = true;
-            found.note(storage, &name, &format!("cannot be read: {error}; it is left as it is"));
+            found.repaired(
+                storage,
+                &file.name,
+                &format!("cannot be read: {error}; it is not changed"),
+            );
         }
     }
-    remove_old_bad(storage, files)?;
+    remove_old_bad(storage)?;
     match cursors::load(storage) {
         Ok(cursors) => found.cursors = cursors,
         Err(error) => {
-            let what = format!("cannot be read: {error}; every sink gets what is retained");
-            found.note(storage, cursors::FILE, &what);
+            let repair = format!("cannot be read: {error}; each sink gets all retained alerts");
+            found.repaired(storage, cursors::FILE, &repair);
         }
     }
-    // Numbers that were used for alerts which never came to this disk are not used again.
+    // Cursors may have numbers of alerts that never came to this disk.
     let used = found.cursors.iter().map(|(_, cursor)| *cursor).max().unwrap_or(0);
-    found.next_sequence = found.next_sequence.max(found.end).max(used);
+    found.next.sequence = found.next.sequence.max(found.end).max(used);
     Ok(found)
 }
 
 impl Recovery {
-    fn note(&mut self, storage: &dyn Storage, name: &str, what: &str) {
+    /// Content of a folder that cannot be read, with numbers from `first` on.
+    pub(super) fn unreadable(first: u64) -> Self {
+        let next = NextNumbers { sequence: first, ordinal: first, generation: 0 };
+        Self { end: first, next, ..Self::default() }
+    }
+
+    /// Adds repairs and losses to the counters.
+    pub(super) fn count(&self, stats: &Stats) {
+        stats.spool_repairs.add(self.repaired);
+        stats.spool_alerts_lost_corrupt.add(self.lost);
+    }
+
+    fn repaired(&mut self, storage: &dyn Storage, name: &str, repair: &str) {
         self.repaired += 1;
         let path = storage.path(name);
-        let repair = format!("{}: {what}", path.display());
-        tracing::warn!(path = %path.display(), damage = %what, "spool is damaged");
+        tracing::warn!(path = %path.display(), damage = %repair, "spool is damaged");
         if self.repairs.len() < REPAIRS_MAX {
-            self.repairs.push(repair);
+            self.repairs.push(format!("{}: {repair}", path.display()));
         }
     }
 
-    fn read(
-        &mut self,
-        storage: &dyn Storage,
-        (generation, name, bytes): (u64, &str, u64),
-        is_last: bool,
-    ) -> io::Result<()> {
-        let header = storage.read_at(name, 0, usize::try_from(HEADER).unwrap_or(0))?;
-        let header = match Header::parse(&header) {
-            Ok(header) => header,
-            Err(_) if bytes < HEADER && is_last => {
-                // A crash right after it was made: there is nothing in it.
-                return storage.remove(name).or(Ok(()));
+    fn read(&mut self, storage: &dyn Storage, file: &SegmentFile, is_last: bool) -> io::Result<()> {
+        let mut segment = match file.read_header(storage)? {
+            Ok(segment) => segment,
+            // A crash directly after the file was created: it has no frames.
+            Err(_) if file.bytes < HEADER && is_last => {
+                return storage.remove(&file.name).or(Ok(()));
             }
-            Err(wrong) => {
+            Err(reason) => {
                 self.is_damaged = true;
-                self.set_aside(storage, name, &wrong);
+                let bad = format!("{}.bad", file.name);
+                let repair = match storage.rename(&file.name, &bad) {
+                    Ok(()) => format!("{reason}; it is renamed to {bad}"),
+                    Err(error) => format!("{reason}; it cannot be renamed: {error}"),
+                };
+                self.repaired(storage, &file.name, &repair);
                 return Ok(());
             }
         };
-        let mut segment = Segment::new(generation, header.sequence, header.ordinal);
-        name.clone_into(&mut segment.name);
-        segment.bytes = bytes;
-        self.goes_on = is_last;
-        self.reach(header.sequence);
-        self.next_ordinal = self.next_ordinal.max(header.ordinal);
-        let mut scan = Scan::new(storage, name, (HEADER, bytes), header.ordinal);
+        self.can_append = is_last;
+        self.advance(segment.first);
+        self.next.ordinal = self.next.ordinal.max(segment.ordinal);
+        let mut commits = read_commits(storage, &file.name, HEADER..file.bytes, segment.ordinal);
         let mut damages = Vec::new();
         loop {
-            match scan.next()? {
-                Step::End => break,
-                Step::Zeros(offset) => {
-                    // What follows tells whether something was there.
+            match commits.next_step()? {
+                FrameStep::End => break,
+                FrameStep::Zeros(start) => {
+                    // The next segment shows whether alerts are missing.
                     self.is_damaged = !is_last;
-                    segment.bytes = offset;
+                    segment.bytes = start;
                     break;
                 }
-                Step::Damage(damage) => {
+                FrameStep::Damage(damage) => {
                     self.is_damaged = true;
                     damages.push(damage);
                 }
-                Step::Frame(_, frame) => self.take(&mut segment, &frame),
+                FrameStep::Frame(_, commit) => self.add(&mut segment, &commit),
             }
         }
         for damage in damages {
@@ -179,25 +189,26 @@ impl Recovery {
         Ok(())
     }
 
-    /// Alerts come next from the number `sequence` on.
-    fn reach(&mut self, sequence: u64) {
+    /// The next alerts begin at the number `sequence`; alerts between may be lost.
+    fn advance(&mut self, sequence: u64) {
         if self.is_damaged && self.end > 0 {
             self.lost += sequence.saturating_sub(self.end);
         }
         self.is_damaged = false;
-        self.next_sequence = self.next_sequence.max(sequence);
+        self.next.sequence = self.next.sequence.max(sequence);
         self.end = self.end.max(sequence);
     }
 
-    fn take(&mut self, segment: &mut Segment, frame: &Frame<'_>) {
-        if frame.ordinal < self.next_ordinal || frame.sequence < self.end {
+    fn add(&mut self, segment: &mut Segment, commit: &StoredCommit<'_>) {
+        let header = commit.header;
+        if header.ordinal < self.next.ordinal || header.sequence < self.end {
             return;
         }
-        self.reach(frame.sequence);
-        self.next_ordinal = frame.ordinal.saturating_add(1);
-        self.end = frame.end();
-        segment.note(frame);
-        if frame.state.is_some_and(|state| self.states.take(state, frame.chain)) {
+        self.advance(header.sequence);
+        self.next.ordinal = header.ordinal.saturating_add(1);
+        self.end = commit.end();
+        segment.add_stored(commit);
+        if commit.state.is_some_and(|state| self.states.add(state, header.chain)) {
             self.floor = Some(segment.generation);
         }
     }
@@ -206,56 +217,45 @@ impl Recovery {
         &mut self,
         storage: &dyn Storage,
         segment: &mut Segment,
-        damage: Damage,
+        FrameDamage { start, end, error, is_tail }: FrameDamage,
         is_last: bool,
     ) {
-        let Damage { offset, until, wrong, is_tail } = damage;
-        let bytes = until - offset;
-        if !(is_last && is_tail) {
-            let what = format!("offset {offset}: {wrong}; {bytes} bytes are skipped");
-            return self.note(storage, &segment.name, &what);
-        }
-        let cut = storage.open(&segment.name).and_then(|mut file| {
-            file.truncate(offset)?;
-            file.sync()
-        });
-        let what = match cut {
-            Ok(()) => {
-                segment.bytes = offset;
-                format!("offset {offset}: {wrong}; the last {bytes} bytes are cut off")
+        let bytes = end - start;
+        let action = if is_last && is_tail {
+            let truncated = storage.open(&segment.name).and_then(|mut file| {
+                file.truncate(start)?;
+                file.sync()
+            });
+            match truncated {
+                Ok(()) => {
+                    segment.bytes = start;
+                    format!("the last {bytes} bytes are cut off")
+                }
+                Err(error) => {
+                    self.can_append = false;
+                    format!("the last {bytes} bytes cannot be cut off: {error}")
+                }
             }
-            Err(error) => {
-                self.goes_on = false;
-                format!("offset {offset}: {wrong}; {bytes} bytes cannot be cut off: {error}")
-            }
+        } else {
+            format!("{bytes} bytes are skipped")
         };
-        self.note(storage, &segment.name, &what);
-    }
-
-    fn set_aside(&mut self, storage: &dyn Storage, name: &str, wrong: &str) {
-        let what = match storage.rename(name, &format!("{name}.bad")) {
-            Ok(()) => format!("{wrong}; it is moved aside as {name}.bad"),
-            Err(error) => format!("{wrong}; it cannot be moved aside: {error}"),
-        };
-        self.note(storage, name, &what);
+        self.repaired(storage, &segment.name, &format!("offset {start}: {error}; {action}"));
     }
 }
 
-/// Of the files that were moved aside the last stay.
-fn remove_old_bad(storage: &dyn Storage, files: Vec<(String, u64)>) -> io::Result<()> {
-    let bad = |name: &String| name.strip_suffix(".bad").and_then(Segment::numbers_of);
-    let before: Vec<String> = files.into_iter().map(|(name, _)| name).collect();
-    if !before.iter().any(|name| bad(name).is_some()) {
-        return Ok(());
-    }
-    let mut all: Vec<((u64, u64), String)> =
-        storage.list()?.into_iter().filter_map(|(name, _)| Some((bad(&name)?, name))).collect();
-    all.sort();
-    let too_many = all.len().saturating_sub(BAD_MAX);
-    for (_, name) in all.into_iter().take(too_many) {
+/// Removes all renamed files but the last.
+fn remove_old_bad(storage: &dyn Storage) -> io::Result<()> {
+    let files = storage.list()?.into_iter();
+    let mut bad: Vec<SegmentFile> = files
+        .filter_map(|(name, bytes)| SegmentFile::new(name.strip_suffix(".bad")?.to_owned(), bytes))
+        .collect();
+    bad.sort();
+    let count = bad.len().saturating_sub(BAD_MAX);
+    for file in bad.into_iter().take(count) {
+        let name = format!("{}.bad", file.name);
         if let Err(error) = storage.remove(&name) {
             let path = storage.path(&name);
-            tracing::warn!(path = %path.display(), %error, "remove an old damaged file");
+            tracing::warn!(path = %path.display(), %error, "old damaged file cannot be removed");
         }
     }
     Ok(())

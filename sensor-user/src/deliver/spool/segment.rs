@@ -1,74 +1,155 @@
-//! Segment: what memory knows of a file of the log.
+//! Segment: a file of the log, in memory and on disk.
+
+use std::io;
 
 use jiff::Timestamp;
 
-use super::frame::Frame;
+use super::frame::{HEADER, SegmentHeader, StoredCommit};
+use super::storage::{Storage, StorageFile};
 
-/// A file of the log. Its name says its first sequence number, and its generation, which no other
-/// has: `00000000000000000001-0000000001.log`.
+/// Reserved room of a segment behind its last frame, in bytes at most.
+const RESERVE: u64 = 256 << 10;
+
+/// Name and length of a segment file. The name has the first sequence number and the generation,
+/// which is unique: `00000000000000000001-0000000001.log`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SegmentFile {
+    pub(super) generation: u64,
+    /// First sequence number in the name.
+    pub(super) first: u64,
+    pub(super) name: String,
+    pub(super) bytes: u64,
+}
+
+impl SegmentFile {
+    /// `None` if `name` is not that of a segment.
+    pub(super) fn new(name: String, bytes: u64) -> Option<Self> {
+        let (first, generation) = name.strip_suffix(".log")?.split_once('-')?;
+        let number = |text: &str| text.bytes().all(|it| it.is_ascii_digit()).then(|| text.parse());
+        let (first, generation) = (number(first)?.ok()?, number(generation)?.ok()?);
+        Some(Self { generation, first, name, bytes })
+    }
+
+    /// All segments in `storage`, oldest first.
+    pub(super) fn list(storage: &dyn Storage) -> io::Result<Vec<Self>> {
+        let files = storage.list()?.into_iter();
+        let mut segments: Vec<Self> =
+            files.filter_map(|(name, bytes)| Self::new(name, bytes)).collect();
+        segments.sort();
+        Ok(segments)
+    }
+
+    /// Reads the header. The inner error is the reason why it is invalid.
+    pub(super) fn read_header(&self, storage: &dyn Storage) -> io::Result<Result<Segment, String>> {
+        let header = storage.read_at(&self.name, 0, usize::try_from(HEADER).unwrap_or(0))?;
+        Ok(SegmentHeader::parse(&header).map(|header| Segment {
+            name: self.name.clone(),
+            bytes: self.bytes,
+            ..Segment::new(self.generation, header)
+        }))
+    }
+}
+
+/// Segment as memory knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) name: String,
     /// Grows by one with each segment.
     pub(super) generation: u64,
-    /// Ordinal of its first frame.
+    /// Ordinal of the first commit.
     pub(super) ordinal: u64,
-    /// Sequence number of its first alert.
+    /// Number of the first alert.
     pub(super) first: u64,
-    /// Number behind its last alert that is known to be on disk.
+    /// Number after that of the last alert which is known to be on disk.
     pub(super) end: u64,
-    /// Alerts among these numbers.
+    /// Alerts from `first` to `end`.
     pub(super) alerts: u64,
-    /// Length of the file without the room at its end.
+    /// Length of the file without reserved room.
     pub(super) bytes: u64,
-    /// When its first commit was put.
+    /// Time of the first commit.
     pub(super) oldest: Option<Timestamp>,
-    /// When its last commit was put.
+    /// Time of the last commit.
     pub(super) newest: Option<Timestamp>,
 }
 
 impl Segment {
-    /// A segment without frames.
-    pub(super) fn new(generation: u64, first: u64, ordinal: u64) -> Self {
-        let name = format!("{first:020}-{generation:010}.log");
+    /// Segment without frames.
+    pub(super) fn new(generation: u64, SegmentHeader { sequence, ordinal }: SegmentHeader) -> Self {
         Self {
-            name,
+            name: format!("{sequence:020}-{generation:010}.log"),
             generation,
             ordinal,
-            first,
-            end: first,
+            first: sequence,
+            end: sequence,
             alerts: 0,
-            bytes: 0,
+            bytes: HEADER,
             oldest: None,
             newest: None,
         }
     }
 
-    /// Generation and first number that a file's name says; `None` where it is no segment's name.
-    pub(super) fn numbers_of(name: &str) -> Option<(u64, u64)> {
-        let (first, generation) = name.strip_suffix(".log")?.split_once('-')?;
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if !is_number(first) || !is_number(generation) {
-            return None;
-        }
-        Some((generation.parse().ok()?, first.parse().ok()?))
+    /// Adds a commit of the file.
+    pub(super) fn add_stored(&mut self, commit: &StoredCommit<'_>) {
+        self.add_alerts(commit.end(), commit.alerts.into(), commit.header.time);
     }
 
-    /// Takes in a frame that is on disk.
-    pub(super) fn note(&mut self, frame: &Frame<'_>) {
-        self.note_alerts(frame.end(), frame.alerts.into(), frame.time);
-    }
-
-    /// Takes in `alerts` up to the number `end`, put at `time`.
-    pub(super) fn note_alerts(&mut self, end: u64, alerts: u64, time: Timestamp) {
+    /// Adds the `alerts` of a commit before the number `end`.
+    pub(super) fn add_alerts(&mut self, end: u64, alerts: u64, time: Timestamp) {
         self.end = self.end.max(end);
         self.alerts = self.alerts.saturating_add(alerts);
         self.oldest.get_or_insert(time);
-        self.newest = Some(self.newest.map_or(time, |newest| newest.max(time)));
+        self.newest = self.newest.max(Some(time));
     }
 
-    /// How many of its alerts have the number `from` or a later one.
+    /// Number of alerts from the number `from` on.
     pub(super) fn alerts_from(&self, from: u64) -> u64 {
         self.end.saturating_sub(from.max(self.first)).min(self.alerts)
+    }
+}
+
+/// Segment that is written to.
+#[derive(Debug)]
+pub(super) struct ActiveSegment {
+    pub(super) file: Box<dyn StorageFile>,
+    pub(super) name: String,
+    pub(super) generation: u64,
+    /// Length up to the last whole frame.
+    pub(super) bytes: u64,
+    /// Length with the reserved room, which is zeros.
+    reserved: u64,
+    /// Length that is synced.
+    pub(super) synced: u64,
+    /// True if a snapshot was written, synced or not.
+    pub(super) has_snapshot: bool,
+}
+
+impl ActiveSegment {
+    pub(super) fn new(
+        file: Box<dyn StorageFile>,
+        Segment { name, generation, bytes, .. }: Segment,
+        has_snapshot: bool,
+    ) -> Self {
+        let (reserved, synced) = (bytes, bytes);
+        Self { file, name, generation, bytes, reserved, synced, has_snapshot }
+    }
+
+    /// Appends `frames`. Reserves room for them first, up to `max` bytes of the file, if the file
+    /// system can; otherwise the write finds it.
+    pub(super) fn append(&mut self, frames: &[u8], max: u64) -> io::Result<()> {
+        let end = self.bytes + frames.len() as u64;
+        if end > self.reserved {
+            self.reserved = end.next_multiple_of(RESERVE).min(max.max(end));
+            let reserved = self.file.reserve(self.reserved);
+            tracing::trace!(is_reserved = reserved.is_ok(), "room reserved in a spool segment");
+        }
+        self.file.write_at(self.bytes, frames)?;
+        self.bytes = end;
+        Ok(())
+    }
+
+    /// Cuts partial frames and reserved room off.
+    pub(super) fn truncate(&mut self) -> io::Result<()> {
+        self.reserved = self.bytes;
+        self.file.truncate(self.bytes)
     }
 }

@@ -1,4 +1,4 @@
-//! Storage: the few things that the spool asks of a file system, so that tests can crash it anywhere.
+//! Storage: the file system operations of the spool. Tests replace it to simulate crashes.
 
 use std::fmt::Debug;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -8,49 +8,66 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
-/// One folder of files. What was not synced may be lost, or be there in part, after a crash.
+use crate::base::framing;
+
+/// One folder of files. After a crash, changes without a sync may be lost or be there in part.
 pub trait Storage: Send + Sync + Debug {
-    /// Makes the folder where it is absent.
+    /// Creates the folder if it is absent.
     fn prepare(&self) -> io::Result<()>;
-    /// Names and lengths of the files in it.
+    /// Names and lengths of all files.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
-    /// Makes an empty file, in the place of any that is there.
+    /// Creates an empty file; replaces an existing one.
     fn create(&self, name: &str) -> io::Result<Box<dyn StorageFile>>;
-    /// Opens a file that is there, to write.
+    /// Opens an existing file for writing.
     fn open(&self, name: &str) -> io::Result<Box<dyn StorageFile>>;
-    /// Up to `length` bytes from `offset` on; fewer only where the file ends.
+    /// Reads up to `length` bytes at `offset`; fewer only at the end of the file.
     fn read_at(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>>;
-    /// Removes a file.
+    /// Removes a file by name.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Renames a file, in the place of any that is there.
+    /// Renames a file; replaces an existing one.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Makes what was created, removed and renamed outlive a crash.
+    /// Syncs what was created, removed and renamed.
     fn sync_dir(&self) -> io::Result<()>;
-    /// Where a file is, for messages.
+    /// Path of a file, for messages.
     fn path(&self, name: &str) -> PathBuf;
 }
 
-/// A file that is open to write.
+/// File that is open for writing.
 pub trait StorageFile: Send + Debug {
-    /// Writes all of `bytes` at `offset`; after an error any part of them may be there.
+    /// Writes all of `bytes` at `offset`. After an error any part of them may be written.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Lengthens the file to `length` with zeros that have their place on the disk, so that a sync of
-    /// what is written there need not write the file's new length too. An error is no loss.
+    /// Extends the file to `length` with allocated zeros, so that a sync of later writes need not
+    /// write the length too. An error has no consequence.
     fn reserve(&mut self, length: u64) -> io::Result<()>;
-    /// Cuts the file to `length`.
+    /// Cuts the file to `length` bytes.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
-    /// Makes what was written outlive a crash.
+    /// Syncs what was written.
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// A folder of the machine: mode 0700, its files 0600.
+/// Replaces the file `name` atomically; returns it open for writing.
+pub(super) fn replace(
+    storage: &dyn Storage,
+    name: &str,
+    bytes: &[u8],
+) -> io::Result<Box<dyn StorageFile>> {
+    let new = format!("{name}.new");
+    let mut file = storage.create(&new)?;
+    file.write_at(0, bytes)?;
+    file.sync()?;
+    storage.rename(&new, name)?;
+    storage.sync_dir()?;
+    Ok(file)
+}
+
+/// Folder of the host with mode 0700; its files have 0600.
 #[derive(Debug, Clone)]
 pub struct Disk {
     folder: PathBuf,
 }
 
 impl Disk {
-    /// The folder at `folder`, which need not be there yet.
+    /// Storage in `folder`, which need not exist yet.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }
@@ -81,23 +98,15 @@ impl Storage for Disk {
     fn create(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
-        Ok(Box::new(DiskFile(options.open(self.path(name))?)))
+        Ok(Box::new(options.open(self.path(name))?))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
-        Ok(Box::new(DiskFile(OpenOptions::new().write(true).open(self.path(name))?)))
+        Ok(Box::new(OpenOptions::new().write(true).open(self.path(name))?))
     }
 
     fn read_at(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let file = File::open(self.path(name))?;
-        let rest = file.metadata()?.len().saturating_sub(offset);
-        let mut bytes = vec![0; length.min(usize::try_from(rest).unwrap_or(usize::MAX))];
-        match file.read_exact_at(&mut bytes, offset) {
-            Ok(()) => Ok(bytes),
-            // Cut meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
+        framing::read_at(&File::open(self.path(name))?, offset, length)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -117,24 +126,21 @@ impl Storage for Disk {
     }
 }
 
-#[derive(Debug)]
-struct DiskFile(File);
-
-impl StorageFile for DiskFile {
+impl StorageFile for File {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.write_all_at(bytes, offset)
     }
 
     fn reserve(&mut self, length: u64) -> io::Result<()> {
         let length = i64::try_from(length).unwrap_or(i64::MAX);
-        Ok(fallocate(&self.0, FallocateFlags::empty(), 0, length)?)
+        Ok(fallocate(&*self, FallocateFlags::empty(), 0, length)?)
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.set_len(length)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_data()
+        self.sync_data()
     }
 }

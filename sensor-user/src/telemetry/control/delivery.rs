@@ -41,7 +41,7 @@ impl DeliveryReport {
             max_bytes: status.max_bytes,
             segments: status.segments as u64,
             oldest: status.oldest,
-            error: status.fault.unwrap_or_default(),
+            error: status.error.unwrap_or_default(),
         });
         Self { spool, sinks }
     }

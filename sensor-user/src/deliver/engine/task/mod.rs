@@ -29,7 +29,7 @@ use crate::deliver::format::text::readable;
 use crate::deliver::item::Item;
 use crate::deliver::sinks::Transport;
 use crate::deliver::sinks::parquet::Settled;
-use crate::deliver::spool::{Reader, Rejected, Stored};
+use crate::deliver::spool::{BatchLimit, DeadLetters, SpoolReader, StoredAlert};
 use crate::deliver::{DeliverError, SinkConfig, SinkKind, chain};
 
 /// When the agent ends, alerts that are on disk are left for its next start after so many tries.
@@ -50,7 +50,7 @@ pub(crate) struct Surroundings {
     /// Rows accepted and not yet settled.
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) state: Arc<SinkState>,
-    pub(crate) rejected: Arc<Rejected>,
+    pub(crate) dead_letters: Arc<DeadLetters>,
 }
 
 /// A sink and its task's state.
@@ -59,10 +59,10 @@ pub(crate) struct Sink {
     name: String,
     is_readable: bool,
     format: Format,
-    most: (usize, usize),
+    limit: BatchLimit,
     transport: Arc<Transport>,
     /// `None` for a sink that takes no alerts.
-    reader: Option<Reader>,
+    reader: Option<SpoolReader>,
     place: Place,
     rows: RowQueue,
     rows_ended: bool,
@@ -89,7 +89,7 @@ struct Flown {
 #[derive(Debug)]
 enum Step {
     Landed(Result<Flown, tokio::task::JoinError>),
-    Alerts(Vec<Stored>),
+    Alerts(Vec<StoredAlert>),
     Rows(Option<Vec<Entry>>),
     /// A wait is over.
     Wake,
@@ -101,16 +101,17 @@ enum Step {
 impl Sink {
     pub(crate) fn new(
         config: &SinkConfig,
-        reader: Option<Reader>,
+        reader: Option<SpoolReader>,
         rows: mpsc::Receiver<Item>,
         with: Surroundings,
     ) -> Result<Self, DeliverError> {
-        let most = (config.batch.max(1), config.batch_bytes.max(1));
+        let limit = BatchLimit { alerts: config.batch.max(1), bytes: config.batch_bytes.max(1) };
+        let most = (limit.alerts, limit.bytes);
         Ok(Self {
             name: config.name.clone(),
             is_readable: config.kind == SinkKind::Console,
             format: config.format,
-            most,
+            limit,
             transport: Arc::new(Transport::new(&config.kind, &with.stats)?),
             reader,
             place: Place::default(),
@@ -174,7 +175,7 @@ impl Sink {
         let due = self.due().await;
         let wakes = [self.alerts_lane.wakes_at(now), self.rows_lane.wakes_at(now)];
         let wake = wakes.into_iter().flatten().min();
-        let has_more = self.reader.as_ref().is_some_and(Reader::has_more);
+        let has_more = self.reader.as_ref().is_some_and(SpoolReader::has_more);
         let alerts = self.alerts_lane.has_room(now) && (!self.is_closing || has_more);
         let alerts = alerts && !self.leaves_alerts;
         let rows = self.rows_lane.has_room(now) && !self.rows_ended;
@@ -182,7 +183,7 @@ impl Sink {
         tokio::select! {
             biased;
             Some(flown) = self.flight.join_next(), if !self.flight.is_empty() => Step::Landed(flown),
-            stored = next_alerts(&mut self.reader, self.most), if alerts => Step::Alerts(stored),
+            stored = next_alerts(&mut self.reader, self.limit), if alerts => Step::Alerts(stored),
             rows = self.rows.next(), if rows => Step::Rows(rows),
             () = tokio::time::sleep_until(due.unwrap_or(far)), if due.is_some() => Step::Due,
             // True, or the deliverer is gone.
@@ -192,7 +193,7 @@ impl Sink {
     }
 
     fn is_done(&self) -> bool {
-        let has_more = self.reader.as_ref().is_some_and(Reader::has_more);
+        let has_more = self.reader.as_ref().is_some_and(SpoolReader::has_more);
         self.is_closing
             && self.rows_ended
             && self.flight.is_empty()
@@ -216,9 +217,9 @@ impl Sink {
         }
     }
 
-    fn send_alerts(&mut self, stored: Vec<Stored>) {
+    fn send_alerts(&mut self, stored: Vec<StoredAlert>) {
         let mut entries = Vec::with_capacity(stored.len());
-        for Stored { sequence, alert, .. } in stored {
+        for StoredAlert { sequence, alert, .. } in stored {
             self.place.took(sequence, alert.vm_connection_time_generated);
             let item = Item::Alert(alert);
             let line = match &item {
@@ -297,13 +298,13 @@ impl Sink {
         let Some(reader) = &mut self.reader else { return };
         loop {
             self.with.stats.alerts_dropped_sink_closed.add(dropped);
-            reader.settle(self.place.end());
+            reader.acknowledge(self.place.end());
             if *self.with.closing.borrow() && !reader.has_more() {
                 return;
             }
             dropped = 0;
             tokio::select! {
-                stored = reader.next(self.most.0, self.most.1) => {
+                stored = reader.next_batch(self.limit) => {
                     dropped = stored.len() as u64;
                     for it in &stored {
                         self.place.took(it.sequence, it.alert.vm_connection_time_generated);
@@ -316,9 +317,9 @@ impl Sink {
 }
 
 /// The next alerts of the spool; never where the sink takes none.
-async fn next_alerts(reader: &mut Option<Reader>, (most, bytes): (usize, usize)) -> Vec<Stored> {
+async fn next_alerts(reader: &mut Option<SpoolReader>, limit: BatchLimit) -> Vec<StoredAlert> {
     match reader {
-        Some(reader) => reader.next(most, bytes).await,
+        Some(reader) => reader.next_batch(limit).await,
         None => std::future::pending().await,
     }
 }

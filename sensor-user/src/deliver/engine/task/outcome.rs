@@ -147,7 +147,7 @@ impl Sink {
 
     /// Writes them to a file, on a thread that may block.
     async fn put_aside(&self, reason: &str, entries: &[Entry]) {
-        let rejected = Arc::clone(&self.with.rejected);
+        let rejected = Arc::clone(&self.with.dead_letters);
         let (name, reason) = (self.name.clone(), reason.to_owned());
         let lines = entries.iter().map(|entry| (entry.id.clone(), entry.item.json()));
         let lines: Vec<(String, String)> = lines.collect();
@@ -157,7 +157,7 @@ impl Sink {
             }
         });
         if let Err(error) = written.await {
-            tracing::error!(sink = self.name, %error, "discarded items are not put aside");
+            tracing::error!(sink = self.name, %error, "discarded items are not saved");
         }
     }
 
@@ -171,7 +171,7 @@ impl Sink {
         }
         self.with.state.holds(self.place.oldest());
         if let Some(reader) = &self.reader {
-            reader.settle(self.place.settled_before());
+            reader.acknowledge(self.place.settled_before());
         }
     }
 }

@@ -1,30 +1,30 @@
-//! Files that something has damaged.
+//! Damaged files.
 
 use proptest::prelude::*;
 
 use super::super::frame::HEADER;
-use super::super::segment::Segment;
+use super::super::segment::SegmentFile;
 use super::sim::SimDisk;
-use super::{Driven, SMALL, change, id, snapshot};
+use super::{DrivenSpool, SMALL, change, id, snapshot};
 
-/// A spool with a few segments of alerts from 1 on, nothing of it settled; the alerts.
+/// Spool with some segments of alerts from 1 on, none acknowledged; and the ids of the alerts.
 fn filled(count: u64) -> (SimDisk, Vec<u64>) {
     let disk = SimDisk::new();
-    let (mut driven, _) = Driven::open(&disk, &SMALL);
+    let (mut driven, _) = DrivenSpool::open(&disk, &SMALL);
     for id in 1..=count {
         let state = if driven.spool.wants_snapshot() { snapshot(0) } else { change(1) };
         driven.put([id], state);
     }
-    driven.log.end_active();
+    driven.writer.end_active();
     drop(driven);
     (disk, (1..=count).collect())
 }
 
 fn segments(disk: &SimDisk) -> Vec<String> {
-    disk.names().into_iter().filter(|name| Segment::numbers_of(name).is_some()).collect()
+    disk.names().into_iter().filter(|name| SegmentFile::new(name.clone(), 0).is_some()).collect()
 }
 
-/// Where each frame of a segment ends.
+/// Offsets of the ends of the header and of each frame.
 fn ends(bytes: &[u8]) -> Vec<usize> {
     let mut ends = vec![usize::try_from(HEADER).unwrap()];
     while let Some(length) = bytes.get(ends[ends.len() - 1]..).and_then(<[u8]>::first_chunk)
@@ -36,7 +36,7 @@ fn ends(bytes: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn a_torn_end_is_cut_off_wherever_it_is_torn() {
+fn a_torn_end_is_cut_off_at_any_byte() {
     let (disk, all) = filled(2);
     let name = &segments(&disk)[0];
     let whole = disk.bytes(name);
@@ -44,77 +44,77 @@ fn a_torn_end_is_cut_off_wherever_it_is_torn() {
     assert_eq!(ends.len(), 3);
     for cut in ends[1] + 1..ends[2] {
         disk.put(name, &whole[..cut]);
-        let (mut driven, recovered) = Driven::open(&disk, &SMALL);
-        assert_eq!(driven.unsettled_ids("a"), all[..1], "cut at {cut}");
+        let (mut driven, recovered) = DrivenSpool::open(&disk, &SMALL);
+        assert_eq!(driven.pending_ids("a"), all[..1], "cut at {cut}");
         assert_eq!(driven.stats.spool_repairs.value(), 1);
-        let told = format!(
-            "offset {}: the frame is cut; the last {} bytes are cut off",
+        let repair = format!(
+            "offset {}: frame is truncated; the last {} bytes are cut off",
             ends[1],
             cut - ends[1]
         );
-        assert!(recovered.repairs[0].ends_with(&told), "{:?}", recovered.repairs);
+        assert!(recovered.repairs[0].ends_with(&repair), "{:?}", recovered.repairs);
         assert_eq!(driven.status().repairs, recovered.repairs);
         driven.put([9], None);
-        let (driven, recovered) = driven.again();
-        assert_eq!(driven.unsettled_ids("a"), [1, 9]);
+        let (driven, recovered) = driven.reopen();
+        assert_eq!(driven.pending_ids("a"), [1, 9]);
         assert!(recovered.repairs.is_empty(), "it is repaired");
     }
     for rest in [vec![0xff; 77], b"\x50\0\0\0 no frame".to_vec()] {
         disk.put(name, &[whole.clone(), rest].concat());
-        let (driven, recovered) = Driven::open(&disk, &SMALL);
-        assert_eq!((driven.unsettled_ids("a"), recovered.repairs.len()), (all.clone(), 1));
+        let (driven, recovered) = DrivenSpool::open(&disk, &SMALL);
+        assert_eq!((driven.pending_ids("a"), recovered.repairs.len()), (all.clone(), 1));
         assert_eq!(disk.bytes(name), whole);
     }
 }
 
 #[test]
-fn room_that_a_killed_agent_left_is_no_damage_and_is_written_to() {
+fn reserved_room_of_a_killed_agent_is_not_damage_and_is_used() {
     let disk = SimDisk::new();
-    let (mut driven, _) = Driven::open(&disk, &SMALL);
+    let (mut driven, _) = DrivenSpool::open(&disk, &SMALL);
     driven.put([1], snapshot(0));
     let name = &segments(&disk)[0];
     let with_room = disk.bytes(name);
     let end = *ends(&with_room).last().unwrap();
-    assert_eq!(with_room.len() as u64, SMALL.segment_bytes, "room, but not beyond the segment");
+    assert_eq!(with_room.len() as u64, SMALL.segment_bytes, "room up to the size of a segment");
     assert!(with_room[end..].iter().all(|byte| *byte == 0));
     disk.kill();
-    let (mut driven, recovered) = driven.again();
+    let (mut driven, recovered) = driven.reopen();
     assert!(recovered.repairs.is_empty() && driven.stats.spool_repairs.value() == 0);
     assert_eq!(driven.status().bytes, end as u64);
     driven.put([2], change(1));
     assert_eq!(&segments(&disk)[0], name);
-    driven.log.end_active();
-    assert_eq!(ends(&disk.bytes(name))[1], end, "it goes on where it ended");
-    assert!(disk.bytes(name).len() < with_room.len(), "room that nobody needs is given back");
-    // Room up to less than a frame's length and crc32.
+    driven.writer.end_active();
+    assert_eq!(ends(&disk.bytes(name))[1], end, "the segment continues at its end");
+    assert!(disk.bytes(name).len() < with_room.len(), "unused room is released");
+    // Room of less than a frame's prefix.
     for room in 1..8 {
         disk.put(name, &[&with_room[..end], &vec![0; room]].concat());
-        let (driven, recovered) = Driven::open(&disk, &SMALL);
-        assert_eq!((driven.unsettled_ids("a"), recovered.repairs), (vec![1], vec![]), "{room}");
+        let (driven, recovered) = DrivenSpool::open(&disk, &SMALL);
+        assert_eq!((driven.pending_ids("a"), recovered.repairs), (vec![1], vec![]), "{room}");
     }
 }
 
 #[test]
-fn an_end_of_zeros_in_front_of_another_segment_is_counted_by_the_numbers_that_are_missing() {
+fn zeros_before_another_segment_are_counted_by_the_missing_numbers() {
     let (disk, all) = filled(12);
     let names = segments(&disk);
     let mut bytes = disk.bytes(&names[0]);
     let ends = ends(&bytes);
     bytes[ends[ends.len() - 2]..].fill(0);
     disk.put(&names[0], &bytes);
-    let (driven, recovered) = Driven::open(&disk, &SMALL);
+    let (driven, recovered) = DrivenSpool::open(&disk, &SMALL);
     let missing = ends.len() as u64 - 1;
     let left: Vec<u64> = all.into_iter().filter(|id| *id != missing).collect();
-    assert_eq!((driven.unsettled_ids("a"), recovered.repairs), (left, vec![]));
+    assert_eq!((driven.pending_ids("a"), recovered.repairs), (left, vec![]));
     assert_eq!(driven.stats.spool_alerts_lost_corrupt.value(), 1);
 }
 
 #[test]
-fn damage_in_the_middle_is_read_around_and_counted() {
+fn damage_in_the_middle_is_skipped_and_counted() {
     let (disk, all) = filled(20);
     let names = segments(&disk);
     assert!(names.len() > 4);
-    for (place, name) in names.iter().enumerate() {
+    for (position, name) in names.iter().enumerate() {
         let whole = disk.bytes(name);
         let ends = ends(&whole);
         if ends.len() < 4 {
@@ -123,29 +123,33 @@ fn damage_in_the_middle_is_read_around_and_counted() {
         let mut bytes = whole.clone();
         bytes[ends[1] + 60] ^= 0x10;
         disk.put(name, &bytes);
-        let (mut driven, recovered) = Driven::open(&disk, &SMALL);
-        let left = driven.unsettled_ids("a");
+        let (mut driven, recovered) = DrivenSpool::open(&disk, &SMALL);
+        let left = driven.pending_ids("a");
         assert_eq!(left.len(), all.len() - 1, "{name}");
         assert_eq!(driven.stats.spool_alerts_lost_corrupt.value(), 1);
-        assert!(recovered.repairs[0].contains("crc32 is wrong"), "{:?}", recovered.repairs);
-        assert_eq!(disk.bytes(name), bytes, "it is left as it is");
-        assert_eq!(driven.spool.wants_snapshot(), place + 1 == names.len(), "a change is lost");
+        assert!(
+            recovered.repairs[0].contains("frame checksum does not match"),
+            "{:?}",
+            recovered.repairs
+        );
+        assert_eq!(disk.bytes(name), bytes, "the file is not changed");
+        assert_eq!(driven.spool.wants_snapshot(), position + 1 == names.len(), "a change is lost");
         driven.put([99], None);
-        assert_eq!(driven.unsettled_ids("b").last(), Some(&99));
+        assert_eq!(driven.pending_ids("b").last(), Some(&99));
         drop(driven);
-        // The length is damaged: where the next frame begins must be found.
+        // With a damaged length, the next frame must be searched for.
         bytes.clone_from(&whole);
         bytes[ends[1]] ^= 0x11;
         disk.put(name, &bytes);
-        let (driven, _) = Driven::open(&disk, &SMALL);
-        assert_eq!(driven.unsettled_ids("a"), [left, vec![99]].concat());
+        let (driven, _) = DrivenSpool::open(&disk, &SMALL);
+        assert_eq!(driven.pending_ids("a"), [left, vec![99]].concat());
         return;
     }
-    panic!("no segment has three frames");
+    panic!("not a spool segment has three frames");
 }
 
 #[test]
-fn a_file_that_is_no_segment_is_moved_aside_and_only_so_many_stay() {
+fn a_file_with_an_invalid_header_is_renamed_and_the_last_eight_are_kept() {
     let (disk, all) = filled(20);
     let names = segments(&disk);
     let header = disk.bytes(&names[1]);
@@ -154,14 +158,17 @@ fn a_file_that_is_no_segment_is_moved_aside_and_only_so_many_stay() {
         bytes[at] = byte;
         bytes
     };
-    let cases =
-        [(with(0, 0), "no segment"), (with(8, 2), "damaged"), (b"x".to_vec(), "has 1 bytes")];
-    for (bytes, told) in cases {
+    let cases = [
+        (with(0, 0), "not a spool segment"),
+        (with(8, 2), "damaged"),
+        (b"x".to_vec(), "has 1 bytes"),
+    ];
+    for (bytes, reason) in cases {
         disk.put(&names[1], &bytes);
-        let (driven, recovered) = Driven::open(&disk, &SMALL);
-        assert!(recovered.repairs[0].contains(told), "{:?}", recovered.repairs);
+        let (driven, recovered) = DrivenSpool::open(&disk, &SMALL);
+        assert!(recovered.repairs[0].contains(reason), "{:?}", recovered.repairs);
         assert_eq!(disk.bytes(&format!("{}.bad", names[1])), bytes);
-        let left = driven.unsettled_ids("a");
+        let left = driven.pending_ids("a");
         assert!(left.len() < all.len() && left.last() == all.last(), "{left:?}");
         let lost = driven.stats.spool_alerts_lost_corrupt.value();
         assert_eq!(lost, (all.len() - left.len()) as u64);
@@ -169,28 +176,28 @@ fn a_file_that_is_no_segment_is_moved_aside_and_only_so_many_stay() {
     for generation in 100..120 {
         disk.put(&format!("{:020}-{generation:010}.log.bad", 1), b"old");
     }
-    let (driven, _) = Driven::open(&disk, &SMALL);
+    let (driven, _) = DrivenSpool::open(&disk, &SMALL);
     let bad = disk.names().iter().filter(|name| name.contains(".bad")).count();
     assert_eq!(bad, 8);
-    assert!(driven.status().fault.is_none());
+    assert!(driven.status().error.is_none());
 }
 
 #[test]
-fn an_alert_that_cannot_be_read_any_more_holds_up_no_other() {
+fn an_unreadable_alert_is_skipped() {
     let (disk, _) = filled(3);
     let name = &segments(&disk)[0];
     let mut bytes = disk.bytes(name);
     let ends = ends(&bytes);
-    // Whole, and not an alert.
+    // A valid frame without an alert.
     let frame = &mut bytes[ends[1]..ends[2]];
     let at = frame.windows(7).position(|part| part == b"AlertId").unwrap();
     frame[at] = b'B';
     let crc = crc32fast::hash(&frame[8..]);
     frame[4..8].copy_from_slice(&crc.to_le_bytes());
     disk.put(name, &bytes);
-    let (driven, recovered) = Driven::open(&disk, &SMALL);
+    let (driven, recovered) = DrivenSpool::open(&disk, &SMALL);
     assert!(recovered.repairs.is_empty());
-    assert_eq!(driven.unsettled_ids("a"), [1, 3]);
+    assert_eq!(driven.pending_ids("a"), [1, 3]);
     assert_eq!(driven.stats.spool_alerts_lost_corrupt.value(), 1);
 }
 
@@ -214,7 +221,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
 
     #[test]
-    fn whatever_harms_a_segment_what_is_before_it_is_there(
+    fn alerts_before_any_damage_are_readable(
         segment in 0_usize..5,
         harms in prop::collection::vec(harm(), 1..4),
     ) {
@@ -225,9 +232,8 @@ proptest! {
         let ends = ends(&bytes);
         let mut first = bytes.len();
         for harm in harms {
-            let place = |at: usize| at % bytes.len().max(1);
             let at = match &harm {
-                Harm::Flip(at, _) | Harm::Cut(at) | Harm::Insert(at, _) => place(*at),
+                Harm::Flip(at, _) | Harm::Cut(at) | Harm::Insert(at, _) => at % bytes.len().max(1),
             };
             first = first.min(at);
             match harm {
@@ -237,20 +243,20 @@ proptest! {
             }
         }
         disk.put(name, &bytes);
-        let (mut driven, _) = Driven::open(&disk, &SMALL);
-        let stored = driven.unsettled("a");
+        let (mut driven, _) = DrivenSpool::open(&disk, &SMALL);
+        let stored = driven.pending_alerts("a");
         prop_assert!(stored.is_sorted_by(|a, b| a.sequence < b.sequence));
         let left: Vec<u64> = stored.iter().map(id).collect();
         prop_assert!(left.iter().all(|id| all.contains(id)));
-        // What stands in other segments, and in this one before the harm.
+        // Alerts of other segments, and of this one before the damage.
         let before = ends.iter().filter(|end| **end <= first).count().saturating_sub(1);
-        let number = |name: &String| Segment::numbers_of(name).unwrap().1;
+        let number = |name: &String| SegmentFile::new(name.clone(), 0).unwrap().first;
         let next = names.iter().map(number).find(|it| *it > number(name)).unwrap_or(13);
         for id in all.iter().filter(|id| **id < number(name) + before as u64 || **id >= next) {
             prop_assert!(left.contains(id), "{id} of {left:?}");
         }
         driven.put([50], None);
-        let (driven, _) = driven.again();
-        prop_assert_eq!(driven.unsettled_ids("a"), [left, vec![50]].concat());
+        let (driven, _) = driven.reopen();
+        prop_assert_eq!(driven.pending_ids("a"), [left, vec![50]].concat());
     }
 }

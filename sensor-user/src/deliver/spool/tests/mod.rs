@@ -1,11 +1,11 @@
-//! What the tests of the spool share: alerts, and a spool whose thread they are themselves.
+//! Common parts of the spool's tests: alerts, and a spool whose thread the test runs.
 
 mod crash;
 mod damage;
-mod fault;
-mod plain;
-mod rejected;
+mod dead_letters;
+mod degraded;
 mod sim;
+mod working_disk;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use self::sim::SimDisk;
-use super::reader::{from_disk, from_memory};
-use super::shared::Shared;
-use super::writer::Log;
-use super::{Commit, Recovered, Spool, SpoolConfig, SpoolStatus, Stored, thread};
+use super::reader::{ReadPosition, read_disk, read_memory};
+use super::shared::SpoolShared;
+use super::writer::SpoolWriter;
+use super::{BatchLimit, Commit, RecoveredState, Spool, SpoolConfig, SpoolStatus, StoredAlert};
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use crate::pipeline::dedup::Alert;
 use crate::pipeline::dedup::DedupState;
 
-/// An alert with an id.
+/// Alert with the id `id`.
 fn alert(id: u64) -> Arc<Alert> {
     static SAMPLE: std::sync::OnceLock<Alert> = std::sync::OnceLock::new();
     let sample = SAMPLE.get_or_init(|| {
@@ -33,24 +33,24 @@ fn alert(id: u64) -> Arc<Alert> {
     Arc::new(Alert { alert_id: id.to_string(), ..sample.clone() })
 }
 
-/// The id of an alert.
-fn id(stored: &Stored) -> u64 {
+/// Id of an alert.
+fn id(stored: &StoredAlert) -> u64 {
     stored.alert.alert_id.parse().unwrap()
 }
 
-/// A state for a commit.
-#[expect(clippy::unnecessary_wraps, reason = "as a commit has it")]
+/// Snapshot for a commit.
+#[expect(clippy::unnecessary_wraps, reason = "type of the field")]
 fn snapshot(number: u8) -> Option<DedupState> {
     Some(DedupState::Snapshot(vec![number]))
 }
 
-/// What changed of it.
-#[expect(clippy::unnecessary_wraps, reason = "as a commit has it")]
+/// Change for a commit.
+#[expect(clippy::unnecessary_wraps, reason = "type of the field")]
 fn change(number: u8) -> Option<DedupState> {
     Some(DedupState::Change(vec![number]))
 }
 
-/// Time that a test moves.
+/// Clock that the test advances.
 #[derive(Debug, Clone)]
 struct TestClock(Arc<std::sync::atomic::AtomicI64>);
 
@@ -59,7 +59,7 @@ impl TestClock {
         Self(Arc::new(1_800_000_000.into()))
     }
 
-    fn pass(&self, secs: i64) {
+    fn advance(&self, secs: i64) {
         self.0.fetch_add(secs, std::sync::atomic::Ordering::Relaxed);
     }
 }
@@ -72,7 +72,7 @@ impl Clock for TestClock {
 
 const SINKS: [&str; 2] = ["a", "b"];
 
-/// Small, so that segments end soon.
+/// Small segments, so that tests have several.
 const SMALL: SpoolConfig = SpoolConfig {
     max_bytes: 1 << 20,
     max_age: Duration::from_hours(24),
@@ -80,20 +80,20 @@ const SMALL: SpoolConfig = SpoolConfig {
     queue: 1000,
 };
 
-/// A spool on a simulated disk whose thread is the test.
+/// Spool on a simulated disk, whose thread the test runs.
 #[derive(Debug)]
-struct Driven {
+struct DrivenSpool {
     disk: SimDisk,
     config: SpoolConfig,
     clock: TestClock,
     stats: Arc<Stats>,
-    log: Log,
+    writer: SpoolWriter,
     spool: Spool,
     now: Instant,
 }
 
-impl Driven {
-    fn open(disk: &SimDisk, config: &SpoolConfig) -> (Self, Recovered) {
+impl DrivenSpool {
+    fn open(disk: &SimDisk, config: &SpoolConfig) -> (Self, RecoveredState) {
         Self::open_with(disk, config, TestClock::new(), Arc::default(), &SINKS)
     }
 
@@ -103,78 +103,80 @@ impl Driven {
         clock: TestClock,
         stats: Arc<Stats>,
         sinks: &[&str],
-    ) -> (Self, Recovered) {
+    ) -> (Self, RecoveredState) {
         let sinks: Vec<String> = sinks.iter().map(|&name| name.to_owned()).collect();
-        let (storage, its_clock) = (Arc::new(disk.clone()), Arc::new(clock.clone()));
-        let (log, recovered) = Log::open(storage, config, &sinks, its_clock, &stats);
-        let (disk, config, spool) = (disk.clone(), config.clone(), Spool::of(&log));
-        (Self { disk, config, clock, stats, log, spool, now: Instant::now() }, recovered)
+        let (storage, spool_clock) = (Arc::new(disk.clone()), Arc::new(clock.clone()));
+        let (writer, recovered) = SpoolWriter::open(storage, config, &sinks, spool_clock, &stats);
+        let (disk, config, spool) = (disk.clone(), config.clone(), Spool::from_writer(&writer));
+        (Self { disk, config, clock, stats, writer, spool, now: Instant::now() }, recovered)
     }
 
-    /// The same folder, opened again by the next run.
-    fn again(self) -> (Self, Recovered) {
+    /// Opens the folder again, as the next run does.
+    fn reopen(self) -> (Self, RecoveredState) {
         Self::open_with(&self.disk, &self.config, self.clock, self.stats, &SINKS)
     }
 
-    /// Puts alerts and the state, and has the thread's work done.
+    /// Puts a commit and runs the writer.
     fn put(&mut self, ids: impl IntoIterator<Item = u64>, state: Option<DedupState>) -> u64 {
         let alerts = ids.into_iter().map(alert).collect();
         let number = self.spool.put(Commit { alerts, state });
-        self.turn();
+        self.run_once();
         number
     }
 
-    /// The thread's work.
-    fn turn(&mut self) {
+    /// Runs the writer until the queue is empty.
+    fn run_once(&mut self) {
         loop {
-            let (commits, upto, is_last) = thread::take(&mut self.log.shared.queue());
-            thread::turn(&mut self.log, commits, upto, is_last, self.now);
-            if self.log.shared.queue().commits.is_empty() {
+            let taken = self.writer.shared.queue().take();
+            self.writer.run_once(taken, self.now);
+            if self.writer.shared.queue().commits.is_empty() {
                 break;
             }
         }
     }
 
-    /// Time passes, and the thread looks.
-    fn pass(&mut self, secs: u32) {
+    /// Advances the time and runs the writer.
+    fn advance(&mut self, secs: u32) {
         self.now += Duration::from_secs(secs.into());
-        self.clock.pass(secs.into());
-        self.turn();
+        self.clock.advance(secs.into());
+        self.run_once();
     }
 
     fn status(&self) -> SpoolStatus {
         self.spool.status()
     }
 
-    /// What `sink` has not settled.
-    fn unsettled(&self, sink: &str) -> Vec<Stored> {
+    /// Alerts that `sink` has not acknowledged.
+    fn pending_alerts(&self, sink: &str) -> Vec<StoredAlert> {
         let at = self.status().sinks.iter().find(|it| it.name == sink).unwrap().cursor;
-        read_from(&self.log.shared, at)
+        read_from(&self.writer.shared, at)
     }
 
-    fn unsettled_ids(&self, sink: &str) -> Vec<u64> {
-        self.unsettled(sink).iter().map(id).collect()
+    fn pending_ids(&self, sink: &str) -> Vec<u64> {
+        self.pending_alerts(sink).iter().map(id).collect()
     }
 
-    fn settle(&mut self, sink: &str, until: u64) {
-        self.spool.reader(sink).unwrap().settle(until);
-        self.turn();
+    fn acknowledge(&mut self, sink: &str, until: u64) {
+        self.spool.reader(sink).unwrap().acknowledge(until);
+        self.run_once();
     }
 }
 
-/// All alerts from `at` on, as a reader gets them, some at a time.
-fn read_from(shared: &Shared, mut at: u64) -> Vec<Stored> {
-    let (mut all, mut place) = (Vec::new(), None);
+/// All alerts from the number `next` on, in several batches as a reader gets them.
+fn read_from(shared: &SpoolShared, next: u64) -> Vec<StoredAlert> {
+    let limit = BatchLimit { alerts: 3, bytes: 4000 };
+    let (mut all, mut position) = (Vec::new(), ReadPosition::from(next));
     loop {
-        if at >= shared.index().readable {
+        if position.next >= shared.index().readable {
             return all;
         }
-        let fetched = match from_memory(shared, at, 3, 4000) {
-            Some(fetched) => fetched,
-            None => from_disk(shared, at, place, (3, 4000)).unwrap(),
+        let batch = match read_memory(shared, position.next, limit) {
+            Some(batch) => batch,
+            None => read_disk(shared, position, limit).unwrap(),
         };
-        assert!(fetched.at > at || fetched.stored.is_empty(), "{fetched:?} at {at}");
-        all.extend(fetched.stored);
-        (at, place) = (fetched.at, fetched.place);
+        let is_progress = batch.position.next > position.next || batch.alerts.is_empty();
+        assert!(is_progress, "{batch:?} at {position:?}");
+        all.extend(batch.alerts);
+        position = batch.position;
     }
 }

@@ -1,4 +1,4 @@
-//! `SimDisk`: a folder in memory that knows what of it is synced, and can lose the rest.
+//! `SimDisk`: a folder in memory that tracks syncs, and can lose changes without one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,17 +9,17 @@ use nix::errno::Errno;
 
 use super::super::storage::{Storage, StorageFile};
 
-/// What the disk refuses.
+/// Operations that the disk refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refuses {
     Nothing,
-    /// Bytes beyond so many in all files.
+    /// Bytes above this size of all files.
     Room(usize),
-    /// Every change.
+    /// All changes.
     Writes,
-    /// Syncs: what they were for is lost, though it still reads well.
+    /// Syncs. The data is lost, but can still be read.
     Syncs,
-    /// Everything, reading included.
+    /// All operations, also reads.
     All,
 }
 
@@ -31,10 +31,10 @@ enum Change {
 }
 
 impl Change {
-    fn apply(&self, bytes: &mut Vec<u8>, most: usize) {
+    fn apply(&self, bytes: &mut Vec<u8>, max: usize) {
         match self {
             Self::Write(offset, new) => {
-                let new = &new[..new.len().min(most)];
+                let new = &new[..new.len().min(max)];
                 if bytes.len() < offset + new.len() {
                     bytes.resize(offset + new.len(), 0);
                 }
@@ -60,20 +60,20 @@ enum DirChange {
 }
 
 #[derive(Debug)]
-struct World {
+struct DiskState {
     inodes: Vec<Inode>,
     names: BTreeMap<String, usize>,
     synced_names: BTreeMap<String, usize>,
     unsynced_names: Vec<DirChange>,
     refuses: Refuses,
-    /// Files can be given room before it is used.
+    /// True if room can be reserved.
     reserves: bool,
-    /// Changes until the machine stops.
+    /// Number of changes until the machine stops.
     fuse: Option<u64>,
 }
 
-impl World {
-    /// Whether a change may be made; `Err` once the machine has stopped.
+impl DiskState {
+    /// Counts a change; fails if the disk refuses it, or the machine has stopped.
     fn change(&mut self) -> io::Result<()> {
         match &mut self.fuse {
             Some(0) => return Err(Errno::EIO.into()),
@@ -104,13 +104,13 @@ impl World {
     }
 }
 
-/// The folder.
+/// Folder in memory; clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct SimDisk(Arc<Mutex<World>>);
+pub(super) struct SimDisk(Arc<Mutex<DiskState>>);
 
 impl SimDisk {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(World {
+        Self(Arc::new(Mutex::new(DiskState {
             inodes: Vec::new(),
             names: BTreeMap::new(),
             synced_names: BTreeMap::new(),
@@ -121,38 +121,38 @@ impl SimDisk {
         })))
     }
 
-    /// One on which no file has room before it is used.
+    /// Disk without support for reserved room.
     pub(super) fn without_reserve() -> Self {
         let disk = Self::new();
-        disk.world().reserves = false;
+        disk.state().reserves = false;
         disk
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
+    fn state(&self) -> MutexGuard<'_, DiskState> {
         self.0.lock().unwrap()
     }
 
-    pub(super) fn refuse(&self, what: Refuses) {
-        self.world().refuses = what;
+    pub(super) fn refuse(&self, refuses: Refuses) {
+        self.state().refuses = refuses;
     }
 
-    /// The machine stops after so many changes.
+    /// Stops the machine after this number of changes.
     pub(super) fn stop_after(&self, changes: u64) {
-        self.world().fuse = Some(changes);
+        self.state().fuse = Some(changes);
     }
 
     /// Bytes of all files.
     pub(super) fn used(&self) -> usize {
-        self.world().used()
+        self.state().used()
     }
 
-    /// The machine comes back: of what was not synced each change is there, in part, or not.
+    /// Restarts the machine. Each change without a sync is there, in part, or not.
     pub(super) fn crash(&self, seed: u64) {
-        let mut world = self.world();
+        let mut state = self.state();
         let mut dice = fastrand::Rng::with_seed(seed);
-        world.fuse = None;
-        world.refuses = Refuses::Nothing;
-        for inode in &mut world.inodes {
+        state.fuse = None;
+        state.refuses = Refuses::Nothing;
+        for inode in &mut state.inodes {
             let mut bytes = inode.synced.clone();
             for change in std::mem::take(&mut inode.unsynced) {
                 match (dice.u8(0..4), &change) {
@@ -166,104 +166,104 @@ impl SimDisk {
             inode.synced.clone_from(&bytes);
             inode.current = bytes;
         }
-        // A journal keeps changes of names in order.
-        let kept = dice.usize(0..=world.unsynced_names.len());
-        let mut names = world.synced_names.clone();
-        for change in world.unsynced_names.drain(..).take(kept) {
+        // A journal applies changes of names in order.
+        let kept = dice.usize(0..=state.unsynced_names.len());
+        let mut names = state.synced_names.clone();
+        for change in state.unsynced_names.drain(..).take(kept) {
             match change {
                 DirChange::Link(name, inode) => names.insert(name, inode),
                 DirChange::Unlink(name) => names.remove(&name),
             };
         }
-        world.names.clone_from(&names);
-        world.synced_names = names;
+        state.names.clone_from(&names);
+        state.synced_names = names;
     }
 
-    /// The agent was killed and the machine goes on.
+    /// Kills the agent; the machine goes on.
     pub(super) fn kill(&self) {
-        let mut world = self.world();
-        world.fuse = None;
-        world.refuses = Refuses::Nothing;
+        let mut state = self.state();
+        state.fuse = None;
+        state.refuses = Refuses::Nothing;
     }
 
     pub(super) fn names(&self) -> Vec<String> {
-        self.world().names.keys().cloned().collect()
+        self.state().names.keys().cloned().collect()
     }
 
     pub(super) fn bytes(&self, name: &str) -> Vec<u8> {
-        let world = self.world();
-        world.inodes[world.names[name]].current.clone()
+        let state = self.state();
+        state.inodes[state.names[name]].current.clone()
     }
 
-    /// Puts a file there, synced.
+    /// Adds a synced file.
     pub(super) fn put(&self, name: &str, bytes: &[u8]) {
-        let mut world = self.world();
-        let inode = world.inodes.len();
+        let mut state = self.state();
+        let inode = state.inodes.len();
         let (synced, current) = (bytes.to_vec(), bytes.to_vec());
-        world.inodes.push(Inode { synced, current, unsynced: Vec::new() });
-        world.names.insert(name.to_owned(), inode);
-        world.synced_names.insert(name.to_owned(), inode);
+        state.inodes.push(Inode { synced, current, unsynced: Vec::new() });
+        state.names.insert(name.to_owned(), inode);
+        state.synced_names.insert(name.to_owned(), inode);
     }
 }
 
 impl Storage for SimDisk {
     fn prepare(&self) -> io::Result<()> {
-        self.world().read()
+        self.state().read()
     }
 
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
-        let world = self.world();
-        world.read()?;
-        let length = |inode: &usize| world.inodes[*inode].current.len() as u64;
-        Ok(world.names.iter().map(|(name, inode)| (name.clone(), length(inode))).collect())
+        let state = self.state();
+        state.read()?;
+        let length = |inode: &usize| state.inodes[*inode].current.len() as u64;
+        Ok(state.names.iter().map(|(name, inode)| (name.clone(), length(inode))).collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
-        let mut world = self.world();
-        world.change()?;
-        let inode = world.inodes.len();
-        world.inodes.push(Inode::default());
-        world.change_names(DirChange::Link(name.to_owned(), inode));
+        let mut state = self.state();
+        state.change()?;
+        let inode = state.inodes.len();
+        state.inodes.push(Inode::default());
+        state.change_names(DirChange::Link(name.to_owned(), inode));
         Ok(Box::new(SimFile { disk: self.clone(), inode }))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
-        let mut world = self.world();
-        world.change()?;
-        let inode = *world.names.get(name).ok_or(Errno::ENOENT)?;
+        let mut state = self.state();
+        state.change()?;
+        let inode = *state.names.get(name).ok_or(Errno::ENOENT)?;
         Ok(Box::new(SimFile { disk: self.clone(), inode }))
     }
 
     fn read_at(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let world = self.world();
-        world.read()?;
-        let bytes = &world.inodes[*world.names.get(name).ok_or(Errno::ENOENT)?].current;
+        let state = self.state();
+        state.read()?;
+        let bytes = &state.inodes[*state.names.get(name).ok_or(Errno::ENOENT)?].current;
         let from = usize::try_from(offset).unwrap().min(bytes.len());
         Ok(bytes[from..bytes.len().min(from.saturating_add(length))].to_vec())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut world = self.world();
-        world.change()?;
-        world.names.get(name).ok_or(Errno::ENOENT)?;
-        world.change_names(DirChange::Unlink(name.to_owned()));
+        let mut state = self.state();
+        state.change()?;
+        state.names.get(name).ok_or(Errno::ENOENT)?;
+        state.change_names(DirChange::Unlink(name.to_owned()));
         Ok(())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut world = self.world();
-        world.change()?;
-        let inode = *world.names.get(from).ok_or(Errno::ENOENT)?;
-        world.change_names(DirChange::Link(to.to_owned(), inode));
-        world.change_names(DirChange::Unlink(from.to_owned()));
+        let mut state = self.state();
+        state.change()?;
+        let inode = *state.names.get(from).ok_or(Errno::ENOENT)?;
+        state.change_names(DirChange::Link(to.to_owned(), inode));
+        state.change_names(DirChange::Unlink(from.to_owned()));
         Ok(())
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        let mut world = self.world();
-        world.change()?;
-        world.synced_names = world.names.clone();
-        world.unsynced_names.clear();
+        let mut state = self.state();
+        state.change()?;
+        state.synced_names = state.names.clone();
+        state.unsynced_names.clear();
         Ok(())
     }
 
@@ -279,11 +279,11 @@ struct SimFile {
 }
 
 impl SimFile {
-    fn change(&self, world: &mut World, change: Change, most: usize) {
-        let inode = &mut world.inodes[self.inode];
+    fn change(&self, state: &mut DiskState, change: Change, max: usize) {
+        let inode = &mut state.inodes[self.inode];
         let change = match change {
             Change::Write(offset, bytes) => {
-                Change::Write(offset, bytes[..bytes.len().min(most)].to_vec())
+                Change::Write(offset, bytes[..bytes.len().min(max)].to_vec())
             }
             change @ (Change::Reserve(_) | Change::Truncate(_)) => change,
         };
@@ -294,55 +294,55 @@ impl SimFile {
 
 impl StorageFile for SimFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut world = self.disk.world();
+        let mut state = self.disk.state();
         let (offset, change) = (usize::try_from(offset).unwrap(), bytes.to_vec());
-        if world.fuse == Some(0) {
+        if state.fuse == Some(0) {
             return Err(Errno::EIO.into());
         }
-        world.change()?;
-        if let Refuses::Room(most) = world.refuses {
-            let before = world.inodes[self.inode].current.len();
+        state.change()?;
+        if let Refuses::Room(max) = state.refuses {
+            let before = state.inodes[self.inode].current.len();
             let more = (offset + bytes.len()).saturating_sub(before);
-            let room = most.saturating_sub(world.used());
+            let room = max.saturating_sub(state.used());
             if more > room {
                 let fits = bytes.len() - (more - room);
-                self.change(&mut world, Change::Write(offset, change), fits);
+                self.change(&mut state, Change::Write(offset, change), fits);
                 return Err(Errno::ENOSPC.into());
             }
         }
-        self.change(&mut world, Change::Write(offset, change), usize::MAX);
+        self.change(&mut state, Change::Write(offset, change), usize::MAX);
         Ok(())
     }
 
     fn reserve(&mut self, length: u64) -> io::Result<()> {
-        let mut world = self.disk.world();
-        world.change()?;
-        if !world.reserves {
+        let mut state = self.disk.state();
+        state.change()?;
+        if !state.reserves {
             return Err(Errno::EOPNOTSUPP.into());
         }
         let length = usize::try_from(length).unwrap();
-        if let Refuses::Room(most) = world.refuses {
-            let before = world.inodes[self.inode].current.len();
-            if length.saturating_sub(before) > most.saturating_sub(world.used()) {
+        if let Refuses::Room(max) = state.refuses {
+            let before = state.inodes[self.inode].current.len();
+            if length.saturating_sub(before) > max.saturating_sub(state.used()) {
                 return Err(Errno::ENOSPC.into());
             }
         }
-        self.change(&mut world, Change::Reserve(length), 0);
+        self.change(&mut state, Change::Reserve(length), 0);
         Ok(())
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        let mut world = self.disk.world();
-        world.change()?;
-        self.change(&mut world, Change::Truncate(usize::try_from(length).unwrap()), 0);
+        let mut state = self.disk.state();
+        state.change()?;
+        self.change(&mut state, Change::Truncate(usize::try_from(length).unwrap()), 0);
         Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut world = self.disk.world();
-        world.change()?;
-        let refuses = world.refuses == Refuses::Syncs;
-        let inode = &mut world.inodes[self.inode];
+        let mut state = self.disk.state();
+        state.change()?;
+        let refuses = state.refuses == Refuses::Syncs;
+        let inode = &mut state.inodes[self.inode];
         let changes = std::mem::take(&mut inode.unsynced);
         if refuses {
             return Err(Errno::EIO.into());

@@ -1,33 +1,35 @@
-//! What sinks refuse for good.
+//! Items that sinks reject permanently.
 
 use std::sync::Arc;
 
-use super::super::rejected::{Rejected, read_rejected, rejected_files, rejecting_sinks};
+use super::super::dead_letters::{
+    DeadLetters, dead_letter_files, dead_letter_sinks, read_dead_letters,
+};
 use super::TestClock;
 use crate::base::counters::Stats;
 use crate::base::progress::Progress;
 
 fn ids(dir: &std::path::Path, sink: &str) -> Vec<String> {
     let mut ids = Vec::new();
-    for path in rejected_files(dir, sink) {
-        read_rejected(&path, &Progress::hidden(), |item| ids.push(item.unwrap().id)).unwrap();
+    for path in dead_letter_files(dir, sink) {
+        read_dead_letters(&path, &Progress::hidden(), |item| ids.push(item.unwrap().id)).unwrap();
     }
     ids
 }
 
 #[test]
-fn items_are_put_aside_a_line_each_with_their_reason() {
+fn items_are_saved_one_per_line_with_their_reason() {
     let folder = tempfile::tempdir().unwrap();
     let stats = Arc::<Stats>::default();
-    let rejected = Rejected::new(folder.path(), Arc::new(TestClock::new()), Arc::clone(&stats));
-    assert!(rejecting_sinks(folder.path()).unwrap().is_empty());
+    let rejected = DeadLetters::new(folder.path(), Arc::new(TestClock::new()), Arc::clone(&stats));
+    assert!(dead_letter_sinks(folder.path()).unwrap().is_empty());
     rejected.add("siem", "400: bad \u{1b}[31m\n", "one", "{\"a\":\n1}");
     rejected.add("siem", &"x".repeat(5000), "two\n", "CEF:0|no JSON\n");
     rejected.add("../up", "why", "three", "{}");
-    assert_eq!(rejecting_sinks(folder.path()).unwrap(), [".._up", "siem"]);
+    assert_eq!(dead_letter_sinks(folder.path()).unwrap(), [".._up", "siem"]);
     assert_eq!(ids(folder.path(), "siem"), ["one", "two\n"]);
     assert_eq!(stats.items_dead_lettered.value(), 3);
-    let path = &rejected_files(folder.path(), "siem")[0];
+    let path = &dead_letter_files(folder.path(), "siem")[0];
     let text = std::fs::read_to_string(path).unwrap();
     let first = text.lines().next().unwrap();
     assert_eq!(
@@ -42,14 +44,14 @@ fn items_are_put_aside_a_line_each_with_their_reason() {
 }
 
 #[test]
-fn two_files_of_a_sink_are_kept_and_no_more() {
+fn a_sink_has_at_most_two_files() {
     let folder = tempfile::tempdir().unwrap();
-    let rejected = Rejected::new(folder.path(), Arc::new(TestClock::new()), Arc::default());
+    let rejected = DeadLetters::new(folder.path(), Arc::new(TestClock::new()), Arc::default());
     let item = format!("\"{}\"", "x".repeat(1 << 20));
     for number in 0..40 {
         rejected.add("siem", "413", &number.to_string(), &item);
     }
-    let files = rejected_files(folder.path(), "siem");
+    let files = dead_letter_files(folder.path(), "siem");
     assert_eq!(files.len(), 2);
     for file in &files {
         assert!(std::fs::metadata(file).unwrap().len() <= 16 << 20);
