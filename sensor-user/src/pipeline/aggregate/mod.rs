@@ -1,5 +1,5 @@
-//! Aggregate stage: `Event` to `Change` (with its `Flow`) at once, and to `Row` at the end of the
-//! minute.
+//! Aggregate stage: `Event` to `Change` (with its `Flow`) at once, and to `ConnectionRow` at the end of
+//! the minute.
 
 mod change;
 mod connections;

@@ -22,7 +22,7 @@ use crate::base::stable_id::stable_id;
 use crate::pipeline::aggregate::{Direction, Flow, Tally};
 use crate::pipeline::matcher::Hit;
 
-/// WindowKey of a window: hits with the same key are repeats.
+/// Key of a window: hits with the same key are repeats.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct WindowKey {
     pub(super) feed: Arc<str>,

@@ -102,7 +102,7 @@ impl Dedup {
             match std::mem::replace(&mut window.unsaved, Unsaved::Nothing) {
                 Unsaved::Nothing => {}
                 Unsaved::Moved => {
-                    entries.push(StateEntry::Traffic(window.number, window.saved_tally()))
+                    entries.push(StateEntry::Traffic(window.number, window.saved_tally()));
                 }
                 Unsaved::Counted => {
                     let latest = Box::new(window.latest.clone());
