@@ -9,6 +9,7 @@ pub mod escape;
 pub mod framing;
 pub mod lines;
 pub mod log_throttle;
+pub mod proc_stat;
 pub mod progress;
 pub mod protocol;
 pub mod serde_time;

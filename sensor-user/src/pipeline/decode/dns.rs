@@ -15,7 +15,7 @@ pub struct Dns {
     /// Who sent it, IPv4-mapped as IPv4.
     pub server: IpAddr,
     /// Whether the message is longer than what is here.
-    pub cut: bool,
+    pub is_truncated: bool,
     /// The message from its first byte; [`DNS_MESSAGE_LEN`] bytes at most.
     pub message: Vec<u8>,
 }
@@ -29,7 +29,7 @@ pub(super) fn dns(reader: &mut Reader<'_>, header: &RecordHeader) -> Result<Dns,
     Ok(Dns {
         boot_ns: header.boot_ns,
         server,
-        cut: wire_len > message_len,
+        is_truncated: wire_len > message_len,
         message: message.to_vec(),
     })
 }

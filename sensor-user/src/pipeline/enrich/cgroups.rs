@@ -1,8 +1,9 @@
-//! `Cgroups`: the container of a cgroup v2 id, by the cgroup's path.
+//! `Cgroups`: the container of a cgroup v2 id, by the path of the cgroup
+//! ([cgroup v2](https://docs.kernel.org/admin-guide/cgroup-v2.html)).
 //!
-//! Paths come from `cgroup_mkdir` records, so that a container that lived a moment is known, and
-//! for what was there before from a walk of the cgroup2 mount at start. At most [`MAX`] containers
-//! are kept; the least recently used leaves first (counted).
+//! Paths are from `cgroup_mkdir` records, so that short-lived containers are known too. Earlier cgroups are
+//! from a walk of the cgroup2 mount at start. At most [`MAX`] containers are kept; the least recently used is
+//! evicted first (counted).
 
 use std::fs;
 use std::os::unix::fs::DirEntryExt as _;
@@ -15,12 +16,12 @@ use crate::base::counters::Stats;
 use crate::pipeline::capture::cgroup2_mount;
 use crate::pipeline::decode::CgroupMkdir;
 
-/// Cgroups of containers at most.
+/// Maximum number of cgroups of containers.
 const MAX: usize = 65_536;
-/// Folders that the walk at start enters at most.
+/// Maximum number of directories that the walk at start enters.
 const WALK_MAX: usize = 100_000;
 
-/// Containers by cgroup id; a cgroup that is of none is not kept.
+/// Containers by cgroup id; cgroups outside of containers are not kept.
 #[derive(Debug)]
 pub(super) struct Cgroups {
     containers: Table<u64, String>,
@@ -32,45 +33,45 @@ impl Cgroups {
         Self { containers: collections::table(MAX), stats }
     }
 
-    /// Reads what is there already, below the cgroup2 mount that `mounts` (`/proc/mounts`) names.
+    /// Reads the existing cgroups, below the cgroup2 mount in the file `mounts` (`/proc/mounts`).
     pub(super) fn scan(&mut self, mounts: &Path) {
         let Some(root) = cgroup2_mount(&fs::read_to_string(mounts).unwrap_or_default()) else {
             return;
         };
-        let mut folders = vec![root.clone()];
+        let mut directories = vec![root.clone()];
         let mut entered = 0;
-        while let Some(folder) = folders.pop() {
+        while let Some(directory) = directories.pop() {
             entered += 1;
             if entered > WALK_MAX {
-                tracing::warn!(most = WALK_MAX, "more cgroups than are read at start");
+                tracing::warn!(max = WALK_MAX, "too many cgroups to read all at start");
                 return;
             }
-            let Ok(entries) = fs::read_dir(&folder) else { continue };
+            let Ok(entries) = fs::read_dir(&directory) else { continue };
             for entry in entries.flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     let path = entry.path();
                     let inside = path.strip_prefix(&root).unwrap_or(&path);
-                    // The inode number is the cgroup's id.
+                    // The inode number is the cgroup's id (`cgroup_id` in include/linux/cgroup.h).
                     self.insert(entry.ino(), &inside.to_string_lossy());
-                    folders.push(path);
+                    directories.push(path);
                 }
             }
         }
     }
 
-    /// Takes a new cgroup in.
-    pub(super) fn made(&mut self, made: &CgroupMkdir) {
-        self.insert(made.id, &made.path);
+    /// Adds a new cgroup.
+    pub(super) fn add(&mut self, cgroup: &CgroupMkdir) {
+        self.insert(cgroup.id, &cgroup.path);
     }
 
-    /// Container of a cgroup; "" for none.
+    /// Container id of a cgroup; "" outside of containers.
     pub(super) fn container(&mut self, id: u64) -> &str {
         self.containers.get(&id).map_or("", String::as_str)
     }
 
     fn insert(&mut self, id: u64, path: &str) {
         let Some(container) = container_of(path) else {
-            // The id may have been another cgroup's.
+            // The id may have been that of a container before.
             self.containers.pop(&id);
             return;
         };
@@ -82,11 +83,11 @@ impl Cgroups {
     }
 }
 
-/// The container that a cgroup path is of: the innermost component that names one.
+/// Container id in a cgroup path: of several, the innermost.
 ///
 /// Docker, containerd, CRI-O and Podman use the 64 hex digits of the id, alone (cgroupfs) or in a
 /// scope (`docker-<id>.scope`, `cri-containerd-<id>.scope`, `crio-<id>.scope`,
-/// `libpod-<id>.scope`). LXC and systemd-nspawn use the machine's name (`lxc/<name>`,
+/// `libpod-<id>.scope`). LXC and systemd-nspawn use the name of the machine (`lxc/<name>`,
 /// `lxc.payload.<name>`, `machine-<name>.scope`, `systemd-nspawn@<name>.service`).
 pub(super) fn container_of(path: &str) -> Option<String> {
     let components: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
@@ -101,7 +102,7 @@ fn by_id(component: &str) -> Option<&str> {
     let bare = component.strip_suffix(".scope").unwrap_or(component);
     let id = bare.rsplit(['-', ':']).next()?;
     let whole = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    // `crio-conmon-<id>` and `libpod-conmon-<id>` hold the container's monitor, not the container.
+    // `crio-conmon-<id>` and `libpod-conmon-<id>` are of the container's monitor, not of the container.
     (whole && !bare.contains("conmon")).then_some(id)
 }
 
@@ -114,14 +115,14 @@ fn by_name(component: &str, parent: &str) -> Option<String> {
     }
     let machine = || component.strip_prefix("machine-")?.strip_suffix(".scope");
     let nspawn = || component.strip_prefix("systemd-nspawn@")?.strip_suffix(".service");
-    let name = unescaped(machine().or_else(nspawn)?);
-    // libvirt registers its virtual machines there too: their processes are this host's.
+    let name = unescape(machine().or_else(nspawn)?);
+    // libvirt registers its virtual machines there too, whose processes are processes of this host.
     (!name.is_empty() && !name.starts_with("qemu-")).then_some(name)
 }
 
-/// A name out of a unit's, where systemd writes what it does not allow there as `\xNN`
-/// (systemd.unit(5), "String Escaping for Inclusion in Unit Names").
-fn unescaped(unit: &str) -> String {
+/// Decodes `\xNN` in the name of a systemd unit (systemd.unit(5), "String Escaping for Inclusion in Unit
+/// Names").
+fn unescape(unit: &str) -> String {
     let mut name = Vec::new();
     let mut rest = unit.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
@@ -151,7 +152,7 @@ mod tests {
         let user = "/user.slice/user-1000.slice/user@1000.service";
         let pods = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod7_8.slice";
         for (path, container) in [
-            // Docker: cgroupfs, systemd, rootless, in a folder of the operator's.
+            // Docker: cgroupfs, systemd, rootless, in a slice of the operator.
             (format!("/docker/{ID}"), Some(ID)),
             (format!("/system.slice/docker-{ID}.scope"), Some(ID)),
             (format!("{user}/user.slice/docker-{ID}.scope"), Some(ID)),
@@ -184,13 +185,13 @@ mod tests {
             ("/lxc.payload.web-1/init.scope".to_owned(), Some("web-1")),
             ("/lxc.payload.".to_owned(), None),
             ("/lxc.monitor.web".to_owned(), None),
-            // systemd-nspawn and machined, whose names are escaped; a virtual machine of libvirt's.
+            // systemd-nspawn and machined, whose names are escaped; a virtual machine of libvirt.
             ("/machine.slice/machine-web.scope/payload".to_owned(), Some("web")),
             (r"/machine.slice/machine-my\x2dweb.scope".to_owned(), Some("my-web")),
             ("/machine.slice/systemd-nspawn@web.service/payload".to_owned(), Some("web")),
             (r"/machine.slice/systemd-nspawn@a\x2db\x5fc.service".to_owned(), Some("a-b_c")),
             (r"/machine.slice/machine-qemu\x2d1\x2dvm.scope".to_owned(), None),
-            // None of these, and odd ones.
+            // Other units, and malformed names.
             ("/system.slice/ssh.service".to_owned(), None),
             (format!("{user}/app.slice/app-a.scope"), None),
             (r"/machine.slice/machine-\x.scope".to_owned(), Some(r"\x")),
@@ -222,11 +223,11 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_is_used_again_is_the_new_cgroups() {
+    fn a_reused_id_is_that_of_the_new_cgroup() {
         let mut cgroups = Cgroups::new(Arc::new(Stats::default()));
-        cgroups.made(&CgroupMkdir { id: 7, path: format!("/docker/{ID}") });
+        cgroups.add(&CgroupMkdir { id: 7, path: format!("/docker/{ID}") });
         assert_eq!(cgroups.container(7), ID);
-        cgroups.made(&CgroupMkdir { id: 7, path: "/system.slice".to_owned() });
+        cgroups.add(&CgroupMkdir { id: 7, path: "/system.slice".to_owned() });
         assert_eq!(cgroups.container(7), "");
     }
 }

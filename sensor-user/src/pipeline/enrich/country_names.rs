@@ -1,11 +1,12 @@
-//! English names of countries by their code (ISO 3166-1 alpha-2, and XK), for databases that have the
-//! code alone. The names are those of Unicode's CLDR, the short one where it has two. (The crates that
-//! have the standard's own names say "The United States of America", which no other source does.)
+//! English country names by code (ISO 3166-1 alpha-2, and XK), for databases that have only the code.
+//!
+//! The names are those of [Unicode CLDR](https://cldr.unicode.org/), the short one if there are two. (Crates
+//! with the names of the ISO standard have "The United States of America", which no other source uses.)
 
-/// The English name; `None` for what is no country's code.
+/// English name of a country; `None` for an unknown code.
 pub(super) fn name(code: &str) -> Option<&'static str> {
-    let place = COUNTRIES.binary_search_by(|(known, _)| (*known).cmp(code)).ok()?;
-    COUNTRIES.get(place).map(|(_, name)| *name)
+    let index = COUNTRIES.binary_search_by(|(known, _)| (*known).cmp(code)).ok()?;
+    COUNTRIES.get(index).map(|(_, name)| *name)
 }
 
 /// Sorted by code.

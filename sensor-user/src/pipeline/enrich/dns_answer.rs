@@ -1,8 +1,8 @@
-//! `DnsAnswer`: what a name resolved to, out of the bytes of a DNS message.
+//! `DnsAnswer`: parses a DNS message ([RFC 1035](https://www.rfc-editor.org/rfc/rfc1035), section 4).
 //!
-//! The bytes are hostile. Whatever they are, this gives an answer or a reason, and never panics;
-//! names come out in the form of zone files (RFC 1035, section 5.1), where anything but printable
-//! ASCII is `\DDD`, in lower case, and no longer than a name of printable characters can be.
+//! The bytes are hostile. Any bytes result in an answer or an error, never in a panic. Names are in the format
+//! of zone files (RFC 1035, section 5.1), where any byte but printable ASCII is `\DDD`. They are in lower case,
+//! and no longer than a name of printable characters can be.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -13,93 +13,113 @@ use domain::rdata::{A, Aaaa, Cname};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Characters of a name at most: the longest without escapes has so many.
+/// Maximum length of a name, characters: that of the longest name without escapes.
 const NAME_MAX: usize = 253;
-/// Aliases that are followed at most.
+/// Maximum number of aliases that are followed.
 const ALIASES_MAX: usize = 16;
 
 /// Addresses that a name resolved to. The serde names are those of a line of `netsensor record`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "Type", rename = "NetsensorDnsAnswer", rename_all = "PascalCase")]
 pub struct DnsAnswer {
-    /// When it was received.
+    /// Time at which it was received.
     pub time_generated: Timestamp,
-    /// The name that was asked for.
+    /// Name in the question section.
     pub question: String,
-    /// The name behind its aliases (CNAME): that of the addresses.
+    /// Name at the end of the alias chain (CNAME), which owns the addresses.
     pub canonical_name: String,
-    /// At least one; IPv4-mapped ones are IPv4.
+    /// Addresses, at least one; IPv4-mapped ones are IPv4.
     pub addresses: Vec<IpAddr>,
-    /// Seconds for which all of it may be kept: the least of its records.
+    /// Time to live, seconds: the minimum of all records.
     pub ttl_seconds: u32,
 }
 
-impl DnsAnswer {
-    /// `Type` of its line.
-    pub const TYPE: &str = "NetsensorDnsAnswer";
-}
-
-/// Why a message is no [`DnsAnswer`].
+/// Why a message has no [`DnsAnswer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DnsAnswerError {
-    /// It cannot be parsed up to its answers.
+    /// The message cannot be parsed up to its answers.
     #[error("malformed")]
     Malformed,
-    /// It names no address: it is about something else, or its chain of aliases leads nowhere.
+    /// The message has no address: its question has another type, or its alias chain leads nowhere.
     #[error("no address")]
     NoAddress,
-    /// A name of it is longer than names are.
+    /// A name in the message is longer than names can be.
     #[error("name too long")]
     NameTooLong,
 }
 
-/// Reads a message that was received at `time`. Of one that is cut, or breaks off somewhere, the
-/// records before that place count. Only those addresses count to which the question leads, by way
-/// of its aliases: a server cannot name others in passing.
-pub(super) fn answer(message: &[u8], time: Timestamp) -> Result<DnsAnswer, DnsAnswerError> {
-    let message = Message::from_octets(message).map_err(|_short| DnsAnswerError::Malformed)?;
-    let question = message.first_question().ok_or(DnsAnswerError::Malformed)?;
-    let question = name(question.qname())?;
-    let records = message.answer().map_err(|_broken| DnsAnswerError::Malformed)?;
-    let records = read(records);
-    let mut canonical = question.as_str();
-    let mut ttl_seconds = u32::MAX;
-    for _alias in 0..ALIASES_MAX {
-        let Some((target, ttl)) = alias(&records, canonical) else { break };
-        (canonical, ttl_seconds) = (target, ttl_seconds.min(ttl));
-    }
-    let mut addresses = Vec::new();
-    for record in records.iter().filter(|record| record.owner == canonical) {
-        if let Data::Address(address) = record.data
-            && !addresses.contains(&address)
-        {
-            addresses.push(address);
-            ttl_seconds = ttl_seconds.min(record.ttl);
+impl DnsAnswer {
+    /// Value of `Type` in a line of `netsensor record`.
+    pub const TYPE: &str = "NetsensorDnsAnswer";
+
+    /// Parses a message that was received at `time`.
+    ///
+    /// Of a truncated or malformed message, the records before the first incomplete one are used. Only the
+    /// addresses that the question leads to, through its aliases, are used: a server cannot add others.
+    ///
+    /// ```
+    /// # use sensor_user::pipeline::enrich::{DnsAnswer, DnsAnswerError};
+    /// let time = "2026-03-01T12:00:00Z".parse()?;
+    /// // Header: id, flags (response), one question, one answer. Question: web.example, A, IN.
+    /// let mut message = b"\x12\x34\x81\x80\0\x01\0\x01\0\0\0\0\x03Web\x07example\0\0\x01\0\x01".to_vec();
+    /// // Answer: the name at offset 12, A, IN, TTL 60 s, 4 bytes.
+    /// message.extend(*b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xcb\0\x71\x07");
+    ///
+    /// let answer = DnsAnswer::parse(&message, time)?;
+    /// assert_eq!(answer.question, "web.example");
+    /// assert_eq!(answer.canonical_name, "web.example");
+    /// assert_eq!(answer.addresses, [std::net::IpAddr::from([203, 0, 113, 7])]);
+    /// assert_eq!(answer.ttl_seconds, 60);
+    ///
+    /// let truncated = DnsAnswer::parse(&message[..message.len() - 1], time);
+    /// assert_eq!(truncated, Err(DnsAnswerError::NoAddress));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn parse(message: &[u8], time: Timestamp) -> Result<Self, DnsAnswerError> {
+        let message = Message::from_octets(message).map_err(|_short| DnsAnswerError::Malformed)?;
+        let question = message.first_question().ok_or(DnsAnswerError::Malformed)?;
+        let question = name(question.qname())?;
+        let section = message.answer().map_err(|_malformed| DnsAnswerError::Malformed)?;
+        let records = address_records(section);
+        let mut canonical = question.as_str();
+        let mut ttl_seconds = u32::MAX;
+        for _alias in 0..ALIASES_MAX {
+            let Some((target, ttl)) = alias(&records, canonical) else { break };
+            (canonical, ttl_seconds) = (target, ttl_seconds.min(ttl));
         }
+        let mut addresses = Vec::new();
+        for record in records.iter().filter(|record| record.owner == canonical) {
+            if let RecordData::Address(address) = record.data
+                && !addresses.contains(&address)
+            {
+                addresses.push(address);
+                ttl_seconds = ttl_seconds.min(record.ttl);
+            }
+        }
+        if addresses.is_empty() {
+            return Err(DnsAnswerError::NoAddress);
+        }
+        let canonical_name = canonical.to_owned();
+        Ok(Self { time_generated: time, question, canonical_name, addresses, ttl_seconds })
     }
-    if addresses.is_empty() {
-        return Err(DnsAnswerError::NoAddress);
-    }
-    let canonical_name = canonical.to_owned();
-    Ok(DnsAnswer { time_generated: time, question, canonical_name, addresses, ttl_seconds })
 }
 
-struct Entry {
+struct AddressRecord {
     owner: String,
-    /// Seconds.
+    /// Time to live, seconds.
     ttl: u32,
-    data: Data,
+    data: RecordData,
 }
 
-enum Data {
+enum RecordData {
     Alias(String),
     Address(IpAddr),
 }
 
-/// The records of the three kinds that lead from a name to an address, up to the first that is
-/// broken. (There are at most as many as a message has room for: a hundred.)
-fn read(section: RecordSection<'_, &[u8]>) -> Vec<Entry> {
-    let mut entries = Vec::new();
+/// Returns the records of types A, AAAA and CNAME before the first malformed record. (A message has room for
+/// some hundred.)
+fn address_records(section: RecordSection<'_, &[u8]>) -> Vec<AddressRecord> {
+    let mut records = Vec::new();
     for record in section {
         let Ok(record) = record else { break };
         let data = match record.rtype() {
@@ -109,26 +129,26 @@ fn read(section: RecordSection<'_, &[u8]>) -> Vec<Entry> {
             }
             Rtype::CNAME => record
                 .to_record::<Cname<ParsedName<_>>>()
-                .map(|it| it.and_then(|it| name(it.data().cname()).ok()).map(Data::Alias)),
+                .map(|it| it.and_then(|it| name(it.data().cname()).ok()).map(RecordData::Alias)),
             _ => continue,
         };
         let Ok(data) = data else { break };
         if let (Some(data), Ok(owner)) = (data, name(record.owner())) {
-            entries.push(Entry { owner, ttl: record.ttl().as_secs(), data });
+            records.push(AddressRecord { owner, ttl: record.ttl().as_secs(), data });
         }
     }
-    entries
+    records
 }
 
-fn address(address: impl Into<IpAddr>) -> Data {
-    Data::Address(address.into().to_canonical())
+fn address(address: impl Into<IpAddr>) -> RecordData {
+    RecordData::Address(address.into().to_canonical())
 }
 
-/// What `owner` is an alias of, and for how many seconds.
-fn alias<'e>(entries: &'e [Entry], owner: &str) -> Option<(&'e str, u32)> {
-    entries.iter().filter(|entry| entry.owner == owner).find_map(|entry| match &entry.data {
-        Data::Alias(target) => Some((target.as_str(), entry.ttl)),
-        Data::Address(_) => None,
+/// Target and time to live of the alias `owner`.
+fn alias<'r>(records: &'r [AddressRecord], owner: &str) -> Option<(&'r str, u32)> {
+    records.iter().filter(|record| record.owner == owner).find_map(|record| match &record.data {
+        RecordData::Alias(target) => Some((target.as_str(), record.ttl)),
+        RecordData::Address(_) => None,
     })
 }
 

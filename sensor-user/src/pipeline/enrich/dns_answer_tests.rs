@@ -1,4 +1,4 @@
-//! Messages as servers send them, and as nobody should.
+//! Messages as servers send them, and hostile ones.
 
 use domain::base::iana::{Class, Rcode};
 use domain::base::message_builder::{AnswerBuilder, MessageBuilder};
@@ -16,7 +16,7 @@ fn of(text: &str) -> Name<Vec<u8>> {
     text.parse().unwrap()
 }
 
-/// A message that asks for `question`, with the answers that `fill` adds.
+/// A response to `question`, with the answer records that `fill` adds.
 fn message(question: &str, fill: impl FnOnce(&mut AnswerBuilder<Vec<u8>>)) -> Vec<u8> {
     let mut builder = MessageBuilder::new_vec().question();
     builder.header_mut().set_qr(true);
@@ -58,68 +58,68 @@ fn whole() -> DnsAnswer {
 
 #[test]
 fn aliases_are_followed_to_the_addresses() {
-    assert_eq!(answer(&chain(), at(7)), Ok(whole()));
+    assert_eq!(DnsAnswer::parse(&chain(), at(7)), Ok(whole()));
     let v6 = message("v6.example", |builder| {
         for address in ["2001:db8::7", "::ffff:203.0.113.9"] {
             let data = Aaaa::new(address.parse().unwrap());
             builder.push((of("v6.example"), Class::IN, Ttl::from_secs(5), data)).unwrap();
         }
     });
-    let read = answer(&v6, at(7)).unwrap();
+    let read = DnsAnswer::parse(&v6, at(7)).unwrap();
     assert_eq!((&*read.question, &*read.canonical_name), ("v6.example", "v6.example"));
     let expected: [IpAddr; 2] = ["2001:db8::7".parse().unwrap(), [203, 0, 113, 9].into()];
     assert_eq!(read.addresses, expected);
 }
 
 #[test]
-fn what_is_whole_of_a_cut_message_counts() {
+fn complete_records_of_a_truncated_message_count() {
     let message = chain();
-    let cut = &message[..message.len() - 1];
+    let truncated = &message[..message.len() - 1];
     let one = DnsAnswer { addresses: vec![[203, 0, 113, 7].into()], ..whole() };
-    assert_eq!(answer(cut, at(7)), Ok(one));
-    assert_eq!(answer(&message[..60], at(7)), Err(DnsAnswerError::NoAddress));
+    assert_eq!(DnsAnswer::parse(truncated, at(7)), Ok(one));
+    assert_eq!(DnsAnswer::parse(&message[..60], at(7)), Err(DnsAnswerError::NoAddress));
 }
 
 #[test]
-fn a_server_cannot_name_what_was_not_asked_for() {
+fn a_server_cannot_add_names_that_were_not_queried() {
     let other = message("a.example", |builder| {
         v4(builder, "bank.example", [203, 0, 113, 7], 60);
         alias(builder, "b.example", "c.example", 60);
         v4(builder, "c.example", [203, 0, 113, 8], 60);
     });
-    assert_eq!(answer(&other, at(0)), Err(DnsAnswerError::NoAddress));
+    assert_eq!(DnsAnswer::parse(&other, at(0)), Err(DnsAnswerError::NoAddress));
 }
 
 #[test]
-fn hostile_messages_end() {
+fn hostile_messages_are_rejected() {
     let looped = message("a.example", |builder| {
         alias(builder, "a.example", "b.example", 60);
         alias(builder, "b.example", "a.example", 60);
     });
-    assert_eq!(answer(&looped, at(0)), Err(DnsAnswerError::NoAddress));
+    assert_eq!(DnsAnswer::parse(&looped, at(0)), Err(DnsAnswerError::NoAddress));
     let long = format!("{0}.{0}.{0}.{0}", "\\001".repeat(60));
     let long = message(&long, |_| {});
-    assert_eq!(answer(&long, at(0)), Err(DnsAnswerError::NameTooLong));
+    assert_eq!(DnsAnswer::parse(&long, at(0)), Err(DnsAnswerError::NameTooLong));
     // The question's name points at itself, and forward.
     for pointer in [[0xc0, 12], [0xc0, 14], [0xff, 0xff]] {
         let mut bytes = vec![0, 1, 0x80, 0, 0, 1, 0, 1, 0, 0, 0, 0];
         bytes.extend(pointer);
         bytes.extend([0, 1, 0, 1]);
-        assert_eq!(answer(&bytes, at(0)), Err(DnsAnswerError::Malformed), "{pointer:?}");
+        assert_eq!(DnsAnswer::parse(&bytes, at(0)), Err(DnsAnswerError::Malformed), "{pointer:?}");
     }
     let text = message("a.example", |builder| {
         let data = Txt::<Vec<u8>>::build_from_slice(b"v=1").unwrap();
         builder.push((of("a.example"), Class::IN, Ttl::from_secs(1), data)).unwrap();
     });
-    assert_eq!(answer(&text, at(0)), Err(DnsAnswerError::NoAddress));
+    assert_eq!(DnsAnswer::parse(&text, at(0)), Err(DnsAnswerError::NoAddress));
 }
 
 #[test]
-fn a_name_comes_out_printable() {
+fn a_name_is_printable() {
     let message = message("\\027[2J\\010\\\"\\195\\164.Example", |builder| {
         v4(builder, "\\027[2J\\010\\\"\\195\\164.Example", [203, 0, 113, 7], 60);
     });
-    let read = answer(&message, at(0)).unwrap();
+    let read = DnsAnswer::parse(&message, at(0)).unwrap();
     assert!(read.question.bytes().all(|byte| byte.is_ascii_graphic()), "{}", read.question);
     assert_eq!(read.question, read.question.to_ascii_lowercase());
     let line = serde_json::to_string(&read).unwrap();
@@ -129,22 +129,22 @@ fn a_name_comes_out_printable() {
 
 proptest! {
     #[test]
-    fn any_bytes_give_an_answer_or_a_reason(bytes in proptest::collection::vec(any::<u8>(), 0..1500)) {
-        let _either = answer(&bytes, at(0));
+    fn any_bytes_result_in_an_answer_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..1500)) {
+        let _either = DnsAnswer::parse(&bytes, at(0));
     }
 
     #[test]
-    fn a_damaged_message_gives_a_bounded_answer_or_a_reason(
+    fn a_damaged_message_results_in_a_bounded_answer_or_an_error(
         damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
         length in any::<prop::sample::Index>(),
     ) {
         let mut bytes = chain();
-        for (place, byte) in damage {
-            let place = place.index(bytes.len());
-            bytes[place] = byte;
+        for (index, byte) in damage {
+            let index = index.index(bytes.len());
+            bytes[index] = byte;
         }
         bytes.truncate(length.index(bytes.len() + 1));
-        if let Ok(read) = answer(&bytes, at(0)) {
+        if let Ok(read) = DnsAnswer::parse(&bytes, at(0)) {
             prop_assert!(!read.addresses.is_empty() && read.addresses.len() <= 100);
             for name in [&read.question, &read.canonical_name] {
                 prop_assert!(name.len() <= NAME_MAX);

@@ -1,10 +1,10 @@
-//! `Names`: which names led to an address, as DNS answered on this host within the last hour, or
-//! longer ago where an answer is still valid.
+//! `DnsCache`: names that resolved to an address, from the DNS answers of the last hour, and from older ones
+//! that are still valid.
 //!
-//! Invariants. At most `max` names are kept over all addresses; those of the address that was looked
-//! up or answered longest ago leave first (counted). An address has at most `NAMES_OF_ONE`; the one
-//! answered longest ago leaves first (counted). An answer that comes twice, from a server and by way
-//! of a stub resolver of this host, is one.
+//! Invariants. At most `max` names are kept over all addresses; those of the least recently used address are
+//! evicted first (counted). An address has at most `NAMES_PER_ADDRESS`; the oldest answer is replaced first
+//! (counted). An answer that arrives twice, from a server and through a stub resolver of this host, counts
+//! once.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,77 +16,80 @@ use crate::base::collections;
 use crate::base::collections::Table;
 use crate::base::counters::Stats;
 
-/// How long a name is kept at least.
-const KEPT: SignedDuration = SignedDuration::from_hours(1);
-/// Seconds for which an answer is taken to be valid at most, whatever it says: a day, which is what
-/// resolvers take (RFC 8767, section 4, leaves it to them).
+/// Minimum time for which a name is kept.
+const RETENTION_MIN: SignedDuration = SignedDuration::from_hours(1);
+/// Maximum time to live of an answer, seconds: a day, as in common resolvers. RFC 8767, section 4, leaves the
+/// limit to the resolver.
 const TTL_MAX: u32 = 86_400;
-/// Names of one address at most: a content network's has thousands.
-const NAMES_OF_ONE: usize = 16;
+/// Maximum number of names of one address: that of a content delivery network has thousands.
+const NAMES_PER_ADDRESS: usize = 16;
 
-/// A question, and the name behind its aliases.
+/// A resolved name, and the end of its alias chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Name {
+struct CachedName {
     question: Arc<str>,
     canonical: Arc<str>,
     until: Timestamp,
 }
 
-/// What is said of an address: JSON arrays as text, the latest answer first; "" for none.
+/// Names of an address: JSON arrays as text, the latest answer first; "" for none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DnsNames {
-    /// `RemoteDnsQuestions`: names that were asked for.
+    /// `RemoteDnsQuestions`: names in the question section.
     pub questions: String,
-    /// `RemoteDnsCanonicalNames`: the names behind their aliases.
+    /// `RemoteDnsCanonicalNames`: names at the end of their alias chains.
     pub canonical_names: String,
 }
 
-/// Names by address.
+/// Resolved names by address.
 #[derive(Debug)]
 pub struct DnsCache {
-    addresses: Table<IpAddr, Vec<Name>>,
+    addresses: Table<IpAddr, Vec<CachedName>>,
     max: usize,
-    /// Names in `addresses`.
+    /// Number of names in `addresses`.
     len: usize,
     stats: Arc<Stats>,
 }
 
 impl DnsCache {
-    /// Names unless set. Each takes some 200 bytes, 700 at most.
+    /// Default maximum number of names. Each takes some 200 bytes, and at most 700.
     pub const MAX: usize = 16_384;
 
-    /// Knows none; keeps `max` at most, and none at all with 0.
+    /// An empty cache of at most `max` names; with 0 it stays empty.
     pub fn new(max: usize, stats: Arc<Stats>) -> Self {
-        // One more: it never evicts by itself, unseen.
+        // One more, so that the table never evicts by itself, uncounted.
         let addresses = collections::table(max.saturating_add(1));
         Self { addresses, max, len: 0, stats }
     }
 
-    /// Entries, and how many there may be.
+    /// Number of names, and its maximum.
     pub const fn occupancy(&self) -> (usize, usize) {
         (self.len, self.max)
     }
 
-    /// Takes an answer in.
+    /// Adds the names of an answer.
     pub fn insert(&mut self, answer: &DnsAnswer) {
         if self.max == 0 {
             return;
         }
         let valid = SignedDuration::from_secs(answer.ttl_seconds.min(TTL_MAX).into());
-        let until = answer.time_generated.saturating_add(KEPT.max(valid)).unwrap_or(Timestamp::MAX);
+        let until = answer
+            .time_generated
+            .saturating_add(RETENTION_MIN.max(valid))
+            .unwrap_or(Timestamp::MAX);
         let question: Arc<str> = answer.question.as_str().into();
         let canonical = if answer.canonical_name == answer.question {
             Arc::clone(&question)
         } else {
             answer.canonical_name.as_str().into()
         };
-        let name = Name { question, canonical, until };
+        let name = CachedName { question, canonical, until };
         for address in &answer.addresses {
             self.add(*address, name.clone(), answer.time_generated);
         }
     }
 
-    fn add(&mut self, address: IpAddr, name: Name, now: Timestamp) {
+    fn add(&mut self, address: IpAddr, name: CachedName, now: Timestamp) {
         let names = self.addresses.get_or_insert_mut(address, Vec::new);
         let before = names.len();
         let mut until = name.until;
@@ -97,11 +100,11 @@ impl DnsCache {
             }
             !same && known.until > now
         });
-        if names.len() >= NAMES_OF_ONE.min(self.max) {
+        if names.len() >= NAMES_PER_ADDRESS.min(self.max) {
             names.remove(0);
             self.stats.dns_names_replaced.increment();
         }
-        names.push(Name { until, ..name });
+        names.push(CachedName { until, ..name });
         self.len = (self.len + names.len()).saturating_sub(before);
         while self.len > self.max {
             let Some((_, names)) = self.addresses.pop_lru() else { break };
@@ -111,7 +114,7 @@ impl DnsCache {
         }
     }
 
-    /// The names of `address` at `now`.
+    /// Names of `address` that are valid at `now`.
     pub fn get(&mut self, address: IpAddr, now: Timestamp) -> DnsNames {
         let Some(names) = self.addresses.get(&address) else { return DnsNames::default() };
         let known = || names.iter().rev().filter(|name| name.until > now);
@@ -122,7 +125,7 @@ impl DnsCache {
     }
 }
 
-/// Each once.
+/// Formats the distinct names as a JSON array.
 fn json_array<'n>(names: impl Iterator<Item = &'n str> + 'n) -> String {
     let mut distinct: Vec<&str> = Vec::new();
     for name in names {
@@ -163,12 +166,12 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_the_names_that_led_to_it_for_an_hour_or_their_validity() {
+    fn an_address_has_its_names_for_an_hour_or_their_time_to_live() {
         let mut names = names(100);
         let both = ["203.0.113.7", "2001:db8::7"];
         names.insert(&answer(0, ("www.evil.example", "c2.example"), &both, 60));
         names.insert(&answer(9, ("evil.example", "c2.example"), &both[..1], 7200));
-        // The same once more, from a stub resolver.
+        // A duplicate, from a stub resolver.
         names.insert(&answer(9, ("evil.example", "c2.example"), &both[..1], 0));
         let v4 = both[0].parse().unwrap();
         let expected = DnsNames {
@@ -181,14 +184,14 @@ mod tests {
         assert_eq!(questions(&mut names, both[0], 7208), r#"["evil.example"]"#);
         assert_eq!(names.get(v4, at(7209)), DnsNames::default());
         assert_eq!(names.get("203.0.113.8".parse().unwrap(), at(1)), DnsNames::default());
-        // Nothing is valid for ever.
+        // The time to live is limited.
         names.insert(&answer(0, ("old.example", "old.example"), &["192.0.2.1"], u32::MAX));
         assert_eq!(questions(&mut names, "192.0.2.1", 86_399), r#"["old.example"]"#);
         assert_eq!(questions(&mut names, "192.0.2.1", 86_400), "");
     }
 
     #[test]
-    fn names_are_bounded_and_what_leaves_is_counted() {
+    fn names_are_bounded_and_evictions_are_counted() {
         let mut names = names(40);
         for number in 0..20 {
             let name = format!("n{number}.example");
@@ -214,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_text_is_json() {
+    fn a_name_with_special_characters_is_json() {
         let mut names = names(10);
         names.insert(&answer(0, (r#"\027[2j".example"#, "a.example"), &["203.0.113.7"], 60));
         let text = questions(&mut names, "203.0.113.7", 0);

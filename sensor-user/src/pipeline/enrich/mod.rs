@@ -1,8 +1,8 @@
-//! Enrich: Record to Event. Puts the process and the wall clock to what the kernel told.
+//! Enrich: from `Record` to `Event`. Adds the process and the wall-clock time to a record.
 //!
-//! Process facts come from exec, fork and exit records, in ring order, so that they are there
-//! before the first connection of a process that lived a millisecond. /proc is read once at start
-//! for what ran before, and later only for a process of which no record told (counted).
+//! Process facts are from exec, fork and exit records, in the order of the ring buffer: they are known before
+//! the first connection of a process, however short-lived it is. /proc is read once at start for running
+//! processes, and later only for a process that is in no record (counted).
 
 pub mod proc_worker;
 
@@ -10,6 +10,7 @@ mod cgroups;
 mod country_names;
 mod dns_answer;
 mod dns_cache;
+mod event;
 mod geoip;
 mod proc_fs;
 mod process;
@@ -20,56 +21,22 @@ mod users;
 use std::path::Path;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use sensor_ebpf::record::UdpOwnerSource;
 
-use super::decode::{Dns, Exec, Record, Task, Tcp, TcpKind, TcpLatency, Udp, UdpFlow, UdpOwner};
+use super::decode::{Dns, Exec, Record, Task, TcpKind, Udp, UdpFlow, UdpOwner};
 use crate::base::clock::BootClock;
 use crate::base::counters::Stats;
 
 pub use dns_answer::{DnsAnswer, DnsAnswerError};
 pub use dns_cache::{DnsCache, DnsNames};
+pub use event::{Event, TcpEvent, UdpEvent};
 pub use geoip::{GeoIpDatabase, GeoIpError, GeoLocation};
 pub use proc_fs::{ProcFacts, ProcFolder, ProcSource};
 pub use process::Process;
 pub use process_table::ProcessTable;
 pub use socket_owners::{SocketOwner, SocketOwners};
 
-/// A record about a socket with its process, or what a name resolved to.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// Of TCP.
-    Tcp(TcpEvent),
-    /// The turns of a TCP socket whose end comes next.
-    Latency(Box<TcpLatency>),
-    /// Of UDP.
-    Udp(UdpEvent),
-    /// Of DNS.
-    Dns(DnsAnswer),
-}
-
-/// A TCP record with its time and its process.
-#[derive(Debug, Clone)]
-pub struct TcpEvent {
-    /// When, UTC.
-    pub time: Timestamp,
-    /// What the kernel told.
-    pub tcp: Box<Tcp>,
-    /// Who: for connect, owner and listen, and the closer of a connection that nobody had touched;
-    /// otherwise `None`.
-    pub process: Option<Arc<Process>>,
-}
-
-/// A UDP record with its process.
-#[derive(Debug, Clone)]
-pub struct UdpEvent {
-    /// What the kernel told.
-    pub udp: Box<Udp>,
-    /// Who; `None` where the record names nobody.
-    pub process: Option<Arc<Process>>,
-}
-
-/// Keeps the processes, makes the events.
+/// Turns records into events, with the process table.
 #[derive(Debug)]
 pub struct Enricher {
     processes: ProcessTable,
@@ -77,30 +44,29 @@ pub struct Enricher {
 }
 
 impl Enricher {
-    /// Knows no process yet. `proc_root` is `/proc`, `passwd` is `/etc/passwd`; at most
+    /// An enricher without processes. `proc_root` is `/proc`, `passwd` is `/etc/passwd`; at most
     /// `max_processes` are kept.
     pub fn new(proc_root: &Path, passwd: &Path, max_processes: usize, stats: Arc<Stats>) -> Self {
         let processes = ProcessTable::new(proc_root, passwd, max_processes, Arc::clone(&stats));
         Self { processes, stats }
     }
 
-    /// Processes that are known, and how many may be.
+    /// Number of known processes, and its maximum.
     pub fn occupancy(&self) -> (usize, usize) {
         self.processes.occupancy()
     }
 
-    /// Reads what runs already. Call it after the probes are attached, so that none falls between.
+    /// Reads the running processes. Must be called after the probes are attached, so that none is missed.
     pub fn scan_running(&mut self) -> usize {
         self.processes.scan()
     }
 
-    /// Has `source` say from here on what no record told.
+    /// Sets the source of processes that are in no record; before, it is /proc.
     pub fn set_proc_source(&mut self, source: Box<dyn ProcSource>) {
         self.processes.set_proc_source(source);
     }
 
-    /// Takes a record in; an event comes out of those that are about a socket, and of DNS answers
-    /// that name an address.
+    /// Processes a record. Returns an event for records of sockets, and for DNS answers with an address.
     pub fn event(&mut self, record: Record, clock: &BootClock) -> Option<Event> {
         match record {
             Record::Tcp(tcp) => {
@@ -108,16 +74,16 @@ impl Enricher {
                 let process = self.process_of(tcp.kind, &tcp.task);
                 Some(Event::Tcp(TcpEvent { time: clock.wall(tcp.boot_ns), tcp, process }))
             }
-            Record::Latency(turns) => {
+            Record::Latency(latency) => {
                 self.stats.tcp_records_received.increment();
-                Some(Event::Latency(turns))
+                Some(Event::Latency(latency))
             }
             Record::Udp(udp) => {
                 self.stats.udp_records_received.increment();
                 let process = match &*udp {
                     Udp::Release { .. } => None,
                     Udp::Flow(UdpFlow { task, .. }) if task.tgid == 0 => None,
-                    // Noted when it bound or read earlier: its user may have changed since.
+                    // The kernel stored the task at an earlier bind or read: its user may have changed since.
                     Udp::Flow(UdpFlow { task, source, .. }) if *source < UdpOwnerSource::Sent => {
                         Some(self.processes.of_past_task(task))
                     }
@@ -127,7 +93,7 @@ impl Enricher {
                 };
                 Some(Event::Udp(UdpEvent { udp, process }))
             }
-            Record::Dns(dns) => self.answer(&dns, clock).map(Event::Dns),
+            Record::Dns(dns) => self.dns_answer(&dns, clock).map(Event::Dns),
             Record::Exec(exec) => {
                 let _image = self.exec(exec);
                 None
@@ -142,41 +108,41 @@ impl Enricher {
                 self.processes.exit(&exit);
                 None
             }
-            Record::CgroupMkdir(made) => {
+            Record::CgroupMkdir(cgroup) => {
                 self.stats.process_records_received.increment();
-                self.processes.cgroup_made(&made);
+                self.processes.add_cgroup(&cgroup);
                 None
             }
         }
     }
 
-    /// Takes an exec in; gives the process as it is now.
+    /// Processes an exec. Returns the process with its new image.
     pub fn exec(&mut self, exec: Exec) -> Arc<Process> {
         self.stats.process_records_received.increment();
         self.processes.exec(exec)
     }
 
-    /// The process that holds an open socket; `None` when it has gone.
+    /// Process that owns an open socket; `None` if it has exited.
     pub fn of_socket_owner(&mut self, owner: SocketOwner) -> Option<Arc<Process>> {
         self.processes.of_socket_owner(owner)
     }
 
-    /// Folder that a process works in; "" where it is not known, or the process has ended.
+    /// Working directory of a process; "" if it is unknown, or the process has exited.
     pub fn working_directory(&self, process: &Process) -> String {
         self.processes.working_directory(process)
     }
 
-    fn answer(&self, dns: &Dns, clock: &BootClock) -> Option<DnsAnswer> {
+    fn dns_answer(&self, dns: &Dns, clock: &BootClock) -> Option<DnsAnswer> {
         self.stats.dns_records_received.increment();
-        if dns.cut {
+        if dns.is_truncated {
             self.stats.dns_answers_truncated.increment();
         }
-        match dns_answer::answer(&dns.message, clock.wall(dns.boot_ns)) {
+        match DnsAnswer::parse(&dns.message, clock.wall(dns.boot_ns)) {
             Ok(answer) => Some(answer),
             Err(DnsAnswerError::NoAddress) => None,
             Err(error) => {
                 self.stats.dns_answers_rejected.increment();
-                tracing::debug!(server = %dns.server, %error, "DNS answer not used");
+                tracing::debug!(server = %dns.server, %error, "DNS answer rejected");
                 None
             }
         }
@@ -187,7 +153,7 @@ impl Enricher {
             TcpKind::Connect | TcpKind::ConnectFailed | TcpKind::Owner(_) | TcpKind::Listen => {
                 Some(self.processes.of_task(task))
             }
-            // Who closed what nobody had touched.
+            // A close has a task only if no process had used the connection before.
             TcpKind::Close if task.tgid != 0 => Some(self.processes.of_task(task)),
             TcpKind::Established { .. } | TcpKind::Close | TcpKind::Unlisten => None,
         }

@@ -1,30 +1,31 @@
-//! What /proc tells of one process.
+//! `ProcFacts`: facts about one process, from /proc.
 
 use std::fmt::Debug;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use sensor_ebpf::record::ARGS_MAX_LEN;
 use serde::{Deserialize, Serialize};
 
+use crate::base::proc_stat::{NS_PER_TICK, ProcStat};
 use crate::pipeline::decode;
 
-/// Kernel clock ticks a second as /proc shows them (`USER_HZ`, 100 on every architecture of ours).
-pub(super) const NS_PER_TICK: u64 = 1_000_000_000 / 100;
-
-/// Where the facts of a running process come from.
+/// Source of facts about running processes.
 pub trait ProcSource: Debug + Send {
-    /// Its facts; `None` when it is gone or not ours to see.
+    /// Facts about a process; `None` if it has ended, or is invisible.
     fn facts(&self, pid: u32) -> Option<ProcFacts>;
-    /// Its start, ns since boot, cut to the tick, and the folder that it works in.
+    /// Start of a process, ns since boot, rounded down to a clock tick, and its working directory.
     fn working_directory(&self, pid: u32) -> Option<(u64, String)>;
 }
 
-/// From /proc itself.
+/// A mounted /proc as the source.
 #[derive(Debug)]
 pub struct ProcFolder(PathBuf);
 
 impl ProcFolder {
-    /// `root` is `/proc`.
+    /// Source that reads `root`, which is `/proc`.
     pub fn new(root: &Path) -> Self {
         Self(root.to_owned())
     }
@@ -36,116 +37,95 @@ impl ProcSource for ProcFolder {
     }
 
     fn working_directory(&self, pid: u32) -> Option<(u64, String)> {
-        Some((start_boot_ns(&self.0, pid)?, working_directory(&self.0, pid)?))
+        let start_boot_ns = start_boot_ns(&self.0, pid)?;
+        let target = std::fs::read_link(directory(&self.0, pid).join("cwd")).ok()?;
+        Some((start_boot_ns, target.to_string_lossy().into_owned()))
     }
 }
 
-/// Facts of a running process.
+/// Facts about a running process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcFacts {
     pub(super) parent_pid: u32,
-    /// Start in ticks since boot: coarser than the kernel's own ns.
-    pub(super) start_ticks: u64,
+    /// Start, ns since boot, rounded down to a clock tick.
+    pub(super) start_boot_ns: u64,
     pub(super) comm: String,
     pub(super) path: String,
     pub(super) command_line: String,
     pub(super) uid: u32,
-    /// Path of its cgroup of version 2; "" when it is in none.
+    /// Path of its cgroup v2; "" if it has none.
     pub(super) cgroup: String,
 }
 
 impl ProcFacts {
-    /// Reads `<root>/<pid>`; `None` when it is gone or not ours to see.
+    /// Reads `<root>/<pid>`; `None` if the process has ended, or is invisible.
     pub(super) fn read(root: &Path, pid: u32) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt as _;
-        let folder = root.join(pid.to_string());
-        let stat = std::fs::read(folder.join("stat")).ok()?;
-        let (comm, parent_pid, start_ticks) = parse_stat(&String::from_utf8_lossy(&stat))?;
-        let path = std::fs::read_link(folder.join("exe")).map_or_else(
+        let directory = directory(root, pid);
+        let stat = ProcStat::read(&directory)?;
+        let path = std::fs::read_link(directory.join("exe")).map_or_else(
             |_| String::new(),
-            |target: PathBuf| {
+            |target| {
                 let target = target.to_string_lossy().into_owned();
                 target.strip_suffix(" (deleted)").unwrap_or(&target).to_owned()
             },
         );
         Some(Self {
-            parent_pid,
-            start_ticks,
-            comm,
+            parent_pid: stat.parent_pid,
+            start_boot_ns: stat.start_boot_ns(),
+            comm: stat.comm,
             path,
-            command_line: command_line(&folder.join("cmdline")),
-            uid: std::fs::metadata(&folder).ok()?.uid(),
-            cgroup: cgroup(&std::fs::read(folder.join("cgroup")).unwrap_or_default()),
+            command_line: command_line(&directory.join("cmdline")),
+            uid: std::fs::metadata(&directory).ok()?.uid(),
+            cgroup: cgroup(&std::fs::read(directory.join("cgroup")).unwrap_or_default()),
         })
     }
 
-    /// Whether this is the process that the kernel says began at `start_boot_ns` (0: any).
+    /// True if these are facts about the process that started at `start_boot_ns` by the kernel's clock (0: any).
     pub(super) const fn began_at(&self, start_boot_ns: u64) -> bool {
-        start_boot_ns == 0 || start_boot_ns / NS_PER_TICK == self.start_ticks
-    }
-
-    /// Start, ns since boot, cut to the tick.
-    pub(super) const fn start_boot_ns(&self) -> u64 {
-        self.start_ticks.saturating_mul(NS_PER_TICK)
+        start_boot_ns == 0 || round_down_to_tick(start_boot_ns) == self.start_boot_ns
     }
 }
 
-/// Start of the process `<root>/<pid>`, ns since boot, cut to the tick; `None` when it is gone.
+/// Rounds a time down to a clock tick, as /proc does.
+pub(super) const fn round_down_to_tick(ns: u64) -> u64 {
+    ns - ns % NS_PER_TICK
+}
+
+/// Start of the process `<root>/<pid>`, ns since boot, rounded down to a clock tick; `None` if it has ended.
 pub(super) fn start_boot_ns(root: &Path, pid: u32) -> Option<u64> {
-    let stat = std::fs::read(root.join(pid.to_string()).join("stat")).ok()?;
-    let (_, _, start_ticks) = parse_stat(&String::from_utf8_lossy(&stat))?;
-    Some(start_ticks.saturating_mul(NS_PER_TICK))
+    Some(ProcStat::read(&directory(root, pid))?.start_boot_ns())
 }
 
-/// Folder that the process `<root>/<pid>` works in; `None` when it is gone or not ours to see.
-fn working_directory(root: &Path, pid: u32) -> Option<String> {
-    let target = std::fs::read_link(root.join(pid.to_string()).join("cwd")).ok()?;
-    Some(target.to_string_lossy().into_owned())
-}
-
-/// Process ids in `root`.
+/// Ids of the running processes.
 pub(super) fn running(root: &Path) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// `pid (comm) state ppid … starttime` of `proc_pid_stat(5)`; comm may hold anything, `)` too.
-fn parse_stat(stat: &str) -> Option<(String, u32, u64)> {
-    let (head, tail) = stat.rsplit_once(')')?;
-    let (_, comm) = head.split_once('(')?;
-    let mut fields = tail.split_ascii_whitespace();
-    let parent = fields.nth(1)?.parse().ok()?;
-    // Field 22; the state is field 3, the parent field 4.
-    let start = fields.nth(17)?.parse().ok()?;
-    Some((comm.to_owned(), parent, start))
+fn directory(root: &Path, pid: u32) -> PathBuf {
+    root.join(pid.to_string())
 }
 
-/// Out of `0::/path` among the lines of `cgroups(7)`'s `/proc/PID/cgroup`.
+/// The path in the line `0::/path` of `/proc/PID/cgroup`
+/// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
 fn cgroup(lines: &[u8]) -> String {
     let mut lines = lines.split(|byte| *byte == b'\n');
     let path = lines.find_map(|line| line.strip_prefix(b"0::")).unwrap_or_default();
     String::from_utf8_lossy(path).into_owned()
 }
 
-/// As in exec records: bounded, joined by spaces.
+/// Arguments of a process as in exec records: bounded, joined by spaces.
 fn command_line(path: &Path) -> String {
-    use std::io::Read as _;
     let mut bytes = Vec::new();
-    let read = std::fs::File::open(path)
-        .and_then(|file| file.take(ARGS_MAX_LEN as u64).read_to_end(&mut bytes));
-    let cut = read.is_ok_and(|len| len == ARGS_MAX_LEN);
-    decode::command_line(&bytes, cut)
+    let read =
+        File::open(path).and_then(|file| file.take(ARGS_MAX_LEN as u64).read_to_end(&mut bytes));
+    let is_truncated = read.is_ok_and(|len| len == ARGS_MAX_LEN);
+    decode::command_line(&bytes, is_truncated)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_with_brackets_does_not_shift_the_fields() {
-        let stat = "7 (a) b (c)) S 5 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 1 2";
-        assert_eq!(parse_stat(stat), Some(("a) b (c)".to_owned(), 5, 4711)));
-    }
 
     #[test]
     fn the_cgroup_is_that_of_version_2() {
@@ -157,8 +137,8 @@ mod tests {
     fn this_process_is_read() {
         let facts = ProcFacts::read(Path::new("/proc"), std::process::id()).unwrap();
         assert_eq!(facts.path, std::env::current_exe().unwrap().to_string_lossy());
-        assert!(facts.began_at(0) && facts.began_at(facts.start_boot_ns()));
-        assert!(!facts.began_at(facts.start_boot_ns() + 20_000_000));
+        assert!(facts.began_at(0) && facts.began_at(facts.start_boot_ns));
+        assert!(!facts.began_at(facts.start_boot_ns + 20_000_000));
         assert!(!facts.command_line.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! `ProcWorker`: process facts from /proc, read by a worker process.
+//! `ProcWorker`: process facts from /proc, read by the worker `proc`.
 
 use std::io;
 use std::path::Path;

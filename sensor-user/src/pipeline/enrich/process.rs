@@ -1,49 +1,48 @@
-//! `Process`: what is known of the process behind a connection.
+//! `Process`: facts about the process of a connection.
 
-/// Facts of one process image (an exec begins a new one). Text is raw; whoever prints escapes it.
+use super::proc_fs::round_down_to_tick;
+
+/// Facts about one process image; each exec starts a new one. Text is raw: code that prints it must escape it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Process {
-    /// Process id (the kernel's tgid); `None` when unknown.
+    /// Process id (the kernel's tgid); `None` if unknown.
     pub pid: Option<u32>,
-    /// Start of the process, ns since boot (`task_struct.start_boottime`); 0 when unknown.
+    /// Start of the process, ns since boot (`task_struct.start_boottime`); 0 if unknown.
     pub start_boot_ns: u64,
-    /// Id of the parent at fork; `None` when unknown.
+    /// Process id of the parent at fork; `None` if unknown.
     pub parent_pid: Option<u32>,
-    /// Name of the parent at the time when this one began; "" when unknown.
+    /// Name of the parent when this process started; "" if unknown.
     pub parent_name: String,
-    /// File name of the executable, without folders (`ProcessName`); the kernel's `comm` where no
-    /// path is known.
+    /// File name of the executable (`ProcessName`); the kernel's `comm` if the path is unknown.
     pub name: String,
-    /// Absolute path of the executable; "" when unknown.
+    /// Absolute path of the executable; "" if unknown.
     pub path: String,
-    /// Arguments joined by spaces, bounded, cut at the end; "" when unknown.
+    /// Arguments joined by spaces, truncated at a limit; "" if unknown.
     pub command_line: String,
-    /// Real user id; `None` when unknown.
+    /// Real user id; `None` if unknown.
     pub uid: Option<u32>,
-    /// Name of that user, or the number as text where it has none; "" when unknown.
+    /// User name, or the user id as text if it has no name; "" if unknown.
     pub user_name: String,
-    /// cgroup v2 id; 0 when unknown.
+    /// cgroup v2 id; 0 if unknown.
     pub cgroup_id: u64,
-    /// Container id; "" outside containers or when unknown.
+    /// Container id; "" outside of containers, or if unknown.
     pub container_id: String,
 }
 
 impl Process {
-    /// Whether both are images of one process.
+    /// True if both are images of the same process.
     pub fn is(&self, other: &Self) -> bool {
-        self.pid == other.pid && same_start(self.start_boot_ns, other.start_boot_ns)
+        self.pid == other.pid && is_same_start(self.start_boot_ns, other.start_boot_ns)
     }
 
-    /// What groups processes: the path of the executable, or its name where no path is known.
+    /// Key by which processes are grouped: the path of the executable, or its name if the path is unknown.
     pub fn executable(&self) -> &str {
         if self.path.is_empty() { &self.name } else { &self.path }
     }
 }
 
-/// Whether a process that is known to have begun at `known` is the one that is told to have begun
-/// at `told`. One is the kernel's ns, the other may be /proc's, cut to 10 ms; 0 is unknown and fits
-/// any.
-pub(super) const fn same_start(known: u64, told: u64) -> bool {
-    const TICK_NS: u64 = 10_000_000;
-    known == 0 || told == 0 || known == told || known == told - told % TICK_NS
+/// True if two start times can be those of one process. `reported` may be from /proc, which rounds down to a
+/// clock tick; 0 is unknown, and equals any time.
+pub(super) const fn is_same_start(known: u64, reported: u64) -> bool {
+    known == 0 || reported == 0 || known == reported || known == round_down_to_tick(reported)
 }

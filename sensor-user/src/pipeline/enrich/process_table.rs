@@ -1,7 +1,7 @@
-//! `ProcessTable`: the facts of each process, by id and start time.
+//! `ProcessTable`: facts about each process, by process id and start time.
 //!
-//! At most `max` processes are kept; the least recently used leaves first (counted). One that has
-//! ended stays for [`LINGER_NS`], since its sockets are closed after its exit is told.
+//! At most `max` processes are kept; the least recently used is evicted first (counted). An exited process is
+//! kept for [`LINGER_NS`], since its sockets are closed after its exit record.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::cgroups::{Cgroups, container_of};
 use super::proc_fs;
-use super::proc_fs::{ProcFacts, ProcFolder, ProcSource};
-use super::process::{Process, same_start};
+use super::proc_fs::{ProcFacts, ProcFolder, ProcSource, round_down_to_tick};
+use super::process::{Process, is_same_start};
 use super::socket_owners::SocketOwner;
 use super::users::Users;
 use crate::base::collections;
@@ -18,24 +18,24 @@ use crate::base::collections::Table;
 use crate::base::counters::Stats;
 use crate::pipeline::decode::{CgroupMkdir, Exec, Exit, Fork, Task};
 
-/// How long an ended process is remembered, ns.
+/// Time for which an exited process is kept, ns.
 const LINGER_NS: u64 = 10_000_000_000;
 
-/// The processes of this host, as far as records and /proc have told.
+/// Processes of this host, from records and from /proc.
 #[derive(Debug)]
 pub struct ProcessTable {
     proc_root: PathBuf,
-    /// For what no record told.
+    /// Source of processes that are in no record.
     source: Box<dyn ProcSource>,
     processes: Table<u32, Arc<Process>>,
-    ended: VecDeque<Ended>,
+    exited: VecDeque<ExitedProcess>,
     users: Users,
     cgroups: Cgroups,
     stats: Arc<Stats>,
 }
 
 #[derive(Debug)]
-struct Ended {
+struct ExitedProcess {
     exit_boot_ns: u64,
     tgid: u32,
     start_boot_ns: u64,
@@ -48,31 +48,30 @@ impl ProcessTable {
             proc_root: proc_root.to_owned(),
             source: Box::new(ProcFolder::new(proc_root)),
             processes: collections::table(max),
-            ended: VecDeque::new(),
+            exited: VecDeque::new(),
             users: Users::new(passwd),
             cgroups: Cgroups::new(Arc::clone(&stats)),
             stats,
         }
     }
 
-    /// Has `source` say from here on what no record told.
+    /// Sets the source of processes that are in no record; before, it is /proc.
     pub fn set_proc_source(&mut self, source: Box<dyn ProcSource>) {
         self.source = source;
     }
 
-    /// Entries, and how many there may be.
+    /// Number of processes, and its maximum.
     pub fn occupancy(&self) -> (usize, usize) {
         (self.processes.len(), self.processes.cap().get())
     }
 
-    /// Reads every running process; gives their number.
+    /// Reads every running process. Returns their number.
     pub fn scan(&mut self) -> usize {
         self.cgroups.scan(&self.proc_root.join("mounts"));
         let mut count = 0;
         for pid in proc_fs::running(&self.proc_root) {
             if let Some(facts) = ProcFacts::read(&self.proc_root, pid) {
-                let parent = self.processes.peek(&facts.parent_pid).cloned();
-                self.insert_proc_facts(pid, facts, 0, parent.as_deref());
+                self.insert_proc_facts(pid, facts, 0);
                 count += 1;
             }
         }
@@ -81,10 +80,7 @@ impl ProcessTable {
             .processes
             .iter()
             .filter(|(_, process)| process.parent_name.is_empty())
-            .filter_map(|(pid, process)| {
-                let parent = self.processes.peek(&process.parent_pid?)?;
-                Some((*pid, parent.name.clone()))
-            })
+            .filter_map(|(pid, process)| Some((*pid, self.name(process.parent_pid?)?)))
             .collect();
         for (pid, name) in named {
             if let Some(process) = self.processes.peek_mut(&pid) {
@@ -94,24 +90,16 @@ impl ProcessTable {
         count
     }
 
-    /// A new image: new path, name and arguments; the parent is that of the process.
+    /// Replaces the image of a process: new path, name and arguments; the parent stays.
     pub fn exec(&mut self, exec: Exec) -> Arc<Process> {
         let task = &exec.task;
-        let parent_name = self
-            .processes
-            .peek(&task.parent_tgid)
-            .map(|parent| parent.name.clone())
-            .unwrap_or_default();
+        let parent_name = self.name(task.parent_tgid).filter(|name| !name.is_empty());
         let known = self.known(task).map(|process| process.parent_name.clone());
         let process = Process {
             pid: Some(task.tgid),
             start_boot_ns: task.start_boot_ns,
             parent_pid: (task.parent_tgid != 0).then_some(task.parent_tgid),
-            parent_name: if parent_name.is_empty() {
-                known.unwrap_or_default()
-            } else {
-                parent_name
-            },
+            parent_name: parent_name.or(known).unwrap_or_default(),
             name: file_name(&exec.path, &task.comm),
             path: exec.path,
             command_line: exec.command_line,
@@ -123,12 +111,12 @@ impl ProcessTable {
         self.insert(exec.task.tgid, process)
     }
 
-    /// A new cgroup: its path may name a container.
-    pub fn cgroup_made(&mut self, made: &CgroupMkdir) {
-        self.cgroups.made(made);
+    /// Adds a new cgroup, whose path may name a container.
+    pub fn add_cgroup(&mut self, cgroup: &CgroupMkdir) {
+        self.cgroups.add(cgroup);
     }
 
-    /// A new process with the image of its maker.
+    /// Adds a new process, which has the image of its parent.
     pub fn fork(&mut self, fork: &Fork) {
         let parent = self.of_task(&fork.parent);
         let child = Process {
@@ -141,29 +129,29 @@ impl ProcessTable {
         self.insert(fork.child_tgid, child);
     }
 
-    /// The end of a process; those that ended long before it are forgotten.
+    /// Marks a process as exited, and removes those that exited long before.
     pub fn exit(&mut self, exit: &Exit) {
-        self.ended.push_back(Ended {
+        self.exited.push_back(ExitedProcess {
             exit_boot_ns: exit.boot_ns,
             tgid: exit.tgid,
             start_boot_ns: exit.start_boot_ns,
         });
         let before = exit.boot_ns.saturating_sub(LINGER_NS);
-        let full = self.ended.len() > self.processes.cap().get();
-        while self.ended.front().is_some_and(|first| full || first.exit_boot_ns < before) {
-            let Some(first) = self.ended.pop_front() else { break };
+        let is_full = self.exited.len() > self.processes.cap().get();
+        while self.exited.front().is_some_and(|first| is_full || first.exit_boot_ns < before) {
+            let Some(first) = self.exited.pop_front() else { break };
             let same = |process: &Arc<Process>| process.start_boot_ns == first.start_boot_ns;
             if self.processes.peek(&first.tgid).is_some_and(same) {
                 self.processes.pop(&first.tgid);
             }
-            if full {
+            if is_full {
                 break;
             }
         }
     }
 
-    /// The facts of the process of `task`. A user or a cgroup that changed since the exec is the
-    /// task's: a container's first process is moved into its cgroup after it started.
+    /// Process of `task`. A user or a cgroup that changed since the exec is taken from the task: the first
+    /// process of a container is moved into its cgroup after it started.
     pub fn of_task(&mut self, task: &Task) -> Arc<Process> {
         let process = self.of_past_task(task);
         if process.uid == Some(task.uid) && process.cgroup_id == task.cgroup_id {
@@ -177,33 +165,26 @@ impl ProcessTable {
         self.insert(task.tgid, changed)
     }
 
-    /// The facts of the process that held a socket; `None` when it has gone and nothing is known.
+    /// Process that owned a socket; `None` if it has exited and is unknown.
     pub fn of_socket_owner(&mut self, owner: SocketOwner) -> Option<Arc<Process>> {
-        let tick = |ns: u64| ns / proc_fs::NS_PER_TICK;
         if let Some(known) = self.processes.get(&owner.pid)
-            && tick(known.start_boot_ns) == tick(owner.start_boot_ns)
+            && round_down_to_tick(known.start_boot_ns) == round_down_to_tick(owner.start_boot_ns)
         {
             return Some(Arc::clone(known));
         }
-        let facts = self.source.facts(owner.pid)?;
-        if !facts.began_at(owner.start_boot_ns) {
-            return None;
-        }
-        self.stats.processes_read_from_proc.increment();
-        let parent = self.processes.peek(&facts.parent_pid).cloned();
-        Some(self.insert_proc_facts(owner.pid, facts, 0, parent.as_deref()))
+        self.read_from_proc(owner.pid, owner.start_boot_ns)
     }
 
-    /// Folder that a process works in; "" where it is not known, or the process has ended.
+    /// Working directory of a process; "" if it is unknown, or the process has exited.
     pub fn working_directory(&self, process: &Process) -> String {
-        let folder = process.pid.and_then(|pid| {
-            let (began, folder) = self.source.working_directory(pid)?;
-            same_start(process.start_boot_ns, began).then_some(folder)
+        let directory = process.pid.and_then(|pid| {
+            let (start_boot_ns, directory) = self.source.working_directory(pid)?;
+            is_same_start(process.start_boot_ns, start_boot_ns).then_some(directory)
         });
-        folder.unwrap_or_default()
+        directory.unwrap_or_default()
     }
 
-    /// The facts of the process of a task that was noted a while ago.
+    /// Process of a task that the kernel stored a while ago.
     pub fn of_past_task(&mut self, task: &Task) -> Arc<Process> {
         match self.known(task) {
             Some(process) => process,
@@ -211,15 +192,11 @@ impl ProcessTable {
         }
     }
 
-    /// A process of which no record told: from /proc, or else from its task alone.
+    /// Adds a process that is in no record: from /proc, else from its task alone.
     fn discover(&mut self, task: &Task) -> Arc<Process> {
-        if let Some(facts) = self.source.facts(task.tgid)
-            && facts.began_at(task.start_boot_ns)
-        {
-            self.stats.processes_read_from_proc.increment();
+        if let Some(process) = self.read_from_proc(task.tgid, task.start_boot_ns) {
             tracing::debug!(pid = task.tgid, "process read from /proc");
-            let parent = self.processes.peek(&facts.parent_pid).cloned();
-            return self.insert_proc_facts(task.tgid, facts, task.start_boot_ns, parent.as_deref());
+            return process;
         }
         self.stats.processes_unknown.increment();
         tracing::debug!(pid = task.tgid, "process unknown");
@@ -233,10 +210,21 @@ impl ProcessTable {
         self.insert(task.tgid, unknown)
     }
 
-    /// The entry of that process, unless its id has passed to another one since.
+    /// Adds the process `pid` from /proc, if it started at `start_boot_ns` (0: any).
+    fn read_from_proc(&mut self, pid: u32, start_boot_ns: u64) -> Option<Arc<Process>> {
+        let facts = self.source.facts(pid).filter(|facts| facts.began_at(start_boot_ns))?;
+        self.stats.processes_read_from_proc.increment();
+        Some(self.insert_proc_facts(pid, facts, start_boot_ns))
+    }
+
+    /// Process of a task; `None` if it is unknown, or its process id has been reused since.
     fn known(&mut self, task: &Task) -> Option<Arc<Process>> {
         let process = self.processes.get(&task.tgid)?;
-        same_start(process.start_boot_ns, task.start_boot_ns).then(|| Arc::clone(process))
+        is_same_start(process.start_boot_ns, task.start_boot_ns).then(|| Arc::clone(process))
+    }
+
+    fn name(&self, pid: u32) -> Option<String> {
+        self.processes.peek(&pid).map(|process| process.name.clone())
     }
 
     fn insert(&mut self, tgid: u32, process: Process) -> Arc<Process> {
@@ -249,19 +237,18 @@ impl ProcessTable {
         process
     }
 
+    /// Adds a process; the start in /proc is less exact than `start_boot_ns`, unless that is 0.
     fn insert_proc_facts(
         &mut self,
         pid: u32,
         facts: ProcFacts,
         start_boot_ns: u64,
-        parent: Option<&Process>,
     ) -> Arc<Process> {
-        let start = if start_boot_ns == 0 { facts.start_boot_ns() } else { start_boot_ns };
         let process = Process {
             pid: Some(pid),
-            start_boot_ns: start,
+            start_boot_ns: if start_boot_ns == 0 { facts.start_boot_ns } else { start_boot_ns },
             parent_pid: Some(facts.parent_pid),
-            parent_name: parent.map(|parent| parent.name.clone()).unwrap_or_default(),
+            parent_name: self.name(facts.parent_pid).unwrap_or_default(),
             name: file_name(&facts.path, &facts.comm),
             path: facts.path,
             command_line: facts.command_line,
@@ -274,7 +261,7 @@ impl ProcessTable {
     }
 }
 
-/// Last component of the path, or the task's name where no path is known.
+/// Last component of the path, or the task's name if the path is unknown.
 fn file_name(path: &str, comm: &str) -> String {
     match path.rsplit('/').next() {
         Some(name) if !name.is_empty() => name.to_owned(),
@@ -305,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forked_child_has_its_makers_image_until_it_execs() {
+    fn a_forked_child_has_its_parents_image_until_it_execs() {
         let mut table = table(10);
         table.exec(exec(10, 100, "/bin/sh"));
         let parent = task(10, 100);
@@ -327,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_process_is_known_while_it_lingers() {
+    fn an_exited_process_is_known_while_it_lingers() {
         let mut table = table(10);
         table.exec(exec(10, 100, "/bin/a"));
         table.exit(&Exit { boot_ns: 1_000, tgid: 10, start_boot_ns: 100 });
@@ -337,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_forgets_the_least_recently_used() {
+    fn a_full_table_evicts_the_least_recently_used() {
         let mut table = table(2);
         for tgid in 1..=3 {
             table.exec(exec(tgid, 100, "/bin/a"));

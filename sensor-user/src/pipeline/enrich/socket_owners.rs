@@ -1,7 +1,8 @@
-//! `SocketOwners`: which process holds a socket, by the file tables (`/proc/*/fd`).
+//! `SocketOwners`: the process that owns each socket, by the file descriptors in `/proc/PID/fd`
+//! ([proc_pid_fd(5)](https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html)).
 //!
-//! Of several holders it is the one that began first: it had the socket before those that
-//! inherited it. (Who forks a child for each connection closes its own copy.)
+//! Several processes can have one socket open. The owner is the one that started first: it had the socket
+//! before the processes that inherited it. (A server that forks for each connection closes its own copy.)
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,34 +13,33 @@ use serde::{Deserialize, Serialize};
 use super::proc_fs;
 use crate::pipeline::capture::netns_of_link;
 
-/// Open files that name a network namespace, kept at most.
+/// Maximum number of open files kept that refer to a network namespace.
 const NAMESPACE_FILES_MAX: usize = 4096;
 
-/// A process that holds a socket.
+/// A process that owns a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketOwner {
-    /// Process id.
+    /// Process id of the owner.
     pub pid: u32,
-    /// Start, ns since boot, cut to the clock tick of /proc.
+    /// Start, ns since boot, rounded down to a clock tick.
     pub start_boot_ns: u64,
 }
 
-/// What the file tables tell.
+/// Owners of sockets, from the file descriptors of all processes.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct SocketOwners {
-    /// SocketOwner by inode number of the socket.
+    /// Owner by inode number of the socket.
     by_inode: HashMap<u32, SocketOwner>,
-    /// Network namespaces that an open file names, by inode number, with that file
-    /// (`/proc/PID/fd/N`).
+    /// Network namespaces that an open file refers to: inode number, and that file (`/proc/PID/fd/N`).
     #[serde(skip)]
     pub namespace_files: Vec<(u32, PathBuf)>,
 }
 
 impl SocketOwners {
-    /// Looks for the holders of the sockets with these inode numbers. Another's files can be read
-    /// with `CAP_SYS_PTRACE` only; what cannot be read is passed over.
+    /// Finds the owners of the sockets with these inode numbers. Descriptors of other users' processes require
+    /// `CAP_SYS_PTRACE`; unreadable ones are skipped.
     pub fn read(proc_root: &Path, wanted: &HashSet<u32>) -> Self {
-        let mut holders = Self::default();
+        let mut owners = Self::default();
         let mut namespaces = HashSet::new();
         for pid in proc_fs::running(proc_root) {
             let Ok(files) = std::fs::read_dir(proc_root.join(pid.to_string()).join("fd")) else {
@@ -50,44 +50,45 @@ impl SocketOwners {
                 let Ok(target) = std::fs::read_link(file.path()) else { continue };
                 let target = target.as_os_str().as_bytes();
                 if let Some(inode) = socket_inode(target).filter(|it| wanted.contains(it)) {
-                    let began = || proc_fs::start_boot_ns(proc_root, pid);
-                    let Some(start_boot_ns) = *start.get_or_insert_with(began) else { break };
-                    holders.add(inode, SocketOwner { pid, start_boot_ns });
+                    let read_start = || proc_fs::start_boot_ns(proc_root, pid);
+                    // The process has exited.
+                    let Some(start_boot_ns) = *start.get_or_insert_with(read_start) else { break };
+                    owners.add(inode, SocketOwner { pid, start_boot_ns });
                 } else if let Some(inode) = netns_of_link(target)
                     && namespaces.len() < NAMESPACE_FILES_MAX
                     && namespaces.insert(inode)
                 {
-                    holders.namespace_files.push((inode, file.path()));
+                    owners.namespace_files.push((inode, file.path()));
                 }
             }
         }
-        holders
+        owners
     }
 
-    /// Who holds the socket with this inode number.
+    /// Owner of the socket with this inode number.
     pub fn get(&self, inode: u32) -> Option<SocketOwner> {
         self.by_inode.get(&inode).copied()
     }
 
-    /// Adds the holders of another reading.
+    /// Adds the owners that another scan found.
     pub fn extend(&mut self, other: &Self) {
-        for (inode, holder) in &other.by_inode {
-            self.add(*inode, *holder);
+        for (inode, owner) in &other.by_inode {
+            self.add(*inode, *owner);
         }
     }
 
-    fn add(&mut self, inode: u32, holder: SocketOwner) {
+    fn add(&mut self, inode: u32, owner: SocketOwner) {
         let age = |it: &SocketOwner| (it.start_boot_ns, it.pid);
-        let known = self.by_inode.entry(inode).or_insert(holder);
-        if age(&holder) < age(known) {
-            *known = holder;
+        let known = self.by_inode.entry(inode).or_insert(owner);
+        if age(&owner) < age(known) {
+            *known = owner;
         }
     }
 }
 
-/// The inode number out of `socket:[4711]`.
-fn socket_inode(name: &[u8]) -> Option<u32> {
-    let digits = name.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+/// Inode number in the target of a link to a socket, such as `socket:[4711]`.
+fn socket_inode(target: &[u8]) -> Option<u32> {
+    let digits = target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
@@ -99,21 +100,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_holds_its_socket() {
+    fn this_process_owns_its_socket() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let link = std::fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd())).unwrap();
         let inode = socket_inode(link.as_os_str().as_bytes()).unwrap();
-        let holders = SocketOwners::read(Path::new("/proc"), &HashSet::from([inode]));
-        assert_eq!(holders.get(inode).unwrap().pid, std::process::id());
-        assert_eq!(holders.get(inode.wrapping_add(1)), None);
+        let owners = SocketOwners::read(Path::new("/proc"), &HashSet::from([inode]));
+        assert_eq!(owners.get(inode).unwrap().pid, std::process::id());
+        assert_eq!(owners.get(inode.wrapping_add(1)), None);
     }
 
     #[test]
-    fn of_several_holders_the_first_to_begin_is_named() {
-        let mut holders = SocketOwners::default();
+    fn of_several_owners_the_first_to_start_counts() {
+        let mut owners = SocketOwners::default();
         for (pid, start_boot_ns) in [(9, 300), (7, 200), (8, 200), (6, 400)] {
-            holders.add(1, SocketOwner { pid, start_boot_ns });
+            owners.add(1, SocketOwner { pid, start_boot_ns });
         }
-        assert_eq!(holders.get(1), Some(SocketOwner { pid: 7, start_boot_ns: 200 }));
+        assert_eq!(owners.get(1), Some(SocketOwner { pid: 7, start_boot_ns: 200 }));
     }
 }

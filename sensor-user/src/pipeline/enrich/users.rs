@@ -1,10 +1,11 @@
-//! Names of users, from `/etc/passwd` (no NSS: it may ask a network, and the path must not wait).
+//! `Users`: user names, from `/etc/passwd`. NSS is not used: it may query a server, and the pipeline must not
+//! wait.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// User id to name; read again when the file has changed and an id is not known.
+/// User names by id; the file is read again if it has changed and an id is unknown.
 #[derive(Debug)]
 pub(super) struct Users {
     passwd: PathBuf,
@@ -12,7 +13,7 @@ pub(super) struct Users {
     names: HashMap<u32, String>,
 }
 
-/// Bytes of the file that are read at most.
+/// Maximum size of the file, bytes.
 const PASSWD_MAX: u64 = 16 << 20;
 
 impl Users {
@@ -22,7 +23,7 @@ impl Users {
         users
     }
 
-    /// Name of the user, or the number as text.
+    /// Name of the user, or the id as text.
     pub(super) fn name(&mut self, uid: u32) -> String {
         if !self.names.contains_key(&uid) {
             self.read_if_changed();
@@ -42,7 +43,7 @@ impl Users {
     }
 }
 
-/// `name:password:uid:…` of passwd(5).
+/// Parses `name:password:uid:…` ([passwd(5)](https://man7.org/linux/man-pages/man5/passwd.5.html)).
 fn entry(line: &str) -> Option<(u32, String)> {
     let mut fields = line.split(':');
     let name = fields.next()?;

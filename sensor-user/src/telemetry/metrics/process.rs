@@ -8,6 +8,7 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike as _;
 use nix::unistd::{SysconfVar, sysconf};
 
+use crate::base::proc_stat::{NS_PER_TICK, ProcStat};
 use crate::privsep::{WORKER_COMMAND, WorkerKind};
 
 /// Resource usage of the agent's process. A value that could not be read is `None`.
@@ -44,7 +45,7 @@ impl ProcessMetrics {
     fn read_at(proc_root: &Path) -> Self {
         let own = proc_root.join("self");
         let (virtual_bytes, resident_bytes) = memory(&own).unzip();
-        let stat = fs::read_to_string(own.join("stat")).unwrap_or_default();
+        let stat = ProcStat::read(&own);
         let usage = |who| {
             let usage = getrusage(who).ok()?;
             let micros =
@@ -58,10 +59,10 @@ impl ProcessMetrics {
             children_cpu_seconds: usage(UsageWho::RUSAGE_CHILDREN),
             resident_bytes,
             virtual_bytes,
-            threads: field(&stat, THREADS),
+            threads: stat.as_ref().map(|stat| stat.threads),
             open_fds: open.map(|count| count.saturating_sub(1)),
             max_fds: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
-            start_seconds: start(&stat, proc_root),
+            start_seconds: stat.and_then(|stat| start(&stat, proc_root)),
             workers: workers(proc_root),
         }
     }
@@ -92,48 +93,31 @@ fn worker(process: &Path) -> Option<WorkerMetrics> {
         command.split(|byte| *byte == 0).skip_while(|it| *it != WORKER_COMMAND.as_bytes());
     let name = arguments.nth(1)?;
     let kind = WorkerKind::ALL.into_iter().find(|kind| kind.name().as_bytes() == name)?;
-    let stat = fs::read_to_string(process.join("stat")).ok()?;
-    let cpu_time = duration_of_ticks(field(&stat, USER_TICKS)? + field(&stat, SYSTEM_TICKS)?)?;
+    let stat = ProcStat::read(process)?;
+    let cpu_time = duration_of_ticks(stat.user_ticks.saturating_add(stat.system_ticks));
     let (_virtual, resident_bytes) = memory(process)?;
     Some(WorkerMetrics { kind, cpu_seconds: cpu_time.as_secs_f64(), resident_bytes })
-}
-
-/// Indices of the fields in `/proc/PID/stat` after the name, from 0 (proc(5) counts them from 3).
-const USER_TICKS: usize = 11;
-const SYSTEM_TICKS: usize = 12;
-const THREADS: usize = 17;
-const START_TICKS: usize = 19;
-
-/// Returns a field after the name. The name may contain any byte, also `)` and spaces.
-fn field(stat: &str, index: usize) -> Option<u64> {
-    let (_, after) = stat.rsplit_once(')')?;
-    after.split_ascii_whitespace().nth(index)?.parse().ok()
 }
 
 /// Returns the size of the address space, and the resident part of it, in bytes.
 fn memory(process: &Path) -> Option<(u64, u64)> {
     let text = fs::read_to_string(process.join("statm")).ok()?;
-    let page = positive(SysconfVar::PAGE_SIZE)?;
+    let page = u64::try_from(sysconf(SysconfVar::PAGE_SIZE).ok().flatten()?).ok()?;
     let mut sizes = text.split(' ').map(|pages| pages.parse::<u64>().ok());
     let mut size = || Some(sizes.next()??.saturating_mul(page));
     Some((size()?, size()?))
 }
 
-fn duration_of_ticks(ticks: u64) -> Option<Duration> {
-    Some(Duration::from_millis(ticks.saturating_mul(1000) / positive(SysconfVar::CLK_TCK)?))
+const fn duration_of_ticks(ticks: u64) -> Duration {
+    Duration::from_nanos(ticks.saturating_mul(NS_PER_TICK))
 }
 
-fn start(stat: &str, proc_root: &Path) -> Option<f64> {
-    let after = duration_of_ticks(field(stat, START_TICKS)?)?;
+fn start(stat: &ProcStat, proc_root: &Path) -> Option<f64> {
+    let after = duration_of_ticks(stat.start_ticks);
     let boot = fs::read_to_string(proc_root.join("stat")).ok()?;
     let boot = boot.lines().find_map(|line| line.strip_prefix("btime "))?;
     let start = Duration::from_secs(boot.trim().parse().ok()?).checked_add(after)?;
     Some(start.as_secs_f64())
-}
-
-fn positive(variable: SysconfVar) -> Option<u64> {
-    let value = sysconf(variable).ok().flatten()?;
-    u64::try_from(value).ok().filter(|value| *value > 0)
 }
 
 #[cfg(test)]
@@ -142,16 +126,12 @@ mod tests {
     use crate::base::clock::{Clock as _, SystemClock};
 
     #[test]
-    fn this_process_is_read_and_a_hostile_name_shifts_no_field() {
+    fn this_process_is_read() {
         let metrics = ProcessMetrics::read();
         assert!(metrics.resident_bytes.unwrap() > 1 << 20, "{metrics:?}");
         assert!(metrics.virtual_bytes.unwrap() >= metrics.resident_bytes.unwrap(), "{metrics:?}");
         assert!(metrics.threads.unwrap() >= 1 && metrics.open_fds.unwrap() >= 3, "{metrics:?}");
         let now = SystemClock.now().as_duration().as_secs_f64();
         assert!((now - 86_400.0..=now + 2.0).contains(&metrics.start_seconds.unwrap()));
-        let stat = "7 (a) b (c) 1 2) S 1 1 1 0 -1 0 0 0 0 0 5 6 0 0 20 0 9 0 1234 0 0";
-        assert_eq!((field(stat, THREADS), field(stat, START_TICKS)), (Some(9), Some(1234)));
-        assert_eq!((field(stat, USER_TICKS), field(stat, SYSTEM_TICKS)), (Some(5), Some(6)));
-        assert_eq!(field("", 0), None);
     }
 }
