@@ -180,8 +180,8 @@ mod tests {
             ("https://evil.example/q?%24skipToken=x", Ok(Some("x"))),
             ("https://m.example/q2", Ok(None)),
             ("https://evil.example/q2", Err("another server")),
-            ("https://m.example/q?api-version=1", Err("lead to themselves")),
-            ("https://[", Err("no URL")),
+            ("https://m.example/q?api-version=1", Err("link to themselves")),
+            ("https://[", Err("not a URL")),
         ] {
             let (mut url, mut body) = (at.clone(), Map::new());
             match (follow(&home, &mut url, &mut body, next), want) {
