@@ -303,7 +303,7 @@ proptest! {
     /// Any input gives a record or an error, and no panic.
     #[test]
     fn decode_is_total(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        let _either = decode::record(&bytes);
+        let _either = decode::Record::from_bytes(&bytes);
     }
 
     /// A valid record with any byte changed, or truncated at any length, gives a record or an
@@ -312,18 +312,18 @@ proptest! {
     fn decode_survives_a_corrupt_record(offset in 0_usize..152, byte: u8, cut in 0_usize..152) {
         let [mut good, ..] = connect(1, "2001:db8::7", 1_000, &TaskBytes::default());
         good[offset] = byte;
-        let _either = decode::record(&good);
+        let _either = decode::Record::from_bytes(&good);
         let cut = &good[..cut];
-        prop_assert!(decode::record(cut).is_err());
+        prop_assert!(decode::Record::from_bytes(cut).is_err());
     }
 
     #[test]
     fn decode_survives_a_corrupt_datagram_record(offset in 0_usize..120, byte: u8, cut in 0_usize..120) {
         let mut good = udp_flow(1, ("2001:db8::7", 53), 1_000, &TaskBytes::default());
-        prop_assert!(decode::record(&good).is_ok());
+        prop_assert!(decode::Record::from_bytes(&good).is_ok());
         good[offset] = byte;
-        let _either = decode::record(&good);
-        prop_assert!(decode::record(&good[..cut]).is_err());
+        let _either = decode::Record::from_bytes(&good);
+        prop_assert!(decode::Record::from_bytes(&good[..cut]).is_err());
     }
 
     #[test]
@@ -331,6 +331,6 @@ proptest! {
         let mut good = exec(&TaskBytes::default(), 1, "/usr/bin/program", &["program", "-x"]);
         let offset = offset.min(good.len() - 1);
         good[offset] = byte;
-        let _either = decode::record(&good);
+        let _either = decode::Record::from_bytes(&good);
     }
 }

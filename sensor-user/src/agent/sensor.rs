@@ -17,7 +17,6 @@ use crate::pipeline::aggregate::{
 };
 use crate::pipeline::canary::{CanaryDetector, CanaryVerdict};
 use crate::pipeline::capture::{Capture, CaptureError, LatencyMap, UdpFlows};
-use crate::pipeline::decode;
 use crate::pipeline::decode::{ConnectionLatency, FlowCounts, FlowKey};
 use crate::pipeline::enrich::proc_worker::ProcWorker;
 use crate::pipeline::enrich::{DnsAnswer, Enricher, Process};
@@ -291,7 +290,7 @@ struct ScanLatency<'a> {
 
 impl LatencyReader for ScanLatency<'_> {
     fn read(&mut self, cookie: u64) -> Option<ConnectionLatency> {
-        decode::connection_latency(&self.map.read(cookie)?).ok()
+        ConnectionLatency::from_bytes(&self.map.read(cookie)?).ok()
     }
 
     fn ended_epoch(&self) -> u32 {
@@ -319,10 +318,10 @@ impl HostView for Sensor {
 
 impl FlowCounters for UdpFlows {
     fn read(&mut self, key: &FlowKey) -> Option<FlowCounts> {
-        decode::flow_counts(&Self::read(self, &key.bytes())?).ok()
+        FlowCounts::from_bytes(&Self::read(self, &key.to_bytes())?).ok()
     }
 
     fn forget(&mut self, key: &FlowKey) {
-        self.remove(&key.bytes());
+        self.remove(&key.to_bytes());
     }
 }

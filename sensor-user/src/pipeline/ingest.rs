@@ -11,7 +11,6 @@ use super::aggregate::{
 };
 use super::canary::CanaryDetector;
 use super::capture::OpenSocket;
-use super::decode;
 use super::decode::Record;
 use super::enrich::{DnsAnswer, Enricher, Event, Process, SocketOwners};
 use crate::base::clock::BootClock;
@@ -63,7 +62,7 @@ impl Ingest {
             self.stats.records_dropped_simulated.increment();
             return;
         }
-        match decode::record(bytes) {
+        match Record::from_bytes(bytes) {
             Ok(record) => {
                 if let Some(canary) = &mut self.canary {
                     canary.observe(&record);

@@ -1,26 +1,26 @@
-//! Turns: the map's values and the record at the end. What they mean: [`sensor_ebpf::latency`].
+//! Response latency: values of the map, and the record ahead of a close. Semantics: [`sensor_ebpf::latency`].
 
 use sensor_ebpf::latency::{CONNECTION_LATENCY_LEN, ResponseDirection};
 
 use super::DecodeError;
-use super::reader::Reader;
+use super::reader::ByteReader;
 
-/// Answers of one direction in one epoch.
+/// Responses of one direction in one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LatencyCounts {
-    /// Sum of their times, µs.
+    /// Sum of the latencies, microseconds.
     pub sum_us: u64,
-    /// Answers.
+    /// Number of responses.
     pub count: u32,
-    /// The shortest, µs.
+    /// Shortest latency, microseconds.
     pub min_us: u32,
-    /// The longest, µs.
+    /// Longest latency, microseconds.
     pub max_us: u32,
     /// Number of the epoch, from 1; 0 for none.
     pub epoch: u32,
 }
 
-/// Answers by the way they went, in the last two epochs that had any.
+/// Responses by direction, in the last two epochs that had any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LatencyByDirection {
     sent: [LatencyCounts; 2],
@@ -28,65 +28,81 @@ pub struct LatencyByDirection {
 }
 
 impl LatencyByDirection {
-    /// Those of both ways.
+    /// Counts of both directions.
     pub const fn new(sent: [LatencyCounts; 2], received: [LatencyCounts; 2]) -> Self {
         Self { sent, received }
     }
 
-    /// Those that went `way`.
-    pub const fn of(&self, way: ResponseDirection) -> &[LatencyCounts; 2] {
-        match way {
+    /// Counts of one direction.
+    pub const fn of(&self, direction: ResponseDirection) -> &[LatencyCounts; 2] {
+        match direction {
             ResponseDirection::Sent => &self.sent,
             ResponseDirection::Received => &self.received,
         }
     }
+
+    fn read(reader: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
+        let mut epochs = || Ok([counts(reader)?, counts(reader)?]);
+        Ok(Self { sent: epochs()?, received: epochs()? })
+    }
 }
 
-/// What the kernel keeps of a connection that is open.
+/// Value of the kernel's map for an open connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ConnectionLatency {
-    /// What is counted.
+    /// Responses that the kernel has counted.
     pub counts: LatencyByDirection,
-    /// An answer under way, not counted: which way, from when to when so far, ns since boot.
-    pub under_way: Option<(ResponseDirection, u64, u64)>,
+    /// Latest response, if the kernel has not counted it yet.
+    pub pending: Option<PendingResponse>,
 }
 
-/// The turns of a connection that ends.
+/// A response that may still continue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PendingResponse {
+    /// Direction of the response.
+    pub direction: ResponseDirection,
+    /// End of the request, ns since boot.
+    pub request_end_ns: u64,
+    /// End of the response so far, ns since boot.
+    pub response_end_ns: u64,
+}
+
+/// Response latency of a connection that closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpLatency {
-    /// Socket cookie.
+    /// Socket cookie of the connection.
     pub cookie: u64,
-    /// What is counted, all of it.
+    /// All responses that are not reported yet.
     pub counts: LatencyByDirection,
 }
 
-/// Decodes the map's value.
-pub fn connection_latency(
-    bytes: &[u8; CONNECTION_LATENCY_LEN],
-) -> Result<ConnectionLatency, DecodeError> {
-    let mut reader = Reader::new(bytes);
-    let (end, asked, counts) = (reader.u64()?, reader.u64()?, by_way(&mut reader)?);
-    const SENT: u32 = ResponseDirection::Sent as u32 + 1;
-    const RECEIVED: u32 = ResponseDirection::Received as u32 + 1;
-    let way = match reader.u32()? {
-        SENT => Some(ResponseDirection::Sent),
-        RECEIVED => Some(ResponseDirection::Received),
-        _ => None,
-    };
-    let under_way = way.filter(|_| asked != 0).map(|way| (way, asked, end));
-    Ok(ConnectionLatency { counts, under_way })
+impl ConnectionLatency {
+    /// Decodes a value of the map.
+    pub fn from_bytes(bytes: &[u8; CONNECTION_LATENCY_LEN]) -> Result<Self, DecodeError> {
+        let mut reader = ByteReader::new(bytes);
+        let (response_end_ns, request_end_ns) = (reader.u64()?, reader.u64()?);
+        let counts = LatencyByDirection::read(&mut reader)?;
+        const SENT: u32 = ResponseDirection::Sent as u32 + 1;
+        const RECEIVED: u32 = ResponseDirection::Received as u32 + 1;
+        let direction = match reader.u32()? {
+            SENT => Some(ResponseDirection::Sent),
+            RECEIVED => Some(ResponseDirection::Received),
+            _ => None,
+        };
+        let pending = direction.filter(|_| request_end_ns != 0).map(|direction| PendingResponse {
+            direction,
+            request_end_ns,
+            response_end_ns,
+        });
+        Ok(Self { counts, pending })
+    }
 }
 
-pub(super) fn record(reader: &mut Reader<'_>) -> Result<TcpLatency, DecodeError> {
-    Ok(TcpLatency { cookie: reader.u64()?, counts: by_way(reader)? })
+pub(super) fn tcp_latency(reader: &mut ByteReader<'_>) -> Result<TcpLatency, DecodeError> {
+    Ok(TcpLatency { cookie: reader.u64()?, counts: LatencyByDirection::read(reader)? })
 }
 
-fn by_way(reader: &mut Reader<'_>) -> Result<LatencyByDirection, DecodeError> {
-    let mut epochs = || Ok([counts(reader)?, counts(reader)?]);
-    Ok(LatencyByDirection { sent: epochs()?, received: epochs()? })
-}
-
-fn counts(reader: &mut Reader<'_>) -> Result<LatencyCounts, DecodeError> {
+fn counts(reader: &mut ByteReader<'_>) -> Result<LatencyCounts, DecodeError> {
     Ok(LatencyCounts {
         sum_us: reader.u64()?,
         count: reader.u32()?,
@@ -105,21 +121,26 @@ mod tests {
         let mut bytes = [0; CONNECTION_LATENCY_LEN];
         bytes[..8].copy_from_slice(&7_000_u64.to_ne_bytes());
         bytes[8..16].copy_from_slice(&5_000_u64.to_ne_bytes());
-        // The second epoch of what was received.
-        let place = 16 + 3 * 24;
-        bytes[place..place + 8].copy_from_slice(&90_u64.to_ne_bytes());
+        // The second epoch of received responses.
+        let start = 16 + 3 * 24;
+        bytes[start..start + 8].copy_from_slice(&90_u64.to_ne_bytes());
         for (field, value) in [2_u32, 40, 50, 9].into_iter().enumerate() {
-            let at = place + 8 + 4 * field;
-            bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+            let offset = start + 8 + 4 * field;
+            bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
         }
         bytes[112..116].copy_from_slice(&2_u32.to_ne_bytes());
-        let turns = connection_latency(&bytes).unwrap();
+        let latency = ConnectionLatency::from_bytes(&bytes).unwrap();
         let second = LatencyCounts { sum_us: 90, count: 2, min_us: 40, max_us: 50, epoch: 9 };
         assert_eq!(
-            turns.counts.of(ResponseDirection::Received),
+            latency.counts.of(ResponseDirection::Received),
             &[LatencyCounts::default(), second]
         );
-        assert_eq!(turns.counts.of(ResponseDirection::Sent), &[LatencyCounts::default(); 2]);
-        assert_eq!(turns.under_way, Some((ResponseDirection::Received, 5_000, 7_000)));
+        assert_eq!(latency.counts.of(ResponseDirection::Sent), &[LatencyCounts::default(); 2]);
+        let pending = PendingResponse {
+            direction: ResponseDirection::Received,
+            request_end_ns: 5_000,
+            response_end_ns: 7_000,
+        };
+        assert_eq!(latency.pending, Some(pending));
     }
 }

@@ -1,16 +1,18 @@
-//! `Reader`: a bounds-checked cursor over a record's bytes.
+//! `ByteReader`: a bounds-checked cursor over a record's bytes.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::DecodeError;
 
-/// Reads from the front; native byte order, as the kernel half writes.
+/// Reads from the front, in native byte order, as the BPF programs write.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(super) struct ByteReader<'a> {
     rest: &'a [u8],
     len: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, len: bytes.len() }
     }
@@ -43,7 +45,24 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_ne_bytes)
     }
 
-    /// Bytes not read yet.
+    /// Reads an IPv6 address; a mapped one is returned as IPv4.
+    pub(super) fn address(&mut self) -> Result<IpAddr, DecodeError> {
+        Ok(Ipv6Addr::from(self.array::<16>()?).to_canonical())
+    }
+
+    /// Reads a field of `N` bytes, as text up to the first NUL.
+    pub(super) fn text<const N: usize>(&mut self) -> Result<String, DecodeError> {
+        let field = self.array::<N>()?;
+        let text = field.split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// Skips `N` bytes of padding, or of fields that are not used.
+    pub(super) fn skip<const N: usize>(&mut self) -> Result<(), DecodeError> {
+        self.array::<N>().map(drop)
+    }
+
+    /// Number of bytes that are not read yet.
     pub(super) const fn remaining(&self) -> usize {
         self.rest.len()
     }
@@ -51,7 +70,7 @@ impl<'a> Reader<'a> {
     const fn short(&self, need: usize) -> DecodeError {
         DecodeError::Short {
             need,
-            at: self.len.saturating_sub(self.rest.len()),
+            offset: self.len.saturating_sub(self.rest.len()),
             have: self.rest.len(),
         }
     }

@@ -1,28 +1,29 @@
-//! UDP: records of flows, and the counts that the kernel keeps of each.
+//! UDP: records of flows and owners, and the kernel's counts of each flow.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use sensor_ebpf::record::{
     FLOW_COUNTS_LEN, FLOW_KEY_LEN, RecordHeader, RecordKind, UdpOwnerSource,
 };
 
-use super::reader::Reader;
-use super::{DecodeError, Task, task};
+use super::DecodeError;
+use super::process::Task;
+use super::reader::ByteReader;
 
-/// Which flow: one for each socket and remote end.
+/// Key of a flow: one for each socket and remote end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FlowKey {
-    /// Socket cookie: no other socket of this boot has it.
+    /// Socket cookie, which is never reused until the next boot.
     pub cookie: u64,
-    /// The other end, IPv4-mapped as IPv4.
+    /// Remote address, IPv4-mapped as IPv4.
     pub remote: IpAddr,
-    /// Its port.
+    /// Remote port of the flow.
     pub remote_port: u16,
 }
 
 impl FlowKey {
-    /// As the kernel's map has it.
-    pub fn bytes(&self) -> [u8; FLOW_KEY_LEN] {
+    /// Encodes the key for a lookup in the kernel's map.
+    pub fn to_bytes(&self) -> [u8; FLOW_KEY_LEN] {
         let remote = match self.remote {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
@@ -40,121 +41,121 @@ impl FlowKey {
         bytes
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let cookie = reader.u64()?;
-        let remote = Ipv6Addr::from(reader.array::<16>()?).to_canonical();
-        let remote_port = reader.u16()?;
-        let _padding = reader.array::<6>()?;
+    fn read(reader: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
+        let (cookie, remote, remote_port) = (reader.u64()?, reader.address()?, reader.u16()?);
+        reader.skip::<6>()?;
         Ok(Self { cookie, remote, remote_port })
     }
 }
 
-/// What the kernel has counted of a flow since it began.
+/// Counts of a flow since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FlowCounts {
-    /// Time of the first datagram, ns since boot: tells a flow from an earlier one of its key.
+    /// Time of the first datagram, ns since boot: it distinguishes flows with the same key.
     pub first_boot_ns: u64,
-    /// Time of the latest one, ns of `CLOCK_MONOTONIC`, to the tick.
+    /// Time of the latest datagram, ns of `CLOCK_MONOTONIC`, rounded to the kernel's tick.
     pub last_monotonic_ns: u64,
     /// Payload bytes sent.
     pub bytes_sent: u64,
     /// Payload bytes received.
     pub bytes_received: u64,
-    /// Datagrams sent.
+    /// Number of datagrams sent.
     pub packets_sent: u64,
-    /// Datagrams received.
+    /// Number of datagrams received.
     pub packets_received: u64,
 }
 
-/// Decodes a value of the kernel's map of flows.
-pub fn flow_counts(bytes: &[u8; FLOW_COUNTS_LEN]) -> Result<FlowCounts, DecodeError> {
-    let mut reader = Reader::new(bytes);
-    Ok(FlowCounts {
-        first_boot_ns: reader.u64()?,
-        last_monotonic_ns: reader.u64()?,
-        bytes_sent: reader.u64()?,
-        bytes_received: reader.u64()?,
-        packets_sent: reader.u64()?,
-        packets_received: reader.u64()?,
-    })
+impl FlowCounts {
+    /// Decodes a value of the kernel's map.
+    pub fn from_bytes(bytes: &[u8; FLOW_COUNTS_LEN]) -> Result<Self, DecodeError> {
+        let mut reader = ByteReader::new(bytes);
+        Ok(Self {
+            first_boot_ns: reader.u64()?,
+            last_monotonic_ns: reader.u64()?,
+            bytes_sent: reader.u64()?,
+            bytes_received: reader.u64()?,
+            packets_sent: reader.u64()?,
+            packets_received: reader.u64()?,
+        })
+    }
 }
 
-/// What a UDP record says.
+/// A record of a UDP flow or socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Udp {
-    /// A flow has had its first datagram.
+    /// The first datagram of a flow.
     Flow(UdpFlow),
-    /// The task was first to read or write on a flow.
+    /// The first read or write of a task on a flow.
     Owner(UdpOwner),
-    /// A socket is closed, and its flows with it.
+    /// The close of a socket, which ends its flows.
     Release {
-        /// When, ns since boot.
+        /// Time of the close, ns since boot.
         boot_ns: u64,
-        /// Socket cookie.
+        /// Socket cookie of the closed socket.
         cookie: u64,
     },
 }
 
-/// Whose a flow is that was not settled.
+/// Owner of a flow whose owner was unresolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UdpOwner {
-    /// Which; with port 0, every flow of that socket that is not settled and has this direction (of
-    /// those that were sent, the ones with this process on the CPU, if there are any).
+    /// Key of the flow. Port 0 stands for every unresolved flow of the socket with this direction; of sent
+    /// flows, those with this process in `on_cpu_tgid` take precedence.
     pub key: FlowKey,
-    /// Who.
+    /// Task that owns the flow.
     pub task: Task,
-    /// How that is known.
+    /// Source of the owner.
     pub source: UdpOwnerSource,
-    /// Whether it read; otherwise it wrote.
+    /// True if the task read, false if it wrote.
     pub inbound: bool,
 }
 
-/// The beginning of a flow.
+/// Start of a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UdpFlow {
     /// Time of the first datagram, ns since boot.
     pub boot_ns: u64,
-    /// Which.
+    /// Key of the flow.
     pub key: FlowKey,
-    /// Who, as far as it is known: nobody where the source is `Unknown`.
+    /// Task of the flow, as far as known; empty if the source is `Unknown`.
     pub task: Task,
-    /// How that is known.
+    /// Source of the task.
     pub source: UdpOwnerSource,
-    /// This end, IPv4-mapped as IPv4.
+    /// Local address, IPv4-mapped as IPv4.
     pub local: IpAddr,
-    /// This end's port.
+    /// Local port of the flow.
     pub local_port: u16,
-    /// Whether the first datagram was received.
+    /// True if the first datagram was received.
     pub inbound: bool,
-    /// Whether the task is the owner; otherwise it stands in until one is told.
+    /// True if the task is the owner; otherwise it is a guess until an owner record.
     pub owner_resolved: bool,
-    /// Network namespace, inode number; 0 when unknown.
+    /// Network namespace, inode number; 0 if unknown.
     pub netns: u32,
-    /// Of one that was sent: process id of the task on the CPU, mostly the sender; otherwise 0.
+    /// Process id of the task on the CPU when a sent flow began, usually the sender; 0 for a received flow.
     pub on_cpu_tgid: u32,
 }
 
 pub(super) fn udp(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     kind: RecordKind,
     header: &RecordHeader,
 ) -> Result<Udp, DecodeError> {
+    let boot_ns = header.boot_ns;
     if kind == RecordKind::UdpRelease {
-        return Ok(Udp::Release { boot_ns: header.boot_ns, cookie: reader.u64()? });
+        return Ok(Udp::Release { boot_ns, cookie: reader.u64()? });
     }
-    let key = FlowKey::read(reader)?;
-    let task = task(reader)?;
+    let (key, task) = (FlowKey::read(reader)?, Task::read(reader)?);
     let source = UdpOwnerSource::from_raw(header.detail)
         .ok_or(DecodeError::UnknownOwnerSource(header.detail))?;
-    let local = Ipv6Addr::from(reader.array::<16>()?).to_canonical();
-    let (local_port, inbound, owner_resolved) =
-        (reader.u16()?, reader.u8()? != 0, reader.u8()? != 0);
-    let (netns, on_cpu_tgid, _padding) = (reader.u32()?, reader.u32()?, reader.u32()?);
+    let (local, local_port) = (reader.address()?, reader.u16()?);
+    let (inbound, owner_resolved) = (reader.u8()? != 0, reader.u8()? != 0);
+    let (netns, on_cpu_tgid) = (reader.u32()?, reader.u32()?);
+    reader.skip::<4>()?;
     if kind == RecordKind::UdpOwner {
         return Ok(Udp::Owner(UdpOwner { key, task, source, inbound }));
     }
     Ok(Udp::Flow(UdpFlow {
-        boot_ns: header.boot_ns,
+        boot_ns,
         key,
         task,
         source,
@@ -172,33 +173,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_the_same_in_both_forms() {
+    fn a_key_survives_encoding() {
         for remote in ["203.0.113.7", "2001:db8::7"] {
             let key = FlowKey { cookie: 9, remote: remote.parse().unwrap(), remote_port: 53 };
-            let bytes = key.bytes();
-            assert_eq!(FlowKey::read(&mut Reader::new(&bytes)), Ok(key));
+            let bytes = key.to_bytes();
+            assert_eq!(FlowKey::read(&mut ByteReader::new(&bytes)), Ok(key));
             assert_eq!(bytes[26..], [0; 6], "padding");
         }
         let v4 = FlowKey { cookie: 0, remote: [203, 0, 113, 7].into(), remote_port: 0 };
-        assert_eq!(v4.bytes()[8..24], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 203, 0, 113, 7]);
+        assert_eq!(v4.to_bytes()[8..24], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 203, 0, 113, 7]);
     }
 
     #[test]
     fn counts_are_read_in_their_order() {
         let mut bytes = [0; FLOW_COUNTS_LEN];
-        for (place, chunk) in bytes.chunks_mut(8).enumerate() {
-            chunk.copy_from_slice(&(place as u64 + 1).to_ne_bytes());
+        for (index, chunk) in bytes.chunks_mut(8).enumerate() {
+            chunk.copy_from_slice(&(index as u64 + 1).to_ne_bytes());
         }
-        let counts = flow_counts(&bytes).unwrap();
-        let of = |it: FlowCounts| {
-            [
-                it.first_boot_ns,
-                it.last_monotonic_ns,
-                it.bytes_sent,
-                it.bytes_received,
-                it.packets_sent,
-            ]
+        let expected = FlowCounts {
+            first_boot_ns: 1,
+            last_monotonic_ns: 2,
+            bytes_sent: 3,
+            bytes_received: 4,
+            packets_sent: 5,
+            packets_received: 6,
         };
-        assert_eq!((of(counts), counts.packets_received), ([1, 2, 3, 4, 5], 6));
+        assert_eq!(FlowCounts::from_bytes(&bytes), Ok(expected));
     }
 }

@@ -53,9 +53,8 @@ impl Connection {
             self.scan.trailing_response = None;
             return std::mem::take(&mut self.scan.latency_epoch) != 0;
         };
-        let pending =
-            latency.under_way.filter(|(direction, ..)| *direction == self.response_direction());
-        let pending = pending.map(|(_, requested, end)| (requested, end));
+        let pending = latency.pending.filter(|it| it.direction == self.response_direction());
+        let pending = pending.map(|it| (it.request_end_ns, it.response_end_ns));
         if self.scan.trailing_response.is_none() || self.scan.trailing_response != pending {
             self.add_latency(&latency.counts, last);
         }
@@ -104,7 +103,7 @@ mod tests {
     use crate::pipeline::aggregate::connections::socket_scan::ScanView;
     use crate::pipeline::aggregate::flow::Attribution;
     use crate::pipeline::capture::Ends;
-    use crate::pipeline::decode::LatencyCounts;
+    use crate::pipeline::decode::{LatencyCounts, PendingResponse};
 
     const SECOND: u64 = 1_000_000_000;
     const MS: u64 = 1_000_000;
@@ -146,12 +145,15 @@ mod tests {
     }
 
     /// Responses received in these epochs, and a pending one from and to these times (ms).
-    fn latency(epochs: [LatencyCounts; 2], under_way: Option<(u64, u64)>) -> ConnectionLatency {
+    fn latency(epochs: [LatencyCounts; 2], pending: Option<(u64, u64)>) -> ConnectionLatency {
         // Data that this end has sent is no response: it connected.
         let sent = [counts(1, 9, 9), counts(2, 9, 9)];
-        let under_way = under_way
-            .map(|(requested, end)| (ResponseDirection::Received, requested * MS, end * MS));
-        ConnectionLatency { counts: LatencyByDirection::new(sent, epochs), under_way }
+        let pending = pending.map(|(requested, end)| PendingResponse {
+            direction: ResponseDirection::Received,
+            request_end_ns: requested * MS,
+            response_end_ns: end * MS,
+        });
+        ConnectionLatency { counts: LatencyByDirection::new(sent, epochs), pending }
     }
 
     fn reported(connection: &mut Connection) -> (u64, u64) {
