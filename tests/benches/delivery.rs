@@ -106,7 +106,7 @@ fn detection(keys: usize) -> Detection {
     let stats = Arc::<Stats>::default();
     let blank = Indicator::blank(parse_prefix("203.0.0.0/8").expect("a network"));
     let indicator = Indicator { id: "bench".to_owned(), feed: "bench".into(), ..blank };
-    let set = Arc::new(Arc::new(IndicatorSet::build(vec![Arc::new(indicator)])).into());
+    let set = Arc::new(Arc::new(IndicatorSet::from_indicators(vec![Arc::new(indicator)])).into());
     let matcher = Matcher::new(set, AllowList::default(), HashSet::new(), Arc::clone(&stats));
     let window = SignedDuration::from_hours(1);
     let dedup = Dedup::new("agent".to_owned(), window, keys, Arc::clone(&stats)).with_state();

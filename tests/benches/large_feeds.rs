@@ -20,10 +20,10 @@ use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::resource::{UsageWho, getrusage};
 use sensor_tests::{agent_binary, run, spawn_with_stderr};
-use sensor_user::intel::set::store::{OpenSet, With};
+use sensor_user::intel::set::store::{SetFile, SetParts};
 use sensor_user::intel::{
-    Cursor, Extent, FeedKind, IndicatorSet, ListFormat, ParseJob, PrefixPolicy, ReadPolicy,
-    Segment, Ttl, Validity,
+    Cursor, Extent, FeedKind, FeedSegment, IndicatorSet, ListFormat, ParseJob, PrefixPolicy,
+    ReadPolicy, Ttl, Validity,
 };
 use sensor_user::privsep::FEED_PARSER_COMMAND;
 
@@ -140,9 +140,9 @@ fn read(kind: FeedKind, document: &Path, folder: &Path, name: &str) -> PathBuf {
             peak / 1024
         );
         let started = Instant::now();
-        let opened = OpenSet::open(&job.out, With::Tables).expect("the set");
+        let opened = SetFile::open(&job.out, SetParts::Lookup).expect("the set");
         let size = std::fs::metadata(&job.out).expect("the set").len() / 1_000_000;
-        let set = IndicatorSet::join(vec![Arc::new(segment(opened))]);
+        let set = IndicatorSet::from_segments(vec![Arc::new(segment(opened))]);
         println!(
             "  opened and swapped in {:.2} s, {size} MB on disk, {} indicators",
             started.elapsed().as_secs_f64(),
@@ -154,17 +154,17 @@ fn read(kind: FeedKind, document: &Path, folder: &Path, name: &str) -> PathBuf {
     set
 }
 
-fn segment(set: OpenSet) -> Segment {
+fn segment(set: SetFile) -> FeedSegment {
     let ttl = Ttl { ttl: SignedDuration::from_hours(720), confirmed: None };
-    Segment::open(set, "bench".into(), Validity { ttl, rows_for: None, is_list: true })
+    FeedSegment::open(set, "bench".into(), Validity { ttl, rows_for: None, is_list: true })
 }
 
 /// Measures each lookup, first without and then with another thread that repeatedly opens the set
 /// and swaps it in. One in a thousand lookups is a hit, from few addresses.
 fn lookups(path: &Path) {
     let open = || {
-        let set = OpenSet::open(path, With::Tables).expect("the set");
-        Arc::new(IndicatorSet::join(vec![Arc::new(segment(set))]))
+        let set = SetFile::open(path, SetParts::Lookup).expect("the set");
+        Arc::new(IndicatorSet::from_segments(vec![Arc::new(segment(set))]))
     };
     let current = ArcSwap::new(open());
     let queries: Vec<IpAddr> = (0..1 << 16)

@@ -64,7 +64,7 @@ impl Stages {
             let id = (*text).to_owned();
             Arc::new(Indicator { id, feed: "test".into(), ..Indicator::blank(prefix) })
         });
-        let set = IndicatorSet::build(indicators.collect());
+        let set = IndicatorSet::from_indicators(indicators.collect());
         let allow = AllowList::new(allow.iter().map(|text| text.parse().unwrap()));
         let matcher = Matcher::new(
             Arc::new(Arc::new(set).into()),

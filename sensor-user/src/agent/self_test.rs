@@ -94,7 +94,8 @@ fn detection(planted: IpAddr, stats: &Arc<Stats>) -> Detection {
         description: "planted by netsensor self-test".to_owned(),
         ..Indicator::blank(prefix)
     };
-    let set = Arc::new(ArcSwap::from_pointee(IndicatorSet::build(vec![Arc::new(indicator)])));
+    let set =
+        Arc::new(ArcSwap::from_pointee(IndicatorSet::from_indicators(vec![Arc::new(indicator)])));
     let matcher = Matcher::new(set, AllowList::default(), HashSet::new(), Arc::clone(stats));
     let window = SignedDuration::from_hours(1);
     let dedup = Dedup::new("self-test".to_owned(), window, 16, Arc::clone(stats));

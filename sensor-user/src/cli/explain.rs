@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::base::escape::escaped;
 use crate::intel::address::is_special;
 use crate::intel::feeds::FeedFolder;
-use crate::intel::set::segment::Segment;
+use crate::intel::set::segment::FeedSegment;
 use crate::intel::{FeedConfig, Indicator, PortRange};
 use crate::pipeline::matcher::{AllowList, embedded_ipv4};
 
@@ -36,7 +36,7 @@ pub fn explain(
             continue;
         };
         let validity = feed.validity(Some(saved.confirmed));
-        let segment = Segment::open(saved.set, feed.name.as_str().into(), validity);
+        let segment = FeedSegment::open(saved.set, feed.name.as_str().into(), validity);
         for (end, via) in &ends {
             for (number, prefix) in segment.covering(*end) {
                 let Some(indicator) = segment.indicator(number, prefix) else { continue };

@@ -43,5 +43,5 @@ pub use parser::{JobError, OpenedJob, ParseJob, ParserMode, run_feed_parser};
 pub use pull::{Cursor, Documents, DocumentsError, Extent, OpenDocuments, PullOutcome, Validators};
 pub use rejects::{Reject, RejectReason, Rejects};
 pub use set::IndicatorSet;
-pub use set::segment::{Segment, Validity};
+pub use set::segment::{FeedSegment, Validity};
 pub use set::ttl::Ttl;

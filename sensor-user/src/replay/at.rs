@@ -39,7 +39,7 @@ pub fn run(
         lookback: options.indicator_lookback,
         progress: &options.progress,
     };
-    let set = IndicatorSet::build(indicators::load(&indicator_input, &mut log)?);
+    let set = IndicatorSet::from_indicators(indicators::load(&indicator_input, &mut log)?);
     let indicators_rejected = log.finish().map_err(ReplayError::WriteRejects)?;
 
     let mut log = RejectLog::new(rejects, "rows");

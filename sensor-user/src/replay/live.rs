@@ -160,7 +160,7 @@ fn start(
         lookback: options.indicator_lookback,
         progress: &options.progress,
     };
-    let set = IndicatorSet::build(indicators::load(&indicator_input, log)?);
+    let set = IndicatorSet::from_indicators(indicators::load(&indicator_input, log)?);
     let stats = Arc::new(Stats::default());
     let set = Arc::new(ArcSwap::from_pointee(set));
     let matcher = Matcher::new(set, AllowList::default(), HashSet::new(), Arc::clone(&stats));

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use sensor_user::base::counters::Stats;
-use sensor_user::intel::set::store::{Meta, OpenSet, With};
+use sensor_user::intel::set::store::{SetFile, SetMeta, SetParts};
 use sensor_user::intel::{
-    Cursor, EntryContent, EntrySink as _, Extent, FeedEntry, Indicator, IndicatorSet, Merge,
-    Rejects, Segment, Ttl, Validity, parse_prefix,
+    Cursor, EntryContent, EntrySink as _, Extent, FeedEntry, FeedSegment, Indicator, IndicatorSet,
+    Merge, Rejects, Ttl, Validity, parse_prefix,
 };
 use sensor_user::pipeline::history::{History, HistoryConfig};
 use sensor_user::pipeline::matcher::{AllowList, Matcher};
@@ -40,25 +40,25 @@ pub fn store(data: &[u8]) {
     if fs::write(&path, &bytes).is_err() {
         return;
     }
-    let Ok(set) = OpenSet::open(&path, With::Tables) else { return };
+    let Ok(set) = SetFile::open(&path, SetParts::Lookup) else { return };
     check_lookups(set);
-    if let Ok(set) = OpenSet::open(&path, With::Identities) {
+    if let Ok(set) = SetFile::open(&path, SetParts::Merge) {
         check_merge(folder.path(), set);
     }
 }
 
-fn check_lookups(set: OpenSet) {
+fn check_lookups(set: SetFile) {
     let prefixes: Vec<_> = set.prefixes().collect();
     assert_eq!(prefixes.len(), set.len());
-    let mut frames = set.frames();
+    let mut records = set.record_reader();
     for number in (0..).take(set.prefixes_by_number().len()) {
-        let record = set.record(number);
-        let frame = frames.get(number);
-        assert!(frame.is_ok() || record.is_err(), "both readers return the same");
+        let record = set.read_record(number);
+        let raw = records.read(number);
+        assert!(raw.is_ok() || record.is_err(), "both readers return the same");
     }
     let validity =
         Validity { ttl: TTL, rows_for: Some(SignedDuration::from_hours(1)), is_list: true };
-    let segment = Segment::open(set, Arc::from("fuzz"), validity);
+    let segment = FeedSegment::open(set, Arc::from("fuzz"), validity);
     for (prefix, _) in prefixes {
         for (number, found) in segment.covering(prefix.addr()) {
             assert!(found.contains(&prefix.addr()));
@@ -68,7 +68,7 @@ fn check_lookups(set: OpenSet) {
     }
 }
 
-fn check_merge(folder: &Path, before: OpenSet) {
+fn check_merge(folder: &Path, before: SetFile) {
     let path = folder.join("new");
     let Ok(out) = File::create(&path) else { return };
     let max = before.len() + 1;
@@ -84,15 +84,15 @@ fn check_merge(folder: &Path, before: OpenSet) {
         position: 1,
         content,
     });
-    let meta = Meta {
+    let meta = SetMeta {
         origin: "fuzz".to_owned(),
         pulled: now,
         cursor: Cursor::Start,
         rejects: Rejects::default(),
     };
     let Ok(merged) = merge.finish(meta, TTL) else { return };
-    let after = OpenSet::open(&path, With::Identities);
-    let count = after.as_ref().map_or(0, OpenSet::len);
+    let after = SetFile::open(&path, SetParts::Merge);
+    let count = after.as_ref().map_or(0, SetFile::len);
     assert_eq!(count, merged.indicators as usize, "{after:?}");
     assert!(count <= max, "{count} of at most {max}");
 }
@@ -172,7 +172,7 @@ fn matcher() -> Matcher {
         Some(Arc::new(Indicator { id: id.to_owned(), ..blank }))
     };
     let indicators = [("a", "203.0.113.0/24"), ("b", "2001:db8::/32"), ("c", "203.0.113.9")];
-    let set = IndicatorSet::build(indicators.into_iter().filter_map(named).collect());
+    let set = IndicatorSet::from_indicators(indicators.into_iter().filter_map(named).collect());
     let set = Arc::new(ArcSwap::from_pointee(set));
     Matcher::new(set, AllowList::default(), HashSet::new(), Arc::new(Stats::default()))
 }

@@ -58,7 +58,7 @@ fn indicators(alerts: &[Value]) -> IndicatorSet {
             Arc::new(Indicator { id, feed: feed.as_str().into(), ..Indicator::blank(prefix) })
         })
     };
-    IndicatorSet::build(alerts.iter().filter_map(of).collect())
+    IndicatorSet::from_indicators(alerts.iter().filter_map(of).collect())
 }
 
 /// The pipeline behind the kernel probes, restored from the state as at a start of the agent.

@@ -29,7 +29,7 @@ pub(super) fn detection() -> Detection {
         let blank = Indicator::blank(parse_prefix(&format!("203.0.113.{number}")).unwrap());
         Arc::new(Indicator { id: format!("id-{number}"), feed: "feed".into(), ..blank })
     });
-    let set = Arc::new(Arc::new(IndicatorSet::build(indicators.collect())).into());
+    let set = Arc::new(Arc::new(IndicatorSet::from_indicators(indicators.collect())).into());
     let matcher = Matcher::new(set, AllowList::default(), HashSet::new(), Arc::clone(&stats));
     let dedup = Dedup::new("agent".to_owned(), WINDOW, 30, Arc::clone(&stats)).with_state();
     Detection::new(None, matcher, None, dedup, stats)

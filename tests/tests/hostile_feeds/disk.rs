@@ -155,7 +155,7 @@ async fn a_hundred_thousand_indicators_are_available_without_the_network() {
     for round in 0..2 {
         let set = feed.intel.set().load_full();
         assert_eq!(set.len(), COUNT as usize, "{round}");
-        let (hosts, _) = set.segments()[0].v4();
+        let (hosts, _) = set.segments()[0].v4_prefixes();
         assert!(hosts.map(|it| it.to_string()).eq((0..COUNT).map(all)), "{round}");
         assert!((0..COUNT).step_by(97).all(|it| covers(&set, &all(it))), "{round}");
         assert!(!covers(&set, "11.0.0.1"), "{round}");

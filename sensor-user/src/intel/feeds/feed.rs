@@ -10,8 +10,8 @@ use super::status::FeedStatus;
 use crate::intel::config::FeedConfig;
 use crate::intel::pull::Cursor;
 use crate::intel::rejects::Rejects;
-use crate::intel::set::segment::{Segment, Validity};
-use crate::intel::set::store::{Meta, OpenSet};
+use crate::intel::set::segment::{FeedSegment, Validity};
+use crate::intel::set::store::{SetFile, SetMeta};
 
 /// Number of intervals without a good pull after which a feed is stale.
 const STALE_INTERVALS: u32 = 3;
@@ -22,7 +22,7 @@ const STALE_MIN: Duration = Duration::from_mins(2);
 pub(super) struct Feed {
     pub(super) config: FeedConfig,
     pub(super) name: Arc<str>,
-    /// See [`Meta::origin`].
+    /// See [`SetMeta::origin`].
     pub(super) origin: String,
     state: Mutex<FeedState>,
     /// Locked while the feed's files are changed; shared with earlier feeds of the same name.
@@ -33,7 +33,7 @@ pub(super) struct Feed {
 
 #[derive(Debug)]
 pub(super) struct FeedState {
-    pub(super) segment: Option<Arc<Segment>>,
+    pub(super) segment: Option<Arc<FeedSegment>>,
     pub(super) cursor: Cursor,
     /// Time at which the set was last confirmed: by its pull, or by a later "not modified".
     pub(super) confirmed: Option<Timestamp>,
@@ -80,11 +80,12 @@ impl Feed {
     }
 
     /// Replaces the set in memory by `set`, which is the saved one.
-    pub(super) fn replace_set(&self, mut set: OpenSet, confirmed: Timestamp) {
-        let Meta { pulled, cursor, rejects, .. } = &mut set.meta;
+    pub(super) fn replace_set(&self, mut set: SetFile, confirmed: Timestamp) {
+        let SetMeta { pulled, cursor, rejects, .. } = &mut set.meta;
         let (pulled, cursor, rejects) =
             (*pulled, std::mem::take(cursor), std::mem::take::<Rejects>(rejects));
-        let segment = Segment::open(set, Arc::clone(&self.name), self.validity(Some(confirmed)));
+        let segment =
+            FeedSegment::open(set, Arc::clone(&self.name), self.validity(Some(confirmed)));
         let mut state = self.state();
         state.status.indicators = segment.len();
         state.status.loaded = Some(pulled);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::intel::set::store::{OpenSet, StoreError, With};
+use crate::intel::set::store::{SetFile, SetFileError, SetParts};
 
 /// Directory of the saved sets.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct FeedFolder {
 #[derive(Debug)]
 pub struct SavedSet {
     /// The open file of the set.
-    pub set: OpenSet,
+    pub set: SetFile,
     /// Time at which the set was last confirmed.
     pub confirmed: Timestamp,
 }
@@ -87,9 +87,11 @@ impl FeedFolder {
     /// Loads the last good set of feed `name`, if it has the same `origin`.
     pub fn load(&self, name: &str, origin: &str) -> Option<SavedSet> {
         let path = self.set_path(name);
-        let set = match OpenSet::open(&path, With::Tables) {
+        let set = match SetFile::open(&path, SetParts::Lookup) {
             Ok(set) => set,
-            Err(StoreError::Read(error)) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(SetFileError::Read(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return None;
+            }
             Err(error) => {
                 let path = path.display();
                 tracing::warn!(feed = name, %path, %error, "the last good set cannot be used");
@@ -112,9 +114,9 @@ impl FeedFolder {
     }
 
     /// Replaces the set of feed `name` by the new one, atomically: a complete set exists at any time.
-    pub(super) fn promote(&self, name: &str) -> Result<OpenSet, StoreError> {
+    pub(super) fn promote(&self, name: &str) -> Result<SetFile, SetFileError> {
         let new = self.new_path(name);
-        let set = OpenSet::open(&new, With::Tables)?;
+        let set = SetFile::open(&new, SetParts::Lookup)?;
         std::fs::rename(&new, self.set_path(name))?;
         File::open(&self.path)?.sync_all()?;
         Ok(set)

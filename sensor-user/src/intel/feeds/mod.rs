@@ -25,7 +25,7 @@ use super::parser;
 use super::parser::{ParseJob, ParserMode};
 use super::pull::{Cursor, Documents, Extent, PullOutcome};
 use super::set::IndicatorSet;
-use super::set::store::OpenSet;
+use super::set::store::SetFile;
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use feed::Feed;
@@ -188,7 +188,7 @@ impl Intel {
 
     /// Builds the next set, and replaces the saved one if the new set is plausible. Leaves no file of a
     /// refused set.
-    fn next_set(&self, feed: &Feed, job: &ParseJob) -> Result<OpenSet, PullError> {
+    fn next_set(&self, feed: &Feed, job: &ParseJob) -> Result<SetFile, PullError> {
         let set = self.build_set(feed, job);
         if set.is_err()
             && let Err(error) = self.folder.remove_new(&feed.name)
@@ -198,7 +198,7 @@ impl Intel {
         set
     }
 
-    fn build_set(&self, feed: &Feed, job: &ParseJob) -> Result<OpenSet, PullError> {
+    fn build_set(&self, feed: &Feed, job: &ParseJob) -> Result<SetFile, PullError> {
         self.folder.remove_new(&feed.name)?;
         let merged = parser::run_job(&self.parser, job)?;
         // The built-in feed is trusted: it changes only with the agent.
@@ -212,7 +212,7 @@ impl Intel {
         Ok(self.folder.promote(&feed.name)?)
     }
 
-    fn accept(&self, feed: &Feed, set: OpenSet, now: Timestamp) -> bool {
+    fn accept(&self, feed: &Feed, set: SetFile, now: Timestamp) -> bool {
         let rejected = set.meta.rejects.total();
         self.stats.feed_entries_rejected.add(rejected);
         tracing::info!(feed = &*feed.name, indicators = set.len(), rejected, "feed loaded");
@@ -243,7 +243,7 @@ impl Intel {
         let building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
         let feeds = self.feeds.load();
         let segments = feeds.iter().filter_map(|feed| feed.state().segment.clone()).collect();
-        self.set.store(Arc::new(IndicatorSet::join(segments)));
+        self.set.store(Arc::new(IndicatorSet::from_segments(segments)));
         drop(building);
     }
 }

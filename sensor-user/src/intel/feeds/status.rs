@@ -13,7 +13,7 @@ use crate::intel::fetch::FetchError;
 use crate::intel::formats::kind::FeedKind;
 use crate::intel::parser::ParserError;
 use crate::intel::rejects::Rejects;
-use crate::intel::set::store::StoreError;
+use crate::intel::set::store::SetFileError;
 
 /// Status of a feed.
 #[derive(Debug, Clone)]
@@ -123,7 +123,7 @@ pub(super) enum PullError {
     #[error("work in the state directory: {0}; is the disk full?")]
     State(#[from] io::Error),
     #[error("the new set: {}", chain(.0))]
-    Store(#[from] StoreError),
+    Store(#[from] SetFileError),
     #[error("quarantined: {0}; where that is right, set quarantine = false for one pull")]
     Quarantine(String),
 }

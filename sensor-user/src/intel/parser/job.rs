@@ -16,7 +16,7 @@ use crate::intel::formats::list::ListFormat;
 use crate::intel::formats::{DocumentFormat, read_document};
 use crate::intel::pull::{Cursor, Extent, OpenDocuments};
 use crate::intel::rejects::Rejects;
-use crate::intel::set::store::{Meta, OpenSet, StoreError, With};
+use crate::intel::set::store::{SetFile, SetFileError, SetMeta, SetParts};
 use crate::intel::set::ttl::Ttl;
 
 /// Maximum number of entries for which memory is reserved in advance.
@@ -47,9 +47,9 @@ pub struct ParseJob {
     pub ttl: SignedDuration,
     /// Time of the last confirmation of the whole previous set, for snapshot feeds.
     pub confirmed: Option<Timestamp>,
-    /// Origin for [`Meta`].
+    /// Origin for [`SetMeta`].
     pub origin: String,
-    /// Cursor for [`Meta`].
+    /// Cursor for [`SetMeta`].
     pub cursor: Cursor,
 }
 
@@ -61,7 +61,7 @@ pub enum JobError {
     State(#[from] io::Error),
     /// The previous set is damaged, and changes are not enough without it.
     #[error("the saved set: {}", shown(.0))]
-    Previous(#[source] StoreError),
+    Previous(#[source] SetFileError),
     /// The body cannot be read, or has another format.
     #[error("{0}")]
     Read(#[from] ReadError),
@@ -79,7 +79,7 @@ pub enum JobError {
 #[derive(Debug)]
 pub struct OpenedJob {
     documents: OpenDocuments,
-    previous: Option<OpenSet>,
+    previous: Option<SetFile>,
     out: File,
 }
 
@@ -87,7 +87,7 @@ impl ParseJob {
     /// Opens the files of the job.
     pub fn open(&self) -> Result<OpenedJob, JobError> {
         let documents = OpenDocuments::open(&self.documents, self.lengths.clone())?;
-        let open = |path: &PathBuf| OpenSet::open(path, With::Identities);
+        let open = |path: &PathBuf| SetFile::open(path, SetParts::Merge);
         let previous = match self.previous.as_ref().map(open).transpose() {
             // A snapshot does not depend on the previous set.
             Err(_damaged) if self.extent == Extent::Snapshot => None,
@@ -110,7 +110,7 @@ impl ParseJob {
             position += read_document(document, format, &self.policy, position, &mut merge)?;
         }
         self.refuse_malformed(&merge)?;
-        let meta = Meta {
+        let meta = SetMeta {
             origin: self.origin.clone(),
             pulled: self.policy.now,
             cursor: self.cursor.clone(),
@@ -118,7 +118,7 @@ impl ParseJob {
         };
         let ttl = Ttl { ttl: self.ttl, confirmed: self.confirmed };
         merge.finish(meta, ttl).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => JobError::Previous(StoreError::Read(error)),
+            io::ErrorKind::InvalidData => JobError::Previous(SetFileError::Read(error)),
             _ => JobError::State(error),
         })
     }
@@ -147,9 +147,9 @@ impl ParseJob {
     }
 }
 
-fn shown(error: &StoreError) -> String {
+fn shown(error: &SetFileError) -> String {
     match error {
-        StoreError::Read(error) => error.to_string(),
-        damaged @ StoreError::Damaged(_) => damaged.to_string(),
+        SetFileError::Read(error) => error.to_string(),
+        damaged @ SetFileError::Damaged(_) => damaged.to_string(),
     }
 }

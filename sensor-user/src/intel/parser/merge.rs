@@ -22,7 +22,8 @@ use crate::intel::indicator::Indicator;
 use crate::intel::pull::Extent;
 use crate::intel::rejects::{RejectReason, Rejects};
 use crate::intel::set::store::{
-    Encoded, Fact, Identity, Meta, OpenSet, RECORD_MAX, Writer, seconds, ticks,
+    EncodedIndicator, RECORD_MAX, SetFile, SetMeta, SetWriter, StoredFact, StoredIdentity, seconds,
+    ticks,
 };
 use crate::intel::set::ttl::Ttl;
 
@@ -39,11 +40,11 @@ type Ids = FastIndexMap<u128, AppliedVersion>;
 /// A merge in progress.
 #[derive(Debug)]
 pub struct Merge {
-    out: Writer,
+    out: SetWriter,
     /// By number of the record: false once a newer version replaced it.
     kept: Vec<bool>,
     ids: Ids,
-    previous: Option<OpenSet>,
+    previous: Option<SetFile>,
     extent: Extent,
     now: Timestamp,
     /// Addresses of this host.
@@ -51,10 +52,10 @@ pub struct Merge {
     rejects: Rejects,
     entries: u64,
     failed: Option<io::Error>,
-    encoded: Encoded,
+    encoded: EncodedIndicator,
 }
 
-/// Version of an id that applies so far: an [`Identity`], and the entry's position.
+/// Version of an id that applies so far: a [`StoredIdentity`], and the entry's position.
 #[derive(Debug, Clone, Copy, Default)]
 struct AppliedVersion {
     version: i64,
@@ -65,9 +66,9 @@ struct AppliedVersion {
 }
 
 impl AppliedVersion {
-    const fn identity(self, id: u128) -> Identity {
+    const fn identity(self, id: u128) -> StoredIdentity {
         let Self { version, group, first, count, .. } = self;
-        Identity { id, version, group, first, count }
+        StoredIdentity { id, version, group, first, count }
     }
 }
 
@@ -84,9 +85,9 @@ pub struct MergeSummary {
 
 impl Merge {
     /// Starts a merge into `previous` that writes to the empty file `out`.
-    pub fn new(out: File, previous: Option<OpenSet>, extent: Extent, now: Timestamp) -> Self {
+    pub fn new(out: File, previous: Option<SetFile>, extent: Extent, now: Timestamp) -> Self {
         Self {
-            out: Writer::new(out),
+            out: SetWriter::new(out),
             kept: Vec::new(),
             ids: Ids::default(),
             previous,
@@ -96,7 +97,7 @@ impl Merge {
             rejects: Rejects::default(),
             entries: 0,
             failed: None,
-            encoded: Encoded::default(),
+            encoded: EncodedIndicator::default(),
         }
     }
 
@@ -159,7 +160,7 @@ impl Merge {
             self.rejects.add(entry.position, RejectReason::Superseded, &entry.id);
             return Ok(());
         }
-        let first = self.out.next();
+        let first = self.out.next_number();
         let (group, position) = (group(&entry.group), entry.position);
         let mut applied = AppliedVersion { version, group, position, first, count: 0 };
         match self.without_own(entry.content, position) {
@@ -202,7 +203,11 @@ impl Merge {
 
     /// Writes a record. An unchanged record keeps its age from the previous set. Returns false if
     /// the record is too long to be read again.
-    fn write(&mut self, indicator: &mut Indicator, previous: Option<Identity>) -> io::Result<bool> {
+    fn write(
+        &mut self,
+        indicator: &mut Indicator,
+        previous: Option<StoredIdentity>,
+    ) -> io::Result<bool> {
         if indicator.time_generated == self.now {
             // Stands for the time of the pull, so that the record is equal in every pull.
             indicator.time_generated = Timestamp::MIN;
@@ -220,14 +225,14 @@ impl Merge {
         });
         let since = same.map_or(pulled, |fact| fact.since);
         let expires = indicator.expires.map_or(0, seconds);
-        let fact = Fact { crc, since, pulled, expires };
-        self.out.add(indicator.prefix, &self.encoded, fact)?;
+        let fact = StoredFact { crc, since, pulled, expires };
+        self.out.append(indicator.prefix, &self.encoded, fact)?;
         self.kept.push(true);
         Ok(true)
     }
 
     /// Writes the rest of the set. `meta` has the origin, the cursor and the time of the pull.
-    pub fn finish(mut self, mut meta: Meta, ttl: Ttl) -> io::Result<MergeSummary> {
+    pub fn finish(mut self, mut meta: SetMeta, ttl: Ttl) -> io::Result<MergeSummary> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
@@ -248,7 +253,7 @@ impl Merge {
 
     /// Copies records of the previous set that stay. Returns the number of its records that are
     /// live now.
-    fn carry_over(&mut self, previous: &OpenSet, ttl: Ttl) -> io::Result<u32> {
+    fn carry_over(&mut self, previous: &SetFile, ttl: Ttl) -> io::Result<u32> {
         let now = self.now;
         let live = |number: u32| previous.fact(number).filter(|fact| !ttl.is_over(*fact, now));
         let replaced: HashSet<u64> = match &self.extent {
@@ -259,10 +264,10 @@ impl Merge {
             Extent::Changes { replaced } => replaced.iter().map(|it| group(it)).collect(),
         };
         let prefixes = previous.prefixes_by_number();
-        let mut frames = previous.frames();
+        let mut records = previous.record_reader();
         let mut count = 0;
         // In file order, so that the file is read sequentially.
-        let mut order: Vec<&Identity> = previous.identities.iter().collect();
+        let mut order: Vec<&StoredIdentity> = previous.identities.iter().collect();
         order.sort_unstable_by_key(|identity| identity.first);
         for identity in order {
             let stays = !self.ids.contains_key(&identity.id)
@@ -271,7 +276,7 @@ impl Merge {
                 version: identity.version,
                 group: identity.group,
                 position: 0,
-                first: self.out.next(),
+                first: self.out.next_number(),
                 count: 0,
             };
             for number in identity.records() {
@@ -279,7 +284,7 @@ impl Merge {
                 let (Some(prefix), Some(fact)) = (prefix, live(number)) else { continue };
                 count += 1;
                 if stays && !self.own.contains(&prefix) {
-                    self.out.copy(prefix, fact, frames.get(number)?)?;
+                    self.out.append_copy(prefix, fact, records.read(number)?)?;
                     self.kept.push(true);
                     applied.count += 1;
                 }

@@ -1,7 +1,4 @@
 //! `IndicatorSet`: all indicators by prefix, immutable, swapped as a whole.
-//!
-//! A segment a feed. In front of them stands one bit for each IPv4 /24 that any prefix touches:
-//! a miss, which is nearly every lookup, costs one cache line.
 
 pub mod segment;
 pub mod store;
@@ -13,34 +10,65 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 
 use super::indicator::Indicator;
-use segment::Segment;
+use segment::FeedSegment;
 
 /// Indicators by prefix.
+///
+/// ```text
+/// address -> filter, one bit per IPv4 /24 -> segment of each feed -> tables by prefix -> record
+/// ```
+///
+/// The set has one segment per feed. The filter before them has a bit for each IPv4 /24 that a prefix
+/// overlaps: a miss, which nearly every lookup is, costs one cache line.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
+///
+/// let indicator = |id: &str, prefix: &str| {
+///     let prefix = parse_prefix(prefix).expect("an address or a network");
+///     Arc::new(Indicator { id: id.to_owned(), ..Indicator::blank(prefix) })
+/// };
+/// let set = IndicatorSet::from_indicators(vec![
+///     indicator("host", "203.0.113.7"),
+///     indicator("network", "203.0.113.0/24"),
+///     indicator("other", "2001:db8::/32"),
+/// ]);
+///
+/// let covering = |address: &str| -> Vec<String> {
+///     let address = address.parse().expect("an address");
+///     set.covering(address).map(|indicator| indicator.id.clone()).collect()
+/// };
+/// assert_eq!(covering("203.0.113.7"), ["network", "host"], "the shortest prefix first");
+/// assert_eq!(covering("::ffff:203.0.113.9"), ["network"], "IPv4-mapped is IPv4");
+/// assert_eq!(covering("192.0.2.1"), [""; 0]);
+/// ```
 #[derive(Debug, Default)]
 pub struct IndicatorSet {
-    filter: Filter,
-    segments: Vec<Arc<Segment>>,
+    filter: PrefixFilter,
+    segments: Vec<Arc<FeedSegment>>,
 }
 
 impl IndicatorSet {
-    /// A set of all of `indicators`, in memory; several may have the same prefix.
-    pub fn build(indicators: Vec<Arc<Indicator>>) -> Self {
-        Self::join(vec![Arc::new(Segment::of(indicators))])
+    /// Set of `indicators` in memory; several may have the same prefix.
+    pub fn from_indicators(indicators: Vec<Arc<Indicator>>) -> Self {
+        Self::from_segments(vec![Arc::new(FeedSegment::from_indicators(indicators))])
     }
 
-    /// A set of all that is in `segments`.
-    pub fn join(segments: Vec<Arc<Segment>>) -> Self {
-        let mut filter = Filter::default();
+    /// Set of the indicators in `segments`.
+    pub fn from_segments(segments: Vec<Arc<FeedSegment>>) -> Self {
+        let mut filter = PrefixFilter::default();
         for segment in &segments {
-            let (hosts, networks) = segment.v4();
+            let (hosts, networks) = segment.v4_prefixes();
             hosts.for_each(|host| filter.add(host.into()));
             networks.for_each(|network| filter.add(network));
         }
         Self { filter, segments }
     }
 
-    /// Every indicator whose prefix contains `address`, feed by feed, the shortest prefix of each
-    /// first. An IPv4-mapped address is looked up as IPv4.
+    /// Returns the indicators whose prefix contains `address`, feed by feed, each with the shortest
+    /// prefix first. An IPv4-mapped address is looked up as IPv4.
     pub fn covering(&self, address: IpAddr) -> impl Iterator<Item = Arc<Indicator>> {
         let address = address.to_canonical();
         let may_cover = match address {
@@ -56,12 +84,12 @@ impl IndicatorSet {
         })
     }
 
-    /// The feeds' shares.
-    pub fn segments(&self) -> &[Arc<Segment>] {
+    /// Segments of the feeds.
+    pub fn segments(&self) -> &[Arc<FeedSegment>] {
         &self.segments
     }
 
-    /// All indicators: for tests and small sets.
+    /// Returns all indicators; for tests and small sets.
     pub fn indicators(&self) -> Vec<Arc<Indicator>> {
         self.segments.iter().flat_map(|segment| segment.indicators()).collect()
     }
@@ -71,17 +99,17 @@ impl IndicatorSet {
         self.segments.iter().map(|segment| segment.len()).sum()
     }
 
-    /// Whether there is none.
+    /// True if the set has no indicators.
     pub fn is_empty(&self) -> bool {
         self.segments.iter().all(|segment| segment.is_empty())
     }
 }
 
-/// A bit for each /24 that a prefix touches; 2 MiB, or nothing where no prefix is IPv4.
+/// One bit for each IPv4 /24 that a prefix overlaps: 2 MiB, or nothing without IPv4 prefixes.
 #[derive(Debug, Default)]
-struct Filter(Vec<u64>);
+struct PrefixFilter(Vec<u64>);
 
-impl Filter {
+impl PrefixFilter {
     const WORDS: usize = 1 << (24 - 6);
 
     fn add(&mut self, network: Ipv4Net) {
@@ -118,7 +146,7 @@ mod tests {
 
     fn set(prefixes: &[IpNet]) -> IndicatorSet {
         let indicators = prefixes.iter().map(|prefix| Arc::new(Indicator::blank(*prefix)));
-        IndicatorSet::build(indicators.collect())
+        IndicatorSet::from_indicators(indicators.collect())
     }
 
     /// Few distinct addresses, so that prefixes nest and repeat.
@@ -139,7 +167,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_covering_prefixes_are_found_and_no_other(
+        fn exactly_the_covering_prefixes_are_returned(
             prefixes in prop::collection::vec(prefix(), 0..40),
             address in address(),
         ) {
@@ -152,11 +180,11 @@ mod tests {
             prop_assert_eq!(found, expected);
         }
 
-        /// The filter has no false negative, and none but the bits of its prefixes.
+        /// The filter has the bits of its prefixes, and no others.
         #[test]
-        fn the_filter_knows_each_24(bits: u32, len in 0..=32_u8, probe: u32) {
+        fn the_filter_has_each_24(bits: u32, len in 0..=32_u8, probe: u32) {
             let network = Ipv4Net::new(bits.into(), len).unwrap().trunc();
-            let mut filter = Filter::default();
+            let mut filter = PrefixFilter::default();
             filter.add(network);
             let around = Ipv4Net::new(network.network(), len.min(24)).unwrap().trunc();
             for address in [network.network(), network.broadcast(), probe.into()] {

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::store::{Fact, instant};
+use super::store::{StoredFact, instant};
 
 /// Validity of indicators without an expiry.
 #[derive(Debug, Clone, Copy)]
@@ -15,7 +15,7 @@ pub struct Ttl {
 
 impl Ttl {
     /// True if the record is not valid any more at `now`.
-    pub fn is_over(self, fact: Fact, now: Timestamp) -> bool {
+    pub fn is_over(self, fact: StoredFact, now: Timestamp) -> bool {
         self.end((fact.expires > 0).then(|| instant(fact.expires)), instant(fact.pulled)) <= now
     }
 

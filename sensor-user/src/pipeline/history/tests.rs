@@ -94,7 +94,7 @@ impl Agent {
 }
 
 fn set(indicators: &[Indicator]) -> IndicatorSet {
-    IndicatorSet::build(indicators.iter().cloned().map(Arc::new).collect())
+    IndicatorSet::from_indicators(indicators.iter().cloned().map(Arc::new).collect())
 }
 
 fn indicator(id: &str, prefix: &str) -> Indicator {

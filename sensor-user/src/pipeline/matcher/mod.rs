@@ -211,7 +211,7 @@ mod tests {
             let blank = Indicator::blank(parse_prefix(prefix).unwrap());
             Arc::new(Indicator { id: "indicator--1".to_owned(), ports, ..blank })
         };
-        let set = IndicatorSet::build(prefixes.iter().map(indicator).collect());
+        let set = IndicatorSet::from_indicators(prefixes.iter().map(indicator).collect());
         let set = Arc::new(ArcSwap::from_pointee(set));
         Matcher::new(set, AllowList::default(), HashSet::new(), Arc::default())
     }

@@ -149,7 +149,7 @@ mod tests {
             let blank = Indicator::blank(parse_prefix(text).unwrap());
             Arc::new(Indicator { id: (*text).to_owned(), ..blank })
         };
-        IndicatorSet::build(prefixes.iter().map(indicator).collect())
+        IndicatorSet::from_indicators(prefixes.iter().map(indicator).collect())
     }
 
     #[test]
@@ -193,7 +193,7 @@ mod tests {
             let ports = Ports { remote, local: Vec::new() };
             Arc::new(Indicator { id: id.to_owned(), ports, ..blank })
         };
-        let set = IndicatorSet::build(vec![
+        let set = IndicatorSet::from_indicators(vec![
             indicator("of the service", "10.96.0.1", 443),
             indicator("behind it", "198.51.100.9", 9),
             indicator("other port", "198.51.100.9", 443),
@@ -230,7 +230,7 @@ mod tests {
         fn both_forms_match_as_ipv4_does(bits: u32, len in 1..=32_u8, rest: [u8; 10]) {
             let v4 = Ipv4Addr::from(bits);
             let prefix = IpNet::new(v4.into(), len).unwrap().trunc();
-            let set = IndicatorSet::build(vec![Arc::new(Indicator::blank(prefix))]);
+            let set = IndicatorSet::from_indicators(vec![Arc::new(Indicator::blank(prefix))]);
             let [a, b, c, d] = v4.octets();
             let nat64 = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d];
             let mut six = [0x20, 0x02, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

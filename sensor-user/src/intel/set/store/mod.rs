@@ -1,151 +1,147 @@
-//! Store: a feed's indicators in one file, and the little of it that a lookup needs in memory.
+//! Set file: the indicators of a feed, of which a lookup needs little in memory.
 //!
-//! Layout, all numbers little-endian, in this order:
+//! The parts of a file in order; all numbers are little-endian:
 //!
-//! - records: `crc32 u32, length u32, since u32, pulled u32`, the indicator (postcard), zeros up to
-//!   the next multiple of eight. The crc is that of the indicator's bytes; `since` is when this
-//!   version came, `pulled` when a pull last had it (seconds since 1970).
-//! - for a merge: a [`Fact`] of each record, and an [`Identity`] of each id, sorted by it.
-//! - tables: hosts and networks of IPv4 and IPv6, each sorted by address, with the number of their
-//!   record; and the place of each record, in units of eight bytes.
-//! - meta: a [`Meta`] as JSON.
-//! - a footer of [`FOOTER`] bytes: seven counts, the length of the records, the crc32 of what is
-//!   for a merge and that of tables and meta, [`MAGIC`].
+//! ```text
+//! records   crc32 u32 | length u32 | since u32 | pulled u32 | indicator | zeros to a multiple of 8
+//! merge     a StoredFact per record | a StoredIdentity per id, sorted by id
+//! tables    hosts IPv4 | hosts IPv6 | networks IPv4 | networks IPv6 | offset u32 of each record
+//! meta      SetMeta as JSON
+//! footer    7 counts u32 | length of records u64 | crc32 of merge | crc32 of tables and meta | magic
+//! ```
 //!
-//! A file is written under another name, synced, and moved into place: it is whole or not there.
+//! - The crc32 of a record covers the indicator (postcard). `since` is the time of this version,
+//!   `pulled` that of the last pull with it, both in seconds since 1970.
+//! - Tables are sorted by address; each row has the number of its record. Offsets are in units of
+//!   eight bytes.
+//! - The footer has [`FOOTER`] bytes. Its last eight, [`MAGIC`], include the version.
+//!
+//! A file is written under another name, synced, and renamed: it is complete, or absent. Thus records
+//! are found by the offsets, without [`crate::base::framing`]; a torn tail cannot occur.
 
 mod file;
 mod writer;
 
-pub use file::{Frames, OpenSet, RECORD_MAX, Stored, With};
-pub use writer::{Encoded, Writer};
+pub use file::{RECORD_MAX, RecordReader, SetFile, SetParts, StoredIndicator};
+pub use writer::{EncodedIndicator, SetWriter};
 
 use std::io;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::base::framing::LittleEndian;
 use crate::intel::pull::Cursor;
 use crate::intel::rejects::Rejects;
 
-/// Ends every file; its last byte is the version of the layout.
+/// Last bytes of a file; the last one is the version of the layout.
 const MAGIC: [u8; 8] = *b"NSENSET\x01";
 /// Bytes of the footer.
 const FOOTER: usize = 52;
 /// Bytes of a record's head.
 const HEAD: usize = 16;
 
-/// What a file says of itself.
+/// Metadata of a set file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Meta {
-    /// What the feed was when it was pulled; indicators of another one are not its.
+pub struct SetMeta {
+    /// Identity of the pulled feed. A file with another origin is not used.
     pub origin: String,
-    /// When it was pulled.
+    /// Time of the pull.
     pub pulled: Timestamp,
-    /// Where the next pull goes on.
+    /// Position at which the next pull continues.
     pub cursor: Cursor,
-    /// What of the pull was not used.
+    /// Entries of the pull that were rejected.
     pub rejects: Rejects,
 }
 
-/// What a merge must know of an id that is in the set already, or was.
+/// Data for a merge about an id that the set has, or had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
+pub struct StoredIdentity {
     /// XXH3 (128 bits) of the id.
     pub id: u128,
-    /// Its version, by [`ticks`].
+    /// Version, by [`ticks`].
     pub version: i64,
-    /// XXH3 (64 bits) of its group; 0 for none.
+    /// XXH3 (64 bits) of the group; 0 for none.
     pub group: u64,
-    /// First of its records.
+    /// Number of the first record.
     pub first: u32,
-    /// Its records, which stand together; 0 for an id that is gone.
+    /// Number of records, which are adjacent; 0 for a removed id.
     pub count: u32,
 }
 
-impl Identity {
+impl StoredIdentity {
     /// Bytes in the table.
     const BYTES: usize = 40;
 
-    /// The numbers of its records.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut numbers = LittleEndian(bytes);
+        Some(Self {
+            id: numbers.u128()?,
+            version: numbers.i64()?,
+            group: numbers.u64()?,
+            first: numbers.u32()?,
+            count: numbers.u32()?,
+        })
+    }
+
+    /// Numbers of the records.
     pub const fn records(&self) -> std::ops::Range<u32> {
         self.first..self.first.saturating_add(self.count)
     }
 }
 
-/// What a merge must know of a record; times are seconds since 1970.
+/// Data for a merge about a record. Times are seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fact {
-    /// The crc32 of the indicator's bytes.
+pub struct StoredFact {
+    /// CRC-32 of the indicator's bytes.
     pub crc: u32,
-    /// When this version came.
+    /// Time of this version.
     pub since: u32,
-    /// When a pull last had it.
+    /// Time of the last pull with it.
     pub pulled: u32,
-    /// Its own expiry; 0 for none.
+    /// Expiry of the indicator; 0 for none.
     pub expires: u32,
 }
 
-impl Fact {
+impl StoredFact {
     /// Bytes in the table.
     const BYTES: usize = 16;
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut numbers = LittleEndian(bytes);
+        Some(Self {
+            crc: numbers.u32()?,
+            since: numbers.u32()?,
+            pulled: numbers.u32()?,
+            expires: numbers.u32()?,
+        })
+    }
 }
 
-/// A version as a number: units of 100 ns since 1970, the finest that any feed has. What has none
-/// is older than all others.
+/// Number of a version: units of 100 ns since 1970, the finest resolution of any feed. No version is
+/// older than all others.
 pub fn ticks(version: Option<Timestamp>) -> i64 {
     let ticks = |time: Timestamp| i64::try_from(time.as_nanosecond() / 100).unwrap_or(i64::MAX);
     version.map_or(i64::MIN, ticks)
 }
 
-/// Why a file cannot be used.
+/// Error of a set file.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Not to be read.
+pub enum SetFileError {
+    /// The file cannot be read.
     #[error("read it")]
     Read(#[from] io::Error),
-    /// Cut, damaged, or of another version.
+    /// The file is cut, damaged, or of another version.
     #[error("it is damaged or of another version ({0})")]
     Damaged(&'static str),
 }
 
-/// Little-endian numbers of a table, one after the other.
-struct Numbers<'a>(&'a [u8]);
-
-impl Numbers<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*head)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.take().map(u8::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.take().map(u64::from_le_bytes)
-    }
-
-    fn u128(&mut self) -> Option<u128> {
-        self.take().map(u128::from_le_bytes)
-    }
-
-    fn i64(&mut self) -> Option<i64> {
-        self.take().map(i64::from_le_bytes)
-    }
-}
-
-/// Seconds since 1970, as records have them.
+/// Seconds since 1970, as in records.
 pub(crate) fn seconds(time: Timestamp) -> u32 {
     u32::try_from(time.as_second().max(0)).unwrap_or(u32::MAX)
 }
 
-/// The instant of [`seconds`].
+/// Time of [`seconds`].
 pub(crate) fn instant(seconds: u32) -> Timestamp {
     Timestamp::from_second(i64::from(seconds)).unwrap_or(Timestamp::MAX)
 }

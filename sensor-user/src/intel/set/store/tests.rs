@@ -1,4 +1,4 @@
-//! Files that are written, merged, cut and damaged.
+//! Set files: written, merged, cut and damaged.
 
 use std::path::Path;
 
@@ -50,27 +50,27 @@ fn merge(
     now: i64,
     extent: &Extent,
     entries: Vec<FeedEntry>,
-) -> (MergeSummary, Meta) {
+) -> (MergeSummary, SetMeta) {
     merge_at_home(folder, now, extent, entries, &[])
 }
 
-/// The same on a host that has the addresses `own`.
+/// Merges on a host with the addresses `own`.
 fn merge_at_home(
     folder: &Path,
     now: i64,
     extent: &Extent,
     entries: Vec<FeedEntry>,
     own: &[&str],
-) -> (MergeSummary, Meta) {
+) -> (MergeSummary, SetMeta) {
     let own: Vec<_> = own.iter().map(|address| address.parse().unwrap()).collect();
     let (set, new) = (folder.join("set"), folder.join("new"));
-    let before = OpenSet::open(&set, With::Identities).ok();
+    let before = SetFile::open(&set, SetParts::Merge).ok();
     let out = std::fs::File::create(&new).unwrap();
     let mut merge = Merge::new(out, before, extent.clone(), at(now)).without_addresses(&own);
     for entry in entries {
         merge.push(entry);
     }
-    let meta = Meta {
+    let meta = SetMeta {
         origin: "test".to_owned(),
         pulled: at(now),
         cursor: Cursor::After(format!("{now}")),
@@ -78,16 +78,16 @@ fn merge_at_home(
     };
     let merged = merge.finish(meta, TTL).unwrap();
     std::fs::rename(&new, &set).unwrap();
-    (merged, OpenSet::open(&set, With::Tables).unwrap().meta)
+    (merged, SetFile::open(&set, SetParts::Lookup).unwrap().meta)
 }
 
 /// Prefix, description and the times of every record.
 fn content(folder: &Path) -> Vec<(String, String, i64, i64)> {
-    let set = OpenSet::open(&folder.join("set"), With::Tables).unwrap();
+    let set = SetFile::open(&folder.join("set"), SetParts::Lookup).unwrap();
     let mut all: Vec<_> = set
         .prefixes()
         .map(|(prefix, number)| {
-            let stored = set.record(number).unwrap();
+            let stored = set.read_record(number).unwrap();
             assert_eq!(stored.indicator.prefix, prefix);
             let (since, pulled) = (stored.since.as_second(), stored.pulled.as_second());
             (prefix.to_string(), stored.indicator.description, since, pulled)
@@ -106,7 +106,7 @@ fn row(prefix: &str, text: &str, since: i64, pulled: i64) -> (String, String, i6
 }
 
 #[test]
-fn an_indicator_comes_back_as_it_was() {
+fn an_indicator_is_read_as_it_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let mut indicator = Indicator {
         id: "indicator--1 \u{1b}[31m".to_owned(),
@@ -130,20 +130,20 @@ fn an_indicator_comes_back_as_it_was() {
         ..entry("indicator--1", 7, "203.0.113.1")
     };
     merge(folder.path(), 100, &Extent::Snapshot, vec![entry]);
-    let set = OpenSet::open(&folder.path().join("set"), With::Tables).unwrap();
-    assert_eq!(set.record(0).unwrap().indicator, indicator);
+    let set = SetFile::open(&folder.path().join("set"), SetParts::Lookup).unwrap();
+    assert_eq!(set.read_record(0).unwrap().indicator, indicator);
     assert_eq!((set.len(), set.meta.cursor.clone()), (1, Cursor::After("100".to_owned())));
-    set.record(1).unwrap_err();
+    set.read_record(1).unwrap_err();
 }
 
 #[test]
-fn the_newest_version_of_an_id_decides() {
+fn the_newest_version_of_an_id_applies() {
     let folder = tempfile::tempdir().unwrap();
     let entries = vec![
         entry("a", 5, "203.0.113.1"),
         entry("a", 7, "203.0.113.2"),
         entry("a", 6, "203.0.113.3"),
-        // Of equal versions the later in input.
+        // Of equal versions, the later in input applies.
         entry("b", 5, "203.0.113.4"),
         entry("b", 5, "203.0.113.5"),
         entry("c", 5, "203.0.113.6"),
@@ -162,7 +162,7 @@ fn the_newest_version_of_an_id_decides() {
 }
 
 #[test]
-fn a_snapshot_is_all_there_is_and_remembers_since_when() {
+fn a_snapshot_replaces_the_set_and_keeps_the_time_of_versions() {
     let folder = tempfile::tempdir().unwrap();
     let first = vec![
         entry("a", 5, "203.0.113.1"),
@@ -177,16 +177,16 @@ fn a_snapshot_is_all_there_is_and_remembers_since_when() {
         content(folder.path()),
         [row("203.0.113.2/32", "b 5", 100, 200), row("203.0.113.3/32", "c 6", 200, 200)]
     );
-    // A server that was set back has old versions, which are what there is.
+    // The old versions of a restored server apply.
     merge(folder.path(), 250, &Extent::Snapshot, vec![entry("c", 4, "203.0.113.3")]);
     assert_eq!(content(folder.path()), [row("203.0.113.3/32", "c 4", 250, 250)]);
-    // What has left may come back with an old version.
+    // A removed id may return with an old version.
     merge(folder.path(), 300, &Extent::Snapshot, vec![entry("a", 1, "203.0.113.1")]);
     assert_eq!(content(folder.path()), [row("203.0.113.1/32", "a 1", 300, 300)]);
 }
 
 #[test]
-fn changes_leave_the_rest_until_it_expires() {
+fn changes_keep_other_entries_until_they_expire() {
     let folder = tempfile::tempdir().unwrap();
     let mut dated = entry("e", 5, "203.0.113.5");
     if let EntryContent::Indicators(indicators) = &mut dated.content {
@@ -208,7 +208,7 @@ fn changes_leave_the_rest_until_it_expires() {
         row("203.0.113.4/32", "d 5", 200, 200),
     ];
     assert_eq!(content(folder.path())[..3], kept);
-    // A revoked version stays revoked, whatever old version comes later.
+    // A revoked version stays revoked if an older version arrives later.
     let (merged, _) = merge(folder.path(), 300, &changes(), vec![entry("a", 5, "203.0.113.1")]);
     assert_eq!(content(folder.path()), kept, "and e has expired");
     assert_eq!((merged.indicators, merged.previous), (3, 3));
@@ -217,7 +217,7 @@ fn changes_leave_the_rest_until_it_expires() {
 }
 
 #[test]
-fn addresses_of_this_host_are_left_out() {
+fn addresses_of_this_host_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let mut pair = entry("pair", 5, "203.0.113.3");
     if let EntryContent::Indicators(indicators) = &mut pair.content {
@@ -233,11 +233,11 @@ fn addresses_of_this_host_are_left_out() {
     let (merged, meta) = merge_at_home(folder.path(), 100, &changes(), entries(), &own);
     let left: Vec<_> = content(folder.path()).into_iter().map(|row| row.0).collect();
     assert_eq!((left.as_slice(), merged.indicators), (&rest.map(str::to_owned)[..], 2));
-    let told: Vec<_> = meta.rejects.kept().iter().map(|it| (&*it.text, &it.reason)).collect();
+    let rejected: Vec<_> = meta.rejects.kept().iter().map(|it| (&*it.text, &it.reason)).collect();
     let reason = &RejectReason::OwnAddress;
-    assert_eq!(told, [("a", reason), ("2001:db8::7/128", reason), ("mapped", reason)]);
+    assert_eq!(rejected, [("a", reason), ("2001:db8::7/128", reason), ("mapped", reason)]);
     assert_eq!(meta.rejects.malformed(), 0);
-    // An address that became the host's own is not carried on, and comes back when it is not.
+    // An address that became the host's own is not carried over, and returns when it is not.
     merge(folder.path(), 200, &changes(), entries());
     assert_eq!(content(folder.path()).len(), 5);
     merge_at_home(folder.path(), 300, &changes(), vec![], &own);
@@ -248,7 +248,7 @@ fn addresses_of_this_host_are_left_out() {
 }
 
 #[test]
-fn a_group_comes_as_a_whole() {
+fn a_group_is_replaced_as_a_whole() {
     let folder = tempfile::tempdir().unwrap();
     let of = |group: &str, entry: FeedEntry| FeedEntry { group: group.to_owned(), ..entry };
     let first = vec![
@@ -275,30 +275,30 @@ fn a_damaged_file_is_refused_or_loses_one_record() {
     let good = std::fs::read(&path).unwrap();
     for length in 0..good.len() {
         std::fs::write(&path, &good[..length]).unwrap();
-        assert!(OpenSet::open(&path, With::Identities).is_err(), "{length}");
+        assert!(SetFile::open(&path, SetParts::Merge).is_err(), "{length}");
     }
     for at in 0..good.len() {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
         std::fs::write(&path, &bad).unwrap();
-        if let Ok(set) = OpenSet::open(&path, With::Identities) {
-            // Only records are not covered by the checks at the start: each has its own, but for
+        if let Ok(set) = SetFile::open(&path, SetParts::Merge) {
+            // Only records are not covered by the checks of `open`. Each has its own checksum, without
             // its times and the padding.
-            let damaged = (0..2).filter(|number| set.record(*number).is_err()).count();
+            let damaged = (0..2).filter(|number| set.read_record(*number).is_err()).count();
             assert!(damaged <= 1, "{at}");
         }
     }
 }
 
 proptest! {
-    /// Whatever the order of pulls, the newest version of each id is in the set, or is gone.
+    /// In any order of pulls, the newest version of each id applies.
     #[test]
-    fn merging_by_parts_is_merging_at_once(
+    fn merges_in_parts_equal_one_merge(
         entries in prop::collection::vec((0..6_u8, 0..6_i64, prop::bool::ANY), 1..30),
         cut in 0..30_usize,
     ) {
         let make = |(id, version, is_gone): &(u8, i64, bool)| {
-            // One version of an id says one thing.
+            // A version of an id has one content.
             let is_gone = *is_gone && version % 2 == 1;
             let id = format!("id{id}");
             if is_gone { gone(&id, 2 * version + 1) } else {

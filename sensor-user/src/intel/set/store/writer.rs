@@ -1,4 +1,4 @@
-//! `Writer`: makes a file of indicators, record by record, with one pass over the disk.
+//! `SetWriter`: writes a set file, record by record, in one pass over the disk.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
@@ -6,33 +6,33 @@ use std::io::{self, BufWriter, Write as _};
 use crc32fast::Hasher;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Fact, HEAD, Identity, MAGIC, Meta};
+use super::{HEAD, MAGIC, SetMeta, StoredFact, StoredIdentity};
 use crate::intel::indicator::Indicator;
 
-/// Writes records as they come; tables, meta and footer at the end.
+/// Writer of a set file: records as they arrive; tables, meta and footer at the end.
 #[derive(Debug)]
-pub struct Writer {
+pub struct SetWriter {
     out: BufWriter<File>,
-    /// Bytes of records written.
+    /// Bytes of written records.
     length: u64,
-    /// A number for each record.
-    places: Vec<u32>,
-    facts: Vec<Fact>,
+    /// Offset of each record, in units of eight bytes.
+    offsets: Vec<u32>,
+    facts: Vec<StoredFact>,
     hosts_v4: Vec<(u32, u32)>,
     hosts_v6: Vec<(u128, u32)>,
     nets_v4: Vec<(Ipv4Net, u32)>,
     nets_v6: Vec<(Ipv6Net, u32)>,
 }
 
-/// An indicator as its record holds it.
+/// Indicator in the form of its record.
 #[derive(Debug, Clone, Default)]
-pub struct Encoded {
+pub struct EncodedIndicator {
     bytes: Vec<u8>,
     crc: u32,
 }
 
-impl Encoded {
-    /// Encodes into the room of an earlier one.
+impl EncodedIndicator {
+    /// Encodes `indicator`, which replaces the earlier one in the same memory.
     pub fn encode(&mut self, indicator: &Indicator) -> io::Result<()> {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
@@ -41,29 +41,29 @@ impl Encoded {
         Ok(())
     }
 
-    /// Number of its bytes.
+    /// Number of bytes.
     pub const fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether nothing was encoded yet.
+    /// True if nothing was encoded yet.
     pub const fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// The crc32 of its bytes.
+    /// CRC-32 of the bytes.
     pub const fn crc(&self) -> u32 {
         self.crc
     }
 }
 
-impl Writer {
-    /// Begins with an empty `file`.
+impl SetWriter {
+    /// Writer to an empty `file`.
     pub fn new(file: File) -> Self {
         Self {
             out: BufWriter::with_capacity(1 << 18, file),
             length: 0,
-            places: Vec::new(),
+            offsets: Vec::new(),
             facts: Vec::new(),
             hosts_v4: Vec::new(),
             hosts_v6: Vec::new(),
@@ -73,12 +73,17 @@ impl Writer {
     }
 
     /// Number of the next record.
-    pub fn next(&self) -> u32 {
-        u32::try_from(self.places.len()).unwrap_or(u32::MAX)
+    pub fn next_number(&self) -> u32 {
+        u32::try_from(self.offsets.len()).unwrap_or(u32::MAX)
     }
 
-    /// Adds a record of `prefix`.
-    pub fn add(&mut self, prefix: IpNet, encoded: &Encoded, fact: Fact) -> io::Result<()> {
+    /// Appends a record of `prefix`.
+    pub fn append(
+        &mut self,
+        prefix: IpNet,
+        encoded: &EncodedIndicator,
+        fact: StoredFact,
+    ) -> io::Result<()> {
         let mut head = [0; HEAD];
         let length = u32::try_from(encoded.bytes.len()).map_err(io::Error::other)?;
         let numbers = [fact.crc, length, fact.since, fact.pulled];
@@ -87,23 +92,28 @@ impl Writer {
         }
         self.out.write_all(&head)?;
         self.out.write_all(&encoded.bytes)?;
-        self.added(prefix, fact, HEAD + encoded.bytes.len())
+        self.appended(prefix, fact, HEAD + encoded.bytes.len())
     }
 
-    /// Adds a record of an earlier file as it is, head and bytes.
-    pub fn copy(&mut self, prefix: IpNet, fact: Fact, frame: &[u8]) -> io::Result<()> {
-        self.out.write_all(frame)?;
-        self.added(prefix, fact, frame.len())
+    /// Appends a record of an earlier file, head and bytes, without a change.
+    pub fn append_copy(
+        &mut self,
+        prefix: IpNet,
+        fact: StoredFact,
+        record: &[u8],
+    ) -> io::Result<()> {
+        self.out.write_all(record)?;
+        self.appended(prefix, fact, record.len())
     }
 
-    fn added(&mut self, prefix: IpNet, fact: Fact, length: usize) -> io::Result<()> {
-        let number = self.next();
+    fn appended(&mut self, prefix: IpNet, fact: StoredFact, length: usize) -> io::Result<()> {
+        let number = self.next_number();
         if number == u32::MAX {
             return Err(io::Error::other("too many indicators in one feed"));
         }
         let padded = length.next_multiple_of(8);
         self.out.write_all([0; 8].split_at_checked(padded - length).unwrap_or_default().0)?;
-        self.places.push(u32::try_from(self.length / 8).map_err(io::Error::other)?);
+        self.offsets.push(u32::try_from(self.length / 8).map_err(io::Error::other)?);
         self.facts.push(fact);
         self.length += padded as u64;
         match (prefix, prefix.prefix_len() == prefix.max_prefix_len()) {
@@ -115,13 +125,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the rest for the records that `kept` names, which alone count, and syncs the file.
-    /// `identities` are sorted by id. Gives how many indicators are in it.
+    /// Writes the other parts and syncs the file. The tables have only the records for which `kept` is
+    /// true; `identities` are sorted by id. Returns the number of indicators.
     pub fn finish(
         mut self,
         kept: &[bool],
-        identities: impl ExactSizeIterator<Item = Identity>,
-        meta: &Meta,
+        identities: impl ExactSizeIterator<Item = StoredIdentity>,
+        meta: &SetMeta,
     ) -> io::Result<u32> {
         let meta = serde_json::to_vec(meta)?;
         let is_kept = |number: u32| kept.get(number as usize).is_some_and(|kept| *kept);
@@ -134,11 +144,11 @@ impl Writer {
             self.hosts_v6.len(),
             self.nets_v4.len(),
             self.nets_v6.len(),
-            self.places.len(),
+            self.offsets.len(),
             identities.len(),
             meta.len(),
         ];
-        let mut part = Part::new(&mut self.out);
+        let mut part = ChecksummedPart::new(&mut self.out);
         for fact in &self.facts {
             for number in [fact.crc, fact.since, fact.pulled, fact.expires] {
                 part.put(&number.to_le_bytes())?;
@@ -151,8 +161,8 @@ impl Writer {
             part.put(&identity.first.to_le_bytes())?;
             part.put(&identity.count.to_le_bytes())?;
         }
-        let merging = part.crc()?;
-        let mut part = Part::new(&mut self.out);
+        let merge = part.crc()?;
+        let mut part = ChecksummedPart::new(&mut self.out);
         for (host, number) in &self.hosts_v4 {
             part.put(&host.to_le_bytes())?;
             part.put(&number.to_le_bytes())?;
@@ -171,16 +181,15 @@ impl Writer {
             part.put(&[net.prefix_len()])?;
             part.put(&number.to_le_bytes())?;
         }
-        for place in &self.places {
-            part.put(&place.to_le_bytes())?;
+        for offset in &self.offsets {
+            part.put(&offset.to_le_bytes())?;
         }
         part.put(&meta)?;
-        let lookups = part.crc()?;
-        self.end(&counts, [merging, lookups])
+        let tables = part.crc()?;
+        self.write_footer(&counts, [merge, tables])
     }
 
-    /// Writes the footer.
-    fn end(mut self, counts: &[usize], crcs: [u32; 2]) -> io::Result<u32> {
+    fn write_footer(mut self, counts: &[usize], crcs: [u32; 2]) -> io::Result<u32> {
         for count in counts {
             let count = u32::try_from(*count).map_err(io::Error::other)?;
             self.out.write_all(&count.to_le_bytes())?;
@@ -202,16 +211,15 @@ fn keep_sorted<K: Ord>(table: &mut Vec<(K, u32)>, is_kept: impl Fn(u32) -> bool)
     table.sort_unstable();
 }
 
-/// A part of the file with its checksum.
-struct Part<'out> {
+/// Part of the file with a checksum.
+struct ChecksummedPart<'out> {
     out: &'out mut BufWriter<File>,
     crc: Hasher,
-    /// Checksums are made of larger pieces than numbers.
+    /// Checksums of larger pieces are faster than those of single numbers.
     piece: Vec<u8>,
 }
 
-impl<'out> Part<'out> {
-    /// Bytes of a piece.
+impl<'out> ChecksummedPart<'out> {
     const PIECE: usize = 1 << 14;
 
     fn new(out: &'out mut BufWriter<File>) -> Self {
