@@ -357,7 +357,7 @@ mod tests {
         let step = |offset| FrameStep::Frame(offset, b"good".to_vec());
         let mut flipped = good.clone();
         flipped[9] ^= 1;
-        let cases: Vec<(Vec<u8>, Vec<FrameStep<Vec<u8>>>)> = vec![
+        let cases = [
             (good.clone(), vec![step(0)]),
             (vec![0; 30], vec![FrameStep::Zeros(0)]),
             ([&good[..], &[0; 3]].concat(), vec![step(0), FrameStep::Zeros(12)]),

@@ -142,6 +142,7 @@ fn frame_len(body: &[u8]) -> u64 {
 }
 
 /// Reads as from a file, and checks that the reader requests no more than its limit.
+#[expect(clippy::unnecessary_wraps, reason = "the signature that the reader takes")]
 fn read(bytes: &[u8], offset: u64, length: usize) -> io::Result<Vec<u8>> {
     assert!(length <= READ_MAX, "{length} bytes requested at once");
     let offset = usize::try_from(offset).unwrap_or(usize::MAX);

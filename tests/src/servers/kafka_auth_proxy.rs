@@ -65,7 +65,7 @@ impl KafkaAuthProxy {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Path of a file of [`certificates`].
+    /// Path of a file of [`mod@certificates`].
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -62,7 +62,7 @@ impl Nginx {
         self.port
     }
 
-    /// Path of a file of [`certificates`].
+    /// Path of a file of [`mod@certificates`].
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -163,11 +163,13 @@ fn process(at: Timestamp) -> ProcessRow {
 }
 
 fn computer(at: Timestamp) -> ComputerRow {
-    let mut azure = Azure::default();
-    azure.azure_vm_id = "vm-1".into();
-    azure.azure_location = "westeurope".into();
-    azure.azure_subscription_id = "sub-1".into();
-    azure.azure_size = "Standard_D4s_v5".into();
+    let azure = Azure {
+        azure_vm_id: "vm-1".into(),
+        azure_location: "westeurope".into(),
+        azure_subscription_id: "sub-1".into(),
+        azure_size: "Standard_D4s_v5".into(),
+        ..Azure::default()
+    };
     ComputerRow {
         time_generated: at,
         computer: "web01.example.net".to_owned(),

@@ -26,7 +26,7 @@ pub(super) fn findings(read: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
     if sources.is_empty() {
         found.push(Finding::new(PIPELINES[0], 1, "missing; call the stages in it"));
     }
-    found.extend(sources.iter().flat_map(|source| check_functions(source)));
+    found.extend(sources.iter().flat_map(check_functions));
     found.extend(check_called(&sources));
     found
 }

@@ -76,7 +76,7 @@ impl MachineType {
         self.build(workspace, &host::BUILD_AGENT)
     }
 
-    /// Builds the tests' `peer` and returns its path: on x86_64 the debug build that the suites
+    /// Builds the tests' `peer` and returns its path: on `x86_64` the debug build that the suites
     /// have already built, else a release build beside the agent.
     pub(super) fn build_peer(self, workspace: &Workspace) -> anyhow::Result<PathBuf> {
         let (command, profile): (&[&str], _) = match self {

@@ -162,7 +162,7 @@ pub fn read_dead_letters(
 pub(super) fn replace_dead_letters(dir: &Path, sink: &str, lines: &[String]) -> io::Result<()> {
     let mut files = dead_letter_files(dir, sink);
     if !lines.is_empty() {
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
         replace(&Disk::new(&dir.join(FOLDER)), &file_name(sink), text.as_bytes())?;
         files.retain(|path| path.extension().is_some_and(|it| it == "1"));
     }

@@ -62,8 +62,11 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> SpoolReplayError {
     move |source| SpoolReplayError::Io { path: path.to_owned(), source }
 }
 
+/// The cursor of each sink, by its name.
+type Cursors = Vec<(String, u64)>;
+
 /// All cursors of the spool, and the position of `sink` among them.
-fn load_cursors(dir: &Path, sink: &str) -> Result<(Vec<(String, u64)>, usize), SpoolReplayError> {
+fn load_cursors(dir: &Path, sink: &str) -> Result<(Cursors, usize), SpoolReplayError> {
     let all = cursors::load(&Disk::new(dir)).map_err(io_error(dir))?;
     if let Some(position) = all.iter().position(|(name, _)| name == sink) {
         return Ok((all, position));

@@ -169,7 +169,7 @@ impl SpoolWriter {
 
     /// Time of the next retry or sync.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.retry_at.or(self.unsynced_since.map(|since| since + SYNC_INTERVAL))
+        self.retry_at.or_else(|| self.unsynced_since.map(|since| since + SYNC_INTERVAL))
     }
 
     /// True if all commits are on disk.

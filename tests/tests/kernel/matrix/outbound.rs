@@ -50,7 +50,7 @@ for number in range(COUNT):
     thread.join()
 ";
 
-/// Uses a socket twice: `connect` with AF_UNSPEC ends the first connection with a reset.
+/// Uses a socket twice: `connect` with `AF_UNSPEC` ends the first connection with a reset.
 const REUSED_SOCKET: &str = "
 for number in range(0, COUNT, 2):
     connection = socket.socket(family_of(ADDRESS), socket.SOCK_STREAM)

@@ -22,7 +22,7 @@ use crate::deliver::item::Item;
 use crate::http::AccessError;
 
 /// Produces to one cluster.
-pub(in crate::deliver) struct KafkaSink {
+pub(crate) struct KafkaSink {
     config: KafkaConfig,
     producer: Mutex<Option<FutureProducer<Listener>>>,
     listener: Listener,
