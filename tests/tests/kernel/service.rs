@@ -59,9 +59,7 @@ fn the_service_manager_is_notified_of_start_keepalive_reload_and_stop() {
 
     // Only the pipeline thread is stopped; the rest of the agent runs.
     let pipeline = thread(&agent, "pipeline");
-    ptrace::seize(pipeline, ptrace::Options::empty()).unwrap();
-    ptrace::interrupt(pipeline).unwrap();
-    waitpid(pipeline, Some(WaitPidFlag::__WALL)).unwrap();
+    let stopped = StoppedThread::new(pipeline);
     manager.discard_pending();
     let pending = manager.receive(Duration::from_millis(300), "WATCHDOG=1");
     let next = manager.receive(Duration::from_secs(2), "WATCHDOG=1");
@@ -69,7 +67,7 @@ fn the_service_manager_is_notified_of_start_keepalive_reload_and_stop() {
     let status = home.command(&["status"]).output().unwrap();
     assert!(status.status.success(), "the rest responds: {status:?}");
     agent.wait_for_log(SOON * 2, "the pipeline thread has stalled");
-    ptrace::detach(pipeline, None).unwrap();
+    drop(stopped);
     assert!(manager.receive(SOON, "WATCHDOG=1").is_some(), "it runs again");
 
     agent.signal(Signal::SIGHUP);
@@ -84,6 +82,26 @@ fn the_service_manager_is_notified_of_start_keepalive_reload_and_stop() {
     assert!(status.contains("no_such_section"), "{status}");
     assert!(agent.stop().status.success());
     assert!(manager.receive(SOON, "STOPPING=1\nEXTEND_TIMEOUT_USEC=").is_some());
+}
+
+/// A thread that does not run until this is dropped. A failed test must drop it too: a killed process
+/// cannot be waited for while one of its threads is traced.
+struct StoppedThread(Pid);
+
+impl StoppedThread {
+    fn new(thread: Pid) -> Self {
+        ptrace::seize(thread, ptrace::Options::empty()).unwrap();
+        ptrace::interrupt(thread).unwrap();
+        waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
+        Self(thread)
+    }
+}
+
+impl Drop for StoppedThread {
+    fn drop(&mut self) {
+        // It fails only if the thread has ended.
+        let _ = ptrace::detach(self.0, None);
+    }
 }
 
 /// The agent's thread with this name.
