@@ -137,7 +137,7 @@ impl Sensor {
     /// Time at which every hook that the canary tests last worked, ns since boot; `None` before the first
     /// canary.
     pub(crate) fn canary_seen(&self) -> Option<u64> {
-        self.ingest.canary.as_ref().and_then(CanaryDetector::seen)
+        self.ingest.canary.as_ref().and_then(CanaryDetector::last_complete)
     }
 
     /// Name of each table, with its number of entries and its maximum.

@@ -24,7 +24,8 @@ pub struct ProcStat {
 }
 
 impl ProcStat {
-    /// Reads the `stat` file in the directory of a process; `None` if the process has ended, or is invisible.
+    /// Reads the `stat` file in the directory of a process; `None` if the process has ended, or is
+    /// invisible.
     pub fn read(process: &Path) -> Option<Self> {
         let stat = std::fs::read(process.join("stat")).ok()?;
         Self::parse(&String::from_utf8_lossy(&stat))

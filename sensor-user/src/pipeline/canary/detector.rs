@@ -1,4 +1,4 @@
-//! Detector: looks for the canary in records and changes.
+//! `CanaryDetector`: detects the canary in records and changes.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::emitter::{CanaryIdentity, CanaryPorts, InFlight};
 use crate::base::clock::boot_ns;
 use crate::pipeline::aggregate::{Attribution, Change, ChangeKind, Direction};
-use crate::pipeline::capture::{Hook, HookState, Hooks};
+use crate::pipeline::capture::{Hook, Hooks};
 use crate::pipeline::decode::Record;
 
 /// Time after the end of a canary in which its records may still arrive.
@@ -20,7 +20,7 @@ const MISSES_MAX: u32 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Evidence {
     /// Both ends of both connections, from open to close.
-    Life,
+    Connections,
     /// This process as the accepting one.
     Accept,
     /// This process as the first to read.
@@ -32,13 +32,13 @@ enum Evidence {
     Exit,
 }
 
-const SIGNS: usize = 7;
+const EVIDENCE_KINDS: usize = 7;
 
 /// An attached hook that must report canaries.
 #[derive(Debug)]
 struct WatchedHook {
     attach: &'static str,
-    sign: Evidence,
+    evidence: Evidence,
     misses: u32,
     /// Time at which it last reported a canary, or the agent started; ns since boot.
     seen_boot_ns: u64,
@@ -71,10 +71,10 @@ pub struct CanaryDetector {
     retry: SyncSender<()>,
     /// The canary that is being detected.
     current: Option<InFlight>,
-    /// Time at which each sign was last seen, ns since boot.
-    signs: [u64; SIGNS],
+    /// Time at which each [`Evidence`] was last seen, ns since boot.
+    last_seen: [u64; EVIDENCE_KINDS],
     /// Connection events since the last verdict.
-    life: Life,
+    connections: ConnectionEvents,
     /// Process id of the agent in the initial PID namespace.
     own: u32,
     /// True once a connection of the canary has confirmed it.
@@ -89,7 +89,7 @@ pub struct CanaryDetector {
 
 /// Events of the four ends of the two connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Life {
+struct ConnectionEvents {
     opened: u32,
     established: u32,
     closed: u32,
@@ -98,27 +98,28 @@ struct Life {
 
 impl CanaryDetector {
     pub(super) fn new(
-        (identity, launcher): (Arc<CanaryIdentity>, u32),
-        every: Duration,
+        identity: Arc<CanaryIdentity>,
+        launcher: u32,
+        interval: Duration,
         hooks: &Hooks,
         in_flight: Receiver<InFlight>,
         retry: SyncSender<()>,
     ) -> Self {
         let now = boot_ns();
-        let every_ns = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
+        let interval_ns = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
         Self {
             identity,
             hooks: watched_hooks(hooks, now),
             in_flight,
             retry,
             current: None,
-            signs: [0; SIGNS],
-            life: Life::default(),
+            last_seen: [0; EVIDENCE_KINDS],
+            connections: ConnectionEvents::default(),
             own: std::process::id(),
             is_own_known: false,
             launcher,
             child: None,
-            overdue_ns: every_ns.saturating_mul(2).saturating_add(15_000_000_000),
+            overdue_ns: interval_ns.saturating_mul(2).saturating_add(15_000_000_000),
             last_canary_boot_ns: now,
         }
     }
@@ -133,8 +134,9 @@ impl CanaryDetector {
         self.own
     }
 
-    /// Time of the last canary that every hook has reported, ns since boot; `None` before the first one.
-    pub fn seen(&self) -> Option<u64> {
+    /// Time of the last canary that every hook has reported, ns since boot; `None` before the first
+    /// one.
+    pub fn last_complete(&self) -> Option<u64> {
         self.child?;
         self.hooks.iter().map(|hook| hook.seen_boot_ns).min()
     }
@@ -142,15 +144,15 @@ impl CanaryDetector {
     /// Checks a record of a process.
     pub fn observe(&mut self, record: &Record) {
         match record {
-            Record::Fork(fork) if fork.parent.tgid == self.launcher => self.sign(Evidence::Fork),
+            Record::Fork(fork) if fork.parent.tgid == self.launcher => self.mark(Evidence::Fork),
             Record::Exec(exec) if exec.command_line.contains(&self.identity.token) => {
-                self.sign(Evidence::Exec);
+                self.mark(Evidence::Exec);
                 self.child = Some(exec.task.tgid);
                 if exec.task.parent_tgid != 0 {
                     self.launcher = exec.task.parent_tgid;
                 }
             }
-            Record::Exit(exit) if self.child == Some(exit.tgid) => self.sign(Evidence::Exit),
+            Record::Exit(exit) if self.child == Some(exit.tgid) => self.mark(Evidence::Exit),
             _ => {}
         }
     }
@@ -160,9 +162,9 @@ impl CanaryDetector {
         let mut number = 0;
         changes.retain(|change| {
             number += 1;
-            match self.pair(change).filter(|_| number > first) {
-                Some(pair) => {
-                    self.change(change, pair);
+            match self.ports(change).filter(|_| number > first) {
+                Some(ports) => {
+                    self.record_change(change, ports);
                     false
                 }
                 None => true,
@@ -185,30 +187,33 @@ impl CanaryDetector {
             return Vec::new();
         };
         self.last_canary_boot_ns = now;
-        self.judge(&canary)
+        self.evaluate(&canary)
     }
 
-    fn judge(&mut self, canary: &InFlight) -> Vec<CanaryVerdict> {
-        let life = std::mem::take(&mut self.life);
+    fn evaluate(&mut self, canary: &InFlight) -> Vec<CanaryVerdict> {
+        let connections = std::mem::take(&mut self.connections);
         let failure = canary.error.clone().map(CanaryFailure::NotEmitted);
         let mut verdicts = vec![CanaryVerdict { component: CANARY, failure: failure.clone() }];
         if failure.is_some() {
             return verdicts;
         }
-        let complete = life.opened >= 4 && life.established >= 4 && life.closed >= 4;
+        let complete =
+            connections.opened >= 4 && connections.established >= 4 && connections.closed >= 4;
         if complete {
-            self.sign(Evidence::Life);
+            self.mark(Evidence::Connections);
         }
         let mut missed = false;
         for hook in &mut self.hooks {
-            let seen = self.signs.get(hook.sign as usize).copied().unwrap_or(0);
+            let seen = self.last_seen.get(hook.evidence as usize).copied().unwrap_or(0);
             // The owner of a connection is reported only if the connection itself is.
-            let needs_life =
-                matches!(hook.sign, Evidence::Accept | Evidence::FirstRead | Evidence::FirstWrite);
+            let needs_connections = matches!(
+                hook.evidence,
+                Evidence::Accept | Evidence::FirstRead | Evidence::FirstWrite
+            );
             if seen >= canary.began_boot_ns {
                 hook.seen_boot_ns = seen;
                 hook.misses = 0;
-            } else if !needs_life || life.inbound >= 2 {
+            } else if !needs_connections || connections.inbound >= 2 {
                 hook.misses = hook.misses.saturating_add(1);
                 missed = true;
             }
@@ -224,7 +229,7 @@ impl CanaryDetector {
     }
 
     /// The canary's connection that a change belongs to, if any.
-    fn pair(&self, change: &Change) -> Option<CanaryPorts> {
+    fn ports(&self, change: &Change) -> Option<CanaryPorts> {
         const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let flow = &change.flow;
         let is_same_netns = change.netns == 0
@@ -233,17 +238,17 @@ impl CanaryDetector {
         if flow.local != LOOPBACK || flow.remote != LOOPBACK || !is_same_netns {
             return None;
         }
-        self.identity.pair(flow.source_port()?, flow.destination_port()?)
+        self.identity.ports(flow.source_port()?, flow.destination_port()?)
     }
 
-    fn change(&mut self, change: &Change, pair: CanaryPorts) {
+    fn record_change(&mut self, change: &Change, ports: CanaryPorts) {
         let flow = &change.flow;
         match change.kind {
             ChangeKind::Opened => {
-                self.life.opened += 1;
+                self.connections.opened += 1;
                 if flow.direction == Direction::Inbound {
-                    self.life.inbound += 1;
-                    self.owner(flow.attribution, pair);
+                    self.connections.inbound += 1;
+                    self.record_owner(flow.attribution, ports);
                 } else if let (Attribution::Connect, Some(pid)) =
                     (flow.attribution, flow.process.pid)
                 {
@@ -252,23 +257,23 @@ impl CanaryDetector {
                     self.is_own_known = true;
                 }
             }
-            ChangeKind::Established => self.life.established += 1,
-            ChangeKind::Closed => self.life.closed += 1,
+            ChangeKind::Established => self.connections.established += 1,
+            ChangeKind::Closed => self.connections.closed += 1,
             ChangeKind::Active | ChangeKind::Failed | ChangeKind::Translated => {}
         }
     }
 
-    fn owner(&mut self, attribution: Attribution, pair: CanaryPorts) {
+    fn record_owner(&mut self, attribution: Attribution, ports: CanaryPorts) {
         match attribution {
-            Attribution::Accept => self.sign(Evidence::Accept),
-            Attribution::FirstIo if pair.server_writes => self.sign(Evidence::FirstWrite),
-            Attribution::FirstIo => self.sign(Evidence::FirstRead),
+            Attribution::Accept => self.mark(Evidence::Accept),
+            Attribution::FirstIo if ports.server_writes => self.mark(Evidence::FirstWrite),
+            Attribution::FirstIo => self.mark(Evidence::FirstRead),
             _ => {}
         }
     }
 
-    fn sign(&mut self, sign: Evidence) {
-        if let Some(seen) = self.signs.get_mut(sign as usize) {
+    fn mark(&mut self, evidence: Evidence) {
+        if let Some(seen) = self.last_seen.get_mut(evidence as usize) {
             *seen = boot_ns();
         }
     }
@@ -277,17 +282,18 @@ impl CanaryDetector {
 /// Component of the canary itself.
 const CANARY: &str = "canary";
 
-/// The attached hooks that must report a canary. With an accept hook, the first read or write reports nothing
-/// more.
+/// The attached hooks that must report a canary. With an accept hook, the first read or write
+/// reports nothing more.
 fn watched_hooks(hooks: &Hooks, now: u64) -> Vec<WatchedHook> {
-    let on: Vec<&Hook> = hooks.iter().filter(|hook| hook.state == HookState::On).collect();
-    let accepts = on.iter().any(|hook| sign(hook.program) == Some(Evidence::Accept));
+    let on: Vec<&Hook> = hooks.iter().filter(|hook| hook.is_on()).collect();
+    let accepts = on.iter().any(|hook| evidence(hook.program) == Some(Evidence::Accept));
     let expected = on.iter().filter_map(|hook| {
-        let sign = sign(hook.program)?;
-        let is_redundant = accepts && matches!(sign, Evidence::FirstRead | Evidence::FirstWrite);
+        let evidence = evidence(hook.program)?;
+        let is_redundant =
+            accepts && matches!(evidence, Evidence::FirstRead | Evidence::FirstWrite);
         (!is_redundant).then_some(WatchedHook {
             attach: hook.attach,
-            sign,
+            evidence,
             misses: 0,
             seen_boot_ns: now,
         })
@@ -296,10 +302,10 @@ fn watched_hooks(hooks: &Hooks, now: u64) -> Vec<WatchedHook> {
 }
 
 /// Evidence that a program must report; `None` if the canary does not trigger it.
-fn sign(program: &str) -> Option<Evidence> {
+fn evidence(program: &str) -> Option<Evidence> {
     Some(match program {
         "inet_sock_set_state_btf" | "inet_sock_set_state_raw" | "inet_sock_set_state_classic" => {
-            Evidence::Life
+            Evidence::Connections
         }
         "inet_csk_accept_fexit4" | "inet_csk_accept_fexit2" | "inet_csk_accept_kretprobe" => {
             Evidence::Accept

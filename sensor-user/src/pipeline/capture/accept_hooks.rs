@@ -2,7 +2,7 @@
 
 use sensor_ebpf::offsets::Offset;
 
-use super::attach::{Attach, Attacher, Candidate, Hook, HookState, not_needed, off};
+use super::attach::{Attach, Attacher, Candidate, Hook, not_needed, off};
 use super::offsets::KernelTypes;
 
 /// Owners of accepted connections, best first. The signature of `inet_csk_accept` (`net/ipv4/
@@ -54,8 +54,9 @@ pub(super) const IO: [Candidate; 2] = [
     ),
 ];
 
-/// Offset of a function's result in `struct pt_regs`: `ax` in `arch/x86/include/asm/ptrace.h`, `regs[0]` in
-/// `arch/arm64/include/asm/ptrace.h`. These structures are user-space API too, so they do not change.
+/// Offset of a function's result in `struct pt_regs`: `ax` in `arch/x86/include/asm/ptrace.h`,
+/// `regs[0]` in `arch/arm64/include/asm/ptrace.h`. These structures are user-space API too, so they
+/// do not change.
 pub(super) const RESULT_REGISTER_OFFSET: Option<u32> = if cfg!(target_arch = "x86_64") {
     Some(80)
 } else if cfg!(target_arch = "aarch64") {
@@ -71,9 +72,9 @@ pub(super) fn attach_io(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec
 
 /// Attaches the hooks that report the owner of an accepted connection.
 ///
-/// fexit alone is exact. A kretprobe can miss calls (its slots for concurrent calls are few), so the first
-/// read backs it. The next choice is the first read or write of any kind, the last one the first read that
-/// copies data.
+/// fexit alone is exact. A kretprobe can miss calls (its slots for concurrent calls are few), so
+/// the first read backs it. The next choice is the first read or write of any kind, the last one
+/// the first read that copies data.
 pub(super) fn attach_accept(
     attacher: &mut Attacher<'_>,
     types: &KernelTypes,
@@ -86,7 +87,7 @@ pub(super) fn attach_accept(
         Some(other) => off(fexit2, &format!("unknown signature of {other} parameters")),
         None => off(fexit2, "not in this kernel's BTF"),
     };
-    if fexit.state == HookState::On {
+    if fexit.is_on() {
         let fallbacks = [kretprobe, recv, send, tcp_recv];
         return std::iter::once(fexit).chain(fallbacks.map(not_needed)).collect();
     }
@@ -94,16 +95,13 @@ pub(super) fn attach_accept(
         Some(_) => attacher.try_one(kretprobe),
         None => off(kretprobe, "the registers of this architecture are unknown"),
     };
-    let has_io = io.iter().all(|hook| hook.state == HookState::On);
-    let (recv, send) = if has_io || kretprobe.state == HookState::On {
+    let has_io = io.iter().all(Hook::is_on);
+    let (recv, send) = if has_io || kretprobe.is_on() {
         (not_needed(recv), not_needed(send))
     } else {
         (attacher.try_one(recv), attacher.try_one(send))
     };
-    let tcp_recv = if has_io || recv.state == HookState::On {
-        not_needed(tcp_recv)
-    } else {
-        attacher.try_one(tcp_recv)
-    };
+    let tcp_recv =
+        if has_io || recv.is_on() { not_needed(tcp_recv) } else { attacher.try_one(tcp_recv) };
     vec![fexit, kretprobe, recv, send, tcp_recv]
 }

@@ -32,6 +32,13 @@ pub struct Hook {
     pub state: HookState,
 }
 
+impl Hook {
+    /// True if the program is attached.
+    pub fn is_on(&self) -> bool {
+        self.state == HookState::On
+    }
+}
+
 /// How a program is attached.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Attach {
@@ -135,8 +142,8 @@ impl Attacher<'_> {
 
 /// Attaches a program to a cgroup by a link (`cgroup_bpf_link_attach` in `kernel/bpf/cgroup.c`).
 ///
-/// A link always permits others: programs of other software run as well, whether they were attached before
-/// or after. (`Single` stands for no flags; a link takes none.)
+/// A link always permits others: programs of other software run as well, whether they were attached
+/// before or after. (`Single` stands for no flags; a link takes none.)
 fn attach_to_cgroup(
     program: &mut Program,
     attach: Attach,

@@ -3,8 +3,9 @@
 //! Each request is for one connection: `IPCTNL_MSG_CT_GET` of
 //! [nfnetlink_conntrack.h](https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 //! The kernel responds within the call to `send` (`ctnetlink_get_conntrack` in
-//! `net/netfilter/nf_conntrack_netlink.c`). Events are no alternative: they report the connections of all
-//! forwarded packets too, and since Linux 5.19 only those of namespaces that have a listener of their own.
+//! `net/netfilter/nf_conntrack_netlink.c`). Events are no alternative: they report the connections
+//! of all forwarded packets too, and since Linux 5.19 only those of namespaces that have a listener
+//! of their own.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -72,7 +73,8 @@ pub struct Conntrack {
     buffer: Vec<u8>,
 }
 
-/// Number of connections that the calling thread's network namespace tracks; 0 if no rule requires tracking.
+/// Number of connections that the calling thread's network namespace tracks; 0 if no rule requires
+/// tracking.
 pub fn tracked_connections() -> Result<u64, ConntrackError> {
     let mut text = String::new();
     let mut file = File::open(COUNT).map_err(|_absent| ConntrackError::Absent)?;
@@ -102,11 +104,11 @@ impl Conntrack {
         self.other_direction(&tuple).map(drop)
     }
 
-    /// Returns the other direction of the connection that has `tuple` as one direction; `None` if there is no
-    /// such connection.
+    /// Returns the other direction of the connection that has `tuple` as one direction; `None` if
+    /// there is no such connection.
     ///
-    /// Without NAT it is `tuple` reversed. With NAT, its source is the actual receiver of the packets of
-    /// `tuple`, and its destination is their sender as the receiver has it.
+    /// Without NAT it is `tuple` reversed. With NAT, its source is the actual receiver of the
+    /// packets of `tuple`, and its destination is their sender as the receiver has it.
     pub fn other_direction(&mut self, tuple: &Tuple) -> Result<Option<Tuple>, ConntrackError> {
         self.sequence = self.sequence.wrapping_add(1);
         let fd = self.socket.as_raw_fd();

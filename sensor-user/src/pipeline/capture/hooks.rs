@@ -1,6 +1,7 @@
 //! The hooks by subject, and the fallback of each where a kernel refuses it.
 //!
-//! Program types: [tp_btf and raw tracepoints](https://docs.ebpf.io/linux/program-type/BPF_PROG_TYPE_RAW_TRACEPOINT/)
+//! Program types: [tp_btf and raw
+//! tracepoints](https://docs.ebpf.io/linux/program-type/BPF_PROG_TYPE_RAW_TRACEPOINT/)
 //! ([tracepoints](https://docs.kernel.org/trace/tracepoints.html) of `include/trace/events/`),
 //! [fexit](https://docs.ebpf.io/linux/program-type/BPF_PROG_TYPE_TRACING/), and
 //! [kretprobe](https://docs.kernel.org/trace/kprobes.html).
@@ -8,7 +9,7 @@
 use aya::{Btf, Ebpf};
 use sensor_ebpf::offsets::Offset;
 
-use super::attach::{Attach, Attacher, Candidate, Hook, HookState, not_needed, off};
+use super::attach::{Attach, Attacher, Candidate, Hook, not_needed, off};
 use super::offsets::KernelTypes;
 use super::{accept_hooks, udp_hooks};
 
@@ -19,8 +20,8 @@ pub struct Hooks {
     pub tcp_state: Vec<Hook>,
     /// Owners of accepted connections; without any, the owner of the listener is taken.
     pub accept: Vec<Hook>,
-    /// Reads and writes (6.3 and later): owners of accepted connections where accept cannot be probed,
-    /// owners of UDP flows, and response times, which have no fallback.
+    /// Reads and writes (6.3 and later): owners of accepted connections where accept cannot be
+    /// probed, owners of UDP flows, and response times, which have no fallback.
     pub io: Vec<Hook>,
     /// Connects that fail before a SYN is sent; without any, they are not seen.
     pub connect_failure: Vec<Hook>,
@@ -44,12 +45,12 @@ impl Hooks {
 
     /// Attached hooks, as shown to operators.
     pub fn attached(&self) -> impl Iterator<Item = &'static str> {
-        self.iter().filter(|hook| hook.state == HookState::On).map(|hook| hook.attach)
+        self.iter().filter(|hook| hook.is_on()).map(|hook| hook.attach)
     }
 
     /// True if UDP is seen.
     pub fn sees_udp(&self) -> bool {
-        self.udp.iter().any(|hook| hook.state == HookState::On)
+        self.udp.iter().any(Hook::is_on)
     }
 }
 
@@ -113,8 +114,8 @@ const PROCESS: [Candidate; 4] = [
     ),
 ];
 
-/// Attaches the programs that this kernel permits, process hooks first: a connection must never be seen
-/// before its process is.
+/// Attaches the programs that this kernel permits, process hooks first: a connection must never be
+/// seen before its process is.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: Option<&Btf>,
@@ -146,7 +147,7 @@ fn attach_tcp_state(attacher: &mut Attacher<'_>, types: &KernelTypes) -> Vec<Hoo
                 return off(candidate, "needs BTF");
             }
             let hook = attacher.try_one(candidate);
-            done = hook.state == HookState::On;
+            done = hook.is_on();
             hook
         })
         .collect()

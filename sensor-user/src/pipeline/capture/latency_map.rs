@@ -5,7 +5,8 @@ use aya::maps::{Array, HashMap, MapData, MapError};
 use sensor_ebpf::latency::CONNECTION_LATENCY_LEN;
 use sensor_ebpf::maps::{LATENCY, LATENCY_EPOCH};
 
-use super::error::{CaptureError, bad_map};
+use super::error::CaptureError;
+use super::maps::take_map;
 
 /// The map of response latency, and the epoch in which responses are counted.
 pub struct LatencyMap {
@@ -23,17 +24,14 @@ impl std::fmt::Debug for LatencyMap {
 impl LatencyMap {
     /// Takes the maps out of the loaded object, and starts the first epoch.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, CaptureError> {
-        let mut map = |name| ebpf.take_map(name).ok_or_else(|| bad_map(name, None));
-        let (latency, epoch) = (map(LATENCY)?, map(LATENCY_EPOCH)?);
-        let latency = HashMap::try_from(latency).map_err(|error| bad_map(LATENCY, Some(error)))?;
-        let kernel_epoch =
-            Array::try_from(epoch).map_err(|error| bad_map(LATENCY_EPOCH, Some(error)))?;
+        let (latency, kernel_epoch) = (take_map(ebpf, LATENCY)?, take_map(ebpf, LATENCY_EPOCH)?);
         let mut map = Self { latency, kernel_epoch, epoch: 0 };
         map.begin_epoch();
         Ok(map)
     }
 
-    /// Starts the next epoch. Returns the number of the epoch that ended; 0 if the map cannot be written.
+    /// Starts the next epoch. Returns the number of the epoch that ended; 0 if the map cannot be
+    /// written.
     pub fn begin_epoch(&mut self) -> u32 {
         let next = self.epoch.saturating_add(1);
         match self.kernel_epoch.set(0, next, 0) {

@@ -20,11 +20,12 @@ use sensor_ebpf::offsets::MISSING;
 use sha2::{Digest as _, Sha256};
 
 use super::accept_hooks;
-use super::attach::{HookState, innermost};
+use super::attach::{Hook, HookState, innermost};
 use super::config::CaptureConfig;
 use super::error::{CaptureError, bad_map};
 use super::hooks::{self, Hooks};
 use super::latency_map::LatencyMap;
+use super::maps::take_map;
 use super::missed_runs::{MissedRunCounters, MissedRuns};
 use super::offsets::{KernelTypes, VMLINUX_BTF};
 use super::udp_flows::UdpFlows;
@@ -64,26 +65,19 @@ impl Capture {
         let btf_path = config.btf.as_deref().unwrap_or_else(|| VMLINUX_BTF.as_ref());
         let ParsedTypes { types, btf, loader } = parse_types(btf_path)?;
         let (mut ebpf, object) = load(config, loader, btf.as_ref(), &types)?;
-        let ring = ebpf.take_map(RECORDS).ok_or_else(|| bad_map(RECORDS, None))?;
-        let ring = RingBuf::try_from(ring).map_err(|error| bad_map(RECORDS, Some(error)))?;
-        let counters = ebpf.take_map(COUNTERS).ok_or_else(|| bad_map(COUNTERS, None))?;
-        let counters =
-            PerCpuArray::try_from(counters).map_err(|error| bad_map(COUNTERS, Some(error)))?;
-        let reader_asleep =
-            ebpf.take_map(READER_ASLEEP).ok_or_else(|| bad_map(READER_ASLEEP, None))?;
-        let reader_asleep =
-            Array::try_from(reader_asleep).map_err(|error| bad_map(READER_ASLEEP, Some(error)))?;
-        let udp_flows = ebpf.take_map(UDP_FLOWS).ok_or_else(|| bad_map(UDP_FLOWS, None))?;
-        let udp_flows =
-            UdpFlows::try_from(udp_flows).map_err(|error| bad_map(UDP_FLOWS, Some(error)))?;
+        let ring: RingBuf<MapData> = take_map(&mut ebpf, RECORDS)?;
+        let counters = take_map(&mut ebpf, COUNTERS)?;
+        let reader_asleep = take_map(&mut ebpf, READER_ASLEEP)?;
+        let udp_flows = take_map(&mut ebpf, UDP_FLOWS)?;
         let latency = LatencyMap::take(&mut ebpf)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(CaptureError::Wait)?;
-        // Edge-triggered: only the forced wakeups of a ring buffer that fills too fast end the wait.
+        // Edge-triggered: only the forced wakeups of a ring buffer that fills too fast end the
+        // wait.
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
         epoll.add(&ring, event).map_err(CaptureError::Wait)?;
         let hooks = hooks::attach(&mut ebpf, btf.as_ref(), &types, &config.disable);
         on_own_thread(move || drop(btf))?;
-        if !hooks.tcp_state.iter().any(|hook| hook.state == HookState::On) {
+        if !hooks.tcp_state.iter().any(Hook::is_on) {
             return Err(CaptureError::NoTcpHook { reasons: reasons(&hooks) });
         }
         Ok(Self {
@@ -127,7 +121,8 @@ impl Capture {
         &mut self.latency
     }
 
-    /// Passes at most `max` records of the ring buffer to `each`, oldest first. Returns their number.
+    /// Passes at most `max` records of the ring buffer to `each`, oldest first. Returns their
+    /// number.
     pub fn drain(&mut self, max: u32, mut each: impl FnMut(&[u8])) -> u32 {
         let mut records = 0;
         while records < max
@@ -200,9 +195,9 @@ struct ParsedTypes {
     loader: EbpfLoader<'static>,
 }
 
-/// Reads the kernel's types. They take some 40 MiB for a moment, in small allocations. A separate thread has a
-/// separate arena, which the allocator releases; in the arena of the agent, the allocations would leave
-/// permanent holes.
+/// Reads the kernel's types. They take some 40 MiB for a moment, in small allocations. A separate
+/// thread has a separate arena, which the allocator releases; in the arena of the agent, the
+/// allocations would leave permanent holes.
 fn parse_types(btf_path: &Path) -> Result<ParsedTypes, CaptureError> {
     on_own_thread(|| {
         let types = KernelTypes::read(btf_path).unwrap_or_else(|error| {

@@ -1,10 +1,10 @@
 //! Runs of the agent's programs that the kernel skipped.
 //!
-//! The kernel does not run a program that is running on the same CPU already, such as when an interrupt
-//! changes a socket while the program runs for another one (`__bpf_prog_enter` in
-//! [kernel/bpf/trampoline.c](https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/trampoline.c)). It counts
-//! these runs (`recursion_misses`, v5.12 and later), and shows the count in the `fdinfo` of the program's file
-//! descriptor.
+//! The kernel does not run a program that is running on the same CPU already, such as when an
+//! interrupt changes a socket while the program runs for another one (`__bpf_prog_enter` in
+//! [kernel/bpf/trampoline.c](https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/trampoline.c)).
+//! It counts these runs (`recursion_misses`, v5.12 and later), and shows the count in the `fdinfo`
+//! of the program's file descriptor.
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt as _;
 
 use aya::Ebpf;
 
-use super::attach::{Hook, HookState};
+use super::attach::Hook;
 use super::hooks::Hooks;
 
 /// Field of `/proc/self/fdinfo/N`, `bpf_prog_show_fdinfo` in `kernel/bpf/syscall.c`.
@@ -32,8 +32,8 @@ pub struct MissedRuns {
 /// Maximum number of bytes read from an `fdinfo`; it has some 300.
 const FDINFO_MAX: usize = 1024;
 
-/// The `fdinfo` of each attached program. The files are opened once: the kernel generates their text at each
-/// read from offset 0.
+/// The `fdinfo` of each attached program. The files are opened once: the kernel generates their
+/// text at each read from offset 0.
 #[derive(Debug, Default)]
 pub(super) struct MissedRunCounters {
     tcp: Vec<File>,
@@ -45,7 +45,7 @@ impl MissedRunCounters {
     /// Opens the counters of the attached programs, which must stay loaded until the last read.
     pub(super) fn open(ebpf: &Ebpf, hooks: &Hooks) -> Self {
         let files = |hooks: &[Hook]| -> Vec<File> {
-            let on = hooks.iter().filter(|hook| hook.state == HookState::On);
+            let on = hooks.iter().filter(|hook| hook.is_on());
             on.filter_map(|hook| fdinfo(ebpf, hook.program)).collect()
         };
         let tcp = [&hooks.tcp_state, &hooks.accept, &hooks.io, &hooks.connect_failure];

@@ -1,5 +1,5 @@
-//! Capture: loads the BPF programs, and reads their ring buffer and maps. Only this module uses aya. It also
-//! queries the kernel's connection tracking, and lists open sockets.
+//! Capture: loads the BPF programs, and reads their ring buffer and maps. Only this module uses
+//! aya. It also queries the kernel's connection tracking, and lists open sockets.
 
 mod accept_hooks;
 mod attach;
@@ -10,6 +10,7 @@ mod error;
 mod hooks;
 mod latency_map;
 mod loader;
+mod maps;
 mod missed_runs;
 mod netns;
 mod offsets;

@@ -32,8 +32,8 @@ impl HomeNetns {
         self.inode
     }
 
-    /// Moves the calling thread back, if it is elsewhere: a move to the current namespace would also
-    /// require `CAP_SYS_ADMIN`.
+    /// Moves the calling thread back, if it is elsewhere: a move to the current namespace would
+    /// also require `CAP_SYS_ADMIN`.
     pub fn enter(&self) -> io::Result<()> {
         let current = File::open(&self.current)?;
         if inode(&current)? == self.inode { Ok(()) } else { enter_netns(&self.file) }

@@ -1,8 +1,9 @@
 //! Offsets of kernel structure members, from `/sys/kernel/btf/vmlinux`
 //! ([BTF](https://docs.kernel.org/bpf/btf.html)).
 //!
-//! Programs are not relocated (Rust emits no CO-RE): the agent resolves each member that they read, and passes
-//! the table at load. An absent member stays [`MISSING`]; its name is kept for the report of missing members.
+//! Programs are not relocated (Rust emits no CO-RE): the agent resolves each member that they read,
+//! and passes the table at load. An absent member stays [`MISSING`]; its name is kept for the
+//! report of missing members.
 
 use std::path::{Path, PathBuf};
 

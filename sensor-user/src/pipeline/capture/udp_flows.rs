@@ -5,8 +5,9 @@ use std::io::ErrorKind;
 use aya::maps::{HashMap, Map, MapData, MapError};
 use sensor_ebpf::record::{FLOW_COUNTS_LEN, FLOW_KEY_LEN};
 
-/// The LRU map of flows. A lookup from user space takes less than a microsecond, and does not change the order
-/// of eviction (`htab_lru_map_lookup_elem_sys` in `kernel/bpf/hashtab.c`): only datagrams make a flow recent.
+/// The LRU map of flows. A lookup from user space takes less than a microsecond, and does not
+/// change the order of eviction (`htab_lru_map_lookup_elem_sys` in `kernel/bpf/hashtab.c`): only
+/// datagrams make a flow recent.
 #[derive(Debug)]
 pub struct UdpFlows(HashMap<MapData, [u8; FLOW_KEY_LEN], [u8; FLOW_COUNTS_LEN]>);
 

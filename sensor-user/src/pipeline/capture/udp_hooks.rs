@@ -1,5 +1,5 @@
-//! Hooks of UDP. They are attached to the root of the cgroup v2 hierarchy, so that they see every socket of
-//! the host, in all network namespaces.
+//! Hooks of UDP. They are attached to the root of the cgroup v2 hierarchy, so that they see every
+//! socket of the host, in all network namespaces.
 //!
 //! Program types: [cgroup_skb](https://docs.ebpf.io/linux/program-type/BPF_PROG_TYPE_CGROUP_SKB/),
 //! [cgroup_sock](https://docs.ebpf.io/linux/program-type/BPF_PROG_TYPE_CGROUP_SOCK/) and
@@ -57,12 +57,12 @@ pub(super) fn attach(attacher: &mut Attacher<'_>, io: &[Hook]) -> Vec<Hook> {
         Err(reason) => return without(&reason),
     }
     let mut hooks: Vec<Hook> = PACKETS.iter().map(|packets| attacher.try_one(packets)).collect();
-    if hooks.iter().all(|hook| hook.state != HookState::On) {
+    if hooks.iter().all(|hook| !hook.is_on()) {
         hooks.iter_mut().for_each(add_capability_hint);
         return hooks;
     }
     hooks.extend(OWNERS.iter().map(|owners| attacher.try_one(owners)));
-    let sees_writes = io.iter().any(|hook| hook.program == WRITES && hook.state == HookState::On);
+    let sees_writes = io.iter().any(|hook| hook.program == WRITES && hook.is_on());
     let send = |send| if sees_writes { not_needed(send) } else { attacher.try_one(send) };
     hooks.extend(SEND.iter().map(send));
     hooks

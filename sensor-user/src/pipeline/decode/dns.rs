@@ -7,7 +7,8 @@ use sensor_ebpf::record::{DNS_MESSAGE_LEN, RecordHeader};
 use super::DecodeError;
 use super::reader::ByteReader;
 
-/// A message from port 53, in response to a query of this host. Its bytes are under control of the server.
+/// A message from port 53, in response to a query of this host. Its bytes are under control of the
+/// server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dns {
     /// Time of the message, ns since boot.

@@ -1,4 +1,5 @@
-//! Response latency: values of the map, and the record ahead of a close. Semantics: [`sensor_ebpf::latency`].
+//! Response latency: values of the map, and the record ahead of a close. Semantics:
+//! [`sensor_ebpf::latency`].
 
 use sensor_ebpf::latency::{CONNECTION_LATENCY_LEN, ResponseDirection};
 

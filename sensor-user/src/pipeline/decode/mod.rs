@@ -1,7 +1,8 @@
 //! Decode: from the bytes of the ring buffer to `Record`.
 //!
-//! Any bytes result in a record or an error, never in a panic. Text is decoded as UTF-8 with replacement
-//! characters: names and arguments are hostile input, and code that prints them must escape them.
+//! Any bytes result in a record or an error, never in a panic. Text is decoded as UTF-8 with
+//! replacement characters: names and arguments are hostile input, and code that prints them must
+//! escape them.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod dns;
@@ -81,7 +82,7 @@ pub enum DecodeError {
 ///     &0_u32.to_ne_bytes(),
 ///     &81_u64.to_ne_bytes(),
 ///     b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
-///     // Local and remote address, ports, family (AF_INET), state before (CLOSE) and after (SYN_SENT).
+///     // Addresses and ports, family (AF_INET), state before (CLOSE) and after (SYN_SENT).
 ///     &[192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
 ///     &[203, 0, 113, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
 ///     &40_000_u16.to_ne_bytes(),

@@ -99,8 +99,8 @@ pub enum Udp {
 /// Owner of a flow whose owner was unresolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UdpOwner {
-    /// Key of the flow. Port 0 stands for every unresolved flow of the socket with this direction; of sent
-    /// flows, those with this process in `on_cpu_tgid` take precedence.
+    /// Key of the flow. Port 0 stands for every unresolved flow of the socket with this direction;
+    /// of sent flows, those with this process in `on_cpu_tgid` take precedence.
     pub key: FlowKey,
     /// Task that owns the flow.
     pub task: Task,
@@ -131,7 +131,8 @@ pub struct UdpFlow {
     pub owner_resolved: bool,
     /// Network namespace, inode number; 0 if unknown.
     pub netns: u32,
-    /// Process id of the task on the CPU when a sent flow began, usually the sender; 0 for a received flow.
+    /// Process id of the task on the CPU when a sent flow began, usually the sender; 0 for a
+    /// received flow.
     pub on_cpu_tgid: u32,
 }
 

@@ -1,9 +1,9 @@
 //! `Cgroups`: the container of a cgroup v2 id, by the path of the cgroup
 //! ([cgroup v2](https://docs.kernel.org/admin-guide/cgroup-v2.html)).
 //!
-//! Paths are from `cgroup_mkdir` records, so that short-lived containers are known too. Earlier cgroups are
-//! from a walk of the cgroup2 mount at start. At most [`MAX`] containers are kept; the least recently used is
-//! evicted first (counted).
+//! Paths are from `cgroup_mkdir` records, so that short-lived containers are known too. Earlier
+//! cgroups are from a walk of the cgroup2 mount at start. At most [`MAX`] containers are kept; the
+//! least recently used is evicted first (counted).
 
 use std::fs;
 use std::os::unix::fs::DirEntryExt as _;
@@ -102,7 +102,8 @@ fn by_id(component: &str) -> Option<&str> {
     let bare = component.strip_suffix(".scope").unwrap_or(component);
     let id = bare.rsplit(['-', ':']).next()?;
     let whole = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    // `crio-conmon-<id>` and `libpod-conmon-<id>` are of the container's monitor, not of the container.
+    // `crio-conmon-<id>` and `libpod-conmon-<id>` are of the container's monitor, not of the
+    // container.
     (whole && !bare.contains("conmon")).then_some(id)
 }
 
@@ -120,8 +121,8 @@ fn by_name(component: &str, parent: &str) -> Option<String> {
     (!name.is_empty() && !name.starts_with("qemu-")).then_some(name)
 }
 
-/// Decodes `\xNN` in the name of a systemd unit (systemd.unit(5), "String Escaping for Inclusion in Unit
-/// Names").
+/// Decodes `\xNN` in the name of a systemd unit (systemd.unit(5), "String Escaping for Inclusion in
+/// Unit Names").
 fn unescape(unit: &str) -> String {
     let mut name = Vec::new();
     let mut rest = unit.as_bytes();

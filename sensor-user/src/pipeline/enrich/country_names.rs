@@ -1,7 +1,9 @@
-//! English country names by code (ISO 3166-1 alpha-2, and XK), for databases that have only the code.
+//! English country names by code (ISO 3166-1 alpha-2, and XK), for databases that have only the
+//! code.
 //!
-//! The names are those of [Unicode CLDR](https://cldr.unicode.org/), the short one if there are two. (Crates
-//! with the names of the ISO standard have "The United States of America", which no other source uses.)
+//! The names are those of [Unicode CLDR](https://cldr.unicode.org/), the short one if there are
+//! two. (Crates with the names of the ISO standard have "The United States of America", which no
+//! other source uses.)
 
 /// English name of a country; `None` for an unknown code.
 pub(super) fn name(code: &str) -> Option<&'static str> {

@@ -1,8 +1,9 @@
-//! `DnsAnswer`: parses a DNS message ([RFC 1035](https://www.rfc-editor.org/rfc/rfc1035), section 4).
+//! `DnsAnswer`: parses a DNS message (section 4 of
+//! [RFC 1035](https://www.rfc-editor.org/rfc/rfc1035#section-4)).
 //!
-//! The bytes are hostile. Any bytes result in an answer or an error, never in a panic. Names are in the format
-//! of zone files (RFC 1035, section 5.1), where any byte but printable ASCII is `\DDD`. They are in lower case,
-//! and no longer than a name of printable characters can be.
+//! The bytes are hostile. Any bytes result in an answer or an error, never in a panic. Names are in
+//! the format of zone files (RFC 1035, section 5.1), where any byte but printable ASCII is `\DDD`.
+//! They are in lower case, and no longer than a name of printable characters can be.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -54,8 +55,9 @@ impl DnsAnswer {
 
     /// Parses a message that was received at `time`.
     ///
-    /// Of a truncated or malformed message, the records before the first incomplete one are used. Only the
-    /// addresses that the question leads to, through its aliases, are used: a server cannot add others.
+    /// Of a truncated or malformed message, the records before the first incomplete one are used.
+    /// Only the addresses that the question leads to, through its aliases, are used: a server
+    /// cannot add others.
     ///
     /// ```
     /// # use sensor_user::pipeline::enrich::{DnsAnswer, DnsAnswerError};
@@ -116,8 +118,8 @@ enum RecordData {
     Address(IpAddr),
 }
 
-/// Returns the records of types A, AAAA and CNAME before the first malformed record. (A message has room for
-/// some hundred.)
+/// Returns the records of types A, AAAA and CNAME before the first malformed record. (A message has
+/// room for some hundred.)
 fn address_records(section: RecordSection<'_, &[u8]>) -> Vec<AddressRecord> {
     let mut records = Vec::new();
     for record in section {

@@ -1,10 +1,10 @@
-//! `DnsCache`: names that resolved to an address, from the DNS answers of the last hour, and from older ones
-//! that are still valid.
+//! `DnsCache`: names that resolved to an address, from the DNS answers of the last hour, and from
+//! older ones that are still valid.
 //!
-//! Invariants. At most `max` names are kept over all addresses; those of the least recently used address are
-//! evicted first (counted). An address has at most `NAMES_PER_ADDRESS`; the oldest answer is replaced first
-//! (counted). An answer that arrives twice, from a server and through a stub resolver of this host, counts
-//! once.
+//! Invariants. At most `max` names are kept over all addresses; those of the least recently used
+//! address are evicted first (counted). An address has at most `NAMES_PER_ADDRESS`; the oldest
+//! answer is replaced first (counted). An answer that arrives twice, from a server and through a
+//! stub resolver of this host, counts once.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::base::counters::Stats;
 
 /// Minimum time for which a name is kept.
 const RETENTION_MIN: SignedDuration = SignedDuration::from_hours(1);
-/// Maximum time to live of an answer, seconds: a day, as in common resolvers. RFC 8767, section 4, leaves the
-/// limit to the resolver.
+/// Maximum time to live of an answer, seconds: a day, as in common resolvers. RFC 8767, section 4,
+/// leaves the limit to the resolver.
 const TTL_MAX: u32 = 86_400;
 /// Maximum number of names of one address: that of a content delivery network has thousands.
 const NAMES_PER_ADDRESS: usize = 16;

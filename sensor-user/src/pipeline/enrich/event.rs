@@ -28,8 +28,8 @@ pub struct TcpEvent {
     pub time: Timestamp,
     /// Decoded record of the kernel.
     pub tcp: Box<Tcp>,
-    /// Process of a connect, owner or listen record, or the one that closed a connection which no process
-    /// had used; otherwise `None`.
+    /// Process of a connect, owner or listen record, or the one that closed a connection which no
+    /// process had used; otherwise `None`.
     pub process: Option<Arc<Process>>,
 }
 

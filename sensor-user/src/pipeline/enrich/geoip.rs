@@ -1,9 +1,9 @@
-//! `GeoIpDatabase`: country and coordinates of an address, from a database that the operator names, in
-//! [MaxMind's format](https://maxmind.github.io/MaxMind-DB/).
+//! `GeoIpDatabase`: country and coordinates of an address, from a database that the operator names,
+//! in [MaxMind's format](https://maxmind.github.io/MaxMind-DB/).
 //!
-//! Two layouts are supported: that of `GeoLite2` and `GeoIP2` (`country.names.en`, `location`), and the flat
-//! one of ip-location-db (`country_code`, `latitude`, `longitude`). The whole file is in memory, twice during a
-//! reload. If a new file cannot be used, the previous one stays in use.
+//! Two layouts are supported: that of `GeoLite2` and `GeoIP2` (`country.names.en`, `location`), and
+//! the flat one of ip-location-db (`country_code`, `latitude`, `longitude`). The whole file is in
+//! memory, twice during a reload. If a new file cannot be used, the previous one stays in use.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -63,7 +63,8 @@ pub enum GeoIpError {
     },
 }
 
-/// Identity of a file, by which a replacement is detected: device, inode, size, time of the last change.
+/// Identity of a file, by which a replacement is detected: device, inode, size, time of the last
+/// change.
 type FileIdentity = (u64, u64, u64, i64, i64);
 
 /// The current database.
@@ -139,14 +140,16 @@ impl GeoIpDatabase {
         Ok(true)
     }
 
-    /// Location of `address`. Private and special addresses have none, whatever the database contains.
+    /// Location of `address`. Private and special addresses have none, whatever the database
+    /// contains.
     pub fn get(&self, address: IpAddr) -> GeoLocation {
         let address = address.to_canonical();
         let reader = self.reader.load();
         let Some(reader) = reader.as_ref().filter(|_| !is_special(address)) else {
             return GeoLocation::default();
         };
-        // The lookup fails for an IPv6 address in an IPv4 database, and in a corrupt branch of the tree.
+        // The lookup fails for an IPv6 address in an IPv4 database, and in a corrupt branch of the
+        // tree.
         let Ok(found) = reader.lookup(address) else { return GeoLocation::default() };
         let degrees = |nested: &[PathElement<'_>], flat: &[PathElement<'_>], max: f64| {
             let value: f64 = field(&found, nested).or_else(|| field(&found, flat))?;

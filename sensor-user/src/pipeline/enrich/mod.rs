@@ -1,8 +1,8 @@
 //! Enrich: from `Record` to `Event`. Adds the process and the wall-clock time to a record.
 //!
-//! Process facts are from exec, fork and exit records, in the order of the ring buffer: they are known before
-//! the first connection of a process, however short-lived it is. /proc is read once at start for running
-//! processes, and later only for a process that is in no record (counted).
+//! Process facts are from exec, fork and exit records, in the order of the ring buffer: they are
+//! known before the first connection of a process, however short-lived it is. /proc is read once at
+//! start for running processes, and later only for a process that is in no record (counted).
 
 pub mod proc_worker;
 
@@ -56,7 +56,8 @@ impl Enricher {
         self.processes.occupancy()
     }
 
-    /// Reads the running processes. Must be called after the probes are attached, so that none is missed.
+    /// Reads the running processes. Must be called after the probes are attached, so that none is
+    /// missed.
     pub fn scan_running(&mut self) -> usize {
         self.processes.scan()
     }
@@ -66,7 +67,8 @@ impl Enricher {
         self.processes.set_proc_source(source);
     }
 
-    /// Processes a record. Returns an event for records of sockets, and for DNS answers with an address.
+    /// Processes a record. Returns an event for records of sockets, and for DNS answers with an
+    /// address.
     pub fn event(&mut self, record: Record, clock: &BootClock) -> Option<Event> {
         match record {
             Record::Tcp(tcp) => {
@@ -83,7 +85,8 @@ impl Enricher {
                 let process = match &*udp {
                     Udp::Release { .. } => None,
                     Udp::Flow(UdpFlow { task, .. }) if task.tgid == 0 => None,
-                    // The kernel stored the task at an earlier bind or read: its user may have changed since.
+                    // The kernel stored the task at an earlier bind or read: its user may have
+                    // changed since.
                     Udp::Flow(UdpFlow { task, source, .. }) if *source < UdpOwnerSource::Sent => {
                         Some(self.processes.of_past_task(task))
                     }

@@ -80,7 +80,8 @@ impl ProcFacts {
         })
     }
 
-    /// True if these are facts about the process that started at `start_boot_ns` by the kernel's clock (0: any).
+    /// True if these are facts about the process that started at `start_boot_ns` by the kernel's
+    /// clock (0: any).
     pub(super) const fn began_at(&self, start_boot_ns: u64) -> bool {
         start_boot_ns == 0 || round_down_to_tick(start_boot_ns) == self.start_boot_ns
     }
@@ -91,7 +92,8 @@ pub(super) const fn round_down_to_tick(ns: u64) -> u64 {
     ns - ns % NS_PER_TICK
 }
 
-/// Start of the process `<root>/<pid>`, ns since boot, rounded down to a clock tick; `None` if it has ended.
+/// Start of the process `<root>/<pid>`, ns since boot, rounded down to a clock tick; `None` if it
+/// has ended.
 pub(super) fn start_boot_ns(root: &Path, pid: u32) -> Option<u64> {
     Some(ProcStat::read(&directory(root, pid))?.start_boot_ns())
 }

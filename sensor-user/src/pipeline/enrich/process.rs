@@ -2,7 +2,8 @@
 
 use super::proc_fs::round_down_to_tick;
 
-/// Facts about one process image; each exec starts a new one. Text is raw: code that prints it must escape it.
+/// Facts about one process image; each exec starts a new one. Text is raw: code that prints it must
+/// escape it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Process {
     /// Process id (the kernel's tgid); `None` if unknown.
@@ -35,14 +36,15 @@ impl Process {
         self.pid == other.pid && is_same_start(self.start_boot_ns, other.start_boot_ns)
     }
 
-    /// Key by which processes are grouped: the path of the executable, or its name if the path is unknown.
+    /// Key by which processes are grouped: the path of the executable, or its name if the path is
+    /// unknown.
     pub fn executable(&self) -> &str {
         if self.path.is_empty() { &self.name } else { &self.path }
     }
 }
 
-/// True if two start times can be those of one process. `reported` may be from /proc, which rounds down to a
-/// clock tick; 0 is unknown, and equals any time.
+/// True if two start times can be those of one process. `reported` may be from /proc, which rounds
+/// down to a clock tick; 0 is unknown, and equals any time.
 pub(super) const fn is_same_start(known: u64, reported: u64) -> bool {
     known == 0 || reported == 0 || known == reported || known == round_down_to_tick(reported)
 }

@@ -1,7 +1,7 @@
 //! `ProcessTable`: facts about each process, by process id and start time.
 //!
-//! At most `max` processes are kept; the least recently used is evicted first (counted). An exited process is
-//! kept for [`LINGER_NS`], since its sockets are closed after its exit record.
+//! At most `max` processes are kept; the least recently used is evicted first (counted). An exited
+//! process is kept for [`LINGER_NS`], since its sockets are closed after its exit record.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -150,8 +150,8 @@ impl ProcessTable {
         }
     }
 
-    /// Process of `task`. A user or a cgroup that changed since the exec is taken from the task: the first
-    /// process of a container is moved into its cgroup after it started.
+    /// Process of `task`. A user or a cgroup that changed since the exec is taken from the task:
+    /// the first process of a container is moved into its cgroup after it started.
     pub fn of_task(&mut self, task: &Task) -> Arc<Process> {
         let process = self.of_past_task(task);
         if process.uid == Some(task.uid) && process.cgroup_id == task.cgroup_id {

@@ -1,8 +1,9 @@
 //! `SocketOwners`: the process that owns each socket, by the file descriptors in `/proc/PID/fd`
 //! ([proc_pid_fd(5)](https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html)).
 //!
-//! Several processes can have one socket open. The owner is the one that started first: it had the socket
-//! before the processes that inherited it. (A server that forks for each connection closes its own copy.)
+//! Several processes can have one socket open. The owner is the one that started first: it had the
+//! socket before the processes that inherited it. (A server that forks for each connection closes
+//! its own copy.)
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt as _;
@@ -30,14 +31,15 @@ pub struct SocketOwner {
 pub struct SocketOwners {
     /// Owner by inode number of the socket.
     by_inode: HashMap<u32, SocketOwner>,
-    /// Network namespaces that an open file refers to: inode number, and that file (`/proc/PID/fd/N`).
+    /// Network namespaces that an open file refers to: inode number, and that file
+    /// (`/proc/PID/fd/N`).
     #[serde(skip)]
     pub namespace_files: Vec<(u32, PathBuf)>,
 }
 
 impl SocketOwners {
-    /// Finds the owners of the sockets with these inode numbers. Descriptors of other users' processes require
-    /// `CAP_SYS_PTRACE`; unreadable ones are skipped.
+    /// Finds the owners of the sockets with these inode numbers. Descriptors of other users'
+    /// processes require `CAP_SYS_PTRACE`; unreadable ones are skipped.
     pub fn read(proc_root: &Path, wanted: &HashSet<u32>) -> Self {
         let mut owners = Self::default();
         let mut namespaces = HashSet::new();

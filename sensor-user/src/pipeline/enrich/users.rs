@@ -1,5 +1,5 @@
-//! `Users`: user names, from `/etc/passwd`. NSS is not used: it may query a server, and the pipeline must not
-//! wait.
+//! `Users`: user names, from `/etc/passwd`. NSS is not used: it may query a server, and the
+//! pipeline must not wait.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

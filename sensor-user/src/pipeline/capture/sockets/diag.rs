@@ -1,8 +1,8 @@
 //! `sock_diag`: lists the sockets of the calling thread's network namespace over netlink.
 //!
 //! Interface: [sock_diag(7)](https://man7.org/linux/man-pages/man7/sock_diag.7.html) and
-//! [inet_diag.h](https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/inet_diag.h); the kernel's
-//! side is `inet_diag_dump` in `net/ipv4/inet_diag.c`.
+//! [inet_diag.h](https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/inet_diag.h); the
+//! kernel's side is `inet_diag_dump` in `net/ipv4/inet_diag.c`.
 
 use std::io;
 use std::net::IpAddr;
@@ -84,7 +84,8 @@ fn dump(
 
 /// A dump request, `struct inet_diag_req_v2` in `include/uapi/linux/inet_diag.h`.
 fn request(protocol: Protocol, family: u8) -> Vec<u8> {
-    // The probes report a connection in SYN_RECV once it is established; one in TIME_WAIT has ended.
+    // The probes report a connection in SYN_RECV once it is established; one in TIME_WAIT has
+    // ended.
     let (protocol, extensions, states) = match protocol {
         Protocol::Tcp => (
             IPPROTO_TCP,
@@ -172,8 +173,8 @@ fn remote(local: IpAddr, remote: IpAddr) -> IpAddr {
     }
 }
 
-/// Counts in `struct tcp_info`, `include/uapi/linux/tcp.h` (all of these members since v4.19). The kernel
-/// reads state and counts separately: a FIN that arrives in between counts as a byte.
+/// Counts in `struct tcp_info`, `include/uapi/linux/tcp.h` (all of these members since v4.19). The
+/// kernel reads state and counts separately: a FIN that arrives in between counts as a byte.
 fn counts(info: &[u8], state: u8) -> Option<TcpCounts> {
     let word = |offset: usize| Some(u64::from_ne_bytes(*info.get(offset..)?.first_chunk()?));
     let fin = matches!(state, TCP_CLOSE_WAIT | TCP_LAST_ACK | TCP_CLOSING);

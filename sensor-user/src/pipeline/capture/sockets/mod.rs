@@ -1,11 +1,12 @@
 //! Socket scans: lists the open sockets of every network namespace.
 //!
-//! Probes report changes. A scan finds the sockets that predate the probes, and the byte counts of open
-//! connections. Each namespace that has a process, a mount or an open file is entered (`setns`, on a
-//! dedicated thread) and dumped over netlink
-//! ([sock_diag(7)](https://man7.org/linux/man-pages/man7/sock_diag.7.html)). Where entry is refused, the
-//! scan reads `/proc/PID/net` of a process in it, without cookies and counts. A scan returns at most `max`
-//! sockets (others are counted), and begins no namespace after [`TIME_LIMIT`].
+//! Probes report changes. A scan finds the sockets that predate the probes, and the byte counts of
+//! open connections. Each namespace that has a process, a mount or an open file is entered
+//! (`setns`, on a dedicated thread) and dumped over netlink
+//! ([sock_diag(7)](https://man7.org/linux/man-pages/man7/sock_diag.7.html)). Where entry is
+//! refused, the scan reads `/proc/PID/net` of a process in it, without cookies and counts. A scan
+//! returns at most `max` sockets (others are counted), and begins no namespace after
+//! [`TIME_LIMIT`].
 
 mod diag;
 mod namespaces;
@@ -35,8 +36,8 @@ pub struct SocketReader {
     proc_root: PathBuf,
     home: Option<HomeNetns>,
     max: usize,
-    /// Namespaces that were read completely before. Absent ones among them have ended; others may just be
-    /// unreachable.
+    /// Namespaces that were read completely before. Absent ones among them have ended; others may
+    /// just be unreachable.
     read_before: HashSet<u32>,
     logged: LoggedOnce,
     stats: Arc<Stats>,
@@ -63,8 +64,8 @@ impl SocketReader {
         }
     }
 
-    /// Scans the namespaces whose inode numbers are in `only` (all with `None`). `files` are open files that
-    /// refer to namespaces without a process or a mount.
+    /// Scans the namespaces whose inode numbers are in `only` (all with `None`). `files` are open
+    /// files that refer to namespaces without a process or a mount.
     pub fn scan(&mut self, only: Option<&HashSet<u32>>, files: &[(u32, PathBuf)]) -> OpenSockets {
         let began_boot_ns = clock::boot_ns();
         let mut buffer = SocketBuffer::new(self.max);

@@ -23,7 +23,8 @@ impl Namespace {
     }
 }
 
-/// Namespaces of processes, of mounts (as made by `ip netns`), and of `files`; each once, by inode number.
+/// Namespaces of processes, of mounts (as made by `ip netns`), and of `files`; each once, by inode
+/// number.
 pub(super) fn list(proc_root: &Path, files: &[(u32, PathBuf)]) -> Vec<Namespace> {
     let mut all = BTreeMap::new();
     let mut add = |inode: u32, path: PathBuf, pid: Option<u32>| {

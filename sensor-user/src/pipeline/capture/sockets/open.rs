@@ -20,8 +20,8 @@ pub struct Ends {
     pub remote_port: u16,
 }
 
-/// Traffic of a TCP connection, counted as in the record of its close: payload without retransmissions
-/// and FIN.
+/// Traffic of a TCP connection, counted as in the record of its close: payload without
+/// retransmissions and FIN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TcpCounts {
     /// Bytes sent (`tcpi_bytes_sent` less `tcpi_bytes_retrans`).
