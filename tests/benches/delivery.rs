@@ -20,7 +20,9 @@ use sensor_user::base::clock::{Clock, SystemClock};
 use sensor_user::base::counters::Stats;
 use sensor_user::base::protocol::Protocol;
 use sensor_user::deliver::spool::SpoolConfig;
-use sensor_user::deliver::{Deliverer, Delivery, HttpConfig, Outbox, Pace, SinkConfig, SinkKind};
+use sensor_user::deliver::{
+    Deliverer, Delivery, HttpConfig, Outbox, RetryPolicy, SinkConfig, SinkKind,
+};
 use sensor_user::intel::{Indicator, IndicatorSet, parse_prefix};
 use sensor_user::pipeline::Detection;
 use sensor_user::pipeline::aggregate::{Attribution, Change, ChangeKind, Direction, Flow, Phase};
@@ -54,8 +56,8 @@ fn start(dir: &Path, url: &str) -> (Outbox, Deliverer, Arc<Stats>) {
     let spool = SpoolConfig { max_bytes: 4 << 30, queue: 1_000_000, ..SpoolConfig::USUAL };
     let (clock, stats): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Arc::<Stats>::default());
     // A short retry delay, so that the last attempt at the end takes no time.
-    let pace = Pace { retry_most: Duration::from_millis(10), ..Pace::USUAL };
-    let delivery = Delivery { sinks: &[sink], folder: dir, spool: &spool, pace };
+    let retry = RetryPolicy { retry_max: Duration::from_millis(10), ..RetryPolicy::DEFAULT };
+    let delivery = Delivery { sinks: &[sink], folder: dir, spool: &spool, retry };
     let (outbox, deliverer, _) = Deliverer::start(delivery, &stats, &clock).expect("sinks");
     (outbox, deliverer, stats)
 }

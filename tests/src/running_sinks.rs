@@ -7,7 +7,7 @@ use std::time::Duration;
 use sensor_user::base::clock::Clock;
 use sensor_user::base::counters::Stats;
 use sensor_user::deliver::spool::SpoolConfig;
-use sensor_user::deliver::{Deliverer, Delivery, Leftover, Outbox, Pace, SinkConfig};
+use sensor_user::deliver::{Deliverer, Delivery, Leftover, Outbox, RetryPolicy, SinkConfig};
 use sensor_user::schema::agent_event::{AgentEvent, Loss};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -32,8 +32,10 @@ pub struct RunningSinks {
 
 impl RunningSinks {
     /// Retry delays of the tests; short, to keep the tests fast.
-    pub const PACE: Pace =
-        Pace { retry_first: Duration::from_millis(20), retry_most: Duration::from_millis(100) };
+    pub const RETRY: RetryPolicy = RetryPolicy {
+        retry_first: Duration::from_millis(20),
+        retry_max: Duration::from_millis(100),
+    };
 
     /// Starts the sinks with this clock, and the log capture of [`captured_logs`].
     pub fn start(sinks: &[SinkConfig], clock: impl Clock + 'static) -> Self {
@@ -57,7 +59,7 @@ impl RunningSinks {
         let stats = Arc::new(Stats::default());
         let clock: Arc<dyn Clock> = Arc::new(clock);
         let entered = runtime.enter();
-        let delivery = Delivery { sinks, folder: spool.path(), spool: config, pace: Self::PACE };
+        let delivery = Delivery { sinks, folder: spool.path(), spool: config, retry: Self::RETRY };
         let started = Deliverer::start(delivery, &stats, &clock);
         let (outbox, deliverer, _leftover) = started.expect("sinks that start");
         drop(entered);
@@ -79,7 +81,7 @@ impl RunningSinks {
     /// Puts a loss event into the outbox.
     pub fn report_loss(&self) {
         let time = "2026-11-24T09:59:00Z".parse().expect("a time");
-        self.outbox.notice(AgentEvent::Loss(Loss {
+        self.outbox.agent_event(AgentEvent::Loss(Loss {
             time_generated: time,
             computer: "web01".to_owned(),
             agent_id: "agent".to_owned(),

@@ -15,7 +15,7 @@ use crate::base::clock::{Clock, SystemClock, signed};
 use crate::base::counters::Stats;
 use crate::config::{AllowConfig, Config};
 use crate::deliver::spool::RecoveredState;
-use crate::deliver::{Deliverer, Delivery, Outbox, Pace};
+use crate::deliver::{Deliverer, Delivery, Outbox, RetryPolicy};
 use crate::intel::{AllowedNetworks, FeedFolder, IndicatorSet, Intel, ParserMode, read_allowed};
 use crate::inventory::{Host, Imds, ImdsRetryPolicy, InventoryRefresh, SharedAzure};
 use crate::pipeline::aggregate::{HostTables, RowIdentity, RowTable};
@@ -71,8 +71,8 @@ pub(super) fn delivery(
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<(Outbox, Deliverer, RecoveredState)> {
     let folder = config.agent.spool_dir();
-    let (sinks, spool, pace) = (&config.sinks, &config.spool, Pace::USUAL);
-    Ok(Deliverer::start(Delivery { sinks, folder: &folder, spool, pace }, stats, clock)?)
+    let (sinks, spool, retry) = (&config.sinks, &config.spool, RetryPolicy::DEFAULT);
+    Ok(Deliverer::start(Delivery { sinks, folder: &folder, spool, retry }, stats, clock)?)
 }
 
 /// The feeds, with their saved sets and local files loaded; without network access.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use caps::{Capability, CapsHashSet};
@@ -140,23 +140,9 @@ fn is_writable(path: &Path) -> bool {
 /// Directories and files that the agent writes to with this configuration. A directory that a reload
 /// adds becomes writable at a restart only.
 pub fn written(config: &Config) -> Vec<PathBuf> {
-    let mut written = vec![config.agent.state_dir.clone(), PathBuf::from("/dev/null")];
-    for sink in &config.sinks {
-        match &sink.kind {
-            SinkKind::File(file) => {
-                // A device or a pipe by itself; a regular file with its directory, for rotation.
-                let is_other = std::fs::metadata(&file.path).is_ok_and(|it| {
-                    let kind = it.file_type();
-                    kind.is_char_device() || kind.is_fifo()
-                });
-                let path = if is_other { Some(&*file.path) } else { file.path.parent() };
-                written.extend(path.map(Path::to_owned));
-            }
-            SinkKind::Parquet(parquet) => written.push(parquet.folder.clone()),
-            _ => {}
-        }
-    }
-    written
+    let own = [config.agent.state_dir.clone(), PathBuf::from("/dev/null")];
+    let sinks = config.sinks.iter().filter_map(|sink| sink.kind.writable_path());
+    own.into_iter().chain(sinks.map(Path::to_owned)).collect()
 }
 
 fn files(config: &Config) -> Files {

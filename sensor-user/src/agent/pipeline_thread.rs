@@ -144,7 +144,7 @@ impl PipelineThread {
     fn send_events(&self, events: Vec<AgentEvent>, now: Timestamp) {
         for event in events {
             self.stream.send_event(&event, now);
-            self.outbox.notice(event);
+            self.outbox.agent_event(event);
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::base::clock::{Clock as _, SystemClock, signed};
 use crate::base::environment::Environment;
 use crate::base::progress::Progress;
 use crate::config::{Config, ConfigError, Source};
-use crate::deliver::readable;
+use crate::deliver::console_line;
 use crate::intel::{FeedFolder, read_allowed};
 use crate::pipeline::canary;
 use crate::pipeline::matcher::AllowList;
@@ -173,7 +173,7 @@ fn self_test(log: Option<&str>, environment: &Environment) -> anyhow::Result<Out
     let text = format!(
         "probes on: {}\n{}\nalert {:.1} ms after the connection: the path from kernel to alert works\n",
         seen.probes.join(", "),
-        readable(&seen.alert),
+        console_line(&seen.alert),
         seen.latency.as_secs_f64() * 1000.0,
     );
     print(text.as_bytes())

@@ -127,7 +127,7 @@ fn document_config<'t>(
     unique("sink", names, problems);
     config.sinks = sinks.into_iter().map(|(sink, _)| sink).collect();
     for sink in &mut config.sinks {
-        sink.ask_machine_at(config.azure.imds_url.as_ref());
+        sink.set_imds_url(config.azure.imds_url.as_ref());
     }
     if config.sinks.is_empty() {
         config.sinks.push(SinkConfig::new("stdout".to_owned(), SinkKind::Stdout));

@@ -74,7 +74,7 @@ fn properties(
     let mut all = Vec::new();
     for (key, value) in table {
         let name = key.get_ref().as_ref();
-        if KafkaConfig::OURS.contains(&name) {
+        if KafkaConfig::RESERVED.contains(&name) {
             return Err(format!("{name:?} is set by the agent; leave it out"));
         }
         let told = |error| format!("{name}: {error}");

@@ -1,4 +1,6 @@
-//! `Batch`: items that go out together, already in the sink's format.
+//! `Batch`: items that a sink sends in one request, already in the sink's format.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -6,123 +8,130 @@ use super::item::Item;
 use crate::base::stable_id::stable_id;
 use crate::schema::Table;
 
-/// What a batch holds.
+/// Kind of the items of a batch. Both kinds are queued and retried separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Content {
+pub(super) enum ItemKind {
     Alerts,
-    /// Rows and notices.
+    /// Rows and agent events.
     Rows,
 }
 
-/// One item, ready to be sent.
+/// An item in the sink's format.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    /// Stable: `AlertId`, or the id of a row.
-    pub(crate) id: String,
-    pub(crate) time: Timestamp,
-    /// In the sink's format, without a line end.
-    pub(crate) line: String,
-    /// What it was made of.
-    pub(crate) item: Item,
-    /// Where an alert stands in the spool; 0 for others.
-    pub(crate) sequence: u64,
+pub(super) struct BatchItem {
+    /// Stable id: `AlertId`, or the id of a row.
+    pub(super) id: String,
+    pub(super) time: Timestamp,
+    /// Formatted item without a line end.
+    pub(super) line: String,
+    pub(super) item: Item,
+    /// Sequence number of an alert in the spool; 0 for other items.
+    pub(super) sequence: u64,
 }
 
-impl Entry {
-    /// `item` as `line`.
-    pub(crate) fn new(item: Item, sequence: u64, line: String) -> Self {
+impl BatchItem {
+    pub(super) fn new(item: Item, sequence: u64, line: String) -> Self {
         Self { id: item.id(), time: item.time(), line, item, sequence }
     }
 }
 
 /// Items of one kind, in order; never empty.
 #[derive(Debug, Clone)]
-pub(crate) struct Batch {
-    pub(crate) content: Content,
-    entries: Vec<Entry>,
+pub(super) struct Batch {
+    pub(super) kind: ItemKind,
+    pub(super) items: Vec<BatchItem>,
 }
 
-/// What became of a batch that was answered: what is in neither list was taken.
+/// Result of a request that got a response. Items in neither list are delivered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Sent {
-    /// Indices of entries to send again, ascending, and the wait that the other side asks for.
-    pub(crate) again: Vec<usize>,
-    pub(crate) after: Option<std::time::Duration>,
-    /// Indices of entries that can never be taken, ascending, and why (escaped).
-    pub(crate) rejected: Vec<(usize, String)>,
+pub(super) struct SendOutcome {
+    /// Indices of items to retry, ascending, and the delay that the receiver requests.
+    pub(super) retry: Vec<usize>,
+    pub(super) retry_after: Option<Duration>,
+    /// Reason of the first item to retry.
+    pub(super) retry_reason: Option<String>,
+    /// Indices of items that the receiver refuses permanently, ascending, with escaped reasons.
+    pub(super) rejected: Vec<(usize, String)>,
+}
+
+/// Reason why one item is not delivered.
+#[derive(Debug)]
+pub(super) enum ItemError {
+    Retry(String),
+    Rejected(String),
+}
+
+impl SendOutcome {
+    /// Records the result of the item at `index`; indices must ascend.
+    pub(super) fn record(&mut self, index: usize, result: Result<(), ItemError>) {
+        match result {
+            Ok(()) => {}
+            Err(ItemError::Rejected(reason)) => self.rejected.push((index, reason)),
+            Err(ItemError::Retry(reason)) => {
+                self.retry_reason.get_or_insert(reason);
+                self.retry.push(index);
+            }
+        }
+    }
+
+    /// Takes the reason of the first retry, and returns it if all `count` items are to be retried:
+    /// then the error concerns the receiver, not the items.
+    pub(super) fn failure(&mut self, count: usize) -> Option<String> {
+        self.retry_reason.take().filter(|_| self.retry.len() == count)
+    }
 }
 
 impl Batch {
-    pub(crate) const fn new(content: Content, entries: Vec<Entry>) -> Self {
-        Self { content, entries }
+    pub(super) const fn new(kind: ItemKind, items: Vec<BatchItem>) -> Self {
+        Self { kind, items }
     }
 
-    pub(crate) const fn len(&self) -> usize {
-        self.entries.len()
+    pub(super) const fn len(&self) -> usize {
+        self.items.len()
     }
 
-    pub(crate) fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
-    pub(crate) fn into_entries(self) -> Vec<Entry> {
-        self.entries
-    }
-
-    /// The same items always give the same key, whenever and however often they are sent.
-    pub(crate) fn idempotency_key(&self) -> String {
-        let ids: Vec<&str> = self.entries.iter().map(|entry| entry.id.as_str()).collect();
+    /// Key that is equal each time that the same items are sent.
+    pub(super) fn idempotency_key(&self) -> String {
+        let ids: Vec<&str> = self.items.iter().map(|item| item.id.as_str()).collect();
         stable_id(&ids)
     }
 
-    /// A line an item.
-    pub(crate) fn lines(&self) -> String {
-        let bytes = self.entries.iter().map(|entry| entry.line.len() + 1).sum();
-        self.entries.iter().fold(String::with_capacity(bytes), |mut body, entry| {
-            body.push_str(&entry.line);
-            body.push('\n');
-            body
-        })
+    /// The items as lines.
+    pub(super) fn lines(&self) -> String {
+        self.items.iter().flat_map(|item| [&*item.line, "\n"]).collect()
     }
 
-    /// The lines of each table (`None`: of what is no row), and how many they are.
-    pub(crate) fn by_table(&self) -> Vec<(Option<&'static Table>, String, u64)> {
+    /// The items as one JSON array.
+    pub(super) fn array(&self) -> String {
+        let lines: Vec<&str> = self.items.iter().map(|item| item.line.as_str()).collect();
+        format!("[{}]", lines.join(","))
+    }
+
+    /// Lines and number of the items of each table (`None`: items that are not rows).
+    pub(super) fn by_table(&self) -> Vec<(Option<&'static Table>, String, u64)> {
         let mut tables: Vec<(Option<&'static Table>, String, u64)> = Vec::new();
-        for entry in &self.entries {
-            let its = entry.item.table();
-            let known = tables.iter().position(|(table, ..)| *table == its);
-            let place = known.unwrap_or_else(|| {
-                tables.push((its, String::new(), 0));
+        for item in &self.items {
+            let table = item.item.table();
+            let index = tables.iter().position(|(known, ..)| *known == table);
+            let index = index.unwrap_or_else(|| {
+                tables.push((table, String::new(), 0));
                 tables.len() - 1
             });
-            if let Some((_, lines, rows)) = tables.get_mut(place) {
-                lines.push_str(&entry.line);
-                lines.push('\n');
+            if let Some((_, lines, rows)) = tables.get_mut(index) {
+                lines.extend([&*item.line, "\n"]);
                 *rows += 1;
             }
         }
         tables
     }
 
-    /// One JSON array.
-    pub(crate) fn array(&self) -> String {
-        let bytes = self.entries.iter().map(|entry| entry.line.len() + 1).sum::<usize>() + 2;
-        let mut body = String::with_capacity(bytes);
-        for (index, entry) in self.entries.iter().enumerate() {
-            body.push(if index == 0 { '[' } else { ',' });
-            body.push_str(&entry.line);
-        }
-        body.push(']');
-        body
-    }
-
-    /// Two halves in order; the batch itself where it has one item.
-    pub(crate) fn split(mut self) -> Result<(Self, Self), Self> {
-        if self.entries.len() < 2 {
+    /// Returns two halves in order, or the batch itself if it has one item.
+    pub(super) fn split(mut self) -> Result<(Self, Self), Self> {
+        if self.items.len() < 2 {
             return Err(self);
         }
-        let second = self.entries.split_off(self.entries.len() / 2);
-        let second = Self { content: self.content, entries: second };
+        let second = self.items.split_off(self.items.len() / 2);
+        let second = Self { kind: self.kind, items: second };
         Ok((self, second))
     }
 }

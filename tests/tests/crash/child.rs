@@ -7,7 +7,9 @@ use std::time::Duration;
 use sensor_user::base::clock::{Clock, SystemClock};
 use sensor_user::base::counters::Stats;
 use sensor_user::deliver::spool::SpoolConfig;
-use sensor_user::deliver::{Deliverer, Delivery, HttpConfig, Outbox, Pace, SinkConfig, SinkKind};
+use sensor_user::deliver::{
+    Deliverer, Delivery, HttpConfig, Outbox, RetryPolicy, SinkConfig, SinkKind,
+};
 use sensor_user::pipeline::Detection;
 
 use super::events;
@@ -66,9 +68,9 @@ fn start(folder: &Path, url: &str) -> (Outbox, Deliverer, Detection) {
         ..SinkConfig::new("collector".to_owned(), kind)
     };
     let spool = SpoolConfig { segment_bytes: 64 << 10, ..SpoolConfig::USUAL };
-    let pace =
-        Pace { retry_first: Duration::from_millis(2), retry_most: Duration::from_millis(20) };
-    let delivery = Delivery { sinks: &[sink], folder: &folder.join("spool"), spool: &spool, pace };
+    let retry =
+        RetryPolicy { retry_first: Duration::from_millis(2), retry_max: Duration::from_millis(20) };
+    let delivery = Delivery { sinks: &[sink], folder: &folder.join("spool"), spool: &spool, retry };
     let (clock, stats): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Arc::<Stats>::default());
     let (outbox, deliverer, recovered) = Deliverer::start(delivery, &stats, &clock).unwrap();
     let mut detection = events::detection();

@@ -78,7 +78,7 @@ fn a_full_device_is_one_clear_error_and_delays_no_other_sink() {
     let RunningSinks { runtime, deliverer, spool: _spool, .. } = running;
     let left = runtime.block_on(deliverer.drain(Duration::from_millis(100)));
     assert_eq!(left, [Leftover { sink: "dev-full".to_owned(), alerts: 3, rows: 0 }]);
-    let lines = captured_logs("delivery failed; tried again sink=\"dev-full\"");
+    let lines = captured_logs("delivery failed; will be retried sink=\"dev-full\"");
     let error = "error=write /dev/full: No space left on device; free space ";
     assert!(lines.len() == 1 && lines[0].contains(error), "{:?}", captured_logs("dev-full"));
 }
@@ -108,7 +108,7 @@ fn a_file_system_that_was_full_receives_every_line_once() {
     let (value, left) = running.drain();
     assert_eq!((value("alerts_delivered"), left.len()), (8, 0));
     assert_eq!(whole(std::fs::read_to_string(&path).unwrap()), ids);
-    let lines = captured_logs("delivery failed; tried again sink=\"tmpfs\"");
+    let lines = captured_logs("delivery failed; will be retried sink=\"tmpfs\"");
     assert!(lines.len() == 1 && lines[0].contains("No space left on device; free space "));
 }
 

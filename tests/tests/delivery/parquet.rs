@@ -93,5 +93,5 @@ fn unwritable_rows_are_logged_and_counted_without_delay_for_other_sinks() {
     let lines = captured_logs("sink=\"blocked\"");
     let error = format!("write {}", folder.display());
     assert!(lines.iter().any(|line| line.contains(&error)), "{lines:?}");
-    assert!(lines.iter().any(|line| line.contains("not delivered before the end")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("undelivered rows dropped")), "{lines:?}");
 }

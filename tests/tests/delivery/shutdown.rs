@@ -40,7 +40,7 @@ fn shutdown_has_a_deadline_and_reports_undelivered_items() {
     assert_eq!(left, [Leftover { sink: "late".to_owned(), alerts: 3, rows: 1 }]);
     assert_eq!(stats.rows_dropped_shutdown.value(), 1);
     assert_eq!((stats.alerts_delivered.value(), stats.rows_delivered.value()), (3, 1));
-    assert_eq!(captured_logs("rows are not delivered before the end sink=\"late\"").len(), 1);
+    assert_eq!(captured_logs("undelivered rows dropped sink=\"late\"").len(), 1);
     assert_eq!(
         captured_logs("alerts are kept in the spool for the next start sink=\"late\"").len(),
         1

@@ -29,7 +29,7 @@ fn raise_all(running: &RunningSinks) {
     running.outbox.alerts(items::alerts(), None);
     running.outbox.rows(items::rows());
     for event in items::events() {
-        running.outbox.notice(event);
+        running.outbox.agent_event(event);
     }
 }
 

@@ -139,7 +139,9 @@ fn a_missing_stream_is_reported_and_alerts_wait() {
     let Some(nats) = server("") else { return };
     let running = start(&[sink(NatsConfig { create_stream: None, ..config(&nats) })]);
     running.outbox.alerts(vec![sample_alert("a0")], None);
-    let logged = || sensor_tests::captured_logs("no stream takes netsensor.>; make one, or set");
+    let logged = || {
+        sensor_tests::captured_logs("no stream has the subjects netsensor.>; create one, or set")
+    };
     wait_until("the error", || !logged().is_empty());
     let reader = Reader::connect(&nats, ConnectOptions::new());
     let made = reader.context.create_stream(stream::Config {

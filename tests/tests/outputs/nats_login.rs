@@ -151,7 +151,8 @@ fn a_missing_login_and_missing_permissions_are_reported() {
     let Some(nats) = server(more) else { return };
     let running = start(&[sink("nats-nobody", config(&nats))]);
     running.alerts(&["a0"]);
-    let error = "the server asks who publishes; set user and password, token, nkey or credentials";
+    let error =
+        "the server requires credentials; set user and password, token, nkey or credentials";
     wait_for_log(&running, "nats-nobody", error);
     drop(running);
     let secret_file = SecretFile::with("pw");

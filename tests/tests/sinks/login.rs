@@ -44,7 +44,7 @@ fn a_replaced_secret_applies_without_a_restart() {
     assert_eq!((value("alerts_delivered"), value("alerts_discarded_rejected")), (1, 0));
     assert_eq!(left, []);
     let log = captured_logs("sink=\"rotated\"").join("\n");
-    let hint = "the answer is 401: who are you; check user, password, token and certificate";
+    let hint = "status 401: who are you; check user, password, token and certificate";
     assert!(log.contains(hint) && !log.contains("hunter2"), "{log}");
 }
 
@@ -93,6 +93,6 @@ fn the_query_of_a_url_is_not_logged() {
     running.alerts(&["a0"]);
     assert_eq!(collector.wait_for_requests(2)[0].query, "key=hunter2");
     let log = captured_logs("sink=\"queried\"").join("\n");
-    assert!(log.contains("/alerts: the answer is 500") && !log.contains("hunter2"), "{log}");
+    assert!(log.contains("/alerts: status 500") && !log.contains("hunter2"), "{log}");
     drop(running.drain());
 }

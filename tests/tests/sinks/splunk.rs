@@ -209,7 +209,7 @@ fn collector_errors_are_reported_and_retried() {
     let invalid = (403, "{\"text\":\"Invalid token\",\"code\":4}");
     for (name, events, health, error, checks_health) in [
         ("busy", busy, full, "the server is busy: its queues are full", false),
-        ("gateway", html, full, "queues are full…; the collector is not well", true),
+        ("gateway", html, full, "queues are full…; the collector is unhealthy", true),
         ("gateway-only", html, healthy, "503: <html>no server is available</html>", true),
         ("token", invalid, healthy, "Invalid token…; check token", false),
     ] {

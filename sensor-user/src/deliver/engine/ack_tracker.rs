@@ -1,53 +1,52 @@
-//! `Place`: how far a sink's alerts are settled, where several batches are under way at once.
+//! `AckTracker`: the position up to which a sink has acknowledged alerts, with several batches in
+//! flight.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-/// Alerts that were taken out of the spool and are not settled: as many as are under way or to be
-/// sent again.
+/// Alerts that were read from the spool and are not acknowledged: those in flight or to be retried.
 #[derive(Debug, Default)]
-pub(crate) struct Place {
-    /// With their times.
-    open: BTreeMap<u64, Timestamp>,
-    /// After the last one that was taken out.
+pub(super) struct AckTracker {
+    /// Times by sequence number.
+    pending: BTreeMap<u64, Timestamp>,
     end: u64,
 }
 
-impl Place {
-    /// An alert of this time was taken out; sequences ascend.
-    pub(crate) fn took(&mut self, sequence: u64, time: Timestamp) {
-        self.open.insert(sequence, time);
+impl AckTracker {
+    /// Adds an alert that was read; sequence numbers ascend.
+    pub(super) fn add(&mut self, sequence: u64, time: Timestamp) {
+        self.pending.insert(sequence, time);
         self.end = self.end.max(sequence.saturating_add(1));
     }
 
-    /// An alert is delivered or set aside.
-    pub(crate) fn settle(&mut self, sequence: u64) {
-        self.open.remove(&sequence);
+    /// Records that an alert is delivered or dead-lettered.
+    pub(super) fn acknowledge(&mut self, sequence: u64) {
+        self.pending.remove(&sequence);
     }
 
-    /// All before this are settled.
-    pub(crate) fn settled_before(&self) -> u64 {
-        self.open.first_key_value().map_or(self.end, |(first, _)| *first)
+    /// Sequence number before which all alerts are acknowledged.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.pending.first_key_value().map_or(self.end, |(first, _)| *first)
     }
 
-    /// Time of the first alert that is not settled.
-    pub(crate) fn oldest(&self) -> Option<Timestamp> {
-        self.open.first_key_value().map(|(_, time)| *time)
+    /// Time of the first alert that is not acknowledged.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.pending.first_key_value().map(|(_, time)| *time)
     }
 
-    /// Alerts that are not settled.
-    pub(crate) fn open(&self) -> u64 {
-        self.open.len() as u64
+    /// Number of alerts that are not acknowledged.
+    pub(super) fn len(&self) -> u64 {
+        self.pending.len() as u64
     }
 
-    /// After the last one that was taken out.
-    pub(crate) const fn end(&self) -> u64 {
+    /// Sequence number after the last alert that was read.
+    pub(super) const fn end(&self) -> u64 {
         self.end
     }
 
-    pub(crate) fn is_settled(&self) -> bool {
-        self.open.is_empty()
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
     }
 }
 
@@ -55,20 +54,20 @@ impl Place {
 mod tests {
     use jiff::Timestamp;
 
-    use super::Place;
+    use super::AckTracker;
 
     #[test]
-    fn the_first_open_one_holds_the_place() {
-        let mut place = Place::default();
-        assert_eq!((place.settled_before(), place.is_settled()), (0, true));
-        assert_eq!(place.oldest(), None);
+    fn the_first_pending_alert_holds_the_position() {
+        let mut acks = AckTracker::default();
+        assert_eq!((acks.acknowledged(), acks.is_empty()), (0, true));
+        assert_eq!(acks.oldest(), None);
         let at = |sequence: u64| Timestamp::from_second(sequence.cast_signed()).unwrap();
-        (5..9).for_each(|sequence| place.took(sequence, at(sequence)));
-        assert_eq!(place.oldest(), Some(at(5)));
-        for (settled, before) in [(6, 5), (5, 7), (8, 7), (7, 9)] {
-            place.settle(settled);
-            assert_eq!(place.settled_before(), before, "{settled}");
+        (5..9).for_each(|sequence| acks.add(sequence, at(sequence)));
+        assert_eq!(acks.oldest(), Some(at(5)));
+        for (acknowledged, before) in [(6, 5), (5, 7), (8, 7), (7, 9)] {
+            acks.acknowledge(acknowledged);
+            assert_eq!(acks.acknowledged(), before, "{acknowledged}");
         }
-        assert!(place.is_settled());
+        assert!(acks.is_empty());
     }
 }

@@ -1,63 +1,79 @@
-//! The wait before a batch is tried again.
+//! Delays before a batch is retried.
 
 use std::time::Duration;
 
-/// Exponential backoff with jitter: attempt n waits `first` * 2^n, at most `most`, and of that a
-/// random part between one half and all, so that many hosts do not come back at once.
+/// Delays of retries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Delay before the first retry; doubled after each further failure.
+    pub retry_first: Duration,
+    /// Maximum delay.
+    pub retry_max: Duration,
+}
+
+impl RetryPolicy {
+    /// 250 ms to 60 s.
+    pub const DEFAULT: Self =
+        Self { retry_first: Duration::from_millis(250), retry_max: Duration::from_mins(1) };
+}
+
+/// Longer values of `Retry-After` are limited to this.
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
+
+/// Exponential backoff with jitter: the delay doubles up to its maximum, of which a random part
+/// between one half and all is used, so that many hosts do not retry at once.
 #[derive(Debug)]
-pub(crate) struct Backoff {
-    first: Duration,
-    most: Duration,
+pub(super) struct Backoff {
+    policy: RetryPolicy,
     attempts: u32,
 }
 
 impl Backoff {
-    pub(crate) const fn new(first: Duration, most: Duration) -> Self {
-        Self { first, most, attempts: 0 }
+    pub(super) const fn new(policy: RetryPolicy) -> Self {
+        Self { policy, attempts: 0 }
     }
 
-    /// The next wait; `asked` is the other side's `Retry-After`, which is kept in full (bounded by
-    /// `MOST_ASKED`).
-    pub(crate) fn next(&mut self, asked: Option<Duration>) -> Duration {
+    /// Next delay: at least `retry_after`, the request of the receiver (up to an hour).
+    pub(super) fn next(&mut self, retry_after: Option<Duration>) -> Duration {
         let doubled = 1_u32.checked_shl(self.attempts).unwrap_or(u32::MAX);
         self.attempts = (self.attempts + 1).min(31);
-        let full = self.first.saturating_mul(doubled).min(self.most);
+        let full = self.policy.retry_first.saturating_mul(doubled).min(self.policy.retry_max);
         let jittered = full.mul_f64(0.5 + fastrand::f64() / 2.0);
-        asked.map_or(jittered, |asked| jittered.max(asked.min(MOST_ASKED)))
+        jittered.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
     }
 
-    /// After a success.
-    pub(crate) const fn reset(&mut self) {
+    /// Starts again at the first delay, after a success.
+    pub(super) const fn reset(&mut self) {
         self.attempts = 0;
     }
 }
 
-/// A `Retry-After` beyond this is not believed.
-const MOST_ASKED: Duration = Duration::from_hours(1);
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use super::*;
 
-    use super::{Backoff, MOST_ASKED};
+    fn backoff(first: u64, max: u64) -> Backoff {
+        let [retry_first, retry_max] = [first, max].map(Duration::from_millis);
+        Backoff::new(RetryPolicy { retry_first, retry_max })
+    }
 
     #[test]
-    fn waits_double_up_to_the_limit_within_the_jitter() {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+    fn delays_double_up_to_the_limit_within_the_jitter() {
+        let mut backoff = backoff(100, 1000);
         for full in [100, 200, 400, 800, 1000, 1000] {
-            let wait = backoff.next(None);
+            let delay = backoff.next(None);
             let full = Duration::from_millis(full);
-            assert!(wait >= full / 2 && wait <= full, "{wait:?} of {full:?}");
+            assert!(delay >= full / 2 && delay <= full, "{delay:?} of {full:?}");
         }
         backoff.reset();
         assert!(backoff.next(None) <= Duration::from_millis(100));
     }
 
     #[test]
-    fn the_wait_that_was_asked_for_is_kept_within_reason() {
-        let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));
+    fn retry_after_is_respected_up_to_its_limit() {
+        let mut backoff = backoff(1, 1);
         assert_eq!(backoff.next(Some(Duration::from_secs(7))), Duration::from_secs(7));
-        assert_eq!(backoff.next(Some(Duration::MAX)), MOST_ASKED);
+        assert_eq!(backoff.next(Some(Duration::MAX)), RETRY_AFTER_MAX);
         for _ in 0..100 {
             assert!(backoff.next(None) <= Duration::from_millis(1), "the shift does not overflow");
         }

@@ -1,42 +1,41 @@
-//! `Delays`: how long alerts were under way, from the connection to the other side's answer.
+//! `LatencyHistogram`: time from a connection to the delivery of its alert.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A histogram of delays; only grows.
+/// Histogram of delivery latencies; only grows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Delays {
-    /// How many were in each class, of [`Self::BOUNDS`] and beyond.
-    classes: [u64; 13],
-    /// All delays together, microseconds.
+pub struct LatencyHistogram {
+    /// Counts for each of [`Self::BOUNDS`], and for higher latencies.
+    #[serde(rename = "Classes")]
+    counts: [u64; 13],
     sum_micros: u64,
 }
 
-impl Delays {
-    /// The longest delay of each class but the last, seconds: what a healthy sink takes, what a batch
-    /// and a retry add, what an outage does.
+impl LatencyHistogram {
+    /// Upper bounds of the buckets except the last, seconds: those of a healthy sink, of batching and
+    /// a retry, and of an outage.
     pub const BOUNDS: [f64; 12] =
         [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0, 86_400.0];
 
-    /// Counts one.
-    pub(crate) fn add(&mut self, delay: Duration) {
-        let seconds = delay.as_secs_f64();
-        let class = Self::BOUNDS.iter().take_while(|bound| seconds > **bound).count();
-        if let Some(count) = self.classes.get_mut(class) {
+    pub(super) fn record(&mut self, latency: Duration) {
+        let seconds = latency.as_secs_f64();
+        let bucket = Self::BOUNDS.iter().take_while(|bound| seconds > **bound).count();
+        if let Some(count) = self.counts.get_mut(bucket) {
             *count = count.saturating_add(1);
         }
-        let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.sum_micros = self.sum_micros.saturating_add(micros);
     }
 
-    /// How many were in each class.
-    pub fn classes(&self) -> &[u64] {
-        &self.classes
+    /// Number of latencies in each bucket, not cumulative.
+    pub fn counts(&self) -> &[u64] {
+        &self.counts
     }
 
-    /// All delays together.
+    /// Sum of all latencies.
     pub fn sum(&self) -> Duration {
         Duration::from_micros(self.sum_micros)
     }
@@ -47,14 +46,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_delay_is_in_the_first_class_whose_bound_it_does_not_pass() {
-        let mut delays = Delays::default();
+    fn a_latency_is_in_the_first_bucket_whose_bound_it_does_not_exceed() {
+        let mut histogram = LatencyHistogram::default();
         for micros in [0, 10_000, 10_001, 86_400_000_000, 86_400_000_001] {
-            delays.add(Duration::from_micros(micros));
+            histogram.record(Duration::from_micros(micros));
         }
-        assert_eq!(delays.classes(), [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
-        assert_eq!(delays.sum(), Duration::from_micros(172_800_020_002));
-        let text = serde_json::to_string(&delays).unwrap();
-        assert_eq!(serde_json::from_str::<Delays>(&text).unwrap(), delays);
+        assert_eq!(histogram.counts(), [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(histogram.sum(), Duration::from_micros(172_800_020_002));
+        let text = serde_json::to_string(&histogram).unwrap();
+        assert_eq!(serde_json::from_str::<LatencyHistogram>(&text).unwrap(), histogram);
     }
 }

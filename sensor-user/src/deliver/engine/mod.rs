@@ -1,12 +1,18 @@
-//! The delivery engine: per-sink task, queues, retry, acknowledgement.
+//! The delivery engine: one task per sink with its queues, retries and acknowledgements.
 
-pub mod ack_tracker;
-pub mod backoff;
-pub mod handle;
-pub mod latency_histogram;
-pub mod outbox;
-pub mod retry_queue;
-pub mod row_queue;
-pub mod sink_status;
-pub mod supervisor;
-pub mod task;
+mod ack_tracker;
+mod backoff;
+mod latency_histogram;
+mod outbox;
+mod retry_queue;
+mod row_queue;
+mod sink_handle;
+mod sink_health;
+mod sink_task;
+mod supervisor;
+
+pub use backoff::RetryPolicy;
+pub use latency_histogram::LatencyHistogram;
+pub use outbox::Outbox;
+pub use sink_health::SinkReport;
+pub use supervisor::{Deliverer, Delivery, Leftover, Reloaded, StartError};

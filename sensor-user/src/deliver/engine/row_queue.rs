@@ -1,55 +1,59 @@
-//! `RowQueue`: rows and notices that wait for a sink, gathered into batches.
+//! `RowQueue`: rows and agent events that wait for a sink, gathered into batches.
 
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::deliver::batch::Entry;
+use crate::deliver::SinkConfig;
+use crate::deliver::batch::BatchItem;
 use crate::deliver::format::Format;
 use crate::deliver::item::Item;
 
-/// The receiving end of a bounded queue, and the next batch in the making.
+/// Receiver of a bounded queue, with the next batch.
 #[derive(Debug)]
-pub(crate) struct RowQueue {
+pub(super) struct RowQueue {
     incoming: mpsc::Receiver<Item>,
-    gathered: Vec<Entry>,
-    bytes: usize,
-    /// When `gathered` goes out even if it is not full; set while it is not empty.
-    due: Option<Instant>,
+    batch: Vec<BatchItem>,
+    batch_bytes: usize,
+    /// Time at which an incomplete batch is returned; set while the batch is not empty.
+    deadline: Option<Instant>,
     wait: Duration,
-    most: usize,
-    most_bytes: usize,
+    items_max: usize,
+    bytes_max: usize,
     format: Format,
 }
 
 impl RowQueue {
-    pub(crate) fn new(
-        incoming: mpsc::Receiver<Item>,
-        wait: Duration,
-        (most, most_bytes): (usize, usize),
-        format: Format,
-    ) -> Self {
-        let (gathered, bytes, due) = (Vec::new(), 0, None);
-        Self { incoming, gathered, bytes, due, wait, most, most_bytes, format }
+    pub(super) fn new(incoming: mpsc::Receiver<Item>, config: &SinkConfig) -> Self {
+        Self {
+            incoming,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            deadline: None,
+            wait: config.batch_wait,
+            items_max: config.batch.max(1),
+            bytes_max: config.batch_bytes.max(1),
+            format: config.format,
+        }
     }
 
-    /// Waits for a batch: a full one, one that is due, or at the end the rest. `None` when no more
-    /// items come and none are left. May be dropped while it waits; nothing is lost then.
-    pub(crate) async fn next(&mut self) -> Option<Vec<Entry>> {
+    /// Waits for a batch: complete, at its deadline, or the rest of a closed queue. Returns `None`
+    /// once the queue is closed and empty. Dropping the future loses no item.
+    pub(super) async fn next(&mut self) -> Option<Vec<BatchItem>> {
         loop {
-            if self.gathered.len() >= self.most || self.bytes >= self.most_bytes {
+            if self.batch.len() >= self.items_max || self.batch_bytes >= self.bytes_max {
                 return Some(self.take());
             }
-            let due = self.due.unwrap_or_else(Instant::now);
+            let deadline = self.deadline.unwrap_or_else(Instant::now);
             tokio::select! {
                 biased;
                 item = self.incoming.recv() => match item {
                     Some(item) => self.add(item),
-                    None if self.gathered.is_empty() => return None,
+                    None if self.batch.is_empty() => return None,
                     None => return Some(self.take()),
                 },
-                () = tokio::time::sleep_until(due), if self.due.is_some() => {
+                () = tokio::time::sleep_until(deadline), if self.deadline.is_some() => {
                     return Some(self.take());
                 }
             }
@@ -58,25 +62,25 @@ impl RowQueue {
 
     fn add(&mut self, item: Item) {
         let line = self.format.line(&item);
-        self.bytes = self.bytes.saturating_add(line.len());
-        self.gathered.push(Entry::new(item, 0, line));
-        self.due.get_or_insert_with(|| Instant::now() + self.wait);
+        self.batch_bytes = self.batch_bytes.saturating_add(line.len());
+        self.batch.push(BatchItem::new(item, 0, line));
+        self.deadline.get_or_insert_with(|| Instant::now() + self.wait);
     }
 
-    fn take(&mut self) -> Vec<Entry> {
-        self.due = None;
-        self.bytes = 0;
-        std::mem::take(&mut self.gathered)
+    fn take(&mut self) -> Vec<BatchItem> {
+        self.deadline = None;
+        self.batch_bytes = 0;
+        std::mem::take(&mut self.batch)
     }
 
-    /// No more items come; those in the queue still do.
-    pub(crate) fn close(&mut self) {
+    /// Accepts no more items; those in the queue are still returned.
+    pub(super) fn close(&mut self) {
         self.incoming.close();
     }
 
-    /// Forgets what waits; how many items that were.
-    pub(crate) fn forget(&mut self) -> u64 {
-        self.incoming.close();
+    /// Closes the queue and drops all items. Returns their number.
+    pub(super) fn clear(&mut self) -> u64 {
+        self.close();
         let mut items = self.take().len() as u64;
         while self.incoming.try_recv().is_ok() {
             items += 1;

@@ -1,198 +1,198 @@
-//! `Deliverer`: runs the sinks, a task each, behind the spool.
+//! `Deliverer`: supervises the sinks behind the spool, one task each.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::handle::{Common, Leaving, Running};
-use super::outbox::{Leftover, Outbox, Pace};
+use super::backoff::RetryPolicy;
+use super::outbox::Outbox;
+use super::sink_handle::{DeliveryContext, DrainingSink, SinkHandle};
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
-use crate::deliver::sinks::Transport;
 use crate::deliver::spool::{DeadLetters, RecoveredState, Spool, SpoolConfig, SpoolError};
-use crate::deliver::{DeliverError, SinkConfig};
+use crate::deliver::{DeliverError, SinkConfig, sinks};
 
-/// How long the last write of the spool may take.
+/// Time limit of the last write of the spool.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// How delivery is set up.
+/// Configuration of delivery.
 #[derive(Debug, Clone, Copy)]
 pub struct Delivery<'d> {
-    /// Where alerts and rows go, with unique names.
+    /// Sinks with unique names.
     pub sinks: &'d [SinkConfig],
-    /// Folder of the spool.
+    /// Directory of the spool.
     pub folder: &'d Path,
-    /// How much the spool holds.
+    /// Limits of the spool.
     pub spool: &'d SpoolConfig,
-    /// Waits.
-    pub pace: Pace,
+    /// Delays of retries.
+    pub retry: RetryPolicy,
 }
 
-/// Runs the sinks: one task each.
+/// Supervisor of the sinks.
 #[derive(Debug)]
 pub struct Deliverer {
-    sinks: Vec<Running>,
-    /// Sinks that are not configured any more, on their way out.
-    leaving: Vec<Leaving>,
-    common: Common,
+    sinks: Vec<SinkHandle>,
+    /// Sinks that were removed from the configuration.
+    draining: Vec<DrainingSink>,
+    context: DeliveryContext,
     outbox: Outbox,
 }
 
-/// What another configuration came to.
+/// Changes of a reload.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reloaded {
-    /// Sinks that are new.
+    /// Number of new sinks.
     pub added: usize,
-    /// Sinks that are configured otherwise.
+    /// Number of sinks with other settings.
     pub changed: usize,
-    /// Sinks that are there no more.
+    /// Number of removed sinks.
     pub removed: usize,
 }
 
-/// Why delivery cannot begin.
+/// Undelivered items of a sink at shutdown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// Name of the sink.
+    pub sink: String,
+    /// Number of alerts: they stay in the spool for the next start.
+    pub alerts: u64,
+    /// Number of rows: they are dropped.
+    pub rows: u64,
+}
+
+/// Error at the start of delivery, or at a reload.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The spool cannot be opened.
     #[error("open the spool")]
     Spool(#[source] SpoolError),
-    /// A sink takes alerts, and there is no spool.
+    /// A sink receives alerts, and there is no spool.
     #[error(
         "sink {name}: takes alerts, and no sink did when the agent was started; restart the agent"
     )]
     NoSpool {
-        /// Which.
+        /// Name of the sink.
         name: String,
     },
-    /// A sink cannot be made.
+    /// A sink cannot be created.
     #[error("sink {name}")]
     Sink {
-        /// Which.
+        /// Name of the sink.
         name: String,
-        /// Why.
+        /// Error of the sink.
         #[source]
         source: DeliverError,
     },
 }
 
 impl Deliverer {
-    /// Opens the spool and starts a task for each sink; must be called on a tokio runtime. Also gives
-    /// what the spool has of an earlier run.
+    /// Opens the spool and starts a task for each sink; must be called in a tokio runtime. Also
+    /// returns the state in the spool of an earlier run.
     ///
-    /// A write to standard output that nobody reads blocks a thread of the runtime's: end the
-    /// runtime with `shutdown_timeout` or `shutdown_background`, not by dropping it.
+    /// A write to standard output that is never read blocks a thread of the runtime: end the runtime
+    /// with `shutdown_timeout` or `shutdown_background`, not by dropping it.
     pub fn start(
         delivery: Delivery<'_>,
         stats: &Arc<Stats>,
         clock: &Arc<dyn Clock>,
     ) -> Result<(Outbox, Self, RecoveredState), StartError> {
-        let takers = delivery.sinks.iter().filter(|sink| sink.alerts);
-        let takers: Vec<String> = takers.map(|sink| sink.name.clone()).collect();
-        let (spool, recovered) = if takers.is_empty() {
+        let names = delivery.sinks.iter().filter(|sink| sink.alerts).map(|sink| sink.name.clone());
+        let names: Vec<String> = names.collect();
+        let (spool, recovered) = if names.is_empty() {
             (None, RecoveredState::default())
         } else {
             let clock = Arc::clone(clock);
-            let opened = Spool::open(delivery.folder, delivery.spool, &takers, clock, stats);
+            let opened = Spool::open(delivery.folder, delivery.spool, &names, clock, stats);
             let (spool, recovered) = opened.map_err(StartError::Spool)?;
             (Some(spool), recovered)
         };
-        let stdout_closed = Arc::new(AtomicBool::new(false));
-        let outbox =
-            Outbox::new(Vec::new(), spool.clone(), Arc::clone(stats), Arc::clone(&stdout_closed));
-        let common = Common {
-            pace: delivery.pace,
+        let dead_letters = DeadLetters::new(delivery.folder, Arc::clone(clock), Arc::clone(stats));
+        let context = DeliveryContext {
+            retry: delivery.retry,
             stats: Arc::clone(stats),
             clock: Arc::clone(clock),
-            stdout_closed,
-            dead_letters: Arc::new(DeadLetters::new(
-                delivery.folder,
-                Arc::clone(clock),
-                Arc::clone(stats),
-            )),
+            stdout_closed: Arc::default(),
+            dead_letters: Arc::new(dead_letters),
             spool,
         };
-        let leaving = Vec::new();
-        let mut deliverer = Self { sinks: Vec::new(), leaving, common, outbox: outbox.clone() };
+        let stdout_closed = Arc::clone(&context.stdout_closed);
+        let outbox = Outbox::new(context.spool.clone(), Arc::clone(stats), stdout_closed);
+        let (sinks, draining) = (Vec::new(), Vec::new());
+        let mut deliverer = Self { sinks, draining, context, outbox: outbox.clone() };
         deliverer.reload(delivery.sinks, Duration::ZERO)?;
         Ok((outbox, deliverer, recovered))
     }
 
-    /// Goes on with other sinks. What is configured as before runs on; what is configured otherwise
-    /// ends, for `limit` at most, and begins again where it was; a new sink begins at the oldest
-    /// alert that is retained. Of a sink that is there no more, nothing is kept. Where one cannot be
-    /// made, nothing is changed.
+    /// Applies another configuration. Unchanged sinks continue. A changed sink is drained for at most
+    /// `limit`, and continues at its position. A new sink begins at the oldest retained alert. For a
+    /// removed sink nothing is retained. If a sink cannot be created, nothing is changed.
     pub fn reload(
         &mut self,
-        sinks: &[SinkConfig],
+        configs: &[SinkConfig],
         limit: Duration,
     ) -> Result<Reloaded, StartError> {
-        for config in sinks {
+        for config in configs {
             self.check(config)?;
         }
-        self.leaving.retain(|gone| !gone.task.is_finished());
-        for config in sinks {
-            if let Some(gone) = self.leaving.iter().find(|gone| gone.name == config.name) {
-                gone.returns();
+        self.draining.retain(|sink| !sink.task.is_finished());
+        for config in configs {
+            if let Some(sink) = self.draining.iter().find(|sink| sink.name == config.name) {
+                sink.retain_alerts();
             }
-            self.take_alerts(config)?;
+            self.update_cursor(config)?;
         }
         let deadline = Instant::now() + limit;
-        let (mut before, mut now) = (std::mem::take(&mut self.sinks), Vec::new());
-        let (old_lanes, mut lanes) = (self.outbox.lanes(), Vec::new());
+        let old = std::mem::take(&mut self.sinks).into_iter();
+        let mut old: BTreeMap<_, _> = old.map(|sink| (sink.config.name.clone(), sink)).collect();
         let mut reloaded = Reloaded::default();
-        for config in sinks {
-            let old = before.iter().position(|sink| sink.config.name == config.name);
-            let old = old.map(|at| before.swap_remove(at));
-            let lane = old_lanes.iter().find(|lane| lane.name == config.name);
-            match (old, lane) {
-                (Some(same), Some(lane)) if same.config == *config => {
-                    now.push(same);
-                    lanes.push(Arc::clone(lane));
+        for config in configs {
+            let sink = match old.remove(&config.name) {
+                Some(sink) if sink.config == *config => sink,
+                Some(sink) => {
+                    reloaded.changed += 1;
+                    let predecessor = sink.stop(deadline, &self.context.stats);
+                    SinkHandle::start(config, &self.context, Some(predecessor))
                 }
-                (old, _) => {
-                    let count =
-                        if old.is_some() { &mut reloaded.changed } else { &mut reloaded.added };
-                    *count += 1;
-                    let before = match old {
-                        Some(old) => Some(old.end(deadline, &self.common.stats)),
-                        None => self.returning(&config.name),
-                    };
-                    let (running, lane) = Running::start(config, &self.common, before);
-                    now.push(running);
-                    lanes.push(Arc::new(lane));
+                None => {
+                    reloaded.added += 1;
+                    let predecessor = self.take_draining(&config.name);
+                    SinkHandle::start(config, &self.context, predecessor)
                 }
-            }
+            };
+            self.sinks.push(sink);
         }
-        self.outbox.set_lanes(lanes);
-        reloaded.removed = before.len();
-        let leave = |gone| Leaving::start(gone, deadline, &self.common);
-        self.leaving.extend(before.into_iter().map(leave));
-        self.sinks = now;
+        let channels = self.sinks.iter().map(|sink| Arc::clone(&sink.channel)).collect();
+        self.outbox.set_channels(channels);
+        reloaded.removed = old.len();
+        let drain = |sink| DrainingSink::start(sink, deadline, &self.context);
+        self.draining.extend(old.into_values().map(drain));
         Ok(reloaded)
     }
 
-    /// The end of a sink of that name that was on its way out.
-    fn returning(&mut self, name: &str) -> Option<JoinHandle<()>> {
-        let at = self.leaving.iter().position(|gone| gone.name == name)?;
-        Some(self.leaving.swap_remove(at).task)
+    /// Task of a draining sink with this name.
+    fn take_draining(&mut self, name: &str) -> Option<JoinHandle<()>> {
+        let index = self.draining.iter().position(|sink| sink.name == name)?;
+        Some(self.draining.swap_remove(index).task)
     }
 
-    /// Whether a sink can be made.
+    /// Checks that a sink can be created.
     fn check(&self, config: &SinkConfig) -> Result<(), StartError> {
         let name = || config.name.clone();
-        if config.alerts && self.common.spool.is_none() {
+        let DeliveryContext { stats, clock, spool, .. } = &self.context;
+        if config.alerts && spool.is_none() {
             return Err(StartError::NoSpool { name: name() });
         }
-        let checked = Transport::check(&config.kind, &self.common.stats);
+        let checked = sinks::check(&config.kind, stats, clock);
         checked.map_err(|source| StartError::Sink { name: name(), source })
     }
 
-    /// Gives the sink a cursor where it has none, or takes it away.
-    fn take_alerts(&self, config: &SinkConfig) -> Result<(), StartError> {
-        let Some(spool) = &self.common.spool else { return Ok(()) };
+    /// Adds or removes the cursor of the sink in the spool.
+    fn update_cursor(&self, config: &SinkConfig) -> Result<(), StartError> {
+        let Some(spool) = &self.context.spool else { return Ok(()) };
         if !config.alerts {
             spool.remove_sink(&config.name);
             return Ok(());
@@ -200,44 +200,39 @@ impl Deliverer {
         spool.add_sink(&config.name).map_err(StartError::Spool)
     }
 
-    /// Ends the sinks: what waits is still sent, for `limit` at most, and alerts until some tries
-    /// have failed: those stay in the spool, for the next start. Rows that are left are dropped,
-    /// counted and logged. What was left is returned (empty: nothing was). Rows put into the outbox
-    /// after this call are refused and counted.
+    /// Drains and stops the sinks within `limit`. Sending of alerts ends earlier after a few failed
+    /// attempts: they stay in the spool for the next start. Undelivered rows are dropped, counted and
+    /// logged. Returns the undelivered items. Rows put into the outbox after this call are refused
+    /// and counted.
     pub async fn drain(mut self, limit: Duration) -> Vec<Leftover> {
         let deadline = Instant::now() + limit;
-        let mut is_kept = false;
-        let spool = self.common.spool.take();
+        let spool = self.context.spool.take();
+        let mut alerts_durable = false;
         if let Some(spool) = spool.clone() {
-            // What was put last is on disk before anybody is told that no more comes.
+            // The last alerts are on disk before the sinks are told to drain.
             let flushed = tokio::task::spawn_blocking(move || spool.flush(limit)).await;
-            is_kept = flushed.unwrap_or(false);
+            alerts_durable = flushed.unwrap_or(false);
         }
-        self.sinks.iter().for_each(|sink| sink.close(is_kept));
+        self.sinks.iter().for_each(|sink| sink.drain(alerts_durable));
         let mut left = Vec::new();
-        for sink in self.sinks {
-            let name = sink.config.name.clone();
-            let rows = sink.ended(deadline, &self.common.stats).await;
-            let status = spool.as_ref().map(Spool::status);
-            let its = status.iter().flat_map(|spool| &spool.sinks).find(|sink| sink.name == name);
-            let alerts = its.map_or(0, |sink| sink.waiting);
+        for handle in self.sinks {
+            let sink = handle.config.name.clone();
+            let rows = handle.join(deadline, &self.context.stats).await;
+            let cursors = spool.as_ref().map(Spool::status).into_iter().flat_map(|it| it.sinks);
+            let alerts = cursors.filter(|it| it.name == sink).map(|it| it.waiting).sum();
             if alerts > 0 {
-                tracing::warn!(
-                    sink = name,
-                    alerts,
-                    "alerts are kept in the spool for the next start"
-                );
+                tracing::warn!(sink, alerts, "alerts are kept in the spool for the next start");
             }
             if alerts + rows > 0 {
-                left.push(Leftover { sink: name, alerts, rows });
+                left.push(Leftover { sink, alerts, rows });
             }
         }
-        for Leaving { name, task, .. } in self.leaving {
-            let left = tokio::time::timeout_at(deadline, task).await;
-            tracing::debug!(sink = name, ?left, "sink removed");
+        for DrainingSink { name, task, .. } in self.draining {
+            let ended = tokio::time::timeout_at(deadline, task).await;
+            tracing::debug!(sink = name, ?ended, "sink removed");
         }
         if let Some(spool) = spool {
-            // And with it how far each sink has come.
+            // Also saves the position of each sink.
             let closed = tokio::task::spawn_blocking(move || spool.close(CLOSE_LIMIT)).await;
             tracing::debug!(?closed, "spool closed");
         }

@@ -1,4 +1,4 @@
-//! Whatever text an alert has, each format is one line that a reader of it understands.
+//! Each format is one line that its readers parse, whatever text an alert contains.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ fn line(format: Format, alert: &Alert) -> String {
     format.line(&Item::Alert(Arc::new(alert.clone())))
 }
 
-/// The seven fields of the header and the pairs, as a reader of the format takes them.
+/// Returns the seven fields of the header and the pairs, as a reader of the format parses them.
 fn read_cef(line: &str) -> (Vec<String>, BTreeMap<String, String>) {
     let mut header = vec![String::new()];
     let mut characters = line.chars();
@@ -50,7 +50,7 @@ fn read_cef(line: &str) -> (Vec<String>, BTreeMap<String, String>) {
     }
     header.pop();
     let extension: String = characters.collect();
-    // A key stands before each `=` that is not escaped, behind a space or at the beginning.
+    // A key is before each `=` that is not escaped, after a space or at the beginning.
     let (mut pairs, mut escaped, mut keys) = (BTreeMap::new(), false, Vec::new());
     for (at, character) in extension.char_indices() {
         if character == '=' && !escaped {
@@ -117,7 +117,7 @@ fn cef_is_read_back_as_it_was() {
 }
 
 #[test]
-fn cef_has_fields_of_their_own_for_the_addresses_of_ipv6_and_the_called_process() {
+fn cef_has_separate_fields_for_ipv6_addresses_and_the_accepting_process() {
     let mut alert = alert();
     alert.alert_kind = AlertKind::Summary;
     alert.direction = "inbound".into();
@@ -158,17 +158,17 @@ fn ten_thousand_names_and_long_text_stay_bounded() {
 }
 
 #[test]
-fn what_has_no_words_in_cef_stays_native() {
+fn rows_stay_native_in_cef() {
     let item = Item::Row(Arc::new(TableRow::Connection(Box::<ConnectionRow>::default())));
     assert_eq!(Format::Cef.line(&item), Format::Native.line(&item));
 }
 
 #[test]
-fn the_words_of_a_configuration_name_all_formats() {
+fn configuration_words_cover_all_formats() {
     assert_eq!(Format::ALL.map(Format::as_str), Format::WORDS);
 }
 
-/// Text as an attacker would choose it: names of processes and hosts are theirs.
+/// Text that an attacker may choose: names of processes and hosts.
 fn hostile() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         Just("\n".to_owned()),

@@ -1,63 +1,66 @@
-//! The http sink: one POST a batch.
+//! The sink `http`: one POST per batch.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use reqwest::Url;
 
-use super::http_post::{Post, Poster, ServerConfig};
+use super::Sink;
+use super::http_client::{ServerConfig, SinkClient, SinkRequest};
 use crate::base::clock::Clock;
 use crate::deliver::DeliverError;
-use crate::deliver::batch::{Batch, Sent};
+use crate::deliver::batch::{Batch, SendOutcome};
 
-/// Posts to one URL.
-#[derive(Debug)]
-pub(crate) struct HttpSink {
-    poster: Poster,
-    url: Url,
-    lines: bool,
-}
-
-/// `kind = "http"`.
+/// Settings of `kind = "http"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
-    /// Where to post.
+    /// URL of the requests.
     pub url: Url,
     /// `application/x-ndjson` lines instead of one array.
     pub lines: bool,
-    /// How it is reached.
+    /// Access to the server.
     pub server: Box<ServerConfig>,
 }
 
 impl HttpConfig {
-    /// Arrays to `url`.
+    /// JSON arrays to `url`.
     pub fn new(url: Url) -> Self {
         Self { url, lines: false, server: Box::new(ServerConfig::new(false)) }
     }
 }
 
-impl HttpSink {
-    pub(crate) fn new(config: &HttpConfig) -> Self {
-        let poster = Poster::new(&config.server);
-        Self { poster, url: config.url.clone(), lines: config.lines }
-    }
+/// Posts to one URL.
+#[derive(Debug)]
+pub(super) struct HttpSink {
+    client: SinkClient,
+    url: Url,
+    lines: bool,
+}
 
-    pub(crate) async fn send(
-        &self,
-        batch: &Batch,
-        clock: &dyn Clock,
-    ) -> Result<Sent, DeliverError> {
-        let (kind, body) = if self.lines {
+impl HttpSink {
+    pub(super) fn new(config: &HttpConfig, clock: &Arc<dyn Clock>) -> Self {
+        let client = SinkClient::new(&config.server, clock);
+        Self { client, url: config.url.clone(), lines: config.lines }
+    }
+}
+
+#[async_trait]
+impl Sink for HttpSink {
+    async fn send(&self, batch: &Batch) -> Result<SendOutcome, DeliverError> {
+        let (content_type, body) = if self.lines {
             ("application/x-ndjson", batch.lines())
         } else {
             ("application/json", batch.array())
         };
-        let post = Post::new(&self.url, kind, body.into_bytes())
-            .with("idempotency-key", &batch.idempotency_key());
-        let answer = self.poster.post(post, clock).await?;
-        if answer.is_success() {
-            return Ok(Sent::default());
+        let request = SinkRequest::post(&self.url, content_type, body.into_bytes())
+            .header("idempotency-key", &batch.idempotency_key());
+        let response = self.client.send(request).await?;
+        match response.status {
+            200..=299 => Ok(SendOutcome::default()),
+            401 | 403 if self.client.has_credentials() => {
+                Err(response.into_error("check user, password, token and certificate"))
+            }
+            _ => Err(response.into_error("")),
         }
-        if matches!(answer.status, 401 | 403) && self.poster.has_login() {
-            return Err(answer.held("check user, password, token and certificate"));
-        }
-        Err(answer.refusal())
     }
 }

@@ -1,29 +1,27 @@
-//! `Heard`: the last that the other side, or the client that speaks to it, said beside its answers.
+//! `LastError`: the last error that a server or its client reported outside of a response.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::escape::escaped;
 
-/// Characters of it that are kept.
-const MOST_KEPT: usize = 300;
+/// Maximum length of an error, characters.
+const TEXT_MAX: usize = 300;
 
-/// What was said last, escaped, and what to do about it.
+/// The last error, escaped, with advice for the operator.
 #[derive(Debug, Default)]
-pub(crate) struct Heard(Mutex<Option<String>>);
+pub(super) struct LastError(Mutex<Option<String>>);
 
-impl Heard {
-    /// Keeps what was `said`, with a `hint` of ours behind it.
-    pub(crate) fn note(&self, said: &str, hint: &str) {
-        *self.lock() = Some(format!("{}{hint}", escaped(said, MOST_KEPT)));
+impl LastError {
+    /// Replaces the last error by `error` with the suffix `hint`.
+    pub(super) fn set(&self, error: &str, hint: &str) {
+        *self.lock() = Some(format!("{}{hint}", escaped(error, TEXT_MAX)));
     }
 
-    /// What was said last.
-    pub(crate) fn last(&self) -> Option<String> {
+    pub(super) fn get(&self) -> Option<String> {
         self.lock().clone()
     }
 
-    /// Forgets what was said before.
-    pub(crate) fn clear(&self) {
+    pub(super) fn clear(&self) {
         *self.lock() = None;
     }
 

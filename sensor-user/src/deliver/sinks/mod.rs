@@ -1,119 +1,120 @@
-//! `Transport`: what a sink's kind does with a batch. One file a protocol; the engine (`sink.rs`)
-//! decides what is tried again, split or set aside, so a transport only sends once and says what
-//! came of it.
+//! Sinks: one folder per protocol, or one file for a small one, all with the same parts.
+//!
+//! - config: settings of the kind.
+//! - encode: items to the bytes of a request.
+//! - send (`mod.rs`): one request, or one write. The engine retries, splits and dead-letters.
+//! - response: the outcome of each item: delivered, retry or rejected.
+//!
+//! | sink            | config | encode             | send     | response     | further parts          |
+//! | --------------- | ------ | ------------------ | -------- | ------------ | ---------------------- |
+//! | `console`       | -      | `console.rs`       | stream   | -            | also the kind `stdout` |
+//! | `file`          | yes    | lines of the batch | file     | -            | `log_file`             |
+//! | `parquet`       | yes    | `schema::parquet`  | buffered | -            | `directory`            |
+//! | `http`          | yes    | `http.rs`          | HTTP     | `http.rs`    |                        |
+//! | `elasticsearch` | yes    | yes                | HTTP     | yes          |                        |
+//! | `otlp`          | yes    | yes                | HTTP     | yes          |                        |
+//! | `splunk`        | yes    | yes                | HTTP     | yes          | `ack`                  |
+//! | `azure`         | yes    | yes                | HTTP     | yes          | `token`                |
+//! | `syslog`        | yes    | yes                | TCP, TLS | -            | `connection`           |
+//! | `nats`          | yes    | yes                | client   | yes          |                        |
+//! | `kafka`         | yes    | `producer`         | client   | yes          | `client_log`           |
+//!
+//! The HTTP sinks share `http_client.rs`.
 
 pub(super) mod azure;
-pub(super) mod console;
 pub(super) mod elasticsearch;
 pub(super) mod file;
 pub(super) mod http;
-pub(super) mod http_post;
+pub(super) mod http_client;
 pub(super) mod kafka;
-pub(super) mod last_error;
 pub(super) mod nats;
 pub(super) mod otlp;
 pub(super) mod parquet;
 pub(super) mod splunk;
 pub(super) mod syslog;
 
+mod console;
+mod last_error;
+
+use std::fmt;
 use std::sync::Arc;
 
-use tokio::io::{Stderr, Stdout};
-use tokio::sync::Mutex;
+use async_trait::async_trait;
+use tokio::time::Instant;
 
-use super::batch::{Batch, Sent};
+use super::batch::{Batch, SendOutcome};
 use super::{DeliverError, SinkKind};
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
-use azure::AzureSink;
-use elasticsearch::ElasticsearchSink;
-use file::FileSink;
-use http::HttpSink;
-#[cfg(feature = "kafka")]
-use kafka::KafkaSink;
-use nats::NatsSink;
-use otlp::OtlpSink;
-use parquet::ParquetSink;
-use splunk::SplunkSink;
-use syslog::SyslogSink;
 
-/// Where a sink writes, opened as far as it is before the first batch. What is serial by its nature
-/// stands behind a lock; the rest takes several batches at once.
-#[derive(Debug)]
-pub(super) enum Transport {
-    Stdout(Mutex<Stdout>),
-    Console(Mutex<Stderr>),
-    File(Mutex<FileSink>),
-    Parquet(Mutex<Box<ParquetSink>>),
-    #[cfg(feature = "kafka")]
-    Kafka(Box<KafkaSink>),
-    Nats(Box<NatsSink>),
-    Http(Box<HttpSink>),
-    Azure(Box<AzureSink>),
-    Splunk(Box<SplunkSink>),
-    Elasticsearch(Box<ElasticsearchSink>),
-    Otlp(Box<OtlpSink>),
-    Syslog(Mutex<Box<SyslogSink>>),
+/// The sending part of a sink. One without serial state sends several batches concurrently.
+#[async_trait]
+pub(super) trait Sink: fmt::Debug + Send + Sync {
+    /// Sends the batch once.
+    async fn send(&self, batch: &Batch) -> Result<SendOutcome, DeliverError>;
+
+    /// The sink as one that buffers rows, if it does: the rows of a sent batch are not delivered
+    /// before they are flushed.
+    fn buffered(&self) -> Option<&dyn BufferedSink> {
+        None
+    }
 }
 
-impl Transport {
-    pub(super) fn new(kind: &SinkKind, stats: &Arc<Stats>) -> Result<Self, DeliverError> {
-        Ok(match kind {
-            SinkKind::Stdout => Self::Stdout(Mutex::new(tokio::io::stdout())),
-            SinkKind::Console => Self::Console(Mutex::new(tokio::io::stderr())),
-            SinkKind::File(config) => Self::File(Mutex::new(FileSink::new(config, stats))),
-            #[cfg(feature = "kafka")]
-            SinkKind::Kafka(config) => Self::Kafka(Box::new(KafkaSink::new(config))),
-            #[cfg(not(feature = "kafka"))]
-            SinkKind::Kafka(_) => return Err(DeliverError::NotBuiltIn("kafka")),
-            SinkKind::Nats(config) => Self::Nats(Box::new(NatsSink::new(config))),
-            SinkKind::Http(config) => Self::Http(Box::new(HttpSink::new(config))),
-            SinkKind::Azure(config) => Self::Azure(Box::new(AzureSink::new(config, stats)?)),
-            SinkKind::Splunk(config) => Self::Splunk(Box::new(SplunkSink::new(config))),
-            SinkKind::Elasticsearch(config) => {
-                Self::Elasticsearch(Box::new(ElasticsearchSink::new(config)))
-            }
-            SinkKind::Otlp(config) => Self::Otlp(Box::new(OtlpSink::new(config, stats))),
-            SinkKind::Syslog(config) => Self::Syslog(Mutex::new(Box::new(SyslogSink::new(config)))),
-            SinkKind::Parquet(config) => {
-                Self::Parquet(Mutex::new(Box::new(ParquetSink::new(config.clone(), stats))))
-            }
-        })
-    }
+/// A sink that gathers the rows of several batches before it writes them.
+#[async_trait]
+pub(super) trait BufferedSink: fmt::Debug + Send + Sync {
+    /// Time of the next flush.
+    async fn flush_at(&self) -> Option<Instant>;
 
-    /// Whether it can be made, without touching what another one may be writing to.
-    pub(super) fn check(kind: &SinkKind, stats: &Arc<Stats>) -> Result<(), DeliverError> {
-        match kind {
-            SinkKind::File(_) | SinkKind::Parquet(_) => Ok(()),
-            other => Self::new(other, stats).map(drop),
-        }
-    }
+    /// Writes the rows whose time has come, or all rows.
+    async fn flush(&self, all: bool) -> Result<(), DeliverError>;
 
-    /// Sends the batch once.
-    pub(super) async fn send(
-        &self,
-        batch: &Batch,
-        clock: &dyn Clock,
-    ) -> Result<Sent, DeliverError> {
-        match self {
-            Self::Stdout(out) => {
-                console::send(&mut *out.lock().await, "standard output", batch).await?;
-            }
-            Self::Console(out) => {
-                console::send(&mut *out.lock().await, "standard error", batch).await?;
-            }
-            Self::File(file) => file.lock().await.send(batch, clock).await?,
-            Self::Parquet(parquet) => parquet.lock().await.send(batch, clock).await?,
-            Self::Syslog(syslog) => syslog.lock().await.send(batch).await?,
-            #[cfg(feature = "kafka")]
-            Self::Kafka(kafka) => return kafka.send(batch).await,
-            Self::Nats(nats) => return nats.send(batch).await,
-            Self::Http(http) => return http.send(batch, clock).await,
-            Self::Azure(azure) => return azure.send(batch, clock).await,
-            Self::Splunk(splunk) => return splunk.send(batch, clock).await,
-            Self::Elasticsearch(elastic) => return elastic.send(batch, clock).await,
-            Self::Otlp(otlp) => return otlp.send(batch, clock).await,
+    /// Takes the numbers of rows written and refused since the last call.
+    async fn take_flushed(&self) -> FlushedRows;
+}
+
+/// Rows that left the buffer of a sink.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct FlushedRows {
+    pub(super) delivered: u64,
+    pub(super) rejected: u64,
+}
+
+/// Creates the sink of this kind.
+pub(super) fn create(
+    kind: &SinkKind,
+    stats: &Arc<Stats>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Box<dyn Sink>, DeliverError> {
+    Ok(match kind {
+        SinkKind::Stdout => Box::new(console::StreamSink::stdout()),
+        SinkKind::Console => Box::new(console::StreamSink::console()),
+        SinkKind::File(config) => Box::new(file::FileSink::new(config, stats, clock)),
+        SinkKind::Parquet(config) => Box::new(parquet::ParquetSink::new(config, stats, clock)),
+        SinkKind::Http(config) => Box::new(http::HttpSink::new(config, clock)),
+        #[cfg(feature = "kafka")]
+        SinkKind::Kafka(config) => Box::new(kafka::KafkaSink::new(config)),
+        #[cfg(not(feature = "kafka"))]
+        SinkKind::Kafka(_) => return Err(DeliverError::NotBuiltIn("kafka")),
+        SinkKind::Nats(config) => Box::new(nats::NatsSink::new(config)),
+        SinkKind::Azure(config) => Box::new(azure::AzureSink::new(config, stats, clock)),
+        SinkKind::Splunk(config) => Box::new(splunk::SplunkSink::new(config, clock)),
+        SinkKind::Elasticsearch(config) => {
+            Box::new(elasticsearch::ElasticsearchSink::new(config, clock))
         }
-        Ok(Sent::default())
+        SinkKind::Otlp(config) => Box::new(otlp::OtlpSink::new(config, stats, clock)),
+        SinkKind::Syslog(config) => Box::new(syslog::SyslogSink::new(config)),
+    })
+}
+
+/// Checks that the sink can be created. Leaves files alone, which another sink may still write to.
+pub(super) fn check(
+    kind: &SinkKind,
+    stats: &Arc<Stats>,
+    clock: &Arc<dyn Clock>,
+) -> Result<(), DeliverError> {
+    match kind {
+        SinkKind::File(_) | SinkKind::Parquet(_) => Ok(()),
+        other => create(other, stats, clock).map(drop),
     }
 }

@@ -8,14 +8,14 @@ use super::frame::{HEADER, SegmentHeader};
 use super::segment::{ActiveSegment, Segment};
 use super::writer::{Result, SpoolWriter};
 use crate::deliver::DeliverError;
-use crate::deliver::sinks::file::describe;
+use crate::deliver::error::write_error;
 
 impl SpoolWriter {
     pub(super) fn append(&mut self, frames: &[u8]) -> Result<()> {
         let max = self.segment_max();
         let Some(active) = &mut self.active else { return Ok(()) };
         if let Err(error) = active.append(frames, max) {
-            let error = describe(&self.shared.storage.path(&active.name), error);
+            let error = write_error(&self.shared.storage.path(&active.name), error);
             if active.truncate().is_err() {
                 self.abandon_active();
             }
@@ -54,7 +54,7 @@ impl SpoolWriter {
         let file = created.map_err(|error| {
             let removed = self.shared.storage.remove(&segment.name);
             tracing::trace!(is_removed = removed.is_ok(), "spool segment was not created");
-            describe(&self.path(&segment.name), error)
+            write_error(&self.path(&segment.name), error)
         })?;
         self.active = Some(ActiveSegment::new(file, segment.clone(), false));
         self.shared.index().segments.push_back(segment);
@@ -117,7 +117,7 @@ impl SpoolWriter {
 
     fn abandon_failed(&mut self, error: io::Error) -> DeliverError {
         let name = self.active.as_ref().map_or("", |active| active.name.as_str());
-        let error = describe(&self.path(name), error);
+        let error = write_error(&self.path(name), error);
         self.abandon_active();
         error
     }

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::recover::recover;
 use super::writer::{RETRY, Result, SpoolWriter};
-use crate::deliver::sinks::file::describe;
-use crate::deliver::{DeliverError, chain};
+use crate::deliver::DeliverError;
+use crate::deliver::error::write_error;
 
 /// Bytes of states that are kept.
 const STATES_MAX: usize = 8 << 20;
@@ -25,7 +25,7 @@ impl SpoolWriter {
         let error = format!(
             "{}; alerts are delivered from memory and would be lost by a restart; make room, or \
              make the folder writable",
-            chain(error)
+            error.log_text()
         );
         if let Some(count) = self.write_throttle.admit(1, now) {
             tracing::error!(count, %error, "spool cannot be written");
@@ -117,11 +117,11 @@ impl SpoolWriter {
             return Ok(());
         }
         let found = recover(&*self.shared.storage);
-        let found = found.map_err(|error| describe(&self.path(""), error))?;
+        let found = found.map_err(|error| write_error(&self.path(""), error))?;
         let (sequence, ordinal) = self.first_unwritten();
         if found.next.sequence > sequence || found.next.ordinal > ordinal {
             let reason = "it has later alerts than this run; restart the agent";
-            return Err(describe(&self.path(""), io::Error::other(reason)));
+            return Err(write_error(&self.path(""), io::Error::other(reason)));
         }
         found.count(&self.shared.stats);
         self.next.generation = found.next.generation;

@@ -25,7 +25,7 @@ use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use crate::base::log_throttle::LogThrottle;
 use crate::deliver::DeliverError;
-use crate::deliver::sinks::file::describe;
+use crate::deliver::error::write_error;
 use crate::pipeline::dedup::DedupState;
 
 /// Bytes that are written at once, about.
@@ -106,7 +106,7 @@ impl SpoolWriter {
         };
         let now = Instant::now();
         if let Some(error) = error {
-            writer.failed(&describe(&writer.path(""), error), now);
+            writer.failed(&write_error(&writer.path(""), error), now);
         } else {
             writer.reopen_last(&found);
             let taken = writer.shared.queue().take();
@@ -276,6 +276,6 @@ impl SpoolWriter {
         };
         // After an error the next call writes all of them.
         let saved = self.cursors.save(&*self.shared.storage, &all, &changed);
-        saved.map_err(|error| describe(&self.path(cursors::FILE), error))
+        saved.map_err(|error| write_error(&self.path(cursors::FILE), error))
     }
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::counters::counters;
 use super::process::ProcessMetrics;
 use super::text::{Buckets, FamilyKind, MetricsFormat, MetricsText};
-use crate::deliver::{Delays, SinkReport};
+use crate::deliver::{LatencyHistogram, SinkReport};
 use crate::schema::health::HealthState;
 use crate::telemetry::control::{FeedReport, StatusReport};
 
@@ -240,8 +240,9 @@ fn sinks(text: &mut MetricsText, sinks: &[SinkReport]) {
     let name = "netsensor_sink_alert_latency_seconds";
     let mut latencies = text.family(name, FamilyKind::Histogram, help);
     for sink in sinks {
-        let sum = sink.delays.sum().as_secs_f64();
-        let buckets = Buckets { bounds: &Delays::BOUNDS, counts: sink.delays.classes(), sum };
+        let sum = sink.latency.sum().as_secs_f64();
+        let buckets =
+            Buckets { bounds: &LatencyHistogram::BOUNDS, counts: sink.latency.counts(), sum };
         latencies.histogram(("sink", &sink.name), buckets);
     }
 }

@@ -1,5 +1,5 @@
-//! What `librdkafka` says of its connections. A message that was not delivered in time has no
-//! reason of its own: this is it.
+//! `ClientLog`: errors of the connections of `librdkafka`. They are the reason for messages that were
+//! not delivered in time, which have none of their own.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::super::last_error::Heard;
 use crate::base::escape::escaped;
+use crate::deliver::sinks::last_error::LastError;
 
-/// Characters of a line of its log that are kept.
-const MOST_LOGGED: usize = 300;
+/// Maximum length of a line of its log, characters.
+const LINE_MAX: usize = 300;
 
-/// Listens to a client, and keeps what it says last.
+/// Keeps the last error of a client.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Listener(pub(super) Arc<Heard>);
+pub(super) struct ClientLog(pub(super) Arc<LastError>);
 
-impl Listener {
-    fn note(&self, code: Option<RDKafkaErrorCode>, reason: &str) {
-        // That all are away follows from what was said of each.
-        if code == Some(RDKafkaErrorCode::AllBrokersDown) && self.0.last().is_some() {
+impl ClientLog {
+    fn record(&self, code: Option<RDKafkaErrorCode>, reason: &str) {
+        // That all brokers are down follows from the error of each.
+        if code == Some(RDKafkaErrorCode::AllBrokersDown) && self.0.get().is_some() {
             return;
         }
         let is_login = matches!(
@@ -30,24 +30,24 @@ impl Listener {
         let hint = if is_login {
             "; check user, password and sasl_mechanism"
         } else if code == Some(RDKafkaErrorCode::SSL) || reason.contains("SSL routines") {
-            // A broker says after the handshake that it wants another certificate.
+            // A broker refuses the certificate after the handshake.
             "; check tls, ca_file, client_cert and client_key"
         } else {
             ""
         };
-        self.0.note(reason, hint);
+        self.0.set(reason, hint);
     }
 }
 
-impl ClientContext for Listener {
+impl ClientContext for ClientLog {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // What matters comes as an error too.
-        let said = escaped(message, MOST_LOGGED);
-        tracing::debug!(facility, said, "librdkafka says");
+        // Errors are also passed to `error`.
+        let text = escaped(message, LINE_MAX);
+        tracing::debug!(facility, text, "librdkafka log line");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.note(error.rdkafka_error_code(), reason);
+        self.record(error.rdkafka_error_code(), reason);
     }
 }
 
@@ -56,20 +56,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_to_be_done_follows_from_the_error_and_not_from_that_all_are_away() {
-        let listener = Listener::default();
-        let heard = &listener.0;
-        assert_eq!(heard.last(), None);
-        listener.note(Some(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
-        assert_eq!(heard.last().unwrap(), "1/1 brokers are down");
-        listener.note(Some(RDKafkaErrorCode::SSL), "h:1: handshake\nfailed");
-        listener.note(Some(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
-        let told = heard.last().unwrap();
-        assert!(told.ends_with("failed; check tls, ca_file, client_cert and client_key"), "{told}");
-        assert!(!told.contains('\n'), "{told}");
-        listener.note(Some(RDKafkaErrorCode::Authentication), "h:1: refused");
-        assert_eq!(heard.last().unwrap(), "h:1: refused; check user, password and sasl_mechanism");
-        heard.clear();
-        assert_eq!(heard.last(), None);
+    fn the_hint_follows_from_the_error_and_not_from_all_brokers_down() {
+        let log = ClientLog::default();
+        let last_error = &log.0;
+        assert_eq!(last_error.get(), None);
+        log.record(Some(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
+        assert_eq!(last_error.get().unwrap(), "1/1 brokers are down");
+        log.record(Some(RDKafkaErrorCode::SSL), "h:1: handshake\nfailed");
+        log.record(Some(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
+        let text = last_error.get().unwrap();
+        assert!(text.ends_with("failed; check tls, ca_file, client_cert and client_key"), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+        log.record(Some(RDKafkaErrorCode::Authentication), "h:1: refused");
+        assert_eq!(
+            last_error.get().unwrap(),
+            "h:1: refused; check user, password and sasl_mechanism"
+        );
+        last_error.clear();
+        assert_eq!(last_error.get(), None);
     }
 }

@@ -1,113 +1,100 @@
-//! The kafka sink: an idempotent producer that waits until all replicas have each message.
+//! `KafkaSink`: an idempotent producer that waits until all replicas have each message.
 //!
-//! `librdkafka` keeps the order and tries again by itself within `timeout`; what it then has not
-//! delivered is taken out of its queue and given back, so that nothing is in two queues at once. A
-//! reader knows an item that is there twice by the header `id`.
+//! `librdkafka` keeps the order and retries within `timeout`. Messages that it has not delivered by
+//! then leave its queue and are returned, so that nothing is in two queues at once. A consumer
+//! identifies duplicates by the header `id`.
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use rdkafka::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::sync::Mutex;
 
-use super::client_log::Listener;
+use super::client_log::ClientLog;
+use super::response::{item_error, outcome};
 use super::{KafkaConfig, PropertyText};
 use crate::base::error_chain::chain;
 use crate::deliver::DeliverError;
-use crate::deliver::batch::{Batch, Entry, Sent};
+use crate::deliver::batch::{Batch, BatchItem, ItemError, SendOutcome};
 use crate::deliver::item::Item;
+use crate::deliver::sinks::Sink;
 use crate::http::AccessError;
 
-/// Produces to one cluster.
-pub(crate) struct KafkaSink {
-    config: KafkaConfig,
-    producer: Mutex<Option<FutureProducer<Listener>>>,
-    listener: Listener,
-}
+type Producer = FutureProducer<ClientLog>;
 
-/// Why a message was not delivered.
-enum Refusal {
-    Never(String),
-    Later(String),
+/// Produces to one cluster.
+pub(in crate::deliver::sinks) struct KafkaSink {
+    config: KafkaConfig,
+    producer: Mutex<Option<Producer>>,
+    log: ClientLog,
 }
 
 impl KafkaSink {
-    pub(in crate::deliver) fn new(config: &KafkaConfig) -> Self {
-        Self { config: config.clone(), producer: Mutex::new(None), listener: Listener::default() }
+    pub(in crate::deliver::sinks) fn new(config: &KafkaConfig) -> Self {
+        Self { config: config.clone(), producer: Mutex::default(), log: ClientLog::default() }
     }
 
-    pub(in crate::deliver) async fn send(&self, batch: &Batch) -> Result<Sent, DeliverError> {
-        self.listener.0.clear();
-        let producer = self.producer().await?;
-        // All are put into its queue, in order, before the first is waited for.
-        let produced: Vec<_> =
-            batch.entries().iter().map(|entry| self.produce(&producer, entry)).collect();
-        let (mut sent, mut why) = (Sent::default(), None);
-        for (index, produced) in produced.into_iter().enumerate() {
-            let answer = match produced {
-                Ok(delivery) => delivered(delivery).await,
-                Err(refusal) => Err(refusal),
-            };
-            match answer {
-                Ok(()) => {}
-                Err(Refusal::Never(reason)) => sent.rejected.push((index, reason)),
-                Err(Refusal::Later(reason)) => {
-                    why.get_or_insert(reason);
-                    sent.again.push(index);
-                }
-            }
-        }
-        if why.is_some() {
-            // A producer that gave up on a message may have a gap in its sequence: the next batch
-            // has a new one, which reads the secrets again.
-            *self.producer.lock().await = None;
-        }
-        match why {
-            Some(what) if sent.again.len() == batch.len() => {
-                Err(self.error(self.listener.0.last().unwrap_or(what)))
-            }
-            _ => Ok(sent),
-        }
-    }
-
-    fn produce(
-        &self,
-        producer: &FutureProducer<Listener>,
-        entry: &Entry,
-    ) -> Result<DeliveryFuture, Refusal> {
-        let topic = match &entry.item {
+    fn produce(&self, producer: &Producer, item: &BatchItem) -> Result<DeliveryFuture, ItemError> {
+        let topic = match &item.item {
             Item::Alert(_) => &self.config.alerts_topic,
             Item::Row(_) => &self.config.rows_topic,
             Item::AgentEvent(_) => &self.config.health_topic,
         };
-        let id = Header { key: "id", value: Some(&entry.id) };
+        let id = Header { key: "id", value: Some(&item.id) };
         let record = FutureRecord::to(topic)
-            .key(entry.item.computer())
-            .payload(&entry.line)
+            .key(item.item.computer())
+            .payload(&item.line)
             .headers(OwnedHeaders::new().insert(id));
-        producer.send_result(record).map_err(|(error, _record)| refusal(&error))
+        producer.send_result(record).map_err(|(error, _record)| item_error(&error))
     }
 
-    /// The producer at hand, else a new one.
-    async fn producer(&self) -> Result<FutureProducer<Listener>, DeliverError> {
-        let mut held = self.producer.lock().await;
-        if let Some(producer) = &*held {
+    /// The current producer, or a new one.
+    async fn producer(&self) -> Result<Producer, DeliverError> {
+        let mut current = self.producer.lock().await;
+        if let Some(producer) = &*current {
             return Ok(producer.clone());
         }
         let config = self.config.clone();
-        let made = tokio::task::spawn_blocking(move || client(&config)).await;
-        let client = made.map_err(|_ended| AccessError::Stopped)??;
-        let producer = client.create_with_context(self.listener.clone());
-        let producer: FutureProducer<Listener> =
-            producer.map_err(|error| self.error(chain(&error)))?;
-        Ok(held.insert(producer).clone())
+        let config = tokio::task::spawn_blocking(move || client_config(&config)).await;
+        let config = config.map_err(|_stopped| AccessError::Stopped)??;
+        let producer: Result<Producer, _> = config.create_with_context(self.log.clone());
+        let producer = producer.map_err(|error| self.error(chain(&error)))?;
+        Ok(current.insert(producer).clone())
     }
 
-    fn error(&self, what: String) -> DeliverError {
-        DeliverError::Peer { server: self.config.servers.join(","), what }
+    fn error(&self, reason: String) -> DeliverError {
+        DeliverError::Server { server: self.config.servers.join(","), reason }
+    }
+}
+
+#[async_trait]
+impl Sink for KafkaSink {
+    async fn send(&self, batch: &Batch) -> Result<SendOutcome, DeliverError> {
+        self.log.0.clear();
+        let producer = self.producer().await?;
+        // All messages are queued, in order, before the first outcome is waited for.
+        let produced: Vec<_> =
+            batch.items.iter().map(|item| self.produce(&producer, item)).collect();
+        let mut result = SendOutcome::default();
+        for (index, produced) in produced.into_iter().enumerate() {
+            let delivered = match produced {
+                Ok(delivery) => outcome(delivery).await,
+                Err(error) => Err(error),
+            };
+            result.record(index, delivered);
+        }
+        if !result.retry.is_empty() {
+            // A producer that gave up on a message may have a gap in its sequence: the next batch
+            // uses a new one, which reads the secrets again.
+            *self.producer.lock().await = None;
+        }
+        match result.failure(batch.len()) {
+            Some(reason) => Err(self.error(self.log.0.get().unwrap_or(reason))),
+            None => Ok(result),
+        }
     }
 }
 
@@ -117,28 +104,9 @@ impl std::fmt::Debug for KafkaSink {
     }
 }
 
-/// What became of one message, by the end of its time.
-async fn delivered(delivery: DeliveryFuture) -> Result<(), Refusal> {
-    match delivery.await {
-        Ok(Ok(_delivered)) => Ok(()),
-        Ok(Err((error, _message))) => Err(refusal(&error)),
-        Err(_gone) => Err(Refusal::Later("the producer is gone".to_owned())),
-    }
-}
-
-fn refusal(error: &KafkaError) -> Refusal {
-    let text = chain(error);
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidRecord) => {
-            Refusal::Never(text)
-        }
-        _ => Refusal::Later(text),
-    }
-}
-
-/// Reads the secrets. It blocks. What the operator sets goes before what is usual, but for what
-/// this sink promises.
-fn client(config: &KafkaConfig) -> Result<ClientConfig, AccessError> {
+/// Reads the secrets. Blocks. Configured properties override the defaults, except those on which the
+/// guarantees of this sink depend.
+fn client_config(config: &KafkaConfig) -> Result<ClientConfig, AccessError> {
     let mut client = ClientConfig::new();
     client.set("client.id", "netsensor").set("compression.type", "lz4").set("linger.ms", "5");
     let protocol = match (&config.tls, &config.login) {
@@ -155,7 +123,7 @@ fn client(config: &KafkaConfig) -> Result<ClientConfig, AccessError> {
             .set("sasl.password", login.password.read()?.text());
     }
     if let Some(tls) = &config.tls {
-        // The OpenSSL that is built in does not know where this host has its authorities.
+        // The built-in OpenSSL does not know the path of this host's authorities.
         let authorities = tls.ca_file.as_ref().map(|path| path.display().to_string());
         client.set("ssl.ca.location", authorities.as_deref().unwrap_or("probe"));
         if let Some(certificate) = &tls.certificate {
@@ -186,7 +154,7 @@ mod tests {
     use crate::http::{Secret, TlsConfig};
 
     #[test]
-    fn the_protocol_follows_from_tls_and_login_and_the_host_knows_its_authorities() {
+    fn the_protocol_follows_from_tls_and_login_with_the_authorities_of_the_host() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         std::fs::write(&path, "pw\n").unwrap();
@@ -204,7 +172,7 @@ mod tests {
         ] {
             let is_known = login.is_some();
             let usual = KafkaConfig::new(vec!["h:1".to_owned()]);
-            let client = client(&KafkaConfig { login, tls, ..usual }).unwrap();
+            let client = client_config(&KafkaConfig { login, tls, ..usual }).unwrap();
             assert_eq!(client.get("security.protocol"), Some(protocol));
             assert_eq!(client.get("ssl.ca.location"), authorities, "{protocol}");
             let name = ["sasl.mechanism", "sasl.username", "sasl.password"];

@@ -1,157 +1,152 @@
-//! The parquet sink: rows of each table gathered in memory, then written as one file.
+//! The sink `parquet`: rows of each table, buffered in memory and written as one file.
 //!
-//! Invariants. A file appears under its name when it is whole, and is never changed. Rows count as
-//! delivered when they are in such a file; until then they wait, as in a queue. A file that cannot
-//! be written is tried again, and nothing more is taken in meanwhile. The folder has no more bytes
-//! and no older files than it may: the oldest is deleted first (counted).
+//! Invariants. A file appears under its name when it is complete, and never changes. Rows count as
+//! delivered when they are in such a file; until then they wait, as in a queue. A file that cannot be
+//! written is retried, and no more rows are accepted meanwhile. The directory stays within its size
+//! and age limits: the oldest file is deleted first (counted).
 
-mod folder;
+mod config;
+mod directory;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::error::Error;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use self::folder::Folder;
+use self::directory::Directory;
+use super::{BufferedSink, FlushedRows, Sink};
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use crate::deliver::DeliverError;
-use crate::deliver::batch::Batch;
+use crate::deliver::batch::{Batch, SendOutcome};
+use crate::deliver::error::{log_text, write_error};
 use crate::schema::Table;
 use crate::schema::parquet::{ColumnarError, TableFile};
 
-/// A file is full at this size in memory, however few rows it has.
-const FULL_BYTES: usize = 64 << 20;
+pub use config::ParquetConfig;
 
-/// Wait before a file that could not be written is tried again.
+/// Size in memory at which a file is complete, whatever its number of rows is.
+const MEMORY_MAX: usize = 64 << 20;
+/// Delay before the retry of a failed write.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What a parquet sink is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParquetConfig {
-    /// Where the files are; for this sink alone.
-    pub folder: PathBuf,
-    /// Rows of one file at most.
-    pub file_rows: u64,
-    /// Time from the first row of a file until it is written.
-    pub file_age: Duration,
-    /// Bytes of all files at most.
-    pub max_bytes: u64,
-    /// Files whose first row is older are deleted.
-    pub max_age: Duration,
-}
-
-impl ParquetConfig {
-    /// Rows of one file unless set.
-    pub const FILE_ROWS: u64 = 100_000;
-    /// Age of a file unless set.
-    pub const FILE_AGE: Duration = Duration::from_mins(10);
-    /// Bytes of all files unless set.
-    pub const MAX_BYTES: u64 = 1 << 30;
-    /// Age of the oldest file unless set.
-    pub const MAX_AGE: Duration = Duration::from_hours(30 * 24);
-}
-
-/// Rows that are settled: in a whole file, or in none for good.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Settled {
-    pub(crate) delivered: u64,
-    pub(crate) rejected: u64,
-}
-
-/// Writes files into one folder.
+/// Writes files into one directory.
 #[derive(Debug)]
-pub(crate) struct ParquetSink {
+pub(super) struct ParquetSink {
+    clock: Arc<dyn Clock>,
+    buffer: Mutex<Buffer>,
+}
+
+#[derive(Debug)]
+struct Buffer {
     config: ParquetConfig,
-    folder: Folder,
-    open: BTreeMap<&'static str, Open>,
-    /// Files that are to be written, one a table at most.
-    full: VecDeque<Full>,
-    /// When one that could not be written is tried again, where no batch comes before.
+    directory: Directory,
+    open: BTreeMap<&'static str, OpenFile>,
+    /// Files to write, at most one per table.
+    complete: VecDeque<CompleteFile>,
+    /// Time of the next retry after a failed write, if no batch arrives before.
     retry_at: Option<Instant>,
-    settled: Settled,
+    flushed: FlushedRows,
 }
 
+/// A file that still accepts rows.
 #[derive(Debug)]
-struct Open {
+struct OpenFile {
     file: TableFile,
-    began: Instant,
-    began_wall: Timestamp,
+    since: Instant,
+    first_row: Timestamp,
 }
 
-/// A file whose bytes do not change any more.
+/// A file whose bytes no longer change.
 #[derive(Debug, Clone)]
-struct Full {
+struct CompleteFile {
     table: &'static str,
-    began: Timestamp,
+    first_row: Timestamp,
     rows: u64,
     bytes: Arc<Vec<u8>>,
 }
 
 impl ParquetSink {
-    /// Removes what a killed agent left half written in the folder.
-    pub(crate) fn new(config: ParquetConfig, stats: &Arc<Stats>) -> Self {
-        let folder = Folder::open(&config, Arc::clone(stats));
-        Self {
-            config,
-            folder,
+    /// Removes incomplete files that a killed agent left in the directory.
+    pub(super) fn new(config: &ParquetConfig, stats: &Arc<Stats>, clock: &Arc<dyn Clock>) -> Self {
+        let buffer = Buffer {
+            config: config.clone(),
+            directory: Directory::open(config, Arc::clone(stats)),
             open: BTreeMap::new(),
-            full: VecDeque::new(),
+            complete: VecDeque::new(),
             retry_at: None,
-            settled: Settled::default(),
-        }
+            flushed: FlushedRows::default(),
+        };
+        Self { clock: Arc::clone(clock), buffer: Mutex::new(buffer) }
     }
 
-    /// Takes a batch in, once the files that were full are written. On an error it took nothing.
-    pub(crate) async fn send(
-        &mut self,
-        batch: &Batch,
-        clock: &dyn Clock,
-    ) -> Result<(), DeliverError> {
-        self.write_full(clock).await?;
+    async fn buffer(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().await
+    }
+}
+
+#[async_trait]
+impl Sink for ParquetSink {
+    /// Buffers a batch after it has written the complete files. On an error the batch is not buffered.
+    async fn send(&self, batch: &Batch) -> Result<SendOutcome, DeliverError> {
+        let (mut buffer, now) = (self.buffer().await, self.clock.now());
+        buffer.write_complete(now).await?;
         for (table, lines, rows) in batch.by_table() {
             let Some(table) = table else {
-                self.settled.rejected += rows;
+                buffer.flushed.rejected += rows;
                 continue;
             };
-            match self.append(table, &lines, clock.now()) {
-                Ok(refused) => self.settled.rejected += refused,
+            match buffer.append(table, &lines, now) {
+                Ok(refused) => buffer.flushed.rejected += refused,
                 Err(error) => {
-                    self.open.remove(table.name);
-                    self.refuse(table.name, &error, rows);
+                    buffer.open.remove(table.name);
+                    buffer.reject(table.name, &error, rows);
                 }
             }
         }
-        let most = self.config.file_rows;
-        self.close(|open| open.file.rows() >= most || open.file.memory() >= FULL_BYTES).await;
-        Ok(())
+        let max = buffer.config.file_rows;
+        buffer.close(|it| it.file.rows() >= max || it.file.memory() >= MEMORY_MAX).await;
+        Ok(SendOutcome::default())
     }
 
-    /// When there is something to write that waits for time alone.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        let oldest = self.open.values().map(|open| open.began + self.config.file_age).min();
-        if self.full.is_empty() { oldest } else { self.retry_at.or_else(|| Some(Instant::now())) }
+    fn buffered(&self) -> Option<&dyn BufferedSink> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl BufferedSink for ParquetSink {
+    async fn flush_at(&self) -> Option<Instant> {
+        let buffer = self.buffer().await;
+        let file_age = buffer.config.file_age;
+        let oldest = buffer.open.values().map(|open| open.since + file_age).min();
+        if buffer.complete.is_empty() {
+            oldest
+        } else {
+            buffer.retry_at.or_else(|| Some(Instant::now()))
+        }
     }
 
-    /// Writes what is due; at the end, everything.
-    pub(crate) async fn write_due(
-        &mut self,
-        clock: &dyn Clock,
-        at_the_end: bool,
-    ) -> Result<(), DeliverError> {
-        let (now, age) = (Instant::now(), self.config.file_age);
-        self.close(|open| at_the_end || open.began + age <= now).await;
-        self.write_full(clock).await
+    async fn flush(&self, all: bool) -> Result<(), DeliverError> {
+        let mut buffer = self.buffer().await;
+        let (now, age) = (Instant::now(), buffer.config.file_age);
+        buffer.close(|open| all || open.since + age <= now).await;
+        buffer.write_complete(self.clock.now()).await
     }
 
-    /// What is settled since this was last asked.
-    pub(crate) fn take_settled(&mut self) -> Settled {
-        std::mem::take(&mut self.settled)
+    async fn take_flushed(&self) -> FlushedRows {
+        std::mem::take(&mut self.buffer().await.flushed)
     }
+}
 
+impl Buffer {
     fn append(
         &mut self,
         table: &'static Table,
@@ -159,54 +154,51 @@ impl ParquetSink {
         now: Timestamp,
     ) -> Result<u64, ColumnarError> {
         let open = match self.open.entry(table.name) {
-            std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
-            std::collections::btree_map::Entry::Vacant(none) => none.insert(Open {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(OpenFile {
                 file: TableFile::new(table)?,
-                began: Instant::now(),
-                began_wall: now,
+                since: Instant::now(),
+                first_row: now,
             }),
         };
         open.file.append(lines)
     }
 
-    /// Turns the open files that `is_full` names into bytes.
-    async fn close(&mut self, is_full: impl Fn(&Open) -> bool) {
-        let names: Vec<&'static str> =
-            self.open.iter().filter(|(_, open)| is_full(open)).map(|(name, _)| *name).collect();
-        for table in names {
-            let Some(open) = self.open.remove(table) else { continue };
-            let (began, rows) = (open.began_wall, open.file.rows());
-            // Compressing takes its time.
-            let task = tokio::task::spawn_blocking(move || open.file.finish());
+    /// Completes the open files for which `is_complete` is true.
+    async fn close(&mut self, is_complete: impl Fn(&OpenFile) -> bool) {
+        let closed: Vec<_> = self.open.extract_if(.., |_, open| is_complete(open)).collect();
+        for (table, OpenFile { file, first_row, .. }) in closed {
+            let rows = file.rows();
+            // Compression takes time.
+            let task = tokio::task::spawn_blocking(move || file.finish());
             match task.await {
                 Ok(Ok(bytes)) if rows > 0 => {
-                    self.full.push_back(Full { table, began, rows, bytes: Arc::new(bytes) });
+                    let bytes = Arc::new(bytes);
+                    self.complete.push_back(CompleteFile { table, first_row, rows, bytes });
                 }
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => self.refuse(table, &error, rows),
-                Err(error) => self.refuse(table, &error, rows),
+                Ok(Err(error)) => self.reject(table, &error, rows),
+                Err(error) => self.reject(table, &error, rows),
             }
         }
     }
 
-    fn refuse(&mut self, table: &str, error: &dyn std::error::Error, rows: u64) {
-        self.settled.rejected += rows;
-        tracing::error!(table, rows, error = %crate::deliver::chain(error), "rows are in no file");
+    fn reject(&mut self, table: &str, error: &dyn Error, rows: u64) {
+        self.flushed.rejected += rows;
+        tracing::error!(table, rows, error = %log_text(error), "rows are in no file");
     }
 
-    async fn write_full(&mut self, clock: &dyn Clock) -> Result<(), DeliverError> {
-        while let Some(full) = self.full.front().cloned() {
-            let (folder, now) = (self.folder.clone(), clock.now());
-            let rows = full.rows;
-            let task = tokio::task::spawn_blocking(move || folder.write(&full, now));
-            let written = task.await.unwrap_or_else(|lost| Err(std::io::Error::other(lost)));
-            if let Err(error) = written {
+    async fn write_complete(&mut self, now: Timestamp) -> Result<(), DeliverError> {
+        while let Some(file) = self.complete.front().cloned() {
+            let (directory, rows) = (self.directory.clone(), file.rows);
+            let task = tokio::task::spawn_blocking(move || directory.write(&file, now));
+            if let Err(error) = task.await.unwrap_or_else(|lost| Err(io::Error::other(lost))) {
                 self.retry_at = Some(Instant::now() + RETRY);
-                return Err(super::file::describe(&self.config.folder, error));
+                return Err(write_error(&self.config.folder, error));
             }
             self.retry_at = None;
-            self.full.pop_front();
-            self.settled.delivered += rows;
+            self.complete.pop_front();
+            self.flushed.delivered += rows;
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
-//! Files appear whole, keep their names, and leave in order; rows settle with their file.
+//! Files appear complete, keep their names, and are deleted in order; rows are delivered with them.
 
 use std::fs;
 use std::path::Path;
 
 use super::*;
 use crate::base::clock::FixedClock;
-use crate::deliver::batch::{Content, Entry};
+use crate::deliver::batch::{BatchItem, ItemKind};
 use crate::deliver::item::Item;
 use crate::schema::{ConnectionRow, TableRow};
 
@@ -24,13 +24,13 @@ fn batch(rows: u64) -> Batch {
         let row = ConnectionRow { links_live: number, ..ConnectionRow::default() };
         let item = Item::Row(Arc::new(TableRow::Connection(Box::new(row))));
         let line = item.json();
-        Entry::new(item, 0, line)
+        BatchItem::new(item, 0, line)
     };
-    Batch::new(Content::Rows, (0..rows).map(row).collect())
+    Batch::new(ItemKind::Rows, (0..rows).map(row).collect())
 }
 
-fn clock(time: &str) -> FixedClock {
-    FixedClock(time.parse().unwrap())
+fn clock(time: &str) -> Arc<dyn Clock> {
+    Arc::new(FixedClock(time.parse().unwrap()))
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -42,94 +42,94 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_file_is_written_when_it_has_its_rows_or_its_age_and_only_then_they_are_delivered() {
+async fn rows_are_delivered_when_a_file_is_written_at_its_limit_of_rows_or_age() {
     let folder = tempfile::tempdir().unwrap();
     let (config, stats) = (config(folder.path()), Arc::<Stats>::default());
-    let mut sink = ParquetSink::new(config.clone(), &stats);
-    let clock = clock("2026-11-24T10:00:03.25Z");
-    sink.send(&batch(9), &clock).await.unwrap();
-    assert_eq!((sink.take_settled(), names(&config.folder)), (Settled::default(), vec![]));
-    assert!(sink.due().unwrap() > Instant::now() + Duration::from_mins(9));
-    sink.send(&batch(3), &clock).await.unwrap();
-    assert!(sink.due().unwrap() <= Instant::now(), "full: it is due");
-    sink.write_due(&clock, false).await.unwrap();
-    assert_eq!(sink.take_settled(), Settled { delivered: 12, rejected: 0 });
+    let sink = ParquetSink::new(&config, &stats, &clock("2026-11-24T10:00:03.25Z"));
+    sink.send(&batch(9)).await.unwrap();
+    assert_eq!(
+        (sink.take_flushed().await, names(&config.folder)),
+        (FlushedRows::default(), vec![])
+    );
+    assert!(sink.flush_at().await.unwrap() > Instant::now() + Duration::from_mins(9));
+    sink.send(&batch(3)).await.unwrap();
+    assert!(sink.flush_at().await.unwrap() <= Instant::now(), "complete: flush now");
+    sink.flush(false).await.unwrap();
+    assert_eq!(sink.take_flushed().await, FlushedRows { delivered: 12, rejected: 0 });
     assert_eq!(names(&config.folder), ["VMConnection-20261124T100003.250Z.parquet"]);
-    // The end comes before a file has its age; another file has the name already.
-    sink.send(&batch(2), &clock).await.unwrap();
-    sink.write_due(&clock, false).await.unwrap();
-    assert_eq!(sink.take_settled(), Settled::default());
-    sink.write_due(&clock, true).await.unwrap();
-    assert_eq!(sink.take_settled().delivered, 2);
+    // The sink ends before the file has its age; another file has the name already.
+    sink.send(&batch(2)).await.unwrap();
+    sink.flush(false).await.unwrap();
+    assert_eq!(sink.take_flushed().await, FlushedRows::default());
+    sink.flush(true).await.unwrap();
+    assert_eq!(sink.take_flushed().await.delivered, 2);
     assert_eq!(names(&config.folder).last().unwrap(), "VMConnection-20261124T100003.251Z.parquet");
-    assert_eq!(sink.due(), None);
+    assert_eq!(sink.flush_at().await, None);
     assert_eq!(stats.parquet_files_written.value(), 2);
 }
 
 #[tokio::test]
-async fn what_cannot_be_written_is_kept_and_nothing_more_is_taken() {
+async fn rows_that_cannot_be_written_are_kept_and_no_more_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let (config, stats) = (config(folder.path()), Arc::<Stats>::default());
-    // Something that is no folder stands in its place.
+    // A file has the name of the directory.
     fs::write(&config.folder, "").unwrap();
-    let mut sink = ParquetSink::new(config.clone(), &stats);
-    let clock = clock("2026-11-24T10:00:00Z");
-    sink.send(&batch(10), &clock).await.unwrap();
+    let sink = ParquetSink::new(&config, &stats, &clock("2026-11-24T10:00:00Z"));
+    sink.send(&batch(10)).await.unwrap();
     for _again in 0..3 {
-        let error = sink.send(&batch(10), &clock).await.unwrap_err();
+        let error = sink.send(&batch(10)).await.unwrap_err();
         assert!(matches!(error, DeliverError::Write { .. }), "{error}");
     }
-    assert!(sink.due().unwrap() > Instant::now(), "not at once again");
-    assert_eq!(sink.take_settled(), Settled::default());
+    assert!(sink.flush_at().await.unwrap() > Instant::now(), "no immediate retry");
+    assert_eq!(sink.take_flushed().await, FlushedRows::default());
     fs::remove_file(&config.folder).unwrap();
-    sink.send(&batch(10), &clock).await.unwrap();
-    sink.write_due(&clock, false).await.unwrap();
-    assert_eq!(sink.take_settled(), Settled { delivered: 20, rejected: 0 });
+    sink.send(&batch(10)).await.unwrap();
+    sink.flush(false).await.unwrap();
+    assert_eq!(sink.take_flushed().await, FlushedRows { delivered: 20, rejected: 0 });
     assert_eq!(names(&config.folder).len(), 2);
 }
 
 #[tokio::test]
-async fn the_oldest_files_are_deleted_and_none_of_anybody_else() {
+async fn the_oldest_files_are_deleted_and_no_files_of_others() {
     let folder = tempfile::tempdir().unwrap();
     let stats = Arc::<Stats>::default();
     let config = ParquetConfig { file_rows: 1, ..config(folder.path()) };
-    let mut sink = ParquetSink::new(config.clone(), &stats);
+    let mut sink = ParquetSink::new(&config, &stats, &clock("2026-11-10T00:00:00Z"));
     for day in 10..15 {
-        let clock = clock(&format!("2026-11-{day}T00:00:00Z"));
-        sink.send(&batch(1), &clock).await.unwrap();
-        sink.write_due(&clock, false).await.unwrap();
+        sink.clock = clock(&format!("2026-11-{day}T00:00:00Z"));
+        sink.send(&batch(1)).await.unwrap();
+        sink.flush(false).await.unwrap();
     }
     let size = fs::metadata(config.folder.join(&names(&config.folder)[0])).unwrap().len();
     for other in ["VMConnection-20200101.parquet", "Other-20200101T000000.000Z.parquet", "x.tmp"] {
-        fs::write(config.folder.join(other), "not ours").unwrap();
+        fs::write(config.folder.join(other), "foreign").unwrap();
     }
     // Room for three, the new one included.
     let config = ParquetConfig { max_bytes: 3 * size + size / 2, ..config };
-    let mut sink = ParquetSink::new(config.clone(), &stats);
-    let later = clock("2026-11-15T00:00:00Z");
-    sink.send(&batch(1), &later).await.unwrap();
-    sink.write_due(&later, false).await.unwrap();
+    let mut sink = ParquetSink::new(&config, &stats, &clock("2026-11-15T00:00:00Z"));
+    sink.send(&batch(1)).await.unwrap();
+    sink.flush(false).await.unwrap();
     assert_eq!(stats.parquet_files_deleted.value(), 3);
-    let ours = |names: Vec<String>| -> Vec<String> {
+    let own = |names: Vec<String>| -> Vec<String> {
         names
             .into_iter()
             .filter(|it| it.ends_with("000Z.parquet") && it.starts_with("VM"))
             .collect()
     };
     assert_eq!(
-        ours(names(&config.folder)),
+        own(names(&config.folder)),
         [13, 14, 15].map(|day| format!("VMConnection-202611{day}T000000.000Z.parquet"))
     );
-    // By age: only what is written now is left.
-    let much_later = clock("2027-02-01T00:00:00Z");
-    sink.send(&batch(1), &much_later).await.unwrap();
-    sink.write_due(&much_later, false).await.unwrap();
-    assert_eq!(ours(names(&config.folder)), ["VMConnection-20270201T000000.000Z.parquet"]);
-    assert_eq!(names(&config.folder).len(), 4, "those of others are there");
+    // By age: only the file that is written now is left.
+    sink.clock = clock("2027-02-01T00:00:00Z");
+    sink.send(&batch(1)).await.unwrap();
+    sink.flush(false).await.unwrap();
+    assert_eq!(own(names(&config.folder)), ["VMConnection-20270201T000000.000Z.parquet"]);
+    assert_eq!(names(&config.folder).len(), 4, "files of others are there");
 }
 
 #[test]
-fn what_a_killed_agent_left_half_written_is_removed_at_start() {
+fn incomplete_files_of_a_killed_agent_are_removed_at_start() {
     let folder = tempfile::tempdir().unwrap();
     let (config, stats) = (config(folder.path()), Arc::<Stats>::default());
     fs::create_dir(&config.folder).unwrap();
@@ -138,7 +138,7 @@ fn what_a_killed_agent_left_half_written_is_removed_at_start() {
     for name in [whole, &torn, ".other.parquet.tmp", "notes.tmp"] {
         fs::write(config.folder.join(name), "PAR1").unwrap();
     }
-    let _sink = ParquetSink::new(config.clone(), &stats);
+    let _sink = ParquetSink::new(&config, &stats, &clock("2026-11-24T10:00:00Z"));
     assert_eq!(names(&config.folder), [".other.parquet.tmp", whole, "notes.tmp"]);
     assert_eq!(stats.parquet_files_torn.value(), 1);
 }

@@ -1,4 +1,4 @@
-//! Indexer acknowledgement: a batch is delivered when the collector says that it is indexed.
+//! Indexer acknowledgement: a batch is delivered once the collector reports it as indexed.
 
 use std::time::Duration;
 
@@ -7,78 +7,74 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::SplunkSink;
-use crate::base::clock::Clock;
 use crate::deliver::DeliverError;
-use crate::deliver::sinks::http_post::Answer;
+use crate::deliver::sinks::http_client::SinkResponse;
 use crate::http::redacted_url;
 
-/// First wait before it is asked; it doubles.
-const FIRST: Duration = Duration::from_millis(250);
-/// Longest such wait.
-const LONGEST: Duration = Duration::from_secs(10);
+/// Delay before the first poll; doubled after each poll.
+const POLL_FIRST: Duration = Duration::from_millis(250);
+/// Maximum delay between polls.
+const POLL_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Deserialize)]
-struct Taken {
+struct Accepted {
     #[serde(rename = "ackId")]
-    id: Option<u64>,
+    ack_id: Option<u64>,
 }
 
 impl SplunkSink {
-    /// Waits until what `answer` took is indexed.
-    pub(super) async fn acknowledged(
+    /// Waits until the batch of this `response` is indexed.
+    pub(super) async fn wait_for_ack(
         &self,
-        answer: Answer,
+        response: SinkResponse,
         limit: Duration,
-        clock: &dyn Clock,
     ) -> Result<(), DeliverError> {
-        let Ok(taken) = serde_json::from_slice::<Taken>(&answer.body) else {
-            return Err(answer.odd("the answer is none of a collector; check url"));
+        let Ok(accepted) = serde_json::from_slice::<Accepted>(&response.body) else {
+            return Err(response.into_unexpected("the response is not a collector's; check url"));
         };
-        let Some(id) = taken.id else {
-            // To send it again would not give it one, and index it again and again.
-            if let Some(count) = self.quiet.admit(1, Instant::now()) {
+        let Some(id) = accepted.ack_id else {
+            // A retry would not get an id either, and would index the batch again.
+            if let Some(count) = self.log_throttle.admit(1, Instant::now()) {
                 tracing::warn!(
                     count,
-                    server = answer.url,
+                    server = response.url,
                     "the token has no indexer acknowledgement; turn it on, or set acknowledge = false"
                 );
             }
             return Ok(());
         };
-        let until = Instant::now() + limit;
-        let mut wait = FIRST;
+        let deadline = Instant::now() + limit;
+        let mut delay = POLL_FIRST;
         loop {
-            tokio::time::sleep(wait).await;
-            match self.is_indexed(id, clock).await {
+            tokio::time::sleep(delay).await;
+            match self.is_indexed(id).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
-                Err(error @ DeliverError::Held { .. }) => return Err(error),
-                Err(error) => {
-                    tracing::debug!(error = crate::deliver::chain(&error), "no acknowledgement");
-                }
+                Err(error) if error.hint().is_some() => return Err(error),
+                Err(error) => tracing::debug!(error = error.log_text(), "no acknowledgement"),
             }
-            if Instant::now() >= until {
-                let url = redacted_url(&self.acks);
-                let text = self.ailment(clock).await.map(|answer| answer.text());
-                let text = text.unwrap_or_default();
+            if Instant::now() >= deadline {
+                let problem = self.health_problem().await.map(|response| response.text());
+                let (url, text) = (redacted_url(&self.ack_url), problem.unwrap_or_default());
                 return Err(DeliverError::Unacknowledged { url, limit, text });
             }
-            wait = (wait * 2).min(LONGEST);
+            delay = (delay * 2).min(POLL_MAX);
         }
     }
 
-    async fn is_indexed(&self, id: u64, clock: &dyn Clock) -> Result<bool, DeliverError> {
+    async fn is_indexed(&self, id: u64) -> Result<bool, DeliverError> {
         let body = json!({ "acks": [id] }).to_string().into_bytes();
-        let answer = self.poster.post(self.post(&self.acks, body), clock).await?;
-        match answer.status {
+        let response = self.post(&self.ack_url, body).await?;
+        let hint = match response.status {
             200 => {
-                let acks: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-                let told = acks.get("acks").and_then(|acks| acks.get(id.to_string()));
-                Ok(told.and_then(Value::as_bool).unwrap_or(false))
+                let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+                let ack = body.get("acks").and_then(|acks| acks.get(id.to_string()));
+                return Ok(ack.and_then(Value::as_bool).unwrap_or(false));
             }
-            400 => Err(answer.held("check the token's indexer acknowledgement")),
-            401 | 403 => Err(answer.held("check token")),
-            _ => Err(answer.refusal()),
-        }
+            400 => "check the token's indexer acknowledgement",
+            401 | 403 => "check token",
+            _ => "",
+        };
+        Err(response.into_error(hint))
     }
 }

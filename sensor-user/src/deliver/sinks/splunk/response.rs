@@ -1,89 +1,92 @@
-//! What an answer of the collector means.
+//! Outcome of a request that the collector did not accept as a whole.
 
 use serde::Deserialize;
 
 use crate::base::escape::escaped;
 use crate::deliver::DeliverError;
-use crate::deliver::batch::Sent;
-use crate::deliver::sinks::http_post::Answer;
+use crate::deliver::batch::SendOutcome;
+use crate::deliver::sinks::http_client::SinkResponse;
 
-/// Bytes of an answer at most.
-pub(super) const MOST: usize = 64 << 10;
+/// Maximum size of a response, bytes.
+pub(super) const RESPONSE_MAX: usize = 64 << 10;
 
-/// The collector's words.
 #[derive(Debug, Default, Deserialize)]
-struct Words {
+struct CollectorResponse {
     #[serde(default)]
     text: String,
     #[serde(default)]
     code: u16,
-    /// Index of the event that was refused; those before it are indexed.
+    /// Index of the refused event; those before it are indexed.
     #[serde(rename = "invalid-event-number")]
     invalid: Option<usize>,
 }
 
-/// It has no room for more events.
+/// "Server is busy": the queues are full.
 const BUSY: u16 = 9;
-/// What it says of its health: queues are full, the acknowledgement service is away, or both.
-const UNWELL: std::ops::RangeInclusive<u16> = 18..=20;
-/// The collector does not know the index, or the token may not write to it.
+/// Health problems: queues are full, the acknowledgement service is unavailable, or both.
+const UNHEALTHY: std::ops::RangeInclusive<u16> = 18..=20;
+/// "Incorrect index": it does not exist, or the token may not write to it.
 const BAD_INDEX: u16 = 7;
 
-/// The collector's code; 0 where the answer is not the collector's, or is a success.
-pub(super) fn code(answer: &Answer) -> u16 {
-    serde_json::from_slice::<Words>(&answer.body).unwrap_or_default().code
+fn parse(response: &SinkResponse) -> CollectorResponse {
+    serde_json::from_slice(&response.body).unwrap_or_default()
 }
 
-/// What became of `count` events that were not taken as a whole.
-pub(super) fn refused(answer: Answer, count: usize) -> Result<Sent, DeliverError> {
-    match answer.status {
-        401 | 403 => Err(answer.held("check token")),
-        404 => Err(answer.held("check url; is the HTTP Event Collector on?")),
-        400 => in_part(answer, count),
-        503 if code(&answer) == BUSY => Err(answer.held("the server is busy: its queues are full")),
-        503 if UNWELL.contains(&code(&answer)) => Err(answer.held("the collector is not well")),
-        _ => Err(answer.refusal()),
-    }
+/// Code of the collector; 0 for a success, or for a response of another server.
+pub(super) fn code(response: &SinkResponse) -> u16 {
+    parse(response).code
 }
 
-fn in_part(answer: Answer, count: usize) -> Result<Sent, DeliverError> {
-    let words: Words = serde_json::from_slice(&answer.body).unwrap_or_default();
-    if words.code == BAD_INDEX {
-        // This code counts from one, and is not about the event.
-        return match words.invalid {
+/// Outcome of `count` events.
+pub(super) fn error_outcome(
+    response: SinkResponse,
+    count: usize,
+) -> Result<SendOutcome, DeliverError> {
+    let CollectorResponse { text, code, invalid } = parse(&response);
+    let hint = match (response.status, code) {
+        (401 | 403, _) => "check token",
+        (404, _) => "check url; is the HTTP Event Collector on?",
+        // This code counts events from one, and does not concern the event.
+        (400, BAD_INDEX) => match invalid {
             Some(number) if (2..=count).contains(&number) => {
-                Ok(Sent { again: (number - 1..count).collect(), ..Sent::default() })
+                let retry = (number - 1..count).collect();
+                return Ok(SendOutcome { retry, ..SendOutcome::default() });
             }
-            _ => Err(answer.held("check index; the token must be allowed to write to it")),
-        };
-    }
-    match words.invalid.filter(|at| *at < count) {
-        Some(at) => {
-            let why = format!("{} (code {})", escaped(&words.text, 200), words.code);
-            let again = (at + 1..count).collect();
-            Ok(Sent { again, rejected: vec![(at, why)], ..Sent::default() })
-        }
-        None => Err(answer.refusal()),
-    }
+            _ => "check index; the token must be allowed to write to it",
+        },
+        (400, _) => match invalid {
+            Some(index) if index < count => {
+                let reason = format!("{} (code {code})", escaped(&text, 200));
+                let retry = (index + 1..count).collect();
+                let rejected = vec![(index, reason)];
+                return Ok(SendOutcome { retry, rejected, ..SendOutcome::default() });
+            }
+            _ => "",
+        },
+        (503, BUSY) => "the server is busy: its queues are full",
+        (503, code) if UNHEALTHY.contains(&code) => "the collector is unhealthy",
+        _ => "",
+    };
+    Err(response.into_error(hint))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deliver::Verdict;
+    use crate::deliver::FailureAction;
 
-    fn judged(status: u16, body: &str) -> Result<Sent, Verdict> {
+    fn outcome(status: u16, body: &str) -> Result<SendOutcome, FailureAction> {
         let url = "http://h/".to_owned();
         let body = body.as_bytes().to_vec();
-        let answer = Answer { url, status, retry_after: None, body };
-        refused(answer, 4).map_err(|error| error.verdict())
+        let response = SinkResponse { url, status, retry_after: None, body };
+        error_outcome(response, 4).map_err(|error| error.action())
     }
 
     #[test]
-    fn an_answer_says_which_events_are_indexed() {
-        let later = Err(Verdict::Retry { after: None });
-        let sent = |again: &[usize], rejected: Vec<(usize, String)>| {
-            Ok(Sent { again: again.to_vec(), rejected, after: None })
+    fn a_response_identifies_the_indexed_events() {
+        let later = Err(FailureAction::Retry { after: None });
+        let partial = |retry: &[usize], rejected: Vec<(usize, String)>| {
+            Ok(SendOutcome { retry: retry.to_vec(), rejected, ..SendOutcome::default() })
         };
         let no_event = |at| vec![(at, "Event field is required (code 12)".to_owned())];
         for (status, body, want) in [
@@ -92,32 +95,32 @@ mod tests {
             (401, r#"{"text":"Token is required","code":2}"#, later.clone()),
             (403, r#"{"text":"Invalid token","code":4}"#, later.clone()),
             (404, "", later.clone()),
-            (413, "", Err(Verdict::Split)),
-            (400, r#"{"text":"Invalid data format","code":6}"#, Err(Verdict::Isolate)),
-            (400, "not JSON", Err(Verdict::Isolate)),
+            (413, "", Err(FailureAction::Split)),
+            (400, r#"{"text":"Invalid data format","code":6}"#, Err(FailureAction::Isolate)),
+            (400, "not JSON", Err(FailureAction::Isolate)),
             (
                 400,
                 r#"{"text":"Event field is required","code":12,"invalid-event-number":1}"#,
-                sent(&[2, 3], no_event(1)),
+                partial(&[2, 3], no_event(1)),
             ),
             (
                 400,
                 r#"{"text":"Event field is required","code":12,"invalid-event-number":3}"#,
-                sent(&[], no_event(3)),
+                partial(&[], no_event(3)),
             ),
             (
                 400,
                 r#"{"text":"Event field is required","code":12,"invalid-event-number":4}"#,
-                Err(Verdict::Isolate),
+                Err(FailureAction::Isolate),
             ),
             (400, r#"{"text":"Incorrect index","code":7,"invalid-event-number":1}"#, later),
             (
                 400,
                 r#"{"text":"Incorrect index","code":7,"invalid-event-number":3}"#,
-                sent(&[2, 3], vec![]),
+                partial(&[2, 3], vec![]),
             ),
         ] {
-            assert_eq!(judged(status, body), want, "{status} {body}");
+            assert_eq!(outcome(status, body), want, "{status} {body}");
         }
     }
 }
