@@ -181,14 +181,11 @@ impl<'d, 't> Section<'d, 't> {
             let name = key.get_ref();
             if !self.asked.iter().any(|asked| asked == name) {
                 let line = self.problems.line(&key.span());
-                let what = match retired::replacement(self.name, name) {
-                    Some(replacement) => {
-                        format!("{}.{name}: was renamed; use {replacement}", self.name)
-                    }
-                    None => {
-                        let hint = hint(name, &self.asked);
-                        format!("{}: unknown key {name:?}; {hint}", self.name)
-                    }
+                let what = if let Some(replacement) = retired::replacement(self.name, name) {
+                    format!("{}.{name}: was renamed; use {replacement}", self.name)
+                } else {
+                    let hint = hint(name, &self.asked);
+                    format!("{}: unknown key {name:?}; {hint}", self.name)
                 };
                 self.problems.note(line, what);
             }

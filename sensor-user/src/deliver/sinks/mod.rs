@@ -81,6 +81,7 @@ pub(super) struct FlushedRows {
 }
 
 /// Creates the sink of this kind.
+#[cfg_attr(feature = "kafka", expect(clippy::unnecessary_wraps, reason = "fails without kafka"))]
 pub(super) fn create(
     kind: &SinkKind,
     stats: &Arc<Stats>,

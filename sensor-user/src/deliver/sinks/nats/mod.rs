@@ -90,7 +90,8 @@ impl NatsSink {
             }
             std::future::ready(())
         });
-        let connecting = options.connect(self.config.servers.clone());
+        // On the heap: the future of a connect is several kilobytes large.
+        let connecting = Box::pin(options.connect(self.config.servers.clone()));
         let client = tokio::time::timeout(self.config.timeout, connecting)
             .await
             .map_err(|_elapsed| self.error("no connection in time".to_owned()))?
@@ -133,7 +134,7 @@ impl NatsSink {
 impl Sink for NatsSink {
     async fn send(&self, batch: &Batch) -> Result<SendOutcome, DeliverError> {
         self.last_error.clear();
-        let context = self.context().await?;
+        let context = Box::pin(self.context()).await?;
         let deadline = Instant::now() + self.config.timeout;
         let mut acks = Vec::with_capacity(batch.len());
         for item in &batch.items {

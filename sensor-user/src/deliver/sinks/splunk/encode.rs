@@ -16,7 +16,8 @@ struct Event<'e> {
     sourcetype: &'e str,
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<&'e str>,
-    event: EventBody<'e>,
+    #[serde(rename = "event")]
+    body: EventBody<'e>,
 }
 
 /// JSON as it is, or other text.
@@ -39,7 +40,7 @@ pub(super) fn events(config: &SplunkConfig, batch: &Batch) -> Vec<u8> {
             source: &config.source,
             sourcetype: config.sourcetype.as_deref().unwrap_or(&default_sourcetype),
             index: config.index.as_deref(),
-            event: json.map_or_else(|_no_json| EventBody::Text(&item.line), EventBody::Json),
+            body: json.map_or_else(|_no_json| EventBody::Text(&item.line), EventBody::Json),
         };
         // Writing to memory does not fail, and a line of JSON is JSON.
         let _written = serde_json::to_writer(&mut body, &event).is_ok();

@@ -52,13 +52,12 @@ impl SyslogSink {
         {
             state.connection = None;
         }
-        let mut connection = match state.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let mut connection = SyslogConnection::open(&self.config).await?;
-                connection.write(&state.last).await.map_err(failed)?;
-                connection
-            }
+        let mut connection = if let Some(connection) = state.connection.take() {
+            connection
+        } else {
+            let mut connection = SyslogConnection::open(&self.config).await?;
+            connection.write(&state.last).await.map_err(failed)?;
+            connection
         };
         connection.write(bytes).await.map_err(failed)?;
         connection.flush().await.map_err(failed)?;

@@ -110,9 +110,10 @@ impl SetFile {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
         let damaged = SetFileError::Damaged;
-        let at = length.checked_sub(FOOTER as u64).ok_or(damaged("too short"))?;
+        let at = length.checked_sub(FOOTER as u64).ok_or_else(|| damaged("too short"))?;
         let footer = framing::read_at(&file, at, FOOTER)?;
-        let counts = footer.strip_suffix(&MAGIC).ok_or(damaged("cut or of another version"))?;
+        let counts =
+            footer.strip_suffix(&MAGIC).ok_or_else(|| damaged("cut or of another version"))?;
         let footer = SetFooter::parse(counts).ok_or(damaged("footer"))?;
         let (merge_len, tables_len) = (footer.merge_len(), footer.tables_len());
         let sum = merge_len as u64 + tables_len as u64 + footer.meta as u64;
