@@ -63,7 +63,7 @@ async fn the_number_of_redirects_is_limited() {
     let site = MockWebServer::start().await;
     for (target, error_part, requests) in [
         ("/a", "/a, too often", 6),
-        ("ftp://h/x", "ftp://h/x, which is no web server", 1),
+        ("ftp://h/x", "ftp://h/x, which is not http or https", 1),
         ("http://", "status 302 Found", 1),
     ] {
         site.remove("/a");

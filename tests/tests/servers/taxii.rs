@@ -66,7 +66,7 @@ async fn a_response_that_is_not_taxii_is_reported() {
     let site = MockWebServer::start().await;
     for (kind, body, error_part) in [
         ("application/json", "{}", "media type \"application/json\" is not that of TAXII 2.1"),
-        ("application/taxii+json;version=2.0", "{}", "which is not TAXII 2.1"),
+        ("application/taxii+json;version=2.0", "{}", "version=2.0\" is not that of TAXII 2.1"),
         ("text/html", "<p>log in", "web page"),
         (MEDIA, "{\"objects\":[{", "ends inside its JSON"),
         (MEDIA, "", "empty"),
