@@ -2,6 +2,7 @@
 
 mod ack_tracker;
 mod backoff;
+mod context;
 mod latency_histogram;
 mod outbox;
 mod retry_queue;

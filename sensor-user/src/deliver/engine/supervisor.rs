@@ -9,12 +9,14 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::backoff::RetryPolicy;
+use super::context::DeliveryContext;
 use super::outbox::Outbox;
-use super::sink_handle::{DeliveryContext, DrainingSink, SinkHandle};
+use super::sink_handle::{DrainingSink, SinkHandle};
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
+use crate::deliver::sinks::create;
 use crate::deliver::spool::{DeadLetters, RecoveredState, Spool, SpoolConfig, SpoolError};
-use crate::deliver::{DeliverError, SinkConfig, sinks};
+use crate::deliver::{DeliverError, SinkConfig};
 
 /// Time limit of the last write of the spool.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
@@ -186,7 +188,7 @@ impl Deliverer {
         if config.alerts && spool.is_none() {
             return Err(StartError::NoSpool { name: name() });
         }
-        let checked = sinks::check(&config.kind, stats, clock);
+        let checked = create::check(&config.kind, stats, clock);
         checked.map_err(|source| StartError::Sink { name: name(), source })
     }
 

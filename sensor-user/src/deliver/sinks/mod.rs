@@ -22,6 +22,7 @@
 //! The HTTP sinks share `http_client.rs`.
 
 pub(super) mod azure;
+pub(super) mod create;
 pub(super) mod elasticsearch;
 pub(super) mod file;
 pub(super) mod http;
@@ -37,15 +38,12 @@ mod console;
 mod last_error;
 
 use std::fmt;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::DeliverError;
 use super::batch::{Batch, SendOutcome};
-use super::{DeliverError, SinkKind};
-use crate::base::clock::Clock;
-use crate::base::counters::Stats;
 
 /// The sending part of a sink. One without serial state sends several batches concurrently.
 #[async_trait]
@@ -78,44 +76,4 @@ pub(super) trait BufferedSink: fmt::Debug + Send + Sync {
 pub(super) struct FlushedRows {
     pub(super) delivered: u64,
     pub(super) rejected: u64,
-}
-
-/// Creates the sink of this kind.
-#[cfg_attr(feature = "kafka", expect(clippy::unnecessary_wraps, reason = "fails without kafka"))]
-pub(super) fn create(
-    kind: &SinkKind,
-    stats: &Arc<Stats>,
-    clock: &Arc<dyn Clock>,
-) -> Result<Box<dyn Sink>, DeliverError> {
-    Ok(match kind {
-        SinkKind::Stdout => Box::new(console::StreamSink::stdout()),
-        SinkKind::Console => Box::new(console::StreamSink::console()),
-        SinkKind::File(config) => Box::new(file::FileSink::new(config, stats, clock)),
-        SinkKind::Parquet(config) => Box::new(parquet::ParquetSink::new(config, stats, clock)),
-        SinkKind::Http(config) => Box::new(http::HttpSink::new(config, clock)),
-        #[cfg(feature = "kafka")]
-        SinkKind::Kafka(config) => Box::new(kafka::KafkaSink::new(config)),
-        #[cfg(not(feature = "kafka"))]
-        SinkKind::Kafka(_) => return Err(DeliverError::NotBuiltIn("kafka")),
-        SinkKind::Nats(config) => Box::new(nats::NatsSink::new(config)),
-        SinkKind::Azure(config) => Box::new(azure::AzureSink::new(config, stats, clock)),
-        SinkKind::Splunk(config) => Box::new(splunk::SplunkSink::new(config, clock)),
-        SinkKind::Elasticsearch(config) => {
-            Box::new(elasticsearch::ElasticsearchSink::new(config, clock))
-        }
-        SinkKind::Otlp(config) => Box::new(otlp::OtlpSink::new(config, stats, clock)),
-        SinkKind::Syslog(config) => Box::new(syslog::SyslogSink::new(config)),
-    })
-}
-
-/// Checks that the sink can be created. Leaves files alone, which another sink may still write to.
-pub(super) fn check(
-    kind: &SinkKind,
-    stats: &Arc<Stats>,
-    clock: &Arc<dyn Clock>,
-) -> Result<(), DeliverError> {
-    match kind {
-        SinkKind::File(_) | SinkKind::Parquet(_) => Ok(()),
-        other => create(other, stats, clock).map(drop),
-    }
 }

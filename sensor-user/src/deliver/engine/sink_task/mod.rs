@@ -17,15 +17,15 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::ack_tracker::AckTracker;
+use super::context::{DeliveryContext, SinkPhase};
 use super::retry_queue::RetryQueue;
 use super::row_queue::RowQueue;
-use super::sink_handle::{DeliveryContext, SinkPhase};
 use super::sink_health::SinkHealth;
 use crate::base::counters::Stats;
 use crate::base::log_throttle::LogThrottle;
 use crate::deliver::batch::{Batch, BatchItem, ItemKind, SendOutcome};
 use crate::deliver::item::Item;
-use crate::deliver::sinks::{self, FlushedRows, Sink};
+use crate::deliver::sinks::{FlushedRows, Sink, create};
 use crate::deliver::spool::{BatchLimit, SpoolReader, StoredAlert};
 use crate::deliver::{DeliverError, Format, SinkConfig, SinkKind};
 
@@ -96,7 +96,7 @@ impl SinkTask {
             is_stdout: config.kind == SinkKind::Stdout,
             format: config.format,
             limit: BatchLimit { alerts: config.batch.max(1), bytes: config.batch_bytes.max(1) },
-            sink: sinks::create(&config.kind, stats, clock)?.into(),
+            sink: create::sink(&config.kind, stats, clock)?.into(),
             reader: reader.and_then(|spool| spool.reader(&config.name)),
             acks: AckTracker::default(),
             rows: RowQueue::new(rows, config),
