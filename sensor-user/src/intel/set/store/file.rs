@@ -114,7 +114,7 @@ impl SetFile {
         let footer = framing::read_at(&file, at, FOOTER)?;
         let counts =
             footer.strip_suffix(&MAGIC).ok_or_else(|| damaged("cut or of another version"))?;
-        let footer = SetFooter::parse(counts).ok_or(damaged("footer"))?;
+        let footer = SetFooter::parse(counts).ok_or_else(|| damaged("footer"))?;
         let (merge_len, tables_len) = (footer.merge_len(), footer.tables_len());
         let sum = merge_len as u64 + tables_len as u64 + footer.meta as u64;
         if footer.records.checked_add(sum) != Some(at) {
@@ -137,7 +137,7 @@ impl SetFile {
         let tables = checked_part(start, length, footer.tables_crc, "checksum of the tables")?;
         let (tables, meta) = tables.split_at_checked(tables_len).unwrap_or_default();
         let meta = serde_json::from_slice(meta).map_err(|_invalid| damaged("meta"))?;
-        Self::parse(file, meta, &footer, tables, &merge).ok_or(damaged("tables"))
+        Self::parse(file, meta, &footer, tables, &merge).ok_or_else(|| damaged("tables"))
     }
 
     fn parse(
