@@ -100,7 +100,7 @@ impl StoppedThread {
 impl Drop for StoppedThread {
     fn drop(&mut self) {
         // It fails only if the thread has ended.
-        let _ = ptrace::detach(self.0, None);
+        let _ended = ptrace::detach(self.0, None);
     }
 }
 
