@@ -58,11 +58,15 @@ pub enum ChildProcess {
 }
 
 impl ChildProcess {
-    /// The worker that starts this process.
-    pub const fn parent(&self) -> WorkerKind {
+    /// The worker that starts this process. `None` for the launcher and the supervisor: the agent
+    /// starts them before it confines itself, and nobody on request.
+    pub const fn parent(&self) -> Option<WorkerKind> {
         match self {
-            Self::Worker(_) => WorkerKind::Supervisor,
-            Self::FeedParser | Self::Canary(_) => WorkerKind::Launcher,
+            Self::Worker(WorkerKind::Launcher | WorkerKind::Supervisor) => None,
+            Self::Worker(WorkerKind::SocketScan | WorkerKind::Nat | WorkerKind::Proc) => {
+                Some(WorkerKind::Supervisor)
+            }
+            Self::FeedParser | Self::Canary(_) => Some(WorkerKind::Launcher),
         }
     }
 }
@@ -73,3 +77,23 @@ pub const WORKER_COMMAND: &str = "worker";
 pub const FEED_PARSER_COMMAND: &str = "parse-feed";
 /// Name of the hidden command of the canary's child process.
 pub const CANARY_COMMAND: &str = "canary";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_request_starts_a_launcher_or_a_supervisor() {
+        for (process, parent) in [
+            (ChildProcess::Worker(WorkerKind::Launcher), None),
+            (ChildProcess::Worker(WorkerKind::Supervisor), None),
+            (ChildProcess::Worker(WorkerKind::SocketScan), Some(WorkerKind::Supervisor)),
+            (ChildProcess::Worker(WorkerKind::Nat), Some(WorkerKind::Supervisor)),
+            (ChildProcess::Worker(WorkerKind::Proc), Some(WorkerKind::Supervisor)),
+            (ChildProcess::FeedParser, Some(WorkerKind::Launcher)),
+            (ChildProcess::Canary(String::new()), Some(WorkerKind::Launcher)),
+        ] {
+            assert_eq!(process.parent(), parent, "{process:?}");
+        }
+    }
+}

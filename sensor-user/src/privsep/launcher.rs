@@ -96,7 +96,7 @@ impl Launcher {
 
     /// Command line of the process; `None` where this worker must not start it.
     fn command(&self, process: &ChildProcess) -> Option<Command> {
-        if process.parent() != self.kind {
+        if process.parent() != Some(self.kind) {
             return None;
         }
         let mut command = Command::new(SELF);
