@@ -10,13 +10,13 @@ pub(crate) fn held(wanted: &[Capability]) -> io::Result<CapsHashSet> {
     Ok(wanted.iter().copied().filter(|it| permitted.contains(it)).collect())
 }
 
-/// Uses none of them from here on, though it still holds them; nothing that is started can have any.
+/// Clears the effective and the bounding set; the permitted set stays.
 pub(crate) fn rest() -> io::Result<()> {
     bound(&CapsHashSet::new())?;
     caps::clear(None, CapSet::Effective).map_err(io::Error::other)
 }
 
-/// Keeps `kept` and nothing else, and passes nothing on.
+/// Retains only `kept`, and passes nothing on to child processes.
 pub(crate) fn keep_only(kept: &CapsHashSet) -> io::Result<()> {
     bound(kept)?;
     set(CapSet::Ambient, &CapsHashSet::new())?;
@@ -25,7 +25,7 @@ pub(crate) fn keep_only(kept: &CapsHashSet) -> io::Result<()> {
     set(CapSet::Permitted, kept)
 }
 
-/// Uses none, and passes `kept` on to what it starts.
+/// Clears the effective set, and passes `kept` on to child processes.
 pub(crate) fn pass_on(kept: &CapsHashSet) -> io::Result<()> {
     bound(kept)?;
     set(CapSet::Ambient, &CapsHashSet::new())?;
@@ -35,8 +35,8 @@ pub(crate) fn pass_on(kept: &CapsHashSet) -> io::Result<()> {
     set(CapSet::Ambient, kept)
 }
 
-/// Nothing that is started can come by others, where the process may say so (`CAP_SETPCAP`).
-/// Elsewhere `no_new_privs` alone sees to that.
+/// Limits the bounding set to `kept`, if the process has `CAP_SETPCAP`. Otherwise `no_new_privs`
+/// alone prevents that a child gains others.
 fn bound(kept: &CapsHashSet) -> io::Result<()> {
     let may = caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP);
     if !may.map_err(io::Error::other)? {

@@ -49,8 +49,8 @@ impl Calls {
         self
     }
 
-    /// From here on, for the calling thread and all that it starts. `clone3`, whose flags no filter
-    /// can see, is told to be absent, so that the C library asks in the way of before.
+    /// Applies to the calling thread and its descendants. `clone3` fails with ENOSYS, since no filter
+    /// can see its flags; the C library then falls back to `clone`.
     pub(crate) fn enforce(self) -> io::Result<()> {
         let filter = self.filter(libc::EPERM).map_err(io::Error::other)?;
         let absent = absent(libc::SYS_clone3).map_err(io::Error::other)?;
@@ -64,7 +64,7 @@ impl Calls {
             let sets = sets.iter().map(|set| rule(set)).collect::<Result<Vec<_>, _>>()?;
             rules.insert(number, sets);
         }
-        // The first filter says what becomes of it.
+        // The other filter refuses it with ENOSYS.
         rules.insert(libc::SYS_clone3, Vec::new());
         SeccompFilter::new(
             rules,

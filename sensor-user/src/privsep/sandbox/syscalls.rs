@@ -1,10 +1,10 @@
-//! The system calls of each role, put together from what there is to do.
+//! System calls of each process, composed of groups by purpose.
 
 use nix::libc;
 
 use super::seccomp::{Argument, Calls, Number};
 
-/// What any process does that works on what is open already, and its end.
+/// Calls of every process: I/O on open files, memory, signals, exit.
 const CORE: &[Number] = &[
     libc::SYS_read,
     libc::SYS_readv,
@@ -35,7 +35,7 @@ const CORE: &[Number] = &[
     libc::SYS_exit_group,
 ];
 
-/// Beyond [`CORE`]: waits, other threads, who it is. All but the reader of feeds do that.
+/// Beyond [`CORE`]: waits, threads, own identity. The feed parser makes none of these.
 const BASE: &[Number] = &[
     libc::SYS_clock_nanosleep,
     libc::SYS_nanosleep,
@@ -58,8 +58,8 @@ const BASE: &[Number] = &[
     libc::SYS_time,
 ];
 
-/// Looking at files and folders.
-const LOOK: &[Number] = &[
+/// Reads of file metadata and directories.
+const METADATA: &[Number] = &[
     libc::SYS_newfstatat,
     libc::SYS_readlinkat,
     libc::SYS_getdents64,
@@ -207,8 +207,8 @@ const START: &[Number] = &[
     libc::SYS_dup2,
 ];
 
-/// Commands of `bpf(2)` on maps and programs that are there (`enum bpf_cmd`, `linux/bpf.h`): look
-/// up, update, delete, next key, detach a program, look up and delete, tell of one, and batches.
+/// Commands of `bpf(2)` on maps and programs that exist (`enum bpf_cmd`, `linux/bpf.h`): look up,
+/// update, delete, next key, detach a program, look up and delete, get information, and batches.
 const BPF_COMMANDS: [u64; 10] = [1, 2, 3, 4, 9, 15, 21, 24, 25, 27];
 
 /// Bits of `open(2)`'s flags by which anything would be written.
@@ -233,7 +233,7 @@ const fn bits(flags: i32) -> u64 {
 
 /// The agent, whose probes are attached.
 pub(crate) fn agent() -> Calls {
-    let mut calls = base().with(LOOK).with(FILES).with(SOCKETS).with(RUNTIME);
+    let mut calls = base().with(METADATA).with(FILES).with(SOCKETS).with(RUNTIME);
     for command in BPF_COMMANDS {
         calls = calls.with_if(libc::SYS_bpf, &[Argument::Is(0, command)]);
     }
@@ -262,31 +262,31 @@ pub(crate) fn agent() -> Calls {
 
 /// The launcher, and the processes that it starts.
 pub(crate) fn launcher() -> Calls {
-    start(base().with(LOOK).with(FILES))
+    start(base().with(METADATA).with(FILES))
 }
 
 /// The supervisor, and the three workers that it starts.
 pub(crate) fn supervisor() -> Calls {
-    let calls = base().with(LOOK).with(SOCKETS);
+    let calls = base().with(METADATA).with(SOCKETS);
     let calls = netlink(calls, libc::NETLINK_SOCK_DIAG);
     start(enter(netlink(read_only(calls), libc::NETLINK_NETFILTER)))
 }
 
 /// Lists open sockets.
 pub(crate) fn socket_scan() -> Calls {
-    let calls = base().with(LOOK).with(SOCKETS);
+    let calls = base().with(METADATA).with(SOCKETS);
     enter(netlink(read_only(calls), libc::NETLINK_SOCK_DIAG)).data_only()
 }
 
 /// Queries the connection tracking.
 pub(crate) fn nat() -> Calls {
-    let calls = base().with(LOOK).with(SOCKETS);
+    let calls = base().with(METADATA).with(SOCKETS);
     enter(netlink(read_only(calls), libc::NETLINK_NETFILTER)).data_only()
 }
 
 /// Reads process facts from /proc.
 pub(crate) fn proc() -> Calls {
-    read_only(base().with(LOOK)).data_only()
+    read_only(base().with(METADATA)).data_only()
 }
 
 /// The feed parser: reads, sorts, and writes to open files.
