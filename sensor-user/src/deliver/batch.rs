@@ -103,8 +103,13 @@ impl Batch {
 
     /// The items as one JSON array.
     pub(super) fn array(&self) -> String {
-        let lines: Vec<&str> = self.items.iter().map(|item| item.line.as_str()).collect();
-        format!("[{}]", lines.join(","))
+        let bytes: usize = self.items.iter().map(|item| item.line.len() + 1).sum();
+        let mut array = String::with_capacity(bytes + 2);
+        for (index, item) in self.items.iter().enumerate() {
+            array.extend([if index == 0 { "[" } else { "," }, &item.line]);
+        }
+        array.push(']');
+        array
     }
 
     /// Lines and number of the items of each table (`None`: items that are not rows).

@@ -57,7 +57,7 @@ impl ReloadingClient {
         let read = move || {
             let material = access.read()?;
             let client = CachedClient::renewed(
-                old.map(|old| old.client.clone()).as_ref(),
+                old.as_deref().map(|old| &old.client),
                 &access.proxy,
                 settings,
                 &material,

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::backoff::{Backoff, RetryPolicy};
 use crate::deliver::batch::Batch;
 
-/// Batches in flight and to be retried; together at most `concurrency`.
+/// Batches to retry, and the number of batches in flight; together at most `concurrency`.
 #[derive(Debug)]
 pub(super) struct RetryQueue {
     pub(super) batches: VecDeque<Batch>,

@@ -211,7 +211,7 @@ impl Deliverer {
         let spool = self.context.spool.take();
         let mut alerts_durable = false;
         if let Some(spool) = spool.clone() {
-            // The last alerts are on disk before the sinks are told to drain.
+            // The last alerts are on disk before the sinks drain.
             let flushed = tokio::task::spawn_blocking(move || spool.flush(limit)).await;
             alerts_durable = flushed.unwrap_or(false);
         }

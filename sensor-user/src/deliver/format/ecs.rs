@@ -18,27 +18,24 @@ const VERSION: &str = "9.4.0";
 /// Returns the item as a document.
 pub(super) fn document(item: &Item) -> Value {
     let mut document = JsonDocument::new();
-    let (kind, dataset, category, mut types) = match item {
+    let (kind, dataset, category, types) = match item {
         Item::Alert(_) => ("alert", "alert", "network", vec!["connection", "info"]),
         Item::AgentEvent(event) => match &**event {
             AgentEvent::Loss(_) => ("event", "loss", "", vec!["error"]),
             AgentEvent::Health(_) => ("event", "health", "", vec!["change"]),
         },
         Item::Row(row) => match &**row {
-            TableRow::Connection(_) => {
-                ("event", "connection", "network", vec!["connection", "info"])
+            TableRow::Connection(row) => {
+                let mut types = vec!["connection", "info"];
+                types.extend((row.links_established > 0).then_some("start"));
+                types.extend((row.links_terminated > 0).then_some("end"));
+                ("event", "connection", "network", types)
             }
             TableRow::BoundPort(_) => ("event", "bound_port", "host", vec!["info"]),
             TableRow::Process(_) => ("event", "process", "process", vec!["info"]),
             TableRow::Computer(_) => ("event", "computer", "host", vec!["info"]),
         },
     };
-    if let Item::Row(row) = item
-        && let TableRow::Connection(row) = &**row
-    {
-        types.extend((row.links_established > 0).then_some("start"));
-        types.extend((row.links_terminated > 0).then_some("end"));
-    }
     let is_alert = matches!(item, Item::Alert(_));
     for (path, value) in [
         ("ecs.version", json!(VERSION)),

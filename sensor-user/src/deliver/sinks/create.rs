@@ -15,25 +15,25 @@ pub(in crate::deliver) fn sink(
     kind: &SinkKind,
     stats: &Arc<Stats>,
     clock: &Arc<dyn Clock>,
-) -> Result<Box<dyn Sink>, DeliverError> {
+) -> Result<Arc<dyn Sink>, DeliverError> {
     Ok(match kind {
-        SinkKind::Stdout => Box::new(console::StreamSink::stdout()),
-        SinkKind::Console => Box::new(console::StreamSink::console()),
-        SinkKind::File(config) => Box::new(file::FileSink::new(config, stats, clock)),
-        SinkKind::Parquet(config) => Box::new(parquet::ParquetSink::new(config, stats, clock)),
-        SinkKind::Http(config) => Box::new(http::HttpSink::new(config, clock)),
+        SinkKind::Stdout => Arc::new(console::StreamSink::stdout()),
+        SinkKind::Console => Arc::new(console::StreamSink::console()),
+        SinkKind::File(config) => Arc::new(file::FileSink::new(config, stats, clock)),
+        SinkKind::Parquet(config) => Arc::new(parquet::ParquetSink::new(config, stats, clock)),
+        SinkKind::Http(config) => Arc::new(http::HttpSink::new(config, clock)),
         #[cfg(feature = "kafka")]
-        SinkKind::Kafka(config) => Box::new(kafka::KafkaSink::new(config)),
+        SinkKind::Kafka(config) => Arc::new(kafka::KafkaSink::new(config)),
         #[cfg(not(feature = "kafka"))]
         SinkKind::Kafka(_) => return Err(DeliverError::NotBuiltIn("kafka")),
-        SinkKind::Nats(config) => Box::new(nats::NatsSink::new(config)),
-        SinkKind::Azure(config) => Box::new(azure::AzureSink::new(config, stats, clock)),
-        SinkKind::Splunk(config) => Box::new(splunk::SplunkSink::new(config, clock)),
+        SinkKind::Nats(config) => Arc::new(nats::NatsSink::new(config)),
+        SinkKind::Azure(config) => Arc::new(azure::AzureSink::new(config, stats, clock)),
+        SinkKind::Splunk(config) => Arc::new(splunk::SplunkSink::new(config, clock)),
         SinkKind::Elasticsearch(config) => {
-            Box::new(elasticsearch::ElasticsearchSink::new(config, clock))
+            Arc::new(elasticsearch::ElasticsearchSink::new(config, clock))
         }
-        SinkKind::Otlp(config) => Box::new(otlp::OtlpSink::new(config, stats, clock)),
-        SinkKind::Syslog(config) => Box::new(syslog::SyslogSink::new(config)),
+        SinkKind::Otlp(config) => Arc::new(otlp::OtlpSink::new(config, stats, clock)),
+        SinkKind::Syslog(config) => Arc::new(syslog::SyslogSink::new(config)),
     })
 }
 

@@ -115,7 +115,6 @@ impl<'u> SinkRequest<'u> {
 
 impl SinkClient {
     pub(super) fn new(config: &ServerConfig, clock: &Arc<dyn Clock>) -> Self {
-        crate::http::crypto_provider::install_provider();
         let settings = ConnectionSettings {
             read_timeout: config.timeout,
             idle_timeout: IDLE_TIMEOUT,

@@ -42,12 +42,18 @@ use std::fmt;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::DeliverError;
 use super::batch::{Batch, SendOutcome};
+use super::item::Item;
+use super::{DeliverError, Format};
 
 /// The sending part of a sink. One without serial state sends several batches concurrently.
 #[async_trait]
 pub(super) trait Sink: fmt::Debug + Send + Sync {
+    /// The item as the line that [`Self::send`] sends.
+    fn line(&self, format: Format, item: &Item) -> String {
+        format.line(item)
+    }
+
     /// Sends the batch once.
     async fn send(&self, batch: &Batch) -> Result<SendOutcome, DeliverError>;
 

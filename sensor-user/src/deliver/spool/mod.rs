@@ -60,7 +60,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use self::shared::{CommitQueue, QueuedCommit, SpoolShared};
@@ -135,8 +134,7 @@ pub struct BatchLimit {
 }
 
 /// Status of a spool.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpoolStatus {
     /// Bytes of all segments.
     pub bytes: u64,
@@ -147,7 +145,6 @@ pub struct SpoolStatus {
     /// Time of the oldest retained alert.
     pub oldest: Option<Timestamp>,
     /// Reason why the disk accepts no writes, with the remedy.
-    #[serde(rename = "Fault")]
     pub error: Option<String>,
     /// Repairs at start.
     pub repairs: Vec<String>,
@@ -156,8 +153,7 @@ pub struct SpoolStatus {
 }
 
 /// Delivery position of a sink.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SinkStatus {
     /// Name of the sink.
     pub name: String,
@@ -167,7 +163,7 @@ pub struct SinkStatus {
     pub waiting: u64,
 }
 
-/// Reason why a spool cannot be used. The state of the disk is none: see [`SpoolStatus::error`].
+/// Reason why a spool cannot be used. An error of the disk is not one: see [`SpoolStatus::error`].
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// The name does not fit into a cursor.

@@ -96,7 +96,7 @@ impl SinkTask {
             is_stdout: config.kind == SinkKind::Stdout,
             format: config.format,
             limit: BatchLimit { alerts: config.batch.max(1), bytes: config.batch_bytes.max(1) },
-            sink: create::sink(&config.kind, stats, clock)?.into(),
+            sink: create::sink(&config.kind, stats, clock)?,
             reader: reader.and_then(|spool| spool.reader(&config.name)),
             acks: AckTracker::default(),
             rows: RowQueue::new(rows, config),
@@ -213,7 +213,7 @@ impl SinkTask {
         for StoredAlert { sequence, alert, .. } in alerts {
             self.acks.add(sequence, alert.vm_connection_time_generated);
             let item = Item::Alert(alert);
-            let line = self.format.line(&item);
+            let line = self.sink.line(self.format, &item);
             items.push(BatchItem::new(item, sequence, line));
         }
         self.context.health.set_oldest_waiting(self.acks.oldest());

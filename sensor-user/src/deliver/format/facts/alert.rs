@@ -78,6 +78,7 @@ fn indicator(alert: &Alert, connection: &ConnectionFacts<'_>, out: &mut FactWrit
         Some(0.0) => "None",
         Some(score) => confidence(score).0,
     };
+    let confidence_id = score.map_or(0, |score| confidence(score).1);
     let tlp = alert.tlp_level.to_ascii_uppercase();
     let known_tlp = TLP.contains(&&*tlp).then_some(&tlp);
     let tlp_path = "threat.enrichments.0.indicator.marking.tlp";
@@ -95,8 +96,8 @@ fn indicator(alert: &Alert, connection: &ConnectionFacts<'_>, out: &mut FactWrit
         &alert.container_id => "cs6:ContainerId", "", "";
         score.map(|score| score.round().to_string()) => "cn1:Confidence", "", "";
         score.map(f64::round).map(whole) => "", "", "confidence_score";
-        score.map_or(0, |score| confidence(score).1) => "", "", "confidence_id";
-        score.map_or(0, |score| confidence(score).1) => "", "", "osint.0.confidence_id";
+        confidence_id => "", "", "confidence_id";
+        confidence_id => "", "", "osint.0.confidence_id";
         word => "", "threat.enrichments.0.indicator.confidence", "";
         known_tlp => "", tlp_path, "";
         tlp => "", "", "osint.0.tlp";

@@ -1,4 +1,4 @@
-//! Values of the formats: confidences, directions and the names of MITRE ATT&CK.
+//! Values of the formats: names, confidences, protocols, indicator addresses and MITRE ATT&CK.
 
 use std::net::IpAddr;
 

@@ -74,17 +74,18 @@ fn item_outcomes(response: SinkResponse, count: usize) -> Result<SendOutcome, De
 impl ItemResult {
     fn into_result(self) -> Result<(), ItemError> {
         let Self { status, error } = self;
-        let reason = error.map_or_else(
-            || format!("status {status}"),
-            |error| format!("{}: {}", escaped(&error.r#type, 100), escaped(&error.reason, 300)),
-        );
+        let reason = || {
+            error.map_or_else(
+                || format!("status {status}"),
+                |error| format!("{}: {}", escaped(&error.r#type, 100), escaped(&error.reason, 300)),
+            )
+        };
         match status {
             // 409: it exists since an earlier attempt.
             200..=299 | 409 => Ok(()),
-            429 | 500..=599 => Err(ItemError::Retry(reason)),
-            // Not about the document: the index is missing or read-only.
-            401 | 403 | 404 => Err(ItemError::Retry(reason)),
-            _ => Err(ItemError::Rejected(reason)),
+            // 401, 403 and 404 are not about the document: the index is missing or read-only.
+            401 | 403 | 404 | 429 | 500..=599 => Err(ItemError::Retry(reason())),
+            _ => Err(ItemError::Rejected(reason())),
         }
     }
 }
