@@ -40,16 +40,18 @@ impl ProcStat {
     fn parse(stat: &str) -> Option<Self> {
         let (head, tail) = stat.rsplit_once(')')?;
         let (_pid, comm) = head.split_once('(')?;
-        let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
-        // The man page counts fields from 1; the state is field 3.
-        let field = |number: usize| fields.get(number - 3)?.parse().ok();
+        let mut fields = tail.split_ascii_whitespace();
+        let mut after = |skipped: usize| fields.nth(skipped)?.parse::<u64>().ok();
+        // The man page counts fields from 1, and the state is field 3: 4, 14, 15, 20 and 22.
+        let (parent, user_ticks, system_ticks) = (after(1)?, after(9)?, after(0)?);
+        let (threads, start_ticks) = (after(4)?, after(1)?);
         Some(Self {
             comm: comm.to_owned(),
-            parent_pid: u32::try_from(field(4)?).ok()?,
-            user_ticks: field(14)?,
-            system_ticks: field(15)?,
-            threads: field(20)?,
-            start_ticks: field(22)?,
+            parent_pid: u32::try_from(parent).ok()?,
+            user_ticks,
+            system_ticks,
+            threads,
+            start_ticks,
         })
     }
 }

@@ -36,7 +36,13 @@ impl HomeNetns {
     /// also require `CAP_SYS_ADMIN`.
     pub fn enter(&self) -> io::Result<()> {
         let current = File::open(&self.current)?;
-        if inode(&current)? == self.inode { Ok(()) } else { enter_netns(&self.file) }
+        if inode(&current)? == self.inode { Ok(()) } else { self.reenter() }
+    }
+
+    /// Moves the calling thread back from another namespace. Needs no new file descriptor, so that
+    /// a lack of them cannot strand the thread.
+    pub fn reenter(&self) -> io::Result<()> {
+        enter_netns(&self.file)
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn attach(attacher: &mut Attacher<'_>, io: &[Hook]) -> Vec<Hook> {
         Err(reason) => return without(&reason),
     }
     let mut hooks: Vec<Hook> = PACKETS.iter().map(|packets| attacher.try_one(packets)).collect();
-    if hooks.iter().all(|hook| !hook.is_on()) {
+    if !hooks.iter().any(Hook::is_on) {
         hooks.iter_mut().for_each(add_capability_hint);
         return hooks;
     }

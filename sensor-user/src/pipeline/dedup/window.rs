@@ -51,7 +51,7 @@ impl WindowKey {
 pub(super) enum Unsaved {
     Nothing,
     /// Only byte counts have changed.
-    Moved,
+    Traffic,
     /// Further connections were counted.
     Counted,
     /// The window is new, or its indicator has changed.
@@ -142,7 +142,7 @@ impl Dedup {
         if flow.bytes_sent > 0 || flow.bytes_received > 0 {
             window.bytes_sent = window.bytes_sent.saturating_add(flow.bytes_sent);
             window.bytes_received = window.bytes_received.saturating_add(flow.bytes_received);
-            window.unsaved = window.unsaved.max(Unsaved::Moved);
+            window.unsaved = window.unsaved.max(Unsaved::Traffic);
         }
         if is_first_sight {
             self.admitted = self.admitted.saturating_add(flow.connections);

@@ -4,6 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 
+use super::entry::{entry_key, restart_key};
+use crate::pipeline::aggregate::Flow;
+
 /// Reported indicators that are remembered per entry; the log has the others.
 const REPORTED_MAX: usize = 64;
 
@@ -14,9 +17,9 @@ pub(super) struct IndexEntry {
     pub(super) translated: Option<SocketAddr>,
     /// Time of the last connection; `None` before the first.
     pub(super) last: Option<Timestamp>,
-    /// [`super::entry::entry_key`] of the entry.
+    /// [`entry_key`] of the entry.
     pub(super) key: u64,
-    /// [`super::entry::restart_key`] of the entry.
+    /// [`restart_key`] of the entry.
     pub(super) restart_key: u64,
     /// Connections of the run that recorded them, or of an earlier one, that have not closed.
     pub(super) open: u32,
@@ -25,6 +28,19 @@ pub(super) struct IndexEntry {
 }
 
 impl IndexEntry {
+    /// The entry of `flow`, without connections.
+    pub(super) fn new(flow: &Flow) -> Self {
+        Self {
+            remote: flow.remote,
+            translated: flow.translated.map(|translated| translated.remote()),
+            last: None,
+            key: entry_key(flow),
+            restart_key: restart_key(flow),
+            open: 0,
+            reported: Vec::new(),
+        }
+    }
+
     /// True if all connections are reported for `indicator`.
     pub(super) fn is_reported(&self, indicator: u64) -> bool {
         let reported = self.reported.iter().find(|(known, _)| *known == indicator);

@@ -114,11 +114,14 @@ impl HistorySegment {
         let read = |offset, length| framing::read_at(&file, offset, length);
         let mut frames = FrameReader::new(read, RecordFormat, 0..length);
         loop {
-            match frames.next_step()? {
-                FrameStep::Frame(_, record) => take(record),
-                FrameStep::Damage(damage) => return Ok(damage.start),
-                FrameStep::Zeros(start) => return Ok(start),
-                FrameStep::End => return Ok(length),
+            match frames.next_step() {
+                Ok(FrameStep::Frame(_, record)) => take(record),
+                Ok(FrameStep::Damage(damage)) => return Ok(damage.start),
+                Ok(FrameStep::Zeros(start)) => return Ok(start),
+                Ok(FrameStep::End) => return Ok(length),
+                // The disk cannot be read from here on; the records before are in use.
+                Err(_unreadable) if frames.offset() > 0 => return Ok(frames.offset()),
+                Err(error) => return Err(error),
             }
         }
     }

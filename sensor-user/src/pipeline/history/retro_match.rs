@@ -35,7 +35,7 @@ struct FoundConnections {
     tally: Tally,
 }
 
-/// Entry that indicators cover which are not reported for all of its connections.
+/// Entry with the covering indicators that are not reported for all of its connections.
 struct CoveredEntry {
     definition: Option<Box<HistoryEntry>>,
     candidates: Vec<Candidate>,
@@ -93,7 +93,7 @@ impl History {
         all
     }
 
-    /// Entries whose remote address an indicator covers that is not reported for them.
+    /// Entries that an indicator covers which is not yet reported for them.
     fn covered_entries(&self, matcher: &Matcher, time: SearchTime) -> HashMap<u32, CoveredEntry> {
         let set = matcher.current();
         let mut covered = HashMap::new();

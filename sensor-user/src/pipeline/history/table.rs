@@ -134,7 +134,8 @@ impl History {
             match &record {
                 HistoryRecord::Entry(number, entry) => {
                     self.next_number = self.next_number.max(number.saturating_add(1));
-                    self.index(*number, &entry.to_flow(segment.start, None));
+                    let flow = entry.to_flow(segment.start, None);
+                    self.entries.insert(*number, IndexEntry::new(&flow));
                     entries += 1;
                 }
                 HistoryRecord::Connection { time, .. } => end = end.max(segment.time(*time)),
@@ -276,29 +277,16 @@ impl History {
         }
         let number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1);
-        self.index(number, flow);
+        let entry = IndexEntry::new(flow);
         self.by_key.insert(key, number);
-        self.by_restart_key.insert(restart_key(flow), number);
+        self.by_restart_key.insert(entry.restart_key, number);
+        self.entries.insert(number, entry);
         if let Some(segment) = self.segments.last_mut() {
             segment.entries += 1;
             segment.numbers.end = self.next_number;
         }
         self.append(&HistoryRecord::Entry(number, Box::new(HistoryEntry::from(flow))), None);
         number
-    }
-
-    /// Adds the entry of `flow` to the index.
-    fn index(&mut self, number: u32, flow: &Flow) {
-        let entry = IndexEntry {
-            remote: flow.remote,
-            translated: flow.translated.map(|translated| translated.remote()),
-            last: None,
-            key: entry::entry_key(flow),
-            restart_key: restart_key(flow),
-            open: 0,
-            reported: Vec::new(),
-        };
-        self.entries.insert(number, entry);
     }
 
     /// Begins a segment if there is none, or if the current one has its share of time, entries or

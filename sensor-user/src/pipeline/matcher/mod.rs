@@ -74,7 +74,7 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    /// Looks up in what `set` holds at each [`Matcher::refresh`]; flows of the processes `own` never alert.
+    /// Creates a matcher that loads `set` at each [`Matcher::refresh`]. Flows of the processes `own` never alert.
     pub fn new(
         set: Arc<ArcSwap<IndicatorSet>>,
         allow: AllowList,

@@ -55,7 +55,7 @@ impl Namespaces {
         let namespace = self.find(netns, pids).filter(|_| self.is_home())?;
         enter_netns(&namespace).ok()?;
         let result = visit();
-        match self.home.enter() {
+        match self.home.reenter() {
             Ok(()) => Some(result),
             Err(error) => {
                 tracing::error!(%error, "cannot return to the agent's network namespace");

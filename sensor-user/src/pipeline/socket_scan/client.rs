@@ -19,7 +19,7 @@ use crate::privsep::WorkerClient;
 /// minute that ends, also if the pipeline thread was asleep at that time.
 const LEAD: SignedDuration = SignedDuration::from_secs(1);
 
-/// Wait before a scan is repeated whose worker has exited.
+/// Delay before a scan is repeated after its worker has exited.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Maximum number of attempts.
 const ATTEMPTS_MAX: u32 = 10;

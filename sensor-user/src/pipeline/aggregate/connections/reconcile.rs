@@ -13,8 +13,7 @@ use crate::pipeline::capture::{OpenSocket, OpenSockets};
 
 impl ConnectionTable {
     /// Matches the table with the open sockets, reports the bytes moved, and sets `known` for the sockets
-    /// with a connection. Returns the keys of the
-    /// connections that two scans in a row have missed.
+    /// with a connection. Returns the keys of the connections that two scans in a row have missed.
     pub(super) fn reconcile(
         &mut self,
         scan: FinishedScan<'_>,

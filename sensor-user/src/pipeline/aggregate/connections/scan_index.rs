@@ -58,7 +58,7 @@ impl ScanIndex {
         self.by_ends.insert((socket.ends, socket.netns, key));
     }
 
-    /// Key of the connection that a record is about; `cookie_of` a key is 0 if unknown.
+    /// Key of the connection that a record is about; `cookie_of` returns the cookie of a key, 0 if unknown.
     pub(super) fn find(&self, tcp: &Tcp, cookie_of: impl Fn(&u64) -> u64) -> Option<u64> {
         if let Some(key) = self.by_cookie.get(&tcp.cookie).filter(|_| tcp.cookie != 0) {
             return Some(*key);

@@ -1,6 +1,7 @@
 //! Scans, and records before, between and after them.
 
 use super::super::scan_index::ends_of;
+use super::super::tests::{self, process};
 use super::*;
 
 use std::collections::HashSet;
@@ -8,7 +9,7 @@ use std::collections::HashSet;
 use crate::base::counters::Stats;
 use crate::pipeline::aggregate::change::{ChangeKind, ClosedBy};
 use crate::pipeline::capture::{Ends, TcpCounts};
-use crate::pipeline::decode::{Task, TcpKind};
+use crate::pipeline::decode::TcpKind;
 use crate::pipeline::enrich::TcpEvent;
 
 const NETNS: u32 = 7;
@@ -73,28 +74,8 @@ impl Host {
     }
 }
 
-fn process(name: &str) -> Arc<Process> {
-    Arc::new(Process { name: name.into(), ..Process::default() })
-}
-
 fn tcp(kind: TcpKind, sk: u64, boot_ns: u64) -> Tcp {
-    Tcp {
-        kind,
-        boot_ns,
-        sk,
-        cookie: 0,
-        task: Task::default(),
-        local: "192.0.2.1".parse().unwrap(),
-        local_port: 40_000,
-        remote: "198.51.100.7".parse().unwrap(),
-        remote_port: 443,
-        old_state: 1,
-        netns: NETNS,
-        error: 0,
-        srtt_us: 9,
-        bytes_sent: 0,
-        bytes_received: 0,
-    }
+    Tcp { netns: NETNS, bytes_sent: 0, bytes_received: 0, ..tests::tcp(kind, sk, boot_ns) }
 }
 
 fn closed(sk: u64, boot_ns: u64, cookie: u64, bytes_sent: u64) -> Tcp {

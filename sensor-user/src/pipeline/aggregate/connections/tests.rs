@@ -15,11 +15,11 @@ fn table(max: usize) -> ConnectionTable {
     ConnectionTable::new("host.example".into(), max, Arc::new(Stats::default()))
 }
 
-fn process(name: &str) -> Arc<Process> {
+pub(super) fn process(name: &str) -> Arc<Process> {
     Arc::new(Process { name: name.into(), ..Process::default() })
 }
 
-fn tcp(kind: TcpKind, sk: u64, boot_ns: u64) -> Tcp {
+pub(super) fn tcp(kind: TcpKind, sk: u64, boot_ns: u64) -> Tcp {
     Tcp {
         kind,
         boot_ns,

@@ -124,6 +124,7 @@ impl BoundPorts {
         let counts = self.minutes.remove(&minute.number).unwrap_or_default();
         let mut ports = self.close_counts(counts);
         let wildcards = self.add_listening(&mut ports, listening);
+        let resource = identity.resource();
         let mut rows = Vec::with_capacity(ports.len());
         for (key, port) in &ports {
             let is_wildcard = wildcards.covers(key);
@@ -132,7 +133,11 @@ impl BoundPorts {
                 continue;
             }
             let is_wildcard = (key.service.protocol == Protocol::Tcp).then_some(is_wildcard);
-            rows.push(self.row(minute, key, port, is_wildcard, identity));
+            rows.push(BoundPortRow {
+                resource_id: resource.id.clone(),
+                subscription_id: resource.subscription.clone(),
+                ..self.row(minute, key, port, is_wildcard, identity)
+            });
         }
         rows
     }
@@ -209,7 +214,6 @@ impl BoundPorts {
         is_wildcard_bind: Option<bool>,
         identity: &RowIdentity,
     ) -> BoundPortRow {
-        let resource = identity.resource();
         let process = &counts.process;
         let (machine, process_id) = (identity.machine(), identity.process(&service.executable));
         let (ip, port) = (address.to_string(), service.port.to_string());
@@ -248,8 +252,6 @@ impl BoundPorts {
             response_time_sum,
             source_system: SOURCE_SYSTEM.to_owned(),
             r#type: BoundPortRow::TABLE.name.to_owned(),
-            resource_id: resource.id,
-            subscription_id: resource.subscription,
             container_id: process.container_id.clone(),
             network_namespace: (service.netns != 0).then_some(service.netns.into()),
             ..BoundPortRow::default()
@@ -285,9 +287,9 @@ impl Wildcards {
     /// True if a wildcard socket accepts connections to the address of the key: one of the same
     /// service, or of any owner if the service has no socket on that port.
     fn covers(&self, PortKey { service, address }: &PortKey) -> bool {
-        let is_owned = self.services.contains(service);
+        let has_socket = self.services.contains(service);
         let exists = |any| {
-            if is_owned {
+            if has_socket {
                 self.is_owned(service, any)
             } else {
                 self.any.contains(&(service.netns, service.port, any))
@@ -307,8 +309,9 @@ impl Wildcards {
         let same = ports.range(first..).take_while(|(key, _)| key.service == *service);
         let mut addresses = same.map(|(key, _)| key.address);
         addresses.any(|it| {
-            let covering = covering_wildcard(it, |any| self.is_owned(service, any));
-            !it.is_unspecified() && covering == Some(wildcard.address)
+            !it.is_unspecified()
+                && covering_wildcard(it, |any| self.is_owned(service, any))
+                    == Some(wildcard.address)
         })
     }
 }

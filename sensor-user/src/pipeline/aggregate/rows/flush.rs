@@ -12,7 +12,7 @@ use crate::schema::{ConnectionRow, SOURCE_SYSTEM};
 
 /// Minimum number of rows in a batch, if there are that many.
 const BATCH_MIN: usize = 1000;
-/// A batch is at least this fraction of the pending rows. The pipeline iterates about fifty times a
+/// Maximum number of batches for the pending rows. The pipeline iterates about fifty times a
 /// second, so that no row is pending for more than half a minute.
 const BATCHES_MAX: usize = 1024;
 

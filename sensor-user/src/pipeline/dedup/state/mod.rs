@@ -101,7 +101,7 @@ impl Dedup {
             let Some(window) = self.windows.get_mut(&key) else { continue };
             match std::mem::replace(&mut window.unsaved, Unsaved::Nothing) {
                 Unsaved::Nothing => {}
-                Unsaved::Moved => {
+                Unsaved::Traffic => {
                     entries.push(StateEntry::Traffic(window.number, window.saved_tally()));
                 }
                 Unsaved::Counted => {
