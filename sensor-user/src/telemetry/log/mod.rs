@@ -16,7 +16,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
@@ -136,6 +136,9 @@ impl Drop for LogHandle {
 
 /// Messages of NATS's client repeat those of the sinks, which name the sink: off unless a filter names
 /// the client.
+/// Minimum time between two polls of a filter.
+const POLL_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
+
 const DEFAULT_DIRECTIVES: &str = "async_nats=off";
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
@@ -270,4 +273,9 @@ impl fmt::Debug for LogOutput {
             .field("unreported", unreported)
             .finish_non_exhaustive()
     }
+}
+
+/// True once `period` has passed since `since`, also if the clock was set back.
+fn has_passed(since: Timestamp, period: SignedDuration, now: Timestamp) -> bool {
+    now < since || now.duration_since(since) >= period
 }

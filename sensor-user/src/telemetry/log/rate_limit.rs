@@ -13,6 +13,7 @@ use tracing::callsite::Identifier;
 
 use super::Emit;
 use super::line::LogLine;
+use super::{POLL_INTERVAL, has_passed};
 use crate::base::collections;
 use crate::base::collections::Table;
 
@@ -79,8 +80,7 @@ impl RateLimit {
 
     /// Emits the summaries of minutes that are over. Does nothing within a second of the last call.
     pub(super) fn poll(&mut self, now: Timestamp, emit: Emit<'_>) {
-        let elapsed = now.duration_since(self.last_poll);
-        if !elapsed.is_negative() && elapsed < SignedDuration::from_secs(1) {
+        if !has_passed(self.last_poll, POLL_INTERVAL, now) {
             return;
         }
         self.last_poll = now;
@@ -109,7 +109,7 @@ impl RateLimit {
 impl CallsiteMinute {
     /// True if the minute is over, also because the clock was set back.
     fn is_over(&self, now: Timestamp) -> bool {
-        now < self.since || now.duration_since(self.since) >= MINUTE
+        has_passed(self.since, MINUTE, now)
     }
 
     fn summarize(&self, emit: Emit<'_>) {

@@ -10,6 +10,7 @@ use std::hash::BuildHasher as _;
 
 use super::Emit;
 use super::line::LogLine;
+use super::{POLL_INTERVAL, has_passed};
 use crate::base::collections;
 use crate::base::collections::Table;
 
@@ -65,8 +66,7 @@ impl RepeatFilter {
 
     /// Emits the repeats whose window is over. Does nothing within a second of the last call.
     pub(super) fn poll(&mut self, now: Timestamp, emit: Emit<'_>) {
-        let elapsed = now.duration_since(self.last_poll);
-        if !elapsed.is_negative() && elapsed < SignedDuration::from_secs(1) {
+        if !has_passed(self.last_poll, POLL_INTERVAL, now) {
             return;
         }
         self.last_poll = now;
@@ -97,7 +97,7 @@ impl RepeatFilter {
 impl Repeats {
     /// True if the window is over, also because the clock was set back.
     fn is_over(&self, now: Timestamp) -> bool {
-        now < self.since || now.duration_since(self.since) >= FOLD_WINDOW
+        has_passed(self.since, FOLD_WINDOW, now)
     }
 
     fn emit(&self, emit: Emit<'_>) {

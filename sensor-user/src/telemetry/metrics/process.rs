@@ -94,7 +94,8 @@ fn worker(process: &Path) -> Option<WorkerMetrics> {
     let name = arguments.nth(1)?;
     let kind = WorkerKind::ALL.into_iter().find(|kind| kind.name().as_bytes() == name)?;
     let stat = ProcStat::read(process)?;
-    let cpu_time = duration_of_ticks(stat.user_ticks.saturating_add(stat.system_ticks));
+    let cpu_ticks = stat.user_ticks.saturating_add(stat.system_ticks);
+    let cpu_time = Duration::from_nanos(cpu_ticks.saturating_mul(NS_PER_TICK));
     let (_virtual, resident_bytes) = memory(process)?;
     Some(WorkerMetrics { kind, cpu_seconds: cpu_time.as_secs_f64(), resident_bytes })
 }
@@ -108,12 +109,8 @@ fn memory(process: &Path) -> Option<(u64, u64)> {
     Some((size()?, size()?))
 }
 
-const fn duration_of_ticks(ticks: u64) -> Duration {
-    Duration::from_nanos(ticks.saturating_mul(NS_PER_TICK))
-}
-
 fn start(stat: &ProcStat, proc_root: &Path) -> Option<f64> {
-    let after = duration_of_ticks(stat.start_ticks);
+    let after = Duration::from_nanos(stat.start_boot_ns());
     let boot = fs::read_to_string(proc_root.join("stat")).ok()?;
     let boot = boot.lines().find_map(|line| line.strip_prefix("btime "))?;
     let start = Duration::from_secs(boot.trim().parse().ok()?).checked_add(after)?;
