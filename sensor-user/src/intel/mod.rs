@@ -17,14 +17,13 @@ pub mod set;
 pub use address::{PrefixPolicy, canonical, host, is_special, parse_prefix};
 pub use config::query::{CrowdSecQuery, FeedQuery, MispQuery, TaxiiQuery, WorkspaceQuery};
 pub use config::{FeedConfig, FeedSource};
+pub use feeds::{FeedFolder, FeedStatus, Intel};
+pub use fetch::{FetchError, Fetcher};
 pub use formats::columns::{JsonStr, integer, parse_time};
 pub use formats::crowdsec::read_crowdsec;
 pub use formats::entry::{
     CollectedEntries, EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy,
 };
-
-pub use feeds::{FeedFolder, FeedStatus, Intel};
-pub use fetch::{FetchError, Fetcher};
 pub use formats::kind::FeedKind;
 pub use formats::list::{
     ListField, ListFormat, ListShape, PRESETS, parse as parse_list, preset, read_list,

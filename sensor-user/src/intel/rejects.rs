@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::address::Exclusion;
+use crate::base::lines::json_error;
 
 /// Rejects that are kept with their position, of malformed input and of the others each; further
 /// ones are only counted.
@@ -60,6 +61,11 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    /// Reason for invalid JSON.
+    pub fn from_json(error: &serde_json::Error) -> Self {
+        Self::Malformed(json_error(error))
+    }
+
     /// Returns a short name, used as the label of counters.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -16,7 +16,7 @@ use crate::base::progress::Progress;
 use crate::intel::sniff;
 use crate::intel::{
     CollectedEntries, DocumentFormat, EntryContent, FeedEntry, FeedKind, Indicator, ListFormat,
-    PrefixPolicy, ReadError, ReadPolicy, Rejects, RowReader, parse_list, read_document,
+    PrefixPolicy, ReadPolicy, Rejects, RowReader, parse_list, read_document,
 };
 
 /// Bytes at the start of a file that its kind is detected from.
@@ -96,11 +96,7 @@ impl Documents {
     fn read(&mut self, input: Input, kind: FeedKind, feed: &Arc<str>) -> std::io::Result<Rejects> {
         let mut collected = CollectedEntries::default();
         let format = DocumentFormat { kind, list: &ListFormat::default() };
-        match read_document(input.reader, format, &self.policy, 1, &mut collected) {
-            Ok(_) => {}
-            Err(ReadError::Io(error)) => return Err(error),
-            Err(other) => return Err(std::io::Error::other(other)),
-        }
+        read_document(input.reader, format, &self.policy, 1, &mut collected)?;
         let CollectedEntries { entries, mut rejects } = collected;
         for FeedEntry { id, version, position, mut content, .. } in entries {
             match &mut content {

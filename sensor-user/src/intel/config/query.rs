@@ -1,4 +1,4 @@
-//! What of a feed is asked for: the part of its configuration that only its protocol knows.
+//! `FeedQuery`: protocol-specific request parameters of a feed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::http::Secret;
 use crate::intel::formats::kind::FeedKind;
 
-/// What is asked for.
+/// Request parameters of a feed, by protocol.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum FeedQuery {
-    /// The one document at the URL.
+    /// The document at the URL; no parameters.
     #[default]
     Document,
     /// Collections of a TAXII server.
@@ -22,42 +22,42 @@ pub enum FeedQuery {
     Sentinel(Box<WorkspaceQuery>),
 }
 
-/// Of a TAXII 2.1 server.
+/// Parameters for a TAXII 2.1 server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaxiiQuery {
-    /// Ids, aliases or titles; empty for all that may be read.
+    /// Ids, aliases or titles; empty for all readable collections.
     pub collections: Vec<String>,
-    /// Objects a page at most; servers may give fewer.
+    /// Maximum number of objects per page; servers may return fewer.
     pub page_size: u32,
 }
 
-/// Of a MISP server (`attributes/restSearch`).
+/// Parameters for a MISP server (`attributes/restSearch`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MispQuery {
     /// Types of attributes.
     pub types: Vec<String>,
-    /// Further parameters of the search, as they are.
+    /// Further parameters of the search, passed unchanged.
     pub filter: BTreeMap<String, serde_json::Value>,
-    /// Attributes a page.
+    /// Attributes per page.
     pub page_size: u32,
-    /// So much earlier than the last pull began are changes asked for.
+    /// Overlap with the previous pull: changes are requested from this long before its start.
     pub overlap: Duration,
 }
 
-/// Of a `CrowdSec` Local API (`/v1/decisions/stream`); empty lists do not filter.
+/// Parameters for a `CrowdSec` Local API (`/v1/decisions/stream`); empty lists do not filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CrowdSecQuery {
     /// Such as `ip`, `range`.
     pub scopes: Vec<String>,
     /// Such as `crowdsec`, `CAPI`, `cscli`.
     pub origins: Vec<String>,
-    /// Words that a scenario has one of.
+    /// Scenarios must contain one of these words.
     pub scenarios_containing: Vec<String>,
-    /// Words that a scenario has none of.
+    /// Scenarios must contain none of these words.
     pub scenarios_not_containing: Vec<String>,
 }
 
-/// Of the management API of a Sentinel workspace (`queryIndicators`).
+/// Parameters for the management API of a Sentinel workspace (`queryIndicators`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkspaceQuery {
     /// Id of the subscription.
@@ -68,18 +68,18 @@ pub struct WorkspaceQuery {
     pub workspace: String,
     /// Id or domain of the tenant.
     pub tenant: String,
-    /// Id of the application that asks.
+    /// Client id of the application.
     pub client_id: String,
-    /// Its secret.
+    /// Client secret of the application.
     pub client_secret: Secret,
-    /// The server that gives tokens (OAuth 2.0, client credentials).
+    /// URL of the token server (OAuth 2.0, client credentials).
     pub login_url: reqwest::Url,
-    /// Indicators a page.
+    /// Indicators per page.
     pub page_size: u32,
 }
 
 impl TaxiiQuery {
-    /// Objects a page unless set.
+    /// Default number of objects per page.
     pub const PAGE_SIZE: u32 = 1000;
 }
 
@@ -90,11 +90,11 @@ impl Default for TaxiiQuery {
 }
 
 impl MispQuery {
-    /// Attributes a page unless set.
+    /// Default number of attributes per page.
     pub const PAGE_SIZE: u32 = 5000;
-    /// Overlap unless set: clocks differ, and an event may be saved while it is asked for.
+    /// Default overlap: clocks differ, and an event may be saved during the request.
     pub const OVERLAP: Duration = Duration::from_mins(10);
-    /// Types unless set: all that hold an address.
+    /// Default types: all that contain an address.
     pub const TYPES: [&str; 5] = ["ip-src", "ip-dst", "ip-src|port", "ip-dst|port", "domain|ip"];
 }
 
@@ -110,16 +110,16 @@ impl Default for MispQuery {
 }
 
 impl WorkspaceQuery {
-    /// Indicators a page unless set.
+    /// Default number of indicators per page.
     pub const PAGE_SIZE: u32 = 1000;
-    /// The management API unless another is named, as sovereign clouds have.
+    /// Default URL of the management API; sovereign clouds have others.
     pub const URL: &str = "https://management.azure.com/";
-    /// The server that gives tokens unless another is named.
+    /// Default URL of the token server.
     pub const LOGIN_URL: &str = "https://login.microsoftonline.com/";
 }
 
 impl FeedQuery {
-    /// What is asked of a feed of `kind` unless configured. A workspace has no defaults.
+    /// Returns the default query of a feed of `kind`. A workspace has no defaults.
     pub fn usual(kind: FeedKind) -> Self {
         match kind {
             FeedKind::Taxii2 => Self::Taxii(TaxiiQuery::default()),

@@ -82,7 +82,7 @@ impl<'a> BodyWriter<'a> {
             digest.update(bytes);
         }
         // A chunk goes to the page cache, which does not block the runtime.
-        self.documents.write(bytes).map_err(|error| FetchError::keep(error, self.max))
+        self.documents.write(bytes).map_err(|error| FetchError::from_documents(error, self.max))
     }
 }
 
@@ -130,7 +130,7 @@ impl Reply {
 
 /// Creates the files for documents.
 pub(super) fn documents(folder: &Path, max: u64) -> Result<Documents, FetchError> {
-    Documents::create(folder, max).map_err(FetchError::Keep)
+    Documents::create(folder, max).map_err(FetchError::Write)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! `CrowdSec`: the decisions stream of a Local API. Where it goes on is known to the server, by
-//! key; so after a pull that came to nothing, or a start of the agent, all is asked for.
+//! `CrowdSec`: the decisions stream of a Local API. The server keeps the position of each
+//! key. After a failed pull, or a start of the agent, all decisions are requested.
 
 use reqwest::Url;
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use crate::intel::pull::{Cursor, Extent, PullOutcome};
 
 const PATH: &str = "v1/decisions/stream";
 
-/// Gets all decisions where `all`, else what was new and deleted since the last pull.
+/// Pulls all decisions if `all`, else those added and deleted since the last pull.
 pub(super) async fn pull(
     session: &Session<'_>,
     url: &Url,
@@ -27,7 +27,7 @@ pub(super) async fn pull(
         Err(FetchError::Denied { status, .. }) => {
             return Err(FetchError::Denied {
                 status,
-                hint: "its key is not known there; make one with cscli bouncers add NAME",
+                hint: "the server does not know the key; create one with cscli bouncers add NAME",
             });
         }
         other => other?,

@@ -86,15 +86,15 @@ pub enum FetchError {
     Protocol(String),
     /// The documents cannot be written.
     #[error("write the pulled documents to the state directory; is the disk full?")]
-    Keep(#[source] io::Error),
+    Write(#[source] io::Error),
 }
 
 impl FetchError {
     /// The error of a document, with the limit `max`.
-    pub(super) fn keep(error: DocumentsError, max: u64) -> Self {
+    pub(super) fn from_documents(error: DocumentsError, max: u64) -> Self {
         match error {
             DocumentsError::TooLarge => Self::TooLarge { max },
-            DocumentsError::Write(source) => Self::Keep(source),
+            DocumentsError::Write(source) => Self::Write(source),
         }
     }
 

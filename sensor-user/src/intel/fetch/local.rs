@@ -43,7 +43,7 @@ fn embedded(text: &str, folder: &Path) -> Result<Documents, FetchError> {
     head.check()?;
     let max = text.len() as u64;
     let mut documents = documents(folder, max)?;
-    documents.write(text.as_bytes()).map_err(|error| FetchError::keep(error, max))?;
+    documents.write(text.as_bytes()).map_err(|error| FetchError::from_documents(error, max))?;
     documents.end_document();
     Ok(documents)
 }

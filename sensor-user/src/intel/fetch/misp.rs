@@ -1,9 +1,9 @@
 //! MISP: attributes of a server by `restSearch`, page by page, until a page is short.
 //!
-//! The first search is for attributes that are meant for detection. Later ones are for all that
-//! changed since the last pull began, less an overlap, deleted ones and those that lost `to_ids`
-//! too: what is withdrawn must be seen. An attribute that comes from another server keeps its old
-//! time and is not seen so; `full_refresh_interval` is for that.
+//! The first search is for attributes with `to_ids`. Later ones are for all attributes that
+//! changed since the previous pull began, less an overlap, with the deleted ones and those that lost
+//! `to_ids`, which must be removed. An attribute that is synchronised from another server keeps its
+//! old time, and such a search misses it; `full_refresh_interval` finds it.
 
 use jiff::Timestamp;
 use reqwest::Url;
@@ -20,11 +20,11 @@ use crate::intel::config::query::{FeedQuery, MispQuery};
 use crate::intel::pull::{Cursor, Extent, PullOutcome};
 
 const PATH: &str = "attributes/restSearch";
-/// Parameters by which a server takes attributes out of a page after it is made: there, a short
-/// page is not the last one.
+/// Parameters with which a server filters a page after it is read: a short page is then not the
+/// last one.
 const FILTERED_LATER: [&str; 2] = ["enforceWarninglist", "excludeDecayed"];
 
-/// Gets the attributes that changed since the cursor.
+/// Pulls the attributes that changed since the cursor.
 pub(super) async fn pull(
     session: &Session<'_>,
     url: &Url,
@@ -53,7 +53,7 @@ pub(super) async fn pull(
         let count = scan.count(0);
         // A single page stays, also if it is empty.
         if count == 0 && (page > 1 || since.is_some()) {
-            documents.undo_document().map_err(FetchError::Keep)?;
+            documents.undo_document().map_err(FetchError::Write)?;
         }
         if is_last(query, count) {
             break;
@@ -71,7 +71,7 @@ pub(super) async fn pull(
     Ok(PullOutcome::New { documents, extent, cursor: Cursor::Time(next) })
 }
 
-/// The URL of the search of the server at `url`, which may be that already.
+/// Returns the URL of the search on the server at `url`, which may be that URL already.
 fn search_url(url: &Url) -> Url {
     let mut url = url.clone();
     let path = url.path().trim_end_matches('/');
@@ -82,12 +82,12 @@ fn search_url(url: &Url) -> Url {
     url
 }
 
-/// All of the search but the page.
+/// Returns the parameters of the search without the page.
 fn search(query: &MispQuery, since: Option<Timestamp>) -> Map<String, Value> {
     let mut body = Map::new();
     body.insert("returnFormat".to_owned(), json!("json"));
     body.insert("limit".to_owned(), query.page_size.into());
-    // Other servers that speak MISP's language know one type at a time.
+    // Other servers with the MISP API accept one type at a time.
     body.insert(
         "type".to_owned(),
         match query.types.as_slice() {
@@ -104,7 +104,7 @@ fn search(query: &MispQuery, since: Option<Timestamp>) -> Map<String, Value> {
     };
     body.insert("includeEventTags".to_owned(), json!(true));
     for (name, value) in &query.filter {
-        // How the operator leaves out what a server does not know.
+        // By an empty list the operator removes a parameter that a server does not know.
         if value.as_array().is_some_and(Vec::is_empty) {
             body.remove(name);
         } else {

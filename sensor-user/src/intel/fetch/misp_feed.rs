@@ -1,5 +1,6 @@
-//! A feed of MISP events (misp-core-format): `manifest.json` names the events, each is a file of
-//! its own. Those whose timestamp grew are fetched; those that left leave with all they held.
+//! A feed of MISP events (misp-core-format): `manifest.json` lists the events, one file each.
+//! Events with a later timestamp are fetched; events that are not listed any more are removed with
+//! their attributes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,13 +18,12 @@ use super::http::{Call, Session};
 use super::scan::Scan;
 use super::{Task, blocking};
 use crate::http::redacted_url;
-use crate::intel::pull::{Cursor, Extent, PullOutcome};
-use crate::intel::pull::{Documents, OpenDocuments};
+use crate::intel::pull::{Cursor, Documents, Extent, OpenDocuments, PullOutcome};
 
-/// A manifest is not larger, bytes (a thousand events take about half a megabyte).
-const MANIFEST: u64 = 64 << 20;
-/// Events of a feed at most.
-const EVENTS: usize = 100_000;
+/// Maximum size of a manifest, bytes (a thousand events take about half a megabyte).
+const MANIFEST_MAX: u64 = 64 << 20;
+/// Maximum number of events of a feed.
+const EVENTS_MAX: usize = 100_000;
 
 /// Entry of the manifest for an event.
 #[derive(Debug, Deserialize)]
@@ -107,7 +107,7 @@ struct Run<'r> {
     base: Url,
     documents: Documents,
     max: u64,
-    /// Events that are here, and of what time.
+    /// Timestamps of the events that are saved, by UUID.
     have: BTreeMap<String, i64>,
     fetched: Vec<String>,
 }
@@ -129,7 +129,7 @@ impl Run<'_> {
         if let Some(want) = &line.sha256
             && !want.eq_ignore_ascii_case(&hex(&digest))
         {
-            self.documents.undo_document().map_err(FetchError::Keep)?;
+            self.documents.undo_document().map_err(FetchError::Write)?;
             let what =
                 "its sha256 is not that of the manifest; it is being written, or was changed";
             return Ok(Some(FetchError::Protocol(what.to_owned())));
@@ -148,13 +148,13 @@ async fn manifest(
     let url = under(base, "manifest.json");
     let location = redacted_url(&url);
     let reply = session.request(Call::get(url)).await?;
-    let max = MANIFEST.min(task.feed.max_bytes);
+    let max = MANIFEST_MAX.min(task.feed.max_bytes);
     let mut file = documents(task.folder, max)?;
     let mut scan = Scan::new(&[], &[]);
     reply.save(BodyWriter::new(&mut file, max).scanned_by(&mut scan)).await?;
     blocking(move || {
         let (path, lengths) = file.finish();
-        let mut open = OpenDocuments::open(path, lengths.to_vec()).map_err(FetchError::Keep)?;
+        let mut open = OpenDocuments::open(path, lengths.to_vec()).map_err(FetchError::Write)?;
         let Some(document) = open.next_document() else { return Err(FetchError::Empty) };
         serde_json::from_reader(BufReader::new(document))
             .map_err(|error| FetchError::Protocol(format!("{location}: not a manifest ({error})")))
@@ -189,8 +189,8 @@ impl<'de> Deserialize<'de> for Manifest {
                         }
                         None => manifest.unusable += 1,
                     }
-                    if manifest.events.len() > EVENTS {
-                        let what = format_args!("over {EVENTS} events").to_string();
+                    if manifest.events.len() > EVENTS_MAX {
+                        let what = format_args!("over {EVENTS_MAX} events").to_string();
                         return Err(serde::de::Error::custom(what));
                     }
                 }
@@ -202,7 +202,7 @@ impl<'de> Deserialize<'de> for Manifest {
     }
 }
 
-/// A line, or none where it is not as it should be; whatever it is, it is read to its end.
+/// A line, or `None` if it is invalid; an invalid one is read to its end too.
 struct MaybeLine(Option<Line>);
 
 impl<'de> Deserialize<'de> for MaybeLine {
@@ -212,7 +212,7 @@ impl<'de> Deserialize<'de> for MaybeLine {
     }
 }
 
-/// MISP has numbers as text, others as numbers.
+/// MISP writes numbers as text, other producers as numbers.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     struct Number;
 
@@ -243,7 +243,7 @@ fn is_uuid(text: &str) -> bool {
     text.len() == 36 && Uuid::try_parse(text).is_ok()
 }
 
-/// The folder of the feed: `url` without `manifest.json`.
+/// Returns the directory of the feed: `url` without `manifest.json`.
 fn folder_of(url: &Url) -> Url {
     let mut base = url.clone();
     let path = url.path().strip_suffix("manifest.json").unwrap_or_else(|| url.path());
@@ -252,7 +252,7 @@ fn folder_of(url: &Url) -> Url {
     base
 }
 
-/// The file `name` in that folder; a query, which may be a key, stays.
+/// Returns the URL of the file `name` in that directory; a query, which may be a key, is kept.
 fn under(base: &Url, name: &str) -> Url {
     let mut url = base.clone();
     let path = format!("{}{name}", base.path());

@@ -171,11 +171,11 @@ impl Fetcher {
             idle_timeout: Duration::from_secs(5),
             idle_max: 1,
         };
-        let (material, client, open) = blocking(move || {
+        let (material, cached, open) = blocking(move || {
             let material = access.read()?;
-            let client = CachedClient::renewed(old.as_ref(), &access.proxy, settings, &material)?;
+            let cached = CachedClient::renewed(old.as_ref(), &access.proxy, settings, &material)?;
             let open = access.secrets().into_iter().find(|secret| secret.is_world_readable());
-            Ok((material, client, open.map(ToString::to_string)))
+            Ok((material, cached, open.map(ToString::to_string)))
         })
         .await?;
         let is_bare = !feed.access.secrets().is_empty() && is_sent_unencrypted(url);
@@ -190,7 +190,6 @@ impl Fetcher {
                 );
             }
         }
-        let cached = client;
         let client = cached.client();
         self.with_state(feed, |state| {
             state.client = Some(cached);

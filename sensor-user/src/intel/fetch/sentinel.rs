@@ -18,10 +18,10 @@ use crate::intel::config::query::{FeedQuery, WorkspaceQuery};
 use crate::intel::pull::{Cursor, Extent, PullOutcome};
 
 const API_VERSION: &str = "2025-09-01";
-/// A token is not used any more so long before it ends.
+/// Time before its expiry from which a token is replaced.
 const MARGIN: SignedDuration = SignedDuration::from_mins(5);
 
-/// A token and when it is to be replaced.
+/// A token, and the time at which it is replaced.
 #[derive(Clone)]
 pub(super) struct Token {
     value: HeaderValue,
@@ -34,7 +34,7 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// Gets all indicators. `token` is that of the last pull, and becomes that of this one.
+/// Pulls all indicators. `token` is that of the previous pull, and is replaced if it is used up.
 pub(super) async fn pull(
     session: &Session<'_>,
     url: &Url,

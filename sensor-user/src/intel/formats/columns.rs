@@ -113,7 +113,7 @@ pub fn flag<'de, D: Deserializer<'de>>(input: D) -> Result<Option<bool>, D::Erro
         Some(Scalar::Number(value)) => {
             Err(de::Error::invalid_value(de::Unexpected::Float(value), &"true or false"))
         }
-        Some(Scalar::JsonStr(text)) => match text.to_ascii_lowercase().as_str() {
+        Some(Scalar::Text(text)) => match text.to_ascii_lowercase().as_str() {
             "" => Ok(None),
             "true" | "1" => Ok(Some(true)),
             "false" | "0" => Ok(Some(false)),
@@ -130,8 +130,8 @@ pub fn number<'de, D: Deserializer<'de>>(input: D) -> Result<Option<f64>, D::Err
         Some(Scalar::Bool(value)) => {
             Err(de::Error::invalid_type(de::Unexpected::Bool(value), &"a number"))
         }
-        Some(Scalar::JsonStr(text)) if text.is_empty() => Ok(None),
-        Some(Scalar::JsonStr(text)) => text
+        Some(Scalar::Text(text)) if text.is_empty() => Ok(None),
+        Some(Scalar::Text(text)) => text
             .parse()
             .map(Some)
             .map_err(|_cause| de::Error::invalid_value(de::Unexpected::Str(&text), &"a number")),
@@ -169,7 +169,7 @@ struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
 enum Scalar<'a> {
     Bool(bool),
     Number(f64),
-    JsonStr(Cow<'a, str>),
+    Text(Cow<'a, str>),
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
@@ -206,11 +206,11 @@ impl<'de> de::Visitor<'de> for ScalarVisitor {
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Scalar::JsonStr(Cow::Borrowed(text)))
+        Ok(Scalar::Text(Cow::Borrowed(text)))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Scalar::JsonStr(Cow::Owned(text.to_owned())))
+        Ok(Scalar::Text(Cow::Owned(text.to_owned())))
     }
 }
 

@@ -14,7 +14,6 @@ use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
 use super::json::{
     EachElement, EachObject, LenientStr, ObjectVisitor, parse_document, unexpected_document,
 };
-use crate::base::lines::json_error;
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 
@@ -62,7 +61,7 @@ impl DecisionStream<'_> {
         let decision: Decision<'_> = match serde_json::from_str(text) {
             Ok(decision) => decision,
             Err(error) => {
-                let reason = RejectReason::Malformed(json_error(&error));
+                let reason = RejectReason::from_json(&error);
                 return self.entries.reject(position, reason, text);
             }
         };
@@ -150,7 +149,7 @@ impl Decision<'_> {
         let endpoint = Endpoint::parse(self.value.as_str())?;
         policy.accept(endpoint.prefix)?;
         let expires = self.expires(policy.now)?;
-        if expires.is_some_and(|expires| expires <= policy.now) {
+        if policy.is_expired(expires) {
             return Err(RejectReason::Expired);
         }
         let (action, origin) = (self.action.as_str(), self.origin.as_str());

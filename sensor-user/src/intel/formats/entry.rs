@@ -76,6 +76,11 @@ impl ReadPolicy {
         }
     }
 
+    /// True if `expires` is not after the time of the pull.
+    pub fn is_expired(&self, expires: Option<Timestamp>) -> bool {
+        expires.is_some_and(|expires| expires <= self.now)
+    }
+
     /// True if `confidence` is below the minimum.
     pub fn is_low(&self, confidence: Option<f64>) -> bool {
         matches!((self.min_confidence, confidence), (Some(least), Some(it)) if it < f64::from(least))
@@ -94,6 +99,15 @@ pub enum ReadError {
     /// The document has another format.
     #[error("{0}; check the feed's kind and URL")]
     Format(String),
+}
+
+impl From<ReadError> for io::Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(error) => error,
+            other => Self::other(other),
+        }
+    }
 }
 
 /// Sink that keeps everything in memory: for tests and small inputs.

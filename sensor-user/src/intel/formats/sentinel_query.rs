@@ -12,7 +12,6 @@ use super::json::{
     EachElement, EachObject, LenientStr, ObjectVisitor, parse_document, unexpected_document,
 };
 use super::stix_pattern::{SufficientPrefix, read_pattern};
-use crate::base::lines::json_error;
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 
@@ -95,7 +94,7 @@ impl IndicatorPage<'_> {
         let item: Item<'_> = match serde_json::from_str(text) {
             Ok(item) => item,
             Err(error) => {
-                let reason = RejectReason::Malformed(json_error(&error));
+                let reason = RejectReason::from_json(&error);
                 return self.entries.reject(position, reason, text);
             }
         };
@@ -187,7 +186,7 @@ impl Item<'_> {
         if it.revoked.to_flag() == Some(true) {
             return removed(RejectReason::Withdrawn);
         }
-        if expires.is_some_and(|expires| expires <= policy.now) {
+        if policy.is_expired(expires) {
             return removed(RejectReason::Expired);
         }
         let mut kinds = threat_types.clone();

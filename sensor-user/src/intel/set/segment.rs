@@ -253,9 +253,8 @@ impl FileRecords {
     fn complete(&self, stored: StoredIndicator) -> Indicator {
         let StoredIndicator { mut indicator, pulled, .. } = stored;
         let ttl = self.validity.ttl;
-        let confirmed = ttl.confirmed.map_or(pulled, |confirmed| confirmed.max(pulled));
         if indicator.time_generated == Timestamp::MIN {
-            indicator.time_generated = confirmed;
+            indicator.time_generated = ttl.confirmed_at(pulled);
         }
         let mut end = ttl.end(indicator.expires, pulled);
         if let Some(rows_for) = self.validity.rows_for {

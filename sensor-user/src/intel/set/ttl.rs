@@ -23,8 +23,12 @@ impl Ttl {
     /// valid.
     pub fn end(self, expires: Option<Timestamp>, pulled: Timestamp) -> Timestamp {
         expires.unwrap_or_else(|| {
-            let from = self.confirmed.map_or(pulled, |confirmed| confirmed.max(pulled));
-            from.checked_add(self.ttl).unwrap_or(Timestamp::MAX)
+            self.confirmed_at(pulled).checked_add(self.ttl).unwrap_or(Timestamp::MAX)
         })
+    }
+
+    /// Time of the last confirmation of an indicator that was last seen in the pull at `pulled`.
+    pub fn confirmed_at(self, pulled: Timestamp) -> Timestamp {
+        self.confirmed.map_or(pulled, |confirmed| confirmed.max(pulled))
     }
 }

@@ -78,7 +78,7 @@ pub(super) async fn collections(
     Ok(chosen)
 }
 
-/// Of a discovery or an API root.
+/// Returns the collections of a discovery resource or an API root.
 async fn of_server(session: &Session<'_>, url: &Url) -> Result<Vec<Found>, FetchError> {
     let resource: Resource = get(session, url).await?;
     let Some(roots) = resource.api_roots else {
@@ -93,7 +93,10 @@ async fn of_server(session: &Session<'_>, url: &Url) -> Result<Vec<Found>, Fetch
                 FetchError::Denied { status: StatusCode::FORBIDDEN, .. }
                 | FetchError::Status(StatusCode::NOT_FOUND),
             ) => {
-                tracing::debug!(root = redacted_url(&root), "an API root that is not for us");
+                tracing::debug!(
+                    root = redacted_url(&root),
+                    "API root is not readable for this user"
+                );
             }
             Err(error) => return Err(error),
         }
@@ -130,7 +133,7 @@ async fn of_list(session: &Session<'_>, url: &Url) -> Result<Vec<Found>, FetchEr
     let list: Collections = get(session, url).await?;
     let mut all = Vec::new();
     for collection in list.collections.into_iter().take(RESOURCES_MAX) {
-        // An id is a word of a path, whatever is in it.
+        // An id is one segment of the path, whatever characters it has.
         let mut collection_url = url.clone();
         if let Ok(mut path) = collection_url.path_segments_mut() {
             path.pop_if_empty().push(&collection.id).push("");
@@ -200,7 +203,7 @@ fn join(url: &Url, more: &str) -> Result<Url, FetchError> {
     url.join(more).map_err(|error| FetchError::Protocol(format!("{}: {error}", redacted_url(url))))
 }
 
-/// All paths of TAXII end so; a query is none of it.
+/// Adds the slash with which all paths of TAXII end; a query is not part of the path.
 fn slash(url: &mut Url) {
     if !url.path().ends_with('/') {
         let path = format!("{}/", url.path());

@@ -168,7 +168,7 @@ impl Run<'_> {
         let has_objects = scan.count(0) > 0;
         let next = scan.value("next").filter(|next| !next.is_empty());
         if !has_objects {
-            self.documents.undo_document().map_err(FetchError::Keep)?;
+            self.documents.undo_document().map_err(FetchError::Write)?;
         }
         Ok(Some(Page { has_objects, more: scan.is_true("more"), next, last, date }))
     }

@@ -12,7 +12,7 @@ use serde::{Deserializer, de};
 
 use super::format::{ListColumns, ListField};
 use super::row::{ListRow, RowConverter};
-use crate::base::lines::{Lines, json_error};
+use crate::base::lines::Lines;
 use crate::intel::formats::entry::{EntrySink, ReadError};
 use crate::intel::formats::json::{LenientStr, parse_document, truncated, unexpected_document};
 use crate::intel::rejects::RejectReason;
@@ -72,11 +72,7 @@ pub(super) fn read_lines(
             }
             Err(error) => {
                 let text = String::from_utf8_lossy(bytes);
-                state.entries.reject(
-                    state.position,
-                    RejectReason::Malformed(json_error(&error)),
-                    &text,
-                );
+                state.entries.reject(state.position, RejectReason::from_json(&error), &text);
             }
         }
     }

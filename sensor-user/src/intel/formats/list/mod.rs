@@ -92,11 +92,7 @@ pub fn parse(
     let policy =
         ReadPolicy { prefixes: policy, min_confidence: None, now: pulled, oldest: Timestamp::MIN };
     let mut found = CollectedEntries::default();
-    match read_list(reader, &ListFormat::default(), &policy, 1, &mut found) {
-        Ok(_) => {}
-        Err(ReadError::Io(error)) => return Err(error),
-        Err(other) => return Err(io::Error::other(other)),
-    }
+    read_list(reader, &ListFormat::default(), &policy, 1, &mut found)?;
     let mut seen = std::collections::HashSet::new();
     let mut indicators = Vec::with_capacity(found.entries.len());
     for entry in found.entries {

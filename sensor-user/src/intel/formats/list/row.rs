@@ -51,24 +51,14 @@ impl RowConverter<'_> {
     /// Passes the entry of a row, or its reject, to `entries`.
     pub(super) fn push_row(&self, row: &ListRow<'_>, position: u64, entries: &mut dyn EntrySink) {
         let own_id = row.get(ListField::Id);
-        let content = match self.indicator(row) {
-            Ok(indicator) => {
-                let id = indicator.id.clone();
-                return entries.push(FeedEntry {
-                    id,
-                    group: String::new(),
-                    version: None,
-                    position,
-                    content: EntryContent::Indicators(vec![indicator]),
-                });
-            }
+        let (id, content) = match self.indicator(row) {
+            Ok(indicator) => (indicator.id.clone(), EntryContent::Indicators(vec![indicator])),
             // A row without its own id must not remove another row's indicator of the same address.
             Err((reason, _)) if !own_id.is_empty() && !reason.is_malformed() => {
-                EntryContent::Removed(reason)
+                (own_id.to_owned(), EntryContent::Removed(reason))
             }
             Err((reason, text)) => return entries.reject(position, reason, &text),
         };
-        let id = own_id.to_owned();
         entries.push(FeedEntry { id, group: String::new(), version: None, position, content });
     }
 
@@ -106,7 +96,7 @@ impl RowConverter<'_> {
             "" => None,
             text => Some(lenient_time(text).ok_or_else(|| malformed(ListField::Expires))?),
         };
-        if expires.is_some_and(|expires| expires <= self.policy.now) {
+        if self.policy.is_expired(expires) {
             return Err(failed(RejectReason::Expired));
         }
         let confidence = confidence(row.get(ListField::Confidence));

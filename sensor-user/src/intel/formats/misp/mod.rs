@@ -20,7 +20,6 @@ use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
 use super::json::{
     EachElement, EachObject, LenientStr, ObjectVisitor, parse_document, unexpected_document,
 };
-use crate::base::lines::json_error;
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 use tags::{confidence, groups, tlp};
@@ -100,7 +99,7 @@ impl<'e, 'r> EventVisitor<'e, 'r> {
                 None => {}
             },
             Err(error) => {
-                let reason = RejectReason::Malformed(json_error(&error));
+                let reason = RejectReason::from_json(&error);
                 self.reader.entries.reject(position, reason, text);
             }
         }

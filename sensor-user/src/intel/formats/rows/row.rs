@@ -3,14 +3,13 @@
 use super::legacy::LegacyRow;
 use super::stix::StixRow;
 use super::verdict::{RowReject, UsableRow};
-use crate::base::lines::json_error;
 use crate::intel::formats::entry::ReadPolicy;
 use crate::intel::rejects::RejectReason;
 
 /// Reads a row and checks it against the policy.
 pub(super) fn read_row(bytes: &[u8], policy: &ReadPolicy) -> Result<UsableRow, RowReject> {
     let malformed = |error: serde_json::Error| {
-        let reason = RejectReason::Malformed(json_error(&error));
+        let reason = RejectReason::from_json(&error);
         RowReject { reason, text: None }
     };
     let row: LegacyRow<'_> = serde_json::from_slice(bytes).map_err(malformed)?;

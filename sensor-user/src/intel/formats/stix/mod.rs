@@ -21,7 +21,6 @@ use serde::de::IgnoredAny;
 
 use super::columns::JsonStr;
 use super::entry::{EntrySink, ReadError, ReadPolicy};
-use crate::base::lines::json_error;
 use crate::intel::rejects::RejectReason;
 use markings::Markings;
 use object::{StixObject, TypeOnly};
@@ -154,7 +153,7 @@ impl StixReader<'_> {
                 return;
             }
         }
-        self.reject(position, RejectReason::Malformed(json_error(error)), bytes);
+        self.reject(position, RejectReason::from_json(error), bytes);
     }
 
     fn reject(&mut self, position: u64, reason: RejectReason, bytes: &[u8]) {

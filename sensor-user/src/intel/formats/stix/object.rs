@@ -144,7 +144,7 @@ impl StixObject<'_> {
         if policy.is_low(self.confidence()) {
             return Some(RejectReason::LowConfidence);
         }
-        expires.filter(|expires| *expires <= policy.now).map(|_past| RejectReason::Expired)
+        policy.is_expired(expires).then_some(RejectReason::Expired)
     }
 
     /// Returns the indicators of the pattern, with prefix and ports only.
