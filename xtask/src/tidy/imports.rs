@@ -136,13 +136,12 @@ fn parent(path: &Path) -> Path {
 
 /// The lines before the module of unit tests, which comes last in a file.
 fn without_tests(code: &[String]) -> &[String] {
-    let is_test = |line: &&String| line.trim() == "#[cfg(test)]";
-    let inline = (0..code.len()).find(|at| {
-        let attribute = code.get(*at).is_some_and(|line| is_test(&line));
-        let next = code.get(at + 1).map_or("", |line| line.trim());
-        attribute && next.starts_with("mod ") && next.ends_with('{')
-    });
-    code.get(..inline.unwrap_or(code.len())).unwrap_or(code)
+    let is_start = |lines: &[String]| {
+        matches!(lines, [attribute, next] if attribute.trim() == "#[cfg(test)]"
+            && next.trim().starts_with("mod ") && next.trim().ends_with('{'))
+    };
+    let end = code.windows(2).position(is_start).unwrap_or(code.len());
+    code.get(..end).unwrap_or(code)
 }
 
 /// A leaf of a `use` tree.

@@ -3,10 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::architecture::check_table;
 use super::imports::{Import, Modules, Path};
 use super::{Finding, Source};
-
-const ARCHITECTURE: &str = "ARCHITECTURE.md";
 
 /// Folders of `sensor-user/src`, top to bottom. Those of one layer do not know each other.
 pub(super) const LAYERS: &[&[&str]] = &[
@@ -32,7 +31,8 @@ pub(super) fn findings(sources: &[Source], architecture: Option<&str>) -> Vec<Fi
     let imports = Modules::read(sources).imports();
     let mut found: Vec<Finding> = imports.iter().filter_map(breach).collect();
     found.extend(circles(&imports));
-    found.extend(check_table(architecture.unwrap_or_default()));
+    let layers: Vec<String> = LAYERS.iter().map(|layer| layer.join(",")).collect();
+    found.extend(check_table(architecture.unwrap_or_default(), "layer", &layers));
     found
 }
 
@@ -53,12 +53,11 @@ fn breach(import: &Import) -> Option<Finding> {
         return (!from.is_empty())
             .then(|| Finding::new(file, 1, "in no layer; add its folder to LAYERS in xtask"));
     };
-    let folder = |path: &Path| path.first().cloned().unwrap_or_default();
     let below = layer(to)?;
-    if below < own || (below == own && folder(from) != folder(to)) {
+    if below < own || (below == own && from.first() != to.first()) {
         return finding(format!(
             "{} imports from {}, which is not below it; move what both need down",
-            folder(from),
+            from.first().map_or("", String::as_str),
             to.join("::")
         ));
     }
@@ -121,23 +120,6 @@ fn reachable<'p>(
         }
     }
     seen
-}
-
-/// The table `| layer |` must list the folders of [`LAYERS`], a layer a row.
-fn check_table(text: &str) -> Option<Finding> {
-    let Some(header) = text.lines().position(|line| line.starts_with("| layer |")) else {
-        let what = "no table | layer | …; list the layers of xtask/src/tidy/layers.rs in it";
-        return Some(Finding::new(ARCHITECTURE, 1, what));
-    };
-    let rows = text.lines().skip(header + 2).take_while(|line| line.starts_with('|'));
-    let shown: Vec<String> =
-        rows.filter_map(|row| Some(row.split('|').nth(1)?.replace(['`', ' '], ""))).collect();
-    let wanted: Vec<String> = LAYERS.iter().map(|layer| layer.join(",")).collect();
-    (shown != wanted).then(|| {
-        let what =
-            format!("the table's layers are {shown:?}, those of xtask {wanted:?}; make them agree");
-        Finding::new(ARCHITECTURE, header + 1, what)
-    })
 }
 
 #[cfg(test)]

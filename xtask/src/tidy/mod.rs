@@ -1,6 +1,7 @@
 //! Layout rules that no lint knows, one file a subject; each finding names the place and the
 //! remedy.
 
+mod architecture;
 mod code;
 mod hooks;
 mod imports;

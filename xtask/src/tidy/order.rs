@@ -4,10 +4,10 @@
 //! In `pipeline` each function must call the stages that it calls (as `decode::record`,
 //! `self.matcher`, `enricher`) in that order.
 
+use super::architecture::{ARCHITECTURE, check_table};
 use super::layers::STAGES;
 use super::{Finding, Source};
 
-const ARCHITECTURE: &str = "ARCHITECTURE.md";
 /// Where the pipeline calls the stages: up to the tables of connections, and from there on.
 const PIPELINES: [&str; 2] =
     ["sensor-user/src/pipeline/ingest.rs", "sensor-user/src/pipeline/mod.rs"];
@@ -18,7 +18,7 @@ const CALLED: [&str; 5] = ["decode", "enrich", "aggregate", "matcher", "dedup"];
 pub(super) fn findings(read: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
     let mut found = Vec::new();
     match read(ARCHITECTURE) {
-        Some(text) => found.extend(check_table(&text)),
+        Some(text) => found.extend(check_table(&text, "stage", &STAGES.map(str::to_owned))),
         None => found.push(Finding::new(ARCHITECTURE, 1, "missing; write it")),
     }
     let sources = PIPELINES.iter().filter_map(|path| Some(Source::new(path, &read(path)?)));
@@ -29,24 +29,6 @@ pub(super) fn findings(read: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
     found.extend(sources.iter().flat_map(check_functions));
     found.extend(check_called(&sources));
     found
-}
-
-fn check_table(text: &str) -> Option<Finding> {
-    let header = text.lines().position(|line| line.starts_with("| stage |"));
-    let Some(header) = header else {
-        return Some(Finding::new(ARCHITECTURE, 1, "no table | stage | …; list the stages in it"));
-    };
-    let rows = text.lines().skip(header + 2).take_while(|line| line.starts_with('|'));
-    let named: Vec<&str> =
-        rows.filter_map(|row| Some(row.split('|').nth(1)?.trim().trim_matches('`'))).collect();
-    (named != STAGES).then(|| {
-        let what = format!(
-            "the table's stages are {}, those of xtask {}; make them agree",
-            named.join(", "),
-            STAGES.join(", ")
-        );
-        Finding::new(ARCHITECTURE, header + 1, what)
-    })
 }
 
 fn check_functions(source: &Source) -> Vec<Finding> {
