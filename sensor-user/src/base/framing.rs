@@ -85,7 +85,7 @@ pub struct FrameDamage {
     pub end: u64,
     /// Reason why `start` is not the beginning of a frame.
     pub error: FrameError,
-    /// True if no whole frame follows.
+    /// True if the range reaches the end of the file.
     pub is_tail: bool,
 }
 

@@ -31,13 +31,13 @@ pub struct Config {
     pub dedup: DedupConfig,
     /// `VMConnection` rows.
     pub rows: RowsConfig,
-    /// The connections of the look-back; `None` for none.
+    /// Connections of the lookback period; `None` if none are retained.
     pub history: Option<HistoryConfig>,
-    /// How the agent looks after itself.
+    /// Health checks of the agent itself.
     pub health: HealthConfig,
-    /// Where metrics are told; `None` where they are not.
+    /// The metrics endpoint, if there is one.
     pub metrics: Option<MetricsConfig>,
-    /// What is asked of Azure.
+    /// Metadata of the Azure VM.
     pub azure: AzureConfig,
     /// Connections tracked at once at most.
     pub max_connections: usize,
@@ -45,7 +45,7 @@ pub struct Config {
     pub max_processes: usize,
     /// Names of remote addresses kept at once at most; 0 for none.
     pub max_names: usize,
-    /// A database of places in the format of `MaxMind`, absolute.
+    /// Path of a geolocation database in the `MaxMind` format, absolute.
     pub geo: Option<PathBuf>,
     /// Alerts on disk, from where they go to the sinks.
     pub spool: SpoolConfig,

@@ -198,6 +198,10 @@ fn a_renamed_key_is_refused_with_its_new_name() {
             "[health]\ncanary_every = '1m'",
             "2: health.canary_every: was renamed; use health.canary_interval",
         ),
+        (
+            "[[feed]]\nname = 'a'\nkind = 'taxii2'\nurl = 'https://h/t/'\nfull_every = '2h'",
+            "5: feed.full_every: was renamed; use feed.full_refresh_interval",
+        ),
     ];
     for (text, message) in cases {
         assert_eq!(problems(text), [message], "{text}");

@@ -34,7 +34,7 @@ pub struct Loss {
     /// Time until which the losses occurred.
     pub last_seen: Timestamp,
     /// Reason: `ring_full`, `map_full`, `decode_error`, `simulated`, `table_full`, `queue_full`,
-    /// `rejected`, `reader_slow`, `over_rate`.
+    /// `rejected`, `reader_slow`, `over_rate`, `probe_missed`.
     pub reason: String,
     /// Lost items: `tcp`, `process` and `record` (of the kernel), `accept_pending`, `connection`, …
     pub kind: String,

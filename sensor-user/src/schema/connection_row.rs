@@ -51,7 +51,7 @@ row! {
         bytes_sent: u64 = "BytesSent",
         /// Payload bytes received in the minute.
         bytes_received: u64 = "BytesReceived",
-        /// Responses in the minute; `None` if there was none.
+        /// Responses in the minute; null if there was none.
         responses: Option<u64> = "Responses",
         /// Shortest response time, milliseconds.
         response_time_min: Option<u64> = "ResponseTimeMin",

@@ -149,7 +149,7 @@ pub fn history(data: &[u8]) {
     let open = || {
         let stats = Arc::new(Stats::default());
         let opened = History::open(folder.path(), HistoryConfig::USUAL, now, stats);
-        assert!(opened.as_ref().err().is_none(), "{opened:?}");
+        assert!(opened.is_ok(), "{opened:?}");
         opened.ok()
     };
     let Some(mut history) = open() else { return };
