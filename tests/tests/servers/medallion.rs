@@ -160,7 +160,7 @@ async fn each_page_is_requested_with_the_same_parameters() {
         assert!(line.contains(query) && line.contains("&next=") == (number > 0), "{line}");
         let head = head.to_ascii_lowercase();
         assert!(head.contains("accept: application/taxii+json;version=2.1\r\n"), "{head}");
-        assert!(head.contains("authorization: basic zxllonb3\r\n"), "{head}");
+        assert!(head.contains("authorization: basic c2vuc29yonb3\r\n"), "{head}");
     }
 }
 
