@@ -141,19 +141,19 @@ fn check_config_explains_the_example() {
     assert!(text.starts_with(&format!("{}: good\n", example.display())), "{text}");
     let indicators = repository("examples/indicators.txt");
     for line in [
-        "state       /var/lib/netsensor".to_owned(),
-        format!("feed        example: list, file {}, every 1h", indicators.display()),
-        "allow       192.0.2.200/32".to_owned(),
-        "dedup       window 1h, 100000 keys at most".to_owned(),
-        "sink        collector: alerts and rows as JSON arrays to \
-         https://collector.example.net/netsensor, 10000 waiting at most"
-            .to_owned(),
+        "state_dir = \"/var/lib/netsensor\"".to_owned(),
+        format!("url = \"file:{}\"", indicators.display()),
+        "networks = [\"192.0.2.200\", \"2001:db8:ffff::/48\"]".to_owned(),
+        "max_keys = 100000".to_owned(),
+        "takes = [\"alerts\", \"rows\"]".to_owned(),
+        "url = \"https://collector.example.net/netsensor\"".to_owned(),
+        "quarantine = true  # default".to_owned(),
     ] {
         assert!(text.lines().any(|each| each == line), "{line:?} in\n{text}");
     }
     let without = netsensor(&["check-config"]);
     assert_eq!(status(&without), 0);
-    assert!(stdout(&without).contains("example: list, the built-in example, every 1h"));
+    assert!(stdout(&without).contains("name = \"example\"\nkind = \"list\"\nurl = \"embedded\""));
 }
 
 #[test]

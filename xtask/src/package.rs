@@ -33,13 +33,14 @@ pub(crate) const TOOLS: [(&str, &str); 5] = [
 ];
 
 /// Files of the tree and their paths in the packages.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 10] = [
     ("LICENSE", "usr/share/doc/netsensor/LICENSE"),
     ("packaging/netsensor.toml", "etc/netsensor/netsensor.toml"),
     ("packaging/systemd/netsensor.service", "usr/lib/systemd/system/netsensor.service"),
     ("packaging/systemd/netsensor.sysusers", "usr/lib/sysusers.d/netsensor.conf"),
     ("examples/indicators.txt", "usr/share/netsensor/indicators.txt"),
     ("examples/netsensor.toml", "usr/share/doc/netsensor/examples/netsensor.toml"),
+    ("docs/netsensor.schema.json", "usr/share/doc/netsensor/examples/netsensor.schema.json"),
     ("packaging/examples/credentials.conf", "usr/share/doc/netsensor/examples/credentials.conf"),
     (
         "packaging/examples/metrics-group.conf",

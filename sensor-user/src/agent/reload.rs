@@ -100,8 +100,7 @@ impl Reloader {
             let sections = restart.join(", ");
             tracing::warn!(sections, "some sections of the new configuration need a restart");
         }
-        let waits_for_restart = restart.into_iter().map(str::to_owned).collect();
-        self.status.record_reload(ReloadReport { time, error, waits_for_restart });
+        self.status.record_reload(ReloadReport { time, error, waits_for_restart: restart });
         self.notifier.ready(&self.brief());
     }
 
@@ -110,7 +109,7 @@ impl Reloader {
     }
 
     /// Returns the sections that need a restart.
-    async fn apply(&mut self) -> anyhow::Result<Vec<&'static str>> {
+    async fn apply(&mut self) -> anyhow::Result<Vec<String>> {
         let source = self.source.clone();
         let read = tokio::task::spawn_blocking(move || -> anyhow::Result<(Config, AllowList)> {
             let config = source.read()?;
@@ -133,11 +132,11 @@ impl Reloader {
         new.capture.drops_per_million = self.config.capture.drops_per_million;
         let mut restart = self.config.needs_restart(&new);
         if !self.confined.may_write(&self.written, &new) {
-            restart.push("sink (a new directory to write to)");
+            restart.push("sink (a new directory to write to)".to_owned());
         }
         // `VMComputer` rows start with the agent, if a sink takes rows then.
         if new.takes_rows() && !self.has_inventory {
-            restart.push("VMComputer rows");
+            restart.push("VMComputer rows".to_owned());
         }
         tracing::info!(
             feeds = count,

@@ -50,7 +50,7 @@ pub enum Command {
     Spool(SpoolCommand),
     /// Check a configuration file, and show its effect or its errors
     CheckConfig(CheckConfigArgs),
-    /// Print the columns of the tables
+    /// Print the columns of the tables, or the JSON Schema of the configuration file
     Schema(SchemaArgs),
     /// Canary process of a running agent: exits at once, and its probes must report that
     #[command(hide = true)]
@@ -259,9 +259,9 @@ pub struct CheckConfigArgs {
 /// `schema`.
 #[derive(Debug, Clone, Args)]
 pub struct SchemaArgs {
-    /// Name of the table; all tables without it
-    #[arg(value_name = "TABLE", value_parser = schema_table())]
-    pub table: Option<String>,
+    /// Name of a table, or "config" for the configuration file; all tables without it
+    #[arg(value_name = "NAME", value_parser = schema_name())]
+    pub name: Option<String>,
     /// Output format: a listing, a command for Azure Data Explorer, the body that creates a custom table of
     /// Log Analytics, its stream in a data collection rule, DuckDB's DDL, or the schema of the
     /// Parquet files
@@ -286,8 +286,9 @@ pub enum SchemaFormat {
     Parquet,
 }
 
-fn schema_table() -> clap::builder::PossibleValuesParser {
-    crate::schema::TABLES.iter().map(|table| table.name).collect::<Vec<_>>().into()
+fn schema_name() -> clap::builder::PossibleValuesParser {
+    let tables = crate::schema::TABLES.iter().map(|table| table.name);
+    tables.chain(["config"]).collect::<Vec<_>>().into()
 }
 
 /// Shells with a completion script.

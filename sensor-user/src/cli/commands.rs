@@ -275,7 +275,11 @@ fn print_schema(args: &SchemaArgs) -> anyhow::Result<Outcome> {
         SchemaFormat::Sql => Format::Sql,
         SchemaFormat::Parquet => Format::Parquet,
     };
-    let table = args.table.as_deref().and_then(schema::table);
+    if args.name.as_deref() == Some("config") {
+        anyhow::ensure!(format == Format::Json, "the schema of the configuration is JSON only");
+        return print(format!("{:#}\n", crate::config::schema()).as_bytes());
+    }
+    let table = args.name.as_deref().and_then(schema::table);
     let text = match &table {
         Some(table) => schema_text::print(&[table], format)?,
         None => schema_text::print(schema::TABLES, format)?,

@@ -75,7 +75,7 @@ fn inspect(
 /// Configuration of the agent that the spool belongs to.
 fn config(args: &SpoolArgs, environment: &Environment) -> anyhow::Result<Config> {
     match &args.state {
-        Some(state) => Ok(Config::embedded(std::path::absolute(state)?)),
+        Some(state) => Ok(Config::embedded(std::path::absolute(state)?)?),
         None => Ok(config_of_agent(args.config.as_deref(), environment)?),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::reader::{self, Problem};
+use super::section::{self, Problem};
 
 /// A configuration file is not larger than this, bytes.
 pub(super) const MAX_FILE: u64 = 1 << 20;
@@ -38,7 +38,7 @@ pub enum ConfigError {
         path: PathBuf,
     },
     /// The file says something that cannot be.
-    #[error("{}", reader::lines(path, problems))]
+    #[error("{}", section::lines(path, problems))]
     Invalid {
         /// Which.
         path: PathBuf,

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::*;
+use super::Config;
+use crate::base::environment::Environment;
 use crate::http::{Access, HeaderText, Login, Proxy, Secret};
-use crate::intel::{FeedQuery, ListField, ListShape};
+use crate::intel::{FeedConfig, FeedKind, FeedQuery, ListField, ListShape};
 
 fn parse(more: &str) -> Result<FeedConfig, Vec<String>> {
     let environment = Environment {
@@ -122,10 +123,10 @@ fn mistakes_are_named_and_secrets_are_not() {
         (at("password = { file = '/p' }"), vec!["5: feed.password: has no user; set user".into()]),
         (at("user = 'u'\npassword = 'hunter2'"), vec![format!("6: feed.password: a secret does not stand in this file; {FORM}")]),
         (at("token = { value = 'hunter2' }"), vec![format!("5: feed.token: \"value\" is not known here; {FORM}")]),
-        (at("token = { file = '/a', credential = 'b' }"), vec![format!("5: feed.token: names not one place; {FORM}")]),
+        (at("token = { file = '/a', credential = 'b' }"), vec![format!("5: feed.token: does not name exactly one location; {FORM}")]),
         (at("token = { file = 'a' }"), vec!["5: feed.token: \"a\" is not absolute; use an absolute path in quotes".into()]),
         (at("token = { credential = '../a' }"), vec!["5: feed.token: \"../a\" is not a name; use 1 to 64 letters, digits, -, _ or . in quotes".into()]),
-        (at("user = 'u'\npassword = { file = '/p' }\ntoken = { file = '/t' }"), vec!["7: feed.token: is one way to log in, user and password are another; leave one out".into()]),
+        (at("user = 'u'\npassword = { file = '/p' }\ntoken = { file = '/t' }"), vec!["7: feed.token: is one login, user and password are another; leave one out".into()]),
         (at("token_scheme = 'Token'"), vec!["5: feed.token_scheme: is of no use without token; set token too, or leave it out".into()]),
         (at("headers = { Authorization = 'hunter2' }"), vec![format!("5: feed.headers: Authorization holds a secret, which does not stand in this file; {FORM}")]),
         (at("headers = { 'a b' = 'x' }"), vec!["5: feed.headers: \"a b\" is not the name of a header that can be set here".into()]),

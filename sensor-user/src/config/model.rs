@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::key::SectionKeys;
 use crate::deliver::SinkConfig;
 use crate::deliver::spool::SpoolConfig;
 use crate::intel::FeedConfig;
@@ -51,6 +52,8 @@ pub struct Config {
     pub spool: SpoolConfig,
     /// Where alerts and rows go, with unique names; at least one.
     pub sinks: Vec<SinkConfig>,
+    /// All keys with their values in force, without secrets.
+    pub settings: Vec<SectionKeys>,
 }
 
 /// `[allow]`: remote networks that never alert.

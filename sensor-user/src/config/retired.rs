@@ -7,18 +7,21 @@ const KEYS: &[(&str, &str)] = &[
     ("health.canary_every", "health.canary_interval"),
 ];
 
-/// Retired values of `sink.kind`, with the kind that replaces each.
-const SINK_KINDS: &[(&str, &str)] = &[("readable", "console")];
+/// Retired values of keys, with the value that replaces each.
+const VALUES: &[(&str, &str, &str)] = &[("sink.kind", "readable", "console")];
 
 /// The key that replaces the retired `section.key`.
-pub(super) fn replacement(section: &str, key: &str) -> Option<&'static str> {
-    let is_retired = |name: &str| {
-        name.split_once('.').is_some_and(|(of, retired)| of == section && retired == key)
-    };
-    KEYS.iter().find(|(name, _)| is_retired(name)).map(|(_, replacement)| *replacement)
+pub(super) fn key(section: &str, key: &str) -> Option<&'static str> {
+    let found = KEYS.iter().find(|(retired, _)| is_key(retired, section, key));
+    found.map(|(_, replacement)| *replacement)
 }
 
-/// The retired `sink.kind` and the kind that replaces it, if `kind` is retired.
-pub(super) fn sink_kind(kind: &str) -> Option<(&'static str, &'static str)> {
-    SINK_KINDS.iter().find(|(retired, _)| *retired == kind).copied()
+/// The retired value and the value that replaces it, if `value` of the key is retired.
+pub(super) fn value(section: &str, key: &str, value: &str) -> Option<(&'static str, &'static str)> {
+    let found = VALUES.iter().find(|(name, old, _)| *old == value && is_key(name, section, key));
+    found.map(|(_, old, new)| (*old, *new))
+}
+
+fn is_key(name: &str, section: &str, key: &str) -> bool {
+    name.split_once('.') == Some((section, key))
 }

@@ -1,111 +1,105 @@
-//! The keys of a `[[sink]]` of the kind `"azure"`.
+//! The keys of a `[[sink]]` of kind `"azure"`.
 
 use std::collections::BTreeMap;
 
-use reqwest::Url;
-use toml::de::DeValue;
+use serde_json::json;
 
-use super::base_dirs::BaseDirs;
-use super::reader::Section;
-use super::remote::secret;
-use super::values;
-use crate::deliver::{AzureLogin, LogsIngestionConfig, ServerConfig};
+use super::form::{self, Form, boolean, choice, http_url, path_word, secret, table, text};
+use super::key::{KeyDefault, keys};
+use super::section::Section;
+use super::sink_kind::server;
+use crate::deliver::{AzureLogin, LogsIngestionConfig};
+use crate::http::Login;
 use crate::intel::WorkspaceQuery;
 use crate::schema::TABLES;
 
-/// All of these keys.
-pub(super) const KEYS: [&str; 10] = [
-    "endpoint",
-    "dcr",
-    "alerts_stream",
-    "streams",
-    "cloud",
-    "managed_identity",
-    "tenant",
-    "client_id",
-    "client_secret",
-    "login_url",
-];
+/// Endpoints of a cloud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cloud {
+    /// Audience of the tokens.
+    audience: &'static str,
+    /// Token endpoint.
+    login_url: &'static str,
+}
 
-/// Word, what tokens are for, and who gives them.
-const CLOUDS: [(&str, &str, &str); 3] = [
-    ("public", "https://monitor.azure.com", WorkspaceQuery::LOGIN_URL),
-    ("china", "https://monitor.azure.cn", "https://login.chinacloudapi.cn/"),
-    ("government", "https://monitor.azure.us", "https://login.microsoftonline.us/"),
-];
+const PUBLIC: Cloud =
+    Cloud { audience: "https://monitor.azure.com", login_url: WorkspaceQuery::LOGIN_URL };
+const CHINA: Cloud =
+    Cloud { audience: "https://monitor.azure.cn", login_url: "https://login.chinacloudapi.cn/" };
+const GOVERNMENT: Cloud =
+    Cloud { audience: "https://monitor.azure.us", login_url: "https://login.microsoftonline.us/" };
 
-/// What they say.
-pub(super) fn read(
-    section: &mut Section<'_, '_>,
-    server: ServerConfig,
-    place: BaseDirs<'_>,
-) -> Option<LogsIngestionConfig> {
-    let form = "the URL of the data collection endpoint, or of the rule itself";
-    let endpoint = section.require("endpoint", form, values::http_url);
-    let dcr = section.require("dcr", "the rule's immutable id, dcr-…", values::path_word);
-    let alerts_stream = section.read("alerts_stream", values::path_word);
-    let streams = section.read("streams", streams);
-    let words = CLOUDS.map(|(word, ..)| word);
-    let cloud = section.read("cloud", |value| values::word(&words, value));
-    let (_, audience, login_url) = *CLOUDS.get(cloud.unwrap_or(0))?;
-    let login = login(section, login_url, place);
+const WITHOUT_IDENTITY: KeyDefault = KeyDefault::RequiredWithout { without: "managed_identity" };
+
+pub(super) fn azure(section: &mut Section<'_, '_>) -> Option<LogsIngestionConfig> {
+    let clouds = [("public", PUBLIC), ("china", CHINA), ("government", GOVERNMENT)];
+    let endpoint_form = "the URL of the data collection endpoint, or of the rule itself";
+    let tenant_form = "the id or domain of the tenant, or set managed_identity = true";
+    keys! { section, "sink azure", RELOAD;
+        /// The logs ingestion endpoint of the data collection rule, or a data collection
+        /// endpoint.
+        endpoint: http_url() => required(endpoint_form);
+        /// Immutable id of the rule.
+        dcr: path_word() => required("the rule's immutable id, dcr-…");
+        /// Stream of the rule for alerts.
+        alerts_stream: path_word() => default(LogsIngestionConfig::ALERTS_STREAM.to_owned());
+        /// Streams for rows and health lines, by `Type` (`VMConnection`, `VMBoundPort`,
+        /// `VMProcess`, `VMComputer`, `NetsensorLoss`, `NetsensorHealth`); otherwise
+        /// `Custom-<Type>_CL`.
+        streams: streams() => optional("`{}`");
+        /// Azure cloud: sets the audience of the tokens and the token endpoint.
+        cloud: choice(&clouds) => default(PUBLIC);
+        /// Tokens come from the machine's metadata service (at `azure.imds_url`, if it is
+        /// set), never through a proxy.
+        managed_identity: boolean() => default(false);
+        /// Id or domain of the tenant.
+        tenant: path_word() => required_if(WITHOUT_IDENTITY, tenant_form);
+        /// Id of the client application; with `managed_identity`, selects one of several
+        /// identities.
+        client_id: text() => required_if(WITHOUT_IDENTITY, "the id of the application");
+        /// Secret of the application.
+        client_secret: secret() => required_if(WITHOUT_IDENTITY, form::SECRET);
+        /// Token endpoint.
+        login_url: http_url() => optional("that of the cloud");
+    }
+    let server = server(section, Login::None, true);
+    let login = if managed_identity {
+        let problem = "has no meaning with managed_identity; leave one of them out";
+        section.refuse(&["tenant", "client_secret", "login_url"], problem);
+        AzureLogin::ManagedIdentity { imds_url: None, client_id }
+    } else {
+        AzureLogin::Application {
+            login_url: login_url.or_else(|| cloud.login_url.parse().ok())?,
+            tenant: tenant?,
+            client_id: client_id?,
+            client_secret: client_secret?,
+        }
+    };
     Some(LogsIngestionConfig {
         endpoint: endpoint?,
         dcr: dcr?,
-        alerts_stream: alerts_stream
-            .unwrap_or_else(|| LogsIngestionConfig::ALERTS_STREAM.to_owned()),
+        alerts_stream,
         streams: streams.unwrap_or_default(),
-        audience: audience.to_owned(),
-        login: login?,
+        audience: cloud.audience.to_owned(),
+        login,
         server,
     })
 }
 
-fn login(
-    section: &mut Section<'_, '_>,
-    login_url: &str,
-    place: BaseDirs<'_>,
-) -> Option<AzureLogin> {
-    let managed = section.read("managed_identity", values::boolean).unwrap_or(false);
-    if managed {
-        for key in ["tenant", "client_secret", "login_url"] {
-            section.refuse_here(key, "has no meaning with managed_identity; leave one of them out");
-        }
-        let client_id = section.read("client_id", values::text);
-        return Some(AzureLogin::ManagedIdentity { imds_url: None, client_id });
-    }
-    let form = "the id or domain of the tenant, or set managed_identity = true";
-    let tenant = section.require("tenant", form, values::path_word);
-    let client_id = section.require("client_id", "the id of the application", values::text);
-    let form = "{ file = \"/path\" } or { credential = \"NAME\" }";
-    let client_secret = section.require("client_secret", form, |value| secret(value, place));
-    let login_url: Option<Url> = match section.read("login_url", values::http_url) {
-        Some(url) => Some(url),
-        None => login_url.parse().ok(),
-    };
-    Some(AzureLogin::Application {
-        login_url: login_url?,
-        tenant: tenant?,
-        client_id: client_id?,
-        client_secret: client_secret?,
-    })
-}
-
-/// Streams by the `Type` of what goes there.
-fn streams(value: &DeValue<'_>) -> Result<BTreeMap<String, String>, String> {
-    let form = "a table such as { VMConnection = \"Custom-Connections_CL\" }";
-    let table = value.as_table().ok_or_else(|| format!("is not a table; use {form}"))?;
+/// Streams by the `Type` of their items.
+fn streams() -> Form<BTreeMap<String, String>> {
     let mut names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
     names.extend(["NetsensorLoss", "NetsensorHealth"]);
-    let mut streams = BTreeMap::new();
-    for (key, value) in table {
-        let name = key.get_ref().as_ref();
+    let schema = json!({
+        "type": "object",
+        "propertyNames": { "enum": names },
+        "additionalProperties": path_word().schema,
+    });
+    let accepts = "a table such as { VMConnection = \"Custom-Connections_CL\" }";
+    table(accepts, schema, move |name, value, dirs| {
         if !names.contains(&name) {
             return Err(format!("{name:?} is no table; known are {}", names.join(", ")));
         }
-        let stream =
-            values::path_word(value.get_ref()).map_err(|what| format!("{name}: {what}"))?;
-        streams.insert(name.to_owned(), stream);
-    }
-    Ok(streams)
+        path_word().parse_one(value, dirs).map_err(|problem| format!("{name}: {problem}"))
+    })
 }

@@ -1,13 +1,18 @@
-//! The keys of sinks that send over connections of their own, without HTTP.
+//! The keys of sinks with their own protocol over TCP or TLS.
 
-use toml::de::DeValue;
-
-use super::base_dirs::BaseDirs;
-use super::reader::Section;
-use super::sections::{MINUTE, SECOND};
-use super::{remote, values};
-use crate::deliver::{Framing, NatsConfig, NatsLogin, SyslogConfig};
-use crate::http::{Secret, TlsConfig};
+use super::access::tls;
+use super::form::{
+    Form, boolean, choice, ensure, host_and_port, list, matching, name, secret, text,
+    texts_and_secrets,
+};
+use super::key::keys;
+use super::section::Section;
+use super::sink_kind::timeout;
+use crate::deliver::{
+    Framing, KafkaConfig, KafkaLogin, KafkaMechanism, NatsConfig, NatsLogin, PropertyText,
+    SyslogConfig,
+};
+use crate::http::HeaderText;
 
 /// Facilities by their numbers (RFC 5424, table 1).
 const FACILITIES: [&str; 24] = [
@@ -17,146 +22,223 @@ const FACILITIES: [&str; 24] = [
 ];
 
 pub(super) fn syslog(section: &mut Section<'_, '_>) -> Option<SyslogConfig> {
-    let form = "a host and a port, as \"logs.example.net:6514\"";
-    let address = section.require("address", form, address);
-    let tls = tls(section);
-    let server_name = section.read("server_name", host);
-    if server_name.is_some() && tls.is_none() {
-        section.note("server_name", "is of no use without TLS; set tls = true, or leave it out");
+    let framings = [("octets", Framing::Octets), ("newline", Framing::Newline)];
+    let facilities: Vec<(&str, u8)> = FACILITIES.into_iter().zip(0..).collect();
+    keys! { section, "sink syslog", RELOAD;
+        /// Server.
+        address: host_and_port() => required("HOST:PORT, such as \"logs.example.net:6514\"");
     }
-    let framing = section.read("framing", |value| values::word(&["octets", "newline"], value));
-    let facility = section.read("facility", |value| values::word(&FACILITIES, value));
-    let facility = facility.and_then(|number| u8::try_from(number).ok());
-    let app_name = section.read("app_name", values::name);
-    let hostname = section.read("hostname", host);
-    let sd_id = section.read("sd_id", sd_id);
-    let timeout = section.read("timeout", values::duration(SECOND..=10 * MINUTE));
+    let tls = tls(section, "sink syslog");
+    keys! { section, "sink syslog", RELOAD;
+        /// Name that the server's certificate must contain.
+        server_name: host() => optional("the host of `address`");
+        /// `"octets"`: the length before each message (RFC 6587, 3.4.1). `"newline"`: a
+        /// newline after each message.
+        framing: choice(&framings) => default(Framing::Octets);
+        /// Facility of the messages.
+        facility: choice(&facilities) => default(SyslogConfig::FACILITY);
+        /// `APP-NAME`.
+        app_name: name() => default(SyslogConfig::APP_NAME.to_owned());
+        /// `HOSTNAME`.
+        hostname: host() => optional("the item's `Computer`");
+        /// Name of the structured data. 32473 is the enterprise number for documentation;
+        /// use your own.
+        sd_id: sd_id() => default(SyslogConfig::SD_ID.to_owned());
+        /// Limit of a connect, and of sending a batch.
+        timeout: timeout() => default(SyslogConfig::TIMEOUT);
+    }
+    if tls.is_none() {
+        let problem = "is of no use without TLS; set tls = true, or leave it out";
+        section.refuse(&["server_name"], problem);
+    }
     Some(SyslogConfig {
+        address: address?,
         tls,
         server_name,
-        framing: if framing == Some(1) { Framing::Newline } else { Framing::Octets },
-        facility: facility.unwrap_or(SyslogConfig::FACILITY),
-        app_name: app_name.unwrap_or_else(|| SyslogConfig::APP_NAME.to_owned()),
+        framing,
+        facility,
+        app_name,
         hostname,
-        sd_id: sd_id.unwrap_or_else(|| SyslogConfig::SD_ID.to_owned()),
-        timeout: timeout.unwrap_or(SyslogConfig::TIMEOUT),
-        address: address?,
+        sd_id,
+        timeout,
     })
 }
 
-pub(super) fn nats(section: &mut Section<'_, '_>, place: BaseDirs<'_>) -> Option<NatsConfig> {
-    let servers = servers(section, "hosts and ports, as \"nats.example.net:4222\"");
-    let login = nats_login(section, place);
-    let tls = tls(section);
-    let prefix = section.read("subject_prefix", subject);
-    let site = section.read("site", values::name);
-    let create = section.read("create_stream", values::boolean).unwrap_or(false);
-    let stream = section.read("stream", values::name);
-    if stream.is_some() && !create {
-        section.note("stream", "is of no use alone; set create_stream = true, or leave it out");
+pub(super) fn nats(section: &mut Section<'_, '_>) -> Option<NatsConfig> {
+    let servers = servers(section, "sink nats");
+    let login = nats_login(section);
+    let tls = tls(section, "sink nats");
+    keys! { section, "sink nats", RELOAD;
+        /// First part of the subjects.
+        subject_prefix: subject() => default(NatsConfig::PREFIX.to_owned());
+        /// Third part of the subjects.
+        site: name() => default(NatsConfig::SITE.to_owned());
+        /// Creates a stream for `PREFIX.>` if none with that name exists: it keeps
+        /// messages for 7 days and their ids for 10 minutes. If this is false and no
+        /// stream takes the subjects, the sink waits and logs the reason.
+        create_stream: boolean() => default(false);
+        /// Name of that stream.
+        stream: name() => default(NatsConfig::STREAM.to_owned());
+        /// Limit of a connect, and of the acknowledgements of a batch.
+        timeout: timeout() => default(NatsConfig::TIMEOUT);
     }
-    let timeout = section.read("timeout", values::duration(SECOND..=10 * MINUTE));
+    if !create_stream {
+        let problem = "is of no use alone; set create_stream = true, or leave it out";
+        section.refuse(&["stream"], problem);
+    }
     Some(NatsConfig {
         servers: servers?,
         login,
         tls,
-        prefix: prefix.unwrap_or_else(|| NatsConfig::PREFIX.to_owned()),
-        site: site.unwrap_or_else(|| NatsConfig::SITE.to_owned()),
-        create_stream: create.then(|| stream.unwrap_or_else(|| NatsConfig::STREAM.to_owned())),
-        timeout: timeout.unwrap_or(NatsConfig::TIMEOUT),
+        prefix: subject_prefix,
+        site,
+        create_stream: create_stream.then_some(stream),
+        timeout,
     })
 }
 
-/// Hosts and ports, one at least; `form` says so with an example.
-pub(super) fn servers(section: &mut Section<'_, '_>, form: &str) -> Option<Vec<String>> {
-    let servers = section.read_list("servers", form, address);
-    if !section.has("servers") || servers.as_ref().is_some_and(Vec::is_empty) {
-        section.note("servers", &format!("names none; set it to a list of {form}"));
+/// One login, or none.
+fn nats_login(section: &mut Section<'_, '_>) -> NatsLogin {
+    keys! { section, "sink nats", RELOAD;
+        /// User name of the publisher.
+        user: text() => optional("none");
+        /// Password of the publisher.
+        password: secret() => optional("none");
+        /// Alternative: a token.
+        token: secret() => optional("none");
+        /// Alternative: the seed of an nkey.
+        nkey: secret() => optional("none");
+        /// Alternative: a credentials file, as created by `nsc`.
+        credentials: secret() => optional("none");
     }
-    servers.filter(|servers| !servers.is_empty())
-}
-
-/// One way to log in, or none.
-fn nats_login(section: &mut Section<'_, '_>, place: BaseDirs<'_>) -> NatsLogin {
-    let user = section.read("user", values::text);
-    let mut read = |key| section.read(key, |value| remote::secret(value, place));
-    let [password, token, nkey, credentials] =
-        ["password", "token", "nkey", "credentials"].map(&mut read);
     section.together(&["user", "password"], "user and password");
-    let ways: Vec<&str> = ["user", "token", "nkey", "credentials"]
-        .into_iter()
-        .filter(|key| section.has(key))
-        .collect();
-    if let [_, second, ..] = ways.as_slice() {
-        section.note(second, "is one more way to log in; leave all but one out");
+    let logins = ["user", "token", "nkey", "credentials"];
+    let logins: Vec<&str> = logins.into_iter().filter(|key| section.has(key)).collect();
+    if let [_, second, ..] = logins.as_slice() {
+        section.add(second, "is one more login; leave all but one out");
     }
-    let secret = |wrap: fn(Secret) -> NatsLogin, secret: Option<Secret>| secret.map(wrap);
-    let by_name = user.zip(password);
-    by_name
-        .map(|(user, password)| NatsLogin::Password { user, password })
-        .or_else(|| secret(NatsLogin::Token, token))
-        .or_else(|| secret(NatsLogin::Nkey, nkey))
-        .or_else(|| secret(NatsLogin::Credentials, credentials))
+    let user = user.zip(password);
+    user.map(|(user, password)| NatsLogin::Password { user, password })
+        .or_else(|| token.map(NatsLogin::Token))
+        .or_else(|| nkey.map(NatsLogin::Nkey))
+        .or_else(|| credentials.map(NatsLogin::Credentials))
         .unwrap_or_default()
 }
 
-/// The beginning of a subject: parts with a dot between two.
-fn subject(value: &DeValue<'_>) -> Result<String, String> {
-    let text = values::text(value)?;
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    let is_part = |part: &str| !part.is_empty() && part.chars().all(is_plain);
-    if text.len() <= 128 && text.split('.').all(is_part) {
-        return Ok(text);
+pub(super) fn kafka(section: &mut Section<'_, '_>) -> Option<KafkaConfig> {
+    if !KafkaConfig::IS_BUILT_IN {
+        section.add("kind", "\"kafka\" is not in this build; build with --features kafka");
     }
-    Err(format!("{text:?} is no beginning of a subject; use one such as \"netsensor\""))
+    let servers = servers(section, "sink kafka");
+    let default = KafkaConfig::new(Vec::new());
+    keys! { section, "sink kafka", RELOAD;
+        /// Topic of alerts.
+        alerts_topic: topic() => default(default.alerts_topic);
+        /// Topic of rows.
+        rows_topic: topic() => default(default.rows_topic);
+        /// Topic of the agent's health lines.
+        health_topic: topic() => default(default.health_topic);
+    }
+    let login = kafka_login(section);
+    let tls = tls(section, "sink kafka");
+    keys! { section, "sink kafka", RELOAD;
+        /// Additional properties of librdkafka, as `{ "sasl.username" = "u",
+        /// "sasl.password" = { file = "/path" } }`. The sink sets those of addresses,
+        /// acknowledgement, idempotence and time itself; with `user`, also those of SASL
+        /// and `security.protocol`.
+        properties: properties(section.has("user")) => optional("none");
+        /// Limit of the delivery of a message.
+        timeout: timeout() => default(default.timeout);
+    }
+    Some(KafkaConfig {
+        servers: servers?,
+        alerts_topic,
+        rows_topic,
+        health_topic,
+        login,
+        tls,
+        properties: properties.unwrap_or_default(),
+        timeout,
+    })
 }
 
-/// TLS where it is asked for; certificates are of no use without.
-pub(super) fn tls(section: &mut Section<'_, '_>) -> Option<TlsConfig> {
-    let wanted = section.read("tls", values::boolean).unwrap_or(false);
-    if !wanted {
-        for key in remote::CERTIFICATES {
-            section.refuse_here(key, "is of no use without TLS; set tls = true, or leave it out");
-        }
-        return None;
+/// Credentials of the producer, or none.
+fn kafka_login(section: &mut Section<'_, '_>) -> Option<KafkaLogin> {
+    let mechanisms = KafkaMechanism::ALL.map(|mechanism| (mechanism.as_str(), mechanism));
+    keys! { section, "sink kafka", RELOAD;
+        /// SASL mechanism of the producer. `"PLAIN"` sends the password in clear text; use
+        /// it with `tls` only.
+        sasl_mechanism: choice(&mechanisms) => optional("none");
+        /// User name.
+        user: text() => optional("none");
+        /// Password.
+        password: secret() => optional("none");
     }
-    Some(remote::tls(section))
+    let keys = ["sasl_mechanism", "user", "password"];
+    section.together(&keys, "sasl_mechanism, user and password");
+    Some(KafkaLogin { mechanism: sasl_mechanism?, user: user?, password: password? })
 }
 
-/// `host:port`, with an address of IPv6 in brackets.
-pub(super) fn address(value: &DeValue<'_>) -> Result<String, String> {
-    let text = values::text(value)?;
-    let parts = text.rsplit_once(':').and_then(|(host, port)| {
-        let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
-        let is_bare = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
-        let is_plain = host.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '@'));
-        (!host.is_empty() && is_bare && is_plain).then_some(port)
+/// The servers of a cluster.
+fn servers(section: &mut Section<'_, '_>, group: &'static str) -> Option<Vec<String>> {
+    const FORM: &str = "a list of hosts and ports, such as [\"server.example.net:4222\"]";
+    let form = list(host_and_port(), "HOST:PORT in quotes").checked(|servers: &Vec<_>| {
+        ensure(!servers.is_empty(), || format!("is empty; set it to {FORM}"))
     });
-    if parts.is_some() {
-        return Ok(text);
+    keys! { section, group, RELOAD;
+        /// Servers of one cluster; for `"kafka"`, the bootstrap brokers.
+        servers: form => required(FORM);
     }
-    Err(format!("{text:?} is not a host and a port; use one such as \"logs.example.net:6514\""))
+    servers
 }
 
-/// A host's name.
-fn host(value: &DeValue<'_>) -> Result<String, String> {
-    let text = values::text(value)?;
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-    if !text.is_empty() && text.len() <= 255 && text.chars().all(is_plain) {
-        return Ok(text);
-    }
-    Err(format!("{text:?} is not a host's name; use one such as \"logs.example.net\""))
+fn at_most<const MAX: usize>(text: &String) -> Result<(), String> {
+    ensure(text.len() <= MAX, || format!("{text:?} has more than {MAX} characters; shorten it"))
 }
 
-/// A name of structured data (RFC 5424, section 6.3.2).
-fn sd_id(value: &DeValue<'_>) -> Result<String, String> {
-    let text = values::text(value)?;
-    let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '=' | ']' | '"');
-    if !text.is_empty() && text.len() <= 32 && text.chars().all(is_plain) {
-        return Ok(text);
-    }
-    Err(format!(
-        "{text:?} is not a name of structured data; use 1 to 32 letters, digits and signs, such as \
-         \"netsensor@32473\""
-    ))
+/// A subject prefix: words with a dot between two.
+fn subject() -> Form<String> {
+    let accepts = "letters, digits, -, _ and . between two parts, such as \"netsensor\"";
+    matching("a subject prefix", accepts, r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
+        .checked(at_most::<128>)
+}
+
+/// Name of a topic, as Kafka allows it: not `.` or `..`.
+fn topic() -> Form<String> {
+    let accepts = "1 to 249 letters, digits, ., _ or -";
+    let pattern = r"^(\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*$";
+    matching("a topic", accepts, pattern).checked(at_most::<249>)
+}
+
+fn host() -> Form<String> {
+    let accepts = "a host name in quotes such as \"logs.example.net\"";
+    matching("a host name", accepts, "^[A-Za-z0-9._:-]{1,255}$")
+}
+
+/// Name of structured data (RFC 5424, section 6.3.2).
+fn sd_id() -> Form<String> {
+    let accepts = "1 to 32 letters, digits and signs, such as \"netsensor@32473\"";
+    matching("a name of structured data", accepts, r"^[!#-<>-\\^-~]{1,32}$")
+}
+
+/// Properties of librdkafka by name. A secret property refers to its location.
+fn properties(has_login: bool) -> Form<Vec<(String, PropertyText)>> {
+    let accepts = "{ \"sasl.username\" = \"u\", \"sasl.password\" = { file = \"/path\" } }";
+    let check = move |name: &str| {
+        if KafkaConfig::RESERVED.contains(&name) {
+            return Err(format!("{name:?} is set by the agent; leave it out"));
+        }
+        if has_login && (name == "security.protocol" || name.starts_with("sasl.")) {
+            return Err(format!("{name:?} follows from user and tls; leave it out"));
+        }
+        Ok(())
+    };
+    let is_secret = |name: &str| ["password", "secret", ".pem"].iter().any(|it| name.contains(it));
+    texts_and_secrets(accepts, check, is_secret).try_map(|properties| {
+        let text = |text| match text {
+            HeaderText::Plain(text) => PropertyText::Plain(text),
+            HeaderText::Secret(secret) => PropertyText::Secret(secret),
+        };
+        Ok(properties.into_iter().map(|(name, value)| (name, text(value))).collect())
+    })
 }

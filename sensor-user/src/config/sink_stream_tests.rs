@@ -12,7 +12,7 @@ fn a_wrong_key_is_told_with_its_form() {
         ),
         (
             sink("kind = 'syslog'\naddress = 'logs'"),
-            "4: sink.address: \"logs\" is not a host and a port; use one such as \"logs.example.net:6514\"",
+            "4: sink.address: \"logs\" is not HOST:PORT; use HOST:PORT in quotes such as \"logs.example.net:6514\"",
         ),
         (
             sink("kind = 'syslog'\naddress = 'logs:1'\nca_file = '/ca'"),

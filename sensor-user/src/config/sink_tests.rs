@@ -115,7 +115,7 @@ fn a_sink_over_http_has_what_its_server_asks_for() {
         ),
         (
             azure("managed_identity = true\nformat = 'ecs'"),
-            "7: sink.format: has no meaning here; this kind has a form of its own",
+            "7: sink.format: has no meaning for kind \"azure\", only for \"stdout\" or \"file\" or \"http\" or \"splunk\" or \"elasticsearch\" or \"otlp\" or \"syslog\" or \"nats\" or \"kafka\"",
         ),
     ];
     for (text, message) in cases {
@@ -132,7 +132,7 @@ fn a_format_and_a_connection_of_its_own_are_checked() {
         ),
         (
             sink("kind = 'console'\nformat = 'ecs'"),
-            "4: sink.format: has no meaning here; this kind has a form of its own",
+            "4: sink.format: has no meaning for kind \"console\", only for \"stdout\" or \"file\" or \"http\" or \"splunk\" or \"elasticsearch\" or \"otlp\" or \"syslog\" or \"nats\" or \"kafka\"",
         ),
         (
             sink("kind = 'stdout'\nformat = 'leef'"),
@@ -140,13 +140,13 @@ fn a_format_and_a_connection_of_its_own_are_checked() {
         ),
         (
             sink("kind = 'nats'"),
-            "1: sink.servers: names none; set it to a list of hosts and ports, as \"nats.example.net:4222\"",
+            "1: sink.servers: is missing; set it to a list of hosts and ports, such as [\"server.example.net:4222\"]",
         ),
         (
             sink(
                 "kind = 'nats'\nservers = ['h:1']\nuser = 'u'\npassword = { file = '/p' }\nnkey = { file = '/n' }",
             ),
-            "7: sink.nkey: is one more way to log in; leave all but one out",
+            "7: sink.nkey: is one more login; leave all but one out",
         ),
         (
             sink("kind = 'nats'\nservers = ['h:1']\ntoken = 'secret'"),
@@ -154,7 +154,7 @@ fn a_format_and_a_connection_of_its_own_are_checked() {
         ),
         (
             sink("kind = 'nats'\nservers = ['h:1']\nsubject_prefix = 'a.*'"),
-            "5: sink.subject_prefix: \"a.*\" is no beginning of a subject; use one such as \"netsensor\"",
+            "5: sink.subject_prefix: \"a.*\" is not a subject prefix; use letters, digits, -, _ and . between two parts, such as \"netsensor\"",
         ),
     ] {
         assert_eq!(problems(&text), [message], "{text}");

@@ -1,5 +1,6 @@
 //! Tests of config: every message is a contract with the person who reads it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use super::{Config, ConfigError};
 use crate::base::environment::Environment;
 use crate::deliver::SinkKind;
 use crate::intel::{FeedKind, FeedSource};
+use crate::telemetry::metrics::Listen;
 
 const EXAMPLE: &str = include_str!("../../../examples/netsensor.toml");
 
@@ -79,7 +81,7 @@ const MISTAKES: &[(&str, &str)] = &[
         "[dedup]\nwindow = 3600",
         "2: dedup.window: 3600 is a number; use a duration in quotes such as \"30s\", \"5m\" or \"1h 30m\"",
     ),
-    ("[dedup]\nwindow = '8d'", "2: dedup.window: \"8d\" is out of range; use 1s to 7days"),
+    ("[dedup]\nwindow = '8d'", "2: dedup.window: \"8d\" is out of range; use 1s to 7d"),
     (
         "[dedup]\nmax_keys = -1",
         "2: dedup.max_keys: -1 is out of range; use a whole number from 1 to 10000000",
@@ -172,7 +174,7 @@ fn the_values_shown_in_the_example_are_the_defaults() {
 
 #[test]
 fn without_a_file_the_example_indicators_alert_to_the_terminal() {
-    let config = Config::embedded("/s".into());
+    let config = Config::embedded("/s".into()).unwrap();
     assert_eq!(config.agent.state_dir, Path::new("/s"));
     assert!(matches!(&config.feeds[..], [feed] if matches!(feed.source, FeedSource::Embedded(_))));
     let kinds: Vec<_> = config.sinks.iter().map(|sink| &sink.kind).collect();
@@ -332,28 +334,50 @@ fn the_example_shows_every_key() {
         _ => line,
     });
     let document: toml::Table = shown.collect::<Vec<_>>().join("\n").parse().unwrap();
-    for section in super::sections::ALL {
-        let shown: std::collections::BTreeSet<String> = match &document[section] {
+    let mut keys = BTreeMap::<&str, BTreeSet<String>>::new();
+    for section in super::declarations() {
+        let names = section.keys.iter().map(|key| key.name.to_owned());
+        keys.entry(section.section).or_default().extend(names);
+    }
+    for (section, keys) in keys {
+        let shown: BTreeSet<String> = match &document[section] {
             toml::Value::Array(all) => {
                 all.iter().flat_map(|one| one.as_table().unwrap().keys().cloned()).collect()
             }
             one => one.as_table().unwrap().keys().cloned().collect(),
         };
-        let header = if document[section].is_array() {
-            format!("[[{section}]]")
-        } else {
-            format!("[{section}]")
-        };
-        let found = problems(&format!("{header}\nqqqqqqqqqqqqqqqqqqqqqqqqqqqqq = 1"));
-        let known = found.iter().find_map(|problem| problem.split_once("; known are ")).unwrap().1;
-        let mut known: std::collections::BTreeSet<String> =
-            known.split(", ").map(str::to_owned).collect();
-        if section == "feed" {
-            // The kind decides which others there are.
-            known.extend(super::feed_kind::keys().map(str::to_owned));
-        }
-        assert_eq!(shown, known, "[{section}]");
+        assert_eq!(shown, keys, "[{section}]");
     }
+}
+
+#[test]
+fn metrics_stay_on_this_host() {
+    assert_eq!(parse("").unwrap().metrics, None);
+    let config = parse("[metrics]\nlisten = \"unix:/run/n/m.sock\"\ngroup = \"prometheus\"\n");
+    let metrics = config.unwrap().metrics.unwrap();
+    assert_eq!(metrics.listen, Listen::Unix("/run/n/m.sock".into()));
+    assert_eq!(metrics.group.as_deref(), Some("prometheus"));
+    for loopback in ["127.0.0.1:9477", "127.9.9.9:1", "[::1]:9477", "[::ffff:127.0.0.1]:9"] {
+        let config = parse(&format!("[metrics]\nlisten = \"{loopback}\"\n")).unwrap();
+        let listen = Listen::Loopback(loopback.parse().unwrap());
+        assert_eq!(config.metrics.unwrap().listen, listen);
+    }
+    for (listen, why) in [
+        ("0.0.0.0:9477", "is not a loopback address, and metrics are sent without encryption"),
+        ("[::]:9477", "is not a loopback address"),
+        ("192.0.2.1:9477", "is not a loopback address"),
+        ("127.0.0.1:0", "has no port"),
+        ("127.0.0.1", "is not an address with a port"),
+        ("localhost:9477", "is not an address with a port"),
+        ("unix:m.sock", "is not absolute"),
+    ] {
+        let error = parse(&format!("[metrics]\nlisten = \"{listen}\"\n")).unwrap_err().to_string();
+        assert!(error.starts_with("/etc/n.toml:2: metrics.listen: "), "{error}");
+        assert!(error.contains(why), "{error}");
+    }
+    let error =
+        parse("[metrics]\nlisten = \"127.0.0.1:1\"\ngroup = \"a\"\n").unwrap_err().to_string();
+    assert!(error.contains("metrics.group: has no meaning"), "{error}");
 }
 
 proptest::proptest! {

@@ -1,180 +1,116 @@
-//! The configuration reference: `docs/configuration.md` describes each key; the accepted values and
-//! the need for a restart are generated from the agent's own readers.
+//! The configuration reference: the tables of keys in `docs/configuration.md` are generated from the
+//! agent's declarations of its keys.
 //!
 //! `NETSENSOR_WRITE_DOCS=1 cargo test -p sensor-tests --test docs reference` writes it.
 
 use std::collections::BTreeSet;
 
-use super::probes::{Reader, readers};
+use sensor_user::config::{Key, KeyDefault, SectionKeys, declarations};
+
 use super::repository;
 
 const PATH: &str = "docs/configuration.md";
 
-/// The marker of a table of keys: its section and kinds (none: all kinds).
-#[derive(Debug, Clone)]
-struct Marker {
-    section: String,
-    kinds: Vec<String>,
-}
-
-impl Marker {
-    /// `<!-- keys: sink http azure -->`.
-    fn parse(line: &str) -> Option<Self> {
-        let text = line.strip_prefix("<!-- keys: ")?.strip_suffix(" -->")?;
-        let mut words = text.split(' ').map(str::to_owned);
-        Some(Self { section: words.next()?, kinds: words.collect() })
-    }
-
-    fn covers(&self, reader: &Reader) -> bool {
-        self.section == reader.section
-            && (self.kinds.is_empty() || self.kinds.contains(&reader.kind))
-    }
-}
-
-/// A line of a table: the key with its hand-written columns.
-struct Row<'l> {
-    key: &'l str,
-    default: &'l str,
-    meaning: &'l str,
-}
-
-impl<'l> Row<'l> {
-    /// Columns: key, (accepts,) default, (reload,) meaning.
-    fn parse(line: &'l str) -> Option<Self> {
-        let cells = cells(line);
-        let key = cells.first()?.strip_prefix('`')?.strip_suffix('`')?;
-        let default = if cells.len() == 3 { cells.get(1)? } else { cells.get(2)? };
-        Some(Self { key, default, meaning: cells.last()? })
-    }
-
-    /// The default, if it is a single value.
-    fn literal(&self) -> Option<String> {
-        let literal = self.default.strip_prefix('`')?.strip_suffix('`')?;
-        (!literal.contains('`')).then(|| literal.replace("\\|", "|"))
-    }
-}
-
-/// The cells of a line of a table; `\|` does not end a cell.
-fn cells(line: &str) -> Vec<&str> {
-    let mut cells = Vec::new();
-    let (mut from, mut before) = (0, ' ');
-    for (index, character) in line.char_indices() {
-        if character == '|' && before != '\\' {
-            cells.push(line[from..index].trim());
-            from = index + 1;
+/// The text with each table of keys replaced by a generated one. `groups` collects the names of the
+/// tables.
+fn reference<'t>(
+    text: &'t str,
+    sections: &[SectionKeys],
+    groups: &mut BTreeSet<&'t str>,
+) -> String {
+    let mut out = String::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        out.push_str(line);
+        out.push('\n');
+        let marker = line.strip_prefix("<!-- keys: ").and_then(|it| it.strip_suffix(" -->"));
+        if let Some(group) = marker {
+            groups.insert(group);
+            while lines.next_if(|line| line.starts_with('|')).is_some() {}
+            out.push_str(&table(group, sections));
         }
-        before = character;
     }
-    cells.into_iter().skip(1).collect()
+    out
 }
 
-/// The generated reference, and the errors that only an author can fix.
-fn reference(text: &str, readers: &[Reader]) -> (String, Vec<String>) {
-    let (mut out, mut wrong) = (Vec::new(), Vec::new());
-    let mut described = BTreeSet::new();
-    let mut marker: Option<Marker> = None;
-    let mut is_in_table = false;
-    for line in text.lines() {
-        let Some(table) = &marker else {
-            marker = Marker::parse(line);
-            out.push(line.to_owned());
-            continue;
+/// The table of the keys of one group, over all kinds that have it.
+fn table(group: &str, sections: &[SectionKeys]) -> String {
+    let in_group = |section: &&SectionKeys| section.keys.iter().any(|key| key.group == group);
+    let sections: Vec<&SectionKeys> = sections.iter().filter(in_group).collect();
+    let has_reload = sections.iter().all(|section| !section.is_list);
+    let mut names = Vec::new();
+    for key in sections.iter().flat_map(|section| &section.keys) {
+        if key.group == group && !names.contains(&key.name) {
+            names.push(key.name);
+        }
+    }
+    let reload = if has_reload { "reload | " } else { "" };
+    let columns = if has_reload { 5 } else { 4 };
+    let mut out = format!("| key | accepts | default | {reload}meaning |\n");
+    out.push_str(&format!("|{}\n", " --- |".repeat(columns)));
+    for name in names {
+        let keys: Vec<(&SectionKeys, &Key)> = sections
+            .iter()
+            .filter_map(|section| Some((*section, section.get(name)?)))
+            .filter(|(_, key)| key.group == group)
+            .collect();
+        let (section, key) = keys[0];
+        let all = keys.len() == sections.len();
+        let accepts = by_kind(&keys, all, |key| key.accepts.clone());
+        let default = by_kind(&keys, true, |key| default(&key.default));
+        let meaning = by_kind(&keys, true, |key| key.meaning.clone());
+        let reload = match (has_reload, key.reloads) {
+            (false, _) => "",
+            (true, true) => "at once | ",
+            (true, false) => "restart | ",
         };
-        let has_reload = !["feed", "sink"].contains(&table.section.as_str());
-        if !line.starts_with('|') {
-            out.push(line.to_owned());
-            marker = if is_in_table { Marker::parse(line) } else { marker };
-            is_in_table = false;
-        } else if line.starts_with("| key ") {
-            let reload = if has_reload { "reload | " } else { "" };
-            out.push(format!("| key | accepts | default | {reload}meaning |"));
-            is_in_table = true;
-        } else if line.starts_with("| ---") {
-            out.push(format!("|{}", " --- |".repeat(if has_reload { 5 } else { 4 })));
-        } else if let Some(row) = Row::parse(line) {
-            let covered: Vec<&Reader> = readers.iter().filter(|it| table.covers(it)).collect();
-            let key = row.key.strip_prefix(&format!("{}.", table.section)).unwrap_or_default();
-            let owners: Vec<&Reader> =
-                covered.iter().copied().filter(|it| it.form(key).is_some()).collect();
-            if owners.is_empty() {
-                wrong.push(format!("{}: there is no such key", row.key));
-                continue;
-            }
-            if row.meaning.is_empty() {
-                wrong.push(format!("{}: has no meaning", row.key));
-            }
-            wrong.extend(wrong_default(&row, key, &owners));
-            described.extend(owners.iter().map(|it| (it.section.clone(), it.kind.clone(), key)));
-            let reload = if has_reload { reload(&owners, key, &mut wrong) } else { String::new() };
-            let accepts = accepts(&covered, key).replace('|', "\\|");
-            let Row { key, default, meaning } = row;
-            out.push(format!("| `{key}` | {accepts} | {default} | {reload}{meaning} |"));
-        } else {
-            wrong.push(format!("{line}: is not a row of a table of keys"));
-        }
+        let cells = [accepts, default, meaning].map(|cell| cell.replace('|', "\\|"));
+        let [accepts, default, meaning] = cells;
+        let section = section.section;
+        out.push_str(&format!(
+            "| `{section}.{name}` | {accepts} | {default} | {reload}{meaning} |\n"
+        ));
     }
-    for reader in readers {
-        for key in reader.keys() {
-            let it = (reader.section.clone(), reader.kind.clone(), key.as_str());
-            if !described.contains(&it) {
-                wrong.push(format!("{}.{key}: is not described for kind {:?}", it.0, it.1));
-            }
-        }
-    }
-    out.push(String::new());
-    (out.join("\n"), wrong)
+    out
 }
 
-/// The accepted forms of `key`, with the kinds if they differ, or if some kinds lack the key.
-fn accepts(covered: &[&Reader], key: &str) -> String {
-    let mut forms = Vec::<(String, Vec<String>)>::new();
-    for (form, kind) in covered.iter().filter_map(|it| Some((it.form(key)?, &it.kind))) {
-        match forms.iter_mut().find(|(known, _)| *known == form) {
-            Some((_, kinds)) => kinds.push(kind.clone()),
-            None => forms.push((form, vec![kind.clone()])),
+/// The text of a cell, with the kinds where they differ, or where `is_for_all` is false. The text of
+/// most kinds comes first, without them.
+fn by_kind(
+    keys: &[(&SectionKeys, &Key)],
+    is_for_all: bool,
+    text: impl Fn(&Key) -> String,
+) -> String {
+    let mut texts = Vec::<(String, Vec<&str>)>::new();
+    for (section, key) in keys {
+        let (text, kind) = (text(key), section.kind.unwrap_or_default());
+        match texts.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, kinds)) => kinds.push(kind),
+            None => texts.push((text, vec![kind])),
         }
     }
-    match forms.as_slice() {
-        [(form, kinds)] if kinds.len() == covered.len() => form.clone(),
-        _ => {
-            let group = |(form, kinds): &(String, Vec<String>)| {
-                let kinds: Vec<String> = kinds.iter().map(|kind| format!("`{kind}`")).collect();
-                format!("{}: {form}", kinds.join(", "))
-            };
-            forms.iter().map(group).collect::<Vec<_>>().join("; ")
+    texts.sort_by_key(|(_, kinds)| std::cmp::Reverse(kinds.len()));
+    let is_first_usual = match texts.as_slice() {
+        [(_, first), (_, second), ..] => first.len() > second.len(),
+        _ => true,
+    };
+    let cell = |(index, (text, kinds)): (usize, &(String, Vec<&str>))| {
+        if index == 0 && is_for_all && is_first_usual {
+            return text.clone();
         }
-    }
+        let kinds: Vec<String> = kinds.iter().map(|kind| format!("`{kind}`")).collect();
+        format!("{}: {text}", kinds.join(", "))
+    };
+    texts.iter().enumerate().map(cell).collect::<Vec<_>>().join("; ")
 }
 
-/// The errors in the default of a row.
-fn wrong_default(row: &Row<'_>, key: &str, owners: &[&Reader]) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for owner in owners {
-        let of = if owner.kind.is_empty() { String::new() } else { format!(" of {}", owner.kind) };
-        let is_required = row.default.starts_with("*required*");
-        if row.default == "*required*" && !owner.requires(key) {
-            wrong.push(format!("{}{of}: is not required", row.key));
-        } else if !is_required && owner.requires(key) {
-            wrong.push(format!("{}{of}: is required", row.key));
-        }
-        if let Some(literal) = row.literal()
-            && owner.is_default(key, &literal) == Some(false)
-        {
-            wrong.push(format!("{}{of}: {literal} is not its default", row.key));
-        }
-    }
-    wrong
-}
-
-/// The cell `at once | ` or `restart | `.
-fn reload(owners: &[&Reader], key: &str, wrong: &mut Vec<String>) -> String {
-    match owners.iter().find_map(|owner| owner.needs_restart(key)) {
-        Some(true) => "restart | ".to_owned(),
-        Some(false) => "at once | ".to_owned(),
-        None => {
-            wrong.push(format!("{key}: no other value is known; add one to OTHERS"));
-            String::new()
-        }
+fn default(default: &KeyDefault) -> String {
+    match default {
+        KeyDefault::Required => "*required*".to_owned(),
+        KeyDefault::RequiredWith { with } => format!("*required* with `{with}`"),
+        KeyDefault::RequiredWithout { without } => format!("*required* without `{without}`"),
+        KeyDefault::Value(value) => format!("`{}`", toml::Value::try_from(value).unwrap()),
+        KeyDefault::Text(text) => text.clone(),
     }
 }
 
@@ -182,8 +118,11 @@ fn reload(owners: &[&Reader], key: &str, wrong: &mut Vec<String>) -> String {
 fn reference_has_every_key_of_the_agent() {
     let path = repository().join(PATH);
     let text = std::fs::read_to_string(&path).unwrap();
-    let (generated, wrong) = reference(&text, &readers());
-    assert!(wrong.is_empty(), "{PATH}:\n{}", wrong.join("\n"));
+    let (sections, mut groups) = (declarations(), BTreeSet::new());
+    let generated = reference(&text, &sections, &mut groups);
+    let declared: BTreeSet<&str> =
+        sections.iter().flat_map(|section| &section.keys).map(|key| key.group).collect();
+    assert_eq!(groups, declared, "{PATH} has a marker for each table");
     if std::env::var_os("NETSENSOR_WRITE_DOCS").is_some() {
         std::fs::write(&path, &generated).unwrap();
         return;
@@ -199,34 +138,27 @@ fn reference_has_every_key_of_the_agent() {
 
 #[test]
 fn feeds_and_sinks_need_no_restart() {
-    for reader in readers().iter().filter(|it| ["feed", "sink"].contains(&it.section.as_str())) {
-        for key in reader.keys() {
-            let (section, kind) = (&reader.section, &reader.kind);
-            assert_ne!(reader.needs_restart(&key), Some(true), "{section}.{key} of {kind}");
+    for section in declarations().iter().filter(|section| section.is_list) {
+        for key in &section.keys {
+            assert!(key.reloads, "{}.{} of {:?}", section.section, key.name, section.kind);
         }
     }
 }
 
 #[test]
-fn missing_wrong_and_undescribed_keys_are_reported() {
-    let readers = readers();
-    let dedup: Vec<Reader> = readers.into_iter().filter(|it| it.section == "dedup").collect();
-    let table = "<!-- keys: dedup -->\n| key | default | meaning |\n| --- | --- | --- |\n";
-    let (text, wrong) = reference(
-        &format!("{table}| `dedup.window` | `\"2h\"` | |\n| `dedup.size` | none | x |\n"),
-        &dedup,
-    );
-    assert!(
-        text.contains("| `dedup.window` | a duration, 1s to 7d | `\"2h\"` | at once |  |"),
-        "{text}"
-    );
-    assert_eq!(
-        wrong,
-        [
-            "dedup.window: has no meaning",
-            "dedup.window: \"2h\" is not its default",
-            "dedup.size: there is no such key",
-            "dedup.max_keys: is not described for kind \"\"",
-        ]
-    );
+fn tables_are_replaced_and_show_the_differences_of_kinds() {
+    let sections = declarations();
+    let text =
+        "<!-- keys: dedup -->\n| key | meaning |\n| --- | --- |\n| `dedup.x` | wrong |\n\nend\n";
+    let generated = reference(text, &sections, &mut BTreeSet::new());
+    let row = "| `dedup.window` | a duration, 1s to 7d | `\"1h\"` | at once | After an alert";
+    assert!(generated.contains(row) && generated.ends_with("|\n\nend\n"), "{generated}");
+    assert!(!generated.contains("wrong"), "{generated}");
+    let sink = table("sink server", &sections);
+    for cell in [
+        "| `sink.compress` | true or false | `true`; `http`: `false` |",
+        "| `sink.body` | `http`: \"array\" or \"lines\" | `\"array\"` |",
+    ] {
+        assert!(sink.contains(cell), "{sink}");
+    }
 }

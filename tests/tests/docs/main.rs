@@ -16,8 +16,8 @@ mod first_alert;
 mod keys;
 mod links;
 mod markdown;
-mod probes;
 mod quotes;
+mod schema;
 mod usage;
 
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 //!
 //! Comments: `<!-- run -->` above a console block runs its commands; `<!-- before: TEXT -->` above
 //! a TOML block inserts the text before it; `<!-- terminal: STEP -->` marks a step of the quick
-//! start; `<!-- keys: SECTION KINDS -->` above a table makes it one of the configuration's
+//! start; `<!-- keys: GROUP -->` above a table makes it one of the configuration's
 //! reference.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -58,7 +58,8 @@ fn a_valid_configuration_is_applied_and_an_invalid_one_refused() {
     std::fs::write(&config, allowed).unwrap();
     reload(&agent, "reloaded");
     let report = wait_for(&home, "OK");
-    assert_eq!(report["LastReload"]["WaitsForRestart"], serde_json::json!(["rows"]), "{report}");
+    let waits = serde_json::json!(["rows.enabled"]);
+    assert_eq!(report["LastReload"]["WaitsForRestart"], waits, "{report}");
     connect(4);
     connect(5);
     agent.wait_for_alert(SOON, |alert| alert["RemoteIp"] == format!("{ADDRESS}5"));
