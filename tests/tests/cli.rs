@@ -143,7 +143,7 @@ fn check_config_explains_the_example() {
     for line in [
         "state_dir = \"/var/lib/netsensor\"".to_owned(),
         format!("url = \"file:{}\"", indicators.display()),
-        "networks = [\"192.0.2.200\", \"2001:db8:ffff::/48\"]".to_owned(),
+        "networks = [\"192.0.2.200/32\", \"2001:db8:ffff::/48\"]".to_owned(),
         "max_keys = 100000".to_owned(),
         "takes = [\"alerts\", \"rows\"]".to_owned(),
         "url = \"https://collector.example.net/netsensor\"".to_owned(),
@@ -151,6 +151,11 @@ fn check_config_explains_the_example() {
     ] {
         assert!(text.lines().any(|each| each == line), "{line:?} in\n{text}");
     }
+    // The output is a valid configuration itself.
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("netsensor.toml");
+    std::fs::write(&copy, text.split_once('\n').unwrap().1).unwrap();
+    assert_eq!(status(&netsensor(&["check-config", copy.to_str().unwrap()])), 0);
     let without = netsensor(&["check-config"]);
     assert_eq!(status(&without), 0);
     assert!(stdout(&without).contains("name = \"example\"\nkind = \"list\"\nurl = \"embedded\""));

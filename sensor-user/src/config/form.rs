@@ -332,18 +332,20 @@ pub(super) fn table<T: 'static, All: FromIterator<(String, T)> + 'static>(
 
 /// A network, or an address, which is a network of its own.
 pub(super) fn network() -> Form<IpNet> {
-    text_as("a network in quotes such as \"10.0.0.0/8\"").try_map(|text| {
-        let address = |_not_a_network| text.parse::<std::net::IpAddr>().map(IpNet::from);
-        let network = text.parse::<IpNet>().or_else(address);
-        let problem = |_neither| format!("{text:?} is not a network such as 10.0.0.0/8");
-        network.map(|network| network.trunc()).map_err(problem)
-    })
+    text_as("a network in quotes such as \"10.0.0.0/8\"")
+        .try_map(|text| {
+            let address = |_not_a_network| text.parse::<std::net::IpAddr>().map(IpNet::from);
+            let network = text.parse::<IpNet>().or_else(address);
+            let problem = |_neither| format!("{text:?} is not a network such as 10.0.0.0/8");
+            network.map(|network| network.trunc()).map_err(problem)
+        })
+        .shown(|network| json!(network.to_string()))
 }
 
 /// An absolute path.
 pub(super) fn absolute_path() -> Form<PathBuf> {
     let form = matching("absolute", "an absolute path in quotes", "^/");
-    form.try_map(|text| Ok(PathBuf::from(text)))
+    form.try_map(|text| Ok(PathBuf::from(text))).shown(|path| json!(path.display().to_string()))
 }
 
 /// Refuses a path that is too long for a unix socket: `sun_path` has 108 bytes (unix(7)).
