@@ -147,7 +147,7 @@ fn check_config_explains_the_example() {
         "max_keys = 100000".to_owned(),
         "takes = [\"alerts\", \"rows\"]".to_owned(),
         "url = \"https://collector.example.net/netsensor\"".to_owned(),
-        "quarantine = true  # default".to_owned(),
+        "#quarantine = true".to_owned(),
     ] {
         assert!(text.lines().any(|each| each == line), "{line:?} in\n{text}");
     }

@@ -12,7 +12,7 @@ use super::sd_notify::Notifier;
 use super::sensor::Sensor;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::counters::Stats;
-use crate::config::{Config, Source};
+use crate::config::{Config, ConfigSource};
 use crate::intel::FeedFolder;
 use crate::privsep::Workers;
 use crate::telemetry::control::ControlServer;
@@ -41,7 +41,7 @@ impl Bootstrap {
     /// since threads inherit the confinement.
     pub(super) fn run(
         config: &Config,
-        source: &Source,
+        source: &ConfigSource,
         on_running: Option<OnRunning>,
     ) -> anyhow::Result<Self> {
         // Files that the agent creates are readable by its user only.

@@ -159,7 +159,7 @@ pub(super) async fn refresh_geoip(database: Option<Arc<GeoIpDatabase>>) {
         ticks.tick().await;
         let database = Arc::clone(&database);
         if tokio::task::spawn_blocking(move || database.refresh()).await.is_err() {
-            tracing::error!("reload of geo.database panicked; please report");
+            tracing::error!("reload of geoip.database panicked; please report");
         }
     }
 }

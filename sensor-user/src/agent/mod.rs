@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 use signals::{BlockedSignals, Signals};
 
 use crate::base::counters::Stats;
-use crate::config::{Config, Source};
+use crate::config::{Config, ConfigSource};
 use crate::deliver::Outbox;
 use crate::inventory::SharedAzure;
 use crate::pipeline::aggregate::RowIdentity;
@@ -61,7 +61,7 @@ const NEW_SETTINGS_MAX: usize = 16;
 /// SIGHUP reloads it.
 pub fn run(
     config: &Config,
-    source: &Source,
+    source: &ConfigSource,
     log: LogHandle,
     on_running: Option<OnRunning>,
 ) -> anyhow::Result<()> {
@@ -86,7 +86,7 @@ pub fn run(
 /// Starts everything that needs no privileges; within the runtime.
 fn start(
     config: &Config,
-    source: &Source,
+    source: &ConfigSource,
     bootstrap: Bootstrap,
     log: Arc<LogHandle>,
 ) -> anyhow::Result<Running> {
@@ -98,7 +98,7 @@ fn start(
 
     let intel = build::intel(config, folder, &workers, &clock, &stats);
     let (outbox, deliverer, recovered) = build::delivery(config, &stats, &clock)?;
-    let geoip = config.geo.as_ref().map(|path| Arc::new(GeoIpDatabase::new(path)));
+    let geoip = config.geoip.as_ref().map(|path| Arc::new(GeoIpDatabase::new(path)));
     let mut detection = build::detection(config, intel.set(), &identity, geoip.clone(), &stats)?;
     build::restore(&mut detection, recovered);
     print_lines(&banner::lines(config, &sensor, &confined, &intel.status(), &agent.agent_id));

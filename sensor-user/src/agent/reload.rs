@@ -17,7 +17,7 @@ use super::confinement::Confined;
 use super::sd_notify::Notifier;
 use super::signals::{SignalEvent, Signals};
 use crate::base::clock::{Clock, signed};
-use crate::config::{Config, Source};
+use crate::config::{Config, ConfigSource};
 use crate::deliver::{Deliverer, Outbox};
 use crate::intel::Intel;
 use crate::pipeline::history::HistoryConfig;
@@ -46,7 +46,7 @@ pub(super) struct NewSettings {
 /// Applies new configurations.
 #[derive(Debug)]
 pub(super) struct Reloader {
-    pub(super) source: Source,
+    pub(super) source: ConfigSource,
     /// The configuration in force.
     pub(super) config: Config,
     pub(super) intel: Arc<Intel>,

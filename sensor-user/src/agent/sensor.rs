@@ -74,7 +74,8 @@ impl Sensor {
         enricher.set_proc_source(Box::new(ProcWorker(Arc::clone(&workers.proc))));
         let connections =
             ConnectionTable::new(Arc::clone(&computer), config.max_connections, Arc::clone(stats));
-        let (max_flows, idle) = (config.capture.udp_flows as usize, config.capture.udp_idle);
+        let (max_flows, idle) =
+            (config.capture.udp_flows as usize, config.capture.udp_idle_timeout);
         let flows = UdpTable::new(computer, max_flows, idle, Arc::clone(stats));
         let mut ingest = Ingest::new(enricher, connections, flows, Arc::clone(stats))
             .with_drops(config.capture.drops_per_million);

@@ -11,6 +11,7 @@ use super::args::{
     AgentArgs, CheckConfigArgs, Command, ExplainArgs, FeedsArgs, RawArgs, RecordArgs, ReplayArgs,
     RunArgs, SchemaArgs, SchemaFormat, SpoolCommand, StatusArgs,
 };
+use super::config_schema::config_schema;
 use super::describe::describe;
 use super::explain::explain;
 use super::feeds_view::feeds_view;
@@ -24,7 +25,7 @@ use crate::agent::{self, OnRunning};
 use crate::base::clock::{Clock as _, SystemClock, signed};
 use crate::base::environment::Environment;
 use crate::base::progress::Progress;
-use crate::config::{Config, ConfigError, Source};
+use crate::config::{Config, ConfigError, ConfigSource};
 use crate::deliver::console_line;
 use crate::intel::{FeedFolder, read_allowed};
 use crate::pipeline::canary;
@@ -89,7 +90,7 @@ fn run(
     environment: &Environment,
     on_running: Option<OnRunning>,
 ) -> anyhow::Result<Outcome> {
-    let source = Source { path: args.config.clone(), environment: environment.clone() };
+    let source = ConfigSource { path: args.config.clone(), environment: environment.clone() };
     let mut config = source.read()?;
     config.capture.drops_per_million = args.simulate_drops;
     let log = start_as_configured(&mut config, log, environment)?;
@@ -250,7 +251,7 @@ pub const fn replayed(rejected: u64, alerts: u64, fail_on_alert: bool) -> Outcom
 fn check_config(args: &CheckConfigArgs, environment: &Environment) -> anyhow::Result<Outcome> {
     let path = args.file.as_deref().or(args.config.as_deref());
     let (config, warning) = match path {
-        Some(path) => Config::look_at(path, environment)?,
+        Some(path) => Config::inspect(path, environment)?,
         None => (config(None, environment)?, None),
     };
     // The only other files that the agent needs to start.
@@ -277,7 +278,7 @@ fn print_schema(args: &SchemaArgs) -> anyhow::Result<Outcome> {
     };
     if args.name.as_deref() == Some("config") {
         anyhow::ensure!(format == Format::Json, "the schema of the configuration is JSON only");
-        return print(format!("{:#}\n", crate::config::schema()).as_bytes());
+        return print(format!("{:#}\n", config_schema()).as_bytes());
     }
     let table = args.name.as_deref().and_then(schema::table);
     let text = match &table {

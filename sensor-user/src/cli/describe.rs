@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::base::escape::visible;
 use crate::config::{Config, KeyDefault};
 
-/// Returns every key with its value in force. Secrets are shown by their location, and the queries of
+/// Returns every key with its value in force; defaults are commented out. Secrets are shown by their location, and the queries of
 /// URLs, which may contain a secret, as `…`.
 pub fn describe(config: &Config) -> String {
     let mut out = String::new();
@@ -17,7 +17,7 @@ pub fn describe(config: &Config) -> String {
             let value = toml::Value::try_from(&key.value).ok().filter(|_| !key.value.is_null());
             let line = match (value, &key.default) {
                 (Some(value), _) if key.is_set => format!("{} = {value}", key.name),
-                (Some(value), _) => format!("{} = {value}  # default", key.name),
+                (Some(value), _) => format!("#{} = {value}", key.name),
                 (None, KeyDefault::Text(text)) if text != "none" => {
                     format!("# {}: {text}", key.name)
                 }
@@ -47,7 +47,7 @@ mod tests {
         let text = describe(&config);
         for line in [
             "url = \"https://h/t?…\"",
-            "interval = \"1h\"  # default",
+            "#interval = \"1h\"",
             "# collections: all that may be read",
             "user = \"u\"",
             "password = { file = \"/p\" }",

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod commands;
+mod config_schema;
 pub mod describe;
 pub mod explain;
 pub mod feeds_view;

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::base::environment::Environment;
-use crate::config::{Config, ConfigError, SERVICE_FILE, Source};
+use crate::config::{Config, ConfigError, ConfigSource, SERVICE_FILE};
 
 /// Outcome of a command without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,5 +55,5 @@ pub(super) fn config(
     path: Option<&Path>,
     environment: &Environment,
 ) -> Result<Config, ConfigError> {
-    Source { path: path.map(Path::to_owned), environment: environment.clone() }.read()
+    ConfigSource { path: path.map(Path::to_owned), environment: environment.clone() }.read()
 }

@@ -45,8 +45,8 @@ pub(super) fn login(
     for key in ["token_header", "token_scheme"] {
         section.depends(key, "token", "is of no use without token; set token too, or leave it out");
     }
-    let form = "has no password; set password = { file = \"/path\" } or { credential = \"NAME\" }";
-    section.depends("user", "password", form);
+    let problem = format!("has no password; set password = {}", form::SECRET);
+    section.depends("user", "password", &problem);
     section.depends("password", "user", "has no user; set user");
     if section.has("user") && section.has("password") {
         let problem = "is one login, user and password are another; leave one out";
@@ -93,11 +93,11 @@ fn tls_files(section: &mut Section<'_, '_>, group: &'static str) -> TlsConfig {
         ca_file: absolute_path() => optional("those of the host");
     }
     section.depends("client_cert", "client_key", "has no key; set client_key to its PEM file");
-    let form = "has no certificate; set client_cert to its PEM file";
-    section.depends("client_key", "client_cert", form);
+    let problem = "has no certificate; set client_cert to its PEM file";
+    section.depends("client_key", "client_cert", problem);
     let certificate = client_cert.zip(client_key);
     let certificate = certificate.map(|(chain, key)| Certificate { chain, key });
-    TlsConfig { certificate, ca_file }
+    TlsConfig { ca_file, certificate }
 }
 
 /// TLS if the sink enables it.

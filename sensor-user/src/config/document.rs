@@ -11,7 +11,7 @@ use super::form::{BaseDirs, hint};
 use super::key::SectionKeys;
 use super::model::Config;
 use super::section::{Problem, Problems, Section};
-use super::{feed, sections, sink, sink_kind};
+use super::{feed, retired, sections, sink, sink_kind};
 use crate::base::environment::Environment;
 use crate::intel::FeedSource;
 
@@ -110,65 +110,50 @@ impl<'d, 't> Document<'d, 't> {
     }
 
     fn config(mut self) -> Config {
-        let agent = self.single("agent", sections::agent);
-        let log_target = self.single("log", sections::log);
-        let capture = self.single("capture", sections::capture);
-        let feeds = self.list("feed", feed::feed);
-        let allow = self.single("allow", sections::allow);
-        let dedup = self.single("dedup", sections::dedup);
-        let rows = self.single("rows", sections::rows);
-        let mut history = self.single("history", sections::history);
-        let health = self.single("health", sections::health);
-        let metrics = self.single("metrics", sections::metrics);
-        let azure = self.single("azure", sections::azure);
-        let max_connections = self.single("connections", sections::connections);
-        let max_processes = self.single("processes", sections::processes);
-        let max_names = self.single("names", sections::names);
-        let geo = self.single("geo", sections::geo);
-        let spool = self.single("spool", sections::spool);
-        let mut sinks = self.list("sink", sink::sink);
+        let mut config = Config {
+            agent: self.single("agent", sections::agent),
+            log_target: self.single("log", sections::log),
+            capture: self.single("capture", sections::capture),
+            feeds: self.list("feed", feed::feed),
+            allow: self.single("allow", sections::allow),
+            dedup: self.single("dedup", sections::dedup),
+            rows: self.single("rows", sections::rows),
+            history: self.single("history", sections::history),
+            health: self.single("health", sections::health),
+            metrics: self.single("metrics", sections::metrics),
+            azure: self.single("azure", sections::azure),
+            max_connections: self.single("connections", sections::connections),
+            max_processes: self.single("processes", sections::processes),
+            max_names: self.single("dns", sections::dns),
+            geoip: self.single("geoip", sections::geoip),
+            spool: self.single("spool", sections::spool),
+            sinks: self.list("sink", sink::sink),
+            settings: Vec::new(),
+        };
         self.refuse_unknown();
-        if let Some(history) = &mut history {
-            history.private = feeds.iter().any(|feed| feed.allow_private);
+        if let Some(history) = &mut config.history {
+            history.private = config.feeds.iter().any(|feed| feed.allow_private);
         }
         if !self.table.contains_key("sink")
             && let Ok(table) = DeTable::parse(DEFAULT_SINK)
         {
             let mut problems = Problems::new(DEFAULT_SINK);
             let mut default = Document::new(table.get_ref(), self.dirs, &mut problems);
-            sinks = default.list("sink", sink::sink);
+            config.sinks = default.list("sink", sink::sink);
             self.settings.extend(default.settings);
         }
-        for sink in &mut sinks {
-            sink.set_imds_url(azure.imds_url.as_ref());
+        for sink in &mut config.sinks {
+            sink.set_imds_url(config.azure.imds_url.as_ref());
         }
-        Config {
-            agent,
-            log_target,
-            capture,
-            feeds,
-            allow,
-            dedup,
-            rows,
-            history,
-            health,
-            metrics,
-            azure,
-            max_connections,
-            max_processes,
-            max_names,
-            geo,
-            spool,
-            sinks,
-            settings: self.settings,
-        }
+        config.settings = self.settings;
+        config
     }
 
     /// The section `[name]`; one without keys if it is missing.
     fn single<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Section<'_, 't>) -> T) -> T {
         let value = self.table.get(name);
         let table = value.and_then(|value| value.get_ref().as_table());
-        let span = value.map(|value| value.span()).unwrap_or_default();
+        let span = value.map(toml::Spanned::span).unwrap_or_default();
         if value.is_some() && table.is_none() {
             let text = format!("{name}: is not a section; write [{name}] on a line");
             self.problems.add(&span, text);
@@ -220,8 +205,11 @@ impl<'d, 't> Document<'d, 't> {
         for (key, _) in self.table {
             let name = key.get_ref().as_ref();
             if !known.contains(&name) {
-                let hint = hint(name, &known);
-                self.problems.add(&key.span(), format!("unknown section {name:?}; {hint}"));
+                let text = match retired::replacement(name) {
+                    Some(new) => format!("section {name:?} was renamed; use {new}"),
+                    None => format!("unknown section {name:?}; {}", hint(name, &known)),
+                };
+                self.problems.add(&key.span(), text);
             }
         }
     }

@@ -4,48 +4,48 @@ use std::path::PathBuf;
 
 use super::section::{self, Problem};
 
-/// A configuration file is not larger than this, bytes.
+/// Maximum size of a configuration file in bytes.
 pub(super) const MAX_FILE: u64 = 1 << 20;
 
-/// Why there is no `Config`. Nothing was started.
+/// Reason for which there is no `Config`. Nothing was started.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("read configuration {}", path.display())]
     Read {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         #[source]
         source: std::io::Error,
     },
-    /// Others than the file's owner can change what the agent does.
+    /// Users other than the file's owner can change the configuration.
     #[error(
         "{}: can be written by its group or by everybody (mode {mode:04o}); run chmod go-w {}",
         path.display(),
         path.display()
     )]
     Writable {
-        /// The file, or its folder.
+        /// Path of the file, or of its directory.
         path: PathBuf,
-        /// Its permissions.
+        /// Permissions of the file.
         mode: u32,
     },
-    /// The file is not one that a person wrote.
+    /// The file is too large for a hand-written one.
     #[error("{}: is over {MAX_FILE} bytes; is this the configuration file?", path.display())]
     TooLarge {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// The file says something that cannot be.
+    /// The file is invalid.
     #[error("{}", section::lines(path, problems))]
     Invalid {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// All that is wrong, in the order of the file; at least one.
+        /// All problems, in the order of the file; at least one.
         problems: Vec<Problem>,
     },
-    /// Neither configuration nor environment names a state directory.
+    /// Neither the configuration nor the environment has a state directory.
     #[error(
         "agent.state_dir: not set, and neither XDG_STATE_HOME nor HOME is an absolute path; set one of them"
     )]

@@ -89,53 +89,13 @@ pub(super) fn feed(section: &mut Section<'_, '_>) -> Option<FeedConfig> {
     if matches!(url, Some(FeedSource::File(_))) {
         section.refuse_group(SERVER, "has no meaning for a file: URL, only for http: and https:");
     }
-    let mut full_refresh_interval = default.full_refresh_interval;
-    let mut format = ListFormat::default();
-    let mut query = FeedQuery::Document;
-    let mut kind = kind?;
-    match kind {
-        FeedKind::List => format = list_format(section),
-        FeedKind::Taxii2 => {
-            query = FeedQuery::Taxii(taxii2(section));
-            full_refresh_interval = full_refresh(section, "feed taxii2", full_refresh_interval);
-        }
-        FeedKind::Misp => {
-            let is_feed;
-            (query, is_feed) = misp(section, url.as_ref());
-            full_refresh_interval = full_refresh(section, "feed misp", full_refresh_interval);
-            if is_feed {
-                kind = FeedKind::MispFeed;
-                query = FeedQuery::Document;
-                let problem = "has no meaning for a feed of events, only for mode \"search\"";
-                let keys = ["types", "filter", "overlap", "page_size", "full_refresh_interval"];
-                section.refuse(&keys, problem);
-            }
-        }
-        FeedKind::CrowdSec => query = FeedQuery::CrowdSec(crowdsec(section)),
-        FeedKind::Sentinel => {
-            let workspace = workspace(section);
-            if section.has("workspace") {
-                let problem = "has no meaning for a workspace; set client_id and client_secret";
-                section.refuse(&["user", "password", "token"], problem);
-                if matches!(url, Some(FeedSource::File(_))) {
-                    let problem = "has no meaning for a file: URL; leave url out";
-                    section.add("workspace", problem);
-                }
-                kind = FeedKind::SentinelQuery;
-                query = FeedQuery::Sentinel(Box::new(workspace?));
-            } else {
-                let problem = "has no meaning without workspace; set workspace too";
-                section.refuse_group(WORKSPACE, problem);
-            }
-        }
-        _ => {}
-    }
+    let of_kind = kind_keys(section, kind?, url.as_ref())?;
     let workspace_url = || WorkspaceQuery::URL.parse().ok().map(FeedSource::Http);
-    let is_query = kind == FeedKind::SentinelQuery;
+    let is_workspace = of_kind.kind == FeedKind::SentinelQuery;
     Some(FeedConfig {
         name: name?,
-        kind,
-        source: url.or_else(|| workspace_url().filter(|_| is_query))?,
+        kind: of_kind.kind,
+        source: url.or_else(|| workspace_url().filter(|_| is_workspace))?,
         interval,
         default_ttl,
         indicator_lookback,
@@ -147,10 +107,65 @@ pub(super) fn feed(section: &mut Section<'_, '_>) -> Option<FeedConfig> {
         min_confidence,
         quarantine,
         access,
-        query,
-        full_refresh_interval,
-        list: format,
+        query: of_kind.query,
+        full_refresh_interval: of_kind.full_refresh.unwrap_or(default.full_refresh_interval),
+        list: of_kind.list,
     })
+}
+
+/// Values of the keys that only some kinds have.
+struct KindKeys {
+    kind: FeedKind,
+    query: FeedQuery,
+    full_refresh: Option<Duration>,
+    list: ListFormat,
+}
+
+/// Reads the keys of `kind`; `None` if one that it needs is missing or invalid.
+fn kind_keys(
+    section: &mut Section<'_, '_>,
+    mut kind: FeedKind,
+    url: Option<&FeedSource>,
+) -> Option<KindKeys> {
+    let (mut full_refresh, mut list) = (None, ListFormat::default());
+    let mut query = FeedQuery::Document;
+    match kind {
+        FeedKind::List => list = list_format(section),
+        FeedKind::Taxii2 => {
+            query = FeedQuery::Taxii(taxii2(section));
+            full_refresh = Some(full_refresh_interval(section, "feed taxii2"));
+        }
+        FeedKind::Misp => {
+            let (search, is_feed) = misp(section, url);
+            full_refresh = Some(full_refresh_interval(section, "feed misp"));
+            if is_feed {
+                kind = FeedKind::MispFeed;
+                let problem = "has no meaning for a feed of events, only for mode \"search\"";
+                let keys = ["types", "filter", "overlap", "page_size", "full_refresh_interval"];
+                section.refuse(&keys, problem);
+            } else {
+                query = FeedQuery::Misp(search);
+            }
+        }
+        FeedKind::CrowdSec => query = FeedQuery::CrowdSec(crowdsec(section)),
+        FeedKind::Sentinel => {
+            let workspace = workspace(section);
+            if section.has("workspace") {
+                let problem = "has no meaning for a workspace; set client_id and client_secret";
+                section.refuse(&["user", "password", "token"], problem);
+                if matches!(url, Some(FeedSource::File(_))) {
+                    section.add("workspace", "has no meaning for a file: URL; leave url out");
+                }
+                kind = FeedKind::SentinelQuery;
+                query = FeedQuery::Sentinel(Box::new(workspace?));
+            } else {
+                let problem = "has no meaning without workspace; set workspace too";
+                section.refuse_group(WORKSPACE, problem);
+            }
+        }
+        _ => {}
+    }
+    Some(KindKeys { kind, query, full_refresh, list })
 }
 
 fn words() -> Form<Vec<String>> {
@@ -161,11 +176,11 @@ fn page_size() -> Form<u32> {
     number(1..=100_000)
 }
 
-fn full_refresh(section: &mut Section<'_, '_>, group: &'static str, default: Duration) -> Duration {
+fn full_refresh_interval(section: &mut Section<'_, '_>, group: &'static str) -> Duration {
     keys! { section, group, RELOAD;
         /// Interval of complete pulls. Other pulls fetch only changes: TAXII does not report deletions,
         /// and in MISP an attribute that came from another server keeps its old time.
-        full_refresh_interval: duration(SECOND..=365 * DAY) => default(default);
+        full_refresh_interval: duration(SECOND..=365 * DAY) => default(DAY);
     }
     full_refresh_interval
 }
@@ -181,7 +196,7 @@ fn taxii2(section: &mut Section<'_, '_>) -> TaxiiQuery {
 }
 
 /// The query of mode `"search"`, and true for mode `"feed"`.
-fn misp(section: &mut Section<'_, '_>, source: Option<&FeedSource>) -> (FeedQuery, bool) {
+fn misp(section: &mut Section<'_, '_>, source: Option<&FeedSource>) -> (MispQuery, bool) {
     let default = MispQuery::default();
     keys! { section, "feed misp", RELOAD;
         /// `"search"`: attributes of a server, by `restSearch`; `feed.url` is the server,
@@ -203,7 +218,7 @@ fn misp(section: &mut Section<'_, '_>, source: Option<&FeedSource>) -> (FeedQuer
     let is_manifest = matches!(source, Some(FeedSource::Http(url))
         if url.path().ends_with("/manifest.json"));
     let query = MispQuery { types, filter: filter.unwrap_or_default(), page_size, overlap };
-    (FeedQuery::Misp(query), mode.unwrap_or(is_manifest))
+    (query, mode.unwrap_or(is_manifest))
 }
 
 /// Parameters of a search, except those that the agent sets.

@@ -1,4 +1,4 @@
-//! Tests of `[[feed]]`: what the keys of servers and kinds mean, and which mistakes are named.
+//! Tests of `[[feed]]`: keys of servers and of kinds, and the reports of mistakes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn access(more: &str) -> Access {
 }
 
 #[test]
-fn secrets_are_named_and_never_held() {
+fn secrets_are_referred_to_and_never_stored() {
     let file = |path: &str| Secret::File(path.into());
     let basic = access("user = 'u'\npassword = { file = '/p' }");
     assert_eq!(basic.login, Login::Basic { user: "u".into(), password: file("/p") });
@@ -61,7 +61,7 @@ fn secrets_are_named_and_never_held() {
 }
 
 #[test]
-fn the_way_to_a_server_is_taken_as_written() {
+fn certificates_and_proxies_are_read() {
     assert_eq!(access("").proxy, Proxy::Environment);
     assert_eq!(access("proxy = 'none'").proxy, Proxy::None);
     let more = "proxy = 'socks5h://p:1080'\nproxy_user = 'u'\nproxy_password = { file = '/s' }";
@@ -115,23 +115,23 @@ fn a_kind_has_its_own_keys() {
 }
 
 #[test]
-fn mistakes_are_named_and_secrets_are_not() {
+fn mistakes_are_reported_without_secrets() {
     const FORM: &str = "use { file = \"/path\" } or { credential = \"NAME\" }";
     let at = |more: &str| format!("kind = 'stix'\nurl = 'https://h/'\n{more}");
     for (text, messages) in [
         (at("user = 'u'"), vec![format!("5: feed.user: has no password; set password = {}", FORM.trim_start_matches("use "))]),
         (at("password = { file = '/p' }"), vec!["5: feed.password: has no user; set user".into()]),
-        (at("user = 'u'\npassword = 'hunter2'"), vec![format!("6: feed.password: a secret does not stand in this file; {FORM}")]),
+        (at("user = 'u'\npassword = 'hunter2'"), vec![format!("6: feed.password: a secret must not be in this file; {FORM}")]),
         (at("token = { value = 'hunter2' }"), vec![format!("5: feed.token: \"value\" is not known here; {FORM}")]),
         (at("token = { file = '/a', credential = 'b' }"), vec![format!("5: feed.token: does not name exactly one location; {FORM}")]),
         (at("token = { file = 'a' }"), vec!["5: feed.token: \"a\" is not absolute; use an absolute path in quotes".into()]),
         (at("token = { credential = '../a' }"), vec!["5: feed.token: \"../a\" is not a name; use 1 to 64 letters, digits, -, _ or . in quotes".into()]),
         (at("user = 'u'\npassword = { file = '/p' }\ntoken = { file = '/t' }"), vec!["7: feed.token: is one login, user and password are another; leave one out".into()]),
         (at("token_scheme = 'Token'"), vec!["5: feed.token_scheme: is of no use without token; set token too, or leave it out".into()]),
-        (at("headers = { Authorization = 'hunter2' }"), vec![format!("5: feed.headers: Authorization holds a secret, which does not stand in this file; {FORM}")]),
+        (at("headers = { Authorization = 'hunter2' }"), vec![format!("5: feed.headers: Authorization holds a secret, which must not be in this file; {FORM}")]),
         (at("headers = { 'a b' = 'x' }"), vec!["5: feed.headers: \"a b\" is not the name of a header that can be set here".into()]),
         (at("client_cert = '/c'"), vec!["5: feed.client_cert: has no key; set client_key to its PEM file".into()]),
-        (at("proxy = 'http://u:hunter2@p/'"), vec!["5: feed.proxy: holds a user name or password; leave it out, this file is not a place for secrets".into()]),
+        (at("proxy = 'http://u:hunter2@p/'"), vec!["5: feed.proxy: holds a user name or password; leave it out, secrets must not be in this file".into()]),
         (at("proxy = 'ftp://p/'"), vec!["5: feed.proxy: has scheme ftp; use \"none\", or an http:, https: or socks5h: URL in quotes".into()]),
         (at("proxy_user = 'u'"), vec!["5: feed.proxy_user: is of no use alone; set proxy_user and proxy_password".into()]),
         (at("collections = ['x']"), vec!["5: feed.collections: has no meaning for kind \"stix\", only for \"taxii2\"".into()]),

@@ -1,4 +1,4 @@
-//! The configuration's file: who may have written it, and what it says.
+//! Reads the configuration file, and checks that only its owner can write it.
 
 use std::fs::{File, Metadata};
 use std::io::Read as _;
@@ -11,38 +11,38 @@ use crate::base::environment::Environment;
 
 /// Write permission of the group and of everybody.
 const OTHERS_WRITE: u32 = 0o022;
-/// In such a folder only its owner replaces a file.
+/// In a directory with this bit, only the owner of a file can replace it.
 const STICKY: u32 = 0o1000;
 
-/// Where the configuration of a host's service is.
+/// Path of the configuration of a host's service.
 pub const SERVICE_FILE: &str = "/etc/netsensor/netsensor.toml";
-/// Where the state of that service is: the `StateDirectory=` of its unit.
+/// State directory of that service: the `StateDirectory=` of its unit.
 const SERVICE_STATE: &str = "/var/lib/netsensor";
 
 impl Config {
-    /// Reads and checks the file at `path`. One that others than its owner can change is refused:
-    /// it decides what runs with privileges, and where alerts go.
+    /// Reads and checks the file at `path`. A file that users other than its owner can change is
+    /// refused, because it controls what runs with privileges and the destination of alerts.
     pub fn load(path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
-        let (text, file) = text(path)?;
-        may_be_trusted(path, &file)?;
-        Self::parse(&text, path, &of_service(path, environment))
+        let (text, file) = read_text(path)?;
+        check_permissions(path, &file)?;
+        Self::parse(&text, path, &service_environment(path, environment))
     }
 
-    /// The same where nothing is done with it. Also gives why the agent would not take it from
-    /// there.
-    pub fn look_at(
+    /// Reads and checks the file without using it. Returns the reason for which [`load`](Self::load)
+    /// refuses its permissions too.
+    pub fn inspect(
         path: &Path,
         environment: &Environment,
     ) -> Result<(Self, Option<ConfigError>), ConfigError> {
-        let (text, file) = text(path)?;
-        let config = Self::parse(&text, path, &of_service(path, environment))?;
-        Ok((config, may_be_trusted(path, &file).err()))
+        let (text, file) = read_text(path)?;
+        let config = Self::parse(&text, path, &service_environment(path, environment))?;
+        Ok((config, check_permissions(path, &file).err()))
     }
 }
 
-/// The environment, as the service has it where its file is read: who asks on a terminal asks for the
-/// state that systemd tells the service of.
-fn of_service(path: &Path, environment: &Environment) -> Environment {
+/// The environment of the service, if `path` is its file: commands on a terminal then use the state
+/// directory that systemd passes to the service.
+fn service_environment(path: &Path, environment: &Environment) -> Environment {
     let mut environment = environment.clone();
     if path == Path::new(SERVICE_FILE) && environment.state_directory.is_none() {
         environment.state_directory = Some(SERVICE_STATE.into());
@@ -50,7 +50,7 @@ fn of_service(path: &Path, environment: &Environment) -> Environment {
     environment
 }
 
-fn text(path: &Path) -> Result<(String, Metadata), ConfigError> {
+fn read_text(path: &Path) -> Result<(String, Metadata), ConfigError> {
     let read = || {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
@@ -66,11 +66,11 @@ fn text(path: &Path) -> Result<(String, Metadata), ConfigError> {
     Ok((text, file))
 }
 
-fn may_be_trusted(path: &Path, file: &Metadata) -> Result<(), ConfigError> {
+fn check_permissions(path: &Path, file: &Metadata) -> Result<(), ConfigError> {
     let refuse = |path: &Path, mode: u32| {
         Err(ConfigError::Writable { path: path.to_owned(), mode: mode & 0o7777 })
     };
-    // A pipe, as `--config /dev/fd/3` has, is nobody else's.
+    // A pipe, as with `--config /dev/fd/3`, has no permissions to check.
     if file.is_file() && file.mode() & OTHERS_WRITE != 0 {
         return refuse(path, file.mode());
     }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_can_change_is_refused_with_what_to_do() {
+    fn a_file_that_others_can_write_is_refused_with_the_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("netsensor.toml");
         std::fs::write(&path, "[agent]\nstate_dir = \"/tmp/x\"\n").unwrap();
@@ -105,7 +105,7 @@ mod tests {
         for (file, dir) in [(0o600, 0o700), (0o644, 0o755), (0o640, 0o1777), (0o444, 0o1770)] {
             assert!(load(file, dir).is_ok(), "{file:o} {dir:o}");
         }
-        for (file, dir, told) in [
+        for (file, dir, message) in [
             (
                 0o664,
                 0o700,
@@ -116,17 +116,17 @@ mod tests {
             (0o600, 0o707, "(mode 0707)"),
         ] {
             let error = load(file, dir).unwrap_err();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(message), "{error}");
         }
-        let looked = Config::look_at(&path, &Environment::default()).unwrap();
-        assert!(looked.1.is_some(), "what it says can be looked at");
+        let inspected = Config::inspect(&path, &Environment::default()).unwrap();
+        assert!(inspected.1.is_some(), "it can be inspected");
     }
 
     #[test]
-    fn the_service_has_its_state_where_its_unit_says() {
+    fn the_service_uses_the_state_directory_of_its_unit() {
         let home = Environment { home: Some("/h".into()), ..Environment::default() };
         let state = |path: &str, environment: &Environment| {
-            of_service(Path::new(path), environment).state_dir()
+            service_environment(Path::new(path), environment).state_dir()
         };
         assert_eq!(state(SERVICE_FILE, &home).unwrap(), Path::new(SERVICE_STATE));
         assert_eq!(state("/x.toml", &home).unwrap(), Path::new("/h/.local/state/netsensor"));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_judged_by_what_it_leads_to() {
+    fn the_target_of_a_link_is_checked() {
         let (open, safe) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         set_permissions(open.path(), Permissions::from_mode(0o777)).unwrap();
         let (file, link) = (open.path().join("real.toml"), safe.path().join("link.toml"));

@@ -1,7 +1,7 @@
 //! `Form`: a form of values, such as a duration in a range. It parses a TOML value, and describes the
 //! accepted values for messages, the reference and the JSON Schema.
 
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -55,12 +55,6 @@ pub(super) struct Form<T> {
     pub(super) schema: Value,
     parse: Box<Parse<T>>,
     show: Option<Box<Show<T>>>,
-}
-
-impl<T> fmt::Debug for Form<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Form").field("accepts", &self.accepts).finish_non_exhaustive()
-    }
 }
 
 impl<T: 'static> Form<T> {
@@ -220,7 +214,7 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> Form<Duration> {
 fn duration_text(duration: Duration) -> String {
     let unit = [("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND)]
         .into_iter()
-        .find(|(_, unit)| duration >= *unit && duration.as_nanos() % unit.as_nanos() == 0);
+        .find(|(_, unit)| duration >= *unit && duration.as_nanos().is_multiple_of(unit.as_nanos()));
     match unit {
         Some((name, unit)) => format!("{}{name}", duration.as_nanos() / unit.as_nanos()),
         None => humantime::format_duration(duration).to_string(),
@@ -349,7 +343,7 @@ pub(super) fn absolute_path() -> Form<PathBuf> {
 }
 
 /// Refuses a path that is too long for a unix socket: `sun_path` has 108 bytes (unix(7)).
-pub(super) fn short_enough(path: &PathBuf) -> Result<(), String> {
+pub(super) fn short_enough(path: &Path) -> Result<(), String> {
     let bytes = path.as_os_str().len();
     ensure(bytes <= 107, || {
         format!("{} has {bytes} bytes; the path of a socket has at most 107", path.display())
@@ -421,7 +415,7 @@ pub(super) fn secret() -> Form<Secret> {
     Form::new(SECRET, json!({ "oneOf": locations }), |value, dirs| {
         let table = value.as_object();
         let table =
-            table.ok_or_else(|| format!("a secret does not stand in this file; use {SECRET}"))?;
+            table.ok_or_else(|| format!("a secret must not be in this file; use {SECRET}"))?;
         let mut entries = table.iter();
         let (Some((key, value)), None) = (entries.next(), entries.next()) else {
             return Err(format!("does not name exactly one location; use {SECRET}"));
@@ -453,7 +447,7 @@ pub(super) fn texts_and_secrets(
         let text = match value {
             Value::Object(_) => secret().parse_one(value, dirs).map(HeaderText::Secret),
             _ if is_secret(name) => {
-                let problem = "holds a secret, which does not stand in this file";
+                let problem = "holds a secret, which must not be in this file";
                 return Err(format!("{name} {problem}; use {SECRET}"));
             }
             _ => text().parse_one(value, dirs).map(HeaderText::Plain),
@@ -463,7 +457,7 @@ pub(super) fn texts_and_secrets(
 }
 
 const HAS_LOGIN: &str =
-    "holds a user name or password; leave it out, this file is not a place for secrets";
+    "holds a user name or password; leave it out, secrets must not be in this file";
 
 fn parse_url(text: &str, schemes: &[&str], form: &str) -> Result<Url, String> {
     // No message shows the text: it may contain a password.

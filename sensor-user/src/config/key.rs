@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use super::form::Form;
+
 /// Declaration of one key, and its value in the configuration that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
@@ -48,7 +50,7 @@ pub enum KeyDefault {
 }
 
 /// The keys of one section, as declared and with their values.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SectionKeys {
     /// Name of the section.
     pub section: &'static str,
@@ -75,13 +77,13 @@ impl SectionKeys {
     }
 }
 
-/// The constant part of a declaration.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Declaration {
+/// Declaration of a key that becomes a `T`, without the treatment of a missing one.
+pub(super) struct Declaration<T> {
     pub(super) group: &'static str,
     pub(super) name: &'static str,
     pub(super) meaning: &'static [&'static str],
     pub(super) reloads: bool,
+    pub(super) form: Form<T>,
 }
 
 /// Declares keys of a section and reads them, each into a variable of its name.
@@ -97,8 +99,8 @@ macro_rules! keys {
                 name: stringify!($key),
                 meaning: &[$($meaning),+],
                 reloads: $crate::config::key::$reload,
+                form: $form,
             },
-            $form,
             $($argument),+
         );)+
     };

@@ -14,7 +14,6 @@ mod form;
 mod key;
 mod model;
 mod retired;
-mod schema;
 mod section;
 mod sections;
 mod sink;
@@ -28,9 +27,8 @@ pub use error::ConfigError;
 pub use file::SERVICE_FILE;
 pub use key::{Key, KeyDefault, SectionKeys};
 pub use model::{AgentConfig, AllowConfig, Config, DedupConfig, HealthConfig, RowsConfig};
-pub use schema::schema;
 pub use section::Problem;
-pub use source::Source;
+pub use source::ConfigSource;
 
 #[cfg(test)]
 mod feed_tests;

@@ -1,4 +1,4 @@
-//! `Config`: what the agent does, checked and typed.
+//! `Config`: the checked and typed configuration, with its defaults.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,114 +15,114 @@ use crate::pipeline::history::HistoryConfig;
 use crate::telemetry::log::LogTarget;
 use crate::telemetry::metrics::MetricsConfig;
 
-/// What the agent does, checked.
+/// Configuration of an agent, checked and with its defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The agent itself.
+    /// Identity, state, log level and confinement.
     pub agent: AgentConfig,
-    /// Where the log goes.
+    /// Destination of the log.
     pub log_target: LogTarget,
-    /// The kernel side.
+    /// Probes, connection tracking and socket scans.
     pub capture: CaptureConfig,
-    /// Sources of indicators, with unique names. None means that nothing alerts.
+    /// Sources of indicators, with unique names. Without any, nothing alerts.
     pub feeds: Vec<FeedConfig>,
-    /// What never alerts.
+    /// Remote networks that never alert.
     pub allow: AllowConfig,
-    /// How repeated hits are held back.
+    /// Suppression of repeated hits.
     pub dedup: DedupConfig,
     /// `VMConnection` rows.
     pub rows: RowsConfig,
-    /// Connections of the lookback period; `None` if none are retained.
+    /// Retained connections of the lookback period; `None` if disabled.
     pub history: Option<HistoryConfig>,
     /// Health checks of the agent itself.
     pub health: HealthConfig,
-    /// The metrics endpoint, if there is one.
+    /// Metrics endpoint; `None` if disabled.
     pub metrics: Option<MetricsConfig>,
     /// Metadata of the Azure VM.
     pub azure: AzureConfig,
-    /// Connections tracked at once at most.
+    /// Maximum number of tracked connections.
     pub max_connections: usize,
-    /// Processes known at once at most.
+    /// Maximum number of tracked processes.
     pub max_processes: usize,
-    /// Names of remote addresses kept at once at most; 0 for none.
+    /// Maximum number of DNS names of remote addresses; 0 disables names.
     pub max_names: usize,
     /// Path of a geolocation database in the `MaxMind` format, absolute.
-    pub geo: Option<PathBuf>,
-    /// Alerts on disk, from where they go to the sinks.
+    pub geoip: Option<PathBuf>,
+    /// Alerts on disk, which the sinks read.
     pub spool: SpoolConfig,
-    /// Where alerts and rows go, with unique names; at least one.
+    /// Destinations of alerts and rows, with unique names; at least one.
     pub sinks: Vec<SinkConfig>,
     /// All keys with their values in force, without secrets.
     pub settings: Vec<SectionKeys>,
 }
 
-/// `[allow]`: remote networks that never alert.
+/// Configuration section `[allow]`: remote networks that never alert.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowConfig {
-    /// Named one by one.
+    /// Networks in the configuration itself.
     pub networks: Vec<IpNet>,
-    /// Files of networks, and folders of MISP warning lists; absolute.
+    /// Absolute paths of files of networks, and of directories of MISP warning lists.
     pub files: Vec<PathBuf>,
 }
 
-/// `[agent]`.
+/// Configuration section `[agent]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentConfig {
-    /// Folder of the agent's id and state, absolute.
+    /// Directory of the agent's identity and state, an absolute path.
     pub state_dir: PathBuf,
-    /// Where the agent answers `netsensor status` and streams; `netsensor.sock` in the state
-    /// directory unless set.
+    /// Socket for `netsensor status` and local readers, if it is not `netsensor.sock` in the state
+    /// directory.
     pub control_socket: Option<PathBuf>,
-    /// Replaces the host's name in the `Computer` column.
+    /// Value of the `Computer` column in place of the host's name.
     pub computer: Option<String>,
-    /// Log filter (`tracing`'s directives), already known to parse.
+    /// Valid log filter (`tracing`'s directives).
     pub log: String,
-    /// Whether the agent gives up what it does not need; without, only to find out why.
+    /// True to drop privileges that are no longer needed; false only for troubleshooting.
     pub confine: bool,
 }
 
 impl AgentConfig {
-    /// Log filter unless set.
+    /// Default log filter.
     pub const LOG: &str = "info";
 
-    /// Where alerts are on disk.
+    /// Directory of the alerts on disk.
     pub fn spool_dir(&self) -> PathBuf {
         self.state_dir.join("spool")
     }
 
-    /// Where the control socket is.
+    /// Path of the control socket.
     pub fn control_socket(&self) -> PathBuf {
-        let usual = || self.state_dir.join("netsensor.sock");
-        self.control_socket.clone().unwrap_or_else(usual)
+        let default = || self.state_dir.join("netsensor.sock");
+        self.control_socket.clone().unwrap_or_else(default)
     }
 }
 
-/// `[dedup]`.
+/// Configuration section `[dedup]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DedupConfig {
-    /// Hits of one key within this time after its alert are counted, not raised.
+    /// Time after an alert in which hits of its key are counted instead of raised.
     pub window: Duration,
-    /// Keys with an open window at most.
+    /// Maximum number of keys with an open window.
     pub max_keys: usize,
 }
 
-/// `[rows]`.
+/// Configuration section `[rows]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowsConfig {
-    /// Whether rows are made at all.
+    /// True if rows are emitted.
     pub enabled: bool,
-    /// Group keys in one minute at most.
+    /// Maximum number of group keys in one minute.
     pub max_keys_per_minute: usize,
 }
 
 impl RowsConfig {
-    /// Group keys unless set.
+    /// Default maximum number of group keys.
     pub const MAX_KEYS_PER_MINUTE: usize = 65_536;
 }
 
-/// `[health]`.
+/// Configuration section `[health]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthConfig {
-    /// Time between two canaries.
+    /// Interval between canaries.
     pub canary_interval: Duration,
 }

@@ -83,66 +83,38 @@ impl<'d, 't> Section<'d, 't> {
         dirs: BaseDirs<'d>,
         problems: &'d mut Problems<'t>,
     ) -> Self {
-        let keys = SectionKeys {
-            section: name,
-            is_list: false,
-            kind: None,
-            keys: Vec::new(),
-            dependencies: Vec::new(),
-        };
+        let keys = SectionKeys { section: name, ..SectionKeys::default() };
         Self { keys, table, span, dirs, problems }
     }
 
     /// Declares and reads a key; a missing one has the value `default`.
-    pub(super) fn default<T: 'static>(
-        &mut self,
-        declaration: Declaration,
-        form: Form<T>,
-        default: T,
-    ) -> T {
-        let shown = KeyDefault::Value(form.show(&default, None));
-        self.key(declaration, form, shown, "").unwrap_or(default)
+    pub(super) fn default<T: 'static>(&mut self, key: Declaration<T>, default: T) -> T {
+        let shown = KeyDefault::Value(key.form.show(&default, None));
+        self.required_if(key, shown, "").unwrap_or(default)
     }
 
     /// Declares and reads a key; a missing one has the effect that `effect` describes as Markdown.
     pub(super) fn optional<T: 'static>(
         &mut self,
-        declaration: Declaration,
-        form: Form<T>,
+        key: Declaration<T>,
         effect: impl Into<String>,
     ) -> Option<T> {
-        self.key(declaration, form, KeyDefault::Text(effect.into()), "")
+        self.required_if(key, KeyDefault::Text(effect.into()), "")
     }
 
     /// Declares and reads a key; a missing one is a problem, to which `remedy` is the solution.
-    pub(super) fn required<T: 'static>(
-        &mut self,
-        declaration: Declaration,
-        form: Form<T>,
-        remedy: &str,
-    ) -> Option<T> {
-        self.key(declaration, form, KeyDefault::Required, remedy)
+    pub(super) fn required<T: 'static>(&mut self, key: Declaration<T>, remedy: &str) -> Option<T> {
+        self.required_if(key, KeyDefault::Required, remedy)
     }
 
-    /// Like [`required`](Self::required), on a condition.
+    /// Declares and reads a key, with any treatment of a missing one.
     pub(super) fn required_if<T: 'static>(
         &mut self,
-        declaration: Declaration,
-        form: Form<T>,
-        condition: KeyDefault,
-        remedy: &str,
-    ) -> Option<T> {
-        self.key(declaration, form, condition, remedy)
-    }
-
-    fn key<T: 'static>(
-        &mut self,
-        declaration: Declaration,
-        form: Form<T>,
+        key: Declaration<T>,
         default: KeyDefault,
         remedy: &str,
     ) -> Option<T> {
-        let Declaration { group, name, meaning, reloads } = declaration;
+        let Declaration { group, name, meaning, reloads, form } = key;
         let written = self.get(name).map(|value| to_json(value.get_ref()));
         if written.is_none() && self.is_required(&default) {
             self.add(name, &format!("is missing; set it to {remedy}"));
@@ -170,9 +142,9 @@ impl<'d, 't> Section<'d, 't> {
     /// The valid value of a key; records the problems of an invalid one.
     fn value<T: 'static>(&mut self, name: &str, written: &Value, form: &Form<T>) -> Option<T> {
         let section = self.keys.section;
-        let retired = written.as_str().and_then(|text| retired::value(section, name, text));
-        if let Some((old, new)) = retired {
-            self.add(name, &format!("{old:?} was renamed; use {new:?}"));
+        let text = written.as_str().unwrap_or_default();
+        if let Some(new) = retired::replacement(&format!("{section}.{name} = {text}")) {
+            self.add(name, &format!("{text:?} was renamed; use {new}"));
             return None;
         }
         let errors = match form.parse(written, self.dirs) {
@@ -284,7 +256,8 @@ impl<'d, 't> Section<'d, 't> {
                 continue;
             }
             let kinds: Vec<String> = kinds(name).iter().map(|kind| format!("{kind:?}")).collect();
-            let text = match (retired::key(section, name), self.keys.kind, kinds.as_slice()) {
+            let new = retired::replacement(&format!("{section}.{name}"));
+            let text = match (new, self.keys.kind, kinds.as_slice()) {
                 (Some(new), ..) => format!("{section}.{name}: was renamed; use {new}"),
                 (None, _, []) => {
                     let known: Vec<&str> = self.keys.keys.iter().map(|key| key.name).collect();

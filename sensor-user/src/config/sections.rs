@@ -28,7 +28,7 @@ pub(super) fn agent(section: &mut Section<'_, '_>) -> AgentConfig {
         state_dir: absolute_path() => optional("see below");
         /// Unix socket for `netsensor status` and for local readers, at most 107 bytes.
         /// Created with mode 0600.
-        control_socket: absolute_path().checked(form::short_enough) => optional("`netsensor.sock` in the state directory");
+        control_socket: absolute_path().checked(|path| form::short_enough(path)) => optional("`netsensor.sock` in the state directory");
         /// Value of the `Computer` column.
         computer: text() => optional("the host's full name");
     }
@@ -82,7 +82,7 @@ pub(super) fn capture(section: &mut Section<'_, '_>) -> CaptureConfig {
     keys! { section, "capture", RESTART;
         /// Size of the ring buffer between kernel and agent: a power of two. When it is
         /// full, records are lost and counted.
-        ring_bytes: ring.checked(power_of_two) => default(CaptureConfig::RING_BYTES);
+        ring_bytes: ring.checked(|bytes| power_of_two(*bytes)) => default(CaptureConfig::RING_BYTES);
         /// Alternative BPF object to load.
         object: absolute_path() => optional("the built-in one");
         /// Alternative kernel type information (BTF), for a kernel that was built without
@@ -103,7 +103,7 @@ pub(super) fn capture(section: &mut Section<'_, '_>) -> CaptureConfig {
         /// and counted.
         udp_flows: number(256..=1_048_576) => default(CaptureConfig::UDP_FLOWS);
         /// Idle timeout of a UDP flow (detected within a further five seconds).
-        udp_idle: duration(SECOND..=HOUR) => default(CaptureConfig::UDP_IDLE);
+        udp_idle_timeout: duration(SECOND..=HOUR) => default(CaptureConfig::UDP_IDLE);
     }
     CaptureConfig {
         ring_bytes,
@@ -114,13 +114,13 @@ pub(super) fn capture(section: &mut Section<'_, '_>) -> CaptureConfig {
         conntrack,
         scan_interval,
         udp_flows,
-        udp_idle,
+        udp_idle_timeout,
     }
 }
 
-fn power_of_two(bytes: &u32) -> Result<(), String> {
+fn power_of_two(bytes: u32) -> Result<(), String> {
     ensure(bytes.is_power_of_two(), || {
-        let bytes = size_text((*bytes).into());
+        let bytes = size_text(bytes.into());
         format!("{bytes} is not a power of two; use 64KiB, 128KiB and so on")
     })
 }
@@ -274,20 +274,20 @@ pub(super) fn processes(section: &mut Section<'_, '_>) -> usize {
     max
 }
 
-/// `[names]`: maximum number of names of remote addresses.
-pub(super) fn names(section: &mut Section<'_, '_>) -> usize {
-    keys! { section, "names", RESTART;
+/// `[dns]`: maximum number of names of remote addresses.
+pub(super) fn dns(section: &mut Section<'_, '_>) -> usize {
+    keys! { section, "dns", RESTART;
         /// Maximum number of names over all addresses; 0 disables names. Each name uses
         /// about 200 bytes. Above the limit, the names of the least recently used address
         /// are evicted and counted.
-        max: number(0..=1_048_576) => default(DnsCache::MAX);
+        max_names: number(0..=1_048_576) => default(DnsCache::MAX);
     }
-    max
+    max_names
 }
 
-/// `[geo]`: the GeoIP database.
-pub(super) fn geo(section: &mut Section<'_, '_>) -> Option<PathBuf> {
-    keys! { section, "geo", RESTART;
+/// `[geoip]`: the database of locations.
+pub(super) fn geoip(section: &mut Section<'_, '_>) -> Option<PathBuf> {
+    keys! { section, "geoip", RESTART;
         /// Database in MaxMind's format (`.mmdb`): GeoLite2 or GeoIP2 (Country, City), or
         /// the flat layout of ip-location-db.
         database: absolute_path() => optional("none");

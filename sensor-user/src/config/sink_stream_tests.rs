@@ -1,10 +1,10 @@
-//! `[[sink]]`: the kinds with a file or a connection of their own.
+//! Tests of `[[sink]]`: the kinds that write to a file or over TCP.
 
 use super::sink_tests::sink;
 use super::tests::problems;
 
 #[test]
-fn a_wrong_key_is_told_with_its_form() {
+fn a_wrong_value_is_reported_with_the_accepted_form() {
     for (text, problem) in [
         (
             sink("kind = 'file'\npath = '/x'\nkeep = 3"),

@@ -1,4 +1,4 @@
-//! `[[sink]]`: which keys a kind has, and what is said of mistakes.
+//! Tests of `[[sink]]`: keys of each kind, and the reports of mistakes.
 
 use super::tests::problems;
 
@@ -67,7 +67,7 @@ fn a_sink_has_the_keys_of_its_kind_only() {
 }
 
 #[test]
-fn a_sink_over_http_has_what_its_server_asks_for() {
+fn an_http_sink_has_the_keys_of_its_protocol() {
     let cases = [
         (
             sink("kind = 'splunk'\nurl = 'https://h/'"),
@@ -111,7 +111,7 @@ fn a_sink_over_http_has_what_its_server_asks_for() {
         ),
         (
             azure("tenant = 't'\nclient_id = 'c'\nclient_secret = 'hunter2'"),
-            "8: sink.client_secret: a secret does not stand in this file; use { file = \"/path\" } or { credential = \"NAME\" }",
+            "8: sink.client_secret: a secret must not be in this file; use { file = \"/path\" } or { credential = \"NAME\" }",
         ),
         (
             azure("managed_identity = true\nformat = 'ecs'"),
@@ -124,7 +124,7 @@ fn a_sink_over_http_has_what_its_server_asks_for() {
 }
 
 #[test]
-fn a_format_and_a_connection_of_its_own_are_checked() {
+fn formats_and_message_brokers_are_checked() {
     for (text, message) in [
         (
             sink("kind = 'stdout'\ntakes = ['alerts', 'rows']\nformat = 'cef'"),
@@ -150,7 +150,7 @@ fn a_format_and_a_connection_of_its_own_are_checked() {
         ),
         (
             sink("kind = 'nats'\nservers = ['h:1']\ntoken = 'secret'"),
-            "5: sink.token: a secret does not stand in this file; use { file = \"/path\" } or { credential = \"NAME\" }",
+            "5: sink.token: a secret must not be in this file; use { file = \"/path\" } or { credential = \"NAME\" }",
         ),
         (
             sink("kind = 'nats'\nservers = ['h:1']\nsubject_prefix = 'a.*'"),
@@ -162,7 +162,7 @@ fn a_format_and_a_connection_of_its_own_are_checked() {
 }
 
 #[test]
-fn kafka_is_known_in_every_build_and_told_where_it_is_not_built_in() {
+fn kafka_is_known_in_every_build_and_refused_where_it_is_not_built_in() {
     let text = "[[sink]]\nname = 's'\nkind = 'kafka'\nservers = ['h:1']";
     let built_in = crate::deliver::KafkaConfig::IS_BUILT_IN;
     if !built_in {

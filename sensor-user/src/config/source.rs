@@ -1,4 +1,4 @@
-//! Where the configuration is, to be read again while the agent runs.
+//! `ConfigSource`: location of the configuration, which a reload reads again.
 
 use std::path::PathBuf;
 
@@ -7,17 +7,17 @@ use serde_json::Value;
 use super::{Config, ConfigError, Key};
 use crate::base::environment::Environment;
 
-/// A configuration's file and what else it depends on.
+/// Location of a configuration, and the environment that it depends on.
 #[derive(Debug, Clone)]
-pub struct Source {
-    /// The file; `None` for what the agent does without one.
+pub struct ConfigSource {
+    /// Path of the file; `None` for the embedded configuration.
     pub path: Option<PathBuf>,
-    /// The rest.
+    /// Process environment.
     pub environment: Environment,
 }
 
-impl Source {
-    /// Reads and checks it.
+impl ConfigSource {
+    /// Reads and checks the configuration.
     pub fn read(&self) -> Result<Config, ConfigError> {
         match &self.path {
             Some(path) => Config::load(path, &self.environment),
@@ -27,7 +27,7 @@ impl Source {
 }
 
 impl Config {
-    /// Whether a sink takes rows.
+    /// True if a sink takes rows.
     pub fn takes_rows(&self) -> bool {
         self.sinks.iter().any(|sink| sink.rows)
     }

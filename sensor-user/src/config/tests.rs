@@ -1,4 +1,4 @@
-//! Tests of config: every message is a contract with the person who reads it.
+//! Tests of the configuration file. Every message is a contract with the operator.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -97,7 +97,7 @@ const MISTAKES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn the_example_is_accepted_and_means_what_it_says() {
+fn the_example_is_accepted() {
     let config = parse(EXAMPLE).unwrap();
     assert_eq!(config.agent.state_dir, Path::new("/var/lib/netsensor"));
     assert_eq!(config.agent.computer.as_deref(), Some("web01.example.net"));
@@ -183,7 +183,7 @@ fn without_a_file_the_example_indicators_alert_to_the_terminal() {
 }
 
 #[test]
-fn each_mistake_is_named_with_its_line_value_and_remedy() {
+fn each_mistake_is_reported_with_its_line_value_and_remedy() {
     for (text, message) in MISTAKES {
         assert_eq!(problems(text), [*message], "{text}");
     }
@@ -196,6 +196,7 @@ fn a_renamed_key_is_refused_with_its_new_name() {
             "[capture]\nlook_every = '1m'",
             "2: capture.look_every: was renamed; use capture.scan_interval",
         ),
+        ("[geo]\ndatabase = '/x'", "1: section \"geo\" was renamed; use [geoip]"),
         (
             "[health]\ncanary_every = '1m'",
             "2: health.canary_every: was renamed; use health.canary_interval",
@@ -246,7 +247,7 @@ fn a_feed_needs_a_name_a_kind_and_a_source() {
         ),
         (
             "[[feed]]\nname = 'a'\nkind = 'list'\nurl = 'http://u:secret@h/'".into(),
-            "4: feed.url: holds a user name or password; leave it out, this file is not a place for secrets: set user, and password = { file = \"/path\" }",
+            "4: feed.url: holds a user name or password; leave it out, secrets must not be in this file: set user, and password = { file = \"/path\" }",
         ),
         (
             "[[feed]]\nname = 'a'\nkind = 'list'\nurl = 'list.txt'".into(),
@@ -326,7 +327,7 @@ fn a_file_that_cannot_be_one_is_refused() {
 
 #[test]
 fn the_example_shows_every_key() {
-    // The one key without a default that could stand there.
+    // The only key that is commented out, since it has no default.
     let text = EXAMPLE.replace("# object = ", "object = ");
     // What only some builds have is commented out, without the space that prose has.
     let shown = text.lines().map(|line| match line.strip_prefix('#') {
@@ -381,9 +382,9 @@ fn metrics_stay_on_this_host() {
 }
 
 proptest::proptest! {
-    /// Whatever stands in the file, the answer is a configuration or problems in lines that exist.
+    /// Any text gives a configuration, or problems in lines that exist.
     #[test]
-    fn no_text_is_more_than_a_problem(
+    fn any_text_is_read_or_refused(
         at in 0..EXAMPLE.len(),
         removed in 0..200_usize,
         put in proptest::string::string_regex("[ -~\n\u{e9}]{0,12}").unwrap(),

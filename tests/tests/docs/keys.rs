@@ -4,6 +4,7 @@
 //! `NETSENSOR_WRITE_DOCS=1 cargo test -p sensor-tests --test docs reference` writes it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use sensor_user::config::{Key, KeyDefault, SectionKeys, declarations};
 
@@ -47,7 +48,7 @@ fn table(group: &str, sections: &[SectionKeys]) -> String {
     let reload = if has_reload { "reload | " } else { "" };
     let columns = if has_reload { 5 } else { 4 };
     let mut out = format!("| key | accepts | default | {reload}meaning |\n");
-    out.push_str(&format!("|{}\n", " --- |".repeat(columns)));
+    let _infallible = writeln!(out, "|{}", " --- |".repeat(columns));
     for name in names {
         let keys: Vec<(&SectionKeys, &Key)> = sections
             .iter()
@@ -67,9 +68,8 @@ fn table(group: &str, sections: &[SectionKeys]) -> String {
         let cells = [accepts, default, meaning].map(|cell| cell.replace('|', "\\|"));
         let [accepts, default, meaning] = cells;
         let section = section.section;
-        out.push_str(&format!(
-            "| `{section}.{name}` | {accepts} | {default} | {reload}{meaning} |\n"
-        ));
+        let row = format!("`{section}.{name}` | {accepts} | {default} | {reload}{meaning}");
+        let _infallible = writeln!(out, "| {row} |");
     }
     out
 }

@@ -66,11 +66,11 @@ fn a_connection_has_the_dns_names_of_its_address_and_a_country() {
     let database = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/geo/city.mmdb");
     let more = format!(
         "[[sink]]\nname = \"out\"\nkind = \"stdout\"\n[[sink]]\nname = \"rows\"\nkind = \"file\"\n\
-         path = {rows:?}\ntakes = [\"rows\"]\n[geo]\ndatabase = {database:?}"
+         path = {rows:?}\ntakes = [\"rows\"]\n[geoip]\ndatabase = {database:?}"
     );
     let home = Home::new("", &more);
     let agent = home.run();
-    agent.wait_for_log(SOON, "geo.database read");
+    agent.wait_for_log(SOON, "geoip.database read");
     let _resolver = dnsmasq(&netns, RESOLVER, &RECORDS);
     let _stub = dnsmasq(&netns, STUB, &[&format!("--server={RESOLVER}")]);
     let addresses = client(&netns, folder.path(), STUB);

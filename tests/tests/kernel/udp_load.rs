@@ -83,7 +83,7 @@ while sys.stdin.readline():
     client.sendto(b'!' * 8, (sys.argv[1], 4444))
 ";
     let netns = Netns::new(&[V4]);
-    let home = Home::new("udp_idle = \"1s\"", "");
+    let home = Home::new("udp_idle_timeout = \"1s\"", "");
     let recording = home.record();
     let mut command = netns.command("/usr/bin/python3");
     command.args(["-c", client, V4]).stdin(std::process::Stdio::piped());

@@ -105,7 +105,7 @@ impl FeedConfig {
             min_confidence: None,
             quarantine: true,
             access: Access::default(),
-            query: FeedQuery::usual(kind),
+            query: FeedQuery::new(kind),
             full_refresh_interval: DAY,
             list: ListFormat::default(),
         }

@@ -23,7 +23,7 @@ pub struct CaptureConfig {
     /// Maximum number of UDP flows that the kernel counts at once.
     pub udp_flows: u32,
     /// Time without a datagram after which a UDP flow ends.
-    pub udp_idle: Duration,
+    pub udp_idle_timeout: Duration,
 }
 
 impl CaptureConfig {

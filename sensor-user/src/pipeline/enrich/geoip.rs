@@ -93,14 +93,14 @@ impl GeoIpDatabase {
         match self.read_changed() {
             Ok(false) => {}
             Ok(true) => {
-                tracing::info!(path = %self.path.display(), "geo.database read");
+                tracing::info!(path = %self.path.display(), "geoip.database read");
                 self.set_error(None);
             }
             Err(error) => {
                 let error = chain(&error);
                 if self.error().as_deref() != Some(&error) {
                     let keeps_old = self.reader.load().is_some();
-                    tracing::error!(keeps_old, %error, "geo.database cannot be used");
+                    tracing::error!(keeps_old, %error, "geoip.database cannot be used");
                 }
                 self.set_error(Some(error));
             }
