@@ -1,8 +1,9 @@
 //! Keys for the access to the server of a `[[feed]]` or `[[sink]]`: credentials, headers,
 //! certificates and proxy.
 
-use super::form::{self, Form, absolute_path, boolean, secret, text, texts_and_secrets};
+use super::form::{self, Form, boolean, text};
 use super::key::keys;
+use super::location::{SECRET, absolute_path, proxy_url, secret, texts_and_secrets};
 use super::section::Section;
 use crate::http::{
     Access, Certificate, HeaderText, Login, Proxy, TOKEN_HEADER, TlsConfig, is_header_name,
@@ -45,7 +46,7 @@ pub(super) fn login(
     for key in ["token_header", "token_scheme"] {
         section.depends(key, "token", "is of no use without token; set token too, or leave it out");
     }
-    let problem = format!("has no password; set password = {}", form::SECRET);
+    let problem = format!("has no password; set password = {SECRET}");
     section.depends("user", "password", &problem);
     section.depends("password", "user", "has no user; set user");
     if section.has("user") && section.has("password") {
@@ -118,7 +119,7 @@ fn proxy(section: &mut Section<'_, '_>, group: &'static str) -> Proxy {
     keys! { section, group, RELOAD;
         /// `"none"`, or the URL of an `http:`, `https:`, `socks5:` or `socks5h:` proxy
         /// (the last one resolves names itself). `NO_PROXY` applies to it too.
-        proxy: form::proxy_url()
+        proxy: proxy_url()
             => optional("from `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`");
         /// User name for the proxy.
         proxy_user: text() => optional("none");

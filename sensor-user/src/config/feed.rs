@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use super::access::{TokenHeader, access, login};
 use super::form::{
     self, DAY, Form, MINUTE, SECOND, boolean, choice, duration, ensure, list, number, path_word,
-    secret, size, table, text,
+    size, table, text,
 };
 use super::key::{KeyDefault, keys};
+use super::location::{SECRET, feed_source, http_url, secret};
 use super::section::Section;
 use crate::intel::{
     CrowdSecQuery, FeedConfig, FeedKind, FeedQuery, FeedSource, ListField, ListFormat, MispQuery,
@@ -52,7 +53,7 @@ pub(super) fn feed(section: &mut Section<'_, '_>) -> Option<FeedConfig> {
         /// `"file:PATH"` (a relative path is relative to the configuration file), or an
         /// `http:` or `https:` URL. With `workspace`, that of the management API, by
         /// default `https://management.azure.com/`.
-        url: form::feed_source() => required_if(condition, "\"file:PATH\" or an http: or https: URL");
+        url: feed_source() => required_if(condition, "\"file:PATH\" or an http: or https: URL");
         /// Interval between pulls.
         interval: duration(SECOND..=30 * DAY) => default(default.interval);
         /// Validity of an entry without an expiry, from the time of the pull. Rows contain
@@ -288,9 +289,9 @@ fn workspace(section: &mut Section<'_, '_>) -> Option<WorkspaceQuery> {
         /// Id of the client application; it needs the role Microsoft Sentinel Reader.
         client_id: text() => required_if(WITH_WORKSPACE, "the id of the application");
         /// Secret of the application.
-        client_secret: secret() => required_if(WITH_WORKSPACE, form::SECRET);
+        client_secret: secret() => required_if(WITH_WORKSPACE, SECRET);
         /// Token endpoint; set it for other clouds.
-        login_url: form::http_url()
+        login_url: http_url()
             => optional(format!("that of Azure, `{}`", WorkspaceQuery::LOGIN_URL));
         /// Indicators per page.
         page_size: page_size() => default(WorkspaceQuery::PAGE_SIZE);

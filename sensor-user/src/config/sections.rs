@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
 
 use super::form::{
-    self, DAY, Form, HOUR, MINUTE, SECOND, absolute_path, boolean, choice, duration, ensure, list,
-    number, size, size_text, text,
+    self, DAY, Form, HOUR, MINUTE, SECOND, boolean, choice, duration, ensure, list, number, size,
+    size_text, text,
 };
 use super::key::keys;
+use super::location::{absolute_path, http_url, network, short_enough};
 use super::section::Section;
 use super::{AgentConfig, AllowConfig, DedupConfig, HealthConfig, RowsConfig};
 use crate::base::clock::signed;
@@ -28,7 +29,7 @@ pub(super) fn agent(section: &mut Section<'_, '_>) -> AgentConfig {
         state_dir: absolute_path() => optional("see below");
         /// Unix socket for `netsensor status` and for local readers, at most 107 bytes.
         /// Created with mode 0600.
-        control_socket: absolute_path().checked(|path| form::short_enough(path)) => optional("`netsensor.sock` in the state directory");
+        control_socket: absolute_path().checked(|path| short_enough(path)) => optional("`netsensor.sock` in the state directory");
         /// Value of the `Computer` column.
         computer: text() => optional("the host's full name");
     }
@@ -129,7 +130,7 @@ fn power_of_two(bytes: u32) -> Result<(), String> {
 pub(super) fn allow(section: &mut Section<'_, '_>) -> AllowConfig {
     keys! { section, "allow", RELOAD;
         /// Remote addresses and networks that never alert. Suppressed hits are counted.
-        networks: list(form::network(), "networks in quotes") => default(Vec::new());
+        networks: list(network(), "networks in quotes") => default(Vec::new());
         /// Absolute paths of files with further networks, read at startup: one network per
         /// line, or a MISP warning list (JSON). In a directory, each `list.json` in it or
         /// below is read (four levels deep), as in a copy of the warning lists. Warning
@@ -223,7 +224,7 @@ fn listen_address() -> Form<Listen> {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = PathBuf::from(path);
             ensure(path.is_absolute(), || format!("{text:?} is not absolute; use {FORM}"))?;
-            form::short_enough(&path)?;
+            short_enough(&path)?;
             return Ok(Listen::Unix(path));
         }
         let address: SocketAddr = text.parse().map_err(|_not_an_address| {
@@ -249,7 +250,7 @@ pub(super) fn azure(section: &mut Section<'_, '_>) -> AzureConfig {
         /// machine (`/sys/class/dmi/id/chassis_asset_tag`), `"on"`, `"off"`.
         imds: choice(&modes) => default(ImdsMode::default());
         /// URL of the service; only tests use another address.
-        imds_url: form::http_url() => optional(
+        imds_url: http_url() => optional(
             "that of Azure, `http://169.254.169.254/metadata/instance?api-version=2021-02-01`"
         );
     }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::form::{self, Form, boolean, choice, http_url, path_word, secret, table, text};
+use super::form::{Form, boolean, choice, path_word, table, text};
 use super::key::{KeyDefault, keys};
+use super::location::{SECRET, http_url, secret};
 use super::section::Section;
-use super::sink_kind::server;
+use super::sink_http::server;
 use crate::deliver::{AzureLogin, LogsIngestionConfig};
 use crate::http::Login;
 use crate::intel::WorkspaceQuery;
@@ -58,7 +59,7 @@ pub(super) fn azure(section: &mut Section<'_, '_>) -> Option<LogsIngestionConfig
         /// identities.
         client_id: text() => required_if(WITHOUT_IDENTITY, "the id of the application");
         /// Secret of the application.
-        client_secret: secret() => required_if(WITHOUT_IDENTITY, form::SECRET);
+        client_secret: secret() => required_if(WITHOUT_IDENTITY, SECRET);
         /// Token endpoint.
         login_url: http_url() => optional("that of the cloud");
     }

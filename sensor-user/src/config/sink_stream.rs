@@ -1,13 +1,11 @@
 //! The keys of sinks with their own protocol over TCP or TLS.
 
 use super::access::tls;
-use super::form::{
-    Form, boolean, choice, ensure, host_and_port, list, matching, name, secret, text,
-    texts_and_secrets,
-};
+use super::form::{Form, boolean, choice, ensure, list, matching, name, text};
 use super::key::keys;
+use super::location::{host_and_port, secret, texts_and_secrets};
 use super::section::Section;
-use super::sink_kind::timeout;
+use super::sink_http::timeout;
 use crate::deliver::{
     Framing, KafkaConfig, KafkaLogin, KafkaMechanism, NatsConfig, NatsLogin, PropertyText,
     SyslogConfig,
