@@ -198,10 +198,6 @@ fn a_renamed_key_is_refused_with_its_new_name() {
         ),
         ("[geo]\ndatabase = '/x'", "1: section \"geo\" was renamed; use [geoip]"),
         (
-            "[health]\ncanary_every = '1m'",
-            "2: health.canary_every: was renamed; use health.canary_interval",
-        ),
-        (
             "[[feed]]\nname = 'a'\nkind = 'taxii2'\nurl = 'https://h/t/'\nfull_every = '2h'",
             "5: feed.full_every: was renamed; use feed.full_refresh_interval",
         ),

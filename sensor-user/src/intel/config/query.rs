@@ -120,7 +120,7 @@ impl WorkspaceQuery {
 
 impl FeedQuery {
     /// Returns the default query of a feed of `kind`. A workspace has no defaults.
-    pub fn usual(kind: FeedKind) -> Self {
+    pub fn new(kind: FeedKind) -> Self {
         match kind {
             FeedKind::Taxii2 => Self::Taxii(TaxiiQuery::default()),
             FeedKind::Misp => Self::Misp(MispQuery::default()),
