@@ -1,5 +1,6 @@
 //! `Batch`: items that a sink sends in one request, already in the sink's format.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -114,20 +115,15 @@ impl Batch {
 
     /// Lines and number of the items of each table (`None`: items that are not rows).
     pub(super) fn by_table(&self) -> Vec<(Option<&'static Table>, String, u64)> {
-        let mut tables: Vec<(Option<&'static Table>, String, u64)> = Vec::new();
+        let mut tables = BTreeMap::new();
         for item in &self.items {
             let table = item.item.table();
-            let index = tables.iter().position(|(known, ..)| *known == table);
-            let index = index.unwrap_or_else(|| {
-                tables.push((table, String::new(), 0));
-                tables.len() - 1
-            });
-            if let Some((_, lines, rows)) = tables.get_mut(index) {
-                lines.extend([&*item.line, "\n"]);
-                *rows += 1;
-            }
+            let name = table.map(|table| table.name);
+            let (_, lines, count) = tables.entry(name).or_insert((table, String::new(), 0));
+            lines.extend([&*item.line, "\n"]);
+            *count += 1;
         }
-        tables
+        tables.into_values().collect()
     }
 
     /// Returns two halves in order, or the batch itself if it has one item.

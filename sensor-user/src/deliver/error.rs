@@ -1,6 +1,6 @@
 //! Errors of sinks, and what the engine does with the batch.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -56,29 +56,6 @@ pub enum DeliverError {
         /// Delay of `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// The batch was accepted, but not acknowledged in time.
-    #[error(
-        "{url}: no acknowledgement within {limit:?}{}; is the indexer behind?",
-        Suffix(": ", text)
-    )]
-    Unacknowledged {
-        /// URL of the acknowledgements, redacted.
-        url: String,
-        /// Time limit.
-        limit: Duration,
-        /// Health problem that the collector reports, escaped; else "".
-        text: String,
-    },
-    /// Response with a success status that the protocol does not define.
-    #[error("post {url}: {reason}{}", Suffix(": ", text))]
-    Unexpected {
-        /// URL of the request, redacted.
-        url: String,
-        /// Reason, with advice for the operator.
-        reason: &'static str,
-        /// Beginning of the response body, escaped; may be "".
-        text: String,
-    },
     /// The request exceeds the limit of the receiver and is not sent.
     #[error("a request of {bytes} bytes; the server accepts {max}")]
     TooLarge {
@@ -90,45 +67,23 @@ pub enum DeliverError {
     /// A setting that cannot be used.
     #[error("{0}")]
     Setting(&'static str),
-    /// The device of a file is full.
-    #[error("write {}: {reason}; free space {free}", path.display())]
-    Full {
-        /// Path of the file.
-        path: PathBuf,
-        /// Error text of the system.
-        reason: String,
-        /// Free space in MiB, as text.
-        free: String,
-    },
-    /// A file cannot be opened or written.
-    #[error("write {}", path.display())]
-    Write {
-        /// Path of the file.
-        path: PathBuf,
-        /// Error of the system.
-        #[source]
-        source: io::Error,
-    },
-    /// A connection cannot be opened, or breaks.
-    #[error("{operation} {server}")]
-    Socket {
-        /// Operation that failed: `connect to` or `send to`.
+    /// A file or connection cannot be opened or written.
+    #[error("{operation} {target}")]
+    Io {
+        /// Operation that failed: `write`, `connect to` or `send to`.
         operation: &'static str,
-        /// Server, as configured.
-        server: String,
+        /// Path of the file, or the server as configured.
+        target: String,
         /// Error of the system.
         #[source]
         source: io::Error,
     },
-    /// A sink that is not part of this build.
-    #[error("{0}: not in this build; build with --features {0}")]
-    NotBuiltIn(&'static str),
-    /// A server that does not accept messages for now.
-    #[error("{server}: {reason}")]
-    Server {
-        /// Server, as configured.
-        server: String,
-        /// Reason of the server or its client, with advice for the operator.
+    /// The receiver does not accept the batch for now: a server, or a full device.
+    #[error("{receiver}: {reason}")]
+    Unavailable {
+        /// Server as configured, redacted URL, or path, after the operation.
+        receiver: String,
+        /// Reason, with advice for the operator.
         reason: String,
     },
     /// Standard output or standard error cannot be written.
@@ -158,14 +113,9 @@ impl DeliverError {
             }
             Self::Access(_)
             | Self::Post { .. }
-            | Self::Unexpected { .. }
-            | Self::Unacknowledged { .. }
             | Self::Setting(_)
-            | Self::Full { .. }
-            | Self::Write { .. }
-            | Self::Socket { .. }
-            | Self::NotBuiltIn(_)
-            | Self::Server { .. }
+            | Self::Io { .. }
+            | Self::Unavailable { .. }
             | Self::Stream { .. } => FailureAction::Retry { after: None },
         }
     }
@@ -189,24 +139,20 @@ pub(super) fn log_text(error: &dyn std::error::Error) -> String {
 
 /// Describes an error of a file at `path`, with the free space if the device is full.
 pub(super) fn write_error(path: &Path, source: io::Error) -> DeliverError {
-    let path = path.to_owned();
-    match source.raw_os_error().map(Errno::from_raw) {
-        Some(full @ (Errno::ENOSPC | Errno::EDQUOT)) => {
-            let free = statvfs(&path).map_or_else(
-                |_unknown| "unknown".to_owned(),
-                |device| {
-                    let bytes = device.blocks_available().saturating_mul(device.fragment_size());
-                    format!("{} MiB", bytes >> 20)
-                },
-            );
-            DeliverError::Full { path, reason: full.desc().to_owned(), free }
-        }
-        _ => DeliverError::Write { path, source },
-    }
+    let target = path.display().to_string();
+    let (Some(full @ (Errno::ENOSPC | Errno::EDQUOT)), device) =
+        (source.raw_os_error().map(Errno::from_raw), statvfs(path))
+    else {
+        return DeliverError::Io { operation: "write", target, source };
+    };
+    let bytes = device.map(|it| it.blocks_available().saturating_mul(it.fragment_size()));
+    let free = bytes.map_or_else(|_| "unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+    let reason = format!("{}; free space {free}", full.desc());
+    DeliverError::Unavailable { receiver: format!("write {target}"), reason }
 }
 
 /// A separator and a text, or nothing if the text is empty.
-struct Suffix<'t>(&'static str, &'t str);
+pub(super) struct Suffix<'t>(pub(super) &'static str, pub(super) &'t str);
 
 impl fmt::Display for Suffix<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -256,7 +202,7 @@ mod tests {
             assert_eq!(error.action(), action, "{kind:?}");
         }
         let source = io::ErrorKind::BrokenPipe.into();
-        let error = DeliverError::Write { path: "/x".into(), source };
+        let error = write_error(Path::new("/x"), source);
         assert_eq!(error.action(), FailureAction::Retry { after: None });
     }
 
@@ -264,7 +210,7 @@ mod tests {
     fn a_message_contains_each_cause_once() {
         assert_eq!(status(503).to_string(), "post http://c/: status 503: why");
         let source = io::ErrorKind::PermissionDenied.into();
-        let error = DeliverError::Write { path: "/x".into(), source };
+        let error = write_error(Path::new("/x"), source);
         assert_eq!(error.log_text(), "write /x: permission denied");
     }
 }

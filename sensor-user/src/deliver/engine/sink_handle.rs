@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::context::{DeliveryContext, SinkPhase};
 use super::outbox::SinkChannel;
 use super::sink_health::SinkHealth;
-use super::sink_task::{SinkTask, TaskContext};
+use super::sink_task::SinkTask;
 use crate::base::counters::Stats;
 use crate::base::log_throttle::LogThrottle;
 use crate::deliver::SinkConfig;
@@ -42,15 +42,14 @@ impl SinkHandle {
             health: Arc::clone(&health),
             log_throttle: LogThrottle::new(),
         };
-        let context = TaskContext { delivery: context.clone(), phase: phase_receiver, health };
-        let task_config = config.clone();
+        let (task_config, context) = (config.clone(), context.clone());
         let task = tokio::spawn(async move {
             if let Some(predecessor) = predecessor {
                 let ended = predecessor.await;
                 tracing::debug!(sink = task_config.name, ?ended, "sink takes over");
             }
-            let health = Arc::clone(&context.health);
-            match SinkTask::new(&task_config, queued_rows, context) {
+            let task_health = Arc::clone(&health);
+            match SinkTask::new(&task_config, queued_rows, context, phase_receiver, task_health) {
                 Ok(task) => task.run().await,
                 Err(error) => {
                     let error = error.log_text();

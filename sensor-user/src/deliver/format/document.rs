@@ -11,12 +11,15 @@ impl JsonDocument {
         Self(Value::Object(Map::new()))
     }
 
-    /// Sets the field at `path`, whose steps are separated by dots: names of members, or `0` for
-    /// the only item of an array. A value that is empty after pruning is not set.
-    pub(super) fn set(&mut self, path: &str, value: Value) {
+    /// Sets the fields at `paths`, separated by spaces. The steps of a path are separated by dots:
+    /// names of members, or `0` for the only item of an array. A value that is empty after pruning is
+    /// not set.
+    pub(super) fn set(&mut self, paths: &str, value: Value) {
         let value = pruned(value);
         if !is_empty(&value) {
-            *path.split('.').fold(&mut self.0, member) = value;
+            for path in paths.split(' ') {
+                *path.split('.').fold(&mut self.0, member) = value.clone();
+            }
         }
     }
 
@@ -71,7 +74,7 @@ mod tests {
     fn a_path_makes_its_parents_and_empty_values_are_left_out() {
         let mut document = JsonDocument::new();
         for (path, value) in [
-            ("a.b", json!(1)),
+            ("a.b d", json!(1)),
             ("a.c", json!("")),
             ("list.0.name", json!("n")),
             ("list.0.parts", json!([null, { "x": [] }, "p"])),
@@ -79,7 +82,7 @@ mod tests {
         ] {
             document.set(path, value);
         }
-        let want = json!({ "a": { "b": 1 }, "list": [{ "name": "n", "parts": ["p"] }] });
+        let want = json!({ "a": { "b": 1 }, "d": 1, "list": [{ "name": "n", "parts": ["p"] }] });
         assert_eq!(document.into_value(), want);
     }
 }

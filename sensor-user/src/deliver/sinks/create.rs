@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::http::HttpSink;
 #[cfg(feature = "kafka")]
 use super::kafka;
-use super::{Sink, azure, console, elasticsearch, file, http, nats, otlp, parquet, splunk, syslog};
+use super::{Sink, azure, console, file, nats, otlp, parquet, splunk, syslog};
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use crate::deliver::{DeliverError, SinkKind};
@@ -21,18 +22,21 @@ pub(in crate::deliver) fn sink(
         SinkKind::Console => Arc::new(console::StreamSink::console()),
         SinkKind::File(config) => Arc::new(file::FileSink::new(config, stats, clock)),
         SinkKind::Parquet(config) => Arc::new(parquet::ParquetSink::new(config, stats, clock)),
-        SinkKind::Http(config) => Arc::new(http::HttpSink::new(config, clock)),
+        SinkKind::Http(config) => Arc::new(HttpSink::new(config.clone(), clock)),
         #[cfg(feature = "kafka")]
         SinkKind::Kafka(config) => Arc::new(kafka::KafkaSink::new(config)),
         #[cfg(not(feature = "kafka"))]
-        SinkKind::Kafka(_) => return Err(DeliverError::NotBuiltIn("kafka")),
+        SinkKind::Kafka(_) => {
+            let error = "kafka: not in this build; build with --features kafka";
+            return Err(DeliverError::Setting(error));
+        }
         SinkKind::Nats(config) => Arc::new(nats::NatsSink::new(config)),
         SinkKind::Azure(config) => Arc::new(azure::AzureSink::new(config, stats, clock)),
         SinkKind::Splunk(config) => Arc::new(splunk::SplunkSink::new(config, clock)),
-        SinkKind::Elasticsearch(config) => {
-            Arc::new(elasticsearch::ElasticsearchSink::new(config, clock))
+        SinkKind::Elasticsearch(config) => Arc::new(HttpSink::new((**config).clone(), clock)),
+        SinkKind::Otlp(config) => {
+            Arc::new(HttpSink::new(otlp::OtlpProtocol::new(config, stats), clock))
         }
-        SinkKind::Otlp(config) => Arc::new(otlp::OtlpSink::new(config, stats, clock)),
         SinkKind::Syslog(config) => Arc::new(syslog::SyslogSink::new(config)),
     })
 }

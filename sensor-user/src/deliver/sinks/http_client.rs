@@ -9,15 +9,13 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use reqwest::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, Url};
 
 use crate::base::clock::Clock;
 use crate::base::escape::escaped;
 use crate::deliver::DeliverError;
-use crate::deliver::error::log_text;
+use crate::deliver::error::{Suffix, log_text};
 use crate::http::{Access, ConnectionSettings, ReloadingClient, redacted_url};
 
 /// Access to the server of a sink.
@@ -52,14 +50,15 @@ pub(super) struct SinkClient {
 
 /// A request.
 #[derive(Debug)]
-pub(super) struct SinkRequest<'u> {
-    method: Method,
-    url: &'u Url,
-    headers: HeaderMap,
-    body: Vec<u8>,
-    /// Maximum size of the response, if the sink needs its body.
-    response_max: Option<usize>,
-    is_anonymous: bool,
+pub(super) struct SinkRequest {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+    /// Maximum size of the response, if the sink needs the body of a successful one.
+    pub(super) response_max: Option<usize>,
+    /// Sent without credentials.
+    pub(super) is_anonymous: bool,
 }
 
 /// A response, or its beginning.
@@ -72,18 +71,26 @@ pub(super) struct SinkResponse {
     pub(super) retry_after: Option<Duration>,
     /// Body, up to the limit of the request.
     pub(super) body: Vec<u8>,
+    /// True if the client has credentials.
+    pub(super) has_credentials: bool,
 }
 
-impl<'u> SinkRequest<'u> {
-    pub(super) fn post(url: &'u Url, content_type: &'static str, body: Vec<u8>) -> Self {
+impl SinkRequest {
+    pub(super) fn get(url: &Url) -> Self {
+        Self {
+            method: Method::GET,
+            url: url.clone(),
+            headers: HeaderMap::new(),
+            body: Vec::new(),
+            response_max: None,
+            is_anonymous: false,
+        }
+    }
+
+    pub(super) fn post(url: &Url, content_type: &'static str, body: Vec<u8>) -> Self {
         let content_type = (CONTENT_TYPE, HeaderValue::from_static(content_type));
         let headers = HeaderMap::from_iter([content_type]);
         Self { method: Method::POST, headers, body, ..Self::get(url) }
-    }
-
-    pub(super) fn get(url: &'u Url) -> Self {
-        let (headers, body) = (HeaderMap::new(), Vec::new());
-        Self { method: Method::GET, url, headers, body, response_max: None, is_anonymous: false }
     }
 
     /// Adds a header; a value that is not valid in HTTP is left out.
@@ -91,24 +98,6 @@ impl<'u> SinkRequest<'u> {
         if let Ok(value) = HeaderValue::try_from(value) {
             self.headers.insert(name, value);
         }
-        self
-    }
-
-    /// Adds a header whose value is a secret.
-    pub(super) fn secret_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
-        self
-    }
-
-    /// Reads up to `max` bytes of the response, also of a successful one.
-    pub(super) const fn response_max(mut self, max: usize) -> Self {
-        self.response_max = Some(max);
-        self
-    }
-
-    /// Sends no credentials with the request.
-    pub(super) const fn anonymous(mut self) -> Self {
-        self.is_anonymous = true;
         self
     }
 }
@@ -129,27 +118,24 @@ impl SinkClient {
     }
 
     /// Sends one request and reads the response.
-    pub(super) async fn send(
-        &self,
-        request: SinkRequest<'_>,
-    ) -> Result<SinkResponse, DeliverError> {
+    pub(super) async fn send(&self, request: SinkRequest) -> Result<SinkResponse, DeliverError> {
         let SinkRequest { method, url, mut headers, mut body, response_max, is_anonymous } =
             request;
         if self.compress && !is_anonymous && method == Method::POST {
             body = gzipped(&body);
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        let client = self.client.ready(url).await?;
+        let client = self.client.ready(&url).await?;
         let request = if is_anonymous {
-            client.anonymous_request(method, url)
+            client.anonymous_request(method, &url)
         } else {
-            client.request(method, url)
+            client.request(method, &url)
         };
         let sent = request.headers(headers).body(body).timeout(self.timeout).send().await;
         let response = sent.map_err(|source| {
             // The certificate or the authorities may have changed.
             self.client.invalidate();
-            DeliverError::Post { url: redacted_url(url), source: source.without_url() }
+            DeliverError::Post { url: redacted_url(&url), source: source.without_url() }
         })?;
         let status = response.status();
         let retry_after = retry_after(response.headers(), &*self.clock);
@@ -162,18 +148,18 @@ impl SinkClient {
         } else {
             reading.await
         };
-        let url = redacted_url(url);
-        let response = SinkResponse { url, status: status.as_u16(), retry_after, body };
+        let response = SinkResponse {
+            url: redacted_url(&url),
+            status: status.as_u16(),
+            retry_after,
+            body,
+            has_credentials: self.client.has_credentials(),
+        };
         let is_refused = matches!(response.status, 401 | 403) || response.tls_hint().is_some();
         if is_refused && !is_anonymous {
             self.client.invalidate();
         }
         Ok(response)
-    }
-
-    /// True if requests carry credentials.
-    pub(super) fn has_credentials(&self) -> bool {
-        self.client.has_credentials()
     }
 }
 
@@ -201,7 +187,8 @@ impl SinkResponse {
 
     /// Error for a success status with a body that the protocol does not define.
     pub(super) fn into_unexpected(self, reason: &'static str) -> DeliverError {
-        DeliverError::Unexpected { text: self.text(), url: self.url, reason }
+        let reason = format!("{reason}{}", Suffix(": ", &self.text()));
+        DeliverError::Unavailable { receiver: format!("post {}", self.url), reason }
     }
 }
 

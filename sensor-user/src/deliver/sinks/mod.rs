@@ -19,7 +19,8 @@
 //! | `nats`          | yes    | yes                | client   | yes          |                        |
 //! | `kafka`         | yes    | `producer`         | client   | yes          | `client_log`           |
 //!
-//! The HTTP sinks share `http_client.rs`.
+//! The HTTP sinks share `http_client.rs`, and those with one request per batch the trait `HttpProtocol`
+//! of `http.rs`.
 
 pub(super) mod azure;
 pub(super) mod create;
@@ -35,7 +36,6 @@ pub(super) mod splunk;
 pub(super) mod syslog;
 
 mod console;
-mod last_error;
 
 use std::fmt;
 
@@ -57,24 +57,21 @@ pub(super) trait Sink: fmt::Debug + Send + Sync {
     /// Sends the batch once.
     async fn send(&self, batch: &Batch) -> Result<SendOutcome, DeliverError>;
 
-    /// The sink as one that buffers rows, if it does: the rows of a sent batch are not delivered
-    /// before they are flushed.
-    fn buffered(&self) -> Option<&dyn BufferedSink> {
+    /// Time of the next flush of a sink that buffers the rows of several batches.
+    async fn flush_at(&self) -> Option<Instant> {
         None
     }
-}
 
-/// A sink that gathers the rows of several batches before it writes them.
-#[async_trait]
-pub(super) trait BufferedSink: fmt::Debug + Send + Sync {
-    /// Time of the next flush.
-    async fn flush_at(&self) -> Option<Instant>;
+    /// Writes the buffered rows whose time has come, or `all` rows.
+    async fn flush(&self, _all: bool) -> Result<(), DeliverError> {
+        Ok(())
+    }
 
-    /// Writes the rows whose time has come, or all rows.
-    async fn flush(&self, all: bool) -> Result<(), DeliverError>;
-
-    /// Takes the numbers of rows written and refused since the last call.
-    async fn take_flushed(&self) -> FlushedRows;
+    /// Takes the numbers of buffered rows that were written or refused since the last call: only
+    /// these are delivered. `None` for a sink that does not buffer.
+    async fn take_flushed(&self) -> Option<FlushedRows> {
+        None
+    }
 }
 
 /// Rows that left the buffer of a sink.

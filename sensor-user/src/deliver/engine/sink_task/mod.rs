@@ -32,14 +32,6 @@ use crate::deliver::{DeliverError, Format, SinkConfig, SinkKind};
 /// Failed attempts at shutdown after which durable alerts are left for the next start.
 const DRAIN_ATTEMPTS: u32 = 3;
 
-/// Values that the task of a sink shares with its handle.
-#[derive(Debug)]
-pub(super) struct TaskContext {
-    pub(super) delivery: DeliveryContext,
-    pub(super) phase: watch::Receiver<SinkPhase>,
-    pub(super) health: Arc<SinkHealth>,
-}
-
 /// A sink and the state of its task.
 #[derive(Debug)]
 pub(super) struct SinkTask {
@@ -62,7 +54,9 @@ pub(super) struct SinkTask {
     drain_failures: u32,
     /// Alerts are left in the spool for the next start.
     leaves_alerts: bool,
-    context: TaskContext,
+    context: DeliveryContext,
+    phase: watch::Receiver<SinkPhase>,
+    health: Arc<SinkHealth>,
 }
 
 /// A batch with the result of its request.
@@ -87,9 +81,11 @@ impl SinkTask {
     pub(super) fn new(
         config: &SinkConfig,
         rows: mpsc::Receiver<Item>,
-        context: TaskContext,
+        context: DeliveryContext,
+        phase: watch::Receiver<SinkPhase>,
+        health: Arc<SinkHealth>,
     ) -> Result<Self, DeliverError> {
-        let DeliveryContext { retry, stats, clock, spool, .. } = &context.delivery;
+        let DeliveryContext { retry, stats, clock, spool, .. } = &context;
         let reader = spool.as_ref().filter(|_| config.alerts);
         Ok(Self {
             name: config.name.clone(),
@@ -109,6 +105,8 @@ impl SinkTask {
             drain_failures: 0,
             leaves_alerts: false,
             context,
+            phase,
+            health,
         })
     }
 
@@ -155,10 +153,7 @@ impl SinkTask {
     /// Waits for the next step. The futures that are dropped lose no items.
     async fn next_step(&mut self) -> Step {
         let now = Instant::now();
-        let flush_at = match self.sink.buffered() {
-            Some(sink) => sink.flush_at().await,
-            None => None,
-        };
+        let flush_at = self.sink.flush_at().await;
         let retries = [self.alert_retries.retry_at(now), self.row_retries.retry_at(now)];
         let retry_at = retries.into_iter().flatten().min();
         let reads_alerts = self.alert_retries.has_capacity(now)
@@ -177,7 +172,7 @@ impl SinkTask {
             rows = self.rows.next(), if reads_rows => Step::SendRows(rows),
             () = sleep_until(flush_at.unwrap_or(far)), if flush_at.is_some() => Step::Flush,
             // Also if the handle was dropped.
-            _ = self.context.phase.wait_for(|phase| *phase != SinkPhase::Running),
+            _ = self.phase.wait_for(|phase| *phase != SinkPhase::Running),
                 if !self.is_draining => Step::Drain,
             () = sleep_until(retry_at.unwrap_or(far)) => Step::Retry,
         }
@@ -216,7 +211,7 @@ impl SinkTask {
             let line = self.sink.line(self.format, &item);
             items.push(BatchItem::new(item, sequence, line));
         }
-        self.context.health.set_oldest_waiting(self.acks.oldest());
+        self.health.set_oldest_waiting(self.acks.oldest());
         if !items.is_empty() {
             self.send(Batch::new(ItemKind::Alerts, items));
         }
@@ -224,7 +219,7 @@ impl SinkTask {
 
     fn send(&mut self, batch: Batch) {
         self.retries(batch.kind).in_flight += 1;
-        self.context.health.record_attempt();
+        self.health.record_attempt();
         let sink = Arc::clone(&self.sink);
         self.in_flight.spawn(async move {
             let result = sink.send(&batch).await;
@@ -240,13 +235,12 @@ impl SinkTask {
     }
 
     fn stats(&self) -> &Stats {
-        &self.context.delivery.stats
+        &self.context.stats
     }
 
-    /// Flushes a buffered sink. Returns false if that failed.
+    /// Flushes the sink. Returns false if that failed.
     async fn flush(&self, all: bool) -> bool {
-        let Some(sink) = self.sink.buffered() else { return true };
-        let flushed = sink.flush(all).await;
+        let flushed = self.sink.flush(all).await;
         self.acknowledge_flushed().await;
         let Err(error) = flushed else { return true };
         self.stats().deliveries_retried.increment();
@@ -254,36 +248,37 @@ impl SinkTask {
         if let Some(count) = self.log_throttle.admit(1, Instant::now()) {
             tracing::warn!(sink = self.name, count, %error, "rows not written; will be retried");
         }
-        self.context.health.record_failure(error);
+        self.health.record_failure(error);
         false
     }
 
     /// Acknowledges rows that a buffered sink has written. Returns false for other sinks.
     async fn acknowledge_flushed(&self) -> bool {
-        let Some(sink) = self.sink.buffered() else { return false };
-        let FlushedRows { delivered, rejected } = sink.take_flushed().await;
+        let Some(FlushedRows { delivered, rejected }) = self.sink.take_flushed().await else {
+            return false;
+        };
         self.stats().rows_delivered.add(delivered);
         self.stats().rows_discarded_rejected.add(rejected);
-        self.context.health.rows_removed(delivered.saturating_add(rejected));
+        self.health.rows_removed(delivered.saturating_add(rejected));
         true
     }
 
     /// Drops and counts all items, because the receiver has exited.
     async fn close(mut self, error: &DeliverError) {
         if self.is_stdout {
-            self.context.delivery.stdout_closed.store(true, Ordering::Release);
+            self.context.stdout_closed.store(true, Ordering::Release);
         }
         let retries = self.row_retries.batches.iter().map(|batch| batch.len() as u64);
         let rows = self.rows.clear() + retries.sum::<u64>();
         self.stats().rows_dropped_sink_closed.add(rows);
-        self.context.health.rows_removed(rows);
+        self.health.rows_removed(rows);
         tracing::info!(sink = self.name, error = %error.log_text(), "sink closed");
         let mut dropped = self.acks.len();
         let Some(mut reader) = self.reader.take() else { return };
         loop {
             self.stats().alerts_dropped_sink_closed.add(dropped);
             reader.acknowledge(self.acks.end());
-            if *self.context.phase.borrow() != SinkPhase::Running && !reader.has_more() {
+            if *self.phase.borrow() != SinkPhase::Running && !reader.has_more() {
                 return;
             }
             dropped = 0;
@@ -294,7 +289,7 @@ impl SinkTask {
                         self.acks.add(it.sequence, it.alert.vm_connection_time_generated);
                     }
                 }
-                _ = self.context.phase.wait_for(|phase| *phase != SinkPhase::Running) => {}
+                _ = self.phase.wait_for(|phase| *phase != SinkPhase::Running) => {}
             }
         }
     }

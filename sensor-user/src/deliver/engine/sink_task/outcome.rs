@@ -57,7 +57,7 @@ impl SinkTask {
         if kind == ItemKind::Alerts {
             self.drain_failures = 0;
         }
-        self.context.health.record_success(self.context.delivery.clock.now());
+        self.health.record_success(self.context.clock.now());
     }
 
     /// Applies the outcome of each item.
@@ -80,9 +80,9 @@ impl SinkTask {
         match kind {
             ItemKind::Alerts => {
                 self.stats().alerts_delivered.add(delivered.len() as u64);
-                let now = self.context.delivery.clock.now();
+                let now = self.context.clock.now();
                 let latencies = delivered.iter().filter_map(|it| it.item.latency(now));
-                self.context.health.record_latencies(latencies);
+                self.health.record_latencies(latencies);
             }
             ItemKind::Rows => self.stats().rows_delivered.add(delivered.len() as u64),
         }
@@ -101,7 +101,7 @@ impl SinkTask {
     fn retry(&mut self, batch: Batch, error: &DeliverError, retry_after: Option<Duration>) {
         self.stats().deliveries_retried.increment();
         let (items, kind, error) = (batch.len(), batch.kind, error.log_text());
-        self.context.health.record_failure(error.clone());
+        self.health.record_failure(error.clone());
         let retries = self.retries(kind);
         retries.batches.push_front(batch);
         let delay = retries.failed(retry_after, Instant::now());
@@ -110,7 +110,7 @@ impl SinkTask {
             self.drain_failures += 1;
             let durable = SinkPhase::Draining { alerts_durable: true };
             self.leaves_alerts |=
-                *self.context.phase.borrow() == durable && self.drain_failures >= DRAIN_ATTEMPTS;
+                *self.phase.borrow() == durable && self.drain_failures >= DRAIN_ATTEMPTS;
         }
         if let Some(count) = self.log_throttle.admit(1, Instant::now()) {
             let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
@@ -145,7 +145,7 @@ impl SinkTask {
 
     /// Writes dead letters, on a thread that may block.
     async fn dead_letter(&self, items: &[BatchItem], reason: &str) {
-        let dead_letters = Arc::clone(&self.context.delivery.dead_letters);
+        let dead_letters = Arc::clone(&self.context.dead_letters);
         let (name, reason) = (self.name.clone(), reason.to_owned());
         let lines: Vec<_> = items.iter().map(|it| (it.id.clone(), it.item.json())).collect();
         let written = tokio::task::spawn_blocking(move || {
@@ -160,13 +160,13 @@ impl SinkTask {
 
     fn acknowledge(&mut self, kind: ItemKind, items: &[BatchItem]) {
         if kind == ItemKind::Rows {
-            self.context.health.rows_removed(items.len() as u64);
+            self.health.rows_removed(items.len() as u64);
             return;
         }
         for item in items {
             self.acks.acknowledge(item.sequence);
         }
-        self.context.health.set_oldest_waiting(self.acks.oldest());
+        self.health.set_oldest_waiting(self.acks.oldest());
         if let Some(reader) = &self.reader {
             reader.acknowledge(self.acks.acknowledged());
         }

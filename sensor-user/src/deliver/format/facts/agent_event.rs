@@ -4,13 +4,13 @@ use super::FactWriter;
 use crate::schema::agent_event::AgentEvent;
 
 pub(super) fn write(event: &AgentEvent, out: &mut FactWriter<'_>) {
-    out.host(event.computer());
     facts! { out;
-        event.agent_id() => "", "agent.id", "unmapped.agent_id";
+        event.agent_id() => "", "", "unmapped.agent_id";
     }
     match event {
         AgentEvent::Loss(loss) => facts! { out;
-            format!("lost {} {}: {}", loss.count, loss.kind, loss.reason) => "", "message", "message";
+            format!("lost {} {}: {}", loss.count, loss.kind, loss.reason)
+                => "", "message", "message";
             out.time(loss.first_seen) => "", "event.start", "start_time";
             out.time(loss.last_seen) => "", "event.end", "end_time";
             loss.count => "", "netsensor.loss.count", "count";

@@ -11,15 +11,20 @@ use crate::pipeline::dedup::{Alert, AlertKind};
 /// Values of the Traffic Light Protocol that ECS permits.
 const TLP: [&str; 6] = ["WHITE", "CLEAR", "GREEN", "AMBER", "AMBER+STRICT", "RED"];
 
-pub(super) fn write(alert: &Alert, out: &mut FactWriter<'_>) {
-    let connection = ConnectionFacts::from_alert(alert);
+/// Writes the time from the first to the last connection.
+pub(super) fn write_interval(alert: &Alert, out: &mut FactWriter<'_>) {
     let length = alert.last_seen.duration_since(alert.first_seen).as_nanos();
     facts! { out;
-        out.time(alert.first_seen) => "start", "event.start", "start_time";
-        out.time(alert.last_seen) => "end", "event.end", "end_time";
+        out.time(alert.first_seen) => "start", "event.start",
+            "start_time finding_info.first_seen_time";
+        out.time(alert.last_seen) => "end", "event.end threat.enrichments.0.matched.occurred",
+            "end_time finding_info.last_seen_time";
         u64::try_from(length).unwrap_or(0) => "", "event.duration", "";
     }
-    out.host(&alert.computer);
+}
+
+pub(super) fn write(alert: &Alert, out: &mut FactWriter<'_>) {
+    let connection = ConnectionFacts::from_alert(alert);
     let is_aggregated = alert.alert_kind == AlertKind::Summary;
     facts! { out;
         if is_aggregated { "1" } else { "0" } => "type", "", "";
@@ -28,7 +33,8 @@ pub(super) fn write(alert: &Alert, out: &mut FactWriter<'_>) {
     }
     connection.write(out, "evidences.0.");
     facts! { out;
-        alert.connection_count => "cnt", "netsensor.connections", "count";
+        alert.connection_count => "cnt",
+            "netsensor.connections threat.enrichments.0.indicator.sightings", "count";
         alert.bytes_received => "in", "", "unmapped.bytes_received";
         alert.bytes_sent => "out", "", "unmapped.bytes_sent";
     }
@@ -61,8 +67,7 @@ fn process(alert: &Alert, connection: &ConnectionFacts<'_>, out: &mut FactWriter
     facts! { out;
         &alert.process_name => name, "process.name", &at("name");
         alert.process_id => pid, "process.pid", &at("pid");
-        &alert.user_name => user, "user.name", &at("user.name");
-        [&alert.user_name] => "", "related.user", "";
+        &alert.user_name => user, "user.name related.user.0", &at("user.name");
         connection.names.first() => remote_host, "", "";
         &alert.process_path => "filePath", "process.executable", &at("path");
         &alert.command_line => "", "process.command_line", &at("cmd_line");
@@ -81,34 +86,33 @@ fn indicator(alert: &Alert, connection: &ConnectionFacts<'_>, out: &mut FactWrit
     let confidence_id = score.map_or(0, |score| confidence(score).1);
     let tlp = alert.tlp_level.to_ascii_uppercase();
     let known_tlp = TLP.contains(&&*tlp).then_some(&tlp);
-    let tlp_path = "threat.enrichments.0.indicator.marking.tlp";
+    let expires = alert.expiration_date_time.map(|time| out.time(time));
     facts! { out;
         &alert.url => "request", "threat.enrichments.0.indicator.url.full", "osint.0.src_url";
-        &alert.description => "msg", "threat.enrichments.0.indicator.description", "osint.0.desc";
-        &alert.threat_type => "reason", "netsensor.threat_type", "osint.0.category";
-        &alert.indicator_id => "cs1:IndicatorId", "threat.enrichments.0.matched.id", "osint.0.external_uid";
-        &alert.matched_prefix => "cs2:MatchedPrefix", "netsensor.matched_prefix", "osint.0.value";
-        &alert.matched_prefix => "", "", "osint.0.subnet";
-        &alert.feed => "cs3:Feed", "threat.feed.name", "osint.0.vendor_name";
-        &alert.feed => "", "threat.enrichments.0.indicator.provider", "";
+        &alert.description => "msg", "threat.enrichments.0.indicator.description",
+            "osint.0.desc finding_info.desc";
+        &alert.threat_type => "reason", "netsensor.threat_type",
+            "osint.0.category finding_info.types.0";
+        &alert.indicator_id => "cs1:IndicatorId", "threat.enrichments.0.matched.id",
+            "osint.0.external_uid";
+        &alert.matched_prefix => "cs2:MatchedPrefix", "netsensor.matched_prefix",
+            "osint.0.value osint.0.subnet";
+        &alert.feed => "cs3:Feed", "threat.feed.name threat.enrichments.0.indicator.provider",
+            "osint.0.vendor_name finding_info.data_sources.0";
         alert.alert_kind => "cs4:AlertKind", "netsensor.alert_kind", "unmapped.alert_kind";
         &alert.command_line => "cs5:CommandLine", "", "";
         &alert.container_id => "cs6:ContainerId", "", "";
         score.map(|score| score.round().to_string()) => "cn1:Confidence", "", "";
         score.map(f64::round).map(whole) => "", "", "confidence_score";
-        confidence_id => "", "", "confidence_id";
-        confidence_id => "", "", "osint.0.confidence_id";
+        confidence_id => "", "", "confidence_id osint.0.confidence_id";
         word => "", "threat.enrichments.0.indicator.confidence", "";
-        known_tlp => "", tlp_path, "";
+        known_tlp => "", "threat.enrichments.0.indicator.marking.tlp", "";
         tlp => "", "", "osint.0.tlp";
         1 => "", "", "osint.0.type_id";
         "IP Address" => "", "", "osint.0.type";
         &alert.ti_ip_entity => "", "threat.enrichments.0.indicator.name", "osint.0.name";
-        &alert.activity_group_names => "", "netsensor.activity_groups", "";
-        [&alert.activity_group_names] => "", "", "osint.0.intrusion_sets";
-        alert.expiration_date_time.map(|time| out.time(time)) => "", "netsensor.indicator_expires", "osint.0.expiration_time";
-        alert.connection_count => "", "threat.enrichments.0.indicator.sightings", "";
-        out.time(alert.last_seen) => "", "threat.enrichments.0.matched.occurred", "";
+        &alert.activity_group_names => "", "netsensor.activity_groups", "osint.0.intrusion_sets.0";
+        expires => "", "netsensor.indicator_expires", "osint.0.expiration_time";
     }
     connection.write_match(out, &alert.matched_prefix, &alert.matched_ip);
 }
@@ -126,15 +130,9 @@ fn finding(alert: &Alert, out: &mut FactWriter<'_>) {
     facts! { out;
         &alert.alert_id => "", "", "finding_info.uid";
         &alert.rule_id => "", "rule.id", "finding_info.analytic.uid";
-        &alert.rule_name => "", "rule.name", "finding_info.analytic.name";
-        &alert.rule_name => "", "", "finding_info.title";
+        &alert.rule_name => "", "rule.name", "finding_info.analytic.name finding_info.title";
         1 => "", "", "finding_info.analytic.type_id";
         "Rule" => "", "", "finding_info.analytic.type";
-        &alert.description => "", "", "finding_info.desc";
-        [&alert.threat_type] => "", "", "finding_info.types";
-        [&alert.feed] => "", "", "finding_info.data_sources";
-        out.time(alert.first_seen) => "", "", "finding_info.first_seen_time";
-        out.time(alert.last_seen) => "", "", "finding_info.last_seen_time";
         attacks.collect::<Value>() => "", "", "finding_info.attacks";
         "MITRE ATT&CK" => "", "threat.framework", "";
         ids => "", "threat.tactic.id", "";

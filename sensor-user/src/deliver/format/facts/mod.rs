@@ -1,8 +1,9 @@
 //! Facts: the one list of the fields of alerts, rows and agent events.
 //!
-//! A row of a `facts!` table is `value => CEF, ECS, OCSF`, with "" where a format has no such field.
-//! An ECS or OCSF name is a path (`document.rs`); a CEF name is a key, and for a custom field
-//! `key:label`. CEF has the fields in the order of the list; JSON is sorted. CEF has alerts only.
+//! A row of a `facts!` table is `value => CEF, ECS, OCSF`, with "" where a format has no such
+//! field. An ECS or OCSF name is one or several paths (`document.rs`); a CEF name is a key, and for
+//! a custom field `key:label`. CEF has alerts only, and the fields in the order of the list; JSON is
+//! sorted.
 
 /// Writes each value under the name that the format of `$out` has for it.
 macro_rules! facts {
@@ -49,6 +50,18 @@ impl<'w> FactWriter<'w> {
             item.id() => "externalId", "event.id", "metadata.uid";
             self.time(item.time()) => "rt", "@timestamp", "time";
         }
+        if let Item::Alert(alert) = item {
+            alert::write_interval(alert, self);
+        }
+        let (host_name, domain) = split_computer(item.computer());
+        facts! { self;
+            item.computer() => "dvchost", "host.name", "device.hostname";
+            host_name => "", "host.hostname", "";
+            domain => "", "host.domain", "device.domain";
+            item.agent_id() => "", "agent.id", "";
+            0 => "", "", "device.type_id";
+            "Unknown" => "", "", "device.type";
+        }
         match item {
             Item::Alert(alert) => alert::write(alert, self),
             Item::AgentEvent(event) => agent_event::write(event, self),
@@ -58,17 +71,6 @@ impl<'w> FactWriter<'w> {
                 TableRow::Process(row) => rows::process(row, self),
                 TableRow::Computer(row) => rows::computer(row, self),
             },
-        }
-    }
-
-    fn host(&mut self, computer: &str) {
-        let (host_name, domain) = split_computer(computer);
-        facts! { self;
-            computer => "dvchost", "host.name", "device.hostname";
-            host_name => "", "host.hostname", "";
-            domain => "", "host.domain", "device.domain";
-            0 => "", "", "device.type_id";
-            "Unknown" => "", "", "device.type";
         }
     }
 

@@ -12,14 +12,6 @@ use crate::schema::{BoundPortRow, ComputerRow, ConnectionRow, ProcessRow};
 /// Length of the interval of a row, milliseconds.
 const MINUTE: i64 = 60_000;
 
-fn row_head(out: &mut FactWriter<'_>, computer: &str, agent_id: &str, machine: &str) {
-    out.host(computer);
-    facts! { out;
-        agent_id => "", "agent.id", "";
-        machine => "", "netsensor.machine", "device.uid";
-    }
-}
-
 /// The minute of an activity, in OCSF.
 fn minute(out: &mut FactWriter<'_>, start: Timestamp) {
     let start = start.as_millisecond();
@@ -32,7 +24,6 @@ fn minute(out: &mut FactWriter<'_>, start: Timestamp) {
 
 pub(super) fn connection(row: &ConnectionRow, out: &mut FactWriter<'_>) {
     let connection = ConnectionFacts::from_row(row);
-    row_head(out, &row.computer, &row.agent_id, &row.machine);
     minute(out, row.time_generated);
     connection.write(out, "");
     let coordinates = row.remote_latitude.zip(row.remote_longitude);
@@ -42,6 +33,7 @@ pub(super) fn connection(row: &ConnectionRow, out: &mut FactWriter<'_>) {
         ["destination.geo", "dst_endpoint.location"]
     };
     facts! { out;
+        &row.machine => "", "netsensor.machine", "device.uid";
         row.time_generated => "", "event.start", "";
         MINUTE * 1_000_000 => "", "event.duration", "";
         &row.remote_country => "", &format!("{ecs}.country_name"), &format!("{ocsf}.desc");
@@ -57,8 +49,7 @@ pub(super) fn connection(row: &ConnectionRow, out: &mut FactWriter<'_>) {
         &row.process_path => "", "process.executable", "actor.process.path";
         &row.command_line => "", "process.command_line", "actor.process.cmd_line";
         &row.parent_process_name => "", "process.parent.name", "unmapped.parent_process_name";
-        &row.user_name => "", "user.name", "actor.process.user.name";
-        [&row.user_name] => "", "related.user", "";
+        &row.user_name => "", "user.name related.user.0", "actor.process.user.name";
         &row.container_id => "", "container.id", "unmapped.container_id";
         row.links_established => "", "netsensor.links.established", "unmapped.links_established";
         row.links_terminated => "", "netsensor.links.terminated", "unmapped.links_terminated";
@@ -101,9 +92,9 @@ fn indicator(row: &ConnectionRow, connection: &ConnectionFacts<'_>, out: &mut Fa
 pub(super) fn bound_port(row: &BoundPortRow, out: &mut FactWriter<'_>) {
     let address = row.ip.parse::<IpAddr>().ok();
     let number = protocol_number(&row.protocol);
-    row_head(out, &row.computer, &row.agent_id, &row.machine);
     minute(out, row.time_generated);
     facts! { out;
+        &row.machine => "", "netsensor.machine", "device.uid";
         &row.port_id => "", "netsensor.port_id", "connection_info.uid";
         1 => "", "", "connection_info.direction_id";
         "Inbound" => "", "", "connection_info.direction";
@@ -129,8 +120,8 @@ pub(super) fn bound_port(row: &BoundPortRow, out: &mut FactWriter<'_>) {
 }
 
 pub(super) fn process(row: &ProcessRow, out: &mut FactWriter<'_>) {
-    row_head(out, &row.computer, &row.agent_id, &row.machine);
     facts! { out;
+        &row.machine => "", "netsensor.machine", "device.uid";
         &row.process => "", "process.entity_id", "process.uid";
         row.first_pid => "", "process.pid", "process.pid";
         &row.executable_name => "", "process.name", "process.name";
@@ -152,7 +143,6 @@ pub(super) fn computer(row: &ComputerRow, out: &mut FactWriter<'_>) {
     // ECS has hardware addresses with dashes, in capitals (RFC 7042).
     let dashed = |text: &String| text.to_ascii_uppercase().replace(':', "-");
     let azure = &row.azure;
-    row_head(out, &row.computer, &row.agent_id, &row.machine);
     if row.virtualization_state == "virtual" {
         facts! { out;
             6 => "", "", "device.type_id";
@@ -160,6 +150,7 @@ pub(super) fn computer(row: &ComputerRow, out: &mut FactWriter<'_>) {
         }
     }
     facts! { out;
+        &row.machine => "", "netsensor.machine", "device.uid";
         addresses => "", "host.ip", "";
         row.mac_addresses.iter().map(dashed).collect::<Vec<_>>() => "", "host.mac", "";
         &row.operating_system_family => "", "host.os.type", "";
@@ -178,7 +169,8 @@ pub(super) fn computer(row: &ComputerRow, out: &mut FactWriter<'_>) {
         &azure.azure_size => "", "cloud.machine.type", "";
         row.cpus => "", "netsensor.cpus", "unmapped.cpus";
         row.physical_memory_mb => "", "netsensor.physical_memory_mb", "unmapped.physical_memory_mb";
-        &row.virtualization_state => "", "netsensor.virtualization_state", "unmapped.virtualization_state";
+        &row.virtualization_state => "", "netsensor.virtualization_state",
+            "unmapped.virtualization_state";
         &row.virtual_machine_type => "", "", "unmapped.virtual_machine_type";
         &row.resource_id => "", "netsensor.resource_id", "unmapped.resource_id";
         texts => "", "", "unmapped.addresses";

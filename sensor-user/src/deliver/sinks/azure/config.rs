@@ -58,7 +58,7 @@ impl LogsIngestionConfig {
         format!("Custom-{table}_CL")
     }
 
-    /// Stream of a table; `None` stands for alerts.
+    /// Stream of a table; `None` for that of alerts.
     pub(super) fn stream(&self, table: Option<&str>) -> String {
         let Some(table) = table else { return self.alerts_stream.clone() };
         self.streams.get(table).cloned().unwrap_or_else(|| Self::usual_stream(table))

@@ -88,9 +88,9 @@ impl AzureSink {
 
     async fn post(&self, url: &Url, body: Vec<u8>) -> Result<SinkResponse, DeliverError> {
         let bearer = self.tokens.bearer(&self.client).await?;
-        let request = SinkRequest::post(url, "application/json", body)
-            .secret_header(AUTHORIZATION, bearer)
+        let mut request = SinkRequest::post(url, "application/json", body)
             .header("x-ms-client-request-id", &Uuid::new_v4().to_string());
+        request.headers.insert(AUTHORIZATION, bearer);
         self.client.send(request).await
     }
 

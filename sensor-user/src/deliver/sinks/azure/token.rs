@@ -99,8 +99,8 @@ impl TokenCache {
             .ok_or(DeliverError::Setting("imds_url is no base; set it to a server"))?;
         let mut delays = RETRY_DELAYS.into_iter();
         loop {
-            let request =
-                SinkRequest::get(&url).header("Metadata", "true").response_max(RESPONSE_MAX);
+            let request = SinkRequest::get(&url).header("Metadata", "true");
+            let request = SinkRequest { response_max: Some(RESPONSE_MAX), ..request };
             let result = self.imds_client.send(request).await;
             let is_temporary = match &result {
                 Ok(response) if response.status == 200 => return result,
@@ -123,7 +123,11 @@ async fn application_token(
     url: &Url,
     form: Vec<u8>,
 ) -> Result<SinkResponse, DeliverError> {
-    let request = SinkRequest::post(url, FORM, form).anonymous().response_max(RESPONSE_MAX);
+    let request = SinkRequest {
+        response_max: Some(RESPONSE_MAX),
+        is_anonymous: true,
+        ..SinkRequest::post(url, FORM, form)
+    };
     let response = client.send(request).await?;
     let hint = match response.status {
         200 => return Ok(response),

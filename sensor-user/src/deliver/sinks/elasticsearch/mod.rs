@@ -7,41 +7,30 @@ mod config;
 mod encode;
 mod response;
 
-use std::sync::Arc;
-
-use async_trait::async_trait;
+use jiff::Timestamp;
 use reqwest::Url;
 
-use super::Sink;
-use super::http_client::{SinkClient, SinkRequest};
-use crate::base::clock::Clock;
+use super::http::HttpProtocol;
+use super::http_client::{ServerConfig, SinkRequest, SinkResponse};
 use crate::deliver::DeliverError;
 use crate::deliver::batch::{Batch, SendOutcome};
 
 pub use config::ElasticsearchConfig;
 
-/// Posts to one server.
-#[derive(Debug)]
-pub(super) struct ElasticsearchSink {
-    client: SinkClient,
-    url: Url,
-    config: ElasticsearchConfig,
-}
-
-impl ElasticsearchSink {
-    pub(super) fn new(config: &ElasticsearchConfig, clock: &Arc<dyn Clock>) -> Self {
-        let client = SinkClient::new(&config.server, clock);
-        Self { client, url: bulk_url(&config.url), config: config.clone() }
+impl HttpProtocol for ElasticsearchConfig {
+    fn server(&self) -> &ServerConfig {
+        &self.server
     }
-}
 
-#[async_trait]
-impl Sink for ElasticsearchSink {
-    async fn send(&self, batch: &Batch) -> Result<SendOutcome, DeliverError> {
-        let body = encode::bulk_body(&self.config, batch);
-        let request = SinkRequest::post(&self.url, "application/x-ndjson", body)
-            .response_max(response::RESPONSE_MAX);
-        response::outcome(self.client.send(request).await?, batch.len())
+    fn request(&self, batch: &Batch, _now: Timestamp) -> SinkRequest {
+        let body = encode::bulk_body(self, batch);
+        let response_max = Some(response::RESPONSE_MAX);
+        let request = SinkRequest::post(&bulk_url(&self.url), "application/x-ndjson", body);
+        SinkRequest { response_max, ..request }
+    }
+
+    fn outcome(&self, response: SinkResponse, count: usize) -> Result<SendOutcome, DeliverError> {
+        response::outcome(response, count)
     }
 }
 

@@ -98,7 +98,8 @@ mod tests {
     fn outcome_of(body: &str, count: usize) -> Result<SendOutcome, (FailureAction, String)> {
         let url = "http://h/_bulk".to_owned();
         let body = body.as_bytes().to_vec();
-        let response = SinkResponse { url, status: 200, retry_after: None, body };
+        let response =
+            SinkResponse { url, status: 200, retry_after: None, body, has_credentials: false };
         outcome(response, count).map_err(|error| (error.action(), error.to_string()))
     }
 

@@ -3,24 +3,24 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::base::escape::escaped;
-use crate::deliver::sinks::last_error::LastError;
 
-/// Maximum length of a line of its log, characters.
-const LINE_MAX: usize = 300;
+/// Maximum length of an error or of a line of its log, characters.
+const TEXT_MAX: usize = 300;
 
-/// Keeps the last error of a client.
+/// Keeps the last error of a client, escaped, with advice for the operator.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ClientLog(pub(super) Arc<LastError>);
+pub(super) struct ClientLog(pub(super) Arc<ArcSwapOption<String>>);
 
 impl ClientLog {
     fn record(&self, code: Option<RDKafkaErrorCode>, reason: &str) {
         // That all brokers are down follows from the error of each.
-        if code == Some(RDKafkaErrorCode::AllBrokersDown) && self.0.get().is_some() {
+        if code == Some(RDKafkaErrorCode::AllBrokersDown) && self.0.load().is_some() {
             return;
         }
         let is_login = matches!(
@@ -35,14 +35,14 @@ impl ClientLog {
         } else {
             ""
         };
-        self.0.set(reason, hint);
+        self.0.store(Some(Arc::new(escaped(reason, TEXT_MAX) + hint)));
     }
 }
 
 impl ClientContext for ClientLog {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         // Errors are also passed to `error`.
-        let text = escaped(message, LINE_MAX);
+        let text = escaped(message, TEXT_MAX);
         tracing::debug!(facility, text, "librdkafka log line");
     }
 
@@ -58,21 +58,18 @@ mod tests {
     #[test]
     fn the_hint_follows_from_the_error_and_not_from_all_brokers_down() {
         let log = ClientLog::default();
-        let last_error = &log.0;
-        assert_eq!(last_error.get(), None);
+        let last_error = || log.0.load_full().map(|error| error.to_string());
+        assert_eq!(last_error(), None);
         log.record(Some(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
-        assert_eq!(last_error.get().unwrap(), "1/1 brokers are down");
+        assert_eq!(last_error().unwrap(), "1/1 brokers are down");
         log.record(Some(RDKafkaErrorCode::SSL), "h:1: handshake\nfailed");
         log.record(Some(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
-        let text = last_error.get().unwrap();
+        let text = last_error().unwrap();
         assert!(text.ends_with("failed; check tls, ca_file, client_cert and client_key"), "{text}");
         assert!(!text.contains('\n'), "{text}");
         log.record(Some(RDKafkaErrorCode::Authentication), "h:1: refused");
-        assert_eq!(
-            last_error.get().unwrap(),
-            "h:1: refused; check user, password and sasl_mechanism"
-        );
-        last_error.clear();
-        assert_eq!(last_error.get(), None);
+        assert_eq!(last_error().unwrap(), "h:1: refused; check user, password and sasl_mechanism");
+        log.0.store(None);
+        assert_eq!(last_error(), None);
     }
 }

@@ -66,14 +66,14 @@ impl KafkaSink {
     }
 
     fn error(&self, reason: String) -> DeliverError {
-        DeliverError::Server { server: self.config.servers.join(","), reason }
+        DeliverError::Unavailable { receiver: self.config.servers.join(","), reason }
     }
 }
 
 #[async_trait]
 impl Sink for KafkaSink {
     async fn send(&self, batch: &Batch) -> Result<SendOutcome, DeliverError> {
-        self.log.0.clear();
+        self.log.0.store(None);
         let producer = self.producer().await?;
         // All messages are queued, in order, before the first outcome is waited for.
         let produced: Vec<_> =
@@ -92,7 +92,10 @@ impl Sink for KafkaSink {
             *self.producer.lock().await = None;
         }
         match result.failure(batch.len()) {
-            Some(reason) => Err(self.error(self.log.0.get().unwrap_or(reason))),
+            Some(reason) => {
+                Err(self
+                    .error(self.log.0.load().as_ref().map_or(reason, |error| error.to_string())))
+            }
             None => Ok(result),
         }
     }

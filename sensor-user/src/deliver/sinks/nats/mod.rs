@@ -11,6 +11,7 @@ mod response;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use async_nats::connection::State;
 use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::{self, stream};
@@ -20,8 +21,8 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::Sink;
-use super::last_error::LastError;
 use crate::base::error_chain::chain;
+use crate::base::escape::escaped;
 use crate::deliver::DeliverError;
 use crate::deliver::batch::{Batch, BatchItem, ItemError, SendOutcome};
 use crate::http::{AccessError, SecretError};
@@ -30,6 +31,8 @@ pub use config::{NatsConfig, NatsLogin};
 
 /// Maximum number of unacknowledged messages: more than a batch has.
 const IN_FLIGHT_MAX: usize = 1 << 15;
+/// Maximum length of an error of the server, characters.
+const TEXT_MAX: usize = 300;
 /// Retention of the messages of a created stream, and of their ids.
 const STREAM_MAX_AGE: Duration = Duration::from_hours(7 * 24);
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(10);
@@ -39,7 +42,8 @@ const DUPLICATE_WINDOW: Duration = Duration::from_mins(10);
 pub(super) struct NatsSink {
     config: NatsConfig,
     connection: Mutex<Option<NatsConnection>>,
-    last_error: Arc<LastError>,
+    /// Last error that the server reported outside of a response, escaped.
+    last_error: Arc<ArcSwapOption<String>>,
 }
 
 #[derive(Debug)]
@@ -86,7 +90,7 @@ impl NatsSink {
         let options = options.event_callback(move |event| {
             // Such as a missing permission; no response contains it.
             if let Event::ServerError(error) = event {
-                last_error.set(&error.to_string(), "");
+                last_error.store(Some(Arc::new(escaped(&error.to_string(), TEXT_MAX))));
             }
             std::future::ready(())
         });
@@ -122,18 +126,18 @@ impl NatsSink {
 
     /// The last error of the server with advice for the operator, or `reason` if there is none.
     fn explain(&self, reason: String) -> String {
-        self.last_error.get().map_or(reason, |error| response::explain(error, &self.config))
+        self.last_error.load().as_ref().map_or(reason, |it| response::explain(it, &self.config))
     }
 
     fn error(&self, reason: String) -> DeliverError {
-        DeliverError::Server { server: self.config.servers.join(","), reason }
+        DeliverError::Unavailable { receiver: self.config.servers.join(","), reason }
     }
 }
 
 #[async_trait]
 impl Sink for NatsSink {
     async fn send(&self, batch: &Batch) -> Result<SendOutcome, DeliverError> {
-        self.last_error.clear();
+        self.last_error.store(None);
         let context = Box::pin(self.context()).await?;
         let deadline = Instant::now() + self.config.timeout;
         let mut acks = Vec::with_capacity(batch.len());

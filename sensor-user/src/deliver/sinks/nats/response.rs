@@ -89,9 +89,9 @@ fn short(error: &ConnectError) -> String {
 }
 
 /// Adds the required permissions to an error of the server about permissions.
-pub(super) fn explain(error: String, config: &NatsConfig) -> String {
+pub(super) fn explain(error: &str, config: &NatsConfig) -> String {
     if !error.to_ascii_lowercase().contains("permission") {
-        return error;
+        return error.to_owned();
     }
     let create = if config.create_stream.is_some() { ", to $JS.API.>" } else { "" };
     format!("{error}; let it publish to {}.>{create} and subscribe to _INBOX.>", config.prefix)

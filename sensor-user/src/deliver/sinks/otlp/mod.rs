@@ -10,12 +10,11 @@ mod response;
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
+use jiff::Timestamp;
 use reqwest::Url;
 
-use super::Sink;
-use super::http_client::{SinkClient, SinkRequest};
-use crate::base::clock::Clock;
+use super::http::HttpProtocol;
+use super::http_client::{ServerConfig, SinkRequest, SinkResponse};
 use crate::base::counters::Stats;
 use crate::base::log_throttle::LogThrottle;
 use crate::deliver::DeliverError;
@@ -23,50 +22,49 @@ use crate::deliver::batch::{Batch, SendOutcome};
 
 pub use config::OtlpConfig;
 
-/// Posts to one server.
+/// Requests and responses, and the records that were rejected.
 #[derive(Debug)]
-pub(super) struct OtlpSink {
-    client: SinkClient,
-    url: Url,
-    service_name: String,
-    log_throttle: LogThrottle,
+pub(super) struct OtlpProtocol {
+    config: OtlpConfig,
     stats: Arc<Stats>,
-    clock: Arc<dyn Clock>,
+    log_throttle: LogThrottle,
 }
 
-impl OtlpSink {
-    pub(super) fn new(config: &OtlpConfig, stats: &Arc<Stats>, clock: &Arc<dyn Clock>) -> Self {
-        let mut url = config.url.clone();
-        if url.path() == "/" {
-            url.set_path("/v1/logs");
-        }
-        Self {
-            client: SinkClient::new(&config.server, clock),
-            url,
-            service_name: config.service_name.clone(),
-            log_throttle: LogThrottle::new(),
-            stats: Arc::clone(stats),
-            clock: Arc::clone(clock),
-        }
+impl OtlpProtocol {
+    pub(super) fn new(config: &OtlpConfig, stats: &Arc<Stats>) -> Self {
+        let (stats, log_throttle) = (Arc::clone(stats), LogThrottle::new());
+        Self { config: config.clone(), stats, log_throttle }
     }
 }
 
-#[async_trait]
-impl Sink for OtlpSink {
-    async fn send(&self, batch: &Batch) -> Result<SendOutcome, DeliverError> {
-        let body = encode::export_request(&self.service_name, batch, self.clock.now());
+impl HttpProtocol for OtlpProtocol {
+    fn server(&self) -> &ServerConfig {
+        &self.config.server
+    }
+
+    fn request(&self, batch: &Batch, now: Timestamp) -> SinkRequest {
+        let body = encode::export_request(&self.config.service_name, batch, now);
         let body = body.to_string().into_bytes();
-        let request = SinkRequest::post(&self.url, "application/json", body)
-            .response_max(response::RESPONSE_MAX);
-        self.outcome(self.client.send(request).await?, batch.len())
+        let request = SinkRequest::post(&logs_url(&self.config.url), "application/json", body);
+        SinkRequest { response_max: Some(response::RESPONSE_MAX), ..request }
     }
+
+    fn outcome(&self, response: SinkResponse, count: usize) -> Result<SendOutcome, DeliverError> {
+        response::outcome(self, response, count)
+    }
+}
+
+fn logs_url(server: &Url) -> Url {
+    let mut url = server.clone();
+    if url.path() == "/" {
+        url.set_path("/v1/logs");
+    }
+    url
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::base::clock::SystemClock;
-    use crate::deliver::sinks::http_client::ServerConfig;
+    use super::logs_url;
 
     #[test]
     fn the_path_is_added_if_there_is_none() {
@@ -74,14 +72,7 @@ mod tests {
             ("http://h:4318", "http://h:4318/v1/logs"),
             ("https://h/otlp/v1/logs", "https://h/otlp/v1/logs"),
         ] {
-            let config = OtlpConfig {
-                url: url.parse().unwrap(),
-                service_name: OtlpConfig::SERVICE_NAME.to_owned(),
-                server: ServerConfig::new(true),
-            };
-            let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-            let sink = OtlpSink::new(&config, &Arc::default(), &clock);
-            assert_eq!(sink.url.as_str(), want);
+            assert_eq!(logs_url(&url.parse().unwrap()).as_str(), want);
         }
     }
 }

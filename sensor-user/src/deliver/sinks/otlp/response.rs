@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::OtlpSink;
+use super::OtlpProtocol;
 use crate::base::escape::escaped;
 use crate::deliver::DeliverError;
 use crate::deliver::batch::SendOutcome;
@@ -12,37 +12,36 @@ use crate::deliver::sinks::http_client::SinkResponse;
 /// Maximum size of a response, bytes: the limit that the protocol recommends.
 pub(super) const RESPONSE_MAX: usize = 4 << 20;
 
-impl OtlpSink {
-    /// Outcome of `count` records.
-    pub(super) fn outcome(
-        &self,
-        response: SinkResponse,
-        count: usize,
-    ) -> Result<SendOutcome, DeliverError> {
-        match response.status {
-            200..=299 => {
-                self.count_rejected(&response);
-                Ok(SendOutcome::default())
-            }
-            401 | 403 => Err(response.into_error("check user, password, token and headers")),
-            404 => Err(response.into_error("check url")),
-            429 | 502 | 503 | 504 | 413 | 400 => Err(response.into_error("")),
-            // The protocol forbids to retry these.
-            status => {
-                let reason = format!("status {status}: {}", response.text());
-                let rejected = (0..count).map(|index| (index, reason.clone())).collect();
-                Ok(SendOutcome { rejected, ..SendOutcome::default() })
-            }
+/// Outcome of `count` records.
+pub(super) fn outcome(
+    protocol: &OtlpProtocol,
+    response: SinkResponse,
+    count: usize,
+) -> Result<SendOutcome, DeliverError> {
+    let hint = match response.status {
+        200..=299 => {
+            count_rejected(protocol, &response);
+            return Ok(SendOutcome::default());
         }
-    }
+        401 | 403 => "check user, password, token and headers",
+        404 => "check url",
+        429 | 502 | 503 | 504 | 413 | 400 => "",
+        // The protocol forbids to retry these.
+        status => {
+            let reason = format!("status {status}: {}", response.text());
+            let rejected = (0..count).map(|index| (index, reason.clone())).collect();
+            return Ok(SendOutcome { rejected, ..SendOutcome::default() });
+        }
+    };
+    Err(response.into_error(hint))
+}
 
-    /// Counts the records that were rejected out of an accepted request.
-    fn count_rejected(&self, response: &SinkResponse) {
-        let Some((count, error)) = rejected(&response.body) else { return };
-        self.stats.otlp_records_rejected.add(count);
-        if let Some(count) = self.log_throttle.admit(count, Instant::now()) {
-            tracing::error!(count, server = response.url, %error, "log records rejected");
-        }
+/// Counts the records that were rejected out of an accepted request.
+fn count_rejected(protocol: &OtlpProtocol, response: &SinkResponse) {
+    let Some((count, error)) = rejected(&response.body) else { return };
+    protocol.stats.otlp_records_rejected.add(count);
+    if let Some(count) = protocol.log_throttle.admit(count, Instant::now()) {
+        tracing::error!(count, server = response.url, %error, "log records rejected");
     }
 }
 
@@ -62,7 +61,7 @@ mod tests {
 
     #[test]
     fn rejected_records_are_a_number_or_text() {
-        for (answer, want) in [
+        for (response, want) in [
             ("{}", None),
             ("", None),
             (r#"{"partialSuccess":{}}"#, None),
@@ -74,7 +73,7 @@ mod tests {
             ),
         ] {
             let want = want.map(|(count, why)| (count, why.to_owned()));
-            assert_eq!(rejected(answer.as_bytes()), want, "{answer}");
+            assert_eq!(rejected(response.as_bytes()), want, "{response}");
         }
     }
 }

@@ -17,11 +17,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use self::directory::Directory;
-use super::{BufferedSink, FlushedRows, Sink};
+use super::{FlushedRows, Sink};
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
 use crate::deliver::DeliverError;
@@ -86,17 +86,13 @@ impl ParquetSink {
         };
         Self { clock: Arc::clone(clock), buffer: Mutex::new(buffer) }
     }
-
-    async fn buffer(&self) -> MutexGuard<'_, Buffer> {
-        self.buffer.lock().await
-    }
 }
 
 #[async_trait]
 impl Sink for ParquetSink {
     /// Buffers a batch after it has written the complete files. On an error the batch is not buffered.
     async fn send(&self, batch: &Batch) -> Result<SendOutcome, DeliverError> {
-        let (mut buffer, now) = (self.buffer().await, self.clock.now());
+        let (mut buffer, now) = (self.buffer.lock().await, self.clock.now());
         buffer.write_complete(now).await?;
         for (table, lines, rows) in batch.by_table() {
             let Some(table) = table else {
@@ -116,15 +112,8 @@ impl Sink for ParquetSink {
         Ok(SendOutcome::default())
     }
 
-    fn buffered(&self) -> Option<&dyn BufferedSink> {
-        Some(self)
-    }
-}
-
-#[async_trait]
-impl BufferedSink for ParquetSink {
     async fn flush_at(&self) -> Option<Instant> {
-        let buffer = self.buffer().await;
+        let buffer = self.buffer.lock().await;
         let file_age = buffer.config.file_age;
         let oldest = buffer.open.values().map(|open| open.since + file_age).min();
         if buffer.complete.is_empty() {
@@ -135,14 +124,14 @@ impl BufferedSink for ParquetSink {
     }
 
     async fn flush(&self, all: bool) -> Result<(), DeliverError> {
-        let mut buffer = self.buffer().await;
+        let mut buffer = self.buffer.lock().await;
         let (now, age) = (Instant::now(), buffer.config.file_age);
         buffer.close(|open| all || open.since + age <= now).await;
         buffer.write_complete(self.clock.now()).await
     }
 
-    async fn take_flushed(&self) -> FlushedRows {
-        std::mem::take(&mut self.buffer().await.flushed)
+    async fn take_flushed(&self) -> Option<FlushedRows> {
+        Some(std::mem::take(&mut self.buffer.lock().await.flushed))
     }
 }
 

@@ -48,21 +48,21 @@ async fn rows_are_delivered_when_a_file_is_written_at_its_limit_of_rows_or_age()
     let sink = ParquetSink::new(&config, &stats, &clock("2026-11-24T10:00:03.25Z"));
     sink.send(&batch(9)).await.unwrap();
     assert_eq!(
-        (sink.take_flushed().await, names(&config.folder)),
+        (sink.take_flushed().await.unwrap(), names(&config.folder)),
         (FlushedRows::default(), vec![])
     );
     assert!(sink.flush_at().await.unwrap() > Instant::now() + Duration::from_mins(9));
     sink.send(&batch(3)).await.unwrap();
     assert!(sink.flush_at().await.unwrap() <= Instant::now(), "complete: flush now");
     sink.flush(false).await.unwrap();
-    assert_eq!(sink.take_flushed().await, FlushedRows { delivered: 12, rejected: 0 });
+    assert_eq!(sink.take_flushed().await.unwrap(), FlushedRows { delivered: 12, rejected: 0 });
     assert_eq!(names(&config.folder), ["VMConnection-20261124T100003.250Z.parquet"]);
     // The sink ends before the file has its age; another file has the name already.
     sink.send(&batch(2)).await.unwrap();
     sink.flush(false).await.unwrap();
-    assert_eq!(sink.take_flushed().await, FlushedRows::default());
+    assert_eq!(sink.take_flushed().await.unwrap(), FlushedRows::default());
     sink.flush(true).await.unwrap();
-    assert_eq!(sink.take_flushed().await.delivered, 2);
+    assert_eq!(sink.take_flushed().await.unwrap().delivered, 2);
     assert_eq!(names(&config.folder).last().unwrap(), "VMConnection-20261124T100003.251Z.parquet");
     assert_eq!(sink.flush_at().await, None);
     assert_eq!(stats.parquet_files_written.value(), 2);
@@ -78,14 +78,14 @@ async fn rows_that_cannot_be_written_are_kept_and_no_more_are_accepted() {
     sink.send(&batch(10)).await.unwrap();
     for _again in 0..3 {
         let error = sink.send(&batch(10)).await.unwrap_err();
-        assert!(matches!(error, DeliverError::Write { .. }), "{error}");
+        assert!(matches!(error, DeliverError::Io { .. }), "{error}");
     }
     assert!(sink.flush_at().await.unwrap() > Instant::now(), "no immediate retry");
-    assert_eq!(sink.take_flushed().await, FlushedRows::default());
+    assert_eq!(sink.take_flushed().await.unwrap(), FlushedRows::default());
     fs::remove_file(&config.folder).unwrap();
     sink.send(&batch(10)).await.unwrap();
     sink.flush(false).await.unwrap();
-    assert_eq!(sink.take_flushed().await, FlushedRows { delivered: 20, rejected: 0 });
+    assert_eq!(sink.take_flushed().await.unwrap(), FlushedRows { delivered: 20, rejected: 0 });
     assert_eq!(names(&config.folder).len(), 2);
 }
 

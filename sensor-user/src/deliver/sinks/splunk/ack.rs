@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::SplunkSink;
 use crate::deliver::DeliverError;
+use crate::deliver::error::Suffix;
 use crate::deliver::sinks::http_client::SinkResponse;
 use crate::http::redacted_url;
 
@@ -38,7 +39,7 @@ impl SplunkSink {
                 tracing::warn!(
                     count,
                     server = response.url,
-                    "the token has no indexer acknowledgement; turn it on, or set acknowledge = false"
+                    "the token has no indexer acknowledgement; enable it, or set acknowledge = false"
                 );
             }
             return Ok(());
@@ -55,8 +56,14 @@ impl SplunkSink {
             }
             if Instant::now() >= deadline {
                 let problem = self.health_problem().await.map(|response| response.text());
-                let (url, text) = (redacted_url(&self.ack_url), problem.unwrap_or_default());
-                return Err(DeliverError::Unacknowledged { url, limit, text });
+                let problem = problem.unwrap_or_default();
+                let problem = Suffix(": ", &problem);
+                let reason =
+                    format!("no acknowledgement within {limit:?}{problem}; is the indexer behind?");
+                return Err(DeliverError::Unavailable {
+                    receiver: redacted_url(&self.ack_url),
+                    reason,
+                });
             }
             delay = (delay * 2).min(POLL_MAX);
         }

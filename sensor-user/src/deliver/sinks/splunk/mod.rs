@@ -59,14 +59,15 @@ impl SplunkSink {
     async fn post(&self, url: &Url, body: Vec<u8>) -> Result<SinkResponse, DeliverError> {
         // Tokens with acknowledgement require the channel in every request; others ignore it.
         let request = SinkRequest::post(url, "application/json", body)
-            .header("x-splunk-request-channel", &self.channel)
-            .response_max(response::RESPONSE_MAX);
-        self.client.send(request).await
+            .header("x-splunk-request-channel", &self.channel);
+        let response_max = Some(response::RESPONSE_MAX);
+        self.client.send(SinkRequest { response_max, ..request }).await
     }
 
     /// Returns the health response of the collector if it reports a problem.
     async fn health_problem(&self) -> Option<SinkResponse> {
-        let request = SinkRequest::get(&self.health_url).response_max(response::RESPONSE_MAX);
+        let response_max = Some(response::RESPONSE_MAX);
+        let request = SinkRequest { response_max, ..SinkRequest::get(&self.health_url) };
         let response = self.client.send(request).await.ok()?;
         (response.status == 503 && response::code(&response) != 0).then_some(response)
     }

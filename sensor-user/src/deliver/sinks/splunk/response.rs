@@ -78,7 +78,8 @@ mod tests {
     fn outcome(status: u16, body: &str) -> Result<SendOutcome, FailureAction> {
         let url = "http://h/".to_owned();
         let body = body.as_bytes().to_vec();
-        let response = SinkResponse { url, status, retry_after: None, body };
+        let response =
+            SinkResponse { url, status, retry_after: None, body, has_credentials: false };
         error_outcome(response, 4).map_err(|error| error.action())
     }
 

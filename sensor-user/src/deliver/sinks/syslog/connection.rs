@@ -75,5 +75,5 @@ pub(super) fn socket_error(
     config: &SyslogConfig,
     source: io::Error,
 ) -> DeliverError {
-    DeliverError::Socket { operation, server: config.address.clone(), source }
+    DeliverError::Io { operation, target: config.address.clone(), source }
 }
