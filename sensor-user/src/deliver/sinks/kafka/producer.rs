@@ -4,6 +4,7 @@
 //! then leave its queue and are returned, so that nothing is in two queues at once. A consumer
 //! identifies duplicates by the header `id`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -93,8 +94,8 @@ impl Sink for KafkaSink {
         }
         match result.failure(batch.len()) {
             Some(reason) => {
-                Err(self
-                    .error(self.log.0.load().as_ref().map_or(reason, |error| error.to_string())))
+                let last_error = self.log.0.load_full();
+                Err(self.error(last_error.map_or(reason, Arc::unwrap_or_clone)))
             }
             None => Ok(result),
         }
