@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let args = match RawArgs::try_parse() {
         Ok(args) => args,
         Err(usage) => {
-            // Help goes to standard output; when nobody reads it, nobody is told.
+            // Help goes to standard output; a closed pipe is no error.
             let _reader_gone = usage.print();
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
         }
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let code = commands::error_exit_code(&error);
             if code != 0 {
-                // A closed standard error leaves the status to tell.
+                // With standard error closed, the exit code is the only report.
                 let _reader_gone = writeln!(std::io::stderr(), "netsensor: {error:#}");
             }
             ExitCode::from(code)

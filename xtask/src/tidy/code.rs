@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_are_told_apart() {
+    fn functions_are_separated() {
         let text =
             "fn g(\n    a: u8,\n) -> u8 {\n    a\n}\n\nfn h() {}\ntrait T {\n    fn i();\n}\n";
         let source = Source::new("a.rs", text);

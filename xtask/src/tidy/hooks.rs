@@ -1,4 +1,4 @@
-//! Hooks: each BPF program says which kernel prototype it relies on.
+//! Hooks: each BPF program documents which kernel prototype it relies on.
 
 use super::{Finding, Source};
 
@@ -48,7 +48,7 @@ pub(super) fn findings(source: &Source) -> Vec<Finding> {
     found
 }
 
-/// Looks through the doc comment and attributes that end `above`.
+/// Searches the doc comment and attributes that end `above`.
 fn has_hook_doc(above: &[String]) -> bool {
     let block = above.iter().rev().map(|line| line.trim());
     let mut block = block.take_while(|line| line.starts_with("///") || line.starts_with("#["));

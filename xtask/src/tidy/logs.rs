@@ -98,9 +98,9 @@ mod tests {
             "tracing::info!(r#\"\"{name}\"\"#);",
         ] {
             let text = format!("// größer\nfn f() {{\n    {call}\n}}\n");
-            let place = "sensor-user/src/a.rs:3: a value in the text of a log line; ";
+            let location = "sensor-user/src/a.rs:3: a value in the text of a log line; ";
             let found = found("sensor-user/src/a.rs", &text);
-            assert!(found.len() == 1 && found[0].starts_with(place), "{call}: {found:?}");
+            assert!(found.len() == 1 && found[0].starts_with(location), "{call}: {found:?}");
         }
     }
 

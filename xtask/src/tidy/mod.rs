@@ -1,4 +1,4 @@
-//! Layout rules that no lint knows, one file a subject; each finding names the place and the
+//! Layout rules that no lint knows, one file a subject; each finding names the location and the
 //! remedy.
 
 mod architecture;
@@ -11,6 +11,7 @@ mod order;
 mod restricted;
 mod size;
 mod text;
+mod words;
 
 use std::fmt;
 use std::path::Path;
@@ -23,7 +24,7 @@ use crate::object_lock::{self, LOCK};
 
 pub(crate) use code::Source;
 
-/// Paths (`file` or `file:function`) that may be longer than the rule says, and why.
+/// Paths (`file` or `file:function`) that may be longer than the rule allows, each with the reason.
 const LONG: &[(&str, &str)] = &[];
 
 /// One breach of a rule.
@@ -57,7 +58,7 @@ pub(crate) fn tidy(workspace: &Workspace) -> anyhow::Result<ExitCode> {
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Every finding in the tree, sorted by place.
+/// Every finding in the tree, sorted by location.
 pub(crate) fn findings(workspace: &Workspace) -> anyhow::Result<Vec<Finding>> {
     let mut found = lock_findings(workspace);
     let mut used = Vec::new();
@@ -66,6 +67,7 @@ pub(crate) fn findings(workspace: &Workspace) -> anyhow::Result<Vec<Finding>> {
         let name = path.to_string_lossy().into_owned();
         let bytes = std::fs::read(workspace.path(&path)).with_context(|| format!("read {name}"))?;
         found.extend(text::findings(&name, &bytes));
+        found.extend(words::findings(&name, &bytes));
         if is_rust(&path) {
             sources.push(Source::new(&name, &String::from_utf8_lossy(&bytes)));
         }

@@ -14,7 +14,7 @@ const PIPELINES: [&str; 2] =
 /// Stages that the pipeline calls; the others run on their own.
 const CALLED: [&str; 5] = ["decode", "enrich", "aggregate", "matcher", "dedup"];
 
-/// Places where the order differs; `read` gives the text of a file, if there is one.
+/// Calls in another order; `read` gives the text of a file, if there is one.
 pub(super) fn findings(read: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
     let mut found = Vec::new();
     match read(ARCHITECTURE) {

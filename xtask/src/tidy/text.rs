@@ -13,7 +13,7 @@ pub(super) fn findings(path: &str, bytes: &[u8]) -> Vec<Finding> {
     for (line, content) in (1..).zip(text.lines()) {
         let named = needles.iter().filter(|needle| names_path(content, needle));
         found.extend(named.map(|needle| {
-            Finding::new(path, line, format!("names {needle:?}; say it without a machine's path"))
+            Finding::new(path, line, format!("names {needle:?}; write it without a machine's path"))
         }));
     }
     found

@@ -1,6 +1,6 @@
 //! Inspection: reports the content of a spool's folder. It only reads, also while the agent runs.
 //!
-//! A frame that an agent is writing looks like a torn end. Therefore a torn end is read again before
+//! A frame that an agent is writing resembles a torn end. Therefore a torn end is read again before
 //! it is reported, and again whenever more of it became readable.
 
 use std::fmt::{self, Write as _};

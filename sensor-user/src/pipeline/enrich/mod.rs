@@ -36,7 +36,7 @@ pub use process::Process;
 pub use process_table::ProcessTable;
 pub use socket_owners::{SocketOwner, SocketOwners};
 
-/// Turns records into events, with the process table.
+/// Converts records into events, with the process table.
 #[derive(Debug)]
 pub struct Enricher {
     processes: ProcessTable,

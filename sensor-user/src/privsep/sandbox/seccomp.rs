@@ -88,12 +88,12 @@ fn absent(number: Number) -> Result<BpfProgram, BackendError> {
 
 fn rule(set: &[Argument]) -> Result<SeccompRule, BackendError> {
     let conditions = set.iter().map(|argument| {
-        let (place, operator, value) = match *argument {
-            Argument::Is(place, value) => (place, SeccompCmpOp::Eq, value),
-            Argument::IsNot(place, value) => (place, SeccompCmpOp::Ne, value),
-            Argument::Bits(place, mask, value) => (place, SeccompCmpOp::MaskedEq(mask), value),
+        let (index, operator, value) = match *argument {
+            Argument::Is(index, value) => (index, SeccompCmpOp::Eq, value),
+            Argument::IsNot(index, value) => (index, SeccompCmpOp::Ne, value),
+            Argument::Bits(index, mask, value) => (index, SeccompCmpOp::MaskedEq(mask), value),
         };
-        SeccompCondition::new(place, SeccompCmpArgLen::Dword, operator, value)
+        SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)
     });
     SeccompRule::new(conditions.collect::<Result<Vec<_>, _>>()?)
 }

@@ -16,7 +16,7 @@ pub(super) fn write(event: &AgentEvent, out: &mut FactWriter<'_>) {
             loss.count => "", "netsensor.loss.count", "count";
             &loss.kind => "", "netsensor.loss.kind", "unmapped.kind";
             &loss.reason => "", "event.reason", "unmapped.reason";
-            "loss" => "", "", "unmapped.notice";
+            "loss" => "", "", "unmapped.event";
         },
         AgentEvent::Health(change) => facts! { out;
             format!("{} is {}", change.component, change.state) => "", "message", "message";
@@ -24,7 +24,7 @@ pub(super) fn write(event: &AgentEvent, out: &mut FactWriter<'_>) {
             change.state => "", "netsensor.health.state", "unmapped.state";
             change.agent_state => "", "netsensor.health.agent_state", "unmapped.agent_state";
             &change.reason => "", "event.reason", "unmapped.reason";
-            "health" => "", "", "unmapped.notice";
+            "health" => "", "", "unmapped.event";
         },
     }
 }

@@ -15,7 +15,7 @@ use crate::intel::fetch::http::{Session, is_home};
 /// Maximum number of API roots of a server, and of collections.
 const RESOURCES_MAX: usize = 256;
 
-/// A discovery resource or an API root; the keys tell them apart.
+/// A discovery resource or an API root; the keys distinguish them.
 #[derive(Deserialize)]
 struct Resource {
     api_roots: Option<Vec<String>>,
