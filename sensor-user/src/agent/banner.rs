@@ -2,7 +2,7 @@
 
 use super::confinement::Confined;
 use super::sensor::Sensor;
-use crate::base::escape::escaped;
+use crate::base::escape::visible_part;
 use crate::config::Config;
 use crate::deliver::SinkKind;
 use crate::intel::FeedStatus;
@@ -45,7 +45,7 @@ pub(crate) fn lines(
         format!("probes on: {}", on.join(", ")),
         format!("probes off: {off}"),
         format!("indicators: {}; alerts to {}", indicators(feeds), sinks(config)),
-        format!("confined: {}", escaped(&confined.to_string(), 4 * TEXT_MAX)),
+        format!("confined: {}", visible_part(&confined.to_string(), 4 * TEXT_MAX)),
         format!("state: {}, agent id {agent_id}", config.agent.state_dir.display()),
     ]
 }
@@ -55,7 +55,7 @@ fn indicators(feeds: &[FeedStatus]) -> String {
         return "no feed is configured, so nothing can alert".to_owned();
     }
     let each = feeds.iter().map(|feed| match (&feed.last_error, feed.last_good) {
-        (Some(error), _) => escaped(error, TEXT_MAX),
+        (Some(error), _) => visible_part(error, TEXT_MAX),
         (None, None) => format!("{}: first pull under way", feed.name),
         (None, Some(_)) => format!("{} from {}", feed.indicators, feed.name),
     });

@@ -30,10 +30,18 @@ pub fn escaped(text: &str, max: usize) -> String {
 /// Escapes a message that may contain untrusted text, such as names in a certificate, and truncates it
 /// to 1,000 characters. Quotes and backslashes stay, so that escaped parts are not escaped twice.
 pub(crate) fn visible(message: &str) -> String {
-    message.chars().take(1000).fold(String::with_capacity(message.len()), |mut out, character| {
-        push_visible(&mut out, character);
-        out
-    })
+    visible_part(message, 1000)
+}
+
+/// Returns at most `max` characters of a message, escaped as by [`visible`]; `…` marks a truncation.
+pub(crate) fn visible_part(message: &str, max: usize) -> String {
+    let mut out = String::with_capacity(message.len().min(max));
+    let mut characters = message.chars();
+    characters.by_ref().take(max).for_each(|character| push_visible(&mut out, character));
+    if characters.next().is_some() {
+        out.push('…');
+    }
+    out
 }
 
 /// Appends one character to `out`, escaped as by [`visible`].
@@ -47,13 +55,14 @@ pub(crate) fn push_visible(out: &mut String, character: char) {
 
 #[cfg(test)]
 mod tests {
-    use super::{escaped, visible};
+    use super::{escaped, visible, visible_part};
 
     #[test]
     fn escaped_parts_of_a_message_stay_unchanged() {
         let message = format!("name \"{}\"", escaped("a\u{1b}\n\"", 9));
         assert_eq!(visible(&message), message);
         assert_eq!(visible("name \u{1b}[31m"), "name \\u{1b}[31m");
+        assert_eq!(visible_part("name \"\u{1b}x", 7), "name \"\\u{1b}…");
     }
 
     #[test]

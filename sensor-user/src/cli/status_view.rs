@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::feeds_view::age;
-use crate::base::escape::escaped;
+use super::feeds_view::{age, progress, state};
+use crate::base::escape::{escaped, visible_part};
 use crate::deliver::SinkReport;
 use crate::schema::health::HealthState;
 use crate::telemetry::control::{FeedReport, StatusReport};
@@ -57,13 +57,13 @@ impl StatusView {
         );
         self.line(&report.state.to_string(), &text);
         for part in report.components.iter().filter(|it| it.state == HealthState::Degraded) {
-            let (name, reason) = (escaped(&part.name, 80), escaped(&part.reason, 512));
+            let (name, reason) = (escaped(&part.name, 80), visible_part(&part.reason, 512));
             self.line("DEGRADED", &format!("{name} since {}: {reason}", part.since));
         }
         let (kernel, object) = (escaped(&report.kernel, 40), escaped(&report.object, 12));
         self.line("versions", &format!("kernel {kernel}, BPF object {object}"));
         if !report.confined.is_empty() {
-            self.line("confined", &escaped(&report.confined, 512));
+            self.line("confined", &visible_part(&report.confined, 512));
         }
     }
 
@@ -72,7 +72,7 @@ impl StatusView {
         let on: Vec<&str> = on.map(|probe| probe.name.as_str()).collect();
         self.line("probes", &escaped(&on.join(", "), 2048));
         for probe in report.probes.iter().filter(|probe| !probe.on) {
-            let (name, reason) = (escaped(&probe.name, 80), escaped(&probe.reason, 256));
+            let (name, reason) = (escaped(&probe.name, 80), visible_part(&probe.reason, 256));
             self.line("off", &format!("{name}: {reason}"));
         }
         let seen = match report.canary_seen {
@@ -118,17 +118,20 @@ impl StatusView {
         let mut feeds: Vec<&FeedReport> = report.feeds.iter().collect();
         feeds.sort_by_key(|feed| feed.state == HealthState::Ok);
         for feed in feeds.iter().take(FEEDS_MAX) {
-            let state =
-                if feed.quarantined { "QUARANTINED".to_owned() } else { feed.state.to_string() };
+            let good = match (feed.last_good, feed.last_pull) {
+                (None, None) => String::new(),
+                (good, _) => format!(", good {}", self.ago(good)),
+            };
             let text = format!(
-                "{state} {}: {} indicators, good {}",
+                "{} {}: {} indicators{good}{}",
+                state(feed),
                 escaped(&feed.name, 32),
                 feed.indicators,
-                self.ago(feed.last_good)
+                progress(feed, self.now)
             );
             self.line("feed", &text);
         }
-        self.count_rest("feed", feeds.len(), FEEDS_MAX);
+        self.count_rest("feed", feeds.len(), FEEDS_MAX, "netsensor feeds, or --json");
         if feeds.is_empty() {
             self.line("feed", "none is configured, so nothing can alert");
         }
@@ -136,7 +139,10 @@ impl StatusView {
 
     fn add_delivery(&mut self, report: &StatusReport) {
         if let Some(spool) = &report.delivery.spool {
-            let oldest = spool.oldest.map(|it| format!(", oldest alert {}", self.ago(Some(it))));
+            // The spool retains delivered alerts too: their age is no delay.
+            let waiting = report.delivery.sinks.iter().filter(|sink| sink.alerts_waiting > 0);
+            let oldest = waiting.filter_map(|sink| sink.oldest_waiting).min();
+            let oldest = oldest.map(|it| format!(", oldest alert {}", self.ago(Some(it))));
             let (bytes, max) = (spool.bytes, spool.max_bytes);
             let text = format!("{bytes} of {max} bytes{}", oldest.unwrap_or_default());
             self.line("spool", &text);
@@ -154,7 +160,7 @@ impl StatusView {
             );
             self.line("sink", &text);
         }
-        self.count_rest("sink", sinks.len(), SINKS_MAX);
+        self.count_rest("sink", sinks.len(), SINKS_MAX, "--json");
         let count = |name: &str| report.counters.get(name).copied().unwrap_or(0);
         let text = format!(
             "{} alerts and {} rows, {} retries, {} dead-lettered",
@@ -170,10 +176,10 @@ impl StatusView {
         time.map_or_else(|| "never".to_owned(), |time| age(time, self.now))
     }
 
-    fn count_rest(&mut self, label: &str, count: usize, shown: usize) {
+    fn count_rest(&mut self, label: &str, count: usize, shown: usize, remedy: &str) {
         if count > shown {
             let rest = count - shown;
-            self.line(label, &format!("and {rest} more; see netsensor {label}s, or --json"));
+            self.line(label, &format!("and {rest} more; see {remedy}"));
         }
     }
 
@@ -244,7 +250,11 @@ mod tests {
         assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
         assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
         assert!(text.starts_with("DEGRADED  netsensor "), "{text}");
-        assert!(text.contains("\nfeed      and 5 more; see netsensor feeds"), "{text}");
+        assert!(
+            text.contains("\nfeed      and 5 more; see netsensor feeds, or --json\n"),
+            "{text}"
+        );
+        assert!(text.contains("\nsink      and 6 more; see --json\n"), "{text}");
         let mut well = hostile(4);
         well.state = HealthState::Ok;
         well.components = vec![Component {

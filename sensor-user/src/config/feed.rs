@@ -256,8 +256,8 @@ fn has_null(value: &Value) -> bool {
 
 fn crowdsec(section: &mut Section<'_, '_>) -> CrowdSecQuery {
     keys! { section, "feed crowdsec", RELOAD;
-        /// For example `["ip", "range"]`.
-        scopes: words() => optional("all");
+        /// Scopes to request. Decisions of scopes other than `ip` and `range` are not used.
+        scopes: words() => optional("ip and range");
         /// For example `["crowdsec", "CAPI"]`.
         origins: words() => optional("all");
         /// Only scenarios that contain at least one of these words.

@@ -76,7 +76,7 @@ fn no_feed() -> Arc<str> {
 }
 
 /// Ports that qualify an address. An empty list allows every port.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ports {
     /// Ports of the remote end, which has the indicator's address.
     pub remote: Vec<PortRange>,
@@ -85,7 +85,7 @@ pub struct Ports {
 }
 
 /// Range of ports, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PortRange {
     /// Lowest port of the range.
     pub first: u16,

@@ -18,7 +18,7 @@ pub use address::{PrefixPolicy, canonical, host, is_special, parse_prefix};
 pub use config::query::{CrowdSecQuery, FeedQuery, MispQuery, TaxiiQuery, WorkspaceQuery};
 pub use config::{FeedConfig, FeedSource};
 pub use feeds::{FeedFolder, FeedStatus, Intel};
-pub use fetch::{FetchError, Fetcher};
+pub use fetch::{FetchError, Fetcher, PullProgress};
 pub use formats::columns::{JsonStr, integer, parse_time};
 pub use formats::crowdsec::read_crowdsec;
 pub use formats::entry::{

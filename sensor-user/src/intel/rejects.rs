@@ -146,6 +146,9 @@ pub struct Rejects {
     counts: BTreeMap<Cow<'static, str>, u64>,
     malformed: u64,
     ruled_out: u64,
+    /// Entries that repeat another one; they are used, so they are no rejects.
+    #[serde(default)]
+    duplicates: u64,
     kept: Vec<Reject>,
 }
 
@@ -159,6 +162,16 @@ impl Rejects {
             let text = text.chars().take(TEXT_MAX).collect();
             self.kept.push(Reject { position, reason, text });
         }
+    }
+
+    /// Counts an entry that repeats another one.
+    pub const fn add_duplicate(&mut self) {
+        self.duplicates += 1;
+    }
+
+    /// Number of entries that repeat another one.
+    pub const fn duplicates(&self) -> u64 {
+        self.duplicates
     }
 
     /// Number of rejects by name of the reason.

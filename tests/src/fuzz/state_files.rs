@@ -89,6 +89,7 @@ fn check_merge(folder: &Path, before: SetFile) {
         pulled: now,
         cursor: Cursor::Start,
         rejects: Rejects::default(),
+        has_repeated_groups: false,
     };
     let Ok(merged) = merge.finish(meta, TTL) else { return };
     let after = SetFile::open(&path, SetParts::Merge);

@@ -96,6 +96,26 @@ impl CrowdSec {
         run_checked(&mut self.cscli(&["decisions", "add", option, value, "--duration", "4h"]));
     }
 
+    /// Adds a decision of the type `action` in any scope, for four hours.
+    pub fn decide(&self, scope: &str, value: &str, action: &str) {
+        let words = ["decisions", "add", "--scope", scope, "--value", value, "--type", action];
+        run_checked(self.cscli(&words).args(["--duration", "4h"]));
+    }
+
+    /// Imports a ban of an address for a day, as of another origin than [`Self::ban`].
+    pub fn import(&self, value: &str) {
+        let rows = format!(
+            r#"[{{"duration":"24h","scope":"ip","value":"{value}","type":"ban","reason":"community"}}]"#
+        );
+        let path = write(self.folder.path(), "import.json", &rows);
+        run_checked(self.cscli(&["decisions", "import", "-i"]).arg(path));
+    }
+
+    /// Deletes a decision. Their ids count from 1.
+    pub fn lift(&self, id: u32) {
+        run_checked(&mut self.cscli(&["decisions", "delete", "--id", &id.to_string()]));
+    }
+
     /// Deletes the ban of an address.
     pub fn unban(&self, value: &str) {
         run_checked(&mut self.cscli(&["decisions", "delete", "--ip", value]));

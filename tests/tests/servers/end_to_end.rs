@@ -15,27 +15,27 @@ use tempfile::TempDir;
 use super::{Puller, sentinel, start};
 
 /// The indicators of one feed, pulled and stored as by the agent.
-struct StoredFeed {
-    feed: FeedConfig,
+pub(super) struct StoredFeed {
+    pub(super) feed: FeedConfig,
     state: TempDir,
-    intel: Arc<Intel>,
+    pub(super) intel: Arc<Intel>,
 }
 
 impl StoredFeed {
-    fn new(puller: Puller) -> Self {
+    pub(super) fn new(puller: Puller) -> Self {
         let state = tempfile::tempdir().unwrap();
         let intel = intel(&puller.feed, &state);
         Self { feed: puller.feed, state, intel }
     }
 
     /// Simulates a restart of the agent with its stored state.
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.intel = intel(&self.feed, &self.state);
         self.intel.load_saved();
     }
 
     /// Pulls, and returns for each address whether it is covered.
-    async fn pull(&self, addresses: &[&str]) -> Vec<bool> {
+    pub(super) async fn pull(&self, addresses: &[&str]) -> Vec<bool> {
         self.intel.pull_all().await;
         let status = self.intel.status().remove(0);
         assert_eq!(status.last_error, None);

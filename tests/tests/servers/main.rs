@@ -10,12 +10,14 @@
 
 mod agent;
 mod crowdsec;
+mod decisions;
 mod end_to_end;
 mod http;
 mod medallion;
 mod misp_feed;
 mod mmisp;
 mod opentaxii;
+mod paging;
 mod sentinel;
 mod taxii;
 mod tls;
@@ -24,13 +26,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use sensor_tests::skip_unless;
 use sensor_user::base::clock::SystemClock;
 use sensor_user::base::error_chain::chain;
 use sensor_user::http::{Login, Secret};
 use sensor_user::intel::{
     Cursor, Extent, FeedConfig, FeedKind, FeedSource, FetchError, Fetcher, OpenDocuments,
-    PullOutcome,
+    PullOutcome, PullProgress,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -80,7 +83,8 @@ impl Puller {
 
     /// Pulls; `None` if nothing has changed.
     async fn pull(&self, cursor: &Cursor) -> Result<Option<New>, FetchError> {
-        let pulled = self.fetcher.pull(&self.feed, cursor, self.folder.path()).await;
+        let progress = PullProgress::new(Timestamp::now());
+        let pulled = self.fetcher.pull(&self.feed, cursor, self.folder.path(), &progress).await;
         let new = match pulled? {
             PullOutcome::NotModified => None,
             PullOutcome::New { mut documents, extent, cursor } => {

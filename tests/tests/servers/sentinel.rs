@@ -103,5 +103,9 @@ async fn refusals_are_distinguished_and_contain_no_secret() {
     // A token that expires immediately is requested for each pull.
     login.set_response(TOKEN, token(60));
     management.set_response(QUERY, page(&["1"], None));
-    puller.fetcher.pull(&puller.feed, &Cursor::Start, puller.folder.path()).await.unwrap();
+    let puller = self::puller(&management, &login);
+    login.take_requests();
+    puller.new_from(&Cursor::Start).await;
+    puller.new_from(&Cursor::Start).await;
+    assert_eq!(login.take_requests().len(), 2);
 }

@@ -1,7 +1,7 @@
 //! TAXII 2.1 cases that neither medallion nor opentaxii produces.
 
 use sensor_tests::servers::MockWebServer;
-use sensor_user::intel::{Cursor, FeedKind};
+use sensor_user::intel::{Cursor, Extent, FeedKind};
 use serde_json::json;
 
 use super::Puller;
@@ -107,11 +107,120 @@ async fn a_hostile_collection_id_is_escaped_in_the_path() {
     let list = json!({ "collections": [{ "id": "../../x?y=1#z" }] });
     taxii(&site, "/r/collections/", &list.to_string());
     let error = puller(&site, "/r/collections/").pull_error(&Cursor::Start).await;
-    assert!(error.contains("status 404"), "{error}");
+    let url = site.url("/r/collections/..%2F..%2Fx%3Fy=1%23z/objects/");
+    assert!(error.contains(&format!("status 404 Not Found of {url}; nothing is there")), "{error}");
     let requests = site.take_requests();
     assert!(
         requests[1].line.starts_with("GET /r/collections/..%2F..%2Fx%3Fy=1%23z/objects/?"),
         "{}",
         requests[1].line
     );
+}
+
+/// An API root on another server is not requested; if no other root has a collection, the message names it.
+#[tokio::test]
+async fn the_reason_for_no_collection_names_each_api_root() {
+    let site = MockWebServer::start().await;
+    let foreign = "http://taxii.internal.example:4000/taxii2/one/";
+    let other = format!("API root {foreign} is on another server than url");
+    let gone = format!("API root {}: status 404 Not Found", site.url("/first/"));
+    let unlisted = format!("{}: lists no API root", site.url("/t/"));
+    for (discovery, parts) in [
+        (json!({ "api_roots": [foreign] }), &[other.as_str()][..]),
+        (json!({ "default": foreign, "api_roots": [foreign] }), &[&other]),
+        (json!({ "default": "", "api_roots": [foreign] }), &[&other]),
+        (json!({ "default": "/first", "api_roots": [foreign] }), &[&gone, &other]),
+        (json!({ "default": "/first/" }), &[&gone]),
+        (json!({ "api_roots": ["/first"] }), &[&gone]),
+        (json!({ "api_roots": [] }), &["lists no API root; set url to one"]),
+        (json!({ "title": "x" }), &[&unlisted]),
+        (json!({ "api_roots": ["/empty/"] }), &["lists no collection; check the URL"]),
+        (json!({ "api_roots": ["/none/"] }), &["lists no collection; check the URL"]),
+        (json!({ "api_roots": ["/closed/", foreign] }), &["only \"one\", \"2\"; ", &other]),
+        (json!({ "api_roots": ["/closed/"] }), &["only \"one\", \"2\"; check user, password"]),
+    ] {
+        site.remove("/t/");
+        taxii(&site, "/t/", &discovery.to_string());
+        taxii(&site, "/empty/collections/", "{\"collections\":[]}");
+        taxii(&site, "/none/collections/", "{}");
+        let closed = json!({ "collections": [
+            { "id": "1", "title": "one", "can_read": false }, { "id": "2", "can_read": false }
+        ] });
+        taxii(&site, "/closed/collections/", &closed.to_string());
+        let error = puller(&site, "/t/").pull_error(&Cursor::Start).await;
+        for part in parts {
+            assert!(error.contains(part), "{discovery}: {error}");
+        }
+        assert_eq!(error.contains("password"), parts[0].contains("password"), "{error}");
+    }
+}
+
+/// Old versions of medallion have no empty page, but a 404.
+#[tokio::test]
+async fn a_404_of_taxii_is_an_empty_collection_if_it_is_listed() {
+    let site = MockWebServer::start().await;
+    let error = json!({ "title": "Error", "description": "no objects" }).to_string();
+    taxii(&site, "/r/collections/", &json!({ "collections": [{ "id": "c" }] }).to_string());
+    site.enqueue_response(OBJECTS, 404, &[("Content-Type", MEDIA)], error.clone());
+    let new = puller(&site, "/r/collections/").new_from(&Cursor::Start).await;
+    assert_eq!((new.documents.len(), new.extent.clone()), (0, Extent::Snapshot));
+    // Nothing new, later.
+    assert!(puller(&site, "/r/collections/").pull(&new.cursor).await.unwrap().is_none());
+    // By the URL of the collection, which is requested then.
+    let direct = puller(&site, "/r/collections/c/");
+    assert!(direct.pull_error(&Cursor::Start).await.contains("status 404"));
+    taxii(&site, "/r/collections/c/", &json!({ "id": "c", "can_read": true }).to_string());
+    assert_eq!(direct.new_from(&Cursor::Start).await.documents.len(), 0);
+    site.remove("/r/collections/c/");
+    taxii(&site, "/r/collections/c/", &json!({ "id": "c", "can_read": false }).to_string());
+    assert!(direct.pull_error(&Cursor::Start).await.contains("status 404"));
+    // A proxy's 404 is an error.
+    site.remove(OBJECTS);
+    site.enqueue_response(OBJECTS, 404, &[("Content-Type", "text/plain")], "no route");
+    let error = puller(&site, "/r/collections/").pull_error(&Cursor::Start).await;
+    assert!(error.contains(&format!("status 404 Not Found of {}", site.url(OBJECTS))), "{error}");
+}
+
+#[tokio::test]
+async fn each_refused_step_is_named_with_a_remedy() {
+    let site = MockWebServer::start().await;
+    for (status, remedy) in [
+        (401, "check user, password, token"),
+        (403, "check user, password, token"),
+        (404, "nothing is there"),
+        (406, "the server has no TAXII 2.1"),
+        (416, "check the URL and what it requires"),
+        (429, "the server is busy"),
+        (502, "the server has an error"),
+    ] {
+        for step in ["/t/", "/r/collections/", OBJECTS] {
+            for path in ["/t/", "/r/collections/", OBJECTS] {
+                site.remove(path);
+            }
+            if step != "/t/" {
+                taxii(&site, "/t/", &json!({ "api_roots": ["/r/"] }).to_string());
+            }
+            if step == OBJECTS {
+                let list = json!({ "collections": [{ "id": "c" }] });
+                taxii(&site, "/r/collections/", &list.to_string());
+            }
+            site.enqueue_response(step, status, &[], "");
+            let error = puller(&site, "/t/").pull_error(&Cursor::Start).await;
+            assert!(error.contains(&format!("status {status}")), "{step}: {error}");
+            let is_passed = step == "/r/collections/" && matches!(status, 403 | 404);
+            assert!(error.contains(remedy) || is_passed, "{status} {step}: {error}");
+            let is_named = step == "/t/" || status == 406 || error.contains(&site.url("/r/"));
+            assert!(is_named, "{status} {step}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn credentials_of_a_redirect_to_another_server_are_explained() {
+    let (site, other) = (MockWebServer::start().await, MockWebServer::start().await);
+    site.enqueue_response("/t/", 302, &[("Location", &other.url("/x/"))], "");
+    other.enqueue_response("/x/", 401, &[], "");
+    let error = puller(&site, "/t/").pull_error(&Cursor::Start).await;
+    let part = format!("of {}; credentials are not sent to a redirect target", other.url("/x/"));
+    assert!(error.contains(&part), "{error}");
 }

@@ -9,6 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::Intel;
 use super::feed::Feed;
 use crate::intel::config::FeedConfig;
+use crate::intel::fetch::PullProgress;
 
 /// Delay after the first failure; doubled after each further failure, up to the feed's interval.
 const FIRST_RETRY: Duration = Duration::from_secs(30);
@@ -98,8 +99,14 @@ impl Intel {
     }
 
     async fn pull(self: &Arc<Self>, feed: &Arc<Feed>) {
-        let cursor = feed.state().cursor.clone();
-        let pulled = self.fetcher.pull(&feed.config, &cursor, self.folder.path()).await;
+        let progress = Arc::new(PullProgress::new(self.clock.now()));
+        let cursor = {
+            let mut state = feed.state();
+            state.status.running = Some(Arc::clone(&progress));
+            state.cursor.clone()
+        };
+        let folder = self.folder.path();
+        let pulled = self.fetcher.pull(&feed.config, &cursor, folder, &progress).await;
         // Parsing and building take up to seconds, which must not block a worker of the runtime.
         let (intel, pulled_feed) = (Arc::clone(self), Arc::clone(feed));
         let processed = tokio::task::spawn_blocking(move || {
@@ -110,6 +117,7 @@ impl Intel {
         if let Err(error) = processed.await {
             tracing::error!(feed = &*feed.name, %error, "processing of a pull panicked; please report");
         }
+        feed.state().status.running = None;
     }
 }
 

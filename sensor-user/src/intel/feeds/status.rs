@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::base::clock::signed;
 use crate::base::error_chain::chain;
 use crate::intel::config::FeedConfig;
-use crate::intel::fetch::FetchError;
+use crate::intel::fetch::{FetchError, PullProgress};
 use crate::intel::formats::kind::FeedKind;
 use crate::intel::parser::ParserError;
 use crate::intel::rejects::Rejects;
@@ -40,6 +40,8 @@ pub struct FeedStatus {
     pub is_stale: bool,
     /// Number of failed pulls since the last good one.
     pub failures: u32,
+    /// Progress of the pull that is running; `None` between pulls.
+    pub running: Option<Arc<PullProgress>>,
     /// Rejected entries of the last good pull.
     pub rejects: Arc<Rejects>,
     stale_after: Duration,
@@ -62,6 +64,7 @@ impl FeedStatus {
             is_quarantined: false,
             is_stale: false,
             failures: 0,
+            running: None,
             rejects: Arc::default(),
             stale_after,
             since: None,

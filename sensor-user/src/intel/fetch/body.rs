@@ -117,7 +117,7 @@ impl Reply {
         let mut bytes = Vec::new();
         while let Some(chunk) = self.chunk().await? {
             if bytes.len() + chunk.len() > SMALL_MAX {
-                return Err(FetchError::TooLarge { max: SMALL_MAX as u64 });
+                return Err(FetchError::NotSmall(SMALL_MAX));
             }
             bytes.extend_from_slice(&chunk);
         }

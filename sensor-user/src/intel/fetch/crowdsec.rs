@@ -24,9 +24,10 @@ pub(super) async fn pull(
     let usual = CrowdSecQuery::default();
     let query = if let FeedQuery::CrowdSec(query) = &task.feed.query { query } else { &usual };
     let reply = match session.request(Call::get(stream_url(url, query, all))).await {
-        Err(FetchError::Denied { status, .. }) => {
+        Err(FetchError::Denied { status, url, .. }) => {
             return Err(FetchError::Denied {
                 status,
+                url,
                 hint: "the server does not know the key; create one with cscli bouncers add NAME",
             });
         }
@@ -53,6 +54,10 @@ fn stream_url(url: &Url, query: &CrowdSecQuery, all: bool) -> Url {
     }
     let mut pairs = url.query_pairs_mut();
     pairs.append_pair("startup", if all { "true" } else { "false" });
+    // Else only the longest decision of an address is in the response, and only it is ever deleted: the filters
+    // apply afterwards, so that a ban of this host is hidden by a longer one of the community.
+    // https://github.com/crowdsecurity/crowdsec/issues/3373
+    pairs.append_pair("dedup", "false");
     for (name, words) in [
         ("scopes", &query.scopes),
         ("origins", &query.origins),
@@ -78,10 +83,10 @@ mod tests {
         for url in ["http://h:1", "http://h:1/", "http://h:1/v1/decisions/stream"] {
             assert_eq!(
                 stream_url(&url.parse().unwrap(), &query, true).as_str(),
-                "http://h:1/v1/decisions/stream?startup=true&scopes=ip%2Crange"
+                "http://h:1/v1/decisions/stream?startup=true&dedup=false&scopes=ip%2Crange"
             );
         }
         let url = stream_url(&"http://h/lapi".parse().unwrap(), &CrowdSecQuery::default(), false);
-        assert_eq!(url.as_str(), "http://h/lapi/v1/decisions/stream?startup=false");
+        assert_eq!(url.as_str(), "http://h/lapi/v1/decisions/stream?startup=false&dedup=false");
     }
 }

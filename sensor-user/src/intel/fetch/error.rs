@@ -37,13 +37,20 @@ pub enum FetchError {
     #[error("the pull did not finish within {0:?}; request less, or larger pages")]
     TooSlow(Duration),
     /// A status other than 200 and 304.
-    #[error("status {0}; check the URL and what it requires")]
-    Status(StatusCode),
+    #[error("status {status}{}; {}", of(.url), remedy(*.status))]
+    Status {
+        /// That status.
+        status: StatusCode,
+        /// Requested URL, escaped and without its query; "" for the feed's own.
+        url: String,
+    },
     /// The credentials were refused.
-    #[error("status {status}; {hint}")]
+    #[error("status {status}{}; {hint}", of(.url))]
     Denied {
         /// 401 or 403.
         status: StatusCode,
+        /// Requested URL, as in `Status`.
+        url: String,
         /// Remedy.
         hint: &'static str,
     },
@@ -69,9 +76,41 @@ pub enum FetchError {
         /// The limit, of all bodies of a pull together.
         max: u64,
     },
+    /// A response that should be small is not.
+    #[error("a response of more than {0} bytes where a short one is expected; check kind and url")]
+    NotSmall(usize),
     /// The number of pages exceeds the limit.
-    #[error("over {0} pages; request less, or raise page_size")]
-    TooManyPages(u32),
+    #[error("more than {max} pages, of up to {largest} items; {remedy}")]
+    TooManyPages {
+        /// The limit.
+        max: u32,
+        /// Largest number of items of a page.
+        largest: u64,
+        /// Remedy.
+        remedy: &'static str,
+    },
+    /// A page has the items of an earlier one.
+    #[error(
+        "page {page} has the items of page {earlier} again, so the server ignores {parameter}; {remedy}"
+    )]
+    RepeatedPage {
+        /// Number of the page, from 1.
+        page: u32,
+        /// Number of the earlier page.
+        earlier: u32,
+        /// Parameter that requests the next page.
+        parameter: &'static str,
+        /// Remedy.
+        remedy: &'static str,
+    },
+    /// Only empty pages, each with a link to another.
+    #[error(
+        "{count} pages in a row without an item, each with a link to another; raise page_size if the server filters its pages, else report it to its operator"
+    )]
+    EmptyPages {
+        /// Number of those pages.
+        count: u32,
+    },
     /// An empty body.
     #[error("the body is empty; a feed without entries has at least a comment")]
     Empty,
@@ -87,6 +126,22 @@ pub enum FetchError {
     /// The documents cannot be written.
     #[error("write the pulled documents to the state directory; is the disk full?")]
     Write(#[source] io::Error),
+}
+
+fn of(url: &str) -> String {
+    if url.is_empty() { String::new() } else { format!(" of {url}") }
+}
+
+/// Returns the remedy for a status.
+fn remedy(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        404 | 410 => "nothing is there; check the URL",
+        405 | 406 | 415 => "the server has no such feed there; check kind and url",
+        407 => "the proxy requires credentials; check proxy",
+        408 | 429 => "the server is busy; if it lasts, set a longer interval",
+        500.. => "the server has an error; if it lasts, report it to its operator",
+        _ => "check the URL and what it requires",
+    }
 }
 
 impl FetchError {

@@ -14,6 +14,7 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 use tokio::time::Instant;
 
 use super::error::FetchError;
+use super::progress::PullProgress;
 use crate::base::error_chain::causes;
 use crate::http::{Material, redacted_url};
 
@@ -37,6 +38,7 @@ pub(super) struct Session<'f> {
     pub(super) stall: Duration,
     /// Start of the pull.
     pub(super) now: Timestamp,
+    pub(super) progress: &'f PullProgress,
 }
 
 /// One request.
@@ -54,6 +56,10 @@ pub(super) struct Reply {
     response: Response,
     limits: Limits,
     now: Timestamp,
+    /// URL for messages; "" for the feed's own, which they name anyway.
+    url: String,
+    /// True if the server is the feed's own, which receives the credentials.
+    is_home: bool,
 }
 
 impl Call {
@@ -111,7 +117,10 @@ impl Session<'_> {
         }
         let response =
             request.send().await.map_err(|error| transport(error, limits, FetchError::Request))?;
-        Ok(Reply { response, limits, now: self.now })
+        let is_home = is_home(self.home, &call.url);
+        let is_own = is_home && call.url.path() == self.home.path();
+        let url = if is_own { String::new() } else { redacted_url(&call.url) };
+        Ok(Reply { response, limits, now: self.now, url, is_home })
     }
 
     /// Sends `call`; any status other than 200 is an error.
@@ -137,10 +146,20 @@ impl Reply {
         match wait {
             Some(wait) => FetchError::RetryAfter { status, wait },
             None if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN => {
-                FetchError::Denied { status, hint: "check user, password, token and certificate" }
+                let hint = if self.is_home {
+                    "check user, password, token and certificate"
+                } else {
+                    "credentials are not sent to a redirect target; set url to it if that is right"
+                };
+                FetchError::Denied { status, url: self.url.clone(), hint }
             }
-            None => FetchError::Status(status),
+            None => self.failure(),
         }
+    }
+
+    /// The error of a status that has no meaning of its own.
+    pub(super) fn failure(&self) -> FetchError {
+        FetchError::Status { status: self.status(), url: self.url.clone() }
     }
 
     /// Seconds, or a date, which is compared with the server's clock if the response has one.
@@ -194,7 +213,7 @@ impl Reply {
     /// Target of a redirect.
     fn target(&self, call: &Call) -> Result<Url, FetchError> {
         let Some(target) = self.header(&LOCATION).and_then(|text| call.url.join(text).ok()) else {
-            return Err(FetchError::Status(self.status()));
+            return Err(self.failure());
         };
         let why = if call.method != Method::GET {
             "which is followed for GET only; set url to it if that is correct"

@@ -10,16 +10,21 @@ use reqwest::Url;
 use reqwest::header::{ACCEPT, HeaderValue};
 use serde_json::{Map, Value, json};
 
+use super::Task;
 use super::body::{BodyWriter, documents};
 use super::error::FetchError;
 use super::http::{Call, Session};
+use super::pages::{PageParameter, Pages};
 use super::scan::Scan;
-use super::{PAGES_MAX, Task};
 use crate::base::clock::signed;
 use crate::intel::config::query::{FeedQuery, MispQuery};
 use crate::intel::pull::{Cursor, Extent, PullOutcome};
 
 const PATH: &str = "attributes/restSearch";
+const PAGE: PageParameter = PageParameter {
+    name: "page",
+    remedy: "raise page_size until one page has all attributes, or report it to its operator",
+};
 /// Parameters with which a server filters a page after it is read: a short page is then not the
 /// last one.
 const FILTERED_LATER: [&str; 2] = ["enforceWarninglist", "excludeDecayed"];
@@ -38,10 +43,9 @@ pub(super) async fn pull(
     let max = task.feed.max_bytes;
     let mut documents = documents(task.folder, max)?;
     let mut began = None;
-    for page in 1.. {
-        if page > PAGES_MAX {
-            return Err(FetchError::TooManyPages(PAGES_MAX));
-        }
+    let mut pages = Pages::new(PAGE, query.page_size);
+    loop {
+        let page = pages.begin(session)?;
         body.insert("page".to_owned(), page.into());
         let text = Value::Object(body.clone()).to_string().into_bytes();
         let call = Call::post(url.clone(), "application/json", text)
@@ -55,7 +59,9 @@ pub(super) async fn pull(
         if count == 0 && (page > 1 || since.is_some()) {
             documents.undo_document().map_err(FetchError::Write)?;
         }
-        if is_last(query, count) {
+        let is_last = is_last(query, count);
+        pages.check(&scan, !is_last)?;
+        if is_last {
             break;
         }
     }

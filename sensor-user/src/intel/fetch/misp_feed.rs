@@ -68,7 +68,8 @@ pub(super) async fn pull(
         fetched: Vec::new(),
     };
     let mut failures = Vec::new();
-    for (id, line) in &manifest.events {
+    for (number, (id, line)) in (1..).zip(&manifest.events) {
+        session.progress.set_page(number);
         match known.get(id) {
             Some(time) if *time >= line.timestamp => {
                 run.have.insert(id.clone(), *time);
@@ -119,7 +120,7 @@ impl Run<'_> {
         let reply = self.session.send(Call::get(url)).await?;
         // The manifest may come before its files, and outlive them.
         if matches!(reply.status(), StatusCode::NOT_FOUND | StatusCode::GONE) {
-            return Ok(Some(FetchError::Status(reply.status())));
+            return Ok(Some(reply.failure()));
         }
         let mut digest = Sha256::new();
         let mut scan = Scan::new(&[], &[]);

@@ -12,7 +12,9 @@ mod http;
 mod local;
 mod misp;
 mod misp_feed;
+mod pages;
 mod plain;
+mod progress;
 mod scan;
 mod sentinel;
 mod taxii;
@@ -26,6 +28,7 @@ use jiff::Timestamp;
 use reqwest::Url;
 
 pub use error::FetchError;
+pub use progress::PullProgress;
 
 use super::config::{FeedConfig, FeedSource};
 use super::formats::kind::FeedKind;
@@ -38,8 +41,6 @@ use http::Session;
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time limit of all requests of a pull together.
 const PULL_TIMEOUT: Duration = Duration::from_mins(30);
-/// Maximum number of pages of a pull.
-const PAGES_MAX: u32 = 10_000;
 
 /// Pulls feeds. It keeps the HTTP client of each feed, and the state that protocols need between pulls.
 #[derive(Debug)]
@@ -69,6 +70,7 @@ struct Task<'t> {
     feed: &'t FeedConfig,
     cursor: &'t Cursor,
     folder: &'t Path,
+    progress: &'t PullProgress,
 }
 
 impl Fetcher {
@@ -83,7 +85,7 @@ impl Fetcher {
         Self { stall, ..self }
     }
 
-    /// Pulls `feed` from `cursor` on; writes documents to files in `folder`.
+    /// Pulls `feed` from `cursor` on; writes documents to files in `folder`, and the reached page to `progress`.
     ///
     /// The caller must keep the returned cursor only after the documents are in the set: with the old cursor
     /// they are returned again. Files and embedded text have no version: they are read each time, on a
@@ -93,13 +95,14 @@ impl Fetcher {
         feed: &FeedConfig,
         cursor: &Cursor,
         folder: &Path,
+        progress: &PullProgress,
     ) -> Result<PullOutcome, FetchError> {
         let FeedSource::Http(url) = &feed.source else {
             let (feed, folder) = (feed.clone(), folder.to_owned());
             return blocking(move || local::pull(&feed, &folder)).await;
         };
         let limit = PULL_TIMEOUT.max(feed.timeout);
-        let pull = Box::pin(self.pull_from(url, Task { feed, cursor, folder }));
+        let pull = Box::pin(self.pull_from(url, Task { feed, cursor, folder, progress }));
         match tokio::time::timeout(limit, pull).await {
             Ok(pulled) => pulled,
             Err(_elapsed) => Err(FetchError::TooSlow(limit)),
@@ -112,7 +115,7 @@ impl Fetcher {
     }
 
     async fn pull_from(&self, url: &Url, mut task: Task<'_>) -> Result<PullOutcome, FetchError> {
-        let session = self.session(url, task.feed).await?;
+        let session = self.session(url, task).await?;
         if self.needs_full_refresh(task.feed, session.now) {
             task.cursor = &Cursor::Start;
         }
@@ -160,7 +163,7 @@ impl Fetcher {
     async fn session<'u>(
         &self,
         url: &'u Url,
-        feed: &FeedConfig,
+        Task { feed, progress, .. }: Task<'u>,
     ) -> Result<Session<'u>, FetchError> {
         let (old, is_warned) =
             self.with_state(feed, |state| (state.client.clone(), state.is_warned));
@@ -196,7 +199,7 @@ impl Fetcher {
             state.is_warned = open.is_some() || is_bare;
         });
         let now = self.clock.now();
-        Ok(Session { client, material, home: url, timeout: feed.timeout, stall, now })
+        Ok(Session { client, material, home: url, timeout: feed.timeout, stall, now, progress })
     }
 
     /// True if a feed that returns only changes must be pulled as a whole: deletions, and entries that the

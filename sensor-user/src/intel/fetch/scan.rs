@@ -3,7 +3,10 @@
 //!
 //! It does not validate: the parser of the document does.
 
+use std::hash::Hasher as _;
+
 use memchr::memchr2;
+use twox_hash::XxHash64;
 
 /// Number of outer levels whose keys are tracked.
 const LEVELS_MAX: usize = 3;
@@ -23,6 +26,9 @@ pub(super) struct Scan {
     token: Vec<u8>,
     inside: Inside,
     has_begun: bool,
+    /// The counted item that is being read, and the number of levels open around it.
+    item: Option<(XxHash64, usize)>,
+    digest: u64,
 }
 
 #[derive(Debug)]
@@ -45,7 +51,8 @@ enum Inside {
 
 impl Scan {
     /// A scan for the scalar values of the members `wanted` of the document, and the number of items of the
-    /// arrays at the paths `counted` (at most two keys).
+    /// arrays at the paths `counted` (at most two keys). An object in the position of such an array counts with
+    /// its members: PHP writes an array with gaps as an object with numbers as keys.
     pub(super) fn new(
         wanted: &'static [&'static str],
         counted: &'static [&'static [&'static str]],
@@ -102,6 +109,16 @@ impl Scan {
         self.counts.get(index).copied().unwrap_or(0)
     }
 
+    /// Number of all counted items.
+    pub(super) fn items(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Digest of all counted items, whatever their order and the blanks between them.
+    pub(super) const fn digest(&self) -> u64 {
+        self.digest
+    }
+
     fn raw(&self, name: &str) -> Option<&[u8]> {
         let at = self.wanted.iter().position(|wanted| *wanted == name)?;
         self.values.get(at)?.as_deref()
@@ -136,15 +153,23 @@ impl Scan {
             b' ' | b'\t' | b'\r' | b'\n' => {}
             b'{' | b'[' => {
                 self.begin_value();
+                self.hash(byte);
                 self.open(byte == b'{');
             }
-            b'}' | b']' => self.close(),
+            b'}' | b']' => {
+                self.end_item();
+                self.hash(byte);
+                self.close();
+            }
             b',' => {
+                self.end_item();
+                self.hash(byte);
                 if let Some(level) = self.top() {
                     level.expects_key = level.is_object;
                 }
             }
             b':' => {
+                self.hash(byte);
                 if let Some(level) = self.top() {
                     level.expects_key = false;
                 }
@@ -183,14 +208,38 @@ impl Scan {
     /// Start of a value or key.
     fn begin_value(&mut self) {
         self.has_begun = true;
-        if self.deeper > 0 || self.levels.last().is_none_or(|level| level.is_object) {
+        if self.deeper > 0 {
             return;
         }
+        let Some(level) = self.levels.last().filter(|level| !level.expects_key) else { return };
+        let mut is_item = false;
         for (path, count) in self.counted.iter().zip(&mut self.counts) {
             let keys = self.levels.iter().map(|level| level.key.as_slice());
             let is_here = self.levels.len() == path.len() + 1
+                && (!level.is_object || !path.is_empty())
                 && keys.zip(*path).all(|(key, wanted)| key == wanted.as_bytes());
             *count += u64::from(is_here);
+            is_item |= is_here;
+        }
+        if is_item {
+            self.item = Some((XxHash64::with_seed(0), self.levels.len()));
+        }
+    }
+
+    /// Adds the current item to the digest if the next separator or bracket ends it.
+    fn end_item(&mut self) {
+        let levels = self.levels.len();
+        let is_end = |item: &mut (XxHash64, usize)| item.1 == levels;
+        if self.deeper == 0
+            && let Some((hash, _)) = self.item.take_if(is_end)
+        {
+            self.digest = self.digest.wrapping_add(hash.finish());
+        }
+    }
+
+    fn hash(&mut self, byte: u8) {
+        if let Some((hash, _)) = &mut self.item {
+            hash.write(&[byte]);
         }
     }
 
@@ -217,6 +266,9 @@ impl Scan {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
+        if let Some((hash, _)) = &mut self.item {
+            hash.write(bytes);
+        }
         if self.deeper == 0 {
             let room = TOKEN_MAX.saturating_sub(self.token.len());
             self.token.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or(bytes));
@@ -275,6 +327,48 @@ mod tests {
                 assert_eq!(scan.is_whole(), whole, "{text} by {chunk}");
             }
         }
+    }
+
+    #[test]
+    fn an_object_in_the_position_of_an_array_counts_with_its_members() {
+        for (text, counts) in [
+            (r#"{"objects":{"0":{"a":[1,2]},"1":{}},"next":1}"#, [2, 0, 0]),
+            (r#"{"response":{"Attribute":{"0":1,"7":{"b":{"c":1}}}}}"#, [0, 2, 0]),
+            (r#"{"objects":{}}"#, [0, 0, 0]),
+            (r#"{"objects":null,"a":{"objects":[1]}}"#, [0, 0, 0]),
+        ] {
+            for chunk in [1, 5, 1000] {
+                let scan = scan(text, chunk);
+                assert_eq!([0, 1, 2].map(|at| scan.count(at)), counts, "{text} by {chunk}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_digest_is_of_the_items_whatever_surrounds_them() {
+        let digest = |text: &str, chunk| scan(text, chunk).digest();
+        let page = r#"{"next":"1","objects":[{"id":"a","n":[1,{"x":"}"}]},{"id":"b"},3]}"#;
+        let first = digest(page, 1000);
+        for same in [
+            page,
+            r#"{"objects":[{"id":"b"},3,{"id":"a","n":[1,{"x":"}"}]}],"next":"2"}"#,
+            r#"{ "objects" : [ {"id": "a", "n":[1 ,{"x": "}"} ] } , {"id":"b"} , 3 ] }"#,
+            r#"{"objects":{"0":{"id":"a","n":[1,{"x":"}"}]},"1":{"id":"b"},"2":3}}"#,
+        ] {
+            for chunk in [1, 3, 1000] {
+                assert_eq!(digest(same, chunk), first, "{same} by {chunk}");
+            }
+        }
+        for other in [
+            r#"{"objects":[{"id":"a","n":[1,{"x":"}"}]},{"id":"b"},4]}"#,
+            r#"{"objects":[{"id":"a","n":[1,{"x":"]"}]},{"id":"b"},3]}"#,
+            r#"{"objects":[{"id":"a","n":[1,{"x":"}"}]},{"id":"b"}]}"#,
+            r#"{"objects":[{"id":"a","n":[1,{"x":"}"}]},{"id":"b"},3,{"id":"c d"}]}"#,
+        ] {
+            assert_ne!(digest(other, 2), first, "{other}");
+        }
+        assert_ne!(digest(r#"{"objects":["a b"]}"#, 2), digest(r#"{"objects":["ab"]}"#, 2));
+        assert_eq!(digest(r#"{"objects":[],"a":[1]}"#, 2), 0);
     }
 
     #[test]

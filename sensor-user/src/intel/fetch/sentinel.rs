@@ -10,14 +10,17 @@ use serde_json::{Map, Value};
 use super::body::{BodyWriter, documents};
 use super::error::FetchError;
 use super::http::{Call, Session, is_home};
+use super::pages::{PageParameter, Pages};
 use super::scan::Scan;
-use super::{PAGES_MAX, Task, blocking};
+use super::{Task, blocking};
 use crate::base::clock::signed;
 use crate::http::{AccessError, AccessToken, FORM, form, redacted_url, token_url};
 use crate::intel::config::query::{FeedQuery, WorkspaceQuery};
 use crate::intel::pull::{Cursor, Extent, PullOutcome};
 
 const API_VERSION: &str = "2025-09-01";
+const PAGE: PageParameter =
+    PageParameter { name: "the token of its nextLink", remedy: "report it to Microsoft" };
 /// Time before its expiry from which a token is replaced.
 const MARGIN: SignedDuration = SignedDuration::from_mins(5);
 
@@ -55,7 +58,9 @@ pub(super) async fn pull(
     body.insert("pageSize".to_owned(), query.page_size.into());
     body.insert("includeDisabled".to_owned(), false.into());
     let mut url = query_url(url, query)?;
-    for _page in 0..PAGES_MAX {
+    let mut pages = Pages::new(PAGE, query.page_size);
+    loop {
+        pages.begin(session)?;
         let text = Value::Object(body.clone()).to_string().into_bytes();
         let call =
             Call::post(url.clone(), "application/json", text).with(AUTHORIZATION, bearer.clone());
@@ -66,15 +71,16 @@ pub(super) async fn pull(
             }
             other => other?,
         };
-        let mut scan = Scan::new(&["nextLink"], &[]);
+        let mut scan = Scan::new(&["nextLink"], &[&["value"]]);
         reply.save(BodyWriter::new(&mut documents, max).scanned_by(&mut scan)).await?;
-        let Some(next) = scan.value("nextLink").filter(|next| !next.is_empty()) else {
+        let next = scan.value("nextLink").filter(|next| !next.is_empty());
+        pages.check(&scan, next.is_some())?;
+        let Some(next) = next else {
             let cursor = Cursor::Start;
             return Ok(PullOutcome::New { documents, extent: Extent::Snapshot, cursor });
         };
         follow(session.home, &mut url, &mut body, &next)?;
     }
-    Err(FetchError::TooManyPages(PAGES_MAX))
 }
 
 /// The next page: the same query with the `skipToken` of the link, or the link itself.
@@ -144,9 +150,10 @@ async fn log_in(
     let call = Call::post(url, FORM, form);
     let reply = session.send(call).await?;
     let date = reply.date();
-    if matches!(reply.status().as_u16(), 400 | 401) {
+    if matches!(reply.status().as_u16(), 400 | 401 | 403) {
         return Err(FetchError::Denied {
             status: reply.status(),
+            url: redacted_url(&query.login_url),
             hint: "no token is given; check tenant, client_id and client_secret",
         });
     }
@@ -160,9 +167,10 @@ async fn log_in(
 }
 
 fn denied(error: FetchError) -> FetchError {
-    let FetchError::Denied { status, .. } = error else { return error };
+    let FetchError::Denied { status, url, .. } = error else { return error };
     FetchError::Denied {
         status,
+        url,
         hint: "give client_id the role Microsoft Sentinel Reader on the workspace",
     }
 }

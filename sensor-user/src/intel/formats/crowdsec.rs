@@ -4,19 +4,24 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::BufRead;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
 
 use super::columns::lenient_time;
 use super::endpoint::Endpoint;
 use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
+use super::go_duration::go_duration;
 use super::json::{
     EachElement, EachObject, LenientStr, ObjectVisitor, parse_document, unexpected_document,
 };
+use crate::intel::address::parse_prefix;
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 
+/// Types of decisions by which an address is let through. Bouncers give them no other meaning, whatever their
+/// letter case.
+const ALLOWING: [&str; 4] = ["whitelist", "allow", "allowlist", "bypass"];
 const EXPECTED: &str = "a response of CrowdSec's decision stream";
 
 /// Reads `{"new": …, "deleted": …}`; returns the number of decisions. A decision that is in both
@@ -82,7 +87,7 @@ impl DecisionStream<'_> {
         } else {
             EntryContent::Removed(RejectReason::Withdrawn)
         };
-        let (id, group) = (id.to_owned(), String::new());
+        let (id, group) = (id.to_owned(), decision.subject());
         self.entries.push(FeedEntry { id, group, version: None, position, content });
     }
 }
@@ -138,13 +143,26 @@ impl Decision<'_> {
         if self.uuid.as_str().is_empty() { self.id.as_str() } else { self.uuid.as_str() }
     }
 
+    /// Scope, value and type, by which a server without `dedup=false` selects one decision of several.
+    fn subject(&self) -> String {
+        let value = self.value.as_str().trim();
+        let value = parse_prefix(value).map_or_else(|| value.to_owned(), |it| it.to_string());
+        let [scope, action] =
+            [&self.scope, &self.action].map(|it| it.as_str().trim().to_ascii_lowercase());
+        format!("{scope} {action} {value}")
+    }
+
     fn indicator(&self, policy: &ReadPolicy) -> Result<Indicator, RejectReason> {
-        let scope = self.scope.as_str();
+        let scope = self.scope.as_str().trim();
         if !scope.eq_ignore_ascii_case("ip") && !scope.eq_ignore_ascii_case("range") {
             return Err(RejectReason::NotAnIndicator);
         }
         if self.simulated.to_flag() == Some(true) {
             return Err(RejectReason::NotActionable);
+        }
+        let action = self.action.as_str().trim();
+        if ALLOWING.iter().any(|it| action.eq_ignore_ascii_case(it)) {
+            return Err(RejectReason::Benign);
         }
         let endpoint = Endpoint::parse(self.value.as_str())?;
         policy.accept(endpoint.prefix)?;
@@ -152,7 +170,7 @@ impl Decision<'_> {
         if policy.is_expired(expires) {
             return Err(RejectReason::Expired);
         }
-        let (action, origin) = (self.action.as_str(), self.origin.as_str());
+        let origin = self.origin.as_str();
         Ok(Indicator {
             id: self.unique_id().to_owned(),
             expires,
@@ -179,54 +197,6 @@ impl Decision<'_> {
     }
 }
 
-/// Parses a duration in Go's format: `-1h2m3.5s`, `1.5ms`; `None` for anything else.
-fn go_duration(text: &str) -> Option<SignedDuration> {
-    const SECOND: i128 = 1_000_000_000;
-    let (is_negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(SignedDuration::ZERO);
-    }
-    let mut total: i128 = 0;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
-        let (number, after) = rest.split_at(end);
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        let (unit, after) = [
-            ("ns", 1),
-            ("us", 1_000),
-            ("µs", 1_000),
-            ("μs", 1_000),
-            ("ms", 1_000_000),
-            ("s", SECOND),
-            ("m", 60 * SECOND),
-            ("h", 3600 * SECOND),
-        ]
-        .into_iter()
-        .find_map(|(name, unit)| after.strip_prefix(name).map(|rest| (unit, rest)))?;
-        if whole.len() > 18 || (whole.is_empty() && fraction.is_empty()) {
-            return None;
-        }
-        let mut part = if whole.is_empty() { 0 } else { whole.parse::<i128>().ok()? } * unit;
-        let mut scale = unit;
-        for digit in fraction.chars() {
-            scale /= 10;
-            part += i128::from(digit.to_digit(10)?) * scale;
-        }
-        total = total.checked_add(part)?;
-        rest = after;
-    }
-    let seconds = i64::try_from(total / SECOND).ok()?;
-    let nanoseconds = i32::try_from(total % SECOND).ok()?;
-    let duration = SignedDuration::new(seconds, nanoseconds);
-    Some(if is_negative { -duration } else { duration })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,32 +213,6 @@ mod tests {
         let mut found = CollectedEntries::default();
         let read = read_crowdsec(text.as_bytes(), &policy, 1, &mut found);
         (found, read)
-    }
-
-    #[test]
-    fn durations_of_go_are_read_in_all_their_units() {
-        for (text, nanoseconds) in [
-            ("3h59m57.64s", Some(14_397_640_000_000)),
-            ("-20.9ms", Some(-20_900_000)),
-            ("1.5µs", Some(1_500)),
-            ("1μs2us", Some(3_000)),
-            ("7ns", Some(7)),
-            ("0", Some(0)),
-            ("0s", Some(0)),
-            ("1.0000000000000009s", Some(1_000_000_000)),
-            ("", None),
-            ("-", None),
-            ("5", None),
-            ("h", None),
-            (".s", None),
-            ("1.2.3s", None),
-            ("1d", None),
-            ("99999999999999999999h", None),
-            ("999999999999999999h", None),
-        ] {
-            let expected = nanoseconds.map(SignedDuration::from_nanos);
-            assert_eq!(go_duration(text), expected, "{text}");
-        }
     }
 
     #[test]
@@ -321,6 +265,53 @@ mod tests {
         let rejects: Vec<(u64, &str)> =
             found.rejects.kept().iter().map(|it| (it.position, it.reason.name())).collect();
         assert_eq!(rejects, [(7, "malformed"), (8, "malformed"), (11, "superseded")]);
+    }
+
+    #[test]
+    fn a_decision_that_allows_an_address_is_no_indicator() {
+        for (action, is_used) in [
+            ("ban", true),
+            ("captcha", true),
+            ("throttle", true),
+            ("BAN", true),
+            ("", true),
+            ("whitelist", false),
+            ("Whitelist", false),
+            ("allow", false),
+            (" ALLOW", false),
+            ("bypass", false),
+            ("allowlist", false),
+        ] {
+            let text = format!(
+                "{{\"new\":[{{\"id\":1,\"type\":\"{action}\",\"scope\":\"Ip\",\
+                 \"value\":\"203.0.113.1\",\"duration\":\"1h\"}}]}}"
+            );
+            let content = &read(&text).0.entries[0].content;
+            let benign = EntryContent::Removed(RejectReason::Benign);
+            assert_eq!(*content == benign, !is_used, "{action}: {content:?}");
+        }
+    }
+
+    #[test]
+    fn decisions_of_one_scope_type_and_value_have_one_group() {
+        let groups = |value: &str, scope: &str, action: &str| {
+            let text = format!(
+                "{{\"deleted\":[{{\"id\":1,\"type\":\"{action}\",\"scope\":\"{scope}\",\
+                 \"value\":\"{value}\"}}]}}"
+            );
+            read(&text).0.entries[0].group.clone()
+        };
+        let ban = groups("203.0.113.1", "Ip", "ban");
+        assert_eq!(groups("::ffff:203.0.113.1", "ip", "Ban"), ban);
+        assert_eq!(groups("2001:DB8::1", "Ip", "ban"), groups("2001:db8:0::1", "Ip", "ban"));
+        for other in [
+            groups("203.0.113.2", "Ip", "ban"),
+            groups("203.0.113.1", "Range", "ban"),
+            groups("203.0.113.1", "Ip", "captcha"),
+            groups("user", "username", "ban"),
+        ] {
+            assert_ne!(other, ban);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod columns;
 pub mod crowdsec;
 pub mod endpoint;
 pub mod entry;
+mod go_duration;
 pub mod json;
 pub mod kind;
 pub mod list;

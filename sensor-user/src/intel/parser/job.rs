@@ -101,6 +101,7 @@ impl ParseJob {
     pub fn perform(&self, opened: OpenedJob) -> Result<MergeSummary, JobError> {
         let OpenedJob { mut documents, previous, out } = opened;
         let merge = Merge::new(out, previous, self.extent.clone(), self.policy.now);
+        let merge = merge.withdrawing_groups(self.kind == FeedKind::CrowdSec);
         let mut merge = merge.without_addresses(&self.own);
         merge.reserve(self.expected());
         let mut position = 1;
@@ -115,6 +116,7 @@ impl ParseJob {
             pulled: self.policy.now,
             cursor: self.cursor.clone(),
             rejects: Rejects::default(),
+            has_repeated_groups: false,
         };
         let ttl = Ttl { ttl: self.ttl, confirmed: self.confirmed };
         merge.finish(meta, ttl).map_err(|error| match error.kind() {

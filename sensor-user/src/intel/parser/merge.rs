@@ -13,9 +13,8 @@ use indexmap::map::Entry::{Occupied, Vacant};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use twox_hash::{XxHash3_64, XxHash3_128};
 
-use crate::base::collections::FastIndexMap;
+use super::applied::{AppliedVersion, Ids, drop_oldest_removed, group, hash, matched};
 use crate::intel::address::host;
 use crate::intel::formats::entry::{EntryContent, EntrySink, FeedEntry};
 use crate::intel::indicator::Indicator;
@@ -27,15 +26,8 @@ use crate::intel::set::store::{
 };
 use crate::intel::set::ttl::Ttl;
 
-/// Maximum number of removed ids that are kept, so that an old version does not restore them. Those
-/// with the oldest versions are dropped first.
-const REMOVED_MAX: usize = 1 << 20;
-
 /// Maximum length of an id in bytes. The longest ids of feeds are URLs, which are far shorter.
 const ID_MAX: usize = 8192;
-
-/// Applied versions by the hash of their id.
-type Ids = FastIndexMap<u128, AppliedVersion>;
 
 /// A merge in progress.
 #[derive(Debug)]
@@ -49,27 +41,14 @@ pub struct Merge {
     now: Timestamp,
     /// Addresses of this host.
     own: HashSet<IpNet>,
+    /// True if a withdrawal of an unknown id is of its group: see [`Merge::withdrawing_groups`].
+    withdraws_groups: bool,
+    /// Groups that were withdrawn by an unknown id; at most one per entry.
+    withdrawn: HashSet<u64>,
     rejects: Rejects,
     entries: u64,
     failed: Option<io::Error>,
     encoded: EncodedIndicator,
-}
-
-/// Version of an id that applies so far: a [`StoredIdentity`], and the entry's position.
-#[derive(Debug, Clone, Copy, Default)]
-struct AppliedVersion {
-    version: i64,
-    group: u64,
-    position: u64,
-    first: u32,
-    count: u32,
-}
-
-impl AppliedVersion {
-    const fn identity(self, id: u128) -> StoredIdentity {
-        let Self { version, group, first, count, .. } = self;
-        StoredIdentity { id, version, group, first, count }
-    }
 }
 
 /// Counts of a finished merge.
@@ -94,6 +73,8 @@ impl Merge {
             extent,
             now,
             own: HashSet::new(),
+            withdraws_groups: false,
+            withdrawn: HashSet::new(),
             rejects: Rejects::default(),
             entries: 0,
             failed: None,
@@ -110,6 +91,13 @@ impl Merge {
     #[must_use]
     pub fn without_addresses(self, own: &[IpAddr]) -> Self {
         Self { own: own.iter().map(|address| host(*address)).collect(), ..self }
+    }
+
+    /// Lets a withdrawal of an unknown id remove its whole group. `CrowdSec` servers that de-duplicate name the
+    /// longest decision about an address, which may be one that was never sent.
+    #[must_use]
+    pub fn withdrawing_groups(self, withdraws_groups: bool) -> Self {
+        Self { withdraws_groups, ..self }
     }
 
     /// Returns the rejects so far.
@@ -130,7 +118,7 @@ impl Merge {
             return Ok(());
         }
         let id = hash(&entry.id);
-        let version = ticks(entry.version);
+        let (version, matched) = (ticks(entry.version), matched(&entry.content));
         // A single lookup for a new id, since most are new.
         let (index, known) = match self.ids.entry(id) {
             Vacant(vacant) => {
@@ -142,8 +130,12 @@ impl Merge {
         };
         if let Some(known) = known {
             let older = version < known.version;
-            let position = if older { entry.position } else { known.position };
-            self.rejects.add(position, RejectReason::Superseded, &entry.id);
+            let position = if older { entry.position } else { known.position.into() };
+            if version == known.version && matched == known.matched {
+                self.rejects.add_duplicate();
+            } else {
+                self.rejects.add(position, RejectReason::Superseded, &entry.id);
+            }
             if older {
                 return Ok(());
             }
@@ -162,9 +154,17 @@ impl Merge {
         }
         let first = self.out.next_number();
         let (group, position) = (group(&entry.group), entry.position);
-        let mut applied = AppliedVersion { version, group, position, first, count: 0 };
+        let shown = u32::try_from(position).unwrap_or(u32::MAX);
+        let mut applied =
+            AppliedVersion { version, group, position: shown, matched, first, count: 0 };
         match self.without_own(entry.content, position) {
-            EntryContent::Removed(reason) => self.rejects.add(entry.position, reason, &entry.id),
+            EntryContent::Removed(reason) => {
+                let is_unknown = known.is_none() && previous.is_none();
+                if self.withdraws_groups && is_unknown && reason == RejectReason::Withdrawn {
+                    self.withdrawn.insert(group);
+                }
+                self.rejects.add(entry.position, reason, &entry.id);
+            }
             EntryContent::Indicators(indicators) => {
                 for mut indicator in indicators {
                     if indicator.expires.is_some_and(|expires| expires <= self.now) {
@@ -236,7 +236,13 @@ impl Merge {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let previous = match self.previous.take() {
+        let previous = self.previous.take();
+        meta.has_repeated_groups = previous.as_ref().is_some_and(|it| it.meta.has_repeated_groups)
+            || self.has_repeated_group();
+        // A server that does not de-duplicate names each id: an unknown one came and went between two pulls, and
+        // other decisions about the same address stay.
+        self.withdraws_groups &= !meta.has_repeated_groups;
+        let previous = match previous {
             Some(previous) => self.carry_over(&previous, ttl)?,
             None => 0,
         };
@@ -261,7 +267,10 @@ impl Merge {
                 let live = previous.prefixes().filter(|(_, number)| live(*number).is_some());
                 return Ok(u32::try_from(live.count()).unwrap_or(u32::MAX));
             }
-            Extent::Changes { replaced } => replaced.iter().map(|it| group(it)).collect(),
+            Extent::Changes { replaced } => {
+                let withdrawn = self.withdrawn_groups();
+                replaced.iter().map(|it| group(it)).chain(withdrawn).collect()
+            }
         };
         let prefixes = previous.prefixes_by_number();
         let mut records = previous.record_reader();
@@ -276,6 +285,7 @@ impl Merge {
                 version: identity.version,
                 group: identity.group,
                 position: 0,
+                matched: 0,
                 first: self.out.next_number(),
                 count: 0,
             };
@@ -295,6 +305,25 @@ impl Merge {
         }
         Ok(count)
     }
+
+    /// True if two live entries of the input have the same group, which a server that de-duplicates never sends.
+    fn has_repeated_group(&self) -> bool {
+        let mut groups = HashSet::new();
+        self.withdraws_groups && self.added_groups().any(|it| it != 0 && !groups.insert(it))
+    }
+
+    fn added_groups(&self) -> impl Iterator<Item = u64> {
+        self.ids.values().filter(|it| it.count > 0).map(|it| it.group)
+    }
+
+    /// Groups that are withdrawn as a whole; those of which the same input has an entry stay.
+    fn withdrawn_groups(&self) -> Vec<u64> {
+        if !self.withdraws_groups {
+            return Vec::new();
+        }
+        let added: HashSet<u64> = self.added_groups().collect();
+        self.withdrawn.iter().copied().filter(|it| *it != 0 && !added.contains(it)).collect()
+    }
 }
 
 impl EntrySink for Merge {
@@ -309,26 +338,4 @@ impl EntrySink for Merge {
     fn reject(&mut self, position: u64, reason: RejectReason, text: &str) {
         self.rejects.add(position, reason, text);
     }
-}
-
-/// Drops removed ids beyond [`REMOVED_MAX`], those with the oldest versions first.
-fn drop_oldest_removed(ids: &mut Ids) {
-    let gone = ids.values().filter(|slot| slot.count == 0);
-    let mut versions: Vec<i64> = gone.map(|slot| slot.version).collect();
-    if versions.len() <= REMOVED_MAX {
-        return;
-    }
-    versions.sort_unstable_by(|a, b| b.cmp(a));
-    let oldest = versions.get(REMOVED_MAX).copied().unwrap_or(i64::MIN);
-    ids.retain(|_, slot| slot.count > 0 || slot.version > oldest);
-}
-
-/// A collision harms only the feed that sends both ids, so the hash need not be cryptographic.
-fn hash(id: &str) -> u128 {
-    XxHash3_128::oneshot(id.as_bytes())
-}
-
-/// Returns the hash of a group; 0 for none.
-fn group(name: &str) -> u64 {
-    if name.is_empty() { 0 } else { XxHash3_64::oneshot(name.as_bytes()).max(1) }
 }

@@ -8,6 +8,7 @@
 
 pub(super) mod merge;
 
+mod applied;
 mod job;
 
 pub use job::{JobError, OpenedJob, ParseJob};

@@ -37,11 +37,27 @@ pub struct FeedReport {
     pub loaded: Option<Timestamp>,
     /// Failed pulls since the last good one.
     pub failures: u32,
+    /// The pull that is running; `None` between pulls.
+    #[serde(default)]
+    pub pulling: Option<PullReport>,
+    /// Entries of the last good pull that repeat another one.
+    #[serde(default)]
+    pub duplicates: u64,
     /// Unused entries of the last good pull, by reason.
     pub rejected: BTreeMap<String, u64>,
     /// The first unused entries, if requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejects: Vec<RejectReport>,
+}
+
+/// A running pull of a feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PullReport {
+    /// Start of the pull.
+    pub since: Timestamp,
+    /// Page that it has reached (of a MISP feed: event), from 1.
+    pub page: u32,
 }
 
 /// An entry of a feed that is not used.
@@ -85,6 +101,11 @@ impl FeedReport {
             last_good: status.last_good,
             loaded: status.loaded,
             failures: status.failures,
+            pulling: status
+                .running
+                .as_ref()
+                .map(|it| PullReport { since: it.began(), page: it.page() }),
+            duplicates: status.rejects.duplicates(),
             rejected: counts.map(|(reason, count)| (reason.to_string(), *count)).collect(),
             rejects: rejects.iter().map(RejectReport::from).collect(),
         }

@@ -14,7 +14,7 @@ mod stream;
 
 pub use client::{request_feeds, request_status};
 pub use delivery::{DeliveryReport, SpoolReport};
-pub use feeds::{FeedReport, RejectReport};
+pub use feeds::{FeedReport, PullReport, RejectReport};
 pub use server::{AgentLock, ControlError, ControlServer};
 pub use snapshot::{
     HistoryReport, LedgerReport, LossReport, PipelineSnapshot, SetReport, TableReport,

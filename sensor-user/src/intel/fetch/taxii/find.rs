@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
-use super::{check_media_type, send};
+use super::{check_media_type, good, send};
 use crate::base::escape::escaped;
 use crate::http::redacted_url;
 use crate::intel::config::query::TaxiiQuery;
@@ -13,7 +13,9 @@ use crate::intel::fetch::error::FetchError;
 use crate::intel::fetch::http::{Session, is_home};
 
 /// Maximum number of API roots of a server, and of collections.
-const RESOURCES_MAX: usize = 256;
+const RESOURCES_MAX: usize = 1024;
+/// Maximum number of API roots and collections that a message lists.
+const LISTED_MAX: usize = 8;
 
 /// A discovery resource or an API root; the keys distinguish them.
 #[derive(Deserialize)]
@@ -45,94 +47,150 @@ const fn yes() -> bool {
     true
 }
 
-/// A collection and where it is.
+/// A collection and its URL.
 struct Found {
     collection: Collection,
     url: Url,
 }
 
-/// URLs of the objects of the requested collections, by the URLs of the collections.
+/// The collections of a server.
+#[derive(Default)]
+struct Search {
+    found: Vec<Found>,
+    /// API roots that were passed over, each with the reason.
+    passed: Vec<String>,
+}
+
+/// A collection to pull.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) url: Url,
+    pub(super) objects: Url,
+    /// True if the server lists the collection as readable.
+    pub(super) is_listed: bool,
+}
+
+/// The requested collections, by their URLs.
 pub(super) async fn collections(
     session: &Session<'_>,
     url: &Url,
     query: &TaxiiQuery,
-) -> Result<BTreeMap<String, Url>, FetchError> {
+) -> Result<BTreeMap<String, Target>, FetchError> {
     let mut url = url.clone();
     slash(&mut url);
     let words: Vec<&str> = url.path().trim_matches('/').rsplit('/').collect();
-    let found = match words.as_slice() {
+    let search = match words.as_slice() {
         ["objects", _id, "collections", ..] => {
-            let collection = join(&url, "../")?;
-            return Ok(BTreeMap::from([(collection.to_string(), url)]));
+            let target = Target { url: join(&url, "../")?, objects: url, is_listed: false };
+            return Ok(BTreeMap::from([(target.url.to_string(), target)]));
         }
         [_id, "collections", ..] => {
-            return Ok(BTreeMap::from([(url.to_string(), join(&url, "objects/")?)]));
+            let objects = join(&url, "objects/")?;
+            let target = Target { url, objects, is_listed: false };
+            return Ok(BTreeMap::from([(target.url.to_string(), target)]));
         }
-        ["collections", ..] => of_list(session, &url).await?,
+        ["collections", ..] => Search { found: of_list(session, &url).await?, passed: Vec::new() },
         _ => of_server(session, &url).await?,
     };
     let mut chosen = BTreeMap::new();
-    for found in choose(found, query)? {
-        chosen.insert(found.url.to_string(), join(&found.url, "objects/")?);
+    for Found { url, .. } in choose(search, query)? {
+        let objects = join(&url, "objects/")?;
+        chosen.insert(url.to_string(), Target { url, objects, is_listed: true });
     }
     Ok(chosen)
 }
 
+/// True if the server has the collection at `url`, readable for this user.
+pub(super) async fn is_readable(session: &Session<'_>, url: &Url) -> bool {
+    get::<Collection>(session, url).await.is_ok_and(|collection| collection.can_read)
+}
+
 /// Returns the collections of a discovery resource or an API root.
-async fn of_server(session: &Session<'_>, url: &Url) -> Result<Vec<Found>, FetchError> {
+async fn of_server(session: &Session<'_>, url: &Url) -> Result<Search, FetchError> {
     let resource: Resource = get(session, url).await?;
-    let Some(roots) = resource.api_roots else {
-        return of_list(session, &join(url, "collections/")?).await;
+    let (roots, default) = match (resource.api_roots, resource.default) {
+        (None, None) => return of_root(session, url).await,
+        (roots, default) => (roots.unwrap_or_default(), default),
     };
-    let mut all = Vec::new();
-    for root in roots_of(session.home, url, resource.default.into_iter().chain(roots))? {
-        match of_list(session, &join(&root, "collections/")?).await {
-            Ok(found) => all.extend(found),
+    let mut search = Search::default();
+    let (roots, foreign) = roots_of(session.home, url, default.into_iter().chain(roots))?;
+    for root in &roots {
+        match of_list(session, &join(root, "collections/")?).await {
+            Ok(found) => search.found.extend(found),
             // An API root that is not readable for this user, or is gone.
             Err(
-                FetchError::Denied { status: StatusCode::FORBIDDEN, .. }
-                | FetchError::Status(StatusCode::NOT_FOUND),
-            ) => {
-                tracing::debug!(
-                    root = redacted_url(&root),
-                    "API root is not readable for this user"
-                );
-            }
+                FetchError::Denied { status: status @ StatusCode::FORBIDDEN, .. }
+                | FetchError::Status { status: status @ StatusCode::NOT_FOUND, .. },
+            ) => search.passed.push(format!("API root {}: status {status}", redacted_url(root))),
             Err(error) => return Err(error),
         }
     }
-    Ok(all)
+    search.passed.extend(foreign.iter().map(|root| {
+        format!(
+            "API root {} is on another server than url; set url to its address as this host reaches it",
+            redacted_url(root)
+        )
+    }));
+    for reason in &search.passed {
+        tracing::info!(%reason, "API root passed over");
+    }
+    if roots.is_empty() && foreign.is_empty() {
+        return Err(FetchError::Protocol(
+            "its discovery resource lists no API root; set url to one, or report it to its operator"
+                .to_owned(),
+        ));
+    }
+    Ok(search)
 }
 
-/// The API roots on the feed's own server, each once. They may be relative (opentaxii's are).
+/// Returns the collections of an API root. A discovery resource without API roots may be one.
+async fn of_root(session: &Session<'_>, url: &Url) -> Result<Search, FetchError> {
+    match of_list(session, &join(url, "collections/")?).await {
+        Err(FetchError::Status { status: StatusCode::NOT_FOUND, .. }) => {
+            Err(FetchError::Protocol(format!(
+                "{}: lists no API root, and has no collections of its own; set url to an API root",
+                redacted_url(url)
+            )))
+        }
+        found => Ok(Search { found: found?, passed: Vec::new() }),
+    }
+}
+
+/// The API roots on the feed's own server, and the others, each once. They may be relative (opentaxii's are).
 fn roots_of(
     home: &Url,
     url: &Url,
     named: impl Iterator<Item = String>,
-) -> Result<Vec<Url>, FetchError> {
-    let (mut roots, mut foreign): (Vec<Url>, Option<Url>) = (Vec::new(), None);
-    for name in named.take(RESOURCES_MAX) {
-        let Ok(mut root) = url.join(&name) else { continue };
+) -> Result<(Vec<Url>, Vec<Url>), FetchError> {
+    let (mut roots, mut foreign) = (Vec::new(), Vec::new());
+    // A relative reference without text is the discovery resource itself.
+    for (number, name) in named.filter(|name| !name.trim().is_empty()).enumerate() {
+        if number == RESOURCES_MAX {
+            return Err(too_many("API roots"));
+        }
+        let Ok(mut root) = url.join(name.trim()) else { continue };
         slash(&mut root);
-        if !is_home(home, &root) {
-            foreign = Some(root);
-        } else if !roots.contains(&root) {
-            roots.push(root);
+        let list = if is_home(home, &root) { &mut roots } else { &mut foreign };
+        if !list.contains(&root) {
+            list.push(root);
         }
     }
-    match (roots.is_empty(), foreign) {
-        (true, Some(root)) => Err(FetchError::Protocol(format!(
-            "its API roots are on another server, {}; set url to one if that is right",
-            redacted_url(&root)
-        ))),
-        _ => Ok(roots),
-    }
+    Ok((roots, foreign))
+}
+
+fn too_many(what: &str) -> FetchError {
+    FetchError::Protocol(format!(
+        "lists more than {RESOURCES_MAX} {what}; set url to an API root or a collection"
+    ))
 }
 
 async fn of_list(session: &Session<'_>, url: &Url) -> Result<Vec<Found>, FetchError> {
     let list: Collections = get(session, url).await?;
+    if list.collections.len() > RESOURCES_MAX {
+        return Err(too_many("collections"));
+    }
     let mut all = Vec::new();
-    for collection in list.collections.into_iter().take(RESOURCES_MAX) {
+    for collection in list.collections {
         // An id is one segment of the path, whatever characters it has.
         let mut collection_url = url.clone();
         if let Ok(mut path) = collection_url.path_segments_mut() {
@@ -144,24 +202,24 @@ async fn of_list(session: &Session<'_>, url: &Url) -> Result<Vec<Found>, FetchEr
 }
 
 /// The requested collections, or all readable ones.
-fn choose(found: Vec<Found>, query: &TaxiiQuery) -> Result<Vec<Found>, FetchError> {
+fn choose(search: Search, query: &TaxiiQuery) -> Result<Vec<Found>, FetchError> {
+    let Search { found, passed } = search;
     let is_named = |collection: &Collection, name: &String| {
         *name == collection.id
             || *name == collection.title
             || collection.alias.as_ref() == Some(name)
     };
-    let there = || {
-        let names =
-            found.iter().take(8).map(|it| format!("{:?}", escaped(&it.collection.title, 60)));
-        names.collect::<Vec<_>>().join(", ")
-    };
     for name in &query.collections {
         match found.iter().find(|it| is_named(&it.collection, name)) {
+            None if found.is_empty() => return Err(none_chosen(&found, &passed)),
             None => {
-                return Err(FetchError::Protocol(format!(
-                    "has no collection {name:?}; there are {}",
-                    there()
-                )));
+                let there = titles(&found);
+                return Err(FetchError::Protocol(match passed.first() {
+                    None => format!("has no collection {name:?}; there are {there}"),
+                    Some(reason) => {
+                        format!("has no collection {name:?}; there are {there} ({reason})")
+                    }
+                }));
             }
             Some(it) if !it.collection.can_read => {
                 return Err(FetchError::Protocol(format!(
@@ -178,18 +236,40 @@ fn choose(found: Vec<Found>, query: &TaxiiQuery) -> Result<Vec<Found>, FetchErro
         collection.can_read && is_requested
     };
     if !found.iter().any(is_chosen) {
-        return Err(FetchError::Protocol(
-            "has no collection that this user may read; check user, password and token".to_owned(),
-        ));
+        return Err(none_chosen(&found, &passed));
     }
     Ok(found.into_iter().filter(is_chosen).collect())
+}
+
+/// The error of a server without a readable collection.
+fn none_chosen(found: &[Found], passed: &[String]) -> FetchError {
+    let reasons = passed.iter().take(LISTED_MAX).cloned().collect::<Vec<_>>().join("; ");
+    FetchError::Protocol(match (found.is_empty(), passed.is_empty()) {
+        (true, true) => "lists no collection; check the URL, or contact its operator".to_owned(),
+        (true, false) => format!("no collection is found: {reasons}"),
+        (false, true) => format!(
+            "has no collection that this user may read, only {}; check user, password and token",
+            titles(found)
+        ),
+        (false, false) => {
+            format!("has no collection that this user may read, only {}; {reasons}", titles(found))
+        }
+    })
+}
+
+fn titles(found: &[Found]) -> String {
+    let title = |it: &Found| {
+        let Collection { id, title, .. } = &it.collection;
+        format!("\"{}\"", escaped(if title.is_empty() { id } else { title }, 60))
+    };
+    found.iter().take(LISTED_MAX).map(title).collect::<Vec<_>>().join(", ")
 }
 
 async fn get<T: serde::de::DeserializeOwned>(
     session: &Session<'_>,
     url: &Url,
 ) -> Result<T, FetchError> {
-    let reply = check_media_type(send(session, url.clone()).await?.good()?)?;
+    let reply = check_media_type(good(send(session, url.clone()).await?)?)?;
     let bytes = reply.small().await?;
     serde_json::from_slice(&bytes).map_err(|error| {
         FetchError::Protocol(format!(
@@ -234,7 +314,7 @@ mod tests {
         ] {
             let collections = names.iter().map(ToString::to_string).collect();
             let query = TaxiiQuery { collections, ..TaxiiQuery::default() };
-            match (choose(all(), &query), want) {
+            match (choose(Search { found: all(), passed: Vec::new() }, &query), want) {
                 (Ok(found), Ok(ids)) => {
                     let found: Vec<_> = found.iter().map(|it| it.collection.id.as_str()).collect();
                     assert_eq!(found, ids);
@@ -243,25 +323,52 @@ mod tests {
                 _ => panic!("{names:?}"),
             }
         }
-        assert!(choose(vec![found("2", "two", false)], &TaxiiQuery::default()).is_err());
+    }
+
+    #[test]
+    fn the_reason_for_no_collection_is_reported() {
+        let passed = || vec!["API root https://h/b/: status 404 Not Found".to_owned()];
+        for (found, passed, error) in [
+            (vec![], vec![], "lists no collection; check the URL"),
+            (vec![], passed(), "no collection is found: API root https://h/b/: status 404"),
+            (vec![found("2", "two", false)], vec![], "may read, only \"two\"; check user"),
+            (vec![found("2", "", false)], passed(), "may read, only \"2\"; API root https://h/b/"),
+        ] {
+            for collections in [vec![], vec!["nope".to_owned()]] {
+                if !found.is_empty() && !collections.is_empty() {
+                    continue;
+                }
+                let found = found
+                    .iter()
+                    .map(|it| self::found(&it.collection.id, &it.collection.title, false))
+                    .collect();
+                let search = Search { found, passed: passed.clone() };
+                let query = TaxiiQuery { collections, ..TaxiiQuery::default() };
+                let failed = choose(search, &query).err().expect("an error").to_string();
+                assert!(failed.contains(error), "{failed}");
+            }
+        }
     }
 
     #[test]
     fn api_roots_are_those_of_the_own_server() {
         let home: Url = "https://h/taxii2/".parse().unwrap();
         let roots = |names: &[&str]| {
-            roots_of(&home, &home, names.iter().map(ToString::to_string))
-                .map(|roots| roots.iter().map(ToString::to_string).collect::<Vec<_>>())
-                .map_err(|error| error.to_string())
+            let (own, foreign) =
+                roots_of(&home, &home, names.iter().map(ToString::to_string)).unwrap();
+            [own, foreign].map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
-        let names = ["/taxii2/1/", "https://h/taxii2/1", "/b", "https://evil.example/", "::"];
+        let names = ["/taxii2/1/", "https://h/taxii2/1", "/b", "https://evil.example/", "::", " "];
         assert_eq!(
-            roots(&names).unwrap(),
-            ["https://h/taxii2/1/", "https://h/b/", "https://h/taxii2/::/"]
+            roots(&names),
+            [
+                &["https://h/taxii2/1/", "https://h/b/", "https://h/taxii2/::/"][..],
+                &["https://evil.example/"]
+            ]
         );
-        assert!(
-            roots(&["https://other/x/"]).unwrap_err().contains("another server, https://other/x/")
-        );
-        assert_eq!(roots(&[]).unwrap(), [""; 0]);
+        assert_eq!(roots(&["http://h/x/"]), [&[][..], &["http://h/x/"]]);
+        assert_eq!(roots(&["", ""]), [[""; 0]; 2]);
+        let many = (0..=RESOURCES_MAX).map(|number| format!("/{number}"));
+        roots_of(&home, &home, many).unwrap_err();
     }
 }

@@ -12,11 +12,14 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{ACCEPT, HeaderName, HeaderValue};
 use reqwest::{StatusCode, Url};
 
+use find::Target;
+
+use super::Task;
 use super::body::{BodyWriter, documents};
 use super::error::FetchError;
 use super::http::{Call, Reply, Session};
+use super::pages::{PageParameter, Pages};
 use super::scan::Scan;
-use super::{PAGES_MAX, Task};
 use crate::base::escape::escaped;
 use crate::intel::config::query::{FeedQuery, TaxiiQuery};
 use crate::intel::pull::Documents;
@@ -24,12 +27,14 @@ use crate::intel::pull::{Cursor, Extent, PullOutcome};
 
 /// Media type of TAXII 2.1, as registered with IANA (RFC 6838).
 const MEDIA: &str = "application/taxii+json;version=2.1";
+const MEDIA_TYPE: &str = "application/taxii+json";
 /// Header: time at which the last object of a page was added to its collection.
 const LAST: HeaderName = HeaderName::from_static("x-taxii-date-added-last");
 /// Object types that the parser uses.
 const TYPES: &str = "indicator,marking-definition";
 /// Maximum number of restarts of a page run that the server forgot.
 const RESTARTS: u32 = 5;
+const PAGE: PageParameter = PageParameter { name: "next", remedy: "report it to its operator" };
 /// Overlap of two pulls if the server reports no date.
 const OVERLAP: SignedDuration = SignedDuration::from_mins(10);
 
@@ -53,7 +58,7 @@ pub(super) async fn pull(
         page_size: query.page_size,
         documents: documents(task.folder, max)?,
         max,
-        pages: 0,
+        pages: Pages::new(PAGE, query.page_size),
     };
     let mut after = BTreeMap::new();
     for (name, collection) in collections {
@@ -75,7 +80,7 @@ struct Run<'r> {
     page_size: u32,
     documents: Documents,
     max: u64,
-    pages: u32,
+    pages: Pages,
 }
 
 /// Position of a page in a collection.
@@ -88,6 +93,7 @@ struct At {
 /// Properties of a page.
 struct Page {
     has_objects: bool,
+    scan: Scan,
     more: bool,
     next: Option<String>,
     last: Option<Timestamp>,
@@ -100,36 +106,40 @@ impl Run<'_> {
     /// continues from now, so that a collection that was read always has a date.
     async fn collection(
         &mut self,
-        objects: &Url,
+        target: &Target,
         since: Option<&str>,
     ) -> Result<Option<String>, FetchError> {
         let mut at = At { added_after: since.map(str::to_owned), next: None };
         let (mut last, mut began): (Option<Timestamp>, Option<Timestamp>) = (None, None);
         let mut restarts = 0;
+        self.pages.begin_run();
         loop {
-            let Some(page) = self.page(objects, &at).await? else {
+            let Some(page) = self.page(target, &at).await? else {
                 restarts += 1;
                 if restarts > RESTARTS {
-                    return Err(forgets(objects));
+                    return Err(forgets(&target.objects));
                 }
+                self.pages.begin_run();
                 at = At { added_after: last.map(before).or(at.added_after), next: None };
                 continue;
             };
             began.get_or_insert(page.date);
             last = last.max(page.last);
             if !page.more {
+                self.pages.check(&page.scan, false)?;
                 break;
             }
             let following = match (page.next, last) {
                 (Some(next), _) => At { added_after: at.added_after.clone(), next: Some(next) },
                 (None, Some(last)) => At { added_after: Some(text(last)), next: None },
-                (None, None) => return Err(no_end(objects)),
+                (None, None) => return Err(no_end(&target.objects)),
             };
             // medallion returns the same `next` for all pages of a run: only an empty page that links to
             // itself makes no progress.
             if following == at && (following.next.is_none() || !page.has_objects) {
-                return Err(no_end(objects));
+                return Err(no_end(&target.objects));
             }
+            self.pages.check(&page.scan, true)?;
             at = following;
         }
         let dateless = began.map(|began| began.checked_sub(OVERLAP).unwrap_or(began));
@@ -140,13 +150,17 @@ impl Run<'_> {
         })
     }
 
+    /// True if a response of 404 stands for no objects, as of old versions of medallion: TAXII itself reports
+    /// it, of a collection that exists. Such a response of a proxy is an error.
+    async fn is_empty(&self, target: &Target, reply: &Reply) -> bool {
+        reply.content_type().starts_with(MEDIA_TYPE)
+            && (target.is_listed || find::is_readable(self.session, &target.url).await)
+    }
+
     /// Pulls one page, written as a document if it has objects; `None` if the server has forgotten `next`.
-    async fn page(&mut self, objects: &Url, at: &At) -> Result<Option<Page>, FetchError> {
-        self.pages += 1;
-        if self.pages > PAGES_MAX {
-            return Err(FetchError::TooManyPages(PAGES_MAX));
-        }
-        let mut url = objects.clone();
+    async fn page(&mut self, target: &Target, at: &At) -> Result<Option<Page>, FetchError> {
+        self.pages.begin(self.session)?;
+        let mut url = target.objects.clone();
         url.query_pairs_mut()
             .append_pair("limit", &self.page_size.to_string())
             .append_pair("match[type]", TYPES);
@@ -156,10 +170,14 @@ impl Run<'_> {
             }
         }
         let reply = send(self.session, url).await?;
-        if reply.status() == StatusCode::BAD_REQUEST && at.next.is_some() {
+        let is_gone = matches!(reply.status(), StatusCode::NOT_FOUND | StatusCode::GONE);
+        if at.next.is_some() && (is_gone || reply.status() == StatusCode::BAD_REQUEST) {
             return Ok(None);
         }
-        let reply = check_media_type(reply.good()?)?;
+        if is_gone && self.is_empty(target, &reply).await {
+            return Ok(Some(Page::empty(reply.date())));
+        }
+        let reply = check_media_type(good(reply)?)?;
         let last = reply.header(&LAST).and_then(|text| text.trim().parse().ok());
         let date = reply.date();
         let mut scan = Scan::new(&["more", "next"], &[&["objects"]]);
@@ -170,8 +188,28 @@ impl Run<'_> {
         if !has_objects {
             self.documents.undo_document().map_err(FetchError::Write)?;
         }
-        Ok(Some(Page { has_objects, more: scan.is_true("more"), next, last, date }))
+        let more = scan.is_true("more");
+        Ok(Some(Page { has_objects, scan, more, next, last, date }))
     }
+}
+
+impl Page {
+    fn empty(date: Timestamp) -> Self {
+        let scan = Scan::new(&[], &[]);
+        Self { has_objects: false, scan, more: false, next: None, last: None, date }
+    }
+}
+
+/// The response itself if its status is 200, else the error.
+fn good(reply: Reply) -> Result<Reply, FetchError> {
+    let status = reply.status();
+    if matches!(status, StatusCode::NOT_ACCEPTABLE | StatusCode::UNSUPPORTED_MEDIA_TYPE) {
+        return Err(FetchError::Protocol(format!(
+            "status {status}: the server has no TAXII 2.1 ({MEDIA}) there; check the URL and the \
+             server's version of TAXII"
+        )));
+    }
+    reply.good()
 }
 
 /// Requests `url` with the media type of TAXII.
@@ -186,8 +224,7 @@ fn check_media_type(reply: Reply) -> Result<Reply, FetchError> {
         return Err(FetchError::Html);
     }
     let version = kind.split_once("version=").map(|(_, version)| version.trim_matches('"'));
-    if kind.starts_with("application/taxii+json") && version.is_none_or(|it| it.starts_with("2.1"))
-    {
+    if kind.starts_with(MEDIA_TYPE) && version.is_none_or(|it| it.starts_with("2.1")) {
         return Ok(reply);
     }
     Err(FetchError::Protocol(format!(
@@ -208,7 +245,7 @@ fn before(time: Timestamp) -> String {
 
 fn forgets(objects: &Url) -> FetchError {
     FetchError::Protocol(format!(
-        "{}: status 400 for the next page, also after {RESTARTS} restarts; raise page_size",
+        "{}: refuses its own link to the next page, also after {RESTARTS} restarts; raise page_size, or report it to its operator",
         crate::http::redacted_url(objects)
     ))
 }

@@ -52,6 +52,9 @@ pub struct SetMeta {
     pub cursor: Cursor,
     /// Entries of the pull that were rejected.
     pub rejects: Rejects,
+    /// True if one pull had two entries of a group: the server does not de-duplicate them.
+    #[serde(default)]
+    pub has_repeated_groups: bool,
 }
 
 /// Data for a merge about an id that the set has, or had.

@@ -75,6 +75,7 @@ fn merge_at_home(
         pulled: at(now),
         cursor: Cursor::After(format!("{now}")),
         rejects: Rejects::default(),
+        has_repeated_groups: false,
     };
     let merged = merge.finish(meta, TTL).unwrap();
     std::fs::rename(&new, &set).unwrap();
