@@ -139,6 +139,51 @@ fn alerted(folder: &Path, files: &[&Path], mode: &[&str]) -> Vec<(String, String
     all
 }
 
+/// Responses of a server that ignores `dedup=false`: the deletion of an unknown decision is of its address.
+#[test]
+fn saved_responses_of_crowdsec_are_applied_in_their_order() {
+    let folder = folder();
+    let decision = |id: u32, value: &str| {
+        json!({ "id": id, "duration": "4h", "origin": "cscli", "scenario": "x", "scope": "Ip",
+            "type": "ban", "value": value })
+    };
+    let (host, other) = ("203.0.113.7", "192.0.2.1");
+    // The malformed row would be an error here.
+    let rows = std::fs::read_to_string(folder.path().join("rows.jsonl")).unwrap();
+    let rows: Vec<&str> = rows.lines().filter(|line| !line.contains('\u{1b}')).collect();
+    std::fs::write(folder.path().join("rows.jsonl"), rows.join("\n")).unwrap();
+    for (first, second, expected) in [
+        (vec![decision(1, host)], json!({ "deleted": [decision(2, host)] }), &[][..]),
+        (vec![decision(1, host)], json!({ "deleted": [decision(1, host)] }), &[]),
+        (vec![decision(1, host)], json!({ "deleted": [decision(2, other)] }), &["1"]),
+        (
+            vec![decision(1, host)],
+            json!({ "new": [decision(3, host)], "deleted": [decision(2, host)] }),
+            &["1", "3"],
+        ),
+        (
+            vec![decision(1, host), decision(2, host)],
+            json!({ "deleted": [decision(2, host)] }),
+            &["1"],
+        ),
+        (
+            vec![decision(1, host), decision(4, other), decision(5, other)],
+            json!({ "deleted": [decision(2, host)] }),
+            &["1", "4", "5"],
+        ),
+    ] {
+        let names = ["first.json", "second.json"].map(|name| folder.path().join(name));
+        std::fs::write(&names[0], json!({ "new": first, "deleted": null }).to_string()).unwrap();
+        std::fs::write(&names[1], second.to_string()).unwrap();
+        let files: Vec<&Path> = names.iter().map(|it| it.as_path()).collect();
+        let mut ids: Vec<String> =
+            alerted(folder.path(), &files, &["--at", AT]).into_iter().map(|(_, id)| id).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids, expected, "{second}");
+    }
+}
+
 /// A private address in the event, which the reader rejects.
 const PRIVATE: &str = "10.10.30.110";
 

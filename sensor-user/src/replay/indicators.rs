@@ -16,7 +16,7 @@ use crate::base::progress::Progress;
 use crate::intel::sniff;
 use crate::intel::{
     CollectedEntries, DocumentFormat, EntryContent, FeedEntry, FeedKind, Indicator, ListFormat,
-    PrefixPolicy, ReadPolicy, Rejects, RowReader, parse_list, read_document,
+    PrefixPolicy, ReadPolicy, RejectReason, Rejects, RowReader, parse_list, read_document,
 };
 
 /// Bytes at the start of a file that its kind is detected from.
@@ -82,14 +82,22 @@ fn kind(input: &mut Input) -> std::io::Result<FeedKind> {
 /// Newest content of each id in STIX, MISP and similar documents, in the order of first occurrence.
 struct Documents {
     policy: ReadPolicy,
-    newest: IndexMap<String, (Option<Timestamp>, EntryContent)>,
+    newest: IndexMap<String, Newest>,
+    /// True if a file of `CrowdSec` had two decisions of a group: see [`crate::intel::Merge::withdrawing_groups`].
+    has_repeated_groups: bool,
+}
+
+struct Newest {
+    version: Option<Timestamp>,
+    group: String,
+    content: EntryContent,
 }
 
 impl Documents {
     fn new(prefixes: PrefixPolicy, now: Timestamp) -> Self {
         let oldest = Timestamp::MIN;
         let policy = ReadPolicy { prefixes, min_confidence: None, now, oldest };
-        Self { policy, newest: IndexMap::new() }
+        Self { policy, newest: IndexMap::new(), has_repeated_groups: false }
     }
 
     /// Reads a file. A truncated file, or one of another kind, is an error.
@@ -98,7 +106,10 @@ impl Documents {
         let format = DocumentFormat { kind, list: &ListFormat::default() };
         read_document(input.reader, format, &self.policy, 1, &mut collected)?;
         let CollectedEntries { entries, mut rejects } = collected;
-        for FeedEntry { id, version, position, mut content, .. } in entries {
+        if kind == FeedKind::CrowdSec {
+            self.withdraw_groups(&entries);
+        }
+        for FeedEntry { id, group, version, position, mut content } in entries {
             match &mut content {
                 EntryContent::Removed(reason) => rejects.add(position, reason.clone(), &id),
                 EntryContent::Indicators(all) => {
@@ -108,18 +119,43 @@ impl Documents {
                 }
             }
             let known = self.newest.get(&id);
-            if known.is_none_or(|(known, _)| *known <= version) {
-                self.newest.insert(id, (version, content));
+            if known.is_none_or(|known| known.version <= version) {
+                self.newest.insert(id, Newest { version, group, content });
             }
         }
         Ok(rejects)
     }
 
+    /// Removes the groups of decisions of which a file has only a deletion with an unknown id, as a pull does.
+    fn withdraw_groups(&mut self, entries: &[FeedEntry]) {
+        let mut added = HashSet::new();
+        let mut withdrawn = HashSet::new();
+        for entry in entries {
+            match entry.content {
+                EntryContent::Indicators(_) => {
+                    self.has_repeated_groups |= !added.insert(entry.group.as_str());
+                }
+                EntryContent::Removed(RejectReason::Withdrawn)
+                    if !self.newest.contains_key(&entry.id) =>
+                {
+                    withdrawn.insert(entry.group.as_str());
+                }
+                EntryContent::Removed(_) => {}
+            }
+        }
+        if !self.has_repeated_groups {
+            self.newest.retain(|_, it| {
+                let group = it.group.as_str();
+                added.contains(group) || !withdrawn.contains(group)
+            });
+        }
+    }
+
     /// Returns the live indicators of each id.
     fn finish(self) -> impl Iterator<Item = (String, Vec<Indicator>)> {
-        let Self { policy, newest } = self;
-        newest.into_iter().filter_map(move |(id, (_, content))| {
-            let EntryContent::Indicators(mut all) = content else { return None };
+        let Self { policy, newest, .. } = self;
+        newest.into_iter().filter_map(move |(id, newest)| {
+            let EntryContent::Indicators(mut all) = newest.content else { return None };
             all.retain(|indicator| indicator.expires.is_none_or(|end| end > policy.now));
             (!all.is_empty()).then_some((id, all))
         })

@@ -13,6 +13,8 @@ use crate::intel::address::parse_prefix;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PathSubject {
     Address(FlowEnd),
+    /// The value of an address, a domain name or a MAC address that an object refers to.
+    Object(FlowEnd),
     /// The object type of an address.
     Type(FlowEnd),
     /// A port; true for the destination's.
@@ -43,6 +45,10 @@ impl<'a> PatternParser<'a> {
         let is_negated = self.take_word("NOT")?;
         let operator = self.operator()?;
         let literals = self.literals(operator)?;
+        if literals.is_empty() && subject != PathSubject::Other {
+            // No value is in an empty set, and every value is outside of it.
+            return Ok(is_negated.then(Clause::default));
+        }
         Ok(self.clause(subject, operator, is_negated, literals))
     }
 
@@ -60,10 +66,13 @@ impl<'a> PatternParser<'a> {
             _ => None,
         };
         match (subject, is_one_of) {
-            (PathSubject::Address(end), _) => {
+            (PathSubject::Address(end) | PathSubject::Object(end), _) => {
                 let is_inside =
                     is_one_of.or_else(|| (operator == Operator::Subset).then_some(!is_negated));
-                self.addresses(end, is_inside?, literals)
+                if is_inside? {
+                    self.record_unreadable(subject, &literals);
+                }
+                addresses(end, is_inside?, literals)
             }
             (PathSubject::Type(end), Some(is_one_of)) => {
                 let named = literals.iter().fold(Families::NONE, |families, it| match &it.1 {
@@ -82,29 +91,19 @@ impl<'a> PatternParser<'a> {
         }
     }
 
-    fn addresses(
-        &mut self,
-        end: FlowEnd,
-        is_inside: bool,
-        literals: Vec<Literal<'a>>,
-    ) -> Option<Clause<'a>> {
-        let mut named = Vec::with_capacity(literals.len());
+    /// Records the first text that should be an address and is none. A reference may also be to a domain name or
+    /// a MAC address, which are not matched.
+    fn record_unreadable(&mut self, subject: PathSubject, literals: &[Literal<'a>]) {
+        let is_object = matches!(subject, PathSubject::Object(_));
         for (at, literal) in literals {
             let Token::Text(entity) = literal else { continue };
-            match parse_prefix(entity.trim()) {
-                Some(prefix) => named.push(NamedPrefix { prefix, entity }),
-                None if is_inside && self.no_address.is_none() => {
-                    let text = entity.chars().take(100).collect();
-                    self.no_address =
-                        Some(PatternError { at, kind: PatternErrorKind::NotAnAddress(text) });
-                }
-                None => {}
+            let text = entity.trim();
+            if parse_prefix(text).is_none() && !(is_object && is_name(text)) {
+                let text = entity.chars().take(100).collect();
+                let error = PatternError { at: *at, kind: PatternErrorKind::NotAnAddress(text) };
+                self.no_address.get_or_insert(error);
             }
         }
-        if is_inside {
-            return Clause::inside(end, named);
-        }
-        Some(Clause::outside(end, named.into_iter().map(|it| it.prefix).collect()))
     }
 
     /// Parses a path, `type:property.property[index]`.
@@ -175,6 +174,11 @@ impl<'a> PatternParser<'a> {
             return Ok(vec![self.literal()?]);
         }
         self.sign(b'(', "(")?;
+        // The grammar requires a constant, the reference implementation (stix2-patterns 2.1.2) does not.
+        if self.token == Token::Sign(b')') {
+            self.advance()?;
+            return Ok(Vec::new());
+        }
         let mut literals = vec![self.literal()?];
         while self.token == Token::Sign(b',') {
             self.advance()?;
@@ -197,15 +201,40 @@ impl<'a> PatternParser<'a> {
     }
 }
 
+/// Returns the alternative of an address inside or outside these.
+fn addresses<'a>(end: FlowEnd, is_inside: bool, literals: Vec<Literal<'a>>) -> Option<Clause<'a>> {
+    let named = literals.into_iter().filter_map(|(_, literal)| {
+        let Token::Text(entity) = literal else { return None };
+        Some(NamedPrefix { prefix: parse_prefix(entity.trim())?, entity })
+    });
+    if is_inside {
+        return Clause::inside(end, named.collect());
+    }
+    Some(Clause::outside(end, named.map(|it| it.prefix).collect()))
+}
+
+/// True for a domain name, or a MAC address as STIX writes it. A name ends in a label that is not a number, unlike
+/// an address with a typing error.
+fn is_name(text: &str) -> bool {
+    let is_mac =
+        text.len() == 17 && text.split(':').filter(|it| it.len() == 2 && is_hex(it)).count() == 6;
+    let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let is_domain = last.chars().any(char::is_alphabetic)
+        && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    is_mac || is_domain
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Returns the property of a path, by sections 6.7, 6.8, 6.4 and 6.12 of STIX 2.1.
 fn subject(object_type: &str, first: &str, second: &str, is_indexed: bool) -> PathSubject {
     match (object_type, first, second, is_indexed) {
         ("ipv4-addr" | "ipv6-addr", "value", "", false) => PathSubject::Address(FlowEnd::Host),
-        ("domain-name", "resolves_to_refs", "value", true) => PathSubject::Address(FlowEnd::Host),
-        ("network-traffic", "dst_ref", "value", false) => {
-            PathSubject::Address(FlowEnd::Destination)
-        }
-        ("network-traffic", "src_ref", "value", false) => PathSubject::Address(FlowEnd::Source),
+        ("domain-name", "resolves_to_refs", "value", true) => PathSubject::Object(FlowEnd::Host),
+        ("network-traffic", "dst_ref", "value", false) => PathSubject::Object(FlowEnd::Destination),
+        ("network-traffic", "src_ref", "value", false) => PathSubject::Object(FlowEnd::Source),
         ("network-traffic", "dst_ref", "type", false) => PathSubject::Type(FlowEnd::Destination),
         ("network-traffic", "src_ref", "type", false) => PathSubject::Type(FlowEnd::Source),
         ("network-traffic", "dst_port", "", false) => PathSubject::Port(true),

@@ -218,7 +218,18 @@ fn an_error_has_its_reason_and_offset() {
         ("[ipv4-addr:value = '192.0.2.1]", "a string without end at byte 19"),
         ("[ipv4-addr:value = '192.0.2.1\\", "a string without end at byte 19"),
         ("[ipv4-addr:value = /* '", "a comment without end at byte 19"),
-        ("[ipv4-addr:value IN ()]", "expected a constant such as 'text', found \")]\" at byte 21"),
+        (
+            "[ipv4-addr:value IN (,)]",
+            "expected a constant such as 'text', found \",)]\" at byte 21",
+        ),
+        (
+            "[network-traffic:dst_ref.value = '192.0.2.300']",
+            "\"192.0.2.300\" is neither an address nor a network at byte 33",
+        ),
+        (
+            "[network-traffic:src_ref.value IN ('c2.example', '2001:db8::zz')]",
+            "\"2001:db8::zz\" is neither an address nor a network at byte 49",
+        ),
         (
             "[ipv4-addr:value = 'a'] x",
             "expected the end, or AND, OR, FOLLOWEDBY, found \"x\" at byte 24",
@@ -231,6 +242,49 @@ fn an_error_has_its_reason_and_offset() {
         ("[ä", "expected a path such as ipv4-addr:value, found \"ä\" at byte 1"),
     ] {
         assert_eq!(error(text), message, "{text}");
+    }
+}
+
+#[test]
+fn a_reference_to_a_name_is_no_address_and_no_error() {
+    for (text, found) in [
+        ("network-traffic:dst_ref.value = 'c2.example'", &[][..]),
+        (
+            "network-traffic:dst_ref.type = 'domain-name' AND \
+             network-traffic:dst_ref.value = 'c2.example'",
+            &[],
+        ),
+        ("network-traffic:src_ref.value = '00:00:5e:00:53:01'", &[]),
+        ("network-traffic:dst_ref.value = 'c2.example.'", &[]),
+        ("network-traffic:dst_ref.value = 'grün.example'", &[]),
+        ("domain-name:resolves_to_refs[*].value = 'www.example'", &[]),
+        ("network-traffic:dst_ref.value IN ('c2.example', '192.0.2.1')", &["192.0.2.1/32"]),
+        (
+            "network-traffic:dst_ref.value = 'c2.example' OR ipv4-addr:value = '192.0.2.1'",
+            &["192.0.2.1/32"],
+        ),
+    ] {
+        assert_eq!(read(&format!("[{text}]")), found, "{text}");
+    }
+}
+
+#[test]
+fn an_empty_set_has_no_value() {
+    let ports = "network-traffic:dst_port";
+    for (text, found) in [
+        ("ipv4-addr:value IN ()".to_owned(), &[][..]),
+        (format!("ipv4-addr:value IN ( ) OR {A}"), &["192.0.2.1/32"]),
+        (format!("{A} AND ipv4-addr:value IN ()"), &[]),
+        (format!("{A} AND ipv4-addr:value NOT IN ()"), &["192.0.2.1/32"]),
+        (format!("{A} AND {ports} IN ()"), &[]),
+        (format!("{A} AND {ports} NOT IN ()"), &["192.0.2.1/32"]),
+        (format!("{A} AND network-traffic:protocols[*] IN ()"), &[]),
+        (format!("{A} AND network-traffic:protocols[*] NOT IN ()"), &["192.0.2.1/32"]),
+        (format!("{A} AND network-traffic:dst_ref.type IN ()"), &[]),
+        (format!("{A} AND file:name NOT IN ()"), &[]),
+        ("ipv4-addr:value NOT IN ()".to_owned(), &[]),
+    ] {
+        assert_eq!(read(&format!("[{text}]")), found, "{text}");
     }
 }
 
