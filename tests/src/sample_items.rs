@@ -62,6 +62,7 @@ pub fn sample_alert(id: &str) -> Alert {
         via: Via::Direct,
         matched_ip: address(),
         remote_dns_questions: String::new(),
+        community_id: "1:0cKznvP9e8C1RSnoacJIZIUq1vU=".to_owned(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod collections;
+pub mod community_id;
 pub mod counters;
 pub mod environment;
 pub mod error_chain;

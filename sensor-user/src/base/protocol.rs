@@ -20,4 +20,17 @@ impl Protocol {
             Self::Udp => "udp",
         }
     }
+
+    /// Number of the protocol in an IP header (IANA).
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+
+    /// Protocol of a value of the `Protocol` column.
+    pub fn from_column(name: &str) -> Option<Self> {
+        [Self::Tcp, Self::Udp].into_iter().find(|it| it.as_str() == name)
+    }
 }

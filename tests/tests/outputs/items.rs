@@ -48,11 +48,13 @@ pub(crate) fn alerts() -> Vec<Alert> {
         ti_ip_entity: "2001:db8::/32".to_owned(),
         severity: "High".to_owned(),
         connection_count: 12,
+        community_id: "1:gf0R1rcJUS0oUaQiEjVn9w3YR4c=".to_owned(),
         ..Alert { alert_id: "alert-summary".to_owned(), ..new.clone() }
     };
     let retro = Alert {
         alert_kind: AlertKind::Retro,
         protocol: "udp".to_owned(),
+        community_id: "1:gm+/EsueKVtWzCVmSbX9hqbYi54=".to_owned(),
         via: Via::Nat64,
         severity: "Low".to_owned(),
         confidence_score: Some(10.0),
@@ -70,6 +72,7 @@ pub(crate) fn alerts() -> Vec<Alert> {
         &mut bare.user_name,
         &mut bare.parent_process_name,
         &mut bare.threat_type,
+        &mut bare.community_id,
     ] {
         text.clear();
     }

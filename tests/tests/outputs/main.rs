@@ -2,6 +2,8 @@
 //! field by field.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends with a panic")]
 
+mod cef;
+mod community_id;
 mod documented;
 mod ecs;
 mod items;
@@ -18,6 +20,7 @@ mod syslog;
 use sensor_tests::{RunningSinks, wait_until};
 use sensor_user::base::clock::SystemClock;
 use sensor_user::deliver::{FileConfig, Format, SinkConfig, SinkKind};
+use sensor_user::pipeline::dedup::Alert;
 use serde_json::Value;
 
 fn start(sinks: &[SinkConfig]) -> RunningSinks {
@@ -36,6 +39,18 @@ fn raise_all(running: &RunningSinks) {
 /// A sink for alerts, rows, health and loss records.
 fn sink_for_all(name: &str, kind: SinkKind, format: Format) -> SinkConfig {
     SinkConfig { rows: true, format, ..SinkConfig::new(name.to_owned(), kind) }
+}
+
+/// Writes `alerts` with a file sink in CEF; returns the text of the file.
+fn written_cef(alerts: Vec<Alert>) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts");
+    let kind = SinkKind::File(FileConfig::new(path.clone()));
+    let sink = SinkConfig { format: Format::Cef, ..SinkConfig::new("cef".to_owned(), kind) };
+    let running = start(&[sink]);
+    running.outbox.alerts(alerts, None);
+    assert_eq!(running.drain().1, []);
+    std::fs::read_to_string(&path).unwrap()
 }
 
 /// Writes all items with a file sink in `format`; returns the file's directory and its lines.

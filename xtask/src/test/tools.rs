@@ -7,11 +7,12 @@ use super::{Outcome, Tally};
 use crate::host::{self, Workspace};
 
 /// Required programs, each with its Debian package.
-const TOOLS: [(&str, &str); 14] = [
+const TOOLS: [(&str, &str); 15] = [
     ("ab", "apache2-utils"),
     ("curl", "curl"),
     ("dnsmasq", "dnsmasq-base"),
     ("ip", "iproute2"),
+    ("lognormalizer", "liblognorm-utils"),
     ("mmdebstrap", "mmdebstrap"),
     ("nft", "nftables"),
     ("nginx", "nginx-light"),
@@ -25,9 +26,11 @@ const TOOLS: [(&str, &str); 14] = [
 ];
 
 /// Python modules that the suites import, each with its pip requirement.
-const PYTHON: [(&str, &str); 5] = [
+const PYTHON: [(&str, &str); 7] = [
+    ("communityid", "communityid==1.5.0"),
     ("duckdb", "duckdb==2.0.1"),
     ("yaml, kubernetes_validate", "kubernetes-validate==1.37.0"),
+    ("pycef", "pycef==1.11"),
     ("pymisp", "pymisp==2.5.34.4"),
     ("pymispwarninglists", "pymispwarninglists==1.7.0"),
     ("stix2matcher", "stix2-matcher==3.0.0"),

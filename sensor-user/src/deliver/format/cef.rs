@@ -33,7 +33,6 @@ pub(super) fn line(item: &Item, alert: &Alert) -> String {
         push(&mut line, text, max, '|');
     }
     line.push('|');
-    let mut separator = "";
     FactWriter::new(Format::Cef, &mut |name, value| {
         let text = match value {
             Value::Null => return,
@@ -43,8 +42,8 @@ pub(super) fn line(item: &Item, alert: &Alert) -> String {
         if text.is_empty() {
             return;
         }
-        line.push_str(separator);
-        separator = " ";
+        // Also before the first key: liblognorm (rsyslog) drops the first letter of a key without it.
+        line.push(' ');
         // A custom field has a second pair with its label.
         let (key, label) = name.split_once(':').unwrap_or((name, ""));
         line.extend([key, "="]);

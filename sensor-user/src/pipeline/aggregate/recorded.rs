@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::change::{Change, ChangeKind, ClosedBy};
 use super::flow::{Attribution, Direction, Flow, NatMapping};
 use super::response_times::ResponseTimes;
+use crate::base::community_id::community_id;
 use crate::base::protocol::Protocol;
 use crate::pipeline::enrich::Process;
 
@@ -112,6 +113,9 @@ pub struct RecordedChange {
     /// End that closed the connection: `local`, `remote`, `timeout` or `unknown`.
     #[serde(default)]
     pub closed_by: ClosedBy,
+    /// Community ID of the connection (version 1, seed 0); "" if a port is unknown.
+    #[serde(default)]
+    pub community_id: String,
     /// Name of the table: always `VMConnection`.
     pub r#type: String,
 }
@@ -161,6 +165,13 @@ impl From<&Change> for RecordedChange {
             rtt_us: change.rtt_us,
             duration_ns: u64::try_from(change.duration.as_nanos()).unwrap_or(u64::MAX),
             closed_by: change.closed_by,
+            community_id: community_id(
+                flow.protocol,
+                flow.source(),
+                flow.source_port(),
+                flow.destination(),
+                flow.destination_port(),
+            ),
             r#type: "VMConnection".to_owned(),
         }
     }

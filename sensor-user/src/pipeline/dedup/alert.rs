@@ -243,6 +243,10 @@ pub struct Alert {
     /// latest first; "" for none.
     #[serde(default)]
     pub remote_dns_questions: String,
+    /// Community ID of the latest connection (version 1, seed 0), of the addresses and ports that its
+    /// socket has; "" if a port is unknown.
+    #[serde(default)]
+    pub community_id: String,
 }
 
 impl Alert {
@@ -258,6 +262,7 @@ impl Alert {
         let indicator = &hit.indicator;
         let (host_name, dns_domain) = split_computer(&sighting.computer);
         let (host_name, dns_domain) = (host_name.to_owned(), dns_domain.to_owned());
+        let community_id = sighting.community_id();
         Self {
             vm_connection_time_generated: sighting.time,
             description: indicator.description.clone(),
@@ -311,6 +316,7 @@ impl Alert {
             via: hit.via,
             matched_ip: hit.address.to_string(),
             remote_dns_questions: sighting.remote_dns_questions,
+            community_id,
         }
     }
 }

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::base::community_id::community_id;
+use crate::base::protocol::Protocol;
 use crate::base::serde_time;
 use crate::pipeline::aggregate::Flow;
 
@@ -48,6 +50,19 @@ pub struct Sighting {
     /// DNS names of the remote address, from a replayed row. For a live flow the pipeline adds them
     /// from its DNS cache.
     pub remote_dns_questions: String,
+}
+
+impl Sighting {
+    /// Community ID of the connection; "" if a port, an address or the protocol is unknown.
+    pub fn community_id(&self) -> String {
+        let ends = self.source_ip.parse().ok().zip(self.destination_ip.parse().ok());
+        let Some(((source, destination), protocol)) =
+            ends.zip(Protocol::from_column(&self.protocol))
+        else {
+            return String::new();
+        };
+        community_id(protocol, source, self.source_port, destination, self.destination_port)
+    }
 }
 
 impl From<&Flow> for Sighting {

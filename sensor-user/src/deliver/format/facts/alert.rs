@@ -33,6 +33,10 @@ pub(super) fn write(alert: &Alert, out: &mut FactWriter<'_>) {
     }
     connection.write(out, "evidences.0.");
     facts! { out;
+        &alert.community_id => "flexString1:CommunityId", "network.community_id",
+            "evidences.0.connection_info.community_uid";
+    }
+    facts! { out;
         alert.connection_count => "cnt",
             "netsensor.connections threat.enrichments.0.indicator.sightings", "count";
         alert.bytes_received => "in", "", "unmapped.bytes_received";

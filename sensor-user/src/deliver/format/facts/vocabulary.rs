@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::base::protocol::Protocol;
+
 /// Maximum number of names of a remote address in one document.
 const NAMES_MAX: usize = 64;
 
@@ -27,11 +29,7 @@ pub(super) fn confidence(score: f64) -> (&'static str, u8) {
 
 /// IANA protocol number.
 pub(super) fn protocol_number(protocol: &str) -> Option<u8> {
-    match protocol {
-        "tcp" => Some(6),
-        "udp" => Some(17),
-        _ => None,
-    }
+    Protocol::from_column(protocol).map(Protocol::number)
 }
 
 /// 4 or 6.
