@@ -30,8 +30,8 @@ pub(super) fn syslog(section: &mut Section<'_, '_>) -> Option<SyslogConfig> {
     keys! { section, "sink syslog", RELOAD;
         /// Name that the server's certificate must contain.
         server_name: host() => optional("the host of `address`");
-        /// `"octets"`: the length before each message (RFC 6587, 3.4.1). `"newline"`: a
-        /// newline after each message.
+        /// `"octets"`: the length before each message (RFC 6587, 3.4.1); for syslog-ng this takes
+        /// its source `syslog()`. `"newline"`: a newline after each message; for its `network()`.
         framing: choice(&framings) => default(Framing::Octets);
         /// Facility of the messages.
         facility: choice(&facilities) => default(SyslogConfig::FACILITY);
