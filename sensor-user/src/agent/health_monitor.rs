@@ -11,11 +11,12 @@ use crate::intel::Intel;
 use crate::pipeline::Detection;
 use crate::pipeline::canary::{CanaryFailure, CanaryVerdict};
 use crate::pipeline::enrich::GeoIpDatabase;
+use crate::pipeline::nat::NatState;
 use crate::privsep::Workers;
 use crate::schema::agent_event::{AgentEvent, AgentIdentity, HealthChange};
 use crate::schema::health::{Component, Health, HealthState};
 use crate::telemetry::control::{
-    DeliveryReport, HistoryReport, PipelineSnapshot, Status, TableReport,
+    ConntrackReport, DeliveryReport, HistoryReport, PipelineSnapshot, Status, TableReport,
 };
 
 /// Interval between two checks.
@@ -122,7 +123,8 @@ impl HealthMonitor {
         let canary_seen = sensor.canary_seen().map(|at| BootClock::sample(&*self.clock).wall(at));
         let tables =
             tables.map(|(name, (entries, max))| TableReport::new(name, entries, max)).collect();
-        PipelineSnapshot { kernel, received, tables, history, canary_seen }
+        let conntrack = conntrack(sensor);
+        PipelineSnapshot { kernel, received, tables, history, conntrack, canary_seen }
     }
 
     fn text(&self, component: &str, failure: CanaryFailure) -> String {
@@ -157,5 +159,17 @@ impl HealthMonitor {
             reason,
             agent_state: overall,
         }))
+    }
+}
+
+fn conntrack(sensor: &Sensor) -> ConntrackReport {
+    match sensor.nat_state() {
+        Ok(NatState { namespaces, tracking, pending }) => ConntrackReport {
+            off: String::new(),
+            namespaces: namespaces as u64,
+            tracking: tracking as u64,
+            pending: pending as u64,
+        },
+        Err(reason) => ConntrackReport { off: reason.to_owned(), ..ConntrackReport::default() },
     }
 }

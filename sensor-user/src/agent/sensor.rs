@@ -20,7 +20,7 @@ use crate::pipeline::capture::{Capture, CaptureError, LatencyMap, UdpFlows};
 use crate::pipeline::decode::{ConnectionLatency, FlowCounts, FlowKey};
 use crate::pipeline::enrich::proc_worker::ProcWorker;
 use crate::pipeline::enrich::{DnsAnswer, Enricher, Process};
-use crate::pipeline::nat::{NatTracker, unavailable_reason};
+use crate::pipeline::nat::{NatState, NatTracker, unavailable_reason};
 use crate::pipeline::socket_scan::{Scan, ScanResult, SocketScanConfig, SocketScanner};
 use crate::privsep::Workers;
 
@@ -145,7 +145,7 @@ impl Sensor {
     pub(crate) fn tables(&self) -> Vec<(&'static str, (usize, usize))> {
         let mut tables = self.ingest.tables().to_vec();
         if let Ok(nat) = &self.nat {
-            tables.push(("nat_lookups", nat.occupancy()));
+            tables.extend(nat.tables());
         }
         tables
     }
@@ -155,6 +155,14 @@ impl Sensor {
         match &self.nat {
             Ok(_) => self.nat_unavailable.clone(),
             Err(reason) => Some(reason.clone()),
+        }
+    }
+
+    /// State of the NAT lookups, or the reason why there are none.
+    pub(crate) fn nat_state(&self) -> Result<NatState, &str> {
+        match &self.nat {
+            Ok(nat) => Ok(nat.state(clock::boot_ns())),
+            Err(reason) => Err(reason),
         }
     }
 
@@ -244,7 +252,8 @@ impl Sensor {
         if !self.drained {
             return Ok(());
         }
-        if busy || self.idle_drains < IDLE_DRAINS {
+        let has_lookups = self.nat.as_ref().is_ok_and(NatTracker::is_waiting);
+        if busy || has_lookups || self.idle_drains < IDLE_DRAINS {
             self.capture.wait(DRAIN_INTERVAL);
             return Ok(());
         }

@@ -9,7 +9,7 @@ use super::feeds_view::{age, progress, state};
 use crate::base::escape::{escaped, visible_part};
 use crate::deliver::SinkReport;
 use crate::schema::health::HealthState;
-use crate::telemetry::control::{FeedReport, StatusReport};
+use crate::telemetry::control::{ConntrackReport, FeedReport, StatusReport};
 
 /// Width of a line, and of the label at its left, columns.
 const COLUMNS: usize = 80;
@@ -80,6 +80,7 @@ impl StatusView {
             None => "not seen yet".to_owned(),
         };
         self.line("canary", &seen);
+        self.line("conntrack", &conntrack(report));
     }
 
     fn add_pipeline(&mut self, report: &StatusReport) {
@@ -209,6 +210,21 @@ impl StatusView {
             }
         }
     }
+}
+
+/// State of the NAT lookups.
+fn conntrack(report: &StatusReport) -> String {
+    let ConntrackReport { off, namespaces, tracking, pending } = &report.conntrack;
+    if !off.is_empty() {
+        return format!("off: {}", escaped(off, 256));
+    }
+    let count = |name: &str| report.counters.get(name).copied().unwrap_or(0);
+    let lost = count("nat_lookups_evicted") + count("nat_lookups_dropped_queue_full");
+    format!(
+        "{tracking} of {namespaces} namespaces track; lookups: {pending} pending, {lost} dropped, \
+         {} failed",
+        count("nat_lookups_failed")
+    )
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -24,9 +25,36 @@ pub(crate) const CLIENT_V4: &str = "198.51.100.9";
 pub(crate) const CLIENT_V6: &str = "2001:db8:52::9";
 const INDICATORS: &str = "203.0.113.7\n2001:db8:51::/48\n198.51.100.9\n2001:db8:52::9\n";
 
-/// True if the running test must return, because the suite needs root.
+/// Connections a second that another network namespace makes beside every test of this process.
+const BACKGROUND_RATE: &str = "NETSENSOR_TEST_BACKGROUND_RATE";
+
+/// True if the running test must return, because the suite needs root. Starts the background traffic.
 pub(crate) fn skipped() -> bool {
-    skip_unless(nix::unistd::geteuid().is_root(), "loading BPF programs needs root")
+    static BACKGROUND: OnceLock<Option<BackgroundTraffic>> = OnceLock::new();
+    let skipped = skip_unless(nix::unistd::geteuid().is_root(), "loading BPF programs needs root");
+    if !skipped {
+        BACKGROUND.get_or_init(|| {
+            std::env::var(BACKGROUND_RATE).ok().map(|rate| BackgroundTraffic::start(&rate))
+        });
+    }
+    skipped
+}
+
+/// Connections of a program in a network namespace of its own, on loopback. They end with this value, or
+/// with this process.
+#[derive(Debug)]
+pub(crate) struct BackgroundTraffic {
+    _program: Server,
+}
+
+impl BackgroundTraffic {
+    /// Makes `rate` connections a second.
+    pub(crate) fn start(rate: &str) -> Self {
+        let script = "ip link set lo up && exec \"$0\" steady \"$1\"";
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", script]).arg(peer()).arg(rate).stdin(Stdio::piped());
+        Self { _program: Server::start(command).0 }
+    }
 }
 
 /// Directory with a configuration and the suite's indicators.

@@ -21,6 +21,10 @@ mod inbound;
 
 /// Connections with a NAT mapping.
 mod nat;
+
+/// Translated connections beside other traffic, and translated UDP flows.
+mod nat_traffic;
+
 /// UDP flows: one per socket and remote address, with exact counts.
 mod udp;
 

@@ -15,12 +15,12 @@ const PLAIN: &str = "192.0.2.61";
 const OTHER_PLAIN: &str = "192.0.2.62";
 
 /// True if the running test must return: no root, or no conntrack in this kernel.
-fn no_nat() -> bool {
+pub(crate) fn no_nat() -> bool {
     let has_conntrack = std::path::Path::new("/proc/sys/net/netfilter/nf_conntrack_count").exists();
     skipped() || skip_unless_kernel_has(has_conntrack, "nf_conntrack")
 }
 
-fn nft(netns: &Netns, rules: &str) {
+pub(crate) fn nft(netns: &Netns, rules: &str) {
     let mut nft = netns.command("nft");
     let mut nft = nft.args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
     nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();

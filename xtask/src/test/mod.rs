@@ -25,6 +25,9 @@ use tally::{Skips, Tally, failed_test};
 /// Feature of the optional kafka sink, which is tested too.
 const KAFKA: &str = "sensor-tests/kafka";
 const KERNEL_SUITE: &str = "kernel";
+/// Connections a second that the kernel suite makes beside its tests, in a network namespace of its own:
+/// a host has other traffic.
+const BACKGROUND_RATE: &str = "200";
 /// Suite that also loads BPF programs, with one test at a time.
 const CONFINEMENT_SUITE: &str = "confinement";
 /// Suite that boots a machine with the package installed.
@@ -227,7 +230,8 @@ impl TestRun<'_> {
         cargo
             .args(["test", "--locked", "--package", "sensor-tests", "--test", KERNEL_SUITE])
             .args(["--test", CONFINEMENT_SUITE, "--no-fail-fast", "--", "--test-threads=1"])
-            .env("NETSENSOR_BIN", self.workspace.path("target/release/netsensor"));
+            .env("NETSENSOR_BIN", self.workspace.path("target/release/netsensor"))
+            .env("NETSENSOR_TEST_BACKGROUND_RATE", BACKGROUND_RATE);
         if let Some(object) = &self.object {
             cargo.env("NETSENSOR_TEST_OBJECT", object);
         } else {

@@ -82,10 +82,14 @@ counters! {
     listeners_evicted in TABLE_EVICTIONS["listeners"] and LOSSES["listener", "table_full"];
     /// Connections with a NAT mapping in the kernel's connection tracking.
     nat_mappings_found;
-    /// Connections evicted from the full table before their NAT lookup was complete.
+    /// Connections evicted from the full table of NAT lookups; their next change is looked up again.
     nat_lookups_evicted in TABLE_EVICTIONS["nat_lookups"] and LOSSES["nat_lookup", "table_full"];
     /// Connections without a NAT lookup because too many were queued.
     nat_lookups_dropped_queue_full and LOSSES["nat_lookup", "queue_full"];
+    /// Network namespaces evicted from the full table of those that NAT lookups are made in.
+    nat_namespaces_evicted in TABLE_EVICTIONS["nat_namespaces"];
+    /// Connections reported without the response to their NAT lookup, which was late.
+    nat_lookups_late;
     /// NAT lookups that failed: the network namespace cannot be entered, or the kernel refused.
     nat_lookups_failed;
     /// Entries evicted from the full history before the lookback period was over.

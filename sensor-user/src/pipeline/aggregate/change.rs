@@ -68,6 +68,8 @@ pub struct Change {
     pub number: u64,
     /// Inode number of the network namespace; 0 if unknown.
     pub netns: u32,
+    /// Cookie of the socket (UDP; 0 if unknown, and for TCP).
+    pub cookie: u64,
     /// errno of a failure or of an abnormal close; 0 for none.
     pub error: u32,
     /// Smoothed round-trip time, microseconds, while it is open and at its close; 0 if unknown.
@@ -92,6 +94,7 @@ impl Change {
             flow,
             number,
             netns,
+            cookie: 0,
             error: 0,
             rtt_us: 0,
             duration: Duration::ZERO,

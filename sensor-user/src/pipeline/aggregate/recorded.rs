@@ -222,6 +222,7 @@ impl From<RecordedChange> for Change {
             flow,
             number: line.connection_number,
             netns: line.network_namespace,
+            cookie: 0,
             error: line.error_number,
             rtt_us: line.rtt_us,
             duration: Duration::from_nanos(line.duration_ns),

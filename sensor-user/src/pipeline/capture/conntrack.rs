@@ -46,6 +46,24 @@ pub struct Tuple {
     pub destination: SocketAddr,
 }
 
+impl Tuple {
+    /// The tuple of packets in the opposite direction, without NAT.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self { protocol: self.protocol, source: self.destination, destination: self.source }
+    }
+}
+
+/// A tracked connection: the tuples of packets as they enter this host or leave a socket, before
+/// NAT. Without NAT, one is the other reversed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackedConnection {
+    /// Packets of the end that initiated the connection.
+    pub original: Tuple,
+    /// Packets of the other end.
+    pub reply: Tuple,
+}
+
 /// Why the kernel's table cannot be queried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConntrackError {
@@ -101,15 +119,13 @@ impl Conntrack {
         let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
         let tuple =
             Tuple { protocol: Protocol::Tcp, source: unspecified, destination: unspecified };
-        self.other_direction(&tuple).map(drop)
+        self.find(&tuple).map(drop)
     }
 
-    /// Returns the other direction of the connection that has `tuple` as one direction; `None` if
-    /// there is no such connection.
-    ///
-    /// Without NAT it is `tuple` reversed. With NAT, its source is the actual receiver of the
-    /// packets of `tuple`, and its destination is their sender as the receiver has it.
-    pub fn other_direction(&mut self, tuple: &Tuple) -> Result<Option<Tuple>, ConntrackError> {
+    /// Returns the connection that has `tuple` as one of its directions; `None` if there is no such
+    /// connection. (`ctnetlink_get_conntrack` finds an entry by either direction:
+    /// `nf_conntrack_find_get` in `net/netfilter/nf_conntrack_core.c`.)
+    pub fn find(&mut self, tuple: &Tuple) -> Result<Option<TrackedConnection>, ConntrackError> {
         self.sequence = self.sequence.wrapping_add(1);
         let fd = self.socket.as_raw_fd();
         send(fd, &request(tuple, self.sequence), MsgFlags::empty())
@@ -123,7 +139,7 @@ impl Conntrack {
             let message = NetlinkMessage::<NetfilterMessage>::deserialize(response)
                 .map_err(|error| ConntrackError::Response { bytes, detail: error.to_string() })?;
             if message.header.sequence_number == self.sequence {
-                return other_tuple(message.payload, tuple);
+                return tracked_connection(message.payload, tuple.protocol);
             }
         }
     }
@@ -163,10 +179,10 @@ fn request(tuple: &Tuple, sequence: u32) -> Vec<u8> {
     bytes
 }
 
-fn other_tuple(
+fn tracked_connection(
     payload: NetlinkPayload<NetfilterMessage>,
-    requested: &Tuple,
-) -> Result<Option<Tuple>, ConntrackError> {
+    protocol: Protocol,
+) -> Result<Option<TrackedConnection>, ConntrackError> {
     let message = match payload {
         NetlinkPayload::InnerMessage(message) => message,
         NetlinkPayload::Error(error) => {
@@ -181,13 +197,15 @@ fn other_tuple(
     let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = message.inner else {
         return Ok(None);
     };
-    let mut both = attributes.iter().filter_map(|attribute| match attribute {
-        ConntrackAttribute::CtaTupleOrig(parts) | ConntrackAttribute::CtaTupleReply(parts) => {
-            tuple(parts, requested.protocol)
+    let (mut original, mut reply) = (None, None);
+    for attribute in &attributes {
+        match attribute {
+            ConntrackAttribute::CtaTupleOrig(parts) => original = tuple(parts, protocol),
+            ConntrackAttribute::CtaTupleReply(parts) => reply = tuple(parts, protocol),
+            _ => {}
         }
-        _ => None,
-    });
-    Ok(both.find(|tuple| tuple != requested))
+    }
+    Ok(original.zip(reply).map(|(original, reply)| TrackedConnection { original, reply }))
 }
 
 fn tuple(parts: &[TupleAttribute], protocol: Protocol) -> Option<Tuple> {

@@ -21,7 +21,7 @@ mod udp_hooks;
 pub use attach::{Hook, HookState};
 pub use cgroup2::cgroup2_mount;
 pub use config::CaptureConfig;
-pub use conntrack::{Conntrack, ConntrackError, Tuple, tracked_connections};
+pub use conntrack::{Conntrack, ConntrackError, TrackedConnection, Tuple, tracked_connections};
 pub use error::CaptureError;
 pub use hooks::{Hooks, programs};
 pub use latency_map::LatencyMap;

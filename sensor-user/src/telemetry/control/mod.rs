@@ -17,7 +17,8 @@ pub use delivery::{DeliveryReport, SpoolReport};
 pub use feeds::{FeedReport, PullReport, RejectReport};
 pub use server::{AgentLock, ControlError, ControlServer};
 pub use snapshot::{
-    HistoryReport, LedgerReport, LossReport, PipelineSnapshot, SetReport, TableReport,
+    ConntrackReport, HistoryReport, LedgerReport, LossReport, PipelineSnapshot, SetReport,
+    TableReport,
 };
 pub use status::{Probe, ReloadReport, Status, StatusReport};
 pub use stream::{READERS_MAX, Stream};

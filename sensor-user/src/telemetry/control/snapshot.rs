@@ -110,6 +110,20 @@ pub struct HistoryReport {
     pub max_bytes: u64,
 }
 
+/// State of the NAT lookups in the kernel's connection tracking.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ConntrackReport {
+    /// Why there are no lookups, else "".
+    pub off: String,
+    /// Network namespaces whose connections are looked up.
+    pub namespaces: u64,
+    /// Those that tracked a connection within the last minute.
+    pub tracking: u64,
+    /// Connections whose lookup has no response yet.
+    pub pending: u64,
+}
+
 /// State of the pipeline thread, which it publishes about once a second.
 #[derive(Debug, Clone, Default)]
 pub struct PipelineSnapshot {
@@ -121,6 +135,8 @@ pub struct PipelineSnapshot {
     pub tables: Vec<TableReport>,
     /// Size of the history; `None` if it is disabled.
     pub history: Option<HistoryReport>,
+    /// State of the NAT lookups.
+    pub conntrack: ConntrackReport,
     /// Time at which all hooks that the canary tests were last known to work.
     pub canary_seen: Option<Timestamp>,
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::delivery::DeliveryReport;
 use super::feeds::FeedReport;
 use super::snapshot::{
-    HistoryReport, LedgerReport, LossReport, PipelineSnapshot, SetReport, TableReport,
+    ConntrackReport, HistoryReport, LedgerReport, LossReport, PipelineSnapshot, SetReport,
+    TableReport,
 };
 use crate::base::counters::{KernelCounters, Stats};
 use crate::intel::Intel;
@@ -88,6 +89,9 @@ pub struct StatusReport {
     /// Size of the history; `None` if it is disabled.
     #[serde(default)]
     pub history: Option<HistoryReport>,
+    /// State of the NAT lookups.
+    #[serde(default)]
+    pub conntrack: ConntrackReport,
     /// Size of the indicator set.
     #[serde(default)]
     pub set: SetReport,
@@ -224,6 +228,7 @@ impl Status {
             losses: losses(&kernel, &self.stats).into_iter().map(LossReport::from).collect(),
             tables: snapshot.tables,
             history: snapshot.history,
+            conntrack: snapshot.conntrack,
             set: SetReport::from(&**intel.set().load()),
             feeds: intel.status().iter().map(|feed| FeedReport::new(feed, false)).collect(),
             delivery,

@@ -5,6 +5,7 @@
 //! - `peer try ADDR:PORT` tries to connect once, for at most 300 ms.
 //! - `peer uring-serve ADDR:PORT` and `peer uring-connect ADDR:PORT COUNT` use `io_uring`.
 //! - `peer refused ADDR:PORT COUNT SECONDS` connects to a closed port.
+//! - `peer steady RATE` makes RATE loopback connections a second until standard input ends.
 //! - `peer processes PROGRAM ADDR:PORT COUNT` runs `PROGRAM once ADDR:PORT NUMBER` COUNT times.
 //! - `peer once ADDR:PORT NUMBER` connects once and prints its process id, parent and start time.
 //! - `peer udp-echo ADDR:PORT` sends each datagram back until it is killed.
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         ["uring-serve", address, ..] => uring::serve(address),
         ["uring-connect", address, count, ..] => uring::connect(address, count),
         ["refused", address, count, seconds, ..] => storm::refused(address, count, seconds),
+        ["steady", rate, ..] => storm::steady(rate),
         ["processes", program, target, count, ..] => storm::processes(program, target, count),
         ["once", target, number, ..] => storm::once(target, number),
         _ => Err("usage: see the source".into()),

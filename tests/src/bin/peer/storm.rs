@@ -1,12 +1,18 @@
 //! Storms of connections and processes: as many as possible in a short time.
 
-use std::net::{SocketAddr, TcpStream};
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, poll};
 use tokio::time::Instant;
 
 use crate::Outcome;
+
+/// Maximum duration of [`steady`].
+const STEADY_SECONDS: u32 = 7200;
 
 /// Connects to a closed port, `count` times or for `seconds`. Prints the number of attempts.
 pub(crate) fn refused(address: &str, count: &str, seconds: &str) -> Outcome {
@@ -20,6 +26,32 @@ pub(crate) fn refused(address: &str, count: &str, seconds: &str) -> Outcome {
         }
     }
     println!("{refused}");
+    Ok(())
+}
+
+/// Makes `rate` loopback connections a second, until standard input ends, for two hours at most.
+pub(crate) fn steady(rate: &str) -> Outcome {
+    let rate: u32 = rate.parse()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            drop(stream);
+        }
+    });
+    println!("ready {address}");
+    let (start, interval) = (Instant::now(), Duration::from_secs(1) / rate.max(1));
+    for number in 0..rate.saturating_mul(STEADY_SECONDS) {
+        let mut stream = TcpStream::connect(address)?;
+        stream.read_to_end(&mut Vec::new())?;
+        let next = start + interval * number;
+        let wait = next.saturating_duration_since(Instant::now()).as_millis();
+        let stdin = std::io::stdin();
+        let mut ended = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut ended, u16::try_from(wait)?)? > 0 {
+            break;
+        }
+    }
     Ok(())
 }
 

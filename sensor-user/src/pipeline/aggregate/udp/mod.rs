@@ -371,7 +371,8 @@ impl UdpTable {
         changes: &mut Vec<Change>,
     ) {
         if let Some(flow) = self.flows.peek_mut(key) {
-            changes.push(flow.change(kind, time, &self.computer, &self.unknown_process));
+            let change = flow.change(kind, time, &self.computer, &self.unknown_process);
+            changes.push(Change { cookie: key.cookie, ..change });
         }
     }
 }
