@@ -167,7 +167,7 @@ impl NatConnections {
     }
 
     /// Number of the translated UDP flow that a new flow of the kernel's table is a part of. The
-    /// translation of the flow says so, without a lookup.
+    /// translation of that flow is sufficient for it; no lookup is needed.
     fn translated_flow(&mut self, change: &Change) -> Option<u64> {
         let end = SocketEnd::of(&change.flow, change.cookie)?;
         let primary = *self.by_end.get(&end)?;

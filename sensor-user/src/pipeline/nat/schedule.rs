@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(schedule.waiting, 197);
         let due = schedule.take_due(at(200));
         assert_eq!((due.len(), due[0].key.1, schedule.waiting), (197, 2, 0));
-        // None of them is looked up twice: its namespace was known to track nothing a moment before.
+        // None of these lookups is repeated: its namespace was known to track nothing a moment before.
         assert!(due.iter().all(|lookup| lookup.is_last));
         assert_eq!((schedule.tracking(at(200)), schedule.occupancy().0), (1, 2));
         assert_eq!(schedule.tracking(at(61_000)), 0);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_connection_is_looked_up_once_more() {
+    fn the_lookup_of_a_missing_connection_is_repeated_once() {
         let mut schedule = LookupSchedule::new(Arc::default());
         assert!(schedule.retry(lookup(1, 7), 0));
         assert!(schedule.take_due(RETRY_NS - 1).is_empty());

@@ -229,7 +229,7 @@ fn a_translated_udp_flow_is_one_flow_in_any_order_of_its_parts() {
     assert_eq!(all.len(), 4);
     assert_one_flow(&all, first);
 
-    // The received part is known first: conntrack says that this host initiated it.
+    // The received part is known first: by conntrack, this host initiated it.
     let mut it = Fixture::new();
     assert!(it.observe(received(&BEGINS)).is_empty());
     it.respond(|_| Some(dnat(Protocol::Udp)));
@@ -320,7 +320,7 @@ fn a_server_replies_to_a_client_behind_snat_in_the_same_inbound_flow() {
 }
 
 #[test]
-fn a_connection_that_no_table_has_is_looked_up_again_once() {
+fn the_lookup_of_a_connection_that_no_table_has_is_repeated_once() {
     let mut it = Fixture::new();
     let _opened = it.observe(tcp(1));
     for is_last in [false, true] {

@@ -30,7 +30,7 @@ struct NatWorker {
     stats: Arc<Stats>,
 }
 
-/// A lookup, with what the tables say about it.
+/// A lookup, with the results of the tables.
 struct Found {
     key: ConnectionKey,
     /// The ends, as far as the tables queried so far translate them.
