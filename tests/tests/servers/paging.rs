@@ -1,9 +1,13 @@
 //! Paging without progress: a pull ends as soon as a page repeats the items of an earlier one.
 
-use sensor_tests::servers::MockWebServer;
-use sensor_user::intel::{Cursor, FeedKind, FeedQuery, MispQuery, TaxiiQuery};
+use std::sync::{Arc, Mutex};
+
+use sensor_tests::servers::{InterceptingProxy, MockWebServer, ProxyAction, stix_indicator};
+use sensor_user::intel::{Cursor, FeedKind, FeedQuery, Intel, MispQuery, TaxiiQuery};
+use sensor_user::telemetry::control::FeedReport;
 use serde_json::{Value, json};
 
+use super::end_to_end::StoredFeed;
 use super::{Puller, sentinel};
 
 const MEDIA: (&str, &str) = ("Content-Type", "application/taxii+json;version=2.1");
@@ -160,4 +164,38 @@ async fn repeated_pages_of_sentinel_end_the_pull() {
         );
         assert_eq!(count, requests, "{pages:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_status_shows_the_page_of_a_running_pull() {
+    let site = MockWebServer::start().await;
+    for (number, next) in [(1, Some("x")), (2, Some("y")), (3, None)] {
+        let objects = [stix_indicator(number, "203.0.113.5", 0, false)];
+        let page = json!({ "more": next.is_some(), "next": next, "objects": objects });
+        site.enqueue_response(OBJECTS, 200, &[MEDIA], page.to_string());
+    }
+    let intel: Arc<Mutex<Option<Arc<Intel>>>> = Arc::default();
+    let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let (shared, reports) = (Arc::clone(&intel), Arc::clone(&seen));
+    let observe = move |_: usize, _: &mut String| {
+        let intel = shared.lock().unwrap();
+        let status = &intel.as_ref().unwrap().status()[0];
+        let report = FeedReport::new(status, false);
+        reports.lock().unwrap().push(serde_json::to_value(report).unwrap());
+        ProxyAction::Forward
+    };
+    let port = site.url("").rsplit(':').next().unwrap().parse().unwrap();
+    let proxy = InterceptingProxy::start(port, observe).await;
+    let url = format!("http://127.0.0.1:{}/r/collections/c/", proxy.port());
+    let stored = StoredFeed::new(Puller::new(FeedKind::Taxii2, &url));
+    let before = FeedReport::new(&stored.intel.status()[0], false);
+    assert_eq!((before.pulling, before.last_pull), (None, None));
+    *intel.lock().unwrap() = Some(Arc::clone(&stored.intel));
+    stored.pull(&[]).await;
+    let pages: Vec<Value> =
+        seen.lock().unwrap().iter().map(|it| it["Pulling"]["Page"].clone()).collect();
+    assert_eq!(pages, [1, 2, 3]);
+    assert!(seen.lock().unwrap().iter().all(|it| it["Pulling"]["Since"].is_string()));
+    let after = FeedReport::new(&stored.intel.status()[0], false);
+    assert!(after.pulling.is_none() && after.last_good.is_some(), "{after:?}");
 }

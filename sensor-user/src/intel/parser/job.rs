@@ -141,9 +141,13 @@ impl ParseJob {
         if self.extent != Extent::Snapshot || has_valid || entries == 0 {
             return Ok(());
         }
+        let is_of_lines = matches!(self.kind, FeedKind::List | FeedKind::Sentinel);
+        let position = if is_of_lines { "line" } else { "object" };
         let first = rejects.kept().first().map_or_else(
             || "without a reason".to_owned(),
-            |it| format!("line {}: \"{}\": {}", it.position, it.text.escape_debug(), it.reason),
+            |it| {
+                format!("{position} {}: \"{}\": {}", it.position, it.text.escape_debug(), it.reason)
+            },
         );
         Err(JobError::Unusable { entries, first })
     }

@@ -202,7 +202,7 @@ impl<'a> PatternParser<'a> {
 }
 
 /// Returns the alternative of an address inside or outside these.
-fn addresses<'a>(end: FlowEnd, is_inside: bool, literals: Vec<Literal<'a>>) -> Option<Clause<'a>> {
+fn addresses(end: FlowEnd, is_inside: bool, literals: Vec<Literal<'_>>) -> Option<Clause<'_>> {
     let named = literals.into_iter().filter_map(|(_, literal)| {
         let Token::Text(entity) = literal else { return None };
         Some(NamedPrefix { prefix: parse_prefix(entity.trim())?, entity })
