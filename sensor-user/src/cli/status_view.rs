@@ -153,11 +153,14 @@ impl StatusView {
         for sink in sinks.iter().take(SINKS_MAX) {
             let state = if sink.error.is_empty() { "OK" } else { "FAILS" };
             let text = format!(
-                "{state} {}: {} alerts, {} rows wait, took {}",
+                "{state} {}: {} alerts, {} rows wait, {}",
                 escaped(&sink.name, 24),
                 sink.alerts_waiting,
                 sink.rows_waiting,
-                self.ago(sink.last_delivered)
+                sink.last_delivered.map_or_else(
+                    || "nothing sent yet".to_owned(),
+                    |time| format!("last sent {}", self.ago(Some(time)))
+                )
             );
             self.line("sink", &text);
         }

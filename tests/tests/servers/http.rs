@@ -115,7 +115,7 @@ async fn a_request_is_retried_once_if_the_connection_closes_before_the_response(
     assert_eq!((new.documents, server.requests().len()), (vec!["203.0.113.5\n".to_owned()], 2));
     server.drop_next_requests(2);
     let error = puller.pull(&Cursor::Start).await.unwrap_err();
-    assert!(matches!(error, FetchError::Request(_)), "{error}");
+    assert!(matches!(error, FetchError::Request { .. }), "{error}");
     assert_eq!(server.requests().len(), 4);
 }
 

@@ -88,6 +88,15 @@ async fn refusals_are_distinguished_and_contain_no_secret() {
     management.enqueue_response(QUERY, 403, &[], "{}");
     let error = puller.pull_error(&Cursor::Start).await;
     assert!(error.contains("status 403") && error.contains("Microsoft Sentinel Reader"), "{error}");
+    for (status, hint) in [
+        (404, "check subscription, resource_group and workspace"),
+        (401, "the token is not for this server; check url and login_url"),
+    ] {
+        management.remove(QUERY);
+        management.enqueue_response(QUERY, status, &[], "{}");
+        let error = puller.pull_error(&Cursor::Start).await;
+        assert!(error.contains(&format!("status {status}")) && error.contains(hint), "{error}");
+    }
     // A refused token is not used again.
     login.take_requests();
     management.set_response(QUERY, page(&["1"], None));

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::Task;
 use super::body::{BodyWriter, documents};
 use super::error::FetchError;
-use super::http::{Call, Session};
+use super::http::{Call, REDIRECTED, Session};
 use super::scan::Scan;
 use crate::intel::config::query::{CrowdSecQuery, FeedQuery};
 use crate::intel::pull::{Cursor, Extent, PullOutcome};
@@ -24,7 +24,7 @@ pub(super) async fn pull(
     let usual = CrowdSecQuery::default();
     let query = if let FeedQuery::CrowdSec(query) = &task.feed.query { query } else { &usual };
     let reply = match session.request(Call::get(stream_url(url, query, all))).await {
-        Err(FetchError::Denied { status, url, .. }) => {
+        Err(FetchError::Denied { status, url, hint }) if hint != REDIRECTED => {
             return Err(FetchError::Denied {
                 status,
                 url,

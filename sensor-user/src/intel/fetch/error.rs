@@ -22,8 +22,14 @@ pub enum FetchError {
     #[error(transparent)]
     Access(#[from] AccessError),
     /// No response.
-    #[error("no response; check the address, the network and the certificate")]
-    Request(#[source] reqwest::Error),
+    #[error("no response{}; check the address, the network and the certificate", of(.url))]
+    Request {
+        /// Requested URL, as in `Status`.
+        url: String,
+        /// Error of the client.
+        #[source]
+        source: reqwest::Error,
+    },
     /// The body ended before its length, or its compression is damaged.
     #[error("the body ended early or is damaged; it was cut in transit")]
     Cut(#[source] reqwest::Error),
@@ -34,8 +40,15 @@ pub enum FetchError {
     #[error("the body stalled for {0:?}; check the server and the proxies on the path")]
     Stalled(Duration),
     /// All requests together took too long.
-    #[error("the pull did not finish within {0:?}; request less, or larger pages")]
-    TooSlow(Duration),
+    #[error(
+        "the pull did not finish within {limit:?}, and reached page {page}; request less, or raise page_size"
+    )]
+    TooSlow {
+        /// The limit.
+        limit: Duration,
+        /// Page that it reached.
+        page: u32,
+    },
     /// A status other than 200 and 304.
     #[error("status {status}{}; {}", of(.url), remedy(*.status))]
     Status {
@@ -44,10 +57,10 @@ pub enum FetchError {
         /// Requested URL, escaped and without its query; "" for the feed's own.
         url: String,
     },
-    /// The credentials were refused.
+    /// The credentials were refused, or the status has a remedy of its own.
     #[error("status {status}{}; {hint}", of(.url))]
     Denied {
-        /// 401 or 403.
+        /// That status.
         status: StatusCode,
         /// Requested URL, as in `Status`.
         url: String,
@@ -55,7 +68,7 @@ pub enum FetchError {
         hint: &'static str,
     },
     /// The server refuses requests for some time.
-    #[error("status {status}, with Retry-After {wait:?}")]
+    #[error("status {status}, with Retry-After {wait:?}; the next pull waits for it")]
     RetryAfter {
         /// 429 or 503.
         status: StatusCode,
@@ -71,7 +84,9 @@ pub enum FetchError {
         why: &'static str,
     },
     /// The body exceeds the limit.
-    #[error("the body is larger than {max} bytes; raise max_size if that is correct")]
+    #[error(
+        "the body is larger than {max} bytes, all pages together; raise max_size if that is correct"
+    )]
     TooLarge {
         /// The limit, of all bodies of a pull together.
         max: u64,
@@ -112,7 +127,7 @@ pub enum FetchError {
         count: u32,
     },
     /// An empty body.
-    #[error("the body is empty; a feed without entries has at least a comment")]
+    #[error("the body is empty; a list without entries has at least a comment, JSON at least []")]
     Empty,
     /// A web page, as captive portals and error handlers return with status 200.
     #[error("the body is a web page, not a feed; check the URL, and the proxies on the path")]

@@ -20,6 +20,9 @@ use crate::http::{Material, redacted_url};
 
 /// Maximum number of redirects that are followed.
 const REDIRECTS_MAX: u32 = 5;
+/// Remedy if the target of a redirect refuses a request, which has no credentials.
+pub(super) const REDIRECTED: &str =
+    "credentials are not sent to a redirect target; set url to it if that is right";
 /// Maximum time of `Retry-After` that is honoured.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 /// Start of a request, its time limit, and that of a stalled body.
@@ -100,7 +103,9 @@ impl Session<'_> {
     /// anything on the server.
     async fn send_once(&self, call: &Call) -> Result<Reply, FetchError> {
         match self.try_send(call).await {
-            Err(FetchError::Request(error)) if is_hang_up(&error) => self.try_send(call).await,
+            Err(FetchError::Request { source, .. }) if is_hang_up(&source) => {
+                self.try_send(call).await
+            }
             outcome => outcome,
         }
     }
@@ -108,18 +113,18 @@ impl Session<'_> {
     async fn try_send(&self, call: &Call) -> Result<Reply, FetchError> {
         let limits = (Instant::now(), self.timeout, self.stall);
         let mut request = self.client.request(call.method.clone(), call.url.clone());
-        if is_home(self.home, &call.url) {
+        let is_home = is_home(self.home, &call.url);
+        if is_home {
             request = self.material.authenticate(request);
         }
         request = request.headers(call.headers.clone()).timeout(self.timeout);
         if let Some(body) = &call.body {
             request = request.body(body.clone());
         }
-        let response =
-            request.send().await.map_err(|error| transport(error, limits, FetchError::Request))?;
-        let is_home = is_home(self.home, &call.url);
         let is_own = is_home && call.url.path() == self.home.path();
         let url = if is_own { String::new() } else { redacted_url(&call.url) };
+        let failed = |source| FetchError::Request { url: url.clone(), source };
+        let response = request.send().await.map_err(|error| transport(error, limits, failed))?;
         Ok(Reply { response, limits, now: self.now, url, is_home })
     }
 
@@ -149,7 +154,7 @@ impl Reply {
                 let hint = if self.is_home {
                     "check user, password, token and certificate"
                 } else {
-                    "credentials are not sent to a redirect target; set url to it if that is right"
+                    REDIRECTED
                 };
                 FetchError::Denied { status, url: self.url.clone(), hint }
             }
@@ -250,7 +255,7 @@ fn date(text: &str) -> Option<Timestamp> {
 fn transport(
     error: reqwest::Error,
     (began, timeout, stall): Limits,
-    other: fn(reqwest::Error) -> FetchError,
+    other: impl FnOnce(reqwest::Error) -> FetchError,
 ) -> FetchError {
     if !error.is_timeout() {
         return other(error.without_url());

@@ -152,7 +152,13 @@ async fn manifest(
     let max = MANIFEST_MAX.min(task.feed.max_bytes);
     let mut file = documents(task.folder, max)?;
     let mut scan = Scan::new(&[], &[]);
-    reply.save(BodyWriter::new(&mut file, max).scanned_by(&mut scan)).await?;
+    let saved = reply.save(BodyWriter::new(&mut file, max).scanned_by(&mut scan)).await;
+    saved.map_err(|error| match error {
+        FetchError::TooLarge { max: MANIFEST_MAX } => FetchError::Protocol(format!(
+            "{location}: larger than {MANIFEST_MAX} bytes; split the feed"
+        )),
+        other => other,
+    })?;
     blocking(move || {
         let (path, lengths) = file.finish();
         let mut open = OpenDocuments::open(path, lengths.to_vec()).map_err(FetchError::Write)?;
@@ -191,7 +197,7 @@ impl<'de> Deserialize<'de> for Manifest {
                         None => manifest.unusable += 1,
                     }
                     if manifest.events.len() > EVENTS_MAX {
-                        let what = format_args!("over {EVENTS_MAX} events").to_string();
+                        let what = format!("over {EVENTS_MAX} events, split the feed");
                         return Err(serde::de::Error::custom(what));
                     }
                 }

@@ -105,7 +105,7 @@ impl Fetcher {
         let pull = Box::pin(self.pull_from(url, Task { feed, cursor, folder, progress }));
         match tokio::time::timeout(limit, pull).await {
             Ok(pulled) => pulled,
-            Err(_elapsed) => Err(FetchError::TooSlow(limit)),
+            Err(_elapsed) => Err(FetchError::TooSlow { limit, page: progress.page() }),
         }
     }
 

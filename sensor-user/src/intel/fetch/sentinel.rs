@@ -3,8 +3,8 @@
 //! client credentials (RFC 6749, 4.4).
 
 use jiff::{SignedDuration, Timestamp};
-use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{StatusCode, Url};
 use serde_json::{Map, Value};
 
 use super::body::{BodyWriter, documents};
@@ -65,9 +65,19 @@ pub(super) async fn pull(
         let call =
             Call::post(url.clone(), "application/json", text).with(AUTHORIZATION, bearer.clone());
         let reply = match session.request(call).await {
-            Err(error @ FetchError::Denied { .. }) => {
+            Err(FetchError::Denied { status, url, .. }) => {
                 *token = None;
-                return Err(denied(error));
+                let hint = match status {
+                    StatusCode::FORBIDDEN => {
+                        "give client_id the role Microsoft Sentinel Reader on the workspace"
+                    }
+                    _ => "the token is not for this server; check url and login_url",
+                };
+                return Err(FetchError::Denied { status, url, hint });
+            }
+            Err(FetchError::Status { status: status @ StatusCode::NOT_FOUND, url }) => {
+                let hint = "check subscription, resource_group and workspace";
+                return Err(FetchError::Denied { status, url, hint });
             }
             other => other?,
         };
@@ -164,15 +174,6 @@ async fn log_in(
     let life = signed(grant.lifetime) - MARGIN;
     let until = session.now.checked_add(life).unwrap_or(date);
     Ok(Token { value: grant.bearer, until })
-}
-
-fn denied(error: FetchError) -> FetchError {
-    let FetchError::Denied { status, url, .. } = error else { return error };
-    FetchError::Denied {
-        status,
-        url,
-        hint: "give client_id the role Microsoft Sentinel Reader on the workspace",
-    }
 }
 
 #[cfg(test)]
