@@ -163,6 +163,12 @@ impl StatusView {
                 )
             );
             self.line("sink", &text);
+            if sink.already_stored > 0 {
+                self.line(
+                    "",
+                    &format!("{} were already there, not stored again", sink.already_stored),
+                );
+            }
         }
         self.count_rest("sink", sinks.len(), SINKS_MAX, "--json");
         let count = |name: &str| report.counters.get(name).copied().unwrap_or(0);

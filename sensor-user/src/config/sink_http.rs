@@ -39,10 +39,13 @@ pub(super) fn http(section: &mut Section<'_, '_>) -> Option<HttpConfig> {
     keys! { section, "sink server", RELOAD;
         /// `"array"`: `application/json`, one array. `"lines"`: `application/x-ndjson`.
         body: choice(&[("array", false), ("lines", true)]) => default(false);
+        /// Accepts a web page with a success status as a response. Otherwise the sink waits, since a
+        /// login page or a proxy may have taken the request.
+        accept_web_page: boolean() => default(false);
     }
     let login = login(section, "sink server", TokenHeader::authorization("Bearer"));
     let server = server(section, login, false);
-    Some(HttpConfig { url: url?, lines: body, server: Box::new(server) })
+    Some(HttpConfig { url: url?, lines: body, accept_web_page, server: Box::new(server) })
 }
 
 pub(super) fn splunk(section: &mut Section<'_, '_>) -> Option<SplunkConfig> {

@@ -71,9 +71,10 @@ pub(super) fn nats(section: &mut Section<'_, '_>) -> Option<NatsConfig> {
         subject_prefix: subject() => default(NatsConfig::PREFIX.to_owned());
         /// Third part of the subjects.
         site: name() => default(NatsConfig::SITE.to_owned());
-        /// Creates a stream for `PREFIX.>` if none with that name exists: it keeps
-        /// messages for 7 days and their ids for 10 minutes. If this is false and no
-        /// stream takes the subjects, the sink waits and logs the reason.
+        /// Creates a stream for `PREFIX.alerts.>`, `PREFIX.rows.>` and `PREFIX.health.>` if
+        /// none with that name exists: it keeps messages for 7 days and their ids for 10
+        /// minutes. If this is false and no stream takes the subjects, the sink waits and
+        /// logs the reason.
         create_stream: boolean() => default(false);
         /// Name of that stream.
         stream: name() => default(NatsConfig::STREAM.to_owned());

@@ -53,6 +53,17 @@ pub(super) struct SendOutcome {
     pub(super) retry_reason: Option<String>,
     /// Indices of items that the receiver refuses permanently, ascending, with escaped reasons.
     pub(super) rejected: Vec<(usize, String)>,
+    /// Number of delivered items that the receiver knew already and did not store again.
+    pub(super) already_stored: u64,
+}
+
+/// Result of one item that the receiver accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Accepted {
+    /// Stored by this request, as far as the receiver reports it.
+    Stored,
+    /// The receiver knows the item's id, and stored nothing.
+    AlreadyStored,
 }
 
 /// Reason why one item is not delivered.
@@ -64,9 +75,10 @@ pub(super) enum ItemError {
 
 impl SendOutcome {
     /// Records the result of the item at `index`; indices must ascend.
-    pub(super) fn record(&mut self, index: usize, result: Result<(), ItemError>) {
+    pub(super) fn record(&mut self, index: usize, result: Result<Accepted, ItemError>) {
         match result {
-            Ok(()) => {}
+            Ok(Accepted::Stored) => {}
+            Ok(Accepted::AlreadyStored) => self.already_stored += 1,
             Err(ItemError::Rejected(reason)) => self.rejected.push((index, reason)),
             Err(ItemError::Retry(reason)) => {
                 self.retry_reason.get_or_insert(reason);

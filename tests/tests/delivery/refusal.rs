@@ -111,6 +111,29 @@ fn errors_that_need_the_operator_are_retried_until_resolved() {
 }
 
 #[test]
+fn a_web_page_with_status_200_is_accepted_only_if_configured() {
+    let page = || "\n<!DOCTYPE html><title>Log in</title>".to_owned();
+    for accept in [false, true] {
+        let name = format!("web-page-{accept}");
+        let collector =
+            Collector::start(first(vec![ScriptedResponse::Status(200, vec![], page())]));
+        let mut sink = http(&name, &collector, 10);
+        if let SinkKind::Http(http) = &mut sink.kind {
+            http.accept_web_page = accept;
+        }
+        let running = start(&[sink]);
+        running.alerts(&["a0"]);
+        wait_until("the delivery", || running.stats.alerts_delivered.value() == 1);
+        let (value, left) = running.drain();
+        assert_eq!((value("deliveries_retried"), left), (u64::from(!accept), vec![]));
+        assert_eq!(collector.requests().len(), if accept { 1 } else { 2 });
+        let lines = captured_logs(&format!("sink={name:?}"));
+        let reason = "status 200 with a web page is no acceptance; check url";
+        assert_eq!(lines.iter().any(|line| line.contains(reason)), !accept, "{lines:?}");
+    }
+}
+
+#[test]
 fn a_refused_alert_does_not_lose_the_rest_of_its_batch() {
     for status in [400, 422] {
         let collector = Collector::start(move |number, request: &RecordedRequest| match number {

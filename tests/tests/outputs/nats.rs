@@ -65,6 +65,26 @@ impl Reader {
         self.runtime.block_on(counted).unwrap_or(0)
     }
 
+    /// Subjects of the stream.
+    fn subjects(&self) -> Vec<String> {
+        self.runtime.block_on(async {
+            let stream = self.context.get_stream(NatsConfig::STREAM).await.unwrap();
+            stream.cached_info().config.subjects.clone()
+        })
+    }
+
+    /// Deletes all messages; the server still knows their ids.
+    fn purge(&self) {
+        self.runtime.block_on(async {
+            let stream = self.context.get_stream(NatsConfig::STREAM).await.unwrap();
+            stream.purge().await.unwrap();
+        });
+    }
+
+    fn create_stream(&self, config: stream::Config) {
+        self.runtime.block_on(self.context.create_stream(config)).unwrap();
+    }
+
     /// All messages by their ids.
     fn messages(&self) -> BTreeMap<String, Message> {
         self.runtime.block_on(async {
@@ -105,11 +125,35 @@ fn a_stream_has_every_item_once_under_its_subject() {
     assert_eq!(messages["row-full"].subject, "netsensor.rows.oslo_1.web01_example_net");
     let health = messages.values().filter(|it| it.subject.starts_with("netsensor.health."));
     assert_eq!(health.count(), items::events().len());
+    let subjects = ["alerts", "rows", "health"].map(|kind| format!("netsensor.{kind}.>"));
+    assert_eq!(reader.subjects(), subjects);
     // Another run sends the same items: the stream still has each once.
     let running = start(&[sink(config(&nats))]);
     raise_all(&running);
     assert_eq!(running.drain().1, []);
     assert_eq!(reader.count(), items::total() as u64);
+}
+
+#[test]
+fn items_that_the_stream_knows_and_no_longer_has_are_reported() {
+    let Some(nats) = server("") else { return };
+    let send = || {
+        let name = SinkConfig { name: "purged".to_owned(), ..sink(config(&nats)) };
+        let running = start(&[name]);
+        running.outbox.alerts(vec![sample_alert("a0"), sample_alert("a1")], None);
+        wait_until("both", || running.stats.alerts_delivered.value() == 2);
+        assert_eq!(running.drain().1, []);
+    };
+    send();
+    let reported = || {
+        let lines = sensor_tests::captured_logs("receiver knew items already; not stored again");
+        lines.into_iter().filter(|line| line.contains("sink=\"purged\" count=2")).count()
+    };
+    assert_eq!(reported(), 0);
+    let reader = Reader::connect(&nats, ConnectOptions::new());
+    reader.purge();
+    send();
+    assert_eq!((reader.count(), reported()), (0, 1));
 }
 
 #[test]
@@ -140,16 +184,17 @@ fn a_missing_stream_is_reported_and_alerts_wait() {
     let running = start(&[sink(NatsConfig { create_stream: None, ..config(&nats) })]);
     running.outbox.alerts(vec![sample_alert("a0")], None);
     let logged = || {
-        sensor_tests::captured_logs("no stream has the subjects netsensor.>; create one, or set")
+        sensor_tests::captured_logs(
+            "no stream has the subjects netsensor.alerts.>, netsensor.rows.>",
+        )
     };
     wait_until("the error", || !logged().is_empty());
     let reader = Reader::connect(&nats, ConnectOptions::new());
-    let made = reader.context.create_stream(stream::Config {
+    reader.create_stream(stream::Config {
         name: NatsConfig::STREAM.to_owned(),
         subjects: vec!["netsensor.>".to_owned()],
         ..stream::Config::default()
     });
-    reader.runtime.block_on(made).unwrap();
     wait_until("it arrives", || reader.count() == 1);
     assert_eq!(running.drain().1, []);
 }
@@ -163,5 +208,44 @@ fn a_message_above_the_server_limit_is_rejected_alone() {
     running.outbox.alerts(vec![sample_alert("a0"), large, sample_alert("a1")], None);
     wait_until("both", || running.stats.alerts_delivered.value() == 2);
     wait_until("the other", || running.stats.alerts_discarded_rejected.value() == 1);
+    assert_eq!(running.drain().1, []);
+}
+
+#[test]
+fn a_message_above_the_stream_limit_is_rejected_alone() {
+    let Some(nats) = server("") else { return };
+    let reader = Reader::connect(&nats, ConnectOptions::new());
+    reader.create_stream(stream::Config {
+        name: NatsConfig::STREAM.to_owned(),
+        subjects: vec!["netsensor.alerts.>".to_owned()],
+        max_message_size: 8192,
+        ..stream::Config::default()
+    });
+    let running = start(&[sink(config(&nats))]);
+    let mut large = sample_alert("large");
+    large.command_line = "x".repeat(20_000);
+    running.outbox.alerts(vec![sample_alert("a0"), large, sample_alert("a1")], None);
+    wait_until("both", || running.stats.alerts_delivered.value() == 2);
+    wait_until("the other", || running.stats.alerts_discarded_rejected.value() == 1);
+    assert_eq!((running.drain().1, reader.count()), (vec![], 2));
+}
+
+#[test]
+fn a_full_stream_holds_the_alerts_until_there_is_room() {
+    let Some(nats) = server("") else { return };
+    let reader = Reader::connect(&nats, ConnectOptions::new());
+    reader.create_stream(stream::Config {
+        name: NatsConfig::STREAM.to_owned(),
+        subjects: vec!["netsensor.alerts.>".to_owned()],
+        max_messages: 1,
+        discard: stream::DiscardPolicy::New,
+        ..stream::Config::default()
+    });
+    let running = start(&[sink(config(&nats))]);
+    running.outbox.alerts(vec![sample_alert("a0"), sample_alert("a1")], None);
+    wait_until("a retry", || running.stats.deliveries_retried.value() > 1);
+    assert_eq!(running.stats.alerts_delivered.value(), 1);
+    reader.purge();
+    wait_until("both", || running.stats.alerts_delivered.value() == 2);
     assert_eq!(running.drain().1, []);
 }

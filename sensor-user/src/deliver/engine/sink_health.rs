@@ -32,6 +32,9 @@ pub struct SinkReport {
     /// Number of failed requests or writes.
     #[serde(default)]
     pub failures: u64,
+    /// Number of delivered items whose ids the receiver knew already: it stored nothing.
+    #[serde(default)]
+    pub already_stored: u64,
     /// Latencies of delivered alerts, except summaries and alerts about the past.
     #[serde(default, rename = "Delays")]
     pub latency: LatencyHistogram,
@@ -89,6 +92,11 @@ impl SinkHealth {
         let mut state = self.state();
         state.report.last_delivered = Some(now);
         state.failing_since = None;
+    }
+
+    pub(super) fn record_already_stored(&self, items: u64) {
+        let mut state = self.state();
+        state.report.already_stored = state.report.already_stored.saturating_add(items);
     }
 
     pub(super) fn record_latencies(&self, latencies: impl Iterator<Item = Duration>) {

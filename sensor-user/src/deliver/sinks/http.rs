@@ -54,6 +54,8 @@ pub struct HttpConfig {
     pub url: Url,
     /// `application/x-ndjson` lines instead of one array.
     pub lines: bool,
+    /// A web page with a success status accepts a request too.
+    pub accept_web_page: bool,
     /// Access to the server.
     pub server: Box<ServerConfig>,
 }
@@ -61,7 +63,12 @@ pub struct HttpConfig {
 impl HttpConfig {
     /// JSON arrays to `url`.
     pub fn new(url: Url) -> Self {
-        Self { url, lines: false, server: Box::new(ServerConfig::new(false)) }
+        Self {
+            url,
+            lines: false,
+            accept_web_page: false,
+            server: Box::new(ServerConfig::new(false)),
+        }
     }
 }
 
@@ -82,6 +89,9 @@ impl HttpProtocol for HttpConfig {
 
     fn outcome(&self, response: SinkResponse, _count: usize) -> Result<SendOutcome, DeliverError> {
         let hint = match response.status {
+            200..=299 if response.is_web_page() && !self.accept_web_page => {
+                return Err(response.into_web_page());
+            }
             200..=299 => return Ok(SendOutcome::default()),
             401 | 403 if response.has_credentials => "check user, password, token and certificate",
             _ => "",

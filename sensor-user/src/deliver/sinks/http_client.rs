@@ -169,6 +169,22 @@ impl SinkResponse {
         escaped(String::from_utf8_lossy(&self.body).trim(), TEXT_MAX)
     }
 
+    /// True if the body is a web page: a login page or a proxy's, and not the receiver's response.
+    pub(super) fn is_web_page(&self) -> bool {
+        let text = self.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.body).trim_ascii_start();
+        let starts = |tag: &str| {
+            text.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag.as_bytes()))
+        };
+        starts("<!doctype html") || starts("<html")
+    }
+
+    /// Error for a web page with a success status.
+    pub(super) fn into_web_page(self) -> DeliverError {
+        let reason = "status 200 with a web page is no acceptance; check url, and any login or proxy \
+                      before the server";
+        self.into_unexpected(reason)
+    }
+
     /// Advice for a 400 of nginx that concerns the TLS connection and not the request.
     fn tls_hint(&self) -> Option<&'static str> {
         let contains = |text: &str| memchr::memmem::find(&self.body, text.as_bytes()).is_some();

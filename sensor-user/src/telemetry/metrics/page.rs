@@ -236,6 +236,12 @@ fn sinks(text: &mut MetricsText, sinks: &[SinkReport]) {
     for sink in sinks {
         failures.sample(&[("sink", &sink.name)], sink.failures);
     }
+    let help = "Delivered items that the sink's receiver knew already and did not store again.";
+    let mut already_stored =
+        text.family("netsensor_sink_already_stored", FamilyKind::Counter, help);
+    for sink in sinks {
+        already_stored.sample(&[("sink", &sink.name)], sink.already_stored);
+    }
     let help = "Time from a connection to the sink's acknowledgement of its first alert.";
     let name = "netsensor_sink_alert_latency_seconds";
     let mut latencies = text.family(name, FamilyKind::Histogram, help);

@@ -77,6 +77,7 @@ impl SinkTask {
             }
         }
         self.acknowledge(kind, &delivered);
+        self.report_already_stored(outcome.already_stored);
         match kind {
             ItemKind::Alerts => {
                 self.stats().alerts_delivered.add(delivered.len() as u64);
@@ -95,6 +96,22 @@ impl SinkTask {
         retries.batches.push_front(Batch::new(kind, retried));
         if !has_progress || outcome.retry_after.is_some() {
             retries.failed(outcome.retry_after, Instant::now());
+        }
+    }
+
+    /// Counts and logs items that were accepted and not stored, since the receiver knew their ids: from
+    /// an attempt without a response, or from before its data was deleted.
+    fn report_already_stored(&self, items: u64) {
+        if items == 0 {
+            return;
+        }
+        self.health.record_already_stored(items);
+        if let Some(count) = self.log_throttle.admit(items, Instant::now()) {
+            tracing::warn!(
+                sink = self.name,
+                count,
+                "receiver knew items already; not stored again"
+            );
         }
     }
 

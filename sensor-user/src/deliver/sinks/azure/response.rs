@@ -5,6 +5,7 @@ use crate::deliver::sinks::http_client::SinkResponse;
 
 pub(super) fn outcome(response: SinkResponse) -> Result<(), DeliverError> {
     let hint = match response.status {
+        200..=299 if response.is_web_page() => return Err(response.into_web_page()),
         200..=299 => return Ok(()),
         401 => "the token is not for this endpoint; check cloud and endpoint",
         403 => {

@@ -10,11 +10,21 @@ pub(super) fn message(item: &BatchItem) -> PublishMessage {
     PublishMessage::build().payload(item.line.clone().into()).message_id(&item.id)
 }
 
+/// Second parts of the subjects.
+const ALERTS: &str = "alerts";
+const ROWS: &str = "rows";
+const HEALTH: &str = "health";
+
+/// Subjects of a stream that stores every message.
+pub(super) fn stream_subjects(prefix: &str) -> Vec<String> {
+    [ALERTS, ROWS, HEALTH].map(|kind| format!("{prefix}.{kind}.>")).to_vec()
+}
+
 pub(super) fn subject(config: &NatsConfig, item: &Item) -> String {
     let kind = match item {
-        Item::Alert(_) => "alerts",
-        Item::Row(_) => "rows",
-        Item::AgentEvent(_) => "health",
+        Item::Alert(_) => ALERTS,
+        Item::Row(_) => ROWS,
+        Item::AgentEvent(_) => HEALTH,
     };
     format!("{}.{kind}.{}.{}", config.prefix, token(&config.site), token(item.computer()))
 }

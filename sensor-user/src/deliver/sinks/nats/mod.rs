@@ -113,7 +113,8 @@ impl NatsSink {
         let Some(name) = &self.config.create_stream else { return Ok(()) };
         let stream = stream::Config {
             name: name.clone(),
-            subjects: vec![format!("{}.>", self.config.prefix)],
+            // Not `PREFIX.>`: the stream would store and acknowledge requests below the prefix too.
+            subjects: encode::stream_subjects(&self.config.prefix),
             max_age: STREAM_MAX_AGE,
             duplicate_window: DUPLICATE_WINDOW,
             ..stream::Config::default()
@@ -156,8 +157,8 @@ impl Sink for NatsSink {
             None => Ok(outcome),
             Some(reason) if has_stream => Err(self.error(self.explain(reason))),
             Some(_) => Err(self.error(format!(
-                "no stream has the subjects {}.>; create one, or set create_stream = true",
-                self.config.prefix
+                "no stream has the subjects {}; create one, or set create_stream = true",
+                encode::stream_subjects(&self.config.prefix).join(", ")
             ))),
         }
     }

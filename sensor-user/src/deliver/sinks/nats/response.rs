@@ -4,28 +4,39 @@
 use std::error::Error;
 use std::io;
 
-use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
+use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
+use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{ConnectError, ConnectErrorKind};
 use tokio::time::{Instant, timeout_at};
 
 use super::{NatsConfig, NatsLogin};
 use crate::base::error_chain::{causes, chain};
-use crate::deliver::batch::ItemError;
+use crate::deliver::batch::{Accepted, ItemError};
 
 /// Outcome of one message. Sets `has_stream` to false if no stream has its subject.
 pub(super) async fn outcome(
     ack: PublishAckFuture,
     deadline: Instant,
     has_stream: &mut bool,
-) -> Result<(), ItemError> {
+) -> Result<Accepted, ItemError> {
     match timeout_at(deadline, ack.into_future()).await {
-        Ok(Ok(_stored)) => Ok(()),
+        // The stream knows the id within its duplicate window, even if the message is purged.
+        Ok(Ok(ack)) if ack.duplicate => Ok(Accepted::AlreadyStored),
+        Ok(Ok(_stored)) => Ok(Accepted::Stored),
+        Ok(Err(error)) if is_about_message(&error) => Err(ItemError::Rejected(chain(&error))),
         Ok(Err(error)) => {
             *has_stream &= error.kind() != PublishErrorKind::StreamNotFound;
             Err(ItemError::Retry(chain(&error)))
         }
         Err(_elapsed) => Err(timed_out()),
     }
+}
+
+/// True if the stream refuses this message: it exceeds the stream's `max_msg_size`. Other errors, such
+/// as a full stream (`discard: new`), hold up all messages.
+fn is_about_message(error: &PublishError) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<jetstream::Error>());
+    source.is_some_and(|it| it.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM)
 }
 
 pub(super) fn timed_out() -> ItemError {

@@ -19,13 +19,16 @@ pub(super) fn outcome(
     count: usize,
 ) -> Result<SendOutcome, DeliverError> {
     let hint = match response.status {
+        200..=299 if response.is_web_page() => return Err(response.into_web_page()),
         200..=299 => {
             count_rejected(protocol, &response);
             return Ok(SendOutcome::default());
         }
         401 | 403 => "check user, password, token and headers",
         404 => "check url",
-        429 | 502 | 503 | 504 | 413 | 400 => "",
+        405 | 407 | 415 => "check url, and any proxy before the collector",
+        // A redirect is not a response of the protocol.
+        429 | 502 | 503 | 504 | 413 | 400 | 300..=399 => "",
         // The protocol forbids to retry these.
         status => {
             let reason = format!("status {status}: {}", response.text());

@@ -83,6 +83,9 @@ impl Sink for SplunkSink {
             let problem = if is_foreign { self.health_problem().await } else { None };
             return response::error_outcome(problem.unwrap_or(response), batch.len());
         }
+        if response.is_web_page() {
+            return Err(response.into_web_page());
+        }
         if let Some(limit) = self.config.acknowledge {
             self.wait_for_ack(response, limit).await?;
         }

@@ -25,6 +25,8 @@ struct CollectorResponse {
 const BUSY: u16 = 9;
 /// Health problems: queues are full, the acknowledgement service is unavailable, or both.
 const UNHEALTHY: std::ops::RangeInclusive<u16> = 18..=20;
+/// Errors of the channel, of acknowledgement and of authentication, which concern every event.
+const SETTINGS: [u16; 4] = [10, 11, 14, 16];
 /// "Incorrect index": it does not exist, or the token may not write to it.
 const BAD_INDEX: u16 = 7;
 
@@ -54,6 +56,9 @@ pub(super) fn error_outcome(
             }
             _ => "check index; the token must be allowed to write to it",
         },
+        (400, code) if SETTINGS.contains(&code) => {
+            "check acknowledge, and the settings of the token at the collector"
+        }
         (400, _) => match invalid {
             Some(index) if index < count => {
                 let reason = format!("{} (code {code})", escaped(&text, 200));
@@ -114,6 +119,8 @@ mod tests {
                 r#"{"text":"Event field is required","code":12,"invalid-event-number":4}"#,
                 Err(FailureAction::Isolate),
             ),
+            (400, r#"{"text":"Data channel is missing","code":10}"#, later.clone()),
+            (400, r#"{"text":"ACK is disabled","code":14}"#, later.clone()),
             (400, r#"{"text":"Incorrect index","code":7,"invalid-event-number":1}"#, later),
             (
                 400,
