@@ -140,17 +140,24 @@ static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 /// Hash of the properties that a connection has before and after a restart of the agent.
 pub(super) fn restart_key(flow: &Flow) -> u64 {
-    let (remote, port) = (flow.remote, flow.destination_port());
-    SEED.hash_one((flow.direction, flow.protocol, remote, port, flow.process.pid))
+    restart_key_as(flow, flow.phase)
 }
 
-/// Hash of the flow's [`HistoryEntry`], computed without creating it.
-pub(super) fn entry_key(flow: &Flow) -> u64 {
+/// [`restart_key`] of the entry for a connection itself, or of that for its mapping (`Translated`).
+pub(super) fn restart_key_as(flow: &Flow, phase: Phase) -> u64 {
+    let (remote, port) = (flow.remote, flow.destination_port());
+    let is_translation = phase == Phase::Translated;
+    SEED.hash_one((flow.direction, flow.protocol, remote, port, flow.process.pid, is_translation))
+}
+
+/// Hash of the [`HistoryEntry`] of a flow in another phase, or before its mapping was known, computed
+/// without creating it.
+pub(super) fn entry_key(flow: &Flow, translated: Option<NatMapping>, phase: Phase) -> u64 {
     let process = &*flow.process;
     let mut hasher = SEED.build_hasher();
     (flow.direction, flow.protocol, flow.local, flow.destination_port(), flow.remote)
         .hash(&mut hasher);
-    (flow.translated, flow.phase == Phase::Translated, flow.attribution).hash(&mut hasher);
+    (translated, phase == Phase::Translated, flow.attribution).hash(&mut hasher);
     (process.pid, process.start_boot_ns, process.executable(), &process.container_id)
         .hash(&mut hasher);
     (&process.command_line, &process.user_name, &process.parent_name).hash(&mut hasher);

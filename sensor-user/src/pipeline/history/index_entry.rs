@@ -34,7 +34,7 @@ impl IndexEntry {
             remote: flow.remote,
             translated: flow.translated.map(|translated| translated.remote()),
             last: None,
-            key: entry_key(flow),
+            key: entry_key(flow, flow.translated, flow.phase),
             restart_key: restart_key(flow),
             open: 0,
             reported: Vec::new(),

@@ -15,6 +15,7 @@
 mod entry;
 mod index_entry;
 mod log;
+mod restart;
 mod retro_match;
 mod table;
 

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::entry::{self, HistoryEntry, restart_key};
+use super::entry::{self, HistoryEntry};
 use super::index_entry::IndexEntry;
 use super::log::{self, HistoryRecord, HistorySegment, SegmentAppender};
+use super::restart::BeforeRestart;
 use crate::base::collections::FastMap;
 use crate::base::counters::Stats;
 use crate::intel::is_special;
@@ -62,10 +63,9 @@ pub struct History {
     pub(super) entries: FastMap<u32, IndexEntry>,
     /// Latest entry of a [`entry::entry_key`] in the current segment.
     by_key: FastMap<u64, u32>,
-    /// Latest entry of a [`restart_key`].
+    /// Latest entry of a [`entry::restart_key`].
     by_restart_key: FastMap<u64, u32>,
-    /// The same for entries of earlier runs with open connections.
-    before_restart: FastMap<u64, u32>,
+    before_restart: BeforeRestart,
     next_number: u32,
     /// Time of the next attempt after a segment could not be created.
     retry_at: Option<Timestamp>,
@@ -93,7 +93,7 @@ impl History {
             entries: FastMap::default(),
             by_key: FastMap::default(),
             by_restart_key: FastMap::default(),
-            before_restart: FastMap::default(),
+            before_restart: BeforeRestart::new(now),
             next_number: 0,
             retry_at: None,
             is_unmatched: true,
@@ -107,8 +107,7 @@ impl History {
             history.load(segment);
         }
         history.evict(now);
-        let open = history.entries.iter().filter(|(_, entry)| entry.open > 0);
-        history.before_restart = open.map(|(number, it)| (it.restart_key, *number)).collect();
+        history.before_restart.finish(&history.entries);
         Ok(history)
     }
 
@@ -135,10 +134,14 @@ impl History {
                 HistoryRecord::Entry(number, entry) => {
                     self.next_number = self.next_number.max(number.saturating_add(1));
                     let flow = entry.to_flow(segment.start, None);
+                    self.before_restart.add_entry(*number, &flow);
                     self.entries.insert(*number, IndexEntry::new(&flow));
                     entries += 1;
                 }
-                HistoryRecord::Connection { time, .. } => end = end.max(segment.time(*time)),
+                HistoryRecord::Connection { entry, time, port, .. } => {
+                    end = end.max(segment.time(*time));
+                    self.before_restart.add_connection(*entry, *port);
+                }
                 HistoryRecord::Traffic { .. } | HistoryRecord::Reported { .. } => {}
             }
             self.apply(&record, segment.start);
@@ -167,10 +170,7 @@ impl History {
         if is_special && !self.config.private {
             return hits;
         }
-        if flow.preexisting
-            && flow.phase == Phase::Opened
-            && let Some(number) = self.entry_before_restart(flow)
-        {
+        if let Some(number) = self.before_restart.take(flow, &mut self.entries) {
             return self.unreported(number, flow, hits);
         }
         if !self.ensure_segment(flow.time) {
@@ -196,15 +196,29 @@ impl History {
         if sent == 0 && received == 0 && !has_ended {
             return;
         }
-        let restart_key = restart_key(flow);
-        let entry = self.by_key.get(&entry::entry_key(flow));
-        let entry = entry.or_else(|| self.by_restart_key.get(&restart_key));
-        let entry = entry.or_else(|| self.before_restart.get(&restart_key)).copied();
-        if let Some(entry) = entry
-            && self.ensure_segment(flow.time)
-        {
-            self.append(&HistoryRecord::Traffic { entry, sent, received, has_ended }, None);
+        for entry in self.traffic_entries(flow) {
+            if self.ensure_segment(flow.time) {
+                self.append(&HistoryRecord::Traffic { entry, sent, received, has_ended }, None);
+            }
         }
+    }
+
+    /// Entries of a connection: one, or one each for its own ends and for its mapping, if that was not
+    /// known when it opened.
+    fn traffic_entries(&self, flow: &Flow) -> Vec<u32> {
+        if let Some(entry) =
+            self.by_key.get(&entry::entry_key(flow, flow.translated, Phase::Opened))
+        {
+            return vec![*entry];
+        }
+        let find = |translated, phase| {
+            let restart_key = entry::restart_key_as(flow, phase);
+            let entry = self.by_key.get(&entry::entry_key(flow, translated, phase));
+            let entry = entry.or_else(|| self.by_restart_key.get(&restart_key)).copied();
+            entry.or_else(|| self.before_restart.get(restart_key))
+        };
+        let mapped = flow.translated.and_then(|_| find(flow.translated, Phase::Translated));
+        find(None, Phase::Opened).into_iter().chain(mapped).collect()
     }
 
     /// True if so much is buffered that it must be written now.
@@ -271,7 +285,7 @@ impl History {
 
     /// Number of the flow's entry in the current segment, which is defined there if it is new.
     fn number_of(&mut self, flow: &Flow) -> u32 {
-        let key = entry::entry_key(flow);
+        let key = entry::entry_key(flow, flow.translated, flow.phase);
         if let Some(number) = self.by_key.get(&key) {
             return *number;
         }
@@ -332,11 +346,10 @@ impl History {
         };
         for number in numbers {
             let Some(entry) = self.entries.remove(&number) else { continue };
-            for (map, key) in [
-                (&mut self.by_key, entry.key),
-                (&mut self.by_restart_key, entry.restart_key),
-                (&mut self.before_restart, entry.restart_key),
-            ] {
+            self.before_restart.remove(number, entry.restart_key);
+            for (map, key) in
+                [(&mut self.by_key, entry.key), (&mut self.by_restart_key, entry.restart_key)]
+            {
                 if map.get(&key) == Some(&number) {
                     map.remove(&key);
                 }
@@ -347,14 +360,6 @@ impl History {
         {
             tracing::warn!(path = %path.display(), %error, "old history cannot be removed");
         }
-    }
-
-    /// Takes this connection from the entry of an earlier run in which it is still open.
-    fn entry_before_restart(&mut self, flow: &Flow) -> Option<u32> {
-        let number = *self.before_restart.get(&restart_key(flow))?;
-        let entry = self.entries.get_mut(&number).filter(|entry| entry.open > 0)?;
-        entry.open -= 1;
-        Some(number)
     }
 
     /// Hits of a connection that an earlier run did not report; they are marked as reported.

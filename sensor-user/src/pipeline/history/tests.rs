@@ -1,6 +1,8 @@
 //! The look-back from the matcher to the alert, with a simulated clock. A restart is a new `History`
 //! on the same folder, without a shutdown of the old one.
 
+mod restart;
+
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
