@@ -31,11 +31,12 @@ for family, kind, protocol, _, address in socket.getaddrinfo(sys.argv[1], 9, typ
 
 /// Starts dnsmasq on `address`, with more arguments.
 fn dnsmasq(netns: &Netns, address: &str, words: &[&str]) -> Server {
-    let mut command = netns.command("sh");
+    // The process is dnsmasq itself, so that it ends with the server.
+    let mut command = netns.command("bash");
     let usual = "exec dnsmasq --no-daemon --conf-file=/dev/null --no-resolv --no-hosts \
                  --bind-interfaces --except-interface=none --user=root --pid-file= --local-ttl=60 \
-                 --listen-address=\"$@\" 2>&1 | sed -u 's/.*: started, .*/ready /'";
-    command.args(["-c", usual, "sh", address]).args(words);
+                 --listen-address=\"$@\" 2> >(sed -u 's/.*: started, .*/ready /')";
+    command.args(["-c", usual, "bash", address]).args(words);
     Server::start(command).0
 }
 

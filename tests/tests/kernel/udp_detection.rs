@@ -141,3 +141,45 @@ fn without_cgroup2_missing_udp_is_reported() {
     assert!(log.contains("watches all TCP connections of this host"), "{log}");
     assert!(log.contains("cgroup_skb egress (no cgroup2 in /proc/mounts"), "{log}");
 }
+
+/// Sends a datagram every 100 ms until standard input ends: on a connected socket, and on one that is not.
+const BEACON: &str = "
+import select, socket, sys
+connected, other = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+connected.connect((sys.argv[1], 4447))
+print('ready', flush=True)
+while not select.select([sys.stdin], [], [], 0.1)[0]:
+    try:
+        connected.send(b'?')
+    except ConnectionRefusedError:
+        pass
+    other.sendto(b'?', (sys.argv[1], 4448))
+";
+
+#[test]
+fn flows_that_outlive_a_killed_agent_count_once() {
+    if skipped() {
+        return;
+    }
+    let netns = Netns::new(&[V4]);
+    let home = Home::new("", "[dedup]\nwindow = \"6s\"\n");
+    let agent = home.run();
+    let mut beacon = netns.command("/usr/bin/python3");
+    beacon.args(["-c", BEACON, V4]).stdin(std::process::Stdio::piped());
+    let mut beacon = beacon.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let own = |alert: &Value| text(alert, "RemoteIp") == V4;
+    agent.wait_for_alert(SOON, own);
+    // Both flows are in the history.
+    run(Command::new("sleep").arg("1"));
+    agent.signal(nix::sys::signal::Signal::SIGKILL);
+    agent.wait(SOON);
+    let agent = home.run();
+    agent.wait_for_alert(SOON, |alert| own(alert) && text(alert, "AlertKind") == "summary");
+    // The flow that was the second of the window, which the first agent opened; none counts again.
+    let counts = agent.alerts().into_iter().filter(own);
+    let counts: Vec<u64> = counts.filter_map(|it| it["ConnectionCount"].as_u64()).collect();
+    assert_eq!(counts, [1]);
+    drop(beacon.stdin.take());
+    assert!(beacon.wait().unwrap().success());
+    assert!(agent.stop().status.success());
+}

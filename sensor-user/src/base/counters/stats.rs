@@ -111,6 +111,8 @@ counters! {
     clock_steps_backward;
     /// Row keys that did not fit into the table of one minute; their connections are in no row.
     row_keys_dropped_full and LOSSES["row_key", "table_full"];
+    /// Remote ends behind NAT evicted from the list of one row in one minute; they do not flag that row.
+    row_mappings_evicted;
     /// Failed requests to Azure's metadata service, including responses that describe no machine.
     azure_metadata_requests_failed;
     /// Listening ports that did not fit into the table of one minute; they have no row.

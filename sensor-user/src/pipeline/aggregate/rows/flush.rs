@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::super::malicious::{FindIndicator, RowRemote};
+use super::super::malicious::{FindIndicator, RowIndicator, RowRemote};
 use super::RowTable;
 use super::key::{LiveKey, MinuteCounts, RowKey};
 use crate::base::collections::FastIndexMap;
@@ -63,9 +63,13 @@ fn fill_indicator(
     since: Timestamp,
     find: &FindIndicator<'_>,
 ) {
-    let remote = RowRemote { peer: key.peer(counts.translated), since, pid: counts.process.pid };
-    if let Some(found) = find(&remote) {
-        found.fill(row);
+    // The address of the sockets, and the ends behind it.
+    let mapped = counts.translated.iter().copied().map(Some);
+    let found = mapped
+        .chain(counts.translated.is_empty().then_some(None))
+        .filter_map(|end| find(&RowRemote { peer: key.peer(end), since, pid: counts.process.pid }));
+    if let Some(best) = found.max_by(RowIndicator::rank) {
+        best.fill(row);
     }
 }
 
@@ -85,7 +89,8 @@ impl RowTable {
                 minute.checked += 1;
                 if live.last_row_in < number {
                     let idle = MinuteCounts::new(&live.process);
-                    let counts = MinuteCounts { translated: live.translated, ..idle };
+                    let translated = live.translated.into_iter().collect();
+                    let counts = MinuteCounts { translated, ..idle };
                     let mut row = self.row(time, key, &counts, live.links);
                     fill_indicator(&mut row, key, &counts, time.start, find);
                     rows.push(row);
@@ -109,7 +114,9 @@ impl RowTable {
     ) -> ConnectionRow {
         let live = self.live.get(&key);
         let before = live.map_or(0, |live| live.links);
-        counts.translated = counts.translated.or_else(|| live.and_then(|live| live.translated));
+        if counts.translated.is_empty() {
+            counts.translated.extend(live.and_then(|live| live.translated));
+        }
         let open = before.saturating_add(counts.established);
         let unmatched = counts.terminated.saturating_sub(open);
         if unmatched > 0 {
@@ -124,7 +131,8 @@ impl RowTable {
         if links == 0 {
             self.live.swap_remove(&key);
         } else {
-            let MinuteCounts { process, translated, .. } = counts;
+            let translated = counts.translated.last().copied();
+            let process = counts.process;
             self.live.insert(key, LiveKey { links, process, translated, last_row_in: number });
         }
         row

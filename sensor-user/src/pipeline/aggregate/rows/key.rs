@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::super::change::{Change, ChangeKind};
-use super::super::flow::{Direction, Peer};
+use super::super::flow::{Direction, NatMapping, Peer};
 use super::super::response_times::ResponseTimes;
 use crate::base::protocol::Protocol;
 use crate::pipeline::enrich::Process;
@@ -47,6 +47,9 @@ impl RowKey {
     }
 }
 
+/// Maximum number of mapped remote ends of a key in a minute.
+const MAPPED_MAX: usize = 16;
+
 /// Counts of the connections of a key in a minute.
 #[derive(Debug)]
 pub(in super::super) struct MinuteCounts {
@@ -60,8 +63,8 @@ pub(in super::super) struct MinuteCounts {
     pub(in super::super) rtt_us: Option<(u32, u32)>,
     /// Time of the first change.
     pub(in super::super) since: Option<Timestamp>,
-    /// Mapped remote end of the latest connection with a NAT mapping.
-    pub(in super::super) translated: Option<SocketAddr>,
+    /// Mapped remote ends of connections with a NAT mapping; that of the latest connection is last.
+    pub(super) translated: Vec<SocketAddr>,
     /// Process of the latest change.
     pub(in super::super) process: Arc<Process>,
 }
@@ -77,7 +80,7 @@ impl MinuteCounts {
             responses: ResponseTimes::NONE,
             rtt_us: None,
             since: None,
-            translated: None,
+            translated: Vec::new(),
             process: Arc::clone(process),
         }
     }
@@ -104,8 +107,19 @@ impl MinuteCounts {
         }
         let time = change.flow.time;
         self.since = Some(self.since.map_or(time, |since| since.min(time)));
-        self.translated = change.flow.translated.map(|it| it.remote()).or(self.translated);
         self.process = Arc::clone(&change.flow.process);
+    }
+
+    /// Adds the mapped remote end of a connection. True if the oldest one had to be evicted.
+    pub(super) fn add_mapping(&mut self, mapping: Option<&NatMapping>) -> bool {
+        let Some(end) = mapping.map(NatMapping::remote) else { return false };
+        self.translated.retain(|known| *known != end);
+        self.translated.push(end);
+        let is_full = self.translated.len() > MAPPED_MAX;
+        if is_full {
+            self.translated.remove(0);
+        }
+        is_full
     }
 }
 

@@ -127,8 +127,13 @@ impl RowTable {
     /// Counts a change into a minute, and returns the number of that minute since 1970; `None` if the
     /// change is in no row.
     pub fn observe(&mut self, change: &Change) -> Option<i64> {
-        if matches!(change.kind, ChangeKind::Opened | ChangeKind::Translated) {
-            return None;
+        match change.kind {
+            ChangeKind::Opened => return None,
+            ChangeKind::Translated => {
+                self.add_mapping(change);
+                return None;
+            }
+            _ => {}
         }
         let minute = self.minute_for(change.flow.time);
         let keys = self.minutes.entry(minute).or_default();
@@ -148,8 +153,25 @@ impl RowTable {
             return None;
         }
         let process = &change.flow.process;
-        keys.entry(key).or_insert_with(|| MinuteCounts::new(process)).add(change);
+        let counts = keys.entry(key).or_insert_with(|| MinuteCounts::new(process));
+        counts.add(change);
+        if counts.add_mapping(change.flow.translated.as_ref()) {
+            self.stats.row_mappings_evicted.increment();
+        }
         Some(minute)
+    }
+
+    /// Adds a mapping that is known after other changes of its connection were counted.
+    fn add_mapping(&mut self, change: &Change) {
+        let (key, mapping) = (RowKey::of(change), change.flow.translated.as_ref());
+        for counts in self.minutes.values_mut().filter_map(|keys| keys.get_mut(&key)) {
+            if counts.add_mapping(mapping) {
+                self.stats.row_mappings_evicted.increment();
+            }
+        }
+        if let (Some(live), Some(mapping)) = (self.live.get_mut(&key), mapping) {
+            live.translated = Some(mapping.remote());
+        }
     }
 
     /// Open minute for a change at `time`.

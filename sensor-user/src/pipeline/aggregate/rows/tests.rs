@@ -1,9 +1,12 @@
 //! Minutes and the rows of a change, with clock steps and many keys.
 
-use super::super::flow::{Attribution, Direction, Flow, Phase};
-use super::super::malicious::no_indicator;
+use std::net::IpAddr;
+
+use super::super::flow::{Attribution, Direction, Flow, NatMapping, Phase};
+use super::super::malicious::{RowIndicator, RowRemote, no_indicator};
 use super::*;
 use crate::base::protocol::Protocol;
+use crate::intel::{Indicator, parse_prefix};
 use crate::pipeline::enrich::Process;
 
 fn table(max_keys: usize) -> RowTable {
@@ -271,4 +274,59 @@ fn many_keys_are_emitted_in_batches() {
     assert_eq!((rows, bytes), (KEYS, KEYS));
     assert_eq!(calls, 21);
     assert_eq!(table.stats.row_keys_dropped_full.value(), 0);
+}
+
+/// Finds an indicator for the end behind NAT with this last byte.
+fn indicator_of(last: u8) -> impl Fn(&RowRemote) -> Option<RowIndicator> {
+    move |remote| {
+        let address = remote.peer.translated?.ip();
+        (address == IpAddr::from([203, 0, 113, last])).then(|| RowIndicator {
+            indicator: Arc::new(Indicator::blank(parse_prefix(&address.to_string()).unwrap())),
+            address,
+        })
+    }
+}
+
+fn behind(kind: ChangeKind, second: i64, last: u8) -> Change {
+    let mut change = change(kind, second, "10.96.0.1", 0);
+    change.flow.translated = Some(NatMapping {
+        local_ip: change.flow.local,
+        local_port: 40_000,
+        remote_ip: [203, 0, 113, last].into(),
+        remote_port: 8443,
+    });
+    change
+}
+
+#[test]
+fn any_of_several_ends_behind_nat_flags_the_row_and_a_late_one_too() {
+    let mut table = table(10);
+    // A service with three backends; the connection to the first one stays open.
+    for last in [7, 8, 9] {
+        table.observe(&behind(ChangeKind::Established, 1, last));
+    }
+    for last in [8, 9] {
+        table.observe(&behind(ChangeKind::Closed, 2, last));
+    }
+    let rows = table.close_until(at(62), &indicator_of(8));
+    assert_eq!(rows[0].malicious_ip, "203.0.113.8");
+    // A minute without traffic has the latest.
+    assert_eq!(table.close_until(at(122), &indicator_of(9))[0].malicious_ip, "203.0.113.9");
+    // The mapping of another connection arrives after its other changes.
+    for kind in [ChangeKind::Established, ChangeKind::Closed] {
+        table.observe(&change(kind, 130, "10.96.0.1", 5));
+    }
+    table.observe(&behind(ChangeKind::Translated, 130, 6));
+    let rows = table.close_until(at(182), &indicator_of(6));
+    assert_eq!((rows[0].malicious_ip.as_str(), rows[0].links_established), ("203.0.113.6", 1));
+}
+
+#[test]
+fn too_many_ends_behind_nat_are_counted() {
+    let mut table = table(10);
+    for last in 1..=20 {
+        table.observe(&behind(ChangeKind::Failed, 1, last));
+    }
+    assert_eq!(table.stats.row_mappings_evicted.value(), 4);
+    assert_eq!(table.close_until(at(62), &indicator_of(5))[0].malicious_ip, "203.0.113.5");
 }
