@@ -96,6 +96,7 @@ fn read(kind: FeedKind, document: &Path, folder: &Path, name: &str) -> PathBuf {
     let bytes = std::fs::metadata(document).expect("the document").len();
     let now: Timestamp = "2026-11-24T12:00:00Z".parse().expect("a time");
     let mut job = ParseJob {
+        max_bytes: u64::MAX,
         kind,
         list: ListFormat::default(),
         documents: document.to_owned(),

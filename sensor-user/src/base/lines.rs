@@ -1,9 +1,14 @@
-//! `Lines`: numbered lines of hostile input, bounded in length. A line can contain any bytes.
+//! `Lines`: numbered lines of hostile input, bounded in length. A line can contain any bytes, and ends
+//! with LF, CR LF, or CR alone.
 
 use std::io::{self, BufRead};
 
 /// Limit of a line in bytes; the rest of a longer line is skipped.
 pub const LINE_MAX: usize = 1 << 20;
+
+/// Line endings of other systems that may stand inside a line: vertical tab, form feed, NEL, and the
+/// line and paragraph separators of Unicode. In some formats they are text.
+pub const OTHER_ENDINGS: [char; 5] = ['\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
 
 /// Reader of lines, with one buffer for all.
 #[derive(Debug)]
@@ -12,6 +17,8 @@ pub struct Lines<R> {
     buffer: Vec<u8>,
     number: u64,
     max: usize,
+    /// True if the last line ended with CR, whose LF may follow.
+    is_after_cr: bool,
 }
 
 /// One line, without its line ending.
@@ -33,7 +40,7 @@ impl<R: BufRead> Lines<R> {
 
     /// Reads lines of at most `max` bytes.
     pub const fn with_max(reader: R, max: usize) -> Self {
-        Self { reader, buffer: Vec::new(), number: 0, max }
+        Self { reader, buffer: Vec::new(), number: 0, max, is_after_cr: false }
     }
 
     /// Returns the next line, `None` at the end. The last line needs no line ending.
@@ -49,7 +56,12 @@ impl<R: BufRead> Lines<R> {
                 }
                 break;
             }
-            let end = memchr::memchr(b'\n', available);
+            if std::mem::take(&mut self.is_after_cr) && available.starts_with(b"\n") {
+                self.reader.consume(1);
+                continue;
+            }
+            let end = memchr::memchr2(b'\n', b'\r', available);
+            self.is_after_cr = end.is_some_and(|end| available.get(end) == Some(&b'\r'));
             let part = end.map_or(available, |end| available.split_at(end).0);
             if self.buffer.len().saturating_add(part.len()) > self.max {
                 too_long = true;
@@ -64,8 +76,8 @@ impl<R: BufRead> Lines<R> {
             }
         }
         self.number += 1;
-        let bytes = self.buffer.strip_suffix(b"\r").unwrap_or(&self.buffer);
-        Ok(Some(Line { number: self.number, bytes: (!too_long).then_some(bytes), is_ended }))
+        let bytes = (!too_long).then_some(self.buffer.as_slice());
+        Ok(Some(Line { number: self.number, bytes, is_ended }))
     }
 }
 
@@ -99,6 +111,11 @@ mod tests {
             let found = lines(b"ab\r\n\nabcdef\nlast", 4, buffer);
             let text = |text: &str| Some(text.to_owned());
             assert_eq!(found, [(1, text("ab")), (2, text("")), (3, None), (4, text("last"))]);
+        }
+        for buffer in [1, 2, 64] {
+            let found = lines(b"a\rb\r\nc\n\rd\r\r", 4, buffer);
+            let texts: Vec<_> = found.iter().map(|(_, text)| text.as_deref().unwrap()).collect();
+            assert_eq!(texts, ["a", "b", "c", "", "d", ""]);
         }
         assert_eq!(lines(b"", 4, 8), []);
         assert_eq!(lines(b"toolong", 4, 8), [(1, None)]);

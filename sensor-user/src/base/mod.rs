@@ -1,5 +1,7 @@
-//! Base: clock, counters, bounded collections, escaping, lines, framing, progress, stable ids.
+//! Base: clock, counters, bounded collections, escaping, lines, text input, framing, progress, stable
+//! ids.
 
+pub mod array_lines;
 pub mod clock;
 pub mod collections;
 pub mod community_id;
@@ -8,6 +10,7 @@ pub mod environment;
 pub mod error_chain;
 pub mod escape;
 pub mod framing;
+pub mod json_text;
 pub mod lines;
 pub mod log_throttle;
 pub mod proc_stat;
@@ -15,3 +18,4 @@ pub mod progress;
 pub mod protocol;
 pub mod serde_time;
 pub mod stable_id;
+pub mod text_input;

@@ -19,7 +19,7 @@ pub use config::query::{CrowdSecQuery, FeedQuery, MispQuery, TaxiiQuery, Workspa
 pub use config::{FeedConfig, FeedSource};
 pub use feeds::{FeedFolder, FeedStatus, Intel};
 pub use fetch::{FetchError, Fetcher, PullProgress};
-pub use formats::columns::{JsonStr, integer, parse_time};
+pub use formats::columns::{JsonStr, Lenient, integer, parse_time};
 pub use formats::crowdsec::read_crowdsec;
 pub use formats::entry::{
     CollectedEntries, EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy,
@@ -29,7 +29,7 @@ pub use formats::list::{
     ListField, ListFormat, ListShape, PRESETS, parse as parse_list, preset, read_list,
 };
 pub use formats::misp::read_misp;
-pub use formats::rows::{RowReader, read_rows};
+pub use formats::rows::{RowReader, read_rows, table_reply};
 pub use formats::sentinel_query::read_sentinel_query;
 pub use formats::sniff::sniff;
 pub use formats::stix::read_stix;

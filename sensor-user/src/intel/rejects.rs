@@ -26,8 +26,13 @@ pub enum RejectReason {
     NoAddress,
     /// The text that should be an address or a network is neither.
     NotAnAddress,
-    /// A range of addresses, written `a-b` instead of as networks.
+    /// Two addresses that may be a range, but are none that can be used.
     AddressRange,
+    /// An address in the text after another entry of the line.
+    AddressInText,
+    /// The entry is used, without this property, whose value is of another type; the text is the
+    /// property's name.
+    PropertyUnused(String),
     /// Private, special, or too wide.
     Excluded(Exclusion),
     /// `TimeGenerated` is before the lookback.
@@ -74,6 +79,8 @@ impl RejectReason {
             Self::NoAddress => "no address",
             Self::NotAnAddress => "not an address",
             Self::AddressRange => "address range",
+            Self::AddressInText => "address in a text",
+            Self::PropertyUnused(_) => "property not used",
             Self::Excluded(Exclusion::Private(_)) => "private or special range",
             Self::Excluded(Exclusion::TooShort) => "prefix too short",
             Self::TooOld => "older than the lookback period",
@@ -114,7 +121,13 @@ impl fmt::Display for RejectReason {
             Self::PatternType(kind) => {
                 write!(f, "the pattern is of type {}, not stix", kind.escape_debug())
             }
-            Self::AddressRange => f.write_str("a range of addresses; write it as networks"),
+            Self::AddressRange => f.write_str(
+                "may be a range of addresses; write it as first-last or as networks, and other addresses one per line",
+            ),
+            Self::AddressInText => f.write_str("an address in a text; if it is an entry, write it on a line of its own"),
+            Self::PropertyUnused(property) => {
+                write!(f, "{} is of another type, and not used; the entry is", property.escape_debug())
+            }
             Self::Excluded(Exclusion::Private(range)) => {
                 write!(f, "meets the private or special range {range}; see allow_private")
             }
@@ -149,6 +162,9 @@ pub struct Rejects {
     /// Entries that repeat another one; they are used, so they are no rejects.
     #[serde(default)]
     duplicates: u64,
+    /// Properties of entries that are used without them.
+    #[serde(default)]
+    properties: u64,
     kept: Vec<Reject>,
 }
 
@@ -156,7 +172,11 @@ impl Rejects {
     /// Counts a reject, and keeps it while there is room.
     pub fn add(&mut self, position: u64, reason: RejectReason, text: &str) {
         *self.counts.entry(Cow::Borrowed(reason.name())).or_default() += 1;
-        let count = if reason.is_malformed() { &mut self.malformed } else { &mut self.ruled_out };
+        let count = match &reason {
+            RejectReason::PropertyUnused(_) => &mut self.properties,
+            reason if reason.is_malformed() => &mut self.malformed,
+            _ => &mut self.ruled_out,
+        };
         *count += 1;
         if *count <= KEPT_MAX {
             let text = text.chars().take(TEXT_MAX).collect();
@@ -184,12 +204,17 @@ impl Rejects {
         self.malformed
     }
 
-    /// Number of all rejects.
+    /// Number of all rejects, without properties whose entries are used.
     pub const fn total(&self) -> u64 {
         self.malformed + self.ruled_out
     }
 
-    /// The first `KEPT_MAX` malformed and the first `KEPT_MAX` other rejects, in input order.
+    /// Number of properties that are not used, of entries that are.
+    pub const fn properties(&self) -> u64 {
+        self.properties
+    }
+
+    /// The first `KEPT_MAX` malformed, other, and unused properties each, in input order.
     pub fn kept(&self) -> &[Reject] {
         &self.kept
     }

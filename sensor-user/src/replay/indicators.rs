@@ -103,7 +103,7 @@ impl Documents {
     /// Reads a file. A truncated file, or one of another kind, is an error.
     fn read(&mut self, input: Input, kind: FeedKind, feed: &Arc<str>) -> std::io::Result<Rejects> {
         let mut collected = CollectedEntries::default();
-        let format = DocumentFormat { kind, list: &ListFormat::default() };
+        let format = DocumentFormat { kind, list: &ListFormat::default(), max_bytes: u64::MAX };
         read_document(input.reader, format, &self.policy, 1, &mut collected)?;
         let CollectedEntries { entries, mut rejects } = collected;
         if kind == FeedKind::CrowdSec {
@@ -177,5 +177,13 @@ fn log_malformed(rejects: &Rejects, path: &Path, log: &mut RejectLog<'_>) -> std
         unlisted -= 1;
     }
     log.add_unlisted(unlisted);
+    let mut unlisted = rejects.properties();
+    for reject in rejects.kept() {
+        if matches!(reject.reason, RejectReason::PropertyUnused(_)) {
+            log.note(path, reject.position, &format!("{}: {:?}", reject.reason, reject.text))?;
+            unlisted -= 1;
+        }
+    }
+    log.add_unlisted_notes(unlisted);
     Ok(())
 }

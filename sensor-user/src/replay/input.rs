@@ -1,17 +1,23 @@
-//! Input files of a replay; `-` is standard input. A byte order mark is skipped.
+//! Input files of a replay; `-` is standard input. A byte order mark is skipped, and gzip is
+//! decompressed.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::options::ReplayError;
+use crate::base::array_lines::ArrayLines;
+use crate::base::json_text::JsonText;
 use crate::base::progress::Progress;
+use crate::base::text_input::TextInput;
+use crate::intel::table_reply;
 
 /// Size of a read in bytes.
 const BUFFER_BYTES: usize = 1 << 17;
 /// Limit of the blank bytes before the first byte that identifies the kind of the file.
 const BLANK_MAX: u64 = 1 << 20;
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// Bytes in which the response of a query is recognized.
+const REPLY_HEAD_BYTES: u64 = 256;
 
 /// An open file.
 pub(super) struct Input {
@@ -39,6 +45,25 @@ pub(super) fn open(path: &Path, progress: &Progress) -> io::Result<Input> {
     prepare(BufReader::with_capacity(BUFFER_BYTES, progress.wrap_file(File::open(path)?)))
 }
 
+/// Opens a file of rows: JSON lines, or an array of rows. The error for the response of a query says
+/// how to convert it.
+pub(super) fn open_rows(path: &Path, progress: &Progress) -> io::Result<Input> {
+    let mut input = open(path, progress)?;
+    match input.first {
+        Some(b'[') => {
+            let array = std::mem::replace(&mut input.reader, Box::new(io::empty()));
+            input.reader = Box::new(ArrayLines::new(array));
+        }
+        Some(b'{') => {
+            if let Some(hint) = table_reply(&input.peek(REPLY_HEAD_BYTES)?) {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, hint));
+            }
+        }
+        _ => {}
+    }
+    Ok(input)
+}
+
 /// True if `path` denotes standard input.
 pub(super) fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
@@ -53,19 +78,20 @@ pub(super) fn check_stdin(
     if count > 1 { Err(ReplayError::StdinRepeated(count)) } else { Ok(()) }
 }
 
-fn prepare(mut reader: impl BufRead + 'static) -> io::Result<Input> {
+fn prepare(reader: impl BufRead + 'static) -> io::Result<Input> {
+    // A file of the operator may be as large as they like; it is read as a stream.
+    let mut reader = JsonText::new(TextInput::open(reader, u64::MAX)?);
     // Blanks are kept, so that line numbers stay correct.
     let mut head = Vec::new();
     let mut first = None;
     for byte in reader.by_ref().take(BLANK_MAX).bytes() {
         let byte = byte?;
         head.push(byte);
-        if !BYTE_ORDER_MARK.starts_with(&head) && !byte.is_ascii_whitespace() {
+        if !byte.is_ascii_whitespace() {
             first = Some(byte);
             break;
         }
     }
-    let head = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&head).to_vec();
     Ok(Input { reader: Box::new(Cursor::new(head).chain(reader)), first })
 }
 

@@ -80,7 +80,7 @@ struct LiveReplay<'r> {
 impl LiveReplay<'_> {
     fn read_file(&mut self, path: &Path) -> Result<(), ReplayError> {
         let failed = |source| ReplayError::Read { path: path.to_owned(), source };
-        let reader = input::open(path, &self.options.progress).map_err(failed)?.reader;
+        let reader = input::open_rows(path, &self.options.progress).map_err(failed)?.reader;
         let mut lines = Lines::new(reader);
         while let Some(line) = lines.next_line().map_err(failed)? {
             if line.bytes.is_some_and(|bytes| bytes.trim_ascii().is_empty()) {
@@ -90,7 +90,12 @@ impl LiveReplay<'_> {
             if self.summary.lines.is_multiple_of(PROGRESS_LINES) {
                 self.options.progress.set_rows(self.summary.lines);
             }
-            match line.bytes.map_or_else(|| Err("line too long".to_owned()), parse) {
+            let mut unused = Vec::new();
+            let parsed = line.bytes.map(|bytes| parse(bytes, &mut unused));
+            for text in unused {
+                self.log.note(path, line.number, &text).map_err(ReplayError::WriteRejects)?;
+            }
+            match parsed.unwrap_or_else(|| Err("line too long".to_owned())) {
                 Ok(LiveLine::Change(change)) => self.observe(&change)?,
                 Ok(LiveLine::DnsAnswer(answer)) => self.learn(&answer),
                 Ok(LiveLine::AgentEvent { lost }) => {
@@ -219,7 +224,8 @@ enum LiveLine {
     AgentEvent { lost: u64 },
 }
 
-fn parse(bytes: &[u8]) -> Result<LiveLine, String> {
+/// Parses a line. Values that are not used are added to `unused`.
+fn parse(bytes: &[u8], unused: &mut Vec<String>) -> Result<LiveLine, String> {
     let text = recorded_row::text(bytes)?;
     let event: EventColumn = from_json(text)?;
     if event.event.is_some() {
@@ -228,7 +234,8 @@ fn parse(bytes: &[u8]) -> Result<LiveLine, String> {
     }
     Ok(match recorded_row::parse_head(text)? {
         RecordedLine::Row(head) => {
-            let row = recorded_row::parse_row(text, head)?;
+            let mut row = recorded_row::parse_row(text, head)?;
+            unused.append(&mut row.unused);
             LiveLine::Change(Box::new(opened(head, row)))
         }
         RecordedLine::DnsAnswer => LiveLine::DnsAnswer(from_json(text)?),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::base::lines::json_error;
-use crate::intel::{JsonStr, integer, parse_time};
+use crate::intel::{JsonStr, Lenient, integer, parse_time};
 use crate::pipeline::aggregate::{Direction, Peer};
 use crate::pipeline::dedup::Sighting;
 use crate::pipeline::enrich::DnsAnswer;
@@ -45,6 +45,8 @@ pub(super) struct RecordedRow {
     pub(super) translated: u64,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
+    /// Columns whose value is of another type and not used, each with its text.
+    pub(super) unused: Vec<String>,
 }
 
 /// Returns the text of a line, if it can be a row.
@@ -69,13 +71,13 @@ pub(super) fn parse_head(line: &str) -> Result<RecordedLine, String> {
         let event: AgentEvent = serde_json::from_str(line).map_err(|error| json_error(&error))?;
         return Ok(RecordedLine::AgentEvent { lost: event.lost() });
     }
-    let time = match row.time_generated.as_str() {
+    let time = match row.time_generated.present() {
         "" => return Err("TimeGenerated: missing".to_owned()),
         text => parse_time(text).ok_or_else(|| {
             format!("TimeGenerated: {text:?} is not a time such as 2026-11-24T10:00:00Z")
         })?,
     };
-    let remote = match row.remote_ip.as_str() {
+    let remote = match row.remote_ip.present() {
         "" => return Err("RemoteIp: missing".to_owned()),
         text => text
             .parse::<IpAddr>()
@@ -91,33 +93,40 @@ pub(super) fn parse_head(line: &str) -> Result<RecordedLine, String> {
 pub(super) fn parse_row(line: &str, head: RowHead) -> Result<RecordedRow, String> {
     let row: RowColumns<'_> = serde_json::from_str(line).map_err(|error| json_error(&error))?;
     let connections = row.connections();
+    let unused = row.unused();
     let translated = u64::from(row.event.as_str() == "translated");
+    // The Azure CLI writes null as `None`.
+    let text = |column: JsonStr<'_>| match column.as_str() {
+        "None" => String::new(),
+        _ => column.into_owned(),
+    };
     let sighting = Sighting {
         time: head.time,
-        computer: row.computer.into_owned(),
-        direction: row.direction.into_owned(),
-        process_name: row.process_name.into_owned(),
-        source_ip: row.source_ip.into_owned(),
-        destination_ip: row.destination_ip.into_owned(),
+        computer: text(row.computer),
+        direction: text(row.direction),
+        process_name: text(row.process_name),
+        source_ip: text(row.source_ip),
+        destination_ip: text(row.destination_ip),
         remote_ip: head.remote.to_string(),
-        protocol: row.protocol.into_owned(),
-        destination_port: row.destination_port,
-        source_port: row.source_port,
-        process_id: row.process_id,
-        process_path: row.process_path.into_owned(),
-        command_line: row.command_line.into_owned(),
-        user_name: row.user_name.into_owned(),
-        parent_process_name: row.parent_process_name.into_owned(),
-        container_id: row.container_id.into_owned(),
-        attribution: row.attribution.into_owned(),
-        remote_dns_questions: row.remote_dns_questions.into_owned(),
+        protocol: text(row.protocol),
+        destination_port: row.destination_port.get(),
+        source_port: row.source_port.get(),
+        process_id: row.process_id.get(),
+        process_path: text(row.process_path),
+        command_line: text(row.command_line),
+        user_name: text(row.user_name),
+        parent_process_name: text(row.parent_process_name),
+        container_id: text(row.container_id),
+        attribution: text(row.attribution),
+        remote_dns_questions: text(row.remote_dns_questions),
     };
     Ok(RecordedRow {
         sighting: Arc::new(sighting),
         connections,
         translated,
-        bytes_sent: row.bytes_sent.unwrap_or(0),
-        bytes_received: row.bytes_received.unwrap_or(0),
+        bytes_sent: row.bytes_sent.get().unwrap_or(0),
+        bytes_received: row.bytes_received.get().unwrap_or(0),
+        unused,
     })
 }
 
@@ -187,19 +196,19 @@ struct RowColumns<'a> {
     #[serde(borrow)]
     protocol: JsonStr<'a>,
     #[serde(deserialize_with = "integer")]
-    destination_port: Option<u16>,
+    destination_port: Lenient<u16>,
     #[serde(deserialize_with = "integer")]
-    source_port: Option<u16>,
+    source_port: Lenient<u16>,
     #[serde(deserialize_with = "integer")]
-    links_established: Option<u64>,
+    links_established: Lenient<u64>,
     #[serde(deserialize_with = "integer")]
-    links_failed: Option<u64>,
+    links_failed: Lenient<u64>,
     #[serde(deserialize_with = "integer")]
-    bytes_sent: Option<u64>,
+    bytes_sent: Lenient<u64>,
     #[serde(deserialize_with = "integer")]
-    bytes_received: Option<u64>,
+    bytes_received: Lenient<u64>,
     #[serde(deserialize_with = "integer")]
-    process_id: Option<u32>,
+    process_id: Lenient<u32>,
     #[serde(borrow)]
     process_path: JsonStr<'a>,
     #[serde(borrow)]
@@ -215,13 +224,31 @@ struct RowColumns<'a> {
 }
 
 impl RowColumns<'_> {
+    /// Returns the columns that cannot be used, each with its text.
+    fn unused(&self) -> Vec<String> {
+        [
+            ("DestinationPort", self.destination_port.unused()),
+            ("SourcePort", self.source_port.unused()),
+            ("LinksEstablished", self.links_established.unused()),
+            ("LinksFailed", self.links_failed.unused()),
+            ("BytesSent", self.bytes_sent.unused()),
+            ("BytesReceived", self.bytes_received.unused()),
+            ("ProcessId", self.process_id.unused()),
+        ]
+        .into_iter()
+        .filter_map(|(name, text)| {
+            Some(format!("{name}: {:?} is not an integer in range, and not used; the row is", text?))
+        })
+        .collect()
+    }
+
     /// Returns the physical connections that the row adds. A minute row without new connections stands
     /// for one live connection. A recording has several lines per connection, and the first counts.
     fn connections(&self) -> u64 {
-        match self.event.as_str() {
+        match self.event.present() {
             "" => {
-                let established = self.links_established.unwrap_or(0);
-                established.saturating_add(self.links_failed.unwrap_or(0)).max(1)
+                let established = self.links_established.get().unwrap_or(0);
+                established.saturating_add(self.links_failed.get().unwrap_or(0)).max(1)
             }
             event => u64::from(event == "opened"),
         }
@@ -251,7 +278,7 @@ mod tests {
             (r#"{"TimeGenerated":null}"#, "TimeGenerated: missing"),
             (
                 r#"{"TimeGenerated":7}"#,
-                "invalid type: integer `7`, expected a string or null at column 18",
+                "TimeGenerated: \"7\" is not a time such as 2026-11-24T10:00:00Z",
             ),
             (
                 r#"{"TimeGenerated":"soon"}"#,
@@ -264,10 +291,6 @@ mod tests {
             ),
             (&format!("{{{GOOD},{GOOD}}}"), "duplicate field `TimeGenerated` at column 80"),
             (&format!("{{{GOOD}}}}}"), "trailing characters at column 66"),
-            (
-                &format!("{{{GOOD},\"DestinationPort\":70000}}"),
-                "invalid value: floating point `70000.0`, expected an integer in range at column 89",
-            ),
         ] {
             assert_eq!(error(line), expected, "{line}");
         }
@@ -288,6 +311,23 @@ mod tests {
         assert_eq!(row.sighting.process_name, "curl");
         assert_eq!(row.sighting.computer, "");
         assert_eq!(row.connections, 5);
+    }
+
+    #[test]
+    fn a_cell_of_another_type_costs_only_itself() {
+        let line = r#"{"TimeGenerated":"2026-11-24T10:00:00Z","RemoteIp":"203.0.113.7",
+            "DestinationPort":70000,"LinksEstablished":true,"LinksFailed":"None","BytesSent":[1],
+            "BytesReceived":"NaN","ProcessId":"x","ProcessName":17,"UserName":false,
+            "Computer":"None","Direction":null}"#;
+        let Ok(RecordedLine::Row(head)) = parse_head(line) else { panic!("{line}") };
+        let row = parse_row(line, head).unwrap();
+        assert_eq!((row.connections, row.bytes_sent, row.bytes_received), (1, 0, 0));
+        let seen = &row.sighting;
+        assert_eq!((seen.destination_port, seen.process_id), (None, None));
+        assert_eq!((&*seen.process_name, &*seen.user_name, &*seen.computer), ("17", "false", ""));
+        let names: Vec<&str> =
+            row.unused.iter().map(|it| it.split_once(": ").unwrap().0).collect();
+        assert_eq!(names, ["DestinationPort", "BytesSent", "ProcessId"]);
     }
 
     #[test]

@@ -16,12 +16,13 @@ pub(super) struct RejectLog<'a> {
     items: &'static str,
     count: u64,
     listed: u64,
+    notes: u64,
 }
 
 impl<'a> RejectLog<'a> {
     /// `items` names the content of the lines, in the plural, for the last line of the log.
     pub(super) fn new(out: &'a mut dyn Write, items: &'static str) -> Self {
-        Self { out, items, count: 0, listed: 0 }
+        Self { out, items, count: 0, listed: 0, notes: 0 }
     }
 
     /// Adds a line of `path`.
@@ -35,6 +36,21 @@ impl<'a> RejectLog<'a> {
         writeln!(self.out, "{}:{line}: {}", visible(&path), visible(reason))
     }
 
+    /// Adds a remark about a line that is used; it does not count as malformed.
+    pub(super) fn note(&mut self, path: &Path, line: u64, text: &str) -> io::Result<()> {
+        self.notes += 1;
+        if self.notes > LISTED_MAX {
+            return Ok(());
+        }
+        let path = path.to_string_lossy();
+        writeln!(self.out, "{}:{line}: {}", visible(&path), visible(text))
+    }
+
+    /// Adds further remarks of which only the number is known.
+    pub(super) fn add_unlisted_notes(&mut self, count: u64) {
+        self.notes += count;
+    }
+
     /// Adds further lines of which only the number is known.
     pub(super) fn add_unlisted(&mut self, count: u64) {
         self.count += count;
@@ -45,6 +61,10 @@ impl<'a> RejectLog<'a> {
         let unlisted = self.count - self.listed;
         if unlisted > 0 {
             writeln!(self.out, "{unlisted} more malformed {}: counted, not listed", self.items)?;
+        }
+        let unlisted = self.notes.saturating_sub(LISTED_MAX);
+        if unlisted > 0 {
+            writeln!(self.out, "{unlisted} more values not used: counted, not listed")?;
         }
         Ok(self.count)
     }

@@ -85,7 +85,7 @@ impl<'set> Search<'set> {
         let failed = |source| ReplayError::Read { path: path.to_owned(), source };
         let file = self.files;
         self.files += 1;
-        let mut blocks = Blocks::new(input::open(path, &self.progress).map_err(failed)?.reader);
+        let mut blocks = Blocks::new(input::open_rows(path, &self.progress).map_err(failed)?.reader);
         let mut round: Vec<Block> = self.workers.iter().map(|_| Block::default()).collect();
         let mut next: Vec<Block> = self.workers.iter().map(|_| Block::default()).collect();
         blocks.fill(&mut round).map_err(failed)?;
@@ -136,6 +136,9 @@ struct SearchWorker<'set> {
     /// First malformed lines of the round, with their reasons.
     rejected: Vec<(u64, String)>,
     rejected_unlisted: u64,
+    /// First values of the round that are not used, of rows that are.
+    unused: Vec<(u64, String)>,
+    unused_unlisted: u64,
 }
 
 impl<'set> SearchWorker<'set> {
@@ -149,6 +152,8 @@ impl<'set> SearchWorker<'set> {
             lost: 0,
             rejected: Vec::new(),
             rejected_unlisted: 0,
+            unused: Vec::new(),
+            unused_unlisted: 0,
         }
     }
 
@@ -188,7 +193,14 @@ impl<'set> SearchWorker<'set> {
         let is_live = |it: &Hit| it.indicator.counts(at, head.time);
         // Ports are parsed only for rows that may be a hit.
         if covering_addresses(self.set, head.remote, head.translated).any(|it| is_live(&it)) {
-            let row = recorded_row::parse_row(line, head)?;
+            let mut row = recorded_row::parse_row(line, head)?;
+            for text in std::mem::take(&mut row.unused) {
+                if (self.unused.len() as u64) < LISTED_MAX {
+                    self.unused.push((position.1, text));
+                } else {
+                    self.unused_unlisted += 1;
+                }
+            }
             for it in covering(self.set, row.peer(head)).filter(is_live) {
                 let key = (it.indicator.id.clone(), head.remote);
                 self.add(key, Pair::new(it, &row, position));
@@ -212,6 +224,10 @@ impl<'set> SearchWorker<'set> {
             log.add(path, line, &reason)?;
         }
         log.add_unlisted(std::mem::take(&mut self.rejected_unlisted));
+        for (line, text) in self.unused.drain(..) {
+            log.note(path, line, &text)?;
+        }
+        log.add_unlisted_notes(std::mem::take(&mut self.unused_unlisted));
         Ok(())
     }
 

@@ -70,6 +70,7 @@ const fn field(field: ListField) -> &'static str {
         ListField::Id => "Id",
         ListField::Kind => "Kind",
         ListField::Tlp => "Tlp",
+        ListField::LastAddress => "LastAddress",
     }
 }
 
@@ -152,7 +153,8 @@ mod tests {
             r#"Description: ["description", "2"], Confidence: ["confidence", "2"], "#,
             r#"FirstSeen: ["first_seen", "2"], LastSeen: ["last_seen", "2"], "#,
             r#"Expires: ["expires", "2"], Tags: ["tags", "2"], Url: ["url", "2"], Id: ["id", "2"], "#,
-            r#"Kind: ["kind", "2"], Tlp: ["tlp", "2"]}), outer: Columns({Tlp: ["a \"\u{1b}é"]}), "#,
+            r#"Kind: ["kind", "2"], Tlp: ["tlp", "2"], LastAddress: ["last_address", "2"]}), "#,
+            r#"outer: Columns({Tlp: ["a \"\u{1b}é"]}), "#,
             r#"kinds: ["ip", "net"], is_key_id: true, threat_type: "C2", description: "d", "#,
             r#"url: "https://x/{}" }"#,
         );

@@ -174,6 +174,7 @@ impl Intel {
             list: feed.config.list.clone(),
             documents: documents.to_owned(),
             lengths: lengths.to_vec(),
+            max_bytes: feed.config.max_bytes,
             extent,
             previous,
             out: self.folder.new_path(&feed.name),

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
 
+use super::addresses::usable_endpoints;
 use super::columns::lenient_time;
 use super::endpoint::Endpoint;
 use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
@@ -42,7 +43,7 @@ pub fn read_crowdsec(
         sample: String::new(),
     };
     let objects = parse_document(input, EachObject(&mut stream), EXPECTED)?;
-    if objects > 0 && !stream.is_known {
+    if objects.is_none_or(|objects| objects > 0) && !stream.is_known {
         return Err(unexpected_document(EXPECTED, &stream.sample));
     }
     Ok(stream.position.saturating_sub(first_position))
@@ -78,8 +79,8 @@ impl DecisionStream<'_> {
         let hash = self.hasher.hash_one(id);
         let content = if is_new {
             self.new_ids.insert(hash);
-            match decision.indicator(self.policy) {
-                Ok(indicator) => EntryContent::Indicators(vec![indicator]),
+            match decision.indicators(self.policy) {
+                Ok(indicators) => EntryContent::Indicators(indicators),
                 Err(reason) => EntryContent::Removed(reason),
             }
         } else if self.new_ids.contains(&hash) {
@@ -100,9 +101,10 @@ impl ObjectVisitor for DecisionStream<'_> {
     ) -> Result<(), A::Error> {
         match key {
             "new" | "deleted" => {
-                self.is_known = true;
                 let is_new = key == "new";
-                map.next_value_seed(EachElement(|text: &str| self.decision(text, is_new)))?;
+                let each = EachElement(|text: &str| self.decision(text, is_new));
+                let is_list = map.next_value_seed(each)?;
+                self.is_known |= is_list;
             }
             "message" | "error" | "errors" => {
                 self.sample = format!("{key}: {}", map.next_value::<LenientStr<'_>>()?.as_str());
@@ -152,7 +154,7 @@ impl Decision<'_> {
         format!("{scope} {action} {value}")
     }
 
-    fn indicator(&self, policy: &ReadPolicy) -> Result<Indicator, RejectReason> {
+    fn indicators(&self, policy: &ReadPolicy) -> Result<Vec<Indicator>, RejectReason> {
         let scope = self.scope.as_str().trim();
         if !scope.eq_ignore_ascii_case("ip") && !scope.eq_ignore_ascii_case("range") {
             return Err(RejectReason::NotAnIndicator);
@@ -164,20 +166,20 @@ impl Decision<'_> {
         if ALLOWING.iter().any(|it| action.eq_ignore_ascii_case(it)) {
             return Err(RejectReason::Benign);
         }
-        let endpoint = Endpoint::parse(self.value.as_str())?;
-        policy.accept(endpoint.prefix)?;
+        let endpoints = usable_endpoints(self.value.as_str(), policy)?;
         let expires = self.expires(policy.now)?;
         if policy.is_expired(expires) {
             return Err(RejectReason::Expired);
         }
         let origin = self.origin.as_str();
-        Ok(Indicator {
+        let indicator = |endpoint: Endpoint<'_>| Indicator {
             id: self.unique_id().to_owned(),
             expires,
             threat_type: self.scenario.to_text(),
             description: format!("CrowdSec decision: {action}, by {origin}"),
             ..endpoint.indicator(endpoint.port, policy)
-        })
+        };
+        Ok(endpoints.into_iter().map(indicator).collect())
     }
 
     /// Returns the expiry from the remaining duration, which does not depend on the server's clock;

@@ -1,23 +1,28 @@
 //! Streaming access to JSON documents of feeds, without a tree in memory.
 //!
 //! A value of an unexpected type is skipped and is not an error. Only invalid JSON ends a document,
-//! and nesting deeper than the parser's limit in a value that is read.
+//! and nesting deeper than the parser's limit in a value that is read. An object whose keys are
+//! numbers is a list: PHP writes a list with gaps so.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::Read;
+use std::io::{BufReader, Read};
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
 use super::entry::ReadError;
+use crate::base::json_text::JsonText;
 
 /// Maximum length in bytes of a text that is joined from several values.
 const JOINED_MAX: usize = 4096;
 /// Maximum length of a kept text in bytes, since a million entries may share a text of their
 /// document.
 const TEXT_MAX: usize = 8192;
+/// Maximum length in bytes of an element that is not in an array; further members are left out.
+const ELEMENT_MAX: usize = 1 << 20;
+const BUFFER_BYTES: usize = 1 << 15;
 
 /// Visitor methods that return `$value` for booleans, numbers and null.
 macro_rules! skip_scalars {
@@ -155,50 +160,79 @@ pub(crate) trait ObjectVisitor {
     fn end_object(&mut self) {}
 }
 
-/// Visits one object, or each object of an array. Returns the number of objects.
+/// Visits one object, or each object of a list. Returns the number of objects; `None` for a text, a
+/// number or a boolean, which is something else than a list without objects.
 #[derive(Debug)]
 pub(crate) struct EachObject<'m, M>(pub(crate) &'m mut M);
 
 impl<'de, M: ObjectVisitor> DeserializeSeed<'de> for EachObject<'_, M> {
-    type Value = u64;
+    type Value = Option<u64>;
 
-    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<u64, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
         input.deserialize_any(self)
     }
 }
 
 impl<'de, M: ObjectVisitor> Visitor<'de> for EachObject<'_, M> {
-    type Value = u64;
+    type Value = Option<u64>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            self.0.visit_member(&key, &mut map)?;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut count, mut is_list) = (0, true);
+        while let Some(LenientStr(key)) = map.next_key::<LenientStr<'de>>()? {
+            if is_index(&key) {
+                count += map.next_value_seed(EachObject(&mut *self.0))?.unwrap_or(0);
+            } else {
+                is_list = false;
+                self.0.visit_member(&key, &mut map)?;
+            }
+        }
+        if is_list && count > 0 {
+            return Ok(Some(count));
         }
         self.0.end_object();
-        Ok(1)
+        Ok(Some(count + 1))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<u64, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Self::Value, A::Error> {
         let mut count = 0;
         while let Some(objects) = values.next_element_seed(EachObject(&mut *self.0))? {
-            count += objects;
+            count += objects.unwrap_or(0);
         }
-        Ok(count)
+        Ok(Some(count))
     }
 
-    fn visit_str<E: de::Error>(self, _text: &str) -> Result<u64, E> {
-        Ok(0)
+    fn visit_str<E: de::Error>(self, _text: &str) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    skip_scalars!(0);
+    fn visit_bool<E: de::Error>(self, _value: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E: de::Error>(self, _value: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E: de::Error>(self, _value: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E: de::Error>(self, _value: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(Some(0))
+    }
 }
 
 /// Passes the JSON text of each element of an array to a function, so that an element of a wrong
-/// type can be rejected by itself. Skips a value that is not an array; returns true for an array.
+/// type can be rejected by itself. An object is a list of its values if its keys are numbers, and
+/// otherwise the only element. Returns true for an array, an object or null; skips any other value.
 #[derive(Debug)]
 pub(crate) struct EachElement<F>(pub(crate) F);
 
@@ -224,15 +258,56 @@ impl<'de, F: FnMut(&str)> Visitor<'de> for EachElement<F> {
         Ok(true)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<bool, A::Error> {
-        LenientStrVisitor.visit_map(members).map(|_ignored| false)
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<bool, A::Error> {
+        let mut only = String::new();
+        while let Some(LenientStr(key)) = members.next_key::<LenientStr<'de>>()? {
+            if is_index(&key) {
+                (self.0)(members.next_value::<Box<RawValue>>()?.get());
+                continue;
+            }
+            let value = members.next_value::<Box<RawValue>>()?;
+            if only.len() + key.len() + value.get().len() < ELEMENT_MAX {
+                only.push(if only.is_empty() { '{' } else { ',' });
+                only.push_str(&serde_json::to_string(&*key).unwrap_or_default());
+                only.push(':');
+                only.push_str(value.get());
+            }
+        }
+        if !only.is_empty() {
+            only.push('}');
+            (self.0)(&only);
+        }
+        Ok(true)
     }
 
     fn visit_str<E: de::Error>(self, _text: &str) -> Result<bool, E> {
         Ok(false)
     }
 
-    skip_scalars!(false);
+    fn visit_bool<E: de::Error>(self, _value: bool) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_u64<E: de::Error>(self, _value: u64) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_i64<E: de::Error>(self, _value: i64) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_f64<E: de::Error>(self, _value: f64) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<bool, E> {
+        Ok(true)
+    }
+}
+
+/// True for a key that is a number: the index of an element in a list that is written as an object.
+pub(crate) fn is_index(key: &str) -> bool {
+    (1..=10).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Reads a whole document. `expected` describes it in the error for another one.
@@ -244,6 +319,8 @@ pub(crate) fn parse_document<'de, S>(
 where
     S: DeserializeSeed<'de>,
 {
+    // The parser reads byte by byte, for which the standard library has a fast path in this type only.
+    let input = BufReader::with_capacity(BUFFER_BYTES, JsonText::new(input).repairing_utf8());
     let mut json = serde_json::Deserializer::from_reader(input);
     let value = seed.deserialize(&mut json).map_err(|error| read_error(error, expected))?;
     json.end().map_err(|error| read_error(error, expected))?;

@@ -4,8 +4,9 @@ use std::io::BufRead;
 
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
+use serde_json::value::RawValue;
 
-use super::columns::lenient_time;
+use super::columns::{is_absent, lenient_time};
 use super::endpoint::Endpoint;
 use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
 use super::json::{
@@ -35,7 +36,7 @@ pub fn read_sentinel_query(
         sample: String::new(),
     };
     let objects = parse_document(input, EachObject(&mut page), EXPECTED)?;
-    if objects == 0 || !page.is_known {
+    if objects.is_none_or(|objects| objects == 0) || !page.is_known {
         return Err(unexpected_document(EXPECTED, &page.sample));
     }
     Ok(page.position.saturating_sub(first_position))
@@ -57,8 +58,8 @@ impl ObjectVisitor for IndicatorPage<'_> {
     ) -> Result<(), A::Error> {
         match key {
             "value" => {
-                self.is_known = true;
-                map.next_value_seed(EachElement(|text: &str| self.item(text)))?;
+                let is_list = map.next_value_seed(EachElement(|text: &str| self.item(text)))?;
+                self.is_known |= is_list;
             }
             "error" => {
                 let mut error = ErrorBody(&mut self.sample);
@@ -104,6 +105,11 @@ impl IndicatorPage<'_> {
             return self.entries.reject(position, reason, text);
         }
         let version = lenient_time(item.properties.last_updated_time_utc.as_str());
+        let confidence = item.properties.confidence.as_str();
+        if !is_absent(confidence) && item.properties.confidence().is_none() {
+            let reason = RejectReason::PropertyUnused("confidence".to_owned());
+            self.entries.reject(position, reason, confidence);
+        }
         let (kept, reason) = item.indicators(self.policy);
         let content = match reason {
             Some((reason, _)) if kept.is_empty() => EntryContent::Removed(reason),
@@ -149,7 +155,7 @@ struct Properties<'a> {
     #[serde(borrow)]
     pattern_type: LenientStr<'a>,
     #[serde(borrow)]
-    parsed_pattern: Vec<ParsedPattern<'a>>,
+    parsed_pattern: Option<&'a RawValue>,
     #[serde(borrow)]
     valid_from: LenientStr<'a>,
     #[serde(borrow)]
@@ -175,13 +181,20 @@ struct PatternValue<'a> {
     value: LenientStr<'a>,
 }
 
+impl Properties<'_> {
+    /// Returns the confidence, 0 to 100; `None` for any other value.
+    fn confidence(&self) -> Option<f64> {
+        self.confidence.as_str().parse().ok().filter(|it| (0.0..=100.0).contains(it))
+    }
+}
+
 impl Item<'_> {
     /// Returns the indicators of an item, and the reason if there are none or some were excluded.
     fn indicators(&self, policy: &ReadPolicy) -> (Vec<Indicator>, Option<(RejectReason, String)>) {
         let removed = |reason| (Vec::new(), Some((reason, String::new())));
         let it = &self.properties;
         let expires = lenient_time(it.valid_until.as_str());
-        let confidence = it.confidence.as_str().parse::<f64>().ok();
+        let confidence = it.confidence();
         let threat_types = it.threat_types.as_str().split(", ");
         if it.revoked.to_flag() == Some(true) {
             return removed(RejectReason::Withdrawn);
@@ -248,8 +261,11 @@ impl Item<'_> {
 
     /// Returns the addresses in the parsed pattern of an item without `pattern`.
     fn parsed_addresses(&self) -> Vec<SufficientPrefix> {
+        let parsed = self.properties.parsed_pattern;
+        let parsed: Vec<ParsedPattern<'_>> =
+            parsed.and_then(|it| serde_json::from_str(it.get()).ok()).unwrap_or_default();
         let [ParsedPattern { pattern_type_key, pattern_type_values }] =
-            self.properties.parsed_pattern.as_slice()
+            parsed.as_slice()
         else {
             return Vec::new();
         };

@@ -3,16 +3,18 @@
 //! They are the operator's own files, not feeds, so an error in one is reported at start.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::de::{IgnoredAny, MapAccess};
 
+use super::addresses::{ListedAddress, parse_value};
 use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
 use super::json::{EachElement, EachObject, LenientStr, ObjectVisitor, parse_document};
 use super::list::{ListFormat, read_list};
+use crate::base::text_input::{TextInput, TextInputError};
 use crate::intel::address::{PrefixPolicy, parse_prefix};
 use crate::intel::rejects::RejectReason;
 
@@ -133,9 +135,18 @@ fn read_file(path: &Path, allowed: &mut AllowedNetworks) -> Result<(), AllowFile
 
 /// Adds the networks of one file.
 pub fn read_networks(
-    mut reader: impl io::BufRead,
+    reader: impl io::BufRead,
     allowed: &mut AllowedNetworks,
 ) -> Result<(), AllowFileErrorKind> {
+    let mut reader = match TextInput::open(reader, FILE_MAX) {
+        Ok(text) => text,
+        Err(error) => {
+            return Err(match TextInputError::from_io(&error) {
+                Some(other) => AllowFileErrorKind::Format(other.to_string()),
+                None => error.into(),
+            });
+        }
+    };
     // Skips white space byte by byte, since a read may return few bytes.
     let mut blanks = Vec::new();
     let first = loop {
@@ -180,6 +191,10 @@ impl EntrySink for PlainLines<'_> {
     }
 
     fn reject(&mut self, line: u64, reason: RejectReason, text: &str) {
+        // A comment without its sign may name an address.
+        if reason == RejectReason::AddressInText {
+            return;
+        }
         let text = text.chars().take(100).collect();
         self.error.get_or_insert(AllowFileErrorKind::Line { line, text, reason });
     }
@@ -204,8 +219,8 @@ impl ObjectVisitor for WarningList {
             "type" => self.kind = map.next_value::<LenientStr<'_>>()?.to_text(),
             "list" => {
                 let is_list =
-                    map.next_value_seed(EachElement(|text: &str| match network(text) {
-                        Some(network) => self.networks.push(network),
+                    map.next_value_seed(EachElement(|text: &str| match networks(text) {
+                        Some(networks) => self.networks.extend(networks),
                         None => self.others += 1,
                     }))?;
                 self.has_list |= is_list;
@@ -226,9 +241,19 @@ fn file_error(error: ReadError) -> AllowFileErrorKind {
     }
 }
 
-fn network(json: &str) -> Option<IpNet> {
+/// Returns the networks of an entry, which may be a range.
+fn networks(json: &str) -> Option<Vec<IpNet>> {
     let text: LenientStr<'_> = serde_json::from_str(json).ok()?;
-    parse_prefix(text.as_str())
+    if let Some(prefix) = parse_prefix(text.as_str()) {
+        return Some(vec![prefix]);
+    }
+    let addresses = parse_value(text.as_str()).ok()?;
+    let mut endpoints = addresses.iter().flat_map(ListedAddress::endpoints);
+    endpoints.try_fold(Vec::new(), |mut all, it| {
+        // An allowed port is not an allowed host.
+        it.port.is_none().then(|| all.push(it.prefix))?;
+        Some(all)
+    })
 }
 
 fn warning_list(

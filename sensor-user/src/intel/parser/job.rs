@@ -33,6 +33,8 @@ pub struct ParseJob {
     pub documents: PathBuf,
     /// Length of each document in bytes.
     pub lengths: Vec<u64>,
+    /// Maximum size of a document after decompression, bytes.
+    pub max_bytes: u64,
     /// Part of the feed that they are.
     pub extent: Extent,
     /// File of the set to merge into; `None` for the first pull.
@@ -107,7 +109,11 @@ impl ParseJob {
         let mut position = 1;
         while let Some(document) = documents.next_document() {
             let document = BufReader::with_capacity(1 << 18, document);
-            let format = DocumentFormat { kind: self.kind, list: &self.list };
+            let format = DocumentFormat {
+                kind: self.kind,
+                list: &self.list,
+                max_bytes: self.max_bytes,
+            };
             position += read_document(document, format, &self.policy, position, &mut merge)?;
         }
         self.refuse_malformed(&merge)?;

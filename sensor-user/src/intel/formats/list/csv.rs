@@ -9,7 +9,7 @@ use std::io::BufRead;
 
 use super::format::{ListField, column_number};
 use super::row::{ListRow, RowConverter};
-use crate::base::lines::Lines;
+use crate::base::lines::{Lines, OTHER_ENDINGS};
 use crate::intel::formats::entry::{EntrySink, ReadError};
 use crate::intel::rejects::RejectReason;
 
@@ -22,7 +22,6 @@ pub(super) fn read(
     first_position: u64,
     entries: &mut dyn EntrySink,
 ) -> Result<u64, ReadError> {
-    let separator = rows.format.separator.unwrap_or(',');
     let mut header = Header::new(rows);
     let mut lines = Lines::new(input);
     let mut used = 0;
@@ -34,26 +33,41 @@ pub(super) fn read(
             continue;
         };
         let text = String::from_utf8_lossy(bytes);
-        let text = text.trim_start_matches('\u{feff}');
-        if text.trim().is_empty() {
-            continue;
-        }
-        let (text, is_comment) = match text.trim_start().trim_start_matches(['#', ';']) {
-            rest if rest.len() < text.trim_start().len() => (rest.trim_start(), true),
-            _ => (text, false),
-        };
-        match split(text, separator) {
-            Some(columns) if header.is_header(&columns, is_comment) => {}
-            _ if is_comment => {}
-            None => {
-                let error = "a quote is not closed in its line".to_owned();
-                entries.reject(position, RejectReason::Malformed(error), text);
-            }
-            Some(_) if header.indexes.is_none() => return Err(header.missing_error(text)),
-            Some(columns) => rows.push_row(&header.row(&columns), position, entries),
+        // In quotes it may be text.
+        let is_whole = text.contains('"') || !text.contains(OTHER_ENDINGS);
+        for line in text.split(|letter| !is_whole && OTHER_ENDINGS.contains(&letter)) {
+            row(line, &mut header, position, entries)?;
         }
     }
     Ok(used)
+}
+
+fn row(
+    text: &str,
+    header: &mut Header<'_>,
+    position: u64,
+    entries: &mut dyn EntrySink,
+) -> Result<(), ReadError> {
+    let text = text.trim_start_matches('\u{feff}');
+    if text.trim().is_empty() {
+        return Ok(());
+    }
+    let (text, is_comment) = match text.trim_start().trim_start_matches(['#', ';']) {
+        rest if rest.len() < text.trim_start().len() => (rest.trim_start(), true),
+        _ => (text, false),
+    };
+    let rows = header.rows;
+    match split(text, rows.format.separator.unwrap_or(',')) {
+        Some(columns) if header.is_header(&columns, is_comment) => {}
+        _ if is_comment => {}
+        None => {
+            let error = "a quote is not closed in its line".to_owned();
+            entries.reject(position, RejectReason::Malformed(error), text);
+        }
+        Some(_) if header.indexes.is_none() => return Err(header.missing_error(text)),
+        Some(columns) => rows.push_row(&header.row(&columns), position, entries),
+    }
+    Ok(())
 }
 
 struct Header<'f> {

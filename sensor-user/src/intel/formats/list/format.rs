@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// File format of a list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListShape {
-    /// One address or network per line; `#` and `;` begin comments.
+    /// Addresses and networks at the start of each line; `#` and `;` begin comments.
     #[default]
     Plain,
     /// One row per line, with a separator.
@@ -49,10 +49,12 @@ pub enum ListField {
     Kind,
     /// Level of the Traffic Light Protocol.
     Tlp,
+    /// Last address of a range that begins with the address.
+    LastAddress,
 }
 
 impl ListField {
-    pub(super) const COUNT: usize = 14;
+    pub(super) const COUNT: usize = 15;
 
     /// All fields, in the order of their discriminants.
     pub const ALL: [Self; Self::COUNT] = [
@@ -70,6 +72,7 @@ impl ListField {
         Self::Id,
         Self::Kind,
         Self::Tlp,
+        Self::LastAddress,
     ];
 
     /// Returns the field's key in `[feed.columns]`.
@@ -89,6 +92,7 @@ impl ListField {
             Self::Id => "id",
             Self::Kind => "kind",
             Self::Tlp => "tlp",
+            Self::LastAddress => "last_address",
         }
     }
 }

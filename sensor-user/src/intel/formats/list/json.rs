@@ -1,24 +1,32 @@
 //! JSON: each object with an address member is an entry, at any depth of the document: in an array,
 //! in an object of arrays or of objects by id, or in an enclosing object whose members apply to all
-//! entries inside. JSON lines: the same, one document per line.
+//! entries inside. The address member may be an array, of which each element is an address; and each
+//! text of an array that is the whole document is one. JSON lines: the same, one document per line.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{BufRead, Read};
+use std::rc::Rc;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserializer, de};
 
 use super::format::{ListColumns, ListField};
 use super::row::{ListRow, RowConverter};
+use crate::base::json_text::JsonText;
 use crate::base::lines::Lines;
 use crate::intel::formats::entry::{EntrySink, ReadError};
-use crate::intel::formats::json::{LenientStr, parse_document, truncated, unexpected_document};
+use crate::intel::formats::json::{
+    LenientStr, is_index, parse_document, truncated, unexpected_document,
+};
 use crate::intel::rejects::RejectReason;
 
 /// Maximum length in bytes of the sample of a document that is not a list.
 const SAMPLE_MAX: usize = 200;
+/// Maximum number of addresses of an array that are held until the end of their object; when it is
+/// reached, they are passed on without the members that follow.
+const ADDRESSES_MAX: usize = 65_536;
 const EXPECTED: &str = "a list in JSON";
 
 pub(super) fn read(
@@ -32,7 +40,7 @@ pub(super) fn read(
     let missing =
         parse_document(input, ValueWalker::new(&mut state, &ListRow::default()), EXPECTED)?;
     let used = state.row_count.saturating_add(missing);
-    if state.row_count == 0 && state.arrays == 0 && (missing > 0 || !state.sample.is_empty()) {
+    if state.row_count == 0 && !state.is_empty_list(missing) {
         return Err(unexpected_document(EXPECTED, &state.sample));
     }
     for _ in 0..missing {
@@ -49,7 +57,7 @@ pub(super) fn read_lines(
 ) -> Result<u64, ReadError> {
     let mut state = WalkState::new(rows, entries);
     state.is_by_line = true;
-    let mut lines = Lines::new(input);
+    let mut lines = Lines::new(JsonText::new(input).repairing_utf8());
     let mut used = 0;
     while let Some(line) = lines.next_line()? {
         used = line.number;
@@ -63,7 +71,10 @@ pub(super) fn read_lines(
             continue;
         }
         let mut json = serde_json::Deserializer::from_slice(bytes);
-        let walked = ValueWalker::new(&mut state, &ListRow::default()).deserialize(&mut json);
+        let outer = ListRow::default();
+        let mut walker = ValueWalker::new(&mut state, &outer);
+        walker.place = Place::Listed;
+        let walked = walker.deserialize(&mut json);
         match walked.and_then(|missing| json.end().map(|()| missing)) {
             Ok(0) => {}
             Ok(_) => state.entries.reject(state.position, RejectReason::NoAddress, &state.sample),
@@ -88,14 +99,24 @@ struct FieldBinding {
     is_outer: bool,
 }
 
+impl FieldBinding {
+    fn is_address(&self) -> bool {
+        self.field == ListField::Address && !self.is_outer
+    }
+}
+
 struct WalkState<'s> {
     rows: RowConverter<'s>,
     entries: &'s mut dyn EntrySink,
-    bindings: HashMap<&'s str, Vec<FieldBinding>>,
+    bindings: HashMap<&'s str, Rc<[FieldBinding]>>,
     position: u64,
     is_by_line: bool,
     row_count: u64,
     arrays: u64,
+    /// Number of arrays without elements.
+    empty_arrays: u64,
+    /// Number of texts and numbers in arrays that are not read.
+    unread: u64,
     sample: String,
 }
 
@@ -112,6 +133,7 @@ impl<'s> WalkState<'s> {
         };
         add(&rows.format.columns, false);
         add(&rows.format.outer, true);
+        let bindings = bindings.into_iter().map(|(name, all)| (name, all.into())).collect();
         let sample = String::new();
         Self {
             rows,
@@ -121,8 +143,34 @@ impl<'s> WalkState<'s> {
             is_by_line: false,
             row_count: 0,
             arrays: 0,
+            empty_arrays: 0,
+            unread: 0,
             sample,
         }
+    }
+
+    /// True for a document without any entry that is a list nevertheless; `missing` objects in it have
+    /// no address.
+    fn is_empty_list(&self, missing: u64) -> bool {
+        match self.arrays {
+            0 => missing == 0 && self.sample.is_empty(),
+            _ => missing > 0 || self.empty_arrays > 0 || self.unread == 0,
+        }
+    }
+
+    /// Converts a row, whose addresses are complete.
+    fn push_row(&mut self, row: &ListRow<'_>) {
+        self.rows.push_row(row, self.position, self.entries);
+        self.position += u64::from(!self.is_by_line);
+        self.row_count += 1;
+    }
+
+    /// Converts a text that is an entry by itself.
+    fn push_text(&mut self, text: &str, outer: &ListRow<'_>) {
+        let mut row = ListRow::default();
+        row.set(ListField::Address, Cow::Borrowed(text));
+        row.fill_from(outer);
+        self.push_row(&row);
     }
 
     fn add_to_sample(&mut self, key: &str, value: &str) {
@@ -142,11 +190,30 @@ struct ValueWalker<'w, 's, 'de> {
     outer: &'w ListRow<'de>,
     key: &'w str,
     index: u64,
+    place: Place,
+}
+
+/// Where a value stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It is the document.
+    Document,
+    /// It is a line, or an element of the array that is the document or a line: a text is an entry.
+    Listed,
+    /// Member of an object.
+    Member,
+    /// Element of another array.
+    Element,
 }
 
 impl<'w, 's, 'de> ValueWalker<'w, 's, 'de> {
     fn new(state: &'w mut WalkState<'s>, outer: &'w ListRow<'de>) -> Self {
-        Self { state, outer, key: "", index: 0 }
+        Self { state, outer, key: "", index: 0, place: Place::Document }
+    }
+
+    /// A walker of a member of an object.
+    fn member(state: &'w mut WalkState<'s>, outer: &'w ListRow<'de>, key: &'w str) -> Self {
+        Self { state, outer, key, index: 0, place: Place::Member }
     }
 
     fn end(self, mut row: ListRow<'de>, is_leaf: bool, inner: u64) -> u64 {
@@ -160,6 +227,13 @@ impl<'w, 's, 'de> ValueWalker<'w, 's, 'de> {
             }
             return inner;
         }
+        self.complete(&mut row);
+        self.state.push_row(&row);
+        0
+    }
+
+    /// Fills the fields of a row that stand outside of its object.
+    fn complete(&self, row: &mut ListRow<'de>) {
         if self.state.rows.format.is_key_id && !self.key.is_empty() {
             let id: Cow<'de, str> = match self.index {
                 0 => Cow::Owned(self.key.to_owned()),
@@ -171,11 +245,16 @@ impl<'w, 's, 'de> ValueWalker<'w, 's, 'de> {
                 }
             }
         }
-        let state = self.state;
-        state.rows.push_row(&row.filled_from(self.outer), state.position, state.entries);
-        state.position += u64::from(!state.is_by_line);
-        state.row_count += 1;
-        0
+        row.fill_from(self.outer);
+    }
+
+    fn scalar(self, text: &str) {
+        match self.place {
+            Place::Listed => return self.state.push_text(text, self.outer),
+            Place::Element => self.state.unread += 1,
+            Place::Document | Place::Member => {}
+        }
+        self.state.add_to_sample(self.key, text);
     }
 }
 
@@ -203,29 +282,47 @@ impl<'de> Visitor<'de> for ValueWalker<'_, '_, 'de> {
             let Some(bindings) = self.state.bindings.get(&*key) else {
                 let state = &mut *self.state;
                 let before = state.arrays + state.row_count;
-                let walk = ValueWalker { state, outer: &inside, key: &key, index: 0 };
+                let walk = ValueWalker::member(state, &inside, &key);
                 let missing = map.next_value_seed(walk)?;
                 is_leaf &= missing == 0 && before == self.state.arrays + self.state.row_count;
                 inner += missing;
                 continue;
             };
-            let LenientStr(value) = map.next_value()?;
-            for binding in bindings {
+            let bindings = Rc::clone(bindings);
+            let (value, addresses) = if bindings.iter().any(FieldBinding::is_address) {
+                let before = self.state.row_count;
+                let mut found = Vec::new();
+                let state = &mut *self.state;
+                let (known, outer) = (&row, &inside);
+                let values = AddressValues { state, found: &mut found, known, outer, key: &key };
+                inner += map.next_value_seed(values)?;
+                is_leaf &= before == self.state.row_count;
+                (found.first().cloned().unwrap_or_default(), found)
+            } else {
+                let LenientStr(value) = map.next_value()?;
+                (value, Vec::new())
+            };
+            if value.trim().is_empty() {
+                continue;
+            }
+            let mut addresses = Some(addresses);
+            for binding in &*bindings {
                 let (target, ranks) = match (binding.is_outer, &mut ranks) {
                     (false, [own, _]) => (&mut row, own),
                     (true, [_, outer]) => (&mut inside, outer),
                 };
-                if let Some(rank) = ranks.get_mut(binding.field as usize)
-                    && binding.rank < *rank
-                    && !value.trim().is_empty()
-                {
-                    *rank = binding.rank;
-                    // An outer text is copied to every entry inside, so it is kept short.
-                    let is_long = binding.is_outer && truncated(&value).len() < value.len();
-                    let value =
-                        if is_long { truncated(&value).to_owned().into() } else { value.clone() };
-                    target.set(binding.field, value);
+                let rank = ranks.get_mut(binding.field as usize);
+                let Some(rank) = rank.filter(|rank| binding.rank < **rank) else { continue };
+                *rank = binding.rank;
+                if binding.is_address() {
+                    target.set_addresses(addresses.take().unwrap_or_default());
+                    continue;
                 }
+                // An outer text is copied to every entry inside, so it is kept short.
+                let is_long = binding.is_outer && truncated(&value).len() < value.len();
+                let value =
+                    if is_long { truncated(&value).to_owned().into() } else { value.clone() };
+                target.set(binding.field, value);
             }
         }
         Ok(self.end(row, is_leaf && !is_empty, inner))
@@ -233,43 +330,159 @@ impl<'de> Visitor<'de> for ValueWalker<'_, '_, 'de> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<u64, A::Error> {
         self.state.arrays += 1;
+        let place = match self.place {
+            Place::Document | Place::Listed => Place::Listed,
+            Place::Member | Place::Element => Place::Element,
+        };
         let (mut missing, mut index) = (0, 0);
         loop {
             let state = &mut *self.state;
-            let walk = ValueWalker { state, outer: self.outer, key: self.key, index };
-            let Some(inner) = values.next_element_seed(walk)? else { return Ok(missing) };
+            let (outer, key) = (self.outer, self.key);
+            let walk = ValueWalker { state, outer, key, index, place };
+            let Some(inner) = values.next_element_seed(walk)? else { break };
             missing += inner;
             index += 1;
         }
+        self.state.empty_arrays += u64::from(index == 0);
+        Ok(missing)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
-        self.state.add_to_sample(self.key, text);
+        self.scalar(text);
         Ok(0)
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<u64, E> {
-        self.state.add_to_sample(self.key, if value { "true" } else { "false" });
+        self.scalar(if value { "true" } else { "false" });
         Ok(0)
     }
 
-    fn visit_u64<E: de::Error>(self, _value: u64) -> Result<u64, E> {
-        self.state.add_to_sample(self.key, "a number");
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
+        self.scalar(&value.to_string());
         Ok(0)
     }
 
-    fn visit_i64<E: de::Error>(self, _value: i64) -> Result<u64, E> {
-        self.state.add_to_sample(self.key, "a number");
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
+        self.scalar(&value.to_string());
         Ok(0)
     }
 
-    fn visit_f64<E: de::Error>(self, _value: f64) -> Result<u64, E> {
-        self.state.add_to_sample(self.key, "a number");
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<u64, E> {
+        self.scalar(&value.to_string());
         Ok(0)
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<u64, E> {
-        self.state.add_to_sample(self.key, "null");
+        if self.place != Place::Listed {
+            self.state.add_to_sample(self.key, "null");
+        }
         Ok(0)
+    }
+}
+
+/// Visitor of the value of an address member: a text, or an array of texts; objects in it are walked
+/// as everywhere. Returns the number of objects that should be entries but have no address.
+struct AddressValues<'w, 's, 'de> {
+    state: &'w mut WalkState<'s>,
+    found: &'w mut Vec<Cow<'de, str>>,
+    /// The row, as far as it is read.
+    known: &'w ListRow<'de>,
+    outer: &'w ListRow<'de>,
+    key: &'w str,
+}
+
+impl<'s, 'de> AddressValues<'_, 's, 'de> {
+    fn add(&mut self, text: Cow<'de, str>) {
+        if text.trim().is_empty() {
+            return;
+        }
+        self.found.push(text);
+        if self.found.len() >= ADDRESSES_MAX {
+            let mut row = self.known.clone();
+            let id = match row.get(ListField::Id) {
+                "" => String::new(),
+                id => format!("{id}/{}", self.state.row_count),
+            };
+            row.set(ListField::Id, id.into());
+            row.set_addresses(std::mem::take(self.found));
+            row.fill_from(self.outer);
+            self.state.push_row(&row);
+        }
+    }
+
+    /// The same visitor, for a value inside this one.
+    fn inner<'i>(&'i mut self) -> AddressValues<'i, 's, 'de> {
+        let AddressValues { state, found, known, outer, key } = self;
+        AddressValues { state, found, known, outer, key }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for AddressValues<'_, '_, 'de> {
+    type Value = u64;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<u64, D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for AddressValues<'_, '_, 'de> {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_borrowed_str<E: de::Error>(mut self, text: &'de str) -> Result<u64, E> {
+        self.add(Cow::Borrowed(text));
+        Ok(0)
+    }
+
+    fn visit_str<E: de::Error>(mut self, text: &str) -> Result<u64, E> {
+        self.add(Cow::Owned(text.to_owned()));
+        Ok(0)
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<u64, E> {
+        self.visit_str(if value { "true" } else { "false" })
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
+        self.visit_str(&value.to_string())
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
+        self.visit_str(&value.to_string())
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<u64, E> {
+        self.visit_str(&value.to_string())
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<u64, E> {
+        Ok(0)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut values: A) -> Result<u64, A::Error> {
+        self.state.arrays += 1;
+        let (mut missing, mut count) = (0, 0_u64);
+        while let Some(inner) = values.next_element_seed(self.inner())? {
+            missing += inner;
+            count += 1;
+        }
+        self.state.empty_arrays += u64::from(count == 0);
+        Ok(missing)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<u64, A::Error> {
+        let mut missing = 0;
+        while let Some(LenientStr(key)) = map.next_key::<LenientStr<'de>>()? {
+            let is_address = |all: &Rc<[FieldBinding]>| all.iter().any(FieldBinding::is_address);
+            missing += if is_index(&key) || self.state.bindings.get(&*key).is_some_and(is_address) {
+                map.next_value_seed(self.inner())?
+            } else {
+                map.next_value_seed(ValueWalker::member(self.state, self.outer, &key))?
+            };
+        }
+        Ok(missing)
     }
 }

@@ -6,6 +6,8 @@ mod csv;
 mod format;
 mod from_config;
 mod json;
+#[cfg(test)]
+mod odd_tests;
 mod plain;
 mod presets;
 mod row;

@@ -1,16 +1,17 @@
-//! Plain lists: one address or network per line.
+//! Plain lists: the addresses and networks at the start of each line.
 
 use std::borrow::Cow;
 use std::io::BufRead;
 
 use super::row::RowConverter;
-use crate::base::lines::Lines;
+use crate::base::lines::{Lines, OTHER_ENDINGS};
+use crate::intel::formats::addresses::{AddressScanner, LinePart};
 use crate::intel::formats::endpoint::Endpoint;
 use crate::intel::formats::entry::{EntryContent, EntrySink, FeedEntry, ReadError};
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 
-/// Reads a plain list: the first word of each line, before any comment.
+/// Reads a plain list.
 pub(super) fn read(
     input: impl BufRead,
     rows: RowConverter<'_>,
@@ -26,45 +27,82 @@ pub(super) fn read(
             entries.reject(position, RejectReason::LineTooLong, "");
             continue;
         };
-        let text = word(bytes);
-        if text.is_empty() {
-            continue;
-        }
-        match indicator(rows, &text) {
-            Ok(indicator) => entries.push(FeedEntry {
-                id: indicator.id.clone(),
-                group: String::new(),
-                version: None,
-                position,
-                content: EntryContent::Indicators(vec![indicator]),
-            }),
-            Err(reason) => entries.reject(position, reason, &text),
+        let mut reader = LineReader { rows, position, entries };
+        match only_word(bytes) {
+            Some(word) => reader.word(word),
+            None => reader.line(bytes),
         }
     }
     Ok(used)
 }
 
-fn indicator(rows: RowConverter<'_>, text: &str) -> Result<Indicator, RejectReason> {
-    let endpoint = Endpoint::parse(text)?;
-    rows.policy.accept(endpoint.prefix)?;
-    Ok(Indicator {
-        threat_type: rows.format.threat_type.clone(),
-        description: rows.format.description.clone(),
-        url: rows.format.url.clone(),
-        ..endpoint.indicator(endpoint.port, rows.policy)
-    })
+/// Returns the content of a line that consists of one word, as nearly all do, and a comment; `None`
+/// for any other line.
+fn only_word(line: &[u8]) -> Option<&str> {
+    let is_plain = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':' | b'/');
+    let end = line.iter().position(|byte| !is_plain(byte)).unwrap_or(line.len());
+    let (word, rest) = line.split_at_checked(end)?;
+    let is_alone = matches!(rest.trim_ascii_start(), [] | [b'#', ..]);
+    // A comment may contain a line ending of another system.
+    let is_over = rest.iter().all(|byte| byte.is_ascii() && !matches!(byte, 0xb | 0xc));
+    std::str::from_utf8(word).ok().filter(|word| !word.is_empty() && is_alone && is_over)
 }
 
-/// Returns the first word before any comment; "" for an empty line.
-fn word(line: &[u8]) -> Cow<'_, str> {
-    const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-    let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
-    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b',' | b'\r');
-    let start = line.iter().position(|byte| !is_blank(byte)).unwrap_or(line.len());
-    let (_, rest) = line.split_at(start);
-    let is_end = |byte: &u8| is_blank(byte) || matches!(byte, b'#' | b';');
-    let end = rest.iter().position(is_end).unwrap_or(rest.len());
-    let (word, _) = rest.split_at(end);
-    // Nearly all are UTF-8, and a check is faster than a lossy conversion.
-    std::str::from_utf8(word).map_or_else(|_invalid| String::from_utf8_lossy(word), Cow::Borrowed)
+/// Reader of the entries of one line.
+struct LineReader<'r, 'e> {
+    rows: RowConverter<'r>,
+    position: u64,
+    entries: &'e mut dyn EntrySink,
+}
+
+impl LineReader<'_, '_> {
+    fn word(&mut self, word: &str) {
+        match Endpoint::parse(word) {
+            Ok(endpoint) => self.endpoint(endpoint),
+            Err(reason) => self.entries.reject(self.position, reason, word),
+        }
+    }
+
+    fn line(&mut self, bytes: &[u8]) {
+        // Nearly all are UTF-8, and a check is faster than a lossy conversion.
+        let text = std::str::from_utf8(bytes)
+            .map_or_else(|_invalid| String::from_utf8_lossy(bytes), Cow::Borrowed);
+        for line in text.split(OTHER_ENDINGS) {
+            for part in AddressScanner::new(line.trim_start_matches('\u{feff}')) {
+                match part {
+                    LinePart::Address(address) => match address.exclusion(self.rows.policy) {
+                        None => address.endpoints().for_each(|it| self.endpoint(it)),
+                        Some(reason) => self.entries.reject(self.position, reason, address.text()),
+                    },
+                    LinePart::Invalid(reason, text) => {
+                        self.entries.reject(self.position, reason, text);
+                    }
+                    LinePart::InText(text) => {
+                        self.entries.reject(self.position, RejectReason::AddressInText, text);
+                    }
+                    LinePart::Text => {}
+                }
+            }
+        }
+    }
+
+    fn endpoint(&mut self, endpoint: Endpoint<'_>) {
+        if let Err(reason) = self.rows.policy.accept(endpoint.prefix) {
+            return self.entries.reject(self.position, reason, endpoint.entity);
+        }
+        let format = self.rows.format;
+        let indicator = Indicator {
+            threat_type: format.threat_type.clone(),
+            description: format.description.clone(),
+            url: format.url.clone(),
+            ..endpoint.indicator(endpoint.port, self.rows.policy)
+        };
+        self.entries.push(FeedEntry {
+            id: indicator.id.clone(),
+            group: String::new(),
+            version: None,
+            position: self.position,
+            content: EntryContent::Indicators(vec![indicator]),
+        });
+    }
 }

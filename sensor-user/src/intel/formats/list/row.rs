@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 
+use ipnet::IpNet;
+
 use super::format::{ListField, ListFormat};
-use crate::intel::formats::columns::lenient_time;
+use crate::intel::formats::addresses::parse_value;
+use crate::intel::formats::columns::{is_absent, lenient_time};
 use crate::intel::formats::endpoint::Endpoint;
 use crate::intel::formats::entry::{EntryContent, EntrySink, FeedEntry, ReadPolicy};
 use crate::intel::indicator::Indicator;
@@ -13,13 +16,15 @@ use crate::intel::rejects::RejectReason;
 #[derive(Debug, Default, Clone)]
 pub(super) struct ListRow<'a> {
     values: [Cow<'a, str>; ListField::COUNT],
+    /// Further addresses, of a value that is an array.
+    more: Vec<Cow<'a, str>>,
 }
 
 impl<'a> ListRow<'a> {
     /// Returns the value of a field; "" if it is absent, or a word for an absent value.
     pub(super) fn get(&self, field: ListField) -> &str {
         let text = self.values.get(field as usize).map_or("", |value| value.trim());
-        if ["None", "null", "-", "N/A"].contains(&text) { "" } else { text }
+        if is_absent(text) { "" } else { text }
     }
 
     /// Sets the value of a field.
@@ -29,14 +34,24 @@ impl<'a> ListRow<'a> {
         }
     }
 
+    /// Sets the addresses.
+    pub(super) fn set_addresses(&mut self, addresses: Vec<Cow<'a, str>>) {
+        let mut addresses = addresses.into_iter();
+        self.set(ListField::Address, addresses.next().unwrap_or_default());
+        self.more = addresses.collect();
+    }
+
     /// Fills empty fields from `outer`, the enclosing objects.
-    pub(super) fn filled_from(mut self, outer: &Self) -> Self {
+    pub(super) fn fill_from(&mut self, outer: &Self) {
         for (value, outer) in self.values.iter_mut().zip(&outer.values) {
             if value.trim().is_empty() {
                 value.clone_from(outer);
             }
         }
-        self
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.get(ListField::Address)).chain(self.more.iter().map(|it| it.trim()))
     }
 }
 
@@ -47,28 +62,48 @@ pub(super) struct RowConverter<'p> {
     pub(super) policy: &'p ReadPolicy,
 }
 
+/// Why a row, or one of its addresses, is not used, and the invalid text.
+type RowReject = (RejectReason, String);
+
 impl RowConverter<'_> {
-    /// Passes the entry of a row, or its reject, to `entries`.
+    /// Passes the entries of a row, or its rejects, to `entries`: one entry per address, or one for all
+    /// if the row has an id.
     pub(super) fn push_row(&self, row: &ListRow<'_>, position: u64, entries: &mut dyn EntrySink) {
         let own_id = row.get(ListField::Id);
-        let (id, content) = match self.indicator(row) {
-            Ok(indicator) => (indicator.id.clone(), EntryContent::Indicators(vec![indicator])),
-            // A row without its own id must not remove another row's indicator of the same address.
-            Err((reason, _)) if !own_id.is_empty() && !reason.is_malformed() => {
-                (own_id.to_owned(), EntryContent::Removed(reason))
-            }
-            Err((reason, text)) => return entries.reject(position, reason, &text),
+        let (indicators, mut rejects) = match self.properties(row, position, entries) {
+            Ok(template) => self.indicators(row, &template),
+            Err(reject) => (Vec::new(), vec![reject]),
         };
-        entries.push(FeedEntry { id, group: String::new(), version: None, position, content });
+        let mut push = |id: String, content| {
+            entries.push(FeedEntry { id, group: String::new(), version: None, position, content });
+        };
+        if own_id.is_empty() {
+            for indicator in indicators {
+                push(indicator.id.clone(), EntryContent::Indicators(vec![indicator]));
+            }
+        } else if !indicators.is_empty() {
+            push(own_id.to_owned(), EntryContent::Indicators(indicators));
+        } else if let [(reason, _)] = rejects.as_slice()
+            && !reason.is_malformed()
+        {
+            // A row without its own id must not remove another row's indicator of the same address.
+            push(own_id.to_owned(), EntryContent::Removed(reason.clone()));
+            rejects.clear();
+        }
+        for (reason, text) in rejects {
+            entries.reject(position, reason, &text);
+        }
     }
 
-    fn indicator(&self, row: &ListRow<'_>) -> Result<Indicator, (RejectReason, String)> {
+    /// Returns what all addresses of a row share, as an indicator without address.
+    fn properties(
+        &self,
+        row: &ListRow<'_>,
+        position: u64,
+        entries: &mut dyn EntrySink,
+    ) -> Result<Indicator, RowReject> {
         let address = row.get(ListField::Address);
         let failed = |reason| (reason, address.to_owned());
-        let malformed = |field: ListField| {
-            let text = row.get(field);
-            (RejectReason::Malformed(format!("no {} in it", field.name())), text.to_owned())
-        };
         let kind = row.get(ListField::Kind);
         if !kind.is_empty() && !self.format.kinds.is_empty() {
             let is_known = |known: &String| known.eq_ignore_ascii_case(kind);
@@ -79,47 +114,84 @@ impl RowConverter<'_> {
         if address.is_empty() {
             return Err((RejectReason::NoAddress, row.get(ListField::Id).to_owned()));
         }
-        let mut endpoint = Endpoint::parse(address).map_err(failed)?;
-        match row.get(ListField::PrefixLen) {
-            "" => {}
-            length => {
-                let whole = endpoint.with_length(length);
-                endpoint = whole.ok_or_else(|| malformed(ListField::PrefixLen))?;
-            }
-        }
-        let port = match row.get(ListField::Port) {
-            "" => endpoint.port,
-            text => Some(text.parse().map_err(|_cause| malformed(ListField::Port))?),
-        };
-        self.policy.accept(endpoint.prefix).map_err(failed)?;
+        // Without a readable expiry the entry may be over.
         let expires = match row.get(ListField::Expires) {
             "" => None,
-            text => Some(lenient_time(text).ok_or_else(|| malformed(ListField::Expires))?),
+            text => Some(lenient_time(text).ok_or_else(|| malformed(row, ListField::Expires))?),
         };
         if self.policy.is_expired(expires) {
             return Err(failed(RejectReason::Expired));
         }
-        let confidence = confidence(row.get(ListField::Confidence));
+        let mut unused = |field: ListField| {
+            let reason = RejectReason::PropertyUnused(field.name().to_owned());
+            entries.reject(position, reason, row.get(field));
+        };
+        let confidence = match row.get(ListField::Confidence) {
+            "" => None,
+            text => confidence(text).or_else(|| {
+                unused(ListField::Confidence);
+                None
+            }),
+        };
         if self.policy.is_low(confidence) {
             return Err(failed(RejectReason::LowConfidence));
         }
-        let named = endpoint.indicator(port, self.policy);
+        let first_reported = match row.get(ListField::FirstSeen) {
+            "" => None,
+            text => lenient_time(text).or_else(|| {
+                unused(ListField::FirstSeen);
+                None
+            }),
+        };
         let or = |field, default: &str| match row.get(field) {
             "" => default.to_owned(),
             text => text.to_owned(),
         };
         Ok(Indicator {
-            id: or(ListField::Id, &named.id),
+            id: row.get(ListField::Id).to_owned(),
             expires,
             confidence,
             threat_type: or(ListField::ThreatType, &self.format.threat_type),
             description: or(ListField::Description, &self.format.description),
             url: self.url(row.get(ListField::Url)),
             tlp_level: row.get(ListField::Tlp).to_lowercase(),
-            first_reported: lenient_time(row.get(ListField::FirstSeen)),
+            first_reported,
             additional_information: additional(row),
-            ..named
+            ..Indicator::blank(IpNet::default())
         })
+    }
+
+    /// Returns an indicator for each network of each address that can be used, and the reason for each
+    /// other one.
+    fn indicators(&self, row: &ListRow<'_>, template: &Indicator) -> (Vec<Indicator>, Vec<RowReject>) {
+        let (mut indicators, mut rejects) = (Vec::new(), Vec::new());
+        for text in row.addresses() {
+            let endpoints = match endpoints(row, text, self.policy) {
+                Ok(endpoints) => endpoints,
+                Err(reject) => {
+                    rejects.push(reject);
+                    continue;
+                }
+            };
+            for (endpoint, port) in endpoints {
+                if let Err(reason) = self.policy.accept(endpoint.prefix) {
+                    rejects.push((reason, endpoint.entity.to_owned()));
+                    continue;
+                }
+                let named = endpoint.indicator(port, self.policy);
+                let template = template.clone();
+                let id = if template.id.is_empty() { named.id } else { template.id };
+                indicators.push(Indicator {
+                    id,
+                    prefix: named.prefix,
+                    entity: named.entity,
+                    time_generated: named.time_generated,
+                    ports: named.ports,
+                    ..template
+                });
+            }
+        }
+        (indicators, rejects)
     }
 
     fn url(&self, text: &str) -> String {
@@ -133,6 +205,45 @@ impl RowConverter<'_> {
             None => text.to_owned(),
         }
     }
+}
+
+fn malformed(row: &ListRow<'_>, field: ListField) -> RowReject {
+    let reason = RejectReason::Malformed(format!("no {} in it", field.name()));
+    (reason, row.get(field).to_owned())
+}
+
+/// Returns the networks of one address of a row, each with its port.
+fn endpoints<'a>(
+    row: &ListRow<'_>,
+    text: &'a str,
+    policy: &ReadPolicy,
+) -> Result<Vec<(Endpoint<'a>, Option<u16>)>, RowReject> {
+    let mut found = Vec::with_capacity(1);
+    for address in parse_value(text).map_err(|reason| (reason, text.to_owned()))? {
+        let address = match row.get(ListField::LastAddress) {
+            "" => address,
+            last => address.up_to(last).ok_or_else(|| malformed(row, ListField::LastAddress))?,
+        };
+        if let Some(reason) = address.exclusion(policy) {
+            return Err((reason, text.to_owned()));
+        }
+        for endpoint in address.endpoints() {
+            let endpoint = match row.get(ListField::PrefixLen) {
+                // The networks of a range have their lengths.
+                length if !length.is_empty() && !address.is_range() => endpoint
+                    .with_length(length)
+                    .ok_or_else(|| malformed(row, ListField::PrefixLen))?,
+                _ => endpoint,
+            };
+            // Without its port, the address would match more than is meant.
+            let port = match row.get(ListField::Port) {
+                "" => endpoint.port,
+                port => Some(port.parse().map_err(|_cause| malformed(row, ListField::Port))?),
+            };
+            found.push((endpoint, port));
+        }
+    }
+    Ok(found)
 }
 
 fn additional(row: &ListRow<'_>) -> String {

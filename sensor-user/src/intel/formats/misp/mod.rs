@@ -7,6 +7,8 @@ mod tags;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use jiff::Timestamp;
@@ -14,11 +16,13 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
 use serde_json::value::RawValue;
 
+use super::addresses::usable_endpoints;
 use super::columns::lenient_time;
 use super::endpoint::Endpoint;
 use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
 use super::json::{
-    EachElement, EachObject, LenientStr, ObjectVisitor, parse_document, unexpected_document,
+    EachElement, EachObject, LenientStr, ObjectVisitor, is_index, parse_document,
+    unexpected_document,
 };
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
@@ -40,7 +44,7 @@ pub fn read_misp(
     let mut event = EventVisitor::new(&mut reader);
     let objects = parse_document(input, EachObject(&mut event), EXPECTED)?;
     let sample = std::mem::take(&mut event.sample);
-    if objects > 0 && !reader.is_known {
+    if objects.is_none_or(|objects| objects > 0) && !reader.is_known {
         return Err(unexpected_document(EXPECTED, &sample));
     }
     Ok(reader.position.saturating_sub(first_position))
@@ -87,6 +91,10 @@ impl<'e, 'r> EventVisitor<'e, 'r> {
         let position = self.reader.position;
         self.reader.position += 1;
         match serde_json::from_str::<MispAttribute<'_>>(text) {
+            Ok(attribute) if attribute.kind.as_str().is_empty() => {
+                let reason = RejectReason::Malformed("an attribute without type".to_owned());
+                self.reader.entries.reject(position, reason, text);
+            }
             Ok(attribute) => match attribute.entry(position, self.reader.policy) {
                 Some(entry) if entry.id.is_empty() => {
                     let reason = RejectReason::Malformed("an attribute without id".to_owned());
@@ -146,12 +154,12 @@ impl ObjectVisitor for EventVisitor<'_, '_> {
     ) -> Result<(), A::Error> {
         match key {
             "response" | "Event" => {
-                self.reader.is_known = true;
-                map.next_value_seed(EachObject(&mut EventVisitor::new(self.reader)))?;
+                let objects = map.next_value_seed(EachObject(&mut EventVisitor::new(self.reader)))?;
+                self.reader.is_known |= objects.is_some();
             }
             "Attribute" => {
-                self.reader.is_known = true;
-                map.next_value_seed(EachElement(|text: &str| self.attribute(text)))?;
+                let is_list = map.next_value_seed(EachElement(|text: &str| self.attribute(text)))?;
+                self.reader.is_known |= is_list;
                 // Attributes of a response have the UUIDs of their events.
                 if self.without_event == 0 {
                     self.flush();
@@ -264,9 +272,9 @@ struct EventContext<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-struct DecayScore {
-    #[serde(default)]
-    decayed: bool,
+struct DecayScore<'a> {
+    #[serde(borrow, default)]
+    decayed: LenientStr<'a>,
 }
 
 impl MispAttribute<'_> {
@@ -287,8 +295,10 @@ impl MispAttribute<'_> {
         let event: EventContext<'_> =
             self.event.and_then(|it| serde_json::from_str(it.get()).ok()).unwrap_or_default();
         let version = lenient_time(self.timestamp.as_str());
-        let content = match self.indicator(&address, version, policy) {
-            Ok(indicator) => EntryContent::Indicators(vec![event.complete(indicator)]),
+        let content = match self.indicators(&address, version, policy) {
+            Ok(indicators) => EntryContent::Indicators(
+                indicators.into_iter().map(|it| event.complete(it)).collect(),
+            ),
             Err(reason) => EntryContent::Removed(reason),
         };
         let id = self.unique_id();
@@ -300,32 +310,31 @@ impl MispAttribute<'_> {
         names.into_iter().find(|it| !it.is_empty()).unwrap_or_default().to_owned()
     }
 
-    fn indicator(
+    fn indicators(
         &self,
         address: &str,
         version: Option<Timestamp>,
         policy: &ReadPolicy,
-    ) -> Result<Indicator, RejectReason> {
+    ) -> Result<Vec<Indicator>, RejectReason> {
         if self.deleted.to_flag() == Some(true) {
             return Err(RejectReason::Withdrawn);
         }
         if self.to_ids.to_flag() == Some(false) {
             return Err(RejectReason::NotActionable);
         }
-        let endpoint = Endpoint::parse(address.trim())?;
-        policy.accept(endpoint.prefix)?;
-        let decay: Vec<DecayScore> =
+        let endpoints = usable_endpoints(address.trim(), policy)?;
+        let decay: Vec<DecayScore<'_>> =
             elements(self.decay_score, |text| serde_json::from_str(text).ok());
-        if !decay.is_empty() && decay.iter().all(|model| model.decayed) {
+        if !decay.is_empty() && decay.iter().all(|model| model.decayed.to_flag() == Some(true)) {
             return Err(RejectReason::Expired);
         }
         let tags = elements(self.tags, tag_name);
-        let confidence = tags.iter().find_map(|tag| confidence(tag));
+        // Of several, the lowest, whatever their order.
+        let confidence = tags.iter().filter_map(|tag| confidence(tag)).min_by(f64::total_cmp);
         if policy.is_low(confidence) {
             return Err(RejectReason::LowConfidence);
         }
-        let indicator = endpoint.indicator(endpoint.port, policy);
-        Ok(Indicator {
+        let indicator = |endpoint: Endpoint<'_>| Indicator {
             id: self.unique_id(),
             time_generated: version.unwrap_or(policy.now),
             version,
@@ -335,8 +344,9 @@ impl MispAttribute<'_> {
             tlp_level: tlp(&tags),
             activity_group_names: groups(&tags),
             first_reported: lenient_time(self.first_seen.as_str()),
-            ..indicator
-        })
+            ..endpoint.indicator(endpoint.port, policy)
+        };
+        Ok(endpoints.into_iter().map(indicator).collect())
     }
 }
 
@@ -356,12 +366,25 @@ impl EventContext<'_> {
 }
 
 /// Returns the elements of an array that `parse` accepts.
-fn elements<T>(list: Option<&RawValue>, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
-    let mut found = Vec::new();
-    let each = EachElement(|text: &str| found.extend(parse(text)));
-    let Some(list) = list else { return Vec::new() };
-    let walked = parse_document(list.get().as_bytes(), each, EXPECTED);
-    walked.map(|_is_list| found).unwrap_or_default()
+fn elements<'l, T>(list: Option<&'l RawValue>, parse: impl Fn(&'l str) -> Option<T>) -> Vec<T> {
+    let all: Vec<&RawValue> = match list.map(|list| serde_json::from_str(list.get())) {
+        Some(Ok(elements)) => elements,
+        // Written as an object with numbers as keys, or a single element.
+        Some(Err(_not_an_array)) => {
+            let members = list.and_then(|list| {
+                serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(list.get()).ok()
+            });
+            match (members, list) {
+                (Some(members), Some(list)) if !members.keys().all(|key| is_index(key)) => {
+                    vec![list]
+                }
+                (Some(members), _) => members.into_values().collect(),
+                (None, _) => Vec::new(),
+            }
+        }
+        None => Vec::new(),
+    };
+    all.into_iter().filter_map(|element| parse(element.get())).collect()
 }
 
 #[derive(Deserialize)]
@@ -370,7 +393,10 @@ struct Tag<'a> {
     name: LenientStr<'a>,
 }
 
-/// Returns the name of a tag; `None` for another value.
+/// Returns the name of a tag, which may be the whole element; `None` for another value.
 fn tag_name(text: &str) -> Option<String> {
-    serde_json::from_str::<Tag<'_>>(text).ok().map(|tag| tag.name.to_text())
+    match serde_json::from_str::<Tag<'_>>(text) {
+        Ok(tag) => Some(tag.name.to_text()),
+        Err(_not_an_object) => serde_json::from_str(text).ok(),
+    }
 }

@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
-use super::verdict::{RowReject, RowState, SourceTable, UsableRow};
+use super::verdict::{
+    RowReject, RowState, SourceTable, UsableRow, prefixes, unused_columns,
+};
 use crate::intel::formats::columns;
-use crate::intel::formats::columns::JsonStr;
+use crate::intel::formats::columns::{JsonStr, Lenient};
 use crate::intel::formats::entry::ReadPolicy;
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
@@ -18,15 +19,15 @@ pub(super) struct LegacyRow<'a> {
     #[serde(borrow)]
     indicator_id: JsonStr<'a>,
     #[serde(deserialize_with = "columns::time")]
-    time_generated: Option<Timestamp>,
+    time_generated: Lenient<Timestamp>,
     #[serde(deserialize_with = "columns::time")]
-    expiration_date_time: Option<Timestamp>,
+    expiration_date_time: Lenient<Timestamp>,
     #[serde(alias = "IsActive", deserialize_with = "columns::flag")]
-    active: Option<bool>,
+    active: Lenient<bool>,
     #[serde(alias = "Deleted", deserialize_with = "columns::flag")]
-    is_deleted: Option<bool>,
+    is_deleted: Lenient<bool>,
     #[serde(alias = "IsRevoked", deserialize_with = "columns::flag")]
-    revoked: Option<bool>,
+    revoked: Lenient<bool>,
     #[serde(borrow)]
     description: JsonStr<'a>,
     #[serde(borrow)]
@@ -36,9 +37,9 @@ pub(super) struct LegacyRow<'a> {
     #[serde(borrow)]
     url: JsonStr<'a>,
     #[serde(deserialize_with = "columns::number")]
-    confidence_score: Option<f64>,
+    confidence_score: Lenient<f64>,
     #[serde(deserialize_with = "columns::integer")]
-    threat_severity: Option<u8>,
+    threat_severity: Lenient<u8>,
     #[serde(borrow)]
     traffic_light_protocol_level: JsonStr<'a>,
     #[serde(borrow, rename = "NetworkIP")]
@@ -58,15 +59,17 @@ pub(super) struct LegacyRow<'a> {
     #[serde(borrow)]
     network_source_cidr_block: JsonStr<'a>,
     /// Columns of the other table, to recognize its rows.
-    pattern: Option<IgnoredAny>,
-    observable_key: Option<IgnoredAny>,
+    #[serde(borrow)]
+    pattern: JsonStr<'a>,
+    #[serde(borrow)]
+    observable_key: JsonStr<'a>,
 }
 
 impl LegacyRow<'_> {
     /// True for a row of `ThreatIntelIndicators`, which has no `IndicatorId`.
     pub(super) fn is_of_other_table(&self) -> bool {
-        self.indicator_id.as_str().is_empty()
-            && (self.pattern.is_some() || self.observable_key.is_some())
+        let has = |column: &JsonStr<'_>| !column.present().is_empty();
+        !has(&self.indicator_id) && (has(&self.pattern) || has(&self.observable_key))
     }
 
     /// Returns the first column that is not empty: addresses first, then networks.
@@ -81,35 +84,34 @@ impl LegacyRow<'_> {
             &self.network_source_cidr_block,
         ]
         .into_iter()
-        .map(JsonStr::as_str)
+        .map(JsonStr::present)
         .find(|text| !text.is_empty())
     }
 
     /// Converts the row to an indicator, if it has a usable address.
     pub(super) fn check(&self, policy: &ReadPolicy) -> Result<UsableRow, RowReject> {
-        let Some(time_generated) = self.time_generated else {
-            return Err(RowReject::missing_time());
-        };
-        let id = self.indicator_id.as_str();
+        let time_generated = RowReject::time_generated(&self.time_generated)?;
+        let id = self.indicator_id.present();
         if time_generated < policy.oldest {
             return Err(RowReject::new(RejectReason::TooOld, id));
         }
         let Some(entity) = self.entity() else {
             return Err(RowReject::new(RejectReason::NoAddress, id));
         };
-        let prefix = policy.prefix(entity).map_err(|reason| RowReject::new(reason, entity))?;
-        let text = |column: &JsonStr<'_>| column.as_str().to_owned();
-        let indicator = Indicator {
+        let prefixes = prefixes(entity, policy)?;
+        let expires = RowReject::expiry("ExpirationDateTime", &self.expiration_date_time)?;
+        let text = |column: &JsonStr<'_>| column.present().to_owned();
+        let indicator = |prefix| Indicator {
             id: id.to_owned(),
             entity: entity.to_owned(),
-            expires: self.expiration_date_time,
+            expires,
             time_generated,
             description: text(&self.description),
             activity_group_names: text(&self.activity_group_names),
             threat_type: text(&self.threat_type),
             url: text(&self.url),
-            confidence: self.confidence_score,
-            threat_severity: self.threat_severity,
+            confidence: self.confidence_score.get(),
+            threat_severity: self.threat_severity.get(),
             tlp_level: text(&self.traffic_light_protocol_level),
             network_ip: text(&self.network_ip),
             network_destination_ip: text(&self.network_destination_ip),
@@ -121,10 +123,18 @@ impl LegacyRow<'_> {
             ..Indicator::blank(prefix)
         };
         let state = RowState {
-            active: self.active == Some(true),
-            withdrawn: self.is_deleted == Some(true) || self.revoked == Some(true),
+            active: self.active.get() == Some(true),
+            withdrawn: self.is_deleted.get() == Some(true) || self.revoked.get() == Some(true),
             table: SourceTable::Legacy,
         };
-        Ok(UsableRow { time_generated, state, indicators: vec![indicator] })
+        let unused = [
+            ("Active", self.active.unused()),
+            ("IsDeleted", self.is_deleted.unused()),
+            ("Revoked", self.revoked.unused()),
+            ("ConfidenceScore", self.confidence_score.unused()),
+            ("ThreatSeverity", self.threat_severity.unused()),
+        ];
+        let indicators = prefixes.into_iter().map(indicator).collect();
+        Ok(UsableRow { time_generated, state, indicators, unused: unused_columns(&unused) })
     }
 }

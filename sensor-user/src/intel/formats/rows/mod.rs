@@ -1,4 +1,4 @@
-//! Rows of Microsoft Sentinel tables as JSON lines: `ThreatIntelligenceIndicator` and
+//! Rows of Microsoft Sentinel tables as JSON lines or as an array: `ThreatIntelligenceIndicator` and
 //! `ThreatIntelIndicators`, also mixed.
 //!
 //! The tables are append-only: an indicator has many rows, of which one applies, by the original
@@ -18,7 +18,7 @@ mod tests;
 mod verdict;
 
 use std::collections::HashMap;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read as _};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -30,6 +30,8 @@ use self::row::read_row;
 use self::verdict::{RowReject, RowState, UsableRow};
 use super::entry::{CollectedEntries, EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
 use super::list::ParsedIndicators;
+use crate::base::array_lines::ArrayLines;
+use crate::base::json_text::JsonText;
 use crate::base::lines::Lines;
 use crate::intel::address::PrefixPolicy;
 use crate::intel::rejects::{RejectReason, Rejects};
@@ -42,12 +44,28 @@ pub fn read_rows(
     entries: &mut dyn EntrySink,
 ) -> Result<u64, ReadError> {
     let mut table = IndicatorTable::new(*policy);
-    let read = table.read(input, first_position, entries)?;
+    let read = table.read(input, first_position, entries).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => ReadError::Format(error.to_string()),
+        _ => ReadError::Io(error),
+    })?;
     if let Some(line) = read.truncated_line {
         return Err(ReadError::Truncated(format!("inside the row of line {line}")));
     }
     table.finish(entries);
     Ok(read.lines)
+}
+
+/// Bytes in which the response of a query is recognized.
+pub(crate) const REPLY_HEAD_BYTES: u64 = 256;
+
+/// Returns what to do with a file that begins with `head`, if it is a response of the Log Analytics API:
+/// it has the names of its columns apart from its rows.
+pub fn table_reply(head: &[u8]) -> Option<&'static str> {
+    const HINT: &str = "a response of the Log Analytics API, in which columns are apart from rows; \
+        convert it with: jq -c '.tables[] | [.columns[].name] as $names | .rows[] \
+        | [$names, .] | transpose | map({(.[0]): .[1]}) | add'";
+    let inside = head.trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start();
+    inside.starts_with(b"\"tables\"").then_some(HINT)
 }
 
 /// Reader of the rows of one or more files as one table.
@@ -166,7 +184,13 @@ impl IndicatorTable {
         first_position: u64,
         entries: &mut dyn EntrySink,
     ) -> io::Result<RowCount> {
-        let mut lines = Lines::new(reader);
+        let mut text = JsonText::new(reader).repairing_utf8();
+        let mut head = Vec::new();
+        text.by_ref().take(REPLY_HEAD_BYTES).read_to_end(&mut head)?;
+        if let Some(hint) = table_reply(&head) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, hint));
+        }
+        let mut lines = Lines::new(ArrayLines::new(head.as_slice().chain(text)));
         let mut read = RowCount { lines: 0, truncated_line: None };
         while let Some(line) = lines.next_line()? {
             read.lines = line.number;
@@ -195,7 +219,10 @@ impl IndicatorTable {
     }
 
     fn add_row(&mut self, position: u64, row: UsableRow, entries: &mut dyn EntrySink) {
-        let UsableRow { time_generated, state, indicators } = row;
+        let UsableRow { time_generated, state, indicators, unused } = row;
+        for (column, text) in unused {
+            entries.reject(position, RejectReason::PropertyUnused(column.to_owned()), &text);
+        }
         let indicators = indicators.iter().map(PackedIndicator::new).collect();
         let feed = Arc::clone(&self.feed);
         let mut candidate = Candidate { feed, position, time_generated, state, indicators };

@@ -9,16 +9,18 @@ use std::marker::PhantomData;
 
 use jiff::Timestamp;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
+use serde::de::{self, DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::verdict::{RowReject, RowState, SourceTable, UsableRow};
+use super::verdict::{
+    RowReject, RowState, SourceTable, UsableRow, prefixes, unused_columns,
+};
 use crate::intel::formats::columns;
-use crate::intel::formats::columns::JsonStr;
+use crate::intel::formats::columns::{JsonStr, Lenient};
 use crate::intel::formats::entry::ReadPolicy;
-use crate::intel::formats::json::LenientStr;
+use crate::intel::formats::json::{LenientStr, skip_scalars};
 use crate::intel::formats::stix_pattern::{SufficientPrefix, read_pattern};
-use crate::intel::indicator::Indicator;
+use crate::intel::indicator::{Indicator, Ports};
 use crate::intel::rejects::RejectReason;
 
 /// One row; unused columns are skipped.
@@ -28,7 +30,7 @@ pub(super) struct StixRow<'a> {
     #[serde(borrow)]
     id: LenientStr<'a>,
     #[serde(deserialize_with = "columns::time")]
-    time_generated: Option<Timestamp>,
+    time_generated: Lenient<Timestamp>,
     #[serde(borrow)]
     pattern: JsonStr<'a>,
     #[serde(borrow)]
@@ -36,17 +38,17 @@ pub(super) struct StixRow<'a> {
     #[serde(borrow)]
     observable_value: JsonStr<'a>,
     #[serde(deserialize_with = "columns::number")]
-    confidence: Option<f64>,
+    confidence: Lenient<f64>,
     #[serde(deserialize_with = "columns::time")]
-    valid_from: Option<Timestamp>,
+    valid_from: Lenient<Timestamp>,
     #[serde(deserialize_with = "columns::time")]
-    valid_until: Option<Timestamp>,
+    valid_until: Lenient<Timestamp>,
     #[serde(deserialize_with = "columns::flag")]
-    is_active: Option<bool>,
+    is_active: Lenient<bool>,
     #[serde(deserialize_with = "columns::flag")]
-    is_deleted: Option<bool>,
+    is_deleted: Lenient<bool>,
     #[serde(deserialize_with = "columns::flag")]
-    revoked: Option<bool>,
+    revoked: Lenient<bool>,
     data: DynamicColumn<StixData>,
     additional_fields: DynamicColumn<AdditionalFields>,
     #[serde(borrow)]
@@ -83,12 +85,11 @@ impl<'de> Deserialize<'de> for LenientString {
 impl StixRow<'_> {
     /// Converts the row to its indicators, if it has a usable address.
     pub(super) fn check(&self, policy: &ReadPolicy) -> Result<UsableRow, RowReject> {
-        let Some(time_generated) = self.time_generated else {
-            return Err(RowReject::missing_time());
-        };
+        let time_generated = RowReject::time_generated(&self.time_generated)?;
         if time_generated < policy.oldest {
             return Err(RowReject::new(RejectReason::TooOld, self.id.as_str()));
         }
+        let expires = RowReject::expiry("ValidUntil", &self.valid_until)?;
         let mut indicators = Vec::new();
         let mut excluded = None;
         for SufficientPrefix { prefix, entity, ports } in self.sufficient(policy)? {
@@ -99,6 +100,7 @@ impl StixRow<'_> {
             indicators.push(Indicator {
                 entity,
                 ports,
+                expires,
                 ..self.indicator(time_generated, Indicator::blank(prefix))
             });
         }
@@ -107,26 +109,36 @@ impl StixRow<'_> {
             _ => {}
         }
         let state = RowState {
-            active: self.is_active == Some(true),
-            withdrawn: self.is_deleted == Some(true) || self.revoked == Some(true),
+            active: self.is_active.get() == Some(true),
+            withdrawn: self.is_deleted.get() == Some(true) || self.revoked.get() == Some(true),
             table: SourceTable::Stix,
         };
-        Ok(UsableRow { time_generated, state, indicators })
+        let unused = [
+            ("IsActive", self.is_active.unused()),
+            ("IsDeleted", self.is_deleted.unused()),
+            ("Revoked", self.revoked.unused()),
+            ("Confidence", self.confidence.unused()),
+            ("ValidFrom", self.valid_from.unused()),
+        ];
+        Ok(UsableRow { time_generated, state, indicators, unused: unused_columns(&unused) })
     }
 
     /// Returns the prefixes that are sufficient on their own, at least one.
     fn sufficient(&self, policy: &ReadPolicy) -> Result<Vec<SufficientPrefix>, RowReject> {
-        let pattern = self.pattern.as_str();
+        let pattern = self.pattern.present();
         if pattern.is_empty() {
-            let value = self.observable_value.as_str();
+            let value = self.observable_value.present();
             let family = self.observable_key.as_str().split(':').next().unwrap_or_default();
             if !["ipv4-addr", "ipv6-addr", "network-traffic"].contains(&family) || value.is_empty()
             {
                 return Err(RowReject::new(RejectReason::NoAddress, self.id.as_str()));
             }
-            let prefix = policy.prefix(value).map_err(|reason| RowReject::new(reason, value))?;
-            let ports = crate::intel::indicator::Ports::default();
-            return Ok(vec![SufficientPrefix { prefix, entity: value.to_owned(), ports }]);
+            let named = |prefix| SufficientPrefix {
+                prefix,
+                entity: value.to_owned(),
+                ports: Ports::default(),
+            };
+            return Ok(prefixes(value, policy)?.into_iter().map(named).collect());
         }
         match read_pattern(pattern) {
             Ok(found) if found.is_empty() => {
@@ -144,13 +156,12 @@ impl StixRow<'_> {
         let groups: Vec<&str> = labels.filter_map(|it| it.strip_prefix("ActivityGroup:")).collect();
         Indicator {
             id: self.id.to_text(),
-            expires: self.valid_until,
-            valid_from: self.valid_from,
+            valid_from: self.valid_from.get(),
             time_generated,
             description: description.0.clone(),
             activity_group_names: groups.join(", "),
             threat_type: first(&indicator_types.0).to_owned(),
-            confidence: self.confidence,
+            confidence: self.confidence.get(),
             tlp_level: self.additional_fields.0.tlp_level.0.to_lowercase(),
             additional_information: match self.tags.as_str() {
                 "" | "[]" => String::new(),
@@ -190,7 +201,10 @@ impl<'de, T: DeserializeOwned + Default> Visitor<'de> for DynamicColumnVisitor<T
         Ok(serde_json::from_str(text).unwrap_or_default())
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<T, E> {
+    skip_scalars!(T::default());
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<T, A::Error> {
+        while values.next_element::<IgnoredAny>()?.is_some() {}
         Ok(T::default())
     }
 

@@ -48,7 +48,7 @@ fn every_row_that_is_not_used_has_a_reason_and_a_line() {
             (5, "private or special range"),
             (7, "prefix too short"),
             (10, "older than the lookback period"),
-            (11, "malformed"),
+            (11, "not an address"),
             (6, "deleted or revoked"),
         ]
     );
@@ -200,7 +200,7 @@ fn rows_without_a_usable_address_are_rejected() {
         ),
         (",\"Pattern\":\"[ipv4-addr:value =\"".to_owned(), "pattern cannot be read"),
         (",\"Pattern\":\"[ipv4-addr:value = '10.0.0.1']\"".to_owned(), "private or special range"),
-        (",\"Pattern\":7".to_owned(), "malformed"),
+        (",\"Pattern\":7".to_owned(), "pattern cannot be read"),
     ] {
         let row = stix_row("a", 20, &rest);
         let (found, _) = entries(&row);

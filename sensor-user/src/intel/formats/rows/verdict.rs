@@ -1,7 +1,11 @@
 //! Verdict on one row: usable, or rejected with a reason.
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 
+use crate::intel::formats::addresses::usable_endpoints;
+use crate::intel::formats::columns::Lenient;
+use crate::intel::formats::entry::ReadPolicy;
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 
@@ -12,6 +16,28 @@ pub(super) struct UsableRow {
     pub(super) state: RowState,
     /// Indicators of the row, all with its id; not empty.
     pub(super) indicators: Vec<Indicator>,
+    /// Columns that are not used, and their texts.
+    pub(super) unused: Vec<(&'static str, String)>,
+}
+
+/// Returns those of `columns`, each with the text that cannot be used, that have such a text.
+pub(super) fn unused_columns(columns: &[(&'static str, Option<&str>)]) -> Vec<(&'static str, String)> {
+    let with_text = |(name, text): &(&'static str, Option<&str>)| Some((*name, (*text)?.to_owned()));
+    columns.iter().filter_map(with_text).collect()
+}
+
+/// Returns the usable prefixes of a text, at least one.
+pub(super) fn prefixes(text: &str, policy: &ReadPolicy) -> Result<Vec<IpNet>, RowReject> {
+    let failed = |reason| RowReject::new(reason, text);
+    if let Ok(prefix) = policy.prefix(text) {
+        return Ok(vec![prefix]);
+    }
+    let endpoints = usable_endpoints(text, policy).map_err(failed)?;
+    // The rule compares whole texts; an address with a port is none.
+    if endpoints.iter().any(|it| it.port.is_some()) {
+        return Err(failed(RejectReason::NotAnAddress));
+    }
+    Ok(endpoints.into_iter().map(|it| it.prefix).collect())
 }
 
 /// Columns that decide whether the indicators of a row are live, if the row is the newest of its
@@ -62,8 +88,27 @@ impl RowReject {
         Self { reason, text: Some(text.to_owned()) }
     }
 
-    pub(super) fn missing_time() -> Self {
-        let reason = RejectReason::Malformed("TimeGenerated is missing".to_owned());
-        Self { reason, text: None }
+    /// Returns `TimeGenerated`, without which no row can be judged.
+    pub(super) fn time_generated(column: &Lenient<Timestamp>) -> Result<Timestamp, Self> {
+        let fault = match column {
+            Lenient::Value(time) => return Ok(*time),
+            Lenient::Absent => "is missing",
+            Lenient::Unused(_) => "is not a time such as 2026-11-24T10:00:00Z",
+        };
+        Err(Self { reason: RejectReason::Malformed(format!("TimeGenerated {fault}")), text: None })
+    }
+
+    /// Returns an expiry. A row whose expiry cannot be read may be over.
+    pub(super) fn expiry(
+        name: &str,
+        column: &Lenient<Timestamp>,
+    ) -> Result<Option<Timestamp>, Self> {
+        match column.unused() {
+            None => Ok(column.get()),
+            Some(text) => {
+                let reason = format!("{name} is not a time such as 2026-11-24T10:00:00Z");
+                Err(Self::new(RejectReason::Malformed(reason), text))
+            }
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! STIX objects: a bundle, a TAXII 2.1 envelope, an array of objects, or one object per line.
+//! STIX objects: a bundle, a TAXII 2.1 envelope, an array of objects or bundles, or one of these per
+//! line; also several documents one behind the other.
 //!
 //! Documents are streamed without a tree, and memory is bounded by the largest object. Only
 //! indicators of STIX 2.1 (and of 2.0, which some feeds still use) become entries; marking
@@ -8,6 +9,8 @@
 mod hostile_tests;
 mod markings;
 mod object;
+#[cfg(test)]
+mod odd_tests;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -17,15 +20,20 @@ mod window;
 use std::io::Read;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeSeed as _, IgnoredAny};
+use serde_json::value::RawValue;
 
 use super::columns::JsonStr;
 use super::entry::{EntrySink, ReadError, ReadPolicy};
+use super::json::EachElement;
+use crate::base::json_text::JsonText;
 use crate::intel::rejects::RejectReason;
 use markings::Markings;
 use object::{StixObject, TypeOnly};
 use stream::{ObjectStream, Piece, PieceKind};
 
+/// Maximum number of bundles around a bundle. Each has a buffer of its own.
+const DEPTH_MAX: u8 = 4;
 /// Maximum length in bytes of the text of a rejected object.
 const SHOWN_MAX: usize = 400;
 
@@ -42,7 +50,8 @@ pub fn read_stix(
 ) -> Result<u64, ReadError> {
     let mut reader =
         StixReader { policy, entries, markings: Markings::default(), objects: 0, others: 0 };
-    let positions = reader.document(input, first_position, false)?;
+    let text = JsonText::new(input).repairing_utf8();
+    let positions = reader.document(text, first_position, 0)?;
     let StixReader { entries, markings, objects, others, .. } = reader;
     if objects == 0 && others > 0 {
         let error = format!("none of the {others} objects in the body is a STIX object");
@@ -64,17 +73,17 @@ struct StixReader<'r> {
 }
 
 impl StixReader<'_> {
-    /// Reads a document, or a bundle inside a line, which has a single position.
+    /// Reads a document, or a bundle inside `depth` others, which has a single position.
     fn document(
         &mut self,
         input: impl Read,
         first_position: u64,
-        is_line: bool,
+        depth: u8,
     ) -> Result<u64, ReadError> {
         let mut stream = ObjectStream::new(input);
         let mut is_empty = false;
         while let Some(piece) = stream.next()? {
-            let position = if is_line { first_position } else { first_position + piece.index };
+            let position = if depth > 0 { first_position } else { first_position + piece.index };
             match piece.kind {
                 PieceKind::WholeDocument if is_empty_page(piece.bytes) => is_empty = true,
                 PieceKind::TooLarge => {
@@ -86,7 +95,7 @@ impl StixReader<'_> {
                 | PieceKind::WholeDocument
                 | PieceKind::Line
                 | PieceKind::LastLine => {
-                    self.object(&piece, position, is_line)?;
+                    self.object(&piece, position, depth)?;
                 }
             }
         }
@@ -94,7 +103,7 @@ impl StixReader<'_> {
         Ok(if is_empty && stream.positions() == 1 { 0 } else { stream.positions() })
     }
 
-    fn object(&mut self, piece: &Piece<'_>, position: u64, is_line: bool) -> Result<(), ReadError> {
+    fn object(&mut self, piece: &Piece<'_>, position: u64, depth: u8) -> Result<(), ReadError> {
         // serde would read an array as an object, property by property.
         if !piece.bytes.trim_ascii_start().starts_with(b"{") {
             self.reject_value(piece.bytes, position);
@@ -111,6 +120,9 @@ impl StixReader<'_> {
             }
         };
         match object.object_type.as_str() {
+            "" | "bundle" if piece.kind == PieceKind::WholeDocument && object.objects.is_some() => {
+                self.values(object.objects, position, depth)?;
+            }
             "" => {
                 self.others += 1;
                 let reason = RejectReason::Malformed("an object without a STIX type".to_owned());
@@ -128,11 +140,58 @@ impl StixReader<'_> {
                 let texts = [object.tlp(), object.name.as_str()];
                 self.markings.add_definition(object.id.as_str(), texts, self.entries);
             }
-            "bundle" if !is_line && matches!(piece.kind, PieceKind::Line | PieceKind::LastLine) => {
+            "bundle" if piece.kind != PieceKind::WholeDocument => {
                 self.objects += 1;
-                self.document(piece.bytes, position, true)?;
+                self.bundle(piece.bytes, position, depth + 1)?;
             }
             _ => self.objects += 1,
+        }
+        Ok(())
+    }
+
+    /// Reads a bundle that is an object of another document.
+    fn bundle(&mut self, bytes: &[u8], position: u64, depth: u8) -> Result<(), ReadError> {
+        if depth > DEPTH_MAX {
+            let reason = format!("a bundle inside more than {DEPTH_MAX} others");
+            self.reject(position, RejectReason::Malformed(reason), bytes);
+            return Ok(());
+        }
+        match self.document(bytes, position, depth) {
+            Err(ReadError::Io(error)) => Err(ReadError::Io(error)),
+            Err(error) => {
+                self.reject(position, RejectReason::Malformed(error.to_string()), bytes);
+                Ok(())
+            }
+            Ok(_positions) => Ok(()),
+        }
+    }
+
+    /// Reads `objects` of a document in which it is not an array: a list may be written as an object
+    /// with numbers as keys.
+    fn values(
+        &mut self,
+        objects: Option<&RawValue>,
+        position: u64,
+        depth: u8,
+    ) -> Result<(), ReadError> {
+        let text = objects.map_or("null", RawValue::get);
+        let mut read = Ok(());
+        let each = EachElement(|text: &str| {
+            let bytes = text.as_bytes();
+            let kind = match bytes.first() {
+                Some(b'{') => PieceKind::Object,
+                _ => return self.reject_value(bytes, position),
+            };
+            if read.is_ok() {
+                read = self.object(&Piece { index: 0, kind, bytes }, position, depth);
+            }
+        });
+        let is_list = each.deserialize(&mut serde_json::Deserializer::from_str(text));
+        read?;
+        if !is_list.is_ok_and(|is_list| is_list) {
+            self.others += 1;
+            let reason = RejectReason::Malformed("objects is not a list".to_owned());
+            self.reject(position, reason, text.as_bytes());
         }
         Ok(())
     }

@@ -3,10 +3,11 @@
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::super::columns::{JsonStr, flag, number, parse_time};
+use super::super::columns::{JsonStr, Lenient, flag, is_absent, lenient_time, number, parse_time};
 use super::super::entry::{EntryContent, EntrySink, FeedEntry, ReadPolicy};
-use super::super::stix_pattern::read_pattern;
+use super::super::stix_pattern::{read_alternatives, read_pattern};
 use super::text_list::{levels, texts, urls};
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
@@ -17,6 +18,11 @@ const ID_MAX: usize = 1024;
 const TEXT_MAX: usize = 4096;
 /// Maximum length in bytes of the copies of a text in all indicators of an object.
 const TEXT_COPIES_MAX: usize = 4 << 20;
+/// Label of MISP's export of an object with the addresses and ports of a service. It joins its
+/// addresses by `AND`, although each of them is meant.
+const MISP_IP_PORT: &str = r#"misp:name="ip-port""#;
+/// Values of a confidence.
+const CONFIDENCE: std::ops::RangeInclusive<f64> = 0.0..=100.0;
 
 /// Properties of STIX 2.1, sections 3.2 (common properties), 4.7 (indicator), 7.2.1 (marking
 /// definition); borrowed from the input if they have no escapes.
@@ -31,12 +37,12 @@ pub(super) struct StixObject<'a> {
     #[serde(borrow, default)]
     modified: JsonStr<'a>,
     #[serde(default, deserialize_with = "flag")]
-    revoked: Option<bool>,
+    revoked: Lenient<bool>,
     #[serde(default, deserialize_with = "number")]
-    confidence: Option<f64>,
+    confidence: Lenient<f64>,
     /// Substitute of `OpenCTI` exports for a missing confidence, on the same scale.
     #[serde(default, deserialize_with = "number")]
-    x_opencti_score: Option<f64>,
+    x_opencti_score: Lenient<f64>,
     #[serde(borrow, default)]
     pub(super) name: JsonStr<'a>,
     #[serde(borrow, default)]
@@ -53,12 +59,17 @@ pub(super) struct StixObject<'a> {
     indicator_types: Vec<JsonStr<'a>>,
     #[serde(borrow, default, deserialize_with = "texts")]
     labels: Vec<JsonStr<'a>>,
+    #[serde(borrow, default)]
+    kill_chain_phases: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "object_marking_refs", deserialize_with = "texts")]
     marking_refs: Vec<JsonStr<'a>>,
     #[serde(borrow, default, deserialize_with = "urls")]
     external_references: Vec<JsonStr<'a>>,
     #[serde(borrow, default, deserialize_with = "levels")]
     definition: Vec<JsonStr<'a>>,
+    /// Objects of a bundle.
+    #[serde(borrow, default)]
+    pub(super) objects: Option<&'a RawValue>,
 }
 
 /// Only the type of an object.
@@ -91,12 +102,21 @@ impl StixObject<'_> {
             let error = if id.is_empty() { "no id" } else { "the id is too long" };
             return Err(RejectReason::Malformed(format!("an indicator: {error}")));
         }
-        let created = stix_time("created", self.created.as_str());
-        let version = match stix_time("modified", self.modified.as_str())? {
-            None => created.clone()?,
-            modified => modified,
-        };
-        let expires = stix_time("valid_until", self.valid_until.as_str())?;
+        let created = stix_time(self.created.as_str());
+        let version = stix_time(self.modified.as_str()).get().or(created.get());
+        let valid_from = stix_time(self.valid_from.as_str());
+        // An indicator whose expiry cannot be read may be over.
+        let expires = stix_time(self.valid_until.as_str());
+        if let Some(text) = expires.unused() {
+            return Err(RejectReason::Malformed(format!(
+                "valid_until: {text:?} is not a time such as 2026-11-24T10:00:00Z"
+            )));
+        }
+        let expires = expires.get();
+        for (property, text) in self.unused(&created, &valid_from) {
+            let reason = RejectReason::PropertyUnused(property.to_owned());
+            entries.reject(position, reason, &text);
+        }
         let content = match self.removal_reason(policy, expires) {
             Some(reason) => EntryContent::Removed(reason),
             None => self.content(policy, position, entries),
@@ -107,8 +127,8 @@ impl StixObject<'_> {
                     now: policy.now,
                     version,
                     expires,
-                    created: created.unwrap_or_default(),
-                    valid_from: stix_time("valid_from", self.valid_from.as_str())?,
+                    created: created.get(),
+                    valid_from: valid_from.get(),
                 };
                 let max = TEXT_MAX.min(TEXT_COPIES_MAX / indicators.len().max(1));
                 for indicator in &mut indicators {
@@ -121,6 +141,29 @@ impl StixObject<'_> {
         Ok(FeedEntry { id: id.to_owned(), group: String::new(), version, position, content })
     }
 
+    /// Returns the properties that are not used since they are of another type, and their texts.
+    fn unused(
+        &self,
+        created: &Lenient<Timestamp>,
+        valid_from: &Lenient<Timestamp>,
+    ) -> Vec<(&'static str, String)> {
+        let out_of_range = |number: &Lenient<f64>| match number {
+            Lenient::Value(value) if !CONFIDENCE.contains(value) => Some(value.to_string()),
+            other => other.unused().map(str::to_owned),
+        };
+        let modified = stix_time(self.modified.as_str());
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        let all = [
+            ("revoked", text(self.revoked.unused())),
+            ("confidence", out_of_range(&self.confidence)),
+            ("x_opencti_score", out_of_range(&self.x_opencti_score)),
+            ("created", text(created.unused())),
+            ("modified", text(modified.unused())),
+            ("valid_from", text(valid_from.unused())),
+        ];
+        all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
+    }
+
     /// Returns why it is not an indicator any more, by all properties except the pattern.
     fn removal_reason(
         &self,
@@ -128,7 +171,7 @@ impl StixObject<'_> {
         expires: Option<Timestamp>,
     ) -> Option<RejectReason> {
         let pattern_type = self.pattern_type.as_str();
-        if self.revoked == Some(true) {
+        if self.revoked.get() == Some(true) {
             return Some(RejectReason::Withdrawn);
         }
         if self
@@ -155,7 +198,9 @@ impl StixObject<'_> {
         entries: &mut dyn EntrySink,
     ) -> EntryContent {
         let pattern = self.pattern.as_ref().map_or("", JsonStr::as_str);
-        let sufficient = match read_pattern(pattern) {
+        let is_object = self.labels.iter().any(|it| it.as_str() == MISP_IP_PORT);
+        let read = if is_object { read_alternatives(pattern) } else { read_pattern(pattern) };
+        let sufficient = match read {
             Ok(sufficient) if sufficient.is_empty() => {
                 return EntryContent::Removed(RejectReason::NotSufficient);
             }
@@ -187,11 +232,12 @@ impl StixObject<'_> {
         let described = [&self.description, &self.name].map(JsonStr::as_str);
         let description = described.into_iter().find(|it| !it.is_empty()).unwrap_or_default();
         let threat_type = self.indicator_types().and_then(|mut types| types.next());
+        let threat_type = threat_type.map_or_else(|| self.misp_category(), str::to_owned);
         self.id.as_str().clone_into(&mut indicator.id);
         indicator.expires = times.expires;
         indicator.time_generated = times.version.unwrap_or(times.now);
         indicator.description = clipped(description, max);
-        indicator.threat_type = clipped(threat_type.unwrap_or_default(), max);
+        indicator.threat_type = clipped(&threat_type, max);
         indicator.url = clipped(self.external_references.first().map_or("", JsonStr::as_str), max);
         indicator.confidence = self.confidence();
         indicator.first_reported = times.created;
@@ -199,17 +245,38 @@ impl StixObject<'_> {
         indicator.valid_from = times.valid_from;
     }
 
-    /// Returns `indicator_types`, which were `labels` in STIX 2.0.
+    /// Returns `indicator_types`, which were `labels` in STIX 2.0; `None` for none. MISP's export has
+    /// tags of its own kind in the labels.
     fn indicator_types(&self) -> Option<impl Iterator<Item = &str>> {
+        let is_type = |text: &&str| !text.starts_with("misp:");
         [&self.indicator_types, &self.labels]
+            .map(|words| words.iter().map(JsonStr::as_str).filter(is_type))
             .into_iter()
-            .find(|words| !words.is_empty())
-            .map(|words| words.iter().map(JsonStr::as_str))
+            .find(|words| words.clone().next().is_some())
+    }
+
+    /// Returns the category of the attribute that MISP exported; "" for other producers.
+    fn misp_category(&self) -> String {
+        #[derive(Deserialize)]
+        struct Phase<'p> {
+            #[serde(borrow, default)]
+            kill_chain_name: JsonStr<'p>,
+            #[serde(borrow, default)]
+            phase_name: JsonStr<'p>,
+        }
+        let phases = self.kill_chain_phases.map(|it| serde_json::from_str::<Vec<Phase<'_>>>(it.get()));
+        let phases = phases.and_then(Result::ok).unwrap_or_default();
+        let category = phases.iter().find(|it| it.kill_chain_name.as_str() == "misp-category");
+        category.map(|it| it.phase_name.as_str().to_owned()).unwrap_or_default()
     }
 
     /// Returns the confidence, 0 to 100; any other value counts as unknown.
     fn confidence(&self) -> Option<f64> {
-        self.confidence.or(self.x_opencti_score).filter(|it| (0.0..=100.0).contains(it))
+        [&self.confidence, &self.x_opencti_score].into_iter().find_map(|it| match it {
+            Lenient::Absent => None,
+            Lenient::Value(value) => Some(Some(*value).filter(|it| CONFIDENCE.contains(it))),
+            Lenient::Unused(_) => None,
+        })?
     }
 }
 
@@ -222,11 +289,12 @@ struct IndicatorTimes {
     valid_from: Option<Timestamp>,
 }
 
-/// Parses a time with any number of digits of a second (section 2.16), truncated to nanoseconds; ""
-/// is absent.
-fn stix_time(property: &str, text: &str) -> Result<Option<Timestamp>, RejectReason> {
-    if text.is_empty() {
-        return Ok(None);
+/// Parses a time with any number of digits of a second (section 2.16), truncated to nanoseconds, or a
+/// number of seconds.
+fn stix_time(text: &str) -> Lenient<Timestamp> {
+    let text = text.trim();
+    if is_absent(text) {
+        return Lenient::Absent;
     }
     let fine = || {
         const DIGITS: usize = 9;
@@ -235,12 +303,10 @@ fn stix_time(property: &str, text: &str) -> Result<Option<Timestamp>, RejectReas
         let digits = rest.get(..DIGITS.min(rest.len() - zone.len()))?;
         parse_time(&format!("{whole}.{digits}{zone}"))
     };
-    parse_time(text).or_else(fine).map(Some).ok_or_else(|| {
-        let text = clipped(text, 100);
-        RejectReason::Malformed(format!(
-            "{property}: {text:?} is not a time such as 2026-11-24T10:00:00Z"
-        ))
-    })
+    match lenient_time(text).or_else(fine) {
+        Some(time) => Lenient::Value(time),
+        None => Lenient::Unused(clipped(text, 100)),
+    }
 }
 
 /// Truncates a text to at most `max` bytes, between characters.

@@ -77,12 +77,14 @@ impl<R: Read> ObjectStream<R> {
 
     /// Returns the next piece; `None` at the end of a complete document.
     pub(super) fn next(&mut self) -> Result<Option<Piece<'_>>, ReadError> {
-        if self.state == StreamState::Start && self.start()? {
-            self.state = StreamState::AfterDocument;
-            return Ok(Some(self.piece(PieceKind::WholeDocument)));
-        }
         loop {
             match self.state {
+                StreamState::Start => {
+                    if self.start()? {
+                        self.state = StreamState::AfterDocument;
+                        return Ok(Some(self.piece(PieceKind::WholeDocument)));
+                    }
+                }
                 StreamState::Array { is_nested } => {
                     if self.has_element()? {
                         return self.element().map(Some);
@@ -94,9 +96,14 @@ impl<R: Read> ObjectStream<R> {
                 }
                 StreamState::AfterDocument => {
                     self.window.skip_blank()?;
-                    self.state = StreamState::Lines;
+                    self.window.skip_byte_order_mark()?;
+                    // Documents may stand one behind the other, however they are indented.
+                    self.state = match self.window.peek()? {
+                        Some(b'{' | b'[') => StreamState::Start,
+                        _ => StreamState::Lines,
+                    };
                 }
-                StreamState::Lines | StreamState::Start => return self.line(),
+                StreamState::Lines => return self.line(),
             }
         }
     }

@@ -164,6 +164,20 @@ impl<'a> Clause<'a> {
         })
     }
 
+    /// Returns only its conditions about ports.
+    pub(super) fn ports_only(&self) -> Self {
+        Self {
+            destination_ports: self.destination_ports.clone(),
+            source_ports: self.source_ports.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// True if it compares an address.
+    pub(super) const fn has_addresses(&self) -> bool {
+        self.inside.is_some()
+    }
+
     /// Returns the approximate number of steps of [`Self::join`].
     pub(super) fn cost(&self, other: &Self) -> usize {
         let inside = |it: &Self| it.inside.as_ref().map_or(0, Vec::len);

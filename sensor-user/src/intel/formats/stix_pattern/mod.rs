@@ -24,7 +24,7 @@ mod tests;
 use ipnet::IpNet;
 
 use crate::intel::indicator::Ports;
-use parser::PatternParser;
+use parser::{Conjunction, PatternParser};
 
 /// Maximum length of a pattern in bytes.
 const TEXT_MAX: usize = 1 << 20;
@@ -101,10 +101,20 @@ pub enum PatternErrorKind {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_pattern(text: &str) -> Result<Vec<SufficientPrefix>, PatternError> {
+    read(text, Conjunction::All)
+}
+
+/// Returns every address and network of a pattern that joins them by `AND`, but means each of them, as
+/// MISP's export of an object with several addresses does.
+pub fn read_alternatives(text: &str) -> Result<Vec<SufficientPrefix>, PatternError> {
+    read(text, Conjunction::Addresses)
+}
+
+fn read(text: &str, conjunction: Conjunction) -> Result<Vec<SufficientPrefix>, PatternError> {
     if text.len() > TEXT_MAX {
         return Err(PatternError { at: TEXT_MAX, kind: PatternErrorKind::TooLong });
     }
-    let mut parser = PatternParser::new(text)?;
+    let mut parser = PatternParser::new(text, conjunction)?;
     let alternatives = parser.pattern()?;
     let mut found = Vec::with_capacity(alternatives.len());
     for clause in alternatives {

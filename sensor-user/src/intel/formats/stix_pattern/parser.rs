@@ -26,13 +26,24 @@ pub(super) struct PatternParser<'a> {
     work_left: usize,
     /// Error for the first text that should be an address.
     pub(super) no_address: Option<PatternError>,
+    conjunction: Conjunction,
+}
+
+/// Meaning of `AND` between comparisons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Conjunction {
+    /// All must hold, as in STIX.
+    All,
+    /// Each address is an alternative; ports qualify all of them, and everything else is ignored.
+    Addresses,
 }
 
 impl<'a> PatternParser<'a> {
-    pub(super) fn new(text: &'a str) -> Result<Self, PatternError> {
+    pub(super) fn new(text: &'a str, conjunction: Conjunction) -> Result<Self, PatternError> {
         let mut lexer = PatternLexer::new(text);
         let (at, token) = lexer.next()?;
-        Ok(Self { lexer, token, at, depth: 0, work_left: WORK_MAX, no_address: None })
+        let work_left = WORK_MAX;
+        Ok(Self { lexer, token, at, depth: 0, work_left, no_address: None, conjunction })
     }
 
     /// Parses the whole text.
@@ -135,7 +146,10 @@ impl<'a> PatternParser<'a> {
         let mut clauses = self.comparison()?;
         while self.take_word("AND")? {
             let others = self.comparison()?;
-            clauses = self.product(&clauses, &others)?;
+            clauses = match self.conjunction {
+                Conjunction::All => self.product(&clauses, &others)?,
+                Conjunction::Addresses => self.alternatives(clauses, others)?,
+            };
         }
         Ok(clauses)
     }
@@ -152,6 +166,30 @@ impl<'a> PatternParser<'a> {
                 clauses.extend(a.join(b));
             }
         }
+        self.check_count(clauses.len())?;
+        Ok(clauses)
+    }
+
+    /// Combines comparisons of which each address is an alternative.
+    fn alternatives(
+        &mut self,
+        left: Clauses<'a>,
+        right: Clauses<'a>,
+    ) -> Result<Clauses<'a>, PatternError> {
+        let conditions = |clauses: &Clauses<'a>| clauses.first().map(Clause::ports_only);
+        let (of_left, of_right) = (conditions(&left), conditions(&right));
+        let mut clauses = Vec::with_capacity(left.len() + right.len());
+        for (own, other) in [(left, of_right), (right, of_left)] {
+            for clause in own {
+                let joined = other.as_ref().map_or_else(|| Some(clause.clone()), |it| clause.join(it));
+                clauses.extend(joined);
+            }
+        }
+        // A comparison without an address qualifies those that have one.
+        if clauses.iter().any(Clause::has_addresses) {
+            clauses.retain(Clause::has_addresses);
+        }
+        self.spend(clauses.len())?;
         self.check_count(clauses.len())?;
         Ok(clauses)
     }

@@ -289,6 +289,36 @@ fn an_empty_set_has_no_value() {
 }
 
 #[test]
+fn each_address_of_an_exported_object_is_an_alternative() {
+    let v4 = |address: &str| {
+        format!(
+            "network-traffic:dst_ref.type = 'ipv4-addr' AND network-traffic:dst_ref.value = '{address}'"
+        )
+    };
+    let v6 = "network-traffic:dst_ref.type = 'ipv6-addr' AND network-traffic:dst_ref.value = '2001:db8::1'";
+    let (a, b) = (v4("192.0.2.1"), v4("192.0.2.2"));
+    let source = a.replace("dst_ref", "src_ref");
+    let domain = "network-traffic:dst_ref.type = 'domain-name' AND network-traffic:dst_ref.value = 'c2.example'";
+    let port = "network-traffic:dst_port = '443'";
+    for (text, found) in [
+        (format!("[{a} AND {b}]"), &["192.0.2.1/32", "192.0.2.2/32"][..]),
+        (format!("[{a} AND {b} AND {port}]"), &["192.0.2.1/32 443/", "192.0.2.2/32 443/"]),
+        (format!("[{port} AND {a} AND {v6}]"), &["192.0.2.1/32 443/", "2001:db8::1/128 443/"]),
+        (format!("[{source} AND {b}]"), &["192.0.2.1/32", "192.0.2.2/32"]),
+        (format!("[{a} AND {domain} AND {b}]"), &["192.0.2.1/32", "192.0.2.2/32"]),
+        (format!("[{domain} AND {port}]"), &[]),
+        (format!("[{a}]"), &["192.0.2.1/32"]),
+    ] {
+        let read: Vec<String> = read_alternatives(&text).unwrap().iter().map(shown).collect();
+        assert_eq!(read, found, "{text}");
+    }
+    // Many addresses are as many alternatives, not their product.
+    let many: Vec<String> = (0..200).map(|last| v4(&format!("192.0.2.{last}"))).collect();
+    let text = format!("[{} AND {port}]", many.join(" AND "));
+    assert_eq!(read_alternatives(&text).unwrap().len(), 200);
+}
+
+#[test]
 fn hostile_patterns_are_rejected_or_parsed_in_bounded_time() {
     assert!(error(&"(".repeat(100_000)).starts_with("nested too deeply"));
     assert!(error(&format!("[{}", "(".repeat(100_000))).starts_with("nested too deeply"));
