@@ -48,7 +48,9 @@ impl<R: Read> ArrayLines<R> {
             }
         };
         let bytes = self.buffer.get_mut(..self.end).unwrap_or_default();
-        bytes.iter_mut().for_each(|byte| *byte = self.splitter.split(*byte));
+        for byte in bytes {
+            *byte = self.splitter.split(*byte);
+        }
         self.is_done = self.end == 0;
         if self.is_done && self.splitter.depth > 0 {
             for (target, source) in self.buffer.iter_mut().zip(CUT) {
@@ -61,7 +63,7 @@ impl<R: Read> ArrayLines<R> {
 }
 
 impl Splitter {
-    /// Returns the byte that takes the place of the next byte of the input.
+    /// Returns the byte that replaces the next byte of the input.
     const fn split(&mut self, byte: u8) -> u8 {
         if !self.has_begun && !byte.is_ascii_whitespace() {
             self.has_begun = true;

@@ -7,12 +7,13 @@
 
 use std::io::{self, BufRead, Read};
 
+use super::text_input::BYTE_ORDER_MARK;
+
 /// Size of the buffer in bytes.
 const BUFFER_BYTES: usize = 1 << 16;
 /// Length of `\ud83d`.
 const ESCAPE_BYTES: usize = 6;
 const REPLACEMENT: &[u8; ESCAPE_BYTES] = b"\\ufffd";
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Reader of JSON text; see the module documentation.
 #[derive(Debug)]
@@ -129,13 +130,13 @@ fn replace_lone_surrogates(bytes: &mut [u8], is_done: bool) -> usize {
                 replace(bytes, at);
                 ESCAPE_BYTES
             }
-            Some(_) => match surrogate(rest.get(ESCAPE_BYTES..).unwrap_or_default()) {
-                Some(0xdc00..) => 2 * ESCAPE_BYTES,
-                _ => {
-                    replace(bytes, at);
-                    ESCAPE_BYTES
-                }
-            },
+            Some(_) if surrogate(rest.get(ESCAPE_BYTES..).unwrap_or_default()) >= Some(0xdc00) => {
+                2 * ESCAPE_BYTES
+            }
+            Some(_) => {
+                replace(bytes, at);
+                ESCAPE_BYTES
+            }
         };
     }
     bytes.len()

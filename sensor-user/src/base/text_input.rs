@@ -1,6 +1,6 @@
 //! `TextInput`: a text file as it arrives. A byte order mark is skipped, gzip is decompressed up to a
-//! limit; other archives and UTF-16 are refused by name, since their bytes would look like a damaged
-//! list.
+//! limit; other archives and UTF-16 are refused by name, since the reason would not be seen from
+//! their bytes.
 
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 
@@ -8,7 +8,8 @@ use flate2::bufread::MultiGzDecoder;
 
 /// Bytes from which the kind of a file is detected.
 const HEAD_BYTES: u64 = 6;
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// UTF-8 of U+FEFF, which may stand before a text.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const GZIP: &[u8] = b"\x1f\x8b\x08";
 
 /// Beginnings of files that are not text, and their names.
@@ -29,7 +30,9 @@ pub enum TextInputError {
     #[error("the body is {0}; provide it as UTF-8 text, or compressed with gzip")]
     NotText(&'static str),
     /// The content of a gzip file exceeds the limit.
-    #[error("the body is larger than {0} bytes after decompression; raise max_size if that is correct")]
+    #[error(
+        "the body is larger than {0} bytes after decompression; raise max_size if that is correct"
+    )]
     TooLarge(u64),
 }
 
@@ -66,7 +69,7 @@ type Text<R> = Chain<Cursor<Vec<u8>>, R>;
 #[derive(Debug)]
 enum Source<R: BufRead> {
     Text(Text<R>),
-    Gzip(Text<BufReader<Bounded<MultiGzDecoder<R>>>>),
+    Gzip(Box<Text<BufReader<Bounded<MultiGzDecoder<R>>>>>),
 }
 
 impl<R: BufRead> TextInput<R> {
@@ -80,7 +83,7 @@ impl<R: BufRead> TextInput<R> {
         if is_gzip(&head) {
             let inner = MultiGzDecoder::new(Cursor::new(head).chain(input));
             let text = BufReader::new(Bounded { inner, left: max, max });
-            return Ok(Self(Source::Gzip(without_mark(text)?)));
+            return Ok(Self(Source::Gzip(Box::new(without_mark(text)?))));
         }
         Ok(Self(Source::Text(without_mark(Cursor::new(head).chain(input))?)))
     }

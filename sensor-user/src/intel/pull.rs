@@ -131,6 +131,17 @@ impl Documents {
     /// Removes the last complete document.
     pub fn undo_document(&mut self) -> io::Result<()> {
         self.left += self.lengths.pop().unwrap_or(0);
+        self.truncate()
+    }
+
+    /// Removes what was written of a document that is not complete.
+    pub fn discard_unfinished(&mut self) -> io::Result<()> {
+        self.left += std::mem::take(&mut self.current);
+        self.truncate()
+    }
+
+    /// Cuts the file after the last complete document.
+    fn truncate(&mut self) -> io::Result<()> {
         if let DocumentFile::Writing(file) = &mut self.file {
             let end = self.lengths.iter().sum();
             file.as_file().set_len(end)?;
@@ -200,6 +211,9 @@ mod tests {
         assert!(matches!(documents.write(b"8"), Err(DocumentsError::TooLarge)));
         documents.end_document();
         documents.undo_document().unwrap();
+        assert_eq!((documents.left(), documents.count()), (7, 1));
+        documents.write(b"xyz").unwrap();
+        documents.discard_unfinished().unwrap();
         assert_eq!((documents.left(), documents.count()), (7, 1));
         documents.write(b"de").unwrap();
         let (path, lengths) = documents.finish();

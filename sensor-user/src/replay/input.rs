@@ -45,8 +45,8 @@ pub(super) fn open(path: &Path, progress: &Progress) -> io::Result<Input> {
     prepare(BufReader::with_capacity(BUFFER_BYTES, progress.wrap_file(File::open(path)?)))
 }
 
-/// Opens a file of rows: JSON lines, or an array of rows. The error for the response of a query says
-/// how to convert it.
+/// Opens a file of rows: JSON lines, or an array of rows. The error for the response of a query
+/// has the command that converts it.
 pub(super) fn open_rows(path: &Path, progress: &Progress) -> io::Result<Input> {
     let mut input = open(path, progress)?;
     match input.first {

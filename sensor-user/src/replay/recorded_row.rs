@@ -237,7 +237,10 @@ impl RowColumns<'_> {
         ]
         .into_iter()
         .filter_map(|(name, text)| {
-            Some(format!("{name}: {:?} is not an integer in range, and not used; the row is", text?))
+            Some(format!(
+                "{name}: {:?} is not an integer in range, and not used; the row is",
+                text?
+            ))
         })
         .collect()
     }
@@ -325,8 +328,7 @@ mod tests {
         let seen = &row.sighting;
         assert_eq!((seen.destination_port, seen.process_id), (None, None));
         assert_eq!((&*seen.process_name, &*seen.user_name, &*seen.computer), ("17", "false", ""));
-        let names: Vec<&str> =
-            row.unused.iter().map(|it| it.split_once(": ").unwrap().0).collect();
+        let names: Vec<&str> = row.unused.iter().map(|it| it.split_once(": ").unwrap().0).collect();
         assert_eq!(names, ["DestinationPort", "BytesSent", "ProcessId"]);
     }
 

@@ -40,9 +40,12 @@ async fn an_invalid_body_changes_nothing_and_the_next_good_one_recovers() {
     let mut random = fastrand::Rng::with_seed(7);
     let garbage: Vec<u8> = (0..100_000).map(|_| random.u8(..)).collect();
     let packed = gzip(&lines(1000));
-    let cases: [(&str, &str, &[u8]); 11] = [
+    let cases: [(&str, &str, &[u8]); 14] = [
         ("the body is empty", "", b""),
-        ("web page", "Content-Type: text/html\r\n", b"198.51.100.1\n"),
+        ("web page", "Content-Type: text/html\r\n", b"<p>Sign in to the network</p>"),
+        ("a zip archive", "", b"PK\x03\x04\x14\x00203.0.113.1\n"),
+        ("UTF-16 text", "", b"\xff\xfe2\x000\x003\x00"),
+        ("ends early, inside its compression", "", packed.split_at(200).0),
         ("web page", "", b"<!doctype html><title>Sign in to the network</title>"),
         ("ended early or is damaged", "Content-Encoding: gzip\r\n", packed.split_at(200).0),
         ("ended early or is damaged", "Content-Encoding: gzip\r\n", &garbage),
@@ -66,6 +69,33 @@ async fn an_invalid_body_changes_nothing_and_the_next_good_one_recovers() {
     assert_eq!((feed.stats.feeds_failed.value(), quarantined), (u64::from(failures), 5));
     assert_eq!(feed.stats.feeds_quarantined.value(), quarantined);
     feed.pull_good().await;
+}
+
+#[tokio::test]
+async fn the_body_decides_what_it_is() {
+    let good = lines(30);
+    let marked = [b"\xef\xbb\xbf", good.as_slice()].concat();
+    for (headers, body) in [
+        ("Content-Type: text/html; charset=UTF-8\r\n", good.clone()),
+        ("Content-Type: application/gzip\r\n", gzip(&good)),
+        ("", gzip(&marked)),
+        ("Content-Type: text/html\r\n", marked),
+    ] {
+        let feed = TestFeed::of(sensor_user::intel::FeedKind::List, |config| {
+            config.list = sensor_user::intel::ListFormat::default();
+            config.max_bytes = MAX;
+        });
+        let feed = feed.await;
+        feed.server.serve(headers, &body);
+        let report = feed.pull().await;
+        assert_eq!((report.reason.as_str(), report.indicators), ("", 30), "{headers}");
+    }
+    // What a body is once it is decompressed is bounded as well.
+    let feed =
+        TestFeed::of(sensor_user::intel::FeedKind::List, |config| config.max_bytes = MAX).await;
+    feed.server.serve("", &gzip(&b"203.0.113.7\n".repeat(500_000)));
+    let report = feed.pull().await;
+    feed.assert_refused(&report, &format!("larger than {MAX} bytes after decompression"));
 }
 
 #[tokio::test]

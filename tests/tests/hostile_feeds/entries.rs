@@ -27,7 +27,7 @@ async fn too_large_and_private_networks_are_rejected() {
     let feed = TestFeed::list().await;
     let all = "0.0.0.0/0\n::/0\n1.0.0.0/7\n";
     let own = "10.0.0.0/8\n172.16.9.1\n192.168.0.0/16\n127.0.0.1\n169.254.169.254\n::1\nfe80::1\n";
-    let report = feed.pull_body(with(&format!("{all}{own}203.0.113.1-203.0.113.9\nevil\n"))).await;
+    let report = feed.pull_body(with(&format!("{all}{own}203.0.113.9-203.0.113.1\nevil\n"))).await;
     let expected = [
         ("address range", 1),
         ("not an address", 1),

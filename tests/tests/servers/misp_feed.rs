@@ -103,6 +103,32 @@ async fn an_event_with_a_wrong_digest_is_fetched_again() {
 }
 
 #[tokio::test]
+async fn an_event_that_is_no_event_costs_only_itself() {
+    let site = MockWebServer::start().await;
+    let all: Vec<_> = IDS.iter().map(|id| (*id, 1, json!({}))).collect();
+    manifest(&site, &all);
+    // A mark and half of an emoji in the manifest cost nothing.
+    let text = format!(
+        "\u{feff}{{\"{}\":{{\"timestamp\":1,\"info\":\"\\ud83d\"}},\
+         \"{}\":{{\"timestamp\":1}},\"{}\":{{\"timestamp\":1}}}}",
+        IDS[0], IDS[1], IDS[2]
+    );
+    site.set_response("/feed/manifest.json", text);
+    site.set_response(&path(IDS[0]), "<!DOCTYPE html><title>not found</title>");
+    site.set_response(&path(IDS[1]), "{\"Event\":{");
+    site.set_response(&path(IDS[2]), event(IDS[2], "203.0.113.3"));
+    let puller = Puller::new(FeedKind::MispFeed, &site.url("/feed"));
+    let first = puller.new_from(&Cursor::Start).await;
+    assert_eq!(first.texts(&["Event", "Attribute"], "value"), ["203.0.113.3"]);
+    let Cursor::Events(events) = &first.cursor else { panic!("{:?}", first.cursor) };
+    assert_eq!(events.keys().collect::<Vec<_>>(), [IDS[2]]);
+    // The others are requested again.
+    site.set_response(&path(IDS[0]), event(IDS[0], "203.0.113.1"));
+    let second = puller.new_from(&first.cursor).await;
+    assert_eq!(second.texts(&["Event", "Attribute"], "value"), ["203.0.113.1"]);
+}
+
+#[tokio::test]
 async fn an_invalid_manifest_is_refused() {
     let site = MockWebServer::start().await;
     let puller = Puller::new(FeedKind::MispFeed, &site.url("/feed/"));

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::error::FetchError;
 use super::http::Reply;
 use super::scan::Scan;
+use crate::base::text_input::{BYTE_ORDER_MARK, TextInputError, is_gzip, other_format};
 use crate::intel::pull::Documents;
 
 /// Number of leading bytes that identify a web page.
@@ -16,21 +17,36 @@ const SMALL_MAX: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Head {
     bytes: Vec<u8>,
+    /// Number of bytes of a byte order mark before them.
+    mark: usize,
+    /// True if a header declares a web page. It is only a hint: a script without a type of its own is
+    /// served as one.
+    is_declared_html: bool,
 }
 
 impl Head {
-    /// Adds the next bytes; leading white space is skipped.
-    pub(super) fn add(&mut self, bytes: &[u8]) {
-        let bytes = if self.bytes.is_empty() {
-            bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start()
-        } else {
-            bytes
-        };
+    /// Head of the body of `reply`.
+    fn of(reply: &Reply) -> Self {
+        Self { is_declared_html: reply.is_html(), ..Self::default() }
+    }
+
+    /// Adds the next bytes; a byte order mark and leading white space are skipped.
+    pub(super) fn add(&mut self, mut bytes: &[u8]) {
+        while self.bytes.is_empty()
+            && let Some((first, rest)) = bytes.split_first()
+        {
+            if BYTE_ORDER_MARK.get(self.mark) == Some(first) {
+                self.mark += 1;
+            } else if !first.is_ascii_whitespace() {
+                break;
+            }
+            bytes = rest;
+        }
         let room = HEAD_SIZE.saturating_sub(self.bytes.len()).min(bytes.len());
         self.bytes.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
 
-    /// Refuses an empty body and a web page, which are no feed of any kind.
+    /// Refuses an empty body, a web page and an archive, which are no feed of any kind.
     pub(super) fn check(&self) -> Result<(), FetchError> {
         if self.bytes.is_empty() {
             return Err(FetchError::Empty);
@@ -38,10 +54,24 @@ impl Head {
         let begins = |word: &[u8]| {
             self.bytes.get(..word.len()).is_some_and(|s| s.eq_ignore_ascii_case(word))
         };
-        if begins(b"<!doctype html") || begins(b"<html") {
+        let is_markup = self.is_declared_html && begins(b"<");
+        if is_markup || begins(b"<!doctype html") || begins(b"<html") {
             return Err(FetchError::Html);
         }
-        Ok(())
+        match other_format(&self.bytes) {
+            Some(name) => Err(TextInputError::NotText(name).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Error for a body that is not complete JSON.
+    fn incomplete(&self) -> FetchError {
+        if is_gzip(&self.bytes) {
+            let error = "the body is compressed without a header Content-Encoding; a list or a \
+                         bundle may be, a response of an API may not";
+            return FetchError::Protocol(error.to_owned());
+        }
+        FetchError::Truncated
     }
 }
 
@@ -89,21 +119,18 @@ impl<'a> BodyWriter<'a> {
 impl Reply {
     /// Writes the body as one document. After an error the document must not be used.
     pub(super) async fn save(mut self, mut writer: BodyWriter<'_>) -> Result<(), FetchError> {
-        if self.is_html() {
-            return Err(FetchError::Html);
-        }
         // Unknown for a compressed body.
         if self.length().is_some_and(|length| length > writer.documents.left()) {
             return Err(FetchError::TooLarge { max: writer.max });
         }
-        let mut head = Head::default();
+        let mut head = Head::of(&self);
         while let Some(chunk) = self.chunk().await? {
             head.add(&chunk);
             writer.write(&chunk)?;
         }
         head.check()?;
         if writer.scan.is_some_and(|scan| !scan.is_whole()) {
-            return Err(FetchError::Truncated);
+            return Err(head.incomplete());
         }
         writer.documents.end_document();
         Ok(())
@@ -111,9 +138,6 @@ impl Reply {
 
     /// A small body, in memory.
     pub(super) async fn small(mut self) -> Result<Vec<u8>, FetchError> {
-        if self.is_html() {
-            return Err(FetchError::Html);
-        }
         let mut bytes = Vec::new();
         while let Some(chunk) = self.chunk().await? {
             if bytes.len() + chunk.len() > SMALL_MAX {
@@ -121,9 +145,12 @@ impl Reply {
             }
             bytes.extend_from_slice(&chunk);
         }
-        let mut head = Head::default();
+        let mut head = Head::of(&self);
         head.add(&bytes);
         head.check()?;
+        if bytes.starts_with(BYTE_ORDER_MARK) {
+            bytes.drain(..BYTE_ORDER_MARK.len());
+        }
         Ok(bytes)
     }
 }
@@ -146,6 +173,8 @@ mod tests {
             (&["<HTML>"], "web page"),
             (&["<ht", "tp>"], ""),
             (&["  {", "}"], ""),
+            (&["PK\u{3}\u{4}..."], "a zip archive"),
+            (&["\u{feff}", "203.0.113.5"], ""),
         ] {
             let mut head = Head::default();
             for part in parts {
@@ -153,6 +182,22 @@ mod tests {
             }
             let error = head.check().err().map(|error| error.to_string()).unwrap_or_default();
             assert!(error.contains(message) && error.is_empty() == message.is_empty(), "{parts:?}");
+        }
+        for (bytes, message) in [
+            (&b"203.0.113.5\n"[..], ""),
+            (b"[{\"ip\":1}]", ""),
+            (b"<br>You are offline", "web page"),
+        ] {
+            let mut head = Head { is_declared_html: true, ..Head::default() };
+            bytes.chunks(1).for_each(|part| head.add(part));
+            let error = head.check().err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains(message) && error.is_empty() == message.is_empty(), "{error}");
+        }
+        for (bytes, name) in [(&b"\xff\xfe{\0"[..], "UTF-16"), (b"\xfd7zXZ\0", "an xz file")] {
+            let mut head = Head::default();
+            bytes.chunks(1).for_each(|part| head.add(part));
+            let error = head.check().unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
         }
         let mut head = Head::default();
         head.add(&vec![b'a'; 1 << 20]);

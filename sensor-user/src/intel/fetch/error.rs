@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
+use crate::base::text_input::TextInputError;
 use crate::http::AccessError;
 use crate::intel::pull::DocumentsError;
 
@@ -132,6 +133,9 @@ pub enum FetchError {
     /// A web page, as captive portals and error handlers return with status 200.
     #[error("the body is a web page, not a feed; check the URL, and the proxies on the path")]
     Html,
+    /// An archive, or text in another encoding.
+    #[error(transparent)]
+    NotText(#[from] TextInputError),
     /// An incomplete JSON document.
     #[error("the body ends inside its JSON; it was cut in transit")]
     Truncated,

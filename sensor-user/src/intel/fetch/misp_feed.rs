@@ -17,6 +17,7 @@ use super::error::FetchError;
 use super::http::{Call, Session};
 use super::scan::Scan;
 use super::{Task, blocking};
+use crate::base::json_text::JsonText;
 use crate::http::redacted_url;
 use crate::intel::pull::{Cursor, Documents, Extent, OpenDocuments, PullOutcome};
 
@@ -125,7 +126,22 @@ impl Run<'_> {
         let mut digest = Sha256::new();
         let mut scan = Scan::new(&[], &[]);
         let writer = BodyWriter::new(&mut self.documents, self.max);
-        reply.good()?.save(writer.scanned_by(&mut scan).digested_by(&mut digest)).await?;
+        let saved = reply.good()?.save(writer.scanned_by(&mut scan).digested_by(&mut digest)).await;
+        match saved {
+            Ok(()) => {}
+            // Another body instead of one event is no reason to lose the others.
+            Err(
+                error @ (FetchError::Empty
+                | FetchError::Html
+                | FetchError::NotText(_)
+                | FetchError::Truncated
+                | FetchError::Protocol(_)),
+            ) => {
+                self.documents.discard_unfinished().map_err(FetchError::Write)?;
+                return Ok(Some(error));
+            }
+            Err(error) => return Err(error),
+        }
         let digest: [u8; 32] = digest.finalize().into();
         if let Some(want) = &line.sha256
             && !want.eq_ignore_ascii_case(&hex(&digest))
@@ -163,7 +179,8 @@ async fn manifest(
         let (path, lengths) = file.finish();
         let mut open = OpenDocuments::open(path, lengths.to_vec()).map_err(FetchError::Write)?;
         let Some(document) = open.next_document() else { return Err(FetchError::Empty) };
-        serde_json::from_reader(BufReader::new(document))
+        let text = JsonText::new(document).repairing_utf8();
+        serde_json::from_reader(BufReader::new(text))
             .map_err(|error| FetchError::Protocol(format!("{location}: not a manifest ({error})")))
     })
     .await

@@ -151,6 +151,8 @@ impl Scan {
         }
         match byte {
             b' ' | b'\t' | b'\r' | b'\n' => {}
+            // A byte order mark, which is no value.
+            0xef | 0xbb | 0xbf if !self.has_begun => {}
             b'{' | b'[' => {
                 self.begin_value();
                 self.hash(byte);
@@ -295,6 +297,9 @@ mod tests {
             ("{}", false, None, [0, 0, 0], true),
             (r#"{"more":true,"next":"a\"b\u00e9"}"#, true, Some("a\"bé"), [0; 3], true),
             (r#"{"next" : 12 ,"more": true }"#, true, Some("12"), [0; 3], true),
+            ("\u{feff}{\"more\":true,\"next\":\"2\"}", true, Some("2"), [0; 3], true),
+            ("\u{feff} {\"objects\":[1],\"more\":true}", true, None, [1, 0, 0], true),
+            ("\u{feff}[1,2]", false, None, [0, 0, 2], true),
             (r#"{"next":null,"more":"true"}"#, false, None, [0; 3], true),
             (
                 r#"{"objects":[{"more":true,"objects":[1,2]},2,"x",[3]]}"#,

@@ -53,7 +53,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for JsonStr<'a> {
 
 /// Value of a column or property that may be of another type than it should be, so that the value
 /// costs only itself.
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub enum Lenient<T> {
     /// There is none, or a word for none.
     #[default]
@@ -157,7 +157,8 @@ pub fn flag<'de, D: Deserializer<'de>>(input: D) -> Result<Lenient<bool>, D::Err
 
 /// Deserializes a number, also as text, with or without `%`.
 pub fn number<'de, D: Deserializer<'de>>(input: D) -> Result<Lenient<f64>, D::Error> {
-    let finite = |value: f64| if value.is_finite() { Lenient::Value(value) } else { Lenient::Absent };
+    let finite =
+        |value: f64| if value.is_finite() { Lenient::Value(value) } else { Lenient::Absent };
     Ok(match Option::<Scalar<'de>>::deserialize(input)? {
         None => Lenient::Absent,
         Some(Scalar::Number(value)) => finite(value),
@@ -269,7 +270,12 @@ mod tests {
 
     #[test]
     fn a_value_of_another_type_costs_only_itself() {
-        fn read<T>(json: &str, read: impl FnOnce(&mut serde_json::Deserializer<serde_json::de::StrRead<'_>>) -> Result<Lenient<T>, serde_json::Error>) -> Lenient<T> {
+        fn read<T>(
+            json: &str,
+            read: impl FnOnce(
+                &mut serde_json::Deserializer<serde_json::de::StrRead<'_>>,
+            ) -> Result<Lenient<T>, serde_json::Error>,
+        ) -> Lenient<T> {
             read(&mut serde_json::Deserializer::from_str(json)).unwrap()
         }
         for (json, value) in [

@@ -326,4 +326,28 @@ mod tests {
         let (_, cut) = read("{\"new\":[{\"id\":1}");
         assert!(matches!(cut, Err(ReadError::Truncated(_))));
     }
+
+    #[test]
+    fn decisions_may_be_an_object_with_numbers_as_keys() {
+        let decision = |id: u8| {
+            format!(
+                "{{\"id\":{id},\"scope\":\"Ip\",\"value\":\"203.0.113.{id}\",\"duration\":\"1h\"}}"
+            )
+        };
+        for text in [
+            format!("\u{feff}{{\"new\":{{\"0\":{},\"4\":{}}}}}", decision(1), decision(2)),
+            format!("{{\"new\":[{},{}],\"x\":\"\\ud83d\"}}", decision(1), decision(2)),
+        ] {
+            let (found, read) = read(&text);
+            assert_eq!((found.entries.len(), read.unwrap()), (2, 2), "{text}");
+        }
+        let range =
+            decision(1).replace("203.0.113.1", "203.0.113.0-203.0.113.2").replace("Ip", "range");
+        let (found, _) = read(&format!("{{\"new\":{range}}}"));
+        let EntryContent::Indicators(all) = &found.entries[0].content else { panic!("{found:?}") };
+        assert_eq!(all.len(), 2);
+        for text in ["{\"new\":\"none\"}", "\"denied\"", "{\"new\":7}"] {
+            read(text).1.unwrap_err();
+        }
+    }
 }

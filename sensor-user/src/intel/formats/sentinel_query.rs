@@ -264,9 +264,7 @@ impl Item<'_> {
         let parsed = self.properties.parsed_pattern;
         let parsed: Vec<ParsedPattern<'_>> =
             parsed.and_then(|it| serde_json::from_str(it.get()).ok()).unwrap_or_default();
-        let [ParsedPattern { pattern_type_key, pattern_type_values }] =
-            parsed.as_slice()
-        else {
+        let [ParsedPattern { pattern_type_key, pattern_type_values }] = parsed.as_slice() else {
             return Vec::new();
         };
         if !["ipv4-addr", "ipv6-addr"].contains(&pattern_type_key.as_str()) {
@@ -389,5 +387,26 @@ mod tests {
         assert!(error.contains("code: AuthorizationFailed; message: no"), "{error}");
         assert_eq!(read("{\"value\":[]}").1.unwrap(), 0);
         assert!(matches!(read("[]").1, Err(ReadError::Format(_))));
+    }
+
+    #[test]
+    fn a_property_of_another_type_costs_only_itself() {
+        let pattern = ",\"pattern\":\"[ipv4-addr:value = '203.0.113.1']\"";
+        for rest in [
+            ",\"confidence\":\"High\"",
+            ",\"confidence\":false",
+            ",\"confidence\":250",
+            ",\"confidence\":\"x\",\"parsedPattern\":\"x\",\"threatTypes\":7,\"description\":\"\\ud83d\"",
+        ] {
+            let page = format!(
+                "\u{feff}{{\"value\":{{\"3\":{}}}}}",
+                item("a", &format!("{pattern}{rest}"))
+            );
+            let (found, read) = read(&page);
+            assert!(matches!(found.entries[0].content, EntryContent::Indicators(_)), "{rest}");
+            assert_eq!((found.rejects.properties(), found.rejects.total()), (1, 0), "{rest}");
+            assert_eq!(read.unwrap(), 1);
+        }
+        read("{\"value\":\"none\"}").1.unwrap_err();
     }
 }

@@ -333,4 +333,24 @@ mod tests {
             assert!(error.starts_with("allow.files: /") && error.contains(message), "{error}");
         }
     }
+
+    #[test]
+    fn marks_ranges_and_cut_texts_of_a_file_are_read() {
+        let list = "\u{feff}{\"description\":\"\\ud83d\",\"type\":\"cidr\",\"list\":\
+                    {\"0\":\"198.51.100.0/24\",\"2\":\"192.0.2.0 - 192.0.2.2\"}}";
+        let folder = folder(&[
+            ("mark.json", list),
+            ("mark.txt", "\u{feff}10.0.0.0 - 10.0.0.255 # ours\r10.1.0.0 255.255.0.0\r"),
+            ("packed.zip", "PK\u{3}\u{4}"),
+        ]);
+        let paths = ["mark.json", "mark.txt"].map(|name| folder.path().join(name));
+        let allowed = read_allowed(&paths).unwrap();
+        let networks: Vec<String> = allowed.networks.iter().map(IpNet::to_string).collect();
+        assert_eq!(
+            networks,
+            ["198.51.100.0/24", "192.0.2.0/31", "192.0.2.2/32", "10.0.0.0/24", "10.1.0.0/16"]
+        );
+        let error = read_allowed(&[folder.path().join("packed.zip")]).unwrap_err().to_string();
+        assert!(error.contains("packed.zip: the body is a zip archive"), "{error}");
+    }
 }

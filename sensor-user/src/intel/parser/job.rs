@@ -10,12 +10,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::merge::{Merge, MergeSummary};
-use crate::intel::formats::entry::{ReadError, ReadPolicy};
+use crate::intel::formats::entry::{EntrySink as _, ReadError, ReadPolicy};
 use crate::intel::formats::kind::FeedKind;
 use crate::intel::formats::list::ListFormat;
 use crate::intel::formats::{DocumentFormat, read_document};
 use crate::intel::pull::{Cursor, Extent, OpenDocuments};
-use crate::intel::rejects::Rejects;
+use crate::intel::rejects::{RejectReason, Rejects};
 use crate::intel::set::store::{SetFile, SetFileError, SetMeta, SetParts};
 use crate::intel::set::ttl::Ttl;
 
@@ -106,21 +106,19 @@ impl ParseJob {
         let merge = merge.withdrawing_groups(self.kind == FeedKind::CrowdSec);
         let mut merge = merge.without_addresses(&self.own);
         merge.reserve(self.expected());
-        let mut position = 1;
-        while let Some(document) = documents.next_document() {
-            let document = BufReader::with_capacity(1 << 18, document);
-            let format = DocumentFormat {
-                kind: self.kind,
-                list: &self.list,
-                max_bytes: self.max_bytes,
-            };
-            position += read_document(document, format, &self.policy, position, &mut merge)?;
-        }
+        let failed = self.read(&mut documents, &mut merge)?;
         self.refuse_malformed(&merge)?;
+        let cursor = if failed.is_empty() {
+            self.cursor.clone()
+        } else {
+            let (cursor, groups) = self.without(&failed, merge.previous_cursor());
+            merge.keep_others(&groups);
+            cursor
+        };
         let meta = SetMeta {
             origin: self.origin.clone(),
             pulled: self.policy.now,
-            cursor: self.cursor.clone(),
+            cursor,
             rejects: Rejects::default(),
             has_repeated_groups: false,
         };
@@ -131,6 +129,62 @@ impl ParseJob {
         })
     }
 
+    /// Reads the documents. Returns the indexes of those that cannot be read, which cost only themselves
+    /// as long as there is another.
+    fn read(
+        &self,
+        documents: &mut OpenDocuments,
+        merge: &mut Merge,
+    ) -> Result<Vec<usize>, JobError> {
+        let format =
+            DocumentFormat { kind: self.kind, list: &self.list, max_bytes: self.max_bytes };
+        let count = self.lengths.len();
+        let (mut position, mut failed) = (1, Vec::new());
+        for index in 0.. {
+            let Some(document) = documents.next_document() else { break };
+            let mut document = BufReader::with_capacity(1 << 18, document);
+            match read_document(&mut document, format, &self.policy, position, merge) {
+                Ok(positions) => position += positions,
+                Err(error @ ReadError::Io(_)) => return Err(error.into()),
+                Err(error) if failed.len() + 1 == count => return Err(error.into()),
+                Err(error) => {
+                    io::copy(&mut document, &mut io::sink())?;
+                    let reason = format!("document {} of {count}: {error}", index + 1);
+                    merge.reject(position, RejectReason::Malformed(reason), "");
+                    position += 1;
+                    failed.push(index);
+                }
+            }
+        }
+        Ok(failed)
+    }
+
+    /// Returns the cursor with which the next pull requests the documents at the indexes `failed` again,
+    /// and the groups that they were to replace.
+    fn without(&self, failed: &[usize], previous: Option<&Cursor>) -> (Cursor, Vec<String>) {
+        let Cursor::Events(events) = &self.cursor else {
+            // Of pages all changes are requested again.
+            let from = previous.filter(|_| self.extent != Extent::Snapshot).cloned();
+            return (from.unwrap_or_default(), Vec::new());
+        };
+        // Documents are in the order of the replaced events; of a snapshot, in that of all events.
+        let ids: Vec<&String> = match &self.extent {
+            Extent::Changes { replaced } => replaced.iter().collect(),
+            Extent::Snapshot => events.keys().collect(),
+        };
+        let known = if let Some(Cursor::Events(known)) = previous { Some(known) } else { None };
+        let mut events = events.clone();
+        let mut groups = Vec::with_capacity(failed.len());
+        for id in failed.iter().filter_map(|index| ids.get(*index)) {
+            match known.and_then(|known| known.get(*id)) {
+                Some(time) => events.insert((*id).clone(), *time),
+                None => events.remove(*id),
+            };
+            groups.push((*id).clone());
+        }
+        (Cursor::Events(events), groups)
+    }
+
     /// Returns an estimate of the number of entries, from typical sizes of an entry.
     fn expected(&self) -> usize {
         let each = if self.kind == FeedKind::List { 16 } else { 512 };
@@ -138,11 +192,17 @@ impl ParseJob {
         usize::try_from(bytes / each).unwrap_or(usize::MAX).min(EXPECTED_MAX)
     }
 
-    /// Fails if all of a snapshot is malformed. Valid entries that have expired or are excluded are
+    /// Fails if all of a snapshot is malformed, or if no row of a list has an address. Valid entries that have expired or are excluded are
     /// a usable document, which removes the indicators.
     fn refuse_malformed(&self, merge: &Merge) -> Result<(), JobError> {
         let rejects = merge.rejects();
-        let entries = rejects.malformed();
+        let mut entries = rejects.malformed();
+        if self.kind == FeedKind::List {
+            // Rows in which the address is in another column, or addresses only in texts.
+            let also = [RejectReason::NoAddress, RejectReason::AddressInText];
+            let count = |reason: RejectReason| rejects.counts().get(reason.name()).copied();
+            entries += also.into_iter().filter_map(count).sum::<u64>();
+        }
         let has_valid = merge.entries() > 0 || rejects.total() > entries;
         if self.extent != Extent::Snapshot || has_valid || entries == 0 {
             return Ok(());
@@ -165,3 +225,7 @@ fn shown(error: &SetFileError) -> String {
         damaged @ SetFileError::Damaged(_) => damaged.to_string(),
     }
 }
+
+#[cfg(test)]
+#[path = "job_tests.rs"]
+mod tests;

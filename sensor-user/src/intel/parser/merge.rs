@@ -18,7 +18,7 @@ use super::applied::{AppliedVersion, Ids, drop_oldest_removed, group, hash, matc
 use crate::intel::address::host;
 use crate::intel::formats::entry::{EntryContent, EntrySink, FeedEntry};
 use crate::intel::indicator::Indicator;
-use crate::intel::pull::Extent;
+use crate::intel::pull::{Cursor, Extent};
 use crate::intel::rejects::{RejectReason, Rejects};
 use crate::intel::set::store::{
     EncodedIndicator, RECORD_MAX, SetFile, SetMeta, SetWriter, StoredFact, StoredIdentity, seconds,
@@ -98,6 +98,22 @@ impl Merge {
     #[must_use]
     pub fn withdrawing_groups(self, withdraws_groups: bool) -> Self {
         Self { withdraws_groups, ..self }
+    }
+
+    /// Returns the cursor of the previous set.
+    pub fn previous_cursor(&self) -> Option<&Cursor> {
+        self.previous.as_ref().map(|set| &set.meta.cursor)
+    }
+
+    /// Keeps the entries of the previous set that are not in the documents, also those of `groups`: a
+    /// document that cannot be read must not remove entries.
+    pub fn keep_others(&mut self, groups: &[String]) {
+        let mut replaced = match std::mem::replace(&mut self.extent, Extent::Snapshot) {
+            Extent::Changes { replaced } => replaced,
+            Extent::Snapshot => Vec::new(),
+        };
+        replaced.retain(|group| !groups.contains(group));
+        self.extent = Extent::Changes { replaced };
     }
 
     /// Returns the rejects so far.

@@ -4,7 +4,6 @@
 //! text of an array that is the whole document is one. JSON lines: the same, one document per line.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt;
 use std::io::{BufRead, Read};
 use std::rc::Rc;
@@ -12,7 +11,8 @@ use std::rc::Rc;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserializer, de};
 
-use super::format::{ListColumns, ListField};
+use super::format::ListField;
+use super::json_state::{FieldBinding, WalkState};
 use super::row::{ListRow, RowConverter};
 use crate::base::json_text::JsonText;
 use crate::base::lines::Lines;
@@ -22,8 +22,6 @@ use crate::intel::formats::json::{
 };
 use crate::intel::rejects::RejectReason;
 
-/// Maximum length in bytes of the sample of a document that is not a list.
-const SAMPLE_MAX: usize = 200;
 /// Maximum number of addresses of an array that are held until the end of their object; when it is
 /// reached, they are passed on without the members that follow.
 const ADDRESSES_MAX: usize = 65_536;
@@ -73,7 +71,7 @@ pub(super) fn read_lines(
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let outer = ListRow::default();
         let mut walker = ValueWalker::new(&mut state, &outer);
-        walker.place = Place::Listed;
+        walker.at = ValuePosition::Listed;
         let walked = walker.deserialize(&mut json);
         match walked.and_then(|missing| json.end().map(|()| missing)) {
             Ok(0) => {}
@@ -90,99 +88,6 @@ pub(super) fn read_lines(
     Ok(used)
 }
 
-/// Field of a member, its rank among the columns of that field, and whether it applies to all
-/// entries inside the object.
-#[derive(Debug, Clone, Copy)]
-struct FieldBinding {
-    field: ListField,
-    rank: usize,
-    is_outer: bool,
-}
-
-impl FieldBinding {
-    fn is_address(&self) -> bool {
-        self.field == ListField::Address && !self.is_outer
-    }
-}
-
-struct WalkState<'s> {
-    rows: RowConverter<'s>,
-    entries: &'s mut dyn EntrySink,
-    bindings: HashMap<&'s str, Rc<[FieldBinding]>>,
-    position: u64,
-    is_by_line: bool,
-    row_count: u64,
-    arrays: u64,
-    /// Number of arrays without elements.
-    empty_arrays: u64,
-    /// Number of texts and numbers in arrays that are not read.
-    unread: u64,
-    sample: String,
-}
-
-impl<'s> WalkState<'s> {
-    fn new(rows: RowConverter<'s>, entries: &'s mut dyn EntrySink) -> Self {
-        let mut bindings: HashMap<&str, Vec<FieldBinding>> = HashMap::new();
-        let mut add = |columns: &'s ListColumns, is_outer| {
-            for (field, names) in &columns.0 {
-                for (rank, name) in names.iter().enumerate() {
-                    let binding = FieldBinding { field: *field, rank, is_outer };
-                    bindings.entry(name).or_default().push(binding);
-                }
-            }
-        };
-        add(&rows.format.columns, false);
-        add(&rows.format.outer, true);
-        let bindings = bindings.into_iter().map(|(name, all)| (name, all.into())).collect();
-        let sample = String::new();
-        Self {
-            rows,
-            entries,
-            bindings,
-            position: 0,
-            is_by_line: false,
-            row_count: 0,
-            arrays: 0,
-            empty_arrays: 0,
-            unread: 0,
-            sample,
-        }
-    }
-
-    /// True for a document without any entry that is a list nevertheless; `missing` objects in it have
-    /// no address.
-    fn is_empty_list(&self, missing: u64) -> bool {
-        match self.arrays {
-            0 => missing == 0 && self.sample.is_empty(),
-            _ => missing > 0 || self.empty_arrays > 0 || self.unread == 0,
-        }
-    }
-
-    /// Converts a row, whose addresses are complete.
-    fn push_row(&mut self, row: &ListRow<'_>) {
-        self.rows.push_row(row, self.position, self.entries);
-        self.position += u64::from(!self.is_by_line);
-        self.row_count += 1;
-    }
-
-    /// Converts a text that is an entry by itself.
-    fn push_text(&mut self, text: &str, outer: &ListRow<'_>) {
-        let mut row = ListRow::default();
-        row.set(ListField::Address, Cow::Borrowed(text));
-        row.fill_from(outer);
-        self.push_row(&row);
-    }
-
-    fn add_to_sample(&mut self, key: &str, value: &str) {
-        if self.row_count == 0 && self.sample.len() + key.len() + value.len() < SAMPLE_MAX {
-            self.sample.push_str(if self.sample.is_empty() { "" } else { ", " });
-            self.sample.push_str(key);
-            self.sample.push_str(if key.is_empty() { "" } else { ": " });
-            self.sample.push_str(value);
-        }
-    }
-}
-
 /// Visitor of a value; returns the number of objects in it that should be entries but have no
 /// address.
 struct ValueWalker<'w, 's, 'de> {
@@ -190,12 +95,12 @@ struct ValueWalker<'w, 's, 'de> {
     outer: &'w ListRow<'de>,
     key: &'w str,
     index: u64,
-    place: Place,
+    at: ValuePosition,
 }
 
-/// Where a value stands.
+/// Position of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ValuePosition {
     /// It is the document.
     Document,
     /// It is a line, or an element of the array that is the document or a line: a text is an entry.
@@ -208,12 +113,12 @@ enum Place {
 
 impl<'w, 's, 'de> ValueWalker<'w, 's, 'de> {
     fn new(state: &'w mut WalkState<'s>, outer: &'w ListRow<'de>) -> Self {
-        Self { state, outer, key: "", index: 0, place: Place::Document }
+        Self { state, outer, key: "", index: 0, at: ValuePosition::Document }
     }
 
     /// A walker of a member of an object.
     fn member(state: &'w mut WalkState<'s>, outer: &'w ListRow<'de>, key: &'w str) -> Self {
-        Self { state, outer, key, index: 0, place: Place::Member }
+        Self { state, outer, key, index: 0, at: ValuePosition::Member }
     }
 
     fn end(self, mut row: ListRow<'de>, is_leaf: bool, inner: u64) -> u64 {
@@ -249,10 +154,10 @@ impl<'w, 's, 'de> ValueWalker<'w, 's, 'de> {
     }
 
     fn scalar(self, text: &str) {
-        match self.place {
-            Place::Listed => return self.state.push_text(text, self.outer),
-            Place::Element => self.state.unread += 1,
-            Place::Document | Place::Member => {}
+        match self.at {
+            ValuePosition::Listed => return self.state.push_text(text, self.outer),
+            ValuePosition::Element => self.state.unread += 1,
+            ValuePosition::Document | ValuePosition::Member => {}
         }
         self.state.add_to_sample(self.key, text);
     }
@@ -330,15 +235,15 @@ impl<'de> Visitor<'de> for ValueWalker<'_, '_, 'de> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<u64, A::Error> {
         self.state.arrays += 1;
-        let place = match self.place {
-            Place::Document | Place::Listed => Place::Listed,
-            Place::Member | Place::Element => Place::Element,
+        let at = match self.at {
+            ValuePosition::Document | ValuePosition::Listed => ValuePosition::Listed,
+            ValuePosition::Member | ValuePosition::Element => ValuePosition::Element,
         };
         let (mut missing, mut index) = (0, 0);
         loop {
             let state = &mut *self.state;
             let (outer, key) = (self.outer, self.key);
-            let walk = ValueWalker { state, outer, key, index, place };
+            let walk = ValueWalker { state, outer, key, index, at };
             let Some(inner) = values.next_element_seed(walk)? else { break };
             missing += inner;
             index += 1;
@@ -373,7 +278,7 @@ impl<'de> Visitor<'de> for ValueWalker<'_, '_, 'de> {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<u64, E> {
-        if self.place != Place::Listed {
+        if self.at != ValuePosition::Listed {
             self.state.add_to_sample(self.key, "null");
         }
         Ok(0)

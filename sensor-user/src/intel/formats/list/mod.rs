@@ -6,6 +6,7 @@ mod csv;
 mod format;
 mod from_config;
 mod json;
+mod json_state;
 #[cfg(test)]
 mod odd_tests;
 mod plain;

@@ -1,4 +1,4 @@
-//! Lists as producers really write them: several addresses in one place, ranges, other line endings,
+//! Lists as producers really write them: several addresses together, ranges, other line endings,
 //! byte order marks, cut texts. Each address counts, or is rejected with its reason.
 
 use super::tests::{ids, named, only, policy, read, rejects};
@@ -87,7 +87,10 @@ fn lines_end_as_on_any_system() {
         assert_eq!(ids(&found), expected, "{end:?}");
     }
     let found = plain("192.0.2.1\r# 192.0.2.9\r192.0.2.2\rx");
-    assert_eq!((ids(&found), rejects(&found)), (expected[..2].to_vec(), vec![(4, "not an address")]));
+    assert_eq!(
+        (ids(&found), rejects(&found)),
+        (expected[..2].to_vec(), vec![(4, "not an address")])
+    );
     let rows = "{\"ip\":\"192.0.2.1\"}\r{\"ip\":\"192.0.2.2\"}\r{\"ip\":\"192.0.2.3\"}";
     assert_eq!(ids(&read(rows, &named("jsonl", &[("address", "ip")])).0), expected);
     // A separator of Unicode inside quotes is text.
@@ -105,7 +108,10 @@ fn addresses_in_json_are_found_in_arrays_and_as_texts() {
         ("[\"192.0.2.1\",\"192.0.2.2\"]", &["192.0.2.1/32", "192.0.2.2/32"]),
         ("[[\"192.0.2.1\"],[\"192.0.2.2\"]]", &["192.0.2.1/32", "192.0.2.2/32"]),
         ("{\"ips\":{\"0\":\"192.0.2.1\",\"2\":\"192.0.2.2\"}}", &["192.0.2.1/32", "192.0.2.2/32"]),
-        ("{\"ips\":[{\"ip\":\"192.0.2.1\"},{\"ip\":[\"192.0.2.2\"]}]}", &["192.0.2.1/32", "192.0.2.2/32"]),
+        (
+            "{\"ips\":[{\"ip\":\"192.0.2.1\"},{\"ip\":[\"192.0.2.2\"]}]}",
+            &["192.0.2.1/32", "192.0.2.2/32"],
+        ),
         ("{\"a\":{\"ip\":\"192.0.2.1, 192.0.2.2\"}}", &["192.0.2.1/32", "192.0.2.2/32"]),
         ("[{\"ip\":null,\"ips\":[\"192.0.2.1\"]}]", &["192.0.2.1/32"]),
         // Other arrays of an entry are its properties.
@@ -126,8 +132,9 @@ fn addresses_in_json_are_found_in_arrays_and_as_texts() {
 
 #[test]
 fn a_long_array_of_addresses_is_read_in_parts() {
-    let texts: Vec<String> =
-        (0..70_000).map(|at| format!("\"198.{}.{}.{}\"", 18 + at / 65_536, at / 256 % 256, at % 256)).collect();
+    let texts: Vec<String> = (0..70_000)
+        .map(|at| format!("\"198.{}.{}.{}\"", 18 + at / 65_536, at / 256 % 256, at % 256))
+        .collect();
     let document = format!("{{\"id\":\"a\",\"ip\":[{}],\"n\":\"late\"}}", texts.join(","));
     let (found, _) = read(&document, &named("json", &[("address", "ip"), ("id", "id")]));
     let count = |entry: &crate::intel::formats::entry::FeedEntry| match &entry.content {
@@ -169,12 +176,14 @@ fn a_mark_or_a_cut_text_costs_nothing() {
     ] {
         let (found, used) = read(&text, &named(shape, &columns));
         assert_eq!(ids(&found), ["192.0.2.1/32", "192.0.2.2/32"], "{shape}");
-        let EntryContent::Indicators(first) = &found.entries[0].content else { panic!("{found:?}") };
+        let EntryContent::Indicators(first) = &found.entries[0].content else {
+            panic!("{found:?}")
+        };
         assert_eq!(first[0].description, "x \u{fffd}", "{shape}");
         // A confidence in words is not known, and counted without being a reject.
         assert_eq!(rejects(&found), [(2, "property not used")], "{shape}");
         assert_eq!((found.rejects.total(), found.rejects.properties()), (0, 1), "{shape}");
-        assert!(used.is_ok());
+        used.unwrap();
     }
     let latin = [b"[{\"ip\":\"192.0.2.1\",\"n\":\"caf".as_slice(), b"\xe9", b"\"}]"].concat();
     let mut found = CollectedEntries::default();

@@ -62,6 +62,9 @@ pub(super) struct RowConverter<'p> {
     pub(super) policy: &'p ReadPolicy,
 }
 
+/// A network of a row, and its port.
+type RowEndpoint<'a> = (Endpoint<'a>, Option<u16>);
+
 /// Why a row, or one of its addresses, is not used, and the invalid text.
 type RowReject = (RejectReason, String);
 
@@ -163,7 +166,11 @@ impl RowConverter<'_> {
 
     /// Returns an indicator for each network of each address that can be used, and the reason for each
     /// other one.
-    fn indicators(&self, row: &ListRow<'_>, template: &Indicator) -> (Vec<Indicator>, Vec<RowReject>) {
+    fn indicators(
+        &self,
+        row: &ListRow<'_>,
+        template: &Indicator,
+    ) -> (Vec<Indicator>, Vec<RowReject>) {
         let (mut indicators, mut rejects) = (Vec::new(), Vec::new());
         for text in row.addresses() {
             let endpoints = match endpoints(row, text, self.policy) {
@@ -217,7 +224,7 @@ fn endpoints<'a>(
     row: &ListRow<'_>,
     text: &'a str,
     policy: &ReadPolicy,
-) -> Result<Vec<(Endpoint<'a>, Option<u16>)>, RowReject> {
+) -> Result<Vec<RowEndpoint<'a>>, RowReject> {
     let mut found = Vec::with_capacity(1);
     for address in parse_value(text).map_err(|reason| (reason, text.to_owned()))? {
         let address = match row.get(ListField::LastAddress) {

@@ -67,11 +67,7 @@ fn a_list_gives_its_prefixes_and_rejects_other_lines() {
         parsed.rejects.kept().iter().map(|it| (it.position, it.reason.name())).collect();
     assert_eq!(
         rejects,
-        [
-            (6, "not an address"),
-            (7, "private or special range"),
-            (9, "prefix too short"),
-        ]
+        [(6, "not an address"), (7, "private or special range"), (9, "prefix too short"),]
     );
     assert_eq!(parsed.rejects.malformed(), 1);
 }

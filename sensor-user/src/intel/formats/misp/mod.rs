@@ -3,12 +3,11 @@
 //! Each attribute is an entry. The title and tags of an event may follow its attributes, so the
 //! attributes of one event are held until its end.
 
+mod elements;
 mod tags;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use jiff::Timestamp;
@@ -21,11 +20,11 @@ use super::columns::lenient_time;
 use super::endpoint::Endpoint;
 use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
 use super::json::{
-    EachElement, EachObject, LenientStr, ObjectVisitor, is_index, parse_document,
-    unexpected_document,
+    EachElement, EachObject, LenientStr, ObjectVisitor, parse_document, unexpected_document,
 };
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
+use elements::{elements, tag_name};
 use tags::{confidence, groups, tlp};
 
 /// Maximum number of attributes that are held until the end of their event; when it is reached,
@@ -40,11 +39,14 @@ pub fn read_misp(
     first_position: u64,
     entries: &mut dyn EntrySink,
 ) -> Result<u64, ReadError> {
-    let mut reader = MispReader { policy, entries, position: first_position, is_known: false };
+    let mut reader =
+        MispReader { policy, entries, position: first_position, is_known: false, has_other: false };
     let mut event = EventVisitor::new(&mut reader);
     let objects = parse_document(input, EachObject(&mut event), EXPECTED)?;
     let sample = std::mem::take(&mut event.sample);
-    if objects.is_none_or(|objects| objects > 0) && !reader.is_known {
+    let is_empty = reader.position == first_position;
+    let is_other = !reader.is_known || (reader.has_other && is_empty);
+    if objects.is_none_or(|objects| objects > 0) && is_other {
         return Err(unexpected_document(EXPECTED, &sample));
     }
     Ok(reader.position.saturating_sub(first_position))
@@ -56,6 +58,8 @@ struct MispReader<'r> {
     position: u64,
     /// True once a member of MISP documents was read.
     is_known: bool,
+    /// True once such a member was something else than it should be.
+    has_other: bool,
 }
 
 /// Visitor of an event, or of a response with events or attributes.
@@ -154,12 +158,15 @@ impl ObjectVisitor for EventVisitor<'_, '_> {
     ) -> Result<(), A::Error> {
         match key {
             "response" | "Event" => {
-                let objects = map.next_value_seed(EachObject(&mut EventVisitor::new(self.reader)))?;
+                let objects =
+                    map.next_value_seed(EachObject(&mut EventVisitor::new(self.reader)))?;
                 self.reader.is_known |= objects.is_some();
             }
             "Attribute" => {
-                let is_list = map.next_value_seed(EachElement(|text: &str| self.attribute(text)))?;
+                let is_list =
+                    map.next_value_seed(EachElement(|text: &str| self.attribute(text)))?;
                 self.reader.is_known |= is_list;
+                self.reader.has_other |= !is_list;
                 // Attributes of a response have the UUIDs of their events.
                 if self.without_event == 0 {
                     self.flush();
@@ -362,41 +369,5 @@ impl EventContext<'_> {
             indicator.tlp_level = tlp(&tags);
         }
         indicator
-    }
-}
-
-/// Returns the elements of an array that `parse` accepts.
-fn elements<'l, T>(list: Option<&'l RawValue>, parse: impl Fn(&'l str) -> Option<T>) -> Vec<T> {
-    let all: Vec<&RawValue> = match list.map(|list| serde_json::from_str(list.get())) {
-        Some(Ok(elements)) => elements,
-        // Written as an object with numbers as keys, or a single element.
-        Some(Err(_not_an_array)) => {
-            let members = list.and_then(|list| {
-                serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(list.get()).ok()
-            });
-            match (members, list) {
-                (Some(members), Some(list)) if !members.keys().all(|key| is_index(key)) => {
-                    vec![list]
-                }
-                (Some(members), _) => members.into_values().collect(),
-                (None, _) => Vec::new(),
-            }
-        }
-        None => Vec::new(),
-    };
-    all.into_iter().filter_map(|element| parse(element.get())).collect()
-}
-
-#[derive(Deserialize)]
-struct Tag<'a> {
-    #[serde(borrow)]
-    name: LenientStr<'a>,
-}
-
-/// Returns the name of a tag, which may be the whole element; `None` for another value.
-fn tag_name(text: &str) -> Option<String> {
-    match serde_json::from_str::<Tag<'_>>(text) {
-        Ok(tag) => Some(tag.name.to_text()),
-        Err(_not_an_object) => serde_json::from_str(text).ok(),
     }
 }

@@ -170,3 +170,66 @@ fn a_very_large_event_is_read_in_bounded_memory() {
     assert!(found.entries.iter().all(|entry| entry.group == "e"));
     assert_eq!(first(&found).description, "");
 }
+
+#[test]
+fn a_list_may_be_an_object_with_numbers_as_keys() {
+    let (a, b) = (
+        attribute("a", "ip-dst", "203.0.113.1", ",\"Tag\":{\"1\":{\"name\":\"tlp:red\"}}"),
+        attribute(
+            "b",
+            "ip-src",
+            "203.0.113.2",
+            ",\"Tag\":\"x\",\"decay_score\":{\"0\":{\"decayed\":\"0\"}}",
+        ),
+    );
+    let event = |attributes: &str| {
+        format!("{{\"Event\":{{\"uuid\":\"e\",\"info\":\"i\",\"Attribute\":{attributes}}}}}")
+    };
+    let gaps = format!("{{\"0\":{a},\"7\":{b}}}");
+    let used = [("a", "203.0.113.1/32".to_owned()), ("b", "203.0.113.2/32".to_owned())];
+    for text in [
+        format!("{{\"response\":{{\"Attribute\":{gaps}}}}}"),
+        format!("{{\"response\":{{\"0\":{},\"2\":{}}}}}", event(&format!("[{a}]")), event(&b)),
+        event(&gaps),
+        format!("{{\"Event\":{{\"Object\":{{\"3\":{{\"Attribute\":{gaps}}}}}}}}}"),
+        format!("\u{feff}{}", event(&format!("[{a},{b}]"))),
+        event(&gaps)
+            .replace("\"i\"", "\"i \\ud83d\"")
+            .replace("ip-src\",", "ip-src\",\"comment\":\"\\ude00\","),
+    ] {
+        let (found, read) = read(&text);
+        assert_eq!(outcomes(&found), used, "{text}");
+        assert_eq!((read.unwrap(), found.rejects.total()), (2, 0), "{text}");
+        assert_eq!(first(&found).tlp_level, "red", "{text}");
+    }
+    for text in
+        ["{\"response\":\"nothing\"}", "{\"response\":{\"Attribute\":7}}", "\"Forbidden\"", "17"]
+    {
+        read(text).1.unwrap_err();
+    }
+    for text in ["{\"response\":[]}", "{\"response\":{\"Attribute\":[]}}", "{\"response\":null}"] {
+        assert_eq!(read(text).1.unwrap(), 0, "{text}");
+    }
+}
+
+#[test]
+fn a_range_has_the_id_of_its_attribute_and_the_lowest_confidence_counts() {
+    let tags = |first: &str, second: &str| {
+        let tag = |name: &str| format!("{{\"name\":\"misp:confidence-level=\\\"{name}\\\"\"}}");
+        format!(",\"Tag\":[{},{}]", tag(first), tag(second))
+    };
+    for (one, other) in [
+        ("usually-confident", "completely-confident"),
+        ("completely-confident", "usually-confident"),
+    ] {
+        let text = attribute("a", "ip-dst", "198.51.100.0 - 198.51.100.2", &tags(one, other));
+        let (found, _) = read(&format!("{{\"Attribute\":[{text}]}}"));
+        let [entry] = found.entries.as_slice() else { panic!("{found:?}") };
+        let EntryContent::Indicators(of_entry) = &entry.content else { panic!("{found:?}") };
+        let prefixes: Vec<String> = of_entry.iter().map(|it| it.prefix.to_string()).collect();
+        assert_eq!(prefixes, ["198.51.100.0/31", "198.51.100.2/32"]);
+        assert_eq!(of_entry[0].confidence, Some(75.0));
+    }
+    let untyped = "{\"Attribute\":[{\"uuid\":\"a\",\"value\":\"203.0.113.1\"}]}";
+    assert_eq!(read(untyped).0.rejects.malformed(), 1);
+}

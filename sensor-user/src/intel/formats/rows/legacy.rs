@@ -3,9 +3,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::verdict::{
-    RowReject, RowState, SourceTable, UsableRow, prefixes, unused_columns,
-};
+use super::verdict::{RowReject, RowState, SourceTable, UsableRow, prefixes, unused_columns};
 use crate::intel::formats::columns;
 use crate::intel::formats::columns::{JsonStr, Lenient};
 use crate::intel::formats::entry::ReadPolicy;

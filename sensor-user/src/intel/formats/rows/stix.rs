@@ -12,9 +12,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::verdict::{
-    RowReject, RowState, SourceTable, UsableRow, prefixes, unused_columns,
-};
+use super::verdict::{RowReject, RowState, SourceTable, UsableRow, prefixes, unused_columns};
 use crate::intel::formats::columns;
 use crate::intel::formats::columns::{JsonStr, Lenient};
 use crate::intel::formats::entry::ReadPolicy;
@@ -99,8 +97,8 @@ impl StixRow<'_> {
             }
             indicators.push(Indicator {
                 entity,
-                ports,
                 expires,
+                ports,
                 ..self.indicator(time_generated, Indicator::blank(prefix))
             });
         }

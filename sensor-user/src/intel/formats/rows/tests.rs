@@ -221,3 +221,73 @@ fn a_truncated_last_row_fails_the_whole_body() {
     let (found, read) = entries(&format!("not json\n{row}"));
     assert_eq!((found.entries.len(), found.rejects.malformed(), read.unwrap()), (1, 1, 2));
 }
+
+#[test]
+fn a_column_of_another_type_costs_only_itself() {
+    let legacy = |rest: &str| {
+        format!(
+            "{{\"IndicatorId\":12345,\"TimeGenerated\":\"2026-11-20T00:00:00Z\",\"Active\":\"True\",\
+             \"ExpirationDateTime\":\"2026-12-24T00:00:00Z\",\"NetworkIP\":\"203.0.113.7\"{rest}}}\n"
+        )
+    };
+    let stix = |rest: &str| {
+        let address = ",\"ObservableKey\":\"ipv4-addr:value\",\"ObservableValue\":\"203.0.113.7\"";
+        stix_row("12345", 20, &format!("{address}{rest}"))
+    };
+    for (row, column) in [
+        (legacy(",\"ConfidenceScore\":\"High\""), Some("ConfidenceScore")),
+        (legacy(",\"ConfidenceScore\":\"None\",\"IsDeleted\":\"None\",\"Revoked\":\"N/A\""), None),
+        (legacy(",\"ThreatSeverity\":\"N/A\""), None),
+        (legacy(",\"ThreatSeverity\":-1"), Some("ThreatSeverity")),
+        (legacy(",\"ThreatSeverity\":[1]"), Some("ThreatSeverity")),
+        (legacy(",\"Description\":17,\"Url\":{\"a\":1},\"ThreatType\":\"\\ud83d\""), None),
+        (legacy(",\"IsDeleted\":\"perhaps\""), Some("IsDeleted")),
+        (stix(",\"Confidence\":\"medium\""), Some("Confidence")),
+        (stix(",\"ValidFrom\":\"soon\""), Some("ValidFrom")),
+        (
+            stix(",\"Data\":7,\"AdditionalFields\":[1],\"Tags\":{\"a\":1},\"Pattern\":\"None\""),
+            None,
+        ),
+        (stix(",\"ValidUntil\":\"None\""), None),
+    ] {
+        let (found, _) = entries(&row);
+        let [entry] = found.entries.as_slice() else { panic!("{row}: {found:?}") };
+        assert!(matches!(entry.content, EntryContent::Indicators(_)), "{row}: {entry:?}");
+        assert_eq!(entry.id, "12345", "{row}");
+        let unused: Vec<&RejectReason> = found.rejects.kept().iter().map(|it| &it.reason).collect();
+        let expected = column.map(|it| RejectReason::PropertyUnused(it.to_owned()));
+        assert_eq!(unused, expected.iter().collect::<Vec<_>>(), "{row}");
+    }
+    // Without a readable expiry or time a row cannot be judged.
+    for row in [
+        legacy("").replace("\"2026-12-24T00:00:00Z\"", "\"soon\""),
+        legacy("").replace("\"2026-11-20T00:00:00Z\"", "\"None\""),
+        stix(",\"ValidUntil\":false"),
+    ] {
+        let (found, _) = entries(&row);
+        assert_eq!((found.entries.len(), found.rejects.malformed()), (0, 1), "{row}");
+    }
+}
+
+#[test]
+fn rows_of_the_azure_cli_are_read_as_an_array() {
+    let row = |id: &str, address: &str| {
+        format!(
+            "{{\n  \"IndicatorId\": \"{id}\",\n  \"TimeGenerated\": \"2026-11-20T00:00:00Z\",\n\
+             \"Active\": \"True\",\n\"ExpirationDateTime\": \"2026-12-24T00:00:00Z\",\n\
+             \"NetworkIP\": \"None\", \"NetworkSourceIP\": \"{address}\"\n}}"
+        )
+    };
+    let array = format!("\u{feff}[\n{},\n{}\n]", row("a", "203.0.113.1"), row("b", "host"));
+    let (found, read) = entries(&array);
+    assert_eq!((found.entries.len(), found.entries[0].position, read.unwrap()), (1, 11, 2));
+    assert_eq!(found.rejects.kept()[0].position, 12);
+    let cut = array.trim_end().trim_end_matches(']').to_owned();
+    assert!(matches!(entries(&cut).1, Err(ReadError::Truncated(_))));
+    let reply = "{\n \"tables\": [{\"name\":\"PrimaryResult\",\"columns\":[],\"rows\":[]}]}";
+    let error = entries(reply).1.unwrap_err().to_string();
+    assert!(error.contains("convert it with: jq -c '.tables[]"), "{error}");
+    let range = row("c", "192.0.2.0-192.0.2.2").replace('\n', "");
+    let EntryContent::Indicators(of_row) = &entries(&range).0.entries[0].content else { panic!() };
+    assert_eq!((of_row.len(), of_row[0].network_source_ip.as_str()), (2, "192.0.2.0-192.0.2.2"));
+}

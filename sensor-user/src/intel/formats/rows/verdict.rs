@@ -21,8 +21,11 @@ pub(super) struct UsableRow {
 }
 
 /// Returns those of `columns`, each with the text that cannot be used, that have such a text.
-pub(super) fn unused_columns(columns: &[(&'static str, Option<&str>)]) -> Vec<(&'static str, String)> {
-    let with_text = |(name, text): &(&'static str, Option<&str>)| Some((*name, (*text)?.to_owned()));
+pub(super) fn unused_columns(
+    columns: &[(&'static str, Option<&str>)],
+) -> Vec<(&'static str, String)> {
+    let with_text =
+        |(name, text): &(&'static str, Option<&str>)| Some((*name, (*text)?.to_owned()));
     columns.iter().filter_map(with_text).collect()
 }
 

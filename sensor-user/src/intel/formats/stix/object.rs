@@ -103,7 +103,7 @@ impl StixObject<'_> {
             return Err(RejectReason::Malformed(format!("an indicator: {error}")));
         }
         let created = stix_time(self.created.as_str());
-        let version = stix_time(self.modified.as_str()).get().or(created.get());
+        let version = stix_time(self.modified.as_str()).get().or_else(|| created.get());
         let valid_from = stix_time(self.valid_from.as_str());
         // An indicator whose expiry cannot be read may be over.
         let expires = stix_time(self.valid_until.as_str());
@@ -264,7 +264,8 @@ impl StixObject<'_> {
             #[serde(borrow, default)]
             phase_name: JsonStr<'p>,
         }
-        let phases = self.kill_chain_phases.map(|it| serde_json::from_str::<Vec<Phase<'_>>>(it.get()));
+        let phases =
+            self.kill_chain_phases.map(|it| serde_json::from_str::<Vec<Phase<'_>>>(it.get()));
         let phases = phases.and_then(Result::ok).unwrap_or_default();
         let category = phases.iter().find(|it| it.kill_chain_name.as_str() == "misp-category");
         category.map(|it| it.phase_name.as_str().to_owned()).unwrap_or_default()

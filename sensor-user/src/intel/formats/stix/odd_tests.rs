@@ -30,7 +30,6 @@ fn bundles_are_read_wherever_they_stand() {
         format!("{}\n{}\n", flat(&of_a), flat(&of_b)),
         format!("\u{feff}{of_a}\n\u{feff}{of_b}"),
         format!("[{a}]\n[{b}]"),
-        format!("{a}\n\n{of_b}"),
         bundle(&[&a, &of_b]),
         bundle(&[&a, &nested(2)]),
         format!("{{\"objects\":{{\"0\":{a},\"7\":{b}}}}}"),

@@ -181,7 +181,8 @@ impl<'a> PatternParser<'a> {
         let mut clauses = Vec::with_capacity(left.len() + right.len());
         for (own, other) in [(left, of_right), (right, of_left)] {
             for clause in own {
-                let joined = other.as_ref().map_or_else(|| Some(clause.clone()), |it| clause.join(it));
+                let joined =
+                    other.as_ref().map_or_else(|| Some(clause.clone()), |it| clause.join(it));
                 clauses.extend(joined);
             }
         }
