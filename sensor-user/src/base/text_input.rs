@@ -63,13 +63,16 @@ pub fn other_format(head: &[u8]) -> Option<&'static str> {
 #[derive(Debug)]
 pub struct TextInput<R: BufRead>(Source<Text<R>>);
 
+/// Content of a gzip file.
+type Decompressed<R> = BufReader<Bounded<MultiGzDecoder<R>>>;
+
 /// The beginning of a text, and the rest.
 type Text<R> = Chain<Cursor<Vec<u8>>, R>;
 
 #[derive(Debug)]
 enum Source<R: BufRead> {
     Text(Text<R>),
-    Gzip(Box<Text<BufReader<Bounded<MultiGzDecoder<R>>>>>),
+    Gzip(Box<Text<Decompressed<R>>>),
 }
 
 impl<R: BufRead> TextInput<R> {

@@ -132,7 +132,7 @@ fn rows_of_other_tools_are_read() {
     let files = Files::new();
     let text = serde_json::to_string_pretty(&[
         indicator(json!({ "ConfidenceScore": "None", "NetworkSourceIP": "None" })),
-        indicator(json!({ "IndicatorId": "b", "NetworkIP": "203.0.113.6", "IsDeleted": "None" })),
+        indicator(json!({ "IndicatorId": "z", "NetworkIP": "203.0.113.6", "IsDeleted": "None" })),
     ]);
     let indicators = files.write("ti.json", text.unwrap());
     let rows = serde_json::to_string_pretty(&[

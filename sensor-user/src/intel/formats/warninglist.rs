@@ -340,7 +340,7 @@ mod tests {
                     {\"0\":\"198.51.100.0/24\",\"2\":\"192.0.2.0 - 192.0.2.2\"}}";
         let folder = folder(&[
             ("mark.json", list),
-            ("mark.txt", "\u{feff}10.0.0.0 - 10.0.0.255 # ours\r10.1.0.0 255.255.0.0\r"),
+            ("mark.txt", "\u{feff}10.0.0.0 - 10.0.0.255 # own\r10.1.0.0 255.255.0.0\r"),
             ("packed.zip", "PK\u{3}\u{4}"),
         ]);
         let paths = ["mark.json", "mark.txt"].map(|name| folder.path().join(name));
