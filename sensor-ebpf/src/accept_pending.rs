@@ -1,4 +1,5 @@
 //! Set of inbound connections that have no owner yet: no task has accepted, read or written them.
+//! Of MPTCP connections it has the MPTCP socket beside the subflows.
 //!
 //! The address of a socket selects two slots of an array. An array takes a tenth of the time of a
 //! hash map, whose insert and delete were a fifth of the cost of monitoring a connection. A race of

@@ -78,7 +78,8 @@ pub(crate) unsafe fn socket_storage(sk: *mut c_void, create: bool) -> Option<*mu
     None
 }
 
-/// Records the current task as the owner, unless a better source named one.
+/// Records the current task as the owner, unless a better source named one. A kernel thread acts on
+/// behalf of another task.
 ///
 /// # Safety
 ///
@@ -87,7 +88,7 @@ pub(crate) unsafe fn socket_storage(sk: *mut c_void, create: bool) -> Option<*mu
 pub(crate) unsafe fn set_owner(socket: *mut UdpSocket, source: UdpOwnerSource) {
     // SAFETY: the caller's contract.
     unsafe {
-        if (*socket).owner_source <= source as u32 {
+        if (*socket).owner_source <= source as u32 && !task::is_kernel_thread() {
             task::fill_current(&raw mut (*socket).owner);
             (*socket).owner_source = source as u32;
         }
@@ -251,7 +252,7 @@ pub(crate) unsafe fn emit_owner(key: &FlowKey, inbound: bool) {
 /// Returns a key for all flows of a socket: port 0, no address.
 #[inline(always)]
 pub(crate) const fn all_flows(cookie: u64) -> FlowKey {
-    FlowKey { cookie, remote_addr: [0; 16], remote_port: 0, padding: [0; 3] }
+    FlowKey { cookie, remote_addr: [0; 16], remote_port: 0, local_port: 0, padding: [0; 2] }
 }
 
 /// Writes the remote address of a key in words: BPF has no unaligned stores.
@@ -289,7 +290,7 @@ unsafe fn copy_task(to: *mut TaskIds, from: *const TaskIds) {
 ///
 /// `to` must be valid and aligned.
 #[inline(always)]
-unsafe fn copy_key(to: *mut FlowKey, from: &FlowKey) {
+pub(crate) unsafe fn copy_key(to: *mut FlowKey, from: &FlowKey) {
     const WORDS: usize = size_of::<FlowKey>() / 8;
     // SAFETY: the caller's contract; FlowKey is aligned to 8 and has no padding.
     unsafe { to.cast::<[u64; WORDS]>().write(ptr::from_ref(from).cast::<[u64; WORDS]>().read()) };

@@ -24,6 +24,9 @@ static WAKE_AT_BYTES: u32 = RECORDS_BYTES / 4;
 static COARSE_TIME: u32 = 0;
 
 #[unsafe(no_mangle)]
+static TRACING_COOKIE: u32 = 0;
+
+#[unsafe(no_mangle)]
 static RESULT_REGISTER: u32 = MISSING;
 
 /// Returns the offset of a member, or `None` if this kernel lacks it.
@@ -56,6 +59,13 @@ pub(crate) fn result_register() -> Option<usize> {
 pub(crate) fn has_coarse_time() -> bool {
     // SAFETY: a static; volatile for the reason given in `offset`.
     unsafe { core::ptr::read_volatile(&raw const COARSE_TIME) != 0 }
+}
+
+/// True if tracing programs of this kernel have `bpf_get_socket_cookie` (5.12).
+#[inline(always)]
+pub(crate) fn has_tracing_cookie() -> bool {
+    // SAFETY: a static; volatile for the reason given in `offset`.
+    unsafe { core::ptr::read_volatile(&raw const TRACING_COOKIE) != 0 }
 }
 
 /// Clears the sleep flag of the reader and returns its previous value. If true, the caller must

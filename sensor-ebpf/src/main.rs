@@ -26,6 +26,7 @@ mod probes {
     mod udp_owner;
     mod udp_packet;
 }
+mod refusal;
 mod sock;
 mod task;
 

@@ -44,6 +44,8 @@ pub const WAKE_AT_BYTES: &str = "WAKE_AT_BYTES";
 /// Global `u32`: 1 where the kernel has `bpf_ktime_get_coarse_ns` (5.11 and later), which takes a
 /// tenth of the time of `bpf_ktime_get_ns`. UDP datagrams are timestamped with it.
 pub const COARSE_TIME: &str = "COARSE_TIME";
+/// Global `u32`: 1 where tracing programs have `bpf_get_socket_cookie` (5.12 and later).
+pub const TRACING_COOKIE: &str = "TRACING_COOKIE";
 /// Global `u32`: offset of the return value's register in this machine's `struct pt_regs`;
 /// [`crate::offsets::MISSING`] where it is unknown.
 pub const RESULT_REGISTER: &str = "RESULT_REGISTER";

@@ -55,7 +55,17 @@ offsets! {
     // struct inet_sock: include/net/inet_sock.h
     /// Local port, network order; kept at CLOSE.
     InetSport = "inet_sock"."inet_sport",
+    // struct inet_connection_sock: include/net/inet_connection_sock.h
+    /// State of the upper layer protocol: of an MPTCP subflow a `struct mptcp_subflow_context *`.
+    IcskUlpData = "inet_connection_sock"."icsk_ulp_data",
+    // struct mptcp_subflow_context: net/mptcp/protocol.h
+    /// The MPTCP socket, `struct sock *`.
+    MptcpConn = "mptcp_subflow_context"."conn",
     // struct tcp_sock: include/linux/tcp.h
+    /// True for an MPTCP subflow (since 5.6).
+    TcpIsMptcp = "tcp_sock"."is_mptcp",
+    /// Queue that `TCP_REPAIR_QUEUE` selected last; 0 for none.
+    TcpRepairQueue = "tcp_sock"."repair_queue",
     /// Payload bytes sent, retransmissions included.
     TcpBytesSent = "tcp_sock"."bytes_sent",
     /// Payload bytes that were retransmitted.

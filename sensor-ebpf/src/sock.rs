@@ -5,7 +5,7 @@ use sensor_ebpf::offsets::Offset;
 use sensor_ebpf::record::{RecordHeader, TcpRecord};
 
 use crate::globals::count;
-use crate::kernel::{Probed, Structure, untyped};
+use crate::kernel::{Probed, Structure, read_member, untyped};
 
 pub(crate) const AF_INET: u16 = 2;
 pub(crate) const IPPROTO_TCP: u16 = 6;
@@ -121,6 +121,23 @@ pub(crate) unsafe fn restore_local_port(record: *mut TcpRecord, inet: impl Struc
     }
 }
 
+/// Returns the address of the MPTCP socket that a TCP socket is a subflow of; 0 for others.
+#[inline(always)]
+pub(crate) fn mptcp(tcp: impl Structure) -> u64 {
+    if !tcp.get::<bool>(Offset::TcpIsMptcp).unwrap_or(false) {
+        return 0;
+    }
+    let context: u64 = tcp.get(Offset::IcskUlpData).unwrap_or(0);
+    read_member(context as *const u8, Offset::MptcpConn).unwrap_or(0)
+}
+
+/// True if a socket that connects is being restored (`TCP_REPAIR`, `net/ipv4/tcp.c`): whoever
+/// restores a connection first selects the queues whose sequence numbers it sets.
+#[inline(always)]
+pub(crate) fn is_restored(tcp: impl Structure) -> bool {
+    tcp.get::<u8>(Offset::TcpRepairQueue).unwrap_or(0) != 0
+}
+
 /// Address in the kernel's form: words in network order.
 pub(crate) type Address = [u32; 4];
 
@@ -179,5 +196,6 @@ pub(crate) unsafe fn fill_empty(
         (*record).padding = 0;
         (*record).bytes_sent = 0;
         (*record).bytes_received = 0;
+        (*record).mptcp = 0;
     }
 }

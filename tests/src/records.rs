@@ -112,6 +112,7 @@ impl TcpBytes {
         body.extend([0; 8]);
         body.extend(self.bytes.0.to_ne_bytes());
         body.extend(self.bytes.1.to_ne_bytes());
+        body.extend([0; 8]);
         with_header(self.kind, self.detail, self.boot_ns, &body)
     }
 }
@@ -146,7 +147,8 @@ pub fn udp_flow(cookie: u64, remote: (&str, u16), boot_ns: u64, task: &TaskBytes
     body.extend(cookie.to_ne_bytes());
     body.extend(mapped(remote.0));
     body.extend(remote.1.to_ne_bytes());
-    body.extend([0; 6]);
+    body.extend(40_000_u16.to_ne_bytes());
+    body.extend([0; 4]);
     task.write(&mut body);
     body.extend(mapped("10.0.0.4"));
     body.extend(40_000_u16.to_ne_bytes());

@@ -87,7 +87,10 @@ unsafe fn read_path(task: *const u8, tail: *mut u8, len: *mut usize) -> u16 {
     let Some((mut dentry, mut mnt, mount_mnt)) = executable(task) else { return 0 };
     for _component in 0..COMPONENTS_MAX {
         let parent = read_pointer(dentry, Offset::DentryParent).unwrap_or(dentry);
-        if read_pointer(mnt, Offset::MntRoot) == Some(dentry) || parent == dentry {
+        // An entry outside of the mounted tree is its own parent: `memfd_create(2)`. /proc gives
+        // its name alone (`fs/d_path.c: simple_dname`).
+        let is_detached = parent == dentry;
+        if read_pointer(mnt, Offset::MntRoot) == Some(dentry) {
             let mount = mnt.wrapping_sub(mount_mnt);
             let parent_mount = read_pointer(mount, Offset::MountParent).unwrap_or(mount);
             let covered = read_pointer(mount, Offset::MountMountpoint).unwrap_or(dentry);
@@ -113,6 +116,9 @@ unsafe fn read_path(task: *const u8, tail: *mut u8, len: *mut usize) -> u16 {
         }
         // SAFETY: the caller's contract.
         unsafe { len.write_volatile(next) };
+        if is_detached {
+            return 0;
+        }
         dentry = parent;
     }
     1

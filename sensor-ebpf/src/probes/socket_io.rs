@@ -24,7 +24,8 @@ pub(crate) fn socket_write(ctx: BtfTracePointContext) -> i32 {
         let socket = Typed::new(sk);
         match sock::protocol(socket) {
             IPPROTO_TCP => on_tcp_io(sk, socket, (ResponseDirection::Sent, length > 0)),
-            UDP if length >= 0 => udp_owner::on_write(sk.cast_mut().cast()),
+            IPPROTO_MPTCP => tcp_accept::emit_first_io(untyped(sk)),
+            UDP => udp_owner::on_write(sk.cast_mut().cast(), length),
             _ => {}
         }
     }
@@ -44,6 +45,7 @@ pub(crate) fn socket_read(ctx: BtfTracePointContext) -> i32 {
                 let has_payload = length > 0 && flags & MSG_PEEK == 0;
                 on_tcp_io(sk, socket, (ResponseDirection::Received, has_payload));
             }
+            IPPROTO_MPTCP => tcp_accept::emit_first_io(untyped(sk)),
             UDP if length >= 0 => udp_owner::on_read(sk.cast_mut().cast()),
             _ => {}
         }
@@ -52,6 +54,8 @@ pub(crate) fn socket_read(ctx: BtfTracePointContext) -> i32 {
 }
 
 const UDP: u16 = IPPROTO_UDP as u16;
+/// `include/uapi/linux/in.h`.
+const IPPROTO_MPTCP: u16 = 262;
 
 /// Updates the response latency of a connection if the call moved payload, and emits the owner of a
 /// connection at its first call.

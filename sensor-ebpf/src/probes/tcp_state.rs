@@ -4,13 +4,15 @@
 //! only where the caller of a system call must be on the CPU: at connect, at listen, and in the FIN
 //! transitions of the closing process.
 
-use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock};
 use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext, TracePointContext};
-use sensor_ebpf::record::{RecordKind, TcpRecord};
+use sensor_ebpf::offsets::Offset;
+use sensor_ebpf::record::{CONNECT_RESTORED, RecordKind, TcpRecord};
 
 use crate::accept_pending;
 use crate::emit::{self, Ledger};
+use crate::globals::has_tracing_cookie;
 use crate::kernel::{Probed, Structure, Typed, untyped};
 use crate::probes::{tcp_accept, tcp_latency};
 use crate::sock::{
@@ -37,10 +39,25 @@ pub(crate) fn inet_sock_set_state_btf(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the tracepoint's argument, as the helper requires. It returns null for a socket that
     // is not TCP: the MPTCP socket (protocol 262) fires the same tracepoint as its subflows do.
     let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) }.cast::<u8>();
-    if !tcp.is_null() {
-        // SAFETY: the helper's result, which the verifier knows to be a `struct tcp_sock`.
-        state_change(sk, unsafe { Typed::new(tcp) }, kind, states);
+    if tcp.is_null() {
+        if matches!(kind, RecordKind::TcpClose) {
+            let _was_pending = accept_pending::take(untyped(sk) as u64);
+        }
+        return 0;
     }
+    // SAFETY: the helper's result, which the verifier knows to be a `struct tcp_sock`.
+    let tcp = unsafe { Typed::new(tcp) };
+    let without_port = matches!(kind, RecordKind::TcpListen)
+        && tcp.get::<u16>(Offset::SkNum).unwrap_or(0) == 0
+        && has_tracing_cookie();
+    if without_port {
+        // The kernel chooses a port only after this event (`net/ipv4/inet_connection_sock.c:
+        // inet_csk_listen_start`). A socket scan finds it by the cookie, which the record then has.
+        // SAFETY: the tracepoint's socket. The verifier knows the global's value and skips the dead
+        // branch, so a kernel before 5.12 never sees the helper that it lacks.
+        let _cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+    }
+    state_change(sk, tcp, kind, states);
     0
 }
 
@@ -81,8 +98,22 @@ fn state_change(sk: *const u8, tcp: impl Structure, kind: RecordKind, states: (u
             sock::fill(record, emit::header::<TcpRecord>(kind, 0), (sk, tcp), states);
             fill_task(record, kind);
             match kind {
-                RecordKind::TcpEstablished if states.0 == TCP_SYN_RECV => {
-                    accept_pending::add(sk_address(record));
+                RecordKind::TcpConnect => {
+                    (*record).mptcp = sock::mptcp(tcp);
+                    if sock::is_restored(tcp) {
+                        (*record).header.detail = CONNECT_RESTORED;
+                    }
+                }
+                RecordKind::TcpEstablished => {
+                    let mptcp = sock::mptcp(tcp);
+                    (*record).mptcp = mptcp;
+                    if states.0 == TCP_SYN_RECV {
+                        accept_pending::add(sk_address(record));
+                        if mptcp != 0 {
+                            // Its process reads and writes the MPTCP socket, not the subflows.
+                            accept_pending::add(mptcp);
+                        }
+                    }
                 }
                 RecordKind::TcpClose => {
                     sock::fill_close(record, tcp);
@@ -153,6 +184,8 @@ unsafe fn fill_task(record: *mut TcpRecord, kind: RecordKind) {
     unsafe {
         let ids = &raw mut (*record).task;
         match kind {
+            // A kernel thread connects on behalf of another task (MPTCP, NFS).
+            RecordKind::TcpConnect if task::is_kernel_thread() => task::fill_none(ids),
             RecordKind::TcpConnect | RecordKind::TcpListen => task::fill_current(ids),
             _ => task::fill_none(ids),
         }

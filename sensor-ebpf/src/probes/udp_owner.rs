@@ -14,7 +14,9 @@ use sensor_ebpf::record::UdpOwnerSource;
 use crate::flow::{self, UDP_FLOWS};
 use crate::globals::add;
 use crate::packet::{IPPROTO_UDP, map_v4};
+use crate::refusal;
 use crate::sock::Address;
+use crate::task;
 
 /// Return value that lets the call proceed.
 const PASS: i32 = 1;
@@ -186,9 +188,15 @@ unsafe fn unresolved_socket(ctx: *mut bpf_sock_addr) -> Option<*mut flow::UdpSoc
 unsafe fn resolve_inbound(ctx: *mut bpf_sock_addr, socket: *mut flow::UdpSocket, sender: Address) {
     // SAFETY: the caller's contract.
     unsafe {
+        let sk = (*ctx).__bindgen_anon_1.sk;
+        if sk.is_null() || task::is_kernel_thread() {
+            return;
+        }
+        let local_port = (*sk).src_port as u16;
         (*socket).reads_with_address = 1;
         let mut key = flow::all_flows((*socket).cookie);
         key.remote_port = u16::from_be((*ctx).user_port as u16);
+        key.local_port = local_port;
         flow::set_remote_addr(&mut key, sender);
         let Some(flow) = UDP_FLOWS.get_ptr_mut(&key) else { return };
         if (*flow).owner_resolved != 0 {
@@ -213,7 +221,10 @@ pub(crate) unsafe fn on_read(sk: *mut c_void) {
     // SAFETY: the caller's contract.
     unsafe {
         let Some(socket) = flow::socket_storage(sk, false) else { return };
-        if (*socket).unresolved_inbound.cast_signed() > 0 && (*socket).reads_with_address == 0 {
+        if (*socket).unresolved_inbound.cast_signed() > 0
+            && (*socket).reads_with_address == 0
+            && !task::is_kernel_thread()
+        {
             (*socket).unresolved_inbound = 0;
             flow::set_owner(socket, UdpOwnerSource::FirstIo);
             flow::emit_owner(&flow::all_flows((*socket).cookie), true);
@@ -222,16 +233,23 @@ pub(crate) unsafe fn on_read(sk: *mut c_void) {
 }
 
 /// Records the current task, which has written to a UDP socket, as a sender, and as the owner of an
-/// outbound flow without one. The datagram has already passed the `cgroup_skb` programs.
+/// outbound flow without one. The datagram has already passed the `cgroup_skb` programs. `length` is
+/// the result of the call: a refused datagram is no longer counted, and has its sender too.
 ///
 /// # Safety
 ///
 /// As for [`on_read`].
 #[inline(always)]
-pub(crate) unsafe fn on_write(sk: *mut c_void) {
+pub(crate) unsafe fn on_write(sk: *mut c_void, length: i32) {
+    if length >= 0 {
+        refusal::note_left();
+    }
     // SAFETY: the caller's contract.
     unsafe {
         let Some(socket) = flow::socket_storage(sk, false) else { return };
+        if length < 0 && !refusal::undo_refused(socket, length) || task::is_kernel_thread() {
+            return;
+        }
         if flow::record_sender(socket, current_tgid()) && (*socket).unresolved_outbound != 0 {
             // Each new sender resolves one flow, its own: several may have begun concurrently.
             (*socket).unresolved_outbound = (*socket).unresolved_outbound.wrapping_sub(1);

@@ -23,6 +23,7 @@ use crate::emit::{boot_ns, monotonic_ns};
 use crate::flow::{self, UDP_FLOWS};
 use crate::globals::{add, count};
 use crate::packet::{self, Direction, IPPROTO_UDP, Packet};
+use crate::refusal;
 use crate::sock;
 
 /// Return value that lets the packet pass.
@@ -76,7 +77,9 @@ unsafe fn count_packet(skb: *mut __sk_buff, direction: Direction) {
             cookie: bpf_get_socket_cookie(skb.cast()),
             remote_addr: [0; 16],
             remote_port: packet.remote.1,
-            padding: [0; 3],
+            // Not that of the packet, which this host may have translated (SNAT).
+            local_port: (*sk).src_port as u16,
+            padding: [0; 2],
         };
         flow::set_remote_addr(&mut key, packet.remote.0);
         let flow = match UDP_FLOWS.get_ptr_mut(&key) {
@@ -87,6 +90,9 @@ unsafe fn count_packet(skb: *mut __sk_buff, direction: Direction) {
             },
         };
         add_datagram(flow, &packet, direction);
+        if direction == Direction::Sent {
+            refusal::note_sent(&key, &packet);
+        }
         if (*flow).emitted == 0
             && let Some(socket) = flow::socket_storage(sk.cast(), true)
         {
@@ -116,7 +122,7 @@ fn insert_flow(key: &FlowKey, direction: Direction) -> Option<*mut FlowCounts> {
         inbound: u16::from(direction == Direction::Received),
         emitted: 0,
         owner_resolved: 0,
-        padding: 0,
+        refused: 0,
     };
     let _existed = UDP_FLOWS.insert(key, &flow, u64::from(BPF_NOEXIST));
     UDP_FLOWS.get_ptr_mut(key)

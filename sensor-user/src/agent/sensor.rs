@@ -195,6 +195,9 @@ impl Sensor {
         if let Some(result) = self.scanned.take() {
             self.apply_scan(result, &boot_clock, changes);
         }
+        if self.scanner.is_idle() && self.ingest.take_scan_request() {
+            self.scanner.bring_forward(self.clock.now());
+        }
         if self.scanner.is_scheduled(self.clock.now()) {
             let namespaces = self.ingest.begin_scan();
             self.ended_epoch = self.capture.latency().begin_epoch();

@@ -14,6 +14,7 @@ pub mod json_text;
 pub mod lines;
 pub mod log_throttle;
 pub mod proc_stat;
+pub mod proc_threads;
 pub mod progress;
 pub mod protocol;
 pub mod serde_time;

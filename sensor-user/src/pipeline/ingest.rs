@@ -98,6 +98,11 @@ impl Ingest {
         self.connections.namespaces()
     }
 
+    /// True, once, if a socket scan is needed soon.
+    pub fn take_scan_request(&mut self) -> bool {
+        self.connections.take_scan_request()
+    }
+
     /// Passes a finished scan through enrich and aggregate. The ring buffer must have been drained
     /// since the end of the scan. Returns the sockets to scan again, with their owners.
     pub fn apply_scan(

@@ -34,7 +34,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::base::counters::Stats;
 use crate::schema::{ConnectionRow, TableRow};
-use aggregate::{Change, ChangeKind, HostTables, HostView, RowRemote, RowTable};
+use aggregate::{Change, ChangeKind, Flow, Guess, HostTables, HostView, RowRemote, RowTable};
 use dedup::{Alert, Dedup, DedupState};
 use enrich::DnsAnswer;
 use history::History;
@@ -147,6 +147,10 @@ impl Detection {
         if change.kind == ChangeKind::Established {
             return;
         }
+        if let Some(guess) = &change.guess {
+            self.correct(&change.flow, guess, output);
+            return;
+        }
         if change.kind == ChangeKind::Opened {
             self.stats.flows_observed.increment();
         }
@@ -161,6 +165,18 @@ impl Detection {
         }
         for hit in hits {
             self.dedup.admit(&hit, flow, &mut self.alerts);
+        }
+        self.send_alerts(output);
+    }
+
+    /// Corrects the process of a connection in the history and in dedup.
+    fn correct(&mut self, flow: &Flow, guess: &Guess, output: &mut dyn PipelineOutput) {
+        let hits = self.matcher.hits(flow);
+        if let Some(history) = &mut self.history {
+            history.correct(flow, guess);
+        }
+        for hit in hits {
+            self.dedup.correct(&hit, flow, guess, &mut self.alerts);
         }
         self.send_alerts(output);
     }

@@ -19,6 +19,12 @@ mod outbound;
 /// Inbound connections: attributed to the worker process, not its master.
 mod inbound;
 
+/// Owners that are known late, or from other sockets.
+mod attribution;
+
+/// Listeners that the kernel gives a port.
+mod listeners;
+
 /// Connections with a NAT mapping.
 mod nat;
 
@@ -31,6 +37,9 @@ mod udp;
 /// Owners of UDP flows.
 mod udp_owner;
 
+/// Refused datagrams, and sockets that change their port.
+mod udp_refused;
+
 /// UDP under load, and at its table limits.
 mod udp_load;
 
@@ -42,6 +51,9 @@ mod dns;
 
 /// Process metadata, for every method of starting a process.
 mod process;
+
+/// Programs that are in no file.
+mod fileless;
 
 /// High connection rates, and the ledger.
 mod load;

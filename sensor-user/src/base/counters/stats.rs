@@ -70,6 +70,8 @@ counters! {
     connections_abandoned;
     /// Connections and UDP sockets found open by a socket scan, without an open record.
     connections_found_by_scan;
+    /// Connections whose guessed process was corrected once their owner was known.
+    owners_corrected;
     /// Connections missing from two successive socket scans: their close record was lost.
     connections_close_missed;
     /// Closes evicted from the full list of recent closes that socket scans are reconciled with.

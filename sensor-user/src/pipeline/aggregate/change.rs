@@ -1,12 +1,15 @@
 //! `Change`: a change of state of a connection. Rows count changes, the matcher matches their flows,
 //! `record` writes them to a file, and `replay --live` reads them back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::flow::{Flow, Phase};
 use super::response_times::ResponseTimes;
+use crate::pipeline::enrich::Process;
 
 /// Kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -21,7 +24,10 @@ pub enum ChangeKind {
     /// The NAT mapping of the connection is known now; the flow has it. The connection may be closed
     /// already.
     Translated,
-    /// The connection ended before the handshake was complete.
+    /// The process of the connection is known now; before, it was a guess.
+    Attributed,
+    /// The connection ended before the handshake was complete, or the kernel refused to send each of its
+    /// datagrams (UDP).
     Failed,
     /// The connection ended after the handshake.
     Closed,
@@ -32,7 +38,7 @@ impl ChangeKind {
     pub(super) const fn phase(self) -> Phase {
         match self {
             Self::Opened | Self::Established => Phase::Opened,
-            Self::Active => Phase::Active,
+            Self::Active | Self::Attributed => Phase::Active,
             Self::Translated => Phase::Translated,
             Self::Failed | Self::Closed => Phase::Closed,
         }
@@ -56,7 +62,8 @@ pub enum ClosedBy {
 
 /// One change of one connection. The first change is `Opened`. Then comes either `Failed`, or
 /// `Established`, any number of `Active`, and `Closed`. `Translated` comes at most once, at any time
-/// after `Opened`, if the NAT mapping was not known at open. Counts are since the previous change:
+/// after `Opened`, if the NAT mapping was not known at open, and `Attributed` at most once, if the process
+/// was a guess. Counts are since the previous change:
 /// their sum is that of the connection.
 #[derive(Debug, Clone)]
 pub struct Change {
@@ -68,7 +75,7 @@ pub struct Change {
     pub number: u64,
     /// Inode number of the network namespace; 0 if unknown.
     pub netns: u32,
-    /// Cookie of the socket (UDP; 0 if unknown, and for TCP).
+    /// Identifies the socket with its port (UDP; 0 if unknown, and for TCP).
     pub cookie: u64,
     /// errno of a failure or of an abnormal close; 0 for none.
     pub error: u32,
@@ -84,6 +91,17 @@ pub struct Change {
     pub packets_received: u64,
     /// Responses since the previous change (TCP).
     pub responses: ResponseTimes,
+    /// In a change of kind `Attributed`: the guess that it corrects.
+    pub guess: Option<Guess>,
+}
+
+/// Process that a connection was attributed to until its owner was known.
+#[derive(Debug, Clone)]
+pub struct Guess {
+    /// The guessed process.
+    pub process: Arc<Process>,
+    /// Time at which the connection was opened and established.
+    pub since: Timestamp,
 }
 
 impl Change {
@@ -102,6 +120,7 @@ impl Change {
             packets_sent: 0,
             packets_received: 0,
             responses: ResponseTimes::NONE,
+            guess: None,
         }
     }
 }

@@ -2,6 +2,9 @@
 //! a connection that no process has used yet, and each listener has a row per minute.
 //!
 //! A listener survives an exec of its process: its owner is then the new program.
+//!
+//! A socket that listens without being bound has its port only after the record of its `listen`. It is
+//! known by its socket until a socket scan finds the port, or its close reports it.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -13,12 +16,15 @@ use super::host::ListeningSocket;
 use crate::base::collections;
 use crate::base::collections::Table;
 use crate::base::counters::Stats;
+use crate::pipeline::capture::OpenSocket;
 use crate::pipeline::enrich::Process;
 
 /// Maximum number of ports with a listener, over all network namespaces.
 const PORTS_MAX: usize = 65_536;
 /// Maximum number of listeners of one port (`SO_REUSEPORT` groups); the oldest is evicted first.
 const PER_PORT_MAX: usize = 256;
+/// Maximum number of listeners without a known port; the oldest is evicted first.
+const WITHOUT_PORT_MAX: usize = 1024;
 /// Maximum number of closed listeners that wait for the end of their last minute; the oldest is
 /// evicted first.
 const CLOSED_MAX: usize = 4096;
@@ -27,6 +33,8 @@ const CLOSED_MAX: usize = 4096;
 pub(super) struct Listener {
     /// Key of the socket: the address of its `struct sock`, or a local key of a socket scan.
     pub(super) sk: u64,
+    /// Socket cookie; 0 if unknown.
+    pub(super) cookie: u64,
     pub(super) address: IpAddr,
     pub(super) process: Arc<Process>,
     /// Time of `listen`; the minimum for a listener that is older than the agent.
@@ -55,6 +63,10 @@ type PortKey = (u32, u16);
 #[derive(Debug)]
 pub(super) struct Listeners {
     ports: Table<PortKey, Vec<Listener>>,
+    /// Listeners whose port is unknown, by network namespace.
+    without_port: VecDeque<(u32, Listener)>,
+    /// True if a listener without a port was added since the last request.
+    needs_scan: bool,
     /// Number of listeners by process id: nearly no process that calls exec has one.
     counts: HashMap<u32, usize>,
     closed: VecDeque<ClosedListener>,
@@ -65,6 +77,8 @@ impl Listeners {
     pub(super) fn new(stats: Arc<Stats>) -> Self {
         Self {
             ports: collections::table(PORTS_MAX),
+            without_port: VecDeque::new(),
+            needs_scan: false,
             counts: HashMap::new(),
             closed: VecDeque::new(),
             stats,
@@ -76,11 +90,24 @@ impl Listeners {
         (self.ports.len(), self.ports.cap().get())
     }
 
+    /// Adds a listener; port 0 is unknown.
     pub(super) fn add(&mut self, key: PortKey, listener: Listener) {
         self.remove(key, listener.sk, None, listener.since);
         if let Some(pid) = listener.process.pid {
             *self.counts.entry(pid).or_default() += 1;
         }
+        if key.1 == 0 {
+            let is_full = self.without_port.len() >= WITHOUT_PORT_MAX;
+            let oldest = if is_full { self.without_port.pop_front() } else { None };
+            self.without_port.push_back((key.0, listener));
+            self.needs_scan = true;
+            self.evict(oldest.map(|(_, listener)| listener).as_slice());
+            return;
+        }
+        self.insert(key, listener);
+    }
+
+    fn insert(&mut self, key: PortKey, listener: Listener) {
         if let Some(listeners) = self.ports.get_mut(&key) {
             let oldest = (listeners.len() >= PER_PORT_MAX).then(|| listeners.remove(0));
             listeners.push(listener);
@@ -92,19 +119,63 @@ impl Listeners {
 
     /// Removes a listener, closed at `time`, which is known by one of two keys.
     pub(super) fn remove(&mut self, key: PortKey, sk: u64, other: Option<u64>, time: Timestamp) {
-        let Some(listeners) = self.ports.get_mut(&key) else { return };
         let is_it = |known: &Listener| known.sk == sk || Some(known.sk) == other;
-        let Some(at) = listeners.iter().position(is_it) else { return };
-        let gone = listeners.remove(at);
+        let gone = self.take(key, is_it).or_else(|| {
+            let at = self.without_port.iter().position(|(_, known)| is_it(known))?;
+            self.without_port.remove(at).map(|(_, listener)| listener)
+        });
+        let Some(gone) = gone else { return };
+        self.uncount(&gone);
+        // A socket without a port never listened: the kernel found none for it.
+        if key.1 == 0 {
+            return;
+        }
         if self.closed.len() >= CLOSED_MAX {
             self.closed.pop_front();
         }
         let socket = gone.socket(key);
         self.closed.push_back(ClosedListener { since: gone.since, until: time, socket });
+    }
+
+    fn take(&mut self, key: PortKey, is_it: impl Fn(&Listener) -> bool) -> Option<Listener> {
+        let listeners = self.ports.get_mut(&key)?;
+        let at = listeners.iter().position(is_it)?;
+        let gone = listeners.remove(at);
         if listeners.is_empty() {
             self.ports.pop(&key);
         }
-        self.uncount(&gone);
+        Some(gone)
+    }
+
+    /// Network namespaces of the listeners whose port is unknown.
+    pub(super) fn without_port(&self) -> impl Iterator<Item = u32> {
+        self.without_port.iter().map(|(netns, _)| *netns)
+    }
+
+    /// True, once, after a listener without a known port was added.
+    pub(super) const fn take_scan_request(&mut self) -> bool {
+        std::mem::replace(&mut self.needs_scan, false)
+    }
+
+    /// Sets the ports that a socket scan has found. A listener without a cookie is the only one that the
+    /// scan found on its address and no record reported.
+    pub(super) fn set_ports(&mut self, open: &[OpenSocket]) {
+        for (netns, listener) in std::mem::take(&mut self.without_port) {
+            let same_cookie =
+                |it: &&OpenSocket| listener.cookie != 0 && it.cookie == listener.cookie;
+            let new_here = |it: &&OpenSocket| {
+                it.netns == netns
+                    && it.ends.local == listener.address
+                    && !self.ports.contains(&(netns, it.ends.local_port))
+            };
+            let mut unreported = open.iter().filter(new_here);
+            let only =
+                unreported.next().filter(|_| listener.cookie == 0 && unreported.next().is_none());
+            match open.iter().find(same_cookie).or(only) {
+                Some(found) => self.insert((netns, found.ends.local_port), listener),
+                None => self.without_port.push_back((netns, listener)),
+            }
+        }
     }
 
     /// Assigns the listeners of a process that has executed another program to that program.
@@ -112,7 +183,9 @@ impl Listeners {
         if !image.pid.is_some_and(|pid| self.counts.contains_key(&pid)) {
             return;
         }
-        for listener in self.ports.iter_mut().flat_map(|(_, listeners)| listeners) {
+        let with_port = self.ports.iter_mut().flat_map(|(_, listeners)| listeners);
+        let without_port = self.without_port.iter_mut().map(|(_, listener)| listener);
+        for listener in with_port.chain(without_port) {
             if listener.process.is(image) {
                 listener.process = Arc::clone(image);
             }
@@ -149,12 +222,18 @@ impl Listeners {
     }
 
     /// Owner of the listener that accepts connections to `address`. A listener on that address goes
-    /// before a wildcard one, a later one before an earlier one.
+    /// before a wildcard one, a later one before an earlier one. Without any, it is the only one of the
+    /// namespace whose port is unknown.
     pub(super) fn owner(&mut self, key: PortKey, address: IpAddr) -> Option<Arc<Process>> {
-        let listeners = self.ports.get(&key)?;
-        let exact = listeners.iter().rev().find(|known| known.address == address);
         // `::` also accepts IPv4; 0.0.0.0 does not accept IPv6.
         let covers = |any: IpAddr| any.is_unspecified() && (any.is_ipv6() || address.is_ipv4());
+        let Some(listeners) = self.ports.get(&key) else {
+            let here = self.without_port.iter().filter(|(netns, _)| *netns == key.0);
+            let mut here = here.filter(|(_, it)| it.address == address || covers(it.address));
+            let only = here.next().filter(|_| here.next().is_none());
+            return only.map(|(_, known)| Arc::clone(&known.process));
+        };
+        let exact = listeners.iter().rev().find(|known| known.address == address);
         let any = || listeners.iter().rev().find(|known| covers(known.address));
         exact.or_else(any).map(|known| Arc::clone(&known.process))
     }
@@ -174,7 +253,7 @@ mod tests {
     const ANY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
     fn listener(sk: u64, since: Timestamp, process: Arc<Process>) -> Listener {
-        Listener { sk, address: ANY, process, since }
+        Listener { sk, cookie: sk, address: ANY, process, since }
     }
 
     #[test]

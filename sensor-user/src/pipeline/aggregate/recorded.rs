@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::change::{Change, ChangeKind, ClosedBy};
+use super::change::{Change, ChangeKind, ClosedBy, Guess};
 use super::flow::{Attribution, Direction, Flow, NatMapping};
 use super::response_times::ResponseTimes;
 use crate::base::community_id::community_id;
@@ -23,7 +23,8 @@ use crate::pipeline::enrich::Process;
 pub struct RecordedChange {
     /// Time of the change, UTC, to the nanosecond.
     pub time_generated: Timestamp,
-    /// Kind of the change: `opened`, `established`, `active`, `translated`, `failed` or `closed`.
+    /// Kind of the change: `opened`, `established`, `active`, `translated`, `attributed`,
+    /// `failed` or `closed`.
     pub event: ChangeKind,
     /// Number of the connection in the recording, from 1.
     pub connection_number: u64,
@@ -116,8 +117,53 @@ pub struct RecordedChange {
     /// Community ID of the connection (version 1, seed 0); "" if a port is unknown.
     #[serde(default)]
     pub community_id: String,
+    /// In an event `attributed`: the guess that it corrects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guess: Option<RecordedGuess>,
     /// Name of the table: always `VMConnection`.
     pub r#type: String,
+}
+
+/// Process that a connection was attributed to before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RecordedGuess {
+    /// Time at which the connection was opened.
+    pub since: Timestamp,
+    /// File name of the executable.
+    pub process_name: String,
+    /// Process id, if known.
+    pub process_id: Option<u32>,
+    /// Absolute path of the executable.
+    pub process_path: String,
+    /// Container id of the process.
+    pub container_id: String,
+}
+
+impl From<&Guess> for RecordedGuess {
+    fn from(guess: &Guess) -> Self {
+        let process = &guess.process;
+        Self {
+            since: guess.since,
+            process_name: process.name.clone(),
+            process_id: process.pid,
+            process_path: process.path.clone(),
+            container_id: process.container_id.clone(),
+        }
+    }
+}
+
+impl From<RecordedGuess> for Guess {
+    fn from(recorded: RecordedGuess) -> Self {
+        let process = Process {
+            pid: recorded.process_id,
+            name: recorded.process_name,
+            path: recorded.process_path,
+            container_id: recorded.container_id,
+            ..Process::default()
+        };
+        Self { process: Arc::new(process), since: recorded.since }
+    }
 }
 
 impl From<&Change> for RecordedChange {
@@ -172,6 +218,7 @@ impl From<&Change> for RecordedChange {
                 flow.destination(),
                 flow.destination_port(),
             ),
+            guess: change.guess.as_ref().map(RecordedGuess::from),
             r#type: "VMConnection".to_owned(),
         }
     }
@@ -235,6 +282,7 @@ impl From<RecordedChange> for Change {
                 min_us: line.response_time_min_us,
                 max_us: line.response_time_max_us,
             },
+            guess: line.guess.map(Guess::from),
         }
     }
 }

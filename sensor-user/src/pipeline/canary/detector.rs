@@ -259,7 +259,10 @@ impl CanaryDetector {
             }
             ChangeKind::Established => self.connections.established += 1,
             ChangeKind::Closed => self.connections.closed += 1,
-            ChangeKind::Active | ChangeKind::Failed | ChangeKind::Translated => {}
+            ChangeKind::Active
+            | ChangeKind::Attributed
+            | ChangeKind::Failed
+            | ChangeKind::Translated => {}
         }
     }
 

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use sensor_ebpf::maps::{
     COARSE_TIME, COUNTERS, LossCounter, OFFSETS, READER_ASLEEP, RECORDS, RESULT_REGISTER,
-    UDP_FLOWS, WAKE_AT_BYTES,
+    TRACING_COOKIE, UDP_FLOWS, WAKE_AT_BYTES,
 };
 use sensor_ebpf::offsets::MISSING;
 use sha2::{Digest as _, Sha256};
@@ -229,6 +229,7 @@ fn load(
 ) -> Result<(Ebpf, String), CaptureError> {
     let wake_at = config.ring_bytes / 4;
     let coarse_time = u32::from(has_coarse_time());
+    let tracing_cookie = u32::from(has_tracing_cookie());
     let result_register = accept_hooks::RESULT_REGISTER_OFFSET.unwrap_or(MISSING);
     let mut loader: EbpfLoader<'_> = loader;
     loader
@@ -238,6 +239,7 @@ fn load(
         .override_global(OFFSETS, &types.offsets, true)
         .override_global(WAKE_AT_BYTES, &wake_at, true)
         .override_global(COARSE_TIME, &coarse_time, true)
+        .override_global(TRACING_COOKIE, &tracing_cookie, true)
         .override_global(RESULT_REGISTER, &result_register, true);
     let (origin, digest, loaded) = match &config.object {
         None => ("embedded BPF object".to_owned(), digest(OBJECT), loader.load(OBJECT)),
@@ -268,6 +270,11 @@ fn digest(object: &[u8]) -> String {
 /// True if the kernel has `bpf_ktime_get_coarse_ns` (v5.11).
 fn has_coarse_time() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 11, 0))
+}
+
+/// True if tracing programs of the kernel have `bpf_get_socket_cookie` (v5.12).
+fn has_tracing_cookie() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 12, 0))
 }
 
 fn reasons(hooks: &Hooks) -> String {

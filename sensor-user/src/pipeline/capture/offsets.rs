@@ -13,6 +13,9 @@ use sensor_ebpf::offsets::{MEMBERS, MISSING, OFFSET_COUNT};
 /// Path of the kernel's own type information (BTF).
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
+/// Members of a feature that a kernel may be built without. There is then nothing to read.
+const OPTIONAL: [&str; 2] = ["mptcp_subflow_context.conn", "tcp_sock.is_mptcp"];
+
 /// Error of reading BTF: no offset is known.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -54,6 +57,7 @@ impl KernelTypes {
                 None => missing.push(format!("{structure}.{}", members.join("."))),
             }
         }
+        missing.retain(|member| !OPTIONAL.contains(&member.as_str()));
         let accept_parameters = parameter_count(&btf, "inet_csk_accept");
         Ok(Self { offsets, missing, accept_parameters })
     }

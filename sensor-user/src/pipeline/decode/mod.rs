@@ -68,7 +68,7 @@ pub enum DecodeError {
 /// let bytes = [
 ///     // Header: kind, length of the record, detail, time.
 ///     &(RecordKind::TcpConnect as u16).to_ne_bytes()[..],
-///     &152_u16.to_ne_bytes(),
+///     &160_u16.to_ne_bytes(),
 ///     &0_u32.to_ne_bytes(),
 ///     &5_000_000_000_u64.to_ne_bytes(),
 ///     // Address of the `struct sock`, and socket cookie.
@@ -89,10 +89,11 @@ pub enum DecodeError {
 ///     &443_u16.to_ne_bytes(),
 ///     &2_u16.to_ne_bytes(),
 ///     &[7, 2],
-///     // Network namespace, error, RTT, padding, bytes sent and received.
+///     // Network namespace, error, RTT, padding, bytes sent and received, MPTCP socket.
 ///     &4_026_531_840_u32.to_ne_bytes(),
 ///     &[0; 12],
 ///     &[0; 16],
+///     &[0; 8],
 /// ]
 /// .concat();
 ///
@@ -101,7 +102,7 @@ pub enum DecodeError {
 /// assert_eq!((tcp.remote.to_string(), tcp.remote_port), ("203.0.113.7".to_owned(), 443));
 ///
 /// let truncated = Record::from_bytes(&bytes[..100]);
-/// assert_eq!(truncated, Err(DecodeError::Length { stated: 152, actual: 100 }));
+/// assert_eq!(truncated, Err(DecodeError::Length { stated: 160, actual: 100 }));
 /// # Ok::<(), DecodeError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,9 +146,10 @@ impl Record {
             RecordKind::ProcessFork => Self::Fork(process::fork(reader, header)?),
             RecordKind::ProcessExit => Self::Exit(process::exit(reader, header)?),
             RecordKind::CgroupMkdir => Self::CgroupMkdir(process::cgroup_mkdir(reader)?),
-            RecordKind::UdpFlow | RecordKind::UdpOwner | RecordKind::UdpRelease => {
-                Self::Udp(Box::new(udp::udp(reader, kind, header)?))
-            }
+            RecordKind::UdpFlow
+            | RecordKind::UdpOwner
+            | RecordKind::UdpRelease
+            | RecordKind::UdpRefused => Self::Udp(Box::new(udp::udp(reader, kind, header)?)),
             RecordKind::DnsAnswer => Self::Dns(dns::dns(reader, header)?),
             _ => Self::Tcp(Box::new(tcp::tcp(reader, kind, header)?)),
         };

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use sensor_ebpf::record::{OwnerSource, RecordHeader, RecordKind};
+use sensor_ebpf::record::{CONNECT_RESTORED, OwnerSource, RecordHeader, RecordKind};
 
 use super::DecodeError;
 use super::process::Task;
@@ -11,7 +11,7 @@ use super::reader::ByteReader;
 /// Kind of a TCP record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TcpKind {
-    /// The task called connect.
+    /// The task called connect. A kernel thread that did so is no task: it acts for another.
     Connect,
     /// The handshake is complete.
     Established {
@@ -63,6 +63,11 @@ pub struct Tcp {
     pub bytes_sent: u64,
     /// Payload bytes received, at close.
     pub bytes_received: u64,
+    /// Address of the MPTCP socket that the socket is a subflow of; 0 for others, and in records
+    /// other than of connect and establishment.
+    pub mptcp: u64,
+    /// True if the connection is restored, not opened (`TCP_REPAIR`).
+    pub is_restored: bool,
 }
 
 pub(super) fn tcp(
@@ -99,6 +104,8 @@ pub(super) fn tcp(
         srtt_us,
         bytes_sent: reader.u64()?,
         bytes_received: reader.u64()?,
+        mptcp: reader.u64()?,
+        is_restored: kind == TcpKind::Connect && header.detail == CONNECT_RESTORED,
     })
 }
 
@@ -124,6 +131,7 @@ fn tcp_kind(kind: RecordKind, old_state: u8, detail: u32) -> Result<TcpKind, Dec
         | RecordKind::UdpFlow
         | RecordKind::UdpOwner
         | RecordKind::UdpRelease
+        | RecordKind::UdpRefused
         | RecordKind::DnsAnswer => return Err(DecodeError::UnknownKind(kind as u16)),
     })
 }

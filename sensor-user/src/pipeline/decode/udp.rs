@@ -10,7 +10,8 @@ use super::DecodeError;
 use super::process::Task;
 use super::reader::ByteReader;
 
-/// Key of a flow: one for each socket and remote end.
+/// Key of a flow: one for each socket, port of that socket, and remote end. A socket gets another port
+/// after it was disconnected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// Socket cookie, which is never reused until the next boot.
@@ -19,6 +20,8 @@ pub struct FlowKey {
     pub remote: IpAddr,
     /// Remote port of the flow.
     pub remote_port: u16,
+    /// Port of the socket.
+    pub local_port: u16,
 }
 
 impl FlowKey {
@@ -34,17 +37,25 @@ impl FlowKey {
             .to_ne_bytes()
             .into_iter()
             .chain(remote.octets())
-            .chain(self.remote_port.to_ne_bytes());
+            .chain(self.remote_port.to_ne_bytes())
+            .chain(self.local_port.to_ne_bytes());
         for (slot, byte) in bytes.iter_mut().zip(fields) {
             *slot = byte;
         }
         bytes
     }
 
+    /// Identifies the socket with its port; 0 if its cookie is unknown. Cookies are numbered from both
+    /// ends (`include/linux/cookie.h: gen_cookie_next`): the lower 48 bits are as unique as the whole.
+    pub const fn socket_id(&self) -> u64 {
+        if self.cookie == 0 { 0 } else { self.cookie << 16 | self.local_port as u64 }
+    }
+
     fn read(reader: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
-        let (cookie, remote, remote_port) = (reader.u64()?, reader.address()?, reader.u16()?);
-        reader.skip::<6>()?;
-        Ok(Self { cookie, remote, remote_port })
+        let (cookie, remote) = (reader.u64()?, reader.address()?);
+        let (remote_port, local_port) = (reader.u16()?, reader.u16()?);
+        reader.skip::<4>()?;
+        Ok(Self { cookie, remote, remote_port, local_port })
     }
 }
 
@@ -87,6 +98,8 @@ pub enum Udp {
     Flow(UdpFlow),
     /// The first read or write of a task on a flow.
     Owner(UdpOwner),
+    /// The kernel refused to send a datagram of a flow that has no other.
+    Refused(FlowKey),
     /// The close of a socket, which ends its flows.
     Release {
         /// Time of the close, ns since boot.
@@ -99,6 +112,8 @@ pub enum Udp {
 /// Owner of a flow whose owner was unresolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UdpOwner {
+    /// Time of the read or write, ns since boot.
+    pub boot_ns: u64,
     /// Key of the flow. Port 0 stands for every unresolved flow of the socket with this direction;
     /// of sent flows, those with this process in `on_cpu_tgid` take precedence.
     pub key: FlowKey,
@@ -123,7 +138,7 @@ pub struct UdpFlow {
     pub source: UdpOwnerSource,
     /// Local address, IPv4-mapped as IPv4.
     pub local: IpAddr,
-    /// Local port of the flow.
+    /// Local port of the datagram. Where this host translates its source (SNAT), that of the translation.
     pub local_port: u16,
     /// True if the first datagram was received.
     pub inbound: bool,
@@ -145,7 +160,11 @@ pub(super) fn udp(
     if kind == RecordKind::UdpRelease {
         return Ok(Udp::Release { boot_ns, cookie: reader.u64()? });
     }
-    let (key, task) = (FlowKey::read(reader)?, Task::read(reader)?);
+    let key = FlowKey::read(reader)?;
+    if kind == RecordKind::UdpRefused {
+        return Ok(Udp::Refused(key));
+    }
+    let task = Task::read(reader)?;
     let source = UdpOwnerSource::from_raw(header.detail)
         .ok_or(DecodeError::UnknownOwnerSource(header.detail))?;
     let (local, local_port) = (reader.address()?, reader.u16()?);
@@ -153,7 +172,7 @@ pub(super) fn udp(
     let (netns, on_cpu_tgid) = (reader.u32()?, reader.u32()?);
     reader.skip::<4>()?;
     if kind == RecordKind::UdpOwner {
-        return Ok(Udp::Owner(UdpOwner { key, task, source, inbound }));
+        return Ok(Udp::Owner(UdpOwner { boot_ns, key, task, source, inbound }));
     }
     Ok(Udp::Flow(UdpFlow {
         boot_ns,
@@ -176,12 +195,18 @@ mod tests {
     #[test]
     fn a_key_survives_encoding() {
         for remote in ["203.0.113.7", "2001:db8::7"] {
-            let key = FlowKey { cookie: 9, remote: remote.parse().unwrap(), remote_port: 53 };
+            let key = FlowKey {
+                cookie: 9,
+                remote: remote.parse().unwrap(),
+                remote_port: 53,
+                local_port: 7,
+            };
             let bytes = key.to_bytes();
             assert_eq!(FlowKey::read(&mut ByteReader::new(&bytes)), Ok(key));
-            assert_eq!(bytes[26..], [0; 6], "padding");
+            assert_eq!(bytes[28..], [0; 4], "padding");
         }
-        let v4 = FlowKey { cookie: 0, remote: [203, 0, 113, 7].into(), remote_port: 0 };
+        let v4 =
+            FlowKey { cookie: 0, remote: [203, 0, 113, 7].into(), remote_port: 0, local_port: 0 };
         assert_eq!(v4.to_bytes()[8..24], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 203, 0, 113, 7]);
     }
 

@@ -1,6 +1,7 @@
 //! Dedup stage: `Hit` to `Alert`. Repeats inside a window are counted, not raised.
 
 mod alert;
+mod correct;
 mod retro;
 mod sighting;
 mod state;

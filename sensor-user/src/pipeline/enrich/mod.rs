@@ -83,7 +83,7 @@ impl Enricher {
             Record::Udp(udp) => {
                 self.stats.udp_records_received.increment();
                 let process = match &*udp {
-                    Udp::Release { .. } => None,
+                    Udp::Release { .. } | Udp::Refused(_) => None,
                     Udp::Flow(UdpFlow { task, .. }) if task.tgid == 0 => None,
                     // The kernel stored the task at an earlier bind or read: its user may have
                     // changed since.
@@ -153,6 +153,8 @@ impl Enricher {
 
     fn process_of(&mut self, kind: TcpKind, task: &Task) -> Option<Arc<Process>> {
         match kind {
+            // A kernel thread connects for another task.
+            TcpKind::Connect if task.tgid == 0 => None,
             TcpKind::Connect | TcpKind::ConnectFailed | TcpKind::Owner(_) | TcpKind::Listen => {
                 Some(self.processes.of_task(task))
             }

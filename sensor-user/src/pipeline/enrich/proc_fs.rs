@@ -10,6 +10,7 @@ use sensor_ebpf::record::ARGS_MAX_LEN;
 use serde::{Deserialize, Serialize};
 
 use crate::base::proc_stat::{NS_PER_TICK, ProcStat};
+use crate::base::proc_threads::live_directory;
 use crate::pipeline::decode;
 
 /// Source of facts about running processes.
@@ -38,7 +39,8 @@ impl ProcSource for ProcFolder {
 
     fn working_directory(&self, pid: u32) -> Option<(u64, String)> {
         let start_boot_ns = start_boot_ns(&self.0, pid)?;
-        let target = std::fs::read_link(directory(&self.0, pid).join("cwd")).ok()?;
+        let target =
+            std::fs::read_link(live_directory(&directory(&self.0, pid)).join("cwd")).ok()?;
         Some((start_boot_ns, target.to_string_lossy().into_owned()))
     }
 }
@@ -62,7 +64,8 @@ impl ProcFacts {
     pub(super) fn read(root: &Path, pid: u32) -> Option<Self> {
         let directory = directory(root, pid);
         let stat = ProcStat::read(&directory)?;
-        let path = std::fs::read_link(directory.join("exe")).map_or_else(
+        let live = live_directory(&directory);
+        let path = std::fs::read_link(live.join("exe")).map_or_else(
             |_| String::new(),
             |target| {
                 let target = target.to_string_lossy().into_owned();
@@ -74,7 +77,7 @@ impl ProcFacts {
             start_boot_ns: stat.start_boot_ns(),
             comm: stat.comm,
             path,
-            command_line: command_line(&directory.join("cmdline")),
+            command_line: command_line(&live.join("cmdline")),
             uid: std::fs::metadata(&directory).ok()?.uid(),
             cgroup: cgroup(&std::fs::read(directory.join("cgroup")).unwrap_or_default()),
         })

@@ -6,12 +6,14 @@
 //! its own copy.)
 
 use std::collections::{HashMap, HashSet};
+use std::fs::DirEntry;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::proc_fs;
+use crate::base::proc_threads::live_directory;
 use crate::pipeline::capture::netns_of_link;
 
 /// Maximum number of open files kept that refer to a network namespace.
@@ -44,11 +46,8 @@ impl SocketOwners {
         let mut owners = Self::default();
         let mut namespaces = HashSet::new();
         for pid in proc_fs::running(proc_root) {
-            let Ok(files) = std::fs::read_dir(proc_root.join(pid.to_string()).join("fd")) else {
-                continue;
-            };
             let mut start = None;
-            for file in files.flatten() {
+            for file in open_files(&proc_root.join(pid.to_string())) {
                 let Ok(target) = std::fs::read_link(file.path()) else { continue };
                 let target = target.as_os_str().as_bytes();
                 if let Some(inode) = socket_inode(target).filter(|it| wanted.contains(it)) {
@@ -86,6 +85,19 @@ impl SocketOwners {
             *known = owner;
         }
     }
+}
+
+/// Links to the open files of a process; none if they are not readable.
+fn open_files(process: &Path) -> impl Iterator<Item = DirEntry> {
+    let list = |directory: &Path| {
+        let entries = std::fs::read_dir(directory.join("fd"));
+        entries.into_iter().flatten().flatten().peekable()
+    };
+    let mut files = list(process);
+    if files.peek().is_none() {
+        files = list(&live_directory(process));
+    }
+    files
 }
 
 /// Inode number in the target of a link to a socket, such as `socket:[4711]`.

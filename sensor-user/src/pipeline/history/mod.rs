@@ -12,6 +12,7 @@
 //!   the alerts of the same iteration are, in the next iteration of the pipeline.
 //! - Files are not synced: power loss may take their end.
 
+mod correct;
 mod entry;
 mod index_entry;
 mod log;

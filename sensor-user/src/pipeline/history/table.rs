@@ -55,7 +55,7 @@ impl HistoryConfig {
 #[derive(Debug)]
 pub struct History {
     folder: PathBuf,
-    config: HistoryConfig,
+    pub(super) config: HistoryConfig,
     /// Oldest first; the last is appended to.
     pub(super) segments: Vec<HistorySegment>,
     appender: SegmentAppender,
@@ -64,7 +64,7 @@ pub struct History {
     /// Latest entry of a [`entry::entry_key`] in the current segment.
     by_key: FastMap<u64, u32>,
     /// Latest entry of a [`entry::restart_key`].
-    by_restart_key: FastMap<u64, u32>,
+    pub(super) by_restart_key: FastMap<u64, u32>,
     before_restart: BeforeRestart,
     next_number: u32,
     /// Time of the next attempt after a segment could not be created.
@@ -347,14 +347,12 @@ impl History {
         for number in numbers {
             let Some(entry) = self.entries.remove(&number) else { continue };
             self.before_restart.remove(number, entry.restart_key);
-            for (map, key) in
-                [(&mut self.by_key, entry.key), (&mut self.by_restart_key, entry.restart_key)]
-            {
-                if map.get(&key) == Some(&number) {
-                    map.remove(&key);
-                }
+            if self.by_key.get(&entry.key) == Some(&number) {
+                self.by_key.remove(&entry.key);
             }
         }
+        // An entry may have the keys of several processes.
+        self.by_restart_key.retain(|_, number| self.entries.contains_key(number));
         if let Err(error) = std::fs::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
         {

@@ -99,6 +99,15 @@ impl UdpFlow {
         number: u64,
         part_opened: Timestamp,
     ) -> bool {
+        if let Some(guess) = &mut change.guess {
+            if !matches!(self.attribution, Attribution::Listener | Attribution::Unknown) {
+                return false;
+            }
+            let owner = Arc::clone(&change.flow.process);
+            guess.process = std::mem::replace(&mut self.process, owner);
+            guess.since = self.opened;
+            self.attribution = change.flow.attribution;
+        }
         let flow = &mut change.flow;
         change.number = number;
         flow.direction = self.direction;
@@ -108,7 +117,7 @@ impl UdpFlow {
         flow.attribution = self.attribution;
         flow.preexisting = self.preexisting;
         flow.translated = self.translated;
-        if change.kind != ChangeKind::Closed {
+        if !matches!(change.kind, ChangeKind::Closed | ChangeKind::Failed) {
             return true;
         }
         let ended = part_opened.checked_add(change.duration).unwrap_or(part_opened);

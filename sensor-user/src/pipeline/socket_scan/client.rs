@@ -19,6 +19,9 @@ use crate::privsep::WorkerClient;
 /// minute that ends, also if the pipeline thread was asleep at that time.
 const LEAD: SignedDuration = SignedDuration::from_secs(1);
 
+/// Minimum interval between a scan and one that is brought forward.
+const EARLY_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
+
 /// Delay before a scan is repeated after its worker has exited.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Maximum number of attempts.
@@ -42,6 +45,8 @@ pub(crate) struct SocketScanner {
     thread: Option<ScanThread>,
     interval: SignedDuration,
     next: Timestamp,
+    /// Time at which the latest scan was scheduled.
+    last: Timestamp,
     is_scanning: bool,
     stats: Arc<Stats>,
 }
@@ -70,6 +75,7 @@ impl SocketScanner {
             thread: Some(thread),
             interval,
             next: next_scan(now, interval),
+            last: now,
             is_scanning: false,
             stats: Arc::clone(stats),
         }
@@ -90,10 +96,22 @@ impl SocketScanner {
             return false;
         }
         self.next = next_scan(now, self.interval);
+        self.last = now;
         if self.is_scanning {
             self.stats.socket_scans_skipped_busy.increment();
         }
         !self.is_scanning
+    }
+
+    /// True if no scan is running.
+    pub(crate) const fn is_idle(&self) -> bool {
+        !self.is_scanning
+    }
+
+    /// Has the next periodic scan begin soon.
+    pub(crate) fn bring_forward(&mut self, now: Timestamp) {
+        let soon = self.last.saturating_add(EARLY_INTERVAL).unwrap_or(now).max(now);
+        self.next = self.next.min(soon);
     }
 
     /// Requests a scan; no other scan must be running.

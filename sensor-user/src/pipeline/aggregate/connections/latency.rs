@@ -121,6 +121,7 @@ mod tests {
             netns: 1,
             process: None,
             attribution: Attribution::Connect,
+            mptcp: 0,
             scan: ScanView { cookie: 7, ..ScanView::default() },
         }
     }

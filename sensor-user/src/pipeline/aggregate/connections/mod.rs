@@ -3,12 +3,13 @@
 //! Invariants. At most `max` connections are tracked. The least recently used is evicted first (counted),
 //! and reported as closed, so that no gauge counts it for ever. A connection is reported as opened at most
 //! `OUTBOUND_HOLD_NS` or `INBOUND_HOLD_NS` after its first event: an outbound one waits for its local port,
-//! an inbound one for its owner, after which the owner of the listener is taken. The reported process does
-//! not change later.
+//! an inbound one for its owner, after which the owner of the listener is taken. That guess is corrected
+//! once, when the owner is known (`owner`).
 
 mod close_reason;
 mod emit;
 mod latency;
+mod owner;
 mod recent_failures;
 mod reconcile;
 mod scan_index;
@@ -57,6 +58,8 @@ struct Connection {
     netns: u32,
     process: Option<Arc<Process>>,
     attribution: Attribution,
+    /// MPTCP socket that this is a subflow of; 0 for others.
+    mptcp: u64,
     scan: ScanView,
 }
 
@@ -97,6 +100,8 @@ pub struct ConnectionTable {
     held_inbound: VecDeque<HeldConnection>,
     recent_failures: RecentFailures,
     last_number: u64,
+    /// Subflows of each MPTCP socket.
+    subflows: Table<u64, Vec<u64>>,
     scan: ScanState,
     /// Latencies that were reported before the close of their connection, by cookie.
     early_latency: Table<u64, LatencyByDirection>,
@@ -122,6 +127,7 @@ impl ConnectionTable {
             held_inbound: VecDeque::new(),
             recent_failures: RecentFailures::default(),
             last_number: 0,
+            subflows: collections::table(max),
             scan: ScanState::new(max),
             early_latency: collections::table(EARLY_LATENCY_MAX),
             unknown_process: Arc::new(Process::default()),
@@ -169,7 +175,8 @@ impl ConnectionTable {
             }
             TcpKind::Listen => {
                 let process = process.unwrap_or_else(|| Arc::clone(&self.unknown_process));
-                let listener = Listener { sk: tcp.sk, address: tcp.local, process, since: time };
+                let (sk, cookie) = (tcp.sk, tcp.cookie);
+                let listener = Listener { sk, cookie, address: tcp.local, process, since: time };
                 self.listeners.add((tcp.netns, tcp.local_port), listener);
             }
             TcpKind::Unlisten => {
@@ -178,6 +185,11 @@ impl ConnectionTable {
                 self.listeners.remove(key, tcp.sk, scanned, time);
             }
         }
+    }
+
+    /// True, once, if a socket scan is needed soon: a listener's port is unknown.
+    pub fn take_scan_request(&mut self) -> bool {
+        self.listeners.take_scan_request()
     }
 
     /// Sockets that listened at any time from `start` to `end`.
@@ -216,7 +228,14 @@ impl ConnectionTable {
         process: Option<Arc<Process>>,
         changes: &mut Vec<Change>,
     ) {
-        let owner = ConnectionOwner { process, attribution: Attribution::Connect };
+        if tcp.is_restored {
+            self.restore(time, tcp, process, changes);
+            return;
+        }
+        let owner = match process {
+            Some(_) => ConnectionOwner { process, attribution: Attribution::Connect },
+            None => ConnectionOwner::UNKNOWN,
+        };
         self.open(time, tcp, Direction::Outbound, owner, changes);
         if tcp.local_port == 0 {
             self.hold(tcp, Direction::Outbound, changes);
@@ -255,35 +274,16 @@ impl ConnectionTable {
             return;
         }
         self.open(time, tcp, Direction::Inbound, ConnectionOwner::UNKNOWN, changes);
+        let mut is_owned = false;
         if let Some(connection) = self.connections.get_mut(&tcp.sk) {
             connection.established = Some(time);
+            is_owned = connection.process.is_some();
         }
-        self.hold(tcp, Direction::Inbound, changes);
-    }
-
-    fn set_owner(
-        &mut self,
-        time: Timestamp,
-        tcp: &Tcp,
-        source: OwnerSource,
-        process: Option<Arc<Process>>,
-        changes: &mut Vec<Change>,
-    ) {
-        let attribution = match source {
-            OwnerSource::Accept => Attribution::Accept,
-            OwnerSource::FirstIo => Attribution::FirstIo,
-        };
-        if let Some(connection) = self.connections.get_mut(&tcp.sk) {
-            if connection.emitted || connection.direction != Direction::Inbound {
-                return;
-            }
-            (connection.process, connection.attribution) = (process, attribution);
-        } else if !tcp.remote.is_unspecified() {
-            // With TCP Fast Open a connection is accepted before the handshake is complete.
-            let owner = ConnectionOwner { process, attribution };
-            self.open(time, tcp, Direction::Inbound, owner, changes);
+        if is_owned {
+            self.emit_opened(tcp.sk, changes);
+        } else {
+            self.hold(tcp, Direction::Inbound, changes);
         }
-        self.emit_opened(tcp.sk, changes);
     }
 
     fn close(&mut self, time: Timestamp, tcp: &Tcp, changes: &mut Vec<Change>) {
@@ -329,6 +329,7 @@ impl ConnectionTable {
         changes: &mut Vec<Change>,
     ) {
         self.last_number = self.last_number.saturating_add(1);
+        let owner = self.owner_of_subflow(tcp, owner);
         let connection = Connection {
             number: self.last_number,
             opened_boot_ns: tcp.boot_ns,
@@ -340,6 +341,7 @@ impl ConnectionTable {
             netns: tcp.netns,
             process: owner.process,
             attribution: owner.attribution,
+            mptcp: tcp.mptcp,
             scan: ScanView::default(),
         };
         let Some((sk, evicted)) = self.connections.push(tcp.sk, connection) else { return };

@@ -141,10 +141,10 @@ impl ConnectionTable {
         self.scan.closed = Some(ClosedDuringScan::default());
     }
 
-    /// Network namespaces of all tracked connections; `None` if one is unknown.
+    /// Network namespaces of all tracked connections, and of listeners whose port is unknown; `None` if one is unknown.
     pub fn namespaces(&self) -> Option<HashSet<u32>> {
-        let all: HashSet<u32> =
-            self.connections.iter().map(|(_, connection)| connection.netns).collect();
+        let connections = self.connections.iter().map(|(_, connection)| connection.netns);
+        let all: HashSet<u32> = connections.chain(self.listeners.without_port()).collect();
         (!all.contains(&0)).then_some(all)
     }
 
@@ -162,6 +162,9 @@ impl ConnectionTable {
         let closed = self.scan.closed.take().unwrap_or_default();
         if scan.kind == ScanKind::Initial {
             self.add_listeners(open, &closed, owner);
+        }
+        if scan.kind != ScanKind::Owners {
+            self.listeners.set_ports(&open.listeners);
         }
         let mut known = vec![false; open.connections.len()];
         let lost = self.reconcile(scan, &mut known, latency, changes);
@@ -265,7 +268,8 @@ impl ConnectionTable {
             let sk =
                 key_of_cookie(socket.cookie).unwrap_or_else(|| LOCAL_KEY | u64::from(socket.inode));
             let address = socket.ends.local;
-            let listener = Listener { sk, address, process, since: Timestamp::MIN };
+            let (cookie, since) = (socket.cookie, Timestamp::MIN);
+            let listener = Listener { sk, cookie, address, process, since };
             self.listeners.add((socket.netns, socket.ends.local_port), listener);
         }
     }
@@ -329,6 +333,7 @@ impl ConnectionTable {
             netns: socket.netns,
             process,
             attribution,
+            mptcp: 0,
             scan: ScanView { cookie: socket.cookie, ..ScanView::default() },
         };
         Some((LOCAL_KEY | self.last_number, connection))

@@ -36,6 +36,8 @@ pub(super) fn tcp(kind: TcpKind, sk: u64, boot_ns: u64) -> Tcp {
         srtt_us: 9,
         bytes_sent: 11,
         bytes_received: 22,
+        mptcp: 0,
+        is_restored: false,
     }
 }
 
@@ -113,8 +115,17 @@ fn an_inbound_connection_belongs_to_its_worker_or_else_its_listener() {
             (ChangeKind::Established, "worker", port, Attribution::FirstIo),
             (ChangeKind::Opened, "master", port, Attribution::Listener),
             (ChangeKind::Established, "master", port, Attribution::Listener),
+            (ChangeKind::Attributed, "late", port, Attribution::Accept),
         ]
     );
+    let guess = changes[4].guess.as_ref().unwrap();
+    assert_eq!((&*guess.process.name, guess.since), ("master", changes[2].flow.time));
+    // The owner is known now, and stays.
+    let other = tcp(TcpKind::Owner(OwnerSource::FirstIo), 2, 95 * MS);
+    table.observe(event(other, process("other")), &mut changes);
+    table.observe(event(tcp(TcpKind::Close, 2, 99 * MS), None), &mut changes);
+    let last: Vec<_> = emitted(&changes).into_iter().skip(5).collect();
+    assert_eq!(last, [(ChangeKind::Closed, "late", port, Attribution::Accept)]);
     assert_eq!(changes[0].flow.direction, Direction::Inbound);
     assert_eq!(changes[0].flow.source_port(), Some(443));
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::change::Change;
-use super::rows::{BACK_MINUTES, CATCH_UP_MINUTES, LATENESS, RowIdentity, minute_of};
+use super::rows::{BACK_MINUTES, CATCH_UP_MINUTES, Counted, LATENESS, RowIdentity, minute_of};
 use crate::base::counters::Stats;
 use crate::base::protocol::Protocol;
 use crate::pipeline::enrich::Process;
@@ -87,13 +87,15 @@ impl HostTables {
         }
     }
 
-    /// Counts a change; `minute` is that of its connection row, `None` if it is in no row.
-    pub fn observe(&mut self, change: &Change, minute: Option<i64>) {
+    /// Counts a change; `counted` is the minute of its connection row, `None` if it is in no row.
+    pub fn observe(&mut self, change: &Change, counted: Option<Counted>) {
         if change.flow.protocol == Protocol::Tcp {
             self.processes.observe(change);
         }
-        if let Some(minute) = minute {
-            self.ports.observe(change, minute);
+        match (counted, &change.guess) {
+            (Some(counted), Some(guess)) => self.ports.reattribute(change, guess, counted),
+            (Some(counted), None) => self.ports.observe(change, counted.minute),
+            (None, _) => {}
         }
     }
 

@@ -19,9 +19,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::super::change::Change;
+use super::super::change::{Change, Guess};
 use super::super::flow::Direction;
-use super::super::rows::{LONG_MAX, MinuteCounts, RowIdentity};
+use super::super::rows::{Counted, LONG_MAX, MinuteCounts, RowIdentity, move_link};
 use super::{ListeningSocket, Minute};
 use crate::base::collections::{FastMap, FastSet};
 use crate::base::counters::Stats;
@@ -87,16 +87,37 @@ impl BoundPorts {
         if flow.direction != Direction::Inbound {
             return;
         }
-        let service = Service {
-            netns: self.netns(change.netns),
-            executable: flow.process.executable().to_owned(),
-            port: flow.local_port.unwrap_or(0),
-            protocol: flow.protocol,
-        };
-        let key = PortKey { service, address: flow.local };
+        let key = self.key(change, &flow.process);
         // Bounded, since each port has a row in the table of `VMConnection`, which is.
         let ports = self.minutes.entry(minute).or_default();
         ports.entry(key).or_insert_with(|| MinuteCounts::new(&flow.process)).add(change);
+    }
+
+    /// Moves a connection from the port of a guessed process to that of its owner.
+    pub(super) fn reattribute(&mut self, change: &Change, guess: &Guess, counted: Counted) {
+        if change.flow.direction != Direction::Inbound {
+            return;
+        }
+        let (old, new) = (self.key(change, &guess.process), self.key(change, &change.flow.process));
+        let has_old = self.live.contains_key(&old);
+        let ports = self.minutes.entry(counted.minute).or_default();
+        let new = ports.entry(new).or_insert_with(|| MinuteCounts::new(&change.flow.process));
+        new.add_link(&change.flow.process);
+        let before = ports.entry(old.clone()).or_insert_with(|| MinuteCounts::new(&guess.process));
+        if move_link(before, counted.is_moved) && !has_old {
+            ports.remove(&old);
+        }
+    }
+
+    fn key(&self, change: &Change, process: &Process) -> PortKey {
+        let flow = &change.flow;
+        let service = Service {
+            netns: self.netns(change.netns),
+            executable: process.executable().to_owned(),
+            port: flow.local_port.unwrap_or(0),
+            protocol: flow.protocol,
+        };
+        PortKey { service, address: flow.local }
     }
 
     /// True if a minute has changes.

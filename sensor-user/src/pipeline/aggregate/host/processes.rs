@@ -86,6 +86,13 @@ impl Processes {
             state.first = Arc::clone(process);
         }
         match change.kind {
+            ChangeKind::Attributed => {
+                state.links_live = state.links_live.saturating_add(1);
+                let guessed = change.guess.as_ref().map(|guess| guess.process.executable());
+                if let Some(before) = guessed.and_then(|name| self.executables.peek_mut(name)) {
+                    before.links_live = before.links_live.saturating_sub(1);
+                }
+            }
             ChangeKind::Established => state.links_live = state.links_live.saturating_add(1),
             ChangeKind::Closed => state.links_live = state.links_live.saturating_sub(1),
             ChangeKind::Opened

@@ -135,7 +135,7 @@ fn connections_to_a_wildcard_count_to_the_address_that_accepted_them() {
     ] {
         tables.observe(
             &inbound((ChangeKind::Established, number, 10), name, OWN_NETNS, local),
-            Some(0),
+            Some(Counted::at(0)),
         );
     }
     let expected = [
@@ -157,8 +157,10 @@ fn connections_to_a_wildcard_count_to_the_address_that_accepted_them() {
     assert_eq!(ids.len(), rows.len());
     // A port without a listener has a row while it has open connections.
     host.0.clear();
-    tables
-        .observe(&inbound((ChangeKind::Closed, 4, 70), "one", OWN_NETNS, "192.0.2.1:83"), Some(1));
+    tables.observe(
+        &inbound((ChangeKind::Closed, 4, 70), "one", OWN_NETNS, "192.0.2.1:83"),
+        Some(Counted::at(1)),
+    );
     let live = shown(&ports(tables.close_until(at(122), &mut host)));
     assert_eq!(live.len(), 5, "{live:?}");
     assert!(live.contains(&port("one", "192.0.2.1:83", false, (0, 1, 0))));
@@ -174,7 +176,7 @@ fn the_same_port_in_two_namespaces_is_two() {
     tables.close_until(at(2), &mut host);
     for (number, netns) in [(1, OWN_NETNS), (2, 2), (3, 2), (4, 0)] {
         let change = inbound((ChangeKind::Established, number, 10), "web", netns, "127.0.0.1:80");
-        tables.observe(&change, Some(0));
+        tables.observe(&change, Some(Counted::at(0)));
     }
     let mut rows = ports(tables.close_until(at(62), &mut host));
     rows.sort_by_key(|row| row.network_namespace);
@@ -222,7 +224,7 @@ fn an_executable_has_a_row_when_it_first_connects_and_then_at_each_full_hour() {
     };
     close(&mut tables, &mut host, 2);
     let change = |kind, number, name| inbound((kind, number, 10), name, OWN_NETNS, "192.0.2.1:80");
-    tables.observe(&change(ChangeKind::Established, 1, "nginx"), Some(0));
+    tables.observe(&change(ChangeKind::Established, 1, "nginx"), Some(Counted::at(0)));
     tables.observe(&change(ChangeKind::Failed, 2, "curl"), None);
     let both = [("curl".to_owned(), 0), ("nginx".to_owned(), 0)];
     assert_eq!(close(&mut tables, &mut host, 62), both);
@@ -231,7 +233,7 @@ fn an_executable_has_a_row_when_it_first_connects_and_then_at_each_full_hour() {
     assert_eq!(close(&mut tables, &mut host, 60 * 60 + 2), hour);
     // nginx has an open connection; curl had none in this hour.
     assert_eq!(close(&mut tables, &mut host, 120 * 60 + 2), [("nginx".to_owned(), 120)]);
-    tables.observe(&change(ChangeKind::Closed, 1, "nginx"), Some(120));
+    tables.observe(&change(ChangeKind::Closed, 1, "nginx"), Some(Counted::at(120)));
     tables.observe(&change(ChangeKind::Failed, 3, "curl"), None);
     assert_eq!(close(&mut tables, &mut host, 121 * 60 + 2), [("curl".to_owned(), 120)]);
     tables.observe(&change(ChangeKind::Failed, 4, "wget"), None);
@@ -244,8 +246,8 @@ fn a_close_that_precedes_its_open_waits_a_minute_for_it() {
     let mut host = Fixed(vec![listens("web", OWN_NETNS, "192.0.2.1:80")]);
     let step = |kind, second| inbound((kind, 1, second), "web", OWN_NETNS, "192.0.2.1:80");
     tables.close_until(at(2), &mut host);
-    tables.observe(&step(ChangeKind::Closed, 59), Some(0));
-    tables.observe(&step(ChangeKind::Established, 60), Some(1));
+    tables.observe(&step(ChangeKind::Closed, 59), Some(Counted::at(0)));
+    tables.observe(&step(ChangeKind::Established, 60), Some(Counted::at(1)));
     for (second, links) in [(62, (0, 0, 0)), (122, (1, 1, 0)), (182, (0, 0, 0))] {
         let rows = ports(tables.close_until(at(second), &mut host));
         assert_eq!(shown(&rows), [port("web", "192.0.2.1:80", false, links)], "{second}");

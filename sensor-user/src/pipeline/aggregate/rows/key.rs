@@ -36,6 +36,11 @@ impl RowKey {
         }
     }
 
+    /// Key of the same connection with another process.
+    pub(super) fn with_process(&self, process: &Process) -> Self {
+        Self { executable: process.executable().to_owned(), ..self.clone() }
+    }
+
     /// Remote end of the key with a NAT mapping. A row has only the port of the accepting end.
     pub(super) fn peer(&self, translated: Option<SocketAddr>) -> Peer {
         let port = (self.destination_port != 0).then_some(self.destination_port);
@@ -93,7 +98,10 @@ impl MinuteCounts {
 
     pub(in super::super) fn add(&mut self, change: &Change) {
         match change.kind {
-            ChangeKind::Opened | ChangeKind::Active | ChangeKind::Translated => {}
+            ChangeKind::Opened
+            | ChangeKind::Active
+            | ChangeKind::Attributed
+            | ChangeKind::Translated => {}
             ChangeKind::Established => self.established += 1,
             ChangeKind::Failed => self.failed += 1,
             ChangeKind::Closed => self.terminated += 1,

@@ -15,6 +15,7 @@
 
 mod flush;
 mod key;
+mod reattribute;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub(super) use flush::LONG_MAX;
 use flush::{ClosedMinute, RowTime};
 pub(super) use key::MinuteCounts;
 use key::{LiveKey, RowKey};
+pub use reattribute::Counted;
+pub(super) use reattribute::move_link;
 
 /// Time after its end during which a minute accepts changes.
 pub(super) const LATENESS: SignedDuration = SignedDuration::from_secs(2);
@@ -124,9 +127,8 @@ impl RowTable {
         (self.minutes.values().map(FastIndexMap::len).max().unwrap_or(0), self.max_keys)
     }
 
-    /// Counts a change into a minute, and returns the number of that minute since 1970; `None` if the
-    /// change is in no row.
-    pub fn observe(&mut self, change: &Change) -> Option<i64> {
+    /// Counts a change into a minute, and returns where; `None` if the change is in no row.
+    pub fn observe(&mut self, change: &Change) -> Option<Counted> {
         match change.kind {
             ChangeKind::Opened => return None,
             ChangeKind::Translated => {
@@ -135,6 +137,9 @@ impl RowTable {
             }
             _ => {}
         }
+        if let Some(guess) = &change.guess {
+            return self.reattribute(change, guess);
+        }
         let minute = self.minute_for(change.flow.time);
         let keys = self.minutes.entry(minute).or_default();
         let key = RowKey::of(change);
@@ -142,7 +147,7 @@ impl RowTable {
         // always finds room, so that the gauge stays correct.
         let full = keys.len() >= self.max_keys && !keys.contains_key(&key);
         let excluded = match change.kind {
-            ChangeKind::Opened | ChangeKind::Translated => true,
+            ChangeKind::Opened | ChangeKind::Translated | ChangeKind::Attributed => true,
             ChangeKind::Closed => self.excluded.remove(&change.number),
             ChangeKind::Established => full && self.excluded.insert(change.number),
             ChangeKind::Active => self.excluded.contains(&change.number),
@@ -158,7 +163,7 @@ impl RowTable {
         if counts.add_mapping(change.flow.translated.as_ref()) {
             self.stats.row_mappings_evicted.increment();
         }
-        Some(minute)
+        Some(Counted::at(minute))
     }
 
     /// Adds a mapping that is known after other changes of its connection were counted.

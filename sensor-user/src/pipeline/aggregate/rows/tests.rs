@@ -18,7 +18,7 @@ fn table(max_keys: usize) -> RowTable {
     RowTable::new(identity, max_keys, Arc::new(Stats::default()))
 }
 
-fn change(kind: ChangeKind, second: i64, remote: &str, bytes_sent: u64) -> Change {
+pub(super) fn change(kind: ChangeKind, second: i64, remote: &str, bytes_sent: u64) -> Change {
     let flow = Flow {
         time: Timestamp::from_second(second).unwrap(),
         phase: Phase::Opened,
@@ -40,7 +40,7 @@ fn change(kind: ChangeKind, second: i64, remote: &str, bytes_sent: u64) -> Chang
     Change::new(kind, flow, 1, 0)
 }
 
-fn at(second: i64) -> Timestamp {
+pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 

@@ -23,6 +23,16 @@ struct Transferred {
     packets_received: u64,
 }
 
+/// Report of a flow as established.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Establishment {
+    /// Not reported yet; the time that it has.
+    Pending(Timestamp),
+    /// The kernel has refused each datagram.
+    Refused,
+    Reported,
+}
+
 #[derive(Debug)]
 pub(super) struct TrackedFlow {
     pub(super) number: u64,
@@ -30,6 +40,7 @@ pub(super) struct TrackedFlow {
     pub(super) last_boot_ns: u64,
     /// True once the flow was reported as opened.
     pub(super) emitted: bool,
+    establishment: Establishment,
     /// Time at which its socket was closed.
     pub(super) released: Option<Timestamp>,
     process: Option<Arc<Process>>,
@@ -66,6 +77,7 @@ impl TrackedFlow {
             opened,
             last_boot_ns: flow.boot_ns,
             emitted: false,
+            establishment: Establishment::Pending(opened),
             released: None,
             process,
             attribution,
@@ -99,6 +111,7 @@ impl TrackedFlow {
             opened,
             last_boot_ns: boot_ns,
             emitted: false,
+            establishment: Establishment::Pending(opened),
             released: None,
             attribution: process.as_ref().map_or(Attribution::Unknown, |_| Attribution::Scan),
             process,
@@ -122,9 +135,45 @@ impl TrackedFlow {
         self.counted_from_boot_ns != 0
     }
 
-    pub(super) fn set_owner(&mut self, process: &Arc<Process>, source: UdpOwnerSource) {
-        self.process = Some(Arc::clone(process));
+    /// Sets the owner; returns the process that was known before.
+    pub(super) fn set_owner(
+        &mut self,
+        process: &Arc<Process>,
+        source: UdpOwnerSource,
+    ) -> Option<Arc<Process>> {
         self.attribution = attribution(source, true);
+        self.process.replace(Arc::clone(process))
+    }
+
+    /// True if the process is unknown, or only owns the bound socket.
+    pub(super) const fn is_guessed(&self) -> bool {
+        matches!(self.attribution, Attribution::Listener | Attribution::Unknown)
+    }
+
+    /// Time at which the flow is to be reported as established, once; `None` before a datagram that was
+    /// not refused.
+    pub(super) const fn establish(&mut self) -> Option<Timestamp> {
+        let Establishment::Pending(time) = self.establishment else { return None };
+        self.establishment = Establishment::Reported;
+        Some(time)
+    }
+
+    pub(super) const fn is_established(&self) -> bool {
+        matches!(self.establishment, Establishment::Reported)
+    }
+
+    /// Records that the kernel refused each datagram so far.
+    pub(super) const fn refuse(&mut self) {
+        if matches!(self.establishment, Establishment::Pending(_)) {
+            self.establishment = Establishment::Refused;
+        }
+    }
+
+    /// Records a datagram at `time` that was not refused.
+    pub(super) const fn allow(&mut self, time: Timestamp) {
+        if matches!(self.establishment, Establishment::Refused) {
+            self.establishment = Establishment::Pending(time);
+        }
     }
 
     /// Restarts the counts at `boot_ns`. True if the kernel had earlier counts, which are lost.

@@ -1,8 +1,9 @@
 //! `UdpTable`: changes of UDP flows, from records and the counts in the kernel.
 //!
-//! A flow is reported as opened and established at its first datagram. If its owner is not resolved
-//! (mostly inbound flows), it waits up to `OWNER_HOLD_NS` for the process that reads or sends; then
-//! the owner of the socket is taken. Its counts are read every `READ_INTERVAL_NS`, and at the end of
+//! A flow is reported as opened at its first datagram, and as established unless that is an outbound one
+//! which the kernel refuses to send within `OWNER_HOLD_NS`. If its owner is not resolved (mostly inbound
+//! flows), it waits up to that time for the process that reads or sends; then the owner of the socket is
+//! taken, and corrected later. A flow of refused datagrams alone fails. Its counts are read every `READ_INTERVAL_NS`, and at the end of
 //! each minute, so that each minute has its own bytes. The flow is closed with its socket, or after
 //! the configured idle time.
 //!
@@ -14,27 +15,27 @@
 
 mod flow;
 mod kernel;
+mod owner;
+mod report;
 mod socket_scan;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::change::{Change, ChangeKind};
-use super::flow::Direction;
 use crate::base::clock::BootClock;
 use crate::base::collections;
 use crate::base::collections::{FastMap, FastSet, Table};
 use crate::base::counters::Stats;
-use crate::pipeline::decode::{FlowKey, Udp, UdpFlow, UdpOwner};
+use crate::pipeline::decode::{FlowKey, Udp, UdpFlow};
 use crate::pipeline::enrich::{Process, UdpEvent};
 use flow::TrackedFlow;
 pub use kernel::{ClockReading, FlowCounters};
 
-/// Maximum time that a flow waits for its owner, ns.
+/// Maximum time that a flow waits for its owner, or for the kernel's refusal, ns.
 const OWNER_HOLD_NS: u64 = 50_000_000;
 /// Interval between reads of the counts of a flow, ns.
 const READ_INTERVAL_NS: u64 = 5_000_000_000;
@@ -44,15 +45,12 @@ const READS_PER_POLL: usize = 2048;
 /// many JSON parsers use, represents it exactly.)
 const FIRST_NUMBER: u64 = 1 << 48;
 
-/// Remote address and port.
-type RemoteEnd = (IpAddr, u16);
-
 /// Flows of one socket.
 #[derive(Debug, Default)]
 struct SocketFlows {
-    remotes: FastSet<RemoteEnd>,
-    /// Flows that wait for their owner.
-    held: FastSet<RemoteEnd>,
+    all: FastSet<FlowKey>,
+    /// Flows without a resolved owner.
+    unresolved: FastSet<FlowKey>,
 }
 
 #[derive(Debug)]
@@ -127,19 +125,24 @@ impl UdpTable {
         let process = event.process;
         match *event.udp {
             Udp::Flow(flow) => self.begin(&flow, process, clock, changes),
-            Udp::Owner(owner) => self.set_owner(&owner, process.as_ref(), changes),
+            Udp::Owner(owner) => {
+                let time = clock.wall(owner.boot_ns);
+                self.set_owner(&owner, time, process.as_ref(), changes);
+            }
+            Udp::Refused(key) => self.refuse(&key),
             Udp::Release { boot_ns, cookie } => {
                 self.release_socket(cookie, clock.wall(boot_ns), changes);
             }
         }
     }
 
-    /// Reports the flows whose wait for their owner has expired at `now_boot_ns`.
+    /// Reports the flows whose hold has expired at `now_boot_ns`.
     pub fn expire(&mut self, now_boot_ns: u64, changes: &mut Vec<Change>) {
         while self.held.front().is_some_and(|first| first.deadline_boot_ns <= now_boot_ns) {
             let Some(first) = self.held.pop_front() else { break };
             if self.flows.peek(&first.key).is_some_and(|flow| flow.number == first.number) {
                 self.emit_opened(&first.key, changes);
+                self.emit_established(&first.key, changes);
             }
         }
     }
@@ -182,7 +185,7 @@ impl UdpTable {
         clock: &BootClock,
         changes: &mut Vec<Change>,
     ) {
-        self.set_cookie(&flow.key, flow.local_port);
+        self.set_cookie(&flow.key);
         if let Some(known) = self.flows.get_mut(&flow.key) {
             // The kernel had evicted the flow, and begun it again with the latest datagram.
             if known.restart(flow.boot_ns) {
@@ -197,13 +200,12 @@ impl UdpTable {
         let tracked = TrackedFlow::new(flow, self.last_number, clock.wall(flow.boot_ns), process);
         self.flows.push(flow.key, tracked);
         let socket = self.sockets.entry(flow.key.cookie).or_default();
-        let remote = (flow.key.remote, flow.key.remote_port);
-        socket.remotes.insert(remote);
+        socket.all.insert(flow.key);
         if flow.owner_resolved {
             self.emit_opened(&flow.key, changes);
-            return;
+        } else {
+            socket.unresolved.insert(flow.key);
         }
-        socket.held.insert(remote);
         self.held.push_back(HeldFlow {
             deadline_boot_ns: flow.boot_ns.saturating_add(OWNER_HOLD_NS),
             key: flow.key,
@@ -211,47 +213,9 @@ impl UdpTable {
         });
     }
 
-    /// Sets the owner of one flow; with port 0, of all held flows of the socket in that direction.
-    fn set_owner(
-        &mut self,
-        owner: &UdpOwner,
-        process: Option<&Arc<Process>>,
-        changes: &mut Vec<Change>,
-    ) {
-        let key = owner.key;
-        let keys = if key.remote_port == 0 { self.held_flows(owner) } else { vec![key] };
-        for key in keys {
-            let Some(flow) = self.flows.peek_mut(&key) else { continue };
-            if flow.emitted || (flow.direction == Direction::Inbound) != owner.inbound {
-                continue;
-            }
-            if let Some(process) = process {
-                flow.set_owner(process, owner.source);
-            }
-            self.emit_opened(&key, changes);
-        }
-    }
-
-    /// Held flows of a socket to which an owner applies.
-    fn held_flows(&self, owner: &UdpOwner) -> Vec<FlowKey> {
-        let held = self.sockets.get(&owner.key.cookie).map(|socket| &socket.held);
-        let key = |&(remote, remote_port)| FlowKey { remote, remote_port, ..owner.key };
-        let all: Vec<FlowKey> = held.into_iter().flatten().map(key).collect();
-        let on_cpu = |key: &&FlowKey| {
-            self.flows.peek(key).is_some_and(|flow| flow.on_cpu_tgid == owner.task.tgid)
-        };
-        let own: Vec<FlowKey> = all.iter().filter(on_cpu).copied().collect();
-        if owner.inbound || own.is_empty() { all } else { own }
-    }
-
     fn release_socket(&mut self, cookie: u64, time: Timestamp, changes: &mut Vec<Change>) {
         let Some(socket) = self.sockets.get(&cookie) else { return };
-        let keys: Vec<FlowKey> = socket
-            .remotes
-            .iter()
-            .map(|(remote, port)| FlowKey { cookie, remote: *remote, remote_port: *port })
-            .collect();
-        for key in keys {
+        for key in socket.all.clone() {
             self.release(key, time, changes);
         }
     }
@@ -310,6 +274,9 @@ impl UdpTable {
             self.stats.udp_flows_evicted.increment();
         }
         let last = now.clock.wall(flow.last_boot_ns);
+        if flow.has_unreported() {
+            flow.allow(last);
+        }
         let idle = now.boot_ns.saturating_sub(flow.last_boot_ns) >= self.idle_ns;
         let end = match (flow.released, &counts) {
             (Some(released), _) => Some(released),
@@ -319,7 +286,10 @@ impl UdpTable {
             }
             (None, _) => idle.then(|| now.wall()),
         };
-        let has_unreported = flow.has_unreported();
+        let (has_unreported, opened) = (flow.has_unreported(), flow.opened);
+        if has_unreported {
+            self.emit_established(key, changes);
+        }
         match end {
             // A datagram between the read and the removal is not counted, but still detected: the next
             // one begins a new flow.
@@ -328,51 +298,11 @@ impl UdpTable {
                 self.close(key, time, changes);
             }
             None if has_unreported => {
-                let time =
-                    self.minute_end.map_or(last, |end| within_minute(last, end, flow.opened));
+                let time = self.minute_end.map_or(last, |end| within_minute(last, end, opened));
                 self.flows.promote(key);
                 self.change(key, ChangeKind::Active, time, changes);
             }
             None => {}
-        }
-    }
-
-    /// Reports a flow as opened and established, once.
-    fn emit_opened(&mut self, key: &FlowKey, changes: &mut Vec<Change>) {
-        let Some(flow) = self.flows.peek_mut(key) else { return };
-        if std::mem::replace(&mut flow.emitted, true) {
-            return;
-        }
-        let opened = flow.opened;
-        if let Some(socket) = self.sockets.get_mut(&key.cookie) {
-            socket.held.remove(&(key.remote, key.remote_port));
-        }
-        self.change(key, ChangeKind::Opened, opened, changes);
-        self.change(key, ChangeKind::Established, opened, changes);
-    }
-
-    /// Reports a flow as closed, with its unreported counts, and removes it.
-    fn close(&mut self, key: &FlowKey, time: Timestamp, changes: &mut Vec<Change>) {
-        self.change(key, ChangeKind::Closed, time, changes);
-        self.flows.pop(key);
-        if let Some(socket) = self.sockets.get_mut(&key.cookie) {
-            socket.remotes.remove(&(key.remote, key.remote_port));
-            if socket.remotes.is_empty() {
-                self.sockets.remove(&key.cookie);
-            }
-        }
-    }
-
-    fn change(
-        &mut self,
-        key: &FlowKey,
-        kind: ChangeKind,
-        time: Timestamp,
-        changes: &mut Vec<Change>,
-    ) {
-        if let Some(flow) = self.flows.peek_mut(key) {
-            let change = flow.change(kind, time, &self.computer, &self.unknown_process);
-            changes.push(Change { cookie: key.cookie, ..change });
         }
     }
 }

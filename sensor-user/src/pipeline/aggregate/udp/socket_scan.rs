@@ -47,23 +47,20 @@ impl UdpTable {
             let tracked = TrackedFlow::from_scan(socket, number, time, boot_ns, direction, process);
             self.flows.push(key, tracked);
             let of_socket = self.sockets.entry(key.cookie).or_default();
-            of_socket.remotes.insert((key.remote, key.remote_port));
+            of_socket.all.insert(key);
             self.emit_opened(&key, changes);
+            self.emit_established(&key, changes);
         }
     }
 
     /// Sets the cookie of a flow from a scan without cookies (/proc), at its first datagram.
-    pub(super) fn set_cookie(&mut self, key: &FlowKey, local_port: u16) {
+    pub(super) fn set_cookie(&mut self, key: &FlowKey) {
         let without_cookie = FlowKey { cookie: 0, ..*key };
-        if self.flows.peek(&without_cookie).is_none_or(|flow| flow.local_port != local_port) {
-            return;
-        }
         if let Some(flow) = self.flows.pop(&without_cookie) {
             self.flows.push(*key, flow);
-            let remote = (key.remote, key.remote_port);
-            self.sockets.entry(key.cookie).or_default().remotes.insert(remote);
+            self.sockets.entry(key.cookie).or_default().all.insert(*key);
             if let Some(socket) = self.sockets.get_mut(&0) {
-                socket.remotes.remove(&remote);
+                socket.all.remove(&without_cookie);
             }
         }
     }
@@ -71,7 +68,12 @@ impl UdpTable {
 
 const fn key(socket: &OpenSocket) -> FlowKey {
     let ends = socket.ends;
-    FlowKey { cookie: socket.cookie, remote: ends.remote, remote_port: ends.remote_port }
+    FlowKey {
+        cookie: socket.cookie,
+        remote: ends.remote,
+        remote_port: ends.remote_port,
+        local_port: ends.local_port,
+    }
 }
 
 /// Namespace, port and address of the sockets that are bound but not connected.

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::base::proc_threads::live_directory;
 use crate::pipeline::capture::netns::{enter_netns, netns_of_link, open_netns};
 
 /// A network namespace, and a file that refers to it.
@@ -34,8 +35,10 @@ pub(super) fn list(proc_root: &Path, files: &[(u32, PathBuf)]) -> Vec<Namespace>
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        let path = entry.path().join("ns/net");
-        if let Some(inode) = link_target(&path) {
+        let (process, net) = (entry.path(), Path::new("ns/net"));
+        let found = |path: PathBuf| Some((link_target(&path)?, path));
+        let other_thread = || found(live_directory(&process).join(net));
+        if let Some((inode, path)) = found(process.join(net)).or_else(other_thread) {
             add(inode, path, Some(pid));
         }
     }

@@ -3,6 +3,13 @@
 //! Sizes are asserted at compile time. A new field is appended and changes the size, so that an
 //! agent and an object of different versions never misread each other silently.
 
+mod udp;
+
+pub use udp::{
+    FLOW_COUNTS_LEN, FLOW_KEY_LEN, FlowCounts, FlowKey, UdpOwnerSource, UdpRecord,
+    UdpRefusedRecord, UdpReleaseRecord,
+};
+
 /// Kind of a record: the first field of its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
@@ -38,6 +45,8 @@ pub enum RecordKind {
     UdpOwner = 49,
     /// Close of the last descriptor of a UDP socket that has flows.
     UdpRelease = 50,
+    /// Datagram that the kernel refused to send, of a UDP flow without any other.
+    UdpRefused = 51,
     /// DNS response that this host received.
     DnsAnswer = 64,
 }
@@ -61,6 +70,7 @@ impl RecordKind {
             48 => Self::UdpFlow,
             49 => Self::UdpOwner,
             50 => Self::UdpRelease,
+            51 => Self::UdpRefused,
             64 => Self::DnsAnswer,
             _ => return None,
         })
@@ -76,7 +86,8 @@ pub struct RecordHeader {
     /// Length of the whole record, header included, bytes.
     pub len: u16,
     /// Source of the owner in records that name one: an [`OwnerSource`] or a [`UdpOwnerSource`].
-    /// Errno of a failed connect. Otherwise 0.
+    /// Errno of a failed connect. In a `TcpConnect` record 1 if the connection is restored, not
+    /// opened (`TCP_REPAIR`). Otherwise 0.
     pub detail: u32,
     /// Time of the event, `bpf_ktime_get_boot_ns` (from 5.8): ns since boot, suspend included.
     pub boot_ns: u64,
@@ -98,33 +109,6 @@ impl OwnerSource {
         Some(match raw {
             1 => Self::Accept,
             2 => Self::FirstIo,
-            _ => return None,
-        })
-    }
-}
-
-/// Source of the owner of a UDP flow, in ascending order of confidence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u32)]
-pub enum UdpOwnerSource {
-    /// No owner is known.
-    Unknown = 0,
-    /// This task bound the socket.
-    Bound = 1,
-    /// This task was the first observed to read or write the socket.
-    FirstIo = 2,
-    /// This task connected the socket, or sent the datagram with an address.
-    Sent = 3,
-}
-
-impl UdpOwnerSource {
-    /// Returns the source with this number, if there is one.
-    pub const fn from_raw(raw: u32) -> Option<Self> {
-        Some(match raw {
-            0 => Self::Unknown,
-            1 => Self::Bound,
-            2 => Self::FirstIo,
-            3 => Self::Sent,
             _ => return None,
         })
     }
@@ -153,23 +137,28 @@ pub struct TaskIds {
     pub comm: [u8; COMM_LEN],
 }
 
+/// Value of `detail` in a `TcpConnect` record of a connection that is restored with `TCP_REPAIR`.
+pub const CONNECT_RESTORED: u32 = 1;
+
 /// Record of all `Tcp*` kinds but `TcpLatency`. Fields that a kind does not have are zero.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct TcpRecord {
     /// Common record header.
     pub header: RecordHeader,
-    /// Address of the `struct sock`, which identifies the socket during its lifetime.
+    /// Address of the `struct sock`, which identifies the socket during its lifetime. In an owner
+    /// record it may be an MPTCP socket, whose subflows it stands for.
     pub sk: u64,
     /// Socket cookie; 0 until it is first requested (`net/core/sock_diag.c: __sock_gen_cookie`).
     pub cookie: u64,
-    /// Task of connect, owner and listen records, and of some close records.
+    /// Task of connect, owner and listen records, and of some close records; zero where a kernel
+    /// thread connects, since it acts on behalf of another.
     pub task: TaskIds,
     /// Local address; IPv4 in the first four bytes if `family` is `AF_INET`.
     pub local_addr: [u8; 16],
     /// Remote address, in the same form.
     pub remote_addr: [u8; 16],
-    /// Local port, host order; 0 at connect unless bound.
+    /// Local port, host order; 0 at connect and at listen unless bound.
     pub local_port: u16,
     /// Remote port, host order; 0 for a listener.
     pub remote_port: u16,
@@ -191,96 +180,10 @@ pub struct TcpRecord {
     pub bytes_sent: u64,
     /// Payload bytes received, without the FIN; 0 before the close.
     pub bytes_received: u64,
+    /// Address of the MPTCP socket that this socket is a subflow of; 0 for others. Set in connect
+    /// and established records.
+    pub mptcp: u64,
 }
-
-/// Record of the kinds `UdpFlow` and `UdpOwner`. Addresses are IPv6, those of IPv4 mapped
-/// (`::ffff:a.b.c.d`).
-///
-/// Until `owner_resolved`, `task` is the best guess, and an owner record may follow within moments.
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-pub struct UdpRecord {
-    /// Common record header. In a flow record, its time is `first_boot_ns` of [`FlowCounts`].
-    pub header: RecordHeader,
-    /// Key of the flow. In an owner record, `remote_port` 0 stands for every flow of the socket
-    /// that has no resolved owner and began in the same direction. Of sent flows, those with that
-    /// process in `on_cpu_tgid` take precedence.
-    pub key: FlowKey,
-    /// Owner; zero where `header.detail` is `Unknown`.
-    pub task: TaskIds,
-    /// Local address; `::` in an owner record.
-    pub local_addr: [u8; 16],
-    /// Local port, host order; 0 in an owner record.
-    pub local_port: u16,
-    /// 1 if the first datagram was received, 0 if it was sent.
-    pub inbound: u8,
-    /// 1 if `task` is the owner and no owner record follows.
-    pub owner_resolved: u8,
-    /// Inode number of the network namespace; 0 if unknown.
-    pub netns: u32,
-    /// Process id of the task on the CPU when a sent flow began. That is the sender, unless the
-    /// datagram had been queued to a firewall in user space (`NFQUEUE`).
-    pub on_cpu_tgid: u32,
-    /// Explicit padding, zero.
-    pub padding: u32,
-}
-
-/// End of a UDP socket and of all its flows.
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-pub struct UdpReleaseRecord {
-    /// Common record header.
-    pub header: RecordHeader,
-    /// Socket cookie of the closed socket.
-    pub cookie: u64,
-}
-
-/// Key of [`crate::maps::UDP_FLOWS`]: one per socket and remote address and port.
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-pub struct FlowKey {
-    /// Socket cookie, never reused.
-    pub cookie: u64,
-    /// Remote address, IPv6 or mapped IPv4.
-    pub remote_addr: [u8; 16],
-    /// Remote port, host order.
-    pub remote_port: u16,
-    /// Explicit padding. Always zero, since it is part of the key.
-    pub padding: [u16; 3],
-}
-
-/// Size of a [`FlowKey`], bytes.
-pub const FLOW_KEY_LEN: usize = 32;
-
-/// Value of [`crate::maps::UDP_FLOWS`].
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-pub struct FlowCounts {
-    /// Time of the first datagram, ns since boot.
-    pub first_boot_ns: u64,
-    /// Time of the latest datagram, ns of `CLOCK_MONOTONIC`; in ticks with
-    /// [`crate::maps::COARSE_TIME`].
-    pub last_monotonic_ns: u64,
-    /// Payload bytes sent.
-    pub bytes_sent: u64,
-    /// Payload bytes received.
-    pub bytes_received: u64,
-    /// Number of datagrams sent.
-    pub packets_sent: u64,
-    /// Number of datagrams received.
-    pub packets_received: u64,
-    /// 1 if the first datagram was received.
-    pub inbound: u16,
-    /// 1 once the flow's record is on the ring. Until then each datagram retries.
-    pub emitted: u16,
-    /// 1 once the owner is final.
-    pub owner_resolved: u16,
-    /// Explicit padding, zero.
-    pub padding: u16,
-}
-
-/// Size of a [`FlowCounts`], bytes.
-pub const FLOW_COUNTS_LEN: usize = 56;
 
 /// Maximum bytes of a DNS message; longer ones are truncated. Since DNS Flag Day 2020, resolvers
 /// advertise at most this size for UDP (<https://www.dnsflagday.net/2020/>).
@@ -374,13 +277,9 @@ pub struct CgroupRecord {
 
 const _: () = assert!(size_of::<RecordHeader>() == 16);
 const _: () = assert!(size_of::<TaskIds>() == 48);
-const _: () = assert!(size_of::<TcpRecord>() == 152);
+const _: () = assert!(size_of::<TcpRecord>() == 160);
 const _: () = assert!(size_of::<ExecRecord>() == 72);
 const _: () = assert!(size_of::<ForkRecord>() == 80);
 const _: () = assert!(size_of::<ExitRecord>() == 32);
 const _: () = assert!(size_of::<CgroupRecord>() == 536);
-const _: () = assert!(size_of::<FlowKey>() == FLOW_KEY_LEN);
-const _: () = assert!(size_of::<FlowCounts>() == FLOW_COUNTS_LEN);
-const _: () = assert!(size_of::<UdpRecord>() == 128);
-const _: () = assert!(size_of::<UdpReleaseRecord>() == 24);
 const _: () = assert!(size_of::<DnsRecord>() == 1272);

@@ -4,9 +4,9 @@ use super::*;
 
 use sensor_ebpf::record::UdpOwnerSource;
 
-use crate::pipeline::aggregate::flow::{Attribution, Phase};
+use crate::pipeline::aggregate::flow::{Attribution, Direction, Phase};
 use crate::pipeline::capture::{Ends, OpenSocket, OpenSockets};
-use crate::pipeline::decode::{FlowCounts, Task};
+use crate::pipeline::decode::{FlowCounts, Task, UdpOwner};
 
 const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
@@ -72,6 +72,10 @@ impl Host {
         };
         self.kernel.0.insert(key, FlowCounts { first_boot_ns: boot_ns, ..FlowCounts::default() });
         self.event(Udp::Flow(flow), (!name.is_empty()).then_some(name));
+        if owner_resolved {
+            // Nothing refuses the datagram.
+            self.table.expire(boot_ns + OWNER_HOLD_NS, &mut self.changes);
+        }
     }
 
     /// Sets the counts of a flow in the kernel.
@@ -98,12 +102,12 @@ impl Host {
 const INBOUND_PORT: u16 = 4000;
 
 fn key(cookie: u64, remote: &str, remote_port: u16) -> FlowKey {
-    FlowKey { cookie, remote: remote.parse().unwrap(), remote_port }
+    FlowKey { cookie, remote: remote.parse().unwrap(), remote_port, local_port: 5353 }
 }
 
 fn owner(key: FlowKey, inbound: bool) -> Udp {
     let source = if inbound { UdpOwnerSource::FirstIo } else { UdpOwnerSource::Sent };
-    Udp::Owner(UdpOwner { key, task: Task::default(), source, inbound })
+    Udp::Owner(UdpOwner { boot_ns: 0, key, task: Task::default(), source, inbound })
 }
 
 #[test]
@@ -142,7 +146,7 @@ fn an_inbound_flow_waits_for_its_reader() {
     assert_eq!(opened.flow.attribution, Attribution::FirstIo);
     assert_eq!(opened.flow.direction, Direction::Inbound);
     assert_eq!(opened.flow.time, host.clock.wall(SECOND));
-    assert!(host.table.sockets[&1].held.is_empty());
+    assert!(host.table.sockets[&1].unresolved.is_empty());
 }
 
 #[test]
@@ -341,7 +345,7 @@ fn a_socket_connected_before_is_opened_once_and_counted_from_its_next_datagram()
     // The kernel has no counts yet; then one sends.
     host.poll(10 * SECOND);
     assert_eq!(host.emitted(), []);
-    let sends = key(2, "203.0.113.7", 443);
+    let sends = FlowKey { local_port: 5_000, ..key(2, "203.0.113.7", 443) };
     host.begin(sends, 20 * SECOND, UdpOwnerSource::Sent, "other");
     host.count(sends, 21 * SECOND, (3, 0));
     host.poll(30 * SECOND);
@@ -369,32 +373,5 @@ fn a_datagram_does_not_reopen_a_flow_from_proc_without_cookie() {
     assert_eq!(host.table.len(), 1);
 }
 
-#[test]
-fn concurrent_senders_each_own_their_flow() {
-    let mut host = Host::new(10);
-    let begin = |remote_port, on_cpu_tgid| UdpFlow {
-        boot_ns: SECOND,
-        key: key(5, "203.0.113.7", remote_port),
-        task: Task::default(),
-        source: UdpOwnerSource::Unknown,
-        local: "192.0.2.1".parse().unwrap(),
-        local_port: 5353,
-        inbound: false,
-        owner_resolved: false,
-        netns: 9,
-        on_cpu_tgid,
-    };
-    host.event(Udp::Flow(begin(1, 71)), None);
-    host.event(Udp::Flow(begin(2, 72)), None);
-    let owner = |tgid| {
-        let task = Task { tgid, ..Task::default() };
-        let key = key(5, "::", 0);
-        Udp::Owner(UdpOwner { key, task, source: UdpOwnerSource::Sent, inbound: false })
-    };
-    host.event(owner(71), Some("first"));
-    host.event(owner(72), Some("second"));
-    let opened = host.changes.iter().filter(|it| it.kind == ChangeKind::Opened);
-    let names: Vec<_> =
-        opened.map(|it| (it.flow.remote_port.unwrap(), it.flow.process.name.as_str())).collect();
-    assert_eq!(names, [(1, "first"), (2, "second")]);
-}
+mod owners;
+mod refusals;
