@@ -174,3 +174,19 @@ async fn the_deletion_of_an_unknown_decision_is_of_its_address() {
         assert!(site.take_requests().iter().all(|it| it.line.contains("dedup=false")));
     }
 }
+
+/// An error with status 200 is not "no changes".
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_response_that_is_no_stream_is_refused() {
+    let site = MockWebServer::start().await;
+    let path = "/v1/decisions/stream";
+    site.enqueue_response(path, 200, &[], json!({ "new": [decision(1, HOST[0])] }).to_string());
+    site.enqueue_response(path, 200, &[], json!({ "new": null, "deleted": null }).to_string());
+    site.enqueue_response(path, 200, &[], json!({ "message": "busy" }).to_string());
+    let stored = StoredFeed::new(Puller::new(FeedKind::CrowdSec, &site.url("/")));
+    assert_eq!(stored.pull(&HOST).await, [true]);
+    assert_eq!(stored.pull(&HOST).await, [true]);
+    stored.intel.pull_all().await;
+    let error = stored.intel.status().remove(0).last_error.unwrap();
+    assert!(error.contains("message: busy"), "{error}");
+}

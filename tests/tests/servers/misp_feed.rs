@@ -143,3 +143,18 @@ async fn an_invalid_manifest_is_refused() {
         assert!(error.contains(error_part), "{body}: {error}");
     }
 }
+
+#[tokio::test]
+async fn one_file_for_all_events_is_refused() {
+    let site = MockWebServer::start().await;
+    for id in IDS {
+        site.set_response(&path(id), event(IDS[0], "203.0.113.1"));
+    }
+    let puller = Puller::new(FeedKind::MispFeed, &site.url("/feed"));
+    manifest(&site, &[(IDS[0], 1, json!({})), (IDS[1], 1, json!({})), (IDS[2], 1, json!({}))]);
+    let error = puller.pull_error(&Cursor::Start).await;
+    assert!(error.starts_with("3 events have the same file, the last one"), "{error}");
+    // A copy of one event under another name is none of these.
+    site.set_response(&path(IDS[2]), event(IDS[2], "203.0.113.3"));
+    assert_eq!(puller.new_from(&Cursor::Start).await.documents.len(), 3);
+}

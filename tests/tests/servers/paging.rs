@@ -140,6 +140,29 @@ async fn repeated_pages_of_misp_end_the_pull() {
     }
 }
 
+/// An error with status 200 is no empty page.
+#[tokio::test]
+async fn a_page_that_is_no_response_of_misp_is_an_error() {
+    let site = MockWebServer::start().await;
+    let mut puller = Puller::new(FeedKind::Misp, &site.url("/"));
+    let query = MispQuery { page_size: 1, ..MispQuery::default() };
+    puller.feed.query = FeedQuery::Misp(query);
+    let good = attributes((&[1], None));
+    for (pages, number) in [
+        (vec![json!({ "message": "busy" }).to_string()], 1),
+        (vec![good.clone(), "{}".to_owned()], 2),
+        (vec![good.clone(), "[]".to_owned()], 2),
+    ] {
+        let (failed, count) = pull(&puller, &site, SEARCH, pages).await;
+        assert!(failed.starts_with(&format!("page {number} is no response of MISP")), "{failed}");
+        assert_eq!(count, number);
+    }
+    // MISP's own form of nothing.
+    let (failed, _) =
+        pull(&puller, &site, SEARCH, vec![good, "{\"response\":[]}".to_owned()]).await;
+    assert_eq!(failed, "");
+}
+
 #[tokio::test]
 async fn repeated_pages_of_sentinel_end_the_pull() {
     let (site, login) = (MockWebServer::start().await, MockWebServer::start().await);

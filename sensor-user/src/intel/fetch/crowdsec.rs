@@ -35,9 +35,11 @@ pub(super) async fn pull(
     };
     let max = task.feed.max_bytes;
     let mut documents = documents(task.folder, max)?;
-    let mut scan = Scan::new(&[], &[&["new"], &["deleted"]]);
+    let mut scan = Scan::new(&["new", "deleted"], &[&["new"], &["deleted"]]);
     reply.save(BodyWriter::new(&mut documents, max).scanned_by(&mut scan)).await?;
-    if !all && scan.count(0) + scan.count(1) == 0 {
+    // The parser refuses a document without both.
+    let is_stream = scan.has("new") || scan.has("deleted");
+    if !all && is_stream && scan.items() == 0 {
         return Ok(PullOutcome::NotModified);
     }
     let extent = if all { Extent::Snapshot } else { Extent::Changes { replaced: Vec::new() } };

@@ -52,9 +52,14 @@ pub(super) async fn pull(
             .with(ACCEPT, HeaderValue::from_static("application/json"));
         let reply = session.request(call).await?;
         began.get_or_insert_with(|| reply.date());
-        let mut scan = Scan::new(&[], &[&["response", "Attribute"]]);
+        let mut scan = Scan::new(&["response"], &[&["response", "Attribute"]]);
         reply.save(BodyWriter::new(&mut documents, max).scanned_by(&mut scan)).await?;
         let count = scan.count(0);
+        if !scan.has("response") {
+            return Err(FetchError::Protocol(format!(
+                "page {page} is no response of MISP's restSearch; check the URL and the proxies on the path"
+            )));
+        }
         // A single page stays, also if it is empty.
         if count == 0 && (page > 1 || since.is_some()) {
             documents.undo_document().map_err(FetchError::Write)?;

@@ -2,7 +2,7 @@
 //! Events with a later timestamp are fetched; events that are not listed any more are removed with
 //! their attributes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::BufReader;
 
@@ -25,6 +25,9 @@ use crate::intel::pull::{Cursor, Documents, Extent, OpenDocuments, PullOutcome};
 const MANIFEST_MAX: u64 = 64 << 20;
 /// Maximum number of events of a feed.
 const EVENTS_MAX: usize = 100_000;
+
+/// Number of events with the same file, which has the id of one event, from which the server is not believed.
+const SAME_MAX: u32 = 3;
 
 /// Entry of the manifest for an event.
 #[derive(Debug, Deserialize)]
@@ -67,6 +70,7 @@ pub(super) async fn pull(
         max: task.feed.max_bytes,
         have: BTreeMap::new(),
         fetched: Vec::new(),
+        digests: HashMap::new(),
     };
     let mut failures = Vec::new();
     for (number, (id, line)) in (1..).zip(&manifest.events) {
@@ -112,6 +116,8 @@ struct Run<'r> {
     /// Timestamps of the events that are saved, by UUID.
     have: BTreeMap<String, i64>,
     fetched: Vec<String>,
+    /// Number of events with the same file, by its digest; at most one entry per event.
+    digests: HashMap<[u8; 32], u32>,
 }
 
 impl Run<'_> {
@@ -150,6 +156,13 @@ impl Run<'_> {
             let what =
                 "its sha256 is not that of the manifest; it is being written, or was changed";
             return Ok(Some(FetchError::Protocol(what.to_owned())));
+        }
+        let same = self.digests.entry(digest).or_default();
+        *same += 1;
+        if *same == SAME_MAX {
+            return Err(FetchError::Protocol(format!(
+                "{SAME_MAX} events have the same file, the last one {id}: the server ignores the path; check the URL"
+            )));
         }
         self.have.insert(id.to_owned(), line.timestamp);
         self.fetched.push(id.to_owned());
