@@ -188,7 +188,7 @@ async fn an_invalid_response_changes_nothing() {
     let cases: [(&str, &[u8]); 11] = [
         (
             "web page",
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n203.0.113.6\n",
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<p>203.0.113.6\n",
         ),
         ("web page", b"HTTP/1.1 200 OK\r\n\r\n \n<!DOCTYPE HTML><p>203.0.113.6"),
         ("web page", b"HTTP/1.1 200 OK\r\n\r\n<HTML>\n203.0.113.6\n"),
