@@ -155,6 +155,46 @@ async fn the_reason_for_no_collection_names_each_api_root() {
     }
 }
 
+/// Its indicators would be removed, while the feed seems to be well.
+#[tokio::test]
+async fn a_known_collection_that_cannot_be_read_any_more_is_an_error() {
+    let site = MockWebServer::start().await;
+    let list = |can_read: bool| {
+        json!({ "collections": [{ "id": "c" }, { "id": "d", "can_read": can_read }] }).to_string()
+    };
+    let serve = |path: &str, body: &str| {
+        site.remove(path);
+        taxii(&site, path, body);
+    };
+    serve("/t/", &json!({ "api_roots": ["/r/", "/s/"] }).to_string());
+    serve("/r/collections/", &list(true));
+    serve("/s/collections/", &json!({ "collections": [{ "id": "e" }] }).to_string());
+    for path in [OBJECTS, "/r/collections/d/objects/", "/s/collections/e/objects/"] {
+        serve(path, &page(1, false, None));
+    }
+    let puller = puller(&site, "/t/");
+    let first = puller.new_from(&Cursor::Start).await;
+    assert_eq!(first.documents.len(), 3);
+    let error = |name: &str| format!("collection {} was pulled before", site.url(name));
+    // Not readable any more.
+    serve("/r/collections/", &list(false));
+    let failed = puller.pull_error(&first.cursor).await;
+    assert!(failed.contains(&error("/r/collections/d/")), "{failed}");
+    // The whole API root is closed, or gone.
+    serve("/r/collections/", &list(true));
+    for status in [403, 404] {
+        site.remove("/s/collections/");
+        site.enqueue_response("/s/collections/", status, &[], "");
+        let failed = puller.pull_error(&first.cursor).await;
+        assert!(failed.contains(&error("/s/collections/e/")), "{status}: {failed}");
+    }
+    // A full pull does without it, and so does one after the collection has left the list.
+    assert_eq!(puller.new_from(&Cursor::Start).await.documents.len(), 2);
+    serve("/s/collections/", &json!({ "collections": [] }).to_string());
+    let again = puller.new_from(&first.cursor).await;
+    assert_eq!((again.documents.len(), again.extent), (2, Extent::Snapshot));
+}
+
 /// Old versions of medallion have no empty page, but a 404.
 #[tokio::test]
 async fn a_404_of_taxii_is_an_empty_collection_if_it_is_listed() {

@@ -1,10 +1,9 @@
 //! Discovery of the collections: from a discovery resource, an API root, its collections, or one collection.
 
-use std::collections::BTreeMap;
-
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
+use super::targets::{Target, Targets};
 use super::{check_media_type, good, send};
 use crate::base::escape::escaped;
 use crate::http::redacted_url;
@@ -59,15 +58,8 @@ struct Search {
     found: Vec<Found>,
     /// API roots that were passed over, each with the reason.
     passed: Vec<String>,
-}
-
-/// A collection to pull.
-#[derive(Debug)]
-pub(super) struct Target {
-    pub(super) url: Url,
-    pub(super) objects: Url,
-    /// True if the server lists the collection as readable.
-    pub(super) is_listed: bool,
+    /// Their URLs.
+    passed_roots: Vec<Url>,
 }
 
 /// The requested collections, by their URLs.
@@ -75,29 +67,35 @@ pub(super) async fn collections(
     session: &Session<'_>,
     url: &Url,
     query: &TaxiiQuery,
-) -> Result<BTreeMap<String, Target>, FetchError> {
+) -> Result<Targets, FetchError> {
     let mut url = url.clone();
     slash(&mut url);
     let words: Vec<&str> = url.path().trim_matches('/').rsplit('/').collect();
     let search = match words.as_slice() {
         ["objects", _id, "collections", ..] => {
             let target = Target { url: join(&url, "../")?, objects: url, is_listed: false };
-            return Ok(BTreeMap::from([(target.url.to_string(), target)]));
+            return Ok(Targets::one(target));
         }
         [_id, "collections", ..] => {
             let objects = join(&url, "objects/")?;
-            let target = Target { url, objects, is_listed: false };
-            return Ok(BTreeMap::from([(target.url.to_string(), target)]));
+            return Ok(Targets::one(Target { url, objects, is_listed: false }));
         }
-        ["collections", ..] => Search { found: of_list(session, &url).await?, passed: Vec::new() },
+        ["collections", ..] => Search { found: of_list(session, &url).await?, ..Search::default() },
         _ => of_server(session, &url).await?,
     };
-    let mut chosen = BTreeMap::new();
+    let mut targets = Targets { unreadable: search.unreadable(), ..Targets::default() };
     for Found { url, .. } in choose(search, query)? {
         let objects = join(&url, "objects/")?;
-        chosen.insert(url.to_string(), Target { url, objects, is_listed: true });
+        targets.readable.insert(url.to_string(), Target { url, objects, is_listed: true });
     }
-    Ok(chosen)
+    Ok(targets)
+}
+
+impl Search {
+    fn unreadable(&self) -> Vec<Url> {
+        let closed = self.found.iter().filter(|it| !it.collection.can_read);
+        closed.map(|it| it.url.clone()).chain(self.passed_roots.iter().cloned()).collect()
+    }
 }
 
 /// True if the server has the collection at `url`, readable for this user.
@@ -121,7 +119,10 @@ async fn of_server(session: &Session<'_>, url: &Url) -> Result<Search, FetchErro
             Err(
                 FetchError::Denied { status: status @ StatusCode::FORBIDDEN, .. }
                 | FetchError::Status { status: status @ StatusCode::NOT_FOUND, .. },
-            ) => search.passed.push(format!("API root {}: status {status}", redacted_url(root))),
+            ) => {
+                search.passed.push(format!("API root {}: status {status}", redacted_url(root)));
+                search.passed_roots.push(root.clone());
+            }
             Err(error) => return Err(error),
         }
     }
@@ -152,7 +153,7 @@ async fn of_root(session: &Session<'_>, url: &Url) -> Result<Search, FetchError>
                 redacted_url(url)
             )))
         }
-        found => Ok(Search { found: found?, passed: Vec::new() }),
+        found => Ok(Search { found: found?, ..Search::default() }),
     }
 }
 
@@ -203,7 +204,7 @@ async fn of_list(session: &Session<'_>, url: &Url) -> Result<Vec<Found>, FetchEr
 
 /// The requested collections, or all readable ones.
 fn choose(search: Search, query: &TaxiiQuery) -> Result<Vec<Found>, FetchError> {
-    let Search { found, passed } = search;
+    let Search { found, passed, .. } = search;
     let is_named = |collection: &Collection, name: &String| {
         *name == collection.id
             || *name == collection.title
@@ -314,7 +315,7 @@ mod tests {
         ] {
             let collections = names.iter().map(ToString::to_string).collect();
             let query = TaxiiQuery { collections, ..TaxiiQuery::default() };
-            match (choose(Search { found: all(), passed: Vec::new() }, &query), want) {
+            match (choose(Search { found: all(), ..Search::default() }, &query), want) {
                 (Ok(found), Ok(ids)) => {
                     let found: Vec<_> = found.iter().map(|it| it.collection.id.as_str()).collect();
                     assert_eq!(found, ids);
@@ -342,7 +343,7 @@ mod tests {
                     .iter()
                     .map(|it| self::found(&it.collection.id, &it.collection.title, false))
                     .collect();
-                let search = Search { found, passed: passed.clone() };
+                let search = Search { found, passed: passed.clone(), ..Search::default() };
                 let query = TaxiiQuery { collections, ..TaxiiQuery::default() };
                 let failed = choose(search, &query).err().expect("an error").to_string();
                 assert!(failed.contains(error), "{failed}");

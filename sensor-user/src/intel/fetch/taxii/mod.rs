@@ -5,14 +5,13 @@
 //! objects of one POST have the same date. An object that is received twice counts once.
 
 mod find;
+mod targets;
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{ACCEPT, HeaderName, HeaderValue};
 use reqwest::{StatusCode, Url};
-
-use find::Target;
 
 use super::Task;
 use super::body::{BodyWriter, documents};
@@ -24,6 +23,7 @@ use crate::base::escape::escaped;
 use crate::intel::config::query::{FeedQuery, TaxiiQuery};
 use crate::intel::pull::Documents;
 use crate::intel::pull::{Cursor, Extent, PullOutcome};
+use targets::Target;
 
 /// Media type of TAXII 2.1, as registered with IANA (RFC 6838).
 const MEDIA: &str = "application/taxii+json;version=2.1";
@@ -46,7 +46,11 @@ pub(super) async fn pull(
 ) -> Result<PullOutcome, FetchError> {
     let usual = TaxiiQuery::default();
     let query = if let FeedQuery::Taxii(query) = &task.feed.query { query } else { &usual };
-    let collections = find::collections(session, url, query).await?;
+    let targets = find::collections(session, url, query).await?;
+    if let Cursor::Collections(known) = task.cursor {
+        targets.check_known(known)?;
+    }
+    let collections = targets.readable;
     // After a change of the collections the set may hold objects that no collection has any more.
     let known = match task.cursor {
         Cursor::Collections(known) if known.keys().eq(collections.keys()) => known,
