@@ -7,7 +7,7 @@ use std::process::Command;
 use sensor_tests::{Agent, Netns, run};
 use serde_json::Value;
 
-use crate::harness::{BackgroundTraffic, Home, SOON, Server, V4, V6, bracketed, peer, text};
+use crate::harness::{BackgroundTraffic, Home, SOON, START, Server, V4, V6, bracketed, peer, text};
 use crate::nat::{nft, no_nat};
 use crate::udp::{closed_flows, ends, python};
 
@@ -257,23 +257,59 @@ fn an_ipv6_flow_that_is_translated_is_one_flow_too() {
     }
 }
 
-/// An indicator of the address that the program sent to matches, although no packet has it.
+/// An indicator of the address that the program sent to matches, although no packet has it. The agent is in
+/// another network namespace, or in that of the program.
 #[test]
 fn the_address_that_the_program_sent_to_matches() {
     if no_nat() {
         return;
     }
     let services = Services::new();
-    let home = Home::new("", "");
-    std::fs::write(home.path("list.txt"), format!("{SERVICES}.0/24\n")).unwrap();
-    let agent = home.run();
-    for number in 1..=6 {
-        let service = format!("{SERVICES}.{number}");
-        services.connect(&["udp-query", &format!("{service}:53"), "1"]);
-        let of_service = |alert: &Value| text(alert, "RemoteIp") == service;
-        let (_, alert) = agent.wait_for_alert(SOON, of_service);
-        assert_eq!((text(&alert, "Via"), text(&alert, "Direction")), ("direct", "outbound"));
-        assert_eq!((text(&alert, "SourceIp"), &alert["DestinationPort"]), (CLIENT, &53.into()));
+    for is_own in [false, true] {
+        let home = Home::new("", "");
+        std::fs::write(home.path("list.txt"), format!("{SERVICES}.0/24\n")).unwrap();
+        let command = home.command(&["run"]);
+        let agent =
+            Agent::spawn(if is_own { services.netns.wrap_command(&command) } else { command });
+        agent.wait_for_log(START, "state: ");
+        for number in 1..=6 {
+            let service = format!("{SERVICES}.{number}");
+            services.connect(&["udp-query", &format!("{service}:53"), "1"]);
+            let of_service = |alert: &Value| text(alert, "RemoteIp") == service;
+            let (_, alert) = agent.wait_for_alert(SOON, of_service);
+            assert_eq!((text(&alert, "Via"), text(&alert, "Direction")), ("direct", "outbound"));
+            assert_eq!((text(&alert, "SourceIp"), &alert["DestinationPort"]), (CLIENT, &53.into()));
+        }
+        let inbound = agent.alerts().into_iter().filter(|it| text(it, "Direction") == "inbound");
+        assert_eq!(inbound.count(), 0);
+        assert!(agent.stop().status.success());
     }
+}
+
+/// The setup of a container: its datagrams are translated by the host, in the agent's namespace.
+#[test]
+fn a_container_flow_is_matched_through_the_hosts_nat() {
+    if no_nat() {
+        return;
+    }
+    let host = Netns::new(&[V4]);
+    let container = Netns::new(&[]);
+    host.link_to(&container, ("192.0.2.73", "192.0.2.74"));
+    run(container.command("ip").args(["route", "add", "default", "via", "192.0.2.73"]));
+    let mut echo = host.command(peer());
+    echo.args(["udp-echo", &format!("{V4}:0")]);
+    let (_echo, ready) = Server::start(echo);
+    let port = ready.rsplit(':').next().unwrap();
+    let service = format!("{SERVICES}.53");
+    let to = format!("ip daddr {service} udp dport 53 dnat to {V4}:{port}");
+    let chain = "type nat hook prerouting priority -100";
+    nft(&host, &format!("table ip n {{ chain p {{ {chain}; {to}; }}\n}}\n"));
+    let home = Home::new("", "");
+    let agent = Agent::spawn(host.wrap_command(&home.command(&["run"])));
+    agent.wait_for_log(START, "state: ");
+    run(container.command(peer()).args(["udp-query", &format!("{service}:53"), "1"]));
+    let (_, alert) = agent.wait_for_alert(SOON, |alert| text(alert, "RemoteIp") == service);
+    assert_eq!((text(&alert, "Via"), text(&alert, "MatchedIp")), ("conntrack", V4));
+    assert_eq!((text(&alert, "SourceIp"), text(&alert, "Direction")), ("192.0.2.74", "outbound"));
     assert!(agent.stop().status.success());
 }

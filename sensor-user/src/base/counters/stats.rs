@@ -90,8 +90,8 @@ counters! {
     nat_lookups_dropped_queue_full and LOSSES["nat_lookup", "queue_full"];
     /// Network namespaces evicted from the full table of those that NAT lookups are made in.
     nat_namespaces_evicted in TABLE_EVICTIONS["nat_namespaces"];
-    /// Connections reported without the response to their NAT lookup, which was late.
-    nat_lookups_late;
+    /// NAT mappings that were known only after changes of their connection were reported without them.
+    nat_mappings_late;
     /// NAT lookups that failed: the network namespace cannot be entered, or the kernel refused.
     nat_lookups_failed;
     /// Entries evicted from the full history before the lookback period was over.

@@ -4,18 +4,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::messages::{ConnectionKey, NatLookup, Translation};
+use super::schedule::Tracking;
 use super::udp_flow::{SocketEnd, UdpFlow, late_mapping};
 use crate::base::collections;
 use crate::base::collections::{FastMap, Table};
 use crate::base::counters::Stats;
 use crate::base::protocol::Protocol;
-use crate::pipeline::aggregate::{Change, ChangeKind, Direction, Flow, NatMapping, Phase};
-use crate::pipeline::capture::Tuple;
+use crate::pipeline::aggregate::{Change, ChangeKind, Flow, NatMapping, Phase};
 
 /// Maximum number of remembered connections.
 const CONNECTIONS_MAX: usize = 65_536;
 /// Maximum number of changes that wait for a response.
-const HELD_MAX: usize = 65_536;
+pub(super) const HELD_MAX: usize = 65_536;
 /// Maximum time that a change waits for a response, ns. A minute accepts changes for two seconds.
 pub(super) const HOLD_NS: u64 = 1_000_000_000;
 
@@ -48,8 +48,11 @@ struct PendingLookup {
     cookie: u64,
     /// Changes that wait for the response.
     held: Vec<Change>,
-    /// True if the changes wait no longer.
-    is_overdue: bool,
+    /// True if its changes do not wait: its namespace tracked nothing a moment ago, or they have waited
+    /// too long.
+    passes: bool,
+    /// True if a change was reported that could have had the mapping.
+    has_passed: bool,
     is_closed: bool,
 }
 
@@ -88,9 +91,9 @@ impl NatConnections {
         (self.states.len(), self.states.cap().get())
     }
 
-    /// Number of changes that wait, and the maximum.
-    pub(super) const fn held(&self) -> (usize, usize) {
-        (self.held, HELD_MAX)
+    /// Number of changes that wait.
+    pub(super) const fn held(&self) -> usize {
+        self.held
     }
 
     /// Number of connections without a response.
@@ -98,10 +101,12 @@ impl NatConnections {
         self.pending
     }
 
-    /// Passes a change on, or holds it. Returns the lookup of a new connection.
+    /// Passes a change on, or holds it. Returns the lookup of a new connection. `tracking` is that of its
+    /// namespace.
     pub(super) fn route(
         &mut self,
         change: Change,
+        tracking: Tracking,
         changes: &mut Vec<Change>,
         now_boot_ns: u64,
     ) -> Option<NatLookup> {
@@ -109,7 +114,8 @@ impl NatConnections {
         match self.states.get_mut(&key) {
             Some(LookupState::Pending(pending)) => {
                 pending.is_closed |= is_closing(change.kind);
-                if pending.is_overdue {
+                if pending.passes {
+                    pending.has_passed = true;
                     changes.push(change);
                 } else {
                     pending.held.push(change);
@@ -123,7 +129,7 @@ impl NatConnections {
             }
             None => {}
         }
-        let Some(lookup) = lookup(&change) else {
+        let Some(lookup) = NatLookup::of(&change) else {
             changes.push(change);
             return None;
         };
@@ -132,7 +138,8 @@ impl NatConnections {
             self.emit(key, change, changes);
             return None;
         }
-        self.begin(key, change, changes, now_boot_ns);
+        self.begin(key, change, tracking, changes);
+        self.deadlines.push_back((now_boot_ns.saturating_add(HOLD_NS), key));
         Some(lookup)
     }
 
@@ -141,28 +148,30 @@ impl NatConnections {
         &mut self,
         key: ConnectionKey,
         change: Change,
+        tracking: Tracking,
         changes: &mut Vec<Change>,
-        now_boot_ns: u64,
     ) {
+        let is_reported = key.0 == Protocol::Tcp && change.kind == ChangeKind::Opened;
+        let passes = tracking == Tracking::Idle;
         let mut pending = PendingLookup {
             flow: Flow { bytes_sent: 0, bytes_received: 0, ..change.flow.clone() },
             netns: change.netns,
             cookie: change.cookie,
             held: Vec::new(),
-            is_overdue: false,
+            passes,
+            has_passed: passes && !is_reported,
             is_closed: is_closing(change.kind),
         };
         if let Some(end) = pending.end() {
             self.by_end.entry(end).or_insert(key.1);
         }
-        if key.0 == Protocol::Udp || change.kind != ChangeKind::Opened {
+        if is_reported || passes {
+            changes.push(change);
+        } else {
             pending.held.push(change);
             self.held += 1;
-        } else {
-            changes.push(change);
         }
         self.pending += 1;
-        self.deadlines.push_back((now_boot_ns.saturating_add(HOLD_NS), key));
         self.remember(key, LookupState::Pending(Box::new(pending)), changes);
     }
 
@@ -257,14 +266,18 @@ impl NatConnections {
                 return;
             }
             self.deadlines.pop_front();
-            let Some(LookupState::Pending(pending)) = self.states.peek_mut(&key) else { continue };
-            if !std::mem::replace(&mut pending.is_overdue, true) {
-                self.stats.nat_lookups_late.increment();
-            }
-            let held = std::mem::take(&mut pending.held);
-            self.held = self.held.saturating_sub(held.len());
-            changes.extend(held);
+            self.release(key, changes);
         }
+    }
+
+    /// Reports the changes of a connection that has no response yet; further ones do not wait.
+    pub(super) fn release(&mut self, key: ConnectionKey, changes: &mut Vec<Change>) {
+        let Some(LookupState::Pending(pending)) = self.states.peek_mut(&key) else { return };
+        let held = std::mem::take(&mut pending.held);
+        pending.passes = true;
+        pending.has_passed |= !held.is_empty();
+        self.held = self.held.saturating_sub(held.len());
+        changes.extend(held);
     }
 
     /// Applies the response to one lookup. [`Self::release_resolved`] must follow the last one of a batch.
@@ -277,8 +290,13 @@ impl NatConnections {
         let Some(pending) = self.take_pending(key) else { return };
         if translation.is_some() {
             self.stats.nat_mappings_found.increment();
+            if pending.has_passed {
+                self.stats.nat_mappings_late.increment();
+            }
         }
-        if key.0 == Protocol::Udp && !pending.is_overdue {
+        let has_ended = pending.is_closed && pending.held.is_empty();
+        let is_raw = pending.passes && translation.is_some();
+        if key.0 == Protocol::Udp && !is_raw && !has_ended {
             return self.resolve_udp(key.1, pending, translation, changes);
         }
         let PendingLookup { flow, netns, held, is_closed, .. } = pending;
@@ -287,10 +305,13 @@ impl NatConnections {
             let flow = Flow { phase: Phase::Translated, translated: mapping, ..flow };
             changes.push(Change::new(ChangeKind::Translated, flow, key.1, netns));
         }
-        if !is_closed || !held.is_empty() {
+        if !is_closed {
             self.remember(key, LookupState::Resolved(mapping), changes);
         }
-        self.resolved.push((key, held));
+        for mut change in held {
+            change.flow.translated = change.flow.translated.or(mapping);
+            changes.push(change);
+        }
     }
 
     /// Reports the changes that waited for the responses of a batch: a flow must not be closed before its
@@ -342,7 +363,7 @@ impl NatConnections {
                 self.remember(key, part(other.1, opened), changes);
                 return self.resolved.push((key, held));
             }
-            Some((other, LookupState::Pending(it))) if !it.is_overdue => waiting_part = Some(other),
+            Some((other, LookupState::Pending(it))) if !it.passes => waiting_part = Some(other),
             _ => {}
         }
         known.parts = known.parts.saturating_add(u32::from(waiting_part.is_some()));
@@ -367,30 +388,6 @@ impl PendingLookup {
 
 const fn part(primary: u64, opened: jiff::Timestamp) -> LookupState {
     LookupState::UdpPart(UdpPart { primary, opened })
-}
-
-/// The lookup of a connection, if `change` is its first with both addresses and ports.
-fn lookup(change: &Change) -> Option<NatLookup> {
-    let flow = &change.flow;
-    if flow.translated.is_some() {
-        return None;
-    }
-    let tuple = Tuple {
-        protocol: flow.protocol,
-        source: (flow.local, flow.local_port?).into(),
-        destination: (flow.remote, flow.remote_port?).into(),
-    };
-    Some(NatLookup {
-        key: (flow.protocol, change.number),
-        netns: change.netns,
-        pids: [flow.process.pid, flow.process.parent_pid],
-        tuple,
-        // A scan shows the ends of the socket; the first datagram shows those of the packet.
-        is_behind_nat: flow.protocol == Protocol::Udp
-            && flow.direction == Direction::Outbound
-            && !flow.preexisting,
-        is_last: false,
-    })
 }
 
 const fn is_closing(kind: ChangeKind) -> bool {

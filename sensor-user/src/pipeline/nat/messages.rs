@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::protocol::Protocol;
+use crate::pipeline::aggregate::{Change, Direction};
 use crate::pipeline::capture::Tuple;
 
 /// Key of a connection, over all protocols: protocol and connection number.
@@ -23,6 +24,32 @@ pub(super) struct NatLookup {
     /// True if the connection is not looked up again when no table has it. (The client's alone.)
     #[serde(skip)]
     pub(super) is_last: bool,
+}
+
+impl NatLookup {
+    /// The lookup of a connection by its first change with both addresses and ports.
+    pub(super) fn of(change: &Change) -> Option<Self> {
+        let flow = &change.flow;
+        if flow.translated.is_some() {
+            return None;
+        }
+        let tuple = Tuple {
+            protocol: flow.protocol,
+            source: (flow.local, flow.local_port?).into(),
+            destination: (flow.remote, flow.remote_port?).into(),
+        };
+        Some(Self {
+            key: (flow.protocol, change.number),
+            netns: change.netns,
+            pids: [flow.process.pid, flow.process.parent_pid],
+            tuple,
+            // A scan shows the ends of the socket; the first datagram shows those of the packet.
+            is_behind_nat: flow.protocol == Protocol::Udp
+                && flow.direction == Direction::Outbound
+                && !flow.preexisting,
+            is_last: false,
+        })
+    }
 }
 
 /// Translation of one connection, as seen from its socket.

@@ -31,6 +31,17 @@ const IDLE_TRUSTED_NS: u64 = 1_000_000_000;
 /// is written before its SYN is sent.
 const RETRY_NS: u64 = 100_000_000;
 
+/// What is known of connection tracking in a network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tracking {
+    /// Its connections are tracked, or those of the agent's namespace are.
+    Active,
+    /// None was tracked a moment ago.
+    Idle,
+    /// It was not checked lately.
+    Unknown,
+}
+
 /// State of one network namespace.
 #[derive(Debug, Default)]
 struct Namespace {
@@ -85,13 +96,25 @@ impl LookupSchedule {
         self.namespaces.iter().filter(|(_, it)| it.is_tracking(now_boot_ns)).count()
     }
 
+    /// What is known of the connections of a namespace.
+    pub(super) fn tracking_of(&self, netns: u32, now_boot_ns: u64) -> Tracking {
+        let namespace = self.namespaces.peek(&netns);
+        if is_recent(self.own_tracked_boot_ns, TRACKING_NS, now_boot_ns)
+            || namespace.is_some_and(|it| it.is_tracking(now_boot_ns))
+        {
+            return Tracking::Active;
+        }
+        let is_idle = |it: &Namespace| is_recent(it.idle_boot_ns, IDLE_TRUSTED_NS, now_boot_ns);
+        if namespace.is_some_and(is_idle) { Tracking::Idle } else { Tracking::Unknown }
+    }
+
     /// Adds a lookup. False if too many wait.
     pub(super) fn add(&mut self, mut lookup: NatLookup, now_boot_ns: u64) -> bool {
         if self.waiting >= WAITING_MAX {
             return false;
         }
-        let own_tracks = is_recent(self.own_tracked_boot_ns, TRACKING_NS, now_boot_ns);
         let netns = lookup.netns;
+        lookup.is_last |= self.tracking_of(netns, now_boot_ns) == Tracking::Idle;
         if !self.namespaces.contains(&netns)
             && let Some((_, evicted)) = self.namespaces.push(netns, Namespace::default())
         {
@@ -99,10 +122,6 @@ impl LookupSchedule {
             self.evicted.extend(evicted.waiting);
         }
         if let Some(namespace) = self.namespaces.get_mut(&netns) {
-            let is_idle = !own_tracks
-                && !namespace.is_tracking(now_boot_ns)
-                && is_recent(namespace.idle_boot_ns, IDLE_TRUSTED_NS, now_boot_ns);
-            lookup.is_last |= is_idle;
             namespace.waiting.push(lookup);
             self.waiting += 1;
         }

@@ -50,9 +50,9 @@ impl Fixture {
         std::mem::take(&mut self.changes)
     }
 
-    /// Responds to the next batch.
+    /// Responds to the next batch, and returns it; an empty one if there is none.
     fn respond(&self, find: impl Fn(&NatLookup) -> Option<Translation>) -> Vec<NatLookup> {
-        let batch = self.requests.try_recv().expect("a batch");
+        let Ok(batch) = self.requests.try_recv() else { return Vec::new() };
         let translations = batch.iter().filter_map(|it| Some((it.key, find(it)?))).collect();
         let namespaces = batch.iter().map(|it| (it.netns, true)).collect();
         let response = NatResponse { translations, namespaces, ..NatResponse::default() };
@@ -181,7 +181,6 @@ fn a_late_response_delays_nothing_for_long_and_is_reported_by_itself() {
     let changes = it.observe(Vec::new());
     assert_eq!(changes.len(), 4);
     assert!(changes.iter().all(|it| it.flow.translated.is_none()));
-    assert_eq!(it.stats.nat_lookups_late.value(), 2);
     // The rest of the connection passes.
     let more = udp(1 << 48, Direction::Outbound, BACKEND, &[ChangeKind::Active]);
     assert_eq!(it.observe(more).len(), 1);
@@ -189,6 +188,7 @@ fn a_late_response_delays_nothing_for_long_and_is_reported_by_itself() {
     it.respond(|lookup| Some(dnat(lookup.key.0)));
     let changes = it.observe(Vec::new());
     assert_eq!(kinds(&changes), [ChangeKind::Translated; 2]);
+    assert_eq!(it.stats.nat_mappings_late.value(), 2);
     let ends = changes.iter().map(|it| {
         let mapped = it.flow.translated.unwrap().remote();
         (SocketAddr::new(it.flow.remote, it.flow.remote_port.unwrap()), mapped)
@@ -301,12 +301,10 @@ fn a_server_replies_to_a_client_behind_snat_in_the_same_inbound_flow() {
     ] {
         let mut it = Fixture::new();
         let mut all = Vec::new();
-        for batch in batches {
+        for batch in batches.into_iter().chain([vec![], vec![], moved.clone()]) {
             all.extend(it.observe(batch));
             it.respond(|_| Some(translation));
         }
-        all.extend(it.observe(Vec::new()));
-        all.extend(it.observe(moved.clone()));
         assert_eq!(
             kinds(&all),
             [ChangeKind::Opened, ChangeKind::Established, ChangeKind::Active],
@@ -327,7 +325,8 @@ fn the_lookup_of_a_connection_that_no_table_has_is_repeated_once() {
         let batch = it.requests.try_recv().unwrap();
         assert_eq!(batch[0].is_last, is_last);
         let missing = batch.iter().map(|it| it.key).collect();
-        let response = NatResponse { missing, ..NatResponse::default() };
+        let namespaces = vec![(7, true)];
+        let response = NatResponse { missing, namespaces, ..NatResponse::default() };
         it.responses.send((batch, Some(response))).unwrap();
         let changes = it.observe(Vec::new());
         assert_eq!(changes.is_empty(), !is_last);
@@ -343,14 +342,47 @@ fn a_failed_worker_and_a_shutdown_lose_no_change() {
     let _opened = it.observe(tcp(1));
     let batch = it.requests.try_recv().unwrap();
     it.responses.send((batch, None)).unwrap();
-    assert_eq!(
-        kinds(&it.observe(tcp(2))),
-        [ChangeKind::Established, ChangeKind::Closed, ChangeKind::Opened]
-    );
-    // One is queued, one waits in the schedule, and none is responded to.
-    let _opened = it.observe(tcp(3));
+    let tcp_kinds = [ChangeKind::Opened, ChangeKind::Established, ChangeKind::Closed];
+    let changes = it.observe(tcp(2));
+    assert_eq!(kinds(&changes), [&tcp_kinds[1..], &tcp_kinds].concat());
+    // Of a namespace that is new, all but the first change waits, and none is responded to.
+    let mut first = it.observe([tcp(3), tcp(4)].concat());
+    assert_eq!(first.len(), 6, "this one was checked, although in vain");
+    it.now += 2000 * MS;
+    first = it.observe([tcp(5), tcp(6)].concat());
+    assert_eq!(kinds(&first), [ChangeKind::Opened]);
     let mut left = Vec::new();
     it.tracker.finish(&mut left);
-    assert_eq!(left.len(), 4);
-    assert!(!it.tracker.is_waiting() || left.iter().all(|it| it.flow.translated.is_none()));
+    assert_eq!(kinds(&left), [&tcp_kinds[1..], &tcp_kinds].concat());
+    assert!(left.iter().map(|it| it.number).eq([5, 5, 6, 6, 6]));
+}
+
+#[test]
+fn a_namespace_that_tracks_nothing_keeps_the_order_and_delays_nothing() {
+    let mut it = Fixture::new();
+    let tcp_kinds = [ChangeKind::Opened, ChangeKind::Established, ChangeKind::Closed];
+    // Its first check: what follows the first change waits, in order.
+    assert_eq!(kinds(&it.observe([tcp(1), tcp(2)].concat())), [ChangeKind::Opened]);
+    let idle = |it: &Fixture| {
+        let batch = it.requests.try_recv().unwrap();
+        let namespaces = vec![(7, false)];
+        let response = NatResponse { namespaces, ..NatResponse::default() };
+        it.responses.send((batch, Some(response))).unwrap();
+    };
+    idle(&it);
+    let changes = it.observe(Vec::new());
+    assert_eq!(kinds(&changes), [&tcp_kinds[1..], &tcp_kinds].concat());
+    assert!(changes.iter().map(|it| it.number).eq([1, 1, 2, 2, 2]));
+    // From then on nothing waits, and UDP does not either.
+    assert_eq!(kinds(&it.observe(tcp(3))), tcp_kinds);
+    assert_eq!(it.observe(udp(1 << 48, Direction::Outbound, BACKEND, &BEGINS)).len(), 2);
+    // Each is looked up nevertheless, in one batch.
+    it.now += 200 * MS;
+    assert!(it.observe(Vec::new()).is_empty());
+    let batch = it.requests.try_recv().unwrap();
+    let numbers: Vec<u64> = batch.iter().map(|lookup| lookup.key.1).collect();
+    // The first one once more: it may have been the first that is tracked.
+    assert_eq!(numbers, [1, 2, 3, 1 << 48]);
+    it.requests.try_recv().unwrap_err();
+    assert_eq!(it.stats.nat_mappings_late.value(), 0);
 }

@@ -2,24 +2,25 @@
 //!
 //! A TCP connection is reported as opened at once, by the ends of its socket. A thread has the worker
 //! `nat` query the connection tracking of the socket's network namespace, and then that of the agent's
-//! (where the traffic of containers is translated). Its further changes wait for the response, so that
-//! rows and sums have the mapping from the first byte on. A UDP flow waits as a whole, because its
-//! packets show the translated ends: see [`super::udp_flow`].
+//! (where the traffic of containers is translated). In a namespace that tracks connections, further
+//! changes wait for the response, so that sums have the mapping from the first byte on. A UDP flow waits
+//! as a whole, because its packets show the translated ends: see [`super::udp_flow`]. While a namespace is
+//! checked for the first time, all its further changes wait in their order; in one that tracks nothing, none
+//! waits.
 //!
 //! Invariants. At most `CONNECTIONS_MAX` connections are remembered, the least recently used is evicted
-//! first; at most `BATCHES_MAX` batches of lookups are queued; at most `HELD_MAX` changes wait, none
-//! longer than `HOLD_NS` (all counted). No change is lost: what cannot wait is reported without a
-//! mapping, and if the response comes later, the mapping as a separate change. A mapping is reported at
-//! most once.
+//! first; at most `BATCHES_MAX` batches of lookups are queued; some `HELD_MAX` changes wait, none longer than
+//! `HOLD_NS` (all counted). No change is lost: what cannot wait is reported without a mapping, and if
+//! the response comes later, the mapping as a separate change. A mapping is reported at most once.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
-use super::connections::NatConnections;
+use super::connections::{HELD_MAX, HOLD_NS, NatConnections};
 use super::lookup_thread::{FinishedBatch, LookupThread};
 use super::messages::{ConnectionKey, NatLookup, NatResponse, Translation};
-use super::schedule::LookupSchedule;
+use super::schedule::{LookupSchedule, Tracking};
 use crate::base::collections::{FastMap, FastSet};
 use crate::base::counters::Stats;
 use crate::pipeline::aggregate::Change;
@@ -44,6 +45,13 @@ pub(crate) struct NatState {
     pub(crate) pending: usize,
 }
 
+/// Changes of one namespace that wait for its check.
+#[derive(Debug)]
+struct NamespaceQueue {
+    deadline_boot_ns: u64,
+    changes: Vec<Change>,
+}
+
 /// Table of lookups, and the thread that waits for the worker.
 #[derive(Debug)]
 pub(crate) struct NatTracker {
@@ -53,6 +61,10 @@ pub(crate) struct NatTracker {
     thread: Option<LookupThread>,
     schedule: LookupSchedule,
     connections: NatConnections,
+    /// Changes of namespaces that are checked for the first time, in their order.
+    queues: FastMap<u32, NamespaceQueue>,
+    /// Number of changes in `queues`.
+    queued: usize,
     /// Number of batches without a response.
     pending_batches: usize,
     /// Buffer, reused to avoid allocations.
@@ -103,6 +115,8 @@ impl NatTracker {
             thread: None,
             schedule: LookupSchedule::new(Arc::clone(stats)),
             connections: NatConnections::new(Arc::clone(stats)),
+            queues: FastMap::default(),
+            queued: 0,
             pending_batches: 0,
             incoming: Vec::new(),
             stats: Arc::clone(stats),
@@ -121,7 +135,7 @@ impl NatTracker {
         [
             ("nat_lookups", self.connections.occupancy()),
             ("nat_namespaces", self.schedule.occupancy()),
-            ("nat_held", self.connections.held()),
+            ("nat_held", (self.connections.held() + self.queued, HELD_MAX)),
         ]
     }
 
@@ -146,24 +160,19 @@ impl NatTracker {
         incoming.extend(changes.drain(first..));
         self.receive(changes, now_boot_ns);
         for change in incoming.drain(..) {
-            let Some(lookup) = self.connections.route(change, changes, now_boot_ns) else {
-                continue;
-            };
-            let key = lookup.key;
-            if !self.schedule.add(lookup, now_boot_ns) {
-                self.stats.nat_lookups_dropped_queue_full.increment();
-                self.connections.resolve(key, None, changes);
-                self.connections.release_resolved(changes);
-            }
+            self.accept(change, changes, now_boot_ns);
         }
         self.incoming = incoming;
         self.connections.release_overdue(changes, now_boot_ns);
+        self.release_queues(changes, now_boot_ns);
         let due = self.schedule.take_due(now_boot_ns);
         self.send(due, changes);
     }
 
     /// Waits for pending responses, at shutdown, and reports what waits.
     pub(crate) fn finish(&mut self, changes: &mut Vec<Change>) {
+        self.connections.release_overdue(changes, u64::MAX);
+        self.release_queues(changes, u64::MAX);
         let rest = self.schedule.take_all();
         self.send(rest, changes);
         self.lookups = None;
@@ -172,6 +181,67 @@ impl NatTracker {
             self.apply(batch, response, changes, u64::MAX);
         }
         self.connections.release_overdue(changes, u64::MAX);
+    }
+
+    /// Takes a change in the order of its namespace.
+    fn accept(&mut self, change: Change, changes: &mut Vec<Change>, now_boot_ns: u64) {
+        let netns = change.netns;
+        if let Some(queue) = self.queues.get_mut(&netns) {
+            queue.changes.push(change);
+            self.queued += 1;
+            return;
+        }
+        let tracking = self.schedule.tracking_of(netns, now_boot_ns);
+        let is_new = self.route(change, tracking, changes, now_boot_ns);
+        if is_new && tracking == Tracking::Unknown {
+            let deadline_boot_ns = now_boot_ns.saturating_add(HOLD_NS);
+            let queue = NamespaceQueue { deadline_boot_ns, changes: Vec::new() };
+            self.queues.insert(netns, queue);
+        }
+    }
+
+    /// Passes a change on, or holds it, and schedules its lookup. True if there is one.
+    fn route(
+        &mut self,
+        change: Change,
+        tracking: Tracking,
+        changes: &mut Vec<Change>,
+        now_boot_ns: u64,
+    ) -> bool {
+        let lookup = self.connections.route(change, tracking, changes, now_boot_ns);
+        let Some(lookup) = lookup else { return false };
+        let key = lookup.key;
+        let is_scheduled = self.schedule.add(lookup, now_boot_ns);
+        if !is_scheduled {
+            self.stats.nat_lookups_dropped_queue_full.increment();
+            self.connections.resolve(key, None, changes);
+            self.connections.release_resolved(changes);
+        }
+        is_scheduled
+    }
+
+    /// Releases the changes of a namespace that has been checked.
+    fn release_queue(&mut self, netns: u32, changes: &mut Vec<Change>, now_boot_ns: u64) {
+        let Some(queue) = self.queues.remove(&netns) else { return };
+        self.queued = self.queued.saturating_sub(queue.changes.len());
+        for change in queue.changes {
+            self.accept(change, changes, now_boot_ns);
+        }
+    }
+
+    /// Releases the queues that have waited too long, or all if they are too long.
+    fn release_queues(&mut self, changes: &mut Vec<Change>, now_boot_ns: u64) {
+        let is_full = self.queued > HELD_MAX;
+        let is_over = |queue: &NamespaceQueue| queue.deadline_boot_ns <= now_boot_ns || is_full;
+        let over = self.queues.iter().filter(|(_, queue)| is_over(queue));
+        let over: Vec<u32> = over.map(|(netns, _)| *netns).collect();
+        for netns in over {
+            let Some(queue) = self.queues.remove(&netns) else { continue };
+            self.queued = self.queued.saturating_sub(queue.changes.len());
+            for change in queue.changes {
+                self.route(change, Tracking::Idle, changes, now_boot_ns);
+            }
+        }
     }
 
     fn send(&mut self, mut due: Vec<NatLookup>, changes: &mut Vec<Change>) {
@@ -210,15 +280,20 @@ impl NatTracker {
         now_boot_ns: u64,
     ) {
         self.pending_batches = self.pending_batches.saturating_sub(1);
+        let failed = || {
+            let namespaces = batch.iter().map(|lookup| (lookup.netns, false)).collect();
+            NatResponse { namespaces, ..NatResponse::default() }
+        };
+        let has_failed = response.is_none();
         let NatResponse { translations, missing, namespaces, is_own_tracking, .. } =
-            response.unwrap_or_default();
+            response.unwrap_or_else(failed);
         if is_own_tracking {
             self.schedule.set_own_tracking(now_boot_ns);
         }
         let mut idle: FastSet<u32> = FastSet::default();
-        for (netns, is_tracking) in namespaces {
-            self.schedule.set_tracking(netns, is_tracking, now_boot_ns);
-            idle.extend((!is_tracking && !is_own_tracking).then_some(netns));
+        for (netns, is_tracking) in &namespaces {
+            self.schedule.set_tracking(*netns, *is_tracking, now_boot_ns);
+            idle.extend((!is_tracking && !is_own_tracking).then_some(*netns));
         }
         let mut translations: FastMap<ConnectionKey, Translation> =
             translations.into_iter().collect();
@@ -226,13 +301,21 @@ impl NatTracker {
         for lookup in batch {
             let key = lookup.key;
             let translation = translations.remove(&key);
-            let is_missing = missing.contains(&key) || idle.contains(&lookup.netns);
-            let is_repeated = translation.is_none() && is_missing && !lookup.is_last;
-            if is_repeated && self.lookups.is_some() && self.schedule.retry(lookup, now_boot_ns) {
+            let is_idle = idle.contains(&lookup.netns);
+            let is_missing = translation.is_none() && (missing.contains(&key) || is_idle);
+            let is_repeated =
+                is_missing && !lookup.is_last && !has_failed && self.lookups.is_some();
+            if is_repeated && self.schedule.retry(lookup, now_boot_ns) {
+                if is_idle {
+                    self.connections.release(key, changes);
+                }
                 continue;
             }
             self.connections.resolve(key, translation.as_ref(), changes);
         }
         self.connections.release_resolved(changes);
+        for (netns, _) in namespaces {
+            self.release_queue(netns, changes, now_boot_ns);
+        }
     }
 }
